@@ -1,0 +1,158 @@
+// What a backend is asked to do: plain descriptions of one call, filled by the binding after every
+// check has passed, read by the drivers in cpu/ and cuda/. Nothing here depends on a backend.
+//
+// Arrays are described in elements, never bytes. "Computing type" means double for f64 and float
+// for everything else; f16 and bf16 are storage only.
+#pragma once
+#include <cstdint>
+
+#include "core/dtype.h"
+
+namespace onepass {
+
+constexpr int kMaxDims = 16;
+
+struct Operand {
+  void* data;
+  DType dtype;
+  const int64_t* strides;  // one per dimension of the tensor; null: dense in C order
+};
+
+// One tensor of an elementwise call; all its operands share the shape.
+struct Tensor {
+  int64_t size;
+  const int64_t* shape;  // read only where an operand has strides
+  int32_t ndim;
+  int32_t hyper_set;         // which row of Elementwise::hyper it uses
+  DType computing;           // f32 or f64
+  const Operand* operands;   // in the order of the functor's signature
+};
+
+// Which tensor a contiguous run of elements belongs to, and how runs are dealt out to threads.
+struct Piece {
+  int64_t tensor, begin, size;
+};
+struct Schedule {
+  const Piece* pieces;
+  const int64_t* groups;  // group g owns pieces [groups[g], groups[g + 1])
+  int64_t group_count;
+  int64_t elements;
+};
+
+// Keep bits of a dropout call, see core/philox.h. threshold 0 keeps all, 2^32 none.
+struct RandomStream {
+  uint64_t seed, offset, threshold;
+};
+
+// What an optimizer step does to the gradient before the update sees it, in this order:
+//   g ← clamp(g · unscale, ±max_value) · coefficient
+struct GradientRider {
+  double unscale, max_value, coefficient;
+  bool zero_grad;  // the gradient array is left at zero
+  bool active() const { return unscale != 1 || coefficient != 1 || max_value < kNoLimit; }
+  static constexpr double kNoLimit = 1.7976931348623157e308;
+};
+
+struct Elementwise {
+  const Tensor* tensors;
+  int64_t count;
+  Schedule schedule;      // of the same tensors; the CPU's unit of work
+  const double* hyper;    // rows of hyper_size values
+  int64_t hyper_size;
+  RandomStream random;    // read by functors that draw
+  GradientRider rider;    // read by optimizer updates
+  void* stream;
+};
+
+// Norm of a list of tensors after unscaling, with or without clamping.
+enum class NormOrder : int32_t { one, two, inf };
+struct NormResult {
+  double norm;             // of g · unscale
+  double clamped_norm;     // of clamp(g · unscale, ±max_value); equal to norm without a limit
+  int64_t first_nonfinite; // index of the first tensor holding Inf or NaN, or -1
+};
+struct Norm {
+  const Tensor* tensors;
+  int64_t count;
+  Schedule schedule;
+  int32_t operand;  // which operand of each tensor is measured
+  NormOrder order;
+  double unscale, max_value;
+  NormResult* result;
+  void* stream;
+};
+
+// One value per channel, of any floating dtype; data null: absent.
+struct ChannelVector {
+  void* data;
+  DType dtype;
+};
+
+// What follows the affine part in the same pass: y = dropout(activation(z + residual)).
+struct Epilogue {
+  const void* residual;   // like x; null: none
+  int32_t activation;     // index in Activations (kernels/list.h); 0 is identity
+  const double* options;  // of the activation
+  RandomStream dropout;   // threshold 0: none; element index = position in x
+};
+
+// Dense arrays seen as (outer, channels, inner): NCHW is (N, C, H·W); (N, C) and channels-last
+// have inner = 1 and every other axis in outer.
+struct Channelwise {
+  int64_t outer, channels, inner;
+  DType dtype;  // of x, residual, y, dy, dx, dresidual
+  const void* x;
+  ChannelVector weight, bias;
+  Epilogue epilogue;
+  void* y;         // forward
+  const void* dy;  // backward, and what it writes; null where not wanted
+  void* dx;
+  void* dresidual;
+  ChannelVector dweight, dbias;
+  void* stream;
+};
+
+struct BatchNorm : Channelwise {
+  ChannelVector running_mean, running_var;
+  bool batch_statistics;  // else normalise by the running ones
+  double momentum, eps;
+  // Three rows of `channels` values of the computing type, written by forward, read by backward:
+  // the mean, what rounding it lost, and 1/sqrt(variance + eps).
+  void* saved;
+};
+
+enum class Reduction : int32_t { none, mean, sum };
+struct CrossEntropy {
+  int64_t outer, classes, inner;  // logits (N, C, d1…) seen as (N, C, d1·…)
+  DType dtype;
+  const void* logits;
+  void* dlogits;
+  const int64_t* labels;      // (outer, inner), checked to lie in range; or null and
+  const void* probabilities;  // like logits
+  ChannelVector weight;
+  double label_smoothing;
+  int64_t ignore_index;
+  Reduction reduction;
+  double* loss;  // mean and sum
+  void* losses;  // none: (outer, inner) of the logits' dtype
+  void* stream;
+};
+
+constexpr int kMaxKernels = 64;
+
+// Everything a backend can run; index = position in the type lists of kernels/list.h.
+struct Backend {
+  const char* name;
+  void (*activation[kMaxKernels])(const Elementwise&);
+  void (*activation_backward[kMaxKernels])(const Elementwise&);
+  void (*update[kMaxKernels])(const Elementwise&);
+  void (*dropout)(const Elementwise&);
+  void (*norm)(const Norm&);
+  void (*bias_act)(const Channelwise&);
+  void (*bias_act_backward)(const Channelwise&);
+  void (*batch_norm)(const BatchNorm&);
+  void (*batch_norm_backward)(const BatchNorm&);
+  void (*cross_entropy)(const CrossEntropy&);
+};
+
+}  // namespace onepass

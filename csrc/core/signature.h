@@ -1,0 +1,79 @@
+// What a functor says about itself: from the type of its operator() follow the operands, which of
+// them are read and written, and whether it draws random bits. Loops, bindings, error messages and
+// the benchmark's bytes per element are all derived from here.
+//
+//   T                returned: the first operand, written only
+//   T                read
+//   T&               read and written
+//   Keep             not memory: the dropout bit of the element, drawn by the driver
+#pragma once
+#include <type_traits>
+#include <utility>
+
+#include "core/hd.h"
+
+namespace onepass {
+
+struct Keep {
+  bool kept;
+};
+
+enum class Access { read, write, read_write };
+
+// A list of names known at compile time; N may be 0.
+template <size_t N>
+struct Names {
+  const char* at[N ? N : 1];
+  static constexpr size_t size = N;
+  constexpr const char* operator[](size_t i) const { return at[i]; }
+};
+template <class... S>
+constexpr Names<sizeof...(S)> names(S... s) {
+  return {{s...}};
+}
+
+namespace detail {
+template <class A>
+constexpr bool is_memory = !std::is_same_v<std::remove_cv_t<std::remove_reference_t<A>>, Keep>;
+template <class A>
+constexpr Access access_of = std::is_reference_v<A> ? Access::read_write : Access::read;
+}  // namespace detail
+
+template <class F>
+struct SignatureOf;
+template <class K, class R, class... A>
+struct SignatureOf<R (K::*)(A...) const> {
+  static constexpr bool returns = !std::is_void_v<R>;
+  static constexpr bool draws = !(detail::is_memory<A> && ...);
+  static constexpr size_t parameters = (size_t(detail::is_memory<A>) + ... + 0);
+  // Operands in memory, the returned one first. A Keep parameter comes last.
+  static constexpr size_t arity = parameters + returns;
+  struct Accesses {
+    Access at[sizeof...(A) + 1];
+  };
+  static constexpr Accesses accesses() {
+    return returns ? Accesses{{Access::write, detail::access_of<A>...}}
+                   : Accesses{{detail::access_of<A>..., Access::read}};
+  }
+  static constexpr bool reads(size_t i) { return accesses().at[i] != Access::write; }
+  static constexpr bool writes(size_t i) { return accesses().at[i] != Access::read; }
+};
+template <class K>
+using Signature = SignatureOf<decltype(&K::operator())>;
+
+// Builds a functor from its hyper-parameters, which travel as doubles in the order of K::hyper. A
+// plain struct takes them as they are; one with a constructor derives what it needs in double.
+template <class K, class T, size_t... I>
+ONEPASS_HD K make_functor(const double* hyper, std::index_sequence<I...>) {
+  if constexpr (std::is_aggregate_v<K>) {
+    return K{static_cast<T>(hyper[I])...};
+  } else {
+    return K(hyper[I]...);
+  }
+}
+template <class K, class T>
+ONEPASS_HD K make_functor(const double* hyper) {
+  return make_functor<K, T>(hyper, std::make_index_sequence<K::hyper.size>{});
+}
+
+}  // namespace onepass

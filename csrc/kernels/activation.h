@@ -1,0 +1,26 @@
+// How an activation becomes elementwise kernels: y = f(x) and dx = f'(x)·dy.
+//
+// An activation is a struct template over the computing type with `name`, `hyper` (its options),
+// `forward(x)` and `backward(dy, x)`. backward takes the input, not the output, is the limit of the
+// derivative at ±Inf, and is NaN where x or dy is.
+#pragma once
+#include "core/math.h"
+#include "core/signature.h"
+
+ONEPASS_BEGIN
+
+template <class A, class T>
+struct ActivationForward {
+  static constexpr auto operands = names("out", "x");
+  A f;
+  ONEPASS_HD T operator()(T x) const { return f.forward(x); }
+};
+
+template <class A, class T>
+struct ActivationBackward {
+  static constexpr auto operands = names("out", "dy", "x");
+  A f;
+  ONEPASS_HD T operator()(T dy, T x) const { return f.backward(dy, x); }
+};
+
+ONEPASS_END

@@ -1,0 +1,20 @@
+// dropout: y = x·scale where the element's bit is kept, 0 where not; scale = 1/(1 - p). Selects,
+// never multiplies by zero, so that p = 1 gives zeros for Inf too. The backward is the same function
+// of dy. The bits are a function of (seed, offset, element index) alone: core/philox.h.
+// Srivastava et al., Dropout: A Simple Way to Prevent Neural Networks from Overfitting, 2014.
+#pragma once
+#include "core/philox.h"
+#include "core/signature.h"
+
+ONEPASS_BEGIN
+
+template <class T>
+struct Dropout {
+  static constexpr const char* name = "dropout";
+  static constexpr auto operands = names("out", "x");
+  static constexpr auto hyper = names();
+  T scale;
+  ONEPASS_HD T operator()(T x, Keep keep) const { return keep.kept ? x * scale : T(0); }
+};
+
+ONEPASS_END

@@ -1,0 +1,56 @@
+// gelu:      y = x·Φ(x), Φ(x) = (1 + erf(x/√2))/2; y' = Φ(x) + x·φ(x), φ(x) = exp(-x²/2)/√(2π).
+// gelu_tanh: y = x·σ(2u), u = √(2/π)·(x + 0.044715·x³); the tanh form, since (1 + tanh u)/2 = σ(2u).
+// Hendrycks & Gimpel, Gaussian Error Linear Units, 2016.
+//
+// At -Inf y is the limit -0 and at ±Inf the derivative is 0 or 1: beyond kFar the product with x,
+// which would be Inf·0, is taken at kFar, where Φ and φ have long been 0 or 1.
+#pragma once
+#include "kernels/activation.h"
+
+ONEPASS_BEGIN
+
+template <class T>
+struct Gelu {
+  static constexpr const char* name = "gelu";
+  static constexpr auto hyper = names();
+  static constexpr T kFar = sizeof(T) == 4 ? T(15) : T(40);
+
+  ONEPASS_HD static T cdf(T x) {
+    // erfc's tail through exp would cost a second exp; Φ(x) for x < 0 cancels as in every library.
+    return T(0.5) * (T(1) + math::erf(x * T(0.70710678118654752440)));
+  }
+  ONEPASS_HD T forward(T x) const {
+    const T near = x < -kFar ? -kFar : x;
+    return near * cdf(near);
+  }
+  ONEPASS_HD T backward(T dy, T x) const {
+    T near = x < -kFar ? -kFar : x;
+    near = near > kFar ? kFar : near;
+    const T pdf = T(0.39894228040143267794) * math::exp(T(-0.5) * near * near);
+    return dy * (cdf(near) + near * pdf);
+  }
+};
+
+template <class T>
+struct GeluTanh {
+  static constexpr const char* name = "gelu_tanh";
+  static constexpr auto hyper = names();
+  static constexpr T kFar = sizeof(T) == 4 ? T(12) : T(24);
+  static constexpr T kLinear = T(1.5957691216057307118);  // 2·√(2/π)
+  static constexpr T kCubic = T(0.071354816272600248);    // 0.044715·kLinear
+
+  ONEPASS_HD T forward(T x) const {
+    T near = x < -kFar ? -kFar : x;
+    const T top = near > kFar ? kFar : near;
+    return near * math::sigmoid(top * (kLinear + kCubic * top * top));
+  }
+  ONEPASS_HD T backward(T dy, T x) const {
+    T near = x < -kFar ? -kFar : x;
+    near = near > kFar ? kFar : near;
+    const T square = near * near;
+    const T s = math::sigmoid(near * (kLinear + kCubic * square));
+    return dy * (s + near * s * (T(1) - s) * (kLinear + T(3) * kCubic * square));
+  }
+};
+
+ONEPASS_END
