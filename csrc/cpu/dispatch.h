@@ -1,0 +1,17 @@
+// Which instruction-set level the CPU kernels run at: the best one the processor has, chosen at the
+// first use; ONEPASS_CPU_LEVEL and set_cpu_level choose another for tests.
+#pragma once
+#include <string>
+#include <vector>
+
+#include "core/backend.h"
+
+namespace onepass {
+
+const Backend& cpu_backend();
+// Levels this build has and this processor supports, lowest first.
+std::vector<std::string> cpu_levels();
+// False, with nothing changed, where cpu_levels() does not hold the level.
+bool set_cpu_level(const std::string& level);
+
+}  // namespace onepass

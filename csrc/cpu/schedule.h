@@ -1,0 +1,27 @@
+// How the elements of a list of tensors are dealt out to threads: cut into pieces that never cross
+// a tensor, pieces gathered into groups of about kGroupElements. Depends on sizes alone, never on
+// the number of threads, so that reductions over groups give the same bits on any machine.
+#pragma once
+#include <vector>
+
+#include "core/backend.h"
+
+namespace onepass {
+
+// Pieces start at multiples of this within their tensor: 1024 elements are 32 words of dropout bits
+// and leave room in a 32 KiB first-level cache for five float operands.
+constexpr int64_t kBlockElements = 1024;
+constexpr int64_t kGroupElements = 8 * kBlockElements;
+
+class ScheduleStorage {
+ public:
+  void build(const Tensor* tensors, int64_t count);
+  Schedule view() const;
+
+ private:
+  std::vector<Piece> pieces_;
+  std::vector<int64_t> groups_;
+  int64_t elements_ = 0;
+};
+
+}  // namespace onepass
