@@ -57,8 +57,8 @@ struct Elementwise {
   const Tensor* tensors;
   int64_t count;
   Schedule schedule;      // of the same tensors; the CPU's unit of work
-  const double* hyper;    // rows of hyper_size values
-  int64_t hyper_size;
+  const double* hyper;    // hyper_rows rows of hyper_size values
+  int64_t hyper_rows, hyper_size;
   RandomStream random;    // read by functors that draw
   GradientRider rider;    // read by optimizer updates
   void* stream;

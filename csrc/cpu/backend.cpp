@@ -1,0 +1,59 @@
+// Compiled once per instruction-set level (CMakeLists.txt): every driver, instantiated for every
+// kernel of kernels/list.h. The rules of this file and of all it includes are in cpu/README.md.
+#include "core/backend.h"
+
+#include "cpu/loops.h"
+#include "cpu/normalise.h"
+#include "cpu/reduce.h"
+#include "cpu/rows.h"
+#include "kernels/list.h"
+
+#define ONEPASS_JOIN(a, b) a##b
+#define ONEPASS_NAME(prefix, level) ONEPASS_JOIN(prefix, level)
+#define ONEPASS_TEXT(x) #x
+#define ONEPASS_STRING(x) ONEPASS_TEXT(x)
+
+ONEPASS_BEGIN
+namespace {
+
+template <template <class> class A>
+struct Forward {
+  template <class T>
+  struct Kernel : ActivationForward<A<T>, T> {
+    static constexpr auto hyper = A<T>::hyper;
+  };
+};
+template <template <class> class A>
+struct Backward {
+  template <class T>
+  struct Kernel : ActivationBackward<A<T>, T> {
+    static constexpr auto hyper = A<T>::hyper;
+  };
+};
+
+constexpr int kNoGradient = -1;
+constexpr int kGradientOperand = 1;  // params, grads, states…
+
+template <template <class> class... A, template <class> class... U>
+constexpr Backend make_backend(List<A...>, List<U...>) {
+  return {ONEPASS_STRING(ONEPASS_ISA),
+          {&elementwise<Forward<A>::template Kernel, kNoGradient>...},
+          {&elementwise<Backward<A>::template Kernel, kNoGradient>...},
+          {&elementwise<U, kGradientOperand>...},
+          &elementwise<Dropout, kNoGradient>,
+          &norm,
+          &bias_act,
+          &bias_act_backward,
+          &batch_norm,
+          &batch_norm_backward,
+          &cross_entropy};
+}
+
+constexpr Backend kBackend = make_backend(Activations{}, Updates{});
+
+}  // namespace
+ONEPASS_END
+
+extern "C" const onepass::Backend* ONEPASS_NAME(onepass_cpu_backend_, ONEPASS_ISA)() {
+  return &onepass::ONEPASS_ISA::kBackend;
+}

@@ -1,0 +1,22 @@
+// What an optimizer step does to a gradient before the update sees it:
+//   g ← clamp(g · unscale, ±max_value) · coefficient
+// unscale = 1/grad_scale; coefficient = min(1, max_norm/(norm + 1e-6)), negative to maximize. NaN stays NaN.
+#pragma once
+#include "core/math.h"
+#include "core/signature.h"
+
+ONEPASS_BEGIN
+
+template <class T>
+ONEPASS_HD T clamp_gradient(T g, T max_value) {
+  const T low = g < -max_value ? -max_value : g;
+  return low > max_value ? max_value : low;
+}
+
+template <class T>
+struct PrepareGradient {
+  T unscale, max_value, coefficient;
+  ONEPASS_HD T operator()(T g) const { return clamp_gradient(g * unscale, max_value) * coefficient; }
+};
+
+ONEPASS_END
