@@ -1,0 +1,307 @@
+// Elementary functions, branch-free, for float and double: the same bits at every instruction set
+// and on CUDA.
+//
+// Only + - * / sqrt, integer operations, comparisons and selects, each rounded on its own (compile
+// with -ffp-contract=off, --fmad=false), so a loop around any of them vectorises and no level can
+// differ. A NaN gives a NaN, +-Inf the limit, odd functions keep the sign of zero, results
+// underflow gradually. Coefficients are minimax fits made for these intervals with Sollya's
+// fpminimax (Brisebarre, Chevillard, "Efficient polynomial L-infinity approximations", ARITH 2007).
+#pragma once
+#include "hd.h"
+
+ONEPASS_BEGIN
+namespace math {
+
+ONEPASS_HD uint32_t to_bits(float x) { return __builtin_bit_cast(uint32_t, x); }
+ONEPASS_HD uint64_t to_bits(double x) { return __builtin_bit_cast(uint64_t, x); }
+ONEPASS_HD float from_bits(uint32_t b) { return __builtin_bit_cast(float, b); }
+ONEPASS_HD double from_bits(uint64_t b) { return __builtin_bit_cast(double, b); }
+
+// What the generic code below needs to know of a format. kLn2Hi ends in enough zero bits for its
+// product with any exponent to be exact; adding kShift rounds to an integer, left in the low bits.
+template <class T>
+struct Format;
+
+template <>
+struct Format<float> {
+  using Bits = uint32_t;
+  static constexpr int kMantissa = 23, kBias = 127;
+  static constexpr Bits kSign = 0x80000000u, kInf = 0x7f800000u, kNan = 0x7fc00000u;
+  static constexpr Bits kLeast = 0x3f2aaaabu, kShiftBits = 0x4b400000u;
+  static constexpr float kMinNormal = 0x1p-126f, kMax = 0x1.fffffep127f, kShift = 0x1.8p23f;
+  static constexpr float kLog2e = 0x1.715476p0f, kLn2Hi = 0x1.62e4p-1f, kLn2Lo = 0x1.7f7d1cp-20f;
+  static constexpr float kExpMin = -104.0f, kExpMax = 89.0f, kExpm1Min = -18.0f;
+  static constexpr float kTanhMax = 10.0f, kErfMax = 4.0f;
+};
+
+template <>
+struct Format<double> {
+  using Bits = uint64_t;
+  static constexpr int kMantissa = 52, kBias = 1023;
+  static constexpr Bits kSign = 0x8000000000000000u, kInf = 0x7ff0000000000000u;
+  static constexpr Bits kNan = 0x7ff8000000000000u;
+  static constexpr Bits kLeast = 0x3fe6a09e667f3bcdu, kShiftBits = 0x4338000000000000u;
+  static constexpr double kMinNormal = 0x1p-1022, kMax = 0x1.fffffffffffffp1023;
+  static constexpr double kShift = 0x1.8p52, kLog2e = 0x1.71547652b82fep0;
+  static constexpr double kLn2Hi = 0x1.62e42fefa38p-1, kLn2Lo = 0x1.ef35793c7673p-45;
+  static constexpr double kExpMin = -746.0, kExpMax = 710.0, kExpm1Min = -38.0;
+  static constexpr double kTanhMax = 20.0, kErfMax = 6.0;
+};
+
+template <class T>
+ONEPASS_HD T infinity() {
+  return from_bits(Format<T>::kInf);
+}
+
+template <class T>
+ONEPASS_HD T quiet_nan() {
+  return from_bits(Format<T>::kNan);
+}
+
+template <class T>
+ONEPASS_HD T abs(T x) {
+  return from_bits(to_bits(x) & ~Format<T>::kSign);
+}
+
+template <class T>
+ONEPASS_HD T copysign(T magnitude, T sign) {
+  constexpr auto s = Format<T>::kSign;
+  return from_bits((to_bits(magnitude) & ~s) | (to_bits(sign) & s));
+}
+
+template <class T>
+ONEPASS_HD bool isnan(T x) {
+  return x != x;
+}
+
+template <class T>
+ONEPASS_HD bool isfinite(T x) {
+  return abs(x) <= Format<T>::kMax;
+}
+
+// A NaN in either argument is returned; of two zeros, b.
+template <class T>
+ONEPASS_HD T max(T a, T b) {
+  return a > b || a != a ? a : b;
+}
+
+template <class T>
+ONEPASS_HD T min(T a, T b) {
+  return a < b || a != a ? a : b;
+}
+
+// Correctly rounded.
+ONEPASS_HD float sqrt(float x) {
+#ifdef __CUDA_ARCH__
+  return ::sqrtf(x);
+#else
+  return __builtin_sqrtf(x);
+#endif
+}
+
+ONEPASS_HD double sqrt(double x) {
+#ifdef __CUDA_ARCH__
+  return ::sqrt(x);
+#else
+  return __builtin_sqrt(x);
+#endif
+}
+
+// c0 + c1 x + c2 x^2 + ...
+template <class T>
+ONEPASS_HD T poly(T, T c) {
+  return c;
+}
+
+template <class T, class... C>
+ONEPASS_HD T poly(T x, T c, C... rest) {
+  return c + x * poly(x, rest...);
+}
+
+// (expm1(r) - r) / r^2 on |r| <= ln(2) / 2; expm1's relative error 2^-26.1 and 2^-61.5.
+ONEPASS_HD float expm1_tail(float r) {
+  return poly(r, 0x1.fffffep-2f, 0x1.5554bp-3f, 0x1.55571ap-5f, 0x1.1227dap-7f, 0x1.6b6fb2p-10f);
+}
+
+ONEPASS_HD double expm1_tail(double r) {
+  return poly(r, 0x1p-1, 0x1.5555555555559p-3, 0x1.555555555554dp-5, 0x1.111111110f63ep-7,
+              0x1.6c16c16c1ab08p-10, 0x1.a01a01b01359dp-13, 0x1.a01a018e1278bp-16,
+              0x1.71ddf7d9666b1p-19, 0x1.27e51315edad5p-22, 0x1.af5f9f9acbd9bp-26,
+              0x1.1f1aa8588a3ap-29);
+}
+
+// x = k ln(2) + r + tiny with |r| <= ln(2) / 2: Cody and Waite. k comes as the low bits of
+// `shifted`. expm1(r + tiny) = r + tail.
+template <class T>
+struct Reduced {
+  typename Format<T>::Bits shifted;
+  T r, tail;
+};
+
+template <class T>
+ONEPASS_HD Reduced<T> reduce(T x) {
+  using F = Format<T>;
+  T shifted = x * F::kLog2e + F::kShift;
+  T k = shifted - F::kShift;
+  T hi = x - k * F::kLn2Hi, lo = k * F::kLn2Lo;
+  T r = hi - lo;
+  T tiny = (hi - r) - lo;
+  return {to_bits(shifted), r, r * r * expm1_tail(r) + tiny};
+}
+
+// y 2^k in two exact steps and one rounding: k may lead beyond the exponents on both sides.
+template <class T>
+ONEPASS_HD T scale_by_power(T y, typename Format<T>::Bits shifted) {
+  using F = Format<T>;
+  typename F::Bits twice = shifted - (F::kShiftBits - 2 * F::kBias), half = twice >> 1;
+  return y * from_bits(half << F::kMantissa) * from_bits((twice - half) << F::kMantissa);
+}
+
+template <class T>
+ONEPASS_HD T exp(T x) {
+  using F = Format<T>;
+  x = x > F::kExpMax ? F::kExpMax : x;
+  x = x < F::kExpMin ? F::kExpMin : x;
+  Reduced<T> e = reduce(x);
+  return scale_by_power(T(1) + (e.r + e.tail), e.shifted);
+}
+
+// expm1(x) = 2^k (1 - 2^-k + expm1(r)): exact where it cancels.
+template <class T>
+ONEPASS_HD T expm1(T x) {
+  using F = Format<T>;
+  using Bits = typename F::Bits;
+  T c = x > F::kExpMax ? F::kExpMax : x;
+  c = c < F::kExpm1Min ? F::kExpm1Min : c;
+  Reduced<T> e = reduce(c);
+  Bits minus_k = F::kShiftBits + F::kBias - e.shifted;  // biased; the clamp keeps it an exponent
+  minus_k = c > T(60) ? Bits(F::kBias - 60) : minus_k;
+  T y = (T(1) - from_bits(minus_k << F::kMantissa)) + e.r + e.tail;
+  return copysign(scale_by_power(y, e.shifted), x);
+}
+
+// tanh(x) = t / (t + 2), t = expm1(2 |x|), both scaled by 2^-k.
+template <class T>
+ONEPASS_HD T tanh(T x) {
+  using F = Format<T>;
+  T a = abs(x);
+  a = a > F::kTanhMax ? F::kTanhMax : a;
+  Reduced<T> e = reduce(a + a);
+  T s = from_bits((F::kShiftBits + F::kBias - e.shifted) << F::kMantissa);
+  T t = (T(1) - s) + e.r + e.tail;
+  return copysign(t / (t + (s + s)), x);
+}
+
+// 1 / (1 + e^-x), without overflow: small results are e^x.
+template <class T>
+ONEPASS_HD T sigmoid(T x) {
+  T e = exp(-abs(x));
+  return (x < T(0) ? e : T(1)) / (T(1) + e);
+}
+
+// log(1 + f) + k ln(2) for kLeast <= 1 + f <= 2 kLeast: a polynomial suits 2/3 best, s below
+// sqrt(1/2).
+ONEPASS_HD float log_sum(float f, float k) {
+  using F = Format<float>;
+  float q = poly(f, 0x1.555506p-2f, -0x1.fffefp-3f, 0x1.99d05ep-3f, -0x1.559de4p-3f, 0x1.1ed424p-3f,
+                 -0x1.f30e36p-4f, 0x1.1e73ap-3f, -0x1.080c9ep-3f);
+  float tail = f * f * (f * q - 0.5f);
+  return k * F::kLn2Hi + (f + (tail + k * F::kLn2Lo));
+}
+
+// With s = f / (2 + f): log(1 + f) = 2 atanh(s) = f - s (f - R(s^2)), as in fdlibm (Sun, 1993).
+ONEPASS_HD double log_sum(double f, double k) {
+  using F = Format<double>;
+  double s = f / (2.0 + f), z = s * s;
+  double r = z * poly(z, 0x1.5555555555593p-1, 0x1.999999997fa39p-2, 0x1.2492494224e8ap-2,
+                      0x1.c71c51dcf77adp-3, 0x1.74664887e82d2p-3, 0x1.39a0b4d915e9dp-3,
+                      0x1.2f103aea2cf88p-3);
+  return k * F::kLn2Hi + (f - (s * (f - r) - k * F::kLn2Lo));
+}
+
+// x = 2^k m with kLeast <= m < 2 kLeast; x positive and normal. `biased` is k + kBias.
+template <class T>
+struct Split {
+  typename Format<T>::Bits biased;
+  T k, m;
+};
+
+template <class T>
+ONEPASS_HD Split<T> split(T x) {
+  using F = Format<T>;
+  using Bits = typename F::Bits;
+  constexpr Bits one = Bits(F::kBias) << F::kMantissa;
+  constexpr Bits mask = (Bits(1) << F::kMantissa) - 1;
+  constexpr Bits count = Bits(F::kBias + F::kMantissa) << F::kMantissa;  // 2^kMantissa: integers
+  Bits u = to_bits(x) + (one - F::kLeast), biased = u >> F::kMantissa;
+  T k = from_bits(biased | count) - (from_bits(count) + T(F::kBias));
+  return {biased, k, from_bits((u & mask) + F::kLeast)};
+}
+
+template <class T>
+ONEPASS_HD T log(T x) {
+  using F = Format<T>;
+  constexpr T up = T(uint64_t(1) << F::kMantissa);
+  bool small = x < F::kMinNormal;
+  Split<T> p = split(small ? x * up : x);
+  T y = log_sum(p.m - T(1), p.k - (small ? T(F::kMantissa) : T(0)));
+  y = x > F::kMax ? x : y;
+  y = x == T(0) ? -infinity<T>() : y;
+  return x >= T(0) ? y : quiet_nan<T>();
+}
+
+// 1 + x = 2^k (1 + f), f = x 2^-k + (2^-k - 1): the sum 1 + x only chooses k.
+template <class T>
+ONEPASS_HD T log1p(T x) {
+  using F = Format<T>;
+  Split<T> p = split(T(1) + x);
+  T s = from_bits((2 * F::kBias - p.biased) << F::kMantissa);
+  bool large = p.biased > F::kBias + F::kMantissa + 2;  // there 1 + x = x, and s may not exist
+  T y = log_sum(large ? p.m - T(1) : x * s + (s - T(1)), p.k);
+  y = x > F::kMax ? x : y;
+  y = x == T(-1) ? -infinity<T>() : y;
+  return x >= T(-1) ? copysign(y, x) : quiet_nan<T>();
+}
+
+// erf(x) / x - 1 in z = x^2 <= 1.
+ONEPASS_HD float erf_small(float z) {
+  return poly(z, 0x1.06eba8p-3f, -0x1.81273ep-2f, 0x1.ce2cf2p-4f, -0x1.b7f88cp-6f, 0x1.540172p-8f,
+              -0x1.a3d812p-11f, 0x1.4917a4p-14f);
+}
+
+ONEPASS_HD double erf_small(double z) {
+  return poly(z, 0x1.06eba8214db68p-3, -0x1.812746b0379b2p-2, 0x1.ce2f21a0408d1p-4,
+              -0x1.b82ce311ee09bp-6, 0x1.565bccf7e2856p-8, -0x1.c02db0149d904p-11,
+              0x1.f9a2b75531772p-14, -0x1.f4ca204c771c5p-17, 0x1.b97e44280cfb9p-20,
+              -0x1.5bfe76384472p-23, 0x1.d6e3ddfeb1f49p-27, -0x1.ab15c51d2ebebp-31);
+}
+
+// log(erfc(t)) on [1, 4] and [1, 6], each weighted by erfc.
+ONEPASS_HD float log_erfc(float t) {
+  return poly(t, -0x1.47a612p-12f, -0x1.209054p0f, -0x1.46a35ap-1f, -0x1.a6eff8p-4f, 0x1.66ea6ap-6f,
+              -0x1.847f84p-9f, 0x1.8a347ep-13f);
+}
+
+ONEPASS_HD double log_erfc(double t) {
+  return poly(t, -0x1.01bb5cc33871cp-21, -0x1.20dd235f0f167p0, -0x1.45f608d265781p-1,
+              -0x1.a4aee46d0ddefp-4, 0x1.3735232c85b46p-6, 0x1.a858338702c85p-12,
+              -0x1.f4aa8983d88b4p-10, 0x1.9188a1f4411e6p-11, -0x1.1504749501a7ap-13,
+              -0x1.6c3ffa9898f5dp-16, 0x1.883a7a15fc4a3p-16, -0x1.2874aed0fa29dp-17,
+              0x1.23ea55b0c9638p-19, -0x1.984e14654ac9ep-22, 0x1.96881cd8ac915p-25,
+              -0x1.13ec2c604f571p-28, 0x1.cb83d0fecef9fp-33, -0x1.62de52f16acc6p-38);
+}
+
+// x + x S(x^2) up to 1, 1 - exp(log erfc |x|) beyond.
+template <class T>
+ONEPASS_HD T erf(T x) {
+  using F = Format<T>;
+  T a = abs(x), t = a > F::kErfMax ? F::kErfMax : a;
+  Reduced<T> e = reduce(log_erfc(t));
+  T scale = from_bits((e.shifted - (F::kShiftBits - F::kBias)) << F::kMantissa);
+  T large = T(1) - (T(1) + (e.r + e.tail)) * scale;
+  T small = x + x * erf_small(x * x);
+  return a > T(1) ? copysign(large, x) : small;
+}
+
+}  // namespace math
+ONEPASS_END

@@ -1,0 +1,150 @@
+// Random bits as a pure function of (seed, offset, index): Philox4x32-10 and the dropout mask.
+//
+// Philox4x32-10: Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as easy as 1, 2, 3" (SC'11).
+//
+// The mask, on every device: u(e) is a 32-bit binary fraction whose k-th most significant bit is
+// bit (e mod 32) of word ((e div 32) mod 4) of Philox with key = seed (low word first) and counter
+// = (lo32(g), hi24(g) | k << 24, lo32(offset), hi32(offset)), g = e div 128; element e is kept iff
+// u(e) >= threshold. keep_word is the definition, keep_words the fast form for processors with
+// vectors: best called with whole blocks of 32 groups (4096 elements, 128 words, first_word a
+// multiple of 4); 8 groups (32 words) cost little more; any other split gives the same bits.
+#pragma once
+#include "hd.h"
+
+ONEPASS_BEGIN
+
+struct Philox4 {
+  uint32_t x, y, z, w;
+};
+
+ONEPASS_HD Philox4 philox4x32(Philox4 c, uint32_t k0, uint32_t k1) {
+#pragma GCC unroll 10
+  for (int round = 0; round < 10; round++) {
+    uint64_t a = uint64_t(0xD2511F53u) * c.x, b = uint64_t(0xCD9E8D57u) * c.z;
+    c = Philox4{uint32_t(b >> 32) ^ c.y ^ k0, uint32_t(b), uint32_t(a >> 32) ^ c.w ^ k1,
+                uint32_t(a)};
+    k0 += 0x9E3779B9u;
+    k1 += 0xBB67AE85u;
+  }
+  return c;
+}
+
+// threshold = dropout_threshold(p): an element is dropped with probability threshold / 2^32.
+struct DropoutStream {
+  uint64_t seed, offset;
+  uint64_t threshold;
+};
+
+// p * 2^32 rounded to nearest, ties up; p in [0, 1].
+ONEPASS_HD uint64_t dropout_threshold(double p) {
+  double scaled = p * 0x1p32;  // exact
+  uint64_t whole = uint64_t(scaled);
+  return whole + (scaled - double(whole) >= 0.5 ? 1u : 0u);
+}
+
+// 1 / (1 - threshold / 2^32), rounded once; 0 where nothing is kept.
+template <class T>
+ONEPASS_HD T dropout_scale(uint64_t threshold);
+
+template <>
+ONEPASS_HD double dropout_scale<double>(uint64_t threshold) {
+  uint64_t keep = (uint64_t(1) << 32) - threshold;
+  return keep == 0 ? 0.0 : 0x1p32 / double(keep);
+}
+
+template <>
+ONEPASS_HD float dropout_scale<float>(uint64_t threshold) {
+  uint64_t keep = (uint64_t(1) << 32) - threshold;
+  if (keep == 0) return 0.0f;
+  // Integer quotient with a sticky bit: rounding the double quotient again could round twice.
+  uint64_t one = uint64_t(1) << 63, quotient = one / keep;
+  return float(quotient | (quotient * keep != one ? 1u : 0u)) * 0x1p-31f;
+}
+
+// 128 bits of plane k of group g.
+ONEPASS_HD Philox4 dropout_plane(DropoutStream s, uint64_t g, uint32_t k) {
+  Philox4 counter{uint32_t(g), (uint32_t(g >> 32) & 0xffffffu) | k << 24, uint32_t(s.offset),
+                  uint32_t(s.offset >> 32)};
+  return philox4x32(counter, uint32_t(s.seed), uint32_t(s.seed >> 32));
+}
+
+// The keep bits of elements 32 * word_index ... + 31, element 32 * word_index in bit 0.
+ONEPASS_HD uint32_t keep_word(DropoutStream s, int64_t word_index) {
+  if (s.threshold >> 32) return 0;
+  uint64_t g = uint64_t(word_index) >> 2;
+  uint32_t j = uint32_t(word_index) & 3u;
+  uint32_t below = 0, equal = ~uint32_t(0), t = uint32_t(s.threshold);
+  for (uint32_t k = 0; t != 0 && equal != 0; k++, t <<= 1) {
+    Philox4 c = dropout_plane(s, g, k);
+    uint32_t r = j == 0 ? c.x : j == 1 ? c.y : j == 2 ? c.z : c.w;
+    uint32_t bit = t >> 31 ? ~uint32_t(0) : 0u;
+    below |= equal & ~r & bit;
+    equal &= ~(r ^ bit);
+  }
+  return ~below;
+}
+
+namespace {
+
+// keep_word for 4 * kGroups words, one group a lane, all lanes through a plane together; stops when
+// no bit of any lane is undecided.
+template <int kGroups>
+[[maybe_unused]] void keep_groups(uint32_t* out, uint64_t group, DropoutStream s) {
+  uint32_t below[4 * kGroups], equal[4 * kGroups], r[4 * kGroups];
+  for (int l = 0; l < 4 * kGroups; l++) {
+    below[l] = 0;
+    equal[l] = ~uint32_t(0);
+  }
+  uint32_t t = uint32_t(s.threshold), open = ~uint32_t(0);
+  for (uint32_t k = 0; t != 0 && open != 0; k++, t <<= 1) {
+#pragma GCC ivdep
+    for (int l = 0; l < kGroups; l++) {
+      Philox4 c = dropout_plane(s, group + uint64_t(l), k);
+      r[l] = c.x;
+      r[kGroups + l] = c.y;
+      r[2 * kGroups + l] = c.z;
+      r[3 * kGroups + l] = c.w;
+    }
+    uint32_t bit = t >> 31 ? ~uint32_t(0) : 0u;
+    open = 0;
+    for (int l = 0; l < 4 * kGroups; l++) {
+      below[l] |= equal[l] & ~r[l] & bit;
+      equal[l] &= ~(r[l] ^ bit);
+      open |= equal[l];
+    }
+  }
+  for (int l = 0; l < kGroups; l++)
+    for (int j = 0; j < 4; j++) out[4 * l + j] = ~below[j * kGroups + l];
+}
+
+// out[i] = keep_word(s, first_word + i) for i in [0, count).
+[[maybe_unused]] void keep_words(uint32_t* out, int64_t first_word, int64_t count,
+                                 DropoutStream s) {
+  if (s.threshold == 0 || s.threshold >> 32) {
+    for (int64_t i = 0; i < count; i++) out[i] = s.threshold == 0 ? ~uint32_t(0) : 0u;
+    return;
+  }
+  int64_t i = 0;
+  while (i < count) {
+    int64_t word = first_word + i;
+    int64_t skip = word & 3;
+    uint64_t group = uint64_t(word) >> 2;
+    if (skip == 0 && count - i >= 128) {
+      keep_groups<32>(out + i, group, s);
+      i += 128;
+    } else if (skip == 0 && count - i >= 32) {
+      keep_groups<8>(out + i, group, s);
+      i += 32;
+    } else {
+      uint32_t block[32];
+      keep_groups<8>(block, group, s);
+      int64_t n = count - i < 32 - skip ? count - i : 32 - skip;
+      for (int64_t j = 0; j < n; j++) out[i + j] = block[skip + j];
+      i += n;
+    }
+  }
+}
+
+}  // namespace
+
+ONEPASS_END
