@@ -1,15 +1,15 @@
 // The elementwise driver: one call over a list of tensors of any dtype and layout, for every functor
-// (activations, dropout, optimizer updates). Memory is passed once: a block of operands that are not
-// dense arrays of the computing type is converted in the first-level cache, and the riders of an
-// optimizer step (unscale, clip, zero) run over the same hot block.
+// (activations, dropout, optimizer updates). Memory is passed once: blocks of operands that are not
+// dense arrays of the computing type are converted in the first-level cache, and the riders of an
+// optimizer step (unscale, clip, zero) are composed with the update.
 //
 // Leaf loops take everything by value and name every operand: through a local array or a reference
 // they would not vectorise. No __restrict: an output may be exactly an input.
 #pragma once
-#include "core/philox.h"
 #include "core/signature.h"
 #include "cpu/blocks.h"
 #include "cpu/parallel.h"
+#include "kernels/dropout.h"
 #include "kernels/gradient.h"
 
 ONEPASS_BEGIN
@@ -51,53 +51,70 @@ ONEPASS_HD void run_leaf(const K& k, int64_t n, T* const* at, const uint32_t* wo
   }
 }
 
-// Runs a functor over blocks of one piece of one tensor. kGradient is the operand that the rider
-// prepares (-1: the functor is no optimizer update).
+// The update with its riders: the gradient is prepared on the way in and, with kZero, left at zero.
+template <class K, class T, bool kZero>
+struct Ridden {
+  K update;
+  PrepareGradient<T> prepare;
+  template <class... S>
+  ONEPASS_HD void operator()(T& param, T& grad, S&... state) const {
+    update(param, prepare(grad), state...);
+    if constexpr (kZero) grad = T(0);
+  }
+};
+
+template <class K, class T, size_t... I>
+ONEPASS_HD void run_update(const K& k, const GradientRider& rider, int64_t n, T* const* at,
+                           std::index_sequence<I...>) {
+  const PrepareGradient<T> prepare{T(rider.unscale), T(rider.max_value), T(rider.coefficient)};
+  if (rider.zero_grad) {
+    leaf<Ridden<K, T, true>, T>({k, prepare}, n, at[I]...);
+  } else if (rider.active()) {
+    leaf<Ridden<K, T, false>, T>({k, prepare}, n, at[I]...);
+  } else {
+    leaf<K, T>(k, n, at[I]...);
+  }
+}
+
+// Runs a functor over one piece of one tensor. kGradient is the operand that the rider prepares;
+// -1: the functor is no optimizer update. `stream`: the output, dense and of type T, is written past
+// the caches.
 template <class K, class T, int kGradient>
 void run_piece(const K k, const Elementwise& call, const Piece piece, bool stream) {
   using S = Signature<K>;
+  constexpr auto kOperands = std::make_index_sequence<S::arity>{};
   const Tensor& tensor = call.tensors[piece.tensor];
   alignas(64) T scratch[S::arity][kBlockElements];
   uint32_t words[kGroupElements / 32];
   if constexpr (S::draws)
-    keep_words(words, piece.begin / 32, (piece.size + 31) / 32, call.random);
+    keep_words(words, piece.begin / 32, (piece.size + 31) / 32, stream_of(call.random));
 
-  const bool rides = kGradient >= 0 && call.rider.active();
-  bool direct[S::arity];
-  bool all_direct = !rides && !stream && !(kGradient >= 0 && call.rider.zero_grad);
+  bool in_place[S::arity];
+  bool all_in_place = true;
   for (size_t o = 0; o < S::arity; ++o) {
-    direct[o] = is_direct<T>(tensor.operands[o]);
-    all_direct = all_direct && direct[o];
+    in_place[o] = is_direct<T>(tensor.operands[o]) && !(o == 0 && stream);
+    all_in_place = all_in_place && in_place[o];
   }
-  const int64_t step = all_direct ? piece.size : kBlockElements;
+  const int64_t step = all_in_place ? piece.size : kBlockElements;
   for (int64_t done = 0; done < piece.size; done += step) {
     const int64_t begin = piece.begin + done;
     const int64_t n = step < piece.size - done ? step : piece.size - done;
     T* at[S::arity];
     for (size_t o = 0; o < S::arity; ++o) {
-      const bool in_place = direct[o] && !(o == 0 && stream) && !(int(o) == kGradient && rides);
-      at[o] = in_place ? static_cast<T*>(tensor.operands[o].data) + begin : scratch[o];
-      if (!in_place && S::reads(o)) load_block<T>(tensor, tensor.operands[o], begin, n, at[o]);
+      at[o] = in_place[o] ? static_cast<T*>(tensor.operands[o].data) + begin : scratch[o];
+      if (!in_place[o] && S::reads(o)) load_block<T>(tensor, tensor.operands[o], begin, n, at[o]);
     }
     if constexpr (kGradient >= 0) {
-      T* g = at[kGradient];
-      const PrepareGradient<T> prepare{T(call.rider.unscale), T(call.rider.max_value),
-                                       T(call.rider.coefficient)};
-      if (rides) leaf_returning<PrepareGradient<T>, T>(prepare, n, g, g);
+      run_update<K, T>(k, call.rider, n, at, kOperands);
+    } else {
+      run_leaf<K, T>(k, n, at, words + done / 32, kOperands);
     }
-    run_leaf<K, T>(k, n, at, words + done / 32, std::make_index_sequence<S::arity>{});
     for (size_t o = 0; o < S::arity; ++o) {
-      if (!S::writes(o) || at[o] != scratch[o]) continue;
-      if (stream) {
+      if (in_place[o]) continue;
+      if (stream && o == 0) {
         stream_run<T>(static_cast<T*>(tensor.operands[o].data) + begin, scratch[o], n);
-      } else {
+      } else if (S::writes(o) || (int(o) == kGradient && call.rider.zero_grad)) {
         store_block<T>(tensor, tensor.operands[o], begin, n, scratch[o]);
-      }
-    }
-    if constexpr (kGradient >= 0) {
-      if (call.rider.zero_grad) {
-        for (int64_t i = 0; i < n; ++i) scratch[0][i] = T(0);
-        store_block<T>(tensor, tensor.operands[kGradient], begin, n, scratch[0]);
       }
     }
   }
@@ -147,18 +164,24 @@ struct ElementwiseJob {
     }
     run_piece<K<T>, T, kGradient>(functors.at(tensor.hyper_set), call, p, stream);
   }
+  void pieces_of(int64_t g) const {
+    for (int64_t i = call.schedule.groups[g]; i < call.schedule.groups[g + 1]; ++i) {
+      const Piece& p = call.schedule.pieces[i];
+      if (call.tensors[p.tensor].computing == DType::f64) {
+        piece<double>(twice, p);
+      } else {
+        piece<float>(single, p);
+      }
+    }
+  }
   static void group(void* context, int64_t g) {
     const ElementwiseJob& job = *static_cast<const ElementwiseJob*>(context);
-    const Schedule& schedule = job.call.schedule;
-    // Second moments of dead units decay into subnormals, which cost up to six times the time.
-    const FlushDenormals flush(kGradient >= 0);
-    for (int64_t i = schedule.groups[g]; i < schedule.groups[g + 1]; ++i) {
-      const Piece& p = schedule.pieces[i];
-      if (job.call.tensors[p.tensor].computing == DType::f64) {
-        job.template piece<double>(job.twice, p);
-      } else {
-        job.template piece<float>(job.single, p);
-      }
+    if constexpr (kGradient >= 0) {
+      // Second moments of dead units decay into subnormals, which cost up to six times the time.
+      const FlushDenormals flush;
+      job.pieces_of(g);
+    } else {
+      job.pieces_of(g);
     }
   }
 };

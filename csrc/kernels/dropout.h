@@ -3,10 +3,13 @@
 // of dy. The bits are a function of (seed, offset, element index) alone: core/philox.h.
 // Srivastava et al., Dropout: A Simple Way to Prevent Neural Networks from Overfitting, 2014.
 #pragma once
+#include "core/backend.h"
 #include "core/philox.h"
 #include "core/signature.h"
 
 ONEPASS_BEGIN
+
+ONEPASS_HD DropoutStream stream_of(RandomStream r) { return {r.seed, r.offset, r.threshold}; }
 
 template <class T>
 struct Dropout {
