@@ -1,0 +1,126 @@
+"""The only place in Python that knows NumPy from CuPy from PyTorch.
+
+Arrays are told apart by the module of their type; a library is never imported here that the caller
+has not imported already.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any, TypeAlias
+
+import numpy as np
+
+Array: TypeAlias = Any
+DType: TypeAlias = Any
+
+
+def library(x: Array) -> Any:
+    """The module that makes arrays like ``x``: numpy, cupy or torch."""
+    if isinstance(x, np.ndarray):
+        return np
+    root = type(x).__module__.partition(".")[0]
+    if root == "torch" or (root != "cupy" and "torch" in sys.modules and _is_tensor(x)):
+        return sys.modules["torch"]
+    if root == "cupy":
+        return sys.modules["cupy"]
+    raise TypeError(
+        f"outputs cannot be allocated for {type(x).__name__}: pass 'out', or a NumPy array, a CuPy "
+        "array or a PyTorch tensor"
+    )
+
+
+def _is_tensor(x: Array) -> bool:
+    return isinstance(x, sys.modules["torch"].Tensor)
+
+
+def _is_torch(lib: Any) -> bool:
+    return lib is not np and lib.__name__ == "torch"
+
+
+def empty_like(x: Array) -> Array:
+    """An uninitialised array of the shape, dtype, device and memory order of ``x``."""
+    if type(x) is np.ndarray:
+        return np.empty_like(x)
+    lib = library(x)
+    if _is_torch(lib):
+        return lib.empty_like(x, requires_grad=False)
+    return lib.empty_like(x, subok=False) if lib is np else lib.empty_like(x)
+
+
+def empty(shape: tuple[int, ...], dtype: DType, like: Array) -> Array:
+    """An uninitialised C-contiguous array beside ``like``."""
+    lib = library(like)
+    if _is_torch(lib):
+        return lib.empty(shape, dtype=dtype, device=like.device)
+    if lib is np:
+        return np.empty(shape, dtype)
+    with like.device:
+        return lib.empty(shape, dtype)
+
+
+def zeros(shape: tuple[int, ...], dtype: DType, like: Array) -> Array:
+    """A C-contiguous array of zeros beside ``like``."""
+    lib = library(like)
+    if _is_torch(lib):
+        return lib.zeros(shape, dtype=dtype, device=like.device)
+    if lib is np:
+        return np.zeros(shape, dtype)
+    with like.device:
+        return lib.zeros(shape, dtype)
+
+
+def zeros_like(x: Array, dtype: DType) -> Array:
+    """Zeros of the shape and memory order of ``x``."""
+    lib = library(x)
+    if _is_torch(lib):
+        return lib.zeros_like(x, dtype=dtype, requires_grad=False)
+    return lib.zeros_like(x, dtype=dtype)
+
+
+def is_contiguous(x: Array) -> bool:
+    """Whether ``x`` is dense in C order."""
+    lib = library(x)
+    return bool(x.is_contiguous() if _is_torch(lib) else x.flags.c_contiguous)
+
+
+def contiguous(x: Array) -> Array:
+    """``x`` if it is dense in C order, else a copy that is."""
+    if type(x) is np.ndarray:
+        return x if x.flags.c_contiguous else np.ascontiguousarray(x)
+    try:
+        lib = library(x)
+    except TypeError:
+        return x  # the border will look at it
+    if _is_torch(lib):
+        return x.detach().contiguous() if x.requires_grad else x.contiguous()
+    return lib.ascontiguousarray(x)
+
+
+def parameter_dtype(x: Array) -> DType:
+    """The dtype of per-channel values and optimizer state: float64 for float64, else float32."""
+    lib = library(x)
+    if _is_torch(lib):
+        return lib.float64 if x.dtype == lib.float64 else lib.float32
+    return np.dtype(np.float64 if x.dtype == np.float64 else np.float32)
+
+
+def scalar(value: float, like: Array) -> Any:
+    """A 0-d value of the computing type of ``like``, in its library."""
+    dtype = parameter_dtype(like)
+    lib = library(like)
+    if _is_torch(lib):
+        return lib.tensor(value, dtype=dtype, device=like.device)
+    return dtype.type(value) if lib is np else lib.asarray(value, dtype)
+
+
+def copy_into(to: Array, value: Any) -> None:
+    """Overwrites an array with another of its shape, or with a number."""
+    lib = library(to)
+    if _is_torch(lib):
+        with lib.no_grad():
+            to.copy_(lib.as_tensor(value, device=to.device))
+    else:
+        if lib is np and not isinstance(value, (int, float, np.ndarray)):
+            value = np.asarray(value)
+        to[...] = value

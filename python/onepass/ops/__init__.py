@@ -1,0 +1,57 @@
+"""Functions on arrays: one documented function per kernel.
+
+An *array* is a NumPy array, a CuPy array, a PyTorch tensor or anything with
+``__cuda_array_interface__`` or ``__dlpack__``. Nothing is copied on the way in unless a function
+says so; outputs come back in the library of the first input. float32 and float64 compute as they
+are, float16 and bfloat16 are stored as such and computed in float32.
+"""
+
+from onepass.ops._activation import (
+    gelu,
+    gelu_backward,
+    identity,
+    identity_backward,
+    leaky_relu,
+    leaky_relu_backward,
+    relu,
+    relu_backward,
+    sigmoid,
+    sigmoid_backward,
+    tanh,
+    tanh_backward,
+)
+from onepass.ops._bias_act import bias_act, bias_act_backward
+from onepass.ops._dropout import dropout, dropout_backward, dropout_mask
+from onepass.ops._loss import cross_entropy
+from onepass.ops._norm import SavedBatchNorm, batch_norm, batch_norm_backward
+from onepass.ops._reduce import global_norm
+from onepass.ops._update import StepInfo, adam_, adamw_, sgd_
+
+__all__ = [
+    "SavedBatchNorm",
+    "StepInfo",
+    "adam_",
+    "adamw_",
+    "batch_norm",
+    "batch_norm_backward",
+    "bias_act",
+    "bias_act_backward",
+    "cross_entropy",
+    "dropout",
+    "dropout_backward",
+    "dropout_mask",
+    "gelu",
+    "gelu_backward",
+    "global_norm",
+    "identity",
+    "identity_backward",
+    "leaky_relu",
+    "leaky_relu_backward",
+    "relu",
+    "relu_backward",
+    "sgd_",
+    "sigmoid",
+    "sigmoid_backward",
+    "tanh",
+    "tanh_backward",
+]

@@ -1,0 +1,116 @@
+"""Dropout without a stored mask: which elements are kept is a function of (seed, offset, index)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from onepass import _C
+from onepass._array import Array, empty_like
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+
+def dropout(
+    x: Array, p: float = 0.5, *, seed: int, offset: int = 0, out: Array | None = None
+) -> Array:
+    """y = x/(1 - p) where the element is kept, 0 where it is dropped.
+
+    Element ``i`` (its index in C order, whatever the strides) is kept iff u(i) ≥ p, where u(i) is a
+    32-bit fraction drawn by Philox4x32-10 from (seed, offset, i): equal on every device, for any
+    number of threads and any layout. p has a resolution of 2⁻³². Dropped elements are selected, not
+    multiplied: p = 1 gives zeros even for Inf.
+
+    Args:
+        x: array of any shape.
+        p: probability of dropping an element, in [0, 1].
+        seed: 64-bit key.
+        offset: names an independent 64-bit stream, for instance layer and step.
+        out: array like ``x`` to write to; may be ``x``.
+
+    Returns:
+        y, like ``x``.
+
+    Raises:
+        ValueError: ``p`` outside [0, 1] or NaN; ``seed`` or ``offset`` outside [0, 2⁶⁴).
+
+    Source: Srivastava et al., Dropout: A Simple Way to Prevent Neural Networks from Overfitting,
+    2014; Salmon et al., Parallel Random Numbers: As Easy as 1, 2, 3, 2011.
+
+    Example:
+        >>> onepass.ops.dropout(np.ones(4, np.float32), 1.0, seed=0)
+        array([0., 0., 0., 0.], dtype=float32)
+    """
+    y = empty_like(x) if out is None else out
+    _C.dropout(x, y, p, seed, offset)
+    return y
+
+
+def dropout_backward(
+    dy: Array, p: float = 0.5, *, seed: int, offset: int = 0, out: Array | None = None
+) -> Array:
+    """dx = dy/(1 - p) where the element was kept, 0 where it was dropped.
+
+    Args:
+        dy: gradient of y, any shape.
+        p: as in the forward.
+        seed: as in the forward.
+        offset: as in the forward.
+        out: array like ``dy`` to write to; may be ``dy``.
+
+    Returns:
+        dx, like ``dy``.
+
+    Raises:
+        ValueError: as :func:`dropout`.
+
+    Source: the derivative of :func:`dropout`.
+
+    Example:
+        >>> onepass.ops.dropout_backward(np.ones(2, np.float32), 0.0, seed=0)
+        array([1., 1.], dtype=float32)
+    """
+    return dropout(dy, p, seed=seed, offset=offset, out=out)
+
+
+def dropout_mask(
+    shape: int | Sequence[int],
+    p: float = 0.5,
+    *,
+    seed: int,
+    offset: int = 0,
+    packed: bool = False,
+) -> npt.NDArray[Any]:
+    """The mask that :func:`dropout` applies: True = kept.
+
+    Args:
+        shape: shape of the array the mask is for.
+        p: as in :func:`dropout`.
+        seed: as in :func:`dropout`.
+        offset: as in :func:`dropout`.
+        packed: give ceil(n/8) bytes instead, bit i of byte b for element 8b + i
+            (``numpy.packbits(mask, bitorder="little")``).
+
+    Returns:
+        bool array of ``shape``, or uint8 of shape (ceil(n/8),).
+
+    Raises:
+        ValueError: as :func:`dropout`.
+
+    Source: as :func:`dropout`.
+
+    Example:
+        >>> onepass.ops.dropout_mask(3, 0.0, seed=1)
+        array([ True,  True,  True])
+    """
+    if packed:
+        count = int(np.prod(shape, dtype=np.int64))
+        mask = np.empty((count + 7) // 8, np.uint8)
+        _C.dropout_mask(mask, count, p, seed, offset, True)
+        return mask
+    mask = np.empty(shape, np.bool_)
+    _C.dropout_mask(mask, mask.size, p, seed, offset, False)
+    return mask

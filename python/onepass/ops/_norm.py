@@ -1,0 +1,169 @@
+"""Normalisation with residual, activation and dropout in the same pass."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from onepass import _C
+from onepass._array import Array, contiguous, empty, empty_like, parameter_dtype
+from onepass.ops._fused import ActivationSpec, resolve
+
+
+@dataclass(slots=True, eq=False)
+class SavedBatchNorm:
+    """What :func:`batch_norm_backward` needs: references to the inputs, and the statistics.
+
+    Attributes:
+        x: the input, as it was normalised (a copy only where ``x`` was not C-contiguous).
+        statistics: (3, C): the mean, what rounding it lost, and 1/√(variance + eps).
+    """
+
+    x: Array
+    weight: Array | None
+    bias: Array | None
+    residual: Array | None
+    statistics: Array
+    axis: int
+    training: bool
+    activation: str
+    options: tuple[float, ...]
+    dropout_p: float
+    seed: int
+    offset: int
+
+
+def batch_norm(
+    x: Array,
+    weight: Array | None,
+    bias: Array | None,
+    running_mean: Array | None,
+    running_var: Array | None,
+    *,
+    training: bool,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+    residual: Array | None = None,
+    activation: ActivationSpec = None,
+    dropout_p: float = 0.0,
+    seed: int = 0,
+    offset: int = 0,
+    channels_last: bool = False,
+    out: Array | None = None,
+) -> tuple[Array, SavedBatchNorm]:
+    """y = dropout(activation((x - mean)/√(var + eps)·weight + bias + residual)), per channel.
+
+    In training, mean and var (biased) are those of the batch, and the running statistics are
+    updated in place: running = (1 - momentum)·running + momentum·new, with the unbiased variance.
+    Otherwise the running statistics normalise and there is no dropout. Statistics are summed in
+    float64: a constant channel gives exactly ``bias`` at any magnitude.
+
+    Args:
+        x: array (N, C), (N, C, L), (N, C, H, W) or (N, C, D, H, W), or with the channels last.
+            An array that is not C-contiguous is copied first.
+        weight: (C,) or None for 1; per-channel arrays are float32 (float64 with float64 ``x``) or
+            of the dtype of ``x``.
+        bias: (C,) or None for 0.
+        running_mean: (C,) or None.
+        running_var: (C,) or None.
+        training: normalise by the batch's statistics.
+        momentum: weight of the new value in the running statistics.
+        eps: added to the variance, > 0.
+        residual: array like ``x``, added before the activation.
+        activation: name of a function in ``onepass.ops``, or (name, options); None for none.
+        dropout_p: probability of dropping an element; 0 draws nothing.
+        seed: as in :func:`onepass.ops.dropout`.
+        offset: as in :func:`onepass.ops.dropout`.
+        channels_last: the channels are the last axis of ``x``.
+        out: array like ``x`` to write to; may not be ``x``, which the backward needs.
+
+    Returns:
+        (y, saved): y like ``x``; saved for :func:`batch_norm_backward`.
+
+    Raises:
+        ValueError: one value per channel in training, momentum None, no running statistics outside
+            training, wrong shapes or ranges; nothing is written.
+        TypeError: wrong dtypes.
+
+    Source: Ioffe & Szegedy, Batch Normalization, 2015, in PyTorch's convention.
+
+    Example:
+        >>> y, saved = onepass.ops.batch_norm(
+        ...     np.float32([[1], [3]]), None, None, None, None, training=True)
+        >>> y.round(3)
+        array([[-1.],
+               [ 1.]], dtype=float32)
+    """
+    if momentum is None:
+        raise ValueError(
+            "batch_norm: 'momentum' is None, expected a number; for the cumulative average pass "
+            "1/(number of batches so far)"
+        )
+    if not training and (running_mean is None or running_var is None):
+        raise ValueError(
+            "batch_norm: 'running_mean' and 'running_var' are needed with training=False; pass them, "
+            "or training=True to normalise by the batch"
+        )
+    name, options = resolve("batch_norm", activation)
+    view = contiguous(x)
+    added = None if residual is None else contiguous(residual)
+    y = empty_like(view) if out is None else out
+    axis = -1 if channels_last else 1
+    p = dropout_p if training else 0.0
+    channels = x.shape[axis] if len(x.shape) > 1 else 0
+    statistics = empty((3, channels), parameter_dtype(x), x)
+    _C.batch_norm(
+        view, weight, bias, running_mean, running_var, added, y, statistics,
+        axis, training, momentum, eps, name, options, p, seed, offset,
+    )  # fmt: skip
+    return y, SavedBatchNorm(
+        view, weight, bias, added, statistics, axis, training, name, options, p, seed, offset
+    )
+
+
+def batch_norm_backward(
+    dy: Array, saved: SavedBatchNorm, *, out: Array | None = None
+) -> tuple[Array | None, ...]:
+    """Gradients of :func:`batch_norm`.
+
+    With g = activation'(z)·dropout'(dy) and x̂ the normalised input: dbias = Σg, dweight = Σg·x̂,
+    dresidual = g, and dx = weight/√(var + eps)·(g - mean(g) - x̂·mean(g·x̂)) in training,
+    weight/√(running_var + eps)·g otherwise. Everything is recomputed from ``x``; no mask is stored.
+
+    Args:
+        dy: gradient of y, like ``x``.
+        saved: from :func:`batch_norm`. weight, bias and residual are read again.
+        out: array like ``x`` for dx; may be ``dy``.
+
+    Returns:
+        (dx, dweight, dbias), None where there was none, and dresidual as a fourth where a residual
+        was given. dweight and dbias are float32 (float64 for float64 ``x``).
+
+    Raises:
+        TypeError, ValueError: ``dy`` of another shape or dtype than ``x``.
+
+    Source: Ioffe & Szegedy, Batch Normalization, 2015.
+
+    Example:
+        >>> x = np.float32([[1], [3]])
+        >>> y, saved = onepass.ops.batch_norm(x, None, None, None, None, training=True)
+        >>> dx, dweight, dbias = onepass.ops.batch_norm_backward(np.ones_like(x), saved)
+        >>> dx
+        array([[0.],
+               [0.]], dtype=float32)
+    """
+    x = saved.x
+    gradient = contiguous(dy)
+    dx = empty_like(x) if out is None else out
+    channels = (saved.statistics.shape[1],)
+    dtype = parameter_dtype(x)
+    dweight = None if saved.weight is None else empty(channels, dtype, x)
+    dbias = None if saved.bias is None else empty(channels, dtype, x)
+    dresidual = None if saved.residual is None else empty_like(x)
+    _C.batch_norm_backward(
+        gradient, x, saved.weight, saved.bias, saved.residual, saved.statistics,
+        dx, dweight, dbias, dresidual, saved.axis, saved.training,
+        saved.activation, saved.options, saved.dropout_p, saved.seed, saved.offset,
+    )  # fmt: skip
+    if saved.residual is None:
+        return dx, dweight, dbias
+    return dx, dweight, dbias, dresidual

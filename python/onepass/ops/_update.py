@@ -1,0 +1,308 @@
+"""Optimizer updates: one launch for a whole list of arrays."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from onepass import _C
+from onepass._array import Array
+
+Nonfinite = Literal["propagate", "skip", "raise"]
+
+
+@dataclass(slots=True, frozen=True)
+class StepInfo:
+    """What a step did.
+
+    Attributes:
+        skipped: nothing was changed, because a gradient was not finite.
+        grad_norm: global norm of the gradients after unscaling and before clipping; None without
+            ``max_norm``.
+        nonfinite_param: index of the first parameter whose gradient holds Inf or NaN; None where
+            there is none or ``nonfinite`` is "propagate".
+    """
+
+    skipped: bool
+    grad_norm: float | None
+    nonfinite_param: int | None
+
+
+def take_step(
+    op: str,
+    plan: _C.Plan,
+    grads: Sequence[Array | None],
+    hyper: Sequence[tuple[float, ...]],
+    *,
+    max_norm: float | None = None,
+    max_value: float | None = None,
+    grad_scale: float | None = None,
+    zero_grad: bool = False,
+    nonfinite: Nonfinite = "propagate",
+    maximize: bool = False,
+    names: Sequence[str | None] = (),
+) -> StepInfo:
+    """Checks the options of a step and runs the plan; shared by the functions and ``optim``."""
+    if nonfinite not in ("propagate", "skip", "raise"):
+        raise ValueError(
+            f"{op}: 'nonfinite' is {nonfinite!r}, expected 'propagate', 'skip' or 'raise'"
+        )
+    for name, value in (("max_norm", max_norm), ("max_value", max_value)):
+        if value is not None and not value > 0:
+            raise ValueError(f"{op}: {name!r} is {value!r}, expected a number > 0, or None for none")
+    unscale = 1.0
+    if grad_scale is not None:
+        scale = float(grad_scale)
+        if not (scale > 0 and math.isfinite(scale)):
+            raise ValueError(f"{op}: 'grad_scale' is {grad_scale!r}, expected a finite number > 0")
+        unscale = 1.0 / scale
+    skipped, norm, index = plan.step(
+        grads, hyper, unscale, max_value, max_norm, nonfinite != "propagate", zero_grad, maximize
+    )
+    if skipped and nonfinite == "raise":
+        name = names[index] if index is not None and index < len(names) else None
+        raise FloatingPointError(
+            f"{op}: the gradient of parameter {index}{f' ({name})' if name else ''} is not finite; nothing was changed. Lower the "
+            "learning rate or the gradient scale, or pass nonfinite='skip'"
+        )
+    return StepInfo(skipped, norm, index)
+
+
+def check_range(op: str, name: str, value: Any, low: float, high: float = math.inf) -> float:
+    """value in [low, high), finite; else ValueError with the value, the range and the name."""
+    number = float(value)
+    if not (low <= number < high):
+        upper = "" if high == math.inf else f" and < {high:g}"
+        raise ValueError(f"{op}: {name!r} is {value!r}, expected a number >= {low:g}{upper}")
+    return number
+
+
+def sgd_hyper(
+    op: str, lr: Any, momentum: Any, dampening: Any, weight_decay: Any, nesterov: bool
+) -> tuple[float, ...]:
+    """Checked hyper-parameters in the order of kernels/sgd.h, without the step."""
+    if nesterov and (not momentum > 0 or dampening != 0):
+        raise ValueError(
+            f"{op}: 'nesterov' needs momentum > 0 and dampening = 0, given momentum={momentum!r}, "
+            f"dampening={dampening!r}"
+        )
+    rate = check_range(op, "lr", lr, 0)
+    decay = check_range(op, "weight_decay", weight_decay, 0)
+    if momentum == 0:
+        return rate, decay
+    return (
+        rate,
+        check_range(op, "momentum", momentum, 0),
+        float(dampening),
+        decay,
+        float(bool(nesterov)),
+    )
+
+
+def adam_hyper(
+    op: str, lr: Any, betas: Sequence[Any], eps: Any, weight_decay: Any
+) -> tuple[float, ...]:
+    """Checked hyper-parameters in the order of kernels/adam.h, without the step."""
+    beta1, beta2 = betas
+    return (
+        check_range(op, "lr", lr, 0),
+        check_range(op, "betas[0]", beta1, 0, 1),
+        check_range(op, "betas[1]", beta2, 0, 1),
+        check_range(op, "eps", eps, 0),
+        check_range(op, "weight_decay", weight_decay, 0),
+    )
+
+
+def _update(
+    op: str,
+    kernel: str,
+    params: Sequence[Array],
+    grads: Sequence[Array | None],
+    states: Sequence[Sequence[Array]],
+    hyper: tuple[float, ...],
+    step: int | Sequence[int],
+    options: dict[str, Any],
+) -> StepInfo:
+    plan = _C.Plan(kernel, params, states, [0] * len(params))
+    plan.steps = [s - 1 for s in ([step] * len(params) if isinstance(step, int) else step)]
+    return take_step(op, plan, grads, (hyper,), **options)
+
+
+def sgd_(
+    params: Sequence[Array],
+    grads: Sequence[Array | None],
+    momentum_buffers: Sequence[Array] | None = None,
+    *,
+    step: int | Sequence[int] = 1,
+    lr: float = 1e-3,
+    momentum: float = 0.0,
+    dampening: float = 0.0,
+    weight_decay: float = 0.0,
+    nesterov: bool = False,
+    **options: Any,
+) -> StepInfo:
+    """g += weight_decay·p; b = momentum·b + (1 - dampening)·g; p -= lr·(g + momentum·b or b).
+
+    The first step sets b = g. Without momentum p -= lr·g. All arrays in place, in one launch.
+
+    Args:
+        params: arrays of any shapes, strides and dtypes float32, float64, float16, bfloat16.
+        grads: one per parameter, or None to leave that parameter alone.
+        momentum_buffers: like ``params`` (float32 for 16-bit parameters); needed with momentum.
+        step: 1 on the first call; a number, or one per parameter.
+        lr: learning rate.
+        momentum: μ.
+        dampening: of the gradient in the buffer.
+        weight_decay: L2 penalty.
+        nesterov: look ahead by the momentum.
+        **options: ``max_norm``, ``max_value``, ``grad_scale``, ``zero_grad``, ``nonfinite``,
+            ``maximize`` as in ``onepass.optim``.
+
+    Returns:
+        StepInfo.
+
+    Raises:
+        ValueError: hyper-parameters out of range, mismatched lists or shapes, overlapping arrays;
+            nothing is changed.
+        TypeError: wrong dtypes.
+
+    Source: Sutskever et al., On the importance of initialization and momentum in deep learning,
+    2013; PyTorch's SGD.
+
+    Example:
+        >>> p = np.float32([1.0])
+        >>> info = onepass.ops.sgd_([p], [np.float32([2.0])], lr=0.25)
+        >>> p
+        array([0.5], dtype=float32)
+    """
+    hyper = sgd_hyper("sgd_", lr, momentum, dampening, weight_decay, nesterov)
+    if momentum == 0:
+        return _update("sgd_", "sgd", params, grads, [], hyper, step, options)
+    if momentum_buffers is None:
+        raise ValueError("sgd_: 'momentum_buffers' is None, expected arrays like 'params', since momentum > 0")
+    return _update("sgd_", "sgd_momentum", params, grads, [momentum_buffers], hyper, step, options)
+
+
+def adam_(
+    params: Sequence[Array],
+    grads: Sequence[Array | None],
+    exp_avgs: Sequence[Array],
+    exp_avg_sqs: Sequence[Array],
+    max_exp_avg_sqs: Sequence[Array] | None = None,
+    *,
+    step: int | Sequence[int] = 1,
+    lr: float = 1e-3,
+    betas: tuple[float, float] = (0.9, 0.999),
+    eps: float = 1e-8,
+    weight_decay: float = 0.0,
+    **options: Any,
+) -> StepInfo:
+    """Adam: m and v are running averages of g and g²; p -= lr·m̂/(√v̂ + eps).
+
+    m += (1 - β₁)(g - m), v = β₂v + (1 - β₂)g², m̂ = m/(1 - β₁ᵗ), v̂ = v/(1 - β₂ᵗ), with
+    g += weight_decay·p before. With ``max_exp_avg_sqs`` (AMSGrad) v̂ is the running maximum of v,
+    corrected. All arrays in place, in one launch.
+
+    Args:
+        params: arrays of any shapes, strides and dtypes float32, float64, float16, bfloat16.
+        grads: one per parameter, or None to leave that parameter alone.
+        exp_avgs: m, like ``params`` (float32 for 16-bit parameters).
+        exp_avg_sqs: v, likewise.
+        max_exp_avg_sqs: the running maximum, likewise; None for plain Adam.
+        step: t, 1 on the first call; a number, or one per parameter.
+        lr: learning rate.
+        betas: (β₁, β₂).
+        eps: added to √v̂.
+        weight_decay: L2 penalty.
+        **options: ``max_norm``, ``max_value``, ``grad_scale``, ``zero_grad``, ``nonfinite``,
+            ``maximize`` as in ``onepass.optim``.
+
+    Returns:
+        StepInfo.
+
+    Raises:
+        ValueError: hyper-parameters out of range, mismatched lists or shapes, overlapping arrays;
+            nothing is changed.
+        TypeError: wrong dtypes.
+
+    Source: Kingma & Ba, Adam: A Method for Stochastic Optimization, 2014; Reddi et al., 2018.
+
+    Example:
+        >>> p, m, v = (np.zeros(1, np.float32) for _ in range(3))
+        >>> info = onepass.ops.adam_([p], [np.float32([2.0])], [m], [v], step=1, lr=0.5)
+        >>> p
+        array([-0.5], dtype=float32)
+    """
+    return _adam("adam", params, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs, step,
+                 (lr, betas, eps, weight_decay), options)  # fmt: skip
+
+
+def adamw_(
+    params: Sequence[Array],
+    grads: Sequence[Array | None],
+    exp_avgs: Sequence[Array],
+    exp_avg_sqs: Sequence[Array],
+    max_exp_avg_sqs: Sequence[Array] | None = None,
+    *,
+    step: int | Sequence[int] = 1,
+    lr: float = 1e-3,
+    betas: tuple[float, float] = (0.9, 0.999),
+    eps: float = 1e-8,
+    weight_decay: float = 1e-2,
+    **options: Any,
+) -> StepInfo:
+    """AdamW: p *= 1 - lr·weight_decay, then the step of :func:`adam_` on the plain gradient.
+
+    Args:
+        params: arrays of any shapes, strides and dtypes float32, float64, float16, bfloat16.
+        grads: one per parameter, or None to leave that parameter alone.
+        exp_avgs: m, like ``params`` (float32 for 16-bit parameters).
+        exp_avg_sqs: v, likewise.
+        max_exp_avg_sqs: the running maximum of v, likewise; None for plain AdamW.
+        step: t, 1 on the first call; a number, or one per parameter.
+        lr: learning rate.
+        betas: (β₁, β₂).
+        eps: added to √v̂.
+        weight_decay: decoupled, scaled by lr.
+        **options: ``max_norm``, ``max_value``, ``grad_scale``, ``zero_grad``, ``nonfinite``,
+            ``maximize`` as in ``onepass.optim``.
+
+    Returns:
+        StepInfo.
+
+    Raises:
+        ValueError: hyper-parameters out of range, mismatched lists or shapes, overlapping arrays;
+            nothing is changed.
+        TypeError: wrong dtypes.
+
+    Source: Loshchilov & Hutter, Decoupled Weight Decay Regularization, 2017.
+
+    Example:
+        >>> p, m, v = np.ones(1, np.float32), np.zeros(1, np.float32), np.zeros(1, np.float32)
+        >>> info = onepass.ops.adamw_([p], [np.float32([0.0])], [m], [v], lr=0.5, weight_decay=0.5)
+        >>> p
+        array([0.75], dtype=float32)
+    """
+    return _adam("adamw", params, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs, step,
+                 (lr, betas, eps, weight_decay), options)  # fmt: skip
+
+
+def _adam(
+    rule: str,
+    params: Sequence[Array],
+    grads: Sequence[Array | None],
+    exp_avgs: Sequence[Array],
+    exp_avg_sqs: Sequence[Array],
+    max_exp_avg_sqs: Sequence[Array] | None,
+    step: int | Sequence[int],
+    hyper: tuple[Any, ...],
+    options: dict[str, Any],
+) -> StepInfo:
+    checked = adam_hyper(f"{rule}_", *hyper)
+    states = [exp_avgs, exp_avg_sqs]
+    if max_exp_avg_sqs is None:
+        return _update(f"{rule}_", rule, params, grads, states, checked, step, options)
+    states.append(max_exp_avg_sqs)
+    return _update(f"{rule}_", f"{rule}_amsgrad", params, grads, states, checked, step, options)
