@@ -1,0 +1,170 @@
+"""Batch normalisation over vectors, sequences, images and volumes: one class, three ranks."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import numpy as np
+
+from onepass import ops
+from onepass.nn._device import Array, check_dtype
+from onepass.nn._epilogue import Epilogue, Fusable
+from onepass.nn._parameter import Parameter
+
+
+class BatchNorm(Fusable):
+    """``y = (x - mean) / √(var + eps) · weight + bias``, per channel (axis 1).
+
+    In training mean and var are those of the batch (var over n), and the running statistics move:
+    ``running = (1 - momentum) running + momentum · batch`` (var over n - 1). In evaluation mean and
+    var are the running ones. Source: Ioffe and Szegedy 2015.
+
+    Args:
+        num_features: number of channels.
+        eps: added to the variance, > 0.
+        momentum: weight of the new batch, 0 to 1; None gives the plain average of all batches.
+        affine: False leaves weight and bias out.
+        track_running_stats: False keeps no running statistics; evaluation then uses the batch too.
+        dtype: "float32" or "float64".
+
+    Attributes:
+        weight, bias: `Parameter` (num_features,), ones and zeros at first, or None.
+        running_mean, running_var: arrays (num_features,), zeros and ones at first, or None.
+        num_batches_tracked: int64 array (), on the host, or None.
+
+    Raises:
+        ValueError: an argument out of range; in forward, another shape, or a single value per
+            channel in training.
+    """
+
+    ranks: ClassVar[tuple[int, ...]]
+    shapes: ClassVar[str]
+    buffer_names = ("running_mean", "running_var", "num_batches_tracked")
+    takes_residual = True
+
+    def __init__(
+        self,
+        num_features: int,
+        eps: float = 1e-5,
+        momentum: float | None = 0.1,
+        affine: bool = True,
+        track_running_stats: bool = True,
+        *,
+        dtype: Any = "float32",
+    ) -> None:
+        if num_features < 1:
+            raise ValueError(f"num_features={num_features}: expected at least 1")
+        if not eps > 0:
+            raise ValueError(f"eps={eps}: expected eps > 0")
+        if momentum is not None and not 0 <= momentum <= 1:
+            raise ValueError(f"momentum={momentum}: expected 0 <= momentum <= 1, or None")
+        known = check_dtype(dtype)
+        self.num_features = num_features
+        self.eps = eps
+        self.momentum = momentum
+        self.affine = affine
+        self.track_running_stats = track_running_stats
+        self.weight = Parameter(np.ones(num_features, known)) if affine else None
+        self.bias = Parameter(np.zeros(num_features, known)) if affine else None
+        tracks = track_running_stats
+        self.running_mean: Array | None = np.zeros(num_features, known) if tracks else None
+        self.running_var: Array | None = np.ones(num_features, known) if tracks else None
+        self.num_batches_tracked = np.zeros((), np.int64) if tracks else None
+
+    @property
+    def uses_batch(self) -> bool:
+        """Whether the next call takes its statistics from the batch."""
+        return self.training or self.running_mean is None
+
+    def can_drop(self) -> bool:
+        return self.uses_batch  # the kernel drops in training only
+
+    def fused_forward(self, x: Array, epilogue: Epilogue) -> Array:
+        self._check(x)
+        y, saved = ops.batch_norm(
+            x,
+            None if self.weight is None else self.weight.data,
+            None if self.bias is None else self.bias.data,
+            self.running_mean,
+            self.running_var,
+            training=self.uses_batch,
+            momentum=self._next_momentum(),
+            eps=self.eps,
+            **epilogue.options(),
+        )
+        if self.training and self.num_batches_tracked is not None:
+            self.num_batches_tracked += 1
+        epilogue.done()
+        self.saved = (saved, epilogue)
+        return y
+
+    def backward(self, dy: Array, *, need_input_grad: bool = True) -> Array | None:
+        saved, epilogue = self.recall()
+        dx, dweight, dbias, *rest = ops.batch_norm_backward(dy, saved)
+        if self.weight is not None:
+            self.weight.accumulate(dweight)
+        if self.bias is not None:
+            self.bias.accumulate(dbias)
+        if rest:
+            epilogue.residual_grad = rest[0]
+        return dx if need_input_grad else None
+
+    def _next_momentum(self) -> float:
+        """The plain average is a momentum of 1/n at the n-th batch."""
+        if self.momentum is not None:
+            return self.momentum
+        return 1.0 if self.num_batches_tracked is None else 1 / (int(self.num_batches_tracked) + 1)
+
+    def _check(self, x: Array) -> None:
+        shape = tuple(x.shape)
+        if len(shape) not in self.ranks or shape[1] != self.num_features:
+            expected = self.shapes.replace("C", str(self.num_features))
+            raise ValueError(f"{type(self).__name__}: x has shape {shape}, expected {expected}")
+
+    def extra_repr(self) -> str:
+        return (
+            f"{self.num_features}, eps={self.eps}, momentum={self.momentum}, "
+            f"affine={self.affine}, track_running_stats={self.track_running_stats}"
+        )
+
+
+class BatchNorm1d(BatchNorm):
+    """`BatchNorm` of vectors (N, C) or sequences (N, C, L).
+
+    Example:
+        >>> import numpy as np
+        >>> from onepass import nn
+        >>> nn.BatchNorm1d(1)(np.array([[1], [3]], np.float32)).round(3).tolist()
+        [[-1.0], [1.0]]
+    """
+
+    ranks = (2, 3)
+    shapes = "(N, C) or (N, C, L)"
+
+
+class BatchNorm2d(BatchNorm):
+    """`BatchNorm` of images (N, C, H, W).
+
+    Example:
+        >>> import numpy as np
+        >>> from onepass import nn
+        >>> nn.BatchNorm2d(3)(np.zeros((2, 3, 4, 4), np.float32)).shape
+        (2, 3, 4, 4)
+    """
+
+    ranks = (4,)
+    shapes = "(N, C, H, W)"
+
+
+class BatchNorm3d(BatchNorm):
+    """`BatchNorm` of volumes (N, C, D, H, W).
+
+    Example:
+        >>> import numpy as np
+        >>> from onepass import nn
+        >>> nn.BatchNorm3d(3)(np.zeros((2, 3, 4, 4, 4), np.float32)).shape
+        (2, 3, 4, 4, 4)
+    """
+
+    ranks = (5,)
+    shapes = "(N, C, D, H, W)"

@@ -1,0 +1,64 @@
+"""Dropout without a stored mask."""
+
+from __future__ import annotations
+
+from onepass import ops
+from onepass.nn._device import Array
+from onepass.nn._module import Module
+from onepass.nn._random import Stream
+
+
+class Dropout(Module):
+    """``y = 0`` with probability ``p``, else ``x / (1 - p)``; in evaluation ``y = x``.
+
+    The mask is a function of the layer's ``(seed, offset)`` and the element's index; ``backward``
+    computes it again. Each training call moves ``offset`` on by one: see `manual_seed` and
+    `get_rng_state`. Where nothing is dropped the layer returns ``x`` itself. Source: Srivastava
+    et al. 2014.
+
+    Args:
+        p: 0 <= p <= 1.
+
+    Raises:
+        ValueError: ``p`` is out of range.
+
+    Example:
+        >>> import numpy as np
+        >>> from onepass import nn
+        >>> y = nn.Dropout(0.5)(np.ones(1000, np.float32))
+        >>> sorted(set(y.tolist()))
+        [0.0, 2.0]
+    """
+
+    def __init__(self, p: float = 0.5) -> None:
+        if not 0 <= p <= 1:
+            raise ValueError(f"p={p}: expected 0 <= p <= 1")
+        self.p = float(p)
+        self.stream = Stream()
+
+    @property
+    def active(self) -> bool:
+        """Whether the next call drops anything."""
+        return self.training and self.p > 0
+
+    def forward(self, x: Array) -> Array:
+        if not self.active:
+            self.saved = ()
+            return x
+        seed, offset = self.stream.peek()
+        y = ops.dropout(x, self.p, seed=seed, offset=offset)
+        self.stream.advance()
+        self.saved = (self.p, seed, offset)
+        return y
+
+    def backward(self, dy: Array, *, need_input_grad: bool = True) -> Array | None:
+        saved = self.recall()
+        if not need_input_grad:
+            return None
+        if not saved:
+            return dy
+        p, seed, offset = saved
+        return ops.dropout_backward(dy, p, seed=seed, offset=offset)
+
+    def extra_repr(self) -> str:
+        return f"p={self.p}"

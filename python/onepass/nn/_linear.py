@@ -1,0 +1,132 @@
+"""The affine layer: a matrix product, then bias, activation and dropout in one pass."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from onepass import ops
+from onepass.nn import init
+from onepass.nn._device import Array, check_dtype, namespace
+from onepass.nn._epilogue import Epilogue, Fusable
+from onepass.nn._parameter import Parameter
+
+
+class Linear(Fusable):
+    """``y = x Wᵀ + b``.
+
+    Backward: ``dx = dy W``, ``dW = dyᵀ x``, ``db = Σ dy`` over the rows. Weight and bias start
+    uniform in ±1/√in_features, as PyTorch's do.
+
+    Args:
+        in_features, out_features: sizes of the last axis of x (…, in) and y (…, out).
+        bias: False leaves ``b`` out.
+        dtype: "float32" or "float64", of the parameters and of x.
+
+    Attributes:
+        weight: `Parameter` (out_features, in_features).
+        bias: `Parameter` (out_features,), or None.
+
+    Raises:
+        ValueError: a size below 1, another dtype; in forward, another last axis.
+        TypeError: in forward, another dtype, or neither a NumPy nor a CuPy array.
+
+    Example:
+        >>> import numpy as np
+        >>> from onepass import nn
+        >>> layer = nn.Linear(3, 2)
+        >>> y = layer(np.ones((4, 3), np.float32))
+        >>> dx = layer.backward(np.ones_like(y))
+        >>> y.shape, dx.shape, layer.weight.grad.shape, layer.bias.grad.tolist()
+        ((4, 2), (4, 3), (2, 3), [4.0, 4.0])
+    """
+
+    def __init__(
+        self, in_features: int, out_features: int, bias: bool = True, *, dtype: Any = "float32"
+    ) -> None:
+        if in_features < 1 or out_features < 1:
+            raise ValueError(
+                f"in_features={in_features}, out_features={out_features}: expected at least 1"
+            )
+        known = check_dtype(dtype)
+        self.in_features = in_features
+        self.out_features = out_features
+        self.weight = Parameter(np.empty((out_features, in_features), known))
+        self.bias = Parameter(np.empty(out_features, known)) if bias else None
+        init.kaiming_uniform(self.weight, a=math.sqrt(5))
+        if self.bias is not None:
+            bound = 1 / math.sqrt(in_features)
+            init.uniform(self.bias, -bound, bound)
+
+    def epilogue_head(self) -> Fusable | None:
+        return super().epilogue_head() if self.bias is not None else None
+
+    def fused_forward(self, x: Array, epilogue: Epilogue) -> Array:
+        rows = self._rows(x)
+        weight, bias = self.weight.data, self.bias
+        product = namespace(rows).matmul(rows, weight.T, out=self._buffer(rows, epilogue))
+        options = epilogue.options()
+        kept = None
+        if bias is None:
+            y = product
+        elif epilogue.empty:
+            y = ops.bias_act(product, bias.data, out=product)
+        else:
+            y = ops.bias_act(product, bias.data, **options)
+            kept = product
+        epilogue.done()
+        self.saved = (rows, kept, options, tuple(x.shape))
+        return y.reshape((*x.shape[:-1], self.out_features))
+
+    def backward(self, dy: Array, *, need_input_grad: bool = True) -> Array | None:
+        rows, product, options, shape = self.recall()
+        expected = (*shape[:-1], self.out_features)
+        if tuple(dy.shape) != expected:
+            raise ValueError(
+                f"Linear.backward: dy has shape {tuple(dy.shape)}, expected that of y, {expected}"
+            )
+        dz = dy.reshape(-1, self.out_features)
+        if self.bias is not None and (options or self.bias.requires_grad):
+            # Without options dz is dy whatever the product was, and it was not kept.
+            z = dz if product is None else product
+            dz, db = ops.bias_act_backward(dz, z, self.bias.data, **options)
+            self.bias.accumulate(db)
+        if self.weight.requires_grad:
+            self.weight.accumulate(namespace(dz).matmul(dz.T, rows))
+        if not need_input_grad:
+            return None
+        return namespace(dz).matmul(dz, self.weight.data).reshape(shape)
+
+    def _rows(self, x: Array) -> Array:
+        """x as a matrix, checked: NumPy would convert the weights at every call, silently."""
+        weight = self.weight.data
+        if namespace(x) is not namespace(weight):
+            raise TypeError(
+                f"Linear: x is a {type(x).__name__}, the parameters are {type(weight).__name__}; "
+                "move the model with to('cpu') or to('cuda'), or move x"
+            )
+        if x.dtype != weight.dtype:
+            raise TypeError(
+                f"Linear: x is {x.dtype} and the parameters are {weight.dtype}; convert x with "
+                f"x.astype('{weight.dtype}'), or build the layer with dtype='{x.dtype}'"
+            )
+        if x.ndim < 1 or x.shape[-1] != self.in_features:
+            raise ValueError(
+                f"Linear: x has shape {tuple(x.shape)}, expected (…, {self.in_features})"
+            )
+        return x.reshape(-1, self.in_features)
+
+    def _buffer(self, rows: Array, epilogue: Epilogue) -> Array | None:
+        """The last call's product where it fits: with an epilogue it never left this layer."""
+        if epilogue.empty or self.saved is None or (last := self.saved[1]) is None:
+            return None
+        fits = last.shape == (len(rows), self.out_features) and last.dtype == rows.dtype
+        return last if fits else None
+
+    def extra_repr(self) -> str:
+        return (
+            f"in_features={self.in_features}, out_features={self.out_features}, "
+            f"bias={self.bias is not None}"
+        )

@@ -1,0 +1,76 @@
+"""Losses: ``loss, dy = loss_fn(y, target)``; one pass gives both."""
+
+from __future__ import annotations
+
+from onepass import ops
+from onepass.nn._device import Array, mover
+
+
+class CrossEntropyLoss:
+    """``loss = -Σ_c w_c q_c log softmax(y)_c``, averaged; q is the target, smoothed.
+
+    Args:
+        weight: array (C,), a weight for each class, or None.
+        ignore_index: targets with this class count for nothing.
+        reduction: "mean" (over the weights of the targets), "sum" or "none".
+        label_smoothing: s in 0 to 1; q becomes ``(1 - s) q + s / C``.
+
+    Raises:
+        ValueError: an argument out of range.
+
+    Example:
+        >>> import numpy as np
+        >>> from onepass import nn
+        >>> loss, dy = nn.CrossEntropyLoss()(np.zeros((1, 4), np.float32), np.array([2]))
+        >>> round(float(loss), 4), dy.tolist()
+        (1.3863, [[0.25, 0.25, -0.75, 0.25]])
+    """
+
+    def __init__(
+        self,
+        weight: Array | None = None,
+        *,
+        ignore_index: int = -100,
+        reduction: str = "mean",
+        label_smoothing: float = 0.0,
+    ) -> None:
+        if reduction not in ("mean", "sum", "none"):
+            raise ValueError(f"reduction={reduction!r}: expected 'mean', 'sum' or 'none'")
+        if not 0 <= label_smoothing <= 1:
+            raise ValueError(f"label_smoothing={label_smoothing}: expected 0 to 1")
+        self.weight = weight
+        self.ignore_index = ignore_index
+        self.reduction = reduction
+        self.label_smoothing = label_smoothing
+
+    def __call__(self, y: Array, target: Array) -> tuple[Array, Array]:
+        """Loss and its gradient.
+
+        Args:
+            y: logits (N, C) or (N, C, d1, …).
+            target: classes (N, d1, …), integers, or probabilities shaped like y.
+
+        Returns:
+            The loss, () or shaped as the target for "none"; and the gradient of the loss (of its
+            sum for "none") by y, to pass to ``model.backward``.
+        """
+        return ops.cross_entropy(
+            y,
+            target,
+            weight=self.weight,
+            ignore_index=self.ignore_index,
+            reduction=self.reduction,
+            label_smoothing=self.label_smoothing,
+        )
+
+    def to(self, device: str) -> CrossEntropyLoss:
+        """Move the class weights, as `Module.to` does."""
+        move = mover(device)
+        self.weight = None if self.weight is None else move(self.weight)
+        return self
+
+    def __repr__(self) -> str:
+        return (
+            f"CrossEntropyLoss(ignore_index={self.ignore_index}, reduction={self.reduction!r}, "
+            f"label_smoothing={self.label_smoothing})"
+        )

@@ -1,0 +1,159 @@
+"""Randomness of the modules: one seed, a generator for initialisation, a stream per dropout layer.
+
+A dropout mask is a function of ``(seed, offset, element index)``. Every dropout layer owns a range
+of offsets, ``stream * 2**40 + call``, so no two layers and no two calls share a mask, and the state
+of a layer is two integers.
+"""
+
+from __future__ import annotations
+
+import operator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from onepass.nn._module import Module
+
+_CALLS_PER_STREAM = 1 << 40
+
+
+class _State:
+    """The process-wide state. ``epoch`` counts calls of `manual_seed`."""
+
+    def __init__(self) -> None:
+        self.epoch = 0
+        self.reset(0)
+
+    def reset(self, seed: int) -> None:
+        self.seed = seed
+        self.streams = 0
+        self.init = np.random.Generator(np.random.PCG64(seed))
+
+
+_state = _State()
+
+
+class Stream:
+    """The masks of one dropout layer: ``(seed, offset)`` of the next call."""
+
+    def __init__(self) -> None:
+        self._take()
+
+    def _take(self) -> None:
+        self._epoch = _state.epoch
+        self._seed = _state.seed
+        self._offset = _state.streams * _CALLS_PER_STREAM
+        _state.streams += 1
+
+    def peek(self) -> tuple[int, int]:
+        """Seed and offset of the next call."""
+        if self._epoch != _state.epoch:  # seeded anew since the last call
+            self._take()
+        return self._seed, self._offset
+
+    def advance(self) -> None:
+        """The call succeeded: the next one gets another mask."""
+        self._offset += 1
+
+    def set(self, seed: int, offset: int) -> None:
+        """Continue at this seed and offset."""
+        self._epoch, self._seed, self._offset = _state.epoch, int(seed), int(offset)
+
+    def __getstate__(self) -> tuple[int, int]:
+        return self.peek()
+
+    def __setstate__(self, state: tuple[int, int]) -> None:
+        self.set(*state)  # a copied or unpickled layer continues where it was
+
+
+def init_generator() -> np.random.Generator:
+    """The generator that initialisers without a ``seed`` of their own draw from."""
+    return _state.init
+
+
+def manual_seed(seed: int) -> None:
+    """Seed initialisation and dropout, in layers that exist as well as in new ones.
+
+    Until the first call the seed is 0, so a script gives the same numbers every time.
+
+    Args:
+        seed: an integer, 0 <= seed < 2**64.
+
+    Raises:
+        TypeError: ``seed`` is not an integer.
+        ValueError: ``seed`` is out of range.
+
+    Example:
+        >>> from onepass import nn
+        >>> nn.manual_seed(1)
+        >>> a = nn.Linear(3, 2).weight.data
+        >>> nn.manual_seed(1)
+        >>> bool((nn.Linear(3, 2).weight.data == a).all())
+        True
+    """
+    value = operator.index(seed)
+    if not 0 <= value < 1 << 64:
+        raise ValueError(f"seed={seed}: expected 0 <= seed < 2**64")
+    _state.epoch += 1
+    _state.reset(value)
+
+
+def _streams(model: Module) -> dict[str, Stream]:
+    return {
+        name: stream
+        for name, module in model.named_modules()
+        if isinstance(stream := getattr(module, "stream", None), Stream)
+    }
+
+
+def get_rng_state(model: Module | None = None) -> dict[str, Any]:
+    """Everything that the next random numbers depend on, for a bitwise resume.
+
+    Args:
+        model: also save the position of each of its dropout layers.
+
+    Returns:
+        A dict of plain integers and strings that JSON keeps exactly: ``seed``, ``streams``,
+        ``init`` (NumPy's bit generator state), ``layers`` (name of the layer → [seed, offset]).
+
+    Example:
+        >>> import numpy as np
+        >>> from onepass import nn
+        >>> layer, x = nn.Dropout(0.5), np.ones((4, 4), np.float32)
+        >>> state = nn.get_rng_state(layer)
+        >>> y = layer(x)
+        >>> nn.set_rng_state(state, layer)
+        >>> bool((layer(x) == y).all())
+        True
+    """
+    return {
+        "seed": _state.seed,
+        "streams": _state.streams,
+        "init": dict(_state.init.bit_generator.state),
+        "layers": {} if model is None else {k: list(s.peek()) for k, s in _streams(model).items()},
+    }
+
+
+def set_rng_state(state: dict[str, Any], model: Module | None = None) -> None:
+    """Restore what `get_rng_state` returned.
+
+    Args:
+        state: from `get_rng_state`.
+        model: the model that the layers' positions go into; needed where the state has any.
+
+    Raises:
+        ValueError: the dropout layers of the model are not those of the state; nothing is changed.
+    """
+    streams = {} if model is None else _streams(model)
+    layers = state["layers"]
+    if layers.keys() != streams.keys():
+        raise ValueError(
+            f"set_rng_state: the state has dropout layers {sorted(layers)}, the model has "
+            f"{sorted(streams)}; pass the model that the state was taken from"
+        )
+    generator = np.random.Generator(np.random.PCG64())
+    generator.bit_generator.state = state["init"]
+    _state.seed, _state.streams, _state.init = state["seed"], state["streams"], generator
+    for name, stream in streams.items():
+        stream.set(*layers[name])

@@ -1,0 +1,81 @@
+"""A body with a way around it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from onepass.nn._device import Array
+from onepass.nn._epilogue import Epilogue, Fusable, keeps
+from onepass.nn._group import check_distinct, unfuse
+from onepass.nn._module import Module, layout
+from onepass.nn._sequential import Sequential
+
+
+class Residual(Fusable):
+    """``y = shortcut(x) + body(x)``. Source: He et al. 2016.
+
+    Where the body ends in a batch norm, that kernel adds the shortcut, and goes on to an activation
+    and a dropout that follow the block.
+
+    Args:
+        body: modules, as of a `Sequential`.
+        shortcut: module; None adds ``x`` itself.
+        fuse: False runs each layer by itself.
+
+    Raises:
+        ValueError: in forward, the shapes of the two sides differ.
+
+    Example:
+        >>> import numpy as np
+        >>> from onepass import nn
+        >>> block = nn.Residual(nn.Linear(3, 3), nn.BatchNorm1d(3))
+        >>> x = np.eye(3, dtype=np.float32)
+        >>> bool(np.allclose(block(x) - x, block.body(x)))
+        True
+    """
+
+    def __init__(self, *body: Module, shortcut: Module | None = None, fuse: bool = True) -> None:
+        self.body = Sequential(*body)
+        self.shortcut = shortcut
+        self.fuse = fuse
+        check_distinct("Residual", self.modules())
+        if not fuse:
+            unfuse(self)
+
+    @property
+    def adds_in_kernel(self) -> bool:
+        return self.fuse and self.body.takes_residual
+
+    def epilogue_head(self) -> Fusable | None:
+        fits = self.adds_in_kernel and keeps(self, Fusable, "forward")
+        return self.body.epilogue_head() if fits else None
+
+    def fused_forward(self, x: Array, epilogue: Epilogue) -> Array:
+        side = x if self.shortcut is None else self.shortcut(x)
+        if self.adds_in_kernel:
+            whole = replace(epilogue, residual=side)
+            y = self.body.fused_forward(x, whole)
+            self.saved = (whole,)
+            return y
+        main = self.body(x)
+        if main.shape != side.shape:
+            raise ValueError(
+                f"Residual: the body gives shape {tuple(main.shape)}, the shortcut "
+                f"{tuple(side.shape)}; give a shortcut with the body's shape"
+            )
+        self.saved = ()
+        return main + side
+
+    def backward(self, dy: Array, *, need_input_grad: bool = True) -> Array | None:
+        saved = self.recall()
+        main = self.body.backward(dy, need_input_grad=need_input_grad)
+        side = saved[0].residual_grad if saved else dy
+        if self.shortcut is not None:
+            side = self.shortcut.backward(side, need_input_grad=need_input_grad)
+        return main + side if need_input_grad else None
+
+    def __repr__(self) -> str:
+        lines = [f"({name}): {child!r}" for name, child in self.named_children()]
+        if self.adds_in_kernel:
+            lines.append("fused(the last batch norm of the body adds the shortcut)")
+        return layout(type(self).__name__, "", lines)

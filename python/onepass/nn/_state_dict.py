@@ -1,0 +1,69 @@
+"""Reading and writing a module's state: PyTorch's names, all or nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from onepass.nn._device import Array, mover, namespace, to_numpy
+from onepass.nn._parameter import Parameter
+
+if TYPE_CHECKING:
+    from onepass.nn._module import Module
+
+
+def live_arrays(model: Module) -> Iterator[tuple[str, Array]]:
+    """``(name, array)``, parameters before buffers; a shared parameter under each of its names."""
+    for prefix, module in model.named_modules():
+        dot = f"{prefix}." if prefix else ""
+        for name, value in vars(module).items():
+            if isinstance(value, Parameter):
+                yield dot + name, value.data
+        for name in module.buffer_names:
+            if (array := getattr(module, name)) is not None:
+                yield dot + name, array
+
+
+def move(model: Module, device: str) -> None:
+    """Move every array, all or none; what forward saved is forgotten.
+
+    Integer buffers (the count of batches) stay on the host, where they are read at every step.
+    """
+    move_one = mover(device)
+    slots: list[tuple[Any, str]] = [
+        (p, name) for p in model.parameters() for name in ("data", "grad")
+    ]
+    slots += [(module, name) for module in model.modules() for name in module.buffer_names]
+    moved = []
+    for owner, name in slots:
+        array = getattr(owner, name)
+        if array is not None and array.dtype.kind == "f":
+            moved.append((owner, name, move_one(array)))
+    for owner, name, array in moved:
+        setattr(owner, name, array)
+    for module in model.modules():
+        module.saved = None
+
+
+def load(model: Module, state_dict: dict[str, Any]) -> None:
+    """Check everything, then copy everything."""
+    targets = dict(live_arrays(model))
+    problems = [f"missing {k}" for k in targets if k not in state_dict]
+    problems += [f"unexpected {k}" for k in state_dict if k not in targets]
+    sources = {}
+    for name, target in targets.items():
+        if name not in state_dict:
+            continue
+        source = to_numpy(state_dict[name])
+        if source.shape != tuple(target.shape) or source.dtype.kind not in "fiu":
+            problems.append(
+                f"{name} is {source.dtype} {source.shape}, expected {target.dtype} {target.shape}"
+            )
+        sources[name] = source
+    if problems:
+        raise ValueError(
+            f"load_state_dict: the state does not fit this {type(model).__name__}; nothing was "
+            "changed:\n  " + "\n  ".join(problems)
+        )
+    for name, target in targets.items():
+        target[...] = namespace(target).asarray(sources[name])
