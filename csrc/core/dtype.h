@@ -48,37 +48,65 @@ struct dtype_of<BFloat16> {
 
 ONEPASS_BEGIN
 
-ONEPASS_HD float to_float(float x) { return x; }
+// Below, bits are compared as signed integers, which every instruction set can do.
 
-ONEPASS_HD float to_float(Half h) {
-  uint32_t a = h.bits & 0x7fffu;
-  uint32_t normal = (a << 13) + (112u << 23);
-  uint32_t special = (a << 13) | 0x7f800000u | (a > 0x7c00u ? 0x400000u : 0u);
-  uint32_t subnormal =
-      math::to_bits(float(int32_t(a)) * 0x1p-24f);  // the product is a normal float
-  uint32_t bits = a < 0x400u ? subnormal : a < 0x7c00u ? normal : special;
-  return math::from_bits(bits | uint32_t(h.bits & 0x8000u) << 16);
+// A format of kMantissa stored bits and bias kBias, given without its sign, in the wider T.
+template <class T, int kMantissa, int kBias>
+ONEPASS_HD typename math::Format<T>::Bits widen(typename math::Format<T>::Bits bits) {
+  using F = math::Format<T>;
+  using Bits = typename F::Bits;
+  using Int = typename F::Int;
+  constexpr int kExtra = F::kMantissa - kMantissa;
+  constexpr Int kOne = Int(1) << F::kMantissa, kRebias = (F::kBias - kBias) * kOne;
+  constexpr Int kTop = Int(2 * kBias + 1) << kMantissa;
+  constexpr T kLeastNormal = math::from_bits(Bits(kRebias + kOne));
+  Int a = Int(bits), normal = Int(bits << kExtra) + kRebias;
+  // A subnormal has the least exponent, but no leading 1: put it there, and take it off.
+  Int subnormal = Int(math::to_bits(math::from_bits(Bits(normal + kOne)) - kLeastNormal));
+  Int y = a < kTop ? normal : normal + kRebias;
+  y |= a > kTop ? kOne >> 1 : 0;
+  return Bits(a < Int(1) << kMantissa ? subnormal : y);
 }
 
-ONEPASS_HD float to_float(BFloat16 h) {
-  uint32_t bits = uint32_t(h.bits) << 16;
+// The inverse, rounded. Beside a power of two kExtra binades above x, T has the bits of the narrow
+// format: one addition rounds, the subnormal range too, where that power stays at its least.
+template <int kMantissa, int kBias, class T>
+ONEPASS_HD typename math::Format<T>::Bits narrow(T x) {
+  using F = math::Format<T>;
+  using Bits = typename F::Bits;
+  using Int = typename F::Int;
+  constexpr int kExtra = F::kMantissa - kMantissa;
+  constexpr Int kOne = Int(1) << F::kMantissa, kLeast = (F::kBias - kBias + 1) * kOne;
+  constexpr Int kTop = (F::kBias + kBias + 1) * kOne;  // the narrow Inf
+  constexpr Bits kNan = Bits(4 * kBias + 3) << (kMantissa - 1);
+  Int a = Int(math::to_bits(math::abs(x))), c = a < kTop ? a : kTop;
+  Bits exponent = Bits(c > kLeast ? c : kLeast) & F::kInf, magic = exponent + Bits(kExtra * kOne);
+  Bits sum = math::to_bits(math::from_bits(Bits(c)) + math::from_bits(magic));
+  Bits y = ((exponent - Bits(kLeast)) >> kExtra) + (sum - magic);
+  return math::isnan(x) ? kNan : y;
+}
+
+ONEPASS_HD float to_float(float x) { return x; }
+
+ONEPASS_HD float to_float(Half x) {
+  return math::from_bits(widen<float, 10, 15>(x.bits & 0x7fffu) | (x.bits & 0x8000u) << 16);
+}
+
+ONEPASS_HD float to_float(BFloat16 x) {
+  uint32_t bits = uint32_t(x.bits) << 16;
   return math::from_bits(bits | ((bits & 0x7fffffffu) > 0x7f800000u ? 0x400000u : 0u));
 }
 
 ONEPASS_HD double to_double(double x) { return x; }
-ONEPASS_HD double to_double(Half h) { return double(to_float(h)); }
 
-// float's subnormals are those of bfloat16: widening through the unit keeps them when the processor
-// reads subnormals as zero.
 ONEPASS_HD double to_double(float x) {
-  uint32_t a = math::to_bits(x) & 0x7fffffffu;
-  double tiny = double(int32_t(a & 0x7fffffu)) * 0x1p-149;
-  double wide = double(a < 0x800000u ? 0.0f : x);
-  uint64_t sign = uint64_t(math::to_bits(x) & 0x80000000u) << 32;
-  uint64_t bits = math::to_bits(a < 0x800000u ? tiny : wide);
-  return math::from_bits(bits | sign);
+  uint64_t bits = math::to_bits(x), a = bits & 0x7fffffffu;
+  return math::from_bits(widen<double, 23, 127>(a) | (bits & 0x80000000u) << 32);
 }
-ONEPASS_HD double to_double(BFloat16 h) { return to_double(to_float(h)); }
+
+ONEPASS_HD double to_double(Half x) { return double(to_float(x)); }  // zero or a normal float
+
+ONEPASS_HD double to_double(BFloat16 x) { return to_double(to_float(x)); }
 
 template <class S>
 ONEPASS_HD S from_float(float x);
@@ -95,21 +123,14 @@ ONEPASS_HD double from_float<double>(float x) {
 
 template <>
 ONEPASS_HD Half from_float<Half>(float x) {
-  uint32_t bits = math::to_bits(x), a = bits & 0x7fffffffu;
-  uint32_t normal = (a - (112u << 23) + 0xfffu + ((a >> 13) & 1u)) >> 13;
-  // Adding 2^23 rounds |x| * 2^24 to an integer: the count of 2^-24, half's subnormal unit.
-  uint32_t subnormal = math::to_bits(math::from_bits(a) * 0x1p24f + 0x1p23f) - 0x4b000000u;
-  uint32_t special = a > 0x7f800000u ? 0x7e00u | ((a >> 13) & 0x3ffu) : 0x7c00u;
-  uint32_t h = a < 0x38800000u ? subnormal : a < 0x47800000u ? normal : special;
-  return Half{uint16_t(h | ((bits >> 16) & 0x8000u))};
+  return Half{uint16_t(narrow<10, 15>(x) | (math::to_bits(x) >> 16 & 0x8000u))};
 }
 
+// bfloat16 has float's exponents: rounding is an integer addition.
 template <>
 ONEPASS_HD BFloat16 from_float<BFloat16>(float x) {
-  uint32_t bits = math::to_bits(x);
-  uint32_t rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
-  uint32_t quiet = bits >> 16 | 0x40u;
-  return BFloat16{uint16_t((bits & 0x7fffffffu) > 0x7f800000u ? quiet : rounded)};
+  uint32_t bits = math::to_bits(x), rounded = bits + 0x7fffu + ((bits >> 16) & 1u);
+  return BFloat16{uint16_t((math::isnan(x) ? bits | 0x400000u : rounded) >> 16)};
 }
 
 template <class S>
@@ -120,51 +141,20 @@ ONEPASS_HD double from_double<double>(double x) {
   return x;
 }
 
-// One rounding from double to a format of `kMantissa` stored bits and `kBias`, with 15 bits in all:
-// the normal range by integer rounding of the bits, the subnormal range by counting its unit.
-template <int kMantissa, int kBias>
-ONEPASS_HD uint16_t round_double(double x) {
-  constexpr int kShift = 52 - kMantissa;
-  constexpr int64_t kRebias = int64_t(1023 - kBias) << 52;
-  constexpr int64_t kInf = int64_t(2 * kBias + 1) << kMantissa;
-  constexpr int64_t kQuiet = int64_t(1) << (kMantissa - 1);
-  constexpr int64_t kMask = (int64_t(1) << kMantissa) - 1;
-  constexpr int64_t kMinNormal = int64_t(1023 + 1 - kBias) << 52;
-  constexpr int64_t kOverflow = int64_t(1023 + 1 + kBias) << 52;
-  constexpr int64_t kDoubleInf = int64_t(0x7ff) << 52;
-  double unit = math::from_bits(uint64_t(1023 + kBias - 1 + kMantissa) << 52);
-  uint64_t bits = math::to_bits(x);
-  int64_t a = int64_t(bits & 0x7fffffffffffffffu);
-  int64_t lsb = int64_t((uint64_t(a) >> kShift) & 1u);
-  int64_t normal =
-      int64_t(uint64_t(a - kRebias + (int64_t(1) << (kShift - 1)) - 1 + lsb) >> kShift);
-  int64_t subnormal = int64_t(math::to_bits(math::abs(x) * unit + 0x1p52) - (uint64_t(1075) << 52));
-  int64_t nan = kInf | kQuiet | (int64_t(uint64_t(a) >> kShift) & kMask);
-  int64_t special = a > kDoubleInf ? nan : kInf;
-  int64_t h = a < kMinNormal ? subnormal : a < kOverflow ? normal : special;
-  return uint16_t(uint64_t(h) | ((bits >> 48) & 0x8000u));
+template <>
+ONEPASS_HD float from_double<float>(double x) {
+  uint32_t sign = uint32_t(math::to_bits(x) >> 32) & 0x80000000u;
+  return math::from_bits(uint32_t(narrow<23, 127>(x)) | sign);
 }
 
 template <>
 ONEPASS_HD Half from_double<Half>(double x) {
-  return Half{round_double<10, 15>(x)};
+  return Half{uint16_t(narrow<10, 15>(x) | (math::to_bits(x) >> 48 & 0x8000u))};
 }
 
 template <>
 ONEPASS_HD BFloat16 from_double<BFloat16>(double x) {
-  return BFloat16{round_double<7, 127>(x)};
-}
-
-// The hardware conversion, except where a subnormal result would be flushed.
-template <>
-ONEPASS_HD float from_double<float>(double x) {
-  uint64_t bits = math::to_bits(x);
-  int64_t a = int64_t(bits & 0x7fffffffffffffffu);
-  uint32_t tiny = uint32_t(math::to_bits(math::abs(x) * 0x1p149 + 0x1p52));
-  uint32_t sign = uint32_t(bits >> 32) & 0x80000000u;
-  bool small = a < int64_t(0x3810000000000000);
-  uint32_t wide = math::to_bits(float(small ? 1.0 : math::abs(x)));
-  return math::from_bits((small ? tiny : wide) | sign);
+  return BFloat16{uint16_t(narrow<7, 127>(x) | (math::to_bits(x) >> 48 & 0x8000u))};
 }
 
 // Subnormal results and operands count as zero on this thread while one of these lives: second

@@ -12,10 +12,10 @@
 ONEPASS_BEGIN
 namespace math {
 
-ONEPASS_HD uint32_t to_bits(float x) { return __builtin_bit_cast(uint32_t, x); }
-ONEPASS_HD uint64_t to_bits(double x) { return __builtin_bit_cast(uint64_t, x); }
-ONEPASS_HD float from_bits(uint32_t b) { return __builtin_bit_cast(float, b); }
-ONEPASS_HD double from_bits(uint64_t b) { return __builtin_bit_cast(double, b); }
+ONEPASS_HD constexpr uint32_t to_bits(float x) { return __builtin_bit_cast(uint32_t, x); }
+ONEPASS_HD constexpr uint64_t to_bits(double x) { return __builtin_bit_cast(uint64_t, x); }
+ONEPASS_HD constexpr float from_bits(uint32_t b) { return __builtin_bit_cast(float, b); }
+ONEPASS_HD constexpr double from_bits(uint64_t b) { return __builtin_bit_cast(double, b); }
 
 // What the generic code below needs to know of a format. kLn2Hi ends in enough zero bits for its
 // product with any exponent to be exact; adding kShift rounds to an integer, left in the low bits.
@@ -25,6 +25,7 @@ struct Format;
 template <>
 struct Format<float> {
   using Bits = uint32_t;
+  using Int = int32_t;
   static constexpr int kMantissa = 23, kBias = 127;
   static constexpr Bits kSign = 0x80000000u, kInf = 0x7f800000u, kNan = 0x7fc00000u;
   static constexpr Bits kLeast = 0x3f2aaaabu, kShiftBits = 0x4b400000u;
@@ -37,6 +38,7 @@ struct Format<float> {
 template <>
 struct Format<double> {
   using Bits = uint64_t;
+  using Int = int64_t;
   static constexpr int kMantissa = 52, kBias = 1023;
   static constexpr Bits kSign = 0x8000000000000000u, kInf = 0x7ff0000000000000u;
   static constexpr Bits kNan = 0x7ff8000000000000u;
@@ -107,15 +109,27 @@ ONEPASS_HD double sqrt(double x) {
 #endif
 }
 
-// c0 + c1 x + c2 x^2 + ...
+// The terms of even index of c0 + c1 z + c2 z + c3 z^2 + ... : every second coefficient.
 template <class T>
-ONEPASS_HD T poly(T, T c) {
+ONEPASS_HD T every_second(T, T c) {
+  return c;
+}
+
+template <class T>
+ONEPASS_HD T every_second(T, T c, T) {
   return c;
 }
 
 template <class T, class... C>
+ONEPASS_HD T every_second(T z, T c, T, C... rest) {
+  return c + z * every_second(z, rest...);
+}
+
+// c0 + c1 x + c2 x^2 + ... as two Horner chains in x^2, which run side by side.
+template <class T, class... C>
 ONEPASS_HD T poly(T x, T c, C... rest) {
-  return c + x * poly(x, rest...);
+  T z = x * x;
+  return every_second(z, c, rest...) + x * every_second(z, rest...);
 }
 
 // (expm1(r) - r) / r^2 on |r| <= ln(2) / 2; expm1's relative error 2^-26.1 and 2^-61.5.
