@@ -44,11 +44,24 @@ struct RandomStream {
   uint64_t seed, offset, threshold;
 };
 
+// Norm of a list of tensors after unscaling, with or without clamping.
+enum class NormOrder : int32_t { one, two, inf };
+struct NormResult {
+  double norm;             // of g · unscale
+  double clamped_norm;     // of clamp(g · unscale, ±max_value); equal to norm without a limit
+  int64_t first_nonfinite; // index of the first tensor holding Inf or NaN, or -1
+};
 // What an optimizer step does to the gradient before the update sees it, in this order:
 //   g ← clamp(g · unscale, ±max_value) · coefficient
 struct GradientRider {
   double unscale, max_value, coefficient;
   bool zero_grad;  // the gradient array is left at zero
+  // Where the norm is computed on a device, the host does not wait for it: the update reads it here,
+  // multiplies the coefficient by min(1, max_norm/(norm + 1e-6)) itself and, with skip_nonfinite,
+  // changes nothing (but zero_grad) when a gradient is not finite. Null on the CPU.
+  const NormResult* norm;
+  double max_norm;
+  bool skip_nonfinite;
   bool active() const { return unscale != 1 || coefficient != 1 || max_value < kNoLimit; }
   static constexpr double kNoLimit = 1.7976931348623157e308;
 };
@@ -64,13 +77,7 @@ struct Elementwise {
   void* stream;
 };
 
-// Norm of a list of tensors after unscaling, with or without clamping.
-enum class NormOrder : int32_t { one, two, inf };
-struct NormResult {
-  double norm;             // of g · unscale
-  double clamped_norm;     // of clamp(g · unscale, ±max_value); equal to norm without a limit
-  int64_t first_nonfinite; // index of the first tensor holding Inf or NaN, or -1
-};
+// Norm of a list of tensors.
 struct Norm {
   const Tensor* tensors;
   int64_t count;

@@ -1,0 +1,206 @@
+"""The code base tests itself: nothing forgotten, nothing leaking between instruction sets, types
+and stubs true, style held. A check whose tool is missing is skipped and says so."""
+
+from __future__ import annotations
+
+import ast
+import doctest
+import inspect
+import pkgutil
+import platform
+import re
+import shutil
+import subprocess
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import cases
+import numpy as np
+import onepass
+import pytest
+from onepass import _C, ops, optim
+
+ROOT = Path(__file__).resolve().parents[1]
+KERNELS = {kernel["name"]: kernel for kernel in _C.kernels()}
+ACTIVATIONS = [name for name, kernel in KERNELS.items() if kernel["kind"] == "activation"]
+UPDATES = [name for name, kernel in KERNELS.items() if kernel["kind"] == "update"]
+# Kernels that are an option of the function they are named after.
+VARIANTS = {
+    "gelu_tanh": "gelu",
+    "sgd_momentum": "sgd",
+    "adam_amsgrad": "adam",
+    "adamw_amsgrad": "adamw",
+}
+FUNCTIONS = [name for name in ops.__all__ if inspect.isfunction(getattr(ops, name))]
+
+
+def run(*command: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def tool(module: str) -> str:
+    found = shutil.which(module, path=str(Path(sys.executable).parent)) or shutil.which(module)
+    if found is None:
+        pytest.skip(f"{module} is not installed: pip install '.[test]'")
+    return found
+
+
+@pytest.mark.parametrize("kernel", ACTIVATIONS)
+def test_every_activation_has_functions_and_rows(kernel: str) -> None:
+    name = VARIANTS.get(kernel, kernel)
+    rows = {case.name for case in cases.CASES}
+    for function in (name, f"{name}_backward"):
+        assert callable(getattr(ops, function, None)), f"onepass.ops lacks {function}"
+        assert function in rows, f"tests/cases.py has no row {function}"
+
+
+@pytest.mark.parametrize("kernel", UPDATES)
+def test_every_update_has_a_function_a_class_and_a_row(kernel: str) -> None:
+    name = VARIANTS.get(kernel, kernel)
+    assert callable(getattr(ops, f"{name}_", None)), f"onepass.ops lacks {name}_"
+    assert name in {n.lower() for n in optim.__all__}, f"onepass.optim lacks {name}"
+    assert any(row.name.rstrip("_") == name for row in cases.CASES), f"tests/cases.py lacks {name}_"
+
+
+def test_every_function_has_a_row() -> None:
+    rows = {case.name for case in cases.CASES}
+    missing = [name for name in FUNCTIONS if name not in rows]
+    assert not missing, f"tests/cases.py has no row for {missing}"
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_docstrings_say_what_a_user_needs(name: str) -> None:
+    text = inspect.getdoc(getattr(ops, name)) or ""
+    first = text.splitlines()[0]
+    assert "=" in first or "‖" in first or "mask" in first or "entropy" in first or "Gradients" in first
+    for part in ("Args:", "Returns:", "Source:", "Example:"):
+        assert part in text, f"{name}: docstring lacks {part}"
+    parameters = inspect.signature(getattr(ops, name)).parameters.values()
+    for parameter in parameters:
+        assert re.search(rf"^\s+\*{{0,2}}{parameter.name}: ", text, re.M), (
+            f"{name}: {parameter.name} is undocumented"
+        )
+
+
+def modules() -> list[str]:
+    names = ["onepass"]
+    for info in pkgutil.walk_packages(onepass.__path__, "onepass."):
+        if not info.name.endswith(("_C", "_cuda", "__main__")):
+            names.append(info.name)
+    return names
+
+
+@pytest.mark.parametrize("name", modules())
+def test_examples_in_docstrings_print_what_they_say(name: str) -> None:
+    globs = {"np": np, "onepass": onepass}
+    module = import_module(name)
+    for sub in ("nn", "ops", "optim", "data", "train"):
+        globs[sub] = import_module(f"onepass.{sub}")
+    finder = doctest.DocTestFinder(exclude_empty=True)
+    runner = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS)
+    report: list[str] = []
+    for test in finder.find(module, name, globs=globs):
+        runner.run(test, out=report.append)
+    assert not report, "".join(report)
+
+
+def test_names_of_options_are_the_same_forward_and_backward() -> None:
+    for name in FUNCTIONS:
+        if not name.endswith("_backward") or name == "batch_norm_backward":
+            continue
+        forward = inspect.signature(getattr(ops, name.removesuffix("_backward"))).parameters
+        backward = inspect.signature(getattr(ops, name)).parameters
+        options = {
+            key: value.default
+            for key, value in backward.items()
+            if value.kind is value.KEYWORD_ONLY
+        }
+        for key, default in options.items():
+            assert key in forward, f"{name}: {key} is no option of the forward"
+            assert forward[key].default == default, f"{name}: default of {key} differs"
+
+
+def test_no_symbol_is_shared_between_instruction_sets(tmp_path: Path) -> None:
+    compiler = shutil.which("g++")
+    if compiler is None or platform.machine() != "x86_64":
+        pytest.skip("needs g++ on x86-64")
+    objects = tmp_path / "backend.o"
+    built = run(
+        compiler, "-std=c++17", "-fPIC", "-O1", "-march=x86-64-v3", "-ffp-contract=off",
+        "-fno-exceptions", "-fno-rtti", "-fno-threadsafe-statics", "-fvisibility=hidden",
+        "-DONEPASS_ISA=v3", "-Icsrc", "-c", "csrc/cpu/backend.cpp", "-o", str(objects),
+    )  # fmt: skip
+    assert built.returncode == 0, built.stderr
+    symbols = run("nm", "-C", str(objects)).stdout.splitlines()
+    shared = [line for line in symbols if re.search(r" [WVuB] ", line)]
+    assert not shared, "weak or static symbols:\n" + "\n".join(shared)
+    exported = [line for line in symbols if re.search(r" [TDR] ", line)]
+    assert [line.split()[-1] for line in exported] == ["onepass_cpu_backend_v3"], exported
+    initialisers = run("objdump", "-h", str(objects)).stdout
+    assert ".init_array" not in initialisers
+
+
+def test_formulas_are_only_in_kernels() -> None:
+    for folder in ("cpu", "cuda", "bind"):
+        for path in (ROOT / "csrc" / folder).glob("*.*"):
+            text = path.read_text()
+            for function in ("math::exp", "math::tanh", "math::erf", "math::log"):
+                assert function not in text, f"{path.name} computes {function}: belongs to kernels/"
+
+
+def test_kernel_files_are_short() -> None:
+    for path in (ROOT / "csrc" / "kernels").glob("*.h"):
+        lines = path.read_text().count("\n")
+        assert lines <= 100, f"{path.name} has {lines} lines; split it"
+
+
+def test_import_is_light() -> None:
+    code = (
+        "import sys, onepass; heavy = {'torch', 'cupy', 'sklearn', 'matplotlib', 'tqdm', 'scipy'}; "
+        "print(sorted(heavy & {m.partition('.')[0] for m in sys.modules}))"
+    )
+    done = run(sys.executable, "-c", code)
+    assert done.stdout.strip() == "[]", done.stdout + done.stderr
+
+
+def test_import_leaves_subnormals_alone() -> None:
+    code = (
+        "import sys, onepass, numpy as np; onepass.ops.relu(np.ones(9, np.float32)); "
+        "print(sys.float_info.min / 2 > 0)"
+    )
+    assert run(sys.executable, "-c", code).stdout.strip() == "True"
+
+
+def test_ruff() -> None:
+    ruff = tool("ruff")
+    for command in (["check", "."], ["format", "--check", "."]):
+        done = run(ruff, *command)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_mypy() -> None:
+    done = run(tool("mypy"))
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_stub_tells_the_truth() -> None:
+    tool("mypy")
+    done = run(sys.executable, "-m", "mypy.stubtest", "onepass._C")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_clang_format() -> None:
+    sources = [
+        str(path)
+        for pattern in ("*.h", "*.cpp", "*.cu", "*.cuh")
+        for folder in ("csrc", "tests")
+        for path in sorted((ROOT / folder).rglob(pattern))
+    ]
+    done = run(tool("clang-format"), "--dry-run", "--Werror", *sources)
+    assert done.returncode == 0, done.stderr
+
+
+def test_every_python_file_parses_on_the_oldest_version() -> None:
+    for path in (ROOT / "python").rglob("*.py"):
+        ast.parse(path.read_text(), feature_version=(3, 10))
