@@ -1,0 +1,160 @@
+"""Batches in an order that is a function of (seed, epoch) alone.
+
+The order is made from raw Philox words, which NumPy keeps from release to release (it promises no
+such thing for ``Generator.permutation``), so a run resumed after an upgrade sees the same batches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+SAMPLING = ("epoch", "replacement", "cyclic")
+
+
+class DataLoader:
+    """Iterate over ``X`` (and ``y``) in batches; every ``iter()`` is the next epoch.
+
+    Args:
+        X: array whose axis 0 counts the samples.
+        y: array of as many targets, or None.
+        batch_size: samples in a batch.
+        shuffle: draw a new order for every epoch; else the given order.
+        drop_last: leave out a last batch that is smaller than ``batch_size``.
+        seed: with the epoch's number, the only source of the order.
+        sampling: ``"epoch"``, each sample once an epoch; ``"replacement"``, as many independent
+            uniform draws as there are samples (``shuffle`` is not looked at); ``"cyclic"``, the
+            same order in every epoch (with ``shuffle``, drawn once from ``seed``).
+
+    Attributes:
+        epoch: the epoch that the next ``iter()`` gives, from 0; may be set.
+
+    Yields:
+        ``(X_batch, y_batch)``, or ``X_batch`` where ``y`` is None. Without shuffling they are
+        views of the data.
+
+    Raises:
+        TypeError: X or y is not an array. ValueError: no samples, different lengths, a batch
+            size below 1, an unknown ``sampling``, or no batch at all with ``drop_last``.
+
+    Example:
+        >>> import numpy as np
+        >>> from onepass.data import DataLoader
+        >>> loader = DataLoader(np.arange(5.0), np.arange(5), batch_size=2)
+        >>> [y.tolist() for _, y in loader]
+        [[0, 1], [2, 3], [4]]
+        >>> loader.epoch
+        1
+    """
+
+    def __init__(
+        self,
+        X: Any,
+        y: Any = None,
+        batch_size: int = 1,
+        shuffle: bool = False,
+        drop_last: bool = False,
+        seed: int = 0,
+        sampling: str = "epoch",
+    ) -> None:
+        self.X = X
+        self.y = y
+        self.size = _length("X", X)
+        if self.size == 0:
+            raise ValueError("X has no samples; expected at least one along axis 0")
+        if y is not None and _length("y", y) != self.size:
+            raise ValueError(f"X has {self.size} samples and y has {len(y)}; expected as many")
+        self.batch_size = _integer("batch_size", batch_size, 1)
+        self.seed = _integer("seed", seed, 0)
+        if sampling not in SAMPLING:
+            raise ValueError(f"sampling={sampling!r}; expected one of {', '.join(SAMPLING)}")
+        if drop_last and self.size < self.batch_size:
+            raise ValueError(
+                f"batch_size={batch_size} with drop_last=True leaves no batch of {self.size} "
+                f"samples; expected batch_size <= {self.size}"
+            )
+        self.shuffle = shuffle
+        self.drop_last = drop_last
+        self.sampling = sampling
+        self.epoch = 0
+
+    def __len__(self) -> int:
+        """Batches in an epoch."""
+        full, rest = divmod(self.size, self.batch_size)
+        return full + (rest > 0 and not self.drop_last)
+
+    def __iter__(self) -> Iterator[Any]:
+        """Batches of the epoch ``self.epoch``, which this call advances."""
+        epoch, self.epoch = self.epoch, self.epoch + 1
+        return self.batches(epoch)
+
+    def __repr__(self) -> str:
+        return (
+            f"DataLoader({self.size} samples, batch_size={self.batch_size}, "
+            f"shuffle={self.shuffle}, drop_last={self.drop_last}, seed={self.seed}, "
+            f"sampling={self.sampling!r})"
+        )
+
+    @property
+    def last_batch(self) -> int:
+        """Samples in the last batch of an epoch."""
+        if self.drop_last:
+            return self.batch_size
+        return self.size - (len(self) - 1) * self.batch_size
+
+    def order(self, epoch: int) -> NDArray[np.int64] | None:
+        """The samples' indices in epoch ``epoch``; None where it is the given order."""
+        if self.sampling == "replacement":
+            return draw(self.size, self.seed, epoch)
+        if not self.shuffle:
+            return None
+        return permutation(self.size, self.seed, 0 if self.sampling == "cyclic" else epoch)
+
+    def batches(self, epoch: int, start: int = 0) -> Iterator[Any]:
+        """Batches of epoch ``epoch`` from number ``start`` on; leaves ``self.epoch`` alone."""
+        order = self.order(_integer("epoch", epoch, 0))
+        return (self._batch(order, number) for number in range(start, len(self)))
+
+    def _batch(self, order: NDArray[np.int64] | None, number: int) -> Any:
+        span = slice(number * self.batch_size, (number + 1) * self.batch_size)
+        index = span if order is None else order[span]
+        return self.X[index] if self.y is None else (self.X[index], self.y[index])
+
+
+def permutation(size: int, seed: int, epoch: int) -> NDArray[np.int64]:
+    """A permutation of ``range(size)``: the order of as many random 64-bit keys."""
+    return np.argsort(_words(size, seed, epoch), kind="stable").astype(np.int64, copy=False)
+
+
+def draw(size: int, seed: int, epoch: int) -> NDArray[np.int64]:
+    """``size`` independent draws from ``range(size)``, uniform to within size / 2**53."""
+    unit = (_words(size, seed, epoch) >> np.uint64(11)) * 2.0**-53
+    index: NDArray[np.int64] = (unit * size).astype(np.int64)
+    return index
+
+
+def _words(size: int, seed: int, epoch: int) -> NDArray[np.uint64]:
+    key = np.array([seed & (2**64 - 1), epoch], dtype=np.uint64)
+    words: NDArray[np.uint64] = np.random.Philox(key=key).random_raw(size)
+    return words
+
+
+def _length(name: str, array: Any) -> int:
+    shape = getattr(array, "shape", None)
+    if shape is None:
+        kind = type(array).__name__
+        raise TypeError(f"{name} is a {kind}; expected an array (np.asarray makes one)")
+    if len(shape) == 0:
+        raise ValueError(f"{name} is a scalar; expected an array with the samples along axis 0")
+    return int(shape[0])
+
+
+def _integer(name: str, value: Any, least: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+        raise TypeError(f"{name}={value!r}; expected an integer")
+    if value < least:
+        raise ValueError(f"{name}={value}; expected at least {least}")
+    return int(value)

@@ -1,0 +1,145 @@
+"""Scaling of features: fitted on the training part, applied to every part.
+
+Statistics are float64 whatever the data's dtype; the result has the data's own floating dtype
+(integers and booleans become float64). A column that is constant, told exactly by min == max, has
+nothing to scale: it goes to zero (or the lower bound) and comes back exactly.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+
+class _Scaling:
+    """y = (x - shift) / scale, feature by feature (axis 0 counts the samples)."""
+
+    shift: Floats | None = None
+    scale: Floats
+
+    def fit(self, X: Any) -> Any:
+        """Learn the statistics of ``X`` (N, …); returns self."""
+        x = np.asarray(X)
+        if x.ndim < 1 or x.shape[0] == 0:
+            raise ValueError(f"X has shape {x.shape}; expected at least one sample along axis 0")
+        _refuse_nonfinite(x)
+        self.shift, self.scale = self._statistics(x.astype(np.float64))
+        return self
+
+    def transform(self, X: Any) -> Any:
+        """``X`` scaled, in its own floating dtype."""
+        x, shift = self._checked(X)
+        return ((x - shift) / self.scale).astype(_result_dtype(x), copy=False)
+
+    def inverse_transform(self, X: Any) -> Any:
+        """The data whose transform is ``X``."""
+        x, shift = self._checked(X)
+        return (x * self.scale + shift).astype(_result_dtype(x), copy=False)
+
+    def fit_transform(self, X: Any) -> Any:
+        """``fit(X).transform(X)``."""
+        return self.fit(X).transform(X)
+
+    def _statistics(self, x: Floats) -> tuple[Floats, Floats]:
+        raise NotImplementedError
+
+    def _checked(self, X: Any) -> tuple[NDArray[Any], Floats]:
+        name = type(self).__name__
+        if self.shift is None:
+            raise RuntimeError(f"{name}.transform before fit; call fit(X_train) first")
+        x = np.asarray(X)
+        if x.shape[1:] != self.shift.shape:
+            raise ValueError(
+                f"X has features of shape {x.shape[1:]}; {name} was fitted on {self.shift.shape}"
+            )
+        return x, self.shift
+
+
+class Standardize(_Scaling):
+    """Zero mean and unit variance: y = (x - mean) / std, std over N (not N - 1).
+
+    Attributes:
+        mean, std: float64, the shape of one sample; std is 1 for a constant column.
+
+    Example:
+        >>> import numpy as np
+        >>> from onepass.data import Standardize
+        >>> Standardize().fit_transform(np.array([[1.0, 5.0], [3.0, 5.0]])).tolist()
+        [[-1.0, 0.0], [1.0, 0.0]]
+    """
+
+    @property
+    def mean(self) -> Floats | None:
+        """Mean of each feature; None before fit."""
+        return self.shift
+
+    @property
+    def std(self) -> Floats | None:
+        """Standard deviation of each feature, 1 where it is constant; None before fit."""
+        return None if self.shift is None else self.scale
+
+    def _statistics(self, x: Floats) -> tuple[Floats, Floats]:
+        low, high = x.min(axis=0), x.max(axis=0)
+        constant = low == high
+        mean = np.where(constant, low, low + np.mean(x - low, axis=0))
+        centred = x - mean
+        # Squares of the centred values over their largest, so that they cannot overflow.
+        largest = np.where(constant, 1.0, np.abs(centred).max(axis=0))
+        std = largest * np.sqrt(np.mean((centred / largest) ** 2, axis=0))
+        return mean, np.where(constant, 1.0, std)
+
+
+class MinMax(_Scaling):
+    """Each feature onto a range: y = low + (x - min) * (high - low) / (max - min).
+
+    Values outside the fitted minimum and maximum fall outside the range.
+
+    Args:
+        feature_range: ``(low, high)``.
+
+    Example:
+        >>> import numpy as np
+        >>> from onepass.data import MinMax
+        >>> MinMax().fit_transform(np.array([[1.0], [2.0], [3.0]])).tolist()
+        [[0.0], [0.5], [1.0]]
+    """
+
+    def __init__(self, feature_range: tuple[float, float] = (0.0, 1.0)) -> None:
+        self.low, self.high = (float(v) for v in feature_range)
+        if not self.low < self.high:
+            raise ValueError(f"feature_range={feature_range}; expected (low, high) with low < high")
+
+    def transform(self, X: Any) -> Any:
+        """``X`` scaled, in its own floating dtype."""
+        x, shift = self._checked(X)
+        unit = (x - shift) / self.scale
+        return (self.low + unit * (self.high - self.low)).astype(_result_dtype(x), copy=False)
+
+    def inverse_transform(self, X: Any) -> Any:
+        """The data whose transform is ``X``."""
+        x, shift = self._checked(X)
+        unit = (x - self.low) / (self.high - self.low)
+        return (unit * self.scale + shift).astype(_result_dtype(x), copy=False)
+
+    def _statistics(self, x: Floats) -> tuple[Floats, Floats]:
+        low, high = x.min(axis=0), x.max(axis=0)
+        return low, np.where(low == high, 1.0, high - low)
+
+
+def _result_dtype(x: NDArray[Any]) -> np.dtype[Any]:
+    return np.dtype(np.float64) if x.dtype.kind in "biu" else x.dtype
+
+
+def _refuse_nonfinite(x: NDArray[Any]) -> None:
+    bad = np.argwhere(~np.isfinite(x))
+    if bad.size:
+        sample, *feature = (int(i) for i in bad[0])
+        where = f", column {feature[0] if len(feature) == 1 else tuple(feature)}" if feature else ""
+        raise ValueError(
+            f"X holds {x[tuple(bad[0])]} in sample {sample}{where}; expected finite numbers "
+            "(drop or fill them first)"
+        )

@@ -1,0 +1,167 @@
+"""Data sets by name (scikit-learn's bundled ones) or from a CSV or NPZ file."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from onepass.data._csv import read_csv
+
+BUNDLED = ("breast_cancer", "diabetes", "digits", "wine")
+TASKS = ("classification", "regression")
+MAX_INTEGER_CLASSES = 32
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Features, targets, and what they mean.
+
+    Attributes:
+        name: the set's name, or the file's without its ending.
+        X: float64 features, samples along axis 0.
+        y: (N,) class indices (int64) or numbers (float64).
+        feature_names: one for each column of a two-dimensional X.
+        classes: the classes' names in the order of their indices; None for regression.
+        target: the target's name.
+    """
+
+    name: str
+    X: NDArray[np.float64]
+    y: NDArray[Any]
+    feature_names: tuple[str, ...]
+    classes: tuple[str, ...] | None
+    target: str
+
+    @property
+    def task(self) -> str:
+        """``"classification"`` or ``"regression"``."""
+        return TASKS[self.classes is None]
+
+    def __repr__(self) -> str:
+        what = f"{len(self.classes)} classes" if self.classes else "regression"
+        return f"Dataset({self.name!r}, X {self.X.shape}, target {self.target!r}, {what})"
+
+
+def load(
+    name_or_path: str | Path, target: str | None = None, *, task: str | None = None
+) -> Dataset:
+    """Load a data set by name or from a file.
+
+    * ``digits``, ``breast_cancer``, ``wine``, ``diabetes``: bundled with scikit-learn, no download.
+    * ``*.csv``, ``*.tsv``: a header line, numbers in every column but the target's.
+    * ``*.npz``: arrays ``X`` (samples along axis 0) and ``y``.
+
+    A target of text is classes; one of whole numbers is classes too where it has at most 32
+    different values, each twice on average; anything else is regression.
+
+    Args:
+        name_or_path: a name above or a path.
+        target: the target's column (CSV; the last one if None) or array (NPZ; ``y`` if None).
+        task: ``"classification"`` or ``"regression"``, to decide otherwise than by the rule.
+
+    Raises:
+        ValueError: an unknown name or column, a missing value or text among the features (the
+            message has the column and the row). FileNotFoundError: no such file. ImportError: a
+            bundled set without scikit-learn.
+
+    Example:
+        >>> from onepass.data import load
+        >>> load("wine")  # doctest: +SKIP
+        Dataset('wine', X (178, 13), target 'class', 3 classes)
+    """
+    if task is not None and task not in TASKS:
+        raise ValueError(f"task={task!r}; expected one of {', '.join(TASKS)}")
+    path = Path(name_or_path)
+    ending = path.suffix.lower()
+    if ending in (".csv", ".tsv", ".npz"):
+        if not path.is_file():
+            raise FileNotFoundError(f"no such file: {path}")
+        return _from_npz(path, target, task) if ending == ".npz" else _from_csv(path, target, task)
+    if str(name_or_path) not in BUNDLED:
+        raise ValueError(_unknown(str(name_or_path)))
+    if target is not None or task is not None:
+        raise ValueError(f"target and task are for files; {str(name_or_path)!r} has its own")
+    return _from_sklearn(str(name_or_path))
+
+
+def _from_sklearn(name: str) -> Dataset:
+    try:
+        from sklearn import datasets  # type: ignore[import-untyped, unused-ignore]
+    except ImportError as error:
+        raise ImportError(f"{name!r} needs scikit-learn: pip install scikit-learn") from error
+    bunch = getattr(datasets, f"load_{name}")()
+    columns = tuple(str(n) for n in bunch.feature_names)
+    features = np.ascontiguousarray(bunch.data, dtype=np.float64)
+    if name == "diabetes":
+        progression = bunch.target.astype(np.float64)
+        return Dataset(name, features, progression, columns, None, "progression")
+    classes = tuple(str(n) for n in bunch.target_names)
+    return Dataset(name, features, bunch.target.astype(np.int64), columns, classes, "class")
+
+
+def _from_csv(path: Path, target: str | None, task: str | None) -> Dataset:
+    table = read_csv(path, target)
+    y, classes = _interpret(table.target_values, task, f"{path.name}: column {table.target!r}")
+    return Dataset(path.stem, table.features, y, table.feature_names, classes, table.target)
+
+
+def _from_npz(path: Path, target: str | None, task: str | None) -> Dataset:
+    key = target or "y"
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            missing = [name for name in ("X", key) if name not in archive.files]
+            if missing:
+                has = ", ".join(archive.files) or "nothing"
+                raise ValueError(f"no array {missing[0]!r}; expected 'X' and {key!r}, it has {has}")
+            features, values = archive["X"], archive[key]
+    except (ValueError, OSError, EOFError) as error:
+        raise ValueError(f"{path}: {error}") from error
+    if features.ndim < 2 or features.dtype.kind not in "biuf" or features.shape[0] == 0:
+        raise ValueError(
+            f"{path}: X is {features.dtype} of shape {features.shape}; expected real numbers (N, …)"
+        )
+    if values.ndim != 1 or len(values) != len(features):
+        raise ValueError(
+            f"{path}: {key} has shape {values.shape}; expected ({len(features)},), one per sample"
+        )
+    for name, array in (("X", features), (key, values)):
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            where = np.argwhere(~np.isfinite(array))[0].tolist()
+            raise ValueError(f"{path}: {name} holds a missing or infinite value at {where}")
+    y, classes = _interpret(values, task, f"{path.name}: {key}")
+    names = tuple(f"x{i}" for i in range(features.shape[1])) if features.ndim == 2 else ()
+    return Dataset(path.stem, features.astype(np.float64), y, names, classes, key)
+
+
+def _interpret(
+    values: NDArray[Any], task: str | None, what: str
+) -> tuple[NDArray[Any], tuple[str, ...] | None]:
+    """Targets as class indices with the classes' names, or as numbers with None."""
+    text = values.dtype.kind in "US"
+    if not text and values.dtype.kind not in "biuf":
+        raise ValueError(f"{what} is {values.dtype}; expected numbers or text")
+    found, index = np.unique(values, return_inverse=True)
+    if task is None:
+        whole = text or bool(np.all(found == np.round(found.astype(np.float64))))
+        few = text or (len(found) <= MAX_INTEGER_CLASSES and 2 * len(found) <= len(values))
+        task = TASKS[not (whole and few)]
+    if task == "regression":
+        if text:
+            raise ValueError(f"{what} holds text ({found[0]!s}, …); expected numbers")
+        return values.astype(np.float64), None
+    if len(found) < 2:
+        raise ValueError(f"{what} has the one class {found[0]!s}; expected two or more")
+    whole_numbers = not text and bool(np.all(found == np.round(found.astype(np.float64))))
+    names = (str(int(v)) if whole_numbers else str(v) for v in found)
+    return index.reshape(-1).astype(np.int64), tuple(names)
+
+
+def _unknown(name: str) -> str:
+    near = difflib.get_close_matches(name, BUNDLED, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    known = ", ".join(BUNDLED)
+    return f"no data set {name!r}: expected {known}, or a .csv, .tsv or .npz file{hint}"

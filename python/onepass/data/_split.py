@@ -1,0 +1,89 @@
+"""Seeded splits, stratified by class."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from onepass.data._loader import permutation
+
+Indices = NDArray[np.int64]
+
+
+def split_indices(
+    y: Any, test_size: float = 0.25, *, stratify: bool | None = None, seed: int = 0
+) -> tuple[Indices, Indices]:
+    """Indices of a training part and of a held-out part, each in random order.
+
+    Each class gives ``test_size`` of its samples to the held-out part, rounded so that the
+    total is right (largest remainders first), and keeps at least one for training.
+
+    Args:
+        y: (N,) targets; only their number matters where ``stratify`` is False.
+        test_size: share of the held-out part, in (0, 1).
+        stratify: by the values of y; None means where y holds integers, booleans or text.
+        seed: the only source of randomness.
+
+    Returns:
+        ``(train, test)``, int64.
+
+    Raises:
+        ValueError: ``test_size`` out of range, or one of the parts would be empty.
+
+    Example:
+        >>> import numpy as np
+        >>> from onepass.data import split_indices
+        >>> y = np.array([0, 1] * 10)
+        >>> train, test = split_indices(y, 0.2)
+        >>> np.bincount(y[test]).tolist()
+        [2, 2]
+    """
+    target = np.asarray(y)
+    if not 0.0 < test_size < 1.0:
+        raise ValueError(f"test_size={test_size}; expected a share between 0 and 1")
+    size = target.shape[0]
+    held_out = round(size * test_size)
+    if not 0 < held_out < size:
+        raise ValueError(f"test_size={test_size} of {size} samples leaves one part empty")
+    if stratify is None:
+        stratify = target.ndim == 1 and target.dtype.kind in "biuUS"
+    shuffled = permutation(size, seed, 0)
+    if not stratify:
+        return shuffled[held_out:], shuffled[:held_out]
+    _, labels = np.unique(target, return_inverse=True)
+    quota = _quotas(np.bincount(labels), test_size, held_out)
+    if not quota.any():
+        raise ValueError("every class has one sample; expected two or more (or stratify=False)")
+    taken = np.zeros(size, dtype=bool)
+    for label, count in enumerate(quota):
+        taken[shuffled[labels[shuffled] == label][:count]] = True
+    return shuffled[~taken[shuffled]], shuffled[taken[shuffled]]
+
+
+def train_test_split(
+    X: Any, y: Any, test_size: float = 0.25, *, stratify: bool | None = None, seed: int = 0
+) -> tuple[Any, Any, Any, Any]:
+    """Split data into ``(X_train, X_test, y_train, y_test)``; see :func:`split_indices`.
+
+    Example:
+        >>> import numpy as np
+        >>> from onepass.data import train_test_split
+        >>> X_train, X_test, y_train, y_test = train_test_split(np.eye(8), np.arange(8) % 2)
+        >>> X_test.shape
+        (2, 8)
+    """
+    if len(X) != len(y):
+        raise ValueError(f"X has {len(X)} samples and y has {len(y)}; expected as many")
+    train, test = split_indices(y, test_size, stratify=stratify, seed=seed)
+    return X[train], X[test], y[train], y[test]
+
+
+def _quotas(counts: NDArray[np.int64], share: float, total: int) -> Indices:
+    """Held-out samples a class: floor(share * count), then largest remainders up to the total."""
+    exact = counts * share
+    quota = np.floor(exact).astype(np.int64)
+    by_remainder = np.argsort(-(exact - quota), kind="stable")
+    room = by_remainder[quota[by_remainder] + 1 < counts[by_remainder]]
+    quota[room[: total - int(quota.sum())]] += 1
+    return quota

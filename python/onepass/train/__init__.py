@@ -1,0 +1,28 @@
+"""Training: the loop, its history, callbacks, checkpoints, and a learning-rate finder."""
+
+from onepass.train._callbacks import Callback, CSVLogger, EarlyStopping, TerminateOnNaN
+from onepass.train._checkpoint import Checkpoint
+from onepass.train._history import History
+from onepass.train._lr_finder import LRFinder, LRFinderResult, find_lr
+from onepass.train._profile import Profile
+from onepass.train._progress import ProgressBar
+from onepass.train._store import CheckpointError
+from onepass.train._tensorboard import TensorBoard
+from onepass.train._trainer import Trainer
+
+__all__ = [
+    "CSVLogger",
+    "Callback",
+    "Checkpoint",
+    "CheckpointError",
+    "EarlyStopping",
+    "History",
+    "LRFinder",
+    "LRFinderResult",
+    "Profile",
+    "ProgressBar",
+    "TensorBoard",
+    "TerminateOnNaN",
+    "Trainer",
+    "find_lr",
+]

@@ -1,0 +1,180 @@
+"""What happens beside the loop: six hooks, and the small callbacks.
+
+==================  ============================================================================
+hook                called
+==================  ============================================================================
+``on_fit_begin``    once, after a resume has restored the state
+``on_epoch_begin``  before an epoch's batches (again after a resume in the middle of one)
+``on_step_end``     after each optimizer step
+``on_epoch_end``    after validation; ``trainer.history`` has the epoch's row
+``on_fit_end``      once, after the last epoch or a stop asked for
+``on_abort``        instead of on_fit_end when an exception ends the run, Ctrl-C among them
+==================  ============================================================================
+
+A hook reads and sets the trainer's attributes; ``trainer.stop = True`` ends the run after the step.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from onepass.train._keywords import suggest_keywords
+
+if TYPE_CHECKING:
+    from onepass.train._trainer import Trainer
+
+HIGHER_IS_BETTER = ("accuracy", "acc", "auc", "f1", "precision", "recall", "r2", "score")
+
+
+class Callback:
+    """Base of all callbacks; override what you need.
+
+    Attributes:
+        monitor: the name in the history that the callback watches, checked before training.
+    """
+
+    monitor: str | None = None
+
+    def on_fit_begin(self, trainer: Trainer) -> None:
+        """Before the first batch."""
+
+    def on_epoch_begin(self, trainer: Trainer) -> None:
+        """Before an epoch's batches."""
+
+    def on_step_end(self, trainer: Trainer) -> None:
+        """After an optimizer step."""
+
+    def on_epoch_end(self, trainer: Trainer) -> None:
+        """After an epoch and its validation."""
+
+    def on_fit_end(self, trainer: Trainer) -> None:
+        """After the last epoch."""
+
+    def on_abort(self, trainer: Trainer, error: BaseException) -> None:
+        """On an exception, which is raised afterwards.
+
+        ``trainer.at_boundary`` tells whether the state is that between two steps, as it is after
+        Ctrl-C: the first one lets the step end.
+        """
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint must keep; arrays, numbers, text, lists and dicts of them."""
+        return {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Continue from ``state_dict``."""
+
+
+def better(mode: str, monitor: str, value: float, best: float, min_delta: float = 0.0) -> bool:
+    """Whether ``value`` beats ``best`` by more than ``min_delta``; NaN never does."""
+    if mode == "auto":
+        words = monitor.lower().removeprefix("val_").split("_")
+        mode = "max" if any(word in HIGHER_IS_BETTER for word in words) else "min"
+    gain = best - value if mode == "min" else value - best
+    return not math.isnan(value) and (math.isnan(best) or gain > min_delta)
+
+
+def check_mode(mode: str) -> str:
+    """``mode`` if it is one."""
+    if mode not in ("auto", "min", "max"):
+        raise ValueError(f"mode={mode!r}; expected 'auto', 'min' or 'max'")
+    return mode
+
+
+class EarlyStopping(Callback):
+    """Stop when ``monitor`` has not improved for ``patience`` epochs.
+
+    Args:
+        monitor: a name in the history.
+        patience: epochs in a row without improvement after which training stops.
+        min_delta: an improvement is a change by more than this.
+        mode: ``"min"``, ``"max"``, or ``"auto"``: ``"max"`` for names such as accuracy, auc, f1.
+        restore_best_weights: at the end, give the model the state of its best epoch (parameters
+            and running statistics), also when all epochs were run.
+
+    Attributes:
+        best, best_epoch: the best value and its epoch, counted from 1; NaN and 0 at first.
+        stopped_epoch: the epoch after which training was stopped, or 0.
+
+    Example:
+        >>> from onepass.train import EarlyStopping
+        >>> EarlyStopping("val_accuracy", patience=10).monitor
+        'val_accuracy'
+    """
+
+    @suggest_keywords
+    def __init__(
+        self,
+        monitor: str = "val_loss",
+        patience: int = 5,
+        min_delta: float = 0.0,
+        mode: str = "auto",
+        restore_best_weights: bool = True,
+    ) -> None:
+        if patience < 0 or min_delta < 0.0:
+            raise ValueError(f"patience={patience}, min_delta={min_delta}; expected both >= 0")
+        self.monitor: str = monitor
+        self.patience = patience
+        self.min_delta = min_delta
+        self.mode = check_mode(mode)
+        self.restore_best_weights = restore_best_weights
+        self.best = math.nan
+        self.best_epoch = 0
+        self.stopped_epoch = 0
+        self.wait = 0
+        self.best_weights: dict[str, Any] | None = None
+
+    def on_fit_begin(self, trainer: Trainer) -> None:
+        if not trainer.resumed:
+            self.wait = 0
+
+    def on_epoch_end(self, trainer: Trainer) -> None:
+        value = trainer.history[self.monitor][-1]
+        if better(self.mode, self.monitor, value, self.best, self.min_delta):
+            self.best, self.best_epoch, self.wait = value, trainer.epoch, 0
+            if self.restore_best_weights:
+                self.best_weights = trainer.model.state_dict()
+            return
+        self.wait += 1
+        if self.wait >= self.patience:
+            trainer.stop = True
+            self.stopped_epoch = trainer.epoch
+
+    def on_fit_end(self, trainer: Trainer) -> None:
+        if self.best_weights is not None:
+            trainer.model.load_state_dict(self.best_weights)
+
+    def state_dict(self) -> dict[str, Any]:
+        names = ("best", "best_epoch", "stopped_epoch", "wait", "best_weights")
+        return {name: getattr(self, name) for name in names}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.best = float(state_dict["best"])
+        self.best_epoch = int(state_dict["best_epoch"])
+        self.stopped_epoch = int(state_dict["stopped_epoch"])
+        self.wait = int(state_dict["wait"])
+        self.best_weights = state_dict["best_weights"]
+
+
+class TerminateOnNaN(Callback):
+    """Stop after a step whose loss is NaN or infinite; for ``nonfinite="propagate"``."""
+
+    def on_step_end(self, trainer: Trainer) -> None:
+        if not math.isfinite(trainer.batch_loss):
+            trainer.stop = True
+
+
+class CSVLogger(Callback):
+    """Keep the history in a CSV file: a header, then one row an epoch.
+
+    The file is written whole after each epoch and replaced at once, so it is never half a table,
+    and a resumed run does not repeat rows.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+
+    def on_epoch_end(self, trainer: Trainer) -> None:
+        trainer.history.to_csv(self.path)

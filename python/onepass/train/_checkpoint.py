@@ -1,0 +1,140 @@
+"""Checkpoints while training, and going on from them."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from onepass.train import _store
+from onepass.train._callbacks import Callback, better, check_mode
+from onepass.train._keywords import suggest_keywords
+from onepass.train._store import CheckpointError
+
+if TYPE_CHECKING:
+    from onepass.train._trainer import Trainer
+
+
+class Checkpoint(Callback):
+    """Save all that a bitwise-equal resume needs: ``fit(…, ckpt_path=dir)`` goes on from here.
+
+    A checkpoint is written at the end of a step, beside the others and then renamed into place; a
+    kill or a full disk leaves the old ones as they were. On Ctrl-C one more is written.
+
+    Args:
+        dir: the directory of the run's checkpoints.
+        every_n_steps, every_n_epochs: how often; one of them, or every epoch if neither is given.
+        keep: newest checkpoints to keep.
+        monitor: a name in the history: the best checkpoint by it is kept as well.
+        mode: ``"min"``, ``"max"`` or ``"auto"``, as in EarlyStopping.
+
+    Raises:
+        ValueError: both intervals, one below 1, ``monitor`` with ``every_n_steps``; at the start of
+            training, ``dir`` holds checkpoints of another run that are further on.
+
+    Example:
+        >>> from onepass.train import Checkpoint
+        >>> Checkpoint("runs/digits/checkpoints", every_n_epochs=5).keep
+        3
+    """
+
+    @suggest_keywords
+    def __init__(
+        self,
+        dir: str | Path,
+        every_n_steps: int | None = None,
+        every_n_epochs: int | None = None,
+        keep: int = 3,
+        monitor: str | None = None,
+        mode: str = "auto",
+    ) -> None:
+        if every_n_steps is not None and every_n_epochs is not None:
+            raise ValueError("every_n_steps and every_n_epochs are both given; expected one")
+        if monitor is not None and every_n_steps is not None:
+            raise ValueError("monitor is known at the end of an epoch; expected every_n_epochs")
+        for name, value in (("every_n_steps", every_n_steps), ("every_n_epochs", every_n_epochs)):
+            if value is not None and value < 1:
+                raise ValueError(f"{name}={value}; expected at least 1")
+        if keep < 1:
+            raise ValueError(f"keep={keep}; expected at least 1")
+        self.dir = Path(dir)
+        self.every_n_steps = every_n_steps
+        self.every_n_epochs = None if every_n_steps is not None else every_n_epochs or 1
+        self.keep = keep
+        self.monitor = monitor
+        self.mode = check_mode(mode)
+        self.best = math.nan
+        self.best_step = -1
+
+    @property
+    def best_path(self) -> Path | None:
+        """The best checkpoint by ``monitor``, or None."""
+        found = (p for p in _store.checkpoints(self.dir) if _store.step_of(p) == self.best_step)
+        return next(found, None)
+
+    def on_fit_begin(self, trainer: Trainer) -> None:
+        _store.clean(self.dir)
+        found = _store.checkpoints(self.dir)
+        if found and not trainer.resumed and _store.step_of(found[-1]) > trainer.step:
+            raise ValueError(
+                f"{self.dir} holds checkpoints of another run, up to {found[-1].name}; go on from "
+                "them with ckpt_path, choose another directory, or remove them"
+            )
+
+    def on_step_end(self, trainer: Trainer) -> None:
+        if self.every_n_steps is not None and trainer.step % self.every_n_steps == 0:
+            self._save(trainer)
+
+    def on_epoch_end(self, trainer: Trainer) -> None:
+        if self.every_n_epochs is None or trainer.epoch % self.every_n_epochs:
+            return
+        if self.monitor is not None:
+            value = trainer.history[self.monitor][-1]
+            if better(self.mode, self.monitor, value, self.best):
+                self.best, self.best_step = value, trainer.step
+        self._save(trainer)
+
+    def on_abort(self, trainer: Trainer, error: BaseException) -> None:
+        if isinstance(error, KeyboardInterrupt) and trainer.at_boundary:
+            self._save(trainer)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"best": self.best, "best_step": self.best_step}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.best = float(state_dict["best"])
+        self.best_step = int(state_dict["best_step"])
+
+    def _save(self, trainer: Trainer) -> None:
+        trainer.save(self.dir)
+        *older, _ = _store.checkpoints(self.dir)
+        for path in older[: len(older) + 1 - self.keep]:
+            if _store.step_of(path) != self.best_step:
+                _store.retire(path)
+
+
+def newest(root: str | Path) -> dict[str, Any] | None:
+    """The state in the newest valid checkpoint of ``root``; None where there is none at all.
+
+    Warns (RuntimeWarning, naming the file) about each damaged one on the way.
+
+    Raises:
+        CheckpointError: there are checkpoints and none is valid. NotADirectoryError: ``root`` is a
+            file.
+    """
+    folder = Path(root)
+    if folder.exists() and not folder.is_dir():
+        raise NotADirectoryError(f"{folder} is a file; expected a Checkpoint directory")
+    if (folder / _store.STATE).exists():
+        return _store.read(folder)
+    found = _store.checkpoints(folder)
+    for path in reversed(found):
+        try:
+            return _store.read(path)
+        except CheckpointError as error:
+            reason = error
+            warnings.warn(f"damaged checkpoint left out: {error}", RuntimeWarning, stacklevel=3)
+    if found:
+        raise CheckpointError(f"{folder}: none of {len(found)} checkpoints is valid: {reason}")
+    return None

@@ -1,0 +1,116 @@
+"""Everything that can be refused before the first batch."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from onepass.data import DataLoader, split_indices
+from onepass.train._keywords import suggestion
+
+if TYPE_CHECKING:
+    from onepass.train._trainer import Trainer
+
+NONFINITE = ("raise", "skip", "propagate")
+BATCH_STATISTICS = ("BatchNorm", "BatchRenorm", "DecorrelatedBatchNorm")
+
+
+def parts(model: Any, loss: Any, optimizer: Any) -> None:
+    """Model, loss and optimizer are what they should be."""
+    for name in ("parameters", "backward", "state_dict"):
+        if not hasattr(model, name):
+            raise TypeError(f"model is a {type(model).__name__}; expected an nn.Module")
+    if isinstance(loss, type) or not callable(loss):
+        shown = f"the class {loss.__name__}" if isinstance(loss, type) else repr(loss)
+        raise TypeError(f"loss is {shown}; expected a loss module such as nn.CrossEntropyLoss()")
+    if not hasattr(optimizer, "param_groups") or isinstance(optimizer, type):
+        kind = optimizer if isinstance(optimizer, type) else type(optimizer)
+        raise TypeError(f"optimizer is {kind.__name__}; expected optim.<Name>(model.parameters())")
+
+
+def options(max_norm: float | None, nonfinite: str, accumulate: int) -> None:
+    """Ranges of the trainer's options."""
+    if max_norm is not None and not max_norm > 0:
+        raise ValueError(f"max_norm={max_norm}; expected a number > 0, or None")
+    if nonfinite not in NONFINITE:
+        raise ValueError(f"nonfinite={nonfinite!r}; expected one of {', '.join(NONFINITE)}")
+    if accumulate < 1:
+        raise ValueError(f"accumulate={accumulate}; expected at least 1")
+
+
+def data(
+    X: Any,
+    y: Any,
+    batch_size: int,
+    shuffle: bool,
+    drop_last: bool,
+    seed: int,
+    validation_data: tuple[Any, Any] | None,
+    validation_split: float,
+) -> tuple[DataLoader, DataLoader | None]:
+    """The loaders for training and for validation."""
+    if validation_data is not None and validation_split:
+        raise ValueError("validation_data and validation_split are both given; expected one")
+    if isinstance(X, DataLoader):
+        if y is not None or validation_split:
+            raise ValueError("X is a DataLoader; expected no y and no validation_split")
+        return X, _validation(validation_data)
+    if y is None:
+        raise ValueError("y is missing; expected fit(X, y, …), or a DataLoader alone")
+    whole = DataLoader(X, y, batch_size, shuffle, seed=seed)
+    if validation_split:
+        train, held_out = split_indices(y, validation_split, seed=seed)
+        validation_data = (X[held_out], y[held_out])
+        X, y = X[train], y[train]
+    loader = DataLoader(X, y, batch_size, shuffle, drop_last, whole.seed)
+    return loader, _validation(validation_data)
+
+
+def before_training(
+    trainer: Trainer, loader: DataLoader, validation: DataLoader | None, max_epochs: int
+) -> None:
+    """Monitors that exist, batches that batch norm can take, a number of epochs."""
+    if max_epochs < 1:
+        raise ValueError(f"max_epochs={max_epochs}; expected at least 1")
+    names = ["loss", *trainer.metrics]
+    names += [f"val_{name}" for name in names] if validation is not None else []
+    for callback in trainer.callbacks:
+        monitor = callback.monitor
+        if monitor is not None and monitor not in [*names, "lr"]:
+            known = ", ".join(names)
+            hint = suggestion(monitor, names)
+            if monitor.startswith("val_") and validation is None:
+                hint += "; val_… needs validation_data or validation_split"
+            name = type(callback).__name__
+            raise ValueError(f"{name}: monitor={monitor!r}; expected one of {known}{hint}")
+    norms = [m for m in trainer.model.modules() if type(m).__name__.startswith(BATCH_STATISTICS)]
+    if norms and loader.last_batch == 1:
+        cure = "drop_last=True" if loader.batch_size > 1 else "a batch_size above 1"
+        raise ValueError(
+            f"{loader.size} samples in batches of {loader.batch_size} leave a last batch of one "
+            f"sample, which {type(norms[0]).__name__} cannot normalise; pass {cure}"
+        )
+
+
+def same_data(trainer: Trainer, loader: DataLoader) -> dict[str, Any]:
+    """The loader's description; in the middle of an epoch it must be the saved one."""
+    now = {
+        name: getattr(loader, name)
+        for name in ("size", "batch_size", "shuffle", "drop_last", "seed", "sampling")
+    }
+    now["accumulate"] = trainer.accumulate
+    before = trainer.data
+    if trainer.position and before is not None and before != now:
+        name = next(key for key in now if now[key] != before[key])
+        raise ValueError(
+            f"the run stopped inside an epoch with {name}={before[name]!r} and would go on with "
+            f"{now[name]!r}; expected the same data and batches"
+        )
+    return now
+
+
+def _validation(pair: tuple[Any, Any] | None) -> DataLoader | None:
+    if pair is None:
+        return None
+    if not isinstance(pair, (tuple, list)) or len(pair) != 2:
+        raise TypeError("validation_data: expected a pair (X, y)")
+    return DataLoader(pair[0], pair[1], batch_size=256)

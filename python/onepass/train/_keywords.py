@@ -1,0 +1,39 @@
+"""Errors that name the nearest valid spelling."""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import inspect
+from collections.abc import Callable, Iterable
+from typing import ParamSpec, TypeVar
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def suggestion(name: str, known: Iterable[str]) -> str:
+    """``"; did you mean 'x'?"`` for the nearest known name, or ``""``."""
+    near = difflib.get_close_matches(name, list(known), n=1)
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def suggest_keywords(function: Callable[P, R]) -> Callable[P, R]:
+    """Make an unknown keyword a TypeError with the nearest name."""
+    names = [
+        parameter.name
+        for parameter in inspect.signature(function).parameters.values()
+        if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
+    ]
+    label = function.__qualname__.removesuffix(".__init__")
+
+    @functools.wraps(function)
+    def checked(*args: P.args, **kwargs: P.kwargs) -> R:
+        for key in kwargs:
+            if key not in names:
+                known = ", ".join(name for name in names if name != "self")
+                hint = suggestion(key, names) or f"; expected one of {known}"
+                raise TypeError(f"{label}: unknown keyword {key!r}{hint}")
+        return function(*args, **kwargs)
+
+    return checked

@@ -1,0 +1,157 @@
+"""The learning-rate range test (Smith 2017, 1506.01186): raise the rate, watch the loss."""
+
+from __future__ import annotations
+
+import copy
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from onepass import nn
+from onepass.train._callbacks import Callback
+from onepass.train._history import new_figure, save_figure
+
+if TYPE_CHECKING:
+    from onepass.train._trainer import Trainer
+
+SMOOTHING = 0.98
+DIVERGED = 4.0
+
+
+@dataclass(frozen=True)
+class LRFinderResult:
+    """Rates, the smoothed loss at each, and the rate where the loss falls fastest."""
+
+    lrs: list[float]
+    losses: list[float]
+    suggestion: float
+
+    def plot(self, path: str | Path) -> None:
+        """Draw the loss over the rate into an image file."""
+        figure = new_figure(width=6)
+        axes = figure.subplots()
+        axes.semilogx(self.lrs, self.losses)
+        axes.axvline(self.suggestion, linestyle=":", label=f"suggestion {self.suggestion:.2g}")
+        axes.set(xlabel="learning rate", ylabel="loss, smoothed")
+        axes.legend()
+        save_figure(figure, path)
+
+
+class LRFinder(Callback):
+    """Raise the rate from ``min_lr`` to ``max_lr`` in equal ratios, one a step, then stop.
+
+    The run ends early once the smoothed loss is four times its least. Model and optimizer are
+    put back as they were at the start.
+
+    Args:
+        min_lr, max_lr: first and last rate.
+        steps: how many rates.
+    """
+
+    def __init__(self, min_lr: float = 1e-7, max_lr: float = 10.0, steps: int = 100) -> None:
+        if not 0.0 < min_lr < max_lr:
+            raise ValueError(f"min_lr={min_lr}, max_lr={max_lr}; expected 0 < min_lr < max_lr")
+        if steps < 3:
+            raise ValueError(f"steps={steps}; expected at least 3")
+        self.rates = np.geomspace(min_lr, max_lr, steps).tolist()
+        self.lrs: list[float] = []
+        self.losses: list[float] = []
+        self._average = 0.0
+        self._before: tuple[Any, Any] | None = None
+
+    @property
+    def result(self) -> LRFinderResult:
+        """What was found."""
+        return LRFinderResult(self.lrs, self.losses, _steepest(self.lrs, self.losses))
+
+    def on_fit_begin(self, trainer: Trainer) -> None:
+        optimizer = copy.deepcopy(trainer.optimizer.state_dict())
+        self._before = trainer.model.state_dict(), optimizer
+        self.lrs, self.losses, self._average = [], [], 0.0
+        self._set(trainer, self.rates[0])
+
+    def on_step_end(self, trainer: Trainer) -> None:
+        count = len(self.lrs) + 1
+        self._average = SMOOTHING * self._average + (1 - SMOOTHING) * trainer.batch_loss
+        smoothed = self._average / (1 - SMOOTHING**count)
+        if not math.isfinite(smoothed) or smoothed > DIVERGED * min(self.losses, default=math.inf):
+            trainer.stop = True
+            return
+        self.lrs.append(self.rates[count - 1])
+        self.losses.append(smoothed)
+        if count == len(self.rates):
+            trainer.stop = True
+        else:
+            self._set(trainer, self.rates[count])
+
+    def on_fit_end(self, trainer: Trainer) -> None:
+        self._restore(trainer)
+
+    def on_abort(self, trainer: Trainer, error: BaseException) -> None:
+        self._restore(trainer)
+
+    def _restore(self, trainer: Trainer) -> None:
+        if self._before is not None:
+            weights, optimizer = self._before
+            trainer.model.load_state_dict(weights)
+            trainer.optimizer.load_state_dict(optimizer)
+            trainer.optimizer.zero_grad()
+            self._before = None
+
+    def _set(self, trainer: Trainer, lr: float) -> None:
+        for group in trainer.optimizer.param_groups:
+            group["lr"] = lr
+
+
+def find_lr(
+    trainer: Trainer,
+    X: Any,
+    y: Any,
+    *,
+    min_lr: float = 1e-7,
+    max_lr: float = 10.0,
+    steps: int = 100,
+    batch_size: int = 32,
+) -> LRFinderResult:
+    """Try ``steps`` rates on the trainer's model and leave model and optimizer as they were.
+
+    Returns:
+        ``lrs``, ``losses`` (smoothed), ``suggestion`` (where the loss falls fastest over the
+        logarithm of the rate) and ``plot(path)``.
+
+    Raises:
+        RuntimeError: the loss was not finite from the start.
+    """
+    from onepass.train._trainer import Trainer
+
+    finder = LRFinder(min_lr, max_lr, steps)
+    probe = Trainer(
+        trainer.model,
+        trainer.loss,
+        trainer.optimizer,
+        callbacks=[finder],
+        max_norm=trainer.max_norm,
+        nonfinite="propagate",
+        accumulate=trainer.accumulate,
+        seed=trainer.seed,
+        progress=False,
+    )
+    rng = nn.get_rng_state(trainer.model)
+    try:
+        probe.fit(X, y, max_epochs=steps * trainer.accumulate, batch_size=batch_size)
+    finally:
+        nn.set_rng_state(rng, trainer.model)
+    if not finder.lrs:
+        raise RuntimeError(f"the loss is not finite at lr={min_lr}: nothing to compare")
+    return finder.result
+
+
+def _steepest(lrs: list[float], losses: list[float]) -> float:
+    """The rate where the loss falls fastest; the first tenth is left to the average to settle."""
+    skip = len(lrs) // 10
+    if len(lrs) - skip < 2:
+        return lrs[0]
+    slope = np.gradient(losses[skip:], np.log(lrs[skip:]))
+    return lrs[skip + int(np.argmin(slope))]

@@ -1,0 +1,65 @@
+"""Metrics: functions of a batch's raw outputs and targets, averaged over samples."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from onepass.nn._device import to_numpy
+from onepass.train._keywords import suggestion
+
+Metric = Callable[[Any, Any], float]
+
+
+def accuracy(output: Any, target: Any) -> float:
+    """Share of right classes.
+
+    The class is the largest of axis 1, and of probabilities as targets likewise; where the output
+    has one column or none (one logit a sample), it is 1 for a positive logit.
+    """
+    y, t = to_numpy(output), to_numpy(target)
+    if y.ndim == 1 or y.shape[1] == 1:
+        return float(np.mean((y.reshape(-1) > 0) == (t.reshape(-1) > 0.5)))
+    if t.shape == y.shape:
+        t = t.argmax(axis=1)
+    return float(np.mean(y.argmax(axis=1) == t))
+
+
+def mse(output: Any, target: Any) -> float:
+    """Mean of (output - target)²."""
+    return float(np.mean(_difference(output, target) ** 2))
+
+
+def mae(output: Any, target: Any) -> float:
+    """Mean of |output - target|."""
+    return float(np.mean(np.abs(_difference(output, target))))
+
+
+NAMED: dict[str, Metric] = {"accuracy": accuracy, "mse": mse, "mae": mae}
+
+
+def resolve(metrics: str | Metric | Sequence[str | Metric]) -> dict[str, Metric]:
+    """Name → function, from names and callables (called by their ``__name__``)."""
+    chosen: dict[str, Metric] = {}
+    for metric in [metrics] if isinstance(metrics, str) or callable(metrics) else metrics:
+        if isinstance(metric, str):
+            if metric not in NAMED:
+                hint = suggestion(metric, NAMED) or f"; expected {', '.join(NAMED)} or a callable"
+                raise ValueError(f"no metric {metric!r}{hint}")
+            name, function = metric, NAMED[metric]
+        elif callable(metric):
+            name, function = getattr(metric, "__name__", type(metric).__name__), metric
+        else:
+            raise TypeError(f"metrics has {metric!r}; expected a name or a callable")
+        if name in chosen or name in ("loss", "lr"):
+            raise ValueError(f"the metric name {name!r} is taken")
+        chosen[name] = function
+    return chosen
+
+
+def _difference(output: Any, target: Any) -> Any:
+    y, t = to_numpy(output), to_numpy(target)
+    if y.size != t.size:
+        raise ValueError(f"output has shape {y.shape} and target {t.shape}; expected the same size")
+    return y.astype(np.float64) - t.reshape(y.shape)

@@ -1,0 +1,121 @@
+"""Where a step's time goes: matrix products, fused kernels, the optimizer, and the rest."""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from onepass import ops
+from onepass.train._callbacks import Callback
+
+if TYPE_CHECKING:
+    from onepass.train._trainer import Trainer
+
+PARTS = ("matrix products", "fused kernels", "optimizer step", "Python and the rest")
+
+
+class Profile(Callback):
+    """Time the parts of some training steps.
+
+    For those steps ``numpy.matmul``, the functions of ``onepass.ops`` and the optimizer's ``step``
+    are wrapped with a clock, and unwrapped again. It is for the CPU: on CUDA the calls return
+    before the work is done.
+
+    Args:
+        steps: how many steps to time.
+        skip: steps before, to warm up.
+
+    Attributes:
+        seconds: part → seconds, over ``counted`` steps.
+
+    Example:
+        >>> from onepass.train import Profile
+        >>> Profile(steps=20).table()
+        'no step was timed'
+    """
+
+    def __init__(self, steps: int = 50, skip: int = 5) -> None:
+        self.steps = steps
+        self.skip = skip
+        self.seconds = dict.fromkeys(PARTS, 0.0)
+        self.counted = 0
+        self._undo: list[tuple[Any, str, Any]] = []
+        self._inside = False
+        self._mark = 0.0
+
+    def table(self) -> str:
+        """The parts, microseconds a step and shares, a line each."""
+        total = sum(self.seconds.values())
+        if not self.counted or not total:
+            return "no step was timed"
+        lines = [f"{'part of a step':<22}{'µs':>10}{'share':>8}"]
+        for part, seconds in self.seconds.items():
+            lines.append(f"{part:<22}{seconds / self.counted * 1e6:>10.1f}{seconds / total:>8.1%}")
+        lines.append(f"{'whole step':<22}{total / self.counted * 1e6:>10.1f}{1:>8.1%}")
+        return "\n".join(lines)
+
+    def on_epoch_begin(self, trainer: Trainer) -> None:
+        self._mark = time.perf_counter()
+
+    def on_step_end(self, trainer: Trainer) -> None:
+        now = time.perf_counter()
+        if self._undo:
+            self.counted += 1
+            self.seconds[PARTS[3]] += now - self._mark
+        if self.counted >= self.steps:
+            self._unwrap()
+        elif not self._undo and self.skip <= 0:
+            self._wrap(trainer)
+        self.skip -= 1
+        self._mark = time.perf_counter()
+
+    def on_epoch_end(self, trainer: Trainer) -> None:
+        self._mark = time.perf_counter()
+
+    def on_fit_end(self, trainer: Trainer) -> None:
+        self._unwrap()
+
+    def on_abort(self, trainer: Trainer, error: BaseException) -> None:
+        self._unwrap()
+
+    def _wrap(self, trainer: Trainer) -> None:
+        self._replace(np, "matmul", PARTS[0])
+        for name in ops.__all__:
+            if not isinstance(getattr(ops, name), type):
+                self._replace(ops, name, PARTS[1])
+        self._replace(trainer.optimizer, "step", PARTS[2])
+
+    def _replace(self, owner: Any, name: str, part: str) -> None:
+        function = getattr(owner, name)
+        self._undo.append((owner, name, function))
+        setattr(owner, name, self._timed(function, part))
+
+    def _unwrap(self) -> None:
+        for owner, name, function in reversed(self._undo):
+            if hasattr(type(owner), name):
+                delattr(owner, name)
+            else:
+                setattr(owner, name, function)
+        self._undo = []
+
+    def _timed(self, function: Callable[..., Any], part: str) -> Callable[..., Any]:
+        """Count the outermost wrapped call: an optimizer that uses ``ops`` is the optimizer's."""
+
+        @functools.wraps(function)
+        def timed(*args: Any, **kwargs: Any) -> Any:
+            if self._inside:
+                return function(*args, **kwargs)
+            self._inside = True
+            begin = time.perf_counter()
+            try:
+                return function(*args, **kwargs)
+            finally:
+                spent = time.perf_counter() - begin
+                self.seconds[part] += spent
+                self.seconds[PARTS[3]] -= spent
+                self._inside = False
+
+        return timed

@@ -1,0 +1,80 @@
+"""A trainer's whole state: what a checkpoint keeps and a resume restores."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from onepass import nn
+from onepass.train import _store
+from onepass.train._history import History
+
+if TYPE_CHECKING:
+    from onepass.train._callbacks import Callback
+    from onepass.train._trainer import Trainer
+
+COUNTERS = ("epoch", "step", "position", "skipped_steps", "stop", "lr", "sums", "data")
+
+
+def save(trainer: Trainer, root: str | Path) -> Path:
+    """Write the state between two steps."""
+    scheduler = trainer.scheduler
+    parts = {
+        "model": trainer.model.state_dict(),
+        "optimizer": trainer.optimizer.state_dict(),
+        "scheduler": None if scheduler is None else scheduler.state_dict(),
+        "callbacks": {key: c.state_dict() for key, c in _named(trainer.callbacks).items()},
+        "trainer": {
+            **{name: getattr(trainer, name) for name in COUNTERS},
+            "history": dict(trainer.history),
+            "gradients": [k for k, p in trainer.model.named_parameters() if p.grad is not None],
+            "rng": nn.get_rng_state(trainer.model),
+        },
+    }
+    return _store.write(root, trainer.step, parts)
+
+
+def restore(trainer: Trainer, parts: dict[str, Any]) -> None:
+    """Put a state back; ValueError where it is of another architecture, the model unchanged."""
+    before = trainer.model.state_dict()
+    try:
+        trainer.model.load_state_dict(parts["model"])
+        trainer.optimizer.load_state_dict(parts["optimizer"])
+        _restore_scheduler(trainer, parts["scheduler"])
+        nn.set_rng_state(parts["trainer"]["rng"], trainer.model)
+    except (ValueError, KeyError, TypeError) as error:
+        trainer.model.load_state_dict(before)
+        raise ValueError(f"the checkpoint does not fit this trainer: {error}") from error
+    # A gradient that is there, zero, counts as a step for its parameter; one that is not, does not.
+    for name, parameter in trainer.model.named_parameters():
+        there = name in parts["trainer"]["gradients"]
+        parameter.grad = np.zeros_like(parameter.data) if there else None
+    for name in COUNTERS:
+        setattr(trainer, name, parts["trainer"][name])
+    trainer.history = History(parts["trainer"]["history"])
+    for key, callback in _named(trainer.callbacks).items():
+        if key in parts["callbacks"]:
+            callback.load_state_dict(parts["callbacks"][key])
+    trainer.loaded = True
+
+
+def _restore_scheduler(trainer: Trainer, state: dict[str, Any] | None) -> None:
+    if (state is None) != (trainer.scheduler is None):
+        has, gets = ("no", "one") if state is None else (f"a {state['type']}", "none")
+        raise ValueError(f"the checkpoint has {has} scheduler and the trainer has {gets}")
+    if trainer.scheduler is not None and state is not None:
+        trainer.scheduler.load_state_dict(state)
+
+
+def _named(callbacks: list[Callback]) -> dict[str, Callback]:
+    """Callbacks that have a state, by class and number: EarlyStopping, EarlyStopping-1, …"""
+    named: dict[str, Callback] = {}
+    for callback in callbacks:
+        key = kind = type(callback).__name__
+        number = 0
+        while key in named:
+            number += 1
+            key = f"{kind}-{number}"
+        named[key] = callback
+    return {key: callback for key, callback in named.items() if callback.state_dict()}

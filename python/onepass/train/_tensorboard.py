@@ -1,0 +1,51 @@
+"""The history as TensorBoard events, through a writer that is installed already."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from onepass.train._callbacks import Callback
+
+if TYPE_CHECKING:
+    from onepass.train._trainer import Trainer
+
+
+class TensorBoard(Callback):
+    """Write each epoch's numbers for TensorBoard.
+
+    Uses ``tensorboardX``, or ``torch.utils.tensorboard`` where PyTorch and TensorBoard are there.
+
+    Raises:
+        ImportError: neither is installed.
+    """
+
+    def __init__(self, log_dir: str | Path) -> None:
+        self.log_dir = str(log_dir)
+        self._writer = _writer_type()
+        self._open: Any = None
+
+    def on_fit_begin(self, trainer: Trainer) -> None:
+        self._open = self._writer(self.log_dir)
+
+    def on_epoch_end(self, trainer: Trainer) -> None:
+        for name, values in trainer.history.items():
+            self._open.add_scalar(name, values[-1], trainer.epoch)
+        self._open.flush()
+
+    def on_fit_end(self, trainer: Trainer) -> None:
+        self._open.close()
+
+    def on_abort(self, trainer: Trainer, error: BaseException) -> None:
+        self._open.close()
+
+
+def _writer_type() -> Any:
+    try:
+        from tensorboardX import SummaryWriter
+    except ImportError:
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError as error:
+            raise ImportError("TensorBoard needs a writer: pip install tensorboardX") from error
+    return SummaryWriter
