@@ -319,6 +319,36 @@ def test_fused_is_bitwise_unfused(activation, p, dtype):
     assert_same(run(build(True), x), run(build(False), x))
 
 
+def test_layers_keep_their_order():
+    """The kernels run activation, then dropout: anything else starts a new group."""
+
+    def build(fuse):
+        nn.manual_seed(3)
+        return perturb(
+            nn.Sequential(
+                nn.Linear(9, 9),
+                nn.Dropout(0.2),
+                nn.Tanh(),
+                nn.Linear(9, 9),
+                nn.Sigmoid(),
+                nn.LeakyReLU(0.3),
+                nn.BatchNorm1d(9),
+                nn.Dropout(0.2),
+                nn.Dropout(0.3),
+                nn.Sequential(nn.Linear(9, 9), nn.BatchNorm1d(9)),
+                nn.GELU(),
+                nn.Sequential(nn.Linear(9, 9), nn.GELU()),
+                nn.Sequential(),
+                nn.GELU(),
+                fuse=fuse,
+            )
+        )
+
+    x = normal((21, 9), "float32")
+    assert [len(g) for g in build(True).groups()] == [2, 1, 2, 1, 2, 1, 2, 1, 1, 1]
+    assert_same(run(build(True), x), run(build(False), x))
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_fused_residual_is_bitwise_unfused(dtype):
     def build(fuse):

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from onepass import ops
-from onepass.nn._device import Array
+from onepass._array import Array
 from onepass.nn._module import Module
 
 

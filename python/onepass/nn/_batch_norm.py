@@ -7,8 +7,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from onepass import ops
-from onepass.nn._device import Array, check_dtype
-from onepass.nn._epilogue import Epilogue, Fusable
+from onepass._array import Array
+from onepass.nn._device import check_dtype
+from onepass.nn._epilogue import Epilogue, Fusable, keeps
 from onepass.nn._parameter import Parameter
 
 
@@ -40,7 +41,6 @@ class BatchNorm(Fusable):
     ranks: ClassVar[tuple[int, ...]]
     shapes: ClassVar[str]
     buffer_names = ("running_mean", "running_var", "num_batches_tracked")
-    takes_residual = True
 
     def __init__(
         self,
@@ -75,6 +75,9 @@ class BatchNorm(Fusable):
     def uses_batch(self) -> bool:
         """Whether the next call takes its statistics from the batch."""
         return self.training or self.running_mean is None
+
+    def takes_residual(self) -> bool:
+        return keeps(self, Fusable, "forward")
 
     def can_drop(self) -> bool:
         return self.uses_batch  # the kernel drops in training only

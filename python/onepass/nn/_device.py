@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 
-Array: TypeAlias = Any  # numpy.ndarray or cupy.ndarray
+from onepass._array import Array, library
 
 DTYPES = ("float32", "float64")
 
@@ -16,21 +15,18 @@ DTYPES = ("float32", "float64")
 def check_dtype(dtype: Any) -> np.dtype[Any]:
     """The dtype of a module's parameters."""
     try:
-        known = np.dtype(dtype)
+        known: np.dtype[Any] = np.dtype(dtype)
+        if known.name in DTYPES:
+            return known
     except TypeError:
-        known = None
-    if known is None or known.name not in DTYPES:
-        raise ValueError(f"dtype={dtype!r}: modules compute in {' or '.join(DTYPES)}")
-    return known
+        pass  # not a dtype at all
+    raise ValueError(f"dtype={dtype!r}: modules compute in {' or '.join(DTYPES)}")
 
 
 def namespace(array: Array) -> Any:
     """The module (numpy or cupy) that ``array`` belongs to."""
-    if isinstance(array, np.ndarray):
-        return np
-    cupy = sys.modules.get("cupy")
-    if cupy is not None and isinstance(array, cupy.ndarray):
-        return cupy
+    if hasattr(array, "dtype") and (lib := library(array)).__name__ in ("numpy", "cupy"):
+        return lib
     raise TypeError(
         f"expected a NumPy array (or a CuPy array, after to('cuda')), got {type(array).__name__}; "
         "modules compute on these two"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from onepass import ops
-from onepass.nn._device import Array
+from onepass._array import Array
 from onepass.nn._module import Module
 from onepass.nn._random import Stream
 

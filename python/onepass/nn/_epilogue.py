@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from onepass.nn._device import Array
+from onepass._array import Array
 from onepass.nn._module import Module
 
 if TYPE_CHECKING:
@@ -51,8 +51,6 @@ class Epilogue:
 class Fusable(Module):
     """A module whose last kernel can run an `Epilogue`."""
 
-    takes_residual: bool = False
-
     def forward(self, x: Array) -> Array:
         return self.fused_forward(x, Epilogue())
 
@@ -63,6 +61,10 @@ class Fusable(Module):
     def epilogue_head(self) -> Fusable | None:
         """The layer inside that would run an epilogue, or None where none can."""
         return self if keeps(self, Fusable, "forward") else None
+
+    def takes_residual(self) -> bool:
+        """Whether that kernel can also add a residual."""
+        return False
 
     def can_drop(self) -> bool:
         """Whether the kernel of this head drops in its present mode."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from onepass.nn._device import Array
+from onepass._array import Array
 from onepass.nn._module import Module
 
 

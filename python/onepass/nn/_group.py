@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from onepass._array import Array
 from onepass.nn._activation import Activation
-from onepass.nn._device import Array
 from onepass.nn._dropout import Dropout
 from onepass.nn._epilogue import Epilogue, Fusable, keeps
 from onepass.nn._module import Module

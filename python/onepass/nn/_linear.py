@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from onepass import ops
+from onepass._array import Array
 from onepass.nn import init
-from onepass.nn._device import Array, check_dtype, namespace
+from onepass.nn._device import check_dtype, namespace
 from onepass.nn._epilogue import Epilogue, Fusable
 from onepass.nn._parameter import Parameter
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from onepass import ops
-from onepass.nn._device import Array, mover
+from onepass._array import Array
+from onepass.nn._device import mover
 
 
 class CrossEntropyLoss:
@@ -31,7 +34,7 @@ class CrossEntropyLoss:
         weight: Array | None = None,
         *,
         ignore_index: int = -100,
-        reduction: str = "mean",
+        reduction: Literal["none", "mean", "sum"] = "mean",
         label_smoothing: float = 0.0,
     ) -> None:
         if reduction not in ("mean", "sum", "none"):

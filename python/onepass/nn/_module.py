@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
+from onepass._array import Array
 from onepass.nn import _state_dict
-from onepass.nn._device import Array
 from onepass.nn._parameter import Parameter
+
+M = TypeVar("M", bound="Module")
 
 
 class Module:
@@ -103,17 +105,17 @@ class Module:
 
     # -- modes ---------------------------------------------------------------------------------
 
-    def train(self, mode: bool = True) -> Module:
+    def train(self: M, mode: bool = True) -> M:
         """Training mode: dropout drops, batch norm uses the batch. Returns the module."""
         for module in self.modules():
             module.training = mode
         return self
 
-    def eval(self) -> Module:
+    def eval(self: M) -> M:
         """Evaluation mode: no dropout, running statistics. Returns the module."""
         return self.train(False)
 
-    def freeze(self) -> Module:
+    def freeze(self: M) -> M:
         """Stop training the parameters: backward leaves their ``grad`` alone. Returns the module.
 
         Running statistics still follow the data in training mode; `eval` holds them.
@@ -122,7 +124,7 @@ class Module:
             parameter.requires_grad = False
         return self
 
-    def unfreeze(self) -> Module:
+    def unfreeze(self: M) -> M:
         """Train the parameters again. Returns the module."""
         for parameter in self.parameters():
             parameter.requires_grad = True
@@ -148,7 +150,7 @@ class Module:
         """
         _state_dict.load(self, state_dict)
 
-    def to(self, device: str) -> Module:
+    def to(self: M, device: str) -> M:
         """Move everything to "cpu" (NumPy), "cuda" or "cuda:N" (CuPy). Returns the module.
 
         Build the optimizer afterwards: ``Parameter.data`` becomes another array.

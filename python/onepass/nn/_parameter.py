@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from onepass.nn._device import Array
+from onepass._array import Array
 
 
 class Parameter:
@@ -36,7 +36,8 @@ class Parameter:
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        return np.dtype(self.data.dtype)
+        dtype: np.dtype[Any] = self.data.dtype
+        return dtype
 
     @property
     def ndim(self) -> int:

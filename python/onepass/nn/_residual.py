@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from onepass.nn._device import Array
+from onepass._array import Array
 from onepass.nn._epilogue import Epilogue, Fusable, keeps
 from onepass.nn._group import check_distinct, unfuse
 from onepass.nn._module import Module, layout
@@ -44,7 +44,7 @@ class Residual(Fusable):
 
     @property
     def adds_in_kernel(self) -> bool:
-        return self.fuse and self.body.takes_residual
+        return self.fuse and self.body.takes_residual()
 
     def epilogue_head(self) -> Fusable | None:
         fits = self.adds_in_kernel and keeps(self, Fusable, "forward")

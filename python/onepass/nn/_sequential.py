@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import overload
 
-from onepass.nn._device import Array
+from onepass._array import Array
 from onepass.nn._epilogue import Epilogue, Fusable, keeps
 from onepass.nn._group import Group, check_distinct, first_trained, group, unfuse
 from onepass.nn._module import Module, layout
@@ -79,9 +79,8 @@ class Sequential(Fusable):
     def epilogue_head(self) -> Fusable | None:
         return None if (last := self._open_end()) is None else last.epilogue_head()
 
-    @property
-    def takes_residual(self) -> bool:  # type: ignore[override]
-        return (last := self._open_end()) is not None and last.takes_residual
+    def takes_residual(self) -> bool:
+        return (last := self._open_end()) is not None and last.takes_residual()
 
     def fused_forward(self, x: Array, epilogue: Epilogue) -> Array:
         groups = self.groups()

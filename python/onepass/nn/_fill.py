@@ -1,0 +1,59 @@
+"""What the initialisers share: fans, the generator of a seed, filling in place."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, TypeVar
+
+import numpy as np
+
+from onepass._array import Array
+from onepass.nn._device import namespace
+from onepass.nn._parameter import Parameter
+from onepass.nn._random import init_generator
+
+T = TypeVar("T")  # an array or a Parameter; initialisers return what they were given
+
+
+def fill(tensor: T, values: Array | float) -> T:
+    """Write host values, rounded to the dtype of ``tensor``."""
+    array = array_of(tensor)
+    array[...] = namespace(array).asarray(values, array.dtype)
+    return tensor
+
+
+def normal(tensor: T, mean: float, std: float, seed: int | None) -> T:
+    return fill(tensor, mean + std * generator(seed).standard_normal(array_of(tensor).shape))
+
+
+def uniform(tensor: T, low: float, high: float, seed: int | None) -> T:
+    return fill(tensor, generator(seed).uniform(low, high, array_of(tensor).shape))
+
+
+def uniform_of(tensor: T, variance: float, seed: int | None) -> T:
+    """Uniform around 0 with this variance."""
+    bound = math.sqrt(3 * variance)
+    return uniform(tensor, -bound, bound, seed)
+
+
+def array_of(tensor: Any) -> Array:
+    """The array of floats that ``tensor`` is, or holds."""
+    array = tensor.data if isinstance(tensor, Parameter) else tensor
+    namespace(array)  # refuses anything else
+    if array.dtype.kind != "f":
+        raise TypeError(f"expected an array of floats, got dtype {array.dtype}")
+    return array
+
+
+def generator(seed: int | None) -> np.random.Generator:
+    """A new one for the seed, or the one that `manual_seed` seeds."""
+    return init_generator() if seed is None else np.random.Generator(np.random.PCG64(seed))
+
+
+def fans(tensor: Any) -> tuple[int, int]:
+    """``(fan_in, fan_out)`` of an array (out, in, *kernel)."""
+    shape = array_of(tensor).shape
+    if len(shape) < 2:
+        raise ValueError(f"fan_in and fan_out need 2 axes or more, the shape is {tuple(shape)}")
+    field = math.prod(shape[2:])
+    return shape[1] * field, shape[0] * field
