@@ -7,7 +7,7 @@
 #include "hd.h"
 #include "math.h"
 
-#if defined(__SSE2__)
+#ifdef __SSE2__
 #include <xmmintrin.h>
 #endif
 
@@ -158,29 +158,28 @@ ONEPASS_HD BFloat16 from_double<BFloat16>(double x) {
 }
 
 // Subnormal results and operands count as zero on this thread while one of these lives: second
-// moments of dead units decay into subnormals, which cost up to 6x. Does nothing where the
-// processor has no such switch that the code can set cheaply (everywhere but x86).
+// moments of dead units decay into subnormals, which cost up to 6x. Without effect off x86.
 class FlushDenormals {
  public:
-#if defined(__SSE2__) && !defined(__CUDA_ARCH__)
-  FlushDenormals() : saved_(_mm_getcsr()) { set(saved_ | 0x8040u); }
-  ~FlushDenormals() { set(saved_); }
+  ONEPASS_HD FlushDenormals() : saved_(read()) { write(saved_ | kFlushToZero | kDenormalsAreZero); }
+  ONEPASS_HD ~FlushDenormals() { write(saved_); }
+  FlushDenormals(const FlushDenormals&) = delete;
+  FlushDenormals& operator=(const FlushDenormals&) = delete;
 
  private:
-  static void set(unsigned csr) {
-    asm volatile("" ::: "memory");  // arithmetic on memory must not move across the switch
+  static constexpr unsigned kFlushToZero = 0x8000, kDenormalsAreZero = 0x40;
+#if defined(__SSE2__) && !defined(__CUDA_ARCH__)
+  ONEPASS_HD static unsigned read() { return _mm_getcsr(); }
+  ONEPASS_HD static void write(unsigned csr) {
+    asm volatile("" ::: "memory");  // the kernel's loads and stores stay on their side
     _mm_setcsr(csr);
     asm volatile("" ::: "memory");
   }
-  unsigned saved_;
-
- public:
 #else
-  FlushDenormals() {}
-  ~FlushDenormals() {}
+  ONEPASS_HD static unsigned read() { return 0; }
+  ONEPASS_HD static void write(unsigned) {}
 #endif
-  FlushDenormals(const FlushDenormals&) = delete;
-  FlushDenormals& operator=(const FlushDenormals&) = delete;
+  unsigned saved_;
 };
 
 ONEPASS_END

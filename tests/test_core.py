@@ -1,0 +1,139 @@
+"""The numeric core, csrc/core/{math,philox,dtype}.h: one C++ test program at every instruction set.
+
+Its results are hashed: the hash must not depend on the instruction set. Its only loop must be
+vectorised in every instantiation. The headers must also compile for CUDA, without one fused
+multiply-add, the operation that would change bits.
+"""
+
+from __future__ import annotations
+
+import platform
+import re
+import shutil
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+SOURCE = ROOT / "tests" / "cpp" / "core_test.cpp"
+FLAGS = ["-O3", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=off"]
+VECTOR_BYTES = {"v2": 16, "v3": 32, "v4": 64}
+CUDA_PROBE = """
+#include "core/dtype.h"
+#include "core/math.h"
+#include "core/philox.h"
+using namespace onepass;
+using namespace onepass::ONEPASS_ISA;
+template <class T>
+__device__ T functions(T x) {
+  return math::exp(x) + math::expm1(x) + math::log(x) + math::log1p(x) + math::tanh(x) +
+         math::erf(x) + math::sigmoid(x) + math::sqrt(x) + math::max(x, T(1)) + math::min(x, T(2)) +
+         math::copysign(x, T(1)) + (math::isfinite(x) ? T(1) : T(0));
+}
+__global__ void probe(float* f, double* d, Half* h, BFloat16* b, uint32_t* m, DropoutStream s) {
+  int i = threadIdx.x;
+  f[i] = functions(f[i]) + to_float(h[i]) + to_float(b[i]) + dropout_scale<float>(s.threshold);
+  d[i] = functions(d[i]) + to_double(f[i]) + to_double(b[i]) + dropout_scale<double>(s.threshold);
+  h[i] = i % 2 ? from_float<Half>(f[i]) : from_double<Half>(d[i]);
+  b[i] = i % 2 ? from_float<BFloat16>(f[i]) : from_double<BFloat16>(d[i]);
+  f[i] += from_double<float>(d[i]);
+  m[i] = keep_word(s, i);
+}
+"""
+
+
+def levels() -> list[str]:
+    """The instruction sets this machine can run."""
+    if platform.machine() not in ("x86_64", "AMD64"):
+        return ["base"]
+    cpuinfo = Path("/proc/cpuinfo")
+    flags = set(cpuinfo.read_text().split()) if cpuinfo.exists() else {"sse4_2"}
+    needs = {"v2": {"sse4_2"}, "v3": {"avx2", "bmi2"}, "v4": {"avx512bw", "avx512dq", "avx512vl"}}
+    return [level for level, need in needs.items() if need <= flags]
+
+
+LEVELS = levels()
+
+
+def capture(*command: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, capture_output=True, text=True, timeout=300)
+
+
+def compiler() -> str:
+    found = shutil.which("g++")
+    if found is None:
+        pytest.skip("no g++ to compile the test program with")
+    return found
+
+
+@dataclass
+class Outcome:
+    program: Path
+    vectorised: str  # what the compiler reports
+    result: subprocess.CompletedProcess[str]
+
+
+def build_and_run(directory: Path, level: str) -> Outcome:
+    program = directory / f"core_test_{level}"
+    arch = [] if level == "base" else [f"-march=x86-64-{level}"]
+    arch += ["-mprefer-vector-width=512"] if level == "v4" else []
+    warnings = ["-Wall", "-Wextra", "-Werror", "-fopt-info-vec-optimized"]
+    command = [compiler(), "-std=c++17", *FLAGS, *arch, *warnings, f"-DONEPASS_ISA={level}"]
+    built = capture(*command, f"-I{ROOT / 'csrc'}", SOURCE, "-o", program)
+    assert built.returncode == 0, built.stderr
+    mode = ["accuracy"] if level == LEVELS[-1] else []  # the same hash needs no second measurement
+    return Outcome(program, built.stderr, capture(program, *mode))
+
+
+@pytest.fixture(scope="module")
+def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Outcome]:
+    """The test program's outcome at every level."""
+    compiler()
+    directory = tmp_path_factory.mktemp("core")
+    with ThreadPoolExecutor(2) as pool:
+        return dict(zip(LEVELS, pool.map(partial(build_and_run, directory), LEVELS), strict=True))
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_core(outcomes: dict[str, Outcome], level: str) -> None:
+    result = outcomes[level].result
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+def test_same_bits_at_every_level(outcomes: dict[str, Outcome]) -> None:
+    hashes = {level: o.result.stdout.splitlines()[-1] for level, o in outcomes.items()}
+    assert all(re.fullmatch(r"hash [0-9a-f]{16}", line) for line in hashes.values()), hashes
+    assert len(set(hashes.values())) == 1, hashes
+
+
+@pytest.mark.parametrize("level", [level for level in LEVELS if level in VECTOR_BYTES])
+def test_every_loop_is_vectorised(outcomes: dict[str, Outcome], level: str) -> None:
+    if "clang" in capture(compiler(), "-v").stderr:
+        pytest.skip("the report is GCC's")
+    lines = SOURCE.read_text().splitlines()
+    loop = 1 + next(i for i, line in enumerate(lines) if "y[i] = F::f(x[i])" in line)
+    symbols = capture("nm", "-C", outcomes[level].program).stdout
+    instances = len(set(re.findall(r"::apply<.*", symbols)))
+    pattern = rf"core_test\.cpp:{loop}:\d+: .*vectorized using (\d+) byte"
+    widths = re.findall(pattern, outcomes[level].vectorised)
+    assert instances > 20
+    assert widths.count(str(VECTOR_BYTES[level])) == instances, outcomes[level].vectorised
+
+
+def test_cuda_compiles_without_fused_operations(tmp_path: Path) -> None:
+    nvcc = shutil.which("nvcc")
+    if nvcc is None:
+        pytest.skip("no nvcc")
+    source, ptx = tmp_path / "probe.cu", tmp_path / "probe.ptx"
+    source.write_text(CUDA_PROBE)
+    command = [nvcc, "-std=c++17", "--fmad=false", "-arch=compute_80", "-ptx", "-DONEPASS_ISA=cuda"]
+    command += ["-Werror", "all-warnings"]
+    result = capture(*command, f"-I{ROOT / 'csrc'}", source, "-o", ptx)
+    assert (result.returncode, result.stderr) == (0, "")
+    inexact = r"\b(?:fma|mad|div|sqrt|ex2|lg2|tanh|rcp|rsqrt)\.[\w.]*f(?:32|64)\b"
+    found = set(re.findall(inexact, ptx.read_text()))
+    assert found == {"div.rn.f32", "div.rn.f64", "sqrt.rn.f32", "sqrt.rn.f64"}
