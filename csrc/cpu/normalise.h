@@ -1,0 +1,857 @@
+// The normalise driver: batch norm and bias, each with its epilogue, forward and backward, over
+// dense (outer, channels, inner) arrays.
+//
+// A call is cut into regions, rows × units, by size alone. A unit is what shares one set of
+// parameters in memory order: a whole plane of one channel where planes are long, one column of the
+// matrix (outer, channels·inner) where they are short; narrow matrices take several rows as one.
+// Where every channel lies in one region, a region is one task: statistics first, then the apply
+// pass over memory that is still in the second-level cache. Otherwise regions leave partial sums,
+// which are combined in order before a second round of tasks, reversed in each half so that both
+// threads start with what they touched last.
+//
+// Statistics are sums of d and d² in double, d = x - first element of the channel, exact in double:
+// right at any magnitude and for any ratio of mean to deviation. Gradient sums add eight elements
+// in the computing type, then double.
+#pragma once
+#include <stdlib.h>
+
+#include "cpu/epilogue.h"
+#include "kernels/batch_norm.h"
+
+ONEPASS_BEGIN
+namespace {
+namespace normalise {
+
+constexpr int64_t kUnits = 1024;     // units of a region: what a task keeps of each on its stack
+constexpr int64_t kPlanes = 16;      // the same where a unit is a plane
+constexpr int64_t kLongPlane = 512;  // planes at least this long are units
+constexpr int64_t kPanel = 512;      // columns whose gradients are kept for eight rows at once
+constexpr int64_t kAdded = 8;        // rows added before a sum is touched
+constexpr int64_t kSumLanes = 32;    // a plane's sum is this many
+constexpr int64_t kRegionBytes = 512 << 10;
+constexpr int64_t kRegionElements = 32 << 10;
+constexpr int64_t kTasksWanted = 16;
+
+ONEPASS_HD int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+ONEPASS_HD int64_t round_up(int64_t a, int64_t b) { return ceil_div(a, b) * b; }
+ONEPASS_HD int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+ONEPASS_HD int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
+
+// How a call is cut. Unit u of a row belongs to channel (u / spread) % channels.
+struct Cut {
+  int64_t channels, spread, repeat;
+  int64_t unit;                 // elements of a unit
+  int64_t units;                // units of a row
+  int64_t rows, tail;           // full rows; units of one more, shorter row
+  int64_t blocks, block_rows;   // along rows
+  int64_t strips, strip_units;  // along units, never through a channel
+
+  bool planes() const { return unit > 1; }
+  int64_t regions() const { return blocks * strips; }
+  void one_block() {
+    blocks = 1;
+    block_rows = rows;
+  }
+};
+
+Cut cut_planes(const Channelwise& call, int64_t bytes_per_element) {
+  Cut cut{call.channels, 1, 1, call.inner, call.channels, call.outer, 0, 1, call.outer, 1, 1};
+  const int64_t channel_bytes = call.outer * call.inner * bytes_per_element;
+  cut.strip_units = larger(1, smaller(kRegionBytes / channel_bytes, kPlanes));
+  cut.strip_units = smaller(cut.strip_units, ceil_div(call.channels, kTasksWanted / 2));
+  cut.strips = ceil_div(cut.units, cut.strip_units);
+  const int64_t most = call.outer * call.channels * call.inner / kRegionElements;
+  if (cut.strips < kTasksWanted / 2 && most > cut.strips) {
+    const int64_t blocks = smaller(ceil_div(kTasksWanted, cut.strips), most);
+    cut.block_rows = ceil_div(cut.rows, blocks);
+    cut.blocks = ceil_div(cut.rows, cut.block_rows);
+  }
+  return cut;
+}
+
+Cut cut_columns(const Channelwise& call) {
+  const int64_t width = call.channels * call.inner;
+  const int64_t repeat = larger(1, smaller(kUnits / width, call.outer / kAdded));
+  Cut cut{call.channels, call.inner, repeat, 1, width * repeat, 0, 0, 1, 0, 1, 0};
+  cut.rows = call.outer / repeat;
+  cut.tail = call.outer % repeat * width;
+  cut.one_block();
+  cut.strip_units = repeat > 1 ? cut.units : larger(1, kUnits / call.inner) * call.inner;
+  cut.strip_units = smaller(cut.strip_units, cut.units);
+  cut.strips = ceil_div(cut.units, cut.strip_units);
+  if (cut.strips < kTasksWanted / 2) {
+    const int64_t rows = larger(larger(kRegionElements / cut.units, cut.rows / 64), 1);
+    cut.block_rows = round_up(rows, kAdded);
+    cut.blocks = larger(1, ceil_div(cut.rows, cut.block_rows));
+  }
+  return cut;
+}
+
+// Rows [row, row_end) × units [unit, unit_end).
+struct Region {
+  int64_t block, row, row_end, unit, unit_end;
+  int64_t units() const { return unit_end - unit; }
+};
+ONEPASS_HD Region region_of(const Cut& cut, int64_t index) {
+  const int64_t block = index / cut.strips, strip = index % cut.strips;
+  Region r{block, block * cut.block_rows, 0, strip * cut.strip_units, 0};
+  r.row_end = smaller(r.row + cut.block_rows, cut.rows);
+  if (block == cut.blocks - 1 && cut.tail) r.row_end = cut.rows + 1;
+  r.unit_end = smaller(r.unit + cut.strip_units, cut.units);
+  return r;
+}
+// One past the last unit of a row that a region holds.
+ONEPASS_HD int64_t unit_end_in_row(const Cut& cut, const Region& r, int64_t row) {
+  return row < cut.rows ? r.unit_end : smaller(r.unit_end, cut.tail);
+}
+// The channels of a region; with repeat > 1 there is one strip, which has them all.
+ONEPASS_HD int64_t first_channel(const Cut& cut, const Region& r) { return r.unit / cut.spread; }
+ONEPASS_HD int64_t channel_count(const Cut& cut, const Region& r) {
+  return r.units() / cut.spread / cut.repeat;
+}
+
+// What the elements of a unit meet, one value per unit of a region.
+template <class T>
+struct Parameters {
+  T *mean, *rstd, *scale, *shift;  // z = (x - mean)·scale + shift
+  T *level, *slope;                // dx = scale·(g - level - (x - mean)·slope)
+
+  static constexpr int64_t kCount = 6;
+  static Parameters in(T* memory, int64_t units) {
+    return {memory,
+            memory + units,
+            memory + 2 * units,
+            memory + 3 * units,
+            memory + 4 * units,
+            memory + 5 * units};
+  }
+  ONEPASS_HD Parameters from(int64_t u) const {
+    return {mean + u, rstd + u, scale + u, shift + u, level + u, slope + u};
+  }
+};
+
+// Elements of channel vectors as doubles; `otherwise` where there is no vector.
+void load_channels(const ChannelVector& v, int64_t channel, int64_t n, double otherwise,
+                   double* out) {
+  if (!v.data) {
+    for (int64_t i = 0; i < n; ++i) out[i] = otherwise;
+    return;
+  }
+  const int64_t size = size_of(v.dtype);
+  const void* from = static_cast<const char*>(v.data) + channel * size;
+  switch (v.dtype) {
+    case DType::f32:
+      return load_run<float, double>(out, static_cast<const float*>(from), 1, n);
+    case DType::f64:
+      return load_run<double, double>(out, static_cast<const double*>(from), 1, n);
+    case DType::f16:
+      return load_run<Half, double>(out, static_cast<const Half*>(from), 1, n);
+    case DType::bf16:
+      return load_run<BFloat16, double>(out, static_cast<const BFloat16*>(from), 1, n);
+  }
+}
+void store_channels(const ChannelVector& v, int64_t channel, int64_t n, const double* from) {
+  if (!v.data) return;
+  void* to = static_cast<char*>(v.data) + channel * size_of(v.dtype);
+  switch (v.dtype) {
+    case DType::f32:
+      return store_run<float, double>(static_cast<float*>(to), from, 1, n);
+    case DType::f64:
+      return store_run<double, double>(static_cast<double*>(to), from, 1, n);
+    case DType::f16:
+      return store_run<Half, double>(static_cast<Half*>(to), from, 1, n);
+    case DType::bf16:
+      return store_run<BFloat16, double>(static_cast<BFloat16*>(to), from, 1, n);
+  }
+}
+
+// ---- sums
+
+// Adds kRows rows of terms to s (and, for pairs, to q), column by column.
+template <int kRows, class Term>
+void add_rows(int64_t n, double* s, double* q, const Term term) {
+  using Sum = typename Term::Sum;
+#pragma GCC ivdep
+  for (int64_t c = 0; c < n; ++c) {
+    Sum a = 0, b = 0;
+#pragma GCC unroll 8
+    for (int j = 0; j < kRows; ++j) {
+      const Sum value = term.value(j, c);
+      a += value;
+      if constexpr (Term::kPair) b += term.times(value, j, c);
+    }
+    s[c] += double(a);
+    if constexpr (Term::kPair) q[c] += double(b);
+  }
+}
+
+// d and d², exact in double.
+template <class T, class P>
+struct Moment {
+  using Sum = double;
+  static constexpr bool kPair = true;
+  const T* x;
+  int64_t stride;
+  P shift;
+  ONEPASS_HD double value(int64_t j, int64_t c) const {
+    return double(x[j * stride + c]) - double(shift[c]);
+  }
+  ONEPASS_HD double times(double d, int64_t, int64_t) const { return d * d; }
+  ONEPASS_HD Moment next(int64_t rows) const { return {x + rows * stride, stride, shift}; }
+};
+
+// g and g·(x - mean)·rstd.
+template <class T, class P>
+struct GradientPair {
+  using Sum = T;
+  static constexpr bool kPair = true;
+  const T* g;
+  int64_t g_stride;
+  const T* x;
+  int64_t x_stride;
+  P mean, rstd;
+  ONEPASS_HD T value(int64_t j, int64_t c) const { return g[j * g_stride + c]; }
+  ONEPASS_HD T times(T value, int64_t j, int64_t c) const {
+    return value * ((x[j * x_stride + c] - mean[c]) * rstd[c]);
+  }
+  ONEPASS_HD GradientPair next(int64_t rows) const {
+    return {g + rows * g_stride, g_stride, x + rows * x_stride, x_stride, mean, rstd};
+  }
+};
+
+template <class T>
+struct Gradient {
+  using Sum = T;
+  static constexpr bool kPair = false;
+  const T* g;
+  int64_t g_stride;
+  ONEPASS_HD T value(int64_t j, int64_t c) const { return g[j * g_stride + c]; }
+  ONEPASS_HD Gradient next(int64_t rows) const { return {g + rows * g_stride, g_stride}; }
+};
+
+template <class Term>
+void add_panel(int64_t rows, int64_t n, double* s, double* q, Term term) {
+  if (rows == kAdded) return add_rows<kAdded>(n, s, q, term);
+  for (int64_t j = 0; j < rows; ++j) add_rows<1>(n, s, q, term.next(j));
+}
+// A run of one plane, as rows of kSumLanes.
+template <class Term>
+void add_run(int64_t n, double* s, double* q, Term term) {
+  constexpr int64_t kStep = kAdded * kSumLanes;
+  for (; n >= kStep; n -= kStep, term = term.next(kAdded)) add_rows<kAdded>(kSumLanes, s, q, term);
+  for (; n >= kSumLanes; n -= kSumLanes, term = term.next(1)) add_rows<1>(kSumLanes, s, q, term);
+  add_rows<1>(n, s, q, term);
+}
+ONEPASS_HD double fold_lanes(const double* lanes) {
+  double sum = 0;
+  for (int64_t l = 0; l < kSumLanes; ++l) sum += lanes[l];
+  return sum;
+}
+
+// ---- memory
+
+// Elements [at, at + n) as T: in place where they are, else converted into scratch.
+template <class T>
+const T* fetch(const void* data, DType dtype, int64_t at, int64_t n, T* scratch) {
+  if (dtype == DType::f16) {
+    load_run<Half, T>(scratch, static_cast<const Half*>(data) + at, 1, n);
+    return scratch;
+  }
+  if (dtype == DType::bf16) {
+    load_run<BFloat16, T>(scratch, static_cast<const BFloat16*>(data) + at, 1, n);
+    return scratch;
+  }
+  return static_cast<const T*>(data) + at;
+}
+template <class T>
+void put(void* data, DType dtype, int64_t at, int64_t n, const T* from) {
+  if (dtype == DType::f16) {
+    store_run<Half, T>(static_cast<Half*>(data) + at, from, 1, n);
+  } else if (dtype == DType::bf16) {
+    store_run<BFloat16, T>(static_cast<BFloat16*>(data) + at, from, 1, n);
+  } else if (static_cast<T*>(data) + at != from) {
+    store_run<T, T>(static_cast<T*>(data) + at, from, 1, n);
+  }
+}
+
+struct NoFlush {
+  ~NoFlush() {}
+};
+
+template <class T>
+struct InputGradient {
+  ONEPASS_HD T operator()(T g, T x, T mean, T scale, T level, T slope) const {
+    return batch_norm_formula::input_gradient(g, x, mean, scale, level, slope);
+  }
+};
+template <class T>
+struct ScaledGradient {
+  ONEPASS_HD T operator()(T g, T scale) const { return g * scale; }
+};
+
+// ---- one call. kNorm: batch norm, else bias; kForward.
+
+template <class T, bool kNorm, bool kForward>
+struct Call {
+  using Flush = std::conditional_t<kNorm, FlushDenormals, NoFlush>;
+  // What z needs besides the shift: nothing for a bias.
+  template <class P>
+  using Factor = std::conditional_t<kNorm, P, Absent>;
+
+  const BatchNorm& norm;  // a bias is one with nothing set beyond Channelwise
+  Cut cut;
+  EpilogueRunner<T> epilogue;
+  bool stream;           // y goes past the caches
+  void* kept_gradient;   // where the sums' pass leaves g for the dx pass; null: computed twice
+  Parameters<T> shared;  // of all units
+  double* partial;       // [block][s, q][unit]; null: every channel lies in one region
+
+  static constexpr bool kBackward = !kForward;
+
+  bool statistics() const { return kNorm && kForward && norm.batch_statistics; }
+  bool corrects() const { return kNorm && norm.batch_statistics; }
+  double count() const { return double(norm.outer) * double(norm.inner); }
+  bool sums() const {
+    if (kForward) return statistics();
+    return norm.dweight.data || norm.dbias.data || norm.dresidual || (norm.dx && corrects()) ||
+           !kNorm;
+  }
+  bool applies() const { return kForward || (kNorm && norm.dx); }
+
+  // -- parameters of a region
+
+  ONEPASS_HD batch_norm_formula::Saved<T> saved(int64_t channel) const {
+    const T* rows = static_cast<const T*>(norm.saved);
+    return {rows[channel], rows[norm.channels + channel], rows[2 * norm.channels + channel]};
+  }
+  ONEPASS_HD void spread(const T* per_channel, int64_t channels, T* units) const {
+    int64_t u = 0;
+    for (int64_t r = 0; r < cut.repeat; ++r)
+      for (int64_t k = 0; k < channels; ++k)
+        for (int64_t j = 0; j < cut.spread; ++j) units[u++] = per_channel[k];
+  }
+  void affine_parameters(const Region& r, Parameters<T> p) const {
+    const int64_t first = first_channel(cut, r), n = channel_count(cut, r);
+    double weight[kUnits], bias[kUnits];
+    T mean[kUnits], rstd[kUnits], scale[kUnits], shift[kUnits];
+    load_channels(norm.weight, first, n, 1, weight);
+    load_channels(norm.bias, first, n, 0, bias);
+    if constexpr (kNorm) {
+      for (int64_t k = 0; k < n; ++k) {
+        const auto s = saved(first + k);
+        const auto a = batch_norm_formula::affine<T>(s, weight[k], bias[k]);
+        mean[k] = a.mean;
+        rstd[k] = s.rstd;
+        scale[k] = a.scale;
+        shift[k] = a.shift;
+      }
+      spread(mean, n, p.mean);
+      spread(scale, n, p.scale);
+      if (kBackward) spread(rstd, n, p.rstd);
+    } else {
+      for (int64_t k = 0; k < n; ++k) shift[k] = T(bias[k]);
+    }
+    spread(shift, n, p.shift);
+  }
+
+  // Sums of the region's units over all blocks, then over the units of a channel.
+  void channel_sums(const Region& r, const double* from, int64_t stride, int64_t blocks,
+                    double* sum) const {
+    double units[kUnits];
+    const int64_t n = r.units();
+    for (int64_t u = 0; u < n; ++u) units[u] = from[u];
+    for (int64_t b = 1; b < blocks; ++b) {
+      const double* block = from + b * stride;
+#pragma GCC ivdep
+      for (int64_t u = 0; u < n; ++u) units[u] += block[u];
+    }
+    const int64_t channels = channel_count(cut, r);
+    for (int64_t k = 0; k < channels; ++k) {
+      double total = 0;
+      for (int64_t i = 0; i < cut.repeat; ++i)
+        for (int64_t j = 0; j < cut.spread; ++j)
+          total += units[(i * channels + k) * cut.spread + j];
+      sum[k] = total;
+    }
+  }
+
+  void finish_forward(const Region& r, const double* s, const double* q, Parameters<T> p) const {
+    const int64_t first = first_channel(cut, r), n = channel_count(cut, r);
+    double mean[kUnits], variance[kUnits], old[kUnits];
+    T* rows = static_cast<T*>(norm.saved);
+    for (int64_t k = 0; k < n; ++k) {
+      const batch_norm_formula::Moments m{s[k], q[k], count()};
+      const double shift = double(first_element(first + k));
+      const auto now = batch_norm_formula::save<T>(shift, m.offset(), m.variance(), norm.eps);
+      rows[first + k] = now.mean;
+      rows[norm.channels + first + k] = now.lost;
+      rows[2 * norm.channels + first + k] = now.rstd;
+      mean[k] = shift + m.offset();
+      variance[k] = m.unbiased();
+    }
+    move_running(norm.running_mean, first, n, mean, old);
+    move_running(norm.running_var, first, n, variance, old);
+    affine_parameters(r, p);
+  }
+  void move_running(const ChannelVector& v, int64_t first, int64_t n, const double* value,
+                    double* old) const {
+    if (!v.data) return;
+    load_channels(v, first, n, 0, old);
+    for (int64_t k = 0; k < n; ++k)
+      old[k] = batch_norm_formula::running(old[k], value[k], norm.momentum);
+    store_channels(v, first, n, old);
+  }
+  void finish_backward(const Region& r, double* s, double* q, Parameters<T> p) const {
+    const int64_t first = first_channel(cut, r), n = channel_count(cut, r);
+    store_channels(norm.dbias, first, n, s);
+    if constexpr (kNorm) {
+      T level[kUnits], slope[kUnits];
+      for (int64_t k = 0; k < n; ++k) {
+        q[k] = batch_norm_formula::dweight(saved(first + k), s[k], q[k]);
+        const auto c = batch_norm_formula::correction(saved(first + k), s[k], q[k], count());
+        level[k] = c.level;
+        slope[k] = c.slope;
+      }
+      store_channels(norm.dweight, first, n, q);
+      spread(level, n, p.level);
+      spread(slope, n, p.slope);
+    }
+  }
+  void finish(const Region& r, const double* s, const double* q, int64_t stride, int64_t blocks,
+              Parameters<T> p) const {
+    double sum_s[kUnits], sum_q[kUnits];
+    channel_sums(r, s, stride, blocks, sum_s);
+    channel_sums(r, q, stride, blocks, sum_q);
+    if constexpr (kForward) {
+      finish_forward(r, sum_s, sum_q, p);
+    } else {
+      finish_backward(r, sum_s, sum_q, p);
+    }
+  }
+
+  ONEPASS_HD T first_element(int64_t channel) const {
+    T one;
+    return *fetch<T>(norm.x, norm.dtype, channel * norm.inner, 1, &one);
+  }
+
+  // -- the sums' pass
+
+  int64_t element(int64_t row, int64_t unit) const { return (row * cut.units + unit) * cut.unit; }
+  // Where the run of memory ends in which the elements of a region follow each other.
+  int64_t run_end(const Region& r, int64_t row) const {
+    const bool whole = r.units() == cut.units;
+    const int64_t last = whole ? r.row_end - 1 : row;
+    return element(last, unit_end_in_row(cut, r, last));
+  }
+
+  void sum_region(const Region& r, Parameters<T> p, double* s, double* q) const {
+    if constexpr (kForward && kNorm) {
+      T* shift = p.shift;  // not needed before the sums are done
+      T first[kUnits];
+      const int64_t channels = channel_count(cut, r);
+      for (int64_t k = 0; k < channels; ++k) first[k] = first_element(first_channel(cut, r) + k);
+      spread(first, channels, shift);
+    }
+    if (cut.planes()) {
+      sum_planes(r, p, s, q);
+    } else {
+      sum_columns(r, p, s, q);
+    }
+  }
+
+  void sum_columns(const Region& r, Parameters<T> p, double* s, double* q) const {
+    const Flush flush;
+    for (int64_t u = 0; u < r.units(); ++u) s[u] = q[u] = 0;
+    T x_scratch[kAdded * kPanel], g_scratch[kAdded * kPanel];
+    KeepBits bits(norm.epilogue.dropout);
+    for (int64_t row = r.row; row < r.row_end;) {
+      const int64_t full = smaller(r.row_end, cut.rows) - row;
+      const int64_t rows = full >= kAdded ? kAdded : 1;
+      const int64_t end = unit_end_in_row(cut, r, row);
+      for (int64_t u = r.unit; u < end; u += kPanel) {
+        const int64_t n = smaller(kPanel, end - u), at = element(row, u), i = u - r.unit;
+        Strided x{nullptr, 0};
+        if constexpr (kNorm) x = strided(norm.x, at, rows, n, x_scratch);
+        if constexpr (kForward) {
+          using P = const T*;
+          add_panel(rows, n, s + i, q + i, Moment<T, P>{x.data, x.stride, p.shift + i});
+        } else {
+          const Strided g = gradient_panel(r, row, rows, u, n, p, bits, g_scratch);
+          add_gradients(rows, n, s + i, q + i, g, x, p.from(i));
+        }
+      }
+      row += rows;
+    }
+  }
+
+  struct Strided {
+    const T* data;
+    int64_t stride;
+  };
+  Strided strided(const void* data, int64_t at, int64_t rows, int64_t n, T* scratch) const {
+    if (same_dtype<T>(norm.dtype)) return {static_cast<const T*>(data) + at, cut.units};
+    for (int64_t j = 0; j < rows; ++j)
+      fetch<T>(data, norm.dtype, at + j * cut.units, n, scratch + j * kPanel);
+    return {scratch, kPanel};
+  }
+  ONEPASS_HD void add_gradients(int64_t rows, int64_t n, double* s, double* q, Strided g, Strided x,
+                                Parameters<T> p) const {
+    if constexpr (kNorm) {
+      using P = const T*;
+      add_panel(rows, n, s, q,
+                GradientPair<T, P>{g.data, g.stride, x.data, x.stride, p.mean, p.rstd});
+    } else {
+      add_panel(rows, n, s, q, Gradient<T>{g.data, g.stride});
+    }
+  }
+  Strided gradient_panel(const Region& r, int64_t row, int64_t rows, int64_t u, int64_t n,
+                         Parameters<T> p, KeepBits& bits, T* scratch) const {
+    const int64_t at = element(row, u), i = u - r.unit;
+    if (epilogue.passes_gradient() && !delivers()) return strided(norm.dy, at, rows, n, scratch);
+    for (int64_t j = 0; j < rows; ++j) {
+      const int64_t from = at + j * cut.units;
+      T* to = direct_gradient() ? direct_gradient() + from : scratch + j * kPanel;
+      gradient<const T*>(from, n, run_end(r, row + j), factor(p.mean + i), factor(p.scale + i),
+                         p.shift + i, bits, to);
+      deliver(from, n, to);
+    }
+    if (direct_gradient()) return {direct_gradient() + at, cut.units};
+    return {scratch, kPanel};
+  }
+  // Memory of the computing type in which g is wanted anyway.
+  T* direct_gradient() const { return static_cast<T*>(kept_gradient); }
+  bool delivers() const { return norm.dresidual || (!kNorm && norm.dx); }
+  void deliver(int64_t at, int64_t n, const T* g) const {
+    if (norm.dresidual) put<T>(norm.dresidual, norm.dtype, at, n, g);
+    if (!kNorm && norm.dx) put<T>(norm.dx, norm.dtype, at, n, g);
+  }
+  template <class P>
+  static ONEPASS_HD Factor<P> factor(P p) {
+    if constexpr (kNorm) {
+      return p;
+    } else {
+      (void)p;
+      return {};
+    }
+  }
+
+  // g of elements [at, at + n), n <= kBlockElements.
+  template <class P>
+  void gradient(int64_t at, int64_t n, int64_t end, Factor<P> mean, Factor<P> scale, P shift,
+                KeepBits& bits, T* g) const {
+    T x_scratch[kBlockElements], dy_scratch[kBlockElements], residual_scratch[kBlockElements];
+    const T* dy = fetch<T>(norm.dy, norm.dtype, at, n, dy_scratch);
+    const T* x = nullptr;
+    const T* residual = nullptr;
+    if (norm.epilogue.activation != kIdentity) {
+      x = fetch<T>(norm.x, norm.dtype, at, n, x_scratch);
+      if (norm.epilogue.residual)
+        residual = fetch<T>(norm.epilogue.residual, norm.dtype, at, n, residual_scratch);
+    }
+    const uint32_t* words = epilogue.drops() ? bits.at(at, n, end) : nullptr;
+    T z[kBlockElements];
+    epilogue.template backward<Flush>(n, dy, x, residual, mean, scale, shift, words, z, g);
+  }
+
+  void sum_planes(const Region& r, Parameters<T> p, double* s, double* q) const {
+    const Flush flush;
+    double lanes[kPlanes][2][kSumLanes];
+    for (int64_t u = 0; u < r.units(); ++u)
+      for (int64_t l = 0; l < kSumLanes; ++l) lanes[u][0][l] = lanes[u][1][l] = 0;
+    T x_scratch[kBlockElements], g_scratch[kBlockElements];
+    KeepBits bits(norm.epilogue.dropout);
+    for (int64_t row = r.row; row < r.row_end; ++row) {
+      const int64_t end = run_end(r, row);
+      for (int64_t u = 0; u < r.units(); ++u) {
+        for (int64_t done = 0; done < cut.unit; done += kBlockElements) {
+          const int64_t at = element(row, r.unit + u) + done;
+          const int64_t n = smaller(kBlockElements, cut.unit - done);
+          sum_run(at, n, end, u, p, lanes[u][0], lanes[u][1], x_scratch, g_scratch, bits);
+        }
+      }
+    }
+    for (int64_t u = 0; u < r.units(); ++u) {
+      s[u] = fold_lanes(lanes[u][0]);
+      q[u] = fold_lanes(lanes[u][1]);
+    }
+  }
+  void sum_run(int64_t at, int64_t n, int64_t end, int64_t u, Parameters<T> p, double* s, double* q,
+               T* x_scratch, T* g_scratch, KeepBits& bits) const {
+    using P = Uniform<T>;
+    const T* x = nullptr;
+    if constexpr (kNorm) x = fetch<T>(norm.x, norm.dtype, at, n, x_scratch);
+    if constexpr (kForward) {
+      add_run(n, s, q, Moment<T, P>{x, kSumLanes, P{p.shift[u]}});
+    } else {
+      const T* g = plane_gradient(at, n, end, u, p, g_scratch, bits);
+      if constexpr (kNorm) {
+        add_run(n, s, q,
+                GradientPair<T, P>{g, kSumLanes, x, kSumLanes, P{p.mean[u]}, P{p.rstd[u]}});
+      } else {
+        add_run(n, s, q, Gradient<T>{g, kSumLanes});
+      }
+    }
+  }
+  const T* plane_gradient(int64_t at, int64_t n, int64_t end, int64_t u, Parameters<T> p,
+                          T* scratch, KeepBits& bits) const {
+    using P = Uniform<T>;
+    if (epilogue.passes_gradient() && !delivers())
+      return fetch<T>(norm.dy, norm.dtype, at, n, scratch);
+    T* to = direct_gradient() ? direct_gradient() + at : scratch;
+    gradient<P>(at, n, end, factor(P{p.mean[u]}), factor(P{p.scale[u]}), P{p.shift[u]}, bits, to);
+    deliver(at, n, to);
+    return to;
+  }
+
+  // -- the apply pass: y, or dx
+
+  void apply_region(const Region& r, Parameters<T> p) const {
+    KeepBits bits(norm.epilogue.dropout);
+    for (int64_t row = r.row; row < r.row_end; ++row) {
+      const int64_t end = run_end(r, row);
+      const int64_t unit_end = unit_end_in_row(cut, r, row);
+      if (cut.planes()) {
+        for (int64_t u = r.unit; u < unit_end; ++u) {
+          using P = Uniform<T>;
+          const int64_t i = u - r.unit;
+          for (int64_t done = 0; done < cut.unit; done += kBlockElements)
+            apply_run<P>(element(row, u) + done, smaller(kBlockElements, cut.unit - done), end,
+                         P{p.mean[i]}, P{p.scale[i]}, P{p.shift[i]}, P{p.level[i]}, P{p.slope[i]},
+                         bits);
+        }
+      } else {
+        using P = const T*;
+        for (int64_t u = r.unit; u < unit_end; u += kBlockElements) {
+          const int64_t i = u - r.unit;
+          apply_run<P>(element(row, u), smaller(kBlockElements, unit_end - u), end, p.mean + i,
+                       p.scale + i, p.shift + i, p.level + i, p.slope + i, bits);
+        }
+      }
+    }
+    if (stream) stream_fence();
+  }
+  template <class P>
+  void apply_run(int64_t at, int64_t n, int64_t end, P mean, P scale, P shift, P level, P slope,
+                 KeepBits& bits) const {
+    if constexpr (kForward) {
+      (void)level, (void)slope;
+      forward_run<P>(at, n, end, factor(mean), factor(scale), shift, bits);
+    } else {
+      backward_run<P>(at, n, end, mean, scale, shift, level, slope, bits);
+    }
+  }
+  template <class P>
+  void forward_run(int64_t at, int64_t n, int64_t end, Factor<P> mean, Factor<P> scale, P shift,
+                   KeepBits& bits) const {
+    T x_scratch[kBlockElements], y_scratch[kBlockElements];
+    const bool direct = same_dtype<T>(norm.dtype);
+    const T* x = fetch<T>(norm.x, norm.dtype, at, n, x_scratch);
+    const T* residual = nullptr;
+    if (norm.epilogue.residual)
+      residual = fetch<T>(norm.epilogue.residual, norm.dtype, at, n, y_scratch);
+    const uint32_t* words = epilogue.drops() ? bits.at(at, n, end) : nullptr;
+    T* y = direct && !stream ? static_cast<T*>(norm.y) + at : y_scratch;
+    epilogue.template forward<Flush>(n, x, residual, mean, scale, shift, words, y);
+    if (stream) {
+      stream_run<T>(static_cast<T*>(norm.y) + at, y, n);
+    } else {
+      put<T>(norm.y, norm.dtype, at, n, y);
+    }
+  }
+  template <class P>
+  void backward_run(int64_t at, int64_t n, int64_t end, P mean, P scale, P shift, P level, P slope,
+                    KeepBits& bits) const {
+    T x_scratch[kBlockElements], g_scratch[kBlockElements], dx_scratch[kBlockElements];
+    const T* g = nullptr;
+    if (direct_gradient()) {
+      g = direct_gradient() + at;
+    } else if (epilogue.passes_gradient()) {
+      g = fetch<T>(norm.dy, norm.dtype, at, n, g_scratch);
+    } else {
+      gradient<P>(at, n, end, factor(mean), factor(scale), shift, bits, g_scratch);
+      g = g_scratch;
+    }
+    T* dx = same_dtype<T>(norm.dtype) ? static_cast<T*>(norm.dx) + at : dx_scratch;
+    const Flush flush;
+    if (corrects()) {
+      const T* x = fetch<T>(norm.x, norm.dtype, at, n, x_scratch);
+      using K = InputGradient<T>;
+      leaf_returning<K, T>(K{}, n, dx, g, x, mean, scale, level, slope);
+    } else {
+      using K = ScaledGradient<T>;
+      leaf_returning<K, T>(K{}, n, dx, g, scale);
+    }
+    put<T>(norm.dx, norm.dtype, at, n, dx);
+  }
+
+  // -- tasks
+
+  // Everything for a region that holds all of its channels.
+  static void whole_task(void* context, int64_t index) {
+    const Call& call = *static_cast<const Call*>(context);
+    const Region r = region_of(call.cut, index);
+    T memory[Parameters<T>::kCount * kUnits];
+    const auto p = Parameters<T>::in(memory, kUnits);
+    if (!call.statistics()) call.affine_parameters(r, p);
+    if (call.sums()) {
+      double s[kUnits], q[kUnits];
+      call.sum_region(r, p, s, q);
+      call.finish(r, s, q, 0, 1, p);
+    }
+    if (call.applies()) call.apply_region(r, p);
+  }
+  static void sum_task(void* context, int64_t index) {
+    const Call& call = *static_cast<const Call*>(context);
+    const Region r = region_of(call.cut, index);
+    double* s = call.partial + (2 * r.block) * call.cut.units + r.unit;
+    T memory[Parameters<T>::kCount * kUnits];
+    auto p = Parameters<T>::in(memory, kUnits);
+    if (kBackward) p = call.shared.from(r.unit);
+    call.sum_region(r, p, s, s + call.cut.units);
+  }
+  static void finish_task(void* context, int64_t strip) {
+    const Call& call = *static_cast<const Call*>(context);
+    const Region r = region_of(call.cut, strip);
+    const double* s = call.partial + r.unit;
+    call.finish(r, s, s + call.cut.units, 2 * call.cut.units, call.cut.blocks,
+                call.shared.from(r.unit));
+  }
+  static void affine_task(void* context, int64_t strip) {
+    const Call& call = *static_cast<const Call*>(context);
+    const Region r = region_of(call.cut, strip);
+    call.affine_parameters(r, call.shared.from(r.unit));
+  }
+  static void apply_task(void* context, int64_t index) {
+    const Call& call = *static_cast<const Call*>(context);
+    const int64_t regions = call.cut.regions(), half = regions / 2;
+    const int64_t reversed = index < half ? half - 1 - index : regions - 1 - (index - half);
+    const Region r = region_of(call.cut, reversed);
+    call.apply_region(r, call.shared.from(r.unit));
+  }
+
+  void run(void (*task)(void*, int64_t), int64_t tasks) {
+    if (norm.outer * norm.channels * norm.inner <= kSerialElements) {
+      for (int64_t i = 0; i < tasks; ++i) task(this, i);
+    } else {
+      parallel_for(tasks, task, this);
+    }
+  }
+  void run() {
+    if (cut.blocks == 1) return run(&whole_task, cut.regions());
+    const int64_t units = round_up(cut.units, 8);
+    const size_t bytes = size_t(units) * Parameters<T>::kCount * sizeof(T) +
+                         size_t(cut.blocks * cut.units) * 2 * sizeof(double);
+    void* memory = malloc(bytes);
+    if (!memory) {  // one task a channel group needs none
+      cut.one_block();
+      return run(&whole_task, cut.regions());
+    }
+    shared = Parameters<T>::in(static_cast<T*>(memory), units);
+    partial = reinterpret_cast<double*>(static_cast<T*>(memory) + units * Parameters<T>::kCount);
+    if (!statistics())
+      for (int64_t i = 0; i < cut.strips; ++i) affine_task(this, i);
+    if (sums()) {
+      run(&sum_task, cut.regions());
+      for (int64_t i = 0; i < cut.strips; ++i) finish_task(this, i);
+    }
+    if (applies()) run(&apply_task, cut.regions());
+    free(memory);
+  }
+};
+
+// Where g can stay between the two passes of backward: the residual's gradient, which it is, or dx.
+// Not where recomputing costs less than the extra store.
+template <class T>
+void* keep_gradient(const BatchNorm& norm, const EpilogueRunner<T>& epilogue, bool is_norm) {
+  if (!same_dtype<T>(norm.dtype)) return nullptr;
+  if (norm.dresidual) return norm.dresidual;
+  if (!is_norm) return norm.dx;
+  if (epilogue.composed() && !epilogue.drops()) return nullptr;
+  return norm.batch_statistics && norm.dx != norm.x ? norm.dx : nullptr;
+}
+
+template <class T, bool kNorm, bool kForward>
+void run_as(const BatchNorm& norm) {
+  const int64_t arrays = kForward ? 1 : 2;
+  const Cut cut =
+      norm.inner >= kLongPlane ? cut_planes(norm, arrays * size_of(norm.dtype)) : cut_columns(norm);
+  const EpilogueRunner<T> epilogue(norm.epilogue);
+  const int64_t bytes = norm.outer * norm.channels * norm.inner * int64_t(sizeof(T));
+  const bool stream = kForward && same_dtype<T>(norm.dtype) && bytes >= kStreamBytes &&
+                      norm.y != norm.x && norm.y != norm.epilogue.residual;
+  void* kept = kForward ? nullptr : keep_gradient<T>(norm, epilogue, kNorm);
+  Call<T, kNorm, kForward> call{norm, cut, epilogue, stream, kept, {}, nullptr};
+  call.run();
+}
+template <bool kNorm, bool kForward>
+void run(const BatchNorm& norm) {
+  if (norm.dtype == DType::f64) {
+    run_as<double, kNorm, kForward>(norm);
+  } else {
+    run_as<float, kNorm, kForward>(norm);
+  }
+}
+
+// What the drivers above never see: no element at all. Gradients of vectors are zero, the running
+// statistics stay.
+void zero_channels(const ChannelVector& v, int64_t channels) {
+  const double zeros[kUnits] = {};
+  for (int64_t c = 0; c < channels; c += kUnits)
+    store_channels(v, c, smaller(kUnits, channels - c), zeros);
+}
+
+BatchNorm as_norm(const Channelwise& call) {
+  BatchNorm norm{};
+  static_cast<Channelwise&>(norm) = call;
+  return norm;
+}
+
+// saved for an input that is normalised by the running statistics, or has no element.
+template <class T>
+void save_running(const BatchNorm& norm, int64_t first, int64_t n) {
+  T* rows = static_cast<T*>(norm.saved);
+  double mean[kUnits], variance[kUnits];
+  load_channels(norm.running_mean, first, n, 0, mean);
+  load_channels(norm.running_var, first, n, 1, variance);
+  for (int64_t k = 0; k < n; ++k) {
+    const auto s = batch_norm_formula::save<T>(mean[k], 0, variance[k], norm.eps);
+    rows[first + k] = s.mean;
+    rows[norm.channels + first + k] = s.lost;
+    rows[2 * norm.channels + first + k] = s.rstd;
+  }
+}
+void save_running(const BatchNorm& norm) {
+  for (int64_t c = 0; c < norm.channels; c += kUnits) {
+    const int64_t n = smaller(kUnits, norm.channels - c);
+    norm.dtype == DType::f64 ? save_running<double>(norm, c, n) : save_running<float>(norm, c, n);
+  }
+}
+
+}  // namespace normalise
+
+ONEPASS_HD bool is_empty(const Channelwise& call) {
+  return call.outer == 0 || call.channels == 0 || call.inner == 0;
+}
+
+void bias_act(const Channelwise& call) {
+  if (!is_empty(call)) normalise::run<false, true>(normalise::as_norm(call));
+}
+
+void bias_act_backward(const Channelwise& call) {
+  if (is_empty(call)) return normalise::zero_channels(call.dbias, call.channels);
+  normalise::run<false, false>(normalise::as_norm(call));
+}
+
+void batch_norm(const BatchNorm& norm) {
+  if (!norm.batch_statistics || is_empty(norm)) normalise::save_running(norm);
+  if (!is_empty(norm)) normalise::run<true, true>(norm);
+}
+
+void batch_norm_backward(const BatchNorm& norm) {
+  if (!is_empty(norm)) return normalise::run<true, false>(norm);
+  normalise::zero_channels(norm.dweight, norm.channels);
+  normalise::zero_channels(norm.dbias, norm.channels);
+}
+
+}  // namespace
+ONEPASS_END
