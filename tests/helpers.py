@@ -1,0 +1,168 @@
+"""What several test files need: comparisons that name the worst element, layouts, canaries."""
+
+import itertools
+
+import numpy as np
+from cases import BFLOAT16, CASES, DTYPES, as_float64, computing
+
+CASE_IDS = [case.name for case in CASES]
+DTYPE_IDS = [dtype.name for dtype in DTYPES]
+
+
+def sweep(case, shapes=None, options=None):
+    """(label, shape, options) of everything a row asks for."""
+    for shape, option in itertools.product(shapes or case.shapes, options or case.options):
+        yield f"{case.name}{shape} {option}", shape, option
+
+
+def flat(results):
+    """Results with lists taken apart: a flat list of arrays, numbers and None."""
+    parts = [r if isinstance(r, list) else [r] for r in results]
+    return list(itertools.chain.from_iterable(parts))
+
+
+def copied(inputs):
+    return tuple(
+        [a.copy() for a in v] if isinstance(v, list) else v.copy() if hasattr(v, "copy") else v
+        for v in inputs
+    )
+
+
+def mapped(function, inputs):
+    """function applied to every array of inputs, also inside lists."""
+    return tuple(
+        [function(a) for a in v]
+        if isinstance(v, list)
+        else function(v)
+        if isinstance(v, np.ndarray)
+        else v
+        for v in inputs
+    )
+
+
+def bits(array):
+    array = np.ascontiguousarray(array)
+    return array.view(f"u{array.itemsize}")
+
+
+def assert_same(got, want, label=""):
+    """Equal bit for bit: dtype, shape, every element, the sign of zeros and the payload of NaN."""
+    if want is None or got is None:
+        assert got is want, f"{label}: got {got!r}, want {want!r}"
+        return
+    got, want = np.asarray(got), np.asarray(want)
+    given, wanted = f"{got.dtype}{got.shape}", f"{want.dtype}{want.shape}"
+    assert given == wanted, f"{label}: got {given}, want {wanted}"
+    wrong = np.flatnonzero(bits(got).ravel() != bits(want).ravel())
+    assert wrong.size == 0, (
+        f"{label}: {wrong.size} of {want.size} elements differ, the first at {wrong[0]}: "
+        f"got {got.ravel()[wrong[0]]}, want {want.ravel()[wrong[0]]}"
+    )
+
+
+def assert_all_same(got, want, label=""):
+    got, want = flat(got), flat(want)
+    assert len(got) == len(want), f"{label}: {len(got)} results, want {len(want)}"
+    for i, (g, w) in enumerate(zip(got, want, strict=True)):
+        assert_same(g, w, f"{label} result {i}")
+
+
+def assert_close(got, want, tolerance, dtype, label=""):
+    """Every element of got within the row's tolerance of the float64 want."""
+    if want is None:
+        assert got is None, f"{label}: got {got!r}, want None"
+        return
+    got, want = np.asarray(got), np.asarray(want, np.float64)
+    assert got.shape == want.shape, f"{label}: got shape {got.shape}, want {want.shape}"
+    stored = got.dtype if got.dtype.itemsize <= np.dtype(dtype).itemsize else np.dtype(dtype)
+    if want.ndim:
+        stored = got.dtype
+    wide = as_float64(got)
+    with np.errstate(invalid="ignore"):
+        error = np.abs(wide - want)
+        bad = ~(error <= tolerance.bound(want, stored, computing(dtype)))
+    bad &= ~((wide == want) | (np.isnan(wide) & np.isnan(want)))
+    if bad.any():
+        at = np.unravel_index(np.nanargmax(np.where(bad, np.nan_to_num(error, nan=np.inf), -1)),
+                              want.shape)  # fmt: skip
+        limit = np.broadcast_to(tolerance.bound(want, stored, computing(dtype)), want.shape)
+        raise AssertionError(
+            f"{label} {np.dtype(dtype).name}: {bad.sum()} of {want.size} elements off; at {at} got "
+            f"{wide[at]!r}, want {want[at]!r}, error {error[at]:.3g}, allowed {limit[at]:.3g}"
+        )
+
+
+def assert_all_close(got, want, tolerance, dtype, label=""):
+    got, want = flat(got), flat(want)
+    assert len(got) == len(want), f"{label}: {len(got)} results, want {len(want)}"
+    for i, (g, w) in enumerate(zip(got, want, strict=True)):
+        assert_close(g, w, tolerance, dtype, f"{label} result {i}")
+
+
+# ---------------------------------------------------------------------------------------- layouts
+# Each gives an array equal to `a` that lies differently in memory, filled around with canaries.
+
+CANARY = 0xA5
+
+
+class Layout:
+    """An array equal to `a` inside a larger buffer of canaries; `check` says whether they live."""
+
+    def __init__(self, a, name):
+        self.name = name
+        axes = list(range(a.ndim))
+        steps, reverse, lead = [1] * a.ndim, False, 64
+        if name == "fortran":
+            axes = axes[::-1]
+        elif name == "channels_last" and a.ndim > 2:
+            axes = [0, *axes[2:], 1]
+        elif name == "step" and a.ndim:
+            steps[-1] = 2
+        elif name == "rows" and a.ndim:
+            steps[0] = 3
+        elif name == "reversed":
+            reverse = True
+        elif name == "offset":
+            lead = 64 + a.itemsize
+        elif name == "misaligned":
+            lead = 65
+        room = [a.shape[i] * steps[i] for i in axes]
+        size = int(np.prod(room)) * a.itemsize
+        self.buffer = np.full(lead + size + 64, CANARY, np.uint8)
+        view = self.buffer[lead : lead + size].view(a.dtype).reshape(room)
+        view = view.transpose(np.argsort(axes)) if axes else view
+        self.view = view[tuple(slice(None, None, -s if reverse else s) for s in steps)]
+        if not a.ndim:
+            self.view = view
+        self.view[...] = self.initial = a
+        self.before = self.buffer.copy()
+
+    def check(self, label):
+        """No byte outside the view has changed. The view itself goes back to its first values."""
+        self.view[...] = self.initial
+        changed = np.flatnonzero(self.buffer != self.before)
+        assert changed.size == 0, f"{label}: {changed.size} bytes written outside the view"
+
+
+LAYOUTS = ["fortran", "channels_last", "step", "rows", "reversed", "offset", "misaligned"]
+
+
+# ------------------------------------------------------------------------------------------ torch
+
+
+def to_torch(array):
+    """A tensor on the same memory."""
+    import torch
+
+    if array.dtype == BFLOAT16:
+        return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
+    return torch.from_numpy(array)
+
+
+def from_torch(tensor):
+    import torch
+
+    tensor = tensor.detach()
+    if tensor.dtype == torch.bfloat16:
+        return tensor.view(torch.int16).numpy().view(BFLOAT16)
+    return tensor.numpy()

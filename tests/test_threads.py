@@ -1,0 +1,185 @@
+"""The same bits for any number of threads and any instruction set, from several Python threads at
+once, and in a forked child."""
+
+import contextlib
+import math
+import os
+import threading
+import time
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from cases import CASES, DTYPES
+from helpers import CASE_IDS, DTYPE_IDS, assert_all_same, sweep
+from onepass import config, ops
+
+LEVELS = ["v2", "v3", "v4"]
+each_case = pytest.mark.parametrize("case", CASES, ids=CASE_IDS)
+each_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=DTYPE_IDS)
+
+
+def several_chunks(case):
+    """One shape small, one that is dealt out to several threads, whatever the serial cutoff."""
+    if case.name == "cross_entropy":
+        return [(17, 10), (4003, 61), (3, 65539)]
+    if (1025,) in case.shapes:
+        return [(1025,), (200003,)]
+    return [(65, 129), (29, 67, 9, 13), (3001, 67)]
+
+
+def available_levels():
+    levels, now = [], config.cpu_level()
+    for level in LEVELS:
+        with contextlib.suppress(ValueError):
+            config.set_cpu_level(level)
+            levels.append(level)
+    config.set_cpu_level(now)
+    return levels
+
+
+@each_dtype
+@each_case
+def test_threads_and_levels_give_the_same_bits(case, dtype):
+    levels = available_levels()
+    options = case.options if dtype == np.float32 else case.options[-2:]
+    for label, shape, option in sweep(case, several_chunks(case), options):
+        want = None
+        for level, threads in [(levels[-1], n) for n in (1, 2, 3, 7)] + [(v, 2) for v in levels]:
+            config.set_cpu_level(level)
+            config.set_num_threads(threads)
+            assert config.get_num_threads() == threads
+            assert config.cpu_level() == level
+            got = case.run(case.inputs(shape, dtype, option), option)
+            want = want or got
+            assert_all_same(got, want, f"{label}: {threads} threads, {level}")
+
+
+def test_there_is_a_level_to_choose():
+    levels = available_levels()
+    assert levels, "no instruction set at all"
+    assert config.cpu_level() == levels[-1], "the best one is the default"
+
+
+def test_wrong_settings():
+    for level in ("v5", "avx512", "", None):
+        with pytest.raises((ValueError, TypeError)):
+            config.set_cpu_level(level)
+    for threads in (0, -1):
+        with pytest.raises(ValueError, match=str(threads)):
+            config.set_num_threads(threads)
+    assert config.get_num_threads() >= 1
+
+
+def test_calls_from_eight_threads():
+    work = []
+    for case in CASES:
+        for shape in several_chunks(case)[:2]:
+            options = case.options[-1]
+            work.append((case, shape, options, case.inputs(shape, "float32", options)))
+    want = [case.run(case.inputs(s, "float32", o), o) for case, s, o, _ in work]
+    start = threading.Barrier(8)
+
+    def everything(turn):
+        start.wait()
+        for k in range(len(work)):
+            i = (k + turn * 5) % len(work)
+            case, shape, options, _ = work[i]
+            got = case.run(case.inputs(shape, "float32", options), options)
+            assert_all_same(got, want[i], f"{case.name}{shape} in thread {turn}")
+
+    with ThreadPoolExecutor(8) as pool:
+        for done in [pool.submit(everything, turn) for turn in range(8)]:
+            done.result()
+
+
+def test_the_number_of_threads_may_change_meanwhile():
+    x = np.random.default_rng(0).standard_normal(300001).astype(np.float32)
+    want = ops.gelu(x)
+    stop = threading.Event()
+
+    def change():
+        while not stop.is_set():
+            for n in (1, 5, 2):
+                config.set_num_threads(n)
+
+    with ThreadPoolExecutor(1) as pool:
+        changing = pool.submit(change)
+        try:
+            for _ in range(50):
+                assert_all_same([ops.gelu(x)], [want])
+        finally:
+            stop.set()
+        changing.result()
+
+
+def in_child(work, seconds=20):
+    """work() in a forked child; True when it returns True in time."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # fork with threads: that is the point
+        child = os.fork()
+    if child == 0:
+        status = 1
+        with contextlib.suppress(BaseException):
+            status = 0 if work() else 1
+        os._exit(status)
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        done, status = os.waitpid(child, os.WNOHANG)
+        if done:
+            return os.waitstatus_to_exitcode(status) == 0
+        time.sleep(0.002)
+    os.kill(child, 9)
+    os.waitpid(child, 0)
+    return False
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_forked_child_works():
+    x = np.random.default_rng(0).standard_normal(500001).astype(np.float32)
+    config.set_num_threads(3)
+    want = ops.gelu(x), ops.global_norm([x])
+
+    def same():
+        return np.array_equal(ops.gelu(x), want[0]) and ops.global_norm([x]) == want[1]
+
+    assert in_child(same)
+    assert in_child(lambda: in_child(same)), "a grandchild"
+    assert same(), "the parent goes on"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_fork_in_the_middle_of_a_call():
+    """Another thread is inside a kernel, and may hold any lock, at the moment of the fork."""
+    x = np.random.default_rng(0).standard_normal(500001).astype(np.float32)
+    config.set_num_threads(3)
+    want = ops.gelu(x)
+    stop = threading.Event()
+
+    def busy():
+        out = np.empty_like(x)
+        while not stop.is_set():
+            ops.gelu(x, out=out)
+
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(busy)
+        try:
+            for turn in range(10):
+                assert in_child(lambda: np.array_equal(ops.gelu(x), want)), f"fork {turn}"
+        finally:
+            stop.set()
+
+
+def test_subnormals_survive():
+    """Flush-to-zero set for an optimizer is put back on every thread, and none is set by import."""
+    tiny = np.full(300001, 1e-40, np.float32)
+    half = np.float32(0.5)
+    ops.global_norm([tiny])
+    ops.sgd_([tiny.copy()], [tiny], step=1, lr=1.0)
+    assert np.finfo(np.float64).tiny / 2 != 0
+    assert (tiny * half != 0).all()
+    for threads in (1, 2, 7):
+        config.set_num_threads(threads)
+        assert (ops.leaky_relu(-tiny, negative_slope=0.5) == -tiny * half).all()
+    assert math.ldexp(1.0, -1074) != 0
