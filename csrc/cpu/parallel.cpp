@@ -1,0 +1,272 @@
+// A small pool in which the caller takes chunks itself and at the end waits only for chunks that a
+// worker has begun: a worker that is late, asleep or off the CPU costs nothing but its help.
+//
+// Team::range holds what nobody has taken yet. Whoever takes a unit with a compare-exchange holds
+// the caller in run() until the unit is counted in Team::done, so the job is valid for exactly that
+// long, and only then is it looked at. If the word was replaced meanwhile by an equal one of a
+// later job, a unit of the later job was taken, and is run as such.
+#include "parallel.h"
+
+#include <pthread.h>
+#include <signal.h>
+
+#include <atomic>
+#include <climits>
+#include <cstdlib>
+#include <exception>
+#include <thread>
+#include <vector>
+
+// Workers sleep on a futex; elsewhere, and in one of the tests, on a condition variable.
+#if defined(__linux__) && !defined(ONEPASS_FUTEX)
+#define ONEPASS_FUTEX 1
+#endif
+#if ONEPASS_FUTEX
+#include <linux/futex.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#else
+#include <condition_variable>
+#include <mutex>
+#endif
+
+namespace onepass {
+namespace {
+
+constexpr int kMaxThreads = 1024;
+constexpr int kSpins = 1000;  // about 20 us: longer than the gap between two kernels of one step
+constexpr int64_t kMaxUnits = int64_t{1} << 31;
+
+struct Team {
+  // Units [high half, low half) are free. The caller takes from the front, workers from the back:
+  // call after call each stays at its end of the data, which stays in that core's cache.
+  alignas(64) std::atomic<uint64_t> range{0};
+  // The job, on the same cache line: it arrives with the compare-exchange.
+  ChunkFn fn = nullptr;
+  void* context = nullptr;
+  int64_t chunks = 0;
+  int64_t grain = 1;  // chunks per unit, more than one only beyond kMaxUnits chunks
+
+  alignas(64) std::atomic<int64_t> done{0};  // units of this job that workers have finished
+
+  alignas(64) std::atomic<uint32_t> epoch{0};  // grows with every job; what idle workers watch
+  std::atomic<int> sleepers{0};
+  std::atomic<bool> stop{false};
+#if !ONEPASS_FUTEX
+  std::mutex mutex;
+  std::condition_variable wakeup;
+#endif
+
+  alignas(64) int caller_cpu = -1;
+  std::vector<std::thread> workers;
+};
+
+// Constant-initialised and trivially destroyed, so nothing runs at import or at exit: workers end
+// with the process.
+std::atomic<int> num_threads{0};  // 0: not decided yet
+std::atomic<bool> busy{false};    // held by the one caller that uses the team
+Team* team = nullptr;             // guarded by busy
+bool fork_handled = false;        // guarded by busy
+
+void relax() {
+#if defined(__x86_64__) || defined(__i386__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  asm volatile("isb");
+#else
+  std::this_thread::yield();
+#endif
+}
+
+#if ONEPASS_FUTEX
+void sleep_while(Team& t, uint32_t epoch) {
+  syscall(SYS_futex, &t.epoch, FUTEX_WAIT_PRIVATE, epoch, nullptr, nullptr, 0);
+}
+void wake(Team& t, int count) {
+  syscall(SYS_futex, &t.epoch, FUTEX_WAKE_PRIVATE, count, nullptr, nullptr, 0);
+}
+#else
+void sleep_while(Team& t, uint32_t epoch) {
+  std::unique_lock<std::mutex> lock(t.mutex);
+  t.wakeup.wait(lock, [&] { return t.epoch.load(std::memory_order_relaxed) != epoch; });
+}
+void wake(Team& t, int count) {
+  {
+    std::lock_guard<std::mutex> lock(t.mutex);
+  }  // whoever saw the old epoch waits by now
+  if (count > 2) return t.wakeup.notify_all();
+  while (count-- > 0) t.wakeup.notify_one();
+}
+#endif
+
+int64_t units_left(uint64_t range) { return int64_t(range & UINT32_MAX) - int64_t(range >> 32); }
+
+// Wakes at most two sleepers, each of whom wakes two more: waking costs 1 to 2 us each, too much
+// for the caller to wake many.
+void wake_helpers(Team& t, int64_t units) {
+  // seq_cst, like the epoch and sleepers elsewhere: the sleeper sees the new epoch or we see it.
+  if (units > 0 && t.sleepers.load(std::memory_order_seq_cst) > 0) wake(t, units > 1 ? 2 : 1);
+}
+
+// The index of a unit that is now the calling thread's to run, or -1.
+int64_t take(Team& t, bool front) {
+  uint64_t range = t.range.load(std::memory_order_relaxed);
+  while (units_left(range) > 0) {
+    const uint64_t rest = front ? range + (uint64_t{1} << 32) : range - 1;
+    // Acquire: pairs with the store in run, across other threads' takes, and shows the job.
+    if (t.range.compare_exchange_weak(range, rest, std::memory_order_acquire,
+                                      std::memory_order_relaxed)) {
+      return front ? int64_t(range >> 32) : int64_t(rest & UINT32_MAX);
+    }
+  }
+  return -1;
+}
+
+void run_unit(const Team& t, int64_t unit) {
+  const ChunkFn fn = t.fn;
+  void* const context = t.context;
+  const int64_t begin = unit * t.grain;
+  const int64_t end = t.grain < t.chunks - begin ? begin + t.grain : t.chunks;
+  for (int64_t chunk = begin; chunk < end; ++chunk) fn(context, chunk);
+}
+
+uint32_t wait_for_job(Team& t, uint32_t seen) {
+  uint32_t epoch;
+  for (int spin = 0; spin < kSpins; ++spin) {
+    epoch = t.epoch.load(std::memory_order_acquire);
+    if (epoch != seen) return epoch;
+    relax();
+  }
+  t.sleepers.fetch_add(1, std::memory_order_seq_cst);
+  while ((epoch = t.epoch.load(std::memory_order_seq_cst)) == seen) sleep_while(t, seen);
+  t.sleepers.fetch_sub(1, std::memory_order_relaxed);
+  wake_helpers(t, units_left(t.range.load(std::memory_order_relaxed)) - 1);
+  return epoch;
+}
+
+void work(Team& t) {
+  sigset_t signals;  // are for the program's own threads, but a fault is this thread's
+  sigfillset(&signals);
+  for (int fault : {SIGSEGV, SIGBUS, SIGFPE, SIGILL}) sigdelset(&signals, fault);
+  pthread_sigmask(SIG_SETMASK, &signals, nullptr);
+  for (uint32_t seen = 0;;) {
+    seen = wait_for_job(t, seen);
+    if (t.stop.load(std::memory_order_relaxed)) return;  // stored before the epoch just acquired
+    for (int64_t unit; (unit = take(t, false)) >= 0;) {
+      run_unit(t, unit);
+      // Release: what fn wrote, and this thread's last look at the job, precede run's return.
+      t.done.fetch_add(1, std::memory_order_release);
+    }
+  }
+}
+
+// A worker that wakes up on the caller's CPU preempts it and then spins in its place, so workers
+// get the CPUs allowed to the caller but the one it is on. Costs a comparison until it migrates.
+void keep_off_caller(Team& t) {
+#ifdef __linux__
+  const int cpu = sched_getcpu();
+  if (cpu == t.caller_cpu || cpu < 0 || cpu >= CPU_SETSIZE) return;
+  t.caller_cpu = cpu;
+  cpu_set_t others;
+  if (sched_getaffinity(0, sizeof others, &others) != 0) return;
+  CPU_CLR(cpu, &others);
+  if (CPU_COUNT(&others) == 0) return;
+  for (std::thread& worker : t.workers) {
+    pthread_setaffinity_np(worker.native_handle(), sizeof others, &others);
+  }
+#else
+  (void)t;
+#endif
+}
+
+void run(Team& t, int64_t chunks, ChunkFn fn, void* context) {
+  keep_off_caller(t);
+  t.fn = fn;
+  t.context = context;
+  t.chunks = chunks;
+  t.grain = (chunks - 1) / kMaxUnits + 1;
+  const int64_t units = (chunks - 1) / t.grain + 1;
+  t.done.store(0, std::memory_order_relaxed);
+  t.range.store(uint64_t(units), std::memory_order_release);  // whoever takes sees the lines above
+  t.epoch.fetch_add(1, std::memory_order_seq_cst);
+  wake_helpers(t, units - 1);
+
+  int64_t theirs = units;
+  for (int64_t unit; (unit = take(t, true)) >= 0; --theirs) run_unit(t, unit);
+  // Acquire: pairs with the release of every worker that added to done.
+  for (int64_t spin = 0; t.done.load(std::memory_order_acquire) != theirs; ++spin) {
+    spin < kSpins ? relax() : std::this_thread::yield();
+  }
+}
+
+// In a forked child no worker exists. The team is left as it was: nothing in it can be joined, and
+// another thread may have been anywhere inside it.
+void forget_team() {
+  team = nullptr;
+  busy.store(false, std::memory_order_relaxed);
+}
+
+void dismiss(Team* t) {
+  t->stop.store(true, std::memory_order_relaxed);
+  t->epoch.fetch_add(1, std::memory_order_seq_cst);
+  wake(*t, INT_MAX);
+  for (std::thread& worker : t->workers) worker.join();
+  delete t;
+}
+
+Team* assemble(int threads) {
+  if (!fork_handled) fork_handled = pthread_atfork(nullptr, nullptr, forget_team) == 0;
+  Team* t = new Team;
+  try {
+    while (int(t->workers.size()) < threads - 1) t->workers.emplace_back([t] { work(*t); });
+  } catch (const std::exception&) {  // the system refuses: go on with those there are, and say so
+    num_threads.compare_exchange_strong(threads, 1 + int(t->workers.size()));
+  }
+  return t;
+}
+
+int default_num_threads() {
+  if (const char* text = std::getenv("ONEPASS_NUM_THREADS")) {
+    char* end;
+    const long n = std::strtol(text, &end, 10);
+    if (end != text && *end == '\0' && n >= 1 && n <= kMaxThreads) return int(n);
+  }
+  int cpus = int(std::thread::hardware_concurrency());
+#ifdef __linux__
+  cpu_set_t allowed;
+  if (sched_getaffinity(0, sizeof allowed, &allowed) == 0) cpus = CPU_COUNT(&allowed);
+#endif
+  return cpus < 1 ? 1 : cpus < kMaxThreads ? cpus : kMaxThreads;
+}
+
+}  // namespace
+
+void parallel_for(int64_t chunks, ChunkFn fn, void* context) {
+  const int threads = chunks > 1 ? get_num_threads() : 1;
+  // Acquire and release: one caller's use of the team comes wholly before the next one's.
+  if (threads == 1 || busy.exchange(true, std::memory_order_acquire)) {
+    for (int64_t chunk = 0; chunk < chunks; ++chunk) fn(context, chunk);
+    return;
+  }
+  if (team && int(team->workers.size()) != threads - 1) {
+    dismiss(team);
+    team = nullptr;
+  }
+  if (!team) team = assemble(threads);
+  run(*team, chunks, fn, context);
+  busy.store(false, std::memory_order_release);
+}
+
+void set_num_threads(int n) {
+  num_threads.store(n < 1 ? 1 : n < kMaxThreads ? n : kMaxThreads, std::memory_order_relaxed);
+}
+
+int get_num_threads() {
+  int n = num_threads.load(std::memory_order_relaxed);
+  if (n != 0) return n;
+  const int chosen = default_num_threads();
+  // If a set_num_threads came in between, n is now its value.
+  return num_threads.compare_exchange_strong(n, chosen, std::memory_order_relaxed) ? chosen : n;
+}
+
+}  // namespace onepass

@@ -1,0 +1,84 @@
+"""The thread pool, csrc/cpu/parallel.h: compiles tests/cpp/parallel_test.cpp and runs it.
+
+ThreadSanitizer runs the same checks, those of fork included. It sees the futex as no more than a
+pause, so whatever it accepts is ordered by the pool's atomics alone.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+SOURCES = [ROOT / "tests" / "cpp" / "parallel_test.cpp", ROOT / "csrc" / "cpu" / "parallel.cpp"]
+BUILDS = {
+    "plain": ["-O2"],
+    "condition_variable": ["-O2", "-DONEPASS_FUTEX=0"],
+    "tsan": ["-O1", "-fsanitize=thread"],
+    "tsan_condition_variable": ["-O1", "-fsanitize=thread", "-DONEPASS_FUTEX=0"],
+}
+# A child forked from a threaded process starts threads (which TSan refuses unless told otherwise),
+# and TSan would let each of them sleep a second at exit.
+TSAN_OPTIONS = "halt_on_error=1 die_after_fork=0 atexit_sleep_ms=50"
+
+
+def build(directory: Path, flags: list[str]) -> Path:
+    """Compiles the test program; skips where this machine cannot."""
+    compiler = shutil.which("g++")
+    if compiler is None:
+        pytest.skip("no g++ to compile the test program with")
+    program = directory / "parallel_test"
+    flags = ["-std=c++17", "-g", "-Wall", "-Wextra", "-Werror", "-pthread", *flags]
+    command = [compiler, *flags, *map(str, SOURCES), "-o", str(program)]
+    result = subprocess.run(command, capture_output=True, text=True)
+    if "cannot find" in result.stderr and "tsan" in result.stderr:
+        pytest.skip("g++ has no ThreadSanitizer library")
+    assert result.returncode == 0, result.stderr
+    return program
+
+
+def run(*command: str | Path, **env: str) -> subprocess.CompletedProcess[str]:
+    inherited = {k: v for k, v in os.environ.items() if k != "ONEPASS_NUM_THREADS"}
+    environment = {**inherited, "TSAN_OPTIONS": TSAN_OPTIONS, **env}
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build(tmp_path_factory.mktemp("parallel"), BUILDS["plain"])
+
+
+@pytest.mark.parametrize("name", BUILDS)
+def test_pool(name: str, tmp_path: Path) -> None:
+    program = build(tmp_path, BUILDS[name])
+    result = run(program)
+    if "unexpected memory mapping" in result.stderr:  # TSan of older compilers, newer kernels
+        setarch = shutil.which("setarch")
+        result = run(setarch, "-R", program) if setarch else result
+        if setarch is None or "Operation not permitted" in result.stderr:
+            pytest.skip("ThreadSanitizer cannot map its memory here")
+    assert (result.returncode, result.stdout, result.stderr) == (0, "ok\n", "")
+
+
+@pytest.mark.skipif(shutil.which("taskset") is None, reason="no taskset to allow a single CPU with")
+def test_pool_on_one_cpu(plain: Path) -> None:
+    cpu = min(os.sched_getaffinity(0))
+    result = run("taskset", "-c", str(cpu), plain)
+    assert (result.returncode, result.stdout, result.stderr) == (0, "ok\n", "")
+    assert run("taskset", "-c", str(cpu), plain, "threads").stdout == "1\n"
+
+
+@pytest.mark.parametrize("value", ["1", "3", "1024"])
+def test_number_of_threads_from_the_environment(plain: Path, value: str) -> None:
+    assert run(plain, "threads", ONEPASS_NUM_THREADS=value).stdout == f"{value}\n"
+
+
+@pytest.mark.parametrize("value", [None, "", "0", "-2", "1025", "3x", "two", "9" * 30])
+def test_number_of_threads_by_default(plain: Path, value: str | None) -> None:
+    env = {} if value is None else {"ONEPASS_NUM_THREADS": value}
+    cpus = min(len(os.sched_getaffinity(0)), 1024)
+    assert run(plain, "threads", **env).stdout == f"{cpus}\n"
