@@ -67,7 +67,7 @@ class Linear(Fusable):
     def fused_forward(self, x: Array, epilogue: Epilogue) -> Array:
         rows = self._rows(x)
         weight, bias = self.weight.data, self.bias
-        product = namespace(rows).matmul(rows, weight.T, out=self._buffer(rows, epilogue))
+        product = namespace(rows).matmul(rows, weight.T, out=self._buffer(rows))
         options = epilogue.options()
         kept = None
         if bias is None:
@@ -119,9 +119,9 @@ class Linear(Fusable):
             )
         return x.reshape(-1, self.in_features)
 
-    def _buffer(self, rows: Array, epilogue: Epilogue) -> Array | None:
-        """The last call's product where it fits: with an epilogue it never left this layer."""
-        if epilogue.empty or self.saved is None or (last := self.saved[1]) is None:
+    def _buffer(self, rows: Array) -> Array | None:
+        """The last call's product, where it was kept and fits: nobody else has seen it."""
+        if self.saved is None or (last := self.saved[1]) is None:
             return None
         fits = last.shape == (len(rows), self.out_features) and last.dtype == rows.dtype
         return last if fits else None

@@ -182,8 +182,8 @@ def geometric_mean(tensor: T, c: float = 1.0, *, seed: int | None = None) -> T:
     """Normal, variance ``c / √(fan_in · fan_out)``: Glorot's with the geometric mean of the fans.
 
     Where the fans are equal, ``c = 1`` is Glorot's variance and ``c = 2`` is He's. With ``c = 1``
-    a linear layer scales the variance of the signal by √(fan_in / fan_out), and that of the gradient
-    by the inverse.
+    a linear layer scales the variance of the signal by √(fan_in / fan_out), and that of the
+    gradient by the inverse.
 
     Example:
         >>> float(geometric_mean(np.empty((400, 25)), seed=0).std().round(2))
