@@ -1,0 +1,291 @@
+// bias_act and batch_norm, forward and backward: dense arrays with one value per channel beside
+// them.
+#include <algorithm>
+#include <numeric>
+
+#include "bind/fast.h"
+#include "bind/kernel_info.h"
+
+namespace onepass::bind {
+namespace {
+
+// Arrays of a call in the order in which they are opened; found again by position.
+template <int kCount>
+struct Arrays {
+  Array at[kCount];
+  Staging staging;
+  Array& operator[](int i) { return at[i]; }
+
+  // After check_device: dtype, shape, order in memory of everything shaped like x (at[0]).
+  void check_like_x(int i, bool writes) {
+    if (!at[i]) return;
+    if (i > 0) {
+      check_dtype_like(at[i], at[0]);
+      check_shape_like(at[i], at[0]);
+    }
+    if (writes) check_writable(at[i]);
+    staging.load_misaligned(&at[i], writes);
+    check_dense(at[i]);
+  }
+  // A vector of one value per channel: any strides, since a copy of it costs nothing.
+  ChannelVector vector(int i, int64_t channels, bool writes) {
+    if (!at[i]) return {nullptr, DType::f32};
+    check_floating(at[i]);
+    check_channel_dtype(at[i], at[0]);
+    check_shape(at[i], &channels, 1, ": one value per channel of " + at[0].label());
+    if (writes) check_writable(at[i]);
+    if (!at[i].c_order) staging.load(&at[i], writes);
+    return {at[i].data, at[i].dtype()};
+  }
+  // at[i] is written and shares no memory with any other, but may be exactly at[alias].
+  void check_apart(int i, int alias = -1) {
+    for (int j = 0; j < kCount; ++j)
+      if (j != i) check_overlap(at[i], at[j], j == alias);
+  }
+};
+
+// Where the channels are, and the array as (outer, channels, inner).
+void set_shape(Channelwise* call, const Array& x, PyObject* axis) {
+  const int64_t given = signed_64(x.op, "axis", axis);
+  const int64_t d = given < 0 ? given + x.ndim : given;
+  if (d < 0 || d >= x.ndim)
+    value_error(x.op, "axis is " + std::to_string(given) + ", but " + x.label() + " has shape " +
+                          shape_text(x));
+  call->channels = x.shape[d];
+  call->outer = std::accumulate(x.shape, x.shape + d, int64_t(1), std::multiplies<>());
+  call->inner = std::accumulate(x.shape + d + 1, x.shape + x.ndim, int64_t(1), std::multiplies<>());
+  call->dtype = x.dtype();
+}
+
+// Activation by name, with its options; room for them is the caller's.
+constexpr int kMaxOptions = 8;
+void set_activation(Epilogue* epilogue, double* room, const char* op, PyObject* name,
+                    PyObject* options) {
+  const std::string wanted = string(op, "activation", name);
+  const KernelInfo* info = find(activations(), wanted);
+  if (!info)
+    value_error(op, "activation is '" + wanted + "', expected one of " + names_of(activations()));
+  if (!PyTuple_Check(options) || size_t(PyTuple_GET_SIZE(options)) != info->hyper.size() ||
+      info->hyper.size() > size_t(kMaxOptions))
+    value_error(op, "options of activation '" + wanted + "' are " + repr(options) +
+                        ", expected a tuple of " + std::to_string(info->hyper.size()));
+  for (size_t i = 0; i < info->hyper.size(); ++i)
+    room[i] = real(op, info->hyper[i], PyTuple_GET_ITEM(options, Py_ssize_t(i)));
+  epilogue->activation = info->index;
+  epilogue->options = room;
+}
+
+py::object bias_act(Arguments given) {
+  constexpr const char* kOp = "bias_act";
+  given.expect(kOp, 9);
+  enum { x, bias, out, count };
+  Arrays<count> a;
+  open(&a[x], kOp, "x", given[0]);
+  open(&a[bias], kOp, "bias", given[1]);
+  open(&a[out], kOp, "out", given[2]);
+  const Target target = check_device(a.at, count);
+  check_floating(a[x]);
+  Channelwise call{};
+  double options[kMaxOptions];
+  set_shape(&call, a[x], given[3]);
+  set_activation(&call.epilogue, options, kOp, given[4], given[5]);
+  call.epilogue.dropout = random_stream(kOp, given[6], given[7], given[8]);
+  a.check_apart(out, x);
+  a.check_like_x(x, false);
+  a.check_like_x(out, true);
+  call.bias = a.vector(bias, call.channels, false);
+  call.x = a[x].data;
+  call.y = a[out].data;
+  call.stream = target.stream;
+  {
+    const ReleaseGil released(a[x].size());
+    target.backend->bias_act(call);
+  }
+  a.staging.store();
+  mark_written(a[out]);
+  return py::none();
+}
+
+py::object bias_act_backward(Arguments given) {
+  constexpr const char* kOp = "bias_act_backward";
+  given.expect(kOp, 11);
+  enum { x, dy, bias, dx, dbias, count };
+  Arrays<count> a;
+  open(&a[dy], kOp, "dy", given[0]);
+  open(&a[x], kOp, "x", given[1]);
+  open(&a[bias], kOp, "bias", given[2]);
+  open_optional(&a[dx], kOp, "dx", given[3]);
+  open_optional(&a[dbias], kOp, "dbias", given[4]);
+  const Target target = check_device(a.at, count);
+  check_floating(a[x]);
+  Channelwise call{};
+  double options[kMaxOptions];
+  set_shape(&call, a[x], given[5]);
+  set_activation(&call.epilogue, options, kOp, given[6], given[7]);
+  call.epilogue.dropout = random_stream(kOp, given[8], given[9], given[10]);
+  a.check_apart(dx, dy);
+  a.check_apart(dbias);
+  for (const int i : {x, dy}) a.check_like_x(i, false);
+  a.check_like_x(dx, true);
+  call.bias = a.vector(bias, call.channels, false);
+  call.dbias = a.vector(dbias, call.channels, true);
+  call.x = a[x].data;
+  call.dy = a[dy].data;
+  call.dx = a[dx].data;
+  call.stream = target.stream;
+  {
+    const ReleaseGil released(a[x].size());
+    target.backend->bias_act_backward(call);
+  }
+  a.staging.store();
+  for (const int i : {dx, dbias}) mark_written(a[i]);
+  return py::none();
+}
+
+// ---- batch norm
+
+// (N, C) or more, enough values per channel; `saved` as it must be.
+template <int kCount>
+void check_batch(BatchNorm* call, Arrays<kCount>* a, int x, int saved, bool saved_written) {
+  const Array& input = a->at[x];
+  if (input.ndim < 2)
+    value_error(input.op, input.label() + " has shape " + shape_text(input) +
+                              ", expected at least two axes: (N, C) or (N, C, …)");
+  if (call->batch_statistics && call->outer * call->inner == 1 && call->channels > 0)
+    value_error(input.op, input.label() + " has shape " + shape_text(input) +
+                              ": one value per channel has no variance; train on at least two "
+                              "samples (drop_last=True drops a short last batch) or normalise by "
+                              "running statistics (eval mode)");
+  Array& statistics = a->at[saved];
+  const DType wanted = computing_type(input.dtype());
+  if (statistics.element != Element(wanted))
+    type_error(input.op, statistics.label() + " has dtype " + dtype_text(statistics) +
+                             ", expected " + (wanted == DType::f64 ? "float64" : "float32"));
+  const int64_t shape[] = {3, call->channels};
+  check_shape(statistics, shape, 2, ": three values per channel");
+  if (saved_written) check_writable(statistics);
+  if (!statistics.c_order) a->staging.load(&statistics, saved_written);
+  call->saved = statistics.data;
+}
+
+py::object batch_norm(Arguments given) {
+  constexpr const char* kOp = "batch_norm";
+  given.expect(kOp, 17);
+  enum { x, weight, bias, running_mean, running_var, residual, y, saved, count };
+  Arrays<count> a;
+  open(&a[x], kOp, "x", given[0]);
+  open_optional(&a[weight], kOp, "weight", given[1]);
+  open_optional(&a[bias], kOp, "bias", given[2]);
+  open_optional(&a[running_mean], kOp, "running_mean", given[3]);
+  open_optional(&a[running_var], kOp, "running_var", given[4]);
+  open_optional(&a[residual], kOp, "residual", given[5]);
+  open(&a[y], kOp, "y", given[6]);
+  open(&a[saved], kOp, "saved", given[7]);
+  const Target target = check_device(a.at, count);
+  check_floating(a[x]);
+  BatchNorm call{};
+  double options[kMaxOptions];
+  set_shape(&call, a[x], given[8]);
+  call.batch_statistics = boolean(kOp, "batch_statistics", given[9]);
+  call.momentum = real(kOp, "momentum", given[10]);
+  call.eps = real(kOp, "eps", given[11]);
+  if (!(call.eps > 0)) value_error(kOp, "eps is " + repr(given[11]) + ", expected a number > 0");
+  set_activation(&call.epilogue, options, kOp, given[12], given[13]);
+  call.epilogue.dropout = random_stream(kOp, given[14], given[15], given[16]);
+  if (bool(a[running_mean]) != bool(a[running_var]))
+    value_error(kOp, std::string("'running_mean' and 'running_var' belong together, but '") +
+                         (a[running_mean] ? "running_var" : "running_mean") + "' is None");
+  if (!call.batch_statistics && !a[running_mean])
+    value_error(kOp,
+                "'running_mean' and 'running_var' are None, but evaluation normalises by them");
+  const bool updates = call.batch_statistics;
+  for (const int i : {y, saved}) a.check_apart(i);
+  if (updates)
+    for (const int i : {running_mean, running_var}) a.check_apart(i);
+  for (const int i : {x, residual}) a.check_like_x(i, false);
+  a.check_like_x(y, true);
+  check_batch(&call, &a, x, saved, true);
+  call.weight = a.vector(weight, call.channels, false);
+  call.bias = a.vector(bias, call.channels, false);
+  call.running_mean = a.vector(running_mean, call.channels, updates);
+  call.running_var = a.vector(running_var, call.channels, updates);
+  call.x = a[x].data;
+  call.epilogue.residual = a[residual].data;
+  call.y = a[y].data;
+  call.stream = target.stream;
+  {
+    const ReleaseGil released(a[x].size());
+    target.backend->batch_norm(call);
+  }
+  a.staging.store();
+  for (const int i : {y, saved}) mark_written(a[i]);
+  if (updates)
+    for (const int i : {running_mean, running_var}) mark_written(a[i]);
+  return py::none();
+}
+
+py::object batch_norm_backward(Arguments given) {
+  constexpr const char* kOp = "batch_norm_backward";
+  given.expect(kOp, 17);
+  enum { x, dy, weight, bias, residual, saved, dx, dweight, dbias, dresidual, count };
+  Arrays<count> a;
+  open(&a[dy], kOp, "dy", given[0]);
+  open(&a[x], kOp, "x", given[1]);
+  open_optional(&a[weight], kOp, "weight", given[2]);
+  open_optional(&a[bias], kOp, "bias", given[3]);
+  open_optional(&a[residual], kOp, "residual", given[4]);
+  open(&a[saved], kOp, "saved", given[5]);
+  open_optional(&a[dx], kOp, "dx", given[6]);
+  open_optional(&a[dweight], kOp, "dweight", given[7]);
+  open_optional(&a[dbias], kOp, "dbias", given[8]);
+  open_optional(&a[dresidual], kOp, "dresidual", given[9]);
+  const Target target = check_device(a.at, count);
+  check_floating(a[x]);
+  BatchNorm call{};
+  double options[kMaxOptions];
+  set_shape(&call, a[x], given[10]);
+  call.batch_statistics = boolean(kOp, "batch_statistics", given[11]);
+  set_activation(&call.epilogue, options, kOp, given[12], given[13]);
+  call.epilogue.dropout = random_stream(kOp, given[14], given[15], given[16]);
+  for (const int i : {dx, dweight, dbias, dresidual}) a.check_apart(i, i == dx ? dy : -1);
+  for (const int i : {x, dy, residual}) a.check_like_x(i, false);
+  for (const int i : {dx, dresidual}) a.check_like_x(i, true);
+  check_batch(&call, &a, x, saved, false);
+  call.weight = a.vector(weight, call.channels, false);
+  call.bias = a.vector(bias, call.channels, false);
+  call.dweight = a.vector(dweight, call.channels, true);
+  call.dbias = a.vector(dbias, call.channels, true);
+  call.x = a[x].data;
+  call.epilogue.residual = a[residual].data;
+  call.dy = a[dy].data;
+  call.dx = a[dx].data;
+  call.dresidual = a[dresidual].data;
+  call.stream = target.stream;
+  {
+    const ReleaseGil released(a[x].size());
+    target.backend->batch_norm_backward(call);
+  }
+  a.staging.store();
+  for (const int i : {dx, dweight, dbias, dresidual}) mark_written(a[i]);
+  return py::none();
+}
+
+}  // namespace
+
+void define_channelwise(py::module_& m) {
+  for (const KernelInfo& info : activations())
+    if (info.hyper.size() > size_t(kMaxOptions)) throw std::logic_error("kMaxOptions is too small");
+  define(m, "bias_act(x, bias, out, axis, activation, options, p, seed, offset)", &fast<&bias_act>);
+  define(m, "bias_act_backward(dy, x, bias, dx, dbias, axis, activation, options, p, seed, offset)",
+         &fast<&bias_act_backward>);
+  define(m,
+         "batch_norm(x, weight, bias, running_mean, running_var, residual, y, saved, axis, "
+         "batch_statistics, momentum, eps, activation, options, p, seed, offset)",
+         &fast<&batch_norm>);
+  define(m,
+         "batch_norm_backward(dy, x, weight, bias, residual, saved, dx, dweight, dbias, dresidual, "
+         "axis, batch_statistics, activation, options, p, seed, offset)",
+         &fast<&batch_norm_backward>);
+}
+
+}  // namespace onepass::bind

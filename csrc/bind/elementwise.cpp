@@ -1,0 +1,184 @@
+// relu(x, out), relu_backward(dy, x, out), … for every activation of the list; dropout and its
+// mask.
+#include <algorithm>
+#include <cstring>
+
+#include "bind/fast.h"
+#include "bind/kernel_info.h"
+#include "core/philox.h"
+#include "cpu/parallel.h"
+#include "cpu/schedule.h"
+
+namespace onepass::bind {
+namespace {
+
+constexpr RandomStream kNoDropout{0, 0, 0};
+constexpr GradientRider kNoRider{1, GradientRider::kNoLimit, 1, false, nullptr, 0, false};
+
+// Runs a driver on one tensor. arrays[0] is written, the others are read.
+template <class Choose>
+void run(Array* arrays, int count, bool draws, const double* hyper, int64_t hyper_size,
+         const RandomStream& random, Choose driver) {
+  const Target target = check_device(arrays, count);
+  const Array& x = arrays[count - 1];
+  check_floating(x);
+  for (int i = 0; i + 1 < count; ++i) {
+    check_dtype_like(arrays[i], x);
+    check_shape_like(arrays[i], x);
+  }
+  check_writable(arrays[0]);
+  for (int i = 1; i < count; ++i) check_overlap(arrays[0], arrays[i], true);
+  if (x.size() == 0) return;
+
+  Staging staging;
+  for (int i = 0; i < count; ++i) staging.load_misaligned(&arrays[i], i == 0);
+  Layout layout;
+  arrange(&layout, arrays, count, draws);
+  const DType computing = computing_type(x.dtype());
+  const Tensor tensor{layout.size, layout.shape, layout.ndim, 0, computing, layout.operands};
+  const Piece piece{0, 0, layout.size};
+  const int64_t group[] = {0, 1};
+  Elementwise call{&tensor, 1,        {&piece, group, 1, layout.size},
+                   hyper,   1,        hyper_size,
+                   random,  kNoRider, target.stream};
+  ScheduleStorage schedule;
+  if (layout.size > kGroupElements) {
+    schedule.build(&tensor, 1);
+    call.schedule = schedule.view();
+  }
+  {
+    const ReleaseGil released(layout.size);
+    driver (*target.backend)(call);
+  }
+  staging.store();
+}
+
+// relu(x, out, *options) and relu_backward(dy, x, out, *options).
+template <template <class> class A, int kIndex, bool kBackward>
+py::object activation(Arguments given) {
+  static const std::string name = std::string(A<float>::name) + (kBackward ? "_backward" : "");
+  const char* op = name.c_str();
+  constexpr int kArrays = kBackward ? 3 : 2;
+  constexpr int kOptions = int(decltype(A<float>::hyper)::size);
+  given.expect(op, kArrays + kOptions);
+  Array arrays[kArrays];
+  open(&arrays[kArrays - 1], op, "x", given[kArrays - 2]);
+  if constexpr (kBackward) open(&arrays[1], op, "dy", given[0]);
+  open(&arrays[0], op, "out", given[kArrays - 1]);
+  double options[kOptions + 1];
+  for (int i = 0; i < kOptions; ++i)
+    options[i] = real(op, A<float>::hyper[size_t(i)], given[kArrays + i]);
+  run(arrays, kArrays, false, options, kOptions, kNoDropout, [](const Backend& b) {
+    return kBackward ? b.activation_backward[kIndex] : b.activation[kIndex];
+  });
+  mark_written(arrays[0]);
+  return py::none();
+}
+
+std::string option_names(const KernelInfo& info) {
+  std::string text;
+  for (const char* option : info.hyper) text += ", " + std::string(option);
+  return text + ")";
+}
+
+template <template <class> class... A, size_t... I>
+void define_activations(py::module_& m, host::List<A...>, std::index_sequence<I...>) {
+  static_assert(sizeof...(A) <= kMaxKernels, "kMaxKernels is too small");
+  (define(m, A<float>::name + ("(x, out" + option_names(activations()[I])),
+          &fast<&activation<A, int(I), false>>),
+   ...);
+  (define(m, A<float>::name + ("_backward(dy, x, out" + option_names(activations()[I])),
+          &fast<&activation<A, int(I), true>>),
+   ...);
+}
+template <template <class> class... A>
+void define_activations(py::module_& m, host::List<A...> list) {
+  define_activations(m, list, std::index_sequence_for<A<float>...>{});
+}
+
+py::object dropout(Arguments given) {
+  constexpr const char* kOp = "dropout";
+  given.expect(kOp, 5);
+  Array arrays[2];
+  open(&arrays[1], kOp, "x", given[0]);
+  open(&arrays[0], kOp, "out", given[1]);
+  const RandomStream random = random_stream(kOp, given[2], given[3], given[4]);
+  run(arrays, 2, true, nullptr, 0, random, [](const Backend& b) { return b.dropout; });
+  mark_written(arrays[0]);
+  return py::none();
+}
+
+// ---- the mask itself
+
+struct MaskJob {
+  uint8_t* out;
+  int64_t elements;  // of the mask
+  host::DropoutStream stream;
+  bool packed;
+
+  static constexpr int64_t kChunk = 1 << 16;  // elements
+
+  static void chunk(void* context, int64_t index) {
+    const MaskJob& job = *static_cast<const MaskJob*>(context);
+    constexpr int64_t kWords = 128;
+    uint32_t words[kWords];
+    const int64_t begin = index * kChunk, end = std::min(job.elements, begin + kChunk);
+    for (int64_t at = begin; at < end; at += 32 * kWords) {
+      const int64_t n = std::min(end - at, 32 * kWords);
+      host::keep_words(words, at / 32, (n + 31) / 32, job.stream);
+      job.put(words, at, n);
+    }
+  }
+  void put(const uint32_t* words, int64_t at, int64_t n) const {
+    if (packed) {  // bits past the last element stay 0
+      for (int64_t b = 0; b < (n + 7) / 8; ++b) {
+        const int64_t left = n - 8 * b;
+        const uint32_t valid = left < 8 ? (1u << left) - 1 : 0xffu;
+        out[at / 8 + b] = uint8_t(words[b / 4] >> (b % 4 * 8) & valid);
+      }
+    } else {
+      for (int64_t i = 0; i < n; ++i) out[at + i] = words[i / 32] >> (i % 32) & 1;
+    }
+  }
+};
+
+py::object dropout_mask(Arguments given) {
+  constexpr const char* kOp = "dropout_mask";
+  given.expect(kOp, 6);
+  Array out;
+  open(&out, kOp, "out", given[0]);
+  const int64_t elements = signed_64(kOp, "count", given[1]);
+  const RandomStream random = random_stream(kOp, given[2], given[3], given[4]);
+  const bool packed = boolean(kOp, "packed", given[5]);
+  check_device(&out, 1);
+  if (out.element != (packed ? Element::u8 : Element::boolean))
+    type_error(kOp, out.label() + " has dtype " + dtype_text(out) + ", expected " +
+                        (packed ? "uint8 for a packed mask" : "bool"));
+  check_writable(out);
+  check_dense(out);
+  const int64_t room = packed ? elements / 8 + (elements % 8 != 0) : elements;
+  if (elements < 0 || out.size() != room)
+    value_error(kOp, out.label() + " has " + std::to_string(out.size()) + " entries, expected " +
+                         std::to_string(room) + " for a mask of " + std::to_string(elements) +
+                         " elements");
+  MaskJob job{static_cast<uint8_t*>(out.data),
+              elements,
+              {random.seed, random.offset, random.threshold},
+              packed};
+  {
+    const ReleaseGil released(elements);
+    parallel_for((elements + MaskJob::kChunk - 1) / MaskJob::kChunk, &MaskJob::chunk, &job);
+  }
+  mark_written(out);
+  return py::none();
+}
+
+}  // namespace
+
+void define_elementwise(py::module_& m) {
+  define_activations(m, host::Activations{});
+  define(m, "dropout(x, out, p, seed, offset)", &fast<&dropout>);
+  define(m, "dropout_mask(out, count, p, seed, offset, packed)", &fast<&dropout_mask>);
+}
+
+}  // namespace onepass::bind

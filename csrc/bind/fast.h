@@ -1,0 +1,57 @@
+// Python functions without pybind11's dispatcher: positional arguments only, read as they are
+// needed. A kernel call costs more in keyword parsing than in everything else the border does.
+#pragma once
+#include <string>
+
+#include "bind/operand.h"
+
+namespace onepass::bind {
+
+struct Arguments {
+  PyObject* const* at;
+  Py_ssize_t count;
+  PyObject* operator[](Py_ssize_t i) const { return at[i]; }
+  // TypeError unless there are exactly so many.
+  void expect(const char* op, Py_ssize_t wanted) const;
+};
+
+using FastFunction = PyObject* (*)(PyObject*, PyObject* const*, Py_ssize_t);
+
+// C++ exceptions → Python's; call inside a catch block.
+void set_python_error() noexcept;
+
+// Function is py::object(Arguments).
+template <auto Function>
+PyObject* fast(PyObject*, PyObject* const* at, Py_ssize_t count) {
+  try {
+    return Function(Arguments{at, count}).release().ptr();
+  } catch (...) {
+    set_python_error();
+    return nullptr;
+  }
+}
+
+// `signature` is "relu(x, out)"; its part before the bracket is the name.
+void define(py::module_& m, const std::string& signature, FastFunction function);
+void define_method(py::handle type, const std::string& signature, FastFunction function);
+
+// The items of a list, a tuple or another sequence.
+class Items {
+ public:
+  Items(const char* op, const char* name, PyObject* object);
+  Py_ssize_t count() const { return PySequence_Fast_GET_SIZE(sequence_.ptr()); }
+  PyObject* operator[](Py_ssize_t i) const { return PySequence_Fast_GET_ITEM(sequence_.ptr(), i); }
+
+ private:
+  py::object sequence_;
+};
+
+// The parts of the module, one per file.
+void define_elementwise(py::module_& m);
+void define_channelwise(py::module_& m);
+void define_losses(py::module_& m);
+void define_norms(py::module_& m);
+void define_plan(py::module_& m);
+void define_runtime(py::module_& m);
+
+}  // namespace onepass::bind

@@ -1,0 +1,190 @@
+// cross_entropy: loss and gradient in one pass. Labels are checked before anything is written.
+#include <algorithm>
+#include <limits>
+
+#include "bind/fast.h"
+
+namespace onepass::bind {
+namespace {
+
+constexpr const char* kOp = "cross_entropy";
+
+// The shape of logits without the class axis: of index targets and of unreduced losses.
+std::vector<int64_t> index_shape(const Array& logits) {
+  std::vector<int64_t> shape(logits.shape, logits.shape + logits.ndim);
+  shape.erase(shape.begin() + 1);
+  return shape;
+}
+
+template <class T>
+void widen(const void* from, std::vector<int64_t>* to) {
+  const T* labels = static_cast<const T*>(from);
+  for (size_t i = 0; i < to->size(); ++i) {
+    // A label that int64 cannot hold is out of range anyhow.
+    const bool fits =
+        uint64_t(labels[i]) <= uint64_t(std::numeric_limits<int64_t>::max()) || std::is_signed_v<T>;
+    (*to)[i] = fits ? int64_t(labels[i]) : std::numeric_limits<int64_t>::max();
+  }
+}
+
+void widen(const Array& labels, std::vector<int64_t>* to) {
+  to->resize(size_t(labels.size()));
+  switch (labels.element) {
+    case Element::i8:
+      return widen<int8_t>(labels.data, to);
+    case Element::i16:
+      return widen<int16_t>(labels.data, to);
+    case Element::i32:
+      return widen<int32_t>(labels.data, to);
+    case Element::u8:
+      return widen<uint8_t>(labels.data, to);
+    case Element::u16:
+      return widen<uint16_t>(labels.data, to);
+    case Element::u32:
+      return widen<uint32_t>(labels.data, to);
+    case Element::u64:
+      return widen<uint64_t>(labels.data, to);
+    default:
+      return widen<int64_t>(labels.data, to);
+  }
+}
+
+bool in_range(const int64_t* labels, int64_t count, int64_t classes, int64_t ignored) {
+  bool all = true;
+  for (int64_t i = 0; i < count; ++i)
+    all &= (uint64_t(labels[i]) < uint64_t(classes)) | (labels[i] == ignored);
+  return all;
+}
+
+[[noreturn]] void label_error(const Array& target, const int64_t* labels, int64_t classes,
+                              int64_t ignored) {
+  int64_t i = 0;
+  while (labels[i] == ignored || uint64_t(labels[i]) < uint64_t(classes)) ++i;
+  std::vector<int64_t> position(size_t(target.ndim));
+  int64_t rest = i;
+  for (int d = target.ndim - 1; d >= 0; --d) {
+    position[size_t(d)] = rest % target.shape[d];
+    rest /= target.shape[d];
+  }
+  throw py::index_error(std::string(kOp) + ": " + target.label() + " holds " +
+                        std::to_string(labels[i]) + " at " +
+                        shape_text(position.data(), target.ndim) + ", expected 0 <= label < " +
+                        std::to_string(classes) + ", or ignore_index " + std::to_string(ignored));
+}
+
+Reduction reduction_of(PyObject* object) {
+  const std::string name = string(kOp, "reduction", object);
+  if (name == "none") return Reduction::none;
+  if (name == "mean") return Reduction::mean;
+  if (name == "sum") return Reduction::sum;
+  value_error(kOp, "reduction is '" + name + "', expected 'none', 'mean' or 'sum'");
+}
+
+py::object cross_entropy(Arguments given) {
+  given.expect(kOp, 8);
+  enum { logits, target, weight, dlogits, losses, count };
+  Array a[count];
+  open(&a[logits], kOp, "logits", given[0]);
+  open(&a[target], kOp, "target", given[1]);
+  open_optional(&a[weight], kOp, "weight", given[2]);
+  open(&a[dlogits], kOp, "dlogits", given[3]);
+  open_optional(&a[losses], kOp, "losses", given[4]);
+  const Target where = check_device(a, count);
+  CrossEntropy call{};
+  call.label_smoothing = real(kOp, "label_smoothing", given[5]);
+  if (!(call.label_smoothing >= 0 && call.label_smoothing <= 1))
+    value_error(kOp,
+                "label_smoothing is " + repr(given[5]) + ", expected 0 <= label_smoothing <= 1");
+  call.ignore_index = signed_64(kOp, "ignore_index", given[6]);
+  call.reduction = reduction_of(given[7]);
+
+  check_floating(a[logits]);
+  const Array& x = a[logits];
+  if (x.ndim < 2 || x.shape[1] == 0)
+    value_error(kOp, x.label() + " has shape " + shape_text(x) +
+                         ", expected (N, C) or (N, C, d1, …) with C > 0");
+  const std::vector<int64_t> rows = index_shape(x);
+  const int row_axes = int(rows.size());
+  call.outer = x.shape[0];
+  call.classes = x.shape[1];
+  call.inner = 1;
+  for (int d = 2; d < x.ndim; ++d) call.inner *= x.shape[d];
+  call.dtype = x.dtype();
+
+  check_dtype_like(a[dlogits], x);
+  check_shape_like(a[dlogits], x);
+  check_writable(a[dlogits]);
+  if ((call.reduction == Reduction::none) != bool(a[losses]))
+    value_error(kOp, "'losses' is needed for reduction 'none' and for no other");
+  if (a[losses]) {
+    check_dtype_like(a[losses], x);
+    check_shape(a[losses], rows.data(), row_axes, ": one loss per target");
+    check_writable(a[losses]);
+  }
+  const bool probabilities = a[target].floating();
+  if (probabilities) {
+    check_dtype_like(a[target], x);
+    check_shape_like(a[target], x);
+  } else {
+    if (a[target].element == Element::boolean || a[target].element == Element::other)
+      type_error(kOp, a[target].label() + " has dtype " + dtype_text(a[target]) +
+                          ", expected integer class indices or probabilities like 'logits'");
+    check_shape(a[target], rows.data(), row_axes, ": 'logits' without its class axis");
+  }
+  if (a[weight]) {
+    check_floating(a[weight]);
+    check_channel_dtype(a[weight], x);
+    check_shape(a[weight], &call.classes, 1, ": one weight per class");
+  }
+  for (int i = 0; i < count; ++i) {
+    if (i != dlogits) check_overlap(a[dlogits], a[i], i == logits);
+    if (i != losses) check_overlap(a[losses], a[i], false);
+  }
+
+  Staging staging;
+  for (const int i : {logits, dlogits, losses}) {
+    if (!a[i]) continue;
+    staging.load_misaligned(&a[i], i != logits);
+    check_dense(a[i]);
+  }
+  for (const int i : {target, weight})
+    if (a[i] && !a[i].c_order) staging.load(&a[i], false);
+  call.logits = a[logits].data;
+  call.dlogits = a[dlogits].data;
+  call.losses = a[losses].data;
+  if (a[weight]) call.weight = {a[weight].data, a[weight].dtype()};
+  std::vector<int64_t> wide;
+  if (probabilities) {
+    call.probabilities = a[target].data;
+  } else if (a[target].element == Element::i64) {
+    call.labels = static_cast<const int64_t*>(a[target].data);
+  } else {
+    widen(a[target], &wide);
+    call.labels = wide.data();
+  }
+  double loss = 0;
+  call.loss = call.reduction == Reduction::none ? nullptr : &loss;
+  call.stream = where.stream;
+  bool labels_fine = true;
+  {
+    const ReleaseGil released(x.size());
+    if (call.labels)
+      labels_fine = in_range(call.labels, call.outer * call.inner, call.classes, call.ignore_index);
+    if (labels_fine) where.backend->cross_entropy(call);
+  }
+  if (!labels_fine) label_error(a[target], call.labels, call.classes, call.ignore_index);
+  staging.store();
+  for (const int i : {dlogits, losses}) mark_written(a[i]);
+  return a[losses] ? py::object(py::none()) : py::object(py::float_(loss));
+}
+
+}  // namespace
+
+void define_losses(py::module_& m) {
+  define(m,
+         "cross_entropy(logits, target, weight, dlogits, losses, label_smoothing, ignore_index, "
+         "reduction)",
+         &fast<&cross_entropy>);
+}
+
+}  // namespace onepass::bind

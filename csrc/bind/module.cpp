@@ -1,0 +1,80 @@
+// onepass._C: a table of contents. The checks are in operand.h, the protocols in view.h.
+#include <deque>
+#include <new>
+
+#include "bind/fast.h"
+
+namespace onepass::bind {
+
+void Arguments::expect(const char* op, Py_ssize_t wanted) const {
+  if (count != wanted)
+    type_error(op, "expected " + std::to_string(wanted) + " positional arguments, got " +
+                       std::to_string(count));
+}
+
+void set_python_error() noexcept {
+  try {
+    throw;
+  } catch (py::error_already_set& error) {
+    error.restore();
+  } catch (const py::builtin_exception& error) {
+    error.set_error();
+  } catch (const std::bad_alloc&) {
+    PyErr_NoMemory();
+  } catch (const std::exception& error) {
+    PyErr_SetString(PyExc_RuntimeError, error.what());
+  }
+}
+
+Items::Items(const char* op, const char* name, PyObject* object) {
+  sequence_ = py::reinterpret_steal<py::object>(PySequence_Fast(object, ""));
+  if (sequence_) return;
+  PyErr_Clear();
+  type_error(op, std::string("'") + name + "' is a " + Py_TYPE(object)->tp_name +
+                     ", expected a list or tuple");
+}
+
+// Python keeps pointers into the definition for as long as the process lives.
+static PyMethodDef* definition(const std::string& signature, bool method, FastFunction function) {
+  struct Definition {
+    std::string name, doc;
+    PyMethodDef method;
+  };
+  static std::deque<Definition>& all = *new std::deque<Definition>;
+  Definition& d = all.emplace_back();
+  const size_t bracket = signature.find('(');
+  const std::string parameters = signature.substr(bracket + 1, signature.size() - bracket - 2);
+  d.name = signature.substr(0, bracket);
+  d.doc = d.name + "(" + (method ? "$self, " : "") + parameters +
+          (method || !parameters.empty() ? ", /" : "") + ")\n--\n\n";
+  d.method = {d.name.c_str(), reinterpret_cast<PyCFunction>(reinterpret_cast<void*>(function)),
+              METH_FASTCALL, d.doc.c_str()};
+  return &d.method;
+}
+
+void define(py::module_& m, const std::string& signature, FastFunction function) {
+  PyMethodDef* method = definition(signature, false, function);
+  const py::object module_name = m.attr("__name__");
+  m.attr(method->ml_name) =
+      py::reinterpret_steal<py::object>(PyCFunction_NewEx(method, nullptr, module_name.ptr()));
+}
+
+void define_method(py::handle type, const std::string& signature, FastFunction function) {
+  PyMethodDef* method = definition(signature, true, function);
+  type.attr(method->ml_name) = py::reinterpret_steal<py::object>(
+      PyDescr_NewMethod(reinterpret_cast<PyTypeObject*>(type.ptr()), method));
+}
+
+}  // namespace onepass::bind
+
+PYBIND11_MODULE(_C, m, pybind11::multiple_interpreters::not_supported()) {
+  using namespace onepass::bind;
+  m.doc() = "Kernels on arrays; every check of their arguments is here. Private: see onepass.ops.";
+  m.attr("__version__") = ONEPASS_VERSION;
+  define_elementwise(m);
+  define_channelwise(m);
+  define_losses(m);
+  define_norms(m);
+  define_plan(m);
+  define_runtime(m);
+}

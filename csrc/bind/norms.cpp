@@ -1,0 +1,58 @@
+// global_norm: of all elements of a list of arrays together.
+#include <cmath>
+#include <memory>
+
+#include "bind/fast.h"
+#include "cpu/schedule.h"
+
+namespace onepass::bind {
+namespace {
+
+constexpr const char* kOp = "global_norm";
+
+NormOrder order_of(PyObject* object) {
+  const double value = real(kOp, "ord", object);
+  if (value == 1) return NormOrder::one;
+  if (value == 2) return NormOrder::two;
+  if (std::isinf(value) && value > 0) return NormOrder::inf;
+  value_error(kOp, "ord is " + repr(object) + ", expected 1, 2 or inf");
+}
+
+py::object global_norm(Arguments given) {
+  given.expect(kOp, 2);
+  const Items items(kOp, "arrays", given[0]);
+  const NormOrder order = order_of(given[1]);
+  const auto count = size_t(items.count());
+  if (count == 0) return py::float_(0.0);
+  std::vector<Array> arrays(count);
+  for (size_t i = 0; i < count; ++i)
+    open(&arrays[i], kOp, "arrays", items[Py_ssize_t(i)], int64_t(i));
+  const Target target = check_device(arrays.data(), int(count));
+  Staging staging;
+  const std::unique_ptr<Layout[]> layouts(new Layout[count]);
+  std::vector<Tensor> tensors(count);
+  for (size_t i = 0; i < count; ++i) {
+    check_floating(arrays[i]);
+    staging.load_misaligned(&arrays[i], false);
+    Layout& layout = layouts[i];
+    arrange(&layout, &arrays[i], 1, false);
+    tensors[i] = {layout.size,    layout.shape, layout.ndim, 0, computing_type(arrays[i].dtype()),
+                  layout.operands};
+  }
+  ScheduleStorage schedule;
+  schedule.build(tensors.data(), int64_t(count));
+  NormResult result{0, 0, -1};
+  const Norm call{tensors.data(),          int64_t(count), schedule.view(), 0, order, 1,
+                  GradientRider::kNoLimit, &result,        target.stream};
+  if (call.schedule.elements > 0) {
+    const ReleaseGil released(call.schedule.elements);
+    target.backend->norm(call);
+  }
+  return py::float_(result.norm);
+}
+
+}  // namespace
+
+void define_norms(py::module_& m) { define(m, "global_norm(arrays, ord)", &fast<&global_norm>); }
+
+}  // namespace onepass::bind

@@ -1,0 +1,147 @@
+// The checks and the layout: Python arguments → Operands that a backend may trust. Every condition
+// on dtype, shape, device, writability, alignment and overlap is tested here and nowhere else,
+// before anything is written; every message names the operation, the argument, what was given, what
+// was expected and, where there is one, the cure.
+#pragma once
+#include <string>
+#include <vector>
+
+#include "bind/target.h"
+#include "bind/view.h"
+#include "core/backend.h"
+#include "core/signature.h"
+
+namespace onepass::bind {
+
+constexpr int kMaxOperands = 8;
+constexpr int kMaxAxes = 64;  // of an array as given; NumPy's own limit
+
+// Below this many elements a call is shorter than handing the GIL over and back.
+constexpr int64_t kKeepGil = 8192;
+
+// An argument that has been read.
+struct Array : View {
+  const char* op = nullptr;
+  const char* name = nullptr;
+  int64_t index = -1;  // in a list of arrays
+  PyObject* object = nullptr;
+
+  explicit operator bool() const { return object != nullptr; }
+  std::string label() const;  // 'params[3]'
+};
+
+// ---- messages
+
+[[noreturn]] void type_error(const char* op, const std::string& text);
+[[noreturn]] void value_error(const char* op, const std::string& text);
+std::string shape_text(const int64_t* shape, int ndim);
+inline std::string shape_text(const View& v) { return shape_text(v.shape, v.ndim); }
+std::string dtype_text(const Array& a);
+std::string repr(PyObject* object);
+
+// ---- arrays
+
+// Reads an argument; TypeError unless it is an array.
+void open(Array* a, const char* op, const char* name, PyObject* object, int64_t index = -1);
+// The same, but None leaves the Array empty (false).
+void open_optional(Array* a, const char* op, const char* name, PyObject* object);
+
+// All arrays on one device, and that device usable. Comes first: the other checks read what an
+// array on an unusable device cannot tell. Empty arrays are passed over.
+Target check_device(const Array* arrays, int count);
+
+void check_floating(const Array& a);
+void check_dtype_like(const Array& a, const Array& like);
+// The dtype of `like` or the type it computes in.
+void check_channel_dtype(const Array& a, const Array& like);
+void check_shape_like(const Array& a, const Array& like);
+void check_shape(const Array& a, const int64_t* shape, int ndim, const std::string& why);
+void check_dense(const Array& a);
+// Not read-only, no two elements in one place.
+void check_writable(const Array& a);
+// `written` shares no memory with `other`, unless it is exactly the same and that is allowed.
+void check_overlap(const Array& written, const Array& other, bool exact_alias_allowed);
+
+// Whether any byte belongs to both: exact, or true where that would take too long to find out.
+bool overlap(const View& a, const View& b);
+// The same elements in the same places.
+bool same_memory(const View& a, const View& b);
+// The bytes [low, high) between the first and the last element.
+struct Extent {
+  uintptr_t low, high;
+};
+Extent extent_of(const View& v);
+
+DType computing_type(DType t);
+
+// ---- memory that no kernel can address
+
+// Aligned dense copies of arrays whose elements are not at multiples of their size, or which must
+// be dense and are not. load() copies in and turns the Array into its copy, store() copies back
+// what is written. The only copies the border makes; CPU only.
+class Staging {
+ public:
+  void load(Array* a, bool writes);
+  void load_misaligned(Array* a, bool writes) {
+    if (misaligned(*a)) load(a, writes);
+  }
+  void store();
+  static bool misaligned(const View& v);
+
+ private:
+  struct Copy {
+    View original;
+    std::vector<int64_t> dims;   // the copy's shape and strides
+    std::vector<double> memory;  // aligned for every element type
+    bool writes;
+  };
+  std::vector<Copy> copies_;
+};
+
+// Zeroes every element; CPU only.
+void fill_zero(const Array& a);
+
+// ---- layout of elementwise calls
+
+// Operands of one shape as few dimensions as possible; dense ones have null strides.
+struct Layout {
+  int64_t size;
+  int32_t ndim;
+  int64_t shape[kMaxDims];
+  int64_t strides[kMaxOperands][kMaxDims];
+  Operand operands[kMaxOperands];
+};
+// keep_order: elements keep their C-order index (for functors that draw); otherwise dimensions are
+// sorted and flipped to run along the first operand's memory. Shapes are equal already.
+void arrange(Layout* layout, const Array* arrays, int count, bool keep_order);
+
+// ---- scalars
+
+double real(const char* op, const char* name, PyObject* object);
+uint64_t unsigned_64(const char* op, const char* name, PyObject* object);
+int64_t signed_64(const char* op, const char* name, PyObject* object);
+bool boolean(const char* op, const char* name, PyObject* object);
+std::string string(const char* op, const char* name, PyObject* object);
+RandomStream random_stream(const char* op, PyObject* p, PyObject* seed, PyObject* offset);
+
+// ---- running
+
+// Tells torch that a tensor was written in place, which its autograd counts.
+void mark_written(const Array& a);
+void mark_written(py::handle tensors);
+
+class ReleaseGil {
+ public:
+  explicit ReleaseGil(int64_t elements)
+      : state_(elements >= kKeepGil ? PyEval_SaveThread() : nullptr) {}
+  ~ReleaseGil() {
+    if (state_) PyEval_RestoreThread(state_);
+  }
+  ReleaseGil(const ReleaseGil&) = delete;
+  ReleaseGil& operator=(const ReleaseGil&) = delete;
+
+ private:
+  PyThreadState* state_;
+};
+
+}  // namespace onepass::bind

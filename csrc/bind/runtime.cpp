@@ -1,0 +1,101 @@
+// What the process runs on: instruction-set level, threads, the list of kernels.
+#include "bind/fast.h"
+#include "bind/kernel_info.h"
+#include "cpu/dispatch.h"
+#include "cpu/parallel.h"
+
+namespace onepass::bind {
+namespace {
+
+py::object current_level(Arguments given) {
+  given.expect("cpu_level", 0);
+  return py::str(cpu_backend().name);
+}
+
+py::object levels(Arguments given) {
+  given.expect("cpu_levels", 0);
+  py::list names;
+  for (const std::string& level : cpu_levels()) names.append(level);
+  return names;
+}
+
+py::object choose_level(Arguments given) {
+  constexpr const char* kOp = "set_cpu_level";
+  given.expect(kOp, 1);
+  const std::string level = string(kOp, "level", given[0]);
+  if (set_cpu_level(level)) return py::none();
+  std::string known;
+  for (const std::string& each : cpu_levels()) known += (known.empty() ? "" : ", ") + each;
+  value_error(kOp, "level is '" + level + "', this processor and build have " + known);
+}
+
+py::object threads(Arguments given) {
+  given.expect("get_num_threads", 0);
+  return py::int_(get_num_threads());
+}
+
+py::object choose_threads(Arguments given) {
+  constexpr const char* kOp = "set_num_threads";
+  constexpr int64_t kMost = 1024;
+  given.expect(kOp, 1);
+  const int64_t n = signed_64(kOp, "n", given[0]);
+  if (n < 1 || n > kMost)
+    value_error(kOp, "n is " + std::to_string(n) + ", expected 1 <= n <= " + std::to_string(kMost));
+  set_num_threads(int(n));
+  return py::none();
+}
+
+py::tuple tuple_of(const std::vector<const char*>& names) {
+  py::tuple t(names.size());
+  for (size_t i = 0; i < names.size(); ++i) t[i] = py::str(names[i]);
+  return t;
+}
+
+void append(py::list& all, const KernelInfo& info) {
+  int reads = 0, writes = 0;
+  for (size_t o = 0; o < info.operands.size(); ++o) {
+    reads += info.reads(o);
+    writes += info.writes(o);
+  }
+  py::dict d;
+  d["name"] = info.name;
+  d["kind"] = info.kind;
+  d["operands"] = tuple_of(info.operands);
+  d["hyper"] = tuple_of(info.hyper);
+  d["reads"] = reads;
+  d["writes"] = writes;
+  all.append(d);
+}
+
+py::object kernels(Arguments given) {
+  given.expect("kernels", 0);
+  py::list all;
+  for (const KernelInfo& info : activations()) append(all, info);
+  for (const KernelInfo& info : activation_backwards()) append(all, info);
+  append(all, dropout_info());
+  for (const KernelInfo& info : updates()) append(all, info);
+  return all;
+}
+
+py::object cuda_built(Arguments given) {
+  given.expect("cuda_built", 0);
+#ifdef ONEPASS_CUDA_BUILT
+  return py::bool_(true);
+#else
+  return py::bool_(false);
+#endif
+}
+
+}  // namespace
+
+void define_runtime(py::module_& m) {
+  define(m, "cpu_level()", &fast<&current_level>);
+  define(m, "cpu_levels()", &fast<&levels>);
+  define(m, "set_cpu_level(level)", &fast<&choose_level>);
+  define(m, "get_num_threads()", &fast<&threads>);
+  define(m, "set_num_threads(n)", &fast<&choose_threads>);
+  define(m, "kernels()", &fast<&kernels>);
+  define(m, "cuda_built()", &fast<&cuda_built>);
+}
+
+}  // namespace onepass::bind

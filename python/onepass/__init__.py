@@ -1,0 +1,33 @@
+"""Fused training kernels for CPU and CUDA, on the arrays you already have.
+
+>>> import numpy as np, onepass
+>>> onepass.ops.relu(np.float32([-1, 2]))
+array([0., 2.], dtype=float32)
+
+Submodules are imported when they are first used: ``ops`` (functions on arrays), ``optim``, ``nn``,
+``data``, ``train``, ``sklearn``, ``torch``, ``jax``, ``config``.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from onepass._C import __version__
+
+if TYPE_CHECKING:
+    from onepass import config, data, nn, ops, optim, train
+
+__all__ = ["__version__", "config", "data", "nn", "ops", "optim", "train"]
+
+_SUBMODULES = frozenset({*__all__, "cli", "jax", "sklearn", "torch"} - {"__version__"})
+
+
+def __getattr__(name: str) -> Any:
+    if name in _SUBMODULES:
+        return importlib.import_module(f"onepass.{name}")
+    raise AttributeError(f"module 'onepass' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_SUBMODULES})

@@ -1,0 +1,97 @@
+"""What the process runs on: threads, the CPU's instruction set, CUDA."""
+
+from __future__ import annotations
+
+import importlib
+from functools import cache
+
+from onepass import _C
+
+__all__ = [
+    "cpu_level",
+    "cpu_levels",
+    "cuda_available",
+    "cuda_why_not",
+    "get_num_threads",
+    "set_cpu_level",
+    "set_num_threads",
+]
+
+
+def set_num_threads(n: int) -> None:
+    """Number of threads of later calls, the caller included.
+
+    Results do not depend on it. The default is the environment variable ``ONEPASS_NUM_THREADS``, or
+    the number of processors this process may use.
+
+    Args:
+        n: 1 to 1024.
+
+    Raises:
+        ValueError: ``n`` out of range.
+
+    Example:
+        >>> onepass.config.set_num_threads(2)
+        >>> onepass.config.get_num_threads()
+        2
+    """
+    _C.set_num_threads(n)
+
+
+def get_num_threads() -> int:
+    """Number of threads that a call uses at most, the caller included."""
+    return _C.get_num_threads()
+
+
+def cpu_level() -> str:
+    """The instruction-set level in use: "v2", "v3" or "v4" of x86-64; "base" elsewhere.
+
+    Results do not depend on it. The default is the best level of the processor, or the environment
+    variable ``ONEPASS_CPU_LEVEL``.
+    """
+    return _C.cpu_level()
+
+
+def cpu_levels() -> list[str]:
+    """The levels that this processor and this build have, lowest first."""
+    return _C.cpu_levels()
+
+
+def set_cpu_level(level: str) -> None:
+    """Chooses the instruction-set level of later calls, for tests and measurements.
+
+    Args:
+        level: one of :func:`cpu_levels`.
+
+    Raises:
+        ValueError: the processor or this build lacks the level.
+
+    Example:
+        >>> onepass.config.set_cpu_level(onepass.config.cpu_levels()[0])
+    """
+    _C.set_cpu_level(level)
+
+
+def cuda_available() -> bool:
+    """Whether arrays on CUDA devices can be used."""
+    return _cuda_state() is None
+
+
+def cuda_why_not() -> str:
+    """A sentence that says why CUDA cannot be used; empty where it can."""
+    return _cuda_state() or ""
+
+
+@cache
+def _cuda_state() -> str | None:
+    if not _C.cuda_built():
+        return (
+            "this build of onepass has no CUDA part; build it with ONEPASS_CUDA=ON where nvcc is "
+            "installed, or with ONEPASS_CUDA=PYPI."
+        )
+    try:
+        module = importlib.import_module("onepass._cuda")
+    except ImportError as error:
+        return f"the CUDA part of onepass cannot be loaded: {error}."
+    why: str = module.why_not()
+    return why or None
