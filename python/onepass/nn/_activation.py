@@ -40,8 +40,6 @@ class Identity(Module):
     """``y = x``, the same array.
 
     Example:
-        >>> import numpy as np
-        >>> from onepass import nn
         >>> x = np.array([-1, 2], np.float32)
         >>> nn.Identity()(x) is x
         True
@@ -60,8 +58,6 @@ class ReLU(Activation):
     """``y = max(x, 0)``; the gradient at 0 is 0.
 
     Example:
-        >>> import numpy as np
-        >>> from onepass import nn
         >>> nn.ReLU()(np.array([-1, 2], np.float32)).tolist()
         [0.0, 2.0]
     """
@@ -76,8 +72,6 @@ class LeakyReLU(Activation):
         negative_slope: the slope left of zero.
 
     Example:
-        >>> import numpy as np
-        >>> from onepass import nn
         >>> nn.LeakyReLU(0.5)(np.array([-1, 2], np.float32)).tolist()
         [-0.5, 2.0]
     """
@@ -93,8 +87,6 @@ class Sigmoid(Activation):
     """``y = 1 / (1 + exp(-x))``.
 
     Example:
-        >>> import numpy as np
-        >>> from onepass import nn
         >>> nn.Sigmoid()(np.array([0, np.inf], np.float32)).tolist()
         [0.5, 1.0]
     """
@@ -106,8 +98,6 @@ class Tanh(Activation):
     """``y = tanh(x)``.
 
     Example:
-        >>> import numpy as np
-        >>> from onepass import nn
         >>> nn.Tanh()(np.array([0, np.inf], np.float32)).tolist()
         [0.0, 1.0]
     """
@@ -125,8 +115,6 @@ class GELU(Activation):
         ValueError: another ``approximate``.
 
     Example:
-        >>> import numpy as np
-        >>> from onepass import nn
         >>> nn.GELU()(np.array([0, -np.inf, np.inf], np.float32)).tolist()
         [0.0, -0.0, inf]
     """

@@ -12,8 +12,6 @@ class Flatten(Module):
     """Axes ``start_dim`` to ``end_dim`` as one; a view where the strides allow it.
 
     Example:
-        >>> import numpy as np
-        >>> from onepass import nn
         >>> nn.Flatten()(np.zeros((2, 3, 4, 5), np.float32)).shape
         (2, 60)
     """

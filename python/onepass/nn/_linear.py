@@ -35,8 +35,6 @@ class Linear(Fusable):
         TypeError: in forward, another dtype, or neither a NumPy nor a CuPy array.
 
     Example:
-        >>> import numpy as np
-        >>> from onepass import nn
         >>> layer = nn.Linear(3, 2)
         >>> y = layer(np.ones((4, 3), np.float32))
         >>> dx = layer.backward(np.ones_like(y))

@@ -22,8 +22,6 @@ class CrossEntropyLoss:
         ValueError: an argument out of range.
 
     Example:
-        >>> import numpy as np
-        >>> from onepass import nn
         >>> loss, dy = nn.CrossEntropyLoss()(np.zeros((1, 4), np.float32), np.array([2]))
         >>> round(float(loss), 4), dy.tolist()
         (1.3863, [[0.25, 0.25, -0.75, 0.25]])

@@ -25,8 +25,6 @@ class Module:
     between.
 
     Example:
-        >>> import numpy as np
-        >>> from onepass import nn
         >>> class Scale(nn.Module):
         ...     def __init__(self, features):
         ...         self.weight = nn.Parameter(np.ones(features, np.float32))

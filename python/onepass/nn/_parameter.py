@@ -19,8 +19,6 @@ class Parameter:
         requires_grad: False freezes the parameter: backward leaves its ``grad`` alone.
 
     Example:
-        >>> import numpy as np
-        >>> from onepass import nn
         >>> nn.Parameter(np.zeros((2, 3), np.float32))
         Parameter(shape=(2, 3), dtype=float32)
     """

@@ -27,7 +27,6 @@ class Sequential(Fusable):
         ValueError: the same module twice.
 
     Example:
-        >>> from onepass import nn
         >>> nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
         Sequential(
           fused(

@@ -14,9 +14,7 @@ Raises:
     ValueError: too few axes, or an option out of range.
 
 Example:
-    >>> import numpy as np
-    >>> from onepass.nn import init
-    >>> weight = init.kaiming_normal(np.empty((256, 128)), nonlinearity="relu", seed=0)
+    >>> weight = nn.init.kaiming_normal(np.empty((256, 128)), nonlinearity="relu", seed=0)
     >>> bool(abs(weight.var() - 2 / 128) < 1e-3)
     True
 """
@@ -36,7 +34,7 @@ def zeros(tensor: T) -> T:
     """All 0.
 
     Example:
-        >>> zeros(np.empty(3)).tolist()
+        >>> nn.init.zeros(np.empty(3)).tolist()
         [0.0, 0.0, 0.0]
     """
     return _fill.fill(tensor, 0.0)
@@ -46,7 +44,7 @@ def ones(tensor: T) -> T:
     """All 1.
 
     Example:
-        >>> ones(np.empty(3)).tolist()
+        >>> nn.init.ones(np.empty(3)).tolist()
         [1.0, 1.0, 1.0]
     """
     return _fill.fill(tensor, 1.0)
@@ -56,7 +54,7 @@ def constant(tensor: T, val: float) -> T:
     """All ``val``.
 
     Example:
-        >>> constant(np.empty(3), 0.5).tolist()
+        >>> nn.init.constant(np.empty(3), 0.5).tolist()
         [0.5, 0.5, 0.5]
     """
     return _fill.fill(tensor, val)
@@ -66,7 +64,7 @@ def normal(tensor: T, mean: float = 0.0, std: float = 1.0, *, seed: int | None =
     """Normal with this mean and standard deviation.
 
     Example:
-        >>> bool(abs(normal(np.empty(10000), 5.0, 0.1, seed=0).mean() - 5) < 0.01)
+        >>> bool(abs(nn.init.normal(np.empty(10000), 5.0, 0.1, seed=0).mean() - 5) < 0.01)
         True
     """
     return _fill.normal(tensor, mean, std, seed)
@@ -76,7 +74,7 @@ def uniform(tensor: T, a: float = 0.0, b: float = 1.0, *, seed: int | None = Non
     """Uniform from ``a`` to ``b``.
 
     Example:
-        >>> bool((abs(uniform(np.empty(100), -2.0, 2.0, seed=0)) <= 2).all())
+        >>> bool((abs(nn.init.uniform(np.empty(100), -2.0, 2.0, seed=0)) <= 2).all())
         True
     """
     return _fill.uniform(tensor, a, b, seed)
@@ -89,7 +87,7 @@ def lecun_normal(tensor: T, *, seed: int | None = None) -> T:
     Neural Networks, 2017.
 
     Example:
-        >>> float(lecun_normal(np.empty((64, 100)), seed=0).std().round(2))
+        >>> float(nn.init.lecun_normal(np.empty((64, 100)), seed=0).std().round(2))
         0.1
     """
     return _fill.normal(tensor, 0.0, math.sqrt(1 / fans(tensor)[0]), seed)
@@ -101,7 +99,7 @@ def lecun_uniform(tensor: T, *, seed: int | None = None) -> T:
     Source: LeCun et al., Efficient BackProp, 1998.
 
     Example:
-        >>> bool(abs(lecun_uniform(np.empty((64, 300)), seed=0)).max() <= 0.1)
+        >>> bool(abs(nn.init.lecun_uniform(np.empty((64, 300)), seed=0)).max() <= 0.1)
         True
     """
     return _fill.uniform_of(tensor, 1 / fans(tensor)[0], seed)
@@ -114,7 +112,7 @@ def xavier_normal(tensor: T, gain: float = 1.0, *, seed: int | None = None) -> T
     networks, 2010.
 
     Example:
-        >>> float(xavier_normal(np.empty((100, 100)), seed=0).std().round(2))
+        >>> float(nn.init.xavier_normal(np.empty((100, 100)), seed=0).std().round(2))
         0.1
     """
     return _fill.normal(tensor, 0.0, gain * math.sqrt(2 / sum(fans(tensor))), seed)
@@ -127,7 +125,7 @@ def xavier_uniform(tensor: T, gain: float = 1.0, *, seed: int | None = None) -> 
     networks, 2010.
 
     Example:
-        >>> bool(abs(xavier_uniform(np.empty((300, 300)), seed=0)).max() <= 0.1)
+        >>> bool(abs(nn.init.xavier_uniform(np.empty((300, 300)), seed=0)).max() <= 0.1)
         True
     """
     return _fill.uniform_of(tensor, gain**2 * 2 / sum(fans(tensor)), seed)
@@ -153,7 +151,7 @@ def kaiming_normal(
     Source: He et al., Delving Deep into Rectifiers, 2015.
 
     Example:
-        >>> float(kaiming_normal(np.empty((64, 200)), seed=0).std().round(2))
+        >>> float(nn.init.kaiming_normal(np.empty((64, 200)), seed=0).std().round(2))
         0.1
     """
     return _fill.normal(tensor, 0.0, math.sqrt(_kaiming(tensor, a, mode, nonlinearity)), seed)
@@ -172,7 +170,7 @@ def kaiming_uniform(
     Source: He et al., Delving Deep into Rectifiers, 2015.
 
     Example:
-        >>> bool(abs(kaiming_uniform(np.empty((64, 600)), seed=0)).max() <= 0.1)
+        >>> bool(abs(nn.init.kaiming_uniform(np.empty((64, 600)), seed=0)).max() <= 0.1)
         True
     """
     return _fill.uniform_of(tensor, _kaiming(tensor, a, mode, nonlinearity), seed)
@@ -186,7 +184,7 @@ def geometric_mean(tensor: T, c: float = 1.0, *, seed: int | None = None) -> T:
     gradient by the inverse.
 
     Example:
-        >>> float(geometric_mean(np.empty((400, 25)), seed=0).std().round(2))
+        >>> float(nn.init.geometric_mean(np.empty((400, 25)), seed=0).std().round(2))
         0.1
     """
     if not c > 0:
@@ -203,7 +201,7 @@ def orthogonal(tensor: T, gain: float = 1.0, *, seed: int | None = None) -> T:
     networks, 2014.
 
     Example:
-        >>> q = orthogonal(np.empty((3, 5)), seed=0)
+        >>> q = nn.init.orthogonal(np.empty((3, 5)), seed=0)
         >>> bool(np.allclose(q @ q.T, np.eye(3)))
         True
     """
@@ -227,7 +225,7 @@ def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
         ValueError: another name.
 
     Example:
-        >>> calculate_gain("leaky_relu", 1.0)
+        >>> nn.init.calculate_gain("leaky_relu", 1.0)
         1.0
     """
     slope = 0.01 if param is None else param
