@@ -1,0 +1,323 @@
+// What every .cu and .cuh file includes instead of <cuda_runtime.h>.
+//
+// Under nvcc this is real CUDA and each wrapper is one instruction or one runtime call. Under any
+// other compiler it is the simulator of tests/cuda_sim, which runs the same kernel source on the
+// CPU, where AddressSanitizer, UndefinedBehaviorSanitizer and ThreadSanitizer can look at it.
+//
+// Rules for kernels. The simulator checks all that it can; what it cannot check is marked (!).
+//  1. A kernel uses what this file offers, `__global__`, `__device__`, `__launch_bounds__`,
+//     `__grid_constant__`, threadIdx, blockIdx, blockDim, gridDim, and nothing else of CUDA: no
+//     inline PTX, cooperative groups, cp.async, textures, vector types or device-side globals.
+//  2. Shared memory is ONEPASS_SHARED or ONEPASS_DYNAMIC_SHARED, never `__shared__`. It starts as
+//     garbage: write before reading.
+//  3. Launches go through launch(), never <<<>>>.
+//  4. Every thread of a block reaches the same block_sync. A warp operation names its lanes by mask
+//     and every lane named arrives at the same source line. So no return before a barrier or warp
+//     operation: guard the work instead.
+//  5. Only warp_sync and block_sync order memory between threads; shuffles and ballots do not.
+//  6. No block waits for another (!). Blocks talk through one pattern: write, fence(), integer
+//     atomic; and on the other side atomic, fence() by the same thread, block_sync, read.
+//  7. Atomics are on integers, where the order of arrival cannot change the final value. Sums of
+//     floats combine fixed parts in a fixed order.
+//  8. Sizes and element indices are int64_t (!): int64_t(blockIdx.x) * blockDim.x + threadIdx.x.
+//  9. Kernels are templates over functors, instantiated in thin .cu files, so that the simulator
+//     runs the very instantiations the library ships.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <type_traits>
+
+#ifdef __CUDACC__
+#include <cuda_runtime.h>
+#elif __has_include("cusim.h")
+#include "cusim.h"
+#else
+#error "csrc/cuda/device.h needs nvcc, or the simulator: add -I tests/cuda_sim"
+#endif
+
+#ifdef __CUDACC__
+#define ONEPASS_DEVICE __device__ __forceinline__
+#define ONEPASS_UNROLL _Pragma("unroll")
+// Shared variable of the block: ONEPASS_SHARED(float, tile, [32][33]); aligned to 16 bytes.
+#define ONEPASS_SHARED(T, name, ...) __shared__ __align__(16) T name __VA_ARGS__
+// Pointer to the launch's shared_bytes, aligned to 16: ONEPASS_DYNAMIC_SHARED(float, row);
+#define ONEPASS_DYNAMIC_SHARED(T, name)                                          \
+  extern __shared__ __align__(16) unsigned char onepass_dynamic_shared_memory[]; \
+  T* name = reinterpret_cast<T*>(onepass_dynamic_shared_memory)
+#define ONEPASS_CUDA_OR_SIM(real, simulated) real
+#else
+#define ONEPASS_DEVICE inline
+#define ONEPASS_UNROLL
+#define ONEPASS_SHARED(T, name, ...) auto& name = ::cusim::shared_variable<T __VA_ARGS__>([] {})
+#define ONEPASS_DYNAMIC_SHARED(T, name) T* name = ::cusim::dynamic_shared<T>()
+#define ONEPASS_CUDA_OR_SIM(real, simulated) simulated
+#endif
+
+namespace onepass {
+namespace cuda {
+
+constexpr int kWarpSize = 32;
+constexpr unsigned kFullWarp = 0xffffffffu;
+
+// Where a device function was called, for the simulator's messages. Empty under nvcc.
+#ifdef __CUDACC__
+struct Site {
+  static constexpr __host__ __device__ Site here() { return {}; }
+};
+#else
+using cusim::Site;
+#endif
+
+// ---- Barriers --------------------------------------------------------------------------------
+
+ONEPASS_DEVICE void block_sync([[maybe_unused]] Site site = Site::here()) {
+  ONEPASS_CUDA_OR_SIM(__syncthreads(), cusim::block_sync(site));
+}
+
+ONEPASS_DEVICE void warp_sync(unsigned mask, [[maybe_unused]] Site site = Site::here()) {
+  ONEPASS_CUDA_OR_SIM(__syncwarp(mask), cusim::warp_sync(mask, site));
+}
+
+// Publishes this thread's writes so far through its later atomics, and lets it see what was
+// published through its earlier ones. Device-wide; within a block use block_sync.
+ONEPASS_DEVICE void fence() { ONEPASS_CUDA_OR_SIM(__threadfence(), cusim::fence()); }
+
+// ---- Warp operations -------------------------------------------------------------------------
+// A thread's lane is its linear index in the block modulo 32. A lane read must be in the mask.
+
+// Each lane gets `value` of lane `source`, 0 to 31.
+template <class T>
+ONEPASS_DEVICE T warp_shuffle(unsigned mask, T value, int source,
+                              [[maybe_unused]] Site site = Site::here()) {
+  static_assert(sizeof(T) == 4 || sizeof(T) == 8, "a shuffle moves 4 or 8 bytes");
+  return ONEPASS_CUDA_OR_SIM(__shfl_sync(mask, value, source),
+                             cusim::shuffle(mask, value, source, site));
+}
+
+// Each lane gets `value` of the lane whose number differs in the bits of `lane_bits`, 0 to 31.
+template <class T>
+ONEPASS_DEVICE T warp_shuffle_xor(unsigned mask, T value, int lane_bits,
+                                  [[maybe_unused]] Site site = Site::here()) {
+  static_assert(sizeof(T) == 4 || sizeof(T) == 8, "a shuffle moves 4 or 8 bytes");
+  return ONEPASS_CUDA_OR_SIM(__shfl_xor_sync(mask, value, lane_bits),
+                             cusim::shuffle(mask, value, cusim::lane() ^ lane_bits, site));
+}
+
+// Each lane gets `value` of the lane `distance` above; the top `distance` lanes keep their own.
+template <class T>
+ONEPASS_DEVICE T warp_shuffle_down(unsigned mask, T value, int distance,
+                                   [[maybe_unused]] Site site = Site::here()) {
+  static_assert(sizeof(T) == 4 || sizeof(T) == 8, "a shuffle moves 4 or 8 bytes");
+  return ONEPASS_CUDA_OR_SIM(__shfl_down_sync(mask, value, distance),
+                             cusim::shuffle(mask, value, cusim::lane_above(distance), site));
+}
+
+// Bit i of the result is lane i's predicate; 0 outside the mask.
+ONEPASS_DEVICE unsigned warp_ballot(unsigned mask, bool predicate,
+                                    [[maybe_unused]] Site site = Site::here()) {
+  return ONEPASS_CUDA_OR_SIM(__ballot_sync(mask, predicate), cusim::ballot(mask, predicate, site));
+}
+
+ONEPASS_DEVICE bool warp_any(unsigned mask, bool predicate,
+                             [[maybe_unused]] Site site = Site::here()) {
+  return ONEPASS_CUDA_OR_SIM(__any_sync(mask, predicate), cusim::ballot(mask, predicate, site)) !=
+         0;
+}
+
+ONEPASS_DEVICE bool warp_all(unsigned mask, bool predicate,
+                             [[maybe_unused]] Site site = Site::here()) {
+  return ONEPASS_CUDA_OR_SIM(__all_sync(mask, predicate) != 0,
+                             cusim::ballot(mask, predicate, site) == mask);
+}
+
+// ---- Atomics -----------------------------------------------------------------------------------
+// On 4- and 8-byte integers, device-wide and relaxed; each returns the value before.
+
+// CUDA's overloads take int, unsigned, long long, unsigned long long; int64_t here is long.
+template <class T>
+using CudaInteger =
+    std::conditional_t<sizeof(T) == 4, std::conditional_t<std::is_signed_v<T>, int, unsigned>,
+                       std::conditional_t<std::is_signed_v<T>, long long, unsigned long long>>;
+
+template <class T>
+ONEPASS_DEVICE CudaInteger<T>* cuda_integer(T* address) {
+  static_assert(std::is_integral_v<T> && (sizeof(T) == 4 || sizeof(T) == 8),
+                "atomics are on integers of 4 or 8 bytes");
+  return reinterpret_cast<CudaInteger<T>*>(address);
+}
+
+// Wraps around on overflow. Unsigned: CUDA has no signed 8-byte form.
+template <class T>
+ONEPASS_DEVICE T atomic_add(T* address, T value) {
+  static_assert(std::is_unsigned_v<T>, "atomic_add is on unsigned integers");
+  return ONEPASS_CUDA_OR_SIM(atomicAdd(cuda_integer(address), CudaInteger<T>(value)),
+                             cusim::atomic(address, [=](T old) { return old + value; }));
+}
+
+template <class T>
+ONEPASS_DEVICE T atomic_min(T* address, T value) {
+  return ONEPASS_CUDA_OR_SIM(
+      atomicMin(cuda_integer(address), CudaInteger<T>(value)),
+      cusim::atomic(address, [=](T old) { return value < old ? value : old; }));
+}
+
+template <class T>
+ONEPASS_DEVICE T atomic_max(T* address, T value) {
+  return ONEPASS_CUDA_OR_SIM(
+      atomicMax(cuda_integer(address), CudaInteger<T>(value)),
+      cusim::atomic(address, [=](T old) { return old < value ? value : old; }));
+}
+
+template <class T>
+ONEPASS_DEVICE T atomic_or(T* address, T value) {
+  static_assert(std::is_unsigned_v<T>, "atomic_or is on unsigned integers");
+  return ONEPASS_CUDA_OR_SIM(atomicOr(cuda_integer(address), CudaInteger<T>(value)),
+                             cusim::atomic(address, [=](T old) { return old | value; }));
+}
+
+// Counts 0, 1, …, last, 0, 1, …: whoever gets `last` is the last of last + 1 to arrive, and the
+// counter stands ready for the next launch.
+ONEPASS_DEVICE unsigned atomic_ticket(unsigned* counter, unsigned last) {
+  return ONEPASS_CUDA_OR_SIM(atomicInc(counter, last), cusim::atomic(counter, [=](unsigned old) {
+                               return old >= last ? 0u : old + 1;
+                             }));
+}
+
+// ---- Vector loads and stores -------------------------------------------------------------------
+
+// N neighbouring elements in registers, moved to and from memory 16 bytes at a time.
+template <class T, int N = 16 / int(sizeof(T))>
+struct alignas(16) Pack {
+  static_assert(std::is_trivially_copyable_v<T> && N > 0 && N * sizeof(T) % 16 == 0,
+                "a pack is a whole number of 16-byte pieces");
+  T value[N];
+  ONEPASS_DEVICE T& operator[](int i) { return value[i]; }
+  ONEPASS_DEVICE const T& operator[](int i) const { return value[i]; }
+};
+
+#ifdef __CUDACC__
+// Copied as uint4, which nvcc always moves by one 128-bit instruction, whatever T is.
+template <bool kStreaming, class T, int N>
+ONEPASS_DEVICE Pack<T, N> load_pieces(const T* address) {
+  const uint4* source = reinterpret_cast<const uint4*>(address);
+  constexpr int kPieces = N * sizeof(T) / 16;
+  uint4 pieces[kPieces];
+  ONEPASS_UNROLL
+  for (int i = 0; i < kPieces; ++i) pieces[i] = kStreaming ? __ldcs(source + i) : source[i];
+  Pack<T, N> pack;
+  memcpy(pack.value, pieces, sizeof(pack));
+  return pack;
+}
+
+template <bool kStreaming, class T, int N>
+ONEPASS_DEVICE void store_pieces(T* address, const Pack<T, N>& pack) {
+  uint4* target = reinterpret_cast<uint4*>(address);
+  constexpr int kPieces = N * sizeof(T) / 16;
+  uint4 pieces[kPieces];
+  memcpy(pieces, pack.value, sizeof(pack));
+  ONEPASS_UNROLL
+  for (int i = 0; i < kPieces; ++i) {
+    if (kStreaming) {
+      __stcs(target + i, pieces[i]);
+    } else {
+      target[i] = pieces[i];
+    }
+  }
+}
+#endif
+
+// The address must be a multiple of 16: a GPU faults otherwise, the simulator names the line.
+template <int N, class T>
+ONEPASS_DEVICE Pack<T, N> load_pack(const T* address, [[maybe_unused]] Site site = Site::here()) {
+  return ONEPASS_CUDA_OR_SIM((load_pieces<false, T, N>(address)),
+                             (*cusim::aligned<const Pack<T, N>>(address, site)));
+}
+
+template <class T, int N>
+ONEPASS_DEVICE void store_pack(T* address, const Pack<T, N>& pack,
+                               [[maybe_unused]] Site site = Site::here()) {
+  ONEPASS_CUDA_OR_SIM((store_pieces<false>(address, pack)),
+                      (*cusim::aligned<Pack<T, N>>(address, site) = pack));
+}
+
+// The same for memory that nothing will touch again soon: first to leave the cache.
+template <int N, class T>
+ONEPASS_DEVICE Pack<T, N> load_pack_streaming(const T* address,
+                                              [[maybe_unused]] Site site = Site::here()) {
+  return ONEPASS_CUDA_OR_SIM((load_pieces<true, T, N>(address)),
+                             (*cusim::aligned<const Pack<T, N>>(address, site)));
+}
+
+template <class T, int N>
+ONEPASS_DEVICE void store_pack_streaming(T* address, const Pack<T, N>& pack,
+                                         [[maybe_unused]] Site site = Site::here()) {
+  ONEPASS_CUDA_OR_SIM((store_pieces<true>(address, pack)),
+                      (*cusim::aligned<Pack<T, N>>(address, site) = pack));
+}
+
+// ---- Host side ---------------------------------------------------------------------------------
+
+template <class T>
+struct SameType {
+  using type = T;
+};
+
+// Starts kernel(arguments…) on `stream`. Arguments convert to the kernel's parameter types. The
+// error is the return value and does not stay behind for the next reader of cudaGetLastError.
+template <class... P>
+cudaError_t launch(void (*kernel)(P...), dim3 grid, dim3 block, size_t shared_bytes,
+                   cudaStream_t stream, const typename SameType<P>::type&... arguments) {
+  static_assert((std::is_trivially_copyable_v<P> && ...), "kernel parameters are plain values");
+  static_assert((sizeof(P) + ... + 0) <= 32764, "CUDA passes at most 32,764 bytes to a kernel");
+  const void* addresses[] = {static_cast<const void*>(&arguments)..., nullptr};
+#ifdef __CUDACC__
+  const cudaError_t error = cudaLaunchKernel(reinterpret_cast<const void*>(kernel), grid, block,
+                                             const_cast<void**>(addresses), shared_bytes, stream);
+  if (error != cudaSuccess) (void)cudaGetLastError();
+  return error;
+#else
+  (void)stream;
+  return cusim::launch(kernel, grid, block, shared_bytes, addresses);
+#endif
+}
+
+// Lets `kernel` be launched with up to `bytes` of dynamic shared memory; needed once per device
+// where dynamic and static shared memory together exceed 48 KiB.
+template <class... P>
+cudaError_t allow_dynamic_shared(void (*kernel)(P...), size_t bytes) {
+  return ONEPASS_CUDA_OR_SIM(
+      cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
+                           cudaFuncAttributeMaxDynamicSharedMemorySize, int(bytes)),
+      cusim::allow_dynamic_shared(reinterpret_cast<const void*>(kernel), bytes));
+}
+
+// The grid of a persistent kernel: how many blocks of `threads` threads the current device runs at
+// once. Not allowed while a stream is being captured: ask when a plan is built.
+template <class... P>
+cudaError_t resident_blocks(int* blocks, void (*kernel)(P...), int threads, size_t shared_bytes) {
+#ifdef __CUDACC__
+  int device = 0, processors = 0, per_processor = 0;
+  cudaError_t error = cudaGetDevice(&device);
+  if (error == cudaSuccess)
+    error = cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device);
+  if (error == cudaSuccess)
+    error = cudaOccupancyMaxActiveBlocksPerMultiprocessor(&per_processor, kernel, threads,
+                                                          shared_bytes);
+  *blocks = processors * per_processor;
+  return error;
+#else
+  (void)kernel, (void)threads, (void)shared_bytes;
+  *blocks = cusim::options().resident_blocks;
+  return cudaSuccess;
+#endif
+}
+
+// A sentence for people. In the simulator it tells of the last launch: thread, block, file, line.
+inline const char* error_string(cudaError_t error) {
+  return ONEPASS_CUDA_OR_SIM(cudaGetErrorString(error), cusim::error_string(error));
+}
+
+}  // namespace cuda
+}  // namespace onepass
+
+#undef ONEPASS_CUDA_OR_SIM

@@ -1,0 +1,707 @@
+// The scheduler of the simulator. Compiled without any sanitizer, in every build: its own reads and
+// writes are not a kernel's, and it tells the sanitizers about fibers and barriers by hand.
+//
+// What is ordered before what, as ThreadSanitizer is told: the host before each block, each thread
+// before the host's return from launch, threads through block_sync and warp_sync, and fence-atomic
+// pairs. Nothing orders two blocks, so they may race although they run one after the other.
+#include "cusim.h"
+
+#include <algorithm>
+#include <cstdio>
+#include <cstdlib>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "fiber.h"
+
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#error "compile cusim.cpp without -fsanitize: it finds the sanitizer's runtime by itself"
+#endif
+
+uint3 threadIdx, blockIdx;
+dim3 blockDim, gridDim;
+
+#if !CUSIM_USE_UCONTEXT
+// Saves what the System V ABI asks a function to keep, and takes the other stack.
+asm(R"(
+.text
+.globl cusim_switch
+.hidden cusim_switch
+.type cusim_switch, @function
+cusim_switch:
+  pushq %rbp
+  pushq %rbx
+  pushq %r12
+  pushq %r13
+  pushq %r14
+  pushq %r15
+  movq %rsp, (%rdi)
+  movq %rsi, %rsp
+  popq %r15
+  popq %r14
+  popq %r13
+  popq %r12
+  popq %rbx
+  popq %rbp
+  ret
+.size cusim_switch, .-cusim_switch
+)");
+#endif
+
+namespace cusim {
+namespace {
+
+constexpr unsigned kLanes = 32;
+constexpr unsigned kMaxThreads = 1024;
+constexpr size_t kSharedBytes = 48 << 10;            // of a block, static and dynamic together
+constexpr size_t kSharedBytesOnRequest = 227 << 10;  // after allow_dynamic_shared, on sm_90
+
+constexpr size_t kMaxFibers = 6000;  // alive at once; ThreadSanitizer ends at 8128 threads
+constexpr size_t kPage = 4096;
+constexpr size_t kStackBytes = 128 << 10;
+constexpr size_t kRedZone = 32;         // poisoned bytes around each shared variable
+constexpr size_t kRedZones = 16 << 10;  // room for all of them
+
+// xorshift64*: the same order with every compiler, which std::shuffle does not promise.
+class Random {
+ public:
+  explicit Random(uint64_t seed) : state_((seed + 1) * 0x9e3779b97f4a7c15u) {}
+
+  void shuffle(std::vector<size_t>& items) {
+    for (size_t i = items.size(); i > 1; --i) std::swap(items[i - 1], items[below(i)]);
+  }
+
+ private:
+  size_t below(size_t n) {
+    state_ ^= state_ >> 12;
+    state_ ^= state_ << 25;
+    state_ ^= state_ >> 27;
+    return size_t((state_ * 0x2545f4914f6cdd1du) >> 32) % n;
+  }
+
+  uint64_t state_;
+};
+
+enum class State { kReady, kAtBarrier, kAtWarpOperation, kReturned };
+enum class WarpOperation { kSync, kBallot, kShuffle };
+
+struct Thread {
+  Fiber fiber;
+  uint3 index;
+  unsigned warp, lane;
+  State state = State::kReady;
+  Site site{};  // of the barrier or warp operation it waits at
+
+  uint64_t bits = 0;  // what it brings to a warp operation, then what it takes away
+  int source = 0;     // the lane a shuffle reads
+
+  // For ThreadSanitizer.
+  bool has_fenced = false;
+  uint64_t last_fence = 0;  // a sync object: what the thread had done by then
+  std::vector<const void*> atomics_since_fence;
+};
+
+// Lanes of one mask that wait for the others.
+struct Meeting {
+  unsigned mask, arrived;
+  WarpOperation operation;
+  Site site;
+};
+
+struct Warp {
+  unsigned absent = 0;  // lanes that have returned or never existed
+  std::vector<Meeting> meetings;
+};
+
+struct SharedVariable {
+  const void* key;
+  char* address;
+};
+
+// What the blocks of one launch have in common.
+struct Launch {
+  const Call& call;
+  const Options options;
+  const size_t threads, dynamic_bytes, shared_limit;
+  Memory& stacks;
+  Memory& shared;
+  Random random;
+  Host host;
+  std::vector<Fiber> ended;
+};
+
+// The process's state between launches.
+struct Simulator {
+  std::mutex launching;  // held by the launch at work, guards the memory
+  Memory stacks, shared;
+  uint64_t threads_done = 0;  // a sync object: all that CUDA threads have done
+
+  std::mutex settings;  // guards what follows
+  Options options;
+  std::string error;
+  std::map<const void*, size_t> allowed_dynamic;
+};
+Simulator simulator;
+
+std::string format(uint3 i) {
+  return "(" + std::to_string(i.x) + "," + std::to_string(i.y) + "," + std::to_string(i.z) + ")";
+}
+
+std::string format(Site site) { return std::string(site.file) + ":" + std::to_string(site.line); }
+
+bool same(Site a, Site b) { return a.line == b.line && std::strcmp(a.file, b.file) == 0; }
+
+uint3 position(size_t i, dim3 size) {
+  return {unsigned(i % size.x), unsigned(i / size.x % size.y), unsigned(i / size.x / size.y)};
+}
+
+// A block at work. CUDA threads do no bookkeeping themselves: they leave an errand and switch to
+// the host. So nothing is allocated by one fiber and freed by another, which ThreadSanitizer would
+// take for a race.
+class Block {
+ public:
+  explicit Block(Launch& launch);
+  ~Block();
+  void run();
+  const std::string& error() const { return error_; }
+  std::string current() const { return self_ ? name(*self_) : "no thread"; }
+
+  // Device functions, called by the running CUDA thread.
+  Thread& self() { return *self_; }
+  [[noreturn]] void fail(const char* what, Site site);
+  void block_sync(Site site);
+  void warp_operation(WarpOperation operation, unsigned mask, Site site);
+  void fence();
+  void before_atomic(const void* address);
+  void after_atomic(const void* address);
+  void* shared_memory(const void* key, size_t bytes, Site site);
+  char* dynamic_shared_memory() { return launch_.shared.start() + kRedZone; }
+
+ private:
+  void prepare_stacks();
+  void prepare_shared();
+  static void thread_main();
+
+  bool run_each_ready();
+  bool run_warp_by_warp();
+  bool run_if_ready(Thread& thread);
+  template <class Work>
+  void on_host(const Work& work);
+  template <class Work>
+  void as(Thread& thread, const Work& work);
+  void order(const std::vector<Thread*>& threads);
+
+  void pass_barrier();
+  void get_stuck();
+  void arrive(WarpOperation operation, unsigned mask);
+  void complete(const Meeting& meeting);
+  void leave();
+  void* new_shared_variable(const void* key, size_t bytes, Site site);
+
+  void set_error(const std::string& what, const Thread& thread, Site site);
+  std::string name(const Thread& thread) const;
+
+  Launch& launch_;
+  std::vector<Thread> threads_;
+  std::vector<Warp> warps_;
+  std::vector<size_t> turns_;  // thread numbers
+  Thread* self_ = nullptr;
+  void (*errand_)(const void* work) = nullptr;
+  const void* work_ = nullptr;
+  std::vector<SharedVariable> variables_;
+  size_t static_bytes_ = 0;
+  char* shared_top_ = nullptr;
+  std::string error_;
+};
+
+Block* running = nullptr;  // of the launch at work
+
+Block::Block(Launch& launch)
+    : launch_(launch),
+      threads_(launch.threads),
+      warps_((launch.threads + kLanes - 1) / kLanes),
+      turns_(launch.threads) {
+  prepare_stacks();
+  prepare_shared();
+  for (size_t i = 0; i < threads_.size(); ++i) {
+    turns_[i] = launch.options.order == Order::kReverse ? threads_.size() - 1 - i : i;
+    Thread& thread = threads_[i];
+    thread.index = position(i, blockDim);
+    thread.warp = unsigned(i) / kLanes;
+    thread.lane = unsigned(i) % kLanes;
+    char* stack = launch.stacks.start() + i * (kPage + kStackBytes) + kPage;
+    // What the host has done so far comes before what a new fiber does.
+    thread.fiber.prepare(stack, kStackBytes, thread_main);
+    if (races_checked()) __tsan_set_fiber_name(thread.fiber.tsan(), name(thread).c_str());
+  }
+  if (const unsigned lanes = threads_.size() % kLanes) warps_.back().absent = ~0u << lanes;
+  running = this;
+}
+
+// Two threads that nothing orders and that use one address are a race, and so are threads of two
+// blocks that had the same stack. Under ThreadSanitizer each block gets fresh memory instead.
+void Block::prepare_stacks() {
+  const size_t bytes = threads_.size() * (kPage + kStackBytes);
+  if (!races_checked() && launch_.stacks.bytes() >= bytes) return;
+  char* start = launch_.stacks.map(bytes);
+  // Overrunning a stack faults on the page below it.
+  for (size_t i = 0; i < threads_.size(); ++i)
+    mprotect(start + i * (kPage + kStackBytes), kPage, PROT_NONE);
+}
+
+// Garbage is 0xff: NaN in every floating-point type, -1 as an integer.
+void Block::prepare_shared() {
+  const size_t dynamic_end = kRedZone + (launch_.dynamic_bytes + 15) / 16 * 16;
+  const size_t bytes = dynamic_end + kSharedBytes + kRedZones;
+  if (races_checked() || launch_.shared.bytes() < bytes) launch_.shared.map(bytes);
+  char* start = launch_.shared.start();
+  unpoison(start, launch_.shared.bytes());
+  std::memset(start, 0xff, bytes);
+  poison(start, launch_.shared.bytes());
+  unpoison(start + kRedZone, launch_.dynamic_bytes);
+  shared_top_ = start + dynamic_end + kRedZone;
+}
+
+Block::~Block() {
+  running = nullptr;
+  for (Thread& thread : threads_) {
+    as(thread, [] { release(&simulator.threads_done); });
+    launch_.ended.push_back(thread.fiber);
+  }
+  if (!error_.empty()) unpoison(launch_.stacks.start(), launch_.stacks.bytes());  // frames left
+}
+
+void Block::thread_main() {
+  Block& block = *running;
+  block.self().fiber.begin(block.launch_.host);
+  block.launch_.call.run(block.launch_.call);
+  block.self().state = State::kReturned;
+  block.errand_ = [](const void*) { running->leave(); };
+  block.self().fiber.suspend(block.launch_.host, true);
+  std::abort();
+}
+
+// ---- Taking turns ----
+
+void Block::run() {
+  const auto count = [this](State state) {
+    return size_t(std::count_if(threads_.begin(), threads_.end(),
+                                [=](const Thread& thread) { return thread.state == state; }));
+  };
+  while (error_.empty() && count(State::kReturned) < threads_.size()) {
+    const bool moved =
+        launch_.options.order == Order::kRandom ? run_each_ready() : run_warp_by_warp();
+    if (moved) continue;
+    if (count(State::kAtBarrier) == threads_.size()) {
+      pass_barrier();
+    } else {
+      get_stuck();
+    }
+  }
+}
+
+bool Block::run_each_ready() {
+  launch_.random.shuffle(turns_);
+  bool moved = false;
+  for (size_t i : turns_) moved |= run_if_ready(threads_[i]);
+  return moved;
+}
+
+// Each warp as far as it goes: most like a GPU, and kind to the cache.
+bool Block::run_warp_by_warp() {
+  bool moved = false;
+  for (size_t first = 0; first < turns_.size(); first += kLanes) {
+    const size_t last = std::min(first + kLanes, turns_.size());
+    for (bool more = true; more;) {
+      more = false;
+      for (size_t i = first; i < last; ++i) more |= run_if_ready(threads_[turns_[i]]);
+      moved |= more;
+    }
+  }
+  return moved;
+}
+
+bool Block::run_if_ready(Thread& thread) {
+  if (thread.state != State::kReady || !error_.empty()) return false;
+  self_ = &thread;
+  threadIdx = thread.index;
+  do {
+    errand_ = nullptr;
+    thread.fiber.resume(launch_.host);
+    if (errand_) errand_(work_);
+  } while (errand_ && thread.state == State::kReady && error_.empty());
+  self_ = nullptr;
+  return true;
+}
+
+// CUDA thread: has the host do `work` and goes on when it is Ready.
+template <class Work>
+void Block::on_host(const Work& work) {
+  errand_ = [](const void* w) { (*static_cast<const Work*>(w))(); };
+  work_ = &work;
+  self_->fiber.suspend(launch_.host, false);
+}
+
+// Host: does `work` in the eyes of ThreadSanitizer as `thread`.
+template <class Work>
+void Block::as(Thread& thread, const Work& work) {
+  if (!races_checked()) return;
+  __tsan_switch_to_fiber(thread.fiber.tsan(), kNoSync);
+  work();
+  __tsan_switch_to_fiber(launch_.host.tsan, kNoSync);
+}
+
+// Host: all that these threads have done comes before all that they will do.
+void Block::order(const std::vector<Thread*>& threads) {
+  if (!races_checked()) return;
+  // On the heap, because freeing it makes ThreadSanitizer forget what it was told about it.
+  const auto meeting = std::make_unique<uint64_t>();
+  for (Thread* thread : threads) as(*thread, [&] { release(meeting.get()); });
+  for (Thread* thread : threads) as(*thread, [&] { acquire(meeting.get()); });
+}
+
+// ---- Barriers and warp operations ----
+
+void Block::block_sync(Site site) {
+  self_->site = site;
+  on_host([this] { self_->state = State::kAtBarrier; });
+}
+
+void Block::pass_barrier() {
+  std::vector<Thread*> all;
+  for (Thread& thread : threads_) {
+    if (!same(thread.site, threads_.front().site)) return get_stuck();
+    all.push_back(&thread);
+  }
+  order(all);
+  for (Thread& thread : threads_) thread.state = State::kReady;
+}
+
+void Block::warp_operation(WarpOperation operation, unsigned mask, Site site) {
+  self_->site = site;
+  on_host([=] { arrive(operation, mask); });
+}
+
+void Block::arrive(WarpOperation operation, unsigned mask) {
+  Warp& warp = warps_[self_->warp];
+  const Site site = self_->site;
+  const unsigned lane = 1u << self_->lane;
+  if (!(mask & lane))
+    return set_error("the mask of a warp operation lacks the calling lane", *self_, site);
+  if (mask & warp.absent)
+    return set_error("the mask of a warp operation names a lane that has returned or never was",
+                     *self_, site);
+  auto meeting = std::find_if(warp.meetings.begin(), warp.meetings.end(),
+                              [mask](const Meeting& m) { return m.mask == mask; });
+  if (meeting == warp.meetings.end())
+    meeting = warp.meetings.insert(meeting, {mask, 0, operation, site});
+  if (meeting->operation != operation || !same(meeting->site, site))
+    return set_error("lanes of one mask are in different warp operations, one at " +
+                         format(meeting->site) + ", another",
+                     *self_, site);
+  meeting->arrived |= lane;
+  self_->state = State::kAtWarpOperation;
+  if (meeting->arrived != mask) return;
+  const Meeting full = *meeting;
+  warp.meetings.erase(meeting);
+  complete(full);
+}
+
+void Block::complete(const Meeting& meeting) {
+  Thread* lanes = &threads_[self_->warp * kLanes];
+  std::vector<Thread*> met;
+  uint64_t brought[kLanes] = {};
+  unsigned ballot = 0;
+  for (unsigned i = 0; i < kLanes; ++i) {
+    if (!(meeting.mask >> i & 1)) continue;
+    met.push_back(&lanes[i]);
+    brought[i] = lanes[i].bits;
+    if (brought[i]) ballot |= 1u << i;
+  }
+  if (meeting.operation == WarpOperation::kSync) order(met);  // the others order nothing
+  for (Thread* thread : met) {
+    thread->state = State::kReady;
+    thread->bits = ballot;
+    if (meeting.operation != WarpOperation::kShuffle) continue;
+    const int source = thread->source;
+    if (source < 0 || source >= int(kLanes) || !(meeting.mask >> source & 1))
+      return set_error("a shuffle reads lane " + std::to_string(source) + ", not in its mask",
+                       *thread, meeting.site);
+    thread->bits = brought[source];
+  }
+}
+
+// The running thread has returned.
+void Block::leave() {
+  Warp& warp = warps_[self_->warp];
+  const unsigned lane = 1u << self_->lane;
+  for (const Meeting& meeting : warp.meetings)
+    if (meeting.mask & lane)
+      set_error("a lane has returned that the mask of a warp operation names", *self_,
+                meeting.site);
+  warp.absent |= lane;
+}
+
+// ---- Fences and atomics ----
+// An atomic alone orders nothing. After a fence, an atomic publishes at its address what the thread
+// had done by that fence; a fence after an atomic takes over what has been published at its
+// address.
+
+void Block::fence() {
+  if (!races_checked()) return;
+  on_host([this] {
+    as(*self_, [this] {
+      for (const void* address : self_->atomics_since_fence) acquire(const_cast<void*>(address));
+      release(&self_->last_fence);
+    });
+    self_->atomics_since_fence.clear();
+    self_->has_fenced = true;
+  });
+}
+
+void Block::before_atomic(const void* address) {
+  if (!races_checked() || !self_->has_fenced) return;
+  on_host([=] {
+    // The thread itself would publish all that it has done by now. A messenger that knows what was
+    // done at the fence and nothing later goes in its place.
+    void* messenger = __tsan_create_fiber(0);
+    __tsan_switch_to_fiber(messenger, kNoSync);
+    acquire(&self_->last_fence);
+    release(const_cast<void*>(address));
+    __tsan_switch_to_fiber(launch_.host.tsan, kNoSync);
+    __tsan_destroy_fiber(messenger);
+  });
+}
+
+void Block::after_atomic(const void* address) {
+  if (!races_checked()) return;
+  on_host([=] {
+    auto& seen = self_->atomics_since_fence;
+    if (std::find(seen.begin(), seen.end(), address) == seen.end()) seen.push_back(address);
+  });
+}
+
+// ---- Shared memory ----
+
+void* Block::shared_memory(const void* key, size_t bytes, Site site) {
+  for (const SharedVariable& variable : variables_)
+    if (variable.key == key) return variable.address;
+  void* address = nullptr;
+  on_host([&] { address = new_shared_variable(key, bytes, site); });
+  return address;
+}
+
+void* Block::new_shared_variable(const void* key, size_t bytes, Site site) {
+  char* address = shared_top_;
+  static_bytes_ += bytes;
+  shared_top_ += (bytes + 15) / 16 * 16 + kRedZone;
+  if (static_bytes_ > kSharedBytes) {
+    set_error("more than 48 KiB of static shared memory", *self_, site);
+  } else if (static_bytes_ + launch_.dynamic_bytes > launch_.shared_limit) {
+    set_error("static and dynamic shared memory together need allow_dynamic_shared", *self_, site);
+  } else if (shared_top_ > launch_.shared.start() + launch_.shared.bytes()) {
+    set_error("too many shared variables for the simulator", *self_, site);
+  } else {
+    unpoison(address, bytes);
+    variables_.push_back({key, address});
+  }
+  return address;
+}
+
+// ---- Messages ----
+
+std::string Block::name(const Thread& thread) const {
+  return "thread " + format(thread.index) + " of block " + format(blockIdx);
+}
+
+void Block::set_error(const std::string& what, const Thread& thread, Site site) {
+  if (error_.empty()) error_ = what + ": " + name(thread) + " at " + format(site);
+}
+
+void Block::fail(const char* what, Site site) {
+  on_host([=] { set_error(what, *self_, site); });
+  std::abort();  // the host does not resume a failed block
+}
+
+// One waiting thread for each place where some wait.
+void Block::get_stuck() {
+  error_ = "threads wait for others that do not come";
+  std::vector<Site> shown;
+  size_t returned = 0;
+  for (const Thread& thread : threads_) {
+    returned += thread.state == State::kReturned;
+    if (thread.state == State::kReturned ||
+        std::any_of(shown.begin(), shown.end(), [&](Site s) { return same(s, thread.site); }))
+      continue;
+    shown.push_back(thread.site);
+    error_ += std::string(thread.state == State::kAtBarrier ? "; in block_sync"
+                                                            : "; in a warp operation") +
+              ": " + name(thread) + " at " + format(thread.site);
+  }
+  error_ += "; " + std::to_string(returned) + " returned";
+}
+
+// A sanitizer's report names the line; this adds the CUDA thread.
+void name_thread() {
+  if (running) std::fprintf(stderr, "cusim: in %s\n", running->current().c_str());
+}
+
+// ---- Launching ----
+
+bool valid(dim3 grid, dim3 block) {
+  return grid.x > 0 && grid.y > 0 && grid.z > 0 && grid.x <= 0x7fffffffu && grid.y <= 65535 &&
+         grid.z <= 65535 && block.x > 0 && block.y > 0 && block.z > 0 && block.x <= kMaxThreads &&
+         block.y <= kMaxThreads && block.z <= 64 &&
+         size_t(block.x) * block.y * block.z <= kMaxThreads;
+}
+
+// ThreadSanitizer takes a fiber for the one that had its number before, and would order a block
+// after an earlier one. So fibers that have ended are kept while the launch lasts and numbers do.
+void destroy_ended(Launch& launch) {
+  for (Fiber& fiber : launch.ended) fiber.destroy();
+  launch.ended.clear();
+}
+
+std::string run_blocks(Launch& launch) {
+  std::vector<size_t> order(size_t(gridDim.x) * gridDim.y * gridDim.z);
+  for (size_t i = 0; i < order.size(); ++i)
+    order[i] = launch.options.order == Order::kReverse ? order.size() - 1 - i : i;
+  if (launch.options.order == Order::kRandom) launch.random.shuffle(order);
+  for (size_t i : order) {
+    blockIdx = position(i, gridDim);
+    Block block(launch);
+    block.run();
+    if (!block.error().empty()) return block.error();
+    if (launch.ended.size() > kMaxFibers - kMaxThreads) destroy_ended(launch);
+  }
+  return "";
+}
+
+void set_error(const std::string& error) {
+  std::lock_guard<std::mutex> lock(simulator.settings);
+  simulator.error = error;
+}
+
+// The block at work, for device functions.
+Block& block() {
+  if (!running) {
+    std::fputs("cusim: a device function was called outside a kernel\n", stderr);
+    std::abort();
+  }
+  return *running;
+}
+
+}  // namespace
+
+Options options() {
+  std::lock_guard<std::mutex> lock(simulator.settings);
+  return simulator.options;
+}
+
+void set_options(const Options& options) {
+  std::lock_guard<std::mutex> lock(simulator.settings);
+  simulator.options = options;
+}
+
+std::string last_error() {
+  std::lock_guard<std::mutex> lock(simulator.settings);
+  return simulator.error;
+}
+
+const char* error_string(cudaError_t error) {
+  // Per host thread, so that the pointer stays good while another one launches.
+  static thread_local std::string text;
+  if (error == cudaSuccess) return "no error";
+  text = last_error();
+  return text.c_str();
+}
+
+cudaError_t allow_dynamic_shared(const void* kernel, size_t bytes) {
+  if (bytes > kSharedBytesOnRequest) return cudaErrorInvalidValue;
+  std::lock_guard<std::mutex> lock(simulator.settings);
+  simulator.allowed_dynamic[kernel] = bytes;
+  return cudaSuccess;
+}
+
+cudaError_t launch(const Call& call, dim3 grid, dim3 block, size_t dynamic_bytes) {
+  std::lock_guard<std::mutex> lock(simulator.launching);
+  if (!valid(grid, block)) {
+    set_error("launch: a grid of " + format({grid.x, grid.y, grid.z}) + " blocks of " +
+              format({block.x, block.y, block.z}) + " threads is not possible");
+    return cudaErrorInvalidConfiguration;
+  }
+  size_t allowed = kSharedBytes, limit = kSharedBytes;
+  {
+    std::lock_guard<std::mutex> settings(simulator.settings);
+    const auto found = simulator.allowed_dynamic.find(call.kernel);
+    if (found != simulator.allowed_dynamic.end()) {
+      allowed = found->second;
+      limit = kSharedBytesOnRequest;
+    }
+  }
+  if (dynamic_bytes > allowed) {
+    set_error("launch: " + std::to_string(dynamic_bytes) +
+              " bytes of dynamic shared memory need allow_dynamic_shared");
+    return cudaErrorInvalidValue;
+  }
+  if (__sanitizer_set_death_callback) __sanitizer_set_death_callback(name_thread);
+
+  const Options chosen = options();
+  Launch launch{call,
+                chosen,
+                size_t(block.x) * block.y * block.z,
+                dynamic_bytes,
+                limit,
+                simulator.stacks,
+                simulator.shared,
+                Random(chosen.seed),
+                {},
+                {}};
+  if (races_checked()) launch.host.tsan = __tsan_get_current_fiber();
+  gridDim = grid;
+  blockDim = block;
+  const std::string error = run_blocks(launch);
+  destroy_ended(launch);
+  acquire(&simulator.threads_done);
+  set_error(error);
+  return error.empty() ? cudaSuccess : cudaErrorLaunchFailure;
+}
+
+void block_sync(Site site) { block().block_sync(site); }
+
+void warp_sync(unsigned mask, Site site) {
+  block().warp_operation(WarpOperation::kSync, mask, site);
+}
+
+unsigned ballot(unsigned mask, bool predicate, Site site) {
+  Thread& self = block().self();
+  self.bits = predicate;
+  block().warp_operation(WarpOperation::kBallot, mask, site);
+  return unsigned(self.bits);
+}
+
+uint64_t shuffle_bits(unsigned mask, uint64_t bits, int source, Site site) {
+  Thread& self = block().self();
+  self.bits = bits;
+  self.source = source;
+  block().warp_operation(WarpOperation::kShuffle, mask, site);
+  return self.bits;
+}
+
+int lane() { return int(block().self().lane); }
+void fence() { block().fence(); }
+void before_atomic(const void* address) { block().before_atomic(address); }
+void after_atomic(const void* address) { block().after_atomic(address); }
+void fail(const char* what, Site site) { block().fail(what, site); }
+void* shared_memory(const void* key, size_t bytes, Site site) {
+  return block().shared_memory(key, bytes, site);
+}
+void* dynamic_shared_memory() { return block().dynamic_shared_memory(); }
+
+}  // namespace cusim
+
+// UndefinedBehaviorSanitizer calls this at each report; in a program, not in a library, ours is
+// found before its own empty one.
+extern "C" void __ubsan_on_report() { cusim::name_thread(); }

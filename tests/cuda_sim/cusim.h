@@ -1,0 +1,169 @@
+// Runs CUDA kernel source on the CPU: one block at a time, each CUDA thread a fiber.
+//
+// csrc/cuda/device.h includes this file where there is no nvcc and builds its wrappers on it;
+// kernels never name it. Tests use the part marked "for tests". It checks what the source says, not
+// what a GPU does with it. One launch runs at a time: a second host thread waits for the first.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <string>
+#include <type_traits>
+#include <utility>
+
+#define __global__
+#define __device__
+#define __host__
+#define __forceinline__ inline
+#define __launch_bounds__(...)
+#define __grid_constant__
+#define __align__(n) alignas(n)
+#define __shared__ static_assert(false, "use ONEPASS_SHARED or ONEPASS_DYNAMIC_SHARED");
+#define __constant__ static_assert(false, "kernels have no device-side globals: pass a parameter");
+
+struct uint3 {
+  unsigned x, y, z;
+};
+struct dim3 {
+  unsigned x, y, z;
+  constexpr dim3(unsigned x = 1, unsigned y = 1, unsigned z = 1) : x(x), y(y), z(z) {}
+};
+
+// Those of the running CUDA thread; the scheduler sets them at every switch.
+extern uint3 threadIdx, blockIdx;
+extern dim3 blockDim, gridDim;
+
+enum cudaError_t {
+  cudaSuccess = 0,
+  cudaErrorInvalidValue = 1,
+  cudaErrorInvalidConfiguration = 9,
+  cudaErrorLaunchFailure = 719,
+};
+using cudaStream_t = struct CUstream_st*;
+
+namespace cusim {
+
+// ---- For tests -------------------------------------------------------------------------------
+
+// The order in which blocks, and the threads of a block between two meetings, take their turns.
+// The random order is a function of the seed alone.
+enum class Order { kForward, kReverse, kRandom };
+
+struct Options {
+  Order order = Order::kForward;
+  uint64_t seed = 0;
+  int resident_blocks = 4;  // what onepass::cuda::resident_blocks answers
+};
+
+Options options();
+void set_options(const Options& options);
+
+// What went wrong in the last launch, with thread, block, file and line; "" when it was clean.
+std::string last_error();
+
+// ---- For device.h ----------------------------------------------------------------------------
+
+// Where in the kernel source a device function was called. As a default argument, here() is
+// evaluated at the call.
+struct Site {
+  const char* file;
+  int line;
+  static constexpr Site here(const char* file = __builtin_FILE(), int line = __builtin_LINE()) {
+    return {file, line};
+  }
+};
+
+void block_sync(Site site);
+void warp_sync(unsigned mask, Site site);
+void fence();
+unsigned ballot(unsigned mask, bool predicate, Site site);
+uint64_t shuffle_bits(unsigned mask, uint64_t bits, int source, Site site);
+int lane();
+inline int lane_above(int distance) { return lane() + distance < 32 ? lane() + distance : lane(); }
+
+template <class T>
+T shuffle(unsigned mask, T value, int source, Site site) {
+  static_assert(std::is_trivially_copyable_v<T> && sizeof(T) <= 8);
+  uint64_t bits = 0;
+  std::memcpy(&bits, &value, sizeof(T));
+  bits = shuffle_bits(mask, bits, source, site);
+  std::memcpy(&value, &bits, sizeof(T));
+  return value;
+}
+
+// Around every atomic operation, so that fences and atomics order memory as they do on the device.
+void before_atomic(const void* address);
+void after_atomic(const void* address);
+
+// A real atomic operation, so that ThreadSanitizer sees atomic against plain accesses.
+template <class T, class Update>
+T atomic(T* address, Update update) {
+  static_assert(std::is_integral_v<T> && (sizeof(T) == 4 || sizeof(T) == 8),
+                "atomics are on integers of 4 or 8 bytes");
+  before_atomic(address);
+  T old = __atomic_load_n(address, __ATOMIC_RELAXED);
+  while (!__atomic_compare_exchange_n(address, &old, T(update(old)), false, __ATOMIC_RELAXED,
+                                      __ATOMIC_RELAXED)) {
+  }
+  after_atomic(address);
+  return old;
+}
+
+[[noreturn]] void fail(const char* what, Site site);
+
+template <class To, class T>
+To* aligned(T* address, Site site) {
+  if (reinterpret_cast<uintptr_t>(address) % alignof(To) != 0)
+    fail("a vector load or store is not aligned to 16 bytes", site);
+  return reinterpret_cast<To*>(address);
+}
+
+// One per place in the source, per instantiation: its address names a shared variable.
+template <class Place>
+inline char shared_key = 0;
+
+void* shared_memory(const void* key, size_t bytes, Site site);
+void* dynamic_shared_memory();
+
+template <class T, class Place>
+T& shared_variable(Place, Site site = Site::here()) {
+  static_assert(std::is_trivial_v<std::remove_all_extents_t<T>> && alignof(T) <= 16,
+                "shared memory holds plain types");
+  return *static_cast<T*>(shared_memory(&shared_key<Place>, sizeof(T), site));
+}
+
+template <class T>
+T* dynamic_shared() {
+  static_assert(std::is_trivial_v<T> && alignof(T) <= 16, "shared memory holds plain types");
+  return static_cast<T*>(dynamic_shared_memory());
+}
+
+// A kernel and the addresses of its arguments, without their types.
+struct Call {
+  const void* kernel;
+  const void* const* arguments;
+  void (*run)(const Call& call);
+};
+
+cudaError_t launch(const Call& call, dim3 grid, dim3 block, size_t dynamic_bytes);
+
+template <class... P, size_t... I>
+void run_kernel(const Call& call, std::index_sequence<I...>) {
+  auto* kernel = reinterpret_cast<void (*)(P...)>(const_cast<void*>(call.kernel));
+  kernel(*static_cast<const P*>(call.arguments[I])...);
+}
+
+template <class... P>
+cudaError_t launch(void (*kernel)(P...), dim3 grid, dim3 block, size_t dynamic_bytes,
+                   const void* const* arguments) {
+  const auto run = [](const Call& call) {
+    run_kernel<P...>(call, std::index_sequence_for<P...>());
+  };
+  return launch({reinterpret_cast<const void*>(kernel), arguments, run}, grid, block,
+                dynamic_bytes);
+}
+
+cudaError_t allow_dynamic_shared(const void* kernel, size_t bytes);
+const char* error_string(cudaError_t error);
+
+}  // namespace cusim
