@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import difflib
+import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
 from onepass.data._csv import read_csv
 
 BUNDLED = ("breast_cancer", "diabetes", "digits", "wine")
@@ -112,13 +115,13 @@ def _from_csv(path: Path, target: str | None, task: str | None) -> Dataset:
 def _from_npz(path: Path, target: str | None, task: str | None) -> Dataset:
     key = target or "y"
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with open(path, "rb") as file, np.lib.npyio.NpzFile(file) as archive:
             missing = [name for name in ("X", key) if name not in archive.files]
             if missing:
                 has = ", ".join(archive.files) or "nothing"
                 raise ValueError(f"no array {missing[0]!r}; expected 'X' and {key!r}, it has {has}")
             features, values = archive["X"], archive[key]
-    except (ValueError, OSError, EOFError) as error:
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(f"{path}: {error}") from error
     if features.ndim < 2 or features.dtype.kind not in "biuf" or features.shape[0] == 0:
         raise ValueError(

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
 from onepass.data._loader import permutation
 
 Indices = NDArray[np.int64]

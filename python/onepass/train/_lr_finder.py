@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
 from onepass import nn
 from onepass.train._callbacks import Callback
 from onepass.train._history import new_figure, save_figure

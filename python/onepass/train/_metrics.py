@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+
 from onepass.nn._device import to_numpy
 from onepass.train._keywords import suggestion
 

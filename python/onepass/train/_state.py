@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
 from onepass import nn
 from onepass.train import _store
 from onepass.train._history import History
@@ -57,6 +58,17 @@ def restore(trainer: Trainer, parts: dict[str, Any]) -> None:
         if key in parts["callbacks"]:
             callback.load_state_dict(parts["callbacks"][key])
     trainer.loaded = True
+
+
+def seed_dropout(model: Any, seed: int) -> None:
+    """The masks that ``nn.manual_seed(seed)`` would give, without seeding anything else.
+
+    Layers made later keep their own random initial values, so an ensemble trained in a loop does
+    not start from the same weights each time.
+    """
+    state = nn.get_rng_state(model)
+    state["layers"] = {name: [seed, i << 40] for i, name in enumerate(state["layers"])}
+    nn.set_rng_state(state, model)
 
 
 def _restore_scheduler(trainer: Trainer, state: dict[str, Any] | None) -> None:

@@ -24,6 +24,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
+
 from onepass.train._tree import pack, unpack
 
 FORMAT = 1

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from onepass import nn
+
 from onepass.data import DataLoader
 from onepass.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from onepass.train import _checks, _state
@@ -212,8 +212,7 @@ class Trainer:
         if not self.resumed:
             self.stop = False
             if self.step == 0:
-                nn.manual_seed(self.seed)
-                nn.get_rng_state(self.model)  # gives the dropout layers their streams, in order
+                _state.seed_dropout(self.model, self.seed)
         self.data = _checks.same_data(self, loader)
         self.max_epochs, self.batches = max_epochs, len(loader)
         self._interrupt.requested = False

@@ -1,0 +1,231 @@
+"""The command line: ``onepass train``, ``onepass bench``, ``onepass info``.
+
+Wrong use is one line on standard error and exit status 2; a run that fails, 1; Ctrl-C, 130.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+LIBRARIES = (
+    "numpy",
+    "cupy",
+    "torch",
+    "jax",
+    "scikit-learn",
+    "matplotlib",
+    "tqdm",
+    "ml_dtypes",
+    "optuna",
+    "tensorboardX",
+)
+CUPY_PACKAGES = ("cupy-cuda13x", "cupy-cuda12x", "cupy")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit status."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if arguments[:1] == ["bench"]:
+        return _bench(arguments[1:])
+    options = _parser().parse_args(arguments)
+    command: Callable[[argparse.Namespace], int] = options.command
+    try:
+        return command(options)
+    except BrokenPipeError:  # the reader (head, less) has gone; Python would complain at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse with errors of one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}\n")
+
+
+class _Defaults(argparse.HelpFormatter):
+    """Help that shows the defaults there are."""
+
+    def _get_help_string(self, action: argparse.Action) -> str:
+        hidden = action.default in (None, argparse.SUPPRESS) or action.nargs == 0
+        return str(action.help) if hidden else f"{action.help} (default {action.default})"
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="onepass", description="Fused training kernels: train, bench, info.")
+    commands = parser.add_subparsers(metavar="{train,bench,info}", required=True)
+    _add_train(commands)
+    commands.add_parser("bench", help="measure the kernels (in the source tree)")
+    info = commands.add_parser("info", help="version, CPU, CUDA, optional libraries")
+    info.add_argument("--json", action="store_true", help="as one JSON object")
+    info.set_defaults(command=_info)
+    return parser
+
+
+def _add_train(commands: Any) -> None:
+    train = commands.add_parser(
+        "train",
+        help="train a network on a data set",
+        description="Train a multilayer perceptron; the results go to runs/<name>.",
+        formatter_class=_Defaults,
+        allow_abbrev=False,
+    )
+    add = train.add_argument
+    add("data", metavar="DATA", help="digits, breast_cancer, wine, diabetes, or a CSV or NPZ file")
+    add("--target", metavar="NAME", help="the target's column (CSV: the last) or array (NPZ: y)")
+    add("--task", choices=("classification", "regression"), help="where the target leaves doubt")
+    add("--epochs", type=_count, default=60, metavar="N", help="at most this many")
+    add("--batch-size", type=_count, default=32, metavar="N", help="samples a step")
+    add("--lr", type=_positive, metavar="X", help="peak rate (0.004 for Adam's kin, else its own)")
+    add("--optimizer", default="adamw", metavar="NAME", help="adamw, sgd, …")
+    add("--hidden", type=_sizes, default="256,256", metavar="SIZES", help="hidden layers")
+    add("--norm", choices=("batch", "none"), default="batch", help="after each hidden layer")
+    add("--activation", default="relu", metavar="NAME", help="relu, gelu, …")
+    add("--dropout", type=_share, default=0.3, metavar="P", help="probability, 0 for none")
+    add("--device", choices=("cpu", "cuda"), default="cpu", help="where to compute")
+    add("--seed", type=_seed, default=0, metavar="N", help="of the split, weights and dropout")
+    add("--out", type=Path, metavar="DIR", help="instead of runs/<name>")
+    add("--resume", action="store_true", help="go on from the newest checkpoint")
+    train.set_defaults(command=_train)
+
+
+def _train(options: argparse.Namespace) -> int:
+    from onepass import config
+    from onepass.train._recipe import Options, Run
+
+    if options.device == "cuda" and not config.cuda_available():
+        return _fail(f"--device cuda: {config.cuda_why_not()}", 2)
+    given = {k: v for k, v in vars(options).items() if k not in ("command", "out", "resume")}
+    try:
+        run = Run(Options(**given), options.out, options.resume)
+    except (ValueError, OSError, ImportError, RuntimeError) as error:
+        return _fail(error, 2)
+    print(run.describe(), flush=True)
+    try:
+        result = run.train()
+    except KeyboardInterrupt:
+        return _fail("interrupted; go on with the same command and --resume", 130)
+    except (FloatingPointError, OSError, ValueError) as error:
+        return _fail(error, 1)
+    _report(run, result)
+    return 0
+
+
+def _report(run: Any, result: dict[str, float]) -> None:
+    best = f", best epoch {run.stopping.best_epoch}" if run.stopping.best_epoch else ""
+    numbers = "  ".join(f"{name} {value:.4f}" for name, value in result.items())
+    print(f"\nheld-out part: {numbers}  ({run.trainer.epoch} epochs{best})\n")
+    if run.options.device == "cpu":
+        print(run.profile.table() + "\n")
+    try:
+        run.trainer.history.plot(run.out / "curves.png")
+        written = "curves.png, history.csv, run.json, checkpoints"
+    except ImportError as error:
+        written = f"history.csv, run.json, checkpoints (no curves.png: {error})"
+    print(f"{run.out}: {written}")
+
+
+def _bench(arguments: list[str]) -> int:
+    """The benchmark is part of the source tree, not of the package."""
+    script = Path("bench") / "run.py"
+    here = Path(__file__).resolve()
+    for root in (Path.cwd(), here.parents[2]):
+        if (root / script).is_file() and (root / "python" / "onepass").is_dir():
+            return subprocess.call([sys.executable, str(root / script), *arguments])
+    return _fail(f"bench: {script} is in onepass's source tree; run this inside it", 2)
+
+
+def _info(options: argparse.Namespace) -> int:
+    found = _collect()
+    if options.json:
+        print(json.dumps(found, indent=1))
+        return 0
+    cuda = found["cuda"]
+    print(f"onepass    {found['version']}")
+    print(f"python     {found['python']}")
+    print(f"cpu        level {found['cpu_level']}, {found['threads']} threads")
+    print(f"cuda       {'usable' if cuda['usable'] else cuda['why_not']}")
+    for name, version in found["libraries"].items():
+        print(f"{name:<14}{version or 'not installed'}")
+    return 0
+
+
+def _collect() -> dict[str, Any]:
+    import onepass
+    from onepass import config
+
+    usable = config.cuda_available()
+    return {
+        "version": onepass.__version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cpu_level": config.cpu_level(),
+        "threads": config.get_num_threads(),
+        "cuda": {
+            "usable": usable,
+            "why_not": None if usable else config.cuda_why_not(),
+        },
+        "libraries": {name: _version(name) for name in LIBRARIES},
+    }
+
+
+def _version(name: str) -> str | None:
+    """The installed version, from the package's metadata: nothing is imported."""
+    for package in CUPY_PACKAGES if name == "cupy" else (name,):
+        try:
+            return importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return None
+
+
+def _fail(error: object, status: int) -> int:
+    """One line, whatever the error says."""
+    print(f"onepass: {' '.join(str(error).split())}", file=sys.stderr)
+    return status
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+    return int(text)
+
+
+def _seed(text: str) -> int:
+    if not text.isdecimal() or int(text) >= 2**64:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 to 2**64 - 1")
+    return int(text)
+
+
+def _positive(text: str) -> float:
+    value = _number(text)
+    if not 0.0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
+    return value
+
+
+def _share(text: str) -> float:
+    value = _number(text)
+    if not 0.0 <= value < 1.0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to below 1")
+    return value
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
+
+
+def _sizes(text: str) -> tuple[int, ...]:
+    return tuple(_count(part.strip()) for part in text.split(",") if text.strip())

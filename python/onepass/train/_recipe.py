@@ -1,0 +1,255 @@
+"""What ``onepass train`` does: a multilayer perceptron on a table, with sound defaults.
+
+A quarter of the data is held out for the result, a tenth of the rest tells when to stop. Inputs are
+standardised by the statistics of the training part alone; so are the targets of a regression, whose
+result is given in their own unit.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onepass import nn, optim
+from onepass.data import Dataset, Standardize, load, split_indices, train_test_split
+from onepass.nn._device import mover, to_numpy
+from onepass.optim.lr_scheduler import CosineAnnealingLR, LinearWarmup, LRScheduler, SequentialLR
+from onepass.train import _store
+from onepass.train._callbacks import EarlyStopping
+from onepass.train._checkpoint import Checkpoint
+from onepass.train._keywords import suggestion
+from onepass.train._losses import MSELoss
+from onepass.train._profile import Profile
+from onepass.train._trainer import Trainer
+
+TEST_SHARE = 0.25
+VALIDATION_SHARE = 0.1
+WARMUP_SHARE = 0.05
+PATIENCE = 20
+LABEL_SMOOTHING = 0.1
+ADAM_LR = 4e-3
+NEED_MORE_THAN_A_GRADIENT = ("lbfgs", "sparseadam")
+
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Options:
+    """The command line's options; ``lr`` None: ADAM_LR for Adam's kin, else the optimizer's."""
+
+    data: str
+    target: str | None
+    task: str | None
+    epochs: int
+    batch_size: int
+    lr: float | None
+    optimizer: str
+    hidden: tuple[int, ...]
+    norm: str
+    activation: str
+    dropout: float
+    device: str
+    seed: int
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Scaled inputs and targets of the three parts, and how to undo the targets' scaling."""
+
+    train: tuple[Any, Any]
+    validation: tuple[Any, Any]
+    test: tuple[Any, Any]
+    target_scale: Standardize | None
+
+
+def optimizers() -> dict[str, Any]:
+    """Lower-case name → class, of those that step on gradients alone."""
+    return {
+        name.lower(): cls
+        for name, cls in vars(optim).items()
+        if isinstance(cls, type)
+        and issubclass(cls, optim.Optimizer)
+        and cls is not optim.Optimizer
+        and name.lower() not in NEED_MORE_THAN_A_GRADIENT
+    }
+
+
+def activations() -> dict[str, Any]:
+    """Lower-case name → class."""
+    return {
+        name.lower(): cls
+        for name, cls in vars(nn).items()
+        if isinstance(cls, type) and issubclass(cls, nn.Activation) and cls is not nn.Activation
+    }
+
+
+class Run:
+    """One run in one directory; what can be wrong is found when it is made."""
+
+    def __init__(self, options: Options, out: Path | None, resume: bool) -> None:
+        self.options = options
+        self.dataset = load(options.data, options.target, task=options.task)
+        self.out = out or Path("runs") / self.dataset.name
+        self.resume = resume
+        self.parts = _split(self.dataset, options)
+        nn.manual_seed(options.seed)
+        self.model = _model(self.dataset, options).to(options.device)
+        self.optimizer = _optimizer(self.model, options)
+        self._claim_directory()
+        self.stopping = EarlyStopping(patience=PATIENCE)
+        self.profile = Profile()
+        self.trainer = self._trainer()
+
+    def describe(self) -> str:
+        """The data, its parts and the model."""
+        sizes = ", ".join(
+            f"{len(pair[0])} {name}"
+            for name, pair in (
+                ("training", self.parts.train),
+                ("validation", self.parts.validation),
+                ("held out", self.parts.test),
+            )
+        )
+        return f"{self.dataset!r}\n{sizes}\n{self.model!r}"
+
+    def train(self) -> dict[str, float]:
+        """Train, evaluate the held-out part, write the result; returns it."""
+        X, y = self.parts.train
+        options = self.options
+        self.trainer.fit(
+            X,
+            y,
+            max_epochs=options.epochs,
+            batch_size=options.batch_size,
+            drop_last=len(X) > options.batch_size and len(X) % options.batch_size == 1,
+            validation_data=self.parts.validation,
+            ckpt_path=self.checkpoints if self.resume else None,
+        )
+        result = self._evaluate()
+        document = {"options": asdict(options), "result": result}
+        (self.out / "run.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+        return result
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where the run's checkpoints are."""
+        return self.out / "checkpoints"
+
+    def _claim_directory(self) -> None:
+        """A resume must have the options of the first start; a new start clears old checkpoints."""
+        record = self.out / "run.json"
+        options = json.loads(json.dumps(asdict(self.options)))
+        if self.resume and record.is_file():
+            before = json.loads(record.read_text(encoding="utf-8"))["options"]
+            other = [k for k in options if k != "epochs" and before.get(k) != options[k]]
+            if other:
+                raise ValueError(
+                    f"{self.out} was started with {other[0]}={before.get(other[0])!r}; "
+                    f"--resume cannot go on with {options[other[0]]!r}"
+                )
+        self.out.mkdir(parents=True, exist_ok=True)
+        if not self.resume:
+            for path in _store.checkpoints(self.checkpoints):
+                _store.retire(path)
+        record.write_text(json.dumps({"options": options}, indent=1) + "\n", encoding="utf-8")
+
+    def _trainer(self) -> Trainer:
+        classes = self.dataset.classes is not None
+        loss = nn.CrossEntropyLoss(label_smoothing=LABEL_SMOOTHING) if classes else MSELoss()
+        steps = self.options.epochs * math.ceil(len(self.parts.train[0]) / self.options.batch_size)
+        return Trainer(
+            self.model,
+            loss,
+            self.optimizer,
+            metrics=["accuracy"] if classes else ["mae"],
+            callbacks=[self.stopping, self.profile, Checkpoint(self.checkpoints, keep=2)],
+            scheduler=_schedule(self.optimizer, steps),
+            max_norm=1.0,
+            seed=self.options.seed,
+            log_dir=self.out,
+        )
+
+    def _evaluate(self) -> dict[str, float]:
+        """The held-out part: accuracy, or errors in the target's own unit."""
+        X, y = self.parts.test
+        if self.parts.target_scale is None:
+            return self.trainer.evaluate(X, y)
+        predicted = self.parts.target_scale.inverse_transform(to_numpy(self.trainer.predict(X)))
+        truth = self.parts.target_scale.inverse_transform(to_numpy(y))
+        error = predicted.astype(np.float64) - truth
+        spread = float(np.mean((truth - truth.mean()) ** 2))
+        square = float(np.mean(error**2))
+        return {
+            "rmse": math.sqrt(square),
+            "mae": float(np.mean(np.abs(error))),
+            "r2": 1.0 - square / spread if spread else math.nan,
+        }
+
+
+def _split(dataset: Dataset, options: Options) -> Parts:
+    classes = dataset.classes is not None
+    features = dataset.X.reshape(len(dataset.X), -1)
+    X, X_test, y, y_test = train_test_split(
+        features, dataset.y, TEST_SHARE, stratify=classes, seed=options.seed
+    )
+    train, held = split_indices(y, VALIDATION_SHARE, stratify=classes, seed=options.seed)
+    scale = Standardize().fit(X[train])
+    target_scale = None if classes else Standardize().fit(y[train, None])
+    move = mover(options.device)
+
+    def prepared(inputs: Any, targets: Any) -> tuple[Any, Any]:
+        if target_scale is not None:
+            targets = target_scale.transform(targets[:, None]).astype(np.float32)
+        return move(scale.transform(inputs).astype(np.float32)), move(targets)
+
+    return Parts(
+        prepared(X[train], y[train]),
+        prepared(X[held], y[held]),
+        prepared(X_test, y_test),
+        target_scale,
+    )
+
+
+def _model(dataset: Dataset, options: Options) -> Any:
+    """(Linear → norm → activation → dropout) for each hidden layer, then Linear."""
+    activation = _named("activation", options.activation, activations())
+    layers: list[Any] = []
+    width = math.prod(dataset.X.shape[1:])
+    for size in options.hidden:
+        layers.append(nn.Linear(width, size))
+        if options.norm == "batch":
+            layers.append(nn.BatchNorm1d(size))
+        layers.append(activation())
+        if options.dropout:
+            layers.append(nn.Dropout(options.dropout))
+        width = size
+    layers.append(nn.Linear(width, len(dataset.classes) if dataset.classes else 1))
+    return nn.Sequential(*layers)
+
+
+def _optimizer(model: Any, options: Options) -> Any:
+    cls = _named("optimizer", options.optimizer, optimizers())
+    lr = options.lr
+    if lr is None and options.optimizer.lower() in ("adam", "adamw", "nadam", "radam"):
+        lr = ADAM_LR
+    return cls(model.parameters(), **({} if lr is None else {"lr": lr}))
+
+
+def _schedule(optimizer: Any, steps: int) -> LRScheduler:
+    """A linear warm-up over a twentieth of the steps, then half a cosine to zero."""
+    warmup = max(1, round(steps * WARMUP_SHARE))
+    phases = [LinearWarmup(optimizer, warmup), CosineAnnealingLR(optimizer, max(1, steps - warmup))]
+    return SequentialLR(optimizer, phases, [warmup])
+
+
+def _named(what: str, name: str, known: dict[str, Any]) -> Any:
+    if name.lower() not in known:
+        hint = suggestion(name.lower(), known)
+        raise ValueError(f"no {what} {name!r}: expected one of {', '.join(sorted(known))}{hint}")
+    return known[name.lower()]
