@@ -6,6 +6,8 @@
 // differ. A NaN gives a NaN, +-Inf the limit, odd functions keep the sign of zero, results
 // underflow gradually. Coefficients are minimax fits made for these intervals with Sollya's
 // fpminimax (Brisebarre, Chevillard, "Efficient polynomial L-infinity approximations", ARITH 2007).
+// "Error: a, b ulp" bounds what was found in float (exp: every value; others: every value in 2^-6
+// to 2^5, one in 101 elsewhere) and in double (12 million values); tests/test_core.py holds them.
 #pragma once
 #include "hd.h"
 
@@ -171,6 +173,7 @@ ONEPASS_HD T scale_by_power(T y, typename Format<T>::Bits shifted) {
   return y * from_bits(half << F::kMantissa) * from_bits((twice - half) << F::kMantissa);
 }
 
+// Error: 0.96, 0.90 ulp.
 template <class T>
 ONEPASS_HD T exp(T x) {
   using F = Format<T>;
@@ -180,7 +183,7 @@ ONEPASS_HD T exp(T x) {
   return scale_by_power(T(1) + (e.r + e.tail), e.shifted);
 }
 
-// expm1(x) = 2^k (1 - 2^-k + expm1(r)): exact where it cancels.
+// expm1(x) = 2^k (1 - 2^-k + expm1(r)): exact where it cancels. Error: 1.41, 1.40 ulp.
 template <class T>
 ONEPASS_HD T expm1(T x) {
   using F = Format<T>;
@@ -194,7 +197,7 @@ ONEPASS_HD T expm1(T x) {
   return copysign(scale_by_power(y, e.shifted), x);
 }
 
-// tanh(x) = t / (t + 2), t = expm1(2 |x|), both scaled by 2^-k.
+// tanh(x) = t / (t + 2), t = expm1(2 |x|), both scaled by 2^-k. Error: 2.61, 2.60 ulp.
 template <class T>
 ONEPASS_HD T tanh(T x) {
   using F = Format<T>;
@@ -206,7 +209,7 @@ ONEPASS_HD T tanh(T x) {
   return copysign(t / (t + (s + s)), x);
 }
 
-// 1 / (1 + e^-x), without overflow: small results are e^x.
+// 1 / (1 + e^-x), without overflow: small results are e^x. Error: 2.41, 2.40 ulp.
 template <class T>
 ONEPASS_HD T sigmoid(T x) {
   T e = exp(-abs(x));
@@ -252,6 +255,7 @@ ONEPASS_HD Split<T> split(T x) {
   return {biased, k, from_bits((u & mask) + F::kLeast)};
 }
 
+// Error: 0.97, 0.90 ulp.
 template <class T>
 ONEPASS_HD T log(T x) {
   using F = Format<T>;
@@ -264,7 +268,8 @@ ONEPASS_HD T log(T x) {
   return x >= T(0) ? y : quiet_nan<T>();
 }
 
-// 1 + x = 2^k (1 + f), f = x 2^-k + (2^-k - 1): the sum 1 + x only chooses k.
+// 1 + x = 2^k (1 + f), f = x 2^-k + (2^-k - 1): the sum 1 + x only chooses k. Error: 1.72, 1.50
+// ulp.
 template <class T>
 ONEPASS_HD T log1p(T x) {
   using F = Format<T>;
@@ -305,7 +310,7 @@ ONEPASS_HD double log_erfc(double t) {
               -0x1.13ec2c604f571p-28, 0x1.cb83d0fecef9fp-33, -0x1.62de52f16acc6p-38);
 }
 
-// x + x S(x^2) up to 1, 1 - exp(log erfc |x|) beyond.
+// x + x S(x^2) up to 1, 1 - exp(log erfc |x|) beyond. Error: 1.39, 1.40 ulp.
 template <class T>
 ONEPASS_HD T erf(T x) {
   using F = Format<T>;
