@@ -1,0 +1,44 @@
+// cross_entropy: loss = -Σ_c q_c·log softmax(x)_c = Σq·log Σe − Σ_c q_c·(x_c − m), m = max x,
+//   e_c = exp(x_c − m); gradient dx_c = Σq·e_c/Σe − q_c
+// with q_c = (1 − ε)·w_y·[c = y] + ε/C·w_c for a label y, and q_c = w_c·((1 − ε)·t_c + ε/C) for
+// class probabilities t; ε is label_smoothing, w the class weights. Subtracting the maximum keeps
+// every exponential within [0, 1]. Reduction "mean" divides by Σ w_y over the labels that are not
+// ignored, or by the number of probability rows.
+// Szegedy et al., Rethinking the Inception Architecture, 2016 (label smoothing), in PyTorch's form.
+#pragma once
+#include "core/math.h"
+
+ONEPASS_BEGIN
+namespace cross_entropy_formula {
+
+// The parts of q: `hot` at the label or times t_c, `even` times w_c everywhere.
+template <class T>
+struct Smoothing {
+  T hot, even;
+  static ONEPASS_HD Smoothing of(double label_smoothing, int64_t classes) {
+    return {T(1 - label_smoothing), T(label_smoothing / double(classes))};
+  }
+};
+
+template <class T>
+ONEPASS_HD T target(T t, T weight, Smoothing<T> s) {
+  return weight * (s.hot * t + s.even);
+}
+// q·(x − m), and 0 where q is, also for a logit of -Inf.
+template <class T>
+ONEPASS_HD T share(T q, T below_max) {
+  return q == T(0) ? T(0) : q * below_max;
+}
+// total = Σq, shares = Σ q·(x − m).
+template <class T>
+ONEPASS_HD T loss(T total, T sum_exp, T shares) {
+  return total * math::log(sum_exp) - shares;
+}
+// factor is total / Σe, times the reduction's; q comes with the reduction's factor too.
+template <class T>
+ONEPASS_HD T gradient(T e, T factor, T q) {
+  return e * factor - q;
+}
+
+}  // namespace cross_entropy_formula
+ONEPASS_END
