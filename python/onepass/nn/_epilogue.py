@@ -7,6 +7,7 @@ in front (`Fusable`) gets what follows it as an `Epilogue`; `Sequential` decides
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from onepass._array import Array
@@ -73,7 +74,9 @@ class Fusable(Module):
 
 def keeps(module: Module, base: type, *methods: str) -> bool:
     """Whether ``module`` has these methods from ``base``: only then may they be bypassed."""
-    return all(
-        name not in vars(module) and getattr(type(module), name) is getattr(base, name)
-        for name in methods
-    )
+    return _inherits(type(module), base, methods) and vars(module).keys().isdisjoint(methods)
+
+
+@lru_cache(maxsize=1024)
+def _inherits(cls: type, base: type, methods: tuple[str, ...]) -> bool:
+    return all(getattr(cls, name) is getattr(base, name) for name in methods)
