@@ -9,7 +9,6 @@ import sys
 
 import numpy as np
 import pytest
-
 from onepass import nn, ops
 
 DTYPES = ["float32", "float64"]

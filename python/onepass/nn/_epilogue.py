@@ -74,7 +74,8 @@ class Fusable(Module):
 
 def keeps(module: Module, base: type, *methods: str) -> bool:
     """Whether ``module`` has these methods from ``base``: only then may they be bypassed."""
-    return _inherits(type(module), base, methods) and vars(module).keys().isdisjoint(methods)
+    cls: type = type(module)
+    return _inherits(cls, base, methods) and vars(module).keys().isdisjoint(methods)
 
 
 @lru_cache(maxsize=1024)
