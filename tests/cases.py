@@ -39,18 +39,21 @@ class Tolerance:
     """|got - want| <= storage·|want| + eps·(rel·|want| + peak·max|want|) + the smallest number.
 
     eps is that of the computing type; storage is half a unit in the last place of a 16-bit result
-    (0 for the others, whose last rounding is counted in rel). `peak` serves sums that cancel. `why`
-    derives rel and peak from the arithmetic.
+    (0 for the others, whose last rounding is counted in rel). `peak` serves sums that cancel. `sums`
+    multiplies both for float64, whose sums over many elements have no wider type; the reference's own
+    are among them. `why` derives rel and peak from the arithmetic.
     """
 
     rel: float
     peak: float = 0.0
     why: str = ""
+    sums: float = 1.0
 
     def bound(self, want: np.ndarray, stored: np.dtype, computed: np.dtype) -> np.ndarray:
         if stored.name not in SIGNIFICAND:  # bool, bytes of packed bits
             return np.zeros(want.shape)
         eps = 2.0 ** (1 - SIGNIFICAND[computed.name])
+        eps *= self.sums if computed == np.float64 else 1.0
         storage = 0.0 if stored.itemsize > 2 else 2.0 ** -SIGNIFICAND[stored.name]
         size = np.abs(want)
         finite = size[np.isfinite(size)]
@@ -73,7 +76,8 @@ class Case:
     bench_shapes, bench_options, bytes(itemsize) -> fewest bytes an element of shape can cost
     written      indices of the inputs that are updated in place
     prepare      turns inputs into the arguments of op: a backward runs its forward there
-    out, alias   whether op takes `out`; which inputs may be `out` itself
+    out, alias   layouts that op takes for `out`: "any", "dense" (C order) or "" (no out);
+                 which inputs may be `out` itself
     """
 
     name: str
@@ -88,7 +92,7 @@ class Case:
     bench_options: dict[str, Any] = dataclasses.field(default_factory=dict)
     written: Sequence[int] = ()
     prepare: Callable[..., tuple] = lambda *inputs, **_: inputs
-    out: bool = False
+    out: str = ""
     alias: Sequence[int] = ()
 
     def inputs(self, shape, dtype, options) -> tuple:
@@ -131,6 +135,13 @@ def _op(name: str) -> Callable[..., Any]:
     return call
 
 
+def _in_place(name: str) -> Callable[..., None]:
+    def call(*args, **keywords):
+        _op(name)(*args, **keywords)  # what it returns is about the step, not a result
+
+    return call
+
+
 def _normal(rng, shape, dtype, scale=1.0):
     return np.asarray(rng.standard_normal(shape) * scale).astype(dtype)
 
@@ -148,11 +159,16 @@ BENCH = [(1 << 16,), (1 << 20,), (1 << 24,)]
 
 # Sizes of a float64 result are judged in eps of the computing type; one eps = one or two ulp.
 EXACT = Tolerance(0, why="no rounding at all, or one that the reference makes too")
-ROUNDED = Tolerance(0.5, why="one rounding of an exact product")
+ROUNDED = Tolerance(1.5, why="the slope is rounded to the computing type, then the product")
 CURVES = {
     "sigmoid": Tolerance(4, why="exp to about one eps, a sum and a quotient"),
     "tanh": Tolerance(8, why="a rational form of 2.3 eps; the gradient squares 1 + exp"),
-    "gelu": Tolerance(8, 4, why="(1 + erf)/2 cancels for x < 0: absolute to eps of the largest x"),
+    "gelu": Tolerance(
+        8,
+        16,
+        why="(1 + erf)/2 and 1 - σ cancel, the gradient multiplies what is left"
+        " by up to x(1.6 + 0.2x²) where σ(1 - σ) still matters: some ten eps",
+    ),
 }
 
 
@@ -172,7 +188,7 @@ def _activation_rows():
             SHAPES,
             BENCH,
             sweeps.get(name, [{}]),
-            out=True,
+            out="any",
             alias=(0,),
         )
         yield Case(
@@ -188,7 +204,7 @@ def _activation_rows():
             SHAPES,
             BENCH,
             sweeps.get(name, [{}]),
-            out=True,
+            out="any",
             alias=(0, 1),
         )
 
@@ -215,7 +231,7 @@ def _dropout_rows():
             BENCH,
             DROPOUT,
             {"p": 0.5, "seed": 1},
-            out=True,
+            out="any",
             alias=(0,),
         )
     yield Case(
@@ -269,7 +285,7 @@ def _bias_act_rows():
         CHANNEL_BENCH,
         options,
         bench,
-        out=True,
+        out="dense",
         alias=(0,),
     )
     yield Case(
@@ -277,18 +293,13 @@ def _bias_act_rows():
         _op("bias_act_backward"),
         make_backward,
         ref.bias_act_backward,
-        Tolerance(
-            12,
-            16,
-            why="as forward; the sum over a channel cancels, and n of its roundings"
-            " add up like a random walk",
-        ),
+        Tolerance(12, 40, why="the activation's own, once a term; sums over a channel cancel"),
         lambda s: 3 * s,
         CHANNEL_SHAPES,
         CHANNEL_BENCH,
         options,
         bench,
-        out=True,
+        out="dense",
         alias=(0,),
     )
 
@@ -353,34 +364,40 @@ def _batch_norm_rows():
         {"training": False, "channels_last": True, "activation": "tanh", "with_affine": False},
     ]  # fmt: skip
     bench = {"training": True, "activation": "relu"}
-    why = "double statistics; centring, scaling and shifting in the computing type; the activation"
+    why = (
+        "double statistics; centring, scaling and shifting in the computing type, where xh·w and b"
+    )
+    why += " may cancel; the activation"
     yield Case(
         "batch_norm",
         run,
         make,
         expect,
-        Tolerance(10, 6, why=why),
+        Tolerance(10, 16, why=why, sums=8),
         lambda s: 2 * s,
         NORM_SHAPES,
         NORM_BENCH,
         options,
         bench,
         written=(3, 4),
-        out=True,
+        out="dense",
     )
     yield Case(
         "batch_norm_backward",
         lambda dy, saved, out=None, **_: _op("batch_norm_backward")(dy, saved, out=out),
         make_backward,
         expect_backward,
-        Tolerance(16, 24, why=why + "; the three terms of dx and the sums over a channel cancel"),
+        Tolerance(
+            16, 40, why=why + "; the three terms of dx and sums over a channel cancel", sums=8
+        ),
         lambda s: 3 * s,
-        NORM_SHAPES,
+        # Of two values in a channel nothing is left of dx: test_kernels has them on their own.
+        [s for s in NORM_SHAPES if math.prod(s) != 2 * s[1]] + [(4, 1), (3, 1025)],
         NORM_BENCH,
         options,
         bench,
         prepare=forward,
-        out=True,
+        out="dense",
         alias=(0,),
     )
 
@@ -415,7 +432,7 @@ def _cross_entropy_row():
         make,
         lambda logits, target, weight, **o: ref.cross_entropy(logits, target, weight=weight, **o),
         Tolerance(8, 8, why="exp of a difference with the largest logit, whose rounding exp turns"
-                  " into a relative error; p - t cancels"),
+                  " into a relative error; p - t cancels", sums=4),
         lambda s: 2 * s,
         ROW_SHAPES,
         [(64, 10), (256, 1000), (4096, 1024)],
@@ -439,9 +456,7 @@ def _norm_row():
         _op("global_norm"),
         lambda rng, shape, dtype, **_: (_tensors(rng, shape, dtype),),
         lambda arrays, **o: np.asarray(ref.global_norm(arrays, **o)),
-        Tolerance(
-            0.5, why="summed in double; the result is rounded to the computing type at worst"
-        ),
+        Tolerance(4, why="squares in the computing type, lanes of partial sums, then in double"),
         lambda s: s,
         SHAPES,
         BENCH,
@@ -504,7 +519,7 @@ def _update_rows():
         n = len(states)
         yield Case(
             name,
-            _op(op),
+            _in_place(op),
             make(states),
             per_tensor(rule, n),
             Tolerance(6, 6, why=why),

@@ -369,6 +369,6 @@ def clip(grads, *, grad_scale=None, max_value=None, max_norm=None):
         grads = [None if g is None else np.clip(g, -max_value, max_value) for g in grads]
     if max_norm is not None:
         total = global_norm([g for g in grads if g is not None])
-        coefficient = min(1.0, max_norm / (total + 1e-6))
+        coefficient = np.minimum(1.0, max_norm / (total + 1e-6))  # NaN stays NaN
         grads = [None if g is None else g * coefficient for g in grads]
     return grads, norm

@@ -371,7 +371,7 @@ def assert_unchanged(optimizer, params, before, label):
 @every_configuration
 def test_a_skipped_step_changes_nothing(kind, options, bad):
     """Also on the very first step, where the buffers have never been written."""
-    for first, dtype in itertools.product((0, 1, 3), ("float32", "float16")):
+    for first, dtype in itertools.product((0, 3), DTYPES):
         rng, params = start(dtype)
         quiet_rng, twin = start(dtype)
         opt, same = (getattr(optim, kind)(p, **options) for p in (params, twin))
@@ -497,7 +497,8 @@ def test_state_dicts_go_to_torch_and_back(kind, options):
     for key in ("exp_avg", "momentum_buffer"):
         for i, entry in other.state_dict()["state"].items():
             if entry.get(key) is not None:
-                got = np.asarray(mine["state"][i][key], np.float64)
+                got = mine["state"][i][key]
+                got = as_float64(from_torch(got) if isinstance(got, torch.Tensor) else got)
                 want = entry[key].double().numpy()
                 np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)
 
