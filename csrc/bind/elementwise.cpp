@@ -12,13 +12,13 @@
 namespace onepass::bind {
 namespace {
 
-constexpr RandomStream kNoDropout{0, 0, 0};
+constexpr DropoutStream kNoDropout{0, 0, 0};
 constexpr GradientRider kNoRider{1, GradientRider::kNoLimit, 1, false, nullptr, 0, false};
 
 // Runs a driver on one tensor. arrays[0] is written, the others are read.
 template <class Choose>
 void run(Array* arrays, int count, bool draws, const double* hyper, int64_t hyper_size,
-         const RandomStream& random, Choose driver) {
+         const DropoutStream& random, Choose driver) {
   const Target target = check_device(arrays, count);
   const Array& x = arrays[count - 1];
   check_floating(x);
@@ -102,7 +102,7 @@ py::object dropout(Arguments given) {
   Array arrays[2];
   open(&arrays[1], kOp, "x", given[0]);
   open(&arrays[0], kOp, "out", given[1]);
-  const RandomStream random = random_stream(kOp, given[2], given[3], given[4]);
+  const DropoutStream random = random_stream(kOp, given[2], given[3], given[4]);
   run(arrays, 2, true, nullptr, 0, random, [](const Backend& b) { return b.dropout; });
   mark_written(arrays[0]);
   return py::none();
@@ -113,7 +113,7 @@ py::object dropout(Arguments given) {
 struct MaskJob {
   uint8_t* out;
   int64_t elements;  // of the mask
-  host::DropoutStream stream;
+  DropoutStream stream;
   bool packed;
 
   static constexpr int64_t kChunk = 1 << 16;  // elements
@@ -148,7 +148,7 @@ py::object dropout_mask(Arguments given) {
   Array out;
   open(&out, kOp, "out", given[0]);
   const int64_t elements = signed_64(kOp, "count", given[1]);
-  const RandomStream random = random_stream(kOp, given[2], given[3], given[4]);
+  const DropoutStream random = random_stream(kOp, given[2], given[3], given[4]);
   const bool packed = boolean(kOp, "packed", given[5]);
   check_device(&out, 1);
   if (out.element != (packed ? Element::u8 : Element::boolean))

@@ -40,12 +40,23 @@ std::string dtype_text(const Array& a) {
 
 // ---- arrays
 
+// A library that refuses to hand out its memory (a sparse tensor, say) has its reason told.
+static ViewError view_or_explain(Array* a) {
+  try {
+    return view(a->object, a);
+  } catch (py::error_already_set& error) {
+    if (!error.matches(PyExc_Exception) || error.matches(PyExc_MemoryError)) throw;
+    const std::string why = py::cast<std::string>(py::str(error.value()));
+    type_error(a->op, a->label() + " cannot be read: " + why.substr(0, why.find('\n')));
+  }
+}
+
 void open(Array* a, const char* op, const char* name, PyObject* object, int64_t index) {
   a->op = op;
   a->name = name;
   a->index = index;
   a->object = object;
-  switch (view(object, a)) {
+  switch (view_or_explain(a)) {
     case ViewError::none:
       break;
     case ViewError::not_an_array:
@@ -493,7 +504,7 @@ std::string string(const char* op, const char* name, PyObject* object) {
   return py::cast<std::string>(object);
 }
 
-RandomStream random_stream(const char* op, PyObject* p, PyObject* seed, PyObject* offset) {
+DropoutStream random_stream(const char* op, PyObject* p, PyObject* seed, PyObject* offset) {
   const double probability = real(op, "p", p);
   if (!(probability >= 0 && probability <= 1))
     value_error(op, "p is " + repr(p) + ", expected a probability, 0 <= p <= 1");

@@ -14,8 +14,15 @@ namespace {
 
 constexpr size_t kParam = 0, kGrad = 1, kFirstState = 2;  // operands of every update
 
+// torch's lazy negation comes from the imaginary part of a conjugate, which is never dense unless
+// it is one element.
+bool may_be_negated(const View& v) {
+  return v.library == Library::torch && (!v.c_order || v.size() == 1);
+}
+
 // What the plan knows of an array.
 struct Known {
+  const PyObject* object = nullptr;  // borrowed: of a gradient only its identity is of interest
   void* data = nullptr;
   Element element = Element::other;
   bool writable = false;
@@ -32,7 +39,8 @@ struct Known {
       if (known[d] != v.shape[d] || known[ndim + d] != v.stride(d)) return false;
     return true;
   }
-  void remember(const View& v) {
+  void remember(const Array& v) {
+    object = v.object;
     data = v.data;
     element = v.element;
     writable = v.writable;
@@ -71,7 +79,10 @@ class Plan {
  public:
   Plan(const std::string& kernel, const py::object& params, const py::object& states,
        const py::object& groups)
-      : info_(kernel_named(kernel)), op_(info_.name), arity_(info_.operands.size()) {
+      : info_(kernel_named(kernel)),
+        op_(info_.name),
+        arity_(info_.operands.size()),
+        counts_steps_(info_.counts_steps()) {
     if (arity_ > size_t(kMaxOperands)) throw std::logic_error("kMaxOperands is too small");
     params_ = tuple_of("params", params);
     const py::tuple lists = tuple_of("states", states);
@@ -183,6 +194,7 @@ class Plan {
   const KernelInfo& info_;
   const char* op_;
   size_t arity_;
+  bool counts_steps_;
   py::tuple params_;
   std::vector<py::tuple> states_;
   int64_t group_count_ = 0;
@@ -271,27 +283,41 @@ void Plan::lay_out(size_t i, Array* arrays, Staging* staging, bool zero_grad) {
   }
 }
 
+// False where something is wrong, which open_slot will say.
+bool try_view(PyObject* object, View* v) {
+  try {
+    return view(object, v, false) == ViewError::none && v->described;
+  } catch (py::error_already_set&) {
+    return false;
+  }
+}
+
 // Brings a parameter that has a gradient up to date with its arrays.
 void Plan::refresh(size_t i, PyObject* grad, Staging* staging, bool zero_grad) {
   bool grad_moved = false, others_moved = false, changed = slots_[i].staged;
   void* grad_data = nullptr;
   for (size_t o = 0; o < arity_ && !changed; ++o) {
     View v;
-    if (view(object(i, o, grad), &v) != ViewError::none || !v.described) {
+    PyObject* array = object(i, o, grad);
+    if (!try_view(array, &v)) {
       changed = true;
       break;
     }
     const Known& k = known(i, o);
-    if (!k.same_layout(v)) changed = true;
+    changed = !k.same_layout(v);
     if (o == kGrad) {
       grad_data = v.data;
-      grad_moved = v.data != k.data;
+      grad_moved = v.data != k.data || array != k.object || may_be_negated(v);
     } else {
       others_moved = others_moved || v.data != k.data;
     }
   }
   if (!changed && !others_moved) {
     if (!grad_moved) return;
+    Array array;
+    open(&array, op_, info_.operands[kGrad], grad, int64_t(i));  // asks what view() did not
+    known(i, kGrad).object = grad;
+    if (grad_data == known(i, kGrad).data) return;
     Operand& operand = operands_[i * arity_ + kGrad];
     operand.data = static_cast<char*>(operand.data) +
                    (static_cast<char*>(grad_data) - static_cast<char*>(known(i, kGrad).data));
@@ -456,7 +482,7 @@ void Plan::read_hyper(PyObject* hyper) {
   if (groups.count() < group_count_)
     value_error(op_, "'hyper' has " + std::to_string(groups.count()) + " groups, expected " +
                          std::to_string(group_count_));
-  const auto wanted = Py_ssize_t(info_.hyper.size() - info_.counts_steps());
+  const auto wanted = Py_ssize_t(info_.hyper.size() - counts_steps_);
   group_hyper_.clear();
   for (Py_ssize_t g = 0; g < group_count_; ++g) {
     const Items row(op_, "hyper", groups[g]);
@@ -470,7 +496,7 @@ void Plan::read_hyper(PyObject* hyper) {
 
 // One row of hyper-parameters for every pair of group and step count that occurs.
 void Plan::assign_hyper_sets() {
-  const bool counts = info_.counts_steps();
+  const bool counts = counts_steps_;
   const size_t given = info_.hyper.size() - counts;
   hyper_sets_.clear();
   hyper_.clear();

@@ -205,10 +205,11 @@ bool is_negated(PyObject* object) {
   return negated;
 }
 
-ViewError view_exchange(PyObject* object, const TypeInfo& info, View* out) {
+ViewError view_exchange(PyObject* object, const TypeInfo& info, bool ask_negated, View* out) {
   dlpack::Tensor tensor;
   if (info.api->view(object, &tensor) != 0) throw py::error_already_set();
-  if (info.library == Library::torch && is_negated(object)) return ViewError::negated;
+  if (ask_negated && info.library == Library::torch && is_negated(object))
+    return ViewError::negated;
   return from_dlpack(tensor, true, out);
 }
 
@@ -324,13 +325,13 @@ bool dense(const View& v) {
   return in_order;
 }
 
-ViewError read(PyObject* object, const TypeInfo& info, View* out) {
+ViewError read(PyObject* object, const TypeInfo& info, bool ask_negated, View* out) {
   switch (info.protocol) {
     case Protocol::numpy:
       view_numpy(object, out);
       return ViewError::none;
     case Protocol::exchange:
-      return view_exchange(object, info, out);
+      return view_exchange(object, info, ask_negated, out);
     case Protocol::cuda_interface:
       view_cuda_interface(object, out);
       return ViewError::none;
@@ -344,10 +345,10 @@ ViewError read(PyObject* object, const TypeInfo& info, View* out) {
 
 }  // namespace
 
-ViewError view(PyObject* object, View* out) {
+ViewError view(PyObject* object, View* out, bool ask_negated) {
   const TypeInfo info = info_of(Py_TYPE(object));
   out->library = info.library;
-  const ViewError error = read(object, info, out);
+  const ViewError error = read(object, info, ask_negated, out);
   if (error == ViewError::none && !out->c_order) out->c_order = dense(*out);
   return error;
 }

@@ -63,7 +63,8 @@ struct View {
 
 enum class ViewError { none, not_an_array, device, negated };
 
-// Reads an object. Python errors of a producer pass through.
-ViewError view(PyObject* object, View* out);
+// Reads an object. Python errors of a producer pass through. To ask a torch tensor whether it is
+// negated costs as much as all the rest: a caller that has asked before may leave it out.
+ViewError view(PyObject* object, View* out, bool ask_negated = true);
 
 }  // namespace onepass::bind
