@@ -65,7 +65,8 @@ def test_every_update_has_a_function_a_class_and_a_row(kernel: str) -> None:
 
 def test_every_function_has_a_row() -> None:
     rows = {case.name for case in cases.CASES}
-    missing = [name for name in FUNCTIONS if name not in rows]
+    # dropout_mask has tests of its own: it gives bits, not numbers.
+    missing = [n for n in FUNCTIONS if n.rstrip("_") not in rows and n != "dropout_mask"]
     assert not missing, f"tests/cases.py has no row for {missing}"
 
 
@@ -73,7 +74,9 @@ def test_every_function_has_a_row() -> None:
 def test_docstrings_say_what_a_user_needs(name: str) -> None:
     text = inspect.getdoc(getattr(ops, name)) or ""
     first = text.splitlines()[0]
-    assert "=" in first or "‖" in first or "mask" in first or "entropy" in first or "Gradients" in first
+    assert re.search(r"[=‖]|mask|entropy|Gradients", first), (
+        f"{name}: the first line says no formula"
+    )
     for part in ("Args:", "Returns:", "Source:", "Example:"):
         assert part in text, f"{name}: docstring lacks {part}"
     parameters = inspect.signature(getattr(ops, name)).parameters.values()

@@ -1,12 +1,17 @@
 // What a backend is asked to do: plain descriptions of one call, filled by the binding after every
 // check has passed, read by the drivers in cpu/ and cuda/. Nothing here depends on a backend.
 //
+// On a device every pointer but `tensors`, their operands' descriptions, `hyper` and `options` is
+// device memory, also where a result goes. A device never allocates: `workspace` is memory of the
+// caller, aligned to 16 bytes, not initialised, of as many bytes as the backend asks for.
+//
 // Arrays are described in elements, never bytes. "Computing type" means double for f64 and float
 // for everything else; f16 and bf16 are storage only.
 #pragma once
 #include <cstdint>
 
 #include "core/dtype.h"
+#include "core/philox.h"
 
 namespace onepass {
 
@@ -23,9 +28,9 @@ struct Tensor {
   int64_t size;
   const int64_t* shape;  // read only where an operand has strides
   int32_t ndim;
-  int32_t hyper_set;         // which row of Elementwise::hyper it uses
-  DType computing;           // f32 or f64
-  const Operand* operands;   // in the order of the functor's signature
+  int32_t hyper_set;        // which row of Elementwise::hyper it uses
+  DType computing;          // f32 or f64
+  const Operand* operands;  // in the order of the functor's signature
 };
 
 // Which tensor a contiguous run of elements belongs to, and how runs are dealt out to threads.
@@ -39,26 +44,21 @@ struct Schedule {
   int64_t elements;
 };
 
-// Keep bits of a dropout call, see core/philox.h. threshold 0 keeps all, 2^32 none.
-struct RandomStream {
-  uint64_t seed, offset, threshold;
-};
-
 // Norm of a list of tensors after unscaling, with or without clamping.
 enum class NormOrder : int32_t { one, two, inf };
 struct NormResult {
-  double norm;             // of g · unscale
-  double clamped_norm;     // of clamp(g · unscale, ±max_value); equal to norm without a limit
-  int64_t first_nonfinite; // index of the first tensor holding Inf or NaN, or -1
+  double norm;              // of g · unscale
+  double clamped_norm;      // of clamp(g · unscale, ±max_value); equal to norm without a limit
+  int64_t first_nonfinite;  // index of the first tensor holding Inf or NaN, or -1
 };
 // What an optimizer step does to the gradient before the update sees it, in this order:
 //   g ← clamp(g · unscale, ±max_value) · coefficient
 struct GradientRider {
   double unscale, max_value, coefficient;
   bool zero_grad;  // the gradient array is left at zero
-  // Where the norm is computed on a device, the host does not wait for it: the update reads it here,
-  // multiplies the coefficient by min(1, max_norm/(norm + 1e-6)) itself and, with skip_nonfinite,
-  // changes nothing (but zero_grad) when a gradient is not finite. Null on the CPU.
+  // Where the norm is computed on a device, the host does not wait for it: the update reads it
+  // here, multiplies the coefficient by min(1, max_norm/(norm + 1e-6)) itself and, with
+  // skip_nonfinite, changes nothing (but zero_grad) when a gradient is not finite. Null on the CPU.
   const NormResult* norm;
   double max_norm;
   bool skip_nonfinite;
@@ -69,12 +69,13 @@ struct GradientRider {
 struct Elementwise {
   const Tensor* tensors;
   int64_t count;
-  Schedule schedule;      // of the same tensors; the CPU's unit of work
-  const double* hyper;    // hyper_rows rows of hyper_size values
+  Schedule schedule;    // of the same tensors; the CPU's unit of work
+  const double* hyper;  // hyper_rows rows of hyper_size values
   int64_t hyper_rows, hyper_size;
-  RandomStream random;    // read by functors that draw
-  GradientRider rider;    // read by optimizer updates
+  DropoutStream random;  // read by functors that draw
+  GradientRider rider;   // read by optimizer updates
   void* stream;
+  void* workspace = nullptr;
 };
 
 // Norm of a list of tensors.
@@ -87,6 +88,7 @@ struct Norm {
   double unscale, max_value;
   NormResult* result;
   void* stream;
+  void* workspace = nullptr;
 };
 
 // One value per channel, of any floating dtype; data null: absent.
@@ -100,7 +102,7 @@ struct Epilogue {
   const void* residual;   // like x; null: none
   int32_t activation;     // index in Activations (kernels/list.h); 0 is identity
   const double* options;  // of the activation
-  RandomStream dropout;   // threshold 0: none; element index = position in x
+  DropoutStream dropout;  // threshold 0: none; element index = position in x
 };
 
 // Dense arrays seen as (outer, channels, inner): NCHW is (N, C, H·W); (N, C) and channels-last
@@ -117,6 +119,7 @@ struct Channelwise {
   void* dresidual;
   ChannelVector dweight, dbias;
   void* stream;
+  void* workspace = nullptr;
 };
 
 struct BatchNorm : Channelwise {
@@ -143,6 +146,10 @@ struct CrossEntropy {
   double* loss;  // mean and sum
   void* losses;  // none: (outer, inner) of the logits' dtype
   void* stream;
+  void* workspace = nullptr;
+  // A device does not check labels before it starts: a row whose label is out of range gets loss
+  // and gradient 0, and this word, where given, becomes 1. Nothing clears it.
+  uint32_t* bad_label = nullptr;
 };
 
 constexpr int kMaxKernels = 64;
@@ -160,6 +167,14 @@ struct Backend {
   void (*batch_norm)(const BatchNorm&);
   void (*batch_norm_backward)(const BatchNorm&);
   void (*cross_entropy)(const CrossEntropy&);
+  // Bytes of workspace of a call whose other fields are set. Null where no call needs any.
+  int64_t (*elementwise_workspace)(const Elementwise&) = nullptr;
+  int64_t (*norm_workspace)(const Norm&) = nullptr;
+  int64_t (*channelwise_workspace)(const Channelwise&) = nullptr;
+  int64_t (*cross_entropy_workspace)(const CrossEntropy&) = nullptr;
+  // What went wrong first in this thread's calls since this was last asked; null: nothing. Where
+  // null itself, no call can fail.
+  const char* (*last_error)() = nullptr;
 };
 
 }  // namespace onepass

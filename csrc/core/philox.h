@@ -13,6 +13,16 @@
 #pragma once
 #include "hd.h"
 
+namespace onepass {
+
+// An element is dropped with probability threshold / 2^32, threshold = dropout_threshold(p): 0 keeps
+// all, 2^32 none.
+struct DropoutStream {
+  uint64_t seed, offset, threshold;
+};
+
+}  // namespace onepass
+
 ONEPASS_BEGIN
 
 struct Philox4 {
@@ -29,12 +39,6 @@ ONEPASS_HD Philox4 philox4x32(Philox4 c, uint32_t k0, uint32_t k1) {
   }
   return c;
 }
-
-// threshold = dropout_threshold(p): an element is dropped with probability threshold / 2^32.
-struct DropoutStream {
-  uint64_t seed, offset;
-  uint64_t threshold;
-};
 
 // p * 2^32 rounded to nearest, ties up; p in [0, 1].
 ONEPASS_HD uint64_t dropout_threshold(double p) {

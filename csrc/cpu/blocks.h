@@ -89,9 +89,10 @@ ONEPASS_HD void for_runs(const Tensor& tensor, const Operand& operand, int64_t b
 
 template <class S, class T>
 void load_from(const Tensor& tensor, const Operand& operand, int64_t begin, int64_t n, T* to) {
-  for_runs<S>(tensor, operand, begin, n, [to](const S* from, int64_t stride, int64_t at, int64_t k) {
-    load_run<S, T>(to + at, from, stride, k);
-  });
+  for_runs<S>(tensor, operand, begin, n,
+              [to](const S* from, int64_t stride, int64_t at, int64_t k) {
+                load_run<S, T>(to + at, from, stride, k);
+              });
 }
 template <class S, class T>
 void store_to(const Tensor& tensor, const Operand& operand, int64_t begin, int64_t n,

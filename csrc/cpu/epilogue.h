@@ -114,7 +114,7 @@ constexpr int32_t kRelu = index_in<Relu>(Activations{});
 // cheapest, but not beyond `end`, after which the caller jumps.
 class KeepBits {
  public:
-  explicit KeepBits(RandomStream random) : random_(random) {}
+  explicit KeepBits(DropoutStream random) : random_(random) {}
 
   const uint32_t* at(int64_t element, int64_t n, int64_t end) {
     const int64_t from = element / 32, to = (element + n + 31) / 32;
@@ -136,7 +136,7 @@ class KeepBits {
     }
     int64_t count = end - start - kept;
     count = count < kAhead ? (count + 3) & ~int64_t(3) : kAhead;
-    keep_words(words_ + kept, start + kept, count, stream_of(random_));
+    keep_words(words_ + kept, start + kept, count, random_);
     first_ = start;
     last_ = start + kept + count;
     words_[last_ - first_] = 0;
@@ -147,7 +147,7 @@ class KeepBits {
     return aligned_;
   }
 
-  RandomStream random_;
+  DropoutStream random_;
   int64_t first_ = 0, last_ = 0;
   uint32_t words_[kAhead + kBlockElements / 32 + 8];
   uint32_t aligned_[kBlockElements / 32 + 1];

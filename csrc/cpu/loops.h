@@ -1,7 +1,7 @@
-// The elementwise driver: one call over a list of tensors of any dtype and layout, for every functor
-// (activations, dropout, optimizer updates). Memory is passed once: blocks of operands that are not
-// dense arrays of the computing type are converted in the first-level cache, and the riders of an
-// optimizer step (unscale, clip, zero) are composed with the update.
+// The elementwise driver: one call over a list of tensors of any dtype and layout, for every
+// functor (activations, dropout, optimizer updates). Memory is passed once: blocks of operands that
+// are not dense arrays of the computing type are converted in the first-level cache, and the riders
+// of an optimizer step (unscale, clip, zero) are composed with the update.
 //
 // Leaf loops take everything by value and name every operand: through a local array or a reference
 // they would not vectorise. No __restrict: an output may be exactly an input.
@@ -51,18 +51,6 @@ ONEPASS_HD void run_leaf(const K& k, int64_t n, T* const* at, const uint32_t* wo
   }
 }
 
-// The update with its riders: the gradient is prepared on the way in and, with kZero, left at zero.
-template <class K, class T, bool kZero>
-struct Ridden {
-  K update;
-  PrepareGradient<T> prepare;
-  template <class... S>
-  ONEPASS_HD void operator()(T& param, T& grad, S&... state) const {
-    update(param, prepare(grad), state...);
-    if constexpr (kZero) grad = T(0);
-  }
-};
-
 template <class K, class T, size_t... I>
 ONEPASS_HD void run_update(const K& k, const GradientRider& rider, int64_t n, T* const* at,
                            std::index_sequence<I...>) {
@@ -77,8 +65,8 @@ ONEPASS_HD void run_update(const K& k, const GradientRider& rider, int64_t n, T*
 }
 
 // Runs a functor over one piece of one tensor. kGradient is the operand that the rider prepares;
-// -1: the functor is no optimizer update. `stream`: the output, dense and of type T, is written past
-// the caches.
+// -1: the functor is no optimizer update. `stream`: the output, dense and of type T, is written
+// past the caches.
 template <class K, class T, int kGradient>
 void run_piece(const K k, const Elementwise& call, const Piece piece, bool stream) {
   using S = Signature<K>;
@@ -86,8 +74,7 @@ void run_piece(const K k, const Elementwise& call, const Piece piece, bool strea
   const Tensor& tensor = call.tensors[piece.tensor];
   alignas(64) T scratch[S::arity][kBlockElements];
   uint32_t words[kGroupElements / 32];
-  if constexpr (S::draws)
-    keep_words(words, piece.begin / 32, (piece.size + 31) / 32, stream_of(call.random));
+  if constexpr (S::draws) keep_words(words, piece.begin / 32, (piece.size + 31) / 32, call.random);
 
   bool in_place[S::arity];
   bool all_in_place = true;

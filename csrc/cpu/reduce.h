@@ -28,8 +28,8 @@ struct BlockSum {
 // type A, which are then added in double.
 template <NormOrder kOrder, class A, class T>
 BlockSum sum_lanes(const T* g, int64_t n, T unscale, T max_value) {
-  // Sums of at most kBlockElements floats cannot overflow double, so there a finite sum means finite
-  // terms. Otherwise 0 · v is collected too: NaN once any v is Inf or NaN.
+  // Sums of at most kBlockElements floats cannot overflow double, so there a finite sum means
+  // finite terms. Otherwise 0 · v is collected too: NaN once any v is Inf or NaN.
   constexpr bool kPoison = kOrder == NormOrder::inf || sizeof(T) == 8;
   A lanes[kLanes], poison[kLanes];
   for (int l = 0; l < kLanes; ++l) lanes[l] = poison[l] = A(0);
@@ -47,8 +47,7 @@ BlockSum sum_lanes(const T* g, int64_t n, T unscale, T max_value) {
     for (int l = 0; l < kLanes; ++l)
       add(l, math::abs(A(clamp_gradient(g[i + l] * unscale, max_value))));
   }
-  for (int l = 0; i < n; ++i, ++l)
-    add(l, math::abs(A(clamp_gradient(g[i] * unscale, max_value))));
+  for (int l = 0; i < n; ++i, ++l) add(l, math::abs(A(clamp_gradient(g[i] * unscale, max_value))));
 
   double total = 0, bad = 0;
   for (int l = 0; l < kLanes; ++l) {
@@ -74,8 +73,8 @@ BlockSum sum_block(const T* g, int64_t n, T unscale, T max_value) {
     if (quick.sum > 1e-20 && quick.sum < 1e30) return quick;
     return sum_lanes<kOrder, double>(g, n, unscale, max_value);
   } else {
-    return sum_lanes<kOrder, std::conditional_t<kOrder == NormOrder::one, double, T>>(
-        g, n, unscale, max_value);
+    return sum_lanes<kOrder, std::conditional_t<kOrder == NormOrder::one, double, T>>(g, n, unscale,
+                                                                                      max_value);
   }
 }
 
@@ -105,9 +104,9 @@ void norm_piece(const Norm& call, const Piece& piece, Partial* partial) {
     const BlockSum free = sum_block<kOrder, T>(g, n, T(call.unscale), T(GradientRider::kNoLimit));
     combine<kOrder>(&partial->sum, free.sum);
     if (!free.finite && partial->first_nonfinite < 0) partial->first_nonfinite = piece.tensor;
-    combine<kOrder>(&partial->clamped,
-                    limited ? sum_block<kOrder, T>(g, n, T(call.unscale), T(call.max_value)).sum
-                            : free.sum);
+    combine<kOrder>(
+        &partial->clamped,
+        limited ? sum_block<kOrder, T>(g, n, T(call.unscale), T(call.max_value)).sum : free.sum);
   }
 }
 

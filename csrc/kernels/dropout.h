@@ -1,16 +1,13 @@
 // dropout: y = x·scale where the element's bit is kept, 0 where not; scale = 1/(1 - p). Selects,
-// never multiplies by zero, so that p = 1 gives zeros for Inf too. The backward is the same function
-// of dy. The bits are a function of (seed, offset, element index) alone: core/philox.h.
+// never multiplies by zero, so that p = 1 gives zeros for Inf too. The backward is the same
+// function of dy. The bits are a function of (seed, offset, element index) alone: core/philox.h.
 // Srivastava et al., Dropout: A Simple Way to Prevent Neural Networks from Overfitting, 2014.
 #pragma once
-#include "core/backend.h"
 #include "core/math.h"
 #include "core/philox.h"
 #include "core/signature.h"
 
 ONEPASS_BEGIN
-
-ONEPASS_HD DropoutStream stream_of(RandomStream r) { return {r.seed, r.offset, r.threshold}; }
 
 template <class T>
 struct Dropout {

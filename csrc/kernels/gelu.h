@@ -1,5 +1,5 @@
 // gelu:      y = x·Φ(x), Φ(x) = (1 + erf(x/√2))/2; y' = Φ(x) + x·φ(x), φ(x) = exp(-x²/2)/√(2π).
-// gelu_tanh: y = x·σ(2u), u = √(2/π)·(x + 0.044715·x³); the tanh form, since (1 + tanh u)/2 = σ(2u).
+// gelu_tanh: y = x·σ(2u), u = √(2/π)·(x + 0.044715·x³), since (1 + tanh u)/2 = σ(2u).
 // Hendrycks & Gimpel, Gaussian Error Linear Units, 2016.
 //
 // At -Inf y is the limit -0 and at ±Inf the derivative is 0 or 1: beyond kFar the product with x,

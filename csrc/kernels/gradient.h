@@ -1,6 +1,7 @@
 // What an optimizer step does to a gradient before the update sees it:
 //   g ← clamp(g · unscale, ±max_value) · coefficient
-// unscale = 1/grad_scale; coefficient = min(1, max_norm/(norm + 1e-6)), negative to maximize. NaN stays NaN.
+// unscale = 1/grad_scale; coefficient = min(1, max_norm/(norm + 1e-6)), negative to maximize.
+// NaN stays NaN.
 #pragma once
 #include "core/math.h"
 #include "core/signature.h"
@@ -16,7 +17,21 @@ ONEPASS_HD T clamp_gradient(T g, T max_value) {
 template <class T>
 struct PrepareGradient {
   T unscale, max_value, coefficient;
-  ONEPASS_HD T operator()(T g) const { return clamp_gradient(g * unscale, max_value) * coefficient; }
+  ONEPASS_HD T operator()(T g) const {
+    return clamp_gradient(g * unscale, max_value) * coefficient;
+  }
+};
+
+// The update with its riders: the gradient is prepared on the way in and, with kZero, left at zero.
+template <class K, class T, bool kZero>
+struct Ridden {
+  K update;
+  PrepareGradient<T> prepare;
+  template <class... S>
+  ONEPASS_HD void operator()(T& param, T& grad, S&... state) const {
+    update(param, prepare(grad), state...);
+    if constexpr (kZero) grad = T(0);
+  }
 };
 
 ONEPASS_END

@@ -112,7 +112,8 @@ def leaky_relu(x: Array, *, negative_slope: float = 0.01, out: Array | None = No
     Returns:
         y, like ``x``.
 
-    Source: Maas, Hannun & Ng, Rectifier Nonlinearities Improve Neural Network Acoustic Models, 2013.
+    Source: Maas, Hannun & Ng, Rectifier Nonlinearities Improve Neural Network Acoustic Models,
+    2013.
 
     Example:
         >>> onepass.ops.leaky_relu(np.float32([1, -2]), negative_slope=0.5)
@@ -140,7 +141,8 @@ def leaky_relu_backward(
     Source: the derivative of :func:`leaky_relu`, negative_slope at 0.
 
     Example:
-        >>> onepass.ops.leaky_relu_backward(np.float32([4, 4]), np.float32([1, -1]), negative_slope=0.5)
+        >>> dy, x = np.float32([4, 4]), np.float32([1, -1])
+        >>> onepass.ops.leaky_relu_backward(dy, x, negative_slope=0.5)
         array([4., 2.], dtype=float32)
     """
     dx = empty_like(dy) if out is None else out

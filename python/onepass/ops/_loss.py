@@ -24,8 +24,8 @@ def cross_entropy(
 
     With class indices t: loss_i = -w[t]·log softmax(logits)_t, and with smoothing ε the target
     (1 - ε)·onehot(t) + ε/C with weights inside the sum. "mean" divides by Σ w[t] over the samples
-    that are not ignored (by the number of samples for probabilities). dlogits is the gradient of the
-    loss returned, of its sum for "none".
+    that are not ignored (by the number of samples for probabilities). dlogits is the gradient of
+    the loss returned, of its sum for "none".
 
     Args:
         logits: (N, C) or (N, C, d1, …). Arrays that are not C-contiguous are copied first.
@@ -61,4 +61,4 @@ def cross_entropy(
     loss = _C.cross_entropy(
         view, target, weight, dlogits, losses, label_smoothing, ignore_index, reduction
     )
-    return (scalar(loss, view) if losses is None else losses), dlogits
+    return (losses if loss is None else scalar(loss, view)), dlogits

@@ -100,8 +100,8 @@ def batch_norm(
         )
     if not training and (running_mean is None or running_var is None):
         raise ValueError(
-            "batch_norm: 'running_mean' and 'running_var' are needed with training=False; pass them, "
-            "or training=True to normalise by the batch"
+            "batch_norm: 'running_mean' and 'running_var' are needed with training=False; pass "
+            "them, or training=True to normalise by the batch"
         )
     name, options = resolve("batch_norm", activation)
     view = contiguous(x)

@@ -25,7 +25,8 @@ def global_norm(arrays: Sequence[Array], ord: float = 2) -> float:
         ValueError: another ``ord``.
         TypeError: an entry that is no array of a floating dtype.
 
-    Source: Pascanu, Mikolov & Bengio, On the difficulty of training recurrent neural networks, 2013.
+    Source: Pascanu, Mikolov & Bengio, On the difficulty of training recurrent neural networks,
+    2013.
 
     Example:
         >>> onepass.ops.global_norm([np.float32([3]), np.float32([[4]])])

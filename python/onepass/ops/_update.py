@@ -49,9 +49,9 @@ def take_step(
         raise ValueError(
             f"{op}: 'nonfinite' is {nonfinite!r}, expected 'propagate', 'skip' or 'raise'"
         )
-    for name, value in (("max_norm", max_norm), ("max_value", max_value)):
+    for option, value in (("max_norm", max_norm), ("max_value", max_value)):
         if value is not None and not value > 0:
-            raise ValueError(f"{op}: {name!r} is {value!r}, expected a number > 0, or None for none")
+            raise ValueError(f"{op}: {option!r} is {value!r}, expected a number > 0, or None")
     unscale = 1.0
     if grad_scale is not None:
         scale = float(grad_scale)
@@ -64,8 +64,9 @@ def take_step(
     if skipped and nonfinite == "raise":
         name = names[index] if index is not None and index < len(names) else None
         raise FloatingPointError(
-            f"{op}: the gradient of parameter {index}{f' ({name})' if name else ''} is not finite; nothing was changed. Lower the "
-            "learning rate or the gradient scale, or pass nonfinite='skip'"
+            f"{op}: the gradient of parameter {index}{f' ({name})' if name else ''} is not finite; "
+            "nothing was changed. Lower the learning rate or the gradient scale, or pass "
+            "nonfinite='skip'"
         )
     return StepInfo(skipped, norm, index)
 
@@ -181,7 +182,9 @@ def sgd_(
     if momentum == 0:
         return _update("sgd_", "sgd", params, grads, [], hyper, step, options)
     if momentum_buffers is None:
-        raise ValueError("sgd_: 'momentum_buffers' is None, expected arrays like 'params', since momentum > 0")
+        raise ValueError(
+            "sgd_: 'momentum_buffers' is None, expected arrays like 'params', since momentum > 0"
+        )
     return _update("sgd_", "sgd_momentum", params, grads, [momentum_buffers], hyper, step, options)
 
 

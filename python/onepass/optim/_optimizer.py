@@ -200,7 +200,9 @@ class Optimizer:
             state = dict(state_dict["state"])
             flat = [index for group in groups for index in group["params"]]
         except (KeyError, TypeError, ValueError):
-            raise refuse("expected a dict with 'state' and 'param_groups' as state_dict() gives") from None
+            raise refuse(
+                "expected a dict with 'state' and 'param_groups' as state_dict() gives"
+            ) from None
         sizes = [len(group["params"]) for group in groups]
         expected = [len(group["params"]) for group in self.param_groups]
         if sizes != expected:
@@ -226,7 +228,9 @@ class Optimizer:
             for name in names:
                 if tuple(filled[name].shape) != shape:
                     given = tuple(filled[name].shape)
-                    raise refuse(f"{name!r} of parameter {index} has shape {given}, expected {shape}")
+                    raise refuse(
+                        f"{name!r} of parameter {index} has shape {given}, expected {shape}"
+                    )
             entries[at] = filled
         return groups, entries
 
@@ -249,7 +253,9 @@ class Optimizer:
         if unknown := sorted(set(group) - set(self._defaults) - {"params"}):
             raise TypeError(f"{self._name}: unknown option {unknown[0]!r} in a parameter group")
         params = group["params"]
-        entries = list(params) if isinstance(params, Iterable) and not _is_array(params) else [params]
+        entries = (
+            list(params) if isinstance(params, Iterable) and not _is_array(params) else [params]
+        )
         if not entries:
             raise ValueError(f"{self._name}: 'params' is empty, expected at least one parameter")
         pairs = [e if isinstance(e, tuple) and len(e) == 2 else (None, e) for e in entries]
@@ -300,7 +306,7 @@ def _is(a: object, b: object) -> bool:
 
 
 def _is_array(value: object) -> bool:
-    return hasattr(value, "dtype") and hasattr(value, "shape") or isinstance(value, Parameter)
+    return isinstance(value, Parameter) or (hasattr(value, "dtype") and hasattr(value, "shape"))
 
 
 def _data(parameter: Any) -> Array:
