@@ -39,9 +39,9 @@ class Tolerance:
     """|got - want| <= storage·|want| + eps·(rel·|want| + peak·max|want|) + the smallest number.
 
     eps is that of the computing type; storage is half a unit in the last place of a 16-bit result
-    (0 for the others, whose last rounding is counted in rel). `peak` serves sums that cancel. `sums`
-    multiplies both for float64, whose sums over many elements have no wider type; the reference's own
-    are among them. `why` derives rel and peak from the arithmetic.
+    (0 for the others, whose last rounding is counted in rel). `peak` serves sums that cancel.
+    `sums` multiplies both for float64, whose sums over many elements have no wider type, the
+    reference's own among them. `why` derives rel and peak from the arithmetic.
     """
 
     rel: float

@@ -96,8 +96,9 @@ def philox(counter, key):
     return c0, c1, c2, c3
 
 
-@functools.lru_cache(maxsize=256)
-def _keep(size, threshold, seed, offset):
+@functools.lru_cache(maxsize=64)
+def uniform_bits(size, seed, offset):
+    """u(e) of the elements 0 … size - 1 as integers: 32-bit fractions times 2³²."""
     e = np.arange(size, dtype=np.uint64)
     row, word = (
         (e // np.uint64(128)).astype(np.intp),
@@ -117,14 +118,13 @@ def _keep(size, threshold, seed, offset):
         )
         plane = np.stack(words, axis=-1)[row, word]
         u = (u << np.uint64(1)) | ((plane >> bit) & np.uint64(1))
-    kept = u >= np.uint64(threshold)
-    kept.flags.writeable = False
-    return kept
+    u.flags.writeable = False
+    return u
 
 
 def dropout_mask(shape, p=0.5, *, seed, offset=0, packed=False):
     """True where kept: u(e) >= round(p·2³²), u(e) the 32-bit fraction of element e."""
-    kept = _keep(math.prod(shape), round(p * 2**32), seed, offset)
+    kept = uniform_bits(math.prod(shape), seed, offset) >= np.uint64(round(p * 2**32))
     return np.packbits(kept, bitorder="little") if packed else kept.reshape(shape)
 
 

@@ -197,6 +197,17 @@ def test_mask_is_the_normative_one(p):
             assert_same(ops.dropout(ones, p, seed=seed, offset=offset) != 0, want, label)
 
 
+def test_threshold_is_exact():
+    """An element whose fraction equals p is kept, and dropped when p is one step larger."""
+    u = ref.uniform_bits(1000, 21, 5)
+    for e in (0, 1, 31, 127, 128, 500, 999):
+        for step in (-1, 0, 1):
+            p = (int(u[e]) + step) / 2**32
+            mask = ops.dropout_mask((1000,), p, seed=21, offset=5)
+            assert mask[e] == (step <= 0), (e, step)
+            assert_same(mask, ref.dropout_mask((1000,), p, seed=21, offset=5))
+
+
 @each_dtype
 @pytest.mark.parametrize("p", [0.5, 0.1, 1 / 3])
 def test_kept_values_are_scaled_by_one_rounded_factor(p, dtype):

@@ -271,6 +271,26 @@ def test_the_guard_pages_guard():
         assert done.returncode == -11
 
 
+@each_layout
+def test_the_canaries_sing(layout):
+    """Every byte beside and between the elements of a view is watched."""
+    a = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
+    own = Layout(a, layout)
+    assert_same(own.view, a)
+    own.view[...] = 7
+    own.check("its own elements may change")
+    marks = np.zeros(own.buffer.size, bool)
+    own.buffer[:] = 0
+    own.view.view(np.uint32)[...] = 0xFFFFFFFF
+    marks = own.buffer == 0
+    own.buffer[:] = own.before
+    for at in np.flatnonzero(marks):
+        own.buffer[at] ^= 1
+        with pytest.raises(AssertionError):
+            own.check("a byte outside")
+        own.buffer[at] ^= 1
+
+
 def test_rows_cover_what_is_written():
     """Every updated input of every row is inside `written`: the others come back unchanged."""
     for case in CASES:
