@@ -509,11 +509,11 @@ def _update_rows():
     ]  # fmt: skip
     moments, largest = ("exp_avgs", "exp_avg_sqs"), ("exp_avgs", "exp_avg_sqs", "max_exp_avg_sqs")
     for name, op, states, rule, options in (
-        ("sgd_", "sgd_", (), ref.sgd, sgd),
+        ("sgd", "sgd_", (), ref.sgd, sgd),
         ("sgd_momentum", "sgd_", ("momentum_buffers",), ref.sgd, momentum),
-        ("adam_", "adam_", moments, ref.adam, adam),
+        ("adam", "adam_", moments, ref.adam, adam),
         ("adam_amsgrad", "adam_", largest, ref.adam, adam),
-        ("adamw_", "adamw_", moments, ref.adamw, adam),
+        ("adamw", "adamw_", moments, ref.adamw, adam),
         ("adamw_amsgrad", "adamw_", largest, ref.adamw, adam),
     ):
         n = len(states)

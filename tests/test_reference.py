@@ -142,11 +142,11 @@ TORCH = {
     "batch_norm_backward": _batch_norm_backward,
     "cross_entropy": _cross_entropy,
     "global_norm": _global_norm,
-    "sgd_": _update("SGD", ()),
+    "sgd": _update("SGD", ()),
     "sgd_momentum": _update("SGD", ("momentum_buffer",)),
-    "adam_": _update("Adam", MOMENTS[:2]),
+    "adam": _update("Adam", MOMENTS[:2]),
     "adam_amsgrad": _update("Adam", MOMENTS),
-    "adamw_": _update("AdamW", MOMENTS[:2]),
+    "adamw": _update("AdamW", MOMENTS[:2]),
     "adamw_amsgrad": _update("AdamW", MOMENTS),
 }  # dropout has no row: its bits are ours alone
 
