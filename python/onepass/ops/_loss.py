@@ -49,7 +49,7 @@ def cross_entropy(
 
     Example:
         >>> loss, dlogits = onepass.ops.cross_entropy(np.float32([[0, 0]]), np.array([1]))
-        >>> float(round(loss, 4)), dlogits
+        >>> round(float(loss), 4), dlogits
         (0.6931, array([[ 0.5, -0.5]], dtype=float32))
     """
     view = contiguous(logits)

@@ -1,0 +1,166 @@
+"""Times onepass against its rivals and against a plain copy of the fewest bytes.
+
+    python bench/run.py [--quick] [--only PATTERN] [--against LIST] [--threads 1,2] [--json FILE]
+
+Rows are those of tests/cases.py plus the workloads of bench/workloads.py. See bench/README.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import os
+import platform
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "bench")]
+
+# malloc maps large outputs anew at every call, which times the page faults of the rival and not the
+# rival: so PyTorch's results get the memory of the previous call back, as in a tuned program.
+TUNED_MALLOC = (
+    "glibc.malloc.mmap_threshold=4294967296:glibc.malloc.trim_threshold=17179869184:"
+    "glibc.malloc.top_pad=268435456"
+)
+
+
+def rows(only: str, quick: bool) -> Iterator[tuple[str, Any]]:
+    """(name, maker) pairs; maker() gives (functions, elements, bytes)."""
+    import cases
+    import numpy as np
+    import workloads
+    from peers import peers
+
+    pattern = re.compile(only)
+
+    def of_case(case: Any, shape: tuple[int, ...]) -> Any:
+        def make() -> tuple[dict[str, Any], int, float]:
+            options = case.bench_options or case.options[0]
+            inputs = case.inputs(shape, "float32", options)
+            keywords = cases.keywords_of(options)
+            prepared = case.prepare(*inputs, **keywords)
+            more = {"out": np.empty(shape, np.float32)} if case.out else {}
+            functions = {"onepass": lambda: case.op(*prepared, **keywords, **more)}
+            functions |= peers(case, inputs, keywords)
+            elements = int(np.prod(shape))
+            return functions, elements, elements * case.bytes(4)
+
+        return make
+
+    for case in cases.CASES:
+        shapes = list(case.bench_shapes)[: 1 if quick else None]
+        for shape in shapes:
+            name = f"{case.name} {'x'.join(map(str, shape))}"
+            if pattern.search(name):
+                yield name, of_case(case, shape)
+    for name, make in workloads.WORKLOADS.items():
+        if pattern.search(name) and not (quick and name.endswith("25M")):
+            yield name, make
+
+
+def copier(count: float, threads: int) -> Any:
+    """A copy that reads and writes `count` bytes in all, on the pool's threads."""
+    import numpy as np
+    from onepass import ops
+
+    source = np.ones(max(1, int(count) // 8), np.float32)
+    target = np.empty_like(source)
+    return lambda: ops.identity(source, out=target)
+
+
+def measure(name: str, make: Any, threads: int, against: set[str] | None) -> dict[str, Any]:
+    """One row at one number of threads."""
+    from onepass import config
+    from timing import interleaved
+
+    config.set_num_threads(threads)
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(threads)
+    functions, elements, count = make()
+    if against is not None:
+        functions = {
+            label: f
+            for label, f in functions.items()
+            if label == "onepass" or label.split()[0] in against
+        }
+    functions["copy"] = copier(count, threads)
+    seconds = interleaved(functions)
+    rivals = {k: v for k, v in seconds.items() if k not in ("onepass", "copy")}
+    best = min(rivals, key=lambda label: rivals[label]) if rivals else None
+    return {
+        "row": name,
+        "threads": threads,
+        "elements": elements,
+        "bytes": count,
+        "seconds": seconds,
+        "best_rival": best,
+        "ratio": rivals[best] / seconds["onepass"] if best else None,
+        "copy_share": seconds["copy"] / seconds["onepass"],
+    }
+
+
+def show(result: dict[str, Any]) -> str:
+    ours = result["seconds"]["onepass"]
+    rival = result["best_rival"]
+    other = f"{rival:14s} {result['seconds'][rival] * 1e6:11.1f} us" if rival else " " * 29
+    ratio = f"{result['ratio']:6.2f}x" if rival else " " * 7
+    return (
+        f"{result['row']:34s} {result['threads']:2d}  {ours * 1e6:11.1f} us  {other}  {ratio}"
+        f"  {100 * result['copy_share']:4.0f}% of copy"
+    )
+
+
+def machine() -> dict[str, Any]:
+    import numpy as np
+    import onepass
+    from onepass import config
+
+    cpu = platform.processor() or platform.machine()
+    if Path("/proc/cpuinfo").exists():
+        found = re.search(r"model name\s*:\s*(.*)", Path("/proc/cpuinfo").read_text())
+        cpu = found.group(1) if found else cpu
+    torch = sys.modules.get("torch")
+    return {
+        "date": datetime.date.today().isoformat(),
+        "cpu": cpu,
+        "cpus": os.cpu_count(),
+        "level": config.cpu_level(),
+        "load": os.getloadavg()[0],
+        "onepass": onepass.__version__,
+        "numpy": np.__version__,
+        "torch": torch.__version__ if torch else None,
+    }
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="the smallest shape of each row")
+    parser.add_argument("--only", default="", metavar="PATTERN", help="rows that match")
+    parser.add_argument("--against", metavar="LIST", help="rivals, e.g. torch,numpy")
+    parser.add_argument("--threads", default="1,2", metavar="LIST")
+    parser.add_argument("--json", metavar="FILE")
+    parser.add_argument("--plain-malloc", action="store_true", help="leave malloc as it is")
+    options = parser.parse_args()
+    if not options.plain_malloc and os.environ.get("GLIBC_TUNABLES") != TUNED_MALLOC:
+        os.environ["GLIBC_TUNABLES"] = TUNED_MALLOC
+        os.execv(sys.executable, [sys.executable, *sys.argv])
+    against = set(options.against.split(",")) if options.against else None
+    results = []
+    for name, make in rows(options.only, options.quick):
+        for threads in map(int, options.threads.split(",")):
+            results.append(measure(name, make, threads, against))
+            print(show(results[-1]), flush=True)
+    if options.json:
+        Path(options.json).write_text(
+            json.dumps({"machine": machine(), "results": results}, indent=1) + "\n"
+        )
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
