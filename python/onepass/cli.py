@@ -161,7 +161,7 @@ def _info(options: argparse.Namespace) -> int:
 
 def _collect() -> dict[str, Any]:
     import onepass
-    from onepass import config
+    from onepass import _C, config
 
     usable = config.cuda_available()
     return {
@@ -171,6 +171,7 @@ def _collect() -> dict[str, Any]:
         "cpu_level": config.cpu_level(),
         "threads": config.get_num_threads(),
         "cuda": {
+            "built": _C.cuda_built(),
             "usable": usable,
             "why_not": None if usable else config.cuda_why_not(),
         },

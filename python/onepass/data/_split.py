@@ -83,7 +83,7 @@ def train_test_split(
 def _quotas(counts: NDArray[np.int64], share: float, total: int) -> Indices:
     """Held-out samples a class: floor(share * count), then largest remainders up to the total."""
     exact = counts * share
-    quota = np.floor(exact).astype(np.int64)
+    quota: Indices = np.floor(exact).astype(np.int64)
     by_remainder = np.argsort(-(exact - quota), kind="stable")
     room = by_remainder[quota[by_remainder] + 1 < counts[by_remainder]]
     quota[room[: total - int(quota.sum())]] += 1

@@ -45,6 +45,7 @@ class Profile(Callback):
         self.counted = 0
         self._undo: list[tuple[Any, str, Any]] = []
         self._inside = False
+        self._spent = dict.fromkeys(PARTS[:3], 0.0)
         self._mark = 0.0
 
     def table(self) -> str:
@@ -59,28 +60,32 @@ class Profile(Callback):
         return "\n".join(lines)
 
     def on_epoch_begin(self, trainer: Trainer) -> None:
-        self._mark = time.perf_counter()
+        self._begin_step()
 
     def on_step_end(self, trainer: Trainer) -> None:
-        now = time.perf_counter()
+        whole = time.perf_counter() - self._mark
         if self._undo:
             self.counted += 1
-            self.seconds[PARTS[3]] += now - self._mark
+            for part, seconds in self._spent.items():
+                self.seconds[part] += seconds
+            self.seconds[PARTS[3]] += whole - sum(self._spent.values())
         if self.counted >= self.steps:
             self._unwrap()
         elif not self._undo and self.skip <= 0:
             self._wrap(trainer)
         self.skip -= 1
-        self._mark = time.perf_counter()
-
-    def on_epoch_end(self, trainer: Trainer) -> None:
-        self._mark = time.perf_counter()
+        self._begin_step()
 
     def on_fit_end(self, trainer: Trainer) -> None:
         self._unwrap()
 
     def on_abort(self, trainer: Trainer, error: BaseException) -> None:
         self._unwrap()
+
+    def _begin_step(self) -> None:
+        """What ran since the last step, validation for one, is not a step's."""
+        self._spent = dict.fromkeys(PARTS[:3], 0.0)
+        self._mark = time.perf_counter()
 
     def _wrap(self, trainer: Trainer) -> None:
         self._replace(np, "matmul", PARTS[0])
@@ -114,9 +119,7 @@ class Profile(Callback):
             try:
                 return function(*args, **kwargs)
             finally:
-                spent = time.perf_counter() - begin
-                self.seconds[part] += spent
-                self.seconds[PARTS[3]] -= spent
+                self._spent[part] += time.perf_counter() - begin
                 self._inside = False
 
         return timed

@@ -34,6 +34,7 @@ WARMUP_SHARE = 0.05
 PATIENCE = 20
 LABEL_SMOOTHING = 0.1
 ADAM_LR = 4e-3
+ADAMW_WEIGHT_DECAY = 0.3  # times the rate; strong, because the tables are small
 NEED_MORE_THAN_A_GRADIENT = ("lbfgs", "sparseadam")
 
 Floats = NDArray[np.float32]
@@ -94,6 +95,8 @@ class Run:
 
     def __init__(self, options: Options, out: Path | None, resume: bool) -> None:
         self.options = options
+        if options.batch_size == 1 and options.norm == "batch":
+            raise ValueError("batch norm needs a batch_size above 1 (or --norm none)")
         self.dataset = load(options.data, options.target, task=options.task)
         self.out = out or Path("runs") / self.dataset.name
         self.resume = resume
@@ -235,10 +238,15 @@ def _model(dataset: Dataset, options: Options) -> Any:
 
 def _optimizer(model: Any, options: Options) -> Any:
     cls = _named("optimizer", options.optimizer, optimizers())
-    lr = options.lr
-    if lr is None and options.optimizer.lower() in ("adam", "adamw", "nadam", "radam"):
-        lr = ADAM_LR
-    return cls(model.parameters(), **({} if lr is None else {"lr": lr}))
+    name = options.optimizer.lower()
+    chosen: dict[str, float] = {}
+    if options.lr is not None:
+        chosen["lr"] = options.lr
+    elif name in ("adam", "adamw", "nadam", "radam"):
+        chosen["lr"] = ADAM_LR
+    if name == "adamw":
+        chosen["weight_decay"] = ADAMW_WEIGHT_DECAY
+    return cls(model.parameters(), **chosen)
 
 
 def _schedule(optimizer: Any, steps: int) -> LRScheduler:

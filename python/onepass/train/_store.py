@@ -240,7 +240,8 @@ def _dtype(name: str) -> np.dtype[Any]:
     if name == "bfloat16":
         import ml_dtypes
 
-        return np.dtype(ml_dtypes.bfloat16)
+        narrow: np.dtype[Any] = np.dtype(ml_dtypes.bfloat16)
+        return narrow
     dtype = np.dtype(name)
     if dtype.kind not in "biufc":
         raise ValueError(f"dtype {name!r} does not belong in a checkpoint")

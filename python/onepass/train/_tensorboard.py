@@ -42,7 +42,7 @@ class TensorBoard(Callback):
 
 def _writer_type() -> Any:
     try:
-        from tensorboardX import SummaryWriter
+        from tensorboardX import SummaryWriter  # type: ignore[import-not-found, unused-ignore]
     except ImportError:
         try:
             from torch.utils.tensorboard import SummaryWriter

@@ -6,7 +6,7 @@ import inspect
 import math
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -22,6 +22,7 @@ from onepass.train._metrics import Metric, resolve
 from onepass.train._progress import ProgressBar
 
 EVALUATION_BATCH = 256
+R = TypeVar("R")
 Sums = dict[str, list[float]]  # name → [sum over samples, samples]
 
 
@@ -296,7 +297,7 @@ class Trainer:
 
         return self._in_evaluation(run)
 
-    def _in_evaluation(self, function: Callable[[], Any]) -> Any:
+    def _in_evaluation(self, function: Callable[[], R]) -> R:
         training = self.model.training
         self.model.eval()
         try:

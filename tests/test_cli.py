@@ -1,0 +1,198 @@
+"""The command line through real processes: results, exit statuses, one-line messages."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from onepass import config
+
+# One thread for NumPy's matrix products: with two, tests that run side by side wait for each other.
+ENVIRONMENT = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+FAST = ["--hidden", "8", "--epochs", "3"]
+
+
+def onepass(*arguments, cwd):
+    command = [sys.executable, "-m", "onepass", *map(str, arguments)]
+    return subprocess.run(command, cwd=cwd, env=ENVIRONMENT, capture_output=True, text=True)
+
+
+def refused(done, words, status=2):
+    """Status and exactly one line, which holds the words."""
+    assert done.returncode == status, done.stderr
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+    assert re.search(words, done.stderr)
+
+
+@pytest.fixture
+def table(tmp_path):
+    """A table whose classes can be told apart."""
+    generator = np.random.default_rng(0)
+    X = generator.standard_normal((120, 3)) * [1, 10, 100] + [0, 5, 1000]
+    kind = np.where(X[:, 0] + X[:, 1] / 10 > 0.5, "large", "small")
+    rows = [f"{a!r},{b!r},{c!r},{k}" for (a, b, c), k in zip(X.tolist(), kind, strict=True)]
+    path = tmp_path / "things.csv"
+    path.write_text("\n".join(["a,b,c,kind", *rows]) + "\n")
+    return path
+
+
+WRONG = {
+    "": "required: {train,bench,info}",
+    "trian": "invalid choice: 'trian'",
+    "train": "required: DATA",
+    "train nosuch": "no data set 'nosuch'.*digits",
+    "train digit": "did you mean 'digits'",
+    "train none.csv": r"no such file: none\.csv",
+    "train things.csv --target kin": "no column 'kin'.*did you mean 'kind'",
+    "train things.csv --target c --task rank": "--task: invalid choice",
+    "train things.csv --target a": "column 'kind', row 1: '(small|large)' is not a finite number",
+    "train things.csv --epochs 0": "--epochs: '0'",
+    "train things.csv --epochs two": "--epochs: 'two'",
+    "train things.csv --batch-size 1.5": "--batch-size",
+    "train things.csv --batch-size 1": "batch_size above 1",
+    "train things.csv --lr -1": "--lr",
+    "train things.csv --lr fast": "'fast' is not a number",
+    "train things.csv --optimizer adamm": "did you mean 'adam",
+    "train things.csv --hidden 8,x": "--hidden: 'x'",
+    "train things.csv --norm layer": "--norm: invalid choice: 'layer'",
+    "train things.csv --activation rel": "did you mean 'relu'",
+    "train things.csv --dropout 1": "--dropout: '1'",
+    "train things.csv --device tpu": "--device: invalid choice: 'tpu'",
+    "train things.csv --seed x": "--seed: 'x'",
+    "train things.csv --epoch 3": "--epoch",
+    "info --yaml": "unrecognized arguments: --yaml",
+    "bench": r"bench/run\.py is in onepass's source tree",
+}
+
+
+@pytest.mark.parametrize("line", WRONG)
+def test_wrong_use(table, line):
+    done = onepass(*line.split(), cwd=table.parent)
+    refused(done, WRONG[line])
+    assert done.stdout == ""
+
+
+def test_train_resume_and_refusals(table):
+    done = onepass("train", table.name, *FAST, "--lr", "0.05", cwd=table.parent)
+    assert (done.returncode, done.stderr) == (0, "")
+    for words in ("81 training, 9 validation, 30 held out", "BatchNorm1d", "3/3", "whole step"):
+        assert words in done.stdout
+    out = table.parent / "runs" / "things"
+    assert sorted(os.listdir(out)) == sorted(
+        ["checkpoints", "history.csv", "run.json", *found("curves.png", "matplotlib")]
+    )
+    assert len((out / "history.csv").read_text().splitlines()) == 4
+    record = json.loads((out / "run.json").read_text())
+    assert record["options"]["hidden"] == [8]
+    assert record["result"]["accuracy"] > 0.7
+    line = next(line for line in done.stdout.splitlines() if line.startswith("held-out"))
+
+    again = onepass("train", table.name, *FAST, "--lr", "0.05", "--resume", cwd=table.parent)
+    assert again.returncode == 0
+    assert line in again.stdout
+    assert "1/3" not in again.stdout
+
+    refused(onepass("train", table.name, *FAST, "--resume", cwd=table.parent), "lr=0.05")
+
+    for path in (out / "checkpoints").iterdir():
+        (path / "model.npz").write_bytes(b"")
+    damaged = onepass("train", table.name, *FAST, "--lr", "0.05", "--resume", cwd=table.parent)
+    assert damaged.returncode == 1
+    assert "none of 2 checkpoints is valid" in damaged.stderr
+    assert "Traceback" not in damaged.stderr
+
+    fresh = onepass("train", table.name, *FAST, "--lr", "0.05", cwd=table.parent)
+    assert fresh.returncode == 0
+    assert line in fresh.stdout
+
+
+def found(name, library):
+    try:
+        __import__(library)
+    except ImportError:
+        return []
+    return [name]
+
+
+def test_regression(table):
+    options = ["--target", "c", "--norm", "none", "--activation", "tanh", "--dropout", "0"]
+    table.write_text(table.read_text().replace(",large", ",1").replace(",small", ",0"))
+    done = onepass("train", table.name, *options, *FAST, "--out", "here", cwd=table.parent)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "held-out part: rmse" in done.stdout
+    assert "r2" in done.stdout
+    assert (table.parent / "here" / "history.csv").read_text().startswith("epoch,loss,mae,val_loss")
+
+
+def test_interrupt(table):
+    command = [sys.executable, "-m", "onepass", "train", table.name, "--epochs", "100000"]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(
+        command, cwd=table.parent, env=ENVIRONMENT, stdout=pipe, stderr=pipe, text=True
+    ) as process:
+        for line in process.stdout:
+            if line.split()[:1] == ["1/100000"]:
+                process.send_signal(signal.SIGINT)
+                break
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert len(errors.splitlines()) == 1
+    assert "--resume" in errors
+    assert (table.parent / "runs" / "things" / "checkpoints").is_dir()
+
+
+def test_digits_reaches_its_accuracy(tmp_path):
+    pytest.importorskip("sklearn")
+    done = onepass("train", "digits", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    result = json.loads((tmp_path / "runs" / "digits" / "run.json").read_text())["result"]
+    assert result["accuracy"] >= 0.975
+
+
+@pytest.mark.skipif(config.cuda_available(), reason="CUDA is usable")
+def test_cuda_that_is_not_there(table):
+    done = onepass("train", table.name, "--device", "cuda", cwd=table.parent)
+    refused(done, "--device cuda: .*CUDA")
+
+
+def test_without_scikit_learn(tmp_path):
+    code = "import sys; sys.modules['sklearn'] = None; import onepass.cli as c; "
+    command = [sys.executable, "-c", code + "sys.exit(c.main(['train', 'digits']))"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    refused(done, "pip install scikit-learn")
+
+
+def test_bench_runs_in_the_source_tree(tmp_path):
+    (tmp_path / "bench").mkdir()
+    (tmp_path / "python" / "onepass").mkdir(parents=True)
+    script = "import sys\nprint(sys.argv[1:])\nsys.exit(3)\n"
+    (tmp_path / "bench" / "run.py").write_text(script)
+    done = onepass("bench", "--quick", "--only", "adam*", cwd=tmp_path)
+    assert done.stdout == "['--quick', '--only', 'adam*']\n"
+    assert done.returncode == 3
+
+
+def test_info(tmp_path):
+    done = onepass("info", "--json", cwd=tmp_path)
+    found = json.loads(done.stdout)
+    assert found["cpu_level"] in config.cpu_levels()
+    assert found["threads"] >= 1
+    assert found["cuda"]["usable"] == config.cuda_available()
+    assert bool(found["cuda"]["why_not"]) != found["cuda"]["usable"]
+    assert found["libraries"]["numpy"] == np.__version__
+    plain = onepass("info", cwd=tmp_path)
+    assert plain.returncode == 0
+    assert plain.stdout.startswith(f"onepass    {found['version']}\n")
+
+
+def test_help(tmp_path):
+    done = onepass("train", "--help", cwd=tmp_path)
+    assert done.returncode == 0
+    options = ["epochs", "batch-size", "lr", "optimizer", "hidden", "norm", "activation", "dropout"]
+    for name in [*options, "device", "seed", "out", "resume", "target"]:
+        assert f"--{name} " in done.stdout
+    assert "(default 256,256)" in done.stdout
