@@ -617,7 +617,8 @@ PyObject* plan_step(PyObject* self, PyObject* const* at, Py_ssize_t count) {
 }  // namespace
 
 void define_plan(py::module_& m) {
-  py::class_<Plan> plan(m, "Plan", py::is_final());
+  const py::handle plain(reinterpret_cast<PyObject*>(&PyType_Type));
+  py::class_<Plan> plan(m, "Plan", py::is_final(), py::metaclass(plain));
   plan.def(py::init<const std::string&, const py::object&, const py::object&, const py::object&>(),
            py::arg("kernel"), py::arg("params"), py::arg("states"), py::arg("groups"),
            py::pos_only())

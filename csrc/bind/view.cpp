@@ -56,8 +56,8 @@ TypeInfo classify(PyTypeObject* type) {
     info.protocol = masked ? Protocol::none : Protocol::numpy;
   } else if ((info.api = exchange_api(type))) {
     info.protocol = Protocol::exchange;
-  } else if (py::hasattr(handle, "__cuda_array_interface__") && info.library != Library::torch) {
-    info.protocol = Protocol::cuda_interface;  // torch's raises for tensors on the CPU
+  } else if (info.library == Library::other && py::hasattr(handle, "__cuda_array_interface__")) {
+    info.protocol = Protocol::cuda_interface;  // the types of torch and JAX serve the CPU as well
   } else if (py::hasattr(handle, "__dlpack__") && py::hasattr(handle, "__dlpack_device__")) {
     info.protocol = Protocol::dlpack;
   }

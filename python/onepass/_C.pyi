@@ -1,12 +1,13 @@
 # The kernels. Arrays are positional, outputs are written; every check is on the other side.
 # Reference: csrc/bind/.
 from collections.abc import Sequence
-from typing import TypedDict, final
+from typing import TypedDict, final, type_check_only
 
 from onepass._array import Array
 
 __version__: str
 
+@type_check_only
 class Kernel(TypedDict):
     name: str
     kind: str
