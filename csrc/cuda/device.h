@@ -185,23 +185,27 @@ ONEPASS_DEVICE unsigned atomic_ticket(unsigned* counter, unsigned last) {
 
 // ---- Vector loads and stores -------------------------------------------------------------------
 
-// N neighbouring elements in registers, moved to and from memory 16 bytes at a time.
+// N neighbouring elements in registers, moved to and from memory 16 bytes at a time, or all 8.
 template <class T, int N = 16 / int(sizeof(T))>
-struct alignas(16) Pack {
-  static_assert(std::is_trivially_copyable_v<T> && N > 0 && N * sizeof(T) % 16 == 0,
-                "a pack is a whole number of 16-byte pieces");
+struct alignas(N * sizeof(T) == 8 ? 8 : 16) Pack {
+  static_assert(std::is_trivially_copyable_v<T> && N > 0 &&
+                    (N * sizeof(T) % 16 == 0 || N * sizeof(T) == 8),
+                "a pack is 8 bytes, or a whole number of 16-byte pieces");
   T value[N];
   ONEPASS_DEVICE T& operator[](int i) { return value[i]; }
   ONEPASS_DEVICE const T& operator[](int i) const { return value[i]; }
 };
 
 #ifdef __CUDACC__
-// Copied as uint4, which nvcc always moves by one 128-bit instruction, whatever T is.
+// Copied as uint4, which nvcc always moves by one 128-bit instruction, whatever T is; or uint2.
+template <size_t kBytes>
+using PieceOf = std::conditional_t<kBytes == 8, uint2, uint4>;
 template <bool kStreaming, class T, int N>
 ONEPASS_DEVICE Pack<T, N> load_pieces(const T* address) {
-  const uint4* source = reinterpret_cast<const uint4*>(address);
-  constexpr int kPieces = N * sizeof(T) / 16;
-  uint4 pieces[kPieces];
+  using Piece = PieceOf<N * sizeof(T)>;
+  const Piece* source = reinterpret_cast<const Piece*>(address);
+  constexpr int kPieces = N * sizeof(T) / sizeof(Piece);
+  Piece pieces[kPieces];
   ONEPASS_UNROLL
   for (int i = 0; i < kPieces; ++i) pieces[i] = kStreaming ? __ldcs(source + i) : source[i];
   Pack<T, N> pack;
@@ -211,9 +215,10 @@ ONEPASS_DEVICE Pack<T, N> load_pieces(const T* address) {
 
 template <bool kStreaming, class T, int N>
 ONEPASS_DEVICE void store_pieces(T* address, const Pack<T, N>& pack) {
-  uint4* target = reinterpret_cast<uint4*>(address);
-  constexpr int kPieces = N * sizeof(T) / 16;
-  uint4 pieces[kPieces];
+  using Piece = PieceOf<N * sizeof(T)>;
+  Piece* target = reinterpret_cast<Piece*>(address);
+  constexpr int kPieces = N * sizeof(T) / sizeof(Piece);
+  Piece pieces[kPieces];
   memcpy(pieces, pack.value, sizeof(pack));
   ONEPASS_UNROLL
   for (int i = 0; i < kPieces; ++i) {
@@ -226,7 +231,8 @@ ONEPASS_DEVICE void store_pieces(T* address, const Pack<T, N>& pack) {
 }
 #endif
 
-// The address must be a multiple of 16: a GPU faults otherwise, the simulator names the line.
+// The address must be a multiple of 16, or of 8 for a pack of 8: a GPU faults otherwise, the
+// simulator names the line.
 template <int N, class T>
 ONEPASS_DEVICE Pack<T, N> load_pack(const T* address, [[maybe_unused]] Site site = Site::here()) {
   return ONEPASS_CUDA_OR_SIM((load_pieces<false, T, N>(address)),

@@ -22,6 +22,12 @@ struct PrepareGradient {
   }
 };
 
+// What brings a norm down to max_norm; NaN where the norm is.
+ONEPASS_HD double clip_coefficient(double max_norm, double norm) {
+  const double coefficient = max_norm / (norm + 1e-6);
+  return coefficient > 1 ? 1 : coefficient;
+}
+
 // The update with its riders: the gradient is prepared on the way in and, with kZero, left at zero.
 template <class K, class T, bool kZero>
 struct Ridden {

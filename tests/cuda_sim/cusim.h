@@ -114,7 +114,7 @@ T atomic(T* address, Update update) {
 template <class To, class T>
 To* aligned(T* address, Site site) {
   if (reinterpret_cast<uintptr_t>(address) % alignof(To) != 0)
-    fail("a vector load or store is not aligned to 16 bytes", site);
+    fail("a vector load or store is not aligned to its 16 or 8 bytes", site);
   return reinterpret_cast<To*>(address);
 }
 

@@ -1,0 +1,45 @@
+// How a per-channel call is cut into blocks: a pure function of the shape, so that sums are added in
+// the same order on every run and every device.
+#pragma once
+#include <cstdint>
+
+namespace onepass {
+namespace cuda {
+
+struct BatchNormPath {
+  bool columns;        // every row holds one element of each channel (inner = 1), else planes
+  bool whole;          // one kernel: a block does all for its channels; else sums, finish, apply
+  int32_t width;       // elements a thread moves at once
+  int32_t lanes;       // columns: threads side by side, each with `width` channels
+  int64_t groups;      // of channels; planes: one channel each
+  int64_t splits;      // blocks that share the sums of a group
+};
+
+// `unit` is 16 bytes of the computing type in elements, or 1 where the arrays are not aligned to it.
+inline BatchNormPath batch_norm_path(int64_t outer, int64_t channels, int64_t inner, int32_t unit) {
+  constexpr int64_t kBlocks = 1056;       // eight for each multiprocessor of an H200
+  constexpr int64_t kLeast = 4096;        // elements that are worth a block of their own
+  constexpr int64_t kWholeFew = 16384;    // elements of a group up to which one block is as fast
+  constexpr int64_t kWholeMany = 131072;  // the same where there are groups for all processors
+  constexpr int64_t kMany = 128;
+  const auto ceil_div = [](int64_t a, int64_t b) { return (a + b - 1) / b; };
+  BatchNormPath path{inner == 1, false, unit, 1, channels, 1};
+  if ((path.columns ? channels : inner) % unit != 0) path.width = 1;
+  int64_t members = 1;
+  if (path.columns) {
+    const int64_t wanted = ceil_div(channels, path.width);
+    path.lanes = int32_t(wanted < 32 ? wanted : 32);
+    members = int64_t(path.lanes) * path.width;
+    path.groups = ceil_div(channels, members);
+  }
+  const int64_t share = outer * inner * members;  // elements of a group
+  path.whole = share <= (path.groups >= kMany ? kWholeMany : kWholeFew);
+  if (!path.whole) {
+    const int64_t wanted = ceil_div(kBlocks, path.groups), most = ceil_div(share, kLeast);
+    path.splits = wanted < most ? wanted : most;
+  }
+  return path;
+}
+
+}  // namespace cuda
+}  // namespace onepass

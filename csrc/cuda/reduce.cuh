@@ -1,0 +1,177 @@
+// The reduction driver: the norm of a list of tensors after unscaling, and which of them holds the
+// first Inf or NaN. Deterministic: the grid follows from sizes alone, every block leaves one partial
+// result, and a second kernel combines them in order. Squares are added in double: no float
+// overflows or vanishes there.
+#pragma once
+#include "cuda/table.cuh"
+#include "kernels/gradient.h"
+
+ONEPASS_BEGIN
+namespace {
+
+constexpr int64_t kNormBlocks = 528;  // four for each multiprocessor of an H200
+constexpr int64_t kNone = int64_t(1) << 62;
+
+struct NormPartial {
+  double sum, clamped;
+  int64_t first_nonfinite;  // kNone: none
+};
+
+struct NormCall {
+  TableShape shape;
+  NormOrder order;
+  double unscale, max_value;
+  NormPartial* partials;
+};
+
+struct Nothing {};
+
+ONEPASS_DEVICE double combine(NormOrder order, double total, double value) {
+  return order == NormOrder::inf ? Larger{}(total, value) : total + value;
+}
+
+template <class T>
+struct NormSum {
+  NormOrder order;
+  T unscale, max_value;
+  double sum, clamped;
+  int64_t first_nonfinite;
+
+  ONEPASS_DEVICE void add(T g, int64_t position) {
+    const T v = g * unscale;
+    const T limited = clamp_gradient(v, max_value);
+    sum = combine(order, sum, term(v));
+    clamped = combine(order, clamped, term(limited));
+    if (!math::isfinite(v)) first_nonfinite = Least{}(first_nonfinite, position);
+  }
+  ONEPASS_DEVICE double term(T v) const {
+    const double wide = math::abs(double(v));
+    return order == NormOrder::two ? wide * wide : wide;
+  }
+
+  template <int W>
+  ONEPASS_DEVICE void units(const Entry<1>& entry, int64_t begin) {
+    constexpr int kSteps = int(kTileElements) / (kWarpSize * W), kTogether = 4;
+    for (int step = 0; step < kSteps; step += kTogether) {
+      Raw raw[kTogether];
+      ONEPASS_UNROLL
+      for (int j = 0; j < kTogether; ++j) {
+        const int64_t at = begin + int64_t((step + j) * kWarpSize + lane_of(threadIdx.x)) * W;
+        if (at >= 0 && at + W <= entry.size) raw[j] = fetch<W, T>(entry.operand(0), at);
+      }
+      ONEPASS_UNROLL
+      for (int j = 0; j < kTogether; ++j) {
+        const int64_t at = begin + int64_t((step + j) * kWarpSize + lane_of(threadIdx.x)) * W;
+        if (at >= 0 && at + W <= entry.size) {
+          T v[W];
+          decode<W, T>(raw[j], DType(entry.dtype[0]), v);
+          ONEPASS_UNROLL
+          for (int w = 0; w < W; ++w) add(v[w], entry.position);
+        } else {
+          for (int w = 0; w < W; ++w)
+            if (at + w >= 0 && at + w < entry.size)
+              add(load_element<T>(entry.operand(0), at + w), entry.position);
+        }
+      }
+    }
+  }
+  ONEPASS_DEVICE void elements(const Entry<1>& entry, const unsigned char* table, int64_t begin) {
+    for (int step = 0; step < int(kTileElements) / kWarpSize; ++step) {
+      const int64_t at = begin + step * kWarpSize + lane_of(threadIdx.x);
+      if (at >= entry.size) continue;
+      int64_t offset[1];
+      offsets_of(entry, table, at, offset);
+      add(load_element<T>(entry.operand(0), offset[0]), entry.position);
+    }
+  }
+};
+
+struct CombineInOrder {
+  NormOrder order;
+  ONEPASS_DEVICE double operator()(double a, double b) const { return combine(order, a, b); }
+};
+
+// Of all threads of the block, to all of them.
+ONEPASS_DEVICE NormPartial fold_norm(NormOrder order, NormPartial p) {
+  ONEPASS_SHARED(double, sums, [kWarps]);
+  ONEPASS_SHARED(int64_t, positions, [kWarps]);
+  p.sum = block_fold(p.sum, CombineInOrder{order}, sums);
+  p.clamped = block_fold(p.clamped, CombineInOrder{order}, sums);
+  p.first_nonfinite = block_fold(p.first_nonfinite, Least{}, positions);
+  return p;
+}
+
+template <class T, class Table>
+__global__ void __launch_bounds__(kThreads, 2)
+    norm_kernel(const __grid_constant__ NormCall call, const __grid_constant__ Table table) {
+  const unsigned char* bytes = table.data();
+  NormSum<T> sum{call.order, T(call.unscale), T(call.max_value), 0, 0, kNone};
+  for (TileWalk<1> walk(call.shape, bytes); walk.has_tile(); walk.next()) {
+    const Entry<1>& entry = walk.entry();
+    if (entry.path == Path::units) {
+      sum.template units<kUnit<T>>(entry, walk.begin());
+    } else if (sizeof(T) == 4 && entry.path == Path::narrow_units) {
+      if constexpr (sizeof(T) == 4) sum.template units<8>(entry, walk.begin());
+    } else {
+      sum.elements(entry, bytes, walk.begin());
+    }
+  }
+  const NormPartial p = fold_norm(call.order, {sum.sum, sum.clamped, sum.first_nonfinite});
+  if (threadIdx.x == 0) call.partials[blockIdx.x] = p;
+}
+
+template <class = void>
+__global__ void __launch_bounds__(kThreads, 2)
+    finish_norm(NormOrder order, const NormPartial* partials, int64_t count, NormResult* result) {
+  NormPartial p{0, 0, kNone};
+  for (int64_t i = threadIdx.x; i < count; i += kThreads) {
+    p.sum = combine(order, p.sum, partials[i].sum);
+    p.clamped = combine(order, p.clamped, partials[i].clamped);
+    p.first_nonfinite = Least{}(p.first_nonfinite, partials[i].first_nonfinite);
+  }
+  p = fold_norm(order, p);
+  if (threadIdx.x != 0) return;
+  const bool root = order == NormOrder::two;
+  *result = {root ? math::sqrt(p.sum) : p.sum, root ? math::sqrt(p.clamped) : p.clamped,
+             p.first_nonfinite == kNone ? -1 : p.first_nonfinite};
+}
+
+// ---- host
+
+constexpr int64_t kPartialBytes = (2 * kNormBlocks * int64_t(sizeof(NormPartial)) + 15) / 16 * 16;
+
+inline int64_t norm_workspace(const Norm& call) {
+  return kPartialBytes + table_bound(call.tensors, call.count, sizeof(Entry<1>), 1, 0, 0);
+}
+
+// Leaves partials from `at` on and returns how many.
+template <class T>
+int64_t norm_as(const Norm& call, NormPartial* partials, unsigned char* room) {
+  TableBuilder<T, 1> builder(false);
+  builder.fill(call.tensors, 0, call.count, int64_t(1) << 30, 0,
+               [&](const Tensor& t) { return t.operands + call.operand; });
+  if (builder.empty()) return 0;
+  const auto& bytes = builder.finish(static_cast<const Nothing*>(nullptr), 0);
+  const auto stream = static_cast<cudaStream_t>(call.stream);
+  const int64_t blocks = smaller(kNormBlocks, ceil_div(builder.shape().tiles, 4));
+  const NormCall arguments{builder.shape(), call.order, call.unscale, call.max_value, partials};
+  with_table(bytes, room, stream, [&](const auto& table) {
+    using Table = std::decay_t<decltype(table)>;
+    start(&norm_kernel<T, Table>, blocks, stream, arguments, table);
+  });
+  return blocks;
+}
+
+inline void norm(const Norm& call) {
+  if (!call.workspace) return record_error("norm needs a workspace");
+  auto* partials = static_cast<NormPartial*>(call.workspace);
+  auto* room = static_cast<unsigned char*>(call.workspace) + kPartialBytes;
+  // The stream orders the two: the room of the first table is free when the second is written.
+  int64_t count = norm_as<float>(call, partials, room);
+  count += norm_as<double>(call, partials + count, room);
+  start(&finish_norm<>, 1, static_cast<cudaStream_t>(call.stream), call.order, partials, count,
+        call.result);
+}
+
+}  // namespace
+ONEPASS_END

@@ -1,0 +1,318 @@
+// The rows driver: cross entropy over the classes of (outer, classes, inner), value and gradient in
+// one launch; a row is read from memory once and twice more from cache. A position is one thread's
+// where classes lie `inner` apart, a warp's where its row is short, else a block's.
+//
+// Deterministic: the grid follows from sizes alone, blocks leave partial sums, which are added in
+// order: weights of the labels by every block of the next kernel, losses by a last one.
+#pragma once
+#include "cuda/launch.cuh"
+#include "cuda/memory.cuh"
+#include "kernels/cross_entropy.h"
+
+ONEPASS_BEGIN
+namespace {
+namespace rows {
+
+using cross_entropy_formula::Smoothing;
+
+constexpr int64_t kBlocks = 528;
+constexpr int64_t kLongRow = 1024;  // classes from which on a row is a block's
+
+struct Call {
+  int64_t outer, classes, inner;
+  DType dtype;
+  const void* logits;
+  void* dlogits;
+  const int64_t* labels;
+  const void* probabilities;
+  ChannelVector weight;
+  double label_smoothing;
+  int64_t ignore_index;
+  Reduction reduction;
+  double* loss;
+  void* losses;
+  uint32_t* bad_label;
+  double *weights, *partials;  // of the blocks
+  int64_t blocks;
+  bool aligned;  // rows can be read in units that lie on multiples of a unit
+
+  ONEPASS_HD int64_t positions() const { return outer * inner; }
+  ONEPASS_HD Memory in(const void* data) const { return memory(data, dtype); }
+  // q is zero but at the label.
+  ONEPASS_HD bool plain() const { return labels && label_smoothing == 0; }
+  ONEPASS_HD bool in_range(int64_t label) const { return uint64_t(label) < uint64_t(classes); }
+};
+
+// ---- over the threads that share a position
+
+template <int kGroup, class T, class Op>
+ONEPASS_DEVICE T fold(T value, Op op) {
+  if constexpr (kGroup == 1) {
+    return value;
+  } else if constexpr (kGroup == kWarpSize) {
+    return warp_fold(value, op);
+  } else {
+    ONEPASS_SHARED(T, parts, [kWarps]);
+    return block_fold(value, op, parts);
+  }
+}
+struct Above {  // as on the CPU: NaN does not win, and comes back through exp
+  template <class T>
+  ONEPASS_DEVICE T operator()(T a, T b) const {
+    return b > a ? b : a;
+  }
+};
+
+// Sum over `count` values in a fixed order, to every thread of the block.
+ONEPASS_DEVICE double block_total(const double* values, int64_t count) {
+  ONEPASS_SHARED(double, parts, [kWarps]);
+  double sum = 0;
+  for (int64_t i = threadIdx.x; i < count; i += kThreads) sum += values[i];
+  return block_fold(sum, Plus{}, parts);
+}
+ONEPASS_DEVICE double denominator(const Call& call) {
+  if (call.reduction != Reduction::mean) return 1;
+  return call.labels ? block_total(call.weights, call.blocks) : double(call.positions());
+}
+
+// The row of a position, `lane` of kGroup threads: f(x, class, element) for each of the thread's.
+template <int W, int kGroup, class T>
+struct Row {
+  int64_t begin, classes, stride;
+  int lane;
+
+  template <class F>
+  ONEPASS_DEVICE void visit(const Call& call, F f) const {
+    if constexpr (W == 1) {
+      for (int64_t c = lane; c < classes; c += kGroup) {
+        const int64_t at = begin + c * stride;
+        T x[1] = {load_element<T>(call.in(call.logits), at)};
+        f(c, at, 0, 1, x);
+      }
+    } else {
+      const int64_t end = begin + classes;
+      for (int64_t at = begin / W * W + lane * W; at < end; at += kGroup * W) {
+        const int low = at < begin ? int(begin - at) : 0;
+        const int high = end - at < W ? int(end - at) : W;
+        T x[W];
+        if (low == 0 && high == W) {
+          load_unit<W, T>(call.in(call.logits), at, x);
+        } else {
+          ONEPASS_UNROLL
+          for (int w = 0; w < W; ++w)
+            x[w] = w >= low && w < high ? load_element<T>(call.in(call.logits), at + w) : T(0);
+        }
+        f(at - begin, at, low, high, x);
+      }
+    }
+  }
+};
+
+template <int W, int kGroup, class T>
+struct Position {
+  const Call& call;
+  Row<W, kGroup, T> row;
+  Smoothing<T> smoothing;
+  int64_t position, label;  // label -1: probabilities, or none
+  T reduction;
+  bool counts;              // in range, not ignored
+
+  ONEPASS_DEVICE T class_weight(int64_t c) const {
+    return T(load_wide(memory(call.weight), c, 1));
+  }
+  ONEPASS_DEVICE T even_share(int64_t c, int64_t at) const {
+    const T t = call.probabilities ? load_element<T>(call.in(call.probabilities), at) : T(0);
+    return cross_entropy_formula::target(t, class_weight(c), smoothing);
+  }
+  ONEPASS_DEVICE T largest(T m) const {
+    row.visit(call, [&](int64_t, int64_t, int low, int high, const T* x) {
+      ONEPASS_UNROLL
+      for (int w = 0; w < W; ++w)
+        if (w >= low && w < high) m = Above{}(m, x[w]);
+    });
+    return fold<kGroup>(m, Above{});
+  }
+  ONEPASS_DEVICE void add(T m, T* sum, T* total, T* weighted) const {
+    row.visit(call, [&](int64_t c, int64_t at, int low, int high, const T* x) {
+      ONEPASS_UNROLL
+      for (int w = 0; w < W; ++w) {
+        if (w < low || w >= high) continue;
+        *sum += math::exp(x[w] - m);
+        if (call.plain()) continue;
+        const T q = even_share(c + w, at + w);
+        *total += q;
+        *weighted += cross_entropy_formula::share(q, x[w] - m);
+      }
+    });
+    *sum = fold<kGroup>(*sum, Plus{});
+    if (call.plain()) return;
+    *total = fold<kGroup>(*total, Plus{});
+    *weighted = fold<kGroup>(*weighted, Plus{});
+  }
+  ONEPASS_DEVICE void write_gradient(T m, T factor, T hot) const {
+    row.visit(call, [&](int64_t c, int64_t at, int low, int high, const T* x) {
+      T d[W];
+      ONEPASS_UNROLL
+      for (int w = 0; w < W; ++w) {
+        d[w] = T(0);
+        if (!counts || w < low || w >= high) continue;
+        const T q = call.plain() ? T(0) : reduction * even_share(c + w, at + w);
+        d[w] = cross_entropy_formula::gradient(math::exp(x[w] - m), factor, q);
+        if (c + w == label) d[w] -= hot * reduction;
+      }
+      if (low == 0 && high == W) {
+        store_unit<W, T>(call.in(call.dlogits), at, d);
+      } else {
+        ONEPASS_UNROLL
+        for (int w = 0; w < W; ++w)
+          if (w >= low && w < high) store_element<T>(call.in(call.dlogits), at + w, d[w]);
+      }
+    });
+  }
+  // Every thread of the group comes here; the loss is right in all of them.
+  ONEPASS_DEVICE T run() const {
+    const Memory logits = call.in(call.logits);
+    const bool exists = row.classes > 0;
+    const T first = exists ? load_element<T>(logits, row.begin) : T(0);
+    const bool hot_class = exists && counts && label >= 0;
+    const T picked = hot_class ? load_element<T>(logits, row.begin + label * row.stride) : T(0);
+    const T hot = hot_class ? smoothing.hot * class_weight(label) : T(0);
+    const T m = largest(first);
+    T sum = T(0), total = T(0), weighted = T(0);
+    add(m, &sum, &total, &weighted);
+    total += hot;
+    weighted += cross_entropy_formula::share(hot, picked - m);
+    if constexpr (kGroup == kWarpSize) warp_sync(kFullWarp);  // dlogits may be logits
+    if (call.dlogits) write_gradient(m, total / sum * reduction, hot);
+    return counts ? cross_entropy_formula::loss(total, sum, weighted) : T(0);
+  }
+};
+
+template <class T, int kGroup, int W>
+ONEPASS_DEVICE double positions_of_block(const Call& call, T reduction) {
+  constexpr int kAtOnce = kThreads / kGroup;
+  const int64_t positions = call.positions();
+  const int lane = int(threadIdx.x) % kGroup;
+  const auto smoothing = Smoothing<T>::of(call.label_smoothing, call.classes);
+  double added = 0;
+  for (int64_t base = int64_t(blockIdx.x) * kAtOnce; base < positions;
+       base += int64_t(gridDim.x) * kAtOnce) {
+    const int64_t p = base + int(threadIdx.x) / kGroup;
+    const bool exists = p < positions;
+    const int64_t o = exists ? p / call.inner : 0, i = exists ? p % call.inner : 0;
+    int64_t label = -1;
+    bool counts = exists;
+    if (exists && call.labels) {
+      label = call.labels[p];
+      counts = label != call.ignore_index && call.in_range(label);
+      if (lane == 0 && label != call.ignore_index && !counts && call.bad_label)
+        atomic_or(call.bad_label, 1u);
+    }
+    const Position<W, kGroup, T> position{
+        call,
+        {o * call.classes * call.inner + i, exists ? call.classes : 0, call.inner, lane},
+        smoothing,
+        p,
+        label,
+        reduction,
+        counts};
+    const T loss = position.run();
+    if (lane != 0 || !exists) continue;
+    added += double(loss);
+    if (call.reduction == Reduction::none) store_element<T>(call.in(call.losses), p, loss);
+  }
+  return added;
+}
+
+template <class T, int kGroup>
+__global__ void __launch_bounds__(kThreads, 2) row_kernel(const __grid_constant__ Call call) {
+  ONEPASS_SHARED(double, parts, [kWarps]);
+  const T reduction = T(1 / denominator(call));
+  double added;
+  if (kGroup > 1 && call.aligned) {
+    added = positions_of_block<T, kGroup, (kGroup > 1 ? kUnit<T> : 1)>(call, reduction);
+  } else {
+    added = positions_of_block<T, kGroup, 1>(call, reduction);
+  }
+  added = block_fold(added, Plus{}, parts);
+  if (threadIdx.x == 0) call.partials[blockIdx.x] = added;
+}
+
+// The weights of the labels that count.
+template <class = void>
+__global__ void __launch_bounds__(kThreads, 2) weight_kernel(const __grid_constant__ Call call) {
+  ONEPASS_SHARED(double, parts, [kWarps]);
+  double sum = 0;
+  for (int64_t p = int64_t(blockIdx.x) * kThreads + threadIdx.x; p < call.positions();
+       p += int64_t(gridDim.x) * kThreads) {
+    const int64_t label = call.labels[p];
+    if (label != call.ignore_index && call.in_range(label))
+      sum += load_wide(memory(call.weight), label, 1);
+  }
+  sum = block_fold(sum, Plus{}, parts);
+  if (threadIdx.x == 0) call.weights[blockIdx.x] = sum;
+}
+
+template <class = void>
+__global__ void __launch_bounds__(kThreads, 2) finish_loss(const __grid_constant__ Call call) {
+  const double sum = block_total(call.partials, call.blocks);
+  const double all = denominator(call);
+  if (threadIdx.x == 0) *call.loss = sum / all;
+}
+
+inline Call describe(const CrossEntropy& c, int64_t at_once) {
+  auto* partials = static_cast<double*>(c.workspace);
+  const bool aligned = is_aligned(c.logits, c.dtype, c.dtype == DType::f64 ? 2 : 4) &&
+                       is_aligned(c.dlogits, c.dtype, c.dtype == DType::f64 ? 2 : 4);
+  return {c.outer,
+          c.classes,
+          c.inner,
+          c.dtype,
+          c.logits,
+          c.dlogits,
+          c.labels,
+          c.probabilities,
+          c.weight,
+          c.label_smoothing,
+          c.ignore_index,
+          c.reduction,
+          c.loss,
+          c.losses,
+          c.bad_label,
+          partials + kBlocks,
+          partials,
+          smaller(kBlocks, ceil_div(c.outer * c.inner, at_once)),
+          aligned};
+}
+
+template <class T, int kGroup>
+void run_as(const CrossEntropy& c) {
+  const Call call = describe(c, kThreads / kGroup);
+  const auto stream = static_cast<cudaStream_t>(c.stream);
+  if (call.blocks > 0) {
+    if (call.reduction == Reduction::mean && call.labels)
+      start(&weight_kernel<>, call.blocks, stream, call);
+    start(&row_kernel<T, kGroup>, call.blocks, stream, call);
+  }
+  if (call.reduction != Reduction::none) start(&finish_loss<>, 1, stream, call);
+}
+template <class T>
+void run(const CrossEntropy& c) {
+  if (c.inner > 1) return run_as<T, 1>(c);
+  if (c.classes < kLongRow) return run_as<T, kWarpSize>(c);
+  run_as<T, kThreads>(c);
+}
+
+}  // namespace rows
+
+inline int64_t cross_entropy_workspace(const CrossEntropy&) {
+  return 2 * rows::kBlocks * int64_t(sizeof(double));
+}
+
+inline void cross_entropy(const CrossEntropy& c) {
+  if (!c.workspace) return record_error("cross_entropy needs a workspace");
+  c.dtype == DType::f64 ? rows::run<double>(c) : rows::run<float>(c);
+}
+
+}  // namespace
+ONEPASS_END

@@ -1,0 +1,266 @@
+// A list of tensors as a kernel reads it, and how warps find their work in it.
+//
+// Every tensor is cut into tiles of kTileElements, which never cross a tensor; a tile is one warp's.
+// The table is one block of bytes: entries, a last one that only says how many tiles there are, the
+// functors built from the hyper-parameters (on the host, whose pow() the CPU's kernels use too),
+// then shapes and strides of tensors that are not dense. It travels with the launch while it fits,
+// otherwise small kernels write it into the workspace: no copy, no allocation, legal in a graph.
+#pragma once
+#include <string.h>
+
+#include <vector>
+
+#include "cuda/launch.cuh"
+#include "cuda/memory.cuh"
+
+ONEPASS_BEGIN
+namespace {
+
+constexpr int64_t kTileElements = 1024;
+constexpr int64_t kSmallTable = 3840;  // with the other arguments below 4 KiB
+constexpr int64_t kLargeTable = 32256;
+
+// How the elements of a tensor are moved.
+enum class Path : uint8_t {
+  units,         // all operands dense and aligned alike: kUnit<T> at a time
+  narrow_units,  // the same, all of 16 bits: 8 at a time
+  elements       // one by one, neighbours by neighbouring lanes
+};
+
+template <int kArity>
+struct Entry {
+  int64_t first_tile, size;
+  char* data[kArity];
+  int64_t dims;      // offset in bytes of shape and strides in the table; 0: dense
+  int32_t row;       // of the functors
+  int32_t position;  // of the tensor in the call's list
+  uint8_t dtype[6];
+  Path path;
+  uint8_t lead;      // units start this many elements before the first, to lie aligned
+  int32_t ndim;
+
+  ONEPASS_HD Memory operand(int o) const { return {data[o], DType(dtype[o])}; }
+};
+
+struct TableShape {
+  int64_t tiles;
+  int32_t entries;
+  int32_t functors;  // offset in bytes
+};
+
+// ---- what a kernel is given
+
+template <int64_t kBytes>
+struct InlineTable {
+  alignas(16) unsigned char bytes[kBytes];
+  ONEPASS_HD const unsigned char* data() const { return bytes; }
+};
+struct PointerTable {
+  const unsigned char* bytes;
+  ONEPASS_HD const unsigned char* data() const { return bytes; }
+};
+
+template <int64_t kBytes>
+__global__ void write_table(unsigned char* to, const __grid_constant__ InlineTable<kBytes> from,
+                            int32_t bytes) {
+  const int64_t at = 16 * (int64_t(blockIdx.x) * blockDim.x + threadIdx.x);
+  if (at < bytes) store_pack(to + at, load_pack<16>(from.bytes + at));
+}
+
+// The tiles of a block are neighbours, its warps take them in turn; so an entry is searched once.
+template <int kArity>
+class TileWalk {
+ public:
+  ONEPASS_DEVICE TileWalk(const TableShape& shape, const unsigned char* table)
+      : entries_(reinterpret_cast<const Entry<kArity>*>(table)) {
+    tile_ = shape.tiles * blockIdx.x / gridDim.x + warp_of(threadIdx.x);
+    end_ = shape.tiles * (int64_t(blockIdx.x) + 1) / gridDim.x;
+    int32_t low = 0, high = shape.entries;  // the tile is in [low, high)
+    while (high - low > 1) {
+      const int32_t middle = (low + high) / 2;
+      (entries_[middle].first_tile <= tile_ ? low : high) = middle;
+    }
+    entry_ = low;
+  }
+  ONEPASS_DEVICE bool has_tile() {
+    if (tile_ >= end_) return false;
+    while (tile_ >= entries_[entry_ + 1].first_tile) ++entry_;
+    return true;
+  }
+  ONEPASS_DEVICE void next() { tile_ += kWarps; }
+  ONEPASS_DEVICE const Entry<kArity>& entry() const { return entries_[entry_]; }
+  // First element of the tile; below 0 where a lead stands before the tensor.
+  ONEPASS_DEVICE int64_t begin() const {
+    return (tile_ - entry().first_tile) * kTileElements - entry().lead;
+  }
+
+ private:
+  const Entry<kArity>* entries_;
+  int64_t tile_, end_;
+  int32_t entry_;
+};
+
+// Offsets of element `at` in each operand, in elements.
+template <int kArity>
+ONEPASS_DEVICE void offsets_of(const Entry<kArity>& entry, const unsigned char* table, int64_t at,
+                               int64_t* offset) {
+  ONEPASS_UNROLL
+  for (int o = 0; o < kArity; ++o) offset[o] = entry.dims ? 0 : at;
+  if (!entry.dims) return;
+  const int64_t* shape = reinterpret_cast<const int64_t*>(table + entry.dims);
+  for (int d = entry.ndim - 1; d >= 0; --d) {
+    int64_t index;
+    if ((at | shape[d]) >> 32) {
+      index = at % shape[d];
+      at /= shape[d];
+    } else {  // a quarter of the instructions
+      index = uint32_t(at) % uint32_t(shape[d]);
+      at = uint32_t(at) / uint32_t(shape[d]);
+    }
+    ONEPASS_UNROLL
+    for (int o = 0; o < kArity; ++o) offset[o] += index * shape[(1 + o) * entry.ndim + d];
+  }
+}
+
+// ---- made on the host
+
+// Bytes that `count` tensors of a call need at most.
+inline int64_t table_bound(const Tensor* tensors, int64_t count, int64_t entry_bytes, int64_t arity,
+                           int64_t functor_bytes, int64_t rows) {
+  int64_t bytes = (count + 1) * entry_bytes + rows * functor_bytes + 64;
+  for (int64_t t = 0; t < count; ++t) bytes += (1 + arity) * tensors[t].ndim * 8;
+  return ceil_div(bytes, 16) * 16;
+}
+
+// The table of the tensors [first, …) with the given computing type, until `limit` bytes are full.
+template <class T, int kArity>
+class TableBuilder {
+ public:
+  explicit TableBuilder(bool keep_order) : keep_order_(keep_order) {}
+
+  // Returns the first tensor that did not fit, or count.
+  template <class Operands>
+  int64_t fill(const Tensor* tensors, int64_t first, int64_t count, int64_t limit,
+               int64_t other_bytes, Operands operands_of) {
+    entries_.clear();
+    dims_.clear();
+    shape_ = {0, 0, 0};
+    int64_t t = first;
+    for (; t < count; ++t) {
+      const Tensor& tensor = tensors[t];
+      const bool is_double = tensor.computing == DType::f64;
+      if (tensor.size == 0 || is_double != (sizeof(T) == 8)) continue;
+      const int64_t more = int64_t(sizeof(Entry<kArity>)) + (1 + kArity) * tensor.ndim * 8;
+      if (!entries_.empty() && size() + more + other_bytes + 64 > limit) break;
+      add(tensor, operands_of(tensor), int32_t(t));
+    }
+    return t;
+  }
+  bool empty() const { return entries_.empty(); }
+
+  // All in one, ready to be copied.
+  template <class K>
+  const std::vector<unsigned char>& finish(const K* functors, int64_t rows) {
+    shape_.entries = int32_t(entries_.size());
+    Entry<kArity> last{};
+    last.first_tile = shape_.tiles;
+    entries_.push_back(last);
+    const int64_t entry_bytes = int64_t(entries_.size() * sizeof(Entry<kArity>));
+    shape_.functors = int32_t(ceil_div(entry_bytes, 16) * 16);
+    const int64_t dims_at = ceil_div(shape_.functors + rows * int64_t(sizeof(K)), 16) * 16;
+    for (Entry<kArity>& e : entries_)
+      if (e.dims) e.dims += dims_at - 8;
+    bytes_.assign(size_t(ceil_div(dims_at + int64_t(dims_.size()) * 8, 16) * 16), 0);
+    memcpy(bytes_.data(), entries_.data(), size_t(entry_bytes));
+    if (rows) memcpy(bytes_.data() + shape_.functors, functors, size_t(rows) * sizeof(K));
+    if (!dims_.empty()) memcpy(bytes_.data() + dims_at, dims_.data(), dims_.size() * 8);
+    return bytes_;
+  }
+  const TableShape& shape() const { return shape_; }
+
+ private:
+  int64_t size() const {
+    return int64_t((entries_.size() + 1) * sizeof(Entry<kArity>) + dims_.size() * 8);
+  }
+  void add(const Tensor& tensor, const Operand* operands, int32_t position) {
+    Entry<kArity> e{};
+    e.first_tile = shape_.tiles;
+    e.size = tensor.size;
+    e.row = tensor.hyper_set;
+    e.position = position;
+    bool dense = true, narrow = sizeof(T) == 4;
+    for (int o = 0; o < kArity; ++o) {
+      e.data[o] = static_cast<char*>(operands[o].data);
+      e.dtype[o] = uint8_t(operands[o].dtype);
+      dense = dense && !operands[o].strides;
+      narrow = narrow && size_of(operands[o].dtype) == 2;
+    }
+    if (dense) {
+      choose_path(&e, narrow);
+    } else {
+      e.path = Path::elements;
+      e.ndim = tensor.ndim;
+      e.dims = int64_t(dims_.size()) * 8 + 8;  // finish() knows where they begin
+      dims_.insert(dims_.end(), tensor.shape, tensor.shape + tensor.ndim);
+      for (int o = 0; o < kArity; ++o) add_strides(tensor, operands[o]);
+    }
+    shape_.tiles += ceil_div(tensor.size + e.lead, kTileElements);
+    entries_.push_back(e);
+  }
+  void choose_path(Entry<kArity>* e, bool narrow) const {
+    const int width = narrow ? 8 : kUnit<T>;
+    e->path = narrow ? Path::narrow_units : Path::units;
+    for (int o = 0; o < kArity; ++o) {
+      const int64_t size = size_of(DType(e->dtype[o]));
+      const auto beyond = int64_t(reinterpret_cast<uintptr_t>(e->data[o]) % uintptr_t(width * size));
+      if (o == 0) e->lead = uint8_t(beyond / size);
+      if (beyond / size != e->lead) e->path = Path::elements;
+    }
+    // Bits are drawn for 32 elements at a time, from the first on.
+    if (keep_order_ && e->lead) e->path = Path::elements;
+    if (e->path == Path::elements) e->lead = 0;
+  }
+  void add_strides(const Tensor& tensor, const Operand& operand) {
+    const size_t at = dims_.size();
+    dims_.resize(at + size_t(tensor.ndim));
+    int64_t stride = 1;
+    for (int d = tensor.ndim - 1; d >= 0; --d) {
+      dims_[at + size_t(d)] = operand.strides ? operand.strides[d] : stride;
+      stride *= tensor.shape[d];
+    }
+  }
+
+  const bool keep_order_;
+  TableShape shape_{};
+  std::vector<Entry<kArity>> entries_;
+  std::vector<int64_t> dims_;
+  std::vector<unsigned char> bytes_;
+};
+
+// Starts `run(kernel argument)` with the table where it fits: in a small launch, in a large one, or
+// in the workspace.
+template <int64_t kBytes, class Run>
+void with_inline_table(const std::vector<unsigned char>& bytes, Run run) {
+  InlineTable<kBytes> table;
+  memcpy(table.bytes, bytes.data(), bytes.size());
+  run(table);
+}
+template <class Run>
+void with_table(const std::vector<unsigned char>& bytes, void* workspace, cudaStream_t stream,
+                Run run) {
+  const auto size = int64_t(bytes.size());
+  if (size <= kSmallTable) return with_inline_table<kSmallTable>(bytes, run);
+  if (size <= kLargeTable) return with_inline_table<kLargeTable>(bytes, run);
+  if (!workspace) return record_error("a long list of tensors needs a workspace");
+  auto* to = static_cast<unsigned char*>(workspace);
+  for (int64_t at = 0; at < size; at += kSmallTable) {
+    InlineTable<kSmallTable> slice;
+    const int64_t n = smaller(kSmallTable, size - at);
+    memcpy(slice.bytes, bytes.data() + at, size_t(n));
+    start(&write_table<kSmallTable>, 1, stream, to + at, slice, int32_t(n));
+  }
+  run(PointerTable{to});
+}
+
+}  // namespace
+ONEPASS_END
