@@ -63,7 +63,7 @@ struct GradientRider {
   double max_norm;
   bool skip_nonfinite;
   bool active() const { return unscale != 1 || coefficient != 1 || max_value < kNoLimit; }
-  static constexpr double kNoLimit = 1.7976931348623157e308;
+  static constexpr double kNoLimit = __builtin_huge_val();
 };
 
 struct Elementwise {

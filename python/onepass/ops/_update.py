@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from onepass import _C
 from onepass._array import Array
@@ -13,8 +12,7 @@ from onepass._array import Array
 Nonfinite = Literal["propagate", "skip", "raise"]
 
 
-@dataclass(slots=True, frozen=True)
-class StepInfo:
+class StepInfo(NamedTuple):
     """What a step did.
 
     Attributes:
@@ -35,7 +33,6 @@ def take_step(
     plan: _C.Plan,
     grads: Sequence[Array | None],
     hyper: Sequence[tuple[float, ...]],
-    *,
     max_norm: float | None = None,
     max_value: float | None = None,
     grad_scale: float | None = None,
@@ -45,19 +42,20 @@ def take_step(
     names: Sequence[str | None] = (),
 ) -> StepInfo:
     """Checks the options of a step and runs the plan; shared by the functions and ``optim``."""
+    unscale = 1.0
+    if max_norm is not None and not max_norm > 0:
+        raise _not_positive(op, "max_norm", max_norm)
+    if max_value is not None and not max_value > 0:
+        raise _not_positive(op, "max_value", max_value)
+    if grad_scale is not None:
+        scale = float(grad_scale)
+        if not (scale > 0 and math.isfinite(scale)):
+            raise _not_positive(op, "grad_scale", grad_scale)
+        unscale = 1.0 / scale
     if nonfinite not in ("propagate", "skip", "raise"):
         raise ValueError(
             f"{op}: 'nonfinite' is {nonfinite!r}, expected 'propagate', 'skip' or 'raise'"
         )
-    for option, value in (("max_norm", max_norm), ("max_value", max_value)):
-        if value is not None and not value > 0:
-            raise ValueError(f"{op}: {option!r} is {value!r}, expected a number > 0, or None")
-    unscale = 1.0
-    if grad_scale is not None:
-        scale = float(grad_scale)
-        if not (scale > 0 and math.isfinite(scale)):
-            raise ValueError(f"{op}: 'grad_scale' is {grad_scale!r}, expected a finite number > 0")
-        unscale = 1.0 / scale
     skipped, norm, index = plan.step(
         grads, hyper, unscale, max_value, max_norm, nonfinite != "propagate", zero_grad, maximize
     )
@@ -69,6 +67,10 @@ def take_step(
             "nonfinite='skip'"
         )
     return StepInfo(skipped, norm, index)
+
+
+def _not_positive(op: str, name: str, value: object) -> ValueError:
+    return ValueError(f"{op}: {name!r} is {value!r}, expected a finite number > 0, or None")
 
 
 def check_range(op: str, name: str, value: Any, low: float, high: float = math.inf) -> float:

@@ -45,6 +45,11 @@ class Optimizer:
         self._states: dict[str, list[Array]] = {}
         self._plan: _C.Plan | None = None
         self._planned: tuple[str, int] | None = None
+        self._options: list[list[Any]] = []  # of each group, as the fields below were derived from
+        self._hypers: list[tuple[float, ...]] = []
+        self._wanted: tuple[str, tuple[str, ...]] = ("", ())
+        self._maximize = False
+        self._holders: list[tuple[Parameter, Array]] = []  # parameters whose array may be replaced
         entries = [params] if isinstance(params, Mapping) else list(params)
         if not entries:
             raise ValueError(f"{self._name}: 'params' is empty, expected at least one parameter")
@@ -96,26 +101,26 @@ class Optimizer:
             StepInfo(skipped, grad_norm, nonfinite_param).
 
         Raises:
-            ValueError: wrong number or shape of gradients, options out of range; nothing is changed.
+            ValueError: wrong number or shape of gradients, options out of range; nothing is
+                changed.
             TypeError: a gradient that is no array, or of another dtype.
             FloatingPointError: with ``nonfinite="raise"``, naming the parameter.
         """
         plan = self._prepare()
         if grads is None:
             grads = [getattr(p, "grad", None) for p in self._parameters]
-        hyper = [self._hyper(group) for group in self.param_groups]
         return take_step(
             self._name,
             plan,
             grads,
-            hyper,
-            max_norm=max_norm,
-            max_value=max_value,
-            grad_scale=grad_scale,
-            zero_grad=zero_grad,
-            nonfinite=nonfinite,
-            maximize=self._uniform("maximize"),
-            names=self._names,
+            self._hypers,
+            max_norm,
+            max_value,
+            grad_scale,
+            zero_grad,
+            nonfinite,
+            self._maximize,
+            self._names,
         )
 
     def zero_grad(self) -> None:
@@ -174,8 +179,8 @@ class Optimizer:
             state_dict: of an optimizer of the same kind over parameters of the same shapes.
 
         Raises:
-            ValueError: another number of groups or parameters, missing or misshapen entries; nothing
-                is changed.
+            ValueError: another number of groups or parameters, missing or misshapen entries;
+                nothing is changed.
         """
         groups, entries = self._checked(state_dict)
         for group, saved in zip(self.param_groups, groups, strict=True):
@@ -228,9 +233,7 @@ class Optimizer:
             for name in names:
                 if tuple(filled[name].shape) != shape:
                     given = tuple(filled[name].shape)
-                    raise refuse(
-                        f"{name!r} of parameter {index} has shape {given}, expected {shape}"
-                    )
+                    raise refuse(f"{name!r} of {index} has shape {given}, expected {shape}")
             entries[at] = filled
         return groups, entries
 
@@ -283,12 +286,20 @@ class Optimizer:
         return values.pop()
 
     def _prepare(self) -> _C.Plan:
-        """The plan of a step: rebuilt when the kernel or the arrays have changed."""
-        kernel, names = self._rule()
+        """The plan of a step: rebuilt when the kernel or an array has changed."""
+        options = [[group[key] for key in self._defaults] for group in self.param_groups]
+        if options != self._options:
+            self._maximize = self._uniform("maximize")
+            self._wanted = self._rule()
+            self._hypers = [self._hyper(group) for group in self.param_groups]
+            self._options = options
+        moved = any(parameter.data is not array for parameter, array in self._holders)
+        if self._plan is None or moved or self._planned != (self._wanted[0], len(self._parameters)):
+            self._plan = self._replan(*self._wanted)
+        return self._plan
+
+    def _replan(self, kernel: str, names: tuple[str, ...]) -> _C.Plan:
         arrays = [_data(p) for p in self._parameters]
-        same = len(arrays) == len(self._arrays) and all(map(_is, arrays, self._arrays))
-        if self._plan is not None and same and self._planned == (kernel, len(arrays)):
-            return self._plan
         for name in names:
             states = self._states.setdefault(name, [])
             self._states[name] = states + _new_states(arrays[len(states) :])
@@ -297,12 +308,13 @@ class Optimizer:
         if self._plan is not None:
             old = self._plan.steps
             plan.steps = old + [0] * (len(arrays) - len(old))
-        self._arrays, self._plan, self._planned = arrays, plan, (kernel, len(arrays))
+        self._arrays, self._planned = arrays, (kernel, len(arrays))
+        self._holders = [
+            (p, a)
+            for p, a in zip(self._parameters, arrays, strict=True)
+            if isinstance(p, Parameter)
+        ]
         return plan
-
-
-def _is(a: object, b: object) -> bool:
-    return a is b
 
 
 def _is_array(value: object) -> bool:
