@@ -136,15 +136,16 @@ def test_loop_is_the_plain_loop():
     assert all(len(values) == EPOCHS for values in history.values())
 
 
-def test_accumulation_is_the_mean_of_the_batches():
+@pytest.mark.parametrize("max_norm", [None, 0.05])
+def test_accumulation_is_the_mean_of_the_batches(max_norm):
     """Without batch statistics, four batches of 5 are one batch of 20; the rest is a step too."""
 
     def run(batch_size, accumulate):
         nn.manual_seed(0)
         model = nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 2))
         optimizer = optim.SGD(model.parameters(), lr=0.5)
-        trainer = Trainer(model, nn.CrossEntropyLoss(), optimizer, accumulate=accumulate,
-                          progress=False, max_norm=0.05)  # fmt: skip
+        options = {"accumulate": accumulate, "max_norm": max_norm, "progress": False}
+        trainer = Trainer(model, nn.CrossEntropyLoss(), optimizer, **options)
         trainer.fit(X, Y, max_epochs=2, batch_size=batch_size)
         return trainer
 
@@ -474,6 +475,22 @@ def test_interrupt_saves_at_the_end_of_the_step(tmp_path, mode):
     second = make()
     fit(second, validation_data=None, ckpt_path=tmp_path)
     assert everything(second) == expected
+
+
+def test_interrupt_at_the_very_end_keeps_the_last_checkpoint(tmp_path):
+    """The best weights are back in the model by then: they are not the state to go on from."""
+
+    class Late(Callback):
+        def on_fit_end(self, trainer):
+            raise KeyboardInterrupt
+
+    expected = uninterrupted(callbacks=[Checkpoint(tmp_path / "whole")])
+    first_is_best = EarlyStopping("lr", mode="max", patience=9)
+    trainer = make([first_is_best, Late(), Checkpoint(tmp_path / "cut")])
+    with pytest.raises(KeyboardInterrupt):
+        fit(trainer)
+    last = newest(tmp_path / "cut")
+    assert {k: v.tobytes() for k, v in last["model"].items()} == expected["model"]
 
 
 def test_second_interrupt_is_immediate(tmp_path):
