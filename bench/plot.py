@@ -1,0 +1,51 @@
+"""Draws the figure of the README: python bench/plot.py bench/results/<file>.json docs/speed.svg"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+ROWS = {
+    "adamw 6 tensors 26k": "AdamW step, 6 tensors, 26k",
+    "adamw 120 tensors 250k": "AdamW step, 120 tensors, 250k",
+    "clip+adamw+zero 120 tensors 250k": "clip + AdamW + zero, 120 tensors",
+    "clip+adamw+zero 200 tensors 25M": "clip + AdamW + zero, 25M",
+    "bn fwd+bwd 256x1024": "batch norm, 256×1024, both ways",
+    "bn+relu+dropout 256x1024": "batch norm + ReLU + dropout, 256×1024",
+    "bn+relu+dropout 32x64x56x56": "batch norm + ReLU + dropout, 32×64×56×56",
+    "dropout 16777216": "dropout, 16M",
+    "tanh 16777216": "tanh, 16M",
+    "cross_entropy 256x1000": "cross entropy, 256×1000",
+    "demo training step": "one training step of the demo",
+}
+
+
+def main(source: str, target: str) -> None:
+    import matplotlib
+
+    matplotlib.use("svg")
+    from matplotlib import pyplot as plt
+
+    data = json.loads(Path(source).read_text())
+    found = {r["row"]: r for r in data["results"] if r["threads"] == 2 and r["ratio"]}
+    rows = [(label, found[name]) for name, label in ROWS.items() if name in found][::-1]
+    figure, axes = plt.subplots(figsize=(8, 0.36 * len(rows) + 1.1))
+    axes.barh([label for label, _ in rows], [r["ratio"] for _, r in rows], color="#2f6f9f")
+    for at, (_, r) in enumerate(rows):
+        axes.text(
+            r["ratio"] * 1.04, at, f"{r['ratio']:.1f}× {r['best_rival']}", va="center", fontsize=8
+        )
+    axes.axvline(1, color="#888888", linewidth=0.8)
+    axes.set_xscale("log")
+    axes.set_xlim(0.8, max(r["ratio"] for _, r in rows) * 4)
+    axes.set_xlabel(f"times faster than the best rival ({data['machine']['cpu']}, 2 threads)")
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    figure.tight_layout()
+    Path(target).parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(target, metadata={"Date": None})
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:3])
