@@ -160,6 +160,11 @@ void stream_run(T* to, const T* from, int64_t n) {
 #endif
   for (; i < n; ++i) to[i] = from[i];
 }
+// Elements from the start of p's cache line to p.
+template <class T>
+ONEPASS_HD int64_t past_line(const T* p) {
+  return int64_t((reinterpret_cast<uintptr_t>(p) & 63) / sizeof(T));
+}
 ONEPASS_HD void stream_fence() {
 #if defined(__SSE2__)
   _mm_sfence();

@@ -82,10 +82,14 @@ void run_piece(const K k, const Elementwise& call, const Piece piece, bool strea
     in_place[o] = is_direct<T>(tensor.operands[o]) && !(o == 0 && stream);
     all_in_place = all_in_place && in_place[o];
   }
-  const int64_t step = all_in_place ? piece.size : kBlockElements;
-  for (int64_t done = 0; done < piece.size; done += step) {
+  int64_t most = all_in_place ? piece.size : kBlockElements;  // of the next block
+  // A first block that ends with a cache line lets every later one stream whole lines. Blocks of
+  // functors that draw start at whole words instead.
+  if (stream && !S::draws)
+    most -= past_line(static_cast<T*>(tensor.operands[0].data) + piece.begin);
+  for (int64_t done = 0; done < piece.size;) {
     const int64_t begin = piece.begin + done;
-    const int64_t n = step < piece.size - done ? step : piece.size - done;
+    const int64_t n = most < piece.size - done ? most : piece.size - done;
     T* at[S::arity];
     for (size_t o = 0; o < S::arity; ++o) {
       at[o] = in_place[o] ? static_cast<T*>(tensor.operands[o].data) + begin : scratch[o];
@@ -104,6 +108,8 @@ void run_piece(const K k, const Elementwise& call, const Piece piece, bool strea
         store_block<T>(tensor, tensor.operands[o], begin, n, scratch[o]);
       }
     }
+    done += n;
+    most = kBlockElements;
   }
   if (stream) stream_fence();
 }
