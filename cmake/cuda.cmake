@@ -1,1 +1,104 @@
 # The CUDA extension: a separate module, loaded at the first CUDA array, with a static runtime.
+#
+# ONEPASS_CUDA=AUTO builds it where a working nvcc is found and says so where not, ON demands it, OFF
+# leaves it out, PYPI takes nvcc from wheels among the build requirements. CUDAARCHS or
+# CMAKE_CUDA_ARCHITECTURES choose the processors; one of them makes a build quick.
+
+function(onepass_without_cuda reason)
+  if(ONEPASS_CUDA STREQUAL "AUTO")
+    message(NOTICE "onepass: built without CUDA: ${reason}")
+  else()
+    message(FATAL_ERROR "ONEPASS_CUDA=${ONEPASS_CUDA}, but ${reason}")
+  endif()
+endfunction()
+
+if(NOT ONEPASS_CUDA MATCHES "^(AUTO|ON|OFF|PYPI)$")
+  message(FATAL_ERROR "ONEPASS_CUDA is '${ONEPASS_CUDA}', expected AUTO, ON, OFF or PYPI")
+endif()
+if(ONEPASS_CUDA STREQUAL "OFF")
+  return()
+endif()
+
+if(ONEPASS_CUDA STREQUAL "PYPI")
+  execute_process(
+    COMMAND "${Python_EXECUTABLE}" -c "import glob, os, sys; print(next((c for d in sys.path for c in glob.glob(os.path.join(d, 'nvidia', 'cu1[0-9]', 'bin', 'nvcc'))), ''))"
+    OUTPUT_VARIABLE pypi_nvcc OUTPUT_STRIP_TRAILING_WHITESPACE COMMAND_ERROR_IS_FATAL ANY)
+  if(NOT pypi_nvcc)
+    onepass_without_cuda("the wheels of nvidia-cuda-nvcc are not in the build environment")
+  endif()
+  set(CMAKE_CUDA_COMPILER "${pypi_nvcc}" CACHE FILEPATH "" FORCE)
+  cmake_path(GET pypi_nvcc PARENT_PATH pypi_bin)
+  cmake_path(GET pypi_bin PARENT_PATH pypi_root)
+  set(CMAKE_CUDA_FLAGS_INIT "-L${pypi_root}/lib")  # the wheels have lib, nvcc looks in lib64
+endif()
+
+include(CheckLanguage)
+check_language(CUDA)
+if(NOT CMAKE_CUDA_COMPILER)
+  onepass_without_cuda("no working CUDA compiler was found; put nvcc on PATH or set CUDACXX, or use ONEPASS_CUDA=PYPI.")
+  return()
+endif()
+
+# Machine code for what the compiler knows of this list, and PTX of its newest for what comes later.
+# Before any target of the language exists.
+if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES AND NOT DEFINED ENV{CUDAARCHS})
+  execute_process(COMMAND "${CMAKE_CUDA_COMPILER}" --list-gpu-arch OUTPUT_VARIABLE known_archs ERROR_QUIET)
+  set(CMAKE_CUDA_ARCHITECTURES "")
+  foreach(arch 75 80 86 89 90 100 120)
+    if(known_archs MATCHES "compute_${arch}[\r\n]")
+      list(APPEND CMAKE_CUDA_ARCHITECTURES ${arch}-real)
+      set(newest ${arch})
+    endif()
+  endforeach()
+  if(NOT newest)
+    onepass_without_cuda("${CMAKE_CUDA_COMPILER} knows no GPU that onepass supports (compute capability 7.5 and up).")
+    return()
+  endif()
+  list(APPEND CMAKE_CUDA_ARCHITECTURES ${newest}-virtual)
+endif()
+set(CMAKE_CUDA_RUNTIME_LIBRARY None)  # linked below: CMake's choice of the static one needs FindCUDAToolkit
+enable_language(CUDA)
+set(CMAKE_CUDA_STANDARD 17)
+set(CMAKE_CUDA_STANDARD_REQUIRED ON)
+set(CMAKE_CUDA_EXTENSIONS OFF)
+
+# Not FindCUDAToolkit, which refuses the layout of the wheels.
+cmake_path(GET CMAKE_CUDA_COMPILER PARENT_PATH nvcc_bin)
+cmake_path(GET nvcc_bin PARENT_PATH nvcc_root)
+find_library(ONEPASS_CUDART_STATIC cudart_static
+  HINTS ${CMAKE_CUDA_IMPLICIT_LINK_DIRECTORIES} "${nvcc_root}/lib" "${nvcc_root}/lib64"
+        "${nvcc_root}/targets/x86_64-linux/lib" "${nvcc_root}/targets/sbsa-linux/lib")
+find_path(ONEPASS_CUDART_INCLUDE cuda_runtime.h
+  HINTS ${CMAKE_CUDA_TOOLKIT_INCLUDE_DIRECTORIES} "${nvcc_root}/include"
+        "${nvcc_root}/targets/x86_64-linux/include" "${nvcc_root}/targets/sbsa-linux/include")
+if(NOT ONEPASS_CUDART_STATIC OR NOT ONEPASS_CUDART_INCLUDE)
+  onepass_without_cuda("the CUDA runtime (libcudart_static.a, cuda_runtime.h) was not found beside ${CMAKE_CUDA_COMPILER}; install the toolkit's cudart development package.")
+  return()
+endif()
+
+# No contraction, IEEE division and square root, subnormals kept: elementwise kernels give the CPU's bits.
+set(cuda_flags -O3 --fmad=false --prec-div=true --prec-sqrt=true --ftz=false --expt-relaxed-constexpr
+               --threads=2 -Xcompiler=-ffp-contract=off)
+if(CMAKE_CUDA_COMPILER_VERSION VERSION_GREATER_EQUAL 12.8)
+  list(APPEND cuda_flags --compress-mode=size)
+endif()
+if(ONEPASS_WERROR)
+  list(APPEND cuda_flags -Werror=all-warnings)
+endif()
+
+add_library(onepass_cuda OBJECT csrc/cuda/backend.cu)
+target_include_directories(onepass_cuda PRIVATE csrc)
+target_compile_definitions(onepass_cuda PRIVATE ONEPASS_ISA=cuda)
+target_compile_options(onepass_cuda PRIVATE ${cuda_flags})
+set_target_properties(onepass_cuda PROPERTIES CUDA_VISIBILITY_PRESET hidden)
+
+pybind11_add_module(_cuda MODULE NO_EXTRAS csrc/cuda/module.cpp $<TARGET_OBJECTS:onepass_cuda>)
+set_target_properties(_cuda PROPERTIES LINKER_LANGUAGE CXX)
+target_include_directories(_cuda PRIVATE csrc)
+target_include_directories(_cuda SYSTEM PRIVATE "${ONEPASS_CUDART_INCLUDE}")
+target_compile_options(_cuda PRIVATE -O2 ${warnings})
+target_link_libraries(_cuda PRIVATE "${ONEPASS_CUDART_STATIC}" Threads::Threads ${CMAKE_DL_LIBS} rt)
+target_link_options(_cuda PRIVATE -Wl,--exclude-libs,ALL $<$<CONFIG:Release>:-s>)
+install(TARGETS _cuda DESTINATION onepass)
+target_compile_definitions(_C PRIVATE ONEPASS_CUDA_BUILT=1)
+message(STATUS "onepass: CUDA ${CMAKE_CUDA_COMPILER_VERSION} for ${CMAKE_CUDA_ARCHITECTURES}$ENV{CUDAARCHS}")

@@ -45,6 +45,19 @@ py::object choose_threads(Arguments given) {
   return py::none();
 }
 
+py::object choose_test_backend(Arguments given) {
+  constexpr const char* kOp = "set_test_backend";
+  given.expect(kOp, 1);
+  const Backend* backend = nullptr;
+  if (given[0] != Py_None) {
+    const void* table = PyCapsule_GetPointer(given[0], "onepass.Backend");
+    if (!table) throw py::error_already_set();
+    backend = static_cast<const Backend*>(table);
+  }
+  set_test_backend(backend);
+  return py::none();
+}
+
 py::tuple tuple_of(const std::vector<const char*>& names) {
   py::tuple t(names.size());
   for (size_t i = 0; i < names.size(); ++i) t[i] = py::str(names[i]);
@@ -95,6 +108,7 @@ void define_runtime(py::module_& m) {
   define(m, "get_num_threads()", &fast<&threads>);
   define(m, "set_num_threads(n)", &fast<&choose_threads>);
   define(m, "kernels()", &fast<&kernels>);
+  define(m, "set_test_backend(capsule)", &fast<&choose_test_backend>);
   define(m, "cuda_built()", &fast<&cuda_built>);
 }
 

@@ -66,4 +66,8 @@ bool set_cpu_level(const std::string& level) {
   return found != nullptr;
 }
 
+void set_test_backend(const Backend* backend) {
+  current().store(backend ? backend : first_choice(), std::memory_order_release);
+}
+
 }  // namespace onepass

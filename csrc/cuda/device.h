@@ -38,6 +38,7 @@
 #ifdef __CUDACC__
 #define ONEPASS_DEVICE __device__ __forceinline__
 #define ONEPASS_UNROLL _Pragma("unroll")
+#define ONEPASS_NO_UNROLL _Pragma("unroll 1")
 // Shared variable of the block: ONEPASS_SHARED(float, tile, [32][33]); aligned to 16 bytes.
 #define ONEPASS_SHARED(T, name, ...) __shared__ __align__(16) T name __VA_ARGS__
 // Pointer to the launch's shared_bytes, aligned to 16: ONEPASS_DYNAMIC_SHARED(float, row);
@@ -48,6 +49,7 @@
 #else
 #define ONEPASS_DEVICE inline
 #define ONEPASS_UNROLL
+#define ONEPASS_NO_UNROLL
 #define ONEPASS_SHARED(T, name, ...) auto& name = ::cusim::shared_variable<T __VA_ARGS__>([] {})
 #define ONEPASS_DYNAMIC_SHARED(T, name) T* name = ::cusim::dynamic_shared<T>()
 #define ONEPASS_CUDA_OR_SIM(real, simulated) simulated

@@ -83,62 +83,46 @@ struct Runner {
       if (stores(o)) store_element<T>(entry.operand(o), offset[o], v[o]);
   }
 
-  // A unit that hangs over an end of the tensor.
-  template <int W>
-  ONEPASS_DEVICE void part_of_unit(const Entry<kArity>& entry, int64_t at, uint32_t kept) const {
-    for (int w = 0; w < W; ++w) {
-      if (at + w < 0 || at + w >= entry.size) continue;
-      int64_t offset[kArity];
-      ONEPASS_UNROLL
-      for (int o = 0; o < kArity; ++o) offset[o] = at + w;
-      element(entry, offset, kept >> w & 1);
-    }
-  }
-
-  // A tile, kTogether units of each thread at a time: all their loads first.
+  // A tile of units, those of the next step on their way while one is worked on. What hangs over an
+  // end of the tensor is left out.
   template <int W>
   ONEPASS_DEVICE void units(const Entry<kArity>& entry, int64_t begin, uint32_t word) const {
     constexpr int kSteps = int(kTileElements) / (kWarpSize * W);
-    constexpr int kTogether = smaller(kSteps, kArity > 3 ? 2 : 4);
-    const int lane = lane_of(threadIdx.x);
-    for (int step = 0; step < kSteps; step += kTogether) {
-      Raw raw[kArity][kTogether];
-      int64_t at[kTogether];
-      bool whole[kTogether];
+    const int first = lane_of(threadIdx.x) * W;  // in the tile
+    Raw next[kArity];
+    fetch_unit<W>(entry, begin + first, next);
+    ONEPASS_NO_UNROLL
+    for (int step = 0; step < kSteps; ++step) {
+      const int in_tile = step * kWarpSize * W + first;
+      const int64_t at = begin + in_tile;
+      Raw raw[kArity];
       ONEPASS_UNROLL
-      for (int j = 0; j < kTogether; ++j) {
-        at[j] = begin + int64_t((step + j) * kWarpSize + lane) * W;
-        whole[j] = at[j] >= 0 && at[j] + W <= entry.size;
-      }
-      ONEPASS_UNROLL
-      for (int o = 0; o < kArity; ++o) {
-        if (!reads(o)) continue;
-        ONEPASS_UNROLL
-        for (int j = 0; j < kTogether; ++j)
-          if (whole[j]) raw[o][j] = fetch<W, T>(entry.operand(o), at[j]);
-      }
-      ONEPASS_UNROLL
-      for (int j = 0; j < kTogether; ++j) {
-        uint32_t kept = 0;
-        if constexpr (S::draws) {
-          const int first = (step + j) * kWarpSize * W + lane * W;  // in the tile
-          kept = warp_shuffle(kFullWarp, word, first / 32) >> (first % 32);
-        }
-        if (whole[j]) {
-          unit<W>(entry, at[j], raw, j, kept);
-        } else {
-          part_of_unit<W>(entry, at[j], kept);
-        }
-      }
+      for (int o = 0; o < kArity; ++o) raw[o] = next[o];
+      if (step + 1 < kSteps) fetch_unit<W>(entry, at + kWarpSize * W, next);
+      uint32_t kept = 0;
+      if constexpr (S::draws)
+        kept = warp_shuffle(kFullWarp, word, in_tile / 32) >> (in_tile % 32);
+      if (is_whole<W>(entry, at)) unit<W>(entry, at, raw, kept);
     }
   }
-  template <int W, int kTogether>
-  ONEPASS_DEVICE void unit(const Entry<kArity>& entry, int64_t at,
-                           const Raw (&raw)[kArity][kTogether], int j, uint32_t kept) const {
+  template <int W>
+  static ONEPASS_DEVICE bool is_whole(const Entry<kArity>& entry, int64_t at) {
+    return at >= 0 && at + W <= entry.size;
+  }
+  template <int W>
+  ONEPASS_DEVICE void fetch_unit(const Entry<kArity>& entry, int64_t at, Raw* raw) const {
+    if (!is_whole<W>(entry, at)) return;
+    ONEPASS_UNROLL
+    for (int o = 0; o < kArity; ++o)
+      if (reads(o)) raw[o] = fetch<W, T>(entry.operand(o), at);
+  }
+  template <int W>
+  ONEPASS_DEVICE void unit(const Entry<kArity>& entry, int64_t at, const Raw* raw,
+                           uint32_t kept) const {
     T v[kArity][W];
     ONEPASS_UNROLL
     for (int o = 0; o < kArity; ++o)
-      if (reads(o)) decode<W, T>(raw[o][j], DType(entry.dtype[o]), v[o]);
+      if (reads(o)) decode<W, T>(raw[o], DType(entry.dtype[o]), v[o]);
     ONEPASS_UNROLL
     for (int w = 0; w < W; ++w) {
       T one[kArity];
@@ -153,14 +137,18 @@ struct Runner {
       if (stores(o)) store_unit<W, T>(entry.operand(o), at, v[o]);
   }
 
+  // Elements [from, to) of the tile at `begin`, neighbours by neighbouring lanes.
   ONEPASS_DEVICE void elements(const Entry<kArity>& entry, const unsigned char* table,
-                               int64_t begin, uint32_t word) const {
-    const int lane = lane_of(threadIdx.x);
-    for (int step = 0; step < int(kTileElements) / kWarpSize; ++step) {
-      const int64_t at = begin + step * kWarpSize + lane;
+                               int64_t begin, Range range, uint32_t word) const {
+    ONEPASS_NO_UNROLL
+    for (int64_t base = range.from; base < range.to; base += kWarpSize) {
+      const int64_t at = base + lane_of(threadIdx.x);
       bool kept = false;
-      if constexpr (S::draws) kept = warp_shuffle(kFullWarp, word, step) >> lane & 1;
-      if (at >= entry.size) continue;
+      if constexpr (S::draws) {
+        const int in_tile = int(at - begin) % int(kTileElements);
+        kept = warp_shuffle(kFullWarp, word, in_tile / 32) >> (in_tile % 32) & 1;
+      }
+      if (at >= range.to) continue;
       int64_t offset[kArity];
       offsets_of(entry, table, at, offset);
       element(entry, offset, kept);
@@ -168,10 +156,10 @@ struct Runner {
   }
 };
 
-template <class K, class T, int kGradient, class Table>
+template <class K, class T, int kGradient, int64_t kBytes>
 __global__ void __launch_bounds__(kThreads, 2)
     elementwise_kernel(const __grid_constant__ ElementwiseCall<T> call,
-                       const __grid_constant__ Table table) {
+                       const __grid_constant__ Table<kBytes> table) {
   using R = Runner<K, T, kGradient>;
   const unsigned char* bytes = table.data();
   const auto* functors = reinterpret_cast<const K*>(bytes + call.shape.functors);
@@ -183,13 +171,12 @@ __global__ void __launch_bounds__(kThreads, 2)
     const R run{functors[entry.row], riding};
     uint32_t word = 0;
     if constexpr (R::S::draws) word = keep_word_of_lane(call.random, begin / 32);
-    if (entry.path == Path::units) {
-      run.template units<kUnit<T>>(entry, begin, word);
-    } else if (sizeof(T) == 4 && entry.path == Path::narrow_units) {
-      if constexpr (sizeof(T) == 4) run.template units<8>(entry, begin, word);
-    } else {
-      run.elements(entry, bytes, begin, word);
-    }
+    if (entry.path == Path::units) run.template units<kUnit<T>>(entry, begin, word);
+    if constexpr (sizeof(T) == 4)
+      if (entry.path == Path::narrow_units) run.template units<8>(entry, begin, word);
+    ONEPASS_NO_UNROLL
+    for (int i = 0; i < 2; ++i)
+      run.elements(entry, bytes, begin, rest_of_tile<T>(entry, begin, i), word);
   }
 }
 
@@ -234,12 +221,11 @@ void elementwise_as(const Elementwise& call) {
                                        rider.zero_grad,
                                        rider.skip_nonfinite};
     const auto run = [&](const auto& table) {
-      using Table = std::decay_t<decltype(table)>;
-      const auto kernel = &elementwise_kernel<K, T, kGradient, Table>;
+      const auto kernel = &elementwise_kernel<K, T, kGradient, std::decay_t<decltype(table)>::kBytes>;
       start(kernel, persistent_blocks(kernel, arguments.shape.tiles), stream, arguments, table);
     };
     if constexpr (kLong) {
-      with_table(bytes, call.workspace, stream, run);
+      with_table<sizeof(T) == 4>(bytes, call.workspace, stream, run);
     } else if (int64_t(bytes.size()) <= kSmallTable) {
       with_inline_table<kSmallTable>(bytes, run);
     } else {

@@ -121,11 +121,14 @@ struct Unit {
   Raw x, dy, residual;
 };
 template <int W, class T, bool kForward>
-ONEPASS_DEVICE Unit<T> fetch_unit(const Call& call, int64_t at, bool needs_x) {
+ONEPASS_DEVICE Unit<T> fetch_unit(const Call& call, int64_t at, bool needs_x, bool applies = true) {
   Unit<T> unit{};
+  const bool has_gradient = applies && call.kept_gradient;
   if (kForward || needs_x) unit.x = fetch<W, T>(call.in(call.x), at);
-  if (!kForward) unit.dy = fetch<W, T>(call.in(call.dy), at);
-  if (call.residual && (kForward || call.activation != kIdentity))
+  if (!kForward && !has_gradient) unit.dy = fetch<W, T>(call.in(call.dy), at);
+  if (call.residual && kForward && applies)
+    unit.residual = fetch<W, T>(call.in(call.residual), at);
+  if (call.residual && !kForward && call.activation != kIdentity && !has_gradient)
     unit.residual = fetch<W, T>(call.in(call.residual), at);
   return unit;
 }
@@ -296,7 +299,7 @@ ONEPASS_DEVICE void add_backward(const Call& call, const Parameters<T>* p, const
 
 template <int W, bool kColumns, bool kForward, class T>
 ONEPASS_DEVICE Sums<kColumns ? W : 1> sum_share(const Call& call, const Share<W, kColumns>& share) {
-  constexpr int kEach = kColumns ? W : 1, kTogether = kForward ? 4 : 2;
+  constexpr int kEach = kColumns ? W : 1;
   Sums<kEach> sums{};
   T shift[kEach];
   Parameters<T> p[kEach];
@@ -310,28 +313,21 @@ ONEPASS_DEVICE Sums<kColumns ? W : 1> sum_share(const Call& call, const Share<W,
     }
   }
   const bool needs_x = kForward || call.is_norm || call.activation != kIdentity;
-  for (int64_t u = share.first; u < share.end; u += kTogether * share.step) {
-    Unit<T> units[kTogether];
-    int64_t at[kTogether];
-    ONEPASS_UNROLL
-    for (int j = 0; j < kTogether; ++j) {
-      const int64_t next = u + j * share.step;
-      at[j] = next < share.end ? share.at(next) : -1;
-      if (at[j] < 0) continue;
-      if (kForward) {
-        units[j].x = fetch<W, T>(call.in(call.x), at[j]);
-      } else {
-        units[j] = fetch_unit<W, T, kForward>(call, at[j], needs_x);
-      }
+  int64_t at = share.first < share.end ? share.at(share.first) : 0;
+  Unit<T> next{};
+  if (share.first < share.end) next = fetch_unit<W, T, kForward>(call, at, needs_x, false);
+  ONEPASS_NO_UNROLL
+  for (int64_t u = share.first; u < share.end; u += share.step) {
+    const Unit<T> unit = next;
+    const int64_t now = at;
+    if (u + share.step < share.end) {
+      at = share.at(u + share.step);
+      next = fetch_unit<W, T, kForward>(call, at, needs_x, false);
     }
-    ONEPASS_UNROLL
-    for (int j = 0; j < kTogether; ++j) {
-      if (at[j] < 0) continue;
-      if (kForward) {
-        add_forward<W, kColumns>(units[j].x, call.dtype, shift, &sums);
-      } else {
-        add_backward<W, kColumns>(call, p, units[j], at[j], &sums);
-      }
+    if constexpr (kForward) {
+      add_forward<W, kColumns>(unit.x, call.dtype, shift, &sums);
+    } else {
+      add_backward<W, kColumns>(call, p, unit, now, &sums);
     }
   }
   return sums;
@@ -496,34 +492,26 @@ ONEPASS_DEVICE bool backward_needs_x(const Call& call) {
 
 template <class T, bool kForward, int W>
 ONEPASS_DEVICE void apply_tile(const Call& call, int64_t begin, uint32_t word) {
-  constexpr int kSteps = 1024 / (kWarpSize * W), kTogether = 2;
-  const int lane = lane_of(threadIdx.x);
+  constexpr int kSteps = 1024 / (kWarpSize * W);
+  const int first = lane_of(threadIdx.x) * W;  // in the tile
   const bool needs_x = kForward || backward_needs_x(call);
   const int64_t total = call.elements();
-  for (int step = 0; step < kSteps; step += kTogether) {
-    Unit<T> units[kTogether];
-    int64_t at[kTogether];
-    ONEPASS_UNROLL
-    for (int j = 0; j < kTogether; ++j) {
-      at[j] = begin + int64_t((step + j) * kWarpSize + lane) * W;
-      if (at[j] + W <= total) units[j] = fetch_unit<W, T, kForward>(call, at[j], needs_x);
-    }
-    ONEPASS_UNROLL
-    for (int j = 0; j < kTogether; ++j) {
-      const int first = ((step + j) * kWarpSize + lane) * W;  // in the tile
-      const uint32_t kept = warp_shuffle(kFullWarp, word, first / 32) >> (first % 32);
-      if (at[j] + W <= total) {
-        apply_unit<T, kForward, W>(call, at[j], units[j], kept);
-      } else {
-        for (int w = 0; w < W && at[j] + w < total; ++w)
-          apply_unit<T, kForward, 1>(call, at[j] + w,
-                                     fetch_unit<1, T, kForward>(call, at[j] + w, needs_x),
-                                     kept >> w);
-      }
-    }
+  Unit<T> next{};
+  if (begin + first + W <= total)
+    next = fetch_unit<W, T, kForward>(call, begin + first, needs_x);
+  ONEPASS_NO_UNROLL
+  for (int step = 0; step < kSteps; ++step) {
+    const int in_tile = step * kWarpSize * W + first;
+    const int64_t at = begin + in_tile, following = at + kWarpSize * W;
+    const Unit<T> unit = next;
+    if (step + 1 < kSteps && following + W <= total)
+      next = fetch_unit<W, T, kForward>(call, following, needs_x);
+    const uint32_t kept = warp_shuffle(kFullWarp, word, in_tile / 32) >> (in_tile % 32);
+    if (at + W <= total) apply_unit<T, kForward, W>(call, at, unit, kept);
   }
 }
-// In memory order, in tiles of 1024 elements a warp. kept_vector: arrays are aligned.
+// In memory order, in tiles of 1024 elements a warp. Arrays that are not aligned, and the tile that
+// units do not cover, go one by one.
 template <class T, bool kForward>
 __global__ void __launch_bounds__(kThreads, 2)
     apply_kernel(const __grid_constant__ Call call, bool aligned) {
@@ -532,7 +520,7 @@ __global__ void __launch_bounds__(kThreads, 2)
   int64_t tile = tiles * blockIdx.x / gridDim.x + warp_of(threadIdx.x);
   for (; tile < end; tile += kWarps) {
     const uint32_t word = call.drops() ? keep_word_of_lane(call.dropout, tile * 32) : 0;
-    if (aligned) {
+    if (aligned && (tile + 1 < tiles || call.elements() % kUnit<T> == 0)) {
       apply_tile<T, kForward, kUnit<T>>(call, tile * 1024, word);
     } else {
       apply_tile<T, kForward, 1>(call, tile * 1024, word);

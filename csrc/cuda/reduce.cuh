@@ -51,34 +51,30 @@ struct NormSum {
 
   template <int W>
   ONEPASS_DEVICE void units(const Entry<1>& entry, int64_t begin) {
-    constexpr int kSteps = int(kTileElements) / (kWarpSize * W), kTogether = 4;
+    constexpr int kSteps = int(kTileElements) / (kWarpSize * W), kTogether = 2;
+    ONEPASS_NO_UNROLL
     for (int step = 0; step < kSteps; step += kTogether) {
       Raw raw[kTogether];
+      bool whole[kTogether];
       ONEPASS_UNROLL
       for (int j = 0; j < kTogether; ++j) {
         const int64_t at = begin + int64_t((step + j) * kWarpSize + lane_of(threadIdx.x)) * W;
-        if (at >= 0 && at + W <= entry.size) raw[j] = fetch<W, T>(entry.operand(0), at);
+        whole[j] = at >= 0 && at + W <= entry.size;
+        if (whole[j]) raw[j] = fetch<W, T>(entry.operand(0), at);
       }
       ONEPASS_UNROLL
       for (int j = 0; j < kTogether; ++j) {
-        const int64_t at = begin + int64_t((step + j) * kWarpSize + lane_of(threadIdx.x)) * W;
-        if (at >= 0 && at + W <= entry.size) {
-          T v[W];
-          decode<W, T>(raw[j], DType(entry.dtype[0]), v);
-          ONEPASS_UNROLL
-          for (int w = 0; w < W; ++w) add(v[w], entry.position);
-        } else {
-          for (int w = 0; w < W; ++w)
-            if (at + w >= 0 && at + w < entry.size)
-              add(load_element<T>(entry.operand(0), at + w), entry.position);
-        }
+        if (!whole[j]) continue;
+        T v[W];
+        decode<W, T>(raw[j], DType(entry.dtype[0]), v);
+        ONEPASS_UNROLL
+        for (int w = 0; w < W; ++w) add(v[w], entry.position);
       }
     }
   }
-  ONEPASS_DEVICE void elements(const Entry<1>& entry, const unsigned char* table, int64_t begin) {
-    for (int step = 0; step < int(kTileElements) / kWarpSize; ++step) {
-      const int64_t at = begin + step * kWarpSize + lane_of(threadIdx.x);
-      if (at >= entry.size) continue;
+  ONEPASS_DEVICE void elements(const Entry<1>& entry, const unsigned char* table, Range range) {
+    ONEPASS_NO_UNROLL
+    for (int64_t at = range.from + lane_of(threadIdx.x); at < range.to; at += kWarpSize) {
       int64_t offset[1];
       offsets_of(entry, table, at, offset);
       add(load_element<T>(entry.operand(0), offset[0]), entry.position);
@@ -101,20 +97,19 @@ ONEPASS_DEVICE NormPartial fold_norm(NormOrder order, NormPartial p) {
   return p;
 }
 
-template <class T, class Table>
+template <class T, int64_t kBytes>
 __global__ void __launch_bounds__(kThreads, 2)
-    norm_kernel(const __grid_constant__ NormCall call, const __grid_constant__ Table table) {
+    norm_kernel(const __grid_constant__ NormCall call, const __grid_constant__ Table<kBytes> table) {
   const unsigned char* bytes = table.data();
   NormSum<T> sum{call.order, T(call.unscale), T(call.max_value), 0, 0, kNone};
   for (TileWalk<1> walk(call.shape, bytes); walk.has_tile(); walk.next()) {
     const Entry<1>& entry = walk.entry();
-    if (entry.path == Path::units) {
-      sum.template units<kUnit<T>>(entry, walk.begin());
-    } else if (sizeof(T) == 4 && entry.path == Path::narrow_units) {
-      if constexpr (sizeof(T) == 4) sum.template units<8>(entry, walk.begin());
-    } else {
-      sum.elements(entry, bytes, walk.begin());
-    }
+    const int64_t begin = walk.begin();
+    if (entry.path == Path::units) sum.template units<kUnit<T>>(entry, begin);
+    if constexpr (sizeof(T) == 4)
+      if (entry.path == Path::narrow_units) sum.template units<8>(entry, begin);
+    ONEPASS_NO_UNROLL
+    for (int i = 0; i < 2; ++i) sum.elements(entry, bytes, rest_of_tile<T>(entry, begin, i));
   }
   const NormPartial p = fold_norm(call.order, {sum.sum, sum.clamped, sum.first_nonfinite});
   if (threadIdx.x == 0) call.partials[blockIdx.x] = p;
@@ -155,9 +150,8 @@ int64_t norm_as(const Norm& call, NormPartial* partials, unsigned char* room) {
   const auto stream = static_cast<cudaStream_t>(call.stream);
   const int64_t blocks = smaller(kNormBlocks, ceil_div(builder.shape().tiles, 4));
   const NormCall arguments{builder.shape(), call.order, call.unscale, call.max_value, partials};
-  with_table(bytes, room, stream, [&](const auto& table) {
-    using Table = std::decay_t<decltype(table)>;
-    start(&norm_kernel<T, Table>, blocks, stream, arguments, table);
+  with_table<sizeof(T) == 4>(bytes, room, stream, [&](const auto& table) {
+    start(&norm_kernel<T, std::decay_t<decltype(table)>::kBytes>, blocks, stream, arguments, table);
   });
   return blocks;
 }

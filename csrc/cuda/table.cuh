@@ -48,24 +48,23 @@ struct TableShape {
   int32_t functors;  // offset in bytes
 };
 
-// ---- what a kernel is given
+// ---- what a kernel is given: the table, or where it is
 
-template <int64_t kBytes>
-struct InlineTable {
-  alignas(16) unsigned char bytes[kBytes];
-  ONEPASS_HD const unsigned char* data() const { return bytes; }
-};
-struct PointerTable {
-  const unsigned char* bytes;
-  ONEPASS_HD const unsigned char* data() const { return bytes; }
+template <int64_t kSize>
+struct Table {
+  static constexpr int64_t kBytes = kSize;
+  const unsigned char* elsewhere;  // null: here
+  alignas(16) unsigned char bytes[kSize];
+  ONEPASS_HD const unsigned char* data() const { return elsewhere ? elsewhere : bytes; }
 };
 
-template <int64_t kBytes>
-__global__ void write_table(unsigned char* to, const __grid_constant__ InlineTable<kBytes> from,
-                            int32_t bytes) {
-  const int64_t at = 16 * (int64_t(blockIdx.x) * blockDim.x + threadIdx.x);
+template <class = void>
+__global__ void __launch_bounds__(kThreads, 2)
+    write_table(unsigned char* to, const __grid_constant__ Table<kSmallTable> from, int32_t bytes) {
+  const int64_t at = 16 * int64_t(threadIdx.x);
   if (at < bytes) store_pack(to + at, load_pack<16>(from.bytes + at));
 }
+static_assert(kSmallTable <= 16 * kThreads, "a thread writes 16 bytes");
 
 // The tiles of a block are neighbours, its warps take them in turn; so an entry is searched once.
 template <int kArity>
@@ -120,6 +119,22 @@ ONEPASS_DEVICE void offsets_of(const Entry<kArity>& entry, const unsigned char* 
     ONEPASS_UNROLL
     for (int o = 0; o < kArity; ++o) offset[o] += index * shape[(1 + o) * entry.ndim + d];
   }
+}
+
+// What units of a tile leave out: the elements before the first whole one (i = 0) and behind the
+// last (i = 1); all of them where there are no units.
+struct Range {
+  int64_t from, to;
+};
+template <class T, int kArity>
+ONEPASS_DEVICE Range rest_of_tile(const Entry<kArity>& entry, int64_t begin, int i) {
+  const int64_t from = larger(begin, 0), to = smaller(begin + kTileElements, entry.size);
+  if (entry.path == Path::elements) return i == 0 ? Range{from, to} : Range{to, to};
+  const int64_t width = entry.path == Path::units ? kUnit<T> : 8;
+  const int64_t whole = begin < 0 ? begin + width : begin;
+  const int64_t head = smaller(whole, to);
+  if (i == 0) return {from, head};
+  return {larger(head, to - (to - begin) % width), to};
 }
 
 // ---- made on the host
@@ -237,29 +252,32 @@ class TableBuilder {
   std::vector<unsigned char> bytes_;
 };
 
-// Starts `run(kernel argument)` with the table where it fits: in a small launch, in a large one, or
-// in the workspace.
+// Starts `run(kernel argument)` with the table where it fits: in a small launch, in a large one
+// (kLarge: that kernel exists), or in the workspace.
 template <int64_t kBytes, class Run>
 void with_inline_table(const std::vector<unsigned char>& bytes, Run run) {
-  InlineTable<kBytes> table;
+  Table<kBytes> table;
+  table.elsewhere = nullptr;
   memcpy(table.bytes, bytes.data(), bytes.size());
   run(table);
 }
-template <class Run>
+template <bool kLarge, class Run>
 void with_table(const std::vector<unsigned char>& bytes, void* workspace, cudaStream_t stream,
                 Run run) {
   const auto size = int64_t(bytes.size());
   if (size <= kSmallTable) return with_inline_table<kSmallTable>(bytes, run);
-  if (size <= kLargeTable) return with_inline_table<kLargeTable>(bytes, run);
+  if constexpr (kLarge)
+    if (size <= kLargeTable) return with_inline_table<kLargeTable>(bytes, run);
   if (!workspace) return record_error("a long list of tensors needs a workspace");
   auto* to = static_cast<unsigned char*>(workspace);
+  Table<kSmallTable> slice{};
   for (int64_t at = 0; at < size; at += kSmallTable) {
-    InlineTable<kSmallTable> slice;
     const int64_t n = smaller(kSmallTable, size - at);
     memcpy(slice.bytes, bytes.data() + at, size_t(n));
-    start(&write_table<kSmallTable>, 1, stream, to + at, slice, int32_t(n));
+    start(&write_table<>, 1, stream, to + at, slice, int32_t(n));
   }
-  run(PointerTable{to});
+  slice.elsewhere = to;
+  run(slice);
 }
 
 }  // namespace
