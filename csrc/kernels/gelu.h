@@ -47,9 +47,10 @@ struct GeluTanh {
   ONEPASS_HD T backward(T dy, T x) const {
     T near = x < -kFar ? -kFar : x;
     near = near > kFar ? kFar : near;
-    const T square = near * near;
-    const T s = math::sigmoid(near * (kLinear + kCubic * square));
-    return dy * (s + near * s * (T(1) - s) * (kLinear + T(3) * kCubic * square));
+    const T square = near * near, u = near * (kLinear + kCubic * square);
+    const T e = math::exp(-math::abs(u)), r = T(1) / (T(1) + e);
+    const T s = u < T(0) ? e * r : r;  // σ(u); σ·(1 - σ) = e·r², where 1 - σ would cancel
+    return dy * (s + near * (e * r * r) * (kLinear + T(3) * kCubic * square));
   }
 };
 

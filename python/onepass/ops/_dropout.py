@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -106,11 +107,14 @@ def dropout_mask(
         >>> onepass.ops.dropout_mask(3, 0.0, seed=1)
         array([ True,  True,  True])
     """
+    extents = (shape,) if isinstance(shape, int) else tuple(shape)
+    if any(extent < 0 for extent in extents):
+        raise ValueError(f"dropout_mask: 'shape' is {shape!r}, expected extents >= 0")
     if packed:
-        count = int(np.prod(shape, dtype=np.int64))
+        count = math.prod(extents)
         mask = np.empty((count + 7) // 8, np.uint8)
         _C.dropout_mask(mask, count, p, seed, offset, True)
         return mask
-    mask = np.empty(shape, np.bool_)
+    mask = np.empty(extents, np.bool_)
     _C.dropout_mask(mask, mask.size, p, seed, offset, False)
     return mask

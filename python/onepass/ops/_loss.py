@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from onepass import _C
-from onepass._array import Array, contiguous, empty, empty_like, scalar
+from onepass._array import Array, contiguous, empty, empty_like, require_array, scalar
 
 Reduction = Literal["none", "mean", "sum"]
 
@@ -52,6 +52,7 @@ def cross_entropy(
         >>> round(float(loss), 4), dlogits
         (0.6931, array([[ 0.5, -0.5]], dtype=float32))
     """
+    require_array("cross_entropy", "logits", logits)
     view = contiguous(logits)
     dlogits = empty_like(view) if out is None else out
     losses = None

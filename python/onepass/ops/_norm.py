@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from onepass import _C
-from onepass._array import Array, contiguous, empty, empty_like, parameter_dtype
+from onepass._array import Array, contiguous, empty, empty_like, parameter_dtype, require_array
 from onepass.ops._fused import ActivationSpec, resolve
 
 
@@ -93,10 +93,11 @@ def batch_norm(
         array([[-1.],
                [ 1.]], dtype=float32)
     """
-    if momentum is None:
+    require_array("batch_norm", "x", x)
+    if momentum is None or not 0 <= momentum <= 1:
         raise ValueError(
-            "batch_norm: 'momentum' is None, expected a number; for the cumulative average pass "
-            "1/(number of batches so far)"
+            f"batch_norm: 'momentum' is {momentum!r}, expected a number in [0, 1]; for the "
+            "cumulative average pass 1/(number of batches so far)"
         )
     if not training and (running_mean is None or running_var is None):
         raise ValueError(
@@ -151,6 +152,12 @@ def batch_norm_backward(
         array([[0.],
                [0.]], dtype=float32)
     """
+    if not isinstance(saved, SavedBatchNorm):
+        raise TypeError(
+            f"batch_norm_backward: 'saved' is {type(saved).__name__}, expected the second result "
+            "of batch_norm"
+        )
+    require_array("batch_norm_backward", "dy", dy)
     x = saved.x
     gradient = contiguous(dy)
     dx = empty_like(x) if out is None else out

@@ -75,10 +75,14 @@ def _not_positive(op: str, name: str, value: object) -> ValueError:
 
 def check_range(op: str, name: str, value: Any, low: float, high: float = math.inf) -> float:
     """value in [low, high), finite; else ValueError with the value, the range and the name."""
-    number = float(value)
+    upper = "" if high == math.inf else f" and < {high:g}"
+    expected = f"expected a number >= {low:g}{upper}"
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise TypeError(f"{op}: {name!r} is {value!r}, {expected}") from None
     if not (low <= number < high):
-        upper = "" if high == math.inf else f" and < {high:g}"
-        raise ValueError(f"{op}: {name!r} is {value!r}, expected a number >= {low:g}{upper}")
+        raise ValueError(f"{op}: {name!r} is {value!r}, {expected}")
     return number
 
 
@@ -86,29 +90,28 @@ def sgd_hyper(
     op: str, lr: Any, momentum: Any, dampening: Any, weight_decay: Any, nesterov: bool
 ) -> tuple[float, ...]:
     """Checked hyper-parameters in the order of kernels/sgd.h, without the step."""
-    if nesterov and (not momentum > 0 or dampening != 0):
+    factor = check_range(op, "momentum", momentum, 0)
+    damp = check_range(op, "dampening", dampening, -math.inf)
+    if nesterov and (factor == 0 or damp != 0):
         raise ValueError(
             f"{op}: 'nesterov' needs momentum > 0 and dampening = 0, given momentum={momentum!r}, "
             f"dampening={dampening!r}"
         )
     rate = check_range(op, "lr", lr, 0)
     decay = check_range(op, "weight_decay", weight_decay, 0)
-    if momentum == 0:
+    if factor == 0:
         return rate, decay
-    return (
-        rate,
-        check_range(op, "momentum", momentum, 0),
-        float(dampening),
-        decay,
-        float(bool(nesterov)),
-    )
+    return rate, factor, damp, decay, float(bool(nesterov))
 
 
 def adam_hyper(
     op: str, lr: Any, betas: Sequence[Any], eps: Any, weight_decay: Any
 ) -> tuple[float, ...]:
     """Checked hyper-parameters in the order of kernels/adam.h, without the step."""
-    beta1, beta2 = betas
+    try:
+        beta1, beta2 = betas
+    except (TypeError, ValueError):
+        raise ValueError(f"{op}: 'betas' is {betas!r}, expected a pair of numbers") from None
     return (
         check_range(op, "lr", lr, 0),
         check_range(op, "betas[0]", beta1, 0, 1),
@@ -128,6 +131,9 @@ def _update(
     step: int | Sequence[int],
     options: dict[str, Any],
 ) -> StepInfo:
+    for name, arrays in (("params", params), ("grads", grads)):
+        if not isinstance(arrays, Sequence):
+            raise TypeError(f"{op}: {name!r} is {arrays!r}, expected a list of arrays")
     plan = _C.Plan(kernel, params, states, [0] * len(params))
     plan.steps = [s - 1 for s in ([step] * len(params) if isinstance(step, int) else step)]
     return take_step(op, plan, grads, (hyper,), **options)

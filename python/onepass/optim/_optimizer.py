@@ -50,6 +50,11 @@ class Optimizer:
         self._wanted: tuple[str, tuple[str, ...]] = ("", ())
         self._maximize = False
         self._holders: list[tuple[Parameter, Array]] = []  # parameters whose array may be replaced
+        if params is None or _is_array(params):
+            raise TypeError(
+                f"{self._name}: 'params' is {type(params).__name__}, expected a list of arrays or "
+                "parameters"
+            )
         entries = [params] if isinstance(params, Mapping) else list(params)
         if not entries:
             raise ValueError(f"{self._name}: 'params' is empty, expected at least one parameter")
@@ -108,7 +113,7 @@ class Optimizer:
         """
         plan = self._prepare()
         if grads is None:
-            grads = [getattr(p, "grad", None) for p in self._parameters]
+            grads = self._grads()
         return take_step(
             self._name,
             plan,
@@ -122,6 +127,16 @@ class Optimizer:
             self._maximize,
             self._names,
         )
+
+    def _grads(self) -> list[Array | None]:
+        try:
+            return [p.grad for p in self._parameters]
+        except AttributeError:
+            without = next(i for i, p in enumerate(self._parameters) if not hasattr(p, "grad"))
+            raise TypeError(
+                f"{self._name}: 'grads' is None and parameter {without} has no .grad; pass the "
+                "gradients: step(grads)"
+            ) from None
 
     def zero_grad(self) -> None:
         """Fills the gradients of ``Parameter``s and tensors with zeros, where they exist."""
@@ -216,8 +231,7 @@ class Optimizer:
         for group in groups:
             if missing := sorted(options - set(group)):
                 raise refuse(f"a group lacks {', '.join(missing)}: a state of another optimizer?")
-        merged = {**self.param_groups[0], **groups[0]}
-        _, names = self._rule_of([{**merged, **group} for group in groups])
+        _, names = self._rule_of(groups)
         position = {index: at for at, index in enumerate(flat)}
         entries: dict[int, Any] = {}
         for index, entry in state.items():
@@ -272,6 +286,8 @@ class Optimizer:
     def _rule_of(self, groups: list[dict[str, Any]]) -> tuple[str, tuple[str, ...]]:
         held, self.param_groups = self.param_groups, groups
         try:
+            for group in groups:
+                self._hyper(group)
             return self._rule()
         finally:
             self.param_groups = held
