@@ -42,17 +42,18 @@ ONEPASS_HD T add_residual(T z, Absent) {
   return z;
 }
 
+// The composed leaves: y, g, and dx of a norm. The residual comes first, for compose() below.
 template <class A, class T>
 struct EpilogueForward {
   A activation;
   Dropout<T> dropout;
   template <class R, class M>
-  ONEPASS_HD T operator()(T x, R residual, M mean, M scale, T shift) const {
+  ONEPASS_HD T operator()(R residual, T x, M mean, M scale, T shift) const {
     return activation.forward(add_residual(affine_part(x, mean, scale, shift), residual));
   }
   template <class R, class M>
-  ONEPASS_HD T operator()(T x, R residual, M mean, M scale, T shift, Keep keep) const {
-    return dropout((*this)(x, residual, mean, scale, shift), keep);
+  ONEPASS_HD T operator()(R residual, T x, M mean, M scale, T shift, Keep keep) const {
+    return dropout((*this)(residual, x, mean, scale, shift), keep);
   }
 };
 
@@ -61,14 +62,45 @@ struct EpilogueBackward {
   A activation;
   Dropout<T> dropout;
   template <class R, class M>
-  ONEPASS_HD T operator()(T dy, T x, R residual, M mean, M scale, T shift) const {
+  ONEPASS_HD T operator()(R residual, T dy, T x, M mean, M scale, T shift) const {
+    if constexpr (std::is_same_v<A, Identity<T>>) return dy;  // also where z is NaN: x is not read
     return activation.backward(dy, add_residual(affine_part(x, mean, scale, shift), residual));
   }
   template <class R, class M>
-  ONEPASS_HD T operator()(T dy, T x, R residual, M mean, M scale, T shift, Keep keep) const {
-    return (*this)(dropout(dy, keep), x, residual, mean, scale, shift);
+  ONEPASS_HD T operator()(R residual, T dy, T x, M mean, M scale, T shift, Keep keep) const {
+    return (*this)(residual, dropout(dy, keep), x, mean, scale, shift);
   }
 };
+
+template <class A, class T>
+struct EpilogueInputGradient {
+  EpilogueBackward<A, T> gradient;
+  template <class R>
+  ONEPASS_HD T operator()(R residual, T dy, T x, T mean, T scale, T shift, T level, T slope) const {
+    const T g = gradient(residual, dy, x, mean, scale, shift);
+    return batch_norm_formula::input_gradient(g, x, mean, scale, level, slope);
+  }
+  template <class R>
+  ONEPASS_HD T operator()(R residual, T dy, T x, T mean, T scale, T shift, T level, T slope,
+                          Keep keep) const {
+    const T g = gradient(residual, dy, x, mean, scale, shift, keep);
+    return batch_norm_formula::input_gradient(g, x, mean, scale, level, slope);
+  }
+};
+
+// Runs one of them. residual null: none; words null: no dropout.
+template <class K, class T, class... P>
+void compose(const K k, int64_t n, const uint32_t* words, const T* residual, T* out, P... p) {
+  if (words && residual) {
+    leaf_drawing<K, T>(k, n, words, out, residual, p...);
+  } else if (words) {
+    leaf_drawing<K, T>(k, n, words, out, Absent{}, p...);
+  } else if (residual) {
+    leaf_returning<K, T>(k, n, out, residual, p...);
+  } else {
+    leaf_returning<K, T>(k, n, out, Absent{}, p...);
+  }
+}
 
 template <class T>
 using ForwardBlock = void (*)(int64_t n, const double* options, const T* z, T* y);
@@ -114,11 +146,13 @@ constexpr int32_t kRelu = index_in<Relu>(Activations{});
 // cheapest, but not beyond `end`, after which the caller jumps.
 class KeepBits {
  public:
+  static constexpr int64_t kLongest = 4 * kBlockElements;  // of a run
+
   explicit KeepBits(DropoutStream random) : random_(random) {}
 
   const uint32_t* at(int64_t element, int64_t n, int64_t end) {
     const int64_t from = element / 32, to = (element + n + 31) / 32;
-    if (from < first_ || to > last_) draw(from, (end + 31) / 32);
+    if (from < first_ || to > last_) draw(from, to, (end + 31) / 32);
     const uint32_t* words = words_ + (from - first_);
     const uint32_t shift = uint32_t(element % 32);
     return shift == 0 ? words : align(words, shift, (n + 31) / 32);
@@ -127,7 +161,7 @@ class KeepBits {
  private:
   static constexpr int64_t kAhead = 128;
 
-  void draw(int64_t from, int64_t end) {
+  void draw(int64_t from, int64_t to, int64_t end) {
     const int64_t start = from & ~int64_t(3);  // words come in groups of four
     int64_t kept = 0;
     if (start >= first_ && start < last_) {
@@ -135,12 +169,13 @@ class KeepBits {
       for (int64_t i = 0; i < kept; ++i) words_[i] = words_[start - first_ + i];
     }
     int64_t count = end - start - kept;
-    count = count < kAhead ? (count + 3) & ~int64_t(3) : kAhead;
+    count = (count < kAhead ? count + 3 : longest(to - start - kept)) & ~int64_t(3);
     keep_words(words_ + kept, start + kept, count, random_);
     first_ = start;
     last_ = start + kept + count;
     words_[last_ - first_] = 0;
   }
+  static int64_t longest(int64_t needed) { return needed < kAhead ? kAhead : needed + 3; }
   const uint32_t* align(const uint32_t* words, uint32_t shift, int64_t count) {
     for (int64_t i = 0; i < count; ++i)
       aligned_[i] = words[i] >> shift | words[i + 1] << (32 - shift);
@@ -149,8 +184,8 @@ class KeepBits {
 
   DropoutStream random_;
   int64_t first_ = 0, last_ = 0;
-  uint32_t words_[kAhead + kBlockElements / 32 + 8];
-  uint32_t aligned_[kBlockElements / 32 + 1];
+  uint32_t words_[2 * kAhead + kLongest / 32 + 8];
+  uint32_t aligned_[kLongest / 32 + 1];
 };
 
 // How an epilogue is run, decided once per call.
@@ -161,76 +196,73 @@ class EpilogueRunner {
       : epilogue_(e), dropout_{dropout_scale<T>(e.dropout.threshold)} {}
 
   bool drops() const { return epilogue_.dropout.threshold != 0; }
-  bool composed() const {
-    return epilogue_.activation == kIdentity || epilogue_.activation == kRelu;
-  }
-  // g = dy.
-  bool passes_gradient() const { return epilogue_.activation == kIdentity && !drops(); }
+  // At most four planes of random bits decide p = 1/2, 1/4, … : cheaper drawn twice than stored.
+  bool drops_cheaply() const { return (epilogue_.dropout.threshold & 0xfffffffu) == 0; }
+  bool is_identity() const { return epilogue_.activation == kIdentity; }
+  bool is_relu() const { return epilogue_.activation == kRelu; }
+  bool composed() const { return is_identity() || is_relu(); }
+  EpilogueBackward<Relu<T>, T> relu_backward() const { return {{}, dropout_}; }
 
   // Flush is alive around the affine part, and around nothing that is an activation or dropout
-  // (composed ones give the same bits either way). residual null: none; words null: no dropout. y
-  // may be x or residual.
+  // (composed ones give the same bits either way). residual null: none; words null: no dropout.
+  // y may be x or residual.
   template <class Flush, class M, class P>
   ONEPASS_HD void forward(int64_t n, const T* x, const T* residual, M mean, M scale, P shift,
                           const uint32_t* words, T* y) const {
-    if (epilogue_.activation == kRelu)
-      return forward_with<Flush>(Relu<T>{}, n, x, residual, mean, scale, shift, words, y);
-    if (composed())
-      return forward_with<Flush>(Identity<T>{}, n, x, residual, mean, scale, shift, words, y);
-    forward_with<Flush>(Identity<T>{}, n, x, residual, mean, scale, shift, nullptr, y);
+    if (is_relu()) {
+      const Flush flush;
+      const EpilogueForward<Relu<T>, T> k{{}, dropout_};
+      return compose(k, n, words, residual, y, x, mean, scale, shift);
+    }
+    affine<Flush>(n, x, residual, mean, scale, shift, is_identity() ? words : nullptr, y);
+    if (is_identity()) return;
     kActivationTable<T>.forward[epilogue_.activation](n, epilogue_.options, y, y);
     if (words) leaf_drawing<Dropout<T>, T>(dropout_, n, words, y, y);
   }
 
-  // z: scratch for n elements. g may be dy.
+  // z: scratch for n elements, used where the activation is not composed. g may be dy.
   template <class Flush, class M, class P>
   ONEPASS_HD void backward(int64_t n, const T* dy, const T* x, const T* residual, M mean, M scale,
                            P shift, const uint32_t* words, T* z, T* g) const {
-    if (epilogue_.activation == kIdentity) {
+    if (is_relu()) {
       const Flush flush;
-      if (words) return leaf_drawing<Dropout<T>, T>(dropout_, n, words, g, dy);
-      for (int64_t i = 0; i < n; ++i) g[i] = dy[i];
-      return;
+      return compose(relu_backward(), n, words, residual, g, dy, x, mean, scale, shift);
     }
-    if (epilogue_.activation == kRelu)
-      return backward_with<Flush>(n, dy, x, residual, mean, scale, shift, words, g);
-    forward_with<Flush>(Identity<T>{}, n, x, residual, mean, scale, shift, nullptr, z);
-    if (words) leaf_drawing<Dropout<T>, T>(dropout_, n, words, g, dy);
+    if (!is_identity()) affine<Flush>(n, x, residual, mean, scale, shift, nullptr, z);
+    if (words) {
+      leaf_drawing<Dropout<T>, T>(dropout_, n, words, g, dy);
+    } else if (is_identity() && g != dy) {
+      store_run<T, T>(g, dy, 1, n);
+    }
+    if (is_identity()) return;
     kActivationTable<T>.backward[epilogue_.activation](n, epilogue_.options, words ? g : dy, z, g);
   }
 
- private:
-  template <class Flush, class A, class M, class P>
-  ONEPASS_HD void forward_with(A activation, int64_t n, const T* x, const T* residual, M mean,
-                               M scale, P shift, const uint32_t* words, T* y) const {
-    const Flush flush;
-    using K = EpilogueForward<A, T>;
-    const K k{activation, dropout_};
-    if (words && residual) {
-      leaf_drawing<K, T>(k, n, words, y, x, residual, mean, scale, shift);
-    } else if (words) {
-      leaf_drawing<K, T>(k, n, words, y, x, Absent{}, mean, scale, shift);
-    } else if (residual) {
-      leaf_returning<K, T>(k, n, y, x, residual, mean, scale, shift);
+  // dx of a norm at once, where the activation is composed.
+  template <class P>
+  ONEPASS_HD void input_gradient(int64_t n, const T* dy, const T* x, const T* residual, P mean,
+                                 P scale, P shift, P level, P slope, const uint32_t* words,
+                                 T* dx) const {
+    if (is_relu()) {
+      const EpilogueInputGradient<Relu<T>, T> k{relu_backward()};
+      return compose(k, n, words, residual, dx, dy, x, mean, scale, shift, level, slope);
+    }
+    using K = EpilogueInputGradient<Identity<T>, T>;
+    const K k{{{}, dropout_}};
+    if (words) {
+      leaf_drawing<K, T>(k, n, words, dx, Absent{}, dy, x, mean, scale, shift, level, slope);
     } else {
-      leaf_returning<K, T>(k, n, y, x, Absent{}, mean, scale, shift);
+      leaf_returning<K, T>(k, n, dx, Absent{}, dy, x, mean, scale, shift, level, slope);
     }
   }
+
+ private:
   template <class Flush, class M, class P>
-  ONEPASS_HD void backward_with(int64_t n, const T* dy, const T* x, const T* residual, M mean,
-                                M scale, P shift, const uint32_t* words, T* g) const {
+  ONEPASS_HD void affine(int64_t n, const T* x, const T* residual, M mean, M scale, P shift,
+                         const uint32_t* words, T* y) const {
     const Flush flush;
-    using K = EpilogueBackward<Relu<T>, T>;
-    const K k{{}, dropout_};
-    if (words && residual) {
-      leaf_drawing<K, T>(k, n, words, g, dy, x, residual, mean, scale, shift);
-    } else if (words) {
-      leaf_drawing<K, T>(k, n, words, g, dy, x, Absent{}, mean, scale, shift);
-    } else if (residual) {
-      leaf_returning<K, T>(k, n, g, dy, x, residual, mean, scale, shift);
-    } else {
-      leaf_returning<K, T>(k, n, g, dy, x, Absent{}, mean, scale, shift);
-    }
+    const EpilogueForward<Identity<T>, T> k{{}, dropout_};
+    compose(k, n, words, residual, y, x, mean, scale, shift);
   }
 
   const Epilogue& epilogue_;

@@ -165,6 +165,98 @@ void store_channels(const ChannelVector& v, int64_t channel, int64_t n, const do
   }
 }
 
+// ---- channels: parameters and sums, one value per channel
+
+template <class T>
+struct SavedRows {
+  T *mean, *lost, *rstd;
+  ONEPASS_HD batch_norm_formula::Saved<T> operator[](int64_t k) const {
+    return {mean[k], lost[k], rstd[k]};
+  }
+};
+
+template <class T>
+void statistics_of_channels(int64_t n, const double* sum, const double* squares, const T* shift,
+                            double part, double bessel, double eps, SavedRows<T> saved,
+                            double* mean, double* unbiased) {
+#pragma GCC ivdep
+  for (int64_t k = 0; k < n; ++k) {
+    const auto m = batch_norm_formula::moments(sum[k], squares[k], part);
+    const auto s = batch_norm_formula::save<T>(double(shift[k]), m.offset, m.variance, eps);
+    saved.mean[k] = s.mean;
+    saved.lost[k] = s.lost;
+    saved.rstd[k] = s.rstd;
+    mean[k] = double(shift[k]) + m.offset;
+    unbiased[k] = m.variance * bessel;
+  }
+}
+void running_of_channels(int64_t n, const double* value, double momentum, double* running) {
+#pragma GCC ivdep
+  for (int64_t k = 0; k < n; ++k)
+    running[k] = batch_norm_formula::running(running[k], value[k], momentum);
+}
+template <class T>
+void affine_of_channels(int64_t n, SavedRows<T> saved, const double* weight, const double* bias,
+                        T* scale, T* shift) {
+#pragma GCC ivdep
+  for (int64_t k = 0; k < n; ++k) {
+    const auto a = batch_norm_formula::affine<T>(saved[k], weight[k], bias[k]);
+    scale[k] = a.scale;
+    shift[k] = a.shift;
+  }
+}
+// q: Σ g·(x - mean)·rstd, replaced by dweight.
+template <class T>
+void corrections_of_channels(int64_t n, const double* s, double* q, double part, SavedRows<T> saved,
+                             T* level, T* slope) {
+#pragma GCC ivdep
+  for (int64_t k = 0; k < n; ++k) {
+    const double dweight = batch_norm_formula::dweight(saved[k], s[k], q[k]);
+    const auto c = batch_norm_formula::correction(saved[k], s[k], dweight, part);
+    q[k] = dweight;
+    level[k] = c.level;
+    slope[k] = c.slope;
+  }
+}
+
+// From channels to the units of a region.
+template <class T>
+void spread(const Cut& cut, int64_t channels, const T* from, T* units) {
+  if (cut.spread == 1) {
+    for (int64_t r = 0; r < cut.repeat; ++r)
+      store_run<T, T>(units + r * channels, from, 1, channels);
+    return;
+  }
+  const int64_t n = cut.repeat * channels, copies = cut.spread;
+  for (int64_t k = 0; k < n; ++k) {
+    const T value = from[k % channels];
+    for (int64_t j = 0; j < copies; ++j) units[k * copies + j] = value;
+  }
+}
+// From the units of a region, in every block, to channels.
+void channel_sums(const Cut& cut, const Region& r, const double* from, int64_t stride,
+                  int64_t blocks, double* sum) {
+  double units[kUnits];
+  const int64_t n = r.units(), channels = channel_count(cut, r);
+  store_run<double, double>(units, from, 1, n);
+  for (int64_t b = 1; b < blocks; ++b) {
+    const double* block = from + b * stride;
+#pragma GCC ivdep
+    for (int64_t u = 0; u < n; ++u) units[u] += block[u];
+  }
+  for (int64_t k = 0; k < channels; ++k) sum[k] = 0;
+  for (int64_t i = 0; i < cut.repeat; ++i) {
+    const double* at = units + i * channels * cut.spread;
+    if (cut.spread == 1) {
+#pragma GCC ivdep
+      for (int64_t k = 0; k < channels; ++k) sum[k] += at[k];
+    } else {
+      for (int64_t k = 0; k < channels; ++k)
+        for (int64_t j = 0; j < cut.spread; ++j) sum[k] += at[k * cut.spread + j];
+    }
+  }
+}
+
 // ---- sums
 
 // Adds kRows rows of terms to s (and, for pairs, to q), column by column.
@@ -200,22 +292,36 @@ struct Moment {
   ONEPASS_HD Moment next(int64_t rows) const { return {x + rows * stride, stride, shift}; }
 };
 
-// g and g·(x - mean)·rstd.
-template <class T, class P>
+// g and g·(x - mean)·rstd; g is read, or computed where that is as cheap.
+template <class T, class P, class G>
 struct GradientPair {
   using Sum = T;
   static constexpr bool kPair = true;
-  const T* g;
-  int64_t g_stride;
+  G g;
   const T* x;
-  int64_t x_stride;
+  int64_t stride;
   P mean, rstd;
-  ONEPASS_HD T value(int64_t j, int64_t c) const { return g[j * g_stride + c]; }
+  ONEPASS_HD T value(int64_t j, int64_t c) const { return g.value(j, c); }
   ONEPASS_HD T times(T value, int64_t j, int64_t c) const {
-    return value * ((x[j * x_stride + c] - mean[c]) * rstd[c]);
+    return value * ((x[j * stride + c] - mean[c]) * rstd[c]);
   }
   ONEPASS_HD GradientPair next(int64_t rows) const {
-    return {g + rows * g_stride, g_stride, x + rows * x_stride, x_stride, mean, rstd};
+    return {g.next(rows), x + rows * stride, stride, mean, rstd};
+  }
+};
+
+template <class T, class P>
+struct ReluGradient {
+  EpilogueBackward<Relu<T>, T> backward;
+  const T *dy, *x;
+  int64_t stride;
+  P mean, scale, shift;
+  ONEPASS_HD T value(int64_t j, int64_t c) const {
+    const int64_t i = j * stride + c;
+    return backward(Absent{}, dy[i], x[i], mean[c], scale[c], shift[c]);
+  }
+  ONEPASS_HD ReluGradient next(int64_t rows) const {
+    return {backward, dy + rows * stride, x + rows * stride, stride, mean, scale, shift};
   }
 };
 
@@ -234,13 +340,42 @@ void add_panel(int64_t rows, int64_t n, double* s, double* q, Term term) {
   if (rows == kAdded) return add_rows<kAdded>(n, s, q, term);
   for (int64_t j = 0; j < rows; ++j) add_rows<1>(n, s, q, term.next(j));
 }
-// A run of one plane, as rows of kSumLanes.
+template <class Term>
+void add_run_in_double(int64_t n, double* s, double* q, const Term term) {
+  double a[kSumLanes], b[kSumLanes];
+  for (int64_t l = 0; l < kSumLanes; ++l) a[l] = b[l] = 0;
+  int64_t i = 0;
+  for (; i + kSumLanes <= n; i += kSumLanes) {
+#pragma GCC ivdep
+    for (int64_t l = 0; l < kSumLanes; ++l) {
+      const double value = term.value(0, i + l);
+      a[l] += value;
+      if constexpr (Term::kPair) b[l] += term.times(value, 0, i + l);
+    }
+  }
+  for (int64_t l = 0; l < n - i; ++l) {
+    const double value = term.value(0, i + l);
+    a[l] += value;
+    if constexpr (Term::kPair) b[l] += term.times(value, 0, i + l);
+  }
+#pragma GCC ivdep
+  for (int64_t l = 0; l < kSumLanes; ++l) {
+    s[l] += a[l];
+    if constexpr (Term::kPair) q[l] += b[l];
+  }
+}
+// A run of one plane, in kSumLanes lanes.
 template <class Term>
 void add_run(int64_t n, double* s, double* q, Term term) {
-  constexpr int64_t kStep = kAdded * kSumLanes;
-  for (; n >= kStep; n -= kStep, term = term.next(kAdded)) add_rows<kAdded>(kSumLanes, s, q, term);
-  for (; n >= kSumLanes; n -= kSumLanes, term = term.next(1)) add_rows<1>(kSumLanes, s, q, term);
-  add_rows<1>(n, s, q, term);
+  if constexpr (sizeof(typename Term::Sum) == 8) {
+    add_run_in_double(n, s, q, term);
+  } else {
+    constexpr int64_t kStep = kAdded * kSumLanes;
+    for (; n >= kStep; n -= kStep, term = term.next(kAdded))
+      add_rows<kAdded>(kSumLanes, s, q, term);
+    for (; n >= kSumLanes; n -= kSumLanes, term = term.next(1)) add_rows<1>(kSumLanes, s, q, term);
+    add_rows<1>(n, s, q, term);
+  }
 }
 ONEPASS_HD double fold_lanes(const double* lanes) {
   double sum = 0;
@@ -320,118 +455,78 @@ struct Call {
 
   // -- parameters of a region
 
-  ONEPASS_HD batch_norm_formula::Saved<T> saved(int64_t channel) const {
-    const T* rows = static_cast<const T*>(norm.saved);
-    return {rows[channel], rows[norm.channels + channel], rows[2 * norm.channels + channel]};
+  T* saved_row(int64_t row, int64_t channel) const {
+    return static_cast<T*>(norm.saved) + row * norm.channels + channel;
   }
-  ONEPASS_HD void spread(const T* per_channel, int64_t channels, T* units) const {
-    int64_t u = 0;
-    for (int64_t r = 0; r < cut.repeat; ++r)
-      for (int64_t k = 0; k < channels; ++k)
-        for (int64_t j = 0; j < cut.spread; ++j) units[u++] = per_channel[k];
+  SavedRows<T> saved(int64_t channel) const {
+    return {saved_row(0, channel), saved_row(1, channel), saved_row(2, channel)};
   }
   void affine_parameters(const Region& r, Parameters<T> p) const {
     const int64_t first = first_channel(cut, r), n = channel_count(cut, r);
     double weight[kUnits], bias[kUnits];
-    T mean[kUnits], rstd[kUnits], scale[kUnits], shift[kUnits];
     load_channels(norm.weight, first, n, 1, weight);
     load_channels(norm.bias, first, n, 0, bias);
+    T scale[kUnits], shift[kUnits];
     if constexpr (kNorm) {
-      for (int64_t k = 0; k < n; ++k) {
-        const auto s = saved(first + k);
-        const auto a = batch_norm_formula::affine<T>(s, weight[k], bias[k]);
-        mean[k] = a.mean;
-        rstd[k] = s.rstd;
-        scale[k] = a.scale;
-        shift[k] = a.shift;
-      }
-      spread(mean, n, p.mean);
-      spread(scale, n, p.scale);
-      if (kBackward) spread(rstd, n, p.rstd);
+      const SavedRows<T> s = saved(first);
+      affine_of_channels(n, s, weight, bias, scale, shift);
+      spread(cut, n, s.mean, p.mean);
+      spread(cut, n, scale, p.scale);
+      if (kBackward) spread(cut, n, s.rstd, p.rstd);
     } else {
       for (int64_t k = 0; k < n; ++k) shift[k] = T(bias[k]);
     }
-    spread(shift, n, p.shift);
-  }
-
-  // Sums of the region's units over all blocks, then over the units of a channel.
-  void channel_sums(const Region& r, const double* from, int64_t stride, int64_t blocks,
-                    double* sum) const {
-    double units[kUnits];
-    const int64_t n = r.units();
-    for (int64_t u = 0; u < n; ++u) units[u] = from[u];
-    for (int64_t b = 1; b < blocks; ++b) {
-      const double* block = from + b * stride;
-#pragma GCC ivdep
-      for (int64_t u = 0; u < n; ++u) units[u] += block[u];
-    }
-    const int64_t channels = channel_count(cut, r);
-    for (int64_t k = 0; k < channels; ++k) {
-      double total = 0;
-      for (int64_t i = 0; i < cut.repeat; ++i)
-        for (int64_t j = 0; j < cut.spread; ++j)
-          total += units[(i * channels + k) * cut.spread + j];
-      sum[k] = total;
-    }
+    spread(cut, n, shift, p.shift);
   }
 
   void finish_forward(const Region& r, const double* s, const double* q, Parameters<T> p) const {
     const int64_t first = first_channel(cut, r), n = channel_count(cut, r);
-    double mean[kUnits], variance[kUnits], old[kUnits];
-    T* rows = static_cast<T*>(norm.saved);
-    for (int64_t k = 0; k < n; ++k) {
-      const batch_norm_formula::Moments m{s[k], q[k], count()};
-      const double shift = double(first_element(first + k));
-      const auto now = batch_norm_formula::save<T>(shift, m.offset(), m.variance(), norm.eps);
-      rows[first + k] = now.mean;
-      rows[norm.channels + first + k] = now.lost;
-      rows[2 * norm.channels + first + k] = now.rstd;
-      mean[k] = shift + m.offset();
-      variance[k] = m.unbiased();
-    }
-    move_running(norm.running_mean, first, n, mean, old);
-    move_running(norm.running_var, first, n, variance, old);
+    T shift[kUnits];
+    double mean[kUnits], variance[kUnits];
+    first_elements(first, n, shift);
+    statistics_of_channels(n, s, q, shift, 1 / count(), batch_norm_formula::bessel(count()),
+                           norm.eps, saved(first), mean, variance);
+    move_running(norm.running_mean, first, n, mean);
+    move_running(norm.running_var, first, n, variance);
     affine_parameters(r, p);
   }
-  void move_running(const ChannelVector& v, int64_t first, int64_t n, const double* value,
-                    double* old) const {
+  void move_running(const ChannelVector& v, int64_t first, int64_t n, const double* value) const {
     if (!v.data) return;
-    load_channels(v, first, n, 0, old);
-    for (int64_t k = 0; k < n; ++k)
-      old[k] = batch_norm_formula::running(old[k], value[k], norm.momentum);
-    store_channels(v, first, n, old);
+    double running[kUnits];
+    load_channels(v, first, n, 0, running);
+    running_of_channels(n, value, norm.momentum, running);
+    store_channels(v, first, n, running);
   }
   void finish_backward(const Region& r, double* s, double* q, Parameters<T> p) const {
     const int64_t first = first_channel(cut, r), n = channel_count(cut, r);
     store_channels(norm.dbias, first, n, s);
     if constexpr (kNorm) {
       T level[kUnits], slope[kUnits];
-      for (int64_t k = 0; k < n; ++k) {
-        q[k] = batch_norm_formula::dweight(saved(first + k), s[k], q[k]);
-        const auto c = batch_norm_formula::correction(saved(first + k), s[k], q[k], count());
-        level[k] = c.level;
-        slope[k] = c.slope;
-      }
+      corrections_of_channels(n, s, q, 1 / count(), saved(first), level, slope);
       store_channels(norm.dweight, first, n, q);
-      spread(level, n, p.level);
-      spread(slope, n, p.slope);
+      spread(cut, n, level, p.level);
+      spread(cut, n, slope, p.slope);
     }
   }
   void finish(const Region& r, const double* s, const double* q, int64_t stride, int64_t blocks,
               Parameters<T> p) const {
     double sum_s[kUnits], sum_q[kUnits];
-    channel_sums(r, s, stride, blocks, sum_s);
-    channel_sums(r, q, stride, blocks, sum_q);
+    channel_sums(cut, r, s, stride, blocks, sum_s);
+    channel_sums(cut, r, q, stride, blocks, sum_q);
     if constexpr (kForward) {
       finish_forward(r, sum_s, sum_q, p);
     } else {
       finish_backward(r, sum_s, sum_q, p);
     }
   }
-
-  ONEPASS_HD T first_element(int64_t channel) const {
-    T one;
-    return *fetch<T>(norm.x, norm.dtype, channel * norm.inner, 1, &one);
+  void first_elements(int64_t channel, int64_t n, T* out) const {
+    if (norm.inner == 1) {
+      const T* from = fetch<T>(norm.x, norm.dtype, channel, n, out);
+      if (from != out) store_run<T, T>(out, from, 1, n);
+    } else {
+      for (int64_t k = 0; k < n; ++k)
+        out[k] = *fetch<T>(norm.x, norm.dtype, (channel + k) * norm.inner, 1, out + k);
+    }
   }
 
   // -- the sums' pass
@@ -446,11 +541,10 @@ struct Call {
 
   void sum_region(const Region& r, Parameters<T> p, double* s, double* q) const {
     if constexpr (kForward && kNorm) {
-      T* shift = p.shift;  // not needed before the sums are done
       T first[kUnits];
       const int64_t channels = channel_count(cut, r);
-      for (int64_t k = 0; k < channels; ++k) first[k] = first_element(first_channel(cut, r) + k);
-      spread(first, channels, shift);
+      first_elements(first_channel(cut, r), channels, first);
+      spread(cut, channels, first, p.shift);  // which the apply pass does not need yet
     }
     if (cut.planes()) {
       sum_planes(r, p, s, q);
@@ -460,7 +554,6 @@ struct Call {
   }
 
   void sum_columns(const Region& r, Parameters<T> p, double* s, double* q) const {
-    const Flush flush;
     for (int64_t u = 0; u < r.units(); ++u) s[u] = q[u] = 0;
     T x_scratch[kAdded * kPanel], g_scratch[kAdded * kPanel];
     KeepBits bits(norm.epilogue.dropout);
@@ -470,11 +563,24 @@ struct Call {
       const int64_t end = unit_end_in_row(cut, r, row);
       for (int64_t u = r.unit; u < end; u += kPanel) {
         const int64_t n = smaller(kPanel, end - u), at = element(row, u), i = u - r.unit;
+        using P = const T*;
         Strided x{nullptr, 0};
         if constexpr (kNorm) x = strided(norm.x, at, rows, n, x_scratch);
         if constexpr (kForward) {
-          using P = const T*;
+          const Flush flush;
           add_panel(rows, n, s + i, q + i, Moment<T, P>{x.data, x.stride, p.shift + i});
+        } else if (fuses()) {
+          const Flush flush;
+          using G = ReluGradient<T, P>;
+          const G g{epilogue.relu_backward(),
+                    static_cast<const T*>(norm.dy) + at,
+                    x.data,
+                    x.stride,
+                    p.mean + i,
+                    p.scale + i,
+                    p.shift + i};
+          add_panel(rows, n, s + i, q + i,
+                    GradientPair<T, P, G>{g, x.data, x.stride, p.mean + i, p.rstd + i});
         } else {
           const Strided g = gradient_panel(r, row, rows, u, n, p, bits, g_scratch);
           add_gradients(rows, n, s + i, q + i, g, x, p.from(i));
@@ -496,18 +602,19 @@ struct Call {
   }
   ONEPASS_HD void add_gradients(int64_t rows, int64_t n, double* s, double* q, Strided g, Strided x,
                                 Parameters<T> p) const {
+    const Flush flush;
+    const Gradient<T> term{g.data, g.stride};
     if constexpr (kNorm) {
-      using P = const T*;
-      add_panel(rows, n, s, q,
-                GradientPair<T, P>{g.data, g.stride, x.data, x.stride, p.mean, p.rstd});
+      using Pair = GradientPair<T, const T*, Gradient<T>>;
+      add_panel(rows, n, s, q, Pair{term, x.data, x.stride, p.mean, p.rstd});
     } else {
-      add_panel(rows, n, s, q, Gradient<T>{g.data, g.stride});
+      add_panel(rows, n, s, q, term);
     }
   }
   Strided gradient_panel(const Region& r, int64_t row, int64_t rows, int64_t u, int64_t n,
                          Parameters<T> p, KeepBits& bits, T* scratch) const {
     const int64_t at = element(row, u), i = u - r.unit;
-    if (epilogue.passes_gradient() && !delivers()) return strided(norm.dy, at, rows, n, scratch);
+    if (passes_gradient()) return strided(norm.dy, at, rows, n, scratch);
     for (int64_t j = 0; j < rows; ++j) {
       const int64_t from = at + j * cut.units;
       T* to = direct_gradient() ? direct_gradient() + from : scratch + j * kPanel;
@@ -517,6 +624,10 @@ struct Call {
     }
     if (direct_gradient()) return {direct_gradient() + at, cut.units};
     return {scratch, kPanel};
+  }
+  // g is dy, and wanted nowhere else.
+  bool passes_gradient() const {
+    return epilogue.is_identity() && !epilogue.drops() && !delivers();
   }
   // Memory of the computing type in which g is wanted anyway.
   T* direct_gradient() const { return static_cast<T*>(kept_gradient); }
@@ -533,6 +644,13 @@ struct Call {
       (void)p;
       return {};
     }
+  }
+
+  // Whether the sums' pass computes g within the sum itself.
+  bool fuses() const {
+    return kNorm && kBackward && epilogue.is_relu() && !epilogue.drops() &&
+           !norm.epilogue.residual && !delivers() && !direct_gradient() &&
+           same_dtype<T>(norm.dtype);
   }
 
   // g of elements [at, at + n), n <= kBlockElements.
@@ -554,18 +672,20 @@ struct Call {
   }
 
   void sum_planes(const Region& r, Parameters<T> p, double* s, double* q) const {
-    const Flush flush;
     double lanes[kPlanes][2][kSumLanes];
     for (int64_t u = 0; u < r.units(); ++u)
       for (int64_t l = 0; l < kSumLanes; ++l) lanes[u][0][l] = lanes[u][1][l] = 0;
     T x_scratch[kBlockElements], g_scratch[kBlockElements];
     KeepBits bits(norm.epilogue.dropout);
+    const bool scratch =
+        !same_dtype<T>(norm.dtype) || (kBackward && !fuses() && !passes_gradient());
+    const int64_t longest = scratch ? kBlockElements : KeepBits::kLongest;
     for (int64_t row = r.row; row < r.row_end; ++row) {
       const int64_t end = run_end(r, row);
       for (int64_t u = 0; u < r.units(); ++u) {
-        for (int64_t done = 0; done < cut.unit; done += kBlockElements) {
+        for (int64_t done = 0; done < cut.unit; done += longest) {
           const int64_t at = element(row, r.unit + u) + done;
-          const int64_t n = smaller(kBlockElements, cut.unit - done);
+          const int64_t n = smaller(longest, cut.unit - done);
           sum_run(at, n, end, u, p, lanes[u][0], lanes[u][1], x_scratch, g_scratch, bits);
         }
       }
@@ -581,22 +701,34 @@ struct Call {
     const T* x = nullptr;
     if constexpr (kNorm) x = fetch<T>(norm.x, norm.dtype, at, n, x_scratch);
     if constexpr (kForward) {
+      const Flush flush;
       add_run(n, s, q, Moment<T, P>{x, kSumLanes, P{p.shift[u]}});
+    } else if (fuses()) {
+      const Flush flush;
+      using G = ReluGradient<T, P>;
+      const G g{epilogue.relu_backward(),
+                static_cast<const T*>(norm.dy) + at,
+                x,
+                kSumLanes,
+                P{p.mean[u]},
+                P{p.scale[u]},
+                P{p.shift[u]}};
+      add_run(n, s, q, GradientPair<T, P, G>{g, x, kSumLanes, P{p.mean[u]}, P{p.rstd[u]}});
     } else {
-      const T* g = plane_gradient(at, n, end, u, p, g_scratch, bits);
+      const Gradient<T> g{plane_gradient(at, n, end, u, p, g_scratch, bits), kSumLanes};
+      const Flush flush;
       if constexpr (kNorm) {
-        add_run(n, s, q,
-                GradientPair<T, P>{g, kSumLanes, x, kSumLanes, P{p.mean[u]}, P{p.rstd[u]}});
+        using Pair = GradientPair<T, P, Gradient<T>>;
+        add_run(n, s, q, Pair{g, x, kSumLanes, P{p.mean[u]}, P{p.rstd[u]}});
       } else {
-        add_run(n, s, q, Gradient<T>{g, kSumLanes});
+        add_run(n, s, q, g);
       }
     }
   }
   const T* plane_gradient(int64_t at, int64_t n, int64_t end, int64_t u, Parameters<T> p,
                           T* scratch, KeepBits& bits) const {
     using P = Uniform<T>;
-    if (epilogue.passes_gradient() && !delivers())
-      return fetch<T>(norm.dy, norm.dtype, at, n, scratch);
+    if (passes_gradient()) return fetch<T>(norm.dy, norm.dtype, at, n, scratch);
     T* to = direct_gradient() ? direct_gradient() + at : scratch;
     gradient<P>(at, n, end, factor(P{p.mean[u]}), factor(P{p.scale[u]}), P{p.shift[u]}, bits, to);
     deliver(at, n, to);
@@ -607,6 +739,9 @@ struct Call {
 
   void apply_region(const Region& r, Parameters<T> p) const {
     KeepBits bits(norm.epilogue.dropout);
+    const bool scratch =
+        !same_dtype<T>(norm.dtype) || !epilogue.composed() || stream || (kBackward && !corrects());
+    const int64_t longest = scratch ? kBlockElements : KeepBits::kLongest;
     for (int64_t row = r.row; row < r.row_end; ++row) {
       const int64_t end = run_end(r, row);
       const int64_t unit_end = unit_end_in_row(cut, r, row);
@@ -614,8 +749,8 @@ struct Call {
         for (int64_t u = r.unit; u < unit_end; ++u) {
           using P = Uniform<T>;
           const int64_t i = u - r.unit;
-          for (int64_t done = 0; done < cut.unit; done += kBlockElements)
-            apply_run<P>(element(row, u) + done, smaller(kBlockElements, cut.unit - done), end,
+          for (int64_t done = 0; done < cut.unit; done += longest)
+            apply_run<P>(element(row, u) + done, smaller(longest, cut.unit - done), end,
                          P{p.mean[i]}, P{p.scale[i]}, P{p.shift[i]}, P{p.level[i]}, P{p.slope[i]},
                          bits);
         }
@@ -662,24 +797,30 @@ struct Call {
   void backward_run(int64_t at, int64_t n, int64_t end, P mean, P scale, P shift, P level, P slope,
                     KeepBits& bits) const {
     T x_scratch[kBlockElements], g_scratch[kBlockElements], dx_scratch[kBlockElements];
-    const T* g = nullptr;
-    if (direct_gradient()) {
-      g = direct_gradient() + at;
-    } else if (epilogue.passes_gradient()) {
-      g = fetch<T>(norm.dy, norm.dtype, at, n, g_scratch);
-    } else {
-      gradient<P>(at, n, end, factor(mean), factor(scale), shift, bits, g_scratch);
-      g = g_scratch;
-    }
     T* dx = same_dtype<T>(norm.dtype) ? static_cast<T*>(norm.dx) + at : dx_scratch;
-    const Flush flush;
-    if (corrects()) {
+    if (corrects() && epilogue.composed() && !direct_gradient()) {
       const T* x = fetch<T>(norm.x, norm.dtype, at, n, x_scratch);
-      using K = InputGradient<T>;
-      leaf_returning<K, T>(K{}, n, dx, g, x, mean, scale, level, slope);
+      const T* dy = fetch<T>(norm.dy, norm.dtype, at, n, g_scratch);
+      const T* residual = nullptr;
+      if (epilogue.is_relu() && norm.epilogue.residual)
+        residual = fetch<T>(norm.epilogue.residual, norm.dtype, at, n, dx_scratch);
+      const uint32_t* words = epilogue.drops() ? bits.at(at, n, end) : nullptr;
+      const Flush flush;
+      epilogue.input_gradient(n, dy, x, residual, mean, scale, shift, level, slope, words, dx);
     } else {
-      using K = ScaledGradient<T>;
-      leaf_returning<K, T>(K{}, n, dx, g, scale);
+      const T* g = g_scratch;
+      if (direct_gradient()) {
+        g = direct_gradient() + at;
+      } else {
+        gradient<P>(at, n, end, factor(mean), factor(scale), shift, bits, g_scratch);
+      }
+      const Flush flush;
+      if (corrects()) {
+        const T* x = fetch<T>(norm.x, norm.dtype, at, n, x_scratch);
+        leaf_returning<InputGradient<T>, T>({}, n, dx, g, x, mean, scale, level, slope);
+      } else {
+        leaf_returning<ScaledGradient<T>, T>({}, n, dx, g, scale);
+      }
     }
     put<T>(norm.dx, norm.dtype, at, n, dx);
   }
@@ -766,7 +907,7 @@ void* keep_gradient(const BatchNorm& norm, const EpilogueRunner<T>& epilogue, bo
   if (!same_dtype<T>(norm.dtype)) return nullptr;
   if (norm.dresidual) return norm.dresidual;
   if (!is_norm) return norm.dx;
-  if (epilogue.composed() && !epilogue.drops()) return nullptr;
+  if (epilogue.composed() && epilogue.drops_cheaply()) return nullptr;
   return norm.batch_statistics && norm.dx != norm.x ? norm.dx : nullptr;
 }
 

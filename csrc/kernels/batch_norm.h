@@ -16,18 +16,18 @@
 ONEPASS_BEGIN
 namespace batch_norm_formula {
 
-// Sums over a channel of d and d², d = x - shift; shift is one of its elements.
+// Mean and variance from the sums over a channel of d and d², d = x - shift; shift is one of its
+// elements, and part = 1/n.
 struct Moments {
-  double sum, squares, count;
-  ONEPASS_HD double offset() const { return sum / count; }
-  ONEPASS_HD double variance() const {
-    const double v = (squares - sum * offset()) / count;
-    return v < 0 ? 0 : v;
-  }
-  ONEPASS_HD double unbiased() const {
-    return count > 1 ? variance() * (count / (count - 1)) : variance();
-  }
+  double offset, variance;  // the mean is shift + offset
 };
+ONEPASS_HD Moments moments(double sum, double squares, double part) {
+  const double offset = sum * part;
+  const double variance = (squares - sum * offset) * part;
+  return {offset, variance < 0 ? 0 : variance};
+}
+// variance times this is unbiased.
+ONEPASS_HD double bessel(double count) { return count > 1 ? count / (count - 1) : 1; }
 
 // The three rows of BatchNorm::saved.
 template <class T>
@@ -75,9 +75,9 @@ struct Correction {
   T level, slope;
 };
 template <class T>
-ONEPASS_HD Correction<T> correction(Saved<T> saved, double dbias, double dweight, double count) {
-  const double slope = dweight / count * double(saved.rstd);
-  return {T(dbias / count - double(saved.lost) * slope), T(slope)};
+ONEPASS_HD Correction<T> correction(Saved<T> saved, double dbias, double dweight, double part) {
+  const double slope = dweight * part * double(saved.rstd);
+  return {T(dbias * part - double(saved.lost) * slope), T(slope)};
 }
 template <class T>
 ONEPASS_HD T input_gradient(T g, T x, T mean, T scale, T level, T slope) {
