@@ -5,6 +5,7 @@ protocols, views, alignment, overlap, references, and the plan of an optimizer s
 """
 
 import contextlib
+import ctypes
 import gc
 import itertools
 import sys
@@ -79,6 +80,51 @@ def test_errors_of_a_producer_are_told():
 
     with pytest.raises(TypeError, match=r"^relu: 'x' cannot be read: no memory today$"):
         _C.relu(Broken(values(3)), np.zeros(3, np.float32))
+
+
+class Lie(ctypes.Structure):
+    """A DLManagedTensor before DLPack 1.0."""
+
+    _fields_ = (
+        ("data", ctypes.c_void_p),
+        ("device", ctypes.c_int32 * 2),
+        ("ndim", ctypes.c_int32),
+        ("code", ctypes.c_uint8),
+        ("bits", ctypes.c_uint8),
+        ("lanes", ctypes.c_uint16),
+        ("shape", ctypes.c_void_p),
+        ("strides", ctypes.c_void_p),
+        ("offset", ctypes.c_uint64),
+        ("manager", ctypes.c_void_p),
+        ("deleter", ctypes.c_void_p),
+    )
+
+
+@pytest.mark.parametrize(
+    ("shape", "ndim", "null"),
+    [((3,), 1, True), ((-1,), 1, False), ((2**32, 2**32), 2, False), ((2**61, 2), 2, False),
+     ((3,), 65, False), ((3,), -1, False)],
+)  # fmt: skip
+@pytest.mark.parametrize("strided", [True, False])
+def test_producers_that_describe_impossible_memory(shape, ndim, null, strided):
+    memory, dims = np.zeros(4, np.float32), (ctypes.c_int64 * 128)(*shape)
+    strides = ctypes.addressof(ones := (ctypes.c_int64 * 128)(1, 1)) if strided else None
+    lie = Lie(None if null else memory.ctypes.data, (1, 0), ndim, 2, 32, 1,
+              ctypes.addressof(dims), strides)  # fmt: skip
+    make = ctypes.pythonapi.PyCapsule_New
+    make.restype = ctypes.py_object
+    make.argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p]
+
+    class Liar:
+        def __dlpack_device__(self):
+            return 1, 0
+
+        def __dlpack__(self, max_version=None):
+            return make(ctypes.addressof(lie), b"dltensor", None)
+
+    with pytest.raises(TypeError, match=r"'x' of type .*Liar describes memory that cannot be"):
+        _C.relu(Liar(), memory)
+    del ones
 
 
 def test_devices_must_agree_and_be_usable():
@@ -494,6 +540,13 @@ def test_views_of_one_buffer_are_parameters():
         adamw([table[:, :4], table[:, 3:7]])
     with pytest.raises(ValueError, match=r"'params\[1\]' is the same array as 'params\[0\]'"):
         adamw([table, table])
+
+
+def test_a_plan_that_was_never_made():
+    empty = _C.Plan.__new__(_C.Plan)
+    for use in (lambda: run(empty, []), lambda: empty.steps):
+        with pytest.raises(TypeError, match="not initialised"):
+            use()
 
 
 def test_what_a_plan_refuses():

@@ -70,10 +70,11 @@ void open(Array* a, const char* op, const char* name, PyObject* object, int64_t 
       type_error(op, a->label() + " lies on a device that is neither CPU nor CUDA; move it to one");
     case ViewError::negated:
       type_error(op, a->label() + " is a lazily negated torch tensor; pass x.resolve_neg()");
+    case ViewError::malformed:
+      type_error(op, a->label() + " of type " + Py_TYPE(object)->tp_name +
+                         " describes memory that cannot be: null, of negative or overflowing size, "
+                         "or of more than 64 dimensions");
   }
-  if (a->ndim > kMaxAxes)
-    value_error(op, a->label() + " has " + std::to_string(a->ndim) + " dimensions, at most " +
-                        std::to_string(kMaxAxes) + " are supported");
 }
 
 void open_optional(Array* a, const char* op, const char* name, PyObject* object) {

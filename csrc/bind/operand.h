@@ -14,7 +14,6 @@
 namespace onepass::bind {
 
 constexpr int kMaxOperands = 8;
-constexpr int kMaxAxes = 64;  // of an array as given; NumPy's own limit
 
 // Below this many elements a call is shorter than handing the GIL over and back.
 constexpr int64_t kKeepGil = 8192;

@@ -605,9 +605,17 @@ py::object Plan::step(const Arguments& given) {
       PyTuple_Pack(3, skipped ? Py_True : Py_False, norm_out.ptr(), index_out.ptr()));
 }
 
+// Of an object made by Plan.__new__ alone, pybind11 would hand out memory that nobody has filled.
+Plan& plan_of(py::handle self) {
+  auto held = reinterpret_cast<py::detail::instance*>(self.ptr())->get_value_and_holder();
+  if (!held.holder_constructed())
+    type_error("Plan", "the object was not initialised; call Plan(…)");
+  return *held.value_ptr<Plan>();
+}
+
 PyObject* plan_step(PyObject* self, PyObject* const* at, Py_ssize_t count) {
   try {
-    return py::cast<Plan&>(py::handle(self)).step({at, count}).release().ptr();
+    return plan_of(self).step({at, count}).release().ptr();
   } catch (...) {
     set_python_error();
     return nullptr;
@@ -622,7 +630,9 @@ void define_plan(py::module_& m) {
   plan.def(py::init<const std::string&, const py::object&, const py::object&, const py::object&>(),
            py::arg("kernel"), py::arg("params"), py::arg("states"), py::arg("groups"),
            py::pos_only())
-      .def_property("steps", &Plan::steps, &Plan::set_steps);
+      .def_property(
+          "steps", [](const py::object& self) { return plan_of(self).steps(); },
+          [](const py::object& self, const py::object& steps) { plan_of(self).set_steps(steps); });
   define_method(plan,
                 "step(grads, hyper, unscale, max_value, max_norm, check_nonfinite, zero_grad, "
                 "maximize)",

@@ -191,7 +191,7 @@ ViewError from_dlpack(const dlpack::Tensor& t, bool writable, View* out) {
   out->element = dlpack_element(t.dtype);
   out->stride_unit = t.dtype.bits / 8;
   out->writable = writable;
-  if (!t.strides && t.ndim > 0) dense_strides(out);
+  if (!t.strides && t.shape && t.ndim > 0 && t.ndim <= kMaxAxes) dense_strides(out);
   return ViewError::none;
 }
 
@@ -312,6 +312,21 @@ void view_cuda_interface(PyObject* object, View* out) {
   out->strides = at + out->ndim;
 }
 
+// A producer is another library, and its word decides which memory is touched.
+bool plausible(const View& v) {
+  if (v.ndim < 0 || v.ndim > kMaxAxes || (v.ndim > 0 && (!v.shape || !v.strides))) return false;
+  int64_t size = 1, bytes = 0;
+  bool empty = false;
+  for (int d = 0; d < v.ndim; ++d) {
+    if (v.shape[d] < 0) return false;
+    empty = empty || v.shape[d] == 0;
+  }
+  if (empty) return true;
+  for (int d = 0; d < v.ndim; ++d)
+    if (__builtin_mul_overflow(size, v.shape[d], &size)) return false;
+  return v.data && !__builtin_mul_overflow(size, v.itemsize(), &bytes);
+}
+
 bool dense(const View& v) {
   const int64_t item = v.itemsize();
   if (item == 0 || reinterpret_cast<uintptr_t>(v.data) % uintptr_t(item)) return v.size() == 0;
@@ -349,6 +364,9 @@ ViewError view(PyObject* object, View* out, bool ask_negated) {
   const TypeInfo info = info_of(Py_TYPE(object));
   out->library = info.library;
   const ViewError error = read(object, info, ask_negated, out);
+  if (error == ViewError::none && info.library != Library::numpy && out->described &&
+      !plausible(*out))
+    return ViewError::malformed;
   if (error == ViewError::none && !out->c_order) out->c_order = dense(*out);
   return error;
 }

@@ -34,6 +34,8 @@ static_assert(int(Element::f32) == int(DType::f32) && int(Element::bf16) == int(
 
 constexpr int kItemSize[] = {4, 8, 2, 2, 1, 2, 4, 8, 1, 2, 4, 8, 1, 0};
 
+constexpr int kMaxAxes = 64;  // of an array as given; NumPy's own limit
+
 enum class Library : uint8_t { other, numpy, torch, jax };
 
 struct View {
@@ -61,7 +63,7 @@ struct View {
   }
 };
 
-enum class ViewError { none, not_an_array, device, negated };
+enum class ViewError { none, not_an_array, device, negated, malformed };
 
 // Reads an object. Python errors of a producer pass through. To ask a torch tensor whether it is
 // negated costs as much as all the rest: a caller that has asked before may leave it out.
