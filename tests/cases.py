@@ -165,7 +165,7 @@ CURVES = {
     "sigmoid": Tolerance(4, why="exp to about one eps, a sum and a quotient"),
     "tanh": Tolerance(8, why="a rational form of 2.3 eps; the gradient squares 1 + exp"),
     "gelu": Tolerance(8, 2, why="Φ = (1 + erf)/2 cancels for x < 0"),
-    "gelu_backward": Tolerance(8, 16, why="1 - σ cancels and meets x(1.6 + 0.2x²): some ten eps"),
+    "gelu_backward": Tolerance(8, 4, why="Φ cancels for x < 0; the tanh form has no cancellation"),
 }
 
 

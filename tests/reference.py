@@ -36,8 +36,9 @@ def _gelu_slope(x, approximate="none"):
     if approximate == "none":
         return _normal_cdf(x) + x * np.exp(-(x**2) / 2) / math.sqrt(2 * math.pi)
     c = 2 * math.sqrt(2 / math.pi)
-    s = _sigmoid(c * (x + 0.044715 * x**3))
-    return s + x * s * (1 - s) * c * (1 + 3 * 0.044715 * x**2)
+    u = c * (x + 0.044715 * x**3)
+    s = _sigmoid(u)
+    return s + x * s * _sigmoid(-u) * c * (1 + 3 * 0.044715 * x**2)  # 1 - s would cancel
 
 
 ACTIVATIONS = {

@@ -89,7 +89,7 @@ py::object bias_act(Arguments given) {
   double options[kMaxOptions];
   set_shape(&call, a[x], given[3]);
   set_activation(&call.epilogue, options, kOp, given[4], given[5]);
-  call.epilogue.dropout = random_stream(kOp, given[6], given[7], given[8]);
+  call.epilogue.dropout = random_stream(kOp, "dropout_p", given[6], given[7], given[8]);
   a.check_apart(out, x);
   a.check_like_x(x, false);
   a.check_like_x(out, true);
@@ -114,7 +114,7 @@ py::object bias_act_backward(Arguments given) {
   open(&a[dy], kOp, "dy", given[0]);
   open(&a[x], kOp, "x", given[1]);
   open(&a[bias], kOp, "bias", given[2]);
-  open_optional(&a[dx], kOp, "dx", given[3]);
+  open_optional(&a[dx], kOp, "out", given[3]);
   open_optional(&a[dbias], kOp, "dbias", given[4]);
   const Target target = check_device(a.at, count);
   check_floating(a[x]);
@@ -122,7 +122,7 @@ py::object bias_act_backward(Arguments given) {
   double options[kMaxOptions];
   set_shape(&call, a[x], given[5]);
   set_activation(&call.epilogue, options, kOp, given[6], given[7]);
-  call.epilogue.dropout = random_stream(kOp, given[8], given[9], given[10]);
+  call.epilogue.dropout = random_stream(kOp, "dropout_p", given[8], given[9], given[10]);
   a.check_apart(dx, dy);
   a.check_apart(dbias);
   for (const int i : {x, dy}) a.check_like_x(i, false);
@@ -179,7 +179,7 @@ py::object batch_norm(Arguments given) {
   open_optional(&a[running_mean], kOp, "running_mean", given[3]);
   open_optional(&a[running_var], kOp, "running_var", given[4]);
   open_optional(&a[residual], kOp, "residual", given[5]);
-  open(&a[y], kOp, "y", given[6]);
+  open(&a[y], kOp, "out", given[6]);
   open(&a[saved], kOp, "saved", given[7]);
   const Target target = check_device(a.at, count);
   check_floating(a[x]);
@@ -191,7 +191,7 @@ py::object batch_norm(Arguments given) {
   call.eps = real(kOp, "eps", given[11]);
   if (!(call.eps > 0)) value_error(kOp, "eps is " + repr(given[11]) + ", expected a number > 0");
   set_activation(&call.epilogue, options, kOp, given[12], given[13]);
-  call.epilogue.dropout = random_stream(kOp, given[14], given[15], given[16]);
+  call.epilogue.dropout = random_stream(kOp, "dropout_p", given[14], given[15], given[16]);
   if (bool(a[running_mean]) != bool(a[running_var]))
     value_error(kOp, std::string("'running_mean' and 'running_var' belong together, but '") +
                          (a[running_mean] ? "running_var" : "running_mean") + "' is None");
@@ -235,7 +235,7 @@ py::object batch_norm_backward(Arguments given) {
   open_optional(&a[bias], kOp, "bias", given[3]);
   open_optional(&a[residual], kOp, "residual", given[4]);
   open(&a[saved], kOp, "saved", given[5]);
-  open_optional(&a[dx], kOp, "dx", given[6]);
+  open_optional(&a[dx], kOp, "out", given[6]);
   open_optional(&a[dweight], kOp, "dweight", given[7]);
   open_optional(&a[dbias], kOp, "dbias", given[8]);
   open_optional(&a[dresidual], kOp, "dresidual", given[9]);
@@ -246,7 +246,7 @@ py::object batch_norm_backward(Arguments given) {
   set_shape(&call, a[x], given[10]);
   call.batch_statistics = boolean(kOp, "batch_statistics", given[11]);
   set_activation(&call.epilogue, options, kOp, given[12], given[13]);
-  call.epilogue.dropout = random_stream(kOp, given[14], given[15], given[16]);
+  call.epilogue.dropout = random_stream(kOp, "dropout_p", given[14], given[15], given[16]);
   for (const int i : {dx, dweight, dbias, dresidual}) a.check_apart(i, i == dx ? dy : -1);
   for (const int i : {x, dy, residual}) a.check_like_x(i, false);
   for (const int i : {dx, dresidual}) a.check_like_x(i, true);

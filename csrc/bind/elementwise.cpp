@@ -102,7 +102,7 @@ py::object dropout(Arguments given) {
   Array arrays[2];
   open(&arrays[1], kOp, "x", given[0]);
   open(&arrays[0], kOp, "out", given[1]);
-  const DropoutStream random = random_stream(kOp, given[2], given[3], given[4]);
+  const DropoutStream random = random_stream(kOp, "p", given[2], given[3], given[4]);
   run(arrays, 2, true, nullptr, 0, random, [](const Backend& b) { return b.dropout; });
   mark_written(arrays[0]);
   return py::none();
@@ -148,7 +148,7 @@ py::object dropout_mask(Arguments given) {
   Array out;
   open(&out, kOp, "out", given[0]);
   const int64_t elements = signed_64(kOp, "count", given[1]);
-  const DropoutStream random = random_stream(kOp, given[2], given[3], given[4]);
+  const DropoutStream random = random_stream(kOp, "p", given[2], given[3], given[4]);
   const bool packed = boolean(kOp, "packed", given[5]);
   check_device(&out, 1);
   if (out.element != (packed ? Element::u8 : Element::boolean))

@@ -505,10 +505,12 @@ std::string string(const char* op, const char* name, PyObject* object) {
   return py::cast<std::string>(object);
 }
 
-DropoutStream random_stream(const char* op, PyObject* p, PyObject* seed, PyObject* offset) {
-  const double probability = real(op, "p", p);
+DropoutStream random_stream(const char* op, const char* name, PyObject* p, PyObject* seed,
+                            PyObject* offset) {
+  const double probability = real(op, name, p);
   if (!(probability >= 0 && probability <= 1))
-    value_error(op, "p is " + repr(p) + ", expected a probability, 0 <= p <= 1");
+    value_error(op, std::string(name) + " is " + repr(p) +
+                        ", expected a probability, 0 <= " + name + " <= 1");
   return {unsigned_64(op, "seed", seed), unsigned_64(op, "offset", offset),
           host::dropout_threshold(probability)};
 }

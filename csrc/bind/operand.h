@@ -121,7 +121,8 @@ uint64_t unsigned_64(const char* op, const char* name, PyObject* object);
 int64_t signed_64(const char* op, const char* name, PyObject* object);
 bool boolean(const char* op, const char* name, PyObject* object);
 std::string string(const char* op, const char* name, PyObject* object);
-DropoutStream random_stream(const char* op, PyObject* p, PyObject* seed, PyObject* offset);
+DropoutStream random_stream(const char* op, const char* name, PyObject* p, PyObject* seed,
+                            PyObject* offset);
 
 // ---- running
 

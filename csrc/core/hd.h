@@ -18,8 +18,8 @@
 #define ONEPASS_ISA host
 #endif
 
-#define ONEPASS_BEGIN   \
-  namespace onepass {   \
+#define ONEPASS_BEGIN \
+  namespace onepass { \
   namespace ONEPASS_ISA {
 #define ONEPASS_END \
   }                 \

@@ -15,8 +15,8 @@
 
 namespace onepass {
 
-// An element is dropped with probability threshold / 2^32, threshold = dropout_threshold(p): 0 keeps
-// all, 2^32 none.
+// An element is dropped with probability threshold / 2^32, threshold = dropout_threshold(p): 0
+// keeps all, 2^32 none.
 struct DropoutStream {
   uint64_t seed, offset, threshold;
 };

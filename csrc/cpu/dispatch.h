@@ -13,8 +13,8 @@ const Backend& cpu_backend();
 std::vector<std::string> cpu_levels();
 // False, with nothing changed, where cpu_levels() does not hold the level.
 bool set_cpu_level(const std::string& level);
-// For tests: runs every CPU array on another table until called with null, which brings back the best
-// level. How CUDA's drivers are tried on the simulator of tests/cuda_sim.
+// For tests: runs every CPU array on another table until called with null, which brings back the
+// best level. How CUDA's drivers are tried on the simulator of tests/cuda_sim.
 void set_test_backend(const Backend* backend);
 
 }  // namespace onepass

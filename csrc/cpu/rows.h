@@ -74,7 +74,7 @@ T exp_along(int64_t n, const T* x, T m, T* e) {
   for (; i + kLanes <= n; i += kLanes) {
 #pragma GCC ivdep
     for (int l = 0; l < kLanes; ++l) {
-      const T v = math::exp(x[i + l] - m);
+      const T v = cross_entropy_formula::term(x[i + l], m);
       e[i + l] = v;
       lanes[l] += v;
     }
@@ -82,7 +82,7 @@ T exp_along(int64_t n, const T* x, T m, T* e) {
   const int rest = int(n - i);
 #pragma GCC ivdep
   for (int l = 0; l < rest; ++l) {
-    const T v = math::exp(x[i + l] - m);
+    const T v = cross_entropy_formula::term(x[i + l], m);
     e[i + l] = v;
     lanes[l] += v;
   }
@@ -136,7 +136,7 @@ template <class T>
 void exp_across(int64_t n, const T* x, const T* m, T* e, double* sum) {
 #pragma GCC ivdep
   for (int64_t l = 0; l < n; ++l) {
-    const T v = math::exp(x[l] - m[l]);
+    const T v = cross_entropy_formula::term(x[l], m[l]);
     e[l] = v;
     sum[l] += double(v);
   }

@@ -137,7 +137,7 @@ struct Position {
       ONEPASS_UNROLL
       for (int w = 0; w < W; ++w) {
         if (w < low || w >= high) continue;
-        *sum += math::exp(x[w] - m);
+        *sum += cross_entropy_formula::term(x[w], m);
         if (call.plain()) continue;
         const T q = even_share(c + w, at + w);
         *total += q;
@@ -157,7 +157,7 @@ struct Position {
         d[w] = T(0);
         if (!counts || w < low || w >= high) continue;
         const T q = call.plain() ? T(0) : reduction * even_share(c + w, at + w);
-        d[w] = cross_entropy_formula::gradient(math::exp(x[w] - m), factor, q);
+        d[w] = cross_entropy_formula::gradient(cross_entropy_formula::term(x[w], m), factor, q);
         if (c + w == label) d[w] -= hot * reduction;
       }
       if (low == 0 && high == W) {
