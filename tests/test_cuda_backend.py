@@ -31,7 +31,7 @@ SOURCES = [
     *sorted((ROOT / "csrc" / "cuda").glob("*")),
     *sorted((ROOT / "tests" / "cuda_sim").glob("*")),
 ]
-FLAGS = ["-std=c++17", "-g", "-fPIC", "-fno-strict-aliasing", "-ffp-contract=off"]
+FLAGS = ["-std=c++17", "-g1", "-fPIC", "-fno-strict-aliasing", "-ffp-contract=off"]
 FLAGS += [f"-I{ROOT}/csrc", f"-I{ROOT}/tests/cuda_sim", "-DONEPASS_ISA=cuda"]
 SANITIZERS = {
     "address": ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"],
@@ -156,3 +156,157 @@ def test_the_order_of_threads_does_not_matter(simulator, case):
                     results.append(case.run(inputs, options))
             for result in results[1:]:
                 assert_all_same(result, results[0], f"{case.name}{shape} {options}")
+
+
+# ------------------------------------------------------------------------ lists, layouts, kinds
+
+
+@pytest.mark.parametrize("count", [1, 90, 700])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_list_of_any_length_is_one_call(simulator, count, dtype):
+    """The table of tensors travels with the launch, with a larger one, or is written by kernels."""
+    rng = np.random.default_rng(count)
+    sizes = rng.integers(0, 40, count)
+
+    def run():
+        arrays = np.random.default_rng(1)
+        p, g, m = ([arrays.standard_normal(n).astype(dtype) for n in sizes] for _ in range(3))
+        v = [np.abs(a) + np.asarray(0.1, dtype) for a in m]
+        options = {"lr": 0.1, "betas": (0.9, 0.99), "eps": 1e-8, "weight_decay": 0.1}
+        ops.adamw_(p, g, m, v, step=3, **options)
+        return p, m, v
+
+    want = run()
+    with on(simulator):
+        got = run()
+        norm = float(ops.global_norm(got[0]))
+    for g, w in zip(got, want, strict=True):
+        assert_all_same(g, w, f"{count} tensors")
+    assert norm == pytest.approx(float(ops.global_norm(want[0])), rel=1e-6)
+
+
+@each_dtype
+def test_layouts_give_the_bits_of_the_cpu(simulator, dtype):
+    """Views: misaligned alike and differently, strided, reversed, broadcast, transposed."""
+    base = (np.random.default_rng(0).standard_normal((2, 70, 60)) * 2).astype(dtype)
+    views = [
+        lambda a: a.ravel()[1:4000],
+        lambda a: a.ravel()[3:4001],
+        lambda a: a.ravel()[5:21],
+        lambda a: a[:, ::2, 1:],
+        lambda a: a[0, ::-1, ::-3],
+        lambda a: a.transpose(2, 0, 1),
+    ]
+    for i, x_of in enumerate(views):
+        for like_x in (True, False):
+            results = []
+            for backend in (contextlib.nullcontext(), on(simulator)):
+                x, out = x_of(base.copy()), x_of(np.zeros_like(base))
+                out = out if like_x else np.ascontiguousarray(out)
+                with backend:
+                    ops.gelu(x, out=out)
+                    ops.dropout(out, 0.3, seed=2, offset=5, out=out)
+                results.append(out.copy())
+            assert_all_same([results[1]], [results[0]], f"view {i}")
+
+
+def test_mixed_dtypes_in_one_call(simulator):
+    """16-bit and float32 and float64 parameters in one list: two launches, the bits of the CPU."""
+
+    def run():
+        rng = np.random.default_rng(3)
+        p = [rng.standard_normal(n).astype(d) for d in DTYPES for n in (33, 1025, 2)]
+        g = [rng.standard_normal(a.size).astype(a.dtype) for a in p]
+        b = [np.zeros(a.size, computing(a.dtype)) for a in p]
+        ops.sgd_(p, g, b, step=1, lr=0.1, momentum=0.9)
+        return p, b
+
+    want = run()
+    with on(simulator):
+        got = run()
+    for a, w in zip(got, want, strict=True):
+        assert_all_same(a, w)
+
+
+@each_dtype
+def test_wide_and_split_shapes(simulator, dtype):
+    """Shapes beyond the rows': several blocks a channel, in planes and in columns."""
+    norm, backward = (
+        next(c for c in CASES if c.name == name) for name in ("batch_norm", "batch_norm_backward")
+    )
+    for shape in [(2, 3, 91, 93), (4, 2, 64, 68), (4100, 5)]:
+        for case in (norm, backward):
+            for options in (case.options[3], case.options[-5]):
+                inputs = case.inputs(shape, dtype, options)
+                want = case.expect(inputs, options)
+                with on(simulator):
+                    got = case.run(inputs, options)
+                label = f"{case.name}{shape} {options}"
+                assert_all_close(got, want, case.tolerance, dtype, label)
+
+
+# ------------------------------------------------------------------------------------- the paths
+
+
+def test_the_path_of_a_shape(simulator):
+    """Every element is in one block's share, no block is starved, and small calls are one launch."""
+    for outer in (1, 2, 32, 256, 65536):
+        for channels in (1, 3, 64, 100, 513, 4096):
+            for inner in (1, 2, 49, 196, 3136, 12544):
+                for unit in (1, 2, 4):
+                    path = simulator.batch_norm_path(outer, channels, inner, unit)
+                    label = f"{outer, channels, inner, unit}: {path}"
+                    assert path["columns"] == (inner == 1), label
+                    assert (channels if inner == 1 else inner) % path["width"] == 0, label
+                    assert path["width"] in (1, unit), label
+                    if inner == 1:
+                        members = path["lanes"] * path["width"]
+                        assert path["lanes"] <= 32, label
+                        assert (path["groups"] - 1) * members < channels, label
+                        assert path["groups"] * members >= channels, label
+                    else:
+                        members = 1
+                        assert path["groups"] == channels, label
+                    share = outer * inner * members
+                    assert path["splits"] >= 1, label
+                    assert path["whole"] or path["splits"] * 4096 < share + 4096, label
+                    assert not path["whole"] or path["splits"] == 1, label
+                    if share <= 16384:
+                        assert path["whole"], label
+                    if share * path["groups"] > 2**25:  # work for a whole GPU
+                        assert path["groups"] * path["splits"] >= 128, label
+
+
+# ------------------------------------------------------------------------------------ sanitizers
+
+
+@pytest.mark.parametrize("sanitizer", SANITIZERS)
+def test_every_entry_under_a_sanitizer(sanitizer):
+    library = {"address": "libasan.so", "thread": "libtsan.so"}[sanitizer]
+    found = subprocess.run(
+        ["g++", f"-print-file-name={library}"], capture_output=True, text=True, check=True
+    )
+    if not Path(found.stdout.strip()).is_absolute():
+        pytest.skip(f"g++ has no {library}")
+    program = compiled(
+        f"backend_test_{sanitizer}",
+        "-O1",
+        *SANITIZERS[sanitizer],
+        ROOT / "tests/cuda_sim/backend_test.cpp",
+        *("-x", "c++", ROOT / "csrc/cuda/backend.cu", "-x", "none"),
+        scheduler(),
+    )
+    environment = {k: v for k, v in os.environ.items() if not k.endswith("SAN_OPTIONS")}
+    environment["ASAN_OPTIONS"] = "detect_leaks=0"
+    if sanitizer == "thread":
+        environment["ONEPASS_TEST_BRIEF"] = "1"
+    done = subprocess.run(
+        [program],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=280,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, "fine\n"), done.stdout[-4000:]

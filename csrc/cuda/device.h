@@ -187,7 +187,7 @@ ONEPASS_DEVICE unsigned atomic_ticket(unsigned* counter, unsigned last) {
 
 // ---- Vector loads and stores -------------------------------------------------------------------
 
-// N neighbouring elements in registers, moved to and from memory 16 bytes at a time, or all 8.
+// N neighbouring elements in registers, moved to and from global memory 16 bytes at a time, or all 8.
 template <class T, int N = 16 / int(sizeof(T))>
 struct alignas(N * sizeof(T) == 8 ? 8 : 16) Pack {
   static_assert(std::is_trivially_copyable_v<T> && N > 0 &&
@@ -199,7 +199,8 @@ struct alignas(N * sizeof(T) == 8 ? 8 : 16) Pack {
 };
 
 #ifdef __CUDACC__
-// Copied as uint4, which nvcc always moves by one 128-bit instruction, whatever T is; or uint2.
+// Copied as uint4, or uint2, by functions that are one instruction on global memory: of a plain
+// assignment nvcc may make four.
 template <size_t kBytes>
 using PieceOf = std::conditional_t<kBytes == 8, uint2, uint4>;
 template <bool kStreaming, class T, int N>
@@ -209,7 +210,8 @@ ONEPASS_DEVICE Pack<T, N> load_pieces(const T* address) {
   constexpr int kPieces = N * sizeof(T) / sizeof(Piece);
   Piece pieces[kPieces];
   ONEPASS_UNROLL
-  for (int i = 0; i < kPieces; ++i) pieces[i] = kStreaming ? __ldcs(source + i) : source[i];
+  for (int i = 0; i < kPieces; ++i)
+    pieces[i] = kStreaming ? __ldcs(source + i) : __ldca(source + i);
   Pack<T, N> pack;
   memcpy(pack.value, pieces, sizeof(pack));
   return pack;
@@ -227,7 +229,7 @@ ONEPASS_DEVICE void store_pieces(T* address, const Pack<T, N>& pack) {
     if (kStreaming) {
       __stcs(target + i, pieces[i]);
     } else {
-      target[i] = pieces[i];
+      __stwb(target + i, pieces[i]);
     }
   }
 }

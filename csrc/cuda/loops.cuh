@@ -122,7 +122,7 @@ struct Runner {
     T v[kArity][W];
     ONEPASS_UNROLL
     for (int o = 0; o < kArity; ++o)
-      if (reads(o)) decode<W, T>(raw[o], DType(entry.dtype[o]), v[o]);
+      if (reads(o)) decode<W, T>(raw[o], entry.dtype(o), v[o]);
     ONEPASS_UNROLL
     for (int w = 0; w < W; ++w) {
       T one[kArity];
@@ -166,7 +166,7 @@ __global__ void __launch_bounds__(kThreads, 2)
   const Ride<T> riding = ride(call);
   if (riding.skip && !riding.zero_grad) return;
   for (TileWalk<R::kArity> walk(call.shape, bytes); walk.has_tile(); walk.next()) {
-    const Entry<R::kArity>& entry = walk.entry();
+    const Entry<R::kArity> entry = walk.entry();  // in registers: stores might change the table
     const int64_t begin = walk.begin();
     const R run{functors[entry.row], riding};
     uint32_t word = 0;

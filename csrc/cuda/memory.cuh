@@ -168,13 +168,14 @@ ONEPASS_DEVICE void store_unit(Memory m, int64_t at, const T* v) {
   if constexpr (W == 1) {
     store_element<T>(m, at, v[0]);
   } else if constexpr (sizeof(T) == 8) {
-    Pack<double, 2> pack{{v[0], v[1]}};
-    store_pack(reinterpret_cast<double*>(m.data) + at, pack);
+    const Pack<uint64_t, 2> pack{{math::to_bits(v[0]), math::to_bits(v[1])}};
+    store_pack(reinterpret_cast<uint64_t*>(m.data) + at, pack);
   } else {
     if constexpr (W == 4) {
       if (m.dtype == DType::f32) {
-        const Pack<float, 4> pack{{v[0], v[1], v[2], v[3]}};
-        return store_pack(reinterpret_cast<float*>(m.data) + at, pack);
+        const Pack<uint32_t, 4> pack{{math::to_bits(v[0]), math::to_bits(v[1]), math::to_bits(v[2]),
+                                      math::to_bits(v[3])}};
+        return store_pack(reinterpret_cast<uint32_t*>(m.data) + at, pack);
       }
     }
     uint16_t halves[W];

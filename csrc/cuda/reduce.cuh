@@ -66,7 +66,7 @@ struct NormSum {
       for (int j = 0; j < kTogether; ++j) {
         if (!whole[j]) continue;
         T v[W];
-        decode<W, T>(raw[j], DType(entry.dtype[0]), v);
+        decode<W, T>(raw[j], entry.dtype(0), v);
         ONEPASS_UNROLL
         for (int w = 0; w < W; ++w) add(v[w], entry.position);
       }
@@ -103,7 +103,7 @@ __global__ void __launch_bounds__(kThreads, 2)
   const unsigned char* bytes = table.data();
   NormSum<T> sum{call.order, T(call.unscale), T(call.max_value), 0, 0, kNone};
   for (TileWalk<1> walk(call.shape, bytes); walk.has_tile(); walk.next()) {
-    const Entry<1>& entry = walk.entry();
+    const Entry<1> entry = walk.entry();
     const int64_t begin = walk.begin();
     if (entry.path == Path::units) sum.template units<kUnit<T>>(entry, begin);
     if constexpr (sizeof(T) == 4)

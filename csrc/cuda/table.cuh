@@ -21,7 +21,7 @@ constexpr int64_t kSmallTable = 3840;  // with the other arguments below 4 KiB
 constexpr int64_t kLargeTable = 32256;
 
 // How the elements of a tensor are moved.
-enum class Path : uint8_t {
+enum class Path : int32_t {
   units,         // all operands dense and aligned alike: kUnit<T> at a time
   narrow_units,  // the same, all of 16 bits: 8 at a time
   elements       // one by one, neighbours by neighbouring lanes
@@ -34,12 +34,13 @@ struct Entry {
   int64_t dims;      // offset in bytes of shape and strides in the table; 0: dense
   int32_t row;       // of the functors
   int32_t position;  // of the tensor in the call's list
-  uint8_t dtype[6];
-  Path path;
-  uint8_t lead;      // units start this many elements before the first, to lie aligned
+  uint32_t dtypes;   // 4 bits each
   int32_t ndim;
+  int32_t lead;      // units start this many elements before the first, to lie aligned
+  Path path;
 
-  ONEPASS_HD Memory operand(int o) const { return {data[o], DType(dtype[o])}; }
+  ONEPASS_HD DType dtype(int o) const { return DType(dtypes >> (4 * o) & 15); }
+  ONEPASS_HD Memory operand(int o) const { return {data[o], dtype(o)}; }
 };
 
 struct TableShape {
@@ -61,10 +62,10 @@ struct Table {
 template <class = void>
 __global__ void __launch_bounds__(kThreads, 2)
     write_table(unsigned char* to, const __grid_constant__ Table<kSmallTable> from, int32_t bytes) {
-  const int64_t at = 16 * int64_t(threadIdx.x);
-  if (at < bytes) store_pack(to + at, load_pack<16>(from.bytes + at));
+  auto* words = reinterpret_cast<uint64_t*>(to);
+  for (int32_t i = int32_t(threadIdx.x); i < bytes / 8; i += kThreads)
+    words[i] = reinterpret_cast<const uint64_t*>(from.bytes)[i];
 }
-static_assert(kSmallTable <= 16 * kThreads, "a thread writes 16 bytes");
 
 // The tiles of a block are neighbours, its warps take them in turn; so an entry is searched once.
 template <int kArity>
@@ -206,7 +207,7 @@ class TableBuilder {
     bool dense = true, narrow = sizeof(T) == 4;
     for (int o = 0; o < kArity; ++o) {
       e.data[o] = static_cast<char*>(operands[o].data);
-      e.dtype[o] = uint8_t(operands[o].dtype);
+      e.dtypes |= uint32_t(operands[o].dtype) << (4 * o);
       dense = dense && !operands[o].strides;
       narrow = narrow && size_of(operands[o].dtype) == 2;
     }
@@ -226,9 +227,9 @@ class TableBuilder {
     const int width = narrow ? 8 : kUnit<T>;
     e->path = narrow ? Path::narrow_units : Path::units;
     for (int o = 0; o < kArity; ++o) {
-      const int64_t size = size_of(DType(e->dtype[o]));
+      const int64_t size = size_of(e->dtype(o));
       const auto beyond = int64_t(reinterpret_cast<uintptr_t>(e->data[o]) % uintptr_t(width * size));
-      if (o == 0) e->lead = uint8_t(beyond / size);
+      if (o == 0) e->lead = int32_t(beyond / size);
       if (beyond / size != e->lead) e->path = Path::elements;
     }
     // Bits are drawn for 32 elements at a time, from the first on.
