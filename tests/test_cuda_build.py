@@ -1,0 +1,135 @@
+"""What nvcc makes of the CUDA backend, without a GPU: it compiles for sm_75 and sm_90 with warnings
+as errors, no kernel spills or has a stack, registers and shared memory stay within budget.json, and
+dense float32 arrays are moved 16 bytes at a time.
+
+One call of nvcc, a minute of two processors. Where cuobjdump is installed the loads are counted in
+sm_90's machine code, else in PTX.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+BUDGET = Path(__file__).parent / "cuda_sim" / "budget.json"
+ARCHS = ("75", "90")
+FLAGS = ["-std=c++17", "-O3", "--fmad=false", "--expt-relaxed-constexpr", "-DONEPASS_ISA=cuda"]
+ENTRY = re.compile(
+    r"Compiling entry function '(?P<name>\S+)' for 'sm_(?P<arch>\d+)'.*?"
+    r"(?P<stack>\d+) bytes stack frame, (?P<stores>\d+) bytes spill stores, "
+    r"(?P<loads>\d+) bytes spill loads.*?Used (?P<registers>\d+) registers(?P<rest>[^\n]*)",
+    re.DOTALL,
+)
+
+pytestmark = pytest.mark.skipif(shutil.which("nvcc") is None, reason="needs nvcc")
+
+
+def demangled(names: list[str]) -> list[str]:
+    tool = shutil.which("cu++filt") or shutil.which("c++filt")
+    if tool is None:
+        pytest.skip("needs c++filt")
+    done = subprocess.run([tool], input="\n".join(names), capture_output=True, text=True, check=True)
+    return [
+        line.replace("(anonymous namespace)::", "").replace("onepass::cuda::", "")
+        for line in done.stdout.splitlines()
+    ]
+
+
+def family(kernel: str) -> str:
+    """`normalise::sum_kernel` of `void normalise::sum_kernel<float, …>(…)`."""
+    return re.match(r"(?:void )?([\w:]+)", kernel)[1]
+
+
+@pytest.fixture(scope="module")
+def build(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("nvcc")
+    codes = [f"-gencode=arch=compute_{a},code=sm_{a}" for a in ARCHS]
+    done = subprocess.run(
+        ["nvcc", *FLAGS, *codes, "--threads=2", "-Werror=all-warnings", "-Xptxas=-v", "-fatbin"]
+        + ["--keep", f"--keep-dir={folder}", f"-I{ROOT}/csrc", str(ROOT / "csrc/cuda/backend.cu")]
+        + ["-o", str(folder / "backend.fatbin")],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-8000:]
+    return folder, done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def entries(build):
+    found = [m.groupdict() for m in ENTRY.finditer(build[1])]
+    assert {e["arch"] for e in found} == set(ARCHS)
+    for entry, name in zip(found, demangled([e["name"] for e in found]), strict=True):
+        entry["kernel"] = name
+        shared = re.search(r"(\d+) bytes smem", entry["rest"])
+        entry["shared"] = int(shared[1]) if shared else 0
+    return found
+
+
+def test_nothing_spills(entries):
+    wrong = [
+        f"sm_{e['arch']} {e['kernel'][:120]}: stack {e['stack']}, spills {e['stores']}"
+        for e in entries
+        if int(e["stack"]) or int(e["stores"]) or int(e["loads"])
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_kernels_stay_within_their_budget(entries):
+    """ONEPASS_WRITE_BUDGET=1 writes what is used now: for a change that is worth it."""
+    used: dict[str, dict[str, int]] = {}
+    for e in entries:
+        most = used.setdefault(family(e["kernel"]), {"registers": 0, "shared": 0})
+        most["registers"] = max(most["registers"], int(e["registers"]))
+        most["shared"] = max(most["shared"], e["shared"])
+    if os.environ.get("ONEPASS_WRITE_BUDGET"):
+        BUDGET.write_text(json.dumps(dict(sorted(used.items())), indent=2) + "\n")
+    budget = json.loads(BUDGET.read_text())
+    assert used.keys() == budget.keys()
+    for kernel, most in used.items():
+        for what, amount in most.items():
+            assert amount <= budget[kernel][what], f"{kernel}: {amount} {what}"
+
+
+def code_of(folder: Path) -> tuple[dict[str, str], str, str]:
+    """Kernel -> its instructions, and how a 16-byte load and store look there."""
+    dump = shutil.which("cuobjdump")
+    if dump:
+        text = subprocess.run(
+            [dump, "-sass", "-arch=sm_90", str(folder / "backend.fatbin")],
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        parts = re.split(r"Function : (\S+)", text)[1:]
+        patterns = r"\bLDG\.E\.128", r"\bSTG\.E\.128"
+    else:
+        (ptx,) = folder.glob("*compute_90*.ptx")
+        parts = re.split(r"\.entry (\w+)", ptx.read_text())[1:]
+        patterns = r"\bld\.global\.(?:ca\.)?v4\.", r"\bst\.global\.(?:wb\.)?v4\."
+    names = demangled(parts[::2])
+    return dict(zip(names, parts[1::2], strict=True)), *patterns
+
+
+@pytest.mark.parametrize(("functor", "loads", "stores"), [("AdamW<float>", 4, 3), ("Relu", 1, 1)])
+def test_dense_arrays_are_moved_16_bytes_at_a_time(build, functor, loads, stores):
+    code, load, store = code_of(build[0])
+    kernels = {
+        name: text
+        for name, text in code.items()
+        if re.search(rf"elementwise_kernel<(Forward<)?{functor}\b.* float, -?1, ", name)
+        and "Backward" not in name
+    } or {n: t for n, t in code.items() if f"elementwise_kernel<{functor}" in n}
+    assert kernels, sorted(code)
+    for name, text in kernels.items():
+        assert len(re.findall(load, text)) >= loads, name
+        assert len(re.findall(store, text)) >= stores, name
