@@ -108,7 +108,8 @@ class Lie(ctypes.Structure):
 @pytest.mark.parametrize("strided", [True, False])
 def test_producers_that_describe_impossible_memory(shape, ndim, null, strided):
     memory, dims = np.zeros(4, np.float32), (ctypes.c_int64 * 128)(*shape)
-    strides = ctypes.addressof(ones := (ctypes.c_int64 * 128)(1, 1)) if strided else None
+    ones = (ctypes.c_int64 * 128)(1, 1)
+    strides = ctypes.addressof(ones) if strided else None
     lie = Lie(None if null else memory.ctypes.data, (1, 0), ndim, 2, 32, 1,
               ctypes.addressof(dims), strides)  # fmt: skip
     make = ctypes.pythonapi.PyCapsule_New
@@ -124,7 +125,6 @@ def test_producers_that_describe_impossible_memory(shape, ndim, null, strided):
 
     with pytest.raises(TypeError, match=r"'x' of type .*Liar describes memory that cannot be"):
         _C.relu(Liar(), memory)
-    del ones
 
 
 def test_devices_must_agree_and_be_usable():

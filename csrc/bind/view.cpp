@@ -171,8 +171,9 @@ int64_t* own_dimensions(View* out, int64_t count) {
 
 void dense_strides(View* out) {
   int64_t* strides = own_dimensions(out, out->ndim);
-  int64_t next = 1;
-  for (int d = out->ndim - 1; d >= 0; next *= out->shape[d], --d) strides[d] = next;
+  uint64_t next = 1;  // may overflow: plausible() has not looked at the shape yet
+  for (int d = out->ndim - 1; d >= 0; next *= uint64_t(out->shape[d]), --d)
+    strides[d] = int64_t(next);
   out->strides = strides;
 }
 
