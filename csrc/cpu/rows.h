@@ -7,9 +7,9 @@
 // and computes it again. Losses are added in double, in order, task by task; tasks follow from
 // sizes alone.
 #pragma once
-#include "cpu/blocks.h"
+#include "cpu/dense.h"
+#include "cpu/epilogue.h"
 #include "cpu/loops.h"
-#include "cpu/normalise.h"
 #include "kernels/cross_entropy.h"
 
 ONEPASS_BEGIN
@@ -17,12 +17,6 @@ namespace {
 namespace rows {
 
 using cross_entropy_formula::Smoothing;
-using normalise::ceil_div;
-using normalise::fetch;
-using normalise::larger;
-using normalise::load_channels;
-using normalise::put;
-using normalise::smaller;
 
 constexpr int kLanes = 32;           // along a row
 constexpr int64_t kShortRow = 48;    // classes up to which rows are transposed

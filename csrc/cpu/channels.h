@@ -1,0 +1,123 @@
+// What the normalise driver knows per channel, and per unit of a region: parameters of the affine
+// part and of the input's gradient, and the way from sums to them. Formulas: kernels/batch_norm.h.
+#pragma once
+#include "cpu/cut.h"
+#include "kernels/batch_norm.h"
+
+ONEPASS_BEGIN
+namespace {
+namespace normalise {
+
+// What the elements of a unit meet, one value per unit of a region.
+template <class T>
+struct Parameters {
+  T *mean, *rstd, *scale, *shift;  // z = (x - mean)·scale + shift
+  T *level, *slope;                // dx = scale·(g - level - (x - mean)·slope)
+
+  static constexpr int64_t kCount = 6;
+  static Parameters in(T* memory, int64_t units) {
+    return {memory,
+            memory + units,
+            memory + 2 * units,
+            memory + 3 * units,
+            memory + 4 * units,
+            memory + 5 * units};
+  }
+  ONEPASS_HD Parameters from(int64_t u) const {
+    return {mean + u, rstd + u, scale + u, shift + u, level + u, slope + u};
+  }
+};
+
+template <class T>
+struct SavedRows {
+  T *mean, *lost, *rstd;
+  ONEPASS_HD batch_norm_formula::Saved<T> operator[](int64_t k) const {
+    return {mean[k], lost[k], rstd[k]};
+  }
+};
+
+template <class T>
+void statistics_of_channels(int64_t n, const double* sum, const double* squares, const T* shift,
+                            double part, double bessel, double eps, SavedRows<T> saved,
+                            double* mean, double* unbiased) {
+#pragma GCC ivdep
+  for (int64_t k = 0; k < n; ++k) {
+    const auto m = batch_norm_formula::moments(sum[k], squares[k], part);
+    const auto s = batch_norm_formula::save<T>(double(shift[k]), m.offset, m.variance, eps);
+    saved.mean[k] = s.mean;
+    saved.lost[k] = s.lost;
+    saved.rstd[k] = s.rstd;
+    mean[k] = double(shift[k]) + m.offset;
+    unbiased[k] = m.variance * bessel;
+  }
+}
+void running_of_channels(int64_t n, const double* value, double momentum, double* running) {
+#pragma GCC ivdep
+  for (int64_t k = 0; k < n; ++k)
+    running[k] = batch_norm_formula::running(running[k], value[k], momentum);
+}
+template <class T>
+void affine_of_channels(int64_t n, SavedRows<T> saved, const double* weight, const double* bias,
+                        T* scale, T* shift) {
+#pragma GCC ivdep
+  for (int64_t k = 0; k < n; ++k) {
+    const auto a = batch_norm_formula::affine<T>(saved[k], weight[k], bias[k]);
+    scale[k] = a.scale;
+    shift[k] = a.shift;
+  }
+}
+// q: Σ g·(x - mean)·rstd, replaced by dweight.
+template <class T>
+void corrections_of_channels(int64_t n, const double* s, double* q, double part, SavedRows<T> saved,
+                             T* level, T* slope) {
+#pragma GCC ivdep
+  for (int64_t k = 0; k < n; ++k) {
+    const double dweight = batch_norm_formula::dweight(saved[k], s[k], q[k]);
+    const auto c = batch_norm_formula::correction(saved[k], s[k], dweight, part);
+    q[k] = dweight;
+    level[k] = c.level;
+    slope[k] = c.slope;
+  }
+}
+
+// From channels to the units of a region.
+template <class T>
+void spread(const Cut& cut, int64_t channels, const T* from, T* units) {
+  if (cut.spread == 1) {
+    for (int64_t r = 0; r < cut.repeat; ++r)
+      store_run<T, T>(units + r * channels, from, 1, channels);
+    return;
+  }
+  const int64_t n = cut.repeat * channels, copies = cut.spread;
+  for (int64_t k = 0; k < n; ++k) {
+    const T value = from[k % channels];
+    for (int64_t j = 0; j < copies; ++j) units[k * copies + j] = value;
+  }
+}
+// From the units of a region, in every block, to channels.
+void channel_sums(const Cut& cut, const Region& r, const double* from, int64_t stride,
+                  int64_t blocks, double* sum) {
+  double units[kUnits];
+  const int64_t n = r.units(), channels = channel_count(cut, r);
+  store_run<double, double>(units, from, 1, n);
+  for (int64_t b = 1; b < blocks; ++b) {
+    const double* block = from + b * stride;
+#pragma GCC ivdep
+    for (int64_t u = 0; u < n; ++u) units[u] += block[u];
+  }
+  for (int64_t k = 0; k < channels; ++k) sum[k] = 0;
+  for (int64_t i = 0; i < cut.repeat; ++i) {
+    const double* at = units + i * channels * cut.spread;
+    if (cut.spread == 1) {
+#pragma GCC ivdep
+      for (int64_t k = 0; k < channels; ++k) sum[k] += at[k];
+    } else {
+      for (int64_t k = 0; k < channels; ++k)
+        for (int64_t j = 0; j < cut.spread; ++j) sum[k] += at[k * cut.spread + j];
+    }
+  }
+}
+
+}  // namespace normalise
+}  // namespace
+ONEPASS_END
