@@ -16,7 +16,7 @@ X_train, X_test = (scale.transform(X).astype(np.float32) for X in (X_train, X_te
 
 nn.manual_seed(0)
 model = nn.Sequential(
-    nn.Linear(64, 256), nn.BatchNorm1d(256), nn.ReLU(), nn.Dropout(0.3),
+    nn.Linear(64, 256), nn.BatchNorm1d(256), nn.ReLU(), nn.Dropout(0.2),
     nn.Linear(256, 10),
 )  # fmt: skip
 print(model)
@@ -24,7 +24,7 @@ print(model)
 optimizer = optim.AdamW(model.parameters(), lr=4e-3, weight_decay=0.3)
 trainer = Trainer(
     model,
-    nn.CrossEntropyLoss(label_smoothing=0.1),
+    nn.CrossEntropyLoss(label_smoothing=0.2),
     optimizer,
     metrics=["accuracy"],
     callbacks=[EarlyStopping("val_loss", patience=10)],

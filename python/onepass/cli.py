@@ -90,7 +90,7 @@ def _add_train(commands: Any) -> None:
     add("--hidden", type=_sizes, default="256,256", metavar="SIZES", help="hidden layers")
     add("--norm", choices=("batch", "none"), default="batch", help="after each hidden layer")
     add("--activation", default="relu", metavar="NAME", help="relu, gelu, …")
-    add("--dropout", type=_share, default=0.3, metavar="P", help="probability, 0 for none")
+    add("--dropout", type=_share, default=0.2, metavar="P", help="probability, 0 for none")
     add("--device", choices=("cpu", "cuda"), default="cpu", help="where to compute")
     add("--seed", type=_seed, default=0, metavar="N", help="of the split, weights and dropout")
     add("--out", type=Path, metavar="DIR", help="instead of runs/<name>")

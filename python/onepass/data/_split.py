@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from onepass.data._loader import permutation
 
 Indices = NDArray[np.int64]
+STREAM = 2**64 - 1  # in the epoch's place: a split shares no random numbers with a loader's order
 
 
 def split_indices(
@@ -49,7 +50,7 @@ def split_indices(
         raise ValueError(f"test_size={test_size} of {size} samples leaves one part empty")
     if stratify is None:
         stratify = target.ndim == 1 and target.dtype.kind in "biuUS"
-    shuffled = permutation(size, seed, 0)
+    shuffled = permutation(size, seed, STREAM)
     if not stratify:
         return shuffled[held_out:], shuffled[:held_out]
     _, labels = np.unique(target, return_inverse=True)
