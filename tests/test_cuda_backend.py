@@ -1,4 +1,4 @@
-"""The CUDA backend in the simulator of tests/cuda_sim: the kernels that the library ships, run by g++.
+"""The CUDA backend in the simulator of tests/cuda_sim: the kernels that the library ships, by g++.
 
 Every row of cases.py against its float64 reference, elementwise kernels bit for bit against the CPU
 backend, everything in three thread orders, and all kernels once under the sanitizers. Shapes are
@@ -250,7 +250,7 @@ def test_wide_and_split_shapes(simulator, dtype):
 
 
 def test_the_path_of_a_shape(simulator):
-    """Every element is in one block's share, no block is starved, and small calls are one launch."""
+    """Every element is in one block's share, no block is starved, small calls are one launch."""
     for outer in (1, 2, 32, 256, 65536):
         for channels in (1, 3, 64, 100, 513, 4096):
             for inner in (1, 2, 49, 196, 3136, 12544):

@@ -35,7 +35,8 @@ def demangled(names: list[str]) -> list[str]:
     tool = shutil.which("cu++filt") or shutil.which("c++filt")
     if tool is None:
         pytest.skip("needs c++filt")
-    done = subprocess.run([tool], input="\n".join(names), capture_output=True, text=True, check=True)
+    given = "\n".join(names)
+    done = subprocess.run([tool], input=given, capture_output=True, text=True, check=True)
     return [
         line.replace("(anonymous namespace)::", "").replace("onepass::cuda::", "")
         for line in done.stdout.splitlines()
@@ -52,9 +53,11 @@ def build(tmp_path_factory):
     folder = tmp_path_factory.mktemp("nvcc")
     codes = [f"-gencode=arch=compute_{a},code=sm_{a}" for a in ARCHS]
     done = subprocess.run(
-        ["nvcc", *FLAGS, *codes, "--threads=2", "-Werror=all-warnings", "-Xptxas=-v", "-fatbin"]
-        + ["--keep", f"--keep-dir={folder}", f"-I{ROOT}/csrc", str(ROOT / "csrc/cuda/backend.cu")]
-        + ["-o", str(folder / "backend.fatbin")],
+        [
+            *("nvcc", *FLAGS, *codes, "--threads=2", "-Werror=all-warnings", "-Xptxas=-v"),
+            *("-fatbin", "--keep", f"--keep-dir={folder}", f"-I{ROOT}/csrc"),
+            *(str(ROOT / "csrc/cuda/backend.cu"), "-o", str(folder / "backend.fatbin")),
+        ],
         cwd=folder,
         capture_output=True,
         text=True,

@@ -1,5 +1,5 @@
-// The CUDA backend: every driver instantiated for every kernel of kernels/list.h. nvcc compiles this
-// file for the library, any C++ compiler for the simulator of tests/cuda_sim.
+// The CUDA backend: every driver instantiated for every kernel of kernels/list.h. nvcc compiles
+// this file for the library, any C++ compiler for the simulator of tests/cuda_sim.
 #include "core/backend.h"
 
 #include "cuda/loops.cuh"

@@ -187,7 +187,8 @@ ONEPASS_DEVICE unsigned atomic_ticket(unsigned* counter, unsigned last) {
 
 // ---- Vector loads and stores -------------------------------------------------------------------
 
-// N neighbouring elements in registers, moved to and from global memory 16 bytes at a time, or all 8.
+// N neighbouring elements in registers, moved to and from global memory 16 bytes at a time, or
+// all 8.
 template <class T, int N = 16 / int(sizeof(T))>
 struct alignas(N * sizeof(T) == 8 ? 8 : 16) Pack {
   static_assert(std::is_trivially_copyable_v<T> && N > 0 &&

@@ -1,6 +1,6 @@
-// Starting kernels: every launch has kThreads threads a block and no dynamic shared memory, and what
-// goes wrong is kept for Backend::last_error. Nothing here waits for the device, allocates on it, or
-// clears an error that another library left behind.
+// Starting kernels: every launch has kThreads threads a block and no dynamic shared memory, and
+// what goes wrong is kept for Backend::last_error. Nothing here waits for the device, allocates on
+// it, or clears an error that another library left behind.
 #pragma once
 #include "core/hd.h"
 #include "cuda/device.h"
@@ -25,13 +25,13 @@ inline const char* last_error() {
 template <class... P>
 void start(void (*kernel)(P...), int64_t blocks, cudaStream_t stream,
            const typename SameType<P>::type&... arguments) {
-  const cudaError_t error = launch(kernel, dim3(unsigned(blocks)), dim3(kThreads), 0, stream,
-                                   arguments...);
+  const cudaError_t error =
+      launch(kernel, dim3(unsigned(blocks)), dim3(kThreads), 0, stream, arguments...);
   if (error != cudaSuccess) record_error(error_string(error));
 }
 
-// resident_blocks, asked once per thread, kernel and device: the runtime takes microseconds, and may
-// refuse while a graph is captured. The simulator's answer is a test's to change.
+// resident_blocks, asked once per thread, kernel and device: the runtime takes microseconds, and
+// may refuse while a graph is captured. The simulator's answer is a test's to change.
 template <class... P>
 int resident(void (*kernel)(P...)) {
   int blocks = 0;

@@ -100,8 +100,7 @@ struct Runner {
       for (int o = 0; o < kArity; ++o) raw[o] = next[o];
       if (step + 1 < kSteps) fetch_unit<W>(entry, at + kWarpSize * W, next);
       uint32_t kept = 0;
-      if constexpr (S::draws)
-        kept = warp_shuffle(kFullWarp, word, in_tile / 32) >> (in_tile % 32);
+      if constexpr (S::draws) kept = warp_shuffle(kFullWarp, word, in_tile / 32) >> (in_tile % 32);
       if (is_whole<W>(entry, at)) unit<W>(entry, at, raw, kept);
     }
   }
@@ -221,7 +220,8 @@ void elementwise_as(const Elementwise& call) {
                                        rider.zero_grad,
                                        rider.skip_nonfinite};
     const auto run = [&](const auto& table) {
-      const auto kernel = &elementwise_kernel<K, T, kGradient, std::decay_t<decltype(table)>::kBytes>;
+      const auto kernel =
+          &elementwise_kernel<K, T, kGradient, std::decay_t<decltype(table)>::kBytes>;
       start(kernel, persistent_blocks(kernel, arguments.shape.tiles), stream, arguments, table);
     };
     if constexpr (kLong) {

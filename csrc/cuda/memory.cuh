@@ -1,7 +1,7 @@
 // Elements between memory and registers. A unit is W neighbouring elements that one thread moves at
-// once: 16 bytes of the computing type, or 8 elements where all operands have 16 bits. It is fetched
-// as it lies in memory and decoded later, so that the loads of all operands are under way before
-// the first is waited for. The storage type is looked up at run time, per operand.
+// once: 16 bytes of the computing type, or 8 elements where all operands have 16 bits. It is
+// fetched as it lies in memory and decoded later, so that the loads of all operands are under way
+// before the first is waited for. The storage type is looked up at run time, per operand.
 #pragma once
 #include "core/backend.h"
 #include "core/dtype.h"
@@ -129,8 +129,7 @@ template <int W, class T>
 ONEPASS_DEVICE void decode(const Raw& raw, DType dtype, T* v) {
   if constexpr (sizeof(T) == 8) {
     ONEPASS_UNROLL
-    for (int k = 0; k < W; ++k)
-      v[k] = math::from_bits(uint64_t(raw[2 * k + 1]) << 32 | raw[2 * k]);
+    for (int k = 0; k < W; ++k) v[k] = math::from_bits(uint64_t(raw[2 * k + 1]) << 32 | raw[2 * k]);
   } else {
     if constexpr (W <= 4) {
       if (dtype == DType::f32) {
@@ -141,12 +140,10 @@ ONEPASS_DEVICE void decode(const Raw& raw, DType dtype, T* v) {
     }
     if (dtype == DType::f16) {
       ONEPASS_UNROLL
-      for (int k = 0; k < W; ++k)
-        v[k] = float_of(Half{uint16_t(raw[k / 2] >> (16 * (k % 2)))});
+      for (int k = 0; k < W; ++k) v[k] = float_of(Half{uint16_t(raw[k / 2] >> (16 * (k % 2)))});
     } else {
       ONEPASS_UNROLL
-      for (int k = 0; k < W; ++k)
-        v[k] = to_float(BFloat16{uint16_t(raw[k / 2] >> (16 * (k % 2)))});
+      for (int k = 0; k < W; ++k) v[k] = to_float(BFloat16{uint16_t(raw[k / 2] >> (16 * (k % 2)))});
     }
   }
 }
@@ -173,8 +170,8 @@ ONEPASS_DEVICE void store_unit(Memory m, int64_t at, const T* v) {
   } else {
     if constexpr (W == 4) {
       if (m.dtype == DType::f32) {
-        const Pack<uint32_t, 4> pack{{math::to_bits(v[0]), math::to_bits(v[1]), math::to_bits(v[2]),
-                                      math::to_bits(v[3])}};
+        const Pack<uint32_t, 4> pack{
+            {math::to_bits(v[0]), math::to_bits(v[1]), math::to_bits(v[2]), math::to_bits(v[3])}};
         return store_pack(reinterpret_cast<uint32_t*>(m.data) + at, pack);
       }
     }
@@ -237,9 +234,9 @@ ONEPASS_DEVICE T block_fold(T value, Op op, T* parts) {
 
 // ---- dropout bits
 
-// keep_word of word first_word + lane, for all lanes of a warp together; first_word is a multiple of
-// four. Four neighbouring lanes hold the four words of a group: each draws another plane of it, and
-// they trade, so that no bit is drawn twice.
+// keep_word of word first_word + lane, for all lanes of a warp together; first_word is a multiple
+// of four. Four neighbouring lanes hold the four words of a group: each draws another plane of it,
+// and they trade, so that no bit is drawn twice.
 ONEPASS_DEVICE uint32_t keep_word_of_lane(DropoutStream s, int64_t first_word) {
   if (s.threshold >> 32) return 0;
   const int lane = lane_of(threadIdx.x), j = lane % 4;

@@ -4,8 +4,8 @@
 // Where a block can hold its channels' work, one kernel does all: sums, what follows from them, and
 // a second visit to memory that is still in cache. Otherwise sums are shared by several blocks, a
 // small kernel combines them in order, and a third applies them, in memory order, where neighbours
-// also share the drawing of dropout bits. Sums are in double, of x less the channel's first element,
-// as on the CPU: right at any magnitude. A bias is a norm with mean 0 and scale 1.
+// also share the drawing of dropout bits. Sums are in double, of x less the channel's first
+// element, as on the CPU: right at any magnitude. A bias is a norm with mean 0 and scale 1.
 #pragma once
 #include "cuda/launch.cuh"
 #include "cuda/memory.cuh"
@@ -126,8 +126,7 @@ ONEPASS_DEVICE Unit<T> fetch_unit(const Call& call, int64_t at, bool needs_x, bo
   const bool has_gradient = applies && call.kept_gradient;
   if (kForward || needs_x) unit.x = fetch<W, T>(call.in(call.x), at);
   if (!kForward && !has_gradient) unit.dy = fetch<W, T>(call.in(call.dy), at);
-  if (call.residual && kForward && applies)
-    unit.residual = fetch<W, T>(call.in(call.residual), at);
+  if (call.residual && kForward && applies) unit.residual = fetch<W, T>(call.in(call.residual), at);
   if (call.residual && !kForward && call.activation != kIdentity && !has_gradient)
     unit.residual = fetch<W, T>(call.in(call.residual), at);
   return unit;
@@ -370,8 +369,7 @@ ONEPASS_DEVICE void fold_sums(const Call& call, const Share<W, kColumns>& share,
 template <class T>
 ONEPASS_DEVICE void move_running(const ChannelVector& v, int64_t c, double value, double momentum) {
   const Memory m = memory(v);
-  if (m.data)
-    store_wide(m, c, batch_norm_formula::running(load_wide(m, c, 0), value, momentum));
+  if (m.data) store_wide(m, c, batch_norm_formula::running(load_wide(m, c, 0), value, momentum));
 }
 template <class T>
 ONEPASS_DEVICE void save(const Call& call, int64_t c, batch_norm_formula::Saved<T> saved) {
@@ -497,8 +495,7 @@ ONEPASS_DEVICE void apply_tile(const Call& call, int64_t begin, uint32_t word) {
   const bool needs_x = kForward || backward_needs_x(call);
   const int64_t total = call.elements();
   Unit<T> next{};
-  if (begin + first + W <= total)
-    next = fetch_unit<W, T, kForward>(call, begin + first, needs_x);
+  if (begin + first + W <= total) next = fetch_unit<W, T, kForward>(call, begin + first, needs_x);
   ONEPASS_NO_UNROLL
   for (int step = 0; step < kSteps; ++step) {
     const int in_tile = step * kWarpSize * W + first;
@@ -605,9 +602,9 @@ inline Call describe(const Channelwise& c, bool backward) {
   call.backward = backward;
   call.path = path_of(c);
   call.parameters = c.workspace;
-  call.partial =
-      reinterpret_cast<double*>(static_cast<char*>(c.workspace) + parameter_bytes(c));
-  // The residual's gradient is g: what the first pass wrote, the second reads, unless it was rounded.
+  call.partial = reinterpret_cast<double*>(static_cast<char*>(c.workspace) + parameter_bytes(c));
+  // The residual's gradient is g: what the first pass wrote, the second reads, unless it was
+  // rounded.
   if (backward && size_of(c.dtype) >= 4) call.kept_gradient = c.dresidual;
   return call;
 }
@@ -632,13 +629,13 @@ void run_as(const Call& call, bool aligned, cudaStream_t stream) {
     return;
   }
   if (call.sums() && path.whole)
-    return start(path.columns ? &whole_kernel<T, kForward, true> : &whole_kernel<T, kForward, false>,
-                 path.groups, stream, call);
+    return start(
+        path.columns ? &whole_kernel<T, kForward, true> : &whole_kernel<T, kForward, false>,
+        path.groups, stream, call);
   if (call.sums())
     start(path.columns ? &sum_kernel<T, kForward, true> : &sum_kernel<T, kForward, false>,
           path.groups * path.splits, stream, call);
-  if (call.is_norm || call.sums())
-    start(&finish_kernel<T, kForward>, channel_blocks, stream, call);
+  if (call.is_norm || call.sums()) start(&finish_kernel<T, kForward>, channel_blocks, stream, call);
   if (!call.applies()) return;
   const auto apply = &apply_kernel<T, kForward>;
   start(apply, persistent_blocks(apply, ceil_div(call.elements(), 1024)), stream, call, aligned);

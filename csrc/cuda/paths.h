@@ -1,5 +1,5 @@
-// How a per-channel call is cut into blocks: a pure function of the shape, so that sums are added in
-// the same order on every run and every device.
+// How a per-channel call is cut into blocks: a pure function of the shape, so that sums are added
+// in the same order on every run and every device.
 #pragma once
 #include <cstdint>
 
@@ -7,15 +7,16 @@ namespace onepass {
 namespace cuda {
 
 struct BatchNormPath {
-  bool columns;        // every row holds one element of each channel (inner = 1), else planes
-  bool whole;          // one kernel: a block does all for its channels; else sums, finish, apply
-  int32_t width;       // elements a thread moves at once
-  int32_t lanes;       // columns: threads side by side, each with `width` channels
-  int64_t groups;      // of channels; planes: one channel each
-  int64_t splits;      // blocks that share the sums of a group
+  bool columns;    // every row holds one element of each channel (inner = 1), else planes
+  bool whole;      // one kernel: a block does all for its channels; else sums, finish, apply
+  int32_t width;   // elements a thread moves at once
+  int32_t lanes;   // columns: threads side by side, each with `width` channels
+  int64_t groups;  // of channels; planes: one channel each
+  int64_t splits;  // blocks that share the sums of a group
 };
 
-// `unit` is 16 bytes of the computing type in elements, or 1 where the arrays are not aligned to it.
+// `unit` is 16 bytes of the computing type in elements, or 1 where the arrays are not aligned to
+// it.
 inline BatchNormPath batch_norm_path(int64_t outer, int64_t channels, int64_t inner, int32_t unit) {
   constexpr int64_t kBlocks = 1056;       // eight for each multiprocessor of an H200
   constexpr int64_t kLeast = 4096;        // elements that are worth a block of their own

@@ -1,6 +1,6 @@
 // The reduction driver: the norm of a list of tensors after unscaling, and which of them holds the
-// first Inf or NaN. Deterministic: the grid follows from sizes alone, every block leaves one partial
-// result, and a second kernel combines them in order. Squares are added in double: no float
+// first Inf or NaN. Deterministic: the grid follows from sizes alone, every block leaves one
+// partial result, and a second kernel combines them in order. Squares are added in double: no float
 // overflows or vanishes there.
 #pragma once
 #include "cuda/table.cuh"
@@ -99,7 +99,8 @@ ONEPASS_DEVICE NormPartial fold_norm(NormOrder order, NormPartial p) {
 
 template <class T, int64_t kBytes>
 __global__ void __launch_bounds__(kThreads, 2)
-    norm_kernel(const __grid_constant__ NormCall call, const __grid_constant__ Table<kBytes> table) {
+    norm_kernel(const __grid_constant__ NormCall call,
+                const __grid_constant__ Table<kBytes> table) {
   const unsigned char* bytes = table.data();
   NormSum<T> sum{call.order, T(call.unscale), T(call.max_value), 0, 0, kNone};
   for (TileWalk<1> walk(call.shape, bytes); walk.has_tile(); walk.next()) {

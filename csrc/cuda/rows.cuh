@@ -115,11 +115,9 @@ struct Position {
   Smoothing<T> smoothing;
   int64_t position, label;  // label -1: probabilities, or none
   T reduction;
-  bool counts;              // in range, not ignored
+  bool counts;  // in range, not ignored
 
-  ONEPASS_DEVICE T class_weight(int64_t c) const {
-    return T(load_wide(memory(call.weight), c, 1));
-  }
+  ONEPASS_DEVICE T class_weight(int64_t c) const { return T(load_wide(memory(call.weight), c, 1)); }
   ONEPASS_DEVICE T even_share(int64_t c, int64_t at) const {
     const T t = call.probabilities ? load_element<T>(call.in(call.probabilities), at) : T(0);
     return cross_entropy_formula::target(t, class_weight(c), smoothing);
@@ -209,12 +207,9 @@ ONEPASS_DEVICE double positions_of_block(const Call& call, T reduction) {
         atomic_or(call.bad_label, 1u);
     }
     const Position<W, kGroup, T> position{
-        call,
-        {o * call.classes * call.inner + i, exists ? call.classes : 0, call.inner, lane},
-        smoothing,
-        p,
-        label,
-        reduction,
+        call,      {o * call.classes * call.inner + i, exists ? call.classes : 0, call.inner, lane},
+        smoothing, p,
+        label,     reduction,
         counts};
     const T loss = position.run();
     if (lane != 0 || !exists) continue;
@@ -264,24 +259,15 @@ inline Call describe(const CrossEntropy& c, int64_t at_once) {
   auto* partials = static_cast<double*>(c.workspace);
   const bool aligned = is_aligned(c.logits, c.dtype, c.dtype == DType::f64 ? 2 : 4) &&
                        is_aligned(c.dlogits, c.dtype, c.dtype == DType::f64 ? 2 : 4);
-  return {c.outer,
-          c.classes,
-          c.inner,
-          c.dtype,
-          c.logits,
-          c.dlogits,
-          c.labels,
-          c.probabilities,
-          c.weight,
-          c.label_smoothing,
-          c.ignore_index,
-          c.reduction,
-          c.loss,
-          c.losses,
-          c.bad_label,
-          partials + kBlocks,
-          partials,
-          smaller(kBlocks, ceil_div(c.outer * c.inner, at_once)),
+  return {c.outer,        c.classes,
+          c.inner,        c.dtype,
+          c.logits,       c.dlogits,
+          c.labels,       c.probabilities,
+          c.weight,       c.label_smoothing,
+          c.ignore_index, c.reduction,
+          c.loss,         c.losses,
+          c.bad_label,    partials + kBlocks,
+          partials,       smaller(kBlocks, ceil_div(c.outer * c.inner, at_once)),
           aligned};
 }
 

@@ -1,10 +1,11 @@
 // A list of tensors as a kernel reads it, and how warps find their work in it.
 //
-// Every tensor is cut into tiles of kTileElements, which never cross a tensor; a tile is one warp's.
-// The table is one block of bytes: entries, a last one that only says how many tiles there are, the
-// functors built from the hyper-parameters (on the host, whose pow() the CPU's kernels use too),
-// then shapes and strides of tensors that are not dense. It travels with the launch while it fits,
-// otherwise small kernels write it into the workspace: no copy, no allocation, legal in a graph.
+// Every tensor is cut into tiles of kTileElements, which never cross a tensor; a tile is one
+// warp's. The table is one block of bytes: entries, a last one that only says how many tiles there
+// are, the functors built from the hyper-parameters (on the host, whose pow() the CPU's kernels use
+// too), then shapes and strides of tensors that are not dense. It travels with the launch while it
+// fits, otherwise small kernels write it into the workspace: no copy, no allocation, legal in a
+// graph.
 #pragma once
 #include <string.h>
 
@@ -36,7 +37,7 @@ struct Entry {
   int32_t position;  // of the tensor in the call's list
   uint32_t dtypes;   // 4 bits each
   int32_t ndim;
-  int32_t lead;      // units start this many elements before the first, to lie aligned
+  int32_t lead;  // units start this many elements before the first, to lie aligned
   Path path;
 
   ONEPASS_HD DType dtype(int o) const { return DType(dtypes >> (4 * o) & 15); }
@@ -228,7 +229,8 @@ class TableBuilder {
     e->path = narrow ? Path::narrow_units : Path::units;
     for (int o = 0; o < kArity; ++o) {
       const int64_t size = size_of(e->dtype(o));
-      const auto beyond = int64_t(reinterpret_cast<uintptr_t>(e->data[o]) % uintptr_t(width * size));
+      const auto beyond =
+          int64_t(reinterpret_cast<uintptr_t>(e->data[o]) % uintptr_t(width * size));
       if (o == 0) e->lead = int32_t(beyond / size);
       if (beyond / size != e->lead) e->path = Path::elements;
     }

@@ -122,8 +122,15 @@ PyMethodDef methods[] = {{"backend", backend, METH_NOARGS, nullptr},
                          {"set_order", set_order, METH_VARARGS, nullptr},
                          {"batch_norm_path", path, METH_VARARGS, nullptr},
                          {nullptr, nullptr, 0, nullptr}};
-PyModuleDef module = {PyModuleDef_HEAD_INIT, "onepass_cuda_sim", nullptr, -1, methods,
-                      nullptr,               nullptr,            nullptr, nullptr};
+PyModuleDef module = {PyModuleDef_HEAD_INIT,
+                      "onepass_cuda_sim",
+                      nullptr,
+                      -1,
+                      methods,
+                      nullptr,
+                      nullptr,
+                      nullptr,
+                      nullptr};
 
 }  // namespace
 

@@ -1,5 +1,5 @@
-// Runs every entry of the CUDA backend in the simulator, small, in three thread orders: meant for the
-// sanitizers. Exits with 1 and says why when a call fails, two orders give different bits, or a
+// Runs every entry of the CUDA backend in the simulator, small, in three thread orders: meant for
+// the sanitizers. Exits with 1 and says why when a call fails, two orders give different bits, or a
 // kernel touches what lies around its arrays; values are checked by ../test_cuda_backend.py, save
 // what the border does not offer: a norm that stays on the device, and labels out of range.
 #include <cmath>
@@ -44,9 +44,7 @@ class Buffer {
   void* data() const { return data_; }
   Operand operand(const int64_t* strides = nullptr) const { return {data_, dtype_, strides}; }
   ChannelVector vector() const { return {data_, dtype_}; }
-  void append_to(std::string* all) const {
-    all->append(data_, size_t(size_ * size_of(dtype_)));
-  }
+  void append_to(std::string* all) const { all->append(data_, size_t(size_ * size_of(dtype_))); }
   double get(int64_t i) const {
     if (dtype_ == DType::f64) return reinterpret_cast<const double*>(data_)[i];
     return double(reinterpret_cast<const float*>(data_)[i]);
@@ -121,8 +119,8 @@ void elementwise(const char* name, void (*function)(const Elementwise&), int ari
     operands.emplace_back();
     for (int o = 0; o < arity; ++o) {
       const bool state = o > 1 && arity > 3;
-      buffers.emplace_back(state ? computing(dtype) : dtype, sizes[t % 4],
-                           unsigned(31 * t + o), t % 4 == 0 ? 1 : 0);
+      buffers.emplace_back(state ? computing(dtype) : dtype, sizes[t % 4], unsigned(31 * t + o),
+                           t % 4 == 0 ? 1 : 0);
       if (o >= 3)  // second moments
         for (int64_t i = 0; i < sizes[t % 4]; ++i) buffers.back().set(i, 0.25);
       operands.back().push_back(buffers.back().operand(t % 4 == 3 && o == 0 ? strides : nullptr));
@@ -130,7 +128,7 @@ void elementwise(const char* name, void (*function)(const Elementwise&), int ari
   }
   for (int64_t t = 0; t < 4 * lists; ++t)
     tensors.push_back({sizes[t % 4], shape, 2, 0, computing(dtype), operands[size_t(t)].data()});
-  Elementwise call{tensors.data(), int64_t(tensors.size()), {}, hyper.data(), 1,
+  Elementwise call{tensors.data(),        int64_t(tensors.size()),   {},    hyper.data(), 1,
                    int64_t(hyper.size()), {7, 9, uint64_t(1) << 30}, rider, nullptr};
   run(name, function, cuda.elementwise_workspace(call), call);
   for (const Buffer& b : buffers) b.append_to(bits);
@@ -220,7 +218,9 @@ void channelwise(const Shape& s, DType d, bool drops, int32_t activation, bool e
   call.x = x.data();
   call.weight = w.vector();
   call.bias = b.vector();
-  call.epilogue = {drops ? r.data() : nullptr, activation, kOptions.data(),
+  call.epilogue = {drops ? r.data() : nullptr,
+                   activation,
+                   kOptions.data(),
                    {3, 4, drops ? uint64_t(1) << 31 | 12345 : 0}};
   call.y = y.data();
   call.running_mean = mean.vector();
@@ -248,9 +248,8 @@ void channelwise(const Shape& s, DType d, bool drops, int32_t activation, bool e
 }
 
 void all_channelwise(std::string* bits) {
-  const Shape shapes[] = {{3, 2, 20, 0},   {2, 2, 7, 1},      {40, 6, 1, 0},
-                          {9, 131, 1, 0},  {2, 1, 9000, 0},   {2, 2, 8301, 1},
-                          {4301, 4, 1, 0}, {2801, 3, 1, 1}};
+  const Shape shapes[] = {{3, 2, 20, 0},   {2, 2, 7, 1},    {40, 6, 1, 0},   {9, 131, 1, 0},
+                          {2, 1, 9000, 0}, {2, 2, 8301, 1}, {4301, 4, 1, 0}, {2801, 3, 1, 1}};
   int turn = 0;
   for (const Shape& s : shapes)
     for (const DType d : dtypes()) {
@@ -315,8 +314,11 @@ void all_rows(std::string* bits) {
 
 int main() {
   const std::pair<const char*, std::function<void(std::string*)>> parts[] = {
-      {"elementwise", all_elementwise}, {"updates", all_updates}, {"device_norm", device_norm},
-      {"channelwise", all_channelwise}, {"rows", all_rows}};
+      {"elementwise", all_elementwise},
+      {"updates", all_updates},
+      {"device_norm", device_norm},
+      {"channelwise", all_channelwise},
+      {"rows", all_rows}};
   const cusim::Options orders[] = {{cusim::Order::kForward, 0, 2},
                                    {cusim::Order::kReverse, 0, 1},
                                    {cusim::Order::kRandom, 5, 3}};
