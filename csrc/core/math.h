@@ -322,5 +322,30 @@ ONEPASS_HD T erf(T x) {
   return a > T(1) ? copysign(large, x) : small;
 }
 
+// (1 + 2t) erfcx(t) in a = (t - 2) / (t + 2), for t up to 11 and 28.5.
+ONEPASS_HD float erfcx_scaled(float a) {
+  return poly(a, 0x1.46e80ep0f, -0x1.7bf628p-4f, -0x1.5407d8p-3f, 0x1.4ffcfcp-3f, -0x1.bc18cp-5f,
+              -0x1.086318p-7f, 0x1.1b60c4p-7f, 0x1.5d4bd8p-10f, -0x1.455c2p-10f, -0x1.b12854p-12f);
+}
+
+ONEPASS_HD double erfcx_scaled(double a) {
+  return poly(
+      a, 0x1.46e80e2277954p0, -0x1.7bf5ec170064ap-4, -0x1.5407bebf3282p-3, 0x1.4ffa1e14e2cbep-3,
+      -0x1.bc2b95615ec0ep-5, -0x1.07423405180fp-7, 0x1.1dd2ec7b4286ap-7, 0x1.4d461d640f144p-10,
+      -0x1.7de518c17909ap-10, -0x1.dc693637bd1aep-12, 0x1.b0c6a5a7f7684p-13, 0x1.3cc095b85ee49p-13,
+      -0x1.90cb38742f733p-20, -0x1.3186c82f70ee6p-15, -0x1.c684ab26f01bcp-17, 0x1.f08b89c4471f6p-19,
+      0x1.661c8ef98b556p-18, 0x1.9cef763b24dd4p-20, -0x1.cb7d9b37a4444p-21, -0x1.e1f3b0fcfa272p-21,
+      -0x1.ec8c804b4808p-24, 0x1.c010ddc2245f7p-23, 0x1.5c4f84547811cp-24, -0x1.4c1c0bda8b1a9p-26,
+      -0x1.8a7d3baa68d7dp-27);
+}
+
+// erfc(t) exp(t^2) for 0 <= t <= 11 and 28.5: what is left of erfc when the caller has the
+// exponential. Interpolated at Chebyshev nodes; relative error of the fit: 2^-24.5, 2^-53.8.
+template <class T>
+ONEPASS_HD T erfcx(T t) {
+  T up = t + T(2), slope = T(1) + T(2) * t, r = T(1) / (up * slope);
+  return erfcx_scaled((t - T(2)) * slope * r) * (up * r);
+}
+
 }  // namespace math
 ONEPASS_END

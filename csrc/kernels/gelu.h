@@ -15,19 +15,24 @@ struct Gelu {
   static constexpr auto hyper = names();
   static constexpr T kFar = sizeof(T) == 4 ? T(15) : T(40);
 
-  ONEPASS_HD static T cdf(T x) {
-    // erfc's tail through exp would cost a second exp; Φ(x) for x < 0 cancels as in every library.
-    return T(0.5) * (T(1) + math::erf(x * T(0.70710678118654752440)));
-  }
+  // Both need e = exp(-x²/2): φ(x) = e/√(2π), Φ(-|x|) = erfc(|x|/√2)/2 = e·erfcx(|x|/√2)/2. No
+  // cancellation for x < 0, where (1 + erf)/2 would have it.
+  struct Normal {
+    T cdf, e;
+    ONEPASS_HD explicit Normal(T x) : e(math::exp(T(-0.5) * x * x)) {
+      const T tail = T(0.5) * e * math::erfcx(math::abs(x) * T(0.70710678118654752440));
+      cdf = x < T(0) ? tail : T(1) - tail;
+    }
+  };
   ONEPASS_HD T forward(T x) const {
     const T near = x < -kFar ? -kFar : x;
-    return near * cdf(near);
+    return near * Normal(near > kFar ? kFar : near).cdf;
   }
   ONEPASS_HD T backward(T dy, T x) const {
     T near = x < -kFar ? -kFar : x;
     near = near > kFar ? kFar : near;
-    const T pdf = T(0.39894228040143267794) * math::exp(T(-0.5) * near * near);
-    return dy * (cdf(near) + near * pdf);
+    const Normal normal(near);
+    return dy * (normal.cdf + near * (normal.e * T(0.39894228040143267794)));
   }
 };
 
