@@ -4,6 +4,7 @@ clipping, overflow, resume. What every optimizer has is tested on every one of O
 import copy
 import itertools
 import math
+import pickle
 
 import numpy as np
 import pytest
@@ -422,6 +423,7 @@ def test_propagate_is_ieee(kind):
     assert np.flatnonzero(np.isnan(params[1])).tolist() == [5]
     info = opt.step(grads, max_norm=1.0)
     assert math.isnan(float(info.grad_norm))
+    assert info.nonfinite_param is None
     assert np.isnan(params[0]).all()
 
 
@@ -461,6 +463,69 @@ def test_resume_is_bitwise(kind, options, dtype):
         for g in grads[stop:]:
             resumed.step(g, max_norm=3.0)
         assert_unchanged(resumed, params_then, end, f"resumed at {stop}")
+
+
+@pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda o: pickle.loads(pickle.dumps(o))])
+@every_configuration
+def test_copies_go_on_by_themselves(kind, options, duplicate):
+    rng = np.random.default_rng(3)
+    params = [rng.standard_normal(shape).astype(np.float32) for shape in SHAPES]
+    grads = [rng.standard_normal(shape).astype(np.float32) for shape in SHAPES]
+    optimizer = getattr(optim, kind)(params, **options)
+    optimizer.step([None, *grads[1:]])
+    before = copy.deepcopy(params)
+    twin = duplicate(optimizer)
+    copies = twin.param_groups[0]["params"]
+    twin.step(grads)
+    assert_all_same(params, before)
+    optimizer.step(grads)
+    assert_all_same(copies, params)
+    assert [s["step"] for s in twin.state_dict()["state"].values()] == [1, *[2] * (len(SHAPES) - 1)]
+
+
+def test_adam_with_decoupled_decay_is_adamw():
+    torch = pytest.importorskip("torch")
+    a, b, t = np.ones(5), np.ones(5), torch.nn.Parameter(torch.ones(5, dtype=torch.float64))
+    t.grad = torch.arange(5.0, dtype=torch.float64)
+    options = {"lr": 0.1, "weight_decay": 0.3}
+    adam = optim.Adam([a], decoupled_weight_decay=True, **options)
+    adamw = optim.AdamW([b], **options)
+    theirs = torch.optim.Adam([t], decoupled_weight_decay=True, **options)
+    for optimizer in (adam, adamw):
+        optimizer.step([np.arange(5.0)])
+    theirs.step()
+    assert_same(a, b)
+    np.testing.assert_allclose(a, t.detach().numpy(), rtol=1e-14)
+    adam.load_state_dict(theirs.state_dict())
+    with pytest.raises(ValueError, match="decoupled_weight_decay"):
+        optim.Adam([a]).load_state_dict(theirs.state_dict())
+
+
+def test_numpy_integers_count_steps():
+    for step in (np.int64(1), np.array(1), [np.int32(1)]):
+        p = np.ones(3)
+        ops.adam_([p], [np.ones(3)], [np.zeros(3)], [np.zeros(3)], step=step, lr=0.5)
+        np.testing.assert_allclose(p, 0.5, rtol=1e-7)
+
+
+@pytest.mark.parametrize("kind", MOMENTUM)
+def test_a_refused_group_changes_nothing(kind):
+    p, q, g = np.ones(5), np.ones(5), np.arange(5.0)
+    refused, alone = (getattr(optim, kind)([a], **MOMENTUM[kind]) for a in (p, q))
+    for _ in range(3):
+        refused.step([g])
+        alone.step([g])
+        for group in ({"params": [p]}, {"params": [p[:2]]}, {"params": [np.ones(2)], "lr": -1}):
+            with pytest.raises(ValueError, match="params|lr"):
+                refused.add_param_group(group)
+    assert_same(p, q)
+    assert [s["step"] for s in refused.state_dict()["state"].values()] == [3]
+
+
+def test_results_of_operations_are_no_parameters():
+    torch = pytest.importorskip("torch")
+    with pytest.raises(ValueError, match="leaf"):
+        optim.SGD([torch.nn.Parameter(torch.ones(3)) * 2])
 
 
 def test_loading_copies():

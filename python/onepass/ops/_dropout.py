@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -107,7 +108,13 @@ def dropout_mask(
         >>> onepass.ops.dropout_mask(3, 0.0, seed=1)
         array([ True,  True,  True])
     """
-    extents = (shape,) if isinstance(shape, int) else tuple(shape)
+    try:
+        entries = shape if isinstance(shape, Sequence) else (shape,)
+        extents = tuple(operator.index(extent) for extent in entries)
+    except TypeError:
+        raise TypeError(
+            f"dropout_mask: 'shape' is {shape!r}, expected an integer or a sequence of integers"
+        ) from None
     if any(extent < 0 for extent in extents):
         raise ValueError(f"dropout_mask: 'shape' is {shape!r}, expected extents >= 0")
     if packed:

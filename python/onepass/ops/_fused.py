@@ -55,4 +55,9 @@ def _resolved(
         if approximate not in ("none", "tanh"):
             raise ValueError(f"{op}: 'approximate' is {approximate!r}, expected 'none' or 'tanh'")
         name = "gelu_tanh" if approximate == "tanh" else "gelu"
-    return name, tuple(float(v) for v in options.values())
+    try:
+        return name, tuple(float(v) for v in options.values())
+    except (TypeError, ValueError):
+        raise TypeError(
+            f"{op}: the options of activation {name!r} are {dict(items)!r}, expected numbers"
+        ) from None

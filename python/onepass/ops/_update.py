@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
@@ -43,14 +44,14 @@ def take_step(
 ) -> StepInfo:
     """Checks the options of a step and runs the plan; shared by the functions and ``optim``."""
     unscale = 1.0
-    if max_norm is not None and not max_norm > 0:
-        raise _not_positive(op, "max_norm", max_norm)
-    if max_value is not None and not max_value > 0:
-        raise _not_positive(op, "max_value", max_value)
+    if max_norm is not None:
+        max_norm = _positive(op, "max_norm", max_norm)
+    if max_value is not None:
+        max_value = _positive(op, "max_value", max_value)
     if grad_scale is not None:
-        scale = float(grad_scale)
-        if not (scale > 0 and math.isfinite(scale)):
-            raise _not_positive(op, "grad_scale", grad_scale)
+        scale = _positive(op, "grad_scale", grad_scale)
+        if scale == math.inf:
+            raise ValueError(f"{op}: 'grad_scale' is inf, expected a finite number > 0, or None")
         unscale = 1.0 / scale
     if nonfinite not in ("propagate", "skip", "raise"):
         raise ValueError(
@@ -66,11 +67,18 @@ def take_step(
             "nothing was changed. Lower the learning rate or the gradient scale, or pass "
             "nonfinite='skip'"
         )
-    return StepInfo(skipped, norm, index)
+    return StepInfo(skipped, norm, None if nonfinite == "propagate" else index)
 
 
-def _not_positive(op: str, name: str, value: object) -> ValueError:
-    return ValueError(f"{op}: {name!r} is {value!r}, expected a finite number > 0, or None")
+def _positive(op: str, name: str, value: Any) -> float:
+    expected = "expected a number > 0, or None"
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise TypeError(f"{op}: {name!r} is {value!r}, {expected}") from None
+    if not number > 0:
+        raise ValueError(f"{op}: {name!r} is {value!r}, {expected}")
+    return number
 
 
 def check_range(op: str, name: str, value: Any, low: float, high: float = math.inf) -> float:
@@ -121,6 +129,21 @@ def adam_hyper(
     )
 
 
+_STEP_OPTIONS = ("max_norm", "max_value", "grad_scale", "zero_grad", "nonfinite", "maximize")
+
+
+def _counts(op: str, step: Any, parameters: int) -> list[int]:
+    try:
+        counts = [operator.index(s) for s in (step if isinstance(step, Sequence) else [step])]
+    except TypeError:
+        raise TypeError(
+            f"{op}: 'step' is {step!r}, expected an integer or a list with one for each parameter"
+        ) from None
+    if min(counts, default=1) < 1:
+        raise ValueError(f"{op}: 'step' is {step!r}, expected 1 on the first call")
+    return counts if isinstance(step, Sequence) else counts * parameters
+
+
 def _update(
     op: str,
     kernel: str,
@@ -134,8 +157,12 @@ def _update(
     for name, arrays in (("params", params), ("grads", grads)):
         if not isinstance(arrays, Sequence):
             raise TypeError(f"{op}: {name!r} is {arrays!r}, expected a list of arrays")
+    if unknown := sorted(set(options) - set(_STEP_OPTIONS)):
+        raise TypeError(
+            f"{op}: unknown option {unknown[0]!r}, expected one of {', '.join(_STEP_OPTIONS)}"
+        )
     plan = _C.Plan(kernel, params, states, [0] * len(params))
-    plan.steps = [s - 1 for s in ([step] * len(params) if isinstance(step, int) else step)]
+    plan.steps = [count - 1 for count in _counts(op, step, len(params))]
     return take_step(op, plan, grads, (hyper,), **options)
 
 

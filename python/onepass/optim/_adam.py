@@ -23,6 +23,7 @@ class Adam(Optimizer):
         weight_decay: L2 penalty.
         amsgrad: the maximum of past v, the same for all groups.
         maximize: ascend instead.
+        decoupled_weight_decay: p *= 1 - lr·weight_decay instead: :class:`AdamW`'s update.
         compat: whose formulas to follow.
 
     Raises:
@@ -38,7 +39,7 @@ class Adam(Optimizer):
         (array([0.5], dtype=float32), 2.0)
     """
 
-    _kernel = "adam"
+    _identity = ("decoupled_weight_decay",)
 
     def __init__(
         self,
@@ -50,6 +51,7 @@ class Adam(Optimizer):
         amsgrad: bool = False,
         *,
         maximize: bool = False,
+        decoupled_weight_decay: bool = False,
         compat: str = "torch",
     ) -> None:
         defaults = {
@@ -59,13 +61,15 @@ class Adam(Optimizer):
             "weight_decay": weight_decay,
             "amsgrad": amsgrad,
             "maximize": maximize,
+            "decoupled_weight_decay": decoupled_weight_decay,
         }
         super().__init__(params, defaults, compat)
 
     def _rule(self) -> tuple[str, tuple[str, ...]]:
+        kernel = "adamw" if self._uniform("decoupled_weight_decay") else "adam"
         if self._uniform("amsgrad"):
-            return f"{self._kernel}_amsgrad", ("exp_avg", "exp_avg_sq", "max_exp_avg_sq")
-        return self._kernel, ("exp_avg", "exp_avg_sq")
+            return f"{kernel}_amsgrad", ("exp_avg", "exp_avg_sq", "max_exp_avg_sq")
+        return kernel, ("exp_avg", "exp_avg_sq")
 
     def _hyper(self, group: Mapping[str, Any]) -> tuple[float, ...]:
         return adam_hyper(
@@ -99,8 +103,6 @@ class AdamW(Adam):
         array([0.75], dtype=float32)
     """
 
-    _kernel = "adamw"
-
     def __init__(
         self,
         params: Iterable[Any],
@@ -114,5 +116,13 @@ class AdamW(Adam):
         compat: str = "torch",
     ) -> None:
         super().__init__(
-            params, lr, betas, eps, weight_decay, amsgrad, maximize=maximize, compat=compat
+            params,
+            lr,
+            betas,
+            eps,
+            weight_decay,
+            amsgrad,
+            maximize=maximize,
+            decoupled_weight_decay=True,
+            compat=compat,
         )

@@ -30,6 +30,8 @@ class Optimizer:
         param_groups: list of dicts; change ``group["lr"]`` and friends between steps.
     """
 
+    _identity: tuple[str, ...] = ()  # options that tell kinds apart
+
     def __init__(self, params: Iterable[Any], defaults: Mapping[str, Any], compat: str) -> None:
         if compat not in COMPAT:
             raise ValueError(
@@ -154,7 +156,7 @@ class Optimizer:
         Raises:
             ValueError: a parameter that is there already, or overlaps one; nothing is changed.
         """
-        before = len(self._parameters)
+        before, plan, planned = len(self._parameters), self._plan, self._planned
         self._append(group)
         try:
             self._prepare()
@@ -162,7 +164,7 @@ class Optimizer:
             del self.param_groups[-1]
             for entries in (self._parameters, self._names, self._arrays, *self._states.values()):
                 del entries[before:]
-            self._plan = self._planned = None
+            self._plan, self._planned = plan, planned  # with the step counts
             raise
 
     # ---- saving
@@ -204,7 +206,7 @@ class Optimizer:
         _, names = self._rule()
         steps = [0] * len(self._arrays)
         for index, entry in entries.items():
-            steps[index] = int(entry.get("step", 1))
+            steps[index] = entry["step"]
         for index in range(len(self._arrays)):
             for name in names:
                 value = entries[index][name] if index in entries else None
@@ -216,7 +218,7 @@ class Optimizer:
             return ValueError(f"{self._name}.load_state_dict: {why}; nothing was changed")
 
         try:
-            groups = list(state_dict["param_groups"])
+            groups = [dict(group) for group in state_dict["param_groups"]]
             state = dict(state_dict["state"])
             flat = [index for group in groups for index in group["params"]]
         except (KeyError, TypeError, ValueError):
@@ -227,10 +229,16 @@ class Optimizer:
         expected = [len(group["params"]) for group in self.param_groups]
         if sizes != expected:
             raise refuse(f"groups have {sizes} parameters, expected {expected}")
-        options = set(self._defaults)
-        for group in groups:
+        options = set(self._defaults) - set(self._identity)
+        for group, own in zip(groups, self.param_groups, strict=True):
             if missing := sorted(options - set(group)):
                 raise refuse(f"a group lacks {', '.join(missing)}: a state of another optimizer?")
+            for key in self._identity:
+                if bool(group.setdefault(key, own[key])) != bool(own[key]):
+                    raise refuse(
+                        f"{key!r} is {group[key]!r}, expected {own[key]!r}: a state of another "
+                        "optimizer?"
+                    )
         _, names = self._rule_of(groups)
         position = {index: at for at, index in enumerate(flat)}
         entries: dict[int, Any] = {}
@@ -238,6 +246,8 @@ class Optimizer:
             if index not in position:
                 raise refuse(f"state for parameter {index}, which no group names")
             at = position[index]
+            if not isinstance(entry, Mapping):
+                raise refuse(f"the state of {index} is {type(entry).__name__}, expected a dict")
             filled = {key: value for key, value in entry.items() if value is not None}
             if not filled:
                 continue
@@ -245,11 +255,28 @@ class Optimizer:
                 raise refuse(f"parameter {index} lacks {', '.join(missing)}: another optimizer?")
             shape = tuple(self._arrays[at].shape)
             for name in names:
+                if not _is_floats(filled[name]):
+                    raise refuse(f"{name!r} of {index} is no array of floats")
                 if tuple(filled[name].shape) != shape:
                     given = tuple(filled[name].shape)
                     raise refuse(f"{name!r} of {index} has shape {given}, expected {shape}")
+            filled["step"] = step = _count(filled.get("step", 1))  # torch's SGD counts no steps
+            if step < 1:
+                raise refuse(f"'step' of {index} is {entry.get('step')!r}, expected a count >= 1")
             entries[at] = filled
         return groups, entries
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Everything but the plan, which holds addresses: for pickle and copy."""
+        assert self._plan is not None
+        state = {**self.__dict__, "_plan": None, "_planned": None, "_holders": []}
+        return {**state, "_steps": self._plan.steps}
+
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        self.__dict__.update(state)
+        steps = self.__dict__.pop("_steps")
+        self._plan = self._replan(*self._wanted)
+        self._plan.steps = steps
 
     def __repr__(self) -> str:
         lines = [f"{self._name} ("]
@@ -276,6 +303,8 @@ class Optimizer:
         if not entries:
             raise ValueError(f"{self._name}: 'params' is empty, expected at least one parameter")
         pairs = [e if isinstance(e, tuple) and len(e) == 2 else (None, e) for e in entries]
+        if not all(getattr(p, "is_leaf", True) for _, p in pairs):
+            raise ValueError(f"{self._name}: a parameter is the result of an operation, not a leaf")
         filled = {**self._defaults, **group, "params": [p for _, p in pairs]}
         self._hyper(filled)
         self.param_groups.append(filled)
@@ -335,6 +364,21 @@ class Optimizer:
 
 def _is_array(value: object) -> bool:
     return isinstance(value, Parameter) or (hasattr(value, "dtype") and hasattr(value, "shape"))
+
+
+def _is_floats(value: Any) -> bool:
+    if not _is_array(value):
+        return False
+    return "float" in getattr(value.dtype, "name", str(value.dtype))
+
+
+def _count(step: Any) -> int:
+    """A step count saved as a number or a 0-d array; -1 for anything else."""
+    try:
+        number = float(step)
+    except (TypeError, ValueError, RuntimeError):
+        return -1
+    return int(step) if number.is_integer() else -1
 
 
 def _data(parameter: Any) -> Array:
