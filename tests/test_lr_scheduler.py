@@ -176,6 +176,14 @@ WRONG = {
     "T_max": (ValueError, "T_max=0", lambda: schedules.CosineAnnealingLR(Groups(1), 0)),
     "decay": (ValueError, "decay=-1", lambda: schedules.InverseTimeLR(Groups(1), -1)),
     "factor": (ValueError, "factor=2", lambda: schedules.ReduceLROnPlateau(Groups(1), factor=2)),
+    "gamma": (ValueError, "gamma=nan", lambda: schedules.ExponentialLR(Groups(1), math.nan)),
+    "no number": (TypeError, "gamma='a'", lambda: schedules.StepLR(Groups(1), 2, "a")),
+    "patience": (
+        ValueError,
+        "patience",
+        lambda: schedules.ReduceLROnPlateau(Groups(1), patience=-1),
+    ),
+    "no schedule": (TypeError, "int", lambda: schedules.SequentialLR(Groups(1), [3], [])),
     "mode": (ValueError, "mode='best'", lambda: schedules.ReduceLROnPlateau(Groups(1), "best")),
     "count": (ValueError, "2", lambda: schedules.LambdaLR(Groups(1, 2), [math.sqrt])),
     "metric": (ValueError, "metric", lambda: schedules.ReduceLROnPlateau(Groups(1)).step()),
@@ -199,6 +207,21 @@ def test_wrong_use(case):
     kind, words, call = WRONG[case]
     with pytest.raises(kind, match=words):
         call()
+
+
+def test_a_refused_schedule_leaves_the_optimizer_alone():
+    def fails(step):
+        raise RuntimeError("no rate")
+
+    optimizer = Groups(1.0, momentum=0.9)
+    before = [dict(group) for group in optimizer.param_groups]
+    for make in (
+        lambda: schedules.LambdaLR(optimizer, fails),
+        lambda: schedules.OneCycleLR(optimizer, -1.0, total_steps=3),
+    ):
+        with pytest.raises((RuntimeError, ValueError)):
+            make()
+        assert optimizer.param_groups == before
 
 
 def test_one_cycle_ends():

@@ -47,13 +47,13 @@ class LRScheduler:
         groups = _groups(optimizer)
         if last_epoch < -1:
             raise ValueError(f"last_epoch={last_epoch}; expected -1 or more")
-        for group in groups:
-            if last_epoch == -1:
-                group.setdefault("initial_lr", group["lr"])
-            elif "initial_lr" not in group:
-                raise ValueError(f"last_epoch={last_epoch} needs 'initial_lr' in every group")
-        self.base_lrs = [float(group["initial_lr"]) for group in groups]
+        if last_epoch > -1 and not all("initial_lr" in group for group in groups):
+            raise ValueError(f"last_epoch={last_epoch} needs 'initial_lr' in every group")
+        self.base_lrs = [float(group.get("initial_lr", group["lr"])) for group in groups]
         self.last_epoch = last_epoch + 1
+        self.rates(self.last_epoch)  # what this refuses, it refuses before a group has changed
+        for group, lr in zip(groups, self.base_lrs, strict=True):
+            group.setdefault("initial_lr", lr)
         self._apply(self.last_epoch)
 
     def rate(self, lr: float, t: int, group: int) -> float:
@@ -111,6 +111,7 @@ class ConstantLR(LRScheduler):
         self, optimizer: Any, factor: float = 1 / 3, total_iters: int = 5, last_epoch: int = -1
     ) -> None:
         _require(0.0 <= factor <= 1.0, "factor", factor, "a number in [0, 1]")
+        _require(total_iters >= 0, "total_iters", total_iters, "at least 0")
         self.factor = factor
         self.total_iters = total_iters
         super().__init__(optimizer, last_epoch)
@@ -127,7 +128,7 @@ class StepLR(LRScheduler):
     ) -> None:
         _require(step_size >= 1, "step_size", step_size, "at least 1")
         self.step_size = step_size
-        self.gamma = gamma
+        self.gamma = _gamma(gamma)
         super().__init__(optimizer, last_epoch)
 
     def rate(self, lr: float, t: int, group: int) -> float:
@@ -141,7 +142,7 @@ class MultiStepLR(LRScheduler):
         self, optimizer: Any, milestones: Sequence[int], gamma: float = 0.1, last_epoch: int = -1
     ) -> None:
         self.milestones = sorted(milestones)
-        self.gamma = gamma
+        self.gamma = _gamma(gamma)
         super().__init__(optimizer, last_epoch)
 
     def rate(self, lr: float, t: int, group: int) -> float:
@@ -152,7 +153,7 @@ class ExponentialLR(LRScheduler):
     """lr·gamma^t."""
 
     def __init__(self, optimizer: Any, gamma: float, last_epoch: int = -1) -> None:
-        self.gamma = gamma
+        self.gamma = _gamma(gamma)
         super().__init__(optimizer, last_epoch)
 
     def rate(self, lr: float, t: int, group: int) -> float:
@@ -178,6 +179,7 @@ class CosineAnnealingLR(LRScheduler):
         self, optimizer: Any, T_max: int, eta_min: float = 0.0, last_epoch: int = -1
     ) -> None:
         _require(T_max >= 1, "T_max", T_max, "at least 1")
+        _require(eta_min >= 0.0, "eta_min", eta_min, "a number >= 0")
         self.T_max = T_max
         self.eta_min = eta_min
         super().__init__(optimizer, last_epoch)
@@ -268,6 +270,7 @@ class OneCycleLR(LRScheduler):
         _require(known, "anneal_strategy", anneal_strategy, "'cos' or 'linear'")
         self.total_steps = total_steps
         self.max_lrs = _per_group("max_lr", max_lr, len(groups))
+        _require(all(lr >= 0.0 for lr in self.max_lrs), "max_lr", max_lr, "numbers >= 0")
         self.base_momentums = _per_group("base_momentum", base_momentum, len(groups))
         self.max_momentums = _per_group("max_momentum", max_momentum, len(groups))
         self.anneal = _cosine if anneal_strategy == "cos" else _linear
@@ -346,6 +349,7 @@ class ReduceLROnPlateau(LRScheduler):
     ) -> None:
         _require(mode in ("min", "max"), "mode", mode, "'min' or 'max'")
         _require(factor < 1.0, "factor", factor, "a number < 1")
+        _require(patience >= 0, "patience", patience, "at least 0")
         known = threshold_mode in ("rel", "abs")
         _require(known, "threshold_mode", threshold_mode, "'rel' or 'abs'")
         self.mode = mode
@@ -428,6 +432,9 @@ class SequentialLR(LRScheduler):
         milestones: Sequence[int],
         last_epoch: int = -1,
     ) -> None:
+        for scheduler in schedulers:
+            if not isinstance(scheduler, LRScheduler):
+                raise TypeError(f"a {type(scheduler).__name__} in 'schedulers'; expected schedules")
         if len(milestones) != len(schedulers) - 1:
             raise ValueError(
                 f"{len(schedulers)} schedulers and {len(milestones)} milestones; "
@@ -493,6 +500,15 @@ def _per_group(name: str, value: float | Sequence[float], count: int) -> list[fl
     values = list(value) if isinstance(value, Sequence) else [value] * count
     _require(len(values) == count, name, value, f"one number or {count}")
     return [float(v) for v in values]
+
+
+def _gamma(value: Any) -> float:
+    try:
+        gamma = float(value)
+    except (TypeError, ValueError):
+        raise TypeError(f"gamma={value!r}; expected a number >= 0") from None
+    _require(0.0 <= gamma < math.inf, "gamma", value, "a number >= 0")
+    return gamma
 
 
 def _require(ok: bool, name: str, value: object, expected: str) -> None:
