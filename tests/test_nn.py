@@ -681,6 +681,7 @@ def test_backward_before_forward(module):
         (lambda: nn.Linear(0, 3), "in_features=0"),
         (lambda: nn.Linear(3, 3, dtype="int32"), "dtype='int32'"),
         (lambda: nn.Linear(3, 3, dtype="nonsense"), "dtype='nonsense'"),
+        (lambda: nn.Linear(3, 3, dtype=None), "dtype=None"),
         (lambda: nn.BatchNorm1d(0), "num_features=0"),
         (lambda: nn.BatchNorm1d(3, eps=0.0), "eps=0.0"),
         (lambda: nn.BatchNorm1d(3, momentum=1.5), "momentum=1.5"),
@@ -783,6 +784,15 @@ def test_orthogonal(shape):
     np.testing.assert_allclose(gram, np.eye(min(q.shape)), atol=1e-13)
 
 
+@pytest.mark.parametrize("shape", [(0, 3), (3, 0), (0, 0), (2, 0, 3)])
+@pytest.mark.parametrize(
+    "name", ["lecun_normal", "xavier_uniform", "kaiming_normal", "geometric_mean", "orthogonal"]
+)
+def test_init_of_an_empty_array(name, shape):
+    array = np.empty(shape, np.float32)
+    assert getattr(nn.init, name)(array, seed=0) is array
+
+
 def test_constants():
     p = nn.Parameter(np.empty((2, 2), np.float32))
     assert nn.init.ones(p) is p
@@ -818,6 +828,7 @@ def test_linear_starts_as_in_torch():
         (lambda: nn.init.orthogonal(np.empty(3)), ValueError),
         (lambda: nn.init.kaiming_normal(np.empty((3, 3)), mode="fan"), ValueError),
         (lambda: nn.init.geometric_mean(np.empty((3, 3)), c=0), ValueError),
+        (lambda: nn.init.normal(np.empty(3), std=-1.0), ValueError),
         (lambda: nn.init.calculate_gain("swish"), ValueError),
         (lambda: nn.init.normal(np.empty(3, np.int64)), TypeError),
         (lambda: nn.init.normal([1.0]), TypeError),

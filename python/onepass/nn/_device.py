@@ -16,7 +16,7 @@ def check_dtype(dtype: Any) -> np.dtype[Any]:
     """The dtype of a module's parameters."""
     try:
         known: np.dtype[Any] = np.dtype(dtype)
-        if known.name in DTYPES:
+        if dtype is not None and known.name in DTYPES:
             return known
     except TypeError:
         pass  # not a dtype at all

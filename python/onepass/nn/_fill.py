@@ -51,9 +51,9 @@ def generator(seed: int | None) -> np.random.Generator:
 
 
 def fans(tensor: Any) -> tuple[int, int]:
-    """``(fan_in, fan_out)`` of an array (out, in, *kernel)."""
+    """``(fan_in, fan_out)`` of an array (out, in, *kernel); an empty array counts as 1."""
     shape = array_of(tensor).shape
     if len(shape) < 2:
         raise ValueError(f"fan_in and fan_out need 2 axes or more, the shape is {tuple(shape)}")
     field = math.prod(shape[2:])
-    return shape[1] * field, shape[0] * field
+    return max(shape[1] * field, 1), max(shape[0] * field, 1)

@@ -67,6 +67,8 @@ def normal(tensor: T, mean: float = 0.0, std: float = 1.0, *, seed: int | None =
         >>> bool(abs(nn.init.normal(np.empty(10000), 5.0, 0.1, seed=0).mean() - 5) < 0.01)
         True
     """
+    if not std >= 0:
+        raise ValueError(f"std={std}: expected std >= 0")
     return _fill.normal(tensor, mean, std, seed)
 
 
