@@ -489,7 +489,7 @@ def test_a_state_dict_that_does_not_fit_changes_nothing(name):
     opt = optim.AdamW(groups, lr=0.1)
     opt.step([*a.g, a.y])
     before = copy.deepcopy(opt.state_dict())
-    with pytest.raises(ValueError, match="is|has|have|lacks|expected"):
+    with pytest.raises(ValueError, match=r"load_state_dict|lr"):
         opt.load_state_dict(BAD_STATES[name](copy.deepcopy(before)))
     after = opt.state_dict()
     assert after["param_groups"] == before["param_groups"]

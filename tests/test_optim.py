@@ -516,7 +516,7 @@ def test_a_refused_group_changes_nothing(kind):
         refused.step([g])
         alone.step([g])
         for group in ({"params": [p]}, {"params": [p[:2]]}, {"params": [np.ones(2)], "lr": -1}):
-            with pytest.raises(ValueError, match="params|lr"):
+            with pytest.raises(ValueError, match=r"params|lr"):
                 refused.add_param_group(group)
     assert_same(p, q)
     assert [s["step"] for s in refused.state_dict()["state"].values()] == [3]
