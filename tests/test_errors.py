@@ -278,6 +278,7 @@ UPDATES = [
      ["grads[0]", "float64", "float32"]),
     ("a limit that is no number", lambda a: ops.sgd_(a.p, a.g, max_norm="1.0 or so"), TypeError,
      ["max_norm", "1.0 or so"]),
+    ("a rate in quotes", lambda a: optim.SGD(a.p, lr="0.1"), TypeError, ["lr", "'0.1'"]),
     ("a scale that is no number", lambda a: optim.SGD(a.p).step(a.g, grad_scale=[1]), TypeError,
      ["grad_scale", "[1]"]),
     ("an option that is not there", lambda a: ops.sgd_(a.p, a.g, maxnorm=1.0), TypeError,

@@ -70,12 +70,18 @@ def take_step(
     return StepInfo(skipped, norm, None if nonfinite == "propagate" else index)
 
 
+def _number(op: str, name: str, value: Any, expected: str) -> float:
+    try:
+        if not isinstance(value, str):
+            return float(value)
+    except (TypeError, ValueError):
+        pass
+    raise TypeError(f"{op}: {name!r} is {value!r}, {expected}")
+
+
 def _positive(op: str, name: str, value: Any) -> float:
     expected = "expected a number > 0, or None"
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        raise TypeError(f"{op}: {name!r} is {value!r}, {expected}") from None
+    number = _number(op, name, value, expected)
     if not number > 0:
         raise ValueError(f"{op}: {name!r} is {value!r}, {expected}")
     return number
@@ -85,10 +91,7 @@ def check_range(op: str, name: str, value: Any, low: float, high: float = math.i
     """value in [low, high), finite; else ValueError with the value, the range and the name."""
     upper = "" if high == math.inf else f" and < {high:g}"
     expected = f"expected a number >= {low:g}{upper}"
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        raise TypeError(f"{op}: {name!r} is {value!r}, {expected}") from None
+    number = _number(op, name, value, expected)
     if not (low <= number < high):
         raise ValueError(f"{op}: {name!r} is {value!r}, {expected}")
     return number
