@@ -278,6 +278,8 @@ UPDATES = [
      ["grads[0]", "float64", "float32"]),
     ("a limit that is no number", lambda a: ops.sgd_(a.p, a.g, max_norm="1.0 or so"), TypeError,
      ["max_norm", "1.0 or so"]),
+    ("a momentum in quotes", lambda a: ops.batch_norm(
+        a.x, None, None, None, None, training=True, momentum="a"), TypeError, ["momentum", "'a'"]),
     ("a rate in quotes", lambda a: optim.SGD(a.p, lr="0.1"), TypeError, ["lr", "'0.1'"]),
     ("a scale that is no number", lambda a: optim.SGD(a.p).step(a.g, grad_scale=[1]), TypeError,
      ["grad_scale", "[1]"]),

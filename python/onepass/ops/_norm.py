@@ -94,6 +94,8 @@ def batch_norm(
                [ 1.]], dtype=float32)
     """
     require_array("batch_norm", "x", x)
+    if isinstance(momentum, str):
+        raise TypeError(f"batch_norm: 'momentum' is {momentum!r}, expected a number in [0, 1]")
     if momentum is None or not 0 <= momentum <= 1:
         raise ValueError(
             f"batch_norm: 'momentum' is {momentum!r}, expected a number in [0, 1]; for the "
