@@ -306,3 +306,18 @@ def test_rows_cover_what_is_written():
 
 def test_updates_are_rows():
     assert {c.name for c in UPDATES} <= set(BY_NAME)
+
+
+@pytest.mark.parametrize("shape", [(33, 17), (3, 5, 7, 7), (1031, 67)])
+def test_bias_act_backward_may_overwrite_its_input(shape):
+    rng = np.random.default_rng(0)
+    x, dy = (rng.standard_normal(shape).astype(np.float32) for _ in range(2))
+    bias = rng.standard_normal(shape[1]).astype(np.float32)
+    options = {"activation": "gelu", "dropout_p": 0.3, "seed": 3}
+    want, want_bias = ops.bias_act_backward(dy, x, bias, **options)
+    for target in ("x", "dy"):
+        a = {"x": x.copy(), "dy": dy.copy()}
+        got, got_bias = ops.bias_act_backward(a["dy"], a["x"], bias, out=a[target], **options)
+        assert got is a[target]
+        np.testing.assert_array_equal(got, want)
+        np.testing.assert_array_equal(got_bias, want_bias)

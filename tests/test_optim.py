@@ -638,3 +638,13 @@ def test_float32_gradients_of_16_bit_parameters_are_refused_or_exact():
     except TypeError:
         want = 1.0
     assert as_float64(p[0]).tolist() == [want] * 5
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_clipping_huge_gradients_still_moves(dtype):
+    """The coefficient is then below the normal numbers of float32, which a step flushes."""
+    size, top = 100, 1e38 if dtype == "float32" else 6e4
+    p, g = [np.zeros(size, dtype)], [np.full(size, top, dtype)]
+    scale = 1.0 if dtype == "float32" else 1e-33
+    optim.SGD(p, lr=1.0).step(g, max_norm=1.0, grad_scale=scale)
+    np.testing.assert_allclose(p[0].astype(float), -0.1, rtol=1e-3)

@@ -1103,3 +1103,31 @@ def test_wrong_parts():
 def test_wrong_checkpoints(options, words):
     with pytest.raises(ValueError, match=words):
         Checkpoint("x", **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "words"),
+    [
+        ({"callbacks": [3]}, TypeError, "callbacks holds 3"),
+        ({"scheduler": 3}, TypeError, "scheduler is 3"),
+        ({"accumulate": 1.5}, TypeError, "accumulate=1.5"),
+    ],
+)
+def test_helpers_are_looked_at_first(options, error, words):
+    model = nn.Sequential(nn.Linear(3, 2))
+    optimizer = optim.SGD(model.parameters())
+    with pytest.raises(error, match=words):
+        Trainer(model, nn.CrossEntropyLoss(), optimizer, **options)
+
+
+def test_validation_data_of_another_width_is_refused_before_training():
+    model = nn.Sequential(nn.Linear(3, 2))
+    trainer = Trainer(model, nn.CrossEntropyLoss(), optim.SGD(model.parameters()), progress=False)
+    X, y = np.ones((8, 3), np.float32), np.zeros(8, np.int64)
+    before = model.state_dict()
+    with pytest.raises(ValueError, match="validation_data"):
+        trainer.fit(X, y, max_epochs=1, validation_data=(X[:, :2], y))
+    with pytest.raises(TypeError, match=r"max_epochs=1\.5"):
+        trainer.fit(X, y, max_epochs=1.5)
+    for name, value in model.state_dict().items():
+        np.testing.assert_array_equal(value, before[name])

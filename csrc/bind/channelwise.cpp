@@ -37,10 +37,11 @@ struct Arrays {
     if (!at[i].c_order) staging.load(&at[i], writes);
     return {at[i].data, at[i].dtype()};
   }
-  // at[i] is written and shares no memory with any other, but may be exactly at[alias].
-  void check_apart(int i, int alias = -1) {
+  // at[i] is written and shares no memory with any other, but may be exactly at[alias] or
+  // at[other].
+  void check_apart(int i, int alias = -1, int other = -1) {
     for (int j = 0; j < kCount; ++j)
-      if (j != i) check_overlap(at[i], at[j], j == alias);
+      if (j != i) check_overlap(at[i], at[j], j == alias || j == other);
   }
 };
 
@@ -123,7 +124,7 @@ py::object bias_act_backward(Arguments given) {
   set_shape(&call, a[x], given[5]);
   set_activation(&call.epilogue, options, kOp, given[6], given[7]);
   call.epilogue.dropout = random_stream(kOp, "dropout_p", given[8], given[9], given[10]);
-  a.check_apart(dx, dy);
+  a.check_apart(dx, dy, x);
   a.check_apart(dbias);
   for (const int i : {x, dy}) a.check_like_x(i, false);
   a.check_like_x(dx, true);

@@ -54,7 +54,7 @@ ONEPASS_HD void run_leaf(const K& k, int64_t n, T* const* at, const uint32_t* wo
 template <class K, class T, size_t... I>
 ONEPASS_HD void run_update(const K& k, const GradientRider& rider, int64_t n, T* const* at,
                            std::index_sequence<I...>) {
-  const PrepareGradient<T> prepare{T(rider.unscale), T(rider.max_value), T(rider.coefficient)};
+  const PrepareGradient<T> prepare(rider.unscale, rider.max_value, rider.coefficient);
   if (rider.zero_grad) {
     leaf<Ridden<K, T, true>, T>({k, prepare}, n, at[I]...);
   } else if (rider.active()) {

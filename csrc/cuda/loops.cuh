@@ -36,8 +36,8 @@ ONEPASS_DEVICE Ride<T> ride(const ElementwiseCall<T>& call) {
   if (!call.norm) return r;
   r.skip = call.skip_nonfinite && call.norm->first_nonfinite >= 0;
   if (call.max_norm > 0)
-    r.prepare.coefficient =
-        T(call.coefficient * clip_coefficient(call.max_norm, call.norm->clamped_norm));
+    r.prepare.set_coefficient(call.coefficient *
+                              clip_coefficient(call.max_norm, call.norm->clamped_norm));
   return r;
 }
 
@@ -211,14 +211,10 @@ void elementwise_as(const Elementwise& call) {
     if (builder.empty()) return;
     if (functors.empty()) functors = functors_of<K, T>(call);
     const auto& bytes = builder.finish(functors.data(), int64_t(functors.size()));
-    const ElementwiseCall<T> arguments{builder.shape(),
-                                       call.random,
-                                       {T(rider.unscale), T(rider.max_value), T(rider.coefficient)},
-                                       rider.norm,
-                                       rider.coefficient,
-                                       rider.max_norm,
-                                       rider.zero_grad,
-                                       rider.skip_nonfinite};
+    const ElementwiseCall<T> arguments{
+        builder.shape(), call.random,         {rider.unscale, rider.max_value, rider.coefficient},
+        rider.norm,      rider.coefficient,   rider.max_norm,
+        rider.zero_grad, rider.skip_nonfinite};
     const auto run = [&](const auto& table) {
       const auto kernel =
           &elementwise_kernel<K, T, kGradient, std::decay_t<decltype(table)>::kBytes>;

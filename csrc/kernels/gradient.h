@@ -14,11 +14,22 @@ ONEPASS_HD T clamp_gradient(T g, T max_value) {
   return low > max_value ? max_value : low;
 }
 
+// A coefficient below T's normal numbers comes as two factors: flushed to zero, or rounded to a few
+// bits, it would stop the huge gradients that call for it.
 template <class T>
 struct PrepareGradient {
-  T unscale, max_value, coefficient;
+  T unscale, max_value, coefficient, rest;
+  ONEPASS_HD PrepareGradient(double unscale_, double max_value_, double coefficient_)
+      : unscale(T(unscale_)), max_value(T(max_value_)) {
+    set_coefficient(coefficient_);
+  }
+  ONEPASS_HD void set_coefficient(double c) {
+    const bool tiny = sizeof(T) == 4 && (c < 0 ? -c : c) < 0x1p-126;
+    coefficient = T(tiny ? c * 0x1p64 : c);
+    rest = T(tiny ? 0x1p-64 : 1.0);
+  }
   ONEPASS_HD T operator()(T g) const {
-    return clamp_gradient(g * unscale, max_value) * coefficient;
+    return clamp_gradient(g * unscale, max_value) * coefficient * rest;
   }
 };
 

@@ -75,7 +75,7 @@ def bias_act_backward(
         dropout_p: as in the forward.
         seed: as in the forward.
         offset: as in the forward.
-        out: array like ``x`` for dx; may be ``dy``.
+        out: array like ``x`` for dx; may be ``dy`` or ``x``.
 
     Returns:
         (dx, dbias): like ``x``, and (C,) in float32 (float64 for float64 ``x``).

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from onepass.data import DataLoader, split_indices
+from onepass.train._callbacks import Callback
 from onepass.train._keywords import suggestion
 
 if TYPE_CHECKING:
@@ -27,14 +31,30 @@ def parts(model: Any, loss: Any, optimizer: Any) -> None:
         raise TypeError(f"optimizer is {kind.__name__}; expected optim.<Name>(model.parameters())")
 
 
+def helpers(callbacks: Sequence[Any], scheduler: Any) -> None:
+    """Callbacks and the scheduler are what they should be."""
+    for callback in callbacks:
+        if not isinstance(callback, Callback):
+            raise TypeError(f"callbacks holds {callback!r}; expected callbacks of onepass.train")
+    if scheduler is not None and not callable(getattr(scheduler, "step", None)):
+        raise TypeError(f"scheduler is {scheduler!r}; expected a schedule of optim.lr_scheduler")
+
+
+def whole(name: str, value: Any) -> None:
+    """A whole number of at least 1."""
+    if not isinstance(value, (int, np.integer)) or isinstance(value, bool):
+        raise TypeError(f"{name}={value!r}; expected a whole number")
+    if value < 1:
+        raise ValueError(f"{name}={value}; expected at least 1")
+
+
 def options(max_norm: float | None, nonfinite: str, accumulate: int) -> None:
     """Ranges of the trainer's options."""
     if max_norm is not None and not max_norm > 0:
         raise ValueError(f"max_norm={max_norm}; expected a number > 0, or None")
     if nonfinite not in NONFINITE:
         raise ValueError(f"nonfinite={nonfinite!r}; expected one of {', '.join(NONFINITE)}")
-    if accumulate < 1:
-        raise ValueError(f"accumulate={accumulate}; expected at least 1")
+    whole("accumulate", accumulate)
 
 
 def data(
@@ -69,8 +89,13 @@ def before_training(
     trainer: Trainer, loader: DataLoader, validation: DataLoader | None, max_epochs: int
 ) -> None:
     """Monitors that exist, batches that batch norm can take, a number of epochs."""
-    if max_epochs < 1:
-        raise ValueError(f"max_epochs={max_epochs}; expected at least 1")
+    whole("max_epochs", max_epochs)
+    if validation is not None:
+        given, expected = np.shape(validation.X)[1:], np.shape(loader.X)[1:]
+        if given != expected:
+            raise ValueError(
+                f"validation_data: samples have shape {given}; expected {expected} as in training"
+            )
     names = ["loss", *trainer.metrics]
     names += [f"val_{name}" for name in names] if validation is not None else []
     for callback in trainer.callbacks:

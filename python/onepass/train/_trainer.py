@@ -84,6 +84,7 @@ class Trainer:
     ) -> None:
         _checks.parts(model, loss, optimizer)
         _checks.options(max_norm, nonfinite, accumulate)
+        _checks.helpers(list(callbacks), scheduler)
         self.model = model
         self.loss = loss
         self.optimizer = optimizer
