@@ -17,6 +17,8 @@ from collections.abc import Callable, Mapping
 SAMPLE_SECONDS = 4e-3
 ROUNDS = 15
 MOST_SECONDS = 6.0
+# Other libraries' idle threads spin for a while on the cores that the next rival needs.
+REST_SECONDS = 10e-3
 
 Function = Callable[[], object]
 
@@ -48,6 +50,7 @@ def interleaved(functions: Mapping[str, Function], rounds: int = ROUNDS) -> dict
     try:
         for turn in range(rounds):
             for name, function in functions.items():
+                time.sleep(REST_SECONDS)
                 function()  # what the rivals have pushed out of the caches comes back untimed
                 before = _preemptions()
                 start = time.perf_counter()

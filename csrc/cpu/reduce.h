@@ -24,6 +24,15 @@ struct BlockSum {
   bool finite;
 };
 
+template <NormOrder kOrder>
+ONEPASS_HD void combine(double* total, double value) {
+  if constexpr (kOrder == NormOrder::inf) {
+    *total = value > *total || value != value ? value : *total;
+  } else {
+    *total += value;
+  }
+}
+
 // Adds up |v|, v² or the maximum of |v| over a block of v = clamp(g · unscale), in kLanes lanes of
 // type A, which are then added in double.
 template <NormOrder kOrder, class A, class T>
@@ -49,14 +58,19 @@ BlockSum sum_lanes(const T* g, int64_t n, T unscale, T max_value) {
   }
   for (int l = 0; i < n; ++i, ++l) add(l, math::abs(A(clamp_gradient(g[i] * unscale, max_value))));
 
-  double total = 0, bad = 0;
-  for (int l = 0; l < kLanes; ++l) {
-    if constexpr (kOrder == NormOrder::inf) {
-      total = double(lanes[l]) > total ? double(lanes[l]) : total;
-    } else {
-      total += double(lanes[l]);
+  // In kFolds chains: one of kLanes additions would take as long as the block.
+  constexpr int kFolds = 8;
+  double folds[kFolds] = {}, faults[kFolds] = {};
+  for (int l = 0; l < kLanes; l += kFolds) {
+    for (int f = 0; f < kFolds; ++f) {
+      combine<kOrder>(&folds[f], double(lanes[l + f]));
+      if constexpr (kPoison) faults[f] += double(poison[l + f]);
     }
-    if constexpr (kPoison) bad += double(poison[l]);
+  }
+  double total = 0, bad = 0;
+  for (int f = 0; f < kFolds; ++f) {
+    combine<kOrder>(&total, folds[f]);
+    bad += faults[f];
   }
   if (kOrder == NormOrder::inf && bad != 0) {
     for (i = 0; i < n; ++i) total = g[i] == g[i] ? total : double(g[i]);
@@ -75,15 +89,6 @@ BlockSum sum_block(const T* g, int64_t n, T unscale, T max_value) {
   } else {
     return sum_lanes<kOrder, std::conditional_t<kOrder == NormOrder::one, double, T>>(g, n, unscale,
                                                                                       max_value);
-  }
-}
-
-template <NormOrder kOrder>
-ONEPASS_HD void combine(double* total, double value) {
-  if constexpr (kOrder == NormOrder::inf) {
-    *total = value > *total || value != value ? value : *total;
-  } else {
-    *total += value;
   }
 }
 
