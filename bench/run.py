@@ -29,7 +29,7 @@ TUNED_MALLOC = (
 )
 
 
-def rows(only: str, quick: bool) -> Iterator[tuple[str, Any]]:
+def rows(only: str, quick: bool, compiled: bool) -> Iterator[tuple[str, Any]]:
     """(name, maker) pairs; maker() gives (functions, elements, bytes)."""
     import cases
     import numpy as np
@@ -46,7 +46,7 @@ def rows(only: str, quick: bool) -> Iterator[tuple[str, Any]]:
             prepared = case.prepare(*inputs, **keywords)
             more = {"out": np.empty(shape, np.float32)} if case.out else {}
             functions = {"onepass": lambda: case.op(*prepared, **keywords, **more)}
-            functions |= peers(case, inputs, keywords)
+            functions |= peers(case, inputs, keywords, compiled)
             elements = int(np.prod(shape))
             return functions, elements, elements * case.bytes(4)
 
@@ -144,6 +144,7 @@ def main() -> int:
     parser.add_argument("--against", metavar="LIST", help="rivals, e.g. torch,numpy")
     parser.add_argument("--threads", default="1,2", metavar="LIST")
     parser.add_argument("--json", metavar="FILE")
+    parser.add_argument("--compile", action="store_true", help="torch.compile too (slow to start)")
     parser.add_argument("--plain-malloc", action="store_true", help="leave malloc as it is")
     options = parser.parse_args()
     if not options.plain_malloc and os.environ.get("GLIBC_TUNABLES") != TUNED_MALLOC:
@@ -151,7 +152,7 @@ def main() -> int:
         os.execv(sys.executable, [sys.executable, *sys.argv])
     against = set(options.against.split(",")) if options.against else None
     results = []
-    for name, make in rows(options.only, options.quick):
+    for name, make in rows(options.only, options.quick, options.compile):
         for threads in map(int, options.threads.split(",")):
             results.append(measure(name, make, threads, against))
             print(show(results[-1]), flush=True)

@@ -196,3 +196,9 @@ def test_help(tmp_path):
     for name in [*options, "device", "seed", "out", "resume", "target"]:
         assert f"--{name} " in done.stdout
     assert "(default 256,256)" in done.stdout
+
+
+def test_version(tmp_path):
+    done = onepass("--version", cwd=tmp_path)
+    assert done.returncode == 0
+    assert re.fullmatch(r"onepass \d+\.\d+\.\d+\S*\n", done.stdout)

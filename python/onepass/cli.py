@@ -16,6 +16,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+import onepass
+
 LIBRARIES = (
     "numpy",
     "cupy",
@@ -62,6 +64,7 @@ class _Defaults(argparse.HelpFormatter):
 
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="onepass", description="Fused training kernels: train, bench, info.")
+    parser.add_argument("--version", action="version", version=f"onepass {onepass.__version__}")
     commands = parser.add_subparsers(metavar="{train,bench,info}", required=True)
     _add_train(commands)
     commands.add_parser("bench", help="measure the kernels (in the source tree)")
@@ -160,7 +163,6 @@ def _info(options: argparse.Namespace) -> int:
 
 
 def _collect() -> dict[str, Any]:
-    import onepass
     from onepass import _C, config
 
     usable = config.cuda_available()
