@@ -1,5 +1,6 @@
 """Settings that a test changes are put back after it."""
 
+import signal
 import sys
 
 import pytest
@@ -19,3 +20,8 @@ def settings():
         config.set_num_threads(threads)
     if config.cpu_level() != level:
         config.set_cpu_level(level)
+
+
+# A background job starts with SIGINT ignored, and so would every process that the tests start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
