@@ -16,6 +16,7 @@ ROWS = {
     "bn+relu+dropout 32x64x56x56": "batch norm + ReLU + dropout, 32×64×56×56",
     "dropout 16777216": "dropout, 16M",
     "tanh 16777216": "tanh, 16M",
+    "gelu 65536": "gelu, 64k",
     "cross_entropy 256x1000": "cross entropy, 256×1000",
     "demo training step": "one training step of the demo",
 }
@@ -31,14 +32,18 @@ def main(source: str, target: str) -> None:
     found = {r["row"]: r for r in data["results"] if r["threads"] == 2 and r["ratio"]}
     rows = [(label, found[name]) for name, label in ROWS.items() if name in found][::-1]
     figure, axes = plt.subplots(figsize=(8, 0.36 * len(rows) + 1.1))
-    axes.barh([label for label, _ in rows], [r["ratio"] for _, r in rows], color="#2f6f9f")
+    ratios = [r["ratio"] for _, r in rows]
+    colors = ["#2f6f9f" if ratio >= 1 else "#b5563c" for ratio in ratios]
+    labels = [label for label, _ in rows]
+    axes.barh(labels, [ratio - 1 for ratio in ratios], left=1, color=colors)
     for at, (_, r) in enumerate(rows):
-        axes.text(
-            r["ratio"] * 1.04, at, f"{r['ratio']:.1f}× {r['best_rival']}", va="center", fontsize=8
-        )
+        text = f"{r['ratio']:.1f}× {r['best_rival'].removesuffix(' out=')}"
+        axes.text(max(r["ratio"], 1) * 1.05, at, text, va="center", fontsize=8)
     axes.axvline(1, color="#888888", linewidth=0.8)
     axes.set_xscale("log")
-    axes.set_xlim(0.8, max(r["ratio"] for _, r in rows) * 4)
+    axes.set_xlim(0.5, max(ratios) * 3)
+    axes.set_xticks([0.5, 1, 2, 5, 10, 20, 50], ["0.5", "1", "2", "5", "10", "20", "50"])
+    axes.minorticks_off()
     axes.set_xlabel(f"times faster than the best rival ({data['machine']['cpu']}, 2 threads)")
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
