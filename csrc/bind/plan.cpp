@@ -10,6 +10,7 @@
 #include "bind/fast.h"
 #include "bind/kernel_info.h"
 #include "cpu/schedule.h"
+#include "kernels/gradient.h"
 
 namespace onepass::bind {
 namespace {
@@ -562,12 +563,6 @@ void Plan::mark(const Items& grads, bool zero_grad) const {
   if (written.size() > 0) mark_written(written);
 }
 
-// min(1, max_norm/(norm + 1e-6)); a norm that is NaN gives NaN.
-double clip_coefficient(double max_norm, double norm) {
-  const double coefficient = max_norm / (norm + 1e-6);
-  return coefficient > 1 ? 1 : coefficient;
-}
-
 struct Busy {
   bool& flag;
   Busy(const char* op, bool& f) : flag(f) {
@@ -603,7 +598,7 @@ py::object Plan::step(const Arguments& given) {
     skipped = options.check_nonfinite && norm.first_nonfinite >= 0;
     if (!skipped && schedule.elements > 0) {
       double coefficient =
-          options.clip_norm ? clip_coefficient(options.max_norm, norm.clamped_norm) : 1;
+          options.clip_norm ? host::clip_coefficient(options.max_norm, norm.clamped_norm) : 1;
       if (options.maximize) coefficient = -coefficient;
       target.backend->update[info_.index](
           {tensors_.data(),

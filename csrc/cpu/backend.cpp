@@ -16,24 +16,6 @@
 ONEPASS_BEGIN
 namespace {
 
-template <template <class> class A>
-struct Forward {
-  template <class T>
-  struct Kernel : ActivationForward<A<T>, T> {
-    static constexpr auto hyper = A<T>::hyper;
-  };
-};
-template <template <class> class A>
-struct Backward {
-  template <class T>
-  struct Kernel : ActivationBackward<A<T>, T> {
-    static constexpr auto hyper = A<T>::hyper;
-  };
-};
-
-constexpr int kNoGradient = -1;
-constexpr int kGradientOperand = 1;  // params, grads, states…
-
 template <template <class> class... A, template <class> class... U>
 constexpr Backend make_backend(List<A...>, List<U...>) {
   return {ONEPASS_STRING(ONEPASS_ISA),

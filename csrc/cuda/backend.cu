@@ -11,21 +11,6 @@
 ONEPASS_BEGIN
 namespace {
 
-template <template <class> class A>
-struct Forward {
-  template <class T>
-  struct Kernel : ActivationForward<A<T>, T> {
-    static constexpr auto hyper = A<T>::hyper;
-  };
-};
-template <template <class> class A>
-struct Backward {
-  template <class T>
-  struct Kernel : ActivationBackward<A<T>, T> {
-    static constexpr auto hyper = A<T>::hyper;
-  };
-};
-
 template <template <class> class... A, template <class> class... U>
 constexpr Backend make_backend(List<A...>, List<U...>) {
   return {"cuda",

@@ -11,9 +11,6 @@
 ONEPASS_BEGIN
 namespace {
 
-constexpr int kNoGradient = -1;
-constexpr int kGradientOperand = 1;  // params, grads, states…
-
 template <class T>
 struct ElementwiseCall {
   TableShape shape;

@@ -12,6 +12,7 @@ ONEPASS_BEGIN
 template <class A, class T>
 struct ActivationForward {
   static constexpr auto operands = names("out", "x");
+  static constexpr auto hyper = A::hyper;
   A f;
   ONEPASS_HD T operator()(T x) const { return f.forward(x); }
 };
@@ -19,8 +20,21 @@ struct ActivationForward {
 template <class A, class T>
 struct ActivationBackward {
   static constexpr auto operands = names("out", "dy", "x");
+  static constexpr auto hyper = A::hyper;
   A f;
   ONEPASS_HD T operator()(T dy, T x) const { return f.backward(dy, x); }
+};
+
+// The same as templates over the computing type alone, which is what the drivers take.
+template <template <class> class A>
+struct Forward {
+  template <class T>
+  using Kernel = ActivationForward<A<T>, T>;
+};
+template <template <class> class A>
+struct Backward {
+  template <class T>
+  using Kernel = ActivationBackward<A<T>, T>;
 };
 
 ONEPASS_END

@@ -8,6 +8,10 @@
 
 ONEPASS_BEGIN
 
+// Which operand of a functor is the gradient that rides: of updates the second (params, grads,
+// states…), of anything else none.
+constexpr int kGradientOperand = 1, kNoGradient = -1;
+
 template <class T>
 ONEPASS_HD T clamp_gradient(T g, T max_value) {
   const T low = g < -max_value ? -max_value : g;
