@@ -163,7 +163,7 @@ py::object cross_entropy(Arguments given) {
     call.labels = wide.data();
   }
   double loss = 0;
-  call.loss = call.reduction == Reduction::none ? nullptr : &loss;
+  if (call.reduction != Reduction::none) call.loss = {&loss, DType::f64};
   call.stream = where.stream;
   bool labels_fine = true;
   {

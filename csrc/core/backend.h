@@ -31,6 +31,7 @@ struct Tensor {
   int32_t hyper_set;        // which row of Elementwise::hyper it uses
   DType computing;          // f32 or f64
   const Operand* operands;  // in the order of the functor's signature
+  int64_t counter = 0;      // which of GradientRider::steps counts this tensor's steps
 };
 
 // Which tensor a contiguous run of elements belongs to, and how runs are dealt out to threads.
@@ -62,6 +63,12 @@ struct GradientRider {
   const NormResult* norm;
   double max_norm;
   bool skip_nonfinite;
+  // On a device the steps taken so far are counted there, since only there it is known whether one
+  // was skipped: where these are given, the step of a tensor's row (its last value) is
+  // steps[counter] + 1, and unless it is skipped the call leaves it so. `ticket` is a word that is
+  // zero before and after every call.
+  int64_t* steps = nullptr;
+  uint32_t* ticket = nullptr;
   bool active() const { return unscale != 1 || coefficient != 1 || max_value < kNoLimit; }
   static constexpr double kNoLimit = __builtin_huge_val();
 };
@@ -89,6 +96,9 @@ struct Norm {
   NormResult* result;
   void* stream;
   void* workspace = nullptr;
+  // A word of device memory that is zero before and after every call: with it, one launch is
+  // enough.
+  uint32_t* ticket = nullptr;
 };
 
 // One value per channel, of any floating dtype; data null: absent.
@@ -143,12 +153,12 @@ struct CrossEntropy {
   double label_smoothing;
   int64_t ignore_index;
   Reduction reduction;
-  double* loss;  // mean and sum
-  void* losses;  // none: (outer, inner) of the logits' dtype
+  ChannelVector loss;  // mean and sum: one value
+  void* losses;        // none: (outer, inner) of the logits' dtype
   void* stream;
   void* workspace = nullptr;
   // A device does not check labels before it starts: a row whose label is out of range gets loss
-  // and gradient 0, and this word, where given, becomes 1. Nothing clears it.
+  // NaN and gradient 0, and this word, where given, becomes 1. Nothing clears it.
   uint32_t* bad_label = nullptr;
 };
 
@@ -175,6 +185,12 @@ struct Backend {
   // What went wrong first in this thread's calls since this was last asked; null: nothing. Where
   // null itself, no call can fail.
   const char* (*last_error)() = nullptr;
+  // Makes a device the calling thread's current one and returns which one was; -1: see last_error.
+  // Null on the CPU.
+  int (*use_device)(int device) = nullptr;
+  // A word of host memory that kernels on the device can write, for CrossEntropy::bad_label: always
+  // the same one. Null result: see last_error.
+  uint32_t* (*host_word)(int device) = nullptr;
 };
 
 }  // namespace onepass

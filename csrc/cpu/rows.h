@@ -16,6 +16,8 @@ ONEPASS_BEGIN
 namespace {
 namespace rows {
 
+void set_loss(const CrossEntropy& call, double loss) { store_channels(call.loss, 0, 1, &loss); }
+
 using cross_entropy_formula::Smoothing;
 
 constexpr int kLanes = 32;           // along a row
@@ -483,7 +485,7 @@ struct Job {
                                 : double(positions);
     reduction = T(1 / denominator);
     const double sum = add_tasks(&loss_task, positions * call.classes <= kSerialElements);
-    if (call.reduction != Reduction::none) *call.loss = sum / denominator;
+    if (call.reduction != Reduction::none) set_loss(call, sum / denominator);
   }
 };
 
@@ -492,8 +494,8 @@ struct Job {
 void cross_entropy(const CrossEntropy& call) {
   if (call.outer * call.inner * call.classes == 0) {
     const double none = 0;
-    if (call.reduction == Reduction::mean) *call.loss = none / none;
-    if (call.reduction == Reduction::sum) *call.loss = 0;
+    if (call.reduction == Reduction::mean) rows::set_loss(call, none / none);
+    if (call.reduction == Reduction::sum) rows::set_loss(call, 0);
     return;
   }
   if (call.dtype == DType::f64) {

@@ -29,7 +29,7 @@ struct Call {
   double label_smoothing;
   int64_t ignore_index;
   Reduction reduction;
-  double* loss;
+  ChannelVector loss;
   void* losses;
   uint32_t* bad_label;
   double *weights, *partials;  // of the blocks
@@ -199,19 +199,19 @@ ONEPASS_DEVICE double positions_of_block(const Call& call, T reduction) {
     const bool exists = p < positions;
     const int64_t o = exists ? p / call.inner : 0, i = exists ? p % call.inner : 0;
     int64_t label = -1;
-    bool counts = exists;
+    bool counts = exists, bad = false;
     if (exists && call.labels) {
       label = call.labels[p];
       counts = label != call.ignore_index && call.in_range(label);
-      if (lane == 0 && label != call.ignore_index && !counts && call.bad_label)
-        atomic_or(call.bad_label, 1u);
+      bad = !counts && label != call.ignore_index;
+      if (lane == 0 && bad && call.bad_label) atomic_or(call.bad_label, 1u);
     }
     const Position<W, kGroup, T> position{
         call,      {o * call.classes * call.inner + i, exists ? call.classes : 0, call.inner, lane},
         smoothing, p,
         label,     reduction,
         counts};
-    const T loss = position.run();
+    const T value = position.run(), loss = bad ? math::quiet_nan<T>() : value;
     if (lane != 0 || !exists) continue;
     added += double(loss);
     if (call.reduction == Reduction::none) store_element<T>(call.in(call.losses), p, loss);
@@ -252,7 +252,7 @@ template <class = void>
 __global__ void __launch_bounds__(kThreads, 2) finish_loss(const __grid_constant__ Call call) {
   const double sum = block_total(call.partials, call.blocks);
   const double all = denominator(call);
-  if (threadIdx.x == 0) *call.loss = sum / all;
+  if (threadIdx.x == 0) store_wide(memory(call.loss), 0, sum / all);
 }
 
 inline Call describe(const CrossEntropy& c, int64_t at_once) {
