@@ -15,6 +15,10 @@ struct Arrays {
   Array at[kCount];
   Staging staging;
   Array& operator[](int i) { return at[i]; }
+  // What the caller gets: None where there is no such array.
+  py::object result(int i) const {
+    return at[i] ? py::reinterpret_borrow<py::object>(at[i].object) : py::object(py::none());
+  }
 
   // After check_device: dtype, shape, order in memory of everything shaped like x (at[0]).
   void check_like_x(int i, bool writes) {
@@ -40,6 +44,7 @@ struct Arrays {
   // at[i] is written and shares no memory with any other, but may be exactly at[alias] or
   // at[other].
   void check_apart(int i, int alias = -1, int other = -1) {
+    if (at[i].made) return;
     for (int j = 0; j < kCount; ++j)
       if (j != i) check_overlap(at[i], at[j], j == alias || j == other);
   }
@@ -62,13 +67,13 @@ void set_shape(Channelwise* call, const Array& x, PyObject* axis) {
 constexpr int kMaxOptions = 8;
 void set_activation(Epilogue* epilogue, double* room, const char* op, PyObject* name,
                     PyObject* options) {
-  const std::string wanted = string(op, "activation", name);
+  const std::string_view wanted = string(op, "activation", name);
   const KernelInfo* info = find(activations(), wanted);
   if (!info)
-    value_error(op, "activation is '" + wanted + "', expected one of " + names_of(activations()));
+    value_error(op, "activation is " + repr(name) + ", expected one of " + names_of(activations()));
   if (!PyTuple_Check(options) || size_t(PyTuple_GET_SIZE(options)) != info->hyper.size() ||
       info->hyper.size() > size_t(kMaxOptions))
-    value_error(op, "options of activation '" + wanted + "' are " + repr(options) +
+    value_error(op, "options of activation " + repr(name) + " are " + repr(options) +
                         ", expected a tuple of " + std::to_string(info->hyper.size()));
   for (size_t i = 0; i < info->hyper.size(); ++i)
     room[i] = real(op, info->hyper[i], PyTuple_GET_ITEM(options, Py_ssize_t(i)));
@@ -81,11 +86,12 @@ py::object bias_act(Arguments given) {
   given.expect(kOp, 9);
   enum { x, bias, out, count };
   Arrays<count> a;
-  open(&a[x], kOp, "x", given[0]);
+  open_dense(&a[x], kOp, "x", given[0]);
   open(&a[bias], kOp, "bias", given[1]);
-  open(&a[out], kOp, "out", given[2]);
-  const Target target = check_device(a.at, count);
+  check_device(a.at, out);
   check_floating(a[x]);
+  open_result(&a[out], kOp, "out", given[2], a[x]);
+  const Target target = check_device(a.at, count);
   Channelwise call{};
   double options[kMaxOptions];
   set_shape(&call, a[x], given[3]);
@@ -104,28 +110,28 @@ py::object bias_act(Arguments given) {
   }
   a.staging.store();
   mark_written(a[out]);
-  return py::none();
+  return a.result(out);
 }
 
 py::object bias_act_backward(Arguments given) {
   constexpr const char* kOp = "bias_act_backward";
-  given.expect(kOp, 11);
+  given.expect(kOp, 10);
   enum { x, dy, bias, dx, dbias, count };
   Arrays<count> a;
-  open(&a[dy], kOp, "dy", given[0]);
-  open(&a[x], kOp, "x", given[1]);
+  open_dense(&a[dy], kOp, "dy", given[0]);
+  open_dense(&a[x], kOp, "x", given[1]);
   open(&a[bias], kOp, "bias", given[2]);
-  open_optional(&a[dx], kOp, "out", given[3]);
-  open_optional(&a[dbias], kOp, "dbias", given[4]);
-  const Target target = check_device(a.at, count);
+  check_device(a.at, dx);
   check_floating(a[x]);
   Channelwise call{};
   double options[kMaxOptions];
-  set_shape(&call, a[x], given[5]);
-  set_activation(&call.epilogue, options, kOp, given[6], given[7]);
-  call.epilogue.dropout = random_stream(kOp, "dropout_p", given[8], given[9], given[10]);
+  set_shape(&call, a[x], given[4]);
+  set_activation(&call.epilogue, options, kOp, given[5], given[6]);
+  call.epilogue.dropout = random_stream(kOp, "dropout_p", given[7], given[8], given[9]);
+  open_result(&a[dx], kOp, "out", given[3], a[x]);
+  make(&a[dbias], kOp, "dbias", &call.channels, 1, a[x]);
+  const Target target = check_device(a.at, count);
   a.check_apart(dx, dy, x);
-  a.check_apart(dbias);
   for (const int i : {x, dy}) a.check_like_x(i, false);
   a.check_like_x(dx, true);
   call.bias = a.vector(bias, call.channels, false);
@@ -139,16 +145,14 @@ py::object bias_act_backward(Arguments given) {
     target.backend->bias_act_backward(call);
   }
   a.staging.store();
-  for (const int i : {dx, dbias}) mark_written(a[i]);
-  return py::none();
+  mark_written(a[dx]);
+  return py::make_tuple(a.result(dx), a.result(dbias));
 }
 
 // ---- batch norm
 
-// (N, C) or more, enough values per channel; `saved` as it must be.
-template <int kCount>
-void check_batch(BatchNorm* call, Arrays<kCount>* a, int x, int saved, bool saved_written) {
-  const Array& input = a->at[x];
+// (N, C) or more, and enough values per channel.
+void check_batch(const BatchNorm* call, const Array& input) {
   if (input.ndim < 2)
     value_error(input.op, input.label() + " has shape " + shape_text(input) +
                               ", expected at least two axes: (N, C) or (N, C, …)");
@@ -157,55 +161,80 @@ void check_batch(BatchNorm* call, Arrays<kCount>* a, int x, int saved, bool save
                               ": one value per channel has no variance; train on at least two "
                               "samples (drop_last=True drops a short last batch) or normalise by "
                               "running statistics (eval mode)");
-  Array& statistics = a->at[saved];
-  const DType wanted = computing_type(input.dtype());
-  if (statistics.element != Element(wanted))
-    type_error(input.op, statistics.label() + " has dtype " + dtype_text(statistics) +
-                             ", expected " + (wanted == DType::f64 ? "float64" : "float32"));
-  const int64_t shape[] = {3, call->channels};
-  check_shape(statistics, shape, 2, ": three values per channel");
-  if (saved_written) check_writable(statistics);
-  if (!statistics.c_order) a->staging.load(&statistics, saved_written);
-  call->saved = statistics.data;
 }
 
+// What the forward leaves for the backward.
+void check_statistics(const BatchNorm* call, const Array& statistics, const Array& like) {
+  const DType wanted = computing_type(like.dtype());
+  if (statistics.element != Element(wanted))
+    type_error(like.op, statistics.label() + " has dtype " + dtype_text(statistics) +
+                            ", expected " + (wanted == DType::f64 ? "float64" : "float32"));
+  const int64_t shape[] = {3, call->channels};
+  check_shape(statistics, shape, 2, ": three values per channel");
+  check_dense(statistics);
+}
+
+void set_momentum(BatchNorm* call, const char* op, PyObject* momentum) {
+  const bool number = momentum != Py_None;
+  call->momentum = number ? real(op, "momentum", momentum) : -1;
+  if (!(call->momentum >= 0 && call->momentum <= 1))
+    value_error(op, "momentum is " + repr(momentum) +
+                        ", expected a number in [0, 1]; for the cumulative average pass "
+                        "1/(number of batches so far)");
+}
+
+template <size_t kCount>
+py::tuple tuple_of(PyObject* const (&objects)[kCount]) {
+  py::tuple tuple(kCount);
+  for (size_t i = 0; i < kCount; ++i) {
+    Py_INCREF(objects[i]);
+    PyTuple_SET_ITEM(tuple.ptr(), Py_ssize_t(i), objects[i]);
+  }
+  return tuple;
+}
+
+// (y, saved); saved is what batch_norm_backward takes after dy.
 py::object batch_norm(Arguments given) {
   constexpr const char* kOp = "batch_norm";
-  given.expect(kOp, 17);
-  enum { x, weight, bias, running_mean, running_var, residual, y, saved, count };
+  given.expect(kOp, 16);
+  enum { x, weight, bias, running_mean, running_var, residual, y, statistics, count };
   Arrays<count> a;
-  open(&a[x], kOp, "x", given[0]);
+  open_dense(&a[x], kOp, "x", given[0]);
   open_optional(&a[weight], kOp, "weight", given[1]);
   open_optional(&a[bias], kOp, "bias", given[2]);
   open_optional(&a[running_mean], kOp, "running_mean", given[3]);
   open_optional(&a[running_var], kOp, "running_var", given[4]);
-  open_optional(&a[residual], kOp, "residual", given[5]);
-  open(&a[y], kOp, "out", given[6]);
-  open(&a[saved], kOp, "saved", given[7]);
-  const Target target = check_device(a.at, count);
+  if (given[5] != Py_None) open_dense(&a[residual], kOp, "residual", given[5]);
+  check_device(a.at, y);
   check_floating(a[x]);
   BatchNorm call{};
   double options[kMaxOptions];
-  set_shape(&call, a[x], given[8]);
-  call.batch_statistics = boolean(kOp, "batch_statistics", given[9]);
-  call.momentum = real(kOp, "momentum", given[10]);
-  call.eps = real(kOp, "eps", given[11]);
-  if (!(call.eps > 0)) value_error(kOp, "eps is " + repr(given[11]) + ", expected a number > 0");
-  set_activation(&call.epilogue, options, kOp, given[12], given[13]);
-  call.epilogue.dropout = random_stream(kOp, "dropout_p", given[14], given[15], given[16]);
+  set_shape(&call, a[x], given[7]);
+  call.batch_statistics = boolean(kOp, "training", given[8]);
+  set_momentum(&call, kOp, given[9]);
+  call.eps = real(kOp, "eps", given[10]);
+  if (!(call.eps > 0)) value_error(kOp, "eps is " + repr(given[10]) + ", expected a number > 0");
+  set_activation(&call.epilogue, options, kOp, given[11], given[12]);
+  const DropoutStream dropout = random_stream(kOp, "dropout_p", given[13], given[14], given[15]);
+  call.epilogue.dropout = call.batch_statistics ? dropout : DropoutStream{0, 0, 0};
   if (bool(a[running_mean]) != bool(a[running_var]))
     value_error(kOp, std::string("'running_mean' and 'running_var' belong together, but '") +
                          (a[running_mean] ? "running_var" : "running_mean") + "' is None");
   if (!call.batch_statistics && !a[running_mean])
     value_error(kOp,
-                "'running_mean' and 'running_var' are None, but evaluation normalises by them");
+                "'running_mean' and 'running_var' are needed with training=False; pass them, or "
+                "training=True to normalise by the batch");
+  check_batch(&call, a[x]);
+  open_result(&a[y], kOp, "out", given[6], a[x]);
+  const int64_t three[] = {3, call.channels};
+  make(&a[statistics], kOp, "statistics", three, 2, a[x]);
+  const Target target = check_device(a.at, count);
   const bool updates = call.batch_statistics;
-  for (const int i : {y, saved}) a.check_apart(i);
+  a.check_apart(y);
   if (updates)
     for (const int i : {running_mean, running_var}) a.check_apart(i);
   for (const int i : {x, residual}) a.check_like_x(i, false);
   a.check_like_x(y, true);
-  check_batch(&call, &a, x, saved, true);
   call.weight = a.vector(weight, call.channels, false);
   call.bias = a.vector(bias, call.channels, false);
   call.running_mean = a.vector(running_mean, call.channels, updates);
@@ -213,49 +242,67 @@ py::object batch_norm(Arguments given) {
   call.x = a[x].data;
   call.epilogue.residual = a[residual].data;
   call.y = a[y].data;
+  call.saved = a[statistics].data;
   call.stream = target.stream;
   {
     const ReleaseGil released(a[x].size());
     target.backend->batch_norm(call);
   }
   a.staging.store();
-  for (const int i : {y, saved}) mark_written(a[i]);
+  mark_written(a[y]);
   if (updates)
     for (const int i : {running_mean, running_var}) mark_written(a[i]);
-  return py::none();
+  static PyObject* const nothing = PyFloat_FromDouble(0);
+  PyObject* const saved[] = {a[x].object,
+                             given[1],
+                             given[2],
+                             a.result(residual).ptr(),
+                             a[statistics].object,
+                             given[7],
+                             given[8],
+                             given[11],
+                             given[12],
+                             updates ? given[13] : nothing,
+                             given[14],
+                             given[15]};
+  return py::make_tuple(a.result(y), tuple_of(saved));
 }
 
+// (dx, dweight, dbias), and dresidual where there is a residual.
 py::object batch_norm_backward(Arguments given) {
   constexpr const char* kOp = "batch_norm_backward";
-  given.expect(kOp, 17);
-  enum { x, dy, weight, bias, residual, saved, dx, dweight, dbias, dresidual, count };
+  given.expect(kOp, 14);
+  enum { x, dy, weight, bias, residual, statistics, dx, dweight, dbias, dresidual, count };
   Arrays<count> a;
-  open(&a[dy], kOp, "dy", given[0]);
-  open(&a[x], kOp, "x", given[1]);
+  open_dense(&a[dy], kOp, "dy", given[0]);
+  open_dense(&a[x], kOp, "x", given[1]);
   open_optional(&a[weight], kOp, "weight", given[2]);
   open_optional(&a[bias], kOp, "bias", given[3]);
-  open_optional(&a[residual], kOp, "residual", given[4]);
-  open(&a[saved], kOp, "saved", given[5]);
-  open_optional(&a[dx], kOp, "out", given[6]);
-  open_optional(&a[dweight], kOp, "dweight", given[7]);
-  open_optional(&a[dbias], kOp, "dbias", given[8]);
-  open_optional(&a[dresidual], kOp, "dresidual", given[9]);
-  const Target target = check_device(a.at, count);
+  if (given[4] != Py_None) open_dense(&a[residual], kOp, "residual", given[4]);
+  open(&a[statistics], kOp, "statistics", given[5]);
+  check_device(a.at, dx);
   check_floating(a[x]);
   BatchNorm call{};
   double options[kMaxOptions];
-  set_shape(&call, a[x], given[10]);
-  call.batch_statistics = boolean(kOp, "batch_statistics", given[11]);
-  set_activation(&call.epilogue, options, kOp, given[12], given[13]);
-  call.epilogue.dropout = random_stream(kOp, "dropout_p", given[14], given[15], given[16]);
-  for (const int i : {dx, dweight, dbias, dresidual}) a.check_apart(i, i == dx ? dy : -1);
+  set_shape(&call, a[x], given[6]);
+  call.batch_statistics = boolean(kOp, "training", given[7]);
+  set_activation(&call.epilogue, options, kOp, given[8], given[9]);
+  call.epilogue.dropout = random_stream(kOp, "dropout_p", given[10], given[11], given[12]);
+  check_batch(&call, a[x]);
+  check_statistics(&call, a[statistics], a[x]);
   for (const int i : {x, dy, residual}) a.check_like_x(i, false);
+  open_result(&a[dx], kOp, "out", given[13], a[x]);
+  if (a[weight]) make(&a[dweight], kOp, "dweight", &call.channels, 1, a[x]);
+  if (a[bias]) make(&a[dbias], kOp, "dbias", &call.channels, 1, a[x]);
+  if (a[residual]) open_result(&a[dresidual], kOp, "dresidual", Py_None, a[x]);
+  const Target target = check_device(a.at, count);
+  a.check_apart(dx, dy);
   for (const int i : {dx, dresidual}) a.check_like_x(i, true);
-  check_batch(&call, &a, x, saved, false);
   call.weight = a.vector(weight, call.channels, false);
   call.bias = a.vector(bias, call.channels, false);
   call.dweight = a.vector(dweight, call.channels, true);
   call.dbias = a.vector(dbias, call.channels, true);
+  call.saved = a[statistics].data;
   call.x = a[x].data;
   call.epilogue.residual = a[residual].data;
   call.dy = a[dy].data;
@@ -267,8 +314,9 @@ py::object batch_norm_backward(Arguments given) {
     target.backend->batch_norm_backward(call);
   }
   a.staging.store();
-  for (const int i : {dx, dweight, dbias, dresidual}) mark_written(a[i]);
-  return py::none();
+  mark_written(a[dx]);
+  if (!a[residual]) return py::make_tuple(a.result(dx), a.result(dweight), a.result(dbias));
+  return py::make_tuple(a.result(dx), a.result(dweight), a.result(dbias), a.result(dresidual));
 }
 
 }  // namespace
@@ -277,15 +325,15 @@ void define_channelwise(py::module_& m) {
   for (const KernelInfo& info : activations())
     if (info.hyper.size() > size_t(kMaxOptions)) throw std::logic_error("kMaxOptions is too small");
   define(m, "bias_act(x, bias, out, axis, activation, options, p, seed, offset)", &fast<&bias_act>);
-  define(m, "bias_act_backward(dy, x, bias, dx, dbias, axis, activation, options, p, seed, offset)",
+  define(m, "bias_act_backward(dy, x, bias, dx, axis, activation, options, p, seed, offset)",
          &fast<&bias_act_backward>);
   define(m,
-         "batch_norm(x, weight, bias, running_mean, running_var, residual, y, saved, axis, "
-         "batch_statistics, momentum, eps, activation, options, p, seed, offset)",
+         "batch_norm(x, weight, bias, running_mean, running_var, residual, y, axis, training, "
+         "momentum, eps, activation, options, p, seed, offset)",
          &fast<&batch_norm>);
   define(m,
-         "batch_norm_backward(dy, x, weight, bias, residual, saved, dx, dweight, dbias, dresidual, "
-         "axis, batch_statistics, activation, options, p, seed, offset)",
+         "batch_norm_backward(dy, x, weight, bias, residual, statistics, axis, training, "
+         "activation, options, p, seed, offset, dx)",
          &fast<&batch_norm_backward>);
 }
 

@@ -53,6 +53,11 @@ void run(Array* arrays, int count, bool draws, const double* hyper, int64_t hype
   staging.store();
 }
 
+py::object finished(const Array& out) {
+  mark_written(out);
+  return py::reinterpret_borrow<py::object>(out.object);
+}
+
 // relu(x, out, *options) and relu_backward(dy, x, out, *options).
 template <template <class> class A, int kIndex, bool kBackward>
 py::object activation(Arguments given) {
@@ -64,15 +69,15 @@ py::object activation(Arguments given) {
   Array arrays[kArrays];
   open(&arrays[kArrays - 1], op, "x", given[kArrays - 2]);
   if constexpr (kBackward) open(&arrays[1], op, "dy", given[0]);
-  open(&arrays[0], op, "out", given[kArrays - 1]);
+  check_device(arrays + 1, kArrays - 1);
+  open_result(&arrays[0], op, "out", given[kArrays - 1], arrays[1]);
   double options[kOptions + 1];
   for (int i = 0; i < kOptions; ++i)
     options[i] = real(op, A<float>::hyper[size_t(i)], given[kArrays + i]);
   run(arrays, kArrays, false, options, kOptions, kNoDropout, [](const Backend& b) {
     return kBackward ? b.activation_backward[kIndex] : b.activation[kIndex];
   });
-  mark_written(arrays[0]);
-  return py::none();
+  return finished(arrays[0]);
 }
 
 std::string option_names(const KernelInfo& info) {
@@ -101,11 +106,11 @@ py::object dropout(Arguments given) {
   given.expect(kOp, 5);
   Array arrays[2];
   open(&arrays[1], kOp, "x", given[0]);
-  open(&arrays[0], kOp, "out", given[1]);
+  check_device(arrays + 1, 1);
+  open_result(&arrays[0], kOp, "out", given[1], arrays[1]);
   const DropoutStream random = random_stream(kOp, "p", given[2], given[3], given[4]);
   run(arrays, 2, true, nullptr, 0, random, [](const Backend& b) { return b.dropout; });
-  mark_written(arrays[0]);
-  return py::none();
+  return finished(arrays[0]);
 }
 
 // ---- the mask itself

@@ -51,7 +51,7 @@ const KernelInfo& dropout_info() {
   return info;
 }
 
-const KernelInfo* find(const std::vector<KernelInfo>& kernels, const std::string& name) {
+const KernelInfo* find(const std::vector<KernelInfo>& kernels, std::string_view name) {
   for (const KernelInfo& info : kernels)
     if (name == info.name) return &info;
   return nullptr;

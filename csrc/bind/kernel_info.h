@@ -2,6 +2,7 @@
 // time: names, options, operands.
 #pragma once
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "core/backend.h"
@@ -28,7 +29,7 @@ const std::vector<KernelInfo>& updates();
 const KernelInfo& dropout_info();
 
 // Null where no kernel of the list has that name.
-const KernelInfo* find(const std::vector<KernelInfo>& kernels, const std::string& name);
+const KernelInfo* find(const std::vector<KernelInfo>& kernels, std::string_view name);
 std::string names_of(const std::vector<KernelInfo>& kernels);
 
 }  // namespace onepass::bind

@@ -73,30 +73,28 @@ bool in_range(const int64_t* labels, int64_t count, int64_t classes, int64_t ign
 }
 
 Reduction reduction_of(PyObject* object) {
-  const std::string name = string(kOp, "reduction", object);
+  const std::string_view name = string(kOp, "reduction", object);
   if (name == "none") return Reduction::none;
   if (name == "mean") return Reduction::mean;
   if (name == "sum") return Reduction::sum;
-  value_error(kOp, "reduction is '" + name + "', expected 'none', 'mean' or 'sum'");
+  value_error(kOp, "reduction is " + repr(object) + ", expected 'none', 'mean' or 'sum'");
 }
 
 py::object cross_entropy(Arguments given) {
-  given.expect(kOp, 8);
+  given.expect(kOp, 7);
   enum { logits, target, weight, dlogits, losses, count };
   Array a[count];
-  open(&a[logits], kOp, "logits", given[0]);
+  open_dense(&a[logits], kOp, "logits", given[0]);
   open(&a[target], kOp, "target", given[1]);
   open_optional(&a[weight], kOp, "weight", given[2]);
-  open(&a[dlogits], kOp, "dlogits", given[3]);
-  open_optional(&a[losses], kOp, "losses", given[4]);
-  const Target where = check_device(a, count);
+  check_device(a, dlogits);
   CrossEntropy call{};
-  call.label_smoothing = real(kOp, "label_smoothing", given[5]);
+  call.label_smoothing = real(kOp, "label_smoothing", given[4]);
   if (!(call.label_smoothing >= 0 && call.label_smoothing <= 1))
     value_error(kOp,
-                "label_smoothing is " + repr(given[5]) + ", expected 0 <= label_smoothing <= 1");
-  call.ignore_index = signed_64(kOp, "ignore_index", given[6]);
-  call.reduction = reduction_of(given[7]);
+                "label_smoothing is " + repr(given[4]) + ", expected 0 <= label_smoothing <= 1");
+  call.ignore_index = signed_64(kOp, "ignore_index", given[5]);
+  call.reduction = reduction_of(given[6]);
 
   check_floating(a[logits]);
   const Array& x = a[logits];
@@ -111,16 +109,13 @@ py::object cross_entropy(Arguments given) {
   for (int d = 2; d < x.ndim; ++d) call.inner *= x.shape[d];
   call.dtype = x.dtype();
 
+  open_result(&a[dlogits], kOp, "out", given[3], x);
+  if (call.reduction == Reduction::none)
+    make(&a[losses], kOp, "losses", rows.data(), row_axes, x, false);
+  const Target where = check_device(a, count);
   check_dtype_like(a[dlogits], x);
   check_shape_like(a[dlogits], x);
   check_writable(a[dlogits]);
-  if ((call.reduction == Reduction::none) != bool(a[losses]))
-    value_error(kOp, "'losses' is needed for reduction 'none' and for no other");
-  if (a[losses]) {
-    check_dtype_like(a[losses], x);
-    check_shape(a[losses], rows.data(), row_axes, ": one loss per target");
-    check_writable(a[losses]);
-  }
   const bool probabilities = a[target].floating();
   if (probabilities) {
     check_dtype_like(a[target], x);
@@ -136,14 +131,10 @@ py::object cross_entropy(Arguments given) {
     check_channel_dtype(a[weight], x);
     check_shape(a[weight], &call.classes, 1, ": one weight per class");
   }
-  for (int i = 0; i < count; ++i) {
-    if (i != dlogits) check_overlap(a[dlogits], a[i], i == logits);
-    if (i != losses) check_overlap(a[losses], a[i], false);
-  }
+  for (const int i : {logits, target, weight}) check_overlap(a[dlogits], a[i], i == logits);
 
   Staging staging;
-  for (const int i : {logits, dlogits, losses}) {
-    if (!a[i]) continue;
+  for (const int i : {logits, dlogits}) {
     staging.load_misaligned(&a[i], i != logits);
     check_dense(a[i]);
   }
@@ -174,16 +165,15 @@ py::object cross_entropy(Arguments given) {
   }
   if (!labels_fine) label_error(a[target], call.labels, call.classes, call.ignore_index);
   staging.store();
-  for (const int i : {dlogits, losses}) mark_written(a[i]);
-  return a[losses] ? py::object(py::none()) : py::object(py::float_(loss));
+  mark_written(a[dlogits]);
+  return py::make_tuple(a[losses] ? a[losses].made : scalar(loss, x),
+                        py::reinterpret_borrow<py::object>(a[dlogits].object));
 }
 
 }  // namespace
 
 void define_losses(py::module_& m) {
-  define(m,
-         "cross_entropy(logits, target, weight, dlogits, losses, label_smoothing, ignore_index, "
-         "reduction)",
+  define(m, "cross_entropy(logits, target, weight, out, label_smoothing, ignore_index, reduction)",
          &fast<&cross_entropy>);
 }
 

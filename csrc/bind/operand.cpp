@@ -499,10 +499,13 @@ bool boolean(const char* op, const char* name, PyObject* object) {
   return value;
 }
 
-std::string string(const char* op, const char* name, PyObject* object) {
+std::string_view string(const char* op, const char* name, PyObject* object) {
   if (!PyUnicode_Check(object))
     type_error(op, std::string(name) + " is " + repr(object) + ", expected a string");
-  return py::cast<std::string>(object);
+  Py_ssize_t size = 0;
+  const char* text = PyUnicode_AsUTF8AndSize(object, &size);
+  if (!text) throw py::error_already_set();
+  return {text, size_t(size)};
 }
 
 DropoutStream random_stream(const char* op, const char* name, PyObject* p, PyObject* seed,
@@ -529,7 +532,7 @@ void mark_written(py::handle tensors) {
 }
 
 void mark_written(const Array& a) {
-  if (a && a.library == Library::torch) mark_written(py::handle(a.object));
+  if (a && !a.made && a.library == Library::torch) mark_written(py::handle(a.object));
 }
 
 }  // namespace onepass::bind

@@ -4,6 +4,7 @@
 // was expected and, where there is one, the cure.
 #pragma once
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "bind/target.h"
@@ -24,6 +25,7 @@ struct Array : View {
   const char* name = nullptr;
   int64_t index = -1;  // in a list of arrays
   PyObject* object = nullptr;
+  py::object made;  // the same, where it was made for this call
 
   explicit operator bool() const { return object != nullptr; }
   std::string label() const;  // 'params[3]'
@@ -44,6 +46,17 @@ std::string repr(PyObject* object);
 void open(Array* a, const char* op, const char* name, PyObject* object, int64_t index = -1);
 // The same, but None leaves the Array empty (false).
 void open_optional(Array* a, const char* op, const char* name, PyObject* object);
+
+// Those that a call makes (result.cpp): of the library and on the device of `like`.
+// Where a result goes: into the array given, or where that is None into a new one like `like`.
+void open_result(Array* a, const char* op, const char* name, PyObject* given, const Array& like);
+// New, in C order, of the type that `like` computes in, or (for shape only) of its own dtype.
+void make(Array* a, const char* op, const char* name, const int64_t* shape, int ndim,
+          const Array& like, bool computing = true);
+// Reads an argument, or a copy of it where it is not dense in C order.
+void open_dense(Array* a, const char* op, const char* name, PyObject* object);
+// A 0-d value of the type that `like` computes in.
+py::object scalar(double value, const Array& like);
 
 // All arrays on one device, and that device usable. Comes first: the other checks read what an
 // array on an unusable device cannot tell. Empty arrays are passed over.
@@ -120,7 +133,8 @@ double real(const char* op, const char* name, PyObject* object);
 uint64_t unsigned_64(const char* op, const char* name, PyObject* object);
 int64_t signed_64(const char* op, const char* name, PyObject* object);
 bool boolean(const char* op, const char* name, PyObject* object);
-std::string string(const char* op, const char* name, PyObject* object);
+// Valid as long as the object.
+std::string_view string(const char* op, const char* name, PyObject* object);
 DropoutStream random_stream(const char* op, const char* name, PyObject* p, PyObject* seed,
                             PyObject* offset);
 

@@ -22,7 +22,7 @@ py::object levels(Arguments given) {
 py::object choose_level(Arguments given) {
   constexpr const char* kOp = "set_cpu_level";
   given.expect(kOp, 1);
-  const std::string level = string(kOp, "level", given[0]);
+  const std::string level(string(kOp, "level", given[0]));
   if (set_cpu_level(level)) return py::none();
   std::string known;
   for (const std::string& each : cpu_levels()) known += (known.empty() ? "" : ", ") + each;

@@ -1,7 +1,8 @@
-# The kernels. Arrays are positional, outputs are written; every check is on the other side.
+# The kernels. Results go to `out`, or where that is None to a new array; every check is on the
+# other side.
 # Reference: csrc/bind/.
 from collections.abc import Sequence
-from typing import TypedDict, final, type_check_only
+from typing import Any, TypedDict, final, type_check_only
 
 from onepass._array import Array
 
@@ -18,21 +19,23 @@ class Kernel(TypedDict):
 
 # Activations: y = f(x), dx = f'(x)·dy.
 
-def identity(x: Array, out: Array, /) -> None: ...
-def identity_backward(dy: Array, x: Array, out: Array, /) -> None: ...
-def relu(x: Array, out: Array, /) -> None: ...
-def relu_backward(dy: Array, x: Array, out: Array, /) -> None: ...
-def leaky_relu(x: Array, out: Array, negative_slope: float, /) -> None: ...
-def leaky_relu_backward(dy: Array, x: Array, out: Array, negative_slope: float, /) -> None: ...
-def sigmoid(x: Array, out: Array, /) -> None: ...
-def sigmoid_backward(dy: Array, x: Array, out: Array, /) -> None: ...
-def tanh(x: Array, out: Array, /) -> None: ...
-def tanh_backward(dy: Array, x: Array, out: Array, /) -> None: ...
-def gelu(x: Array, out: Array, /) -> None: ...
-def gelu_backward(dy: Array, x: Array, out: Array, /) -> None: ...
-def gelu_tanh(x: Array, out: Array, /) -> None: ...
-def gelu_tanh_backward(dy: Array, x: Array, out: Array, /) -> None: ...
-def dropout(x: Array, out: Array, p: float, seed: int, offset: int, /) -> None: ...
+def identity(x: Array, out: Array | None, /) -> Array: ...
+def identity_backward(dy: Array, x: Array, out: Array | None, /) -> Array: ...
+def relu(x: Array, out: Array | None, /) -> Array: ...
+def relu_backward(dy: Array, x: Array, out: Array | None, /) -> Array: ...
+def leaky_relu(x: Array, out: Array | None, negative_slope: float, /) -> Array: ...
+def leaky_relu_backward(
+    dy: Array, x: Array, out: Array | None, negative_slope: float, /
+) -> Array: ...
+def sigmoid(x: Array, out: Array | None, /) -> Array: ...
+def sigmoid_backward(dy: Array, x: Array, out: Array | None, /) -> Array: ...
+def tanh(x: Array, out: Array | None, /) -> Array: ...
+def tanh_backward(dy: Array, x: Array, out: Array | None, /) -> Array: ...
+def gelu(x: Array, out: Array | None, /) -> Array: ...
+def gelu_backward(dy: Array, x: Array, out: Array | None, /) -> Array: ...
+def gelu_tanh(x: Array, out: Array | None, /) -> Array: ...
+def gelu_tanh_backward(dy: Array, x: Array, out: Array | None, /) -> Array: ...
+def dropout(x: Array, out: Array | None, p: float, seed: int, offset: int, /) -> Array: ...
 def dropout_mask(
     out: Array, count: int, p: float, seed: int, offset: int, packed: bool, /
 ) -> None: ...
@@ -42,7 +45,7 @@ def dropout_mask(
 def bias_act(
     x: Array,
     bias: Array,
-    out: Array,
+    out: Array | None,
     axis: int,
     activation: str,
     options: tuple[float, ...],
@@ -50,13 +53,12 @@ def bias_act(
     seed: int,
     offset: int,
     /,
-) -> None: ...
+) -> Array: ...
 def bias_act_backward(
     dy: Array,
     x: Array,
     bias: Array,
     dx: Array | None,
-    dbias: Array | None,
     axis: int,
     activation: str,
     options: tuple[float, ...],
@@ -64,7 +66,9 @@ def bias_act_backward(
     seed: int,
     offset: int,
     /,
-) -> None: ...
+) -> tuple[Array, Array]: ...
+
+# The second result is what batch_norm_backward takes between dy and dx.
 def batch_norm(
     x: Array,
     weight: Array | None,
@@ -72,10 +76,9 @@ def batch_norm(
     running_mean: Array | None,
     running_var: Array | None,
     residual: Array | None,
-    y: Array,
-    saved: Array,
+    y: Array | None,
     axis: int,
-    batch_statistics: bool,
+    training: bool,
     momentum: float,
     eps: float,
     activation: str,
@@ -84,40 +87,34 @@ def batch_norm(
     seed: int,
     offset: int,
     /,
-) -> None: ...
+) -> tuple[Array, tuple[Any, ...]]: ...
 def batch_norm_backward(
     dy: Array,
     x: Array,
     weight: Array | None,
     bias: Array | None,
     residual: Array | None,
-    saved: Array,
-    dx: Array | None,
-    dweight: Array | None,
-    dbias: Array | None,
-    dresidual: Array | None,
+    statistics: Array,
     axis: int,
-    batch_statistics: bool,
+    training: bool,
     activation: str,
     options: tuple[float, ...],
     p: float,
     seed: int,
     offset: int,
+    dx: Array | None,
     /,
-) -> None: ...
-
-# The loss, or None where `losses` took the place of it (reduction "none").
+) -> tuple[Array | None, ...]: ...
 def cross_entropy(
     logits: Array,
     target: Array,
     weight: Array | None,
-    dlogits: Array,
-    losses: Array | None,
+    out: Array | None,
     label_smoothing: float,
     ignore_index: int,
     reduction: str,
     /,
-) -> float | None: ...
+) -> tuple[Any, Array]: ...
 def global_norm(arrays: Sequence[Array], ord: float, /) -> float: ...
 @final
 class Plan:

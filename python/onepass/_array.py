@@ -30,22 +30,6 @@ def library(x: Array) -> Any:
     )
 
 
-def require_array(op: str, name: str, x: Array) -> None:
-    """TypeError naming the argument unless outputs can be allocated beside ``x``."""
-    try:
-        library(x)
-    except TypeError:
-        raise TypeError(
-            f"{op}: {name!r} is {_short(x)}, expected a NumPy array, a CuPy array or a PyTorch "
-            "tensor"
-        ) from None
-
-
-def _short(x: object) -> str:
-    text = repr(x)
-    return text if len(text) <= 60 else f"an object of type {type(x).__name__}"
-
-
 def _is_tensor(x: Array) -> bool:
     return isinstance(x, sys.modules["torch"].Tensor)
 
@@ -55,16 +39,8 @@ def _is_torch(lib: Any) -> bool:
 
 
 def empty_like(x: Array) -> Array:
-    """An uninitialised array of the shape, dtype, device and memory order of ``x``.
-
-    None where there is no library to allocate with: the border then says which argument is wrong.
-    """
-    if type(x) is np.ndarray:
-        return np.empty_like(x)
-    try:
-        lib = library(x)
-    except TypeError:
-        return None
+    """An uninitialised array of the shape, dtype, device and memory order of ``x``."""
+    lib = library(x)
     if _is_torch(lib):
         return lib.empty_like(x, requires_grad=False)
     return lib.empty_like(x, subok=False) if lib is np else lib.empty_like(x)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Literal
 
 from onepass import _C
-from onepass._array import Array, empty_like
+from onepass._array import Array
 
 Approximate = Literal["none", "tanh"]
 
@@ -31,9 +31,7 @@ def identity(x: Array, *, out: Array | None = None) -> Array:
         >>> onepass.ops.identity(np.float32([1, -2]))
         array([ 1., -2.], dtype=float32)
     """
-    y = empty_like(x) if out is None else out
-    _C.identity(x, y)
-    return y
+    return _C.identity(x, out)
 
 
 def identity_backward(dy: Array, x: Array, *, out: Array | None = None) -> Array:
@@ -53,9 +51,7 @@ def identity_backward(dy: Array, x: Array, *, out: Array | None = None) -> Array
         >>> onepass.ops.identity_backward(np.float32([3]), np.float32([1]))
         array([3.], dtype=float32)
     """
-    dx = empty_like(dy) if out is None else out
-    _C.identity_backward(dy, x, dx)
-    return dx
+    return _C.identity_backward(dy, x, out)
 
 
 def relu(x: Array, *, out: Array | None = None) -> Array:
@@ -74,9 +70,7 @@ def relu(x: Array, *, out: Array | None = None) -> Array:
         >>> onepass.ops.relu(np.float32([1, -2, 0.5]))
         array([1. , 0. , 0.5], dtype=float32)
     """
-    y = empty_like(x) if out is None else out
-    _C.relu(x, y)
-    return y
+    return _C.relu(x, out)
 
 
 def relu_backward(dy: Array, x: Array, *, out: Array | None = None) -> Array:
@@ -96,9 +90,7 @@ def relu_backward(dy: Array, x: Array, *, out: Array | None = None) -> Array:
         >>> onepass.ops.relu_backward(np.float32([3, 3]), np.float32([1, -1]))
         array([3., 0.], dtype=float32)
     """
-    dx = empty_like(dy) if out is None else out
-    _C.relu_backward(dy, x, dx)
-    return dx
+    return _C.relu_backward(dy, x, out)
 
 
 def leaky_relu(x: Array, *, negative_slope: float = 0.01, out: Array | None = None) -> Array:
@@ -119,9 +111,7 @@ def leaky_relu(x: Array, *, negative_slope: float = 0.01, out: Array | None = No
         >>> onepass.ops.leaky_relu(np.float32([1, -2]), negative_slope=0.5)
         array([ 1., -1.], dtype=float32)
     """
-    y = empty_like(x) if out is None else out
-    _C.leaky_relu(x, y, negative_slope)
-    return y
+    return _C.leaky_relu(x, out, negative_slope)
 
 
 def leaky_relu_backward(
@@ -145,9 +135,7 @@ def leaky_relu_backward(
         >>> onepass.ops.leaky_relu_backward(dy, x, negative_slope=0.5)
         array([4., 2.], dtype=float32)
     """
-    dx = empty_like(dy) if out is None else out
-    _C.leaky_relu_backward(dy, x, dx, negative_slope)
-    return dx
+    return _C.leaky_relu_backward(dy, x, out, negative_slope)
 
 
 def sigmoid(x: Array, *, out: Array | None = None) -> Array:
@@ -166,9 +154,7 @@ def sigmoid(x: Array, *, out: Array | None = None) -> Array:
         >>> onepass.ops.sigmoid(np.float32([0]))
         array([0.5], dtype=float32)
     """
-    y = empty_like(x) if out is None else out
-    _C.sigmoid(x, y)
-    return y
+    return _C.sigmoid(x, out)
 
 
 def sigmoid_backward(dy: Array, x: Array, *, out: Array | None = None) -> Array:
@@ -188,9 +174,7 @@ def sigmoid_backward(dy: Array, x: Array, *, out: Array | None = None) -> Array:
         >>> onepass.ops.sigmoid_backward(np.float32([4]), np.float32([0]))
         array([1.], dtype=float32)
     """
-    dx = empty_like(dy) if out is None else out
-    _C.sigmoid_backward(dy, x, dx)
-    return dx
+    return _C.sigmoid_backward(dy, x, out)
 
 
 def tanh(x: Array, *, out: Array | None = None) -> Array:
@@ -209,9 +193,7 @@ def tanh(x: Array, *, out: Array | None = None) -> Array:
         >>> onepass.ops.tanh(np.float32([0, np.inf]))
         array([0., 1.], dtype=float32)
     """
-    y = empty_like(x) if out is None else out
-    _C.tanh(x, y)
-    return y
+    return _C.tanh(x, out)
 
 
 def tanh_backward(dy: Array, x: Array, *, out: Array | None = None) -> Array:
@@ -231,9 +213,7 @@ def tanh_backward(dy: Array, x: Array, *, out: Array | None = None) -> Array:
         >>> onepass.ops.tanh_backward(np.float32([2]), np.float32([0]))
         array([2.], dtype=float32)
     """
-    dx = empty_like(dy) if out is None else out
-    _C.tanh_backward(dy, x, dx)
-    return dx
+    return _C.tanh_backward(dy, x, out)
 
 
 def gelu(x: Array, *, approximate: Approximate = "none", out: Array | None = None) -> Array:
@@ -258,14 +238,11 @@ def gelu(x: Array, *, approximate: Approximate = "none", out: Array | None = Non
         >>> onepass.ops.gelu(np.float32([0, -np.inf]))
         array([ 0., -0.], dtype=float32)
     """
-    y = empty_like(x) if out is None else out
     if approximate == "none":
-        _C.gelu(x, y)
-    elif approximate == "tanh":
-        _C.gelu_tanh(x, y)
-    else:
-        raise _unknown_approximate(approximate)
-    return y
+        return _C.gelu(x, out)
+    if approximate == "tanh":
+        return _C.gelu_tanh(x, out)
+    raise _unknown_approximate(approximate)
 
 
 def gelu_backward(
@@ -291,14 +268,11 @@ def gelu_backward(
         >>> onepass.ops.gelu_backward(np.float32([2]), np.float32([0]))
         array([1.], dtype=float32)
     """
-    dx = empty_like(dy) if out is None else out
     if approximate == "none":
-        _C.gelu_backward(dy, x, dx)
-    elif approximate == "tanh":
-        _C.gelu_tanh_backward(dy, x, dx)
-    else:
-        raise _unknown_approximate(approximate)
-    return dx
+        return _C.gelu_backward(dy, x, out)
+    if approximate == "tanh":
+        return _C.gelu_tanh_backward(dy, x, out)
+    raise _unknown_approximate(approximate)
 
 
 def _unknown_approximate(given: object) -> ValueError:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from onepass import _C
-from onepass._array import Array, contiguous, empty, empty_like, parameter_dtype, require_array
+from onepass._array import Array
 from onepass.ops._fused import ActivationSpec, resolve
 
 
@@ -44,12 +44,8 @@ def bias_act(
         >>> onepass.ops.bias_act(np.float32([[1, -3]]), np.float32([1, 1]), activation="relu")
         array([[2., 0.]], dtype=float32)
     """
-    require_array("bias_act", "x", x)
     name, options = resolve("bias_act", activation)
-    view = contiguous(x)
-    y = empty_like(view) if out is None else out
-    _C.bias_act(view, bias, y, axis, name, options, dropout_p, seed, offset)
-    return y
+    return _C.bias_act(x, bias, out, axis, name, options, dropout_p, seed, offset)
 
 
 def bias_act_backward(
@@ -91,13 +87,5 @@ def bias_act_backward(
         >>> dbias
         array([5., 0.], dtype=float32)
     """
-    for argument, array in (("dy", dy), ("x", x), ("bias", bias)):
-        require_array("bias_act_backward", argument, array)
     name, options = resolve("bias_act_backward", activation)
-    view, gradient = contiguous(x), contiguous(dy)
-    dx = empty_like(view) if out is None else out
-    dbias = empty(tuple(bias.shape), parameter_dtype(x), x)
-    _C.bias_act_backward(
-        gradient, view, bias, dx, dbias, axis, name, options, dropout_p, seed, offset
-    )
-    return dx, dbias
+    return _C.bias_act_backward(dy, x, bias, out, axis, name, options, dropout_p, seed, offset)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from onepass import _C
-from onepass._array import Array, empty_like
+from onepass._array import Array
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -46,9 +46,7 @@ def dropout(
         >>> onepass.ops.dropout(np.ones(4, np.float32), 1.0, seed=0)
         array([0., 0., 0., 0.], dtype=float32)
     """
-    y = empty_like(x) if out is None else out
-    _C.dropout(x, y, p, seed, offset)
-    return y
+    return _C.dropout(x, out, p, seed, offset)
 
 
 def dropout_backward(

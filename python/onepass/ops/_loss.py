@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from onepass import _C
-from onepass._array import Array, contiguous, empty, empty_like, require_array, scalar
+from onepass._array import Array
 
 Reduction = Literal["none", "mean", "sum"]
 
@@ -52,14 +52,4 @@ def cross_entropy(
         >>> round(float(loss), 4), dlogits
         (0.6931, array([[ 0.5, -0.5]], dtype=float32))
     """
-    require_array("cross_entropy", "logits", logits)
-    view = contiguous(logits)
-    dlogits = empty_like(view) if out is None else out
-    losses = None
-    if reduction == "none":
-        shape = tuple(logits.shape)
-        losses = empty(shape[:1] + shape[2:], view.dtype, view)
-    loss = _C.cross_entropy(
-        view, target, weight, dlogits, losses, label_smoothing, ignore_index, reduction
-    )
-    return (losses if loss is None else scalar(loss, view)), dlogits
+    return _C.cross_entropy(logits, target, weight, out, label_smoothing, ignore_index, reduction)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from onepass import _C
-from onepass._array import Array, contiguous, empty, empty_like, parameter_dtype, require_array
+from onepass._array import Array
 from onepass.ops._fused import ActivationSpec, resolve
 
 
-@dataclass(slots=True, eq=False)
-class SavedBatchNorm:
+class SavedBatchNorm(NamedTuple):
     """What :func:`batch_norm_backward` needs: references to the inputs, and the statistics.
 
     Attributes:
@@ -93,34 +92,12 @@ def batch_norm(
         array([[-1.],
                [ 1.]], dtype=float32)
     """
-    require_array("batch_norm", "x", x)
-    if isinstance(momentum, str):
-        raise TypeError(f"batch_norm: 'momentum' is {momentum!r}, expected a number in [0, 1]")
-    if momentum is None or not 0 <= momentum <= 1:
-        raise ValueError(
-            f"batch_norm: 'momentum' is {momentum!r}, expected a number in [0, 1]; for the "
-            "cumulative average pass 1/(number of batches so far)"
-        )
-    if not training and (running_mean is None or running_var is None):
-        raise ValueError(
-            "batch_norm: 'running_mean' and 'running_var' are needed with training=False; pass "
-            "them, or training=True to normalise by the batch"
-        )
     name, options = resolve("batch_norm", activation)
-    view = contiguous(x)
-    added = None if residual is None else contiguous(residual)
-    y = empty_like(view) if out is None else out
-    axis = -1 if channels_last else 1
-    p = dropout_p if training else 0.0
-    channels = x.shape[axis] if len(x.shape) > 1 else 0
-    statistics = empty((3, channels), parameter_dtype(x), x)
-    _C.batch_norm(
-        view, weight, bias, running_mean, running_var, added, y, statistics,
-        axis, training, momentum, eps, name, options, p, seed, offset,
+    y, saved = _C.batch_norm(
+        x, weight, bias, running_mean, running_var, residual, out, -1 if channels_last else 1,
+        training, momentum, eps, name, options, dropout_p, seed, offset,
     )  # fmt: skip
-    return y, SavedBatchNorm(
-        view, weight, bias, added, statistics, axis, training, name, options, p, seed, offset
-    )
+    return y, tuple.__new__(SavedBatchNorm, saved)
 
 
 def batch_norm_backward(
@@ -159,20 +136,4 @@ def batch_norm_backward(
             f"batch_norm_backward: 'saved' is {type(saved).__name__}, expected the second result "
             "of batch_norm"
         )
-    require_array("batch_norm_backward", "dy", dy)
-    x = saved.x
-    gradient = contiguous(dy)
-    dx = empty_like(x) if out is None else out
-    channels = (saved.statistics.shape[1],)
-    dtype = parameter_dtype(x)
-    dweight = None if saved.weight is None else empty(channels, dtype, x)
-    dbias = None if saved.bias is None else empty(channels, dtype, x)
-    dresidual = None if saved.residual is None else empty_like(x)
-    _C.batch_norm_backward(
-        gradient, x, saved.weight, saved.bias, saved.residual, saved.statistics,
-        dx, dweight, dbias, dresidual, saved.axis, saved.training,
-        saved.activation, saved.options, saved.dropout_p, saved.seed, saved.offset,
-    )  # fmt: skip
-    if saved.residual is None:
-        return dx, dweight, dbias
-    return dx, dweight, dbias, dresidual
+    return _C.batch_norm_backward(dy, *saved, out)
