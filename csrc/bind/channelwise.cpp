@@ -36,7 +36,7 @@ struct Arrays {
     if (!at[i]) return {nullptr, DType::f32};
     check_floating(at[i]);
     check_channel_dtype(at[i], at[0]);
-    check_shape(at[i], &channels, 1, ": one value per channel of " + at[0].label());
+    check_shape(at[i], &channels, 1, ": one value per channel");
     if (writes) check_writable(at[i]);
     if (!at[i].c_order) staging.load(&at[i], writes);
     return {at[i].data, at[i].dtype()};

@@ -131,7 +131,7 @@ void check_shape_like(const Array& a, const Array& like) {
                         " like " + like.label());
 }
 
-void check_shape(const Array& a, const int64_t* shape, int ndim, const std::string& why) {
+void check_shape(const Array& a, const int64_t* shape, int ndim, const char* why) {
   if (a.ndim == ndim && std::equal(shape, shape + ndim, a.shape)) return;
   value_error(a.op, a.label() + " has shape " + shape_text(a) + ", expected " +
                         shape_text(shape, ndim) + why);

@@ -67,7 +67,7 @@ void check_dtype_like(const Array& a, const Array& like);
 // The dtype of `like` or the type it computes in.
 void check_channel_dtype(const Array& a, const Array& like);
 void check_shape_like(const Array& a, const Array& like);
-void check_shape(const Array& a, const int64_t* shape, int ndim, const std::string& why);
+void check_shape(const Array& a, const int64_t* shape, int ndim, const char* why);
 void check_dense(const Array& a);
 // Not read-only, no two elements in one place.
 void check_writable(const Array& a);
