@@ -7,6 +7,7 @@ has not imported already.
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -122,3 +123,68 @@ def copy_into(to: Array, value: Any) -> None:
         if lib is np and not isinstance(value, (int, float, np.ndarray)):
             value = np.asarray(value)
         to[...] = value
+
+
+def beside(like: Array, value: np.ndarray[Any, Any]) -> Array:
+    """A host array where ``like`` lives: itself beside a NumPy array, else a copy."""
+    lib = library(like)
+    if lib is np:
+        return value
+    if _is_torch(lib):
+        return lib.from_numpy(value).to(like.device)
+    with like.device:
+        return lib.asarray(value)
+
+
+def brought_to(like: Array, value: Array) -> Array:
+    """``value`` if it lies where ``like`` does, else a copy that does."""
+    lib = library(like)
+    if library(value) is lib and (lib is np or value.device == like.device):
+        return value
+    return beside(like, to_numpy(value))
+
+
+def to_numpy(value: Any) -> np.ndarray[Any, Any]:
+    """A host array from a NumPy, CuPy or PyTorch array, or anything NumPy reads."""
+    if hasattr(value, "detach"):  # torch.Tensor
+        value = value.detach().cpu()
+        value = value.float() if str(value.dtype) == "torch.bfloat16" else value
+    elif hasattr(value, "__cuda_array_interface__"):
+        value = _cupy().asnumpy(value)
+    return np.asarray(value)
+
+
+def mover(device: str) -> Callable[[Array], Array]:
+    """A function that brings an array to ``device``, and returns one that is there as it is.
+
+    Raises:
+        ValueError: the device is not "cpu", "cuda" or "cuda:N".
+        RuntimeError: CuPy or the CUDA device cannot be used.
+    """
+    kind, _, index = device.partition(":")
+    if device == "cpu":
+        return to_numpy
+    if kind != "cuda" or not (index.isdecimal() or device == "cuda"):
+        raise ValueError(f"device={device!r}: expected 'cpu', 'cuda' or 'cuda:N'")
+    cupy = _cupy()
+    target = cupy.cuda.Device(int(index)) if index else cupy.cuda.Device()
+
+    def move(array: Array) -> Array:
+        with target:
+            return cupy.asarray(array)
+
+    return move
+
+
+def _cupy() -> Any:
+    try:
+        import cupy
+
+        cupy.cuda.runtime.getDeviceCount()
+    except Exception as error:  # CuPy raises types of its own for a missing driver or device
+        raise RuntimeError(
+            f"CUDA cannot be used: {error}. Modules on CUDA hold CuPy arrays: install CuPy for "
+            "your CUDA version (pip install cupy-cuda13x) on a machine with an NVIDIA driver, or "
+            "stay on 'cpu'"
+        ) from error
+    return cupy

@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from onepass._array import beside
+
 SAMPLING = ("epoch", "replacement", "cyclic")
 
 
@@ -116,12 +118,17 @@ class DataLoader:
     def batches(self, epoch: int, start: int = 0) -> Iterator[Any]:
         """Batches of epoch ``epoch`` from number ``start`` on; leaves ``self.epoch`` alone."""
         order = self.order(_integer("epoch", epoch, 0))
-        return (self._batch(order, number) for number in range(start, len(self)))
+        arrays = [self.X] if self.y is None else [self.X, self.y]
+        orders = [None if order is None else beside(array, order) for array in arrays]
+        return (self._batch(arrays, orders, number) for number in range(start, len(self)))
 
-    def _batch(self, order: NDArray[np.int64] | None, number: int) -> Any:
+    def _batch(self, arrays: list[Any], orders: list[Any], number: int) -> Any:
         span = slice(number * self.batch_size, (number + 1) * self.batch_size)
-        index = span if order is None else order[span]
-        return self.X[index] if self.y is None else (self.X[index], self.y[index])
+        batch = [
+            array[span if order is None else order[span]]
+            for array, order in zip(arrays, orders, strict=True)
+        ]
+        return batch[0] if self.y is None else tuple(batch)
 
 
 def permutation(size: int, seed: int, epoch: int) -> NDArray[np.int64]:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from onepass import ops
-from onepass._array import Array
-from onepass.nn._device import mover
+from onepass._array import Array, mover
 
 
 class CrossEntropyLoss:

@@ -151,7 +151,8 @@ class Module:
     def to(self: M, device: str) -> M:
         """Move everything to "cpu" (NumPy), "cuda" or "cuda:N" (CuPy). Returns the module.
 
-        Build the optimizer afterwards: ``Parameter.data`` becomes another array.
+        ``Parameter.data`` becomes another array; an optimizer over the parameters brings its state
+        along at its next step.
 
         Raises:
             ValueError: an unknown device.

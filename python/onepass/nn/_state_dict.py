@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from onepass._array import Array
-from onepass.nn._device import mover, namespace, to_numpy
+from onepass._array import Array, mover, to_numpy
+from onepass.nn._device import namespace
 from onepass.nn._parameter import Parameter
 
 if TYPE_CHECKING:

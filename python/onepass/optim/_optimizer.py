@@ -10,7 +10,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from onepass import _C
-from onepass._array import Array, copy_into, is_contiguous, parameter_dtype, zeros, zeros_like
+from onepass._array import (
+    Array,
+    brought_to,
+    copy_into,
+    is_contiguous,
+    parameter_dtype,
+    zeros,
+    zeros_like,
+)
 from onepass.nn._parameter import Parameter
 from onepass.ops._update import Nonfinite, StepInfo, take_step
 
@@ -346,8 +354,9 @@ class Optimizer:
     def _replan(self, kernel: str, names: tuple[str, ...]) -> _C.Plan:
         arrays = [_data(p) for p in self._parameters]
         for name in names:
-            states = self._states.setdefault(name, [])
-            self._states[name] = states + _new_states(arrays[len(states) :])
+            held = self._states.get(name, [])
+            kept = [brought_to(array, state) for array, state in zip(arrays, held, strict=False)]
+            self._states[name] = kept + _new_states(arrays[len(kept) :])
         groups = [number for number, g in enumerate(self.param_groups) for _ in g["params"]]
         plan = _C.Plan(kernel, arrays, [self._states[name] for name in names], groups)
         if self._plan is not None:

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from onepass._array import beside, to_numpy
 from onepass.data import DataLoader, split_indices
 from onepass.train._callbacks import Callback
 from onepass.train._keywords import suggestion
@@ -78,9 +80,9 @@ def data(
         raise ValueError("y is missing; expected fit(X, y, …), or a DataLoader alone")
     whole = DataLoader(X, y, batch_size, shuffle, seed=seed)
     if validation_split:
-        train, held_out = split_indices(y, validation_split, seed=seed)
-        validation_data = (X[held_out], y[held_out])
-        X, y = X[train], y[train]
+        train, held_out = split_indices(to_numpy(y), validation_split, seed=seed)
+        validation_data = (_take(X, held_out), _take(y, held_out))
+        X, y = _take(X, train), _take(y, train)
     loader = DataLoader(X, y, batch_size, shuffle, drop_last, whole.seed)
     return loader, _validation(validation_data)
 
@@ -91,7 +93,7 @@ def before_training(
     """Monitors that exist, batches that batch norm can take, a number of epochs."""
     whole("max_epochs", max_epochs)
     if validation is not None:
-        given, expected = np.shape(validation.X)[1:], np.shape(loader.X)[1:]
+        given, expected = tuple(validation.X.shape[1:]), tuple(loader.X.shape[1:])
         if given != expected:
             raise ValueError(
                 f"validation_data: samples have shape {given}; expected {expected} as in training"
@@ -131,6 +133,10 @@ def same_data(trainer: Trainer, loader: DataLoader) -> dict[str, Any]:
             f"{now[name]!r}; expected the same data and batches"
         )
     return now
+
+
+def _take(array: Any, index: NDArray[np.int64]) -> Any:
+    return array[beside(array, index)]
 
 
 def _validation(pair: tuple[Any, Any] | None) -> DataLoader | None:

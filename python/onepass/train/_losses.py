@@ -15,4 +15,4 @@ class MSELoss:
             raise ValueError(f"y has shape {y.shape} and target {target.shape}; expected the same")
         difference = y - target
         loss = np.square(difference, dtype=np.float64).mean()
-        return loss, difference * np.asarray(2.0 / difference.size, difference.dtype)
+        return loss, difference * difference.dtype.type(2.0 / difference.size)

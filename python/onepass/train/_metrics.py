@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from onepass.nn._device import to_numpy
+from onepass._array import to_numpy
 from onepass.train._keywords import suggestion
 
 Metric = Callable[[Any, Any], float]

@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onepass import nn, optim
+from onepass._array import mover, to_numpy
 from onepass.data import Dataset, Standardize, load, split_indices, train_test_split
-from onepass.nn._device import mover, to_numpy
 from onepass.optim.lr_scheduler import CosineAnnealingLR, LinearWarmup, LRScheduler, SequentialLR
 from onepass.train import _store
 from onepass.train._callbacks import EarlyStopping

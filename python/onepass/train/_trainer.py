@@ -8,8 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-import numpy as np
-
+from onepass._array import brought_to, library, mover
 from onepass.data import DataLoader
 from onepass.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from onepass.train import _checks, _state
@@ -44,6 +43,8 @@ class Trainer:
         seed: of dropout, of the batches' order, and of ``validation_split``.
         log_dir: a directory that gets ``history.csv``.
         progress: add a ProgressBar.
+        device: "cpu", "cuda" or "cuda:N": the model and the loss are moved there now, every batch
+            when its turn comes. None leaves everything where it is.
 
     Attributes:
         history: the numbers of all epochs so far.
@@ -81,10 +82,16 @@ class Trainer:
         seed: int = 0,
         log_dir: str | Path | None = None,
         progress: bool = True,
+        device: str | None = None,
     ) -> None:
         _checks.parts(model, loss, optimizer)
         _checks.options(max_norm, nonfinite, accumulate)
         _checks.helpers(list(callbacks), scheduler)
+        self._move: Callable[[Any], Any] = mover(device) if device else lambda array: array
+        if device:
+            model.to(device)
+            if hasattr(loss, "to"):
+                loss.to(device)
         self.model = model
         self.loss = loss
         self.optimizer = optimizer
@@ -174,10 +181,13 @@ class Trainer:
         return self._evaluate(DataLoader(X, y, batch_size=batch_size))
 
     def predict(self, X: Any, *, batch_size: int = EVALUATION_BATCH) -> Any:
-        """The model's raw outputs for ``X``, in evaluation mode."""
-        return self._in_evaluation(
-            lambda: np.concatenate([self.model(x) for x in DataLoader(X, batch_size=batch_size)])
-        )
+        """The model's raw outputs for ``X``, in evaluation mode, and where ``X`` is."""
+
+        def outputs() -> list[Any]:
+            loader = DataLoader(X, batch_size=batch_size)
+            return [brought_to(X, self.model(self._move(x))) for x in loader]
+
+        return library(X).concatenate(self._in_evaluation(outputs))
 
     def save(self, dir: str | Path) -> Path:
         """Write a checkpoint of everything into ``dir``; returns the new directory inside it."""
@@ -226,7 +236,7 @@ class Trainer:
         self._call("on_epoch_begin")
         self.model.train()
         pending = 0
-        for x, target in loader.batches(self.epoch, self.position):
+        for x, target in map(self._moved, loader.batches(self.epoch, self.position)):
             self.at_boundary = False
             self._forward_backward(x, target)
             self.position += 1
@@ -279,6 +289,10 @@ class Trainer:
         if self.scheduler is not None and not by_epoch and not skipped:
             self.scheduler.step()
 
+    def _moved(self, batch: Any) -> tuple[Any, Any]:
+        x, target = batch
+        return self._move(x), self._move(target)
+
     def _add(self, sums: Sums, loss: float, output: Any, target: Any) -> None:
         """Add a batch to the averages, which weigh every sample alike."""
         size = len(target)
@@ -291,7 +305,7 @@ class Trainer:
     def _evaluate(self, loader: DataLoader) -> dict[str, float]:
         def run() -> dict[str, float]:
             sums: Sums = {}
-            for x, target in loader:
+            for x, target in map(self._moved, loader):
                 output = self.model(x)
                 self._add(sums, float(self.loss(output, target)[0]), output, target)
             return _means(sums, self.metrics)

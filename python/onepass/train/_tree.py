@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from onepass.nn._device import to_numpy
+from onepass._array import to_numpy
 
 
 def pack(value: Any, arrays: dict[str, NDArray[Any]], path: str) -> Any:
