@@ -174,6 +174,7 @@ BATCH_NORM = [
     ("eps 0", lambda a: norm(a, eps=0.0), ValueError, ["eps", "0"]),
     ("eps negative", lambda a: norm(a, eps=-1e-5), ValueError, ["eps", "-1e-05"]),
     ("eps NaN", lambda a: norm(a, eps=NAN), ValueError, ["eps", "nan"]),
+    ("eps Inf", lambda a: norm(a, eps=math.inf), ValueError, ["eps", "inf"]),
     ("no training", lambda a: ops.batch_norm(a.x, a.c5, a.c5b, a.c5c, a.var), TypeError,
      ["training"]),
     ("eval without statistics", lambda a: norm(a, training=False, running_mean=None,

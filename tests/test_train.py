@@ -1105,12 +1105,25 @@ def test_wrong_checkpoints(options, words):
         Checkpoint("x", **options)
 
 
+def test_intervals_are_whole_numbers():
+    with pytest.raises(TypeError, match=r"every_n_steps=1\.5"):
+        Checkpoint("x", every_n_steps=1.5)
+    with pytest.raises(TypeError, match=r"patience=0\.5"):
+        EarlyStopping(patience=0.5)
+    for worst in (-1.0, math.nan, math.inf):
+        with pytest.raises(ValueError, match="min_delta"):
+            EarlyStopping(min_delta=worst)
+
+
 @pytest.mark.parametrize(
     ("options", "error", "words"),
     [
         ({"callbacks": [3]}, TypeError, "callbacks holds 3"),
         ({"scheduler": 3}, TypeError, "scheduler is 3"),
         ({"accumulate": 1.5}, TypeError, "accumulate=1.5"),
+        ({"seed": -1}, ValueError, "seed=-1"),
+        ({"seed": 2**64}, ValueError, "seed=18446744073709551616"),
+        ({"device": "tpu"}, ValueError, "device='tpu'"),
     ],
 )
 def test_helpers_are_looked_at_first(options, error, words):

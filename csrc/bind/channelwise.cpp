@@ -1,6 +1,7 @@
 // bias_act and batch_norm, forward and backward: dense arrays with one value per channel beside
 // them.
 #include <algorithm>
+#include <cmath>
 #include <numeric>
 
 #include "bind/fast.h"
@@ -213,7 +214,8 @@ py::object batch_norm(Arguments given) {
   call.batch_statistics = boolean(kOp, "training", given[8]);
   set_momentum(&call, kOp, given[9]);
   call.eps = real(kOp, "eps", given[10]);
-  if (!(call.eps > 0)) value_error(kOp, "eps is " + repr(given[10]) + ", expected a number > 0");
+  if (!(call.eps > 0 && std::isfinite(call.eps)))
+    value_error(kOp, "eps is " + repr(given[10]) + ", expected a finite number > 0");
   set_activation(&call.epilogue, options, kOp, given[11], given[12]);
   const DropoutStream dropout = random_stream(kOp, "dropout_p", given[13], given[14], given[15]);
   call.epilogue.dropout = call.batch_statistics ? dropout : DropoutStream{0, 0, 0};

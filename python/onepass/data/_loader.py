@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from onepass import _numbers as numbers
 from onepass._array import beside
 
 SAMPLING = ("epoch", "replacement", "cyclic")
@@ -69,8 +70,8 @@ class DataLoader:
             raise ValueError("X has no samples; expected at least one along axis 0")
         if y is not None and _length("y", y) != self.size:
             raise ValueError(f"X has {self.size} samples and y has {len(y)}; expected as many")
-        self.batch_size = _integer("batch_size", batch_size, 1)
-        self.seed = _integer("seed", seed, 0)
+        self.batch_size = numbers.integer("batch_size", batch_size, 1)
+        self.seed = numbers.seed("seed", seed)
         if sampling not in SAMPLING:
             raise ValueError(f"sampling={sampling!r}; expected one of {', '.join(SAMPLING)}")
         if drop_last and self.size < self.batch_size:
@@ -117,7 +118,7 @@ class DataLoader:
 
     def batches(self, epoch: int, start: int = 0) -> Iterator[Any]:
         """Batches of epoch ``epoch`` from number ``start`` on; leaves ``self.epoch`` alone."""
-        order = self.order(_integer("epoch", epoch, 0))
+        order = self.order(numbers.integer("epoch", epoch, 0))
         arrays = [self.X] if self.y is None else [self.X, self.y]
         orders = [None if order is None else beside(array, order) for array in arrays]
         return (self._batch(arrays, orders, number) for number in range(start, len(self)))
@@ -157,11 +158,3 @@ def _length(name: str, array: Any) -> int:
     if len(shape) == 0:
         raise ValueError(f"{name} is a scalar; expected an array with the samples along axis 0")
     return int(shape[0])
-
-
-def _integer(name: str, value: Any, least: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
-        raise TypeError(f"{name}={value!r}; expected an integer")
-    if value < least:
-        raise ValueError(f"{name}={value}; expected at least {least}")
-    return int(value)

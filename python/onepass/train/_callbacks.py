@@ -20,6 +20,7 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from onepass import _numbers as numbers
 from onepass.train._keywords import suggest_keywords
 
 if TYPE_CHECKING:
@@ -113,8 +114,9 @@ class EarlyStopping(Callback):
         mode: str = "auto",
         restore_best_weights: bool = True,
     ) -> None:
-        if patience < 0 or min_delta < 0.0:
-            raise ValueError(f"patience={patience}, min_delta={min_delta}; expected both >= 0")
+        numbers.integer("patience", patience, 0)
+        if not 0 <= min_delta < math.inf:
+            raise ValueError(f"min_delta={min_delta}; expected a finite number >= 0")
         self.monitor: str = monitor
         self.patience = patience
         self.min_delta = min_delta

@@ -7,6 +7,7 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from onepass import _numbers as numbers
 from onepass.train import _store
 from onepass.train._callbacks import Callback, better, check_mode
 from onepass.train._keywords import suggest_keywords
@@ -54,10 +55,9 @@ class Checkpoint(Callback):
         if monitor is not None and every_n_steps is not None:
             raise ValueError("monitor is known at the end of an epoch; expected every_n_epochs")
         for name, value in (("every_n_steps", every_n_steps), ("every_n_epochs", every_n_epochs)):
-            if value is not None and value < 1:
-                raise ValueError(f"{name}={value}; expected at least 1")
-        if keep < 1:
-            raise ValueError(f"keep={keep}; expected at least 1")
+            if value is not None:
+                numbers.integer(name, value, 1)
+        numbers.integer("keep", keep, 1)
         self.dir = Path(dir)
         self.every_n_steps = every_n_steps
         self.every_n_epochs = None if every_n_steps is not None else every_n_epochs or 1

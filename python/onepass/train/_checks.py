@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from onepass import _numbers as numbers
 from onepass._array import beside, to_numpy
 from onepass.data import DataLoader, split_indices
 from onepass.train._callbacks import Callback
@@ -42,21 +43,14 @@ def helpers(callbacks: Sequence[Any], scheduler: Any) -> None:
         raise TypeError(f"scheduler is {scheduler!r}; expected a schedule of optim.lr_scheduler")
 
 
-def whole(name: str, value: Any) -> None:
-    """A whole number of at least 1."""
-    if not isinstance(value, (int, np.integer)) or isinstance(value, bool):
-        raise TypeError(f"{name}={value!r}; expected a whole number")
-    if value < 1:
-        raise ValueError(f"{name}={value}; expected at least 1")
-
-
-def options(max_norm: float | None, nonfinite: str, accumulate: int) -> None:
+def options(max_norm: float | None, nonfinite: str, accumulate: int, seed: int) -> None:
     """Ranges of the trainer's options."""
     if max_norm is not None and not max_norm > 0:
         raise ValueError(f"max_norm={max_norm}; expected a number > 0, or None")
     if nonfinite not in NONFINITE:
         raise ValueError(f"nonfinite={nonfinite!r}; expected one of {', '.join(NONFINITE)}")
-    whole("accumulate", accumulate)
+    numbers.integer("accumulate", accumulate, 1)
+    numbers.seed("seed", seed)
 
 
 def data(
@@ -91,7 +85,7 @@ def before_training(
     trainer: Trainer, loader: DataLoader, validation: DataLoader | None, max_epochs: int
 ) -> None:
     """Monitors that exist, batches that batch norm can take, a number of epochs."""
-    whole("max_epochs", max_epochs)
+    numbers.integer("max_epochs", max_epochs, 1)
     if validation is not None:
         given, expected = tuple(validation.X.shape[1:]), tuple(loader.X.shape[1:])
         if given != expected:

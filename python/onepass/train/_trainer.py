@@ -85,7 +85,7 @@ class Trainer:
         device: str | None = None,
     ) -> None:
         _checks.parts(model, loss, optimizer)
-        _checks.options(max_norm, nonfinite, accumulate)
+        _checks.options(max_norm, nonfinite, accumulate, seed)
         _checks.helpers(list(callbacks), scheduler)
         self._move: Callable[[Any], Any] = mover(device) if device else lambda array: array
         if device:

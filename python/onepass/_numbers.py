@@ -1,0 +1,26 @@
+"""Checks of plain numbers given by the user."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+
+def integer(name: str, value: Any, least: int, below: int | None = None) -> int:
+    """``value`` as an int.
+
+    Raises:
+        TypeError: it is no whole number. ValueError: it is outside [least, below).
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+        raise TypeError(f"{name}={value!r}; expected a whole number")
+    if value < least or (below is not None and value >= below):
+        span = f"at least {least}" if below is None else f"{least} <= {name} < {below}"
+        raise ValueError(f"{name}={value}; expected {span}")
+    return int(value)
+
+
+def seed(name: str, value: Any) -> int:
+    """``value`` as a seed, a number of 64 bits."""
+    return integer(name, value, 0, 2**64)
