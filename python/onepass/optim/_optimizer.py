@@ -340,7 +340,7 @@ class Optimizer:
 
     def _prepare(self) -> _C.Plan:
         """The plan of a step: rebuilt when the kernel or an array has changed."""
-        options = [[*group.values()] for group in self.param_groups]  # "params" by identity
+        options = [[group[key] for key in self._defaults] for group in self.param_groups]
         if options != self._options:
             self._maximize = self._uniform("maximize")
             self._wanted = self._rule()
