@@ -86,7 +86,7 @@ if(ONEPASS_WERROR)
   list(APPEND cuda_flags -Werror=all-warnings)
 endif()
 
-add_library(onepass_cuda OBJECT csrc/cuda/backend.cu)
+add_library(onepass_cuda OBJECT csrc/cuda/backend.cu csrc/cuda/host.cu)
 target_include_directories(onepass_cuda PRIVATE csrc)
 target_compile_definitions(onepass_cuda PRIVATE ONEPASS_ISA=cuda)
 target_compile_options(onepass_cuda PRIVATE ${cuda_flags})

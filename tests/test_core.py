@@ -13,6 +13,7 @@ import shutil
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from decimal import Decimal, localcontext
 from functools import partial
 from pathlib import Path
 
@@ -122,6 +123,36 @@ def test_every_loop_is_vectorised(outcomes: dict[str, Outcome], level: str) -> N
     widths = re.findall(pattern, outcomes[level].vectorised)
     assert instances > 20
     assert widths.count(str(VECTOR_BYTES[level])) == instances, outcomes[level].vectorised
+
+
+POWERS = """
+#include <cstdio>
+#include "core/math.h"
+int main() {
+  double x;
+  unsigned long n;
+  while (std::scanf("%lf %lu", &x, &n) == 2) std::printf("%a\\n", onepass::host::math::power(x, n));
+}
+"""
+
+
+def test_power_is_as_exact_as_it_says(tmp_path: Path) -> None:
+    """Bias corrections: 1 - beta^t, in the same order of products on every machine."""
+    source, program = tmp_path / "powers.cpp", tmp_path / "powers"
+    source.write_text(POWERS)
+    built = capture(compiler(), "-std=c++17", *FLAGS, f"-I{ROOT / 'csrc'}", source, "-o", program)
+    assert built.returncode == 0, built.stderr
+    counts = [*range(1, 70), 100, 999, 1000, 1023, 12345, 65535, 65536, 99999, 524287, 10**6]
+    asked = [(x, n) for x in (0.0, 0.5, 0.9, 0.99, 0.999, 0.9999, 1.0) for n in counts]
+    lines = "\n".join(f"{x!r} {n}" for x, n in asked)
+    done = subprocess.run([program], input=lines, capture_output=True, text=True, check=True)
+    with localcontext() as context:
+        context.prec = 60
+        for (x, n), line in zip(asked, done.stdout.splitlines(), strict=True):
+            want, got = Decimal(x) ** n, Decimal(float.fromhex(line))
+            error = abs(got - want)
+            assert error <= want * n * Decimal(2) ** -53 + Decimal(2) ** -1074, (x, n, line)
+            assert n > 2 or float.fromhex(line) == x**n  # rounded once at most
 
 
 def test_cuda_compiles_without_fused_operations(tmp_path: Path) -> None:

@@ -32,6 +32,7 @@ SOURCES = [
     *sorted((ROOT / "csrc" / "cuda").glob("*")),
     *sorted((ROOT / "tests" / "cuda_sim").glob("*")),
 ]
+UNITS = sorted((ROOT / "csrc" / "cuda").glob("*.cu"))
 FLAGS = ["-std=c++17", "-g1", "-fPIC", "-fno-strict-aliasing", "-ffp-contract=off"]
 FLAGS += [f"-I{ROOT}/csrc", f"-I{ROOT}/tests/cuda_sim", "-DONEPASS_ISA=cuda"]
 SANITIZERS = {
@@ -81,14 +82,14 @@ def scheduler() -> Path:
 
 @pytest.fixture(scope="module")
 def simulator():
-    backend = compiled("backend.o", "-O1", "-c", "-x", "c++", ROOT / "csrc/cuda/backend.cu")
+    units = [compiled(f"{u.stem}.o", "-O1", "-c", "-x", "c++", u) for u in UNITS]
     path = compiled(
         "onepass_cuda_sim.so",
         "-O1",
         "-shared",
         f"-I{sysconfig.get_paths()['include']}",
         ROOT / "tests/cuda_sim/backend_module.cpp",
-        backend,
+        *units,
         scheduler(),
     )
     spec = importlib.util.spec_from_file_location("onepass_cuda_sim", path)
@@ -301,7 +302,7 @@ def programs():
             "-O1",
             *SANITIZERS[sanitizer],
             ROOT / "tests/cuda_sim/backend_test.cpp",
-            *("-x", "c++", ROOT / "csrc/cuda/backend.cu", "-x", "none"),
+            *("-x", "c++", *UNITS, "-x", "none"),
             cusim,
         )
 

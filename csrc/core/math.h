@@ -111,6 +111,17 @@ ONEPASS_HD double sqrt(double x) {
 #endif
 }
 
+// x^n by repeated squaring, each product rounded: relative error below n 2^-53, as much as rounding
+// x once more would give its power. A libm's pow has other bits on another machine, or on a GPU.
+ONEPASS_HD double power(double x, uint64_t n) {
+  double y = 1;
+  for (; n != 0; n >>= 1) {
+    if (n & 1) y *= x;
+    x *= x;
+  }
+  return y;
+}
+
 // The terms of even index of c0 + c1 z + c2 z + c3 z^2 + ... : every second coefficient.
 template <class T>
 ONEPASS_HD T every_second(T, T c) {

@@ -61,6 +61,18 @@ struct SignatureOf<R (K::*)(A...) const> {
 template <class K>
 using Signature = SignatureOf<decltype(&K::operator())>;
 
+// Whether the last hyper-parameter is the number of the step, counted for each parameter.
+template <class K>
+constexpr bool counts_steps() {
+  if constexpr (K::hyper.size == 0) {
+    return false;
+  } else {
+    const char *name = K::hyper[K::hyper.size - 1], *step = "step";
+    while (*name && *name == *step) ++name, ++step;
+    return *name == *step;
+  }
+}
+
 // Builds a functor from its hyper-parameters, which travel as doubles in the order of K::hyper. A
 // plain struct takes them as they are; one with a constructor derives what it needs in double.
 template <class K, class T, size_t... I>

@@ -28,7 +28,9 @@ constexpr Backend make_backend(List<A...>, List<U...>) {
           &norm_workspace,
           &channelwise_workspace,
           &cross_entropy_workspace,
-          &last_error};
+          &last_error,
+          &use_device,
+          &host_word};
 }
 
 constexpr Backend kBackend = make_backend(Activations{}, Updates{});

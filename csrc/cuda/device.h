@@ -185,6 +185,17 @@ ONEPASS_DEVICE unsigned atomic_ticket(unsigned* counter, unsigned last) {
                              }));
 }
 
+// Sets a word that the host may read while the kernel runs, also one of mapped host memory, on
+// which atomics need not work. Every thread that sets it sets the same value.
+ONEPASS_DEVICE void tell_host(uint32_t* word, uint32_t value) {
+#ifdef __CUDACC__
+  *static_cast<volatile uint32_t*>(word) = value;
+  __threadfence_system();
+#else
+  __atomic_store_n(word, value, __ATOMIC_RELEASE);
+#endif
+}
+
 // ---- Vector loads and stores -------------------------------------------------------------------
 
 // N neighbouring elements in registers, moved to and from global memory 16 bytes at a time, or

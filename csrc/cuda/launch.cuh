@@ -4,23 +4,11 @@
 #pragma once
 #include "core/hd.h"
 #include "cuda/device.h"
+#include "cuda/host.h"
 #include "cuda/memory.cuh"
 
 ONEPASS_BEGIN
 namespace {
-
-inline const char*& first_error() {
-  static thread_local const char* text = nullptr;
-  return text;
-}
-inline void record_error(const char* text) {
-  if (!first_error()) first_error() = text;
-}
-inline const char* last_error() {
-  const char* text = first_error();
-  first_error() = nullptr;
-  return text;
-}
 
 template <class... P>
 void start(void (*kernel)(P...), int64_t blocks, cudaStream_t stream,

@@ -1,8 +1,11 @@
 // The elementwise driver: one launch over a list of tensors of any dtype and layout, for every
 // functor (activations, dropout, optimizer updates), two where float64 and others are mixed. Riders
-// (unscale, clip by value and by norm, skip, zero) are composed with the update, in registers. The
-// same bits as on the CPU, but that the CPU takes subnormal moments for zero.
+// (unscale, clip by value and by norm, skip, zero) are composed with the update, in registers, and
+// the last block counts the step. The same bits as on the CPU, but that the CPU takes subnormal
+// moments for zero.
 #pragma once
+#include <algorithm>
+
 #include "core/signature.h"
 #include "cuda/table.cuh"
 #include "kernels/dropout.h"
@@ -18,6 +21,8 @@ struct ElementwiseCall {
   PrepareGradient<T> prepare;
   const NormResult* norm;
   double coefficient, max_norm;
+  int64_t* steps;
+  uint32_t* ticket;
   bool zero_grad, skip_nonfinite;
 };
 
@@ -37,6 +42,53 @@ ONEPASS_DEVICE Ride<T> ride(const ElementwiseCall<T>& call) {
                               clip_coefficient(call.max_norm, call.norm->clamped_norm));
   return r;
 }
+
+// The functors of a launch, each made when a warp first needs it. Those of updates are made here,
+// of their row of hyper-parameters, because it may be known only here which step this is.
+template <class K, class T, int kGradient>
+class Functors {
+ public:
+  ONEPASS_DEVICE Functors(const ElementwiseCall<T>& call, const unsigned char* table)
+      : call_(call), table_(table), row_(-1), step_(0) {}
+  template <int kArity>
+  ONEPASS_DEVICE void select(const Entry<kArity>& entry) {
+    int64_t step = 0;
+    if constexpr (kGradient >= 0 && counts_steps<K>())
+      if (call_.steps) step = call_.steps[entry.number] + 1;
+    if (entry.row == row_ && step == step_) return;  // powers take a while
+    row_ = entry.row;
+    step_ = step;
+    made_.k = make();
+  }
+  ONEPASS_DEVICE const K& selected() const { return made_.k; }
+
+ private:
+  ONEPASS_DEVICE K make() const {
+    const unsigned char* rows = table_ + call_.shape.rows;
+    if constexpr (kGradient < 0) {
+      return reinterpret_cast<const K*>(rows)[row_];
+    } else {
+      constexpr int kHyper = int(K::hyper.size);
+      const double* from = reinterpret_cast<const double*>(rows) + row_ * kHyper;
+      double hyper[kHyper];
+      ONEPASS_UNROLL
+      for (int h = 0; h < kHyper; ++h) hyper[h] = from[h];
+      if (step_ > 0) hyper[kHyper - 1] = double(step_);
+      return make_functor<K, T>(hyper);
+    }
+  }
+
+  union Made {  // there is none before the first
+    unsigned char none[sizeof(K)];
+    K k;
+    ONEPASS_DEVICE Made() : none{} {}
+  };
+  const ElementwiseCall<T>& call_;
+  const unsigned char* table_;
+  int32_t row_;
+  int64_t step_;
+  Made made_;
+};
 
 template <class K, class T, int kGradient>
 struct Runner {
@@ -152,19 +204,29 @@ struct Runner {
   }
 };
 
+// The last block has seen all others read their step.
+template <class T>
+ONEPASS_DEVICE void count_steps(const ElementwiseCall<T>& call, const unsigned char* table) {
+  if (!is_last_block(call.ticket)) return;
+  const auto* counters = reinterpret_cast<const int32_t*>(table + call.shape.counters);
+  for (int32_t i = int32_t(threadIdx.x); i < call.shape.counter_count; i += kThreads)
+    ++call.steps[counters[i]];
+}
+
 template <class K, class T, int kGradient, int64_t kBytes>
 __global__ void __launch_bounds__(kThreads, 2)
     elementwise_kernel(const __grid_constant__ ElementwiseCall<T> call,
                        const __grid_constant__ Table<kBytes> table) {
   using R = Runner<K, T, kGradient>;
   const unsigned char* bytes = table.data();
-  const auto* functors = reinterpret_cast<const K*>(bytes + call.shape.functors);
   const Ride<T> riding = ride(call);
   if (riding.skip && !riding.zero_grad) return;
+  Functors<K, T, kGradient> functors(call, bytes);
   for (TileWalk<R::kArity> walk(call.shape, bytes); walk.has_tile(); walk.next()) {
     const Entry<R::kArity> entry = walk.entry();  // in registers: stores might change the table
     const int64_t begin = walk.begin();
-    const R run{functors[entry.row], riding};
+    if (walk.is_new()) functors.select(entry);
+    const R run{functors.selected(), riding};
     uint32_t word = 0;
     if constexpr (R::S::draws) word = keep_word_of_lane(call.random, begin / 32);
     if (entry.path == Path::units) run.template units<kUnit<T>>(entry, begin, word);
@@ -174,13 +236,15 @@ __global__ void __launch_bounds__(kThreads, 2)
     for (int i = 0; i < 2; ++i)
       run.elements(entry, bytes, begin, rest_of_tile<T>(entry, begin, i), word);
   }
+  if constexpr (kGradient >= 0)
+    if (call.shape.counter_count > 0 && !riding.skip) count_steps(call, bytes);
 }
 
 // ---- host
 
-// The functors of a call, one per row of hyper-parameters.
+// What the functors of a call are made of: themselves, or the hyper-parameters of updates.
 template <class K, class T>
-std::vector<K> functors_of(const Elementwise& call) {
+std::vector<K> rows_of(const Elementwise& call, std::false_type) {
   std::vector<K> made;
   if constexpr (Signature<K>::draws) {
     made.push_back(K{dropout_scale<T>(call.random.threshold)});
@@ -190,53 +254,78 @@ std::vector<K> functors_of(const Elementwise& call) {
   }
   return made;
 }
+template <class K, class T>
+std::vector<double> rows_of(const Elementwise& call, std::true_type) {
+  return {call.hyper, call.hyper + call.hyper_rows * call.hyper_size};
+}
 
+// The counters of all tensors, each once.
+inline std::vector<int32_t> counters_of(const Elementwise& call) {
+  std::vector<int32_t> counters;
+  for (int64_t t = 0; t < call.count; ++t) counters.push_back(int32_t(call.tensors[t].counter));
+  std::sort(counters.begin(), counters.end());
+  counters.erase(std::unique(counters.begin(), counters.end()), counters.end());
+  return counters;
+}
+
+// The tensors of one computing type. `counters` are those whose step is done with this launch.
 template <class K, class T, int kGradient>
-void elementwise_as(const Elementwise& call) {
+void elementwise_as(const Elementwise& call, const std::vector<int32_t>& counters) {
   using R = Runner<K, T, kGradient>;
+  constexpr bool kUpdates = kGradient >= 0;
   TableBuilder<T, R::kArity> builder(R::S::draws);
   const auto stream = static_cast<cudaStream_t>(call.stream);
   const GradientRider& rider = call.rider;
-  std::vector<K> functors;
+  decltype(rows_of<K, T>(call, std::bool_constant<kUpdates>())) rows;
   // Updates come in long lists; other calls have one tensor, or are cut into several launches.
-  constexpr bool kLong = kGradient >= 0;
-  for (int64_t first = 0; first < call.count;) {
-    const int64_t rows = larger(1, call.hyper_rows);
-    const int64_t limit = kLong ? int64_t(1) << 30 : kSmallTable;
-    first = builder.fill(call.tensors, first, call.count, limit, rows * int64_t(sizeof(K)),
-                         [](const Tensor& t) { return t.operands; });
-    if (builder.empty()) return;
-    if (functors.empty()) functors = functors_of<K, T>(call);
-    const auto& bytes = builder.finish(functors.data(), int64_t(functors.size()));
+  const int64_t limit = kUpdates ? int64_t(1) << 30 : kSmallTable;
+  int64_t first = 0;
+  do {
+    const int64_t row_bytes = larger(1, call.hyper_rows) * int64_t(sizeof(K));
+    first = builder.fill(
+        call.tensors, first, call.count, limit, row_bytes,
+        [](const Tensor& t) { return t.operands; },
+        [](const Tensor& t, int64_t) { return t.counter; });
+    if (builder.empty() && counters.empty()) return;
+    if (rows.empty()) rows = rows_of<K, T>(call, std::bool_constant<kUpdates>());
+    const auto& bytes = builder.finish(rows, counters);
     const ElementwiseCall<T> arguments{
-        builder.shape(), call.random,         {rider.unscale, rider.max_value, rider.coefficient},
-        rider.norm,      rider.coefficient,   rider.max_norm,
-        rider.zero_grad, rider.skip_nonfinite};
+        builder.shape(),     call.random,       {rider.unscale, rider.max_value, rider.coefficient},
+        rider.norm,          rider.coefficient, rider.max_norm,
+        rider.steps,         rider.ticket,      rider.zero_grad,
+        rider.skip_nonfinite};
     const auto run = [&](const auto& table) {
       const auto kernel =
           &elementwise_kernel<K, T, kGradient, std::decay_t<decltype(table)>::kBytes>;
       start(kernel, persistent_blocks(kernel, arguments.shape.tiles), stream, arguments, table);
     };
-    if constexpr (kLong) {
+    if constexpr (kUpdates) {
       with_table<sizeof(T) == 4>(bytes, call.workspace, stream, run);
     } else if (int64_t(bytes.size()) <= kSmallTable) {
       with_inline_table<kSmallTable>(bytes, run);
     } else {
       record_error("too many rows of hyper-parameters");
     }
-  }
+  } while (first < call.count);
 }
 
 template <template <class> class K, int kGradient>
 void elementwise(const Elementwise& call) {
-  elementwise_as<K<float>, float, kGradient>(call);
-  elementwise_as<K<double>, double, kGradient>(call);
+  std::vector<int32_t> counters;
+  if (kGradient >= 0 && call.rider.steps) {
+    if (!call.rider.ticket) return record_error("counting steps needs a ticket");
+    counters = counters_of(call);
+  }
+  // Steps are counted when all tensors have had theirs, by the last launch.
+  const bool two = has_any<double>(call.tensors, call.count);
+  elementwise_as<K<float>, float, kGradient>(call, two ? std::vector<int32_t>() : counters);
+  if (two) elementwise_as<K<double>, double, kGradient>(call, counters);
 }
 
 inline int64_t elementwise_workspace(const Elementwise& call) {
-  constexpr int64_t kMostOperands = 6, kFunctorBytes = 128;
+  constexpr int64_t kMostOperands = 6, kRowBytes = 128;
   return table_bound(call.tensors, call.count, sizeof(Entry<kMostOperands>), kMostOperands,
-                     kFunctorBytes, larger(1, call.hyper_rows));
+                     kRowBytes, larger(1, call.hyper_rows));
 }
 
 }  // namespace

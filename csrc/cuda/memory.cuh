@@ -232,6 +232,20 @@ ONEPASS_DEVICE T block_fold(T value, Op op, T* parts) {
   return value;
 }
 
+// Whether this block is the last of the launch to come here; then it sees what the others had
+// written by then. `ticket` is zero before the launch and after it.
+ONEPASS_DEVICE bool is_last_block(uint32_t* ticket) {
+  ONEPASS_SHARED(bool, is_last);
+  block_sync();
+  if (threadIdx.x == 0) {
+    fence();
+    is_last = atomic_ticket(ticket, gridDim.x - 1) == gridDim.x - 1;
+    fence();
+  }
+  block_sync();
+  return is_last;
+}
+
 // ---- dropout bits
 
 // keep_word of word first_word + lane, for all lanes of a warp together; first_word is a multiple

@@ -1,7 +1,7 @@
 // The reduction driver: the norm of a list of tensors after unscaling, and which of them holds the
 // first Inf or NaN. Deterministic: the grid follows from sizes alone, every block leaves one
-// partial result, and a second kernel combines them in order. Squares are added in double: no float
-// overflows or vanishes there.
+// partial result, and the last block, or a second kernel, combines them in order. Squares are added
+// in double: no float overflows or vanishes there.
 #pragma once
 #include "cuda/table.cuh"
 #include "kernels/gradient.h"
@@ -22,9 +22,10 @@ struct NormCall {
   NormOrder order;
   double unscale, max_value;
   NormPartial* partials;
+  int64_t first, count;  // of this launch's, and of all together
+  NormResult* result;
+  uint32_t* ticket;  // null: another kernel combines them
 };
-
-struct Nothing {};
 
 ONEPASS_DEVICE double combine(NormOrder order, double total, double value) {
   return order == NormOrder::inf ? Larger{}(total, value) : total + value;
@@ -68,7 +69,7 @@ struct NormSum {
         T v[W];
         decode<W, T>(raw[j], entry.dtype(0), v);
         ONEPASS_UNROLL
-        for (int w = 0; w < W; ++w) add(v[w], entry.position);
+        for (int w = 0; w < W; ++w) add(v[w], entry.number);
       }
     }
   }
@@ -77,7 +78,7 @@ struct NormSum {
     for (int64_t at = range.from + lane_of(threadIdx.x); at < range.to; at += kWarpSize) {
       int64_t offset[1];
       offsets_of(entry, table, at, offset);
-      add(load_element<T>(entry.operand(0), offset[0]), entry.position);
+      add(load_element<T>(entry.operand(0), offset[0]), entry.number);
     }
   }
 };
@@ -97,6 +98,23 @@ ONEPASS_DEVICE NormPartial fold_norm(NormOrder order, NormPartial p) {
   return p;
 }
 
+// All partials in a fixed order, by one block.
+ONEPASS_DEVICE void combine_partials(const NormCall& call) {
+  const NormOrder order = call.order;
+  NormPartial p{0, 0, kNone};
+  for (int64_t i = threadIdx.x; i < call.count; i += kThreads) {
+    const NormPartial& other = call.partials[i];
+    p.sum = combine(order, p.sum, other.sum);
+    p.clamped = combine(order, p.clamped, other.clamped);
+    p.first_nonfinite = Least{}(p.first_nonfinite, other.first_nonfinite);
+  }
+  p = fold_norm(order, p);
+  if (threadIdx.x != 0) return;
+  const bool root = order == NormOrder::two;
+  *call.result = {root ? math::sqrt(p.sum) : p.sum, root ? math::sqrt(p.clamped) : p.clamped,
+                  p.first_nonfinite == kNone ? -1 : p.first_nonfinite};
+}
+
 template <class T, int64_t kBytes>
 __global__ void __launch_bounds__(kThreads, 2)
     norm_kernel(const __grid_constant__ NormCall call,
@@ -113,23 +131,13 @@ __global__ void __launch_bounds__(kThreads, 2)
     for (int i = 0; i < 2; ++i) sum.elements(entry, bytes, rest_of_tile<T>(entry, begin, i));
   }
   const NormPartial p = fold_norm(call.order, {sum.sum, sum.clamped, sum.first_nonfinite});
-  if (threadIdx.x == 0) call.partials[blockIdx.x] = p;
+  if (threadIdx.x == 0) call.partials[call.first + blockIdx.x] = p;
+  if (call.ticket && is_last_block(call.ticket)) combine_partials(call);
 }
 
 template <class = void>
-__global__ void __launch_bounds__(kThreads, 2)
-    finish_norm(NormOrder order, const NormPartial* partials, int64_t count, NormResult* result) {
-  NormPartial p{0, 0, kNone};
-  for (int64_t i = threadIdx.x; i < count; i += kThreads) {
-    p.sum = combine(order, p.sum, partials[i].sum);
-    p.clamped = combine(order, p.clamped, partials[i].clamped);
-    p.first_nonfinite = Least{}(p.first_nonfinite, partials[i].first_nonfinite);
-  }
-  p = fold_norm(order, p);
-  if (threadIdx.x != 0) return;
-  const bool root = order == NormOrder::two;
-  *result = {root ? math::sqrt(p.sum) : p.sum, root ? math::sqrt(p.clamped) : p.clamped,
-             p.first_nonfinite == kNone ? -1 : p.first_nonfinite};
+__global__ void __launch_bounds__(kThreads, 2) finish_norm(const __grid_constant__ NormCall call) {
+  combine_partials(call);
 }
 
 // ---- host
@@ -140,17 +148,23 @@ inline int64_t norm_workspace(const Norm& call) {
   return kPartialBytes + table_bound(call.tensors, call.count, sizeof(Entry<1>), 1, 0, 0);
 }
 
-// Leaves partials from `at` on and returns how many.
+// The partials of one computing type, from `first` on; returns how many. `finishes`: no other
+// launch follows, so the last block may combine them all.
 template <class T>
-int64_t norm_as(const Norm& call, NormPartial* partials, unsigned char* room) {
+int64_t norm_as(const Norm& call, NormPartial* partials, unsigned char* room, int64_t first,
+                bool finishes) {
   TableBuilder<T, 1> builder(false);
-  builder.fill(call.tensors, 0, call.count, int64_t(1) << 30, 0,
-               [&](const Tensor& t) { return t.operands + call.operand; });
+  builder.fill(
+      call.tensors, 0, call.count, int64_t(1) << 30, 0,
+      [&](const Tensor& t) { return t.operands + call.operand; },
+      [](const Tensor&, int64_t position) { return position; });
   if (builder.empty()) return 0;
-  const auto& bytes = builder.finish(static_cast<const Nothing*>(nullptr), 0);
+  const auto& bytes = builder.finish(std::vector<double>(), {});
   const auto stream = static_cast<cudaStream_t>(call.stream);
   const int64_t blocks = smaller(kNormBlocks, ceil_div(builder.shape().tiles, 4));
-  const NormCall arguments{builder.shape(), call.order, call.unscale, call.max_value, partials};
+  const NormCall arguments{builder.shape(), call.order,  call.unscale,
+                           call.max_value,  partials,    first,
+                           first + blocks,  call.result, finishes ? call.ticket : nullptr};
   with_table<sizeof(T) == 4>(bytes, room, stream, [&](const auto& table) {
     start(&norm_kernel<T, std::decay_t<decltype(table)>::kBytes>, blocks, stream, arguments, table);
   });
@@ -161,11 +175,13 @@ inline void norm(const Norm& call) {
   if (!call.workspace) return record_error("norm needs a workspace");
   auto* partials = static_cast<NormPartial*>(call.workspace);
   auto* room = static_cast<unsigned char*>(call.workspace) + kPartialBytes;
+  const bool two = has_any<double>(call.tensors, call.count);
   // The stream orders the two: the room of the first table is free when the second is written.
-  int64_t count = norm_as<float>(call, partials, room);
-  count += norm_as<double>(call, partials + count, room);
-  start(&finish_norm<>, 1, static_cast<cudaStream_t>(call.stream), call.order, partials, count,
-        call.result);
+  int64_t count = norm_as<float>(call, partials, room, 0, !two);
+  if (two) count += norm_as<double>(call, partials, room, count, true);
+  if (call.ticket && count > 0) return;
+  const NormCall arguments{{}, call.order, 1, 0, partials, 0, count, call.result, nullptr};
+  start(&finish_norm<>, 1, static_cast<cudaStream_t>(call.stream), arguments);
 }
 
 }  // namespace

@@ -204,7 +204,7 @@ ONEPASS_DEVICE double positions_of_block(const Call& call, T reduction) {
       label = call.labels[p];
       counts = label != call.ignore_index && call.in_range(label);
       bad = !counts && label != call.ignore_index;
-      if (lane == 0 && bad && call.bad_label) atomic_or(call.bad_label, 1u);
+      if (lane == 0 && bad && call.bad_label) tell_host(call.bad_label, 1u);
     }
     const Position<W, kGroup, T> position{
         call,      {o * call.classes * call.inner + i, exists ? call.classes : 0, call.inner, lane},

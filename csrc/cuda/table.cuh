@@ -2,10 +2,9 @@
 //
 // Every tensor is cut into tiles of kTileElements, which never cross a tensor; a tile is one
 // warp's. The table is one block of bytes: entries, a last one that only says how many tiles there
-// are, the functors built from the hyper-parameters (on the host, whose pow() the CPU's kernels use
-// too), then shapes and strides of tensors that are not dense. It travels with the launch while it
-// fits, otherwise small kernels write it into the workspace: no copy, no allocation, legal in a
-// graph.
+// are, rows of what the functors are made of, numbers of counters, then shapes and strides of
+// tensors that are not dense. It travels with the launch while it fits, otherwise small kernels
+// write it into the workspace: no copy, no allocation, legal in a graph.
 #pragma once
 #include <string.h>
 
@@ -32,10 +31,10 @@ template <int kArity>
 struct Entry {
   int64_t first_tile, size;
   char* data[kArity];
-  int64_t dims;      // offset in bytes of shape and strides in the table; 0: dense
-  int32_t row;       // of the functors
-  int32_t position;  // of the tensor in the call's list
-  uint32_t dtypes;   // 4 bits each
+  int64_t dims;     // offset in bytes of shape and strides in the table; 0: dense
+  int32_t row;      // of what functors are made of
+  int32_t number;   // the driver's own
+  uint32_t dtypes;  // 4 bits each
   int32_t ndim;
   int32_t lead;  // units start this many elements before the first, to lie aligned
   Path path;
@@ -47,7 +46,8 @@ struct Entry {
 struct TableShape {
   int64_t tiles;
   int32_t entries;
-  int32_t functors;  // offset in bytes
+  int32_t rows, counters;  // offsets in bytes
+  int32_t counter_count;
 };
 
 // ---- what a kernel is given: the table, or where it is
@@ -85,10 +85,15 @@ class TileWalk {
   }
   ONEPASS_DEVICE bool has_tile() {
     if (tile_ >= end_) return false;
-    while (tile_ >= entries_[entry_ + 1].first_tile) ++entry_;
+    for (; tile_ >= entries_[entry_ + 1].first_tile; ++entry_) is_new_ = true;
     return true;
   }
-  ONEPASS_DEVICE void next() { tile_ += kWarps; }
+  ONEPASS_DEVICE void next() {
+    tile_ += kWarps;
+    is_new_ = false;
+  }
+  // Whether this is the first tile that the warp has of its tensor.
+  ONEPASS_DEVICE bool is_new() const { return is_new_; }
   ONEPASS_DEVICE const Entry<kArity>& entry() const { return entries_[entry_]; }
   // First element of the tile; below 0 where a lead stands before the tensor.
   ONEPASS_DEVICE int64_t begin() const {
@@ -99,6 +104,7 @@ class TileWalk {
   const Entry<kArity>* entries_;
   int64_t tile_, end_;
   int32_t entry_;
+  bool is_new_ = true;
 };
 
 // Offsets of element `at` in each operand, in elements.
@@ -141,10 +147,19 @@ ONEPASS_DEVICE Range rest_of_tile(const Entry<kArity>& entry, int64_t begin, int
 
 // ---- made on the host
 
-// Bytes that `count` tensors of a call need at most.
+// Whether a tensor of a call is computed in T and not empty.
+template <class T>
+bool has_any(const Tensor* tensors, int64_t count) {
+  for (int64_t t = 0; t < count; ++t)
+    if (tensors[t].size > 0 && (tensors[t].computing == DType::f64) == (sizeof(T) == 8))
+      return true;
+  return false;
+}
+
+// Bytes that `count` tensors of a call need at most, with one counter each.
 inline int64_t table_bound(const Tensor* tensors, int64_t count, int64_t entry_bytes, int64_t arity,
-                           int64_t functor_bytes, int64_t rows) {
-  int64_t bytes = (count + 1) * entry_bytes + rows * functor_bytes + 64;
+                           int64_t row_bytes, int64_t rows) {
+  int64_t bytes = (count + 1) * entry_bytes + rows * row_bytes + 4 * count + 64;
   for (int64_t t = 0; t < count; ++t) bytes += (1 + arity) * tensors[t].ndim * 8;
   return ceil_div(bytes, 16) * 16;
 }
@@ -155,13 +170,13 @@ class TableBuilder {
  public:
   explicit TableBuilder(bool keep_order) : keep_order_(keep_order) {}
 
-  // Returns the first tensor that did not fit, or count.
-  template <class Operands>
+  // Returns the first tensor that did not fit, or count. number_of(tensor, its place in the list).
+  template <class Operands, class Number>
   int64_t fill(const Tensor* tensors, int64_t first, int64_t count, int64_t limit,
-               int64_t other_bytes, Operands operands_of) {
+               int64_t other_bytes, Operands operands_of, Number number_of) {
     entries_.clear();
     dims_.clear();
-    shape_ = {0, 0, 0};
+    shape_ = {};
     int64_t t = first;
     for (; t < count; ++t) {
       const Tensor& tensor = tensors[t];
@@ -169,42 +184,51 @@ class TableBuilder {
       if (tensor.size == 0 || is_double != (sizeof(T) == 8)) continue;
       const int64_t more = int64_t(sizeof(Entry<kArity>)) + (1 + kArity) * tensor.ndim * 8;
       if (!entries_.empty() && size() + more + other_bytes + 64 > limit) break;
-      add(tensor, operands_of(tensor), int32_t(t));
+      add(tensor, operands_of(tensor), int32_t(number_of(tensor, t)));
     }
     return t;
   }
   bool empty() const { return entries_.empty(); }
 
   // All in one, ready to be copied.
-  template <class K>
-  const std::vector<unsigned char>& finish(const K* functors, int64_t rows) {
+  template <class R>
+  const std::vector<unsigned char>& finish(const std::vector<R>& rows,
+                                           const std::vector<int32_t>& counters) {
     shape_.entries = int32_t(entries_.size());
     Entry<kArity> last{};
     last.first_tile = shape_.tiles;
     entries_.push_back(last);
     const int64_t entry_bytes = int64_t(entries_.size() * sizeof(Entry<kArity>));
-    shape_.functors = int32_t(ceil_div(entry_bytes, 16) * 16);
-    const int64_t dims_at = ceil_div(shape_.functors + rows * int64_t(sizeof(K)), 16) * 16;
+    const auto row_bytes = int64_t(rows.size() * sizeof(R));
+    shape_.rows = int32_t(ceil_div(entry_bytes, 16) * 16);
+    shape_.counters = int32_t(ceil_div(shape_.rows + row_bytes, 8) * 8);
+    shape_.counter_count = int32_t(counters.size());
+    const int64_t dims_at = ceil_div(shape_.counters + 4 * int64_t(counters.size()), 8) * 8;
     for (Entry<kArity>& e : entries_)
       if (e.dims) e.dims += dims_at - 8;
     bytes_.assign(size_t(ceil_div(dims_at + int64_t(dims_.size()) * 8, 16) * 16), 0);
     memcpy(bytes_.data(), entries_.data(), size_t(entry_bytes));
-    if (rows) memcpy(bytes_.data() + shape_.functors, functors, size_t(rows) * sizeof(K));
-    if (!dims_.empty()) memcpy(bytes_.data() + dims_at, dims_.data(), dims_.size() * 8);
+    copy(shape_.rows, rows);
+    copy(shape_.counters, counters);
+    copy(dims_at, dims_);
     return bytes_;
   }
   const TableShape& shape() const { return shape_; }
 
  private:
+  template <class V>
+  void copy(int64_t at, const std::vector<V>& values) {
+    if (!values.empty()) memcpy(bytes_.data() + at, values.data(), values.size() * sizeof(V));
+  }
   int64_t size() const {
     return int64_t((entries_.size() + 1) * sizeof(Entry<kArity>) + dims_.size() * 8);
   }
-  void add(const Tensor& tensor, const Operand* operands, int32_t position) {
+  void add(const Tensor& tensor, const Operand* operands, int32_t number) {
     Entry<kArity> e{};
     e.first_tile = shape_.tiles;
     e.size = tensor.size;
     e.row = tensor.hyper_set;
-    e.position = position;
+    e.number = number;
     bool dense = true, narrow = sizeof(T) == 4;
     for (int o = 0; o < kArity; ++o) {
       e.data[o] = static_cast<char*>(operands[o].data);

@@ -5,8 +5,6 @@
 // Kingma & Ba, Adam, 2014; Loshchilov & Hutter, Decoupled Weight Decay Regularization, 2017;
 // Reddi et al., On the Convergence of Adam and Beyond, 2018.
 #pragma once
-#include <math.h>
-
 #include "core/math.h"
 #include "core/signature.h"
 
@@ -19,13 +17,13 @@ struct AdamRule {
 
   ONEPASS_HD AdamRule(double lr, double beta1, double beta2_, double eps_, double weight_decay,
                       double step)
-      : step_size(T(lr / (1 - ::pow(beta1, step)))),
+      : step_size(T(lr / (1 - math::power(beta1, uint64_t(step))))),
         gain1(T(1 - beta1)),
         beta2(T(beta2_)),
         gain2(T(1 - beta2_)),
         eps(T(eps_)),
         decay(T(kDecoupled ? 1 - lr * weight_decay : weight_decay)),
-        correction(T(1 / ::sqrt(1 - ::pow(beta2_, step)))) {}
+        correction(T(1 / math::sqrt(1 - math::power(beta2_, uint64_t(step))))) {}
 
   ONEPASS_HD void moments(T& p, T& g, T& m, T& v) const {
     if constexpr (kDecoupled) {

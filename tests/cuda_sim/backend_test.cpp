@@ -166,9 +166,15 @@ void device_norm(std::string* bits) {
     for (int64_t i = 0; i < n; ++i) sum += g.get(i) * g.get(i) + h.get(i) * h.get(i);
     const Operand a[] = {p.operand(), g.operand()}, b[] = {q.operand(), h.operand()};
     const Tensor tensors[] = {{n, nullptr, 1, 0, DType::f32, a}, {n, nullptr, 1, 0, DType::f64, b}};
-    NormResult result{};
-    Norm norm{tensors, 2, {}, 1, NormOrder::two, 1, GradientRider::kNoLimit, &result, nullptr};
+    NormResult result{}, again{};
+    Norm norm{tensors, 2, {}, 1, NormOrder::two, 1, GradientRider::kNoLimit, &again, nullptr};
     run("norm", cuda.norm, cuda.norm_workspace(norm), norm);
+    uint32_t ticket = 0;
+    norm.result = &result;
+    norm.ticket = &ticket;
+    run("norm", cuda.norm, cuda.norm_workspace(norm), norm);
+    check(std::memcmp(&result, &again, sizeof(result)) == 0, "a ticket changes the norm");
+    check(ticket == 0, "a norm keeps its ticket");
     check(result.first_nonfinite == (poisoned ? 1 : -1), "first_nonfinite is wrong");
     const double want = std::sqrt(sum);
     check(poisoned || std::fabs(result.norm - want) <= 1e-12 * want, "the norm is wrong");
@@ -192,6 +198,87 @@ void device_norm(std::string* bits) {
     run("norm", cuda.norm, cuda.norm_workspace(norm), norm);
     bits->append(reinterpret_cast<const char*>(&result), sizeof(result));
   }
+}
+
+// ---- steps counted on the device
+
+// AdamW of six tensors in both computing types, two of which share a counter and one of which is
+// empty; with rows that know the step (counted false), or from counts on the device.
+void counted_steps(bool counted, bool skips, std::string* bits) {
+  const int64_t sizes[] = {1500, 40, 0, 2100, 33, 1025}, counters[] = {4, 1, 0, 1, 3, 2};
+  const int64_t taken[] = {6, 2, 9, 0, 41};
+  std::vector<Buffer> buffers;
+  std::vector<std::vector<Operand>> operands(6);
+  std::vector<Tensor> tensors;
+  std::vector<double> hyper;
+  for (int64_t t = 0; t < 6; ++t) {
+    const DType d = t == 3 || t == 4 ? DType::f64 : DType::f32;
+    for (int o = 0; o < 4; ++o) {
+      buffers.emplace_back(d, sizes[t], unsigned(40 + 4 * t + o));
+      for (int64_t i = 0; o == 3 && i < sizes[t]; ++i) buffers.back().set(i, 0.25);
+      operands[size_t(t)].push_back(buffers.back().operand());
+    }
+    const auto row = int32_t(counted ? t % 2 : t);
+    tensors.push_back({sizes[t], nullptr, 1, row, d, operands[size_t(t)].data(), counters[t]});
+    const double step = counted ? 0 : double(taken[counters[t]] + 1);
+    hyper.insert(hyper.end(), {t % 2 ? 0.1 : 0.2, 0.9, 0.99, 1e-8, 0.01, step});
+  }
+  int64_t steps[] = {6, 2, 9, 0, 41};
+  uint32_t ticket = 0;
+  const NormResult bad{0, 0, 3};
+  GradientRider rider{1, GradientRider::kNoLimit, 1, true, skips ? &bad : nullptr, 0, skips};
+  if (counted) {
+    rider.steps = steps;
+    rider.ticket = &ticket;
+  }
+  constexpr int kAdamW = 4;
+  const Elementwise call{tensors.data(), 6, {}, hyper.data(), 6, 6, {}, rider, nullptr};
+  run("adamw", cuda.update[kAdamW], cuda.elementwise_workspace(call), call);
+  for (int i = 0; i < 5; ++i)
+    check(steps[i] == taken[i] + (counted && !skips ? 1 : 0), "steps are counted wrongly");
+  check(ticket == 0, "an update keeps its ticket");
+  for (const Buffer& b : buffers) b.append_to(bits);
+}
+
+void all_counted_steps(std::string* bits) {
+  std::string plain;
+  counted_steps(false, false, &plain);
+  counted_steps(true, false, bits);
+  check(*bits == plain, "steps from the device give other bits");
+  counted_steps(true, true, bits);
+  // Nothing but empty tensors: the step counts all the same.
+  int64_t steps[] = {7, 7};
+  uint32_t ticket = 0;
+  const Tensor tensor{0, nullptr, 1, 0, DType::f64, nullptr, 1};
+  const double hyper[] = {0.1, 0};
+  GradientRider rider{1, GradientRider::kNoLimit, 1, false, nullptr, 0, false};
+  rider.steps = steps;
+  rider.ticket = &ticket;
+  const Elementwise call{&tensor, 1, {}, hyper, 1, 2, {}, rider, nullptr};
+  run("sgd", cuda.update[0], cuda.elementwise_workspace(call), call);
+  check(steps[0] == 7 && steps[1] == 8, "empty tensors do not count");
+  // Of nothing, the norm is 0.
+  NormResult result{1, 1, 1};
+  const Norm norm{&tensor, 1, {}, 0, NormOrder::two, 1, 2, &result, nullptr, nullptr, &ticket};
+  run("norm", cuda.norm, cuda.norm_workspace(norm), norm);
+  check(result.norm == 0 && result.first_nonfinite == -1, "the norm of nothing is wrong");
+  // A counter needs its ticket.
+  Elementwise wrong = call;
+  wrong.rider.ticket = nullptr;
+  cuda.update[0](wrong);
+  check(cuda.last_error() != nullptr && cuda.last_error() == nullptr, "no ticket, no error");
+}
+
+// ---- devices
+
+void devices(std::string*) {
+  check(cuda.use_device(1) == 0 && cuda.use_device(0) == 1, "use_device does not say what was");
+  check(cuda.use_device(7) == -1 && cuda.last_error() != nullptr, "device 7 exists");
+  uint32_t* word = cuda.host_word(1);
+  check(word && *word == 0 && word == cuda.host_word(1), "a host word is made anew");
+  check(cuda.host_word(0) != word, "devices share a host word");
+  check(cuda.use_device(0) == 0, "host_word leaves another device");
+  check(!cuda.host_word(-1) && cuda.last_error() != nullptr, "device -1 has a word");
 }
 
 // ---- along channels: planes and columns, whole and split, aligned and not
@@ -317,6 +404,8 @@ int main() {
       {"elementwise", all_elementwise},
       {"updates", all_updates},
       {"device_norm", device_norm},
+      {"counted_steps", all_counted_steps},
+      {"devices", devices},
       {"channelwise", all_channelwise},
       {"rows", all_rows}};
   const cusim::Options orders[] = {{cusim::Order::kForward, 0, 2},
