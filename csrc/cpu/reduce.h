@@ -1,6 +1,7 @@
 // The reduction driver: the norm of a list of tensors after unscaling, and which of them holds the
 // first Inf or NaN. Deterministic: the list is cut into at most kRanges ranges by size alone, sums
-// run in fixed lanes, and ranges are added in order.
+// run in fixed lanes, and ranges are added in order. A range is first taken as a whole, then, where
+// that is not enough, block by block.
 #pragma once
 #include <math.h>
 
@@ -115,28 +116,118 @@ void norm_piece(const Norm& call, const Piece& piece, Partial* partial) {
   }
 }
 
+// Squares of g · unscale, eight rows of kLanes added in float before they meet a double.
+void add_squares(const float* g, int64_t n, float unscale, double* lanes) {
+  constexpr int kRows = 8;
+  for (; n >= kRows * kLanes; n -= kRows * kLanes, g += kRows * kLanes) {
+#pragma GCC ivdep
+    for (int l = 0; l < kLanes; ++l) {
+      float sum = 0;
+#pragma GCC unroll 8
+      for (int j = 0; j < kRows; ++j) {
+        const float v = g[j * kLanes + l] * unscale;
+        sum += v * v;
+      }
+      lanes[l] += double(sum);
+    }
+  }
+  for (; n > 0; n -= kLanes, g += kLanes) {
+    const int64_t left = n < kLanes ? n : kLanes;
+#pragma GCC ivdep
+    for (int64_t l = 0; l < left; ++l) {
+      const float v = g[l] * unscale;
+      lanes[l] += double(v * v);
+    }
+  }
+}
+bool all_zero(const float* g, int64_t n) {
+  constexpr int64_t kStep = 512;
+  for (int64_t done = 0; done < n; done += kStep) {
+    const int64_t end = n - done < kStep ? n : done + kStep;
+    uint32_t any = 0;
+    for (int64_t i = done; i < end; ++i) any |= math::to_bits(g[i]) << 1;
+    if (any != 0) return false;
+  }
+  return true;
+}
+
 struct NormJob {
   const Norm& call;
   int64_t ranges;
   Partial partials[kRanges];
+
+  // The squares of a whole range at once, in float, where there is no limit, no square overflows
+  // and those that vanish do not matter. False: to be done block by block. Zeros, which whole
+  // tensors hold where a unit is dead or a step has just cleared them, are looked for first: they
+  // must not be taken for squares that vanished.
+  bool add_range(const Piece* pieces, int64_t count, double* sum) const {
+    if (call.max_value < GradientRider::kNoLimit) return false;
+    double lanes[kLanes];
+    for (int l = 0; l < kLanes; ++l) lanes[l] = 0;
+    int64_t elements = 0;
+    bool zero = true;
+    for (int64_t i = 0; i < count; ++i) {
+      if (call.tensors[pieces[i].tensor].computing != DType::f32) return false;
+      zero = !add_piece(pieces[i], lanes) && zero;
+      elements += pieces[i].size;
+    }
+    for (int width = kLanes / 2; width > 0; width /= 2) {
+      for (int l = 0; l < width; ++l) lanes[l] += lanes[l + width];
+    }
+    *sum = lanes[0];
+    return zero || (*sum > 1e-28 * double(elements) && *sum - *sum == 0);
+  }
+  // Whether any element is not zero.
+  bool add_piece(const Piece& piece, double* lanes) const {
+    const Tensor& tensor = call.tensors[piece.tensor];
+    const Operand& operand = tensor.operands[call.operand];
+    const bool direct = is_direct<float>(operand);
+    alignas(64) float scratch[kBlockElements];
+    bool any = false;
+    for (int64_t done = 0, n; done < piece.size; done += n) {
+      const float* g = scratch;
+      n = piece.size - done;
+      if (direct) {
+        g = static_cast<const float*>(operand.data) + piece.begin + done;
+      } else {
+        n = n < kBlockElements ? n : kBlockElements;
+        load_block<float>(tensor, operand, piece.begin + done, n, scratch);
+      }
+      if (g[0] == 0 && all_zero(g, n)) continue;
+      any = true;
+      add_squares(g, n, float(call.unscale), lanes);
+    }
+    return any;
+  }
 
   template <NormOrder kOrder>
   static void range(void* context, int64_t r) {
     NormJob& job = *static_cast<NormJob*>(context);
     const Schedule& schedule = job.call.schedule;
     const FlushDenormals flush;
+    const int64_t first = schedule.groups[schedule.group_count * r / job.ranges];
+    const int64_t last = schedule.groups[schedule.group_count * (r + 1) / job.ranges];
     Partial partial{0, 0, -1};
-    const int64_t first = schedule.group_count * r / job.ranges;
-    const int64_t last = schedule.group_count * (r + 1) / job.ranges;
-    for (int64_t i = schedule.groups[first]; i < schedule.groups[last]; ++i) {
-      const Piece& piece = schedule.pieces[i];
-      if (job.call.tensors[piece.tensor].computing == DType::f64) {
-        norm_piece<kOrder, double>(job.call, piece, &partial);
-      } else {
-        norm_piece<kOrder, float>(job.call, piece, &partial);
-      }
+    if (kOrder == NormOrder::two &&
+        job.add_range(schedule.pieces + first, last - first, &partial.sum)) {
+      partial.clamped = partial.sum;
+    } else {
+      partial = job.block_by_block<kOrder>(first, last);
     }
     job.partials[r] = partial;
+  }
+  template <NormOrder kOrder>
+  Partial block_by_block(int64_t first, int64_t last) const {
+    Partial partial{0, 0, -1};
+    for (int64_t i = first; i < last; ++i) {
+      const Piece& piece = call.schedule.pieces[i];
+      if (call.tensors[piece.tensor].computing == DType::f64) {
+        norm_piece<kOrder, double>(call, piece, &partial);
+      } else {
+        norm_piece<kOrder, float>(call, piece, &partial);
+      }
+    }
+    return partial;
   }
 
   template <NormOrder kOrder>

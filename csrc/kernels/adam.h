@@ -25,17 +25,18 @@ struct AdamRule {
         decay(T(kDecoupled ? 1 - lr * weight_decay : weight_decay)),
         correction(T(1 / math::sqrt(1 - math::power(beta2_, uint64_t(step))))) {}
 
-  ONEPASS_HD void moments(T& p, T& g, T& m, T& v) const {
-    if constexpr (kDecoupled) {
-      p = p * decay;
-    } else {
-      g = g + decay * p;
-    }
-    m = m + gain1 * (g - m);
-    v = beta2 * v + gain2 * g * g;
+  // Values in, values out, stored at the end: what is written through one reference early has to be
+  // stored before another one is read, since it might be the same memory.
+  struct Moments {
+    T m, v;
+  };
+  ONEPASS_HD Moments moments(T p, T g, T m, T v) const {
+    if constexpr (!kDecoupled) g = g + decay * p;
+    return {m + gain1 * (g - m), beta2 * v + gain2 * g * g};
   }
-  ONEPASS_HD void apply(T& p, T m, T v) const {
-    p = p - step_size * (m / (math::sqrt(v) * correction + eps));
+  ONEPASS_HD T moved(T p, T m, T v) const {
+    if constexpr (kDecoupled) p = p * decay;
+    return p - step_size * (m / (math::sqrt(v) * correction + eps));
   }
 };
 
@@ -44,8 +45,11 @@ struct AdamPlain : AdamRule<T, kDecoupled> {
   static constexpr auto operands = names("params", "grads", "exp_avgs", "exp_avg_sqs");
   using AdamRule<T, kDecoupled>::AdamRule;
   ONEPASS_HD void operator()(T& p, T g, T& m, T& v) const {
-    this->moments(p, g, m, v);
-    this->apply(p, m, v);
+    const auto next = this->moments(p, g, m, v);
+    const T to = this->moved(p, next.m, next.v);
+    m = next.m;
+    v = next.v;
+    p = to;
   }
 };
 
@@ -55,9 +59,13 @@ struct AdamMaximum : AdamRule<T, kDecoupled> {
       names("params", "grads", "exp_avgs", "exp_avg_sqs", "max_exp_avg_sqs");
   using AdamRule<T, kDecoupled>::AdamRule;
   ONEPASS_HD void operator()(T& p, T g, T& m, T& v, T& v_max) const {
-    this->moments(p, g, m, v);
-    v_max = math::max(v_max, v);
-    this->apply(p, m, v_max);
+    const auto next = this->moments(p, g, m, v);
+    const T most = math::max(v_max, next.v);
+    const T to = this->moved(p, next.m, most);
+    m = next.m;
+    v = next.v;
+    v_max = most;
+    p = to;
   }
 };
 
