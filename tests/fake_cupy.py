@@ -1,13 +1,13 @@
 """A stand-in for CuPy over host memory, for tests that run where there is no GPU.
 
-``cupy`` is a module with CuPy's names for what onepass and its tests use: put it into
-``sys.modules["cupy"]``, with ``reset()`` before each test. Arrays say that they lie on CUDA device 0
-or 1, and turn into NumPy arrays by ``get()`` alone, as CuPy's do. Device memory is host memory, so
-the simulator of tests/cuda_sim can be the CUDA backend.
+``cupy`` is a module with CuPy's names for what onepass and its tests use; ``install(monkeypatch)``
+puts it in CuPy's place for a test. Arrays say that they lie on CUDA device 0 or 1, and turn into
+NumPy arrays by ``get()`` alone, as CuPy's do. Device memory is host memory, so the simulator of
+tests/cuda_sim can be the CUDA backend.
 
 For tests: ``state.allocations`` and ``state.live`` count arrays with memory of their own,
-``state.limit`` (bytes that an allocation may have) lets the allocator run out, ``state.waits`` lists
-(stream, stream it was made to wait for), ``state.synchronised`` counts waits of the host.
+``state.limit`` (bytes that an allocation may have) lets the allocator run out, ``state.waits``
+lists (stream, stream it was made to wait for), ``state.synchronised`` counts waits of the host.
 """
 
 from __future__ import annotations
@@ -180,7 +180,7 @@ class Flags:
         self.owndata = owndata
 
 
-class ndarray(NDArrayOperatorsMixin):
+class ndarray(NDArrayOperatorsMixin):  # noqa: N801
     __module__ = "cupy"
     __array_priority__ = 100
 
@@ -478,11 +478,11 @@ abs absolute add all allclose any arange argmax argmin array_equal broadcast_to 
 cumsum divide dot equal exp expand_dims greater isfinite isnan less linspace log maximum mean
 median minimum moveaxis multiply negative percentile power prod ravel reshape sign split sqrt
 square squeeze stack std subtract sum swapaxes tanh tensordot transpose unique var vstack where
-""".split()
+"""
 CONSTANTS = """
 bool_ dtype e finfo float16 float32 float64 iinfo inf int16 int32 int64 int8 nan newaxis pi uint16
 uint32 uint64 uint8
-""".split()
+"""
 
 
 def matmul(a: ndarray, b: ndarray, out: Any = None) -> ndarray:
@@ -563,9 +563,9 @@ def _forward(name: str) -> Any:
     return lambda *args, **keywords: _call(getattr(np, name), args, keywords)
 
 
-for _name in FUNCTIONS:
+for _name in FUNCTIONS.split():
     setattr(cupy, _name, _forward(_name))
-for _name in CONSTANTS:
+for _name in CONSTANTS.split():
     setattr(cupy, _name, getattr(np, _name))
 reset()
 Stream.null = Stream(null=True)

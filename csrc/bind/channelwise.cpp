@@ -89,7 +89,7 @@ py::object bias_act(Arguments given) {
   Arrays<count> a;
   open_dense(&a[x], kOp, "x", given[0]);
   open(&a[bias], kOp, "bias", given[1]);
-  check_device(a.at, out);
+  check_one_device(a.at, out);
   check_floating(a[x]);
   open_result(&a[out], kOp, "out", given[2], a[x]);
   const Target target = check_device(a.at, count);
@@ -104,11 +104,7 @@ py::object bias_act(Arguments given) {
   call.bias = a.vector(bias, call.channels, false);
   call.x = a[x].data;
   call.y = a[out].data;
-  call.stream = target.stream;
-  {
-    const ReleaseGil released(a[x].size());
-    target.backend->bias_act(call);
-  }
+  run(target, target.backend->bias_act, &call, a[x].size());
   a.staging.store();
   mark_written(a[out]);
   return a.result(out);
@@ -122,7 +118,7 @@ py::object bias_act_backward(Arguments given) {
   open_dense(&a[dy], kOp, "dy", given[0]);
   open_dense(&a[x], kOp, "x", given[1]);
   open(&a[bias], kOp, "bias", given[2]);
-  check_device(a.at, dx);
+  check_one_device(a.at, dx);
   check_floating(a[x]);
   Channelwise call{};
   double options[kMaxOptions];
@@ -140,11 +136,7 @@ py::object bias_act_backward(Arguments given) {
   call.x = a[x].data;
   call.dy = a[dy].data;
   call.dx = a[dx].data;
-  call.stream = target.stream;
-  {
-    const ReleaseGil released(a[x].size());
-    target.backend->bias_act_backward(call);
-  }
+  run(target, target.backend->bias_act_backward, &call, a[x].size());
   a.staging.store();
   mark_written(a[dx]);
   return py::make_tuple(a.result(dx), a.result(dbias));
@@ -206,7 +198,7 @@ py::object batch_norm(Arguments given) {
   open_optional(&a[running_mean], kOp, "running_mean", given[3]);
   open_optional(&a[running_var], kOp, "running_var", given[4]);
   if (given[5] != Py_None) open_dense(&a[residual], kOp, "residual", given[5]);
-  check_device(a.at, y);
+  check_one_device(a.at, y);
   check_floating(a[x]);
   BatchNorm call{};
   double options[kMaxOptions];
@@ -245,11 +237,7 @@ py::object batch_norm(Arguments given) {
   call.epilogue.residual = a[residual].data;
   call.y = a[y].data;
   call.saved = a[statistics].data;
-  call.stream = target.stream;
-  {
-    const ReleaseGil released(a[x].size());
-    target.backend->batch_norm(call);
-  }
+  run(target, target.backend->batch_norm, &call, a[x].size());
   a.staging.store();
   mark_written(a[y]);
   if (updates)
@@ -282,7 +270,7 @@ py::object batch_norm_backward(Arguments given) {
   open_optional(&a[bias], kOp, "bias", given[3]);
   if (given[4] != Py_None) open_dense(&a[residual], kOp, "residual", given[4]);
   open(&a[statistics], kOp, "statistics", given[5]);
-  check_device(a.at, dx);
+  check_one_device(a.at, dx);
   check_floating(a[x]);
   BatchNorm call{};
   double options[kMaxOptions];
@@ -310,11 +298,7 @@ py::object batch_norm_backward(Arguments given) {
   call.dy = a[dy].data;
   call.dx = a[dx].data;
   call.dresidual = a[dresidual].data;
-  call.stream = target.stream;
-  {
-    const ReleaseGil released(a[x].size());
-    target.backend->batch_norm_backward(call);
-  }
+  run(target, target.backend->batch_norm_backward, &call, a[x].size());
   a.staging.store();
   mark_written(a[dx]);
   if (!a[residual]) return py::make_tuple(a.result(dx), a.result(dweight), a.result(dbias));

@@ -46,15 +46,17 @@ struct ManagedTensorVersioned {
   Tensor tensor;
 };
 
-// Capsule "dlpack_exchange_api". Functions return 0, or -1 with a Python exception set.
+// Capsule "dlpack_exchange_api", DLPackExchangeAPI there. Functions return 0, or -1 with a Python
+// exception set; none waits for a device.
 struct ExchangeApi {
   Version version;
   ExchangeApi* previous;
-  void* allocate;
-  void* from_object;
-  void* to_object;
+  int (*allocate)(Tensor* prototype, ManagedTensorVersioned** out, void* context,
+                  void (*set_error)(void* context, const char* kind, const char* message));
+  int (*from_object)(void* object, ManagedTensorVersioned** out);
+  int (*to_object)(ManagedTensorVersioned* tensor, void** out);
   int (*view)(void* object, Tensor* out);  // borrows; may be null
-  int (*current_stream)(DeviceType type, int32_t id, void** stream);
+  int (*current_work_stream)(DeviceType type, int32_t id, void** out);
 };
 
 }  // namespace onepass::dlpack

@@ -38,18 +38,14 @@ void run(Array* arrays, int count, bool draws, const double* hyper, int64_t hype
   const Tensor tensor{layout.size, layout.shape, layout.ndim, 0, computing, layout.operands};
   const Piece piece{0, 0, layout.size};
   const int64_t group[] = {0, 1};
-  Elementwise call{&tensor, 1,        {&piece, group, 1, layout.size},
-                   hyper,   1,        hyper_size,
-                   random,  kNoRider, target.stream};
+  Elementwise call{&tensor,  1,      {&piece, group, 1, layout.size}, hyper, 1, hyper_size, random,
+                   kNoRider, nullptr};
   ScheduleStorage schedule;
-  if (layout.size > kGroupElements) {
+  if (layout.size > kGroupElements && !target.on_device()) {
     schedule.build(&tensor, 1);
     call.schedule = schedule.view();
   }
-  {
-    const ReleaseGil released(layout.size);
-    driver (*target.backend)(call);
-  }
+  bind::run(target, driver(*target.backend), &call, layout.size);
   staging.store();
 }
 
@@ -69,7 +65,7 @@ py::object activation(Arguments given) {
   Array arrays[kArrays];
   open(&arrays[kArrays - 1], op, "x", given[kArrays - 2]);
   if constexpr (kBackward) open(&arrays[1], op, "dy", given[0]);
-  check_device(arrays + 1, kArrays - 1);
+  check_one_device(arrays + 1, kArrays - 1);
   open_result(&arrays[0], op, "out", given[kArrays - 1], arrays[1]);
   double options[kOptions + 1];
   for (int i = 0; i < kOptions; ++i)
@@ -106,7 +102,7 @@ py::object dropout(Arguments given) {
   given.expect(kOp, 5);
   Array arrays[2];
   open(&arrays[1], kOp, "x", given[0]);
-  check_device(arrays + 1, 1);
+  check_one_device(arrays + 1, 1);
   open_result(&arrays[0], kOp, "out", given[1], arrays[1]);
   const DropoutStream random = random_stream(kOp, "p", given[2], given[3], given[4]);
   run(arrays, 2, true, nullptr, 0, random, [](const Backend& b) { return b.dropout; });
@@ -155,7 +151,10 @@ py::object dropout_mask(Arguments given) {
   const int64_t elements = signed_64(kOp, "count", given[1]);
   const DropoutStream random = random_stream(kOp, "p", given[2], given[3], given[4]);
   const bool packed = boolean(kOp, "packed", given[5]);
-  check_device(&out, 1);
+  if (check_device(&out, 1).on_device())
+    type_error(kOp, out.label() +
+                        " lies on a CUDA device, but the mask is drawn on the CPU; pass a "
+                        "NumPy array");
   if (out.element != (packed ? Element::u8 : Element::boolean))
     type_error(kOp, out.label() + " has dtype " + dtype_text(out) + ", expected " +
                         (packed ? "uint8 for a packed mask" : "bool"));

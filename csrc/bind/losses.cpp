@@ -1,5 +1,8 @@
-// cross_entropy: loss and gradient in one pass. Labels are checked before anything is written.
+// cross_entropy: loss and gradient in one pass. On the CPU labels are checked before anything is
+// written; on a device the kernel checks them, and the next call on that device raises.
 #include <algorithm>
+#include <cstdlib>
+#include <cstring>
 #include <limits>
 
 #include "bind/fast.h"
@@ -80,14 +83,59 @@ Reduction reduction_of(PyObject* object) {
   value_error(kOp, "reduction is " + repr(object) + ", expected 'none', 'mean' or 'sum'");
 }
 
+void run_on_cpu(const Target& where, CrossEntropy* call, const Array& target, bool probabilities) {
+  std::vector<int64_t> wide;
+  if (!probabilities && target.element == Element::i64) {
+    call->labels = static_cast<const int64_t*>(target.data);
+  } else if (!probabilities) {
+    widen(target, &wide);
+    call->labels = wide.data();
+  }
+  bool labels_fine = true;
+  {
+    const ReleaseGil released(call->outer * call->classes * call->inner);
+    if (call->labels)
+      labels_fine =
+          in_range(call->labels, call->outer * call->inner, call->classes, call->ignore_index);
+    if (labels_fine) where.backend->cross_entropy(*call);
+  }
+  if (!labels_fine) label_error(target, call->labels, call->classes, call->ignore_index);
+}
+
+// ---- on a device labels are never read by the host: the kernel tells through a word
+
+void set_device_labels(const Target& where, CrossEntropy* call, Array* target) {
+  if (target->element != Element::i64) {
+    py::object wide = convert(*target, "int64");
+    *target = Array{};
+    open(target, kOp, "target", wide.ptr());
+    target->made = std::move(wide);
+  }
+  call->labels = static_cast<const int64_t*>(target->data);
+  call->bad_label = label_word(where);
+}
+
+bool checks_labels() {
+  const char* wanted = std::getenv("ONEPASS_CUDA_CHECK");
+  return wanted && std::strcmp(wanted, "1") == 0;
+}
+
+void check_labels_now(const Target& where, const CrossEntropy& call) {
+  if (!labels_were_bad(where)) return;
+  throw py::index_error(
+      std::string(kOp) + ": 'target' holds a label out of range, expected 0 <= label < " +
+      std::to_string(call.classes) + ", or ignore_index " + std::to_string(call.ignore_index) +
+      "; the loss is NaN, the gradient of those rows zero");
+}
+
 py::object cross_entropy(Arguments given) {
   given.expect(kOp, 7);
-  enum { logits, target, weight, dlogits, losses, count };
+  enum { logits, target, weight, dlogits, losses, loss, count };
   Array a[count];
   open_dense(&a[logits], kOp, "logits", given[0]);
   open(&a[target], kOp, "target", given[1]);
   open_optional(&a[weight], kOp, "weight", given[2]);
-  check_device(a, dlogits);
+  check_one_device(a, dlogits);
   CrossEntropy call{};
   call.label_smoothing = real(kOp, "label_smoothing", given[4]);
   if (!(call.label_smoothing >= 0 && call.label_smoothing <= 1))
@@ -112,6 +160,8 @@ py::object cross_entropy(Arguments given) {
   open_result(&a[dlogits], kOp, "out", given[3], x);
   if (call.reduction == Reduction::none)
     make(&a[losses], kOp, "losses", rows.data(), row_axes, x, false);
+  else if (x.cuda_device >= 0)
+    make(&a[loss], kOp, "loss", nullptr, 0, x);
   const Target where = check_device(a, count);
   check_dtype_like(a[dlogits], x);
   check_shape_like(a[dlogits], x);
@@ -144,30 +194,23 @@ py::object cross_entropy(Arguments given) {
   call.dlogits = a[dlogits].data;
   call.losses = a[losses].data;
   if (a[weight]) call.weight = {a[weight].data, a[weight].dtype()};
-  std::vector<int64_t> wide;
-  if (probabilities) {
-    call.probabilities = a[target].data;
-  } else if (a[target].element == Element::i64) {
-    call.labels = static_cast<const int64_t*>(a[target].data);
+  if (a[loss]) call.loss = {a[loss].data, a[loss].dtype()};
+  if (probabilities) call.probabilities = a[target].data;
+  py::object total = a[losses].made;
+  if (where.on_device()) {
+    if (!probabilities) set_device_labels(where, &call, &a[target]);
+    if (a[loss]) total = a[loss].made;
+    run(where, where.backend->cross_entropy, &call, x.size());
+    if (call.labels && checks_labels()) check_labels_now(where, call);
   } else {
-    widen(a[target], &wide);
-    call.labels = wide.data();
+    double sum = 0;
+    if (!total) call.loss = {&sum, DType::f64};
+    run_on_cpu(where, &call, a[target], probabilities);
+    if (!total) total = scalar(sum, x);
   }
-  double loss = 0;
-  if (call.reduction != Reduction::none) call.loss = {&loss, DType::f64};
-  call.stream = where.stream;
-  bool labels_fine = true;
-  {
-    const ReleaseGil released(x.size());
-    if (call.labels)
-      labels_fine = in_range(call.labels, call.outer * call.inner, call.classes, call.ignore_index);
-    if (labels_fine) where.backend->cross_entropy(call);
-  }
-  if (!labels_fine) label_error(a[target], call.labels, call.classes, call.ignore_index);
   staging.store();
   mark_written(a[dlogits]);
-  return py::make_tuple(a[losses] ? a[losses].made : scalar(loss, x),
-                        py::reinterpret_borrow<py::object>(a[dlogits].object));
+  return py::make_tuple(total, py::reinterpret_borrow<py::object>(a[dlogits].object));
 }
 
 }  // namespace

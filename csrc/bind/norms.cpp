@@ -1,5 +1,6 @@
 // global_norm: of all elements of a list of arrays together.
 #include <cmath>
+#include <cstddef>
 #include <memory>
 
 #include "bind/fast.h"
@@ -16,6 +17,26 @@ NormOrder order_of(PyObject* object) {
   if (value == 2) return NormOrder::two;
   if (std::isinf(value) && value > 0) return NormOrder::inf;
   value_error(kOp, "ord is " + repr(object) + ", expected 1, 2 or inf");
+}
+
+// The norm stays on the device: an array of no axes, nothing is waited for.
+py::object measure_on_device(const Target& target, const std::vector<Tensor>& tensors,
+                             NormOrder order) {
+  int64_t elements = 0;
+  for (const Tensor& t : tensors) elements += t.size;
+  static_assert(sizeof(NormResult) == 3 * sizeof(double) && offsetof(NormResult, norm) == 0);
+  const py::object result = lend(target, 3, "float64");
+  Norm call{tensors.data(),
+            int64_t(tensors.size()),
+            {nullptr, nullptr, 0, elements},
+            0,
+            order,
+            1,
+            GradientRider::kNoLimit,
+            static_cast<NormResult*>(pointer_of(result)),
+            nullptr};
+  run(target, target.backend->norm, &call, elements);
+  return result[py::make_tuple(0, py::ellipsis())];
 }
 
 py::object global_norm(Arguments given) {
@@ -39,15 +60,13 @@ py::object global_norm(Arguments given) {
     tensors[i] = {layout.size,    layout.shape, layout.ndim, 0, computing_type(arrays[i].dtype()),
                   layout.operands};
   }
+  if (target.on_device()) return measure_on_device(target, tensors, order);
   ScheduleStorage schedule;
   schedule.build(tensors.data(), int64_t(count));
   NormResult result{0, 0, -1};
-  const Norm call{tensors.data(),          int64_t(count), schedule.view(), 0, order, 1,
-                  GradientRider::kNoLimit, &result,        target.stream};
-  if (call.schedule.elements > 0) {
-    const ReleaseGil released(call.schedule.elements);
-    target.backend->norm(call);
-  }
+  Norm call{tensors.data(),          int64_t(count), schedule.view(), 0, order, 1,
+            GradientRider::kNoLimit, &result,        nullptr};
+  if (call.schedule.elements > 0) run(target, target.backend->norm, &call, call.schedule.elements);
   return py::float_(result.norm);
 }
 

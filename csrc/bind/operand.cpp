@@ -6,6 +6,7 @@
 #include <numeric>
 
 #include "core/philox.h"
+#include "cpu/dispatch.h"
 
 namespace onepass::bind {
 
@@ -85,7 +86,8 @@ static std::string device_text(int cuda_device) {
   return cuda_device < 0 ? "the CPU" : "CUDA device " + std::to_string(cuda_device);
 }
 
-Target check_device(const Array* arrays, int count) {
+// The first array there is.
+static const Array* check_together(const Array* arrays, int count) {
   const Array* first = nullptr;
   for (int i = 0; i < count; ++i) {
     const Array& a = arrays[i];
@@ -96,8 +98,31 @@ Target check_device(const Array* arrays, int count) {
                            first->label() + " on " + device_text(first->cuda_device) +
                            "; move them to one device");
   }
-  return first ? target_of(first->cuda_device, first->op, first->name)
-               : target_of(-1, nullptr, nullptr);
+  return first;
+}
+
+void check_one_device(const Array* arrays, int count) {
+  const Array* first = check_together(arrays, count);
+  if (first && first->cuda_device >= 0) require_cuda(first->op, first->name);
+}
+
+Target check_device(const Array* arrays, int count) {
+  const Array* first = check_together(arrays, count);
+  if (!first || first->cuda_device < 0) return {&cpu_backend()};
+  Target target{&require_cuda(first->op, first->name),        first->op,     first->cuda_device,
+                stream_of(first->object, first->cuda_device), first->object, first->library};
+  for (int i = 0; i < count; ++i)
+    if (arrays[i] && &arrays[i] != first) add_stream(&target, arrays[i]);
+  check_labels(target);
+  return target;
+}
+
+void add_stream(Target* target, const Array& a) {
+  if (a.library == target->library && a.library != Library::other) return;
+  void* stream = stream_of(a.object, a.cuda_device);
+  auto& others = target->others;
+  if (stream != target->stream && std::find(others.begin(), others.end(), stream) == others.end())
+    others.push_back(stream);
 }
 
 DType computing_type(DType t) { return t == DType::f64 ? DType::f64 : DType::f32; }
@@ -325,11 +350,24 @@ void fill_zero(const Array& a) {
   }
 }
 
+void Staging::load_on_device(Array* a, bool writes) {
+  if (!writes) {
+    made_.push_back(
+        py::module_::import("onepass._array").attr("contiguous")(py::handle(a->object)));
+    Array copy;
+    open(&copy, a->op, a->name, made_.back().ptr(), a->index);
+    if (copy.c_order) {
+      *a = std::move(copy);
+      return;
+    }
+  }
+  value_error(a->op, a->label() +
+                         " is not aligned to its elements or not contiguous; pass a contiguous "
+                         "copy");
+}
+
 void Staging::load(Array* a, bool writes) {
-  if (a->cuda_device >= 0)
-    value_error(a->op, a->label() +
-                           " is not aligned to its elements or not contiguous; pass a "
-                           "contiguous copy");
+  if (a->cuda_device >= 0) return load_on_device(a, writes);
   copies_.emplace_back();
   Copy& copy = copies_.back();
   copy.original = *a;

@@ -16,9 +16,6 @@ namespace onepass::bind {
 
 constexpr int kMaxOperands = 8;
 
-// Below this many elements a call is shorter than handing the GIL over and back.
-constexpr int64_t kKeepGil = 8192;
-
 // An argument that has been read.
 struct Array : View {
   const char* op = nullptr;
@@ -55,12 +52,19 @@ void make(Array* a, const char* op, const char* name, const int64_t* shape, int 
           const Array& like, bool computing = true);
 // Reads an argument, or a copy of it where it is not dense in C order.
 void open_dense(Array* a, const char* op, const char* name, PyObject* object);
+// The values in another dtype, by the array's library.
+py::object convert(const Array& a, const char* dtype);
 // A 0-d value of the type that `like` computes in.
 py::object scalar(double value, const Array& like);
 
 // All arrays on one device, and that device usable. Comes first: the other checks read what an
-// array on an unusable device cannot tell. Empty arrays are passed over.
+// array on an unusable device cannot tell. Absent arrays are passed over.
+void check_one_device(const Array* arrays, int count);
+// The same, and where the call will run.
 Target check_device(const Array* arrays, int count);
+// The streams of the arrays are ordered before the target's: for arrays that check_device was not
+// given.
+void add_stream(Target* target, const Array& a);
 
 void check_floating(const Array& a);
 void check_dtype_like(const Array& a, const Array& like);
@@ -90,7 +94,8 @@ DType computing_type(DType t);
 
 // Aligned dense copies of arrays whose elements are not at multiples of their size, or which must
 // be dense and are not. load() copies in and turns the Array into its copy, store() copies back
-// what is written. The only copies the border makes; CPU only.
+// what is written. The only copies the border makes. On a device the array's own library makes them
+// where it can, and what is written must be dense already.
 class Staging {
  public:
   void load(Array* a, bool writes);
@@ -107,7 +112,9 @@ class Staging {
     std::vector<double> memory;  // aligned for every element type
     bool writes;
   };
+  void load_on_device(Array* a, bool writes);
   std::vector<Copy> copies_;
+  std::vector<py::object> made_;  // by libraries
 };
 
 // Zeroes every element; CPU only.
@@ -143,19 +150,5 @@ DropoutStream random_stream(const char* op, const char* name, PyObject* p, PyObj
 // Tells torch that a tensor was written in place, which its autograd counts.
 void mark_written(const Array& a);
 void mark_written(py::handle tensors);
-
-class ReleaseGil {
- public:
-  explicit ReleaseGil(int64_t elements)
-      : state_(elements >= kKeepGil ? PyEval_SaveThread() : nullptr) {}
-  ~ReleaseGil() {
-    if (state_) PyEval_RestoreThread(state_);
-  }
-  ReleaseGil(const ReleaseGil&) = delete;
-  ReleaseGil& operator=(const ReleaseGil&) = delete;
-
- private:
-  PyThreadState* state_;
-};
 
 }  // namespace onepass::bind

@@ -9,6 +9,7 @@
 
 #include "bind/fast.h"
 #include "bind/kernel_info.h"
+#include "cpu/dispatch.h"
 #include "cpu/schedule.h"
 #include "kernels/gradient.h"
 
@@ -582,8 +583,10 @@ py::object Plan::step(const Arguments& given) {
   Staging staging;
   refresh_all(grads, &staging, options.zero_grad);
   assign_hyper_sets();
-  const Target target =
-      target_of(slots_.empty() ? -1 : known(0, kParam).cuda_device, op_, "params");
+  if (!slots_.empty() && known(0, kParam).cuda_device >= 0)
+    throw std::runtime_error(
+        std::string(op_) + ": 'params[0]' lies on a CUDA device, where steps are not possible yet");
+  const Target target{&cpu_backend()};
   const auto count = int64_t(tensors_.size());
   const Schedule schedule = schedule_.view();
 

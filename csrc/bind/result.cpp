@@ -87,6 +87,12 @@ void open_dense(Array* a, const char* op, const char* name, PyObject* object) {
   open_made(a, op, name, std::move(dense));
 }
 
+py::object convert(const Array& a, const char* dtype) {
+  return ask(a, [&](const py::object& m) {
+    return py::object(m.attr("convert")(py::handle(a.object), dtype));
+  });
+}
+
 py::object scalar(double value, const Array& like) {
   if (like.library != Library::numpy)
     return ask(like, [&](const py::object& m) {

@@ -45,16 +45,23 @@ py::object choose_threads(Arguments given) {
   return py::none();
 }
 
+// The table in a capsule; null for None.
+const Backend* backend_of(PyObject* capsule) {
+  if (capsule == Py_None) return nullptr;
+  const void* table = PyCapsule_GetPointer(capsule, "onepass.Backend");
+  if (!table) throw py::error_already_set();
+  return static_cast<const Backend*>(table);
+}
+
 py::object choose_test_backend(Arguments given) {
-  constexpr const char* kOp = "set_test_backend";
-  given.expect(kOp, 1);
-  const Backend* backend = nullptr;
-  if (given[0] != Py_None) {
-    const void* table = PyCapsule_GetPointer(given[0], "onepass.Backend");
-    if (!table) throw py::error_already_set();
-    backend = static_cast<const Backend*>(table);
-  }
-  set_test_backend(backend);
+  given.expect("set_test_backend", 1);
+  set_test_backend(backend_of(given[0]));
+  return py::none();
+}
+
+py::object choose_test_cuda_backend(Arguments given) {
+  given.expect("set_test_cuda_backend", 1);
+  set_test_cuda_backend(backend_of(given[0]));
   return py::none();
 }
 
@@ -109,6 +116,7 @@ void define_runtime(py::module_& m) {
   define(m, "set_num_threads(n)", &fast<&choose_threads>);
   define(m, "kernels()", &fast<&kernels>);
   define(m, "set_test_backend(capsule)", &fast<&choose_test_backend>);
+  define(m, "set_test_cuda_backend(capsule)", &fast<&choose_test_cuda_backend>);
   define(m, "cuda_built()", &fast<&cuda_built>);
 }
 

@@ -1,19 +1,123 @@
-// The one place where a call meets the backend that will run it.
+// Where a call runs, and running it there: the backend of the arrays' device, the stream that their
+// library works on, memory lent by it. Nothing here waits for a device or allocates on one by
+// itself.
 #pragma once
+#include <vector>
+
+#include "bind/view.h"
 #include "core/backend.h"
 
 namespace onepass::bind {
 
+// Below this many elements a call is shorter than handing the GIL over and back.
+constexpr int64_t kKeepGil = 8192;
+
 struct Target {
   const Backend* backend;
-  void* stream;
+  const char* op = nullptr;
+  int32_t device = -1;       // of CUDA; -1: the CPU
+  void* stream = nullptr;    // on which the library of the first array works
+  PyObject* like = nullptr;  // that array
+  Library library = Library::other;
+  std::vector<void*> others{};  // streams that other arrays of the call are worked on
+
+  bool on_device() const { return device >= 0; }
 };
 
-// The CUDA backend, or null where it cannot be used in this process.
+// The CUDA backend, or null where it cannot be used in this process. It is loaded when it is first
+// asked for.
 const Backend* cuda_backend();
+// The same, but RuntimeError with the reason; `op` and `name` say who asked.
+const Backend& require_cuda(const char* op, const char* name);
+// For tests: is the CUDA backend until called with null.
+void set_test_cuda_backend(const Backend* backend);
 
-// cuda_device -1 is the CPU. Raises RuntimeError with the reason where CUDA cannot be used; `op`
-// and `name` say who asked.
-Target target_of(int cuda_device, const char* op, const char* name);
+// IndexError where an earlier cross_entropy on the device met a label out of range.
+void check_labels(const Target& target);
+// What CrossEntropy::bad_label needs.
+uint32_t* label_word(const Target& target);
+// Waits for the device and says whether the calls until now met a label out of range, once.
+bool labels_were_bad(const Target& target);
+
+// ---- memory of the caller's pool
+
+// An array on the target's device of `count` elements of a NumPy dtype, for work on the target's
+// stream. The library's own error where there is no memory.
+py::object lend(const Target& target, int64_t count, const char* dtype, bool zeroed = false);
+void* pointer_of(const py::object& array);
+// The values of an array on the target's device, as a NumPy array; waits for the stream.
+py::object read_back(const Target& target, const py::object& array);
+
+inline int64_t workspace_bytes(const Backend& b, const Elementwise& call) {
+  return b.elementwise_workspace ? b.elementwise_workspace(call) : 0;
+}
+inline int64_t workspace_bytes(const Backend& b, const Norm& call) {
+  return b.norm_workspace ? b.norm_workspace(call) : 0;
+}
+inline int64_t workspace_bytes(const Backend& b, const Channelwise& call) {
+  return b.channelwise_workspace ? b.channelwise_workspace(call) : 0;
+}
+inline int64_t workspace_bytes(const Backend& b, const CrossEntropy& call) {
+  return b.cross_entropy_workspace ? b.cross_entropy_workspace(call) : 0;
+}
+
+// ---- running
+
+class ReleaseGil {
+ public:
+  explicit ReleaseGil(int64_t elements)
+      : state_(elements >= kKeepGil ? PyEval_SaveThread() : nullptr) {}
+  ~ReleaseGil() {
+    if (state_) PyEval_RestoreThread(state_);
+  }
+  ReleaseGil(const ReleaseGil&) = delete;
+  ReleaseGil& operator=(const ReleaseGil&) = delete;
+
+ private:
+  PyThreadState* state_;
+};
+
+// While it lives, launches are possible: the device is the current one, and what the streams of all
+// arrays hold comes first. finish() raises what went wrong. Does nothing on the CPU.
+class Launches {
+ public:
+  explicit Launches(const Target& target) : target_(target) {
+    if (target.on_device()) begin();
+  }
+  ~Launches() {
+    if (target_.on_device()) target_.backend->use_device(before_);
+  }
+  Launches(const Launches&) = delete;
+  Launches& operator=(const Launches&) = delete;
+  void finish() const {
+    if (target_.on_device()) end();
+  }
+
+ private:
+  void begin();
+  void end() const;
+
+  const Target& target_;
+  int before_ = -1;
+};
+
+// One call on its target, with the workspace it needs.
+template <class Call>
+void run(const Target& target, void (*driver)(const Call&), Call* call, int64_t elements) {
+  call->stream = target.stream;
+  py::object workspace;
+  if (target.on_device()) {
+    if (const int64_t bytes = workspace_bytes(*target.backend, *call)) {
+      workspace = lend(target, bytes, "uint8");
+      call->workspace = pointer_of(workspace);
+    }
+  }
+  const Launches launches(target);
+  {
+    const ReleaseGil released(elements);
+    driver(*call);
+  }
+  launches.finish();
+}
 
 }  // namespace onepass::bind

@@ -14,7 +14,7 @@ namespace {
 
 // ---- what a type offers
 
-enum class Protocol : uint8_t { none, numpy, exchange, cuda_interface, dlpack };
+enum class Protocol : uint8_t { none, numpy, exchange, cupy, cuda_interface, dlpack };
 
 struct TypeInfo {
   PyTypeObject* type;  // owned: the address must not be used again
@@ -42,6 +42,7 @@ Library library_of(PyTypeObject* type) {
     const std::string package = name.substr(0, name.find('.'));
     if (package == "torch") return Library::torch;
     if (package == "jax" || package == "jaxlib") return Library::jax;
+    if (package == "cupy") return Library::cupy;
   }
   return Library::other;
 }
@@ -56,6 +57,8 @@ TypeInfo classify(PyTypeObject* type) {
     info.protocol = masked ? Protocol::none : Protocol::numpy;
   } else if ((info.api = exchange_api(type))) {
     info.protocol = Protocol::exchange;
+  } else if (info.library == Library::cupy) {
+    info.protocol = Protocol::cupy;
   } else if (info.library == Library::other && py::hasattr(handle, "__cuda_array_interface__")) {
     info.protocol = Protocol::cuda_interface;  // the types of torch and JAX serve the CPU as well
   } else if (py::hasattr(handle, "__dlpack__") && py::hasattr(handle, "__dlpack_device__")) {
@@ -214,9 +217,12 @@ ViewError view_exchange(PyObject* object, const TypeInfo& info, bool ask_negated
   return from_dlpack(tensor, true, out);
 }
 
-py::object dlpack_capsule(py::object object, bool cuda) {
+// stream_of says on which stream a call will look for the work of other libraries: torch's is its
+// own, everybody else is told to order the legacy default stream after it.
+py::object dlpack_capsule(py::object object, Library library, bool cuda) {
+  constexpr int kAsItIs = -1, kLegacyStream = 1;
   py::dict options;
-  if (cuda) options["stream"] = -1;  // ordered on the caller's stream
+  if (cuda) options["stream"] = library == Library::torch ? kAsItIs : kLegacyStream;
   const py::object method = object.attr("__dlpack__");
   try {
     return method(py::arg("max_version") = py::make_tuple(1, 0), **options);
@@ -240,7 +246,7 @@ ViewError view_dlpack(PyObject* object, const TypeInfo& info, View* out) {
     if (is_negated(object)) return ViewError::negated;
     source = source.attr("detach")();  // torch exports no tensor that requires a gradient
   }
-  const py::object capsule = dlpack_capsule(source, is_cuda(type));
+  const py::object capsule = dlpack_capsule(source, info.library, is_cuda(type));
   const dlpack::Tensor* tensor = nullptr;
   bool writable = info.library != Library::jax;
   if (PyCapsule_IsValid(capsule.ptr(), "dltensor_versioned")) {
@@ -257,6 +263,46 @@ ViewError view_dlpack(PyObject* object, const TypeInfo& info, View* out) {
   }
   out->owner = capsule;  // not renamed, so its destructor still frees the tensor
   return from_dlpack(*tensor, writable, out);
+}
+
+// ---- CuPy
+
+py::object attribute(PyObject* object, PyObject* name) {
+  PyObject* value = PyObject_GetAttr(object, name);
+  if (!value) throw py::error_already_set();
+  return py::reinterpret_steal<py::object>(value);
+}
+
+int64_t as_int64(const py::object& value) {
+  const long long number = PyLong_AsLongLong(value.ptr());
+  if (number == -1 && PyErr_Occurred()) throw py::error_already_set();
+  return number;
+}
+
+void copy_integers(const py::object& sequence, int64_t* to) {
+  const py::tuple values = sequence;
+  for (size_t i = 0; i < values.size(); ++i) to[i] = as_int64(py::object(values[i]));
+}
+
+// Attributes of C++ speed; the dict of __cuda_array_interface__ takes several times as long and
+// does not say which device it is.
+void view_cupy(PyObject* object, View* out) {
+  static PyObject* const names[] = {
+      PyUnicode_InternFromString("data"),      PyUnicode_InternFromString("ptr"),
+      PyUnicode_InternFromString("device_id"), PyUnicode_InternFromString("shape"),
+      PyUnicode_InternFromString("strides"),   PyUnicode_InternFromString("dtype")};
+  const py::object data = attribute(object, names[0]), shape = attribute(object, names[3]);
+  const py::object dtype = attribute(object, names[5]);
+  out->data = reinterpret_cast<void*>(uintptr_t(as_int64(attribute(data.ptr(), names[1]))));
+  out->cuda_device = int32_t(as_int64(attribute(data.ptr(), names[2])));
+  if (PyObject_TypeCheck(dtype.ptr(), py::detail::npy_api::get().PyArrayDescr_Type_))
+    out->element = numpy_element(py::detail::array_descriptor_proxy(dtype.ptr()));
+  out->ndim = int32_t(py::len(shape));
+  int64_t* dims = own_dimensions(out, 2 * out->ndim);
+  copy_integers(shape, dims);
+  copy_integers(attribute(object, names[4]), dims + out->ndim);
+  out->shape = dims;
+  out->strides = dims + out->ndim;
 }
 
 // ---- __cuda_array_interface__
@@ -286,12 +332,25 @@ bool is_named_bfloat16(PyObject* object) {
   return py::cast<std::string>(py::str(dtype)) == "bfloat16";
 }
 
+// The interface does not say which device it is. Where the object has no other way to tell, it is
+// the current one.
+int32_t device_of(PyObject* object, const Backend& backend) {
+  const py::handle handle(object);
+  if (py::hasattr(handle, "__dlpack_device__"))
+    return py::cast<std::pair<int32_t, int32_t>>(handle.attr("__dlpack_device__")()).second;
+  const int current = backend.use_device(0);
+  backend.use_device(current);
+  return current;
+}
+
 void view_cuda_interface(PyObject* object, View* out) {
-  out->cuda_device = 0;
-  if (!cuda_backend()) {
+  const Backend* backend = cuda_backend();
+  if (!backend) {
+    out->cuda_device = 0;
     out->described = false;
     return;
   }
+  out->cuda_device = device_of(object, *backend);
   const py::dict facts = py::getattr(object, "__cuda_array_interface__");
   const py::tuple shape = facts["shape"], data = facts["data"];
   const py::object strides =
@@ -348,6 +407,9 @@ ViewError read(PyObject* object, const TypeInfo& info, bool ask_negated, View* o
       return ViewError::none;
     case Protocol::exchange:
       return view_exchange(object, info, ask_negated, out);
+    case Protocol::cupy:
+      view_cupy(object, out);
+      return ViewError::none;
     case Protocol::cuda_interface:
       view_cuda_interface(object, out);
       return ViewError::none;
@@ -370,6 +432,21 @@ ViewError view(PyObject* object, View* out, bool ask_negated) {
     return ViewError::malformed;
   if (error == ViewError::none && !out->c_order) out->c_order = dense(*out);
   return error;
+}
+
+void* stream_of(PyObject* object, int32_t cuda_device) {
+  const TypeInfo info = info_of(Py_TYPE(object));
+  if (info.api) {
+    void* stream = nullptr;
+    if (info.api->current_work_stream(dlpack::kCuda, cuda_device, &stream) != 0)
+      throw py::error_already_set();
+    return stream;
+  }
+  static PyObject* const current_stream =
+      py::object(py::module_::import("onepass._array").attr("current_stream")).release().ptr();
+  const py::object stream =
+      py::reinterpret_borrow<py::object>(current_stream)(py::handle(object), cuda_device);
+  return reinterpret_cast<void*>(py::cast<uintptr_t>(stream));
 }
 
 }  // namespace onepass::bind

@@ -2,8 +2,8 @@
 // libraries and the exchange protocols; knows nothing of kernels.
 //
 // Tried in this order, the answer cached by type: NumPy (its struct is read),
-// __dlpack_c_exchange_api__,
-// __cuda_array_interface__, __dlpack__ (with max_version, then without).
+// __dlpack_c_exchange_api__, CuPy (its attributes are read), __cuda_array_interface__, __dlpack__
+// (with max_version, then without).
 #pragma once
 #include <pybind11/pybind11.h>
 
@@ -36,7 +36,7 @@ constexpr int kItemSize[] = {4, 8, 2, 2, 1, 2, 4, 8, 1, 2, 4, 8, 1, 0};
 
 constexpr int kMaxAxes = 64;  // of an array as given; NumPy's own limit
 
-enum class Library : uint8_t { other, numpy, torch, jax };
+enum class Library : uint8_t { other, numpy, torch, jax, cupy };
 
 struct View {
   void* data = nullptr;
@@ -68,5 +68,8 @@ enum class ViewError { none, not_an_array, device, negated, malformed };
 // Reads an object. Python errors of a producer pass through. To ask a torch tensor whether it is
 // negated costs as much as all the rest: a caller that has asked before may leave it out.
 ViewError view(PyObject* object, View* out, bool ask_negated = true);
+
+// The stream on which the library of an array on a CUDA device works, or the array says it does.
+void* stream_of(PyObject* object, int32_t cuda_device);
 
 }  // namespace onepass::bind

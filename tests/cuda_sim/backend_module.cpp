@@ -1,8 +1,15 @@
-// Python module onepass_cuda_sim: the CUDA backend running in the simulator, for NumPy arrays.
+// Python module onepass_cuda_sim: the CUDA backend running in the simulator.
 //
-// Plays the part of the framework that owns the device: gives every call the workspace it asks for,
-// filled with 0xff, and turns what the backend reports into an exception.
-//   backend()                     a capsule for onepass._C.set_test_backend
+//   backend()                     a capsule for onepass._C.set_test_backend: for NumPy arrays.
+//   Plays
+//                                 the part of the framework that owns the device: gives every call
+//                                 the workspace it asks for, filled with 0xff, and turns what the
+//                                 backend reports into an exception
+//   device_backend()              a capsule for onepass._C.set_test_cuda_backend: for arrays that
+//                                 say they lie on a device, of which there are two
+//   device_calls()                (device, stream) of every call of its functions since last asked
+//   device_fails(text)            its next call does nothing and leaves this error
+//   current_device(device)        makes a device the current one, and returns which one was
 //   set_order(name, seed, resident_blocks)
 //   batch_norm_path(outer, channels, inner, unit)
 #include <Python.h>
@@ -30,68 +37,133 @@ void check(bool poisoned_end) {
   if (poisoned_end) throw std::runtime_error("a kernel wrote behind its workspace");
 }
 
-template <class Call>
-void run(void (*function)(const Call&), int64_t bytes, Call call) {
-  constexpr int64_t kGuard = 64;
-  std::vector<double> memory(size_t((bytes + kGuard) / 8 + 2));
-  auto* begin = reinterpret_cast<unsigned char*>(memory.data());
-  std::fill(memory.begin(), memory.end(), 0);
-  begin += 16 - reinterpret_cast<uintptr_t>(begin) % 16;
-  auto* end = reinterpret_cast<unsigned char*>(memory.data() + memory.size());
-  std::fill(begin, end, static_cast<unsigned char>(0xff));
-  call.workspace = begin;
-  function(call);
-  bool poisoned_end = false;
-  for (auto* p = begin + bytes; p < end; ++p) poisoned_end = poisoned_end || *p != 0xff;
-  check(poisoned_end);
-}
+// The framework of NumPy arrays.
+struct Framework {
+  template <class Call>
+  static void run(void (*function)(const Call&), int64_t bytes, Call call) {
+    constexpr int64_t kGuard = 64;
+    std::vector<double> memory(size_t((bytes + kGuard) / 8 + 2));
+    auto* begin = reinterpret_cast<unsigned char*>(memory.data());
+    std::fill(memory.begin(), memory.end(), 0);
+    begin += 16 - reinterpret_cast<uintptr_t>(begin) % 16;
+    auto* end = reinterpret_cast<unsigned char*>(memory.data() + memory.size());
+    std::fill(begin, end, static_cast<unsigned char>(0xff));
+    call.workspace = begin;
+    function(call);
+    bool poisoned_end = false;
+    for (auto* p = begin + bytes; p < end; ++p) poisoned_end = poisoned_end || *p != 0xff;
+    check(poisoned_end);
+  }
+};
 
-template <auto kMember>
+// The framework is on the other side of the border: calls are noted, and fail when told to.
+struct Device {
+  struct Launch {
+    int device;
+    void* stream;
+  };
+  static inline std::vector<Launch> launches;
+  static inline std::string fault, reported;
+
+  template <class Call>
+  static void run(void (*function)(const Call&), int64_t, const Call& call) {
+    const int device = inner().use_device(0);
+    inner().use_device(device);
+    launches.push_back({device, call.stream});
+    if (fault.empty()) return function(call);
+    reported = fault;
+    fault.clear();
+  }
+  static const char* last_error() {
+    static std::string text;
+    text = reported;
+    reported.clear();
+    return text.empty() ? inner().last_error() : text.c_str();
+  }
+};
+
+template <class Side, auto kMember>
 void elementwise(const Elementwise& call) {
-  run(inner().*kMember, inner().elementwise_workspace(call), call);
+  Side::run(inner().*kMember, inner().elementwise_workspace(call), call);
 }
-template <auto kMember, int kIndex>
+template <class Side, auto kMember, int kIndex>
 void elementwise_at(const Elementwise& call) {
-  run((inner().*kMember)[kIndex], inner().elementwise_workspace(call), call);
+  Side::run((inner().*kMember)[kIndex], inner().elementwise_workspace(call), call);
 }
-void norm(const Norm& call) { run(inner().norm, inner().norm_workspace(call), call); }
-template <auto kMember>
+template <class Side>
+void norm(const Norm& call) {
+  Side::run(inner().norm, inner().norm_workspace(call), call);
+}
+template <class Side, auto kMember>
 void channelwise(const Channelwise& call) {
-  run(inner().*kMember, inner().channelwise_workspace(call), call);
+  Side::run(inner().*kMember, inner().channelwise_workspace(call), call);
 }
-template <auto kMember>
+template <class Side, auto kMember>
 void batch_norm(const BatchNorm& call) {
-  run(inner().*kMember, inner().channelwise_workspace(call), call);
+  Side::run(inner().*kMember, inner().channelwise_workspace(call), call);
 }
+template <class Side>
 void cross_entropy(const CrossEntropy& call) {
-  run(inner().cross_entropy, inner().cross_entropy_workspace(call), call);
+  Side::run(inner().cross_entropy, inner().cross_entropy_workspace(call), call);
 }
 
-template <auto kMember, int... I>
+template <class Side, auto kMember, int... I>
 void fill(void (*(&table)[kMaxKernels])(const Elementwise&), std::integer_sequence<int, I...>) {
-  ((table[I] = (inner().*kMember)[I] ? &elementwise_at<kMember, I> : nullptr), ...);
+  ((table[I] = (inner().*kMember)[I] ? &elementwise_at<Side, kMember, I> : nullptr), ...);
 }
 
+template <class Side>
 Backend make_backend() {
   Backend b = inner();
   b.name = "cuda_sim";
   constexpr auto kAll = std::make_integer_sequence<int, kMaxKernels>{};
-  fill<&Backend::activation>(b.activation, kAll);
-  fill<&Backend::activation_backward>(b.activation_backward, kAll);
-  fill<&Backend::update>(b.update, kAll);
-  b.dropout = &elementwise<&Backend::dropout>;
-  b.norm = &norm;
-  b.bias_act = &channelwise<&Backend::bias_act>;
-  b.bias_act_backward = &channelwise<&Backend::bias_act_backward>;
-  b.batch_norm = &batch_norm<&Backend::batch_norm>;
-  b.batch_norm_backward = &batch_norm<&Backend::batch_norm_backward>;
-  b.cross_entropy = &cross_entropy;
+  fill<Side, &Backend::activation>(b.activation, kAll);
+  fill<Side, &Backend::activation_backward>(b.activation_backward, kAll);
+  fill<Side, &Backend::update>(b.update, kAll);
+  b.dropout = &elementwise<Side, &Backend::dropout>;
+  b.norm = &norm<Side>;
+  b.bias_act = &channelwise<Side, &Backend::bias_act>;
+  b.bias_act_backward = &channelwise<Side, &Backend::bias_act_backward>;
+  b.batch_norm = &batch_norm<Side, &Backend::batch_norm>;
+  b.batch_norm_backward = &batch_norm<Side, &Backend::batch_norm_backward>;
+  b.cross_entropy = &cross_entropy<Side>;
   return b;
 }
 
-PyObject* backend(PyObject*, PyObject*) {
-  static const Backend table = make_backend();
+PyObject* capsule(const Backend& table) {
   return PyCapsule_New(const_cast<Backend*>(&table), "onepass.Backend", nullptr);
+}
+
+PyObject* backend(PyObject*, PyObject*) {
+  static const Backend table = make_backend<Framework>();
+  return capsule(table);
+}
+
+PyObject* device_backend(PyObject*, PyObject*) {
+  static Backend table = make_backend<Device>();
+  table.last_error = &Device::last_error;
+  return capsule(table);
+}
+
+PyObject* device_calls(PyObject*, PyObject*) {
+  PyObject* all = PyList_New(0);
+  for (const Device::Launch& l : Device::launches) {
+    PyObject* entry =
+        Py_BuildValue("iK", l.device, static_cast<unsigned long long>(uintptr_t(l.stream)));
+    PyList_Append(all, entry);
+    Py_XDECREF(entry);
+  }
+  Device::launches.clear();
+  return all;
+}
+
+PyObject* device_fails(PyObject*, PyObject* text) {
+  Device::fault = PyUnicode_AsUTF8(text);
+  Py_RETURN_NONE;
+}
+
+PyObject* current_device(PyObject*, PyObject* device) {
+  return PyLong_FromLong(inner().use_device(int(PyLong_AsLong(device))));
 }
 
 PyObject* set_order(PyObject*, PyObject* args) {
@@ -119,6 +191,10 @@ PyObject* path(PyObject*, PyObject* args) {
 }
 
 PyMethodDef methods[] = {{"backend", backend, METH_NOARGS, nullptr},
+                         {"device_backend", device_backend, METH_NOARGS, nullptr},
+                         {"device_calls", device_calls, METH_NOARGS, nullptr},
+                         {"device_fails", device_fails, METH_O, nullptr},
+                         {"current_device", current_device, METH_O, nullptr},
                          {"set_order", set_order, METH_VARARGS, nullptr},
                          {"batch_norm_path", path, METH_VARARGS, nullptr},
                          {nullptr, nullptr, 0, nullptr}};

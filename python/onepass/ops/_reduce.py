@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from onepass import _C
 from onepass._array import Array
 
 
-def global_norm(arrays: Sequence[Array], ord: float = 2) -> float:
+def global_norm(arrays: Sequence[Array], ord: float = 2) -> Any:
     """‖(a₁, a₂, …)‖: the norm of all elements of a list of arrays together.
 
     Summed in a fixed order that depends on the sizes alone, so the same bits for any number of
@@ -19,7 +20,8 @@ def global_norm(arrays: Sequence[Array], ord: float = 2) -> float:
         ord: 1 (Σ|a|), 2 (√Σa²) or inf (max |a|).
 
     Returns:
-        The norm; 0 for an empty list.
+        The norm, a float; of CUDA arrays a 0-d float64 array on their device, which nothing has
+        waited for. 0 for an empty list.
 
     Raises:
         ValueError: another ``ord``.
