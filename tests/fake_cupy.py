@@ -32,6 +32,7 @@ class State:
         self.limit: float = float("inf")
         self.waits: list[tuple[int, int]] = []
         self.next_stream = 0x5000
+        self.captured: int | None = None  # the stream that a graph is made of
 
 
 state: State
@@ -132,6 +133,15 @@ class _BaseStream:
 
     def synchronize(self) -> None:
         state.synchronised += 1
+
+    def begin_capture(self, mode: Any = None) -> None:
+        state.captured = self.ptr
+
+    def end_capture(self) -> None:
+        state.captured = None
+
+    def is_capturing(self) -> bool:
+        return state.captured == self.ptr
 
 
 class Stream(_BaseStream):

@@ -9,6 +9,7 @@
 
 #include "bind/fast.h"
 #include "bind/kernel_info.h"
+#include "bind/plan_device.h"
 #include "cpu/dispatch.h"
 #include "cpu/schedule.h"
 #include "kernels/gradient.h"
@@ -29,6 +30,7 @@ struct Known {
   PyObject* object = nullptr;  // borrowed: of a gradient only its identity is of interest
   void* data = nullptr;
   Element element = Element::other;
+  Library library = Library::other;
   bool writable = false;
   int32_t ndim = -1;  // not seen yet
   int32_t cuda_device = -1;
@@ -45,9 +47,11 @@ struct Known {
            fields->dimensions == shape_at && fields->strides == strides_at &&
            fields->descr == descr && fields->flags == flags;
   }
+  // An array of CuPy's keeps its memory for as long as it lives, as those of the plan do.
+  bool held(PyObject* array) const { return library == Library::cupy && array == object; }
   bool same_layout(const View& v) const {
     if (ndim != v.ndim || element != v.element || writable != v.writable ||
-        cuda_device != v.cuda_device)
+        cuda_device != v.cuda_device || library != v.library)
       return false;
     const int64_t* known = dims.data();
     for (int d = 0; d < ndim; ++d)
@@ -58,6 +62,7 @@ struct Known {
     object = v.object;
     data = v.data;
     element = v.element;
+    library = v.library;
     writable = v.writable;
     ndim = v.ndim;
     cuda_device = v.cuda_device;
@@ -102,12 +107,15 @@ struct Owned {
 struct StepOptions {
   double unscale = 1, max_value = GradientRider::kNoLimit, max_norm = 0;
   bool clip_norm = false, check_nonfinite = false, zero_grad = false, maximize = false;
+  bool measures() const { return clip_norm || check_nonfinite; }
 };
 
 class Plan {
  public:
+  // `steps`: what the caller counts himself, how many each parameter has taken; None: the plan
+  // counts.
   Plan(const std::string& kernel, const py::object& params, const py::object& states,
-       const py::object& groups)
+       const py::object& groups, const py::object& steps)
       : info_(kernel_named(kernel)),
         op_(info_.name),
         arity_(info_.operands.size()),
@@ -132,11 +140,20 @@ class Plan {
       remember(i, arrays);
     }
     index_owned();
+    if (!steps.is_none()) {
+      set_steps(steps);
+    } else if (on_device()) {
+      device_steps_.create(target(nullptr), slots_.size());
+    }
   }
 
   py::list steps() const {
     py::list all;
-    for (const Slot& slot : slots_) all.append(slot.step);
+    if (device_steps_) {
+      for (const int64_t step : device_steps_.read()) all.append(step);
+    } else {
+      for (const Slot& slot : slots_) all.append(slot.step);
+    }
     return all;
   }
   void set_steps(const py::object& steps) {
@@ -149,6 +166,7 @@ class Plan {
         value_error(op_, "steps[" + std::to_string(i) + "] is " + std::to_string(values.back()) +
                              ", expected a count >= 0");
     }
+    if (device_steps_) return device_steps_.write(values);
     for (size_t i = 0; i < slots_.size(); ++i) slots_[i].step = values[i];
   }
 
@@ -207,6 +225,7 @@ class Plan {
   void refresh(size_t i, PyObject* grad, Staging* staging, bool zero_grad);
   void refresh_all(const Items& grads, Staging* staging, bool zero_grad);
   void collect();
+  void find_foreign();
 
   // ---- memory that is written
 
@@ -217,6 +236,12 @@ class Plan {
 
   // ---- running
 
+  bool on_device() const { return !slots_.empty() && known_[kParam].cuda_device >= 0; }
+  Target target(const Items* grads) const;
+  Elementwise update_call(const StepOptions& options) const;
+  Norm norm_call(const StepOptions& options) const;
+  py::object step_on_cpu(const Items& grads, const StepOptions& options, Staging* staging);
+  py::object step_on_device(const Items& grads, const StepOptions& options);
   void assign_hyper_sets();
   void mark(const Items& grads, bool zero_grad) const;
 
@@ -239,7 +264,13 @@ class Plan {
 
   std::vector<Tensor> tensors_;  // of the active slots
   std::vector<size_t> order_;    // their indices
-  ScheduleStorage schedule_;
+  ScheduleStorage schedule_;     // on the CPU
+  int64_t elements_ = 0;         // of all of them
+  DeviceSteps device_steps_;
+  struct Place {
+    size_t slot, operand;
+  };
+  std::vector<Place> foreign_;  // on a device: arrays of other libraries than the first parameter's
 
   struct HyperSet {
     int64_t group, step;
@@ -331,6 +362,7 @@ void Plan::refresh(size_t i, PyObject* grad, Staging* staging, bool zero_grad) {
   for (size_t o = 0; o < arity_ && !changed; ++o) {
     View v;
     PyObject* array = object(i, o, grad);
+    if (o != kGrad && known(i, o).held(array)) continue;
     if (!try_view(array, &v)) {
       changed = true;
       break;
@@ -403,15 +435,36 @@ void Plan::refresh_all(const Items& grads, Staging* staging, bool zero_grad) {
 void Plan::collect() {
   tensors_.clear();
   order_.clear();
+  elements_ = 0;
   for (size_t i = 0; i < slots_.size(); ++i) {
     const Slot& slot = slots_[i];
     if (!slot.active) continue;
-    tensors_.push_back(
-        {slot.size, slot.dims.data(), slot.ndim, 0, slot.computing, operands_.data() + i * arity_});
+    tensors_.push_back({slot.size, slot.dims.data(), slot.ndim, 0, slot.computing,
+                        operands_.data() + i * arity_, int64_t(i)});
     order_.push_back(i);
+    elements_ += slot.size;
   }
-  schedule_.build(tensors_.data(), int64_t(tensors_.size()));
+  if (on_device()) {
+    find_foreign();
+  } else {
+    schedule_.build(tensors_.data(), int64_t(tensors_.size()));
+  }
   tensors_stale_ = false;
+}
+
+// One array of each library beside the first parameter's is enough to know its stream; where the
+// library is not known, each has one of its own.
+void Plan::find_foreign() {
+  foreign_.clear();
+  std::vector<Library> seen{known(0, kParam).library};
+  for (const size_t i : order_)
+    for (size_t o = 0; o < arity_; ++o) {
+      const Library library = known(i, o).library;
+      if (library != Library::other && std::find(seen.begin(), seen.end(), library) != seen.end())
+        continue;
+      seen.push_back(library);
+      foreign_.push_back({i, o});
+    }
 }
 
 // ---- memory that is written
@@ -529,14 +582,15 @@ void Plan::read_hyper(PyObject* hyper) {
 
 // One row of hyper-parameters for every pair of group and step count that occurs.
 void Plan::assign_hyper_sets() {
-  const bool counts = counts_steps_;
+  // Where the device counts, a row serves the whole group and the step in it is not read.
+  const bool counts = counts_steps_, known_here = counts && !device_steps_;
   const size_t given = info_.hyper.size() - counts;
   hyper_sets_.clear();
   hyper_.clear();
   size_t at = 0;
   for (size_t t = 0; t < tensors_.size(); ++t) {
     const Slot& slot = slots_[order_[t]];
-    const HyperSet wanted{slot.group, counts ? slot.step + 1 : 0};
+    const HyperSet wanted{slot.group, known_here ? slot.step + 1 : 0};
     auto is_wanted = [&](const HyperSet& s) {
       return s.group == wanted.group && s.step == wanted.step;
     };
@@ -583,40 +637,53 @@ py::object Plan::step(const Arguments& given) {
   Staging staging;
   refresh_all(grads, &staging, options.zero_grad);
   assign_hyper_sets();
-  if (!slots_.empty() && known(0, kParam).cuda_device >= 0)
-    throw std::runtime_error(
-        std::string(op_) + ": 'params[0]' lies on a CUDA device, where steps are not possible yet");
-  const Target target{&cpu_backend()};
-  const auto count = int64_t(tensors_.size());
-  const Schedule schedule = schedule_.view();
+  return on_device() ? step_on_device(grads, options) : step_on_cpu(grads, options, &staging);
+}
 
+py::object outcome(PyObject* skipped, const py::object& norm, const py::object& nonfinite) {
+  return py::reinterpret_steal<py::object>(PyTuple_Pack(3, skipped, norm.ptr(), nonfinite.ptr()));
+}
+
+// What both have in common: no step is skipped, clipped or counted yet.
+Norm Plan::norm_call(const StepOptions& options) const {
+  return {tensors_.data(), int64_t(tensors_.size()), schedule_.view(),  int32_t(kGrad),
+          NormOrder::two,  options.unscale,          options.max_value, nullptr,
+          nullptr};
+}
+Elementwise Plan::update_call(const StepOptions& options) const {
+  return {tensors_.data(),
+          int64_t(tensors_.size()),
+          schedule_.view(),
+          hyper_.data(),
+          int64_t(hyper_sets_.size()),
+          int64_t(info_.hyper.size()),
+          {0, 0, 0},
+          {options.unscale, options.max_value, options.maximize ? -1.0 : 1.0, options.zero_grad,
+           nullptr, 0, false},
+          nullptr};
+}
+
+py::object Plan::step_on_cpu(const Items& grads, const StepOptions& options, Staging* staging) {
+  const Backend& backend = cpu_backend();
   NormResult norm{0, 0, -1};
-  const bool measured = options.clip_norm || options.check_nonfinite;
   bool skipped = false;
   {
-    const ReleaseGil released(schedule.elements);
-    if (measured && schedule.elements > 0)
-      target.backend->norm({tensors_.data(), count, schedule, int32_t(kGrad), NormOrder::two,
-                            options.unscale, options.max_value, &norm, target.stream});
+    const ReleaseGil released(elements_);
+    if (options.measures() && elements_ > 0) {
+      Norm call = norm_call(options);
+      call.result = &norm;
+      backend.norm(call);
+    }
     skipped = options.check_nonfinite && norm.first_nonfinite >= 0;
-    if (!skipped && schedule.elements > 0) {
-      double coefficient =
-          options.clip_norm ? host::clip_coefficient(options.max_norm, norm.clamped_norm) : 1;
-      if (options.maximize) coefficient = -coefficient;
-      target.backend->update[info_.index](
-          {tensors_.data(),
-           count,
-           schedule,
-           hyper_.data(),
-           int64_t(hyper_sets_.size()),
-           int64_t(info_.hyper.size()),
-           {0, 0, 0},
-           {options.unscale, options.max_value, coefficient, options.zero_grad, nullptr, 0, false},
-           target.stream});
+    if (!skipped && elements_ > 0) {
+      Elementwise call = update_call(options);
+      if (options.clip_norm)
+        call.rider.coefficient *= host::clip_coefficient(options.max_norm, norm.clamped_norm);
+      backend.update[info_.index](call);
     }
   }
   if (!skipped) {
-    staging.store();
+    staging->store();
     for (const size_t i : order_) ++slots_[i].step;
     mark(grads, options.zero_grad);
   } else if (options.zero_grad) {
@@ -630,8 +697,68 @@ py::object Plan::step(const Arguments& given) {
   py::object norm_out = py::none(), index_out = py::none();
   if (options.clip_norm) norm_out = py::float_(norm.norm);
   if (norm.first_nonfinite >= 0) index_out = py::int_(order_[size_t(norm.first_nonfinite)]);
-  return py::reinterpret_steal<py::object>(
-      PyTuple_Pack(3, skipped ? Py_True : Py_False, norm_out.ptr(), index_out.ptr()));
+  return outcome(skipped ? Py_True : Py_False, norm_out, index_out);
+}
+
+// Where a step runs. Without gradients: where the plan's own arrays are.
+Target Plan::target(const Items* grads) const {
+  Array first;
+  open(&first, op_, info_.operands[kParam], object(0, kParam, nullptr), 0);
+  Target where = check_device(&first, 1);
+  if (!grads) return where;
+  for (const Place& place : foreign_) {
+    Array a;
+    open(&a, op_, info_.operands[place.operand],
+         object(place.slot, place.operand, (*grads)[Py_ssize_t(place.slot)]), int64_t(place.slot));
+    add_stream(&where, a);
+  }
+  return where;
+}
+
+// Nothing is waited for: the update reads the norm and the counts where they are, and whether it
+// was skipped is for the reader of the result to find out. The result is (None, NormResult as an
+// array of three, (index of each tensor's parameter, device, stream)).
+py::object Plan::step_on_device(const Items& grads, const StepOptions& options) {
+  if (tensors_.empty()) return outcome(Py_False, py::none(), py::none());
+  const Target where = target(&grads);
+  const Backend& backend = *where.backend;
+  Norm norm = norm_call(options);
+  Elementwise update = update_call(options);
+  norm.stream = update.stream = where.stream;
+  norm.schedule.elements = update.schedule.elements = elements_;
+  if (device_steps_) {
+    update.rider.steps = device_steps_.counts();
+    update.rider.ticket = device_steps_.tickets();
+    norm.ticket = device_steps_.tickets() + 1;
+  }
+  int64_t bytes = workspace_bytes(backend, update);
+  py::object result = py::none(), workspace;
+  if (options.measures()) {
+    bytes = std::max(bytes, workspace_bytes(backend, norm));
+    result = lend(where, sizeof(NormResult) / sizeof(double), "float64");
+    norm.result = static_cast<NormResult*>(pointer_of(result));
+    update.rider.norm = norm.result;
+    update.rider.max_norm = options.clip_norm ? options.max_norm : 0;
+    update.rider.skip_nonfinite = options.check_nonfinite;
+  }
+  if (bytes > 0) {  // of both, one after the other
+    workspace = lend(where, bytes, "uint8");
+    norm.workspace = update.workspace = pointer_of(workspace);
+  }
+  {
+    const Launches launches(where);
+    if (options.measures()) launches.run(backend.norm, norm, elements_);
+    launches.run(backend.update[info_.index], update, elements_);
+    launches.finish();
+  }
+  device_steps_.follow(where);
+  mark(grads, options.zero_grad);
+  if (!options.measures()) return outcome(Py_False, py::none(), py::none());
+  py::tuple positions(options.check_nonfinite ? order_.size() : 0);
+  for (size_t t = 0; t < positions.size(); ++t) positions[t] = order_[t];
+  return outcome(
+      Py_None, result,
+      py::make_tuple(positions, where.device, reinterpret_cast<uintptr_t>(where.stream)));
 }
 
 // Of an object made by Plan.__new__ alone, pybind11 would hand out memory that nobody has filled.
@@ -656,9 +783,10 @@ PyObject* plan_step(PyObject* self, PyObject* const* at, Py_ssize_t count) {
 void define_plan(py::module_& m) {
   const py::handle plain(reinterpret_cast<PyObject*>(&PyType_Type));
   py::class_<Plan> plan(m, "Plan", py::is_final(), py::metaclass(plain));
-  plan.def(py::init<const std::string&, const py::object&, const py::object&, const py::object&>(),
+  plan.def(py::init<const std::string&, const py::object&, const py::object&, const py::object&,
+                    const py::object&>(),
            py::arg("kernel"), py::arg("params"), py::arg("states"), py::arg("groups"),
-           py::pos_only())
+           py::arg("steps") = py::none(), py::pos_only())
       .def_property(
           "steps", [](const py::object& self) { return plan_of(self).steps(); },
           [](const py::object& self, const py::object& steps) { plan_of(self).set_steps(steps); });

@@ -141,6 +141,11 @@ py::object read_back(const Target& target, const py::object& array) {
                                        reinterpret_cast<uintptr_t>(target.stream));
 }
 
+void overwrite(const Target& target, const py::object& array, const py::list& values) {
+  library_function("overwrite")(array, values, target.device,
+                                reinterpret_cast<uintptr_t>(target.stream));
+}
+
 // ---- running
 
 static void order(const Target& target, void* first, void* then) {
@@ -154,8 +159,11 @@ void Launches::begin() {
   if (before_ < 0) raise(target_, last_error(target_));
 }
 
-void Launches::end() const {
+void Launches::check() const {
   if (const char* error = last_error(target_)) raise(target_, error);
+}
+
+void Launches::finish() const {
   for (void* other : target_.others) order(target_, target_.stream, other);
 }
 

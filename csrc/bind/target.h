@@ -47,6 +47,8 @@ py::object lend(const Target& target, int64_t count, const char* dtype, bool zer
 void* pointer_of(const py::object& array);
 // The values of an array on the target's device, as a NumPy array; waits for the stream.
 py::object read_back(const Target& target, const py::object& array);
+// Puts integers at its beginning; waits likewise.
+void overwrite(const Target& target, const py::object& array, const py::list& values);
 
 inline int64_t workspace_bytes(const Backend& b, const Elementwise& call) {
   return b.elementwise_workspace ? b.elementwise_workspace(call) : 0;
@@ -78,7 +80,7 @@ class ReleaseGil {
 };
 
 // While it lives, launches are possible: the device is the current one, and what the streams of all
-// arrays hold comes first. finish() raises what went wrong. Does nothing on the CPU.
+// arrays hold comes first. run() raises what went wrong. On the CPU nothing of that is needed.
 class Launches {
  public:
   explicit Launches(const Target& target) : target_(target) {
@@ -89,13 +91,21 @@ class Launches {
   }
   Launches(const Launches&) = delete;
   Launches& operator=(const Launches&) = delete;
-  void finish() const {
-    if (target_.on_device()) end();
+
+  template <class Call>
+  void run(void (*driver)(const Call&), const Call& call, int64_t elements) const {
+    {
+      const ReleaseGil released(elements);
+      driver(call);
+    }
+    if (target_.on_device()) check();
   }
+  // After the last one: the streams of the arrays go on after them.
+  void finish() const;
 
  private:
   void begin();
-  void end() const;
+  void check() const;
 
   const Target& target_;
   int before_ = -1;
@@ -113,10 +123,7 @@ void run(const Target& target, void (*driver)(const Call&), Call* call, int64_t 
     }
   }
   const Launches launches(target);
-  {
-    const ReleaseGil released(elements);
-    driver(*call);
-  }
+  launches.run(driver, *call, elements);
   launches.finish();
 }
 

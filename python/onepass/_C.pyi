@@ -127,9 +127,12 @@ class Plan:
         params: Sequence[Array],
         states: Sequence[Sequence[Array]],
         groups: Sequence[int],
+        steps: Sequence[int] | None = None,
         /,
     ) -> None: ...
-    # (skipped, norm before clipping, index of the first parameter with a non-finite gradient)
+    # (skipped, norm before clipping, index of the first parameter with a non-finite gradient); on a
+    # device, where that is not known yet, (None, array of a NormResult, (index of each tensor's
+    # parameter, device, stream))
     def step(
         self,
         grads: Sequence[Array | None],
@@ -141,7 +144,7 @@ class Plan:
         zero_grad: bool,
         maximize: bool,
         /,
-    ) -> tuple[bool, float | None, int | None]: ...
+    ) -> tuple[Any, Any, Any]: ...
 
 def kernels() -> list[Kernel]: ...
 def cpu_level() -> str: ...

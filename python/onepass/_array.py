@@ -48,7 +48,10 @@ def empty_like(x: Array) -> Array:
     lib = library(x)
     if _is_torch(lib):
         return lib.empty_like(x, requires_grad=False)
-    return lib.empty_like(x, subok=False) if lib is np else lib.empty_like(x)
+    if lib is np:
+        return lib.empty_like(x, subok=False)
+    with x.device:
+        return lib.empty_like(x)
 
 
 def empty(shape: tuple[int, ...], dtype: DType, like: Array) -> Array:
@@ -78,7 +81,10 @@ def zeros_like(x: Array, dtype: DType) -> Array:
     lib = library(x)
     if _is_torch(lib):
         return lib.zeros_like(x, dtype=dtype, requires_grad=False)
-    return lib.zeros_like(x, dtype=dtype)
+    if lib is np:
+        return np.zeros_like(x, dtype=dtype)
+    with x.device:
+        return lib.zeros_like(x, dtype=dtype)
 
 
 def is_contiguous(x: Array) -> bool:
@@ -97,13 +103,21 @@ def contiguous(x: Array) -> Array:
         return x  # the border will look at it
     if _is_torch(lib):
         return x.detach().contiguous() if x.requires_grad else x.contiguous()
-    return lib.ascontiguousarray(x)
+    if lib is np or x.flags.c_contiguous:
+        return lib.ascontiguousarray(x)
+    with x.device:
+        return _kept(lib.ascontiguousarray(x))
 
 
 def convert(x: Array, dtype: str) -> Array:
     """The values of ``x`` in another dtype, in C order."""
     lib = library(x)
-    return x.contiguous().to(getattr(lib, dtype)) if _is_torch(lib) else x.astype(dtype, "C")
+    if _is_torch(lib):
+        return x.contiguous().to(getattr(lib, dtype))
+    if lib is np:
+        return x.astype(dtype, "C")
+    with x.device:
+        return _kept(x.astype(dtype, "C"))
 
 
 def parameter_dtype(x: Array) -> DType:
@@ -120,7 +134,10 @@ def scalar(value: float, like: Array) -> Any:
     lib = library(like)
     if _is_torch(lib):
         return lib.tensor(value, dtype=dtype, device=like.device)
-    return dtype.type(value) if lib is np else lib.asarray(value, dtype)
+    if lib is np:
+        return dtype.type(value)
+    with like.device:
+        return lib.asarray(value, dtype)
 
 
 def copy_into(to: Array, value: Any) -> None:
@@ -129,10 +146,10 @@ def copy_into(to: Array, value: Any) -> None:
     if _is_torch(lib):
         with lib.no_grad():
             to.copy_(lib.as_tensor(value, device=to.device))
-    else:
-        if lib is np and not isinstance(value, (int, float, np.ndarray)):
-            value = np.asarray(value)
+    elif isinstance(value, (int, float)):
         to[...] = value
+    else:
+        to[...] = np.asarray(value) if lib is np else brought_to(to, value)
 
 
 def beside(like: Array, value: np.ndarray[Any, Any]) -> Array:
@@ -225,9 +242,22 @@ def lend(
             return make(count, dtype=getattr(lib, dtype), device=f"cuda:{device}")
     with lib.cuda.Device(device):
         if at_home:
-            return make(count, dtype)
+            return _kept(make(count, dtype))
         with lib.cuda.ExternalStream(stream, device):
-            return make(count, dtype)
+            return _kept(make(count, dtype))
+
+
+_captured: list[Array] = []
+
+
+def _kept(made: Array) -> Array:
+    """An array of CuPy's, which is kept for good while a graph is captured.
+
+    Every launch of the graph writes there, and CuPy's pool would hand the memory out again.
+    """
+    if sys.modules["cupy"].cuda.get_current_stream().is_capturing():
+        _captured.append(made)
+    return made
 
 
 def read_back(x: Array, device: int, stream: int) -> npt.NDArray[Any]:
@@ -237,6 +267,13 @@ def read_back(x: Array, device: int, stream: int) -> npt.NDArray[Any]:
         synchronize(x, device)
     host: npt.NDArray[Any] = x.cpu().numpy() if _is_torch(lib) else x.get()
     return host
+
+
+def overwrite(x: Array, values: list[int], device: int, stream: int) -> None:
+    """Puts ``values`` at the beginning of a CUDA array that work on ``stream`` writes."""
+    if current_stream(x, device) != stream:
+        synchronize(x, device)
+    copy_into(x[: len(values)], np.array(values, np.int64))
 
 
 def synchronize(x: Array, device: int) -> None:

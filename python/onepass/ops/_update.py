@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal, NamedTuple
 
+import numpy as np
+
 from onepass import _C
-from onepass._array import Array
+from onepass._array import Array, read_back
 
 Nonfinite = Literal["propagate", "skip", "raise"]
 
 
 class StepInfo(NamedTuple):
     """What a step did.
+
+    Of a step on CUDA arrays, reading an attribute that only the device knows (all of them with
+    ``nonfinite="skip"``, ``grad_norm`` with ``max_norm``) waits for the step; not reading it waits
+    for nothing. Of a step captured in a CUDA graph they tell of the last replay.
 
     Attributes:
         skipped: nothing was changed, because a gradient was not finite.
@@ -27,6 +33,57 @@ class StepInfo(NamedTuple):
     skipped: bool
     grad_norm: float | None
     nonfinite_param: int | None
+
+
+class _DeviceStepInfo(StepInfo):
+    """A StepInfo that lies on a device, and is copied from there whenever it is looked at."""
+
+    _read: Callable[[], StepInfo]
+
+    def __new__(cls, read: Callable[[], StepInfo]) -> _DeviceStepInfo:
+        self = super().__new__(cls, False, None, None)
+        self._read = read
+        return self
+
+    skipped = property(lambda self: self._read().skipped)
+    grad_norm = property(lambda self: self._read().grad_norm)
+    nonfinite_param = property(lambda self: self._read().nonfinite_param)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._read())
+
+    def __getitem__(self, key: Any) -> Any:
+        return self._read()[key]
+
+    def __eq__(self, other: object) -> bool:
+        return tuple(self) == (tuple(other) if isinstance(other, tuple) else other)
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    def __hash__(self) -> int:
+        return hash(self._read())
+
+    def __repr__(self) -> str:
+        return repr(self._read())
+
+    def __reduce__(self) -> Any:
+        return StepInfo, tuple(self)
+
+
+def _on_device(
+    result: Array, where: tuple[tuple[int, ...], int, int], clips: bool, checks: bool
+) -> StepInfo:
+    """The info of a step whose ``result`` is a NormResult of csrc/core/backend.h on a device."""
+    positions, device, stream = where
+
+    def read() -> StepInfo:
+        host = read_back(result, device, stream)
+        first = int(host.view(np.int64)[2])
+        index = positions[first] if checks and first >= 0 else None
+        return StepInfo(index is not None, float(host[0]) if clips else None, index)
+
+    return _DeviceStepInfo(read)
 
 
 def take_step(
@@ -57,9 +114,15 @@ def take_step(
         raise ValueError(
             f"{op}: 'nonfinite' is {nonfinite!r}, expected 'propagate', 'skip' or 'raise'"
         )
+    checks = nonfinite != "propagate"
     skipped, norm, index = plan.step(
-        grads, hyper, unscale, max_value, max_norm, nonfinite != "propagate", zero_grad, maximize
+        grads, hyper, unscale, max_value, max_norm, checks, zero_grad, maximize
     )
+    if skipped is None:
+        info = _on_device(norm, index, max_norm is not None, checks)
+        if nonfinite != "raise":
+            return info
+        skipped, norm, index = info
     if skipped and nonfinite == "raise":
         name = names[index] if index is not None and index < len(names) else None
         raise FloatingPointError(
@@ -67,7 +130,7 @@ def take_step(
             "nothing was changed. Lower the learning rate or the gradient scale, or pass "
             "nonfinite='skip'"
         )
-    return StepInfo(skipped, norm, None if nonfinite == "propagate" else index)
+    return StepInfo(skipped, norm, index if checks else None)
 
 
 def _number(op: str, name: str, value: Any, expected: str) -> float:
@@ -164,8 +227,8 @@ def _update(
         raise TypeError(
             f"{op}: unknown option {unknown[0]!r}, expected one of {', '.join(_STEP_OPTIONS)}"
         )
-    plan = _C.Plan(kernel, params, states, [0] * len(params))
-    plan.steps = [count - 1 for count in _counts(op, step, len(params))]
+    taken = [count - 1 for count in _counts(op, step, len(params))]
+    plan = _C.Plan(kernel, params, states, [0] * len(params), taken)
     return take_step(op, plan, grads, (hyper,), **options)
 
 
