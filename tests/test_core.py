@@ -1,8 +1,8 @@
 """The numeric core, csrc/core/{math,philox,dtype}.h: one C++ test program at every instruction set.
 
 Its results are hashed: the hash must not depend on the instruction set. Its only loop must be
-vectorised in every instantiation. The headers must also compile for CUDA, without one fused
-multiply-add, the operation that would change bits.
+vectorised in every instantiation. The headers must also compile for CUDA, without one operation
+that would change bits: of the fused ones only muladd's own, in float.
 """
 
 from __future__ import annotations
@@ -155,7 +155,7 @@ def test_power_is_as_exact_as_it_says(tmp_path: Path) -> None:
             assert n > 2 or float.fromhex(line) == x**n  # rounded once at most
 
 
-def test_cuda_compiles_without_fused_operations(tmp_path: Path) -> None:
+def test_cuda_compiles_without_inexact_operations(tmp_path: Path) -> None:
     nvcc = shutil.which("nvcc")
     if nvcc is None:
         pytest.skip("no nvcc")
@@ -167,4 +167,5 @@ def test_cuda_compiles_without_fused_operations(tmp_path: Path) -> None:
     assert (result.returncode, result.stderr) == (0, "")
     inexact = r"\b(?:fma|mad|div|sqrt|ex2|lg2|tanh|rcp|rsqrt)\.[\w.]*f(?:32|64)\b"
     found = set(re.findall(inexact, ptx.read_text()))
-    assert found == {"div.rn.f32", "div.rn.f64", "sqrt.rn.f32", "sqrt.rn.f64"}
+    # A contraction that nobody asked for would show in double too.
+    assert found == {"div.rn.f32", "div.rn.f64", "sqrt.rn.f32", "sqrt.rn.f64", "fma.rn.f32"}

@@ -1,10 +1,10 @@
 // Elementary functions, branch-free, for float and double: the same bits at every instruction set
 // and on CUDA.
 //
-// Only + - * / sqrt, integer operations, comparisons and selects, each rounded on its own (compile
-// with -ffp-contract=off, --fmad=false), so a loop around any of them vectorises and no level can
-// differ. A NaN gives a NaN, +-Inf the limit, odd functions keep the sign of zero, results
-// underflow gradually. Coefficients are minimax fits made for these intervals with Sollya's
+// Only + - * / sqrt, muladd(), integer operations, comparisons and selects, each rounded on its own
+// (compile with -ffp-contract=off, --fmad=false), so a loop around any of them vectorises and no
+// level can differ. A NaN gives a NaN, +-Inf the limit, odd functions keep the sign of zero,
+// results underflow gradually. Coefficients are minimax fits made for these intervals with Sollya's
 // fpminimax (Brisebarre, Chevillard, "Efficient polynomial L-infinity approximations", ARITH 2007).
 // "Error: a, b ulp" bounds what was found in float (exp: every value; others: every value in 2^-6
 // to 2^5, one in 101 elsewhere) and in double (12 million values); tests/test_core.py holds them.
@@ -19,8 +19,10 @@ ONEPASS_HD constexpr uint64_t to_bits(double x) { return __builtin_bit_cast(uint
 ONEPASS_HD constexpr float from_bits(uint32_t b) { return __builtin_bit_cast(float, b); }
 ONEPASS_HD constexpr double from_bits(uint64_t b) { return __builtin_bit_cast(double, b); }
 
-// What the generic code below needs to know of a format. kLn2Hi ends in enough zero bits for its
-// product with any exponent to be exact; adding kShift rounds to an integer, left in the low bits.
+// What the generic code below needs to know of a format. x - k kLn2Hi is exact: in double kLn2Hi
+// ends in enough zero bits for the product to be, in float muladd() does not round it. Adding
+// kShift rounds to an integer, left in the low bits; kDown moves results of exp_down() out of the
+// subnormals until they are whole.
 template <class T>
 struct Format;
 
@@ -32,9 +34,10 @@ struct Format<float> {
   static constexpr Bits kSign = 0x80000000u, kInf = 0x7f800000u, kNan = 0x7fc00000u;
   static constexpr Bits kLeast = 0x3f2aaaabu, kShiftBits = 0x4b400000u;
   static constexpr float kMinNormal = 0x1p-126f, kMax = 0x1.fffffep127f, kShift = 0x1.8p23f;
-  static constexpr float kLog2e = 0x1.715476p0f, kLn2Hi = 0x1.62e4p-1f, kLn2Lo = 0x1.7f7d1cp-20f;
+  static constexpr float kLog2e = 0x1.715476p0f, kLn2Hi = 0x1.62e43p-1f, kLn2Lo = -0x1.05c61p-29f;
   static constexpr float kExpMin = -104.0f, kExpMax = 89.0f, kExpm1Min = -18.0f;
   static constexpr float kTanhMax = 10.0f, kErfMax = 4.0f;
+  static constexpr int kDown = 64;
 };
 
 template <>
@@ -50,6 +53,7 @@ struct Format<double> {
   static constexpr double kLn2Hi = 0x1.62e42fefa38p-1, kLn2Lo = 0x1.ef35793c7673p-45;
   static constexpr double kExpMin = -746.0, kExpMax = 710.0, kExpm1Min = -38.0;
   static constexpr double kTanhMax = 20.0, kErfMax = 6.0;
+  static constexpr int kDown = 512;
 };
 
 template <class T>
@@ -122,6 +126,22 @@ ONEPASS_HD double power(double x, uint64_t n) {
   return y;
 }
 
+// a b + c: in float rounded once, in double twice (x86-64-v2 has no such instruction and no cheap
+// way to do without). There the float sum is rounded to double first, which gives other bits once
+// in 2^29 sums: never in the functions of this file and of kernels/, which were compared at all
+// 2^32 arguments (core_test every). For functions of one float only, therefore.
+ONEPASS_HD float muladd(float a, float b, float c) {
+#if defined(__CUDA_ARCH__)
+  return ::fmaf(a, b, c);
+#elif defined(__FMA__) || defined(__ARM_FEATURE_FMA)
+  return __builtin_fmaf(a, b, c);
+#else
+  return float(double(a) * double(b) + double(c));
+#endif
+}
+
+ONEPASS_HD double muladd(double a, double b, double c) { return a * b + c; }
+
 // The terms of even index of c0 + c1 z + c2 z + c3 z^2 + ... : every second coefficient.
 template <class T>
 ONEPASS_HD T every_second(T, T c) {
@@ -135,14 +155,14 @@ ONEPASS_HD T every_second(T, T c, T) {
 
 template <class T, class... C>
 ONEPASS_HD T every_second(T z, T c, T, C... rest) {
-  return c + z * every_second(z, rest...);
+  return muladd(z, every_second(z, rest...), c);
 }
 
 // c0 + c1 x + c2 x^2 + ... as two Horner chains in x^2, which run side by side.
 template <class T, class... C>
 ONEPASS_HD T poly(T x, T c, C... rest) {
   T z = x * x;
-  return every_second(z, c, rest...) + x * every_second(z, rest...);
+  return muladd(x, every_second(z, rest...), every_second(z, c, rest...));
 }
 
 // (expm1(r) - r) / r^2 on |r| <= ln(2) / 2; expm1's relative error 2^-26.1 and 2^-61.5.
@@ -158,23 +178,30 @@ ONEPASS_HD double expm1_tail(double r) {
 }
 
 // x = k ln(2) + r + tiny with |r| <= ln(2) / 2: Cody and Waite. k comes as the low bits of
-// `shifted`. expm1(r + tiny) = r + tail.
+// `shifted`, moved by `move`. Only double, without a fused product, needs tiny.
 template <class T>
 struct Reduced {
   typename Format<T>::Bits shifted;
-  T r, tail;
+  T r, tiny;
 };
 
 template <class T>
-ONEPASS_HD Reduced<T> reduce(T x) {
+ONEPASS_HD Reduced<T> reduce(T x, int move = 0) {
   using F = Format<T>;
-  T shifted = x * F::kLog2e + F::kShift;
-  T k = shifted - F::kShift;
-  T hi = x - k * F::kLn2Hi, lo = k * F::kLn2Lo;
-  T r = hi - lo;
-  T tiny = (hi - r) - lo;
-  return {to_bits(shifted), r, r * r * expm1_tail(r) + tiny};
+  const T shift = F::kShift + T(move), shifted = muladd(x, F::kLog2e, shift), k = shifted - shift;
+  const T hi = muladd(-k, F::kLn2Hi, x), r = muladd(-k, F::kLn2Lo, hi);
+  return {to_bits(shifted), r, (hi - r) - k * F::kLn2Lo};
 }
+
+// expm1(r + tiny) - r.
+ONEPASS_HD float tail(Reduced<float> e) { return e.r * e.r * expm1_tail(e.r); }
+ONEPASS_HD double tail(Reduced<double> e) { return e.r * e.r * expm1_tail(e.r) + e.tiny; }
+
+// exp(r + tiny).
+ONEPASS_HD float exp_reduced(Reduced<float> e) {
+  return muladd(e.r, muladd(e.r, expm1_tail(e.r), 1.0f), 1.0f);
+}
+ONEPASS_HD double exp_reduced(Reduced<double> e) { return 1.0 + (e.r + tail(e)); }
 
 // y 2^k in two exact steps and one rounding: k may lead beyond the exponents on both sides.
 template <class T>
@@ -184,17 +211,28 @@ ONEPASS_HD T scale_by_power(T y, typename Format<T>::Bits shifted) {
   return y * from_bits(half << F::kMantissa) * from_bits((twice - half) << F::kMantissa);
 }
 
-// Error: 0.96, 0.90 ulp.
+// Error: 0.95, 0.90 ulp.
 template <class T>
 ONEPASS_HD T exp(T x) {
   using F = Format<T>;
   x = x > F::kExpMax ? F::kExpMax : x;
   x = x < F::kExpMin ? F::kExpMin : x;
   Reduced<T> e = reduce(x);
-  return scale_by_power(T(1) + (e.r + e.tail), e.shifted);
+  return scale_by_power(exp_reduced(e), e.shifted);
 }
 
-// expm1(x) = 2^k (1 - 2^-k + expm1(r)): exact where it cancels. Error: 1.41, 1.40 ulp.
+// exp(x) for x <= 0 only, at less cost: the same bits.
+template <class T>
+ONEPASS_HD T exp_down(T x) {
+  using F = Format<T>;
+  using Bits = typename F::Bits;
+  x = x < F::kExpMin ? F::kExpMin : x;
+  Reduced<T> e = reduce(x, F::kDown);
+  T power = from_bits((e.shifted + Bits(F::kBias)) << F::kMantissa);
+  return exp_reduced(e) * power * from_bits(Bits(F::kBias - F::kDown) << F::kMantissa);
+}
+
+// expm1(x) = 2^k (1 - 2^-k + expm1(r)): exact where it cancels. Error: 1.33, 1.40 ulp.
 template <class T>
 ONEPASS_HD T expm1(T x) {
   using F = Format<T>;
@@ -204,7 +242,7 @@ ONEPASS_HD T expm1(T x) {
   Reduced<T> e = reduce(c);
   Bits minus_k = F::kShiftBits + F::kBias - e.shifted;  // biased; the clamp keeps it an exponent
   minus_k = c > T(60) ? Bits(F::kBias - 60) : minus_k;
-  T y = (T(1) - from_bits(minus_k << F::kMantissa)) + e.r + e.tail;
+  T y = (T(1) - from_bits(minus_k << F::kMantissa)) + e.r + tail(e);
   return copysign(scale_by_power(y, e.shifted), x);
 }
 
@@ -216,14 +254,14 @@ ONEPASS_HD T tanh(T x) {
   a = a > F::kTanhMax ? F::kTanhMax : a;
   Reduced<T> e = reduce(a + a);
   T s = from_bits((F::kShiftBits + F::kBias - e.shifted) << F::kMantissa);
-  T t = (T(1) - s) + e.r + e.tail;
+  T t = (T(1) - s) + e.r + tail(e);
   return copysign(t / (t + (s + s)), x);
 }
 
 // 1 / (1 + e^-x), without overflow: small results are e^x. Error: 2.41, 2.40 ulp.
 template <class T>
 ONEPASS_HD T sigmoid(T x) {
-  T e = exp(-abs(x));
+  T e = exp_down(-abs(x));
   return (x < T(0) ? e : T(1)) / (T(1) + e);
 }
 
@@ -233,8 +271,8 @@ ONEPASS_HD float log_sum(float f, float k) {
   using F = Format<float>;
   float q = poly(f, 0x1.555506p-2f, -0x1.fffefp-3f, 0x1.99d05ep-3f, -0x1.559de4p-3f, 0x1.1ed424p-3f,
                  -0x1.f30e36p-4f, 0x1.1e73ap-3f, -0x1.080c9ep-3f);
-  float tail = f * f * (f * q - 0.5f);
-  return k * F::kLn2Hi + (f + (tail + k * F::kLn2Lo));
+  float tail = f * f * muladd(f, q, -0.5f);
+  return muladd(k, F::kLn2Hi, f + muladd(k, F::kLn2Lo, tail));
 }
 
 // With s = f / (2 + f): log(1 + f) = 2 atanh(s) = f - s (f - R(s^2)), as in fdlibm (Sun, 1993).
@@ -266,7 +304,7 @@ ONEPASS_HD Split<T> split(T x) {
   return {biased, k, from_bits((u & mask) + F::kLeast)};
 }
 
-// Error: 0.97, 0.90 ulp.
+// Error: 0.94, 0.90 ulp.
 template <class T>
 ONEPASS_HD T log(T x) {
   using F = Format<T>;
@@ -279,7 +317,7 @@ ONEPASS_HD T log(T x) {
   return x >= T(0) ? y : quiet_nan<T>();
 }
 
-// 1 + x = 2^k (1 + f), f = x 2^-k + (2^-k - 1): the sum 1 + x only chooses k. Error: 1.72, 1.50
+// 1 + x = 2^k (1 + f), f = x 2^-k + (2^-k - 1): the sum 1 + x only chooses k. Error: 1.69, 1.50
 // ulp.
 template <class T>
 ONEPASS_HD T log1p(T x) {
@@ -321,41 +359,42 @@ ONEPASS_HD double log_erfc(double t) {
               -0x1.13ec2c604f571p-28, 0x1.cb83d0fecef9fp-33, -0x1.62de52f16acc6p-38);
 }
 
-// x + x S(x^2) up to 1, 1 - exp(log erfc |x|) beyond. Error: 1.39, 1.40 ulp.
+// x + x S(x^2) up to 1, 1 - exp(log erfc |x|) beyond. Error: 1.20, 1.40 ulp.
 template <class T>
 ONEPASS_HD T erf(T x) {
   using F = Format<T>;
   T a = abs(x), t = a > F::kErfMax ? F::kErfMax : a;
   Reduced<T> e = reduce(log_erfc(t));
   T scale = from_bits((e.shifted - (F::kShiftBits - F::kBias)) << F::kMantissa);
-  T large = T(1) - (T(1) + (e.r + e.tail)) * scale;
+  T large = T(1) - exp_reduced(e) * scale;
   T small = x + x * erf_small(x * x);
   return a > T(1) ? copysign(large, x) : small;
 }
 
-// (1 + 2t) erfcx(t) in a = (t - 2) / (t + 2), for t up to 11 and 28.5.
-ONEPASS_HD float erfcx_scaled(float a) {
-  return poly(a, 0x1.46e80ep0f, -0x1.7bf628p-4f, -0x1.5407d8p-3f, 0x1.4ffcfcp-3f, -0x1.bc18cp-5f,
-              -0x1.086318p-7f, 0x1.1b60c4p-7f, 0x1.5d4bd8p-10f, -0x1.455c2p-10f, -0x1.b12854p-12f);
+// (t + 17/4) M(t), M(t) = Q(t) exp(t^2/2), Q(t) the chance that a normal variable exceeds t >= 0,
+// in a = 1 - 8.5 / (t + 17/4), for t up to 15 and 40. Relative error of the fit: 2^-27.3, 2^-53.1;
+// the latter interpolates at Chebyshev nodes.
+ONEPASS_HD float mills_scaled(float a) {
+  return poly(a, 0x1.84e44ap-1f, -0x1.401104p-1f, 0x1.ac43d6p-2f, -0x1.c39d3ep-3f, 0x1.5d47p-4f,
+              -0x1.3d59d2p-6f, -0x1.8c1bep-11f, 0x1.1eb86ep-9f, -0x1.75056p-12f, -0x1.e28f7p-13f);
 }
 
-ONEPASS_HD double erfcx_scaled(double a) {
+ONEPASS_HD double mills_scaled(double a) {
   return poly(
-      a, 0x1.46e80e2277954p0, -0x1.7bf5ec170064ap-4, -0x1.5407bebf3282p-3, 0x1.4ffa1e14e2cbep-3,
-      -0x1.bc2b95615ec0ep-5, -0x1.07423405180fp-7, 0x1.1dd2ec7b4286ap-7, 0x1.4d461d640f144p-10,
-      -0x1.7de518c17909ap-10, -0x1.dc693637bd1aep-12, 0x1.b0c6a5a7f7684p-13, 0x1.3cc095b85ee49p-13,
-      -0x1.90cb38742f733p-20, -0x1.3186c82f70ee6p-15, -0x1.c684ab26f01bcp-17, 0x1.f08b89c4471f6p-19,
-      0x1.661c8ef98b556p-18, 0x1.9cef763b24dd4p-20, -0x1.cb7d9b37a4444p-21, -0x1.e1f3b0fcfa272p-21,
-      -0x1.ec8c804b4808p-24, 0x1.c010ddc2245f7p-23, 0x1.5c4f84547811cp-24, -0x1.4c1c0bda8b1a9p-26,
-      -0x1.8a7d3baa68d7dp-27);
+      a, 0x1.84e44a0817f9cp-1, -0x1.40110298a88a9p-1, 0x1.ac43d626c7724p-2, -0x1.c39de6d9a1878p-3,
+      0x1.5d4640a4e9b44p-4, -0x1.3d2ab234762dfp-6, -0x1.86c590aac949p-11, 0x1.19b950b58ddfp-9,
+      -0x1.a81a655a01669p-12, -0x1.92e93f4d47fa7p-13, 0x1.472daa1813ce9p-14, 0x1.5a6eed6623346p-16,
+      -0x1.a7719d5e3ae4bp-17, -0x1.ad10d4d5c4914p-19, 0x1.0ce9b0a453ea6p-19, 0x1.6bc8ebd69ffbap-21,
+      -0x1.3e66b8ea89c52p-22, -0x1.58109b6e54075p-23, 0x1.0bc3424a51719p-25, 0x1.23ce1a28282a9p-25,
+      0x1.574a8ab6e3abap-30, -0x1.344a13e7c53d6p-28, -0x1.2cef0045b83ap-30);
 }
 
-// erfc(t) exp(t^2) for 0 <= t <= 11 and 28.5: what is left of erfc when the caller has the
-// exponential. Interpolated at Chebyshev nodes; relative error of the fit: 2^-24.5, 2^-53.8.
+// Mills' ratio of the normal distribution over sqrt(2 pi), M(t): what is left of its tail when the
+// caller has the exponential. Error: 6.7, 6.8 ulp, close under 1/2.
 template <class T>
-ONEPASS_HD T erfcx(T t) {
-  T up = t + T(2), slope = T(1) + T(2) * t, r = T(1) / (up * slope);
-  return erfcx_scaled((t - T(2)) * slope * r) * (up * r);
+ONEPASS_HD T mills(T t) {
+  T v = T(1) / (t + T(4.25));
+  return v * mills_scaled((t - T(4.25)) * v);
 }
 
 }  // namespace math

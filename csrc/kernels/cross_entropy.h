@@ -14,7 +14,7 @@ namespace cross_entropy_formula {
 // e = exp(x − m).
 template <class T>
 ONEPASS_HD T term(T x, T m) {
-  return math::exp(x - m);
+  return math::exp_down(x - m);
 }
 
 // The parts of q: `hot` at the label or times t_c, `even` times w_c everywhere.

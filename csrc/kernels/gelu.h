@@ -2,8 +2,9 @@
 // gelu_tanh: y = x·σ(2u), u = √(2/π)·(x + 0.044715·x³), since (1 + tanh u)/2 = σ(2u).
 // Hendrycks & Gimpel, Gaussian Error Linear Units, 2016.
 //
-// At -Inf y is the limit -0 and at ±Inf the derivative is 0 or 1: beyond kFar the product with x,
-// which would be Inf·0, is taken at kFar, where Φ and φ have long been 0 or 1.
+// Both in t = |x|, with what is small computed as such: y(-t) = -t·Q, Q = Φ(-t), y(t) = t - t·Q,
+// and y'(-t) = 1 - y'(t). At -Inf y is the limit -0 and at ±Inf the derivative is 0 or 1: t ends at
+// kFar, where Q and φ have long been 0, so that no product is Inf·0.
 #pragma once
 #include "kernels/activation.h"
 
@@ -14,25 +15,19 @@ struct Gelu {
   static constexpr const char* name = "gelu";
   static constexpr auto hyper = names();
   static constexpr T kFar = sizeof(T) == 4 ? T(15) : T(40);
+  static constexpr T kDensity = T(0.39894228040143267794);  // φ(0) = 1/√(2π)
 
-  // Both need e = exp(-x²/2): φ(x) = e/√(2π), Φ(-|x|) = erfc(|x|/√2)/2 = e·erfcx(|x|/√2)/2. No
-  // cancellation for x < 0, where (1 + erf)/2 would have it.
-  struct Normal {
-    T cdf, e;
-    ONEPASS_HD explicit Normal(T x) : e(math::exp(T(-0.5) * x * x)) {
-      const T tail = T(0.5) * e * math::erfcx(math::abs(x) * T(0.70710678118654752440));
-      cdf = x < T(0) ? tail : T(1) - tail;
-    }
-  };
+  static ONEPASS_HD T bounded(T x) { return math::abs(x) > kFar ? kFar : math::abs(x); }
+  // exp(-t²/2), of which φ(t) and Q(t) are multiples.
+  static ONEPASS_HD T bell(T t) { return math::exp_down(T(-0.5) * t * t); }
+
   ONEPASS_HD T forward(T x) const {
-    const T near = x < -kFar ? -kFar : x;
-    return near * Normal(near > kFar ? kFar : near).cdf;
+    const T t = bounded(x), q = bell(t) * math::mills(t);
+    return math::muladd(-t, q, x < T(0) ? T(-0.0) : x);
   }
   ONEPASS_HD T backward(T dy, T x) const {
-    T near = x < -kFar ? -kFar : x;
-    near = near > kFar ? kFar : near;
-    const Normal normal(near);
-    return dy * (normal.cdf + near * (normal.e * T(0.39894228040143267794)));
+    const T t = bounded(x), below = bell(t) * math::muladd(-t, kDensity, math::mills(t));
+    return dy * (x < T(0) ? below : T(1) - below);
   }
 };
 
@@ -44,18 +39,20 @@ struct GeluTanh {
   static constexpr T kLinear = T(1.5957691216057307118);  // 2·√(2/π)
   static constexpr T kCubic = T(0.071354816272600248);    // 0.044715·kLinear
 
+  static ONEPASS_HD T bounded(T x) { return math::abs(x) > kFar ? kFar : math::abs(x); }
+
   ONEPASS_HD T forward(T x) const {
-    T near = x < -kFar ? -kFar : x;
-    const T top = near > kFar ? kFar : near;
-    return near * math::sigmoid(top * (kLinear + kCubic * top * top));
+    const T t = bounded(x);
+    const T e = math::exp_down(-t * math::muladd(t * t, kCubic, kLinear));
+    return (x < T(0) ? -t * e : x) / (T(1) + e);
   }
+  // σ' = e·r² where 1 - σ would cancel.
   ONEPASS_HD T backward(T dy, T x) const {
-    T near = x < -kFar ? -kFar : x;
-    near = near > kFar ? kFar : near;
-    const T square = near * near, u = near * (kLinear + kCubic * square);
-    const T e = math::exp(-math::abs(u)), r = T(1) / (T(1) + e);
-    const T s = u < T(0) ? e * r : r;  // σ(u); σ·(1 - σ) = e·r², where 1 - σ would cancel
-    return dy * (s + near * (e * r * r) * (kLinear + T(3) * kCubic * square));
+    const T t = bounded(x), square = t * t;
+    const T e = math::exp_down(-t * math::muladd(square, kCubic, kLinear)), r = T(1) / (T(1) + e);
+    const T slope = t * math::muladd(square, T(3) * kCubic, kLinear), rest = e * r;
+    const T below = math::muladd(-slope, rest * r, rest);
+    return dy * (x < T(0) ? below : T(1) - below);
   }
 };
 

@@ -11,7 +11,7 @@ struct Sigmoid {
   ONEPASS_HD T forward(T x) const { return math::sigmoid(x); }
   // e/(1+e)² with e = exp(-|x|): 1 - y would cancel for large x.
   ONEPASS_HD T backward(T dy, T x) const {
-    const T e = math::exp(-math::abs(x));
+    const T e = math::exp_down(-math::abs(x));
     return dy * (e / ((T(1) + e) * (T(1) + e)));
   }
 };
