@@ -1,12 +1,10 @@
 // relu(x, out), relu_backward(dy, x, out), … for every activation of the list; dropout and its
 // mask.
-#include <algorithm>
 #include <cstring>
 
 #include "bind/fast.h"
 #include "bind/kernel_info.h"
 #include "core/philox.h"
-#include "cpu/parallel.h"
 #include "cpu/schedule.h"
 
 namespace onepass::bind {
@@ -111,38 +109,6 @@ py::object dropout(Arguments given) {
 
 // ---- the mask itself
 
-struct MaskJob {
-  uint8_t* out;
-  int64_t elements;  // of the mask
-  DropoutStream stream;
-  bool packed;
-
-  static constexpr int64_t kChunk = 1 << 16;  // elements
-
-  static void chunk(void* context, int64_t index) {
-    const MaskJob& job = *static_cast<const MaskJob*>(context);
-    constexpr int64_t kWords = 128;
-    uint32_t words[kWords];
-    const int64_t begin = index * kChunk, end = std::min(job.elements, begin + kChunk);
-    for (int64_t at = begin; at < end; at += 32 * kWords) {
-      const int64_t n = std::min(end - at, 32 * kWords);
-      host::keep_words(words, at / 32, (n + 31) / 32, job.stream);
-      job.put(words, at, n);
-    }
-  }
-  void put(const uint32_t* words, int64_t at, int64_t n) const {
-    if (packed) {  // bits past the last element stay 0
-      for (int64_t b = 0; b < (n + 7) / 8; ++b) {
-        const int64_t left = n - 8 * b;
-        const uint32_t valid = left < 8 ? (1u << left) - 1 : 0xffu;
-        out[at / 8 + b] = uint8_t(words[b / 4] >> (b % 4 * 8) & valid);
-      }
-    } else {
-      for (int64_t i = 0; i < n; ++i) out[at + i] = words[i / 32] >> (i % 32) & 1;
-    }
-  }
-};
-
 py::object dropout_mask(Arguments given) {
   constexpr const char* kOp = "dropout_mask";
   given.expect(kOp, 6);
@@ -151,7 +117,8 @@ py::object dropout_mask(Arguments given) {
   const int64_t elements = signed_64(kOp, "count", given[1]);
   const DropoutStream random = random_stream(kOp, "p", given[2], given[3], given[4]);
   const bool packed = boolean(kOp, "packed", given[5]);
-  if (check_device(&out, 1).on_device())
+  const Target target = check_device(&out, 1);
+  if (target.on_device())
     type_error(kOp, out.label() +
                         " lies on a CUDA device, but the mask is drawn on the CPU; pass a "
                         "NumPy array");
@@ -165,13 +132,9 @@ py::object dropout_mask(Arguments given) {
     value_error(kOp, out.label() + " has " + std::to_string(out.size()) + " entries, expected " +
                          std::to_string(room) + " for a mask of " + std::to_string(elements) +
                          " elements");
-  MaskJob job{static_cast<uint8_t*>(out.data),
-              elements,
-              {random.seed, random.offset, random.threshold},
-              packed};
   {
     const ReleaseGil released(elements);
-    parallel_for((elements + MaskJob::kChunk - 1) / MaskJob::kChunk, &MaskJob::chunk, &job);
+    target.backend->dropout_mask({static_cast<uint8_t*>(out.data), elements, random, packed});
   }
   mark_written(out);
   return py::none();

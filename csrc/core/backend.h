@@ -85,6 +85,14 @@ struct Elementwise {
   void* workspace = nullptr;
 };
 
+// The keep bits of elements 0 to `elements`, one byte each, or packed, the first in the lowest bit.
+struct DropoutMask {
+  uint8_t* out;
+  int64_t elements;
+  DropoutStream random;
+  bool packed;
+};
+
 // Norm of a list of tensors.
 struct Norm {
   const Tensor* tensors;
@@ -191,6 +199,8 @@ struct Backend {
   // A word of host memory that kernels on the device can write, for CrossEntropy::bad_label: always
   // the same one. Null result: see last_error.
   uint32_t* (*host_word)(int device) = nullptr;
+  // Null on a device.
+  void (*dropout_mask)(const DropoutMask&) = nullptr;
 };
 
 }  // namespace onepass

@@ -3,6 +3,7 @@
 #include "core/backend.h"
 
 #include "cpu/loops.h"
+#include "cpu/mask.h"
 #include "cpu/normalise.h"
 #include "cpu/reduce.h"
 #include "cpu/rows.h"
@@ -18,17 +19,19 @@ namespace {
 
 template <template <class> class... A, template <class> class... U>
 constexpr Backend make_backend(List<A...>, List<U...>) {
-  return {ONEPASS_STRING(ONEPASS_ISA),
-          {&elementwise<Forward<A>::template Kernel, kNoGradient>...},
-          {&elementwise<Backward<A>::template Kernel, kNoGradient>...},
-          {&elementwise<U, kGradientOperand>...},
-          &elementwise<Dropout, kNoGradient>,
-          &norm,
-          &bias_act,
-          &bias_act_backward,
-          &batch_norm,
-          &batch_norm_backward,
-          &cross_entropy};
+  Backend backend{ONEPASS_STRING(ONEPASS_ISA),
+                  {&elementwise<Forward<A>::template Kernel, kNoGradient>...},
+                  {&elementwise<Backward<A>::template Kernel, kNoGradient>...},
+                  {&elementwise<U, kGradientOperand>...},
+                  &elementwise<Dropout, kNoGradient>,
+                  &norm,
+                  &bias_act,
+                  &bias_act_backward,
+                  &batch_norm,
+                  &batch_norm_backward,
+                  &cross_entropy};
+  backend.dropout_mask = &dropout_mask;
+  return backend;
 }
 
 constexpr Backend kBackend = make_backend(Activations{}, Updates{});
