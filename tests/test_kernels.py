@@ -308,6 +308,22 @@ def test_huge_and_tiny_inputs(dtype):
             assert_close(dx, want.backward(as_float64(dy))[0], Tolerance(16, 24), dtype, f"{scale}")
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_variance_where_squares_vanish_and_where_one_element_is_far_out(dtype):
+    rng = np.random.default_rng(8)
+    for shape in [(64, 3), (4, 3, 23, 29)]:
+        tiny = (rng.standard_normal(shape) * 1e-25).astype(dtype)
+        far = rng.standard_normal(shape).astype(dtype)
+        for at in (0, shape[0] // 2):
+            far[at, at % 3] = 3e4
+        for x, eps in ((tiny, 1e-55), (far, 1e-5)):
+            want = ref.BatchNorm(as_float64(x), None, None, None, None, training=True, eps=eps)
+            y, _ = _norm(x, eps=eps)
+            # Sums about an element that is K deviations away lose K² <= count of float64's digits.
+            loss = x.size // 3 if dtype == "float64" else 0
+            assert_close(y, want.y, Tolerance(10 + loss, 10), dtype, f"{shape} {eps}")
+
+
 @each_dtype
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
 def test_one_bad_value_spoils_only_its_channel(dtype, bad):

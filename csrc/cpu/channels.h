@@ -94,16 +94,27 @@ void spread(const Cut& cut, int64_t channels, const T* from, T* units) {
     for (int64_t j = 0; j < copies; ++j) units[k * copies + j] = value;
   }
 }
+// In kFolds chains: one of n additions takes as long as their latencies.
+ONEPASS_HD double fold_units(const double* at, int64_t n) {
+  constexpr int kFolds = 8;
+  double folds[kFolds] = {};
+  int64_t i = 0;
+  for (; i + kFolds <= n; i += kFolds)
+    for (int f = 0; f < kFolds; ++f) folds[f] += at[i + f];
+  for (int f = 0; i < n; ++i, ++f) folds[f] += at[i];
+  return ((folds[0] + folds[4]) + (folds[1] + folds[5])) +
+         ((folds[2] + folds[6]) + (folds[3] + folds[7]));
+}
 // From the units of a region, in every block, to channels.
 void channel_sums(const Cut& cut, const Region& r, const double* from, int64_t stride,
                   int64_t blocks, double* sum) {
-  double units[kUnits];
+  double added[kUnits];
+  const double* units = from;
   const int64_t n = r.units(), channels = channel_count(cut, r);
-  store_run<double, double>(units, from, 1, n);
-  for (int64_t b = 1; b < blocks; ++b) {
+  for (int64_t b = 1; b < blocks; ++b, units = added) {
     const double* block = from + b * stride;
 #pragma GCC ivdep
-    for (int64_t u = 0; u < n; ++u) units[u] += block[u];
+    for (int64_t u = 0; u < n; ++u) added[u] = units[u] + block[u];
   }
   for (int64_t k = 0; k < channels; ++k) sum[k] = 0;
   for (int64_t i = 0; i < cut.repeat; ++i) {
@@ -112,8 +123,7 @@ void channel_sums(const Cut& cut, const Region& r, const double* from, int64_t s
 #pragma GCC ivdep
       for (int64_t k = 0; k < channels; ++k) sum[k] += at[k];
     } else {
-      for (int64_t k = 0; k < channels; ++k)
-        for (int64_t j = 0; j < cut.spread; ++j) sum[k] += at[k * cut.spread + j];
+      for (int64_t k = 0; k < channels; ++k) sum[k] += fold_units(at + k * cut.spread, cut.spread);
     }
   }
 }

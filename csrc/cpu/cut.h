@@ -9,11 +9,12 @@ namespace {
 namespace normalise {
 
 constexpr int64_t kUnits = 1024;     // units of a region: what a task keeps of each on its stack
+constexpr int64_t kNarrow = 512;     // narrower rows are taken several as one
 constexpr int64_t kPlanes = 16;      // the same where a unit is a plane
 constexpr int64_t kLongPlane = 512;  // planes at least this long are units
 constexpr int64_t kAdded = 8;        // rows added before a sum is touched
 constexpr int64_t kRegionBytes = 512 << 10;
-constexpr int64_t kRegionElements = 32 << 10;
+constexpr int64_t kRegionElements = 64 << 10;
 constexpr int64_t kTasksWanted = 16;
 
 // How a call is cut. Unit u of a row belongs to channel (u / spread) % channels.
@@ -50,7 +51,7 @@ Cut cut_planes(const Channelwise& call, int64_t bytes_per_element) {
 
 Cut cut_columns(const Channelwise& call) {
   const int64_t width = call.channels * call.inner;
-  const int64_t repeat = larger(1, smaller(kUnits / width, call.outer / kAdded));
+  const int64_t repeat = larger(1, smaller(kNarrow / width, call.outer / kAdded));
   Cut cut{call.channels, call.inner, repeat, 1, width * repeat, 0, 0, 1, 0, 1, 0};
   cut.rows = call.outer / repeat;
   cut.tail = call.outer % repeat * width;

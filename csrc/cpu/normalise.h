@@ -9,9 +9,9 @@
 // which are combined in order before a second round of tasks, reversed in each half so that both
 // threads start with what they touched last.
 //
-// Statistics are sums of d and d² in double, d = x - first element of the channel, exact in double:
-// right at any magnitude and for any ratio of mean to deviation. Gradient sums add eight elements
-// in the computing type, then double.
+// Statistics are sums of x - first element of the channel and of its square, as exact as in double
+// at any magnitude and for any ratio of mean to deviation (add_moments in sums.h). Gradient sums
+// add eight elements in the computing type, then double.
 #pragma once
 #include <stdlib.h>
 
@@ -25,6 +25,9 @@ namespace {
 namespace normalise {
 
 constexpr int64_t kPanel = 512;  // columns whose gradients are kept for eight rows at once
+// Arrays beyond the second-level cache are asked for by hand, this much of the next row at a time.
+constexpr int64_t kFarBytes = 2 << 20;
+constexpr int64_t kFarRun = 512, kFarPanel = 256;
 
 struct NoFlush {
   ~NoFlush() {}
@@ -54,6 +57,7 @@ struct Call {
   Cut cut;
   EpilogueRunner<T> epilogue;
   bool stream;           // y goes past the caches
+  bool far;              // arrays are beyond the second-level cache
   void* kept_gradient;   // where the sums' pass leaves g for the dx pass; null: computed twice
   Parameters<T> shared;  // of all units
   double* partial;       // [block][s, q][unit]; null: every channel lies in one region
@@ -96,6 +100,9 @@ struct Call {
     spread(cut, n, shift, p.shift);
   }
 
+  void prepare(const Region& r, Parameters<T> p) const {
+    statistics() ? moment_shifts(r, p) : affine_parameters(r, p);
+  }
   void finish_forward(const Region& r, const double* s, const double* q, Parameters<T> p) const {
     const int64_t first = first_channel(cut, r), n = channel_count(cut, r);
     T shift[kUnits];
@@ -157,35 +164,60 @@ struct Call {
   }
 
   void sum_region(const Region& r, Parameters<T> p, double* s, double* q) const {
-    if constexpr (kForward && kNorm) {
-      T first[kUnits];
-      const int64_t channels = channel_count(cut, r);
-      first_elements(first_channel(cut, r), channels, first);
-      spread(cut, channels, first, p.shift);  // which the apply pass does not need yet
+    // Below such an eps squares that vanish in the computing type would be missed; above, they
+    // overflow only where somebody normalises values of 1e19.
+    const bool exact = norm.eps < 1e-25;
+    add_region(r, p, s, q, exact);
+    if (!statistics() || exact) return;
+    bool finite = true;
+    for (int64_t u = 0; u < r.units(); ++u) finite = finite && q[u] - q[u] == 0;
+    if (!finite) redo_overflown(r, p, s, q);
+  }
+  // Units that overflowed, once more; the others keep their bits whatever their neighbours hold.
+  void redo_overflown(const Region& r, Parameters<T> p, double* s, double* q) const {
+    double exact_s[kUnits], exact_q[kUnits];
+    add_region(r, p, exact_s, exact_q, true);
+    for (int64_t u = 0; u < r.units(); ++u) {
+      if (q[u] - q[u] == 0) continue;
+      s[u] = exact_s[u];
+      q[u] = exact_q[u];
     }
+  }
+  // What the moments are about, in a row of parameters that the apply pass does not need yet.
+  void moment_shifts(const Region& r, Parameters<T> p) const {
+    T first[kUnits];
+    const int64_t channels = channel_count(cut, r);
+    first_elements(first_channel(cut, r), channels, first);
+    spread(cut, channels, first, p.shift);
+  }
+  void add_region(const Region& r, Parameters<T> p, double* s, double* q, bool exact) const {
     if (cut.planes()) {
-      sum_planes(r, p, s, q);
+      sum_planes(r, p, s, q, exact);
     } else {
-      sum_columns(r, p, s, q);
+      sum_columns(r, p, s, q, exact);
     }
   }
 
-  void sum_columns(const Region& r, Parameters<T> p, double* s, double* q) const {
+  void sum_columns(const Region& r, Parameters<T> p, double* s, double* q, bool exact) const {
     for (int64_t u = 0; u < r.units(); ++u) s[u] = q[u] = 0;
     T x_scratch[kAdded * kPanel], g_scratch[kAdded * kPanel];
     KeepBits bits(norm.epilogue.dropout);
     for (int64_t row = r.row; row < r.row_end;) {
       const int64_t full = smaller(r.row_end, cut.rows) - row;
-      const int64_t rows = full >= kAdded ? kAdded : 1;
+      const int64_t rows = full >= kAdded && !(statistics() && exact) ? kAdded : 1;
       const int64_t end = unit_end_in_row(cut, r, row);
-      for (int64_t u = r.unit; u < end; u += kPanel) {
-        const int64_t n = smaller(kPanel, end - u), at = element(row, u), i = u - r.unit;
+      const int64_t panel = far ? kFarPanel : kPanel;
+      for (int64_t u = r.unit; u < end; u += panel) {
+        const int64_t n = smaller(panel, end - u), at = element(row, u), i = u - r.unit;
+        if (far)
+          for (int64_t j = 0; j < rows && row + rows + j < r.row_end; ++j)
+            ask_for_inputs(element(row + rows + j, u), n);
         using P = const T*;
         Strided x{nullptr, 0};
         if constexpr (kNorm) x = strided(norm.x, at, rows, n, x_scratch);
         if constexpr (kForward) {
           const Flush flush;
-          add_panel(rows, n, s + i, q + i, Moment<T, P>{x.data, x.stride, p.shift + i});
+          add_moment_panel(rows, n, s + i, q + i, x.data, x.stride, p.shift + i);
         } else if (fuses()) {
           const Flush flush;
           using G = ReluGradient<T, P>;
@@ -288,7 +320,7 @@ struct Call {
     epilogue.template backward<Flush>(n, dy, x, residual, mean, scale, shift, words, z, g);
   }
 
-  void sum_planes(const Region& r, Parameters<T> p, double* s, double* q) const {
+  void sum_planes(const Region& r, Parameters<T> p, double* s, double* q, bool exact) const {
     double lanes[kPlanes][2][kSumLanes];
     for (int64_t u = 0; u < r.units(); ++u)
       for (int64_t l = 0; l < kSumLanes; ++l) lanes[u][0][l] = lanes[u][1][l] = 0;
@@ -296,14 +328,15 @@ struct Call {
     KeepBits bits(norm.epilogue.dropout);
     const bool scratch =
         !same_dtype<T>(norm.dtype) || (kBackward && !fuses() && !passes_gradient());
-    const int64_t longest = scratch ? kBlockElements : KeepBits::kLongest;
+    const int64_t longest = far ? kFarRun : scratch ? kBlockElements : KeepBits::kLongest;
     for (int64_t row = r.row; row < r.row_end; ++row) {
       const int64_t end = run_end(r, row);
       for (int64_t u = 0; u < r.units(); ++u) {
         for (int64_t done = 0; done < cut.unit; done += longest) {
           const int64_t at = element(row, r.unit + u) + done;
           const int64_t n = smaller(longest, cut.unit - done);
-          sum_run(at, n, end, u, p, lanes[u][0], lanes[u][1], x_scratch, g_scratch, bits);
+          if (far && row + 1 < r.row_end) ask_for_inputs(at + cut.units * cut.unit, n);
+          sum_run(at, n, end, u, p, lanes[u][0], lanes[u][1], x_scratch, g_scratch, bits, exact);
         }
       }
     }
@@ -312,14 +345,30 @@ struct Call {
       q[u] = fold_lanes(lanes[u][1]);
     }
   }
+  // Where runs are short the hardware starts over at each: what follows is asked for by hand, one
+  // row ahead.
+  void ask_for_inputs(int64_t at, int64_t n) const {
+    if (kNorm) ask_for<0>(norm.x, at, n);
+    if (kBackward) ask_for<0>(norm.dy, at, n);
+  }
+  void ask_for_output(int64_t at, int64_t n) const {
+    if (!stream) ask_for<1>(kForward ? norm.y : norm.dx, at, n);
+  }
+  template <int kWrite>
+  ONEPASS_HD void ask_for(const void* data, int64_t at, int64_t n) const {
+    const int64_t size = size_of(norm.dtype);
+    const char* from = static_cast<const char*>(data) + at * size;
+    for (int64_t i = 0; i < n * size; i += 64) __builtin_prefetch(from + i, kWrite, 2);
+  }
   void sum_run(int64_t at, int64_t n, int64_t end, int64_t u, Parameters<T> p, double* s, double* q,
-               T* x_scratch, T* g_scratch, KeepBits& bits) const {
+               T* x_scratch, T* g_scratch, KeepBits& bits, bool exact) const {
     using P = Uniform<T>;
+    (void)exact;
     const T* x = nullptr;
     if constexpr (kNorm) x = fetch<T>(norm.x, norm.dtype, at, n, x_scratch);
     if constexpr (kForward) {
       const Flush flush;
-      add_run(n, s, q, Moment<T, P>{x, kSumLanes, P{p.shift[u]}});
+      add_moment_run(n, s, q, x, P{p.shift[u]}, exact);
     } else if (fuses()) {
       const Flush flush;
       using G = ReluGradient<T, P>;
@@ -358,7 +407,7 @@ struct Call {
     KeepBits bits(norm.epilogue.dropout);
     const bool scratch =
         !same_dtype<T>(norm.dtype) || !epilogue.composed() || stream || (kBackward && !corrects());
-    const int64_t longest = scratch ? kBlockElements : KeepBits::kLongest;
+    const int64_t longest = far ? kFarRun : scratch ? kBlockElements : KeepBits::kLongest;
     for (int64_t row = r.row; row < r.row_end; ++row) {
       const int64_t end = run_end(r, row);
       const int64_t unit_end = unit_end_in_row(cut, r, row);
@@ -366,17 +415,20 @@ struct Call {
         for (int64_t u = r.unit; u < unit_end; ++u) {
           using P = Uniform<T>;
           const int64_t i = u - r.unit;
-          for (int64_t done = 0; done < cut.unit; done += longest)
-            apply_run<P>(element(row, u) + done, smaller(longest, cut.unit - done), end,
-                         P{p.mean[i]}, P{p.scale[i]}, P{p.shift[i]}, P{p.level[i]}, P{p.slope[i]},
-                         bits);
+          for (int64_t done = 0; done < cut.unit; done += longest) {
+            const int64_t at = element(row, u) + done, n = smaller(longest, cut.unit - done);
+            if (far && row + 1 < r.row_end) ask_for_output(at + cut.units * cut.unit, n);
+            apply_run<P>(at, n, end, P{p.mean[i]}, P{p.scale[i]}, P{p.shift[i]}, P{p.level[i]},
+                         P{p.slope[i]}, bits);
+          }
         }
       } else {
         using P = const T*;
         for (int64_t u = r.unit; u < unit_end; u += kBlockElements) {
-          const int64_t i = u - r.unit;
-          apply_run<P>(element(row, u), smaller(kBlockElements, unit_end - u), end, p.mean + i,
-                       p.scale + i, p.shift + i, p.level + i, p.slope + i, bits);
+          const int64_t i = u - r.unit, n = smaller(kBlockElements, unit_end - u);
+          if (far && row + 1 < r.row_end) ask_for_output(element(row + 1, u), n);
+          apply_run<P>(element(row, u), n, end, p.mean + i, p.scale + i, p.shift + i, p.level + i,
+                       p.slope + i, bits);
         }
       }
     }
@@ -450,7 +502,7 @@ struct Call {
     const Region r = region_of(call.cut, index);
     T memory[Parameters<T>::kCount * kUnits];
     const auto p = Parameters<T>::in(memory, kUnits);
-    if (!call.statistics()) call.affine_parameters(r, p);
+    call.prepare(r, p);
     if (call.sums()) {
       double s[kUnits], q[kUnits];
       call.sum_region(r, p, s, q);
@@ -462,10 +514,7 @@ struct Call {
     const Call& call = *static_cast<const Call*>(context);
     const Region r = region_of(call.cut, index);
     double* s = call.partial + (2 * r.block) * call.cut.units + r.unit;
-    T memory[Parameters<T>::kCount * kUnits];
-    auto p = Parameters<T>::in(memory, kUnits);
-    if (kBackward) p = call.shared.from(r.unit);
-    call.sum_region(r, p, s, s + call.cut.units);
+    call.sum_region(r, call.shared.from(r.unit), s, s + call.cut.units);
   }
   static void finish_task(void* context, int64_t strip) {
     const Call& call = *static_cast<const Call*>(context);
@@ -474,10 +523,10 @@ struct Call {
     call.finish(r, s, s + call.cut.units, 2 * call.cut.units, call.cut.blocks,
                 call.shared.from(r.unit));
   }
-  static void affine_task(void* context, int64_t strip) {
+  static void prepare_task(void* context, int64_t strip) {
     const Call& call = *static_cast<const Call*>(context);
     const Region r = region_of(call.cut, strip);
-    call.affine_parameters(r, call.shared.from(r.unit));
+    call.prepare(r, call.shared.from(r.unit));
   }
   static void apply_task(void* context, int64_t index) {
     const Call& call = *static_cast<const Call*>(context);
@@ -506,8 +555,7 @@ struct Call {
     }
     shared = Parameters<T>::in(static_cast<T*>(memory), units);
     partial = reinterpret_cast<double*>(static_cast<T*>(memory) + units * Parameters<T>::kCount);
-    if (!statistics())
-      for (int64_t i = 0; i < cut.strips; ++i) affine_task(this, i);
+    for (int64_t i = 0; i < cut.strips; ++i) prepare_task(this, i);
     if (sums()) {
       run(&sum_task, cut.regions());
       for (int64_t i = 0; i < cut.strips; ++i) finish_task(this, i);
@@ -538,7 +586,8 @@ void run_as(const BatchNorm& norm) {
   const bool stream = kForward && same_dtype<T>(norm.dtype) && bytes >= kStreamBytes &&
                       norm.y != norm.x && norm.y != norm.epilogue.residual;
   void* kept = kForward ? nullptr : keep_gradient<T>(norm, epilogue, kNorm);
-  Call<T, kNorm, kForward> call{norm, cut, epilogue, stream, kept, {}, nullptr};
+  const bool far = bytes >= kFarBytes;
+  Call<T, kNorm, kForward> call{norm, cut, epilogue, stream, far, kept, {}, nullptr};
   call.run();
 }
 template <bool kNorm, bool kForward>

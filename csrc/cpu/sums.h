@@ -1,5 +1,5 @@
-// Sums over the elements of a unit: of moments in double, of gradients in the computing type, eight
-// at a time, then double. Fixed lanes and a fixed order, so that no instruction set and no number
+// Sums over the elements of a unit, eight at a time in the computing type, then in double: of
+// moments and of gradients. Fixed lanes and a fixed order, so that no instruction set and no number
 // of threads shows in the result.
 #pragma once
 #include "cpu/cut.h"
@@ -29,20 +29,44 @@ void add_rows(int64_t n, double* s, double* q, const Term term) {
   }
 }
 
-// d and d², exact in double.
-template <class T, class P>
-struct Moment {
-  using Sum = double;
-  static constexpr bool kPair = true;
-  const T* x;
-  int64_t stride;
-  P shift;
-  ONEPASS_HD double value(int64_t j, int64_t c) const {
-    return double(x[j * stride + c]) - double(shift[c]);
+// Moments about shift of kRows rows, column by column: d and d² about the block's own first row in
+// the computing type, moved to shift in double. Within a block Σd² <= (kRows + 1)·Σ(x - mean)², so
+// whatever mean and shift are, a rounded term is small next to the variance; an error of Σd moves
+// both sums as one of the mean would. With one row all of it is exact in double.
+template <int kRows, class T, class P>
+ONEPASS_HD void add_moments(int64_t n, double* s, double* q, const T* x, int64_t stride, P shift) {
+#pragma GCC ivdep
+  for (int64_t c = 0; c < n; ++c) {
+    const T first = x[c];
+    T a = 0, b = 0;
+#pragma GCC unroll 16
+    for (int j = 1; j < kRows; ++j) {
+      const T d = x[j * stride + c] - first;
+      a += d;
+      b += d * d;
+    }
+    const double from = double(first) - double(shift[c]), all = kRows * from;
+    s[c] += double(a) + all;
+    q[c] += double(b) + from * (2 * double(a) + all);
   }
-  ONEPASS_HD double times(double d, int64_t, int64_t) const { return d * d; }
-  ONEPASS_HD Moment next(int64_t rows) const { return {x + rows * stride, stride, shift}; }
-};
+}
+template <class T>
+void add_moment_panel(int64_t rows, int64_t n, double* s, double* q, const T* x, int64_t stride,
+                      const T* shift) {
+  if (rows == kAdded) return add_moments<kAdded>(n, s, q, x, stride, shift);
+  for (int64_t j = 0; j < rows; ++j) add_moments<1>(n, s, q, x + j * stride, stride, shift);
+}
+// A run of one plane, in kSumLanes lanes.
+template <class T, class P>
+void add_moment_run(int64_t n, double* s, double* q, const T* x, P shift, bool exact) {
+  constexpr int64_t kStep = kAdded * kSumLanes;
+  if (!exact)
+    for (; n >= kStep; n -= kStep, x += kStep)
+      add_moments<kAdded>(kSumLanes, s, q, x, kSumLanes, shift);
+  for (; n >= kSumLanes; n -= kSumLanes, x += kSumLanes)
+    add_moments<1>(kSumLanes, s, q, x, kSumLanes, shift);
+  add_moments<1>(n, s, q, x, kSumLanes, shift);
+}
 
 // g and g·(x - mean)·rstd; g is read, or computed where that is as cheap.
 template <class T, class P, class G>
@@ -92,42 +116,13 @@ void add_panel(int64_t rows, int64_t n, double* s, double* q, Term term) {
   if (rows == kAdded) return add_rows<kAdded>(n, s, q, term);
   for (int64_t j = 0; j < rows; ++j) add_rows<1>(n, s, q, term.next(j));
 }
-template <class Term>
-void add_run_in_double(int64_t n, double* s, double* q, const Term term) {
-  double a[kSumLanes], b[kSumLanes];
-  for (int64_t l = 0; l < kSumLanes; ++l) a[l] = b[l] = 0;
-  int64_t i = 0;
-  for (; i + kSumLanes <= n; i += kSumLanes) {
-#pragma GCC ivdep
-    for (int64_t l = 0; l < kSumLanes; ++l) {
-      const double value = term.value(0, i + l);
-      a[l] += value;
-      if constexpr (Term::kPair) b[l] += term.times(value, 0, i + l);
-    }
-  }
-  for (int64_t l = 0; l < n - i; ++l) {
-    const double value = term.value(0, i + l);
-    a[l] += value;
-    if constexpr (Term::kPair) b[l] += term.times(value, 0, i + l);
-  }
-#pragma GCC ivdep
-  for (int64_t l = 0; l < kSumLanes; ++l) {
-    s[l] += a[l];
-    if constexpr (Term::kPair) q[l] += b[l];
-  }
-}
 // A run of one plane, in kSumLanes lanes.
 template <class Term>
 void add_run(int64_t n, double* s, double* q, Term term) {
-  if constexpr (sizeof(typename Term::Sum) == 8) {
-    add_run_in_double(n, s, q, term);
-  } else {
-    constexpr int64_t kStep = kAdded * kSumLanes;
-    for (; n >= kStep; n -= kStep, term = term.next(kAdded))
-      add_rows<kAdded>(kSumLanes, s, q, term);
-    for (; n >= kSumLanes; n -= kSumLanes, term = term.next(1)) add_rows<1>(kSumLanes, s, q, term);
-    add_rows<1>(n, s, q, term);
-  }
+  constexpr int64_t kStep = kAdded * kSumLanes;
+  for (; n >= kStep; n -= kStep, term = term.next(kAdded)) add_rows<kAdded>(kSumLanes, s, q, term);
+  for (; n >= kSumLanes; n -= kSumLanes, term = term.next(1)) add_rows<1>(kSumLanes, s, q, term);
+  add_rows<1>(n, s, q, term);
 }
 ONEPASS_HD double fold_lanes(const double* lanes) {
   double sum = 0;
