@@ -110,7 +110,7 @@ FUNCTION(MathSigmoid, sigmoid, exact_sigmoid)
 FUNCTION(Sqrt, sqrt, std::sqrt)
 FUNCTION(Abs, abs, std::fabs)
 
-// The slopes, and exp_down, are even or not defined beyond 0: |x| makes a test of every input.
+// Not defined beyond 0: |x| makes a test of every input.
 struct ExpDown {
   template <class T>
   ONEPASS_HD static T f(T x) {
