@@ -8,14 +8,19 @@ here it is what reaches it and what comes back.
 from __future__ import annotations
 
 import copy
+import ctypes
+import itertools
 import pickle
+import subprocess
+import sys
+from pathlib import Path
 
 import fake_cupy
 import numpy as np
 import pytest
-from cases import DTYPES
+from cases import DTYPES, computing
 from helpers import DTYPE_IDS, assert_all_close, assert_all_same, flat
-from onepass import _C, ops, optim
+from onepass import _C, _array, ops, optim
 from test_cuda_backend import ELEMENTWISE, RUNNABLE, simulable, simulator  # noqa: F401
 
 each_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=DTYPE_IDS)
@@ -220,3 +225,420 @@ def test_functions_take_the_step_from_their_argument(cupy):
     got, want = run(to_device), run(lambda a: a)
     assert_all_same(got[0], want[0])
     assert got[1] == want[1] == (False, None, None)
+
+
+# ------------------------------------------------------------------------- where a call runs
+
+
+def test_a_call_runs_on_the_current_stream_of_the_arrays_device(cupy, simulator):  # noqa: F811
+    x = cupy.asarray(values(40))
+    with cupy.cuda.Device(1):
+        far = cupy.asarray(values(40))
+        there = cupy.cuda.Stream(non_blocking=True)
+    here = cupy.cuda.Stream(non_blocking=True)
+    ops.relu(x)
+    with here:
+        ops.relu(x)
+        ops.relu(far)  # the stream of device 1 is another
+        with there:
+            assert ops.relu(far).device.id == 1
+            ops.global_norm([far])
+            ops.cross_entropy(far.reshape(8, 5), _on(1, np.zeros(8, np.int64)))
+            optim.AdamW([far]).step([_on(1, values(40))])
+        optim.AdamW([x]).step([x.copy()], max_norm=1.0)
+    want = [(0, 0), (0, here.ptr), (1, 0), *[(1, there.ptr)] * 4, *[(0, here.ptr)] * 2]
+    assert simulator.device_calls() == want
+    assert simulator.current_device(0) == 0  # as it was before
+    assert fake_cupy.state.waits == []
+
+
+def _on(device, array):
+    with fake_cupy.Device(device):
+        return fake_cupy.cupy.asarray(array)
+
+
+class Foreign:
+    """An array of a library that knows __cuda_array_interface__ and nothing else."""
+
+    def __init__(self, array, stream=None, read_only=False, version=3):
+        self.array, self.stream, self.read_only, self.version = array, stream, read_only, version
+
+    @property
+    def __cuda_array_interface__(self):
+        facts = self.array.__cuda_array_interface__
+        facts |= {"version": self.version, "data": (facts["data"][0], self.read_only)}
+        del facts["stream"]
+        return facts if self.stream is None else {**facts, "stream": self.stream}
+
+
+def test_work_of_another_library_comes_first_and_the_call_before_what_follows(cupy, simulator):  # noqa: F811
+    x, theirs = cupy.asarray(values(12)), Foreign(cupy.zeros(12, np.float32), stream=0x77)
+    with cupy.cuda.Stream() as ours:
+        _C.relu(x, theirs)
+    # 'out' is looked at first: its stream takes the call, CuPy's is waited for, and waits.
+    assert simulator.device_calls() == [(0, 0x77)]
+    assert fake_cupy.state.waits == [(0x77, ours.ptr), (ours.ptr, 0x77)]
+    assert np.array_equal(theirs.array.get(), np.maximum(values(12), 0))
+    del fake_cupy.state.waits[:]
+    params, grads = [cupy.ones(5, np.float32)], [Foreign(cupy.ones(5, np.float32), stream=0x88)]
+    optimizer = optim.SGD(params, lr=1.0)
+    optimizer.step(grads)
+    optimizer.step(grads)
+    assert fake_cupy.state.waits == [(0, 0x88), (0x88, 0)] * 2
+    assert params[0].get().tolist() == [-1] * 5
+    del fake_cupy.state.waits[:]
+    _C.relu(x, Foreign(cupy.zeros(12, np.float32), stream=1))  # 1 is the default stream, as is 0
+    _C.relu(Foreign(x, stream=None, version=2), cupy.zeros(12, np.float32))
+    assert fake_cupy.state.waits == []
+
+
+def test_the_exchange_table_of_a_library_names_its_stream(cupy, simulator):  # noqa: F811
+    class Exchanged:
+        def __init__(self, array):
+            self.array = array
+
+    x, out = Exchanged(cupy.asarray(values(30))), Exchanged(cupy.zeros(30, np.float32))
+    Exchanged.__dlpack_c_exchange_api__ = exchange_table(stream=0x99)
+    _C.relu(x, out)
+    assert simulator.device_calls() == [(0, 0x99)]
+    assert np.array_equal(out.array.get(), np.maximum(values(30), 0))
+    assert fake_cupy.state.waits == []
+
+
+def exchange_table(stream):
+    """A DLPackExchangeAPI for objects whose `array` is CuPy's."""
+
+    def structure(name, **fields):
+        return type(name, (ctypes.Structure,), {"_fields_": list(fields.items())})
+
+    pointer, numbers = ctypes.c_void_p, ctypes.POINTER(ctypes.c_int64)
+    Tensor = structure(
+        "Tensor", data=pointer, device_type=ctypes.c_int32, device_id=ctypes.c_int32,
+        ndim=ctypes.c_int32, code=ctypes.c_uint8, bits=ctypes.c_uint8, lanes=ctypes.c_uint16,
+        shape=numbers, strides=numbers, byte_offset=ctypes.c_uint64,
+    )  # fmt: skip
+    view_type = ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.py_object, ctypes.POINTER(Tensor))
+    stream_type = ctypes.PYFUNCTYPE(
+        ctypes.c_int, ctypes.c_int32, ctypes.c_int32, ctypes.POINTER(ctypes.c_void_p)
+    )
+
+    Table = structure(
+        "Table", major=ctypes.c_uint32, minor=ctypes.c_uint32, previous=pointer, allocate=pointer,
+        from_object=pointer, to_object=pointer, view=view_type, current_work_stream=stream_type,
+    )  # fmt: skip
+    kept = []
+
+    @view_type
+    def view(given, to):
+        array = given.array
+        dims = (ctypes.c_int64 * 2)(array.size, 1)
+        kept.append(dims)
+        strides = ctypes.cast(ctypes.byref(dims, 8), numbers)
+        to[0] = Tensor(array.data.ptr, 2, array.device.id, 1, 2, 32, 1, dims, strides, 0)
+        return 0
+
+    @stream_type
+    def current_work_stream(device_type, device, to):
+        assert device_type == 2
+        to[0] = stream
+        return 0
+
+    table = Table(1, 3, None, None, None, None, view, current_work_stream)
+    kept += [table, view, current_work_stream]
+    new = ctypes.pythonapi.PyCapsule_New
+    new.restype, new.argtypes = (
+        ctypes.py_object,
+        [pointer, ctypes.c_char_p, pointer],
+    )
+    capsule = new(ctypes.addressof(table), b"dlpack_exchange_api", None)
+    exchange_table.kept = kept
+    return capsule
+
+
+def test_memory_of_a_library_that_lends_none_comes_from_another(cupy, monkeypatch, simulator):  # noqa: F811
+    x = Foreign(cupy.asarray(values(12)), stream=0x77)
+    norm = ops.global_norm([x])
+    assert isinstance(norm, fake_cupy.ndarray)
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    with pytest.raises(RuntimeError, match=r"memory .* beside Foreign.*import cupy or torch"):
+        ops.global_norm([x])
+    with pytest.raises(TypeError, match=r"cannot be allocated for Foreign: pass 'out'"):
+        ops.relu(x)
+
+
+# ---------------------------------------------------------------------------------------- memory
+
+
+def calls(cupy):
+    """One call of every kind, on arrays that exist already: (call, arrays that it changes)."""
+    x, out = cupy.asarray(values((6, 5))), cupy.empty((6, 5), np.float32)
+    vector = cupy.ones(5, np.float32)
+    mean, var = cupy.zeros(5, np.float32), cupy.ones(5, np.float32)
+    labels = cupy.zeros(6, np.int64)
+    saved = ops.batch_norm(x, vector, vector, None, None, training=True)[1]
+    p, g = [cupy.ones(40, np.float32)], [cupy.ones(40, np.float32)]
+    m, v = [cupy.zeros(40, np.float32)], [cupy.zeros(40, np.float32)]
+    optimizer = optim.AdamW(p)
+    return {
+        "relu": (lambda: ops.relu(x, out=out), [out]),
+        "gelu_backward": (lambda: ops.gelu_backward(x, x, out=out), [out]),
+        "dropout": (lambda: ops.dropout(x, seed=1, out=out), [out]),
+        "bias_act": (lambda: ops.bias_act(x, vector, out=out), [out]),
+        "bias_act_backward": (lambda: ops.bias_act_backward(x, x, vector, out=out), [out]),
+        "batch_norm": (
+            lambda: ops.batch_norm(x, vector, vector, mean, var, training=True, out=out),
+            [out, mean, var],
+        ),
+        "batch_norm_backward": (lambda: ops.batch_norm_backward(x, saved, out=out), [out]),
+        "cross_entropy": (lambda: ops.cross_entropy(x, labels, out=out), [out]),
+        "global_norm": (lambda: ops.global_norm([x]), []),
+        "adamw_": (lambda: ops.adamw_(p, g, m, v, step=1), [*p, *m, *v]),
+        "step": (
+            lambda: optimizer.step(g, max_norm=1.0, nonfinite="skip", zero_grad=True),
+            [*p, *g, *optimizer._states["exp_avg"]],
+        ),
+    }
+
+
+KINDS = ["relu", "gelu_backward", "dropout", "bias_act", "bias_act_backward", "batch_norm"]
+KINDS += ["batch_norm_backward", "cross_entropy", "global_norm", "adamw_", "step"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_a_call_borrows_it_gives_back(cupy, kind):
+    call, _ = calls(cupy)[kind]
+    call()
+    before = len(fake_cupy.state.live)
+    call()
+    assert len(fake_cupy.state.live) == before
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_out_of_memory_is_the_librarys_own_error_and_changes_nothing(cupy, kind):
+    call, written = calls(cupy)[kind]
+    before = [a.get() for a in written]
+    count = fake_cupy.state.allocations
+    call()
+    assert fake_cupy.state.allocations > count, "nothing was allocated"
+    for array, value in zip(written, before, strict=True):
+        array.set(value)
+    fake_cupy.state.limit = -1
+    with pytest.raises(fake_cupy.OutOfMemoryError, match="Out of memory allocating"):
+        call()
+    assert_all_same([a.get() for a in written], before, kind)
+    fake_cupy.state.limit = float("inf")
+    call()
+    assert not written or any(
+        a.get().tobytes() != b.tobytes() for a, b in zip(written, before, strict=True)
+    )
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("reported", "cure"),
+    [
+        ("operation would make the legacy stream depend on a capturing stream", "before the capt"),
+        ("an illegal memory access was encountered", "CUDA_LAUNCH_BLOCKING=1.*start the process"),
+        ("out of memory", "free memory"),
+        ("too many resources requested for launch", "not valid"),
+    ],
+)
+def test_a_launch_that_fails(cupy, simulator, kind, reported, cure):  # noqa: F811
+    call, written = calls(cupy)[kind]
+    before = [a.get() for a in written]
+    simulator.device_fails(reported)
+    with pytest.raises(RuntimeError, match=f"CUDA device 0 reports: {reported}; .*{cure}"):
+        call()
+    assert_all_same([a.get() for a in written], before, kind)
+    call()
+    assert kind != "global_norm" or float(call()) > 0
+
+
+def test_a_step_that_failed_was_not_counted(cupy, simulator):  # noqa: F811
+    optimizer = optim.AdamW([cupy.ones(40, np.float32)])
+    simulator.device_fails("no luck")
+    with pytest.raises(RuntimeError, match=r"^adamw: CUDA device 0 reports: no luck"):
+        optimizer.step([cupy.ones(40, np.float32)])
+    optimizer.step([cupy.ones(40, np.float32)])
+    assert optimizer.state_dict()["state"][0]["step"] == 1
+
+
+def test_memory_lent_while_a_graph_is_captured_stays(cupy):
+    params, grads = [cupy.ones(40, np.float32)], [cupy.ones(40, np.float32)]
+    optimizer = optim.AdamW(params)
+    optimizer.step(grads, max_norm=1.0)
+    before, kept = len(fake_cupy.state.live), len(_array._captured)
+    with cupy.cuda.Stream() as stream:
+        stream.begin_capture()
+        optimizer.step(grads, max_norm=1.0)
+        stream.end_capture()
+    assert len(fake_cupy.state.live) == before + 2  # the workspace and the norm
+    assert len(_array._captured) == kept + 2
+    optimizer.step(grads, max_norm=1.0)
+    assert len(_array._captured) == kept + 2
+    del _array._captured[kept:]
+
+
+# ------------------------------------------------------------------------------------ wrong calls
+
+
+def test_arrays_on_two_devices(cupy):
+    near, far, host = cupy.ones(4, np.float32), _on(1, np.ones(4, np.float32)), np.ones(4, "f4")
+    two = [("CUDA device 0", near), ("CUDA device 1", far), ("the CPU", host)]
+    for (place, x), (other_place, other) in itertools.permutations(two, 2):
+        message = rf"'dy' lies on {place} but 'x' on {other_place}|"
+        message += rf"'x' lies on {other_place} but 'dy' on {place}"
+        with pytest.raises(TypeError, match=message):
+            ops.relu_backward(x, other)
+        with pytest.raises(TypeError, match=rf"'out' .*{place}|'x' .*{other_place} but 'out'"):
+            ops.relu(other, out=x)
+        with pytest.raises(TypeError, match=r"on another device than 'params\[0\]'|move them"):
+            optim.SGD([x, other])
+        with pytest.raises(TypeError, match=rf"'grads?\[0\]' lies on {other_place} but"):
+            optim.SGD([x]).step([other])
+        with pytest.raises(TypeError, match=r"'arrays\[1\]' lies on"):
+            ops.global_norm([x, other])
+        with pytest.raises(TypeError, match=r"'weight' lies on|'bias' lies on"):
+            ops.batch_norm(x.reshape(1, 4), other, x, x, x, training=False)
+        with pytest.raises(TypeError, match=r"'target' lies on"):
+            ops.cross_entropy(x.reshape(1, 4), other.reshape(1, 4))
+    for _, array in two:
+        assert array.tolist() == [1] * 4
+
+
+def test_what_is_written_must_be_writable_apart_and_dense(cupy):
+    x = cupy.ones((4, 6), np.float32)
+    with pytest.raises(ValueError, match=r"'out' .*read-only"):
+        _C.relu(x, Foreign(cupy.zeros((4, 6), np.float32), read_only=True))
+    with pytest.raises(ValueError, match=r"'out' overlaps 'x' in memory"):
+        ops.relu(x[1:], out=x[:-1])
+    with pytest.raises(ValueError, match=r"'params\[1\]' .*same array"):
+        optim.SGD([x, x])
+    optimizer = optim.SGD([x])
+    with pytest.raises(ValueError, match=r"'grads?\[0\]' overlaps 'params\[0\]'|same array"):
+        optimizer.step([x])
+    statistics = cupy.ones((6, 2), np.float32)
+    with pytest.raises(ValueError, match=r"'running_mean' is not .*contiguous copy"):
+        ops.batch_norm(x, None, None, statistics[:, 0], statistics[:, 1], training=True)
+    raw = cupy.zeros(4 * 6 + 1, np.uint8)
+    crooked = fake_cupy._view(raw, raw._host[1:].view(np.float32))
+    with pytest.raises(ValueError, match="not aligned to its elements"):
+        ops.relu(crooked)
+    with pytest.raises(TypeError, match=r"'out' lies on a CUDA device, but the mask is drawn"):
+        _C.dropout_mask(cupy.zeros(8, np.uint8), 64, 0.5, 1, 0, True)
+    with pytest.raises(TypeError, match=r"'x' has dtype int32"):
+        ops.relu(cupy.ones(3, np.int32))
+    assert bool((x == 1).all())
+
+
+def test_strided_inputs_are_copied_by_their_library(cupy):
+    """Vectors of one value a channel, labels, and arrays of kernels that want them dense."""
+    host = values((6, 10)), values((2, 10)).T[::2], np.arange(12).reshape(6, 2) % 5
+    x, vectors, labels = map(cupy.asarray, host)
+    vectors = cupy.asarray(values((2, 10))).T[::2]
+    got = ops.bias_act(x[:, ::2], vectors[:, 1], activation="gelu")
+    assert_all_same([got.get()], [ops.bias_act(host[0][:, ::2], host[1][:, 1], activation="gelu")])
+    for dtype in (np.int8, np.uint8, np.int16, np.uint16, np.int32, np.uint32, np.int64, np.uint64):
+        pair = ops.cross_entropy(x, labels.astype(dtype)[:, 1], reduction="none")
+        want = ops.cross_entropy(host[0], host[2].astype(dtype)[:, 1], reduction="none")
+        for g, w in zip(pair, want, strict=True):
+            np.testing.assert_allclose(g.get(), w, rtol=1e-5, atol=1e-6)
+    assert fake_cupy.state.waits == []
+
+
+@each_dtype
+def test_results_stay_on_the_device(cupy, dtype):
+    x, labels = cupy.asarray(values((6, 5), dtype)), cupy.zeros(6, np.int64)
+    before = fake_cupy.state.synchronised
+    for reduction in ("mean", "sum"):
+        loss, dlogits = ops.cross_entropy(x, labels, reduction=reduction)
+        assert (type(loss), loss.shape, loss.dtype) == (fake_cupy.ndarray, (), computing(dtype))
+        assert (dlogits.shape, dlogits.dtype) == (x.shape, x.dtype)
+    norm = ops.global_norm([x, labels.astype(np.float32)])
+    assert (type(norm), norm.shape, norm.dtype) == (fake_cupy.ndarray, (), np.float64)
+    assert fake_cupy.state.synchronised == before
+    assert float(norm) == pytest.approx(ops.global_norm([x.get()]), rel=1e-6)
+    assert float(ops.global_norm([cupy.empty((0, 3), dtype)])) == 0 == ops.global_norm([])
+
+
+# ----------------------------------------------------------------------------------------- labels
+
+
+def test_labels_out_of_range_are_told_by_the_next_call(cupy):
+    x, labels = cupy.asarray(values((4, 3))), cupy.asarray(np.array([0, 3, -1, 2]))
+    far = _on(1, values((4, 3)))
+    loss, dlogits = ops.cross_entropy(x, labels)
+    assert np.isnan(loss.get())
+    assert not dlogits.get()[1:3].any()
+    assert dlogits.get()[[0, 3]].any()
+    ops.relu(far)  # the other device knows nothing of it
+    ops.relu(x.get())
+    out = cupy.zeros((4, 3), np.float32)
+    with pytest.raises(IndexError, match=r"relu: an earlier cross_entropy on CUDA device 0 met "
+                       r"labels outside \[0, C\).*NaN.*ONEPASS_CUDA_CHECK=1"):  # fmt: skip
+        ops.relu(x, out=out)
+    assert not out.get().any()
+    ops.relu(x, out=out)
+    ops.cross_entropy(x, cupy.asarray(np.array([0, 1, -100, 2])))
+    ops.relu(x, out=out)
+    optimizer = optim.SGD([out])  # a step is a call as well
+    ops.cross_entropy(x, labels)
+    with pytest.raises(IndexError, match=r"sgd: an earlier cross_entropy"):
+        optimizer.step([x])
+
+
+def test_labels_are_checked_at_once_on_request(cupy, monkeypatch):
+    monkeypatch.setenv("ONEPASS_CUDA_CHECK", "1")
+    x, labels = cupy.asarray(values((4, 3))), cupy.asarray(np.array([0, 3, -1, 2]))
+    with pytest.raises(IndexError, match=r"'target' holds .* 0 <= label < 3, or ignore_index -100"):
+        ops.cross_entropy(x, labels)
+    before = fake_cupy.state.synchronised
+    loss, _ = ops.cross_entropy(x, cupy.abs(labels) % 3)
+    assert fake_cupy.state.synchronised == before + 1
+    assert float(loss) > 0
+
+
+# ---------------------------------------------------------------------------------------- loading
+
+
+def test_the_backend_is_loaded_by_the_first_cuda_array(simulator):  # noqa: F811
+    """In a process of its own, with the simulator in the place of onepass._cuda."""
+    script = f"""
+import importlib.util, sys, types
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+import fake_cupy, numpy as np
+spec = importlib.util.spec_from_file_location("onepass_cuda_sim", {simulator.__file__!r})
+simulator = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(simulator)
+from onepass import _C, config, ops
+sys.modules["cupy"] = fake_cupy.cupy
+x = fake_cupy.cupy.asarray(np.float32([-1, 2]))
+_C.cuda_built = lambda: True
+class Cuda(types.ModuleType):
+    asked = []
+    def why_not(self):
+        self.asked.append("why_not")
+        return why
+    def backend(self):
+        self.asked.append("backend")
+        return simulator.device_backend()
+why, sys.modules["onepass._cuda"] = "it is Friday.", Cuda("onepass._cuda")
+ops.relu(np.ones(3, np.float32))
+assert Cuda.asked == []
+try:
+    ops.relu(x)
+except RuntimeError as error:
+    assert str(error).endswith("'x' lies on a CUDA device, but CUDA is not usable: it is Friday.")
+else:
+    raise AssertionError
+config._cuda_state.cache_clear()
+why = ""
+for _ in range(2):
+    print(ops.relu(x), Cuda.asked)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    line = "[0. 2.] ['why_not', 'why_not', 'backend']\n"
+    assert done.stdout.replace("array(", "").replace(", dtype=float32)", "") in (
+        line * 2, line.replace(". ", "., ") * 2,
+    )  # fmt: skip
