@@ -324,8 +324,9 @@ void elementwise(const Elementwise& call) {
 
 inline int64_t elementwise_workspace(const Elementwise& call) {
   constexpr int64_t kMostOperands = 6, kRowBytes = 128;
-  return table_bound(call.tensors, call.count, sizeof(Entry<kMostOperands>), kMostOperands,
-                     kRowBytes, larger(1, call.hyper_rows));
+  const int64_t bytes = table_bound(call.tensors, call.count, sizeof(Entry<kMostOperands>),
+                                    kMostOperands, kRowBytes, larger(1, call.hyper_rows));
+  return bytes <= kSmallTable ? 0 : bytes;  // which travels with the launch
 }
 
 }  // namespace

@@ -41,7 +41,10 @@ def cross_entropy(
         (loss, dlogits): loss 0-d, or of the target's index shape for "none".
 
     Raises:
-        IndexError: a label outside [0, C); nothing is written.
+        IndexError: a label outside [0, C); nothing is written. On CUDA the labels are not waited
+            for: the loss is then NaN, the gradient of those rows zero, and the next call on that
+            device raises. With the environment variable ONEPASS_CUDA_CHECK=1 the call itself waits
+            and raises.
         TypeError, ValueError: wrong dtypes, shapes or ranges.
 
     Source: Szegedy et al., Rethinking the Inception Architecture, 2016 (smoothing); PyTorch's

@@ -101,6 +101,11 @@ class Optimizer:
         Order: divide by ``grad_scale`` → non-finite check → clamp to ±``max_value`` → scale by
         min(1, max_norm/(norm + 1e-6)) → the update.
 
+        On CUDA nothing is waited for, the steps are counted on the device, and the result is copied
+        from there when one of its fields is read; only ``nonfinite="raise"`` waits. A step captured
+        in a CUDA graph (after one that was not) keeps the hyper-parameters it was captured with;
+        every replay counts as a step.
+
         Args:
             grads: one array or None per parameter, in flat order; without it ``Parameter.grad`` (or
                 a tensor's ``.grad``) is read. A parameter without gradient is left alone and its
