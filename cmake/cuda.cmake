@@ -76,8 +76,8 @@ if(NOT ONEPASS_CUDART_STATIC OR NOT ONEPASS_CUDART_INCLUDE)
   return()
 endif()
 
-# No contraction, IEEE division and square root, subnormals kept: elementwise kernels give the CPU's bits.
-set(cuda_flags -O3 --fmad=false --prec-div=true --prec-sqrt=true --ftz=false --expt-relaxed-constexpr
+# No contraction, IEEE division and square root: elementwise kernels give the CPU's bits.
+set(cuda_flags -O3 --fmad=false --prec-div=true --prec-sqrt=true --expt-relaxed-constexpr
                --threads=2 -Xcompiler=-ffp-contract=off)
 if(CMAKE_CUDA_COMPILER_VERSION VERSION_GREATER_EQUAL 12.8)
   list(APPEND cuda_flags --compress-mode=size)
@@ -86,9 +86,9 @@ if(ONEPASS_WERROR)
   list(APPEND cuda_flags -Werror=all-warnings)
 endif()
 
-add_library(onepass_cuda OBJECT csrc/cuda/backend.cu csrc/cuda/host.cu)
+add_library(onepass_cuda OBJECT csrc/cuda/backend.cu csrc/cuda/flushed.cu csrc/cuda/host.cu)
+set_source_files_properties(csrc/cuda/flushed.cu PROPERTIES COMPILE_OPTIONS --ftz=true)
 target_include_directories(onepass_cuda PRIVATE csrc)
-target_compile_definitions(onepass_cuda PRIVATE ONEPASS_ISA=cuda)
 target_compile_options(onepass_cuda PRIVATE ${cuda_flags})
 set_target_properties(onepass_cuda PROPERTIES CUDA_VISIBILITY_PRESET hidden)
 

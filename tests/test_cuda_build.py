@@ -1,9 +1,10 @@
 """What nvcc makes of the CUDA backend, without a GPU: it compiles for sm_75 and sm_90 with warnings
-as errors, no kernel spills or has a stack, registers and shared memory stay within budget.json, and
-dense float32 arrays are moved 16 bytes at a time.
+as errors, no kernel spills or has a stack, registers and shared memory stay within budget.json,
+dense float32 arrays are moved 16 bytes at a time, and only flushed.cu takes subnormal values for
+zero.
 
-One call of nvcc, a minute of two processors. Where cuobjdump is installed the loads are counted in
-sm_90's machine code, else in PTX.
+A minute of two processors. Where cuobjdump is installed the loads are counted in sm_90's machine
+code, else in PTX.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import os
 import re
 import shutil
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -20,7 +22,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 BUDGET = Path(__file__).parent / "cuda_sim" / "budget.json"
 ARCHS = ("75", "90")
-FLAGS = ["-std=c++17", "-O3", "--fmad=false", "--expt-relaxed-constexpr", "-DONEPASS_ISA=cuda"]
+FLAGS = ["-std=c++17", "-O3", "--fmad=false", "--expt-relaxed-constexpr"]
+UNITS = {"backend": [], "flushed": ["--ftz=true"], "host": []}  # as cmake/cuda.cmake has them
 ENTRY = re.compile(
     r"Compiling entry function '(?P<name>\S+)' for 'sm_(?P<arch>\d+)'.*?"
     r"(?P<stack>\d+) bytes stack frame, (?P<stores>\d+) bytes spill stores, "
@@ -38,7 +41,7 @@ def demangled(names: list[str]) -> list[str]:
     given = "\n".join(names)
     done = subprocess.run([tool], input=given, capture_output=True, text=True, check=True)
     return [
-        line.replace("(anonymous namespace)::", "").replace("onepass::cuda::", "")
+        re.sub(r"\(anonymous namespace\)::|onepass::cuda(_flushed)?::", "", line)
         for line in done.stdout.splitlines()
     ]
 
@@ -50,21 +53,45 @@ def family(kernel: str) -> str:
 
 @pytest.fixture(scope="module")
 def build(tmp_path_factory):
+    """A folder with a .fatbin and the PTX of each unit, and what nvcc said."""
     folder = tmp_path_factory.mktemp("nvcc")
     codes = [f"-gencode=arch=compute_{a},code=sm_{a}" for a in ARCHS]
-    done = subprocess.run(
-        [
-            *("nvcc", *FLAGS, *codes, "--threads=2", "-Werror=all-warnings", "-Xptxas=-v"),
-            *("-fatbin", "--keep", f"--keep-dir={folder}", f"-I{ROOT}/csrc"),
-            *(str(ROOT / "csrc/cuda/backend.cu"), "-o", str(folder / "backend.fatbin")),
-        ],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-8000:]
-    return folder, done.stdout + done.stderr
+
+    def compiled(unit: str) -> str:
+        done = subprocess.run(
+            [
+                *("nvcc", *FLAGS, *UNITS[unit], *codes, "-Werror=all-warnings", "-Xptxas=-v"),
+                *("-fatbin", "--keep", f"--keep-dir={folder}", f"-I{ROOT}/csrc"),
+                *(str(ROOT / f"csrc/cuda/{unit}.cu"), "-o", str(folder / f"{unit}.fatbin")),
+            ],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr[-8000:]
+        return done.stdout + done.stderr
+
+    with ThreadPoolExecutor(2) as pool:
+        return folder, "".join(pool.map(compiled, UNITS))
+
+
+def test_every_unit_is_here():
+    assert {p.stem for p in (ROOT / "csrc/cuda").glob("*.cu")} == set(UNITS)
+    cmake = (ROOT / "cmake/cuda.cmake").read_text()
+    for unit, flags in UNITS.items():
+        assert f"csrc/cuda/{unit}.cu" in cmake
+        own = re.findall(rf"{unit}\.cu PROPERTIES COMPILE_OPTIONS (.*)\)", cmake)
+        assert own == flags
+
+
+def test_only_the_flushed_unit_flushes(build):
+    for unit in ("backend", "flushed"):
+        ptx = next(build[0].glob(f"{unit}*compute_90*.ptx")).read_text()
+        single = re.findall(r"\b(?:add|sub|mul|div\.rn|sqrt\.rn)((?:\.rn)?(?:\.ftz)?)\.f32\b", ptx)
+        flushing = ["ftz" in found for found in single]
+        assert single
+        assert all(flushing) if unit == "flushed" else not any(flushing)
 
 
 @pytest.fixture(scope="module")
@@ -107,17 +134,20 @@ def code_of(folder: Path) -> tuple[dict[str, str], str, str]:
     """Kernel -> its instructions, and how a 16-byte load and store look there."""
     dump = shutil.which("cuobjdump")
     if dump:
-        text = subprocess.run(
-            [dump, "-sass", "-arch=sm_90", str(folder / "backend.fatbin")],
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout
+        text = "".join(
+            subprocess.run(
+                [dump, "-sass", "-arch=sm_90", str(folder / f"{unit}.fatbin")],
+                capture_output=True,
+                text=True,
+                check=True,
+            ).stdout
+            for unit in ("backend", "flushed")
+        )
         parts = re.split(r"Function : (\S+)", text)[1:]
         patterns = r"\bLDG\.E\.128", r"\bSTG\.E\.128"
     else:
-        (ptx,) = folder.glob("*compute_90*.ptx")
-        parts = re.split(r"\.entry (\w+)", ptx.read_text())[1:]
+        text = "".join(p.read_text() for p in folder.glob("*compute_90*.ptx"))
+        parts = re.split(r"\.entry (\w+)", text)[1:]
         patterns = r"\bld\.global\.(?:ca\.)?v4\.", r"\bst\.global\.(?:wb\.)?v4\."
     names = demangled(parts[::2])
     return dict(zip(names, parts[1::2], strict=True)), *patterns

@@ -2,6 +2,7 @@
 // what goes wrong is kept for Backend::last_error. Nothing here waits for the device, allocates on
 // it, or clears an error that another library left behind.
 #pragma once
+#include "core/dtype.h"
 #include "core/hd.h"
 #include "cuda/device.h"
 #include "cuda/host.h"
@@ -13,6 +14,9 @@ namespace {
 template <class... P>
 void start(void (*kernel)(P...), int64_t blocks, cudaStream_t stream,
            const typename SameType<P>::type&... arguments) {
+#if defined(ONEPASS_FLUSHED) && !defined(__CUDACC__)
+  const FlushDenormals flush;
+#endif
   const cudaError_t error =
       launch(kernel, dim3(unsigned(blocks)), dim3(kThreads), 0, stream, arguments...);
   if (error != cudaSuccess) record_error(error_string(error));

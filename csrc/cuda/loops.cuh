@@ -1,8 +1,7 @@
 // The elementwise driver: one launch over a list of tensors of any dtype and layout, for every
 // functor (activations, dropout, optimizer updates), two where float64 and others are mixed. Riders
 // (unscale, clip by value and by norm, skip, zero) are composed with the update, in registers, and
-// the last block counts the step. The same bits as on the CPU, but that the CPU takes subnormal
-// moments for zero.
+// the last block counts the step. The same bits as on the CPU.
 #pragma once
 #include <algorithm>
 

@@ -11,6 +11,8 @@
 ONEPASS_BEGIN
 namespace {
 
+using namespace ::onepass::cuda;  // device.h, host.h
+
 constexpr int kThreads = 256;
 constexpr int kWarps = kThreads / kWarpSize;
 

@@ -5,266 +5,17 @@
 // a second visit to memory that is still in cache. Otherwise sums are shared by several blocks, a
 // small kernel combines them in order, and a third applies them, in memory order, where neighbours
 // also share the drawing of dropout bits. Sums are in double, of x less the channel's first
-// element, as on the CPU: right at any magnitude. A bias is a norm with mean 0 and scale 1.
+// element, as on the CPU: right at any magnitude.
 #pragma once
+#include "cuda/channels.cuh"
+#include "cuda/epilogue.cuh"
 #include "cuda/launch.cuh"
-#include "cuda/memory.cuh"
-#include "cuda/paths.h"
-#include "kernels/batch_norm.h"
-#include "kernels/dropout.h"
-#include "kernels/list.h"
 
 ONEPASS_BEGIN
 namespace {
 namespace normalise {
 
-constexpr int kMaxOptions = 8;
-
-template <template <class> class... A>
-constexpr bool options_fit(List<A...>) {
-  return ((decltype(A<float>::hyper)::size <= size_t(kMaxOptions)) && ...);
-}
-static_assert(options_fit(Activations{}), "kMaxOptions is too small");
-template <template <class> class... A>
-int64_t option_count(int32_t activation, List<A...>) {
-  constexpr int64_t kCounts[] = {int64_t(decltype(A<float>::hyper)::size)...};
-  return kCounts[activation];
-}
-constexpr int32_t kIdentity = 0;  // stays first, see kernels/list.h
-
-// f(the activation), chosen at run time: next to memory a switch costs nothing, and one more
-// activation is no further kernel.
-template <class T, class F, template <class> class... A>
-ONEPASS_DEVICE void with_activation(int32_t index, const double* options, F f, List<A...>) {
-  int32_t i = 0;
-  ((i++ == index ? f(make_functor<A<T>, T>(options)) : void()), ...);
-}
-
-struct Call {
-  int64_t outer, channels, inner;
-  DType dtype;
-  const void *x, *residual, *dy, *kept_gradient;
-  void *y, *dx, *dresidual;
-  ChannelVector weight, bias, running_mean, running_var, dweight, dbias;
-  void *saved, *parameters;
-  double* partial;  // [split][s, q][channel]
-  double momentum, eps;
-  double options[kMaxOptions];
-  DropoutStream dropout;
-  int32_t activation;
-  bool is_norm, batch_statistics, backward;
-  BatchNormPath path;
-
-  ONEPASS_HD Memory in(const void* data) const { return memory(data, dtype); }
-  ONEPASS_HD int64_t elements() const { return outer * channels * inner; }
-  ONEPASS_HD double part() const { return 1 / (double(outer) * double(inner)); }
-  ONEPASS_HD bool drops() const { return dropout.threshold != 0; }
-  // g = dy.
-  ONEPASS_HD bool passes_gradient() const { return activation == kIdentity && !drops(); }
-  // Gradients are corrected by their channel's sums.
-  ONEPASS_HD bool corrects() const { return is_norm && batch_statistics; }
-  ONEPASS_HD bool sums() const {
-    if (!backward) return is_norm && batch_statistics;
-    return dweight.data || dbias.data || dresidual || (dx && corrects()) || !is_norm;
-  }
-  // A bias' dx is g, which the sums' pass writes.
-  ONEPASS_HD bool applies() const { return !backward || (is_norm && dx); }
-};
-
-// What an element meets.
-template <class T>
-struct Parameters {
-  T mean, rstd, scale, shift;  // z = (x - mean)·scale + shift
-  T level, slope;              // dx = scale·(g - level - (x - mean)·slope)
-};
-constexpr int kParameters = 6;
-
-template <class T>
-ONEPASS_DEVICE batch_norm_formula::Saved<T> load_saved(const Call& call, int64_t c) {
-  const T* rows = static_cast<const T*>(call.saved);
-  return {rows[c], rows[call.channels + c], rows[2 * call.channels + c]};
-}
-template <class T>
-ONEPASS_DEVICE Parameters<T> affine_parameters(const Call& call, int64_t c) {
-  const double bias = load_wide(memory(call.bias), c, 0);
-  if (!call.is_norm) return {T(0), T(1), T(1), T(bias), T(0), T(0)};
-  const auto saved = load_saved<T>(call, c);
-  const auto a = batch_norm_formula::affine<T>(saved, load_wide(memory(call.weight), c, 1), bias);
-  return {a.mean, saved.rstd, a.scale, a.shift, T(0), T(0)};
-}
-// As rows of `channels` values, so that neighbouring channels are neighbours.
-template <class T>
-ONEPASS_DEVICE void store_parameters(const Call& call, int64_t c, const Parameters<T>& p) {
-  T* row = static_cast<T*>(call.parameters) + c;
-  const T values[kParameters] = {p.mean, p.rstd, p.scale, p.shift, p.level, p.slope};
-  for (int i = 0; i < kParameters; ++i) row[i * call.channels] = values[i];
-}
-template <class T>
-ONEPASS_DEVICE Parameters<T> load_parameters(const Call& call, int64_t c) {
-  if (!call.is_norm) return affine_parameters<T>(call, c);
-  const T* row = static_cast<const T*>(call.parameters) + c;
-  const int64_t n = call.channels;
-  return {row[0], row[n], row[2 * n], row[3 * n], row[4 * n], row[5 * n]};
-}
-
-// ---- a unit of W elements; p has one entry for each (kEach) or one for all
-
-template <int W>
-ONEPASS_DEVICE uint32_t keep_bits(const Call& call, int64_t at) {
-  uint32_t bits = keep_word(call.dropout, at / 32) >> (at % 32);
-  if (at % 32 + W > 32) bits |= keep_word(call.dropout, at / 32 + 1) << (32 - at % 32);
-  return bits;
-}
-
-template <class T>
-struct Unit {
-  Raw x, dy, residual;
-};
-template <int W, class T, bool kForward>
-ONEPASS_DEVICE Unit<T> fetch_unit(const Call& call, int64_t at, bool needs_x, bool applies = true) {
-  Unit<T> unit{};
-  const bool has_gradient = applies && call.kept_gradient;
-  if (kForward || needs_x) unit.x = fetch<W, T>(call.in(call.x), at);
-  if (!kForward && !has_gradient) unit.dy = fetch<W, T>(call.in(call.dy), at);
-  if (call.residual && kForward && applies) unit.residual = fetch<W, T>(call.in(call.residual), at);
-  if (call.residual && !kForward && call.activation != kIdentity && !has_gradient)
-    unit.residual = fetch<W, T>(call.in(call.residual), at);
-  return unit;
-}
-
-// z from x.
-template <int W, bool kEach, class T>
-ONEPASS_DEVICE void affine(const Call& call, const Parameters<T>* p, const Raw& residual, T* x) {
-  ONEPASS_UNROLL
-  for (int w = 0; w < W; ++w) {
-    const Parameters<T>& a = p[kEach ? w : 0];
-    x[w] = batch_norm_formula::normalise(x[w], a.mean, a.scale, a.shift);
-  }
-  if (!call.residual) return;
-  T r[W];
-  decode<W, T>(residual, call.dtype, r);
-  ONEPASS_UNROLL
-  for (int w = 0; w < W; ++w) x[w] = x[w] + r[w];
-}
-template <int W, class T>
-ONEPASS_DEVICE void drop(const Call& call, uint32_t kept, T* v) {
-  if (!call.drops()) return;
-  const Dropout<T> dropout{dropout_scale<T>(call.dropout.threshold)};
-  ONEPASS_UNROLL
-  for (int w = 0; w < W; ++w) v[w] = dropout(v[w], Keep{(kept >> w & 1) != 0});
-}
-
-template <int W, bool kEach, class T>
-ONEPASS_DEVICE void forward_unit(const Call& call, const Parameters<T>* p, const Unit<T>& unit,
-                                 int64_t at, uint32_t kept) {
-  T v[W];
-  decode<W, T>(unit.x, call.dtype, v);
-  affine<W, kEach>(call, p, unit.residual, v);
-  with_activation<T>(
-      call.activation, call.options,
-      [&](auto activation) {
-        ONEPASS_UNROLL
-        for (int w = 0; w < W; ++w) v[w] = activation.forward(v[w]);
-      },
-      Activations{});
-  drop<W>(call, kept, v);
-  store_unit<W, T>(call.in(call.y), at, v);
-}
-
-template <int W, bool kEach, class T>
-ONEPASS_DEVICE void gradient_of_unit(const Call& call, const Parameters<T>* p, const Unit<T>& unit,
-                                     uint32_t kept, T* g) {
-  decode<W, T>(unit.dy, call.dtype, g);
-  drop<W>(call, kept, g);
-  if (call.activation == kIdentity) return;
-  T z[W];
-  decode<W, T>(unit.x, call.dtype, z);
-  affine<W, kEach>(call, p, unit.residual, z);
-  with_activation<T>(
-      call.activation, call.options,
-      [&](auto activation) {
-        ONEPASS_UNROLL
-        for (int w = 0; w < W; ++w) g[w] = activation.backward(g[w], z[w]);
-      },
-      Activations{});
-}
-
-template <int W, bool kEach, class T>
-ONEPASS_DEVICE void backward_unit(const Call& call, const Parameters<T>* p, const Unit<T>& unit,
-                                  int64_t at, uint32_t kept) {
-  T g[W];
-  if (call.kept_gradient) {
-    load_unit<W, T>(call.in(call.kept_gradient), at, g);
-  } else {
-    gradient_of_unit<W, kEach>(call, p, unit, kept, g);
-  }
-  if (call.corrects()) {
-    T x[W];
-    decode<W, T>(unit.x, call.dtype, x);
-    ONEPASS_UNROLL
-    for (int w = 0; w < W; ++w) {
-      const Parameters<T>& a = p[kEach ? w : 0];
-      g[w] = batch_norm_formula::input_gradient(g[w], x[w], a.mean, a.scale, a.level, a.slope);
-    }
-  } else {
-    ONEPASS_UNROLL
-    for (int w = 0; w < W; ++w) g[w] = g[w] * p[kEach ? w : 0].scale;
-  }
-  store_unit<W, T>(call.in(call.dx), at, g);
-}
-
-// ---- the elements of a group of channels, dealt out to a block
-
-// A thread's units: u = first, first + step, … below end.
-template <int W, bool kColumns>
-struct Share {
-  int64_t first, step, end;
-  int64_t channel;  // of the group, or the thread's first
-  int64_t channels, inner;
-  bool active;
-
-  ONEPASS_DEVICE Share(const Call& call, int64_t group, int64_t split, int64_t splits)
-      : channels(call.channels), inner(call.inner) {
-    if constexpr (kColumns) {
-      const int lanes = call.path.lanes, rows = kThreads / lanes;
-      const int row = int(threadIdx.x) / lanes;
-      channel = (group * lanes + int(threadIdx.x) % lanes) * W;
-      active = row < rows && channel < channels;
-      first = call.outer * split / splits + row;
-      end = active ? call.outer * (split + 1) / splits : 0;
-      step = rows;
-    } else {
-      const int64_t units = call.outer * (inner / W);
-      channel = group;
-      active = true;
-      first = units * split / splits + threadIdx.x;
-      end = units * (split + 1) / splits;
-      step = kThreads;
-    }
-  }
-  ONEPASS_DEVICE int64_t at(int64_t u) const {
-    if constexpr (kColumns) {
-      return u * channels + channel;
-    } else {
-      const int64_t length = inner / W;
-      int64_t row, rest;
-      if ((u | length) >> 32) {
-        row = u / length;
-        rest = u % length;
-      } else {
-        row = uint32_t(u) / uint32_t(length);
-        rest = uint32_t(u) % uint32_t(length);
-      }
-      return (row * channels + channel) * inner + rest * W;
-    }
-  }
-};
-
-// Sums of a thread, one pair for each of its channels.
-template <int N>
-struct Sums {
-  double s[N], q[N];
-};
+// ---- a thread's sums
 
 template <int W, bool kColumns, class T>
 ONEPASS_DEVICE void add_forward(const Raw& raw, DType dtype, const T* shift,
@@ -280,7 +31,7 @@ ONEPASS_DEVICE void add_forward(const Raw& raw, DType dtype, const T* shift,
   }
 }
 
-template <int W, bool kColumns, class T>
+template <int W, bool kColumns, class T, class Call>
 ONEPASS_DEVICE void add_backward(const Call& call, const Parameters<T>* p, const Unit<T>& unit,
                                  int64_t at, Sums<kColumns ? W : 1>* sums) {
   T g[W], x[W];
@@ -296,7 +47,7 @@ ONEPASS_DEVICE void add_backward(const Call& call, const Parameters<T>* p, const
   }
 }
 
-template <int W, bool kColumns, bool kForward, class T>
+template <int W, bool kColumns, bool kForward, class T, class Call>
 ONEPASS_DEVICE Sums<kColumns ? W : 1> sum_share(const Call& call, const Share<W, kColumns>& share) {
   constexpr int kEach = kColumns ? W : 1;
   Sums<kEach> sums{};
@@ -332,38 +83,6 @@ ONEPASS_DEVICE Sums<kColumns ? W : 1> sum_share(const Call& call, const Share<W,
   return sums;
 }
 
-// The sums of the block's channels; f(channel, s, q) runs in one thread for each.
-template <int W, bool kColumns, class F>
-ONEPASS_DEVICE void fold_sums(const Call& call, const Share<W, kColumns>& share,
-                              const Sums<kColumns ? W : 1>& sums, F f) {
-  if constexpr (kColumns) {
-    ONEPASS_SHARED(double, all, [2][W][kThreads]);
-    ONEPASS_UNROLL
-    for (int w = 0; w < W; ++w) {
-      all[0][w][threadIdx.x] = sums.s[w];
-      all[1][w][threadIdx.x] = sums.q[w];
-    }
-    block_sync();
-    const int lanes = call.path.lanes, rows = kThreads / lanes;
-    for (int i = int(threadIdx.x); i < lanes * W; i += kThreads) {
-      const int lane = i / W, w = i % W;
-      double s = 0, q = 0;
-      for (int row = 0; row < rows; ++row) {
-        s += all[0][w][row * lanes + lane];
-        q += all[1][w][row * lanes + lane];
-      }
-      // The first row's threads know the group's first channel.
-      const int64_t channel = share.channel + (lane - int(threadIdx.x) % lanes) * W + w;
-      if (channel < call.channels) f(channel, s, q);
-    }
-  } else {
-    ONEPASS_SHARED(double, parts, [kWarps]);
-    const double s = block_fold(sums.s[0], Plus{}, parts);
-    const double q = block_fold(sums.q[0], Plus{}, parts);
-    if (threadIdx.x == 0) f(share.channel, s, q);
-  }
-}
-
 // ---- what follows from a channel's sums
 
 template <class T>
@@ -371,20 +90,20 @@ ONEPASS_DEVICE void move_running(const ChannelVector& v, int64_t c, double value
   const Memory m = memory(v);
   if (m.data) store_wide(m, c, batch_norm_formula::running(load_wide(m, c, 0), value, momentum));
 }
-template <class T>
+template <class T, class Call>
 ONEPASS_DEVICE void save(const Call& call, int64_t c, batch_norm_formula::Saved<T> saved) {
   T* rows = static_cast<T*>(call.saved);
   rows[c] = saved.mean;
   rows[call.channels + c] = saved.lost;
   rows[2 * call.channels + c] = saved.rstd;
 }
-template <class T>
+template <class T, class Call>
 ONEPASS_DEVICE void save_running(const Call& call, int64_t c) {
   save(call, c,
        batch_norm_formula::save<T>(load_wide(memory(call.running_mean), c, 0), 0,
                                    load_wide(memory(call.running_var), c, 1), call.eps));
 }
-template <class T, bool kForward>
+template <class T, bool kForward, class Call>
 ONEPASS_DEVICE void finish_channel(const Call& call, int64_t c, double s, double q) {
   Parameters<T> p{};
   if constexpr (kForward) {
@@ -412,7 +131,7 @@ ONEPASS_DEVICE void finish_channel(const Call& call, int64_t c, double s, double
 
 // ---- kernels
 
-template <class T, bool kForward, bool kColumns, int W>
+template <class T, bool kForward, bool kColumns, int W, class Call>
 ONEPASS_DEVICE void sum_block(const Call& call) {
   const int64_t group = blockIdx.x % call.path.groups, split = blockIdx.x / call.path.groups;
   const Share<W, kColumns> share(call, group, split, call.path.splits);
@@ -423,7 +142,7 @@ ONEPASS_DEVICE void sum_block(const Call& call) {
     to[call.channels] = q;
   });
 }
-template <class T, bool kForward, bool kColumns>
+template <class T, bool kForward, bool kColumns, class Call>
 __global__ void __launch_bounds__(kThreads, 2) sum_kernel(const __grid_constant__ Call call) {
   if (call.path.width == 1) {
     sum_block<T, kForward, kColumns, 1>(call);
@@ -433,7 +152,7 @@ __global__ void __launch_bounds__(kThreads, 2) sum_kernel(const __grid_constant_
 }
 
 // Without sums: saves what evaluation normalises by, and prepares the parameters.
-template <class T, bool kForward>
+template <class T, bool kForward, class Call>
 __global__ void __launch_bounds__(kThreads, 2) finish_kernel(const __grid_constant__ Call call) {
   const int64_t c = int64_t(blockIdx.x) * kThreads + threadIdx.x;
   if (c >= call.channels) return;
@@ -458,7 +177,7 @@ __global__ void __launch_bounds__(kThreads, 2) finish_kernel(const __grid_consta
 }
 
 // Parameters of W elements that follow each other in memory.
-template <int W, class T>
+template <int W, class T, class Call>
 ONEPASS_DEVICE void parameters_at(const Call& call, int64_t at, Parameters<T>* p) {
   int64_t plane = at / call.inner, rest = at - plane * call.inner;
   int64_t c = plane % call.channels;
@@ -474,7 +193,7 @@ ONEPASS_DEVICE void parameters_at(const Call& call, int64_t at, Parameters<T>* p
   }
 }
 
-template <class T, bool kForward, int W>
+template <class T, bool kForward, int W, class Call>
 ONEPASS_DEVICE void apply_unit(const Call& call, int64_t at, const Unit<T>& unit, uint32_t kept) {
   Parameters<T> p[W];
   parameters_at<W>(call, at, p);
@@ -484,11 +203,12 @@ ONEPASS_DEVICE void apply_unit(const Call& call, int64_t at, const Unit<T>& unit
     backward_unit<W, true>(call, p, unit, at, kept);
   }
 }
+template <class Call>
 ONEPASS_DEVICE bool backward_needs_x(const Call& call) {
   return call.corrects() || (call.activation != kIdentity && !call.kept_gradient);
 }
 
-template <class T, bool kForward, int W>
+template <class T, bool kForward, int W, class Call>
 ONEPASS_DEVICE void apply_tile(const Call& call, int64_t begin, uint32_t word) {
   constexpr int kSteps = 1024 / (kWarpSize * W);
   const int first = lane_of(threadIdx.x) * W;  // in the tile
@@ -509,7 +229,7 @@ ONEPASS_DEVICE void apply_tile(const Call& call, int64_t begin, uint32_t word) {
 }
 // In memory order, in tiles of 1024 elements a warp. Arrays that are not aligned, and the tile that
 // units do not cover, go one by one.
-template <class T, bool kForward>
+template <class T, bool kForward, class Call>
 __global__ void __launch_bounds__(kThreads, 2)
     apply_kernel(const __grid_constant__ Call call, bool aligned) {
   const int64_t tiles = ceil_div(call.elements(), 1024);
@@ -526,7 +246,7 @@ __global__ void __launch_bounds__(kThreads, 2)
 }
 
 // Sums, what follows, and their use, by the block that has the channels.
-template <class T, bool kForward, bool kColumns, int W>
+template <class T, bool kForward, bool kColumns, int W, class Call>
 ONEPASS_DEVICE void whole_block(const Call& call) {
   constexpr int kEach = kColumns ? W : 1;
   const Share<W, kColumns> share(call, blockIdx.x, 0, 1);
@@ -552,7 +272,7 @@ ONEPASS_DEVICE void whole_block(const Call& call) {
     }
   }
 }
-template <class T, bool kForward, bool kColumns>
+template <class T, bool kForward, bool kColumns, class Call>
 __global__ void __launch_bounds__(kThreads, 2) whole_kernel(const __grid_constant__ Call call) {
   if (call.path.width == 1) {
     whole_block<T, kForward, kColumns, 1>(call);
@@ -579,8 +299,9 @@ inline int64_t parameter_bytes(const Channelwise& c) {
   return ceil_div(c.channels * kParameters * (c.dtype == DType::f64 ? 8 : 4), 16) * 16;
 }
 
-inline Call describe(const Channelwise& c, bool backward) {
-  Call call{};
+template <bool kIsNorm>
+CallOf<kIsNorm> describe_as(const Channelwise& c, bool backward) {
+  CallOf<kIsNorm> call{};
   call.outer = c.outer;
   call.channels = c.channels;
   call.inner = c.inner;
@@ -608,9 +329,11 @@ inline Call describe(const Channelwise& c, bool backward) {
   if (backward && size_of(c.dtype) >= 4) call.kept_gradient = c.dresidual;
   return call;
 }
-inline Call describe(const BatchNorm& n, bool backward) {
-  Call call = describe(static_cast<const Channelwise&>(n), backward);
-  call.is_norm = true;
+inline CallOf<false> describe(const Channelwise& c, bool backward) {
+  return describe_as<false>(c, backward);
+}
+inline CallOf<true> describe(const BatchNorm& n, bool backward) {
+  auto call = describe_as<true>(n, backward);
   call.batch_statistics = n.batch_statistics;
   call.running_mean = n.running_mean;
   call.running_var = n.running_var;
@@ -620,27 +343,40 @@ inline Call describe(const BatchNorm& n, bool backward) {
   return call;
 }
 
-template <class T, bool kForward>
-void run_as(const Call& call, bool aligned, cudaStream_t stream) {
+// The kernels before apply_kernel; returns whether one of them has done all.
+template <class T, bool kForward, class Call>
+bool run_sums(const Call& call, cudaStream_t stream) {
   const BatchNormPath& path = call.path;
-  const int64_t channel_blocks = ceil_div(call.channels, kThreads);
+  if (call.sums() && path.whole) {
+    start(path.columns ? &whole_kernel<T, kForward, true, Call>
+                       : &whole_kernel<T, kForward, false, Call>,
+          path.groups, stream, call);
+    return true;
+  }
+  if (call.sums())
+    start(
+        path.columns ? &sum_kernel<T, kForward, true, Call> : &sum_kernel<T, kForward, false, Call>,
+        path.groups * path.splits, stream, call);
+  start(&finish_kernel<T, kForward, Call>, ceil_div(call.channels, kThreads), stream, call);
+  return false;
+}
+template <class T, bool kForward, class Call>
+void run_as(const Call& call, bool aligned, cudaStream_t stream) {
   if (call.elements() == 0) {
-    if (call.channels > 0) start(&finish_kernel<T, kForward>, channel_blocks, stream, call);
+    if constexpr (Call::is_norm || !kForward)
+      if (call.channels > 0)
+        start(&finish_kernel<T, kForward, Call>, ceil_div(call.channels, kThreads), stream, call);
     return;
   }
-  if (call.sums() && path.whole)
-    return start(
-        path.columns ? &whole_kernel<T, kForward, true> : &whole_kernel<T, kForward, false>,
-        path.groups, stream, call);
-  if (call.sums())
-    start(path.columns ? &sum_kernel<T, kForward, true> : &sum_kernel<T, kForward, false>,
-          path.groups * path.splits, stream, call);
-  if (call.is_norm || call.sums()) start(&finish_kernel<T, kForward>, channel_blocks, stream, call);
-  if (!call.applies()) return;
-  const auto apply = &apply_kernel<T, kForward>;
-  start(apply, persistent_blocks(apply, ceil_div(call.elements(), 1024)), stream, call, aligned);
+  if constexpr (Call::is_norm || !kForward)
+    if (run_sums<T, kForward>(call, stream)) return;
+  if constexpr (Call::is_norm || kForward) {
+    if (!call.applies()) return;
+    const auto apply = &apply_kernel<T, kForward, Call>;
+    start(apply, persistent_blocks(apply, ceil_div(call.elements(), 1024)), stream, call, aligned);
+  }
 }
-template <bool kForward>
+template <bool kForward, class Call>
 void run(const Channelwise& c, const Call& call) {
   if (!c.workspace) return record_error("a call along channels needs a workspace");
   const bool aligned = all_aligned(c, unit_of(c.dtype));
@@ -658,16 +394,21 @@ inline int64_t channelwise_workspace(const Channelwise& c) {
   return normalise::parameter_bytes(c) + 16 * c.channels * normalise::path_of(c).splits;
 }
 
-inline void bias_act(const Channelwise& c) {
+// Templates, so that a unit has the kernels of what it names.
+template <class = void>
+void bias_act(const Channelwise& c) {
   if (c.outer * c.channels * c.inner > 0) normalise::run<true>(c, normalise::describe(c, false));
 }
-inline void bias_act_backward(const Channelwise& c) {
+template <class = void>
+void bias_act_backward(const Channelwise& c) {
   normalise::run<false>(c, normalise::describe(c, true));
 }
-inline void batch_norm(const BatchNorm& n) {
+template <class = void>
+void batch_norm(const BatchNorm& n) {
   normalise::run<true>(n, normalise::describe(n, false));
 }
-inline void batch_norm_backward(const BatchNorm& n) {
+template <class = void>
+void batch_norm_backward(const BatchNorm& n) {
   normalise::run<false>(n, normalise::describe(n, true));
 }
 

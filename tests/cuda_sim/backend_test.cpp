@@ -2,6 +2,7 @@
 // the sanitizers. Exits with 1 and says why when a call fails, two orders give different bits, or a
 // kernel touches what lies around its arrays; values are checked by ../test_cuda_backend.py, save
 // what the border does not offer: a norm that stays on the device, and labels out of range.
+#define ONEPASS_ISA cuda
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>

@@ -1,0 +1,98 @@
+// How the elements of a group of channels are dealt out to the threads of a block, in planes (of
+// one channel each) or columns (a channel's elements lie a row apart), and how the threads' sums
+// meet.
+#pragma once
+#include "cuda/memory.cuh"
+#include "cuda/paths.h"
+
+ONEPASS_BEGIN
+namespace {
+namespace normalise {
+
+// A thread's units: u = first, first + step, … below end.
+template <int W, bool kColumns>
+struct Share {
+  int64_t first, step, end;
+  int64_t channel;  // of the group, or the thread's first
+  int64_t channels, inner;
+  bool active;
+
+  template <class Call>
+  ONEPASS_DEVICE Share(const Call& call, int64_t group, int64_t split, int64_t splits)
+      : channels(call.channels), inner(call.inner) {
+    if constexpr (kColumns) {
+      const int lanes = call.path.lanes, rows = kThreads / lanes;
+      const int row = int(threadIdx.x) / lanes;
+      channel = (group * lanes + int(threadIdx.x) % lanes) * W;
+      active = row < rows && channel < channels;
+      first = call.outer * split / splits + row;
+      end = active ? call.outer * (split + 1) / splits : 0;
+      step = rows;
+    } else {
+      const int64_t units = call.outer * (inner / W);
+      channel = group;
+      active = true;
+      first = units * split / splits + threadIdx.x;
+      end = units * (split + 1) / splits;
+      step = kThreads;
+    }
+  }
+  ONEPASS_DEVICE int64_t at(int64_t u) const {
+    if constexpr (kColumns) {
+      return u * channels + channel;
+    } else {
+      const int64_t length = inner / W;
+      int64_t row, rest;
+      if ((u | length) >> 32) {
+        row = u / length;
+        rest = u % length;
+      } else {
+        row = uint32_t(u) / uint32_t(length);
+        rest = uint32_t(u) % uint32_t(length);
+      }
+      return (row * channels + channel) * inner + rest * W;
+    }
+  }
+};
+
+// Sums of a thread, one pair for each of its channels.
+template <int N>
+struct Sums {
+  double s[N], q[N];
+};
+
+// The sums of the block's channels; f(channel, s, q) runs in one thread for each.
+template <int W, bool kColumns, class F, class Call>
+ONEPASS_DEVICE void fold_sums(const Call& call, const Share<W, kColumns>& share,
+                              const Sums<kColumns ? W : 1>& sums, F f) {
+  if constexpr (kColumns) {
+    ONEPASS_SHARED(double, all, [2][W][kThreads]);
+    ONEPASS_UNROLL
+    for (int w = 0; w < W; ++w) {
+      all[0][w][threadIdx.x] = sums.s[w];
+      all[1][w][threadIdx.x] = sums.q[w];
+    }
+    block_sync();
+    const int lanes = call.path.lanes, rows = kThreads / lanes;
+    for (int i = int(threadIdx.x); i < lanes * W; i += kThreads) {
+      const int lane = i / W, w = i % W;
+      double s = 0, q = 0;
+      for (int row = 0; row < rows; ++row) {
+        s += all[0][w][row * lanes + lane];
+        q += all[1][w][row * lanes + lane];
+      }
+      // The first row's threads know the group's first channel.
+      const int64_t channel = share.channel + (lane - int(threadIdx.x) % lanes) * W + w;
+      if (channel < call.channels) f(channel, s, q);
+    }
+  } else {
+    ONEPASS_SHARED(double, parts, [kWarps]);
+    const double s = block_fold(sums.s[0], Plus{}, parts);
+    const double q = block_fold(sums.q[0], Plus{}, parts);
+    if (threadIdx.x == 0) f(share.channel, s, q);
+  }
+}
+
+}  // namespace normalise
+}  // namespace
+ONEPASS_END

@@ -1,0 +1,214 @@
+// What a batch norm or bias does to a unit of elements with its channel's parameters: affine part,
+// residual, activation, dropout, and the way back. A bias is a norm with mean 0 and scale 1.
+#pragma once
+#include "cuda/memory.cuh"
+#include "cuda/paths.h"
+#include "kernels/batch_norm.h"
+#include "kernels/dropout.h"
+#include "kernels/list.h"
+
+ONEPASS_BEGIN
+namespace {
+namespace normalise {
+
+constexpr int kMaxOptions = 8;
+
+template <template <class> class... A>
+constexpr bool options_fit(List<A...>) {
+  return ((decltype(A<float>::hyper)::size <= size_t(kMaxOptions)) && ...);
+}
+static_assert(options_fit(Activations{}), "kMaxOptions is too small");
+template <template <class> class... A>
+int64_t option_count(int32_t activation, List<A...>) {
+  constexpr int64_t kCounts[] = {int64_t(decltype(A<float>::hyper)::size)...};
+  return kCounts[activation];
+}
+constexpr int32_t kIdentity = 0;  // stays first, see kernels/list.h
+
+// f(the activation), chosen at run time: next to memory a switch costs nothing, and one more
+// activation is no further kernel.
+template <class T, class F, template <class> class... A>
+ONEPASS_DEVICE void with_activation(int32_t index, const double* options, F f, List<A...>) {
+  int32_t i = 0;
+  ((i++ == index ? f(make_functor<A<T>, T>(options)) : void()), ...);
+}
+
+// What a kernel is given. kIsNorm: batch norm, else a bias.
+template <bool kIsNorm>
+struct CallOf {
+  static constexpr bool is_norm = kIsNorm;
+  int64_t outer, channels, inner;
+  DType dtype;
+  const void *x, *residual, *dy, *kept_gradient;
+  void *y, *dx, *dresidual;
+  ChannelVector weight, bias, running_mean, running_var, dweight, dbias;
+  void *saved, *parameters;
+  double* partial;  // [split][s, q][channel]
+  double momentum, eps;
+  double options[kMaxOptions];
+  DropoutStream dropout;
+  int32_t activation;
+  bool batch_statistics, backward;
+  BatchNormPath path;
+
+  ONEPASS_HD Memory in(const void* data) const { return memory(data, dtype); }
+  ONEPASS_HD int64_t elements() const { return outer * channels * inner; }
+  ONEPASS_HD double part() const { return 1 / (double(outer) * double(inner)); }
+  ONEPASS_HD bool drops() const { return dropout.threshold != 0; }
+  // g = dy.
+  ONEPASS_HD bool passes_gradient() const { return activation == kIdentity && !drops(); }
+  // Gradients are corrected by their channel's sums.
+  ONEPASS_HD bool corrects() const { return is_norm && batch_statistics; }
+  ONEPASS_HD bool sums() const {
+    if (!backward) return is_norm && batch_statistics;
+    return dweight.data || dbias.data || dresidual || (dx && corrects()) || !is_norm;
+  }
+  // A bias' dx is g, which the sums' pass writes.
+  ONEPASS_HD bool applies() const { return !backward || (is_norm && dx); }
+};
+
+// What an element meets.
+template <class T>
+struct Parameters {
+  T mean, rstd, scale, shift;  // z = (x - mean)·scale + shift
+  T level, slope;              // dx = scale·(g - level - (x - mean)·slope)
+};
+constexpr int kParameters = 6;
+
+template <class T, class Call>
+ONEPASS_DEVICE batch_norm_formula::Saved<T> load_saved(const Call& call, int64_t c) {
+  const T* rows = static_cast<const T*>(call.saved);
+  return {rows[c], rows[call.channels + c], rows[2 * call.channels + c]};
+}
+template <class T, class Call>
+ONEPASS_DEVICE Parameters<T> affine_parameters(const Call& call, int64_t c) {
+  const double bias = load_wide(memory(call.bias), c, 0);
+  if (!call.is_norm) return {T(0), T(1), T(1), T(bias), T(0), T(0)};
+  const auto saved = load_saved<T>(call, c);
+  const auto a = batch_norm_formula::affine<T>(saved, load_wide(memory(call.weight), c, 1), bias);
+  return {a.mean, saved.rstd, a.scale, a.shift, T(0), T(0)};
+}
+// As rows of `channels` values, so that neighbouring channels are neighbours.
+template <class T, class Call>
+ONEPASS_DEVICE void store_parameters(const Call& call, int64_t c, const Parameters<T>& p) {
+  T* row = static_cast<T*>(call.parameters) + c;
+  const T values[kParameters] = {p.mean, p.rstd, p.scale, p.shift, p.level, p.slope};
+  for (int i = 0; i < kParameters; ++i) row[i * call.channels] = values[i];
+}
+template <class T, class Call>
+ONEPASS_DEVICE Parameters<T> load_parameters(const Call& call, int64_t c) {
+  if (!call.is_norm) return affine_parameters<T>(call, c);
+  const T* row = static_cast<const T*>(call.parameters) + c;
+  const int64_t n = call.channels;
+  return {row[0], row[n], row[2 * n], row[3 * n], row[4 * n], row[5 * n]};
+}
+
+// ---- a unit of W elements; p has one entry for each (kEach) or one for all
+
+template <int W, class Call>
+ONEPASS_DEVICE uint32_t keep_bits(const Call& call, int64_t at) {
+  uint32_t bits = keep_word(call.dropout, at / 32) >> (at % 32);
+  if (at % 32 + W > 32) bits |= keep_word(call.dropout, at / 32 + 1) << (32 - at % 32);
+  return bits;
+}
+
+template <class T>
+struct Unit {
+  Raw x, dy, residual;
+};
+template <int W, class T, bool kForward, class Call>
+ONEPASS_DEVICE Unit<T> fetch_unit(const Call& call, int64_t at, bool needs_x, bool applies = true) {
+  Unit<T> unit{};
+  const bool has_gradient = applies && call.kept_gradient;
+  if (kForward || needs_x) unit.x = fetch<W, T>(call.in(call.x), at);
+  if (!kForward && !has_gradient) unit.dy = fetch<W, T>(call.in(call.dy), at);
+  if (call.residual && kForward && applies) unit.residual = fetch<W, T>(call.in(call.residual), at);
+  if (call.residual && !kForward && call.activation != kIdentity && !has_gradient)
+    unit.residual = fetch<W, T>(call.in(call.residual), at);
+  return unit;
+}
+
+// z from x.
+template <int W, bool kEach, class T, class Call>
+ONEPASS_DEVICE void affine(const Call& call, const Parameters<T>* p, const Raw& residual, T* x) {
+  ONEPASS_UNROLL
+  for (int w = 0; w < W; ++w) {
+    const Parameters<T>& a = p[kEach ? w : 0];
+    x[w] = batch_norm_formula::normalise(x[w], a.mean, a.scale, a.shift);
+  }
+  if (!call.residual) return;
+  T r[W];
+  decode<W, T>(residual, call.dtype, r);
+  ONEPASS_UNROLL
+  for (int w = 0; w < W; ++w) x[w] = x[w] + r[w];
+}
+template <int W, class T, class Call>
+ONEPASS_DEVICE void drop(const Call& call, uint32_t kept, T* v) {
+  if (!call.drops()) return;
+  const Dropout<T> dropout{dropout_scale<T>(call.dropout.threshold)};
+  ONEPASS_UNROLL
+  for (int w = 0; w < W; ++w) v[w] = dropout(v[w], Keep{(kept >> w & 1) != 0});
+}
+
+template <int W, bool kEach, class T, class Call>
+ONEPASS_DEVICE void forward_unit(const Call& call, const Parameters<T>* p, const Unit<T>& unit,
+                                 int64_t at, uint32_t kept) {
+  T v[W];
+  decode<W, T>(unit.x, call.dtype, v);
+  affine<W, kEach>(call, p, unit.residual, v);
+  with_activation<T>(
+      call.activation, call.options,
+      [&](auto activation) {
+        ONEPASS_UNROLL
+        for (int w = 0; w < W; ++w) v[w] = activation.forward(v[w]);
+      },
+      Activations{});
+  drop<W>(call, kept, v);
+  store_unit<W, T>(call.in(call.y), at, v);
+}
+
+template <int W, bool kEach, class T, class Call>
+ONEPASS_DEVICE void gradient_of_unit(const Call& call, const Parameters<T>* p, const Unit<T>& unit,
+                                     uint32_t kept, T* g) {
+  decode<W, T>(unit.dy, call.dtype, g);
+  drop<W>(call, kept, g);
+  if (call.activation == kIdentity) return;
+  T z[W];
+  decode<W, T>(unit.x, call.dtype, z);
+  affine<W, kEach>(call, p, unit.residual, z);
+  with_activation<T>(
+      call.activation, call.options,
+      [&](auto activation) {
+        ONEPASS_UNROLL
+        for (int w = 0; w < W; ++w) g[w] = activation.backward(g[w], z[w]);
+      },
+      Activations{});
+}
+
+template <int W, bool kEach, class T, class Call>
+ONEPASS_DEVICE void backward_unit(const Call& call, const Parameters<T>* p, const Unit<T>& unit,
+                                  int64_t at, uint32_t kept) {
+  T g[W];
+  if (call.kept_gradient) {
+    load_unit<W, T>(call.in(call.kept_gradient), at, g);
+  } else {
+    gradient_of_unit<W, kEach>(call, p, unit, kept, g);
+  }
+  if (call.corrects()) {
+    T x[W];
+    decode<W, T>(unit.x, call.dtype, x);
+    ONEPASS_UNROLL
+    for (int w = 0; w < W; ++w) {
+      const Parameters<T>& a = p[kEach ? w : 0];
+      g[w] = batch_norm_formula::input_gradient(g[w], x[w], a.mean, a.scale, a.level, a.slope);
+    }
+  } else {
+    ONEPASS_UNROLL
+    for (int w = 0; w < W; ++w) g[w] = g[w] * p[kEach ? w : 0].scale;
+  }
+  store_unit<W, T>(call.in(call.dx), at, g);
+}
+
+}  // namespace normalise
+}  // namespace
+ONEPASS_END
