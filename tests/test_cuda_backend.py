@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import importlib.util
+import json
 import math
 import os
 import shutil
@@ -314,6 +315,45 @@ def has_runtime(sanitizer: str) -> bool:
     command = ["g++", f"-print-file-name={library}"]
     found = subprocess.run(command, capture_output=True, text=True, check=True)
     return Path(found.stdout.strip()).is_absolute()
+
+
+# ------------------------------------------------------------------------------------- coverage
+
+
+def test_every_line_of_the_kernels_runs(tmp_path):
+    """Of csrc/cuda, what backend_test.cpp alone goes through: at least 95 of 100 lines."""
+    gcov = shutil.which("gcov")
+    if gcov is None:
+        pytest.skip("gcov is not installed")
+    sources = [ROOT / "tests/cuda_sim/backend_test.cpp", *UNITS]
+    command = ["g++", *FLAGS, "-O0", "--coverage", "-x", "c++", *map(str, sources), "-x", "none"]
+    for step in ([*command, str(scheduler()), "-o", "covered"], ["./covered"]):
+        done = subprocess.run(step, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+    counts: dict[str, dict[int, int]] = {}
+    for data in tmp_path.glob("*.gcda"):
+        report = subprocess.run(
+            [gcov, "--json-format", "--stdout", data.name],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        for file in json.loads(report.stdout)["files"]:
+            if Path(file["file"]).parent == ROOT / "csrc" / "cuda":
+                lines = counts.setdefault(Path(file["file"]).name, {})
+                for line in file["lines"]:
+                    number = line["line_number"]
+                    lines[number] = lines.get(number, 0) + line["count"]
+    missed = {
+        name: [number for number, count in sorted(lines.items()) if count == 0]
+        for name, lines in counts.items()
+    }
+    assert {u.name for u in UNITS} <= set(counts)
+    total = sum(map(len, counts.values()))
+    share = 1 - sum(map(len, missed.values())) / total
+    assert total > 1000
+    assert share >= 0.95, f"{100 * share:.1f} %; not run: {missed}"
 
 
 @pytest.fixture(scope="module")

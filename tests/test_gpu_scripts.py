@@ -1,0 +1,207 @@
+"""scripts/gpu and bench/gpu.py without a GPU: the commands, and timing by a made-up clock."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def bench():
+    spec = importlib.util.spec_from_file_location("bench_gpu", ROOT / "bench" / "gpu.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+class Clock:
+    """A device whose calls take as long as they say, and whose events are times."""
+
+    class FullError(Exception):
+        pass
+
+    def __init__(self):
+        self.now, self.log, self.flushed = 0.0, [], True
+
+    def call(self, name, *durations):
+        turns = iter(durations)
+
+        def function():
+            self.log.append(name)
+            self.now += next(turns, durations[-1]) * (1 if self.flushed else 0.5)
+            self.flushed = False
+
+        return function
+
+    def event(self):
+        return self.now
+
+    def flush(self):
+        self.flushed = True
+        self.now += 1.0  # never timed
+
+    def seconds(self, start, end):
+        return end - start
+
+    def synchronize(self):
+        pass
+
+    def release(self):
+        self.log.append("release")
+
+    def is_out_of_memory(self, error):
+        return isinstance(error, Clock.FullError)
+
+
+def test_rivals_take_turns_and_medians_are_of_cold_calls(bench):
+    clock = Clock()
+    warm = [9.0] * bench.WARM_UP
+    functions = {
+        "onepass": clock.call("a", *warm, 1.0, 3.0, 100.0, 2.0, 2.5),
+        "torch": clock.call("b", *warm, 5.0),
+    }
+    seconds = bench.interleaved(clock, functions, rounds=5)
+    assert clock.log == ["a"] * bench.WARM_UP + ["b"] * bench.WARM_UP + ["a", "b"] * 5
+    assert seconds == {"onepass": 2.5, "torch": 5.0}
+
+
+def test_long_calls_are_made_less_often(bench):
+    clock = Clock()
+    bench.interleaved(clock, {"onepass": clock.call("a", bench.MOST_SECONDS)}, rounds=1000)
+    assert len(clock.log) == bench.WARM_UP + 5
+
+
+def test_a_row_has_its_floor(bench):
+    clock = Clock()
+    functions = {"onepass": clock.call("a", 4e-3), "x": clock.call("b", 1e-2)}
+    functions["y"] = clock.call("c", 8e-3)
+    row = bench.Row("name", "group", lambda: (functions, 3e9))
+    result = bench.measure(clock, row, 1e12)
+    assert result["us"] == {"onepass": 4000.0, "x": 10000.0, "y": 8000.0}
+    assert (result["floor_us"], result["share_of_copy"], result["ratio"]) == (3000.0, 0.75, 2.0)
+    assert clock.log[-1] == "release"
+    assert "75% of copy" in bench.show(result)
+
+
+def test_what_does_not_fit_is_skipped_and_what_is_known_is_not_measured_again(bench, monkeypatch):
+    clock = Clock()
+
+    def full():
+        raise Clock.FullError
+
+    def broken():
+        raise ValueError("no")
+
+    monkeypatch.setattr(
+        bench, "copy_row", lambda: bench.Row("", "", lambda: ({"copy": clock.call("-", 2.0)}, 8.0))
+    )
+    saved = []
+    todo = [
+        bench.Row("known", "g", broken),
+        bench.Row("full", "g", full),
+        bench.Row("new", "g", lambda: ({"onepass": clock.call("a", 1.0)}, 4.0)),
+    ]
+    known = {"results": [{"name": "known"}]}
+    result = bench.run(clock, todo, known, lambda content: saved.append(len(content["results"])))
+    assert result["copy_bytes_per_second"] == 4.0
+    assert [r["name"] for r in result["results"]] == ["known", "full", "new"]
+    assert result["results"][1]["skipped"] == "not enough memory"
+    assert result["results"][2]["ratio"] is None
+    assert saved == [2, 3]
+    with pytest.raises(ValueError, match="no"):
+        bench.run(clock, [bench.Row("other", "g", broken)], result, saved.append)
+
+
+def test_rows_are_named_once_and_grouped(bench):
+    rows = list(bench.rows())
+    assert len({row.name for row in rows}) == len(rows)
+    assert {row.group for row in rows} == {"optimizer", "dropout", "norm", "loss"}
+    assert sum(s[0] * (s[1] if len(s) == 2 else 1) for s in bench.SMALL) == pytest.approx(
+        5e6, rel=0.1
+    )
+    about = {"gpu": "NVIDIA H200 (SXM)", "date": "2026-01-02"}
+    assert bench.result_path(about).name == "nvidia-h200-sxm-2026-01-02.json"
+
+
+# ------------------------------------------------------------------------------------ scripts/gpu
+
+
+def script(*arguments, **environment):
+    return subprocess.run(
+        [str(ROOT / "scripts" / "gpu"), *arguments],
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_the_stages(tmp_path):
+    stages = script("--list").stdout.split()
+    assert stages[0] == "build"
+    done = script("--dry-run", "--out", str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert [line[3:] for line in lines if line.startswith("== ")] == stages
+    for command in (line for line in lines if not line.startswith("== ")):
+        for word in command.split():
+            if word.endswith(".py"):
+                assert (ROOT / word).exists(), word
+    assert not list(tmp_path.glob("*.done"))
+    one = script("--dry-run", "--out", str(tmp_path), "racecheck")
+    assert "--tool racecheck" in one.stdout
+    assert "pip" not in one.stdout
+
+
+def test_wrong_use_and_a_machine_without_gpu(tmp_path):
+    wrong = script("--out", str(tmp_path), "everything")
+    assert wrong.returncode == 2
+    assert "'everything' is no stage" in wrong.stderr
+    if shutil.which("nvidia-smi"):
+        pytest.skip("there is an NVIDIA driver")
+    missing = script("--out", str(tmp_path), PYTHON="no-such-python")
+    assert missing.returncode == 1
+    assert missing.stderr.count("\n") == 1
+    assert "an NVIDIA driver (nvidia-smi)" in missing.stderr
+    assert "no-such-python" in missing.stderr
+
+
+def test_stages_that_passed_are_not_run_again(tmp_path):
+    """With nvidia-smi, nvcc and Python replaced by programs that only say what they were given."""
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    programs = {
+        "nvidia-smi": "printf '9.0\\n8.9\\n9.0\\n'",
+        "nvcc": ":",
+        "compute-sanitizer": "exit 1",
+    }
+    programs["python"] = 'case "$1" in -c) ;; *) echo "python $* [$CUDAARCHS]" ;; esac'
+    for name, text in programs.items():
+        (tools / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tools / name).chmod(0o755)
+    path = {"PATH": f"{tools}:{os.environ['PATH']}", "PYTHON": "python"}
+    out = tmp_path / "out"
+    first = script("--out", str(out), **path)
+    assert first.returncode == 1
+    assert "[89-real;90-real]" in first.stdout
+    assert "failed: memcheck racecheck initcheck synccheck" in first.stderr
+    again = script("--out", str(out), **path)
+    assert "== build: passed before" in again.stdout
+    assert "== memcheck\n" in again.stdout
+    assert "tests/test_gpu.py" in script("--out", str(out), "test-cupy", **path).stdout
+
+
+def test_shellcheck():
+    tool = shutil.which("shellcheck")
+    if tool is None:
+        pytest.skip("shellcheck is not installed")
+    scripts = [p for p in (ROOT / "scripts").iterdir() if p.is_file()]
+    done = subprocess.run([tool, *scripts], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
