@@ -3,8 +3,8 @@ as errors, no kernel spills or has a stack, registers and shared memory stay wit
 dense float32 arrays are moved 16 bytes at a time, and only flushed.cu takes subnormal values for
 zero.
 
-A minute of two processors. Where cuobjdump is installed the loads are counted in sm_90's machine
-code, else in PTX.
+A minute of two processors. Loads and stores are counted in PTX and, where cuobjdump is installed,
+in sm_90's machine code.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -130,37 +131,58 @@ def test_kernels_stay_within_their_budget(entries):
             assert amount <= budget[kernel][what], f"{kernel}: {amount} {what}"
 
 
-def code_of(folder: Path) -> tuple[dict[str, str], str, str]:
-    """Kernel -> its instructions, and how a 16-byte load and store look there."""
-    dump = shutil.which("cuobjdump")
-    if dump:
-        text = "".join(
-            subprocess.run(
-                [dump, "-sass", "-arch=sm_90", str(folder / f"{unit}.fatbin")],
-                capture_output=True,
-                text=True,
-                check=True,
-            ).stdout
-            for unit in ("backend", "flushed")
-        )
-        parts = re.split(r"Function : (\S+)", text)[1:]
-        patterns = r"\bLDG\.E\.128", r"\bSTG\.E\.128"
-    else:
-        text = "".join(p.read_text() for p in folder.glob("*compute_90*.ptx"))
-        parts = re.split(r"\.entry (\w+)", text)[1:]
-        patterns = r"\bld\.global\.(?:ca\.)?v4\.", r"\bst\.global\.(?:wb\.)?v4\."
-    names = demangled(parts[::2])
-    return dict(zip(names, parts[1::2], strict=True)), *patterns
-
-
-@pytest.mark.parametrize(
+DENSE = pytest.mark.parametrize(
     ("functor", "loads", "stores"),
     [("AdamW<float>", 4, 3), ("ActivationForward<Relu<float>", 1, 1)],
 )
-def test_dense_arrays_are_moved_16_bytes_at_a_time(build, functor, loads, stores):
-    code, load, store = code_of(build[0])
+
+
+def expect_accesses(code, functor, load, loads, store, stores):
     kernels = {n: t for n, t in code.items() if f"elementwise_kernel<{functor}" in n}
     assert kernels, sorted(code)
     for name, text in kernels.items():
         assert len(re.findall(load, text)) >= loads, name
         assert len(re.findall(store, text)) >= stores, name
+
+
+@DENSE
+def test_dense_arrays_are_moved_16_bytes_at_a_time(build, functor, loads, stores):
+    text = "".join(p.read_text() for p in build[0].glob("*compute_90*.ptx"))
+    parts = re.split(r"\.entry (\w+)", text)[1:]
+    code = dict(zip(demangled(parts[::2]), parts[1::2], strict=True))
+    load, store = (rf"\b{what}\.global\.(?:\w+\.)?v4\." for what in ("ld", "st"))
+    expect_accesses(code, functor, load, loads, store, stores)
+
+
+@pytest.fixture(scope="module")
+def machine_code(build):
+    """Kernel -> its instructions on sm_90."""
+    wheels = [str(p) for d in sys.path for p in Path(d or ".").glob("nvidia/cu1*/bin")]
+    path = os.pathsep.join([os.environ["PATH"], *wheels])  # cuobjdump looks for nvdisasm there
+    dump = shutil.which("cuobjdump", path=path)
+    if dump is None or shutil.which("nvdisasm", path=path) is None:
+        pytest.skip("needs cuobjdump: pip install nvidia-cuda-cuobjdump nvidia-cuda-nvdisasm")
+    code: dict[str, str] = {}
+    for unit in ("backend", "flushed"):
+        done = subprocess.run(
+            [dump, "-sass", "-arch=sm_90", str(build[0] / f"{unit}.fatbin")],
+            env=os.environ | {"PATH": path},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        parts = re.split(r"Function : (\S+)", done.stdout)[1:]
+        code |= zip(demangled(parts[::2]), parts[1::2], strict=True)
+    return code
+
+
+@DENSE
+def test_machine_code_moves_16_bytes_at_a_time(machine_code, functor, loads, stores):
+    load, store = r"\bLDG\.E\.128", r"\bSTG\.E\.128"
+    expect_accesses(machine_code, functor, load, loads, store, stores)
+
+
+def test_machine_code_has_no_local_memory(machine_code):
+    assert len(machine_code) > 80
+    wrong = [name for name, text in machine_code.items() if re.search(r"\b(?:LDL|STL)\b", text)]
+    assert not wrong

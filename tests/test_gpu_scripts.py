@@ -1,4 +1,4 @@
-"""scripts/gpu and bench/gpu.py without a GPU: the commands, and timing by a made-up clock."""
+"""scripts/gpu, bench/gpu.py and the CUDA build where there is no GPU: commands, made-up clocks."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import importlib.util
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -205,3 +206,39 @@ def test_shellcheck():
     scripts = [p for p in (ROOT / "scripts").iterdir() if p.is_file()]
     done = subprocess.run([tool, *scripts], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
+
+
+# ------------------------------------------------------------------------------- building with CUDA
+
+
+@pytest.mark.parametrize("mode", ["AUTO", "ON"])
+def test_a_broken_nvcc(tmp_path, mode):
+    """It is no reason not to build for the CPU, unless CUDA is demanded."""
+    pybind11 = pytest.importorskip("pybind11")
+    cmake = shutil.which("cmake")
+    if cmake is None:
+        pytest.skip("cmake is not on PATH")
+    nvcc = tmp_path / "bin" / "nvcc"
+    nvcc.parent.mkdir()
+    nvcc.write_text("#!/bin/sh\necho broken >&2\nexit 1\n")
+    nvcc.chmod(0o755)
+    clean = {k: v for k, v in os.environ.items() if k not in ("CUDACXX", "CUDAARCHS")}
+    done = subprocess.run(
+        [
+            *(cmake, "-S", str(ROOT), "-B", str(tmp_path / "build"), f"-DONEPASS_CUDA={mode}"),
+            *("-DSKBUILD=1", "-DSKBUILD_PROJECT_VERSION_FULL=0"),
+            *(
+                f"-Dpybind11_DIR={pybind11.get_cmake_dir()}",
+                f"-DPython_EXECUTABLE={sys.executable}",
+            ),
+        ],
+        env=clean | {"PATH": f"{nvcc.parent}:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    said = " ".join((done.stdout + done.stderr).split())
+    reason = "no working CUDA compiler was found; put nvcc on PATH or set CUDACXX"
+    assert said.count(reason) == 1, said
+    assert (done.returncode == 0) == (mode == "AUTO"), said
+    assert ("onepass: built without CUDA" in said) == (mode == "AUTO"), said
