@@ -55,7 +55,8 @@ class Optimizer:
         self._states: dict[str, list[Array]] = {}
         self._plan: _C.Plan | None = None
         self._planned: tuple[str, int] | None = None
-        self._options: list[list[Any]] = []  # of each group, as the fields below were derived from
+        # Of each group, what the fields below were derived from: its parameters, all its values.
+        self._options: list[tuple[Any, list[Any]]] = []
         self._hypers: list[tuple[float, ...]] = []
         self._wanted: tuple[str, tuple[str, ...]] = ("", ())
         self._maximize = False
@@ -345,16 +346,25 @@ class Optimizer:
 
     def _prepare(self) -> _C.Plan:
         """The plan of a step: rebuilt when the kernel or an array has changed."""
-        options = [[group[key] for key in self._defaults] for group in self.param_groups]
-        if options != self._options:
+        if self._options_changed():
             self._maximize = self._uniform("maximize")
             self._wanted = self._rule()
             self._hypers = [self._hyper(group) for group in self.param_groups]
-            self._options = options
+            self._options = [(g["params"], [*g.values()]) for g in self.param_groups]
         moved = any(parameter.data is not array for parameter, array in self._holders)
         if self._plan is None or moved or self._planned != (self._wanted[0], len(self._parameters)):
             self._plan = self._replan(*self._wanted)
         return self._plan
+
+    def _options_changed(self) -> bool:
+        """Whether any group's entry is another than when the fields were derived."""
+        if len(self._options) != len(self.param_groups):
+            return True
+        for group, (params, values) in zip(self.param_groups, self._options, strict=True):
+            # Items are compared by identity first: where the list is the same, its arrays are not.
+            if group["params"] is not params or [*group.values()] != values:
+                return True
+        return False
 
     def _replan(self, kernel: str, names: tuple[str, ...]) -> _C.Plan:
         arrays = [_data(p) for p in self._parameters]
