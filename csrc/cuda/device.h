@@ -336,6 +336,11 @@ cudaError_t resident_blocks(int* blocks, void (*kernel)(P...), int threads, size
 
 // A sentence for people. In the simulator it tells of the last launch: thread, block, file, line.
 inline const char* error_string(cudaError_t error) {
+#ifdef __CUDACC__
+  if (error == cudaErrorNoKernelImageForDevice)
+    return "this build has no code for the GPU; build it with CUDAARCHS set to its compute "
+           "capability";
+#endif
   return ONEPASS_CUDA_OR_SIM(cudaGetErrorString(error), cusim::error_string(error));
 }
 

@@ -38,7 +38,13 @@ int resident(void (*kernel)(P...)) {
     const auto* key = reinterpret_cast<const void*>(kernel);
     Known& slot = known[(reinterpret_cast<uintptr_t>(key) >> 4) % 128];
     if (slot.kernel == key && slot.device == device) return slot.blocks;
-    if (resident_blocks(&blocks, kernel, kThreads, 0) == cudaSuccess) slot = {key, device, blocks};
+    const cudaError_t error = resident_blocks(&blocks, kernel, kThreads, 0);
+    if (error == cudaSuccess) {
+      slot = {key, device, blocks};
+    } else {
+      (void)cudaGetLastError();
+      record_error(error_string(error));
+    }
   }
 #else
   (void)resident_blocks(&blocks, kernel, kThreads, 0);
