@@ -128,9 +128,8 @@ ONEPASS_HD double power(double x, uint64_t n) {
 
 // a b + c: in float rounded once, in double twice (x86-64-v2 has no such instruction and no cheap
 // way to do without). There the float sum is rounded to double first, which gives other bits once
-// in 2^29 sums: never in the functions of this file and of kernels/, which were compared at every
-// float from 2^-40 to 2^8 in size, log and log1p at all of them; beyond, the others are constant or
-// linear (core_test every). For functions of one float only, therefore.
+// in 2^29 sums: never in the functions of this file and of kernels/, which were compared at all
+// 2^32 floats (core_test every). For functions of one float only, therefore.
 ONEPASS_HD float muladd(float a, float b, float c) {
 #if defined(__CUDA_ARCH__)
   return ::fmaf(a, b, c);
