@@ -200,7 +200,8 @@ def test_stages_that_passed_are_not_run_again(tmp_path):
 
 
 def test_shellcheck():
-    tool = shutil.which("shellcheck")
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    tool = shutil.which("shellcheck", path=path)
     if tool is None:
         pytest.skip("shellcheck is not installed")
     scripts = [p for p in (ROOT / "scripts").iterdir() if p.is_file()]
