@@ -200,13 +200,15 @@ struct Call {
 
   void sum_columns(const Region& r, Parameters<T> p, double* s, double* q, bool exact) const {
     for (int64_t u = 0; u < r.units(); ++u) s[u] = q[u] = 0;
-    T x_scratch[kAdded * kPanel], g_scratch[kAdded * kPanel];
+    T x_scratch[sizeof(T) == 4 ? kAdded * kUnits : 1];  // double is never converted
+    T g_scratch[kAdded * kUnits];
     KeepBits bits(norm.epilogue.dropout);
+    // Bits are drawn in the order of memory: a second panel would draw all of them again.
+    const int64_t panel = kBackward && epilogue.drops() ? kUnits : far ? kFarPanel : kPanel;
     for (int64_t row = r.row; row < r.row_end;) {
       const int64_t full = smaller(r.row_end, cut.rows) - row;
       const int64_t rows = full >= kAdded && !(statistics() && exact) ? kAdded : 1;
       const int64_t end = unit_end_in_row(cut, r, row);
-      const int64_t panel = far ? kFarPanel : kPanel;
       for (int64_t u = r.unit; u < end; u += panel) {
         const int64_t n = smaller(panel, end - u), at = element(row, u), i = u - r.unit;
         if (far)
@@ -229,7 +231,7 @@ struct Call {
                     p.scale + i,
                     p.shift + i};
           add_panel(rows, n, s + i, q + i,
-                    GradientPair<T, P, G>{g, x.data, x.stride, p.mean + i, p.rstd + i});
+                    GradientPair<T, P, G>{g, x.data, x.stride, p.mean + i, p.rstd + i}, !far);
         } else {
           const Strided g = gradient_panel(r, row, rows, u, n, p, bits, g_scratch);
           add_gradients(rows, n, s + i, q + i, g, x, p.from(i));
@@ -246,8 +248,8 @@ struct Call {
   Strided strided(const void* data, int64_t at, int64_t rows, int64_t n, T* scratch) const {
     if (same_dtype<T>(norm.dtype)) return {static_cast<const T*>(data) + at, cut.units};
     for (int64_t j = 0; j < rows; ++j)
-      fetch<T>(data, norm.dtype, at + j * cut.units, n, scratch + j * kPanel);
-    return {scratch, kPanel};
+      fetch<T>(data, norm.dtype, at + j * cut.units, n, scratch + j * kUnits);
+    return {scratch, kUnits};
   }
   ONEPASS_HD void add_gradients(int64_t rows, int64_t n, double* s, double* q, Strided g, Strided x,
                                 Parameters<T> p) const {
@@ -255,9 +257,9 @@ struct Call {
     const Gradient<T> term{g.data, g.stride};
     if constexpr (kNorm) {
       using Pair = GradientPair<T, const T*, Gradient<T>>;
-      add_panel(rows, n, s, q, Pair{term, x.data, x.stride, p.mean, p.rstd});
+      add_panel(rows, n, s, q, Pair{term, x.data, x.stride, p.mean, p.rstd}, !far);
     } else {
-      add_panel(rows, n, s, q, term);
+      add_panel(rows, n, s, q, term, !far);
     }
   }
   Strided gradient_panel(const Region& r, int64_t row, int64_t rows, int64_t u, int64_t n,
@@ -266,13 +268,13 @@ struct Call {
     if (passes_gradient()) return strided(norm.dy, at, rows, n, scratch);
     for (int64_t j = 0; j < rows; ++j) {
       const int64_t from = at + j * cut.units;
-      T* to = direct_gradient() ? direct_gradient() + from : scratch + j * kPanel;
+      T* to = direct_gradient() ? direct_gradient() + from : scratch + j * kUnits;
       gradient<const T*>(from, n, run_end(r, row + j), factor(p.mean + i), factor(p.scale + i),
                          p.shift + i, bits, to);
       deliver(from, n, to);
     }
     if (direct_gradient()) return {direct_gradient() + at, cut.units};
-    return {scratch, kPanel};
+    return {scratch, kUnits};
   }
   // g is dy, and wanted nowhere else.
   bool passes_gradient() const {
@@ -566,13 +568,15 @@ struct Call {
 };
 
 // Where g can stay between the two passes of backward: the residual's gradient, which it is, or dx.
-// Not where recomputing costs less than the extra store.
+// Not where recomputing costs less than the extra store, which is cheap in a cache.
 template <class T>
-void* keep_gradient(const BatchNorm& norm, const EpilogueRunner<T>& epilogue, bool is_norm) {
+void* keep_gradient(const BatchNorm& norm, const EpilogueRunner<T>& epilogue, bool is_norm,
+                    bool far) {
   if (!same_dtype<T>(norm.dtype)) return nullptr;
   if (norm.dresidual) return norm.dresidual;
   if (!is_norm) return norm.dx;
-  if (epilogue.composed() && epilogue.drops_cheaply()) return nullptr;
+  const bool draws = epilogue.drops() && !(far && epilogue.drops_cheaply());
+  if (epilogue.composed() && !draws) return nullptr;
   return norm.batch_statistics && norm.dx != norm.x ? norm.dx : nullptr;
 }
 
@@ -585,8 +589,8 @@ void run_as(const BatchNorm& norm) {
   const int64_t bytes = norm.outer * norm.channels * norm.inner * int64_t(sizeof(T));
   const bool stream = kForward && same_dtype<T>(norm.dtype) && bytes >= kStreamBytes &&
                       norm.y != norm.x && norm.y != norm.epilogue.residual;
-  void* kept = kForward ? nullptr : keep_gradient<T>(norm, epilogue, kNorm);
   const bool far = bytes >= kFarBytes;
+  void* kept = kForward ? nullptr : keep_gradient<T>(norm, epilogue, kNorm, far);
   Call<T, kNorm, kForward> call{norm, cut, epilogue, stream, far, kept, {}, nullptr};
   call.run();
 }
