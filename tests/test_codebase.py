@@ -105,6 +105,13 @@ def test_examples_in_docstrings_print_what_they_say(name: str) -> None:
     assert not report, "".join(report)
 
 
+def test_the_readme_prints_what_it_says() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    code, said = re.search(r"```python\n(.*?)```\n\n```\n(.*?)```", text, re.DOTALL).groups()
+    done = run(sys.executable, "-c", code)
+    assert done.stdout == said, done.stdout + done.stderr
+
+
 def test_names_of_options_are_the_same_forward_and_backward() -> None:
     for name in FUNCTIONS:
         if not name.endswith("_backward") or name == "batch_norm_backward":
