@@ -648,3 +648,17 @@ def test_clipping_huge_gradients_still_moves(dtype):
     scale = 1.0 if dtype == "float32" else 1e-33
     optim.SGD(p, lr=1.0).step(g, max_norm=1.0, grad_scale=scale)
     np.testing.assert_allclose(p[0].astype(float), -0.1, rtol=1e-3)
+
+
+@pytest.mark.parametrize("kind", [list, np.array])
+def test_options_changed_in_place_are_seen(kind):
+    p, q = np.float32([1.0, -2.0]), np.float32([1.0, -2.0])
+    g = np.float32([0.5, 0.25])
+    mine = optim.Adam([p], lr=0.1, betas=kind([0.9, 0.99]))
+    want = optim.Adam([q], lr=0.1, betas=(0.9, 0.99))
+    for _ in range(2):
+        mine.step([g])
+        want.step([g])
+        mine.param_groups[0]["betas"][0] = 0.5
+        want.param_groups[0]["betas"] = (0.5, 0.99)
+    np.testing.assert_array_equal(p, q)

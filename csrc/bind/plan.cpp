@@ -81,6 +81,7 @@ void Plan::assign_hyper_sets() {
 }
 
 void Plan::mark(const Items& grads, bool zero_grad) const {
+  if (!any_torch_) return;
   py::list written;
   for (const size_t i : order_) {
     if (!slots_[i].torch) continue;

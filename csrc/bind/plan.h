@@ -260,6 +260,7 @@ class Plan {
   std::vector<size_t> order_;    // their indices
   ScheduleStorage schedule_;     // on the CPU
   int64_t elements_ = 0;         // of all of them
+  bool any_torch_ = false;       // among them
   DeviceSteps device_steps_;
   struct Place {
     size_t slot, operand;

@@ -165,6 +165,7 @@ void Plan::collect() {
   tensors_.clear();
   order_.clear();
   elements_ = 0;
+  any_torch_ = false;
   for (size_t i = 0; i < slots_.size(); ++i) {
     const Slot& slot = slots_[i];
     if (!slot.active) continue;
@@ -172,6 +173,7 @@ void Plan::collect() {
                         operands_.data() + i * arity_, int64_t(i)});
     order_.push_back(i);
     elements_ += slot.size;
+    any_torch_ = any_torch_ || slot.torch;
   }
   if (on_device()) {
     find_foreign();

@@ -114,6 +114,13 @@ void run_piece(const K k, const Elementwise& call, const Piece piece, bool strea
   if (stream) stream_fence();
 }
 
+template <class T>
+bool computes(const Elementwise& call) {
+  for (int64_t t = 0; t < call.count; ++t)
+    if (same_dtype<T>(call.tensors[t].computing)) return true;
+  return false;
+}
+
 // The functors of a call, one per row of hyper-parameters, built once: an update's constructor
 // takes powers. Calls with more rows than fit build theirs per piece.
 template <class K, class T>
@@ -123,6 +130,7 @@ struct Functors {
   const Elementwise& call;
 
   explicit Functors(const Elementwise& c) : call(c) {
+    if (!computes<T>(c)) return;
     for (int64_t r = 0; r < c.hyper_rows && r < kMost; ++r)
       *reinterpret_cast<K*>(storage + r * int64_t(sizeof(K))) = make(r);
   }

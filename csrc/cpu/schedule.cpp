@@ -6,25 +6,25 @@ void ScheduleStorage::build(const Tensor* tensors, int64_t count) {
   pieces_.clear();
   groups_.assign(1, 0);
   elements_ = 0;
-  int64_t filled = 0;
+  for (int64_t t = 0; t < count; ++t) elements_ += tensors[t].size;
+  const int64_t pairs = elements_ / (2 * kGroupElements) + 1;
+  const int64_t share = elements_ / (2 * pairs) + 1;  // of a group
+  int64_t done = 0, end = 0;  // elements that have a piece; of this group and those before it
   for (int64_t t = 0; t < count; ++t) {
     for (int64_t begin = 0; begin < tensors[t].size;) {
-      const int64_t left = tensors[t].size - begin;
-      // Round up to whole blocks, so that a piece that continues a tensor starts at one.
-      const int64_t room =
-          (kGroupElements - filled + kBlockElements - 1) / kBlockElements * kBlockElements;
-      const int64_t size = left < room ? left : room;
+      if (done >= end) {
+        if (done > 0) groups_.push_back(int64_t(pieces_.size()));
+        end = share * int64_t(groups_.size());
+      }
+      // Whole blocks, so that a piece that continues a tensor starts at one.
+      const int64_t room = (end - done + kBlockElements - 1) / kBlockElements * kBlockElements;
+      const int64_t left = tensors[t].size - begin, size = left < room ? left : room;
       pieces_.push_back({t, begin, size});
       begin += size;
-      filled += size;
-      if (filled >= kGroupElements) {
-        groups_.push_back(int64_t(pieces_.size()));
-        filled = 0;
-      }
+      done += size;
     }
-    elements_ += tensors[t].size;
   }
-  if (groups_.back() != int64_t(pieces_.size())) groups_.push_back(int64_t(pieces_.size()));
+  if (!pieces_.empty()) groups_.push_back(int64_t(pieces_.size()));
 }
 
 Schedule ScheduleStorage::view() const {

@@ -1,6 +1,7 @@
 // How the elements of a list of tensors are dealt out to threads: cut into pieces that never cross
-// a tensor, pieces gathered into groups of about kGroupElements. Depends on sizes alone, never on
-// the number of threads, so that reductions over groups give the same bits on any machine.
+// a tensor, pieces gathered into groups of one size, of at most about kGroupElements, and an even
+// number of them, so that two threads end together. Depends on sizes alone, never on the number of
+// threads, so that reductions over groups give the same bits on any machine.
 #pragma once
 #include <vector>
 

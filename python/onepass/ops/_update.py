@@ -35,6 +35,9 @@ class StepInfo(NamedTuple):
     nonfinite_param: int | None
 
 
+_NOTHING_TO_TELL = StepInfo(False, None, None)
+
+
 class _DeviceStepInfo(StepInfo):
     """A StepInfo that lies on a device, and is copied from there whenever it is looked at."""
 
@@ -130,6 +133,8 @@ def take_step(
             "nothing was changed. Lower the learning rate or the gradient scale, or pass "
             "nonfinite='skip'"
         )
+    if norm is None and not skipped:
+        return _NOTHING_TO_TELL
     return StepInfo(skipped, norm, index if checks else None)
 
 

@@ -7,7 +7,10 @@ A new optimizer is a subclass with two methods: ``_rule`` names the kernel and i
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from operator import itemgetter
 from typing import Any
+
+import numpy as np
 
 from onepass import _C
 from onepass._array import (
@@ -23,6 +26,7 @@ from onepass.nn._parameter import Parameter
 from onepass.ops._update import Nonfinite, StepInfo, take_step
 
 COMPAT = ("torch", "keras", "optax", "chainer", "thinc", "apex")
+_FROZEN = (bool, int, float, str, tuple, type(None), np.generic)
 
 
 class Optimizer:
@@ -54,9 +58,10 @@ class Optimizer:
         self._arrays: list[Array] = []
         self._states: dict[str, list[Array]] = {}
         self._plan: _C.Plan | None = None
-        self._planned: tuple[str, int] | None = None
-        # Of each group, what the fields below were derived from: its parameters, all its values.
-        self._options: list[tuple[Any, list[Any]]] = []
+        self._plan_is_current = False  # it is for this kernel and these parameters
+        # Reads a group's options, and what they were when the fields below were derived from them.
+        self._read_options = itemgetter(*defaults)
+        self._options: list[tuple[Any, ...]] | None = None
         self._hypers: list[tuple[float, ...]] = []
         self._wanted: tuple[str, tuple[str, ...]] = ("", ())
         self._maximize = False
@@ -170,7 +175,7 @@ class Optimizer:
         Raises:
             ValueError: a parameter that is there already, or overlaps one; nothing is changed.
         """
-        before, plan, planned = len(self._parameters), self._plan, self._planned
+        before, plan = len(self._parameters), self._plan
         self._append(group)
         try:
             self._prepare()
@@ -178,7 +183,7 @@ class Optimizer:
             del self.param_groups[-1]
             for entries in (self._parameters, self._names, self._arrays, *self._states.values()):
                 del entries[before:]
-            self._plan, self._planned = plan, planned  # with the step counts
+            self._plan, self._plan_is_current = plan, True  # with the step counts
             raise
 
     # ---- saving
@@ -283,7 +288,7 @@ class Optimizer:
     def __getstate__(self) -> dict[str, Any]:
         """Everything but the plan, which holds addresses: for pickle and copy."""
         assert self._plan is not None
-        state = {**self.__dict__, "_plan": None, "_planned": None, "_holders": []}
+        state = {**self.__dict__, "_plan": None, "_holders": []}
         return {**state, "_steps": self._plan.steps}
 
     def __setstate__(self, state: Mapping[str, Any]) -> None:
@@ -325,6 +330,7 @@ class Optimizer:
         self._names += [name for name, _ in pairs]
         self._parameters += filled["params"]
         self._arrays += [_data(p) for p in filled["params"]]
+        self._plan_is_current = False
 
     def _rule_of(self, groups: list[dict[str, Any]]) -> tuple[str, tuple[str, ...]]:
         held, self.param_groups = self.param_groups, groups
@@ -346,25 +352,25 @@ class Optimizer:
 
     def _prepare(self) -> _C.Plan:
         """The plan of a step: rebuilt when the kernel or an array has changed."""
-        if self._options_changed():
-            self._maximize = self._uniform("maximize")
-            self._wanted = self._rule()
-            self._hypers = [self._hyper(group) for group in self.param_groups]
-            self._options = [(g["params"], [*g.values()]) for g in self.param_groups]
-        moved = any(parameter.data is not array for parameter, array in self._holders)
-        if self._plan is None or moved or self._planned != (self._wanted[0], len(self._parameters)):
+        options = [*map(self._read_options, self.param_groups)]
+        if options != self._options:
+            self._derive(options)
+        for parameter, array in self._holders:
+            if parameter.data is not array:
+                self._plan_is_current = False
+        if self._plan is None or not self._plan_is_current:
             self._plan = self._replan(*self._wanted)
         return self._plan
 
-    def _options_changed(self) -> bool:
-        """Whether any group's entry is another than when the fields were derived."""
-        if len(self._options) != len(self.param_groups):
-            return True
-        for group, (params, values) in zip(self.param_groups, self._options, strict=True):
-            # Items are compared by identity first: where the list is the same, its arrays are not.
-            if group["params"] is not params or [*group.values()] != values:
-                return True
-        return False
+    def _derive(self, options: list[tuple[Any, ...]]) -> None:
+        """What follows from the options of all groups."""
+        maximize, wanted = self._uniform("maximize"), self._rule()
+        hypers = [self._hyper(group) for group in self.param_groups]
+        self._plan_is_current = self._plan_is_current and self._wanted == wanted
+        self._maximize, self._wanted, self._hypers = maximize, wanted, hypers
+        # A list or an array may get other contents and stay the same object: derived every time.
+        frozen = all(isinstance(v, _FROZEN) for values in options for v in values)
+        self._options = options if frozen else None
 
     def _replan(self, kernel: str, names: tuple[str, ...]) -> _C.Plan:
         arrays = [_data(p) for p in self._parameters]
@@ -377,7 +383,7 @@ class Optimizer:
         if self._plan is not None:
             old = self._plan.steps
             plan.steps = old + [0] * (len(arrays) - len(old))
-        self._arrays, self._planned = arrays, (kernel, len(arrays))
+        self._arrays, self._plan_is_current = arrays, True
         self._holders = [
             (p, a)
             for p, a in zip(self._parameters, arrays, strict=True)
