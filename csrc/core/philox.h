@@ -5,11 +5,7 @@
 // The mask, on every device: u(e) is a 32-bit binary fraction whose k-th most significant bit is
 // bit (e mod 32) of word ((e div 32) mod 4) of Philox with key = seed (low word first) and counter
 // = (lo32(g), hi24(g) | k << 24, lo32(offset), hi32(offset)), g = e div 128; element e is kept iff
-// u(e) >= threshold. keep_word is the definition, keep_words the fast form for processors with
-// vectors. Call it with first_word a multiple of 4 and count a multiple of 64 (2048 elements: a
-// vector of groups at every level); counts of 32 cost 1.5 times as much with AVX-512 and nothing
-// without, other counts and offsets a block of 32 for each incomplete one. Any split gives the same
-// bits.
+// u(e) >= threshold. keep_word is the definition; cpu/keep_words.h has the fast form for vectors.
 #pragma once
 #include "hd.h"
 
@@ -88,81 +84,5 @@ ONEPASS_HD uint32_t keep_word(DropoutStream s, int64_t word_index) {
   }
   return ~below;
 }
-
-namespace {
-
-#ifdef __AVX512F__
-constexpr int kKeepGroups = 16;
-#else
-constexpr int kKeepGroups = 8;
-#endif
-
-// Plane k of kGroups groups, one a lane: word j of lane l lands in r[j * kGroups + l].
-template <int kGroups>
-ONEPASS_HD void fill_plane(uint32_t* r, uint64_t group, uint32_t k, DropoutStream s) {
-#pragma GCC ivdep
-  for (int l = 0; l < kGroups; l++) {
-    Philox4 c = dropout_plane(s, group + uint64_t(l), k);
-    r[l] = c.x;
-    r[kGroups + l] = c.y;
-    r[2 * kGroups + l] = c.z;
-    r[3 * kGroups + l] = c.w;
-  }
-}
-
-// keep_word for the 4 * kGroups words from 4 * group on; threshold in (0, 2^32). The lanes go
-// through the planes together, until no bit of any is undecided.
-template <int kGroups>
-[[maybe_unused]] void keep_groups(uint32_t* out, uint64_t group, DropoutStream s) {
-  uint32_t below[4 * kGroups], equal[4 * kGroups], r[4 * kGroups];
-  fill_plane<kGroups>(r, group, 0, s);
-  uint32_t t = uint32_t(s.threshold), bit = t >> 31 ? ~uint32_t(0) : 0u, open = ~uint32_t(0);
-  for (int l = 0; l < 4 * kGroups; l++) {
-    below[l] = ~r[l] & bit;
-    equal[l] = ~(r[l] ^ bit);
-  }
-  t <<= 1;
-  for (uint32_t k = 1; t != 0 && open != 0; k++, t <<= 1) {
-    fill_plane<kGroups>(r, group, k, s);
-    bit = t >> 31 ? ~uint32_t(0) : 0u;
-    open = 0;
-    for (int l = 0; l < 4 * kGroups; l++) {
-      below[l] |= equal[l] & ~r[l] & bit;
-      equal[l] &= ~(r[l] ^ bit);
-      open |= equal[l];
-    }
-  }
-  for (int l = 0; l < kGroups; l++)
-    for (int j = 0; j < 4; j++) out[4 * l + j] = ~below[j * kGroups + l];
-}
-
-// out[i] = keep_word(s, first_word + i) for i in [0, count).
-[[maybe_unused]] void keep_words(uint32_t* out, int64_t first_word, int64_t count,
-                                 DropoutStream s) {
-  if (s.threshold == 0 || s.threshold >> 32) {
-    for (int64_t i = 0; i < count; i++) out[i] = s.threshold == 0 ? ~uint32_t(0) : 0u;
-    return;
-  }
-  int64_t i = 0;
-  while (i < count) {
-    int64_t left = count - i, skip = (first_word + i) & 3;
-    uint64_t group = uint64_t(first_word + i) >> 2;
-    if (skip == 0 && left >= 4 * kKeepGroups) {
-      keep_groups<kKeepGroups>(out + i, group, s);
-      i += 4 * kKeepGroups;
-    } else if (skip == 0 && left >= 32) {
-      keep_groups<8>(out + i, group, s);
-      i += 32;
-    } else {
-      uint32_t block[32];
-      keep_groups<8>(block, group, s);
-      int64_t n = left < 32 - skip ? left : 32 - skip;
-      for (int64_t j = 0; j < n; j++) out[i + j] = block[skip + j];
-      i += n;
-    }
-  }
-}
-
-}  // namespace
 
 ONEPASS_END

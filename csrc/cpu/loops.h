@@ -8,6 +8,7 @@
 #pragma once
 #include "core/signature.h"
 #include "cpu/blocks.h"
+#include "cpu/keep_words.h"
 #include "cpu/parallel.h"
 #include "kernels/dropout.h"
 #include "kernels/gradient.h"

@@ -2,6 +2,7 @@
 // Chunks are independent and cut by the size alone.
 #pragma once
 #include "core/backend.h"
+#include "cpu/keep_words.h"
 #include "cpu/parallel.h"
 
 ONEPASS_BEGIN
@@ -9,7 +10,7 @@ namespace {
 namespace mask {
 
 constexpr int64_t kWords = 128;        // drawn at a time
-constexpr int64_t kChunk = 64 * 1024;  // elements of a task: a multiple of those
+constexpr int64_t kChunk = 16 * 1024;  // elements of a task: a multiple of those
 
 void expand(const uint32_t* words, int64_t n, uint8_t* out) {
   int64_t i = 0;
