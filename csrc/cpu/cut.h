@@ -16,6 +16,8 @@ constexpr int64_t kAdded = 8;        // rows added before a sum is touched
 constexpr int64_t kRegionBytes = 512 << 10;
 constexpr int64_t kRegionElements = 64 << 10;
 constexpr int64_t kTasksWanted = 16;
+constexpr int64_t kGroup = 256;  // units whose statistics are finished at once
+constexpr int64_t kLine = 64;    // bytes; what many rows meet starts with a line
 
 // How a call is cut. Unit u of a row belongs to channel (u / spread) % channels.
 struct Cut {
@@ -79,6 +81,16 @@ ONEPASS_HD Region region_of(const Cut& cut, int64_t index) {
   if (block == cut.blocks - 1 && cut.tail) r.row_end = cut.rows + 1;
   r.unit_end = smaller(r.unit + cut.strip_units, cut.units);
   return r;
+}
+// Strips again, in groups that leave the first-level cache room; their rows mean nothing.
+ONEPASS_HD int64_t group_units(const Cut& cut) {
+  if (cut.repeat > 1) return cut.units;
+  return larger(1, kGroup / cut.spread) * cut.spread;
+}
+ONEPASS_HD int64_t channel_groups(const Cut& cut) { return ceil_div(cut.units, group_units(cut)); }
+ONEPASS_HD Region channels_of(const Cut& cut, int64_t group) {
+  const int64_t first = group * group_units(cut);
+  return {0, 0, 0, first, smaller(first + group_units(cut), cut.units)};
 }
 // One past the last unit of a row that a region holds.
 ONEPASS_HD int64_t unit_end_in_row(const Cut& cut, const Region& r, int64_t row) {

@@ -88,13 +88,25 @@ struct EpilogueInputGradient {
   }
 };
 
+// leaf_drawing, whose rest after whole words is a vector too: runs are short where planes are.
+template <class K, class T, class... P>
+void leaf_keeping(const K k, int64_t n, const uint32_t* words, T* out, P... p) {
+  const int64_t whole = n & ~int64_t(31);
+  const int rest = int(n - whole);
+  leaf_drawing<K, T>(k, whole, words, out, p...);
+  if (rest == 0) return;
+  const uint32_t word = words[whole / 32];
+#pragma GCC ivdep
+  for (int l = 0; l < rest; ++l) out[whole + l] = k(p[whole + l]..., Keep{((word >> l) & 1) != 0});
+}
+
 // Runs one of them. residual null: none; words null: no dropout.
 template <class K, class T, class... P>
 void compose(const K k, int64_t n, const uint32_t* words, const T* residual, T* out, P... p) {
   if (words && residual) {
-    leaf_drawing<K, T>(k, n, words, out, residual, p...);
+    leaf_keeping<K, T>(k, n, words, out, residual, p...);
   } else if (words) {
-    leaf_drawing<K, T>(k, n, words, out, Absent{}, p...);
+    leaf_keeping<K, T>(k, n, words, out, Absent{}, p...);
   } else if (residual) {
     leaf_returning<K, T>(k, n, out, residual, p...);
   } else {
@@ -148,12 +160,13 @@ class KeepBits {
  public:
   static constexpr int64_t kLongest = 4 * kBlockElements;  // of a run
 
-  explicit KeepBits(DropoutStream random) : random_(random) {}
+  // drawn: all bits of the array and a word more, where somebody drew them before; else null.
+  KeepBits(DropoutStream random, const uint32_t* drawn) : random_(random), drawn_(drawn) {}
 
   const uint32_t* at(int64_t element, int64_t n, int64_t end) {
     const int64_t from = element / 32, to = (element + n + 31) / 32;
-    if (from < first_ || to > last_) draw(from, to, (end + 31) / 32);
-    const uint32_t* words = words_ + (from - first_);
+    if (!drawn_ && (from < first_ || to > last_)) draw(from, to, (end + 31) / 32);
+    const uint32_t* words = drawn_ ? drawn_ + from : words_ + (from - first_);
     const uint32_t shift = uint32_t(element % 32);
     return shift == 0 ? words : align(words, shift, (n + 31) / 32);
   }
@@ -183,6 +196,7 @@ class KeepBits {
   }
 
   DropoutStream random_;
+  const uint32_t* drawn_;
   int64_t first_ = 0, last_ = 0;
   uint32_t words_[2 * kAhead + kLongest / 32 + 8];
   uint32_t aligned_[kLongest / 32 + 1];
@@ -196,12 +210,11 @@ class EpilogueRunner {
       : epilogue_(e), dropout_{dropout_scale<T>(e.dropout.threshold)} {}
 
   bool drops() const { return epilogue_.dropout.threshold != 0; }
-  // At most four planes of random bits decide p = 1/2, 1/4, … : cheaper drawn twice than stored.
-  bool drops_cheaply() const { return (epilogue_.dropout.threshold & 0xfffffffu) == 0; }
   bool is_identity() const { return epilogue_.activation == kIdentity; }
   bool is_relu() const { return epilogue_.activation == kRelu; }
   bool composed() const { return is_identity() || is_relu(); }
   EpilogueBackward<Relu<T>, T> relu_backward() const { return {{}, dropout_}; }
+  EpilogueBackward<Identity<T>, T> identity_backward() const { return {{}, dropout_}; }
 
   // Flush is alive around the affine part, and around nothing that is an activation or dropout
   // (composed ones give the same bits either way). residual null: none; words null: no dropout.
@@ -217,7 +230,7 @@ class EpilogueRunner {
     affine<Flush>(n, x, residual, mean, scale, shift, is_identity() ? words : nullptr, y);
     if (is_identity()) return;
     kActivationTable<T>.forward[epilogue_.activation](n, epilogue_.options, y, y);
-    if (words) leaf_drawing<Dropout<T>, T>(dropout_, n, words, y, y);
+    if (words) leaf_keeping<Dropout<T>, T>(dropout_, n, words, y, y);
   }
 
   // z: scratch for n elements, used where the activation is not composed. g may be dy.
@@ -230,7 +243,7 @@ class EpilogueRunner {
     }
     if (!is_identity()) affine<Flush>(n, x, residual, mean, scale, shift, nullptr, z);
     if (words) {
-      leaf_drawing<Dropout<T>, T>(dropout_, n, words, g, dy);
+      leaf_keeping<Dropout<T>, T>(dropout_, n, words, g, dy);
     } else if (is_identity() && g != dy) {
       store_run<T, T>(g, dy, 1, n);
     }
@@ -248,9 +261,9 @@ class EpilogueRunner {
       return compose(k, n, words, residual, dx, dy, x, mean, scale, shift, level, slope);
     }
     using K = EpilogueInputGradient<Identity<T>, T>;
-    const K k{{{}, dropout_}};
+    const K k{identity_backward()};
     if (words) {
-      leaf_drawing<K, T>(k, n, words, dx, Absent{}, dy, x, mean, scale, shift, level, slope);
+      leaf_keeping<K, T>(k, n, words, dx, Absent{}, dy, x, mean, scale, shift, level, slope);
     } else {
       leaf_returning<K, T>(k, n, dx, Absent{}, dy, x, mean, scale, shift, level, slope);
     }

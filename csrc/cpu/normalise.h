@@ -11,7 +11,8 @@
 //
 // Statistics are sums of x - first element of the channel and of its square, as exact as in double
 // at any magnitude and for any ratio of mean to deviation (add_moments in sums.h). Gradient sums
-// add eight elements in the computing type, then double.
+// add eight elements in the computing type, then double. Keep bits that two passes need, or that
+// lie between those of other tasks, are drawn before either, 1/32 of the memory of x.
 #pragma once
 #include <stdlib.h>
 
@@ -28,6 +29,13 @@ constexpr int64_t kPanel = 512;  // columns whose gradients are kept for eight r
 // Arrays beyond the second-level cache are asked for by hand, this much of the next row at a time.
 constexpr int64_t kFarBytes = 2 << 20;
 constexpr int64_t kFarRun = 512, kFarPanel = 256;
+
+// Whether a select is no more than a masked instruction.
+#ifdef __AVX512F__
+constexpr bool kMaskedLanes = true;
+#else
+constexpr bool kMaskedLanes = false;
+#endif
 
 struct NoFlush {
   ~NoFlush() {}
@@ -61,8 +69,10 @@ struct Call {
   void* kept_gradient;   // where the sums' pass leaves g for the dx pass; null: computed twice
   Parameters<T> shared;  // of all units
   double* partial;       // [block][s, q][unit]; null: every channel lies in one region
+  uint32_t* drawn;       // all keep bits; null: drawn where they are needed
 
   static constexpr bool kBackward = !kForward;
+  static constexpr int64_t kTogether = kForward ? 2 * kAdded : kAdded;  // rows of columns
 
   bool statistics() const { return kNorm && kForward && norm.batch_statistics; }
   bool corrects() const { return kNorm && norm.batch_statistics; }
@@ -169,9 +179,13 @@ struct Call {
     const bool exact = norm.eps < 1e-25;
     add_region(r, p, s, q, exact);
     if (!statistics() || exact) return;
-    bool finite = true;
-    for (int64_t u = 0; u < r.units(); ++u) finite = finite && q[u] - q[u] == 0;
-    if (!finite) redo_overflown(r, p, s, q);
+    if (overflows(r.units(), q)) redo_overflown(r, p, s, q);
+  }
+  static bool overflows(int64_t n, const double* q) {
+    int64_t bad = 0;  // no short cut, which would not vectorise
+#pragma GCC ivdep
+    for (int64_t u = 0; u < n; ++u) bad |= q[u] - q[u] == 0 ? 0 : 1;
+    return bad != 0;
   }
   // Units that overflowed, once more; the others keep their bits whatever their neighbours hold.
   void redo_overflown(const Region& r, Parameters<T> p, double* s, double* q) const {
@@ -200,14 +214,19 @@ struct Call {
 
   void sum_columns(const Region& r, Parameters<T> p, double* s, double* q, bool exact) const {
     for (int64_t u = 0; u < r.units(); ++u) s[u] = q[u] = 0;
-    T x_scratch[sizeof(T) == 4 ? kAdded * kUnits : 1];  // double is never converted
+    T x_scratch[sizeof(T) == 4 ? kTogether * kUnits : 1];  // double is never converted
     T g_scratch[kAdded * kUnits];
-    KeepBits bits(norm.epilogue.dropout);
-    // Bits are drawn in the order of memory: a second panel would draw all of them again.
-    const int64_t panel = kBackward && epilogue.drops() ? kUnits : far ? kFarPanel : kPanel;
+    KeepBits bits(norm.epilogue.dropout, drawn);
+    // Bits are drawn in the order of memory: a second panel would draw all of them again. A third
+    // array, where g is stored, wants long runs too.
+    const bool whole = kBackward && epilogue.drops() && (!drawn || direct_gradient());
+    const int64_t panel = whole ? kUnits : far ? kFarPanel : kPanel;
     for (int64_t row = r.row; row < r.row_end;) {
       const int64_t full = smaller(r.row_end, cut.rows) - row;
-      const int64_t rows = full >= kAdded && !(statistics() && exact) ? kAdded : 1;
+      const int64_t rows = statistics() && exact ? 1
+                           : full >= kTogether   ? kTogether
+                           : full >= kAdded      ? kAdded
+                                                 : 1;
       const int64_t end = unit_end_in_row(cut, r, row);
       for (int64_t u = r.unit; u < end; u += panel) {
         const int64_t n = smaller(panel, end - u), at = element(row, u), i = u - r.unit;
@@ -221,17 +240,17 @@ struct Call {
           const Flush flush;
           add_moment_panel(rows, n, s + i, q + i, x.data, x.stride, p.shift + i);
         } else if (fuses()) {
+          constexpr int64_t kWords = kUnits / 32;
+          uint32_t words[kAdded * kWords];
+          if (epilogue.drops())
+            for (int64_t j = 0; j < rows; ++j)
+              store_run<uint32_t, uint32_t>(words + j * kWords,
+                                            bits.at(at + j * cut.units, n, run_end(r, row + j)), 1,
+                                            ceil_div(n, 32));
+          const Rows<P> fused{at,          x.data,      x.stride, p.mean + i, p.rstd + i,
+                              p.scale + i, p.shift + i, words,    kWords};
           const Flush flush;
-          using G = ReluGradient<T, P>;
-          const G g{epilogue.relu_backward(),
-                    static_cast<const T*>(norm.dy) + at,
-                    x.data,
-                    x.stride,
-                    p.mean + i,
-                    p.scale + i,
-                    p.shift + i};
-          add_panel(rows, n, s + i, q + i,
-                    GradientPair<T, P, G>{g, x.data, x.stride, p.mean + i, p.rstd + i}, !far);
+          with_term(fused, [=](auto term) { add_panel(rows, n, s + i, q + i, term, !far); });
         } else {
           const Strided g = gradient_panel(r, row, rows, u, n, p, bits, g_scratch);
           add_gradients(rows, n, s + i, q + i, g, x, p.from(i));
@@ -299,9 +318,48 @@ struct Call {
 
   // Whether the sums' pass computes g within the sum itself.
   bool fuses() const {
-    return kNorm && kBackward && epilogue.is_relu() && !epilogue.drops() &&
-           !norm.epilogue.residual && !delivers() && !direct_gradient() &&
-           same_dtype<T>(norm.dtype);
+    return kNorm && kBackward && epilogue.composed() && !passes_gradient() &&
+           !norm.epilogue.residual && !delivers() && same_dtype<T>(norm.dtype);
+  }
+  // Where it does so: rows of x and dy from element `at` on.
+  template <class P>
+  struct Rows {
+    int64_t at;
+    const T* x;
+    int64_t stride;
+    P mean, rstd, scale, shift;
+    const uint32_t* words;
+    int64_t word_stride;
+  };
+  template <class P, class Add>
+  ONEPASS_HD void with_term(const Rows<P>& r, Add add) const {
+    const T* dy = static_cast<const T*>(norm.dy) + r.at;
+    if (!epilogue.drops()) {
+      using G = ReluGradient<T, P>;
+      const G g{epilogue.relu_backward(), dy, r.x, r.stride, r.mean, r.scale, r.shift};
+      add(GradientPair<T, P, G>{g, r.x, r.stride, r.mean, r.rstd});
+    } else if (!epilogue.is_relu()) {
+      add(dropped<false>(epilogue.identity_backward(), r));
+    } else if (!direct_gradient()) {
+      add(dropped<false>(epilogue.relu_backward(), r));
+    } else if constexpr (!kMaskedLanes) {
+      add(dropped<true>(epilogue.relu_backward(), r));
+    }
+  }
+  template <bool kStores, class A, class P>
+  ONEPASS_HD DroppedGradientPair<A, T, P, kStores> dropped(EpilogueBackward<A, T> backward,
+                                                           const Rows<P>& r) const {
+    return {backward,
+            static_cast<const T*>(norm.dy) + r.at,
+            r.x,
+            r.stride,
+            r.mean,
+            r.rstd,
+            r.scale,
+            r.shift,
+            r.words,
+            r.word_stride,
+            kStores ? direct_gradient() + r.at : nullptr};
   }
 
   // g of elements [at, at + n), n <= kBlockElements.
@@ -327,7 +385,7 @@ struct Call {
     for (int64_t u = 0; u < r.units(); ++u)
       for (int64_t l = 0; l < kSumLanes; ++l) lanes[u][0][l] = lanes[u][1][l] = 0;
     T x_scratch[kBlockElements], g_scratch[kBlockElements];
-    KeepBits bits(norm.epilogue.dropout);
+    KeepBits bits(norm.epilogue.dropout, drawn);
     const bool scratch =
         !same_dtype<T>(norm.dtype) || (kBackward && !fuses() && !passes_gradient());
     const int64_t longest = far ? kFarRun : scratch ? kBlockElements : KeepBits::kLongest;
@@ -372,16 +430,11 @@ struct Call {
       const Flush flush;
       add_moment_run(n, s, q, x, P{p.shift[u]}, exact);
     } else if (fuses()) {
+      const uint32_t* words = epilogue.drops() ? bits.at(at, n, end) : nullptr;
+      const Rows<P> fused{
+          at, x, kSumLanes, P{p.mean[u]}, P{p.rstd[u]}, P{p.scale[u]}, P{p.shift[u]}, words, 1};
       const Flush flush;
-      using G = ReluGradient<T, P>;
-      const G g{epilogue.relu_backward(),
-                static_cast<const T*>(norm.dy) + at,
-                x,
-                kSumLanes,
-                P{p.mean[u]},
-                P{p.scale[u]},
-                P{p.shift[u]}};
-      add_run(n, s, q, GradientPair<T, P, G>{g, x, kSumLanes, P{p.mean[u]}, P{p.rstd[u]}});
+      with_term(fused, [=](auto term) { add_run(n, s, q, term); });
     } else {
       const Gradient<T> g{plane_gradient(at, n, end, u, p, g_scratch, bits), kSumLanes};
       const Flush flush;
@@ -406,7 +459,7 @@ struct Call {
   // -- the apply pass: y, or dx
 
   void apply_region(const Region& r, Parameters<T> p) const {
-    KeepBits bits(norm.epilogue.dropout);
+    KeepBits bits(norm.epilogue.dropout, drawn);
     const bool scratch =
         !same_dtype<T>(norm.dtype) || !epilogue.composed() || stream || (kBackward && !corrects());
     const int64_t longest = far ? kFarRun : scratch ? kBlockElements : KeepBits::kLongest;
@@ -502,11 +555,11 @@ struct Call {
   static void whole_task(void* context, int64_t index) {
     const Call& call = *static_cast<const Call*>(context);
     const Region r = region_of(call.cut, index);
-    T memory[Parameters<T>::kCount * kUnits];
+    alignas(kLine) T memory[Parameters<T>::kCount * kUnits];
     const auto p = Parameters<T>::in(memory, kUnits);
     call.prepare(r, p);
     if (call.sums()) {
-      double s[kUnits], q[kUnits];
+      alignas(kLine) double s[kUnits], q[kUnits];
       call.sum_region(r, p, s, q);
       call.finish(r, s, q, 0, 1, p);
     }
@@ -518,9 +571,9 @@ struct Call {
     double* s = call.partial + (2 * r.block) * call.cut.units + r.unit;
     call.sum_region(r, call.shared.from(r.unit), s, s + call.cut.units);
   }
-  static void finish_task(void* context, int64_t strip) {
+  static void finish_task(void* context, int64_t index) {
     const Call& call = *static_cast<const Call*>(context);
-    const Region r = region_of(call.cut, strip);
+    const Region r = channels_of(call.cut, index);
     const double* s = call.partial + r.unit;
     call.finish(r, s, s + call.cut.units, 2 * call.cut.units, call.cut.blocks,
                 call.shared.from(r.unit));
@@ -545,38 +598,56 @@ struct Call {
       parallel_for(tasks, task, this);
     }
   }
+  bool draws_ahead() const { return epilogue.drops() && ((kNorm && kBackward) || cut.strips > 1); }
+  static constexpr int64_t kDrawn = 2048;  // words of a task
+  int64_t words() const { return ceil_div(norm.outer * norm.channels * norm.inner, 32); }
+  static void draw_task(void* context, int64_t index) {
+    const Call& call = *static_cast<const Call*>(context);
+    const int64_t first = index * kDrawn;
+    keep_words(call.drawn + first, first, smaller(kDrawn, call.words() - first),
+               call.norm.epilogue.dropout);
+  }
   void run() {
+    if (draws_ahead()) drawn = static_cast<uint32_t*>(malloc(size_t(words() + 1) * 4));
+    if (drawn) {
+      drawn[words()] = 0;
+      run(&draw_task, ceil_div(words(), kDrawn));
+    }
+    run_passes();
+    free(drawn);
+  }
+  void run_passes() {
     if (cut.blocks == 1) return run(&whole_task, cut.regions());
-    const int64_t units = round_up(cut.units, 8);
+    const int64_t units = round_up(cut.units, kLine / int64_t(sizeof(T)));
     const size_t bytes = size_t(units) * Parameters<T>::kCount * sizeof(T) +
                          size_t(cut.blocks * cut.units) * 2 * sizeof(double);
-    void* memory = malloc(bytes);
-    if (!memory) {  // one task a channel group needs none
+    void* allocated = malloc(bytes + kLine);
+    if (!allocated) {  // one task a channel group needs none
       cut.one_block();
       return run(&whole_task, cut.regions());
     }
-    shared = Parameters<T>::in(static_cast<T*>(memory), units);
-    partial = reinterpret_cast<double*>(static_cast<T*>(memory) + units * Parameters<T>::kCount);
+    T* memory = reinterpret_cast<T*>(round_up(reinterpret_cast<intptr_t>(allocated), kLine));
+    shared = Parameters<T>::in(memory, units);
+    partial = reinterpret_cast<double*>(memory + units * Parameters<T>::kCount);
     for (int64_t i = 0; i < cut.strips; ++i) prepare_task(this, i);
     if (sums()) {
       run(&sum_task, cut.regions());
-      for (int64_t i = 0; i < cut.strips; ++i) finish_task(this, i);
+      run(&finish_task, channel_groups(cut));
     }
     if (applies()) run(&apply_task, cut.regions());
-    free(memory);
+    free(allocated);
   }
 };
 
 // Where g can stay between the two passes of backward: the residual's gradient, which it is, or dx.
-// Not where recomputing costs less than the extra store, which is cheap in a cache.
+// Not where recomputing costs less than the extra store.
 template <class T>
-void* keep_gradient(const BatchNorm& norm, const EpilogueRunner<T>& epilogue, bool is_norm,
-                    bool far) {
+void* keep_gradient(const BatchNorm& norm, const EpilogueRunner<T>& epilogue, bool is_norm) {
   if (!same_dtype<T>(norm.dtype)) return nullptr;
   if (norm.dresidual) return norm.dresidual;
   if (!is_norm) return norm.dx;
-  const bool draws = epilogue.drops() && !(far && epilogue.drops_cheaply());
-  if (epilogue.composed() && !draws) return nullptr;
+  const bool recomputes = kMaskedLanes || !(epilogue.is_relu() && epilogue.drops());
+  if (epilogue.composed() && recomputes) return nullptr;
   return norm.batch_statistics && norm.dx != norm.x ? norm.dx : nullptr;
 }
 
@@ -590,8 +661,8 @@ void run_as(const BatchNorm& norm) {
   const bool stream = kForward && same_dtype<T>(norm.dtype) && bytes >= kStreamBytes &&
                       norm.y != norm.x && norm.y != norm.epilogue.residual;
   const bool far = bytes >= kFarBytes;
-  void* kept = kForward ? nullptr : keep_gradient<T>(norm, epilogue, kNorm, far);
-  Call<T, kNorm, kForward> call{norm, cut, epilogue, stream, far, kept, {}, nullptr};
+  void* kept = kForward ? nullptr : keep_gradient<T>(norm, epilogue, kNorm);
+  Call<T, kNorm, kForward> call{norm, cut, epilogue, stream, far, kept, {}, nullptr, nullptr};
   call.run();
 }
 template <bool kNorm, bool kForward>

@@ -50,9 +50,45 @@ ONEPASS_HD void add_moments(int64_t n, double* s, double* q, const T* x, int64_t
     q[c] += double(b) + from * (2 * double(a) + all);
   }
 }
+// One half of 2 * kAdded rows, about the first row of all: what the first half adds waits in the
+// computing type for the second, and half as many sums meet a double.
+template <bool kFirst, class T>
+void add_half_moments(int64_t n, T* pivot, T* half_s, T* half_q, double* s, double* q, const T* x,
+                      int64_t stride, const T* shift) {
+#pragma GCC ivdep
+  for (int64_t c = 0; c < n; ++c) {
+    const T first = kFirst ? x[c] : pivot[c];
+    T a = 0, b = 0;
+#pragma GCC unroll 16
+    for (int j = kFirst ? 1 : 0; j < kAdded; ++j) {
+      const T d = x[j * stride + c] - first;
+      a += d;
+      b += d * d;
+    }
+    if constexpr (kFirst) {
+      pivot[c] = first;
+      half_s[c] = a;
+      half_q[c] = b;
+    } else {
+      a += half_s[c];
+      b += half_q[c];
+      const double from = double(first) - double(shift[c]), all = 2 * kAdded * from;
+      s[c] += double(a) + all;
+      q[c] += double(b) + from * (2 * double(a) + all);
+    }
+  }
+}
+template <class T>
+void add_moment_halves(int64_t n, double* s, double* q, const T* x, int64_t stride,
+                       const T* shift) {
+  alignas(kLine) T pivot[kUnits], half_s[kUnits], half_q[kUnits];
+  add_half_moments<true>(n, pivot, half_s, half_q, s, q, x, stride, shift);
+  add_half_moments<false>(n, pivot, half_s, half_q, s, q, x + kAdded * stride, stride, shift);
+}
 template <class T>
 void add_moment_panel(int64_t rows, int64_t n, double* s, double* q, const T* x, int64_t stride,
                       const T* shift) {
+  if (rows == 2 * kAdded) return add_moment_halves(n, s, q, x, stride, shift);
   if (rows == kAdded) return add_moments<kAdded>(n, s, q, x, stride, shift);
   for (int64_t j = 0; j < rows; ++j) add_moments<1>(n, s, q, x + j * stride, stride, shift);
 }
@@ -72,7 +108,7 @@ void add_moment_run(int64_t n, double* s, double* q, const T* x, P shift, bool e
 template <class T, class P, class G>
 struct GradientPair {
   using Sum = T;
-  static constexpr bool kPair = true;
+  static constexpr bool kPair = true, kDrops = false;
   G g;
   const T* x;
   int64_t stride;
@@ -101,10 +137,48 @@ struct ReluGradient {
   }
 };
 
+// The same for a gradient that dropout precedes; bit c % 32 of word(j, c) keeps element (j, c).
+// kStores: g is left in memory for the next pass.
+template <class A, class T, class P, bool kStores>
+struct DroppedGradientPair {
+  using Sum = T;
+  static constexpr bool kPair = true, kDrops = true;
+  EpilogueBackward<A, T> backward;
+  const T *dy, *x;
+  int64_t stride;
+  P mean, rstd, scale, shift;
+  const uint32_t* words;
+  int64_t word_stride;
+  T* to;
+  ONEPASS_HD uint32_t word(int64_t j, int64_t c) const { return words[j * word_stride + c / 32]; }
+  ONEPASS_HD T value(int64_t j, int64_t c, Keep keep) const {
+    const int64_t i = j * stride + c;
+    const T g = backward(Absent{}, dy[i], x[i], mean[c], scale[c], shift[c], keep);
+    if constexpr (kStores) to[i] = g;
+    return g;
+  }
+  ONEPASS_HD T times(T value, int64_t j, int64_t c) const {
+    return value * ((x[j * stride + c] - mean[c]) * rstd[c]);
+  }
+  ONEPASS_HD DroppedGradientPair next(int64_t rows) const {
+    return {backward,
+            dy + rows * stride,
+            x + rows * stride,
+            stride,
+            mean,
+            rstd,
+            scale,
+            shift,
+            words + rows * word_stride,
+            word_stride,
+            kStores ? to + rows * stride : nullptr};
+  }
+};
+
 template <class T>
 struct Gradient {
   using Sum = T;
-  static constexpr bool kPair = false;
+  static constexpr bool kPair = false, kDrops = false;
   const T* g;
   int64_t g_stride;
   ONEPASS_HD T value(int64_t j, int64_t c) const { return g[j * g_stride + c]; }
@@ -134,27 +208,87 @@ void add_half(int64_t n, T* half_s, T* half_q, double* s, double* q, const Term 
     }
   }
 }
+// The same with keep bits, for `count` columns of one word.
+template <bool kFirst, class Term, class T = typename Term::Sum>
+ONEPASS_HD void add_half_word(int64_t from, int count, T* half_s, T* half_q, double* s, double* q,
+                              const Term term) {
+  static_assert(kAdded == 8);
+  const uint32_t w0 = term.word(0, from), w1 = term.word(1, from), w2 = term.word(2, from),
+                 w3 = term.word(3, from);
+#pragma GCC ivdep
+  for (int l = 0; l < count; ++l) {
+    const int64_t c = from + l;
+    const T v0 = term.value(0, c, Keep{((w0 >> l) & 1) != 0});
+    const T v1 = term.value(1, c, Keep{((w1 >> l) & 1) != 0});
+    const T v2 = term.value(2, c, Keep{((w2 >> l) & 1) != 0});
+    const T v3 = term.value(3, c, Keep{((w3 >> l) & 1) != 0});
+    const T a = (v0 + v1) + (v2 + v3);
+    const T b = (term.times(v0, 0, c) + term.times(v1, 1, c)) +
+                (term.times(v2, 2, c) + term.times(v3, 3, c));
+    if constexpr (kFirst) {
+      half_s[c] = a;
+      half_q[c] = b;
+    } else {
+      s[c] += double(half_s[c] + a);
+      q[c] += double(half_q[c] + b);
+    }
+  }
+}
+template <bool kFirst, class Term, class T = typename Term::Sum>
+void add_dropped_half(int64_t n, T* half_s, T* half_q, double* s, double* q, const Term term) {
+  int64_t c = 0;
+  for (; c + 32 <= n; c += 32) add_half_word<kFirst>(c, 32, half_s, half_q, s, q, term);
+  if (c < n) add_half_word<kFirst>(c, int(n - c), half_s, half_q, s, q, term);
+}
+template <class Term>
+ONEPASS_HD void add_word(int64_t from, int count, double* s, double* q, const Term term) {
+  const uint32_t word = term.word(0, from);
+#pragma GCC ivdep
+  for (int l = 0; l < count; ++l) {
+    const int64_t c = from + l;
+    const auto value = term.value(0, c, Keep{((word >> l) & 1) != 0});
+    s[c] += double(value);
+    q[c] += double(term.times(value, 0, c));
+  }
+}
+template <class Term>
+void add_dropped_row(int64_t n, double* s, double* q, const Term term) {
+  int64_t c = 0;
+  for (; c + 32 <= n; c += 32) add_word(c, 32, s, q, term);
+  if (c < n) add_word(c, int(n - c), s, q, term);
+}
 template <class Term>
 void add_halves(int64_t n, double* s, double* q, const Term term) {
-  typename Term::Sum half_s[kUnits], half_q[kUnits];
-  add_half<true>(n, half_s, half_q, s, q, term);
-  add_half<false>(n, half_s, half_q, s, q, term.next(kAdded / 2));
+  alignas(kLine) typename Term::Sum half_s[kUnits], half_q[kUnits];
+  if constexpr (Term::kDrops) {
+    add_dropped_half<true>(n, half_s, half_q, s, q, term);
+    add_dropped_half<false>(n, half_s, half_q, s, q, term.next(kAdded / 2));
+  } else {
+    add_half<true>(n, half_s, half_q, s, q, term);
+    add_half<false>(n, half_s, half_q, s, q, term.next(kAdded / 2));
+  }
 }
 // near: terms are read from the second-level cache. From beyond it eight rows at once are faster.
 template <class Term>
 void add_panel(int64_t rows, int64_t n, double* s, double* q, Term term, bool near) {
   if constexpr (Term::kPair)
-    if (rows == kAdded && near) return add_halves(n, s, q, term);
-  if (rows == kAdded) return add_rows<kAdded>(n, s, q, term);
-  for (int64_t j = 0; j < rows; ++j) add_rows<1>(n, s, q, term.next(j));
+    if (rows == kAdded && (near || Term::kDrops)) return add_halves(n, s, q, term);
+  if constexpr (Term::kDrops) {
+    for (int64_t j = 0; j < rows; ++j) add_dropped_row(n, s, q, term.next(j));
+  } else {
+    if (rows == kAdded) return add_rows<kAdded>(n, s, q, term);
+    for (int64_t j = 0; j < rows; ++j) add_rows<1>(n, s, q, term.next(j));
+  }
 }
 // A run of one plane, in kSumLanes lanes.
 template <class Term>
 void add_run(int64_t n, double* s, double* q, Term term) {
   constexpr int64_t kStep = kAdded * kSumLanes;
-  for (; n >= kStep; n -= kStep, term = term.next(kAdded)) add_rows<kAdded>(kSumLanes, s, q, term);
-  for (; n >= kSumLanes; n -= kSumLanes, term = term.next(1)) add_rows<1>(kSumLanes, s, q, term);
-  add_rows<1>(n, s, q, term);
+  for (; n >= kStep; n -= kStep, term = term.next(kAdded))
+    add_panel(kAdded, kSumLanes, s, q, term, false);
+  for (; n >= kSumLanes; n -= kSumLanes, term = term.next(1))
+    add_panel(1, kSumLanes, s, q, term, false);
+  add_panel(1, n, s, q, term, false);
 }
 ONEPASS_HD double fold_lanes(const double* lanes) {
   double sum = 0;
