@@ -217,10 +217,9 @@ struct Call {
     T x_scratch[sizeof(T) == 4 ? kTogether * kUnits : 1];  // double is never converted
     T g_scratch[kAdded * kUnits];
     KeepBits bits(norm.epilogue.dropout, drawn);
-    // Bits are drawn in the order of memory: a second panel would draw all of them again. A third
-    // array, where g is stored, wants long runs too.
-    const bool whole = kBackward && epilogue.drops() && (!drawn || direct_gradient());
-    const int64_t panel = whole ? kUnits : far ? kFarPanel : kPanel;
+    // With keep bits in whole rows: drawn here, in the order of memory, a second panel would draw
+    // all of them again, and three arrays, where g is stored, want long runs.
+    const int64_t panel = kBackward && epilogue.drops() ? kUnits : far ? kFarPanel : kPanel;
     for (int64_t row = r.row; row < r.row_end;) {
       const int64_t full = smaller(r.row_end, cut.rows) - row;
       const int64_t rows = statistics() && exact ? 1

@@ -57,10 +57,11 @@ void add_half_moments(int64_t n, T* pivot, T* half_s, T* half_q, double* s, doub
                       int64_t stride, const T* shift) {
 #pragma GCC ivdep
   for (int64_t c = 0; c < n; ++c) {
+    constexpr int kBegin = kFirst ? 1 : 0;
     const T first = kFirst ? x[c] : pivot[c];
-    T a = 0, b = 0;
+    T a = x[kBegin * stride + c] - first, b = a * a;
 #pragma GCC unroll 16
-    for (int j = kFirst ? 1 : 0; j < kAdded; ++j) {
+    for (int j = kBegin + 1; j < kAdded; ++j) {
       const T d = x[j * stride + c] - first;
       a += d;
       b += d * d;
