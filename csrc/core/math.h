@@ -21,8 +21,8 @@ ONEPASS_HD constexpr double from_bits(uint64_t b) { return __builtin_bit_cast(do
 
 // What the generic code below needs to know of a format. x - k kLn2Hi is exact: in double kLn2Hi
 // ends in enough zero bits for the product to be, in float muladd() does not round it. Adding
-// kShift rounds to an integer, left in the low bits; kDown moves results of exp_down() out of the
-// subnormals until they are whole.
+// kShift rounds to an integer, left in the low bits; exponentials are 2^kLift = 1 / kDown times
+// as large, beyond the subnormals, until they are whole.
 template <class T>
 struct Format;
 
@@ -36,8 +36,10 @@ struct Format<float> {
   static constexpr float kMinNormal = 0x1p-126f, kMax = 0x1.fffffep127f, kShift = 0x1.8p23f;
   static constexpr float kLog2e = 0x1.715476p0f, kLn2Hi = 0x1.62e43p-1f, kLn2Lo = -0x1.05c61p-29f;
   static constexpr float kExpMin = -104.0f, kExpMax = 89.0f, kExpm1Min = -18.0f;
+  static constexpr float kExpFlushed = -88.0f;
   static constexpr float kTanhMax = 10.0f, kErfMax = 4.0f;
-  static constexpr int kDown = 64;
+  static constexpr int kLift = 64;
+  static constexpr float kDown = 0x1p-64f;
 };
 
 template <>
@@ -52,8 +54,10 @@ struct Format<double> {
   static constexpr double kShift = 0x1.8p52, kLog2e = 0x1.71547652b82fep0;
   static constexpr double kLn2Hi = 0x1.62e42fefa38p-1, kLn2Lo = 0x1.ef35793c7673p-45;
   static constexpr double kExpMin = -746.0, kExpMax = 710.0, kExpm1Min = -38.0;
+  static constexpr double kExpFlushed = -709.0;
   static constexpr double kTanhMax = 20.0, kErfMax = 6.0;
-  static constexpr int kDown = 512;
+  static constexpr int kLift = 512;
+  static constexpr double kDown = 0x1p-512;
 };
 
 template <class T>
@@ -66,15 +70,20 @@ ONEPASS_HD T quiet_nan() {
   return from_bits(Format<T>::kNan);
 }
 
-template <class T>
-ONEPASS_HD T abs(T x) {
-  return from_bits(to_bits(x) & ~Format<T>::kSign);
-}
+// The compiler's own function: a bitwise "and" before a clamp becomes two, one of them masked.
+ONEPASS_HD float abs(float x) { return __builtin_fabsf(x); }
+ONEPASS_HD double abs(double x) { return __builtin_fabs(x); }
 
 template <class T>
 ONEPASS_HD T copysign(T magnitude, T sign) {
   constexpr auto s = Format<T>::kSign;
   return from_bits((to_bits(magnitude) & ~s) | (to_bits(sign) & s));
+}
+
+// copysign() of a magnitude whose own sign is clear.
+template <class T>
+ONEPASS_HD T with_sign(T magnitude, T sign) {
+  return from_bits(to_bits(magnitude) | (to_bits(sign) & Format<T>::kSign));
 }
 
 template <class T>
@@ -87,6 +96,34 @@ ONEPASS_HD bool isfinite(T x) {
   return abs(x) <= Format<T>::kMax;
 }
 
+// Zero, which the compiler does not know: it is not constant, and "used" may mean written. GCC 12
+// makes the one instruction min or max of a clamp only to a bound that lies in a variable. Of a
+// constant it makes a comparison and a blend (three instructions' work on AVX2), and another blend
+// for each operation that it has worked out for the bound.
+__attribute__((used)) static uint32_t hidden_zero = 0;
+
+template <class T>
+ONEPASS_HD T hidden(T constant) {
+#ifdef __CUDA_ARCH__
+  return constant;
+#else
+  return from_bits(to_bits(constant) | hidden_zero);
+#endif
+}
+
+// x within a constant bound; a NaN stays.
+template <class T>
+ONEPASS_HD T at_most(T x, T bound) {
+  const T b = hidden(bound);
+  return x > b ? b : x;
+}
+
+template <class T>
+ONEPASS_HD T at_least(T x, T bound) {
+  const T b = hidden(bound);
+  return x < b ? b : x;
+}
+
 // A NaN in either argument is returned; of two zeros, b.
 template <class T>
 ONEPASS_HD T max(T a, T b) {
@@ -96,6 +133,13 @@ ONEPASS_HD T max(T a, T b) {
 template <class T>
 ONEPASS_HD T min(T a, T b) {
   return a < b || a != a ? a : b;
+}
+
+// x or, below 0, -0: by its bits, since AVX2 blends by a sign without a comparison. For a NaN too.
+template <class T>
+ONEPASS_HD T ramp(T x) {
+  constexpr auto s = Format<T>::kSign;
+  return from_bits(to_bits(x) < s ? to_bits(x) : s);
 }
 
 // Correctly rounded.
@@ -165,9 +209,21 @@ ONEPASS_HD T poly(T x, T c, C... rest) {
   return muladd(x, every_second(z, rest...), every_second(z, c, rest...));
 }
 
-// (expm1(r) - r) / r^2 on |r| <= ln(2) / 2; expm1's relative error 2^-26.1 and 2^-61.5.
-ONEPASS_HD float expm1_tail(float r) {
-  return poly(r, 0x1.fffffep-2f, 0x1.5554bp-3f, 0x1.55571ap-5f, 0x1.1227dap-7f, 0x1.6b6fb2p-10f);
+// p (c0 + c1 f x + c2 f^2 x^2 + ...) for constant powers of two p and f, which cost nothing. One
+// chain: an operation less than poly(), and up to degree four no longer.
+template <class T>
+ONEPASS_HD T chain(T, T, T p, T c) {
+  return p * c;
+}
+
+template <class T, class... C>
+ONEPASS_HD T chain(T x, T f, T p, T c, C... rest) {
+  return muladd(x, chain(x, f, p * f, rest...), p * c);
+}
+
+// (expm1(f r) - f r) / r^2 on |f r| <= ln(2) / 2; expm1's relative error 2^-26.1 and 2^-61.5.
+ONEPASS_HD float expm1_tail(float r, float f) {
+  return chain(r, f, f * f, 0.5f, 0x1.5554b6p-3f, 0x1.5555aep-5f, 0x1.122438p-7f, 0x1.6c6662p-10f);
 }
 
 ONEPASS_HD double expm1_tail(double r) {
@@ -177,31 +233,63 @@ ONEPASS_HD double expm1_tail(double r) {
               0x1.1f1aa8588a3ap-29);
 }
 
-// x = k ln(2) + r + tiny with |r| <= ln(2) / 2: Cody and Waite. k comes as the low bits of
-// `shifted`, moved by `move`. Only double, without a fused product, needs tiny.
+// f x = k ln(2) + f r + tiny with |f r| <= ln(2) / 2: Cody and Waite. k comes as the low bits of
+// `shifted`, moved by `move`. Float takes a constant f = +-2^n into its constants; only double,
+// without a fused product, needs tiny.
 template <class T>
-struct Reduced {
-  typename Format<T>::Bits shifted;
-  T r, tiny;
+struct Reduced;
+
+template <>
+struct Reduced<float> {
+  uint32_t shifted;
+  float r, f;
 };
 
-template <class T>
-ONEPASS_HD Reduced<T> reduce(T x, int move = 0) {
-  using F = Format<T>;
-  const T shift = F::kShift + T(move), shifted = muladd(x, F::kLog2e, shift), k = shifted - shift;
-  const T hi = muladd(-k, F::kLn2Hi, x), r = muladd(-k, F::kLn2Lo, hi);
+template <>
+struct Reduced<double> {
+  uint64_t shifted;
+  double r, tiny;
+};
+
+// In float the last bits of ln(2) are k 2^-29 of f x, less than a rounding of it: left out
+// (rounded) where f x is the result of one already, or where the result hardly depends on it.
+enum class Ln2 { whole, rounded };
+
+template <Ln2 kLn2 = Ln2::whole>
+ONEPASS_HD Reduced<float> reduce(float x, int move = 0, float f = 1.0f) {
+  using F = Format<float>;
+  const float shift = F::kShift + float(move), shifted = muladd(x, f * F::kLog2e, shift);
+  const float k = shifted - shift, hi = muladd(-k, F::kLn2Hi / f, x);
+  return {to_bits(shifted), kLn2 == Ln2::whole ? muladd(-k, F::kLn2Lo / f, hi) : hi, f};
+}
+
+template <Ln2 = Ln2::whole>
+ONEPASS_HD Reduced<double> reduce(double x, int move = 0, double f = 1.0) {
+  using F = Format<double>;
+  x *= f;
+  const double shift = F::kShift + double(move), shifted = x * F::kLog2e + shift;
+  const double k = shifted - shift, hi = x - k * F::kLn2Hi, r = hi - k * F::kLn2Lo;
   return {to_bits(shifted), r, (hi - r) - k * F::kLn2Lo};
 }
 
-// expm1(r + tiny) - r.
-ONEPASS_HD float tail(Reduced<float> e) { return e.r * e.r * expm1_tail(e.r); }
-ONEPASS_HD double tail(Reduced<double> e) { return e.r * e.r * expm1_tail(e.r) + e.tiny; }
+ONEPASS_HD Reduced<float> opposite(Reduced<float> e) { return {e.shifted, e.r, -e.f}; }
+ONEPASS_HD Reduced<double> opposite(Reduced<double> e) { return {e.shifted, -e.r, -e.tiny}; }
 
-// exp(r + tiny).
-ONEPASS_HD float exp_reduced(Reduced<float> e) {
-  return muladd(e.r, muladd(e.r, expm1_tail(e.r), 1.0f), 1.0f);
+// c + expm1(f r + tiny). With r * r first muladd() would be wrong on x86-64-v2 for six floats.
+ONEPASS_HD float add_expm1(float c, Reduced<float> e) {
+  return muladd(e.r, e.r * expm1_tail(e.r, e.f), muladd(e.f, e.r, c));
 }
-ONEPASS_HD double exp_reduced(Reduced<double> e) { return 1.0 + (e.r + tail(e)); }
+ONEPASS_HD double add_expm1(double c, Reduced<double> e) {
+  return (c + e.r) + (e.r * e.r * expm1_tail(e.r) + e.tiny);
+}
+
+// exp(f r + tiny).
+ONEPASS_HD float exp_reduced(Reduced<float> e) {
+  return muladd(e.r, muladd(e.r, expm1_tail(e.r, e.f), e.f), 1.0f);
+}
+ONEPASS_HD double exp_reduced(Reduced<double> e) {
+  return 1.0 + (e.r + (e.r * e.r * expm1_tail(e.r) + e.tiny));
+}
 
 // y 2^k in two exact steps and one rounding: k may lead beyond the exponents on both sides.
 template <class T>
@@ -221,15 +309,28 @@ ONEPASS_HD T exp(T x) {
   return scale_by_power(exp_reduced(e), e.shifted);
 }
 
-// exp(x) for x <= 0 only, at less cost: the same bits.
+// exp(f x) 2^lift for a constant f = +-2^n, wherever that is a normal number: the bias moves with
+// k, and of kShiftBits the last shift leaves nothing. By default the lift is 1 / kDown, good for
+// kExpMin <= f x <= 0; callers multiply by kDown where they end, so that small results are rounded
+// once, gradually.
+template <Ln2 kLn2 = Ln2::whole, class T>
+ONEPASS_HD T exp_lifted(T x, T f, int lift = Format<T>::kLift) {
+  using F = Format<T>;
+  Reduced<T> e = reduce<kLn2>(x, F::kBias + lift, f);
+  return exp_reduced(e) * from_bits(e.shifted << F::kMantissa);
+}
+
+// exp(x) for x <= 0 only, at less cost.
 template <class T>
 ONEPASS_HD T exp_down(T x) {
   using F = Format<T>;
-  using Bits = typename F::Bits;
-  x = x < F::kExpMin ? F::kExpMin : x;
-  Reduced<T> e = reduce(x, F::kDown);
-  T power = from_bits((e.shifted + Bits(F::kBias)) << F::kMantissa);
-  return exp_reduced(e) * power * from_bits(Bits(F::kBias - F::kDown) << F::kMantissa);
+  return exp_lifted(at_least(x, F::kExpMin), T(1)) * F::kDown;
+}
+
+// The same where subnormals count as zero: k ends at -kBias, of which the power's bits are zero.
+template <class T>
+ONEPASS_HD T exp_flushed(T x) {
+  return exp_lifted(at_least(x, Format<T>::kExpFlushed), T(1), 0);
 }
 
 // expm1(x) = 2^k (1 - 2^-k + expm1(r)): exact where it cancels. Error: 1.33, 1.40 ulp.
@@ -242,27 +343,27 @@ ONEPASS_HD T expm1(T x) {
   Reduced<T> e = reduce(c);
   Bits minus_k = F::kShiftBits + F::kBias - e.shifted;  // biased; the clamp keeps it an exponent
   minus_k = c > T(60) ? Bits(F::kBias - 60) : minus_k;
-  T y = (T(1) - from_bits(minus_k << F::kMantissa)) + e.r + tail(e);
+  T y = add_expm1(T(1) - from_bits(minus_k << F::kMantissa), e);
   return copysign(scale_by_power(y, e.shifted), x);
 }
 
-// tanh(x) = t / (t + 2), t = expm1(2 |x|), both scaled by 2^-k. Error: 2.61, 2.60 ulp.
+// tanh(x) = t / (t + 2), t = expm1(2 |x|), both scaled by s = 2^-k: of -2 |x| reduce() gives -k.
+// Error: 2.53, 2.60 ulp.
 template <class T>
 ONEPASS_HD T tanh(T x) {
   using F = Format<T>;
-  T a = abs(x);
-  a = a > F::kTanhMax ? F::kTanhMax : a;
-  Reduced<T> e = reduce(a + a);
-  T s = from_bits((F::kShiftBits + F::kBias - e.shifted) << F::kMantissa);
-  T t = (T(1) - s) + e.r + tail(e);
-  return copysign(t / (t + (s + s)), x);
+  T a = at_most(abs(x), F::kTanhMax);
+  Reduced<T> e = opposite(reduce<Ln2::rounded>(a, F::kBias, T(-2)));
+  T s = from_bits(e.shifted << F::kMantissa), t = add_expm1(T(1) - s, e);
+  return with_sign(t / muladd(T(2), s, t), x);
 }
 
 // 1 / (1 + e^-x), without overflow: small results are e^x. Error: 2.41, 2.40 ulp.
 template <class T>
 ONEPASS_HD T sigmoid(T x) {
-  T e = exp_down(-abs(x));
-  return (x < T(0) ? e : T(1)) / (T(1) + e);
+  using F = Format<T>;
+  T e = exp_lifted(at_most(abs(x), -F::kExpMin), T(-1));
+  return (x < T(0) ? e * F::kDown : T(1)) / muladd(e, F::kDown, T(1));
 }
 
 // log(1 + f) + k ln(2) for kLeast <= 1 + f <= 2 kLeast: a polynomial suits 2/3 best, s below
@@ -371,14 +472,19 @@ ONEPASS_HD T erf(T x) {
   return a > T(1) ? copysign(large, x) : small;
 }
 
-// (t + 17/4) M(t), M(t) = Q(t) exp(t^2/2), Q(t) the chance that a normal variable exceeds t >= 0,
-// in a = 1 - 8.5 / (t + 17/4), for t up to 15 and 40. Relative error of the fit: 2^-27.3, 2^-53.1;
-// the latter interpolates at Chebyshev nodes.
-ONEPASS_HD float mills_scaled(float a) {
-  return poly(a, 0x1.84e44ap-1f, -0x1.401104p-1f, 0x1.ac43d6p-2f, -0x1.c39d3ep-3f, 0x1.5d47p-4f,
-              -0x1.3d59d2p-6f, -0x1.8c1bep-11f, 0x1.1eb86ep-9f, -0x1.75056p-12f, -0x1.e28f7p-13f);
+// Mills' ratio of the normal distribution over sqrt(2 pi), M(t) = Q(t) exp(t^2/2), Q(t) the chance
+// that a normal variable exceeds t >= 0: what is left of its tail when the caller has the
+// exponential; times a constant power of two. For t up to 15 and 40. Float: a quotient, relative
+// error of the fit 2^-24.7. Error: 5.7, 6.8 ulp, close under 1/2.
+ONEPASS_HD float mills(float t, float scale = 1.0f) {
+  const float p =
+      chain(t, 1.0f, scale, 0.5f, 0x1.acc64ap-2f, 0x1.58dad8p-3f, 0x1.2319c2p-5f, 0x1.b57ee8p-9f);
+  const float q = chain(t, 1.0f, 1.0f, 1.0f, 0x1.a2a54ep+0f, 0x1.243eaap+0f, 0x1.b8893cp-2f,
+                        0x1.6ce2bap-4f, 0x1.122714p-7f);
+  return p / q;
 }
 
+// (t + 17/4) M(t) in a = 1 - 8.5 / (t + 17/4), interpolated at Chebyshev nodes: 2^-53.1.
 ONEPASS_HD double mills_scaled(double a) {
   return poly(
       a, 0x1.84e44a0817f9cp-1, -0x1.40110298a88a9p-1, 0x1.ac43d626c7724p-2, -0x1.c39de6d9a1878p-3,
@@ -389,12 +495,9 @@ ONEPASS_HD double mills_scaled(double a) {
       0x1.574a8ab6e3abap-30, -0x1.344a13e7c53d6p-28, -0x1.2cef0045b83ap-30);
 }
 
-// Mills' ratio of the normal distribution over sqrt(2 pi), M(t): what is left of its tail when the
-// caller has the exponential. Error: 6.7, 6.8 ulp, close under 1/2.
-template <class T>
-ONEPASS_HD T mills(T t) {
-  T v = T(1) / (t + T(4.25));
-  return v * mills_scaled((t - T(4.25)) * v);
+ONEPASS_HD double mills(double t, double scale = 1.0) {
+  const double v = 1.0 / (t + 4.25);
+  return scale * v * mills_scaled((t - 4.25) * v);
 }
 
 }  // namespace math

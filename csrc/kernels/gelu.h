@@ -15,18 +15,20 @@ struct Gelu {
   static constexpr const char* name = "gelu";
   static constexpr auto hyper = names();
   static constexpr T kFar = sizeof(T) == 4 ? T(15) : T(40);
+  static constexpr T kDown = math::Format<T>::kDown;
   static constexpr T kDensity = T(0.39894228040143267794);  // φ(0) = 1/√(2π)
 
-  static ONEPASS_HD T bounded(T x) { return math::abs(x) > kFar ? kFar : math::abs(x); }
-  // exp(-t²/2), of which φ(t) and Q(t) are multiples.
-  static ONEPASS_HD T bell(T t) { return math::exp_down(T(-0.5) * t * t); }
+  static ONEPASS_HD T bounded(T x) { return math::at_most(math::abs(x), kFar); }
+  // exp(-t²/2) / kDown, of which φ(t) and Q(t) are multiples.
+  static ONEPASS_HD T bell(T t) { return math::exp_lifted<math::Ln2::rounded>(t * t, T(-0.5)); }
 
   ONEPASS_HD T forward(T x) const {
-    const T t = bounded(x), q = bell(t) * math::mills(t);
-    return math::muladd(-t, q, x < T(0) ? T(-0.0) : x);
+    const T t = bounded(x);
+    return math::muladd(-(t * bell(t)), math::mills(t, kDown), math::ramp(x));
   }
   ONEPASS_HD T backward(T dy, T x) const {
-    const T t = bounded(x), below = bell(t) * math::muladd(-t, kDensity, math::mills(t));
+    const T t = bounded(x);
+    const T below = bell(t) * math::muladd(-t, kDensity * kDown, math::mills(t, kDown));
     return dy * (x < T(0) ? below : T(1) - below);
   }
 };
@@ -35,22 +37,25 @@ template <class T>
 struct GeluTanh {
   static constexpr const char* name = "gelu_tanh";
   static constexpr auto hyper = names();
-  static constexpr T kFar = sizeof(T) == 4 ? T(12) : T(24);
+  static constexpr T kFar = sizeof(T) == 4 ? T(11) : T(24);
+  static constexpr T kDown = math::Format<T>::kDown;
   static constexpr T kLinear = T(1.5957691216057307118);  // 2·√(2/π)
   static constexpr T kCubic = T(0.071354816272600248);    // 0.044715·kLinear
 
-  static ONEPASS_HD T bounded(T x) { return math::abs(x) > kFar ? kFar : math::abs(x); }
+  static ONEPASS_HD T bounded(T x) { return math::at_most(math::abs(x), kFar); }
+  // exp(-2u) / kDown.
+  static ONEPASS_HD T falling(T t) {
+    return math::exp_lifted<math::Ln2::rounded>(t * math::muladd(t * t, kCubic, kLinear), T(-1));
+  }
 
   ONEPASS_HD T forward(T x) const {
-    const T t = bounded(x);
-    const T e = math::exp_down(-t * math::muladd(t * t, kCubic, kLinear));
-    return (x < T(0) ? -t * e : x) / (T(1) + e);
+    const T t = bounded(x), e = falling(t);
+    return math::ramp(x) - t * e / (e + T(1) / kDown);
   }
   // σ' = e·r² where 1 - σ would cancel.
   ONEPASS_HD T backward(T dy, T x) const {
-    const T t = bounded(x), square = t * t;
-    const T e = math::exp_down(-t * math::muladd(square, kCubic, kLinear)), r = T(1) / (T(1) + e);
-    const T slope = t * math::muladd(square, T(3) * kCubic, kLinear), rest = e * r;
+    const T t = bounded(x), e = falling(t) * kDown, r = T(1) / (T(1) + e);
+    const T slope = t * math::muladd(t * t, T(3) * kCubic, kLinear), rest = e * r;
     const T below = math::muladd(-slope, rest * r, rest);
     return dy * (x < T(0) ? below : T(1) - below);
   }

@@ -11,8 +11,10 @@ struct Sigmoid {
   ONEPASS_HD T forward(T x) const { return math::sigmoid(x); }
   // e/(1+e)² with e = exp(-|x|): 1 - y would cancel for large x.
   ONEPASS_HD T backward(T dy, T x) const {
-    const T e = math::exp_down(-math::abs(x));
-    return dy * (e / ((T(1) + e) * (T(1) + e)));
+    using F = math::Format<T>;
+    const T t = math::at_most(math::abs(x), -F::kExpMin);
+    const T e = math::exp_lifted(t, T(-1)), sum = math::muladd(e, F::kDown, T(1));
+    return dy * (e * F::kDown / (sum * sum));
   }
 };
 
