@@ -29,11 +29,16 @@ constexpr int64_t kMostTasks = 512;  // their partial losses live on the caller'
 
 // ---- leaves along a row
 
-template <class T, class Op>
-ONEPASS_HD T fold(T* lanes, Op op) {
-  for (int w = kLanes / 2; w > 0; w /= 2)
-    for (int l = 0; l < w; ++l) lanes[l] = op(lanes[l], lanes[l + w]);
-  return lanes[0];
+// Halves onto halves; a function for each width, since a loop over widths does not vectorise.
+template <int kWidth, class T, class Op>
+ONEPASS_HD T fold(const T* lanes, Op op) {
+  if constexpr (kWidth == 1) {
+    return lanes[0];
+  } else {
+    T half[kWidth / 2];
+    for (int l = 0; l < kWidth / 2; ++l) half[l] = op(lanes[l], lanes[l + kWidth / 2]);
+    return fold<kWidth / 2>(half, op);
+  }
 }
 struct Larger {
   template <class T>
@@ -48,17 +53,23 @@ struct Plus {
   }
 };
 
+// Twice the lanes of a sum, each of which waits for its last maximum; what is left of a long row
+// is taken with elements already seen.
 template <class T>
 T max_along(int64_t n, const T* x, T most) {
-  T lanes[kLanes];
-  for (int l = 0; l < kLanes; ++l) lanes[l] = most;
-  int64_t i = 0;
-  for (; i + kLanes <= n; i += kLanes) {
+  constexpr int kWide = 2 * kLanes;
+  T lanes[kWide];
+  for (int l = 0; l < kWide; ++l) lanes[l] = most;
+  if (n < kWide) {
+    for (int64_t i = 0; i < n; ++i) lanes[i] = Larger{}(lanes[i], x[i]);
+  } else {
+    for (int64_t i = 0; i < n; i += kWide) {
+      const T* from = x + smaller(i, n - kWide);
 #pragma GCC ivdep
-    for (int l = 0; l < kLanes; ++l) lanes[l] = Larger{}(lanes[l], x[i + l]);
+      for (int l = 0; l < kWide; ++l) lanes[l] = Larger{}(lanes[l], from[l]);
+    }
   }
-  for (; i < n; ++i) lanes[i % kLanes] = Larger{}(lanes[i % kLanes], x[i]);
-  return fold(lanes, Larger{});
+  return fold<kWide>(lanes, Larger{});
 }
 
 // e = exp(x − m); returns their sum. e may be x.
@@ -82,7 +93,7 @@ T exp_along(int64_t n, const T* x, T m, T* e) {
     e[i + l] = v;
     lanes[l] += v;
   }
-  return fold(lanes, Plus{});
+  return fold<kLanes>(lanes, Plus{});
 }
 
 // Σq and Σ q·(x − m).
@@ -103,7 +114,7 @@ Shares<T> share_along(int64_t n, const T* x, T m, const T* weight, P probability
       weighted[l] += cross_entropy_formula::share(q, x[i + l] - m);
     }
   }
-  return {fold(total, Plus{}), fold(weighted, Plus{})};
+  return {fold<kLanes>(total, Plus{}), fold<kLanes>(weighted, Plus{})};
 }
 
 template <class T>
@@ -226,6 +237,7 @@ struct Job {
   int64_t tasks() const { return ceil_div(positions, task_positions); }
 
   T class_weight(int64_t c) const {
+    if (!call.weight.data) return T(1);
     double w;
     load_channels(call.weight, c, 1, 1, &w);
     return T(w);
@@ -413,8 +425,10 @@ struct Job {
     const double loss = group(r, n, x, p, {call.dlogits ? x_tile : nullptr, native, kTile});
     if (call.dlogits) {
       T* d = same_dtype<T>(call.dtype) ? static_cast<T*>(call.dlogits) + at : scratch;
-      for (int64_t l = 0; l < n; ++l)
+      for (int64_t l = 0; l < n; ++l) {
+#pragma GCC unroll 8
         for (int64_t c = 0; c < call.classes; ++c) d[l * call.classes + c] = x_tile[c * kTile + l];
+      }
       put<T>(call.dlogits, call.dtype, at, count, d);
     }
     return loss;

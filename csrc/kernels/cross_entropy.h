@@ -11,10 +11,10 @@
 ONEPASS_BEGIN
 namespace cross_entropy_formula {
 
-// e = exp(x − m).
+// e = exp(x − m), flushed: beside the 1 of the maximum a subnormal is nothing.
 template <class T>
 ONEPASS_HD T term(T x, T m) {
-  return math::exp_down(x - m);
+  return math::exp_flushed(x - m);
 }
 
 // The parts of q: `hot` at the label or times t_c, `even` times w_c everywhere.
