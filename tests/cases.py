@@ -77,8 +77,7 @@ class Case:
     bench_shapes, bench_options, bytes(itemsize) -> fewest bytes an element of shape can cost
     written      indices of the inputs that are updated in place
     prepare      turns inputs into the arguments of op: a backward runs its forward there
-    out, alias   layouts that op takes for `out`: "any", "dense" (C order) or "" (no out);
-                 which inputs may be `out` itself
+    out, alias   whether op takes `out`, for its first result; which inputs may be that
     """
 
     name: str
@@ -93,7 +92,7 @@ class Case:
     bench_options: dict[str, Any] = dataclasses.field(default_factory=dict)
     written: Sequence[int] = ()
     prepare: Callable[..., tuple] = lambda *inputs, **_: inputs
-    out: str = ""
+    out: bool = False
     alias: Sequence[int] = ()
 
     def inputs(self, shape, dtype, options) -> tuple:
@@ -186,7 +185,7 @@ def _activation_rows():
             SHAPES,
             BENCH,
             sweeps.get(name, [{}]),
-            out="any",
+            out=True,
             alias=(0,),
         )
         yield Case(
@@ -202,7 +201,7 @@ def _activation_rows():
             SHAPES,
             BENCH,
             sweeps.get(name, [{}]),
-            out="any",
+            out=True,
             alias=(0, 1),
         )
 
@@ -229,7 +228,7 @@ def _dropout_rows():
             BENCH,
             DROPOUT,
             {"p": 0.5, "seed": 1},
-            out="any",
+            out=True,
             alias=(0,),
         )
     yield Case(
@@ -283,7 +282,7 @@ def _bias_act_rows():
         CHANNEL_BENCH,
         options,
         bench,
-        out="dense",
+        out=True,
         alias=(0,),
     )
     yield Case(
@@ -297,7 +296,7 @@ def _bias_act_rows():
         CHANNEL_BENCH,
         options,
         bench,
-        out="dense",
+        out=True,
         alias=(0,),
     )
 
@@ -378,7 +377,7 @@ def _batch_norm_rows():
         options,
         bench,
         written=(3, 4),
-        out="dense",
+        out=True,
     )
     yield Case(
         "batch_norm_backward",
@@ -395,7 +394,7 @@ def _batch_norm_rows():
         options,
         bench,
         prepare=forward,
-        out="dense",
+        out=True,
         alias=(0,),
     )
 

@@ -10,6 +10,7 @@ import gc
 import itertools
 import sys
 import threading
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -145,14 +146,52 @@ def test_cuda_array_interface_without_cuda():
     from onepass import config
 
     class OnCuda:
-        @property
-        def __cuda_array_interface__(self):
-            raise AssertionError("nobody can use what this would say")
+        __cuda_array_interface__: ClassVar = {"shape": (3,), "typestr": "<f4", "data": (8, False)}
 
     if config.cuda_available():
         pytest.skip("a made-up device pointer must not reach CUDA")
     with pytest.raises(RuntimeError, match="CUDA"):
         _C.relu(OnCuda(), OnCuda())
+
+
+@pytest.mark.parametrize("said", ["x", 3, (1,), ("a", 0), (2**40, 0), None])
+def test_producers_that_do_not_know_their_device(said):
+    class Lost:
+        def __dlpack_device__(self):
+            return said
+
+        def __dlpack__(self, **options):
+            raise AssertionError("where would that be?")
+
+    with pytest.raises(TypeError, match=r"'x' of type .*Lost describes memory that cannot be"):
+        _C.relu(Lost(), None)
+
+
+def test_cuda_array_interface_is_the_objects():
+    """A type may serve both devices, and an object may have the interface alone."""
+
+    class Both(Exported):
+        @property
+        def __cuda_array_interface__(self):
+            raise AttributeError("not on CUDA")
+
+    x = values(5)
+    out = np.zeros_like(x)
+    _C.relu(Both(x, (1, 0)), out)
+    assert np.array_equal(out, np.maximum(x, 0))
+
+    class Bare:
+        pass
+
+    bare = Bare()
+    with pytest.raises(TypeError, match="expected an array"):
+        _C.relu(bare, out)
+    bare.__cuda_array_interface__ = {"shape": (5,), "typestr": "<f4", "data": (0, False)}
+    from onepass import config
+
+    if not config.cuda_available():
+        with pytest.raises(RuntimeError, match="CUDA"):
+            _C.relu(bare, out)
 
 
 def test_numpy_subclasses(tmp_path):
@@ -411,7 +450,7 @@ def test_no_reference_is_kept():
             _C.relu(x, made)
         _C.global_norm([x, out, x], 2)
         plan = _C.Plan("sgd", [out], [], [0])
-        plan.step([x], ((0.1, 0.0),), 1.0, None, 1.0, True, False, False)
+        plan.step([x], ((0.1, 0.0),), 1.0, None, 1.0, True, False, False, True)
         for wrong in ([1], "x", x.astype(int), x.T):
             with contextlib.suppress(TypeError, ValueError):
                 _C.relu(x, wrong)
@@ -433,7 +472,7 @@ def test_a_plan_holds_its_parameters_and_no_gradient():
     param, grad = np.ones(3, np.float32), np.ones(3, np.float32)
     before = sys.getrefcount(param), sys.getrefcount(grad)
     plan = _C.Plan("sgd", [param], [], [0])
-    plan.step([grad], ((0.1, 0.0),), 1.0, None, None, False, False, False)
+    plan.step([grad], ((0.1, 0.0),), 1.0, None, None, False, False, False, True)
     assert sys.getrefcount(param) == before[0] + 1
     assert sys.getrefcount(grad) == before[1]
     del plan
@@ -450,7 +489,7 @@ def adamw(params, **options):
 
 def run(plan, grads, hyper=HYPER, *, unscale=1.0, max_value=None, max_norm=None, check=False,
         zero=False, maximize=False):  # fmt: skip
-    return plan.step(grads, hyper, unscale, max_value, max_norm, check, zero, maximize)
+    return plan.step(grads, hyper, unscale, max_value, max_norm, check, zero, maximize, True)
 
 
 def test_a_refused_step_changes_nothing_and_the_next_one_is_right():

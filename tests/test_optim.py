@@ -340,6 +340,21 @@ def test_zero_grad(kind, nonfinite):
 
 
 @every_kind
+def test_a_step_that_raises_leaves_the_gradients(kind):
+    rng, params = start("float32")
+    opt = getattr(optim, kind)(params, lr=0.1)
+    grads = gradients(rng, params)
+    opt.step(grads, zero_grad=True, nonfinite="raise")
+    assert not any(g.any() for g in grads)
+    grads = gradients(rng, params)
+    grads[2].flat[0] = math.nan
+    before = [g.copy() for g in grads]
+    with pytest.raises(FloatingPointError, match=r"parameter 2 .*nothing was changed"):
+        opt.step(grads, zero_grad=True, nonfinite="raise")
+    assert_all_same(grads, before)
+
+
+@every_kind
 def test_zeroing_changes_nothing_else(kind):
     rng, params = start("float32")
     other = [p.copy() for p in params]

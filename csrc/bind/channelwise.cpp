@@ -29,8 +29,7 @@ struct Arrays {
       check_shape_like(at[i], at[0]);
     }
     if (writes) check_writable(at[i]);
-    staging.load_misaligned(&at[i], writes);
-    check_dense(at[i]);
+    if (!at[i].c_order) staging.load(&at[i], writes);
   }
   // A vector of one value per channel: any strides, since a copy of it costs nothing.
   ChannelVector vector(int i, int64_t channels, bool writes) {
@@ -146,9 +145,10 @@ py::object bias_act_backward(Arguments given) {
 
 // (N, C) or more, and enough values per channel.
 void check_batch(const BatchNorm* call, const Array& input) {
-  if (input.ndim < 2)
+  if (input.ndim < 2 || input.ndim > 5)
     value_error(input.op, input.label() + " has shape " + shape_text(input) +
-                              ", expected at least two axes: (N, C) or (N, C, …)");
+                              ", expected two to five axes: (N, C), (N, C, L), (N, C, H, W), "
+                              "(N, C, D, H, W), or with the channels last");
   if (call->batch_statistics && call->outer * call->inner == 1 && call->channels > 0)
     value_error(input.op, input.label() + " has shape " + shape_text(input) +
                               ": one value per channel has no variance; train on at least two "
@@ -206,8 +206,10 @@ py::object batch_norm(Arguments given) {
   call.batch_statistics = boolean(kOp, "training", given[8]);
   set_momentum(&call, kOp, given[9]);
   call.eps = real(kOp, "eps", given[10]);
-  if (!(call.eps > 0 && std::isfinite(call.eps)))
-    value_error(kOp, "eps is " + repr(given[10]) + ", expected a finite number > 0");
+  const bool divides = call.eps > 0 || (call.eps == 0 && !call.batch_statistics);
+  if (!(divides && std::isfinite(call.eps)))
+    value_error(kOp, "eps is " + repr(given[10]) + ", expected a finite number " +
+                         (call.batch_statistics ? "> 0" : ">= 0"));
   set_activation(&call.epilogue, options, kOp, given[11], given[12]);
   const DropoutStream dropout = random_stream(kOp, "dropout_p", given[13], given[14], given[15]);
   call.epilogue.dropout = call.batch_statistics ? dropout : DropoutStream{0, 0, 0};

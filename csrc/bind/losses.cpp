@@ -184,12 +184,8 @@ py::object cross_entropy(Arguments given) {
   for (const int i : {logits, target, weight}) check_overlap(a[dlogits], a[i], i == logits);
 
   Staging staging;
-  for (const int i : {logits, dlogits}) {
-    staging.load_misaligned(&a[i], i != logits);
-    check_dense(a[i]);
-  }
-  for (const int i : {target, weight})
-    if (a[i] && !a[i].c_order) staging.load(&a[i], false);
+  for (const int i : {logits, dlogits, target, weight})
+    if (a[i] && !a[i].c_order) staging.load(&a[i], i == dlogits);
   call.logits = a[logits].data;
   call.dlogits = a[dlogits].data;
   call.losses = a[losses].data;

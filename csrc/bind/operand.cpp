@@ -333,7 +333,8 @@ int64_t signed_64(const char* op, const char* name, PyObject* object) {
 }
 
 bool boolean(const char* op, const char* name, PyObject* object) {
-  const int value = PyObject_IsTrue(object);
+  // Of what is not a number, None and 'no' are the likely mistakes.
+  const int value = PyNumber_Check(object) ? PyObject_IsTrue(object) : -1;
   if (value < 0) {
     PyErr_Clear();
     type_error(op, std::string(name) + " is " + repr(object) + ", expected True or False");

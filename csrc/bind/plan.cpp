@@ -32,6 +32,7 @@ StepOptions Plan::read_options(const Arguments& given) const {
   options.check_nonfinite = boolean(op_, "check_nonfinite", given[5]);
   options.zero_grad = boolean(op_, "zero_grad", given[6]);
   options.maximize = boolean(op_, "maximize", given[7]);
+  options.zero_skipped = boolean(op_, "zero_skipped", given[8]);
   return options;
 }
 
@@ -92,7 +93,7 @@ void Plan::mark(const Items& grads, bool zero_grad) const {
 }
 
 py::object Plan::step(const Arguments& given) {
-  given.expect(op_, 8);
+  given.expect(op_, 9);
   const Busy busy(op_, busy_);
   const Items grads(op_, "grads", given[0]);
   const StepOptions options = read_options(given);
@@ -145,7 +146,7 @@ py::object Plan::step_on_cpu(const Items& grads, const StepOptions& options, Sta
     staging->store();
     for (const size_t i : order_) ++slots_[i].step;
     mark(grads, options.zero_grad);
-  } else if (options.zero_grad) {
+  } else if (options.zero_grad && options.zero_skipped) {
     for (const size_t i : order_) {
       Array grad;
       open(&grad, op_, info_.operands[kGrad], grads[Py_ssize_t(i)], int64_t(i));
@@ -199,6 +200,7 @@ py::object Plan::step_on_device(const Items& grads, const StepOptions& options) 
     update.rider.norm = norm.result;
     update.rider.max_norm = options.clip_norm ? options.max_norm : 0;
     update.rider.skip_nonfinite = options.check_nonfinite;
+    update.rider.zero_skipped = options.zero_skipped;
   }
   if (bytes > 0) {  // of both, one after the other
     workspace = lend(where, bytes, "uint8");
@@ -253,7 +255,7 @@ void define_plan(py::module_& m) {
           [](const py::object& self, const py::object& steps) { plan_of(self).set_steps(steps); });
   define_method(plan,
                 "step(grads, hyper, unscale, max_value, max_norm, check_nonfinite, zero_grad, "
-                "maximize)",
+                "maximize, zero_skipped)",
                 &plan_step);
 }
 

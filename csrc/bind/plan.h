@@ -101,6 +101,7 @@ struct Owned {
 struct StepOptions {
   double unscale = 1, max_value = GradientRider::kNoLimit, max_norm = 0;
   bool clip_norm = false, check_nonfinite = false, zero_grad = false, maximize = false;
+  bool zero_skipped = true;
   bool measures() const { return clip_norm || check_nonfinite; }
 };
 

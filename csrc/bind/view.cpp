@@ -232,9 +232,21 @@ py::object dlpack_capsule(py::object object, Library library, bool cuda) {
   return method(**options);
 }
 
+// False: what the object says of its device is no pair of integers.
+bool dlpack_device(py::handle object, std::pair<int32_t, int32_t>* place) {
+  const py::object said = object.attr("__dlpack_device__")();
+  try {
+    *place = py::cast<std::pair<int32_t, int32_t>>(said);
+    return true;
+  } catch (const py::cast_error&) {
+    return false;
+  }
+}
+
 ViewError view_dlpack(PyObject* object, const TypeInfo& info, View* out) {
   py::object source = py::reinterpret_borrow<py::object>(object);
-  const auto place = py::cast<std::pair<int32_t, int32_t>>(source.attr("__dlpack_device__")());
+  std::pair<int32_t, int32_t> place;
+  if (!dlpack_device(source, &place)) return ViewError::malformed;
   const auto type = dlpack::DeviceType(place.first);
   if (!is_cpu(type) && !is_cuda(type)) return ViewError::device;
   out->cuda_device = is_cuda(type) ? place.second : -1;
@@ -336,14 +348,15 @@ bool is_named_bfloat16(PyObject* object) {
 // the current one.
 int32_t device_of(PyObject* object, const Backend& backend) {
   const py::handle handle(object);
-  if (py::hasattr(handle, "__dlpack_device__"))
-    return py::cast<std::pair<int32_t, int32_t>>(handle.attr("__dlpack_device__")()).second;
+  std::pair<int32_t, int32_t> place;
+  if (py::hasattr(handle, "__dlpack_device__") && dlpack_device(handle, &place))
+    return place.second;
   const int current = backend.use_device(0);
   backend.use_device(current);
   return current;
 }
 
-void view_cuda_interface(PyObject* object, View* out) {
+void view_cuda_interface(PyObject* object, const py::dict& facts, View* out) {
   const Backend* backend = cuda_backend();
   if (!backend) {
     out->cuda_device = 0;
@@ -351,7 +364,6 @@ void view_cuda_interface(PyObject* object, View* out) {
     return;
   }
   out->cuda_device = device_of(object, *backend);
-  const py::dict facts = py::getattr(object, "__cuda_array_interface__");
   const py::tuple shape = facts["shape"], data = facts["data"];
   const py::object strides =
       facts.contains("strides") ? py::object(facts["strides"]) : py::object(py::none());
@@ -400,6 +412,24 @@ bool dense(const View& v) {
   return in_order;
 }
 
+// The interface of CUDA arrays is the object's, not its type's: a type that serves the CPU too has
+// it in some of its objects only, and an object may have it alone.
+ViewError view_by_attributes(PyObject* object, const TypeInfo& info, View* out) {
+  if (info.library != Library::other) return ViewError::not_an_array;
+  static PyObject* const interface = PyUnicode_InternFromString("__cuda_array_interface__");
+  const auto facts = py::reinterpret_steal<py::object>(PyObject_GetAttr(object, interface));
+  if (facts) {
+    if (!PyDict_Check(facts.ptr())) return ViewError::malformed;
+    view_cuda_interface(object, facts, out);
+    return ViewError::none;
+  }
+  if (!PyErr_ExceptionMatches(PyExc_AttributeError)) throw py::error_already_set();
+  PyErr_Clear();
+  if (py::hasattr(object, "__dlpack__") && py::hasattr(object, "__dlpack_device__"))
+    return view_dlpack(object, info, out);
+  return ViewError::not_an_array;
+}
+
 ViewError read(PyObject* object, const TypeInfo& info, bool ask_negated, View* out) {
   switch (info.protocol) {
     case Protocol::numpy:
@@ -410,13 +440,11 @@ ViewError read(PyObject* object, const TypeInfo& info, bool ask_negated, View* o
     case Protocol::cupy:
       view_cupy(object, out);
       return ViewError::none;
-    case Protocol::cuda_interface:
-      view_cuda_interface(object, out);
-      return ViewError::none;
     case Protocol::dlpack:
       return view_dlpack(object, info, out);
+    case Protocol::cuda_interface:
     case Protocol::none:
-      break;
+      return view_by_attributes(object, info, out);
   }
   return ViewError::not_an_array;
 }

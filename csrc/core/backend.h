@@ -59,10 +59,12 @@ struct GradientRider {
   bool zero_grad;  // the gradient array is left at zero
   // Where the norm is computed on a device, the host does not wait for it: the update reads it
   // here, multiplies the coefficient by min(1, max_norm/(norm + 1e-6)) itself and, with
-  // skip_nonfinite, changes nothing (but zero_grad) when a gradient is not finite. Null on the CPU.
+  // skip_nonfinite, changes nothing (see zero_skipped) when a gradient is not finite. Null on the
+  // CPU.
   const NormResult* norm;
   double max_norm;
   bool skip_nonfinite;
+  bool zero_skipped = true;  // zero_grad also holds for a call that changes nothing else
   // On a device the steps taken so far are counted there, since only there it is known whether one
   // was skipped: where these are given, the step of a tensor's row (its last value) is
   // steps[counter] + 1, and unless it is skipped the call leaves it so. `ticket` is a word that is

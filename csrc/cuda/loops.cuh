@@ -22,7 +22,7 @@ struct ElementwiseCall {
   double coefficient, max_norm;
   int64_t* steps;
   uint32_t* ticket;
-  bool zero_grad, skip_nonfinite;
+  bool zero_grad, skip_nonfinite, zero_skipped;
 };
 
 // What the update sees, settled once per thread: a norm may be on its way only now.
@@ -36,6 +36,7 @@ ONEPASS_DEVICE Ride<T> ride(const ElementwiseCall<T>& call) {
   Ride<T> r{call.prepare, call.zero_grad, false};
   if (!call.norm) return r;
   r.skip = call.skip_nonfinite && call.norm->first_nonfinite >= 0;
+  if (r.skip && !call.zero_skipped) r.zero_grad = false;
   if (call.max_norm > 0)
     r.prepare.set_coefficient(call.coefficient *
                               clip_coefficient(call.max_norm, call.norm->clamped_norm));
@@ -288,11 +289,17 @@ void elementwise_as(const Elementwise& call, const std::vector<int32_t>& counter
     if (builder.empty() && counters.empty()) return;
     if (rows.empty()) rows = rows_of<K, T>(call, std::bool_constant<kUpdates>());
     const auto& bytes = builder.finish(rows, counters);
-    const ElementwiseCall<T> arguments{
-        builder.shape(),     call.random,       {rider.unscale, rider.max_value, rider.coefficient},
-        rider.norm,          rider.coefficient, rider.max_norm,
-        rider.steps,         rider.ticket,      rider.zero_grad,
-        rider.skip_nonfinite};
+    const ElementwiseCall<T> arguments{builder.shape(),
+                                       call.random,
+                                       {rider.unscale, rider.max_value, rider.coefficient},
+                                       rider.norm,
+                                       rider.coefficient,
+                                       rider.max_norm,
+                                       rider.steps,
+                                       rider.ticket,
+                                       rider.zero_grad,
+                                       rider.skip_nonfinite,
+                                       rider.zero_skipped};
     const auto run = [&](const auto& table) {
       const auto kernel =
           &elementwise_kernel<K, T, kGradient, std::decay_t<decltype(table)>::kBytes>;

@@ -143,6 +143,7 @@ class Plan:
         check_nonfinite: bool,
         zero_grad: bool,
         maximize: bool,
+        zero_skipped: bool,
         /,
     ) -> tuple[Any, Any, Any]: ...
 

@@ -118,15 +118,16 @@ def take_step(
             f"{op}: 'nonfinite' is {nonfinite!r}, expected 'propagate', 'skip' or 'raise'"
         )
     checks = nonfinite != "propagate"
+    raises = nonfinite == "raise"
     skipped, norm, index = plan.step(
-        grads, hyper, unscale, max_value, max_norm, checks, zero_grad, maximize
+        grads, hyper, unscale, max_value, max_norm, checks, zero_grad, maximize, not raises
     )
     if skipped is None:
         info = _on_device(norm, index, max_norm is not None, checks)
-        if nonfinite != "raise":
+        if not raises:
             return info
         skipped, norm, index = info
-    if skipped and nonfinite == "raise":
+    if skipped and raises:
         name = names[index] if index is not None and index < len(names) else None
         raise FloatingPointError(
             f"{op}: the gradient of parameter {index}{f' ({name})' if name else ''} is not finite; "
@@ -158,9 +159,10 @@ def _positive(op: str, name: str, value: Any) -> float:
 def check_range(op: str, name: str, value: Any, low: float, high: float = math.inf) -> float:
     """value in [low, high), finite; else ValueError with the value, the range and the name."""
     upper = "" if high == math.inf else f" and < {high:g}"
-    expected = f"expected a number >= {low:g}{upper}"
+    expected = "expected a finite number" if low == -math.inf else f"expected a number >= {low:g}"
+    expected += upper
     number = _number(op, name, value, expected)
-    if not (low <= number < high):
+    if not (low <= number < high and math.isfinite(number)):
         raise ValueError(f"{op}: {name!r} is {value!r}, {expected}")
     return number
 

@@ -119,7 +119,8 @@ class Optimizer:
             max_norm: clip by the global norm.
             max_value: clamp elements first.
             grad_scale: what the loss was multiplied by.
-            zero_grad: leave the gradient arrays at zero, on a skipped step too.
+            zero_grad: leave the gradient arrays at zero, on a skipped step too (not where the step
+                raises: they show what was wrong).
             nonfinite: "propagate" (IEEE), "skip" (nothing changes) or "raise" (nothing changes,
                 then FloatingPointError).
 
