@@ -155,6 +155,22 @@ def test_steps_are_those_of_the_cpu(cupy, name, options):
         assert all(not a.get().any() for a in zeroed[len(arrays) :])
 
 
+def test_a_step_that_raises_leaves_the_gradients(cupy):
+    params, gradients = (
+        to_device([values(40), values((3, 3))]),
+        to_device([values(40), values((3, 3))]),
+    )
+    optimizer = optim.AdamW(params)
+    gradients[1][0, 0] = np.inf
+    before = [g.get() for g in gradients]
+    with pytest.raises(FloatingPointError, match="parameter 1 "):
+        optimizer.step(gradients, nonfinite="raise", zero_grad=True)
+    assert_all_same([g.get() for g in gradients], before)
+    gradients[1][0, 0] = 0
+    optimizer.step(gradients, nonfinite="raise", zero_grad=True)
+    assert all(not g.get().any() for g in gradients)
+
+
 def test_a_step_waits_for_nothing_until_its_info_is_read(cupy):
     params = to_device([values(40), values((3, 3))])
     optimizer = optim.AdamW(params)
