@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from numbers import Real
 from typing import Any
 
 import numpy as np
 
 
-def integer(name: str, value: Any, least: int, below: int | None = None) -> int:
+def integer(name: str, value: Any, least: int | None = None, below: int | None = None) -> int:
     """``value`` as an int.
 
     Raises:
@@ -15,10 +16,21 @@ def integer(name: str, value: Any, least: int, below: int | None = None) -> int:
     """
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
         raise TypeError(f"{name}={value!r}; expected a whole number")
-    if value < least or (below is not None and value >= below):
+    if (least is not None and value < least) or (below is not None and value >= below):
         span = f"at least {least}" if below is None else f"{least} <= {name} < {below}"
         raise ValueError(f"{name}={value}; expected {span}")
     return int(value)
+
+
+def real(name: str, value: Any) -> float:
+    """``value`` as a float; its range is the caller's to check.
+
+    Raises:
+        TypeError: it is no number.
+    """
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"{name}={value!r}; expected a number")
+    return float(value)
 
 
 def seed(name: str, value: Any) -> int:

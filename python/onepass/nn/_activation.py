@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+from onepass import _numbers as numbers
 from onepass import ops
 from onepass._array import Array
+from onepass.nn._device import check_gradient, like
 from onepass.nn._module import Module
 
 
@@ -39,6 +41,10 @@ class Activation(Module):
 class Identity(Module):
     """``y = x``, the same array.
 
+    Raises:
+        TypeError: in forward and backward, no array of floats; in backward, another dtype than y.
+        ValueError: in backward, another shape than y.
+
     Example:
         >>> x = np.array([-1, 2], np.float32)
         >>> nn.Identity()(x) is x
@@ -46,12 +52,15 @@ class Identity(Module):
     """
 
     def forward(self, x: Array) -> Array:
-        self.saved = ()
+        self.saved = like("Identity", "x", x)
         return x
 
     def backward(self, dy: Array, *, need_input_grad: bool = True) -> Array | None:
-        self.recall()
-        return dy if need_input_grad else None
+        y = self.recall()
+        if not need_input_grad:
+            return None
+        check_gradient("Identity.backward", dy, y)
+        return dy
 
 
 class ReLU(Activation):
@@ -71,6 +80,9 @@ class LeakyReLU(Activation):
     Args:
         negative_slope: the slope left of zero.
 
+    Raises:
+        TypeError: ``negative_slope`` is no number.
+
     Example:
         >>> nn.LeakyReLU(0.5)(np.array([-1, 2], np.float32)).tolist()
         [-0.5, 2.0]
@@ -80,7 +92,7 @@ class LeakyReLU(Activation):
     option_names = ("negative_slope",)
 
     def __init__(self, negative_slope: float = 0.01) -> None:
-        self.negative_slope = float(negative_slope)
+        self.negative_slope = numbers.real("negative_slope", negative_slope)
 
 
 class Sigmoid(Activation):

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, ClassVar
 
 import numpy as np
 
+from onepass import _numbers as numbers
 from onepass import ops
 from onepass._array import Array
-from onepass.nn._device import check_dtype
+from onepass.nn._device import check_dtype, like
 from onepass.nn._epilogue import Epilogue, Fusable, keeps
 from onepass.nn._parameter import Parameter
 
@@ -22,7 +24,7 @@ class BatchNorm(Fusable):
 
     Args:
         num_features: number of channels.
-        eps: added to the variance, > 0.
+        eps: added to the variance, finite and > 0.
         momentum: weight of the new batch, 0 to 1; None gives the plain average of all batches.
         affine: False leaves weight and bias out.
         track_running_stats: False keeps no running statistics; evaluation then uses the batch too.
@@ -34,6 +36,8 @@ class BatchNorm(Fusable):
         num_batches_tracked: int64 array (), on the host, or None.
 
     Raises:
+        TypeError: an argument is no number; in forward and backward, no array of floats, or another
+            dtype.
         ValueError: an argument out of range; in forward, another shape, or a single value per
             channel in training.
     """
@@ -52,10 +56,11 @@ class BatchNorm(Fusable):
         *,
         dtype: Any = "float32",
     ) -> None:
-        if num_features < 1:
-            raise ValueError(f"num_features={num_features}: expected at least 1")
-        if not eps > 0:
-            raise ValueError(f"eps={eps}: expected eps > 0")
+        num_features = numbers.integer("num_features", num_features, 1)
+        eps = numbers.real("eps", eps)
+        if not 0 < eps < math.inf:
+            raise ValueError(f"eps={eps}: expected a finite number > 0")
+        momentum = None if momentum is None else numbers.real("momentum", momentum)
         if momentum is not None and not 0 <= momentum <= 1:
             raise ValueError(f"momentum={momentum}: expected 0 <= momentum <= 1, or None")
         known = check_dtype(dtype)
@@ -119,7 +124,7 @@ class BatchNorm(Fusable):
         return 1.0 if self.num_batches_tracked is None else 1 / (int(self.num_batches_tracked) + 1)
 
     def _check(self, x: Array) -> None:
-        shape = tuple(x.shape)
+        shape = like(type(self).__name__, "x", x)[2]
         if len(shape) not in self.ranks or shape[1] != self.num_features:
             expected = self.shapes.replace("C", str(self.num_features))
             raise ValueError(f"{type(self).__name__}: x has shape {shape}, expected {expected}")

@@ -1,14 +1,21 @@
-"""Where a module's arrays live: NumPy on the CPU, CuPy on CUDA (imported when first used)."""
+"""What a module's arrays are, and where: NumPy on the CPU, CuPy on CUDA (imported when first used).
+
+The kernels check what reaches them; `like` and `check_gradient` are for arrays that do not.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
-from onepass._array import Array, library
+from onepass._array import Array, DType, library
 
 DTYPES = ("float32", "float64")
+FLOATS = ("float32", "float64", "float16", "bfloat16")  # what the kernels take
+_NUMPY_FLOATS = frozenset(np.dtype(name) for name in FLOATS[:3])
+
+Like: TypeAlias = tuple[Any, DType, tuple[int, ...]]  # library, dtype and shape
 
 
 def check_dtype(dtype: Any) -> np.dtype[Any]:
@@ -30,3 +37,50 @@ def namespace(array: Array) -> Any:
         f"expected a NumPy array (or a CuPy array, after to('cuda')), got {type(array).__name__}; "
         "modules compute on these two"
     )
+
+
+def like(owner: str, name: str, x: Any) -> Like:
+    """The kind of ``x``, an array that a kernel would take.
+
+    Raises:
+        TypeError: it is no array, or not of floats.
+    """
+    if type(x) is np.ndarray and x.dtype in _NUMPY_FLOATS:  # at once: layers come here every step
+        return np, x.dtype, x.shape
+    try:
+        lib = library(x)
+    except TypeError:
+        shown = "None" if x is None else f"a {type(x).__name__}"
+        raise TypeError(f"{owner}: {name} is {shown}, expected a NumPy or CuPy array") from None
+    if str(x.dtype).removeprefix("torch.") not in FLOATS:  # a big-endian one is ">f4"
+        raise TypeError(
+            f"{owner}: {name} has dtype {x.dtype}, expected {', '.join(FLOATS)}; convert it with "
+            "astype('float32')"
+        )
+    return lib, x.dtype, tuple(x.shape)
+
+
+def check_gradient(owner: str, dy: Any, y: Like) -> None:
+    """``dy`` is an array like the last output.
+
+    Raises:
+        TypeError: it is no array, or of another library or dtype. ValueError: of another shape.
+    """
+    if type(dy) is np.ndarray and (np, dy.dtype, dy.shape) == y:
+        return
+    lib, dtype, shape = like(owner, "dy", dy)
+    if (lib, dtype) != y[:2]:
+        given, expected = (f"{at.__name__} {of}" for at, of in ((lib, dtype), y[:2]))
+        raise TypeError(f"{owner}: dy is {given}, expected {expected} like y")
+    if shape != y[2]:
+        raise ValueError(f"{owner}: dy has shape {shape}, expected that of y, {y[2]}")
+
+
+def check_owned(owner: str, name: str, array: Any) -> None:
+    """``array`` is one that a module can own: floats, in NumPy or CuPy.
+
+    Raises:
+        TypeError: it is not.
+    """
+    like(owner, name, array)
+    namespace(array)

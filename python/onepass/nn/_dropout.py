@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from onepass import _numbers as numbers
 from onepass import ops
 from onepass._array import Array
+from onepass.nn._device import check_gradient, like
 from onepass.nn._module import Module
 from onepass.nn._random import Stream
 
@@ -20,7 +22,9 @@ class Dropout(Module):
         p: 0 <= p <= 1.
 
     Raises:
-        ValueError: ``p`` is out of range.
+        TypeError: ``p`` is no number; in forward and backward, no array of floats; in backward,
+            another dtype than y.
+        ValueError: ``p`` is out of range; in backward, another shape than y.
 
     Example:
         >>> y = nn.Dropout(0.5)(np.ones(1000, np.float32))
@@ -29,9 +33,9 @@ class Dropout(Module):
     """
 
     def __init__(self, p: float = 0.5) -> None:
-        if not 0 <= p <= 1:
+        self.p = numbers.real("p", p)
+        if not 0 <= self.p <= 1:
             raise ValueError(f"p={p}: expected 0 <= p <= 1")
-        self.p = float(p)
         self.stream = Stream()
 
     @property
@@ -40,22 +44,24 @@ class Dropout(Module):
         return self.training and self.p > 0
 
     def forward(self, x: Array) -> Array:
+        kind = like("Dropout", "x", x)
         if not self.active:
-            self.saved = ()
+            self.saved = (kind, None)
             return x
         seed, offset = self.stream.peek()
         y = ops.dropout(x, self.p, seed=seed, offset=offset)
         self.stream.advance()
-        self.saved = (self.p, seed, offset)
+        self.saved = (kind, (self.p, seed, offset))
         return y
 
     def backward(self, dy: Array, *, need_input_grad: bool = True) -> Array | None:
-        saved = self.recall()
+        y, mask = self.recall()
         if not need_input_grad:
             return None
-        if not saved:
+        check_gradient("Dropout.backward", dy, y)
+        if mask is None:
             return dy
-        p, seed, offset = saved
+        p, seed, offset = mask
         return ops.dropout_backward(dy, p, seed=seed, offset=offset)
 
     def extra_repr(self) -> str:

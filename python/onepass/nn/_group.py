@@ -66,7 +66,7 @@ def first_trained(groups: list[Group]) -> int:
     for i, part in enumerate(groups[:-1]):
         if any(parameter.requires_grad for parameter in part.head.parameters()):
             return i
-    return max(len(groups) - 1, 0)  # the last always runs: its gradient may be due to a residual
+    return len(groups) - 1  # the last always runs: its gradient may be due to a residual
 
 
 def unfuse(model: Module) -> None:

@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from onepass import _numbers as numbers
 from onepass import ops
 from onepass._array import Array
 from onepass.nn import init
-from onepass.nn._device import check_dtype, namespace
+from onepass.nn._device import Like, check_dtype, check_gradient, like, namespace
 from onepass.nn._epilogue import Epilogue, Fusable
 from onepass.nn._parameter import Parameter
 
@@ -31,8 +32,10 @@ class Linear(Fusable):
         bias: `Parameter` (out_features,), or None.
 
     Raises:
-        ValueError: a size below 1, another dtype; in forward, another last axis.
-        TypeError: in forward, another dtype, or neither a NumPy nor a CuPy array.
+        ValueError: a size below 1, another dtype; in forward, another last axis; in backward,
+            another shape than y.
+        TypeError: a size that is no whole number; in forward and backward, another dtype or
+            library than the parameters', or no array.
 
     Example:
         >>> layer = nn.Linear(3, 2)
@@ -45,10 +48,8 @@ class Linear(Fusable):
     def __init__(
         self, in_features: int, out_features: int, bias: bool = True, *, dtype: Any = "float32"
     ) -> None:
-        if in_features < 1 or out_features < 1:
-            raise ValueError(
-                f"in_features={in_features}, out_features={out_features}: expected at least 1"
-            )
+        in_features = numbers.integer("in_features", in_features, 1)
+        out_features = numbers.integer("out_features", out_features, 1)
         known = check_dtype(dtype)
         self.in_features = in_features
         self.out_features = out_features
@@ -63,9 +64,10 @@ class Linear(Fusable):
         return super().epilogue_head() if self.bias is not None else None
 
     def fused_forward(self, x: Array, epilogue: Epilogue) -> Array:
-        rows = self._rows(x)
+        lib, dtype, shape = self._check(x)
+        rows = x.reshape(-1, self.in_features)
         weight, bias = self.weight.data, self.bias
-        product = namespace(rows).matmul(rows, weight.T, out=self._buffer(rows))
+        product = lib.matmul(rows, weight.T, out=self._buffer(rows))
         options = epilogue.options()
         kept = None
         if bias is None:
@@ -76,16 +78,13 @@ class Linear(Fusable):
             y = ops.bias_act(product, bias.data, **options)
             kept = product
         epilogue.done()
-        self.saved = (rows, kept, options, tuple(x.shape))
-        return y.reshape((*x.shape[:-1], self.out_features))
+        y_shape = (*shape[:-1], self.out_features)
+        self.saved = (rows, kept, options, shape, (lib, dtype, y_shape))
+        return y.reshape(y_shape)
 
     def backward(self, dy: Array, *, need_input_grad: bool = True) -> Array | None:
-        rows, product, options, shape = self.recall()
-        expected = (*shape[:-1], self.out_features)
-        if tuple(dy.shape) != expected:
-            raise ValueError(
-                f"Linear.backward: dy has shape {tuple(dy.shape)}, expected that of y, {expected}"
-            )
+        rows, product, options, shape, y = self.recall()
+        check_gradient("Linear.backward", dy, y)
         dz = dy.reshape(-1, self.out_features)
         if self.bias is not None and (options or self.bias.requires_grad):
             # Without options dz is dy whatever the product was, and it was not kept.
@@ -93,29 +92,28 @@ class Linear(Fusable):
             dz, db = ops.bias_act_backward(dz, z, self.bias.data, **options)
             self.bias.accumulate(db)
         if self.weight.requires_grad:
-            self.weight.accumulate(namespace(dz).matmul(dz.T, rows))
+            self.weight.accumulate(y[0].matmul(dz.T, rows))
         if not need_input_grad:
             return None
-        return namespace(dz).matmul(dz, self.weight.data).reshape(shape)
+        return y[0].matmul(dz, self.weight.data).reshape(shape)
 
-    def _rows(self, x: Array) -> Array:
-        """x as a matrix, checked: NumPy would convert the weights at every call, silently."""
+    def _check(self, x: Array) -> Like:
+        """What x is: NumPy would convert the weights at every call, silently."""
         weight = self.weight.data
-        if namespace(x) is not namespace(weight):
+        lib, dtype, shape = kind = like("Linear", "x", x)
+        if lib is not namespace(weight):
             raise TypeError(
                 f"Linear: x is a {type(x).__name__}, the parameters are {type(weight).__name__}; "
                 "move the model with to('cpu') or to('cuda'), or move x"
             )
-        if x.dtype != weight.dtype:
+        if dtype != weight.dtype:
             raise TypeError(
-                f"Linear: x is {x.dtype} and the parameters are {weight.dtype}; convert x with "
-                f"x.astype('{weight.dtype}'), or build the layer with dtype='{x.dtype}'"
+                f"Linear: x is {dtype} and the parameters are {weight.dtype}; convert x with "
+                f"x.astype('{weight.dtype}'), or build the layer with dtype='{dtype}'"
             )
-        if x.ndim < 1 or x.shape[-1] != self.in_features:
-            raise ValueError(
-                f"Linear: x has shape {tuple(x.shape)}, expected (…, {self.in_features})"
-            )
-        return x.reshape(-1, self.in_features)
+        if shape[-1:] != (self.in_features,):
+            raise ValueError(f"Linear: x has shape {shape}, expected (…, {self.in_features})")
+        return kind
 
     def _buffer(self, rows: Array) -> Array | None:
         """The last call's product, where it was kept and fits: nobody else has seen it."""

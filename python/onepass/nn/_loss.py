@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Literal
 
+from onepass import _numbers as numbers
 from onepass import ops
 from onepass._array import Array, mover
+from onepass.nn._device import like
 
 
 class CrossEntropyLoss:
@@ -18,6 +20,7 @@ class CrossEntropyLoss:
         label_smoothing: s in 0 to 1; q becomes ``(1 - s) q + s / C``.
 
     Raises:
+        TypeError: an argument is no number, or ``weight`` no array of floats.
         ValueError: an argument out of range.
 
     Example:
@@ -36,6 +39,10 @@ class CrossEntropyLoss:
     ) -> None:
         if reduction not in ("mean", "sum", "none"):
             raise ValueError(f"reduction={reduction!r}: expected 'mean', 'sum' or 'none'")
+        if weight is not None:
+            like("CrossEntropyLoss", "weight", weight)
+        ignore_index = numbers.integer("ignore_index", ignore_index, -(2**63), 2**63)
+        label_smoothing = numbers.real("label_smoothing", label_smoothing)
         if not 0 <= label_smoothing <= 1:
             raise ValueError(f"label_smoothing={label_smoothing}: expected 0 to 1")
         self.weight = weight

@@ -61,6 +61,8 @@ class Module:
 
         Raises:
             RuntimeError: there was no forward call.
+            TypeError, ValueError: ``dy`` is not like the last ``y``; no gradient has changed in
+                this layer. Layers without parameters look only where ``dx`` is needed.
         """
         raise NotImplementedError(f"{type(self).__name__} has no backward")
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from onepass._array import Array
+from onepass.nn._device import check_owned
 
 
 class Parameter:
@@ -15,8 +16,11 @@ class Parameter:
     `Module.backward` adds to ``grad``; it is None until the first backward and after `zero_grad`.
 
     Args:
-        data: NumPy or CuPy array; kept, not copied.
+        data: NumPy or CuPy array of floats; kept, not copied.
         requires_grad: False freezes the parameter: backward leaves its ``grad`` alone.
+
+    Raises:
+        TypeError: ``data`` is no such array.
 
     Example:
         >>> nn.Parameter(np.zeros((2, 3), np.float32))
@@ -24,6 +28,7 @@ class Parameter:
     """
 
     def __init__(self, data: Array, requires_grad: bool = True) -> None:
+        check_owned("Parameter", "data", data)
         self.data = data
         self.grad: Array | None = None
         self.requires_grad = requires_grad

@@ -7,10 +7,11 @@ of a layer is two integers.
 
 from __future__ import annotations
 
-import operator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from onepass import _numbers as numbers
 
 if TYPE_CHECKING:
     from onepass.nn._module import Module
@@ -91,9 +92,7 @@ def manual_seed(seed: int) -> None:
         >>> bool((nn.Linear(3, 2).weight.data == a).all())
         True
     """
-    value = operator.index(seed)
-    if not 0 <= value < 1 << 64:
-        raise ValueError(f"seed={seed}: expected 0 <= seed < 2**64")
+    value = numbers.seed("seed", seed)
     _state.epoch += 1
     _state.reset(value)
 

@@ -23,7 +23,8 @@ class Residual(Fusable):
         fuse: False runs each layer by itself.
 
     Raises:
-        ValueError: in forward, the shapes of the two sides differ.
+        TypeError: something is not a `Module`.
+        ValueError: the same module twice; in forward, the shapes of the two sides differ.
 
     Example:
         >>> block = nn.Residual(nn.Linear(3, 3), nn.BatchNorm1d(3))
@@ -34,6 +35,8 @@ class Residual(Fusable):
 
     def __init__(self, *body: Module, shortcut: Module | None = None, fuse: bool = True) -> None:
         self.body = Sequential(*body)
+        if shortcut is not None and not isinstance(shortcut, Module):
+            raise TypeError(f"Residual: shortcut is {shortcut!r}, expected a Module or None")
         self.shortcut = shortcut
         self.fuse = fuse
         check_distinct("Residual", self.modules())

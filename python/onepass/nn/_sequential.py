@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import overload
 
 from onepass._array import Array
+from onepass.nn._activation import Identity
 from onepass.nn._epilogue import Epilogue, Fusable, keeps
 from onepass.nn._group import Group, check_distinct, first_trained, group, unfuse
 from onepass.nn._module import Module, layout
@@ -82,7 +83,7 @@ class Sequential(Fusable):
         return (last := self._open_end()) is not None and last.takes_residual()
 
     def fused_forward(self, x: Array, epilogue: Epilogue) -> Array:
-        groups = self.groups()
+        groups = self.groups() or [Group(Identity())]
         if epilogue.empty:
             for part in groups:
                 x = part.forward(x)
@@ -101,8 +102,6 @@ class Sequential(Fusable):
         grad: Array | None = dy
         for part in reversed(groups[first + 1 :]):
             grad = part.head.backward(grad)
-        if not groups:
-            return dy if need_input_grad else None
         if need_input_grad:
             return groups[0].head.backward(grad)
         return groups[first].head.backward(grad, need_input_grad=False)
