@@ -922,6 +922,15 @@ def test_constants():
     assert nn.init.constant(p, 2.5).data.tolist() == [[2.5, 2.5], [2.5, 2.5]]
 
 
+@pytest.mark.parametrize(
+    "name", ["zeros", "ones", "constant", "orthogonal", *(row[0] for row in RANDOM)]
+)
+def test_every_initialiser_takes_a_seed(name):
+    options = {"val": 0.5} if name == "constant" else {}
+    array = np.empty((2, 3), np.float32)
+    assert getattr(nn.init, name)(array, **options, seed=1) is array
+
+
 def test_gain_matches_torch():
     torch = pytest.importorskip("torch")
     gain, expected = nn.init.calculate_gain, torch.nn.init.calculate_gain
@@ -943,18 +952,38 @@ def test_linear_starts_as_in_torch():
 
 
 @pytest.mark.parametrize(
-    ("call", "error"),
+    ("name", "given", "options", "error", "match"),
     [
-        (lambda: nn.init.xavier_normal(np.empty(3)), ValueError),
-        (lambda: nn.init.orthogonal(np.empty(3)), ValueError),
-        (lambda: nn.init.kaiming_normal(np.empty((3, 3)), mode="fan"), ValueError),
-        (lambda: nn.init.geometric_mean(np.empty((3, 3)), c=0), ValueError),
-        (lambda: nn.init.normal(np.empty(3), std=-1.0), ValueError),
-        (lambda: nn.init.calculate_gain("swish"), ValueError),
-        (lambda: nn.init.normal(np.empty(3, np.int64)), TypeError),
-        (lambda: nn.init.normal([1.0]), TypeError),
+        ("xavier_normal", np.empty(3), {}, ValueError, "2 axes"),
+        ("orthogonal", np.empty(3), {}, ValueError, "2 axes"),
+        ("kaiming_normal", np.empty((3, 3)), {"mode": "fan"}, ValueError, "mode='fan'"),
+        ("geometric_mean", np.empty((3, 3)), {"c": 0}, ValueError, "c=0"),
+        ("normal", np.empty(3), {"std": -1.0}, ValueError, "std=-1.0"),
+        ("normal", np.empty(3), {"seed": -1}, ValueError, r"seed=-1; expected 0 <= seed"),
+        ("normal", np.empty(3), {"seed": 1.5}, TypeError, "seed=1.5"),
+        ("orthogonal", np.empty((3, 3)), {"seed": "a"}, TypeError, "seed='a'"),
+        ("uniform", np.empty(3), {"a": 2, "b": 1}, ValueError, "a=2.*b=1.*a <= b"),
+        ("uniform", np.empty(3), {"b": np.inf}, ValueError, "b=inf"),
+        ("uniform", np.empty(3), {"a": np.nan}, ValueError, "a=nan"),
+        ("uniform", np.empty(3), {"a": "0"}, TypeError, "a='0'"),
+        ("constant", np.empty(3), {"val": None}, TypeError, "val=None"),
+        ("normal", np.empty(3), {"mean": [1]}, TypeError, r"mean=\[1\]"),
+        ("xavier_uniform", np.empty((3, 3)), {"gain": "2"}, TypeError, "gain='2'"),
+        ("kaiming_uniform", np.empty((3, 3)), {"a": "2"}, TypeError, "a='2'"),
+        ("normal", np.zeros(3, np.int64), {}, TypeError, "tensor has dtype int64"),
+        ("normal", [1.0], {}, TypeError, "tensor is a list"),
+        ("zeros", None, {}, TypeError, "tensor is None"),
     ],
 )
-def test_init_errors(call, error):
-    with pytest.raises(error):
-        call()
+def test_init_errors(name, given, options, error, match):
+    before = copy.deepcopy(given)
+    with pytest.raises(error, match=match):
+        getattr(nn.init, name)(given, **options)
+    np.testing.assert_array_equal(given, before)
+
+
+def test_gain_errors():
+    with pytest.raises(ValueError, match="nonlinearity='swish'"):
+        nn.init.calculate_gain("swish")
+    with pytest.raises(TypeError, match="param='1'"):
+        nn.init.calculate_gain("leaky_relu", "1")

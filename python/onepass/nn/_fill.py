@@ -7,8 +7,9 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from onepass import _numbers as numbers
 from onepass._array import Array
-from onepass.nn._device import namespace
+from onepass.nn._device import check_owned, namespace
 from onepass.nn._parameter import Parameter
 from onepass.nn._random import init_generator
 
@@ -39,15 +40,15 @@ def uniform_of(tensor: T, variance: float, seed: int | None) -> T:
 def array_of(tensor: Any) -> Array:
     """The array of floats that ``tensor`` is, or holds."""
     array = tensor.data if isinstance(tensor, Parameter) else tensor
-    namespace(array)  # refuses anything else
-    if array.dtype.kind != "f":
-        raise TypeError(f"expected an array of floats, got dtype {array.dtype}")
+    check_owned("nn.init", "tensor", array)
     return array
 
 
 def generator(seed: int | None) -> np.random.Generator:
     """A new one for the seed, or the one that `manual_seed` seeds."""
-    return init_generator() if seed is None else np.random.Generator(np.random.PCG64(seed))
+    if seed is None:
+        return init_generator()
+    return np.random.Generator(np.random.PCG64(numbers.seed("seed", seed)))
 
 
 def fans(tensor: Any) -> tuple[int, int]:

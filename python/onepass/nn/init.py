@@ -5,12 +5,13 @@ kernel``. In all functions:
 
 Args:
     tensor: a float array (NumPy or CuPy) or a `Parameter`; at least 2 axes where fans are needed.
-    seed: the values are a function of the shape and the seed; None draws from the generator that
-        `onepass.nn.manual_seed` seeds. Values are drawn in float64 and rounded: a float32 model
-        starts at the rounded values of its float64 twin, on every device.
+    seed: an integer, 0 <= seed < 2**64. The values are a function of the shape and the seed; None
+        draws from the generator that `onepass.nn.manual_seed` seeds. Values are drawn in float64
+        and rounded: a float32 model starts at the rounded values of its float64 twin, on every
+        device.
 
 Raises:
-    TypeError: not a float array.
+    TypeError: not a float array, or an option that is no number.
     ValueError: too few axes, or an option out of range.
 
 Example:
@@ -26,12 +27,13 @@ from typing import Any
 
 import numpy as np
 
+from onepass import _numbers as numbers
 from onepass.nn import _fill
 from onepass.nn._fill import T, fans
 
 
-def zeros(tensor: T) -> T:
-    """All 0.
+def zeros(tensor: T, *, seed: int | None = None) -> T:
+    """All 0; ``seed`` is not read.
 
     Example:
         >>> nn.init.zeros(np.empty(3)).tolist()
@@ -40,8 +42,8 @@ def zeros(tensor: T) -> T:
     return _fill.fill(tensor, 0.0)
 
 
-def ones(tensor: T) -> T:
-    """All 1.
+def ones(tensor: T, *, seed: int | None = None) -> T:
+    """All 1; ``seed`` is not read.
 
     Example:
         >>> nn.init.ones(np.empty(3)).tolist()
@@ -50,14 +52,14 @@ def ones(tensor: T) -> T:
     return _fill.fill(tensor, 1.0)
 
 
-def constant(tensor: T, val: float) -> T:
-    """All ``val``.
+def constant(tensor: T, val: float, *, seed: int | None = None) -> T:
+    """All ``val``; ``seed`` is not read.
 
     Example:
         >>> nn.init.constant(np.empty(3), 0.5).tolist()
         [0.5, 0.5, 0.5]
     """
-    return _fill.fill(tensor, val)
+    return _fill.fill(tensor, numbers.real("val", val))
 
 
 def normal(tensor: T, mean: float = 0.0, std: float = 1.0, *, seed: int | None = None) -> T:
@@ -67,18 +69,22 @@ def normal(tensor: T, mean: float = 0.0, std: float = 1.0, *, seed: int | None =
         >>> bool(abs(nn.init.normal(np.empty(10000), 5.0, 0.1, seed=0).mean() - 5) < 0.01)
         True
     """
+    mean, std = numbers.real("mean", mean), numbers.real("std", std)
     if not std >= 0:
         raise ValueError(f"std={std}: expected std >= 0")
     return _fill.normal(tensor, mean, std, seed)
 
 
 def uniform(tensor: T, a: float = 0.0, b: float = 1.0, *, seed: int | None = None) -> T:
-    """Uniform from ``a`` to ``b``.
+    """Uniform from ``a`` to ``b``, which is not below ``a``.
 
     Example:
         >>> bool((abs(nn.init.uniform(np.empty(100), -2.0, 2.0, seed=0)) <= 2).all())
         True
     """
+    a, b = numbers.real("a", a), numbers.real("b", b)
+    if not (a <= b and math.isfinite(b - a)):
+        raise ValueError(f"a={a}, b={b}: expected finite numbers, a <= b")
     return _fill.uniform(tensor, a, b, seed)
 
 
@@ -117,6 +123,7 @@ def xavier_normal(tensor: T, gain: float = 1.0, *, seed: int | None = None) -> T
         >>> float(nn.init.xavier_normal(np.empty((100, 100)), seed=0).std().round(2))
         0.1
     """
+    gain = numbers.real("gain", gain)
     return _fill.normal(tensor, 0.0, gain * math.sqrt(2 / sum(fans(tensor))), seed)
 
 
@@ -130,6 +137,7 @@ def xavier_uniform(tensor: T, gain: float = 1.0, *, seed: int | None = None) -> 
         >>> bool(abs(nn.init.xavier_uniform(np.empty((300, 300)), seed=0)).max() <= 0.1)
         True
     """
+    gain = numbers.real("gain", gain)
     return _fill.uniform_of(tensor, gain**2 * 2 / sum(fans(tensor)), seed)
 
 
@@ -189,6 +197,7 @@ def geometric_mean(tensor: T, c: float = 1.0, *, seed: int | None = None) -> T:
         >>> float(nn.init.geometric_mean(np.empty((400, 25)), seed=0).std().round(2))
         0.1
     """
+    c = numbers.real("c", c)
     if not c > 0:
         raise ValueError(f"c={c}: expected c > 0")
     return _fill.normal(tensor, 0.0, math.sqrt(c / math.sqrt(math.prod(fans(tensor)))), seed)
@@ -207,6 +216,7 @@ def orthogonal(tensor: T, gain: float = 1.0, *, seed: int | None = None) -> T:
         >>> bool(np.allclose(q @ q.T, np.eye(3)))
         True
     """
+    gain = numbers.real("gain", gain)
     shape = _fill.array_of(tensor).shape
     if len(shape) < 2:
         raise ValueError(f"orthogonal: shape {tuple(shape)} has fewer than 2 axes")
@@ -224,13 +234,14 @@ def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
     0.01 by default; selu: 3/4. The values are PyTorch's.
 
     Raises:
+        TypeError: ``param`` is no number.
         ValueError: another name.
 
     Example:
         >>> nn.init.calculate_gain("leaky_relu", 1.0)
         1.0
     """
-    slope = 0.01 if param is None else param
+    slope = 0.01 if param is None else numbers.real("param", param)
     gains = {
         "linear": 1.0,
         "conv1d": 1.0,
@@ -250,4 +261,5 @@ def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
 def _kaiming(tensor: Any, a: float, mode: str, nonlinearity: str) -> float:
     if mode not in ("fan_in", "fan_out"):
         raise ValueError(f"mode={mode!r}: expected 'fan_in' or 'fan_out'")
+    a = numbers.real("a", a)
     return calculate_gain(nonlinearity, a) ** 2 / fans(tensor)[mode == "fan_out"]
