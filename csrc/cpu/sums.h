@@ -223,15 +223,16 @@ ONEPASS_HD void add_half_word(int64_t from, int count, T* half_s, T* half_q, dou
     const T v1 = term.value(1, c, Keep{((w1 >> l) & 1) != 0});
     const T v2 = term.value(2, c, Keep{((w2 >> l) & 1) != 0});
     const T v3 = term.value(3, c, Keep{((w3 >> l) & 1) != 0});
-    const T a = (v0 + v1) + (v2 + v3);
-    const T b = (term.times(v0, 0, c) + term.times(v1, 1, c)) +
-                (term.times(v2, 2, c) + term.times(v3, 3, c));
+    // In the order of add_half: a dropout of its own and then a batch norm give the same bits.
+    const T a = (kFirst ? 0 : half_s[c]) + v0 + v1 + v2 + v3;
+    const T b = (kFirst ? 0 : half_q[c]) + term.times(v0, 0, c) + term.times(v1, 1, c) +
+                term.times(v2, 2, c) + term.times(v3, 3, c);
     if constexpr (kFirst) {
       half_s[c] = a;
       half_q[c] = b;
     } else {
-      s[c] += double(half_s[c] + a);
-      q[c] += double(half_q[c] + b);
+      s[c] += double(a);
+      q[c] += double(b);
     }
   }
 }
