@@ -20,7 +20,7 @@ void run(Array* arrays, int count, bool draws, const double* hyper, int64_t hype
   const Target target = check_device(arrays, count);
   const Array& x = arrays[count - 1];
   check_floating(x);
-  for (int i = 0; i + 1 < count; ++i) {
+  for (int i = count - 2; i >= 0; --i) {  // the result, which may be like a wrong dy, comes last
     check_dtype_like(arrays[i], x);
     check_shape_like(arrays[i], x);
   }
