@@ -13,8 +13,10 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
+
+from onepass import _numbers as numbers
 
 __all__ = [
     "ConstantLR",
@@ -141,7 +143,7 @@ class MultiStepLR(LRScheduler):
     def __init__(
         self, optimizer: Any, milestones: Sequence[int], gamma: float = 0.1, last_epoch: int = -1
     ) -> None:
-        self.milestones = sorted(milestones)
+        self.milestones = sorted(_steps("milestones", milestones))
         self.gamma = _gamma(gamma)
         super().__init__(optimizer, last_epoch)
 
@@ -432,23 +434,28 @@ class SequentialLR(LRScheduler):
         milestones: Sequence[int],
         last_epoch: int = -1,
     ) -> None:
+        if not isinstance(schedulers, Sequence):
+            raise TypeError(f"schedulers={schedulers!r}; expected a list of schedules")
+        if not schedulers:
+            raise ValueError("schedulers is empty; expected at least one schedule")
         for scheduler in schedulers:
             if not isinstance(scheduler, LRScheduler):
                 raise TypeError(f"a {type(scheduler).__name__} in 'schedulers'; expected schedules")
+        milestones = _steps("milestones", milestones)
         if len(milestones) != len(schedulers) - 1:
             raise ValueError(
                 f"{len(schedulers)} schedulers and {len(milestones)} milestones; "
                 f"expected {len(schedulers) - 1} milestones"
             )
-        if list(milestones) != sorted(milestones):
-            raise ValueError(f"milestones={list(milestones)}; expected ascending steps")
+        if milestones != sorted(milestones):
+            raise ValueError(f"milestones={milestones}; expected ascending steps")
         for scheduler in schedulers:
             if isinstance(scheduler, ReduceLROnPlateau):
                 raise ValueError("SequentialLR takes schedules of the step; not ReduceLROnPlateau")
             if scheduler.optimizer is not optimizer:
                 raise ValueError(f"{type(scheduler).__name__} was made for another optimizer")
         self.schedulers = list(schedulers)
-        self.milestones = list(milestones)
+        self.milestones = milestones
         super().__init__(optimizer, last_epoch)
 
     def rates(self, t: int) -> list[float]:
@@ -500,6 +507,12 @@ def _per_group(name: str, value: float | Sequence[float], count: int) -> list[fl
     values = list(value) if isinstance(value, Sequence) else [value] * count
     _require(len(values) == count, name, value, f"one number or {count}")
     return [float(v) for v in values]
+
+
+def _steps(name: str, value: Any) -> list[int]:
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        raise TypeError(f"{name}={value!r}; expected a list of steps")
+    return [numbers.integer(f"{name}[{i}]", step, 0) for i, step in enumerate(value)]
 
 
 def _gamma(value: Any) -> float:
