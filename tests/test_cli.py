@@ -59,7 +59,7 @@ WRONG = {
     "train things.csv --optimizer adamm": "did you mean 'adam",
     "train things.csv --hidden 8,x": "--hidden: 'x'",
     "train things.csv --norm layer": "--norm: invalid choice: 'layer'",
-    "train things.csv --activation rel": "did you mean 'relu'",
+    "train things.csv --activation rel": "identity, leaky_relu, relu.*did you mean 'relu'",
     "train things.csv --dropout 1": "--dropout: '1'",
     "train things.csv --device tpu": "--device: invalid choice: 'tpu'",
     "train things.csv --seed x": "--seed: 'x'",
@@ -126,6 +126,34 @@ def test_regression(table):
     assert "held-out part: rmse" in done.stdout
     assert "r2" in done.stdout
     assert (table.parent / "here" / "history.csv").read_text().startswith("epoch,loss,mae,val_loss")
+
+
+@pytest.mark.parametrize("name", ["leaky_relu", "identity"])
+def test_activations_have_the_names_of_ops(table, name):
+    done = onepass("train", table.name, *FAST, "--activation", name, cwd=table.parent)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_divergence_is_one_line_with_a_cure(table):
+    done = onepass("train", table.name, *FAST, "--lr", "1e30", cwd=table.parent)
+    refused(done, r"not finite: .*epoch 1.*; pass a lower --lr", status=1)
+
+
+@pytest.mark.parametrize("command", ["info", "info --json"])
+def test_a_full_disk_is_one_line(command):
+    if not os.path.exists("/dev/full"):
+        pytest.skip("no /dev/full")
+    with open("/dev/full", "w") as full:
+        line = [sys.executable, "-m", "onepass", *command.split()]
+        done = subprocess.run(line, env=ENVIRONMENT, stdout=full, stderr=subprocess.PIPE, text=True)
+    refused(done, "cannot write the output: No space left", status=1)
+
+
+def test_tables_that_are_too_small(tmp_path):
+    (tmp_path / "t.csv").write_text("x,y\n1,0\n2,1\n3,0\n")
+    refused(onepass("train", "t.csv", cwd=tmp_path), "3 samples; expected at least 8")
+    np.savez(tmp_path / "t.npz", X=np.ones((9, 2)), y=np.arange(9))
+    refused(onepass("train", "t.npz", cwd=tmp_path), "--task regression")
 
 
 def test_interrupt(table):

@@ -247,6 +247,14 @@ def test_whole_numbers_are_classes_where_they_repeat(tmp_path):
     assert load(few).classes == ("4", "5", "6")
     assert load(few).y.tolist() == [0, 1, 2] * 3
     assert load(few, task="regression").y.tolist() == [4, 5, 6] * 3
+    for cells in ("010", "0120", "771"):
+        tiny = write(
+            tmp_path / "tiny.csv", "x,y\n" + "".join(f"{i},{c}\n" for i, c in enumerate(cells))
+        )
+        assert load(tiny).classes == tuple(sorted(set(cells)))
+    wide = [*range(33), 0]
+    path = write(tmp_path / "wide.csv", "x,y\n" + "".join(f"{i},{c}\n" for i, c in enumerate(wide)))
+    assert load(path).task == "regression"
     many = write(tmp_path / "many.tsv", "x\ty\n" + "".join(f"{i}\t{i}\n" for i in range(9)))
     assert load(many).task == "regression"
     assert len(load(many, task="classification").classes) == 9
@@ -299,6 +307,26 @@ def test_npz(tmp_path):
     np.testing.assert_array_equal(data.X, images)
     assert (data.classes, data.y.tolist()) == (("a", "b"), [1, 0] * 3)
     assert load(tmp_path / "a.npz", "z").task == "regression"
+
+
+@pytest.mark.parametrize(("values", "task"), [
+    (np.array([0, 1, 0, 5]), "classification"), (np.arange(4), "classification"),
+    (np.array([True, False, True, True]), "classification"),
+    (np.array([0, 1, 0, 1], np.float32), "regression"), (np.linspace(0, 1, 4), "regression"),
+])  # fmt: skip
+def test_npz_tasks_follow_the_dtype(tmp_path, values, task):
+    np.savez(tmp_path / "a.npz", X=np.ones((4, 2)), y=values)
+    assert load(tmp_path / "a.npz").task == task
+    other = "regression" if task == "classification" else "classification"
+    assert load(tmp_path / "a.npz", task=other).task == other
+
+
+def test_a_data_set_unpacks(tmp_path):
+    np.savez(tmp_path / "a.npz", X=np.ones((4, 2)), y=np.arange(4))
+    data = load(tmp_path / "a.npz")
+    inputs, targets = data
+    assert inputs is data.X
+    assert targets is data.y
 
 
 def test_wrong_npz(tmp_path):

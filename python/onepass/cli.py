@@ -38,13 +38,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments[:1] == ["bench"]:
         return _bench(arguments[1:])
-    options = _parser().parse_args(arguments)
-    command: Callable[[argparse.Namespace], int] = options.command
     try:
-        return command(options)
-    except BrokenPipeError:  # the reader (head, less) has gone; Python would complain at exit
+        try:
+            options = _parser().parse_args(arguments)
+            command: Callable[[argparse.Namespace], int] = options.command
+            return command(options)
+        finally:
+            sys.stdout.flush()  # here, where its failure can be told, and not at exit
+    except OSError as error:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+        if isinstance(error, BrokenPipeError):  # the reader (head, less) has gone
+            return 1
+        return _fail(f"cannot write the output: {error.strerror}", 1)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -85,14 +90,14 @@ def _add_train(commands: Any) -> None:
     add = train.add_argument
     add("data", metavar="DATA", help="digits, breast_cancer, wine, diabetes, or a CSV or NPZ file")
     add("--target", metavar="NAME", help="the target's column (CSV: the last) or array (NPZ: y)")
-    add("--task", choices=("classification", "regression"), help="where the target leaves doubt")
+    add("--task", choices=("classification", "regression"), help="if not by the target's type")
     add("--epochs", type=_count, default=60, metavar="N", help="at most this many")
     add("--batch-size", type=_count, default=32, metavar="N", help="samples a step")
     add("--lr", type=_positive, metavar="X", help="peak rate (0.004 for Adam's kin, else its own)")
     add("--optimizer", default="adamw", metavar="NAME", help="adamw, sgd, …")
     add("--hidden", type=_sizes, default="256,256", metavar="SIZES", help="hidden layers")
     add("--norm", choices=("batch", "none"), default="batch", help="after each hidden layer")
-    add("--activation", default="relu", metavar="NAME", help="relu, gelu, …")
+    add("--activation", default="relu", metavar="NAME", help="relu, leaky_relu, gelu, …")
     add("--dropout", type=_share, default=0.2, metavar="P", help="probability, 0 for none")
     add("--device", choices=("cpu", "cuda"), default="cpu", help="where to compute")
     add("--seed", type=_seed, default=0, metavar="N", help="of the split, weights and dropout")
@@ -102,6 +107,8 @@ def _add_train(commands: Any) -> None:
 
 
 def _train(options: argparse.Namespace) -> int:
+    import numpy as np
+
     from onepass import config
     from onepass.train._recipe import Options, Run
 
@@ -114,10 +121,16 @@ def _train(options: argparse.Namespace) -> int:
         return _fail(error, 2)
     print(run.describe(), flush=True)
     try:
-        result = run.train()
+        with np.errstate(all="ignore"):  # what is not finite is one line, below
+            result = run.train()
     except KeyboardInterrupt:
         return _fail("interrupted; go on with the same command and --resume", 130)
-    except (FloatingPointError, OSError, ValueError) as error:
+    except FloatingPointError:
+        where = f"epoch {run.trainer.epoch + 1}, with a learning rate of {run.trainer.lr:g}"
+        return _fail(f"not finite: the loss or a gradient in {where}; pass a lower --lr", 1)
+    except BrokenPipeError:
+        raise
+    except (OSError, ValueError) as error:
         return _fail(error, 1)
     _report(run, result)
     return 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import zipfile
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ MAX_INTEGER_CLASSES = 32
 
 @dataclass(frozen=True)
 class Dataset:
-    """Features, targets, and what they mean.
+    """Features, targets, and what they mean; unpacks as ``X, y = load(…)``.
 
     Attributes:
         name: the set's name, or the file's without its ending.
@@ -44,6 +45,10 @@ class Dataset:
         """``"classification"`` or ``"regression"``."""
         return TASKS[self.classes is None]
 
+    def __iter__(self) -> Iterator[NDArray[Any]]:
+        """X, then y."""
+        return iter((self.X, self.y))
+
     def __repr__(self) -> str:
         what = f"{len(self.classes)} classes" if self.classes else "regression"
         return f"Dataset({self.name!r}, X {self.X.shape}, target {self.target!r}, {what})"
@@ -58,13 +63,18 @@ def load(
     * ``*.csv``, ``*.tsv``: a header line, numbers in every column but the target's.
     * ``*.npz``: arrays ``X`` (samples along axis 0) and ``y``.
 
-    A target of text is classes; one of whole numbers is classes too where it has at most 32
-    different values, each twice on average; anything else is regression.
+    The target's type decides what it is. Text, whole numbers and booleans are classes; numbers with
+    a fraction are regression. In an NPZ file that is the array's dtype (0.0, 1.0 are regression). A
+    CSV's column has no dtype: it is of whole numbers where all of them are, at most 32 are
+    different, and one is there twice (0, 1, 0 are classes; 71, 64, 80 are not).
 
     Args:
         name_or_path: a name above or a path.
         target: the target's column (CSV; the last one if None) or array (NPZ; ``y`` if None).
-        task: ``"classification"`` or ``"regression"``, to decide otherwise than by the rule.
+        task: ``"classification"`` or ``"regression"``, to decide otherwise than by the type.
+
+    Returns:
+        A Dataset, which is also a pair: ``X, y = load("digits")``. X is float64.
 
     Raises:
         ValueError: an unknown name or column, a missing value or text among the features (the
@@ -108,7 +118,9 @@ def _from_sklearn(name: str) -> Dataset:
 
 def _from_csv(path: Path, target: str | None, task: str | None) -> Dataset:
     table = read_csv(path, target)
-    y, classes = _interpret(table.target_values, task, f"{path.name}: column {table.target!r}")
+    values = table.target_values
+    task = task or TASKS[values.dtype.kind == "f" and not _few_whole_numbers(values)]
+    y, classes = _interpret(values, task, f"{path.name}: column {table.target!r}")
     return Dataset(path.stem, table.features, y, table.feature_names, classes, table.target)
 
 
@@ -135,23 +147,26 @@ def _from_npz(path: Path, target: str | None, task: str | None) -> Dataset:
         if array.dtype.kind == "f" and not np.isfinite(array).all():
             where = np.argwhere(~np.isfinite(array))[0].tolist()
             raise ValueError(f"{path}: {name} holds a missing or infinite value at {where}")
+    task = task or TASKS[values.dtype.kind == "f"]
     y, classes = _interpret(values, task, f"{path.name}: {key}")
     names = tuple(f"x{i}" for i in range(features.shape[1])) if features.ndim == 2 else ()
     return Dataset(path.stem, features.astype(np.float64), y, names, classes, key)
 
 
+def _few_whole_numbers(values: NDArray[np.float64]) -> bool:
+    different = np.unique(values)
+    few = len(different) <= MAX_INTEGER_CLASSES and len(different) < len(values)
+    return few and bool(np.all(different == np.round(different)))
+
+
 def _interpret(
-    values: NDArray[Any], task: str | None, what: str
+    values: NDArray[Any], task: str, what: str
 ) -> tuple[NDArray[Any], tuple[str, ...] | None]:
     """Targets as class indices with the classes' names, or as numbers with None."""
     text = values.dtype.kind in "US"
     if not text and values.dtype.kind not in "biuf":
         raise ValueError(f"{what} is {values.dtype}; expected numbers or text")
     found, index = np.unique(values, return_inverse=True)
-    if task is None:
-        whole = text or bool(np.all(found == np.round(found.astype(np.float64))))
-        few = text or (len(found) <= MAX_INTEGER_CLASSES and 2 * len(found) <= len(values))
-        task = TASKS[not (whole and few)]
     if task == "regression":
         if text:
             raise ValueError(f"{what} holds text ({found[0]!s}, …); expected numbers")

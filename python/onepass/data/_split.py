@@ -42,25 +42,31 @@ def split_indices(
         [2, 2]
     """
     target = np.asarray(y)
-    if not 0.0 < test_size < 1.0:
-        raise ValueError(f"test_size={test_size}; expected a share between 0 and 1")
     size = target.shape[0]
-    held_out = round(size * test_size)
-    if not 0 < held_out < size:
-        raise ValueError(f"test_size={test_size} of {size} samples leaves one part empty")
+    count = held_out("test_size", test_size, size)
     if stratify is None:
         stratify = target.ndim == 1 and target.dtype.kind in "biuUS"
     shuffled = permutation(size, seed, STREAM)
     if not stratify:
-        return shuffled[held_out:], shuffled[:held_out]
+        return shuffled[count:], shuffled[:count]
     _, labels = np.unique(target, return_inverse=True)
-    quota = _quotas(np.bincount(labels), test_size, held_out)
+    quota = _quotas(np.bincount(labels), test_size, count)
     if not quota.any():
         raise ValueError("every class has one sample; expected two or more (or stratify=False)")
     taken = np.zeros(size, dtype=bool)
     for label, count in enumerate(quota):
         taken[shuffled[labels[shuffled] == label][:count]] = True
     return shuffled[~taken[shuffled]], shuffled[taken[shuffled]]
+
+
+def held_out(name: str, share: float, size: int) -> int:
+    """Samples in the held-out part; ValueError, naming the argument, where a part is empty."""
+    if not 0.0 < share < 1.0:
+        raise ValueError(f"{name}={share}; expected a share between 0 and 1")
+    count = round(size * share)
+    if not 0 < count < size:
+        raise ValueError(f"{name}={share} of {size} samples leaves one part empty")
+    return count
 
 
 def train_test_split(

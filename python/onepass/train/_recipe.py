@@ -30,6 +30,7 @@ from onepass.train._trainer import Trainer
 
 TEST_SHARE = 0.25
 VALIDATION_SHARE = 0.1
+MIN_SAMPLES = 8  # with fewer, the validation part would round to none
 WARMUP_SHARE = 0.05
 PATIENCE = 20
 LABEL_SMOOTHING = 0.2
@@ -82,12 +83,10 @@ def optimizers() -> dict[str, Any]:
 
 
 def activations() -> dict[str, Any]:
-    """Lower-case name → class."""
-    return {
-        name.lower(): cls
-        for name, cls in vars(nn).items()
-        if isinstance(cls, type) and issubclass(cls, nn.Activation) and cls is not nn.Activation
-    }
+    """Name in ``onepass.ops`` → class."""
+    classes = [cls for cls in vars(nn).values() if isinstance(cls, type)]
+    elementwise = [c for c in classes if issubclass(c, nn.Activation) and c is not nn.Activation]
+    return {"identity": nn.Identity, **{cls.kernel: cls for cls in elementwise}}
 
 
 class Run:
@@ -197,6 +196,16 @@ class Run:
 
 def _split(dataset: Dataset, options: Options) -> Parts:
     classes = dataset.classes is not None
+    if len(dataset.y) < MIN_SAMPLES:
+        raise ValueError(
+            f"{dataset.name} has {len(dataset.y)} samples; expected at least {MIN_SAMPLES}, since "
+            "a part is held out and a part tells when to stop"
+        )
+    if dataset.classes is not None and len(dataset.classes) == len(dataset.y):
+        raise ValueError(
+            f"target {dataset.target!r} has a class of its own for each of {len(dataset.y)} "
+            "samples; if it is numbers, pass --task regression"
+        )
     features = dataset.X.reshape(len(dataset.X), -1)
     X, X_test, y, y_test = train_test_split(
         features, dataset.y, TEST_SHARE, stratify=classes, seed=options.seed
