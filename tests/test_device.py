@@ -243,6 +243,20 @@ def test_a_loss_that_is_not_finite_is_told_on_a_device():
     assert skipping.skipped_steps == 1
     for value in skipping.model.parameters():
         assert np.isfinite(on_host(value.data)).all()
+    for norm in (trainer.model[1], skipping.model[1]):
+        assert np.isfinite(on_host(norm.running_mean)).all()
+        assert np.isfinite(on_host(norm.running_var)).all()
+    assert int(skipping.model[1].num_batches_tracked) == 3
+
+
+def test_float64_data_for_a_model_on_a_device():
+    X, y = table()
+    wide = X.astype(np.float64)
+    runs = [
+        make_trainer("cuda").fit(data, y, max_epochs=1, batch_size=16)
+        for data in (X, wide, fake_cupy.asarray(wide))
+    ]
+    assert runs[0] == runs[1] == runs[2]
 
 
 def test_a_loader_over_device_arrays_moves_the_order_alone():

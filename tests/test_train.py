@@ -49,8 +49,8 @@ def network(seed=0):
     )
 
 
-def make(callbacks=(), *, seed=0, scheduled=True, lr=0.02, **options):
-    model = network(seed)
+def make(callbacks=(), *, scheduled=True, lr=0.02, **options):
+    model = network()
     optimizer = optim.AdamW(model.parameters(), lr=lr)
     scheduler = lr_scheduler.CosineAnnealingLR(optimizer, STEPS) if scheduled else None
     options = {"metrics": ["accuracy"], "progress": False, "scheduler": scheduler, **options}
@@ -292,7 +292,155 @@ def test_terminate_on_nan():
     assert trainer.stop
 
 
+def normalised(**options):
+    nn.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 5), nn.BatchNorm1d(5, momentum=None), nn.ReLU())
+    optimizer = optim.AdamW(model.parameters(), lr=0.02)
+    return Trainer(model, nn.CrossEntropyLoss(), optimizer, progress=False, **options)
+
+
+def buffers(trainer):
+    norm = trainer.model[1]
+    return [np.copy(getattr(norm, name)) for name in norm.buffer_names]
+
+
+@pytest.mark.parametrize("accumulate", [1, 3])
+@pytest.mark.parametrize("nonfinite", ["skip", "raise"])
+def test_running_statistics_forget_a_step_not_taken(nonfinite, accumulate):
+    seen = []
+
+    class Watch(Callback):
+        def on_epoch_begin(self, trainer):
+            seen.append(buffers(trainer))
+
+        def on_step_end(self, trainer):
+            seen.append(buffers(trainer))
+
+    trainer = normalised(nonfinite=nonfinite, accumulate=accumulate, callbacks=[Watch()])
+    if nonfinite == "raise":
+        with pytest.raises(FloatingPointError, match="epoch 1, batch 2"):
+            poisoned(trainer)()
+        seen.append(buffers(trainer))
+    else:
+        poisoned(trainer)()
+        assert trainer.skipped_steps == 2
+    bad = 2 if accumulate == 1 else 1  # where the second batch's step is in the list
+    for before, after in zip(seen[bad - 1], seen[bad], strict=True):
+        np.testing.assert_array_equal(before, after)
+    assert all(np.isfinite(array).all() for array in buffers(trainer))
+    assert nonfinite == "raise" or buffers(trainer)[2] > 0
+
+
+def test_running_statistics_forget_a_gradient_that_is_not_finite():
+    """The loss is finite: it is the optimizer that refuses."""
+
+    class Steep(nn.CrossEntropyLoss):
+        def __call__(self, y, target):
+            loss, dy = super().__call__(y, target)
+            return loss, dy * np.float32(np.inf)
+
+    trainer = normalised()
+    trainer.loss = Steep()
+    before = buffers(trainer)
+    with np.errstate(invalid="ignore"), pytest.raises(FloatingPointError, match="gradient"):
+        trainer.fit(X, Y, max_epochs=1, batch_size=BATCH)
+    for now, then in zip(buffers(trainer), before, strict=True):
+        np.testing.assert_array_equal(now, then)
+
+
+# The dtypes of data.
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float16", ">f4"])
+def test_floating_data_is_brought_to_the_models_dtype(dtype):
+    given, exact = X.astype(dtype), X.astype(dtype).astype(np.float32)
+    runs = []
+    for data in (given, exact):
+        trainer = make()
+        trainer.fit(data, Y, max_epochs=2, batch_size=BATCH, validation_data=(data[:9], Y[:9]))
+        predicted = trainer.predict(data)
+        assert predicted.dtype == np.float32
+        runs.append((everything(trainer), trainer.evaluate(data, Y), predicted.tobytes()))
+    assert runs[0] == runs[1]
+
+
+def test_targets_of_a_regression_are_brought_to_the_models_dtype():
+    nn.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 1))
+    optimizer = optim.SGD(model.parameters(), lr=0.1)
+    trainer = Trainer(model, MSELoss(), optimizer, metrics=["mse"], progress=False)
+    trainer.fit(X.astype(np.float64), X[:, :1].astype(np.float64), max_epochs=1)
+    assert all(p.grad.dtype == np.float32 for p in model.parameters())
+
+
+@pytest.mark.parametrize("dtype", [np.int64, bool])
+def test_integers_are_not_samples(dtype):
+    trainer = make()
+    with pytest.raises(TypeError, match="convert"):
+        trainer.fit(X.astype(dtype), Y, max_epochs=1, batch_size=BATCH)
+    with pytest.raises(TypeError, match="convert"):
+        trainer.predict(X.astype(dtype))
+
+
 # Resume.
+
+
+@pytest.mark.parametrize("way", ["fit", "load"])
+def test_a_resume_takes_the_seed_of_the_checkpoint(tmp_path, way):
+    """Neither the batches' order nor the split of validation begins anew."""
+    split = {"validation_data": None, "validation_split": 0.3}
+    whole = make(seed=4, scheduled=False)
+    fit(whole, **split)
+    expected = everything(whole)
+    fit(make([Checkpoint(tmp_path)], seed=4, scheduled=False), max_epochs=2, **split)
+    model = network(9)
+    parts = model, nn.CrossEntropyLoss(), optim.AdamW(model.parameters(), lr=0.5)
+    options = {"metrics": ["accuracy"], "progress": False}
+    if way == "load":
+        second = Trainer.load(tmp_path, *parts, **options)
+        fit(second, **split)
+    else:
+        second = Trainer(*parts, **options)
+        fit(second, ckpt_path=tmp_path, **split)
+    assert second.seed == 4
+    assert everything(second) == expected
+
+
+def test_a_resume_with_another_seed_is_refused(tmp_path):
+    fit(make([Checkpoint(tmp_path)], seed=4), max_epochs=1)
+    trainer = make(seed=5)
+    before = everything(trainer)
+    with pytest.raises(ValueError, match=r"seed=5.*seed=4"):
+        fit(trainer, ckpt_path=tmp_path)
+    assert everything(trainer) == before
+
+
+@pytest.mark.parametrize(("other", "words"), [
+    ({"batch_size": 10}, "batch_size=8.*10"), ({"shuffle": False}, "shuffle=True.*False"),
+    ({"drop_last": True}, "drop_last=False.*True"),
+])  # fmt: skip
+def test_a_resume_with_other_batches_is_told_between_epochs(tmp_path, other, words):
+    fit(make([Checkpoint(tmp_path)]), max_epochs=1)
+    with pytest.warns(RuntimeWarning, match=words):
+        fit(make(), ckpt_path=tmp_path, **other)
+    trainer = make()  # without a stop it is what was asked for
+    fit(trainer, max_epochs=1)
+    fit(trainer, **other)
+
+
+def test_a_checkpoint_of_an_earlier_version(tmp_path):
+    """It has neither the seed nor the modules' classes."""
+    expected = uninterrupted()
+    fit(make([Checkpoint(tmp_path)]), max_epochs=2)
+    (path,) = _store.checkpoints(tmp_path)[-1:]
+
+    def change(state):
+        del state["parts"]["trainer"]["seed"], state["parts"]["trainer"]["modules"]
+
+    rewrite(path, change)
+    trainer = make()
+    fit(trainer, ckpt_path=tmp_path)
+    assert everything(trainer) == expected
 
 
 @pytest.mark.parametrize("accumulate", [1, 3])
@@ -377,8 +525,11 @@ def test_resume_with_other_batches_is_refused_inside_an_epoch(tmp_path):
     first = make([Checkpoint(tmp_path, every_n_steps=1), StopAt(6)])
     with pytest.raises(KilledError):
         fit(first)
+    trainer = make()
+    before = everything(trainer)
     with pytest.raises(ValueError, match="batch_size=8"):
-        fit(make(), batch_size=10, ckpt_path=tmp_path)
+        fit(trainer, batch_size=10, ckpt_path=tmp_path)
+    assert everything(trainer) == before
 
 
 def test_resume_after_the_end(tmp_path):
@@ -801,8 +952,19 @@ def test_load_errors(tmp_path, saved):
     with pytest.raises(ValueError, match="does not fit"):
         load(saved, other)
     assert {k: v.tobytes() for k, v in other.state_dict().items()} == before
+    smooth = nn.Sequential(*[nn.GELU() if type(m) is nn.ReLU else m for m in network()])
+    before = {k: v.tobytes() for k, v in smooth.state_dict().items()}
+    with pytest.raises(ValueError, match="module '2' is GELU here and ReLU in the checkpoint"):
+        load(saved, smooth)
+    assert {k: v.tobytes() for k, v in smooth.state_dict().items()} == before
     with pytest.raises(ValueError, match="scheduler"):
         fit(make(scheduled=False), ckpt_path=saved)
+    trainer = make(scheduled=False, lr=0.3)
+    trainer.scheduler = lr_scheduler.StepLR(trainer.optimizer, 5)
+    before = everything(trainer)
+    with pytest.raises(ValueError, match="state_dict of CosineAnnealingLR"):
+        fit(trainer, ckpt_path=saved)
+    assert everything(trainer) == before
     with pytest.raises(NotADirectoryError):
         fit(make(), ckpt_path=__file__)
 
@@ -1056,6 +1218,14 @@ BUILD = ("callbacks", "metrics", "max_norm", "nonfinite", "accumulate", "optimis
     early("unknown keyword 'optimiser'", TypeError, optimiser=1),
     early("did you mean 'accuracy'", metrics=["acuracy"]),
     early("metrics has 3", TypeError, metrics=[3]),
+    early("metrics is 3", TypeError, metrics=3),
+    early("callbacks is 3", TypeError, callbacks=3),
+    early("validation_split=1.0", validation_data=None, validation_split=1.0),
+    early("validation_split=-0.1", validation_data=None, validation_split=-0.1),
+    early("validation_split=nan", validation_data=None, validation_split=math.nan),
+    early("validation_split=0.01 of 30", validation_data=None, validation_split=0.01),
+    early("validation_split='a'", TypeError, validation_data=None, validation_split="a"),
+    early("validation_data: y is None", TypeError, validation_data=(X, None)),
     early("is taken", metrics=["mse", "mse"]),
     early("monitor='val_los'.*did you mean 'val_loss'", callbacks=[EarlyStopping("val_los")]),
     early("val_… needs validation_data", callbacks=[EarlyStopping()], validation_data=None),
@@ -1089,6 +1259,12 @@ def test_wrong_parts():
         Trainer(model, nn.CrossEntropyLoss, optimizer)
     with pytest.raises(TypeError, match="optimizer is AdamW"):
         Trainer(model, loss, optim.AdamW)
+    other = optim.AdamW([*model.parameters(), *network().parameters()])
+    with pytest.raises(ValueError, match=r"parameter 6, .*optim\.AdamW\(model\.parameters\(\)\)"):
+        Trainer(model, loss, other)
+    Trainer(model, loss, optim.SGD(model[4].parameters()))  # some of them are legal
+    with pytest.raises(ValueError, match=r"CrossEntropyLoss\(reduction='mean'\)"):
+        Trainer(model, nn.CrossEntropyLoss(reduction="none"), optimizer)
     with pytest.raises(TypeError, match="did you mean 'patience'"):
         EarlyStopping(patient=3)
     with pytest.raises(TypeError, match="did you mean 'every_n_steps'"):
@@ -1131,6 +1307,23 @@ def test_helpers_are_looked_at_first(options, error, words):
     optimizer = optim.SGD(model.parameters())
     with pytest.raises(error, match=words):
         Trainer(model, nn.CrossEntropyLoss(), optimizer, **options)
+
+
+def test_callbacks_from_a_generator():
+    trainer = make(callback for callback in [EarlyStopping()])
+    assert [type(callback) for callback in trainer.callbacks] == [EarlyStopping]
+
+
+def test_data_that_are_not_there():
+    trainer = make()
+    with pytest.raises(ValueError, match=r"predict: X has shape \(0, 4\): no samples"):
+        trainer.predict(X[:0])
+    with pytest.raises(ValueError, match=r"evaluate: .*no samples"):
+        trainer.evaluate(X[:0], Y[:0])
+    with pytest.raises(TypeError, match="evaluate: y is None"):
+        trainer.evaluate(X, None)
+    with pytest.raises(ValueError, match="DataLoader has no y"):
+        trainer.fit(DataLoader(X), max_epochs=1)
 
 
 def test_validation_data_of_another_width_is_refused_before_training():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -43,6 +43,8 @@ NAMED: dict[str, Metric] = {"accuracy": accuracy, "mse": mse, "mae": mae}
 def resolve(metrics: str | Metric | Sequence[str | Metric]) -> dict[str, Metric]:
     """Name → function, from names and callables (called by their ``__name__``)."""
     chosen: dict[str, Metric] = {}
+    if not callable(metrics) and not isinstance(metrics, Iterable):
+        raise TypeError(f"metrics is {metrics!r}; expected names and callables")
     for metric in [metrics] if isinstance(metrics, str) or callable(metrics) else metrics:
         if isinstance(metric, str):
             if metric not in NAMED:

@@ -8,10 +8,14 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from onepass._array import brought_to, library, mover
+import numpy as np
+
+from onepass import _numbers as numbers
+from onepass._array import brought_to, convert, library, mover
 from onepass.data import DataLoader
 from onepass.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from onepass.train import _checks, _state
+from onepass.train._buffers import Buffers
 from onepass.train._callbacks import Callback, CSVLogger
 from onepass.train._checkpoint import Checkpoint, newest
 from onepass.train._history import History
@@ -31,16 +35,18 @@ class Trainer:
     Args:
         model: an ``nn.Module``.
         loss: a loss module, or any function with ``(loss, dy) = loss(y, target)``.
-        optimizer: an optimizer over ``model.parameters()``.
+        optimizer: an optimizer over ``model.parameters()``, or over some of them.
         metrics: names (``"accuracy"``, ``"mse"``, ``"mae"``) and functions of (output, target).
         callbacks: in the order given; ``Checkpoint`` runs after the others.
         scheduler: stepped once an optimizer step that was not skipped; ReduceLROnPlateau once an
             epoch, with ``val_loss``, or ``loss`` where there is no validation.
         max_norm: clip gradients to this global norm.
         nonfinite: ``"raise"``, ``"skip"`` (the step, and its loss in the averages) or
-            ``"propagate"``.
+            ``"propagate"``. A step that is refused or skipped leaves the parameters and the
+            running statistics as they were before it.
         accumulate: batches averaged into one step; what is left at an epoch's end is a step too.
-        seed: of dropout, of the batches' order, and of ``validation_split``.
+        seed: of dropout, of the batches' order, and of ``validation_split``. A checkpoint keeps
+            it: a resume goes on with the checkpoint's, so that it need not be repeated.
         log_dir: a directory that gets ``history.csv``.
         progress: add a ProgressBar.
         device: "cpu", "cuda" or "cuda:N": the model and the loss are moved there now, every batch
@@ -52,6 +58,15 @@ class Trainer:
         stop: set by a callback to end the run.
         resumed: whether this run goes on from a saved state.
         batch_loss: loss of the last batch. skipped_steps: steps skipped so far.
+
+    Floating-point samples and targets of another dtype than the model's parameters (float64 from
+    most files) are brought to theirs batch by batch, in ``fit``, ``evaluate`` and ``predict``;
+    integers and booleans are passed on as they are.
+
+    Raises:
+        TypeError: a part is not what it should be, or an unknown keyword. ValueError: an option out
+            of range, a parameter of the optimizer that is not the model's, or a loss with
+            ``reduction="none"``.
 
     Example:
         >>> import numpy as np
@@ -86,7 +101,8 @@ class Trainer:
     ) -> None:
         _checks.parts(model, loss, optimizer)
         _checks.options(max_norm, nonfinite, accumulate, seed)
-        _checks.helpers(list(callbacks), scheduler)
+        helpers = _checks.helpers(callbacks, scheduler)
+        functions = resolve(metrics)
         self._move: Callable[[Any], Any] = mover(device) if device else lambda array: array
         if device:
             model.to(device)
@@ -95,13 +111,13 @@ class Trainer:
         self.model = model
         self.loss = loss
         self.optimizer = optimizer
-        self.metrics = resolve(metrics)
+        self.metrics = functions
         self.scheduler = scheduler
         self.max_norm = max_norm
         self.nonfinite = nonfinite
         self.accumulate = accumulate
-        self.seed = seed
-        self.callbacks = list(callbacks)
+        self.seed = int(seed)
+        self.callbacks = helpers
         if log_dir is not None:
             self.callbacks.append(CSVLogger(Path(log_dir) / "history.csv"))
         if progress and not any(isinstance(c, ProgressBar) for c in self.callbacks):
@@ -118,6 +134,8 @@ class Trainer:
         self.sums: Sums = {}
         self.data: dict[str, Any] | None = None
         self._interrupt = Interrupt()
+        self._buffers = Buffers(None)
+        self._dtype: np.dtype[Any] = next(iter(model.parameters())).dtype
         self._options = (
             {"need_input_grad": False}
             if "need_input_grad" in inspect.signature(model.backward).parameters
@@ -141,28 +159,34 @@ class Trainer:
         """Train until ``max_epochs`` epochs are done, counted over all calls and resumes.
 
         Args:
-            X: samples along axis 0, in the model's dtype; or a DataLoader, and no ``y``.
-            y: targets.
+            X: samples along axis 0, floating point; or a DataLoader, and no ``y``.
+            y: targets: classes (integers), or numbers.
             max_epochs: the total.
             batch_size, shuffle, drop_last: as in DataLoader, whose ``seed`` is the trainer's.
             validation_data: ``(X, y)`` to evaluate after each epoch.
             validation_split: share of the data to hold out for that (by class where y is integers).
             ckpt_path: a Checkpoint directory to go on from: its newest valid checkpoint, with a
-                warning for a damaged one; a fresh start where it has none.
+                warning for a damaged one; a fresh start where it has none. Going on with other
+                data or batches than the checkpoint's is a RuntimeWarning between two epochs, and a
+                ValueError inside one.
 
         Returns:
             ``trainer.history``.
 
         Raises:
             TypeError: an unknown keyword. ValueError: before the first batch, data or options that
-                cannot work. FloatingPointError: a loss or gradient is not finite, with
-                ``nonfinite="raise"``. KeyboardInterrupt: after Ctrl-C, at the end of a step.
+                cannot work, or a checkpoint that does not fit. FloatingPointError: a loss or
+                gradient is not finite, with ``nonfinite="raise"``. KeyboardInterrupt: after Ctrl-C,
+                at the end of a step.
         """
+        numbers.integer("max_epochs", max_epochs, 1)
+        parts = None if ckpt_path is None else newest(ckpt_path)
+        seed = self.seed if parts is None else _state.seed(self, parts)
         loader, validation = _checks.data(
-            X, y, batch_size, shuffle, drop_last, self.seed, validation_data, validation_split
+            X, y, batch_size, shuffle, drop_last, seed, validation_data, validation_split
         )
-        _checks.before_training(self, loader, validation, max_epochs)
-        self._start(loader, max_epochs, ckpt_path)
+        _checks.before_training(self, loader, validation)
+        self._start(loader, max_epochs, parts)
         with self._interrupt:
             try:
                 self._call("on_fit_begin")
@@ -177,15 +201,24 @@ class Trainer:
         return self.history
 
     def evaluate(self, X: Any, y: Any, *, batch_size: int = EVALUATION_BATCH) -> dict[str, float]:
-        """``loss`` and the metrics over ``(X, y)``, in evaluation mode."""
-        return self._evaluate(DataLoader(X, y, batch_size=batch_size))
+        """``loss`` and the metrics over ``(X, y)``, in evaluation mode.
+
+        Raises:
+            TypeError: no ``y``, or not arrays. ValueError: no samples, or X and y of different
+                lengths.
+        """
+        return self._evaluate(_checks.to_read("evaluate", X, y, batch_size))
 
     def predict(self, X: Any, *, batch_size: int = EVALUATION_BATCH) -> Any:
-        """The model's raw outputs for ``X``, in evaluation mode, and where ``X`` is."""
+        """The model's raw outputs for ``X``, in evaluation mode, and where ``X`` is.
+
+        Raises:
+            TypeError: X is not an array. ValueError: it has no samples.
+        """
+        loader = _checks.to_read("predict", X, None, batch_size)
 
         def outputs() -> list[Any]:
-            loader = DataLoader(X, batch_size=batch_size)
-            return [brought_to(X, self.model(self._move(x))) for x in loader]
+            return [brought_to(X, self.model(self._moved(x))) for x in loader]
 
         return library(X).concatenate(self._in_evaluation(outputs))
 
@@ -205,7 +238,8 @@ class Trainer:
 
         Raises:
             FileNotFoundError: no such directory, or no checkpoint in it. ValueError: the checkpoint
-                is of another architecture (the model keeps its values), or none is valid.
+                is of another architecture or seed (model and optimizer keep their values), or none
+                is valid.
         """
         if not Path(dir).is_dir():
             raise FileNotFoundError(f"no such directory: {dir}")
@@ -216,8 +250,9 @@ class Trainer:
         _state.restore(trainer, parts)
         return trainer
 
-    def _start(self, loader: DataLoader, max_epochs: int, ckpt_path: str | Path | None) -> None:
-        parts = None if ckpt_path is None else newest(ckpt_path)
+    def _start(self, loader: DataLoader, max_epochs: int, parts: dict[str, Any] | None) -> None:
+        before = vars(self) if parts is None else parts["trainer"]
+        data = _checks.same_data(self, loader, before, resumes=self.loaded or parts is not None)
         if parts is not None:
             _state.restore(self, parts)
         self.resumed, self.loaded = self.loaded, False
@@ -225,8 +260,9 @@ class Trainer:
             self.stop = False
             if self.step == 0:
                 _state.seed_dropout(self.model, self.seed)
-        self.data = _checks.same_data(self, loader)
+        self.data = data
         self.max_epochs, self.batches = max_epochs, len(loader)
+        self._buffers = Buffers(None if self.nonfinite == "propagate" else self.model)
         self._interrupt.requested = False
         self.at_boundary = True
         self.optimizer.zero_grad()
@@ -236,13 +272,21 @@ class Trainer:
         self._call("on_epoch_begin")
         self.model.train()
         pending = 0
-        for x, target in map(self._moved, loader.batches(self.epoch, self.position)):
+        for batch in loader.batches(self.epoch, self.position):
             self.at_boundary = False
-            self._forward_backward(x, target)
-            self.position += 1
+            if pending == 0:
+                self._buffers.keep()
             pending += 1
-            if pending == self.accumulate or self.position == len(loader):
-                self._update(pending)
+            last = pending == self.accumulate or self.position + 1 == len(loader)
+            try:
+                self._forward_backward(*map(self._moved, batch))
+                self.position += 1
+                if last:
+                    self._update(pending)
+            except FloatingPointError:
+                self._buffers.put_back()
+                raise
+            if last:
                 pending = 0
                 self.at_boundary = True
                 self._call("on_step_end")
@@ -285,13 +329,17 @@ class Trainer:
         skipped = self.nonfinite == "skip" and bool(info.skipped)
         self.step += 1
         self.skipped_steps += skipped
+        if skipped:
+            self._buffers.put_back()
         by_epoch = isinstance(self.scheduler, ReduceLROnPlateau)
         if self.scheduler is not None and not by_epoch and not skipped:
             self.scheduler.step()
 
-    def _moved(self, batch: Any) -> tuple[Any, Any]:
-        x, target = batch
-        return self._move(x), self._move(target)
+    def _moved(self, array: Any) -> Any:
+        """A batch's samples or targets on the device, floating ones in the model's dtype."""
+        if array.dtype != self._dtype and _checks.is_floating(array):
+            array = convert(array, self._dtype.name)
+        return self._move(array)
 
     def _add(self, sums: Sums, loss: float, output: Any, target: Any) -> None:
         """Add a batch to the averages, which weigh every sample alike."""
@@ -305,7 +353,8 @@ class Trainer:
     def _evaluate(self, loader: DataLoader) -> dict[str, float]:
         def run() -> dict[str, float]:
             sums: Sums = {}
-            for x, target in map(self._moved, loader):
+            for batch in loader:
+                x, target = map(self._moved, batch)
                 output = self.model(x)
                 self._add(sums, float(self.loss(output, target)[0]), output, target)
             return _means(sums, self.metrics)
