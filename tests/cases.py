@@ -1,7 +1,7 @@
 """The one table of kernels. A row says how a kernel is called, on which inputs, what it must give
 and how exactly; tests and bench/run.py iterate over CASES. To add a kernel, add a row.
 
-Nothing here needs pytest, and onepass is imported on the first call of a row.
+Nothing here needs pytest.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import reference as ref
+from onepass import ops
 
 try:
     import ml_dtypes
@@ -125,19 +126,11 @@ def as_float64(value):
     return value
 
 
-def _op(name: str) -> Callable[..., Any]:
-    def call(*args, **keywords):
-        from onepass import ops
-
-        return getattr(ops, name)(*args, **keywords)
-
-    call.__name__ = name
-    return call
-
-
 def _in_place(name: str) -> Callable[..., None]:
+    step = getattr(ops, name)
+
     def call(*args, **keywords):
-        _op(name)(*args, **keywords)  # what it returns is about the step, not a result
+        step(*args, **keywords)  # what it returns is about the step, not a result
 
     return call
 
@@ -177,7 +170,7 @@ def _activation_rows():
         steps = ROUNDED if name == "leaky_relu" else EXACT
         yield Case(
             name,
-            _op(name),
+            getattr(ops, name),
             lambda rng, shape, dtype, **_: (_normal(rng, shape, dtype, 3),),
             functools.partial(ref.activation, name),
             CURVES.get(name, steps),
@@ -190,7 +183,7 @@ def _activation_rows():
         )
         yield Case(
             f"{name}_backward",
-            _op(f"{name}_backward"),
+            getattr(ops, f"{name}_backward"),
             lambda rng, shape, dtype, **_: (
                 _normal(rng, shape, dtype),
                 _normal(rng, shape, dtype, 3),
@@ -219,7 +212,7 @@ def _dropout_rows():
     for name in ("dropout", "dropout_backward"):
         yield Case(
             name,
-            _op(name),
+            getattr(ops, name),
             lambda rng, shape, dtype, **_: (_normal(rng, shape, dtype),),
             ref.dropout,
             Tolerance(1, why="the scale is rounded once, the product once"),
@@ -233,7 +226,7 @@ def _dropout_rows():
         )
     yield Case(
         "dropout_mask",
-        _op("dropout_mask"),
+        ops.dropout_mask,
         lambda rng, shape, dtype, **_: (shape,),
         ref.dropout_mask,
         EXACT,
@@ -273,7 +266,7 @@ def _bias_act_rows():
     bench = {"activation": "gelu", "dropout_p": 0.1, "seed": 1}
     yield Case(
         "bias_act",
-        _op("bias_act"),
+        ops.bias_act,
         make,
         ref.bias_act,
         Tolerance(8, 3, why="the activation's own, one sum before it and one product after it"),
@@ -287,7 +280,7 @@ def _bias_act_rows():
     )
     yield Case(
         "bias_act_backward",
-        _op("bias_act_backward"),
+        ops.bias_act_backward,
         make_backward,
         ref.bias_act_backward,
         Tolerance(12, 40, why="the activation's own, once a term; sums over a channel cancel"),
@@ -335,12 +328,12 @@ def _batch_norm_rows():
         return (_normal(rng, inputs[0].shape, dtype), *inputs)
 
     def run(x, w, b, mean, var, residual, **options):
-        return _op("batch_norm")(x, w, b, mean, var, residual=residual, **options)[0]
+        return ops.batch_norm(x, w, b, mean, var, residual=residual, **options)[0]
 
     def forward(dy, x, w, b, mean, var, residual, **options):
         if options["training"]:  # then they are outputs, which are not this row's
             mean = var = None
-        return dy, _op("batch_norm")(x, w, b, mean, var, residual=residual, **options)[1]
+        return dy, ops.batch_norm(x, w, b, mean, var, residual=residual, **options)[1]
 
     def expect(x, w, b, mean, var, residual, **options):
         norm = ref.BatchNorm(x, w, b, mean, var, residual=residual, **options)
@@ -381,7 +374,7 @@ def _batch_norm_rows():
     )
     yield Case(
         "batch_norm_backward",
-        lambda dy, saved, out=None, **_: _op("batch_norm_backward")(dy, saved, out=out),
+        lambda dy, saved, out=None, **_: ops.batch_norm_backward(dy, saved, out=out),
         make_backward,
         expect_backward,
         Tolerance(
@@ -423,7 +416,7 @@ def _cross_entropy_row():
 
     return Case(
         "cross_entropy",
-        lambda logits, target, weight, **o: _op("cross_entropy")(
+        lambda logits, target, weight, **o: ops.cross_entropy(
             logits, target, weight=weight, **o
         ),
         make,
@@ -450,7 +443,7 @@ def _cross_entropy_row():
 def _norm_row():
     return Case(
         "global_norm",
-        _op("global_norm"),
+        ops.global_norm,
         lambda rng, shape, dtype, **_: (_tensors(rng, shape, dtype),),
         lambda arrays, **o: np.asarray(ref.global_norm(arrays, **o)),
         Tolerance(0.5, why="squares in the computing type, partial sums, then double", sums=8),
