@@ -44,7 +44,9 @@ def main(source: str, target: str) -> None:
     axes.set_xlim(0.5, max(ratios) * 3)
     axes.set_xticks([0.5, 1, 2, 5, 10, 20, 50], ["0.5", "1", "2", "5", "10", "20", "50"])
     axes.minorticks_off()
-    axes.set_xlabel(f"times faster than the best rival ({data['machine']['cpu']}, 2 threads)")
+    figure.supxlabel(
+        f"times faster than the best rival ({data['machine']['cpu']}, 2 threads)", fontsize=9
+    )
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     figure.tight_layout()
