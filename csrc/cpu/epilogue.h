@@ -88,25 +88,13 @@ struct EpilogueInputGradient {
   }
 };
 
-// leaf_drawing, whose rest after whole words is a vector too: runs are short where planes are.
-template <class K, class T, class... P>
-void leaf_keeping(const K k, int64_t n, const uint32_t* words, T* out, P... p) {
-  const int64_t whole = n & ~int64_t(31);
-  const int rest = int(n - whole);
-  leaf_drawing<K, T>(k, whole, words, out, p...);
-  if (rest == 0) return;
-  const uint32_t word = words[whole / 32];
-#pragma GCC ivdep
-  for (int l = 0; l < rest; ++l) out[whole + l] = k(p[whole + l]..., Keep{((word >> l) & 1) != 0});
-}
-
 // Runs one of them. residual null: none; words null: no dropout.
 template <class K, class T, class... P>
 void compose(const K k, int64_t n, const uint32_t* words, const T* residual, T* out, P... p) {
   if (words && residual) {
-    leaf_keeping<K, T>(k, n, words, out, residual, p...);
+    leaf_drawing<K, T>(k, n, words, out, residual, p...);
   } else if (words) {
-    leaf_keeping<K, T>(k, n, words, out, Absent{}, p...);
+    leaf_drawing<K, T>(k, n, words, out, Absent{}, p...);
   } else if (residual) {
     leaf_returning<K, T>(k, n, out, residual, p...);
   } else {
@@ -230,7 +218,7 @@ class EpilogueRunner {
     affine<Flush>(n, x, residual, mean, scale, shift, is_identity() ? words : nullptr, y);
     if (is_identity()) return;
     kActivationTable<T>.forward[epilogue_.activation](n, epilogue_.options, y, y);
-    if (words) leaf_keeping<Dropout<T>, T>(dropout_, n, words, y, y);
+    if (words) leaf_drawing<Dropout<T>, T>(dropout_, n, words, y, y);
   }
 
   // z: scratch for n elements, used where the activation is not composed. g may be dy.
@@ -243,7 +231,7 @@ class EpilogueRunner {
     }
     if (!is_identity()) affine<Flush>(n, x, residual, mean, scale, shift, nullptr, z);
     if (words) {
-      leaf_keeping<Dropout<T>, T>(dropout_, n, words, g, dy);
+      leaf_drawing<Dropout<T>, T>(dropout_, n, words, g, dy);
     } else if (is_identity() && g != dy) {
       store_run<T, T>(g, dy, 1, n);
     }
@@ -263,7 +251,7 @@ class EpilogueRunner {
     using K = EpilogueInputGradient<Identity<T>, T>;
     const K k{identity_backward()};
     if (words) {
-      leaf_keeping<K, T>(k, n, words, dx, Absent{}, dy, x, mean, scale, shift, level, slope);
+      leaf_drawing<K, T>(k, n, words, dx, Absent{}, dy, x, mean, scale, shift, level, slope);
     } else {
       leaf_returning<K, T>(k, n, dx, Absent{}, dy, x, mean, scale, shift, level, slope);
     }

@@ -37,7 +37,12 @@ void leaf_drawing(const K k, int64_t n, const uint32_t* words, T* out, P... p) {
 #pragma GCC ivdep
     for (int l = 0; l < 32; ++l) out[i + l] = k(p[i + l]..., Keep{((word >> l) & 1) != 0});
   }
-  for (; i < n; ++i) out[i] = k(p[i]..., Keep{((words[i / 32] >> (i % 32)) & 1) != 0});
+  if (i == n) return;
+  // The rest is a vector too: runs are short where planes are.
+  const uint32_t word = words[i / 32];
+  const int rest = int(n - i);
+#pragma GCC ivdep
+  for (int l = 0; l < rest; ++l) out[i + l] = k(p[i + l]..., Keep{((word >> l) & 1) != 0});
 }
 
 template <class K, class T, size_t... I>

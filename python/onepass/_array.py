@@ -87,6 +87,11 @@ def zeros_like(x: Array, dtype: DType) -> Array:
         return lib.zeros_like(x, dtype=dtype)
 
 
+def is_floating(x: Array) -> bool:
+    """Whether ``x`` holds real floating-point numbers, bfloat16 among them, in any library."""
+    return "float" in getattr(x.dtype, "name", str(x.dtype))
+
+
 def is_contiguous(x: Array) -> bool:
     """Whether ``x`` is dense in C order."""
     lib = library(x)

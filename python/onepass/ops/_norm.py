@@ -66,7 +66,7 @@ def batch_norm(
         running_var: (C,) or None.
         training: normalise by the batch's statistics.
         momentum: weight of the new value in the running statistics.
-        eps: added to the variance, > 0.
+        eps: added to the variance, > 0; outside training 0 is allowed.
         residual: array like ``x``, added before the activation.
         activation: name of a function in ``onepass.ops``, or (name, options); None for none.
         dropout_p: probability of dropping an element; 0 draws nothing.

@@ -18,6 +18,7 @@ from onepass._array import (
     brought_to,
     copy_into,
     is_contiguous,
+    is_floating,
     parameter_dtype,
     zeros,
     zeros_like,
@@ -275,7 +276,7 @@ class Optimizer:
                 raise refuse(f"parameter {index} lacks {', '.join(missing)}: another optimizer?")
             shape = tuple(self._arrays[at].shape)
             for name in names:
-                if not _is_floats(filled[name]):
+                if not (_is_array(filled[name]) and is_floating(filled[name])):
                     raise refuse(f"{name!r} of {index} is no array of floats")
                 if tuple(filled[name].shape) != shape:
                     given = tuple(filled[name].shape)
@@ -395,12 +396,6 @@ class Optimizer:
 
 def _is_array(value: object) -> bool:
     return isinstance(value, Parameter) or (hasattr(value, "dtype") and hasattr(value, "shape"))
-
-
-def _is_floats(value: Any) -> bool:
-    if not _is_array(value):
-        return False
-    return "float" in getattr(value.dtype, "name", str(value.dtype))
 
 
 def _count(step: Any) -> int:

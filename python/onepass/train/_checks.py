@@ -178,12 +178,6 @@ def to_read(call: str, X: Any, y: Any, batch_size: int) -> DataLoader:
     return DataLoader(X, y, batch_size)
 
 
-def is_floating(array: Any) -> bool:
-    """Whether an array holds real floating-point numbers, bfloat16 among them."""
-    kind = getattr(array.dtype, "kind", "V")  # V is bfloat16's, and PyTorch's dtypes have none
-    return kind == "f" or (kind == "V" and "float" in str(array.dtype))
-
-
 def _take(array: Any, index: NDArray[np.int64]) -> Any:
     return array[beside(array, index)]
 

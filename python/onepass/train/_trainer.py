@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from onepass import _numbers as numbers
-from onepass._array import brought_to, convert, library, mover
+from onepass._array import brought_to, convert, is_floating, library, mover
 from onepass.data import DataLoader
 from onepass.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from onepass.train import _checks, _state
@@ -337,7 +337,7 @@ class Trainer:
 
     def _moved(self, array: Any) -> Any:
         """A batch's samples or targets on the device, floating ones in the model's dtype."""
-        if array.dtype != self._dtype and _checks.is_floating(array):
+        if array.dtype != self._dtype and is_floating(array):
             array = convert(array, self._dtype.name)
         return self._move(array)
 
