@@ -1,0 +1,174 @@
+"""Fused layers: the bits of the unfused ones, in one kernel, in the order they were given."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from onepass import nn, ops
+from small_models import DTYPES, assert_same, normal, perturb, residual_model, run
+
+ACTIVATIONS = [nn.ReLU, nn.LeakyReLU, nn.Sigmoid, nn.Tanh, nn.GELU]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("activation", [None, *ACTIVATIONS], ids=lambda a: a and a.__name__)
+@pytest.mark.parametrize("p", [0.0, 0.3])
+def test_fused_is_bitwise_unfused(activation, p, dtype):
+    def build(fuse):
+        nn.manual_seed(3)
+        then = [] if activation is None else [activation()]
+        drop = [activation()] if activation else []
+        return perturb(
+            nn.Sequential(
+                nn.Linear(37, 67, dtype=dtype),
+                *then,
+                nn.Dropout(p),
+                nn.BatchNorm1d(67, dtype=dtype),
+                *drop,
+                nn.Dropout(p),
+                nn.Linear(67, 5, dtype=dtype),
+                fuse=fuse,
+            )
+        )
+
+    x = normal((131, 37), dtype)
+    assert_same(run(build(True), x), run(build(False), x))
+
+
+def test_layers_keep_their_order():
+    """The kernels run activation, then dropout: anything else starts a new group."""
+
+    def build(fuse):
+        nn.manual_seed(3)
+        return perturb(
+            nn.Sequential(
+                nn.Linear(9, 9),
+                nn.Dropout(0.2),
+                nn.Tanh(),
+                nn.Linear(9, 9),
+                nn.Sigmoid(),
+                nn.LeakyReLU(0.3),
+                nn.BatchNorm1d(9),
+                nn.Dropout(0.2),
+                nn.Dropout(0.3),
+                nn.Sequential(nn.Linear(9, 9), nn.BatchNorm1d(9)),
+                nn.GELU(),
+                nn.Sequential(nn.Linear(9, 9), nn.GELU()),
+                nn.Sequential(),
+                nn.GELU(),
+                nn.Residual(nn.Linear(9, 9)),
+                nn.ReLU(),
+                fuse=fuse,
+            )
+        )
+
+    x = normal((21, 9), "float32")
+    assert [len(g) for g in build(True).groups()] == [2, 1, 2, 1, 2, 1, 2, 1, 1, 1, 1, 1]
+    assert_same(run(build(True), x), run(build(False), x))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_fused_residual_is_bitwise_unfused(dtype):
+    def build(fuse):
+        nn.manual_seed(3)
+        return perturb(residual_model(fuse, dtype, p=0.4))
+
+    x = normal((67, 6), dtype)
+    assert_same(run(build(True), x), run(build(False), x))
+
+
+def test_fused_images_are_bitwise_unfused():
+    def build(fuse):
+        nn.manual_seed(3)
+        block = nn.Residual(nn.BatchNorm2d(3), nn.ReLU(), nn.BatchNorm2d(3), fuse=fuse)
+        return perturb(nn.Sequential(block, nn.LeakyReLU(0.2), nn.Dropout(0.2), fuse=fuse))
+
+    x = normal((5, 3, 7, 9), "float32")
+    assert_same(run(build(True), x), run(build(False), x))
+
+
+def test_fusion_calls_one_kernel(monkeypatch):
+    def fail(*args, **kwargs):
+        raise AssertionError("not fused")
+
+    for name in ("relu", "relu_backward", "dropout", "dropout_backward"):
+        monkeypatch.setattr(ops, name, fail)
+    layers = [nn.Linear(4, 4), nn.ReLU(), nn.Dropout(), nn.BatchNorm1d(4), nn.ReLU(), nn.Dropout()]
+    x = normal((6, 4), "float32")
+    model = nn.Sequential(*layers)
+    model.backward(model(x))
+    with pytest.raises(AssertionError, match="not fused"):
+        nn.Sequential(*layers, fuse=False)(x)
+
+
+def test_fused_residual_adds_in_the_kernel(monkeypatch):
+    given = []
+    original = ops.batch_norm
+
+    def spy(*args, **kwargs):
+        given.append(kwargs)
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(ops, "batch_norm", spy)
+    model = nn.Sequential(nn.Residual(nn.Linear(4, 4), nn.BatchNorm1d(4)), nn.ReLU())
+    x = normal((6, 4), "float32")
+    model(x)
+    assert given[0]["residual"] is x
+    assert given[0]["activation"] == ("relu", {})
+
+
+def test_modes_of_single_layers_hold_in_a_group():
+    """A batch norm in evaluation cannot drop in its kernel: the dropout layer still must."""
+
+    def build(fuse):
+        nn.manual_seed(5)
+        model = perturb(nn.Sequential(nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(0.5), fuse=fuse))
+        model[0].eval()
+        return model
+
+    x = normal((16, 8), "float32")
+    fused = run(build(True), x)
+    assert_same(fused, run(build(False), x))
+    assert fused["0.num_batches_tracked"] == 0
+    relu_only = build(True).eval()(x)
+    assert (fused["y0"][relu_only > 0] == 0).any()  # it dropped
+
+
+def test_overridden_methods_are_not_bypassed():
+    class Loud(nn.ReLU):
+        def forward(self, x):
+            return super().forward(x) + 1
+
+    class Straight(nn.ReLU):
+        def backward(self, dy, *, need_input_grad=True):
+            return dy
+
+    x = normal((4, 3), "float32")
+    linear = nn.Linear(3, 3)
+    assert (nn.Sequential(linear, Loud())(x) >= 1).all()
+    model = nn.Sequential(linear, Straight(), fuse=True)
+    y = model(x)
+    model.backward(np.ones_like(y))
+    assert linear.bias.grad.tolist() == [4, 4, 4]
+
+
+def test_print_shows_groups():
+    model = nn.Sequential(
+        nn.Flatten(), nn.Linear(4, 8), nn.ReLU(), nn.Dropout(0.1), nn.Linear(8, 2, bias=False)
+    )
+    assert repr(model) == (
+        "Sequential(\n"
+        "  (0): Flatten(start_dim=1, end_dim=-1)\n"
+        "  fused(\n"
+        "    (1): Linear(in_features=4, out_features=8, bias=True)\n"
+        "    (2): ReLU()\n"
+        "    (3): Dropout(p=0.1)\n"
+        "  )\n"
+        "  (4): Linear(in_features=8, out_features=2, bias=False)\n"
+        ")"
+    )
+    assert "fused" not in repr(residual_model(fuse=False))
+    assert repr(nn.LeakyReLU(0.2)) == "LeakyReLU(negative_slope=0.2)"
+    assert repr(nn.BatchNorm2d(3)) == (
+        "BatchNorm2d(3, eps=1e-05, momentum=0.1, affine=True, track_running_stats=True)"
+    )

@@ -1,0 +1,130 @@
+"""What a module holds: frozen parameters, state_dict, pickles, devices."""
+
+from __future__ import annotations
+
+import pickle
+import sys
+
+import numpy as np
+import pytest
+from onepass import nn
+from small_models import assert_same, grads, normal, perturb, residual_model, run
+
+
+@pytest.mark.parametrize("fuse", [True, False])
+def test_freeze(fuse):
+    def build():
+        nn.manual_seed(2)
+        return perturb(
+            nn.Sequential(
+                nn.Linear(4, 6), nn.BatchNorm1d(6), nn.ReLU(), nn.Linear(6, 6), nn.ReLU(), fuse=fuse
+            )
+        )
+
+    x = normal((8, 4), "float32")
+    model, trained = build(), build()
+    model[1].freeze()
+    model[3].bias.requires_grad = False
+    free, frozen = run(trained, x), run(model, x)
+    for name in ("1.weight", "1.bias", "3.bias"):
+        assert grads(model)[name] is None
+    for name in ("0.weight", "0.bias", "3.weight"):
+        np.testing.assert_array_equal(grads(model)[name], grads(trained)[name])
+    np.testing.assert_array_equal(frozen["dx2"], free["dx2"])
+    model.unfreeze()
+    model.backward(model(x))
+    assert all(grad is not None for grad in grads(model).values())
+
+
+def test_state_dict_is_a_copy():
+    model = nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3))
+    state = model.state_dict()
+    model[0].weight.data += 1
+    model(normal((4, 3), "float32"))
+    assert state["1.num_batches_tracked"] == 0
+    model.load_state_dict(state)
+    assert_same(model.state_dict(), state)
+
+
+def test_state_dict_comes_from_torch():
+    torch = pytest.importorskip("torch")
+    theirs = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.BatchNorm1d(4))
+    theirs(torch.randn(8, 3))
+    ours = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))
+    ours.load_state_dict(theirs.state_dict())
+    assert_same(ours.state_dict(), {k: v.numpy() for k, v in theirs.state_dict().items()})
+    ours.load_state_dict({k: v.bfloat16() for k, v in theirs.state_dict().items()})
+    assert ours[0].weight.data.tolist() == theirs[0].weight.bfloat16().tolist()
+
+
+def test_load_state_dict_is_all_or_nothing():
+    model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))
+    before = model.state_dict()
+    state = {k: v + 1 for k, v in before.items()}
+    del state["1.running_mean"]
+    state["0.weight"] = np.zeros((4, 4), np.float32)
+    state["0.bias"] = "text"
+    state["extra"] = np.zeros(1)
+    with pytest.raises(ValueError, match="nothing was changed") as error:
+        model.load_state_dict(state)
+    for part in ("missing 1.running_mean", "unexpected extra", "0.weight", "(4, 3)", "0.bias"):
+        assert part in str(error.value)
+    assert_same(model.state_dict(), before)
+
+
+def test_shared_parameters_count_once():
+    model = nn.Sequential(nn.Linear(3, 3), nn.ReLU(), nn.Linear(3, 3))
+    model[2].weight = model[0].weight
+    assert [name for name, _ in model.named_parameters()] == ["0.weight", "0.bias", "2.bias"]
+    assert list(model.state_dict()) == ["0.weight", "0.bias", "2.weight", "2.bias"]
+
+
+def test_pickle_leaves_activations_out():
+    model = nn.Sequential(nn.Linear(3, 3), nn.ReLU())
+    x = normal((1000, 3), "float32")
+    expected = model(x)
+    data = pickle.dumps(model)
+    assert len(data) < x.nbytes / 2
+    np.testing.assert_array_equal(pickle.loads(data)(x), expected)
+
+
+def test_to_cpu_keeps_the_arrays():
+    model = nn.Linear(3, 3)
+    weight = model.weight.data
+    assert model.to("cpu") is model
+    assert model.weight.data is weight
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:", "cuda:x", "cpu:0"])
+def test_unknown_device(device):
+    with pytest.raises(ValueError, match="device="):
+        nn.Linear(3, 3).to(device)
+
+
+def test_cuda_that_cannot_be_used(monkeypatch):
+    monkeypatch.setitem(sys.modules, "cupy", None)  # import cupy → ImportError
+    model = nn.Linear(3, 3)
+    with pytest.raises(RuntimeError, match="CUDA cannot be used"):
+        model.to("cuda")
+    assert isinstance(model.weight.data, np.ndarray)
+
+
+def test_to_cuda():
+    cupy = pytest.importorskip("cupy")
+    try:
+        cupy.cuda.runtime.getDeviceCount()
+    except cupy.cuda.runtime.CUDARuntimeError as error:
+        pytest.skip(str(error))
+    nn.manual_seed(4)
+    model, twin = perturb(residual_model(p=0.3)), perturb(residual_model(p=0.3))
+    twin.load_state_dict(model.state_dict())
+    twin.to("cuda")
+    nn.set_rng_state(nn.get_rng_state(model), twin)
+    x = normal((12, 6))
+    y = model(x)
+    z = twin(cupy.asarray(x))
+    np.testing.assert_allclose(cupy.asnumpy(z), y, rtol=1e-10)
+    np.testing.assert_allclose(cupy.asnumpy(twin.backward(z)), model.backward(y), rtol=1e-9)
+    twin.to("cpu")
+    for name, grad in grads(model).items():
+        np.testing.assert_allclose(grads(twin)[name], grad, rtol=1e-9, atol=1e-12, err_msg=name)

@@ -1,0 +1,146 @@
+"""Errors that come early: wrong arguments of the trainer, its callbacks and fit, wrong data."""
+
+import math
+
+import numpy as np
+import pytest
+from onepass import nn, optim
+from onepass.data import DataLoader
+from onepass.train import Checkpoint, EarlyStopping, Trainer
+from small_training import X, Y, fit, make, network
+
+
+def early(words, kind=ValueError, **options):
+    build = {k: options.pop(k) for k in list(options) if k in BUILD}
+    return pytest.param(build, options, kind, words, id=words)
+
+
+BUILD = ("callbacks", "metrics", "max_norm", "nonfinite", "accumulate", "optimiser", "metric")
+
+
+@pytest.mark.parametrize(("build", "options", "kind", "words"), [
+    early("did you mean 'batch_size'", TypeError, batchsize=8),
+    early("did you mean 'max_epochs'", TypeError, max_epoch=8),
+    early("did you mean 'metrics'", TypeError, metric=["accuracy"]),
+    early("unknown keyword 'optimiser'", TypeError, optimiser=1),
+    early("did you mean 'accuracy'", metrics=["acuracy"]),
+    early("metrics has 3", TypeError, metrics=[3]),
+    early("metrics is 3", TypeError, metrics=3),
+    early("callbacks is 3", TypeError, callbacks=3),
+    early("validation_split=1.0", validation_data=None, validation_split=1.0),
+    early("validation_split=-0.1", validation_data=None, validation_split=-0.1),
+    early("validation_split=nan", validation_data=None, validation_split=math.nan),
+    early("validation_split=0.01 of 30", validation_data=None, validation_split=0.01),
+    early("validation_split='a'", TypeError, validation_data=None, validation_split="a"),
+    early("validation_data: y is None", TypeError, validation_data=(X, None)),
+    early("is taken", metrics=["mse", "mse"]),
+    early("monitor='val_los'.*did you mean 'val_loss'", callbacks=[EarlyStopping("val_los")]),
+    early("val_… needs validation_data", callbacks=[EarlyStopping()], validation_data=None),
+    early("monitor='f1'", callbacks=[Checkpoint("x", every_n_epochs=1, monitor="f1")]),
+    early("drop_last=True", batch_size=29),
+    early("batch_size above 1", batch_size=1),
+    early("max_epochs=0", max_epochs=0),
+    early("batch_size=0", batch_size=0),
+    early("both given", validation_split=0.5),
+    early("a pair", TypeError, validation_data=X),
+    early("max_norm=0", max_norm=0),
+    early("nonfinite='ignore'", nonfinite="ignore"),
+    early("accumulate=0", accumulate=0),
+])  # fmt: skip
+def test_early_errors(build, options, kind, words):
+    with pytest.raises(kind, match=words):
+        fit(make(**build), **options)
+
+
+def test_drop_last_is_the_cure():
+    fit(make(), batch_size=29, drop_last=True)
+
+
+def test_wrong_parts():
+    model = network()
+    optimizer = optim.AdamW(model.parameters())
+    loss = nn.CrossEntropyLoss()
+    with pytest.raises(TypeError, match=r"nn\.Module"):
+        Trainer(lambda x: x, loss, optimizer)
+    with pytest.raises(TypeError, match=r"nn\.CrossEntropyLoss\(\)"):
+        Trainer(model, nn.CrossEntropyLoss, optimizer)
+    with pytest.raises(TypeError, match="optimizer is AdamW"):
+        Trainer(model, loss, optim.AdamW)
+    other = optim.AdamW([*model.parameters(), *network().parameters()])
+    with pytest.raises(ValueError, match=r"parameter 6, .*optim\.AdamW\(model\.parameters\(\)\)"):
+        Trainer(model, loss, other)
+    Trainer(model, loss, optim.SGD(model[4].parameters()))  # some of them are legal
+    with pytest.raises(ValueError, match=r"CrossEntropyLoss\(reduction='mean'\)"):
+        Trainer(model, nn.CrossEntropyLoss(reduction="none"), optimizer)
+    with pytest.raises(TypeError, match="did you mean 'patience'"):
+        EarlyStopping(patient=3)
+    with pytest.raises(TypeError, match="did you mean 'every_n_steps'"):
+        Checkpoint("x", every_n_step=3)
+
+
+@pytest.mark.parametrize(("options", "words"), [
+    ({"every_n_steps": 1, "every_n_epochs": 1}, "both given"), ({"every_n_steps": 0}, "=0"),
+    ({"keep": 0}, "keep=0"), ({"every_n_steps": 2, "monitor": "loss"}, "every_n_epochs"),
+    ({"mode": "best"}, "mode='best'"),
+])  # fmt: skip
+def test_wrong_checkpoints(options, words):
+    with pytest.raises(ValueError, match=words):
+        Checkpoint("x", **options)
+
+
+def test_intervals_are_whole_numbers():
+    with pytest.raises(TypeError, match=r"every_n_steps=1\.5"):
+        Checkpoint("x", every_n_steps=1.5)
+    with pytest.raises(TypeError, match=r"patience=0\.5"):
+        EarlyStopping(patience=0.5)
+    for worst in (-1.0, math.nan, math.inf):
+        with pytest.raises(ValueError, match="min_delta"):
+            EarlyStopping(min_delta=worst)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "words"),
+    [
+        ({"callbacks": [3]}, TypeError, "callbacks holds 3"),
+        ({"scheduler": 3}, TypeError, "scheduler is 3"),
+        ({"accumulate": 1.5}, TypeError, "accumulate=1.5"),
+        ({"seed": -1}, ValueError, "seed=-1"),
+        ({"seed": 2**64}, ValueError, "seed=18446744073709551616"),
+        ({"device": "tpu"}, ValueError, "device='tpu'"),
+    ],
+)
+def test_helpers_are_looked_at_first(options, error, words):
+    model = nn.Sequential(nn.Linear(3, 2))
+    optimizer = optim.SGD(model.parameters())
+    with pytest.raises(error, match=words):
+        Trainer(model, nn.CrossEntropyLoss(), optimizer, **options)
+
+
+def test_callbacks_from_a_generator():
+    trainer = make(callback for callback in [EarlyStopping()])
+    assert [type(callback) for callback in trainer.callbacks] == [EarlyStopping]
+
+
+def test_data_that_are_not_there():
+    trainer = make()
+    with pytest.raises(ValueError, match=r"predict: X has shape \(0, 4\): no samples"):
+        trainer.predict(X[:0])
+    with pytest.raises(ValueError, match=r"evaluate: .*no samples"):
+        trainer.evaluate(X[:0], Y[:0])
+    with pytest.raises(TypeError, match="evaluate: y is None"):
+        trainer.evaluate(X, None)
+    with pytest.raises(ValueError, match="DataLoader has no y"):
+        trainer.fit(DataLoader(X), max_epochs=1)
+
+
+def test_validation_data_of_another_width_is_refused_before_training():
+    model = nn.Sequential(nn.Linear(3, 2))
+    trainer = Trainer(model, nn.CrossEntropyLoss(), optim.SGD(model.parameters()), progress=False)
+    X, y = np.ones((8, 3), np.float32), np.zeros(8, np.int64)
+    before = model.state_dict()
+    with pytest.raises(ValueError, match="validation_data"):
+        trainer.fit(X, y, max_epochs=1, validation_data=(X[:, :2], y))
+    with pytest.raises(TypeError, match=r"max_epochs=1\.5"):
+        trainer.fit(X, y, max_epochs=1.5)
+    for name, value in model.state_dict().items():
+        np.testing.assert_array_equal(value, before[name])
