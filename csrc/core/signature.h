@@ -15,7 +15,9 @@
 namespace onepass {
 
 struct Keep {
-  bool kept;
+  int32_t mask;  // all bits where the element is kept, none where it is dropped
+  // Two shifts: one instruction less than the bit, tested or subtracted from zero.
+  static ONEPASS_HD Keep of(uint32_t word, int bit) { return {int32_t(word << (31 - bit)) >> 31}; }
 };
 
 enum class Access { read, write, read_write };

@@ -4,7 +4,8 @@
 // of an optimizer step (unscale, clip, zero) are composed with the update.
 //
 // Leaf loops take everything by value and name every operand: through a local array or a reference
-// they would not vectorise. No __restrict: an output may be exactly an input.
+// they would not vectorise. They are not inlined: among all that a driver keeps alive their
+// registers are spilled. No __restrict: an output may be exactly an input.
 #pragma once
 #include "core/signature.h"
 #include "cpu/blocks.h"
@@ -20,29 +21,29 @@ namespace {
 constexpr int64_t kSerialElements = 12 * 1024;
 
 template <class K, class T, class... P>
-void leaf(const K k, int64_t n, P... p) {
+[[gnu::noinline]] void leaf(const K k, int64_t n, P... p) {
 #pragma GCC ivdep
   for (int64_t i = 0; i < n; ++i) k(p[i]...);
 }
 template <class K, class T, class... P>
-void leaf_returning(const K k, int64_t n, T* out, P... p) {
+[[gnu::noinline]] void leaf_returning(const K k, int64_t n, T* out, P... p) {
 #pragma GCC ivdep
   for (int64_t i = 0; i < n; ++i) out[i] = k(p[i]...);
 }
 template <class K, class T, class... P>
-void leaf_drawing(const K k, int64_t n, const uint32_t* words, T* out, P... p) {
+[[gnu::noinline]] void leaf_drawing(const K k, int64_t n, const uint32_t* words, T* out, P... p) {
   int64_t i = 0;
   for (; i + 32 <= n; i += 32) {
     const uint32_t word = words[i / 32];
 #pragma GCC ivdep
-    for (int l = 0; l < 32; ++l) out[i + l] = k(p[i + l]..., Keep{((word >> l) & 1) != 0});
+    for (int l = 0; l < 32; ++l) out[i + l] = k(p[i + l]..., Keep::of(word, l));
   }
   if (i == n) return;
   // The rest is a vector too: runs are short where planes are.
   const uint32_t word = words[i / 32];
   const int rest = int(n - i);
 #pragma GCC ivdep
-  for (int l = 0; l < rest; ++l) out[i + l] = k(p[i + l]..., Keep{((word >> l) & 1) != 0});
+  for (int l = 0; l < rest; ++l) out[i + l] = k(p[i + l]..., Keep::of(word, l));
 }
 
 template <class K, class T, size_t... I>

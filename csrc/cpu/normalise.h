@@ -229,9 +229,6 @@ struct Call {
       const int64_t end = unit_end_in_row(cut, r, row);
       for (int64_t u = r.unit; u < end; u += panel) {
         const int64_t n = smaller(panel, end - u), at = element(row, u), i = u - r.unit;
-        if (far)
-          for (int64_t j = 0; j < rows && row + rows + j < r.row_end; ++j)
-            ask_for_inputs(element(row + rows + j, u), n);
         using P = const T*;
         Strided x{nullptr, 0};
         if constexpr (kNorm) x = strided(norm.x, at, rows, n, x_scratch);
@@ -480,7 +477,6 @@ struct Call {
         using P = const T*;
         for (int64_t u = r.unit; u < unit_end; u += kBlockElements) {
           const int64_t i = u - r.unit, n = smaller(kBlockElements, unit_end - u);
-          if (far && row + 1 < r.row_end) ask_for_output(element(row + 1, u), n);
           apply_run<P>(element(row, u), n, end, p.mean + i, p.scale + i, p.shift + i, p.level + i,
                        p.slope + i, bits);
         }

@@ -219,10 +219,10 @@ ONEPASS_HD void add_half_word(int64_t from, int count, T* half_s, T* half_q, dou
 #pragma GCC ivdep
   for (int l = 0; l < count; ++l) {
     const int64_t c = from + l;
-    const T v0 = term.value(0, c, Keep{((w0 >> l) & 1) != 0});
-    const T v1 = term.value(1, c, Keep{((w1 >> l) & 1) != 0});
-    const T v2 = term.value(2, c, Keep{((w2 >> l) & 1) != 0});
-    const T v3 = term.value(3, c, Keep{((w3 >> l) & 1) != 0});
+    const T v0 = term.value(0, c, Keep::of(w0, l));
+    const T v1 = term.value(1, c, Keep::of(w1, l));
+    const T v2 = term.value(2, c, Keep::of(w2, l));
+    const T v3 = term.value(3, c, Keep::of(w3, l));
     // In the order of add_half: a dropout of its own and then a batch norm give the same bits.
     const T a = (kFirst ? 0 : half_s[c]) + v0 + v1 + v2 + v3;
     const T b = (kFirst ? 0 : half_q[c]) + term.times(v0, 0, c) + term.times(v1, 1, c) +
@@ -248,7 +248,7 @@ ONEPASS_HD void add_word(int64_t from, int count, double* s, double* q, const Te
 #pragma GCC ivdep
   for (int l = 0; l < count; ++l) {
     const int64_t c = from + l;
-    const auto value = term.value(0, c, Keep{((word >> l) & 1) != 0});
+    const auto value = term.value(0, c, Keep::of(word, l));
     s[c] += double(value);
     q[c] += double(term.times(value, 0, c));
   }

@@ -147,7 +147,7 @@ ONEPASS_DEVICE void drop(const Call& call, uint32_t kept, T* v) {
   if (!call.drops()) return;
   const Dropout<T> dropout{dropout_scale<T>(call.dropout.threshold)};
   ONEPASS_UNROLL
-  for (int w = 0; w < W; ++w) v[w] = dropout(v[w], Keep{(kept >> w & 1) != 0});
+  for (int w = 0; w < W; ++w) v[w] = dropout(v[w], Keep::of(kept, w));
 }
 
 template <int W, bool kEach, class T, class Call>

@@ -107,7 +107,7 @@ struct Runner {
   template <size_t... I>
   ONEPASS_DEVICE void apply(T* v, bool kept, std::index_sequence<I...>) const {
     if constexpr (S::draws) {
-      v[0] = k(v[I + 1]..., Keep{kept});
+      v[0] = k(v[I + 1]..., Keep::of(kept, 0));
     } else if constexpr (S::returns) {
       v[0] = k(v[I + 1]...);
     } else if constexpr (kGradient >= 0) {

@@ -18,7 +18,8 @@ struct Dropout {
   // Masks bits: of a conditional GCC makes a branch around the load, and the loop stays scalar.
   ONEPASS_HD T operator()(T x, Keep keep) const {
     using Bits = typename math::Format<T>::Bits;
-    return math::from_bits(Bits(math::to_bits(x * scale) & (Bits(0) - Bits(keep.kept))));
+    const Bits mask = Bits(std::make_signed_t<Bits>(keep.mask));
+    return math::from_bits(Bits(math::to_bits(x * scale) & mask));
   }
 };
 

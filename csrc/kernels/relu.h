@@ -11,9 +11,8 @@ struct Relu {
   static constexpr auto hyper = names();
   ONEPASS_HD T forward(T x) const { return x <= T(0) ? T(0) : x; }
   ONEPASS_HD T backward(T dy, T x) const {
-    const T blocked = dy == dy ? T(0) : dy;  // selected, so that Inf does not meet 0; NaN stays
-    const T slope = x > T(0) ? dy : blocked;
-    return x == x ? slope : x;
+    const T slope = x > T(0) ? dy : T(0);           // selected, so that Inf does not meet 0
+    return (dy != dy) | (x != x) ? dy + x : slope;  // one comparison: either is NaN
   }
 };
 
