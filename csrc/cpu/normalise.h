@@ -246,7 +246,7 @@ struct Call {
           const Rows<P> fused{at,          x.data,      x.stride, p.mean + i, p.rstd + i,
                               p.scale + i, p.shift + i, words,    kWords};
           const Flush flush;
-          with_term(fused, [=](auto term) { add_panel(rows, n, s + i, q + i, term, !far); });
+          with_term(fused, [=](auto term) { add_panel(rows, n, s + i, q + i, term); });
         } else {
           const Strided g = gradient_panel(r, row, rows, u, n, p, bits, g_scratch);
           add_gradients(rows, n, s + i, q + i, g, x, p.from(i));
@@ -272,9 +272,9 @@ struct Call {
     const Gradient<T> term{g.data, g.stride};
     if constexpr (kNorm) {
       using Pair = GradientPair<T, const T*, Gradient<T>>;
-      add_panel(rows, n, s, q, Pair{term, x.data, x.stride, p.mean, p.rstd}, !far);
+      add_panel(rows, n, s, q, Pair{term, x.data, x.stride, p.mean, p.rstd});
     } else {
-      add_panel(rows, n, s, q, term, !far);
+      add_panel(rows, n, s, q, term);
     }
   }
   Strided gradient_panel(const Region& r, int64_t row, int64_t rows, int64_t u, int64_t n,

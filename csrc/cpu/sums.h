@@ -186,30 +186,9 @@ struct Gradient {
   ONEPASS_HD Gradient next(int64_t rows) const { return {g + rows * g_stride, g_stride}; }
 };
 
-// One half of kAdded rows of pairs. What the first adds waits in the computing type for the second:
-// the result is that of add_rows, with half as many streams. Rows of whole pages meet in one set of
-// the first-level cache, which cannot hold the lines of eight rows of two arrays.
-template <bool kFirst, class Term, class T = typename Term::Sum>
-void add_half(int64_t n, T* half_s, T* half_q, double* s, double* q, const Term term) {
-#pragma GCC ivdep
-  for (int64_t c = 0; c < n; ++c) {
-    T a = kFirst ? 0 : half_s[c], b = kFirst ? 0 : half_q[c];
-#pragma GCC unroll 4
-    for (int j = 0; j < kAdded / 2; ++j) {
-      const T value = term.value(j, c);
-      a += value;
-      b += term.times(value, j, c);
-    }
-    if constexpr (kFirst) {
-      half_s[c] = a;
-      half_q[c] = b;
-    } else {
-      s[c] += double(a);
-      q[c] += double(b);
-    }
-  }
-}
-// The same with keep bits, for `count` columns of one word.
+// One half of kAdded rows of pairs with keep bits, for `count` columns of one word. What the first
+// half adds waits in the computing type for the second: the result is that of add_rows, with half
+// as many streams and words.
 template <bool kFirst, class Term, class T = typename Term::Sum>
 ONEPASS_HD void add_half_word(int64_t from, int count, T* half_s, T* half_q, double* s, double* q,
                               const Term term) {
@@ -223,7 +202,7 @@ ONEPASS_HD void add_half_word(int64_t from, int count, T* half_s, T* half_q, dou
     const T v1 = term.value(1, c, Keep::of(w1, l));
     const T v2 = term.value(2, c, Keep::of(w2, l));
     const T v3 = term.value(3, c, Keep::of(w3, l));
-    // In the order of add_half: a dropout of its own and then a batch norm give the same bits.
+    // In the order of add_rows: a dropout of its own and then a batch norm give the same bits.
     const T a = (kFirst ? 0 : half_s[c]) + v0 + v1 + v2 + v3;
     const T b = (kFirst ? 0 : half_q[c]) + term.times(v0, 0, c) + term.times(v1, 1, c) +
                 term.times(v2, 2, c) + term.times(v3, 3, c);
@@ -260,22 +239,15 @@ void add_dropped_row(int64_t n, double* s, double* q, const Term term) {
   if (c < n) add_word(c, int(n - c), s, q, term);
 }
 template <class Term>
-void add_halves(int64_t n, double* s, double* q, const Term term) {
+void add_dropped_rows(int64_t n, double* s, double* q, const Term term) {
   alignas(kLine) typename Term::Sum half_s[kUnits], half_q[kUnits];
-  if constexpr (Term::kDrops) {
-    add_dropped_half<true>(n, half_s, half_q, s, q, term);
-    add_dropped_half<false>(n, half_s, half_q, s, q, term.next(kAdded / 2));
-  } else {
-    add_half<true>(n, half_s, half_q, s, q, term);
-    add_half<false>(n, half_s, half_q, s, q, term.next(kAdded / 2));
-  }
+  add_dropped_half<true>(n, half_s, half_q, s, q, term);
+  add_dropped_half<false>(n, half_s, half_q, s, q, term.next(kAdded / 2));
 }
-// near: terms are read from the second-level cache. From beyond it eight rows at once are faster.
 template <class Term>
-void add_panel(int64_t rows, int64_t n, double* s, double* q, Term term, bool near) {
-  if constexpr (Term::kPair)
-    if (rows == kAdded && (near || Term::kDrops)) return add_halves(n, s, q, term);
+void add_panel(int64_t rows, int64_t n, double* s, double* q, Term term) {
   if constexpr (Term::kDrops) {
+    if (rows == kAdded) return add_dropped_rows(n, s, q, term);
     for (int64_t j = 0; j < rows; ++j) add_dropped_row(n, s, q, term.next(j));
   } else {
     if (rows == kAdded) return add_rows<kAdded>(n, s, q, term);
@@ -286,11 +258,9 @@ void add_panel(int64_t rows, int64_t n, double* s, double* q, Term term, bool ne
 template <class Term>
 void add_run(int64_t n, double* s, double* q, Term term) {
   constexpr int64_t kStep = kAdded * kSumLanes;
-  for (; n >= kStep; n -= kStep, term = term.next(kAdded))
-    add_panel(kAdded, kSumLanes, s, q, term, false);
-  for (; n >= kSumLanes; n -= kSumLanes, term = term.next(1))
-    add_panel(1, kSumLanes, s, q, term, false);
-  add_panel(1, n, s, q, term, false);
+  for (; n >= kStep; n -= kStep, term = term.next(kAdded)) add_panel(kAdded, kSumLanes, s, q, term);
+  for (; n >= kSumLanes; n -= kSumLanes, term = term.next(1)) add_panel(1, kSumLanes, s, q, term);
+  add_panel(1, n, s, q, term);
 }
 ONEPASS_HD double fold_lanes(const double* lanes) {
   double sum = 0;
