@@ -88,11 +88,12 @@ void spread(const Cut& cut, int64_t channels, const T* from, T* units) {
       store_run<T, T>(units + r * channels, from, 1, channels);
     return;
   }
-  const int64_t n = cut.repeat * channels, copies = cut.spread;
-  for (int64_t k = 0; k < n; ++k) {
-    const T value = from[k % channels];
-    for (int64_t j = 0; j < copies; ++j) units[k * copies + j] = value;
-  }
+  const int64_t copies = cut.spread;
+  for (int64_t r = 0; r < cut.repeat; ++r)
+    for (int64_t k = 0; k < channels; ++k, units += copies) {
+      const T value = from[k];
+      for (int64_t j = 0; j < copies; ++j) units[j] = value;
+    }
 }
 // In kFolds chains: one of n additions takes as long as their latencies.
 ONEPASS_HD double fold_units(const double* at, int64_t n) {
