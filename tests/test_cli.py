@@ -60,6 +60,7 @@ WRONG = {
     "train things.csv --lr fast": "'fast' is not a number",
     "train things.csv --optimizer adamm": "did you mean 'adam",
     "train things.csv --hidden 8,x": "--hidden: 'x'",
+    "train things.csv --hidden 99999999999999": "Unable to allocate",
     "train things.csv --norm layer": "--norm: invalid choice: 'layer'",
     "train things.csv --activation rel": "identity, leaky_relu, relu.*did you mean 'relu'",
     "train things.csv --dropout 1": "--dropout: '1'",

@@ -95,6 +95,17 @@ def test_wrong_loaders(arguments, kind, words):
         DataLoader(*arguments)
 
 
+@pytest.mark.parametrize(("epoch", "kind"), [
+    (-1, ValueError), (2**64, ValueError), (1.5, TypeError), ("a", TypeError), (None, TypeError),
+])  # fmt: skip
+def test_wrong_epochs_are_refused_where_they_are_set(epoch, kind):
+    loader = DataLoader(X, shuffle=True)
+    loader.epoch = 3
+    with pytest.raises(kind, match=f"epoch={epoch}|epoch='a'"):
+        loader.epoch = epoch
+    assert loader.epoch == 3
+
+
 # Splits.
 
 
@@ -192,6 +203,11 @@ def test_wrong_scaling():
         MinMax().fit(X[:0])
     with pytest.raises(ValueError, match="low < high"):
         MinMax((1, 1))
+    for wrong in ((1,), (0, 1, 2), 5):
+        with pytest.raises(ValueError, match=r"feature_range=.*expected \(low, high\)"):
+            MinMax(wrong)
+    with pytest.raises(TypeError, match=r"feature_range\[1\]='b'"):
+        MinMax((0, "b"))
 
 
 # Data sets.

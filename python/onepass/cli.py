@@ -117,7 +117,7 @@ def _train(options: argparse.Namespace) -> int:
     given = {k: v for k, v in vars(options).items() if k not in ("command", "out", "resume")}
     try:
         run = Run(Options(**given), options.out, options.resume)
-    except (ValueError, OSError, ImportError, RuntimeError) as error:
+    except (ValueError, OSError, ImportError, RuntimeError, MemoryError) as error:
         return _fail(error, 2)
     print(run.describe(), flush=True)
     try:
@@ -130,7 +130,7 @@ def _train(options: argparse.Namespace) -> int:
         return _fail(f"not finite: the loss or a gradient in {where}; pass a lower --lr", 1)
     except BrokenPipeError:
         raise
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, MemoryError) as error:
         return _fail(error, 1)
     _report(run, result)
     return 0

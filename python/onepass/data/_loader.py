@@ -33,7 +33,7 @@ class DataLoader:
             same order in every epoch (with ``shuffle``, drawn once from ``seed``).
 
     Attributes:
-        epoch: the epoch that the next ``iter()`` gives, from 0; may be set.
+        epoch: the epoch that the next ``iter()`` gives, from 0; may be set, to a count below 2⁶⁴.
 
     Yields:
         ``(X_batch, y_batch)``, or ``X_batch`` where ``y`` is None. Without shuffling they are
@@ -83,6 +83,14 @@ class DataLoader:
         self.drop_last = drop_last
         self.sampling = sampling
         self.epoch = 0
+
+    @property
+    def epoch(self) -> int:
+        return self._epoch
+
+    @epoch.setter
+    def epoch(self, value: int) -> None:
+        self._epoch = numbers.integer("epoch", value, 0, 2**64)
 
     def __len__(self) -> int:
         """Batches in an epoch."""

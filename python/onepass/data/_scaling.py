@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from onepass import _numbers as numbers
+
 Floats = NDArray[np.float64]
 
 
@@ -109,7 +111,12 @@ class MinMax(_Scaling):
     """
 
     def __init__(self, feature_range: tuple[float, float] = (0.0, 1.0)) -> None:
-        self.low, self.high = (float(v) for v in feature_range)
+        try:
+            low, high = feature_range
+        except (TypeError, ValueError):
+            raise ValueError(f"feature_range={feature_range!r}; expected (low, high)") from None
+        self.low = numbers.real("feature_range[0]", low)
+        self.high = numbers.real("feature_range[1]", high)
         if not self.low < self.high:
             raise ValueError(f"feature_range={feature_range}; expected (low, high) with low < high")
 

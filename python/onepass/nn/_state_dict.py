@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from onepass._array import Array, mover, to_numpy
@@ -48,6 +48,11 @@ def move(model: Module, device: str) -> None:
 
 def load(model: Module, state_dict: dict[str, Any]) -> None:
     """Check everything, then copy everything."""
+    if not isinstance(state_dict, Mapping):
+        raise TypeError(
+            f"load_state_dict: 'state_dict' is a {type(state_dict).__name__}, expected a dict of "
+            "names and arrays as state_dict() gives; nothing was changed"
+        )
     targets = dict(live_arrays(model))
     problems = [f"missing {k}" for k in targets if k not in state_dict]
     problems += [f"unexpected {k}" for k in state_dict if k not in targets]

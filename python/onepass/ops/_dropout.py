@@ -115,8 +115,10 @@ def dropout_mask(
         ) from None
     if any(extent < 0 for extent in extents):
         raise ValueError(f"dropout_mask: 'shape' is {shape!r}, expected extents >= 0")
+    count = math.prod(extents)
+    if count >= 2**63:
+        raise ValueError(f"dropout_mask: 'shape' is {shape!r}, expected fewer than 2**63 elements")
     if packed:
-        count = math.prod(extents)
         mask = np.empty((count + 7) // 8, np.uint8)
         _C.dropout_mask(mask, count, p, seed, offset, True)
         return mask

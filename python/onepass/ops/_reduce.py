@@ -12,8 +12,8 @@ from onepass._array import Array
 def global_norm(arrays: Sequence[Array], ord: float = 2) -> Any:
     """‖(a₁, a₂, …)‖: the norm of all elements of a list of arrays together.
 
-    Summed in a fixed order that depends on the sizes alone, so the same bits for any number of
-    threads.
+    Summed in a fixed order that depends on the sizes and strides alone, so the same bits for any
+    number of threads. Subnormal values count as zero.
 
     Args:
         arrays: arrays of any shapes and strides; dtypes may differ.
