@@ -16,7 +16,7 @@ import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "bench")]
@@ -29,14 +29,12 @@ TUNED_MALLOC = (
 )
 
 
-def rows(only: str, quick: bool, compiled: bool) -> Iterator[tuple[str, Any]]:
+def rows(only: re.Pattern[str], quick: bool, compiled: bool) -> Iterator[tuple[str, Any]]:
     """(name, maker) pairs; maker() gives (functions, elements, bytes)."""
     import cases
     import numpy as np
     import workloads
     from peers import peers
-
-    pattern = re.compile(only)
 
     def of_case(case: Any, shape: tuple[int, ...]) -> Any:
         def make() -> tuple[dict[str, Any], int, float]:
@@ -56,10 +54,10 @@ def rows(only: str, quick: bool, compiled: bool) -> Iterator[tuple[str, Any]]:
         shapes = list(case.bench_shapes)[: 1 if quick else None]
         for shape in shapes:
             name = f"{case.name} {'x'.join(map(str, shape))}"
-            if pattern.search(name):
+            if only.search(name):
                 yield name, of_case(case, shape)
     for name, make in workloads.WORKLOADS.items():
-        if pattern.search(name) and not (quick and name.endswith("25M")):
+        if only.search(name) and not (quick and name.endswith("25M")):
             yield name, make
 
 
@@ -137,12 +135,42 @@ def machine() -> dict[str, Any]:
     }
 
 
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"bench: {message}\n")
+
+
+def _pattern(text: str) -> re.Pattern[str]:
+    try:
+        return re.compile(text)
+    except re.error as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is no regular expression: {error}") from None
+
+
+def _threads(text: str) -> list[int]:
+    numbers = [int(n) if n.isdigit() else 0 for n in text.split(",")]
+    if min(numbers) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r}; expected numbers of threads, e.g. 1,2")
+    return numbers
+
+
+def _rivals(text: str) -> set[str]:
+    names = set(text.split(","))
+    if not names <= {"torch", "numpy", "sklearn"}:
+        raise argparse.ArgumentTypeError(f"{text!r}; expected some of torch,numpy,sklearn")
+    return names
+
+
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = _Parser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="the smallest shape of each row")
-    parser.add_argument("--only", default="", metavar="PATTERN", help="rows that match")
-    parser.add_argument("--against", metavar="LIST", help="rivals, e.g. torch,numpy")
-    parser.add_argument("--threads", default="1,2", metavar="LIST")
+    parser.add_argument(
+        "--only", type=_pattern, default="", metavar="PATTERN", help="rows that match"
+    )
+    parser.add_argument(
+        "--against", type=_rivals, metavar="LIST", help="rivals, some of torch,numpy,sklearn"
+    )
+    parser.add_argument("--threads", type=_threads, default="1,2", metavar="LIST")
     parser.add_argument("--json", metavar="FILE")
     parser.add_argument("--compile", action="store_true", help="torch.compile too (slow to start)")
     parser.add_argument("--plain-malloc", action="store_true", help="leave malloc as it is")
@@ -150,12 +178,14 @@ def main() -> int:
     if not options.plain_malloc and os.environ.get("GLIBC_TUNABLES") != TUNED_MALLOC:
         os.environ["GLIBC_TUNABLES"] = TUNED_MALLOC
         os.execv(sys.executable, [sys.executable, *sys.argv])
-    against = set(options.against.split(",")) if options.against else None
     results = []
     for name, make in rows(options.only, options.quick, options.compile):
-        for threads in map(int, options.threads.split(",")):
-            results.append(measure(name, make, threads, against))
+        for threads in options.threads:
+            results.append(measure(name, make, threads, options.against))
             print(show(results[-1]), flush=True)
+    if not results:
+        pattern = options.only.pattern
+        parser.error(f"--only {pattern!r} matches no row; expected a part of a row's name")
     if options.json:
         Path(options.json).write_text(
             json.dumps({"machine": machine(), "results": results}, indent=1) + "\n"

@@ -212,6 +212,20 @@ def test_bench_runs_in_the_source_tree(tmp_path):
     assert done.returncode == 3
 
 
+BENCH_WRONG = {
+    "--threads 0": "--threads: '0'; expected numbers of threads",
+    "--only (": "--only: '\\(' is no regular expression",
+    "--only nosuch": "--only 'nosuch' matches no row",
+    "--against tf": "--against: 'tf'; expected some of torch,numpy,sklearn",
+}
+
+
+@pytest.mark.parametrize("line", BENCH_WRONG)
+def test_bench_wrong_use(line):
+    root = Path(__file__).resolve().parents[1]
+    refused(onepass("bench", *line.split(), cwd=root), BENCH_WRONG[line])
+
+
 def test_info(tmp_path):
     done = onepass("info", "--json", cwd=tmp_path)
     found = json.loads(done.stdout)

@@ -52,7 +52,10 @@ def split_indices(
     _, labels = np.unique(target, return_inverse=True)
     quota = _quotas(np.bincount(labels), test_size, count)
     if not quota.any():
-        raise ValueError("every class has one sample; expected two or more (or stratify=False)")
+        raise ValueError(
+            f"every class has one sample among these {size}; expected two or more of at least one "
+            "(or stratify=False)"
+        )
     taken = np.zeros(size, dtype=bool)
     for label, count in enumerate(quota):
         taken[shuffled[labels[shuffled] == label][:count]] = True

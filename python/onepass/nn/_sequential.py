@@ -17,7 +17,8 @@ class Sequential(Fusable):
 
     Batch norm → activation → dropout run as one kernel, and so do a linear layer's bias →
     activation → dropout; ``print(model)`` shows which. The results are the same bits with
-    ``fuse=False``, dropout masks included.
+    ``fuse=False``, dropout masks included (but for a residual's subnormal numbers, which a batch
+    norm takes for zero).
 
     Args:
         layers: modules; their names are "0", "1", ….

@@ -54,7 +54,8 @@ def batch_norm(
     In training, mean and var (biased) are those of the batch, and the running statistics are
     updated in place: running = (1 - momentum)·running + momentum·new, with the unbiased variance.
     Otherwise the running statistics normalise and there is no dropout. Statistics are summed in
-    float64: a constant channel gives exactly ``bias`` at any magnitude.
+    float64: a constant channel gives exactly ``bias`` at any magnitude. Subnormal numbers count as
+    zero up to the activation, in ``bias`` and ``residual`` too.
 
     Args:
         x: array (N, C), (N, C, L), (N, C, H, W) or (N, C, D, H, W), or with the channels last.
