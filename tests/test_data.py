@@ -95,6 +95,12 @@ def test_wrong_loaders(arguments, kind, words):
         DataLoader(*arguments)
 
 
+@pytest.mark.parametrize("name", ["shuffle", "drop_last"])
+def test_words_are_no_flags(name):
+    with pytest.raises(TypeError, match=f"{name}='no'; expected True or False"):
+        DataLoader(X, **{name: "no"})
+
+
 @pytest.mark.parametrize(("epoch", "kind"), [
     (-1, ValueError), (2**64, ValueError), (1.5, TypeError), ("a", TypeError), (None, TypeError),
 ])  # fmt: skip

@@ -205,3 +205,22 @@ def test_refused_batch_changes_nothing():
         model(np.ones((1, 3), np.float32))
     assert_same(model.state_dict(), before)
     assert nn.get_rng_state(model) == streams
+
+
+@pytest.mark.parametrize("given", [None, 3, "weight", [("weight", 1)]])
+def test_a_state_that_is_no_dict(given):
+    model = nn.Linear(2, 3)
+    before = model.weight.data.copy()
+    with pytest.raises(TypeError, match=r"'state_dict' is a \w+, expected a dict .* changed"):
+        model.load_state_dict(given)
+    np.testing.assert_array_equal(model.weight.data, before)
+
+
+@pytest.mark.parametrize("mode", ["eval", None, 2, np.ones(2)], ids=str)
+def test_a_mode_that_is_no_bool(mode):
+    model = nn.Sequential(nn.Dropout())
+    with pytest.raises(TypeError, match=r"mode=.*; expected True or False"):
+        model.train(mode)
+    assert model.training
+    assert model[0].training
+    assert model.train(0)[0].training is False

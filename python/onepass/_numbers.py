@@ -22,6 +22,17 @@ def integer(name: str, value: Any, least: int | None = None, below: int | None =
     return int(value)
 
 
+def flag(name: str, value: Any) -> bool:
+    """``value`` as a bool; words and arrays, all of them true, are refused.
+
+    Raises:
+        TypeError: it is neither True nor False, 1 nor 0.
+    """
+    if not isinstance(value, (bool, np.bool_, int)) or value not in (0, 1):
+        raise TypeError(f"{name}={value!r}; expected True or False")
+    return bool(value)
+
+
 def real(name: str, value: Any) -> float:
     """``value`` as a float; its range is the caller's to check.
 

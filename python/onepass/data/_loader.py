@@ -40,8 +40,9 @@ class DataLoader:
         views of the data.
 
     Raises:
-        TypeError: X or y is not an array. ValueError: no samples, different lengths, a batch
-            size below 1, an unknown ``sampling``, or no batch at all with ``drop_last``.
+        TypeError: X or y is not an array, or a flag neither True nor False. ValueError: no
+            samples, different lengths, a batch size below 1, an unknown ``sampling``, or no batch
+            at all with ``drop_last``.
 
     Example:
         >>> import numpy as np
@@ -74,13 +75,13 @@ class DataLoader:
         self.seed = numbers.seed("seed", seed)
         if sampling not in SAMPLING:
             raise ValueError(f"sampling={sampling!r}; expected one of {', '.join(SAMPLING)}")
+        self.shuffle = numbers.flag("shuffle", shuffle)
+        self.drop_last = numbers.flag("drop_last", drop_last)
         if drop_last and self.size < self.batch_size:
             raise ValueError(
                 f"batch_size={batch_size} with drop_last=True leaves no batch of {self.size} "
                 f"samples; expected batch_size <= {self.size}"
             )
-        self.shuffle = shuffle
-        self.drop_last = drop_last
         self.sampling = sampling
         self.epoch = 0
 

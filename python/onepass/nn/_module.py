@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, ClassVar, TypeVar
 
+from onepass import _numbers as numbers
 from onepass._array import Array
 from onepass.nn import _state_dict
 from onepass.nn._parameter import Parameter
@@ -107,8 +108,9 @@ class Module:
 
     def train(self: M, mode: bool = True) -> M:
         """Training mode: dropout drops, batch norm uses the batch. Returns the module."""
+        training = numbers.flag("mode", mode)
         for module in self.modules():
-            module.training = mode
+            module.training = training
         return self
 
     def eval(self: M) -> M:
