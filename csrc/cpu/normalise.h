@@ -26,9 +26,9 @@ namespace {
 namespace normalise {
 
 constexpr int64_t kPanel = 512;  // columns whose gradients are kept for eight rows at once
-// Arrays beyond the second-level cache are asked for by hand, this much of the next row at a time.
+// Planes beyond the second-level cache are asked for by hand, this much of the next row at a time.
 constexpr int64_t kFarBytes = 2 << 20;
-constexpr int64_t kFarRun = 512, kFarPanel = 256;
+constexpr int64_t kFarRun = 512;
 
 // Whether a select is no more than a masked instruction.
 #ifdef __AVX512F__
@@ -65,7 +65,7 @@ struct Call {
   Cut cut;
   EpilogueRunner<T> epilogue;
   bool stream;           // y goes past the caches
-  bool far;              // arrays are beyond the second-level cache
+  bool far;              // an array is beyond the second-level cache
   void* kept_gradient;   // where the sums' pass leaves g for the dx pass; null: computed twice
   Parameters<T> shared;  // of all units
   double* partial;       // [block][s, q][unit]; null: every channel lies in one region
@@ -219,7 +219,7 @@ struct Call {
     KeepBits bits(norm.epilogue.dropout, drawn);
     // With keep bits in whole rows: drawn here, in the order of memory, a second panel would draw
     // all of them again, and three arrays, where g is stored, want long runs.
-    const int64_t panel = kBackward && epilogue.drops() ? kUnits : far ? kFarPanel : kPanel;
+    const int64_t panel = kBackward && epilogue.drops() ? kUnits : kPanel;
     for (int64_t row = r.row; row < r.row_end;) {
       const int64_t full = smaller(r.row_end, cut.rows) - row;
       const int64_t rows = statistics() && exact ? 1
