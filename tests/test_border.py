@@ -449,8 +449,8 @@ def test_no_reference_is_kept():
             _C.bias_act_backward(x, x, vector, made, 1, "relu", (), 0.5, 1, 2)
             _C.relu(x, made)
         _C.global_norm([x, out, x], 2)
-        plan = _C.Plan("sgd", [out], [], [0])
-        plan.step([x], ((0.1, 0.0),), 1.0, None, 1.0, True, False, False, True)
+        plan = _C.Plan("sgd", [out], [None], [0])
+        plan.step([x], ((0.1, 0.0, 0.0, 0.0, 0.0),), 1.0, None, 1.0, True, False, False, True)
         for wrong in ([1], "x", x.astype(int), x.T):
             with contextlib.suppress(TypeError, ValueError):
                 _C.relu(x, wrong)
@@ -471,8 +471,8 @@ def test_no_reference_is_kept():
 def test_a_plan_holds_its_parameters_and_no_gradient():
     param, grad = np.ones(3, np.float32), np.ones(3, np.float32)
     before = sys.getrefcount(param), sys.getrefcount(grad)
-    plan = _C.Plan("sgd", [param], [], [0])
-    plan.step([grad], ((0.1, 0.0),), 1.0, None, None, False, False, False, True)
+    plan = _C.Plan("sgd", [param], [None], [0])
+    plan.step([grad], ((0.1, 0.0, 0.0, 0.0, 0.0),), 1.0, None, None, False, False, False, True)
     assert sys.getrefcount(param) == before[0] + 1
     assert sys.getrefcount(grad) == before[1]
     del plan
@@ -484,7 +484,7 @@ def test_a_plan_holds_its_parameters_and_no_gradient():
 
 def adamw(params, **options):
     states = [[np.zeros_like(p) for p in params] for _ in range(2)]
-    return _C.Plan("adamw", params, states, [0] * len(params)), states
+    return _C.Plan("adamw", params, [*states, None], [0] * len(params)), states
 
 
 def run(plan, grads, hyper=HYPER, *, unscale=1.0, max_value=None, max_norm=None, check=False,
@@ -557,7 +557,9 @@ def test_parameters_of_any_layout(layout):
     plan, _ = adamw([want])
     base = layout(values((4, 6)))
     assert base.shape == want.shape
-    odd = _C.Plan("adamw", [base], [[layout(np.zeros((4, 6), np.float32))] for _ in "mv"], [0])
+    odd = _C.Plan(
+        "adamw", [base], [*([layout(np.zeros((4, 6), np.float32))] for _ in "mv"), None], [0]
+    )
     for _ in range(3):
         run(plan, [values((4, 6))], max_norm=1.0)
         run(odd, [values((4, 6))], max_norm=1.0)
@@ -593,32 +595,40 @@ def test_what_a_plan_refuses():
     state = np.zeros_like(p)
     for call, message in [
         (lambda: _C.Plan("adamm", [p], [], [0]), "kernel is 'adamm', expected one of .*adamw"),
-        (lambda: _C.Plan("sgd", [frozen], [], [0]), r"'params\[0\]' is read-only"),
+        (lambda: _C.Plan("sgd", [frozen], [None], [0]), r"'params\[0\]' is read-only"),
         (
-            lambda: _C.Plan("sgd", [np.broadcast_to(values(3), (2, 3))], [], [0]),
+            lambda: _C.Plan("sgd", [np.broadcast_to(values(3), (2, 3))], [None], [0]),
             "read-only|stride 0",
         ),
-        (lambda: _C.Plan("sgd", [p], [], [0, 0]), "'groups' has 2 entries, expected 1"),
-        (lambda: _C.Plan("sgd", [p], [], [-1]), r"groups\[0\] is -1"),
-        (lambda: _C.Plan("sgd_momentum", [p], [], [0]), "'states' has 0 lists, expected 1"),
-        (lambda: _C.Plan("sgd_momentum", [p], [[]], [0]), "'momentum_buffers' has 0 entries"),
+        (lambda: _C.Plan("sgd", [p], [None], [0, 0]), "'groups' has 2 entries, expected 1"),
+        (lambda: _C.Plan("sgd", [p], [None], [-1]), r"groups\[0\] is -1"),
+        (lambda: _C.Plan("sgd", [p], [], [0]), "'states' has 0 lists, expected 1"),
+        (lambda: _C.Plan("sgd", [p], [[]], [0]), "'momentum_buffers' has 0 entries"),
         (
-            lambda: _C.Plan("sgd_momentum", [p], [[values(6)]], [0]),
+            lambda: _C.Plan("sgd", [p], [[values(6)]], [0]),
             r"'momentum_buffers\[0\]' has shape",
         ),
-        (lambda: _C.Plan("sgd_momentum", [p], [[p]], [0]), "is the same array as"),
-        (lambda: setattr(_C.Plan("sgd", [p], [], [0]), "steps", [-1]), r"steps\[0\] is -1"),
+        (lambda: _C.Plan("sgd", [p], [[p]], [0]), "is the same array as"),
+        (lambda: setattr(_C.Plan("sgd", [p], [None], [0]), "steps", [-1]), r"steps\[0\] is -1"),
         (
-            lambda: run(_C.Plan("sgd", [p], [], [0]), [state], ()),
+            lambda: run(_C.Plan("sgd", [p], [None], [0]), [state], ()),
             "'hyper' has 0 groups, expected 1",
         ),
-        (lambda: run(_C.Plan("sgd", [p], [], [0]), [state], ((1.0,),)), r"hyper\[0\] has 1 values"),
-        (lambda: run(_C.Plan("sgd", [p], [], [0]), [], ((1.0, 0.0),)), "'grads' has 0 entries"),
+        (
+            lambda: run(_C.Plan("sgd", [p], [None], [0]), [state], ((1.0,),)),
+            r"hyper\[0\] has 1 values",
+        ),
+        (
+            lambda: run(_C.Plan("sgd", [p], [None], [0]), [], ((1.0, 0, 0, 0, 0),)),
+            "'grads' has 0 entries",
+        ),
     ]:
         with pytest.raises(ValueError, match=message):
             call()
     with pytest.raises(TypeError, match=r"'momentum_buffers\[0\]' has dtype float64"):
-        _C.Plan("sgd_momentum", [p], [[np.zeros((2, 3))]], [0])
+        _C.Plan("sgd", [p], [[np.zeros((2, 3))]], [0])
+    with pytest.raises(TypeError, match="'exp_avg_sqs' is None, expected a list of arrays"):
+        _C.Plan("adamw", [p], [[state], None, None], [0])
     assert np.array_equal(p, values((2, 3)))
 
 
@@ -654,8 +664,8 @@ def test_a_skipped_step():
 
 def test_norm_clip_unscale_and_maximize():
     param, grad = np.zeros(2, np.float32), np.array([6, 8], np.float32)
-    sgd = _C.Plan("sgd", [param], [], [0])
-    hyper = ((1.0, 0.0),)
+    sgd = _C.Plan("sgd", [param], [None], [0])
+    hyper = ((1.0, 0.0, 0.0, 0.0, 0.0),)
     assert run(sgd, [grad], hyper, unscale=0.5, max_norm=1.0) == (False, 5.0, None)
     assert np.allclose(param, [-0.6, -0.8])
     param[:] = 0
@@ -756,19 +766,19 @@ def test_torch_negated_views_are_refused():
         _C.relu(z.conj().imag, torch.empty(5))
     relu(z.imag, torch.empty(5))
     param = torch.zeros(5)
-    plan = _C.Plan("sgd", [param], [], [0])
+    plan = _C.Plan("sgd", [param], [None], [0])
     # Also where the gradient of the step before was the same in every other respect.
     conjugate, grad = z.conj(), z.imag
-    run(plan, [grad], ((1.0, 0.0),))
+    run(plan, [grad], ((1.0, 0.0, 0.0, 0.0, 0.0),))
     place = id(grad)
     del grad
     tries = []
     while not tries or (id(tries[-1]) != place and len(tries) < 1000):
         tries.append(conjugate.imag)
     with pytest.raises(TypeError, match="resolve_neg"):
-        run(plan, [tries[-1]], ((1.0, 0.0),))
+        run(plan, [tries[-1]], ((1.0, 0.0, 0.0, 0.0, 0.0),))
     with pytest.raises(TypeError, match="resolve_neg"):
-        run(plan, [torch._neg_view(torch.ones(5))], ((1.0, 0.0),))
+        run(plan, [torch._neg_view(torch.ones(5))], ((1.0, 0.0, 0.0, 0.0, 0.0),))
 
 
 @pytest.mark.parametrize("kind", ["meta", "sparse", "complex", "bool"])
@@ -800,10 +810,16 @@ def test_torch_versions_count_in_place_writes():
     with torch.inference_mode():
         relu(x, torch.zeros(3))
     params = [torch.nn.Parameter(torch.ones(3)), torch.nn.Parameter(torch.ones(4))]
-    plan = _C.Plan("sgd", params, [], [0, 0])
+    plan = _C.Plan("sgd", params, [None], [0, 0])
     grads = [torch.ones(3), None]
-    assert bumps(lambda: run(plan, grads, ((0.1, 0.0),)), *params, grads[0]) == [True, False, False]
-    assert bumps(lambda: run(plan, grads, ((0.1, 0.0),), zero=True), grads[0]) == [True]
+    assert bumps(lambda: run(plan, grads, ((0.1, 0.0, 0.0, 0.0, 0.0),)), *params, grads[0]) == [
+        True,
+        False,
+        False,
+    ]
+    assert bumps(lambda: run(plan, grads, ((0.1, 0.0, 0.0, 0.0, 0.0),), zero=True), grads[0]) == [
+        True
+    ]
     # What the counter is for: autograd notices that a saved tensor was overwritten.
     leaf = torch.ones(3, requires_grad=True)
     square = leaf.exp()
@@ -816,11 +832,11 @@ def test_torch_versions_count_in_place_writes():
 def test_torch_parameters_whose_data_is_swapped():
     torch = pytest.importorskip("torch")
     param = torch.nn.Parameter(torch.zeros(4))
-    plan = _C.Plan("sgd", [param], [], [0])
+    plan = _C.Plan("sgd", [param], [None], [0])
     old = param.data
-    run(plan, [torch.ones(4)], ((1.0, 0.0),))
+    run(plan, [torch.ones(4)], ((1.0, 0.0, 0.0, 0.0, 0.0),))
     param.data = torch.full((4,), 5.0)
-    run(plan, [torch.ones(4)], ((1.0, 0.0),))
+    run(plan, [torch.ones(4)], ((1.0, 0.0, 0.0, 0.0, 0.0),))
     assert old.tolist() == [-1] * 4
     assert param.tolist() == [4] * 4
 

@@ -27,9 +27,6 @@ UPDATES = [kernel["name"] for kernel in _C.kernels() if kernel["kind"] == "updat
 # Kernels that are an option of the function they are named after.
 VARIANTS = {
     "gelu_tanh": "gelu",
-    "sgd_momentum": "sgd",
-    "adam_amsgrad": "adam",
-    "adamw_amsgrad": "adamw",
 }
 FUNCTIONS = [name for name in ops.__all__ if inspect.isfunction(getattr(ops, name))]
 

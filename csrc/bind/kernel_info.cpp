@@ -1,5 +1,7 @@
 #include "bind/kernel_info.h"
 
+#include <stdexcept>
+
 namespace onepass::bind {
 namespace {
 
@@ -10,14 +12,17 @@ std::vector<const char*> list_of(const Names<N>& names) {
   return std::vector<const char*>(names.at, names.at + N);
 }
 
+template <class F>
+std::vector<Access> accesses_of() {
+  const auto accesses = Signature<F>::accesses();
+  return {accesses.at, accesses.at + Signature<F>::arity};
+}
+
 // F is the functor whose signature counts; the options are K's.
 template <class F, class K>
 KernelInfo describe(const char* kind, int index) {
   static_assert(Signature<F>::arity == decltype(F::operands)::size, "one name per operand");
-  KernelInfo info{K::name, kind, list_of(F::operands), list_of(K::hyper), {}, index};
-  const auto accesses = Signature<F>::accesses();
-  info.accesses.assign(accesses.at, accesses.at + Signature<F>::arity);
-  return info;
+  return {K::name, kind, list_of(F::operands), list_of(K::hyper), accesses_of<F>(), index};
 }
 
 template <template <class, class> class Form, template <class> class... A>
@@ -25,10 +30,28 @@ std::vector<KernelInfo> describe_activations(const char* kind, List<A...>) {
   int index = 0;
   return {describe<Form<A<float>, float>, A<float>>(kind, index++)...};
 }
-template <template <class> class... U>
-std::vector<KernelInfo> describe_updates(List<U...>) {
-  int index = 0;
-  return {describe<U<float>, U<float>>("update", index++)...};
+std::vector<RuleInfo> describe_rules() {
+  std::vector<RuleInfo> all;
+  int32_t index = 0;
+  for_each_variant(Updates{}, [&](auto rule, auto variant) {
+    using R = decltype(rule);
+    using V = decltype(variant);
+    using F = typename V::template Kernel<float>;
+    const auto optional = list_of(R::optional);
+    std::vector<const char*> operands = list_of(R::operands);
+    if (V::on == 0) {
+      std::vector<const char*> states(operands.begin() + kFirstState, operands.end());
+      states.insert(states.end(), optional.begin(), optional.end());
+      all.push_back({R::name, states, optional, list_of(R::hyper), {}});
+    }
+    for (size_t i = 0; i < optional.size(); ++i)
+      if (V::on >> i & 1) operands.push_back(optional[i]);
+    if (operands.size() != Signature<F>::arity) throw std::logic_error("one name per operand");
+    all.back().variants.push_back(
+        {R::name, "update", operands, list_of(R::hyper), accesses_of<F>(), index++});
+  });
+  if (index > kMaxKernels) throw std::logic_error("kMaxKernels is too small");
+  return all;
 }
 
 }  // namespace
@@ -42,26 +65,13 @@ const std::vector<KernelInfo>& activation_backwards() {
       describe_activations<ActivationBackward>("activation_backward", Activations{});
   return all;
 }
-const std::vector<KernelInfo>& updates() {
-  static const auto all = describe_updates(Updates{});
+const std::vector<RuleInfo>& rules() {
+  static const auto all = describe_rules();
   return all;
 }
 const KernelInfo& dropout_info() {
   static const KernelInfo info = describe<Dropout<float>, Dropout<float>>("dropout", 0);
   return info;
-}
-
-const KernelInfo* find(const std::vector<KernelInfo>& kernels, std::string_view name) {
-  for (const KernelInfo& info : kernels)
-    if (name == info.name) return &info;
-  return nullptr;
-}
-
-std::string names_of(const std::vector<KernelInfo>& kernels) {
-  std::string text;
-  for (const KernelInfo& info : kernels)
-    text += (text.empty() ? "" : ", ") + std::string(info.name);
-  return text;
 }
 
 }  // namespace onepass::bind

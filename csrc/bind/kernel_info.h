@@ -10,6 +10,8 @@
 
 namespace onepass::bind {
 
+constexpr size_t kParam = 0, kGrad = 1, kFirstState = 2;  // operands of every update
+
 struct KernelInfo {
   const char* name;
   const char* kind;
@@ -19,17 +21,38 @@ struct KernelInfo {
 
   bool reads(size_t o) const { return accesses[o] != Access::write; }
   bool writes(size_t o) const { return accesses[o] != Access::read; }
+};
+
+// An optimizer rule (core/rule.h).
+struct RuleInfo {
+  const char* name;
+  std::vector<const char*> states;    // required ones, then optional ones
+  std::vector<const char*> optional;  // the last of `states`
+  std::vector<const char*> hyper;
+  std::vector<KernelInfo> variants;  // bit i of the position: optional state i is there
+
+  size_t required() const { return states.size() - optional.size(); }
   // The plan counts steps itself and hands them over as the last hyper-parameter.
   bool counts_steps() const { return !hyper.empty() && std::string(hyper.back()) == "step"; }
 };
 
 const std::vector<KernelInfo>& activations();           // y = f(x)
 const std::vector<KernelInfo>& activation_backwards();  // dx = f'(x)·dy, same order
-const std::vector<KernelInfo>& updates();
+const std::vector<RuleInfo>& rules();
 const KernelInfo& dropout_info();
 
-// Null where no kernel of the list has that name.
-const KernelInfo* find(const std::vector<KernelInfo>& kernels, std::string_view name);
-std::string names_of(const std::vector<KernelInfo>& kernels);
+// Null where nothing in the list has that name.
+template <class Info>
+const Info* find(const std::vector<Info>& all, std::string_view name) {
+  for (const Info& info : all)
+    if (name == info.name) return &info;
+  return nullptr;
+}
+template <class Info>
+std::string names_of(const std::vector<Info>& all) {
+  std::string text;
+  for (const Info& info : all) text += (text.empty() ? "" : ", ") + std::string(info.name);
+  return text;
+}
 
 }  // namespace onepass::bind

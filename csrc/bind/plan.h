@@ -17,8 +17,6 @@
 
 namespace onepass::bind {
 
-constexpr size_t kParam = 0, kGrad = 1, kFirstState = 2;  // operands of every update
-
 // What the plan knows of an array.
 struct Known {
   PyObject* object = nullptr;  // borrowed: of a gradient only its identity is of interest
@@ -111,20 +109,19 @@ class Plan {
   // counts.
   Plan(const std::string& kernel, const py::object& params, const py::object& states,
        const py::object& groups, const py::object& steps)
-      : info_(kernel_named(kernel)),
-        op_(info_.name),
+      : rule_(rule_named(kernel)),
+        info_(variant_of(rule_, states)),
+        op_(rule_.name),
         arity_(info_.operands.size()),
-        counts_steps_(info_.counts_steps()) {
+        counts_steps_(rule_.counts_steps()) {
     if (arity_ > size_t(kMaxOperands)) throw std::logic_error("kMaxOperands is too small");
     params_ = tuple_of("params", params);
-    const py::tuple lists = tuple_of("states", states);
-    if (lists.size() != arity_ - kFirstState)
-      value_error(op_, "'states' has " + std::to_string(lists.size()) + " lists, expected " +
-                           std::to_string(arity_ - kFirstState));
-    for (size_t s = 0; s < lists.size(); ++s) {
-      const char* name = info_.operands[kFirstState + s];
-      states_.push_back(tuple_of(name, lists[s]));
-      check_count(name, states_.back().size());
+    const Items lists(op_, "states", states.ptr());
+    for (size_t s = 0; s < rule_.states.size(); ++s) {
+      PyObject* list = lists[Py_ssize_t(s)];
+      if (list == Py_None) continue;
+      states_.push_back(tuple_of(rule_.states[s], list));
+      check_count(rule_.states[s], states_.back().size());
     }
     read_groups(groups);
     known_.resize(params_.size() * arity_);
@@ -171,13 +168,29 @@ class Plan {
  private:
   // ---- arguments
 
-  static const KernelInfo& kernel_named(const std::string& name) {
-    const KernelInfo* info = find(updates(), name);
+  static const RuleInfo& rule_named(const std::string& name) {
+    const RuleInfo* info = find(rules(), name);
     if (!info)
-      value_error("Plan", "kernel is '" + name + "', expected one of " + names_of(updates()));
+      value_error("Plan", "kernel is '" + name + "', expected one of " + names_of(rules()));
     return *info;
   }
-  py::tuple tuple_of(const char* name, const py::handle& object) const {
+  // The variant with those optional states whose list is not None.
+  static const KernelInfo& variant_of(const RuleInfo& rule, const py::object& states) {
+    const Items lists(rule.name, "states", states.ptr());
+    if (lists.count() != Py_ssize_t(rule.states.size()))
+      value_error(rule.name, "'states' has " + std::to_string(lists.count()) + " lists, expected " +
+                                 std::to_string(rule.states.size()));
+    size_t on = 0;
+    for (size_t s = 0; s < rule.states.size(); ++s) {
+      const bool given = lists[Py_ssize_t(s)] != Py_None;
+      if (!given && s < rule.required())
+        type_error(rule.name, "'" + std::string(rule.states[s]) +
+                                  "' is None, expected a list of arrays, one for each parameter");
+      if (given && s >= rule.required()) on |= size_t(1) << (s - rule.required());
+    }
+    return rule.variants[on];
+  }
+  py::tuple tuple_of(const char* name, py::handle object) const {
     const Items items(op_, name, object.ptr());
     py::tuple t(items.count());
     for (Py_ssize_t i = 0; i < items.count(); ++i)
@@ -240,7 +253,8 @@ class Plan {
   void assign_hyper_sets();
   void mark(const Items& grads, bool zero_grad) const;
 
-  const KernelInfo& info_;
+  const RuleInfo& rule_;
+  const KernelInfo& info_;  // the variant of it
   const char* op_;
   size_t arity_;
   bool counts_steps_;

@@ -71,7 +71,9 @@ py::tuple tuple_of(const std::vector<const char*>& names) {
   return t;
 }
 
-void append(py::list& all, const KernelInfo& info) {
+// `optional` are states that an update can do without; the other operands are those of the call
+// that has none of them.
+void append(py::list& all, const KernelInfo& info, const std::vector<const char*>& optional = {}) {
   int reads = 0, writes = 0;
   for (size_t o = 0; o < info.operands.size(); ++o) {
     reads += info.reads(o);
@@ -81,6 +83,7 @@ void append(py::list& all, const KernelInfo& info) {
   d["name"] = info.name;
   d["kind"] = info.kind;
   d["operands"] = tuple_of(info.operands);
+  d["optional"] = tuple_of(optional);
   d["hyper"] = tuple_of(info.hyper);
   d["reads"] = reads;
   d["writes"] = writes;
@@ -93,7 +96,7 @@ py::object kernels(Arguments given) {
   for (const KernelInfo& info : activations()) append(all, info);
   for (const KernelInfo& info : activation_backwards()) append(all, info);
   append(all, dropout_info());
-  for (const KernelInfo& info : updates()) append(all, info);
+  for (const RuleInfo& rule : rules()) append(all, rule.variants[0], rule.optional);
   return all;
 }
 

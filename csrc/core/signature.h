@@ -20,6 +20,13 @@ struct Keep {
   static ONEPASS_HD Keep of(uint32_t word, int bit) { return {int32_t(word << (31 - bit)) >> 31}; }
 };
 
+// A state that the caller does without: no memory, no operand, nothing is loaded or stored.
+struct Absent {
+  ONEPASS_HD Absent operator[](int64_t) const { return {}; }
+};
+template <class A>
+constexpr bool is_present = !std::is_same_v<A, Absent>;
+
 enum class Access { read, write, read_write };
 
 // A list of names known at compile time; N may be 0.
@@ -36,7 +43,9 @@ constexpr Names<sizeof...(S)> names(S... s) {
 
 namespace detail {
 template <class A>
-constexpr bool is_memory = !std::is_same_v<std::remove_cv_t<std::remove_reference_t<A>>, Keep>;
+constexpr bool is_keep = std::is_same_v<std::remove_cv_t<std::remove_reference_t<A>>, Keep>;
+template <class A>
+constexpr bool is_memory = !is_keep<A> && is_present<A>;
 template <class A>
 constexpr Access access_of = std::is_reference_v<A> ? Access::read_write : Access::read;
 }  // namespace detail
@@ -46,7 +55,7 @@ struct SignatureOf;
 template <class K, class R, class... A>
 struct SignatureOf<R (K::*)(A...) const> {
   static constexpr bool returns = !std::is_void_v<R>;
-  static constexpr bool draws = !(detail::is_memory<A> && ...);
+  static constexpr bool draws = (detail::is_keep<A> || ...);
   static constexpr size_t parameters = (size_t(detail::is_memory<A>) + ... + 0);
   // Operands in memory, the returned one first. A Keep parameter comes last.
   static constexpr size_t arity = parameters + returns;
@@ -54,14 +63,38 @@ struct SignatureOf<R (K::*)(A...) const> {
     Access at[sizeof...(A) + 1];
   };
   static constexpr Accesses accesses() {
-    return returns ? Accesses{{Access::write, detail::access_of<A>...}}
-                   : Accesses{{detail::access_of<A>..., Access::read}};
+    Accesses all{};
+    size_t o = 0;
+    if (returns) all.at[o++] = Access::write;
+    ((detail::is_memory<A> ? void(all.at[o++] = detail::access_of<A>) : void()), ...);
+    return all;
+  }
+  // Parameters in the order of operator(), the absent ones among them.
+  static constexpr size_t named = sizeof...(A) - draws;
+  static constexpr bool present(size_t j) {
+    constexpr bool all[] = {detail::is_memory<A>...};
+    return all[j];
+  }
+  static constexpr size_t operand_of(size_t j) {
+    size_t o = returns;
+    for (size_t i = 0; i < j; ++i) o += present(i);
+    return o;
   }
   static constexpr bool reads(size_t i) { return accesses().at[i] != Access::write; }
   static constexpr bool writes(size_t i) { return accesses().at[i] != Access::read; }
 };
 template <class K>
 using Signature = SignatureOf<decltype(&K::operator())>;
+
+// The pointer that parameter J of operator() gets, of those to the operands.
+template <class S, size_t J, class T>
+ONEPASS_HD auto argument(T* const* at) {
+  if constexpr (S::present(J)) {
+    return at[S::operand_of(J)];
+  } else {
+    return Absent{};
+  }
+}
 
 // Whether the last hyper-parameter is the number of the step, counted for each parameter.
 template <class K>

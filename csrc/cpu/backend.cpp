@@ -17,12 +17,22 @@
 ONEPASS_BEGIN
 namespace {
 
-template <template <class> class... A, template <class> class... U>
-constexpr Backend make_backend(List<A...>, List<U...>) {
+// A lambda would be a class of this function's, and its operator() a symbol.
+struct AddUpdate {
+  Backend* backend;
+  int* index;
+  template <class R, class V>
+  constexpr void operator()(R, V) const {
+    backend->update[(*index)++] = &elementwise<V::template Kernel, kGradientOperand>;
+  }
+};
+
+template <template <class> class... A>
+constexpr Backend make_backend(List<A...>) {
   Backend backend{ONEPASS_STRING(ONEPASS_ISA),
                   {&elementwise<Forward<A>::template Kernel, kNoGradient>...},
                   {&elementwise<Backward<A>::template Kernel, kNoGradient>...},
-                  {&elementwise<U, kGradientOperand>...},
+                  {},
                   &elementwise<Dropout, kNoGradient>,
                   &norm,
                   &bias_act,
@@ -31,10 +41,12 @@ constexpr Backend make_backend(List<A...>, List<U...>) {
                   &batch_norm_backward,
                   &cross_entropy};
   backend.dropout_mask = &dropout_mask;
+  int index = 0;
+  for_each_variant(Updates{}, AddUpdate{&backend, &index});
   return backend;
 }
 
-constexpr Backend kBackend = make_backend(Activations{}, Updates{});
+constexpr Backend kBackend = make_backend(Activations{});
 
 }  // namespace
 ONEPASS_END

@@ -14,14 +14,11 @@
 ONEPASS_BEGIN
 namespace {
 
-// An operand of a leaf that is one value for the whole run, and one that is not there at all.
+// An operand of a leaf that is one value for the whole run.
 template <class T>
 struct Uniform {
   T value;
   ONEPASS_HD T operator[](int64_t) const { return value; }
-};
-struct Absent {
-  ONEPASS_HD Absent operator[](int64_t) const { return {}; }
 };
 
 // z of a norm, and of a bias alone.

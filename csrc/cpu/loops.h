@@ -58,16 +58,17 @@ ONEPASS_HD void run_leaf(const K& k, int64_t n, T* const* at, const uint32_t* wo
   }
 }
 
-template <class K, class T, size_t... I>
+template <class K, class T, size_t... J>
 ONEPASS_HD void run_update(const K& k, const GradientRider& rider, int64_t n, T* const* at,
-                           std::index_sequence<I...>) {
+                           std::index_sequence<J...>) {
+  using S = Signature<K>;
   const PrepareGradient<T> prepare(rider.unscale, rider.max_value, rider.coefficient);
   if (rider.zero_grad) {
-    leaf<Ridden<K, T, true>, T>({k, prepare}, n, at[I]...);
+    leaf<Ridden<K, T, true>, T>({k, prepare}, n, argument<S, J>(at)...);
   } else if (rider.active()) {
-    leaf<Ridden<K, T, false>, T>({k, prepare}, n, at[I]...);
+    leaf<Ridden<K, T, false>, T>({k, prepare}, n, argument<S, J>(at)...);
   } else {
-    leaf<K, T>(k, n, at[I]...);
+    leaf<K, T>(k, n, argument<S, J>(at)...);
   }
 }
 
@@ -103,7 +104,7 @@ void run_piece(const K k, const Elementwise& call, const Piece piece, bool strea
       if (!in_place[o] && S::reads(o)) load_block<T>(tensor, tensor.operands[o], begin, n, at[o]);
     }
     if constexpr (kGradient >= 0) {
-      run_update<K, T>(k, call.rider, n, at, kOperands);
+      run_update<K, T>(k, call.rider, n, at, std::make_index_sequence<S::named>{});
     } else {
       run_leaf<K, T>(k, n, at, words + done / 32, kOperands);
     }

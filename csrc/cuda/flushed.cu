@@ -15,10 +15,11 @@
 ONEPASS_BEGIN
 namespace {
 
-template <template <class> class... U>
-void add_updates(Backend* backend, List<U...>) {
+void add_updates(Backend* backend) {
   int index = 0;
-  ((backend->update[index++] = &elementwise<U, kGradientOperand>), ...);
+  for_each_variant(Updates{}, [&](auto, auto variant) {
+    backend->update[index++] = &elementwise<decltype(variant)::template Kernel, kGradientOperand>;
+  });
 }
 
 }  // namespace
@@ -26,7 +27,7 @@ ONEPASS_END
 
 void onepass::cuda::add_flushed(Backend* backend) {
   using namespace onepass::ONEPASS_ISA;
-  add_updates(backend, Updates{});
+  add_updates(backend);
   backend->norm = &norm;
   backend->batch_norm = &batch_norm<>;
   backend->batch_norm_backward = &batch_norm_backward<>;

@@ -103,7 +103,15 @@ struct Runner {
     return S::writes(size_t(o)) && !ride.skip;
   }
 
-  // v[operand] of one element
+  // What parameter J of the functor gets of v[operand], the values of one element.
+  template <size_t J>
+  static ONEPASS_DEVICE decltype(auto) value(T* v) {
+    if constexpr (S::present(J)) {
+      return (v[S::operand_of(J)]);
+    } else {
+      return Absent{};
+    }
+  }
   template <size_t... I>
   ONEPASS_DEVICE void apply(T* v, bool kept, std::index_sequence<I...>) const {
     if constexpr (S::draws) {
@@ -111,14 +119,14 @@ struct Runner {
     } else if constexpr (S::returns) {
       v[0] = k(v[I + 1]...);
     } else if constexpr (kGradient >= 0) {
-      Ridden<K, T, false>{k, ride.prepare}(v[I]...);
+      Ridden<K, T, false>{k, ride.prepare}(value<I>(v)...);
       if (ride.zero_grad) v[kGradient] = T(0);
     } else {
       k(v[I]...);
     }
   }
   ONEPASS_DEVICE void apply(T* v, bool kept) const {
-    apply(v, kept, std::make_index_sequence<size_t(kArity) - (S::returns ? 1 : 0)>{});
+    apply(v, kept, std::make_index_sequence<S::named>{});
   }
 
   ONEPASS_DEVICE void element(const Entry<kArity>& entry, const int64_t* offset, bool kept) const {

@@ -49,8 +49,8 @@ struct Ridden {
   K update;
   PrepareGradient<T> prepare;
   template <class... S>
-  ONEPASS_HD void operator()(T& param, T& grad, S&... state) const {
-    update(param, prepare(grad), state...);
+  ONEPASS_HD void operator()(T& param, T& grad, S&&... state) const {
+    update(param, prepare(grad), static_cast<S&&>(state)...);
     if constexpr (kZero) grad = T(0);
   }
 };

@@ -1,5 +1,5 @@
 // sgd: g += weight_decay·p; b = momentum·b + (1 - dampening)·g, on the first step b = g;
-//      p -= lr·(g + momentum·b) with Nesterov, else p -= lr·b; without momentum p -= lr·g.
+//      p -= lr·(g + momentum·b) with Nesterov, else p -= lr·b; without a buffer p -= lr·g.
 // Sutskever et al., On the importance of initialization and momentum in deep learning, 2013, in
 // PyTorch's form: lr stands outside the buffer.
 #pragma once
@@ -7,39 +7,39 @@
 
 ONEPASS_BEGIN
 
-template <class T>
 struct Sgd {
   static constexpr const char* name = "sgd";
   static constexpr auto operands = names("params", "grads");
-  static constexpr auto hyper = names("lr", "weight_decay");
-  T lr, weight_decay;
-  ONEPASS_HD void operator()(T& p, T g) const { p -= lr * (g + weight_decay * p); }
-};
-
-template <class T>
-struct SgdMomentum {
-  static constexpr const char* name = "sgd_momentum";
-  static constexpr auto operands = names("params", "grads", "momentum_buffers");
+  static constexpr auto optional = names("momentum_buffers");
   static constexpr auto hyper =
       names("lr", "momentum", "dampening", "weight_decay", "nesterov", "step");
-  T lr, momentum, keep, weight_decay;
-  bool nesterov, first;
-  ONEPASS_HD SgdMomentum(double lr_, double momentum_, double dampening, double weight_decay_,
-                         double nesterov_, double step)
-      : lr(T(lr_)),
-        momentum(T(momentum_)),
-        keep(T(1 - dampening)),
-        weight_decay(T(weight_decay_)),
-        nesterov(nesterov_ != 0),
-        first(step <= 1) {}
-  ONEPASS_HD void operator()(T& p, T g, T& b) const {
-    const T d = g + weight_decay * p;
-    const T moved = momentum * b + keep * d;
-    const T buffer = first ? d : moved;  // selected: an uninitialised buffer may hold NaN
-    const T ahead = d + momentum * buffer;
-    b = buffer;
-    p -= lr * (nesterov ? ahead : buffer);
-  }
+
+  template <class T, class Buffer>
+  struct Kernel {
+    T lr, momentum, keep, weight_decay;
+    bool nesterov, first;
+    ONEPASS_HD Kernel(double lr_, double momentum_, double dampening, double weight_decay_,
+                      double nesterov_, double step)
+        : lr(T(lr_)),
+          momentum(T(momentum_)),
+          keep(T(1 - dampening)),
+          weight_decay(T(weight_decay_)),
+          nesterov(nesterov_ != 0),
+          first(step <= 1) {}
+
+    ONEPASS_HD void operator()(T& p, T g, Buffer b) const {
+      const T d = g + weight_decay * p;
+      if constexpr (is_present<Buffer>) {
+        const T moved = momentum * b + keep * d;
+        const T buffer = first ? d : moved;  // selected: an uninitialised buffer may hold NaN
+        const T ahead = d + momentum * buffer;
+        b = buffer;
+        p -= lr * (nesterov ? ahead : buffer);
+      } else {
+        p -= lr * d;
+      }
+    }
+  };
 };
 
 ONEPASS_END

@@ -13,6 +13,7 @@ class Kernel(TypedDict):
     name: str
     kind: str
     operands: tuple[str, ...]
+    optional: tuple[str, ...]
     hyper: tuple[str, ...]
     reads: int
     writes: int
@@ -125,7 +126,7 @@ class Plan:
         self,
         kernel: str,
         params: Sequence[Array],
-        states: Sequence[Sequence[Array]],
+        states: Sequence[Sequence[Array] | None],
         groups: Sequence[int],
         steps: Sequence[int] | None = None,
         /,

@@ -99,9 +99,12 @@ std::vector<DType> dtypes() {
 }
 const std::vector<double> kOptions = {0.1, 0.9, 0.99, 0.01, 0.1, 3, 0.5, 0.5};
 
-template <template <class> class... U>
-std::vector<int> arities(onepass::cuda::List<U...>) {
-  return {int(Signature<U<float>>::arity)...};
+std::vector<int> arities() {
+  std::vector<int> all;
+  onepass::cuda::for_each_variant(onepass::cuda::Updates{}, [&](auto, auto variant) {
+    all.push_back(int(Signature<typename decltype(variant)::template Kernel<float>>::arity));
+  });
+  return all;
 }
 constexpr GradientRider kPlain{1, GradientRider::kNoLimit, 1, false, nullptr, 0, false};
 DType computing(DType d) { return d == DType::f64 ? DType::f64 : DType::f32; }
@@ -147,13 +150,13 @@ void all_elementwise(std::string* bits) {
 
 void all_updates(std::string* bits) {
   const GradientRider rider{0.5, 0.75, -0.5, true, nullptr, 0, false};
-  const std::vector<int> arity = arities(onepass::cuda::Updates{});
+  const std::vector<int> arity = arities();
   for (const DType d : dtypes())
     for (int k = 0; cuda.update[k]; ++k)
       elementwise("update", cuda.update[k], arity[size_t(k)], d, kOptions, rider, bits);
   // Longer tables: in a large launch, and written by kernels.
-  elementwise("long list", cuda.update[0], 2, DType::f32, {0.1, 0}, kPlain, bits, 30);
-  elementwise("longer list", cuda.update[0], 2, DType::f64, {0.1, 0}, kPlain, bits, 30);
+  elementwise("long list", cuda.update[0], 2, DType::f32, kOptions, kPlain, bits, 30);
+  elementwise("longer list", cuda.update[0], 2, DType::f64, kOptions, kPlain, bits, 30);
 }
 
 // ---- norm, and an update that reads it where it is

@@ -180,8 +180,8 @@ def sgd_hyper(
         )
     rate = check_range(op, "lr", lr, 0)
     decay = check_range(op, "weight_decay", weight_decay, 0)
-    if factor == 0:
-        return rate, decay
+    if factor == 0:  # beside a group that has momentum: a buffer that forgets
+        damp = 0.0
     return rate, factor, damp, decay, float(bool(nesterov))
 
 
@@ -222,7 +222,7 @@ def _update(
     kernel: str,
     params: Sequence[Array],
     grads: Sequence[Array | None],
-    states: Sequence[Sequence[Array]],
+    states: Sequence[Sequence[Array] | None],
     hyper: tuple[float, ...],
     step: int | Sequence[int],
     options: dict[str, Any],
@@ -287,13 +287,12 @@ def sgd_(
         array([0.5], dtype=float32)
     """
     hyper = sgd_hyper("sgd_", lr, momentum, dampening, weight_decay, nesterov)
-    if momentum == 0:
-        return _update("sgd_", "sgd", params, grads, [], hyper, step, options)
-    if momentum_buffers is None:
+    if momentum != 0 and momentum_buffers is None:
         raise ValueError(
             "sgd_: 'momentum_buffers' is None, expected arrays like 'params', since momentum > 0"
         )
-    return _update("sgd_", "sgd_momentum", params, grads, [momentum_buffers], hyper, step, options)
+    states = [momentum_buffers if momentum != 0 else None]
+    return _update("sgd_", "sgd", params, grads, states, hyper, step, options)
 
 
 def adam_(
@@ -412,8 +411,5 @@ def _adam(
     options: dict[str, Any],
 ) -> StepInfo:
     checked = adam_hyper(f"{rule}_", *hyper)
-    states = [exp_avgs, exp_avg_sqs]
-    if max_exp_avg_sqs is None:
-        return _update(f"{rule}_", rule, params, grads, states, checked, step, options)
-    states.append(max_exp_avg_sqs)
-    return _update(f"{rule}_", f"{rule}_amsgrad", params, grads, states, checked, step, options)
+    states = [exp_avgs, exp_avg_sqs, max_exp_avg_sqs]
+    return _update(f"{rule}_", rule, params, grads, states, checked, step, options)

@@ -65,11 +65,10 @@ class Adam(Optimizer):
         }
         super().__init__(params, defaults, compat)
 
-    def _rule(self) -> tuple[str, tuple[str, ...]]:
+    def _rule(self) -> tuple[str, tuple[str | None, ...]]:
         kernel = "adamw" if self._uniform("decoupled_weight_decay") else "adam"
-        if self._uniform("amsgrad"):
-            return f"{kernel}_amsgrad", ("exp_avg", "exp_avg_sq", "max_exp_avg_sq")
-        return kernel, ("exp_avg", "exp_avg_sq")
+        maximum = "max_exp_avg_sq" if self._uniform("amsgrad") else None
+        return kernel, ("exp_avg", "exp_avg_sq", maximum)
 
     def _hyper(self, group: Mapping[str, Any]) -> tuple[float, ...]:
         return adam_hyper(

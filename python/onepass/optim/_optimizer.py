@@ -64,7 +64,7 @@ class Optimizer:
         self._read_options = itemgetter(*defaults)
         self._options: list[tuple[Any, ...]] | None = None
         self._hypers: list[tuple[float, ...]] = []
-        self._wanted: tuple[str, tuple[str, ...]] = ("", ())
+        self._wanted: tuple[str, tuple[str | None, ...]] = ("", ())
         self._maximize = False
         self._holders: list[tuple[Parameter, Array]] = []  # parameters whose array may be replaced
         if params is None or _is_array(params):
@@ -83,8 +83,8 @@ class Optimizer:
 
     # ---- what a subclass says
 
-    def _rule(self) -> tuple[str, tuple[str, ...]]:
-        """Kernel name and the names of its states, in the kernel's order."""
+    def _rule(self) -> tuple[str, tuple[str | None, ...]]:
+        """Kernel name and the names of its states, in the kernel's order; None: without it."""
         raise NotImplementedError
 
     def _hyper(self, group: Mapping[str, Any]) -> tuple[float, ...]:
@@ -196,7 +196,7 @@ class Optimizer:
         The arrays are the optimizer's own, not copies. Parameters that never had a gradient have no
         entry.
         """
-        _, names = self._rule()
+        names = _present(self._rule()[1])
         state = {
             index: {"step": step, **{name: self._states[name][index] for name in names}}
             for index, step in enumerate(self._prepare().steps)
@@ -224,7 +224,7 @@ class Optimizer:
         for group, saved in zip(self.param_groups, groups, strict=True):
             group.update({key: value for key, value in saved.items() if key != "params"})
         plan = self._prepare()
-        _, names = self._rule()
+        names = _present(self._rule()[1])
         steps = [0] * len(self._arrays)
         for index, entry in entries.items():
             steps[index] = entry["step"]
@@ -260,7 +260,7 @@ class Optimizer:
                         f"{key!r} is {group[key]!r}, expected {own[key]!r}: a state of another "
                         "optimizer?"
                     )
-        _, names = self._rule_of(groups)
+        names = _present(self._rule_of(groups)[1])
         position = {index: at for at, index in enumerate(flat)}
         entries: dict[int, Any] = {}
         for index, entry in state.items():
@@ -334,7 +334,7 @@ class Optimizer:
         self._arrays += [_data(p) for p in filled["params"]]
         self._plan_is_current = False
 
-    def _rule_of(self, groups: list[dict[str, Any]]) -> tuple[str, tuple[str, ...]]:
+    def _rule_of(self, groups: list[dict[str, Any]]) -> tuple[str, tuple[str | None, ...]]:
         held, self.param_groups = self.param_groups, groups
         try:
             for group in groups:
@@ -374,14 +374,15 @@ class Optimizer:
         frozen = all(isinstance(v, _FROZEN) for values in options for v in values)
         self._options = options if frozen else None
 
-    def _replan(self, kernel: str, names: tuple[str, ...]) -> _C.Plan:
+    def _replan(self, kernel: str, names: tuple[str | None, ...]) -> _C.Plan:
         arrays = [_data(p) for p in self._parameters]
-        for name in names:
+        for name in _present(names):
             held = self._states.get(name, [])
             kept = [brought_to(array, state) for array, state in zip(arrays, held, strict=False)]
             self._states[name] = kept + _new_states(arrays[len(kept) :])
         groups = [number for number, g in enumerate(self.param_groups) for _ in g["params"]]
-        plan = _C.Plan(kernel, arrays, [self._states[name] for name in names], groups)
+        states = [None if name is None else self._states[name] for name in names]
+        plan = _C.Plan(kernel, arrays, states, groups)
         if self._plan is not None:
             old = self._plan.steps
             plan.steps = old + [0] * (len(arrays) - len(old))
@@ -392,6 +393,10 @@ class Optimizer:
             if isinstance(p, Parameter)
         ]
         return plan
+
+
+def _present(names: Iterable[str | None]) -> list[str]:
+    return [name for name in names if name is not None]
 
 
 def _is_array(value: object) -> bool:

@@ -60,13 +60,13 @@ class SGD(Optimizer):
         }
         super().__init__(params, defaults, compat)
 
-    def _rule(self) -> tuple[str, tuple[str, ...]]:
+    def _rule(self) -> tuple[str, tuple[str | None, ...]]:
         if any(group["momentum"] != 0 for group in self.param_groups):
-            return "sgd_momentum", ("momentum_buffer",)
-        return "sgd", ()
+            return "sgd", ("momentum_buffer",)
+        return "sgd", (None,)
 
     def _hyper(self, group: Mapping[str, Any]) -> tuple[float, ...]:
-        hyper = sgd_hyper(
+        return sgd_hyper(
             self._name,
             group["lr"],
             group["momentum"],
@@ -74,7 +74,3 @@ class SGD(Optimizer):
             group["weight_decay"],
             group["nesterov"],
         )
-        if len(hyper) == 2 and self.param_groups and self._rule()[0] == "sgd_momentum":
-            lr, weight_decay = hyper  # beside a group that has momentum: a buffer that forgets
-            return lr, 0.0, 0.0, weight_decay, 0.0
-        return hyper
