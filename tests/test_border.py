@@ -450,7 +450,7 @@ def test_no_reference_is_kept():
             _C.relu(x, made)
         _C.global_norm([x, out, x], 2)
         plan = _C.Plan("sgd", [out], [None], [0])
-        plan.step([x], ((0.1, 0.0, 0.0, 0.0, 0.0),), 1.0, None, 1.0, True, False, False, True)
+        plan.step([x], (TENTH,), 1.0, None, 1.0, True, False, False, True)
         for wrong in ([1], "x", x.astype(int), x.T):
             with contextlib.suppress(TypeError, ValueError):
                 _C.relu(x, wrong)
@@ -472,7 +472,7 @@ def test_a_plan_holds_its_parameters_and_no_gradient():
     param, grad = np.ones(3, np.float32), np.ones(3, np.float32)
     before = sys.getrefcount(param), sys.getrefcount(grad)
     plan = _C.Plan("sgd", [param], [None], [0])
-    plan.step([grad], ((0.1, 0.0, 0.0, 0.0, 0.0),), 1.0, None, None, False, False, False, True)
+    plan.step([grad], (TENTH,), 1.0, None, None, False, False, False, True)
     assert sys.getrefcount(param) == before[0] + 1
     assert sys.getrefcount(grad) == before[1]
     del plan
@@ -485,6 +485,9 @@ def test_a_plan_holds_its_parameters_and_no_gradient():
 def adamw(params, **options):
     states = [[np.zeros_like(p) for p in params] for _ in range(2)]
     return _C.Plan("adamw", params, [*states, None], [0] * len(params)), states
+
+
+PLAIN, TENTH = (1.0, 0, 0, 0, 0), (0.1, 0, 0, 0, 0)  # SGD's
 
 
 def run(plan, grads, hyper=HYPER, *, unscale=1.0, max_value=None, max_norm=None, check=False,
@@ -665,7 +668,7 @@ def test_a_skipped_step():
 def test_norm_clip_unscale_and_maximize():
     param, grad = np.zeros(2, np.float32), np.array([6, 8], np.float32)
     sgd = _C.Plan("sgd", [param], [None], [0])
-    hyper = ((1.0, 0.0, 0.0, 0.0, 0.0),)
+    hyper = (PLAIN,)
     assert run(sgd, [grad], hyper, unscale=0.5, max_norm=1.0) == (False, 5.0, None)
     assert np.allclose(param, [-0.6, -0.8])
     param[:] = 0
@@ -769,16 +772,16 @@ def test_torch_negated_views_are_refused():
     plan = _C.Plan("sgd", [param], [None], [0])
     # Also where the gradient of the step before was the same in every other respect.
     conjugate, grad = z.conj(), z.imag
-    run(plan, [grad], ((1.0, 0.0, 0.0, 0.0, 0.0),))
+    run(plan, [grad], (PLAIN,))
     place = id(grad)
     del grad
     tries = []
     while not tries or (id(tries[-1]) != place and len(tries) < 1000):
         tries.append(conjugate.imag)
     with pytest.raises(TypeError, match="resolve_neg"):
-        run(plan, [tries[-1]], ((1.0, 0.0, 0.0, 0.0, 0.0),))
+        run(plan, [tries[-1]], (PLAIN,))
     with pytest.raises(TypeError, match="resolve_neg"):
-        run(plan, [torch._neg_view(torch.ones(5))], ((1.0, 0.0, 0.0, 0.0, 0.0),))
+        run(plan, [torch._neg_view(torch.ones(5))], (PLAIN,))
 
 
 @pytest.mark.parametrize("kind", ["meta", "sparse", "complex", "bool"])
@@ -812,12 +815,12 @@ def test_torch_versions_count_in_place_writes():
     params = [torch.nn.Parameter(torch.ones(3)), torch.nn.Parameter(torch.ones(4))]
     plan = _C.Plan("sgd", params, [None], [0, 0])
     grads = [torch.ones(3), None]
-    assert bumps(lambda: run(plan, grads, ((0.1, 0.0, 0.0, 0.0, 0.0),)), *params, grads[0]) == [
+    assert bumps(lambda: run(plan, grads, (TENTH,)), *params, grads[0]) == [
         True,
         False,
         False,
     ]
-    assert bumps(lambda: run(plan, grads, ((0.1, 0.0, 0.0, 0.0, 0.0),), zero=True), grads[0]) == [
+    assert bumps(lambda: run(plan, grads, (TENTH,), zero=True), grads[0]) == [
         True
     ]
     # What the counter is for: autograd notices that a saved tensor was overwritten.
@@ -834,9 +837,9 @@ def test_torch_parameters_whose_data_is_swapped():
     param = torch.nn.Parameter(torch.zeros(4))
     plan = _C.Plan("sgd", [param], [None], [0])
     old = param.data
-    run(plan, [torch.ones(4)], ((1.0, 0.0, 0.0, 0.0, 0.0),))
+    run(plan, [torch.ones(4)], (PLAIN,))
     param.data = torch.full((4,), 5.0)
-    run(plan, [torch.ones(4)], ((1.0, 0.0, 0.0, 0.0, 0.0),))
+    run(plan, [torch.ones(4)], (PLAIN,))
     assert old.tolist() == [-1] * 4
     assert param.tolist() == [4] * 4
 
