@@ -155,6 +155,19 @@ def test_steps_are_those_of_the_cpu(cupy, name, options):
         assert all(not a.get().any() for a in zeroed[len(arrays) :])
 
 
+def test_parameters_of_one_warp_have_counts_of_their_own(cupy):
+    """Many small parameters share a warp, and every second one is a step behind."""
+    arrays = [values(1 + i % 3) for i in range(400)]
+    rng = np.random.default_rng(6)
+    gradients = [[rng.standard_normal(a.shape).astype(a.dtype) for a in arrays] for _ in range(3)]
+    gradients[0][::2] = [None] * 200
+    want = steps_of(OPTIMIZERS["adamw"], arrays, gradients, lambda a: a)
+    got = steps_of(OPTIMIZERS["adamw"], arrays, gradients, to_device)
+    assert_all_same(got[0], want[0])
+    assert got[2] == want[2]
+    assert {int(count) for count in got[2].values()} == {2, 3}
+
+
 def test_a_step_that_raises_leaves_the_gradients(cupy):
     params, gradients = (
         to_device([values(40), values((3, 3))]),

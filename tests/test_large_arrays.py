@@ -1,0 +1,59 @@
+"""Outputs above 48 MB are written past the caches. They have the bits of the same work in parts."""
+
+import numpy as np
+import pytest
+from helpers import assert_same
+from onepass import config, ops
+
+SIZE = 2**24 + 3  # float32: 64 MB, and a tail
+HALF = SIZE // 2 // 1024 * 1024  # parts start at whole words of dropout bits
+LEVELS = [level for level in ("v2", "v3", "v4", "base") if level in config.cpu_levels()]
+
+
+def starting_at(past_line: int, size: int) -> np.ndarray:
+    """Zeros of float32 whose first element lies this many bytes past a cache line."""
+    raw = np.zeros(4 * size + 128, np.uint8)
+    start = (past_line - raw.ctypes.data) % 64
+    array = raw[start : start + 4 * size].view(np.float32)
+    assert array.ctypes.data % 64 == past_line
+    return array
+
+
+@pytest.fixture(scope="module")
+def x() -> np.ndarray:
+    return np.random.default_rng(0).standard_normal(SIZE, np.float32)
+
+
+@pytest.mark.parametrize("past_line", [4, 32, 60])
+@pytest.mark.parametrize("level", LEVELS)
+def test_streamed_outputs_have_the_bits_of_small_ones(x, level, past_line):
+    config.set_cpu_level(level)
+    out = starting_at(past_line, SIZE)
+    ops.relu(x, out=out)
+    assert_same(out, np.maximum(x, 0), "relu")
+
+    ops.dropout(x, 0.25, seed=3, offset=9, out=out)
+    kept = ops.dropout_mask((SIZE,), 0.25, seed=3, offset=9)
+    scale = ops.dropout(np.ones(64, np.float32), 0.25, seed=3, offset=9).max()
+    assert_same(out, np.where(kept, x * scale, np.float32(0)), "dropout")
+
+
+@pytest.mark.parametrize("past_line", [4, 60])
+@pytest.mark.parametrize("level", LEVELS)
+def test_a_streamed_batch_norm_has_the_bits_of_a_small_one(x, level, past_line):
+    config.set_cpu_level(level)
+    rows = SIZE // 64
+    samples = x[: rows * 64].reshape(rows, 64)
+    mean, var = np.full(64, 0.5, np.float32), np.full(64, 2.0, np.float32)
+    weight, bias = np.full(64, 1.5, np.float32), np.full(64, -0.25, np.float32)
+
+    def norm(part, out=None):
+        return ops.batch_norm(
+            part, weight, bias, mean, var, training=False, activation="relu", out=out
+        )[0]
+
+    whole = norm(samples, starting_at(past_line, rows * 64).reshape(rows, 64))
+    assert whole.nbytes > 48 << 20
+    cut = rows // 2
+    assert_same(whole[:cut], norm(samples[:cut].copy()), "first half")
+    assert_same(whole[cut:], norm(samples[cut:].copy()), "second half")
