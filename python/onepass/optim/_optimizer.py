@@ -23,7 +23,7 @@ from onepass._array import (
     zeros,
     zeros_like,
 )
-from onepass.nn._parameter import Parameter
+from onepass._parameter import Parameter
 from onepass.ops._update import Nonfinite, StepInfo, take_step
 
 COMPAT = ("torch", "keras", "optax", "chainer", "thinc", "apex")
