@@ -168,6 +168,12 @@ def test_import_is_light() -> None:
     assert done.stdout.strip() == "[]", done.stdout + done.stderr
 
 
+def test_optimizers_need_no_modules() -> None:
+    code = "import sys, onepass.optim; print([m for m in sys.modules if 'onepass.nn' in m])"
+    done = run(sys.executable, "-c", code)
+    assert done.stdout.strip() == "[]", done.stdout + done.stderr
+
+
 def test_import_leaves_subnormals_alone() -> None:
     code = (
         "import sys, onepass, numpy as np; onepass.ops.relu(np.ones(9, np.float32)); "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from numbers import Real
 from typing import Any
 
@@ -47,3 +48,31 @@ def real(name: str, value: Any) -> float:
 def seed(name: str, value: Any) -> int:
     """``value`` as a seed, a number of 64 bits."""
     return integer(name, value, 0, 2**64)
+
+
+def in_range(owner: str, name: str, value: Any, low: float, high: float = math.inf) -> float:
+    """``value`` as a finite float in [low, high).
+
+    Raises:
+        TypeError: it is no number. ValueError: it is out of that range.
+    """
+    upper = "" if high == math.inf else f" and < {high:g}"
+    expected = "a finite number" if low == -math.inf else f"a number >= {low:g}"
+    number = as_float(owner, name, value, expected + upper)
+    if not (low <= number < high and math.isfinite(number)):
+        raise ValueError(f"{owner}: {name!r} is {value!r}, expected {expected}{upper}")
+    return number
+
+
+def as_float(owner: str, name: str, value: Any, expected: str) -> float:
+    """``value``, a number or an array that holds one, as a float.
+
+    Raises:
+        TypeError: it is neither.
+    """
+    try:
+        if not isinstance(value, str):
+            return float(value)
+    except (TypeError, ValueError):
+        pass
+    raise TypeError(f"{owner}: {name!r} is {value!r}, expected {expected}")

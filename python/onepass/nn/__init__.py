@@ -1,5 +1,6 @@
 """Modules with forward and backward: ``y = m(x)``, ``dx = m.backward(dy)``."""
 
+from onepass._parameter import Parameter as Parameter
 from onepass.nn import init as init
 from onepass.nn._activation import GELU as GELU
 from onepass.nn._activation import Activation as Activation
@@ -16,7 +17,6 @@ from onepass.nn._flatten import Flatten as Flatten
 from onepass.nn._linear import Linear as Linear
 from onepass.nn._loss import CrossEntropyLoss as CrossEntropyLoss
 from onepass.nn._module import Module as Module
-from onepass.nn._parameter import Parameter as Parameter
 from onepass.nn._random import get_rng_state as get_rng_state
 from onepass.nn._random import manual_seed as manual_seed
 from onepass.nn._random import set_rng_state as set_rng_state

@@ -10,9 +10,9 @@ import numpy as np
 from onepass import _numbers as numbers
 from onepass import ops
 from onepass._array import Array
+from onepass._parameter import Parameter
 from onepass.nn._device import check_dtype, like
 from onepass.nn._epilogue import Epilogue, Fusable, keeps
-from onepass.nn._parameter import Parameter
 
 
 class BatchNorm(Fusable):

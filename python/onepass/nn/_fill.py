@@ -9,8 +9,8 @@ import numpy as np
 
 from onepass import _numbers as numbers
 from onepass._array import Array
-from onepass.nn._device import check_owned, namespace
-from onepass.nn._parameter import Parameter
+from onepass._kind import check_owned, namespace
+from onepass._parameter import Parameter
 from onepass.nn._random import init_generator
 
 T = TypeVar("T")  # an array or a Parameter; initialisers return what they were given

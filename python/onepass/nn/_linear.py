@@ -10,10 +10,10 @@ import numpy as np
 from onepass import _numbers as numbers
 from onepass import ops
 from onepass._array import Array
+from onepass._parameter import Parameter
 from onepass.nn import init
 from onepass.nn._device import Like, check_dtype, check_gradient, like, namespace
 from onepass.nn._epilogue import Epilogue, Fusable
-from onepass.nn._parameter import Parameter
 
 
 class Linear(Fusable):

@@ -7,8 +7,8 @@ from typing import Any, ClassVar, TypeVar
 
 from onepass import _numbers as numbers
 from onepass._array import Array
+from onepass._parameter import Parameter
 from onepass.nn import _state_dict
-from onepass.nn._parameter import Parameter
 
 M = TypeVar("M", bound="Module")
 

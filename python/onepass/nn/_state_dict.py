@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from onepass._array import Array, mover, to_numpy
+from onepass._parameter import Parameter
 from onepass.nn._device import namespace
-from onepass.nn._parameter import Parameter
 
 if TYPE_CHECKING:
     from onepass.nn._module import Module

@@ -23,12 +23,15 @@ from onepass.ops._activation import (
     tanh,
     tanh_backward,
 )
+from onepass.ops._adam import adam_, adamw_
 from onepass.ops._bias_act import bias_act, bias_act_backward
 from onepass.ops._dropout import dropout, dropout_backward, dropout_mask
 from onepass.ops._loss import cross_entropy
 from onepass.ops._norm import SavedBatchNorm, batch_norm, batch_norm_backward
 from onepass.ops._reduce import global_norm
-from onepass.ops._update import StepInfo, adam_, adamw_, sgd_
+from onepass.ops._rmsprop import rmsprop_
+from onepass.ops._sgd import sgd_
+from onepass.ops._step import StepInfo
 
 __all__ = [
     "SavedBatchNorm",
@@ -52,6 +55,7 @@ __all__ = [
     "leaky_relu_backward",
     "relu",
     "relu_backward",
+    "rmsprop_",
     "sgd_",
     "sigmoid",
     "sigmoid_backward",

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
-from onepass.ops._update import adam_hyper
-from onepass.optim._optimizer import Optimizer
+from onepass.ops._adam import ADAM_RULE
+from onepass.optim._optimizer import Optimizer, shared_docs
 
 
+@shared_docs
 class Adam(Optimizer):
     """m += (1 - β₁)(g - m), v = β₂v + (1 - β₂)g², p -= lr·m̂/(√v̂ + eps), g += weight_decay·p.
 
@@ -16,18 +17,9 @@ class Adam(Optimizer):
     maximum of v, corrected.
 
     Args:
-        params: arrays, ``nn.Parameter`` objects or group dicts.
-        lr: learning rate.
-        betas: (β₁, β₂).
         eps: added to √v̂.
-        weight_decay: L2 penalty.
         amsgrad: the maximum of past v, the same for all groups.
-        maximize: ascend instead.
         decoupled_weight_decay: p *= 1 - lr·weight_decay instead: :class:`AdamW`'s update.
-        compat: whose formulas to follow.
-
-    Raises:
-        ValueError: hyper-parameters out of range, empty, duplicate or overlapping parameters.
 
     Source: Kingma & Ba, Adam: A Method for Stochastic Optimization, 2014; Reddi et al., 2018.
 
@@ -39,7 +31,7 @@ class Adam(Optimizer):
         (array([0.5], dtype=float32), 2.0)
     """
 
-    _identity = ("decoupled_weight_decay",)
+    _rule = ADAM_RULE
 
     def __init__(
         self,
@@ -54,43 +46,17 @@ class Adam(Optimizer):
         decoupled_weight_decay: bool = False,
         compat: str = "torch",
     ) -> None:
-        defaults = {
-            "lr": lr,
-            "betas": betas,
-            "eps": eps,
-            "weight_decay": weight_decay,
-            "amsgrad": amsgrad,
-            "maximize": maximize,
-            "decoupled_weight_decay": decoupled_weight_decay,
-        }
-        super().__init__(params, defaults, compat)
-
-    def _rule(self) -> tuple[str, tuple[str | None, ...]]:
-        kernel = "adamw" if self._uniform("decoupled_weight_decay") else "adam"
-        maximum = "max_exp_avg_sq" if self._uniform("amsgrad") else None
-        return kernel, ("exp_avg", "exp_avg_sq", maximum)
-
-    def _hyper(self, group: Mapping[str, Any]) -> tuple[float, ...]:
-        return adam_hyper(
-            self._name, group["lr"], group["betas"], group["eps"], group["weight_decay"]
-        )
+        super().__init__(params, locals())
 
 
+@shared_docs
 class AdamW(Adam):
     """Adam with decoupled weight decay: p *= 1 - lr·weight_decay, then Adam's step.
 
     Args:
-        params: arrays, ``nn.Parameter`` objects or group dicts.
-        lr: learning rate.
-        betas: (β₁, β₂).
         eps: added to √v̂.
         weight_decay: scaled by lr.
         amsgrad: the maximum of past v, the same for all groups.
-        maximize: ascend instead.
-        compat: whose formulas to follow.
-
-    Raises:
-        ValueError: hyper-parameters out of range, empty, duplicate or overlapping parameters.
 
     Source: Loshchilov & Hutter, Decoupled Weight Decay Regularization, 2017.
 
@@ -114,14 +80,4 @@ class AdamW(Adam):
         maximize: bool = False,
         compat: str = "torch",
     ) -> None:
-        super().__init__(
-            params,
-            lr,
-            betas,
-            eps,
-            weight_decay,
-            amsgrad,
-            maximize=maximize,
-            decoupled_weight_decay=True,
-            compat=compat,
-        )
+        Optimizer.__init__(self, params, {**locals(), "decoupled_weight_decay": True})

@@ -1,33 +1,39 @@
-"""What every optimizer shares: parameter groups, state, the plan of a step, state_dict.
+"""Parameter groups and steps, for every optimizer.
 
-A new optimizer is a subclass with two methods: ``_rule`` names the kernel and its states,
-``_hyper`` gives a group's checked hyper-parameters in the kernel's order.
+A new optimizer is a subclass that names its rule (onepass/ops/_rule.py) and passes its arguments
+on. _states.py makes the arrays of its state, _state_dict.py writes and checks what is saved.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from operator import itemgetter
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from onepass import _C
-from onepass._array import (
-    Array,
-    brought_to,
-    copy_into,
-    is_contiguous,
-    is_floating,
-    parameter_dtype,
-    zeros,
-    zeros_like,
-)
-from onepass.nn._parameter import Parameter
-from onepass.ops._update import Nonfinite, StepInfo, take_step
+from onepass._array import Array, copy_into
+from onepass._docs import shares
+from onepass._parameter import Parameter
+from onepass.ops._rule import Launch, Rule, State, uniform
+from onepass.ops._step import Nonfinite, StepInfo, take_step
+from onepass.optim._groups import filled, group_dicts
+from onepass.optim._state_dict import Reader, saved
+from onepass.optim._states import follow
 
-COMPAT = ("torch", "keras", "optax", "chainer", "thinc", "apex")
 _FROZEN = (bool, int, float, str, tuple, type(None), np.generic)
+_NO_OPTIONS = {"self", "params", "compat", "__class__"}
+
+# Completes the docstring of an optimizer.
+shared_docs = shares(
+    {
+        "params": "arrays, ``nn.Parameter`` objects or group dicts.",
+        "maximize": "ascend instead.",
+        "compat": "the library whose formulas to follow.",
+    },
+    Raises="ValueError: hyper-parameters out of range, empty, duplicate or overlapping parameters.",
+)
 
 
 class Optimizer:
@@ -36,24 +42,24 @@ class Optimizer:
     Args:
         params: arrays, ``nn.Parameter`` objects, (name, parameter) pairs, or dicts with a "params"
             entry and options of their own. The arrays are updated in place and must not overlap.
-        defaults: options of every group that does not set its own.
-        compat: whose formulas to follow; "torch" is what exists so far.
+        given: the arguments of the subclass's constructor, by name: options of every group that
+            does not set its own, and ``compat``.
 
     Attributes:
         param_groups: list of dicts; change ``group["lr"]`` and friends between steps.
     """
 
-    _identity: tuple[str, ...] = ()  # options that tell kinds apart
+    _rule: ClassVar[Rule]
 
-    def __init__(self, params: Iterable[Any], defaults: Mapping[str, Any], compat: str) -> None:
-        if compat not in COMPAT:
-            raise ValueError(
-                f"{self._name}: 'compat' is {compat!r}, expected one of {', '.join(COMPAT)}"
-            )
-        if compat != "torch":
-            raise ValueError(f"{self._name}: compat={compat!r} is not available yet, use 'torch'")
+    def __init__(self, params: Iterable[Any], given: Mapping[str, Any]) -> None:
+        rule, compat = self._rule, given["compat"]
+        if compat not in rule.compat:
+            known = " or ".join(map(repr, rule.compat))
+            raise ValueError(f"{self._name}: 'compat' is {compat!r}, expected {known}")
+        defaults = {key: value for key, value in given.items() if key not in _NO_OPTIONS}
+        defaults |= rule.compat[compat]
         self.param_groups: list[dict[str, Any]] = []
-        self._defaults = dict(defaults)
+        self._defaults = defaults
         self._parameters: list[Any] = []
         self._names: list[str | None] = []
         self._arrays: list[Array] = []
@@ -64,32 +70,12 @@ class Optimizer:
         self._read_options = itemgetter(*defaults)
         self._options: list[tuple[Any, ...]] | None = None
         self._hypers: list[tuple[float, ...]] = []
-        self._wanted: tuple[str, tuple[str | None, ...]] = ("", ())
+        self._wanted: Launch = ("", ())
         self._maximize = False
         self._holders: list[tuple[Parameter, Array]] = []  # parameters whose array may be replaced
-        if params is None or _is_array(params):
-            raise TypeError(
-                f"{self._name}: 'params' is {type(params).__name__}, expected a list of arrays or "
-                "parameters"
-            )
-        entries = [params] if isinstance(params, Mapping) else list(params)
-        if not entries:
-            raise ValueError(f"{self._name}: 'params' is empty, expected at least one parameter")
-        if not isinstance(entries[0], Mapping):
-            entries = [{"params": entries}]
-        for group in entries:
+        for group in group_dicts(self._name, params):
             self._append(group)
         self._prepare()
-
-    # ---- what a subclass says
-
-    def _rule(self) -> tuple[str, tuple[str | None, ...]]:
-        """Kernel name and the names of its states, in the kernel's order; None: without it."""
-        raise NotImplementedError
-
-    def _hyper(self, group: Mapping[str, Any]) -> tuple[float, ...]:
-        """Checked hyper-parameters of a group in the kernel's order, without the step."""
-        raise NotImplementedError
 
     # ---- stepping
 
@@ -196,19 +182,9 @@ class Optimizer:
         The arrays are the optimizer's own, not copies. Parameters that never had a gradient have no
         entry.
         """
-        names = _present(self._rule()[1])
-        state = {
-            index: {"step": step, **{name: self._states[name][index] for name in names}}
-            for index, step in enumerate(self._prepare().steps)
-            if step > 0
-        }
-        groups, first = [], 0
-        for group in self.param_groups:
-            count = len(group["params"])
-            options = {key: value for key, value in group.items() if key != "params"}
-            groups.append({**options, "params": list(range(first, first + count))})
-            first += count
-        return {"state": state, "param_groups": groups}
+        steps = self._prepare().steps
+        states = {name: self._states[name] for name in self._wanted[1] if name is not None}
+        return saved(self.param_groups, states, steps)
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Takes over what :meth:`state_dict` (or PyTorch's) gave; values are copied in.
@@ -220,72 +196,25 @@ class Optimizer:
             ValueError: another number of groups or parameters, missing or misshapen entries;
                 nothing is changed.
         """
-        groups, entries = self._checked(state_dict)
-        for group, saved in zip(self.param_groups, groups, strict=True):
-            group.update({key: value for key, value in saved.items() if key != "params"})
+        reader = Reader(self._name, self.param_groups, set(self._defaults), self._rule.identity)
+        groups = reader.groups(state_dict)
+        _, (_, wanted), _ = self._derived(groups)
+        kept = [state for state in self._rule.states if state.key in wanted]
+        required = [
+            {state.key for state in kept if state.when is None or group[state.when]}
+            for group in groups
+            for _ in group["params"]
+        ]
+        names = [state.key for state in kept]
+        entries = reader.entries(state_dict, groups, names, required, self._arrays)
+        for group, loaded in zip(self.param_groups, groups, strict=True):
+            group.update({key: value for key, value in loaded.items() if key != "params"})
         plan = self._prepare()
-        names = _present(self._rule()[1])
-        steps = [0] * len(self._arrays)
-        for index, entry in entries.items():
-            steps[index] = entry["step"]
-        for index in range(len(self._arrays)):
-            for name in names:
-                value = entries[index][name] if index in entries else None
-                copy_into(self._states[name][index], 0 if value is None else value)
-        plan.steps = steps
-
-    def _checked(self, state_dict: Mapping[str, Any]) -> tuple[list[Any], dict[int, Any]]:
-        def refuse(why: str) -> ValueError:
-            return ValueError(f"{self._name}.load_state_dict: {why}; nothing was changed")
-
-        try:
-            groups = [dict(group) for group in state_dict["param_groups"]]
-            state = dict(state_dict["state"])
-            flat = [index for group in groups for index in group["params"]]
-        except (KeyError, TypeError, ValueError):
-            raise refuse(
-                "expected a dict with 'state' and 'param_groups' as state_dict() gives"
-            ) from None
-        sizes = [len(group["params"]) for group in groups]
-        expected = [len(group["params"]) for group in self.param_groups]
-        if sizes != expected:
-            raise refuse(f"groups have {sizes} parameters, expected {expected}")
-        options = set(self._defaults) - set(self._identity)
-        for group, own in zip(groups, self.param_groups, strict=True):
-            if missing := sorted(options - set(group)):
-                raise refuse(f"a group lacks {', '.join(missing)}: a state of another optimizer?")
-            for key in self._identity:
-                if bool(group.setdefault(key, own[key])) != bool(own[key]):
-                    raise refuse(
-                        f"{key!r} is {group[key]!r}, expected {own[key]!r}: a state of another "
-                        "optimizer?"
-                    )
-        names = _present(self._rule_of(groups)[1])
-        position = {index: at for at, index in enumerate(flat)}
-        entries: dict[int, Any] = {}
-        for index, entry in state.items():
-            if index not in position:
-                raise refuse(f"state for parameter {index}, which no group names")
-            at = position[index]
-            if not isinstance(entry, Mapping):
-                raise refuse(f"the state of {index} is {type(entry).__name__}, expected a dict")
-            filled = {key: value for key, value in entry.items() if value is not None}
-            if not filled:
-                continue
-            if missing := [name for name in names if name not in filled]:
-                raise refuse(f"parameter {index} lacks {', '.join(missing)}: another optimizer?")
-            shape = tuple(self._arrays[at].shape)
-            for name in names:
-                if not (_is_array(filled[name]) and is_floating(filled[name])):
-                    raise refuse(f"{name!r} of {index} is no array of floats")
-                if tuple(filled[name].shape) != shape:
-                    given = tuple(filled[name].shape)
-                    raise refuse(f"{name!r} of {index} has shape {given}, expected {shape}")
-            filled["step"] = step = _count(filled.get("step", 1))  # torch's SGD counts no steps
-            if step < 1:
-                raise refuse(f"'step' of {index} is {entry.get('step')!r}, expected a count >= 1")
-            entries[at] = filled
-        return groups, entries
+        for state in kept:
+            for index, start in enumerate(self._starts(state)):
+                value = entries.get(index, {}).get(state.key, start)
+                copy_into(self._states[state.key][index], value)
+        plan.steps = [entries.get(i, {"step": 0})["step"] for i in range(len(self._arrays))]
 
     def __getstate__(self) -> dict[str, Any]:
         """Everything but the plan, which holds addresses: for pickle and copy."""
@@ -313,44 +242,13 @@ class Optimizer:
         return type(self).__name__
 
     def _append(self, group: Mapping[str, Any]) -> None:
-        if "params" not in group:
-            raise ValueError(f"{self._name}: a group has no 'params' entry")
-        if unknown := sorted(set(group) - set(self._defaults) - {"params"}):
-            raise TypeError(f"{self._name}: unknown option {unknown[0]!r} in a parameter group")
-        params = group["params"]
-        entries = (
-            list(params) if isinstance(params, Iterable) and not _is_array(params) else [params]
-        )
-        if not entries:
-            raise ValueError(f"{self._name}: 'params' is empty, expected at least one parameter")
-        pairs = [e if isinstance(e, tuple) and len(e) == 2 else (None, e) for e in entries]
-        if not all(getattr(p, "is_leaf", True) for _, p in pairs):
-            raise ValueError(f"{self._name}: a parameter is the result of an operation, not a leaf")
-        filled = {**self._defaults, **group, "params": [p for _, p in pairs]}
-        self._hyper(filled)
-        self.param_groups.append(filled)
-        self._names += [name for name, _ in pairs]
-        self._parameters += filled["params"]
-        self._arrays += [_data(p) for p in filled["params"]]
+        options, names = filled(self._name, group, self._defaults)
+        self._rule.hyper(self._name, options)
+        self.param_groups.append(options)
+        self._names += names
+        self._parameters += options["params"]
+        self._arrays += map(_data, options["params"])
         self._plan_is_current = False
-
-    def _rule_of(self, groups: list[dict[str, Any]]) -> tuple[str, tuple[str | None, ...]]:
-        held, self.param_groups = self.param_groups, groups
-        try:
-            for group in groups:
-                self._hyper(group)
-            return self._rule()
-        finally:
-            self.param_groups = held
-
-    def _uniform(self, option: str) -> bool:
-        """An option that one launch cannot vary between groups."""
-        values = {bool(group[option]) for group in self.param_groups}
-        if len(values) > 1:
-            raise ValueError(
-                f"{self._name}: {option!r} differs between groups; use one optimizer for each"
-            )
-        return values.pop()
 
     def _prepare(self) -> _C.Plan:
         """The plan of a step: rebuilt when the kernel or an array has changed."""
@@ -365,21 +263,40 @@ class Optimizer:
         return self._plan
 
     def _derive(self, options: list[tuple[Any, ...]]) -> None:
-        """What follows from the options of all groups."""
-        maximize, wanted = self._uniform("maximize"), self._rule()
-        hypers = [self._hyper(group) for group in self.param_groups]
+        """Takes over what follows from the options of all groups."""
+        maximize, wanted, hypers = self._derived(self.param_groups)
         self._plan_is_current = self._plan_is_current and self._wanted == wanted
         self._maximize, self._wanted, self._hypers = maximize, wanted, hypers
         # A list or an array may get other contents and stay the same object: derived every time.
         frozen = all(isinstance(v, _FROZEN) for values in options for v in values)
         self._options = options if frozen else None
+        self._restart()
+
+    def _derived(
+        self, groups: list[dict[str, Any]]
+    ) -> tuple[bool, Launch, list[tuple[float, ...]]]:
+        """Checked: whether to maximize, the kernel with its states, each group's hypers."""
+        maximize = uniform(self._name, "maximize", groups)
+        hypers = [self._rule.hyper(self._name, group) for group in groups]
+        return maximize, self._rule.launch(self._name, groups), hypers
+
+    def _restart(self) -> None:
+        """A start that depends on options follows them until a parameter's first gradient."""
+        for state in self._rule.states:
+            if not callable(state.start) or state.key not in self._states or self._plan is None:
+                continue
+            for held, start, step in zip(
+                self._states[state.key], self._starts(state), self._plan.steps, strict=False
+            ):
+                if step == 0:
+                    copy_into(held, start)
 
     def _replan(self, kernel: str, names: tuple[str | None, ...]) -> _C.Plan:
         arrays = [_data(p) for p in self._parameters]
-        for name in _present(names):
-            held = self._states.get(name, [])
-            kept = [brought_to(array, state) for array, state in zip(arrays, held, strict=False)]
-            self._states[name] = kept + _new_states(arrays[len(kept) :])
+        for state in self._rule.states:
+            if state.key in names:
+                held = self._states.get(state.key, [])
+                self._states[state.key] = follow(arrays, held, self._starts(state))
         groups = [number for number, g in enumerate(self.param_groups) for _ in g["params"]]
         states = [None if name is None else self._states[name] for name in names]
         plan = _C.Plan(kernel, arrays, states, groups)
@@ -394,60 +311,10 @@ class Optimizer:
         ]
         return plan
 
-
-def _present(names: Iterable[str | None]) -> list[str]:
-    return [name for name in names if name is not None]
-
-
-def _is_array(value: object) -> bool:
-    return isinstance(value, Parameter) or (hasattr(value, "dtype") and hasattr(value, "shape"))
-
-
-def _count(step: Any) -> int:
-    """A step count saved as a number or a 0-d array; -1 for anything else."""
-    try:
-        number = float(step)
-    except (TypeError, ValueError, RuntimeError):
-        return -1
-    return int(step) if number.is_integer() else -1
+    def _starts(self, state: State) -> list[float]:
+        """What a state holds before each parameter's first gradient."""
+        return [state.start_in(group) for group in self.param_groups for _ in group["params"]]
 
 
 def _data(parameter: Any) -> Array:
     return parameter.data if isinstance(parameter, Parameter) else parameter
-
-
-def _new_states(arrays: Sequence[Array]) -> list[Array]:
-    """Zeros of the computing type for each parameter.
-
-    Contiguous parameters share one buffer, so that a step walks one stretch of memory; others get
-    state of their own layout, so that a step over a dense permuted parameter stays one dense run.
-    """
-    states: list[Array] = [None] * len(arrays)
-    together: dict[Any, list[int]] = {}
-    for index, array in enumerate(arrays):
-        dtype = parameter_dtype(array)
-        if is_contiguous(array):
-            key = (type(array), str(dtype), str(getattr(array, "device", "cpu")))
-            together.setdefault(key, []).append(index)
-        else:
-            states[index] = zeros_like(array, dtype)
-    for indices in together.values():
-        like = arrays[indices[0]]
-        sizes = [_size(arrays[i]) for i in indices]
-        buffer = zeros((sum(map(_padded, sizes)),), parameter_dtype(like), like)
-        start = 0
-        for index, size in zip(indices, sizes, strict=True):
-            states[index] = buffer[start : start + size].reshape(tuple(arrays[index].shape))
-            start += _padded(size)
-    return states
-
-
-def _size(array: Array) -> int:
-    size = 1
-    for extent in array.shape:
-        size *= int(extent)
-    return size
-
-
-def _padded(size: int) -> int:
-    return (size + 15) // 16 * 16  # 64-byte lines of float32

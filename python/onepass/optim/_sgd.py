@@ -2,30 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
-from onepass.ops._update import sgd_hyper
-from onepass.optim._optimizer import Optimizer
+from onepass.ops._sgd import SGD_RULE
+from onepass.optim._optimizer import Optimizer, shared_docs
 
 
+@shared_docs
 class SGD(Optimizer):
     """p -= lr·(g + μ·b with Nesterov, else b), b = μ·b + (1 - dampening)·g, g += weight_decay·p.
 
     A parameter's first gradient sets b = g. Without momentum p -= lr·g and there is no state.
 
     Args:
-        params: arrays, ``nn.Parameter`` objects or group dicts.
-        lr: learning rate.
-        momentum: μ.
         dampening: of the gradient in the buffer.
-        weight_decay: L2 penalty.
         nesterov: look ahead by the momentum; needs momentum > 0 and dampening 0.
-        maximize: ascend instead.
-        compat: whose formulas to follow.
-
-    Raises:
-        ValueError: hyper-parameters out of range, empty, duplicate or overlapping parameters.
 
     Source: Sutskever et al., On the importance of initialization and momentum in deep learning,
     2013, in PyTorch's form.
@@ -37,6 +29,8 @@ class SGD(Optimizer):
         >>> p
         array([0.5], dtype=float32)
     """
+
+    _rule = SGD_RULE
 
     def __init__(
         self,
@@ -50,27 +44,4 @@ class SGD(Optimizer):
         maximize: bool = False,
         compat: str = "torch",
     ) -> None:
-        defaults = {
-            "lr": lr,
-            "momentum": momentum,
-            "dampening": dampening,
-            "weight_decay": weight_decay,
-            "nesterov": nesterov,
-            "maximize": maximize,
-        }
-        super().__init__(params, defaults, compat)
-
-    def _rule(self) -> tuple[str, tuple[str | None, ...]]:
-        if any(group["momentum"] != 0 for group in self.param_groups):
-            return "sgd", ("momentum_buffer",)
-        return "sgd", (None,)
-
-    def _hyper(self, group: Mapping[str, Any]) -> tuple[float, ...]:
-        return sgd_hyper(
-            self._name,
-            group["lr"],
-            group["momentum"],
-            group["dampening"],
-            group["weight_decay"],
-            group["nesterov"],
-        )
+        super().__init__(params, locals())

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from onepass._array import Array
-from onepass.nn._device import check_owned
+from onepass._kind import check_owned
 
 
 class Parameter:

@@ -1,0 +1,55 @@
+"""Parts of docstrings that many functions share: each is written once and added here."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+T = TypeVar("T", bound=Callable[..., Any])
+
+# Options of many optimizers. A docstring that describes one in its own words keeps them.
+OPTIONS = {
+    "lr": "learning rate.",
+    "betas": "(β₁, β₂).",
+    "eps": "added to the denominator.",
+    "weight_decay": "L2 penalty: added to the gradient as weight_decay·p.",
+    "momentum": "μ; 0 keeps no buffer.",
+}
+_HEADS = ("Args", "Returns", "Raises", "Source", "Example")
+
+
+def shares(args: Mapping[str, str], **sections: str) -> Callable[[T], T]:
+    """A decorator that completes the docstring of a function or class.
+
+    Args:
+        args: descriptions of arguments, by name; added where the docstring has none, in the order
+            of the signature.
+        **sections: text of "Returns" or "Raises".
+    """
+
+    def complete(documented: T) -> T:
+        if documented.__doc__ is not None:  # python -OO has none
+            documented.__doc__ = _completed(documented, args, sections)
+        return documented
+
+    return complete
+
+
+def _completed(documented: Any, args: Mapping[str, str], sections: Mapping[str, str]) -> str:
+    parts = re.split(rf"^({'|'.join(_HEADS)}):", inspect.cleandoc(documented.__doc__), flags=re.M)
+    text, found = parts[0].rstrip(), dict(zip(parts[1::2], parts[2::2], strict=True))
+    own = dict(re.findall(r"^    (\*{0,2}\w+): (.*(?:\n {5,}.*)*)", found.get("Args", ""), re.M))
+    described = {}
+    for parameter in inspect.signature(documented).parameters.values():
+        name = str(parameter).partition(":")[0]  # with the stars of *args and **kwargs
+        says = own.pop(name, args.get(name, OPTIONS.get(name)))
+        if says is None:
+            raise ValueError(f"{documented.__qualname__}: the docstring lacks {name!r}")
+        described[name] = says
+    if own:
+        raise ValueError(f"{documented.__qualname__}: no arguments {sorted(own)}")
+    found["Args"] = "".join(f"\n    {name}: {says}" for name, says in described.items())
+    found |= {head: f"\n    {body}" for head, body in sections.items() if head not in found}
+    return "\n\n".join([text, *(f"{h}:{found[h].rstrip()}" for h in _HEADS if h in found)]) + "\n"

@@ -1,0 +1,209 @@
+"""What an optimizer is, as data: kernel, states, options and their ranges.
+
+The in-place function of ``ops`` and the class of ``optim`` share one `Rule`. The extension says how
+a kernel's states and hyper-parameters are named and ordered; a rule adds what it cannot know.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from onepass import _C
+from onepass._numbers import in_range
+
+Options = Mapping[str, Any]
+Launch = tuple[str, tuple[str | None, ...]]  # a kernel, and its states; None: without that one
+
+_INF = math.inf
+# Every option is a number in [low, high), finite, or None: True or False. A tuple of numbers such
+# as betas is read by the kernel as beta1, beta2.
+RANGES: dict[str, tuple[float, float] | None] = {
+    "lr": (0, _INF),
+    "betas": (0, 1),
+    "alpha": (0, 1),
+    "eps": (0, _INF),
+    "weight_decay": (0, _INF),
+    "momentum": (0, _INF),
+    "dampening": (-_INF, _INF),
+    "nesterov": None,
+}
+
+_UPDATES = {kernel["name"]: kernel for kernel in _C.kernels() if kernel["kind"] == "update"}
+
+
+class State(NamedTuple):
+    """An array that an optimizer keeps for each parameter.
+
+    Attributes:
+        key: its name in a state_dict, PyTorch's; a function of ``ops`` takes a list ``key + "s"``.
+        when: the option that asks for it; None: it is always there.
+        start: what it holds before the first gradient: a number, or a function of the group's
+            options.
+    """
+
+    key: str
+    when: str | None = None
+    start: float | Callable[[Options], float] = 0.0
+
+    def start_in(self, group: Options) -> float:
+        return float(self.start(group) if callable(self.start) else self.start)
+
+
+class Needs(NamedTuple):
+    """``option`` makes sense only beside values of ``others`` for which ``holds(*values)``."""
+
+    option: str
+    others: tuple[str, ...]
+    holds: Callable[..., bool]
+    expected: str
+
+
+class Rule:
+    """An optimizer: what it adds to its kernel.
+
+    Args:
+        kernel: name of the update in csrc/kernels/list.h.
+        states: those that are optional or do not start at zero; the others follow from the kernel.
+        needs: checks that span several options.
+        ignored: {option: other}: the option counts as 0 where ``other`` is 0.
+        instead: (option, kernel): with that option on in every group, that kernel runs.
+        compat: {library: {option: value}}, the formula's options that the constructor sets for
+            that library; every library names the same ones.
+
+    Attributes:
+        identity: options that a state_dict may lack but not contradict.
+    """
+
+    def __init__(
+        self,
+        kernel: str,
+        *states: State,
+        needs: Sequence[Needs] = (),
+        ignored: Mapping[str, str] | None = None,
+        instead: tuple[str, str] | None = None,
+        compat: Mapping[str, Options] | None = None,
+    ) -> None:
+        info = _UPDATES[kernel]
+        lists = (*info["operands"][2:], *info["optional"])
+        special = {f"{state.key}s": state for state in states}
+        if wrong := set(special) - set(lists):
+            raise ValueError(f"{kernel}: {wrong} are no states of the kernel, which has {lists}")
+        self.kernel, self.needs, self.instead = kernel, tuple(needs), instead
+        self.compat = compat or {"torch": {}}
+        formula = {option for options in self.compat.values() for option in options}
+        if any(set(options) != formula for options in self.compat.values()):
+            raise ValueError(f"{kernel}: every row of compat needs all of {sorted(formula)}")
+        self.identity = (*formula, *([instead[0]] if instead else []))
+        self.states = tuple(special.get(name) or State(name.removesuffix("s")) for name in lists)
+        self._reads = _reads(info["hyper"], ignored or {})
+        self._hyper = {option for option, *_ in self._reads}
+        for state in self.states[len(info["operands"]) - 2 :]:
+            if state.when is None:
+                raise ValueError(f"{kernel}: nothing says when {state.key} is kept")
+        if instead is not None:
+            other = _UPDATES[instead[1]]
+            if (lists, info["hyper"]) != (
+                (*other["operands"][2:], *other["optional"]),
+                other["hyper"],
+            ):
+                raise ValueError(f"{kernel}: {instead[1]} has other states or hyper-parameters")
+
+    def hyper(self, owner: str, options: Options) -> tuple[float, ...]:
+        """Checked hyper-parameters in the kernel's order, without the step.
+
+        Raises:
+            ValueError, TypeError: naming the option, its value and what was expected.
+        """
+        values: list[float] = []
+        for option, count, limits, other in self._reads:
+            value = options[option]
+            if limits is None:
+                values.append(float(bool(value)))
+            elif count:
+                values += _several(owner, option, value, count, limits)
+            else:
+                number = in_range(owner, option, value, *limits)
+                values.append(0.0 if other is not None and options[other] == 0 else number)
+        for option, others, holds, expected in self.needs:
+            given = [options[name] for name in others]
+            if options[option] and not holds(*given):
+                shown = ", ".join(f"{n}={v!r}" for n, v in zip(others, given, strict=True))
+                raise ValueError(
+                    f"{owner}: {option!r} is {options[option]!r}, expected {expected} with it, "
+                    f"given {shown}"
+                )
+        return tuple(values)
+
+    def launch(self, owner: str, groups: Sequence[Options]) -> Launch:
+        """The kernel that serves all groups, and its states; None for one that is not kept."""
+        kernel = self.kernel
+        if self.instead is not None and uniform(owner, self.instead[0], groups):
+            kernel = self.instead[1]
+        kept = [state.key if self._keeps(owner, state, groups) else None for state in self.states]
+        return kernel, tuple(kept)
+
+    def _keeps(self, owner: str, state: State, groups: Sequence[Options]) -> bool:
+        if state.when is None:
+            return True
+        if state.when in self._hyper:  # 0 where a group does without: its state has no effect
+            return any(group[state.when] != 0 for group in groups)
+        return uniform(owner, state.when, groups)
+
+    def lists(self, op: str, given: Mapping[str, Any]) -> list[Any]:
+        """The lists of states that a function of ``ops`` was given; None for one not asked for."""
+        lists = []
+        for state in self.states:
+            arrays = given[f"{state.key}s"]
+            if state.when in self._hyper:
+                if given[state.when] == 0:
+                    arrays = None
+                elif arrays is None:
+                    raise ValueError(
+                        f"{op}: '{state.key}s' is None, expected arrays like 'params', since "
+                        f"{state.when} > 0"
+                    )
+            lists.append(arrays)
+        return lists
+
+
+def uniform(owner: str, option: str, groups: Sequence[Options]) -> bool:
+    """An option that one launch cannot vary between groups."""
+    values = {bool(group[option]) for group in groups}
+    if len(values) > 1:
+        raise ValueError(f"{owner}: {option!r} differs between groups; use one optimizer for each")
+    return values.pop()
+
+
+_Read = tuple[str, int, tuple[float, float] | None, str | None]
+
+
+def _reads(hyper: Sequence[str], ignored: Mapping[str, str]) -> list[_Read]:
+    """(option, how many numbers where it is a tuple, range, option without which it counts as 0)"""
+    reads: list[_Read] = []
+    for name in hyper:
+        tupled = f"{name.rstrip('0123456789')}s"
+        if name == "step":
+            continue
+        if name in RANGES:
+            reads.append((name, 0, RANGES[name], ignored.get(name)))
+        elif name.endswith("1"):
+            count = sum(other.rstrip("0123456789") == tupled[:-1] for other in hyper)
+            reads.append((tupled, count, RANGES[tupled], None))
+        elif not (reads and reads[-1][0] == tupled):
+            raise ValueError(f"no range for the hyper-parameter {name!r}: add it to RANGES")
+    return reads
+
+
+def _several(
+    owner: str, option: str, value: Any, count: int, limits: tuple[float, float]
+) -> list[float]:
+    try:
+        values = list(value)
+    except TypeError:
+        values = []
+    if len(values) != count:
+        expected = "a pair of" if count == 2 else count
+        raise ValueError(f"{owner}: {option!r} is {value!r}, expected {expected} numbers")
+    return [in_range(owner, f"{option}[{i}]", v, *limits) for i, v in enumerate(values)]

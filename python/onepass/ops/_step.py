@@ -1,0 +1,204 @@
+"""A step: one launch for a whole list of arrays, and what it reports.
+
+`run` is a function of ``ops``, which makes a plan for one step; an optimizer of ``optim`` keeps its
+plan and calls `take_step`.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+from onepass import _C
+from onepass._array import Array, read_back
+from onepass._docs import shares
+from onepass._numbers import as_float
+from onepass.ops._rule import Rule
+
+Nonfinite = Literal["propagate", "skip", "raise"]
+
+# Completes the docstring of an in-place function.
+shared_docs = shares(
+    {
+        "params": "arrays of any shapes, strides and dtypes float32, float64, float16, bfloat16.",
+        "grads": "one per parameter, or None to leave that parameter alone.",
+        "exp_avgs": "m, like ``params`` (float32 for 16-bit parameters).",
+        "exp_avg_sqs": "v, likewise.",
+        "step": "t, the number of this step: 1 on the first call; a number, or one per parameter.",
+        "**options": "``max_norm``, ``max_value``, ``grad_scale``, ``zero_grad``, ``nonfinite``,\n"
+        "        ``maximize`` as in ``onepass.optim``.",
+    },
+    Returns="StepInfo.",
+    Raises="ValueError: hyper-parameters out of range, mismatched lists or shapes, overlapping\n"
+    "        arrays; nothing is changed.\n"
+    "    TypeError: wrong dtypes, or a list of states that is None.",
+)
+
+
+class StepInfo(NamedTuple):
+    """What a step did.
+
+    A step on CUDA arrays leaves some attributes on the device: all of them with
+    ``nonfinite="skip"``, ``grad_norm`` with ``max_norm``. Reading one of those waits for the step.
+    If a CUDA graph captured the step, they describe the last replay.
+
+    Attributes:
+        skipped: True if a gradient was not finite and nothing was changed.
+        grad_norm: global norm of the gradients after unscaling and before clipping; None without
+            ``max_norm``.
+        nonfinite_param: index of the first parameter whose gradient holds Inf or NaN; None if
+            there is none or ``nonfinite`` is "propagate".
+    """
+
+    skipped: bool
+    grad_norm: float | None
+    nonfinite_param: int | None
+
+
+_NOTHING_TO_TELL = StepInfo(False, None, None)
+
+
+class _DeviceStepInfo(StepInfo):
+    """A StepInfo that lies on a device; each look at it copies it from there."""
+
+    _read: Callable[[], StepInfo]
+
+    def __new__(cls, read: Callable[[], StepInfo]) -> _DeviceStepInfo:
+        self = super().__new__(cls, False, None, None)
+        self._read = read
+        return self
+
+    skipped = property(lambda self: self._read().skipped)
+    grad_norm = property(lambda self: self._read().grad_norm)
+    nonfinite_param = property(lambda self: self._read().nonfinite_param)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._read())
+
+    def __getitem__(self, key: Any) -> Any:
+        return self._read()[key]
+
+    def __eq__(self, other: object) -> bool:
+        return tuple(self) == (tuple(other) if isinstance(other, tuple) else other)
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    def __hash__(self) -> int:
+        return hash(self._read())
+
+    def __repr__(self) -> str:
+        return repr(self._read())
+
+    def __reduce__(self) -> Any:
+        return StepInfo, tuple(self)
+
+
+def _on_device(
+    result: Array, where: tuple[tuple[int, ...], int, int], clips: bool, checks: bool
+) -> StepInfo:
+    """The StepInfo of a step whose ``result`` is a NormResult (csrc/core/backend.h) on a device."""
+    positions, device, stream = where
+
+    def read() -> StepInfo:
+        host = read_back(result, device, stream)
+        first = int(host.view(np.int64)[2])
+        index = positions[first] if checks and first >= 0 else None
+        return StepInfo(index is not None, float(host[0]) if clips else None, index)
+
+    return _DeviceStepInfo(read)
+
+
+def take_step(
+    op: str,
+    plan: _C.Plan,
+    grads: Sequence[Array | None],
+    hyper: Sequence[tuple[float, ...]],
+    max_norm: float | None = None,
+    max_value: float | None = None,
+    grad_scale: float | None = None,
+    zero_grad: bool = False,
+    nonfinite: Nonfinite = "propagate",
+    maximize: bool = False,
+    names: Sequence[str | None] = (),
+) -> StepInfo:
+    """Checks the options of a step and runs the plan."""
+    unscale = 1.0
+    if max_norm is not None:
+        max_norm = _positive(op, "max_norm", max_norm)
+    if max_value is not None:
+        max_value = _positive(op, "max_value", max_value)
+    if grad_scale is not None:
+        scale = _positive(op, "grad_scale", grad_scale)
+        if scale == math.inf:
+            raise ValueError(f"{op}: 'grad_scale' is inf, expected a finite number > 0, or None")
+        unscale = 1.0 / scale
+    if nonfinite not in ("propagate", "skip", "raise"):
+        raise ValueError(
+            f"{op}: 'nonfinite' is {nonfinite!r}, expected 'propagate', 'skip' or 'raise'"
+        )
+    checks = nonfinite != "propagate"
+    raises = nonfinite == "raise"
+    skipped, norm, index = plan.step(
+        grads, hyper, unscale, max_value, max_norm, checks, zero_grad, maximize, not raises
+    )
+    if skipped is None:
+        info = _on_device(norm, index, max_norm is not None, checks)
+        if not raises:
+            return info
+        skipped, norm, index = info
+    if skipped and raises:
+        name = names[index] if index is not None and index < len(names) else None
+        raise FloatingPointError(
+            f"{op}: the gradient of parameter {index}{f' ({name})' if name else ''} is not finite; "
+            "nothing was changed. Lower the learning rate or the gradient scale, or pass "
+            "nonfinite='skip'"
+        )
+    if norm is None and not skipped:
+        return _NOTHING_TO_TELL
+    return StepInfo(skipped, norm, index if checks else None)
+
+
+def run(rule: Rule, given: Mapping[str, Any]) -> StepInfo:
+    """One step of the in-place function of ``ops`` whose arguments are ``given``."""
+    op, params, grads = f"{rule.kernel}_", given["params"], given["grads"]
+    hyper = rule.hyper(op, {**rule.compat["torch"], **given})
+    states = rule.lists(op, given)
+    for name, arrays in (("params", params), ("grads", grads)):
+        if not isinstance(arrays, Sequence):
+            raise TypeError(f"{op}: {name!r} is {arrays!r}, expected a list of arrays")
+    options = given["options"]
+    if unknown := sorted(set(options) - set(_STEP_OPTIONS)):
+        raise TypeError(
+            f"{op}: unknown option {unknown[0]!r}, expected one of {', '.join(_STEP_OPTIONS)}"
+        )
+    taken = [count - 1 for count in _counts(op, given["step"], len(params))]
+    plan = _C.Plan(rule.kernel, params, states, [0] * len(params), taken)
+    return take_step(op, plan, grads, (hyper,), **options)
+
+
+def _positive(op: str, name: str, value: Any) -> float:
+    expected = "a number > 0, or None"
+    number = as_float(op, name, value, expected)
+    if not number > 0:
+        raise ValueError(f"{op}: {name!r} is {value!r}, expected {expected}")
+    return number
+
+
+_STEP_OPTIONS = ("max_norm", "max_value", "grad_scale", "zero_grad", "nonfinite", "maximize")
+
+
+def _counts(op: str, step: Any, parameters: int) -> list[int]:
+    try:
+        counts = [operator.index(s) for s in (step if isinstance(step, Sequence) else [step])]
+    except TypeError:
+        raise TypeError(
+            f"{op}: 'step' is {step!r}, expected an integer or a list with one for each parameter"
+        ) from None
+    if min(counts, default=1) < 1:
+        raise ValueError(f"{op}: 'step' is {step!r}, expected 1 on the first call")
+    return counts if isinstance(step, Sequence) else counts * parameters

@@ -1,0 +1,136 @@
+"""PyTorch's state_dict layout: written, and checked before anything is taken over from it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from onepass._array import Array, is_floating
+from onepass.optim._states import is_array
+
+Groups = list[dict[str, Any]]
+
+
+def saved(
+    groups: Groups, states: Mapping[str, Sequence[Array]], steps: Sequence[int]
+) -> dict[str, Any]:
+    """The state_dict of parameters that have taken ``steps``; the arrays are not copied."""
+    state = {
+        index: {"step": step, **{name: arrays[index] for name, arrays in states.items()}}
+        for index, step in enumerate(steps)
+        if step > 0
+    }
+    numbered, first = [], 0
+    for group in groups:
+        count = len(group["params"])
+        options = {key: value for key, value in group.items() if key != "params"}
+        numbered.append({**options, "params": list(range(first, first + count))})
+        first += count
+    return {"state": state, "param_groups": numbered}
+
+
+class Reader:
+    """Reads a state_dict that may not fit.
+
+    Args:
+        owner: name of the optimizer.
+        own: its groups.
+        options: the options of a group.
+        identity: those that tell kinds of it apart: they may be missing, but must not differ.
+
+    Raises:
+        ValueError: in every method, if the state_dict does not fit.
+    """
+
+    def __init__(self, owner: str, own: Groups, options: set[str], identity: Sequence[str]) -> None:
+        self.owner, self.own, self.options, self.identity = owner, own, options, identity
+
+    def refuse(self, why: str) -> ValueError:
+        return ValueError(f"{self.owner}.load_state_dict: {why}; nothing was changed")
+
+    def groups(self, state_dict: Any) -> Groups:
+        """Groups with every option of the optimizer's own, and as many parameters."""
+        try:
+            groups = [dict(group) for group in state_dict["param_groups"]]
+            sizes = [len(group["params"]) for group in groups]
+            dict(state_dict["state"])
+        except (KeyError, TypeError, ValueError):
+            raise self.refuse(
+                "expected a dict with 'state' and 'param_groups' as state_dict() gives"
+            ) from None
+        expected = [len(group["params"]) for group in self.own]
+        if sizes != expected:
+            raise self.refuse(f"groups have {sizes} parameters, expected {expected}")
+        for group, own in zip(groups, self.own, strict=True):
+            if missing := sorted(self.options - set(self.identity) - set(group)):
+                raise self.refuse(
+                    f"a group lacks {', '.join(missing)}: a state of another optimizer?"
+                )
+            for key in self.identity:
+                # Older files of torch's hold None for False.
+                if (group.setdefault(key, own[key]) or False) != (own[key] or False):
+                    raise self.refuse(
+                        f"{key!r} is {group[key]!r}, expected {own[key]!r}: a state of another "
+                        "optimizer?"
+                    )
+        return groups
+
+    def entries(
+        self,
+        state_dict: Any,
+        groups: Groups,
+        names: Sequence[str],
+        required: Sequence[set[str]],
+        arrays: Sequence[Array],
+    ) -> dict[int, dict[str, Any]]:
+        """What is saved for each parameter, by its position; nothing for one without a gradient.
+
+        Args:
+            state_dict: as `groups` took it.
+            groups: what `groups` gave.
+            names: all states of the optimizer.
+            required: for each parameter, those that must be there.
+            arrays: the parameters.
+        """
+        position = {index: at for at, index in enumerate(i for g in groups for i in g["params"])}
+        entries: dict[int, dict[str, Any]] = {}
+        for index, entry in dict(state_dict["state"]).items():
+            if index not in position:
+                raise self.refuse(f"state for parameter {index}, which no group names")
+            at = position[index]
+            if not isinstance(entry, Mapping):
+                raise self.refuse(
+                    f"the state of {index} is {type(entry).__name__}, expected a dict"
+                )
+            filled = {key: value for key, value in entry.items() if value is not None}
+            if not filled:
+                continue
+            if missing := sorted(required[at] - set(filled)):
+                raise self.refuse(
+                    f"parameter {index} lacks {', '.join(missing)}: another optimizer?"
+                )
+            shape = tuple(arrays[at].shape)
+            for name in names:
+                if name in filled:
+                    self._check_array(f"{name!r} of {index}", filled[name], shape)
+            step = filled.get("step", 1)  # torch's SGD counts no steps
+            filled["step"] = _count(step)
+            if filled["step"] < 1:
+                raise self.refuse(f"'step' of {index} is {step!r}, expected a count >= 1")
+            entries[at] = filled
+        return entries
+
+    def _check_array(self, label: str, value: Any, shape: tuple[int, ...]) -> None:
+        if not (is_array(value) and is_floating(value)):
+            raise self.refuse(f"{label} is no array of floats")
+        if tuple(value.shape) != shape:
+            raise self.refuse(f"{label} has shape {tuple(value.shape)}, expected {shape}")
+
+
+def _count(step: Any) -> int:
+    """A step count saved as a number or a 0-d array; -1 for anything else."""
+    try:
+        number = float(step)
+    except (TypeError, ValueError, RuntimeError):
+        return -1
+    return int(step) if number.is_integer() else -1
