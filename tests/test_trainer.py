@@ -8,7 +8,6 @@ from onepass import nn, optim
 from onepass.data import DataLoader
 from onepass.optim import lr_scheduler
 from onepass.train import Trainer
-from onepass.train._losses import MSELoss
 from small_training import (
     BATCH,
     EPOCHS,
@@ -95,7 +94,7 @@ def test_own_metrics_and_regression():
     model = nn.Sequential(nn.Linear(4, 1))
     targets = (X @ np.array([[1.0], [2], [0], [-1]], np.float32)) + 3
     optimizer = optim.AdamW(model.parameters(), lr=0.1, weight_decay=0.0)
-    trainer = Trainer(model, MSELoss(), optimizer, metrics=["mse", "mae", bias], progress=False)
+    trainer = Trainer(model, nn.MSELoss(), optimizer, metrics=["mse", "mae", bias], progress=False)
     history = trainer.fit(X, targets, max_epochs=120, batch_size=10)
     assert history["loss"][-1] < 1e-3 < history["loss"][0]
     assert history["mse"] == pytest.approx(history["loss"], rel=1e-5)
@@ -107,12 +106,12 @@ def test_own_metrics_and_regression():
 
 def test_squared_error():
     y, target = np.array([[1.0], [4.0]], np.float32), np.array([[2.0], [1.0]], np.float32)
-    loss, dy = MSELoss()(y, target)
+    loss, dy = nn.MSELoss()(y, target)
     assert loss == 5.0
     np.testing.assert_array_equal(dy, np.array([[-1.0], [3.0]], np.float32))
     assert dy.dtype == np.float32
     with pytest.raises(ValueError, match=r"\(2,\)"):
-        MSELoss()(y, target[:, 0])
+        nn.MSELoss()(y, target[:, 0])
 
 
 def test_validation_split_holds_out():
@@ -199,7 +198,7 @@ def test_targets_of_a_regression_are_brought_to_the_models_dtype():
     nn.manual_seed(0)
     model = nn.Sequential(nn.Linear(4, 1))
     optimizer = optim.SGD(model.parameters(), lr=0.1)
-    trainer = Trainer(model, MSELoss(), optimizer, metrics=["mse"], progress=False)
+    trainer = Trainer(model, nn.MSELoss(), optimizer, metrics=["mse"], progress=False)
     trainer.fit(X.astype(np.float64), X[:, :1].astype(np.float64), max_epochs=1)
     assert all(p.grad.dtype == np.float32 for p in model.parameters())
 

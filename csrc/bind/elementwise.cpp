@@ -1,5 +1,5 @@
-// relu(x, out), relu_backward(dy, x, out), … for every activation of the list; dropout and its
-// mask.
+// activation["relu"](x, out) and activation_backward["relu"](dy, x, out), … for every activation of
+// the list; dropout and its mask.
 #include <cstring>
 
 #include "bind/fast.h"
@@ -80,15 +80,21 @@ std::string option_names(const KernelInfo& info) {
   return text + ")";
 }
 
+// Two dictionaries by name: a new activation adds no attribute here and no line to the stub.
 template <template <class> class... A, size_t... I>
 void define_activations(py::module_& m, host::List<A...>, std::index_sequence<I...>) {
   static_assert(sizeof...(A) <= kMaxKernels, "kMaxKernels is too small");
-  (define(m, A<float>::name + ("(x, out" + option_names(activations()[I])),
-          &fast<&activation<A, int(I), false>>),
+  py::dict forward, backward;
+  ((forward[A<float>::name] =
+        make_function(m, A<float>::name + ("(x, out" + option_names(activations()[I])),
+                      &fast<&activation<A, int(I), false>>)),
    ...);
-  (define(m, A<float>::name + ("_backward(dy, x, out" + option_names(activations()[I])),
-          &fast<&activation<A, int(I), true>>),
+  ((backward[A<float>::name] =
+        make_function(m, A<float>::name + ("_backward(dy, x, out" + option_names(activations()[I])),
+                      &fast<&activation<A, int(I), true>>)),
    ...);
+  m.attr("activation") = forward;
+  m.attr("activation_backward") = backward;
 }
 template <template <class> class... A>
 void define_activations(py::module_& m, host::List<A...> list) {

@@ -31,7 +31,10 @@ PyObject* fast(PyObject*, PyObject* const* at, Py_ssize_t count) {
   }
 }
 
-// `signature` is "relu(x, out)"; its part before the bracket is the name.
+// A function of this module. `signature` is "relu(x, out)"; the part before the bracket is its
+// name.
+py::object make_function(const py::module_& m, const std::string& signature, FastFunction function);
+// The same as an attribute of the module.
 void define(py::module_& m, const std::string& signature, FastFunction function);
 void define_method(py::handle type, const std::string& signature, FastFunction function);
 

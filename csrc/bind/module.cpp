@@ -52,11 +52,16 @@ static PyMethodDef* definition(const std::string& signature, bool method, FastFu
   return &d.method;
 }
 
-void define(py::module_& m, const std::string& signature, FastFunction function) {
-  PyMethodDef* method = definition(signature, false, function);
+py::object make_function(const py::module_& m, const std::string& signature,
+                         FastFunction function) {
   const py::object module_name = m.attr("__name__");
-  m.attr(method->ml_name) =
-      py::reinterpret_steal<py::object>(PyCFunction_NewEx(method, nullptr, module_name.ptr()));
+  return py::reinterpret_steal<py::object>(
+      PyCFunction_NewEx(definition(signature, false, function), nullptr, module_name.ptr()));
+}
+
+void define(py::module_& m, const std::string& signature, FastFunction function) {
+  const py::object made = make_function(m, signature, function);
+  m.attr(made.attr("__name__")) = made;
 }
 
 void define_method(py::handle type, const std::string& signature, FastFunction function) {

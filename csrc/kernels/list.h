@@ -11,6 +11,7 @@
 #include "kernels/rmsprop.h"
 #include "kernels/sgd.h"
 #include "kernels/sigmoid.h"
+#include "kernels/silu.h"
 #include "kernels/tanh.h"
 
 ONEPASS_BEGIN
@@ -18,7 +19,7 @@ ONEPASS_BEGIN
 template <template <class> class... K>
 struct List {};
 
-using Activations = List<Identity, Relu, LeakyRelu, Sigmoid, Tanh, Gelu, GeluTanh>;
+using Activations = List<Identity, Relu, LeakyRelu, Sigmoid, Tanh, Gelu, GeluTanh, Silu>;
 using Updates = Rules<Sgd, Adam, AdamW, Rmsprop>;
 
 ONEPASS_END

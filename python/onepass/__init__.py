@@ -5,7 +5,7 @@
 array([0., 2.], dtype=float32)
 
 Submodules are imported when they are first used: ``ops`` (functions on arrays), ``optim``, ``nn``,
-``data``, ``train``, ``sklearn``, ``torch``, ``jax``, ``config``.
+``data``, ``train``, ``config``.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["__version__", "config", "data", "nn", "ops", "optim", "train"]
 
-_SUBMODULES = frozenset({*__all__, "cli", "jax", "sklearn", "torch"} - {"__version__"})
+_SUBMODULES = frozenset({*__all__, "cli"} - {"__version__"})
 
 
 def __getattr__(name: str) -> Any:

@@ -8,6 +8,7 @@ from onepass.nn._activation import Identity as Identity
 from onepass.nn._activation import LeakyReLU as LeakyReLU
 from onepass.nn._activation import ReLU as ReLU
 from onepass.nn._activation import Sigmoid as Sigmoid
+from onepass.nn._activation import SiLU as SiLU
 from onepass.nn._activation import Tanh as Tanh
 from onepass.nn._batch_norm import BatchNorm1d as BatchNorm1d
 from onepass.nn._batch_norm import BatchNorm2d as BatchNorm2d
@@ -16,6 +17,7 @@ from onepass.nn._dropout import Dropout as Dropout
 from onepass.nn._flatten import Flatten as Flatten
 from onepass.nn._linear import Linear as Linear
 from onepass.nn._loss import CrossEntropyLoss as CrossEntropyLoss
+from onepass.nn._loss import MSELoss as MSELoss
 from onepass.nn._module import Module as Module
 from onepass.nn._random import get_rng_state as get_rng_state
 from onepass.nn._random import manual_seed as manual_seed

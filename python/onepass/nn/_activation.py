@@ -1,41 +1,90 @@
-"""Activations: one class per kernel, named and parameterised as in PyTorch.
+"""Activations: one class per function of `onepass.ops`, named and parameterised as in PyTorch.
 
-A new one is three lines: the class, its ``kernel`` (the name in `onepass.ops`), its options.
+A class is one line, and a constructor where there are options. Formula, options and their defaults
+are those of the function.
 """
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+import inspect
+from collections.abc import Callable
+from typing import Any, ClassVar, Literal
 
-from onepass import _numbers as numbers
 from onepass import ops
 from onepass._array import Array
 from onepass.nn._device import check_gradient, like
+from onepass.nn._facts import Read, bypassable
 from onepass.nn._module import Module
+from onepass.ops._declare import ACTIVATIONS, Declared, Kernel
+
+MODULES: dict[str, type[Module]] = {}  # name in onepass.ops → class
 
 
 class Activation(Module):
-    """``y = kernel(x)``, elementwise. ``option_names`` are attributes and kernel keywords."""
+    """``y = op(x, **options)``, elementwise; the options are attributes.
 
-    kernel: ClassVar[str]
-    option_names: ClassVar[tuple[str, ...]] = ()
+    A subclass names its function: ``class ReLU(Activation, op=ops.relu)``. Where the function has
+    options, the constructor has the same names and defaults.
+    """
 
-    def options(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in self.option_names}
+    declared: ClassVar[Declared]
 
+    def __init_subclass__(cls, *, op: Callable[..., Array] | None = None) -> None:
+        super().__init_subclass__()
+        if op is None:
+            return  # a subclass of a named activation
+        cls.declared = declared = ACTIVATIONS[op.__name__]
+        MODULES[declared.name] = cls
+        given = dict(inspect.signature(cls).parameters)
+        if {name: p.default for name, p in given.items()} != declared.defaults:
+            raise TypeError(f"{cls.__name__}: expected the options {declared.defaults}")
+        arguments = f"\nArgs:\n{declared.described}" if given else ""
+        errors = "\nRaises:\n    TypeError, ValueError: an option of another type or value.\n"
+        cls.__doc__ = cls.__doc__ or _DOC.format(
+            formula=declared.formula,
+            arguments=arguments + errors if given else "",
+            cls=cls.__name__,
+            op=declared.name,
+        )
+
+    def _set(self, **options: Any) -> None:
+        checked = {name: self.declared.check(name, value) for name, value in options.items()}
+        vars(self).update(checked)
+
+    def kernel(self, op: str, read: Read = getattr) -> Kernel:
+        """The kernel that ``op`` runs in place of this layer."""
+        declared: Declared = read(self, "declared")
+        return declared.kernel(op, {name: read(self, name) for name in declared.defaults})
+
+    @bypassable
     def forward(self, x: Array) -> Array:
-        y = getattr(ops, self.kernel)(x, **self.options())
+        y = getattr(ops, self.declared.name)(x, **self._options())
         self.saved = x
         return y
 
+    @bypassable
     def backward(self, dy: Array, *, need_input_grad: bool = True) -> Array | None:
         x = self.recall()
         if not need_input_grad:
             return None
-        return getattr(ops, f"{self.kernel}_backward")(dy, x, **self.options())
+        return getattr(ops, f"{self.declared.name}_backward")(dy, x, **self._options())
+
+    def _options(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in self.declared.defaults}
 
     def extra_repr(self) -> str:
-        return ", ".join(f"{name}={value!r}" for name, value in self.options().items())
+        return ", ".join(f"{name}={value!r}" for name, value in self._options().items())
+
+
+_DOC = """{formula}
+
+The function `onepass.ops.{op}` as a module.
+{arguments}
+Example:
+    >>> x = np.array([-1, 2], np.float32)
+    >>> bool((nn.{cls}()(x) == ops.{op}(x)).all())
+    True
+"""
 
 
 class Identity(Module):
@@ -63,78 +112,26 @@ class Identity(Module):
         return dy
 
 
-class ReLU(Activation):
-    """``y = max(x, 0)``; the gradient at 0 is 0.
-
-    Example:
-        >>> nn.ReLU()(np.array([-1, 2], np.float32)).tolist()
-        [0.0, 2.0]
-    """
-
-    kernel = "relu"
+MODULES["identity"] = Identity
 
 
-class LeakyReLU(Activation):
-    """``y = x`` where ``x > 0``, else ``negative_slope * x``. Source: Maas et al. 2013.
+class ReLU(Activation, op=ops.relu): ...
 
-    Args:
-        negative_slope: the slope left of zero.
 
-    Raises:
-        TypeError: ``negative_slope`` is no number.
-
-    Example:
-        >>> nn.LeakyReLU(0.5)(np.array([-1, 2], np.float32)).tolist()
-        [-0.5, 2.0]
-    """
-
-    kernel = "leaky_relu"
-    option_names = ("negative_slope",)
-
+class LeakyReLU(Activation, op=ops.leaky_relu):
     def __init__(self, negative_slope: float = 0.01) -> None:
-        self.negative_slope = numbers.real("negative_slope", negative_slope)
+        self._set(negative_slope=negative_slope)
 
 
-class Sigmoid(Activation):
-    """``y = 1 / (1 + exp(-x))``.
-
-    Example:
-        >>> nn.Sigmoid()(np.array([0, np.inf], np.float32)).tolist()
-        [0.5, 1.0]
-    """
-
-    kernel = "sigmoid"
+class Sigmoid(Activation, op=ops.sigmoid): ...
 
 
-class Tanh(Activation):
-    """``y = tanh(x)``.
-
-    Example:
-        >>> nn.Tanh()(np.array([0, np.inf], np.float32)).tolist()
-        [0.0, 1.0]
-    """
-
-    kernel = "tanh"
+class Tanh(Activation, op=ops.tanh): ...
 
 
-class GELU(Activation):
-    """``y = x Φ(x)``, Φ the normal distribution function. Source: Hendrycks and Gimpel 2016.
+class GELU(Activation, op=ops.gelu):
+    def __init__(self, approximate: Literal["none", "tanh"] = "none") -> None:
+        self._set(approximate=approximate)
 
-    Args:
-        approximate: "none" is exact; "tanh" is ``x/2 (1 + tanh(√(2/π) (x + 0.044715 x³)))``.
 
-    Raises:
-        ValueError: another ``approximate``.
-
-    Example:
-        >>> nn.GELU()(np.array([0, -np.inf, np.inf], np.float32)).tolist()
-        [0.0, -0.0, inf]
-    """
-
-    kernel = "gelu"
-    option_names = ("approximate",)
-
-    def __init__(self, approximate: str = "none") -> None:
-        if approximate not in ("none", "tanh"):
-            raise ValueError(f"approximate={approximate!r}: expected 'none' or 'tanh'")
-        self.approximate = approximate
+class SiLU(Activation, op=ops.silu): ...

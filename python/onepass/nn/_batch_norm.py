@@ -12,7 +12,9 @@ from onepass import ops
 from onepass._array import Array
 from onepass._parameter import Parameter
 from onepass.nn._device import check_dtype, like
-from onepass.nn._epilogue import Epilogue, Fusable, keeps
+from onepass.nn._epilogue import Epilogue
+from onepass.nn._facts import Facts, Read
+from onepass.nn._fusable import Fusable
 
 
 class BatchNorm(Fusable):
@@ -76,33 +78,38 @@ class BatchNorm(Fusable):
         self.running_var: Array | None = np.ones(num_features, known) if tracks else None
         self.num_batches_tracked = np.zeros((), np.int64) if tracks else None
 
-    @property
-    def uses_batch(self) -> bool:
+    def uses_batch(self, read: Read = getattr) -> bool:
         """Whether the next call takes its statistics from the batch."""
-        return self.training or self.running_mean is None
+        return bool(read(self, "training")) or read(self, "running_mean") is None
 
-    def takes_residual(self) -> bool:
-        return keeps(self, Fusable, "forward")
+    def takes_residual(self, facts: Facts[Any]) -> bool:
+        return self.epilogue_head(facts) is not None
 
-    def can_drop(self) -> bool:
-        return self.uses_batch  # the kernel drops in training only
+    def can_drop(self, read: Read) -> bool:
+        return self.uses_batch(read)  # the kernel drops in training only
 
     def fused_forward(self, x: Array, epilogue: Epilogue) -> Array:
-        self._check(x)
+        shape: tuple[int, ...] = getattr(
+            x, "shape", ()
+        )
+        if len(shape) not in self.ranks or shape[1] != self.num_features:
+            self._refuse(x)
+        momentum = self.momentum
         y, saved = ops.batch_norm(
             x,
             None if self.weight is None else self.weight.data,
             None if self.bias is None else self.bias.data,
             self.running_mean,
             self.running_var,
-            training=self.uses_batch,
-            momentum=self._next_momentum(),
+            training=self.uses_batch(),
+            momentum=self._average() if momentum is None else momentum,
             eps=self.eps,
             **epilogue.options(),
         )
         if self.training and self.num_batches_tracked is not None:
             self.num_batches_tracked += 1
-        epilogue.done()
+        if epilogue.dropout is not None:
+            epilogue.dropout.stream.advance()
         self.saved = (saved, epilogue)
         return y
 
@@ -117,17 +124,14 @@ class BatchNorm(Fusable):
             epilogue.residual_grad = rest[0]
         return dx if need_input_grad else None
 
-    def _next_momentum(self) -> float:
+    def _average(self) -> float:
         """The plain average is a momentum of 1/n at the n-th batch."""
-        if self.momentum is not None:
-            return self.momentum
         return 1.0 if self.num_batches_tracked is None else 1 / (int(self.num_batches_tracked) + 1)
 
-    def _check(self, x: Array) -> None:
+    def _refuse(self, x: Array) -> None:
         shape = like(type(self).__name__, "x", x)[2]
-        if len(shape) not in self.ranks or shape[1] != self.num_features:
-            expected = self.shapes.replace("C", str(self.num_features))
-            raise ValueError(f"{type(self).__name__}: x has shape {shape}, expected {expected}")
+        expected = self.shapes.replace("C", str(self.num_features))
+        raise ValueError(f"{type(self).__name__}: x has shape {shape}, expected {expected}")
 
     def extra_repr(self) -> str:
         return (

@@ -6,6 +6,7 @@ from onepass import _numbers as numbers
 from onepass import ops
 from onepass._array import Array
 from onepass.nn._device import check_gradient, like
+from onepass.nn._facts import Read, bypassable
 from onepass.nn._module import Module
 from onepass.nn._random import Stream
 
@@ -38,14 +39,14 @@ class Dropout(Module):
             raise ValueError(f"p={p}: expected 0 <= p <= 1")
         self.stream = Stream()
 
-    @property
-    def active(self) -> bool:
+    def drops(self, read: Read = getattr) -> bool:
         """Whether the next call drops anything."""
-        return self.training and self.p > 0
+        return bool(read(self, "training") and read(self, "p") > 0)
 
+    @bypassable
     def forward(self, x: Array) -> Array:
         kind = like("Dropout", "x", x)
-        if not self.active:
+        if not self.drops():
             self.saved = (kind, None)
             return x
         seed, offset = self.stream.peek()
@@ -54,6 +55,7 @@ class Dropout(Module):
         self.saved = (kind, (self.p, seed, offset))
         return y
 
+    @bypassable
     def backward(self, dy: Array, *, need_input_grad: bool = True) -> Array | None:
         y, mask = self.recall()
         if not need_input_grad:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
-from onepass._array import Array
 from onepass.nn._activation import Activation
 from onepass.nn._dropout import Dropout
-from onepass.nn._epilogue import Epilogue, Fusable, keeps
+from onepass.nn._epilogue import Epilogue
+from onepass.nn._facts import Facts
+from onepass.nn._fusable import Fusable
 from onepass.nn._module import Module
 
 
@@ -19,33 +21,39 @@ class Group:
     head: Module
     activation: Activation | None = None
     dropout: Dropout | None = None
+    epilogue: Epilogue | None = None  # what the kernel gets; None for a layer by itself
 
     def __len__(self) -> int:
         return 1 + (self.activation is not None) + (self.dropout is not None)
 
-    def forward(self, x: Array) -> Array:
-        if len(self) > 1 and isinstance(self.head, Fusable):
-            return self.head.fused_forward(x, Epilogue(self.activation, self.dropout))
-        return self.head(x)
+    def resolve(self, facts: Facts[Any]) -> None:
+        if len(self) > 1:
+            activation, dropout = self.activation, self.dropout
+            kernel = None if activation is None else activation.kernel("Sequential", facts.read)
+            drops = dropout is not None and dropout.drops(facts.read)
+            self.epilogue = Epilogue(kernel, dropout if drops else None)
 
 
-def group(layers: tuple[Module, ...], fuse: bool) -> list[Group]:
+def group(layers: tuple[Module, ...], fuse: bool, facts: Facts[Any]) -> list[Group]:
     """The layers in their order, in groups. Reads the modes and options that hold now."""
     groups: list[Group] = []
     end: Fusable | None = None  # the layer whose kernel would run what comes next
     for layer in layers:
         if end is not None and isinstance(layer, Activation):
-            if groups[-1].activation is None and keeps(layer, Activation, "forward", "backward"):
+            fits = facts.keeps(layer, "__call__", "forward", "backward")
+            if fits and groups[-1].activation is None:
                 groups[-1].activation = layer
                 continue
         elif end is not None and isinstance(layer, Dropout):
-            fits = keeps(layer, Dropout, "forward", "backward")
-            if fits and (end.can_drop() or not layer.active):
+            fits = facts.keeps(layer, "__call__", "forward", "backward")
+            if fits and (end.can_drop(facts.read) or not layer.drops(facts.read)):
                 groups[-1].dropout = layer
                 end = None
                 continue
         groups.append(Group(layer))
-        end = layer.epilogue_head() if fuse and isinstance(layer, Fusable) else None
+        end = layer.epilogue_head(facts) if fuse and isinstance(layer, Fusable) else None
+    for part in groups:
+        part.resolve(facts)
     return groups
 
 
@@ -66,7 +74,7 @@ def first_trained(groups: list[Group]) -> int:
     for i, part in enumerate(groups[:-1]):
         if any(parameter.requires_grad for parameter in part.head.parameters()):
             return i
-    return len(groups) - 1  # the last always runs: its gradient may be due to a residual
+    return len(groups) - 1  # the last always runs: its gradient may belong to a residual
 
 
 def unfuse(model: Module) -> None:

@@ -13,7 +13,9 @@ from onepass._array import Array
 from onepass._parameter import Parameter
 from onepass.nn import init
 from onepass.nn._device import Like, check_dtype, check_gradient, like, namespace
-from onepass.nn._epilogue import Epilogue, Fusable
+from onepass.nn._epilogue import Epilogue
+from onepass.nn._facts import Facts
+from onepass.nn._fusable import Fusable
 
 
 class Linear(Fusable):
@@ -60,8 +62,8 @@ class Linear(Fusable):
             bound = 1 / math.sqrt(in_features)
             init.uniform(self.bias, -bound, bound)
 
-    def epilogue_head(self) -> Fusable | None:
-        return super().epilogue_head() if self.bias is not None else None
+    def epilogue_head(self, facts: Facts[Any]) -> Fusable | None:
+        return None if facts.read(self, "bias") is None else super().epilogue_head(facts)
 
     def fused_forward(self, x: Array, epilogue: Epilogue) -> Array:
         lib, dtype, shape = self._check(x)
@@ -77,7 +79,8 @@ class Linear(Fusable):
         else:
             y = ops.bias_act(product, bias.data, **options)
             kept = product
-        epilogue.done()
+        if epilogue.dropout is not None:
+            epilogue.dropout.stream.advance()
         y_shape = (*shape[:-1], self.out_features)
         self.saved = (rows, kept, options, shape, (lib, dtype, y_shape))
         return y.reshape(y_shape)

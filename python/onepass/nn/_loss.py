@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
+
+import numpy as np
 
 from onepass import _numbers as numbers
 from onepass import ops
@@ -81,3 +83,32 @@ class CrossEntropyLoss:
             f"CrossEntropyLoss(ignore_index={self.ignore_index}, reduction={self.reduction!r}, "
             f"label_smoothing={self.label_smoothing})"
         )
+
+
+class MSELoss:
+    """``loss = mean((y - target)²)``, ``dy = 2 (y - target) / size``.
+
+    The mean is taken in float64.
+
+    Raises:
+        ValueError: ``y`` and ``target`` of different shapes.
+
+    Example:
+        >>> loss, dy = nn.MSELoss()(np.float32([[1], [3]]), np.float32([[1], [1]]))
+        >>> float(loss), dy.tolist()
+        (2.0, [[0.0], [2.0]])
+    """
+
+    def __call__(self, y: Array, target: Array) -> tuple[Any, Array]:
+        """Loss and its gradient by ``y``; ``target`` has the shape of ``y``."""
+        if y.shape != target.shape:
+            raise ValueError(
+                f"MSELoss: target has shape {tuple(target.shape)}, expected that of y, "
+                f"{tuple(y.shape)}; reshape one of them"
+            )
+        difference = y - target
+        loss = np.square(difference, dtype=np.float64).mean()
+        return loss, difference * difference.dtype.type(2.0 / difference.size)
+
+    def __repr__(self) -> str:
+        return "MSELoss()"

@@ -9,6 +9,7 @@ from onepass import _numbers as numbers
 from onepass._array import Array
 from onepass._parameter import Parameter
 from onepass.nn import _state_dict
+from onepass.nn._facts import bypassable
 
 M = TypeVar("M", bound="Module")
 
@@ -46,6 +47,7 @@ class Module:
     saved: Any = None
     buffer_names: ClassVar[tuple[str, ...]] = ()  # attributes that belong to the state, untrained
 
+    @bypassable
     def __call__(self, x: Array) -> Array:
         return self.forward(x)
 

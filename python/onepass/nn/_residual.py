@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from typing import Any
 
 from onepass._array import Array
-from onepass.nn._epilogue import Epilogue, Fusable, keeps
+from onepass.nn._epilogue import Epilogue
+from onepass.nn._facts import Facts
+from onepass.nn._fusable import Fusable
 from onepass.nn._group import check_distinct, unfuse
 from onepass.nn._module import Module, layout
 from onepass.nn._sequential import Sequential
@@ -33,6 +35,8 @@ class Residual(Fusable):
         True
     """
 
+    _adds: Facts[bool] | None = None  # the last decision on adds_in_kernel
+
     def __init__(self, *body: Module, shortcut: Module | None = None, fuse: bool = True) -> None:
         self.body = Sequential(*body)
         if shortcut is not None and not isinstance(shortcut, Module):
@@ -45,16 +49,25 @@ class Residual(Fusable):
 
     @property
     def adds_in_kernel(self) -> bool:
-        return self.fuse and self.body.takes_residual()
+        facts = self._adds
+        if facts is None or not facts.hold():
+            facts = self._adds = Facts()
+            facts.value = self._decide(facts)
+        return facts.value
 
-    def epilogue_head(self) -> Fusable | None:
-        fits = self.adds_in_kernel and keeps(self, Fusable, "forward")
-        return self.body.epilogue_head() if fits else None
+    def _decide(self, facts: Facts[Any]) -> bool:
+        return bool(facts.read(self, "fuse")) and facts.read(self, "body").takes_residual(facts)
+
+    def epilogue_head(self, facts: Facts[Any]) -> Fusable | None:
+        if super().epilogue_head(facts) is None or not self._decide(facts):
+            return None
+        head: Fusable | None = self.body.epilogue_head(facts)
+        return head
 
     def fused_forward(self, x: Array, epilogue: Epilogue) -> Array:
         side = x if self.shortcut is None else self.shortcut(x)
         if self.adds_in_kernel:
-            whole = replace(epilogue, residual=side)
+            whole = epilogue.with_residual(side)
             y = self.body.fused_forward(x, whole)
             self.saved = (whole,)
             return y
@@ -74,6 +87,9 @@ class Residual(Fusable):
         if self.shortcut is not None:
             side = self.shortcut.backward(side, need_input_grad=need_input_grad)
         return main + side if need_input_grad else None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {k: v for k, v in super().__getstate__().items() if k != "_adds"}
 
     def __repr__(self) -> str:
         lines = [f"({name}): {child!r}" for name, child in self.named_children()]

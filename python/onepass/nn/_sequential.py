@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import overload
+from typing import Any, overload
 
 from onepass._array import Array
 from onepass.nn._activation import Identity
-from onepass.nn._epilogue import Epilogue, Fusable, keeps
+from onepass.nn._epilogue import NOTHING, Epilogue
+from onepass.nn._facts import Facts
+from onepass.nn._fusable import Fusable
 from onepass.nn._group import Group, check_distinct, first_trained, group, unfuse
 from onepass.nn._module import Module, layout
 
@@ -39,6 +41,8 @@ class Sequential(Fusable):
         )
     """
 
+    _found: Facts[list[Group]] | None = None  # the groups of the last call
+
     def __init__(self, *layers: Module, fuse: bool = True) -> None:
         for i, layer in enumerate(layers):
             if not isinstance(layer, Module):
@@ -68,32 +72,38 @@ class Sequential(Fusable):
         return self.layers[index]
 
     def groups(self) -> list[Group]:
-        """The layers as they run in the present mode."""
-        return group(self.layers, self.fuse)
+        """The layers as they run in the present mode; found anew when a layer or mode changed."""
+        facts = self._found
+        if facts is None or not facts.hold():
+            facts = Facts()
+            facts.value = self._group(facts)
+            self._found = facts
+        return facts.value
 
-    def _open_end(self) -> Fusable | None:
+    def _group(self, facts: Facts[Any]) -> list[Group]:
+        return group(facts.read(self, "layers"), facts.read(self, "fuse"), facts)
+
+    def _open_end(self, facts: Facts[Any]) -> Fusable | None:
         """The last layer, where nothing is fused onto it yet."""
-        groups = self.groups() if keeps(self, Fusable, "forward") else []
-        open_ended = groups and self.fuse and len(groups[-1]) == 1
+        if not facts.read(self, "fuse") or super().epilogue_head(facts) is None:
+            return None
+        groups = self._group(facts)
+        open_ended = groups and len(groups[-1]) == 1
         return groups[-1].head if open_ended and isinstance(groups[-1].head, Fusable) else None
 
-    def epilogue_head(self) -> Fusable | None:
-        return None if (last := self._open_end()) is None else last.epilogue_head()
+    def epilogue_head(self, facts: Facts[Any]) -> Fusable | None:
+        return None if (last := self._open_end(facts)) is None else last.epilogue_head(facts)
 
-    def takes_residual(self) -> bool:
-        return (last := self._open_end()) is not None and last.takes_residual()
+    def takes_residual(self, facts: Facts[Any]) -> bool:
+        return (last := self._open_end(facts)) is not None and last.takes_residual(facts)
 
     def fused_forward(self, x: Array, epilogue: Epilogue) -> Array:
         groups = self.groups() or [Group(Identity())]
-        if epilogue.empty:
-            for part in groups:
-                x = part.forward(x)
-        else:
-            for part in groups[:-1]:
-                x = part.forward(x)
-            last = groups[-1].head
-            assert isinstance(last, Fusable)  # epilogue_head said so
-            x = last.fused_forward(x, epilogue)
+        last = None if epilogue is NOTHING else groups[-1]  # its kernel goes on, says epilogue_head
+        for part in groups:
+            then = epilogue if part is last else part.epilogue
+            head: Any = part.head
+            x = head(x) if then is None else head.fused_forward(x, then)
         self.saved = groups
         return x
 
@@ -106,6 +116,9 @@ class Sequential(Fusable):
         if need_input_grad:
             return groups[0].head.backward(grad)
         return groups[first].head.backward(grad, need_input_grad=False)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {k: v for k, v in super().__getstate__().items() if k != "_found"}
 
     def __repr__(self) -> str:
         lines, i = [], 0

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any, ClassVar, Protocol
 
 from onepass._array import Array, mover, to_numpy
 from onepass._parameter import Parameter
 from onepass.nn._device import namespace
 
-if TYPE_CHECKING:
-    from onepass.nn._module import Module
+
+class Model(Protocol):
+    """The part of a `Module` that has to do with its state."""
+
+    saved: Any
+    buffer_names: ClassVar[tuple[str, ...]]
+
+    def named_modules(self) -> Iterator[tuple[str, Model]]: ...
+    def modules(self) -> Iterator[Model]: ...
+    def parameters(self) -> Iterator[Parameter]: ...
 
 
-def live_arrays(model: Module) -> Iterator[tuple[str, Array]]:
+def live_arrays(model: Model) -> Iterator[tuple[str, Array]]:
     """``(name, array)``, parameters before buffers; a shared parameter under each of its names."""
     for prefix, module in model.named_modules():
         dot = f"{prefix}." if prefix else ""
@@ -25,7 +33,7 @@ def live_arrays(model: Module) -> Iterator[tuple[str, Array]]:
                 yield dot + name, array
 
 
-def move(model: Module, device: str) -> None:
+def move(model: Model, device: str) -> None:
     """Move every array, all or none; what forward saved is forgotten.
 
     Integer buffers (the count of batches) stay on the host, where they are read at every step.
@@ -46,7 +54,7 @@ def move(model: Module, device: str) -> None:
         module.saved = None
 
 
-def load(model: Module, state_dict: dict[str, Any]) -> None:
+def load(model: Model, state_dict: dict[str, Any]) -> None:
     """Check everything, then copy everything."""
     if not isinstance(state_dict, Mapping):
         raise TypeError(

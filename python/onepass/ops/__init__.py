@@ -20,6 +20,8 @@ from onepass.ops._activation import (
     relu_backward,
     sigmoid,
     sigmoid_backward,
+    silu,
+    silu_backward,
     tanh,
     tanh_backward,
 )
@@ -59,6 +61,8 @@ __all__ = [
     "sgd_",
     "sigmoid",
     "sigmoid_backward",
+    "silu",
+    "silu_backward",
     "tanh",
     "tanh_backward",
 ]

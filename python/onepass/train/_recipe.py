@@ -19,12 +19,12 @@ from numpy.typing import NDArray
 from onepass import nn, optim
 from onepass._array import mover, to_numpy
 from onepass.data import Dataset, Standardize, load, split_indices, train_test_split
+from onepass.nn._activation import MODULES
 from onepass.optim.lr_scheduler import CosineAnnealingLR, LinearWarmup, LRScheduler, SequentialLR
 from onepass.train import _store
 from onepass.train._callbacks import EarlyStopping
 from onepass.train._checkpoint import Checkpoint
 from onepass.train._keywords import suggestion
-from onepass.train._losses import MSELoss
 from onepass.train._profile import Profile
 from onepass.train._trainer import Trainer
 
@@ -84,9 +84,7 @@ def optimizers() -> dict[str, Any]:
 
 def activations() -> dict[str, Any]:
     """Name in ``onepass.ops`` → class."""
-    classes = [cls for cls in vars(nn).values() if isinstance(cls, type)]
-    elementwise = [c for c in classes if issubclass(c, nn.Activation) and c is not nn.Activation]
-    return {"identity": nn.Identity, **{cls.kernel: cls for cls in elementwise}}
+    return dict(sorted(MODULES.items()))
 
 
 class Run:
@@ -163,7 +161,7 @@ class Run:
 
     def _trainer(self) -> Trainer:
         classes = self.dataset.classes is not None
-        loss = nn.CrossEntropyLoss(label_smoothing=LABEL_SMOOTHING) if classes else MSELoss()
+        loss = nn.CrossEntropyLoss(label_smoothing=LABEL_SMOOTHING) if classes else nn.MSELoss()
         steps = self.options.epochs * math.ceil(len(self.parts.train[0]) / self.options.batch_size)
         return Trainer(
             self.model,

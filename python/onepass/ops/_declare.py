@@ -1,0 +1,203 @@
+"""How an activation is declared: a signature and a docstring; functions and fused use follow.
+
+``@activation`` turns a function without a body into one that calls the kernel of its name, and
+`backward_of` makes the gradient. The decorators write the arguments, results and errors that all
+activations share into the docstrings. An option annotated ``Literal[...]`` selects a kernel: its
+default the kernel named like the function, another value the kernel ``<function>_<value>``. All
+other options are numbers; their order is the kernel's.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import (
+    Any,
+    Concatenate,
+    Literal,
+    NamedTuple,
+    ParamSpec,
+    TypeVar,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
+
+from onepass import _C
+from onepass import _numbers as numbers
+from onepass._array import Array
+
+P = ParamSpec("P")
+F = TypeVar("F", bound=Callable[..., Array])
+
+
+class Kernel(NamedTuple):
+    """An activation with its options, in the form that the fused kernels take."""
+
+    name: str
+    options: tuple[float, ...]
+
+
+class Declared:
+    """An activation as its function declares it.
+
+    Attributes:
+        name: of the function.
+        defaults: option → default, in the order of the signature.
+        selector: the option that selects a kernel, or None.
+        kernels: value of the selector → name of the kernel; of None where there is no selector.
+        default: the kernel that the defaults give.
+    """
+
+    def __init__(self, function: Callable[..., Array]) -> None:
+        self.name = function.__name__
+        hints = get_type_hints(function)
+        parameters = inspect.signature(function).parameters
+        self.defaults = {k: p.default for k, p in parameters.items() if k not in ("x", "out")}
+        literal = [k for k in self.defaults if get_origin(hints[k]) is Literal]
+        self.selector = literal[0] if literal else None
+        self.kernels: dict[Any, str] = {None: self.name}
+        if self.selector is not None:
+            default, values = self.defaults[self.selector], get_args(hints[self.selector])
+            self.kernels = {v: self.name if v == default else f"{self.name}_{v}" for v in values}
+        self.formula, described, rest = _parts(inspect.getdoc(function) or "")
+        self.described = described  # the options, as lines of a docstring
+        self.source, _, self.example = rest.partition("\n\n")
+        given = sorted(self.defaults.keys() - {self.selector})
+        for kernel in self.kernels.values():
+            if kernel not in HYPER or sorted(HYPER[kernel]) != given:
+                expected = HYPER.get(kernel, "no such kernel")
+                raise TypeError(f"{self.name}: the options are {given}, of {kernel}: {expected}")
+        self.default = self.kernel(self.name, {})
+
+    def check(self, option: str, value: Any, where: str = "") -> Any:
+        """``value`` as the option takes it.
+
+        Raises:
+            TypeError: no number. ValueError: no kernel for the value; both begin with ``where``.
+        """
+        if option == self.selector:
+            if isinstance(value, str) and value in self.kernels:
+                return value
+            known = " or ".join(map(repr, self.kernels))
+            raise ValueError(f"{where}{option}={value!r}; expected {known}")
+        try:
+            return numbers.real(option, value)
+        except TypeError as error:
+            raise TypeError(f"{where}{error}") from None
+
+    def kernel(self, op: str, options: Mapping[str, Any]) -> Kernel:
+        """The kernel for these options and the defaults of the others; ``op`` asks for it."""
+        where = f"{op}: activation {self.name!r}"
+        for option in options:
+            if option not in self.defaults:
+                known = ", ".join(self.defaults) or "none"
+                raise TypeError(f"{where} has no option {option!r} (options: {known})")
+        given = {k: self.check(k, v, f"{where}: ") for k, v in {**self.defaults, **options}.items()}
+        name = self.kernels[None if self.selector is None else given[self.selector]]
+        return Kernel(name, tuple(given[k] for k in HYPER[name]))
+
+    def function(self, of: Callable[..., Array], backward: bool) -> Callable[..., Array]:
+        """The function, or its gradient, with the signature written out.
+
+        A wrapper with ``**options`` would take 0.2 µs longer at each call, hence the source.
+        """
+        name = f"{self.name}_backward" if backward else self.name
+        table = _C.activation_backward if backward else _C.activation
+        arrays = "dy, x" if backward else "x"
+        kernels = [f"_{kernel}" for kernel in self.kernels.values()]
+        chosen = kernels[0]
+        if self.selector is not None:
+            each = zip(kernels, self.kernels, strict=True)
+            cases = [f"{kernel} if {self.selector} == {value!r} else " for kernel, value in each]
+            refuse = f"check({self.selector!r}, {self.selector}, {name + ': '!r})"
+            chosen = f"({''.join(cases)}{refuse})"
+        source = (
+            f"def make(check, {', '.join(kernels)}):\n"
+            f"    def {name}({arrays}, *, {', '.join([*self.defaults, 'out'])}):\n"
+            f"        return {chosen}({', '.join([arrays, 'out', *HYPER[self.name]])})\n"
+            f"    return {name}\n"
+        )
+        made: dict[str, Any] = {}
+        exec(source, of.__globals__, made)
+        call: Callable[..., Array] = made["make"](
+            self.check, *(table[k] for k in self.kernels.values())
+        )
+        call.__kwdefaults__ = {**self.defaults, "out": None}
+        call.__annotations__ = ({"dy": "Array"} if backward else {}) | of.__annotations__
+        call.__module__, call.__qualname__ = of.__module__, name
+        return call
+
+
+# Kernel → its options, in the order in which the kernel takes them.
+HYPER = {k["name"]: k["hyper"] for k in _C.kernels() if k["kind"] == "activation"}
+ACTIVATIONS: dict[str, Declared] = {}
+
+
+def activation(function: F) -> F:
+    """Declare an activation: a signature ``(x, *, options…, out=None)`` and a docstring.
+
+    The docstring has the formula, ``Args:`` with the options if there are any, ``Source:`` and
+    ``Example:``.
+    """
+    declared = ACTIVATIONS[function.__name__] = Declared(function)
+    call = declared.function(function, backward=False)
+    call.__doc__ = _FORWARD.format(**vars(declared))
+    return call  # type: ignore[return-value]
+
+
+def backward_of(
+    forward: Callable[Concatenate[Array, P], Array], formula: str
+) -> Callable[Concatenate[Array, Array, P], Array]:
+    """The gradient of an activation; ``formula`` is the first line of its docstring."""
+    declared = ACTIVATIONS[forward.__name__]
+    call = declared.function(forward, backward=True)
+    options = "".join(f"    {option}: as in the forward.\n" for option in declared.defaults)
+    call.__doc__ = _BACKWARD.format(formula=formula, name=declared.name, options=options)
+    return call
+
+
+def _parts(doc: str) -> tuple[str, str, str]:
+    """Formula, lines of options, and the rest behind "Source: "."""
+    head, _, rest = doc.partition("\n\nSource: ")
+    formula, _, options = head.partition("\n\nArgs:\n")
+    return formula, options + "\n" if options else "", rest
+
+
+_FORWARD = """{formula}
+
+Args:
+    x: array of any shape and strides; float32, float64, float16 or bfloat16.
+{described}    out: array like ``x`` to write to; may be ``x``.
+
+Returns:
+    y, like ``x``; NaN where ``x`` is, and the limit at ±Inf.
+
+Raises:
+    TypeError, ValueError: wrong dtype, shape, overlap or option; nothing is written.
+
+Source: {source}
+
+{example}
+"""
+
+_BACKWARD = """{formula}
+
+Args:
+    dy: gradient of y, like ``x``.
+    x: the input of the forward.
+{options}    out: array like ``x`` to write to; may be ``dy`` or ``x``.
+
+Returns:
+    dx, like ``x``; NaN where ``x`` or ``dy`` is, and the limit at ±Inf.
+
+Raises:
+    TypeError, ValueError: wrong dtype, shape, overlap or option; nothing is written.
+
+Source: the derivative of :func:`{name}`.
+
+Example:
+    >>> dy, x = np.ones(2, np.float32), np.float32([-1, 2])
+    >>> onepass.ops.{name}_backward(dy, x, out=dy) is dy
+    True
+"""
