@@ -157,6 +157,8 @@ CURVES = {
     "sigmoid": Tolerance(4, why="exp to about one eps, a sum and a quotient"),
     "tanh": Tolerance(8, why="a rational form of 2.3 eps; the gradient squares 1 + exp"),
     "gelu": Tolerance(8, 2, why="Φ = (1 + erf)/2 cancels for x < 0"),
+    "silu": Tolerance(4, why="exp to about one eps, a product, a sum and a quotient"),
+    "silu_backward": Tolerance(8, 2, why="σ·(1 + x·(1 - σ)) cancels beside its zero, x = -1.28"),
     "gelu_backward": Tolerance(8, 4, why="Φ cancels for x < 0; the tanh form has no cancellation"),
 }
 

@@ -41,6 +41,10 @@ def _gelu_slope(x, approximate="none"):
     return s + x * s * _sigmoid(-u) * c * (1 + 3 * 0.044715 * x**2)  # 1 - s would cancel
 
 
+def _silu_slope(x):
+    return _sigmoid(x) * (1 + x * _sigmoid(-x))
+
+
 ACTIVATIONS = {
     "identity": (lambda x: x, lambda x: np.ones_like(x)),
     "relu": (lambda x: np.maximum(x, 0), lambda x: np.where(x > 0, 1.0, 0.0)),
@@ -51,6 +55,7 @@ ACTIVATIONS = {
     "sigmoid": (_sigmoid, lambda x: _sigmoid(x) * _sigmoid(-x)),
     "tanh": (np.tanh, lambda x: 1 / np.cosh(x) ** 2),
     "gelu": (_gelu, _gelu_slope),
+    "silu": (lambda x: x * _sigmoid(x), _silu_slope),
 }
 
 

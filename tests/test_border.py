@@ -24,9 +24,7 @@ def values(shape, dtype=np.float32):
     return (np.arange(size) - size / 2 + 0.25).astype(dtype).reshape(shape)
 
 
-def relu(x, out):
-    _C.relu(x, out)
-    return out
+relu = _C.activation["relu"]
 
 
 # ---- protocols
@@ -71,7 +69,7 @@ def test_dlpack_read_only_flag_is_honoured():
     frozen.setflags(write=False)
     relu(Exported(frozen), np.zeros(4, np.float32))
     with pytest.raises(ValueError, match="relu: 'out' is read-only"):
-        _C.relu(values(4), Exported(frozen))
+        relu(values(4), Exported(frozen))
 
 
 def test_errors_of_a_producer_are_told():
@@ -80,7 +78,7 @@ def test_errors_of_a_producer_are_told():
             raise BufferError("no memory today\nand a backtrace")
 
     with pytest.raises(TypeError, match=r"^relu: 'x' cannot be read: no memory today$"):
-        _C.relu(Broken(values(3)), np.zeros(3, np.float32))
+        relu(Broken(values(3)), np.zeros(3, np.float32))
 
 
 class Lie(ctypes.Structure):
@@ -125,20 +123,20 @@ def test_producers_that_describe_impossible_memory(shape, ndim, null, strided):
             return make(ctypes.addressof(lie), b"dltensor", None)
 
     with pytest.raises(TypeError, match=r"'x' of type .*Liar describes memory that cannot be"):
-        _C.relu(Liar(), memory)
+        relu(Liar(), memory)
 
 
 def test_devices_must_agree_and_be_usable():
     cpu, cuda, other = values(4), Exported(values(4), (2, 0)), Exported(values(4), (8, 0))
     with pytest.raises(TypeError, match=r"'\w+' lies on .* but '\w+' on .*; move them"):
-        _C.relu(cpu, cuda)
+        relu(cpu, cuda)
     with pytest.raises(TypeError, match="neither CPU nor CUDA"):
-        _C.relu(other, cpu)
+        relu(other, cpu)
     from onepass import config
 
     if not config.cuda_available():
         with pytest.raises(RuntimeError, match=r"CUDA device, but CUDA is not usable: .+"):
-            _C.relu(cuda, cuda)
+            relu(cuda, cuda)
         assert cuda.asked == []  # nothing was exported for it
 
 
@@ -151,7 +149,7 @@ def test_cuda_array_interface_without_cuda():
     if config.cuda_available():
         pytest.skip("a made-up device pointer must not reach CUDA")
     with pytest.raises(RuntimeError, match="CUDA"):
-        _C.relu(OnCuda(), OnCuda())
+        relu(OnCuda(), OnCuda())
 
 
 @pytest.mark.parametrize("said", ["x", 3, (1,), ("a", 0), (2**40, 0), None])
@@ -164,7 +162,7 @@ def test_producers_that_do_not_know_their_device(said):
             raise AssertionError("where would that be?")
 
     with pytest.raises(TypeError, match=r"'x' of type .*Lost describes memory that cannot be"):
-        _C.relu(Lost(), None)
+        relu(Lost(), None)
 
 
 def test_cuda_array_interface_is_the_objects():
@@ -177,7 +175,7 @@ def test_cuda_array_interface_is_the_objects():
 
     x = values(5)
     out = np.zeros_like(x)
-    _C.relu(Both(x, (1, 0)), out)
+    relu(Both(x, (1, 0)), out)
     assert np.array_equal(out, np.maximum(x, 0))
 
     class Bare:
@@ -185,13 +183,13 @@ def test_cuda_array_interface_is_the_objects():
 
     bare = Bare()
     with pytest.raises(TypeError, match="expected an array"):
-        _C.relu(bare, out)
+        relu(bare, out)
     bare.__cuda_array_interface__ = {"shape": (5,), "typestr": "<f4", "data": (0, False)}
     from onepass import config
 
     if not config.cuda_available():
         with pytest.raises(RuntimeError, match="CUDA"):
-            _C.relu(bare, out)
+            relu(bare, out)
 
 
 def test_numpy_subclasses(tmp_path):
@@ -199,7 +197,7 @@ def test_numpy_subclasses(tmp_path):
     x[:] = values((3, 5))
     assert np.array_equal(relu(x, np.zeros_like(x)), np.maximum(x, 0))
     with pytest.raises(TypeError, match="MaskedArray"):
-        _C.relu(np.ma.masked_array(values(3), [0, 1, 0]), np.zeros(3, np.float32))
+        relu(np.ma.masked_array(values(3), [0, 1, 0]), np.zeros(3, np.float32))
 
 
 def test_bfloat16_by_the_name_of_its_dtype():
@@ -207,7 +205,7 @@ def test_bfloat16_by_the_name_of_its_dtype():
     x = values(40, ml_dtypes.bfloat16)
     assert np.array_equal(relu(x, np.zeros_like(x)), np.maximum(x, 0))
     with pytest.raises(TypeError, match="float8"):
-        _C.relu(x.astype(ml_dtypes.float8_e4m3fn), x)
+        relu(x.astype(ml_dtypes.float8_e4m3fn), x)
 
 
 @pytest.mark.parametrize(
@@ -217,7 +215,7 @@ def test_bfloat16_by_the_name_of_its_dtype():
 def test_dtypes_that_are_refused(dtype):
     x = np.zeros(3, dtype)
     with pytest.raises(TypeError, match=r"^relu: 'x' has dtype .*expected float32, float64"):
-        _C.relu(x, x)
+        relu(x, x)
 
 
 # ---- views, alignment
@@ -266,7 +264,7 @@ def test_dimensions():
     gaps = [2 * 3**i for i in reversed(range(17))]  # no two dimensions merge
     deep = np.lib.stride_tricks.as_strided(np.zeros(3**17 // 2 + 1, np.float16), (2,) * 17, gaps)
     with pytest.raises(ValueError, match="needs 17 dimensions after merging, at most 16"):
-        _C.relu(deep, np.zeros((2,) * 17, np.float16))
+        relu(deep, np.zeros((2,) * 17, np.float16))
 
 
 def shifted(array, offset):
@@ -328,7 +326,7 @@ def test_overlap_of_lines():
         if shared:
             before = base.copy()
             with pytest.raises(ValueError, match="'out' overlaps 'x' in memory"):
-                _C.relu(x, out)
+                relu(x, out)
             assert np.array_equal(base, before)
         else:
             want = np.maximum(x, 0)
@@ -350,7 +348,7 @@ def test_overlap_of_blocks():
         alias = x.ctypes.data == out.ctypes.data and (x.strides == out.strides or x.size == 1)
         shared = np.shares_memory(x, out) and not alias
         try:
-            _C.relu(x, out)
+            relu(x, out)
             refused = False
         except ValueError:
             refused = True
@@ -362,10 +360,10 @@ def test_overlap_of_blocks():
 def test_outputs_that_overlap_themselves():
     window = np.lib.stride_tricks.as_strided(np.zeros(9, np.float32), (3, 4), (4, 8))
     with pytest.raises(ValueError, match="'out' overlaps itself"):
-        _C.relu(np.zeros((3, 4), np.float32), window)
+        relu(np.zeros((3, 4), np.float32), window)
     flat = np.lib.stride_tricks.as_strided(np.zeros(9, np.float32), (3, 4), (0, 4))
     with pytest.raises(ValueError, match="'out' has stride 0 along axis 0"):
-        _C.relu(np.zeros((3, 4), np.float32), flat)
+        relu(np.zeros((3, 4), np.float32), flat)
 
 
 def test_two_outputs_may_not_be_one_array():
@@ -437,8 +435,8 @@ def test_no_reference_is_kept():
     held = [x, out, label, vector, strided, exported.array, np.float32, np.ndarray, Exported]
 
     def calls():
-        _C.relu(x, out)
-        _C.relu(exported, out)
+        relu(x, out)
+        relu(exported, out)
         _C.dropout(x, out, 0.5, 1, 2)
         _C.bias_act(x, strided, out, 1, "relu", (), 0.5, 1, 2)
         for made in (out, None):
@@ -447,13 +445,13 @@ def test_no_reference_is_kept():
             _C.batch_norm_backward(y, *saved, None)
             _C.cross_entropy(x, label, None, made, 0.0, -100, "mean")
             _C.bias_act_backward(x, x, vector, made, 1, "relu", (), 0.5, 1, 2)
-            _C.relu(x, made)
+            relu(x, made)
         _C.global_norm([x, out, x], 2)
         plan = _C.Plan("sgd", [out], [None], [0])
         plan.step([x], (TENTH,), 1.0, None, 1.0, True, False, False, True)
         for wrong in ([1], "x", x.astype(int), x.T):
             with contextlib.suppress(TypeError, ValueError):
-                _C.relu(x, wrong)
+                relu(x, wrong)
                 raise AssertionError(wrong)
         exported.asked.clear()
 
@@ -759,14 +757,14 @@ def test_torch_without_the_exchange_table():
     x = torch.linspace(-1, 1, 6).as_subclass(Older).requires_grad_()
     assert torch.equal(relu(x, torch.empty(6)), torch.linspace(-1, 1, 6).relu())
     with pytest.raises(TypeError, match="resolve_neg"):
-        _C.relu(torch._neg_view(x.detach()), torch.empty(6))
+        relu(torch._neg_view(x.detach()), torch.empty(6))
 
 
 def test_torch_negated_views_are_refused():
     torch = pytest.importorskip("torch")
     z = torch.randn(5, dtype=torch.complex64)
     with pytest.raises(TypeError, match=r"'x' is a lazily negated torch tensor; .*resolve_neg"):
-        _C.relu(z.conj().imag, torch.empty(5))
+        relu(z.conj().imag, torch.empty(5))
     relu(z.imag, torch.empty(5))
     param = torch.zeros(5)
     plan = _C.Plan("sgd", [param], [None], [0])
@@ -796,7 +794,7 @@ def test_torch_tensors_that_are_refused(kind):
     with pytest.raises(
         TypeError, match=r"^relu: 'x' (cannot be read: .|has dtype torch\.)"
     ) as error:
-        _C.relu(x, torch.empty(3))
+        relu(x, torch.empty(3))
     assert "\n" not in str(error.value)
 
 
@@ -809,7 +807,7 @@ def test_torch_versions_count_in_place_writes():
         call()
         return [t._version > b for t, b in zip(tensors, before, strict=True)]
 
-    assert bumps(lambda: _C.relu(x, out), x, out) == [False, True]
+    assert bumps(lambda: relu(x, out), x, out) == [False, True]
     with torch.inference_mode():
         relu(x, torch.zeros(3))
     params = [torch.nn.Parameter(torch.ones(3)), torch.nn.Parameter(torch.ones(4))]
@@ -825,7 +823,7 @@ def test_torch_versions_count_in_place_writes():
     leaf = torch.ones(3, requires_grad=True)
     square = leaf.exp()
     loss = (square * square).sum()
-    _C.relu(torch.ones(3), square.detach())
+    relu(torch.ones(3), square.detach())
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         loss.backward()
 
@@ -846,7 +844,8 @@ def test_numpy_alone_never_imports_torch():
     import subprocess
 
     code = (
-        "import sys, numpy as np, onepass; x = np.ones(3, np.float32); onepass._C.relu(x, x);"
+        "import sys, numpy as np, onepass; x = np.ones(3, np.float32);"
+        "onepass._C.activation['relu'](x, x);"
         "late = {'torch', 'jax', 'cupy', 'onepass.nn', 'onepass.train'};"
         "sys.exit(bool(late & set(sys.modules)))"
     )
@@ -861,4 +860,4 @@ def test_jax_arrays_are_inputs_only():
     x = jnp.linspace(-1, 1, 8)
     assert np.array_equal(relu(x, np.empty(8, np.float32)), np.maximum(x, 0))
     with pytest.raises(TypeError, match="'out' is a JAX array, which is immutable"):
-        _C.relu(x, x)
+        relu(x, x)

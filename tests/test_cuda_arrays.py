@@ -26,6 +26,7 @@ from test_cuda_backend import ELEMENTWISE, RUNNABLE, simulable, simulator  # noq
 each_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=DTYPE_IDS)
 each_case = pytest.mark.parametrize("case", RUNNABLE, ids=[c.name for c in RUNNABLE])
 
+relu = _C.activation["relu"]
 ADAMW = {"lr": 0.1, "betas": (0.9, 0.99), "eps": 1e-8, "weight_decay": 0.1}
 
 
@@ -303,7 +304,7 @@ class Foreign:
 def test_work_of_another_library_comes_first_and_the_call_before_what_follows(cupy, simulator):  # noqa: F811
     x, theirs = cupy.asarray(values(12)), Foreign(cupy.zeros(12, np.float32), stream=0x77)
     with cupy.cuda.Stream() as ours:
-        _C.relu(x, theirs)
+        relu(x, theirs)
     # 'out' is looked at first: its stream takes the call, CuPy's is waited for, and waits.
     assert simulator.device_calls() == [(0, 0x77)]
     assert fake_cupy.state.waits == [(0x77, ours.ptr), (ours.ptr, 0x77)]
@@ -316,8 +317,8 @@ def test_work_of_another_library_comes_first_and_the_call_before_what_follows(cu
     assert fake_cupy.state.waits == [(0, 0x88), (0x88, 0)] * 2
     assert params[0].get().tolist() == [-1] * 5
     del fake_cupy.state.waits[:]
-    _C.relu(x, Foreign(cupy.zeros(12, np.float32), stream=1))  # 1 is the default stream, as is 0
-    _C.relu(Foreign(x, stream=None, version=2), cupy.zeros(12, np.float32))
+    relu(x, Foreign(cupy.zeros(12, np.float32), stream=1))  # 1 is the default stream, as is 0
+    relu(Foreign(x, stream=None, version=2), cupy.zeros(12, np.float32))
     assert fake_cupy.state.waits == []
 
 
@@ -328,7 +329,7 @@ def test_the_exchange_table_of_a_library_names_its_stream(cupy, simulator):  # n
 
     x, out = Exchanged(cupy.asarray(values(30))), Exchanged(cupy.zeros(30, np.float32))
     Exchanged.__dlpack_c_exchange_api__ = exchange_table(stream=0x99)
-    _C.relu(x, out)
+    relu(x, out)
     assert simulator.device_calls() == [(0, 0x99)]
     assert np.array_equal(out.array.get(), np.maximum(values(30), 0))
     assert fake_cupy.state.waits == []
@@ -538,7 +539,7 @@ def test_arrays_on_two_devices(cupy):
 def test_what_is_written_must_be_writable_apart_and_dense(cupy):
     x = cupy.ones((4, 6), np.float32)
     with pytest.raises(ValueError, match=r"'out' .*read-only"):
-        _C.relu(x, Foreign(cupy.zeros((4, 6), np.float32), read_only=True))
+        relu(x, Foreign(cupy.zeros((4, 6), np.float32), read_only=True))
     with pytest.raises(ValueError, match=r"'out' overlaps 'x' in memory"):
         ops.relu(x[1:], out=x[:-1])
     with pytest.raises(ValueError, match=r"'params\[1\]' .*same array"):

@@ -7,7 +7,7 @@ import pytest
 from onepass import nn, ops
 from small_models import DTYPES, assert_same, normal, perturb, residual_model, run
 
-ACTIVATIONS = [nn.ReLU, nn.LeakyReLU, nn.Sigmoid, nn.Tanh, nn.GELU]
+ACTIVATIONS = [nn.ReLU, nn.LeakyReLU, nn.Sigmoid, nn.Tanh, nn.GELU, nn.SiLU]
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -114,7 +114,7 @@ def test_fused_residual_adds_in_the_kernel(monkeypatch):
     x = normal((6, 4), "float32")
     model(x)
     assert given[0]["residual"] is x
-    assert given[0]["activation"] == ("relu", {})
+    assert given[0]["activation"] == ("relu", ())
 
 
 def test_modes_of_single_layers_hold_in_a_group():

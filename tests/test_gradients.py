@@ -40,6 +40,7 @@ ACTIVATIONS = [
     ("tanh", {}),
     ("gelu", {}),
     ("gelu", {"approximate": "tanh"}),
+    ("silu", {}),
 ]
 each_activation = pytest.mark.parametrize(("name", "options"), ACTIVATIONS)
 

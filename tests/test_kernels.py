@@ -90,6 +90,7 @@ LIMITS = {  # f(-Inf), f(Inf), f'(-Inf), f'(Inf)
     ("tanh", ""): (-1, 1, 0, 0),
     ("gelu", "none"): (0, INF, 0, 1),
     ("gelu", "tanh"): (0, INF, 0, 1),
+    ("silu", ""): (0, INF, 0, 1),
 }
 
 
@@ -144,7 +145,7 @@ def test_activation_keeps_nan_and_the_sign_of_zero(name, dtype):
     x = np.linspace(-5, 5, 35).astype(dtype)
     dy = np.full(35, math.nan, dtype)
     assert np.isnan(as_float64(getattr(ops, f"{name}_backward")(dy, x))).all()
-    if name in ("identity", "leaky_relu", "tanh", "gelu"):  # odd around 0
+    if name in ("identity", "leaky_relu", "tanh", "gelu", "silu"):  # odd around 0
         y = as_float64(getattr(ops, name)(np.array([0.0, -0.0], dtype)))
         assert np.signbit(y).tolist() == [False, True]
 

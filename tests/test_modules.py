@@ -18,6 +18,7 @@ CASES = [
     ("linear_relu", lambda n, k: [n.Linear(17, 33, **k), n.ReLU()], (19, 17)),
     ("linear_leaky", lambda n, k: [n.Linear(7, 5, **k), n.LeakyReLU(0.2)], (6, 7)),
     ("linear_sigmoid", lambda n, k: [n.Linear(7, 5, **k), n.Sigmoid()], (6, 7)),
+    ("linear_silu", lambda n, k: [n.Linear(7, 5, **k), n.SiLU()], (6, 7)),
     ("linear_gelu", lambda n, k: [n.Linear(7, 5, **k), n.GELU()], (6, 7)),
     ("linear_gelu_tanh", lambda n, k: [n.Linear(7, 5, **k), n.GELU(approximate="tanh")], (6, 7)),
     ("bn1d", lambda n, k: [n.BatchNorm1d(5, **k)], (9, 5)),
