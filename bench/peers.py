@@ -52,6 +52,8 @@ def _activation(name: str, x: Any, options: dict[str, Any]) -> Callable[..., Any
         return lambda out: torch.clamp_min(x, 0, out=out)
     if name == "identity":
         return lambda out: out.copy_(x)
+    if name == "silu":
+        return lambda out: aten.silu.out(x, out=out)
     function = getattr(torch, name, None)
     return None if function is None else lambda out: function(x, out=out)
 
@@ -71,6 +73,8 @@ def _gradient(name: str, dy: Any, x: Any, options: dict[str, Any]) -> Callable[.
     if name == "sigmoid":
         y = torch.sigmoid(x)
         return lambda out: aten.sigmoid_backward.grad_input(dy, y, grad_input=out)
+    if name == "silu":
+        return lambda out: aten.silu_backward.grad_input(dy, x, grad_input=out)
     if name == "tanh":
         y = torch.tanh(x)
         return lambda out: aten.tanh_backward.grad_input(dy, y, grad_input=out)
@@ -86,6 +90,7 @@ def _module(activation: Any) -> Callable[[Any], Any]:
         "leaky_relu": lambda z: F.leaky_relu(z, **options),
         "sigmoid": torch.sigmoid,
         "tanh": torch.tanh,
+        "silu": F.silu,
         "gelu": lambda z: F.gelu(z, **options),
     }[name]
 

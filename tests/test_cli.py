@@ -12,6 +12,7 @@ import numpy as np
 import onepass as package
 import pytest
 from onepass import config
+from onepass.ops._declare import ACTIVATIONS
 
 # One thread for NumPy's matrix products: with two, tests that run side by side wait for each other.
 ENVIRONMENT = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
@@ -62,7 +63,7 @@ WRONG = {
     "train things.csv --hidden 8,x": "--hidden: 'x'",
     "train things.csv --hidden 99999999999999": "Unable to allocate",
     "train things.csv --norm layer": "--norm: invalid choice: 'layer'",
-    "train things.csv --activation rel": "identity, leaky_relu, relu.*did you mean 'relu'",
+    "train things.csv --activation rel": ", ".join(sorted(ACTIVATIONS)) + ".*did you mean 'relu'",
     "train things.csv --dropout 1": "--dropout: '1'",
     "train things.csv --device tpu": "--device: invalid choice: 'tpu'",
     "train things.csv --seed x": "--seed: 'x'",
@@ -130,7 +131,7 @@ def test_regression(table):
     assert (table.parent / "here" / "history.csv").read_text().startswith("epoch,loss,mae,val_loss")
 
 
-@pytest.mark.parametrize("name", ["leaky_relu", "identity"])
+@pytest.mark.parametrize("name", ACTIVATIONS)
 def test_activations_have_the_names_of_ops(table, name):
     done = onepass("train", table.name, *FAST, "--activation", name, cwd=table.parent)
     assert (done.returncode, done.stderr) == (0, "")

@@ -16,6 +16,7 @@
 #include "cpu/keep_words.h"
 #include "kernels/gelu.h"
 #include "kernels/sigmoid.h"
+#include "kernels/silu.h"
 #include "kernels/tanh.h"
 
 using namespace onepass;
@@ -310,6 +311,7 @@ void hash_functions(const std::vector<T>& x) {
   add_to_hash(map<Slope<Tanh>>(x));
   add_to_hash(map<Forward<Gelu>>(x)), add_to_hash(map<Slope<Gelu>>(x));
   add_to_hash(map<Forward<GeluTanh>>(x)), add_to_hash(map<Slope<GeluTanh>>(x));
+  add_to_hash(map<Forward<Silu>>(x)), add_to_hash(map<Slope<Silu>>(x));
 }
 
 // Once rounded where the processor can, by way of double elsewhere: which is never wrong by more
@@ -355,7 +357,7 @@ void hash_every_float() {
   EVERY(ExpDown), EVERY(ExpFlushed), EVERY(Mills), EVERY(Forward<Gelu>), EVERY(Slope<Gelu>),
       EVERY(Forward<GeluTanh>);
   EVERY(Slope<GeluTanh>), EVERY(Slope<Sigmoid>);
-  EVERY(Slope<Tanh>);
+  EVERY(Slope<Tanh>), EVERY(Forward<Silu>), EVERY(Slope<Silu>);
 }
 
 // ---- dtype.h

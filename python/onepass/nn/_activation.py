@@ -34,10 +34,10 @@ class Activation(Module):
         if op is None:
             return  # a subclass of a named activation
         cls.declared = declared = ACTIVATIONS[op.__name__]
-        MODULES[declared.name] = cls
         given = dict(inspect.signature(cls).parameters)
         if {name: p.default for name, p in given.items()} != declared.defaults:
             raise TypeError(f"{cls.__name__}: expected the options {declared.defaults}")
+        MODULES[declared.name] = cls
         arguments = f"\nArgs:\n{declared.described}" if given else ""
         errors = "\nRaises:\n    TypeError, ValueError: an option of another type or value.\n"
         cls.__doc__ = cls.__doc__ or _DOC.format(

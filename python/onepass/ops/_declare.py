@@ -54,7 +54,7 @@ class Declared:
         hints = get_type_hints(function)
         parameters = inspect.signature(function).parameters
         self.defaults = {k: p.default for k, p in parameters.items() if k not in ("x", "out")}
-        literal = [k for k in self.defaults if get_origin(hints[k]) is Literal]
+        literal = [k for k in self.defaults if get_origin(hints.get(k)) is Literal]
         self.selector = literal[0] if literal else None
         self.kernels: dict[Any, str] = {None: self.name}
         if self.selector is not None:
