@@ -149,6 +149,8 @@ def copy_into(to: Array, value: Any) -> None:
     """Overwrites an array with another of its shape, or with a number."""
     lib = library(to)
     if _is_torch(lib):
+        if isinstance(value, (int, float)):  # in the dtype of `to`, not by way of float32
+            value = lib.tensor(value, dtype=to.dtype)
         with lib.no_grad():
             to.copy_(lib.as_tensor(value, device=to.device))
     elif isinstance(value, (int, float)):

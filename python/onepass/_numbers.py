@@ -56,11 +56,13 @@ def in_range(owner: str, name: str, value: Any, low: float, high: float = math.i
     Raises:
         TypeError: it is no number. ValueError: it is out of that range.
     """
-    upper = "" if high == math.inf else f" and < {high:g}"
+    if type(value) is float and low <= value < high and value != -math.inf:
+        return value  # at once: a schedule changes the learning rate every step
     expected = "a finite number" if low == -math.inf else f"a number >= {low:g}"
-    number = as_float(owner, name, value, expected + upper)
+    expected += "" if high == math.inf else f" and < {high:g}"
+    number = as_float(owner, name, value, expected)
     if not (low <= number < high and math.isfinite(number)):
-        raise ValueError(f"{owner}: {name!r} is {value!r}, expected {expected}{upper}")
+        raise ValueError(f"{owner}: {name!r} is {value!r}, expected {expected}")
     return number
 
 

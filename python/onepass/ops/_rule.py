@@ -141,15 +141,16 @@ class Rule:
         kernel = self.kernel
         if self.instead is not None and uniform(owner, self.instead[0], groups):
             kernel = self.instead[1]
-        kept = [state.key if self._keeps(owner, state, groups) else None for state in self.states]
+        kept = [
+            state.key if state.when is None or self._keeps(owner, state.when, groups) else None
+            for state in self.states
+        ]
         return kernel, tuple(kept)
 
-    def _keeps(self, owner: str, state: State, groups: Sequence[Options]) -> bool:
-        if state.when is None:
-            return True
-        if state.when in self._hyper:  # 0 where a group does without: its state has no effect
-            return any(group[state.when] != 0 for group in groups)
-        return uniform(owner, state.when, groups)
+    def _keeps(self, owner: str, option: str, groups: Sequence[Options]) -> bool:
+        if option in self._hyper:  # 0 in a group that does without: the state has no effect there
+            return any(group[option] != 0 for group in groups)
+        return uniform(owner, option, groups)
 
     def lists(self, op: str, given: Mapping[str, Any]) -> list[Any]:
         """The lists of states that a function of ``ops`` was given; None for one not asked for."""
@@ -170,10 +171,13 @@ class Rule:
 
 def uniform(owner: str, option: str, groups: Sequence[Options]) -> bool:
     """An option that one launch cannot vary between groups."""
-    values = {bool(group[option]) for group in groups}
-    if len(values) > 1:
-        raise ValueError(f"{owner}: {option!r} differs between groups; use one optimizer for each")
-    return values.pop()
+    value = bool(groups[0][option])
+    for group in groups[1:]:
+        if bool(group[option]) != value:
+            raise ValueError(
+                f"{owner}: {option!r} differs between groups; use one optimizer for each"
+            )
+    return value
 
 
 _Read = tuple[str, int, tuple[float, float] | None, str | None]
@@ -206,4 +210,10 @@ def _several(
     if len(values) != count:
         expected = "a pair of" if count == 2 else count
         raise ValueError(f"{owner}: {option!r} is {value!r}, expected {expected} numbers")
-    return [in_range(owner, f"{option}[{i}]", v, *limits) for i, v in enumerate(values)]
+    low, high = limits
+    checked = []
+    for i, number in enumerate(values):
+        quick = type(number) is float and low <= number < high
+        name = "" if quick else f"{option}[{i}]"  # made only for a message: this runs every step
+        checked.append(in_range(owner, name, number, low, high))
+    return checked

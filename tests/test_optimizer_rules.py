@@ -1,0 +1,305 @@
+"""What a rule adds to its kernel: where states start, options that groups may vary, compat, the
+docstrings; and RMSprop, whose kernel has two optional states, in its four forms."""
+
+import copy
+import inspect
+import itertools
+import pickle
+import re
+
+import numpy as np
+import pytest
+from onepass import ops, optim
+from onepass.ops._rule import RANGES, Needs, Rule, State
+
+SHAPES = [(7, 5), (33,), (), (1025,), (0,)]
+FORMS = [
+    {"momentum": momentum, "centered": centered}
+    for momentum, centered in itertools.product((0.0, 0.9), (False, True))
+]
+OPTIONS = {"lr": 0.05, "alpha": 0.9, "eps": 1e-3, "weight_decay": 0.1}
+
+
+def start(seed=0):
+    rng = np.random.default_rng(seed)
+    return rng, [np.asarray(rng.standard_normal(shape)) for shape in SHAPES]
+
+
+def rmsprop(p, g, v, b, a, *, lr, alpha, eps, weight_decay, momentum, centered):
+    g = g + weight_decay * p
+    v = alpha * v + (1 - alpha) * g * g
+    a = alpha * a + (1 - alpha) * g
+    b = momentum * b + g / (np.sqrt(v - a * a if centered else v) + eps)
+    return p - lr * b, v, b, a
+
+
+def assert_near(params, want, label, rel=1e-12):
+    for i, (p, w) in enumerate(zip(params, want, strict=True)):
+        top = np.abs(w).max() if w.size else 0.0
+        np.testing.assert_allclose(p, w, rel, rel * top, err_msg=f"{label} [{i}]")
+
+
+# ------------------------------------------------------------------------------------------ RMSprop
+
+
+@pytest.mark.parametrize("form", FORMS, ids=str)
+def test_rmsprop_function_class_reference_and_torch(form):
+    torch = pytest.importorskip("torch")
+    rng, params = start()
+    mine, want = copy.deepcopy(params), copy.deepcopy(params)
+    theirs = [torch.nn.Parameter(torch.from_numpy(p.copy())) for p in params]
+    opt, other = (
+        optim.RMSprop(params, **OPTIONS, **form),
+        torch.optim.RMSprop(theirs, **OPTIONS, **form),
+    )
+    lists = [[np.zeros_like(p) for p in params] for _ in range(3)]
+    state = [[np.zeros_like(p) for p in params] for _ in range(3)]
+    for step in range(1, 41):
+        grads = [np.asarray(rng.standard_normal(p.shape)) for p in params]
+        opt.step(grads)
+        ops.rmsprop_(mine, grads, lists[0], lists[1], lists[2] if form["centered"] else None,
+                     step=step, momentum=form["momentum"], **OPTIONS)  # fmt: skip
+        for i, g in enumerate(grads):
+            theirs[i].grad = torch.from_numpy(g.copy())
+            want[i], *new = rmsprop(want[i], g, *(s[i] for s in state), **OPTIONS, **form)
+            for s, value in zip(state, new, strict=True):
+                s[i] = value
+        other.step()
+        assert_near(params, want, f"reference, step {step}")
+        assert_near(params, [p.detach().numpy() for p in theirs], f"torch, step {step}", 1e-11)
+        for p, m in zip(params, mine, strict=True):
+            np.testing.assert_array_equal(m, p, err_msg=f"function, step {step}")
+    assert any(b.any() for b in lists[1]) == (form["momentum"] > 0)  # not asked for: left alone
+
+
+@pytest.mark.parametrize("centered", [False, True])
+def test_rmsprop_groups_that_differ_in_momentum(centered):
+    """Beside a group with momentum, one without has a buffer that forgets: the same bits."""
+    rng, params = start()
+    alone = copy.deepcopy(params)
+    options = {**OPTIONS, "centered": centered}
+    opt = optim.RMSprop(
+        [{"params": params[:2], "momentum": 0.9}, {"params": params[2:]}], **options
+    )
+    first = optim.RMSprop(alone[:2], momentum=0.9, **options)
+    second = optim.RMSprop(alone[2:], **options)
+    for _ in range(40):
+        grads = [np.asarray(rng.standard_normal(p.shape)) for p in params]
+        opt.step(grads)
+        first.step(grads[:2])
+        second.step(grads[2:])
+        for p, q in zip(params, alone, strict=True):
+            np.testing.assert_array_equal(p, q)
+
+
+@pytest.mark.parametrize("form", [*FORMS, "mixed"], ids=str)
+def test_rmsprop_state_dicts_go_to_torch_and_back(form):
+    torch = pytest.importorskip("torch")
+
+    def made(cls, params):
+        if form != "mixed":
+            return cls(params, **OPTIONS, **form)
+        groups = [{"params": params[:2], "momentum": 0.9}, {"params": params[2:]}]
+        return cls(groups, **OPTIONS)
+
+    rng, params = start()
+    theirs = [torch.nn.Parameter(torch.from_numpy(p.copy())) for p in params]
+    opt, other = made(optim.RMSprop, params), made(torch.optim.RMSprop, theirs)
+    own = copy.deepcopy(opt.state_dict())
+    for step in range(9):
+        grads = [np.asarray(rng.standard_normal(p.shape)) for p in params]
+        for p, g in zip(theirs, grads, strict=True):
+            p.grad = torch.from_numpy(g.copy())
+        opt.step(grads)
+        other.step()
+        assert_near(params, [p.detach().numpy() for p in theirs], f"step {step}", 1e-11)
+        if step == 2:
+            opt.load_state_dict(other.state_dict())
+        if step == 5:
+            saved = opt.state_dict()
+            for entry in saved["state"].values():
+                entry.update({k: torch.from_numpy(v.copy()) for k, v in entry.items()
+                              if k != "step"}, step=torch.tensor(float(entry["step"])))  # fmt: skip
+            other.load_state_dict(saved)
+    opt.load_state_dict(own)  # which lacks options of torch's that were loaded in between
+
+
+def test_rmsprop_centred_is_one_for_all_groups():
+    _, params = start()
+    groups = [{"params": params[:2], "centered": True}, {"params": params[2:]}]
+    with pytest.raises(ValueError, match="'centered' differs between groups"):
+        optim.RMSprop(groups)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"alpha": 1.0}, "'alpha' is 1.0, expected a number >= 0 and < 1"),
+        ({"momentum": -1}, "'momentum' is -1, expected a number >= 0"),
+        ({"lr": float("nan")}, "'lr' is nan, expected a number >= 0"),
+    ],
+)
+def test_rmsprop_refuses(options, words):
+    p = [np.ones(3)]
+    for call in (lambda: optim.RMSprop(p, **options), lambda: ops.rmsprop_(p, p, p, **options)):
+        with pytest.raises(ValueError, match=re.escape(words)):
+            call()
+    with pytest.raises(ValueError, match="'momentum_buffers' is None"):
+        ops.rmsprop_(p, [np.ones(3)], [np.ones(3)], momentum=0.9)
+    with pytest.raises(TypeError, match="'square_avgs' is None"):
+        ops.rmsprop_(p, [np.ones(3)], None)
+
+
+# ------------------------------------------------------------------------------- states that start
+
+
+class Ones(optim.RMSprop):
+    """TensorFlow's RMSprop, whose averages start at one; the buffer starts at the rate."""
+
+    _rule = Rule(
+        "rmsprop",
+        State("square_avg", start=1.0),
+        State("momentum_buffer", when="momentum", start=lambda group: group["lr"]),
+        State("grad_avg", when="centered"),
+    )
+
+
+def expected(p, g, lr, first=None):
+    options = {"alpha": 0.9, "eps": 1e-3, "weight_decay": 0.0, "momentum": 0.5, "centered": False}
+    return rmsprop(p, g, np.ones_like(p), np.full_like(p, first or lr), 0.0, lr=lr, **options)[0]
+
+
+def ones(params):
+    return Ones(params, lr=0.1, alpha=0.9, eps=1e-3, momentum=0.5)
+
+
+def test_a_start_waits_for_the_first_gradient():
+    """However late, and with the options of then: a schedule has changed them since."""
+    p, q = np.ones((3, 4)), np.asfortranarray(np.ones((2, 3)))
+    g, h = np.full(p.shape, 0.5), np.full(q.shape, 0.25)
+    opt = ones([p, q])
+    opt.step([g, None])
+    np.testing.assert_allclose(p, expected(np.ones((3, 4)), g, 0.1), rtol=1e-14)
+    opt.param_groups[0]["lr"] = 0.2
+    held = opt._states["momentum_buffer"][0].copy()
+    opt.step([None, h])
+    np.testing.assert_allclose(q, expected(np.ones((2, 3)), h, 0.2), rtol=1e-14)
+    np.testing.assert_array_equal(opt._states["momentum_buffer"][0], held)  # it had its gradient
+
+
+def test_a_start_in_a_group_that_comes_later():
+    p, q = np.ones(5), np.ones(7)
+    opt = ones([p])
+    opt.step([p.copy()])
+    opt.add_param_group({"params": [q], "lr": 0.3})
+    opt.step([None, np.full(7, 0.5)])
+    np.testing.assert_allclose(q, expected(np.ones(7), np.full(7, 0.5), 0.3), rtol=1e-14)
+
+
+@pytest.mark.parametrize("way", ["load", "copy", "pickle"])
+def test_a_start_survives_saving(way):
+    """A parameter without a gradient has no entry: its states are where they start."""
+    p, q = np.ones(5), np.ones(7)
+    opt = ones([p, q])
+    opt.step([np.ones(5), None])
+    if way == "load":
+        other = ones([p, q])
+        other.step([None, np.ones(7)])
+        q[...] = 1
+        other.load_state_dict(opt.state_dict())
+    else:
+        other = copy.deepcopy(opt) if way == "copy" else pickle.loads(pickle.dumps(opt))
+    other.step([None, np.full(7, 0.5)])
+    q = other.param_groups[0]["params"][1]
+    np.testing.assert_allclose(q, expected(np.ones(7), np.full(7, 0.5), 0.1), rtol=1e-14)
+
+
+def test_a_start_goes_to_the_library_of_the_parameter():
+    torch = pytest.importorskip("torch")
+    p = torch.nn.Parameter(torch.ones(5, dtype=torch.float64))
+    ones([p]).step([torch.full((5,), 0.5, dtype=torch.float64)])
+    want = expected(np.ones(5), np.full(5, 0.5), 0.1)
+    np.testing.assert_allclose(p.detach().numpy(), want, rtol=1e-14)
+
+
+# --------------------------------------------------------------------------------- compat and rules
+
+
+def test_compat_offers_what_there_is():
+    with pytest.raises(ValueError, match="'compat' is 'keras', expected 'torch'"):
+        optim.AdamW([np.ones(3)], compat="keras")
+
+
+class Scaled(optim.SGD):
+    """A second row of compat sets an option that the constructor does not have."""
+
+    _rule = Rule(
+        "sgd",
+        State("momentum_buffer", when="momentum"),
+        compat={"torch": {"note": 1}, "other": {"note": 2}},
+    )
+
+
+def test_compat_is_a_row_of_options():
+    p = [np.ones(3)]
+    torchlike, other = Scaled(p), Scaled(p, compat="other")
+    assert [o.param_groups[0]["note"] for o in (torchlike, other)] == [1, 2]
+    with pytest.raises(ValueError, match="'note' is 2, expected 1: a state of another"):
+        torchlike.load_state_dict(other.state_dict())
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: Rule("sgd"), "nothing says when momentum_buffer is kept"),
+        (lambda: Rule("sgd", State("exp_avg")), "no states of the kernel"),
+        (lambda: Rule("adam", State("max_exp_avg_sq", "amsgrad"), instead=("amsgrad", "sgd")),
+         "sgd has other states"),
+        (lambda: Rule("sgd", State("momentum_buffer", "momentum"), compat={"a": {}, "b": {"c": 1}}),
+         "needs all of"),
+    ],
+)  # fmt: skip
+def test_a_rule_that_does_not_fit_its_kernel_is_refused(make, words):
+    with pytest.raises(ValueError, match=words):
+        make()
+
+
+def test_a_hyper_parameter_without_range_is_refused(monkeypatch):
+    monkeypatch.delitem(RANGES, "dampening")
+    with pytest.raises(ValueError, match="no range for the hyper-parameter 'dampening'"):
+        Rule("sgd", State("momentum_buffer", when="momentum"))
+
+
+def test_needs_and_ignored_options():
+    rule = Rule(
+        "sgd",
+        State("momentum_buffer", when="momentum"),
+        ignored={"dampening": "momentum"},
+        needs=[Needs("nesterov", ("lr",), lambda lr: lr < 1, "lr < 1")],
+    )
+    options = {"lr": 0.5, "momentum": 0.0, "dampening": 0.25, "weight_decay": 0, "nesterov": True}
+    assert rule.hyper("Me", options) == (0.5, 0.0, 0.0, 0.0, 1.0)
+    assert rule.hyper("Me", {**options, "momentum": 0.5}) == (0.5, 0.5, 0.25, 0.0, 1.0)
+    with pytest.raises(ValueError, match="Me: 'nesterov' is True, expected lr < 1 with it, given "):
+        rule.hyper("Me", {**options, "lr": 2.0})
+    with pytest.raises(ValueError, match="'dampening' is inf, expected a finite number"):
+        rule.hyper("Me", {**options, "dampening": float("inf")})
+
+
+def test_a_refused_load_of_maximize_changes_nothing():
+    opt = optim.SGD([{"params": [np.ones(3)]}, {"params": [np.ones(2)]}])
+    saved = copy.deepcopy(opt.state_dict())
+    saved["param_groups"][1].update(maximize=True, lr=7.0)
+    with pytest.raises(ValueError, match="'maximize' differs between groups"):
+        opt.load_state_dict(saved)
+    assert [group["lr"] for group in opt.param_groups] == [1e-3, 1e-3]
+
+
+@pytest.mark.parametrize("name", ["SGD", "Adam", "AdamW", "RMSprop"])
+def test_docstrings_of_optimizers_describe_every_argument_once(name):
+    cls = getattr(optim, name)
+    text = cls.__doc__
+    for argument in inspect.signature(cls).parameters:
+        assert len(re.findall(rf"^    {argument}: ", text, re.M)) == 1, argument
+    heads = re.findall(r"^(Args|Returns|Raises|Source|Example):", text, re.M)
+    assert heads == ["Args", "Raises", "Source", "Example"]
