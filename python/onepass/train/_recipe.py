@@ -89,7 +89,7 @@ def activations() -> dict[str, Any]:
     return {"identity": nn.Identity, **{cls.kernel: cls for cls in elementwise}}
 
 
-class Run:
+class Recipe:
     """One run in one directory; what can be wrong is found when it is made."""
 
     def __init__(self, options: Options, out: Path | None, resume: bool) -> None:
