@@ -1,6 +1,7 @@
 """Schedules: PyTorch's values step by step, exact resume, and errors."""
 
 import math
+import pickle
 
 import pytest
 from onepass.optim import lr_scheduler as schedules
@@ -249,3 +250,19 @@ def test_foreign_state(state):
     with pytest.raises(ValueError, match="state_dict"):
         schedule.load_state_dict(state)
     assert schedule.last_epoch == 0
+
+
+@pytest.mark.parametrize("name", schedules.__all__)
+def test_pickles_name_the_public_path(name):
+    """A pickle of any version finds the class by ``onepass.optim.lr_scheduler.<Name>``."""
+    cls = getattr(schedules, name)
+    assert cls.__module__ == "onepass.optim.lr_scheduler"
+    assert pickle.loads(pickle.dumps(cls)) is cls
+
+
+def test_a_schedule_is_pickled_whole():
+    """With its annealing function, which pickles of earlier versions name as well."""
+    schedule = schedules.OneCycleLR(Groups(0.1, momentum=0.9), 0.5, total_steps=5)
+    copy = pickle.loads(pickle.dumps(schedule))
+    assert [copy.rates(t) for t in range(5)] == [schedule.rates(t) for t in range(5)]
+    assert b"lr_scheduler._" not in pickle.dumps(schedule)
