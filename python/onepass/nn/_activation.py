@@ -92,7 +92,7 @@ class LeakyReLU(Activation):
     option_names = ("negative_slope",)
 
     def __init__(self, negative_slope: float = 0.01) -> None:
-        self.negative_slope = numbers.real("negative_slope", negative_slope)
+        self.negative_slope = numbers.in_range("LeakyReLU", "negative_slope", negative_slope)
 
 
 class Sigmoid(Activation):

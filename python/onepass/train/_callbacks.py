@@ -112,9 +112,8 @@ class EarlyStopping(Callback):
         mode: str = "auto",
         restore_best_weights: bool = True,
     ) -> None:
-        numbers.integer("patience", patience, 0)
-        if not 0 <= min_delta < math.inf:
-            raise ValueError(f"min_delta={min_delta}; expected a finite number >= 0")
+        numbers.integer("EarlyStopping", "patience", patience, 0)
+        numbers.in_range("EarlyStopping", "min_delta", min_delta, 0)
         self.monitor: str = monitor
         self.patience = patience
         self.min_delta = min_delta

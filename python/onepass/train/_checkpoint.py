@@ -54,8 +54,8 @@ class Checkpoint(Callback):
             raise ValueError("monitor is known at the end of an epoch; expected every_n_epochs")
         for name, value in (("every_n_steps", every_n_steps), ("every_n_epochs", every_n_epochs)):
             if value is not None:
-                numbers.integer(name, value, 1)
-        numbers.integer("keep", keep, 1)
+                numbers.integer("Checkpoint", name, value, 1)
+        numbers.integer("Checkpoint", "keep", keep, 1)
         self.dir = Path(dir)
         self.every_n_steps = every_n_steps
         self.every_n_epochs = None if every_n_steps is not None else every_n_epochs or 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -57,12 +58,12 @@ def helpers(callbacks: Iterable[Any], scheduler: Any) -> list[Any]:
 
 def options(max_norm: float | None, nonfinite: str, accumulate: int, seed: int) -> None:
     """Ranges of the trainer's options."""
-    if max_norm is not None and not max_norm > 0:
-        raise ValueError(f"max_norm={max_norm}; expected a number > 0, or None")
+    if max_norm is not None:  # inf clips nothing: the norm is only measured
+        numbers.in_range("Trainer", "max_norm", max_norm, above=0, most=math.inf, or_none=True)
     if nonfinite not in NONFINITE:
         raise ValueError(f"nonfinite={nonfinite!r}; expected one of {', '.join(NONFINITE)}")
-    numbers.integer("accumulate", accumulate, 1)
-    numbers.seed("seed", seed)
+    numbers.integer("Trainer", "accumulate", accumulate, 1)
+    numbers.seed("Trainer", "seed", seed)
 
 
 def before_training(run: Run, loader: DataLoader, validation: DataLoader | None) -> None:

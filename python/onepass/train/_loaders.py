@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from onepass import _numbers as numbers
 from onepass._array import beside, to_numpy
 from onepass.data import DataLoader, split_indices
 from onepass.data._split import held_out
@@ -25,10 +26,7 @@ def to_train(
     validation_split: float,
 ) -> tuple[DataLoader, DataLoader | None]:
     """The loaders for training and for validation."""
-    if not isinstance(validation_split, (int, float, np.integer, np.floating)):
-        raise TypeError(f"validation_split={validation_split!r}; expected a number")
-    if not 0.0 <= validation_split < 1.0:
-        raise ValueError(f"validation_split={validation_split}; expected a share from 0 to below 1")
+    numbers.in_range("fit", "validation_split", validation_split, 0, 1)
     if validation_data is not None and validation_split:
         raise ValueError("validation_data and validation_split are both given; expected one")
     if isinstance(X, DataLoader):
@@ -41,7 +39,7 @@ def to_train(
         raise ValueError("y is missing; expected fit(X, y, …), or a DataLoader alone")
     whole = DataLoader(X, y, batch_size, shuffle, seed=seed)
     if validation_split:
-        held_out("validation_split", validation_split, whole.size)
+        held_out("fit", "validation_split", validation_split, whole.size)
         train, rest = split_indices(to_numpy(y), validation_split, seed=seed)
         validation_data = (_take(X, rest), _take(y, rest))
         X, y = _take(X, train), _take(y, train)

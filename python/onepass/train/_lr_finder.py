@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from onepass import _numbers as numbers
 from onepass import nn
 from onepass.train._callbacks import Callback
 from onepass.train._history import new_figure, save_figure
@@ -51,10 +52,9 @@ class LRFinder(Callback):
     """
 
     def __init__(self, min_lr: float = 1e-7, max_lr: float = 10.0, steps: int = 100) -> None:
-        if not 0.0 < min_lr < max_lr:
-            raise ValueError(f"min_lr={min_lr}, max_lr={max_lr}; expected 0 < min_lr < max_lr")
-        if steps < 3:
-            raise ValueError(f"steps={steps}; expected at least 3")
+        numbers.in_range("LRFinder", "max_lr", max_lr, above=0)
+        numbers.in_range("LRFinder", "min_lr", min_lr, high=max_lr, above=0)
+        numbers.integer("LRFinder", "steps", steps, 3)
         self.rates = np.geomspace(min_lr, max_lr, steps).tolist()
         self.lrs: list[float] = []
         self.losses: list[float] = []

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from onepass import _numbers as numbers
 from onepass import ops
 from onepass.train._callbacks import Callback
 from onepass.train._run import Run
@@ -37,8 +38,8 @@ class Profile(Callback):
     """
 
     def __init__(self, steps: int = 50, skip: int = 5) -> None:
-        self.steps = steps
-        self.skip = skip
+        self.steps = numbers.integer("Profile", "steps", steps, 1)
+        self.skip = numbers.integer("Profile", "skip", skip, 0)
         self.seconds = dict.fromkeys(PARTS, 0.0)
         self.counted = 0
         self._undo: list[tuple[Any, str, Any]] = []

@@ -207,7 +207,7 @@ class Trainer:
                 gradient is not finite, with ``nonfinite="raise"``. KeyboardInterrupt: after Ctrl-C,
                 at the end of a step.
         """
-        numbers.integer("max_epochs", max_epochs, 1)
+        numbers.integer("fit", "max_epochs", max_epochs, 1)
         parts = None if ckpt_path is None else newest(ckpt_path)
         run = self.run
         seed = run.seed if parts is None else run.seed_of(parts)

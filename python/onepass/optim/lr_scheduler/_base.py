@@ -20,8 +20,7 @@ class LRScheduler:
     def __init__(self, optimizer: Any, last_epoch: int = -1) -> None:
         self.optimizer = optimizer
         groups = groups_of(optimizer)
-        if last_epoch < -1:
-            raise ValueError(f"last_epoch={last_epoch}; expected -1 or more")
+        numbers.integer(type(self).__name__, "last_epoch", last_epoch, -1)
         if last_epoch > -1 and not all("initial_lr" in group for group in groups):
             raise ValueError(f"last_epoch={last_epoch} needs 'initial_lr' in every group")
         self.base_lrs = [float(group.get("initial_lr", group["lr"])) for group in groups]
@@ -87,18 +86,25 @@ def groups_of(optimizer: Any) -> list[dict[str, Any]]:
     return groups
 
 
-def per_group(name: str, value: float | Sequence[float], count: int) -> list[float]:
-    values = list(value) if isinstance(value, Sequence) else [value] * count
-    require(len(values) == count, name, value, f"one number or {count}")
-    return [float(v) for v in values]
+def per_group(owner: str, name: str, value: float | Sequence[float], count: int) -> list[float]:
+    """A number for every group, from one number or one each."""
+    values = list(value) if isinstance(value, Sequence) and not isinstance(value, str) else None
+    if values is None:
+        return [numbers.in_range(owner, name, value)] * count
+    if len(values) != count:
+        raise ValueError(f"{owner}: {name!r} is {value!r}, expected one number or {count}")
+    return [numbers.in_range(owner, f"{name}[{i}]", v) for i, v in enumerate(values)]
 
 
-def steps(name: str, value: Any) -> list[int]:
+def steps(owner: str, name: str, value: Any) -> list[int]:
+    """A list of step counts."""
     if isinstance(value, str) or not isinstance(value, Iterable):
-        raise TypeError(f"{name}={value!r}; expected a list of steps")
-    return [numbers.integer(f"{name}[{i}]", step, 0) for i, step in enumerate(value)]
+        raise TypeError(f"{owner}: {name!r} is {value!r}, expected a list of steps")
+    return [numbers.integer(owner, f"{name}[{i}]", step, 0) for i, step in enumerate(value)]
 
 
-def require(ok: bool, name: str, value: object, expected: str) -> None:
-    if not ok:
-        raise ValueError(f"{name}={value!r}; expected {expected}")
+def one_of(owner: str, name: str, value: object, known: tuple[str, ...]) -> None:
+    """Refuse a word that is not in ``known``."""
+    if value not in known:
+        expected = " or ".join(map(repr, known))
+        raise ValueError(f"{owner}: {name!r} is {value!r}, expected {expected}")

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from onepass import _numbers as numbers
 from onepass.optim.lr_scheduler._anneal import _cosine, _linear
-from onepass.optim.lr_scheduler._base import LRScheduler, groups_of, per_group, require
+from onepass.optim.lr_scheduler._base import LRScheduler, groups_of, one_of, per_group
 
 
 class OneCycleLR(LRScheduler):
@@ -39,17 +40,21 @@ class OneCycleLR(LRScheduler):
         if total_steps is None:
             if epochs is None or steps_per_epoch is None:
                 raise ValueError("expected total_steps, or epochs and steps_per_epoch")
+            numbers.integer("OneCycleLR", "epochs", epochs, 1)
+            numbers.integer("OneCycleLR", "steps_per_epoch", steps_per_epoch, 1)
             total_steps = epochs * steps_per_epoch
-        require(total_steps >= 1, "total_steps", total_steps, "at least 1")
-        require(0.0 <= pct_start <= 1.0, "pct_start", pct_start, "a number in [0, 1]")
-        known = anneal_strategy in ("cos", "linear")
-        require(known, "anneal_strategy", anneal_strategy, "'cos' or 'linear'")
+        numbers.integer("OneCycleLR", "total_steps", total_steps, 1)
+        numbers.in_range("OneCycleLR", "pct_start", pct_start, 0, most=1)
+        one_of("OneCycleLR", "anneal_strategy", anneal_strategy, ("cos", "linear"))
         self.total_steps = total_steps
-        self.max_lrs = per_group("max_lr", max_lr, len(groups))
-        require(all(lr >= 0.0 for lr in self.max_lrs), "max_lr", max_lr, "numbers >= 0")
-        self.base_momentums = per_group("base_momentum", base_momentum, len(groups))
-        self.max_momentums = per_group("max_momentum", max_momentum, len(groups))
+        self.max_lrs = per_group("OneCycleLR", "max_lr", max_lr, len(groups))
+        for lr in self.max_lrs:
+            numbers.in_range("OneCycleLR", "max_lr", lr, 0)
+        self.base_momentums = per_group("OneCycleLR", "base_momentum", base_momentum, len(groups))
+        self.max_momentums = per_group("OneCycleLR", "max_momentum", max_momentum, len(groups))
         self.anneal = _cosine if anneal_strategy == "cos" else _linear
+        numbers.in_range("OneCycleLR", "div_factor", div_factor, above=0)
+        numbers.in_range("OneCycleLR", "final_div_factor", final_div_factor, above=0)
         self.div_factor = div_factor
         self.final_div_factor = final_div_factor
         self.cycle_momentum = cycle_momentum

@@ -6,7 +6,8 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from onepass.optim.lr_scheduler._base import LRScheduler, groups_of, per_group, require
+from onepass import _numbers as numbers
+from onepass.optim.lr_scheduler._base import LRScheduler, groups_of, one_of, per_group
 
 
 class ReduceLROnPlateau(LRScheduler):
@@ -29,18 +30,20 @@ class ReduceLROnPlateau(LRScheduler):
         min_lr: float | Sequence[float] = 0.0,
         eps: float = 1e-8,
     ) -> None:
-        require(mode in ("min", "max"), "mode", mode, "'min' or 'max'")
-        require(factor < 1.0, "factor", factor, "a number < 1")
-        require(patience >= 0, "patience", patience, "at least 0")
-        known = threshold_mode in ("rel", "abs")
-        require(known, "threshold_mode", threshold_mode, "'rel' or 'abs'")
+        one_of("ReduceLROnPlateau", "mode", mode, ("min", "max"))
+        numbers.in_range("ReduceLROnPlateau", "factor", factor, high=1)
+        numbers.integer("ReduceLROnPlateau", "patience", patience, 0)
+        one_of("ReduceLROnPlateau", "threshold_mode", threshold_mode, ("rel", "abs"))
+        numbers.in_range("ReduceLROnPlateau", "threshold", threshold)
+        numbers.integer("ReduceLROnPlateau", "cooldown", cooldown, 0)
+        numbers.in_range("ReduceLROnPlateau", "eps", eps, 0)
         self.mode = mode
         self.factor = factor
         self.patience = patience
         self.threshold = threshold
         self.threshold_mode = threshold_mode
         self.cooldown = cooldown
-        self.min_lrs = per_group("min_lr", min_lr, len(groups_of(optimizer)))
+        self.min_lrs = per_group("ReduceLROnPlateau", "min_lr", min_lr, len(groups_of(optimizer)))
         self.eps = eps
         self.best = math.inf if mode == "min" else -math.inf
         self.num_bad_epochs = 0

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from onepass import _numbers as numbers
 from onepass.optim.lr_scheduler._anneal import _cosine
-from onepass.optim.lr_scheduler._base import LRScheduler, groups_of, require, steps
+from onepass.optim.lr_scheduler._base import LRScheduler, groups_of, steps
 
 
 class ConstantLR(LRScheduler):
@@ -17,8 +17,8 @@ class ConstantLR(LRScheduler):
     def __init__(
         self, optimizer: Any, factor: float = 1 / 3, total_iters: int = 5, last_epoch: int = -1
     ) -> None:
-        require(0.0 <= factor <= 1.0, "factor", factor, "a number in [0, 1]")
-        require(total_iters >= 0, "total_iters", total_iters, "at least 0")
+        numbers.in_range("ConstantLR", "factor", factor, 0, most=1)
+        numbers.integer("ConstantLR", "total_iters", total_iters, 0)
         self.factor = factor
         self.total_iters = total_iters
         super().__init__(optimizer, last_epoch)
@@ -33,9 +33,9 @@ class StepLR(LRScheduler):
     def __init__(
         self, optimizer: Any, step_size: int, gamma: float = 0.1, last_epoch: int = -1
     ) -> None:
-        require(step_size >= 1, "step_size", step_size, "at least 1")
+        numbers.integer("StepLR", "step_size", step_size, 1)
         self.step_size = step_size
-        self.gamma = _gamma(gamma)
+        self.gamma = numbers.in_range("StepLR", "gamma", gamma, 0)
         super().__init__(optimizer, last_epoch)
 
     def rate(self, lr: float, t: int, group: int) -> float:
@@ -48,8 +48,8 @@ class MultiStepLR(LRScheduler):
     def __init__(
         self, optimizer: Any, milestones: Sequence[int], gamma: float = 0.1, last_epoch: int = -1
     ) -> None:
-        self.milestones = sorted(steps("milestones", milestones))
-        self.gamma = _gamma(gamma)
+        self.milestones = sorted(steps("MultiStepLR", "milestones", milestones))
+        self.gamma = numbers.in_range("MultiStepLR", "gamma", gamma, 0)
         super().__init__(optimizer, last_epoch)
 
     def rate(self, lr: float, t: int, group: int) -> float:
@@ -60,7 +60,7 @@ class ExponentialLR(LRScheduler):
     """lr·gamma^t."""
 
     def __init__(self, optimizer: Any, gamma: float, last_epoch: int = -1) -> None:
-        self.gamma = _gamma(gamma)
+        self.gamma = numbers.in_range("ExponentialLR", "gamma", gamma, 0)
         super().__init__(optimizer, last_epoch)
 
     def rate(self, lr: float, t: int, group: int) -> float:
@@ -71,7 +71,7 @@ class InverseTimeLR(LRScheduler):
     """lr / (1 + decay·t): the Robbins-Monro schedule."""
 
     def __init__(self, optimizer: Any, decay: float, last_epoch: int = -1) -> None:
-        require(decay >= 0.0, "decay", decay, "a number >= 0")
+        numbers.in_range("InverseTimeLR", "decay", decay, 0)
         self.decay = decay
         super().__init__(optimizer, last_epoch)
 
@@ -85,8 +85,8 @@ class CosineAnnealingLR(LRScheduler):
     def __init__(
         self, optimizer: Any, T_max: int, eta_min: float = 0.0, last_epoch: int = -1
     ) -> None:
-        require(T_max >= 1, "T_max", T_max, "at least 1")
-        require(eta_min >= 0.0, "eta_min", eta_min, "a number >= 0")
+        numbers.integer("CosineAnnealingLR", "T_max", T_max, 1)
+        numbers.in_range("CosineAnnealingLR", "eta_min", eta_min, 0)
         self.T_max = T_max
         self.eta_min = eta_min
         super().__init__(optimizer, last_epoch)
@@ -99,7 +99,7 @@ class LinearWarmup(LRScheduler):
     """lr·min(1, (t + 1) / steps): the first step is taken with lr / steps, not with 0."""
 
     def __init__(self, optimizer: Any, steps: int, last_epoch: int = -1) -> None:
-        require(steps >= 1, "steps", steps, "at least 1")
+        numbers.integer("LinearWarmup", "steps", steps, 1)
         self.steps = steps
         super().__init__(optimizer, last_epoch)
 
@@ -113,9 +113,9 @@ class PolynomialLR(LRScheduler):
     def __init__(
         self, optimizer: Any, total_iters: int = 5, power: float = 1.0, last_epoch: int = -1
     ) -> None:
-        require(total_iters >= 1, "total_iters", total_iters, "at least 1")
+        numbers.integer("PolynomialLR", "total_iters", total_iters, 1)
         self.total_iters = total_iters
-        self.power = power
+        self.power = numbers.in_range("PolynomialLR", "power", power, 0)
         super().__init__(optimizer, last_epoch)
 
     def rate(self, lr: float, t: int, group: int) -> float:
@@ -133,17 +133,9 @@ class LambdaLR(LRScheduler):
     ) -> None:
         count = len(groups_of(optimizer))
         self.lr_lambdas = [lr_lambda] * count if callable(lr_lambda) else list(lr_lambda)
-        require(len(self.lr_lambdas) == count, "lr_lambda", lr_lambda, f"{count} functions")
+        if len(self.lr_lambdas) != count:
+            raise ValueError(f"LambdaLR: 'lr_lambda' is {lr_lambda!r}, expected {count} functions")
         super().__init__(optimizer, last_epoch)
 
     def rate(self, lr: float, t: int, group: int) -> float:
         return lr * float(self.lr_lambdas[group](t))
-
-
-def _gamma(value: Any) -> float:
-    try:
-        gamma = float(value)
-    except (TypeError, ValueError):
-        raise TypeError(f"gamma={value!r}; expected a number >= 0") from None
-    require(0.0 <= gamma < math.inf, "gamma", value, "a number >= 0")
-    return gamma

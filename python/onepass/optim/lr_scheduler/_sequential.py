@@ -27,7 +27,7 @@ class SequentialLR(LRScheduler):
         for scheduler in schedulers:
             if not isinstance(scheduler, LRScheduler):
                 raise TypeError(f"a {type(scheduler).__name__} in 'schedulers'; expected schedules")
-        milestones = steps("milestones", milestones)
+        milestones = steps("SequentialLR", "milestones", milestones)
         if len(milestones) != len(schedulers) - 1:
             raise ValueError(
                 f"{len(schedulers)} schedulers and {len(milestones)} milestones; "
