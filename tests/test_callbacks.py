@@ -225,3 +225,29 @@ def test_profile_measures_and_unwraps(stop):
     assert sum(profile.seconds.values()) < time.perf_counter() - began
     assert all(seconds > 0 for seconds in profile.seconds.values())
     assert len(profile.table().splitlines()) == 6
+
+
+# What callbacks receive.
+
+
+def test_callbacks_and_the_trainer_share_one_run():
+    """A hook reads and sets the run; the trainer shows the same attributes under the same names."""
+    seen = {}
+
+    class Ask(Callback):
+        def on_epoch_end(self, trainer):
+            for name, kind in vars(type(owner)).items():
+                if type(kind).__name__ == "_OfRun":
+                    seen[name] = getattr(trainer, name) is getattr(owner, name)
+            seen["predict"] = np.array_equal(trainer.predict(X), owner.predict(X))
+            seen["evaluate"] = trainer.evaluate(X, Y) == owner.evaluate(X, Y)
+            trainer.stop = True
+
+    owner = make([Ask()])
+    fit(owner)
+    assert {"history", "epoch", "step", "position", "stop", "lr", "batch_loss"} <= seen.keys()
+    assert all(seen.values()), seen
+    assert owner.stop
+    assert owner.epoch == 1
+    owner.max_norm = 0.25
+    assert owner.run.max_norm == 0.25

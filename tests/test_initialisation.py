@@ -107,19 +107,25 @@ def test_linear_starts_as_in_torch():
         ("xavier_normal", np.empty(3), {}, ValueError, "2 axes"),
         ("orthogonal", np.empty(3), {}, ValueError, "2 axes"),
         ("kaiming_normal", np.empty((3, 3)), {"mode": "fan"}, ValueError, "mode='fan'"),
-        ("geometric_mean", np.empty((3, 3)), {"c": 0}, ValueError, "c=0"),
-        ("normal", np.empty(3), {"std": -1.0}, ValueError, "std=-1.0"),
-        ("normal", np.empty(3), {"seed": -1}, ValueError, r"seed=-1; expected 0 <= seed"),
-        ("normal", np.empty(3), {"seed": 1.5}, TypeError, "seed=1.5"),
-        ("orthogonal", np.empty((3, 3)), {"seed": "a"}, TypeError, "seed='a'"),
+        ("geometric_mean", np.empty((3, 3)), {"c": 0}, ValueError, "'c' is 0"),
+        ("normal", np.empty(3), {"std": -1.0}, ValueError, "'std' is -1.0"),
+        (
+            "normal",
+            np.empty(3),
+            {"seed": -1},
+            ValueError,
+            "'seed' is -1, expected a whole",
+        ),
+        ("normal", np.empty(3), {"seed": 1.5}, TypeError, "'seed' is 1.5"),
+        ("orthogonal", np.empty((3, 3)), {"seed": "a"}, TypeError, "'seed' is 'a'"),
         ("uniform", np.empty(3), {"a": 2, "b": 1}, ValueError, "a=2.*b=1.*a <= b"),
-        ("uniform", np.empty(3), {"b": np.inf}, ValueError, "b=inf"),
-        ("uniform", np.empty(3), {"a": np.nan}, ValueError, "a=nan"),
-        ("uniform", np.empty(3), {"a": "0"}, TypeError, "a='0'"),
-        ("constant", np.empty(3), {"val": None}, TypeError, "val=None"),
-        ("normal", np.empty(3), {"mean": [1]}, TypeError, r"mean=\[1\]"),
-        ("xavier_uniform", np.empty((3, 3)), {"gain": "2"}, TypeError, "gain='2'"),
-        ("kaiming_uniform", np.empty((3, 3)), {"a": "2"}, TypeError, "a='2'"),
+        ("uniform", np.empty(3), {"b": np.inf}, ValueError, "'b' is inf"),
+        ("uniform", np.empty(3), {"a": np.nan}, ValueError, "'a' is nan"),
+        ("uniform", np.empty(3), {"a": "0"}, TypeError, "'a' is '0'"),
+        ("constant", np.empty(3), {"val": None}, TypeError, "'val' is None"),
+        ("normal", np.empty(3), {"mean": [1]}, TypeError, r"'mean' is \[1\]"),
+        ("xavier_uniform", np.empty((3, 3)), {"gain": "2"}, TypeError, "'gain' is '2'"),
+        ("kaiming_uniform", np.empty((3, 3)), {"a": "2"}, TypeError, "'a' is '2'"),
         ("normal", np.zeros(3, np.int64), {}, TypeError, "tensor has dtype int64"),
         ("normal", [1.0], {}, TypeError, "tensor is a list"),
         ("zeros", None, {}, TypeError, "tensor is None"),
@@ -135,5 +141,5 @@ def test_init_errors(name, given, options, error, match):
 def test_gain_errors():
     with pytest.raises(ValueError, match="nonlinearity='swish'"):
         nn.init.calculate_gain("swish")
-    with pytest.raises(TypeError, match="param='1'"):
+    with pytest.raises(TypeError, match="'param' is '1'"):
         nn.init.calculate_gain("leaky_relu", "1")

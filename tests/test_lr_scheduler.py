@@ -1,6 +1,7 @@
 """Schedules: PyTorch's values step by step, exact resume, and errors."""
 
 import math
+import pickle
 
 import pytest
 from onepass.optim import lr_scheduler as schedules
@@ -163,6 +164,10 @@ def test_beginning_in_the_middle():
     assert schedule.last_epoch == 3
 
 
+def plateau(**options):
+    return schedules.ReduceLROnPlateau(Groups(1), **options)
+
+
 WRONG = {
     "no optimizer": (TypeError, "param_groups", lambda: schedules.StepLR([], 1)),
     "gap": (ValueError, "milestones", lambda: sequential([1, 2])),
@@ -171,28 +176,36 @@ WRONG = {
     "another optimizer": (ValueError, "another optimizer", lambda: stranger()),
     "no steps": (ValueError, "total_steps", lambda: schedules.OneCycleLR(Groups(1), 1.0)),
     "no momentum": (ValueError, "momentum", lambda: schedules.OneCycleLR(Groups(1), 1.0, 9)),
-    "step size": (ValueError, "step_size=0", lambda: schedules.StepLR(Groups(1), 0)),
-    "warm-up": (ValueError, "steps=0", lambda: schedules.LinearWarmup(Groups(1), 0)),
-    "T_max": (ValueError, "T_max=0", lambda: schedules.CosineAnnealingLR(Groups(1), 0)),
-    "decay": (ValueError, "decay=-1", lambda: schedules.InverseTimeLR(Groups(1), -1)),
-    "factor": (ValueError, "factor=2", lambda: schedules.ReduceLROnPlateau(Groups(1), factor=2)),
-    "gamma": (ValueError, "gamma=nan", lambda: schedules.ExponentialLR(Groups(1), math.nan)),
-    "no number": (TypeError, "gamma='a'", lambda: schedules.StepLR(Groups(1), 2, "a")),
+    "step size": (ValueError, "'step_size' is 0", lambda: schedules.StepLR(Groups(1), 0)),
+    "warm-up": (ValueError, "'steps' is 0", lambda: schedules.LinearWarmup(Groups(1), 0)),
+    "T_max": (ValueError, "'T_max' is 0", lambda: schedules.CosineAnnealingLR(Groups(1), 0)),
+    "decay": (ValueError, "'decay' is -1", lambda: schedules.InverseTimeLR(Groups(1), -1)),
+    "factor": (
+        ValueError,
+        "'factor' is 2",
+        lambda: plateau(factor=2),
+    ),
+    "gamma": (ValueError, "'gamma' is nan", lambda: schedules.ExponentialLR(Groups(1), math.nan)),
+    "no number": (TypeError, "'gamma' is 'a'", lambda: schedules.StepLR(Groups(1), 2, "a")),
     "patience": (
         ValueError,
         "patience",
         lambda: schedules.ReduceLROnPlateau(Groups(1), patience=-1),
     ),
-    "one milestone": (TypeError, "milestones=5", lambda: schedules.MultiStepLR(Groups(1), 5)),
+    "one milestone": (TypeError, "'milestones' is 5", lambda: schedules.MultiStepLR(Groups(1), 5)),
     "no step": (
         TypeError,
-        r"milestones\[1\]=1.5",
+        r"'milestones\[1\]' is 1\.5",
         lambda: schedules.MultiStepLR(Groups(1), [1, 1.5]),
     ),
     "no list": (TypeError, "schedulers=3", lambda: schedules.SequentialLR(Groups(1), 3, [])),
     "empty": (ValueError, "schedulers is empty", lambda: schedules.SequentialLR(Groups(1), [], [])),
     "no schedule": (TypeError, "int", lambda: schedules.SequentialLR(Groups(1), [3], [])),
-    "mode": (ValueError, "mode='best'", lambda: schedules.ReduceLROnPlateau(Groups(1), "best")),
+    "mode": (
+        ValueError,
+        "'mode' is 'best'",
+        lambda: plateau(mode="best"),
+    ),
     "count": (ValueError, "2", lambda: schedules.LambdaLR(Groups(1, 2), [math.sqrt])),
     "metric": (ValueError, "metric", lambda: schedules.ReduceLROnPlateau(Groups(1)).step()),
     "middle": (ValueError, "initial_lr", lambda: schedules.StepLR(Groups(1), 2, last_epoch=4)),
@@ -249,3 +262,19 @@ def test_foreign_state(state):
     with pytest.raises(ValueError, match="state_dict"):
         schedule.load_state_dict(state)
     assert schedule.last_epoch == 0
+
+
+@pytest.mark.parametrize("name", schedules.__all__)
+def test_pickles_name_the_public_path(name):
+    """A pickle of any version finds the class by ``onepass.optim.lr_scheduler.<Name>``."""
+    cls = getattr(schedules, name)
+    assert cls.__module__ == "onepass.optim.lr_scheduler"
+    assert pickle.loads(pickle.dumps(cls)) is cls
+
+
+def test_a_schedule_is_pickled_whole():
+    """With its annealing function, which pickles of earlier versions name as well."""
+    schedule = schedules.OneCycleLR(Groups(0.1, momentum=0.9), 0.5, total_steps=5)
+    copy = pickle.loads(pickle.dumps(schedule))
+    assert [copy.rates(t) for t in range(5)] == [schedule.rates(t) for t in range(5)]
+    assert b"lr_scheduler._" not in pickle.dumps(schedule)

@@ -9,7 +9,7 @@ from onepass.data import Standardize, load, split_indices
 from onepass.data._loader import permutation
 from onepass.data._split import _quotas
 from onepass.train import _store
-from onepass.train._recipe import Options, Run
+from onepass.train._recipe import Options, Recipe
 
 
 def test_a_split_shares_no_order_with_an_epoch():
@@ -70,7 +70,7 @@ def table(tmp_path):
 
 def test_the_scaler_sees_the_training_part_alone(table, tmp_path):
     """Its training part has mean 0 exactly; validation and held-out parts do not."""
-    run = Run(options(table), tmp_path / "run", False)
+    run = Recipe(options(table), tmp_path / "run", False)
     parts = run.parts
     np.testing.assert_allclose(parts.train[0].mean(axis=0), 0, atol=1e-5)
     np.testing.assert_allclose(parts.train[0].std(axis=0), 1, atol=1e-5)
@@ -79,7 +79,7 @@ def test_the_scaler_sees_the_training_part_alone(table, tmp_path):
 
 
 def test_another_seed_holds_out_another_part(table, tmp_path):
-    runs = [Run(options(table, seed=seed), tmp_path / str(seed), False) for seed in (0, 1)]
+    runs = [Recipe(options(table, seed=seed), tmp_path / str(seed), False) for seed in (0, 1)]
     first, second = (np.sort(run.parts.validation[1].ravel()) for run in runs)
     assert first.shape == second.shape
     assert not np.allclose(first, second)

@@ -27,11 +27,11 @@ BUILD = ("callbacks", "metrics", "max_norm", "nonfinite", "accumulate", "optimis
     early("metrics has 3", TypeError, metrics=[3]),
     early("metrics is 3", TypeError, metrics=3),
     early("callbacks is 3", TypeError, callbacks=3),
-    early("validation_split=1.0", validation_data=None, validation_split=1.0),
-    early("validation_split=-0.1", validation_data=None, validation_split=-0.1),
-    early("validation_split=nan", validation_data=None, validation_split=math.nan),
-    early("validation_split=0.01 of 30", validation_data=None, validation_split=0.01),
-    early("validation_split='a'", TypeError, validation_data=None, validation_split="a"),
+    early("'validation_split' is 1.0", validation_data=None, validation_split=1.0),
+    early("'validation_split' is -0.1", validation_data=None, validation_split=-0.1),
+    early("'validation_split' is nan", validation_data=None, validation_split=math.nan),
+    early("'validation_split' is 0.01, which leaves", validation_data=None, validation_split=0.01),
+    early("'validation_split' is 'a'", TypeError, validation_data=None, validation_split="a"),
     early("validation_data: y is None", TypeError, validation_data=(X, None)),
     early("is taken", metrics=["mse", "mse"]),
     early("monitor='val_los'.*did you mean 'val_loss'", callbacks=[EarlyStopping("val_los")]),
@@ -39,13 +39,13 @@ BUILD = ("callbacks", "metrics", "max_norm", "nonfinite", "accumulate", "optimis
     early("monitor='f1'", callbacks=[Checkpoint("x", every_n_epochs=1, monitor="f1")]),
     early("drop_last=True", batch_size=29),
     early("batch_size above 1", batch_size=1),
-    early("max_epochs=0", max_epochs=0),
-    early("batch_size=0", batch_size=0),
+    early("'max_epochs' is 0", max_epochs=0),
+    early("'batch_size' is 0", batch_size=0),
     early("both given", validation_split=0.5),
     early("a pair", TypeError, validation_data=X),
-    early("max_norm=0", max_norm=0),
+    early("'max_norm' is 0", max_norm=0),
     early("nonfinite='ignore'", nonfinite="ignore"),
-    early("accumulate=0", accumulate=0),
+    early("'accumulate' is 0", accumulate=0),
 ])  # fmt: skip
 def test_early_errors(build, options, kind, words):
     with pytest.raises(kind, match=words):
@@ -79,8 +79,8 @@ def test_wrong_parts():
 
 
 @pytest.mark.parametrize(("options", "words"), [
-    ({"every_n_steps": 1, "every_n_epochs": 1}, "both given"), ({"every_n_steps": 0}, "=0"),
-    ({"keep": 0}, "keep=0"), ({"every_n_steps": 2, "monitor": "loss"}, "every_n_epochs"),
+    ({"every_n_steps": 1, "every_n_epochs": 1}, "both given"), ({"every_n_steps": 0}, "is 0"),
+    ({"keep": 0}, "'keep' is 0"), ({"every_n_steps": 2, "monitor": "loss"}, "every_n_epochs"),
     ({"mode": "best"}, "mode='best'"),
 ])  # fmt: skip
 def test_wrong_checkpoints(options, words):
@@ -89,9 +89,9 @@ def test_wrong_checkpoints(options, words):
 
 
 def test_intervals_are_whole_numbers():
-    with pytest.raises(TypeError, match=r"every_n_steps=1\.5"):
+    with pytest.raises(TypeError, match=r"'every_n_steps' is 1\.5"):
         Checkpoint("x", every_n_steps=1.5)
-    with pytest.raises(TypeError, match=r"patience=0\.5"):
+    with pytest.raises(TypeError, match=r"'patience' is 0\.5"):
         EarlyStopping(patience=0.5)
     for worst in (-1.0, math.nan, math.inf):
         with pytest.raises(ValueError, match="min_delta"):
@@ -103,9 +103,9 @@ def test_intervals_are_whole_numbers():
     [
         ({"callbacks": [3]}, TypeError, "callbacks holds 3"),
         ({"scheduler": 3}, TypeError, "scheduler is 3"),
-        ({"accumulate": 1.5}, TypeError, "accumulate=1.5"),
-        ({"seed": -1}, ValueError, "seed=-1"),
-        ({"seed": 2**64}, ValueError, "seed=18446744073709551616"),
+        ({"accumulate": 1.5}, TypeError, "'accumulate' is 1.5"),
+        ({"seed": -1}, ValueError, "'seed' is -1"),
+        ({"seed": 2**64}, ValueError, "'seed' is 18446744073709551616"),
         ({"device": "tpu"}, ValueError, "device='tpu'"),
     ],
 )
@@ -140,7 +140,7 @@ def test_validation_data_of_another_width_is_refused_before_training():
     before = model.state_dict()
     with pytest.raises(ValueError, match="validation_data"):
         trainer.fit(X, y, max_epochs=1, validation_data=(X[:, :2], y))
-    with pytest.raises(TypeError, match=r"max_epochs=1\.5"):
+    with pytest.raises(TypeError, match=r"'max_epochs' is 1\.5"):
         trainer.fit(X, y, max_epochs=1.5)
     for name, value in model.state_dict().items():
         np.testing.assert_array_equal(value, before[name])

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -201,13 +202,14 @@ def mover(device: str) -> Callable[[Array], Array]:
     if kind != "cuda" or not (index.isdecimal() or device == "cuda"):
         raise ValueError(f"device={device!r}: expected 'cpu', 'cuda' or 'cuda:N'")
     cupy = _cupy()
-    target = cupy.cuda.Device(int(index)) if index else cupy.cuda.Device()
+    device_of = cupy.cuda.Device(int(index)) if index else cupy.cuda.Device()
+    return partial(_to_cuda, int(device_of.id))
 
-    def move(array: Array) -> Array:
-        with target:
-            return cupy.asarray(array)
 
-    return move
+def _to_cuda(device: int, array: Array) -> Array:
+    cupy = sys.modules["cupy"]
+    with cupy.cuda.Device(device):
+        return cupy.asarray(array)
 
 
 def _cupy() -> Any:

@@ -1,67 +1,87 @@
-"""Checks of plain numbers given by the user."""
+"""Checks of the plain numbers and flags that users pass.
+
+Every message has one form, where ``owner`` is the class or function that the user called:
+``{owner}: '{name}' is {value!r}, expected {what}``.
+"""
 
 from __future__ import annotations
 
 import math
-from numbers import Real
 from typing import Any
 
 import numpy as np
 
 
-def integer(name: str, value: Any, least: int | None = None, below: int | None = None) -> int:
-    """``value`` as an int.
+def integer(
+    owner: str, name: str, value: Any, least: int | None = None, below: int | None = None
+) -> int:
+    """``value`` as an int in [least, below).
 
     Raises:
-        TypeError: it is no whole number. ValueError: it is outside [least, below).
+        TypeError: it is not a whole number. ValueError: it is out of that range.
     """
+    bounds = [f">= {least}"] * (least is not None) + [f"< {below}"] * (below is not None)
+    expected = " ".join(["a whole number", " and ".join(bounds)]).rstrip()
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
-        raise TypeError(f"{name}={value!r}; expected a whole number")
+        raise TypeError(f"{owner}: {name!r} is {value!r}, expected {expected}")
     if (least is not None and value < least) or (below is not None and value >= below):
-        span = f"at least {least}" if below is None else f"{least} <= {name} < {below}"
-        raise ValueError(f"{name}={value}; expected {span}")
+        raise ValueError(f"{owner}: {name!r} is {value!r}, expected {expected}")
     return int(value)
 
 
-def flag(name: str, value: Any) -> bool:
-    """``value`` as a bool; words and arrays, all of them true, are refused.
+def flag(owner: str, name: str, value: Any) -> bool:
+    """``value`` as a bool; words and arrays, all of which are true, are refused.
 
     Raises:
-        TypeError: it is neither True nor False, 1 nor 0.
+        TypeError: it is not True, False, 1 or 0.
     """
     if not isinstance(value, (bool, np.bool_, int)) or value not in (0, 1):
-        raise TypeError(f"{name}={value!r}; expected True or False")
+        raise TypeError(f"{owner}: {name!r} is {value!r}, expected True or False")
     return bool(value)
 
 
-def real(name: str, value: Any) -> float:
-    """``value`` as a float; its range is the caller's to check.
-
-    Raises:
-        TypeError: it is no number.
-    """
-    if isinstance(value, bool) or not isinstance(value, Real):
-        raise TypeError(f"{name}={value!r}; expected a number")
-    return float(value)
-
-
-def seed(name: str, value: Any) -> int:
+def seed(owner: str, name: str, value: Any) -> int:
     """``value`` as a seed, a number of 64 bits."""
-    return integer(name, value, 0, 2**64)
+    return integer(owner, name, value, 0, 2**64)
 
 
-def in_range(owner: str, name: str, value: Any, low: float, high: float = math.inf) -> float:
+def in_range(
+    owner: str,
+    name: str,
+    value: Any,
+    low: float = -math.inf,
+    high: float = math.inf,
+    *,
+    above: float | None = None,
+    most: float | None = None,
+    or_none: bool = False,
+) -> float:
     """``value`` as a finite float in [low, high).
 
+    Args:
+        above: the lower bound instead of ``low``, itself excluded.
+        most: the upper bound instead of ``high``, itself included; inf allows inf.
+        or_none: whether the message offers None; the caller keeps None away.
+
     Raises:
-        TypeError: it is no number. ValueError: it is out of that range.
+        TypeError: it is not a number. ValueError: it is out of that range.
     """
-    if type(value) is float and low <= value < high and value != -math.inf:
+    plain = above is None and most is None
+    if plain and type(value) is float and low <= value < high and value != -math.inf:
         return value  # at once: a schedule changes the learning rate every step
-    expected = "a finite number" if low == -math.inf else f"a number >= {low:g}"
-    expected += "" if high == math.inf else f" and < {high:g}"
+    bounds = []
+    if above is not None or low > -math.inf:
+        bounds.append(f">= {low:g}" if above is None else f"> {above:g}")
+    if most is not None and most < math.inf:
+        bounds.append(f"<= {most:g}")
+    elif most is None and high < math.inf:
+        bounds.append(f"< {high:g}")
+    expected = f"a number {' and '.join(bounds)}" if bounds else "a finite number"
+    expected += ", or None" if or_none else ""
     number = as_float(owner, name, value, expected)
-    if not (low <= number < high and math.isfinite(number)):
+    enough = number >= low if above is None else number > above
+    little = number < high if most is None else number <= most
+    if not (enough and little) or (number == -math.inf):
         raise ValueError(f"{owner}: {name!r} is {value!r}, expected {expected}")
     return number
 
@@ -73,8 +93,10 @@ def as_float(owner: str, name: str, value: Any, expected: str) -> float:
         TypeError: it is neither.
     """
     try:
-        if not isinstance(value, str):
+        if not isinstance(value, (str, bytes, bool, np.bool_)):
             return float(value)
+    except OverflowError:  # an int beyond every float
+        return math.copysign(math.inf, value)
     except (TypeError, ValueError):
         pass
     raise TypeError(f"{owner}: {name!r} is {value!r}, expected {expected}")

@@ -110,13 +110,13 @@ def _train(options: argparse.Namespace) -> int:
     import numpy as np
 
     from onepass import config
-    from onepass.train._recipe import Options, Run
+    from onepass.train._recipe import Options, Recipe
 
     if options.device == "cuda" and not config.cuda_available():
         return _fail(f"--device cuda: {config.cuda_why_not()}", 2)
     given = {k: v for k, v in vars(options).items() if k not in ("command", "out", "resume")}
     try:
-        run = Run(Options(**given), options.out, options.resume)
+        run = Recipe(Options(**given), options.out, options.resume)
     except (ValueError, OSError, ImportError, RuntimeError, MemoryError) as error:
         return _fail(error, 2)
     print(run.describe(), flush=True)

@@ -71,12 +71,12 @@ class DataLoader:
             raise ValueError("X has no samples; expected at least one along axis 0")
         if y is not None and _length("y", y) != self.size:
             raise ValueError(f"X has {self.size} samples and y has {len(y)}; expected as many")
-        self.batch_size = numbers.integer("batch_size", batch_size, 1)
-        self.seed = numbers.seed("seed", seed)
+        self.batch_size = numbers.integer("DataLoader", "batch_size", batch_size, 1)
+        self.seed = numbers.seed("DataLoader", "seed", seed)
         if sampling not in SAMPLING:
             raise ValueError(f"sampling={sampling!r}; expected one of {', '.join(SAMPLING)}")
-        self.shuffle = numbers.flag("shuffle", shuffle)
-        self.drop_last = numbers.flag("drop_last", drop_last)
+        self.shuffle = numbers.flag("DataLoader", "shuffle", shuffle)
+        self.drop_last = numbers.flag("DataLoader", "drop_last", drop_last)
         if drop_last and self.size < self.batch_size:
             raise ValueError(
                 f"batch_size={batch_size} with drop_last=True leaves no batch of {self.size} "
@@ -91,7 +91,7 @@ class DataLoader:
 
     @epoch.setter
     def epoch(self, value: int) -> None:
-        self._epoch = numbers.integer("epoch", value, 0, 2**64)
+        self._epoch = numbers.integer("DataLoader", "epoch", value, 0, 2**64)
 
     def __len__(self) -> int:
         """Batches in an epoch."""
@@ -127,7 +127,7 @@ class DataLoader:
 
     def batches(self, epoch: int, start: int = 0) -> Iterator[Any]:
         """Batches of epoch ``epoch`` from number ``start`` on; leaves ``self.epoch`` alone."""
-        order = self.order(numbers.integer("epoch", epoch, 0))
+        order = self.order(numbers.integer("DataLoader", "epoch", epoch, 0))
         arrays = [self.X] if self.y is None else [self.X, self.y]
         orders = [None if order is None else beside(array, order) for array in arrays]
         return (self._batch(arrays, orders, number) for number in range(start, len(self)))

@@ -115,8 +115,8 @@ class MinMax(_Scaling):
             low, high = feature_range
         except (TypeError, ValueError):
             raise ValueError(f"feature_range={feature_range!r}; expected (low, high)") from None
-        self.low = numbers.real("feature_range[0]", low)
-        self.high = numbers.real("feature_range[1]", high)
+        self.low = numbers.in_range("MinMax", "feature_range[0]", low)
+        self.high = numbers.in_range("MinMax", "feature_range[1]", high)
         if not self.low < self.high:
             raise ValueError(f"feature_range={feature_range}; expected (low, high) with low < high")
 

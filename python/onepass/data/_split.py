@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from onepass import _numbers as numbers
 from onepass.data._loader import permutation
 
 Indices = NDArray[np.int64]
@@ -43,7 +44,7 @@ def split_indices(
     """
     target = np.asarray(y)
     size = target.shape[0]
-    count = held_out("test_size", test_size, size)
+    count = held_out("split_indices", "test_size", test_size, size)
     if stratify is None:
         stratify = target.ndim == 1 and target.dtype.kind in "biuUS"
     shuffled = permutation(size, seed, STREAM)
@@ -62,13 +63,13 @@ def split_indices(
     return shuffled[~taken[shuffled]], shuffled[taken[shuffled]]
 
 
-def held_out(name: str, share: float, size: int) -> int:
-    """Samples in the held-out part; ValueError, naming the argument, where a part is empty."""
-    if not 0.0 < share < 1.0:
-        raise ValueError(f"{name}={share}; expected a share between 0 and 1")
-    count = round(size * share)
+def held_out(owner: str, name: str, share: float, size: int) -> int:
+    """Samples in the held-out part; ValueError, naming the argument, if a part would be empty."""
+    count = round(size * numbers.in_range(owner, name, share, 0, 1, above=0))
     if not 0 < count < size:
-        raise ValueError(f"{name}={share} of {size} samples leaves one part empty")
+        raise ValueError(
+            f"{owner}: {name!r} is {share!r}, which leaves one part of {size} samples empty"
+        )
     return count
 
 

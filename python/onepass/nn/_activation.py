@@ -48,8 +48,8 @@ class Activation(Module):
         )
 
     def _set(self, **options: Any) -> None:
-        checked = {name: self.declared.check(name, value) for name, value in options.items()}
-        vars(self).update(checked)
+        owner, check = type(self).__name__, self.declared.check
+        vars(self).update({name: check(owner, name, value) for name, value in options.items()})
 
     def kernel(self, op: str, read: Read = getattr) -> Kernel:
         """The kernel that ``op`` runs in place of this layer."""

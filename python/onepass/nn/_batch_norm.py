@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any, ClassVar
 
 import numpy as np
@@ -58,13 +57,11 @@ class BatchNorm(Fusable):
         *,
         dtype: Any = "float32",
     ) -> None:
-        num_features = numbers.integer("num_features", num_features, 1)
-        eps = numbers.real("eps", eps)
-        if not 0 < eps < math.inf:
-            raise ValueError(f"eps={eps}: expected a finite number > 0")
-        momentum = None if momentum is None else numbers.real("momentum", momentum)
-        if momentum is not None and not 0 <= momentum <= 1:
-            raise ValueError(f"momentum={momentum}: expected 0 <= momentum <= 1, or None")
+        owner = type(self).__name__
+        num_features = numbers.integer(owner, "num_features", num_features, 1)
+        eps = numbers.in_range(owner, "eps", eps, above=0)
+        if momentum is not None:
+            momentum = numbers.in_range(owner, "momentum", momentum, 0, most=1, or_none=True)
         known = check_dtype(dtype)
         self.num_features = num_features
         self.eps = eps

@@ -34,9 +34,7 @@ class Dropout(Module):
     """
 
     def __init__(self, p: float = 0.5) -> None:
-        self.p = numbers.real("p", p)
-        if not 0 <= self.p <= 1:
-            raise ValueError(f"p={p}: expected 0 <= p <= 1")
+        self.p = numbers.in_range("Dropout", "p", p, 0, most=1)
         self.stream = Stream()
 
     def drops(self, read: Read = getattr) -> bool:

@@ -48,7 +48,7 @@ def generator(seed: int | None) -> np.random.Generator:
     """A new one for the seed, or the one that `manual_seed` seeds."""
     if seed is None:
         return init_generator()
-    return np.random.Generator(np.random.PCG64(numbers.seed("seed", seed)))
+    return np.random.Generator(np.random.PCG64(numbers.seed("nn.init", "seed", seed)))
 
 
 def fans(tensor: Any) -> tuple[int, int]:

@@ -27,8 +27,8 @@ class Flatten(Module):
     """
 
     def __init__(self, start_dim: int = 1, end_dim: int = -1) -> None:
-        self.start_dim = numbers.integer("start_dim", start_dim)
-        self.end_dim = numbers.integer("end_dim", end_dim)
+        self.start_dim = numbers.integer("Flatten", "start_dim", start_dim)
+        self.end_dim = numbers.integer("Flatten", "end_dim", end_dim)
 
     def forward(self, x: Array) -> Array:
         lib, dtype, shape = like("Flatten", "x", x)

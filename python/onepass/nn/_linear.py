@@ -50,8 +50,8 @@ class Linear(Fusable):
     def __init__(
         self, in_features: int, out_features: int, bias: bool = True, *, dtype: Any = "float32"
     ) -> None:
-        in_features = numbers.integer("in_features", in_features, 1)
-        out_features = numbers.integer("out_features", out_features, 1)
+        in_features = numbers.integer("Linear", "in_features", in_features, 1)
+        out_features = numbers.integer("Linear", "out_features", out_features, 1)
         known = check_dtype(dtype)
         self.in_features = in_features
         self.out_features = out_features

@@ -43,10 +43,12 @@ class CrossEntropyLoss:
             raise ValueError(f"reduction={reduction!r}: expected 'mean', 'sum' or 'none'")
         if weight is not None:
             like("CrossEntropyLoss", "weight", weight)
-        ignore_index = numbers.integer("ignore_index", ignore_index, -(2**63), 2**63)
-        label_smoothing = numbers.real("label_smoothing", label_smoothing)
-        if not 0 <= label_smoothing <= 1:
-            raise ValueError(f"label_smoothing={label_smoothing}: expected 0 to 1")
+        ignore_index = numbers.integer(
+            "CrossEntropyLoss", "ignore_index", ignore_index, -(2**63), 2**63
+        )
+        label_smoothing = numbers.in_range(
+            "CrossEntropyLoss", "label_smoothing", label_smoothing, 0, most=1
+        )
         self.weight = weight
         self.ignore_index = ignore_index
         self.reduction = reduction

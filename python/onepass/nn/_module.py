@@ -110,7 +110,7 @@ class Module:
 
     def train(self: M, mode: bool = True) -> M:
         """Training mode: dropout drops, batch norm uses the batch. Returns the module."""
-        training = numbers.flag("mode", mode)
+        training = numbers.flag("train", "mode", mode)
         for module in self.modules():
             module.training = training
         return self

@@ -92,7 +92,7 @@ def manual_seed(seed: int) -> None:
         >>> bool((nn.Linear(3, 2).weight.data == a).all())
         True
     """
-    value = numbers.seed("seed", seed)
+    value = numbers.seed("manual_seed", "seed", seed)
     _state.epoch += 1
     _state.reset(value)
 

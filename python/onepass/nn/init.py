@@ -59,7 +59,7 @@ def constant(tensor: T, val: float, *, seed: int | None = None) -> T:
         >>> nn.init.constant(np.empty(3), 0.5).tolist()
         [0.5, 0.5, 0.5]
     """
-    return _fill.fill(tensor, numbers.real("val", val))
+    return _fill.fill(tensor, numbers.as_float("constant", "val", val, "a number"))
 
 
 def normal(tensor: T, mean: float = 0.0, std: float = 1.0, *, seed: int | None = None) -> T:
@@ -69,9 +69,7 @@ def normal(tensor: T, mean: float = 0.0, std: float = 1.0, *, seed: int | None =
         >>> bool(abs(nn.init.normal(np.empty(10000), 5.0, 0.1, seed=0).mean() - 5) < 0.01)
         True
     """
-    mean, std = numbers.real("mean", mean), numbers.real("std", std)
-    if not std >= 0:
-        raise ValueError(f"std={std}: expected std >= 0")
+    mean, std = numbers.in_range("normal", "mean", mean), numbers.in_range("normal", "std", std, 0)
     return _fill.normal(tensor, mean, std, seed)
 
 
@@ -82,7 +80,7 @@ def uniform(tensor: T, a: float = 0.0, b: float = 1.0, *, seed: int | None = Non
         >>> bool((abs(nn.init.uniform(np.empty(100), -2.0, 2.0, seed=0)) <= 2).all())
         True
     """
-    a, b = numbers.real("a", a), numbers.real("b", b)
+    a, b = numbers.in_range("uniform", "a", a), numbers.in_range("uniform", "b", b)
     if not (a <= b and math.isfinite(b - a)):
         raise ValueError(f"a={a}, b={b}: expected finite numbers, a <= b")
     return _fill.uniform(tensor, a, b, seed)
@@ -123,7 +121,7 @@ def xavier_normal(tensor: T, gain: float = 1.0, *, seed: int | None = None) -> T
         >>> float(nn.init.xavier_normal(np.empty((100, 100)), seed=0).std().round(2))
         0.1
     """
-    gain = numbers.real("gain", gain)
+    gain = numbers.in_range("xavier_normal", "gain", gain)
     return _fill.normal(tensor, 0.0, gain * math.sqrt(2 / sum(fans(tensor))), seed)
 
 
@@ -137,7 +135,7 @@ def xavier_uniform(tensor: T, gain: float = 1.0, *, seed: int | None = None) -> 
         >>> bool(abs(nn.init.xavier_uniform(np.empty((300, 300)), seed=0)).max() <= 0.1)
         True
     """
-    gain = numbers.real("gain", gain)
+    gain = numbers.in_range("xavier_uniform", "gain", gain)
     return _fill.uniform_of(tensor, gain**2 * 2 / sum(fans(tensor)), seed)
 
 
@@ -197,9 +195,7 @@ def geometric_mean(tensor: T, c: float = 1.0, *, seed: int | None = None) -> T:
         >>> float(nn.init.geometric_mean(np.empty((400, 25)), seed=0).std().round(2))
         0.1
     """
-    c = numbers.real("c", c)
-    if not c > 0:
-        raise ValueError(f"c={c}: expected c > 0")
+    c = numbers.in_range("geometric_mean", "c", c, above=0)
     return _fill.normal(tensor, 0.0, math.sqrt(c / math.sqrt(math.prod(fans(tensor)))), seed)
 
 
@@ -216,7 +212,7 @@ def orthogonal(tensor: T, gain: float = 1.0, *, seed: int | None = None) -> T:
         >>> bool(np.allclose(q @ q.T, np.eye(3)))
         True
     """
-    gain = numbers.real("gain", gain)
+    gain = numbers.in_range("orthogonal", "gain", gain)
     shape = _fill.array_of(tensor).shape
     if len(shape) < 2:
         raise ValueError(f"orthogonal: shape {tuple(shape)} has fewer than 2 axes")
@@ -241,7 +237,7 @@ def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
         >>> nn.init.calculate_gain("leaky_relu", 1.0)
         1.0
     """
-    slope = 0.01 if param is None else numbers.real("param", param)
+    slope = 0.01 if param is None else numbers.in_range("calculate_gain", "param", param)
     gains = {
         "linear": 1.0,
         "conv1d": 1.0,
@@ -261,5 +257,5 @@ def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
 def _kaiming(tensor: Any, a: float, mode: str, nonlinearity: str) -> float:
     if mode not in ("fan_in", "fan_out"):
         raise ValueError(f"mode={mode!r}: expected 'fan_in' or 'fan_out'")
-    a = numbers.real("a", a)
+    a = numbers.in_range("kaiming", "a", a)
     return calculate_gain(nonlinearity, a) ** 2 / fans(tensor)[mode == "fan_out"]

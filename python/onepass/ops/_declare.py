@@ -70,21 +70,18 @@ class Declared:
                 raise TypeError(f"{self.name}: the options are {given}, of {kernel}: {expected}")
         self.default = self.kernel(self.name, {})
 
-    def check(self, option: str, value: Any, where: str = "") -> Any:
+    def check(self, owner: str, option: str, value: Any) -> Any:
         """``value`` as the option takes it.
 
         Raises:
-            TypeError: no number. ValueError: no kernel for the value; both begin with ``where``.
+            TypeError: it is not a number. ValueError: no kernel for the value, or not finite.
         """
-        if option == self.selector:
-            if isinstance(value, str) and value in self.kernels:
-                return value
-            known = " or ".join(map(repr, self.kernels))
-            raise ValueError(f"{where}{option}={value!r}; expected {known}")
-        try:
-            return numbers.real(option, value)
-        except TypeError as error:
-            raise TypeError(f"{where}{error}") from None
+        if option != self.selector:
+            return numbers.in_range(owner, option, value)
+        if isinstance(value, str) and value in self.kernels:
+            return value
+        known = " or ".join(map(repr, self.kernels))
+        raise ValueError(f"{owner}: {option!r} is {value!r}, expected {known}")
 
     def kernel(self, op: str, options: Mapping[str, Any]) -> Kernel:
         """The kernel for these options and the defaults of the others; ``op`` asks for it."""
@@ -93,7 +90,7 @@ class Declared:
             if option not in self.defaults:
                 known = ", ".join(self.defaults) or "none"
                 raise TypeError(f"{where} has no option {option!r} (options: {known})")
-        given = {k: self.check(k, v, f"{where}: ") for k, v in {**self.defaults, **options}.items()}
+        given = {k: self.check(where, k, v) for k, v in {**self.defaults, **options}.items()}
         name = self.kernels[None if self.selector is None else given[self.selector]]
         return Kernel(name, tuple(given[k] for k in HYPER[name]))
 
@@ -110,7 +107,7 @@ class Declared:
         if self.selector is not None:
             each = zip(kernels, self.kernels, strict=True)
             cases = [f"{kernel} if {self.selector} == {value!r} else " for kernel, value in each]
-            refuse = f"check({self.selector!r}, {self.selector}, {name + ': '!r})"
+            refuse = f"check({name!r}, {self.selector!r}, {self.selector})"
             chosen = f"({''.join(cases)}{refuse})"
         source = (
             f"def make(check, {', '.join(kernels)}):\n"

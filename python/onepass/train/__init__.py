@@ -6,6 +6,7 @@ from onepass.train._history import History
 from onepass.train._lr_finder import LRFinder, LRFinderResult, find_lr
 from onepass.train._profile import Profile
 from onepass.train._progress import ProgressBar
+from onepass.train._run import Run
 from onepass.train._store import CheckpointError
 from onepass.train._tensorboard import TensorBoard
 from onepass.train._trainer import Trainer
@@ -21,6 +22,7 @@ __all__ = [
     "LRFinderResult",
     "Profile",
     "ProgressBar",
+    "Run",
     "TensorBoard",
     "TerminateOnNaN",
     "Trainer",

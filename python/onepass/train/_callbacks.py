@@ -6,25 +6,23 @@ hook                called
 ``on_fit_begin``    once, after a resume has restored the state
 ``on_epoch_begin``  before an epoch's batches (again after a resume in the middle of one)
 ``on_step_end``     after each optimizer step
-``on_epoch_end``    after validation; ``trainer.history`` has the epoch's row
+``on_epoch_end``    after validation; ``run.history`` has the epoch's row
 ``on_fit_end``      once, after the last epoch or a stop asked for
 ``on_abort``        instead of on_fit_end when an exception ends the run, Ctrl-C among them
 ==================  ============================================================================
 
-A hook reads and sets the trainer's attributes; ``trainer.stop = True`` ends the run after the step.
+A hook reads and sets the trainer's attributes; ``run.stop = True`` ends the run after the step.
 """
 
 from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from onepass import _numbers as numbers
 from onepass.train._keywords import suggest_keywords
-
-if TYPE_CHECKING:
-    from onepass.train._trainer import Trainer
+from onepass.train._run import Run
 
 HIGHER_IS_BETTER = ("accuracy", "acc", "auc", "f1", "precision", "recall", "r2", "score")
 
@@ -38,25 +36,25 @@ class Callback:
 
     monitor: str | None = None
 
-    def on_fit_begin(self, trainer: Trainer) -> None:
+    def on_fit_begin(self, run: Run) -> None:
         """Before the first batch."""
 
-    def on_epoch_begin(self, trainer: Trainer) -> None:
+    def on_epoch_begin(self, run: Run) -> None:
         """Before an epoch's batches."""
 
-    def on_step_end(self, trainer: Trainer) -> None:
+    def on_step_end(self, run: Run) -> None:
         """After an optimizer step."""
 
-    def on_epoch_end(self, trainer: Trainer) -> None:
+    def on_epoch_end(self, run: Run) -> None:
         """After an epoch and its validation."""
 
-    def on_fit_end(self, trainer: Trainer) -> None:
+    def on_fit_end(self, run: Run) -> None:
         """After the last epoch."""
 
-    def on_abort(self, trainer: Trainer, error: BaseException) -> None:
+    def on_abort(self, run: Run, error: BaseException) -> None:
         """On an exception, which is raised afterwards.
 
-        ``trainer.at_boundary`` tells whether the state is that between two steps, as it is after
+        ``run.at_boundary`` tells whether the state is that between two steps, as it is after
         Ctrl-C: the first one lets the step end.
         """
 
@@ -114,9 +112,8 @@ class EarlyStopping(Callback):
         mode: str = "auto",
         restore_best_weights: bool = True,
     ) -> None:
-        numbers.integer("patience", patience, 0)
-        if not 0 <= min_delta < math.inf:
-            raise ValueError(f"min_delta={min_delta}; expected a finite number >= 0")
+        numbers.integer("EarlyStopping", "patience", patience, 0)
+        numbers.in_range("EarlyStopping", "min_delta", min_delta, 0)
         self.monitor: str = monitor
         self.patience = patience
         self.min_delta = min_delta
@@ -128,25 +125,25 @@ class EarlyStopping(Callback):
         self.wait = 0
         self.best_weights: dict[str, Any] | None = None
 
-    def on_fit_begin(self, trainer: Trainer) -> None:
-        if not trainer.resumed:
+    def on_fit_begin(self, run: Run) -> None:
+        if not run.resumed:
             self.wait = 0
 
-    def on_epoch_end(self, trainer: Trainer) -> None:
-        value = trainer.history[self.monitor][-1]
+    def on_epoch_end(self, run: Run) -> None:
+        value = run.history[self.monitor][-1]
         if better(self.mode, self.monitor, value, self.best, self.min_delta):
-            self.best, self.best_epoch, self.wait = value, trainer.epoch, 0
+            self.best, self.best_epoch, self.wait = value, run.epoch, 0
             if self.restore_best_weights:
-                self.best_weights = trainer.model.state_dict()
+                self.best_weights = run.model.state_dict()
             return
         self.wait += 1
         if self.wait >= self.patience:
-            trainer.stop = True
-            self.stopped_epoch = trainer.epoch
+            run.stop = True
+            self.stopped_epoch = run.epoch
 
-    def on_fit_end(self, trainer: Trainer) -> None:
+    def on_fit_end(self, run: Run) -> None:
         if self.best_weights is not None:
-            trainer.model.load_state_dict(self.best_weights)
+            run.model.load_state_dict(self.best_weights)
 
     def state_dict(self) -> dict[str, Any]:
         names = ("best", "best_epoch", "stopped_epoch", "wait", "best_weights")
@@ -163,9 +160,9 @@ class EarlyStopping(Callback):
 class TerminateOnNaN(Callback):
     """Stop after a step whose loss is NaN or infinite; for ``nonfinite="propagate"``."""
 
-    def on_step_end(self, trainer: Trainer) -> None:
-        if not math.isfinite(trainer.batch_loss):
-            trainer.stop = True
+    def on_step_end(self, run: Run) -> None:
+        if not math.isfinite(run.batch_loss):
+            run.stop = True
 
 
 class CSVLogger(Callback):
@@ -178,5 +175,5 @@ class CSVLogger(Callback):
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
 
-    def on_epoch_end(self, trainer: Trainer) -> None:
-        trainer.history.to_csv(self.path)
+    def on_epoch_end(self, run: Run) -> None:
+        run.history.to_csv(self.path)

@@ -5,16 +5,14 @@ from __future__ import annotations
 import math
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from onepass import _numbers as numbers
 from onepass.train import _store
 from onepass.train._callbacks import Callback, better, check_mode
 from onepass.train._keywords import suggest_keywords
+from onepass.train._run import Run
 from onepass.train._store import CheckpointError
-
-if TYPE_CHECKING:
-    from onepass.train._trainer import Trainer
 
 
 class Checkpoint(Callback):
@@ -56,8 +54,8 @@ class Checkpoint(Callback):
             raise ValueError("monitor is known at the end of an epoch; expected every_n_epochs")
         for name, value in (("every_n_steps", every_n_steps), ("every_n_epochs", every_n_epochs)):
             if value is not None:
-                numbers.integer(name, value, 1)
-        numbers.integer("keep", keep, 1)
+                numbers.integer("Checkpoint", name, value, 1)
+        numbers.integer("Checkpoint", "keep", keep, 1)
         self.dir = Path(dir)
         self.every_n_steps = every_n_steps
         self.every_n_epochs = None if every_n_steps is not None else every_n_epochs or 1
@@ -73,31 +71,31 @@ class Checkpoint(Callback):
         found = (p for p in _store.checkpoints(self.dir) if _store.step_of(p) == self.best_step)
         return next(found, None)
 
-    def on_fit_begin(self, trainer: Trainer) -> None:
+    def on_fit_begin(self, run: Run) -> None:
         _store.clean(self.dir)
         found = _store.checkpoints(self.dir)
-        if found and not trainer.resumed and _store.step_of(found[-1]) > trainer.step:
+        if found and not run.resumed and _store.step_of(found[-1]) > run.step:
             raise ValueError(
                 f"{self.dir} holds checkpoints of another run, up to {found[-1].name}; go on from "
                 "them with ckpt_path, choose another directory, or remove them"
             )
 
-    def on_step_end(self, trainer: Trainer) -> None:
-        if self.every_n_steps is not None and trainer.step % self.every_n_steps == 0:
-            self._save(trainer)
+    def on_step_end(self, run: Run) -> None:
+        if self.every_n_steps is not None and run.step % self.every_n_steps == 0:
+            self._save(run)
 
-    def on_epoch_end(self, trainer: Trainer) -> None:
-        if self.every_n_epochs is None or trainer.epoch % self.every_n_epochs:
+    def on_epoch_end(self, run: Run) -> None:
+        if self.every_n_epochs is None or run.epoch % self.every_n_epochs:
             return
         if self.monitor is not None:
-            value = trainer.history[self.monitor][-1]
+            value = run.history[self.monitor][-1]
             if better(self.mode, self.monitor, value, self.best):
-                self.best, self.best_step = value, trainer.step
-        self._save(trainer)
+                self.best, self.best_step = value, run.step
+        self._save(run)
 
-    def on_abort(self, trainer: Trainer, error: BaseException) -> None:
-        if isinstance(error, KeyboardInterrupt) and trainer.at_boundary:
-            self._save(trainer)
+    def on_abort(self, run: Run, error: BaseException) -> None:
+        if isinstance(error, KeyboardInterrupt) and run.at_boundary:
+            self._save(run)
 
     def state_dict(self) -> dict[str, Any]:
         return {"best": self.best, "best_step": self.best_step}
@@ -106,8 +104,8 @@ class Checkpoint(Callback):
         self.best = float(state_dict["best"])
         self.best_step = int(state_dict["best_step"])
 
-    def _save(self, trainer: Trainer) -> None:
-        trainer.save(self.dir)
+    def _save(self, run: Run) -> None:
+        run.save(self.dir)
         *older, _ = _store.checkpoints(self.dir)
         for path in older[: len(older) + 1 - self.keep]:
             if _store.step_of(path) != self.best_step:

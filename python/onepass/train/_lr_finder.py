@@ -6,16 +6,16 @@ import copy
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from onepass import _numbers as numbers
 from onepass import nn
 from onepass.train._callbacks import Callback
 from onepass.train._history import new_figure, save_figure
-
-if TYPE_CHECKING:
-    from onepass.train._trainer import Trainer
+from onepass.train._run import Run
+from onepass.train._trainer import Trainer
 
 SMOOTHING = 0.98
 DIVERGED = 4.0
@@ -52,10 +52,9 @@ class LRFinder(Callback):
     """
 
     def __init__(self, min_lr: float = 1e-7, max_lr: float = 10.0, steps: int = 100) -> None:
-        if not 0.0 < min_lr < max_lr:
-            raise ValueError(f"min_lr={min_lr}, max_lr={max_lr}; expected 0 < min_lr < max_lr")
-        if steps < 3:
-            raise ValueError(f"steps={steps}; expected at least 3")
+        numbers.in_range("LRFinder", "max_lr", max_lr, above=0)
+        numbers.in_range("LRFinder", "min_lr", min_lr, high=max_lr, above=0)
+        numbers.integer("LRFinder", "steps", steps, 3)
         self.rates = np.geomspace(min_lr, max_lr, steps).tolist()
         self.lrs: list[float] = []
         self.losses: list[float] = []
@@ -67,42 +66,42 @@ class LRFinder(Callback):
         """What was found."""
         return LRFinderResult(self.lrs, self.losses, _steepest(self.lrs, self.losses))
 
-    def on_fit_begin(self, trainer: Trainer) -> None:
-        optimizer = copy.deepcopy(trainer.optimizer.state_dict())
-        self._before = trainer.model.state_dict(), optimizer
+    def on_fit_begin(self, run: Run) -> None:
+        optimizer = copy.deepcopy(run.optimizer.state_dict())
+        self._before = run.model.state_dict(), optimizer
         self.lrs, self.losses, self._average = [], [], 0.0
-        self._set(trainer, self.rates[0])
+        self._set(run, self.rates[0])
 
-    def on_step_end(self, trainer: Trainer) -> None:
+    def on_step_end(self, run: Run) -> None:
         count = len(self.lrs) + 1
-        self._average = SMOOTHING * self._average + (1 - SMOOTHING) * trainer.batch_loss
+        self._average = SMOOTHING * self._average + (1 - SMOOTHING) * run.batch_loss
         smoothed = self._average / (1 - SMOOTHING**count)
         if not math.isfinite(smoothed) or smoothed > DIVERGED * min(self.losses, default=math.inf):
-            trainer.stop = True
+            run.stop = True
             return
         self.lrs.append(self.rates[count - 1])
         self.losses.append(smoothed)
         if count == len(self.rates):
-            trainer.stop = True
+            run.stop = True
         else:
-            self._set(trainer, self.rates[count])
+            self._set(run, self.rates[count])
 
-    def on_fit_end(self, trainer: Trainer) -> None:
-        self._restore(trainer)
+    def on_fit_end(self, run: Run) -> None:
+        self._restore(run)
 
-    def on_abort(self, trainer: Trainer, error: BaseException) -> None:
-        self._restore(trainer)
+    def on_abort(self, run: Run, error: BaseException) -> None:
+        self._restore(run)
 
-    def _restore(self, trainer: Trainer) -> None:
+    def _restore(self, run: Run) -> None:
         if self._before is not None:
             weights, optimizer = self._before
-            trainer.model.load_state_dict(weights)
-            trainer.optimizer.load_state_dict(optimizer)
-            trainer.optimizer.zero_grad()
+            run.model.load_state_dict(weights)
+            run.optimizer.load_state_dict(optimizer)
+            run.optimizer.zero_grad()
             self._before = None
 
-    def _set(self, trainer: Trainer, lr: float) -> None:
-        for group in trainer.optimizer.param_groups:
+    def _set(self, run: Run, lr: float) -> None:
+        for group in run.optimizer.param_groups:
             group["lr"] = lr
 
 
@@ -125,8 +124,6 @@ def find_lr(
     Raises:
         RuntimeError: the loss was not finite from the start.
     """
-    from onepass.train._trainer import Trainer
-
     finder = LRFinder(min_lr, max_lr, steps)
     probe = Trainer(
         trainer.model,

@@ -5,15 +5,14 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from onepass import _numbers as numbers
 from onepass import ops
 from onepass.train._callbacks import Callback
-
-if TYPE_CHECKING:
-    from onepass.train._trainer import Trainer
+from onepass.train._run import Run
 
 PARTS = ("matrix products", "fused kernels", "optimizer step", "Python and the rest")
 
@@ -39,8 +38,8 @@ class Profile(Callback):
     """
 
     def __init__(self, steps: int = 50, skip: int = 5) -> None:
-        self.steps = steps
-        self.skip = skip
+        self.steps = numbers.integer("Profile", "steps", steps, 1)
+        self.skip = numbers.integer("Profile", "skip", skip, 0)
         self.seconds = dict.fromkeys(PARTS, 0.0)
         self.counted = 0
         self._undo: list[tuple[Any, str, Any]] = []
@@ -59,10 +58,10 @@ class Profile(Callback):
         lines.append(f"{'whole step':<22}{total / self.counted * 1e6:>10.1f}{1:>8.1%}")
         return "\n".join(lines)
 
-    def on_epoch_begin(self, trainer: Trainer) -> None:
+    def on_epoch_begin(self, run: Run) -> None:
         self._begin_step()
 
-    def on_step_end(self, trainer: Trainer) -> None:
+    def on_step_end(self, run: Run) -> None:
         whole = time.perf_counter() - self._mark
         if self._undo:
             self.counted += 1
@@ -72,14 +71,14 @@ class Profile(Callback):
         if self.counted >= self.steps:
             self._unwrap()
         elif not self._undo and self.skip <= 0:
-            self._wrap(trainer)
+            self._wrap(run)
         self.skip -= 1
         self._begin_step()
 
-    def on_fit_end(self, trainer: Trainer) -> None:
+    def on_fit_end(self, run: Run) -> None:
         self._unwrap()
 
-    def on_abort(self, trainer: Trainer, error: BaseException) -> None:
+    def on_abort(self, run: Run, error: BaseException) -> None:
         self._unwrap()
 
     def _begin_step(self) -> None:
@@ -87,12 +86,12 @@ class Profile(Callback):
         self._spent = dict.fromkeys(PARTS[:3], 0.0)
         self._mark = time.perf_counter()
 
-    def _wrap(self, trainer: Trainer) -> None:
+    def _wrap(self, run: Run) -> None:
         self._replace(np, "matmul", PARTS[0])
         for name in ops.__all__:
             if not isinstance(getattr(ops, name), type):
                 self._replace(ops, name, PARTS[1])
-        self._replace(trainer.optimizer, "step", PARTS[2])
+        self._replace(run.optimizer, "step", PARTS[2])
 
     def _replace(self, owner: Any, name: str, part: str) -> None:
         function = getattr(owner, name)

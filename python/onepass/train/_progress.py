@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import Any, TextIO
 
 from onepass.train._callbacks import Callback
-
-if TYPE_CHECKING:
-    from onepass.train._trainer import Trainer
+from onepass.train._run import Run
 
 
 class ProgressBar(Callback):
@@ -26,35 +24,35 @@ class ProgressBar(Callback):
         self._columns: list[str] = []
         self._bar: Any = None
 
-    def on_fit_begin(self, trainer: Trainer) -> None:
+    def on_fit_begin(self, run: Run) -> None:
         self._columns = []
 
-    def on_epoch_begin(self, trainer: Trainer) -> None:
+    def on_epoch_begin(self, run: Run) -> None:
         self._started = time.perf_counter()
         if self._stream.isatty():
-            title = f"epoch {trainer.epoch + 1}/{trainer.max_epochs}"
-            self._bar = _bar(trainer.batches, trainer.position, title, self._stream)
+            title = f"epoch {run.epoch + 1}/{run.max_epochs}"
+            self._bar = _bar(run.batches, run.position, title, self._stream)
 
-    def on_step_end(self, trainer: Trainer) -> None:
+    def on_step_end(self, run: Run) -> None:
         if self._bar is not None:
-            self._bar.update(trainer.position - self._bar.n)
+            self._bar.update(run.position - self._bar.n)
 
-    def on_epoch_end(self, trainer: Trainer) -> None:
+    def on_epoch_end(self, run: Run) -> None:
         self._close()
-        row = {name: values[-1] for name, values in trainer.history.items()}
+        row = {name: values[-1] for name, values in run.history.items()}
         if not self._columns:
             self._columns = list(row)
             names = "".join(f"{name:>{_width(name)}}" for name in row)
             print(f"{'epoch':>9}{names}{'s':>7}", file=self._stream, flush=True)
         cells = "".join(f"{value:>{_width(name)}.4g}" for name, value in row.items())
         seconds = time.perf_counter() - self._started
-        count = f"{trainer.epoch}/{trainer.max_epochs}"
+        count = f"{run.epoch}/{run.max_epochs}"
         print(f"{count:>9}{cells}{seconds:>7.2f}", file=self._stream, flush=True)
 
-    def on_fit_end(self, trainer: Trainer) -> None:
+    def on_fit_end(self, run: Run) -> None:
         self._close()
 
-    def on_abort(self, trainer: Trainer, error: BaseException) -> None:
+    def on_abort(self, run: Run, error: BaseException) -> None:
         self._close()
 
     @property

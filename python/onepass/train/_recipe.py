@@ -87,7 +87,7 @@ def activations() -> dict[str, Any]:
     return dict(sorted(MODULES.items()))
 
 
-class Run:
+class Recipe:
     """One run in one directory; what can be wrong is found when it is made."""
 
     def __init__(self, options: Options, out: Path | None, resume: bool) -> None:

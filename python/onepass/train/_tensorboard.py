@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from onepass.train._callbacks import Callback
-
-if TYPE_CHECKING:
-    from onepass.train._trainer import Trainer
+from onepass.train._run import Run
 
 
 class TensorBoard(Callback):
@@ -25,18 +23,18 @@ class TensorBoard(Callback):
         self._writer = _writer_type()
         self._open: Any = None
 
-    def on_fit_begin(self, trainer: Trainer) -> None:
+    def on_fit_begin(self, run: Run) -> None:
         self._open = self._writer(self.log_dir)
 
-    def on_epoch_end(self, trainer: Trainer) -> None:
-        for name, values in trainer.history.items():
-            self._open.add_scalar(name, values[-1], trainer.epoch)
+    def on_epoch_end(self, run: Run) -> None:
+        for name, values in run.history.items():
+            self._open.add_scalar(name, values[-1], run.epoch)
         self._open.flush()
 
-    def on_fit_end(self, trainer: Trainer) -> None:
+    def on_fit_end(self, run: Run) -> None:
         self._open.close()
 
-    def on_abort(self, trainer: Trainer, error: BaseException) -> None:
+    def on_abort(self, run: Run, error: BaseException) -> None:
         self._open.close()
 
 

@@ -1,0 +1,108 @@
+"""The one-cycle schedule, of rate and momentum."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from onepass import _numbers as numbers
+from onepass.optim.lr_scheduler._anneal import _cosine, _linear
+from onepass.optim.lr_scheduler._base import LRScheduler, groups_of, one_of, per_group
+
+
+class OneCycleLR(LRScheduler):
+    """Up to ``max_lr``, then down far below the start (Smith & Topin 2018, 1708.07120).
+
+    From max_lr / div_factor to max_lr over the first ``pct_start`` of the steps, then to
+    max_lr / div_factor / final_div_factor; with ``three_phase`` back down as it went up, and then
+    on to the end. ``momentum`` or ``betas[0]`` goes the other way, from ``max_momentum`` to
+    ``base_momentum`` and back. ``step()`` beyond ``total_steps`` is a ValueError.
+    """
+
+    def __init__(
+        self,
+        optimizer: Any,
+        max_lr: float | Sequence[float],
+        total_steps: int | None = None,
+        epochs: int | None = None,
+        steps_per_epoch: int | None = None,
+        pct_start: float = 0.3,
+        anneal_strategy: str = "cos",
+        cycle_momentum: bool = True,
+        base_momentum: float | Sequence[float] = 0.85,
+        max_momentum: float | Sequence[float] = 0.95,
+        div_factor: float = 25.0,
+        final_div_factor: float = 1e4,
+        three_phase: bool = False,
+        last_epoch: int = -1,
+    ) -> None:
+        groups = groups_of(optimizer)
+        if total_steps is None:
+            if epochs is None or steps_per_epoch is None:
+                raise ValueError("expected total_steps, or epochs and steps_per_epoch")
+            numbers.integer("OneCycleLR", "epochs", epochs, 1)
+            numbers.integer("OneCycleLR", "steps_per_epoch", steps_per_epoch, 1)
+            total_steps = epochs * steps_per_epoch
+        numbers.integer("OneCycleLR", "total_steps", total_steps, 1)
+        numbers.in_range("OneCycleLR", "pct_start", pct_start, 0, most=1)
+        one_of("OneCycleLR", "anneal_strategy", anneal_strategy, ("cos", "linear"))
+        self.total_steps = total_steps
+        self.max_lrs = per_group("OneCycleLR", "max_lr", max_lr, len(groups))
+        for lr in self.max_lrs:
+            numbers.in_range("OneCycleLR", "max_lr", lr, 0)
+        self.base_momentums = per_group("OneCycleLR", "base_momentum", base_momentum, len(groups))
+        self.max_momentums = per_group("OneCycleLR", "max_momentum", max_momentum, len(groups))
+        self.anneal = _cosine if anneal_strategy == "cos" else _linear
+        numbers.in_range("OneCycleLR", "div_factor", div_factor, above=0)
+        numbers.in_range("OneCycleLR", "final_div_factor", final_div_factor, above=0)
+        self.div_factor = div_factor
+        self.final_div_factor = final_div_factor
+        self.cycle_momentum = cycle_momentum
+        top = pct_start * total_steps - 1.0
+        ends = [top, 2.0 * top, total_steps - 1.0] if three_phase else [top, total_steps - 1.0]
+        self.phase_ends = ends
+        if cycle_momentum and not all("momentum" in g or "betas" in g for g in groups):
+            raise ValueError("cycle_momentum=True; expected 'momentum' or 'betas' in every group")
+        if last_epoch == -1:
+            for group, peak in zip(groups, self.max_lrs, strict=True):
+                group["initial_lr"] = peak / div_factor
+        super().__init__(optimizer, last_epoch)
+
+    def rate(self, lr: float, t: int, group: int) -> float:
+        peak = self.max_lrs[group]
+        start = peak / self.div_factor
+        last = start / self.final_div_factor
+        middle = [peak, start] if len(self.phase_ends) == 3 else [peak]
+        return self._along([start, *middle, last], t)
+
+    def momentum(self, t: int, group: int) -> float:
+        """The momentum of group number ``group`` after ``t`` steps."""
+        low, high = self.base_momentums[group], self.max_momentums[group]
+        tail = [high, high] if len(self.phase_ends) == 3 else [high]
+        return self._along([high, low, *tail], t)
+
+    def step(self, metric: float | None = None) -> None:
+        if self.last_epoch + 1 > self.total_steps:
+            raise ValueError(f"step {self.last_epoch + 1} of total_steps={self.total_steps}")
+        super().step(metric)
+
+    def _along(self, levels: list[float], t: int) -> float:
+        """The value at step t on the way from level to level."""
+        starts = [0.0, *self.phase_ends[:-1]]
+        for phase, end in enumerate(self.phase_ends):
+            if t <= end or phase == len(self.phase_ends) - 1:
+                width = end - starts[phase]
+                done = (t - starts[phase]) / width if width else 1.0
+                return self.anneal(levels[phase], levels[phase + 1], done)
+        raise AssertionError("a schedule has at least one phase")
+
+    def _apply(self, t: int) -> None:
+        super()._apply(t)
+        if not self.cycle_momentum:
+            return
+        for number, group in enumerate(self.optimizer.param_groups):
+            value = self.momentum(t, number)
+            if "betas" in group:
+                group["betas"] = (value, *group["betas"][1:])
+            else:
+                group["momentum"] = value

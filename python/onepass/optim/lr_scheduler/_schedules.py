@@ -1,0 +1,141 @@
+"""Schedules of one formula each."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from onepass import _numbers as numbers
+from onepass.optim.lr_scheduler._anneal import _cosine
+from onepass.optim.lr_scheduler._base import LRScheduler, groups_of, steps
+
+
+class ConstantLR(LRScheduler):
+    """lr·factor for the first ``total_iters`` steps, then lr."""
+
+    def __init__(
+        self, optimizer: Any, factor: float = 1 / 3, total_iters: int = 5, last_epoch: int = -1
+    ) -> None:
+        numbers.in_range("ConstantLR", "factor", factor, 0, most=1)
+        numbers.integer("ConstantLR", "total_iters", total_iters, 0)
+        self.factor = factor
+        self.total_iters = total_iters
+        super().__init__(optimizer, last_epoch)
+
+    def rate(self, lr: float, t: int, group: int) -> float:
+        return lr * self.factor if t < self.total_iters else lr
+
+
+class StepLR(LRScheduler):
+    """lr·gamma^⌊t / step_size⌋."""
+
+    def __init__(
+        self, optimizer: Any, step_size: int, gamma: float = 0.1, last_epoch: int = -1
+    ) -> None:
+        numbers.integer("StepLR", "step_size", step_size, 1)
+        self.step_size = step_size
+        self.gamma = numbers.in_range("StepLR", "gamma", gamma, 0)
+        super().__init__(optimizer, last_epoch)
+
+    def rate(self, lr: float, t: int, group: int) -> float:
+        return lr * float(self.gamma ** (t // self.step_size))
+
+
+class MultiStepLR(LRScheduler):
+    """lr·gamma^(number of milestones ≤ t)."""
+
+    def __init__(
+        self, optimizer: Any, milestones: Sequence[int], gamma: float = 0.1, last_epoch: int = -1
+    ) -> None:
+        self.milestones = sorted(steps("MultiStepLR", "milestones", milestones))
+        self.gamma = numbers.in_range("MultiStepLR", "gamma", gamma, 0)
+        super().__init__(optimizer, last_epoch)
+
+    def rate(self, lr: float, t: int, group: int) -> float:
+        return lr * float(self.gamma ** bisect_right(self.milestones, t))
+
+
+class ExponentialLR(LRScheduler):
+    """lr·gamma^t."""
+
+    def __init__(self, optimizer: Any, gamma: float, last_epoch: int = -1) -> None:
+        self.gamma = numbers.in_range("ExponentialLR", "gamma", gamma, 0)
+        super().__init__(optimizer, last_epoch)
+
+    def rate(self, lr: float, t: int, group: int) -> float:
+        return lr * float(self.gamma**t)
+
+
+class InverseTimeLR(LRScheduler):
+    """lr / (1 + decay·t): the Robbins-Monro schedule."""
+
+    def __init__(self, optimizer: Any, decay: float, last_epoch: int = -1) -> None:
+        numbers.in_range("InverseTimeLR", "decay", decay, 0)
+        self.decay = decay
+        super().__init__(optimizer, last_epoch)
+
+    def rate(self, lr: float, t: int, group: int) -> float:
+        return lr / (1.0 + self.decay * t)
+
+
+class CosineAnnealingLR(LRScheduler):
+    """eta_min + (lr - eta_min)·(1 + cos(π·t / T_max)) / 2 (Loshchilov & Hutter 2017, SGDR)."""
+
+    def __init__(
+        self, optimizer: Any, T_max: int, eta_min: float = 0.0, last_epoch: int = -1
+    ) -> None:
+        numbers.integer("CosineAnnealingLR", "T_max", T_max, 1)
+        numbers.in_range("CosineAnnealingLR", "eta_min", eta_min, 0)
+        self.T_max = T_max
+        self.eta_min = eta_min
+        super().__init__(optimizer, last_epoch)
+
+    def rate(self, lr: float, t: int, group: int) -> float:
+        return _cosine(lr, self.eta_min, t / self.T_max)
+
+
+class LinearWarmup(LRScheduler):
+    """lr·min(1, (t + 1) / steps): the first step is taken with lr / steps, not with 0."""
+
+    def __init__(self, optimizer: Any, steps: int, last_epoch: int = -1) -> None:
+        numbers.integer("LinearWarmup", "steps", steps, 1)
+        self.steps = steps
+        super().__init__(optimizer, last_epoch)
+
+    def rate(self, lr: float, t: int, group: int) -> float:
+        return lr * min(1.0, (t + 1) / self.steps)
+
+
+class PolynomialLR(LRScheduler):
+    """lr·(1 - min(t, total_iters) / total_iters)^power."""
+
+    def __init__(
+        self, optimizer: Any, total_iters: int = 5, power: float = 1.0, last_epoch: int = -1
+    ) -> None:
+        numbers.integer("PolynomialLR", "total_iters", total_iters, 1)
+        self.total_iters = total_iters
+        self.power = numbers.in_range("PolynomialLR", "power", power, 0)
+        super().__init__(optimizer, last_epoch)
+
+    def rate(self, lr: float, t: int, group: int) -> float:
+        return lr * float((1.0 - min(t, self.total_iters) / self.total_iters) ** self.power)
+
+
+class LambdaLR(LRScheduler):
+    """lr·lr_lambda(t), one function for all groups or one each; functions are not saved."""
+
+    def __init__(
+        self,
+        optimizer: Any,
+        lr_lambda: Callable[[int], float] | Sequence[Callable[[int], float]],
+        last_epoch: int = -1,
+    ) -> None:
+        count = len(groups_of(optimizer))
+        self.lr_lambdas = [lr_lambda] * count if callable(lr_lambda) else list(lr_lambda)
+        if len(self.lr_lambdas) != count:
+            raise ValueError(f"LambdaLR: 'lr_lambda' is {lr_lambda!r}, expected {count} functions")
+        super().__init__(optimizer, last_epoch)
+
+    def rate(self, lr: float, t: int, group: int) -> float:
+        return lr * float(self.lr_lambdas[group](t))

@@ -1,0 +1,73 @@
+"""One schedule after another."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from typing import Any
+
+from onepass.optim.lr_scheduler._base import LRScheduler, steps
+from onepass.optim.lr_scheduler._plateau import ReduceLROnPlateau
+
+
+class SequentialLR(LRScheduler):
+    """One schedule after another: number i counts from 0 at ``milestones[i - 1]``."""
+
+    def __init__(
+        self,
+        optimizer: Any,
+        schedulers: Sequence[LRScheduler],
+        milestones: Sequence[int],
+        last_epoch: int = -1,
+    ) -> None:
+        if not isinstance(schedulers, Sequence):
+            raise TypeError(f"schedulers={schedulers!r}; expected a list of schedules")
+        if not schedulers:
+            raise ValueError("schedulers is empty; expected at least one schedule")
+        for scheduler in schedulers:
+            if not isinstance(scheduler, LRScheduler):
+                raise TypeError(f"a {type(scheduler).__name__} in 'schedulers'; expected schedules")
+        milestones = steps("SequentialLR", "milestones", milestones)
+        if len(milestones) != len(schedulers) - 1:
+            raise ValueError(
+                f"{len(schedulers)} schedulers and {len(milestones)} milestones; "
+                f"expected {len(schedulers) - 1} milestones"
+            )
+        if milestones != sorted(milestones):
+            raise ValueError(f"milestones={milestones}; expected ascending steps")
+        for scheduler in schedulers:
+            if isinstance(scheduler, ReduceLROnPlateau):
+                raise ValueError("SequentialLR takes schedules of the step; not ReduceLROnPlateau")
+            if scheduler.optimizer is not optimizer:
+                raise ValueError(f"{type(scheduler).__name__} was made for another optimizer")
+        self.schedulers = list(schedulers)
+        self.milestones = milestones
+        super().__init__(optimizer, last_epoch)
+
+    def rates(self, t: int) -> list[float]:
+        scheduler, begin = self._at(t)
+        return scheduler.rates(t - begin)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {**super().state_dict(), "schedulers": [s.state_dict() for s in self.schedulers]}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._check(state_dict)
+        parts = state_dict["schedulers"]
+        if len(parts) != len(self.schedulers):
+            expected = len(self.schedulers)
+            raise ValueError(f"state_dict has {len(parts)} schedules; expected {expected}")
+        for scheduler, part in zip(self.schedulers, parts, strict=True):
+            scheduler._check(part)
+        for scheduler, part in zip(self.schedulers, parts, strict=True):
+            scheduler.load_state_dict(part)
+        super().load_state_dict(state_dict)
+
+    def _at(self, t: int) -> tuple[LRScheduler, int]:
+        """The schedule in charge after t steps and the step at which it took over."""
+        number = bisect_right(self.milestones, t)
+        return self.schedulers[number], self.milestones[number - 1] if number else 0
+
+    def _apply(self, t: int) -> None:
+        scheduler, begin = self._at(t)
+        scheduler._apply(t - begin)

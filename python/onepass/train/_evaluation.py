@@ -1,0 +1,102 @@
+"""A model, its loss and its metrics over data: what evaluate, predict and the loop share."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import numpy as np
+
+from onepass._array import brought_to, convert, is_floating, library, mover
+from onepass.data import DataLoader
+from onepass.train import _loaders
+from onepass.train._metrics import Metric
+
+BATCH = 256
+R = TypeVar("R")
+Sums = dict[str, list[float]]  # name → [sum over samples, samples]
+
+
+@dataclass(eq=False)
+class Evaluator:
+    """Computes outputs, loss and metrics, in evaluation mode.
+
+    Attributes:
+        model: an ``nn.Module``.
+        loss: a function with ``(loss, dy) = loss(y, target)``.
+        metrics: name → function of (output, target).
+        device: where to move every batch; None leaves it where it is.
+    """
+
+    model: Any
+    loss: Any
+    metrics: dict[str, Metric]
+    device: str | None
+    _move: Callable[[Any], Any] = field(init=False, repr=False)
+    _dtype: np.dtype[Any] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self._move = mover(self.device) if self.device else _unmoved
+        self._dtype = next(iter(self.model.parameters())).dtype
+
+    def evaluate(self, X: Any, y: Any, *, batch_size: int = BATCH) -> dict[str, float]:
+        """``loss`` and the metrics over ``(X, y)``."""
+        return self.evaluate_batches(_loaders.to_read("evaluate", X, y, batch_size))
+
+    def predict(self, X: Any, *, batch_size: int = BATCH) -> Any:
+        """The model's raw outputs for ``X``, in the library and on the device of ``X``."""
+        loader = _loaders.to_read("predict", X, None, batch_size)
+
+        def outputs() -> list[Any]:
+            return [brought_to(X, self.model(self.moved(x))) for x in loader]
+
+        return library(X).concatenate(self._in_evaluation(outputs))
+
+    def evaluate_batches(self, loader: DataLoader) -> dict[str, float]:
+        """``loss`` and the metrics over the batches of ``loader``."""
+
+        def averages() -> dict[str, float]:
+            sums: Sums = {}
+            for batch in loader:
+                x, target = map(self.moved, batch)
+                output = self.model(x)
+                self.add(sums, float(self.loss(output, target)[0]), output, target)
+            return means(sums, self.metrics)
+
+        return self._in_evaluation(averages)
+
+    def moved(self, array: Any) -> Any:
+        """A batch's samples or targets on the device, floating ones in the model's dtype."""
+        if array.dtype != self._dtype and is_floating(array):
+            array = convert(array, self._dtype.name)
+        return self._move(array)
+
+    def add(self, sums: Sums, loss: float, output: Any, target: Any) -> None:
+        """Add a batch to the averages, which give every sample the same weight."""
+        size = len(target)
+        values = {name: float(metric(output, target)) for name, metric in self.metrics.items()}
+        for name, value in {"loss": loss, **values}.items():
+            total = sums.setdefault(name, [0.0, 0.0])
+            total[0] += value * size
+            total[1] += size
+
+    def _in_evaluation(self, function: Callable[[], R]) -> R:
+        training = self.model.training
+        self.model.eval()
+        try:
+            return function()
+        finally:
+            self.model.train(training)
+
+
+def means(sums: Sums, metrics: Iterable[str]) -> dict[str, float]:
+    """Averages; NaN if every batch was skipped."""
+    missing = [math.nan, 1.0]
+    totals = {name: sums.get(name, missing) for name in ("loss", *metrics)}
+    return {name: total / count for name, (total, count) in totals.items()}
+
+
+def _unmoved(array: Any) -> Any:
+    return array
