@@ -499,6 +499,7 @@ def _update_rows():
         {"step": 10**6, "lr": 0.01, "betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": 0.01,
          "maximize": True},
     ]  # fmt: skip
+    rmsprop = [{"lr": 0.1}, {"lr": 0.05, "alpha": 0.9, "eps": 1e-3, "weight_decay": 0.1}]
     moments, largest = ("exp_avgs", "exp_avg_sqs"), ("exp_avgs", "exp_avg_sqs", "max_exp_avg_sqs")
     for name, op, states, rule, options in (
         ("sgd", "sgd_", (), ref.sgd, sgd),
@@ -507,6 +508,7 @@ def _update_rows():
         ("adam_amsgrad", "adam_", largest, ref.adam, adam),
         ("adamw", "adamw_", moments, ref.adamw, adam),
         ("adamw_amsgrad", "adamw_", largest, ref.adamw, adam),
+        ("rmsprop", "rmsprop_", ("square_avgs",), ref.rmsprop, rmsprop),
     ):
         n = len(states)
         yield Case(

@@ -367,6 +367,12 @@ def adamw(*arrays, weight_decay=1e-2, **options):
     return adam(*arrays, weight_decay=weight_decay, decoupled=True, **options)
 
 
+def rmsprop(p, g, v, *, lr=1e-2, alpha=0.99, eps=1e-8, weight_decay=0.0):
+    g = g + weight_decay * p
+    v = alpha * v + (1 - alpha) * g**2
+    return p - lr * g / (np.sqrt(v) + eps), v
+
+
 def clip(grads, *, grad_scale=None, max_value=None, max_norm=None):
     """Gradients as the update sees them, and the norm that is reported (after unscaling only)."""
     grads = [None if g is None else g / (1.0 if grad_scale is None else grad_scale) for g in grads]

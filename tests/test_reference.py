@@ -109,12 +109,13 @@ def _global_norm(arrays, ord=2):
 
 
 def _update(kind, names):
-    def run(params, grads, *states, step, **options):
+    def run(params, grads, *states, step=2, **options):
         import torch
 
         params = [torch.nn.Parameter(p.detach().clone()) for p in params]
-        optimizer = getattr(torch.optim, kind)(params, amsgrad=len(names) == 3, **options) if (
-            kind != "SGD") else torch.optim.SGD(params, **options)  # fmt: skip
+        if kind in ("Adam", "AdamW"):
+            options["amsgrad"] = len(names) == 3
+        optimizer = getattr(torch.optim, kind)(params, **options)
         for i, p in enumerate(params):
             p.grad = grads[i].detach()
             if step > 1 or kind != "SGD":
@@ -147,6 +148,7 @@ TORCH = {
     "adam": _update("Adam", MOMENTS[:2]),
     "adam_amsgrad": _update("Adam", MOMENTS),
     "adamw": _update("AdamW", MOMENTS[:2]),
+    "rmsprop": _update("RMSprop", ("square_avg",)),
     "adamw_amsgrad": _update("AdamW", MOMENTS),
 }  # dropout has no row: its bits are ours alone
 
