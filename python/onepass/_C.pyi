@@ -14,7 +14,9 @@ class Kernel(TypedDict):
     kind: str
     operands: tuple[str, ...]
     optional: tuple[str, ...]
-    hyper: tuple[str, ...]
+    hyper: tuple[str, ...]  # of a rule that counts steps the last one is "step", which Plan fills in
+    counts_steps: bool
+    scalars: tuple[str, ...]
     reads: int
     writes: int
 
@@ -121,7 +123,13 @@ def cross_entropy(
 def global_norm(arrays: Sequence[Array], ord: float, /) -> Any: ...
 @final
 class Plan:
+    # How many steps each parameter has taken. On a device, reading and writing wait for it.
     steps: list[int]
+    # What a rule keeps for each parameter beside its step count, by the names in Kernel.scalars:
+    # {"mu_product": [1.0, …]}, float64. A new plan has the rule's start values; assign a dict with
+    # the same names to resume. A skipped step and a parameter without gradient leave them alone.
+    # Empty for rules without scalars. Read it anew: changing the dict changes nothing.
+    scalars: dict[str, list[float]]
     def __init__(
         self,
         kernel: str,
