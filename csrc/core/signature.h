@@ -40,6 +40,13 @@ template <class... S>
 constexpr Names<sizeof...(S)> names(S... s) {
   return {{s...}};
 }
+template <size_t A, size_t B>
+constexpr Names<A + B> joined(const Names<A>& first, const Names<B>& second) {
+  Names<A + B> all{};
+  for (size_t i = 0; i < A; ++i) all.at[i] = first[i];
+  for (size_t i = 0; i < B; ++i) all.at[A + i] = second[i];
+  return all;
+}
 
 namespace detail {
 template <class A>
@@ -96,13 +103,13 @@ ONEPASS_HD auto argument(T* const* at) {
   }
 }
 
-// Whether the last hyper-parameter is the number of the step, counted for each parameter.
-template <class K>
-constexpr bool counts_steps() {
-  if constexpr (K::hyper.size == 0) {
+// Whether the last name is "step".
+template <size_t N>
+constexpr bool last_is_step(const Names<N>& all) {
+  if constexpr (N == 0) {
     return false;
   } else {
-    const char *name = K::hyper[K::hyper.size - 1], *step = "step";
+    const char *name = all[N - 1], *step = "step";
     while (*name && *name == *step) ++name, ++step;
     return *name == *step;
   }

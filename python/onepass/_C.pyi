@@ -14,7 +14,9 @@ class Kernel(TypedDict):
     kind: str
     operands: tuple[str, ...]
     optional: tuple[str, ...]
-    hyper: tuple[str, ...]  # of a rule that counts steps the last one is "step", which Plan fills in
+    hyper: tuple[
+        str, ...
+    ]  # of a rule that counts steps the last one is "step", which Plan fills in
     counts_steps: bool
     scalars: tuple[str, ...]
     reads: int
