@@ -178,7 +178,7 @@ def machine_code(build):
     if dump is None or shutil.which("nvdisasm", path=path) is None:
         pytest.skip("needs cuobjdump: pip install nvidia-cuda-cuobjdump nvidia-cuda-nvdisasm")
     code: dict[str, str] = {}
-    for unit in ("backend", "flushed"):
+    for unit in sorted(FLUSHED | KEPT):
         done = subprocess.run(
             [dump, "-sass", "-arch=sm_90", str(build[0] / f"{unit}.fatbin")],
             env=os.environ | {"PATH": path},

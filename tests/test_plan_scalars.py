@@ -156,7 +156,7 @@ def test_the_simulator_gives_the_same_bits(simulator, order, dtype, options):  #
 
 
 def test_a_device_keeps_them_beside_its_step_counts(cupy):  # noqa: F811
-    """Groups, late gradients, a skipped step and resume: the host's bits, which wait for nothing."""
+    """Groups, late gradients, a skipped step and resume: the host's bits."""
     options = [DEFAULTS | {"lr": 0.05}, DEFAULTS | {"lr": 0.1, "betas": (0.7, 0.9)}]
     rows = [hyper(o) for o in options]
     groups = [i % 2 for i in range(len(SHAPES))]
@@ -216,7 +216,7 @@ def test_rules_without_scalars_have_none():
     plan = _C.Plan("sgd", params, [None], [0] * len(params))
     assert plan.scalars == {}
     plan.scalars = {}
-    with pytest.raises(ValueError, match="expected a dict of {}"):
+    with pytest.raises(ValueError, match=r"expected a dict of \{\}"):
         plan.scalars = {"mu_product": [1.0] * len(params)}
 
 
@@ -234,7 +234,7 @@ def test_wrong_scalars_are_refused_and_nothing_changes(given, error, message):
     plan = plan_of(arrays())
     step(plan, arrays(seed=1), {})
     before = plan.scalars
-    with pytest.raises(error, match="^nadam: ") as raised:
+    with pytest.raises(error, match=r"^nadam: ") as raised:
         plan.scalars = given
     assert message in str(raised.value)
     assert plan.scalars == before
