@@ -1,4 +1,4 @@
-// What the process runs on: instruction-set level, threads, the list of kernels.
+// The process's settings: instruction-set level, threads, test backends; and the list of kernels.
 #include "bind/fast.h"
 #include "bind/kernel_info.h"
 #include "cpu/dispatch.h"

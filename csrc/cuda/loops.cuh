@@ -48,7 +48,7 @@ ONEPASS_DEVICE void next_row(const ElementwiseCall<T>& call, int32_t counter, do
   advance<R>(row);
 }
 
-// What the update sees, settled once per thread: a norm may be on its way only now.
+// The riders of a step, computed once per thread, since the norm is known only on the device.
 template <class T>
 struct Ride {
   PrepareGradient<T> prepare;
@@ -66,8 +66,8 @@ ONEPASS_DEVICE Ride<T> ride(const ElementwiseCall<T>& call) {
   return r;
 }
 
-// The functors of a launch, each made when a warp first needs it. Those of updates are made here,
-// of their row of hyper-parameters, because it may be known only here which step this is.
+// The functors of a launch, each made when a warp first needs it. An update's functor is made here,
+// from its row of hyper-parameters, because only the device may know which step this is.
 template <class K, class T, int kGradient>
 class Functors {
  public:
@@ -300,7 +300,7 @@ __global__ void __launch_bounds__(kThreads, 2)
 
 // ---- host
 
-// What the functors of a call are made of: themselves, or the hyper-parameters of updates.
+// The rows of a call's table: functors, or the hyper-parameters of updates.
 template <class K, class T>
 std::vector<K> rows_of(const Elementwise& call, std::false_type) {
   std::vector<K> made;

@@ -1,5 +1,5 @@
-// The reduction driver: the norm of a list of tensors after unscaling, and which of them holds the
-// first Inf or NaN. Deterministic: the grid follows from sizes alone, every block leaves one
+// The reduction driver: the norm of a list of tensors after unscaling, and the first tensor that
+// holds Inf or NaN. Deterministic: the grid follows from sizes alone, every block leaves one
 // partial result, and the last block, or a second kernel, combines them in order. Squares are added
 // in double: no float overflows or vanishes there.
 #pragma once
