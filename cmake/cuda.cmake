@@ -86,8 +86,11 @@ if(ONEPASS_WERROR)
   list(APPEND cuda_flags -Werror=all-warnings)
 endif()
 
-add_library(onepass_cuda OBJECT csrc/cuda/backend.cu csrc/cuda/flushed.cu csrc/cuda/host.cu)
-set_source_files_properties(csrc/cuda/flushed.cu PROPERTIES COMPILE_OPTIONS --ftz=true)
+add_library(onepass_cuda OBJECT
+  csrc/cuda/activations.cu csrc/cuda/backend.cu csrc/cuda/batch_norm.cu csrc/cuda/bias.cu
+  csrc/cuda/host.cu csrc/cuda/losses.cu csrc/cuda/updates.cu)
+set_source_files_properties(csrc/cuda/batch_norm.cu csrc/cuda/losses.cu csrc/cuda/updates.cu
+  PROPERTIES COMPILE_OPTIONS --ftz=true)  # those that include cuda/flushed.h
 target_include_directories(onepass_cuda PRIVATE csrc)
 target_compile_options(onepass_cuda PRIVATE ${cuda_flags})
 set_target_properties(onepass_cuda PROPERTIES CUDA_VISIBILITY_PRESET hidden)

@@ -126,22 +126,39 @@ def test_names_of_options_are_the_same_forward_and_backward() -> None:
             assert forward[key].default == default, f"{name}: default of {key} differs"
 
 
-def test_no_symbol_is_shared_between_instruction_sets(tmp_path: Path) -> None:
+CPU_UNITS = {  # csrc/cpu/*.cpp that are compiled once per instruction set, and what each exports
+    "activations": ["onepass_cpu_activation_table_v3", "onepass_cpu_activations_v3"],
+    "global_norm": ["onepass_cpu_global_norm_v3"],
+    "losses": ["onepass_cpu_losses_v3"],
+    "normalise": ["onepass_cpu_normalise_v3"],
+    "updates": ["onepass_cpu_updates_v3"],
+}
+
+
+def test_every_cpu_unit_is_compiled_per_instruction_set() -> None:
+    plain = {"dispatch", "parallel"}
+    assert {p.stem for p in (ROOT / "csrc" / "cpu").glob("*.cpp")} - plain == set(CPU_UNITS)
+    objects = (ROOT / "CMakeLists.txt").read_text().partition("add_library(onepass_cpu_")[2]
+    assert set(re.findall(r"csrc/cpu/(\w+)\.cpp", objects)) == set(CPU_UNITS)
+
+
+@pytest.mark.parametrize("unit", sorted(CPU_UNITS))
+def test_no_symbol_is_shared_between_instruction_sets(unit: str, tmp_path: Path) -> None:
     compiler = shutil.which("g++")
     if compiler is None or platform.machine() != "x86_64":
         pytest.skip("needs g++ on x86-64")
-    objects = tmp_path / "backend.o"
+    objects = tmp_path / "unit.o"
     built = run(
         compiler, "-std=c++17", "-fPIC", "-O1", "-march=x86-64-v3", "-ffp-contract=off",
         "-fno-exceptions", "-fno-rtti", "-fno-threadsafe-statics", "-fvisibility=hidden",
-        "-DONEPASS_ISA=v3", "-Icsrc", "-c", "csrc/cpu/backend.cpp", "-o", str(objects),
+        "-DONEPASS_ISA=v3", "-Icsrc", "-c", f"csrc/cpu/{unit}.cpp", "-o", str(objects),
     )  # fmt: skip
     assert built.returncode == 0, built.stderr
     symbols = run("nm", "-C", str(objects)).stdout.splitlines()
     shared = [line for line in symbols if re.search(r" [WVuB] ", line)]
     assert not shared, "weak or static symbols:\n" + "\n".join(shared)
     exported = [line for line in symbols if re.search(r" [TDR] ", line)]
-    assert [line.split()[-1] for line in exported] == ["onepass_cpu_backend_v3"], exported
+    assert sorted(line.split()[-1] for line in exported) == CPU_UNITS[unit], exported
     initialisers = run("objdump", "-h", str(objects)).stdout
     assert ".init_array" not in initialisers
 

@@ -1,7 +1,7 @@
 """What nvcc makes of the CUDA backend, without a GPU: it compiles for sm_75 and sm_90 with warnings
 as errors, no kernel spills or has a stack, registers and shared memory stay within budget.json,
-dense float32 arrays are moved 16 bytes at a time, and only flushed.cu takes subnormal values for
-zero.
+dense float32 arrays are moved 16 bytes at a time, and only the units that include cuda/flushed.h
+take subnormal values for zero.
 
 A minute of two processors. Loads and stores are counted in PTX and, where cuobjdump is installed,
 in sm_90's machine code.
@@ -24,7 +24,9 @@ ROOT = Path(__file__).parents[1]
 BUDGET = Path(__file__).parent / "cuda_sim" / "budget.json"
 ARCHS = ("75", "90")
 FLAGS = ["-std=c++17", "-O3", "--fmad=false", "--expt-relaxed-constexpr"]
-UNITS = {"backend": [], "flushed": ["--ftz=true"], "host": []}  # as cmake/cuda.cmake has them
+FLUSHED = {"batch_norm", "losses", "updates"}  # with --ftz=true, as cmake/cuda.cmake has them
+KEPT = {"activations", "bias"}
+UNITS = sorted(FLUSHED | KEPT | {"backend", "host"})
 ENTRY = re.compile(
     r"Compiling entry function '(?P<name>\S+)' for 'sm_(?P<arch>\d+)'.*?"
     r"(?P<stack>\d+) bytes stack frame, (?P<stores>\d+) bytes spill stores, "
@@ -61,7 +63,14 @@ def build(tmp_path_factory):
     def compiled(unit: str) -> str:
         done = subprocess.run(
             [
-                *("nvcc", *FLAGS, *UNITS[unit], *codes, "-Werror=all-warnings", "-Xptxas=-v"),
+                *(
+                    "nvcc",
+                    *FLAGS,
+                    *["--ftz=true"] * (unit in FLUSHED),
+                    *codes,
+                    "-Werror=all-warnings",
+                    "-Xptxas=-v",
+                ),
                 *("-fatbin", "--keep", f"--keep-dir={folder}", f"-I{ROOT}/csrc"),
                 *(str(ROOT / f"csrc/cuda/{unit}.cu"), "-o", str(folder / f"{unit}.fatbin")),
             ],
@@ -78,21 +87,27 @@ def build(tmp_path_factory):
 
 
 def test_every_unit_is_here():
-    assert {p.stem for p in (ROOT / "csrc/cuda").glob("*.cu")} == set(UNITS)
+    sources = {p.stem: p.read_text() for p in (ROOT / "csrc/cuda").glob("*.cu")}
+    assert sorted(sources) == UNITS
     cmake = (ROOT / "cmake/cuda.cmake").read_text()
-    for unit, flags in UNITS.items():
-        assert f"csrc/cuda/{unit}.cu" in cmake
-        own = re.findall(rf"{unit}\.cu PROPERTIES COMPILE_OPTIONS (.*)\)", cmake)
-        assert own == flags
+    library, flushed = re.search(
+        r"add_library\(onepass_cuda OBJECT(.*?)\)\s*"
+        r"set_source_files_properties\((.*?)PROPERTIES COMPILE_OPTIONS --ftz=true\)",
+        cmake,
+        re.DOTALL,
+    ).groups()
+    assert sorted(re.findall(r"csrc/cuda/(\w+)\.cu", library)) == UNITS
+    assert set(re.findall(r"csrc/cuda/(\w+)\.cu", flushed)) == FLUSHED
+    assert {u for u, text in sources.items() if '"cuda/flushed.h"' in text} == FLUSHED
 
 
-def test_only_the_flushed_unit_flushes(build):
-    for unit in ("backend", "flushed"):
+def test_only_the_flushed_units_flush(build):
+    for unit in sorted(FLUSHED | KEPT):
         ptx = next(build[0].glob(f"{unit}*compute_90*.ptx")).read_text()
         single = re.findall(r"\b(?:add|sub|mul|div\.rn|sqrt\.rn)((?:\.rn)?(?:\.ftz)?)\.f32\b", ptx)
         flushing = ["ftz" in found for found in single]
         assert single
-        assert all(flushing) if unit == "flushed" else not any(flushing)
+        assert all(flushing) if unit in FLUSHED else not any(flushing)
 
 
 @pytest.fixture(scope="module")
@@ -163,7 +178,7 @@ def machine_code(build):
     if dump is None or shutil.which("nvdisasm", path=path) is None:
         pytest.skip("needs cuobjdump: pip install nvidia-cuda-cuobjdump nvidia-cuda-nvdisasm")
     code: dict[str, str] = {}
-    for unit in ("backend", "flushed"):
+    for unit in sorted(FLUSHED | KEPT):
         done = subprocess.run(
             [dump, "-sass", "-arch=sm_90", str(build[0] / f"{unit}.fatbin")],
             env=os.environ | {"PATH": path},

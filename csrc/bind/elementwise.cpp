@@ -5,13 +5,13 @@
 #include "bind/fast.h"
 #include "bind/kernel_info.h"
 #include "core/philox.h"
-#include "cpu/schedule.h"
+#include "core/schedule.h"
+#include "kernels/activation_list.h"
 
 namespace onepass::bind {
 namespace {
 
 constexpr DropoutStream kNoDropout{0, 0, 0};
-constexpr GradientRider kNoRider{1, GradientRider::kNoLimit, 1, false, nullptr, 0, false};
 
 // Runs a driver on one tensor. arrays[0] is written, the others are read.
 template <class Choose>
@@ -32,12 +32,25 @@ void run(Array* arrays, int count, bool draws, const double* hyper, int64_t hype
   for (int i = 0; i < count; ++i) staging.load_misaligned(&arrays[i], i == 0);
   Layout layout;
   arrange(&layout, arrays, count, draws);
-  const DType computing = computing_type(x.dtype());
-  const Tensor tensor{layout.size, layout.shape, layout.ndim, 0, computing, layout.operands};
+  Tensor tensor;
+  tensor.size = layout.size;
+  tensor.shape = layout.shape;
+  tensor.ndim = layout.ndim;
+  tensor.computing = computing_type(x.dtype());
+  tensor.operands = layout.operands;
   const Piece piece{0, 0, layout.size};
   const int64_t group[] = {0, 1};
-  Elementwise call{&tensor,  1,      {&piece, group, 1, layout.size}, hyper, 1, hyper_size, random,
-                   kNoRider, nullptr};
+  Elementwise call;
+  call.tensors = &tensor;
+  call.count = 1;
+  call.schedule.pieces = &piece;
+  call.schedule.groups = group;
+  call.schedule.group_count = 1;
+  call.schedule.elements = layout.size;
+  call.hyper = hyper;
+  call.hyper_rows = 1;
+  call.hyper_size = hyper_size;
+  call.random = random;
   ScheduleStorage schedule;
   if (layout.size > kGroupElements && !target.on_device()) {
     schedule.build(&tensor, 1);
@@ -83,7 +96,6 @@ std::string option_names(const KernelInfo& info) {
 // Two dictionaries by name: a new activation adds no attribute here and no line to the stub.
 template <template <class> class... A, size_t... I>
 void define_activations(py::module_& m, host::List<A...>, std::index_sequence<I...>) {
-  static_assert(sizeof...(A) <= kMaxKernels, "kMaxKernels is too small");
   py::dict forward, backward;
   ((forward[A<float>::name] =
         make_function(m, A<float>::name + ("(x, out" + option_names(activations()[I])),
@@ -140,7 +152,12 @@ py::object dropout_mask(Arguments given) {
                          " elements");
   {
     const ReleaseGil released(elements);
-    target.backend->dropout_mask({static_cast<uint8_t*>(out.data), elements, random, packed});
+    DropoutMask call;
+    call.out = static_cast<uint8_t*>(out.data);
+    call.elements = elements;
+    call.random = random;
+    call.packed = packed;
+    target.backend->dropout_mask(call);
   }
   mark_written(out);
   return py::none();

@@ -2,6 +2,10 @@
 
 #include <stdexcept>
 
+#include "kernels/activation_list.h"
+#include "kernels/dropout.h"
+#include "kernels/update_list.h"
+
 namespace onepass::bind {
 namespace {
 
@@ -42,7 +46,16 @@ std::vector<RuleInfo> describe_rules() {
     if (V::on == 0) {
       std::vector<const char*> states(operands.begin() + kFirstState, operands.end());
       states.insert(states.end(), optional.begin(), optional.end());
-      all.push_back({R::name, states, optional, list_of(R::hyper), {}});
+      RuleInfo info{};
+      info.name = R::name;
+      info.states = states;
+      info.optional = optional;
+      info.hyper = list_of(R::hyper);
+      info.counts_steps = kCountsSteps<R>;
+      info.scalars = list_of(R::scalars);
+      info.starts.assign(R::starts, R::starts + R::scalars.size);
+      info.advance = [](double* row) { advance<R>(row); };
+      all.push_back(std::move(info));
     }
     for (size_t i = 0; i < optional.size(); ++i)
       if (V::on >> i & 1) operands.push_back(optional[i]);
@@ -50,7 +63,6 @@ std::vector<RuleInfo> describe_rules() {
     all.back().variants.push_back(
         {R::name, "update", operands, list_of(R::hyper), accesses_of<F>(), index++});
   });
-  if (index > kMaxKernels) throw std::logic_error("kMaxKernels is too small");
   return all;
 }
 

@@ -1,12 +1,13 @@
-// What the functors of kernels/list.h say about themselves, as tables that the border reads at run
-// time: names, options, operands.
+// The kernels as tables that the border reads at run time: names, operands, options. They come from
+// the lists in kernels/, which kernel_info.cpp alone includes, so that a new kernel compiles no
+// other part of the border. (elementwise.cpp makes a function of each activation.)
 #pragma once
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "core/backend.h"
-#include "kernels/list.h"
+#include "core/signature.h"
 
 namespace onepass::bind {
 
@@ -29,11 +30,15 @@ struct RuleInfo {
   std::vector<const char*> states;    // required ones, then optional ones
   std::vector<const char*> optional;  // the last of `states`
   std::vector<const char*> hyper;
+  bool counts_steps;                 // the last of `hyper` is the step, which the plan fills in
+  std::vector<const char*> scalars;  // of each parameter, beside its step count
+  std::vector<double> starts;        // their values before the first step
+  // Of a row [hyper…, scalars…], takes the scalars to the step in it.
+  void (*advance)(double* row);
   std::vector<KernelInfo> variants;  // bit i of the position: optional state i is there
 
   size_t required() const { return states.size() - optional.size(); }
-  // The plan counts steps itself and hands them over as the last hyper-parameter.
-  bool counts_steps() const { return !hyper.empty() && std::string(hyper.back()) == "step"; }
+  size_t row_size() const { return hyper.size() + scalars.size(); }
 };
 
 const std::vector<KernelInfo>& activations();           // y = f(x)

@@ -4,7 +4,7 @@
 #include <memory>
 
 #include "bind/fast.h"
-#include "cpu/schedule.h"
+#include "core/schedule.h"
 
 namespace onepass::bind {
 namespace {
@@ -26,15 +26,12 @@ py::object measure_on_device(const Target& target, const std::vector<Tensor>& te
   for (const Tensor& t : tensors) elements += t.size;
   static_assert(sizeof(NormResult) == 3 * sizeof(double) && offsetof(NormResult, norm) == 0);
   const py::object result = lend(target, 3, "float64");
-  Norm call{tensors.data(),
-            int64_t(tensors.size()),
-            {nullptr, nullptr, 0, elements},
-            0,
-            order,
-            1,
-            GradientRider::kNoLimit,
-            static_cast<NormResult*>(pointer_of(result)),
-            nullptr};
+  Norm call;
+  call.tensors = tensors.data();
+  call.count = int64_t(tensors.size());
+  call.schedule.elements = elements;
+  call.order = order;
+  call.result = static_cast<NormResult*>(pointer_of(result));
   run(target, target.backend->norm, &call, elements);
   return result[py::make_tuple(0, py::ellipsis())];
 }
@@ -57,15 +54,22 @@ py::object global_norm(Arguments given) {
     staging.load_misaligned(&arrays[i], false);
     Layout& layout = layouts[i];
     arrange(&layout, &arrays[i], 1, false);
-    tensors[i] = {layout.size,    layout.shape, layout.ndim, 0, computing_type(arrays[i].dtype()),
-                  layout.operands};
+    tensors[i].size = layout.size;
+    tensors[i].shape = layout.shape;
+    tensors[i].ndim = layout.ndim;
+    tensors[i].computing = computing_type(arrays[i].dtype());
+    tensors[i].operands = layout.operands;
   }
   if (target.on_device()) return measure_on_device(target, tensors, order);
   ScheduleStorage schedule;
   schedule.build(tensors.data(), int64_t(count));
   NormResult result{0, 0, -1};
-  Norm call{tensors.data(),          int64_t(count), schedule.view(), 0, order, 1,
-            GradientRider::kNoLimit, &result,        nullptr};
+  Norm call;
+  call.tensors = tensors.data();
+  call.count = int64_t(count);
+  call.schedule = schedule.view();
+  call.order = order;
+  call.result = &result;
   if (call.schedule.elements > 0) run(target, target.backend->norm, &call, call.schedule.elements);
   return py::float_(result.norm);
 }

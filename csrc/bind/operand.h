@@ -14,8 +14,6 @@
 
 namespace onepass::bind {
 
-constexpr int kMaxOperands = 8;
-
 // An argument that has been read.
 struct Array : View {
   const char* op = nullptr;

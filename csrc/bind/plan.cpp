@@ -1,11 +1,19 @@
 // The steps of a plan, and its Python type.
 #include "bind/plan.h"
 
+#include <cstring>
+
 #include "cpu/dispatch.h"
 #include "kernels/gradient.h"
 
 namespace onepass::bind {
 namespace {
+
+const RuleInfo& rule_named(const std::string& name) {
+  const RuleInfo* rule = find(rules(), name);
+  if (!rule) value_error("Plan", "kernel is '" + name + "', expected one of " + names_of(rules()));
+  return *rule;
+}
 
 struct Busy {
   bool& flag;
@@ -22,6 +30,32 @@ py::object outcome(PyObject* skipped, const py::object& norm, const py::object& 
 }
 
 }  // namespace
+
+Plan::Plan(const std::string& kernel, const py::object& params, const py::object& states,
+           const py::object& groups, const py::object& steps)
+    : rule_(rule_named(kernel)),
+      op_(rule_.name),
+      arrays_(rule_, params, states),
+      counts_(rule_, arrays_.count()) {
+  read_groups(groups);
+  if (!steps.is_none()) {
+    counts_.set_steps(steps);
+  } else if (arrays_.on_device()) {
+    counts_.move_to_device(arrays_.target(nullptr));
+  }
+}
+
+void Plan::read_groups(const py::object& groups) {
+  const Items items(op_, "groups", groups.ptr());
+  arrays_.check_count("groups", size_t(items.count()));
+  for (Py_ssize_t i = 0; i < items.count(); ++i) {
+    groups_.push_back(signed_64(op_, "groups", items[i]));
+    if (groups_.back() < 0 || groups_.back() > int64_t(arrays_.count()))
+      value_error(op_, "groups[" + std::to_string(i) + "] is " + std::to_string(groups_.back()) +
+                           ", expected the number of a group");
+    group_count_ = std::max(group_count_, groups_.back() + 1);
+  }
+}
 
 StepOptions Plan::read_options(const Arguments& given) const {
   StepOptions options;
@@ -41,7 +75,7 @@ void Plan::read_hyper(PyObject* hyper) {
   if (groups.count() < group_count_)
     value_error(op_, "'hyper' has " + std::to_string(groups.count()) + " groups, expected " +
                          std::to_string(group_count_));
-  const auto wanted = Py_ssize_t(info_.hyper.size() - counts_steps_);
+  const auto wanted = Py_ssize_t(rule_.hyper.size() - rule_.counts_steps);
   group_hyper_.clear();
   for (Py_ssize_t g = 0; g < group_count_; ++g) {
     const Items row(op_, "hyper", groups[g]);
@@ -49,47 +83,40 @@ void Plan::read_hyper(PyObject* hyper) {
       value_error(op_, "hyper[" + std::to_string(g) + "] has " + std::to_string(row.count()) +
                            " values, expected " + std::to_string(wanted));
     for (Py_ssize_t h = 0; h < wanted; ++h)
-      group_hyper_.push_back(real(op_, info_.hyper[size_t(h)], row[h]));
+      group_hyper_.push_back(real(op_, rule_.hyper[size_t(h)], row[h]));
   }
 }
 
-// One row of hyper-parameters for every pair of group and step count that occurs.
+// Gives every tensor its row of hyper-parameters. Where the device counts, a row serves a whole
+// group, and the device puts the step and the scalars in.
 void Plan::assign_hyper_sets() {
-  // Where the device counts, a row serves the whole group and the step in it is not read.
-  const bool counts = counts_steps_, known_here = counts && !device_steps_;
-  const size_t given = info_.hyper.size() - counts;
+  const bool counts = rule_.counts_steps, known_here = counts && !counts_.on_device();
+  const size_t given = rule_.hyper.size() - counts, scalars = rule_.scalars.size();
   hyper_sets_.clear();
   hyper_.clear();
   size_t at = 0;
-  for (size_t t = 0; t < tensors_.size(); ++t) {
-    const Slot& slot = slots_[order_[t]];
-    const HyperSet wanted{slot.group, known_here ? slot.step + 1 : 0};
+  for (size_t t = 0; t < arrays_.tensors().size(); ++t) {
+    const size_t i = arrays_.order()[t];
+    const HyperSet wanted{groups_[i], known_here ? counts_.step(i) + 1 : 0, counts_.scalars(i)};
     auto is_wanted = [&](const HyperSet& s) {
-      return s.group == wanted.group && s.step == wanted.step;
+      return s.group == wanted.group && s.step == wanted.step &&
+             (!known_here || scalars == 0 ||
+              std::memcmp(s.scalars, wanted.scalars, scalars * sizeof(double)) == 0);
     };
     if (at >= hyper_sets_.size() || !is_wanted(hyper_sets_[at])) {
       at = size_t(std::find_if(hyper_sets_.begin(), hyper_sets_.end(), is_wanted) -
                   hyper_sets_.begin());
       if (at == hyper_sets_.size()) {
         hyper_sets_.push_back(wanted);
-        const double* row = group_hyper_.data() + size_t(slot.group) * given;
-        hyper_.insert(hyper_.end(), row, row + given);
+        const double* values = group_hyper_.data() + size_t(wanted.group) * given;
+        hyper_.insert(hyper_.end(), values, values + given);
         if (counts) hyper_.push_back(double(wanted.step));
+        hyper_.insert(hyper_.end(), wanted.scalars, wanted.scalars + scalars);
+        if (known_here) rule_.advance(hyper_.data() + at * rule_.row_size());
       }
     }
-    tensors_[t].hyper_set = int32_t(at);
+    arrays_.tensors()[t].hyper_set = int32_t(at);
   }
-}
-
-void Plan::mark(const Items& grads, bool zero_grad) const {
-  if (!any_torch_) return;
-  py::list written;
-  for (const size_t i : order_) {
-    if (!slots_[i].torch) continue;
-    written.append(params_[i]);
-    if (zero_grad) written.append(py::handle(grads[Py_ssize_t(i)]));
-  }
-  if (written.size() > 0) mark_written(written);
 }
 
 py::object Plan::step(const Arguments& given) {
@@ -99,98 +126,87 @@ py::object Plan::step(const Arguments& given) {
   const StepOptions options = read_options(given);
   read_hyper(given[1]);
   Staging staging;
-  refresh_all(grads, &staging, options.zero_grad);
+  arrays_.refresh(grads, &staging, options.zero_grad);
   assign_hyper_sets();
-  return on_device() ? step_on_device(grads, options) : step_on_cpu(grads, options, &staging);
+  return arrays_.on_device() ? step_on_device(grads, options)
+                             : step_on_cpu(grads, options, &staging);
 }
 
-// What both have in common: no step is skipped, clipped or counted yet.
-Norm Plan::norm_call(const StepOptions& options) const {
-  return {tensors_.data(), int64_t(tensors_.size()), schedule_.view(),  int32_t(kGrad),
-          NormOrder::two,  options.unscale,          options.max_value, nullptr,
-          nullptr};
+// ---- the passes of a step: the norm, if the options want it, then the update
+
+Norm Plan::norm_call(const StepOptions& options) {
+  Norm call;
+  call.tensors = arrays_.tensors().data();
+  call.count = int64_t(arrays_.tensors().size());
+  call.schedule = arrays_.schedule();
+  call.operand = int32_t(kGrad);
+  call.unscale = options.unscale;
+  call.max_value = options.max_value;
+  return call;
 }
-Elementwise Plan::update_call(const StepOptions& options) const {
-  return {tensors_.data(),
-          int64_t(tensors_.size()),
-          schedule_.view(),
-          hyper_.data(),
-          int64_t(hyper_sets_.size()),
-          int64_t(info_.hyper.size()),
-          {0, 0, 0},
-          {options.unscale, options.max_value, options.maximize ? -1.0 : 1.0, options.zero_grad,
-           nullptr, 0, false},
-          nullptr};
+
+Elementwise Plan::update_call(const StepOptions& options) {
+  Elementwise call;
+  call.tensors = arrays_.tensors().data();
+  call.count = int64_t(arrays_.tensors().size());
+  call.schedule = arrays_.schedule();
+  call.hyper = hyper_.data();
+  call.hyper_rows = int64_t(hyper_sets_.size());
+  call.hyper_size = int64_t(rule_.row_size());
+  call.rider.unscale = options.unscale;
+  call.rider.max_value = options.max_value;
+  call.rider.coefficient = options.maximize ? -1.0 : 1.0;
+  call.rider.zero_grad = options.zero_grad;
+  return call;
 }
 
 py::object Plan::step_on_cpu(const Items& grads, const StepOptions& options, Staging* staging) {
   const Backend& backend = cpu_backend();
+  const int64_t elements = arrays_.elements();
   NormResult norm{0, 0, -1};
   bool skipped = false;
   {
-    const ReleaseGil released(elements_);
-    if (options.measures() && elements_ > 0) {
+    const ReleaseGil released(elements);
+    if (options.measures() && elements > 0) {
       Norm call = norm_call(options);
       call.result = &norm;
       backend.norm(call);
     }
     skipped = options.check_nonfinite && norm.first_nonfinite >= 0;
-    if (!skipped && elements_ > 0) {
+    if (!skipped && elements > 0) {
       Elementwise call = update_call(options);
       if (options.clip_norm)
         call.rider.coefficient *= host::clip_coefficient(options.max_norm, norm.clamped_norm);
-      backend.update[info_.index](call);
+      backend.update[arrays_.kernel().index](call);
     }
   }
+  const std::vector<size_t>& order = arrays_.order();
   if (!skipped) {
     staging->store();
-    for (const size_t i : order_) ++slots_[i].step;
-    mark(grads, options.zero_grad);
+    for (size_t t = 0; t < order.size(); ++t)
+      counts_.advance(order[t], row(size_t(arrays_.tensors()[t].hyper_set)));
+    arrays_.mark_written(grads, options.zero_grad);
   } else if (options.zero_grad && options.zero_skipped) {
-    for (const size_t i : order_) {
-      Array grad;
-      open(&grad, op_, info_.operands[kGrad], grads[Py_ssize_t(i)], int64_t(i));
-      fill_zero(grad);
-      mark_written(grad);
-    }
+    arrays_.zero_grads(grads);
   }
   py::object norm_out = py::none(), index_out = py::none();
   if (options.clip_norm) norm_out = py::float_(norm.norm);
-  if (norm.first_nonfinite >= 0) index_out = py::int_(order_[size_t(norm.first_nonfinite)]);
+  if (norm.first_nonfinite >= 0) index_out = py::int_(order[size_t(norm.first_nonfinite)]);
   return outcome(skipped ? Py_True : Py_False, norm_out, index_out);
 }
 
-// Where a step runs. Without gradients: where the plan's own arrays are.
-Target Plan::target(const Items* grads) const {
-  Array first;
-  open(&first, op_, info_.operands[kParam], object(0, kParam, nullptr), 0);
-  Target where = check_device(&first, 1);
-  if (!grads) return where;
-  for (const Place& place : foreign_) {
-    Array a;
-    open(&a, op_, info_.operands[place.operand],
-         object(place.slot, place.operand, (*grads)[Py_ssize_t(place.slot)]), int64_t(place.slot));
-    add_stream(&where, a);
-  }
-  return where;
-}
-
-// Nothing is waited for: the update reads the norm and the counts where they are, and whether it
-// was skipped is for the reader of the result to find out. The result is (None, NormResult as an
+// The host waits for nothing: the update reads the norm and the counts on the device, and whoever
+// reads the result finds out whether the step was skipped. The result is (None, NormResult as an
 // array of three, (index of each tensor's parameter, device, stream)).
 py::object Plan::step_on_device(const Items& grads, const StepOptions& options) {
-  if (tensors_.empty()) return outcome(Py_False, py::none(), py::none());
-  const Target where = target(&grads);
+  const std::vector<size_t>& order = arrays_.order();
+  if (order.empty()) return outcome(Py_False, py::none(), py::none());
+  const Target where = arrays_.target(&grads);
   const Backend& backend = *where.backend;
   Norm norm = norm_call(options);
   Elementwise update = update_call(options);
   norm.stream = update.stream = where.stream;
-  norm.schedule.elements = update.schedule.elements = elements_;
-  if (device_steps_) {
-    update.rider.steps = device_steps_.counts();
-    update.rider.ticket = device_steps_.tickets();
-    norm.ticket = device_steps_.tickets() + 1;
-  }
+  if (counts_.on_device()) counts_.ride(where, &update, &norm);
   int64_t bytes = workspace_bytes(backend, update);
   py::object result = py::none(), workspace;
   if (options.measures()) {
@@ -208,15 +224,14 @@ py::object Plan::step_on_device(const Items& grads, const StepOptions& options) 
   }
   {
     const Launches launches(where);
-    if (options.measures()) launches.run(backend.norm, norm, elements_);
-    launches.run(backend.update[info_.index], update, elements_);
+    if (options.measures()) launches.run(backend.norm, norm, arrays_.elements());
+    launches.run(backend.update[arrays_.kernel().index], update, arrays_.elements());
     launches.finish();
   }
-  device_steps_.follow(where);
-  mark(grads, options.zero_grad);
+  arrays_.mark_written(grads, options.zero_grad);
   if (!options.measures()) return outcome(Py_False, py::none(), py::none());
-  py::tuple positions(options.check_nonfinite ? order_.size() : 0);
-  for (size_t t = 0; t < positions.size(); ++t) positions[t] = order_[t];
+  py::tuple positions(options.check_nonfinite ? order.size() : 0);
+  for (size_t t = 0; t < positions.size(); ++t) positions[t] = order[t];
   return outcome(
       Py_None, result,
       py::make_tuple(positions, where.device, reinterpret_cast<uintptr_t>(where.stream)));
@@ -224,7 +239,7 @@ py::object Plan::step_on_device(const Items& grads, const StepOptions& options) 
 
 namespace {
 
-// Of an object made by Plan.__new__ alone, pybind11 would hand out memory that nobody has filled.
+// pybind11 would hand out uninitialised memory for an object that Plan.__new__ alone has made.
 Plan& plan_of(py::handle self) {
   auto held = reinterpret_cast<py::detail::instance*>(self.ptr())->get_value_and_holder();
   if (!held.holder_constructed())
@@ -251,8 +266,15 @@ void define_plan(py::module_& m) {
            py::arg("kernel"), py::arg("params"), py::arg("states"), py::arg("groups"),
            py::arg("steps") = py::none(), py::pos_only())
       .def_property(
-          "steps", [](const py::object& self) { return plan_of(self).steps(); },
-          [](const py::object& self, const py::object& steps) { plan_of(self).set_steps(steps); });
+          "steps", [](const py::object& self) { return plan_of(self).counts().steps(); },
+          [](const py::object& self, const py::object& steps) {
+            plan_of(self).counts().set_steps(steps);
+          })
+      .def_property(
+          "scalars", [](const py::object& self) { return plan_of(self).counts().scalars(); },
+          [](const py::object& self, const py::object& scalars) {
+            plan_of(self).counts().set_scalars(scalars);
+          });
   define_method(plan,
                 "step(grads, hyper, unscale, max_value, max_norm, check_nonfinite, zero_grad, "
                 "maximize, zero_skipped)",

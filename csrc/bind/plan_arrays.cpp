@@ -1,5 +1,5 @@
-// The arrays of a plan: read, checked, laid out for a backend, and kept apart in memory.
-#include "bind/plan.h"
+// plan_arrays.h: reads the arrays of a plan, checks them and lays them out for a backend.
+#include "bind/plan_arrays.h"
 
 namespace onepass::bind {
 namespace {
@@ -10,7 +10,7 @@ bool may_be_negated(const View& v) {
   return v.library == Library::torch && (!v.c_order || v.size() == 1);
 }
 
-// False where something is wrong, which open_slot will say.
+// False where something is wrong; open_slot raises the error.
 bool try_view(PyObject* object, View* v) {
   try {
     return view(object, v, false) == ViewError::none && v->described;
@@ -19,14 +19,71 @@ bool try_view(PyObject* object, View* v) {
   }
 }
 
+// The variant with those optional states whose list is not None.
+const KernelInfo& variant_of(const RuleInfo& rule, const Items& lists) {
+  if (lists.count() != Py_ssize_t(rule.states.size()))
+    value_error(rule.name, "'states' has " + std::to_string(lists.count()) + " lists, expected " +
+                               std::to_string(rule.states.size()));
+  size_t on = 0;
+  for (size_t s = 0; s < rule.states.size(); ++s) {
+    const bool given = lists[Py_ssize_t(s)] != Py_None;
+    if (!given && s < rule.required())
+      type_error(rule.name, "'" + std::string(rule.states[s]) +
+                                "' is None, expected a list of arrays, one for each parameter");
+    if (given && s >= rule.required()) on |= size_t(1) << (s - rule.required());
+  }
+  return rule.variants[on];
+}
+
 }  // namespace
+
+PlanArrays::PlanArrays(const RuleInfo& rule, const py::object& params, const py::object& states)
+    : info_(variant_of(rule, Items(rule.name, "states", states.ptr()))),
+      op_(rule.name),
+      arity_(info_.operands.size()) {
+  params_ = tuple_of("params", params.ptr());
+  slots_.resize(params_.size());
+  const Items lists(op_, "states", states.ptr());
+  for (size_t s = 0; s < rule.states.size(); ++s) {
+    PyObject* list = lists[Py_ssize_t(s)];
+    if (list == Py_None) continue;
+    states_.push_back(tuple_of(rule.states[s], list));
+    check_count(rule.states[s], states_.back().size());
+  }
+  known_.resize(count() * arity_);
+  operands_.resize(count() * arity_);
+  for (size_t i = 0; i < count(); ++i) {
+    Array arrays[kMaxOperands];
+    open_slot(i, nullptr, arrays);
+    remember(i, arrays);
+  }
+  index_owned();
+}
+
+py::tuple PlanArrays::tuple_of(const char* name, PyObject* list) const {
+  const Items items(op_, name, list);
+  py::tuple t(items.count());
+  for (Py_ssize_t i = 0; i < items.count(); ++i)
+    t[size_t(i)] = py::reinterpret_borrow<py::object>(items[i]);
+  return t;
+}
+
+void PlanArrays::check_count(const char* name, size_t given) const {
+  if (given != count())
+    value_error(op_, "'" + std::string(name) + "' has " + std::to_string(given) +
+                         " entries, expected " + std::to_string(count()) +
+                         ", one for each parameter");
+}
+
+void PlanArrays::open_operand(Array* a, size_t i, size_t operand, PyObject* grad) const {
+  open(a, op_, info_.operands[operand], object(i, operand, grad), int64_t(i));
+}
 
 // Reads all arrays of a parameter and checks each of them and how they fit. Without a gradient that
 // entry stays empty.
-void Plan::open_slot(size_t i, PyObject* grad, Array* arrays) const {
+void PlanArrays::open_slot(size_t i, PyObject* grad, Array* arrays) const {
   for (size_t o = 0; o < arity_; ++o)
-    if (o != kGrad || grad)
-      open(&arrays[o], op_, info_.operands[o], object(i, o, grad), int64_t(i));
+    if (o != kGrad || grad) open_operand(&arrays[o], i, o, grad);
   check_device(arrays, int(arity_));
   const Array& param = arrays[kParam];
   if (i > 0 && param.cuda_device != known_[kParam].cuda_device)
@@ -48,7 +105,7 @@ void Plan::open_slot(size_t i, PyObject* grad, Array* arrays) const {
   }
 }
 
-void Plan::remember(size_t i, const Array* arrays) {
+void PlanArrays::remember(size_t i, const Array* arrays) {
   slots_[i].torch = arrays[kParam].library == Library::torch;
   slots_[i].size = arrays[kParam].size();
   slots_[i].computing = computing_type(arrays[kParam].dtype());
@@ -57,7 +114,7 @@ void Plan::remember(size_t i, const Array* arrays) {
 }
 
 // The operands of a parameter, as a backend wants them.
-void Plan::lay_out(size_t i, Array* arrays, Staging* staging, bool zero_grad) {
+void PlanArrays::lay_out(size_t i, Array* arrays, Staging* staging, bool zero_grad) {
   Slot& slot = slots_[i];
   slot.staged = false;
   for (size_t o = 0; o < arity_; ++o) {
@@ -82,7 +139,7 @@ void Plan::lay_out(size_t i, Array* arrays, Staging* staging, bool zero_grad) {
 }
 
 // Brings a parameter that has a gradient up to date with its arrays.
-void Plan::refresh(size_t i, PyObject* grad, Staging* staging, bool zero_grad) {
+void PlanArrays::refresh_slot(size_t i, PyObject* grad, Staging* staging, bool zero_grad) {
   bool still = !slots_[i].staged;
   for (size_t o = 0; o < arity_ && still; ++o) still = known(i, o).still(object(i, o, grad));
   if (still) return;
@@ -108,7 +165,7 @@ void Plan::refresh(size_t i, PyObject* grad, Staging* staging, bool zero_grad) {
   if (!changed && !others_moved) {
     if (!grad_moved) return;
     Array array;
-    open(&array, op_, info_.operands[kGrad], grad, int64_t(i));  // asks what view() did not
+    open_operand(&array, i, kGrad, grad);  // asks what view() did not
     known(i, kGrad).object = grad;
     known(i, kGrad).remember_fields();
     if (grad_data == known(i, kGrad).data) return;
@@ -130,12 +187,12 @@ void Plan::refresh(size_t i, PyObject* grad, Staging* staging, bool zero_grad) {
   moved_grads_.push_back(i);
 }
 
-void Plan::refresh_all(const Items& grads, Staging* staging, bool zero_grad) {
+void PlanArrays::refresh(const Items& grads, Staging* staging, bool zero_grad) {
   check_count("grads", size_t(grads.count()));
   for (size_t i = 0; i < slots_.size(); ++i) {
     PyObject* grad = grads[Py_ssize_t(i)];
     const bool active = grad != Py_None;
-    if (active) refresh(i, grad, staging, zero_grad);
+    if (active) refresh_slot(i, grad, staging, zero_grad);
     if (active != slots_[i].active) {
       slots_[i].active = active;
       tensors_stale_ = true;
@@ -148,20 +205,15 @@ void Plan::refresh_all(const Items& grads, Staging* staging, bool zero_grad) {
     if (slots_[i].active) check_grad(i, grads[Py_ssize_t(i)]);
   moved_grads_.clear();
   if (zero_grad) {
-    for (size_t i = 0; i < slots_.size(); ++i) {
-      if (!slots_[i].active || known(i, kGrad).writable) continue;
-      Array grad;
-      open(&grad, op_, info_.operands[kGrad], grads[Py_ssize_t(i)], int64_t(i));
-      check_writable(grad);
-    }
+    check_grads_writable(grads);
     if (!grads_apart_) check_grads_apart(grads);
     grads_apart_ = true;
   }
   if (tensors_stale_) collect();
 }
 
-// The list of tensors of this step, and how it is dealt out.
-void Plan::collect() {
+// Lists the tensors of this step and cuts the list for threads.
+void PlanArrays::collect() {
   tensors_.clear();
   order_.clear();
   elements_ = 0;
@@ -169,8 +221,14 @@ void Plan::collect() {
   for (size_t i = 0; i < slots_.size(); ++i) {
     const Slot& slot = slots_[i];
     if (!slot.active) continue;
-    tensors_.push_back({slot.size, slot.dims.data(), slot.ndim, 0, slot.computing,
-                        operands_.data() + i * arity_, int64_t(i)});
+    Tensor tensor;
+    tensor.size = slot.size;
+    tensor.shape = slot.dims.data();
+    tensor.ndim = slot.ndim;
+    tensor.computing = slot.computing;
+    tensor.operands = operands_.data() + i * arity_;
+    tensor.counter = int64_t(i);
+    tensors_.push_back(tensor);
     order_.push_back(i);
     elements_ += slot.size;
     any_torch_ = any_torch_ || slot.torch;
@@ -185,7 +243,7 @@ void Plan::collect() {
 
 // One array of each library beside the first parameter's is enough to know its stream; where the
 // library is not known, each has one of its own.
-void Plan::find_foreign() {
+void PlanArrays::find_foreign() {
   foreign_.clear();
   std::vector<Library> seen{known(0, kParam).library};
   for (const size_t i : order_)
@@ -198,85 +256,42 @@ void Plan::find_foreign() {
     }
 }
 
-// ---- memory that is written
-
-void Plan::refuse_overlap(const Array& a, const Array& b) const {
-  if (same_memory(a, b))
-    value_error(op_, b.label() + " is the same array as " + a.label() + "; pass each array once");
-  if (overlap(a, b))
-    value_error(op_, b.label() + " overlaps " + a.label() + " in memory; pass separate arrays");
+Schedule PlanArrays::schedule() const {
+  Schedule schedule = schedule_.view();
+  schedule.elements = elements_;
+  return schedule;
 }
 
-// Sorts everything that is written by its place in memory and refuses what overlaps.
-void Plan::index_owned() {
-  owned_.clear();
-  auto reopen = [this](Array* a, const Owned& o) {
-    open(a, op_, info_.operands[o.operand], object(o.slot, o.operand, nullptr), int64_t(o.slot));
-  };
-  for (size_t i = 0; i < slots_.size(); ++i) {
-    for (size_t o = 0; o < arity_; ++o) {
-      if (o == kGrad) continue;
-      Owned entry{{}, 0, i, o};
-      Array a;
-      reopen(&a, entry);
-      if (a.size() == 0) continue;
-      entry.extent = extent_of(a);
-      owned_.push_back(entry);
-    }
+Target PlanArrays::target(const Items* grads) const {
+  Array first;
+  open_operand(&first, 0, kParam, nullptr);
+  Target where = check_device(&first, 1);
+  if (!grads) return where;
+  for (const Place& place : foreign_) {
+    Array a;
+    open_operand(&a, place.slot, place.operand, (*grads)[Py_ssize_t(place.slot)]);
+    add_stream(&where, a);
   }
-  std::stable_sort(owned_.begin(), owned_.end(),
-                   [](const Owned& a, const Owned& b) { return a.extent.low < b.extent.low; });
-  uintptr_t reach = 0;
-  for (size_t n = 0; n < owned_.size(); ++n) {
-    for (size_t m = n; m-- > 0 && owned_[m].reach > owned_[n].extent.low;) {
-      if (owned_[m].extent.high <= owned_[n].extent.low) continue;
-      Array a, b;
-      reopen(&a, owned_[m]);
-      reopen(&b, owned_[n]);
-      refuse_overlap(a, b);
-    }
-    reach = std::max(reach, owned_[n].extent.high);
-    owned_[n].reach = reach;
-  }
-  owned_stale_ = false;
+  return where;
 }
 
-void Plan::check_grad(size_t i, PyObject* object_) const {
-  Array grad;
-  open(&grad, op_, info_.operands[kGrad], object_, int64_t(i));
-  if (grad.size() == 0) return;
-  const Extent extent = extent_of(grad);
-  size_t n =
-      size_t(std::lower_bound(owned_.begin(), owned_.end(), extent.high,
-                              [](const Owned& o, uintptr_t high) { return o.extent.low < high; }) -
-             owned_.begin());
-  for (; n-- > 0 && owned_[n].reach > extent.low;) {
-    const Owned& o = owned_[n];
-    Array other;
-    open(&other, op_, info_.operands[o.operand], object(o.slot, o.operand, nullptr),
-         int64_t(o.slot));
-    refuse_overlap(other, grad);
+void PlanArrays::mark_written(const Items& grads, bool zero_grad) const {
+  if (!any_torch_) return;
+  py::list written;
+  for (const size_t i : order_) {
+    if (!slots_[i].torch) continue;
+    written.append(params_[i]);
+    if (zero_grad) written.append(py::handle(grads[Py_ssize_t(i)]));
   }
+  if (written.size() > 0) bind::mark_written(written);
 }
 
-// With zero_grad gradients are written too: one that is shared would be read after it was zeroed.
-void Plan::check_grads_apart(const Items& grads) const {
-  std::vector<Array> arrays;
-  for (size_t i = 0; i < slots_.size(); ++i) {
-    if (!slots_[i].active) continue;
+void PlanArrays::zero_grads(const Items& grads) const {
+  for (const size_t i : order_) {
     Array grad;
-    open(&grad, op_, info_.operands[kGrad], grads[Py_ssize_t(i)], int64_t(i));
-    check_writable(grad);
-    if (grad.size() > 0) arrays.push_back(std::move(grad));
-  }
-  std::stable_sort(arrays.begin(), arrays.end(), [](const Array& a, const Array& b) {
-    return extent_of(a).low < extent_of(b).low;
-  });
-  std::vector<uintptr_t> reach;
-  for (size_t n = 0; n < arrays.size(); ++n) {
-    const Extent extent = extent_of(arrays[n]);
-    for (size_t m = n; m-- > 0 && reach[m] > extent.low;) refuse_overlap(arrays[m], arrays[n]);
-    reach.push_back(std::max(n ? reach.back() : 0, extent.high));
+    open_operand(&grad, i, kGrad, grads[Py_ssize_t(i)]);
+    fill_zero(grad);
+    bind::mark_written(grad);
   }
 }
 

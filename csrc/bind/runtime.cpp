@@ -1,4 +1,4 @@
-// What the process runs on: instruction-set level, threads, the list of kernels.
+// The process's settings: instruction-set level, threads, test backends; and the list of kernels.
 #include "bind/fast.h"
 #include "bind/kernel_info.h"
 #include "cpu/dispatch.h"
@@ -71,9 +71,7 @@ py::tuple tuple_of(const std::vector<const char*>& names) {
   return t;
 }
 
-// `optional` are states that an update can do without; the other operands are those of the call
-// that has none of them.
-void append(py::list& all, const KernelInfo& info, const std::vector<const char*>& optional = {}) {
+py::dict describe(const KernelInfo& info) {
   int reads = 0, writes = 0;
   for (size_t o = 0; o < info.operands.size(); ++o) {
     reads += info.reads(o);
@@ -83,20 +81,30 @@ void append(py::list& all, const KernelInfo& info, const std::vector<const char*
   d["name"] = info.name;
   d["kind"] = info.kind;
   d["operands"] = tuple_of(info.operands);
-  d["optional"] = tuple_of(optional);
+  d["optional"] = py::tuple();
   d["hyper"] = tuple_of(info.hyper);
+  d["counts_steps"] = false;
+  d["scalars"] = py::tuple();
   d["reads"] = reads;
   d["writes"] = writes;
-  all.append(d);
+  return d;
+}
+// Operands, reads and writes are those of the variant without optional states.
+py::dict describe(const RuleInfo& rule) {
+  py::dict d = describe(rule.variants[0]);
+  d["optional"] = tuple_of(rule.optional);
+  d["counts_steps"] = rule.counts_steps;
+  d["scalars"] = tuple_of(rule.scalars);
+  return d;
 }
 
 py::object kernels(Arguments given) {
   given.expect("kernels", 0);
   py::list all;
-  for (const KernelInfo& info : activations()) append(all, info);
-  for (const KernelInfo& info : activation_backwards()) append(all, info);
-  append(all, dropout_info());
-  for (const RuleInfo& rule : rules()) append(all, rule.variants[0], rule.optional);
+  for (const KernelInfo& info : activations()) all.append(describe(info));
+  for (const KernelInfo& info : activation_backwards()) all.append(describe(info));
+  all.append(describe(dropout_info()));
+  for (const RuleInfo& rule : rules()) all.append(describe(rule));
   return all;
 }
 

@@ -1,12 +1,13 @@
-// What a backend is asked to do: plain descriptions of one call, filled by the binding after every
-// check has passed, read by the drivers in cpu/ and cuda/. Nothing here depends on a backend.
+// The contract between the binding and the backends: one struct for each kind of call, and the
+// table of functions that take them. The binding fills a call after every check has passed; the
+// drivers in cpu/ and cuda/ read it. Set fields by name: each has a default.
 //
-// On a device every pointer but `tensors`, their operands' descriptions, `hyper` and `options` is
-// device memory, also where a result goes. A device never allocates: `workspace` is memory of the
-// caller, aligned to 16 bytes, not initialised, of as many bytes as the backend asks for.
+// On a device all pointers are device memory, except `tensors`, their operands, `hyper` and
+// `options`. A device never allocates: the caller lends `workspace`, aligned to 16 bytes and not
+// initialised, of the size that the backend's …_workspace function returns.
 //
-// Arrays are described in elements, never bytes. "Computing type" means double for f64 and float
-// for everything else; f16 and bf16 are storage only.
+// Sizes and strides count elements, not bytes. The computing type is double for f64 and float for
+// everything else; f16 and bf16 are storage only.
 #pragma once
 #include <cstdint>
 
@@ -16,33 +17,35 @@
 namespace onepass {
 
 constexpr int kMaxDims = 16;
+constexpr int kMaxOperands = 8;  // of a tensor
+constexpr int kMaxKernels = 64;  // in a list, and a null behind them
 
 struct Operand {
-  void* data;
-  DType dtype;
-  const int64_t* strides;  // one per dimension of the tensor; null: dense in C order
+  void* data = nullptr;
+  DType dtype = DType::f32;
+  const int64_t* strides = nullptr;  // one per dimension of the tensor; null: dense in C order
 };
 
 // One tensor of an elementwise call; all its operands share the shape.
 struct Tensor {
-  int64_t size;
-  const int64_t* shape;  // read only where an operand has strides
-  int32_t ndim;
-  int32_t hyper_set;        // which row of Elementwise::hyper it uses
-  DType computing;          // f32 or f64
-  const Operand* operands;  // in the order of the functor's signature
-  int64_t counter = 0;      // which of GradientRider::steps counts this tensor's steps
+  int64_t size = 0;
+  const int64_t* shape = nullptr;  // read only if an operand has strides
+  int32_t ndim = 0;
+  int32_t hyper_set = 0;  // its row of Elementwise::hyper
+  DType computing = DType::f32;
+  const Operand* operands = nullptr;  // in the order of the functor's signature
+  int64_t counter = 0;                // its index in GradientRider::steps and ::scalars
 };
 
-// Which tensor a contiguous run of elements belongs to, and how runs are dealt out to threads.
+// A contiguous run of elements of one tensor. core/schedule.h cuts the pieces and groups.
 struct Piece {
   int64_t tensor, begin, size;
 };
 struct Schedule {
-  const Piece* pieces;
-  const int64_t* groups;  // group g owns pieces [groups[g], groups[g + 1])
-  int64_t group_count;
-  int64_t elements;
+  const Piece* pieces = nullptr;
+  const int64_t* groups = nullptr;  // group g owns pieces [groups[g], groups[g + 1])
+  int64_t group_count = 0;
+  int64_t elements = 0;
 };
 
 // Norm of a list of tensors after unscaling, with or without clamping.
@@ -52,151 +55,153 @@ struct NormResult {
   double clamped_norm;      // of clamp(g · unscale, ±max_value); equal to norm without a limit
   int64_t first_nonfinite;  // index of the first tensor holding Inf or NaN, or -1
 };
-// What an optimizer step does to the gradient before the update sees it, in this order:
+// An optimizer step changes the gradient before the update sees it:
 //   g ← clamp(g · unscale, ±max_value) · coefficient
 struct GradientRider {
-  double unscale, max_value, coefficient;
-  bool zero_grad;  // the gradient array is left at zero
-  // Where the norm is computed on a device, the host does not wait for it: the update reads it
-  // here, multiplies the coefficient by min(1, max_norm/(norm + 1e-6)) itself and, with
-  // skip_nonfinite, changes nothing (see zero_skipped) when a gradient is not finite. Null on the
-  // CPU.
-  const NormResult* norm;
-  double max_norm;
-  bool skip_nonfinite;
-  bool zero_skipped = true;  // zero_grad also holds for a call that changes nothing else
-  // On a device the steps taken so far are counted there, since only there it is known whether one
-  // was skipped: where these are given, the step of a tensor's row (its last value) is
-  // steps[counter] + 1, and unless it is skipped the call leaves it so. `ticket` is a word that is
-  // zero before and after every call.
-  int64_t* steps = nullptr;
-  uint32_t* ticket = nullptr;
-  bool active() const { return unscale != 1 || coefficient != 1 || max_value < kNoLimit; }
   static constexpr double kNoLimit = __builtin_huge_val();
+
+  double unscale = 1, max_value = kNoLimit, coefficient = 1;
+  bool zero_grad = false;  // leave the gradient array at zero
+  // On a device the host does not wait for the norm: the update reads it here and multiplies the
+  // coefficient by min(1, max_norm/(norm + 1e-6)). With skip_nonfinite it changes nothing (but see
+  // zero_skipped) if a gradient is not finite. Null on the CPU.
+  const NormResult* norm = nullptr;
+  double max_norm = 0;  // 0: no clipping
+  bool skip_nonfinite = false;
+  bool zero_skipped = true;  // zero_grad holds for a skipped step too
+  // Only the device knows whether it skipped a step, so it counts them. Where `steps` is given, the
+  // update takes a tensor's step to be steps[counter] + 1, in place of the one in its row, and adds
+  // one afterwards unless it skips. Likewise the rule's n scalars, scalars[n · counter] and on.
+  // `ticket` is a word that is zero before and after every call.
+  int64_t* steps = nullptr;
+  double* scalars = nullptr;
+  uint32_t* ticket = nullptr;
+
+  bool active() const { return unscale != 1 || coefficient != 1 || max_value < kNoLimit; }
 };
 
 struct Elementwise {
-  const Tensor* tensors;
-  int64_t count;
-  Schedule schedule;    // of the same tensors; the CPU's unit of work
-  const double* hyper;  // hyper_rows rows of hyper_size values
-  int64_t hyper_rows, hyper_size;
-  DropoutStream random;  // read by functors that draw
-  GradientRider rider;   // read by optimizer updates
-  void* stream;
+  const Tensor* tensors = nullptr;
+  int64_t count = 0;
+  Schedule schedule;  // of the same tensors; a device reads `elements` alone
+  // hyper_rows rows of hyper_size values: what the functor's constructor takes.
+  const double* hyper = nullptr;
+  int64_t hyper_rows = 0, hyper_size = 0;
+  DropoutStream random{0, 0, 0};  // for functors that draw
+  GradientRider rider;            // for optimizer updates
+  void* stream = nullptr;
   void* workspace = nullptr;
 };
 
 // The keep bits of elements 0 to `elements`, one byte each, or packed, the first in the lowest bit.
 struct DropoutMask {
-  uint8_t* out;
-  int64_t elements;
-  DropoutStream random;
-  bool packed;
+  uint8_t* out = nullptr;
+  int64_t elements = 0;
+  DropoutStream random{0, 0, 0};
+  bool packed = false;
 };
 
-// Norm of a list of tensors.
 struct Norm {
-  const Tensor* tensors;
-  int64_t count;
+  const Tensor* tensors = nullptr;
+  int64_t count = 0;
   Schedule schedule;
-  int32_t operand;  // which operand of each tensor is measured
-  NormOrder order;
-  double unscale, max_value;
-  NormResult* result;
-  void* stream;
+  int32_t operand = 0;  // which operand of each tensor is measured
+  NormOrder order = NormOrder::two;
+  double unscale = 1, max_value = GradientRider::kNoLimit;
+  NormResult* result = nullptr;
+  void* stream = nullptr;
   void* workspace = nullptr;
-  // A word of device memory that is zero before and after every call: with it, one launch is
-  // enough.
+  // A word of device memory that is zero before and after every call. With it one launch is enough.
   uint32_t* ticket = nullptr;
 };
 
 // One value per channel, of any floating dtype; data null: absent.
 struct ChannelVector {
-  void* data;
-  DType dtype;
+  void* data = nullptr;
+  DType dtype = DType::f32;
 };
 
 // What follows the affine part in the same pass: y = dropout(activation(z + residual)).
 struct Epilogue {
-  const void* residual;   // like x; null: none
-  int32_t activation;     // index in Activations (kernels/list.h); 0 is identity
-  const double* options;  // of the activation
-  DropoutStream dropout;  // threshold 0: none; element index = position in x
+  const void* residual = nullptr;   // like x; null: none
+  int32_t activation = kIdentity;   // index in Activations (kernels/activation_list.h)
+  const double* options = nullptr;  // of the activation
+  DropoutStream dropout{0, 0, 0};   // threshold 0: none; element index = position in x
+
+  static constexpr int32_t kIdentity = 0, kRelu = 1;
 };
 
 // Dense arrays seen as (outer, channels, inner): NCHW is (N, C, H·W); (N, C) and channels-last
 // have inner = 1 and every other axis in outer.
 struct Channelwise {
-  int64_t outer, channels, inner;
-  DType dtype;  // of x, residual, y, dy, dx, dresidual
-  const void* x;
+  int64_t outer = 0, channels = 0, inner = 0;
+  DType dtype = DType::f32;  // of x, residual, y, dy, dx, dresidual
+  const void* x = nullptr;
   ChannelVector weight, bias;
   Epilogue epilogue;
-  void* y;         // forward
-  const void* dy;  // backward, and what it writes; null where not wanted
-  void* dx;
-  void* dresidual;
+  void* y = nullptr;         // forward
+  const void* dy = nullptr;  // backward, and its results; null where not wanted
+  void* dx = nullptr;
+  void* dresidual = nullptr;
   ChannelVector dweight, dbias;
-  void* stream;
+  void* stream = nullptr;
   void* workspace = nullptr;
 };
 
 struct BatchNorm : Channelwise {
   ChannelVector running_mean, running_var;
-  bool batch_statistics;  // else normalise by the running ones
-  double momentum, eps;
+  bool batch_statistics = false;  // else normalise by the running ones
+  double momentum = 0, eps = 0;
   // Three rows of `channels` values of the computing type, written by forward, read by backward:
-  // the mean, what rounding it lost, and 1/sqrt(variance + eps).
-  void* saved;
+  // the mean, the part of it that rounding lost, and 1/sqrt(variance + eps).
+  void* saved = nullptr;
 };
 
 enum class Reduction : int32_t { none, mean, sum };
 struct CrossEntropy {
-  int64_t outer, classes, inner;  // logits (N, C, d1…) seen as (N, C, d1·…)
-  DType dtype;
-  const void* logits;
-  void* dlogits;
-  const int64_t* labels;      // (outer, inner), checked to lie in range; or null and
-  const void* probabilities;  // like logits
+  int64_t outer = 0, classes = 0, inner = 0;  // logits (N, C, d1…) seen as (N, C, d1·…)
+  DType dtype = DType::f32;
+  const void* logits = nullptr;
+  void* dlogits = nullptr;
+  const int64_t* labels = nullptr;      // (outer, inner), all in range; or null and
+  const void* probabilities = nullptr;  // like logits
   ChannelVector weight;
-  double label_smoothing;
-  int64_t ignore_index;
-  Reduction reduction;
-  ChannelVector loss;  // mean and sum: one value
-  void* losses;        // none: (outer, inner) of the logits' dtype
-  void* stream;
+  double label_smoothing = 0;
+  int64_t ignore_index = 0;
+  Reduction reduction = Reduction::none;
+  ChannelVector loss;      // mean and sum: one value
+  void* losses = nullptr;  // none: (outer, inner) of the logits' dtype
+  void* stream = nullptr;
   void* workspace = nullptr;
-  // A device does not check labels before it starts: a row whose label is out of range gets loss
-  // NaN and gradient 0, and this word, where given, becomes 1. Nothing clears it.
+  // A device checks labels as it reads them: a row whose label is out of range gets loss NaN and
+  // gradient 0, and this word, if given, becomes 1. Nothing clears it.
   uint32_t* bad_label = nullptr;
 };
 
-constexpr int kMaxKernels = 64;
-
-// Everything a backend can run; index = position in the type lists of kernels/list.h.
+// Everything a backend can run. The units of a backend fill it, each its own family, by name.
+// Tables are indexed by position in the lists of kernels/.
 struct Backend {
-  const char* name;
-  void (*activation[kMaxKernels])(const Elementwise&);
-  void (*activation_backward[kMaxKernels])(const Elementwise&);
-  void (*update[kMaxKernels])(const Elementwise&);
-  void (*dropout)(const Elementwise&);
-  void (*norm)(const Norm&);
-  void (*bias_act)(const Channelwise&);
-  void (*bias_act_backward)(const Channelwise&);
-  void (*batch_norm)(const BatchNorm&);
-  void (*batch_norm_backward)(const BatchNorm&);
-  void (*cross_entropy)(const CrossEntropy&);
-  // Bytes of workspace of a call whose other fields are set. Null where no call needs any.
+  const char* name = nullptr;
+  void (*activation[kMaxKernels])(const Elementwise&) = {};
+  void (*activation_backward[kMaxKernels])(const Elementwise&) = {};
+  void (*update[kMaxKernels])(const Elementwise&) = {};
+  void (*dropout)(const Elementwise&) = nullptr;
+  void (*norm)(const Norm&) = nullptr;
+  void (*bias_act)(const Channelwise&) = nullptr;
+  void (*bias_act_backward)(const Channelwise&) = nullptr;
+  void (*batch_norm)(const BatchNorm&) = nullptr;
+  void (*batch_norm_backward)(const BatchNorm&) = nullptr;
+  void (*cross_entropy)(const CrossEntropy&) = nullptr;
+  // Bytes of workspace that a call needs, all its other fields being set. Null: no call needs any.
   int64_t (*elementwise_workspace)(const Elementwise&) = nullptr;
   int64_t (*norm_workspace)(const Norm&) = nullptr;
   int64_t (*channelwise_workspace)(const Channelwise&) = nullptr;
   int64_t (*cross_entropy_workspace)(const CrossEntropy&) = nullptr;
-  // What went wrong first in this thread's calls since this was last asked; null: nothing. Where
-  // null itself, no call can fail.
+  // Returns this thread's first error since the last time, or null, and forgets it. Null: no call
+  // can fail.
   const char* (*last_error)() = nullptr;
-  // Makes a device the calling thread's current one and returns which one was; -1: see last_error.
-  // Null on the CPU.
+  // Makes a device the calling thread's current one and returns the one before it; -1: see
+  // last_error. Null on the CPU.
   int (*use_device)(int device) = nullptr;
   // A word of host memory that kernels on the device can write, for CrossEntropy::bad_label: always
   // the same one. Null result: see last_error.

@@ -1,17 +1,28 @@
 // An optimizer with n optional states is one rule, and 2^n kernels follow from it:
 //
-//   struct Rule {
-//     name, hyper      of the optimizer
-//     operands         params, grads and the states that are always there
-//     optional         the states that the caller may do without
+//   struct Lion : Rule {
+//     name, hyper      of the optimizer; if the last of `hyper` is "step", the driver passes each
+//                      parameter's own step count there, 1 on its first step
+//     operands         params, grads and the required states
+//     optional         the states that the caller may leave out
+//     scalars, starts  the numbers that each parameter carries beside its step count, in double,
+//                      and their values before the first step
+//     static void advance(double* scalars, double… hyper)    takes them to the step in `hyper`
 //     template <class T, class... S> struct Kernel   // one S for each optional state: T& or Absent
 //   };
 //
-// Kernel's constructor takes the hyper-parameters, as doubles, in the order of `hyper`.
+// Kernel's constructor takes `hyper`, then the scalars as `advance` leaves them, all as doubles.
 #pragma once
 #include "core/signature.h"
 
 ONEPASS_BEGIN
+
+// What a rule has unless it says otherwise.
+struct Rule {
+  static constexpr auto optional = names();
+  static constexpr auto scalars = names();
+  static constexpr double starts[] = {0};
+};
 
 template <class... R>
 struct Rules {};
@@ -26,13 +37,34 @@ struct Variant<R, kOn, std::index_sequence<I...>> {
   struct Kernel : R::template Kernel<T, std::conditional_t<(kOn >> I & 1) != 0, T&, Absent>...> {
     using Base =
         typename R::template Kernel<T, std::conditional_t<(kOn >> I & 1) != 0, T&, Absent>...>;
-    static constexpr auto hyper = R::hyper;
-    using Base::Base;
+    using rule = R;
+    static constexpr auto hyper = joined(R::hyper, R::scalars);  // what the constructor takes
+    // Not inherited: an inherited constructor is not inlined, and becomes a symbol.
+    template <class... H>
+    ONEPASS_HD explicit Kernel(H... values) : Base(values...) {}
   };
 };
 
 template <class R>
 constexpr size_t kVariants = size_t(1) << R::optional.size;
+
+// The step at which a rule counts is the last of its own hyper-parameters; its scalars follow.
+template <class R>
+constexpr bool kCountsSteps = last_is_step(R::hyper);
+template <class R>
+constexpr size_t kScalars = R::scalars.size;
+
+// Takes the scalars at the end of a row, [hyper…, step, scalars…], to the step of that row.
+template <class R, size_t... I>
+ONEPASS_HD void advance(double* row, std::index_sequence<I...>) {
+  R::advance(row + R::hyper.size, row[I]...);
+}
+template <class R>
+ONEPASS_HD void advance(double* row) {
+  static_assert(kCountsSteps<R> || kScalars<R> == 0, "a rule with scalars counts steps");
+  static_assert(sizeof(R::starts) / sizeof(double) >= kScalars<R>, "a start for each scalar");
+  if constexpr (kScalars<R> > 0) advance<R>(row, std::make_index_sequence<R::hyper.size>{});
+}
 
 // f(rule, variant) for every rule and every choice of its optional states, in the order of
 // Backend::update: a rule's variants stand together, the one without optional states first.
@@ -43,6 +75,25 @@ constexpr void for_variants(F f, std::index_sequence<kOn...>) {
 template <class F, class... R>
 constexpr void for_each_variant(Rules<R...>, F f) {
   (for_variants<R>(f, std::make_index_sequence<kVariants<R>>{}), ...);
+}
+
+// What the largest rule of a list needs.
+constexpr size_t larger_of(size_t a, size_t b) { return a > b ? a : b; }
+template <class... R>
+constexpr size_t most_operands(Rules<R...>) {
+  size_t most = 0;
+  ((most = larger_of(most, R::operands.size + R::optional.size)), ...);
+  return most;
+}
+template <class... R>
+constexpr size_t longest_row(Rules<R...>) {
+  size_t most = 0;
+  ((most = larger_of(most, R::hyper.size + R::scalars.size)), ...);
+  return most;
+}
+template <class... R>
+constexpr size_t variant_count(Rules<R...>) {
+  return (kVariants<R> + ... + 0);
 }
 
 ONEPASS_END

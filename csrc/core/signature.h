@@ -1,6 +1,6 @@
-// What a functor says about itself: from the type of its operator() follow the operands, which of
-// them are read and written, and whether it draws random bits. Loops, bindings, error messages and
-// the benchmark's bytes per element are all derived from here.
+// Reads a functor's operator(): its type tells the operands, which of them are read and written,
+// and whether the functor draws random bits. Loops, bindings, error messages and the benchmark's
+// bytes per element follow from it.
 //
 //   T                returned: the first operand, written only
 //   T                read
@@ -20,7 +20,8 @@ struct Keep {
   static ONEPASS_HD Keep of(uint32_t word, int bit) { return {int32_t(word << (31 - bit)) >> 31}; }
 };
 
-// A state that the caller does without: no memory, no operand, nothing is loaded or stored.
+// A state that the caller leaves out: it has no memory and no operand, and is never loaded or
+// stored.
 struct Absent {
   ONEPASS_HD Absent operator[](int64_t) const { return {}; }
 };
@@ -39,6 +40,13 @@ struct Names {
 template <class... S>
 constexpr Names<sizeof...(S)> names(S... s) {
   return {{s...}};
+}
+template <size_t A, size_t B>
+constexpr Names<A + B> joined(const Names<A>& first, const Names<B>& second) {
+  Names<A + B> all{};
+  for (int i = 0; i < int(A); ++i) all.at[i] = first.at[i];
+  for (int i = 0; i < int(B); ++i) all.at[int(A) + i] = second.at[i];
+  return all;
 }
 
 namespace detail {
@@ -86,7 +94,7 @@ struct SignatureOf<R (K::*)(A...) const> {
 template <class K>
 using Signature = SignatureOf<decltype(&K::operator())>;
 
-// The pointer that parameter J of operator() gets, of those to the operands.
+// The argument for parameter J of operator(), from the operands' pointers.
 template <class S, size_t J, class T>
 ONEPASS_HD auto argument(T* const* at) {
   if constexpr (S::present(J)) {
@@ -96,13 +104,13 @@ ONEPASS_HD auto argument(T* const* at) {
   }
 }
 
-// Whether the last hyper-parameter is the number of the step, counted for each parameter.
-template <class K>
-constexpr bool counts_steps() {
-  if constexpr (K::hyper.size == 0) {
+// Whether the last name is "step".
+template <size_t N>
+constexpr bool last_is_step(const Names<N>& all) {
+  if constexpr (N == 0) {
     return false;
   } else {
-    const char *name = K::hyper[K::hyper.size - 1], *step = "step";
+    const char *name = all[N - 1], *step = "step";
     while (*name && *name == *step) ++name, ++step;
     return *name == *step;
   }

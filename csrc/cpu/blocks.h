@@ -6,7 +6,7 @@
 #include "core/dtype.h"
 #include "core/hd.h"
 #include "core/math.h"
-#include "cpu/schedule.h"
+#include "core/schedule.h"
 
 #if defined(__SSE2__)
 #include <immintrin.h>

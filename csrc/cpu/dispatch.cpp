@@ -3,15 +3,35 @@
 #include <atomic>
 #include <cstdlib>
 
-extern "C" {
+// The units of csrc/cpu, each compiled for every level.
+#define ONEPASS_DECLARE_UNITS(level)                       \
+  extern "C" {                                             \
+  void onepass_cpu_activations_##level(onepass::Backend*); \
+  void onepass_cpu_updates_##level(onepass::Backend*);     \
+  void onepass_cpu_global_norm_##level(onepass::Backend*); \
+  void onepass_cpu_normalise_##level(onepass::Backend*);   \
+  void onepass_cpu_losses_##level(onepass::Backend*);      \
+  }                                                        \
+  static const onepass::Backend& backend_##level() {       \
+    static const onepass::Backend backend = [] {           \
+      onepass::Backend b;                                  \
+      b.name = #level;                                     \
+      onepass_cpu_activations_##level(&b);                 \
+      onepass_cpu_updates_##level(&b);                     \
+      onepass_cpu_global_norm_##level(&b);                 \
+      onepass_cpu_normalise_##level(&b);                   \
+      onepass_cpu_losses_##level(&b);                      \
+      return b;                                            \
+    }();                                                   \
+    return backend;                                        \
+  }
 #ifdef ONEPASS_X86_LEVELS
-const onepass::Backend* onepass_cpu_backend_v2();
-const onepass::Backend* onepass_cpu_backend_v3();
-const onepass::Backend* onepass_cpu_backend_v4();
+ONEPASS_DECLARE_UNITS(v2)
+ONEPASS_DECLARE_UNITS(v3)
+ONEPASS_DECLARE_UNITS(v4)
 #else
-const onepass::Backend* onepass_cpu_backend_base();
+ONEPASS_DECLARE_UNITS(base)
 #endif
-}
 
 namespace onepass {
 namespace {
@@ -19,17 +39,17 @@ namespace {
 std::vector<const Backend*> supported() {
 #ifdef ONEPASS_X86_LEVELS
   __builtin_cpu_init();
-  std::vector<const Backend*> found = {onepass_cpu_backend_v2()};
+  std::vector<const Backend*> found = {&backend_v2()};
   if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
       __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2"))
-    found.push_back(onepass_cpu_backend_v3());
+    found.push_back(&backend_v3());
   if (found.size() == 2 && __builtin_cpu_supports("avx512f") &&
       __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512cd") &&
       __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))
-    found.push_back(onepass_cpu_backend_v4());
+    found.push_back(&backend_v4());
   return found;
 #else
-  return {onepass_cpu_backend_base()};
+  return {&backend_base()};
 #endif
 }
 

@@ -1,5 +1,5 @@
-// Which instruction-set level the CPU kernels run at: the best one the processor has, chosen at the
-// first use; ONEPASS_CPU_LEVEL and set_cpu_level choose another for tests.
+// Chooses the instruction-set level of the CPU kernels at the first use: the best one that the
+// processor has. ONEPASS_CPU_LEVEL and set_cpu_level choose another for tests.
 #pragma once
 #include <string>
 #include <vector>
@@ -13,8 +13,8 @@ const Backend& cpu_backend();
 std::vector<std::string> cpu_levels();
 // False, with nothing changed, where cpu_levels() does not hold the level.
 bool set_cpu_level(const std::string& level);
-// For tests: runs every CPU array on another table until called with null, which brings back the
-// best level. How CUDA's drivers are tried on the simulator of tests/cuda_sim.
+// For tests: runs calls on CPU arrays through another table until called with null, which restores
+// the best level. The simulator of tests/cuda_sim runs CUDA's drivers this way.
 void set_test_backend(const Backend* backend);
 
 }  // namespace onepass

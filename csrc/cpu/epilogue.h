@@ -5,11 +5,13 @@
 // leaf; any other activation is a call through a table of block functions, one per activation and
 // computing type, so that adding one adds no instantiation here.
 #pragma once
+#include "cpu/activation_blocks.h"
 #include "cpu/blocks.h"
 #include "cpu/loops.h"
 #include "kernels/batch_norm.h"
 #include "kernels/dropout.h"
-#include "kernels/list.h"
+#include "kernels/identity.h"
+#include "kernels/relu.h"
 
 ONEPASS_BEGIN
 namespace {
@@ -100,43 +102,13 @@ void compose(const K k, int64_t n, const uint32_t* words, const T* residual, T* 
 }
 
 template <class T>
-using ForwardBlock = void (*)(int64_t n, const double* options, const T* z, T* y);
-template <class T>
-using BackwardBlock = void (*)(int64_t n, const double* options, const T* dy, const T* z, T* g);
-
-template <template <class> class A, class T>
-void forward_block(int64_t n, const double* options, const T* z, T* y) {
-  using K = ActivationForward<A<T>, T>;
-  leaf_returning<K, T>(K{make_functor<A<T>, T>(options)}, n, y, z);
-}
-template <template <class> class A, class T>
-void backward_block(int64_t n, const double* options, const T* dy, const T* z, T* g) {
-  using K = ActivationBackward<A<T>, T>;
-  leaf_returning<K, T>(K{make_functor<A<T>, T>(options)}, n, g, dy, z);
-}
-
-template <class T>
-struct ActivationTable {
-  ForwardBlock<T> forward[kMaxKernels];
-  BackwardBlock<T> backward[kMaxKernels];
-};
-template <class T, template <class> class... A>
-constexpr ActivationTable<T> make_activation_table(List<A...>) {
-  return {{&forward_block<A, T>...}, {&backward_block<A, T>...}};
-}
-template <class T>
-constexpr ActivationTable<T> kActivationTable = make_activation_table<T>(Activations{});
-
-template <template <class> class A, template <class> class Head, template <class> class... Tail>
-constexpr int32_t index_in(List<Head, Tail...>) {
-  if constexpr (std::is_same_v<A<float>, Head<float>>) {
-    return 0;
+ONEPASS_HD const ActivationBlocks<T>& activation_blocks() {
+  if constexpr (sizeof(T) == 8) {
+    return ONEPASS_ACTIVATION_TABLE()->twice;
   } else {
-    return 1 + index_in<A>(List<Tail...>{});
+    return ONEPASS_ACTIVATION_TABLE()->single;
   }
 }
-constexpr int32_t kIdentity = index_in<Identity>(Activations{});
-constexpr int32_t kRelu = index_in<Relu>(Activations{});
 
 // The keep bits of consecutive runs of elements, shifted so that bit 0 of the first word is the
 // first element of the run. Bits are drawn for up to 4096 elements ahead, which is when they are
@@ -192,11 +164,13 @@ template <class T>
 class EpilogueRunner {
  public:
   explicit EpilogueRunner(const Epilogue& e)
-      : epilogue_(e), dropout_{dropout_scale<T>(e.dropout.threshold)} {}
+      : epilogue_(e),
+        blocks_(activation_blocks<T>()),
+        dropout_{dropout_scale<T>(e.dropout.threshold)} {}
 
   bool drops() const { return epilogue_.dropout.threshold != 0; }
-  bool is_identity() const { return epilogue_.activation == kIdentity; }
-  bool is_relu() const { return epilogue_.activation == kRelu; }
+  bool is_identity() const { return epilogue_.activation == Epilogue::kIdentity; }
+  bool is_relu() const { return epilogue_.activation == Epilogue::kRelu; }
   bool composed() const { return is_identity() || is_relu(); }
   EpilogueBackward<Relu<T>, T> relu_backward() const { return {{}, dropout_}; }
   EpilogueBackward<Identity<T>, T> identity_backward() const { return {{}, dropout_}; }
@@ -214,7 +188,7 @@ class EpilogueRunner {
     }
     affine<Flush>(n, x, residual, mean, scale, shift, is_identity() ? words : nullptr, y);
     if (is_identity()) return;
-    kActivationTable<T>.forward[epilogue_.activation](n, epilogue_.options, y, y);
+    blocks_.forward[epilogue_.activation](n, epilogue_.options, y, y);
     if (words) leaf_drawing<Dropout<T>, T>(dropout_, n, words, y, y);
   }
 
@@ -233,7 +207,7 @@ class EpilogueRunner {
       store_run<T, T>(g, dy, 1, n);
     }
     if (is_identity()) return;
-    kActivationTable<T>.backward[epilogue_.activation](n, epilogue_.options, words ? g : dy, z, g);
+    blocks_.backward[epilogue_.activation](n, epilogue_.options, words ? g : dy, z, g);
   }
 
   // dx of a norm at once, where the activation is composed.
@@ -264,6 +238,7 @@ class EpilogueRunner {
   }
 
   const Epilogue& epilogue_;
+  const ActivationBlocks<T>& blocks_;
   Dropout<T> dropout_;
 };
 

@@ -1,11 +1,11 @@
-// The elementwise driver: one call over a list of tensors of any dtype and layout, for every
-// functor (activations, dropout, optimizer updates). Memory is passed once: blocks of operands that
-// are not dense arrays of the computing type are converted in the first-level cache, and the riders
-// of an optimizer step (unscale, clip, zero) are composed with the update.
+// The elementwise driver: runs any functor (activation, dropout, optimizer update) over a list of
+// tensors of any dtype and layout, in one pass over memory. Operands that are not dense arrays of
+// the computing type are converted block by block in the first-level cache. The riders of an
+// optimizer step (unscale, clip, zero) are composed with the update.
 //
 // Leaf loops take everything by value and name every operand: through a local array or a reference
-// they would not vectorise. They are not inlined: among all that a driver keeps alive their
-// registers are spilled. No __restrict: an output may be exactly an input.
+// they would not vectorise. They are not inlined: inside a large driver GCC spills their registers.
+// No __restrict: an output may be exactly an input.
 #pragma once
 #include "core/signature.h"
 #include "cpu/blocks.h"
@@ -39,7 +39,7 @@ template <class K, class T, class... P>
     for (int l = 0; l < 32; ++l) out[i + l] = k(p[i + l]..., Keep::of(word, l));
   }
   if (i == n) return;
-  // The rest is a vector too: runs are short where planes are.
+  // Vectorise the rest too: small planes make short runs.
   const uint32_t word = words[i / 32];
   const int rest = int(n - i);
 #pragma GCC ivdep
@@ -72,9 +72,9 @@ ONEPASS_HD void run_update(const K& k, const GradientRider& rider, int64_t n, T*
   }
 }
 
-// Runs a functor over one piece of one tensor. kGradient is the operand that the rider prepares;
-// -1: the functor is no optimizer update. `stream`: the output, dense and of type T, is written
-// past the caches.
+// Runs a functor over one piece of one tensor. kGradient is the operand that the rider prepares, or
+// -1 if the functor is not an optimizer update. `stream`: write the output, which is dense and of
+// type T, past the caches.
 template <class K, class T, int kGradient>
 void run_piece(const K k, const Elementwise& call, const Piece piece, bool stream) {
   using S = Signature<K>;
@@ -129,8 +129,8 @@ bool computes(const Elementwise& call) {
   return false;
 }
 
-// The functors of a call, one per row of hyper-parameters, built once: an update's constructor
-// takes powers. Calls with more rows than fit build theirs per piece.
+// The functors of a call, one per row of hyper-parameters. They are built once, because an update's
+// constructor computes powers. Rows beyond kMost are built anew for each piece.
 template <class K, class T>
 struct Functors {
   static constexpr int64_t kMost = 64;

@@ -366,7 +366,7 @@ struct Call {
     const T* dy = fetch<T>(norm.dy, norm.dtype, at, n, dy_scratch);
     const T* x = nullptr;
     const T* residual = nullptr;
-    if (norm.epilogue.activation != kIdentity) {
+    if (norm.epilogue.activation != Epilogue::kIdentity) {
       x = fetch<T>(norm.x, norm.dtype, at, n, x_scratch);
       if (norm.epilogue.residual)
         residual = fetch<T>(norm.epilogue.residual, norm.dtype, at, n, residual_scratch);

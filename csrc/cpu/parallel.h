@@ -1,7 +1,7 @@
 // The one way to use more than one thread on the CPU.
 //
-// Chunk boundaries are the caller's and must follow from sizes alone: which thread runs which chunk
-// is not fixed, so a result depends on the thread count only if a chunk depends on another chunk.
+// The caller cuts chunks, by sizes alone. Any thread may run any chunk, so a result depends on the
+// thread count only if a chunk depends on another chunk.
 // Compiled into every instruction set: plain declarations only.
 #pragma once
 #include <cstdint>

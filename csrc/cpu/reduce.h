@@ -1,7 +1,7 @@
-// The reduction driver: the norm of a list of tensors after unscaling, and which of them holds the
-// first Inf or NaN. Deterministic: the list is cut into at most kRanges ranges by size alone, sums
-// run in fixed lanes, and ranges are added in order. A range is first taken as a whole, then, where
-// that is not enough, block by block.
+// The reduction driver: the norm of a list of tensors after unscaling, and the first tensor that
+// holds Inf or NaN. Deterministic: size alone cuts the list into at most kRanges ranges, sums run
+// in fixed lanes, and ranges are added in order. A range is summed at once in float; if that
+// overflows or vanishes, again block by block.
 #pragma once
 #include <math.h>
 
@@ -79,8 +79,8 @@ BlockSum sum_lanes(const T* g, int64_t n, T unscale, T max_value) {
   return {total, kPoison ? bad == 0 : total - total == 0};
 }
 
-// Squares of floats in float unless they could overflow or vanish there, which a range check on the
-// block's sum tells; then again in double.
+// Sums squares of floats in float. If a range check on the sum shows that some may have overflowed
+// or vanished, sums them again in double.
 template <NormOrder kOrder, class T>
 BlockSum sum_block(const T* g, int64_t n, T unscale, T max_value) {
   if constexpr (sizeof(T) == 4 && kOrder == NormOrder::two) {
@@ -156,10 +156,10 @@ struct NormJob {
   int64_t ranges;
   Partial partials[kRanges];
 
-  // The squares of a whole range at once, in float, where there is no limit, no square overflows
-  // and those that vanish do not matter. False: to be done block by block. Zeros, which whole
-  // tensors hold where a unit is dead or a step has just cleared them, are looked for first: they
-  // must not be taken for squares that vanished.
+  // Sums the squares of a whole range in float, if there is no limit, no square overflows and those
+  // that vanish do not matter. False: do the range block by block. Gradients that are all zero
+  // (dead units, a step that has just cleared them) are found first, since their squares have not
+  // vanished.
   bool add_range(const Piece* pieces, int64_t count, double* sum) const {
     if (call.max_value < GradientRider::kNoLimit) return false;
     double lanes[kLanes];

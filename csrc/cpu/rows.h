@@ -238,7 +238,7 @@ struct Job {
 
   T class_weight(int64_t c) const {
     if (!call.weight.data) return T(1);
-    double w;
+    double w = 0;
     load_channels(call.weight, c, 1, 1, &w);
     return T(w);
   }
@@ -472,7 +472,7 @@ struct Job {
       if (!job.call.weight.data) {
         sum += counts ? 1.0 : 0.0;
       } else if (counts) {
-        double w;
+        double w = 0;
         load_channels(job.call.weight, job.call.labels[p], 1, 1, &w);
         sum += w;
       }

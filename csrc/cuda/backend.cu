@@ -1,43 +1,29 @@
-// The CUDA backend: every driver instantiated for every kernel of kernels/list.h, here those that
-// keep subnormal values, in flushed.cu the others. nvcc compiles these files for the library, any
-// C++ compiler for the simulator of tests/cuda_sim.
-#define ONEPASS_ISA cuda
+// The table of the CUDA backend, filled by its units.
 #include "core/backend.h"
 
-#include "cuda/flushed.h"
 #include "cuda/host.h"
-#include "cuda/loops.cuh"
-#include "cuda/normalise.cuh"
-#include "kernels/list.h"
+#include "cuda/units.h"
 
-ONEPASS_BEGIN
 namespace {
 
-template <template <class> class... A>
-Backend make_backend(List<A...>) {
-  Backend b{};
+onepass::Backend make_backend() {
+  using namespace onepass::cuda;
+  onepass::Backend b;
   b.name = "cuda";
-  int index = 0;
-  ((b.activation[index] = &elementwise<Forward<A>::template Kernel, kNoGradient>,
-    b.activation_backward[index++] = &elementwise<Backward<A>::template Kernel, kNoGradient>),
-   ...);
-  b.dropout = &elementwise<Dropout, kNoGradient>;
-  b.bias_act = &bias_act<>;
-  b.bias_act_backward = &bias_act_backward<>;
-  b.elementwise_workspace = &elementwise_workspace;
-  b.channelwise_workspace = &channelwise_workspace;
+  add_activations(&b);
+  add_bias(&b);
+  add_updates(&b);
+  add_batch_norm(&b);
+  add_losses(&b);
   b.last_error = &last_error;
   b.use_device = &use_device;
   b.host_word = &host_word;
-  add_flushed(&b);
   return b;
 }
 
 }  // namespace
-ONEPASS_END
 
 extern "C" const onepass::Backend* onepass_cuda_backend() {
-  static const onepass::Backend backend =
-      onepass::ONEPASS_ISA::make_backend(onepass::ONEPASS_ISA::Activations{});
+  static const onepass::Backend backend = make_backend();
   return &backend;
 }

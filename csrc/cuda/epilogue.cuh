@@ -3,9 +3,9 @@
 #pragma once
 #include "cuda/memory.cuh"
 #include "cuda/paths.h"
+#include "kernels/activation_list.h"
 #include "kernels/batch_norm.h"
 #include "kernels/dropout.h"
-#include "kernels/list.h"
 
 ONEPASS_BEGIN
 namespace {
@@ -23,7 +23,7 @@ int64_t option_count(int32_t activation, List<A...>) {
   constexpr int64_t kCounts[] = {int64_t(decltype(A<float>::hyper)::size)...};
   return kCounts[activation];
 }
-constexpr int32_t kIdentity = 0;  // stays first, see kernels/list.h
+constexpr int32_t kIdentity = Epilogue::kIdentity;
 
 // f(the activation), chosen at run time: next to memory a switch costs nothing, and one more
 // activation is no further kernel.

@@ -1,12 +1,7 @@
-// The part of the backend that takes subnormal float32 values for zero, as the CPU's optimizers,
-// norms and losses do; a unit of its own, because nvcc decides that per unit.
+// Included first by units that take subnormal float32 values for zero, as the CPU's optimizers,
+// norms and losses do. cmake/cuda.cmake compiles them with --ftz=true, which nvcc knows for whole
+// units only; the simulator runs them under FlushDenormals. Subnormal float64 values stay on a GPU.
+// An activation behind a batch norm flushes too, unlike the CPU's; no normal result shows it.
 #pragma once
-#include "core/backend.h"
-
-namespace onepass {
-namespace cuda {
-
-void add_flushed(Backend* backend);
-
-}  // namespace cuda
-}  // namespace onepass
+#define ONEPASS_ISA cuda_flushed
+#define ONEPASS_FLUSHED

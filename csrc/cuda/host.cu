@@ -18,7 +18,7 @@ const char*& first_error() {
 
 #ifdef __CUDACC__
 
-// What went wrong here is no later caller's business.
+// Clears the runtime's error, so that no later caller sees it.
 bool failed(cudaError_t error) {
   if (error == cudaSuccess) return false;
   (void)cudaGetLastError();

@@ -1,12 +1,12 @@
-// What the backend knows on the host, one for all its units: the first error of a thread, the
-// current device, and the word that a kernel can write for the host.
+// Host state that all units share: a thread's first error, the current device, and the word that a
+// kernel can write for the host.
 #pragma once
 #include <cstdint>
 
 namespace onepass {
 namespace cuda {
 
-// Keeps the text, which lives on, unless an earlier one has not been asked for.
+// Keeps the text, a string literal or one that is never freed, unless an earlier one is unread.
 void record_error(const char* text);
 
 // See Backend.

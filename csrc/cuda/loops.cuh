@@ -5,7 +5,7 @@
 #pragma once
 #include <algorithm>
 
-#include "core/signature.h"
+#include "core/rule.h"
 #include "cuda/table.cuh"
 #include "kernels/dropout.h"
 #include "kernels/gradient.h"
@@ -16,16 +16,39 @@ namespace {
 template <class T>
 struct ElementwiseCall {
   TableShape shape;
-  DropoutStream random;
-  PrepareGradient<T> prepare;
-  const NormResult* norm;
-  double coefficient, max_norm;
-  int64_t* steps;
-  uint32_t* ticket;
-  bool zero_grad, skip_nonfinite, zero_skipped;
+  DropoutStream random{0, 0, 0};
+  PrepareGradient<T> prepare{1, GradientRider::kNoLimit, 1};
+  const NormResult* norm = nullptr;
+  double coefficient = 1, max_norm = 0;
+  int64_t* steps = nullptr;
+  double* scalars = nullptr;
+  uint32_t* ticket = nullptr;
+  bool zero_grad = false, skip_nonfinite = false, zero_skipped = true;
 };
 
-// What the update sees, settled once per thread: a norm may be on its way only now.
+// The scalars that a parameter carries for an update; other functors have none.
+template <class K, int kGradient>
+constexpr size_t scalars_of() {
+  if constexpr (kGradient >= 0) {
+    return kScalars<typename K::rule>;
+  } else {
+    return 0;
+  }
+}
+
+// The row of an update at a tensor's next step, counted on the device.
+template <class K, class T>
+ONEPASS_DEVICE void next_row(const ElementwiseCall<T>& call, int32_t counter, double* row) {
+  using R = typename K::rule;
+  constexpr int kFirst = int(R::hyper.size), kEnd = kFirst + int(kScalars<R>);
+  row[kFirst - 1] = double(call.steps[counter] + 1);
+  ONEPASS_UNROLL
+  for (int s = kFirst; s < kEnd; ++s)
+    row[s] = call.scalars[int64_t(counter) * (kEnd - kFirst) + s - kFirst];
+  advance<R>(row);
+}
+
+// The riders of a step, computed once per thread, since the norm is known only on the device.
 template <class T>
 struct Ride {
   PrepareGradient<T> prepare;
@@ -43,26 +66,36 @@ ONEPASS_DEVICE Ride<T> ride(const ElementwiseCall<T>& call) {
   return r;
 }
 
-// The functors of a launch, each made when a warp first needs it. Those of updates are made here,
-// of their row of hyper-parameters, because it may be known only here which step this is.
+// The functors of a launch, each made when a warp first needs it. An update's functor is made here,
+// from its row of hyper-parameters, because only the device may know which step this is.
 template <class K, class T, int kGradient>
 class Functors {
  public:
   ONEPASS_DEVICE Functors(const ElementwiseCall<T>& call, const unsigned char* table)
-      : call_(call), table_(table), row_(-1), step_(0) {}
+      : call_(call), table_(table), row_(-1), counter_(-1), step_(0) {}
   template <int kArity>
   ONEPASS_DEVICE void select(const Entry<kArity>& entry) {
     int64_t step = 0;
-    if constexpr (kGradient >= 0 && counts_steps<K>())
+    if constexpr (counts())
       if (call_.steps) step = call_.steps[entry.number] + 1;
-    if (entry.row == row_ && step == step_) return;  // powers take a while
+    // Powers take a while. Parameters at the same step may have other scalars.
+    const bool same_scalars = scalars_of<K, kGradient>() == 0 || entry.number == counter_;
+    if (entry.row == row_ && step == step_ && same_scalars) return;
     row_ = entry.row;
+    counter_ = entry.number;
     step_ = step;
     made_.k = make();
   }
   ONEPASS_DEVICE const K& selected() const { return made_.k; }
 
  private:
+  static constexpr bool counts() {
+    if constexpr (kGradient >= 0) {
+      return kCountsSteps<typename K::rule>;
+    } else {
+      return false;
+    }
+  }
   ONEPASS_DEVICE K make() const {
     const unsigned char* rows = table_ + call_.shape.rows;
     if constexpr (kGradient < 0) {
@@ -73,7 +106,8 @@ class Functors {
       double hyper[kHyper];
       ONEPASS_UNROLL
       for (int h = 0; h < kHyper; ++h) hyper[h] = from[h];
-      if (step_ > 0) hyper[kHyper - 1] = double(step_);
+      if constexpr (counts())
+        if (step_ > 0) next_row<K>(call_, counter_, hyper);
       return make_functor<K, T>(hyper);
     }
   }
@@ -85,7 +119,7 @@ class Functors {
   };
   const ElementwiseCall<T>& call_;
   const unsigned char* table_;
-  int32_t row_;
+  int32_t row_, counter_;
   int64_t step_;
   Made made_;
 };
@@ -212,13 +246,29 @@ struct Runner {
   }
 };
 
-// The last block has seen all others read their step.
-template <class T>
+// The last block has seen all others read their step. Behind the counters of a rule with scalars
+// stands the row of each.
+template <class K, class T>
 ONEPASS_DEVICE void count_steps(const ElementwiseCall<T>& call, const unsigned char* table) {
   if (!is_last_block(call.ticket)) return;
+  using R = typename K::rule;
   const auto* counters = reinterpret_cast<const int32_t*>(table + call.shape.counters);
-  for (int32_t i = int32_t(threadIdx.x); i < call.shape.counter_count; i += kThreads)
+  const int32_t count = call.shape.counter_count / (kScalars<R> > 0 ? 2 : 1);
+  for (int32_t i = int32_t(threadIdx.x); i < count; i += kThreads) {
+    if constexpr (kScalars<R> > 0) {
+      constexpr int kRow = int(K::hyper.size), kFirst = int(R::hyper.size);
+      const double* from =
+          reinterpret_cast<const double*>(table + call.shape.rows) + counters[count + i] * kRow;
+      double row[kRow];
+      ONEPASS_UNROLL
+      for (int h = 0; h < kRow; ++h) row[h] = from[h];
+      next_row<K>(call, counters[i], row);
+      ONEPASS_UNROLL
+      for (int s = kFirst; s < kRow; ++s)
+        call.scalars[int64_t(counters[i]) * (kRow - kFirst) + s - kFirst] = row[s];
+    }
     ++call.steps[counters[i]];
+  }
 }
 
 template <class K, class T, int kGradient, int64_t kBytes>
@@ -245,12 +295,12 @@ __global__ void __launch_bounds__(kThreads, 2)
       run.elements(entry, bytes, begin, rest_of_tile<T>(entry, begin, i), word);
   }
   if constexpr (kGradient >= 0)
-    if (call.shape.counter_count > 0 && !riding.skip) count_steps(call, bytes);
+    if (call.shape.counter_count > 0 && !riding.skip) count_steps<K>(call, bytes);
 }
 
 // ---- host
 
-// What the functors of a call are made of: themselves, or the hyper-parameters of updates.
+// The rows of a call's table: functors, or the hyper-parameters of updates.
 template <class K, class T>
 std::vector<K> rows_of(const Elementwise& call, std::false_type) {
   std::vector<K> made;
@@ -267,12 +317,19 @@ std::vector<double> rows_of(const Elementwise& call, std::true_type) {
   return {call.hyper, call.hyper + call.hyper_rows * call.hyper_size};
 }
 
-// The counters of all tensors, each once.
-inline std::vector<int32_t> counters_of(const Elementwise& call) {
+// The counters of all tensors, each once, in ascending order; with_rows: then the row of each.
+inline std::vector<int32_t> counters_of(const Elementwise& call, bool with_rows) {
+  std::vector<std::pair<int32_t, int32_t>> found;
+  for (int64_t t = 0; t < call.count; ++t)
+    found.emplace_back(int32_t(call.tensors[t].counter), call.tensors[t].hyper_set);
+  const auto before = [](const auto& a, const auto& b) { return a.first < b.first; };
+  const auto same = [](const auto& a, const auto& b) { return a.first == b.first; };
+  std::stable_sort(found.begin(), found.end(), before);
+  found.erase(std::unique(found.begin(), found.end(), same), found.end());
   std::vector<int32_t> counters;
-  for (int64_t t = 0; t < call.count; ++t) counters.push_back(int32_t(call.tensors[t].counter));
-  std::sort(counters.begin(), counters.end());
-  counters.erase(std::unique(counters.begin(), counters.end()), counters.end());
+  for (const auto& f : found) counters.push_back(f.first);
+  if (with_rows)
+    for (const auto& f : found) counters.push_back(f.second);
   return counters;
 }
 
@@ -297,17 +354,19 @@ void elementwise_as(const Elementwise& call, const std::vector<int32_t>& counter
     if (builder.empty() && counters.empty()) return;
     if (rows.empty()) rows = rows_of<K, T>(call, std::bool_constant<kUpdates>());
     const auto& bytes = builder.finish(rows, counters);
-    const ElementwiseCall<T> arguments{builder.shape(),
-                                       call.random,
-                                       {rider.unscale, rider.max_value, rider.coefficient},
-                                       rider.norm,
-                                       rider.coefficient,
-                                       rider.max_norm,
-                                       rider.steps,
-                                       rider.ticket,
-                                       rider.zero_grad,
-                                       rider.skip_nonfinite,
-                                       rider.zero_skipped};
+    ElementwiseCall<T> arguments;
+    arguments.shape = builder.shape();
+    arguments.random = call.random;
+    arguments.prepare = {rider.unscale, rider.max_value, rider.coefficient};
+    arguments.norm = rider.norm;
+    arguments.coefficient = rider.coefficient;
+    arguments.max_norm = rider.max_norm;
+    arguments.steps = rider.steps;
+    arguments.scalars = rider.scalars;
+    arguments.ticket = rider.ticket;
+    arguments.zero_grad = rider.zero_grad;
+    arguments.skip_nonfinite = rider.skip_nonfinite;
+    arguments.zero_skipped = rider.zero_skipped;
     const auto run = [&](const auto& table) {
       const auto kernel =
           &elementwise_kernel<K, T, kGradient, std::decay_t<decltype(table)>::kBytes>;
@@ -327,20 +386,16 @@ template <template <class> class K, int kGradient>
 void elementwise(const Elementwise& call) {
   std::vector<int32_t> counters;
   if (kGradient >= 0 && call.rider.steps) {
+    constexpr bool kHasScalars = scalars_of<K<float>, kGradient>() > 0;
     if (!call.rider.ticket) return record_error("counting steps needs a ticket");
-    counters = counters_of(call);
+    if (kHasScalars && !call.rider.scalars)
+      return record_error("counting steps of this rule needs its scalars");
+    counters = counters_of(call, kHasScalars);
   }
   // Steps are counted when all tensors have had theirs, by the last launch.
   const bool two = has_any<double>(call.tensors, call.count);
   elementwise_as<K<float>, float, kGradient>(call, two ? std::vector<int32_t>() : counters);
   if (two) elementwise_as<K<double>, double, kGradient>(call, counters);
-}
-
-inline int64_t elementwise_workspace(const Elementwise& call) {
-  constexpr int64_t kMostOperands = 6, kRowBytes = 128;
-  const int64_t bytes = table_bound(call.tensors, call.count, sizeof(Entry<kMostOperands>),
-                                    kMostOperands, kRowBytes, larger(1, call.hyper_rows));
-  return bytes <= kSmallTable ? 0 : bytes;  // which travels with the launch
 }
 
 }  // namespace

@@ -1,5 +1,5 @@
 // The extension onepass._cuda: the CUDA backend with its own static runtime. It loads on a machine
-// without driver or device; asking it anything is the first time that CUDA is touched.
+// without driver or device; CUDA starts at the first call of one of its functions.
 #include <cuda_runtime_api.h>
 #include <pybind11/pybind11.h>
 
@@ -15,7 +15,7 @@ namespace py = pybind11;
 
 constexpr int kLeastCapability = 75;
 
-// Errors of the questions asked here are no later caller's business.
+// Clears errors, so that no later caller sees them.
 cudaError_t count_devices(int* count) {
   *count = 0;
   const cudaError_t error = cudaGetDeviceCount(count);

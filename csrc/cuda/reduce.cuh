@@ -1,5 +1,5 @@
-// The reduction driver: the norm of a list of tensors after unscaling, and which of them holds the
-// first Inf or NaN. Deterministic: the grid follows from sizes alone, every block leaves one
+// The reduction driver: the norm of a list of tensors after unscaling, and the first tensor that
+// holds Inf or NaN. Deterministic: the grid follows from sizes alone, every block leaves one
 // partial result, and the last block, or a second kernel, combines them in order. Squares are added
 // in double: no float overflows or vanishes there.
 #pragma once
@@ -19,12 +19,12 @@ struct NormPartial {
 
 struct NormCall {
   TableShape shape;
-  NormOrder order;
-  double unscale, max_value;
-  NormPartial* partials;
-  int64_t first, count;  // of this launch's, and of all together
-  NormResult* result;
-  uint32_t* ticket;  // null: another kernel combines them
+  NormOrder order = NormOrder::two;
+  double unscale = 1, max_value = GradientRider::kNoLimit;
+  NormPartial* partials = nullptr;
+  int64_t first = 0, count = 0;  // of this launch's, and of all together
+  NormResult* result = nullptr;
+  uint32_t* ticket = nullptr;  // null: another kernel combines them
 };
 
 ONEPASS_DEVICE double combine(NormOrder order, double total, double value) {
@@ -162,9 +162,16 @@ int64_t norm_as(const Norm& call, NormPartial* partials, unsigned char* room, in
   const auto& bytes = builder.finish(std::vector<double>(), {});
   const auto stream = static_cast<cudaStream_t>(call.stream);
   const int64_t blocks = smaller(kNormBlocks, ceil_div(builder.shape().tiles, 4));
-  const NormCall arguments{builder.shape(), call.order,  call.unscale,
-                           call.max_value,  partials,    first,
-                           first + blocks,  call.result, finishes ? call.ticket : nullptr};
+  NormCall arguments;
+  arguments.shape = builder.shape();
+  arguments.order = call.order;
+  arguments.unscale = call.unscale;
+  arguments.max_value = call.max_value;
+  arguments.partials = partials;
+  arguments.first = first;
+  arguments.count = first + blocks;
+  arguments.result = call.result;
+  arguments.ticket = finishes ? call.ticket : nullptr;
   with_table<sizeof(T) == 4>(bytes, room, stream, [&](const auto& table) {
     start(&norm_kernel<T, std::decay_t<decltype(table)>::kBytes>, blocks, stream, arguments, table);
   });
@@ -180,7 +187,11 @@ inline void norm(const Norm& call) {
   int64_t count = norm_as<float>(call, partials, room, 0, !two);
   if (two) count += norm_as<double>(call, partials, room, count, true);
   if (call.ticket && count > 0) return;
-  const NormCall arguments{{}, call.order, 1, 0, partials, 0, count, call.result, nullptr};
+  NormCall arguments;
+  arguments.order = call.order;
+  arguments.partials = partials;
+  arguments.count = count;
+  arguments.result = call.result;
   start(&finish_norm<>, 1, static_cast<cudaStream_t>(call.stream), arguments);
 }
 

@@ -19,22 +19,22 @@ constexpr int64_t kBlocks = 528;
 constexpr int64_t kLongRow = 1024;  // classes from which on a row is a block's
 
 struct Call {
-  int64_t outer, classes, inner;
-  DType dtype;
-  const void* logits;
-  void* dlogits;
-  const int64_t* labels;
-  const void* probabilities;
+  int64_t outer = 0, classes = 0, inner = 0;
+  DType dtype = DType::f32;
+  const void* logits = nullptr;
+  void* dlogits = nullptr;
+  const int64_t* labels = nullptr;
+  const void* probabilities = nullptr;
   ChannelVector weight;
-  double label_smoothing;
-  int64_t ignore_index;
-  Reduction reduction;
+  double label_smoothing = 0;
+  int64_t ignore_index = 0;
+  Reduction reduction = Reduction::none;
   ChannelVector loss;
-  void* losses;
-  uint32_t* bad_label;
-  double *weights, *partials;  // of the blocks
-  int64_t blocks;
-  bool aligned;  // rows can be read in units that lie on multiples of a unit
+  void* losses = nullptr;
+  uint32_t* bad_label = nullptr;
+  double *weights = nullptr, *partials = nullptr;  // of the blocks
+  int64_t blocks = 0;
+  bool aligned = false;  // rows can be read in units that lie on multiples of a unit
 
   ONEPASS_HD int64_t positions() const { return outer * inner; }
   ONEPASS_HD Memory in(const void* data) const { return memory(data, dtype); }
@@ -256,19 +256,28 @@ __global__ void __launch_bounds__(kThreads, 2) finish_loss(const __grid_constant
 }
 
 inline Call describe(const CrossEntropy& c, int64_t at_once) {
-  auto* partials = static_cast<double*>(c.workspace);
-  const bool aligned = is_aligned(c.logits, c.dtype, c.dtype == DType::f64 ? 2 : 4) &&
-                       is_aligned(c.dlogits, c.dtype, c.dtype == DType::f64 ? 2 : 4);
-  return {c.outer,        c.classes,
-          c.inner,        c.dtype,
-          c.logits,       c.dlogits,
-          c.labels,       c.probabilities,
-          c.weight,       c.label_smoothing,
-          c.ignore_index, c.reduction,
-          c.loss,         c.losses,
-          c.bad_label,    partials + kBlocks,
-          partials,       smaller(kBlocks, ceil_div(c.outer * c.inner, at_once)),
-          aligned};
+  const int unit = c.dtype == DType::f64 ? 2 : 4;
+  Call call;
+  call.outer = c.outer;
+  call.classes = c.classes;
+  call.inner = c.inner;
+  call.dtype = c.dtype;
+  call.logits = c.logits;
+  call.dlogits = c.dlogits;
+  call.labels = c.labels;
+  call.probabilities = c.probabilities;
+  call.weight = c.weight;
+  call.label_smoothing = c.label_smoothing;
+  call.ignore_index = c.ignore_index;
+  call.reduction = c.reduction;
+  call.loss = c.loss;
+  call.losses = c.losses;
+  call.bad_label = c.bad_label;
+  call.partials = static_cast<double*>(c.workspace);
+  call.weights = call.partials + kBlocks;
+  call.blocks = smaller(kBlocks, ceil_div(c.outer * c.inner, at_once));
+  call.aligned = is_aligned(c.logits, c.dtype, unit) && is_aligned(c.dlogits, c.dtype, unit);
+  return call;
 }
 
 template <class T, int kGroup>

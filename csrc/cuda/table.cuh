@@ -29,6 +29,7 @@ enum class Path : int32_t {
 
 template <int kArity>
 struct Entry {
+  static_assert(kArity <= kMaxOperands && kMaxOperands * 4 <= 32, "dtypes has no room");
   int64_t first_tile, size;
   char* data[kArity];
   int64_t dims;     // offset in bytes of shape and strides in the table; 0: dense
@@ -44,10 +45,10 @@ struct Entry {
 };
 
 struct TableShape {
-  int64_t tiles;
-  int32_t entries;
-  int32_t rows, counters;  // offsets in bytes
-  int32_t counter_count;
+  int64_t tiles = 0;
+  int32_t entries = 0;
+  int32_t rows = 0, counters = 0;  // offsets in bytes
+  int32_t counter_count = 0;
 };
 
 // ---- what a kernel is given: the table, or where it is
@@ -156,10 +157,10 @@ bool has_any(const Tensor* tensors, int64_t count) {
   return false;
 }
 
-// Bytes that `count` tensors of a call need at most, with one counter each.
+// Bytes that `count` tensors of a call need at most, each with a counter and its row.
 inline int64_t table_bound(const Tensor* tensors, int64_t count, int64_t entry_bytes, int64_t arity,
                            int64_t row_bytes, int64_t rows) {
-  int64_t bytes = (count + 1) * entry_bytes + rows * row_bytes + 4 * count + 64;
+  int64_t bytes = (count + 1) * entry_bytes + rows * row_bytes + 8 * count + 64;
   for (int64_t t = 0; t < count; ++t) bytes += (1 + arity) * tensors[t].ndim * 8;
   return ceil_div(bytes, 16) * 16;
 }

@@ -6,12 +6,12 @@
 // Reddi et al., On the Convergence of Adam and Beyond, 2018.
 #pragma once
 #include "core/math.h"
-#include "core/signature.h"
+#include "core/rule.h"
 
 ONEPASS_BEGIN
 
 template <bool kDecoupled>
-struct AdamRule {
+struct AdamRule : Rule {
   static constexpr auto operands = names("params", "grads", "exp_avgs", "exp_avg_sqs");
   static constexpr auto optional = names("max_exp_avg_sqs");
   static constexpr auto hyper = names("lr", "beta1", "beta2", "eps", "weight_decay", "step");

@@ -1,4 +1,4 @@
-// What an optimizer step does to a gradient before the update sees it:
+// An optimizer step changes a gradient before the update sees it:
 //   g ← clamp(g · unscale, ±max_value) · coefficient
 // unscale = 1/grad_scale; coefficient = min(1, max_norm/(norm + 1e-6)), negative to maximize.
 // NaN stays NaN.
@@ -18,8 +18,8 @@ ONEPASS_HD T clamp_gradient(T g, T max_value) {
   return low > max_value ? max_value : low;
 }
 
-// A coefficient below T's normal numbers comes as two factors: flushed to zero, or rounded to a few
-// bits, it would stop the huge gradients that call for it.
+// A coefficient below T's normal numbers is split into two factors. As one, it would be flushed to
+// zero or rounded to a few bits, and stop the huge gradients that it is meant for.
 template <class T>
 struct PrepareGradient {
   T unscale, max_value, coefficient, rest;
@@ -37,7 +37,7 @@ struct PrepareGradient {
   }
 };
 
-// What brings a norm down to max_norm; NaN where the norm is.
+// The factor that brings a norm down to max_norm; NaN if the norm is.
 ONEPASS_HD double clip_coefficient(double max_norm, double norm) {
   const double coefficient = max_norm / (norm + 1e-6);
   return coefficient > 1 ? 1 : coefficient;

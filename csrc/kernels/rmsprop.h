@@ -4,11 +4,11 @@
 // form: eps stands outside the root, lr outside the buffer.
 #pragma once
 #include "core/math.h"
-#include "core/signature.h"
+#include "core/rule.h"
 
 ONEPASS_BEGIN
 
-struct Rmsprop {
+struct Rmsprop : Rule {
   static constexpr const char* name = "rmsprop";
   static constexpr auto operands = names("params", "grads", "square_avgs");
   static constexpr auto optional = names("momentum_buffers", "grad_avgs");

@@ -3,11 +3,11 @@
 // Sutskever et al., On the importance of initialization and momentum in deep learning, 2013, in
 // PyTorch's form: lr stands outside the buffer.
 #pragma once
-#include "core/signature.h"
+#include "core/rule.h"
 
 ONEPASS_BEGIN
 
-struct Sgd {
+struct Sgd : Rule {
   static constexpr const char* name = "sgd";
   static constexpr auto operands = names("params", "grads");
   static constexpr auto optional = names("momentum_buffers");

@@ -14,7 +14,11 @@ class Kernel(TypedDict):
     kind: str
     operands: tuple[str, ...]
     optional: tuple[str, ...]
-    hyper: tuple[str, ...]
+    hyper: tuple[
+        str, ...
+    ]  # of a rule that counts steps the last one is "step", which Plan fills in
+    counts_steps: bool
+    scalars: tuple[str, ...]
     reads: int
     writes: int
 
@@ -109,7 +113,14 @@ def cross_entropy(
 def global_norm(arrays: Sequence[Array], ord: float, /) -> Any: ...
 @final
 class Plan:
+    # How many steps each parameter has taken. On a device, reading and writing wait for it.
     steps: list[int]
+    # What a rule keeps for each parameter beside its step count, by the names in Kernel.scalars:
+    # {"mu_product": [1.0, …]}, float64. A new plan has the rule's start values; assign a dict with
+    # the same names to resume. A skipped step and a parameter without gradient leave them alone; so
+    # does a device if `steps` were given, since then the caller counts. Empty for rules without
+    # scalars. Each read makes a new dict.
+    scalars: dict[str, list[float]]
     def __init__(
         self,
         kernel: str,

@@ -13,7 +13,7 @@
 
 #include "core/backend.h"
 #include "cusim.h"
-#include "kernels/list.h"
+#include "kernels/update_list.h"
 
 extern "C" const onepass::Backend* onepass_cuda_backend();
 
@@ -97,7 +97,7 @@ std::vector<DType> dtypes() {
   if (kBrief) return {DType::f32};
   return {DType::f32, DType::f64, DType::f16, DType::bf16};
 }
-const std::vector<double> kOptions = {0.1, 0.9, 0.99, 0.01, 0.1, 3, 0.5, 0.5};
+const std::vector<double> kOptions = {0.1, 0.9, 0.99, 0.01, 0.1, 3, 0.5, 0.5, 0.5};
 
 std::vector<int> arities() {
   std::vector<int> all;
@@ -106,8 +106,45 @@ std::vector<int> arities() {
   });
   return all;
 }
-constexpr GradientRider kPlain{1, GradientRider::kNoLimit, 1, false, nullptr, 0, false};
+// Index in the table of the variant without optional states.
+int index_of(const char* rule) {
+  int found = -1, index = 0;
+  onepass::cuda::for_each_variant(onepass::cuda::Updates{}, [&](auto r, auto variant) {
+    if (decltype(variant)::on == 0 && std::strcmp(decltype(r)::name, rule) == 0) found = index;
+    ++index;
+  });
+  return found;
+}
+const GradientRider kPlain;
 DType computing(DType d) { return d == DType::f64 ? DType::f64 : DType::f32; }
+
+Tensor tensor_of(int64_t size, DType d, const std::vector<Operand>& operands,
+                 const int64_t* shape = nullptr) {
+  Tensor t;
+  t.size = size;
+  t.shape = shape;
+  t.ndim = shape ? 2 : 1;
+  t.computing = d;
+  t.operands = operands.data();
+  return t;
+}
+Elementwise call_on(const std::vector<Tensor>& tensors, const std::vector<double>& hyper,
+                    int64_t rows = 1) {
+  Elementwise call;
+  call.tensors = tensors.data();
+  call.count = int64_t(tensors.size());
+  call.hyper = hyper.data();
+  call.hyper_rows = rows;
+  call.hyper_size = int64_t(hyper.size()) / rows;
+  return call;
+}
+Norm norm_of(const std::vector<Tensor>& tensors, NormResult* result) {
+  Norm call;
+  call.tensors = tensors.data();
+  call.count = int64_t(tensors.size());
+  call.result = result;
+  return call;
+}
 
 // ---- elementwise: tensors of several sizes, one misaligned, one strided
 
@@ -131,9 +168,10 @@ void elementwise(const char* name, void (*function)(const Elementwise&), int ari
     }
   }
   for (int64_t t = 0; t < 4 * lists; ++t)
-    tensors.push_back({sizes[t % 4], shape, 2, 0, computing(dtype), operands[size_t(t)].data()});
-  Elementwise call{tensors.data(),        int64_t(tensors.size()),   {},    hyper.data(), 1,
-                   int64_t(hyper.size()), {7, 9, uint64_t(1) << 30}, rider, nullptr};
+    tensors.push_back(tensor_of(sizes[t % 4], computing(dtype), operands[size_t(t)], shape));
+  Elementwise call = call_on(tensors, hyper);
+  call.random = {7, 9, uint64_t(1) << 30};
+  call.rider = rider;
   run(name, function, cuda.elementwise_workspace(call), call);
   for (const Buffer& b : buffers) b.append_to(bits);
 }
@@ -149,7 +187,11 @@ void all_elementwise(std::string* bits) {
 }
 
 void all_updates(std::string* bits) {
-  const GradientRider rider{0.5, 0.75, -0.5, true, nullptr, 0, false};
+  GradientRider rider;
+  rider.unscale = 0.5;
+  rider.max_value = 0.75;
+  rider.coefficient = -0.5;
+  rider.zero_grad = true;
   const std::vector<int> arity = arities();
   for (const DType d : dtypes())
     for (int k = 0; cuda.update[k]; ++k)
@@ -168,10 +210,11 @@ void device_norm(std::string* bits) {
     if (poisoned) h.set(700, std::nan(""));
     double sum = 0;
     for (int64_t i = 0; i < n; ++i) sum += g.get(i) * g.get(i) + h.get(i) * h.get(i);
-    const Operand a[] = {p.operand(), g.operand()}, b[] = {q.operand(), h.operand()};
-    const Tensor tensors[] = {{n, nullptr, 1, 0, DType::f32, a}, {n, nullptr, 1, 0, DType::f64, b}};
+    const std::vector<Operand> a{p.operand(), g.operand()}, b{q.operand(), h.operand()};
+    const std::vector<Tensor> tensors{tensor_of(n, DType::f32, a), tensor_of(n, DType::f64, b)};
     NormResult result{}, again{};
-    Norm norm{tensors, 2, {}, 1, NormOrder::two, 1, GradientRider::kNoLimit, &again, nullptr};
+    Norm norm = norm_of(tensors, &again);
+    norm.operand = 1;
     run("norm", cuda.norm, cuda.norm_workspace(norm), norm);
     uint32_t ticket = 0;
     norm.result = &result;
@@ -183,9 +226,13 @@ void device_norm(std::string* bits) {
     const double want = std::sqrt(sum);
     check(poisoned || std::fabs(result.norm - want) <= 1e-12 * want, "the norm is wrong");
 
-    const double hyper[] = {0.5, 0.0}, before = p.get(11), gradient = g.get(11);
-    const GradientRider rider{1, GradientRider::kNoLimit, 1, true, &result, 3.0, true};
-    Elementwise step{tensors, 2, {}, hyper, 1, 2, {}, rider, nullptr};
+    const double before = p.get(11), gradient = g.get(11);
+    const std::vector<double> hyper{0.5, 0, 0, 0, 0, 0};
+    Elementwise step = call_on(tensors, hyper);
+    step.rider.zero_grad = true;
+    step.rider.norm = &result;
+    step.rider.max_norm = 3.0;
+    step.rider.skip_nonfinite = true;
     run("update", cuda.update[0], cuda.elementwise_workspace(step), step);
     const double moved = poisoned ? 0 : 0.5 * gradient * (3.0 / (want + 1e-6));
     check(std::fabs(p.get(11) - (before - moved)) < 1e-6, "the clipped or skipped step is wrong");
@@ -195,10 +242,13 @@ void device_norm(std::string* bits) {
   }
   for (const NormOrder order : {NormOrder::one, NormOrder::two, NormOrder::inf}) {
     Buffer g(DType::bf16, 2100, 5);
-    const Operand a[] = {g.operand()};
-    const Tensor tensor{2100, nullptr, 1, 0, DType::f32, a};
+    const std::vector<Operand> a{g.operand()};
+    const std::vector<Tensor> tensors{tensor_of(2100, DType::f32, a)};
     NormResult result{};
-    const Norm norm{&tensor, 1, {}, 0, order, 0.5, 0.75, &result, nullptr};
+    Norm norm = norm_of(tensors, &result);
+    norm.order = order;
+    norm.unscale = 0.5;
+    norm.max_value = 0.75;
     run("norm", cuda.norm, cuda.norm_workspace(norm), norm);
     bits->append(reinterpret_cast<const char*>(&result), sizeof(result));
   }
@@ -206,15 +256,30 @@ void device_norm(std::string* bits) {
 
 // ---- steps counted on the device
 
-// AdamW of six tensors in both computing types, two of which share a counter and one of which is
-// empty; with rows that know the step (counted false), or from counts on the device.
-void counted_steps(bool counted, bool skips, std::string* bits, bool zeroes = true) {
+// A rule with two states, on six tensors in both computing types, two of which share a counter and
+// one of which is empty; with rows that know the step and the scalars (counted false), or from
+// counts on the device.
+struct Counted {
+  const char* rule;
+  std::vector<double> hyper;  // without the step
+  double start = 0;           // of its one scalar; 0: it has none
+  void (*advance)(double* row) = nullptr;
+};
+const Counted kAdamW{"adamw", {0.1, 0.9, 0.99, 1e-8, 0.01}};
+const Counted kNAdam{"nadam", {0.1, 0.9, 0.99, 1e-8, 0.01, 0.3, 0}, 1, [](double* row) {
+                       onepass::cuda::advance<onepass::cuda::NAdam>(row);
+                     }};
+
+void counted_steps(const Counted& rule, bool counted, bool skips, std::string* bits,
+                   bool zeroes = true) {
   const int64_t sizes[] = {1500, 40, 0, 2100, 33, 1025}, counters[] = {4, 1, 0, 1, 3, 2};
   const int64_t taken[] = {6, 2, 9, 0, 41};
+  double scalars[5];
+  for (int i = 0; i < 5; ++i) scalars[i] = rule.start - 0.125 * i;
   std::vector<Buffer> buffers;
   std::vector<std::vector<Operand>> operands(6);
   std::vector<Tensor> tensors;
-  std::vector<double> hyper;
+  std::vector<double> hyper, advanced(5);
   for (int64_t t = 0; t < 6; ++t) {
     const DType d = t == 3 || t == 4 ? DType::f64 : DType::f32;
     for (int o = 0; o < 4; ++o) {
@@ -222,24 +287,42 @@ void counted_steps(bool counted, bool skips, std::string* bits, bool zeroes = tr
       for (int64_t i = 0; o == 3 && i < sizes[t]; ++i) buffers.back().set(i, 0.25);
       operands[size_t(t)].push_back(buffers.back().operand());
     }
-    const auto row = int32_t(counted ? t % 2 : t);
-    tensors.push_back({sizes[t], nullptr, 1, row, d, operands[size_t(t)].data(), counters[t]});
-    const double step = counted ? 0 : double(taken[counters[t]] + 1);
-    hyper.insert(hyper.end(), {t % 2 ? 0.1 : 0.2, 0.9, 0.99, 1e-8, 0.01, step});
+    tensors.push_back(tensor_of(sizes[t], d, operands[size_t(t)]));
+    tensors.back().hyper_set = int32_t(counted ? t % 2 : t);
+    tensors.back().counter = counters[t];
+    std::vector<double> row = rule.hyper;
+    if (t % 2 == 0) row[0] = 0.2;
+    row.push_back(double(taken[counters[t]] + 1));
+    if (rule.advance) {
+      row.push_back(scalars[counters[t]]);
+      rule.advance(row.data());
+      advanced[size_t(counters[t])] = row.back();
+    }
+    if (counted)  // what the device puts in itself
+      for (size_t i = rule.hyper.size(); i < row.size(); ++i) row[i] = 0;
+    hyper.insert(hyper.end(), row.begin(), row.end());
   }
   int64_t steps[] = {6, 2, 9, 0, 41};
+  double before[5];
+  std::memcpy(before, scalars, sizeof(scalars));
   uint32_t ticket = 0;
   const NormResult bad{0, 0, 3};
-  GradientRider rider{1, GradientRider::kNoLimit, 1, zeroes, skips ? &bad : nullptr, 0, skips};
+  Elementwise call = call_on(tensors, hyper, 6);
+  call.rider.zero_grad = zeroes;
+  call.rider.norm = skips ? &bad : nullptr;
+  call.rider.skip_nonfinite = call.rider.zero_skipped = skips;
   if (counted) {
-    rider.steps = steps;
-    rider.ticket = &ticket;
+    call.rider.steps = steps;
+    call.rider.scalars = rule.advance ? scalars : nullptr;
+    call.rider.ticket = &ticket;
   }
-  constexpr int kAdamW = 4;
-  const Elementwise call{tensors.data(), 6, {}, hyper.data(), 6, 6, {}, rider, nullptr};
-  run("adamw", cuda.update[kAdamW], cuda.elementwise_workspace(call), call);
-  for (int i = 0; i < 5; ++i)
-    check(steps[i] == taken[i] + (counted && !skips ? 1 : 0), "steps are counted wrongly");
+  run(rule.rule, cuda.update[index_of(rule.rule)], cuda.elementwise_workspace(call), call);
+  const bool advances = counted && !skips;
+  for (int i = 0; i < 5; ++i) {
+    check(steps[i] == taken[i] + advances, "steps are counted wrongly");
+    const double wanted = advances && rule.advance ? advanced[size_t(i)] : before[i];
+    check(scalars[i] == wanted, "scalars advance wrongly");
+  }
   check(ticket == 0, "an update keeps its ticket");
   for (size_t b = 0; b < buffers.size(); ++b) {
     if (skips && b % 4 != 1) {  // of a skipped step, only the gradients
@@ -253,33 +336,41 @@ void counted_steps(bool counted, bool skips, std::string* bits, bool zeroes = tr
 }
 
 void all_counted_steps(std::string* bits) {
-  std::string plain;
-  counted_steps(false, false, &plain);
-  counted_steps(true, false, bits);
-  check(*bits == plain, "steps from the device give other bits");
-  counted_steps(true, true, bits);
-  counted_steps(true, true, bits, false);
+  for (const Counted& rule : {kAdamW, kNAdam}) {
+    std::string plain, here;
+    counted_steps(rule, false, false, &plain);
+    counted_steps(rule, true, false, &here);
+    check(here == plain, "steps from the device give other bits");
+    *bits += here;
+    counted_steps(rule, true, true, bits);
+    counted_steps(rule, true, true, bits, false);
+  }
   // Nothing but empty tensors: the step counts all the same.
   int64_t steps[] = {7, 7};
   uint32_t ticket = 0;
-  const Tensor tensor{0, nullptr, 1, 0, DType::f64, nullptr, 1};
-  const double hyper[] = {0.1, 0};
-  GradientRider rider{1, GradientRider::kNoLimit, 1, false, nullptr, 0, false};
-  rider.steps = steps;
-  rider.ticket = &ticket;
-  const Elementwise call{&tensor, 1, {}, hyper, 1, 2, {}, rider, nullptr};
+  std::vector<Tensor> tensors{tensor_of(0, DType::f64, {})};
+  tensors[0].counter = 1;
+  const std::vector<double> hyper{0.1, 0, 0, 0, 0, 0};
+  Elementwise call = call_on(tensors, hyper);
+  call.rider.steps = steps;
+  call.rider.ticket = &ticket;
   run("sgd", cuda.update[0], cuda.elementwise_workspace(call), call);
   check(steps[0] == 7 && steps[1] == 8, "empty tensors do not count");
   // Of nothing, the norm is 0.
   NormResult result{1, 1, 1};
-  const Norm norm{&tensor, 1, {}, 0, NormOrder::two, 1, 2, &result, nullptr, nullptr, &ticket};
+  Norm norm = norm_of(tensors, &result);
+  norm.max_value = 2;
+  norm.ticket = &ticket;
   run("norm", cuda.norm, cuda.norm_workspace(norm), norm);
   check(result.norm == 0 && result.first_nonfinite == -1, "the norm of nothing is wrong");
-  // A counter needs its ticket.
+  // A counter needs its ticket, and the scalars of a rule that has some.
   Elementwise wrong = call;
   wrong.rider.ticket = nullptr;
   cuda.update[0](wrong);
   check(cuda.last_error() != nullptr && cuda.last_error() == nullptr, "no ticket, no error");
+  wrong = call;
+  cuda.update[index_of("nadam")](wrong);
+  check(cuda.last_error() != nullptr && cuda.last_error() == nullptr, "no scalars, no error");
 }
 
 // ---- devices

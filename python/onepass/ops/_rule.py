@@ -64,7 +64,7 @@ class Rule:
     """An optimizer: what it adds to its kernel.
 
     Args:
-        kernel: name of the update in csrc/kernels/list.h.
+        kernel: name of the update in csrc/kernels/update_list.h.
         states: those that are optional or do not start at zero; the others follow from the kernel.
         needs: checks that span several options.
         ignored: {option: other}: the option counts as 0 where ``other`` is 0.

@@ -1,4 +1,4 @@
-#include "cpu/schedule.h"
+#include "core/schedule.h"
 
 namespace onepass {
 
@@ -28,7 +28,12 @@ void ScheduleStorage::build(const Tensor* tensors, int64_t count) {
 }
 
 Schedule ScheduleStorage::view() const {
-  return {pieces_.data(), groups_.data(), int64_t(groups_.size()) - 1, elements_};
+  Schedule schedule;
+  schedule.pieces = pieces_.data();
+  schedule.groups = groups_.data();
+  schedule.group_count = int64_t(groups_.size()) - 1;
+  schedule.elements = elements_;
+  return schedule;
 }
 
 }  // namespace onepass

@@ -1,7 +1,9 @@
-// How the elements of a list of tensors are dealt out to threads: cut into pieces that never cross
-// a tensor, pieces gathered into groups of one size, of at most about kGroupElements, and an even
-// number of them, so that two threads end together. Depends on sizes alone, never on the number of
+// Cuts the elements of a list of tensors into pieces, which never cross a tensor, and gathers
+// pieces into groups, a thread's unit of work: all of one size, at most about kGroupElements, and
+// an even number of them, so that two threads end together. Sizes alone decide, never the number of
 // threads, so that reductions over groups give the same bits on any machine.
+//
+// The caller builds a schedule and keeps it while the sizes stay: a plan does so over many steps.
 #pragma once
 #include <vector>
 

@@ -1,0 +1,170 @@
+// The arrays of a plan: parameters, gradients, states. They are checked in full once; a step
+// compares them with what the plan remembers and checks again only what has changed.
+// plan_overlap.cpp keeps apart in memory what is written.
+#pragma once
+#include <pybind11/numpy.h>
+
+#include <algorithm>
+#include <string>
+#include <vector>
+
+#include "bind/fast.h"
+#include "bind/kernel_info.h"
+#include "core/schedule.h"
+
+namespace onepass::bind {
+
+// An array as the plan last saw it.
+struct Known {
+  PyObject* object = nullptr;  // borrowed: of a gradient only its identity matters
+  void* data = nullptr;
+  Element element = Element::other;
+  Library library = Library::other;
+  bool writable = false;
+  int32_t ndim = -1;  // not seen yet
+  int32_t cuda_device = -1;
+  std::vector<int64_t> dims;  // shape, then strides in bytes
+  // The fields of an exact NumPy array's object, which can be compared without following a pointer.
+  const py::detail::PyArray_Proxy* fields = nullptr;
+  const void *shape_at = nullptr, *strides_at = nullptr, *descr = nullptr;
+  int flags = 0;
+
+  // Whether an exact NumPy array has not changed. Reads one or two cache lines; viewing the array
+  // reads five, and a step over many small arrays finds most of them cold.
+  bool still(PyObject* array) const {
+    return fields && array == object && Py_TYPE(array) == ndarray() && fields->data == data &&
+           fields->dimensions == shape_at && fields->strides == strides_at &&
+           fields->descr == descr && fields->flags == flags;
+  }
+  // A CuPy array keeps its memory as long as it lives, and the plan keeps its arrays alive.
+  bool held(PyObject* array) const { return library == Library::cupy && array == object; }
+  bool same_layout(const View& v) const {
+    if (ndim != v.ndim || element != v.element || writable != v.writable ||
+        cuda_device != v.cuda_device || library != v.library)
+      return false;
+    const int64_t* known = dims.data();
+    for (int d = 0; d < ndim; ++d)
+      if (known[d] != v.shape[d] || known[ndim + d] != v.stride(d)) return false;
+    return true;
+  }
+  void remember(const Array& v) {
+    object = v.object;
+    data = v.data;
+    element = v.element;
+    library = v.library;
+    writable = v.writable;
+    ndim = v.ndim;
+    cuda_device = v.cuda_device;
+    dims.assign(v.shape, v.shape + v.ndim);
+    for (int d = 0; d < v.ndim; ++d) dims.push_back(v.stride(d));
+    remember_fields();
+  }
+  static const PyTypeObject* ndarray() {
+    static PyTypeObject* const type = py::detail::npy_api::get().PyArray_Type_;
+    return type;
+  }
+  void remember_fields() {
+    fields = nullptr;
+    if (Py_TYPE(object) != ndarray()) return;
+    fields = py::detail::array_proxy(object);
+    shape_at = fields->dimensions;
+    strides_at = fields->strides;
+    descr = fields->descr;
+    flags = fields->flags;
+  }
+};
+
+class PlanArrays {
+ public:
+  // A list of arrays for each state of the rule; None for an optional state that the caller leaves
+  // out.
+  PlanArrays(const RuleInfo& rule, const py::object& params, const py::object& states);
+
+  // The variant of the rule with the states that are there.
+  const KernelInfo& kernel() const { return info_; }
+  size_t count() const { return slots_.size(); }
+  bool on_device() const { return !slots_.empty() && known_[kParam].cuda_device >= 0; }
+  // ValueError unless a list has an entry for each parameter.
+  void check_count(const char* name, size_t count) const;
+
+  // ---- a step
+
+  // Looks at all arrays; nothing is written before all of them have passed. None: no gradient.
+  void refresh(const Items& grads, Staging* staging, bool zero_grad);
+  // The parameters that have a gradient, as tensors, and tensor t's index among all parameters.
+  std::vector<Tensor>& tensors() { return tensors_; }
+  const std::vector<size_t>& order() const { return order_; }
+  int64_t elements() const { return elements_; }
+  Schedule schedule() const;
+  // Where a step runs. Without gradients: where the plan's own arrays are.
+  Target target(const Items* grads) const;
+  void mark_written(const Items& grads, bool zero_grad) const;
+  void zero_grads(const Items& grads) const;
+
+ private:
+  // One parameter.
+  struct Slot {
+    bool active = false;  // has a gradient in this step
+    bool staged = false;  // some array of it needs an aligned copy at every step
+    bool torch = false;
+    int64_t size = 0;
+    int32_t ndim = 0;
+    DType computing = DType::f32;
+    std::vector<int64_t> dims;  // of the common layout: shape, then strides of every operand
+  };
+  struct Place {
+    size_t slot, operand;
+  };
+  // Memory that the plan writes: a parameter or a state.
+  struct Owned {
+    Extent extent;
+    uintptr_t reach;  // highest end of this and all before it
+    size_t slot, operand;
+  };
+
+  PyObject* object(size_t i, size_t operand, PyObject* grad) const {
+    if (operand == kParam) return PyTuple_GET_ITEM(params_.ptr(), Py_ssize_t(i));
+    if (operand == kGrad) return grad;
+    return PyTuple_GET_ITEM(states_[operand - kFirstState].ptr(), Py_ssize_t(i));
+  }
+  Known& known(size_t i, size_t operand) { return known_[i * arity_ + operand]; }
+
+  py::tuple tuple_of(const char* name, PyObject* list) const;
+  void open_operand(Array* a, size_t i, size_t operand, PyObject* grad) const;
+  void open_slot(size_t i, PyObject* grad, Array* arrays) const;
+  void remember(size_t i, const Array* arrays);
+  void lay_out(size_t i, Array* arrays, Staging* staging, bool zero_grad);
+  void refresh_slot(size_t i, PyObject* grad, Staging* staging, bool zero_grad);
+  void collect();
+  void find_foreign();
+
+  void index_owned();
+  void refuse_overlap(const Array& a, const Array& b) const;
+  void check_grad(size_t i, PyObject* grad) const;
+  void check_grads_writable(const Items& grads);
+  void check_grads_apart(const Items& grads) const;
+
+  const KernelInfo& info_;
+  const char* op_;
+  size_t arity_;
+  py::tuple params_;
+  std::vector<py::tuple> states_;
+  std::vector<Slot> slots_;
+  std::vector<Known> known_;       // slot by slot, arity_ each
+  std::vector<Operand> operands_;  // likewise
+  std::vector<Owned> owned_;
+
+  bool owned_stale_ = false;         // a parameter or state has moved since index_owned
+  bool tensors_stale_ = true;        // tensors_ does not describe slots_
+  bool grads_apart_ = false;         // no two gradients overlap; known when zero_grad asked for it
+  std::vector<size_t> moved_grads_;  // not yet known to keep clear of what is written
+
+  std::vector<Tensor> tensors_;  // of the active slots
+  std::vector<size_t> order_;    // their indices
+  ScheduleStorage schedule_;     // on the CPU
+  int64_t elements_ = 0;         // of all of them
+  bool any_torch_ = false;       // among them
+  std::vector<Place> foreign_;  // on a device: arrays of other libraries than the first parameter's
+};
+
+}  // namespace onepass::bind

@@ -1,0 +1,53 @@
+// The numbers that a plan keeps for each parameter: the steps it has taken, and the scalars of
+// rules that have some (core/rule.h). On the host; or on a CUDA device, which alone knows whether
+// it has skipped a step, in memory of the parameters' library.
+#pragma once
+#include <vector>
+
+#include "bind/fast.h"
+#include "bind/kernel_info.h"
+
+namespace onepass::bind {
+
+class PlanCounts {
+ public:
+  // No steps yet.
+  PlanCounts(const RuleInfo& rule, size_t parameters);
+  void move_to_device(const Target& target);
+
+  // ---- for Python; both wait for the device
+
+  py::list steps();
+  void set_steps(const py::object& steps);
+  py::dict scalars();
+  void set_scalars(const py::object& scalars);
+
+  // ---- for a step on the host
+
+  int64_t step(size_t parameter) const { return steps_[parameter]; }
+  const double* scalars(size_t parameter) const {
+    return scalars_.data() + parameter * rule_.scalars.size();
+  }
+  // The parameter has taken the step of this row of hyper-parameters.
+  void advance(size_t parameter, const double* row);
+
+  // ---- for a step on the device
+
+  bool on_device() const { return bool(memory_); }
+  // Puts the memory into a call on this target, which the counts follow.
+  void ride(const Target& target, Elementwise* update, Norm* norm);
+
+ private:
+  void read();
+  void write() const;
+
+  const RuleInfo& rule_;
+  // Of the host; of a device, a copy that is out of date.
+  std::vector<int64_t> steps_;
+  std::vector<double> scalars_;  // parameter by parameter
+  // int64: a count for each parameter, the bits of the scalars, then two tickets of 32 bits.
+  py::object memory_;
+  Target target_{};
+};
+
+}  // namespace onepass::bind

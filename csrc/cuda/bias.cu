@@ -1,0 +1,11 @@
+// A bias per channel with what follows it, forward and backward.
+#define ONEPASS_ISA cuda
+#include "cuda/normalise.cuh"
+#include "cuda/units.h"
+
+void onepass::cuda::add_bias(Backend* backend) {
+  using namespace onepass::ONEPASS_ISA;
+  backend->bias_act = &bias_act<>;
+  backend->bias_act_backward = &bias_act_backward<>;
+  backend->channelwise_workspace = &channelwise_workspace;
+}

@@ -1,0 +1,11 @@
+// Losses.
+#include "cuda/flushed.h"
+
+#include "cuda/rows.cuh"
+#include "cuda/units.h"
+
+void onepass::cuda::add_losses(Backend* backend) {
+  using namespace onepass::ONEPASS_ISA;
+  backend->cross_entropy = &cross_entropy;
+  backend->cross_entropy_workspace = &cross_entropy_workspace;
+}

@@ -1,0 +1,15 @@
+// The units of the CUDA backend. Each fills its part of the table.
+#pragma once
+#include "core/backend.h"
+
+namespace onepass {
+namespace cuda {
+
+void add_activations(Backend* backend);
+void add_bias(Backend* backend);
+void add_updates(Backend* backend);
+void add_batch_norm(Backend* backend);
+void add_losses(Backend* backend);
+
+}  // namespace cuda
+}  // namespace onepass
