@@ -52,8 +52,9 @@ void load_channels(const ChannelVector& v, int64_t channel, int64_t n, double ot
     case DType::f16:
       return load_run<Half, double>(out, static_cast<const Half*>(from), 1, n);
     case DType::bf16:
-      return load_run<BFloat16, double>(out, static_cast<const BFloat16*>(from), 1, n);
+      break;
   }
+  load_run<BFloat16, double>(out, static_cast<const BFloat16*>(from), 1, n);
 }
 void store_channels(const ChannelVector& v, int64_t channel, int64_t n, const double* from) {
   if (!v.data) return;

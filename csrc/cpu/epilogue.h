@@ -24,7 +24,7 @@ struct Uniform {
 // z of a norm, and of a bias alone.
 template <class T>
 ONEPASS_HD T affine_part(T x, T mean, T scale, T shift) {
-  return batch_norm_formula::normalise(x, mean, scale, shift);
+  return BatchNormRule<T>::normalise(x, mean, scale, shift);
 }
 template <class T>
 ONEPASS_HD T affine_part(T x, Absent, Absent, T bias) {
@@ -75,13 +75,13 @@ struct EpilogueInputGradient {
   template <class R>
   ONEPASS_HD T operator()(R residual, T dy, T x, T mean, T scale, T shift, T level, T slope) const {
     const T g = gradient(residual, dy, x, mean, scale, shift);
-    return batch_norm_formula::input_gradient(g, x, mean, scale, level, slope);
+    return BatchNormRule<T>::input_gradient(g, x, mean, scale, level, slope);
   }
   template <class R>
   ONEPASS_HD T operator()(R residual, T dy, T x, T mean, T scale, T shift, T level, T slope,
                           Keep keep) const {
     const T g = gradient(residual, dy, x, mean, scale, shift, keep);
-    return batch_norm_formula::input_gradient(g, x, mean, scale, level, slope);
+    return BatchNormRule<T>::input_gradient(g, x, mean, scale, level, slope);
   }
 };
 

@@ -116,7 +116,7 @@ struct GradientPair {
   P mean, rstd;
   ONEPASS_HD T value(int64_t j, int64_t c) const { return g.value(j, c); }
   ONEPASS_HD T times(T value, int64_t j, int64_t c) const {
-    return value * ((x[j * stride + c] - mean[c]) * rstd[c]);
+    return BatchNormRule<T>::product(value, x[j * stride + c], mean[c], rstd[c]);
   }
   ONEPASS_HD GradientPair next(int64_t rows) const {
     return {g.next(rows), x + rows * stride, stride, mean, rstd};
@@ -159,7 +159,7 @@ struct DroppedGradientPair {
     return g;
   }
   ONEPASS_HD T times(T value, int64_t j, int64_t c) const {
-    return value * ((x[j * stride + c] - mean[c]) * rstd[c]);
+    return BatchNormRule<T>::product(value, x[j * stride + c], mean[c], rstd[c]);
   }
   ONEPASS_HD DroppedGradientPair next(int64_t rows) const {
     return {backward,

@@ -2,7 +2,7 @@
 // one channel each) or columns (a channel's elements lie a row apart), and how the threads' sums
 // meet.
 #pragma once
-#include "cuda/memory.cuh"
+#include "cuda/folds.cuh"
 #include "cuda/paths.h"
 
 ONEPASS_BEGIN

@@ -5,8 +5,8 @@
 // Deterministic: the grid follows from sizes alone, blocks leave partial sums, which are added in
 // order: weights of the labels by every block of the next kernel, losses by a last one.
 #pragma once
+#include "cuda/folds.cuh"
 #include "cuda/launch.cuh"
-#include "cuda/memory.cuh"
 #include "kernels/cross_entropy.h"
 
 ONEPASS_BEGIN
@@ -259,16 +259,27 @@ inline Call describe(const CrossEntropy& c, int64_t at_once) {
   auto* partials = static_cast<double*>(c.workspace);
   const bool aligned = is_aligned(c.logits, c.dtype, c.dtype == DType::f64 ? 2 : 4) &&
                        is_aligned(c.dlogits, c.dtype, c.dtype == DType::f64 ? 2 : 4);
-  return {c.outer,        c.classes,
-          c.inner,        c.dtype,
-          c.logits,       c.dlogits,
-          c.labels,       c.probabilities,
-          c.weight,       c.label_smoothing,
-          c.ignore_index, c.reduction,
-          c.loss,         c.losses,
-          c.bad_label,    partials + kBlocks,
-          partials,       smaller(kBlocks, ceil_div(c.outer * c.inner, at_once)),
-          aligned};
+  Call call{};
+  call.outer = c.outer;
+  call.classes = c.classes;
+  call.inner = c.inner;
+  call.dtype = c.dtype;
+  call.logits = c.logits;
+  call.dlogits = c.dlogits;
+  call.labels = c.labels;
+  call.probabilities = c.probabilities;
+  call.weight = c.weight;
+  call.label_smoothing = c.label_smoothing;
+  call.ignore_index = c.ignore_index;
+  call.reduction = c.reduction;
+  call.loss = c.loss;
+  call.losses = c.losses;
+  call.bad_label = c.bad_label;
+  call.weights = partials + kBlocks;
+  call.partials = partials;
+  call.blocks = smaller(kBlocks, ceil_div(c.outer * c.inner, at_once));
+  call.aligned = aligned;
+  return call;
 }
 
 template <class T, int kGroup>
