@@ -1,5 +1,5 @@
-// What the normalise driver knows per channel, and per unit of a region: parameters of the affine
-// part and of the input's gradient, and the way from sums to them. Formulas: kernels/batch_norm.h.
+// Per-channel loops of the normalise driver: parameters of the affine part and of dx, the way from
+// sums to them, and between channels and the units of a region. Formulas: kernels/batch_norm.h.
 #pragma once
 #include "cpu/cut.h"
 #include "kernels/batch_norm.h"

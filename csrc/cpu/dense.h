@@ -1,5 +1,6 @@
-// Dense memory as the norm and row drivers see it: a stretch of an array of any dtype in the
-// computing type, and vectors with one value per channel in double.
+// Dense memory as the norm and row drivers use it. fetch() gives a run of an array in the computing
+// type, in place if it is stored so, else converted into scratch; put() is its inverse.
+// load_channels() and store_channels() convert channel vectors of any dtype to and from double.
 #pragma once
 #include "cpu/blocks.h"
 

@@ -1,9 +1,9 @@
-// What follows the affine part of a norm or bias, on a hot block: y = dropout(activation(z +
-// residual)), and the way back, g = activation'(z + residual)·dropout(dy).
+// What follows the affine part of a norm or bias, on a block in cache: y = dropout(activation(z +
+// residual)), and its gradient g = activation'(z + residual)·dropout(dy).
 //
 // Identity and ReLU cost nothing next to memory and are composed with the affine part into one
-// leaf; any other activation is a call through a table of block functions, one per activation and
-// computing type, so that adding one adds no instantiation here.
+// leaf. Any other activation is a call through a table of block functions, one per activation and
+// computing type, so that a new activation adds no instantiation here.
 #pragma once
 #include "cpu/blocks.h"
 #include "cpu/loops.h"
@@ -139,13 +139,13 @@ constexpr int32_t kIdentity = index_in<Identity>(Activations{});
 constexpr int32_t kRelu = index_in<Relu>(Activations{});
 
 // The keep bits of consecutive runs of elements, shifted so that bit 0 of the first word is the
-// first element of the run. Bits are drawn for up to 4096 elements ahead, which is when they are
-// cheapest, but not beyond `end`, after which the caller jumps.
+// first element of the run. Bits are drawn for up to 4096 elements ahead, where they are cheapest,
+// but not beyond `end`, after which the caller jumps.
 class KeepBits {
  public:
   static constexpr int64_t kLongest = 4 * kBlockElements;  // of a run
 
-  // drawn: all bits of the array and a word more, where somebody drew them before; else null.
+  // drawn: all bits of the array and one word more if they exist already, else null.
   KeepBits(DropoutStream random, const uint32_t* drawn) : random_(random), drawn_(drawn) {}
 
   const uint32_t* at(int64_t element, int64_t n, int64_t end) {
@@ -187,7 +187,7 @@ class KeepBits {
   uint32_t aligned_[kLongest / 32 + 1];
 };
 
-// How an epilogue is run, decided once per call.
+// Runs an epilogue; what to run is decided once per call.
 template <class T>
 class EpilogueRunner {
  public:

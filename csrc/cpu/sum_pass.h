@@ -86,7 +86,7 @@ struct SumPass : ChannelStep<T, kNorm, kForward> {
         if constexpr (kNorm) x = strided(norm.x, at, rows, n, x_scratch);
         if constexpr (kForward) {
           const Flush flush;
-          add_moment_panel(rows, n, s + i, q + i, x.data, x.stride, p.shift + i);
+          add_moments_of_columns(rows, n, s + i, q + i, x.data, x.stride, p.shift + i);
         } else if (fuses()) {
           constexpr int64_t kWords = kUnits / 32;
           uint32_t words[kAdded * kWords];
@@ -98,7 +98,7 @@ struct SumPass : ChannelStep<T, kNorm, kForward> {
           const Rows<P> fused{at,          x.data,      x.stride, p.mean + i, p.rstd + i,
                               p.scale + i, p.shift + i, words,    kWords};
           const Flush flush;
-          with_term(fused, [=](auto term) { add_panel(rows, n, s + i, q + i, term); });
+          with_term(fused, [=](auto term) { add_terms_of_columns(rows, n, s + i, q + i, term); });
         } else {
           const Strided g = gradient_panel(r, row, rows, u, n, p, bits, g_scratch);
           add_gradients(rows, n, s + i, q + i, g, x, p.from(i));
@@ -124,9 +124,9 @@ struct SumPass : ChannelStep<T, kNorm, kForward> {
     const Gradient<T> term{g.data, g.stride};
     if constexpr (kNorm) {
       using Pair = GradientPair<T, const T*, Gradient<T>>;
-      add_panel(rows, n, s, q, Pair{term, x.data, x.stride, p.mean, p.rstd});
+      add_terms_of_columns(rows, n, s, q, Pair{term, x.data, x.stride, p.mean, p.rstd});
     } else {
-      add_panel(rows, n, s, q, term);
+      add_terms_of_columns(rows, n, s, q, term);
     }
   }
   Strided gradient_panel(const Region& r, int64_t row, int64_t rows, int64_t u, int64_t n,
@@ -226,21 +226,21 @@ struct SumPass : ChannelStep<T, kNorm, kForward> {
     if constexpr (kNorm) x = fetch<T>(norm.x, norm.dtype, at, n, x_scratch);
     if constexpr (kForward) {
       const Flush flush;
-      add_moment_run(n, s, q, x, P{p.shift[u]}, exact);
+      add_moments_of_plane(n, s, q, x, P{p.shift[u]}, exact);
     } else if (fuses()) {
       const uint32_t* words = epilogue.drops() ? bits.at(at, n, end) : nullptr;
       const Rows<P> fused{
           at, x, kSumLanes, P{p.mean[u]}, P{p.rstd[u]}, P{p.scale[u]}, P{p.shift[u]}, words, 1};
       const Flush flush;
-      with_term(fused, [=](auto term) { add_run(n, s, q, term); });
+      with_term(fused, [=](auto term) { add_terms_of_plane(n, s, q, term); });
     } else {
       const Gradient<T> g{plane_gradient(at, n, end, u, p, g_scratch, bits), kSumLanes};
       const Flush flush;
       if constexpr (kNorm) {
         using Pair = GradientPair<T, P, Gradient<T>>;
-        add_run(n, s, q, Pair{g, x, kSumLanes, P{p.mean[u]}, P{p.rstd[u]}});
+        add_terms_of_plane(n, s, q, Pair{g, x, kSumLanes, P{p.mean[u]}, P{p.rstd[u]}});
       } else {
-        add_run(n, s, q, g);
+        add_terms_of_plane(n, s, q, g);
       }
     }
   }
