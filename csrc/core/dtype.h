@@ -4,8 +4,8 @@
 // (quiet), subnormals are exact. All are branch-free, so a loop around them vectorises, and none
 // puts a subnormal through float arithmetic, so the bits stay right while FlushDenormals is alive.
 #pragma once
+#include "basic.h"
 #include "hd.h"
-#include "math.h"
 
 #ifdef __SSE2__
 #include <xmmintrin.h>

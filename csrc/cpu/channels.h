@@ -1,5 +1,5 @@
-// What the normalise driver knows per channel, and per unit of a region: parameters of the affine
-// part and of the input's gradient, and the way from sums to them. Formulas: kernels/batch_norm.h.
+// Per-channel loops of the normalise driver: parameters of the affine part and of dx, the way from
+// sums to them, and between channels and the units of a region. Formulas: kernels/batch_norm.h.
 #pragma once
 #include "cpu/cut.h"
 #include "kernels/batch_norm.h"
@@ -31,7 +31,7 @@ struct Parameters {
 template <class T>
 struct SavedRows {
   T *mean, *lost, *rstd;
-  ONEPASS_HD batch_norm_formula::Saved<T> operator[](int64_t k) const {
+  ONEPASS_HD typename BatchNormRule<T>::Saved operator[](int64_t k) const {
     return {mean[k], lost[k], rstd[k]};
   }
 };
@@ -42,8 +42,8 @@ void statistics_of_channels(int64_t n, const double* sum, const double* squares,
                             double* mean, double* unbiased) {
 #pragma GCC ivdep
   for (int64_t k = 0; k < n; ++k) {
-    const auto m = batch_norm_formula::moments(sum[k], squares[k], part);
-    const auto s = batch_norm_formula::save<T>(double(shift[k]), m.offset, m.variance, eps);
+    const auto m = BatchNormRule<T>::moments(sum[k], squares[k], part);
+    const auto s = BatchNormRule<T>::save(double(shift[k]), m.offset, m.variance, eps);
     saved.mean[k] = s.mean;
     saved.lost[k] = s.lost;
     saved.rstd[k] = s.rstd;
@@ -54,14 +54,14 @@ void statistics_of_channels(int64_t n, const double* sum, const double* squares,
 void running_of_channels(int64_t n, const double* value, double momentum, double* running) {
 #pragma GCC ivdep
   for (int64_t k = 0; k < n; ++k)
-    running[k] = batch_norm_formula::running(running[k], value[k], momentum);
+    running[k] = BatchNormRule<double>::running(running[k], value[k], momentum);
 }
 template <class T>
 void affine_of_channels(int64_t n, SavedRows<T> saved, const double* weight, const double* bias,
                         T* scale, T* shift) {
 #pragma GCC ivdep
   for (int64_t k = 0; k < n; ++k) {
-    const auto a = batch_norm_formula::affine<T>(saved[k], weight[k], bias[k]);
+    const auto a = BatchNormRule<T>::affine(saved[k], weight[k], bias[k]);
     scale[k] = a.scale;
     shift[k] = a.shift;
   }
@@ -72,8 +72,8 @@ void corrections_of_channels(int64_t n, const double* s, double* q, double part,
                              T* level, T* slope) {
 #pragma GCC ivdep
   for (int64_t k = 0; k < n; ++k) {
-    const double dweight = batch_norm_formula::dweight(saved[k], s[k], q[k]);
-    const auto c = batch_norm_formula::correction(saved[k], s[k], dweight, part);
+    const double dweight = BatchNormRule<T>::dweight(saved[k], s[k], q[k]);
+    const auto c = BatchNormRule<T>::correction(saved[k], s[k], dweight, part);
     q[k] = dweight;
     level[k] = c.level;
     slope[k] = c.slope;

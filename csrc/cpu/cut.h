@@ -1,5 +1,5 @@
-// How the normalise driver cuts a call into regions, rows × units, by size alone; its header says
-// why.
+// How the normalise driver cuts a call into regions, rows × units, by size alone (normalise.h says
+// why).
 #pragma once
 #include "core/backend.h"
 #include "cpu/dense.h"

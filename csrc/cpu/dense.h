@@ -1,5 +1,6 @@
-// Dense memory as the norm and row drivers see it: a stretch of an array of any dtype in the
-// computing type, and vectors with one value per channel in double.
+// Dense memory as the norm and row drivers use it. fetch() gives a run of an array in the computing
+// type, in place if it is stored so, else converted into scratch; put() is its inverse.
+// load_channels() and store_channels() convert channel vectors of any dtype to and from double.
 #pragma once
 #include "cpu/blocks.h"
 
@@ -52,8 +53,9 @@ void load_channels(const ChannelVector& v, int64_t channel, int64_t n, double ot
     case DType::f16:
       return load_run<Half, double>(out, static_cast<const Half*>(from), 1, n);
     case DType::bf16:
-      return load_run<BFloat16, double>(out, static_cast<const BFloat16*>(from), 1, n);
+      break;
   }
+  load_run<BFloat16, double>(out, static_cast<const BFloat16*>(from), 1, n);
 }
 void store_channels(const ChannelVector& v, int64_t channel, int64_t n, const double* from) {
   if (!v.data) return;

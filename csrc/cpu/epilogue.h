@@ -1,9 +1,9 @@
-// What follows the affine part of a norm or bias, on a hot block: y = dropout(activation(z +
-// residual)), and the way back, g = activation'(z + residual)·dropout(dy).
+// What follows the affine part of a norm or bias, on a block in cache: y = dropout(activation(z +
+// residual)), and its gradient g = activation'(z + residual)·dropout(dy).
 //
 // Identity and ReLU cost nothing next to memory and are composed with the affine part into one
-// leaf; any other activation is a call through a table of block functions, one per activation and
-// computing type, so that adding one adds no instantiation here.
+// leaf. Any other activation is a call through a table of block functions, one per activation and
+// computing type, so that a new activation adds no instantiation here.
 #pragma once
 #include "cpu/activation_blocks.h"
 #include "cpu/blocks.h"
@@ -26,7 +26,7 @@ struct Uniform {
 // z of a norm, and of a bias alone.
 template <class T>
 ONEPASS_HD T affine_part(T x, T mean, T scale, T shift) {
-  return batch_norm_formula::normalise(x, mean, scale, shift);
+  return BatchNormRule<T>::normalise(x, mean, scale, shift);
 }
 template <class T>
 ONEPASS_HD T affine_part(T x, Absent, Absent, T bias) {
@@ -77,13 +77,13 @@ struct EpilogueInputGradient {
   template <class R>
   ONEPASS_HD T operator()(R residual, T dy, T x, T mean, T scale, T shift, T level, T slope) const {
     const T g = gradient(residual, dy, x, mean, scale, shift);
-    return batch_norm_formula::input_gradient(g, x, mean, scale, level, slope);
+    return BatchNormRule<T>::input_gradient(g, x, mean, scale, level, slope);
   }
   template <class R>
   ONEPASS_HD T operator()(R residual, T dy, T x, T mean, T scale, T shift, T level, T slope,
                           Keep keep) const {
     const T g = gradient(residual, dy, x, mean, scale, shift, keep);
-    return batch_norm_formula::input_gradient(g, x, mean, scale, level, slope);
+    return BatchNormRule<T>::input_gradient(g, x, mean, scale, level, slope);
   }
 };
 
@@ -111,13 +111,13 @@ ONEPASS_HD const ActivationBlocks<T>& activation_blocks() {
 }
 
 // The keep bits of consecutive runs of elements, shifted so that bit 0 of the first word is the
-// first element of the run. Bits are drawn for up to 4096 elements ahead, which is when they are
-// cheapest, but not beyond `end`, after which the caller jumps.
+// first element of the run. Bits are drawn for up to 4096 elements ahead, where they are cheapest,
+// but not beyond `end`, after which the caller jumps.
 class KeepBits {
  public:
   static constexpr int64_t kLongest = 4 * kBlockElements;  // of a run
 
-  // drawn: all bits of the array and a word more, where somebody drew them before; else null.
+  // drawn: all bits of the array and one word more if they exist already, else null.
   KeepBits(DropoutStream random, const uint32_t* drawn) : random_(random), drawn_(drawn) {}
 
   const uint32_t* at(int64_t element, int64_t n, int64_t end) {
@@ -159,7 +159,7 @@ class KeepBits {
   uint32_t aligned_[kLongest / 32 + 1];
 };
 
-// How an epilogue is run, decided once per call.
+// Runs an epilogue; what to run is decided once per call.
 template <class T>
 class EpilogueRunner {
  public:

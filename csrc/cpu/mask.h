@@ -1,5 +1,5 @@
-// The keep bits themselves, for callers who want to see them: one byte or one bit an element.
-// Chunks are independent and cut by the size alone.
+// The keep bits of dropout as a result of their own: one byte or one bit an element. Tasks are
+// independent and cut by size alone.
 #pragma once
 #include "core/backend.h"
 #include "cpu/keep_words.h"

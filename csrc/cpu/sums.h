@@ -1,6 +1,12 @@
-// Sums over the elements of a unit, eight at a time in the computing type, then in double: of
-// moments and of gradients. Fixed lanes and a fixed order, so that no instruction set and no number
-// of threads shows in the result.
+// Leaves that add to the sums of units: moments (forward) and gradient terms (backward). They add
+// eight elements in the computing type, then double. Lanes and order are fixed, so that neither the
+// instruction set nor the number of threads shows in the result.
+//
+//   add_moment_*    d and d² about a shift
+//   add_term_*      terms: g, or the pair g and g·x̂
+//   add_dropped_*   pairs whose g comes out of dropout, with 32 keep bits a word
+//   *_of_columns    a panel of rows: each column has a sum of its own
+//   *_of_plane      a run of one plane, in kSumLanes lanes
 #pragma once
 #include "cpu/cut.h"
 #include "cpu/epilogue.h"
@@ -11,9 +17,9 @@ namespace normalise {
 
 constexpr int64_t kSumLanes = 32;  // a plane's sum is this many
 
-// Adds kRows rows of terms to s (and, for pairs, to q), column by column.
+// kRows rows, column by column: terms to s and, for pairs, to q.
 template <int kRows, class Term>
-void add_rows(int64_t n, double* s, double* q, const Term term) {
+void add_term_rows(int64_t n, double* s, double* q, const Term term) {
   using Sum = typename Term::Sum;
 #pragma GCC ivdep
   for (int64_t c = 0; c < n; ++c) {
@@ -34,7 +40,8 @@ void add_rows(int64_t n, double* s, double* q, const Term term) {
 // whatever mean and shift are, a rounded term is small next to the variance; an error of Σd moves
 // both sums as one of the mean would. With one row all of it is exact in double.
 template <int kRows, class T, class P>
-ONEPASS_HD void add_moments(int64_t n, double* s, double* q, const T* x, int64_t stride, P shift) {
+ONEPASS_HD void add_moment_rows(int64_t n, double* s, double* q, const T* x, int64_t stride,
+                                P shift) {
 #pragma GCC ivdep
   for (int64_t c = 0; c < n; ++c) {
     const T first = x[c];
@@ -50,11 +57,11 @@ ONEPASS_HD void add_moments(int64_t n, double* s, double* q, const T* x, int64_t
     q[c] += double(b) + from * (2 * double(a) + all);
   }
 }
-// One half of 2 * kAdded rows, about the first row of all: what the first half adds waits in the
-// computing type for the second, and half as many sums meet a double.
+// One half of 2 * kAdded rows, about the first row of both. The first half's sums stay in the
+// computing type for the second, which halves the additions in double.
 template <bool kFirst, class T>
-void add_half_moments(int64_t n, T* pivot, T* half_s, T* half_q, double* s, double* q, const T* x,
-                      int64_t stride, const T* shift) {
+void add_moment_half(int64_t n, T* pivot, T* half_s, T* half_q, double* s, double* q, const T* x,
+                     int64_t stride, const T* shift) {
 #pragma GCC ivdep
   for (int64_t c = 0; c < n; ++c) {
     constexpr int kBegin = kFirst ? 1 : 0;
@@ -80,32 +87,31 @@ void add_half_moments(int64_t n, T* pivot, T* half_s, T* half_q, double* s, doub
   }
 }
 template <class T>
-void add_moment_halves(int64_t n, double* s, double* q, const T* x, int64_t stride,
-                       const T* shift) {
+void add_moments_of_16_rows(int64_t n, double* s, double* q, const T* x, int64_t stride,
+                            const T* shift) {
   alignas(kLine) T pivot[kUnits], half_s[kUnits], half_q[kUnits];
-  add_half_moments<true>(n, pivot, half_s, half_q, s, q, x, stride, shift);
-  add_half_moments<false>(n, pivot, half_s, half_q, s, q, x + kAdded * stride, stride, shift);
+  add_moment_half<true>(n, pivot, half_s, half_q, s, q, x, stride, shift);
+  add_moment_half<false>(n, pivot, half_s, half_q, s, q, x + kAdded * stride, stride, shift);
 }
 template <class T>
-void add_moment_panel(int64_t rows, int64_t n, double* s, double* q, const T* x, int64_t stride,
-                      const T* shift) {
-  if (rows == 2 * kAdded) return add_moment_halves(n, s, q, x, stride, shift);
-  if (rows == kAdded) return add_moments<kAdded>(n, s, q, x, stride, shift);
-  for (int64_t j = 0; j < rows; ++j) add_moments<1>(n, s, q, x + j * stride, stride, shift);
+void add_moments_of_columns(int64_t rows, int64_t n, double* s, double* q, const T* x,
+                            int64_t stride, const T* shift) {
+  if (rows == 2 * kAdded) return add_moments_of_16_rows(n, s, q, x, stride, shift);
+  if (rows == kAdded) return add_moment_rows<kAdded>(n, s, q, x, stride, shift);
+  for (int64_t j = 0; j < rows; ++j) add_moment_rows<1>(n, s, q, x + j * stride, stride, shift);
 }
-// A run of one plane, in kSumLanes lanes.
 template <class T, class P>
-void add_moment_run(int64_t n, double* s, double* q, const T* x, P shift, bool exact) {
+void add_moments_of_plane(int64_t n, double* s, double* q, const T* x, P shift, bool exact) {
   constexpr int64_t kStep = kAdded * kSumLanes;
   if (!exact)
     for (; n >= kStep; n -= kStep, x += kStep)
-      add_moments<kAdded>(kSumLanes, s, q, x, kSumLanes, shift);
+      add_moment_rows<kAdded>(kSumLanes, s, q, x, kSumLanes, shift);
   for (; n >= kSumLanes; n -= kSumLanes, x += kSumLanes)
-    add_moments<1>(kSumLanes, s, q, x, kSumLanes, shift);
-  add_moments<1>(n, s, q, x, kSumLanes, shift);
+    add_moment_rows<1>(kSumLanes, s, q, x, kSumLanes, shift);
+  add_moment_rows<1>(n, s, q, x, kSumLanes, shift);
 }
 
-// g and g·(x - mean)·rstd; g is read, or computed where that is as cheap.
+// The pair g and BatchNormRule::product. g is read from memory or computed, whichever is cheaper.
 template <class T, class P, class G>
 struct GradientPair {
   using Sum = T;
@@ -116,7 +122,7 @@ struct GradientPair {
   P mean, rstd;
   ONEPASS_HD T value(int64_t j, int64_t c) const { return g.value(j, c); }
   ONEPASS_HD T times(T value, int64_t j, int64_t c) const {
-    return value * ((x[j * stride + c] - mean[c]) * rstd[c]);
+    return BatchNormRule<T>::product(value, x[j * stride + c], mean[c], rstd[c]);
   }
   ONEPASS_HD GradientPair next(int64_t rows) const {
     return {g.next(rows), x + rows * stride, stride, mean, rstd};
@@ -138,8 +144,8 @@ struct ReluGradient {
   }
 };
 
-// The same for a gradient that dropout precedes; bit c % 32 of word(j, c) keeps element (j, c).
-// kStores: g is left in memory for the next pass.
+// The same pair if dropout precedes: bit c % 32 of word(j, c) keeps element (j, c). kStores: also
+// writes g for the apply pass.
 template <class A, class T, class P, bool kStores>
 struct DroppedGradientPair {
   using Sum = T;
@@ -159,7 +165,7 @@ struct DroppedGradientPair {
     return g;
   }
   ONEPASS_HD T times(T value, int64_t j, int64_t c) const {
-    return value * ((x[j * stride + c] - mean[c]) * rstd[c]);
+    return BatchNormRule<T>::product(value, x[j * stride + c], mean[c], rstd[c]);
   }
   ONEPASS_HD DroppedGradientPair next(int64_t rows) const {
     return {backward,
@@ -186,12 +192,12 @@ struct Gradient {
   ONEPASS_HD Gradient next(int64_t rows) const { return {g + rows * g_stride, g_stride}; }
 };
 
-// One half of kAdded rows of pairs with keep bits, for `count` columns of one word. What the first
-// half adds waits in the computing type for the second: the result is that of add_rows, with half
-// as many streams and words.
+// One half of kAdded rows, for `count` columns of one word. The first half's sums stay in the
+// computing type for the second. The result is that of add_term_rows, with half as many streams and
+// words at a time.
 template <bool kFirst, class Term, class T = typename Term::Sum>
-ONEPASS_HD void add_half_word(int64_t from, int count, T* half_s, T* half_q, double* s, double* q,
-                              const Term term) {
+ONEPASS_HD void add_dropped_half_word(int64_t from, int count, T* half_s, T* half_q, double* s,
+                                      double* q, const Term term) {
   static_assert(kAdded == 8);
   const uint32_t w0 = term.word(0, from), w1 = term.word(1, from), w2 = term.word(2, from),
                  w3 = term.word(3, from);
@@ -202,7 +208,7 @@ ONEPASS_HD void add_half_word(int64_t from, int count, T* half_s, T* half_q, dou
     const T v1 = term.value(1, c, Keep::of(w1, l));
     const T v2 = term.value(2, c, Keep::of(w2, l));
     const T v3 = term.value(3, c, Keep::of(w3, l));
-    // In the order of add_rows: a dropout of its own and then a batch norm give the same bits.
+    // In the order of add_term_rows: a separate dropout followed by a batch norm has the same bits.
     const T a = (kFirst ? 0 : half_s[c]) + v0 + v1 + v2 + v3;
     const T b = (kFirst ? 0 : half_q[c]) + term.times(v0, 0, c) + term.times(v1, 1, c) +
                 term.times(v2, 2, c) + term.times(v3, 3, c);
@@ -218,11 +224,12 @@ ONEPASS_HD void add_half_word(int64_t from, int count, T* half_s, T* half_q, dou
 template <bool kFirst, class Term, class T = typename Term::Sum>
 void add_dropped_half(int64_t n, T* half_s, T* half_q, double* s, double* q, const Term term) {
   int64_t c = 0;
-  for (; c + 32 <= n; c += 32) add_half_word<kFirst>(c, 32, half_s, half_q, s, q, term);
-  if (c < n) add_half_word<kFirst>(c, int(n - c), half_s, half_q, s, q, term);
+  for (; c + 32 <= n; c += 32) add_dropped_half_word<kFirst>(c, 32, half_s, half_q, s, q, term);
+  if (c < n) add_dropped_half_word<kFirst>(c, int(n - c), half_s, half_q, s, q, term);
 }
 template <class Term>
-ONEPASS_HD void add_word(int64_t from, int count, double* s, double* q, const Term term) {
+ONEPASS_HD void add_dropped_row_word(int64_t from, int count, double* s, double* q,
+                                     const Term term) {
   const uint32_t word = term.word(0, from);
 #pragma GCC ivdep
   for (int l = 0; l < count; ++l) {
@@ -235,32 +242,33 @@ ONEPASS_HD void add_word(int64_t from, int count, double* s, double* q, const Te
 template <class Term>
 void add_dropped_row(int64_t n, double* s, double* q, const Term term) {
   int64_t c = 0;
-  for (; c + 32 <= n; c += 32) add_word(c, 32, s, q, term);
-  if (c < n) add_word(c, int(n - c), s, q, term);
+  for (; c + 32 <= n; c += 32) add_dropped_row_word(c, 32, s, q, term);
+  if (c < n) add_dropped_row_word(c, int(n - c), s, q, term);
 }
 template <class Term>
-void add_dropped_rows(int64_t n, double* s, double* q, const Term term) {
+void add_dropped_8_rows(int64_t n, double* s, double* q, const Term term) {
   alignas(kLine) typename Term::Sum half_s[kUnits], half_q[kUnits];
   add_dropped_half<true>(n, half_s, half_q, s, q, term);
   add_dropped_half<false>(n, half_s, half_q, s, q, term.next(kAdded / 2));
 }
 template <class Term>
-void add_panel(int64_t rows, int64_t n, double* s, double* q, Term term) {
+void add_terms_of_columns(int64_t rows, int64_t n, double* s, double* q, Term term) {
   if constexpr (Term::kDrops) {
-    if (rows == kAdded) return add_dropped_rows(n, s, q, term);
+    if (rows == kAdded) return add_dropped_8_rows(n, s, q, term);
     for (int64_t j = 0; j < rows; ++j) add_dropped_row(n, s, q, term.next(j));
   } else {
-    if (rows == kAdded) return add_rows<kAdded>(n, s, q, term);
-    for (int64_t j = 0; j < rows; ++j) add_rows<1>(n, s, q, term.next(j));
+    if (rows == kAdded) return add_term_rows<kAdded>(n, s, q, term);
+    for (int64_t j = 0; j < rows; ++j) add_term_rows<1>(n, s, q, term.next(j));
   }
 }
-// A run of one plane, in kSumLanes lanes.
 template <class Term>
-void add_run(int64_t n, double* s, double* q, Term term) {
+void add_terms_of_plane(int64_t n, double* s, double* q, Term term) {
   constexpr int64_t kStep = kAdded * kSumLanes;
-  for (; n >= kStep; n -= kStep, term = term.next(kAdded)) add_panel(kAdded, kSumLanes, s, q, term);
-  for (; n >= kSumLanes; n -= kSumLanes, term = term.next(1)) add_panel(1, kSumLanes, s, q, term);
-  add_panel(1, n, s, q, term);
+  for (; n >= kStep; n -= kStep, term = term.next(kAdded))
+    add_terms_of_columns(kAdded, kSumLanes, s, q, term);
+  for (; n >= kSumLanes; n -= kSumLanes, term = term.next(1))
+    add_terms_of_columns(1, kSumLanes, s, q, term);
+  add_terms_of_columns(1, n, s, q, term);
 }
 ONEPASS_HD double fold_lanes(const double* lanes) {
   double sum = 0;

@@ -1,8 +1,7 @@
-// How the elements of a group of channels are dealt out to the threads of a block, in planes (of
-// one channel each) or columns (a channel's elements lie a row apart), and how the threads' sums
-// meet.
+// How a block's threads share the elements of a group of channels, as planes (one channel each) or
+// columns (a channel's elements lie a row apart), and how their sums are folded.
 #pragma once
-#include "cuda/memory.cuh"
+#include "cuda/folds.cuh"
 #include "cuda/paths.h"
 
 ONEPASS_BEGIN

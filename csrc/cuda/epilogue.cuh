@@ -1,7 +1,8 @@
 // What a batch norm or bias does to a unit of elements with its channel's parameters: affine part,
-// residual, activation, dropout, and the way back. A bias is a norm with mean 0 and scale 1.
+// residual, activation, dropout, and their gradients. A bias uses mean 0 and scale 1.
 #pragma once
-#include "cuda/memory.cuh"
+#include "core/normalise.h"
+#include "cuda/dropout_bits.cuh"
 #include "cuda/paths.h"
 #include "kernels/activation_list.h"
 #include "kernels/batch_norm.h"
@@ -25,8 +26,8 @@ int64_t option_count(int32_t activation, List<A...>) {
 }
 constexpr int32_t kIdentity = Epilogue::kIdentity;
 
-// f(the activation), chosen at run time: next to memory a switch costs nothing, and one more
-// activation is no further kernel.
+// Calls f with the activation of an index. A run-time switch costs nothing next to memory, and a
+// new activation adds no kernel.
 template <class T, class F, template <class> class... A>
 ONEPASS_DEVICE void with_activation(int32_t index, const double* options, F f, List<A...>) {
   int32_t i = 0;
@@ -55,16 +56,13 @@ struct CallOf {
   ONEPASS_HD int64_t elements() const { return outer * channels * inner; }
   ONEPASS_HD double part() const { return 1 / (double(outer) * double(inner)); }
   ONEPASS_HD bool drops() const { return dropout.threshold != 0; }
-  // g = dy.
-  ONEPASS_HD bool passes_gradient() const { return activation == kIdentity && !drops(); }
-  // Gradients are corrected by their channel's sums.
-  ONEPASS_HD bool corrects() const { return is_norm && batch_statistics; }
-  ONEPASS_HD bool sums() const {
-    if (!backward) return is_norm && batch_statistics;
-    return dweight.data || dbias.data || dresidual || (dx && corrects()) || !is_norm;
+  ONEPASS_HD NormalisePasses passes() const {
+    const bool wants = dweight.data || dbias.data;
+    return {is_norm, backward, batch_statistics, dx != nullptr, dresidual != nullptr, wants};
   }
-  // A bias' dx is g, which the sums' pass writes.
-  ONEPASS_HD bool applies() const { return !backward || (is_norm && dx); }
+  ONEPASS_HD bool corrects() const { return passes().corrects(); }
+  ONEPASS_HD bool sums() const { return passes().sums(); }
+  ONEPASS_HD bool applies() const { return passes().applies(); }
 };
 
 // What an element meets.
@@ -76,7 +74,7 @@ struct Parameters {
 constexpr int kParameters = 6;
 
 template <class T, class Call>
-ONEPASS_DEVICE batch_norm_formula::Saved<T> load_saved(const Call& call, int64_t c) {
+ONEPASS_DEVICE typename BatchNormRule<T>::Saved load_saved(const Call& call, int64_t c) {
   const T* rows = static_cast<const T*>(call.saved);
   return {rows[c], rows[call.channels + c], rows[2 * call.channels + c]};
 }
@@ -85,7 +83,7 @@ ONEPASS_DEVICE Parameters<T> affine_parameters(const Call& call, int64_t c) {
   const double bias = load_wide(memory(call.bias), c, 0);
   if (!call.is_norm) return {T(0), T(1), T(1), T(bias), T(0), T(0)};
   const auto saved = load_saved<T>(call, c);
-  const auto a = batch_norm_formula::affine<T>(saved, load_wide(memory(call.weight), c, 1), bias);
+  const auto a = BatchNormRule<T>::affine(saved, load_wide(memory(call.weight), c, 1), bias);
   return {a.mean, saved.rstd, a.scale, a.shift, T(0), T(0)};
 }
 // As rows of `channels` values, so that neighbouring channels are neighbours.
@@ -134,7 +132,7 @@ ONEPASS_DEVICE void affine(const Call& call, const Parameters<T>* p, const Raw& 
   ONEPASS_UNROLL
   for (int w = 0; w < W; ++w) {
     const Parameters<T>& a = p[kEach ? w : 0];
-    x[w] = batch_norm_formula::normalise(x[w], a.mean, a.scale, a.shift);
+    x[w] = BatchNormRule<T>::normalise(x[w], a.mean, a.scale, a.shift);
   }
   if (!call.residual) return;
   T r[W];
@@ -200,11 +198,12 @@ ONEPASS_DEVICE void backward_unit(const Call& call, const Parameters<T>* p, cons
     ONEPASS_UNROLL
     for (int w = 0; w < W; ++w) {
       const Parameters<T>& a = p[kEach ? w : 0];
-      g[w] = batch_norm_formula::input_gradient(g[w], x[w], a.mean, a.scale, a.level, a.slope);
+      g[w] = BatchNormRule<T>::input_gradient(g[w], x[w], a.mean, a.scale, a.level, a.slope);
     }
   } else {
     ONEPASS_UNROLL
-    for (int w = 0; w < W; ++w) g[w] = g[w] * p[kEach ? w : 0].scale;
+    for (int w = 0; w < W; ++w)
+      g[w] = BatchNormRule<T>::input_gradient(g[w], p[kEach ? w : 0].scale);
   }
   store_unit<W, T>(call.in(call.dx), at, g);
 }

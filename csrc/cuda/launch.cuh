@@ -1,6 +1,6 @@
-// Starting kernels: every launch has kThreads threads a block and no dynamic shared memory, and
-// what goes wrong is kept for Backend::last_error. Nothing here waits for the device, allocates on
-// it, or clears an error that another library left behind.
+// Starts kernels, always with kThreads threads a block and no dynamic shared memory. Errors are
+// kept for Backend::last_error. Nothing here waits for the device, allocates on it, or clears an
+// error that another library left behind.
 #pragma once
 #include "core/dtype.h"
 #include "core/hd.h"

@@ -1,7 +1,7 @@
 // Elements between memory and registers. A unit is W neighbouring elements that one thread moves at
-// once: 16 bytes of the computing type, or 8 elements where all operands have 16 bits. It is
-// fetched as it lies in memory and decoded later, so that the loads of all operands are under way
-// before the first is waited for. The storage type is looked up at run time, per operand.
+// once: 16 bytes of the computing type, or 8 elements if all operands have 16 bits. fetch() loads a
+// unit as it lies in memory and decode() converts it later, so that the loads of all operands are
+// in flight before the first is needed. Each operand's storage type is a run-time value.
 #pragma once
 #include "core/backend.h"
 #include "core/dtype.h"
@@ -192,93 +192,6 @@ ONEPASS_DEVICE void store_unit(Memory m, int64_t at, const T* v) {
 // Whether units of W elements that start at the array's start can be moved as packs.
 inline bool is_aligned(const void* data, DType dtype, int width) {
   return reinterpret_cast<uintptr_t>(data) % uintptr_t(width * size_of(dtype)) == 0;
-}
-
-// ---- sums over threads, in an order that depends on nothing but the number of threads
-
-struct Plus {
-  template <class T>
-  ONEPASS_DEVICE T operator()(T a, T b) const {
-    return a + b;
-  }
-};
-struct Larger {  // NaN wins
-  template <class T>
-  ONEPASS_DEVICE T operator()(T a, T b) const {
-    return b > a || b != b ? b : a;
-  }
-};
-struct Least {
-  template <class T>
-  ONEPASS_DEVICE T operator()(T a, T b) const {
-    return b < a ? b : a;
-  }
-};
-template <class T, class Op>
-ONEPASS_DEVICE T warp_fold(T value, Op op) {
-  ONEPASS_UNROLL
-  for (int bit = 1; bit < kWarpSize; bit *= 2)
-    value = op(value, warp_shuffle_xor(kFullWarp, value, bit));
-  return value;
-}
-// Every thread of a block of kThreads gets the result. `parts` holds kWarps values.
-template <class T, class Op>
-ONEPASS_DEVICE T block_fold(T value, Op op, T* parts) {
-  value = warp_fold(value, op);
-  block_sync();  // somebody may still read the parts of the fold before
-  if (lane_of(threadIdx.x) == 0) parts[warp_of(threadIdx.x)] = value;
-  block_sync();
-  value = parts[0];
-  ONEPASS_UNROLL
-  for (int w = 1; w < kWarps; ++w) value = op(value, parts[w]);
-  return value;
-}
-
-// Whether this block is the last of the launch to come here; then it sees what the others had
-// written by then. `ticket` is zero before the launch and after it.
-ONEPASS_DEVICE bool is_last_block(uint32_t* ticket) {
-  ONEPASS_SHARED(bool, is_last);
-  block_sync();
-  if (threadIdx.x == 0) {
-    fence();
-    is_last = atomic_ticket(ticket, gridDim.x - 1) == gridDim.x - 1;
-    fence();
-  }
-  block_sync();
-  return is_last;
-}
-
-// ---- dropout bits
-
-// keep_word of word first_word + lane, for all lanes of a warp together; first_word is a multiple
-// of four. Four neighbouring lanes hold the four words of a group: each draws another plane of it,
-// and they trade, so that no bit is drawn twice.
-ONEPASS_DEVICE uint32_t keep_word_of_lane(DropoutStream s, int64_t first_word) {
-  if (s.threshold >> 32) return 0;
-  const int lane = lane_of(threadIdx.x), j = lane % 4;
-  const uint64_t g = uint64_t(first_word + lane) >> 2;
-  uint32_t below = 0, equal = ~uint32_t(0), t = uint32_t(s.threshold);
-  for (uint32_t k = 0; t != 0 && warp_any(kFullWarp, equal != 0); k += 4) {
-    const Philox4 c = dropout_plane(s, g, k + uint32_t(j));
-    // sent[i] is for the lane whose number differs in the bits of i, as is what comes back.
-    const uint32_t a = j & 1 ? c.y : c.x, b = j & 1 ? c.x : c.y;
-    const uint32_t d = j & 1 ? c.w : c.z, e = j & 1 ? c.z : c.w;
-    const uint32_t sent[4] = {j & 2 ? d : a, j & 2 ? e : b, j & 2 ? a : d, j & 2 ? b : e};
-    uint32_t got[4];
-    got[0] = sent[0];
-    ONEPASS_UNROLL
-    for (int i = 1; i < 4; ++i) got[i] = warp_shuffle_xor(kFullWarp, sent[i], i);
-    const uint32_t p = j & 1 ? got[1] : got[0], q = j & 1 ? got[0] : got[1];
-    const uint32_t u = j & 1 ? got[3] : got[2], v = j & 1 ? got[2] : got[3];
-    const uint32_t plane[4] = {j & 2 ? u : p, j & 2 ? v : q, j & 2 ? p : u, j & 2 ? q : v};
-    ONEPASS_UNROLL
-    for (int i = 0; i < 4; ++i, t <<= 1) {  // beyond the last bit of the threshold t is 0
-      const uint32_t bit = t >> 31 ? ~uint32_t(0) : 0u;
-      below |= equal & ~plane[i] & bit;
-      equal &= ~(plane[i] ^ bit);
-    }
-  }
-  return ~below;
 }
 
 }  // namespace

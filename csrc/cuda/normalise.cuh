@@ -1,11 +1,11 @@
 // The normalise driver: batch norm and bias with their epilogue, forward and backward, over dense
 // (outer, channels, inner) arrays.
 //
-// Where a block can hold its channels' work, one kernel does all: sums, what follows from them, and
-// a second visit to memory that is still in cache. Otherwise sums are shared by several blocks, a
-// small kernel combines them in order, and a third applies them, in memory order, where neighbours
-// also share the drawing of dropout bits. Sums are in double, of x less the channel's first
-// element, as on the CPU: right at any magnitude.
+// If a block can hold its channels' work, one kernel does everything: it sums, finishes the
+// channels and visits the memory again while it is in cache. Otherwise several blocks share the
+// sums, a small kernel combines them in order, and a third applies them in memory order, so that
+// neighbouring threads share drawn dropout bits. Sums are in double, of x minus the channel's first
+// element, as on the CPU: exact at any magnitude.
 #pragma once
 #include "cuda/channels.cuh"
 #include "cuda/epilogue.cuh"
@@ -43,7 +43,8 @@ ONEPASS_DEVICE void add_backward(const Call& call, const Parameters<T>* p, const
   for (int w = 0; w < W; ++w) {
     const int i = kColumns ? w : 0;
     sums->s[i] += double(g[w]);
-    if (call.is_norm) sums->q[i] += double(g[w] * ((x[w] - p[i].mean) * p[i].rstd));
+    if (call.is_norm)
+      sums->q[i] += double(BatchNormRule<T>::product(g[w], x[w], p[i].mean, p[i].rstd));
   }
 }
 
@@ -88,10 +89,10 @@ ONEPASS_DEVICE Sums<kColumns ? W : 1> sum_share(const Call& call, const Share<W,
 template <class T>
 ONEPASS_DEVICE void move_running(const ChannelVector& v, int64_t c, double value, double momentum) {
   const Memory m = memory(v);
-  if (m.data) store_wide(m, c, batch_norm_formula::running(load_wide(m, c, 0), value, momentum));
+  if (m.data) store_wide(m, c, BatchNormRule<T>::running(load_wide(m, c, 0), value, momentum));
 }
 template <class T, class Call>
-ONEPASS_DEVICE void save(const Call& call, int64_t c, batch_norm_formula::Saved<T> saved) {
+ONEPASS_DEVICE void save(const Call& call, int64_t c, typename BatchNormRule<T>::Saved saved) {
   T* rows = static_cast<T*>(call.saved);
   rows[c] = saved.mean;
   rows[call.channels + c] = saved.lost;
@@ -99,30 +100,30 @@ ONEPASS_DEVICE void save(const Call& call, int64_t c, batch_norm_formula::Saved<
 }
 template <class T, class Call>
 ONEPASS_DEVICE void save_running(const Call& call, int64_t c) {
-  save(call, c,
-       batch_norm_formula::save<T>(load_wide(memory(call.running_mean), c, 0), 0,
-                                   load_wide(memory(call.running_var), c, 1), call.eps));
+  save<T>(call, c,
+          BatchNormRule<T>::save(load_wide(memory(call.running_mean), c, 0), 0,
+                                 load_wide(memory(call.running_var), c, 1), call.eps));
 }
 template <class T, bool kForward, class Call>
 ONEPASS_DEVICE void finish_channel(const Call& call, int64_t c, double s, double q) {
   Parameters<T> p{};
   if constexpr (kForward) {
-    const auto m = batch_norm_formula::moments(s, q, call.part());
+    const auto m = BatchNormRule<T>::moments(s, q, call.part());
     const double shift = double(load_element<T>(call.in(call.x), c * call.inner));
-    save(call, c, batch_norm_formula::save<T>(shift, m.offset, m.variance, call.eps));
+    save<T>(call, c, BatchNormRule<T>::save(shift, m.offset, m.variance, call.eps));
     const double count = double(call.outer) * double(call.inner);
     move_running<T>(call.running_mean, c, shift + m.offset, call.momentum);
-    move_running<T>(call.running_var, c, m.variance * batch_norm_formula::bessel(count),
+    move_running<T>(call.running_var, c, m.variance * BatchNormRule<T>::bessel(count),
                     call.momentum);
     p = affine_parameters<T>(call, c);
   } else {
     store_wide(memory(call.dbias), c, s);
     if (!call.is_norm) return;
     const auto saved = load_saved<T>(call, c);
-    const double dweight = batch_norm_formula::dweight(saved, s, q);
+    const double dweight = BatchNormRule<T>::dweight(saved, s, q);
     store_wide(memory(call.dweight), c, dweight);
     p = affine_parameters<T>(call, c);
-    const auto correction = batch_norm_formula::correction(saved, s, dweight, call.part());
+    const auto correction = BatchNormRule<T>::correction(saved, s, dweight, call.part());
     p.level = correction.level;
     p.slope = correction.slope;
   }

@@ -1,5 +1,5 @@
-// How a per-channel call is cut into blocks: a pure function of the shape, so that sums are added
-// in the same order on every run and every device.
+// How a per-channel call is cut into blocks: a pure function of the shape, so that every run and
+// every device adds sums in the same order.
 #pragma once
 #include <cstdint>
 

@@ -1,12 +1,12 @@
-// The rows driver: cross entropy over the classes of (outer, classes, inner), value and gradient in
-// one launch; a row is read from memory once and twice more from cache. A position is one thread's
-// where classes lie `inner` apart, a warp's where its row is short, else a block's.
+// Cross entropy over the classes of (outer, classes, inner), loss and gradient in one launch: a row
+// is read once from memory and twice more from cache. One thread takes a position if its classes
+// lie `inner` apart, a warp if its row is short, otherwise a block.
 //
-// Deterministic: the grid follows from sizes alone, blocks leave partial sums, which are added in
-// order: weights of the labels by every block of the next kernel, losses by a last one.
+// Deterministic: the grid follows from sizes alone, and the blocks' partial sums are added in
+// order, the label weights by every block of the next kernel, the losses by a last one.
 #pragma once
 #include "cuda/launch.cuh"
-#include "cuda/memory.cuh"
+#include "cuda/row_walk.cuh"
 #include "kernels/cross_entropy.h"
 
 ONEPASS_BEGIN
@@ -43,26 +43,6 @@ struct Call {
   ONEPASS_HD bool in_range(int64_t label) const { return uint64_t(label) < uint64_t(classes); }
 };
 
-// ---- over the threads that share a position
-
-template <int kGroup, class T, class Op>
-ONEPASS_DEVICE T fold(T value, Op op) {
-  if constexpr (kGroup == 1) {
-    return value;
-  } else if constexpr (kGroup == kWarpSize) {
-    return warp_fold(value, op);
-  } else {
-    ONEPASS_SHARED(T, parts, [kWarps]);
-    return block_fold(value, op, parts);
-  }
-}
-struct Above {  // as on the CPU: NaN does not win, and comes back through exp
-  template <class T>
-  ONEPASS_DEVICE T operator()(T a, T b) const {
-    return b > a ? b : a;
-  }
-};
-
 // Sum over `count` values in a fixed order, to every thread of the block.
 ONEPASS_DEVICE double block_total(const double* values, int64_t count) {
   ONEPASS_SHARED(double, parts, [kWarps]);
@@ -74,39 +54,6 @@ ONEPASS_DEVICE double denominator(const Call& call) {
   if (call.reduction != Reduction::mean) return 1;
   return call.labels ? block_total(call.weights, call.blocks) : double(call.positions());
 }
-
-// The row of a position, `lane` of kGroup threads: f(x, class, element) for each of the thread's.
-template <int W, int kGroup, class T>
-struct Row {
-  int64_t begin, classes, stride;
-  int lane;
-
-  template <class F>
-  ONEPASS_DEVICE void visit(const Call& call, F f) const {
-    if constexpr (W == 1) {
-      for (int64_t c = lane; c < classes; c += kGroup) {
-        const int64_t at = begin + c * stride;
-        T x[1] = {load_element<T>(call.in(call.logits), at)};
-        f(c, at, 0, 1, x);
-      }
-    } else {
-      const int64_t end = begin + classes;
-      for (int64_t at = begin / W * W + lane * W; at < end; at += kGroup * W) {
-        const int low = at < begin ? int(begin - at) : 0;
-        const int high = end - at < W ? int(end - at) : W;
-        T x[W];
-        if (low == 0 && high == W) {
-          load_unit<W, T>(call.in(call.logits), at, x);
-        } else {
-          ONEPASS_UNROLL
-          for (int w = 0; w < W; ++w)
-            x[w] = w >= low && w < high ? load_element<T>(call.in(call.logits), at + w) : T(0);
-        }
-        f(at - begin, at, low, high, x);
-      }
-    }
-  }
-};
 
 template <int W, int kGroup, class T>
 struct Position {
@@ -123,7 +70,7 @@ struct Position {
     return cross_entropy_formula::target(t, class_weight(c), smoothing);
   }
   ONEPASS_DEVICE T largest(T m) const {
-    row.visit(call, [&](int64_t, int64_t, int low, int high, const T* x) {
+    row.visit(call.in(call.logits), [&](int64_t, int64_t, int low, int high, const T* x) {
       ONEPASS_UNROLL
       for (int w = 0; w < W; ++w)
         if (w >= low && w < high) m = Above{}(m, x[w]);
@@ -131,7 +78,7 @@ struct Position {
     return fold<kGroup>(m, Above{});
   }
   ONEPASS_DEVICE void add(T m, T* sum, T* total, T* weighted) const {
-    row.visit(call, [&](int64_t c, int64_t at, int low, int high, const T* x) {
+    row.visit(call.in(call.logits), [&](int64_t c, int64_t at, int low, int high, const T* x) {
       ONEPASS_UNROLL
       for (int w = 0; w < W; ++w) {
         if (w < low || w >= high) continue;
@@ -148,7 +95,7 @@ struct Position {
     *weighted = fold<kGroup>(*weighted, Plus{});
   }
   ONEPASS_DEVICE void write_gradient(T m, T factor, T hot) const {
-    row.visit(call, [&](int64_t c, int64_t at, int low, int high, const T* x) {
+    row.visit(call.in(call.logits), [&](int64_t c, int64_t at, int low, int high, const T* x) {
       T d[W];
       ONEPASS_UNROLL
       for (int w = 0; w < W; ++w) {
@@ -256,7 +203,9 @@ __global__ void __launch_bounds__(kThreads, 2) finish_loss(const __grid_constant
 }
 
 inline Call describe(const CrossEntropy& c, int64_t at_once) {
-  const int unit = c.dtype == DType::f64 ? 2 : 4;
+  auto* partials = static_cast<double*>(c.workspace);
+  const bool aligned = is_aligned(c.logits, c.dtype, c.dtype == DType::f64 ? 2 : 4) &&
+                       is_aligned(c.dlogits, c.dtype, c.dtype == DType::f64 ? 2 : 4);
   Call call;
   call.outer = c.outer;
   call.classes = c.classes;
@@ -273,10 +222,10 @@ inline Call describe(const CrossEntropy& c, int64_t at_once) {
   call.loss = c.loss;
   call.losses = c.losses;
   call.bad_label = c.bad_label;
-  call.partials = static_cast<double*>(c.workspace);
-  call.weights = call.partials + kBlocks;
+  call.weights = partials + kBlocks;
+  call.partials = partials;
   call.blocks = smaller(kBlocks, ceil_div(c.outer * c.inner, at_once));
-  call.aligned = is_aligned(c.logits, c.dtype, unit) && is_aligned(c.dlogits, c.dtype, unit);
+  call.aligned = aligned;
   return call;
 }
 

@@ -10,8 +10,9 @@
 
 #include <vector>
 
+#include "cuda/dropout_bits.cuh"
+#include "cuda/folds.cuh"
 #include "cuda/launch.cuh"
-#include "cuda/memory.cuh"
 
 ONEPASS_BEGIN
 namespace {

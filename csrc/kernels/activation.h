@@ -1,8 +1,8 @@
-// How an activation becomes elementwise kernels: y = f(x) and dx = f'(x)·dy.
+// Turns an activation into two elementwise kernels: y = f(x) and dx = f'(x)·dy.
 //
 // An activation is a struct template over the computing type with `name`, `hyper` (its options),
-// `forward(x)` and `backward(dy, x)`. backward takes the input, not the output, is the limit of the
-// derivative at ±Inf, and is NaN where x or dy is.
+// `forward(x)` and `backward(dy, x)`. backward takes the input, not the output. At ±Inf it uses the
+// derivative's limit, and it is NaN if x or dy is.
 #pragma once
 #include "core/math.h"
 #include "core/signature.h"
@@ -25,7 +25,7 @@ struct ActivationBackward {
   ONEPASS_HD T operator()(T dy, T x) const { return f.backward(dy, x); }
 };
 
-// The same as templates over the computing type alone, which is what the drivers take.
+// The same as templates over the computing type alone, as the drivers take them.
 template <template <class> class A>
 struct Forward {
   template <class T>

@@ -11,7 +11,7 @@
 ONEPASS_BEGIN
 namespace cross_entropy_formula {
 
-// e = exp(x − m), flushed: beside the 1 of the maximum a subnormal is nothing.
+// e = exp(x − m) without subnormals, which vanish beside the maximum's 1.
 template <class T>
 ONEPASS_HD T term(T x, T m) {
   return math::exp_flushed(x - m);
@@ -30,7 +30,7 @@ template <class T>
 ONEPASS_HD T target(T t, T weight, Smoothing<T> s) {
   return weight * (s.hot * t + s.even);
 }
-// q·(x − m), and 0 where q is, also for a logit of -Inf.
+// q·(x − m); 0 if q is 0, even for a logit of -Inf.
 template <class T>
 ONEPASS_HD T share(T q, T below_max) {
   return q == T(0) ? T(0) : q * below_max;
@@ -40,7 +40,7 @@ template <class T>
 ONEPASS_HD T loss(T total, T sum_exp, T shares) {
   return total * math::log(sum_exp) - shares;
 }
-// factor is total / Σe, times the reduction's; q comes with the reduction's factor too.
+// factor = total / Σe; factor and q both include the reduction's factor.
 template <class T>
 ONEPASS_HD T gradient(T e, T factor, T q) {
   return e * factor - q;

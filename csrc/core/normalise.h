@@ -1,0 +1,28 @@
+// Which passes a batch norm or a bias needs, decided here for the CPU and CUDA alike.
+#pragma once
+#include "hd.h"
+
+ONEPASS_BEGIN
+
+struct NormalisePasses {
+  bool is_norm;  // batch norm, else a bias
+  bool backward;
+  bool batch_statistics;  // of a norm: by the batch, else by the running statistics
+  bool wants_dx, wants_dresidual, wants_parameters;  // parameters: dweight or dbias
+
+  // Forward needs the moments of each channel.
+  ONEPASS_HD bool statistics() const { return is_norm && !backward && batch_statistics; }
+  // dx depends on the channel's sums of g and g·x̂, since mean and variance depend on x.
+  ONEPASS_HD bool corrects() const { return is_norm && batch_statistics; }
+  // A pass adds up each channel. A bias always needs it backward: it also writes dx = g.
+  ONEPASS_HD bool sums() const {
+    if (!backward) return statistics();
+    return wants_parameters || wants_dresidual || (wants_dx && corrects()) || !is_norm;
+  }
+  // A pass writes y or dx.
+  ONEPASS_HD bool applies() const { return !backward || (is_norm && wants_dx); }
+  // The sum pass also writes g: the residual's gradient, or the dx of a bias.
+  ONEPASS_HD bool writes_gradient() const { return wants_dresidual || (!is_norm && wants_dx); }
+};
+
+ONEPASS_END

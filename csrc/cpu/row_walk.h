@@ -1,0 +1,206 @@
+// The walk over the rows of (outer, classes, inner) that every kernel along the classes shares. A
+// kernel is a Work that says what happens to a row; the walk decides in what form it gets the rows.
+//
+// Long contiguous rows come one by one, with lanes along the classes. Short rows, and rows whose
+// classes lie `inner` apart, come as a group of positions with lanes across the positions. Short
+// rows are transposed into a tile for that. Tasks follow from sizes alone; each leaves one double,
+// which are added in order.
+#pragma once
+#include "cpu/dense.h"
+#include "cpu/loops.h"
+#include "cpu/parallel.h"
+
+ONEPASS_BEGIN
+namespace {
+namespace rows {
+
+constexpr int kLanes = 32;           // along a row
+constexpr int64_t kShortRow = 48;    // classes up to which rows are transposed
+constexpr int64_t kTile = 64;        // rows transposed at a time
+constexpr int64_t kPositions = 256;  // positions taken at a time
+constexpr int64_t kTaskElements = 16 << 10;
+constexpr int64_t kMostTasks = 512;  // their partial losses live on the caller's stack
+
+// ---- folds along a row and across positions
+
+// Folds the upper half of the lanes onto the lower until one is left. One instance per width: a
+// loop over widths does not vectorise.
+template <int kWidth, class T, class Op>
+ONEPASS_HD T fold(const T* lanes, Op op) {
+  if constexpr (kWidth == 1) {
+    return lanes[0];
+  } else {
+    T half[kWidth / 2];
+    for (int l = 0; l < kWidth / 2; ++l) half[l] = op(lanes[l], lanes[l + kWidth / 2]);
+    return fold<kWidth / 2>(half, op);
+  }
+}
+struct Larger {
+  template <class T>
+  ONEPASS_HD T operator()(T a, T b) const {
+    return b > a ? b : a;
+  }
+};
+struct Plus {
+  template <class T>
+  ONEPASS_HD T operator()(T a, T b) const {
+    return a + b;
+  }
+};
+
+// Twice as many lanes as a sum, since each waits for its previous maximum. The last block of a long
+// row overlaps the one before, which does not change a maximum.
+template <class T>
+T max_along(int64_t n, const T* x, T most) {
+  constexpr int kWide = 2 * kLanes;
+  T lanes[kWide];
+  for (int l = 0; l < kWide; ++l) lanes[l] = most;
+  if (n < kWide) {
+    for (int64_t i = 0; i < n; ++i) lanes[i] = Larger{}(lanes[i], x[i]);
+  } else {
+    for (int64_t i = 0; i < n; i += kWide) {
+      const T* from = x + smaller(i, n - kWide);
+#pragma GCC ivdep
+      for (int l = 0; l < kWide; ++l) lanes[l] = Larger{}(lanes[l], from[l]);
+    }
+  }
+  return fold<kWide>(lanes, Larger{});
+}
+
+template <class T>
+void max_across(int64_t n, const T* x, T* m) {
+#pragma GCC ivdep
+  for (int64_t l = 0; l < n; ++l) m[l] = Larger{}(m[l], x[l]);
+}
+
+// ---- the walk
+
+// An array with one row of positions per class, `stride` elements apart.
+template <class T>
+struct ClassRows {
+  void* data;
+  DType dtype;
+  int64_t stride;
+  const T* load(int64_t c, int64_t n, T* scratch) const {
+    return fetch<T>(data, dtype, c * stride, n, scratch);
+  }
+  T* place(int64_t c, T* scratch) const {
+    return same_dtype<T>(dtype) ? static_cast<T*>(data) + c * stride : scratch;
+  }
+  void store(int64_t c, int64_t n, const T* from) const {
+    put<T>(data, dtype, c * stride, n, from);
+  }
+};
+
+// What a Work walks over: `x` is read, `other` (or null) too, `out` (or null) is written.
+struct RowArrays {
+  int64_t outer, classes, inner;
+  DType dtype;
+  const void *x, *other;
+  void* out;
+
+  int64_t positions() const { return outer * inner; }
+};
+
+// Work has
+//   RowArrays arrays
+//   double row(int64_t r) const             one long row
+//   double group(int64_t position, int64_t n, ClassRows<T> x, other, out) const
+//                                           n <= kPositions positions side by side
+// which return what the task adds up.
+template <class T, class Work>
+struct RowWalk : Work {
+  using Work::arrays;
+  int64_t positions;
+  int64_t task_positions;     // a multiple of kTile
+  double* partial = nullptr;  // of the tasks
+
+  template <class Description>
+  explicit RowWalk(const Description& description)
+      : Work(description), positions(arrays.positions()) {
+    const int64_t wanted = larger(kTaskElements / arrays.classes, ceil_div(positions, kMostTasks));
+    task_positions = ceil_div(larger(wanted, 1), unit()) * unit();
+  }
+  // Tasks hold a multiple of this many positions.
+  int64_t unit() const { return arrays.inner > 1 || arrays.classes > kShortRow ? 1 : kTile; }
+  int64_t tasks() const { return ceil_div(positions, task_positions); }
+  int64_t begin_of(int64_t task) const { return task * task_positions; }
+  int64_t end_of(int64_t task) const { return smaller(begin_of(task) + task_positions, positions); }
+
+  // The sum of what the Work returns for all rows.
+  double walk() { return add_tasks(&walk_task, positions * arrays.classes <= kSerialElements); }
+  double add_tasks(void (*task)(void*, int64_t), bool serial) {
+    if (serial) {
+      for (int64_t i = 0; i < tasks(); ++i) task(this, i);
+    } else {
+      parallel_for(tasks(), task, this);
+    }
+    double sum = 0;
+    for (int64_t i = 0; i < tasks(); ++i) sum += partial[i];
+    return sum;
+  }
+
+ private:
+  ClassRows<T> class_rows(const void* data, int64_t element) const {
+    if (!data) return {nullptr, arrays.dtype, 0};
+    char* at = static_cast<char*>(const_cast<void*>(data)) + element * size_of(arrays.dtype);
+    return {at, arrays.dtype, arrays.inner};
+  }
+  double strided(int64_t position, int64_t n) const {
+    const int64_t outer = position / arrays.inner, inner = position % arrays.inner;
+    const int64_t element = outer * arrays.classes * arrays.inner + inner;
+    return this->group(position, n, class_rows(arrays.x, element),
+                       class_rows(arrays.other, element), class_rows(arrays.out, element));
+  }
+
+  // Up to kTile short rows: transposed, worked on, transposed back.
+  double tile(int64_t r, int64_t n) const {
+    T x_tile[kShortRow * kTile], p_tile[kShortRow * kTile], scratch[kShortRow * kTile];
+    const int64_t at = r * arrays.classes, count = n * arrays.classes;
+    const DType native = dtype_of<T>::value;
+    transpose(fetch<T>(arrays.x, arrays.dtype, at, count, scratch), n, x_tile);
+    if (arrays.other)
+      transpose(fetch<T>(arrays.other, arrays.dtype, at, count, scratch), n, p_tile);
+    const ClassRows<T> x{x_tile, native, kTile}, p{p_tile, native, kTile};
+    const double loss = this->group(r, n, x, p, {arrays.out ? x_tile : nullptr, native, kTile});
+    if (arrays.out) {
+      T* d = same_dtype<T>(arrays.dtype) ? static_cast<T*>(arrays.out) + at : scratch;
+      for (int64_t l = 0; l < n; ++l) {
+#pragma GCC unroll 8
+        for (int64_t c = 0; c < arrays.classes; ++c)
+          d[l * arrays.classes + c] = x_tile[c * kTile + l];
+      }
+      put<T>(arrays.out, arrays.dtype, at, count, d);
+    }
+    return loss;
+  }
+  void transpose(const T* x, int64_t n, T* to) const {
+    for (int64_t l = 0; l < n; ++l)
+      for (int64_t c = 0; c < arrays.classes; ++c) to[c * kTile + l] = x[l * arrays.classes + c];
+  }
+
+  static void walk_task(void* context, int64_t index) {
+    const RowWalk& walk = *static_cast<const RowWalk*>(context);
+    const FlushDenormals flush;
+    const int64_t end = walk.end_of(index);
+    double sum = 0;
+    for (int64_t p = walk.begin_of(index); p < end;) {
+      int64_t n = 1;
+      if (walk.arrays.inner > 1) {
+        n = smaller(smaller(kPositions, end - p), walk.arrays.inner - p % walk.arrays.inner);
+        sum += walk.strided(p, n);
+      } else if (walk.arrays.classes <= kShortRow) {
+        n = smaller(kTile, end - p);
+        sum += walk.tile(p, n);
+      } else {
+        sum += walk.row(p);
+      }
+      p += n;
+    }
+    walk.partial[index] = sum;
+  }
+};
+
+}  // namespace rows
+}  // namespace
+ONEPASS_END

@@ -1,0 +1,62 @@
+// Sums, maxima and minima over the threads of a warp or block, in an order that depends only on the
+// number of threads, and the ticket that tells a block that it is the last one.
+#pragma once
+#include "cuda/memory.cuh"
+
+ONEPASS_BEGIN
+namespace {
+
+struct Plus {
+  template <class T>
+  ONEPASS_DEVICE T operator()(T a, T b) const {
+    return a + b;
+  }
+};
+struct Larger {  // NaN wins
+  template <class T>
+  ONEPASS_DEVICE T operator()(T a, T b) const {
+    return b > a || b != b ? b : a;
+  }
+};
+struct Least {
+  template <class T>
+  ONEPASS_DEVICE T operator()(T a, T b) const {
+    return b < a ? b : a;
+  }
+};
+template <class T, class Op>
+ONEPASS_DEVICE T warp_fold(T value, Op op) {
+  ONEPASS_UNROLL
+  for (int bit = 1; bit < kWarpSize; bit *= 2)
+    value = op(value, warp_shuffle_xor(kFullWarp, value, bit));
+  return value;
+}
+// Folds the values of a block of kThreads; every thread gets the result. `parts`: kWarps values.
+template <class T, class Op>
+ONEPASS_DEVICE T block_fold(T value, Op op, T* parts) {
+  value = warp_fold(value, op);
+  block_sync();  // another thread may still read the previous fold's parts
+  if (lane_of(threadIdx.x) == 0) parts[warp_of(threadIdx.x)] = value;
+  block_sync();
+  value = parts[0];
+  ONEPASS_UNROLL
+  for (int w = 1; w < kWarps; ++w) value = op(value, parts[w]);
+  return value;
+}
+
+// True in the last block of the launch that calls it. That block sees everything the others wrote
+// before their call. `ticket` is zero before and after the launch.
+ONEPASS_DEVICE bool is_last_block(uint32_t* ticket) {
+  ONEPASS_SHARED(bool, is_last);
+  block_sync();
+  if (threadIdx.x == 0) {
+    fence();
+    is_last = atomic_ticket(ticket, gridDim.x - 1) == gridDim.x - 1;
+    fence();
+  }
+  block_sync();
+  return is_last;
+}
+
+}  // namespace
+ONEPASS_END
