@@ -6,6 +6,11 @@
 
 #include "bind/fast.h"
 #include "bind/kernel_info.h"
+#include "bind/layout.h"
+#include "bind/overlap.h"
+#include "bind/result.h"
+#include "bind/scalar.h"
+#include "bind/staging.h"
 
 namespace onepass::bind {
 namespace {
@@ -35,7 +40,7 @@ struct Arrays {
   ChannelVector vector(int i, int64_t channels, bool writes) {
     if (!at[i]) return {nullptr, DType::f32};
     check_floating(at[i]);
-    check_channel_dtype(at[i], at[0]);
+    check_parameter_dtype(at[i], at[0]);
     check_shape(at[i], &channels, 1, ": one value per channel");
     if (writes) check_writable(at[i]);
     if (!at[i].c_order) staging.load(&at[i], writes);

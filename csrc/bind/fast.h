@@ -3,7 +3,7 @@
 #pragma once
 #include <string>
 
-#include "bind/operand.h"
+#include "bind/messages.h"
 
 namespace onepass::bind {
 

@@ -6,6 +6,11 @@
 #include <limits>
 
 #include "bind/fast.h"
+#include "bind/layout.h"
+#include "bind/overlap.h"
+#include "bind/result.h"
+#include "bind/scalar.h"
+#include "bind/staging.h"
 
 namespace onepass::bind {
 namespace {
@@ -178,7 +183,7 @@ py::object cross_entropy(Arguments given) {
   }
   if (a[weight]) {
     check_floating(a[weight]);
-    check_channel_dtype(a[weight], x);
+    check_parameter_dtype(a[weight], x);
     check_shape(a[weight], &call.classes, 1, ": one weight per class");
   }
   for (const int i : {logits, target, weight}) check_overlap(a[dlogits], a[i], i == logits);

@@ -1,4 +1,4 @@
-// onepass._C: a table of contents. The checks are in operand.h, the protocols in view.h.
+// onepass._C: a table of contents. contract.h has the checks, view.h the protocols.
 #include <deque>
 #include <new>
 

@@ -12,7 +12,11 @@
 
 #include "bind/fast.h"
 #include "bind/kernel_info.h"
+#include "bind/layout.h"
+#include "bind/overlap.h"
 #include "bind/plan_device.h"
+#include "bind/scalar.h"
+#include "bind/staging.h"
 #include "cpu/schedule.h"
 
 namespace onepass::bind {

@@ -1,6 +1,8 @@
 // What the process runs on: instruction-set level, threads, the list of kernels.
 #include "bind/fast.h"
 #include "bind/kernel_info.h"
+#include "bind/scalar.h"
+#include "bind/target.h"
 #include "cpu/dispatch.h"
 #include "cpu/parallel.h"
 
