@@ -80,6 +80,7 @@ PYBIND11_MODULE(_C, m, pybind11::multiple_interpreters::not_supported()) {
   define_channelwise(m);
   define_losses(m);
   define_norms(m);
+  define_contracts(m);
   define_plan(m);
   define_runtime(m);
 }

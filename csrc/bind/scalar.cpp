@@ -43,7 +43,8 @@ int64_t signed_64(const char* op, const char* name, PyObject* object) {
 
 bool boolean(const char* op, const char* name, PyObject* object) {
   // PyObject_IsTrue takes everything: refuse what is no number, such as None and 'no'.
-  const int value = PyNumber_Check(object) ? PyObject_IsTrue(object) : -1;
+  const int value =
+      PyNumber_Check(object) && !PyComplex_Check(object) ? PyObject_IsTrue(object) : -1;
   if (value < 0) {
     PyErr_Clear();
     type_error(op, std::string(name) + " is " + repr(object) + ", expected True or False");
