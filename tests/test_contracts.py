@@ -1,7 +1,7 @@
 """Every argument of every contract, broken one at a time.
 
-The tables of csrc/bind/contract.h say what a call expects; here a right call is made from the table,
-then one argument is replaced by each wrong value its kind allows. The call must raise one TypeError
+The tables of csrc/bind/contract.h say what a call expects. A right call is made from the table, and
+one argument is then replaced by each wrong value its kind allows. The call must raise one TypeError
 or ValueError that names the operation and the argument, and must leave every byte as it was. A new
 contract is fuzzed because it is listed.
 """
