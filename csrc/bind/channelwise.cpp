@@ -1,69 +1,26 @@
 // bias_act and batch_norm, forward and backward: dense arrays with one value per channel beside
 // them.
-#include <algorithm>
 #include <cmath>
 #include <numeric>
 
-#include "bind/fast.h"
+#include "bind/contract.h"
 #include "bind/kernel_info.h"
 
 namespace onepass::bind {
 namespace {
 
-// Arrays of a call in the order in which they are opened; found again by position.
-template <int kCount>
-struct Arrays {
-  Array at[kCount];
-  Staging staging;
-  Array& operator[](int i) { return at[i]; }
-  // What the caller gets: None where there is no such array.
-  py::object result(int i) const {
-    return at[i] ? py::reinterpret_borrow<py::object>(at[i].object) : py::object(py::none());
-  }
-
-  // After check_device: dtype, shape, order in memory of everything shaped like x (at[0]).
-  void check_like_x(int i, bool writes) {
-    if (!at[i]) return;
-    if (i > 0) {
-      check_dtype_like(at[i], at[0]);
-      check_shape_like(at[i], at[0]);
-    }
-    if (writes) check_writable(at[i]);
-    if (!at[i].c_order) staging.load(&at[i], writes);
-  }
-  // A vector of one value per channel: any strides, since a copy of it costs nothing.
-  ChannelVector vector(int i, int64_t channels, bool writes) {
-    if (!at[i]) return {nullptr, DType::f32};
-    check_floating(at[i]);
-    check_channel_dtype(at[i], at[0]);
-    check_shape(at[i], &channels, 1, ": one value per channel");
-    if (writes) check_writable(at[i]);
-    if (!at[i].c_order) staging.load(&at[i], writes);
-    return {at[i].data, at[i].dtype()};
-  }
-  // at[i] is written and shares no memory with any other, but may be exactly at[alias] or
-  // at[other].
-  void check_apart(int i, int alias = -1, int other = -1) {
-    if (at[i].made) return;
-    for (int j = 0; j < kCount; ++j)
-      if (j != i) check_overlap(at[i], at[j], j == alias || j == other);
-  }
-};
-
 // Where the channels are, and the array as (outer, channels, inner).
-void set_shape(Channelwise* call, const Array& x, PyObject* axis) {
-  const int64_t given = signed_64(x.op, "axis", axis);
-  const int64_t d = given < 0 ? given + x.ndim : given;
-  if (d < 0 || d >= x.ndim)
-    value_error(x.op, "axis is " + std::to_string(given) + ", but " + x.label() + " has shape " +
-                          shape_text(x));
+void set_channels(Border* b, Channelwise* call, int axis) {
+  const Array& x = b->first();
+  const int d = b->axis(axis);
   call->channels = x.shape[d];
   call->outer = std::accumulate(x.shape, x.shape + d, int64_t(1), std::multiplies<>());
   call->inner = std::accumulate(x.shape + d + 1, x.shape + x.ndim, int64_t(1), std::multiplies<>());
   call->dtype = x.dtype();
+  b->set(Shape::channel, {call->channels}, ": one value per channel");
 }
 
-// Activation by name, with its options; room for them is the caller's.
+// The activation, with its options in the room that the caller has for them.
 constexpr int kMaxOptions = 8;
 void set_activation(Epilogue* epilogue, double* room, const char* op, PyObject* name,
                     PyObject* options) {
@@ -81,64 +38,71 @@ void set_activation(Epilogue* epilogue, double* room, const char* op, PyObject* 
   epilogue->options = room;
 }
 
-py::object bias_act(Arguments given) {
-  constexpr const char* kOp = "bias_act";
-  given.expect(kOp, 9);
-  enum { x, bias, out, count };
-  Arrays<count> a;
-  open_dense(&a[x], kOp, "x", given[0]);
-  open(&a[bias], kOp, "bias", given[1]);
-  check_one_device(a.at, out);
-  check_floating(a[x]);
-  open_result(&a[out], kOp, "out", given[2], a[x]);
-  const Target target = check_device(a.at, count);
-  Channelwise call{};
-  double options[kMaxOptions];
-  set_shape(&call, a[x], given[3]);
-  set_activation(&call.epilogue, options, kOp, given[4], given[5]);
-  call.epilogue.dropout = random_stream(kOp, "dropout_p", given[6], given[7], given[8]);
-  a.check_apart(out, x);
-  a.check_like_x(x, false);
-  a.check_like_x(out, true);
-  call.bias = a.vector(bias, call.channels, false);
-  call.x = a[x].data;
-  call.y = a[out].data;
-  run(target, target.backend->bias_act, &call, a[x].size());
-  a.staging.store();
-  mark_written(a[out]);
-  return a.result(out);
+void set_epilogue(Border* b, Epilogue* epilogue, double* room, int activation) {
+  set_activation(epilogue, room, b->op(), b->given(activation), b->given(activation + 1));
+  epilogue->dropout = b->dropout(activation + 2, activation + 3, activation + 4);
 }
 
-py::object bias_act_backward(Arguments given) {
-  constexpr const char* kOp = "bias_act_backward";
-  given.expect(kOp, 10);
-  enum { x, dy, bias, dx, dbias, count };
-  Arrays<count> a;
-  open_dense(&a[dy], kOp, "dy", given[0]);
-  open_dense(&a[x], kOp, "x", given[1]);
-  open(&a[bias], kOp, "bias", given[2]);
-  check_one_device(a.at, dx);
-  check_floating(a[x]);
+// ---- bias and activation
+
+constexpr Argument kBiasActTable[] = {
+    {"x", reference, read | dense | aliased},
+    {"bias", per_channel, read},
+    {"out", like_reference, write},
+    axis("axis"),
+    text("activation"),
+    options("options"),
+    number("dropout_p", 0, 1),
+    word("seed"),
+    word("offset"),
+};
+constexpr Contract kBiasAct = contract("bias_act", kBiasActTable);
+
+py::object bias_act(Arguments given) {
+  enum { kX, kBias, kOut, kAxis, kActivation };
+  BorderOf<kBiasAct> b(given);
   Channelwise call{};
-  double options[kMaxOptions];
-  set_shape(&call, a[x], given[4]);
-  set_activation(&call.epilogue, options, kOp, given[5], given[6]);
-  call.epilogue.dropout = random_stream(kOp, "dropout_p", given[7], given[8], given[9]);
-  open_result(&a[dx], kOp, "out", given[3], a[x]);
-  make(&a[dbias], kOp, "dbias", &call.channels, 1, a[x]);
-  const Target target = check_device(a.at, count);
-  a.check_apart(dx, dy, x);
-  for (const int i : {x, dy}) a.check_like_x(i, false);
-  a.check_like_x(dx, true);
-  call.bias = a.vector(bias, call.channels, false);
-  call.dbias = a.vector(dbias, call.channels, true);
-  call.x = a[x].data;
-  call.dy = a[dy].data;
-  call.dx = a[dx].data;
-  run(target, target.backend->bias_act_backward, &call, a[x].size());
-  a.staging.store();
-  mark_written(a[dx]);
-  return py::make_tuple(a.result(dx), a.result(dbias));
+  double room[kMaxOptions];
+  set_channels(&b, &call, kAxis);
+  set_epilogue(&b, &call.epilogue, room, kActivation);
+  const Target& target = b.check();
+  call.bias = b.vector(kBias);
+  call.x = b.data(kX);
+  call.y = b.data(kOut);
+  b.run(target.backend->bias_act, &call);
+  return b.result(kOut);
+}
+
+constexpr Argument kBiasActBackwardTable[] = {
+    {"dy", like_reference, read | dense | aliased},
+    {"x", reference, read | dense | aliased},
+    {"bias", per_channel, read},
+    {"out", like_reference, write},
+    axis("axis"),
+    text("activation"),
+    options("options"),
+    number("dropout_p", 0, 1),
+    word("seed"),
+    word("offset"),
+    {"dbias", per_channel, made},
+};
+constexpr Contract kBiasActBackward = contract("bias_act_backward", kBiasActBackwardTable);
+
+py::object bias_act_backward(Arguments given) {
+  enum { kDy, kX, kBias, kDx, kAxis, kActivation, kDbias = 10 };
+  BorderOf<kBiasActBackward> b(given);
+  Channelwise call{};
+  double room[kMaxOptions];
+  set_channels(&b, &call, kAxis);
+  set_epilogue(&b, &call.epilogue, room, kActivation);
+  const Target& target = b.check();
+  call.bias = b.vector(kBias);
+  call.dbias = b.vector(kDbias);
+  call.x = b.data(kX);
+  call.dy = b.data(kDy);
+  call.dx = b.data(kDx);
+  b.run(target.backend->bias_act_backward, &call);
+  return py::make_tuple(b.result(kDx), b.result(kDbias));
 }
 
 // ---- batch norm
@@ -156,24 +120,11 @@ void check_batch(const BatchNorm* call, const Array& input) {
                               "running statistics (eval mode)");
 }
 
-// What the forward leaves for the backward.
-void check_statistics(const BatchNorm* call, const Array& statistics, const Array& like) {
-  const DType wanted = computing_type(like.dtype());
-  if (statistics.element != Element(wanted))
-    type_error(like.op, statistics.label() + " has dtype " + dtype_text(statistics) +
-                            ", expected " + (wanted == DType::f64 ? "float64" : "float32"));
-  const int64_t shape[] = {3, call->channels};
-  check_shape(statistics, shape, 2, ": three values per channel");
-  check_dense(statistics);
-}
-
-void set_momentum(BatchNorm* call, const char* op, PyObject* momentum) {
-  const bool number = momentum != Py_None;
-  call->momentum = number ? real(op, "momentum", momentum) : -1;
-  if (!(call->momentum >= 0 && call->momentum <= 1))
-    value_error(op, "momentum is " + repr(momentum) +
-                        ", expected a number in [0, 1]; for the cumulative average pass "
-                        "1/(number of batches so far)");
+void set_normalised(Border* b, BatchNorm* call, int axis) {
+  set_channels(b, call, axis);
+  call->batch_statistics = b->boolean(axis + 1);
+  check_batch(call, b->first());
+  b->set(Shape::saved, {3, call->channels}, ": three values per channel");
 }
 
 template <size_t kCount>
@@ -186,125 +137,143 @@ py::tuple tuple_of(PyObject* const (&objects)[kCount]) {
   return tuple;
 }
 
+constexpr Argument kBatchNormTable[] = {
+    {"x", reference, read | dense},
+    {"weight", per_channel, read | optional},
+    {"bias", per_channel, read | optional},
+    {"running_mean", per_channel, update | optional},
+    {"running_var", per_channel, update | optional},
+    {"residual", like_reference, read | dense | optional},
+    {"out", like_reference, write},
+    axis("axis"),
+    flag("training"),
+    number("momentum", 0, 1, "; for the cumulative average pass 1/(number of batches so far)"),
+    number("eps", 0, kLargest),
+    text("activation"),
+    options("options"),
+    number("dropout_p", 0, 1),
+    word("seed"),
+    word("offset"),
+    {"statistics", saved, made},
+};
+constexpr Contract kBatchNorm = contract("batch_norm", kBatchNormTable);
+
 // (y, saved); saved is what batch_norm_backward takes after dy.
 py::object batch_norm(Arguments given) {
-  constexpr const char* kOp = "batch_norm";
-  given.expect(kOp, 16);
-  enum { x, weight, bias, running_mean, running_var, residual, y, statistics, count };
-  Arrays<count> a;
-  open_dense(&a[x], kOp, "x", given[0]);
-  open_optional(&a[weight], kOp, "weight", given[1]);
-  open_optional(&a[bias], kOp, "bias", given[2]);
-  open_optional(&a[running_mean], kOp, "running_mean", given[3]);
-  open_optional(&a[running_var], kOp, "running_var", given[4]);
-  if (given[5] != Py_None) open_dense(&a[residual], kOp, "residual", given[5]);
-  check_one_device(a.at, y);
-  check_floating(a[x]);
+  enum {
+    kX,
+    kWeight,
+    kBias,
+    kMean,
+    kVar,
+    kResidual,
+    kOut,
+    kAxis,
+    kTraining,
+    kMomentum,
+    kEps,
+    kActivation,
+    kStatistics = 16
+  };
+  BorderOf<kBatchNorm> b(given);
   BatchNorm call{};
-  double options[kMaxOptions];
-  set_shape(&call, a[x], given[7]);
-  call.batch_statistics = boolean(kOp, "training", given[8]);
-  set_momentum(&call, kOp, given[9]);
-  call.eps = real(kOp, "eps", given[10]);
-  const bool divides = call.eps > 0 || (call.eps == 0 && !call.batch_statistics);
-  if (!(divides && std::isfinite(call.eps)))
-    value_error(kOp, "eps is " + repr(given[10]) + ", expected a finite number " +
-                         (call.batch_statistics ? "> 0" : ">= 0"));
-  set_activation(&call.epilogue, options, kOp, given[11], given[12]);
-  const DropoutStream dropout = random_stream(kOp, "dropout_p", given[13], given[14], given[15]);
-  call.epilogue.dropout = call.batch_statistics ? dropout : DropoutStream{0, 0, 0};
-  if (bool(a[running_mean]) != bool(a[running_var]))
-    value_error(kOp, std::string("'running_mean' and 'running_var' belong together, but '") +
-                         (a[running_mean] ? "running_var" : "running_mean") + "' is None");
-  if (!call.batch_statistics && !a[running_mean])
-    value_error(kOp,
+  double room[kMaxOptions];
+  set_normalised(&b, &call, kAxis);
+  call.momentum = b.number(kMomentum);
+  call.eps = b.number(kEps);
+  if (call.batch_statistics && call.eps == 0)
+    value_error(b.op(), "eps is " + repr(given[kEps]) + ", expected a finite number > 0");
+  set_epilogue(&b, &call.epilogue, room, kActivation);
+  if (!call.batch_statistics) call.epilogue.dropout = {0, 0, 0};
+  if (b.has(kMean) != b.has(kVar))
+    value_error(b.op(), std::string("'running_mean' and 'running_var' belong together, but '") +
+                            (b.has(kMean) ? "running_var" : "running_mean") + "' is None");
+  if (!call.batch_statistics && !b.has(kMean))
+    value_error(b.op(),
                 "'running_mean' and 'running_var' are needed with training=False; pass them, or "
                 "training=True to normalise by the batch");
-  check_batch(&call, a[x]);
-  open_result(&a[y], kOp, "out", given[6], a[x]);
-  const int64_t three[] = {3, call.channels};
-  make(&a[statistics], kOp, "statistics", three, 2, a[x]);
-  const Target target = check_device(a.at, count);
-  const bool updates = call.batch_statistics;
-  a.check_apart(y);
-  if (updates)
-    for (const int i : {running_mean, running_var}) a.check_apart(i);
-  for (const int i : {x, residual}) a.check_like_x(i, false);
-  a.check_like_x(y, true);
-  call.weight = a.vector(weight, call.channels, false);
-  call.bias = a.vector(bias, call.channels, false);
-  call.running_mean = a.vector(running_mean, call.channels, updates);
-  call.running_var = a.vector(running_var, call.channels, updates);
-  call.x = a[x].data;
-  call.epilogue.residual = a[residual].data;
-  call.y = a[y].data;
-  call.saved = a[statistics].data;
-  run(target, target.backend->batch_norm, &call, a[x].size());
-  a.staging.store();
-  mark_written(a[y]);
-  if (updates)
-    for (const int i : {running_mean, running_var}) mark_written(a[i]);
+  if (!call.batch_statistics) b.freeze();
+  const Target& target = b.check();
+  call.weight = b.vector(kWeight);
+  call.bias = b.vector(kBias);
+  call.running_mean = b.vector(kMean);
+  call.running_var = b.vector(kVar);
+  call.x = b.data(kX);
+  call.epilogue.residual = b.data(kResidual);
+  call.y = b.data(kOut);
+  call.saved = b.data(kStatistics);
+  b.run(target.backend->batch_norm, &call);
   static PyObject* const nothing = PyFloat_FromDouble(0);
-  PyObject* const saved[] = {a[x].object,
-                             given[1],
-                             given[2],
-                             a.result(residual).ptr(),
-                             a[statistics].object,
-                             given[7],
-                             given[8],
-                             given[11],
-                             given[12],
-                             updates ? given[13] : nothing,
-                             given[14],
-                             given[15]};
-  return py::make_tuple(a.result(y), tuple_of(saved));
+  PyObject* const kept[] = {
+      b[kX].object,           given[kWeight],
+      given[kBias],           b.result(kResidual).ptr(),
+      b[kStatistics].object,  given[kAxis],
+      given[kTraining],       given[kActivation],
+      given[kActivation + 1], call.batch_statistics ? given[kActivation + 2] : nothing,
+      given[kActivation + 3], given[kActivation + 4]};
+  return py::make_tuple(b.result(kOut), tuple_of(kept));
 }
 
-// (dx, dweight, dbias), and dresidual where there is a residual.
+constexpr Argument kBatchNormBackwardTable[] = {
+    {"dy", like_reference, read | dense | aliased},
+    {"x", reference, read | dense},
+    {"weight", per_channel, read | optional},
+    {"bias", per_channel, read | optional},
+    {"residual", like_reference, read | dense | optional},
+    {"statistics", saved, read | packed},
+    axis("axis"),
+    flag("training"),
+    text("activation"),
+    options("options"),
+    number("dropout_p", 0, 1),
+    word("seed"),
+    word("offset"),
+    {"out", like_reference, write},
+    {"dweight", per_channel, made},
+    {"dbias", per_channel, made},
+    {"dresidual", like_reference, made},
+};
+constexpr Contract kBatchNormBackward = contract("batch_norm_backward", kBatchNormBackwardTable);
+
+// (dx, dweight, dbias), and dresidual if there is a residual.
 py::object batch_norm_backward(Arguments given) {
-  constexpr const char* kOp = "batch_norm_backward";
-  given.expect(kOp, 14);
-  enum { x, dy, weight, bias, residual, statistics, dx, dweight, dbias, dresidual, count };
-  Arrays<count> a;
-  open_dense(&a[dy], kOp, "dy", given[0]);
-  open_dense(&a[x], kOp, "x", given[1]);
-  open_optional(&a[weight], kOp, "weight", given[2]);
-  open_optional(&a[bias], kOp, "bias", given[3]);
-  if (given[4] != Py_None) open_dense(&a[residual], kOp, "residual", given[4]);
-  open(&a[statistics], kOp, "statistics", given[5]);
-  check_one_device(a.at, dx);
-  check_floating(a[x]);
+  enum {
+    kDy,
+    kX,
+    kWeight,
+    kBias,
+    kResidual,
+    kStatistics,
+    kAxis,
+    kTraining,
+    kActivation,
+    kDx = 13,
+    kDweight,
+    kDbias,
+    kDresidual
+  };
+  BorderOf<kBatchNormBackward> b(given);
   BatchNorm call{};
-  double options[kMaxOptions];
-  set_shape(&call, a[x], given[6]);
-  call.batch_statistics = boolean(kOp, "training", given[7]);
-  set_activation(&call.epilogue, options, kOp, given[8], given[9]);
-  call.epilogue.dropout = random_stream(kOp, "dropout_p", given[10], given[11], given[12]);
-  check_batch(&call, a[x]);
-  check_statistics(&call, a[statistics], a[x]);
-  for (const int i : {x, dy, residual}) a.check_like_x(i, false);
-  open_result(&a[dx], kOp, "out", given[13], a[x]);
-  if (a[weight]) make(&a[dweight], kOp, "dweight", &call.channels, 1, a[x]);
-  if (a[bias]) make(&a[dbias], kOp, "dbias", &call.channels, 1, a[x]);
-  if (a[residual]) open_result(&a[dresidual], kOp, "dresidual", Py_None, a[x]);
-  const Target target = check_device(a.at, count);
-  a.check_apart(dx, dy);
-  for (const int i : {dx, dresidual}) a.check_like_x(i, true);
-  call.weight = a.vector(weight, call.channels, false);
-  call.bias = a.vector(bias, call.channels, false);
-  call.dweight = a.vector(dweight, call.channels, true);
-  call.dbias = a.vector(dbias, call.channels, true);
-  call.saved = a[statistics].data;
-  call.x = a[x].data;
-  call.epilogue.residual = a[residual].data;
-  call.dy = a[dy].data;
-  call.dx = a[dx].data;
-  call.dresidual = a[dresidual].data;
-  run(target, target.backend->batch_norm_backward, &call, a[x].size());
-  a.staging.store();
-  mark_written(a[dx]);
-  if (!a[residual]) return py::make_tuple(a.result(dx), a.result(dweight), a.result(dbias));
-  return py::make_tuple(a.result(dx), a.result(dweight), a.result(dbias), a.result(dresidual));
+  double room[kMaxOptions];
+  set_normalised(&b, &call, kAxis);
+  set_epilogue(&b, &call.epilogue, room, kActivation);
+  if (!b.has(kWeight)) b.leave_out(kDweight);
+  if (!b.has(kBias)) b.leave_out(kDbias);
+  if (!b.has(kResidual)) b.leave_out(kDresidual);
+  const Target& target = b.check();
+  call.weight = b.vector(kWeight);
+  call.bias = b.vector(kBias);
+  call.dweight = b.vector(kDweight);
+  call.dbias = b.vector(kDbias);
+  call.saved = b.data(kStatistics);
+  call.x = b.data(kX);
+  call.epilogue.residual = b.data(kResidual);
+  call.dy = b.data(kDy);
+  call.dx = b.data(kDx);
+  call.dresidual = b.data(kDresidual);
+  b.run(target.backend->batch_norm_backward, &call);
+  if (!b.has(kResidual)) return py::make_tuple(b.result(kDx), b.result(kDweight), b.result(kDbias));
+  return py::make_tuple(b.result(kDx), b.result(kDweight), b.result(kDbias), b.result(kDresidual));
 }
 
 }  // namespace
@@ -312,17 +281,10 @@ py::object batch_norm_backward(Arguments given) {
 void define_channelwise(py::module_& m) {
   for (const KernelInfo& info : activations())
     if (info.hyper.size() > size_t(kMaxOptions)) throw std::logic_error("kMaxOptions is too small");
-  define(m, "bias_act(x, bias, out, axis, activation, options, p, seed, offset)", &fast<&bias_act>);
-  define(m, "bias_act_backward(dy, x, bias, dx, axis, activation, options, p, seed, offset)",
-         &fast<&bias_act_backward>);
-  define(m,
-         "batch_norm(x, weight, bias, running_mean, running_var, residual, y, axis, training, "
-         "momentum, eps, activation, options, p, seed, offset)",
-         &fast<&batch_norm>);
-  define(m,
-         "batch_norm_backward(dy, x, weight, bias, residual, statistics, axis, training, "
-         "activation, options, p, seed, offset, dx)",
-         &fast<&batch_norm_backward>);
+  define(m, kBiasAct, &fast<&bias_act>);
+  define(m, kBiasActBackward, &fast<&bias_act_backward>);
+  define(m, kBatchNorm, &fast<&batch_norm>);
+  define(m, kBatchNormBackward, &fast<&batch_norm_backward>);
 }
 
 }  // namespace onepass::bind

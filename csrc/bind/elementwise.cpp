@@ -4,6 +4,11 @@
 
 #include "bind/fast.h"
 #include "bind/kernel_info.h"
+#include "bind/layout.h"
+#include "bind/overlap.h"
+#include "bind/result.h"
+#include "bind/scalar.h"
+#include "bind/staging.h"
 #include "core/philox.h"
 #include "core/schedule.h"
 #include "kernels/activation_list.h"

@@ -3,7 +3,7 @@
 #pragma once
 #include <string>
 
-#include "bind/operand.h"
+#include "bind/messages.h"
 
 namespace onepass::bind {
 
@@ -54,6 +54,7 @@ void define_elementwise(py::module_& m);
 void define_channelwise(py::module_& m);
 void define_losses(py::module_& m);
 void define_norms(py::module_& m);
+void define_contracts(py::module_& m);
 void define_plan(py::module_& m);
 void define_runtime(py::module_& m);
 

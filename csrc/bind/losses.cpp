@@ -1,23 +1,15 @@
 // cross_entropy: loss and gradient in one pass. On the CPU labels are checked before anything is
 // written; on a device the kernel checks them, and the next call on that device raises.
-#include <algorithm>
 #include <cstdlib>
 #include <cstring>
 #include <limits>
 
-#include "bind/fast.h"
+#include "bind/contract.h"
 
 namespace onepass::bind {
 namespace {
 
 constexpr const char* kOp = "cross_entropy";
-
-// The shape of logits without the class axis: of index targets and of unreduced losses.
-std::vector<int64_t> index_shape(const Array& logits) {
-  std::vector<int64_t> shape(logits.shape, logits.shape + logits.ndim);
-  shape.erase(shape.begin() + 1);
-  return shape;
-}
 
 template <class T>
 void widen(const void* from, std::vector<int64_t>* to) {
@@ -75,14 +67,6 @@ bool in_range(const int64_t* labels, int64_t count, int64_t classes, int64_t ign
                         std::to_string(classes) + ", or ignore_index " + std::to_string(ignored));
 }
 
-Reduction reduction_of(PyObject* object) {
-  const std::string_view name = string(kOp, "reduction", object);
-  if (name == "none") return Reduction::none;
-  if (name == "mean") return Reduction::mean;
-  if (name == "sum") return Reduction::sum;
-  value_error(kOp, "reduction is " + repr(object) + ", expected 'none', 'mean' or 'sum'");
-}
-
 void run_on_cpu(const Target& where, CrossEntropy* call, const Array& target, bool probabilities) {
   std::vector<int64_t> wide;
   if (!probabilities && target.element == Element::i64) {
@@ -128,92 +112,71 @@ void check_labels_now(const Target& where, const CrossEntropy& call) {
       "; the loss is NaN, the gradient of those rows zero");
 }
 
-py::object cross_entropy(Arguments given) {
-  given.expect(kOp, 7);
-  enum { logits, target, weight, dlogits, losses, loss, count };
-  Array a[count];
-  open_dense(&a[logits], kOp, "logits", given[0]);
-  open(&a[target], kOp, "target", given[1]);
-  open_optional(&a[weight], kOp, "weight", given[2]);
-  check_one_device(a, dlogits);
-  CrossEntropy call{};
-  call.label_smoothing = real(kOp, "label_smoothing", given[4]);
-  if (!(call.label_smoothing >= 0 && call.label_smoothing <= 1))
-    value_error(kOp,
-                "label_smoothing is " + repr(given[4]) + ", expected 0 <= label_smoothing <= 1");
-  call.ignore_index = signed_64(kOp, "ignore_index", given[5]);
-  call.reduction = reduction_of(given[6]);
+constexpr Argument kTable[] = {
+    {"logits", reference, read | dense | aliased},
+    {"target", class_target, read},
+    {"weight", per_channel, read | optional},
+    {"out", like_reference, write},
+    number("label_smoothing", 0, 1),
+    integer("ignore_index"),
+    choice("reduction", "none mean sum"),
+    {"losses", per_row, made},
+    {"loss", single, made},
+};
+constexpr Contract kCrossEntropy = contract(kOp, kTable);
 
-  check_floating(a[logits]);
-  const Array& x = a[logits];
+void set_shape(Border* b, CrossEntropy* call) {
+  const Array& x = b->first();
   if (x.ndim < 2 || x.shape[1] == 0)
     value_error(kOp, x.label() + " has shape " + shape_text(x) +
                          ", expected (N, C) or (N, C, d1, …) with C > 0");
-  const std::vector<int64_t> rows = index_shape(x);
-  const int row_axes = int(rows.size());
-  call.outer = x.shape[0];
-  call.classes = x.shape[1];
-  call.inner = 1;
-  for (int d = 2; d < x.ndim; ++d) call.inner *= x.shape[d];
-  call.dtype = x.dtype();
+  call->outer = x.shape[0];
+  call->classes = x.shape[1];
+  call->inner = 1;
+  for (int d = 2; d < x.ndim; ++d) call->inner *= x.shape[d];
+  call->dtype = x.dtype();
+  b->set_rows();
+  b->set(Shape::channel, {call->classes}, ": one weight per class");
+  b->set(Shape::single, {}, "");
+}
 
-  open_result(&a[dlogits], kOp, "out", given[3], x);
-  if (call.reduction == Reduction::none)
-    make(&a[losses], kOp, "losses", rows.data(), row_axes, x, false);
-  else if (x.cuda_device >= 0)
-    make(&a[loss], kOp, "loss", nullptr, 0, x);
-  const Target where = check_device(a, count);
-  check_dtype_like(a[dlogits], x);
-  check_shape_like(a[dlogits], x);
-  check_writable(a[dlogits]);
-  const bool probabilities = a[target].floating();
-  if (probabilities) {
-    check_dtype_like(a[target], x);
-    check_shape_like(a[target], x);
-  } else {
-    if (a[target].element == Element::boolean || a[target].element == Element::other)
-      type_error(kOp, a[target].label() + " has dtype " + dtype_text(a[target]) +
-                          ", expected integer class indices or probabilities like 'logits'");
-    check_shape(a[target], rows.data(), row_axes, ": 'logits' without its class axis");
-  }
-  if (a[weight]) {
-    check_floating(a[weight]);
-    check_channel_dtype(a[weight], x);
-    check_shape(a[weight], &call.classes, 1, ": one weight per class");
-  }
-  for (const int i : {logits, target, weight}) check_overlap(a[dlogits], a[i], i == logits);
-
-  Staging staging;
-  for (const int i : {logits, dlogits, target, weight})
-    if (a[i] && !a[i].c_order) staging.load(&a[i], i == dlogits);
-  call.logits = a[logits].data;
-  call.dlogits = a[dlogits].data;
-  call.losses = a[losses].data;
-  if (a[weight]) call.weight = {a[weight].data, a[weight].dtype()};
-  if (a[loss]) call.loss = {a[loss].data, a[loss].dtype()};
-  if (probabilities) call.probabilities = a[target].data;
-  py::object total = a[losses].made;
+py::object cross_entropy(Arguments given) {
+  enum { kLogits, kTarget, kWeight, kOut, kSmoothing, kIgnored, kReduction, kLosses, kLoss };
+  BorderOf<kCrossEntropy> b(given);
+  CrossEntropy call{};
+  call.label_smoothing = b.number(kSmoothing);
+  call.ignore_index = b.integer(kIgnored);
+  call.reduction = Reduction(b.choice(kReduction));
+  set_shape(&b, &call);
+  const bool reduced = call.reduction != Reduction::none;
+  if (reduced) b.leave_out(kLosses);
+  if (!reduced || b.first().cuda_device < 0) b.leave_out(kLoss);
+  const Target& where = b.check();
+  const bool probabilities = b[kTarget].floating();
+  call.logits = b.data(kLogits);
+  call.dlogits = b.data(kOut);
+  call.losses = b.data(kLosses);
+  call.weight = b.vector(kWeight);
+  if (b.has(kLoss)) call.loss = b.vector(kLoss);
+  if (probabilities) call.probabilities = b.data(kTarget);
+  py::object total = b[kLosses].made;
   if (where.on_device()) {
-    if (!probabilities) set_device_labels(where, &call, &a[target]);
-    if (a[loss]) total = a[loss].made;
-    run(where, where.backend->cross_entropy, &call, x.size());
+    if (!probabilities) set_device_labels(where, &call, &b[kTarget]);
+    if (b.has(kLoss)) total = b[kLoss].made;
+    run(where, where.backend->cross_entropy, &call, b.first().size());
     if (call.labels && checks_labels()) check_labels_now(where, call);
   } else {
     double sum = 0;
     if (!total) call.loss = {&sum, DType::f64};
-    run_on_cpu(where, &call, a[target], probabilities);
-    if (!total) total = scalar(sum, x);
+    run_on_cpu(where, &call, b[kTarget], probabilities);
+    if (!total) total = scalar(sum, b.first());
   }
-  staging.store();
-  mark_written(a[dlogits]);
-  return py::make_tuple(total, py::reinterpret_borrow<py::object>(a[dlogits].object));
+  b.finish();
+  return py::make_tuple(total, b.result(kOut));
 }
 
 }  // namespace
 
-void define_losses(py::module_& m) {
-  define(m, "cross_entropy(logits, target, weight, out, label_smoothing, ignore_index, reduction)",
-         &fast<&cross_entropy>);
-}
+void define_losses(py::module_& m) { define(m, kCrossEntropy, &fast<&cross_entropy>); }
 
 }  // namespace onepass::bind

@@ -1,4 +1,4 @@
-// onepass._C: a table of contents. The checks are in operand.h, the protocols in view.h.
+// onepass._C: a table of contents. contract.h has the checks, view.h the protocols.
 #include <deque>
 #include <new>
 
@@ -80,6 +80,7 @@ PYBIND11_MODULE(_C, m, pybind11::multiple_interpreters::not_supported()) {
   define_channelwise(m);
   define_losses(m);
   define_norms(m);
+  define_contracts(m);
   define_plan(m);
   define_runtime(m);
 }

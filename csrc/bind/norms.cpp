@@ -4,6 +4,11 @@
 #include <memory>
 
 #include "bind/fast.h"
+#include "bind/layout.h"
+#include "bind/overlap.h"
+#include "bind/result.h"
+#include "bind/scalar.h"
+#include "bind/staging.h"
 #include "core/schedule.h"
 
 namespace onepass::bind {

@@ -1,10 +1,9 @@
-// Whether two arrays share a byte: exact for any strides, where that can be found out in time.
+#include "bind/overlap.h"
+
 #include <algorithm>
 #include <cstdint>
 #include <cstdlib>
 #include <numeric>
-
-#include "bind/operand.h"
 
 namespace onepass::bind {
 

@@ -10,6 +10,9 @@
 
 #include "bind/fast.h"
 #include "bind/kernel_info.h"
+#include "bind/layout.h"
+#include "bind/overlap.h"
+#include "bind/staging.h"
 #include "core/schedule.h"
 
 namespace onepass::bind {

@@ -6,6 +6,8 @@
 
 #include "bind/fast.h"
 #include "bind/kernel_info.h"
+#include "bind/scalar.h"
+#include "bind/target.h"
 
 namespace onepass::bind {
 

@@ -1,8 +1,8 @@
-// Arrays that a call makes. NumPy's are made here, in a third of the time that asking numpy takes;
-// those of other libraries, and whatever is not dense, by onepass._array.
-#include <pybind11/numpy.h>
+// NumPy arrays are made here, in a third of the time that numpy takes; onepass._array makes those
+// of other libraries, and all that are not dense.
+#include "bind/result.h"
 
-#include "bind/operand.h"
+#include <pybind11/numpy.h>
 
 namespace onepass::bind {
 namespace {
@@ -11,7 +11,8 @@ using NumPy = py::detail::npy_api;
 
 py::object arrays_module() { return py::module_::import("onepass._array"); }
 
-// A library that is not known cannot be asked for an array: said with the call's name before it.
+// An unknown library cannot allocate an array: the TypeError of onepass._array gets the call's
+// name.
 template <class Ask>
 py::object ask(const Array& like, Ask question) {
   try {

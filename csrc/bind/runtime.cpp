@@ -1,6 +1,8 @@
 // The process's settings: instruction-set level, threads, test backends; and the list of kernels.
 #include "bind/fast.h"
 #include "bind/kernel_info.h"
+#include "bind/scalar.h"
+#include "bind/target.h"
 #include "cpu/dispatch.h"
 #include "cpu/parallel.h"
 

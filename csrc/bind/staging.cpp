@@ -1,7 +1,6 @@
-// Dense, aligned copies of arrays that no kernel can address.
-#include <cstring>
+#include "bind/staging.h"
 
-#include "bind/operand.h"
+#include <cstring>
 
 namespace onepass::bind {
 

@@ -4,6 +4,7 @@
 #pragma once
 #include <vector>
 
+#include "bind/cuda_backend.h"
 #include "bind/view.h"
 #include "core/backend.h"
 
@@ -24,12 +25,7 @@ struct Target {
   bool on_device() const { return device >= 0; }
 };
 
-// The CUDA backend, or null where it cannot be used in this process. It is loaded when it is first
-// asked for.
-const Backend* cuda_backend();
-// The same, but RuntimeError with the reason; `op` and `name` say who asked.
-const Backend& require_cuda(const char* op, const char* name);
-// For tests: is the CUDA backend until called with null.
+// For tests: replaces the CUDA backend and forgets its labels; null restores it.
 void set_test_cuda_backend(const Backend* backend);
 
 // IndexError where an earlier cross_entropy on the device met a label out of range.

@@ -42,7 +42,7 @@ def bias_act(
     axis: int,
     activation: str,
     options: tuple[float, ...],
-    p: float,
+    dropout_p: float,
     seed: int,
     offset: int,
     /,
@@ -51,17 +51,17 @@ def bias_act_backward(
     dy: Array,
     x: Array,
     bias: Array,
-    dx: Array | None,
+    out: Array | None,
     axis: int,
     activation: str,
     options: tuple[float, ...],
-    p: float,
+    dropout_p: float,
     seed: int,
     offset: int,
     /,
 ) -> tuple[Array, Array]: ...
 
-# The second result is what batch_norm_backward takes between dy and dx.
+# The second result is what batch_norm_backward takes between dy and out.
 def batch_norm(
     x: Array,
     weight: Array | None,
@@ -69,14 +69,14 @@ def batch_norm(
     running_mean: Array | None,
     running_var: Array | None,
     residual: Array | None,
-    y: Array | None,
+    out: Array | None,
     axis: int,
     training: bool,
     momentum: float,
     eps: float,
     activation: str,
     options: tuple[float, ...],
-    p: float,
+    dropout_p: float,
     seed: int,
     offset: int,
     /,
@@ -92,10 +92,10 @@ def batch_norm_backward(
     training: bool,
     activation: str,
     options: tuple[float, ...],
-    p: float,
+    dropout_p: float,
     seed: int,
     offset: int,
-    dx: Array | None,
+    out: Array | None,
     /,
 ) -> tuple[Array | None, ...]: ...
 def cross_entropy(
@@ -108,6 +108,9 @@ def cross_entropy(
     reduction: str,
     /,
 ) -> tuple[Any, Array]: ...
+
+# The tables of arguments (csrc/bind/contract.h) that drive the checks.
+def contracts() -> list[dict[str, Any]]: ...
 
 # A 0-d array where the arrays lie on a device.
 def global_norm(arrays: Sequence[Array], ord: float, /) -> Any: ...

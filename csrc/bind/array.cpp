@@ -1,34 +1,17 @@
-#include "bind/operand.h"
+#include "bind/array.h"
 
 #include <algorithm>
 #include <cmath>
+#include <cstdlib>
 
-#include "core/philox.h"
 #include "cpu/dispatch.h"
 
 namespace onepass::bind {
-
-// ---- messages
 
 std::string Array::label() const {
   return index < 0 ? "'" + std::string(name) + "'"
                    : "'" + std::string(name) + "[" + std::to_string(index) + "]'";
 }
-
-void type_error(const char* op, const std::string& text) {
-  throw py::type_error(std::string(op) + ": " + text);
-}
-void value_error(const char* op, const std::string& text) {
-  throw py::value_error(std::string(op) + ": " + text);
-}
-
-std::string shape_text(const int64_t* shape, int ndim) {
-  std::string text = "(";
-  for (int d = 0; d < ndim; ++d) text += (d ? ", " : "") + std::to_string(shape[d]);
-  return text + (ndim == 1 ? ",)" : ")");
-}
-
-std::string repr(PyObject* object) { return py::cast<std::string>(py::repr(object)); }
 
 std::string dtype_text(const Array& a) {
   const py::object dtype = py::getattr(a.object, "dtype", py::none());
@@ -37,9 +20,7 @@ std::string dtype_text(const Array& a) {
   return text;
 }
 
-// ---- arrays
-
-// A library that refuses to hand out its memory (a sparse tensor, say) has its reason told.
+// If a library refuses to export its memory (of a sparse tensor, say), the error gives its reason.
 static ViewError view_or_explain(Array* a) {
   try {
     return view(a->object, a);
@@ -138,14 +119,24 @@ void check_dtype_like(const Array& a, const Array& like) {
                          " like " + like.label());
 }
 
-void check_channel_dtype(const Array& a, const Array& like) {
+static const char* computing_name(const Array& like) {
+  return computing_type(like.dtype()) == DType::f64 ? "float64" : "float32";
+}
+
+void check_parameter_dtype(const Array& a, const Array& like) {
   if (a.element == like.element) return;
-  const DType wanted = computing_type(like.dtype());
-  if (a.element == Element(wanted)) return;
+  const Element wanted = Element(computing_type(like.dtype()));
+  if (a.element == wanted) return;
   type_error(a.op, a.label() + " has dtype " + dtype_text(a) + ", expected " +
-                       (wanted == DType::f64 ? "float64" : "float32") +
-                       (Element(wanted) == like.element ? "" : " or " + dtype_text(like)) +
-                       " for " + like.label() + " of " + dtype_text(like));
+                       computing_name(like) +
+                       (wanted == like.element ? "" : " or " + dtype_text(like)) + " for " +
+                       like.label() + " of " + dtype_text(like));
+}
+
+void check_computing_dtype(const Array& a, const Array& like) {
+  if (a.element != Element(computing_type(like.dtype())))
+    type_error(a.op,
+               a.label() + " has dtype " + dtype_text(a) + ", expected " + computing_name(like));
 }
 
 void check_shape_like(const Array& a, const Array& like) {
@@ -197,171 +188,6 @@ void check_writable(const Array& a) {
     reach += stride * (a.shape[axes[i]] - 1);
   }
 }
-
-// ---- layout
-
-namespace {
-
-// Axes of more than one element, with strides in elements.
-struct Axes {
-  int count = 0;
-  int64_t shape[kMaxAxes];
-  int64_t strides[kMaxOperands][kMaxAxes];
-  const int operands;
-
-  Axes(const Array* arrays, int n) : operands(n) {
-    for (int d = 0; d < arrays[0].ndim; ++d) {
-      if (arrays[0].shape[d] == 1) continue;
-      shape[count] = arrays[0].shape[d];
-      for (int o = 0; o < n; ++o) strides[o][count] = arrays[o].stride(d) / arrays[o].itemsize();
-      ++count;
-    }
-  }
-  void swap(int i, int j) {
-    std::swap(shape[i], shape[j]);
-    for (int o = 0; o < operands; ++o) std::swap(strides[o][i], strides[o][j]);
-  }
-  void sort() {
-    for (int i = 1; i < count; ++i)
-      for (int j = i; j > 0 && std::abs(strides[0][j - 1]) < std::abs(strides[0][j]); --j)
-        swap(j - 1, j);
-  }
-  // Walks axes that the first operand walks backwards from their other end.
-  void flip(Operand* at) {
-    for (int d = 0; d < count; ++d) {
-      if (strides[0][d] >= 0) continue;
-      for (int o = 0; o < operands; ++o) {
-        at[o].data =
-            static_cast<char*>(at[o].data) + strides[o][d] * (shape[d] - 1) * size_of(at[o].dtype);
-        strides[o][d] = -strides[o][d];
-      }
-    }
-  }
-  void merge() {
-    int last = 0;
-    for (int d = 1; d < count; ++d) {
-      bool together = true;
-      for (int o = 0; o < operands; ++o)
-        together = together && strides[o][last] == strides[o][d] * shape[d];
-      if (together) {
-        shape[last] *= shape[d];
-      } else {
-        shape[++last] = shape[d];
-      }
-      for (int o = 0; o < operands; ++o) strides[o][last] = strides[o][d];
-    }
-    if (count) count = last + 1;
-  }
-  bool dense(int o) const {
-    int64_t next = 1;
-    for (int d = count - 1; d >= 0; --d) {
-      if (strides[o][d] != next) return false;
-      next *= shape[d];
-    }
-    return true;
-  }
-};
-
-}  // namespace
-
-void arrange(Layout* layout, const Array* arrays, int count, bool keep_order) {
-  layout->size = arrays[0].size();
-  layout->ndim = 1;
-  layout->shape[0] = layout->size;
-  bool all_dense = true;
-  for (int o = 0; o < count; ++o) {
-    layout->operands[o] = {arrays[o].data, arrays[o].dtype(), nullptr};
-    all_dense = all_dense && arrays[o].c_order;
-  }
-  if (all_dense || layout->size == 0) return;
-  Axes axes(arrays, count);
-  if (!keep_order) {
-    axes.flip(layout->operands);
-    axes.sort();
-  }
-  axes.merge();
-  if (axes.count > kMaxDims)
-    value_error(arrays[0].op, arrays[0].label() + " needs " + std::to_string(axes.count) +
-                                  " dimensions after merging, at most " + std::to_string(kMaxDims) +
-                                  " are supported; pass contiguous arrays");
-  layout->ndim = axes.count;
-  std::copy(axes.shape, axes.shape + axes.count, layout->shape);
-  for (int o = 0; o < count; ++o) {
-    if (axes.dense(o)) continue;
-    std::copy(axes.strides[o], axes.strides[o] + axes.count, layout->strides[o]);
-    layout->operands[o].strides = layout->strides[o];
-  }
-}
-
-// ---- scalars
-
-double real(const char* op, const char* name, PyObject* object) {
-  const double value = PyFloat_AsDouble(object);
-  if (value == -1 && PyErr_Occurred()) {
-    PyErr_Clear();
-    type_error(op, std::string(name) + " is " + repr(object) + ", expected a number");
-  }
-  return value;
-}
-
-static py::object as_int(const char* op, const char* name, PyObject* object) {
-  PyObject* integer = PyNumber_Index(object);
-  if (!integer) {
-    PyErr_Clear();
-    type_error(op, std::string(name) + " is " + repr(object) + ", expected an integer");
-  }
-  return py::reinterpret_steal<py::object>(integer);
-}
-
-uint64_t unsigned_64(const char* op, const char* name, PyObject* object) {
-  const unsigned long long value = PyLong_AsUnsignedLongLong(as_int(op, name, object).ptr());
-  if (value == static_cast<unsigned long long>(-1) && PyErr_Occurred()) {
-    PyErr_Clear();
-    value_error(op,
-                std::string(name) + " is " + repr(object) + ", expected 0 <= " + name + " < 2**64");
-  }
-  return value;
-}
-
-int64_t signed_64(const char* op, const char* name, PyObject* object) {
-  const long long value = PyLong_AsLongLong(as_int(op, name, object).ptr());
-  if (value == -1 && PyErr_Occurred()) {
-    PyErr_Clear();
-    value_error(op, std::string(name) + " is " + repr(object) + ", expected a 64-bit integer");
-  }
-  return value;
-}
-
-bool boolean(const char* op, const char* name, PyObject* object) {
-  // Of what is not a number, None and 'no' are the likely mistakes.
-  const int value = PyNumber_Check(object) ? PyObject_IsTrue(object) : -1;
-  if (value < 0) {
-    PyErr_Clear();
-    type_error(op, std::string(name) + " is " + repr(object) + ", expected True or False");
-  }
-  return value;
-}
-
-std::string_view string(const char* op, const char* name, PyObject* object) {
-  if (!PyUnicode_Check(object))
-    type_error(op, std::string(name) + " is " + repr(object) + ", expected a string");
-  Py_ssize_t size = 0;
-  const char* text = PyUnicode_AsUTF8AndSize(object, &size);
-  if (!text) throw py::error_already_set();
-  return {text, size_t(size)};
-}
-
-DropoutStream random_stream(const char* op, const char* name, PyObject* p, PyObject* seed,
-                            PyObject* offset) {
-  const double probability = real(op, name, p);
-  if (!(probability >= 0 && probability <= 1))
-    value_error(op, std::string(name) + " is " + repr(p) +
-                        ", expected a probability, 0 <= " + name + " <= 1");
-  return {unsigned_64(op, "seed", seed), unsigned_64(op, "offset", offset),
-          host::dropout_threshold(probability)};
-}
-
-// ---- running
 
 void mark_written(py::handle tensors) {
   static PyObject* increment = nullptr;

@@ -1,0 +1,214 @@
+// The border of a kernel as a table. Each argument says which others it is like, whether it is read
+// or written, and what may be left out; Border walks the table in one fixed sequence:
+//
+//   open → device → dtype → shape → writable → overlap → stage → (the call) → store → mark
+//
+// Nothing is written before every check has passed. _C.contracts() shows the tables to Python, and
+// tests/test_contracts.py breaks one argument of each at a time.
+#pragma once
+#include <initializer_list>
+#include <vector>
+
+#include "bind/fast.h"
+#include "bind/overlap.h"
+#include "bind/result.h"
+#include "bind/scalar.h"
+#include "bind/staging.h"
+
+namespace onepass::bind {
+
+// The extents of an array. Those without a comment are set by the call: see Border::set.
+enum class Shape : uint8_t {
+  none,       // a scalar
+  reference,  // those of the reference
+  channel,    // one value per channel or class
+  saved,      // what forward leaves for backward
+  rows,       // the reference without its class axis
+  single,     // 0-d
+  free,       // the call checks it
+};
+constexpr int kShapes = int(Shape::free) + 1;
+
+enum class Type : uint8_t {
+  none,
+  floating,   // any floating dtype: of the reference, which sets that of the others
+  reference,  // the same as the reference
+  parameter,  // the reference's, or the type it computes in
+  computing,  // the type the reference computes in
+  target,     // integers in the shape given, or the reference's dtype and shape
+  free,       // the call checks it
+  // scalars
+  flag,
+  integer,
+  word,  // 64 bits without sign
+  number,
+  choice,
+  text,
+  axis,     // of the reference
+  options,  // a tuple of the activation's
+};
+
+struct Kind {
+  Shape shape;
+  Type type;
+};
+constexpr Kind reference{Shape::reference, Type::floating};
+constexpr Kind like_reference{Shape::reference, Type::reference};
+constexpr Kind per_channel{Shape::channel, Type::parameter};
+constexpr Kind saved{Shape::saved, Type::computing};
+constexpr Kind per_row{Shape::rows, Type::reference};
+constexpr Kind class_target{Shape::rows, Type::target};
+constexpr Kind single{Shape::single, Type::computing};
+constexpr Kind free_form{Shape::free, Type::free};
+
+enum Use : unsigned {
+  read = 1,
+  write = 2,      // None: the call makes it
+  update = 4,     // read, and written unless Border::freeze
+  made = 8,       // the call makes it: no argument of Python's
+  optional = 16,  // may be None
+  aliased = 32,   // an output may be exactly this array
+  dense = 64,     // read through a dense copy, which is also what `saved` holds
+  packed = 128,   // must be dense
+};
+
+struct Argument {
+  const char* name;
+  Kind kind;
+  unsigned use = read;
+  double low = 0, high = 0;  // of a number
+  const char* more = "";     // of a number: the cure; of a choice: what may be chosen
+  constexpr bool scalar() const { return kind.shape == Shape::none; }
+  constexpr bool result() const { return use & (write | made); }
+};
+
+constexpr double kInfinity = __builtin_huge_val(), kLargest = 1.7976931348623157e308;
+constexpr Argument flag(const char* name) { return {name, {Shape::none, Type::flag}}; }
+constexpr Argument axis(const char* name) { return {name, {Shape::none, Type::axis}}; }
+constexpr Argument options(const char* name) { return {name, {Shape::none, Type::options}}; }
+constexpr Argument text(const char* name) { return {name, {Shape::none, Type::text}}; }
+constexpr Argument word(const char* name) { return {name, {Shape::none, Type::word}}; }
+constexpr Argument integer(const char* name) { return {name, {Shape::none, Type::integer}}; }
+constexpr Argument number(const char* name, double low, double high, const char* cure = "") {
+  return {name, {Shape::none, Type::number}, read, low, high, cure};
+}
+constexpr Argument choice(const char* name, const char* choices) {
+  return {name, {Shape::none, Type::choice}, read, 0, 0, choices};
+}
+
+// The table of an operation, and where its arrays are: computed by the compiler.
+struct Contract {
+  static constexpr int kMostArguments = 20;
+  const char* op;
+  const Argument* arguments;
+  int count;
+  int given = 0;                   // arguments of Python's
+  int reference = -1;              // position
+  int inputs = 0, arrays = 0;      // inputs come first
+  int8_t order[kMostArguments]{};  // positions of the arrays
+  int8_t slot[kMostArguments]{};   // the inverse
+};
+template <size_t kCount>
+constexpr Contract contract(const char* op, const Argument (&arguments)[kCount]) {
+  static_assert(kCount <= Contract::kMostArguments, "kMostArguments is too small");
+  Contract c{op, arguments, int(kCount)};
+  for (const bool results : {false, true}) {
+    for (int i = 0; i < c.count; ++i) {
+      if (arguments[i].scalar() || arguments[i].result() != results) continue;
+      c.slot[i] = int8_t(c.arrays);
+      c.order[c.arrays++] = int8_t(i);
+    }
+    if (!results) c.inputs = c.arrays;
+  }
+  for (int i = 0; i < c.count; ++i) {
+    c.given += !(arguments[i].use & made);
+    if (arguments[i].kind.type == Type::floating) c.reference = i;
+  }
+  return c;
+}
+
+// The sequence. Arrays and scalars are found by their position in the table.
+class Border {
+ public:
+  // Opens what is read, and checks devices and the reference's dtype.
+  // `room` has an empty Array for each of the contract's.
+  Border(const Contract& contract, Arguments given, Array* room);
+
+  bool has(int i) const { return bool((*this)[i]); }
+  Array& operator[](int i) { return at_[contract_.slot[i]]; }
+  const Array& operator[](int i) const { return at_[contract_.slot[i]]; }
+  const Array& first() const { return (*this)[contract_.reference]; }  // the reference
+  const char* op() const { return contract_.op; }
+  PyObject* given(int i) const { return given_[i]; }
+
+  // Scalars.
+  bool boolean(int i) const { return bind::boolean(op(), name(i), given(i)); }
+  int64_t integer(int i) const { return signed_64(op(), name(i), given(i)); }
+  double number(int i) const;
+  int choice(int i) const;  // which one
+  int axis(int i) const;    // counted from the front
+  DropoutStream dropout(int p, int seed, int offset) const;
+
+  // The extents of arrays of a shape; `why` ends the message.
+  void set(Shape shape, std::initializer_list<int64_t> extents, const char* why);
+  void set_rows();                             // Shape::rows: the reference without axis 1
+  void freeze() { frozen_ = true; }            // arrays to update are only read
+  void leave_out(int i) { left_ |= 1u << i; }  // an array that this call does not make
+
+  // Opens and makes the results, then every check and the staging; where the call runs.
+  const Target& check();
+
+  void* data(int i) const { return (*this)[i].data; }
+  ChannelVector vector(int i) const {
+    const Array& a = (*this)[i];
+    return a ? ChannelVector{a.data, a.dtype()} : ChannelVector{nullptr, DType::f32};
+  }
+  // Stores staged results and tells torch.
+  void finish();
+  template <class Call>
+  void run(void (*driver)(const Call&), Call* call) {
+    bind::run(target_, driver, call, first().size());
+    finish();
+  }
+  // What the caller gets: None for an absent array.
+  py::object result(int i) const {
+    return has(i) ? py::reinterpret_borrow<py::object>((*this)[i].object) : py::object(py::none());
+  }
+
+ private:
+  struct Extents {
+    int64_t at[kMaxAxes];
+    int ndim;
+    const char* why;
+  };
+  const char* name(int i) const { return contract_.arguments[i].name; }
+  bool writes(int i) const;
+  void open_input(int i);
+  void open_output(int i);
+  void check_form(int i);
+  void check_apart(int i);
+
+  const Contract& contract_;
+  Arguments given_;
+  Array* at_;
+  bool frozen_ = false;
+  unsigned left_ = 0;
+  Extents extents_[kShapes];
+  Staging staging_;
+  Target target_{nullptr};
+};
+
+template <int kArrays>
+struct Room {
+  Array arrays[kArrays];
+};
+template <const Contract& kContract>
+struct BorderOf : private Room<kContract.arrays>, Border {
+  explicit BorderOf(Arguments given) : Border(kContract, given, Room<kContract.arrays>::arrays) {}
+};
+
+// Defines a function of the module and lists its contract.
+void define(py::module_& m, const Contract& contract, FastFunction function);
+const std::vector<Contract>& contracts();
+
+}  // namespace onepass::bind

@@ -1,0 +1,18 @@
+// The errors that a call raises, and the texts in them. Every message names the operation, the
+// argument, the value given, what was expected and, where there is one, the cure.
+#pragma once
+#include <pybind11/pybind11.h>
+
+#include <cstdint>
+#include <string>
+
+namespace onepass::bind {
+
+namespace py = pybind11;
+
+[[noreturn]] void type_error(const char* op, const std::string& text);
+[[noreturn]] void value_error(const char* op, const std::string& text);
+std::string shape_text(const int64_t* shape, int ndim);
+std::string repr(PyObject* object);
+
+}  // namespace onepass::bind

@@ -1,0 +1,19 @@
+// Arrays that a call makes, of the library and on the device of an array it was given.
+#pragma once
+#include "bind/array.h"
+
+namespace onepass::bind {
+
+// Opens the array given for a result; for None a new one like `like`.
+void open_result(Array* a, const char* op, const char* name, PyObject* given, const Array& like);
+// A new array in C order: of the type that `like` computes in, or of its own dtype.
+void make(Array* a, const char* op, const char* name, const int64_t* shape, int ndim,
+          const Array& like, bool computing = true);
+// Reads an argument, or a copy of it if it is not dense in C order.
+void open_dense(Array* a, const char* op, const char* name, PyObject* object);
+// A copy in another dtype, made by the array's library.
+py::object convert(const Array& a, const char* dtype);
+// A 0-d value of the type that `like` computes in.
+py::object scalar(double value, const Array& like);
+
+}  // namespace onepass::bind

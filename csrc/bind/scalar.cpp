@@ -1,0 +1,74 @@
+#include "bind/scalar.h"
+
+#include <string>
+
+namespace onepass::bind {
+
+double real(const char* op, const char* name, PyObject* object) {
+  const double value = PyFloat_AsDouble(object);
+  if (value == -1 && PyErr_Occurred()) {
+    PyErr_Clear();
+    type_error(op, std::string(name) + " is " + repr(object) + ", expected a number");
+  }
+  return value;
+}
+
+static py::object as_int(const char* op, const char* name, PyObject* object) {
+  PyObject* integer = PyNumber_Index(object);
+  if (!integer) {
+    PyErr_Clear();
+    type_error(op, std::string(name) + " is " + repr(object) + ", expected an integer");
+  }
+  return py::reinterpret_steal<py::object>(integer);
+}
+
+uint64_t unsigned_64(const char* op, const char* name, PyObject* object) {
+  const unsigned long long value = PyLong_AsUnsignedLongLong(as_int(op, name, object).ptr());
+  if (value == static_cast<unsigned long long>(-1) && PyErr_Occurred()) {
+    PyErr_Clear();
+    value_error(op,
+                std::string(name) + " is " + repr(object) + ", expected 0 <= " + name + " < 2**64");
+  }
+  return value;
+}
+
+int64_t signed_64(const char* op, const char* name, PyObject* object) {
+  const long long value = PyLong_AsLongLong(as_int(op, name, object).ptr());
+  if (value == -1 && PyErr_Occurred()) {
+    PyErr_Clear();
+    value_error(op, std::string(name) + " is " + repr(object) + ", expected a 64-bit integer");
+  }
+  return value;
+}
+
+bool boolean(const char* op, const char* name, PyObject* object) {
+  // PyObject_IsTrue takes everything: refuse what is no number, such as None and 'no'.
+  const int value =
+      PyNumber_Check(object) && !PyComplex_Check(object) ? PyObject_IsTrue(object) : -1;
+  if (value < 0) {
+    PyErr_Clear();
+    type_error(op, std::string(name) + " is " + repr(object) + ", expected True or False");
+  }
+  return value;
+}
+
+std::string_view string(const char* op, const char* name, PyObject* object) {
+  if (!PyUnicode_Check(object))
+    type_error(op, std::string(name) + " is " + repr(object) + ", expected a string");
+  Py_ssize_t size = 0;
+  const char* text = PyUnicode_AsUTF8AndSize(object, &size);
+  if (!text) throw py::error_already_set();
+  return {text, size_t(size)};
+}
+
+DropoutStream random_stream(const char* op, const char* name, PyObject* p, PyObject* seed,
+                            PyObject* offset) {
+  const double probability = real(op, name, p);
+  if (!(probability >= 0 && probability <= 1))
+    value_error(op, std::string(name) + " is " + repr(p) +
+                        ", expected a probability, 0 <= " + name + " <= 1");
+  return {unsigned_64(op, "seed", seed), unsigned_64(op, "offset", offset),
+          host::dropout_threshold(probability)};
+}
+
+}  // namespace onepass::bind

@@ -1,0 +1,19 @@
+// Python scalars → C++: each reads one argument or raises an error that names it.
+#pragma once
+#include <string_view>
+
+#include "bind/messages.h"
+#include "core/philox.h"
+
+namespace onepass::bind {
+
+double real(const char* op, const char* name, PyObject* object);
+uint64_t unsigned_64(const char* op, const char* name, PyObject* object);
+int64_t signed_64(const char* op, const char* name, PyObject* object);
+bool boolean(const char* op, const char* name, PyObject* object);
+// Valid as long as the object.
+std::string_view string(const char* op, const char* name, PyObject* object);
+DropoutStream random_stream(const char* op, const char* name, PyObject* p, PyObject* seed,
+                            PyObject* offset);
+
+}  // namespace onepass::bind
