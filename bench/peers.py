@@ -1,4 +1,4 @@
-"""The rivals of each row of tests/cases.py: PyTorch eager (with out= where it has one), PyTorch's
+"""The rivals of each row of tests/cases: PyTorch eager (with out= where it has one), PyTorch's
 fused optimizers, torch.compile on request, NumPy. Imported where installed.
 
 ``peers(case, inputs, keywords)`` gives {name: function}; a row without rivals gives {}. Rivals do

@@ -2,7 +2,7 @@
 
     python bench/run.py [--quick] [--only PATTERN] [--against LIST] [--threads 1,2] [--json FILE]
 
-Rows are those of tests/cases.py plus the workloads of bench/workloads.py. See bench/README.md.
+Rows are those of tests/cases plus the workloads of bench/workloads.py. See bench/README.md.
 """
 
 from __future__ import annotations

@@ -1,9 +1,87 @@
-"""Settings that a test changes are put back after it."""
+"""--quick for the inner loop; settings that a test changes are put back after it."""
 
+from __future__ import annotations
+
+import itertools
 import signal
 import sys
 
 import pytest
+
+# What a quick run leaves out: they compile, or start a process for each of many cases.
+SLOW_FILES = {
+    "test_cuda_backend.py", "test_cuda_arrays.py", "test_cuda_build.py", "test_cuda_sim.py",
+    "test_device.py", "test_gpu.py", "test_gpu_scripts.py", "test_core.py",
+}  # fmt: skip
+SLOW_TESTS = {
+    "test_mypy", "test_stub_tells_the_truth", "test_no_symbol_is_shared_between_instruction_sets",
+    "test_trajectory", "test_trajectory_equals_torch", "test_the_command_line_on_a_device",
+}  # fmt: skip
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--quick",
+        action="store_true",
+        help="leave out simulator, sanitizers, type checks and long runs; of tests over several "
+        "parameters a sample in which every pair of values occurs",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "slow: left out by --quick")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not config.getoption("--quick"):
+        return
+    kept = [item for item in items if not _is_slow(item)]
+    kept = [
+        item
+        for _, group in itertools.groupby(kept, key=lambda item: item.nodeid.partition("[")[0])
+        for item in _sample(list(group))
+    ]
+    chosen = set(map(id, kept))
+    config.hook.pytest_deselected(items=[item for item in items if id(item) not in chosen])
+    items[:] = kept
+
+
+def _is_slow(item: pytest.Item) -> bool:
+    name = item.originalname if isinstance(item, pytest.Function) else item.name
+    return (
+        item.path.name in SLOW_FILES
+        or name in SLOW_TESTS
+        or item.get_closest_marker("slow") is not None
+    )
+
+
+def _values(item: pytest.Item) -> tuple[object, ...]:
+    """The place of a test in the table of its parameters."""
+    spec = getattr(item, "callspec", None)
+    return () if spec is None else tuple(spec.indices.items())
+
+
+def _sample(group: list[pytest.Item]) -> list[pytest.Item]:
+    """Of tests over three parameters or more, enough that every pair of values occurs; of tests
+    over two, enough that every value does, both walking at once."""
+    size = len(_values(group[0]))
+    if size < 2:
+        return group
+    together = 2 if size > 2 else 1
+    kept, covered = [], set()
+    # By the sum of places: a step along one parameter is a step along the others.
+    order = sorted(group, key=lambda item: _diagonal(_values(item)))
+    for item in order:
+        new = set(itertools.combinations(_values(item), together)) - covered
+        if new:
+            kept.append(item)
+            covered |= new
+    return sorted(kept, key=group.index)
+
+
+def _diagonal(values: tuple[object, ...]) -> tuple[int, ...]:
+    places = [place for _, place in values]
+    return (max(places) - min(places), *places)
 
 
 @pytest.fixture(autouse=True)

@@ -3,10 +3,21 @@
 import itertools
 
 import numpy as np
-from cases import BFLOAT16, CASES, DTYPES, as_float64, computing
+import pytest
+from cases import BFLOAT16, CASES, DTYPES, as_float64, computing, label_of
+from cases.activations import FORMS
+from cases.optimizers import VARIANTS
 
 CASE_IDS = [case.name for case in CASES]
 DTYPE_IDS = [dtype.name for dtype in DTYPES]
+FORM_IDS = ["-".join(filter(None, [a.name, label_of(form.options)])) for a, form in FORMS]
+SWEEPS = [(variant, options) for variant in VARIANTS for options in variant.sweep]
+SWEEP_IDS = [f"{variant.record.cls.__name__}-{options}" for variant, options in SWEEPS]
+
+each_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=DTYPE_IDS)
+each_variant = pytest.mark.parametrize("variant", VARIANTS, ids=[v.label for v in VARIANTS])
+each_sweep = pytest.mark.parametrize(("variant", "sweep"), SWEEPS, ids=SWEEP_IDS)
+each_form = pytest.mark.parametrize(("record", "form"), FORMS, ids=FORM_IDS)
 
 
 def sweep(case, shapes=None, options=None):

@@ -4,9 +4,11 @@ and stubs true, style held. A check whose tool is missing is skipped and says so
 from __future__ import annotations
 
 import ast
+import dataclasses
 import doctest
 import graphlib
 import inspect
+import itertools
 import pkgutil
 import platform
 import re
@@ -20,15 +22,15 @@ import cases
 import numpy as np
 import onepass
 import pytest
+from cases.activations import FORMS
 from onepass import _C, ops, optim
+from onepass.nn._activation import Activation
 
 ROOT = Path(__file__).resolve().parents[1]
 ACTIVATIONS = [kernel["name"] for kernel in _C.kernels() if kernel["kind"] == "activation"]
+# Parameters of optimizers that are no options of the formula, or choose another kernel.
+NOT_OF_A_RULE = {"params", "compat", "decoupled_weight_decay"}
 UPDATES = [kernel["name"] for kernel in _C.kernels() if kernel["kind"] == "update"]
-# Kernels that are an option of the function they are named after.
-VARIANTS = {
-    "gelu_tanh": "gelu",
-}
 FUNCTIONS = [name for name in ops.__all__ if inspect.isfunction(getattr(ops, name))]
 
 
@@ -44,27 +46,115 @@ def tool(module: str) -> str:
 
 
 @pytest.mark.parametrize("kernel", ACTIVATIONS)
-def test_every_activation_has_functions_and_rows(kernel: str) -> None:
-    name = VARIANTS.get(kernel, kernel)
-    rows = {case.name for case in cases.CASES}
-    for function in (name, f"{name}_backward"):
-        assert callable(getattr(ops, function, None)), f"onepass.ops lacks {function}"
-        assert function in rows, f"tests/cases.py has no row {function}"
+def test_every_activation_has_a_record(kernel: str) -> None:
+    known = {record.kernel(form, ACTIVATIONS) for record, form in FORMS}
+    base = next((r.name for r, _ in FORMS if kernel.startswith(f"{r.name}_")), None)
+    cure = f"add Activation({kernel!r}, f=…, slope=…, …) to ACTIVATIONS; see sigmoid"
+    if base is not None:
+        option = kernel.removeprefix(f"{base}_")
+        cure = f"add a Form({{…: {option!r}}}, …) to {base}, or {cure}"
+    assert kernel in known, f"tests/cases/activations.py has no record for {kernel!r}: {cure}"
+
+
+def test_every_record_of_an_activation_has_its_kernel_functions_and_module() -> None:
+    for record in cases.activations.ACTIVATIONS:
+        assert record.name in ACTIVATIONS, (
+            f"tests/cases/activations.py has {record.name!r}, csrc/kernels/list.h has not"
+        )
+        for function in (record.name, f"{record.name}_backward"):
+            assert function in ops.__all__, f"onepass.ops lacks {function}: add it to __all__"
+        hyper = next(k["hyper"] for k in _C.kernels() if k["name"] == record.name)
+        swept = {option for form in record.forms for option in form.options}
+        assert set(hyper) <= swept, (
+            f"tests/cases/activations.py: the forms of {record.name!r} leave out "
+            f"{sorted(set(hyper) - swept)}; add a Form with another value than the default"
+        )
+    subclasses = Activation.__subclasses__()
+    modules = {m.__name__ for m in subclasses if m.__module__.startswith("onepass")}
+    recorded = {r.module.__name__ for r in cases.activations.ACTIVATIONS if r.module is not None}
+    assert modules <= recorded, (
+        f"tests/cases/activations.py: no record has module=nn.{', nn.'.join(modules - recorded)}"
+    )
 
 
 @pytest.mark.parametrize("kernel", UPDATES)
-def test_every_update_has_a_function_a_class_and_a_row(kernel: str) -> None:
-    name = VARIANTS.get(kernel, kernel)
-    assert callable(getattr(ops, f"{name}_", None)), f"onepass.ops lacks {name}_"
-    assert name in {n.lower() for n in optim.__all__}, f"onepass.optim lacks {name}"
-    assert any(row.name.rstrip("_") == name for row in cases.CASES), f"tests/cases.py lacks {name}_"
+def test_every_update_has_a_record(kernel: str) -> None:
+    """With every state in the kernel's order, and options for every combination of them."""
+    where = "tests/cases/optimizers.py"
+    records = [r for r in cases.optimizers.OPTIMIZERS if r.name == kernel]
+    info = next(k for k in _C.kernels() if (k["kind"], k["name"]) == ("update", kernel))
+    states, optional = info["operands"][2:], info["optional"]
+    listed = ", ".join(f"State({name.removesuffix('s')!r}, …)" for name in (*states, *optional))
+    assert records, (
+        f"{where} has no record for {kernel!r}: add Optimizer({kernel!r}, cls=…, rule=…, "
+        f"states=[{listed}], …) to OPTIMIZERS; see rmsprop"
+    )
+    record = records[0]
+    given = [(f"{s.name}s", s.when is not None) for s in record.states]
+    want = [(name, False) for name in states] + [(name, True) for name in optional]
+    assert given == want, (
+        f"{where}: the states of {kernel!r} are (list, optional?) {given}, the kernel has {want}: "
+        "the optional ones come last, each with the option that brings it as `when`"
+    )
+    switches = dict.fromkeys(s.when for s in record.states if s.when is not None)
+    covered = [set(variant.switches) for variant in record.variants()]
+    for size in range(len(switches) + 1):
+        for on in itertools.combinations(switches, size):
+            off = [name for name in switches if name not in on]
+            assert set(on) in covered, (
+                f"{where}: the sweep of {kernel!r} has no options with {' and '.join(on) or 'none'}"
+                f"{' but without ' + ' and '.join(off) if off else ''}: add one"
+            )
+    for variant in record.variants():
+        names = {key for options in variant.sweep for key in options}
+        parameters = set(inspect.signature(record.cls).parameters) - NOT_OF_A_RULE
+        everywhere = {key for options in record.sweep for key in options}
+        assert parameters <= everywhere, (
+            f"{where}: no options in the sweep of {kernel!r} set {sorted(parameters - everywhere)}"
+        )
+        assert names <= parameters
+
+
+def test_every_optimizer_has_a_record() -> None:
+    recorded = {record.cls.__name__ for record in cases.optimizers.OPTIMIZERS}
+    classes = {
+        name
+        for name in optim.__all__
+        if inspect.isclass(getattr(optim, name))
+        and issubclass(getattr(optim, name), optim.Optimizer)
+        and getattr(optim, name) is not optim.Optimizer
+    }
+    missing = ", optim.".join(classes - recorded)
+    assert classes == recorded, (
+        f"tests/cases/optimizers.py has no record with cls=optim.{missing}; "
+        f"onepass.optim lacks {sorted(recorded - classes)}"
+    )
+    for record in cases.optimizers.OPTIMIZERS:
+        assert f"{record.name}_" in ops.__all__, f"onepass.ops lacks {record.name}_: add it"
 
 
 def test_every_function_has_a_row() -> None:
-    rows = {case.name for case in cases.CASES}
-    # dropout_mask has tests of its own: it gives bits, not numbers.
-    missing = [n for n in FUNCTIONS if n.rstrip("_") not in rows and n != "dropout_mask"]
-    assert not missing, f"tests/cases.py has no row for {missing}"
+    rows = {row.name for row in cases.CASES}
+    files = {"_loss": "losses.py", "_norm": "norms.py", "_dropout": "dropout.py",
+             "_update": "optimizers.py", "_activation": "activations.py"}  # fmt: skip
+    for name in FUNCTIONS:
+        module = getattr(ops, name).__module__.rpartition(".")[2]
+        where = files.get(module, "the file of its family")
+        assert name.rstrip("_") in rows, f"onepass.ops.{name} has no row: add one to {where}"
+
+
+def test_every_bound_says_where_it_comes_from() -> None:
+    for row in cases.CASES:
+        assert len(row.tolerance.why) > 20, f"{row.name}: `why` of its Tolerance derives no bound"
+
+
+def test_a_record_without_one_of_its_fields_cannot_be_made() -> None:
+    for cls in (cases._activation.Activation, cases._optimizer.Optimizer, cases._optimizer.State,
+                cases._activation.Form, cases.norms.Norm):  # fmt: skip
+        for field in dataclasses.fields(cls):
+            without = {f.name: None for f in dataclasses.fields(cls) if f.name != field.name}
+            with pytest.raises(TypeError, match=field.name):
+                cls(**without)
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)

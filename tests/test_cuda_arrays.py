@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import ctypes
+import functools
 import itertools
 import pickle
 import subprocess
@@ -18,12 +19,11 @@ from pathlib import Path
 import fake_cupy
 import numpy as np
 import pytest
-from cases import DTYPES, computing
-from helpers import DTYPE_IDS, assert_all_close, assert_all_same, flat
+from cases import computing
+from helpers import assert_all_close, assert_all_same, each_dtype, each_sweep, each_variant, flat
 from onepass import _C, _array, ops, optim
 from test_cuda_backend import ELEMENTWISE, RUNNABLE, simulable, simulator  # noqa: F401
 
-each_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=DTYPE_IDS)
 each_case = pytest.mark.parametrize("case", RUNNABLE, ids=[c.name for c in RUNNABLE])
 
 relu = _C.activation["relu"]
@@ -104,15 +104,7 @@ def steps_of(cls, arrays, gradients, wrap, **options):
     return [to_host(p) for p in params], values, counts, [tuple(info) for info in infos]
 
 
-OPTIMIZERS = {
-    "sgd": lambda p: optim.SGD(p, lr=0.1),
-    "momentum": lambda p: optim.SGD(p, lr=0.1, momentum=0.9, nesterov=True),
-    "adam": lambda p: optim.Adam(p, lr=0.1, weight_decay=0.01, amsgrad=True),
-    "adamw": lambda p: optim.AdamW(p, lr=0.1, maximize=True),
-}
-
-
-@pytest.mark.parametrize("name", OPTIMIZERS)
+@each_sweep
 @pytest.mark.parametrize(
     "options",
     [
@@ -124,7 +116,7 @@ OPTIMIZERS = {
     ],
     ids=lambda o: "-".join(o) or "plain",
 )
-def test_steps_are_those_of_the_cpu(cupy, name, options):
+def test_steps_are_those_of_the_cpu(cupy, variant, sweep, options):
     """Also a skipped step, a missing gradient, an empty parameter, and counts that differ by it."""
     arrays = [values((5, 7)), values(0), values(3), values(70, np.float64)]
     rng = np.random.default_rng(5)
@@ -134,10 +126,11 @@ def test_steps_are_those_of_the_cpu(cupy, name, options):
         gradients[2][3] = gradients[2][3].copy()
         gradients[2][3][7] = np.inf
     on_cpu = [[None if g is None else g.copy() for g in grads] for grads in gradients]
-    want = steps_of(OPTIMIZERS[name], arrays, on_cpu, lambda a: a, **options)
+    make = functools.partial(variant.record.cls, **sweep)
+    want = steps_of(make, arrays, on_cpu, lambda a: a, **options)
     zeroed = []
     got = steps_of(
-        OPTIMIZERS[name], arrays, gradients, lambda a: zeroed.append(to_device(a)) or zeroed[-1],
+        make, arrays, gradients, lambda a: zeroed.append(to_device(a)) or zeroed[-1],
         **options,
     )  # fmt: skip
     if "max_norm" in options:  # sums in another order: the last bits
@@ -148,22 +141,23 @@ def test_steps_are_those_of_the_cpu(cupy, name, options):
             assert (info[0], info[2]) == (wanted[0], wanted[2])
             assert info[1] == pytest.approx(wanted[1], rel=1e-6)
     else:
-        assert_all_same(got[0], want[0], name)
-        assert_all_same(flat(got[1]), flat(want[1]), name)
+        assert_all_same(got[0], want[0], variant.name)
+        assert_all_same(flat(got[1]), flat(want[1]), variant.name)
         assert got[3] == want[3]
     assert got[2] == want[2]
     if "zero_grad" in options:
         assert all(not a.get().any() for a in zeroed[len(arrays) :])
 
 
-def test_parameters_of_one_warp_have_counts_of_their_own(cupy):
+@each_variant
+def test_parameters_of_one_warp_have_counts_of_their_own(cupy, variant):
     """Many small parameters share a warp, and every second one is a step behind."""
     arrays = [values(1 + i % 3) for i in range(400)]
     rng = np.random.default_rng(6)
     gradients = [[rng.standard_normal(a.shape).astype(a.dtype) for a in arrays] for _ in range(3)]
     gradients[0][::2] = [None] * 200
-    want = steps_of(OPTIMIZERS["adamw"], arrays, gradients, lambda a: a)
-    got = steps_of(OPTIMIZERS["adamw"], arrays, gradients, to_device)
+    want = steps_of(variant.make, arrays, gradients, lambda a: a)
+    got = steps_of(variant.make, arrays, gradients, to_device)
     assert_all_same(got[0], want[0])
     assert got[2] == want[2]
     assert {int(count) for count in got[2].values()} == {2, 3}

@@ -1,8 +1,8 @@
 """The CUDA backend in the simulator of tests/cuda_sim: the kernels that the library ships, by g++.
 
-Every row of cases.py against its float64 reference, elementwise kernels bit for bit against the CPU
-backend, everything in three thread orders, and all kernels once under the sanitizers. Shapes are
-those of the rows up to a size that a simulator gets through.
+Every row of tests/cases against its float64 reference, elementwise kernels bit for bit against the
+CPU backend, everything in three thread orders, and all kernels once under the sanitizers. Shapes
+are those of the rows up to a size that a simulator gets through.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from cases import CASES, DTYPES, computing
-from helpers import DTYPE_IDS, assert_all_close, assert_all_same, sweep
+from helpers import assert_all_close, assert_all_same, each_dtype, sweep
 from onepass import _C, ops
 
 ROOT = Path(__file__).parents[1]
@@ -43,13 +43,9 @@ SANITIZERS = {
 ORDERS = [("forward", 0, 4), ("reverse", 0, 1), ("random", 1, 3)]
 
 pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="the simulator needs g++")
-each_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=DTYPE_IDS)
 
-RUNNABLE = [c for c in CASES if c.name != "dropout_mask"]  # no device draws it yet
-ELEMENTWISE = [
-    c for c in RUNNABLE if c.name.endswith("_") or c.alias or c.name.startswith(("adam", "sgd"))
-]
-ELEMENTWISE = [c for c in ELEMENTWISE if not c.name.startswith(("bias_act", "batch_norm"))]
+RUNNABLE = [c for c in CASES if c.family != "mask"]  # no device draws it yet
+ELEMENTWISE = [c for c in RUNNABLE if c.elementwise]
 
 
 def build_folder() -> Path:
@@ -262,12 +258,10 @@ def test_subnormal_moments_give_the_bits_of_the_cpu(simulator, dtype, amsgrad):
 @each_dtype
 def test_wide_and_split_shapes(simulator, dtype):
     """Shapes beyond the rows': several blocks a channel, in planes and in columns."""
-    norm, backward = (
-        next(c for c in CASES if c.name == name) for name in ("batch_norm", "batch_norm_backward")
-    )
+    norms = [case for case in CASES if case.family == "norm"]
     for shape in [(2, 3, 91, 93), (4, 2, 64, 68), (4100, 5)]:
-        for case in (norm, backward):
-            for options in (case.options[3], case.options[-5]):
+        for case in norms:
+            for options in [o for o in case.options if o.get("dropout_p")][:3]:
                 inputs = case.inputs(shape, dtype, options)
                 want = case.expect(inputs, options)
                 with on(simulator):

@@ -11,6 +11,7 @@ import sys
 import fake_cupy
 import numpy as np
 import pytest
+from helpers import each_variant
 from onepass import cli, config, nn, optim
 from onepass.data import DataLoader
 from onepass.optim.lr_scheduler import CosineAnnealingLR
@@ -116,13 +117,6 @@ def test_arrays_and_model_on_two_devices_are_one_error():
     assert y.shape == (2, 3)
 
 
-KINDS = {
-    "SGD": {"lr": 0.1, "momentum": 0.9, "nesterov": True},
-    "Adam": {"lr": 0.01, "amsgrad": True},
-    "AdamW": {"lr": 0.01},
-}
-
-
 def train_steps(model, optimizer, steps, device, first=0):
     place = fake_cupy.asarray if device == "cuda" else np.asarray
     loss = nn.CrossEntropyLoss(label_smoothing=0.1)
@@ -137,8 +131,8 @@ def train_steps(model, optimizer, steps, device, first=0):
     return losses
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_an_optimizer_follows_its_parameters(kind):
+@each_variant
+def test_an_optimizer_follows_its_parameters(variant):
     runs = []
     for devices in (("cpu", "cpu", "cpu"), ("cpu", "cuda", "cpu")):
         nn.manual_seed(5)
@@ -146,7 +140,7 @@ def test_an_optimizer_follows_its_parameters(kind):
         model = nn.Sequential(
             nn.Linear(5, 6, bias=False), nn.BatchNorm1d(6), nn.ReLU(), nn.Linear(6, 3)
         )
-        optimizer = getattr(optim, kind)(model.parameters(), **KINDS[kind])
+        optimizer = variant.make(model.parameters(), lr=0.01)
         losses = []
         for number, device in enumerate(devices):
             model.to(device)

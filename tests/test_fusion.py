@@ -4,20 +4,29 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from cases import label_of
+from cases.activations import FORMS
 from onepass import nn, ops
 from small_models import DTYPES, assert_same, normal, perturb, residual_model, run
 
-ACTIVATIONS = [nn.ReLU, nn.LeakyReLU, nn.Sigmoid, nn.Tanh, nn.GELU, nn.SiLU]
+MODULES = {"None": (None, {})} | {
+    "-".join(filter(None, [record.module.__name__, label_of(form.options)])): (
+        record.module,
+        form.options,
+    )
+    for record, form in FORMS
+    if record.module is not None
+}
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("activation", [None, *ACTIVATIONS], ids=lambda a: a and a.__name__)
+@pytest.mark.parametrize(("module", "options"), MODULES.values(), ids=MODULES)
 @pytest.mark.parametrize("p", [0.0, 0.3])
-def test_fused_is_bitwise_unfused(activation, p, dtype):
+def test_fused_is_bitwise_unfused(module, options, p, dtype):
     def build(fuse):
         nn.manual_seed(3)
-        then = [] if activation is None else [activation()]
-        drop = [activation()] if activation else []
+        then = [] if module is None else [module(**options)]
+        drop = [] if module is None else [module(**options)]
         return perturb(
             nn.Sequential(
                 nn.Linear(37, 67, dtype=dtype),

@@ -13,11 +13,11 @@ from contextlib import contextmanager
 
 import numpy as np
 import pytest
-from cases import BFLOAT16, DTYPES
+from cases import BFLOAT16
 from helpers import (
-    DTYPE_IDS,
     assert_all_close,
     assert_all_same,
+    each_dtype,
     from_torch,
     mapped,
     sweep,
@@ -29,7 +29,6 @@ from test_cuda_backend import ELEMENTWISE, RUNNABLE, simulable, simulator  # noq
 SIMULATED = os.environ.get("ONEPASS_TEST_GPU") == "simulator"
 STEP = {"lr": 0.1, "betas": (0.9, 0.99), "eps": 1e-8, "weight_decay": 0.1}
 
-each_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=DTYPE_IDS)
 each_case = pytest.mark.parametrize("case", RUNNABLE, ids=[c.name for c in RUNNABLE])
 each_elementwise = pytest.mark.parametrize("case", ELEMENTWISE, ids=[c.name for c in ELEMENTWISE])
 

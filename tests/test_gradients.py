@@ -1,10 +1,11 @@
 """Every backward against central differences of its own forward, in float64, every element, with
-every combination that can be fused. reference.py has no part in it."""
+every combination that can be fused. The float64 formulas of tests/cases have no part in it."""
 
 import itertools
 
 import numpy as np
 import pytest
+from helpers import each_form
 from onepass import ops
 
 STEP = 1e-6
@@ -28,30 +29,15 @@ def assert_gradient(got, want, label):
     np.testing.assert_allclose(got, want, rtol=1e-6, atol=3e-8, err_msg=str(label))
 
 
-def away_from_kinks(x):
-    return np.where(np.abs(x) < 1e-3, 0.1, x)
-
-
-ACTIVATIONS = [
-    ("identity", {}),
-    ("relu", {}),
-    ("leaky_relu", {"negative_slope": 0.3}),
-    ("sigmoid", {}),
-    ("tanh", {}),
-    ("gelu", {}),
-    ("gelu", {"approximate": "tanh"}),
-    ("silu", {}),
-]
-each_activation = pytest.mark.parametrize(("name", "options"), ACTIVATIONS)
-
-
-@each_activation
-def test_activation(name, options):
+@each_form
+def test_activation(record, form):
     rng = np.random.default_rng(0)
-    x, dy = away_from_kinks(rng.standard_normal(301) * 3), rng.standard_normal(301)
-    f = getattr(ops, name)
+    x, dy = rng.standard_normal(301) * 3, rng.standard_normal(301)
+    for kink in record.kinks:
+        x[np.abs(x - kink) < 1e-3] = kink + 0.1
+    f, options = record.op, form.options
     want = dy * (f(x + STEP, **options) - f(x - STEP, **options)) / (2 * STEP)
-    assert_gradient(getattr(ops, f"{name}_backward")(dy, x, **options), want, name)
+    assert_gradient(record.op_backward(dy, x, **options), want, record.name)
 
 
 @pytest.mark.parametrize("p", [0.0, 0.3, 1.0])
@@ -63,15 +49,16 @@ def test_dropout(p):
     assert_gradient(ops.dropout_backward(dy, **how), want, p)
 
 
-@each_activation
-def test_bias_act(name, options):
+@each_form
+def test_bias_act(record, form):
     rng = np.random.default_rng(2)
     for (shape, axis), dropout_p in itertools.product(
         [((4, 3), 1), ((2, 3, 2, 2), 1), ((3, 4), 0), ((2, 2, 3), -1)], (0.0, 0.4)
     ):
         x, dy = rng.standard_normal((2, *shape))
         bias = rng.standard_normal(shape[axis])
-        how = {"axis": axis, "activation": (name, options), "dropout_p": dropout_p, "seed": 5}
+        how = {"axis": axis, "activation": (record.name, form.options)}
+        how |= {"dropout_p": dropout_p, "seed": 5}
         dx, dbias = ops.bias_act_backward(dy, x, bias, **how)
 
         def forward(x=x, bias=bias, how=how):
@@ -82,8 +69,8 @@ def test_bias_act(name, options):
 
 
 @pytest.mark.parametrize("training", [True, False])
-@each_activation
-def test_batch_norm(name, options, training):
+@each_form
+def test_batch_norm(record, form, training):
     rng = np.random.default_rng(3)
     for (shape, last), dropout_p, residual, affine in itertools.product(
         [((5, 3), False), ((3, 2, 2, 2), False), ((3, 2, 2), False), ((3, 2, 3), True)],
@@ -95,7 +82,7 @@ def test_batch_norm(name, options, training):
         x, r, dy = rng.standard_normal((3, *shape))
         w, b = rng.uniform(0.5, 1.5, (2, channels)) if affine else (None, None)
         mean, var = rng.uniform(0.5, 1.5, (2, channels))
-        how = {"training": training, "eps": 1e-2, "activation": (name, options)}
+        how = {"training": training, "eps": 1e-2, "activation": (record.name, form.options)}
         how |= {"channels_last": last, "dropout_p": dropout_p, "seed": 8, "offset": 1}
         how["residual"] = r = r if residual else None
 

@@ -11,18 +11,17 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from cases import CASES, DTYPES
-from helpers import CASE_IDS, DTYPE_IDS, assert_all_same, sweep
+from cases import CASES
+from helpers import CASE_IDS, assert_all_same, each_dtype, sweep
 from onepass import config, ops
 
 LEVELS = ["v2", "v3", "v4"]
 each_case = pytest.mark.parametrize("case", CASES, ids=CASE_IDS)
-each_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=DTYPE_IDS)
 
 
 def several_chunks(case):
     """One shape small, one that is dealt out to several threads, whatever the serial cutoff."""
-    if case.name == "cross_entropy":
+    if case.family == "loss":
         return [(17, 10), (4003, 61), (3, 65539)]
     if (1025,) in case.shapes:
         return [(1025,), (200003,)]

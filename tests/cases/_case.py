@@ -1,0 +1,241 @@
+"""What a row of the table is, how exactly its results are judged, and inputs that rows share."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import importlib.util
+import zlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+try:
+    import ml_dtypes
+
+    BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
+except ImportError:
+    BFLOAT16 = None
+
+DTYPES = [np.dtype(d) for d in ("float32", "float64", "float16")]
+DTYPES += [BFLOAT16] if BFLOAT16 is not None else []
+SIGNIFICAND = {"float64": 53, "float32": 24, "float16": 11, "bfloat16": 8}
+SMALLEST = {"float64": 2.0**-1074, "float32": 2.0**-149, "float16": 2.0**-24, "bfloat16": 2.0**-133}
+
+quiet = np.errstate(all="ignore")
+
+
+class Lazily:
+    """A module that is imported when an attribute is first read: PyTorch takes seconds."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __getattr__(self, attribute: str) -> Any:
+        return getattr(importlib.import_module(self._name), attribute)
+
+
+torch, functional = Lazily("torch"), Lazily("torch.nn.functional")
+
+
+def has_torch() -> bool:
+    return importlib.util.find_spec("torch") is not None
+
+
+def computing(dtype) -> np.dtype:
+    """float64 for float64; float32 for everything else, the 16-bit types being storage only."""
+    return np.dtype("float64" if np.dtype(dtype) == np.float64 else "float32")
+
+
+# ----------------------------------------------------------------------------------------- bounds
+
+
+def roundings(count: int, *ulps: float) -> float:
+    """A relative error in eps: half an eps for each rounding, an eps for each ulp.
+
+    To derive a bound, walk through the formula as the kernel computes it. Count one rounding for
+    each + - * / and sqrt whose result is not exact, and one for each constant that is rounded to
+    the computing type. A function of core/math.h brings its error in ulp, the larger of the two
+    numbers in the comment above it. The square of a value counts its error twice, its root half.
+    """
+    return (count / 2 + sum(ulps)) * (1 + 1e-6)  # the errors' products are below 1e-6 of them
+
+
+@dataclasses.dataclass(frozen=True)
+class Tolerance:
+    """|got - want| <= storage·|want| + eps·(rel·|want| + peak·max|want|) + the smallest number.
+
+    eps is that of the computing type; storage is half a unit in the last place of a 16-bit result
+    (0 for the others, whose last rounding is counted in rel).
+
+    rel   derive it with `roundings`, where no sum cancels.
+    peak  where a sum cancels, the error is relative to its largest term: count that term's
+          roundings here. Inputs are of size 1; of fewer than 64 results even the largest may have
+          cancelled, so max|want| is then at least 1.
+    why   the derivation, in words.
+    sums  multiplies rel and peak for float64, in which the reference rounds too: its sums over
+          many elements have no wider type.
+    """
+
+    rel: float
+    peak: float = 0.0
+    why: str = ""
+    sums: float = 1.0
+
+    def bound(self, want: np.ndarray, stored: np.dtype, computed: np.dtype) -> np.ndarray:
+        if stored.name not in SIGNIFICAND:  # bool, bytes of packed bits
+            return np.zeros(want.shape)
+        eps = 2.0 ** (1 - SIGNIFICAND[computed.name])
+        eps *= self.sums if computed == np.float64 else 1.0
+        storage = 0.0 if stored.itemsize > 2 else 2.0 ** -SIGNIFICAND[stored.name]
+        size = np.abs(want)
+        finite = size[np.isfinite(size)]
+        top = max(finite.max(initial=0.0), 1.0 if finite.size < 64 else 0.0)
+        return (storage + eps * self.rel) * size + eps * self.peak * top + SMALLEST[stored.name]
+
+
+EXACT = Tolerance(0, why="nothing is rounded, or the reference rounds it too")
+
+
+# ------------------------------------------------------------------------------------------- rows
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """One row.
+
+    name         the kernel (a column of the benchmark and the id of its tests)
+    family       "activation", "dropout", "mask", "channels", "norm", "loss", "reduction", "update"
+    op           op(*inputs, **keywords) -> an array or a tuple of arrays; a function of onepass.ops
+                 or a thin wrapper around one
+    make         make(rng, shape, dtype, **options) -> inputs: arrays, lists of arrays, None
+    reference    the same call in float64, where it returns the results and, behind them, the inputs
+                 of `written` as they must be afterwards
+    torch        the same call on float64 tensors, which judges `reference`; None where PyTorch has
+                 no such function
+    options      keyword sweeps; a key that starts with "with_" is read by `make` alone
+    shapes       for the tests; (N, C, ...) where channels matter, whatever the layout
+    bench_shapes, bench_options, bytes(itemsize) -> fewest bytes an element of shape can cost
+    rivals       rivals(inputs, keywords) -> {name: function}, what bench/run.py times beside `op`
+    written      indices of the inputs that are updated in place
+    prepare      turns inputs into the arguments of op: a backward runs its forward there
+    out, alias   whether op takes `out`, for its first result; which inputs may be that
+    """
+
+    name: str
+    family: str
+    op: Callable[..., Any]
+    make: Callable[..., tuple]
+    reference: Callable[..., Any]
+    torch: Callable[..., Any] | None
+    tolerance: Tolerance
+    bytes: Callable[[int], float]
+    shapes: Sequence[tuple[int, ...]]
+    bench_shapes: Sequence[tuple[int, ...]]
+    rivals: Callable[[tuple, dict[str, Any]], dict[str, Callable[[], object]]]
+    options: Sequence[dict[str, Any]] = ({},)
+    bench_options: dict[str, Any] = dataclasses.field(default_factory=dict)
+    written: Sequence[int] = ()
+    prepare: Callable[..., tuple] = lambda *inputs, **_: inputs
+    out: bool = False
+    alias: Sequence[int] = ()
+
+    @property
+    def elementwise(self) -> bool:
+        """Each element by itself, so every backend gives the same bits."""
+        return self.family in ("activation", "dropout", "update")
+
+    @property
+    def keeps_dtype(self) -> bool:
+        """The first result has the dtype of the inputs."""
+        return self.family not in ("mask", "loss", "reduction")
+
+    def inputs(self, shape, dtype, options) -> tuple:
+        """Fresh inputs, the same at every call."""
+        rng = np.random.default_rng([zlib.crc32(self.name.encode()), *shape])
+        return self.make(rng, shape, np.dtype(dtype), **options)
+
+    def run(self, inputs, options, **more) -> tuple:
+        """Everything the call gives: the results, then the inputs that it updates."""
+        keywords = keywords_of(options)
+        got = self.op(*self.prepare(*inputs, **keywords), **keywords, **more)
+        results = list(got) if isinstance(got, tuple) else [] if got is None else [got]
+        return tuple(results + [inputs[i] for i in self.written])
+
+    def expect(self, inputs, options) -> tuple:
+        want = self.reference(*map(as_float64, inputs), **keywords_of(options))
+        return tuple(want) if isinstance(want, tuple) else (want,)
+
+
+def keywords_of(options: dict[str, Any]) -> dict[str, Any]:
+    return {k: v for k, v in options.items() if not k.startswith("with_")}
+
+
+def as_float64(value):
+    """Floating arrays, also in lists, widened; anything else as it is."""
+    if isinstance(value, list):
+        return [as_float64(v) for v in value]
+    if isinstance(value, np.ndarray) and value.dtype.name in SIGNIFICAND:
+        return value.astype(np.float64)
+    return value
+
+
+def label_of(options: dict[str, Any]) -> str:
+    """Options as a part of a test's id: "approximate=tanh"."""
+    return ",".join(f"{key}={value}" for key, value in options.items())
+
+
+# ----------------------------------------------------------------------------------------- inputs
+
+SIZES = [0, 1, 3, 15, 16, 17, 31, 33, 63, 65, 1023, 1025, 65539]
+SHAPES = [(n,) for n in SIZES] + [(), (3, 5, 7), (4, 0, 2), (129, 33)]
+BENCH = [(1 << 16,), (1 << 20,), (1 << 24,)]
+
+
+def normal(rng, shape, dtype, scale=1.0):
+    return np.asarray(rng.standard_normal(shape) * scale).astype(dtype)
+
+
+def vector(rng, n, dtype, low=0.5, high=1.5):
+    """Per-channel values: float32 with 16-bit arrays, as PyTorch keeps them."""
+    return rng.uniform(low, high, n).astype(computing(dtype))
+
+
+def tensors(rng, shape, dtype, draw=normal):
+    """Arrays of the shape asked for, of a small one, and an empty one: a list's usual mistakes."""
+    return [draw(rng, s, dtype) for s in (shape, (5, 3), (0,))]
+
+
+# ------------------------------------------------------------------------------------------ torch
+
+
+def tensor_of(value: Any) -> Any:
+    """A copy as a tensor, also in lists; what is no array comes back as it is."""
+    if isinstance(value, list):
+        return [tensor_of(v) for v in value]
+    if not isinstance(value, np.ndarray):
+        return value
+    return torch.from_numpy(np.ascontiguousarray(value).copy())
+
+
+def gradients(y, dy, inputs):
+    """dy·dy/dx for each input, None where the input is None."""
+    wanted = [i for i in inputs if i is not None]
+    found = iter(torch.autograd.grad(y, wanted, dy, allow_unused=True, materialize_grads=True))
+    return [None if i is None else next(found) for i in inputs]
+
+
+def without_grad(function: Callable[..., Any], *args: Any) -> Callable[[], object]:
+    def run() -> None:
+        with torch.no_grad():
+            function(*args)
+
+    return run
+
+
+def backward_only(function: Callable[[Any], Any], x: np.ndarray, dy: np.ndarray) -> Callable:
+    """The graph of function(x) run backwards once more at each call."""
+    leaf, gradient = tensor_of(x).requires_grad_(), tensor_of(dy)
+    y = function(leaf)
+    return lambda: torch.autograd.grad(y, leaf, gradient, retain_graph=True)

@@ -1,0 +1,286 @@
+"""What an optimizer says about itself, its variants, and the rows that follow."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from cases._case import (
+    BENCH,
+    SHAPES,
+    Case,
+    Tolerance,
+    as_float64,
+    computing,
+    has_torch,
+    normal,
+    tensor_of,
+    tensors,
+    torch,
+)
+from cases.reductions import clip
+
+# Step counts that single-step rows take turns with: the first, a small one, one without correction.
+COUNTS = [1, 9, 10**6]
+
+
+# What a state may hold before a step that is judged alone.
+def signed(rng, shape, dtype):
+    return normal(rng, shape, dtype)
+
+
+def square(rng, shape, dtype):
+    """An average of squares: of the size of g², and not negative."""
+    return np.asarray(np.abs(normal(rng, shape, dtype)) + 0.1, dtype)
+
+
+def below_square(rng, shape, dtype):
+    """An average beside one drawn by `square`: its own square is less than half of that one's least
+    value, so their difference keeps its digits."""
+    return np.asarray(rng.uniform(-0.2, 0.2, shape)).astype(dtype)
+
+
+@dataclasses.dataclass(frozen=True)
+class State:
+    """A state, named as in state_dict; the function of ops names the list with an s behind it.
+
+    when    the option that brings it, None if it is always there
+    start   its value before the first step; None if the first step overwrites it unread
+    draw    signed, square, below_square
+    """
+
+    name: str
+    when: str | None
+    start: float | None
+    draw: Callable[..., np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class Optimizer:
+    """One optimizer. No field has a default: an incomplete record cannot be made.
+
+    name    of the kernel; onepass.ops has <name>_
+    cls     the class of onepass.optim
+    rule    rule(p, g, *states, step=…, **options) -> (p, *states) in float64, for one parameter, as
+            the paper writes it; a state that is not there is None, and comes back as None
+    states  in the order of the kernel, optional ones included
+    sweep   options of the class, the defaults first. A test takes every one over 40 steps. For
+            each combination of optional states there must be one at least
+    bound   of a single step: count the roundings of terms as large as the result in rel, those of
+            larger terms, which cancel, in peak
+    torch   the name in torch.optim, None if PyTorch has no such optimizer
+    """
+
+    name: str
+    cls: type
+    rule: Callable[..., tuple]
+    states: Sequence[State]
+    sweep: Sequence[dict[str, Any]]
+    bound: Tolerance
+    torch: str | None
+
+    @property
+    def op(self) -> Callable[..., Any]:
+        from onepass import ops
+
+        return getattr(ops, f"{self.name}_")
+
+    def chosen(self, options: dict[str, Any]) -> tuple[str, ...]:
+        """The options that bring a state, of those given."""
+        parameters = inspect.signature(self.cls).parameters
+        given = {name: parameter.default for name, parameter in parameters.items()} | options
+        switches = dict.fromkeys(s.when for s in self.states if s.when is not None)
+        return tuple(name for name in switches if given[name])
+
+    def keywords(self, options: dict[str, Any]) -> dict[str, Any]:
+        """Options of the class as the function takes them: there a state's list is the switch."""
+        known = [*inspect.signature(self.op).parameters, "maximize"]
+        return {key: value for key, value in options.items() if key in known}
+
+    def variants(self) -> list[Variant]:
+        """One for each combination of optional states that the sweep has options for."""
+        found: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+        for options in self.sweep:
+            found.setdefault(self.chosen(options), []).append(options)
+        return [Variant(self, switches, sweep) for switches, sweep in found.items()]
+
+    def trajectory(self, params, **options) -> Trajectory:
+        return Trajectory(self, params, options)
+
+
+@dataclasses.dataclass(frozen=True)
+class Variant:
+    """An optimizer with some of its optional states: one kernel.
+
+    switches   the options that bring them
+    sweep      the options of the record that choose this variant
+    """
+
+    record: Optimizer
+    switches: tuple[str, ...]
+    sweep: Sequence[dict[str, Any]]
+
+    @property
+    def name(self) -> str:
+        return "_".join([self.record.name, *self.switches])
+
+    @property
+    def label(self) -> str:
+        """For ids of tests of the class."""
+        return "-".join([self.record.cls.__name__, *self.switches])
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What makes the class this variant, all else left at its defaults."""
+        return {key: self.sweep[-1][key] for key in self.switches}
+
+    @property
+    def present(self) -> list[bool]:
+        return [s.when is None or s.when in self.switches for s in self.record.states]
+
+    @property
+    def states(self) -> list[State]:
+        return [s for s, there in zip(self.record.states, self.present, strict=True) if there]
+
+    def placed(self, states: Sequence[Any]) -> list[Any]:
+        """The states that are there at their places, None at the others."""
+        given = iter(states)
+        return [next(given) if there else None for there in self.present]
+
+    def make(self, params, **options):
+        return self.record.cls(params, **self.options | options)
+
+    def trajectory(self, params, **options):
+        return self.record.trajectory(params, **self.options | options)
+
+    def update(self, params, grads, *states, **keywords):
+        """The function of ops with the states that are there; what it returns is about the step."""
+        takes_step = "step" in inspect.signature(self.record.op).parameters
+        if not takes_step:
+            keywords.pop("step", None)
+        return self.record.op(params, grads, *self.placed(states), **keywords)
+
+    # ---- single steps
+
+    def row(self) -> Case:
+        count = len(self.states)
+
+        def make(rng, shape, dtype, **_):
+            states = [tensors(rng, shape, computing(dtype), s.draw) for s in self.states]
+            return (tensors(rng, shape, dtype), tensors(rng, shape, dtype), *states)
+
+        def in_place(*inputs, **keywords):
+            self.update(*inputs, **keywords)
+
+        def expect(params, grads, *states, **options):
+            done = []
+            for p, g, *own in zip(params, grads, *states, strict=True):
+                p, *own = self.record.rule(p, g, *self.placed(own), **options)
+                there = [s for s, is_there in zip(own, self.present, strict=True) if is_there]
+                done.append([p, *there])
+            return tuple(list(results) for results in zip(*done, strict=True))
+
+        options = [
+            {"step": COUNTS[i % len(COUNTS)]}
+            | self.record.keywords(self.sweep[i % len(self.sweep)])
+            for i in range(max(len(COUNTS), len(self.sweep)))
+        ]
+        return Case(
+            self.name,
+            "update",
+            in_place,
+            make,
+            expect,
+            self._torch if self.record.torch is not None else None,
+            self.record.bound,
+            lambda s: 3 * s + 2 * count * max(s, 4),
+            SHAPES,
+            BENCH,
+            self._rivals,
+            options,
+            options[-1],
+            written=(0, *range(2, 2 + count)),
+        )
+
+    # ---- PyTorch
+
+    def torch_optimizer(self, params, grads, keywords, **more):
+        """PyTorch's over copies of the tensors, gradients set; `more` are options of PyTorch's."""
+        tensors = [torch.nn.Parameter(p.detach().clone()) for p in params]
+        for tensor, grad in zip(tensors, grads, strict=True):
+            tensor.grad = grad.detach()
+        options = {key: value for key, value in keywords.items() if key != "step"}
+        return getattr(torch.optim, self.record.torch)(tensors, **self.options | options, **more)
+
+    def _torch(self, params, grads, *states, step, **keywords):
+        optimizer = self.torch_optimizer(params, grads, keywords)
+        tensors = optimizer.param_groups[0]["params"]
+        for p, *own in zip(tensors, *states, strict=True):
+            held = {s.name: v.detach().clone() for s, v in zip(self.states, own, strict=True)}
+            if step == 1:  # PyTorch's way to say that nothing has been seen yet
+                held = {s.name: held[s.name] for s in self.states if s.start is not None}
+            if held:
+                optimizer.state[p] = {**held, "step": torch.tensor(step - 1.0)}
+        optimizer.step()
+        return [p.detach() for p in tensors], *(
+            [optimizer.state[p][s.name] for p in tensors] for s in self.states
+        )
+
+    def _rivals(self, inputs, keywords):
+        if self.record.torch is None or not has_torch():
+            return {}
+        params, grads = map(tensor_of, inputs[:2])
+        return self.torch_steps(params, grads, keywords)
+
+    def torch_steps(self, params, grads, keywords, around=lambda optimizer: optimizer.step):
+        """{label: step} of PyTorch's fast forms, each stepped once; `around` makes the function."""
+        found = {}
+        for label in ("fused", "foreach"):
+            try:
+                optimizer = self.torch_optimizer(params, grads, keywords, **{label: True})
+            except (TypeError, RuntimeError):  # not every optimizer has both
+                continue
+            optimizer.step()
+            found[f"torch {label}"] = around(optimizer)
+        return found
+
+
+class Trajectory:
+    """The float64 run of a list of parameters, each with its own states and step count."""
+
+    def __init__(self, record: Optimizer, params, options: dict[str, Any]) -> None:
+        self.record = record
+        self.options = dict(options)
+        self.params = [as_float64(p.copy()) for p in params]
+        self.state = [[self._fresh(s, p) for s in record.states] for p in self.params]
+        self.steps = [0] * len(params)
+
+    def _fresh(self, state: State, p: np.ndarray) -> np.ndarray | None:
+        if state.when is not None and state.when not in self.record.chosen(self.options):
+            return None
+        return np.full_like(p, np.nan if state.start is None else state.start)
+
+    def step(self, grads, **controls):
+        """Returns the norm that StepInfo reports."""
+        grads, norm = clip([None if g is None else as_float64(g) for g in grads], **controls)
+        for i, g in enumerate(grads):
+            if g is not None:
+                self.steps[i] += 1
+                self.params[i], *self.state[i] = self.record.rule(
+                    self.params[i],
+                    g,
+                    *self.state[i],
+                    step=self.steps[i],
+                    **self.record.keywords(self.options),
+                )
+        return norm
+
+
+def rows_of(records: Sequence[Optimizer]) -> Iterator[Case]:
+    for record in records:
+        for variant in record.variants():
+            yield variant.row()

@@ -1,0 +1,175 @@
+"""bias_act: a bias per channel, then what can be fused behind it; also what the norms fuse."""
+
+from __future__ import annotations
+
+import numpy as np
+from onepass import _C, ops
+
+from cases._case import (
+    Case,
+    Tolerance,
+    backward_only,
+    functional,
+    gradients,
+    has_torch,
+    normal,
+    tensor_of,
+    vector,
+    without_grad,
+)
+from cases.activations import ACTIVATIONS, formula
+from cases.dropout import dropout, dropout_mask, dropout_scale
+
+
+def per_channel(v, ndim, axis):
+    """A vector of channels, shaped to broadcast along `axis` of an array of `ndim` axes."""
+    shape = [1] * ndim
+    shape[axis] = -1
+    return np.reshape(v, shape)
+
+
+def epilogue(z, activation, dropout_p, seed, offset):
+    record, options = formula(activation)
+    return dropout(record.reference(z, **options), dropout_p, seed=seed, offset=offset)
+
+
+def epilogue_backward(dy, z, activation, dropout_p, seed, offset):
+    record, options = formula(activation)
+    da = dropout(dy, dropout_p, seed=seed, offset=offset)
+    return record.reference_backward(da, z, **options)
+
+
+def bias_act(x, bias, *, axis=1, activation=None, dropout_p=0.0, seed=0, offset=0):
+    z = x + per_channel(bias, x.ndim, axis)
+    return epilogue(z, activation, dropout_p, seed, offset)
+
+
+def bias_act_backward(dy, x, bias, *, axis=1, activation=None, dropout_p=0.0, seed=0, offset=0):
+    z = x + per_channel(bias, x.ndim, axis)
+    dx = epilogue_backward(dy, z, activation, dropout_p, seed, offset)
+    others = tuple(i for i in range(x.ndim) if i != axis % x.ndim)
+    return dx, dx.sum(axis=others)
+
+
+def torch_epilogue(z, activation=None, dropout_p=0.0, seed=0, offset=0):
+    """The same on tensors, with our mask."""
+    record, options = formula(activation)
+    z = record.torch.call(z, **options)
+    keep = tensor_of(dropout_mask(tuple(z.shape), dropout_p, seed=seed, offset=offset))
+    return (z * dropout_scale(dropout_p)).where(keep, 0.0)
+
+
+def rival_epilogue(z, activation=None, dropout_p=0.0, **_):
+    """The same with PyTorch's own dropout, for the benchmark."""
+    record, options = formula(activation)
+    z = z if activation is None else record.torch.call(z, **options)
+    return functional.dropout(z, dropout_p) if dropout_p else z
+
+
+# --------------------------------------------------------------------------------- what is fused
+
+
+def _epilogues():
+    """No activation, then each kernel of each activation, dropout of some rate beside most."""
+    known = [kernel["name"] for kernel in _C.kernels() if kernel["kind"] == "activation"]
+    yield None
+    for record in ACTIVATIONS:
+        chosen = {record.kernel(form, known): form.options for form in record.forms}
+        for options in chosen.values():
+            if record.name != "identity":
+                yield (record.name, options) if options else record.name
+
+
+DROPS = [
+    {},
+    {},
+    {"dropout_p": 0.3, "seed": 5},
+    {"dropout_p": 0.1, "seed": 2**40},
+    {},
+    {"dropout_p": 0.5, "seed": 6, "offset": 9},
+]
+EPILOGUES = [
+    ({} if activation is None else {"activation": activation}) | DROPS[i % len(DROPS)]
+    for i, activation in enumerate(_epilogues())
+]
+
+# ------------------------------------------------------------------------------------------- rows
+
+CHANNEL_SHAPES = [(1, 1), (4, 3), (33, 17), (2, 1025), (65, 129), (1, 5), (0, 3), (2, 3, 7, 7)]
+CHANNEL_SHAPES += [(2, 5, 1, 1), (3, 16, 9), (2, 17, 33), (1031, 67), (2, 3, 2, 3, 2)]
+CHANNEL_BENCH = [(256, 1024), (4096, 512), (32, 64, 56, 56)]
+
+
+def _torch_bias_act(x, bias, axis=1, **tail):
+    return torch_epilogue(x + per_channel_tensor(bias, x.ndim, axis), **tail)
+
+
+def per_channel_tensor(v, ndim, axis):
+    shape = [1] * ndim
+    shape[axis] = -1
+    return v.reshape(shape)
+
+
+def _make(rng, shape, dtype, axis=1, **_):
+    return normal(rng, shape, dtype, 2), vector(rng, shape[axis], dtype, -1, 1)
+
+
+def _make_backward(rng, shape, dtype, axis=1, **_):
+    return (normal(rng, shape, dtype), *_make(rng, shape, dtype, axis))
+
+
+def _rival(bias, axis=1, **tail):
+    return lambda x: rival_epilogue(x + per_channel_tensor(bias, x.ndim, axis), **tail)
+
+
+def _rivals(inputs, keywords):
+    if not has_torch():
+        return {}
+    x, bias = map(tensor_of, inputs)
+    return {"torch": without_grad(_rival(bias, **keywords), x)}
+
+
+def _rivals_backward(inputs, keywords):
+    if not has_torch():
+        return {}
+    dy, x, bias = inputs
+    return {"torch": backward_only(_rival(tensor_of(bias).requires_grad_(), **keywords), x, dy)}
+
+
+def rows():
+    options = [*EPILOGUES, {"axis": -1, "activation": "relu"}, {"axis": 0, "activation": "tanh"}]
+    bench = {"activation": "gelu", "dropout_p": 0.1, "seed": 1}
+    yield Case(
+        "bias_act",
+        "channels",
+        ops.bias_act,
+        _make,
+        bias_act,
+        _torch_bias_act,
+        Tolerance(8, 3, why="the activation's own, one sum before it and one product after it"),
+        lambda s: 2 * s,
+        CHANNEL_SHAPES,
+        CHANNEL_BENCH,
+        _rivals,
+        options,
+        bench,
+        out=True,
+        alias=(0,),
+    )
+    yield Case(
+        "bias_act_backward",
+        "channels",
+        ops.bias_act_backward,
+        _make_backward,
+        bias_act_backward,
+        lambda dy, x, bias, **o: gradients(_torch_bias_act(x, bias, **o), dy, [x, bias]),
+        Tolerance(12, 40, why="the activation's own, once a term; sums over a channel cancel"),
+        lambda s: 3 * s,
+        CHANNEL_SHAPES,
+        CHANNEL_BENCH,
+        _rivals_backward,
+        options,
+        bench,
+        out=True,
+        alias=(0,),
+    )

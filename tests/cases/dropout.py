@@ -1,0 +1,147 @@
+"""Dropout: the normative mask, drawn from Philox in plain NumPy, and its rows."""
+
+from __future__ import annotations
+
+import functools
+import math
+
+import numpy as np
+from onepass import ops
+
+from cases._case import (
+    BENCH,
+    EXACT,
+    SHAPES,
+    Case,
+    Tolerance,
+    functional,
+    has_torch,
+    normal,
+    quiet,
+    roundings,
+    tensor_of,
+    without_grad,
+)
+
+_LOW = np.uint64(0xFFFFFFFF)
+
+
+def philox(counter, key):
+    """Philox4x32-10 of Salmon et al., Parallel random numbers: as easy as 1, 2, 3, SC 2011.
+
+    counter: four uint64 arrays that hold 32-bit words; key: two ints. Returns four such arrays.
+    """
+    c0, c1, c2, c3 = (np.asarray(c, np.uint64) for c in counter)
+    k0, k1 = key
+    for _ in range(10):
+        left = np.uint64(0xD2511F53) * c0
+        right = np.uint64(0xCD9E8D57) * c2
+        c0, c1, c2, c3 = (
+            (right >> np.uint64(32)) ^ c1 ^ np.uint64(k0),
+            right & _LOW,
+            (left >> np.uint64(32)) ^ c3 ^ np.uint64(k1),
+            left & _LOW,
+        )
+        k0 = (k0 + 0x9E3779B9) & 0xFFFFFFFF
+        k1 = (k1 + 0xBB67AE85) & 0xFFFFFFFF
+    return c0, c1, c2, c3
+
+
+@functools.lru_cache(maxsize=64)
+def uniform_bits(size, seed, offset):
+    """u(e) of the elements 0 … size - 1 as integers: 32-bit fractions times 2³²."""
+    e = np.arange(size, dtype=np.uint64)
+    row, word = (
+        (e // np.uint64(128)).astype(np.intp),
+        (e // np.uint64(32) % np.uint64(4)).astype(int),
+    )
+    bit, groups = e % np.uint64(32), np.arange(-(-size // 128), dtype=np.uint64)
+    u = np.zeros(size, np.uint64)
+    for k in range(32):  # bit plane k is the k-th most significant bit of u
+        words = philox(
+            (
+                groups & _LOW,
+                (groups >> np.uint64(32)) | np.uint64(k << 24),
+                np.full_like(groups, offset & 0xFFFFFFFF),
+                np.full_like(groups, offset >> 32),
+            ),
+            (seed & 0xFFFFFFFF, seed >> 32),
+        )
+        plane = np.stack(words, axis=-1)[row, word]
+        u = (u << np.uint64(1)) | ((plane >> bit) & np.uint64(1))
+    u.flags.writeable = False
+    return u
+
+
+def dropout_mask(shape, p=0.5, *, seed, offset=0, packed=False):
+    """True where kept: u(e) >= round(p·2³²), u(e) the 32-bit fraction of element e."""
+    kept = uniform_bits(math.prod(shape), seed, offset) >= np.uint64(round(p * 2**32))
+    return np.packbits(kept, bitorder="little") if packed else kept.reshape(shape)
+
+
+def dropout_scale(p):
+    threshold = round(p * 2**32)
+    return 1 / (1 - threshold / 2**32) if threshold < 2**32 else 0.0
+
+
+@quiet
+def dropout(x, p=0.5, *, seed, offset=0):
+    keep = dropout_mask(x.shape, p, seed=seed, offset=offset)
+    return np.where(keep, x * dropout_scale(p), 0.0)
+
+
+SWEEP = [
+    {"p": 0.5, "seed": 1},
+    {"p": 0.1, "seed": 2**64 - 3, "offset": 7},
+    {"p": 0.7, "seed": 2**33 + 5, "offset": 2**64 - 1},
+    {"p": 0.0, "seed": 3},
+    {"p": 1.0, "seed": 3},
+]
+
+
+def _rivals(inputs, keywords):
+    x, p = inputs[0], keywords["p"]
+    rng, out = np.random.default_rng(0), np.empty_like(x)
+    scale = x.dtype.type(1 / (1 - p)) if p < 1 else x.dtype.type(0)
+    rivals = {
+        "numpy": lambda: np.multiply(x, (rng.random(x.shape, np.float32) >= p) * scale, out=out)
+    }
+    if has_torch():
+        rivals["torch"] = without_grad(functional.dropout, tensor_of(x), p)
+    return rivals
+
+
+def rows():
+    for name in ("dropout", "dropout_backward"):
+        yield Case(
+            name,
+            "dropout",
+            getattr(ops, name),
+            lambda rng, shape, dtype, **_: (normal(rng, shape, dtype),),
+            dropout,
+            None,  # PyTorch draws other bits
+            Tolerance(roundings(2), why="the scale is rounded once, the product once"),
+            lambda s: 2 * s,
+            [*SHAPES, (5, 4097)],
+            BENCH,
+            _rivals,
+            SWEEP,
+            {"p": 0.5, "seed": 1},
+            out=True,
+            alias=(0,),
+        )
+    yield Case(
+        "dropout_mask",
+        "mask",
+        ops.dropout_mask,
+        lambda rng, shape, dtype, **_: (shape,),
+        dropout_mask,
+        None,
+        EXACT,
+        lambda s: 1,
+        SHAPES,
+        BENCH,
+        lambda inputs, keywords: {},
+        [*SWEEP, {"p": 0.3, "seed": 8, "packed": True}],
+        {"p": 0.5, "seed": 1},
+    )

@@ -1,0 +1,139 @@
+"""The optimizers, one record each: see Optimizer and State in _optimizer.py for the fields, and
+RMSprop for a model with optional states. Nothing else in the tests or the benchmark lists them.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from onepass import optim
+
+from cases._case import Tolerance
+from cases._optimizer import Optimizer, State, below_square, rows_of, signed, square
+
+# ------------------------------------------------------------------------------------ the formulas
+# One parameter, one step; each returns what it was given, updated. step is 1 on the first call.
+
+
+def sgd(p, g, b, *, step, lr=1e-3, momentum=0.0, dampening=0.0, weight_decay=0.0, nesterov=False,
+        maximize=False):  # fmt: skip
+    g = (-g if maximize else g) + weight_decay * p
+    if b is None:
+        return p - lr * g, None
+    b = g if step == 1 else momentum * b + (1 - dampening) * g
+    return p - lr * (g + momentum * b if nesterov else b), b
+
+
+def adam(p, g, m, v, v_max, *, step, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0,
+         maximize=False, decoupled=False):  # fmt: skip
+    g = -g if maximize else g
+    if decoupled:
+        p = p * (1 - lr * weight_decay)
+    else:
+        g = g + weight_decay * p
+    m = betas[0] * m + (1 - betas[0]) * g
+    v = betas[1] * v + (1 - betas[1]) * g**2
+    largest = v
+    if v_max is not None:
+        v_max = largest = np.maximum(v_max, v)
+    denominator = np.sqrt(largest) / math.sqrt(1 - betas[1] ** step) + eps
+    return p - lr / (1 - betas[0] ** step) * m / denominator, m, v, v_max
+
+
+def adamw(*arrays, weight_decay=1e-2, **options):
+    return adam(*arrays, weight_decay=weight_decay, decoupled=True, **options)
+
+
+def rmsprop(p, g, v, b, a, *, step, lr=1e-2, alpha=0.99, eps=1e-8, weight_decay=0.0, momentum=0.0,
+            maximize=False):  # fmt: skip
+    g = (-g if maximize else g) + weight_decay * p
+    v = alpha * v + (1 - alpha) * g**2
+    variance = v
+    if a is not None:
+        a = alpha * a + (1 - alpha) * g
+        variance = v - a**2
+    d = g / (np.sqrt(variance) + eps)
+    if b is None:
+        return p - lr * d, v, None, a
+    b = momentum * b + d
+    return p - lr * b, v, b, a
+
+
+# ------------------------------------------------------------------------------------- the records
+
+STEP = Tolerance(4, 2, why="a handful of roundings of terms no larger than p; g + wd·p and the"
+                 " average of gradients may cancel")  # fmt: skip
+
+
+def _adam(name, cls, rule):
+    return Optimizer(
+        name,
+        cls=cls,
+        rule=rule,
+        states=[
+            State("exp_avg", when=None, start=0.0, draw=signed),
+            State("exp_avg_sq", when=None, start=0.0, draw=square),
+            State("max_exp_avg_sq", when="amsgrad", start=0.0, draw=square),
+        ],
+        sweep=[
+            {},
+            {"lr": 0.1, "betas": (0.8, 0.9), "weight_decay": 0.1},
+            {"lr": 0.05, "eps": 1e-2, "maximize": True},
+            {"lr": 0.1, "betas": (0.9, 0.95), "amsgrad": True},
+            {"lr": 0.01, "betas": (0.0, 0.5), "amsgrad": True, "weight_decay": 0.0},
+        ],
+        bound=STEP,
+        torch=cls.__name__,
+    )
+
+
+OPTIMIZERS = [
+    Optimizer(
+        "sgd",
+        cls=optim.SGD,
+        rule=sgd,
+        states=[State("momentum_buffer", when="momentum", start=None, draw=signed)],
+        sweep=[
+            {},
+            {"lr": 0.1},
+            {"lr": 0.1, "weight_decay": 0.1, "maximize": True},
+            {"lr": 0.05, "momentum": 0.9, "dampening": 0.5, "weight_decay": 0.01},
+            {"lr": 0.02, "momentum": 0.8, "nesterov": True},
+            {"lr": 0.05, "momentum": 0.9},
+        ],
+        bound=STEP,
+        torch="SGD",
+    ),
+    _adam("adam", optim.Adam, adam),
+    _adam("adamw", optim.AdamW, adamw),
+    Optimizer(
+        "rmsprop",
+        cls=optim.RMSprop,
+        rule=rmsprop,
+        states=[
+            State("square_avg", when=None, start=0.0, draw=square),
+            State("momentum_buffer", when="momentum", start=0.0, draw=signed),
+            State("grad_avg", when="centered", start=0.0, draw=below_square),
+        ],
+        sweep=[
+            {},
+            {"lr": 0.05, "alpha": 0.9, "weight_decay": 0.1, "maximize": True},
+            {"lr": 0.05, "momentum": 0.9, "weight_decay": 0.01},
+            {"lr": 0.01, "alpha": 0.9, "eps": 1e-2, "momentum": 0.5, "maximize": True},
+            {"lr": 0.05, "centered": True, "weight_decay": 0.1},
+            {"lr": 0.02, "alpha": 0.9, "eps": 1e-3, "centered": True},
+            {"lr": 0.01, "momentum": 0.9, "centered": True, "weight_decay": 0.01},
+            {"lr": 0.02, "alpha": 0.8, "eps": 1e-3, "momentum": 0.5, "centered": True},
+        ],
+        bound=STEP,
+        torch="RMSprop",
+    ),
+]
+
+VARIANTS = [variant for record in OPTIMIZERS for variant in record.variants()]
+BY_NAME = {variant.name: variant for variant in VARIANTS}
+
+
+def rows():
+    return rows_of(OPTIMIZERS)

@@ -1,0 +1,92 @@
+"""Cross entropy at the edges: ignored rows, masked classes, huge logits, wrong labels."""
+
+import math
+
+import numpy as np
+import pytest
+from cases import BY_NAME, SIGNIFICAND, as_float64
+from cases.losses import cross_entropy
+from helpers import assert_all_same, assert_close, each_dtype
+from onepass import ops
+
+
+def _loss_close(logits, target, **options):
+    loss, dlogits = ops.cross_entropy(logits, target, **options)
+    wide = {k: as_float64(v) if isinstance(v, np.ndarray) else v for k, v in options.items()}
+    want = cross_entropy(as_float64(logits), as_float64(target), **wide)
+    tolerance = BY_NAME["cross_entropy"].tolerance
+    label = f"{options}"
+    assert_close(np.asarray(loss), want[0], tolerance, logits.dtype, label)
+    assert_close(dlogits, want[1], tolerance, logits.dtype, label)
+    return loss, dlogits
+
+
+@each_dtype
+@pytest.mark.parametrize("label_smoothing", [0.0, 0.1])
+def test_all_targets_ignored(dtype, label_smoothing):
+    logits = np.random.default_rng(0).standard_normal((5, 7)).astype(dtype)
+    target = np.full(5, -100)
+    for reduction, want in (("mean", math.nan), ("sum", 0.0), ("none", [0.0] * 5)):  # as PyTorch
+        loss, dlogits = ops.cross_entropy(
+            logits, target, reduction=reduction, label_smoothing=label_smoothing
+        )
+        np.testing.assert_array_equal(as_float64(np.asarray(loss)), want)
+        assert (dlogits == 0).all(), reduction
+
+
+@each_dtype
+def test_an_ignored_row_may_hold_anything(dtype):
+    logits = np.zeros((4, 3), dtype)
+    logits[1] = math.nan
+    logits[2] = [math.inf, -math.inf, math.nan]
+    loss, dlogits = ops.cross_entropy(logits, np.array([0, -100, -100, 1]))
+    assert float(loss) == pytest.approx(math.log(3), rel=4 * 2.0 ** -SIGNIFICAND[dtype.name])
+    assert (dlogits[1:3] == 0).all()
+    assert np.isfinite(as_float64(dlogits)).all()
+
+
+@each_dtype
+def test_minus_infinity_masks_a_class(dtype):
+    logits = np.random.default_rng(1).standard_normal((6, 9)).astype(dtype)
+    logits[:, [2, 5]] = -math.inf
+    logits[3, :8] = -math.inf  # one class left
+    loss, dlogits = _loss_close(logits, np.array([0, 1, 3, 8, 7, 8]), reduction="none")
+    assert (dlogits[:, 2] == 0).all()
+    assert as_float64(loss)[3] == 0
+    loss, _ = ops.cross_entropy(logits, np.array([2, 1, 3, 8, 7, 8]), reduction="none")
+    assert as_float64(loss)[0] == math.inf  # an impossible target
+
+
+@each_dtype
+def test_huge_logits(dtype):
+    huge = 6e4 if dtype == np.float16 else 1e37
+    logits = np.array([[huge, -huge, 0], [-huge, -huge, -huge], [huge, huge, huge]], dtype)
+    target = np.array([0, 1, 2])
+    loss, dlogits = ops.cross_entropy(logits, target, reduction="none")
+    limit = 8 * 2.0 ** -SIGNIFICAND[dtype.name]
+    np.testing.assert_allclose(as_float64(loss), [0, math.log(3), math.log(3)], rtol=limit)
+    want = np.full((3, 3), 1 / 3) - np.eye(3)
+    want[0] = 0
+    np.testing.assert_allclose(as_float64(dlogits), want, rtol=limit, atol=limit)
+
+
+@pytest.mark.parametrize("label", [-1, 5, 2**40, -(2**63), 2**63 - 1])
+def test_a_label_out_of_range_is_an_index_error(label):
+    logits = np.random.default_rng(0).standard_normal((4, 5)).astype(np.float32)
+    out = np.full_like(logits, 7)
+    target = np.array([0, 1, label, 2])
+    with pytest.raises(IndexError, match=str(label)):
+        ops.cross_entropy(logits, target, out=out)
+    assert (out == 7).all()
+    with pytest.raises(IndexError):
+        ops.cross_entropy(logits, target, ignore_index=3)
+    ops.cross_entropy(logits, target, ignore_index=label)  # and a name for it makes it legal
+
+
+@pytest.mark.parametrize("dtype", ["int64", "int32", "uint8"])
+def test_label_dtypes(dtype):
+    logits = np.random.default_rng(0).standard_normal((4, 5)).astype(np.float32)
+    target = np.array([0, 4, 2, 1])
+    want = ops.cross_entropy(logits, target)
+    got = ops.cross_entropy(logits, target.astype(dtype))
+    assert_all_same(map(np.asarray, got), map(np.asarray, want))
