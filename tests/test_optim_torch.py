@@ -25,7 +25,17 @@ each_torch_sweep = pytest.mark.parametrize(
 )
 
 
+@pytest.fixture
+def scalars_in_double():
+    """PyTorch keeps what is neither step nor array (NAdam's product) in its default dtype."""
+    torch = pytest.importorskip("torch")
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
 @each_torch_sweep
+@pytest.mark.usefixtures("scalars_in_double")
 def test_trajectory_equals_torch(variant, sweep):
     torch = pytest.importorskip("torch")
     rng, params = start()

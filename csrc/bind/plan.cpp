@@ -229,6 +229,10 @@ py::object Plan::step_on_device(const Items& grads, const StepOptions& options) 
     launches.finish();
   }
   arrays_.mark_written(grads, options.zero_grad);
+  if (!counts_.on_device() && !options.check_nonfinite) {  // the step is sure to be taken
+    for (size_t t = 0; t < order.size(); ++t)
+      counts_.advance(order[t], row(size_t(arrays_.tensors()[t].hyper_set)));
+  }
   if (!options.measures()) return outcome(Py_False, py::none(), py::none());
   py::tuple positions(options.check_nonfinite ? order.size() : 0);
   for (size_t t = 0; t < positions.size(); ++t) positions[t] = order[t];

@@ -60,14 +60,29 @@ class State:
 
 
 @dataclasses.dataclass(frozen=True)
+class Scalar:
+    """A number that each parameter carries beside its step count, named as in state_dict.
+
+    start   before the first step
+    drawn   what a single step is judged with
+    """
+
+    name: str
+    start: float
+    drawn: float
+
+
+@dataclasses.dataclass(frozen=True)
 class Optimizer:
     """One optimizer. No field has a default: an incomplete record cannot be made.
 
     name    of the kernel; onepass.ops has <name>_
     cls     the class of onepass.optim
-    rule    rule(p, g, *states, step=…, **options) -> (p, *states) in float64, for one parameter, as
-            the paper writes it; a state that is not there is None, and comes back as None
+    rule    rule(p, g, *states, *scalars, step=…, **options) -> (p, *states, *scalars) in float64,
+            for one parameter, as the paper writes it; a state that is not there is None, and comes
+            back as None
     states  in the order of the kernel, optional ones included
+    scalars in the order of the kernel
     sweep   options of the class, the defaults first. A test takes every one over 40 steps. For
             each combination of optional states there must be one at least
     bound   of a single step: count the roundings of terms as large as the result in rel, those of
@@ -79,6 +94,7 @@ class Optimizer:
     cls: type
     rule: Callable[..., tuple]
     states: Sequence[State]
+    scalars: Sequence[Scalar]
     sweep: Sequence[dict[str, Any]]
     bound: Tolerance
     torch: str | None
@@ -157,12 +173,15 @@ class Variant:
     def trajectory(self, params, **options):
         return self.record.trajectory(params, **self.options | options)
 
-    def update(self, params, grads, *states, **keywords):
-        """The function of ops with the states that are there; what it returns is about the step."""
+    def update(self, params, grads, *states, scalars=None, **keywords):
+        """The function of ops with the states that are there; what it returns is about the step.
+        Without lists of scalars each holds what it is drawn with."""
         takes_step = "step" in inspect.signature(self.record.op).parameters
         if not takes_step:
             keywords.pop("step", None)
-        return self.record.op(params, grads, *self.placed(states), **keywords)
+        if scalars is None:
+            scalars = [[scalar.drawn for _ in params] for scalar in self.record.scalars]
+        return self.record.op(params, grads, *self.placed(states), *scalars, **keywords)
 
     # ---- single steps
 
@@ -178,8 +197,10 @@ class Variant:
 
         def expect(params, grads, *states, **options):
             done = []
+            drawn = [scalar.drawn for scalar in self.record.scalars]
             for p, g, *own in zip(params, grads, *states, strict=True):
-                p, *own = self.record.rule(p, g, *self.placed(own), **options)
+                p, *own = self.record.rule(p, g, *self.placed(own), *drawn, **options)
+                own = own[: len(self.present)]
                 there = [s for s, is_there in zip(own, self.present, strict=True) if is_there]
                 done.append([p, *there])
             return tuple(list(results) for results in zip(*done, strict=True))
@@ -223,6 +244,9 @@ class Variant:
             held = {s.name: v.detach().clone() for s, v in zip(self.states, own, strict=True)}
             if step == 1:  # PyTorch's way to say that nothing has been seen yet
                 held = {s.name: held[s.name] for s in self.states if s.start is not None}
+            held |= {
+                s.name: torch.tensor(s.drawn, dtype=torch.float64) for s in self.record.scalars
+            }
             if held:
                 optimizer.state[p] = {**held, "step": torch.tensor(step - 1.0)}
         optimizer.step()
@@ -256,7 +280,8 @@ class Trajectory:
         self.record = record
         self.options = dict(options)
         self.params = [as_float64(p.copy()) for p in params]
-        self.state = [[self._fresh(s, p) for s in record.states] for p in self.params]
+        scalars = [scalar.start for scalar in record.scalars]
+        self.state = [[*(self._fresh(s, p) for s in record.states), *scalars] for p in self.params]
         self.steps = [0] * len(params)
 
     def _fresh(self, state: State, p: np.ndarray) -> np.ndarray | None:

@@ -14,7 +14,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from onepass import _C
-from onepass._array import Array, read_back
+from onepass._array import Array, copy_into, read_back
 from onepass._docs import shares
 from onepass._numbers import as_float
 from onepass.ops._rule import Rule
@@ -177,8 +177,35 @@ def run(rule: Rule, given: Mapping[str, Any]) -> StepInfo:
             f"{op}: unknown option {unknown[0]!r}, expected one of {', '.join(_STEP_OPTIONS)}"
         )
     taken = [count - 1 for count in _counts(op, given["step"], len(params))]
-    plan = _C.Plan(rule.kernel, params, states, [0] * len(params), taken)
-    return take_step(op, plan, grads, (hyper,), **options)
+    groups = [0] * len(params)
+    if not rule.scalars:
+        plan = _C.Plan(rule.kernel, params, states, groups, taken)
+        return take_step(op, plan, grads, (hyper,), **options)
+    scalars = {name: _numbers_of(op, f"{name}s", given[f"{name}s"]) for name in rule.scalars}
+    # Where a device may skip the step, only the device can count.
+    counts_there = options.get("nonfinite", "propagate") != "propagate"
+    plan = _C.Plan(rule.kernel, params, states, groups, None if counts_there else taken)
+    plan.scalars, plan.steps = scalars, taken
+    info = take_step(op, plan, grads, (hyper,), **options)
+    for name, values in plan.scalars.items():
+        _put(given[f"{name}s"], values)
+    return info
+
+
+def _numbers_of(op: str, name: str, given: Any) -> list[float]:
+    """The numbers in a list that the step will write to."""
+    expected = "a list of numbers or 0-d arrays, one for each parameter, which the step updates"
+    if not isinstance(given, list):
+        raise TypeError(f"{op}: {name!r} is {given!r}, expected {expected}")
+    return [as_float(op, f"{name}[{i}]", value, "a number") for i, value in enumerate(given)]
+
+
+def _put(given: list[Any], values: Sequence[float]) -> None:
+    for i, value in enumerate(values):
+        if hasattr(given[i], "shape") and not isinstance(given[i], np.generic):
+            copy_into(given[i], value)
+        else:
+            given[i] = value
 
 
 def _positive(op: str, name: str, value: Any) -> float:
