@@ -120,8 +120,9 @@ class Plan:
     steps: list[int]
     # What a rule keeps for each parameter beside its step count, by the names in Kernel.scalars:
     # {"mu_product": [1.0, …]}, float64. A new plan has the rule's start values; assign a dict with
-    # the same names to resume. A skipped step and a parameter without gradient leave them alone; so
-    # does a device if `steps` were given, since then the caller counts. Empty for rules without
+    # the same names to resume. A skipped step and a parameter without gradient leave them alone. On
+    # a device with `steps` given the host counts, and a step that checks for non-finite gradients
+    # leaves them alone too: the host does not know whether it is skipped. Empty for rules without
     # scalars. Each read makes a new dict.
     scalars: dict[str, list[float]]
     def __init__(

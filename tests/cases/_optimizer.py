@@ -38,6 +38,11 @@ def square(rng, shape, dtype):
     return np.asarray(np.abs(normal(rng, shape, dtype)) + 0.1, dtype)
 
 
+def fraction(rng, shape, dtype):
+    """A product of numbers below one."""
+    return np.asarray(rng.uniform(0.05, 0.95, shape)).astype(dtype)
+
+
 def below_square(rng, shape, dtype):
     """An average beside one drawn by `square`: its own square is less than half of that one's least
     value, so their difference keeps its digits."""
@@ -50,13 +55,31 @@ class State:
 
     when    the option that brings it, None if it is always there
     start   its value before the first step; None if the first step overwrites it unread
-    draw    signed, square, below_square
+    draw    signed, square, below_square, fraction
     """
 
     name: str
     when: str | None
     start: float | None
     draw: Callable[..., np.ndarray]
+
+    def fresh(self, p: np.ndarray) -> np.ndarray:
+        """What it holds before the first step; NaN where that is never read."""
+        return np.full_like(p, np.nan if self.start is None else self.start)
+
+    def drawn(self, rng, shape, dtype) -> list[np.ndarray]:
+        """For the three parameters of a row."""
+        return tensors(rng, shape, dtype, self.draw)
+
+
+class Scalar(State):
+    """A number that each parameter carries beside its step count; a function takes 0-d arrays."""
+
+    def fresh(self, p: np.ndarray) -> np.ndarray:
+        return np.full((), self.start)
+
+    def drawn(self, rng, shape, dtype) -> list[np.ndarray]:
+        return [self.draw(rng, (), dtype) for _ in tensors(rng, shape, dtype)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,7 +90,7 @@ class Optimizer:
     cls     the class of onepass.optim
     rule    rule(p, g, *states, step=…, **options) -> (p, *states) in float64, for one parameter, as
             the paper writes it; a state that is not there is None, and comes back as None
-    states  in the order of the kernel, optional ones included
+    states  in the order of the kernel, optional ones included; behind them its scalars
     sweep   options of the class, the defaults first. A test takes every one over 40 steps. For
             each combination of optional states there must be one at least
     bound   of a single step: count the roundings of terms as large as the result in rel, those of
@@ -170,7 +193,7 @@ class Variant:
         count = len(self.states)
 
         def make(rng, shape, dtype, **_):
-            states = [tensors(rng, shape, computing(dtype), s.draw) for s in self.states]
+            states = [s.drawn(rng, shape, computing(dtype)) for s in self.states]
             return (tensors(rng, shape, dtype), tensors(rng, shape, dtype), *states)
 
         def in_place(*inputs, **keywords):
@@ -262,7 +285,7 @@ class Trajectory:
     def _fresh(self, state: State, p: np.ndarray) -> np.ndarray | None:
         if state.when is not None and state.when not in self.record.chosen(self.options):
             return None
-        return np.full_like(p, np.nan if state.start is None else state.start)
+        return state.fresh(p)
 
     def step(self, grads, **controls):
         """Returns the norm that StepInfo reports."""

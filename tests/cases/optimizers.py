@@ -10,7 +10,16 @@ import numpy as np
 from onepass import optim
 
 from cases._case import Tolerance
-from cases._optimizer import Optimizer, State, below_square, rows_of, signed, square
+from cases._optimizer import (
+    Optimizer,
+    Scalar,
+    State,
+    below_square,
+    fraction,
+    rows_of,
+    signed,
+    square,
+)
 
 # ------------------------------------------------------------------------------------ the formulas
 # One parameter, one step; each returns what it was given, updated. step is 1 on the first call.
@@ -58,6 +67,22 @@ def rmsprop(p, g, v, b, a, *, step, lr=1e-2, alpha=0.99, eps=1e-8, weight_decay=
         return p - lr * d, v, None, a
     b = momentum * b + d
     return p - lr * b, v, b, a
+
+
+def nadam(p, g, m, v, product, *, step, lr=2e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0,
+          momentum_decay=4e-3, decoupled_weight_decay=False, maximize=False):  # fmt: skip
+    g = -g if maximize else g
+    if decoupled_weight_decay:
+        p = p * (1 - lr * weight_decay)
+    else:
+        g = g + weight_decay * p
+    mu, ahead = (betas[0] * (1 - 0.5 * 0.96 ** (t * momentum_decay)) for t in (step, step + 1))
+    product = product * mu
+    m = betas[0] * m + (1 - betas[0]) * g
+    v = betas[1] * v + (1 - betas[1]) * g**2
+    denominator = np.sqrt(v / (1 - betas[1] ** step)) + eps
+    look = (1 - mu) / (1 - product) * g + ahead / (1 - product * ahead) * m
+    return p - lr * look / denominator, m, v, product
 
 
 # ------------------------------------------------------------------------------------- the records
@@ -128,6 +153,24 @@ OPTIMIZERS = [
         ],
         bound=STEP,
         torch="RMSprop",
+    ),
+    Optimizer(
+        "nadam",
+        cls=optim.NAdam,
+        rule=nadam,
+        states=[
+            State("exp_avg", when=None, start=0.0, draw=signed),
+            State("exp_avg_sq", when=None, start=0.0, draw=square),
+            Scalar("mu_product", when=None, start=1.0, draw=fraction),
+        ],
+        sweep=[
+            {},
+            {"lr": 0.1, "betas": (0.8, 0.9), "weight_decay": 0.1},
+            {"lr": 0.05, "eps": 1e-2, "momentum_decay": 0.5, "maximize": True},
+            {"lr": 0.05, "weight_decay": 0.1, "decoupled_weight_decay": True},
+        ],
+        bound=STEP,
+        torch="NAdam",
     ),
 ]
 

@@ -17,6 +17,17 @@ from onepass.nn._facts import Read, bypassable
 from onepass.nn._module import Module
 from onepass.ops._declare import ACTIVATIONS, Declared, Kernel
 
+__all__ = [
+    "GELU",
+    "Activation",
+    "Identity",
+    "LeakyReLU",
+    "ReLU",
+    "SiLU",
+    "Sigmoid",
+    "Tanh",
+]
+
 MODULES: dict[str, type[Module]] = {}  # name in onepass.ops → class
 
 

@@ -9,26 +9,13 @@ All arrays of a call lie on one device. On CUDA a call runs on the current strea
 the first array, borrows memory from its pool, waits for nothing and can be captured in a graph.
 """
 
-from onepass.ops._activation import (
-    gelu,
-    gelu_backward,
-    identity,
-    identity_backward,
-    leaky_relu,
-    leaky_relu_backward,
-    relu,
-    relu_backward,
-    sigmoid,
-    sigmoid_backward,
-    silu,
-    silu_backward,
-    tanh,
-    tanh_backward,
-)
+from onepass.ops import _activation
+from onepass.ops._activation import *  # noqa: F403
 from onepass.ops._adam import adam_, adamw_
 from onepass.ops._bias_act import bias_act, bias_act_backward
 from onepass.ops._dropout import dropout, dropout_backward, dropout_mask
 from onepass.ops._loss import cross_entropy
+from onepass.ops._nadam import nadam_
 from onepass.ops._norm import SavedBatchNorm, batch_norm, batch_norm_backward
 from onepass.ops._reduce import global_norm
 from onepass.ops._rmsprop import rmsprop_
@@ -48,21 +35,9 @@ __all__ = [
     "dropout",
     "dropout_backward",
     "dropout_mask",
-    "gelu",
-    "gelu_backward",
     "global_norm",
-    "identity",
-    "identity_backward",
-    "leaky_relu",
-    "leaky_relu_backward",
-    "relu",
-    "relu_backward",
+    "nadam_",
     "rmsprop_",
     "sgd_",
-    "sigmoid",
-    "sigmoid_backward",
-    "silu",
-    "silu_backward",
-    "tanh",
-    "tanh_backward",
 ]
+__all__ += _activation.__all__

@@ -11,6 +11,23 @@ from typing import Literal
 from onepass._array import Array
 from onepass.ops._declare import activation, backward_of
 
+__all__ = [
+    "gelu",
+    "gelu_backward",
+    "identity",
+    "identity_backward",
+    "leaky_relu",
+    "leaky_relu_backward",
+    "relu",
+    "relu_backward",
+    "sigmoid",
+    "sigmoid_backward",
+    "silu",
+    "silu_backward",
+    "tanh",
+    "tanh_backward",
+]
+
 
 @activation
 def identity(x: Array, *, out: Array | None = None) -> Array:

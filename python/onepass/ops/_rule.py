@@ -28,7 +28,11 @@ RANGES: dict[str, tuple[float, float] | None] = {
     "momentum": (0, _INF),
     "dampening": (-_INF, _INF),
     "nesterov": None,
+    "momentum_decay": (0, _INF),
+    "decoupled_weight_decay": None,
 }
+# The same for the numbers that a plan carries for each parameter; the product may be 1 itself.
+SCALAR_RANGES = {"mu_product": (0.0, math.nextafter(1, 2))}
 
 _UPDATES = {kernel["name"]: kernel for kernel in _C.kernels() if kernel["kind"] == "update"}
 
@@ -74,6 +78,7 @@ class Rule:
 
     Attributes:
         identity: options that a state_dict may lack but not contradict.
+        scalars: keys of the numbers that the plan keeps for each parameter beside its step count.
     """
 
     def __init__(
@@ -91,6 +96,7 @@ class Rule:
         if wrong := set(special) - set(lists):
             raise ValueError(f"{kernel}: {wrong} are no states of the kernel, which has {lists}")
         self.kernel, self.needs, self.instead = kernel, tuple(needs), instead
+        self.scalars: tuple[str, ...] = info["scalars"]
         self.compat = compat or {"torch": {}}
         formula = {option for options in self.compat.values() for option in options}
         if any(set(options) != formula for options in self.compat.values()):

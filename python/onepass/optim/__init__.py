@@ -3,8 +3,9 @@
 from onepass.ops import StepInfo
 from onepass.optim import lr_scheduler
 from onepass.optim._adam import Adam, AdamW
+from onepass.optim._nadam import NAdam
 from onepass.optim._optimizer import Optimizer
 from onepass.optim._rmsprop import RMSprop
 from onepass.optim._sgd import SGD
 
-__all__ = ["SGD", "Adam", "AdamW", "Optimizer", "RMSprop", "StepInfo", "lr_scheduler"]
+__all__ = ["SGD", "Adam", "AdamW", "NAdam", "Optimizer", "RMSprop", "StepInfo", "lr_scheduler"]

@@ -182,9 +182,9 @@ class Optimizer:
         The arrays are the optimizer's own, not copies. Parameters that never had a gradient have no
         entry.
         """
-        steps = self._prepare().steps
+        plan = self._prepare()
         states = {name: self._states[name] for name in self._wanted[1] if name is not None}
-        return saved(self.param_groups, states, steps)
+        return saved(self.param_groups, {**plan.scalars, **states}, plan.steps)
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Takes over what :meth:`state_dict` (or PyTorch's) gave; values are copied in.
@@ -206,7 +206,8 @@ class Optimizer:
             for _ in group["params"]
         ]
         names = [state.key for state in kept]
-        entries = reader.entries(state_dict, groups, names, required, self._arrays)
+        scalars = self._rule.scalars
+        entries = reader.entries(state_dict, groups, names, required, scalars, self._arrays)
         for group, loaded in zip(self.param_groups, groups, strict=True):
             group.update({key: value for key, value in loaded.items() if key != "params"})
         plan = self._prepare()
@@ -214,19 +215,24 @@ class Optimizer:
             for index, start in enumerate(self._starts(state)):
                 value = entries.get(index, {}).get(state.key, start)
                 copy_into(self._states[state.key][index], value)
+        starts = self._new_plan(*self._wanted).scalars if scalars else {}
+        plan.scalars = {
+            name: [entries.get(i, {}).get(name, start) for i, start in enumerate(starts[name])]
+            for name in scalars
+        }
         plan.steps = [entries.get(i, {"step": 0})["step"] for i in range(len(self._arrays))]
 
     def __getstate__(self) -> dict[str, Any]:
         """Everything but the plan, which holds addresses: for pickle and copy."""
         assert self._plan is not None
         state = {**self.__dict__, "_plan": None, "_holders": []}
-        return {**state, "_steps": self._plan.steps}
+        return {**state, "_counts": (self._plan.steps, self._plan.scalars)}
 
     def __setstate__(self, state: Mapping[str, Any]) -> None:
         self.__dict__.update(state)
-        steps = self.__dict__.pop("_steps")
+        steps, scalars = self.__dict__.pop("_counts")
         self._plan = self._replan(*self._wanted)
-        self._plan.steps = steps
+        self._plan.steps, self._plan.scalars = steps, scalars
 
     def __repr__(self) -> str:
         lines = [f"{self._name} ("]
@@ -297,19 +303,26 @@ class Optimizer:
             if state.key in names:
                 held = self._states.get(state.key, [])
                 self._states[state.key] = follow(arrays, held, self._starts(state))
-        groups = [number for number, g in enumerate(self.param_groups) for _ in g["params"]]
-        states = [None if name is None else self._states[name] for name in names]
-        plan = _C.Plan(kernel, arrays, states, groups)
+        self._arrays = arrays
+        plan = self._new_plan(kernel, names)
         if self._plan is not None:
-            old = self._plan.steps
-            plan.steps = old + [0] * (len(arrays) - len(old))
-        self._arrays, self._plan_is_current = arrays, True
+            old, scalars = self._plan.steps, plan.scalars
+            for name, values in self._plan.scalars.items():
+                scalars[name][: len(old)] = values
+            plan.steps, plan.scalars = old + [0] * (len(arrays) - len(old)), scalars
+        self._plan_is_current = True
         self._holders = [
             (p, a)
             for p, a in zip(self._parameters, arrays, strict=True)
             if isinstance(p, Parameter)
         ]
         return plan
+
+    def _new_plan(self, kernel: str, names: tuple[str | None, ...]) -> _C.Plan:
+        """A plan over the arrays and states as they are, which has counted nothing."""
+        groups = [number for number, g in enumerate(self.param_groups) for _ in g["params"]]
+        states = [None if name is None else self._states[name] for name in names]
+        return _C.Plan(kernel, self._arrays, states, groups)
 
     def _starts(self, state: State) -> list[float]:
         """What a state holds before each parameter's first gradient."""

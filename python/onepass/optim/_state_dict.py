@@ -12,11 +12,11 @@ Groups = list[dict[str, Any]]
 
 
 def saved(
-    groups: Groups, states: Mapping[str, Sequence[Array]], steps: Sequence[int]
+    groups: Groups, states: Mapping[str, Sequence[Any]], steps: Sequence[int]
 ) -> dict[str, Any]:
     """The state_dict of parameters that have taken ``steps``; the arrays are not copied."""
     state = {
-        index: {"step": step, **{name: arrays[index] for name, arrays in states.items()}}
+        index: {"step": step, **{name: values[index] for name, values in states.items()}}
         for index, step in enumerate(steps)
         if step > 0
     }
@@ -81,6 +81,7 @@ class Reader:
         groups: Groups,
         names: Sequence[str],
         required: Sequence[set[str]],
+        scalars: Sequence[str],
         arrays: Sequence[Array],
     ) -> dict[int, dict[str, Any]]:
         """What is saved for each parameter, by its position; nothing for one without a gradient.
@@ -90,6 +91,7 @@ class Reader:
             groups: what `groups` gave.
             names: all states of the optimizer.
             required: for each parameter, those that must be there.
+            scalars: numbers that must be there too.
             arrays: the parameters.
         """
         position = {index: at for at, index in enumerate(i for g in groups for i in g["params"])}
@@ -105,7 +107,7 @@ class Reader:
             filled = {key: value for key, value in entry.items() if value is not None}
             if not filled:
                 continue
-            if missing := sorted(required[at] - set(filled)):
+            if missing := sorted({*required[at], *scalars} - set(filled)):
                 raise self.refuse(
                     f"parameter {index} lacks {', '.join(missing)}: another optimizer?"
                 )
@@ -113,12 +115,20 @@ class Reader:
             for name in names:
                 if name in filled:
                     self._check_array(f"{name!r} of {index}", filled[name], shape)
+            for name in scalars:
+                filled[name] = self._number(f"{name!r} of {index}", filled[name])
             step = filled.get("step", 1)  # torch's SGD counts no steps
             filled["step"] = _count(step)
             if filled["step"] < 1:
                 raise self.refuse(f"'step' of {index} is {step!r}, expected a count >= 1")
             entries[at] = filled
         return entries
+
+    def _number(self, label: str, value: Any) -> float:
+        try:
+            return float(value)
+        except (TypeError, ValueError, RuntimeError):
+            raise self.refuse(f"{label} is {value!r}, expected a number") from None
 
     def _check_array(self, label: str, value: Any, shape: tuple[int, ...]) -> None:
         if not (is_array(value) and is_floating(value)):
