@@ -26,18 +26,18 @@ each_torch_sweep = pytest.mark.parametrize(
 
 
 @pytest.fixture
-def scalars_in_double():
-    """PyTorch keeps what is neither step nor array (NAdam's product) in its default dtype."""
+def torch_in_float64():
+    """PyTorch keeps the numbers beside a state, such as NAdam's product, in its default dtype."""
     torch = pytest.importorskip("torch")
+    before = torch.get_default_dtype()
     torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)
+    yield torch
+    torch.set_default_dtype(before)
 
 
 @each_torch_sweep
-@pytest.mark.usefixtures("scalars_in_double")
-def test_trajectory_equals_torch(variant, sweep):
-    torch = pytest.importorskip("torch")
+def test_trajectory_equals_torch(variant, sweep, torch_in_float64):
+    torch = torch_in_float64
     rng, params = start()
     theirs = [torch.nn.Parameter(torch.from_numpy(p.copy())) for p in params]
     opt, other = (

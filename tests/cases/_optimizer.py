@@ -38,6 +38,11 @@ def square(rng, shape, dtype):
     return np.asarray(np.abs(normal(rng, shape, dtype)) + 0.1, dtype)
 
 
+def fraction(rng, shape, dtype):
+    """A product of numbers below one."""
+    return np.asarray(rng.uniform(0.05, 0.95, shape)).astype(dtype)
+
+
 def below_square(rng, shape, dtype):
     """An average beside one drawn by `square`: its own square is less than half of that one's least
     value, so their difference keeps its digits."""
@@ -50,7 +55,7 @@ class State:
 
     when    the option that brings it, None if it is always there
     start   its value before the first step; None if the first step overwrites it unread
-    draw    signed, square, below_square
+    draw    signed, square, below_square, fraction
     """
 
     name: str
@@ -58,18 +63,23 @@ class State:
     start: float | None
     draw: Callable[..., np.ndarray]
 
+    def fresh(self, p: np.ndarray) -> np.ndarray:
+        """What it holds before the first step; NaN where that is never read."""
+        return np.full_like(p, np.nan if self.start is None else self.start)
 
-@dataclasses.dataclass(frozen=True)
-class Scalar:
-    """A number that each parameter carries beside its step count, named as in state_dict.
+    def drawn(self, rng, shape, dtype) -> list[np.ndarray]:
+        """For the three parameters of a row."""
+        return tensors(rng, shape, dtype, self.draw)
 
-    start   before the first step
-    drawn   what a single step is judged with
-    """
 
-    name: str
-    start: float
-    drawn: float
+class Scalar(State):
+    """A number that each parameter carries beside its step count; a function takes 0-d arrays."""
+
+    def fresh(self, p: np.ndarray) -> np.ndarray:
+        return np.full((), self.start)
+
+    def drawn(self, rng, shape, dtype) -> list[np.ndarray]:
+        return [self.draw(rng, (), dtype) for _ in tensors(rng, shape, dtype)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,11 +88,9 @@ class Optimizer:
 
     name    of the kernel; onepass.ops has <name>_
     cls     the class of onepass.optim
-    rule    rule(p, g, *states, *scalars, step=…, **options) -> (p, *states, *scalars) in float64,
-            for one parameter, as the paper writes it; a state that is not there is None, and comes
-            back as None
-    states  in the order of the kernel, optional ones included
-    scalars in the order of the kernel
+    rule    rule(p, g, *states, step=…, **options) -> (p, *states) in float64, for one parameter, as
+            the paper writes it; a state that is not there is None, and comes back as None
+    states  in the order of the kernel, optional ones included; behind them its scalars
     sweep   options of the class, the defaults first. A test takes every one over 40 steps. For
             each combination of optional states there must be one at least
     bound   of a single step: count the roundings of terms as large as the result in rel, those of
@@ -94,7 +102,6 @@ class Optimizer:
     cls: type
     rule: Callable[..., tuple]
     states: Sequence[State]
-    scalars: Sequence[Scalar]
     sweep: Sequence[dict[str, Any]]
     bound: Tolerance
     torch: str | None
@@ -173,15 +180,12 @@ class Variant:
     def trajectory(self, params, **options):
         return self.record.trajectory(params, **self.options | options)
 
-    def update(self, params, grads, *states, scalars=None, **keywords):
-        """The function of ops with the states that are there; what it returns is about the step.
-        Without lists of scalars each holds what it is drawn with."""
+    def update(self, params, grads, *states, **keywords):
+        """The function of ops with the states that are there; what it returns is about the step."""
         takes_step = "step" in inspect.signature(self.record.op).parameters
         if not takes_step:
             keywords.pop("step", None)
-        if scalars is None:
-            scalars = [[scalar.drawn for _ in params] for scalar in self.record.scalars]
-        return self.record.op(params, grads, *self.placed(states), *scalars, **keywords)
+        return self.record.op(params, grads, *self.placed(states), **keywords)
 
     # ---- single steps
 
@@ -189,7 +193,7 @@ class Variant:
         count = len(self.states)
 
         def make(rng, shape, dtype, **_):
-            states = [tensors(rng, shape, computing(dtype), s.draw) for s in self.states]
+            states = [s.drawn(rng, shape, computing(dtype)) for s in self.states]
             return (tensors(rng, shape, dtype), tensors(rng, shape, dtype), *states)
 
         def in_place(*inputs, **keywords):
@@ -197,10 +201,8 @@ class Variant:
 
         def expect(params, grads, *states, **options):
             done = []
-            drawn = [scalar.drawn for scalar in self.record.scalars]
             for p, g, *own in zip(params, grads, *states, strict=True):
-                p, *own = self.record.rule(p, g, *self.placed(own), *drawn, **options)
-                own = own[: len(self.present)]
+                p, *own = self.record.rule(p, g, *self.placed(own), **options)
                 there = [s for s, is_there in zip(own, self.present, strict=True) if is_there]
                 done.append([p, *there])
             return tuple(list(results) for results in zip(*done, strict=True))
@@ -244,9 +246,6 @@ class Variant:
             held = {s.name: v.detach().clone() for s, v in zip(self.states, own, strict=True)}
             if step == 1:  # PyTorch's way to say that nothing has been seen yet
                 held = {s.name: held[s.name] for s in self.states if s.start is not None}
-            held |= {
-                s.name: torch.tensor(s.drawn, dtype=torch.float64) for s in self.record.scalars
-            }
             if held:
                 optimizer.state[p] = {**held, "step": torch.tensor(step - 1.0)}
         optimizer.step()
@@ -280,14 +279,13 @@ class Trajectory:
         self.record = record
         self.options = dict(options)
         self.params = [as_float64(p.copy()) for p in params]
-        scalars = [scalar.start for scalar in record.scalars]
-        self.state = [[*(self._fresh(s, p) for s in record.states), *scalars] for p in self.params]
+        self.state = [[self._fresh(s, p) for s in record.states] for p in self.params]
         self.steps = [0] * len(params)
 
     def _fresh(self, state: State, p: np.ndarray) -> np.ndarray | None:
         if state.when is not None and state.when not in self.record.chosen(self.options):
             return None
-        return np.full_like(p, np.nan if state.start is None else state.start)
+        return state.fresh(p)
 
     def step(self, grads, **controls):
         """Returns the norm that StepInfo reports."""

@@ -10,7 +10,16 @@ import numpy as np
 from onepass import optim
 
 from cases._case import Tolerance
-from cases._optimizer import Optimizer, Scalar, State, below_square, rows_of, signed, square
+from cases._optimizer import (
+    Optimizer,
+    Scalar,
+    State,
+    below_square,
+    fraction,
+    rows_of,
+    signed,
+    square,
+)
 
 # ------------------------------------------------------------------------------------ the formulas
 # One parameter, one step; each returns what it was given, updated. step is 1 on the first call.
@@ -71,9 +80,9 @@ def nadam(p, g, m, v, product, *, step, lr=2e-3, betas=(0.9, 0.999), eps=1e-8, w
     product = product * mu
     m = betas[0] * m + (1 - betas[0]) * g
     v = betas[1] * v + (1 - betas[1]) * g**2
-    under = np.sqrt(v / (1 - betas[1] ** step)) + eps
-    p = p - lr * (1 - mu) / (1 - product) * g / under
-    return p - lr * ahead / (1 - product * ahead) * m / under, m, v, product
+    denominator = np.sqrt(v / (1 - betas[1] ** step)) + eps
+    look = (1 - mu) / (1 - product) * g + ahead / (1 - product * ahead) * m
+    return p - lr * look / denominator, m, v, product
 
 
 # ------------------------------------------------------------------------------------- the records
@@ -92,7 +101,6 @@ def _adam(name, cls, rule):
             State("exp_avg_sq", when=None, start=0.0, draw=square),
             State("max_exp_avg_sq", when="amsgrad", start=0.0, draw=square),
         ],
-        scalars=[],
         sweep=[
             {},
             {"lr": 0.1, "betas": (0.8, 0.9), "weight_decay": 0.1},
@@ -111,7 +119,6 @@ OPTIMIZERS = [
         cls=optim.SGD,
         rule=sgd,
         states=[State("momentum_buffer", when="momentum", start=None, draw=signed)],
-        scalars=[],
         sweep=[
             {},
             {"lr": 0.1},
@@ -134,7 +141,6 @@ OPTIMIZERS = [
             State("momentum_buffer", when="momentum", start=0.0, draw=signed),
             State("grad_avg", when="centered", start=0.0, draw=below_square),
         ],
-        scalars=[],
         sweep=[
             {},
             {"lr": 0.05, "alpha": 0.9, "weight_decay": 0.1, "maximize": True},
@@ -155,12 +161,12 @@ OPTIMIZERS = [
         states=[
             State("exp_avg", when=None, start=0.0, draw=signed),
             State("exp_avg_sq", when=None, start=0.0, draw=square),
+            Scalar("mu_product", when=None, start=1.0, draw=fraction),
         ],
-        scalars=[Scalar("mu_product", start=1.0, drawn=0.4)],
         sweep=[
             {},
-            {"lr": 0.1, "betas": (0.8, 0.9), "weight_decay": 0.1, "momentum_decay": 0.02},
-            {"lr": 0.05, "eps": 1e-2, "maximize": True},
+            {"lr": 0.1, "betas": (0.8, 0.9), "weight_decay": 0.1},
+            {"lr": 0.05, "eps": 1e-2, "momentum_decay": 0.5, "maximize": True},
             {"lr": 0.05, "weight_decay": 0.1, "decoupled_weight_decay": True},
         ],
         bound=STEP,

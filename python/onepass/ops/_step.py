@@ -14,10 +14,10 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from onepass import _C
-from onepass._array import Array, copy_into, read_back
+from onepass._array import Array, copy_into, is_floating, read_back
 from onepass._docs import shares
-from onepass._numbers import as_float
-from onepass.ops._rule import Rule
+from onepass._numbers import as_float, in_range
+from onepass.ops._rule import SCALAR_RANGES, Rule
 
 Nonfinite = Literal["propagate", "skip", "raise"]
 
@@ -181,10 +181,12 @@ def run(rule: Rule, given: Mapping[str, Any]) -> StepInfo:
     if not rule.scalars:
         plan = _C.Plan(rule.kernel, params, states, groups, taken)
         return take_step(op, plan, grads, (hyper,), **options)
-    scalars = {name: _numbers_of(op, f"{name}s", given[f"{name}s"]) for name in rule.scalars}
+    scalars = {
+        name: _numbers_of(op, f"{name}s", given[f"{name}s"], len(params)) for name in rule.scalars
+    }
     # Where a device may skip the step, only the device can count.
-    counts_there = options.get("nonfinite", "propagate") != "propagate"
-    plan = _C.Plan(rule.kernel, params, states, groups, None if counts_there else taken)
+    skips = options.get("nonfinite", "propagate") != "propagate"
+    plan = _C.Plan(rule.kernel, params, states, groups, None if skips else taken)
     plan.scalars, plan.steps = scalars, taken
     info = take_step(op, plan, grads, (hyper,), **options)
     for name, values in plan.scalars.items():
@@ -192,20 +194,37 @@ def run(rule: Rule, given: Mapping[str, Any]) -> StepInfo:
     return info
 
 
-def _numbers_of(op: str, name: str, given: Any) -> list[float]:
+def _numbers_of(op: str, name: str, given: Any, count: int) -> list[float]:
     """The numbers in a list that the step will write to."""
-    expected = "a list of numbers or 0-d arrays, one for each parameter, which the step updates"
+    expected = "a list with a number or a 0-d array of floats for each parameter"
     if not isinstance(given, list):
-        raise TypeError(f"{op}: {name!r} is {given!r}, expected {expected}")
-    return [as_float(op, f"{name}[{i}]", value, "a number") for i, value in enumerate(given)]
+        raise TypeError(f"{op}: {name!r} is {given!r}, expected {expected}, which the step updates")
+    if len(given) != count:
+        raise ValueError(f"{op}: {name!r} has {len(given)} entries, expected {count}")
+    numbers = []
+    for i, value in enumerate(given):
+        entry = f"{name}[{i}]"
+        if _is_written(value):
+            flags = getattr(value, "flags", None)
+            if tuple(value.shape) not in ((), (1,)) or not is_floating(value):
+                raise TypeError(f"{op}: {entry!r} is {value!r}, expected a number or a 0-d array")
+            if not getattr(flags, "writeable", True):
+                raise ValueError(f"{op}: {entry!r} is read-only, and the step updates it")
+        numbers.append(in_range(op, entry, value, *SCALAR_RANGES[name.removesuffix("s")]))
+    return numbers
 
 
 def _put(given: list[Any], values: Sequence[float]) -> None:
     for i, value in enumerate(values):
-        if hasattr(given[i], "shape") and not isinstance(given[i], np.generic):
+        if _is_written(given[i]):
             copy_into(given[i], value)
         else:
             given[i] = value
+
+
+def _is_written(value: Any) -> bool:
+    """An array, which the step writes to; a number in a list is replaced."""
+    return hasattr(value, "shape") and not isinstance(value, np.generic)
 
 
 def _positive(op: str, name: str, value: Any) -> float:
