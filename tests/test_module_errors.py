@@ -40,7 +40,7 @@ def test_backward_before_forward(module):
         (lambda: nn.BatchNorm1d(3, momentum=1.5), "'momentum' is 1.5"),
         (lambda: nn.Dropout(1.5), "'p' is 1.5"),
         (lambda: nn.Dropout(float("nan")), "'p' is nan"),
-        (lambda: nn.GELU("exact"), "approximate='exact'"),
+        (lambda: nn.GELU("exact"), "'approximate' is 'exact'"),
         (lambda: nn.CrossEntropyLoss(reduction="avg"), "reduction='avg'"),
         (lambda: nn.CrossEntropyLoss(label_smoothing=2.0), "'label_smoothing' is 2.0"),
         (lambda: nn.CrossEntropyLoss(ignore_index=2**63), "'ignore_index' is "),
