@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
+    pass
 
 Array: TypeAlias = Any
 DType: TypeAlias = Any
@@ -189,18 +189,18 @@ def to_numpy(value: Any) -> np.ndarray[Any, Any]:
     return np.asarray(value)
 
 
-def mover(device: str) -> Callable[[Array], Array]:
+def mover(device: str, owner: str = "to") -> Callable[[Array], Array]:
     """A function that brings an array to ``device``, and returns one that is there as it is.
 
     Raises:
         ValueError: the device is not "cpu", "cuda" or "cuda:N".
         RuntimeError: CuPy or the CUDA device cannot be used.
     """
-    kind, _, index = device.partition(":")
+    kind, _, index = str(device).partition(":")
     if device == "cpu":
         return to_numpy
     if kind != "cuda" or not (index.isdecimal() or device == "cuda"):
-        raise ValueError(f"device={device!r}: expected 'cpu', 'cuda' or 'cuda:N'")
+        raise ValueError(f"{owner}: 'device' is {device!r}, expected 'cpu', 'cuda' or 'cuda:N'")
     cupy = _cupy()
     device_of = cupy.cuda.Device(int(index)) if index else cupy.cuda.Device()
     return partial(_to_cuda, int(device_of.id))
