@@ -6,7 +6,6 @@ from __future__ import annotations
 import ast
 import dataclasses
 import doctest
-import graphlib
 import inspect
 import itertools
 import pkgutil
@@ -358,32 +357,6 @@ def test_clang_format() -> None:
 def test_every_python_file_parses_on_the_oldest_version() -> None:
     for path in (ROOT / "python").rglob("*.py"):
         ast.parse(path.read_text(), feature_version=(3, 10))
-
-
-ACYCLIC = ["nn", "ops"]  # packages whose files have no circle; others follow
-
-
-def imports_of(path: Path) -> set[str]:
-    """The modules that a file names, for type checkers alone or in a function as well."""
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-    return found
-
-
-@pytest.mark.parametrize("package", ACYCLIC)
-def test_imports_have_no_circle(package: str) -> None:
-    folder = ROOT / "python" / "onepass" / package
-    names = {f"onepass.{package}.{p.stem}": p for p in folder.glob("*.py") if p.stem != "__init__"}
-    graph = {name: imports_of(path) & names.keys() for name, path in names.items()}
-    assert any(graph.values())
-    try:
-        list(graphlib.TopologicalSorter(graph).static_order())
-    except graphlib.CycleError as error:
-        raise AssertionError("imports in a circle: " + " → ".join(error.args[1])) from None
 
 
 def test_everything_offered_exists() -> None:
