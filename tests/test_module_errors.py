@@ -31,9 +31,9 @@ def test_backward_before_forward(module):
     [
         (lambda: nn.Linear(0, 3), "'in_features' is 0"),
         (lambda: nn.Linear(3, -1), "'out_features' is -1"),
-        (lambda: nn.Linear(3, 3, dtype="int32"), "dtype='int32'"),
-        (lambda: nn.Linear(3, 3, dtype="nonsense"), "dtype='nonsense'"),
-        (lambda: nn.Linear(3, 3, dtype=None), "dtype=None"),
+        (lambda: nn.Linear(3, 3, dtype="int32"), "'dtype' is 'int32'"),
+        (lambda: nn.Linear(3, 3, dtype="nonsense"), "'dtype' is 'nonsense'"),
+        (lambda: nn.Linear(3, 3, dtype=None), "'dtype' is None"),
         (lambda: nn.BatchNorm1d(0), "'num_features' is 0"),
         (lambda: nn.BatchNorm1d(3, eps=0.0), "'eps' is 0.0"),
         (lambda: nn.BatchNorm1d(3, eps=float("inf")), "'eps' is inf"),
