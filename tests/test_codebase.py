@@ -359,6 +359,42 @@ def test_every_python_file_parses_on_the_oldest_version() -> None:
         ast.parse(path.read_text(), feature_version=(3, 10))
 
 
+STILTED = [  # phrases of an old style, each with a plain equivalent
+    r"\b(?:is|are|was|were) told\b(?! apart)",
+    r"\b(?:asked for|looked at|done) by hand\b",
+    r"\blater caller",
+    r"\b[Nn]one of its own\b",
+    r"\bwhat (?:follows|comes) on\b",
+]
+
+
+def stilted(text: str) -> list[str]:
+    return [found for phrase in STILTED for found in re.findall(phrase, text)]
+
+
+def test_comments_are_plain() -> None:
+    """Sources avoid the phrases of the list; reading the whole sentence remains the real check."""
+    paths = [
+        p for folder in ("python", "csrc", "cmake", "scripts") for p in (ROOT / folder).rglob("*")
+    ]
+    found = {
+        str(path.relative_to(ROOT)): phrases
+        for path in [*paths, ROOT / "CMakeLists.txt"]
+        if path.is_file()
+        and (phrases := stilted(path.read_text(encoding="utf-8", errors="ignore")))
+    }
+    assert not found
+
+
+def test_stilted_phrases_are_found() -> None:
+    assert stilted("what follows on the stream is told to no later caller") == [
+        "is told",
+        "later caller",
+        "what follows on",
+    ]
+    assert not stilted("arrays are told apart by their type")
+
+
 def test_everything_offered_exists() -> None:
     code = "import onepass; [getattr(onepass, name) for name in dir(onepass)]"
     done = run(sys.executable, "-c", code)

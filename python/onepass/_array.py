@@ -89,7 +89,7 @@ def zeros_like(x: Array, dtype: DType) -> Array:
 
 
 def is_floating(x: Array) -> bool:
-    """Whether ``x`` holds real floating-point numbers, bfloat16 among them, in any library."""
+    """Whether ``x`` holds real floating-point numbers (bfloat16 counts), in any library."""
     return "float" in getattr(x.dtype, "name", str(x.dtype))
 
 
@@ -100,13 +100,13 @@ def is_contiguous(x: Array) -> bool:
 
 
 def contiguous(x: Array) -> Array:
-    """``x`` if it is dense in C order, else a copy that is."""
+    """``x``, or a copy of it, dense in C order."""
     if type(x) is np.ndarray:
         return x if x.flags.c_contiguous else np.ascontiguousarray(x)
     try:
         lib = library(x)
     except TypeError:
-        return x  # the border will look at it
+        return x  # the border refuses it
     if is_torch(lib):
         return x.detach().contiguous() if x.requires_grad else x.contiguous()
     if lib is np or x.flags.c_contiguous:
@@ -147,7 +147,7 @@ def scalar(value: float, like: Array) -> Any:
 
 
 def copy_into(to: Array, value: Any) -> None:
-    """Overwrites an array with another of its shape, or with a number."""
+    """Overwrites an array with another of the same shape, or with a number."""
     lib = library(to)
     if is_torch(lib):
         if isinstance(value, (int, float)):  # in the dtype of `to`, not by way of float32
@@ -161,7 +161,7 @@ def copy_into(to: Array, value: Any) -> None:
 
 
 def beside(like: Array, value: np.ndarray[Any, Any]) -> Array:
-    """A host array where ``like`` lives: itself beside a NumPy array, else a copy."""
+    """``value`` on the device of ``like``: itself if that is a NumPy array, else a copy."""
     lib = library(like)
     if lib is np:
         return value
@@ -172,7 +172,7 @@ def beside(like: Array, value: np.ndarray[Any, Any]) -> Array:
 
 
 def brought_to(like: Array, value: Array) -> Array:
-    """``value`` if it lies where ``like`` does, else a copy that does."""
+    """``value`` in the library and on the device of ``like``: itself or a copy."""
     lib = library(like)
     if library(value) is lib and (lib is np or value.device == like.device):
         return value
@@ -190,11 +190,11 @@ def to_numpy(value: Any) -> np.ndarray[Any, Any]:
 
 
 def mover(device: str, owner: str = "to") -> Callable[[Array], Array]:
-    """A function that brings an array to ``device``, and returns one that is there as it is.
+    """A function that returns an array on ``device``: the argument itself or a copy.
 
     Raises:
         ValueError: the device is not "cpu", "cuda" or "cuda:N".
-        RuntimeError: CuPy or the CUDA device cannot be used.
+        RuntimeError: CuPy or the CUDA device is not usable.
     """
     kind, _, index = str(device).partition(":")
     if device == "cpu":

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def current_stream(x: Array, device: int) -> int:
-    """The address of the stream that the library of ``x`` works on; 0 is the default stream."""
+    """The address of the current stream of the library of ``x``; 0 is the default stream."""
     root = type(x).__module__.partition(".")[0]
     if root == "cupy":
         return int(sys.modules["cupy"].cuda.get_current_stream(device).ptr)
@@ -44,7 +44,7 @@ def lend(
 
 
 def read_back(x: Array, device: int, stream: int) -> npt.NDArray[Any]:
-    """The values of a CUDA array that work on ``stream`` has written; waits for it."""
+    """The values of a CUDA array that work on ``stream`` writes; waits for that work."""
     lib = library(x)
     if current_stream(x, device) != stream:
         synchronize(x, device)
@@ -69,7 +69,7 @@ def synchronize(x: Array, device: int) -> None:
 
 
 def order(first: int, then: int, device: int) -> None:
-    """What follows on the stream ``then`` waits for what is on ``first`` now; the host does not."""
+    """Later work on the stream ``then`` waits for present work on ``first``; the host does not."""
     lib, _ = _cuda_library(None)
     if is_torch(lib):
         event = lib.cuda.Event()
@@ -83,7 +83,7 @@ def order(first: int, then: int, device: int) -> None:
 
 
 def _cuda_library(like: Array) -> tuple[Any, bool]:
-    """The library that serves ``like`` on CUDA, and whether it is its own."""
+    """The library that serves ``like`` on CUDA, and whether it made ``like``."""
     try:
         if (lib := library(like)) is not np:
             return lib, True
@@ -95,6 +95,6 @@ def _cuda_library(like: Array) -> tuple[Any, bool]:
     if torch is not None and torch.cuda.is_available():
         return torch, False
     raise RuntimeError(
-        f"memory on a CUDA device is needed beside {type(like).__name__}, whose library lends "
-        "none; import cupy or torch first, and it is taken from there"
+        f"a call on {type(like).__name__} needs memory on a CUDA device, which its library does "
+        "not lend; import cupy or torch first to take it from there"
     )

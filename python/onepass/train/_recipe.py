@@ -142,7 +142,7 @@ class Recipe:
 
     @property
     def checkpoints(self) -> Path:
-        """Where the run's checkpoints are."""
+        """The directory of the checkpoints."""
         return self.out / "checkpoints"
 
     def _claim_directory(self) -> None:
