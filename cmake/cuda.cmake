@@ -1,8 +1,8 @@
 # The CUDA extension: a separate module, loaded at the first CUDA array, with a static runtime.
 #
-# ONEPASS_CUDA=AUTO builds it where a working nvcc is found and says so where not, ON demands it, OFF
-# leaves it out, PYPI takes nvcc from wheels among the build requirements. CUDAARCHS or
-# CMAKE_CUDA_ARCHITECTURES choose the processors; one of them makes a build quick.
+# ONEPASS_CUDA=AUTO builds it if nvcc works and prints a notice if not, ON requires it, OFF leaves it
+# out, PYPI takes nvcc from wheels among the build requirements. CUDAARCHS or
+# CMAKE_CUDA_ARCHITECTURES choose the processors; a single one makes a build quick.
 
 function(onepass_without_cuda reason)
   if(ONEPASS_CUDA STREQUAL "AUTO")
@@ -39,8 +39,8 @@ if(NOT CMAKE_CUDA_COMPILER)
   return()
 endif()
 
-# Machine code for what the compiler knows of this list, and PTX of its newest for what comes later.
-# Before any target of the language exists.
+# Machine code for the processors of this list that the compiler knows, and PTX of the newest for later
+# ones. CMake reads this before the first CUDA target.
 if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES AND NOT DEFINED ENV{CUDAARCHS})
   execute_process(COMMAND "${CMAKE_CUDA_COMPILER}" --list-gpu-arch OUTPUT_VARIABLE known_archs ERROR_QUIET)
   set(CMAKE_CUDA_ARCHITECTURES "")
@@ -76,7 +76,7 @@ if(NOT ONEPASS_CUDART_STATIC OR NOT ONEPASS_CUDART_INCLUDE)
   return()
 endif()
 
-# No contraction, IEEE division and square root: elementwise kernels give the CPU's bits.
+# No contraction, IEEE division and square root: elementwise kernels give the same bits as the CPU.
 set(cuda_flags -O3 --fmad=false --prec-div=true --prec-sqrt=true --expt-relaxed-constexpr
                --threads=2 -Xcompiler=-ffp-contract=off)
 if(CMAKE_CUDA_COMPILER_VERSION VERSION_GREATER_EQUAL 12.8)

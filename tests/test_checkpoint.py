@@ -339,7 +339,7 @@ def test_load_errors(tmp_path, saved):
     trainer = make(scheduled=False, lr=0.3)
     trainer.scheduler = lr_scheduler.StepLR(trainer.optimizer, 5)
     before = everything(trainer)
-    with pytest.raises(ValueError, match="state_dict of CosineAnnealingLR"):
+    with pytest.raises(ValueError, match="that of a CosineAnnealingLR"):
         fit(trainer, ckpt_path=saved)
     assert everything(trainer) == before
     with pytest.raises(NotADirectoryError):

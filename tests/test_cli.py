@@ -47,26 +47,26 @@ WRONG = {
     "": "required: {train,bench,info}",
     "trian": "invalid choice: 'trian'",
     "train": "required: DATA",
-    "train nosuch": "no data set 'nosuch'.*digits",
+    "train nosuch": "'name_or_path' is 'nosuch', expected .*digits",
     "train digit": "did you mean 'digits'",
     "train none.csv": r"no such file: none\.csv",
     "train things.csv --target kin": "no column 'kin'.*did you mean 'kind'",
     "train things.csv --target c --task rank": "--task: invalid choice",
     "train things.csv --target a": "column 'kind', row 1: '(small|large)' is not a finite number",
-    "train things.csv --epochs 0": "--epochs: '0'",
-    "train things.csv --epochs two": "--epochs: 'two'",
-    "train things.csv --batch-size 1.5": "--batch-size",
-    "train things.csv --batch-size 1": "batch_size above 1",
-    "train things.csv --lr -1": "--lr",
-    "train things.csv --lr fast": "'fast' is not a number",
+    "train things.csv --epochs 0": "train: '--epochs' is 0, expected a whole number >= 1$",
+    "train things.csv --epochs two": "train: '--epochs' is 'two', expected a whole number >= 1$",
+    "train things.csv --batch-size 1.5": "'--batch-size' is '1.5', expected a whole number >= 1$",
+    "train things.csv --batch-size 1": "'--batch-size' is 1, expected a number above 1",
+    "train things.csv --lr -1": "train: '--lr' is -1.0, expected a number > 0$",
+    "train things.csv --lr fast": "train: '--lr' is 'fast', expected a number > 0$",
     "train things.csv --optimizer adamm": "did you mean 'adam",
-    "train things.csv --hidden 8,x": "--hidden: 'x'",
+    "train things.csv --hidden 8,x": "train: '--hidden' is 'x', expected a whole number >= 1$",
     "train things.csv --hidden 99999999999999": "Unable to allocate",
     "train things.csv --norm layer": "--norm: invalid choice: 'layer'",
     "train things.csv --activation rel": ", ".join(sorted(ACTIVATIONS)) + ".*did you mean 'relu'",
-    "train things.csv --dropout 1": "--dropout: '1'",
+    "train things.csv --dropout 1": "train: '--dropout' is 1.0, expected a number >= 0 and < 1$",
     "train things.csv --device tpu": "--device: invalid choice: 'tpu'",
-    "train things.csv --seed x": "--seed: 'x'",
+    "train things.csv --seed x": "train: '--seed' is 'x', expected a whole number >= 0",
     "train things.csv --epoch 3": "--epoch",
     "info --yaml": "unrecognized arguments: --yaml",
 }
@@ -154,7 +154,7 @@ def test_a_full_disk_is_one_line(command):
 
 def test_tables_that_are_too_small(tmp_path):
     (tmp_path / "t.csv").write_text("x,y\n1,0\n2,1\n3,0\n")
-    refused(onepass("train", "t.csv", cwd=tmp_path), "3 samples; expected at least 8")
+    refused(onepass("train", "t.csv", cwd=tmp_path), "3 samples, expected at least 8")
     np.savez(tmp_path / "t.npz", X=np.ones((9, 2)), y=np.arange(9))
     refused(onepass("train", "t.npz", cwd=tmp_path), "--task regression")
 

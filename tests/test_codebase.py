@@ -6,7 +6,6 @@ from __future__ import annotations
 import ast
 import dataclasses
 import doctest
-import graphlib
 import inspect
 import itertools
 import pkgutil
@@ -356,30 +355,40 @@ def test_every_python_file_parses_on_the_oldest_version() -> None:
         ast.parse(path.read_text(), feature_version=(3, 10))
 
 
-ACYCLIC = ["nn", "ops"]  # packages whose files have no circle; others follow
+STILTED = [  # phrases of an old style, each with a plain equivalent
+    r"\b(?:is|are|was|were) told\b(?! apart)",
+    r"\b(?:asked for|looked at|done) by hand\b",
+    r"\blater caller",
+    r"\b[Nn]one of its own\b",
+    r"\bwhat (?:follows|comes) on\b",
+]
 
 
-def imports_of(path: Path) -> set[str]:
-    """The modules that a file names, for type checkers alone or in a function as well."""
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-    return found
+def stilted(text: str) -> list[str]:
+    return [found for phrase in STILTED for found in re.findall(phrase, text)]
 
 
-@pytest.mark.parametrize("package", ACYCLIC)
-def test_imports_have_no_circle(package: str) -> None:
-    folder = ROOT / "python" / "onepass" / package
-    names = {f"onepass.{package}.{p.stem}": p for p in folder.glob("*.py") if p.stem != "__init__"}
-    graph = {name: imports_of(path) & names.keys() for name, path in names.items()}
-    assert any(graph.values())
-    try:
-        list(graphlib.TopologicalSorter(graph).static_order())
-    except graphlib.CycleError as error:
-        raise AssertionError("imports in a circle: " + " → ".join(error.args[1])) from None
+def test_comments_are_plain() -> None:
+    """Sources avoid the phrases of the list; reading the whole sentence remains the real check."""
+    paths = [
+        p for folder in ("python", "csrc", "cmake", "scripts") for p in (ROOT / folder).rglob("*")
+    ]
+    found = {
+        str(path.relative_to(ROOT)): phrases
+        for path in [*paths, ROOT / "CMakeLists.txt"]
+        if path.is_file()
+        and (phrases := stilted(path.read_text(encoding="utf-8", errors="ignore")))
+    }
+    assert not found
+
+
+def test_stilted_phrases_are_found() -> None:
+    assert stilted("what follows on the stream is told to no later caller") == [
+        "is told",
+        "later caller",
+        "what follows on",
+    ]
+    assert not stilted("arrays are told apart by their type")
 
 
 def test_everything_offered_exists() -> None:

@@ -84,7 +84,7 @@ def test_without_targets_and_without_copies():
 
 
 @pytest.mark.parametrize(("arguments", "kind", "words"), [
-    ((X, Y[:-1]), ValueError, "22"), ((X[:0],), ValueError, "no samples"),
+    ((X, Y[:-1]), ValueError, "22"), ((X[:0],), ValueError, "at least one sample"),
     (([1, 2],), TypeError, "list"), ((np.float32(1),), ValueError, "scalar"),
     ((X, Y, 0), ValueError, "'batch_size' is 0"), ((X, Y, 2.0), TypeError, "'batch_size' is 2.0"),
     ((X, Y, 30, False, True), ValueError, "drop_last"), ((X, Y, 4, True, False, -1), ValueError,
@@ -210,7 +210,7 @@ def test_wrong_scaling():
     with pytest.raises(ValueError, match="low < high"):
         MinMax((1, 1))
     for wrong in ((1,), (0, 1, 2), 5):
-        with pytest.raises(ValueError, match=r"feature_range=.*expected \(low, high\)"):
+        with pytest.raises(ValueError, match=r"'feature_range' is .*expected \(low, high\)"):
             MinMax(wrong)
     with pytest.raises(TypeError, match=r"'feature_range\[1\]' is 'b'"):
         MinMax((0, "b"))
@@ -294,7 +294,7 @@ TABLES = {
     "a\n1\n": "one column",
     "a,a\n1,2\n": "two columns are called 'a'",
     ",b\n1,2\n": "column 1 has no name",
-    "a,b\n1,2,3\n": "row 1 has 3 cells; expected 2",
+    "a,b\n1,2,3\n": "row 1 has 3 cells, expected 2",
     "a,b\n1,x\n2,x\n": "one class x",
 }
 
@@ -315,7 +315,7 @@ def test_wrong_names(tmp_path):
         load(tmp_path / "none.csv")
     with pytest.raises(ValueError, match="did you mean 'digits'"):
         load("digit")
-    with pytest.raises(ValueError, match="task='ranking'"):
+    with pytest.raises(ValueError, match="load: 'task' is 'ranking', expected"):
         load(path, task="ranking")
     (tmp_path / "latin.csv").write_bytes(b"a,b\n1,\xe9\n")
     with pytest.raises(ValueError, match="not UTF-8"):

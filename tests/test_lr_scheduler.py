@@ -198,8 +198,12 @@ WRONG = {
         r"'milestones\[1\]' is 1\.5",
         lambda: schedules.MultiStepLR(Groups(1), [1, 1.5]),
     ),
-    "no list": (TypeError, "schedulers=3", lambda: schedules.SequentialLR(Groups(1), 3, [])),
-    "empty": (ValueError, "schedulers is empty", lambda: schedules.SequentialLR(Groups(1), [], [])),
+    "no list": (TypeError, "'schedulers' is 3", lambda: schedules.SequentialLR(Groups(1), 3, [])),
+    "empty": (
+        ValueError,
+        r"'schedulers' is \[\], expected at least one",
+        lambda: schedules.SequentialLR(Groups(1), [], []),
+    ),
     "no schedule": (TypeError, "int", lambda: schedules.SequentialLR(Groups(1), [3], [])),
     "mode": (
         ValueError,
@@ -251,7 +255,7 @@ def test_one_cycle_ends():
     for _ in range(3):
         schedule.step()
     before = [dict(group) for group in optimizer.param_groups]
-    with pytest.raises(ValueError, match="total_steps=3"):
+    with pytest.raises(ValueError, match="'total_steps' is 3, expected at least 4"):
         schedule.step()
     assert optimizer.param_groups == before
 

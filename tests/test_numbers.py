@@ -1,4 +1,4 @@
-"""Every public constructor refuses a wrong number in the one form of the messages."""
+"""Every public constructor refuses a wrong number or word in the one form of the messages."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import re
 import numpy as np
 import pytest
 from onepass import nn, optim
-from onepass.data import DataLoader, MinMax, split_indices
+from onepass.data import DataLoader, MinMax, load, split_indices
 from onepass.optim import lr_scheduler as schedules
 from onepass.train import Checkpoint, EarlyStopping, LRFinder, Profile, Trainer
 
@@ -37,6 +37,8 @@ def sequential(milestone):
 
 
 X = np.arange(9.0)
+W = np.zeros((3, 2))
+TM = "threshold_mode"
 S = schedules
 # owner, name, call, a number out of range (None: every finite number is legal)
 CASES = [
@@ -94,20 +96,72 @@ CASES = [
     ("ReduceLROnPlateau", "cooldown", lambda v: S.ReduceLROnPlateau(Groups(), cooldown=v), -1),
     ("ReduceLROnPlateau", "threshold", lambda v: S.ReduceLROnPlateau(Groups(), threshold=v), None),
     ("ReduceLROnPlateau", "min_lr", lambda v: S.ReduceLROnPlateau(Groups(), min_lr=v), None),
-    (
-        "SequentialLR",
-        "milestones[0]",
-        sequential,
-        -1,
-    ),
+    ("SequentialLR", "milestones[0]", sequential, -1),
+    ("split_indices", "seed", lambda v: split_indices(X, seed=v), -1),
+    ("nn.init", "seed", lambda v: nn.init.normal(W, seed=v), -1),
+    ("normal", "mean", lambda v: nn.init.normal(W, v), None),
+    ("normal", "std", lambda v: nn.init.normal(W, 0.0, v), -1.0),
+    ("uniform", "a", lambda v: nn.init.uniform(W, v), None),
+    ("uniform", "b", lambda v: nn.init.uniform(W, 2.0, v), 1.0),
+    ("xavier_normal", "gain", lambda v: nn.init.xavier_normal(W, v), None),
+    ("xavier_uniform", "gain", lambda v: nn.init.xavier_uniform(W, v), None),
+    ("kaiming_normal", "a", lambda v: nn.init.kaiming_normal(W, v), None),
+    ("kaiming_uniform", "a", lambda v: nn.init.kaiming_uniform(W, v), None),
+    ("geometric_mean", "c", lambda v: nn.init.geometric_mean(W, v), 0.0),
+    ("orthogonal", "gain", lambda v: nn.init.orthogonal(W, v), None),
+    ("calculate_gain", "param", lambda v: nn.init.calculate_gain("leaky_relu", v), None),
+]
+# owner, name, call
+WORDS = [
+    ("GELU", "approximate", nn.GELU),
+    ("CrossEntropyLoss", "reduction", lambda v: nn.CrossEntropyLoss(reduction=v)),
+    ("Linear", "dtype", lambda v: nn.Linear(3, 2, dtype=v)),
+    ("BatchNorm2d", "dtype", lambda v: nn.BatchNorm2d(3, dtype=v)),
+    ("to", "device", lambda v: nn.Linear(3, 2).to(v)),
+    ("kaiming_normal", "mode", lambda v: nn.init.kaiming_normal(W, mode=v)),
+    ("kaiming_uniform", "mode", lambda v: nn.init.kaiming_uniform(W, mode=v)),
+    ("kaiming_normal", "nonlinearity", lambda v: nn.init.kaiming_normal(W, nonlinearity=v)),
+    ("kaiming_uniform", "nonlinearity", lambda v: nn.init.kaiming_uniform(W, nonlinearity=v)),
+    ("calculate_gain", "nonlinearity", nn.init.calculate_gain),
+    ("DataLoader", "sampling", lambda v: DataLoader(X, sampling=v)),
+    ("load", "task", lambda v: load("table.csv", task=v)),
+    ("Trainer", "nonfinite", lambda v: trainer(nonfinite=v)),
+    ("Trainer", "device", lambda v: trainer(device=v)),
+    ("EarlyStopping", "mode", lambda v: EarlyStopping(mode=v)),
+    ("Checkpoint", "mode", lambda v: Checkpoint("x", mode=v)),
+    ("OneCycleLR", "anneal_strategy", lambda v: S.OneCycleLR(Groups(), 1, 9, anneal_strategy=v)),
+    ("OneCycleLR", "cycle_momentum", lambda v: S.OneCycleLR(Groups(), 1, 9, cycle_momentum=v)),
+    ("OneCycleLR", "three_phase", lambda v: S.OneCycleLR(Groups(), 1, 9, three_phase=v)),
+    ("ReduceLROnPlateau", "mode", lambda v: S.ReduceLROnPlateau(Groups(), v)),
+    ("ReduceLROnPlateau", "threshold_mode", lambda v: S.ReduceLROnPlateau(Groups(), **{TM: v})),
 ]
 
 
 @pytest.mark.parametrize(
     ("owner", "name", "call", "beyond"), CASES, ids=[f"{c[0]}-{c[1]}" for c in CASES]
 )
-def test_wrong_numbers_are_told_in_one_form(owner, name, call, beyond):
+def test_wrong_numbers_have_one_form_of_message(owner, name, call, beyond):
     for value in ("1", 1j, True, math.nan, *([] if beyond is None else [beyond])):
         form = re.escape(f"{owner}: {name!r} is {value!r}, expected ")
         with pytest.raises((TypeError, ValueError), match=form):
             call(value)
+
+
+@pytest.mark.parametrize(("owner", "name", "call"), WORDS, ids=[f"{c[0]}-{c[1]}" for c in WORDS])
+def test_wrong_words_have_one_form_of_message(owner, name, call):
+    for value in ("nonsense", 2.5, ["mean"]):
+        form = re.escape(f"{owner}: {name!r} is {value!r}, expected ")
+        with pytest.raises((TypeError, ValueError), match=form):
+            call(value)
+
+
+def test_every_initialiser_with_options_is_here():
+    tested = {owner for owner, *_ in CASES + WORDS} | {"constant"}  # which takes NaN as well
+    for name, function in vars(nn.init).items():
+        options = set(getattr(function, "__annotations__", ())) - {"tensor", "seed", "return"}
+        if (
+            getattr(function, "__module__", "") == nn.init.__name__
+            and not name.startswith("_")
+            and options
+        ):
+            assert name in tested, name

@@ -24,27 +24,27 @@ BUILD = ("callbacks", "metrics", "max_norm", "nonfinite", "accumulate", "optimis
     early("did you mean 'metrics'", TypeError, metric=["accuracy"]),
     early("unknown keyword 'optimiser'", TypeError, optimiser=1),
     early("did you mean 'accuracy'", metrics=["acuracy"]),
-    early("metrics has 3", TypeError, metrics=[3]),
-    early("metrics is 3", TypeError, metrics=3),
-    early("callbacks is 3", TypeError, callbacks=3),
+    early("'metrics' has 3", TypeError, metrics=[3]),
+    early("'metrics' is 3", TypeError, metrics=3),
+    early("'callbacks' is 3", TypeError, callbacks=3),
     early("'validation_split' is 1.0", validation_data=None, validation_split=1.0),
     early("'validation_split' is -0.1", validation_data=None, validation_split=-0.1),
     early("'validation_split' is nan", validation_data=None, validation_split=math.nan),
-    early("'validation_split' is 0.01, which leaves", validation_data=None, validation_split=0.01),
+    early("is 0.01, expected a share", validation_data=None, validation_split=0.01),
     early("'validation_split' is 'a'", TypeError, validation_data=None, validation_split="a"),
-    early("validation_data: y is None", TypeError, validation_data=(X, None)),
-    early("is taken", metrics=["mse", "mse"]),
-    early("monitor='val_los'.*did you mean 'val_loss'", callbacks=[EarlyStopping("val_los")]),
+    early("validation_data: 'y' is None", TypeError, validation_data=(X, None)),
+    early("not taken", metrics=["mse", "mse"]),
+    early("'monitor' is 'val_los'.*did you mean 'val_loss'", callbacks=[EarlyStopping("val_los")]),
     early("val_… needs validation_data", callbacks=[EarlyStopping()], validation_data=None),
-    early("monitor='f1'", callbacks=[Checkpoint("x", every_n_epochs=1, monitor="f1")]),
+    early("'monitor' is 'f1'", callbacks=[Checkpoint("x", every_n_epochs=1, monitor="f1")]),
     early("drop_last=True", batch_size=29),
     early("batch_size above 1", batch_size=1),
     early("'max_epochs' is 0", max_epochs=0),
     early("'batch_size' is 0", batch_size=0),
-    early("both given", validation_split=0.5),
+    early("expected 0 with validation_data", validation_split=0.5),
     early("a pair", TypeError, validation_data=X),
     early("'max_norm' is 0", max_norm=0),
-    early("nonfinite='ignore'", nonfinite="ignore"),
+    early("'nonfinite' is 'ignore'", nonfinite="ignore"),
     early("'accumulate' is 0", accumulate=0),
 ])  # fmt: skip
 def test_early_errors(build, options, kind, words):
@@ -64,7 +64,7 @@ def test_wrong_parts():
         Trainer(lambda x: x, loss, optimizer)
     with pytest.raises(TypeError, match=r"nn\.CrossEntropyLoss\(\)"):
         Trainer(model, nn.CrossEntropyLoss, optimizer)
-    with pytest.raises(TypeError, match="optimizer is AdamW"):
+    with pytest.raises(TypeError, match="'optimizer' is the class AdamW"):
         Trainer(model, loss, optim.AdamW)
     other = optim.AdamW([*model.parameters(), *network().parameters()])
     with pytest.raises(ValueError, match=r"parameter 6, .*optim\.AdamW\(model\.parameters\(\)\)"):
@@ -79,9 +79,9 @@ def test_wrong_parts():
 
 
 @pytest.mark.parametrize(("options", "words"), [
-    ({"every_n_steps": 1, "every_n_epochs": 1}, "both given"), ({"every_n_steps": 0}, "is 0"),
+    ({"every_n_steps": 1, "every_n_epochs": 1}, "None with every"), ({"every_n_steps": 0}, "is 0"),
     ({"keep": 0}, "'keep' is 0"), ({"every_n_steps": 2, "monitor": "loss"}, "every_n_epochs"),
-    ({"mode": "best"}, "mode='best'"),
+    ({"mode": "best"}, "'mode' is 'best'"),
 ])  # fmt: skip
 def test_wrong_checkpoints(options, words):
     with pytest.raises(ValueError, match=words):
@@ -101,12 +101,12 @@ def test_intervals_are_whole_numbers():
 @pytest.mark.parametrize(
     ("options", "error", "words"),
     [
-        ({"callbacks": [3]}, TypeError, "callbacks holds 3"),
-        ({"scheduler": 3}, TypeError, "scheduler is 3"),
+        ({"callbacks": [3]}, TypeError, r"'callbacks\[0\]' is 3"),
+        ({"scheduler": 3}, TypeError, "'scheduler' is 3"),
         ({"accumulate": 1.5}, TypeError, "'accumulate' is 1.5"),
         ({"seed": -1}, ValueError, "'seed' is -1"),
         ({"seed": 2**64}, ValueError, "'seed' is 18446744073709551616"),
-        ({"device": "tpu"}, ValueError, "device='tpu'"),
+        ({"device": "tpu"}, ValueError, "'device' is 'tpu'"),
     ],
 )
 def test_helpers_are_looked_at_first(options, error, words):
@@ -123,13 +123,13 @@ def test_callbacks_from_a_generator():
 
 def test_data_that_are_not_there():
     trainer = make()
-    with pytest.raises(ValueError, match=r"predict: X has shape \(0, 4\): no samples"):
+    with pytest.raises(ValueError, match=r"predict: 'X' has shape \(0, 4\), expected"):
         trainer.predict(X[:0])
-    with pytest.raises(ValueError, match=r"evaluate: .*no samples"):
+    with pytest.raises(ValueError, match=r"evaluate: .*at least one sample"):
         trainer.evaluate(X[:0], Y[:0])
-    with pytest.raises(TypeError, match="evaluate: y is None"):
+    with pytest.raises(TypeError, match="evaluate: 'y' is None"):
         trainer.evaluate(X, None)
-    with pytest.raises(ValueError, match="DataLoader has no y"):
+    with pytest.raises(ValueError, match="DataLoader without y"):
         trainer.fit(DataLoader(X), max_epochs=1)
 
 

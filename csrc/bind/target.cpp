@@ -7,7 +7,7 @@
 namespace onepass::bind {
 namespace {
 
-// A function of onepass._array, which knows the libraries.
+// A function of onepass._cuda_memory, which asks the library of the caller's arrays.
 py::handle library_function(const char* name) {
   struct Known {
     const char* name;
@@ -16,7 +16,7 @@ py::handle library_function(const char* name) {
   static std::vector<Known>& known = *new std::vector<Known>;
   for (const Known& k : known)
     if (std::strcmp(k.name, name) == 0) return k.function;
-  const py::object found = py::module_::import("onepass._array").attr(name);
+  const py::object found = py::module_::import("onepass._cuda_memory").attr(name);
   known.push_back({name, found.inc_ref().ptr()});
   return found;
 }

@@ -182,7 +182,9 @@ void* stream_of(PyObject* object, int32_t cuda_device) {
     return stream;
   }
   static PyObject* const current_stream =
-      py::object(py::module_::import("onepass._array").attr("current_stream")).release().ptr();
+      py::object(py::module_::import("onepass._cuda_memory").attr("current_stream"))
+          .release()
+          .ptr();
   const py::object stream =
       py::reinterpret_borrow<py::object>(current_stream)(py::handle(object), cuda_device);
   return reinterpret_cast<void*>(py::cast<uintptr_t>(stream));

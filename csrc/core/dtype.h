@@ -1,8 +1,8 @@
 // Element types, and the conversions between a storage type and the type a kernel computes in.
 //
-// Every conversion rounds once, to nearest with ties to even; overflow gives Inf, a NaN stays a NaN
-// (quiet), subnormals are exact. All are branch-free, so a loop around them vectorises, and none
-// puts a subnormal through float arithmetic, so the bits stay right while FlushDenormals is alive.
+// Every conversion rounds once, to nearest with ties to even; overflow gives Inf, a NaN stays a
+// (quiet) NaN, subnormals are exact. All are branch-free, so a loop around them vectorises. None
+// computes with a subnormal float, so the bits stay right while FlushDenormals is alive.
 #pragma once
 #include "basic.h"
 #include "hd.h"
@@ -17,7 +17,7 @@ enum class DType : int32_t { f32, f64, f16, bf16 };
 
 constexpr int64_t size_of(DType t) { return t == DType::f64 ? 8 : t == DType::f32 ? 4 : 2; }
 
-// IEEE binary16 and bfloat16 as they lie in memory.
+// IEEE binary16 and bfloat16, as the bits in memory.
 struct Half {
   uint16_t bits;
 };
@@ -48,9 +48,10 @@ struct dtype_of<BFloat16> {
 
 ONEPASS_BEGIN
 
-// Below, bits are compared as signed integers, which every instruction set can do.
+// The code below compares bits as signed integers, which every instruction set can do.
 
-// A format of kMantissa stored bits and bias kBias, given without its sign, in the wider T.
+// Widens to T a number of a format with kMantissa stored bits and bias kBias, given without its
+// sign.
 template <class T, int kMantissa, int kBias>
 ONEPASS_HD typename math::Format<T>::Bits widen(typename math::Format<T>::Bits bits) {
   using F = math::Format<T>;
@@ -61,15 +62,15 @@ ONEPASS_HD typename math::Format<T>::Bits widen(typename math::Format<T>::Bits b
   constexpr Int kTop = Int(2 * kBias + 1) << kMantissa;
   constexpr T kLeastNormal = math::from_bits(Bits(kRebias + kOne));
   Int a = Int(bits), normal = Int(bits << kExtra) + kRebias;
-  // A subnormal has the least exponent, but no leading 1: put it there, and take it off.
+  // A subnormal has the least exponent but no leading 1: add the 1, then subtract it.
   Int subnormal = Int(math::to_bits(math::from_bits(Bits(normal + kOne)) - kLeastNormal));
   Int y = a < kTop ? normal : normal + kRebias;
   y |= a > kTop ? kOne >> 1 : 0;
   return Bits(a < Int(1) << kMantissa ? subnormal : y);
 }
 
-// The inverse, rounded. Beside a power of two kExtra binades above x, T has the bits of the narrow
-// format: one addition rounds, the subnormal range too, where that power stays at its least.
+// The inverse, rounded. Near a power of two kExtra binades above x, T has the bits of the narrow
+// format, so adding that power rounds x. In the subnormal range the power stays at its least value.
 template <int kMantissa, int kBias, class T>
 ONEPASS_HD typename math::Format<T>::Bits narrow(T x) {
   using F = math::Format<T>;
@@ -157,8 +158,8 @@ ONEPASS_HD BFloat16 from_double<BFloat16>(double x) {
   return BFloat16{uint16_t(narrow<7, 127>(x) | (math::to_bits(x) >> 48 & 0x8000u))};
 }
 
-// Subnormal results and operands count as zero on this thread while one of these lives: second
-// moments of dead units decay into subnormals, which cost up to 6x. Without effect off x86.
+// While one of these lives, subnormal results and operands count as zero on this thread: second
+// moments of dead units decay into subnormals, which cost up to 6x. It has no effect outside x86.
 class FlushDenormals {
  public:
   ONEPASS_HD FlushDenormals() : saved_(read()) { write(saved_ | kFlushToZero | kDenormalsAreZero); }
@@ -171,7 +172,7 @@ class FlushDenormals {
 #if defined(__SSE2__) && !defined(__CUDA_ARCH__)
   ONEPASS_HD static unsigned read() { return _mm_getcsr(); }
   ONEPASS_HD static void write(unsigned csr) {
-    asm volatile("" ::: "memory");  // the kernel's loads and stores stay on their side
+    asm volatile("" ::: "memory");  // loads and stores of the kernel stay on their side
     _mm_setcsr(csr);
     asm volatile("" ::: "memory");
   }

@@ -1,4 +1,4 @@
-// The two macros that let one source serve every backend.
+// Macros that let one source serve every backend.
 //
 // ONEPASS_HD marks a function as callable on host and device and forces it inline, so that a file
 // compiled once per instruction set emits no symbol the linker could share between the copies.

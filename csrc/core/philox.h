@@ -43,7 +43,7 @@ ONEPASS_HD uint64_t dropout_threshold(double p) {
   return whole + (scaled - double(whole) >= 0.5 ? 1u : 0u);
 }
 
-// 1 / (1 - threshold / 2^32), rounded once; 0 where nothing is kept.
+// 1 / (1 - threshold / 2^32), rounded once; 0 if nothing is kept.
 template <class T>
 ONEPASS_HD T dropout_scale(uint64_t threshold);
 

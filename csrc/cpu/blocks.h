@@ -15,7 +15,7 @@
 ONEPASS_BEGIN
 namespace {
 
-// The storage types a computing type is loaded from: itself, and for float the two 16-bit ones.
+// The storage types of a computing type: itself, and for float the two 16-bit ones.
 template <class T>
 ONEPASS_HD bool same_dtype(DType d) {
   return d == (sizeof(T) == 8 ? DType::f64 : DType::f32);
@@ -57,8 +57,8 @@ void store_run(S* to, const T* from, int64_t stride, int64_t n) {
   }
 }
 
-// Walks elements [begin, begin + n) of a tensor in C order and hands over runs along its last axis:
-// run(pointer to the first element, stride, position in the block, length).
+// Walks elements [begin, begin + n) of a tensor in C order and calls, for each run along the last
+// axis, run(pointer to the first element, stride, position in the block, length).
 template <class S, class Run>
 ONEPASS_HD void for_runs(const Tensor& tensor, const Operand& operand, int64_t begin, int64_t n,
                          Run run) {
@@ -135,8 +135,8 @@ ONEPASS_HD bool is_direct(const Operand& operand) {
   return !operand.strides && same_dtype<T>(operand.dtype);
 }
 
-// Copies past the caches. For outputs that will have left them before anybody reads: a plain store
-// first reads the line it is about to overwrite. Call stream_fence() before other threads read.
+// Copies past the caches, for outputs that leave them before anything reads them: a plain store
+// first reads the line that it overwrites. Call stream_fence() before other threads read.
 template <class T>
 void stream_run(T* to, const T* from, int64_t n) {
   int64_t i = 0;
@@ -171,8 +171,8 @@ ONEPASS_HD void stream_fence() {
 #endif
 }
 
-// Write-only outputs of at least this many bytes are streamed: several times any last-level cache
-// that two cores would have to themselves.
+// The drivers stream write-only outputs of at least this many bytes: several times any last-level
+// cache that two cores have to themselves.
 constexpr int64_t kStreamBytes = int64_t(48) << 20;
 
 }  // namespace

@@ -3,7 +3,7 @@
 #include <atomic>
 #include <cstdlib>
 
-// The units of csrc/cpu, each compiled for every level.
+// The units of csrc/cpu; each is compiled for every level.
 #define ONEPASS_DECLARE_UNITS(level)                       \
   extern "C" {                                             \
   void onepass_cpu_activations_##level(onepass::Backend*); \

@@ -1,8 +1,9 @@
 // keep_word of core/philox.h for many words at once.
 //
-// Call it with first_word a multiple of 4 and count a multiple of 64 (2048 elements: a vector of
-// groups at every level); counts of 32 cost 1.5 times as much with AVX-512 and nothing without,
-// other counts and offsets a block of 32 for each incomplete one. Any split gives the same bits.
+// Fastest if first_word is a multiple of 4 and count a multiple of 64 (2048 elements: a vector of
+// groups at every level). Counts of 32 cost 1.5 times as much with AVX-512 and the same without;
+// other counts and offsets cost a whole block of 32 for each incomplete one. Any split gives the
+// same bits.
 #pragma once
 #include "core/philox.h"
 
@@ -19,7 +20,7 @@ constexpr int kKeepGroups = 16;
 constexpr int kKeepGroups = 8;
 #endif
 
-// What philox4x32 adds to its key before each round, for both words of the key.
+// The numbers that philox4x32 adds to both words of its key before each round.
 struct RoundKeys {
   uint64_t at[10][2];
   explicit RoundKeys(uint64_t seed) {
@@ -34,8 +35,9 @@ struct RoundKeys {
 };
 
 #if defined(__SSE2__)
-// Vectors of 64-bit lanes, and the product of their lower halves: one instruction, which GCC does
-// not find by itself (with AVX-512 it takes a 64-bit product, three instructions on Intel's).
+// Vectors of 64-bit lanes, and the product of their lower halves. That is one instruction, but GCC
+// does not find it (with AVX-512 it takes a 64-bit product, three instructions on Intel
+// processors).
 template <int kLanes>
 struct Pairs;
 template <>
@@ -54,7 +56,8 @@ struct Pairs<4> {
 template <>
 struct Pairs<8> {
   typedef uint64_t Type __attribute__((vector_size(64)));
-  // With a mask of ones: GCC 12 warns of the plain intrinsic's own undefined operand.
+  // With a mask of ones, because GCC 12 warns about an undefined operand inside the plain
+  // intrinsic.
   static Type product(Type a, Type b) {
     return Type(_mm512_maskz_mul_epu32(0xff, __m512i(a), __m512i(b)));
   }
@@ -68,8 +71,8 @@ constexpr int kWidest = 4;
 constexpr int kWidest = 2;
 #endif
 
-// philox4x32 in 64-bit lanes whose upper halves are never looked at: a round has then nothing to
-// gather. Two vectors, of the even and the odd groups, are one of 32-bit words in the end.
+// philox4x32 in 64-bit lanes whose upper halves are ignored, so that a round has nothing to gather.
+// At the end the vectors of the even and of the odd groups become one of 32-bit words.
 template <int kLanes>
 struct PhiloxLanes {
   using V = typename Pairs<kLanes>::Type;
@@ -84,7 +87,7 @@ struct PhiloxLanes {
   }
 };
 
-// Plane k of kGroups groups, one a lane: word j of group l lands in r[j * kGroups + l].
+// Plane k of kGroups groups, one a lane: word j of group l goes to r[j * kGroups + l].
 template <int kGroups>
 void fill_plane(uint32_t* r, uint64_t group, uint32_t k, const DropoutStream& s,
                 const RoundKeys& keys) {
@@ -123,8 +126,8 @@ void fill_plane(uint32_t* r, uint64_t group, uint32_t k, const DropoutStream& s,
 }
 #endif
 
-// keep_word for the 4 * kGroups words from 4 * group on; threshold in (0, 2^32). The lanes go
-// through the planes together, until no bit of any is undecided.
+// keep_word for the 4 * kGroups words from 4 * group on; threshold in (0, 2^32). All lanes go
+// through the planes together until every bit is decided.
 template <int kGroups>
 void keep_groups(uint32_t* out, uint64_t group, const DropoutStream& s, const RoundKeys& keys) {
   uint32_t below[4 * kGroups], equal[4 * kGroups], r[4 * kGroups];

@@ -1,10 +1,10 @@
 // The elementwise driver: runs any functor (activation, dropout, optimizer update) over a list of
-// tensors of any dtype and layout, in one pass over memory. Operands that are not dense arrays of
-// the computing type are converted block by block in the first-level cache. The riders of an
-// optimizer step (unscale, clip, zero) are composed with the update.
+// tensors of any dtype and layout, in one pass over memory. It converts operands that are not dense
+// arrays of the computing type block by block in the first-level cache. It composes the riders of
+// an optimizer step (unscale, clip, zero) with the update.
 //
 // Leaf loops take everything by value and name every operand: through a local array or a reference
-// they would not vectorise. They are not inlined: inside a large driver GCC spills their registers.
+// they would not vectorise. They are noinline: inside a large driver GCC spills their registers.
 // No __restrict: an output may be exactly an input.
 #pragma once
 #include "core/signature.h"
@@ -73,8 +73,8 @@ ONEPASS_HD void run_update(const K& k, const GradientRider& rider, int64_t n, T*
 }
 
 // Runs a functor over one piece of one tensor. kGradient is the operand that the rider prepares, or
-// -1 if the functor is not an optimizer update. `stream`: write the output, which is dense and of
-// type T, past the caches.
+// -1 if the functor is not an optimizer update. With `stream` the output, which is dense and of
+// type T, goes past the caches.
 template <class K, class T, int kGradient>
 void run_piece(const K k, const Elementwise& call, const Piece piece, bool stream) {
   using S = Signature<K>;
@@ -129,8 +129,9 @@ bool computes(const Elementwise& call) {
   return false;
 }
 
-// The functors of a call, one per row of hyper-parameters. They are built once, because an update's
-// constructor computes powers. Rows beyond kMost are built anew for each piece.
+// The functors of a call, one per row of hyper-parameters. They are built once, because the
+// constructor of an update computes powers; those of rows beyond kMost are built again for each
+// piece.
 template <class K, class T>
 struct Functors {
   static constexpr int64_t kMost = 64;

@@ -1,4 +1,4 @@
-// The keep bits of dropout as a result of their own: one byte or one bit an element. Tasks are
+// Writes the keep bits of dropout to an array: one byte or one bit an element. Tasks are
 // independent and cut by size alone.
 #pragma once
 #include "core/backend.h"
@@ -10,7 +10,7 @@ namespace {
 namespace mask {
 
 constexpr int64_t kWords = 128;        // drawn at a time
-constexpr int64_t kChunk = 16 * 1024;  // elements of a task: a multiple of those
+constexpr int64_t kChunk = 16 * 1024;  // elements of a task: a multiple of 32 * kWords
 
 void expand(const uint32_t* words, int64_t n, uint8_t* out) {
   int64_t i = 0;

@@ -1,10 +1,10 @@
-// A small pool in which the caller takes chunks itself and at the end waits only for chunks that a
+// A small thread pool. The caller takes chunks itself and at the end waits only for chunks that a
 // worker has begun: a worker that is late, asleep or off the CPU costs nothing but its help.
 //
-// Team::range holds what nobody has taken yet. Whoever takes a unit with a compare-exchange holds
-// the caller in run() until the unit is counted in Team::done, so the job is valid for exactly that
-// long, and only then is it looked at. If the word was replaced meanwhile by an equal one of a
-// later job, a unit of the later job was taken, and is run as such.
+// Team::range holds the free units. A thread takes a unit with a compare-exchange; run() then
+// cannot return until Team::done counts that unit. The job is valid for exactly that time, and only
+// then do workers read it. If a later job stored an equal word in the meantime, the thread has
+// taken a unit of the later job and runs it.
 #include "parallel.h"
 
 #include <pthread.h>
@@ -17,7 +17,7 @@
 #include <thread>
 #include <vector>
 
-// Workers sleep on a futex; elsewhere, and in one of the tests, on a condition variable.
+// Workers sleep on a futex; without Linux, and in one of the tests, on a condition variable.
 #if defined(__linux__) && !defined(ONEPASS_FUTEX)
 #define ONEPASS_FUTEX 1
 #endif
@@ -38,8 +38,8 @@ constexpr int kSpins = 1000;  // about 20 us: longer than the gap between two ke
 constexpr int64_t kMaxUnits = int64_t{1} << 31;
 
 struct Team {
-  // Units [high half, low half) are free. The caller takes from the front, workers from the back:
-  // call after call each stays at its end of the data, which stays in that core's cache.
+  // Units [high half, low half) are free. The caller takes from the front, workers from the back.
+  // So each core works on the same end of the data in every call and finds it in its cache.
   alignas(64) std::atomic<uint64_t> range{0};
   // The job, on the same cache line: it arrives with the compare-exchange.
   ChunkFn fn = nullptr;
@@ -49,7 +49,7 @@ struct Team {
 
   alignas(64) std::atomic<int64_t> done{0};  // units of this job that workers have finished
 
-  alignas(64) std::atomic<uint32_t> epoch{0};  // grows with every job; what idle workers watch
+  alignas(64) std::atomic<uint32_t> epoch{0};  // grows with every job; idle workers watch it
   std::atomic<int> sleepers{0};
   std::atomic<bool> stop{false};
 #if !ONEPASS_FUTEX
@@ -93,7 +93,7 @@ void sleep_while(Team& t, uint32_t epoch) {
 void wake(Team& t, int count) {
   {
     std::lock_guard<std::mutex> lock(t.mutex);
-  }  // whoever saw the old epoch waits by now
+  }  // every thread that saw the old epoch waits by now
   if (count > 2) return t.wakeup.notify_all();
   while (count-- > 0) t.wakeup.notify_one();
 }
@@ -101,19 +101,20 @@ void wake(Team& t, int count) {
 
 int64_t units_left(uint64_t range) { return int64_t(range & UINT32_MAX) - int64_t(range >> 32); }
 
-// Wakes at most two sleepers, each of whom wakes two more: waking costs 1 to 2 us each, too much
-// for the caller to wake many.
+// Wakes at most two sleepers, each of which wakes two more: a wake-up takes 1 to 2 us, so the
+// caller must not wake many.
 void wake_helpers(Team& t, int64_t units) {
   // seq_cst, like the epoch and sleepers elsewhere: the sleeper sees the new epoch or we see it.
   if (units > 0 && t.sleepers.load(std::memory_order_seq_cst) > 0) wake(t, units > 1 ? 2 : 1);
 }
 
-// The index of a unit that is now the calling thread's to run, or -1.
+// Takes a unit for the calling thread; returns its index, or -1 if none is free.
 int64_t take(Team& t, bool front) {
   uint64_t range = t.range.load(std::memory_order_relaxed);
   while (units_left(range) > 0) {
     const uint64_t rest = front ? range + (uint64_t{1} << 32) : range - 1;
-    // Acquire: pairs with the store in run, across other threads' takes, and shows the job.
+    // Acquire: pairs with the store in run, through compare-exchanges of other threads, so the job
+    // is visible.
     if (t.range.compare_exchange_weak(range, rest, std::memory_order_acquire,
                                       std::memory_order_relaxed)) {
       return front ? int64_t(range >> 32) : int64_t(rest & UINT32_MAX);
@@ -145,7 +146,7 @@ uint32_t wait_for_job(Team& t, uint32_t seen) {
 }
 
 void work(Team& t) {
-  sigset_t signals;  // are for the program's own threads, but a fault is this thread's
+  sigset_t signals;  // go to the threads of the program; a fault stays here
   sigfillset(&signals);
   for (int fault : {SIGSEGV, SIGBUS, SIGFPE, SIGILL}) sigdelset(&signals, fault);
   pthread_sigmask(SIG_SETMASK, &signals, nullptr);
@@ -154,14 +155,15 @@ void work(Team& t) {
     if (t.stop.load(std::memory_order_relaxed)) return;  // stored before the epoch just acquired
     for (int64_t unit; (unit = take(t, false)) >= 0;) {
       run_unit(t, unit);
-      // Release: what fn wrote, and this thread's last look at the job, precede run's return.
+      // Release: run returns after the writes of fn and after this thread's last read of the job.
       t.done.fetch_add(1, std::memory_order_release);
     }
   }
 }
 
-// A worker that wakes up on the caller's CPU preempts it and then spins in its place, so workers
-// get the CPUs allowed to the caller but the one it is on. Costs a comparison until it migrates.
+// A worker that wakes up on the CPU of the caller preempts it and then spins in its place. So the
+// workers may use all CPUs that the caller may use, except its own. This costs one comparison until
+// the caller migrates.
 void keep_off_caller(Team& t) {
 #ifdef __linux__
   const int cpu = sched_getcpu();
@@ -187,20 +189,21 @@ void run(Team& t, int64_t chunks, ChunkFn fn, void* context) {
   t.grain = (chunks - 1) / kMaxUnits + 1;
   const int64_t units = (chunks - 1) / t.grain + 1;
   t.done.store(0, std::memory_order_relaxed);
-  t.range.store(uint64_t(units), std::memory_order_release);  // whoever takes sees the lines above
+  t.range.store(uint64_t(units),
+                std::memory_order_release);  // threads that take a unit see the lines above
   t.epoch.fetch_add(1, std::memory_order_seq_cst);
   wake_helpers(t, units - 1);
 
   int64_t theirs = units;
   for (int64_t unit; (unit = take(t, true)) >= 0; --theirs) run_unit(t, unit);
-  // Acquire: pairs with the release of every worker that added to done.
+  // Acquire: pairs with the release of each worker that added to done.
   for (int64_t spin = 0; t.done.load(std::memory_order_acquire) != theirs; ++spin) {
     spin < kSpins ? relax() : std::this_thread::yield();
   }
 }
 
-// In a forked child no worker exists. The team is left as it was: nothing in it can be joined, and
-// another thread may have been anywhere inside it.
+// A forked child has no workers. It abandons the old team: it cannot join those threads, and
+// another thread may have been anywhere inside the team.
 void forget_team() {
   team = nullptr;
   busy.store(false, std::memory_order_relaxed);
@@ -219,7 +222,8 @@ Team* assemble(int threads) {
   Team* t = new Team;
   try {
     while (int(t->workers.size()) < threads - 1) t->workers.emplace_back([t] { work(*t); });
-  } catch (const std::exception&) {  // the system refuses: go on with those there are, and say so
+  } catch (const std::exception&) {  // the system refuses: use those that started, and report their
+                                     // number
     num_threads.compare_exchange_strong(threads, 1 + int(t->workers.size()));
   }
   return t;
@@ -243,7 +247,7 @@ int default_num_threads() {
 
 void parallel_for(int64_t chunks, ChunkFn fn, void* context) {
   const int threads = chunks > 1 ? get_num_threads() : 1;
-  // Acquire and release: one caller's use of the team comes wholly before the next one's.
+  // Acquire and release: one caller finishes with the team before the next one begins.
   if (threads == 1 || busy.exchange(true, std::memory_order_acquire)) {
     for (int64_t chunk = 0; chunk < chunks; ++chunk) fn(context, chunk);
     return;
@@ -265,7 +269,7 @@ int get_num_threads() {
   int n = num_threads.load(std::memory_order_relaxed);
   if (n != 0) return n;
   const int chosen = default_num_threads();
-  // If a set_num_threads came in between, n is now its value.
+  // If set_num_threads ran in between, n is now its value.
   return num_threads.compare_exchange_strong(n, chosen, std::memory_order_relaxed) ? chosen : n;
 }
 

@@ -1,6 +1,6 @@
-// The one way to use more than one thread on the CPU.
+// Runs chunks of work on several threads; all CPU drivers use it.
 //
-// The caller cuts chunks, by sizes alone. Any thread may run any chunk, so a result depends on the
+// The caller cuts chunks by sizes alone. Any thread may run any chunk, so a result depends on the
 // thread count only if a chunk depends on another chunk.
 // Compiled into every instruction set: plain declarations only.
 #pragma once
@@ -11,17 +11,18 @@ namespace onepass {
 using ChunkFn = void (*)(void* context, int64_t chunk);
 
 // Runs fn(context, chunk) once for every chunk in [0, chunks), on the caller and the pool's
-// workers, and returns when all are done. Callable from any thread. While the pool serves another
-// call, which includes a call from inside a chunk, the chunks run on the caller alone. fn must not
-// throw or fork.
+// workers, and returns when all are done. Any thread may call it. While the pool serves another
+// call (a call from inside a chunk is one), the chunks run on the caller alone. fn must not throw
+// or fork.
 void parallel_for(int64_t chunks, ChunkFn fn, void* context);
 
-// Threads of later calls, the caller included, clamped to [1, 1024]. Callable at any time from any
-// thread. Should the system refuse to start so many, get_num_threads tells how many there are.
+// Sets the threads of later calls, the caller included, clamped to [1, 1024]. Any thread may call
+// it at any time. If the system refuses to start that many, get_num_threads returns the real
+// number.
 void set_num_threads(int n);
 
 // The default is ONEPASS_NUM_THREADS if that is an integer in [1, 1024], else the number of CPUs in
-// the affinity mask of the thread that asks first.
+// the affinity mask of the first thread that calls this.
 int get_num_threads();
 
 }  // namespace onepass

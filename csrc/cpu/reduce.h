@@ -156,10 +156,10 @@ struct NormJob {
   int64_t ranges;
   Partial partials[kRanges];
 
-  // Sums the squares of a whole range in float, if there is no limit, no square overflows and those
-  // that vanish do not matter. False: do the range block by block. Gradients that are all zero
-  // (dead units, a step that has just cleared them) are found first, since their squares have not
-  // vanished.
+  // Sums the squares of a whole range in float, if there is no limit, no square overflows and
+  // squares that vanish do not matter; returns false if the range must be done block by block. It
+  // looks for gradients that are all zero first (dead units, or a step that has just cleared them):
+  // their squares are exact.
   bool add_range(const Piece* pieces, int64_t count, double* sum) const {
     if (call.max_value < GradientRider::kNoLimit) return false;
     double lanes[kLanes];

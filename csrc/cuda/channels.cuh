@@ -1,5 +1,5 @@
-// How a block's threads share the elements of a group of channels, as planes (one channel each) or
-// columns (a channel's elements lie a row apart), and how their sums are folded.
+// Shares the elements of a group of channels among the threads of a block, as planes (one channel
+// each) or columns (the elements of a channel are a row apart), and folds their sums.
 #pragma once
 #include "cuda/folds.cuh"
 #include "cuda/paths.h"
@@ -8,7 +8,7 @@ ONEPASS_BEGIN
 namespace {
 namespace normalise {
 
-// A thread's units: u = first, first + step, … below end.
+// The units of a thread: u = first, first + step, … below end.
 template <int W, bool kColumns>
 struct Share {
   int64_t first, step, end;
@@ -54,7 +54,7 @@ struct Share {
   }
 };
 
-// Sums of a thread, one pair for each of its channels.
+// The sums of a thread, one pair for each of its channels.
 template <int N>
 struct Sums {
   double s[N], q[N];

@@ -1,18 +1,18 @@
-// What every .cu and .cuh file includes instead of <cuda_runtime.h>.
+// CUDA behind one layer: every .cu and .cuh file includes this instead of <cuda_runtime.h>.
 //
-// Under nvcc this is real CUDA and each wrapper is one instruction or one runtime call. Under any
+// Under nvcc this is real CUDA, and each wrapper is one instruction or one runtime call. Under any
 // other compiler it is the simulator of tests/cuda_sim, which runs the same kernel source on the
-// CPU, where AddressSanitizer, UndefinedBehaviorSanitizer and ThreadSanitizer can look at it.
+// CPU, where AddressSanitizer, UndefinedBehaviorSanitizer and ThreadSanitizer can check it.
 //
-// Rules for kernels. The simulator checks all that it can; what it cannot check is marked (!).
-//  1. A kernel uses what this file offers, `__global__`, `__device__`, `__launch_bounds__`,
+// Rules for kernels. The simulator cannot check those marked (!).
+//  1. A kernel uses the functions of this file, `__global__`, `__device__`, `__launch_bounds__`,
 //     `__grid_constant__`, threadIdx, blockIdx, blockDim, gridDim, and nothing else of CUDA: no
 //     inline PTX, cooperative groups, cp.async, textures, vector types or device-side globals.
 //  2. Shared memory is ONEPASS_SHARED or ONEPASS_DYNAMIC_SHARED, never `__shared__`. It starts as
 //     garbage: write before reading.
 //  3. Launches go through launch(), never <<<>>>.
 //  4. Every thread of a block reaches the same block_sync. A warp operation names its lanes by mask
-//     and every lane named arrives at the same source line. So no return before a barrier or warp
+//     and all of those lanes arrive at the same source line. So no return before a barrier or warp
 //     operation: guard the work instead.
 //  5. Only warp_sync and block_sync order memory between threads; shuffles and ballots do not.
 //  6. No block waits for another (!). Blocks talk through one pattern: write, fence(), integer
@@ -21,7 +21,7 @@
 //     floats combine fixed parts in a fixed order.
 //  8. Sizes and element indices are int64_t (!): int64_t(blockIdx.x) * blockDim.x + threadIdx.x.
 //  9. Kernels are templates over functors, instantiated in thin .cu files, so that the simulator
-//     runs the very instantiations the library ships.
+//     runs the same instantiations as the library.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -61,7 +61,7 @@ namespace cuda {
 constexpr int kWarpSize = 32;
 constexpr unsigned kFullWarp = 0xffffffffu;
 
-// Where a device function was called, for the simulator's messages. Empty under nvcc.
+// The place of a call to a device function, for messages of the simulator. Empty under nvcc.
 #ifdef __CUDACC__
 struct Site {
   static constexpr __host__ __device__ Site here() { return {}; }
@@ -80,8 +80,8 @@ ONEPASS_DEVICE void warp_sync(unsigned mask, [[maybe_unused]] Site site = Site::
   ONEPASS_CUDA_OR_SIM(__syncwarp(mask), cusim::warp_sync(mask, site));
 }
 
-// Publishes this thread's writes so far through its later atomics, and lets it see what was
-// published through its earlier ones. Device-wide; within a block use block_sync.
+// Earlier writes of this thread become visible through its later atomics, and writes published by
+// others through its earlier ones. Device-wide; within a block use block_sync.
 ONEPASS_DEVICE void fence() { ONEPASS_CUDA_OR_SIM(__threadfence(), cusim::fence()); }
 
 // ---- Warp operations -------------------------------------------------------------------------
@@ -177,16 +177,16 @@ ONEPASS_DEVICE T atomic_or(T* address, T value) {
                              cusim::atomic(address, [=](T old) { return old | value; }));
 }
 
-// Counts 0, 1, …, last, 0, 1, …: whoever gets `last` is the last of last + 1 to arrive, and the
-// counter stands ready for the next launch.
+// Counts 0, 1, …, last, 0, 1, …: the caller that gets `last` is the last of last + 1 to arrive, and
+// the counter is ready for the next launch.
 ONEPASS_DEVICE unsigned atomic_ticket(unsigned* counter, unsigned last) {
   return ONEPASS_CUDA_OR_SIM(atomicInc(counter, last), cusim::atomic(counter, [=](unsigned old) {
                                return old >= last ? 0u : old + 1;
                              }));
 }
 
-// Sets a word that the host may read while the kernel runs, also one of mapped host memory, on
-// which atomics need not work. Every thread that sets it sets the same value.
+// Sets a word that the host may read while the kernel runs. It may be mapped host memory, where
+// atomics need not work. All threads must set the same value.
 ONEPASS_DEVICE void tell_host(uint32_t* word, uint32_t value) {
 #ifdef __CUDACC__
   *static_cast<volatile uint32_t*>(word) = value;
@@ -211,8 +211,8 @@ struct alignas(N * sizeof(T) == 8 ? 8 : 16) Pack {
 };
 
 #ifdef __CUDACC__
-// Copied as uint4, or uint2, by functions that are one instruction on global memory: of a plain
-// assignment nvcc may make four.
+// Copies as uint4 or uint2 with functions that are one instruction on global memory: nvcc may turn
+// a plain assignment into four.
 template <size_t kBytes>
 using PieceOf = std::conditional_t<kBytes == 8, uint2, uint4>;
 template <bool kStreaming, class T, int N>
@@ -247,7 +247,7 @@ ONEPASS_DEVICE void store_pieces(T* address, const Pack<T, N>& pack) {
 }
 #endif
 
-// The address must be a multiple of 16, or of 8 for a pack of 8: a GPU faults otherwise, the
+// The address must be a multiple of 16, or of 8 for a pack of 8. Otherwise a GPU faults; the
 // simulator names the line.
 template <int N, class T>
 ONEPASS_DEVICE Pack<T, N> load_pack(const T* address, [[maybe_unused]] Site site = Site::here()) {
@@ -262,7 +262,7 @@ ONEPASS_DEVICE void store_pack(T* address, const Pack<T, N>& pack,
                       (*cusim::aligned<Pack<T, N>>(address, site) = pack));
 }
 
-// The same for memory that nothing will touch again soon: first to leave the cache.
+// The same for memory that nothing reads again soon: its lines leave the cache first.
 template <int N, class T>
 ONEPASS_DEVICE Pack<T, N> load_pack_streaming(const T* address,
                                               [[maybe_unused]] Site site = Site::here()) {
@@ -284,8 +284,8 @@ struct SameType {
   using type = T;
 };
 
-// Starts kernel(arguments…) on `stream`. Arguments convert to the kernel's parameter types. The
-// error is the return value and does not stay behind for the next reader of cudaGetLastError.
+// Starts kernel(arguments…) on `stream`. Arguments convert to the parameter types of the kernel.
+// Returns the error and clears it, so that the next cudaGetLastError does not see it.
 template <class... P>
 cudaError_t launch(void (*kernel)(P...), dim3 grid, dim3 block, size_t shared_bytes,
                    cudaStream_t stream, const typename SameType<P>::type&... arguments) {
@@ -313,8 +313,9 @@ cudaError_t allow_dynamic_shared(void (*kernel)(P...), size_t bytes) {
       cusim::allow_dynamic_shared(reinterpret_cast<const void*>(kernel), bytes));
 }
 
-// The grid of a persistent kernel: how many blocks of `threads` threads the current device runs at
-// once. Not allowed while a stream is being captured: ask when a plan is built.
+// The grid of a persistent kernel: the number of blocks of `threads` threads that the current
+// device runs at once. Call it when a plan is built: it is illegal while a stream is being
+// captured.
 template <class... P>
 cudaError_t resident_blocks(int* blocks, void (*kernel)(P...), int threads, size_t shared_bytes) {
 #ifdef __CUDACC__
@@ -334,7 +335,7 @@ cudaError_t resident_blocks(int* blocks, void (*kernel)(P...), int threads, size
 #endif
 }
 
-// A sentence for people. In the simulator it tells of the last launch: thread, block, file, line.
+// The error as a sentence. The simulator adds thread, block, file and line of the last launch.
 inline const char* error_string(cudaError_t error) {
 #ifdef __CUDACC__
   if (error == cudaErrorNoKernelImageForDevice)

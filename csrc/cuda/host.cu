@@ -18,7 +18,7 @@ const char*& first_error() {
 
 #ifdef __CUDACC__
 
-// Clears the runtime's error, so that no later caller sees it.
+// Records an error and clears it in the runtime, so that later calls do not see it.
 bool failed(cudaError_t error) {
   if (error == cudaSuccess) return false;
   (void)cudaGetLastError();
@@ -29,8 +29,8 @@ bool failed(cudaError_t error) {
 bool current_device(int* device) { return !failed(cudaGetDevice(device)); }
 bool set_device(int device) { return !failed(cudaSetDevice(device)); }
 
-// Page-locked and mapped for every device. A capture under way on this thread allows no allocation
-// unless it is told that this one is none of its own.
+// Allocates a word of page-locked memory, mapped for every device. If this thread captures a graph,
+// the capture forbids allocations, so the capture mode changes for this one.
 uint32_t* new_word() {
   void* word = nullptr;
   cudaStreamCaptureMode mode = cudaStreamCaptureModeRelaxed;

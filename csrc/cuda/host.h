@@ -1,12 +1,12 @@
-// Host state that all units share: a thread's first error, the current device, and the word that a
-// kernel can write for the host.
+// Host state of all units: the first error of a thread, the current device, and the word in which a
+// kernel reports to the host.
 #pragma once
 #include <cstdint>
 
 namespace onepass {
 namespace cuda {
 
-// Keeps the text, a string literal or one that is never freed, unless an earlier one is unread.
+// Keeps the text, unless an earlier one is unread. The text must stay valid: pass a string literal.
 void record_error(const char* text);
 
 // See Backend.

@@ -1,6 +1,6 @@
-// Starts kernels, always with kThreads threads a block and no dynamic shared memory. Errors are
-// kept for Backend::last_error. Nothing here waits for the device, allocates on it, or clears an
-// error that another library left behind.
+// Starts kernels, always with kThreads threads a block and no dynamic shared memory, and keeps
+// errors for Backend::last_error. Nothing here waits for the device, allocates on it, or clears an
+// error of another library.
 #pragma once
 #include "core/dtype.h"
 #include "core/hd.h"
@@ -22,8 +22,9 @@ void start(void (*kernel)(P...), int64_t blocks, cudaStream_t stream,
   if (error != cudaSuccess) record_error(error_string(error));
 }
 
-// resident_blocks, asked once per thread, kernel and device: the runtime takes microseconds, and
-// may refuse while a graph is captured. The simulator's answer is a test's to change.
+// resident_blocks, cached per thread, kernel and device: the runtime takes microseconds, and may
+// refuse while a graph is captured. In the simulator there is no cache, so that tests can change
+// the number.
 template <class... P>
 int resident(void (*kernel)(P...)) {
   int blocks = 0;

@@ -1,7 +1,7 @@
 // The elementwise driver: one launch over a list of tensors of any dtype and layout, for every
-// functor (activations, dropout, optimizer updates), two where float64 and others are mixed. Riders
-// (unscale, clip by value and by norm, skip, zero) are composed with the update, in registers, and
-// the last block counts the step. The same bits as on the CPU.
+// functor (activations, dropout, optimizer updates); two launches if the list mixes float64 with
+// others. It composes riders (unscale, clip by value and by norm, skip, zero) with the update in
+// registers, and the last block counts the step. The bits are those of the CPU.
 #pragma once
 #include <algorithm>
 
@@ -26,7 +26,7 @@ struct ElementwiseCall {
   bool zero_grad = false, skip_nonfinite = false, zero_skipped = true;
 };
 
-// The scalars that a parameter carries for an update; other functors have none.
+// The scalars per parameter of an update; other functors have none.
 template <class K, int kGradient>
 constexpr size_t scalars_of() {
   if constexpr (kGradient >= 0) {
@@ -36,7 +36,7 @@ constexpr size_t scalars_of() {
   }
 }
 
-// The row of an update at a tensor's next step, counted on the device.
+// The row of hyper-parameters of an update at the next step of a tensor, which the device counts.
 template <class K, class T>
 ONEPASS_DEVICE void next_row(const ElementwiseCall<T>& call, int32_t counter, double* row) {
   using R = typename K::rule;
@@ -48,7 +48,7 @@ ONEPASS_DEVICE void next_row(const ElementwiseCall<T>& call, int32_t counter, do
   advance<R>(row);
 }
 
-// The riders of a step, computed once per thread, since the norm is known only on the device.
+// The riders of a step. Each thread computes them once, since only the device knows the norm.
 template <class T>
 struct Ride {
   PrepareGradient<T> prepare;
@@ -66,8 +66,8 @@ ONEPASS_DEVICE Ride<T> ride(const ElementwiseCall<T>& call) {
   return r;
 }
 
-// The functors of a launch, each made when a warp first needs it. An update's functor is made here,
-// from its row of hyper-parameters, because only the device may know which step this is.
+// The functors of a launch; a warp makes each when it first needs it. That of an update is made on
+// the device, from its row of hyper-parameters, because only the device may know the step count.
 template <class K, class T, int kGradient>
 class Functors {
  public:
@@ -78,7 +78,7 @@ class Functors {
     int64_t step = 0;
     if constexpr (counts())
       if (call_.steps) step = call_.steps[entry.number] + 1;
-    // Powers take a while. Parameters at the same step may have other scalars.
+    // Powers are slow. Parameters at the same step may have different scalars.
     const bool same_scalars = scalars_of<K, kGradient>() == 0 || entry.number == counter_;
     if (entry.row == row_ && step == step_ && same_scalars) return;
     row_ = entry.row;
@@ -137,7 +137,7 @@ struct Runner {
     return S::writes(size_t(o)) && !ride.skip;
   }
 
-  // What parameter J of the functor gets of v[operand], the values of one element.
+  // The argument for parameter J of the functor, from v[operand], the values of one element.
   template <size_t J>
   static ONEPASS_DEVICE decltype(auto) value(T* v) {
     if constexpr (S::present(J)) {
@@ -174,8 +174,8 @@ struct Runner {
       if (stores(o)) store_element<T>(entry.operand(o), offset[o], v[o]);
   }
 
-  // A tile of units, those of the next step on their way while one is worked on. What hangs over an
-  // end of the tensor is left out.
+  // A tile of units; loads of the next units are under way while one is computed. It leaves out the
+  // elements of incomplete units at the ends of the tensor.
   template <int W>
   ONEPASS_DEVICE void units(const Entry<kArity>& entry, int64_t begin, uint32_t word) const {
     constexpr int kSteps = int(kTileElements) / (kWarpSize * W);
@@ -246,8 +246,8 @@ struct Runner {
   }
 };
 
-// The last block has seen all others read their step. Behind the counters of a rule with scalars
-// stands the row of each.
+// Run by the last block, after all others have read their step. In a rule with scalars the row of
+// each counter follows the counters.
 template <class K, class T>
 ONEPASS_DEVICE void count_steps(const ElementwiseCall<T>& call, const unsigned char* table) {
   if (!is_last_block(call.ticket)) return;
@@ -317,7 +317,7 @@ std::vector<double> rows_of(const Elementwise& call, std::true_type) {
   return {call.hyper, call.hyper + call.hyper_rows * call.hyper_size};
 }
 
-// The counters of all tensors, each once, in ascending order; with_rows: then the row of each.
+// The counters of all tensors, each once, in ascending order; with_rows adds the row of each.
 inline std::vector<int32_t> counters_of(const Elementwise& call, bool with_rows) {
   std::vector<std::pair<int32_t, int32_t>> found;
   for (int64_t t = 0; t < call.count; ++t)
@@ -333,7 +333,8 @@ inline std::vector<int32_t> counters_of(const Elementwise& call, bool with_rows)
   return counters;
 }
 
-// The tensors of one computing type. `counters` are those whose step is done with this launch.
+// Launches the tensors of one computing type. `counters` are those whose step ends with this
+// launch.
 template <class K, class T, int kGradient>
 void elementwise_as(const Elementwise& call, const std::vector<int32_t>& counters) {
   using R = Runner<K, T, kGradient>;
@@ -392,7 +393,7 @@ void elementwise(const Elementwise& call) {
       return record_error("counting steps of this rule needs its scalars");
     counters = counters_of(call, kHasScalars);
   }
-  // Steps are counted when all tensors have had theirs, by the last launch.
+  // The last launch counts the steps, after all tensors are done.
   const bool two = has_any<double>(call.tensors, call.count);
   elementwise_as<K<float>, float, kGradient>(call, two ? std::vector<int32_t>() : counters);
   if (two) elementwise_as<K<double>, double, kGradient>(call, counters);

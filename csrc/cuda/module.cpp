@@ -15,7 +15,7 @@ namespace py = pybind11;
 
 constexpr int kLeastCapability = 75;
 
-// Clears errors, so that no later caller sees them.
+// Clears errors, so that later calls do not see them.
 cudaError_t count_devices(int* count) {
   *count = 0;
   const cudaError_t error = cudaGetDeviceCount(count);

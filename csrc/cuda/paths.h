@@ -1,5 +1,5 @@
-// How a per-channel call is cut into blocks: a pure function of the shape, so that every run and
-// every device adds sums in the same order.
+// Cuts a per-channel call into blocks by its shape alone, so that every run and every device adds
+// sums in the same order.
 #pragma once
 #include <cstdint>
 
@@ -15,13 +15,13 @@ struct BatchNormPath {
   int64_t splits;  // blocks that share the sums of a group
 };
 
-// `unit` is 16 bytes of the computing type in elements, or 1 where the arrays are not aligned to
-// it.
+// `unit` is the number of elements of the computing type in 16 bytes, or 1 if the arrays are not
+// aligned to 16 bytes.
 inline BatchNormPath batch_norm_path(int64_t outer, int64_t channels, int64_t inner, int32_t unit) {
   constexpr int64_t kBlocks = 1056;       // eight for each multiprocessor of an H200
-  constexpr int64_t kLeast = 4096;        // elements that are worth a block of their own
+  constexpr int64_t kLeast = 4096;        // the least elements for one block
   constexpr int64_t kWholeFew = 16384;    // elements of a group up to which one block is as fast
-  constexpr int64_t kWholeMany = 131072;  // the same where there are groups for all processors
+  constexpr int64_t kWholeMany = 131072;  // the same if there are groups for all processors
   constexpr int64_t kMany = 128;
   const auto ceil_div = [](int64_t a, int64_t b) { return (a + b - 1) / b; };
   BatchNormPath path{inner == 1, false, unit, 1, channels, 1};

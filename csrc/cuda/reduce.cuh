@@ -1,7 +1,7 @@
 // The reduction driver: the norm of a list of tensors after unscaling, and the first tensor that
-// holds Inf or NaN. Deterministic: the grid follows from sizes alone, every block leaves one
-// partial result, and the last block, or a second kernel, combines them in order. Squares are added
-// in double: no float overflows or vanishes there.
+// holds Inf or NaN. Deterministic: sizes alone decide the grid, every block writes one partial
+// result, and the last block, or a second kernel, combines them in order. It adds squares in
+// double, where no float overflows or vanishes.
 #pragma once
 #include "cuda/table.cuh"
 #include "kernels/gradient.h"
@@ -88,7 +88,7 @@ struct CombineInOrder {
   ONEPASS_DEVICE double operator()(double a, double b) const { return combine(order, a, b); }
 };
 
-// Of all threads of the block, to all of them.
+// Folds the partials of all threads of the block; every thread gets the result.
 ONEPASS_DEVICE NormPartial fold_norm(NormOrder order, NormPartial p) {
   ONEPASS_SHARED(double, sums, [kWarps]);
   ONEPASS_SHARED(int64_t, positions, [kWarps]);
@@ -98,7 +98,7 @@ ONEPASS_DEVICE NormPartial fold_norm(NormOrder order, NormPartial p) {
   return p;
 }
 
-// All partials in a fixed order, by one block.
+// One block combines all partials in a fixed order.
 ONEPASS_DEVICE void combine_partials(const NormCall& call) {
   const NormOrder order = call.order;
   NormPartial p{0, 0, kNone};
@@ -148,8 +148,8 @@ inline int64_t norm_workspace(const Norm& call) {
   return kPartialBytes + table_bound(call.tensors, call.count, sizeof(Entry<1>), 1, 0, 0);
 }
 
-// The partials of one computing type, from `first` on; returns how many. `finishes`: no other
-// launch follows, so the last block may combine them all.
+// Launches the partials of one computing type, from `first` on; returns their number. `finishes`:
+// no other launch follows, so the last block may combine them all.
 template <class T>
 int64_t norm_as(const Norm& call, NormPartial* partials, unsigned char* room, int64_t first,
                 bool finishes) {
@@ -183,7 +183,7 @@ inline void norm(const Norm& call) {
   auto* partials = static_cast<NormPartial*>(call.workspace);
   auto* room = static_cast<unsigned char*>(call.workspace) + kPartialBytes;
   const bool two = has_any<double>(call.tensors, call.count);
-  // The stream orders the two: the room of the first table is free when the second is written.
+  // The stream runs the second launch after the first, so its table may overwrite the first one.
   int64_t count = norm_as<float>(call, partials, room, 0, !two);
   if (two) count += norm_as<double>(call, partials, room, count, true);
   if (call.ticket && count > 0) return;

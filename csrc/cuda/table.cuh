@@ -1,10 +1,10 @@
-// A list of tensors as a kernel reads it, and how warps find their work in it.
+// A list of tensors in the form that a kernel reads, and the search of warps for their work in it.
 //
-// Every tensor is cut into tiles of kTileElements, which never cross a tensor; a tile is one
-// warp's. The table is one block of bytes: entries, a last one that only says how many tiles there
-// are, rows of what the functors are made of, numbers of counters, then shapes and strides of
-// tensors that are not dense. It travels with the launch while it fits, otherwise small kernels
-// write it into the workspace: no copy, no allocation, legal in a graph.
+// Every tensor is cut into tiles of kTileElements, which never cross a tensor; one warp does a
+// tile. The table is one block of bytes: entries, a last one with only the number of tiles, rows of
+// functors or hyper-parameters, numbers of counters, then shapes and strides of tensors that are
+// not dense. It is a kernel argument if it fits; otherwise small kernels write it into the
+// workspace. So it needs no copy and no allocation, and is legal in a graph.
 #pragma once
 #include <string.h>
 
@@ -21,7 +21,7 @@ constexpr int64_t kTileElements = 1024;
 constexpr int64_t kSmallTable = 3840;  // with the other arguments below 4 KiB
 constexpr int64_t kLargeTable = 32256;
 
-// How the elements of a tensor are moved.
+// How a warp moves the elements of a tensor.
 enum class Path : int32_t {
   units,         // all operands dense and aligned alike: kUnit<T> at a time
   narrow_units,  // the same, all of 16 bits: 8 at a time
@@ -34,11 +34,11 @@ struct Entry {
   int64_t first_tile, size;
   char* data[kArity];
   int64_t dims;     // offset in bytes of shape and strides in the table; 0: dense
-  int32_t row;      // of what functors are made of
+  int32_t row;      // of functors or hyper-parameters
   int32_t number;   // the driver's own
   uint32_t dtypes;  // 4 bits each
   int32_t ndim;
-  int32_t lead;  // units start this many elements before the first, to lie aligned
+  int32_t lead;  // units start this many elements before the first, so that they are aligned
   Path path;
 
   ONEPASS_HD DType dtype(int o) const { return DType(dtypes >> (4 * o) & 15); }
@@ -52,7 +52,7 @@ struct TableShape {
   int32_t counter_count = 0;
 };
 
-// ---- what a kernel is given: the table, or where it is
+// ---- the argument of a kernel: the table, or its address
 
 template <int64_t kSize>
 struct Table {
@@ -70,7 +70,8 @@ __global__ void __launch_bounds__(kThreads, 2)
     words[i] = reinterpret_cast<const uint64_t*>(from.bytes)[i];
 }
 
-// The tiles of a block are neighbours, its warps take them in turn; so an entry is searched once.
+// The tiles of a block are neighbours and its warps take them in turn, so each entry is searched
+// once.
 template <int kArity>
 class TileWalk {
  public:
@@ -94,10 +95,10 @@ class TileWalk {
     tile_ += kWarps;
     is_new_ = false;
   }
-  // Whether this is the first tile that the warp has of its tensor.
+  // Whether this is the first tile of its tensor for this warp.
   ONEPASS_DEVICE bool is_new() const { return is_new_; }
   ONEPASS_DEVICE const Entry<kArity>& entry() const { return entries_[entry_]; }
-  // First element of the tile; below 0 where a lead stands before the tensor.
+  // First element of the tile; below 0 if the tensor has a lead.
   ONEPASS_DEVICE int64_t begin() const {
     return (tile_ - entry().first_tile) * kTileElements - entry().lead;
   }
@@ -131,8 +132,8 @@ ONEPASS_DEVICE void offsets_of(const Entry<kArity>& entry, const unsigned char* 
   }
 }
 
-// What units of a tile leave out: the elements before the first whole one (i = 0) and behind the
-// last (i = 1); all of them where there are no units.
+// The elements of a tile outside its whole units: those before the first one (i = 0) and after the
+// last (i = 1); all elements if there are no units.
 struct Range {
   int64_t from, to;
 };
@@ -149,7 +150,7 @@ ONEPASS_DEVICE Range rest_of_tile(const Entry<kArity>& entry, int64_t begin, int
 
 // ---- made on the host
 
-// Whether a tensor of a call is computed in T and not empty.
+// Whether the computing type of a tensor is T and the tensor is not empty.
 template <class T>
 bool has_any(const Tensor* tensors, int64_t count) {
   for (int64_t t = 0; t < count; ++t)
@@ -158,7 +159,7 @@ bool has_any(const Tensor* tensors, int64_t count) {
   return false;
 }
 
-// Bytes that `count` tensors of a call need at most, each with a counter and its row.
+// The most bytes that `count` tensors of a call need, each with a counter and its row.
 inline int64_t table_bound(const Tensor* tensors, int64_t count, int64_t entry_bytes, int64_t arity,
                            int64_t row_bytes, int64_t rows) {
   int64_t bytes = (count + 1) * entry_bytes + rows * row_bytes + 8 * count + 64;
@@ -192,7 +193,7 @@ class TableBuilder {
   }
   bool empty() const { return entries_.empty(); }
 
-  // All in one, ready to be copied.
+  // The whole table as bytes, ready to copy.
   template <class R>
   const std::vector<unsigned char>& finish(const std::vector<R>& rows,
                                            const std::vector<int32_t>& counters) {
@@ -260,7 +261,7 @@ class TableBuilder {
       if (o == 0) e->lead = int32_t(beyond / size);
       if (beyond / size != e->lead) e->path = Path::elements;
     }
-    // Bits are drawn for 32 elements at a time, from the first on.
+    // A draw gives bits for 32 elements, counted from the first.
     if (keep_order_ && e->lead) e->path = Path::elements;
     if (e->path == Path::elements) e->lead = 0;
   }
@@ -281,8 +282,8 @@ class TableBuilder {
   std::vector<unsigned char> bytes_;
 };
 
-// Starts `run(kernel argument)` with the table where it fits: in a small launch, in a large one
-// (kLarge: that kernel exists), or in the workspace.
+// Calls `run(kernel argument)` with the table in the smallest place that holds it: a small
+// argument, a large one (kLarge: that kernel exists), or the workspace.
 template <int64_t kBytes, class Run>
 void with_inline_table(const std::vector<unsigned char>& bytes, Run run) {
   Table<kBytes> table;

@@ -1,8 +1,8 @@
-"""The only place in Python that knows NumPy from CuPy from PyTorch.
+"""Arrays of NumPy, CuPy and PyTorch behind one set of functions; no other file tells them apart.
 
-Arrays are told apart by the module of their type; a library is never imported here that the caller
-has not imported already. The last part serves calls on CUDA arrays, whose memory and streams belong
-to the caller's library; csrc/bind/target.cpp calls it.
+The module of an array's type says which library made it. Only libraries that the program has
+imported are used, except that moving an array to CUDA imports CuPy. csrc/bind calls some of these
+functions to allocate results; ``onepass._cuda_memory`` has those for CUDA memory and streams.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
+    pass
 
 Array: TypeAlias = Any
 DType: TypeAlias = Any
@@ -26,7 +26,7 @@ def library(x: Array) -> Any:
     if isinstance(x, np.ndarray):
         return np
     root = type(x).__module__.partition(".")[0]
-    if root == "torch" or (root != "cupy" and "torch" in sys.modules and _is_tensor(x)):
+    if root == "torch" or (root != "cupy" and "torch" in sys.modules and is_tensor(x)):
         return sys.modules["torch"]
     if root == "cupy":
         return sys.modules["cupy"]
@@ -36,18 +36,18 @@ def library(x: Array) -> Any:
     )
 
 
-def _is_tensor(x: Array) -> bool:
+def is_tensor(x: Array) -> bool:
     return isinstance(x, sys.modules["torch"].Tensor)
 
 
-def _is_torch(lib: Any) -> bool:
+def is_torch(lib: Any) -> bool:
     return lib is not np and lib.__name__ == "torch"
 
 
 def empty_like(x: Array) -> Array:
     """An uninitialised array of the shape, dtype, device and memory order of ``x``."""
     lib = library(x)
-    if _is_torch(lib):
+    if is_torch(lib):
         return lib.empty_like(x, requires_grad=False)
     if lib is np:
         return lib.empty_like(x, subok=False)
@@ -58,7 +58,7 @@ def empty_like(x: Array) -> Array:
 def empty(shape: tuple[int, ...], dtype: DType, like: Array) -> Array:
     """An uninitialised C-contiguous array beside ``like``."""
     lib = library(like)
-    if _is_torch(lib):
+    if is_torch(lib):
         return lib.empty(shape, dtype=dtype, device=like.device)
     if lib is np:
         return np.empty(shape, dtype)
@@ -69,7 +69,7 @@ def empty(shape: tuple[int, ...], dtype: DType, like: Array) -> Array:
 def zeros(shape: tuple[int, ...], dtype: DType, like: Array) -> Array:
     """A C-contiguous array of zeros beside ``like``."""
     lib = library(like)
-    if _is_torch(lib):
+    if is_torch(lib):
         return lib.zeros(shape, dtype=dtype, device=like.device)
     if lib is np:
         return np.zeros(shape, dtype)
@@ -80,7 +80,7 @@ def zeros(shape: tuple[int, ...], dtype: DType, like: Array) -> Array:
 def zeros_like(x: Array, dtype: DType) -> Array:
     """Zeros of the shape and memory order of ``x``."""
     lib = library(x)
-    if _is_torch(lib):
+    if is_torch(lib):
         return lib.zeros_like(x, dtype=dtype, requires_grad=False)
     if lib is np:
         return np.zeros_like(x, dtype=dtype)
@@ -89,47 +89,47 @@ def zeros_like(x: Array, dtype: DType) -> Array:
 
 
 def is_floating(x: Array) -> bool:
-    """Whether ``x`` holds real floating-point numbers, bfloat16 among them, in any library."""
+    """Whether ``x`` holds real floating-point numbers (bfloat16 counts), in any library."""
     return "float" in getattr(x.dtype, "name", str(x.dtype))
 
 
 def is_contiguous(x: Array) -> bool:
     """Whether ``x`` is dense in C order."""
     lib = library(x)
-    return bool(x.is_contiguous() if _is_torch(lib) else x.flags.c_contiguous)
+    return bool(x.is_contiguous() if is_torch(lib) else x.flags.c_contiguous)
 
 
 def contiguous(x: Array) -> Array:
-    """``x`` if it is dense in C order, else a copy that is."""
+    """``x``, or a copy of it, dense in C order."""
     if type(x) is np.ndarray:
         return x if x.flags.c_contiguous else np.ascontiguousarray(x)
     try:
         lib = library(x)
     except TypeError:
-        return x  # the border will look at it
-    if _is_torch(lib):
+        return x  # the border refuses it
+    if is_torch(lib):
         return x.detach().contiguous() if x.requires_grad else x.contiguous()
     if lib is np or x.flags.c_contiguous:
         return lib.ascontiguousarray(x)
     with x.device:
-        return _kept(lib.ascontiguousarray(x))
+        return kept(lib.ascontiguousarray(x))
 
 
 def convert(x: Array, dtype: str) -> Array:
     """The values of ``x`` in another dtype, in C order."""
     lib = library(x)
-    if _is_torch(lib):
+    if is_torch(lib):
         return x.contiguous().to(getattr(lib, dtype))
     if lib is np:
         return x.astype(dtype, "C")
     with x.device:
-        return _kept(x.astype(dtype, "C"))
+        return kept(x.astype(dtype, "C"))
 
 
 def parameter_dtype(x: Array) -> DType:
     """The dtype of per-channel values and optimizer state: float64 for float64, else float32."""
     lib = library(x)
-    if _is_torch(lib):
+    if is_torch(lib):
         return lib.float64 if x.dtype == lib.float64 else lib.float32
     return np.dtype(np.float64 if x.dtype == np.float64 else np.float32)
 
@@ -138,7 +138,7 @@ def scalar(value: float, like: Array) -> Any:
     """A 0-d value of the computing type of ``like``, in its library."""
     dtype = parameter_dtype(like)
     lib = library(like)
-    if _is_torch(lib):
+    if is_torch(lib):
         return lib.tensor(value, dtype=dtype, device=like.device)
     if lib is np:
         return dtype.type(value)
@@ -147,9 +147,9 @@ def scalar(value: float, like: Array) -> Any:
 
 
 def copy_into(to: Array, value: Any) -> None:
-    """Overwrites an array with another of its shape, or with a number."""
+    """Overwrites an array with another of the same shape, or with a number."""
     lib = library(to)
-    if _is_torch(lib):
+    if is_torch(lib):
         if isinstance(value, (int, float)):  # in the dtype of `to`, not by way of float32
             value = lib.tensor(value, dtype=to.dtype)
         with lib.no_grad():
@@ -161,18 +161,18 @@ def copy_into(to: Array, value: Any) -> None:
 
 
 def beside(like: Array, value: np.ndarray[Any, Any]) -> Array:
-    """A host array where ``like`` lives: itself beside a NumPy array, else a copy."""
+    """``value`` on the device of ``like``: itself if that is a NumPy array, else a copy."""
     lib = library(like)
     if lib is np:
         return value
-    if _is_torch(lib):
+    if is_torch(lib):
         return lib.from_numpy(value).to(like.device)
     with like.device:
         return lib.asarray(value)
 
 
 def brought_to(like: Array, value: Array) -> Array:
-    """``value`` if it lies where ``like`` does, else a copy that does."""
+    """``value`` in the library and on the device of ``like``: itself or a copy."""
     lib = library(like)
     if library(value) is lib and (lib is np or value.device == like.device):
         return value
@@ -189,18 +189,18 @@ def to_numpy(value: Any) -> np.ndarray[Any, Any]:
     return np.asarray(value)
 
 
-def mover(device: str) -> Callable[[Array], Array]:
-    """A function that brings an array to ``device``, and returns one that is there as it is.
+def mover(device: str, owner: str = "to") -> Callable[[Array], Array]:
+    """A function that returns an array on ``device``: the argument itself or a copy.
 
     Raises:
         ValueError: the device is not "cpu", "cuda" or "cuda:N".
-        RuntimeError: CuPy or the CUDA device cannot be used.
+        RuntimeError: CuPy or the CUDA device is not usable.
     """
-    kind, _, index = device.partition(":")
+    kind, _, index = str(device).partition(":")
     if device == "cpu":
         return to_numpy
     if kind != "cuda" or not (index.isdecimal() or device == "cuda"):
-        raise ValueError(f"device={device!r}: expected 'cpu', 'cuda' or 'cuda:N'")
+        raise ValueError(f"{owner}: 'device' is {device!r}, expected 'cpu', 'cuda' or 'cuda:N'")
     cupy = _cupy()
     device_of = cupy.cuda.Device(int(index)) if index else cupy.cuda.Device()
     return partial(_to_cuda, int(device_of.id))
@@ -226,101 +226,14 @@ def _cupy() -> Any:
     return cupy
 
 
-# ---- CUDA
-
-
-def current_stream(x: Array, device: int) -> int:
-    """The address of the stream that the library of ``x`` works on; 0 is the default stream."""
-    root = type(x).__module__.partition(".")[0]
-    if root == "cupy":
-        return int(sys.modules["cupy"].cuda.get_current_stream(device).ptr)
-    if "torch" in sys.modules and _is_tensor(x):
-        return int(sys.modules["torch"].cuda.current_stream(device).cuda_stream)
-    stream = getattr(x, "__cuda_array_interface__", {}).get("stream")
-    return 0 if stream is None or stream == 1 else int(stream)  # 1 is another name of 0
-
-
-def lend(
-    like: Array, count: int, dtype: str, device: int, stream: int, zeroed: bool = False
-) -> Array:
-    """Memory on a CUDA device from the pool of the library of ``like``, for work on ``stream``."""
-    lib, at_home = _cuda_library(like)
-    make = lib.zeros if zeroed else lib.empty
-    if _is_torch(lib):
-        with lib.cuda.stream(None if at_home else lib.cuda.ExternalStream(stream, device=device)):
-            return make(count, dtype=getattr(lib, dtype), device=f"cuda:{device}")
-    with lib.cuda.Device(device):
-        if at_home:
-            return _kept(make(count, dtype))
-        with lib.cuda.ExternalStream(stream, device):
-            return _kept(make(count, dtype))
-
-
 _captured: list[Array] = []
 
 
-def _kept(made: Array) -> Array:
-    """An array of CuPy's, which is kept for good while a graph is captured.
+def kept(made: Array) -> Array:
+    """``made``, a CuPy array, kept for good if a CUDA graph is being captured.
 
-    Every launch of the graph writes there, and CuPy's pool would hand the memory out again.
+    Each launch of the graph writes to it, and CuPy's pool would hand out its memory again.
     """
     if sys.modules["cupy"].cuda.get_current_stream().is_capturing():
         _captured.append(made)
     return made
-
-
-def read_back(x: Array, device: int, stream: int) -> npt.NDArray[Any]:
-    """The values of a CUDA array that work on ``stream`` has written; waits for it."""
-    lib = library(x)
-    if current_stream(x, device) != stream:
-        synchronize(x, device)
-    host: npt.NDArray[Any] = x.cpu().numpy() if _is_torch(lib) else x.get()
-    return host
-
-
-def overwrite(x: Array, values: list[int], device: int, stream: int) -> None:
-    """Puts ``values`` at the beginning of a CUDA array that work on ``stream`` writes."""
-    if current_stream(x, device) != stream:
-        synchronize(x, device)
-    copy_into(x[: len(values)], np.array(values, np.int64))
-
-
-def synchronize(x: Array, device: int) -> None:
-    """Waits for all work on the device of ``x``."""
-    lib, _ = _cuda_library(x)
-    if _is_torch(lib):
-        lib.cuda.synchronize(device)
-    else:
-        lib.cuda.Device(device).synchronize()
-
-
-def order(first: int, then: int, device: int) -> None:
-    """What follows on the stream ``then`` waits for what is on ``first`` now; the host does not."""
-    lib, _ = _cuda_library(None)
-    if _is_torch(lib):
-        event = lib.cuda.Event()
-        event.record(lib.cuda.ExternalStream(first, device=device))
-        lib.cuda.ExternalStream(then, device=device).wait_event(event)
-        return
-    with lib.cuda.Device(device):
-        event = lib.cuda.Event(disable_timing=True)
-        event.record(lib.cuda.ExternalStream(first, device))
-        lib.cuda.ExternalStream(then, device).wait_event(event)
-
-
-def _cuda_library(like: Array) -> tuple[Any, bool]:
-    """The library that serves ``like`` on CUDA, and whether it is its own."""
-    try:
-        if (lib := library(like)) is not np:
-            return lib, True
-    except TypeError:
-        pass
-    if cupy := sys.modules.get("cupy"):
-        return cupy, False
-    torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_available():
-        return torch, False
-    raise RuntimeError(
-        f"memory on a CUDA device is needed beside {type(like).__name__}, whose library lends "
-        "none; import cupy or torch first, and it is taken from there"
-    )

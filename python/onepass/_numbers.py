@@ -1,12 +1,14 @@
-"""Checks of the plain numbers and flags that users pass.
+"""Checks of the numbers, flags and words that users pass.
 
 Every message has one form, where ``owner`` is the class or function that the user called:
-``{owner}: '{name}' is {value!r}, expected {what}``.
+``{owner}: '{name}' is {value!r}, expected {what}``. A message about an array gives its type, shape
+or dtype instead of its value; one about the contents of a file begins with the path.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -38,6 +40,17 @@ def flag(owner: str, name: str, value: Any) -> bool:
     if not isinstance(value, (bool, np.bool_, int)) or value not in (0, 1):
         raise TypeError(f"{owner}: {name!r} is {value!r}, expected True or False")
     return bool(value)
+
+
+def one_of(owner: str, name: str, value: Any, known: Sequence[str]) -> None:
+    """Refuses a word that is not in ``known``.
+
+    Raises:
+        ValueError: ``value`` is another word, or no word.
+    """
+    if not isinstance(value, str) or value not in known:
+        *most, last = map(repr, known)
+        raise ValueError(f"{owner}: {name!r} is {value!r}, expected {', '.join(most)} or {last}")
 
 
 def seed(owner: str, name: str, value: Any) -> int:

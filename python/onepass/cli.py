@@ -14,9 +14,10 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import onepass
+from onepass import _numbers as numbers
 
 LIBRARIES = (
     "numpy",
@@ -31,6 +32,7 @@ LIBRARIES = (
     "tensorboardX",
 )
 CUPY_PACKAGES = ("cupy-cuda13x", "cupy-cuda12x", "cupy")
+T = TypeVar("T")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -44,7 +46,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             command: Callable[[argparse.Namespace], int] = options.command
             return command(options)
         finally:
-            sys.stdout.flush()  # here, where its failure can be told, and not at exit
+            sys.stdout.flush()  # here, because an error at exit could not be reported
+    except _UsageError as error:
+        return _fail(error, 2)
     except OSError as error:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if isinstance(error, BrokenPipeError):  # the reader (head, less) has gone
@@ -59,8 +63,12 @@ class _Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {message}\n")
 
 
+class _UsageError(Exception):
+    """An option with a wrong value; argparse passes the exception on and ``main`` prints it."""
+
+
 class _Defaults(argparse.HelpFormatter):
-    """Help that shows the defaults there are."""
+    """Help that shows the defaults of options that have one."""
 
     def _get_help_string(self, action: argparse.Action) -> str:
         hidden = action.default in (None, argparse.SUPPRESS) or action.nargs == 0
@@ -91,14 +99,17 @@ def _add_train(commands: Any) -> None:
     add("data", metavar="DATA", help="digits, breast_cancer, wine, diabetes, or a CSV or NPZ file")
     add("--target", metavar="NAME", help="the target's column (CSV: the last) or array (NPZ: y)")
     add("--task", choices=("classification", "regression"), help="if not by the target's type")
-    add("--epochs", type=_count, default=60, metavar="N", help="at most this many")
-    add("--batch-size", type=_count, default=32, metavar="N", help="samples a step")
-    add("--lr", type=_positive, metavar="X", help="peak rate (0.004 for Adam's kin, else its own)")
+    add("--epochs", type=_count("--epochs"), default=60, metavar="N", help="at most this many")
+    count = _count("--batch-size")
+    add("--batch-size", type=count, default=32, metavar="N", help="samples a step")
+    rate = _number("--lr", above=0)
+    add("--lr", type=rate, metavar="X", help="peak rate (0.004 for Adam's kin, else its own)")
     add("--optimizer", default="adamw", metavar="NAME", help="adamw, sgd, …")
     add("--hidden", type=_sizes, default="256,256", metavar="SIZES", help="hidden layers")
     add("--norm", choices=("batch", "none"), default="batch", help="after each hidden layer")
     add("--activation", default="relu", metavar="NAME", help="relu, leaky_relu, gelu, …")
-    add("--dropout", type=_share, default=0.2, metavar="P", help="probability, 0 for none")
+    share = _number("--dropout", low=0, high=1)
+    add("--dropout", type=share, default=0.2, metavar="P", help="probability, 0 for none")
     add("--device", choices=("cpu", "cuda"), default="cpu", help="where to compute")
     add("--seed", type=_seed, default=0, metavar="N", help="of the split, weights and dropout")
     add("--out", type=Path, metavar="DIR", help="instead of runs/<name>")
@@ -121,7 +132,7 @@ def _train(options: argparse.Namespace) -> int:
         return _fail(error, 2)
     print(run.describe(), flush=True)
     try:
-        with np.errstate(all="ignore"):  # what is not finite is one line, below
+        with np.errstate(all="ignore"):  # no warnings: the error below is one line
             result = run.train()
     except KeyboardInterrupt:
         return _fail("interrupted; go on with the same command and --resume", 130)
@@ -151,7 +162,7 @@ def _report(run: Any, result: dict[str, float]) -> None:
 
 
 def _bench(arguments: list[str]) -> int:
-    """The benchmark is part of the source tree, not of the package."""
+    """Run bench/run.py of the source tree; the package does not contain it."""
     script = Path("bench") / "run.py"
     here = Path(__file__).resolve()
     for root in (Path.cwd(), here.parents[2]):
@@ -195,7 +206,7 @@ def _collect() -> dict[str, Any]:
 
 
 def _version(name: str) -> str | None:
-    """The installed version, from the package's metadata: nothing is imported."""
+    """The installed version from the metadata of the package, without importing it."""
     for package in CUPY_PACKAGES if name == "cupy" else (name,):
         try:
             return importlib.metadata.version(package)
@@ -205,43 +216,39 @@ def _version(name: str) -> str | None:
 
 
 def _fail(error: object, status: int) -> int:
-    """One line, whatever the error says."""
+    """Print the error as one line."""
     print(f"onepass: {' '.join(str(error).split())}", file=sys.stderr)
     return status
 
 
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
-    return int(text)
+def _count(option: str) -> Callable[[str], int]:
+    """An argparse type: a whole number >= 1."""
+    return lambda text: _checked(numbers.integer, option, text, int, least=1)
+
+
+def _number(option: str, **bounds: float) -> Callable[[str], float]:
+    """An argparse type: a number within the bounds of ``numbers.in_range``."""
+    return lambda text: _checked(numbers.in_range, option, text, float, **bounds)
 
 
 def _seed(text: str) -> int:
-    if not text.isdecimal() or int(text) >= 2**64:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 to 2**64 - 1")
-    return int(text)
-
-
-def _positive(text: str) -> float:
-    value = _number(text)
-    if not 0.0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
-    return value
-
-
-def _share(text: str) -> float:
-    value = _number(text)
-    if not 0.0 <= value < 1.0:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to below 1")
-    return value
-
-
-def _number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
+    return _checked(numbers.seed, "--seed", text, int)
 
 
 def _sizes(text: str) -> tuple[int, ...]:
-    return tuple(_count(part.strip()) for part in text.split(",") if text.strip())
+    count = _count("--hidden")
+    return tuple(count(part.strip()) for part in text.split(",") if text.strip())
+
+
+def _checked(
+    check: Callable[..., T], option: str, text: str, parse: Callable[[str], Any], **bounds: Any
+) -> T:
+    """``text`` as a number that passes ``check``; _UsageError, naming the option, if not."""
+    try:
+        value = parse(text)
+    except ValueError:
+        value = text
+    try:
+        return check("train", option, value, **bounds)
+    except (TypeError, ValueError) as error:
+        raise _UsageError(error) from None

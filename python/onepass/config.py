@@ -1,4 +1,4 @@
-"""What the process runs on: threads, the CPU's instruction set, CUDA."""
+"""Settings of the process: threads, the instruction set of the CPU, CUDA."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = [
 
 
 def set_num_threads(n: int) -> None:
-    """Number of threads of later calls, the caller included.
+    """Sets the number of threads of later calls, the caller included.
 
     Results do not depend on it. The default is the environment variable ``ONEPASS_NUM_THREADS``, or
     the number of processors this process may use.
@@ -73,12 +73,12 @@ def set_cpu_level(level: str) -> None:
 
 
 def cuda_available() -> bool:
-    """Whether arrays on CUDA devices can be used."""
+    """Whether this process can use arrays on CUDA devices."""
     return _cuda_state() is None
 
 
 def cuda_why_not() -> str:
-    """A sentence that says why CUDA cannot be used; empty where it can."""
+    """The reason why CUDA is not available, as a sentence; empty if it is."""
     return _cuda_state() or ""
 
 

@@ -1,6 +1,6 @@
-"""Tables with a header: every column a number, the target's a number or text.
+"""Tables with a header. Features are numbers; the target is numbers or text.
 
-Each complaint names the column and the row (counted from 1 below the header).
+Each error names the column and the row, counted from 1 below the header.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ MISSING = frozenset({"", "?", "na", "n/a", "nan", "null", "none"})
 
 @dataclass(frozen=True)
 class Table:
-    """A file's columns, the target apart; text targets stay text."""
+    """The columns of a file, the target apart; text targets stay text."""
 
     features: NDArray[np.float64]
     feature_names: tuple[str, ...]
@@ -36,7 +36,7 @@ def read_csv(path: Path, target: str | None) -> Table:
     elif target not in header:
         near = difflib.get_close_matches(target, header, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"{path}: no column {target!r}: it has {', '.join(header)}{hint}")
+        raise ValueError(f"{path}: no column {target!r}, expected one of {', '.join(header)}{hint}")
     columns = dict(zip(header, zip(*rows, strict=True), strict=True))
     for name, cells in columns.items():
         _refuse_missing(path, name, cells)
@@ -58,9 +58,9 @@ def _read(path: Path) -> tuple[list[str], list[list[str]]]:
         raise ValueError(f"{path}: expected a header line and at least one row")
     header, rows = lines[0], lines[1:]
     if all(_is_number(cell) for cell in header):
-        raise ValueError(f"{path}: the first line is numbers; expected a header with column names")
+        raise ValueError(f"{path}: the first line is numbers, expected a header with column names")
     if len(header) < 2:
-        raise ValueError(f"{path}: one column, {header[0]!r}; expected features and a target")
+        raise ValueError(f"{path}: one column, {header[0]!r}, expected features and a target")
     if "" in header:
         raise ValueError(f"{path}: column {header.index('') + 1} has no name; name or remove it")
     twice = [name for name in header if header.count(name) > 1]
@@ -68,7 +68,7 @@ def _read(path: Path) -> tuple[list[str], list[list[str]]]:
         raise ValueError(f"{path}: two columns are called {twice[0]!r}")
     for number, row in enumerate(rows, 1):
         if len(row) != len(header):
-            raise ValueError(f"{path}: row {number} has {len(row)} cells; expected {len(header)}")
+            raise ValueError(f"{path}: row {number} has {len(row)} cells, expected {len(header)}")
     return header, rows
 
 

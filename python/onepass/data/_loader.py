@@ -1,7 +1,7 @@
-"""Batches in an order that is a function of (seed, epoch) alone.
+"""Batches in an order that depends on (seed, epoch) alone.
 
-The order is made from raw Philox words, which NumPy keeps from release to release (it promises no
-such thing for ``Generator.permutation``), so a run resumed after an upgrade sees the same batches.
+The order comes from raw Philox words, which NumPy keeps from release to release. It does not
+promise that for ``Generator.permutation``. So a run resumed after an upgrade sees the same batches.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ class DataLoader:
         batch_size: samples in a batch.
         shuffle: draw a new order for every epoch; else the given order.
         drop_last: leave out a last batch that is smaller than ``batch_size``.
-        seed: with the epoch's number, the only source of the order.
+        seed: this and the number of the epoch alone decide the order.
         sampling: ``"epoch"``, each sample once an epoch; ``"replacement"``, as many independent
-            uniform draws as there are samples (``shuffle`` is not looked at); ``"cyclic"``, the
+            uniform draws as there are samples (``shuffle`` has no effect); ``"cyclic"``, the
             same order in every epoch (with ``shuffle``, drawn once from ``seed``).
 
     Attributes:
-        epoch: the epoch that the next ``iter()`` gives, from 0; may be set, to a count below 2⁶⁴.
+        epoch: the epoch of the next ``iter()``, from 0; you may set it, to a count below 2⁶⁴.
 
     Yields:
         ``(X_batch, y_batch)``, or ``X_batch`` where ``y`` is None. Without shuffling they are
@@ -68,19 +68,23 @@ class DataLoader:
         self.y = y
         self.size = _length("X", X)
         if self.size == 0:
-            raise ValueError("X has no samples; expected at least one along axis 0")
+            raise ValueError(
+                f"DataLoader: 'X' has shape {tuple(X.shape)}, expected at least one sample along "
+                "axis 0"
+            )
         if y is not None and _length("y", y) != self.size:
-            raise ValueError(f"X has {self.size} samples and y has {len(y)}; expected as many")
+            raise ValueError(
+                f"DataLoader: 'y' has {len(y)} samples, expected {self.size} as in 'X'"
+            )
         self.batch_size = numbers.integer("DataLoader", "batch_size", batch_size, 1)
         self.seed = numbers.seed("DataLoader", "seed", seed)
-        if sampling not in SAMPLING:
-            raise ValueError(f"sampling={sampling!r}; expected one of {', '.join(SAMPLING)}")
+        numbers.one_of("DataLoader", "sampling", sampling, SAMPLING)
         self.shuffle = numbers.flag("DataLoader", "shuffle", shuffle)
         self.drop_last = numbers.flag("DataLoader", "drop_last", drop_last)
         if drop_last and self.size < self.batch_size:
             raise ValueError(
-                f"batch_size={batch_size} with drop_last=True leaves no batch of {self.size} "
-                f"samples; expected batch_size <= {self.size}"
+                f"DataLoader: 'batch_size' is {batch_size}, expected at most {self.size}, the "
+                "number of samples, with drop_last=True"
             )
         self.sampling = sampling
         self.epoch = 0
@@ -99,7 +103,7 @@ class DataLoader:
         return full + (rest > 0 and not self.drop_last)
 
     def __iter__(self) -> Iterator[Any]:
-        """Batches of the epoch ``self.epoch``, which this call advances."""
+        """Batches of the epoch ``self.epoch``; advances ``self.epoch``."""
         epoch, self.epoch = self.epoch, self.epoch + 1
         return self.batches(epoch)
 
@@ -118,7 +122,7 @@ class DataLoader:
         return self.size - (len(self) - 1) * self.batch_size
 
     def order(self, epoch: int) -> NDArray[np.int64] | None:
-        """The samples' indices in epoch ``epoch``; None where it is the given order."""
+        """The indices of the samples in epoch ``epoch``; None for the given order."""
         if self.sampling == "replacement":
             return draw(self.size, self.seed, epoch)
         if not self.shuffle:
@@ -142,7 +146,7 @@ class DataLoader:
 
 
 def permutation(size: int, seed: int, epoch: int) -> NDArray[np.int64]:
-    """A permutation of ``range(size)``: the order of as many random 64-bit keys."""
+    """A permutation of ``range(size)``: the order that sorts ``size`` random 64-bit keys."""
     return np.argsort(_words(size, seed, epoch), kind="stable").astype(np.int64, copy=False)
 
 
@@ -163,7 +167,11 @@ def _length(name: str, array: Any) -> int:
     shape = getattr(array, "shape", None)
     if shape is None:
         kind = type(array).__name__
-        raise TypeError(f"{name} is a {kind}; expected an array (np.asarray makes one)")
+        raise TypeError(
+            f"DataLoader: {name!r} is a {kind}, expected an array (np.asarray makes one)"
+        )
     if len(shape) == 0:
-        raise ValueError(f"{name} is a scalar; expected an array with the samples along axis 0")
+        raise ValueError(
+            f"DataLoader: {name!r} is a scalar, expected an array with the samples along axis 0"
+        )
     return int(shape[0])

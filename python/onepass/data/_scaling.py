@@ -1,8 +1,8 @@
 """Scaling of features: fitted on the training part, applied to every part.
 
-Statistics are float64 whatever the data's dtype; the result has the data's own floating dtype
-(integers and booleans become float64). A column that is constant, told exactly by min == max, has
-nothing to scale: it goes to zero (or the lower bound) and comes back exactly.
+Statistics are always float64. The result has the floating dtype of the data; integers and booleans
+become float64. A constant column (min == max exactly) goes to zero, or to the lower bound, and
+comes back exactly.
 """
 
 from __future__ import annotations
@@ -27,8 +27,11 @@ class _Scaling:
         """Learn the statistics of ``X`` (N, …); returns self."""
         x = np.asarray(X)
         if x.ndim < 1 or x.shape[0] == 0:
-            raise ValueError(f"X has shape {x.shape}; expected at least one sample along axis 0")
-        _refuse_nonfinite(x)
+            raise ValueError(
+                f"{type(self).__name__}: 'X' has shape {x.shape}, expected at least one sample "
+                "along axis 0"
+            )
+        _refuse_nonfinite(type(self).__name__, x)
         self.shift, self.scale = self._statistics(x.astype(np.float64))
         return self
 
@@ -52,11 +55,12 @@ class _Scaling:
     def _checked(self, X: Any) -> tuple[NDArray[Any], Floats]:
         name = type(self).__name__
         if self.shift is None:
-            raise RuntimeError(f"{name}.transform before fit; call fit(X_train) first")
+            raise RuntimeError(f"{name}: transform before fit; call fit(X_train) first")
         x = np.asarray(X)
         if x.shape[1:] != self.shift.shape:
             raise ValueError(
-                f"X has features of shape {x.shape[1:]}; {name} was fitted on {self.shift.shape}"
+                f"{name}: 'X' has features of shape {x.shape[1:]}, expected {self.shift.shape} as "
+                "in fit"
             )
         return x, self.shift
 
@@ -89,7 +93,7 @@ class Standardize(_Scaling):
         constant = low == high
         mean = np.where(constant, low, low + np.mean(x - low, axis=0))
         centred = x - mean
-        # Squares of the centred values over their largest, so that they cannot overflow.
+        # Divide by the largest before squaring, so that no square overflows.
         largest = np.where(constant, 1.0, np.abs(centred).max(axis=0))
         std = largest * np.sqrt(np.mean((centred / largest) ** 2, axis=0))
         return mean, np.where(constant, 1.0, std)
@@ -114,11 +118,16 @@ class MinMax(_Scaling):
         try:
             low, high = feature_range
         except (TypeError, ValueError):
-            raise ValueError(f"feature_range={feature_range!r}; expected (low, high)") from None
+            raise ValueError(
+                f"MinMax: 'feature_range' is {feature_range!r}, expected (low, high)"
+            ) from None
         self.low = numbers.in_range("MinMax", "feature_range[0]", low)
         self.high = numbers.in_range("MinMax", "feature_range[1]", high)
         if not self.low < self.high:
-            raise ValueError(f"feature_range={feature_range}; expected (low, high) with low < high")
+            raise ValueError(
+                f"MinMax: 'feature_range' is {feature_range!r}, expected (low, high) with "
+                "low < high"
+            )
 
     def transform(self, X: Any) -> Any:
         """``X`` scaled, in its own floating dtype."""
@@ -141,12 +150,12 @@ def _result_dtype(x: NDArray[Any]) -> np.dtype[Any]:
     return np.dtype(np.float64) if x.dtype.kind in "biu" else x.dtype
 
 
-def _refuse_nonfinite(x: NDArray[Any]) -> None:
+def _refuse_nonfinite(owner: str, x: NDArray[Any]) -> None:
     bad = np.argwhere(~np.isfinite(x))
     if bad.size:
         sample, *feature = (int(i) for i in bad[0])
         where = f", column {feature[0] if len(feature) == 1 else tuple(feature)}" if feature else ""
         raise ValueError(
-            f"X holds {x[tuple(bad[0])]} in sample {sample}{where}; expected finite numbers "
-            "(drop or fill them first)"
+            f"{owner}: 'X' holds {x[tuple(bad[0])]} in sample {sample}{where}, expected finite "
+            "numbers (drop or fill the others first)"
         )

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from onepass import _numbers as numbers
 from onepass.data._csv import read_csv
 
 BUNDLED = ("breast_cancer", "diabetes", "digits", "wine")
@@ -22,15 +23,15 @@ MAX_INTEGER_CLASSES = 32
 
 @dataclass(frozen=True)
 class Dataset:
-    """Features, targets, and what they mean; unpacks as ``X, y = load(…)``.
+    """Features, targets and their names; unpacks as ``X, y = load(…)``.
 
     Attributes:
-        name: the set's name, or the file's without its ending.
+        name: the name of the set, or of the file without its ending.
         X: float64 features, samples along axis 0.
         y: (N,) class indices (int64) or numbers (float64).
         feature_names: one for each column of a two-dimensional X.
-        classes: the classes' names in the order of their indices; None for regression.
-        target: the target's name.
+        classes: the names of the classes in the order of their indices; None for regression.
+        target: the name of the target.
     """
 
     name: str
@@ -60,25 +61,25 @@ def load(
     """Load a data set by name or from a file.
 
     * ``digits``, ``breast_cancer``, ``wine``, ``diabetes``: bundled with scikit-learn, no download.
-    * ``*.csv``, ``*.tsv``: a header line, numbers in every column but the target's.
+    * ``*.csv``, ``*.tsv``: a header line, numbers in every column except the target.
     * ``*.npz``: arrays ``X`` (samples along axis 0) and ``y``.
 
-    The target's type decides what it is. Text, whole numbers and booleans are classes; numbers with
-    a fraction are regression. In an NPZ file that is the array's dtype (0.0, 1.0 are regression). A
-    CSV's column has no dtype: it is of whole numbers where all of them are, at most 32 are
-    different, and one is there twice (0, 1, 0 are classes; 71, 64, 80 are not).
+    The type of the target decides the task. Text, whole numbers and booleans are classes; numbers
+    with a fraction are regression. In an NPZ file the dtype of the array counts (0.0, 1.0 are
+    regression). A CSV column has no dtype: its numbers are classes if all are whole, at most 32
+    differ, and one occurs twice (0, 1, 0 are classes; 71, 64, 80 are not).
 
     Args:
         name_or_path: a name above or a path.
-        target: the target's column (CSV; the last one if None) or array (NPZ; ``y`` if None).
-        task: ``"classification"`` or ``"regression"``, to decide otherwise than by the type.
+        target: column (CSV; the last one if None) or array (NPZ; ``y`` if None) of the target.
+        task: ``"classification"`` or ``"regression"`` overrides the type of the target.
 
     Returns:
         A Dataset, which is also a pair: ``X, y = load("digits")``. X is float64.
 
     Raises:
         ValueError: an unknown name or column, a missing value or text among the features (the
-            message has the column and the row). FileNotFoundError: no such file. ImportError: a
+            message names the column and the row). FileNotFoundError: no such file. ImportError: a
             bundled set without scikit-learn.
 
     Example:
@@ -86,8 +87,8 @@ def load(
         >>> load("wine")  # doctest: +SKIP
         Dataset('wine', X (178, 13), target 'class', 3 classes)
     """
-    if task is not None and task not in TASKS:
-        raise ValueError(f"task={task!r}; expected one of {', '.join(TASKS)}")
+    if task is not None:
+        numbers.one_of("load", "task", task, TASKS)
     path = Path(name_or_path)
     ending = path.suffix.lower()
     if ending in (".csv", ".tsv", ".npz"):
@@ -96,8 +97,12 @@ def load(
         return _from_npz(path, target, task) if ending == ".npz" else _from_csv(path, target, task)
     if str(name_or_path) not in BUNDLED:
         raise ValueError(_unknown(str(name_or_path)))
-    if target is not None or task is not None:
-        raise ValueError(f"target and task are for files; {str(name_or_path)!r} has its own")
+    for option, value in (("target", target), ("task", task)):
+        if value is not None:
+            raise ValueError(
+                f"load: {option!r} is {value!r}, expected None: the data set "
+                f"{str(name_or_path)!r} has its own"
+            )
     return _from_sklearn(str(name_or_path))
 
 
@@ -131,17 +136,17 @@ def _from_npz(path: Path, target: str | None, task: str | None) -> Dataset:
             missing = [name for name in ("X", key) if name not in archive.files]
             if missing:
                 has = ", ".join(archive.files) or "nothing"
-                raise ValueError(f"no array {missing[0]!r}; expected 'X' and {key!r}, it has {has}")
+                raise ValueError(f"no array {missing[0]!r}, expected 'X' and {key!r} among {has}")
             features, values = archive["X"], archive[key]
     except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(f"{path}: {error}") from error
     if features.ndim < 2 or features.dtype.kind not in "biuf" or features.shape[0] == 0:
         raise ValueError(
-            f"{path}: X is {features.dtype} of shape {features.shape}; expected real numbers (N, …)"
+            f"{path}: X is {features.dtype} of shape {features.shape}, expected real numbers (N, …)"
         )
     if values.ndim != 1 or len(values) != len(features):
         raise ValueError(
-            f"{path}: {key} has shape {values.shape}; expected ({len(features)},), one per sample"
+            f"{path}: {key} has shape {values.shape}, expected ({len(features)},), one per sample"
         )
     for name, array in (("X", features), (key, values)):
         if array.dtype.kind == "f" and not np.isfinite(array).all():
@@ -165,14 +170,14 @@ def _interpret(
     """Targets as class indices with the classes' names, or as numbers with None."""
     text = values.dtype.kind in "US"
     if not text and values.dtype.kind not in "biuf":
-        raise ValueError(f"{what} is {values.dtype}; expected numbers or text")
+        raise ValueError(f"{what} is {values.dtype}, expected numbers or text")
     found, index = np.unique(values, return_inverse=True)
     if task == "regression":
         if text:
-            raise ValueError(f"{what} holds text ({found[0]!s}, …); expected numbers")
+            raise ValueError(f"{what} holds text ({found[0]!s}, …), expected numbers")
         return values.astype(np.float64), None
     if len(found) < 2:
-        raise ValueError(f"{what} has the one class {found[0]!s}; expected two or more")
+        raise ValueError(f"{what} has the one class {found[0]!s}, expected two or more")
     whole_numbers = not text and bool(np.all(found == np.round(found.astype(np.float64))))
     names = (str(int(v)) if whole_numbers else str(v) for v in found)
     return index.reshape(-1).astype(np.int64), tuple(names)
@@ -182,4 +187,4 @@ def _unknown(name: str) -> str:
     near = difflib.get_close_matches(name, BUNDLED, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     known = ", ".join(BUNDLED)
-    return f"no data set {name!r}: expected {known}, or a .csv, .tsv or .npz file{hint}"
+    return f"load: 'name_or_path' is {name!r}, expected {known}, or a .csv, .tsv or .npz file{hint}"

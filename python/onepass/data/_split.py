@@ -11,7 +11,7 @@ from onepass import _numbers as numbers
 from onepass.data._loader import permutation
 
 Indices = NDArray[np.int64]
-STREAM = 2**64 - 1  # in the epoch's place: a split shares no random numbers with a loader's order
+STREAM = 2**64 - 1  # instead of an epoch: splits and loaders draw different random numbers
 
 
 def split_indices(
@@ -23,10 +23,11 @@ def split_indices(
     total is right (largest remainders first), and keeps at least one for training.
 
     Args:
-        y: (N,) targets; only their number matters where ``stratify`` is False.
+        y: (N,) targets; if ``stratify`` is False, only their number matters.
         test_size: share of the held-out part, in (0, 1).
-        stratify: by the values of y; None means where y holds integers, booleans or text.
-        seed: the only source of randomness.
+        stratify: split each class of y by itself; None does so if y holds integers, booleans or
+            text.
+        seed: the seed of the random order, 0 <= seed < 2**64.
 
     Returns:
         ``(train, test)``, int64.
@@ -47,15 +48,15 @@ def split_indices(
     count = held_out("split_indices", "test_size", test_size, size)
     if stratify is None:
         stratify = target.ndim == 1 and target.dtype.kind in "biuUS"
-    shuffled = permutation(size, seed, STREAM)
+    shuffled = permutation(size, numbers.seed("split_indices", "seed", seed), STREAM)
     if not stratify:
         return shuffled[count:], shuffled[:count]
     _, labels = np.unique(target, return_inverse=True)
     quota = _quotas(np.bincount(labels), test_size, count)
     if not quota.any():
         raise ValueError(
-            f"every class has one sample among these {size}; expected two or more of at least one "
-            "(or stratify=False)"
+            f"split_indices: 'y' has one sample of each class among {size}, expected at least two "
+            "of some class (or stratify=False)"
         )
     taken = np.zeros(size, dtype=bool)
     for label, count in enumerate(quota):
@@ -68,7 +69,8 @@ def held_out(owner: str, name: str, share: float, size: int) -> int:
     count = round(size * numbers.in_range(owner, name, share, 0, 1, above=0))
     if not 0 < count < size:
         raise ValueError(
-            f"{owner}: {name!r} is {share!r}, which leaves one part of {size} samples empty"
+            f"{owner}: {name!r} is {share!r}, expected a share that leaves neither part of {size} "
+            "samples empty"
         )
     return count
 
@@ -86,7 +88,7 @@ def train_test_split(
         (2, 8)
     """
     if len(X) != len(y):
-        raise ValueError(f"X has {len(X)} samples and y has {len(y)}; expected as many")
+        raise ValueError(f"train_test_split: 'y' has {len(y)} samples, expected {len(X)} as in 'X'")
     train, test = split_indices(y, test_size, stratify=stratify, seed=seed)
     return X[train], X[test], y[train], y[test]
 

@@ -62,7 +62,7 @@ class BatchNorm(Fusable):
         eps = numbers.in_range(owner, "eps", eps, above=0)
         if momentum is not None:
             momentum = numbers.in_range(owner, "momentum", momentum, 0, most=1, or_none=True)
-        known = check_dtype(dtype)
+        known = check_dtype(type(self).__name__, dtype)
         self.num_features = num_features
         self.eps = eps
         self.momentum = momentum

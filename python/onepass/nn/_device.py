@@ -1,4 +1,4 @@
-"""Checks of a module's dtype and of the gradients it is given."""
+"""Checks of the dtype of a module and of the gradients that it takes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from onepass._kind import namespace as namespace
 DTYPES = ("float32", "float64")
 
 
-def check_dtype(dtype: Any) -> np.dtype[Any]:
+def check_dtype(owner: str, dtype: Any) -> np.dtype[Any]:
     """The dtype of a module's parameters."""
     try:
         known: np.dtype[Any] = np.dtype(dtype)
@@ -21,7 +21,7 @@ def check_dtype(dtype: Any) -> np.dtype[Any]:
             return known
     except TypeError:
         pass  # not a dtype at all
-    raise ValueError(f"dtype={dtype!r}: modules compute in {' or '.join(DTYPES)}")
+    raise ValueError(f"{owner}: 'dtype' is {dtype!r}, expected {' or '.join(map(repr, DTYPES))}")
 
 
 def check_gradient(owner: str, dy: Any, y: Like) -> None:

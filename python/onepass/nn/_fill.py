@@ -1,4 +1,4 @@
-"""What the initialisers share: fans, the generator of a seed, filling in place."""
+"""Helpers of the initialisers: fans, the generator of a seed, filling in place."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from onepass._kind import check_owned, namespace
 from onepass._parameter import Parameter
 from onepass.nn._random import init_generator
 
-T = TypeVar("T")  # an array or a Parameter; initialisers return what they were given
+T = TypeVar("T")  # an array or a Parameter; initialisers return their argument
 
 
 def fill(tensor: T, values: Array | float) -> T:
@@ -38,14 +38,14 @@ def uniform_of(tensor: T, variance: float, seed: int | None) -> T:
 
 
 def array_of(tensor: Any) -> Array:
-    """The array of floats that ``tensor`` is, or holds."""
+    """``tensor``, or the array that it holds if it is a Parameter; must hold floats."""
     array = tensor.data if isinstance(tensor, Parameter) else tensor
     check_owned("nn.init", "tensor", array)
     return array
 
 
 def generator(seed: int | None) -> np.random.Generator:
-    """A new one for the seed, or the one that `manual_seed` seeds."""
+    """A new generator for the seed; for None the one that `manual_seed` seeds."""
     if seed is None:
         return init_generator()
     return np.random.Generator(np.random.PCG64(numbers.seed("nn.init", "seed", seed)))
@@ -55,6 +55,9 @@ def fans(tensor: Any) -> tuple[int, int]:
     """``(fan_in, fan_out)`` of an array (out, in, *kernel); an empty array counts as 1."""
     shape = array_of(tensor).shape
     if len(shape) < 2:
-        raise ValueError(f"fan_in and fan_out need 2 axes or more, the shape is {tuple(shape)}")
+        raise ValueError(
+            f"nn.init: 'tensor' has shape {tuple(shape)}, expected at least 2 axes: fan_in and "
+            "fan_out need them"
+        )
     field = math.prod(shape[2:])
     return max(shape[1] * field, 1), max(shape[0] * field, 1)

@@ -52,7 +52,7 @@ class Linear(Fusable):
     ) -> None:
         in_features = numbers.integer("Linear", "in_features", in_features, 1)
         out_features = numbers.integer("Linear", "out_features", out_features, 1)
-        known = check_dtype(dtype)
+        known = check_dtype("Linear", dtype)
         self.in_features = in_features
         self.out_features = out_features
         self.weight = Parameter(np.empty((out_features, in_features), known))

@@ -39,8 +39,7 @@ class CrossEntropyLoss:
         reduction: Literal["none", "mean", "sum"] = "mean",
         label_smoothing: float = 0.0,
     ) -> None:
-        if reduction not in ("mean", "sum", "none"):
-            raise ValueError(f"reduction={reduction!r}: expected 'mean', 'sum' or 'none'")
+        numbers.one_of("CrossEntropyLoss", "reduction", reduction, ("mean", "sum", "none"))
         if weight is not None:
             like("CrossEntropyLoss", "weight", weight)
         ignore_index = numbers.integer(

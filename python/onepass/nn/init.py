@@ -11,7 +11,7 @@ Args:
         device.
 
 Raises:
-    TypeError: not a float array, or an option that is no number.
+    TypeError: not a float array, or an option that is not a number.
     ValueError: too few axes, or an option out of range.
 
 Example:
@@ -80,9 +80,10 @@ def uniform(tensor: T, a: float = 0.0, b: float = 1.0, *, seed: int | None = Non
         >>> bool((abs(nn.init.uniform(np.empty(100), -2.0, 2.0, seed=0)) <= 2).all())
         True
     """
-    a, b = numbers.in_range("uniform", "a", a), numbers.in_range("uniform", "b", b)
-    if not (a <= b and math.isfinite(b - a)):
-        raise ValueError(f"a={a}, b={b}: expected finite numbers, a <= b")
+    a = numbers.in_range("uniform", "a", a)
+    b = numbers.in_range("uniform", "b", b, a)
+    if not math.isfinite(b - a):
+        raise ValueError(f"uniform: 'b' is {b!r}, expected a number with finite b - a; a is {a!r}")
     return _fill.uniform(tensor, a, b, seed)
 
 
@@ -162,7 +163,8 @@ def kaiming_normal(
         >>> float(nn.init.kaiming_normal(np.empty((64, 200)), seed=0).std().round(2))
         0.1
     """
-    return _fill.normal(tensor, 0.0, math.sqrt(_kaiming(tensor, a, mode, nonlinearity)), seed)
+    variance = _kaiming("kaiming_normal", tensor, a, mode, nonlinearity)
+    return _fill.normal(tensor, 0.0, math.sqrt(variance), seed)
 
 
 def kaiming_uniform(
@@ -181,7 +183,8 @@ def kaiming_uniform(
         >>> bool(abs(nn.init.kaiming_uniform(np.empty((64, 600)), seed=0)).max() <= 0.1)
         True
     """
-    return _fill.uniform_of(tensor, _kaiming(tensor, a, mode, nonlinearity), seed)
+    variance = _kaiming("kaiming_uniform", tensor, a, mode, nonlinearity)
+    return _fill.uniform_of(tensor, variance, seed)
 
 
 def geometric_mean(tensor: T, c: float = 1.0, *, seed: int | None = None) -> T:
@@ -215,7 +218,7 @@ def orthogonal(tensor: T, gain: float = 1.0, *, seed: int | None = None) -> T:
     gain = numbers.in_range("orthogonal", "gain", gain)
     shape = _fill.array_of(tensor).shape
     if len(shape) < 2:
-        raise ValueError(f"orthogonal: shape {tuple(shape)} has fewer than 2 axes")
+        raise ValueError(f"orthogonal: 'tensor' has shape {tuple(shape)}, expected at least 2 axes")
     rows, columns = shape[0], math.prod(shape[1:])
     tall = (max(rows, columns), min(rows, columns))
     q, r = np.linalg.qr(_fill.generator(seed).standard_normal(tall))
@@ -230,7 +233,7 @@ def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
     0.01 by default; selu: 3/4. The values are PyTorch's.
 
     Raises:
-        TypeError: ``param`` is no number.
+        TypeError: ``param`` is not a number.
         ValueError: another name.
 
     Example:
@@ -238,6 +241,10 @@ def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
         1.0
     """
     slope = 0.01 if param is None else numbers.in_range("calculate_gain", "param", param)
+    return _gain("calculate_gain", nonlinearity, slope)
+
+
+def _gain(owner: str, nonlinearity: str, slope: float) -> float:
     gains = {
         "linear": 1.0,
         "conv1d": 1.0,
@@ -249,13 +256,12 @@ def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
         "leaky_relu": math.sqrt(2 / (1 + slope**2)),
         "selu": 0.75,
     }
-    if nonlinearity not in gains:
-        raise ValueError(f"nonlinearity={nonlinearity!r}: expected one of {', '.join(gains)}")
+    numbers.one_of(owner, "nonlinearity", nonlinearity, list(gains))
     return gains[nonlinearity]
 
 
-def _kaiming(tensor: Any, a: float, mode: str, nonlinearity: str) -> float:
-    if mode not in ("fan_in", "fan_out"):
-        raise ValueError(f"mode={mode!r}: expected 'fan_in' or 'fan_out'")
-    a = numbers.in_range("kaiming", "a", a)
-    return calculate_gain(nonlinearity, a) ** 2 / fans(tensor)[mode == "fan_out"]
+def _kaiming(owner: str, tensor: Any, a: float, mode: str, nonlinearity: str) -> float:
+    """``gain² / fan``."""
+    numbers.one_of(owner, "mode", mode, ("fan_in", "fan_out"))
+    a = numbers.in_range(owner, "a", a)
+    return _gain(owner, nonlinearity, a) ** 2 / fans(tensor)[mode == "fan_out"]

@@ -14,7 +14,8 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from onepass import _C
-from onepass._array import Array, copy_into, is_floating, read_back
+from onepass._array import Array, copy_into, is_floating
+from onepass._cuda_memory import read_back
 from onepass._docs import shares
 from onepass._numbers import as_float, in_range
 from onepass.ops._rule import SCALAR_RANGES, Rule

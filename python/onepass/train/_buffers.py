@@ -1,4 +1,4 @@
-"""Running statistics as they were before a step, for one that is skipped or refused."""
+"""Copies of the running statistics from before a step, to undo a skipped or refused one."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from onepass._array import copy_into, empty_like
 
 
 class Buffers:
-    """Copies of a model's buffers; on a device they wait for nothing.
+    """Copies of the buffers of a model; copies on a device do not synchronise.
 
-    The forward pass moves the running statistics before anybody knows whether the step will be
-    taken: one NaN among the samples would stay in them for ever.
+    The forward pass updates the running statistics before the loss shows whether the step counts.
+    Without the copies, one NaN among the samples would stay in them for ever.
 
     Args:
         model: an ``nn.Module``; None keeps nothing.
@@ -29,7 +29,7 @@ class Buffers:
         ]
 
     def keep(self) -> None:
-        """Take over the present values."""
+        """Copy the present values."""
         for copy, module, name, kept in self._kept:
             copy(kept, getattr(module, name))
 
@@ -40,7 +40,7 @@ class Buffers:
 
 
 def _copier(array: Any) -> Callable[[Any, Any], None]:
-    """Every step copies: NumPy's arrays go without what finds out whose an array is."""
+    """Every step copies, so NumPy arrays skip the search for the library of an array."""
     return _set if isinstance(array, np.ndarray) else copy_into
 
 

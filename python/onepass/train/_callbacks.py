@@ -1,4 +1,4 @@
-"""What happens beside the loop: six hooks, and the small callbacks.
+"""The six hooks that the training loop calls, and the small callbacks.
 
 ==================  ============================================================================
 hook                called
@@ -7,11 +7,11 @@ hook                called
 ``on_epoch_begin``  before an epoch's batches (again after a resume in the middle of one)
 ``on_step_end``     after each optimizer step
 ``on_epoch_end``    after validation; ``run.history`` has the epoch's row
-``on_fit_end``      once, after the last epoch or a stop asked for
-``on_abort``        instead of on_fit_end when an exception ends the run, Ctrl-C among them
+``on_fit_end``      once, after the last epoch or after ``run.stop``
+``on_abort``        instead of on_fit_end when an exception, such as Ctrl-C, ends the run
 ==================  ============================================================================
 
-A hook reads and sets the trainer's attributes; ``run.stop = True`` ends the run after the step.
+A hook gets the ``Run`` and may set its attributes; ``run.stop = True`` ends the run after the step.
 """
 
 from __future__ import annotations
@@ -25,13 +25,14 @@ from onepass.train._keywords import suggest_keywords
 from onepass.train._run import Run
 
 HIGHER_IS_BETTER = ("accuracy", "acc", "auc", "f1", "precision", "recall", "r2", "score")
+MODES = ("auto", "min", "max")
 
 
 class Callback:
-    """Base of all callbacks; override what you need.
+    """Base of all callbacks; override the hooks you need.
 
     Attributes:
-        monitor: the name in the history that the callback watches, checked before training.
+        monitor: the name in the history that the callback watches; fit checks it before training.
     """
 
     monitor: str | None = None
@@ -52,14 +53,14 @@ class Callback:
         """After the last epoch."""
 
     def on_abort(self, run: Run, error: BaseException) -> None:
-        """On an exception, which is raised afterwards.
+        """On an exception, which is raised again afterwards.
 
-        ``run.at_boundary`` tells whether the state is that between two steps, as it is after
-        Ctrl-C: the first one lets the step end.
+        ``run.at_boundary`` is True if the run is between two steps. After Ctrl-C it is: the first
+        one lets the step end.
         """
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint must keep; arrays, numbers, text, lists and dicts of them."""
+        """State for a checkpoint: arrays, numbers, text, lists and dicts of them."""
         return {}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -75,13 +76,6 @@ def better(mode: str, monitor: str, value: float, best: float, min_delta: float 
     return not math.isnan(value) and (math.isnan(best) or gain > min_delta)
 
 
-def check_mode(mode: str) -> str:
-    """``mode`` if it is one."""
-    if mode not in ("auto", "min", "max"):
-        raise ValueError(f"mode={mode!r}; expected 'auto', 'min' or 'max'")
-    return mode
-
-
 class EarlyStopping(Callback):
     """Stop when ``monitor`` has not improved for ``patience`` epochs.
 
@@ -95,7 +89,7 @@ class EarlyStopping(Callback):
 
     Attributes:
         best, best_epoch: the best value and its epoch, counted from 1; NaN and 0 at first.
-        stopped_epoch: the epoch after which training was stopped, or 0.
+        stopped_epoch: the epoch after which training stopped, or 0.
 
     Example:
         >>> from onepass.train import EarlyStopping
@@ -114,10 +108,11 @@ class EarlyStopping(Callback):
     ) -> None:
         numbers.integer("EarlyStopping", "patience", patience, 0)
         numbers.in_range("EarlyStopping", "min_delta", min_delta, 0)
+        numbers.one_of("EarlyStopping", "mode", mode, MODES)
         self.monitor: str = monitor
         self.patience = patience
         self.min_delta = min_delta
-        self.mode = check_mode(mode)
+        self.mode = mode
         self.restore_best_weights = restore_best_weights
         self.best = math.nan
         self.best_epoch = 0
@@ -168,8 +163,8 @@ class TerminateOnNaN(Callback):
 class CSVLogger(Callback):
     """Keep the history in a CSV file: a header, then one row an epoch.
 
-    The file is written whole after each epoch and replaced at once, so it is never half a table,
-    and a resumed run does not repeat rows.
+    Each epoch writes a new file and then replaces the old one, so the table is always whole and a
+    resumed run does not repeat rows.
     """
 
     def __init__(self, path: str | Path) -> None:

@@ -1,4 +1,4 @@
-"""Checkpoints while training, and going on from them."""
+"""Writing checkpoints while training, and finding the newest one to resume from."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from onepass import _numbers as numbers
 from onepass.train import _store
-from onepass.train._callbacks import Callback, better, check_mode
+from onepass.train._callbacks import MODES, Callback, better
 from onepass.train._keywords import suggest_keywords
 from onepass.train._run import Run
 from onepass.train._store import CheckpointError
@@ -18,8 +18,8 @@ from onepass.train._store import CheckpointError
 class Checkpoint(Callback):
     """Save all that a bitwise-equal resume needs: ``fit(…, ckpt_path=dir)`` goes on from here.
 
-    A checkpoint is written at the end of a step, beside the others and then renamed into place; a
-    kill or a full disk leaves the old ones as they were. On Ctrl-C one more is written.
+    At the end of a step it writes a checkpoint beside the others and then renames it into place; a
+    kill or a full disk leaves the old ones as they were. Ctrl-C writes one more.
 
     Args:
         dir: the directory of the run's checkpoints.
@@ -49,19 +49,26 @@ class Checkpoint(Callback):
         mode: str = "auto",
     ) -> None:
         if every_n_steps is not None and every_n_epochs is not None:
-            raise ValueError("every_n_steps and every_n_epochs are both given; expected one")
+            raise ValueError(
+                f"Checkpoint: 'every_n_steps' is {every_n_steps!r}, expected None with "
+                "every_n_epochs"
+            )
         if monitor is not None and every_n_steps is not None:
-            raise ValueError("monitor is known at the end of an epoch; expected every_n_epochs")
+            raise ValueError(
+                f"Checkpoint: 'monitor' is {monitor!r}, expected None with every_n_steps: its "
+                "value is known after an epoch (use every_n_epochs)"
+            )
         for name, value in (("every_n_steps", every_n_steps), ("every_n_epochs", every_n_epochs)):
             if value is not None:
                 numbers.integer("Checkpoint", name, value, 1)
         numbers.integer("Checkpoint", "keep", keep, 1)
+        numbers.one_of("Checkpoint", "mode", mode, MODES)
         self.dir = Path(dir)
         self.every_n_steps = every_n_steps
         self.every_n_epochs = None if every_n_steps is not None else every_n_epochs or 1
         self.keep = keep
         self.monitor = monitor
-        self.mode = check_mode(mode)
+        self.mode = mode
         self.best = math.nan
         self.best_step = -1
 
@@ -76,8 +83,9 @@ class Checkpoint(Callback):
         found = _store.checkpoints(self.dir)
         if found and not run.resumed and _store.step_of(found[-1]) > run.step:
             raise ValueError(
-                f"{self.dir} holds checkpoints of another run, up to {found[-1].name}; go on from "
-                "them with ckpt_path, choose another directory, or remove them"
+                f"Checkpoint: 'dir' is {str(self.dir)!r}, which holds checkpoints of another run "
+                f"up to {found[-1].name}, expected a directory without them (pass ckpt_path to go "
+                "on from them, or remove them)"
             )
 
     def on_step_end(self, run: Run) -> None:
@@ -113,9 +121,9 @@ class Checkpoint(Callback):
 
 
 def newest(root: str | Path) -> dict[str, Any] | None:
-    """The state in the newest valid checkpoint of ``root``; None where there is none at all.
+    """The state in the newest valid checkpoint of ``root``; None if there is no checkpoint.
 
-    Warns (RuntimeWarning, naming the file) about each damaged one on the way.
+    Gives a RuntimeWarning, with the file, for each damaged one that it passes over.
 
     Raises:
         CheckpointError: there are checkpoints and none is valid. NotADirectoryError: ``root`` is a
@@ -123,7 +131,7 @@ def newest(root: str | Path) -> dict[str, Any] | None:
     """
     folder = Path(root)
     if folder.exists() and not folder.is_dir():
-        raise NotADirectoryError(f"{folder} is a file; expected a Checkpoint directory")
+        raise NotADirectoryError(f"{folder}: a file, expected a Checkpoint directory")
     if (folder / _store.STATE).exists():
         return _store.read(folder)
     found = _store.checkpoints(folder)

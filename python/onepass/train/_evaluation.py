@@ -1,4 +1,4 @@
-"""A model, its loss and its metrics over data: what evaluate, predict and the loop share."""
+"""Outputs, loss and metrics of a model over data, for evaluate, predict and the training loop."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Evaluator:
         model: an ``nn.Module``.
         loss: a function with ``(loss, dy) = loss(y, target)``.
         metrics: name → function of (output, target).
-        device: where to move every batch; None leaves it where it is.
+        device: the device for every batch; None leaves it where it is.
     """
 
     model: Any
@@ -38,7 +38,7 @@ class Evaluator:
     _dtype: np.dtype[Any] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        self._move = mover(self.device) if self.device else _unmoved
+        self._move = mover(self.device, "Trainer") if self.device else _unmoved
         self._dtype = next(iter(self.model.parameters())).dtype
 
     def evaluate(self, X: Any, y: Any, *, batch_size: int = BATCH) -> dict[str, float]:
@@ -68,13 +68,13 @@ class Evaluator:
         return self._in_evaluation(averages)
 
     def moved(self, array: Any) -> Any:
-        """A batch's samples or targets on the device, floating ones in the model's dtype."""
+        """Samples or targets on the device; floating-point ones in the dtype of the model."""
         if array.dtype != self._dtype and is_floating(array):
             array = convert(array, self._dtype.name)
         return self._move(array)
 
     def add(self, sums: Sums, loss: float, output: Any, target: Any) -> None:
-        """Add a batch to the averages, which give every sample the same weight."""
+        """Add a batch to the sums; every sample has the same weight."""
         size = len(target)
         values = {name: float(metric(output, target)) for name, metric in self.metrics.items()}
         for name, value in {"loss": loss, **values}.items():

@@ -26,14 +26,14 @@ class History(dict[str, list[float]]):
         return max(map(len, self.values()), default=0)
 
     def append(self, row: Mapping[str, float]) -> None:
-        """Add one epoch; a name that was not there before is NaN in the epochs before."""
+        """Add one epoch; a new name is NaN in the epochs before."""
         before = self.epochs
         for name in {**self, **row}:
             column = self.setdefault(name, [float("nan")] * before)
             column.append(float(row.get(name, float("nan"))))
 
     def to_csv(self, path: str | Path) -> None:
-        """Write a table: ``epoch`` from 1, then a column a name, every digit kept."""
+        """Write a table: ``epoch`` from 1, then one column a name, with all digits."""
         target = Path(path)
         target.parent.mkdir(parents=True, exist_ok=True)
         partial = target.with_name(f".{target.name}.partial")

@@ -1,4 +1,4 @@
-"""Ctrl-C as a request: the step in progress ends first."""
+"""Ctrl-C sets a flag, so that the step in progress ends first."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from types import FrameType, TracebackType
 class Interrupt:
     """While entered, the first SIGINT sets ``requested``; a second one interrupts at once.
 
-    A handler that the program has set itself stays, and outside the main thread nothing is set.
+    If the program has set its own handler, or outside the main thread, this does nothing.
     """
 
     def __init__(self) -> None:

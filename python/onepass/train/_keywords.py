@@ -32,7 +32,7 @@ def suggest_keywords(function: Callable[P, R]) -> Callable[P, R]:
         for key in kwargs:
             if key not in names:
                 known = ", ".join(name for name in names if name != "self")
-                hint = suggestion(key, names) or f"; expected one of {known}"
+                hint = suggestion(key, names) or f", expected one of {known}"
                 raise TypeError(f"{label}: unknown keyword {key!r}{hint}")
         return function(*args, **kwargs)
 

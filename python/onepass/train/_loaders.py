@@ -1,4 +1,4 @@
-"""Loaders from the data that fit, evaluate and predict are given."""
+"""Loaders for the data of fit, evaluate and predict."""
 
 from __future__ import annotations
 
@@ -28,15 +28,17 @@ def to_train(
     """The loaders for training and for validation."""
     numbers.in_range("fit", "validation_split", validation_split, 0, 1)
     if validation_data is not None and validation_split:
-        raise ValueError("validation_data and validation_split are both given; expected one")
+        raise ValueError(
+            f"fit: 'validation_split' is {validation_split!r}, expected 0 with validation_data"
+        )
     if isinstance(X, DataLoader):
         if y is not None or validation_split:
-            raise ValueError("X is a DataLoader; expected no y and no validation_split")
+            raise ValueError("fit: 'X' is a DataLoader, expected no y and no validation_split")
         if X.y is None:
-            raise ValueError("the DataLoader has no y; expected DataLoader(X, y, …)")
+            raise ValueError("fit: 'X' is a DataLoader without y, expected DataLoader(X, y, …)")
         return X, _validation(validation_data)
     if y is None:
-        raise ValueError("y is missing; expected fit(X, y, …), or a DataLoader alone")
+        raise ValueError("fit: 'y' is None, expected an array of targets, or a DataLoader as X")
     whole = DataLoader(X, y, batch_size, shuffle, seed=seed)
     if validation_split:
         held_out("fit", "validation_split", validation_split, whole.size)
@@ -50,10 +52,10 @@ def to_train(
 def same_data(
     loader: DataLoader, accumulate: int, saved: Mapping[str, Any], *, resumes: bool
 ) -> dict[str, Any]:
-    """The loader's description, which inside an epoch must be the saved one.
+    """The description of the loader; refuses one that differs from the saved one inside an epoch.
 
-    Between two epochs another one is legal, and told where the run resumes a saved one: there an
-    argument that was not repeated would make it another run without a word.
+    Between two epochs a difference is legal. A resumed run warns about it, because it may come from
+    an argument that the caller forgot to repeat.
     """
     now = {
         name: getattr(loader, name)
@@ -66,13 +68,13 @@ def same_data(
     name = next(key for key in now if now[key] != before[key])
     if saved["position"]:
         raise ValueError(
-            f"the run stopped inside an epoch with {name}={before[name]!r} and would go on with "
-            f"{now[name]!r}; expected the same data and batches"
+            f"fit: {name!r} is {now[name]!r}, expected {name}={before[name]!r}: the run stopped "
+            "inside an epoch, which needs the same data and batches to go on"
         )
     if resumes:
         warnings.warn(
-            f"the saved run had {name}={before[name]!r} and goes on with {now[name]!r}: it will "
-            "not be the run that an uninterrupted one would have been",
+            f"the saved run had {name}={before[name]!r} and goes on with {now[name]!r}: its "
+            "results will differ from those of an uninterrupted run",
             RuntimeWarning,
             stacklevel=5,
         )
@@ -80,12 +82,14 @@ def same_data(
 
 
 def to_read(call: str, X: Any, y: Any, batch_size: int) -> DataLoader:
-    """The loader for one pass over the data; ``call`` says whose they are."""
+    """The loader for one pass over the data; ``call`` names the caller in messages."""
     if y is None and call != "predict":
-        raise TypeError(f"{call}: y is None; expected an array with a target for each sample of X")
+        raise TypeError(
+            f"{call}: 'y' is None, expected an array with a target for each sample of X"
+        )
     shape = tuple(getattr(X, "shape", ()))
     if shape and shape[0] == 0:
-        raise ValueError(f"{call}: X has shape {shape}: no samples; expected at least one")
+        raise ValueError(f"{call}: 'X' has shape {shape}, expected at least one sample")
     return DataLoader(X, y, batch_size)
 
 
@@ -97,5 +101,7 @@ def _validation(pair: tuple[Any, Any] | None) -> DataLoader | None:
     if pair is None:
         return None
     if not isinstance(pair, (tuple, list)) or len(pair) != 2:
-        raise TypeError("validation_data: expected a pair (X, y)")
+        raise TypeError(
+            f"fit: 'validation_data' is a {type(pair).__name__}, expected a pair (X, y)"
+        )
     return to_read("validation_data", pair[0], pair[1], 256)

@@ -43,8 +43,8 @@ class LRFinderResult:
 class LRFinder(Callback):
     """Raise the rate from ``min_lr`` to ``max_lr`` in equal ratios, one a step, then stop.
 
-    The run ends early once the smoothed loss is four times its least. Model and optimizer are
-    put back as they were at the start.
+    The run ends early once the smoothed loss is four times its least value. Afterwards model and
+    optimizer have the state of the start again.
 
     Args:
         min_lr, max_lr: first and last rate.
@@ -63,7 +63,7 @@ class LRFinder(Callback):
 
     @property
     def result(self) -> LRFinderResult:
-        """What was found."""
+        """The rates tried, their losses and the suggestion."""
         return LRFinderResult(self.lrs, self.losses, _steepest(self.lrs, self.losses))
 
     def on_fit_begin(self, run: Run) -> None:
@@ -122,7 +122,7 @@ def find_lr(
         logarithm of the rate) and ``plot(path)``.
 
     Raises:
-        RuntimeError: the loss was not finite from the start.
+        RuntimeError: the first loss was not finite.
     """
     finder = LRFinder(min_lr, max_lr, steps)
     probe = Trainer(
@@ -147,7 +147,7 @@ def find_lr(
 
 
 def _steepest(lrs: list[float], losses: list[float]) -> float:
-    """The rate where the loss falls fastest; the first tenth is left to the average to settle."""
+    """The rate where the loss falls fastest, after the first tenth, where the average settles."""
     skip = len(lrs) // 10
     if len(lrs) - skip < 2:
         return lrs[0]

@@ -1,4 +1,4 @@
-"""Where a step's time goes: matrix products, fused kernels, the optimizer, and the rest."""
+"""Time of a step by part: matrix products, fused kernels, the optimizer, and the rest."""
 
 from __future__ import annotations
 
@@ -20,9 +20,8 @@ PARTS = ("matrix products", "fused kernels", "optimizer step", "Python and the r
 class Profile(Callback):
     """Time the parts of some training steps.
 
-    For those steps ``numpy.matmul``, the functions of ``onepass.ops`` and the optimizer's ``step``
-    are wrapped with a clock, and unwrapped again. It is for the CPU: on CUDA the calls return
-    before the work is done.
+    For those steps a clock wraps ``numpy.matmul``, the functions of ``onepass.ops`` and the
+    ``step`` of the optimizer. Use it on the CPU: on CUDA the calls return before the work is done.
 
     Args:
         steps: how many steps to time.
@@ -82,7 +81,7 @@ class Profile(Callback):
         self._unwrap()
 
     def _begin_step(self) -> None:
-        """What ran since the last step, validation for one, is not a step's."""
+        """Start the clock; work between steps, such as validation, does not count."""
         self._spent = dict.fromkeys(PARTS[:3], 0.0)
         self._mark = time.perf_counter()
 
@@ -107,7 +106,7 @@ class Profile(Callback):
         self._undo = []
 
     def _timed(self, function: Callable[..., Any], part: str) -> Callable[..., Any]:
-        """Count the outermost wrapped call: an optimizer that uses ``ops`` is the optimizer's."""
+        """Count the outermost wrapped call: ``ops`` inside ``step`` count as the optimizer."""
 
         @functools.wraps(function)
         def timed(*args: Any, **kwargs: Any) -> Any:

@@ -1,4 +1,4 @@
-"""A bar while an epoch runs and one line of a table when it is done."""
+"""A progress bar during each epoch, and a table with one line an epoch."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from onepass.train._run import Run
 class ProgressBar(Callback):
     """Print a table, one line an epoch; on a terminal a bar as well.
 
-    The bar is tqdm's where it is installed, else a plain count.
+    The bar comes from tqdm if that is installed, else it is a plain count.
 
     Args:
-        file: where to, standard output by default.
+        file: the output stream, standard output by default.
     """
 
     def __init__(self, file: TextIO | None = None) -> None:
@@ -66,7 +66,7 @@ class ProgressBar(Callback):
 
 
 class _PlainBar:
-    """tqdm's few methods: ``title 12/40`` in place, at most ten times a second."""
+    """A stand-in for tqdm: ``title 12/40`` in place, at most ten times a second."""
 
     def __init__(self, total: int, initial: int, title: str, file: TextIO) -> None:
         self.total, self.n, self.title, self.file = total, initial, title, file

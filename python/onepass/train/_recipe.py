@@ -1,8 +1,8 @@
-"""What ``onepass train`` does: a multilayer perceptron on a table, with sound defaults.
+"""The run of ``onepass train``: a multilayer perceptron on a table, with sound defaults.
 
-A quarter of the data is held out for the result, a tenth of the rest tells when to stop. Inputs are
-standardised by the statistics of the training part alone; so are the targets of a regression, whose
-result is given in their own unit.
+A quarter of the data is held out for the result; a tenth of the rest decides when to stop. The
+statistics of the training part alone standardise the inputs and the targets of a regression. The
+result of a regression is in the unit of its targets.
 """
 
 from __future__ import annotations
@@ -43,7 +43,8 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Options:
-    """The command line's options; ``lr`` None: ADAM_LR for Adam's kin, else the optimizer's."""
+    """Options of the command line; ``lr`` None means ADAM_LR for the Adam family, else the default
+    of the optimizer."""
 
     data: str
     target: str | None
@@ -88,12 +89,15 @@ def activations() -> dict[str, Any]:
 
 
 class Recipe:
-    """One run in one directory; what can be wrong is found when it is made."""
+    """One run in one directory; the constructor finds all wrong options."""
 
     def __init__(self, options: Options, out: Path | None, resume: bool) -> None:
         self.options = options
         if options.batch_size == 1 and options.norm == "batch":
-            raise ValueError("batch norm needs a batch_size above 1 (or --norm none)")
+            raise ValueError(
+                "train: '--batch-size' is 1, expected a number above 1 with batch norm (or --norm "
+                "none)"
+            )
         self.dataset = load(options.data, options.target, task=options.task)
         self.out = out or Path("runs") / self.dataset.name
         self.resume = resume
@@ -138,11 +142,11 @@ class Recipe:
 
     @property
     def checkpoints(self) -> Path:
-        """Where the run's checkpoints are."""
+        """The directory of the checkpoints."""
         return self.out / "checkpoints"
 
     def _claim_directory(self) -> None:
-        """A resume must have the options of the first start; a new start clears old checkpoints."""
+        """Refuse a resume with other options; a new start clears old checkpoints."""
         record = self.out / "run.json"
         options = json.loads(json.dumps(asdict(self.options)))
         if self.resume and record.is_file():
@@ -176,7 +180,7 @@ class Recipe:
         )
 
     def _evaluate(self) -> dict[str, float]:
-        """The held-out part: accuracy, or errors in the target's own unit."""
+        """Metrics of the held-out part: accuracy, or errors in the unit of the target."""
         X, y = self.parts.test
         if self.parts.target_scale is None:
             return self.trainer.evaluate(X, y)
@@ -196,8 +200,8 @@ def _split(dataset: Dataset, options: Options) -> Parts:
     classes = dataset.classes is not None
     if len(dataset.y) < MIN_SAMPLES:
         raise ValueError(
-            f"{dataset.name} has {len(dataset.y)} samples; expected at least {MIN_SAMPLES}, since "
-            "a part is held out and a part tells when to stop"
+            f"{dataset.name} has {len(dataset.y)} samples, expected at least {MIN_SAMPLES}: one "
+            "part is held out and one decides when to stop"
         )
     if dataset.classes is not None and len(dataset.classes) == len(dataset.y):
         raise ValueError(
@@ -266,5 +270,7 @@ def _schedule(optimizer: Any, steps: int) -> LRScheduler:
 def _named(what: str, name: str, known: dict[str, Any]) -> Any:
     if name.lower() not in known:
         hint = suggestion(name.lower(), known)
-        raise ValueError(f"no {what} {name!r}: expected one of {', '.join(sorted(known))}{hint}")
+        raise ValueError(
+            f"train: '--{what}' is {name!r}, expected one of {', '.join(sorted(known))}{hint}"
+        )
     return known[name.lower()]

@@ -1,4 +1,4 @@
-"""A run: the parts it trains, how far it has come, and what a checkpoint keeps of it."""
+"""The state of a training run, and saving and restoring it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ COUNTERS = ("epoch", "step", "position", "skipped_steps", "stop", "lr", "sums", 
 
 
 class Stateful(Protocol):
-    """What a run asks of its callbacks: a monitored name, and a state to save."""
+    """A callback as a run sees it: a monitored name, and a state to save."""
 
     monitor: str | None
 
@@ -44,7 +44,7 @@ class Run(Evaluator):
         lr: learning rate of the last step. batch_loss: loss of the last batch.
         skipped_steps: steps skipped so far.
         resumed: whether this run continues from a saved state.
-        at_boundary: whether the state is that between two steps.
+        at_boundary: whether the run is between two steps.
 
     Example:
         >>> from onepass.train import Callback, Run
@@ -143,16 +143,16 @@ class Run(Evaluator):
         saved = int(parts["trainer"].get("seed", self.seed))
         if self.seed not in (0, saved):
             raise ValueError(
-                f"seed={self.seed}, but the checkpoint is of a run with seed={saved}; pass that "
-                "seed, or omit seed to use the checkpoint's"
+                f"Trainer: 'seed' is {self.seed}, expected {saved}, the seed of the checkpoint (or "
+                "no seed: the run then takes that of the checkpoint)"
             )
         return saved
 
     def seed_dropout(self) -> None:
         """Give dropout the masks of ``nn.manual_seed(seed)`` without seeding anything else.
 
-        Layers made later keep their own random initial values, so an ensemble trained in a loop
-        does not start from the same weights each time.
+        Seeding everything would make an ensemble trained in a loop start from the same weights each
+        time.
         """
         state = nn.get_rng_state(self.model)
         state["layers"] = {name: [self.seed, i << 40] for i, name in enumerate(state["layers"])}
@@ -167,7 +167,7 @@ class Run(Evaluator):
 
 
 def _classes(model: Any) -> dict[str, str]:
-    """Name of every module → its class: two architectures may agree in every array's shape."""
+    """Name of every module → its class: two architectures may have arrays of the same shapes."""
     return {name: type(module).__name__ for name, module in model.named_modules()}
 
 

@@ -1,13 +1,13 @@
-"""A checkpoint on disk: one directory a step, old or new but never half.
+"""A checkpoint on disk: one directory a step, always the whole old or the whole new one.
 
 ``<root>/step_00000120/`` holds ``<part>.npz`` for each part that has arrays, and ``state.json``:
-the format's version, the rest of the state, and for every file its size, its SHA-256 and a table
-of its arrays. ``state.json`` carries a SHA-256 of itself.
+the version of the format, the rest of the state, and for every file its size, its SHA-256 and a
+table of its arrays. ``state.json`` carries a SHA-256 of itself.
 
-Writing: into ``.tmp-<name>-<pid>``, each file synced, the directory synced, renamed, the parent
-synced. The newest checkpoint is the one with the highest step: there is no pointer to tear.
-Reading: fixed file names, no links, no pickle, every hash compared before anything is used; an
-array's size is compared with its table before memory is taken for it.
+Writing: make ``.tmp-<name>-<pid>``, sync each file and the directory, rename it, sync the parent.
+The newest checkpoint is the one with the highest step; no pointer file can disagree.
+Reading: fixed file names, no links, no pickle. Compare every hash before using anything, and the
+size of an array with its table before allocating memory for it.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class CheckpointError(ValueError):
 
 
 def checkpoints(root: str | Path) -> list[Path]:
-    """The checkpoint directories in ``root``, oldest step first; whether they are valid is open."""
+    """The checkpoint directories in ``root``, oldest step first, valid or not."""
     folder = Path(root)
     found = folder.iterdir() if folder.is_dir() else ()
     return sorted((p for p in found if _STEP.fullmatch(p.name)), key=_order)
@@ -53,8 +53,8 @@ def step_of(path: Path) -> int:
 def write(root: str | Path, step: int, parts: Mapping[str, Any]) -> Path:
     """Write one checkpoint and return its directory.
 
-    A checkpoint of the same step is left alone until the new one is there: the new one is called
-    ``step_<step>.<n>``, and the old one is then retired.
+    A checkpoint of the same step stays until the new one, ``step_<step>.<n>``, is in place; then it
+    is retired.
     """
     folder = Path(root)
     if not folder.is_dir():
@@ -80,7 +80,7 @@ def write(root: str | Path, step: int, parts: Mapping[str, Any]) -> Path:
 
 
 def read(path: str | Path) -> dict[str, Any]:
-    """The parts of one checkpoint, verified; CheckpointError where anything is not as written."""
+    """The verified parts of one checkpoint; CheckpointError if it is damaged."""
     folder = Path(path)
     state = _read_state(folder)
     arrays: dict[str, NDArray[Any]] = {}
@@ -96,7 +96,7 @@ def read(path: str | Path) -> dict[str, Any]:
 
 
 def retire(path: Path) -> None:
-    """Delete a checkpoint: first out of sight by one rename, so that no half of it is ever seen."""
+    """Delete a checkpoint: rename it first, so that no reader sees half of it."""
     trash = path.with_name(f".trash-{path.name}-{os.getpid()}")
     shutil.rmtree(trash, ignore_errors=True)
     os.rename(path, trash)
@@ -104,7 +104,7 @@ def retire(path: Path) -> None:
 
 
 def clean(root: str | Path) -> None:
-    """Remove what a killed process left: its temporary directories and retired checkpoints."""
+    """Remove temporary directories and retired checkpoints of killed processes."""
     folder = Path(root)
     for path in folder.iterdir() if folder.is_dir() else ():
         left = re.fullmatch(r"\.(tmp|trash)-.*-(\d+)", path.name)
@@ -193,7 +193,9 @@ def _read_state(folder: Path) -> dict[str, Any]:
         if document["sha256"] != _digest(state):
             raise ValueError("SHA-256 does not match: the file was damaged")
         if not isinstance(state["format"], int) or state["format"] > FORMAT:
-            raise ValueError(f"format {state['format']!r}; this version reads up to {FORMAT}")
+            raise ValueError(
+                f"format is {state['format']!r}, expected at most {FORMAT} for this version"
+            )
         if not isinstance(state["files"], dict) or not isinstance(state["parts"], dict):
             raise ValueError("'files' and 'parts' are not objects")
     except (ValueError, KeyError, TypeError, RecursionError) as error:

@@ -1,4 +1,4 @@
-"""The history as TensorBoard events, through a writer that is installed already."""
+"""The history as TensorBoard events, through tensorboardX or PyTorch."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from onepass.train._run import Run
 class TensorBoard(Callback):
     """Write each epoch's numbers for TensorBoard.
 
-    Uses ``tensorboardX``, or ``torch.utils.tensorboard`` where PyTorch and TensorBoard are there.
+    Uses ``tensorboardX``, else ``torch.utils.tensorboard``.
 
     Raises:
         ImportError: neither is installed.

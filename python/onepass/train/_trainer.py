@@ -1,24 +1,21 @@
-"""The training loop: loader → model → loss → backward → optimizer step → scheduler."""
+"""The Trainer: checks its parts and data, then runs the loop; evaluates, predicts, saves, loads."""
 
 from __future__ import annotations
 
-import inspect
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from onepass import _numbers as numbers
 from onepass.data import DataLoader
-from onepass.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+from onepass.optim.lr_scheduler import LRScheduler
 from onepass.train import _checks, _loaders
-from onepass.train._buffers import Buffers
 from onepass.train._callbacks import Callback, CSVLogger
 from onepass.train._checkpoint import Checkpoint, newest
-from onepass.train._evaluation import BATCH, means
+from onepass.train._evaluation import BATCH
 from onepass.train._history import History
-from onepass.train._interrupt import Interrupt
 from onepass.train._keywords import suggest_keywords
+from onepass.train._loop import Loop
 from onepass.train._metrics import Metric, resolve
 from onepass.train._progress import ProgressBar
 from onepass.train._run import Run
@@ -27,7 +24,7 @@ T = TypeVar("T")
 
 
 class _OfRun(Generic[T]):
-    """An attribute of the run, read and set through the trainer that holds it."""
+    """An attribute of ``trainer.run``, under the same name on the trainer."""
 
     def __set_name__(self, owner: type, name: str) -> None:
         self._name = name
@@ -50,7 +47,7 @@ class Trainer:
         loss: a loss module, or any function with ``(loss, dy) = loss(y, target)``.
         optimizer: an optimizer over ``model.parameters()``, or over some of them.
         metrics: names (``"accuracy"``, ``"mse"``, ``"mae"``) and functions of (output, target).
-        callbacks: in the order given; ``Checkpoint`` runs after the others.
+        callbacks: called in this order; ``Checkpoint`` runs after the others.
         scheduler: stepped after each optimizer step that was not skipped; ReduceLROnPlateau after
             each epoch, with ``val_loss``, or with ``loss`` if there is no validation.
         max_norm: clip gradients to this global norm.
@@ -58,15 +55,15 @@ class Trainer:
             ``"propagate"``. A refused or skipped step leaves the parameters and the running
             statistics as they were before it.
         accumulate: batches averaged into one step; the rest at an epoch's end is a step too.
-        seed: of dropout, of the batches' order, and of ``validation_split``. A checkpoint keeps
-            it, and a resume uses the checkpoint's: there is no need to pass it again.
+        seed: seeds dropout, the order of batches, and ``validation_split``. A checkpoint keeps it,
+            and a resume uses it, so you need not pass it again.
         log_dir: a directory for ``history.csv``.
         progress: add a ProgressBar.
         device: "cpu", "cuda" or "cuda:N": move the model and the loss there now, and each batch
             before its step. None leaves everything where it is.
 
     Attributes:
-        run: the state of the run, which callbacks receive. Its attributes are the trainer's too:
+        run: the state of the run, which callbacks receive. The trainer has the same attributes:
             ``trainer.history``, ``trainer.epoch``, ``trainer.stop`` and the others of ``Run``.
 
     ``fit``, ``evaluate`` and ``predict`` convert floating-point samples and targets, batch by
@@ -142,7 +139,7 @@ class Trainer:
             helpers.append(CSVLogger(Path(log_dir) / "history.csv"))
         if progress and not any(isinstance(c, ProgressBar) for c in helpers):
             helpers.append(ProgressBar())
-        # A checkpoint keeps the other callbacks' state of the same moment: it comes last.
+        # Checkpoint comes last, so that it saves the other callbacks after they have run.
         helpers.sort(key=lambda callback: isinstance(callback, Checkpoint))
         # Run refuses an unusable device before anything moves.
         self.run = Run(
@@ -162,13 +159,7 @@ class Trainer:
             model.to(device)
             if hasattr(loss, "to"):
                 loss.to(device)
-        self._interrupt = Interrupt()
-        self._buffers = Buffers(None)
-        self._options = (
-            {"need_input_grad": False}
-            if "need_input_grad" in inspect.signature(model.backward).parameters
-            else {}
-        )
+        self._loop = Loop(self.run)
 
     @suggest_keywords
     def fit(
@@ -190,7 +181,7 @@ class Trainer:
             X: samples along axis 0, floating point; or a DataLoader, and no ``y``.
             y: targets: classes (integers), or numbers.
             max_epochs: the total.
-            batch_size, shuffle, drop_last: as in DataLoader, whose ``seed`` is the trainer's.
+            batch_size, shuffle, drop_last: as in DataLoader, with the ``seed`` of the trainer.
             validation_data: ``(X, y)`` to evaluate after each epoch.
             validation_split: share of the data to hold out for that (by class where y is integers).
             ckpt_path: a Checkpoint directory to go on from: its newest valid checkpoint, with a
@@ -216,17 +207,7 @@ class Trainer:
         )
         _checks.before_training(run, loader, validation)
         self._start(loader, max_epochs, parts)
-        with self._interrupt:
-            try:
-                self._call("on_fit_begin")
-                while run.epoch < max_epochs and not run.stop:
-                    self._run_epoch(loader, validation)
-                run.at_boundary = False
-                self._call("on_fit_end")
-            except BaseException as error:
-                for callback in self.callbacks:
-                    callback.on_abort(run, error)
-                raise
+        self._loop.train(loader, validation)
         return run.history
 
     def evaluate(self, X: Any, y: Any, *, batch_size: int = BATCH) -> dict[str, float]:
@@ -288,88 +269,3 @@ class Trainer:
                 run.seed_dropout()
         run.data = data
         run.max_epochs, run.batches = max_epochs, len(loader)
-        self._buffers = Buffers(None if run.nonfinite == "propagate" else run.model)
-        self._interrupt.requested = False
-        run.at_boundary = True
-        run.optimizer.zero_grad()
-
-    def _run_epoch(self, loader: DataLoader, validation: DataLoader | None) -> None:
-        """The batches from ``position`` on, then validation and the epoch's row."""
-        run = self.run
-        self._call("on_epoch_begin")
-        run.model.train()
-        pending = 0
-        for batch in loader.batches(run.epoch, run.position):
-            run.at_boundary = False
-            if pending == 0:
-                self._buffers.keep()
-            pending += 1
-            last = pending == run.accumulate or run.position + 1 == len(loader)
-            try:
-                self._forward_backward(*map(run.moved, batch))
-                run.position += 1
-                if last:
-                    self._update(pending)
-            except FloatingPointError:
-                self._buffers.put_back()
-                raise
-            if last:
-                pending = 0
-                run.at_boundary = True
-                self._call("on_step_end")
-                if run.stop:
-                    return
-        row = means(run.sums, run.metrics)
-        if validation is not None:
-            row |= {f"val_{k}": v for k, v in run.evaluate_batches(validation).items()}
-        run.history.append({**row, "lr": run.lr})
-        if isinstance(run.scheduler, ReduceLROnPlateau):
-            run.scheduler.step(row.get("val_loss", row["loss"]))
-        run.epoch += 1
-        run.position, run.sums = 0, {}
-        self._call("on_epoch_end")
-
-    def _forward_backward(self, x: Any, target: Any) -> None:
-        run = self.run
-        output = run.model(x)
-        loss, dy = run.loss(output, target)
-        run.batch_loss = float(loss)
-        finite = math.isfinite(run.batch_loss)
-        if not finite and run.nonfinite == "raise":
-            where = f"epoch {run.epoch + 1}, batch {run.position + 1}"
-            raise FloatingPointError(
-                f"the loss is {run.batch_loss} in {where}; lower the learning rate, "
-                "check the data, or pass nonfinite='skip'"
-            )
-        if finite or run.nonfinite == "propagate":
-            run.add(run.sums, run.batch_loss, output, target)
-        run.model.backward(dy, **self._options)
-
-    def _update(self, batches: int) -> None:
-        """One step on the mean of the accumulated gradients, which it zeroes."""
-        run = self.run
-        run.lr = float(run.optimizer.param_groups[0]["lr"])
-        info = run.optimizer.step(
-            max_norm=run.max_norm,
-            grad_scale=float(batches) if batches > 1 else None,
-            nonfinite=run.nonfinite,
-            zero_grad=True,
-        )
-        skipped = run.nonfinite == "skip" and bool(info.skipped)
-        run.step += 1
-        run.skipped_steps += skipped
-        if skipped:
-            self._buffers.put_back()
-        by_epoch = isinstance(run.scheduler, ReduceLROnPlateau)
-        if run.scheduler is not None and not by_epoch and not skipped:
-            run.scheduler.step()
-
-    def _call(self, hook: str) -> None:
-        """Call a hook of every callback; Ctrl-C waits until all have run."""
-        for callback in self.callbacks:
-            try:
-                getattr(callback, hook)(self.run)
-            except KeyboardInterrupt:
-                self._interrupt.requested = True
-        if self._interrupt.requested:
-            raise KeyboardInterrupt

@@ -1,7 +1,7 @@
 """State as JSON and arrays: dicts, lists, tuples, numbers, text, None, and arrays anywhere in them.
 
-What JSON cannot say is an object with one key that begins with "$": arrays ("$array": name in the
-archive), NumPy scalars, tuples, dicts with keys that are not text, and NaN and infinities.
+Values that JSON lacks become an object with one key that begins with "$": arrays ("$array": name in
+the archive), NumPy scalars, tuples, dicts with keys that are not text, NaN and infinities.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from onepass._array import to_numpy
 
 
 def pack(value: Any, arrays: dict[str, NDArray[Any]], path: str) -> Any:
-    """``value`` for JSON; its arrays go into ``arrays`` under names made from where they were."""
+    """``value`` for JSON; its arrays go into ``arrays`` under names made from their paths."""
     if value is None or isinstance(value, (bool, int, str)):
         return value
     if isinstance(value, float) and not isinstance(value, np.generic):
@@ -35,7 +35,7 @@ def pack(value: Any, arrays: dict[str, NDArray[Any]], path: str) -> Any:
 
 
 def unpack(value: Any, arrays: Mapping[str, NDArray[Any]], part: str) -> Any:
-    """What ``pack`` was given; ``arrays`` has ``<part>/<name>`` for every array."""
+    """The inverse of ``pack``; ``arrays`` has ``<part>/<name>`` for every array."""
     if isinstance(value, list):
         return [unpack(item, arrays, part) for item in value]
     if not isinstance(value, dict):

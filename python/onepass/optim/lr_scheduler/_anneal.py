@@ -1,4 +1,4 @@
-"""How a value moves from one level to another; ``done`` goes from 0 to 1."""
+"""Curves from one level to another; ``done`` goes from 0 to 1."""
 
 from __future__ import annotations
 

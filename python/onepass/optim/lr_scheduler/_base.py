@@ -1,4 +1,4 @@
-"""What all schedules share: the counter, the base rates, the state, and checks of arguments."""
+"""The base class of all schedules: counter, base rates, state, and checks of arguments."""
 
 from __future__ import annotations
 
@@ -19,13 +19,17 @@ class LRScheduler:
 
     def __init__(self, optimizer: Any, last_epoch: int = -1) -> None:
         self.optimizer = optimizer
-        groups = groups_of(optimizer)
-        numbers.integer(type(self).__name__, "last_epoch", last_epoch, -1)
+        owner = type(self).__name__
+        groups = groups_of(owner, optimizer)
+        numbers.integer(owner, "last_epoch", last_epoch, -1)
         if last_epoch > -1 and not all("initial_lr" in group for group in groups):
-            raise ValueError(f"last_epoch={last_epoch} needs 'initial_lr' in every group")
+            raise ValueError(
+                f"{owner}: 'last_epoch' is {last_epoch!r}, expected -1, or groups that all have "
+                "'initial_lr'"
+            )
         self.base_lrs = [float(group.get("initial_lr", group["lr"])) for group in groups]
         self.last_epoch = last_epoch + 1
-        self.rates(self.last_epoch)  # what this refuses, it refuses before a group has changed
+        self.rates(self.last_epoch)  # an error here leaves all groups unchanged
         for group, lr in zip(groups, self.base_lrs, strict=True):
             group.setdefault("initial_lr", lr)
         self._apply(self.last_epoch)
@@ -48,7 +52,7 @@ class LRScheduler:
         return [float(group["lr"]) for group in self.optimizer.param_groups]
 
     def state_dict(self) -> dict[str, Any]:
-        """What a resume needs: the kind, the counter and the base rates."""
+        """The state that a resume needs: the kind, the counter and the base rates."""
         return {
             "type": type(self).__name__,
             "last_epoch": self.last_epoch,
@@ -67,22 +71,28 @@ class LRScheduler:
             group["lr"] = lr
 
     def _check(self, state: dict[str, Any]) -> None:
+        owner = type(self).__name__
         missing = [key for key in self.state_dict() if key not in state]
         if missing:
-            raise ValueError(f"state_dict lacks {', '.join(missing)}: not a scheduler's")
-        if state["type"] != type(self).__name__:
-            raise ValueError(f"state_dict of {state['type']}; expected {type(self).__name__}")
-        if len(state["base_lrs"]) != len(self.base_lrs):
             raise ValueError(
-                f"state_dict has {len(state['base_lrs'])} groups; expected {len(self.base_lrs)}"
+                f"{owner}: 'state_dict' lacks {', '.join(missing)}, expected the state of a {owner}"
             )
+        if state["type"] != owner:
+            raise ValueError(
+                f"{owner}: 'state_dict' is that of a {state['type']}, expected that of a {owner}"
+            )
+        if len(state["base_lrs"]) != len(self.base_lrs):
+            given, expected = len(state["base_lrs"]), len(self.base_lrs)
+            raise ValueError(f"{owner}: 'state_dict' has {given} groups, expected {expected}")
 
 
-def groups_of(optimizer: Any) -> list[dict[str, Any]]:
+def groups_of(owner: str, optimizer: Any) -> list[dict[str, Any]]:
     groups = getattr(optimizer, "param_groups", None)
     if not isinstance(groups, list) or not all("lr" in group for group in groups):
         kind = type(optimizer).__name__
-        raise TypeError(f"optimizer is a {kind}; expected one with param_groups that have 'lr'")
+        raise TypeError(
+            f"{owner}: 'optimizer' is a {kind}, expected an optimizer whose param_groups have 'lr'"
+        )
     return groups
 
 
@@ -101,10 +111,3 @@ def steps(owner: str, name: str, value: Any) -> list[int]:
     if isinstance(value, str) or not isinstance(value, Iterable):
         raise TypeError(f"{owner}: {name!r} is {value!r}, expected a list of steps")
     return [numbers.integer(owner, f"{name}[{i}]", step, 0) for i, step in enumerate(value)]
-
-
-def one_of(owner: str, name: str, value: object, known: tuple[str, ...]) -> None:
-    """Refuse a word that is not in ``known``."""
-    if value not in known:
-        expected = " or ".join(map(repr, known))
-        raise ValueError(f"{owner}: {name!r} is {value!r}, expected {expected}")

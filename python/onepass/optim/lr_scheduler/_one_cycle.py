@@ -7,7 +7,7 @@ from typing import Any
 
 from onepass import _numbers as numbers
 from onepass.optim.lr_scheduler._anneal import _cosine, _linear
-from onepass.optim.lr_scheduler._base import LRScheduler, groups_of, one_of, per_group
+from onepass.optim.lr_scheduler._base import LRScheduler, groups_of, per_group
 
 
 class OneCycleLR(LRScheduler):
@@ -36,16 +36,19 @@ class OneCycleLR(LRScheduler):
         three_phase: bool = False,
         last_epoch: int = -1,
     ) -> None:
-        groups = groups_of(optimizer)
+        groups = groups_of("OneCycleLR", optimizer)
         if total_steps is None:
             if epochs is None or steps_per_epoch is None:
-                raise ValueError("expected total_steps, or epochs and steps_per_epoch")
+                raise ValueError(
+                    "OneCycleLR: 'total_steps' is None, expected a whole number >= 1, or epochs "
+                    "and steps_per_epoch"
+                )
             numbers.integer("OneCycleLR", "epochs", epochs, 1)
             numbers.integer("OneCycleLR", "steps_per_epoch", steps_per_epoch, 1)
             total_steps = epochs * steps_per_epoch
         numbers.integer("OneCycleLR", "total_steps", total_steps, 1)
         numbers.in_range("OneCycleLR", "pct_start", pct_start, 0, most=1)
-        one_of("OneCycleLR", "anneal_strategy", anneal_strategy, ("cos", "linear"))
+        numbers.one_of("OneCycleLR", "anneal_strategy", anneal_strategy, ("cos", "linear"))
         self.total_steps = total_steps
         self.max_lrs = per_group("OneCycleLR", "max_lr", max_lr, len(groups))
         for lr in self.max_lrs:
@@ -57,12 +60,16 @@ class OneCycleLR(LRScheduler):
         numbers.in_range("OneCycleLR", "final_div_factor", final_div_factor, above=0)
         self.div_factor = div_factor
         self.final_div_factor = final_div_factor
-        self.cycle_momentum = cycle_momentum
+        self.cycle_momentum = numbers.flag("OneCycleLR", "cycle_momentum", cycle_momentum)
+        three_phase = numbers.flag("OneCycleLR", "three_phase", three_phase)
         top = pct_start * total_steps - 1.0
         ends = [top, 2.0 * top, total_steps - 1.0] if three_phase else [top, total_steps - 1.0]
         self.phase_ends = ends
         if cycle_momentum and not all("momentum" in g or "betas" in g for g in groups):
-            raise ValueError("cycle_momentum=True; expected 'momentum' or 'betas' in every group")
+            raise ValueError(
+                f"OneCycleLR: 'cycle_momentum' is {cycle_momentum!r}, expected False, or groups "
+                "that all have 'momentum' or 'betas'"
+            )
         if last_epoch == -1:
             for group, peak in zip(groups, self.max_lrs, strict=True):
                 group["initial_lr"] = peak / div_factor
@@ -83,7 +90,10 @@ class OneCycleLR(LRScheduler):
 
     def step(self, metric: float | None = None) -> None:
         if self.last_epoch + 1 > self.total_steps:
-            raise ValueError(f"step {self.last_epoch + 1} of total_steps={self.total_steps}")
+            raise ValueError(
+                f"OneCycleLR: 'total_steps' is {self.total_steps}, expected at least "
+                f"{self.last_epoch + 1} for this many calls of step()"
+            )
         super().step(metric)
 
     def _along(self, levels: list[float], t: int) -> float:

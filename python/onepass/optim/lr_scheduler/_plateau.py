@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from onepass import _numbers as numbers
-from onepass.optim.lr_scheduler._base import LRScheduler, groups_of, one_of, per_group
+from onepass.optim.lr_scheduler._base import LRScheduler, groups_of, per_group
 
 
 class ReduceLROnPlateau(LRScheduler):
@@ -30,10 +30,10 @@ class ReduceLROnPlateau(LRScheduler):
         min_lr: float | Sequence[float] = 0.0,
         eps: float = 1e-8,
     ) -> None:
-        one_of("ReduceLROnPlateau", "mode", mode, ("min", "max"))
+        numbers.one_of("ReduceLROnPlateau", "mode", mode, ("min", "max"))
         numbers.in_range("ReduceLROnPlateau", "factor", factor, high=1)
         numbers.integer("ReduceLROnPlateau", "patience", patience, 0)
-        one_of("ReduceLROnPlateau", "threshold_mode", threshold_mode, ("rel", "abs"))
+        numbers.one_of("ReduceLROnPlateau", "threshold_mode", threshold_mode, ("rel", "abs"))
         numbers.in_range("ReduceLROnPlateau", "threshold", threshold)
         numbers.integer("ReduceLROnPlateau", "cooldown", cooldown, 0)
         numbers.in_range("ReduceLROnPlateau", "eps", eps, 0)
@@ -43,23 +43,26 @@ class ReduceLROnPlateau(LRScheduler):
         self.threshold = threshold
         self.threshold_mode = threshold_mode
         self.cooldown = cooldown
-        self.min_lrs = per_group("ReduceLROnPlateau", "min_lr", min_lr, len(groups_of(optimizer)))
+        groups = groups_of("ReduceLROnPlateau", optimizer)
+        self.min_lrs = per_group("ReduceLROnPlateau", "min_lr", min_lr, len(groups))
         self.eps = eps
         self.best = math.inf if mode == "min" else -math.inf
         self.num_bad_epochs = 0
         self.cooldown_counter = 0
-        self.current = [float(group["lr"]) for group in optimizer.param_groups]
+        self.current = [float(group["lr"]) for group in groups]
         super().__init__(optimizer)
 
     def rates(self, t: int) -> list[float]:
         return list(self.current)
 
     def step(self, metric: float | None = None) -> None:
-        """Show the schedule the epoch's metric."""
+        """Compare the metric of an epoch with the best one, and cut the rates if it is due."""
         if metric is None:
-            raise ValueError("ReduceLROnPlateau.step needs the metric: step(val_loss)")
-        value = float(metric)
-        # What others have done to the rate meanwhile (a warm-up) is the level to cut from.
+            raise ValueError(
+                "ReduceLROnPlateau: 'metric' is None, expected a number, as in step(val_loss)"
+            )
+        value = numbers.as_float("ReduceLROnPlateau", "metric", metric, "a number")
+        # Cut from the present rates: something else, such as a warm-up, may have changed them.
         self.current = self.get_last_lr()
         if self._better(value):
             self.best = value

@@ -131,7 +131,7 @@ class LambdaLR(LRScheduler):
         lr_lambda: Callable[[int], float] | Sequence[Callable[[int], float]],
         last_epoch: int = -1,
     ) -> None:
-        count = len(groups_of(optimizer))
+        count = len(groups_of("LambdaLR", optimizer))
         self.lr_lambdas = [lr_lambda] * count if callable(lr_lambda) else list(lr_lambda)
         if len(self.lr_lambdas) != count:
             raise ValueError(f"LambdaLR: 'lr_lambda' is {lr_lambda!r}, expected {count} functions")

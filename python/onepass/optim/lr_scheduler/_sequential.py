@@ -21,25 +21,28 @@ class SequentialLR(LRScheduler):
         last_epoch: int = -1,
     ) -> None:
         if not isinstance(schedulers, Sequence):
-            raise TypeError(f"schedulers={schedulers!r}; expected a list of schedules")
-        if not schedulers:
-            raise ValueError("schedulers is empty; expected at least one schedule")
-        for scheduler in schedulers:
-            if not isinstance(scheduler, LRScheduler):
-                raise TypeError(f"a {type(scheduler).__name__} in 'schedulers'; expected schedules")
-        milestones = steps("SequentialLR", "milestones", milestones)
-        if len(milestones) != len(schedulers) - 1:
-            raise ValueError(
-                f"{len(schedulers)} schedulers and {len(milestones)} milestones; "
-                f"expected {len(schedulers) - 1} milestones"
+            raise TypeError(
+                f"SequentialLR: 'schedulers' is {schedulers!r}, expected a list of schedules"
             )
-        if milestones != sorted(milestones):
-            raise ValueError(f"milestones={milestones}; expected ascending steps")
-        for scheduler in schedulers:
+        if not schedulers:
+            raise ValueError(
+                f"SequentialLR: 'schedulers' is {schedulers!r}, expected at least one schedule"
+            )
+        for number, scheduler in enumerate(schedulers):
+            label = f"SequentialLR: 'schedulers[{number}]' is a {type(scheduler).__name__}"
+            if not isinstance(scheduler, LRScheduler):
+                raise TypeError(f"{label}, expected a schedule")
             if isinstance(scheduler, ReduceLROnPlateau):
-                raise ValueError("SequentialLR takes schedules of the step; not ReduceLROnPlateau")
+                raise ValueError(f"{label}, expected a schedule that depends on the step alone")
             if scheduler.optimizer is not optimizer:
-                raise ValueError(f"{type(scheduler).__name__} was made for another optimizer")
+                raise ValueError(f"{label} of another optimizer, expected one of 'optimizer'")
+        milestones = steps("SequentialLR", "milestones", milestones)
+        expected = len(schedulers) - 1
+        if len(milestones) != expected or milestones != sorted(milestones):
+            raise ValueError(
+                f"SequentialLR: 'milestones' is {milestones!r}, expected {expected} ascending "
+                f"steps for {len(schedulers)} schedulers"
+            )
         self.schedulers = list(schedulers)
         self.milestones = milestones
         super().__init__(optimizer, last_epoch)
@@ -56,7 +59,9 @@ class SequentialLR(LRScheduler):
         parts = state_dict["schedulers"]
         if len(parts) != len(self.schedulers):
             expected = len(self.schedulers)
-            raise ValueError(f"state_dict has {len(parts)} schedules; expected {expected}")
+            raise ValueError(
+                f"SequentialLR: 'state_dict' has {len(parts)} schedules, expected {expected}"
+            )
         for scheduler, part in zip(self.schedulers, parts, strict=True):
             scheduler._check(part)
         for scheduler, part in zip(self.schedulers, parts, strict=True):
@@ -64,7 +69,7 @@ class SequentialLR(LRScheduler):
         super().load_state_dict(state_dict)
 
     def _at(self, t: int) -> tuple[LRScheduler, int]:
-        """The schedule in charge after t steps and the step at which it took over."""
+        """The active schedule after t steps, and the step at which it began."""
         number = bisect_right(self.milestones, t)
         return self.schedulers[number], self.milestones[number - 1] if number else 0
 

@@ -1,0 +1,134 @@
+"""The training loop: loader → model → loss → backward → optimizer step → scheduler."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Sequence
+from typing import Any, cast
+
+from onepass.data import DataLoader
+from onepass.optim.lr_scheduler import ReduceLROnPlateau
+from onepass.train._buffers import Buffers
+from onepass.train._callbacks import Callback
+from onepass.train._evaluation import means
+from onepass.train._interrupt import Interrupt
+from onepass.train._run import Run
+
+
+class Loop:
+    """Trains a run over the batches of a loader and calls its callbacks."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self._interrupt = Interrupt()
+        self._buffers = Buffers(None)
+        self._options = (
+            {"need_input_grad": False}
+            if "need_input_grad" in inspect.signature(run.model.backward).parameters
+            else {}
+        )
+
+    def train(self, loader: DataLoader, validation: DataLoader | None) -> None:
+        """Epochs until ``run.max_epochs`` or ``run.stop``."""
+        run = self.run
+        self._buffers = Buffers(None if run.nonfinite == "propagate" else run.model)
+        self._interrupt.requested = False
+        run.at_boundary = True
+        run.optimizer.zero_grad()
+        with self._interrupt:
+            try:
+                self._call("on_fit_begin")
+                while run.epoch < run.max_epochs and not run.stop:
+                    self._run_epoch(loader, validation)
+                run.at_boundary = False
+                self._call("on_fit_end")
+            except BaseException as error:
+                for callback in self._callbacks:
+                    callback.on_abort(run, error)
+                raise
+
+    @property
+    def _callbacks(self) -> Sequence[Callback]:
+        return cast("Sequence[Callback]", self.run.callbacks)
+
+    def _run_epoch(self, loader: DataLoader, validation: DataLoader | None) -> None:
+        """The batches from ``position`` on, then validation and the epoch's row."""
+        run = self.run
+        self._call("on_epoch_begin")
+        run.model.train()
+        pending = 0
+        for batch in loader.batches(run.epoch, run.position):
+            run.at_boundary = False
+            if pending == 0:
+                self._buffers.keep()
+            pending += 1
+            last = pending == run.accumulate or run.position + 1 == len(loader)
+            try:
+                self._forward_backward(*map(run.moved, batch))
+                run.position += 1
+                if last:
+                    self._update(pending)
+            except FloatingPointError:
+                self._buffers.put_back()
+                raise
+            if last:
+                pending = 0
+                run.at_boundary = True
+                self._call("on_step_end")
+                if run.stop:
+                    return
+        row = means(run.sums, run.metrics)
+        if validation is not None:
+            row |= {f"val_{k}": v for k, v in run.evaluate_batches(validation).items()}
+        run.history.append({**row, "lr": run.lr})
+        if isinstance(run.scheduler, ReduceLROnPlateau):
+            run.scheduler.step(row.get("val_loss", row["loss"]))
+        run.epoch += 1
+        run.position, run.sums = 0, {}
+        self._call("on_epoch_end")
+
+    def _forward_backward(self, x: Any, target: Any) -> None:
+        run = self.run
+        output = run.model(x)
+        loss, dy = run.loss(output, target)
+        run.batch_loss = float(loss)
+        finite = math.isfinite(run.batch_loss)
+        if not finite and run.nonfinite == "raise":
+            where = f"epoch {run.epoch + 1}, batch {run.position + 1}"
+            raise FloatingPointError(
+                f"the loss is {run.batch_loss} in {where}; lower the learning rate, "
+                "check the data, or pass nonfinite='skip'"
+            )
+        if finite or run.nonfinite == "propagate":
+            run.add(run.sums, run.batch_loss, output, target)
+        run.model.backward(dy, **self._options)
+
+    def _update(self, batches: int) -> None:
+        """Step with the mean of the accumulated gradients, and zero them."""
+        run = self.run
+        run.lr = float(run.optimizer.param_groups[0]["lr"])
+        info = run.optimizer.step(
+            max_norm=run.max_norm,
+            grad_scale=float(batches) if batches > 1 else None,
+            nonfinite=run.nonfinite,
+            zero_grad=True,
+        )
+        skipped = run.nonfinite == "skip" and bool(info.skipped)
+        run.step += 1
+        run.skipped_steps += skipped
+        if skipped:
+            self._buffers.put_back()
+        by_epoch = isinstance(run.scheduler, ReduceLROnPlateau)
+        if run.scheduler is not None and not by_epoch and not skipped:
+            run.scheduler.step()
+
+    def _call(self, hook: str) -> None:
+        """Call a hook of every callback; Ctrl-C waits until all have run."""
+        for callback in self._callbacks:
+            try:
+                getattr(callback, hook)(self.run)
+            except KeyboardInterrupt:
+                self._interrupt.requested = True
+        if self._interrupt.requested:
+            raise KeyboardInterrupt
