@@ -59,7 +59,8 @@ def test_every_activation_has_a_record(kernel: str) -> None:
 def test_every_record_of_an_activation_has_its_kernel_functions_and_module() -> None:
     for record in cases.activations.ACTIVATIONS:
         assert record.name in ACTIVATIONS, (
-            f"tests/cases/activations.py has {record.name!r}, csrc/kernels/activation_list.h has not"
+            f"tests/cases/activations.py has {record.name!r}, csrc/kernels/activation_list.h does "
+            "not"
         )
         for function in (record.name, f"{record.name}_backward"):
             assert function in ops.__all__, f"onepass.ops lacks {function}: add it to __all__"
