@@ -44,6 +44,8 @@ void check_floating(const Array& a);
 void check_dtype_like(const Array& a, const Array& like);
 // The dtype of `like` or the type it computes in.
 void check_parameter_dtype(const Array& a, const Array& like);
+// A dtype that kernels compute with in the same type as that of `like`.
+void check_compatible_dtype(const Array& a, const Array& like);
 // The type that `like` computes in.
 void check_computing_dtype(const Array& a, const Array& like);
 void check_shape_like(const Array& a, const Array& like);

@@ -12,7 +12,7 @@ Border::Border(const Contract& contract, Arguments given, Array* room)
   given_.expect(op(), contract.given);
   for (int n = 0; n < contract.inputs; ++n) open_input(contract.order[n]);
   check_one_device(at_, contract.inputs);
-  check_floating(first());
+  if (contract.reference >= 0) check_floating(first());
 }
 
 void Border::open_input(int i) {
@@ -26,16 +26,18 @@ void Border::open_output(int i) {
   const Argument& a = contract_.arguments[i];
   if (left_ >> i & 1) return;
   Array* to = &(*this)[i];
-  if (a.kind.shape == Shape::reference)
-    return open_result(to, op(), name(i), a.use & made ? Py_None : given(i), first());
+  PyObject* out = a.use & made ? Py_None : given(i);
+  const Array& like = (*this)[contract_.pattern];
+  if (out != Py_None || a.kind.shape == Shape::reference)
+    return open_result(to, op(), name(i), out, like);
   const Extents& e = extents_[int(a.kind.shape)];
-  make(to, op(), name(i), e.at, e.ndim, first(), a.kind.type != Type::reference);
+  make(to, op(), name(i), e.at, e.ndim, like, a.kind.type != Type::reference);
 }
 
-void Border::set(Shape shape, std::initializer_list<int64_t> extents, const char* why) {
+void Border::set(Shape shape, const int64_t* extents, int ndim, const char* why) {
   Extents& e = extents_[int(shape)];
-  e.ndim = 0;
-  for (const int64_t extent : extents) e.at[e.ndim++] = extent;
+  for (int d = 0; d < ndim; ++d) e.at[d] = extents[d];
+  e.ndim = ndim;
   e.why = why;
 }
 
@@ -101,42 +103,52 @@ bool Border::writes(int i) const {
   return a.result() || ((a.use & update) && !frozen_);
 }
 
-void Border::check_form(int i) {
-  const Argument& a = contract_.arguments[i];
-  const Array& given_array = (*this)[i];
-  const Extents& e = extents_[int(a.kind.shape)];
-  Shape shape = a.kind.shape;
-  switch (a.kind.type) {
+// False where the array has the reference's shape whatever the table says: class probabilities.
+static bool check_type(Type type, const Array& array, const Array& reference) {
+  switch (type) {
+    case Type::floating:
+      check_floating(array);
+      return true;
     case Type::reference:
-      check_dtype_like(given_array, first());
-      break;
+      check_dtype_like(array, reference);
+      return true;
     case Type::parameter:
-      check_floating(given_array);
-      check_parameter_dtype(given_array, first());
-      break;
+      check_floating(array);
+      check_parameter_dtype(array, reference);
+      return true;
     case Type::computing:
-      check_computing_dtype(given_array, first());
-      break;
+      check_computing_dtype(array, reference);
+      return true;
+    case Type::compatible:
+      check_floating(array);
+      check_compatible_dtype(array, reference);
+      return true;
     case Type::target:
-      if (given_array.floating()) {
-        check_dtype_like(given_array, first());
-        shape = Shape::reference;
-      } else if (given_array.element == Element::boolean || given_array.element == Element::other) {
-        type_error(op(), given_array.label() + " has dtype " + dtype_text(given_array) +
-                             ", expected integer class indices or probabilities like " +
-                             first().label());
+      if (array.floating()) {
+        check_dtype_like(array, reference);
+        return false;
       }
-      break;
+      if (array.element == Element::boolean || array.element == Element::other)
+        type_error(array.op, array.label() + " has dtype " + dtype_text(array) +
+                                 ", expected integer class indices or probabilities like " +
+                                 reference.label());
+      return true;
     default:
-      break;
+      return true;
   }
+}
+
+void check_form(const Argument& a, const Array& array, const Array& reference,
+                const Extents* extents, bool writes) {
+  const Shape shape = check_type(a.kind.type, array, reference) ? a.kind.shape : Shape::reference;
   if (shape == Shape::reference) {
-    check_shape_like(given_array, first());
+    if (&array != &reference) check_shape_like(array, reference);
   } else if (shape != Shape::free) {
-    check_shape(given_array, e.at, e.ndim, e.why);
+    const Extents& e = extents[int(shape)];
+    check_shape(array, e.at, e.ndim, e.why);
   }
-  if (a.use & packed) check_dense(given_array);
-  if (writes(i)) check_writable(given_array);
+  if (a.use & packed) check_dense(array);
+  if (writes) check_writable(array);
 }
 
 // A result may be exactly an aliased input; an array that the call made overlaps nothing.
@@ -150,15 +162,28 @@ void Border::check_apart(int i) {
   }
 }
 
+void Border::stage(int n) {
+  const int i = contract_.order[n];
+  if (!(contract_.arguments[i].use & strided)) {
+    staging_.load(&at_[n], writes(i));
+  } else {
+    staging_.load_misaligned(&at_[n], writes(i));
+  }
+}
+
 const Target& Border::check() {
   for (int n = contract_.inputs; n < contract_.arrays; ++n) open_output(contract_.order[n]);
   target_ = check_device(at_, contract_.arrays);
+  const Array& reference = at_[contract_.reference < 0 ? 0 : contract_.slot[contract_.reference]];
   for (int n = 0; n < contract_.arrays; ++n)
-    if (at_[n] && (n < contract_.inputs || !at_[n].made)) check_form(contract_.order[n]);
+    if (at_[n] && (n < contract_.inputs || !at_[n].made)) {
+      const int i = contract_.order[n];
+      check_form(contract_.arguments[i], at_[n], reference, extents_, writes(i));
+    }
   for (int n = 0; n < contract_.arrays; ++n)
     if (at_[n] && writes(contract_.order[n])) check_apart(contract_.order[n]);
   for (int n = 0; n < contract_.arrays; ++n)
-    if (at_[n] && !at_[n].c_order) staging_.load(&at_[n], writes(contract_.order[n]));
+    if (at_[n] && !at_[n].c_order) stage(n);
   return target_;
 }
 
@@ -168,15 +193,38 @@ void Border::finish() {
     if (writes(contract_.order[n])) mark_written(at_[n]);
 }
 
+// ---- lists
+
+BorderList::BorderList(const Contract& contract, int i, const Items& items)
+    : arrays(size_t(items.count())) {
+  const Argument& a = contract.arguments[i];
+  for (size_t n = 0; n < arrays.size(); ++n)
+    open(&arrays[n], contract.op, a.name, items[Py_ssize_t(n)], int64_t(n));
+  target = check_device(arrays.data(), int(arrays.size()));
+  for (Array& array : arrays) check_form(a, array, array, nullptr, false);
+  for (Array& array : arrays) staging_.load_misaligned(&array, false);
+}
+
 // ---- the module
 
-static std::vector<Contract>& listed() {
-  static std::vector<Contract>& all = *new std::vector<Contract>;
+namespace {
+
+struct Listed {
+  Contract contract;
+  py::object callable;
+};
+std::vector<Listed>& listed() {
+  static std::vector<Listed>& all = *new std::vector<Listed>;
   return all;
 }
-const std::vector<Contract>& contracts() { return listed(); }
 
-void define(py::module_& m, const Contract& contract, FastFunction function) {
+}  // namespace
+
+void list_contract(const Contract& contract, const py::object& callable) {
+  listed().push_back({contract, callable});
+}
+
+py::object make_function(const py::module_& m, const Contract& contract, FastFunction function) {
   std::string signature = std::string(contract.op) + "(";
   bool first = true;
   for (int i = 0; i < contract.count; ++i) {
@@ -185,8 +233,13 @@ void define(py::module_& m, const Contract& contract, FastFunction function) {
     signature += (first ? "" : ", ") + std::string(a.name);
     first = false;
   }
-  define(m, signature + ")", function);
-  listed().push_back(contract);
+  const py::object callable = make_function(m, signature + ")", function);
+  list_contract(contract, callable);
+  return callable;
+}
+
+void define(py::module_& m, const Contract& contract, FastFunction function) {
+  m.attr(contract.op) = make_function(m, contract, function);
 }
 
 namespace {
@@ -195,11 +248,13 @@ py::object contract_list(Arguments given) {
   given.expect("contracts", 0);
   constexpr const char* kShapeNames[] = {"",     "reference", "channel", "saved",
                                          "rows", "single",    "free"};
-  constexpr const char* kTypeNames[] = {"",       "floating", "reference", "parameter", "computing",
-                                        "target", "free",     "flag",      "integer",   "word",
-                                        "number", "choice",   "text",      "axis",      "options"};
+  constexpr const char* kTypeNames[] = {
+      "",       "floating",   "reference", "parameter", "computing", "compatible",
+      "target", "mask",       "flag",      "integer",   "word",      "number",
+      "real",   "norm_order", "choice",    "text",      "axis",      "options"};
+  static_assert(std::size(kShapeNames) == kShapes && std::size(kTypeNames) == kTypes);
   py::list all;
-  for (const Contract& c : contracts()) {
+  for (const auto& [c, callable] : listed()) {
     py::list arguments;
     for (int i = 0; i < c.count; ++i) {
       const Argument& a = c.arguments[i];
@@ -212,7 +267,8 @@ py::object contract_list(Arguments given) {
                                       {"made", made},
                                       {"optional", optional},
                                       {"aliased", aliased},
-                                      {"packed", packed}})
+                                      {"packed", packed},
+                                      {"many", many}})
         d[word] = bool(a.use & bit);
       d["low"] = a.low;
       d["high"] = a.high;
@@ -221,6 +277,7 @@ py::object contract_list(Arguments given) {
     }
     py::dict d;
     d["name"] = c.op;
+    d["function"] = callable;
     d["arguments"] = arguments;
     all.append(d);
   }

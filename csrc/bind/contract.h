@@ -5,6 +5,10 @@
 //
 // Nothing is written before every check has passed. _C.contracts() shows the tables to Python, and
 // tests/test_contracts.py breaks one argument of each at a time.
+//
+// A shape is a role; the call sets its extents. `channel` also fits the weight of a layer norm
+// (normalized_shape) or the g of a weight norm, and `saved` fits a (rows, 2) state. For another
+// role, such as a glu's half-sized output, add a Shape and a Kind; nothing in contract.cpp changes.
 #pragma once
 #include <initializer_list>
 #include <vector>
@@ -25,28 +29,32 @@ enum class Shape : uint8_t {
   saved,      // what forward leaves for backward
   rows,       // the reference without its class axis
   single,     // 0-d
-  free,       // the call checks it
+  free,       // the call checks them
 };
 constexpr int kShapes = int(Shape::free) + 1;
 
 enum class Type : uint8_t {
   none,
-  floating,   // any floating dtype: of the reference, which sets that of the others
-  reference,  // the same as the reference
-  parameter,  // the reference's, or the type it computes in
-  computing,  // the type the reference computes in
-  target,     // integers in the shape given, or the reference's dtype and shape
-  free,       // the call checks it
+  floating,    // any floating dtype: of the reference, which sets that of the others
+  reference,   // the same as the reference
+  parameter,   // the reference's, or the type it computes in
+  computing,   // the type the reference computes in
+  compatible,  // any floating dtype whose kernels compute in the same type
+  target,      // integers in the shape given, or the reference's dtype and shape
+  mask,        // bool, or uint8 of packed bits: the call checks it
   // scalars
   flag,
   integer,
-  word,  // 64 bits without sign
-  number,
+  word,        // 64 bits without sign
+  number,      // in a range
+  real,        // any number
+  norm_order,  // 1, 2 or inf
   choice,
   text,
   axis,     // of the reference
   options,  // a tuple of the activation's
 };
+constexpr int kTypes = int(Type::options) + 1;
 
 struct Kind {
   Shape shape;
@@ -59,7 +67,8 @@ constexpr Kind saved{Shape::saved, Type::computing};
 constexpr Kind per_row{Shape::rows, Type::reference};
 constexpr Kind class_target{Shape::rows, Type::target};
 constexpr Kind single{Shape::single, Type::computing};
-constexpr Kind free_form{Shape::free, Type::free};
+constexpr Kind compatible_reference{Shape::reference, Type::compatible};
+constexpr Kind bit_mask{Shape::free, Type::mask};
 
 enum Use : unsigned {
   read = 1,
@@ -70,6 +79,9 @@ enum Use : unsigned {
   aliased = 32,   // an output may be exactly this array
   dense = 64,     // read through a dense copy, which is also what `saved` holds
   packed = 128,   // must be dense
+  strided = 256,  // keeps its strides; copied only if it is not aligned
+  pattern = 512,  // results have its library, device and layout; without one, the reference's
+  many = 1024,    // a list of such arrays
 };
 
 struct Argument {
@@ -88,6 +100,8 @@ constexpr Argument axis(const char* name) { return {name, {Shape::none, Type::ax
 constexpr Argument options(const char* name) { return {name, {Shape::none, Type::options}}; }
 constexpr Argument text(const char* name) { return {name, {Shape::none, Type::text}}; }
 constexpr Argument word(const char* name) { return {name, {Shape::none, Type::word}}; }
+constexpr Argument real(const char* name) { return {name, {Shape::none, Type::real}}; }
+constexpr Argument norm_order(const char* name) { return {name, {Shape::none, Type::norm_order}}; }
 constexpr Argument integer(const char* name) { return {name, {Shape::none, Type::integer}}; }
 constexpr Argument number(const char* name, double low, double high, const char* cure = "") {
   return {name, {Shape::none, Type::number}, read, low, high, cure};
@@ -104,11 +118,12 @@ struct Contract {
   int count;
   int given = 0;                   // arguments of Python's
   int reference = -1;              // position
+  int pattern = -1;                // position
   int inputs = 0, arrays = 0;      // inputs come first
   int8_t order[kMostArguments]{};  // positions of the arrays
   int8_t slot[kMostArguments]{};   // the inverse
 };
-template <size_t kCount>
+template <int kCount>
 constexpr Contract contract(const char* op, const Argument (&arguments)[kCount]) {
   static_assert(kCount <= Contract::kMostArguments, "kMostArguments is too small");
   Contract c{op, arguments, int(kCount)};
@@ -123,9 +138,22 @@ constexpr Contract contract(const char* op, const Argument (&arguments)[kCount])
   for (int i = 0; i < c.count; ++i) {
     c.given += !(arguments[i].use & made);
     if (arguments[i].kind.type == Type::floating) c.reference = i;
+    if (arguments[i].use & pattern) c.pattern = i;
   }
+  if (c.pattern < 0) c.pattern = c.reference;
   return c;
 }
+
+struct Extents {
+  int64_t at[kMaxAxes];
+  int ndim;
+  const char* why;  // ends the message
+};
+
+// Checks an array by its entry in a table: dtype, shape, order, writability. `extents` has those of
+// each Shape that the call sets.
+void check_form(const Argument& argument, const Array& array, const Array& reference,
+                const Extents* extents, bool writes);
 
 // The sequence. Arrays and scalars are found by their position in the table.
 class Border {
@@ -145,12 +173,16 @@ class Border {
   bool boolean(int i) const { return bind::boolean(op(), name(i), given(i)); }
   int64_t integer(int i) const { return signed_64(op(), name(i), given(i)); }
   double number(int i) const;
+  double real(int i) const { return bind::real(op(), name(i), given(i)); }
   int choice(int i) const;  // which one
   int axis(int i) const;    // counted from the front
   DropoutStream dropout(int p, int seed, int offset) const;
 
   // The extents of arrays of a shape; `why` ends the message.
-  void set(Shape shape, std::initializer_list<int64_t> extents, const char* why);
+  void set(Shape shape, const int64_t* extents, int ndim, const char* why);
+  void set(Shape shape, std::initializer_list<int64_t> extents, const char* why) {
+    set(shape, extents.begin(), int(extents.size()), why);
+  }
   void set_rows();                             // Shape::rows: the reference without axis 1
   void freeze() { frozen_ = true; }            // arrays to update are only read
   void leave_out(int i) { left_ |= 1u << i; }  // an array that this call does not make
@@ -176,17 +208,12 @@ class Border {
   }
 
  private:
-  struct Extents {
-    int64_t at[kMaxAxes];
-    int ndim;
-    const char* why;
-  };
   const char* name(int i) const { return contract_.arguments[i].name; }
   bool writes(int i) const;
   void open_input(int i);
   void open_output(int i);
-  void check_form(int i);
   void check_apart(int i);
+  void stage(int n);
 
   const Contract& contract_;
   Arguments given_;
@@ -207,8 +234,22 @@ struct BorderOf : private Room<kContract.arrays>, Border {
   explicit BorderOf(Arguments given) : Border(kContract, given, Room<kContract.arrays>::arrays) {}
 };
 
-// Defines a function of the module and lists its contract.
+// The arrays of an argument that is a list: opened, checked, and aligned; for a call that writes
+// none of them.
+struct BorderList {
+  BorderList(const Contract& contract, int i, const Items& items);
+  std::vector<Array> arrays;
+  Target target{nullptr};
+
+ private:
+  Staging staging_;
+};
+
+// Makes a function with a contract, which is then listed.
+py::object make_function(const py::module_& m, const Contract& contract, FastFunction function);
+// The same as an attribute of the module.
 void define(py::module_& m, const Contract& contract, FastFunction function);
-const std::vector<Contract>& contracts();
+// Lists a contract of another callable.
+void list_contract(const Contract& contract, const py::object& callable);
 
 }  // namespace onepass::bind
