@@ -208,8 +208,4 @@ void mark_written(py::handle tensors) {
   py::reinterpret_borrow<py::object>(increment)(tensors);
 }
 
-void mark_written(const Array& a) {
-  if (a && !a.made && a.library == Library::torch) mark_written(py::handle(a.object));
-}
-
 }  // namespace onepass::bind

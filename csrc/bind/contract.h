@@ -1,23 +1,14 @@
-// The border of a kernel as a table. Each argument says which others it is like, whether it is read
-// or written, and what may be left out; Border walks the table in one fixed sequence:
+// The border of a kernel as a table: each argument says which others it is like, whether it is read
+// or written, and what may be left out. border.h walks the table. _C.contracts() shows it to
+// Python, and tests/test_contracts.py breaks one argument of each at a time.
 //
-//   open → device → dtype → shape → writable → overlap → stage → (the call) → store → mark
-//
-// Nothing is written before every check has passed. _C.contracts() shows the tables to Python, and
-// tests/test_contracts.py breaks one argument of each at a time.
-//
-// A shape is a role; the call sets its extents. `channel` also fits the weight of a layer norm
-// (normalized_shape) or the g of a weight norm, and `saved` fits a (rows, 2) state. For another
-// role, such as a glu's half-sized output, add a Shape and a Kind; nothing in contract.cpp changes.
+// A shape is a role; the call sets its extents (Border::set). `channel` also fits the weight of a
+// layer norm (normalized_shape) or the g of a weight norm, and `saved` fits a (2, rows) state. For
+// another role, such as a glu's half-sized output, add a Shape and a Kind; border.h stays as it is.
 #pragma once
-#include <initializer_list>
-#include <vector>
+#include <cstdint>
 
 #include "bind/fast.h"
-#include "bind/overlap.h"
-#include "bind/result.h"
-#include "bind/scalar.h"
-#include "bind/staging.h"
 
 namespace onepass::bind {
 
@@ -143,107 +134,6 @@ constexpr Contract contract(const char* op, const Argument (&arguments)[kCount])
   if (c.pattern < 0) c.pattern = c.reference;
   return c;
 }
-
-struct Extents {
-  int64_t at[kMaxAxes];
-  int ndim;
-  const char* why;  // ends the message
-};
-
-// Checks an array by its entry in a table: dtype, shape, order, writability. `extents` has those of
-// each Shape that the call sets.
-void check_form(const Argument& argument, const Array& array, const Array& reference,
-                const Extents* extents, bool writes);
-
-// The sequence. Arrays and scalars are found by their position in the table.
-class Border {
- public:
-  // Opens what is read, and checks devices and the reference's dtype.
-  // `room` has an empty Array for each of the contract's.
-  Border(const Contract& contract, Arguments given, Array* room);
-
-  bool has(int i) const { return bool((*this)[i]); }
-  Array& operator[](int i) { return at_[contract_.slot[i]]; }
-  const Array& operator[](int i) const { return at_[contract_.slot[i]]; }
-  const Array& first() const { return (*this)[contract_.reference]; }  // the reference
-  const char* op() const { return contract_.op; }
-  PyObject* given(int i) const { return given_[i]; }
-
-  // Scalars.
-  bool boolean(int i) const { return bind::boolean(op(), name(i), given(i)); }
-  int64_t integer(int i) const { return signed_64(op(), name(i), given(i)); }
-  double number(int i) const;
-  double real(int i) const { return bind::real(op(), name(i), given(i)); }
-  int choice(int i) const;  // which one
-  int axis(int i) const;    // counted from the front
-  DropoutStream dropout(int p, int seed, int offset) const;
-
-  // The extents of arrays of a shape; `why` ends the message.
-  void set(Shape shape, const int64_t* extents, int ndim, const char* why);
-  void set(Shape shape, std::initializer_list<int64_t> extents, const char* why) {
-    set(shape, extents.begin(), int(extents.size()), why);
-  }
-  void set_rows();                             // Shape::rows: the reference without axis 1
-  void freeze() { frozen_ = true; }            // arrays to update are only read
-  void leave_out(int i) { left_ |= 1u << i; }  // an array that this call does not make
-
-  // Opens and makes the results, then every check and the staging; where the call runs.
-  const Target& check();
-
-  void* data(int i) const { return (*this)[i].data; }
-  ChannelVector vector(int i) const {
-    const Array& a = (*this)[i];
-    return a ? ChannelVector{a.data, a.dtype()} : ChannelVector{nullptr, DType::f32};
-  }
-  // Stores staged results and tells torch.
-  void finish();
-  template <class Call>
-  void run(void (*driver)(const Call&), Call* call) {
-    bind::run(target_, driver, call, first().size());
-    finish();
-  }
-  // What the caller gets: None for an absent array.
-  py::object result(int i) const {
-    return has(i) ? py::reinterpret_borrow<py::object>((*this)[i].object) : py::object(py::none());
-  }
-
- private:
-  const char* name(int i) const { return contract_.arguments[i].name; }
-  bool writes(int i) const;
-  void open_input(int i);
-  void open_output(int i);
-  void check_apart(int i);
-  void stage(int n);
-
-  const Contract& contract_;
-  Arguments given_;
-  Array* at_;
-  bool frozen_ = false;
-  unsigned left_ = 0;
-  Extents extents_[kShapes];
-  Staging staging_;
-  Target target_{nullptr};
-};
-
-template <int kArrays>
-struct Room {
-  Array arrays[kArrays];
-};
-template <const Contract& kContract>
-struct BorderOf : private Room<kContract.arrays>, Border {
-  explicit BorderOf(Arguments given) : Border(kContract, given, Room<kContract.arrays>::arrays) {}
-};
-
-// The arrays of an argument that is a list: opened, checked, and aligned; for a call that writes
-// none of them.
-struct BorderList {
-  BorderList(const Contract& contract, int i, const Items& items);
-  std::vector<Array> arrays;
-  Target target{nullptr};
-
- private:
-  Staging staging_;
-};
 
 // Makes a function with a contract, which is then listed.
 py::object make_function(const py::module_& m, const Contract& contract, FastFunction function);

@@ -2,7 +2,7 @@
 // the list; dropout and its mask.
 #include <cstring>
 
-#include "bind/contract.h"
+#include "bind/border.h"
 #include "bind/layout.h"
 #include "core/philox.h"
 #include "core/schedule.h"
@@ -15,40 +15,36 @@ constexpr DropoutStream kNoDropout{0, 0, 0};
 
 // Runs a driver on one tensor, whose operands are in the order of `arrays`. The first is written.
 template <class Choose>
-py::object run(Border* b, const Array* const* arrays, int count, bool draws, const double* hyper,
-               int64_t hyper_size, const DropoutStream& random, Choose driver) {
-  const Target& target = b->check();
-  if (arrays[0]->size() > 0) {
-    Layout layout;
-    arrange(&layout, arrays, count, draws);
-    Tensor tensor;
-    tensor.size = layout.size;
-    tensor.shape = layout.shape;
-    tensor.ndim = layout.ndim;
-    tensor.computing = computing_type(arrays[0]->dtype());
-    tensor.operands = layout.operands;
-    const Piece piece{0, 0, layout.size};
-    const int64_t group[] = {0, 1};
-    Elementwise call;
-    call.tensors = &tensor;
-    call.count = 1;
-    call.schedule.pieces = &piece;
-    call.schedule.groups = group;
-    call.schedule.group_count = 1;
-    call.schedule.elements = layout.size;
-    call.hyper = hyper;
-    call.hyper_rows = 1;
-    call.hyper_size = hyper_size;
-    call.random = random;
-    ScheduleStorage schedule;
-    if (layout.size > kGroupElements && !target.on_device()) {
-      schedule.build(&tensor, 1);
-      call.schedule = schedule.view();
-    }
-    bind::run(target, driver(*target.backend), &call, layout.size);
+void run(const Target& target, const Array* const* arrays, int count, bool draws,
+         const double* hyper, int64_t hyper_size, const DropoutStream& random, Choose driver) {
+  if (arrays[0]->size() == 0) return;
+  Layout layout;
+  arrange(&layout, arrays, count, draws);
+  Tensor tensor;
+  tensor.size = layout.size;
+  tensor.shape = layout.shape;
+  tensor.ndim = layout.ndim;
+  tensor.computing = computing_type(arrays[0]->dtype());
+  tensor.operands = layout.operands;
+  const Piece piece{0, 0, layout.size};
+  const int64_t group[] = {0, 1};
+  Elementwise call;
+  call.tensors = &tensor;
+  call.count = 1;
+  call.schedule.pieces = &piece;
+  call.schedule.groups = group;
+  call.schedule.group_count = 1;
+  call.schedule.elements = layout.size;
+  call.hyper = hyper;
+  call.hyper_rows = 1;
+  call.hyper_size = hyper_size;
+  call.random = random;
+  ScheduleStorage schedule;
+  if (layout.size > kGroupElements && !target.on_device()) {
+    schedule.build(&tensor, 1);
+    call.schedule = schedule.view();
   }
-  b->finish();
-  return py::reinterpret_borrow<py::object>(arrays[0]->object);
+  bind::run(target, driver(*target.backend), &call, layout.size);
 }
 
 // ---- activations: one table forward, one backward, then the options of the formula
@@ -101,8 +97,10 @@ py::object forward(Arguments given) {
   BorderOf<kForwardOf<A>> b(given);
   const Options<kOptions> options(b, kCount);
   const Array* const arrays[] = {&b[kOut], &b[kX]};
-  return run(&b, arrays, kCount, false, options.at, kOptions, kNoDropout,
-             [](const Backend& backend) { return backend.activation[kIndex]; });
+  run(b.check(), arrays, kCount, false, options.at, kOptions, kNoDropout,
+      [](const Backend& backend) { return backend.activation[kIndex]; });
+  b.finish();
+  return b.result(kOut);
 }
 
 template <template <class> class A, int kIndex>
@@ -112,8 +110,10 @@ py::object backward(Arguments given) {
   BorderOf<kBackwardOf<A>> b(given);
   const Options<kOptions> options(b, kCount);
   const Array* const arrays[] = {&b[kOut], &b[kDy], &b[kX]};
-  return run(&b, arrays, kCount, false, options.at, kOptions, kNoDropout,
-             [](const Backend& backend) { return backend.activation_backward[kIndex]; });
+  run(b.check(), arrays, kCount, false, options.at, kOptions, kNoDropout,
+      [](const Backend& backend) { return backend.activation_backward[kIndex]; });
+  b.finish();
+  return b.result(kOut);
 }
 
 // Two dictionaries by name: a new activation adds no attribute here and no line to the stub.
@@ -147,8 +147,10 @@ py::object dropout(Arguments given) {
   BorderOf<kDropout> b(given);
   const DropoutStream random = b.dropout(kP, kSeed, kOffset);
   const Array* const arrays[] = {&b[kOut], &b[kX]};
-  return run(&b, arrays, 2, true, nullptr, 0, random,
-             [](const Backend& backend) { return backend.dropout; });
+  run(b.check(), arrays, 2, true, nullptr, 0, random,
+      [](const Backend& backend) { return backend.dropout; });
+  b.finish();
+  return b.result(kOut);
 }
 
 // ---- the mask itself
@@ -183,7 +185,7 @@ py::object dropout_mask(Arguments given) {
     value_error(b.op(), out.label() + " has " + std::to_string(out.size()) + " entries, expected " +
                             std::to_string(bytes) + " for a mask of " +
                             std::to_string(call.elements) + " elements");
-  const Target& target = b.check();
+  const Target target = b.check();
   call.out = static_cast<uint8_t*>(out.data);
   {
     const ReleaseGil released(call.elements);

@@ -3,7 +3,7 @@
 #include <cstddef>
 #include <memory>
 
-#include "bind/contract.h"
+#include "bind/border.h"
 #include "bind/layout.h"
 #include "core/schedule.h"
 

@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "bind/contract.h"
+#include "bind/border.h"
 #include "bind/kernel_info.h"
 #include "bind/layout.h"
 #include "core/schedule.h"
