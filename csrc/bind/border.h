@@ -217,7 +217,12 @@ class BorderOf : public Border {
   template <int n>
   void check() const {
     constexpr Argument a = entry(n);
-    check_form(a, at_[n], first(), extents_, writes<n>());
+    if constexpr (position(n) == kReference) {  // the constructor has checked its dtype
+      constexpr Argument rest{a.name, {Shape::free, Type::none}, a.use};
+      check_form(rest, at_[n], at_[n], extents_, writes<n>());
+    } else {
+      check_form(a, at_[n], first(), extents_, writes<n>());
+    }
   }
   // A result may be exactly an aliased input.
   template <int n>
