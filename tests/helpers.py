@@ -177,3 +177,37 @@ def from_torch(tensor):
     if tensor.dtype == torch.bfloat16:
         return tensor.view(torch.int16).numpy().view(BFLOAT16)
     return tensor.numpy()
+
+
+# ---- the border
+
+
+def values(shape, dtype=np.float32):
+    """Different numbers of both signs, none of them zero."""
+    size = int(np.prod(shape))
+    return (np.arange(size) - size / 2 + 0.25).astype(dtype).reshape(shape)
+
+
+class Exported:
+    """An array of another library: only DLPack, of the version that is asked for."""
+
+    def __init__(self, array, device=(1, 0), versioned=True):
+        self.array, self.device, self.versioned, self.asked = array, device, versioned, []
+
+    def __dlpack_device__(self):
+        return self.device
+
+    def __dlpack__(self, **options):
+        self.asked.append(options)
+        if "max_version" in options and not self.versioned:
+            raise TypeError("__dlpack__() got an unexpected keyword argument 'max_version'")
+        return self.array.__dlpack__(**options)
+
+
+def shifted(array, offset):
+    """A copy that begins `offset` bytes behind a multiple of 64."""
+    room = np.zeros(array.nbytes + 128, np.uint8)
+    start = -room.ctypes.data % 64 + offset
+    copy = room[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
+    copy[...] = array
+    return copy

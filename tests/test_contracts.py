@@ -2,35 +2,65 @@
 
 The tables of csrc/bind/contract.h say what a call expects. A right call is made from the table, and
 one argument is then replaced by each wrong value its kind allows. The call must raise one TypeError
-or ValueError that names the operation and the argument, and must leave every byte as it was. A new
-contract is fuzzed because it is listed.
+or ValueError that names the operation and the argument, and must leave every byte as it was. A
+value that is odd but allowed must give the bits of the plain call. A new contract is fuzzed because
+it is listed.
 """
 
 import math
 
 import numpy as np
 import pytest
-from onepass import _C
+from cases import BFLOAT16
+from helpers import Exported, bits, shifted
+from onepass import _C, config
 
 CONTRACTS = {contract["name"]: contract["arguments"] for contract in _C.contracts()}
+FUNCTIONS = {contract["name"]: contract["function"] for contract in _C.contracts()}
+# Of each optimizer rule, without the step, which the plan counts.
+HYPER = {
+    kernel["name"]: [0.5] * len([h for h in kernel["hyper"] if h != "step"])
+    for kernel in _C.kernels()
+    if kernel["kind"] == "update"
+}
 SHAPE = (4, 5, 3)
-EXTENTS = {"reference": SHAPE, "channel": (5,), "saved": (3, 5), "rows": (4, 3)}
+EXTENTS = {"reference": SHAPE, "channel": (5,), "saved": (3, 5), "rows": (4, 3), "free": (60,)}
 # What the table leaves open.
-VALUES = {"axis": 1, "flag": True, "text": "relu", "options": (), "integer": -100, "word": 7}
+VALUES = {"axis": 1, "flag": True, "text": "relu", "options": (), "integer": -100, "word": 7,
+          "real": 0.5, "norm_order": 2}  # fmt: skip
+OWN = {("dropout_mask", "count"): 60, ("dropout_mask", "packed"): False}
 RUNTIME = {
     "contracts", "cpu_level", "cpu_levels", "cuda_built", "get_num_threads", "kernels",
     "set_cpu_level", "set_num_threads", "set_test_backend", "set_test_cuda_backend",
 }  # fmt: skip
-# Their checks are in elementwise.cpp and norms.cpp, not in a table.
-WITHOUT_TABLE = {"dropout", "dropout_mask", "global_norm"}
-for kernel in _C.kernels():
-    if kernel["kind"].startswith("activation"):
-        WITHOUT_TABLE |= {kernel["name"], kernel["name"].removesuffix("_backward") + "_backward"}
 
 
 def given(op):
     """The arguments that Python passes, in order."""
     return [a for a in CONTRACTS[op] if not a["made"]]
+
+
+def is_plan(op):
+    return FUNCTIONS[op] is _C.Plan
+
+
+def call(op, arguments):
+    """The call, with each array of a list alone in it; a step, if the contract is a plan's."""
+    arguments = [
+        [value] if argument["many"] and not (value is None and argument["optional"]) else value
+        for argument, value in zip(given(op), arguments, strict=True)
+    ]
+    return run(op, arguments)
+
+
+def run(op, arguments):
+    if not is_plan(op):
+        return FUNCTIONS[op](*arguments)
+    params, grads, *states = arguments
+    plan = _C.Plan(op, params, states, [0])
+    return plan.step(
+        [None] if grads is None else grads, [HYPER[op]], 1.0, None, None, False, False, False, True
+    )
 
 
 def is_array(argument):
@@ -41,6 +71,8 @@ def valid(argument, rng):
     kind = argument["type"]
     if kind == "target":
         return rng.integers(0, 5, EXTENTS["rows"])
+    if kind == "mask":
+        return np.zeros(EXTENTS["free"], bool)
     if is_array(argument):
         return np.abs(rng.standard_normal(EXTENTS[argument["shape"]])).astype(np.float32) + 0.5
     if kind == "number":
@@ -52,7 +84,7 @@ def valid(argument, rng):
 
 def right_call(op):
     rng = np.random.default_rng(0)
-    return [valid(argument, rng) for argument in given(op)]
+    return [OWN.get((op, a["name"]), valid(a, rng)) for a in given(op)]
 
 
 def frozen(array):
@@ -72,15 +104,18 @@ def wrong_arrays(argument, value):
         yield "None", None
     for bad in ([1.0], (1.0,), "x", object(), 1.0, {}):
         yield f"a {type(bad).__name__}", bad
-    dtypes = ["?", "c8", "O", "M8[s]", np.longdouble, ">f4"]
+    dtypes = ["c8", "c16", "O", "M8[s]", np.longdouble, ">f4", ">f8", ">f2", ">i4"]
+    dtypes += [] if name == "mask" else ["?"]
     dtypes += [] if name == "target" else ["i4", "u1", "i8"]
     dtypes += [] if name == "floating" else ["f8"]
+    dtypes += [] if name in ("floating", "compatible") else ["f2", BFLOAT16]
     for dtype in dtypes:
         yield f"dtype {np.dtype(dtype)}", np.zeros(value.shape, dtype)
     if name != "floating":
-        like = value.astype(f32) if name != "target" else value
-        yield "one axis more", like[None]
-        yield "one axis less", like[0].copy()
+        like = value if name in ("target", "mask") else value.astype(f32)
+        if argument["shape"] != "free":
+            yield "one axis more", like[None]
+            yield "one axis less", like[0].copy()
         yield "0-d", like.ravel()[:1].reshape(()).copy()
         yield "empty", like[:0].copy()
         for axis in range(like.ndim):
@@ -90,6 +125,7 @@ def wrong_arrays(argument, value):
         yield "stride 0", broadcast(value)
     if argument["packed"]:
         yield "not dense", np.repeat(value, 2, -1)[..., ::2]
+        yield "reversed", value[..., ::-1]
 
 
 def wrong_scalars(argument):
@@ -105,6 +141,8 @@ def wrong_scalars(argument):
             numbers.append(argument["high"] + 0.5)
         for number in numbers:
             yield f"{number}", number
+    if kind == "norm_order":
+        yield from ((f"{n}", n) for n in (0, 3, -1, math.nan, -math.inf))
     if kind == "axis":
         yield from ((f"{n}", n) for n in (3, -4, 2**70, 0.5))
     if kind in ("integer", "word"):
@@ -119,17 +157,17 @@ def wrong_values(argument, value):
     return wrong_arrays(argument, value) if is_array(argument) else wrong_scalars(argument)
 
 
-def refused(op, name, arguments, label):
+def refused(op, name, arguments, label, errors=(TypeError, ValueError)):
     arrays = [a for a in arguments if isinstance(a, np.ndarray) and a.dtype != object]
     before = [a.tobytes() for a in arrays]
-    with pytest.raises((TypeError, ValueError)) as error:
-        getattr(_C, op)(*arguments)
+    with pytest.raises(errors) as error:
+        call(op, arguments)
     message = str(error.value)
     assert message.startswith(f"{op}: "), f"{label}: {message}"
     assert name in message, f"{label}: {message}"
     assert "\n" not in message, label
-    for array, bits in zip(arrays, before, strict=True):
-        assert array.tobytes() == bits, f"{label}: an array was changed"
+    for array, old in zip(arrays, before, strict=True):
+        assert array.tobytes() == old, f"{label}: an array was changed"
 
 
 ARGUMENTS = [(op, i) for op in CONTRACTS for i in range(len(given(op)))]
@@ -138,12 +176,12 @@ IDS = [f"{op}-{given(op)[i]['name']}" for op, i in ARGUMENTS]
 
 @pytest.mark.parametrize("op", CONTRACTS)
 def test_the_right_call_is_right(op):
-    getattr(_C, op)(*right_call(op))
+    call(op, right_call(op))
     for i, argument in enumerate(given(op)):
         if argument["write"]:
             arguments = right_call(op)
             arguments[i] = None
-            getattr(_C, op)(*arguments)
+            call(op, arguments)
 
 
 @pytest.mark.parametrize(("op", "i"), ARGUMENTS, ids=IDS)
@@ -159,7 +197,21 @@ def test_one_wrong_argument(op, i):
     assert count > 2
 
 
-WRITTEN = [(op, i) for op, i in ARGUMENTS if given(op)[i]["write"] or given(op)[i]["update"]]
+ARRAYS = [(op, i) for op, i in ARGUMENTS if is_array(given(op)[i])]
+
+
+@pytest.mark.parametrize(("op", "i"), ARRAYS)
+@pytest.mark.skipif(config.cuda_available(), reason="CUDA would be handed host memory")
+def test_one_array_on_another_device(op, i):
+    name = given(op)[i]["name"]
+    for device in ((2, 0), (8, 0)):  # CUDA; Metal
+        arguments = right_call(op)
+        arguments[i] = Exported(arguments[i], device)
+        # RuntimeError: every array read so far is on CUDA, which is not usable.
+        refused(op, name, arguments, f"{op}, {name}: {device}", (TypeError, RuntimeError))
+
+
+WRITTEN = [(op, i) for op, i in ARRAYS if given(op)[i]["write"] or given(op)[i]["update"]]
 
 
 @pytest.mark.parametrize(("op", "i"), WRITTEN)
@@ -172,25 +224,93 @@ def test_a_result_over_an_input(op, i):
             continue
         arguments = right_call(op)
         out, shared = arguments[i], arguments[j]
-        room = np.zeros(2 * max(out.nbytes, shared.nbytes) + 64, np.uint8)
-        shift = 4 if other["aliased"] or shared.itemsize == 4 else 8
-        for offset in {shift, 0} - ({0} if other["aliased"] else set()):
-            one = room[: shared.nbytes].view(shared.dtype).reshape(shared.shape)
+        size = max(out.nbytes, shared.nbytes)
+        room = np.zeros(3 * size, np.uint8)
+        last_out, last_shared = out.nbytes - 1, shared.nbytes - 1
+        offsets = {-last_out, -out.itemsize, -1, 1, 4, shared.itemsize, last_shared // 2}
+        for offset in offsets | {last_shared} | (set() if other["aliased"] else {0}):
+            one = room[size : size + shared.nbytes].view(shared.dtype).reshape(shared.shape)
             one[...] = shared
-            two = room[offset : offset + out.nbytes].view(out.dtype).reshape(out.shape)
+            start = size + offset
+            two = room[start : start + out.nbytes].view(out.dtype).reshape(out.shape)
             both = [*arguments]
             both[j], both[i] = one, two
-            refused(op, written["name"], both, f"{op}: {written['name']} over {other['name']}")
-        if other["aliased"]:
+            label = f"{op}: {written['name']} {offset} bytes after {other['name']}"
+            refused(op, written["name"], both, label)
+        if written["write"] and other["aliased"]:
             arguments[i] = arguments[j]
-            getattr(_C, op)(*arguments)
+            call(op, arguments)
 
 
-@pytest.mark.parametrize("op", CONTRACTS)
+def reversed_axes(array):
+    return array[(slice(None, None, -1),) * array.ndim].copy()[
+        (slice(None, None, -1),) * array.ndim
+    ]
+
+
+# Packed arrays must be dense, and what is written not broadcast: test_one_wrong_argument.
+LOOSE = [(op, i) for op, i in ARRAYS if not given(op)[i]["packed"]]
+READ = [(op, i) for op, i in LOOSE if (op, i) not in WRITTEN]
+# Layouts that hold the same values.
+ODD = {
+    "negative strides": reversed_axes,
+    "misaligned": lambda a: shifted(a, 1),
+    "Fortran": lambda a: np.asfortranarray(a),
+    "gaps": lambda a: np.repeat(a, 2, -1)[..., ::2],
+    "gaps, misaligned": lambda a: shifted(np.repeat(a, 2, -1), 3)[..., ::2],
+}
+
+
+def values_of(result):
+    """Every array and number of a result, in order."""
+    if isinstance(result, (list, tuple)):
+        return [value for part in result for value in values_of(part)]
+    return [result]
+
+
+@pytest.mark.parametrize(("op", "i"), LOOSE)
+def test_an_odd_layout_gives_the_bits_of_the_plain_one(op, i):
+    plain = right_call(op)
+    want = values_of(call(op, plain)) + plain
+    layouts = dict(ODD)
+    if (op, i) in READ:
+        layouts["read-only"] = frozen
+    for label, layout in layouts.items():
+        arguments = right_call(op)
+        arguments[i] = layout(arguments[i])
+        got = values_of(call(op, arguments)) + arguments
+        for one, other in zip(got, want, strict=True):
+            if isinstance(one, (np.ndarray, np.generic, float)):
+                assert np.array_equal(bits(one), bits(other)), label
+            else:
+                assert one == other, label
+
+
+@pytest.mark.parametrize(("op", "i"), READ)
+def test_a_broadcast_input_gives_the_bits_of_a_full_one(op, i):
+    full, flat = right_call(op), right_call(op)
+    flat[i] = broadcast(full[i])
+    full[i] = flat[i].copy()
+    want, got = (values_of(call(op, arguments)) for arguments in (full, flat))
+    assert all(np.array_equal(np.asarray(a), np.asarray(b)) for a, b in zip(got, want, strict=True))
+
+
+@pytest.mark.parametrize(("op", "i"), [(o, i) for o, i in ARRAYS if given(o)[i]["many"]])
+def test_a_list_of_arrays_is_a_list(op, i):
+    name = given(op)[i]["name"]
+    lists = [[a] if argument["many"] else a
+             for argument, a in zip(given(op), right_call(op), strict=True)]  # fmt: skip
+    for bad in (3, object()):
+        lists[i] = bad
+        with pytest.raises(TypeError, match=f"^{op}: '{name}' is a .*expected a list or tuple"):
+            run(op, lists)
+
+
+@pytest.mark.parametrize("op", [op for op in CONTRACTS if not is_plan(op)])
 def test_the_number_of_arguments(op):
     for arguments in (right_call(op)[:-1], [*right_call(op), 1], []):
         with pytest.raises(TypeError, match=f"^{op}: expected {len(given(op))} positional"):
-            getattr(_C, op)(*arguments)
+            FUNCTIONS[op](*arguments)
 
 
 def test_every_function_has_a_contract():
@@ -199,5 +319,7 @@ def test_every_function_has_a_contract():
         for name in dir(_C)
         if callable(getattr(_C, name)) and not isinstance(getattr(_C, name), type)
     }
-    missing = functions - set(CONTRACTS) - RUNTIME - WITHOUT_TABLE
-    assert not missing, f"no table in csrc/bind for {sorted(missing)}"
+    functions |= set(_C.activation) | {f"{name}_backward" for name in _C.activation_backward}
+    functions |= set(HYPER)  # a plan of each rule
+    assert set(CONTRACTS) == functions - RUNTIME
+    assert len(_C.contracts()) == len(CONTRACTS), "two contracts have one name"

@@ -139,6 +139,14 @@ void check_computing_dtype(const Array& a, const Array& like) {
                a.label() + " has dtype " + dtype_text(a) + ", expected " + computing_name(like));
 }
 
+void check_compatible_dtype(const Array& a, const Array& like) {
+  const DType computing = computing_type(like.dtype());
+  if (computing_type(a.dtype()) != computing)
+    type_error(a.op, a.label() + " has dtype " + dtype_text(a) + ", expected " +
+                         (computing == DType::f64 ? "float64" : "float32, float16 or bfloat16") +
+                         " for " + like.label() + " of " + dtype_text(like));
+}
+
 void check_shape_like(const Array& a, const Array& like) {
   if (a.ndim == like.ndim && std::equal(a.shape, a.shape + a.ndim, like.shape)) return;
   value_error(a.op, a.label() + " has shape " + shape_text(a) + ", expected " + shape_text(like) +
@@ -198,10 +206,6 @@ void mark_written(py::handle tensors) {
     increment = py::object(graph.attr("increment_version")).release().ptr();
   }
   py::reinterpret_borrow<py::object>(increment)(tensors);
-}
-
-void mark_written(const Array& a) {
-  if (a && !a.made && a.library == Library::torch) mark_written(py::handle(a.object));
 }
 
 }  // namespace onepass::bind

@@ -44,6 +44,8 @@ void check_floating(const Array& a);
 void check_dtype_like(const Array& a, const Array& like);
 // The dtype of `like` or the type it computes in.
 void check_parameter_dtype(const Array& a, const Array& like);
+// A dtype that kernels compute with in the same type as that of `like`.
+void check_compatible_dtype(const Array& a, const Array& like);
 // The type that `like` computes in.
 void check_computing_dtype(const Array& a, const Array& like);
 void check_shape_like(const Array& a, const Array& like);
@@ -53,7 +55,9 @@ void check_dense(const Array& a);
 void check_writable(const Array& a);
 
 // Tells torch's autograd, which counts in-place writes, that a tensor was written.
-void mark_written(const Array& a);
 void mark_written(py::handle tensors);
+inline void mark_written(const Array& a) {
+  if (a.library == Library::torch && !a.made) mark_written(py::handle(a.object));
+}
 
 }  // namespace onepass::bind

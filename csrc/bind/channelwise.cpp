@@ -3,7 +3,7 @@
 #include <cmath>
 #include <numeric>
 
-#include "bind/contract.h"
+#include "bind/border.h"
 #include "bind/kernel_info.h"
 
 namespace onepass::bind {
@@ -65,11 +65,11 @@ py::object bias_act(Arguments given) {
   double room[kMaxOptions];
   set_channels(&b, &call, kAxis);
   set_epilogue(&b, &call.epilogue, room, kActivation);
-  const Target& target = b.check();
+  const Target target = b.check();
   call.bias = b.vector(kBias);
   call.x = b.data(kX);
   call.y = b.data(kOut);
-  b.run(target.backend->bias_act, &call);
+  b.run(target, target.backend->bias_act, &call);
   return b.result(kOut);
 }
 
@@ -95,13 +95,13 @@ py::object bias_act_backward(Arguments given) {
   double room[kMaxOptions];
   set_channels(&b, &call, kAxis);
   set_epilogue(&b, &call.epilogue, room, kActivation);
-  const Target& target = b.check();
+  const Target target = b.check();
   call.bias = b.vector(kBias);
   call.dbias = b.vector(kDbias);
   call.x = b.data(kX);
   call.dy = b.data(kDy);
   call.dx = b.data(kDx);
-  b.run(target.backend->bias_act_backward, &call);
+  b.run(target, target.backend->bias_act_backward, &call);
   return py::make_tuple(b.result(kDx), b.result(kDbias));
 }
 
@@ -193,7 +193,7 @@ py::object batch_norm(Arguments given) {
                 "'running_mean' and 'running_var' are needed with training=False; pass them, or "
                 "training=True to normalise by the batch");
   if (!call.batch_statistics) b.freeze();
-  const Target& target = b.check();
+  const Target target = b.check();
   call.weight = b.vector(kWeight);
   call.bias = b.vector(kBias);
   call.running_mean = b.vector(kMean);
@@ -202,7 +202,7 @@ py::object batch_norm(Arguments given) {
   call.epilogue.residual = b.data(kResidual);
   call.y = b.data(kOut);
   call.saved = b.data(kStatistics);
-  b.run(target.backend->batch_norm, &call);
+  b.run(target, target.backend->batch_norm, &call);
   static PyObject* const nothing = PyFloat_FromDouble(0);
   PyObject* const kept[] = {
       b[kX].object,           given[kWeight],
@@ -260,7 +260,7 @@ py::object batch_norm_backward(Arguments given) {
   if (!b.has(kWeight)) b.leave_out(kDweight);
   if (!b.has(kBias)) b.leave_out(kDbias);
   if (!b.has(kResidual)) b.leave_out(kDresidual);
-  const Target& target = b.check();
+  const Target target = b.check();
   call.weight = b.vector(kWeight);
   call.bias = b.vector(kBias);
   call.dweight = b.vector(kDweight);
@@ -271,7 +271,7 @@ py::object batch_norm_backward(Arguments given) {
   call.dy = b.data(kDy);
   call.dx = b.data(kDx);
   call.dresidual = b.data(kDresidual);
-  b.run(target.backend->batch_norm_backward, &call);
+  b.run(target, target.backend->batch_norm_backward, &call);
   if (!b.has(kResidual)) return py::make_tuple(b.result(kDx), b.result(kDweight), b.result(kDbias));
   return py::make_tuple(b.result(kDx), b.result(kDweight), b.result(kDbias), b.result(kDresidual));
 }

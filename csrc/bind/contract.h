@@ -1,19 +1,14 @@
-// The border of a kernel as a table. Each argument says which others it is like, whether it is read
-// or written, and what may be left out; Border walks the table in one fixed sequence:
+// The border of a kernel as a table: each argument says which others it is like, whether it is read
+// or written, and what may be left out. border.h walks the table. _C.contracts() shows it to
+// Python, and tests/test_contracts.py breaks one argument of each at a time.
 //
-//   open → device → dtype → shape → writable → overlap → stage → (the call) → store → mark
-//
-// Nothing is written before every check has passed. _C.contracts() shows the tables to Python, and
-// tests/test_contracts.py breaks one argument of each at a time.
+// A shape is a role; the call sets its extents (Border::set). `channel` also fits the weight of a
+// layer norm (normalized_shape) or the g of a weight norm, and `saved` fits a (2, rows) state. For
+// another role, such as a glu's half-sized output, add a Shape and a Kind; border.h stays as it is.
 #pragma once
-#include <initializer_list>
-#include <vector>
+#include <cstdint>
 
 #include "bind/fast.h"
-#include "bind/overlap.h"
-#include "bind/result.h"
-#include "bind/scalar.h"
-#include "bind/staging.h"
 
 namespace onepass::bind {
 
@@ -25,28 +20,32 @@ enum class Shape : uint8_t {
   saved,      // what forward leaves for backward
   rows,       // the reference without its class axis
   single,     // 0-d
-  free,       // the call checks it
+  free,       // the call checks them
 };
 constexpr int kShapes = int(Shape::free) + 1;
 
 enum class Type : uint8_t {
   none,
-  floating,   // any floating dtype: of the reference, which sets that of the others
-  reference,  // the same as the reference
-  parameter,  // the reference's, or the type it computes in
-  computing,  // the type the reference computes in
-  target,     // integers in the shape given, or the reference's dtype and shape
-  free,       // the call checks it
+  floating,    // any floating dtype: of the reference, which sets that of the others
+  reference,   // the same as the reference
+  parameter,   // the reference's, or the type it computes in
+  computing,   // the type the reference computes in
+  compatible,  // any floating dtype whose kernels compute in the same type
+  target,      // integers in the shape given, or the reference's dtype and shape
+  mask,        // bool, or uint8 of packed bits: the call checks it
   // scalars
   flag,
   integer,
-  word,  // 64 bits without sign
-  number,
+  word,        // 64 bits without sign
+  number,      // in a range
+  real,        // any number
+  norm_order,  // 1, 2 or inf
   choice,
   text,
   axis,     // of the reference
   options,  // a tuple of the activation's
 };
+constexpr int kTypes = int(Type::options) + 1;
 
 struct Kind {
   Shape shape;
@@ -59,7 +58,8 @@ constexpr Kind saved{Shape::saved, Type::computing};
 constexpr Kind per_row{Shape::rows, Type::reference};
 constexpr Kind class_target{Shape::rows, Type::target};
 constexpr Kind single{Shape::single, Type::computing};
-constexpr Kind free_form{Shape::free, Type::free};
+constexpr Kind compatible_reference{Shape::reference, Type::compatible};
+constexpr Kind bit_mask{Shape::free, Type::mask};
 
 enum Use : unsigned {
   read = 1,
@@ -70,6 +70,9 @@ enum Use : unsigned {
   aliased = 32,   // an output may be exactly this array
   dense = 64,     // read through a dense copy, which is also what `saved` holds
   packed = 128,   // must be dense
+  strided = 256,  // keeps its strides; copied only if it is not aligned
+  pattern = 512,  // results have its library, device and layout; without one, the reference's
+  many = 1024,    // a list of such arrays
 };
 
 struct Argument {
@@ -88,6 +91,8 @@ constexpr Argument axis(const char* name) { return {name, {Shape::none, Type::ax
 constexpr Argument options(const char* name) { return {name, {Shape::none, Type::options}}; }
 constexpr Argument text(const char* name) { return {name, {Shape::none, Type::text}}; }
 constexpr Argument word(const char* name) { return {name, {Shape::none, Type::word}}; }
+constexpr Argument real(const char* name) { return {name, {Shape::none, Type::real}}; }
+constexpr Argument norm_order(const char* name) { return {name, {Shape::none, Type::norm_order}}; }
 constexpr Argument integer(const char* name) { return {name, {Shape::none, Type::integer}}; }
 constexpr Argument number(const char* name, double low, double high, const char* cure = "") {
   return {name, {Shape::none, Type::number}, read, low, high, cure};
@@ -104,11 +109,12 @@ struct Contract {
   int count;
   int given = 0;                   // arguments of Python's
   int reference = -1;              // position
+  int pattern = -1;                // position
   int inputs = 0, arrays = 0;      // inputs come first
   int8_t order[kMostArguments]{};  // positions of the arrays
   int8_t slot[kMostArguments]{};   // the inverse
 };
-template <size_t kCount>
+template <int kCount>
 constexpr Contract contract(const char* op, const Argument (&arguments)[kCount]) {
   static_assert(kCount <= Contract::kMostArguments, "kMostArguments is too small");
   Contract c{op, arguments, int(kCount)};
@@ -123,92 +129,17 @@ constexpr Contract contract(const char* op, const Argument (&arguments)[kCount])
   for (int i = 0; i < c.count; ++i) {
     c.given += !(arguments[i].use & made);
     if (arguments[i].kind.type == Type::floating) c.reference = i;
+    if (arguments[i].use & pattern) c.pattern = i;
   }
+  if (c.pattern < 0) c.pattern = c.reference;
   return c;
 }
 
-// The sequence. Arrays and scalars are found by their position in the table.
-class Border {
- public:
-  // Opens what is read, and checks devices and the reference's dtype.
-  // `room` has an empty Array for each of the contract's.
-  Border(const Contract& contract, Arguments given, Array* room);
-
-  bool has(int i) const { return bool((*this)[i]); }
-  Array& operator[](int i) { return at_[contract_.slot[i]]; }
-  const Array& operator[](int i) const { return at_[contract_.slot[i]]; }
-  const Array& first() const { return (*this)[contract_.reference]; }  // the reference
-  const char* op() const { return contract_.op; }
-  PyObject* given(int i) const { return given_[i]; }
-
-  // Scalars.
-  bool boolean(int i) const { return bind::boolean(op(), name(i), given(i)); }
-  int64_t integer(int i) const { return signed_64(op(), name(i), given(i)); }
-  double number(int i) const;
-  int choice(int i) const;  // which one
-  int axis(int i) const;    // counted from the front
-  DropoutStream dropout(int p, int seed, int offset) const;
-
-  // The extents of arrays of a shape; `why` ends the message.
-  void set(Shape shape, std::initializer_list<int64_t> extents, const char* why);
-  void set_rows();                             // Shape::rows: the reference without axis 1
-  void freeze() { frozen_ = true; }            // arrays to update are only read
-  void leave_out(int i) { left_ |= 1u << i; }  // an array that this call does not make
-
-  // Opens and makes the results, then every check and the staging; where the call runs.
-  const Target& check();
-
-  void* data(int i) const { return (*this)[i].data; }
-  ChannelVector vector(int i) const {
-    const Array& a = (*this)[i];
-    return a ? ChannelVector{a.data, a.dtype()} : ChannelVector{nullptr, DType::f32};
-  }
-  // Stores staged results and tells torch.
-  void finish();
-  template <class Call>
-  void run(void (*driver)(const Call&), Call* call) {
-    bind::run(target_, driver, call, first().size());
-    finish();
-  }
-  // What the caller gets: None for an absent array.
-  py::object result(int i) const {
-    return has(i) ? py::reinterpret_borrow<py::object>((*this)[i].object) : py::object(py::none());
-  }
-
- private:
-  struct Extents {
-    int64_t at[kMaxAxes];
-    int ndim;
-    const char* why;
-  };
-  const char* name(int i) const { return contract_.arguments[i].name; }
-  bool writes(int i) const;
-  void open_input(int i);
-  void open_output(int i);
-  void check_form(int i);
-  void check_apart(int i);
-
-  const Contract& contract_;
-  Arguments given_;
-  Array* at_;
-  bool frozen_ = false;
-  unsigned left_ = 0;
-  Extents extents_[kShapes];
-  Staging staging_;
-  Target target_{nullptr};
-};
-
-template <int kArrays>
-struct Room {
-  Array arrays[kArrays];
-};
-template <const Contract& kContract>
-struct BorderOf : private Room<kContract.arrays>, Border {
-  explicit BorderOf(Arguments given) : Border(kContract, given, Room<kContract.arrays>::arrays) {}
-};
-
-// Defines a function of the module and lists its contract.
+// Makes a function with a contract, which is then listed.
+py::object make_function(const py::module_& m, const Contract& contract, FastFunction function);
+// The same as an attribute of the module.
 void define(py::module_& m, const Contract& contract, FastFunction function);
-const std::vector<Contract>& contracts();
+// Lists a contract of another callable.
+void list_contract(const Contract& contract, const py::object& callable);
 
 }  // namespace onepass::bind

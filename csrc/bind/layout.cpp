@@ -14,11 +14,11 @@ struct Axes {
   int64_t strides[kMaxOperands][kMaxAxes];
   const int operands;
 
-  Axes(const Array* arrays, int n) : operands(n) {
-    for (int d = 0; d < arrays[0].ndim; ++d) {
-      if (arrays[0].shape[d] == 1) continue;
-      shape[count] = arrays[0].shape[d];
-      for (int o = 0; o < n; ++o) strides[o][count] = arrays[o].stride(d) / arrays[o].itemsize();
+  Axes(const Array* const* arrays, int n) : operands(n) {
+    for (int d = 0; d < arrays[0]->ndim; ++d) {
+      if (arrays[0]->shape[d] == 1) continue;
+      shape[count] = arrays[0]->shape[d];
+      for (int o = 0; o < n; ++o) strides[o][count] = arrays[o]->stride(d) / arrays[o]->itemsize();
       ++count;
     }
   }
@@ -69,14 +69,14 @@ struct Axes {
 
 }  // namespace
 
-void arrange(Layout* layout, const Array* arrays, int count, bool keep_order) {
-  layout->size = arrays[0].size();
+void arrange(Layout* layout, const Array* const* arrays, int count, bool keep_order) {
+  layout->size = arrays[0]->size();
   layout->ndim = 1;
   layout->shape[0] = layout->size;
   bool all_dense = true;
   for (int o = 0; o < count; ++o) {
-    layout->operands[o] = {arrays[o].data, arrays[o].dtype(), nullptr};
-    all_dense = all_dense && arrays[o].c_order;
+    layout->operands[o] = {arrays[o]->data, arrays[o]->dtype(), nullptr};
+    all_dense = all_dense && arrays[o]->c_order;
   }
   if (all_dense || layout->size == 0) return;
   Axes axes(arrays, count);
@@ -86,9 +86,10 @@ void arrange(Layout* layout, const Array* arrays, int count, bool keep_order) {
   }
   axes.merge();
   if (axes.count > kMaxDims)
-    value_error(arrays[0].op, arrays[0].label() + " needs " + std::to_string(axes.count) +
-                                  " dimensions after merging, at most " + std::to_string(kMaxDims) +
-                                  " are supported; pass contiguous arrays");
+    value_error(arrays[0]->op, arrays[0]->label() + " needs " + std::to_string(axes.count) +
+                                   " dimensions after merging, at most " +
+                                   std::to_string(kMaxDims) +
+                                   " are supported; pass contiguous arrays");
   layout->ndim = axes.count;
   std::copy(axes.shape, axes.shape + axes.count, layout->shape);
   for (int o = 0; o < count; ++o) {

@@ -15,6 +15,6 @@ struct Layout {
 };
 // keep_order: elements keep their C-order index (for functors that draw); otherwise dimensions are
 // sorted and flipped to run along the first operand's memory. Shapes are equal already.
-void arrange(Layout* layout, const Array* arrays, int count, bool keep_order);
+void arrange(Layout* layout, const Array* const* arrays, int count, bool keep_order);
 
 }  // namespace onepass::bind

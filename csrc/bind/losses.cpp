@@ -4,7 +4,7 @@
 #include <cstring>
 #include <limits>
 
-#include "bind/contract.h"
+#include "bind/border.h"
 
 namespace onepass::bind {
 namespace {
@@ -151,7 +151,7 @@ py::object cross_entropy(Arguments given) {
   const bool reduced = call.reduction != Reduction::none;
   if (reduced) b.leave_out(kLosses);
   if (!reduced || b.first().cuda_device < 0) b.leave_out(kLoss);
-  const Target& where = b.check();
+  const Target where = b.check();
   const bool probabilities = b[kTarget].floating();
   call.logits = b.data(kLogits);
   call.dlogits = b.data(kOut);

@@ -1,4 +1,4 @@
-// onepass._C: a table of contents. contract.h has the checks, view.h the protocols.
+// onepass._C: a table of contents. border.h has the checks, view.h the protocols.
 #include <deque>
 #include <new>
 

@@ -3,12 +3,8 @@
 #include <cstddef>
 #include <memory>
 
-#include "bind/fast.h"
+#include "bind/border.h"
 #include "bind/layout.h"
-#include "bind/overlap.h"
-#include "bind/result.h"
-#include "bind/scalar.h"
-#include "bind/staging.h"
 #include "core/schedule.h"
 
 namespace onepass::bind {
@@ -41,28 +37,31 @@ py::object measure_on_device(const Target& target, const std::vector<Tensor>& te
   return result[py::make_tuple(0, py::ellipsis())];
 }
 
+constexpr Argument kTable[] = {
+    {"arrays", reference, read | many | strided},
+    norm_order("ord"),
+};
+constexpr Contract kGlobalNorm = contract(kOp, kTable);
+
 py::object global_norm(Arguments given) {
-  given.expect(kOp, 2);
-  const Items items(kOp, "arrays", given[0]);
-  const NormOrder order = order_of(given[1]);
+  enum { kArrays, kOrder };
+  given.expect(kOp, kGlobalNorm.given);
+  const Items items(kOp, kTable[kArrays].name, given[kArrays]);
+  const NormOrder order = order_of(given[kOrder]);
   const auto count = size_t(items.count());
   if (count == 0) return py::float_(0.0);
-  std::vector<Array> arrays(count);
-  for (size_t i = 0; i < count; ++i)
-    open(&arrays[i], kOp, "arrays", items[Py_ssize_t(i)], int64_t(i));
-  const Target target = check_device(arrays.data(), int(count));
-  Staging staging;
+  const BorderList list(kGlobalNorm, kArrays, items);
+  const Target& target = list.target;
   const std::unique_ptr<Layout[]> layouts(new Layout[count]);
   std::vector<Tensor> tensors(count);
   for (size_t i = 0; i < count; ++i) {
-    check_floating(arrays[i]);
-    staging.load_misaligned(&arrays[i], false);
+    const Array* const array = &list.arrays[i];
     Layout& layout = layouts[i];
-    arrange(&layout, &arrays[i], 1, false);
+    arrange(&layout, &array, 1, false);
     tensors[i].size = layout.size;
     tensors[i].shape = layout.shape;
     tensors[i].ndim = layout.ndim;
-    tensors[i].computing = computing_type(arrays[i].dtype());
+    tensors[i].computing = computing_type(array->dtype());
     tensors[i].operands = layout.operands;
   }
   if (target.on_device()) return measure_on_device(target, tensors, order);
@@ -81,6 +80,6 @@ py::object global_norm(Arguments given) {
 
 }  // namespace
 
-void define_norms(py::module_& m) { define(m, "global_norm(arrays, ord)", &fast<&global_norm>); }
+void define_norms(py::module_& m) { define(m, kGlobalNorm, &fast<&global_norm>); }
 
 }  // namespace onepass::bind

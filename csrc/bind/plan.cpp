@@ -283,6 +283,7 @@ void define_plan(py::module_& m) {
                 "step(grads, hyper, unscale, max_value, max_norm, check_nonfinite, zero_grad, "
                 "maximize, zero_skipped)",
                 &plan_step);
+  for (const RuleInfo& rule : rules()) list_contract(plan_contract(rule), plan);
 }
 
 }  // namespace onepass::bind

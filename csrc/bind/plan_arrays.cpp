@@ -37,6 +37,20 @@ const KernelInfo& variant_of(const RuleInfo& rule, const Items& lists) {
 
 }  // namespace
 
+Contract plan_contract(const RuleInfo& rule) {
+  const KernelInfo& kernel = rule.variants.front();
+  std::vector<Argument>& all = *new std::vector<Argument>;
+  for (const size_t operand : {kParam, kGrad})
+    all.push_back(plan_argument(kernel.operands[operand], operand));
+  for (size_t s = 0; s < rule.states.size(); ++s) {
+    all.push_back(plan_argument(rule.states[s], kFirstState + s));
+    if (s >= rule.required()) all.back().use |= optional;
+  }
+  Contract c{rule.name, all.data(), int(all.size())};
+  c.given = c.count;
+  return c;
+}
+
 PlanArrays::PlanArrays(const RuleInfo& rule, const py::object& params, const py::object& states)
     : info_(variant_of(rule, Items(rule.name, "states", states.ptr()))),
       op_(rule.name),
@@ -90,18 +104,9 @@ void PlanArrays::open_slot(size_t i, PyObject* grad, Array* arrays) const {
     type_error(op_, param.label() +
                         " lies on another device than 'params[0]'; use one optimizer "
                         "for each device");
-  check_floating(param);
   for (size_t o = 0; o < arity_; ++o) {
-    if (!arrays[o]) continue;
-    check_floating(arrays[o]);
-    check_shape_like(arrays[o], param);
-    if (computing_type(arrays[o].dtype()) != computing_type(param.dtype()))
-      type_error(
-          op_, arrays[o].label() + " has dtype " + dtype_text(arrays[o]) + ", expected " +
-                   (computing_type(param.dtype()) == DType::f64 ? "float64"
-                                                                : "float32, float16 or bfloat16") +
-                   " for " + param.label() + " of " + dtype_text(param));
-    if (o != kGrad) check_writable(arrays[o]);
+    const Argument argument = plan_argument(info_.operands[o], o);
+    if (arrays[o]) check_form(argument, arrays[o], param, nullptr, argument.use & update);
   }
 }
 
@@ -123,7 +128,9 @@ void PlanArrays::lay_out(size_t i, Array* arrays, Staging* staging, bool zero_gr
     staging->load(&arrays[o], o != kGrad || zero_grad);
   }
   Layout layout;
-  arrange(&layout, arrays, int(arity_), false);
+  const Array* operands[kMaxOperands];
+  for (size_t o = 0; o < arity_; ++o) operands[o] = &arrays[o];
+  arrange(&layout, operands, int(arity_), false);
   const auto ndim = size_t(layout.ndim);
   slot.ndim = layout.ndim;
   slot.dims.resize(ndim * (1 + arity_));

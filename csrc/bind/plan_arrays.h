@@ -8,14 +8,22 @@
 #include <string>
 #include <vector>
 
-#include "bind/fast.h"
+#include "bind/border.h"
 #include "bind/kernel_info.h"
 #include "bind/layout.h"
-#include "bind/overlap.h"
-#include "bind/staging.h"
 #include "core/schedule.h"
 
 namespace onepass::bind {
+
+// The contract of a list of arrays, by its operand's position. A gradient may be None, which leaves
+// its parameter out of a step; zero_grad writes it.
+constexpr Argument plan_argument(const char* name, size_t operand) {
+  constexpr unsigned use = many | strided;
+  return {name, operand == kParam ? reference : compatible_reference,
+          operand == kGrad ? use | read | optional : use | update};
+}
+// The same of all lists of a rule; lives as long as the process.
+Contract plan_contract(const RuleInfo& rule);
 
 // An array as the plan last saw it.
 struct Known {

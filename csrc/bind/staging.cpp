@@ -94,7 +94,7 @@ void Staging::load(Array* a, bool writes) {
   a->c_order = true;
 }
 
-void Staging::store() {
+void Staging::store_copies() {
   for (Copy& copy : copies_)
     if (copy.writes) scatter(copy.original, reinterpret_cast<const char*>(copy.memory.data()));
 }

@@ -15,7 +15,9 @@ class Staging {
   void load_misaligned(Array* a, bool writes) {
     if (misaligned(*a)) load(a, writes);
   }
-  void store();
+  void store() {
+    if (!copies_.empty()) store_copies();
+  }
   static bool misaligned(const View& v);
 
  private:
@@ -25,6 +27,7 @@ class Staging {
     std::vector<double> memory;  // aligned for every element type
     bool writes;
   };
+  void store_copies();
   void load_on_device(Array* a, bool writes);
   std::vector<Copy> copies_;
   std::vector<py::object> made_;  // copies that libraries made

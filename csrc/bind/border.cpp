@@ -1,0 +1,87 @@
+#include "bind/border.h"
+
+#include <string>
+
+namespace onepass::bind {
+
+void Border::set_rows() {
+  const Array& x = first();
+  Extents& e = extents_[int(Shape::rows)];
+  e.ndim = 0;
+  for (int d = 0; d < x.ndim; ++d)
+    if (d != 1) e.at[e.ndim++] = x.shape[d];
+  e.why = ": the input without its class axis";
+}
+
+// ---- scalars
+
+double Border::number(int i) const {
+  const Argument& a = arguments_[i];
+  const double value = PyFloat_AsDouble(given(i));
+  const bool failed = value == -1 && PyErr_Occurred();
+  if (!failed && value >= a.low && value <= a.high) return value;
+  PyErr_Clear();
+  const std::string is = std::string(a.name) + " is " + repr(given(i)) + ", expected a ";
+  if (failed) type_error(op(), is + "number" + a.more);
+  std::string low = std::to_string(a.low), high = std::to_string(a.high);
+  for (std::string* text : {&low, &high}) {
+    text->erase(text->find_last_not_of('0') + 1);
+    if (text->back() == '.') text->pop_back();
+  }
+  value_error(op(), is +
+                        (a.high == kLargest ? "finite number >= " + low
+                                            : "number, " + low + " <= " + a.name + " <= " + high) +
+                        a.more);
+}
+
+int Border::choice(int i) const {
+  const Argument& a = arguments_[i];
+  const std::string_view wanted = string(op(), a.name, given(i));
+  int n = 0;
+  for (std::string_view rest = a.more; !rest.empty(); ++n) {
+    const size_t end = rest.find(' ');
+    if (rest.substr(0, end) == wanted) return n;
+    rest = end == rest.npos ? std::string_view() : rest.substr(end + 1);
+  }
+  value_error(op(), std::string(a.name) + " is " + repr(given(i)) + ", expected one of " + a.more);
+}
+
+int Border::axis(int i) const {
+  const int64_t value = integer(i);
+  const int64_t d = value < 0 ? value + first().ndim : value;
+  if (d < 0 || d >= first().ndim)
+    value_error(op(), std::string(name(i)) + " is " + std::to_string(value) + ", but " +
+                          first().label() + " has shape " + shape_text(first()));
+  return int(d);
+}
+
+DropoutStream Border::dropout(int p, int seed, int offset) const {
+  return random_stream(op(), name(p), given(p), given(seed), given(offset));
+}
+
+// ---- checks
+
+void refuse_target_dtype(const Array& target, const Array& like) {
+  type_error(target.op, target.label() + " has dtype " + dtype_text(target) +
+                            ", expected integer class indices or probabilities like " +
+                            like.label());
+}
+
+void Border::make_result(Array* to, const Argument& a, const Array& like) const {
+  const Extents& e = extents_[int(a.kind.shape)];
+  make(to, op(), a.name, e.at, e.ndim, like, a.kind.type != Type::reference);
+}
+
+// ---- lists
+
+BorderList::BorderList(const Contract& contract, int i, const Items& items)
+    : arrays(size_t(items.count())) {
+  const Argument& a = contract.arguments[i];
+  for (size_t n = 0; n < arrays.size(); ++n)
+    open(&arrays[n], contract.op, a.name, items[Py_ssize_t(n)], int64_t(n));
+  target = check_device(arrays.data(), int(arrays.size()));
+  for (Array& array : arrays) check_form(a, array, array, nullptr, false);
+  for (Array& array : arrays) staging_.load_misaligned(&array, false);
+}
+
+}  // namespace onepass::bind

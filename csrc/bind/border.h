@@ -1,0 +1,259 @@
+// Walks a contract in one fixed sequence:
+//
+//   open → device → dtype → shape → writable → overlap → stage → (the call) → store → mark
+//
+// Nothing is written before every check has passed. The compiler unrolls the walk: a call pays for
+// its own arrays and flags only.
+#pragma once
+#include <initializer_list>
+#include <utility>
+#include <vector>
+
+#include "bind/contract.h"
+#include "bind/overlap.h"
+#include "bind/result.h"
+#include "bind/scalar.h"
+#include "bind/staging.h"
+
+namespace onepass::bind {
+
+struct Extents {
+  int64_t at[kMaxAxes];
+  int ndim;
+  const char* why;  // ends the message
+};
+
+[[noreturn]] void refuse_target_dtype(const Array& target, const Array& like);
+
+// Checks an array by its entry in a table: dtype, shape, order, writability. `extents` has those of
+// each Shape that the call sets.
+[[gnu::always_inline]] inline void check_form(const Argument& a, const Array& array,
+                                              const Array& like, const Extents* extents,
+                                              bool writes) {
+  Shape shape = a.kind.shape;
+  switch (a.kind.type) {
+    case Type::floating:
+      check_floating(array);
+      break;
+    case Type::reference:
+      check_dtype_like(array, like);
+      break;
+    case Type::parameter:
+      check_floating(array);
+      check_parameter_dtype(array, like);
+      break;
+    case Type::computing:
+      check_computing_dtype(array, like);
+      break;
+    case Type::compatible:
+      check_floating(array);
+      check_compatible_dtype(array, like);
+      break;
+    case Type::target:
+      if (array.floating()) {
+        check_dtype_like(array, like);
+        shape = Shape::reference;
+      } else if (array.element == Element::boolean || array.element == Element::other) {
+        refuse_target_dtype(array, like);
+      }
+      break;
+    default:
+      break;
+  }
+  if (shape == Shape::reference) {
+    if (&array != &like) check_shape_like(array, like);
+  } else if (shape != Shape::free) {
+    const Extents& e = extents[int(shape)];
+    check_shape(array, e.at, e.ndim, e.why);
+  }
+  if (a.use & packed) check_dense(array);
+  if (writes) check_writable(array);
+}
+
+// What does not depend on the contract: scalars, and the extents that the call sets. Arguments are
+// found by their position in the table.
+class Border {
+ public:
+  const Array& first() const { return *first_; }  // the reference
+  const char* op() const { return op_; }
+  PyObject* given(int i) const { return given_[i]; }
+
+  bool boolean(int i) const { return bind::boolean(op_, name(i), given(i)); }
+  int64_t integer(int i) const { return signed_64(op_, name(i), given(i)); }
+  double real(int i) const { return bind::real(op_, name(i), given(i)); }
+  double number(int i) const;
+  int choice(int i) const;  // which one
+  int axis(int i) const;    // counted from the front
+  DropoutStream dropout(int p, int seed, int offset) const;
+
+  // The extents of arrays of a shape; `why` ends the message.
+  void set(Shape shape, const int64_t* extents, int ndim, const char* why) {
+    Extents& e = extents_[int(shape)];
+    for (int d = 0; d < ndim; ++d) e.at[d] = extents[d];
+    e.ndim = ndim;
+    e.why = why;
+  }
+  void set(Shape shape, std::initializer_list<int64_t> extents, const char* why) {
+    set(shape, extents.begin(), int(extents.size()), why);
+  }
+  void set_rows();                             // Shape::rows: the reference without axis 1
+  void freeze() { frozen_ = true; }            // arrays to update are only read
+  void leave_out(int i) { left_ |= 1u << i; }  // an array that this call does not make
+
+ protected:
+  Border(const Contract& contract, Arguments given, const Array* first)
+      : op_(contract.op), arguments_(contract.arguments), given_(given), first_(first) {}
+  const char* name(int i) const { return arguments_[i].name; }
+  void make_result(Array* to, const Argument& a, const Array& like) const;
+
+  const char* op_;
+  const Argument* arguments_;
+  Arguments given_;
+  const Array* first_;
+  bool frozen_ = false;
+  unsigned left_ = 0;
+  Extents extents_[kShapes];  // set before they are read
+};
+
+namespace detail {
+template <int kFirst, class Step, int... I>
+[[gnu::always_inline]] inline void each(Step step, std::integer_sequence<int, I...>) {
+  (step(std::integral_constant<int, kFirst + I>{}), ...);
+}
+}  // namespace detail
+
+template <const Contract& kContract>
+class BorderOf : public Border {
+ public:
+  // Opens what is read, and checks devices and the reference's dtype.
+  explicit BorderOf(Arguments given)
+      : Border(kContract, given, at_ + kContract.slot[kReference < 0 ? 0 : kReference]) {
+    given.expect(op_, kContract.given);
+    each<0, kInputs>([&](auto n) { open_input<n>(); });
+    check_one_device(at_, kInputs);
+    if (kReference >= 0) check_floating(first());
+  }
+
+  Array& operator[](int i) { return at_[kContract.slot[i]]; }
+  const Array& operator[](int i) const { return at_[kContract.slot[i]]; }
+  bool has(int i) const { return bool((*this)[i]); }
+  void* data(int i) const { return (*this)[i].data; }
+  ChannelVector vector(int i) const {
+    const Array& a = (*this)[i];
+    return a ? ChannelVector{a.data, a.dtype()} : ChannelVector{nullptr, DType::f32};
+  }
+
+  // Opens and makes the results, then every check and the staging; where the call runs.
+  Target check() {
+    each<kInputs, kArrays>([&](auto n) { open_output<n>(); });
+    Target target = check_device(at_, kArrays);
+    each<0, kArrays>([&](auto n) {
+      if (at_[n] && (n < kInputs || !at_[n].made)) check<n>();
+    });
+    each<0, kArrays>([&](auto n) {
+      if (at_[n] && writes<n>() && !at_[n].made) check_apart<n>();
+    });
+    each<0, kArrays>([&](auto n) {
+      if (at_[n] && !at_[n].c_order) stage<n>();
+    });
+    return target;
+  }
+  // Stores staged results and tells torch.
+  void finish() {
+    staging_.store();
+    each<0, kArrays>([&](auto n) {
+      if (writes<n>()) mark_written(at_[n]);
+    });
+  }
+  template <class Call>
+  void run(const Target& target, void (*driver)(const Call&), Call* call) {
+    bind::run(target, driver, call, first().size());
+    finish();
+  }
+  // What the caller gets: None for an absent array.
+  py::object result(int i) const {
+    return has(i) ? py::reinterpret_borrow<py::object>((*this)[i].object) : py::object(py::none());
+  }
+
+ private:
+  static constexpr int kInputs = kContract.inputs, kArrays = kContract.arrays;
+  static constexpr int kReference = kContract.reference;
+  // Positions of arrays: inputs first, as Contract::order has them.
+  static constexpr int position(int n) { return kContract.order[n]; }
+  static constexpr Argument entry(int n) { return kContract.arguments[position(n)]; }
+
+  template <int kBegin, int kEnd, class Step>
+  [[gnu::always_inline]] static void each(Step step) {
+    detail::each<kBegin>(step, std::make_integer_sequence<int, kEnd - kBegin>{});
+  }
+  template <int n>
+  bool writes() const {
+    constexpr Argument a = entry(n);
+    return a.result() || ((a.use & update) && !frozen_);
+  }
+  template <int n>
+  void open_input() {
+    constexpr Argument a = entry(n);
+    PyObject* const object = given_[position(n)];
+    if ((a.use & optional) && object == Py_None) return;
+    if (a.use & dense) {
+      open_dense(&at_[n], op_, a.name, object);
+    } else {
+      open(&at_[n], op_, a.name, object);
+    }
+  }
+  template <int n>
+  void open_output() {
+    constexpr Argument a = entry(n);
+    if (left_ >> position(n) & 1) return;
+    PyObject* const object = a.use & made ? Py_None : given_[position(n)];
+    const Array& like = (*this)[kContract.pattern];
+    if (a.kind.shape == Shape::reference || object != Py_None) {
+      open_result(&at_[n], op_, a.name, object, like);
+    } else {
+      make_result(&at_[n], a, like);
+    }
+  }
+  template <int n>
+  void check() const {
+    constexpr Argument a = entry(n);
+    if constexpr (position(n) == kReference) {  // the constructor has checked its dtype
+      constexpr Argument rest{a.name, {Shape::free, Type::none}, a.use};
+      check_form(rest, at_[n], at_[n], extents_, writes<n>());
+    } else {
+      check_form(a, at_[n], first(), extents_, writes<n>());
+    }
+  }
+  // A result may be exactly an aliased input.
+  template <int n>
+  void check_apart() const {
+    each<0, kArrays>([&](auto other) {
+      constexpr bool alias = entry(n).result() && (entry(other).use & aliased);
+      if (other != n) check_overlap(at_[n], at_[other], alias);
+    });
+  }
+  template <int n>
+  void stage() {
+    if (entry(n).use & strided) {
+      staging_.load_misaligned(&at_[n], writes<n>());
+    } else {
+      staging_.load(&at_[n], writes<n>());
+    }
+  }
+
+  Array at_[kArrays];
+  Staging staging_;
+};
+
+// The arrays of an argument that is a list: opened, checked, and aligned; for a call that writes
+// none of them.
+struct BorderList {
+  BorderList(const Contract& contract, int i, const Items& items);
+  std::vector<Array> arrays;
+  Target target{nullptr};
+
+ private:
+  Staging staging_;
+};
+
+}  // namespace onepass::bind
