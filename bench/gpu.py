@@ -2,8 +2,9 @@
 
     python bench/gpu.py [--group optimizer|dropout|norm|loss|all] [--json FILE]
 
-With --json rows that FILE has are not measured again, so a run that was stopped goes on; group
-"all" also writes the file to bench/results/<gpu>-<date>.json. See bench/README.md.
+Kernels and rivals are those of the records in tests/cases. With --json rows that FILE has are not
+measured again, so a run that was stopped goes on; group "all" also writes the file to
+bench/results/<gpu>-<date>.json. See bench/README.md.
 """
 
 from __future__ import annotations
@@ -17,6 +18,9 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "bench")]
 
 ROUNDS = 40
 WARM_UP = 5
@@ -151,98 +155,57 @@ def _parameters(shapes: list[tuple[int, ...]]) -> tuple[list[Any], list[Any]]:
 
 
 def _adamw(shapes: list[tuple[int, ...]], clips: bool) -> tuple[dict[str, Function], float]:
-    import torch
-    from onepass import optim
+    import workloads
+    from cases import optimizers
 
+    variant = optimizers.BY_NAME["adamw"]
     params, grads = _parameters(shapes)
-    ours = optim.AdamW(params, lr=1e-5)
-    more = {"max_norm": 1e9, "zero_grad": True} if clips else {}
-    theirs = [p.clone().requires_grad_() for p in params]
-    for p, g in zip(theirs, grads, strict=True):
-        p.grad = g.clone()
-    fused = torch.optim.AdamW(theirs, lr=1e-5, fused=True)
+    functions = workloads.optimizer_step(variant, params, grads, clips, ("fused",))
+    return functions, sum(p.numel() for p in params) * workloads.step_bytes(variant, clips)
 
-    def rival() -> None:
-        if clips:
-            torch.nn.utils.clip_grad_norm_(theirs, 1e9, foreach=True)
-        fused.step()
-        if clips:
-            torch._foreach_zero_([p.grad for p in theirs])
 
-    elements = sum(p.numel() for p in params)
-    functions: dict[str, Function] = {
-        "onepass": lambda: ours.step(grads, **more),
-        "torch fused": rival,
-    }
-    return functions, elements * (36.0 if clips else 28.0)
+def _single(
+    name: str, inputs: tuple[Any, ...], keywords: dict[str, Any]
+) -> tuple[dict[str, Function], float]:
+    import workloads
+    from cases import BY_NAME
+
+    case, first = BY_NAME[name], inputs[0]
+    functions = workloads.single(case, inputs, keywords)
+    return functions, first.numel() * case.bytes(first.element_size())
 
 
 def _dropout(elements: int, dtype: str) -> tuple[dict[str, Function], float]:
     import torch
-    from onepass import ops
 
     x = torch.randn(elements, device="cuda", dtype=getattr(torch, dtype))
-    out = torch.empty_like(x)
-    functions: dict[str, Function] = {
-        "onepass": lambda: ops.dropout(x, 0.1, seed=1, out=out),
-        "torch": lambda: torch.nn.functional.dropout(x, 0.1),
-    }
-    return functions, 2.0 * elements * x.element_size()
+    return _single("dropout", (x,), {"p": 0.1, "seed": 1})
 
 
 def _batch_norm(
     shape: tuple[int, ...], dtype: str, last: bool, backward: bool
 ) -> tuple[dict[str, Function], float]:
     import torch
-    from onepass import ops
-    from torch.nn import functional as F
+    import workloads
+    from cases import BY_NAME
 
-    c = shape[1]
+    n, c, *image = shape
+    shape = (n, *image, c) if last else shape
     x, dy = (torch.randn(shape, device="cuda", dtype=getattr(torch, dtype)) for _ in range(2))
     vectors = [torch.rand(c, device="cuda") + 0.5 for _ in range(4)]
-    w, b, mean, var = vectors
-    like = [x.permute(0, 2, 3, 1).contiguous(), dy.permute(0, 2, 3, 1).contiguous()]
-    mine, my_dy = like if last else (x, dy)
-    y, dx = torch.empty_like(mine), torch.empty_like(mine)
-    options = {"training": True, "activation": "relu", "channels_last": last}
-
-    def ours() -> None:
-        _, saved = ops.batch_norm(mine, w, b, mean, var, out=y, **options)
-        if backward:
-            ops.batch_norm_backward(my_dy, saved, out=dx)
-
-    memory = torch.channels_last if last else torch.contiguous_format
-    leaf = x.to(memory_format=memory).requires_grad_(backward)
-    gradient = dy.to(memory_format=memory)
-    weight, bias = (v.clone().requires_grad_(backward) for v in (w, b))
-    running = [mean.clone(), var.clone()]
-
-    def theirs() -> None:
-        z = torch.relu(F.batch_norm(leaf, *running, weight, bias, training=True))
-        if backward:
-            torch.autograd.grad(z, (leaf, weight, bias), gradient)
-
-    return {"onepass": ours, "torch": theirs}, (5.0 if backward else 2.0) * x.numel() * 4 / (
-        1 if dtype == "float32" else 2
-    )
+    keywords = {"training": True, "activation": "relu", "channels_last": last}
+    if not backward:
+        return _single("batch_norm", (x, *vectors, None), keywords)
+    functions = BY_NAME["batch_norm_backward"].both((dy, x, *vectors, None), keywords)
+    return functions, x.numel() * workloads.both_bytes("batch_norm", x.element_size())
 
 
 def _cross_entropy(rows: int, classes: int, dtype: str) -> tuple[dict[str, Function], float]:
     import torch
-    from onepass import ops
 
     logits = torch.randn(rows, classes, device="cuda", dtype=getattr(torch, dtype))
     labels = torch.randint(classes, (rows,), device="cuda")
-    leaf = logits.clone().requires_grad_()
-
-    def theirs() -> None:
-        torch.autograd.grad(torch.nn.functional.cross_entropy(leaf, labels), leaf)
-
-    functions: dict[str, Function] = {
-        "onepass": lambda: ops.cross_entropy(logits, labels),
-        "torch": theirs,
-    }
-    return functions, 2.0 * logits.numel() * logits.element_size()
+    return _single("cross_entropy", (logits, labels, None), {})
 
 
 def rows() -> Iterator[Row]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
+import math
 import os
 import platform
 import re
@@ -32,20 +33,17 @@ TUNED_MALLOC = (
 def rows(only: re.Pattern[str], quick: bool, compiled: bool) -> Iterator[tuple[str, Any]]:
     """(name, maker) pairs; maker() gives (functions, elements, bytes)."""
     import cases
-    import numpy as np
     import workloads
-    from peers import peers
 
     def of_case(case: Any, shape: tuple[int, ...]) -> Any:
         def make() -> tuple[dict[str, Any], int, float]:
             options = case.bench_options or case.options[0]
             inputs = case.inputs(shape, "float32", options)
             keywords = cases.keywords_of(options)
-            prepared = case.prepare(*inputs, **keywords)
-            more = {"out": np.empty(shape, np.float32)} if case.out else {}
-            functions = {"onepass": lambda: case.op(*prepared, **keywords, **more)}
-            functions |= peers(case, inputs, keywords, compiled)
-            elements = int(np.prod(shape))
+            functions = workloads.single(case, inputs, keywords)
+            if compiled and case.name in cases.activations.BY_NAME:
+                functions["torch compiled"] = compiled_by_torch(case, inputs, keywords)
+            elements = math.prod(shape)
             return functions, elements, elements * case.bytes(4)
 
         return make
@@ -61,6 +59,16 @@ def rows(only: re.Pattern[str], quick: bool, compiled: bool) -> Iterator[tuple[s
             yield name, make
 
 
+def compiled_by_torch(case: Any, inputs: tuple, keywords: dict[str, Any]) -> Any:
+    import functools
+
+    import torch
+    from cases._case import tensor_of, without_grad
+
+    function = torch.compile(functools.partial(case.torch, **keywords))
+    return without_grad(function, *map(tensor_of, inputs))
+
+
 def copier(count: float, threads: int) -> Any:
     """A copy that reads and writes `count` bytes in all, on the pool's threads."""
     import numpy as np
@@ -73,12 +81,13 @@ def copier(count: float, threads: int) -> Any:
 
 def measure(name: str, make: Any, threads: int, against: set[str] | None) -> dict[str, Any]:
     """One row at one number of threads."""
+    from cases._case import has_torch, torch
     from onepass import config
     from timing import interleaved
 
     config.set_num_threads(threads)
-    if "torch" in sys.modules:
-        sys.modules["torch"].set_num_threads(threads)
+    if has_torch():
+        torch.set_num_threads(threads)
     functions, elements, count = make()
     if against is not None:
         functions = {

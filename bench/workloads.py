@@ -1,15 +1,23 @@
-"""Cases that are not one kernel on one array: lists of tensors as networks have them, forward and
-gradient together, and one whole training step. Each maker gives (functions, elements, bytes)."""
+"""Workloads that are not one kernel on one array: lists of tensors as networks have them, forward
+and gradient together, and one whole training step. A workload is a function without arguments that
+makes its arrays and returns (functions by label, elements, fewest bytes).
+
+Kernels and rivals are those of the records in tests/cases. `optimizer_step`, `single` and `both`
+take NumPy's arrays or tensors on a device: bench/gpu.py times the same functions there.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from peers import torch, torch_optimizer
+from cases import BY_NAME, Case, optimizers
+from cases._case import empty_like, has_torch, tensor_of
 
-Made = tuple[dict[str, Callable[[], object]], int, float]
+Function = Callable[[], object]
+Made = tuple[dict[str, Function], int, float]
 
 SMALL6 = [(64, 256), (256,), (256, 32), (256,), (32, 10), (10,)]  # 26k parameters
 SMALL120 = [(48, 43 + i % 3) if i % 2 else (2048 + i,) for i in range(120)]  # 250k
@@ -17,115 +25,86 @@ MLP = [(784, 512), (512,), (512, 512), (512,), (512, 10), (10,)]  # 670k
 MANY = [(125_000,)] * 200  # 25M
 
 
-def _optimizer(shapes: list[tuple[int, ...]], clip: bool) -> Callable[[], Made]:
-    def make() -> Made:
-        from onepass import optim
-
-        rng = np.random.default_rng(0)
-        params = [rng.standard_normal(s).astype(np.float32) for s in shapes]
-        grads = [(rng.standard_normal(s) * 0.01).astype(np.float32) for s in shapes]
-        elements = sum(p.size for p in params)
-        ours = optim.AdamW([p.copy() for p in params], lr=1e-5)
-        step = {"max_norm": 1e9, "zero_grad": True} if clip else {}
-        functions: dict[str, Callable[[], object]] = {"onepass": lambda: ours.step(grads, **step)}
-        if torch is not None:
-            for label, more in (
-                ("torch fused", {"fused": True}),
-                ("torch foreach", {"foreach": True}),
-            ):
-                rival = torch_optimizer("adamw", params, grads, {"lr": 1e-5}, **more)
-                functions[label] = _torch_step(rival) if clip else rival.step
-        return functions, elements, elements * (36.0 if clip else 28.0)
-
-    return make
+def single(case: Case, inputs: tuple, keywords: dict[str, Any]) -> dict[str, Function]:
+    """One row of the records, and its rivals on the same inputs."""
+    prepared = case.prepare(*inputs, **keywords)
+    more = {"out": empty_like(inputs[0])} if case.out else {}
+    ours: dict[str, Function] = {"onepass": lambda: case.op(*prepared, **keywords, **more)}
+    return ours | case.rivals(inputs, keywords)
 
 
-def _torch_step(optimizer: Any) -> Callable[[], object]:
+def optimizer_step(
+    variant: optimizers.Variant,
+    params: Sequence[Any],
+    grads: Sequence[Any],
+    clip: bool,
+    forms: Sequence[str],
+) -> dict[str, Function]:
+    """One step of an optimizer over a list; with `clip`, clipping and zeroing of the gradients too.
+    `forms` of PyTorch's optimizer: "fused", "foreach"."""
+    ours = variant.make(params, lr=1e-5)
+    controls = {"max_norm": 1e9, "zero_grad": True} if clip else {}
+    functions: dict[str, Function] = {"onepass": lambda: ours.step(grads, **controls)}
+    if variant.record.torch is not None and has_torch():
+        around = _clip_and_zero if clip else lambda optimizer: optimizer.step
+        theirs = ([tensor_of(a) for a in arrays] for arrays in (params, grads))
+        functions |= variant.torch_steps(*theirs, {"lr": 1e-5}, around, forms)
+    return functions
+
+
+def step_bytes(variant: optimizers.Variant, clip: bool) -> float:
+    """Fewest bytes of a float32 element: the norm reads the gradient again, zeroing writes it."""
+    return BY_NAME[variant.name].bytes(4) + (8.0 if clip else 0.0)
+
+
+def _clip_and_zero(optimizer: Any) -> Function:
+    import torch
+
     tensors = optimizer.param_groups[0]["params"]
     grads = [p.grad for p in tensors]
 
     def step() -> None:
-        torch.nn.utils.clip_grad_norm_(tensors, 1e9)
+        torch.nn.utils.clip_grad_norm_(tensors, 1e9, foreach=True)
         optimizer.step()
         torch._foreach_zero_(grads)
 
     return step
 
 
-def _batch_norm_both(
-    shape: tuple[int, ...], activation: str | None, p: float
-) -> Callable[[], Made]:
+def both_bytes(name: str, itemsize: int) -> float:
+    """Fewest bytes of an element, forward and backward."""
+    return BY_NAME[name].bytes(itemsize) + BY_NAME[f"{name}_backward"].bytes(itemsize)
+
+
+def _adamw(shapes: list[tuple[int, ...]], clip: bool) -> Callable[[], Made]:
     def make() -> Made:
-        from onepass import ops
-
+        variant = optimizers.BY_NAME["adamw"]
         rng = np.random.default_rng(0)
-        c = shape[1]
-        x, dy = (rng.standard_normal(shape).astype(np.float32) for _ in range(2))
-        w, b, mean, var = (np.ones(c, np.float32) for _ in range(4))
-        y, dx = np.empty_like(x), np.empty_like(x)
-
-        def ours() -> None:
-            _, saved = ops.batch_norm(
-                x, w, b, mean, var, training=True, activation=activation, dropout_p=p, out=y
-            )
-            ops.batch_norm_backward(dy, saved, out=dx)
-
-        functions: dict[str, Callable[[], object]] = {"onepass": ours}
-        if torch is not None:
-            functions["torch"] = _torch_both(x, dy, w, b, mean, var, activation, p)
-        return functions, x.size, x.size * 20.0
+        params = [rng.standard_normal(s).astype(np.float32) for s in shapes]
+        grads = [(rng.standard_normal(s) * 0.01).astype(np.float32) for s in shapes]
+        elements = sum(p.size for p in params)
+        functions = optimizer_step(variant, params, grads, clip, ("fused", "foreach"))
+        return functions, elements, elements * step_bytes(variant, clip)
 
     return make
 
 
-def _torch_both(x, dy, w, b, mean, var, activation, p) -> Callable[[], object]:
-    from torch.nn import functional as F
-
-    leaf = torch.from_numpy(x.copy()).requires_grad_()
-    gradient = torch.from_numpy(dy.copy())
-    weight, bias = (torch.from_numpy(a.copy()).requires_grad_() for a in (w, b))
-    running = [torch.from_numpy(a.copy()) for a in (mean, var)]
-
-    def both() -> None:
-        z = F.batch_norm(leaf, *running, weight, bias, training=True)
-        z = z if activation is None else getattr(torch, activation)(z)
-        z = F.dropout(z, p) if p else z
-        torch.autograd.grad(z, (leaf, weight, bias), gradient)
-
-    return both
-
-
-def _bias_gelu_both(shape: tuple[int, int], approximate: str, p: float) -> Callable[[], Made]:
+def _both(name: str, shape: tuple[int, ...], **options: Any) -> Callable[[], Made]:
     def make() -> Made:
-        from onepass import ops
-
-        rng = np.random.default_rng(0)
-        x, dy = (rng.standard_normal(shape).astype(np.float32) for _ in range(2))
-        bias = rng.standard_normal(shape[1]).astype(np.float32)
-        y, dx = np.empty_like(x), np.empty_like(x)
-        options: dict[str, Any] = {
-            "activation": ("gelu", {"approximate": approximate}), "dropout_p": p, "seed": 1
-        }  # fmt: skip
-
-        def ours() -> None:
-            ops.bias_act(x, bias, out=y, **options)
-            ops.bias_act_backward(dy, x, bias, out=dx, **options)
-
-        functions: dict[str, Callable[[], object]] = {"onepass": ours}
-        if torch is not None:
-            from torch.nn import functional as F
-
-            leaf, b = (torch.from_numpy(a.copy()).requires_grad_() for a in (x, bias))
-            gradient = torch.from_numpy(dy.copy())
-
-            def theirs() -> None:
-                z = F.gelu(leaf + b, approximate=approximate)
-                torch.autograd.grad(F.dropout(z, p) if p else z, (leaf, b), gradient)
-
-            functions["torch"] = theirs
-        return functions, x.size, x.size * 20.0
+        case = BY_NAME[f"{name}_backward"]
+        functions = case.both(case.inputs(shape, "float32", options), options)
+        elements = math.prod(shape)
+        return functions, elements, elements * both_bytes(name, 4)
 
     return make
+
+
+def _batch_norm(shape: tuple[int, ...], activation: str | None, p: float) -> Callable[[], Made]:
+    return _both("batch_norm", shape, training=True, activation=activation, dropout_p=p)
+
+
+def _bias_gelu(shape: tuple[int, int], approximate: str) -> Callable[[], Made]:
+    return _both("bias_act", shape, activation=("gelu", {"approximate": approximate}))
 
 
 def _demo_step() -> Made:
@@ -149,7 +128,7 @@ def _demo_step() -> Made:
         optimizer.step(max_norm=1.0, zero_grad=True)
 
     functions: dict[str, Callable[[], object]] = {"onepass": ours}
-    if torch is not None:
+    if has_torch():
         functions |= {"torch eager": _torch_demo(x, t)}
     try:
         from sklearn.neural_network import MLPClassifier
@@ -164,6 +143,8 @@ def _demo_step() -> Made:
 
 
 def _torch_demo(x: np.ndarray, t: np.ndarray) -> Callable[[], object]:
+    import torch
+
     tn = torch.nn
     blocks = [
         part
@@ -184,22 +165,22 @@ def _torch_demo(x: np.ndarray, t: np.ndarray) -> Callable[[], object]:
 
 
 WORKLOADS: dict[str, Callable[[], Made]] = {
-    "adamw 6 tensors 26k": _optimizer(SMALL6, clip=False),
-    "adamw 120 tensors 250k": _optimizer(SMALL120, clip=False),
-    "adamw mlp 670k": _optimizer(MLP, clip=False),
-    "adamw 200 tensors 25M": _optimizer(MANY, clip=False),
-    "clip+adamw+zero 120 tensors 250k": _optimizer(SMALL120, clip=True),
-    "clip+adamw+zero 200 tensors 25M": _optimizer(MANY, clip=True),
-    "bn fwd+bwd 256x1024": _batch_norm_both((256, 1024), None, 0.0),
-    "bn fwd+bwd 64x128": _batch_norm_both((64, 128), None, 0.0),
-    "bn fwd+bwd 32x64x56x56": _batch_norm_both((32, 64, 56, 56), None, 0.0),
-    "bn+relu+dropout 64x128": _batch_norm_both((64, 128), "relu", 0.5),
-    "bn+relu+dropout 256x1024": _batch_norm_both((256, 1024), "relu", 0.5),
-    "bn+relu+dropout 4096x512": _batch_norm_both((4096, 512), "relu", 0.5),
-    "bn+relu+dropout 32x64x56x56": _batch_norm_both((32, 64, 56, 56), "relu", 0.5),
-    "bn+relu+dropout 64x256x14x14": _batch_norm_both((64, 256, 14, 14), "relu", 0.5),
-    "bn+relu+dropout 8x512x7x7": _batch_norm_both((8, 512, 7, 7), "relu", 0.5),
-    "bias+gelu(tanh) fwd+bwd 256x1024": _bias_gelu_both((256, 1024), "tanh", 0.0),
-    "bias+gelu fwd+bwd 256x1024": _bias_gelu_both((256, 1024), "none", 0.0),
+    "adamw 6 tensors 26k": _adamw(SMALL6, clip=False),
+    "adamw 120 tensors 250k": _adamw(SMALL120, clip=False),
+    "adamw mlp 670k": _adamw(MLP, clip=False),
+    "adamw 200 tensors 25M": _adamw(MANY, clip=False),
+    "clip+adamw+zero 120 tensors 250k": _adamw(SMALL120, clip=True),
+    "clip+adamw+zero 200 tensors 25M": _adamw(MANY, clip=True),
+    "bn fwd+bwd 256x1024": _batch_norm((256, 1024), None, 0.0),
+    "bn fwd+bwd 64x128": _batch_norm((64, 128), None, 0.0),
+    "bn fwd+bwd 32x64x56x56": _batch_norm((32, 64, 56, 56), None, 0.0),
+    "bn+relu+dropout 64x128": _batch_norm((64, 128), "relu", 0.5),
+    "bn+relu+dropout 256x1024": _batch_norm((256, 1024), "relu", 0.5),
+    "bn+relu+dropout 4096x512": _batch_norm((4096, 512), "relu", 0.5),
+    "bn+relu+dropout 32x64x56x56": _batch_norm((32, 64, 56, 56), "relu", 0.5),
+    "bn+relu+dropout 64x256x14x14": _batch_norm((64, 256, 14, 14), "relu", 0.5),
+    "bn+relu+dropout 8x512x7x7": _batch_norm((8, 512, 7, 7), "relu", 0.5),
+    "bias+gelu(tanh) fwd+bwd 256x1024": _bias_gelu((256, 1024), "tanh"),
+    "bias+gelu fwd+bwd 256x1024": _bias_gelu((256, 1024), "none"),
     "demo training step": _demo_step,
 }

@@ -154,7 +154,8 @@ class Activation:
 
     def _rivals(self, inputs, keywords):
         rivals: dict[str, Callable[[], object]] = {}
-        if self.numpy is not None and not keywords:
+        in_numpy = isinstance(inputs[0], np.ndarray)
+        if self.numpy is not None and in_numpy and not keywords:
             rivals["numpy"] = functools.partial(self.numpy, inputs[0], np.empty_like(inputs[0]))
         if has_torch():
             x = tensor_of(inputs[0])

@@ -117,7 +117,11 @@ class Case:
     options      keyword sweeps; a key that starts with "with_" is read by `make` alone
     shapes       for the tests; (N, C, ...) where channels matter, whatever the layout
     bench_shapes, bench_options, bytes(itemsize) -> fewest bytes an element of shape can cost
-    rivals       rivals(inputs, keywords) -> {name: function}, what bench/run.py times beside `op`
+    rivals       rivals(inputs, keywords) -> {label: function}: what the benchmark times beside
+                 `op`, on NumPy's arrays or on tensors of a device. A label starts with the library
+    no_rival     why PyTorch is not among the rivals, "" where it is
+    both         both(inputs, keywords) -> {label: function} of a backward row: forward and gradient
+                 together, "onepass" and its rivals, in the benchmark's workloads; or None
     written      indices of the inputs that are updated in place
     prepare      turns inputs into the arguments of op: a backward runs its forward there
     out, alias   whether op takes `out`, for its first result; which inputs may be that
@@ -140,6 +144,8 @@ class Case:
     prepare: Callable[..., tuple] = lambda *inputs, **_: inputs
     out: bool = False
     alias: Sequence[int] = ()
+    no_rival: str = ""
+    both: Callable[[tuple, dict[str, Any]], dict[str, Callable[[], object]]] | None = None
 
     @property
     def elementwise(self) -> bool:
@@ -214,9 +220,16 @@ def tensor_of(value: Any) -> Any:
     """A copy as a tensor, also in lists; what is no array comes back as it is."""
     if isinstance(value, list):
         return [tensor_of(v) for v in value]
+    if hasattr(value, "detach"):
+        return value.detach().clone()
     if not isinstance(value, np.ndarray):
         return value
     return torch.from_numpy(np.ascontiguousarray(value).copy())
+
+
+def empty_like(array: Any) -> Any:
+    """Memory for a result beside an array of NumPy's or a tensor."""
+    return np.empty_like(array) if isinstance(array, np.ndarray) else torch.empty_like(array)
 
 
 def gradients(y, dy, inputs):
@@ -234,8 +247,17 @@ def without_grad(function: Callable[..., Any], *args: Any) -> Callable[[], objec
     return run
 
 
-def backward_only(function: Callable[[Any], Any], x: np.ndarray, dy: np.ndarray) -> Callable:
+def backward_only(function: Callable[[Any], Any], x: Any, dy: Any) -> Callable[[], object]:
     """The graph of function(x) run backwards once more at each call."""
     leaf, gradient = tensor_of(x).requires_grad_(), tensor_of(dy)
     y = function(leaf)
     return lambda: torch.autograd.grad(y, leaf, gradient, retain_graph=True)
+
+
+def forward_and_backward(
+    function: Callable[[Any], Any], leaves: Sequence[Any], x: Any, dy: Any
+) -> Callable[[], object]:
+    """function(x), then the gradients of x and of the leaves that `function` reads."""
+    leaf, gradient = tensor_of(x).requires_grad_(), tensor_of(dy)
+    wanted = [leaf, *(tensor for tensor in leaves if tensor is not None)]
+    return lambda: torch.autograd.grad(function(leaf), wanted, gradient)

@@ -95,7 +95,8 @@ class Optimizer:
             each combination of optional states there must be one at least
     bound   of a single step: count the roundings of terms as large as the result in rel, those of
             larger terms, which cancel, in peak
-    torch   the name in torch.optim, None if PyTorch has no such optimizer
+    torch   the name in torch.optim, None if PyTorch has no such optimizer: then the benchmark times
+            the optimizer without a rival
     """
 
     name: str
@@ -227,6 +228,7 @@ class Variant:
             options,
             options[-1],
             written=(0, *range(2, 2 + count)),
+            no_rival="" if self.record.torch is not None else "PyTorch has no such optimizer",
         )
 
     # ---- PyTorch
@@ -259,10 +261,11 @@ class Variant:
         params, grads = map(tensor_of, inputs[:2])
         return self.torch_steps(params, grads, keywords)
 
-    def torch_steps(self, params, grads, keywords, around=lambda optimizer: optimizer.step):
+    def torch_steps(self, params, grads, keywords, around=lambda optimizer: optimizer.step,
+                    forms=("fused", "foreach")):  # fmt: skip
         """{label: step} of PyTorch's fast forms, each stepped once; `around` makes the function."""
         found = {}
-        for label in ("fused", "foreach"):
+        for label in forms:
             try:
                 optimizer = self.torch_optimizer(params, grads, keywords, **{label: True})
             except (TypeError, RuntimeError):  # not every optimizer has both

@@ -9,6 +9,8 @@ from cases._case import (
     Case,
     Tolerance,
     backward_only,
+    empty_like,
+    forward_and_backward,
     functional,
     gradients,
     has_torch,
@@ -136,6 +138,21 @@ def _rivals_backward(inputs, keywords):
     return {"torch": backward_only(_rival(tensor_of(bias).requires_grad_(), **keywords), x, dy)}
 
 
+def _both(inputs, keywords):
+    dy, x, bias = inputs
+    y, dx = empty_like(x), empty_like(x)
+
+    def ours():
+        ops.bias_act(x, bias, out=y, **keywords)
+        ops.bias_act_backward(dy, x, bias, out=dx, **keywords)
+
+    functions = {"onepass": ours}
+    if has_torch():
+        leaf = tensor_of(bias).requires_grad_()
+        functions["torch"] = forward_and_backward(_rival(leaf, **keywords), [leaf], x, dy)
+    return functions
+
+
 def rows():
     options = [*EPILOGUES, {"axis": -1, "activation": "relu"}, {"axis": 0, "activation": "tanh"}]
     bench = {"activation": "gelu", "dropout_p": 0.1, "seed": 1}
@@ -172,4 +189,5 @@ def rows():
         bench,
         out=True,
         alias=(0,),
+        both=_both,
     )

@@ -101,11 +101,13 @@ SWEEP = [
 
 def _rivals(inputs, keywords):
     x, p = inputs[0], keywords["p"]
-    rng, out = np.random.default_rng(0), np.empty_like(x)
-    scale = x.dtype.type(1 / (1 - p)) if p < 1 else x.dtype.type(0)
-    rivals = {
-        "numpy": lambda: np.multiply(x, (rng.random(x.shape, np.float32) >= p) * scale, out=out)
-    }
+    rivals = {}
+    if isinstance(x, np.ndarray):
+        rng, out = np.random.default_rng(0), np.empty_like(x)
+        scale = x.dtype.type(1 / (1 - p)) if p < 1 else x.dtype.type(0)
+        rivals["numpy"] = lambda: np.multiply(
+            x, (rng.random(x.shape, np.float32) >= p) * scale, out=out
+        )
     if has_torch():
         rivals["torch"] = without_grad(functional.dropout, tensor_of(x), p)
     return rivals
@@ -144,4 +146,5 @@ def rows():
         lambda inputs, keywords: {},
         [*SWEEP, {"p": 0.3, "seed": 8, "packed": True}],
         {"p": 0.5, "seed": 1},
+        no_rival="PyTorch has no function that draws the mask alone",
     )

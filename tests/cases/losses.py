@@ -83,11 +83,12 @@ def _rivals(inputs, keywords):
         return {}
     logits, target, weight = map(tensor_of, inputs)
     logits.requires_grad_()
-    return {
-        "torch": lambda: torch.autograd.grad(
-            functional.cross_entropy(logits, target, weight, **keywords).sum(), logits
-        )
-    }
+
+    def both():
+        loss = functional.cross_entropy(logits, target, weight, **keywords)
+        torch.autograd.grad(loss if loss.ndim == 0 else loss.sum(), logits)
+
+    return {"torch": both}
 
 
 def rows():

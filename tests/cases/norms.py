@@ -14,6 +14,8 @@ from cases._case import (
     Case,
     Tolerance,
     backward_only,
+    empty_like,
+    forward_and_backward,
     functional,
     gradients,
     has_torch,
@@ -157,27 +159,45 @@ class Norm:
         found = gradients(y, dy, [x, w, b, residual])
         return found if residual is not None else found[:3]
 
-    def _rival(self, inputs, *, training, activation=None, dropout_p=0.0, seed=0, **options):
-        _, w, b, mean, var, residual = (tensor_of(a) for a in inputs)
+    def _rival(self, inputs, *, training, channels_last=False, activation=None, dropout_p=0.0,
+               seed=0, **options):  # fmt: skip
+        """PyTorch's forward as a function of x, and the leaves that it reads besides."""
+        w, b, mean, var, residual = (tensor_of(a) for a in inputs[1:])
         w, b = (None if a is None else a.requires_grad_() for a in (w, b))
 
         def forward(x):
-            z = self.torch(x, w, b, mean, var, training, **options)
+            z = x.movedim(-1, 1) if channels_last else x
+            z = self.torch(z, w, b, mean, var, training, **options)
+            z = z.movedim(1, -1) if channels_last else z
             z = z if residual is None else z + residual
             return rival_epilogue(z, activation, dropout_p)
 
-        return forward
+        return forward, [w, b]
 
     def _rivals(self, inputs, keywords):
         if not has_torch():
             return {}
-        return {"torch": without_grad(self._rival(inputs, **keywords), tensor_of(inputs[0]))}
+        return {"torch": without_grad(self._rival(inputs, **keywords)[0], tensor_of(inputs[0]))}
 
     def _rivals_backward(self, inputs, keywords):
         if not has_torch():
             return {}
         dy, *others = inputs
-        return {"torch": backward_only(self._rival(others, **keywords), others[0], dy)}
+        return {"torch": backward_only(self._rival(others, **keywords)[0], others[0], dy)}
+
+    def _both(self, inputs, keywords):
+        op, op_backward = getattr(ops, self.name), getattr(ops, f"{self.name}_backward")
+        dy, x, w, b, mean, var, residual = inputs
+        y, dx = empty_like(x), empty_like(x)
+
+        def ours():
+            _, saved = op(x, w, b, mean, var, residual=residual, out=y, **keywords)
+            op_backward(dy, saved, out=dx)
+
+        functions = {"onepass": ours}
+        if has_torch():
+            functions["torch"] = forward_and_backward(*self._rival(inputs[1:], **keywords), x, dy)
+        return functions
 
     def rows(self) -> Iterator[Case]:
         op, op_backward = getattr(ops, self.name), getattr(ops, f"{self.name}_backward")
@@ -234,6 +254,7 @@ class Norm:
             prepare=forward,
             out=True,
             alias=(0,),
+            both=self._both,
         )
 
 
