@@ -1,0 +1,330 @@
+"""The planted mistakes, one entry each: see README.md. A list to read and to extend, no code."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Mutant(NamedTuple):
+    """A mistake that tests must see.
+
+    name     short, unique: `run.py NAME` runs it
+    file     from the root of the tree
+    find     text that occurs exactly once there
+    put      what replaces it
+    tests    of these tests at least one must fail; arguments of pytest
+    """
+
+    name: str
+    file: str
+    find: str
+    put: str
+    tests: tuple[str, ...]
+
+
+VALUES = "tests/test_value_edges.py"
+LOSSES = "tests/test_loss_edges.py"
+MEMORY = "tests/test_plan_memory.py"
+RESUME = "tests/test_resume_counters.py"
+FINDER = "tests/test_lr_finder.py"
+TABLES = "tests/test_splits_and_tables.py"
+RECORDS = "tests/test_codebase.py"
+TRAIN = "python/onepass/train"
+DATA = "python/onepass/data"
+
+CPP = [
+    Mutant(
+        "rmsprop: centred variance has the wrong sign",
+        "csrc/kernels/rmsprop.h",
+        "under = square - mean * mean;",
+        "under = square + mean * mean;",
+        ("tests/test_kernels.py::test_against_reference",),
+    ),
+    Mutant(
+        "silu: x is not bounded, NaN at -Inf",
+        "csrc/kernels/silu.h",
+        "return math::at_most(math::abs(x), kFar);",
+        "return math::abs(x);",
+        ("tests/test_activation_edges.py::test_activation_at_special_values",),
+    ),
+    Mutant(
+        "cross entropy: 0 · -Inf is not guarded",
+        "csrc/kernels/cross_entropy.h",
+        "return q == T(0) ? T(0) : q * below_max;",
+        "return q * below_max;",
+        (f"{LOSSES}::test_a_class_that_cannot_be_takes_no_part_where_its_target_is_zero",),
+    ),
+    Mutant(
+        "dropout: the float scale is rounded twice",
+        "csrc/core/philox.h",
+        "return float(quotient | (quotient * keep != one ? 1u : 0u)) * 0x1p-31f;",
+        "return float(0x1p32 / double(keep)) + float(quotient & one) * 0.0f;",
+        (f"{VALUES}::test_the_scale_of_dropout_is_rounded_once",),
+    ),
+    Mutant(
+        "streaming: AVX-512 stores are aligned to 32 bytes only",
+        "csrc/cpu/blocks.h",
+        "(reinterpret_cast<uintptr_t>(to + i) & 63); ++i) to[i] = from[i];",
+        "(reinterpret_cast<uintptr_t>(to + i) & 31); ++i) to[i] = from[i];",
+        ("tests/test_large_arrays.py",),
+    ),
+    Mutant(
+        "normalise: groups of units cut through a channel",
+        "csrc/cpu/cut.h",
+        "return larger(1, kGroup / cut.spread) * cut.spread;",
+        "return kGroup;",
+        (f"{VALUES}::test_batch_norm_of_many_small_planes",),
+    ),
+    Mutant(
+        "cross entropy: 16-bit rows of two blocks use a stale one",
+        "csrc/cpu/cross_entropy.h",
+        "if (!keeps && classes > kBlockElements)",
+        "if (!keeps && classes > 2 * kBlockElements)",
+        (f"{LOSSES}::test_wide_rows_of_sixteen_bit_logits",),
+    ),
+    Mutant(
+        "norm: a range is believed though squares may have vanished",
+        "csrc/cpu/reduce.h",
+        "(*sum > 1e-28 * double(elements) &&",
+        "(*sum > 0 * double(elements) &&",
+        (f"{VALUES}::test_a_norm_of_magnitudes_that_vanish_beside_others",),
+    ),
+    Mutant(
+        "plan: two threads may run its step",
+        "csrc/bind/plan.cpp",
+        "    flag = true;",
+        "    flag = false;",
+        (f"{MEMORY}::test_steps_of_two_threads_are_taken_whole_or_refused",),
+    ),
+    Mutant(
+        "plan: memory of moved parameters is not indexed again",
+        "csrc/bind/plan_arrays.cpp",
+        "!known(i, o).same_layout(arrays[o])))\n        owned_stale_ = true;",
+        "!known(i, o).same_layout(arrays[o])))\n        tensors_stale_ = true;",
+        (f"{MEMORY}::test_memory_that_a_parameter_has_moved_to_is_refused_as_a_gradient",),
+    ),
+    Mutant(
+        "plan: gradients that moved are not compared with each other again",
+        "csrc/bind/plan_arrays.cpp",
+        "  grads_apart_ = false;\n  moved_grads_.push_back(i);",
+        "  moved_grads_.push_back(i);",
+        (f"{MEMORY}::test_a_gradient_shared_after_a_step_is_refused_where_it_would_be_zeroed",),
+    ),
+    Mutant(
+        "contract: a result may overlap inputs that it may not alias",
+        "csrc/bind/contract.cpp",
+        "if (j != i) check_overlap(",
+        "if (j != i && (contract_.arguments[j].use & aliased)) check_overlap(",
+        (f"{LOSSES}::test_an_output_that_cannot_be_written_is_refused",),
+    ),
+    Mutant(
+        "contract: a result may be read-only",
+        "csrc/bind/contract.cpp",
+        "if (writes(i)) check_writable(given_array);",
+        "if (writes(i)) (void)given_array;",
+        (f"{LOSSES}::test_an_output_that_cannot_be_written_is_refused",),
+    ),
+    Mutant(
+        "border: the GIL is never released",
+        "csrc/bind/target.h",
+        ": state_(elements >= kKeepGil ? PyEval_SaveThread() : nullptr) {}",
+        ": state_(elements < 0 ? PyEval_SaveThread() : nullptr) {}",
+        (f"{MEMORY}::test_other_threads_run_during_a_long_call",),
+    ),
+    Mutant(
+        "CUDA: operands aligned unlike each other are read in units",
+        "csrc/cuda/table.cuh",
+        "if (beyond / size != e->lead) e->path = Path::elements;",
+        "if (beyond / size > width) e->path = Path::elements;",
+        ("tests/test_cuda_backend.py::test_layouts_give_the_bits_of_the_cpu",),
+    ),
+    Mutant(
+        "CUDA: a functor is kept for parameters at another step",
+        "csrc/cuda/loops.cuh",
+        "if (entry.row == row_ && step == step_ && same_scalars) return;",
+        "if (entry.row == row_ && same_scalars) return;",
+        ("tests/test_cuda_arrays.py::test_parameters_of_one_warp_have_counts_of_their_own",),
+    ),
+]
+
+PYTHON = [
+    Mutant(
+        "record: the betas of Adam's formula are swapped",
+        "tests/cases/optimizers.py",
+        "m = betas[0] * m + (1 - betas[0]) * g",
+        "m = betas[1] * m + (1 - betas[1]) * g",
+        ("tests/test_kernels.py::test_against_reference",),
+    ),
+    Mutant(
+        "record: no options for RMSprop with momentum and centred",
+        "tests/cases/optimizers.py",
+        '            {"lr": 0.01, "momentum": 0.9, "centered": True, "weight_decay": 0.01},\n'
+        '            {"lr": 0.02, "alpha": 0.8, "eps": 1e-3, "momentum": 0.5, "centered": True},\n',
+        "",
+        (f"{RECORDS}::test_every_update_has_a_record",),
+    ),
+    Mutant(
+        "record: AdamW has none",
+        "tests/cases/optimizers.py",
+        '    _adam("adamw", optim.AdamW, adamw),\n',
+        "",
+        (f"{RECORDS}::test_every_update_has_a_record",),
+    ),
+    Mutant(
+        "EarlyStopping: a checkpoint forgets how long it has waited",
+        f"{TRAIN}/_callbacks.py",
+        'self.wait = int(state_dict["wait"])',
+        "self.wait = 0",
+        (f"{RESUME}::test_early_stopping_stops_at_the_same_epoch_after_a_resume",),
+    ),
+    Mutant(
+        "EarlyStopping: a second fit goes on waiting",
+        f"{TRAIN}/_callbacks.py",
+        "        if not run.resumed:\n            self.wait = 0",
+        "        if not run.resumed:\n            self.wait += 0",
+        (f"{RESUME}::test_a_second_fit_gives_early_stopping_its_whole_patience_again",),
+    ),
+    Mutant(
+        "checkpoint: no skipped_steps",
+        f"{TRAIN}/_run.py",
+        '"position", "skipped_steps", "stop"',
+        '"position", "stop"',
+        (f"{RESUME}::test_skipped_steps_are_counted_over_a_resume",),
+    ),
+    Mutant(
+        "restore: every parameter gets a zero gradient",
+        f"{TRAIN}/_run.py",
+        'there = name in saved["gradients"]',
+        "there = True",
+        (f"{RESUME}::test_a_parameter_that_never_had_a_gradient_stays_without_one_after_a_resume",),
+    ),
+    Mutant(
+        "ReduceLROnPlateau: reads the training loss though there is validation",
+        f"{TRAIN}/_trainer.py",
+        'run.scheduler.step(row.get("val_loss", row["loss"]))',
+        'run.scheduler.step(row["loss"])',
+        (f"{RESUME}::test_a_plateau_schedule_reads_the_validation_loss",),
+    ),
+    Mutant(
+        "evaluate: always leaves the model in training mode",
+        f"{TRAIN}/_evaluation.py",
+        "self.model.train(training)",
+        "self.model.train(training or True)",
+        (f"{RESUME}::test_reading_a_model_leaves_its_mode",),
+    ),
+    Mutant(
+        "find_lr: the correction of the average is off by one",
+        f"{TRAIN}/_lr_finder.py",
+        "(1 - SMOOTHING**count)",
+        "(1 - SMOOTHING ** (count + 1))",
+        (f"{FINDER}::test_losses_are_averages_of_the_batches_without_a_bias",),
+    ),
+    Mutant(
+        "find_lr: the first tenth is not left out",
+        f"{TRAIN}/_lr_finder.py",
+        "skip = len(lrs) // 10",
+        "skip = 0",
+        (f"{FINDER}::test_the_first_tenth_is_left_out",),
+    ),
+    Mutant(
+        "Checkpoint: forgets its best value in a resume",
+        f"{TRAIN}/_checkpoint.py",
+        'self.best = float(state_dict["best"])',
+        "self.best = math.nan",
+        (f"{RESUME}::test_a_worse_epoch_after_a_resume_does_not_replace_the_best_checkpoint",),
+    ),
+    Mutant(
+        "store: arrays are not synced to the disk",
+        f"{TRAIN}/_store.py",
+        '        _sync(file)\n    with open(path, "rb") as file:',
+        '        file.flush()\n    with open(path, "rb") as file:',
+        (f"{RESUME}::test_a_checkpoint_is_on_disk_before_it_has_its_name",),
+    ),
+    Mutant(
+        "store: the hash of the arrays is not compared",
+        f"{TRAIN}/_store.py",
+        'if size != entry["bytes"] or digest != entry["sha256"]:',
+        'if size != entry["bytes"]:',
+        (f"{TABLES}::test_an_array_that_was_changed_with_its_checksum_is_found",),
+    ),
+    Mutant(
+        "loader: seeds the global generator",
+        f"{DATA}/_loader.py",
+        "    words: NDArray[np.uint64] = np.random.Philox(key=key).random_raw(size)",
+        "    np.random.seed(epoch % 2**32)\n"
+        "    words: NDArray[np.uint64] = np.random.Philox(key=key).random_raw(size)",
+        (f"{RESUME}::test_the_global_generator_is_left_alone",),
+    ),
+    Mutant(
+        "split: shares its random numbers with epoch 0",
+        f"{DATA}/_split.py",
+        "STREAM = 2**64 - 1",
+        "STREAM = 0",
+        (f"{TABLES}::test_a_split_shares_no_order_with_an_epoch",),
+    ),
+    Mutant(
+        "split: the smallest remainders come first",
+        f"{DATA}/_split.py",
+        "np.argsort(-(exact - quota)",
+        "np.argsort((exact - quota)",
+        (f"{TABLES}::test_the_largest_remainder_gets_the_sample_that_is_left",),
+    ),
+    Mutant(
+        "CSV: the first cell decides the type of the target",
+        f"{DATA}/_csv.py",
+        "if all(_is_number(cell) for cell in cells):",
+        "if _is_number(cells[0]):",
+        (f"{TABLES}::test_a_target_that_begins_with_a_number_may_be_text",),
+    ),
+    Mutant(
+        "CSV: a semicolon comes before a comma",
+        f"{DATA}/_csv.py",
+        'for d in (",", ";", "\\t")',
+        'for d in (";", ",", "\\t")',
+        (f"{TABLES}::test_a_semicolon_in_a_name_does_not_part_columns",),
+    ),
+    Mutant(
+        "Standardize: the mean is taken without a shift",
+        f"{DATA}/_scaling.py",
+        "low + np.mean(x - low, axis=0)",
+        "np.mean(x, axis=0)",
+        (f"{TABLES}::test_columns_near_overflow_are_scaled",),
+    ),
+    Mutant(
+        "recipe: the scaler sees the validation part",
+        f"{TRAIN}/_recipe.py",
+        "scale = Standardize().fit(X[train])",
+        "scale = Standardize().fit(X)",
+        (f"{TABLES}::test_the_scaler_sees_the_training_part_alone",),
+    ),
+    Mutant(
+        "recipe: the validation split ignores the seed",
+        f"{TRAIN}/_recipe.py",
+        "split_indices(y, VALIDATION_SHARE, stratify=classes, seed=options.seed)",
+        "split_indices(y, VALIDATION_SHARE, stratify=classes, seed=0)",
+        (f"{TABLES}::test_another_seed_holds_out_another_part",),
+    ),
+    Mutant(
+        "history: a name that comes later starts at the first epoch",
+        f"{TRAIN}/_history.py",
+        '[float("nan")] * before)',
+        '[float("nan")] * (0 * before))',
+        (f"{RESUME}::test_a_name_that_comes_late_has_nothing_in_the_epochs_before",),
+    ),
+    Mutant(
+        "resume: another accumulate is not noticed",
+        f"{TRAIN}/_loaders.py",
+        'now["accumulate"] = accumulate',
+        'now["accumulate"] = saved["data"]["accumulate"] if saved["data"] else accumulate',
+        (f"{RESUME}::test_another_accumulate_is_told_by_a_resume",),
+    ),
+    Mutant(
+        "validation: drops its last batch",
+        f"{TRAIN}/_loaders.py",
+        'return to_read("validation_data", pair[0], pair[1], 256)',
+        "return DataLoader(*pair, 256, drop_last=len(pair[0]) > 256)",
+        (f"{RESUME}::test_validation_counts_every_sample_of_three_hundred",),
+    ),
+]
+
+MUTANTS = [*PYTHON, *CPP]
