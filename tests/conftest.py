@@ -11,11 +11,14 @@ import pytest
 # What a quick run leaves out: they compile, or start a process for each of many cases.
 SLOW_FILES = {
     "test_cuda_backend.py", "test_cuda_arrays.py", "test_cuda_build.py", "test_cuda_sim.py",
-    "test_device.py", "test_gpu.py", "test_gpu_scripts.py", "test_core.py",
+    "test_device.py", "test_gpu.py", "test_gpu_scripts.py", "test_core.py", "test_parallel.py",
 }  # fmt: skip
 SLOW_TESTS = {
     "test_mypy", "test_stub_tells_the_truth", "test_no_symbol_is_shared_between_instruction_sets",
     "test_trajectory", "test_trajectory_equals_torch", "test_the_command_line_on_a_device",
+    "test_mypy_knows_the_options", "test_the_simulator_gives_the_same_bits",
+    "test_digits_reaches_its_accuracy", "test_killed_processes_resume",
+    "test_training_a_torch_network",
 }  # fmt: skip
 
 
