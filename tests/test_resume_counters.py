@@ -92,7 +92,16 @@ def test_a_parameter_that_never_had_a_gradient_stays_without_one_after_a_resume(
 
 
 def test_a_plateau_schedule_reads_the_validation_loss():
-    """The training loss falls; the validation loss, of turned labels, rises: the rate falls."""
+    """The training loss falls; the validation loss, of turned labels, rises: the rate falls, as
+    often as the validation loss says and not as often as the training loss would."""
+
+    def rate_after(losses):
+        follower = optim.AdamW(network().parameters(), lr=0.02)
+        plateau = lr_scheduler.ReduceLROnPlateau(follower, patience=1, factor=0.5)
+        for value in losses:
+            plateau.step(value)
+        return follower.param_groups[0]["lr"]
+
     model = network()
     optimizer = optim.AdamW(model.parameters(), lr=0.02)
     scheduler = lr_scheduler.ReduceLROnPlateau(optimizer, patience=1, factor=0.5)
@@ -101,6 +110,8 @@ def test_a_plateau_schedule_reads_the_validation_loss():
     assert history["loss"][-1] < history["loss"][0]
     assert history["val_loss"][-1] > history["val_loss"][0]
     assert optimizer.param_groups[0]["lr"] < 0.02
+    assert optimizer.param_groups[0]["lr"] == rate_after(history["val_loss"])
+    assert rate_after(history["loss"]) != rate_after(history["val_loss"])
 
 
 def test_reading_a_model_leaves_its_mode():

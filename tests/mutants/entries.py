@@ -38,7 +38,7 @@ CPP = [
         "csrc/kernels/rmsprop.h",
         "under = square - mean * mean;",
         "under = square + mean * mean;",
-        ("tests/test_kernels.py::test_against_reference",),
+        ("tests/test_kernels.py::test_against_reference[rmsprop_centered-float64]",),
     ),
     Mutant(
         "silu: x is not bounded, NaN at -Inf",
@@ -153,7 +153,7 @@ PYTHON = [
         "tests/cases/optimizers.py",
         "m = betas[0] * m + (1 - betas[0]) * g",
         "m = betas[1] * m + (1 - betas[1]) * g",
-        ("tests/test_kernels.py::test_against_reference",),
+        ("tests/test_kernels.py::test_against_reference[adam-float64]",),
     ),
     Mutant(
         "record: no options for RMSprop with momentum and centred",
@@ -161,14 +161,14 @@ PYTHON = [
         '            {"lr": 0.01, "momentum": 0.9, "centered": True, "weight_decay": 0.01},\n'
         '            {"lr": 0.02, "alpha": 0.8, "eps": 1e-3, "momentum": 0.5, "centered": True},\n',
         "",
-        (f"{RECORDS}::test_every_update_has_a_record",),
+        (f"{RECORDS}::test_every_update_has_a_record[rmsprop]",),
     ),
     Mutant(
         "record: AdamW has none",
         "tests/cases/optimizers.py",
         '    _adam("adamw", optim.AdamW, adamw),\n',
         "",
-        (f"{RECORDS}::test_every_update_has_a_record",),
+        (f"{RECORDS}::test_every_update_has_a_record[adamw]",),
     ),
     Mutant(
         "EarlyStopping: a checkpoint forgets how long it has waited",

@@ -53,7 +53,9 @@ class Tree:
 
     def test(self, selection: tuple[str, ...]) -> subprocess.CompletedProcess[str]:
         command = [*(sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider")]
-        return self._run([*command, *selection], PYTHONPATH=str(self.site))
+        return self._run(
+            [*command, *selection], PYTHONPATH=str(self.site), PYTHONDONTWRITEBYTECODE="1"
+        )
 
     def _run(self, command: list[str], **more: str) -> subprocess.CompletedProcess[str]:
         try:
@@ -83,7 +85,7 @@ class Tree:
 
 
 def verdict(tree: Tree, mutant: Mutant) -> str:
-    """ "killed", "survived", or why it could not be tested."""
+    """Killed by which test, survived, or why it could not be tested."""
     try:
         with tree.planted(mutant):
             if mutant in CPP:
@@ -97,9 +99,12 @@ def verdict(tree: Tree, mutant: Mutant) -> str:
         return f"cannot be planted: {error}"
     if done.returncode == 0:
         return "survived" if " passed" in done.stdout else "skipped: " + last(done)
-    # 1: a test failed. Below 0: the process died of a signal, e.g. of a misaligned store.
-    killed = done.returncode in (1, 134, 139) or done.returncode < 0
-    return "killed" if killed else f"pytest exits with {done.returncode}: " + last(done)
+    if done.returncode == 1:
+        failed = re.search(r"^(?:FAILED|ERROR) (\S+)", done.stdout, re.MULTILINE)
+        return "killed by " + (failed[1] if failed else last(done))
+    if done.returncode < 0:  # e.g. of a misaligned store
+        return f"killed by signal {-done.returncode}"
+    return f"pytest exits with {done.returncode}: " + last(done)
 
 
 def last(done: subprocess.CompletedProcess[str]) -> str:
@@ -108,7 +113,7 @@ def last(done: subprocess.CompletedProcess[str]) -> str:
 
 
 def check(tree: Tree, mutants: list[Mutant]) -> str:
-    """ "" if the tests pass without any mistake: else a failure would say nothing."""
+    """What is wrong before any mistake; "" if all is well. A failing test would kill everything."""
     built = tree.build()
     if built.returncode != 0:
         return "the tree does not build: " + last(built)
@@ -137,8 +142,8 @@ def main() -> int:
         verdicts = []
         for mutant in chosen:
             verdicts.append(verdict(tree, mutant))
-            print(f"{verdicts[-1]:<9} {mutant.file:<34} {mutant.name}", flush=True)
-    killed = verdicts.count("killed")
+            print(f"{mutant.name}\n    {mutant.file}: {verdicts[-1]}", flush=True)
+    killed = sum(text.startswith("killed") for text in verdicts)
     print(f"{killed} of {len(chosen)} killed, {verdicts.count('survived')} survived")
     return 0 if killed == len(chosen) else 1
 
