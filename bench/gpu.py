@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "bench")]
 
+DEVICE = "cuda"
 ROUNDS = 40
 WARM_UP = 5
 MOST_SECONDS = 20.0
@@ -150,7 +151,7 @@ def copy_row() -> Row:
 def _parameters(shapes: list[tuple[int, ...]]) -> tuple[list[Any], list[Any]]:
     import torch
 
-    params = [torch.randn(s, device="cuda") for s in shapes]
+    params = [torch.randn(s, device=DEVICE) for s in shapes]
     return params, [torch.randn_like(p) * 0.01 for p in params]
 
 
@@ -178,7 +179,7 @@ def _single(
 def _dropout(elements: int, dtype: str) -> tuple[dict[str, Function], float]:
     import torch
 
-    x = torch.randn(elements, device="cuda", dtype=getattr(torch, dtype))
+    x = torch.randn(elements, device=DEVICE, dtype=getattr(torch, dtype))
     return _single("dropout", (x,), {"p": 0.1, "seed": 1})
 
 
@@ -191,8 +192,8 @@ def _batch_norm(
 
     n, c, *image = shape
     shape = (n, *image, c) if last else shape
-    x, dy = (torch.randn(shape, device="cuda", dtype=getattr(torch, dtype)) for _ in range(2))
-    vectors = [torch.rand(c, device="cuda") + 0.5 for _ in range(4)]
+    x, dy = (torch.randn(shape, device=DEVICE, dtype=getattr(torch, dtype)) for _ in range(2))
+    vectors = [torch.rand(c, device=DEVICE) + 0.5 for _ in range(4)]
     keywords = {"training": True, "activation": "relu", "channels_last": last}
     if not backward:
         return _single("batch_norm", (x, *vectors, None), keywords)
@@ -203,8 +204,8 @@ def _batch_norm(
 def _cross_entropy(rows: int, classes: int, dtype: str) -> tuple[dict[str, Function], float]:
     import torch
 
-    logits = torch.randn(rows, classes, device="cuda", dtype=getattr(torch, dtype))
-    labels = torch.randint(classes, (rows,), device="cuda")
+    logits = torch.randn(rows, classes, device=DEVICE, dtype=getattr(torch, dtype))
+    labels = torch.randint(classes, (rows,), device=DEVICE)
     return _single("cross_entropy", (logits, labels, None), {})
 
 

@@ -131,6 +131,28 @@ def test_rows_are_named_once_and_grouped(bench):
     assert bench.result_path(about).name == "nvidia-h200-sxm-2026-01-02.json"
 
 
+@pytest.mark.parametrize(
+    ("make", "arguments", "bytes_", "rivals"),
+    [
+        ("_adamw", ([(5,), (3, 4)], False), 17 * 28, ["torch fused"]),
+        ("_adamw", ([(5,), (3, 4)], True), 17 * 36, ["torch fused"]),
+        ("_dropout", (40, "bfloat16"), 40 * 4, ["torch"]),
+        ("_batch_norm", ((2, 3, 4, 5), "float32", False, False), 120 * 8, ["torch"]),
+        ("_batch_norm", ((2, 3, 4, 5), "float32", True, True), 120 * 20, ["torch"]),
+        ("_cross_entropy", (4, 5, "bfloat16"), 20 * 4, ["torch"]),
+    ],
+)
+def test_what_a_row_times_runs_on_tensors(bench, monkeypatch, make, arguments, bytes_, rivals):
+    """On the CPU's, which are tensors too."""
+    pytest.importorskip("torch")
+    monkeypatch.setattr(bench, "DEVICE", "cpu")
+    functions, fewest = getattr(bench, make)(*arguments)
+    assert list(functions) == ["onepass", *rivals]
+    assert fewest == bytes_
+    for function in functions.values():
+        function()
+
+
 # ------------------------------------------------------------------------------------ scripts/gpu
 
 

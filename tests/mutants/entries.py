@@ -151,8 +151,10 @@ PYTHON = [
     Mutant(
         "record: the betas of Adam's formula are swapped",
         "tests/cases/optimizers.py",
-        "m = betas[0] * m + (1 - betas[0]) * g",
-        "m = betas[1] * m + (1 - betas[1]) * g",
+        "m = betas[0] * m + (1 - betas[0]) * g\n    v = betas[1] * v + (1 - betas[1]) * g**2\n"
+        "    largest = v",
+        "m = betas[1] * m + (1 - betas[1]) * g\n    v = betas[0] * v + (1 - betas[0]) * g**2\n"
+        "    largest = v",
         ("tests/test_kernels.py::test_against_reference[adam-float64]",),
     ),
     Mutant(
@@ -200,7 +202,7 @@ PYTHON = [
     ),
     Mutant(
         "ReduceLROnPlateau: reads the training loss though there is validation",
-        f"{TRAIN}/_trainer.py",
+        f"{TRAIN}/_loop.py",
         'run.scheduler.step(row.get("val_loss", row["loss"]))',
         'run.scheduler.step(row["loss"])',
         (f"{RESUME}::test_a_plateau_schedule_reads_the_validation_loss",),
