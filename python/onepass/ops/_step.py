@@ -219,16 +219,17 @@ def _numbers_of(op: str, name: str, given: Any, count: int) -> list[float]:
         raise TypeError(f"{op}: {name!r} is {given!r}, expected {expected}, which the step updates")
     if len(given) != count:
         raise ValueError(f"{op}: {name!r} has {len(given)} entries, expected {count}")
+    low, most = SCALAR_RANGES[name.removesuffix("s")]
     numbers = []
     for i, value in enumerate(given):
         entry = f"{name}[{i}]"
         if _is_written(value):
             flags = getattr(value, "flags", None)
-            if tuple(value.shape) not in ((), (1,)) or not is_floating(value):
+            if tuple(value.shape) != () or not is_floating(value):
                 raise TypeError(f"{op}: {entry!r} is {value!r}, expected a number or a 0-d array")
             if not getattr(flags, "writeable", True):
                 raise ValueError(f"{op}: {entry!r} is read-only, and the step updates it")
-        numbers.append(in_range(op, entry, value, *SCALAR_RANGES[name.removesuffix("s")]))
+        numbers.append(in_range(op, entry, value, low, most=most))
     return numbers
 
 
