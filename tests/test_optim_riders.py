@@ -154,7 +154,9 @@ def test_the_first_offender_is_named(variant):
     grads[2][0] = math.inf
     assert opt.step(grads, nonfinite="skip").nonfinite_param == 2
     assert opt.step(grads, nonfinite="propagate").nonfinite_param is None
-    assert not np.isfinite(params[2]).all()
+    # The sign of an infinite average is finite, so with Lion it is the average that shows.
+    held = [params[2], *opt.state_dict()["state"][2].values()]
+    assert not all(np.isfinite(values).all() for values in held)
     assert np.isfinite(params[1]).all()
 
 

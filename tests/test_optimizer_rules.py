@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from onepass import ops, optim
 from onepass.ops._rule import RANGES, Needs, Rule, State
+from onepass.optim import _optimizers
 
 SHAPES = [(7, 5), (33,), (), (1025,), (0,)]
 FORMS = [
@@ -295,7 +296,7 @@ def test_a_refused_load_of_maximize_changes_nothing():
     assert [group["lr"] for group in opt.param_groups] == [1e-3, 1e-3]
 
 
-@pytest.mark.parametrize("name", ["SGD", "Adam", "AdamW", "RMSprop"])
+@pytest.mark.parametrize("name", _optimizers.__all__)
 def test_docstrings_of_optimizers_describe_every_argument_once(name):
     cls = getattr(optim, name)
     text = cls.__doc__

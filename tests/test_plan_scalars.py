@@ -3,7 +3,7 @@ of a plan, against a float64 reference, torch.optim.NAdam and the CUDA backend i
 
 import numpy as np
 import pytest
-from onepass import _C
+from onepass import _C, ops, optim
 from test_cuda_arrays import cupy, to_device, to_host  # noqa: F401
 from test_cuda_backend import ORDERS, on, simulator  # noqa: F401
 
@@ -238,3 +238,52 @@ def test_wrong_scalars_are_refused_and_nothing_changes(given, error, message):
         plan.scalars = given
     assert message in str(raised.value)
     assert plan.scalars == before
+
+
+# ----------------------------------------------------------------------- the function and the class
+
+
+def lists(count=2):
+    return [[np.ones(3) for _ in range(count)] for _ in range(4)]
+
+
+def test_the_function_updates_numbers_and_arrays_of_a_list():
+    given = [1.0, np.ones(()), np.ones((), np.float32), np.float64(1)]
+    before = given[1]
+    ops.nadam_(*lists(4), given)
+    assert given[1] is before
+    assert len({round(float(value), 6) for value in given}) == 1
+    assert 0 < float(given[0]) < 1
+
+
+@pytest.mark.parametrize(
+    ("products", "error", "message"),
+    [
+        (1.0, TypeError, "'mu_products' is 1.0, expected a list"),
+        ([1.0], ValueError, "'mu_products' has 1 entries, expected 2"),
+        ([1.0, "x"], TypeError, r"'mu_products\[1\]' is 'x'"),
+        ([1.0, float("nan")], ValueError, r"'mu_products\[1\]' is nan"),
+        ([1.0, 1.5], ValueError, r"'mu_products\[1\]' is 1.5"),
+        ([1.0, np.ones(2)], TypeError, r"'mu_products\[1\]' is"),
+        ([1.0, np.ones(1)], TypeError, r"'mu_products\[1\]' is"),
+        ([1.0, np.ones((), int)], TypeError, r"'mu_products\[1\]' is"),
+        ([1.0, np.broadcast_to(1.0, ())], ValueError, r"'mu_products\[1\]' is read-only"),
+    ],
+)
+def test_the_function_refuses_wrong_products_and_changes_nothing(products, error, message):
+    arrays = lists()
+    with pytest.raises(error, match=f"^nadam_: {message}"):
+        ops.nadam_(*arrays, products)
+    assert all((a == 1).all() for each in arrays for a in each)
+
+
+@pytest.mark.parametrize("wrong", [float("nan"), 2.0, -0.1, "x", None])
+def test_a_saved_product_out_of_range_is_refused(wrong):
+    p = np.ones(3)
+    optimizer = optim.NAdam([p])
+    optimizer.step([np.ones(3)])
+    saved = optimizer.state_dict()
+    saved["state"][0]["mu_product"] = wrong
+    with pytest.raises(ValueError, match="mu_product"):
+        optimizer.load_state_dict(saved)
+    assert 0 < optimizer.state_dict()["state"][0]["mu_product"] < 1

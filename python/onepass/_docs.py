@@ -37,10 +37,16 @@ def shares(args: Mapping[str, str], **sections: str) -> Callable[[T], T]:
     return complete
 
 
+def parts(doc: str) -> tuple[str, dict[str, str], dict[str, str]]:
+    """A docstring's text before its sections, the sections, and what describes each argument."""
+    split = re.split(rf"^({'|'.join(_HEADS)}):", inspect.cleandoc(doc), flags=re.M)
+    found = dict(zip(split[1::2], split[2::2], strict=True))
+    args = re.findall(r"^    (\*{0,2}\w+): (.*(?:\n {5,}.*)*)", found.get("Args", ""), re.M)
+    return split[0].rstrip(), found, dict(args)
+
+
 def _completed(documented: Any, args: Mapping[str, str], sections: Mapping[str, str]) -> str:
-    parts = re.split(rf"^({'|'.join(_HEADS)}):", inspect.cleandoc(documented.__doc__), flags=re.M)
-    text, found = parts[0].rstrip(), dict(zip(parts[1::2], parts[2::2], strict=True))
-    own = dict(re.findall(r"^    (\*{0,2}\w+): (.*(?:\n {5,}.*)*)", found.get("Args", ""), re.M))
+    text, found, own = parts(documented.__doc__)
     described = {}
     for parameter in inspect.signature(documented).parameters.values():
         name = str(parameter).partition(":")[0]  # with the stars of *args and **kwargs

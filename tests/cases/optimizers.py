@@ -85,6 +85,12 @@ def nadam(p, g, m, v, product, *, step, lr=2e-3, betas=(0.9, 0.999), eps=1e-8, w
     return p - lr * look / denominator, m, v, product
 
 
+def lion(p, g, m, *, step, lr=1e-4, betas=(0.9, 0.99), weight_decay=0.0, maximize=False):
+    g = -g if maximize else g
+    ahead = betas[0] * m + (1 - betas[0]) * g
+    return p * (1 - lr * weight_decay) - lr * np.sign(ahead), betas[1] * m + (1 - betas[1]) * g
+
+
 # ------------------------------------------------------------------------------------- the records
 
 STEP = Tolerance(4, 2, why="a handful of roundings of terms no larger than p; g + wd·p and the"
@@ -171,6 +177,15 @@ OPTIMIZERS = [
         ],
         bound=STEP,
         torch="NAdam",
+    ),
+    Optimizer(
+        "lion",
+        cls=optim.Lion,
+        rule=lion,
+        states=[State("exp_avg", when=None, start=0.0, draw=signed)],
+        sweep=[{}, {"lr": 0.05, "betas": (0.8, 0.9), "weight_decay": 0.1, "maximize": True}],
+        bound=STEP,
+        torch=None,
     ),
 ]
 

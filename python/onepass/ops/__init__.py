@@ -9,24 +9,19 @@ All arrays of a call lie on one device. On CUDA a call runs on the current strea
 the first array, borrows memory from its pool, waits for nothing and can be captured in a graph.
 """
 
-from onepass.ops import _activation
+from onepass.ops import _activation, _update
 from onepass.ops._activation import *  # noqa: F403
-from onepass.ops._adam import adam_, adamw_
 from onepass.ops._bias_act import bias_act, bias_act_backward
 from onepass.ops._dropout import dropout, dropout_backward, dropout_mask
 from onepass.ops._loss import cross_entropy
-from onepass.ops._nadam import nadam_
 from onepass.ops._norm import SavedBatchNorm, batch_norm, batch_norm_backward
 from onepass.ops._reduce import global_norm
-from onepass.ops._rmsprop import rmsprop_
-from onepass.ops._sgd import sgd_
 from onepass.ops._step import StepInfo
+from onepass.ops._update import *  # noqa: F403
 
 __all__ = [
     "SavedBatchNorm",
     "StepInfo",
-    "adam_",
-    "adamw_",
     "batch_norm",
     "batch_norm_backward",
     "bias_act",
@@ -36,8 +31,6 @@ __all__ = [
     "dropout_backward",
     "dropout_mask",
     "global_norm",
-    "nadam_",
-    "rmsprop_",
-    "sgd_",
 ]
 __all__ += _activation.__all__
+__all__ += _update.__all__

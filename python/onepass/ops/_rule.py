@@ -31,8 +31,8 @@ RANGES: dict[str, tuple[float, float] | None] = {
     "momentum_decay": (0, _INF),
     "decoupled_weight_decay": None,
 }
-# The same for the numbers that a plan carries for each parameter; the product may be 1 itself.
-SCALAR_RANGES = {"mu_product": (0.0, math.nextafter(1, 2))}
+# Both ends included: the numbers that a plan carries for each parameter.
+SCALAR_RANGES = {"mu_product": (0.0, 1.0)}
 
 _UPDATES = {kernel["name"]: kernel for kernel in _C.kernels() if kernel["kind"] == "update"}
 

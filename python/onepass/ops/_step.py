@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -18,26 +18,9 @@ from onepass._array import Array, copy_into, is_floating
 from onepass._cuda_memory import read_back
 from onepass._docs import shares
 from onepass._numbers import as_float, in_range
-from onepass.ops._rule import SCALAR_RANGES, Rule
+from onepass.ops._rule import SCALAR_RANGES, Rule, State
 
 Nonfinite = Literal["propagate", "skip", "raise"]
-
-# Completes the docstring of an in-place function.
-shared_docs = shares(
-    {
-        "params": "arrays of any shapes, strides and dtypes float32, float64, float16, bfloat16.",
-        "grads": "one per parameter, or None to leave that parameter alone.",
-        "exp_avgs": "m, like ``params`` (float32 for 16-bit parameters).",
-        "exp_avg_sqs": "v, likewise.",
-        "step": "t, the number of this step: 1 on the first call; a number, or one per parameter.",
-        "**options": "``max_norm``, ``max_value``, ``grad_scale``, ``zero_grad``, ``nonfinite``,\n"
-        "        ``maximize`` as in ``onepass.optim``.",
-    },
-    Returns="StepInfo.",
-    Raises="ValueError: hyper-parameters out of range, mismatched lists or shapes, overlapping\n"
-    "        arrays; nothing is changed.\n"
-    "    TypeError: wrong dtypes, or a list of states that is None.",
-)
 
 
 class StepInfo(NamedTuple):
@@ -60,6 +43,28 @@ class StepInfo(NamedTuple):
     nonfinite_param: int | None
 
 
+F = TypeVar("F", bound=Callable[..., StepInfo])
+RULES: dict[str, Rule] = {}  # by kernel
+Arrays = Sequence[Array]
+Grads = Sequence[Array | None]
+Steps = int | Sequence[int]
+Betas = tuple[float, float]
+
+_shared_docs = shares(
+    {
+        "params": "arrays of any shapes, strides and dtypes float32, float64, float16, bfloat16.",
+        "grads": "one per parameter, or None to leave that parameter alone.",
+        "exp_avgs": "m, like ``params`` (float32 for 16-bit parameters).",
+        "exp_avg_sqs": "v, likewise.",
+        "step": "t, the number of this step: 1 on the first call; a number, or one per parameter.",
+        "**options": "``max_norm``, ``max_value``, ``grad_scale``, ``zero_grad``, ``nonfinite``,\n"
+        "        ``maximize`` as in ``onepass.optim``.",
+    },
+    Returns="StepInfo; all arrays are updated in place, in one launch.",
+    Raises="ValueError: hyper-parameters out of range, mismatched lists or shapes, overlapping\n"
+    "        arrays; nothing is changed.\n"
+    "    TypeError: wrong dtypes, or a list of states that is None.",
+)
 _NOTHING_TO_TELL = StepInfo(False, None, None)
 
 
@@ -164,8 +169,20 @@ def take_step(
     return StepInfo(skipped, norm, index if checks else None)
 
 
-def run(rule: Rule, given: Mapping[str, Any]) -> StepInfo:
+def update(kernel: str, *states: State, **more: Any) -> Callable[[F], F]:
+    """A decorator for the in-place function of ``kernel``: makes its rule, completes its docstring.
+
+    Args:
+        kernel: the function is named like it, with an underscore behind.
+        *states: of the `Rule`, as ``more``.
+    """
+    RULES[kernel] = Rule(kernel, *states, **more)
+    return _shared_docs
+
+
+def run(kernel: str, given: Mapping[str, Any]) -> StepInfo:
     """One step of the in-place function of ``ops`` whose arguments are ``given``."""
+    rule = RULES[kernel]
     op, params, grads = f"{rule.kernel}_", given["params"], given["grads"]
     hyper = rule.hyper(op, {**rule.compat["torch"], **given})
     states = rule.lists(op, given)
@@ -202,16 +219,17 @@ def _numbers_of(op: str, name: str, given: Any, count: int) -> list[float]:
         raise TypeError(f"{op}: {name!r} is {given!r}, expected {expected}, which the step updates")
     if len(given) != count:
         raise ValueError(f"{op}: {name!r} has {len(given)} entries, expected {count}")
+    low, most = SCALAR_RANGES[name.removesuffix("s")]
     numbers = []
     for i, value in enumerate(given):
         entry = f"{name}[{i}]"
         if _is_written(value):
             flags = getattr(value, "flags", None)
-            if tuple(value.shape) not in ((), (1,)) or not is_floating(value):
+            if tuple(value.shape) != () or not is_floating(value):
                 raise TypeError(f"{op}: {entry!r} is {value!r}, expected a number or a 0-d array")
             if not getattr(flags, "writeable", True):
                 raise ValueError(f"{op}: {entry!r} is read-only, and the step updates it")
-        numbers.append(in_range(op, entry, value, *SCALAR_RANGES[name.removesuffix("s")]))
+        numbers.append(in_range(op, entry, value, low, most=most))
     return numbers
 
 

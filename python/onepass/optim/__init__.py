@@ -1,11 +1,9 @@
 """Optimizers over any arrays: one launch steps all parameters, clips, unscales and zeroes."""
 
 from onepass.ops import StepInfo
-from onepass.optim import lr_scheduler
-from onepass.optim._adam import Adam, AdamW
-from onepass.optim._nadam import NAdam
+from onepass.optim import _optimizers, lr_scheduler
 from onepass.optim._optimizer import Optimizer
-from onepass.optim._rmsprop import RMSprop
-from onepass.optim._sgd import SGD
+from onepass.optim._optimizers import *  # noqa: F403
 
-__all__ = ["SGD", "Adam", "AdamW", "NAdam", "Optimizer", "RMSprop", "StepInfo", "lr_scheduler"]
+__all__ = ["Optimizer", "StepInfo", "lr_scheduler"]
+__all__ += _optimizers.__all__

@@ -1,12 +1,13 @@
 """Parameter groups and steps, for every optimizer.
 
-A new optimizer is a subclass that names its rule (onepass/ops/_rule.py) and passes its arguments
-on. _states.py makes the arrays of its state, _state_dict.py writes and checks what is saved.
+A new optimizer is a subclass that names its function of ``ops`` and passes its arguments on.
+_states.py makes the arrays of its state, _state_dict.py writes and checks what is saved.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import inspect
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from operator import itemgetter
 from typing import Any, ClassVar
 
@@ -14,10 +15,10 @@ import numpy as np
 
 from onepass import _C
 from onepass._array import Array, copy_into
-from onepass._docs import shares
+from onepass._docs import parts, shares
 from onepass._parameter import Parameter
 from onepass.ops._rule import Launch, Rule, State, uniform
-from onepass.ops._step import Nonfinite, StepInfo, take_step
+from onepass.ops._step import RULES, Nonfinite, StepInfo, take_step
 from onepass.optim._groups import filled, group_dicts
 from onepass.optim._state_dict import Reader, saved
 from onepass.optim._states import follow
@@ -25,15 +26,29 @@ from onepass.optim._states import follow
 _FROZEN = (bool, int, float, str, tuple, type(None), np.generic)
 _NO_OPTIONS = {"self", "params", "compat", "__class__"}
 
-# Completes the docstring of an optimizer.
-shared_docs = shares(
-    {
-        "params": "arrays, ``nn.Parameter`` objects or group dicts.",
-        "maximize": "ascend instead.",
-        "compat": "the library whose formulas to follow.",
-    },
-    Raises="ValueError: hyper-parameters out of range, empty, duplicate or overlapping parameters.",
-)
+Parameters = Iterable[Any]
+
+_SHARED_ARGS = {
+    "params": "arrays, ``nn.Parameter`` objects or group dicts.",
+    "maximize": "ascend instead.",
+    "compat": "the library whose formulas to follow.",
+}
+_DOC = """{formula}
+
+The optimizer keeps the states of `onepass.ops.{op}` and counts each parameter's steps.
+{own}
+Raises:
+    ValueError: hyper-parameters out of range, empty, duplicate or overlapping parameters.
+
+Source:{source}
+
+Example:
+    >>> p = np.ones(3, np.float32)
+    >>> optimizer = optim.{cls}([p], lr=0.1)
+    >>> info = optimizer.step([np.float32([1, 2, 2])], max_norm=1.0)
+    >>> info.grad_norm, bool((p < 1).all())
+    (3.0, True)
+"""
 
 
 class Optimizer:
@@ -50,6 +65,24 @@ class Optimizer:
     """
 
     _rule: ClassVar[Rule]
+
+    def __init_subclass__(cls, *, op: Callable[..., StepInfo] | None = None) -> None:
+        super().__init_subclass__()
+        if op is None:
+            return  # a subclass of a named optimizer
+        if "_rule" not in vars(cls):
+            cls._rule = RULES[op.__name__.removesuffix("_")]
+        if op.__doc__ is not None:  # python -OO has none
+            formula, sections, described = parts(op.__doc__)
+            own = f"\n{inspect.cleandoc(cls.__doc__)}\n" if cls.__doc__ else ""
+            cls.__doc__ = _DOC.format(
+                formula=formula,
+                op=op.__name__,
+                own=own,
+                source=sections["Source"].rstrip(),
+                cls=cls.__name__,
+            )
+            shares({**described, **_SHARED_ARGS})(cls)
 
     def __init__(self, params: Iterable[Any], given: Mapping[str, Any]) -> None:
         rule, compat = self._rule, given["compat"]

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from onepass._array import Array, is_floating
+from onepass.ops._rule import SCALAR_RANGES
 from onepass.optim._states import is_array
 
 Groups = list[dict[str, Any]]
@@ -116,7 +117,7 @@ class Reader:
                 if name in filled:
                     self._check_array(f"{name!r} of {index}", filled[name], shape)
             for name in scalars:
-                filled[name] = self._number(f"{name!r} of {index}", filled[name])
+                filled[name] = self._number(index, name, filled[name])
             step = filled.get("step", 1)  # torch's SGD counts no steps
             filled["step"] = _count(step)
             if filled["step"] < 1:
@@ -124,11 +125,17 @@ class Reader:
             entries[at] = filled
         return entries
 
-    def _number(self, label: str, value: Any) -> float:
+    def _number(self, index: int, name: str, value: Any) -> float:
+        low, most = SCALAR_RANGES[name]
         try:
-            return float(value)
+            number = float(value)
         except (TypeError, ValueError, RuntimeError):
-            raise self.refuse(f"{label} is {value!r}, expected a number") from None
+            number = float("nan")
+        if not low <= number <= most:
+            raise self.refuse(
+                f"{name!r} of {index} is {value!r}, expected a number from {low:g} to {most:g}"
+            )
+        return number
 
     def _check_array(self, label: str, value: Any, shape: tuple[int, ...]) -> None:
         if not (is_array(value) and is_floating(value)):

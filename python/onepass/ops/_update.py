@@ -1,0 +1,252 @@
+"""In-place steps of the optimizers, one function each; ``onepass.optim`` has them as classes.
+
+A function is a signature, a docstring and the rule (_rule.py) beside its name.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from onepass.ops._rule import Needs, State
+from onepass.ops._step import Arrays, Betas, Grads, StepInfo, Steps, run, update
+
+__all__ = [
+    "adam_",
+    "adamw_",
+    "lion_",
+    "nadam_",
+    "rmsprop_",
+    "sgd_",
+]
+_MAXIMUM = State("max_exp_avg_sq", when="amsgrad")
+
+
+@update(
+    "sgd",
+    State("momentum_buffer", when="momentum"),
+    ignored={"dampening": "momentum"},
+    needs=[
+        Needs(
+            "nesterov",
+            ("momentum", "dampening"),
+            lambda momentum, dampening: momentum > 0 and dampening == 0,
+            "momentum > 0 and dampening = 0",
+        )
+    ],
+)
+def sgd_(
+    params: Arrays,
+    grads: Grads,
+    momentum_buffers: Arrays | None = None,
+    *,
+    step: Steps = 1,
+    lr: float = 1e-3,
+    momentum: float = 0.0,
+    dampening: float = 0.0,
+    weight_decay: float = 0.0,
+    nesterov: bool = False,
+    **options: Any,
+) -> StepInfo:
+    """g += weight_decay·p; b = momentum·b + (1 - dampening)·g; p -= lr·(g + momentum·b or b).
+
+    The first step sets b = g. Without momentum p -= lr·g.
+
+    Args:
+        momentum_buffers: b, like ``params`` (float32 for 16-bit parameters); needed with momentum.
+        dampening: of the gradient in the buffer.
+        nesterov: look ahead by the momentum; needs momentum > 0 and dampening 0.
+
+    Source: Sutskever et al., On the importance of initialization and momentum in deep learning,
+    2013; PyTorch's SGD.
+
+    Example:
+        >>> p = np.float32([1.0])
+        >>> info = onepass.ops.sgd_([p], [np.float32([2.0])], lr=0.25)
+        >>> p
+        array([0.5], dtype=float32)
+    """
+    return run("sgd", locals())
+
+
+@update("adam", _MAXIMUM, instead=("decoupled_weight_decay", "adamw"))
+def adam_(
+    params: Arrays,
+    grads: Grads,
+    exp_avgs: Arrays,
+    exp_avg_sqs: Arrays,
+    max_exp_avg_sqs: Arrays | None = None,
+    *,
+    step: Steps = 1,
+    lr: float = 1e-3,
+    betas: Betas = (0.9, 0.999),
+    eps: float = 1e-8,
+    weight_decay: float = 0.0,
+    **options: Any,
+) -> StepInfo:
+    """Adam: m and v are running averages of g and g²; p -= lr·m̂/(√v̂ + eps).
+
+    m += (1 - β₁)(g - m), v = β₂v + (1 - β₂)g², m̂ = m/(1 - β₁ᵗ), v̂ = v/(1 - β₂ᵗ), with
+    g += weight_decay·p before. With AMSGrad (``max_exp_avg_sqs``) v̂ is the running maximum of
+    v, corrected.
+
+    Args:
+        max_exp_avg_sqs: the running maximum of v, likewise; None for plain Adam.
+        eps: added to √v̂.
+
+    Source: Kingma & Ba, Adam: A Method for Stochastic Optimization, 2014; Reddi et al., 2018.
+
+    Example:
+        >>> p, m, v = (np.zeros(1, np.float32) for _ in range(3))
+        >>> info = onepass.ops.adam_([p], [np.float32([2.0])], [m], [v], step=1, lr=0.5)
+        >>> p
+        array([-0.5], dtype=float32)
+    """
+    return run("adam", locals())
+
+
+@update("adamw", _MAXIMUM)
+def adamw_(
+    params: Arrays,
+    grads: Grads,
+    exp_avgs: Arrays,
+    exp_avg_sqs: Arrays,
+    max_exp_avg_sqs: Arrays | None = None,
+    *,
+    step: Steps = 1,
+    lr: float = 1e-3,
+    betas: Betas = (0.9, 0.999),
+    eps: float = 1e-8,
+    weight_decay: float = 1e-2,
+    **options: Any,
+) -> StepInfo:
+    """AdamW: p *= 1 - lr·weight_decay, then the step of :func:`adam_` on the plain gradient.
+
+    Args:
+        max_exp_avg_sqs: the running maximum of v, likewise; None for plain AdamW.
+        eps: added to √v̂.
+        weight_decay: decoupled, scaled by lr.
+
+    Source: Loshchilov & Hutter, Decoupled Weight Decay Regularization, 2017.
+
+    Example:
+        >>> p, m, v = np.ones(1, np.float32), np.zeros(1, np.float32), np.zeros(1, np.float32)
+        >>> info = onepass.ops.adamw_([p], [np.float32([0.0])], [m], [v], lr=0.5, weight_decay=0.5)
+        >>> p
+        array([0.75], dtype=float32)
+    """
+    return run("adamw", locals())
+
+
+@update(
+    "rmsprop",
+    State("momentum_buffer", when="momentum"),
+    State("grad_avg", when="centered"),
+)
+def rmsprop_(
+    params: Arrays,
+    grads: Grads,
+    square_avgs: Arrays,
+    momentum_buffers: Arrays | None = None,
+    grad_avgs: Arrays | None = None,
+    *,
+    step: Steps = 1,
+    lr: float = 1e-2,
+    alpha: float = 0.99,
+    eps: float = 1e-8,
+    weight_decay: float = 0.0,
+    momentum: float = 0.0,
+    **options: Any,
+) -> StepInfo:
+    """RMSprop: v = α·v + (1 - α)·g², d = g/(√v + eps); p -= lr·d, or lr·b with b = momentum·b + d.
+
+    Centred (with ``grad_avgs``): a += (1 - α)(g - a), and v - a² stands under the root. Before that
+    g += weight_decay·p.
+
+    Args:
+        square_avgs: v, like ``params`` (float32 for 16-bit parameters).
+        momentum_buffers: b, likewise; needed with momentum.
+        grad_avgs: a, likewise; None for plain RMSprop.
+        alpha: α.
+        eps: added to the root.
+
+    Source: Tieleman & Hinton, Lecture 6.5, 2012; Graves, Generating Sequences With Recurrent Neural
+    Networks, 2013 (centred); PyTorch's RMSprop.
+
+    Example:
+        >>> p, v = np.zeros(1, np.float32), np.zeros(1, np.float32)
+        >>> info = onepass.ops.rmsprop_([p], [np.float32([2.0])], [v], lr=0.5, alpha=0.75)
+        >>> p
+        array([-1.], dtype=float32)
+    """
+    return run("rmsprop", locals())
+
+
+@update("nadam")
+def nadam_(
+    params: Arrays,
+    grads: Grads,
+    exp_avgs: Arrays,
+    exp_avg_sqs: Arrays,
+    mu_products: list[Any],
+    *,
+    step: Steps = 1,
+    lr: float = 2e-3,
+    betas: Betas = (0.9, 0.999),
+    eps: float = 1e-8,
+    weight_decay: float = 0.0,
+    momentum_decay: float = 4e-3,
+    decoupled_weight_decay: bool = False,
+    **options: Any,
+) -> StepInfo:
+    """NAdam: p -= lr·((1 - μₜ)/(1 - Pₜ)·g + μₜ₊₁/(1 - Pₜμₜ₊₁)·m)/(√v̂ + eps).
+
+    m += (1 - β₁)(g - m), v = β₂v + (1 - β₂)g², v̂ = v/(1 - β₂ᵗ), with g += weight_decay·p before.
+    μₜ = β₁(1 - 0.96^(t·momentum_decay)/2), and Pₜ is the product of all μ up to t.
+
+    Args:
+        mu_products: P, a list with a number or a 0-d array for each parameter, 1 before the first
+            step; the step updates it. On a CUDA device a step with ``nonfinite`` waits for that.
+        eps: added to √v̂.
+        momentum_decay: how fast μ grows from β₁/2 to β₁.
+        decoupled_weight_decay: p *= 1 - lr·weight_decay instead of the penalty.
+
+    Source: Dozat, Incorporating Nesterov Momentum into Adam, 2016, in PyTorch's form.
+
+    Example:
+        >>> p, m, v = (np.zeros(1, np.float32) for _ in range(3))
+        >>> products = [1.0]
+        >>> info = onepass.ops.nadam_([p], [np.float32([2.0])], [m], [v], products, lr=0.5)
+        >>> p.round(3), round(products[0], 4)
+        (array([-0.528], dtype=float32), 0.4501)
+    """
+    return run("nadam", locals())
+
+
+@update("lion")
+def lion_(
+    params: Arrays,
+    grads: Grads,
+    exp_avgs: Arrays,
+    *,
+    step: Steps = 1,
+    lr: float = 1e-4,
+    betas: Betas = (0.9, 0.99),
+    weight_decay: float = 0.0,
+    **options: Any,
+) -> StepInfo:
+    """Lion: p -= lr·sign(β₁m + (1 - β₁)g), then m = β₂m + (1 - β₂)g.
+
+    Before that p *= 1 - lr·weight_decay; sign(0) = 0.
+
+    Args:
+        weight_decay: decoupled, scaled by lr.
+
+    Source: Chen et al., Symbolic Discovery of Optimization Algorithms, 2023.
+
+    Example:
+        >>> p, m = np.ones(3, np.float32), np.zeros(3, np.float32)
+        >>> info = onepass.ops.lion_([p], [np.float32([2.0, 0.0, -0.1])], [m], lr=0.5)
+        >>> p
+        array([0.5, 1. , 1.5], dtype=float32)
+    """
+    return run("lion", locals())
