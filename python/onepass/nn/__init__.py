@@ -3,6 +3,7 @@
 from onepass._parameter import Parameter as Parameter
 from onepass.nn import init as init
 from onepass.nn._activation import GELU as GELU
+from onepass.nn._activation import SELU as SELU
 from onepass.nn._activation import Activation as Activation
 from onepass.nn._activation import Identity as Identity
 from onepass.nn._activation import LeakyReLU as LeakyReLU

@@ -135,3 +135,6 @@ class GELU(Activation, op=ops.gelu):
 
 
 class SiLU(Activation, op=ops.silu): ...
+
+
+class SELU(Activation, op=ops.selu): ...
