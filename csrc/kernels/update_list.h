@@ -6,11 +6,10 @@
 #include "kernels/nadam.h"
 #include "kernels/rmsprop.h"
 #include "kernels/sgd.h"
-#include "kernels/yogi.h"
 
 ONEPASS_BEGIN
 
-using Updates = Rules<Sgd, Adam, AdamW, Rmsprop, NAdam, Yogi>;
+using Updates = Rules<Sgd, Adam, AdamW, Rmsprop, NAdam>;
 
 static_assert(variant_count(Updates{}) < size_t(kMaxKernels), "raise kMaxKernels (core/backend.h)");
 static_assert(most_operands(Updates{}) <= size_t(kMaxOperands),

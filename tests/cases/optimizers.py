@@ -60,15 +60,6 @@ def rmsprop(p, g, v, b, a, *, step, lr=1e-2, alpha=0.99, eps=1e-8, weight_decay=
     return p - lr * b, v, b, a
 
 
-def yogi(p, g, m, v, *, step, lr=1e-2, betas=(0.9, 0.999), eps=1e-3, weight_decay=0.0,
-         maximize=False):  # fmt: skip
-    g = (-g if maximize else g) + weight_decay * p
-    m = betas[0] * m + (1 - betas[0]) * g
-    v = v - (1 - betas[1]) * np.sign(v - g**2) * g**2
-    denominator = np.sqrt(v) / math.sqrt(1 - betas[1] ** step) + eps
-    return p - lr / (1 - betas[0] ** step) * m / denominator, m, v
-
-
 # ------------------------------------------------------------------------------------- the records
 
 STEP = Tolerance(4, 2, why="a handful of roundings of terms no larger than p; g + wd·p and the"
@@ -137,22 +128,6 @@ OPTIMIZERS = [
         ],
         bound=STEP,
         torch="RMSprop",
-    ),
-    Optimizer(
-        "yogi",
-        cls=optim.Yogi,
-        rule=yogi,
-        states=[
-            State("exp_avg", when=None, start=0.0, draw=signed),
-            State("exp_avg_sq", when=None, start=0.0, draw=square),
-        ],
-        sweep=[
-            {},
-            {"lr": 0.1, "betas": (0.8, 0.9), "weight_decay": 0.1},
-            {"lr": 0.05, "eps": 1e-2, "maximize": True},
-        ],
-        bound=STEP,
-        torch=None,
     ),
 ]
 

@@ -36,7 +36,6 @@ from onepass.ops._reduce import global_norm
 from onepass.ops._rmsprop import rmsprop_
 from onepass.ops._sgd import sgd_
 from onepass.ops._step import StepInfo
-from onepass.ops._yogi import yogi_
 
 __all__ = [
     "SavedBatchNorm",
@@ -70,5 +69,4 @@ __all__ = [
     "silu_backward",
     "tanh",
     "tanh_backward",
-    "yogi_",
 ]

@@ -6,6 +6,5 @@ from onepass.optim._adam import Adam, AdamW
 from onepass.optim._optimizer import Optimizer
 from onepass.optim._rmsprop import RMSprop
 from onepass.optim._sgd import SGD
-from onepass.optim._yogi import Yogi
 
-__all__ = ["SGD", "Adam", "AdamW", "Optimizer", "RMSprop", "StepInfo", "Yogi", "lr_scheduler"]
+__all__ = ["SGD", "Adam", "AdamW", "Optimizer", "RMSprop", "StepInfo", "lr_scheduler"]
