@@ -7,6 +7,7 @@
 #include "kernels/identity.h"
 #include "kernels/leaky_relu.h"
 #include "kernels/relu.h"
+#include "kernels/selu.h"
 #include "kernels/sigmoid.h"
 #include "kernels/silu.h"
 #include "kernels/tanh.h"
@@ -17,7 +18,7 @@ template <template <class> class... A>
 struct List {};
 
 // Identity and Relu keep their places: a norm composes them with its own formula.
-using Activations = List<Identity, Relu, LeakyRelu, Sigmoid, Tanh, Gelu, GeluTanh, Silu>;
+using Activations = List<Identity, Relu, LeakyRelu, Sigmoid, Tanh, Gelu, GeluTanh, Silu, Selu>;
 
 template <template <class> class... A>
 constexpr int count_of(List<A...>) {

@@ -13,6 +13,7 @@ from cases._activation import Activation, Form, Torch
 from cases._case import EXACT, Tolerance, functional, roundings, torch
 
 INF = math.inf
+SCALE, ALPHA = 1.0507009873554804934, 1.6732632423543772848  # of selu
 _erfc = np.frompyfunc(math.erfc, 1, 1)
 
 
@@ -201,6 +202,27 @@ ACTIVATIONS = [
             gradient=lambda dy, x, out: lambda: torch.ops.aten.silu_backward.grad_input(
                 dy, x, grad_input=out
             ),
+        ),
+        numpy=None,
+    ),
+    Activation(
+        "selu",
+        f=lambda x: SCALE * np.where(x > 0, x, ALPHA * np.expm1(np.minimum(x, 0))),
+        slope=lambda x: SCALE * np.where(x > 0, 1.0, ALPHA * np.exp(np.minimum(x, 0))),
+        forms=[Form({}, -SCALE * ALPHA, INF, 0, SCALE)],
+        kinks=[0.0],
+        odd_at_0=True,
+        forward=Tolerance(roundings(2, 1.40), why="math::expm1: 1.40 ulp, scale·alpha rounded, the"
+                          " product; in float64 the formula rounds two constants and two products"
+                          " (2 eps) and np.expm1 (1 ulp), less than 1.5 times that", sums=2.5),
+        backward=Tolerance(roundings(3, 0.95), why="exp: 0.95 ulp, scale·alpha rounded, the product"
+                           " and that with dy; in float64 the formula rounds 2.5 eps and np.exp"
+                           " (1 ulp), less than 1.5 times that", sums=2.5),
+        module=nn.SELU,
+        torch=Torch(
+            call=lambda x: functional.selu(x),
+            out=None,
+            gradient=None,
         ),
         numpy=None,
     ),

@@ -19,6 +19,7 @@ from onepass.ops._declare import ACTIVATIONS, Declared, Kernel
 
 __all__ = [
     "GELU",
+    "SELU",
     "Activation",
     "Identity",
     "LeakyReLU",
@@ -146,3 +147,6 @@ class GELU(Activation, op=ops.gelu):
 
 
 class SiLU(Activation, op=ops.silu): ...
+
+
+class SELU(Activation, op=ops.selu): ...

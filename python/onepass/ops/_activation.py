@@ -20,6 +20,8 @@ __all__ = [
     "leaky_relu_backward",
     "relu",
     "relu_backward",
+    "selu",
+    "selu_backward",
     "sigmoid",
     "sigmoid_backward",
     "silu",
@@ -146,3 +148,20 @@ def silu(x: Array, *, out: Array | None = None) -> Array:
 
 
 silu_backward = backward_of(silu, "dx = dy·σ(x)·(1 + x·(1 - σ(x))).")
+
+
+@activation
+def selu(x: Array, *, out: Array | None = None) -> Array:
+    """y = scale·x where x > 0, else scale·alpha·(exp(x) - 1).
+
+    scale = 1.0507009873554805, alpha = 1.6732632423543773.
+
+    Source: Klambauer, Unterthiner, Mayr & Hochreiter, Self-Normalizing Neural Networks, 2017.
+
+    Example:
+        >>> onepass.ops.selu(np.float32([1, -np.inf]))
+        array([ 1.050701 , -1.7580993], dtype=float32)
+    """
+
+
+selu_backward = backward_of(selu, "dx = scale·dy where x > 0, else scale·alpha·exp(x)·dy.")
