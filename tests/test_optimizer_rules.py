@@ -4,6 +4,7 @@ docstrings; and RMSprop, whose kernel has two optional states, in its four forms
 import copy
 import inspect
 import itertools
+import math
 import pickle
 import re
 
@@ -304,3 +305,62 @@ def test_docstrings_of_optimizers_describe_every_argument_once(name):
         assert len(re.findall(rf"^    {argument}: ", text, re.M)) == 1, argument
     heads = re.findall(r"^(Args|Returns|Raises|Source|Example):", text, re.M)
     assert heads == ["Args", "Raises", "Source", "Example"]
+
+
+def test_a_refused_group_does_not_undo_options_changed_before_it():
+    """The buffer that momentum asks for is there afterwards, as if nothing had been refused."""
+    results = []
+    for refused in (False, True):
+        p = np.ones(4)
+        optimizer = optim.SGD([p], lr=0.1)
+        optimizer.step([np.ones(4)])
+        optimizer.param_groups[0]["momentum"] = 0.9
+        if refused:
+            with pytest.raises(ValueError, match=r"overlaps|same array"):
+                optimizer.add_param_group({"params": [p[:2]]})
+        for _ in range(2):
+            optimizer.step([np.ones(4)])
+        results.append(p)
+    np.testing.assert_array_equal(results[1], results[0])
+
+
+@pytest.mark.parametrize(
+    ("entry", "words"),
+    [
+        ({"step": 2**63}, "'step' of 0 is"),
+        ({"step": 0.5}, "'step' of 0 is"),
+        ({"mu_product": math.nan}, "mu_product"),
+        ({"mu_product": math.inf}, "mu_product"),
+        ({"exp_avg": np.zeros(3)}, "shape"),
+    ],
+)
+def test_a_refused_state_changes_nothing(entry, words):
+    p = np.ones(4)
+    optimizer = optim.NAdam([p], lr=0.1)
+    optimizer.step([np.ones(4)])
+    before = copy.deepcopy(optimizer.state_dict())
+    other = copy.deepcopy(before)
+    other["param_groups"][0]["lr"] = 9.0
+    other["state"][0]["exp_avg"] += 7
+    other["state"][0] |= entry
+    with pytest.raises(ValueError, match=f"{words}.*nothing was changed"):
+        optimizer.load_state_dict(other)
+    after = optimizer.state_dict()
+    assert after["param_groups"] == before["param_groups"]
+    for key, value in before["state"][0].items():
+        np.testing.assert_array_equal(after["state"][0][key], value, err_msg=key)
+
+
+@pytest.mark.parametrize(
+    ("make", "option"),
+    [
+        (lambda p: optim.RMSprop(p, centered="False"), "centered"),
+        (lambda p: optim.Adam(p, amsgrad="no"), "amsgrad"),
+        (lambda p: optim.SGD(p, momentum=0.9, nesterov="no"), "nesterov"),
+        (lambda p: optim.SGD(p, maximize="no"), "maximize"),
+        (lambda p: optim.NAdam(p, decoupled_weight_decay="x"), "decoupled_weight_decay"),
+    ],
+)
+def test_words_are_no_flags(make, option):
+    with pytest.raises(TypeError, match=f"'{option}' is '.*', expected True or False"):
+        make([np.ones(4)])

@@ -287,3 +287,19 @@ def test_a_saved_product_out_of_range_is_refused(wrong):
     with pytest.raises(ValueError, match="mu_product"):
         optimizer.load_state_dict(saved)
     assert 0 < optimizer.state_dict()["state"][0]["mu_product"] < 1
+
+
+def test_many_parameters_with_products_of_their_own():
+    """More rows of hyper-parameters than a launch shares: each parameter has its own."""
+    params = [np.full(1 + i % 5, 0.5) for i in range(200)]
+    plan = plan_of(params)
+    plan.scalars = {"mu_product": [0.2 + i / 400 for i in range(200)]}
+    plan.steps = [i % 7 + 1 for i in range(200)]
+    references = [Reference(p) for p in params]
+    for i, r in enumerate(references):
+        r.t, r.product = i % 7 + 1, 0.2 + i / 400
+    grads = [np.full(p.shape, 0.25) for p in params]
+    step(plan, grads, {})
+    for g, r in zip(grads, references, strict=True):
+        r.step(g, {})
+    assert_near(params, references)

@@ -50,7 +50,7 @@ void Plan::read_groups(const py::object& groups) {
   arrays_.check_count("groups", size_t(items.count()));
   for (Py_ssize_t i = 0; i < items.count(); ++i) {
     groups_.push_back(signed_64(op_, "groups", items[i]));
-    if (groups_.back() < 0 || groups_.back() > int64_t(arrays_.count()))
+    if (groups_.back() < 0 || groups_.back() >= int64_t(arrays_.count()))
       value_error(op_, "groups[" + std::to_string(i) + "] is " + std::to_string(groups_.back()) +
                            ", expected the number of a group");
     group_count_ = std::max(group_count_, groups_.back() + 1);
@@ -104,8 +104,13 @@ void Plan::assign_hyper_sets() {
               std::memcmp(s.scalars, wanted.scalars, scalars * sizeof(double)) == 0);
     };
     if (at >= hyper_sets_.size() || !is_wanted(hyper_sets_[at])) {
-      at = size_t(std::find_if(hyper_sets_.begin(), hyper_sets_.end(), is_wanted) -
-                  hyper_sets_.begin());
+      // Among the last few: parameters that each have a row of their own would be compared with
+      // all.
+      constexpr size_t kLooksBack = 16;
+      const size_t sets = hyper_sets_.size(), first = sets > kLooksBack ? sets - kLooksBack : 0;
+      at = size_t(
+          std::find_if(hyper_sets_.begin() + std::ptrdiff_t(first), hyper_sets_.end(), is_wanted) -
+          hyper_sets_.begin());
       if (at == hyper_sets_.size()) {
         hyper_sets_.push_back(wanted);
         const double* values = group_hyper_.data() + size_t(wanted.group) * given;

@@ -38,7 +38,7 @@ class Facts(Generic[V]):
         """``owner.name``, watched from now on: for another object, not for changes inside it."""
         value = getattr(owner, name)
         self._values.append((owner, name, value))
-        if isinstance(value, (list, dict, set)):
+        if hasattr(value, "__setitem__") or isinstance(value, set):
             self._constant = False  # may change without a trace: decide anew every time
         return value
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from onepass import _C
-from onepass._numbers import in_range
+from onepass._numbers import flag, in_range
 
 Options = Mapping[str, Any]
 Launch = tuple[str, tuple[str | None, ...]]  # a kernel, and its states; None: without that one
@@ -126,7 +126,7 @@ class Rule:
         for option, count, limits, other in self._reads:
             value = options[option]
             if limits is None:
-                values.append(float(bool(value)))
+                values.append(float(flag(owner, option, value)))
             elif count:
                 values += _several(owner, option, value, count, limits)
             else:
@@ -177,9 +177,10 @@ class Rule:
 
 def uniform(owner: str, option: str, groups: Sequence[Options]) -> bool:
     """An option that one launch cannot vary between groups."""
-    value = bool(groups[0][option])
+    # None stands for False in old files of torch's.
+    value = flag(owner, option, groups[0][option] or False)
     for group in groups[1:]:
-        if bool(group[option]) != value:
+        if flag(owner, option, group[option] or False) != value:
             raise ValueError(
                 f"{owner}: {option!r} differs between groups; use one optimizer for each"
             )

@@ -204,7 +204,8 @@ class Optimizer:
             del self.param_groups[-1]
             for entries in (self._parameters, self._names, self._arrays, *self._states.values()):
                 del entries[before:]
-            self._plan, self._plan_is_current = plan, True  # with the step counts
+            # The old plan has the counts; options changed before may ask for another one.
+            self._plan, self._plan_is_current = plan, False
             raise
 
     # ---- saving

@@ -120,8 +120,8 @@ class Reader:
                 filled[name] = self._number(index, name, filled[name])
             step = filled.get("step", 1)  # torch's SGD counts no steps
             filled["step"] = _count(step)
-            if filled["step"] < 1:
-                raise self.refuse(f"'step' of {index} is {step!r}, expected a count >= 1")
+            if not 1 <= filled["step"] < 2**63:
+                raise self.refuse(f"'step' of {index} is {step!r}, expected a count >= 1, < 2**63")
             entries[at] = filled
         return entries
 
