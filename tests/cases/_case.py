@@ -224,7 +224,7 @@ def tensor_of(value: Any) -> Any:
         return value.detach().clone()
     if not isinstance(value, np.ndarray):
         return value
-    return torch.from_numpy(np.ascontiguousarray(value).copy())
+    return torch.from_numpy(np.array(value, order="C"))  # a copy that keeps 0-d
 
 
 def empty_like(array: Any) -> Any:
