@@ -112,16 +112,16 @@ CPP = [
     ),
     Mutant(
         "contract: a result may overlap inputs that it may not alias",
-        "csrc/bind/contract.cpp",
-        "if (j != i) check_overlap(",
-        "if (j != i && (contract_.arguments[j].use & aliased)) check_overlap(",
+        "csrc/bind/border.h",
+        "if (other != n) check_overlap(at_[n], at_[other], alias);",
+        "if (other != n && alias) check_overlap(at_[n], at_[other], alias);",
         (f"{LOSSES}::test_an_output_that_cannot_be_written_is_refused",),
     ),
     Mutant(
         "contract: a result may be read-only",
-        "csrc/bind/contract.cpp",
-        "if (writes(i)) check_writable(given_array);",
-        "if (writes(i)) (void)given_array;",
+        "csrc/bind/border.h",
+        "if (writes) check_writable(array);",
+        "(void)writes;",
         (f"{LOSSES}::test_an_output_that_cannot_be_written_is_refused",),
     ),
     Mutant(
