@@ -21,6 +21,7 @@ import cases
 import numpy as np
 import onepass
 import pytest
+from cases._optimizer import Scalar
 from cases.activations import FORMS
 from onepass import _C, ops, optim
 from onepass.nn._activation import Activation
@@ -90,7 +91,10 @@ def test_every_update_has_a_record(kernel: str) -> None:
         f"states=[{listed}], …) to OPTIMIZERS; see rmsprop"
     )
     record = records[0]
-    given = [(f"{s.name}s", s.when is not None) for s in record.states]
+    arrays = [s for s in record.states if not isinstance(s, Scalar)]
+    scalars = tuple(s.name for s in record.states if isinstance(s, Scalar))
+    assert scalars == info["scalars"], f"{where}: {kernel!r} has the scalars {info['scalars']}"
+    given = [(f"{s.name}s", s.when is not None) for s in arrays]
     want = [(name, False) for name in states] + [(name, True) for name in optional]
     assert given == want, (
         f"{where}: the states of {kernel!r} are (list, optional?) {given}, the kernel has {want}: "

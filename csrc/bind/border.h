@@ -117,7 +117,8 @@ class Border {
 
 namespace detail {
 template <int kFirst, class Step, int... I>
-[[gnu::always_inline]] inline void each(Step step, std::integer_sequence<int, I...>) {
+[[gnu::always_inline]] inline void each([[maybe_unused]] Step step,
+                                        std::integer_sequence<int, I...>) {
   (step(std::integral_constant<int, kFirst + I>{}), ...);
 }
 }  // namespace detail
