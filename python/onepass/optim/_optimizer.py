@@ -188,7 +188,7 @@ class Optimizer:
                 grad[...] = 0
 
     def add_param_group(self, group: Mapping[str, Any]) -> None:
-        """Adds parameters with options of their own; their state starts from zero.
+        """Adds parameters with options of their own; their state starts afresh.
 
         Args:
             group: dict with "params" and any options.
