@@ -1,6 +1,6 @@
 """Train a classifier in a few lines: data, model, optimizer, schedule, early stopping.
 
-pip install "onepass[demo]"
+pip install ".[demo]"
 python examples/train_digits.py
 """
 
