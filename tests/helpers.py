@@ -83,20 +83,21 @@ def assert_close(got, want, tolerance, dtype, label=""):
     if want is None:
         assert got is None, f"{label}: got {got!r}, want None"
         return
-    got, want = np.asarray(got), np.asarray(want, np.float64)
+    got, want = np.asarray(got), np.asanyarray(want, np.float64)  # a Bounded brings its bound
     assert got.shape == want.shape, f"{label}: got shape {got.shape}, want {want.shape}"
     stored = got.dtype if got.dtype.itemsize <= np.dtype(dtype).itemsize else np.dtype(dtype)
     if want.ndim:
         stored = got.dtype
     wide = as_float64(got)
     with np.errstate(invalid="ignore"):
-        error = np.abs(wide - want)
-        bad = ~(error <= tolerance.bound(want, stored, computing(dtype)))
+        error = np.abs(wide - np.asarray(want))
+        limit = tolerance.bound(want, stored, computing(dtype))
+        bad = ~(error <= limit)
     bad &= ~((wide == want) | (np.isnan(wide) & np.isnan(want)))
     if bad.any():
         at = np.unravel_index(np.nanargmax(np.where(bad, np.nan_to_num(error, nan=np.inf), -1)),
                               want.shape)  # fmt: skip
-        limit = np.broadcast_to(tolerance.bound(want, stored, computing(dtype)), want.shape)
+        limit = np.broadcast_to(limit, want.shape)
         raise AssertionError(
             f"{label} {np.dtype(dtype).name}: {bad.sum()} of {want.size} elements off; at {at} got "
             f"{wide[at]!r}, want {want[at]!r}, error {error[at]:.3g}, allowed {limit[at]:.3g}"

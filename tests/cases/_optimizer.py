@@ -13,7 +13,7 @@ from cases._case import (
     BENCH,
     SHAPES,
     Case,
-    Tolerance,
+    Derived,
     as_float64,
     computing,
     has_torch,
@@ -22,6 +22,7 @@ from cases._case import (
     tensors,
     torch,
 )
+from cases._rounding import Rounded, bounded
 from cases.reductions import clip
 
 # Step counts that single-step rows take turns with: the first, a small one, one without correction.
@@ -89,12 +90,12 @@ class Optimizer:
     name    of the kernel; onepass.ops has <name>_
     cls     the class of onepass.optim
     rule    rule(p, g, *states, step=…, **options) -> (p, *states) in float64, for one parameter, as
-            the paper writes it; a state that is not there is None, and comes back as None
+            the paper writes it; a state that is not there is None, and comes back as None. The
+            bound of a step follows from it (_rounding.py), so use operators and NumPy's functions,
+            and `lerp` where the kernel moves an average towards a value
     states  in the order of the kernel, optional ones included; behind them its scalars
     sweep   options of the class, the defaults first. A test takes every one over 40 steps. For
             each combination of optional states there must be one at least
-    bound   of a single step: count the roundings of terms as large as the result in rel, those of
-            larger terms, which cancel, in peak
     torch   the name in torch.optim, None if PyTorch has no such optimizer: then the benchmark times
             the optimizer without a rival
     """
@@ -104,7 +105,6 @@ class Optimizer:
     rule: Callable[..., tuple]
     states: Sequence[State]
     sweep: Sequence[dict[str, Any]]
-    bound: Tolerance
     torch: str | None
 
     @property
@@ -203,7 +203,10 @@ class Variant:
         def expect(params, grads, *states, **options):
             done = []
             for p, g, *own in zip(params, grads, *states, strict=True):
-                p, *own = self.record.rule(p, g, *self.placed(own), **options)
+                own = [x if isinstance(s, Scalar) else Rounded(x)
+                       for s, x in zip(self.states, own, strict=True)]  # fmt: skip
+                results = self.record.rule(Rounded(p), Rounded(g), *self.placed(own), **options)
+                p, *own = map(bounded, results)
                 there = [s for s, is_there in zip(own, self.present, strict=True) if is_there]
                 done.append([p, *there])
             return tuple(list(results) for results in zip(*done, strict=True))
@@ -220,7 +223,7 @@ class Variant:
             make,
             expect,
             self._torch if self.record.torch is not None else None,
-            self.record.bound,
+            Derived(),
             lambda s: 3 * s + 2 * count * max(s, 4),
             SHAPES,
             BENCH,
