@@ -22,11 +22,15 @@ from cases._case import (
     tensors,
     torch,
 )
-from cases._rounding import Rounded, bounded
+from cases._rounding import Constant, Rounded, bounded, constants
 from cases.reductions import clip
 
 # Step counts that single-step rows take turns with: the first, a small one, one without correction.
 COUNTS = [1, 9, 10**6]
+
+# Roundings of a gradient that was unscaled and clipped: two products, two factors, and the norm,
+# whose sum of squares is off by as much as `global_norm` allows.
+CLIPPED = 6
 
 
 # What a state may hold before a step that is judged alone.
@@ -68,6 +72,10 @@ class State:
         """What it holds before the first step; NaN where that is never read."""
         return np.full_like(p, np.nan if self.start is None else self.start)
 
+    def tracked(self, values: np.ndarray) -> Rounded:
+        """As the rule takes it."""
+        return Rounded(values)
+
     def drawn(self, rng, shape, dtype) -> list[np.ndarray]:
         """For the three parameters of a row."""
         return tensors(rng, shape, dtype, self.draw)
@@ -78,6 +86,9 @@ class Scalar(State):
 
     def fresh(self, p: np.ndarray) -> np.ndarray:
         return np.full((), self.start)
+
+    def tracked(self, values: np.ndarray) -> Rounded:
+        return Constant(values)
 
     def drawn(self, rng, shape, dtype) -> list[np.ndarray]:
         return [self.draw(rng, (), dtype) for _ in tensors(rng, shape, dtype)]
@@ -124,6 +135,13 @@ class Optimizer:
         """Options of the class as the function takes them: there a state's list is the switch."""
         known = [*inspect.signature(self.op).parameters, "maximize"]
         return {key: value for key, value in options.items() if key in known}
+
+    def given(self, options: dict[str, Any]) -> dict[str, Any]:
+        """What the rule gets: these options and the class's defaults, as constants."""
+        parameters = inspect.signature(self.cls).parameters
+        defaults = {name: p.default for name, p in parameters.items() if p.default is not p.empty}
+        step = {"step": options["step"]} if "step" in options else {}
+        return constants(self.keywords(defaults | options) | step)
 
     def variants(self) -> list[Variant]:
         """One for each combination of optional states that the sweep has options for."""
@@ -203,9 +221,10 @@ class Variant:
         def expect(params, grads, *states, **options):
             done = []
             for p, g, *own in zip(params, grads, *states, strict=True):
-                own = [x if isinstance(s, Scalar) else Rounded(x)
-                       for s, x in zip(self.states, own, strict=True)]  # fmt: skip
-                results = self.record.rule(Rounded(p), Rounded(g), *self.placed(own), **options)
+                own = [s.tracked(x) for s, x in zip(self.states, own, strict=True)]
+                results = self.record.rule(
+                    Rounded(p), Rounded(g), *self.placed(own), **self.record.given(options)
+                )
                 p, *own = map(bounded, results)
                 there = [s for s, is_there in zip(own, self.present, strict=True) if is_there]
                 done.append([p, *there])
@@ -279,19 +298,31 @@ class Variant:
 
 
 class Trajectory:
-    """The float64 run of a list of parameters, each with its own states and step count."""
+    """The float64 run of a list of parameters, each with its own states and step count.
+
+    Rounding errors add up along with it: `params` are arrays that carry their bound.
+    """
 
     def __init__(self, record: Optimizer, params, options: dict[str, Any]) -> None:
         self.record = record
         self.options = dict(options)
-        self.params = [as_float64(p.copy()) for p in params]
-        self.state = [[self._fresh(s, p) for s in record.states] for p in self.params]
+        self.params = params
+        self._states = [[self._fresh(s, p) for s in record.states] for p in params]
         self.steps = [0] * len(params)
 
-    def _fresh(self, state: State, p: np.ndarray) -> np.ndarray | None:
+    @property
+    def params(self) -> list[np.ndarray]:
+        return [bounded(p) for p in self._params]
+
+    @params.setter
+    def params(self, params) -> None:
+        """Start anew from these values, which are exact."""
+        self._params = [Rounded(as_float64(p.copy())) for p in params]
+
+    def _fresh(self, state: State, p: np.ndarray) -> Any:
         if state.when is not None and state.when not in self.record.chosen(self.options):
             return None
-        return state.fresh(p)
+        return state.tracked(state.fresh(as_float64(p)))
 
     def step(self, grads, **controls):
         """Returns the norm that StepInfo reports."""
@@ -299,12 +330,12 @@ class Trajectory:
         for i, g in enumerate(grads):
             if g is not None:
                 self.steps[i] += 1
-                self.params[i], *self.state[i] = self.record.rule(
-                    self.params[i],
-                    g,
-                    *self.state[i],
+                self._params[i], *self._states[i] = self.record.rule(
+                    self._params[i],
+                    Rounded(g, CLIPPED * np.abs(g) if controls else 0.0),
+                    *self._states[i],
                     step=self.steps[i],
-                    **self.record.keywords(self.options),
+                    **self.record.given(self.options),
                 )
         return norm
 

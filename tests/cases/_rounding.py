@@ -6,6 +6,10 @@ running error analysis of Wilkinson (Higham, Accuracy and Stability of Numerical
 §3.3). Each operation passes on the errors of its operands, times its derivative, and adds one
 rounding of its own result. Cancellation needs no allowance by hand, since an error stays as large
 as the terms that it came from.
+
+A `Constant` is a hyper-parameter, or what a formula makes of several. Kernels compute constants in
+double and round them once, where they meet an array. So an error has two rows: row 0 for kernels
+that compute in float32, row 1 for those in float64, where the constants' own errors count.
 """
 
 from __future__ import annotations
@@ -34,6 +38,13 @@ def _divide(z, x, ex, y, ey):
         return np.where(ex == 0, 0.0, ex / np.abs(y)) + np.where(ey == 0, 0.0, np.abs(z / y) * ey)
 
 
+def _power(z, x, ex, y, ey):
+    # By repeated squaring, or as exp(y·log x): either multiplies an error by up to y.
+    with np.errstate(all="ignore"):
+        passed = np.abs(y / x) * ex + np.abs(np.log(np.abs(x))) * ey + np.abs(y) + 1
+    return np.where(z == 0, 0.0, np.abs(z) * passed)
+
+
 # What an operation passes on of its operands' errors, and whether its result is rounded.
 _BINARY: dict[Any, tuple[Callable[..., Any], bool]] = {
     np.add: (lambda z, x, ex, y, ey: ex + ey, True),
@@ -42,6 +53,7 @@ _BINARY: dict[Any, tuple[Callable[..., Any], bool]] = {
     np.divide: (_divide, True),
     np.maximum: (lambda z, x, ex, y, ey: np.maximum(ex, ey), False),
     np.minimum: (lambda z, x, ex, y, ey: np.maximum(ex, ey), False),
+    np.power: (_power, True),
 }
 _UNARY: dict[Any, Callable[..., Any]] = {
     np.negative: lambda z, x, e: e,
@@ -55,36 +67,70 @@ _UNARY: dict[Any, Callable[..., Any]] = {
 class Rounded(np.lib.mixins.NDArrayOperatorsMixin):
     """value, and error: how far a computed value may lie from it, in units of roundoff.
 
-    The unit roundoff is half an eps of the computing type, so one bound serves all types. A number
-    beside it is a constant that the kernel rounds once to the computing type.
+    The unit roundoff is half an eps of the computing type; error[0] is for float32, error[1] for
+    float64.
     """
 
     def __init__(self, value: Any, error: Any = 0.0) -> None:
         self.value = np.asarray(value, np.float64)
-        self.error = np.broadcast_to(np.asarray(error, np.float64), self.value.shape)
+        self.error = np.broadcast_to(np.asarray(error, np.float64), (2, *self.value.shape))
 
     def __array_ufunc__(self, ufunc, method, *inputs, **options):
         if method != "__call__" or options:
             return NotImplemented
-        if ufunc is np.power and inputs[1] == 2:
+        if ufunc is np.power and not isinstance(inputs[1], Rounded) and inputs[1] == 2:
             ufunc, inputs = np.square, inputs[:1]
-        parts = [_parts(x) for x in inputs]
         if not (ufunc in _UNARY or ufunc in _BINARY):
             raise TypeError(f"Rounded: no error is derived for np.{ufunc.__name__}; add its rule")
+        constant = not any(type(x) is Rounded for x in inputs)
+        parts = [_as_constant(x) if constant else _beside_arrays(x) for x in inputs]
         with np.errstate(all="ignore"):
             z = ufunc(*(value for value, _ in parts))
-            flat = [x for part in parts for x in part]
+            flat = [x for value, error in parts for x in (value, _wide(error, z.ndim))]
             if ufunc in _UNARY:
-                return Rounded(z, _UNARY[ufunc](z, *flat))
-            passed, rounds = _BINARY[ufunc]
-            return Rounded(z, passed(z, *flat) + (np.abs(z) if rounds else 0.0))
+                error = _UNARY[ufunc](z, *flat)
+            else:
+                passed, rounds = _BINARY[ufunc]
+                error = passed(z, *flat) + (np.abs(z) if rounds else 0.0)
+        return Constant(z, error[1]) if constant else Rounded(z, error)
 
 
-def _parts(x: Any) -> tuple[np.ndarray, np.ndarray]:
-    if isinstance(x, Rounded):
+class Constant(Rounded):
+    """A number that is known, or computed, in double; its error is in roundoffs of float64."""
+
+    def __init__(self, value: Any, error: Any = 0.0) -> None:
+        super().__init__(value, np.stack([np.zeros_like(error), error]))
+
+
+def _as_constant(x: Any) -> tuple[np.ndarray, np.ndarray]:
+    return (x.value, x.error) if isinstance(x, Rounded) else (np.asarray(x, np.float64), _EXACT)
+
+
+def _beside_arrays(x: Any) -> tuple[np.ndarray, np.ndarray]:
+    if type(x) is Rounded:
         return x.value, x.error
-    value = np.asarray(x, np.float64)
-    return value, np.where(value == value.astype(np.float32), 0.0, np.abs(value))
+    value, error = _as_constant(x)
+    once = np.where(value == value.astype(np.float32), 0.0, np.abs(value))  # to float32
+    return value, np.stack([once, np.broadcast_to(error[1], value.shape)])
+
+
+def _wide(error: np.ndarray, ndim: int) -> np.ndarray:
+    """Two rows that broadcast beside values of `ndim` axes."""
+    return error.reshape(2, *(1,) * (ndim + 1 - error.ndim), *error.shape[1:])
+
+
+_EXACT = np.zeros(2)
+
+
+def constants(options: dict[str, Any]) -> dict[str, Any]:
+    """Options whose floats, alone or in tuples, are constants of a formula."""
+
+    def wrapped(value: Any) -> Any:
+        if isinstance(value, tuple):
+            return tuple(map(wrapped, value))
+        return Constant(value) if isinstance(value, float) else value
+
+    return {name: wrapped(value) for name, value in options.items()}
 
 
 class Bounded(np.ndarray):
@@ -97,7 +143,6 @@ def bounded(x: Any) -> Any:
     """What a formula gave, as an array that carries its bound; None stays None."""
     if x is None:
         return None
-    x = x if isinstance(x, Rounded) else Rounded(x, 4 * np.abs(x))  # a few operations in double
     array = x.value.view(Bounded)
-    array.roundings = x.error
+    array.roundings = _beside_arrays(x)[1]
     return array

@@ -4,8 +4,6 @@ RMSprop for a model with optional states. Nothing else in the tests or the bench
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 from onepass import optim
 
@@ -50,7 +48,7 @@ def adam(p, g, m, v, v_max, *, step, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weig
     largest = v
     if v_max is not None:
         v_max = largest = np.maximum(v_max, v)
-    denominator = np.sqrt(largest) / math.sqrt(1 - betas[1] ** step) + eps
+    denominator = np.sqrt(largest) / np.sqrt(1 - betas[1] ** step) + eps
     return p - lr / (1 - betas[0] ** step) * m / denominator, m, v, v_max
 
 
@@ -96,6 +94,7 @@ def lion(p, g, m, *, step, lr=1e-4, betas=(0.9, 0.99), weight_decay=0.0, maximiz
 
 
 # ------------------------------------------------------------------------------------- the records
+
 
 def _adam(name, cls, rule):
     return Optimizer(
