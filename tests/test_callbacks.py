@@ -30,12 +30,13 @@ def test_hooks_and_their_order():
             return super().__getattribute__(name)
 
     fit(make([Log()]), max_epochs=2)
-    epoch = ["on_epoch_begin", *["on_step_end"] * 4, "on_epoch_end"]
+    steps = ["on_before_step", "on_step_end"] * 4
+    epoch = ["on_epoch_begin", *steps, "on_validation_end", "on_epoch_end"]
     assert calls == ["on_fit_begin", *epoch, *epoch, "on_fit_end"]
     calls.clear()
     with pytest.raises(KilledError):
         fit(make([Log(), StopAt(2)]))
-    assert calls == ["on_fit_begin", "on_epoch_begin", "on_step_end", "on_step_end", "on_abort"]
+    assert calls == ["on_fit_begin", "on_epoch_begin", *steps[:4], "on_abort"]
 
 
 # EarlyStopping.

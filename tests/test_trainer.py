@@ -48,7 +48,7 @@ def test_loop_is_the_plain_loop():
     for name, value in model.state_dict().items():
         np.testing.assert_array_equal(trainer.model.state_dict()[name], value)
     assert trainer.step == STEPS
-    assert list(history) == ["loss", "accuracy", "val_loss", "val_accuracy", "lr"]
+    assert list(history) == ["loss", "accuracy", "val_loss", "val_accuracy", "grad_norm", "lr"]
     assert all(len(values) == EPOCHS for values in history.values())
 
 

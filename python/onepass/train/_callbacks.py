@@ -1,41 +1,67 @@
-"""The six hooks that the training loop calls, and the small callbacks.
+"""The hooks that the training loop calls, and the small callbacks.
 
-==================  ============================================================================
-hook                called
-==================  ============================================================================
-``on_fit_begin``    once, after a resume has restored the state
-``on_epoch_begin``  before an epoch's batches (again after a resume in the middle of one)
-``on_step_end``     after each optimizer step
-``on_epoch_end``    after validation; ``run.history`` has the epoch's row
-``on_fit_end``      once, after the last epoch or after ``run.stop``
-``on_abort``        instead of on_fit_end when an exception, such as Ctrl-C, ends the run
-==================  ============================================================================
+=====================  =========================================================================
+hook                   called
+=====================  =========================================================================
+``on_fit_begin``       once, after a resume has restored the state
+``on_epoch_begin``     before an epoch's batches (again after a resume in the middle of one)
+``on_before_step``     before each optimizer step; the gradients are there
+``on_step_end``        after each optimizer step
+``on_validation_end``  after validation; ``run.row`` has the epoch's numbers
+``on_epoch_end``       ``run.history`` has the epoch's row
+``on_fit_end``         once, after the last epoch or after ``run.stop``
+``on_abort``           instead of on_fit_end when an exception, such as Ctrl-C, ends the run
+=====================  =========================================================================
 
 A hook gets the ``Run`` and may set its attributes; ``run.stop = True`` ends the run after the step.
 """
 
 from __future__ import annotations
 
+import inspect
 import math
 from pathlib import Path
 from typing import Any
 
 from onepass import _numbers as numbers
+from onepass.train._files import path_of, ready_file
 from onepass.train._keywords import suggest_keywords
+from onepass.train._monitor import MODES, better, direction
 from onepass.train._run import Run
-
-HIGHER_IS_BETTER = ("accuracy", "acc", "auc", "f1", "precision", "recall", "r2", "score")
-MODES = ("auto", "min", "max")
 
 
 class Callback:
     """Base of all callbacks; override the hooks you need.
 
+    A method ``on_…`` that is no hook is refused by the Trainer, with the nearest one.
+
     Attributes:
         monitor: the name in the history that the callback watches; fit checks it before training.
+        logs: the names that the callback gives to ``run.log``, so that others may monitor them.
+
+    Example:
+        >>> import numpy as np
+        >>> from onepass.train import Callback
+        >>> class GradientNorms(Callback):
+        ...     def on_before_step(self, run):
+        ...         for name, p in run.model.named_parameters():
+        ...             if p.grad is not None:
+        ...                 run.log(f"norm of {name}", np.linalg.norm(p.grad) / run.grad_scale)
+        >>> GradientNorms()
+        GradientNorms()
     """
 
     monitor: str | None = None
+    logs: tuple[str, ...] = ()
+    _training: Any = None  # what the memory belongs to, see _training.py
+
+    def reset(self) -> None:
+        """Forget what an earlier training left.
+
+        Called before ``on_fit_begin`` where a fit begins a new training: with another trainer,
+        model or data than before. It is not called where a fit goes on, with a larger
+        ``max_epochs`` or from a checkpoint.
+        """
 
     def on_fit_begin(self, run: Run) -> None:
         """Before the first batch."""
@@ -43,11 +69,20 @@ class Callback:
     def on_epoch_begin(self, run: Run) -> None:
         """Before an epoch's batches."""
 
+    def on_before_step(self, run: Run) -> None:
+        """Before an optimizer step: each parameter's ``grad`` is there, and may be changed.
+
+        It is the sum over the accumulated batches; the step divides it by ``run.grad_scale``.
+        """
+
     def on_step_end(self, run: Run) -> None:
-        """After an optimizer step."""
+        """After an optimizer step; the gradients are cleared, ``run.step_info`` is there."""
+
+    def on_validation_end(self, run: Run) -> None:
+        """After an epoch's validation; ``run.row`` has the epoch's numbers."""
 
     def on_epoch_end(self, run: Run) -> None:
-        """After an epoch and its validation."""
+        """After an epoch and its validation; ``run.history`` has the epoch's row."""
 
     def on_fit_end(self, run: Run) -> None:
         """After the last epoch."""
@@ -66,14 +101,24 @@ class Callback:
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue from ``state_dict``."""
 
+    def __repr__(self) -> str:
+        names = [n for n in inspect.signature(type(self)).parameters if hasattr(self, n)]
+        shown = ", ".join(f"{name}={getattr(self, name)!r}" for name in names)
+        return f"{type(self).__name__}({shown})"
 
-def better(mode: str, monitor: str, value: float, best: float, min_delta: float = 0.0) -> bool:
-    """Whether ``value`` beats ``best`` by more than ``min_delta``; NaN never does."""
-    if mode == "auto":
-        words = monitor.lower().removeprefix("val_").split("_")
-        mode = "max" if any(word in HIGHER_IS_BETTER for word in words) else "min"
-    gain = best - value if mode == "min" else value - best
-    return not math.isnan(value) and (math.isnan(best) or gain > min_delta)
+
+HOOKS = tuple(name for name in vars(Callback) if name.startswith("on_"))
+
+
+def watched(callback: Callback, run: Run) -> float:
+    """The monitored number of the epoch that is done."""
+    values = run.history.get(str(callback.monitor))
+    if values is None:
+        raise ValueError(
+            f"{type(callback).__name__}: 'monitor' is {callback.monitor!r}, expected a name that "
+            f"was logged by the end of epoch {run.epoch}; the callback that logs it comes first"
+        )
+    return values[-1]
 
 
 class EarlyStopping(Callback):
@@ -83,9 +128,14 @@ class EarlyStopping(Callback):
         monitor: a name in the history.
         patience: epochs in a row without improvement after which training stops.
         min_delta: an improvement is a change by more than this.
-        mode: ``"min"``, ``"max"``, or ``"auto"``: ``"max"`` for names such as accuracy, auc, f1.
+        mode: ``"min"``, ``"max"``, or ``"auto"``: what the name says, such as min for loss, error
+            and rmse, max for accuracy, auc, f1 and scikit-learn's ``neg_…``. fit refuses a name
+            that does not settle it.
         restore_best_weights: at the end, give the model the state of its best epoch (parameters
             and running statistics), also when all epochs were run.
+
+    A fit that goes on with the same training, with a larger ``max_epochs``, has the whole patience
+    again and keeps the best epoch. Any other fit that is no resume starts afresh.
 
     Attributes:
         best, best_epoch: the best value and its epoch, counted from 1; NaN and 0 at first.
@@ -114,6 +164,9 @@ class EarlyStopping(Callback):
         self.min_delta = min_delta
         self.mode = mode
         self.restore_best_weights = restore_best_weights
+        self.reset()
+
+    def reset(self) -> None:
         self.best = math.nan
         self.best_epoch = 0
         self.stopped_epoch = 0
@@ -122,11 +175,12 @@ class EarlyStopping(Callback):
 
     def on_fit_begin(self, run: Run) -> None:
         if not run.resumed:
-            self.wait = 0
+            self.wait = self.stopped_epoch = 0
 
     def on_epoch_end(self, run: Run) -> None:
-        value = run.history[self.monitor][-1]
-        if better(self.mode, self.monitor, value, self.best, self.min_delta):
+        value = watched(self, run)
+        mode = direction("EarlyStopping", self.monitor, self.mode)
+        if better(mode, value, self.best, self.min_delta):
             self.best, self.best_epoch, self.wait = value, run.epoch, 0
             if self.restore_best_weights:
                 self.best_weights = run.model.state_dict()
@@ -165,10 +219,19 @@ class CSVLogger(Callback):
 
     Each epoch writes a new file and then replaces the old one, so the table is always whole and a
     resumed run does not repeat rows.
+
+    Raises:
+        OSError: at the start of training, the file cannot be written.
     """
 
+    _argument = ("CSVLogger", "path")  # where the path came from, for messages
+
+    @suggest_keywords
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+        self.path = path_of("CSVLogger", "path", path)
+
+    def on_fit_begin(self, run: Run) -> None:
+        ready_file(*self._argument, self.path)
 
     def on_epoch_end(self, run: Run) -> None:
         run.history.to_csv(self.path)

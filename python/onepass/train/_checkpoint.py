@@ -9,8 +9,10 @@ from typing import Any
 
 from onepass import _numbers as numbers
 from onepass.train import _store
-from onepass.train._callbacks import MODES, Callback, better
+from onepass.train._callbacks import Callback, watched
+from onepass.train._files import home, path_of, ready_folder
 from onepass.train._keywords import suggest_keywords
+from onepass.train._monitor import MODES, better, direction
 from onepass.train._run import Run
 from onepass.train._store import CheckpointError
 
@@ -30,7 +32,9 @@ class Checkpoint(Callback):
 
     Raises:
         ValueError: both intervals, one below 1, ``monitor`` with ``every_n_steps``; at the start of
-            training, ``dir`` holds checkpoints of another run that are further on.
+            training, ``dir`` holds checkpoints of another run that are further on, or belongs to
+            another Checkpoint of the trainer as well. OSError: at the start of training, nothing
+            can be written there; later, such as on a full disk: the file, and what is whole.
 
     Example:
         >>> from onepass.train import Checkpoint
@@ -63,12 +67,15 @@ class Checkpoint(Callback):
                 numbers.integer("Checkpoint", name, value, 1)
         numbers.integer("Checkpoint", "keep", keep, 1)
         numbers.one_of("Checkpoint", "mode", mode, MODES)
-        self.dir = Path(dir)
+        self.dir = path_of("Checkpoint", "dir", dir)
         self.every_n_steps = every_n_steps
         self.every_n_epochs = None if every_n_steps is not None else every_n_epochs or 1
         self.keep = keep
         self.monitor = monitor
         self.mode = mode
+        self.reset()
+
+    def reset(self) -> None:
         self.best = math.nan
         self.best_step = -1
 
@@ -79,6 +86,13 @@ class Checkpoint(Callback):
         return next(found, None)
 
     def on_fit_begin(self, run: Run) -> None:
+        ready_folder("Checkpoint", "dir", self.dir)
+        others = [c for c in run.callbacks if isinstance(c, Checkpoint) and c is not self]
+        if any(other.dir.resolve() == self.dir.resolve() for other in others):
+            raise ValueError(
+                f"Checkpoint: 'dir' is {str(self.dir)!r} twice in 'callbacks', expected a "
+                "directory for each: they would remove each other's checkpoints"
+            )
         _store.clean(self.dir)
         found = _store.checkpoints(self.dir)
         if found and not run.resumed and _store.step_of(found[-1]) > run.step:
@@ -96,8 +110,8 @@ class Checkpoint(Callback):
         if self.every_n_epochs is None or run.epoch % self.every_n_epochs:
             return
         if self.monitor is not None:
-            value = run.history[self.monitor][-1]
-            if better(self.mode, self.monitor, value, self.best):
+            value = watched(self, run)
+            if better(direction("Checkpoint", self.monitor, self.mode), value, self.best):
                 self.best, self.best_step = value, run.step
         self._save(run)
 
@@ -129,7 +143,7 @@ def newest(root: str | Path) -> dict[str, Any] | None:
         CheckpointError: there are checkpoints and none is valid. NotADirectoryError: ``root`` is a
             file.
     """
-    folder = Path(root)
+    folder = home(root)
     if folder.exists() and not folder.is_dir():
         raise NotADirectoryError(f"{folder}: a file, expected a Checkpoint directory")
     if (folder / _store.STATE).exists():
@@ -144,3 +158,34 @@ def newest(root: str | Path) -> dict[str, Any] | None:
     if found:
         raise CheckpointError(f"{folder}: none of {len(found)} checkpoints is valid: {reason}")
     return None
+
+
+def weights(root: str | Path, which: str) -> dict[str, Any]:
+    """The model's part of the newest valid checkpoint, with the weights of its best epoch if asked.
+
+    Those are what EarlyStopping gives back at the end, else those of the checkpoint that a
+    Checkpoint with ``monitor`` keeps.
+
+    Raises:
+        FileNotFoundError: no checkpoint in ``root``. ValueError: ``which`` is another word, or
+            ``"best"`` and no callback has kept one.
+    """
+    numbers.one_of("load_weights", "which", which, ("best", "last"))
+    folder = home(root)
+    parts = newest(folder)
+    if parts is None:
+        raise FileNotFoundError(f"no checkpoint in {folder}")
+    model: dict[str, Any] = parts["model"]
+    modules = parts["trainer"].get("modules")
+    if which == "best":
+        states = parts["callbacks"].values()
+        kept = [s["best_weights"] for s in states if s.get("best_weights") is not None]
+        steps = [s["best_step"] for s in states if s.get("best_step", -1) >= 0]
+        paths = [p for p in _store.checkpoints(folder) if _store.step_of(p) in steps]
+        if not kept and not paths:
+            raise ValueError(
+                f"load_weights: 'which' is 'best', expected 'last': no EarlyStopping and no "
+                f"Checkpoint with a monitor has kept the best weights in {folder}"
+            )
+        model = kept[0] if kept else _store.read(paths[-1])["model"]
+    return {"model": model, "modules": modules}

@@ -2,17 +2,34 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Iterable
 from typing import Any
 
 from onepass import _numbers as numbers
 from onepass.data import DataLoader
-from onepass.train._callbacks import Callback
+from onepass.train._callbacks import HOOKS, Callback
 from onepass.train._keywords import suggestion
+from onepass.train._monitor import MODES, direction
 from onepass.train._run import Run
 
 NONFINITE = ("raise", "skip", "propagate")
+STATIC = (staticmethod, classmethod)
+# What Keras, Lightning and fastai call them.
+OTHER_NAMES = {
+    "on_train_begin": "on_fit_begin", "on_train_start": "on_fit_begin",
+    "on_fit_start": "on_fit_begin", "on_train_end": "on_fit_end",
+    "on_epoch_start": "on_epoch_begin", "on_train_epoch_start": "on_epoch_begin",
+    "on_train_epoch_end": "on_epoch_end", "on_batch_end": "on_step_end",
+    "on_train_batch_end": "on_step_end", "on_after_step": "on_step_end",
+    "on_batch_begin": "on_before_step", "on_train_batch_begin": "on_before_step",
+    "on_train_batch_start": "on_before_step", "on_step_begin": "on_before_step",
+    "on_before_optimizer_step": "on_before_step", "on_after_backward": "on_before_step",
+    "on_test_end": "on_validation_end", "on_validation_epoch_end": "on_validation_end",
+    "on_evaluate_end": "on_validation_end", "on_exception": "on_abort",
+    "on_keyboard_interrupt": "on_abort",
+}  # fmt: skip
 BATCH_STATISTICS = ("BatchNorm", "BatchRenorm", "DecorrelatedBatchNorm")
 
 
@@ -60,11 +77,28 @@ def helpers(callbacks: Iterable[Any], scheduler: Any) -> list[Any]:
                 f"Trainer: 'callbacks[{number}]' is {callback!r}, expected a Callback of "
                 "onepass.train"
             )
+        if any(callback is other for other in found[:number]):
+            raise ValueError(
+                f"Trainer: 'callbacks[{number}]' is {callback!r}, expected each callback once"
+            )
+        _hooks(callback)
     if scheduler is not None and not callable(getattr(scheduler, "step", None)):
         raise TypeError(
             f"Trainer: 'scheduler' is {scheduler!r}, expected a schedule of optim.lr_scheduler"
         )
     return found
+
+
+def _hooks(callback: Callback) -> None:
+    """Refuse a method that is named like a hook and would never be called."""
+    for name in dir(callback):
+        method = inspect.getattr_static(callback, name) if name.startswith("on_") else None
+        if name not in HOOKS and (callable(method) or isinstance(method, STATIC)):
+            hint = suggestion(OTHER_NAMES.get(name, name), HOOKS)
+            raise TypeError(
+                f"Trainer: {type(callback).__name__} has the method {name!r}, expected a hook "
+                f"({', '.join(HOOKS)}){hint}"
+            )
 
 
 def options(max_norm: float | None, nonfinite: str, accumulate: int, seed: int) -> None:
@@ -87,6 +121,8 @@ def before_training(run: Run, loader: DataLoader, validation: DataLoader | None)
             )
     names = ["loss", *run.metrics]
     names += [f"val_{name}" for name in names] if validation is not None else []
+    names += ["grad_norm"] if run.max_norm is not None else []
+    names += [name for callback in run.callbacks for name in callback.logs]
     for callback in run.callbacks:
         monitor = callback.monitor
         if monitor is not None and monitor not in [*names, "lr"]:
@@ -96,6 +132,8 @@ def before_training(run: Run, loader: DataLoader, validation: DataLoader | None)
                 hint += "; val_… needs validation_data or validation_split"
             name = type(callback).__name__
             raise ValueError(f"{name}: 'monitor' is {monitor!r}, expected one of {known}{hint}")
+        if monitor is not None and (mode := getattr(callback, "mode", None)) in MODES:
+            direction(type(callback).__name__, monitor, mode)
     norms = [m for m in run.model.modules() if type(m).__name__.startswith(BATCH_STATISTICS)]
     if norms and loader.last_batch == 1:
         cure = "drop_last=True" if loader.batch_size > 1 else "a batch_size above 1"

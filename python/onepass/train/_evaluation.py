@@ -5,17 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
 from onepass._array import brought_to, convert, is_floating, library, mover
 from onepass.data import DataLoader
-from onepass.train import _loaders
+from onepass.train import _loaders, _use
 from onepass.train._metrics import Metric
 
 BATCH = 256
-R = TypeVar("R")
 Sums = dict[str, list[float]]  # name → [sum over samples, samples]
 
 
@@ -52,20 +51,19 @@ class Evaluator:
         def outputs() -> list[Any]:
             return [brought_to(X, self.model(self.moved(x))) for x in loader]
 
-        return library(X).concatenate(self._in_evaluation(outputs))
+        with _use.using(self.model, "predict", evaluates=True):
+            return library(X).concatenate(outputs())
 
     def evaluate_batches(self, loader: DataLoader) -> dict[str, float]:
         """``loss`` and the metrics over the batches of ``loader``."""
 
-        def averages() -> dict[str, float]:
-            sums: Sums = {}
+        sums: Sums = {}
+        with _use.using(self.model, "evaluate", evaluates=True):
             for batch in loader:
                 x, target = map(self.moved, batch)
                 output = self.model(x)
                 self.add(sums, float(self.loss(output, target)[0]), output, target)
-            return means(sums, self.metrics)
-
-        return self._in_evaluation(averages)
+        return means(sums, self.metrics)
 
     def moved(self, array: Any) -> Any:
         """Samples or targets on the device; floating-point ones in the dtype of the model."""
@@ -81,14 +79,6 @@ class Evaluator:
             total = sums.setdefault(name, [0.0, 0.0])
             total[0] += value * size
             total[1] += size
-
-    def _in_evaluation(self, function: Callable[[], R]) -> R:
-        training = self.model.training
-        self.model.eval()
-        try:
-            return function()
-        finally:
-            self.model.train(training)
 
 
 def means(sums: Sums, metrics: Iterable[str]) -> dict[str, float]:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import csv
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+from onepass.train._files import home, naming
 
 
 class History(dict[str, list[float]]):
@@ -32,17 +35,36 @@ class History(dict[str, list[float]]):
             column = self.setdefault(name, [float("nan")] * before)
             column.append(float(row.get(name, float("nan"))))
 
+    def set_last(self, name: str, value: float) -> None:
+        """Set a number of the last epoch; a new name is NaN in the epochs before."""
+        self.setdefault(name, [float("nan")] * self.epochs)[-1] = float(value)
+
     def to_csv(self, path: str | Path) -> None:
         """Write a table: ``epoch`` from 1, then one column a name, with all digits."""
-        target = Path(path)
-        target.parent.mkdir(parents=True, exist_ok=True)
+        target = home(path)
         partial = target.with_name(f".{target.name}.partial")
-        with open(partial, "w", newline="", encoding="utf-8") as file:
+        kept = "the table of before is whole" if target.exists() else "no table was there before"
+        with naming(target, kept):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                self._write(partial)
+                os.replace(partial, target)
+            except OSError as error:
+                with suppress(OSError):
+                    partial.unlink()
+                error.filename = str(target)
+                raise
+
+    def _write(self, path: Path) -> None:
+        with open(path, "w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(["epoch", *self])
             rows = zip(range(1, self.epochs + 1), *self.values(), strict=True)
             writer.writerows(rows)
-        os.replace(partial, target)
+
+    def __repr__(self) -> str:
+        last = ", ".join(f"{name}={values[-1]:.4g}" for name, values in self.items())
+        return f"History({self.epochs} epochs{last and f', last {last}'})"
 
     def plot(self, path: str | Path) -> None:
         """Draw the learning curves, training and validation together, into an image file.
@@ -76,5 +98,6 @@ def new_figure(width: float) -> Any:
 
 def save_figure(figure: Any, path: str | Path) -> None:
     """Write the figure, making the folder where it is missing."""
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=120)
+    target = home(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(target, dpi=120)

@@ -55,6 +55,7 @@ class Loop:
     def _run_epoch(self, loader: DataLoader, validation: DataLoader | None) -> None:
         """The batches from ``position`` on, then validation and the epoch's row."""
         run = self.run
+        run.row_is_done = False
         self._call("on_epoch_begin")
         run.model.train()
         pending = 0
@@ -78,10 +79,12 @@ class Loop:
                 self._call("on_step_end")
                 if run.stop:
                     return
-        row = means(run.sums, run.metrics)
+        run.row = row = means(run.sums, run.metrics)
         if validation is not None:
             row |= {f"val_{k}": v for k, v in run.evaluate_batches(validation).items()}
-        run.history.append({**row, "lr": run.lr})
+            self._call("on_validation_end", waits=True)
+        run.history.append({**row, **run.take_logged(), "lr": run.lr})
+        run.row_is_done = True
         if isinstance(run.scheduler, ReduceLROnPlateau):
             run.scheduler.step(row.get("val_loss", row["loss"]))
         run.epoch += 1
@@ -108,12 +111,16 @@ class Loop:
         """Step with the mean of the accumulated gradients, and zero them."""
         run = self.run
         run.lr = float(run.optimizer.param_groups[0]["lr"])
+        run.grad_scale = float(batches)
+        run.read_norm()
+        self._call("on_before_step", waits=True)
         info = run.optimizer.step(
             max_norm=run.max_norm,
-            grad_scale=float(batches) if batches > 1 else None,
+            grad_scale=run.grad_scale if run.grad_scale != 1 else None,
             nonfinite=run.nonfinite,
             zero_grad=True,
         )
+        run.note_step(info)
         skipped = run.nonfinite == "skip" and bool(info.skipped)
         run.step += 1
         run.skipped_steps += skipped
@@ -123,12 +130,14 @@ class Loop:
         if run.scheduler is not None and not by_epoch and not skipped:
             run.scheduler.step()
 
-    def _call(self, hook: str) -> None:
-        """Call a hook of every callback; Ctrl-C waits until all have run."""
+    def _call(self, hook: str, *, waits: bool = False) -> None:
+        """Call a hook of every callback; Ctrl-C waits until all have run, or until the next hook
+        where the run is between two of its states now.
+        """
         for callback in self._callbacks:
             try:
                 getattr(callback, hook)(self.run)
             except KeyboardInterrupt:
                 self._interrupt.requested = True
-        if self._interrupt.requested:
+        if self._interrupt.requested and not waits:
             raise KeyboardInterrupt

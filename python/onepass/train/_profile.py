@@ -12,6 +12,7 @@ import numpy as np
 from onepass import _numbers as numbers
 from onepass import ops
 from onepass.train._callbacks import Callback
+from onepass.train._keywords import suggest_keywords
 from onepass.train._run import Run
 
 PARTS = ("matrix products", "fused kernels", "optimizer step", "Python and the rest")
@@ -36,11 +37,16 @@ class Profile(Callback):
         'no step was timed'
     """
 
+    @suggest_keywords
     def __init__(self, steps: int = 50, skip: int = 5) -> None:
         self.steps = numbers.integer("Profile", "steps", steps, 1)
         self.skip = numbers.integer("Profile", "skip", skip, 0)
+        self.reset()
+
+    def reset(self) -> None:
         self.seconds = dict.fromkeys(PARTS, 0.0)
         self.counted = 0
+        self._passed = 0
         self._undo: list[tuple[Any, str, Any]] = []
         self._inside = False
         self._spent = dict.fromkeys(PARTS[:3], 0.0)
@@ -51,7 +57,7 @@ class Profile(Callback):
         total = sum(self.seconds.values())
         if not self.counted or not total:
             return "no step was timed"
-        lines = [f"{'part of a step':<22}{'µs':>10}{'share':>8}"]
+        lines = [f"{'part of a step':<22}{'us':>10}{'share':>8}"]
         for part, seconds in self.seconds.items():
             lines.append(f"{part:<22}{seconds / self.counted * 1e6:>10.1f}{seconds / total:>8.1%}")
         lines.append(f"{'whole step':<22}{total / self.counted * 1e6:>10.1f}{1:>8.1%}")
@@ -69,9 +75,9 @@ class Profile(Callback):
             self.seconds[PARTS[3]] += whole - sum(self._spent.values())
         if self.counted >= self.steps:
             self._unwrap()
-        elif not self._undo and self.skip <= 0:
+        elif not self._undo and self._passed >= self.skip:
             self._wrap(run)
-        self.skip -= 1
+        self._passed += 1
         self._begin_step()
 
     def on_fit_end(self, run: Run) -> None:
@@ -79,6 +85,9 @@ class Profile(Callback):
 
     def on_abort(self, run: Run, error: BaseException) -> None:
         self._unwrap()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_undo": []}  # the copy has wrapped nothing
 
     def _begin_step(self) -> None:
         """Start the clock; work between steps, such as validation, does not count."""

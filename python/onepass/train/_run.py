@@ -4,26 +4,33 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
+from onepass import _numbers as numbers
 from onepass import nn
-from onepass.train import _store
+from onepass.ops import StepInfo
+from onepass.train import _store, _use
 from onepass.train._evaluation import Evaluator, Sums
 from onepass.train._history import History
+from onepass.train._training import Training, adopt
 
-COUNTERS = ("epoch", "step", "position", "skipped_steps", "stop", "lr", "sums", "data")
+COUNTERS = ("epoch", "step", "position", "skipped_steps", "stop", "lr", "sums", "data", "logged")
+RESERVED = ("loss", "val_loss", "lr", "epoch", "grad_norm")
 
 
 class Stateful(Protocol):
     """A callback as a run sees it: a monitored name, and a state to save."""
 
     monitor: str | None
+    logs: tuple[str, ...]
 
+    def reset(self) -> None: ...
     def state_dict(self) -> dict[str, Any]: ...
     def load_state_dict(self, state_dict: dict[str, Any]) -> None: ...
 
@@ -42,6 +49,11 @@ class Run(Evaluator):
         max_epochs, batches: epochs at which the run ends, batches in an epoch.
         stop: set it to True to end the run after the current step.
         lr: learning rate of the last step. batch_loss: loss of the last batch.
+        step_info: what the optimizer told of the last step: skipped, grad_norm, nonfinite_param;
+            None before the first. On CUDA a look at it waits for the step.
+        grad_scale: what the step divides the gradients by, where it accumulates over batches; 1
+            elsewhere.
+        row: from on_validation_end to on_epoch_end, the numbers of the epoch.
         skipped_steps: steps skipped so far.
         resumed: whether this run continues from a saved state.
         at_boundary: whether the run is between two steps.
@@ -69,19 +81,119 @@ class Run(Evaluator):
     batches: int = 0
     lr: float = field(init=False)
     batch_loss: float = math.nan
+    step_info: StepInfo | None = None
+    grad_scale: float = 1.0
+    row: dict[str, float] = field(default_factory=dict)
     stop: bool = False
     resumed: bool = False
     loaded: bool = False  # a state was restored and fit has not started from it yet
     at_boundary: bool = False
     sums: Sums = field(default_factory=dict)  # of the current epoch
+    logged: Sums = field(default_factory=dict)  # in the current epoch, by log
     data: dict[str, Any] | None = None  # the description of the data, as same_data compares it
+    training: Training | None = None
+    fitting: bool = False
+    row_is_done: bool = False  # log adds to the history's last row
+    _unread: StepInfo | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.lr = float(self.optimizer.param_groups[0]["lr"])
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "fitting": False}  # a copy made by a hook is in no fit
+
+    def log(self, name: str, value: float) -> None:
+        """Add a number to the epoch's row of the history; several in one epoch are averaged.
+
+        A callback calls it in any hook; from ``on_epoch_end`` on, it sets the number in the row
+        that is done. A callback that names what it logs in ``logs`` lets others monitor it.
+
+        Raises:
+            ValueError: the name is one of the history's own. TypeError: ``value`` is no number.
+            RuntimeError: no fit is in progress.
+        """
+        taken = {*RESERVED, *self.metrics, *(f"val_{name}" for name in self.metrics)}
+        if not isinstance(name, str) or not name or name in taken:
+            raise ValueError(
+                f"log: 'name' is {name!r}, expected a name that the history does not have itself "
+                f"({', '.join(sorted(taken))})"
+            )
+        number = numbers.as_float("log", "value", value, "a number")
+        if not self.fitting:
+            raise RuntimeError("log: no fit is in progress; call it in a hook of a callback")
+        if self.row_is_done:
+            self.history.set_last(name, number)
+        else:
+            self._add(name, number)
+
+    def take_logged(self) -> dict[str, float]:
+        """The averages of what was logged in this epoch, which begin anew."""
+        self.read_norm()
+        averages = {name: total / count for name, (total, count) in self.logged.items()}
+        self.logged = {}
+        return averages
+
+    def note_step(self, info: StepInfo) -> None:
+        """Keep what the optimizer told of a step; its norm is read later, so as not to wait."""
+        self.step_info = info
+        if self.max_norm is not None:
+            self._unread = info
+
+    def read_norm(self) -> None:
+        """Add the norm of the last step's gradients to the average of the epoch."""
+        info, self._unread = self._unread, None
+        if info is not None and info.grad_norm is not None and not info.skipped:
+            self._add("grad_norm", info.grad_norm)
+
+    def _add(self, name: str, value: float) -> None:
+        total = self.logged.setdefault(name, [0.0, 0.0])
+        total[0] += value
+        total[1] += 1
+
+    def begin(self, data: Any) -> None:
+        """Begin a fit: callbacks start afresh, unless it goes on with the training before.
+
+        Raises:
+            RuntimeError: another fit is using a callback.
+        """
+        training = self.training
+        if training is None or not (self.loaded or training.includes(self.model, data)):
+            training = Training(self.model)
+        adopt(training, self.callbacks, fitting=True)
+        training.data = data
+        self.training = training
+        self.fitting = True
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Around a fit: no other one of this model in another thread, and none inside it.
+
+        Raises:
+            RuntimeError: there is one.
+        """
+        with _use.using(self.model, "fit", trains=True):
+            if self.fitting:
+                raise RuntimeError("fit: a hook of this trainer's fit calls it, expected one fit")
+            try:
+                yield
+            finally:
+                self.fitting = False
+                if self.training is not None:
+                    self.training.fitting = False
+
     def save(self, dir: str | Path) -> Path:
-        """Write a checkpoint of everything into ``dir``; returns the new directory inside it."""
+        """Write a checkpoint of everything into ``dir``; returns the new directory inside it.
+
+        Raises:
+            OSError: the file that could not be written, and what is whole.
+            RuntimeError: another thread trains the model.
+        """
+        with _use.using(self.model, "save"):
+            self.read_norm()
+            return self._save(dir)
+
+    def _save(self, dir: str | Path) -> Path:
         scheduler = self.scheduler
         parts = {
             "model": self.model.state_dict(),
@@ -104,7 +216,12 @@ class Run(Evaluator):
 
         Raises:
             ValueError: the state is of another architecture or seed; nothing is changed.
+            RuntimeError: another thread uses the model, or another fit a callback.
         """
+        with _use.using(self.model, "load", trains=True):
+            self._restore(parts)
+
+    def _restore(self, parts: dict[str, Any]) -> None:
         seed = self.seed_of(parts)
         # Restore the optimizer last: restoring a schedule sets the rates.
         holders = [h for h in (self.model, self.scheduler, self.optimizer) if h is not None]
@@ -127,8 +244,11 @@ class Run(Evaluator):
             there = name in saved["gradients"]
             parameter.grad = np.zeros_like(parameter.data) if there else None
         for name in COUNTERS:
-            setattr(self, name, saved[name])
+            if name in saved:  # checkpoints of earlier versions lack "logged"
+                setattr(self, name, saved[name])
         self.history = History(saved["history"])
+        self.training = Training(self.model)
+        adopt(self.training, self.callbacks, fitting=False)
         for key, callback in _named(self.callbacks).items():
             if key in parts["callbacks"]:
                 callback.load_state_dict(parts["callbacks"][key])
@@ -169,6 +289,16 @@ class Run(Evaluator):
 def _classes(model: Any) -> dict[str, str]:
     """Name of every module → its class: two architectures may have arrays of the same shapes."""
     return {name: type(module).__name__ for name, module in model.named_modules()}
+
+
+def load_model(model: Any, state: dict[str, Any], classes: dict[str, str] | None) -> None:
+    """Give ``model`` a saved state; ValueError, and nothing changed, where it does not fit."""
+    with _use.using(model, "load_weights", trains=True):
+        try:
+            _check_classes(model, classes)
+            model.load_state_dict(state)
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"the checkpoint does not fit this model: {error}") from error
 
 
 def _check_classes(model: Any, saved: dict[str, str] | None) -> None:

@@ -25,6 +25,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from onepass.train._files import home, naming, writing
 from onepass.train._tree import pack, unpack
 
 FORMAT = 1
@@ -40,7 +41,7 @@ class CheckpointError(ValueError):
 
 def checkpoints(root: str | Path) -> list[Path]:
     """The checkpoint directories in ``root``, oldest step first, valid or not."""
-    folder = Path(root)
+    folder = home(root)
     found = folder.iterdir() if folder.is_dir() else ()
     return sorted((p for p in found if _STEP.fullmatch(p.name)), key=_order)
 
@@ -55,28 +56,15 @@ def write(root: str | Path, step: int, parts: Mapping[str, Any]) -> Path:
 
     A checkpoint of the same step stays until the new one, ``step_<step>.<n>``, is in place; then it
     is retired.
+
+    Raises:
+        OSError: with the file that could not be written and the newest checkpoint there is.
     """
-    folder = Path(root)
-    if not folder.is_dir():
-        folder.mkdir(parents=True)
-        _sync_directory(folder.parent)
-    same = [path for path in checkpoints(folder) if step_of(path) == step]
-    revision = f".{_order(same[-1])[1] + 1}" if same else ""
-    final = folder / f"step_{step:08d}{revision}"
-    partial = folder / f".tmp-{final.name}-{os.getpid()}"
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir()
-    try:
-        _write_files(partial, parts)
-        _sync_directory(partial)
-        os.rename(partial, final)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
-    _sync_directory(folder)
-    for path in same:
-        retire(path)
-    return final
+    folder = home(root)
+    older = checkpoints(folder)
+    kept = f"{older[-1]} is whole" if older else "no checkpoint was written before"
+    with naming(folder, kept):
+        return _write(folder, step, parts)
 
 
 def read(path: str | Path) -> dict[str, Any]:
@@ -105,7 +93,7 @@ def retire(path: Path) -> None:
 
 def clean(root: str | Path) -> None:
     """Remove temporary directories and retired checkpoints of killed processes."""
-    folder = Path(root)
+    folder = home(root)
     for path in folder.iterdir() if folder.is_dir() else ():
         left = re.fullmatch(r"\.(tmp|trash)-.*-(\d+)", path.name)
         if left and (int(left[2]) == os.getpid() or not _alive(int(left[2]))):
@@ -131,6 +119,29 @@ def _alive(pid: int) -> bool:
 # Writing.
 
 
+def _write(folder: Path, step: int, parts: Mapping[str, Any]) -> Path:
+    if not folder.is_dir():
+        folder.mkdir(parents=True)
+        _sync_directory(folder.parent)
+    same = [path for path in checkpoints(folder) if step_of(path) == step]
+    revision = f".{_order(same[-1])[1] + 1}" if same else ""
+    final = folder / f"step_{step:08d}{revision}"
+    partial = folder / f".tmp-{final.name}-{os.getpid()}"
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir()
+    try:
+        _write_files(partial, parts)
+        _sync_directory(partial)
+        os.rename(partial, final)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    _sync_directory(folder)
+    for path in same:
+        retire(path)
+    return final
+
+
 def _write_files(folder: Path, parts: Mapping[str, Any]) -> None:
     files, trees = {}, {}
     for part, value in parts.items():
@@ -140,13 +151,13 @@ def _write_files(folder: Path, parts: Mapping[str, Any]) -> None:
             files[part] = _write_arrays(folder / f"{part}.npz", arrays)
     state = {"format": FORMAT, "files": files, "parts": trees}
     document = {"sha256": _digest(state), "state": state}
-    with open(folder / STATE, "xb") as file:
+    with writing(folder / STATE), open(folder / STATE, "xb") as file:
         file.write(json.dumps(document, indent=1, allow_nan=False).encode())
         _sync(file)
 
 
 def _write_arrays(path: Path, arrays: dict[str, NDArray[Any]]) -> dict[str, Any]:
-    with open(path, "xb") as file:
+    with writing(path), open(path, "xb") as file:
         with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
             for key, array in arrays.items():
                 with archive.open(f"{key}.npy", "w", force_zip64=True) as member:

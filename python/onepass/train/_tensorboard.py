@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from onepass.train._callbacks import Callback
+from onepass.train._files import path_of, ready_folder
+from onepass.train._keywords import suggest_keywords
 from onepass.train._run import Run
 
 
@@ -15,16 +17,19 @@ class TensorBoard(Callback):
     Uses ``tensorboardX``, else ``torch.utils.tensorboard``.
 
     Raises:
-        ImportError: neither is installed.
+        ImportError: neither is installed. OSError: at the start of training, nothing can be written
+            to ``log_dir``.
     """
 
+    @suggest_keywords
     def __init__(self, log_dir: str | Path) -> None:
-        self.log_dir = str(log_dir)
-        self._writer = _writer_type()
+        self.log_dir = str(path_of("TensorBoard", "log_dir", log_dir))
         self._open: Any = None
+        _writer_type()
 
     def on_fit_begin(self, run: Run) -> None:
-        self._open = self._writer(self.log_dir)
+        ready_folder("TensorBoard", "log_dir", Path(self.log_dir))
+        self._open = _writer_type()(self.log_dir)
 
     def on_epoch_end(self, run: Run) -> None:
         for name, values in run.history.items():
@@ -32,10 +37,18 @@ class TensorBoard(Callback):
         self._open.flush()
 
     def on_fit_end(self, run: Run) -> None:
-        self._open.close()
+        self._close()
 
     def on_abort(self, run: Run, error: BaseException) -> None:
-        self._open.close()
+        self._close()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_open": None}  # a copy opens a writer of its own
+
+    def _close(self) -> None:
+        if self._open is not None:
+            self._open.close()
+            self._open = None
 
 
 def _writer_type() -> Any:

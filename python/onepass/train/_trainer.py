@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from onepass import _numbers as numbers
 from onepass.data import DataLoader
+from onepass.ops import StepInfo
 from onepass.optim.lr_scheduler import LRScheduler
 from onepass.train import _checks, _loaders
 from onepass.train._callbacks import Callback, CSVLogger
-from onepass.train._checkpoint import Checkpoint, newest
+from onepass.train._checkpoint import Checkpoint, newest, weights
 from onepass.train._evaluation import BATCH
+from onepass.train._files import path_of
 from onepass.train._history import History
 from onepass.train._keywords import suggest_keywords
 from onepass.train._loop import Loop
 from onepass.train._metrics import Metric, resolve
 from onepass.train._progress import ProgressBar
-from onepass.train._run import Run
+from onepass.train._run import Run, load_model
+from onepass.train._training import data_of
 
 T = TypeVar("T")
 
@@ -50,14 +54,15 @@ class Trainer:
         callbacks: called in this order; ``Checkpoint`` runs after the others.
         scheduler: stepped after each optimizer step that was not skipped; ReduceLROnPlateau after
             each epoch, with ``val_loss``, or with ``loss`` if there is no validation.
-        max_norm: clip gradients to this global norm.
+        max_norm: clip gradients to this global norm. The history has ``grad_norm``, the mean of
+            the norms before clipping; inf only measures.
         nonfinite: ``"raise"``, ``"skip"`` (the step, and its loss in the averages) or
             ``"propagate"``. A refused or skipped step leaves the parameters and the running
             statistics as they were before it.
         accumulate: batches averaged into one step; the rest at an epoch's end is a step too.
         seed: seeds dropout, the order of batches, and ``validation_split``. A checkpoint keeps it,
             and a resume uses it, so you need not pass it again.
-        log_dir: a directory for ``history.csv``.
+        log_dir: a directory for ``history.csv``; one that cannot be written to is refused by fit.
         progress: add a ProgressBar.
         device: "cpu", "cuda" or "cuda:N": move the model and the loss there now, and each batch
             before its step. None leaves everything where it is.
@@ -106,6 +111,9 @@ class Trainer:
     skipped_steps = _OfRun[int]()
     lr = _OfRun[float]()
     batch_loss = _OfRun[float]()
+    step_info = _OfRun[StepInfo | None]()
+    grad_scale = _OfRun[float]()
+    row = _OfRun[dict[str, float]]()
     stop = _OfRun[bool]()
     resumed = _OfRun[bool]()
     loaded = _OfRun[bool]()
@@ -136,7 +144,9 @@ class Trainer:
         helpers = _checks.helpers(callbacks, scheduler)
         functions = resolve(metrics)
         if log_dir is not None:
-            helpers.append(CSVLogger(Path(log_dir) / "history.csv"))
+            logger = CSVLogger(path_of("Trainer", "log_dir", log_dir) / "history.csv")
+            logger._argument = ("Trainer", "log_dir")
+            helpers.append(logger)
         if progress and not any(isinstance(c, ProgressBar) for c in helpers):
             helpers.append(ProgressBar())
         # Checkpoint comes last, so that it saves the other callbacks after they have run.
@@ -189,6 +199,10 @@ class Trainer:
                 data or batches than the checkpoint's is a RuntimeWarning between two epochs, and a
                 ValueError inside one.
 
+        A fit of the same trainer with the same model and data goes on with its training; callbacks
+        keep what they remember. Other data or another model begin a new training for them, and so
+        does another trainer. Where all epochs are done it gives a RuntimeWarning.
+
         Returns:
             ``trainer.history``.
 
@@ -196,18 +210,28 @@ class Trainer:
             TypeError: an unknown keyword. ValueError: before the first batch, data or options that
                 cannot work, or a checkpoint that does not fit. FloatingPointError: a loss or
                 gradient is not finite, with ``nonfinite="raise"``. KeyboardInterrupt: after Ctrl-C,
-                at the end of a step.
+                at the end of a step. OSError: before the first step, a callback cannot write where
+                it should. RuntimeError: another thread uses the model, or another fit a callback.
         """
         numbers.integer("fit", "max_epochs", max_epochs, 1)
-        parts = None if ckpt_path is None else newest(ckpt_path)
         run = self.run
-        seed = run.seed if parts is None else run.seed_of(parts)
-        loader, validation = _loaders.to_train(
-            X, y, batch_size, shuffle, drop_last, seed, validation_data, validation_split
-        )
-        _checks.before_training(run, loader, validation)
-        self._start(loader, max_epochs, parts)
-        self._loop.train(loader, validation)
+        with run.alone():
+            if run.step and not run.loaded and ckpt_path is None and run.epoch >= max_epochs:
+                warnings.warn(
+                    f"fit: {run.epoch} of {max_epochs} epochs are done, nothing was trained; pass "
+                    "a larger max_epochs, which is the total over all calls",
+                    RuntimeWarning,
+                    stacklevel=3,
+                )
+                return run.history
+            parts = None if ckpt_path is None else newest(ckpt_path)
+            seed = run.seed if parts is None else run.seed_of(parts)
+            loader, validation = _loaders.to_train(
+                X, y, batch_size, shuffle, drop_last, seed, validation_data, validation_split
+            )
+            _checks.before_training(run, loader, validation)
+            self._start(loader, validation, max_epochs, parts)
+            self._loop.train(loader, validation)
         return run.history
 
     def evaluate(self, X: Any, y: Any, *, batch_size: int = BATCH) -> dict[str, float]:
@@ -246,22 +270,61 @@ class Trainer:
                 is of another architecture or seed (model and optimizer keep their values), or none
                 is valid.
         """
-        if not Path(dir).is_dir():
-            raise FileNotFoundError(f"no such directory: {dir}")
-        parts = newest(dir)
+        parts = newest(_existing(dir))
         if parts is None:
             raise FileNotFoundError(f"no checkpoint in {dir}")
         trainer = cls(model, loss, optimizer, **options)
         trainer.run.restore(parts)
         return trainer
 
-    def _start(self, loader: DataLoader, max_epochs: int, parts: dict[str, Any] | None) -> None:
+    def log(self, name: str, value: float) -> None:
+        """Add a number to the epoch's row of the history, in a hook: see ``Run.log``."""
+        self.run.log(name, value)
+
+    def __repr__(self) -> str:
+        run = self.run
+        parts = [
+            f"Trainer({type(run.model).__name__}, {run.loss!r}, {type(run.optimizer).__name__}"
+        ]
+        parts += [f"metrics={list(run.metrics)}"] if run.metrics else []
+        parts += [f"callbacks={run.callbacks}"] if run.callbacks else []
+        return f"{', '.join(parts)}, epoch={run.epoch}, step={run.step})"
+
+    @staticmethod
+    @suggest_keywords
+    def load_weights(dir: str | Path, model: T, *, which: str = "best") -> T:
+        """Give ``model`` the weights of a checkpoint, to predict with; returns the model.
+
+        Neither the optimizer nor the schedule of the training is needed.
+
+        Args:
+            dir: of ``save`` or of a Checkpoint.
+            model: of the same architecture.
+            which: ``"best"``, those of the best epoch by EarlyStopping or else by a Checkpoint with
+                ``monitor``; or ``"last"``, those of the newest valid checkpoint.
+
+        Raises:
+            FileNotFoundError: no such directory, or no checkpoint in it. ValueError: another
+                architecture (the model keeps its values), or no callback has kept the best.
+        """
+        saved = weights(_existing(dir), which)
+        load_model(model, saved["model"], saved["modules"])
+        return model
+
+    def _start(
+        self,
+        loader: DataLoader,
+        validation: DataLoader | None,
+        max_epochs: int,
+        parts: dict[str, Any] | None,
+    ) -> None:
         run = self.run
         before: Mapping[str, Any] = vars(run) if parts is None else parts["trainer"]
         resumes = run.loaded or parts is not None
         data = _loaders.same_data(loader, run.accumulate, before, resumes=resumes)
         if parts is not None:
             run.restore(parts)
+        run.begin(data_of(loader, validation))
         run.resumed, run.loaded = run.loaded, False
         if not run.resumed:
             run.stop = False
@@ -269,3 +332,10 @@ class Trainer:
                 run.seed_dropout()
         run.data = data
         run.max_epochs, run.batches = max_epochs, len(loader)
+
+
+def _existing(dir: str | Path) -> Path:
+    folder = path_of("load", "dir", dir)
+    if not folder.is_dir():
+        raise FileNotFoundError(f"no such directory: {dir}")
+    return folder

@@ -1,0 +1,87 @@
+"""Paths that users give, and errors of the file system that name the file."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+
+def path_of(owner: str, name: str, value: Any) -> Path:
+    """``value`` as a path, with ``~`` expanded.
+
+    Raises:
+        TypeError: it is no path. ValueError: it is empty.
+    """
+    if not isinstance(value, (str, os.PathLike)):
+        raise TypeError(f"{owner}: {name!r} is {value!r}, expected a path")
+    if not os.fspath(value):
+        raise ValueError(f"{owner}: {name!r} is {value!r}, expected a path")
+    return home(value)
+
+
+def home(path: str | os.PathLike[str]) -> Path:
+    """The path with ``~`` expanded."""
+    return Path(os.path.expanduser(path))
+
+
+def ready_folder(owner: str, name: str, folder: Path, value: Path | None = None) -> None:
+    """Make ``folder`` where it is missing and try a file in it, before hours of training.
+
+    Args:
+        owner, name, value: of the argument that led to ``folder``, for the message.
+
+    Raises:
+        OSError: a file is in the way, or nothing can be written there.
+    """
+    shown = f"{owner}: {name!r} is {str(value or folder)!r}, expected"
+    in_the_way = next((p for p in [folder, *folder.parents] if p.exists()), None)
+    if in_the_way is not None and not in_the_way.is_dir():
+        raise NotADirectoryError(f"{shown} a directory, and {str(in_the_way)!r} is a file")
+    probe = folder / f".tmp-probe-{os.getpid()}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            probe.write_bytes(b"1")
+        finally:
+            with suppress(OSError):
+                probe.unlink()
+    except OSError as error:
+        raise _same_kind(error, f"{shown} a place to write to: {error.strerror}") from error
+
+
+def ready_file(owner: str, name: str, path: Path) -> None:
+    """Refuse a path of a file that cannot be written, before hours of training."""
+    if path.is_dir():
+        raise IsADirectoryError(
+            f"{owner}: {name!r} is {str(path)!r}, expected a file, and it is a directory"
+        )
+    ready_folder(owner, name, path.parent, path)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """An OSError inside, such as a full disk, has ``path`` as its file name."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
+
+
+@contextmanager
+def naming(path: Path, kept: str) -> Iterator[None]:
+    """An OSError inside says which file could not be written and what is ``kept``."""
+    try:
+        yield
+    except OSError as error:
+        file = error.filename or path
+        raise _same_kind(error, f"cannot write {file}: {error.strerror}; {kept}") from error
+
+
+def _same_kind(error: OSError, message: str) -> OSError:
+    renamed = type(error)(message)
+    renamed.errno = error.errno
+    return renamed

@@ -1,0 +1,71 @@
+"""To which training the memory of callbacks belongs, and one fit at a time for each of them."""
+
+from __future__ import annotations
+
+import threading
+import zlib
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from onepass._array import beside, to_numpy
+
+SAMPLED = 64  # rows that tell data apart
+_LOCK = threading.Lock()
+
+
+class Training:
+    """One model trained on one set of data, over any number of fits and resumes.
+
+    A fit of the same trainer, with the same model and data, goes on with it. Another trainer, model
+    or training or validation data begin a new one, in which callbacks start afresh.
+    """
+
+    def __init__(self, model: Any, data: Any = None) -> None:
+        self.model = model
+        self.data = data
+        self.fitting = False
+
+    def includes(self, model: Any, data: Any) -> bool:
+        """Whether a fit of ``model`` on ``data`` goes on with this training."""
+        return self.model is model and self.data in (None, data)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "fitting": False}  # a copy made by a hook is in no fit
+
+
+def adopt(training: Training, callbacks: Iterable[Any], *, fitting: bool) -> None:
+    """Make ``training`` the one that the callbacks remember; those of another start afresh.
+
+    Raises:
+        RuntimeError: another fit is using a callback; nothing is changed.
+    """
+    with _LOCK:
+        known = [(c, getattr(c, "_training", None)) for c in callbacks]
+        for callback, other in known:
+            if other is not None and other is not training and other.fitting:
+                raise RuntimeError(
+                    f"{type(callback).__name__}: another fit is using this callback, expected one "
+                    "fit at a time; make one for each Trainer"
+                )
+        for callback, other in known:
+            if other is not training:
+                callback.reset()
+                callback._training = training
+        training.fitting = fitting
+
+
+def data_of(*loaders: Any) -> list[Any]:
+    """What tells the data of loaders apart: shapes, dtypes and a checksum of some rows."""
+    arrays = [array for loader in loaders if loader is not None for array in (loader.X, loader.y)]
+    return [_array(array) for array in arrays]
+
+
+def _array(array: Any) -> Any:
+    if array is None:
+        return None
+    count = len(array)
+    rows = np.unique(np.linspace(0, count - 1, min(count, SAMPLED)).astype(np.int64))
+    sample = np.ascontiguousarray(to_numpy(array[beside(array, rows)]))
+    return tuple(array.shape), str(array.dtype), zlib.crc32(sample.tobytes())
