@@ -20,7 +20,7 @@ HIGHER = """
 """
 # A number with one of these words may be better either way.
 UNSETTLED = """
-    one minus non not no inverse inv inverted anti drop gap delta diff difference change std var
+    minus non not no inverse inv inverted anti drop gap delta diff difference change std var
     variance spread ratio worst false time seconds
 """
 _MIN, _MAX, _UNSETTLED = (frozenset(words.split()) for words in (LOWER, HIGHER, UNSETTLED))
