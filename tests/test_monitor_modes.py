@@ -11,7 +11,8 @@ LOWER = """
     brier_score_loss mean_squared_error root_mean_squared_error mean_absolute_percentage_error
     max_error hamming_loss zero_one_loss mean_poisson_deviance davies_bouldin_score kl_divergence
     cross_entropy categorical_crossentropy error_rate word_error_rate top_1_error
-    false_positive_rate neg_log_likelihood negative_log_likelihood MSELoss RMSE coverage_error discriminator_loss
+    false_positive_rate neg_log_likelihood negative_log_likelihood MSELoss RMSE
+    coverage_error discriminator_loss
 """
 HIGHER = """
     accuracy acc auc auroc roc_auc roc_auc_score f1 f1_score f1_macro r2 r2_score precision recall
