@@ -1,0 +1,208 @@
+"""Paths that cannot be written: refused before the first step and named; a full disk later too."""
+
+import errno
+import os
+import sys
+import types
+from pathlib import Path
+
+import numpy as np
+import pytest
+from onepass.train import (
+    Callback,
+    Checkpoint,
+    CSVLogger,
+    History,
+    TensorBoard,
+    Trainer,
+    _files,
+    _store,
+)
+from small_training import everything, fit, make, network
+
+
+@pytest.fixture
+def writer(monkeypatch):
+    """A tensorboardX that remembers what it opened."""
+    opened = []
+
+    class SummaryWriter:
+        def __init__(self, log_dir):
+            opened.append(self)
+            self.log_dir, self.closed = log_dir, False
+
+        def add_scalar(self, *args):
+            pass
+
+        def flush(self):
+            pass
+
+        def close(self):
+            self.closed = True
+
+    module = types.ModuleType("tensorboardX")
+    module.SummaryWriter = SummaryWriter
+    monkeypatch.setitem(sys.modules, "tensorboardX", module)
+    return opened
+
+
+def of(kind, path):
+    """A trainer that writes to ``path``, and the argument that its error names."""
+    if kind == "log_dir":
+        return make(log_dir=path), "Trainer: 'log_dir'"
+    made = {"Checkpoint": Checkpoint, "CSVLogger": CSVLogger, "TensorBoard": TensorBoard}[kind](
+        path
+    )
+    name = {"Checkpoint": "dir", "CSVLogger": "path", "TensorBoard": "log_dir"}[kind]
+    return make([made]), f"{kind}: '{name}'"
+
+
+def refused(trainer, words, error=OSError):
+    before = everything(trainer)
+    with pytest.raises(error, match=words) as caught:
+        fit(trainer)
+    assert everything(trainer) == before
+    assert trainer.step == 0
+    return caught.value
+
+
+@pytest.mark.parametrize("kind", ["Checkpoint", "log_dir", "TensorBoard"])
+def test_a_file_where_a_directory_belongs(tmp_path, writer, kind):
+    """Case 16 of the field; the file keeps its text."""
+    path = tmp_path / "notes.txt"
+    path.write_text("my notes")
+    trainer, argument = of(kind, path)
+    error = refused(trainer, f"^{argument} is .*notes.txt.*is a file", NotADirectoryError)
+    assert str(path) in str(error)
+    assert path.read_text() == "my notes"
+    assert os.listdir(tmp_path) == ["notes.txt"]
+
+
+@pytest.mark.parametrize("kind", ["Checkpoint", "CSVLogger", "log_dir", "TensorBoard"])
+def test_a_file_among_the_parents(tmp_path, writer, kind):
+    (tmp_path / "notes.txt").write_text("my notes")
+    trainer, argument = of(kind, tmp_path / "notes.txt" / "runs" / "a")
+    refused(trainer, f"^{argument} is .*notes.txt' is a file", NotADirectoryError)
+
+
+@pytest.mark.parametrize("kind", ["Checkpoint", "CSVLogger", "log_dir", "TensorBoard"])
+def test_a_place_where_nothing_can_be_made(writer, kind):
+    """/proc stands for a drive that is missing or read-only, for root too."""
+    trainer, argument = of(kind, Path("/proc/nowhere/run"))
+    refused(trainer, f"^{argument} is '/proc/nowhere/run.*expected a place to write to: No such")
+
+
+@pytest.mark.parametrize("code", [errno.EACCES, errno.EROFS, errno.ENOSPC, errno.EIO])
+@pytest.mark.parametrize("kind", ["Checkpoint", "CSVLogger", "log_dir", "TensorBoard"])
+def test_a_directory_without_permission_or_room(tmp_path, writer, monkeypatch, kind, code):
+    def full(self, data):
+        self.touch()
+        raise OSError(code, os.strerror(code), str(self))
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    trainer, argument = of(kind, tmp_path / "run")
+    error = refused(trainer, f"^{argument} is .*a place to write to: {os.strerror(code)}")
+    assert error.errno == code
+    left = [p.name for p in tmp_path.rglob("*")]
+    assert left in (["run"], [])
+    assert not any(w.closed is False for w in writer)
+
+
+def test_a_directory_where_the_table_belongs(tmp_path):
+    refused(make([CSVLogger(tmp_path)]), "^CSVLogger: 'path'.*it is a directory", IsADirectoryError)
+
+
+@pytest.mark.parametrize(("value", "error"), [("", ValueError), (3, TypeError), (None, TypeError),
+                                              (b"run", TypeError)])  # fmt: skip
+def test_no_path_at_all(value, error, writer):
+    for kind in (Checkpoint, CSVLogger, TensorBoard):
+        with pytest.raises(error, match=f"{kind.__name__}: '.*' is .*expected a path"):
+            kind(value)
+    if value is not None:
+        with pytest.raises(error, match="Trainer: 'log_dir' is"):
+            make(log_dir=value)
+
+
+def test_a_tilde_is_the_home_everywhere(tmp_path, monkeypatch, writer):
+    home, here = tmp_path / "home", tmp_path / "here"
+    home.mkdir()
+    here.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.chdir(here)
+    trainer = make([Checkpoint("~/c"), CSVLogger(Path("~/t/h.csv")), TensorBoard("~/b")],
+                   log_dir="~/l")  # fmt: skip
+    fit(trainer)
+    trainer.save("~/s")
+    trainer.history.to_csv("~/other.csv")
+    fit(make(), ckpt_path="~/c")
+    model = network(3)
+    Trainer.load_weights("~/s", model, which="last")
+    assert writer[0].log_dir == str(home / "b")
+    assert sorted(os.listdir(home)) == ["b", "c", "l", "other.csv", "s", "t"]
+    assert os.listdir(here) == []
+    np.testing.assert_array_equal(model[0].weight.data, trainer.model[0].weight.data)
+
+
+def test_two_checkpoints_in_one_directory_are_refused(tmp_path):
+    trainer = make([Checkpoint(tmp_path), Checkpoint(tmp_path / "x" / "..", every_n_steps=2)])
+    refused(trainer, "twice in 'callbacks'", ValueError)
+    fit(make([Checkpoint(tmp_path / "a"), Checkpoint(tmp_path / "b", every_n_steps=2)]))
+
+
+class FullDisk(Callback):
+    """From a step on, no file gets its bytes on the disk."""
+
+    def __init__(self, monkeypatch, step):
+        self.monkeypatch, self.step = monkeypatch, step
+
+    def on_step_end(self, run):
+        def sync(handle):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        if run.step == self.step:
+            self.monkeypatch.setattr(os, "fsync", sync)
+
+
+def test_a_full_disk_names_the_file_and_what_is_whole(tmp_path, monkeypatch):
+    trainer = make([FullDisk(monkeypatch, 9), Checkpoint(tmp_path)])
+    with pytest.raises(OSError, match="No space left") as caught:
+        fit(trainer)
+    message = str(caught.value)
+    assert caught.value.errno == errno.ENOSPC
+    assert "model.npz" in message
+    assert message.endswith(f"{tmp_path / 'step_00000008'} is whole")
+    assert [p.name for p in _store.checkpoints(tmp_path)] == ["step_00000004", "step_00000008"]
+    assert len(os.listdir(tmp_path)) == 2
+    monkeypatch.undo()
+    again = make()
+    fit(again, ckpt_path=tmp_path)
+    whole = make()
+    fit(whole)
+    assert again.epoch == whole.epoch == 3
+
+
+def test_a_full_disk_at_the_first_checkpoint(tmp_path, monkeypatch):
+    with pytest.raises(OSError, match=r"cannot write .*; no checkpoint was written before"):
+        fit(make([FullDisk(monkeypatch, 1), Checkpoint(tmp_path)]))
+
+
+def test_a_full_disk_leaves_the_table_of_before(tmp_path, monkeypatch):
+    path = tmp_path / "h.csv"
+    history = History({"loss": [1.0]})
+    history.to_csv(path)
+    before = path.read_text()
+
+    def full(partial, target):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "replace", full)
+    history.append({"loss": 0.5})
+    with pytest.raises(OSError, match=r"cannot write .*h\.csv: No space.*of before is whole"):
+        history.to_csv(path)
+    assert path.read_text() == before
+    assert os.listdir(tmp_path) == ["h.csv"]
+
+
+def test_a_probe_leaves_nothing(tmp_path):
+    _files.ready_folder("X", "dir", tmp_path / "a" / "b")
+    assert [p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*")] == ["a", "a/b"]
