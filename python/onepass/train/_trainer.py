@@ -234,6 +234,7 @@ class Trainer:
             self._loop.train(loader, validation)
         return run.history
 
+    @suggest_keywords
     def evaluate(self, X: Any, y: Any, *, batch_size: int = BATCH) -> dict[str, float]:
         """``loss`` and the metrics over ``(X, y)``, in evaluation mode.
 
@@ -243,6 +244,7 @@ class Trainer:
         """
         return self.run.evaluate(X, y, batch_size=batch_size)
 
+    @suggest_keywords
     def predict(self, X: Any, *, batch_size: int = BATCH) -> Any:
         """The model's raw outputs for ``X``, in evaluation mode, on the device of ``X``.
 
