@@ -99,16 +99,17 @@ class Profile(Callback):
         for name in ops.__all__:
             if not isinstance(getattr(ops, name), type):
                 self._replace(ops, name, PARTS[1])
-        self._replace(run.optimizer, "step", PARTS[2])
+        # The class: an optimizer with a wrapper of its own could not be copied.
+        self._replace(type(run.optimizer), "step", PARTS[2])
 
     def _replace(self, owner: Any, name: str, part: str) -> None:
         function = getattr(owner, name)
-        self._undo.append((owner, name, function))
+        self._undo.append((owner, name, function if name in vars(owner) else None))
         setattr(owner, name, self._timed(function, part))
 
     def _unwrap(self) -> None:
         for owner, name, function in reversed(self._undo):
-            if hasattr(type(owner), name):
+            if function is None:  # inherited
                 delattr(owner, name)
             else:
                 setattr(owner, name, function)

@@ -100,6 +100,16 @@ class Run(Evaluator):
         super().__post_init__()
         self.lr = float(self.optimizer.param_groups[0]["lr"])
 
+    def __repr__(self) -> str:
+        return self.shown("Run")
+
+    def shown(self, name: str) -> str:
+        """The parts and how far the run is, in one line that begins with ``name``."""
+        kinds = [type(part).__name__ for part in (self.model, self.loss, self.optimizer)]
+        more = [f"metrics={list(self.metrics)}"] if self.metrics else []
+        more += [f"callbacks={self.callbacks}"] if self.callbacks else []
+        return f"{name}({', '.join([*kinds, *more])}, epoch={self.epoch}, step={self.step})"
+
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "fitting": False}  # a copy made by a hook is in no fit
 

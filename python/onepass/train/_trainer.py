@@ -284,13 +284,7 @@ class Trainer:
         self.run.log(name, value)
 
     def __repr__(self) -> str:
-        run = self.run
-        parts = [
-            f"Trainer({type(run.model).__name__}, {run.loss!r}, {type(run.optimizer).__name__}"
-        ]
-        parts += [f"metrics={list(run.metrics)}"] if run.metrics else []
-        parts += [f"callbacks={run.callbacks}"] if run.callbacks else []
-        return f"{', '.join(parts)}, epoch={run.epoch}, step={run.step})"
+        return self.run.shown("Trainer")
 
     @staticmethod
     @suggest_keywords
