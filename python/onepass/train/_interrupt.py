@@ -33,7 +33,9 @@ class Interrupt:
         traceback: TracebackType | None,
     ) -> None:
         if self._installed:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
+            self._installed = False
+            if signal.getsignal(signal.SIGINT) == self._handle:  # a hook may have set its own
+                signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self.requested:

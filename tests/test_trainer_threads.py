@@ -1,0 +1,178 @@
+"""A trainer and several threads: one trains, or any number read; anything else is a clear error."""
+
+import copy
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from onepass import nn, optim
+from onepass.train import Callback, EarlyStopping, Trainer
+from small_training import X, Y, everything, fit, make, uninterrupted
+
+
+class InAnotherThread(Callback):
+    """Calls a function from another thread in the middle of a fit, and keeps its error."""
+
+    def __init__(self, hook, call):
+        self.call, self.errors = call, []
+        setattr(self, hook, self.run_it)
+
+    def run_it(self, run):
+        with ThreadPoolExecutor(1) as pool:
+            self.errors.append(pool.submit(self.call).exception())
+
+
+CALLS = {
+    "fit": lambda trainer, folder: fit(trainer),
+    "evaluate": lambda trainer, folder: trainer.evaluate(X, Y),
+    "predict": lambda trainer, folder: trainer.predict(X),
+    "save": lambda trainer, folder: trainer.save(folder / "mid"),
+    "load": lambda trainer, folder: Trainer.load(
+        folder / "saved", trainer.model, trainer.loss, trainer.optimizer, metrics=["accuracy"],
+        scheduler=trainer.scheduler, progress=False,
+    ),
+    "load_weights": lambda trainer, folder: Trainer.load_weights(
+        folder / "saved", trainer.model, which="last"
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("hook", ["on_before_step", "on_step_end", "on_epoch_end"])
+@pytest.mark.parametrize("name", CALLS)
+def test_a_call_from_another_thread_while_fit_trains(tmp_path, name, hook):
+    expected = uninterrupted()
+    other = InAnotherThread(hook, lambda: CALLS[name](trainer, tmp_path))
+    trainer = make([other])
+    trainer.save(tmp_path / "saved")
+    fit(trainer)
+    assert everything(trainer) == expected
+    for error in other.errors:
+        assert isinstance(error, RuntimeError)
+        assert str(error).startswith(f"{name}: another thread is in fit with this model")
+    assert not (tmp_path / "mid").exists()
+
+
+def test_another_trainer_of_the_same_model_is_told_too():
+    def second():
+        twin = Trainer(trainer.model, trainer.loss, optim.SGD(trainer.model.parameters()),
+                       progress=False)  # fmt: skip
+        fit(twin)
+
+    other = InAnotherThread("on_step_end", second)
+    trainer = make([other])
+    fit(trainer, max_epochs=1)
+    assert {str(error)[:24] for error in other.errors} == {"fit: another thread is i"}
+
+
+def test_after_the_fit_any_thread_may_go_on():
+    trainer = make()
+    for epochs in (1, 2, 3):
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(fit, trainer, max_epochs=epochs).result()
+    assert everything(trainer) == uninterrupted()
+
+
+def test_after_a_failed_fit_any_thread_may_go_on():
+    class Fails(Callback):
+        def on_step_end(self, run):
+            if run.step == 2:
+                raise KeyError
+
+    failed = make([Fails()], scheduled=False)
+    with pytest.raises(KeyError):
+        fit(failed)
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(failed.predict, X).result().shape == (30, 2)
+        pool.submit(fit, failed, max_epochs=1).result()
+    assert failed.epoch == 1
+
+
+def test_a_fit_while_another_thread_predicts():
+    """Fit would put the model into training mode under it."""
+    inside, leave = threading.Event(), threading.Event()
+
+    class Slow(nn.Module):
+        def __init__(self):
+            self.layer = nn.Linear(4, 2)
+
+        def forward(self, x):
+            inside.set()
+            leave.wait(60)
+            return self.layer(x)
+
+        def backward(self, dy, **options):
+            return self.layer.backward(dy, **options)
+
+    model = Slow()
+    trainer = Trainer(model, nn.CrossEntropyLoss(), optim.SGD(model.parameters()), progress=False)
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(trainer.predict, X)
+        inside.wait(60)
+        try:
+            with pytest.raises(RuntimeError, match="fit: another thread is in predict"):
+                fit(trainer)
+        finally:
+            leave.set()
+        assert running.result().shape == (30, 2)
+    assert trainer.step == 0
+    fit(trainer, max_epochs=1)
+
+
+def test_predict_from_many_threads_at_once():
+    """Each gets what it gets alone, and the modules end in their own modes: dropout would tell."""
+
+    class Double(nn.Module):
+        """Keeps nothing of a call, so that only the modes can go wrong."""
+
+        def __init__(self):
+            self.spare = nn.Linear(4, 2).eval()
+
+        def forward(self, x):
+            return x * (np.random.default_rng().random() if self.training else 2.0)
+
+        def backward(self, dy, **options):
+            return 2.0 * dy
+
+    model = nn.Sequential(Double(), nn.Flatten())
+    trainer = Trainer(model, nn.MSELoss(), optim.SGD(model.parameters()), progress=False)
+    start = threading.Barrier(4)
+
+    def work(number):
+        data = X[:8] + number
+        start.wait()
+        return all(
+            np.array_equal(trainer.predict(data, batch_size=2), 2 * data) for _ in range(200)
+        )
+
+    with ThreadPoolExecutor(4) as pool:
+        assert all(pool.map(work, range(4)))
+    assert [module.training for module in model.modules()] == [True, True, False, True]
+
+
+def test_copies_train_side_by_side():
+    """Two threads, two copies: each what it is alone."""
+    first = make([EarlyStopping(patience=9)], max_norm=1.0)
+    trainers = [first, *(copy.deepcopy(first) for _ in range(3))]
+    fit(alone := copy.deepcopy(first))
+    expected = everything(alone)
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(fit, trainers))
+    for trainer in trainers:
+        assert everything(trainer) == expected
+
+
+def test_one_callback_in_two_threads():
+    stopping = EarlyStopping()
+    fits = []
+
+    class Meanwhile(Callback):
+        def on_step_end(self, run):
+            if run.step == 2:
+                with ThreadPoolExecutor(1) as pool:
+                    fits.append(pool.submit(fit, second).exception())
+
+    first, second = make([stopping, Meanwhile()]), make([stopping])
+    fit(first)
+    assert str(fits[0]).startswith("EarlyStopping: another fit is using this callback")
+    assert second.step == 0
