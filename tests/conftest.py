@@ -29,6 +29,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="leave out simulator, sanitizers, type checks and long runs; of tests over several "
         "parameters a sample in which every pair of values occurs",
     )
+    parser.addoption(
+        "--trainings",
+        type=int,
+        help="how many random trainings test_random_training.py interrupts and resumes",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -1,4 +1,4 @@
-"""Copies of the running statistics from before a step, to undo a skipped or refused one."""
+"""What a step changes beside the parameters, from before it, to undo one that did not count."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ class Buffers:
     Without the copies, one NaN among the samples would stay in them for ever.
 
     Args:
-        model: an ``nn.Module``; None keeps nothing.
+        model: an ``nn.Module``.
     """
 
     def __init__(self, model: Any) -> None:
         self._kept = [
             (_copier(array), module, name, empty_like(array))
-            for module in (model.modules() if model is not None else ())
+            for module in model.modules()
             for name in module.buffer_names
             if (array := getattr(module, name)) is not None
         ]
@@ -37,6 +37,32 @@ class Buffers:
         """Give the model the values of the last ``keep``, in its own arrays."""
         for copy, module, name, kept in self._kept:
             copy(getattr(module, name), kept)
+
+
+class StepStart:
+    """The state at the start of a step, for one that an exception ends: it is done again.
+
+    A fit that goes on, or a checkpoint written afterwards, then has every batch once, with the
+    masks of dropout that it would have had.
+    """
+
+    def __init__(self, run: Any, buffers: Buffers) -> None:
+        self._run, self._buffers = run, buffers
+        streams = (getattr(module, "stream", None) for module in run.model.modules())
+        self._streams: list[Any] = [stream for stream in streams if hasattr(stream, "peek")]
+
+    def keep(self) -> None:
+        """Keep the present state."""
+        self._buffers.keep()
+        self._masks = [stream.peek() for stream in self._streams]
+        self._counters = self._run.counters()
+
+    def put_back(self) -> None:
+        """Return to the state of the last ``keep``, unless the step was done."""
+        if self._run.go_back(self._counters):
+            self._buffers.put_back()
+            for stream, mask in zip(self._streams, self._masks, strict=True):
+                stream.set(*mask)
 
 
 def _copier(array: Any) -> Callable[[Any, Any], None]:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, cast
 
 from onepass.data import DataLoader
 from onepass.optim.lr_scheduler import ReduceLROnPlateau
-from onepass.train._buffers import Buffers
+from onepass.train._buffers import Buffers, StepStart
 from onepass.train._callbacks import Callback
 from onepass.train._evaluation import means
 from onepass.train._interrupt import Interrupt
@@ -22,7 +23,6 @@ class Loop:
     def __init__(self, run: Run) -> None:
         self.run = run
         self._interrupt = Interrupt()
-        self._buffers = Buffers(None)
         self._options = (
             {"need_input_grad": False}
             if "need_input_grad" in inspect.signature(run.model.backward).parameters
@@ -32,7 +32,8 @@ class Loop:
     def train(self, loader: DataLoader, validation: DataLoader | None) -> None:
         """Epochs until ``run.max_epochs`` or ``run.stop``."""
         run = self.run
-        self._buffers = Buffers(None if run.nonfinite == "propagate" else run.model)
+        self._buffers = Buffers(run.model)
+        self._start = StepStart(run, self._buffers)
         self._interrupt.requested = False
         run.at_boundary = True
         run.optimizer.zero_grad()
@@ -43,9 +44,20 @@ class Loop:
                     self._run_epoch(loader, validation)
                 run.at_boundary = False
                 self._call("on_fit_end")
+                run.ended = True
             except BaseException as error:
-                for callback in self._callbacks:
-                    callback.on_abort(run, error)
+                self._abort(error)
+                raise
+
+    def _abort(self, error: BaseException) -> None:
+        """Call ``on_abort`` of every callback, also where that of another one fails."""
+        for number, callback in enumerate(self._callbacks):
+            try:
+                callback.on_abort(self.run, error)
+            except BaseException:
+                for other in self._callbacks[number + 1 :]:
+                    with suppress(Exception):
+                        other.on_abort(self.run, error)
                 raise
 
     @property
@@ -58,27 +70,8 @@ class Loop:
         run.row_is_done = False
         self._call("on_epoch_begin")
         run.model.train()
-        pending = 0
-        for batch in loader.batches(run.epoch, run.position):
-            run.at_boundary = False
-            if pending == 0:
-                self._buffers.keep()
-            pending += 1
-            last = pending == run.accumulate or run.position + 1 == len(loader)
-            try:
-                self._forward_backward(*map(run.moved, batch))
-                run.position += 1
-                if last:
-                    self._update(pending)
-            except FloatingPointError:
-                self._buffers.put_back()
-                raise
-            if last:
-                pending = 0
-                run.at_boundary = True
-                self._call("on_step_end")
-                if run.stop:
-                    return
+        if not self._run_batches(loader):
+            return
         run.row = row = means(run.sums, run.metrics)
         if validation is not None:
             row |= {f"val_{k}": v for k, v in run.evaluate_batches(validation).items()}
@@ -90,6 +83,32 @@ class Loop:
         run.epoch += 1
         run.position, run.sums = 0, {}
         self._call("on_epoch_end")
+
+    def _run_batches(self, loader: DataLoader) -> bool:
+        """The rest of an epoch's batches; False where a callback stopped the run."""
+        run = self.run
+        pending = 0
+        try:
+            for batch in loader.batches(run.epoch, run.position):
+                run.at_boundary = False
+                if pending == 0:
+                    self._start.keep()
+                pending += 1
+                last = pending == run.accumulate or run.position + 1 == len(loader)
+                self._forward_backward(*map(run.moved, batch))
+                run.position += 1
+                if last:
+                    self._update(pending)
+                    pending = 0
+                    run.at_boundary = True
+                    self._call("on_step_end")
+                    if run.stop:
+                        return False
+        except BaseException:
+            if pending:
+                self._start.put_back()
+            raise
+        return True
 
     def _forward_backward(self, x: Any, target: Any) -> None:
         run = self.run

@@ -55,7 +55,8 @@ class Run(Evaluator):
             elsewhere.
         row: from on_validation_end to on_epoch_end, the numbers of the epoch.
         skipped_steps: steps skipped so far.
-        resumed: whether this run continues from a saved state.
+        resumed: whether this run continues from a saved state, or goes on with a fit that an
+            exception has ended.
         at_boundary: whether the run is between two steps.
 
     Example:
@@ -93,6 +94,7 @@ class Run(Evaluator):
     data: dict[str, Any] | None = None  # the description of the data, as same_data compares it
     training: Training | None = None
     fitting: bool = False
+    ended: bool = False  # the last fit came to its end, on_fit_end included
     row_is_done: bool = False  # log adds to the history's last row
     _unread: StepInfo | None = None
 
@@ -144,6 +146,17 @@ class Run(Evaluator):
         self.logged = {}
         return averages
 
+    def counters(self) -> tuple[Any, ...]:
+        """What the batches of a step change in the run, for ``go_back``."""
+        return self.step, self.position, _copied(self.sums), _copied(self.logged), self._unread
+
+    def go_back(self, counters: tuple[Any, ...]) -> bool:
+        """Undo the batches since ``counters``, and return True, unless the step is done."""
+        if counters[0] != self.step:
+            return False
+        _, self.position, self.sums, self.logged, self._unread = counters
+        return True
+
     def note_step(self, info: StepInfo) -> None:
         """Keep what the optimizer told of a step; its norm is read later, so as not to wait."""
         self.step_info = info
@@ -165,15 +178,23 @@ class Run(Evaluator):
         """Begin a fit: callbacks start afresh, unless it goes on with the training before.
 
         Raises:
-            RuntimeError: another fit is using a callback.
+            RuntimeError: another fit is using a callback. ValueError: the last fit ended inside an
+                epoch, of another model or other data.
         """
         training = self.training
-        if training is None or not (self.loaded or training.includes(self.model, data)):
+        goes_on = training is not None and (self.loaded or training.includes(self.model, data))
+        if not goes_on and self.position:
+            raise ValueError(
+                "fit: the last fit ended inside an epoch, expected the same model and data to go "
+                "on with it; make a new Trainer for others"
+            )
+        if training is None or not goes_on:
             training = Training(self.model)
         adopt(training, self.callbacks, fitting=True)
         training.data = data
         self.training = training
-        self.fitting = True
+        self.resumed = self.loaded or (goes_on and not self.ended)
+        self.loaded, self.fitting, self.ended = False, True, False
 
     @contextmanager
     def alone(self) -> Iterator[None]:
@@ -299,6 +320,10 @@ class Run(Evaluator):
 def _classes(model: Any) -> dict[str, str]:
     """Name of every module → its class: two architectures may have arrays of the same shapes."""
     return {name: type(module).__name__ for name, module in model.named_modules()}
+
+
+def _copied(sums: Sums) -> Sums:
+    return {name: [*total] for name, total in sums.items()}
 
 
 def load_model(model: Any, state: dict[str, Any], classes: dict[str, str] | None) -> None:

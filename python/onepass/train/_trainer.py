@@ -216,7 +216,7 @@ class Trainer:
         numbers.integer("fit", "max_epochs", max_epochs, 1)
         run = self.run
         with run.alone():
-            if run.step and not run.loaded and ckpt_path is None and run.epoch >= max_epochs:
+            if run.ended and not run.loaded and ckpt_path is None and run.epoch >= max_epochs:
                 warnings.warn(
                     f"fit: {run.epoch} of {max_epochs} epochs are done, nothing was trained; pass "
                     "a larger max_epochs, which is the total over all calls",
@@ -321,7 +321,6 @@ class Trainer:
         if parts is not None:
             run.restore(parts)
         run.begin(data_of(loader, validation))
-        run.resumed, run.loaded = run.loaded, False
         if not run.resumed:
             run.stop = False
             if run.step == 0:
