@@ -118,7 +118,11 @@ def test_no_path_at_all(value, error, writer):
     for kind in (Checkpoint, CSVLogger, TensorBoard):
         with pytest.raises(error, match=f"{kind.__name__}: '.*' is .*expected a path"):
             kind(value)
+    with pytest.raises(error, match="save: 'dir' is"):
+        make().save(value)
     if value is not None:
+        with pytest.raises(error, match="fit: 'ckpt_path' is"):
+            fit(make(), ckpt_path=value)
         with pytest.raises(error, match="Trainer: 'log_dir' is"):
             make(log_dir=value)
 

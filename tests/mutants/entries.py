@@ -28,6 +28,8 @@ MEMORY = "tests/test_plan_memory.py"
 RESUME = "tests/test_resume_counters.py"
 FINDER = "tests/test_lr_finder.py"
 TABLES = "tests/test_splits_and_tables.py"
+MEMORY_OF_FITS = "tests/test_callback_memory.py"
+ABORTS = "tests/test_trainer_aborts.py"
 RECORDS = "tests/test_codebase.py"
 TRAIN = "python/onepass/train"
 DATA = "python/onepass/data"
@@ -182,8 +184,8 @@ PYTHON = [
     Mutant(
         "EarlyStopping: a second fit goes on waiting",
         f"{TRAIN}/_callbacks.py",
-        "        if not run.resumed:\n            self.wait = 0",
-        "        if not run.resumed:\n            self.wait += 0",
+        "            self.wait = self.stopped_epoch = 0",
+        "            self.stopped_epoch = 0",
         (f"{RESUME}::test_a_second_fit_gives_early_stopping_its_whole_patience_again",),
     ),
     Mutant(
@@ -209,10 +211,115 @@ PYTHON = [
     ),
     Mutant(
         "evaluate: always leaves the model in training mode",
-        f"{TRAIN}/_evaluation.py",
-        "self.model.train(training)",
-        "self.model.train(training or True)",
+        f"{TRAIN}/_use.py",
+        "module.training = mode",
+        "module.training = mode or True",
         (f"{RESUME}::test_reading_a_model_leaves_its_mode",),
+    ),
+    Mutant(
+        "threads: the first reader to leave ends evaluation mode for all",
+        f"{TRAIN}/_use.py",
+        "if evaluates and not use.readers:\n                for",
+        "if evaluates:\n                for",
+        ("tests/test_trainer_threads.py::test_predict_from_many_threads_at_once",),
+    ),
+    Mutant(
+        "threads: a fit may begin while another thread predicts",
+        f"{TRAIN}/_use.py",
+        "(other.trains or entry.trains)",
+        "other.trains",
+        ("tests/test_trainer_threads.py::test_a_fit_while_another_thread_predicts",),
+    ),
+    Mutant(
+        "callbacks: another training does not reset them",
+        f"{TRAIN}/_training.py",
+        "                callback.reset()\n",
+        "",
+        (f"{MEMORY_OF_FITS}::test_the_second_model_ends_with_its_own_best_weights",),
+    ),
+    Mutant(
+        "callbacks: other numbers in arrays of the same shape are the same data",
+        f"{TRAIN}/_training.py",
+        "zlib.crc32(sample.tobytes())",
+        "zlib.crc32(b'')",
+        (f"{MEMORY_OF_FITS}::test_other_data_in_the_same_trainer_begin_a_new_training",),
+    ),
+    Mutant(
+        "callbacks: two fits at once may use one",
+        f"{TRAIN}/_training.py",
+        "other is not training and other.fitting",
+        "other is not training and False",
+        (f"{MEMORY_OF_FITS}::test_a_callback_in_two_fits_at_once_is_refused",),
+    ),
+    Mutant(
+        "monitor: neg_ does not turn the direction",
+        f"{TRAIN}/_monitor.py",
+        '{"min": "max", "max": "min"}[turned]',
+        "turned",
+        ("tests/test_monitor_modes.py::test_known_names",),
+    ),
+    Mutant(
+        "monitor: an unknown name is minimised",
+        f"{TRAIN}/_monitor.py",
+        '"max" if last in _MAX else None',
+        '"max" if last in _MAX else "min"',
+        ("tests/test_monitor_modes.py::test_a_name_that_settles_nothing_is_asked_for",),
+    ),
+    Mutant(
+        "checkpoint: no logged numbers",
+        f"{TRAIN}/_run.py",
+        '"data", "logged")',
+        '"data")',
+        ("tests/test_trainer_log.py::test_logged_numbers_survive_a_resume",),
+    ),
+    Mutant(
+        "checkpoint: the last step's norm is not in the average",
+        f"{TRAIN}/_run.py",
+        "            self.read_norm()\n            return self._save",
+        "            return self._save",
+        ("tests/test_trainer_log.py::test_logged_numbers_survive_a_resume",),
+    ),
+    Mutant(
+        "loop: a failed step's masks do not come again",
+        f"{TRAIN}/_buffers.py",
+        "stream.set(*mask)",
+        "stream.peek()",
+        (f"{ABORTS}::test_no_batch_is_lost_when_a_hook_fails_before_the_step",),
+    ),
+    Mutant(
+        "loop: the batches of a failed step are lost",
+        f"{TRAIN}/_run.py",
+        "        _, self.position, self.sums, self.logged,",
+        "        _, _, self.sums, self.logged,",
+        (f"{ABORTS}::test_no_batch_is_lost_when_a_hook_fails_before_the_step",),
+    ),
+    Mutant(
+        "loop: Ctrl-C before a step leaves it undone",
+        f"{TRAIN}/_loop.py",
+        'self._call("on_before_step", waits=True)',
+        'self._call("on_before_step")',
+        (f"{ABORTS}::test_ctrl_c_before_a_step_lets_the_step_end",),
+    ),
+    Mutant(
+        "console: a character that the encoding lacks ends the training",
+        "python/onepass/_console.py",
+        'text.encode(encoding, "replace")',
+        "text.encode(encoding)",
+        ("tests/test_consoles.py::test_tables_in_any_encoding",),
+    ),
+    Mutant(
+        "paths: a place that cannot be written is found out after the first epoch",
+        f"{TRAIN}/_checkpoint.py",
+        '        ready_folder("Checkpoint", "dir", self.dir)\n',
+        "",
+        ("tests/test_unwritable_paths.py::test_a_file_where_a_directory_belongs",),
+    ),
+    Mutant(
+        "copies: one made by a hook is inside a fit for ever",
+        f"{TRAIN}/_run.py",
+        'return {**vars(self), "fitting": False}',
+        "return {**vars(self)}",
+        ("tests/test_trainer_copies.py::test_a_copy_made_in_the_middle_of_an_epoch",),
     ),
     Mutant(
         "find_lr: the correction of the average is off by one",

@@ -224,7 +224,9 @@ class Trainer:
                     stacklevel=3,
                 )
                 return run.history
-            parts = None if ckpt_path is None else newest(ckpt_path)
+            parts = None
+            if ckpt_path is not None:
+                parts = newest(path_of("fit", "ckpt_path", ckpt_path))
             seed = run.seed if parts is None else run.seed_of(parts)
             loader, validation = _loaders.to_train(
                 X, y, batch_size, shuffle, drop_last, seed, validation_data, validation_split
@@ -254,8 +256,13 @@ class Trainer:
         return self.run.predict(X, batch_size=batch_size)
 
     def save(self, dir: str | Path) -> Path:
-        """Write a checkpoint of everything into ``dir``; returns the new directory inside it."""
-        return self.run.save(dir)
+        """Write a checkpoint of everything into ``dir``; returns the new directory inside it.
+
+        Raises:
+            OSError: the file that could not be written, and what is whole. RuntimeError: another
+                thread trains the model.
+        """
+        return self.run.save(path_of("save", "dir", dir))
 
     @classmethod
     def load(
