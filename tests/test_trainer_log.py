@@ -181,6 +181,17 @@ def test_a_number_that_comes_now_and_then():
     np.testing.assert_array_equal(history["at the end"], [math.nan, math.nan, 7])
 
 
+def test_a_number_from_the_begin_of_a_second_fit_is_of_its_first_epoch():
+    class AtBegin(Callback):
+        def on_fit_begin(self, run):
+            run.log("began", run.epoch)
+
+    trainer = make([AtBegin()], scheduled=False)
+    fit(trainer, max_epochs=2)
+    fit(trainer, max_epochs=4)
+    np.testing.assert_array_equal(trainer.history["began"], [0, math.nan, 2, math.nan])
+
+
 @pytest.mark.parametrize("name", ["loss", "val_loss", "lr", "accuracy", "val_accuracy", "epoch",
                                   "grad_norm", "", 3])  # fmt: skip
 def test_a_name_of_the_history_itself_is_refused(name):

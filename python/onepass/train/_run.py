@@ -194,7 +194,7 @@ class Run(Evaluator):
         training.data = data
         self.training = training
         self.resumed = self.loaded or (goes_on and not self.ended)
-        self.loaded, self.fitting, self.ended = False, True, False
+        self.loaded, self.fitting, self.ended, self.row_is_done = False, True, False, False
 
     @contextmanager
     def alone(self) -> Iterator[None]:
