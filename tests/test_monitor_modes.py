@@ -117,3 +117,32 @@ def test_f1_loss_is_a_loss():
     trainer = make([Falling(), stopping])
     fit(trainer)
     assert stopping.best_epoch == 3
+
+
+@pytest.mark.parametrize("monitor", [3, ["loss"], b"loss", len])
+def test_a_monitor_that_is_no_name(tmp_path, monitor):
+    with pytest.raises(TypeError, match=r"EarlyStopping: 'monitor' is .*expected a name"):
+        EarlyStopping(monitor)
+    with pytest.raises(TypeError, match=r"Checkpoint: 'monitor' is .*expected a name"):
+        Checkpoint(tmp_path, monitor=monitor)
+    with pytest.raises(TypeError, match="EarlyStopping: 'monitor' is None"):
+        EarlyStopping(None)
+
+
+def test_one_name_that_is_logged_need_not_be_in_a_tuple():
+    class One(Callback):
+        logs = "auroc"
+
+        def on_validation_end(self, run):
+            run.log("auroc", 0.5)
+
+    trainer = make([One(), EarlyStopping("auroc", patience=9)])
+    fit(trainer)
+    assert trainer.epoch == 3
+
+
+def test_words_are_no_flags():
+    with pytest.raises(TypeError, match="'restore_best_weights' is 'no', expected True or False"):
+        EarlyStopping(restore_best_weights="no")
+    with pytest.raises(TypeError, match="Trainer: 'progress' is 'no', expected True or False"):
+        make(progress="no")

@@ -26,7 +26,7 @@ from typing import Any
 from onepass import _numbers as numbers
 from onepass.train._files import path_of, ready_file
 from onepass.train._keywords import suggest_keywords
-from onepass.train._monitor import MODES, better, direction
+from onepass.train._monitor import MODES, better, direction, name_of
 from onepass.train._run import Run
 
 
@@ -159,11 +159,13 @@ class EarlyStopping(Callback):
         numbers.integer("EarlyStopping", "patience", patience, 0)
         numbers.in_range("EarlyStopping", "min_delta", min_delta, 0)
         numbers.one_of("EarlyStopping", "mode", mode, MODES)
-        self.monitor: str = monitor
+        self.monitor: str = name_of("EarlyStopping", monitor)
         self.patience = patience
         self.min_delta = min_delta
         self.mode = mode
-        self.restore_best_weights = restore_best_weights
+        self.restore_best_weights = numbers.flag(
+            "EarlyStopping", "restore_best_weights", restore_best_weights
+        )
         self.reset()
 
     def reset(self) -> None:

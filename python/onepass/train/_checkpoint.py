@@ -12,7 +12,7 @@ from onepass.train import _store
 from onepass.train._callbacks import Callback, watched
 from onepass.train._files import home, path_of, ready_folder
 from onepass.train._keywords import suggest_keywords
-from onepass.train._monitor import MODES, better, direction
+from onepass.train._monitor import MODES, better, direction, name_of
 from onepass.train._run import Run
 from onepass.train._store import CheckpointError
 
@@ -71,7 +71,7 @@ class Checkpoint(Callback):
         self.every_n_steps = every_n_steps
         self.every_n_epochs = None if every_n_steps is not None else every_n_epochs or 1
         self.keep = keep
-        self.monitor = monitor
+        self.monitor = None if monitor is None else name_of("Checkpoint", monitor)
         self.mode = mode
         self.reset()
 

@@ -122,7 +122,8 @@ def before_training(run: Run, loader: DataLoader, validation: DataLoader | None)
     names = ["loss", *run.metrics]
     names += [f"val_{name}" for name in names] if validation is not None else []
     names += ["grad_norm"] if run.max_norm is not None else []
-    names += [name for callback in run.callbacks for name in callback.logs]
+    for callback in run.callbacks:
+        names += [callback.logs] if isinstance(callback.logs, str) else callback.logs
     for callback in run.callbacks:
         monitor = callback.monitor
         if monitor is not None and monitor not in [*names, "lr"]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from typing import Any
 
 MODES = ("auto", "min", "max")
 
@@ -47,6 +48,13 @@ _NEUTRAL = re.compile(
     r"\d+|at|k|top(?:k|\d+)?|macro|micro|weighted|samples|binary|multiclass|multilabel|avg|average|"
     r"mean|total|class|ovr|ovo|epoch|rate|curve|coef|coefficient|percent|pct"
 )
+
+
+def name_of(owner: str, monitor: Any) -> str:
+    """``monitor``, where it is text at all; TypeError elsewhere."""
+    if not isinstance(monitor, str):
+        raise TypeError(f"{owner}: 'monitor' is {monitor!r}, expected a name in the history")
+    return monitor
 
 
 def direction(owner: str, monitor: str, mode: str) -> str:

@@ -147,7 +147,9 @@ class Trainer:
             logger = CSVLogger(path_of("Trainer", "log_dir", log_dir) / "history.csv")
             logger._argument = ("Trainer", "log_dir")
             helpers.append(logger)
-        if progress and not any(isinstance(c, ProgressBar) for c in helpers):
+        if numbers.flag("Trainer", "progress", progress) and not any(
+            isinstance(c, ProgressBar) for c in helpers
+        ):
             helpers.append(ProgressBar())
         # Checkpoint comes last, so that it saves the other callbacks after they have run.
         helpers.sort(key=lambda callback: isinstance(callback, Checkpoint))
