@@ -54,7 +54,7 @@ def test_batches(batch, drop, sizes):
     batches = list(loader)
     assert [len(y) for _, y in batches] == sizes
     assert len(loader) == len(sizes)
-    assert loader.last_batch == sizes[-1]
+    assert loader.smallest_batch == min(sizes)
     seen = np.concatenate([y for _, y in batches])
     assert len(set(seen.tolist())) == sum(sizes)
     for x, y in batches:

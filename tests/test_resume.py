@@ -58,14 +58,17 @@ def test_a_resume_with_another_seed_is_refused(tmp_path):
 
 @pytest.mark.parametrize(("other", "words"), [
     ({"batch_size": 10}, "batch_size=8.*10"), ({"shuffle": False}, "shuffle=True.*False"),
-    ({"drop_last": True}, "drop_last=False.*True"),
+    ({"last_batch": "drop"}, "last_batch='balance'.*drop"),
 ])  # fmt: skip
 def test_a_resume_with_other_batches_is_told_between_epochs(tmp_path, other, words):
     fit(make([Checkpoint(tmp_path)]), max_epochs=1)
+    build = {k: v for k, v in other.items() if k == "last_batch"}
+    other = {k: v for k, v in other.items() if k != "last_batch"}
     with pytest.warns(RuntimeWarning, match=words):
-        fit(make(), ckpt_path=tmp_path, **other)
+        fit(make(**build), ckpt_path=tmp_path, **other)
     trainer = make()  # without a stop it is what was asked for
     fit(trainer, max_epochs=1)
+    trainer.last_batch = build.get("last_batch", trainer.last_batch)
     fit(trainer, **other)
 
 

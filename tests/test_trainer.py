@@ -37,7 +37,7 @@ def test_loop_is_the_plain_loop():
     losses = []
     for epoch in range(EPOCHS):
         total = 0.0
-        for x, y in DataLoader(X, Y, BATCH, True).batches(epoch):
+        for x, y in DataLoader(X, Y, BATCH, True, last_batch="balance").batches(epoch):
             loss, dy = loss_function(model(x), y)
             model.backward(dy)
             optimizer.step(max_norm=0.5, zero_grad=True)
@@ -60,7 +60,8 @@ def test_accumulation_is_the_mean_of_the_batches(max_norm):
         nn.manual_seed(0)
         model = nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 2))
         optimizer = optim.SGD(model.parameters(), lr=0.5)
-        options = {"accumulate": accumulate, "max_norm": max_norm, "progress": False}
+        options = {"accumulate": accumulate, "max_norm": max_norm, "progress": False,
+                   "last_batch": "keep"}  # fmt: skip
         trainer = Trainer(model, nn.CrossEntropyLoss(), optimizer, **options)
         trainer.fit(X, Y, max_epochs=2, batch_size=batch_size)
         return trainer
@@ -159,7 +160,7 @@ def test_plateau_is_stepped_by_the_epoch():
 def test_loader_instead_of_arrays():
     expected = uninterrupted()
     trainer = make()
-    loader = DataLoader(X, Y, BATCH, shuffle=True, seed=0)
+    loader = DataLoader(X, Y, BATCH, shuffle=True, seed=0, last_batch="balance")
     trainer.fit(loader, max_epochs=EPOCHS, validation_data=VALIDATION)
     assert everything(trainer) == expected
     assert loader.epoch == 0

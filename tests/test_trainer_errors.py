@@ -15,7 +15,8 @@ def early(words, kind=ValueError, **options):
     return pytest.param(build, options, kind, words, id=words)
 
 
-BUILD = ("callbacks", "metrics", "max_norm", "nonfinite", "accumulate", "optimiser", "metric")
+BUILD = ("callbacks", "metrics", "max_norm", "nonfinite", "accumulate", "optimiser",
+         "metric", "last_batch")  # fmt: skip
 
 
 @pytest.mark.parametrize(("build", "options", "kind", "words"), [
@@ -37,8 +38,10 @@ BUILD = ("callbacks", "metrics", "max_norm", "nonfinite", "accumulate", "optimis
     early("'monitor' is 'val_los'.*did you mean 'val_loss'", callbacks=[EarlyStopping("val_los")]),
     early("val_… needs validation_data", callbacks=[EarlyStopping()], validation_data=None),
     early("'monitor' is 'f1'", callbacks=[Checkpoint("x", every_n_epochs=1, monitor="f1")]),
-    early("drop_last=True", batch_size=29),
-    early("batch_size above 1", batch_size=1),
+    early("expected last_batch='balance' or 'drop'", last_batch="keep", batch_size=29),
+    early("a batch_size above 4", batch_size=1),
+    early("'last_batch' is 'even'", last_batch="even"),
+    early("unknown keyword 'drop_last'", TypeError, drop_last=True),
     early("'max_epochs' is 0", max_epochs=0),
     early("'batch_size' is 0", batch_size=0),
     early("expected 0 with validation_data", validation_split=0.5),
@@ -52,8 +55,9 @@ def test_early_errors(build, options, kind, words):
         fit(make(**build), **options)
 
 
-def test_drop_last_is_the_cure():
-    fit(make(), batch_size=29, drop_last=True)
+@pytest.mark.parametrize("last_batch", ["balance", "drop"])
+def test_balanced_or_dropped_batches_are_the_cure(last_batch):
+    fit(make(last_batch=last_batch), batch_size=29)
 
 
 def test_wrong_parts():

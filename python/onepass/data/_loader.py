@@ -16,6 +16,7 @@ from onepass import _numbers as numbers
 from onepass._array import beside
 
 SAMPLING = ("epoch", "replacement", "cyclic")
+LAST_BATCH = ("balance", "keep", "drop")
 
 
 class DataLoader:
@@ -26,18 +27,22 @@ class DataLoader:
         y: array of as many targets, or None.
         batch_size: samples in a batch.
         shuffle: draw a new order for every epoch; else the given order.
-        drop_last: leave out a last batch that is smaller than ``batch_size``.
+        drop_last: the same as ``last_batch="drop"``, as PyTorch has it.
         seed: this and the number of the epoch alone decide the order.
         sampling: ``"epoch"``, each sample once an epoch; ``"replacement"``, as many independent
             uniform draws as there are samples (``shuffle`` has no effect); ``"cyclic"``, the
             same order in every epoch (with ``shuffle``, drawn once from ``seed``).
+        last_batch: where ``batch_size`` does not divide the number of samples, ``"keep"`` makes the
+            last batch smaller, ``"drop"`` leaves it out, and ``"balance"`` spreads the samples
+            evenly over as many batches: their sizes differ by at most one.
+        sample_weight: array of a weight for each target, or None.
 
     Attributes:
         epoch: the epoch of the next ``iter()``, from 0; you may set it, to a count below 2⁶⁴.
 
     Yields:
-        ``(X_batch, y_batch)``, or ``X_batch`` where ``y`` is None. Without shuffling they are
-        views of the data.
+        ``(X_batch, y_batch)``, or ``X_batch`` where ``y`` is None, or ``(X_batch, y_batch,
+        weights)``. Without shuffling they are views of the data.
 
     Raises:
         TypeError: X or y is not an array, or a flag neither True nor False. ValueError: no
@@ -63,6 +68,9 @@ class DataLoader:
         drop_last: bool = False,
         seed: int = 0,
         sampling: str = "epoch",
+        *,
+        last_batch: str | None = None,
+        sample_weight: Any = None,
     ) -> None:
         self.X = X
         self.y = y
@@ -80,12 +88,29 @@ class DataLoader:
         self.seed = numbers.seed("DataLoader", "seed", seed)
         numbers.one_of("DataLoader", "sampling", sampling, SAMPLING)
         self.shuffle = numbers.flag("DataLoader", "shuffle", shuffle)
-        self.drop_last = numbers.flag("DataLoader", "drop_last", drop_last)
-        if drop_last and self.size < self.batch_size:
+        drop = numbers.flag("DataLoader", "drop_last", drop_last)
+        if last_batch is not None:
+            numbers.one_of("DataLoader", "last_batch", last_batch, LAST_BATCH)
+            if drop and last_batch != "drop":
+                raise ValueError(
+                    f"DataLoader: 'last_batch' is {last_batch!r}, expected 'drop' (or nothing) "
+                    "with drop_last=True"
+                )
+        self.last_batch = last_batch or ("drop" if drop else "keep")
+        if self.last_batch == "drop" and self.size < self.batch_size:
             raise ValueError(
                 f"DataLoader: 'batch_size' is {batch_size}, expected at most {self.size}, the "
                 "number of samples, with drop_last=True"
             )
+        self.sample_weight = sample_weight
+        if sample_weight is not None:
+            if y is None:
+                raise ValueError("DataLoader: 'sample_weight' is given, expected None without y")
+            if _length("sample_weight", sample_weight) != self.size:
+                raise ValueError(
+                    f"DataLoader: 'sample_weight' has {len(sample_weight)} samples, expected "
+                    f"{self.size} as in 'X'"
+                )
         self.sampling = sampling
         self.epoch = 0
 
@@ -96,6 +121,11 @@ class DataLoader:
     @epoch.setter
     def epoch(self, value: int) -> None:
         self._epoch = numbers.integer("DataLoader", "epoch", value, 0, 2**64)
+
+    @property
+    def drop_last(self) -> bool:
+        """Whether a smaller last batch is left out."""
+        return self.last_batch == "drop"
 
     def __len__(self) -> int:
         """Batches in an epoch."""
@@ -110,16 +140,14 @@ class DataLoader:
     def __repr__(self) -> str:
         return (
             f"DataLoader({self.size} samples, batch_size={self.batch_size}, "
-            f"shuffle={self.shuffle}, drop_last={self.drop_last}, seed={self.seed}, "
+            f"shuffle={self.shuffle}, last_batch={self.last_batch!r}, seed={self.seed}, "
             f"sampling={self.sampling!r})"
         )
 
     @property
-    def last_batch(self) -> int:
-        """Samples in the last batch of an epoch."""
-        if self.drop_last:
-            return self.batch_size
-        return self.size - (len(self) - 1) * self.batch_size
+    def smallest_batch(self) -> int:
+        """Samples in the smallest batch of an epoch."""
+        return min(self._bounds(i + 1) - self._bounds(i) for i in (0, len(self) - 1))
 
     def order(self, epoch: int) -> NDArray[np.int64] | None:
         """The indices of the samples in epoch ``epoch``; None for the given order."""
@@ -132,17 +160,24 @@ class DataLoader:
     def batches(self, epoch: int, start: int = 0) -> Iterator[Any]:
         """Batches of epoch ``epoch`` from number ``start`` on; leaves ``self.epoch`` alone."""
         order = self.order(numbers.integer("DataLoader", "epoch", epoch, 0))
-        arrays = [self.X] if self.y is None else [self.X, self.y]
+        arrays = [a for a in (self.X, self.y, self.sample_weight) if a is not None]
         orders = [None if order is None else beside(array, order) for array in arrays]
         return (self._batch(arrays, orders, number) for number in range(start, len(self)))
 
     def _batch(self, arrays: list[Any], orders: list[Any], number: int) -> Any:
-        span = slice(number * self.batch_size, (number + 1) * self.batch_size)
+        span = slice(self._bounds(number), self._bounds(number + 1))
         batch = [
             array[span if order is None else order[span]]
             for array, order in zip(arrays, orders, strict=True)
         ]
         return batch[0] if self.y is None else tuple(batch)
+
+    def _bounds(self, number: int) -> int:
+        """The place in the order where batch ``number`` begins."""
+        if self.last_batch != "balance":
+            return min(number * self.batch_size, self.size)
+        size, larger = divmod(self.size, len(self))
+        return number * size + min(number, larger)
 
 
 def permutation(size: int, seed: int, epoch: int) -> NDArray[np.int64]:

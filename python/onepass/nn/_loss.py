@@ -8,7 +8,7 @@ import numpy as np
 
 from onepass import _numbers as numbers
 from onepass import ops
-from onepass._array import Array, mover
+from onepass._array import Array, is_floating, mover, parameter_dtype, to_numpy
 from onepass.nn._device import like
 
 
@@ -16,7 +16,7 @@ class CrossEntropyLoss:
     """``loss = -Σ_c w_c q_c log softmax(y)_c``, averaged; q is the target, smoothed.
 
     Args:
-        weight: array (C,), a weight for each class, or None.
+        weight: array or list (C,), a weight for each class, or None; used in the dtype of y.
         ignore_index: targets with this class count for nothing.
         reduction: "mean" (over the weights of the targets), "sum" or "none".
         label_smoothing: s in 0 to 1; q becomes ``(1 - s) q + s / C``.
@@ -40,6 +40,8 @@ class CrossEntropyLoss:
         label_smoothing: float = 0.0,
     ) -> None:
         numbers.one_of("CrossEntropyLoss", "reduction", reduction, ("mean", "sum", "none"))
+        if isinstance(weight, (list, tuple)):
+            weight = np.array(weight, np.float64)
         if weight is not None:
             like("CrossEntropyLoss", "weight", weight)
         ignore_index = numbers.integer(
@@ -64,14 +66,42 @@ class CrossEntropyLoss:
             The loss, () or shaped as the target for "none"; and the gradient of the loss (of its
             sum for "none") by y, to pass to ``model.backward``.
         """
+        if is_floating(target) and target.ndim == y.ndim - 1:
+            raise TypeError(
+                f"CrossEntropyLoss: 'target' has dtype {target.dtype} and shape "
+                f"{tuple(target.shape)}, expected class indices as integers, such as "
+                "target.astype('int64'), or probabilities shaped like y"
+            )
         return ops.cross_entropy(
             y,
             target,
-            weight=self.weight,
+            weight=self._weight(y),
             ignore_index=self.ignore_index,
             reduction=self.reduction,
             label_smoothing=self.label_smoothing,
         )
+
+    def weights(self, target: Array) -> Array:
+        """The weight of each loss in their mean: that of its class, 0 where it is ignored.
+
+        1 for probabilities.
+        """
+        if is_floating(target):
+            return np.ones((len(target), *target.shape[2:]))
+        used = target != self.ignore_index
+        if self.weight is None:
+            return used.astype(np.float64)
+        return np.where(used, to_numpy(self.weight)[to_numpy(used * target)], 0.0)
+
+    def divisor(self, target: Array) -> float | None:
+        """What the loss was divided by; None for a sum."""
+        return None if self.reduction == "sum" else float(self.weights(target).sum())
+
+    def _weight(self, y: Array) -> Array | None:
+        if self.weight is None or self.weight.dtype == y.dtype:
+            return self.weight
+        dtype = parameter_dtype(y)
+        return self.weight if self.weight.dtype == dtype else self.weight.astype(dtype)
 
     def to(self, device: str) -> CrossEntropyLoss:
         """Move the class weights, as `Module.to` does."""
@@ -89,10 +119,13 @@ class CrossEntropyLoss:
 class MSELoss:
     """``loss = mean((y - target)²)``, ``dy = 2 (y - target) / size``.
 
-    The mean is taken in float64.
+    Mean and sum are taken in float64.
+
+    Args:
+        reduction: "mean" over all elements, "sum" or "none".
 
     Raises:
-        ValueError: ``y`` and ``target`` of different shapes.
+        ValueError: an unknown reduction; ``y`` and ``target`` of different shapes.
 
     Example:
         >>> loss, dy = nn.MSELoss()(np.float32([[1], [3]]), np.float32([[1], [1]]))
@@ -100,16 +133,32 @@ class MSELoss:
         (2.0, [[0.0], [2.0]])
     """
 
+    def __init__(self, *, reduction: Literal["none", "mean", "sum"] = "mean") -> None:
+        numbers.one_of("MSELoss", "reduction", reduction, ("mean", "sum", "none"))
+        self.reduction = reduction
+
     def __call__(self, y: Array, target: Array) -> tuple[Any, Array]:
-        """Loss and its gradient by ``y``; ``target`` has the shape of ``y``."""
+        """Loss and the gradient of its sum by ``y``; ``target`` has the shape of ``y``."""
         if y.shape != target.shape:
             raise ValueError(
-                f"MSELoss: target has shape {tuple(target.shape)}, expected that of y, "
+                f"MSELoss: 'target' has shape {tuple(target.shape)}, expected that of y, "
                 f"{tuple(y.shape)}; reshape one of them"
             )
         difference = y - target
-        loss = np.square(difference, dtype=np.float64).mean()
-        return loss, difference * difference.dtype.type(2.0 / difference.size)
+        if self.reduction == "none":
+            return np.square(difference), difference * 2
+        squares = np.square(difference, dtype=np.float64)
+        if self.reduction == "sum":
+            return squares.sum(), difference * 2
+        return squares.mean(), difference * difference.dtype.type(2.0 / difference.size)
+
+    def weights(self, target: Array) -> Array:
+        """The weight of each loss in their mean."""
+        return np.ones(target.shape)
+
+    def divisor(self, target: Array) -> float | None:
+        """What the loss was divided by; None for a sum."""
+        return None if self.reduction == "sum" else float(target.size)
 
     def __repr__(self) -> str:
-        return "MSELoss()"
+        return f"MSELoss(reduction={self.reduction!r})"

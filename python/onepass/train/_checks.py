@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import math
+import warnings
 from collections.abc import Iterable
 from typing import Any
 
 from onepass import _numbers as numbers
 from onepass.data import DataLoader
+from onepass.data._loader import LAST_BATCH
 from onepass.train._callbacks import HOOKS, Callback
 from onepass.train._keywords import suggestion
 from onepass.train._monitor import MODES, direction
@@ -30,6 +33,7 @@ OTHER_NAMES = {
     "on_evaluate_end": "on_validation_end", "on_exception": "on_abort",
     "on_keyboard_interrupt": "on_abort",
 }  # fmt: skip
+FEW = 4  # samples whose statistics are too uncertain to normalise by
 BATCH_STATISTICS = ("BatchNorm", "BatchRenorm", "DecorrelatedBatchNorm")
 
 
@@ -101,17 +105,20 @@ def _hooks(callback: Callback) -> None:
             )
 
 
-def options(max_norm: float | None, nonfinite: str, accumulate: int, seed: int) -> None:
+def options(
+    max_norm: float | None, nonfinite: str, accumulate: int, last_batch: str, seed: int
+) -> None:
     """Refuse options of the trainer that are out of range."""
     if max_norm is not None:  # inf only measures the norm
         numbers.in_range("Trainer", "max_norm", max_norm, above=0, most=math.inf, or_none=True)
     numbers.one_of("Trainer", "nonfinite", nonfinite, NONFINITE)
     numbers.integer("Trainer", "accumulate", accumulate, 1)
+    numbers.one_of("Trainer", "last_batch", last_batch, LAST_BATCH)
     numbers.seed("Trainer", "seed", seed)
 
 
 def before_training(run: Run, loader: DataLoader, validation: DataLoader | None) -> None:
-    """Refuse unknown monitors, validation data of another shape, and a last batch of one sample."""
+    """Refuse unknown monitors, validation data of another shape, and batches that are too small."""
     if validation is not None:
         given, expected = tuple(validation.X.shape[1:]), tuple(loader.X.shape[1:])
         if given != expected:
@@ -135,11 +142,35 @@ def before_training(run: Run, loader: DataLoader, validation: DataLoader | None)
             raise ValueError(f"{name}: 'monitor' is {monitor!r}, expected one of {known}{hint}")
         if monitor is not None and (mode := getattr(callback, "mode", None)) in MODES:
             direction(type(callback).__name__, monitor, mode)
+    _batches_are_large_enough(run, loader)
+
+
+def _batches_are_large_enough(run: Run, loader: DataLoader) -> None:
+    """Refuse batches that leave a batch norm one value per channel; warn where they leave few."""
+    size = loader.smallest_batch
     norms = [m for m in run.model.modules() if type(m).__name__.startswith(BATCH_STATISTICS)]
-    if norms and loader.last_batch == 1:
-        cure = "drop_last=True" if loader.batch_size > 1 else "a batch_size above 1"
-        raise ValueError(
-            f"fit: 'batch_size' is {loader.batch_size}, which leaves a last batch of one of "
-            f"{loader.size} samples, expected at least two for {type(norms[0]).__name__}: pass "
-            f"{cure}"
-        )
+    if not norms or size > FEW:
+        return
+    trial = copy.deepcopy(run.model).train()
+    try:
+        trial(run.moved(loader.X[:1]))
+    except ValueError as error:
+        if "one value per channel" not in str(error):
+            return  # training says what is wrong
+    else:
+        return  # images or sequences: one sample has many values of a channel
+    name = type(norms[0]).__name__
+    if loader.batch_size > FEW and loader.last_batch == "keep":
+        cause = f"'last_batch' is 'keep', which leaves a last batch of {size}"
+        cure = "last_batch='balance' or 'drop'"
+    else:
+        cause = f"'batch_size' is {loader.batch_size}, which leaves {size} in a batch"
+        cure = f"a batch_size above {FEW}"
+    text = f"fit: {cause} of {loader.size} samples, expected {cure}: {name} normalises by their "
+    if size == 1:
+        raise ValueError(f"{text}statistics, and one sample has no variance")
+    warnings.warn(
+        f"{text}statistics, and those of so few samples are too uncertain to train with",
+        RuntimeWarning,
+        stacklevel=5,
+    )

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,9 +12,10 @@ from onepass._array import brought_to, convert, is_floating, library, mover
 from onepass.data import DataLoader
 from onepass.train import _loaders, _use
 from onepass.train._metrics import Metric
+from onepass.train._totals import Totals
+from onepass.train._weights import divisor_of
 
 BATCH = 256
-Sums = dict[str, list[float]]  # name → [sum over samples, samples]
 
 
 @dataclass(eq=False)
@@ -25,7 +25,7 @@ class Evaluator:
     Attributes:
         model: an ``nn.Module``.
         loss: a function with ``(loss, dy) = loss(y, target)``.
-        metrics: name → function of (output, target).
+        metrics: name → metric of all outputs and targets.
         device: the device for every batch; None leaves it where it is.
     """
 
@@ -57,35 +57,20 @@ class Evaluator:
     def evaluate_batches(self, loader: DataLoader) -> dict[str, float]:
         """``loss`` and the metrics over the batches of ``loader``."""
 
-        sums: Sums = {}
+        totals = Totals()
         with _use.using(self.model, "evaluate", evaluates=True):
             for batch in loader:
                 x, target = map(self.moved, batch)
                 output = self.model(x)
-                self.add(sums, float(self.loss(output, target)[0]), output, target)
-        return means(sums, self.metrics)
+                loss, divisor = float(self.loss(output, target)[0]), divisor_of(self.loss, target)
+                totals.add(self.metrics, loss, divisor, output, target)
+        return totals.values_of(self.metrics)
 
     def moved(self, array: Any) -> Any:
         """Samples or targets on the device; floating-point ones in the dtype of the model."""
         if array.dtype != self._dtype and is_floating(array):
             array = convert(array, self._dtype.name)
         return self._move(array)
-
-    def add(self, sums: Sums, loss: float, output: Any, target: Any) -> None:
-        """Add a batch to the sums; every sample has the same weight."""
-        size = len(target)
-        values = {name: float(metric(output, target)) for name, metric in self.metrics.items()}
-        for name, value in {"loss": loss, **values}.items():
-            total = sums.setdefault(name, [0.0, 0.0])
-            total[0] += value * size
-            total[1] += size
-
-
-def means(sums: Sums, metrics: Iterable[str]) -> dict[str, float]:
-    """Averages; NaN if every batch was skipped."""
-    missing = [math.nan, 1.0]
-    totals = {name: sums.get(name, missing) for name in ("loss", *metrics)}
-    return {name: total / count for name, (total, count) in totals.items()}
 
 
 def _unmoved(array: Any) -> Any:

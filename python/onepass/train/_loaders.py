@@ -13,6 +13,7 @@ from onepass import _numbers as numbers
 from onepass._array import beside, to_numpy
 from onepass.data import DataLoader, split_indices
 from onepass.data._split import held_out
+from onepass.train._weights import ClassWeight, of_samples
 
 
 def to_train(
@@ -20,10 +21,12 @@ def to_train(
     y: Any,
     batch_size: int,
     shuffle: bool,
-    drop_last: bool,
+    last_batch: str,
     seed: int,
     validation_data: tuple[Any, Any] | None,
     validation_split: float,
+    sample_weight: Any,
+    class_weight: ClassWeight,
 ) -> tuple[DataLoader, DataLoader | None]:
     """The loaders for training and for validation."""
     numbers.in_range("fit", "validation_split", validation_split, 0, 1)
@@ -34,18 +37,26 @@ def to_train(
     if isinstance(X, DataLoader):
         if y is not None or validation_split:
             raise ValueError("fit: 'X' is a DataLoader, expected no y and no validation_split")
+        if sample_weight is not None or class_weight is not None:
+            raise ValueError(
+                "fit: 'X' is a DataLoader, expected its weights in DataLoader(…, sample_weight=…)"
+            )
         if X.y is None:
             raise ValueError("fit: 'X' is a DataLoader without y, expected DataLoader(X, y, …)")
         return X, _validation(validation_data)
     if y is None:
         raise ValueError("fit: 'y' is None, expected an array of targets, or a DataLoader as X")
     whole = DataLoader(X, y, batch_size, shuffle, seed=seed)
+    weight = of_samples(y, sample_weight, class_weight)
     if validation_split:
         held_out("fit", "validation_split", validation_split, whole.size)
         train, rest = split_indices(to_numpy(y), validation_split, seed=seed)
         validation_data = (_take(X, rest), _take(y, rest))
         X, y = _take(X, train), _take(y, train)
-    loader = DataLoader(X, y, batch_size, shuffle, drop_last, whole.seed)
+        weight = None if weight is None else _take(weight, train)
+    loader = DataLoader(
+        X, y, batch_size, shuffle, seed=whole.seed, last_batch=last_batch, sample_weight=weight
+    )
     return loader, _validation(validation_data)
 
 
@@ -59,10 +70,13 @@ def same_data(
     """
     now = {
         name: getattr(loader, name)
-        for name in ("size", "batch_size", "shuffle", "drop_last", "seed", "sampling")
+        for name in ("size", "batch_size", "shuffle", "last_batch", "seed", "sampling")
     }
     now["accumulate"] = accumulate
     before = saved["data"]
+    if before is not None and "drop_last" in before:  # a checkpoint of an earlier version
+        before = {**before, "last_batch": "drop" if before["drop_last"] else "keep"}
+        del before["drop_last"]
     if before is None or before == now:
         return now
     name = next(key for key in now if now[key] != before[key])

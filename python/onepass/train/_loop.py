@@ -12,9 +12,10 @@ from onepass.data import DataLoader
 from onepass.optim.lr_scheduler import ReduceLROnPlateau
 from onepass.train._buffers import Buffers, StepStart
 from onepass.train._callbacks import Callback
-from onepass.train._evaluation import means
 from onepass.train._interrupt import Interrupt
 from onepass.train._run import Run
+from onepass.train._totals import Totals
+from onepass.train._weights import WeightedLoss, divisor_of
 
 
 class Loop:
@@ -23,6 +24,7 @@ class Loop:
     def __init__(self, run: Run) -> None:
         self.run = run
         self._interrupt = Interrupt()
+        self._unit = self._shares = 0.0  # what a share is measured in, and the step's shares
         self._options = (
             {"need_input_grad": False}
             if "need_input_grad" in inspect.signature(run.model.backward).parameters
@@ -32,6 +34,8 @@ class Loop:
     def train(self, loader: DataLoader, validation: DataLoader | None) -> None:
         """Epochs until ``run.max_epochs`` or ``run.stop``."""
         run = self.run
+        if loader.sample_weight is not None:
+            self._weighted = WeightedLoss(run.loss)
         self._buffers = Buffers(run.model)
         self._start = StepStart(run, self._buffers)
         self._interrupt.requested = False
@@ -72,7 +76,7 @@ class Loop:
         run.model.train()
         if not self._run_batches(loader):
             return
-        run.row = row = means(run.sums, run.metrics)
+        run.row = row = run.sums.values_of(run.metrics)
         if validation is not None:
             row |= {f"val_{k}": v for k, v in run.evaluate_batches(validation).items()}
             self._call("on_validation_end", waits=True)
@@ -81,7 +85,7 @@ class Loop:
         if isinstance(run.scheduler, ReduceLROnPlateau):
             run.scheduler.step(row.get("val_loss", row["loss"]))
         run.epoch += 1
-        run.position, run.sums = 0, {}
+        run.position, run.sums = 0, Totals()
         self._call("on_epoch_end")
 
     def _run_batches(self, loader: DataLoader) -> bool:
@@ -93,12 +97,13 @@ class Loop:
                 run.at_boundary = False
                 if pending == 0:
                     self._start.keep()
+                    self._unit = self._shares = 0.0
                 pending += 1
                 last = pending == run.accumulate or run.position + 1 == len(loader)
                 self._forward_backward(*map(run.moved, batch))
                 run.position += 1
                 if last:
-                    self._update(pending)
+                    self._update()
                     pending = 0
                     run.at_boundary = True
                     self._call("on_step_end")
@@ -110,11 +115,16 @@ class Loop:
             raise
         return True
 
-    def _forward_backward(self, x: Any, target: Any) -> None:
+    def _forward_backward(self, x: Any, target: Any, *weight: Any) -> None:
         run = self.run
         output = run.model(x)
-        loss, dy = run.loss(output, target)
-        run.batch_loss = float(loss)
+        if weight:
+            loss, dy = self._weighted(output, target, *weight)
+            divisor = self._weighted.divisor(target, *weight)
+        else:
+            loss, dy = _pair(run.loss(output, target))
+            divisor = divisor_of(run.loss, target)
+        run.batch_loss = 0.0 if divisor == 0 else float(loss)  # no label counts: nothing to learn
         finite = math.isfinite(run.batch_loss)
         if not finite and run.nonfinite == "raise":
             where = f"epoch {run.epoch + 1}, batch {run.position + 1}"
@@ -123,14 +133,23 @@ class Loop:
                 "check the data, or pass nonfinite='skip'"
             )
         if finite or run.nonfinite == "propagate":
-            run.add(run.sums, run.batch_loss, output, target)
-        run.model.backward(dy, **self._options)
+            run.sums.add(run.metrics, run.batch_loss, divisor, output, target)
+        run.model.backward(self._share(dy, divisor), **self._options)
 
-    def _update(self, batches: int) -> None:
-        """Step with the mean of the accumulated gradients, and zero them."""
+    def _share(self, dy: Any, divisor: float | None) -> Any:
+        """``dy`` times the batch's share in the step, in units of the first batch that has one."""
+        if divisor is None:  # sums add up to the sum of all
+            return dy
+        self._unit = self._unit or divisor
+        share = divisor / self._unit if self._unit else 0.0
+        self._shares += share
+        return dy if share == 1 else dy * share
+
+    def _update(self) -> None:
+        """Step with the mean over all that the accumulated batches hold, and zero the gradients."""
         run = self.run
         run.lr = float(run.optimizer.param_groups[0]["lr"])
-        run.grad_scale = float(batches)
+        run.grad_scale = self._shares or 1.0
         run.read_norm()
         self._call("on_before_step", waits=True)
         info = run.optimizer.step(
@@ -160,3 +179,12 @@ class Loop:
                 self._interrupt.requested = True
         if self._interrupt.requested and not waits:
             raise KeyboardInterrupt
+
+
+def _pair(result: Any) -> tuple[Any, Any]:
+    if not isinstance(result, (tuple, list)) or len(result) != 2:
+        raise TypeError(
+            f"Trainer: 'loss' returned a {type(result).__name__}, expected (loss, dy): the loss "
+            "and its gradient by the output"
+        )
+    return result[0], result[1]

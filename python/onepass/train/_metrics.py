@@ -1,68 +1,232 @@
-"""Metrics: functions of a batch's raw outputs and targets, averaged over samples."""
+"""Metrics: functions of the outputs and targets of a whole epoch."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from onepass._array import to_numpy
+from onepass._array import is_floating, to_numpy
+from onepass.train import _scorers
 from onepass.train._keywords import suggestion
 
-Metric = Callable[[Any, Any], float]
+Function = Callable[[Any, Any], float]
 
 
-def accuracy(output: Any, target: Any) -> float:
-    """Share of right classes.
+@dataclass(frozen=True)
+class Metric:
+    """A number for the outputs and targets of an epoch; either field has the function.
 
-    The class is the index of the largest value along axis 1, also in targets that are
-    probabilities. An output with one logit a sample means class 1 if the logit is positive.
+    Attributes:
+        whole: of all outputs and all targets, which are kept until the epoch's end.
+        parts: (sum, count) of a batch, where ``finish`` of the total of the sums over that of the
+            counts is the number of the whole.
+    """
+
+    whole: Function | None = None
+    parts: Callable[[Any, Any], tuple[float, float]] | None = None
+    finish: Callable[[float], float] = float
+
+    def __call__(self, output: Any, target: Any) -> float:
+        if self.whole is not None:
+            return float(self.whole(output, target))
+        assert self.parts is not None
+        total, count = self.parts(output, target)
+        return self.finish(total / count) if count else math.nan
+
+
+def classes(output: Any, target: Any, ignore_index: int = -100) -> tuple[Any, Any, Any]:
+    """Scores (M, C) or (M,), and classes predicted and true (M,), of labels that count.
+
+    The class is the index of the largest score along axis 1, also in targets that are
+    probabilities. One logit a sample means class 1 if it is positive.
     """
     y, t = to_numpy(output), to_numpy(target)
-    if y.ndim == 1 or y.shape[1] == 1:
-        return float(np.mean((y.reshape(-1) > 0) == (t.reshape(-1) > 0.5)))
-    if t.shape == y.shape:
-        t = t.argmax(axis=1)
-    return float(np.mean(y.argmax(axis=1) == t))
+    one = y.ndim == 1 or y.shape[1] == 1
+    if one:
+        y = y.reshape(-1)
+        fits = t.size == y.size
+        t = t.reshape(-1) > 0.5 if is_floating(t) else t.reshape(-1)
+    else:
+        fits = t.shape == y.shape or t.size == y.size // y.shape[1]
+        if t.shape == y.shape:
+            t = t.argmax(axis=1)
+        y, t = np.moveaxis(y, 1, -1).reshape(-1, y.shape[1]), t.reshape(-1)
+    if not fits:
+        raise ValueError(
+            f"accuracy: 'target' has shape {tuple(np.shape(target))}, expected one class for each "
+            f"of the outputs, {tuple(np.shape(output))}"
+        )
+    if t.dtype.kind in "iu":
+        used = t != ignore_index
+        y, t = y[used], t[used]
+    predicted = y > 0 if one else y.argmax(axis=1)
+    return y, predicted.astype(np.int64), t.astype(np.int64)
 
 
-def mse(output: Any, target: Any) -> float:
-    """Mean of (output - target)²."""
-    return float(np.mean(_difference("mse", output, target) ** 2))
+def accuracy(output: Any, target: Any, ignore_index: int = -100) -> tuple[float, float]:
+    """Right classes, and labels that count."""
+    _, predicted, true = classes(output, target, ignore_index)
+    return float(np.sum(predicted == true)), float(true.size)
 
 
-def mae(output: Any, target: Any) -> float:
-    """Mean of |output - target|."""
-    return float(np.mean(np.abs(_difference("mae", output, target))))
+def top_k(output: Any, target: Any, ignore_index: int = -100, *, k: int) -> tuple[float, float]:
+    """Labels among the ``k`` largest scores, and labels that count."""
+    scores, _, true = classes(output, target, ignore_index)
+    if scores.ndim == 1 or scores.shape[1] <= k:
+        raise ValueError(
+            f"top_{k}_accuracy: the outputs have shape {np.shape(output)}, expected more than {k} "
+            "classes along axis 1"
+        )
+    own = np.take_along_axis(scores, true[:, None], axis=1)
+    rank = np.sum(scores > own, axis=1)  # a tie counts for the label
+    return float(np.sum((rank < k) & ~np.isnan(own[:, 0]))), float(true.size)
 
 
-NAMED: dict[str, Metric] = {"accuracy": accuracy, "mse": mse, "mae": mae}
+def squares(output: Any, target: Any) -> tuple[float, float]:
+    """Σ (output - target)², and the number of elements."""
+    difference = _difference("mse", output, target)
+    return float(np.sum(difference**2)), float(difference.size)
 
 
-def resolve(metrics: str | Metric | Sequence[str | Metric]) -> dict[str, Metric]:
-    """Name → function, from names and callables (called by their ``__name__``)."""
-    chosen: dict[str, Metric] = {}
+def distances(output: Any, target: Any) -> tuple[float, float]:
+    """Σ |output - target|, and the number of elements."""
+    difference = _difference("mae", output, target)
+    return float(np.sum(np.abs(difference))), float(difference.size)
+
+
+def r2(output: Any, target: Any) -> float:
+    """1 - Σ (target - output)² / Σ (target - mean)², the mean over columns; NaN if constant."""
+    difference = _difference("r2", output, target)
+    t = to_numpy(target).astype(np.float64).reshape(len(difference), -1)
+    around = np.sum((t - t.mean(axis=0)) ** 2, axis=0)
+    left = np.sum(difference.reshape(t.shape) ** 2, axis=0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return float(np.mean(np.where(around > 0, 1 - left / around, np.nan)))
+
+
+def balanced_accuracy(output: Any, target: Any, ignore_index: int = -100) -> float:
+    """The mean over classes of the share of right samples."""
+    _, predicted, true = classes(output, target, ignore_index)
+    return float(np.mean([np.mean(predicted[true == c] == c) for c in np.unique(true)] or [np.nan]))
+
+
+def f1(output: Any, target: Any, ignore_index: int = -100) -> float:
+    """2 TP / (2 TP + FP + FN), of class 1 where the classes are 0 and 1, else the mean over all."""
+    scores, predicted, true = classes(output, target, ignore_index)
+    found = np.union1d(predicted, true)
+    binary = scores.ndim == 1 or scores.shape[1] == 2
+    values = []
+    for c in [1] if binary else found:
+        hits = 2 * np.sum((predicted == c) & (true == c))
+        total = np.sum(predicted == c) + np.sum(true == c)
+        values.append(hits / total if total else 0.0)
+    return float(np.mean(values)) if values else math.nan
+
+
+def auc(output: Any, target: Any, ignore_index: int = -100) -> float:
+    """Area under the ROC curve; of several classes the mean of each against the rest.
+
+    NaN where a class, or all others, have no sample. Ties count half.
+    """
+    scores, _, true = classes(output, target, ignore_index)
+    if scores.ndim == 1:
+        return _area(scores, true == 1)
+    if scores.shape[1] == 2:
+        return _area(scores[:, 1].astype(np.float64) - scores[:, 0], true == 1)
+    shares = np.exp(scores - scores.max(axis=1, keepdims=True).astype(np.float64))
+    shares /= shares.sum(axis=1, keepdims=True)
+    return float(np.mean([_area(shares[:, c], true == c) for c in range(scores.shape[1])]))
+
+
+def _area(score: Any, positive: Any) -> float:
+    pos, neg = int(positive.sum()), int((~positive).sum())
+    if not pos or not neg or np.isnan(score).any():
+        return math.nan
+    _, place, counts = np.unique(score, return_inverse=True, return_counts=True)
+    ranks = (np.cumsum(counts) - (counts - 1) / 2)[place]  # of equal scores the mean
+    return float((ranks[positive].sum() - pos * (pos + 1) / 2) / (pos * neg))
+
+
+_OF_CLASSES = {"balanced_accuracy": balanced_accuracy, "f1": f1, "auc": auc}
+_OF_NUMBERS = {
+    "mse": Metric(parts=squares),
+    "rmse": Metric(parts=squares, finish=math.sqrt),
+    "mae": Metric(parts=distances),
+    "r2": Metric(r2),
+}
+NAMES = ("accuracy", "top_5_accuracy", *_OF_CLASSES, *_OF_NUMBERS)
+_ALIASES = {"acc": "accuracy"}
+
+
+def named(name: str, ignore_index: int = -100) -> Metric | None:
+    """The metric of that name, of ours or of scikit-learn's; None if there is none."""
+    name = _ALIASES.get(name, name)
+    if name in _OF_NUMBERS:
+        return _OF_NUMBERS[name]
+    if name == "accuracy":
+        return Metric(parts=partial(accuracy, ignore_index=ignore_index))
+    if ranked := re.fullmatch(r"top_([1-9]\d*)_accuracy", name):
+        return Metric(parts=partial(top_k, ignore_index=ignore_index, k=int(ranked[1])))
+    if name in _OF_CLASSES:
+        return Metric(partial(_OF_CLASSES[name], ignore_index=ignore_index))
+    scorer = _scorers.find(name, partial(classes, ignore_index=ignore_index))
+    return None if scorer is None else Metric(scorer)
+
+
+Chosen = str | Function
+TAKEN = ("loss", "lr", "epoch", "grad_norm", "outputs", "targets")
+
+
+def resolve(
+    metrics: Chosen | Sequence[Chosen] | Mapping[str, Chosen], ignore_index: int = -100
+) -> dict[str, Metric]:
+    """Name → metric, from names and functions (called by their ``__name__``), or a dict of them."""
     if not callable(metrics) and not isinstance(metrics, Iterable):
         raise TypeError(f"Trainer: 'metrics' is {metrics!r}, expected names and callables")
-    for metric in [metrics] if isinstance(metrics, str) or callable(metrics) else metrics:
-        if isinstance(metric, str):
-            if metric not in NAMED:
-                raise ValueError(
-                    f"Trainer: 'metrics' has {metric!r}, expected {', '.join(NAMED)} or a callable"
-                    + suggestion(metric, NAMED)
-                )
-            name, function = metric, NAMED[metric]
-        elif callable(metric):
-            name, function = getattr(metric, "__name__", type(metric).__name__), metric
-        else:
-            raise TypeError(f"Trainer: 'metrics' has {metric!r}, expected a name or a callable")
-        if name in chosen or name in ("loss", "lr"):
+    if isinstance(metrics, Mapping):
+        pairs = list(metrics.items())
+    else:
+        listed = [metrics] if isinstance(metrics, str) or callable(metrics) else list(metrics)
+        pairs = [(_name(metric), metric) for metric in listed]
+    chosen: dict[str, Metric] = {}
+    for name, metric in pairs:
+        if not isinstance(name, str):
+            raise TypeError(f"Trainer: 'metrics' has the name {name!r}, expected a text")
+        if name in chosen or name in TAKEN or name[:4] == "val_":
             raise ValueError(
-                f"Trainer: 'metrics' has the name {name!r}, expected one that is not taken"
+                f"Trainer: 'metrics' has the name {name!r}, expected one that is not taken; name "
+                "functions yourself with a dict: metrics={'first': f, 'second': g}"
             )
-        chosen[name] = function
+        chosen[name] = _metric(metric, ignore_index)
     return chosen
+
+
+def _name(metric: Any) -> str:
+    if isinstance(metric, str):
+        return _ALIASES.get(metric, metric)
+    return str(getattr(metric, "__name__", type(metric).__name__))
+
+
+def _metric(metric: Any, ignore_index: int) -> Metric:
+    if isinstance(metric, Metric):
+        return metric
+    if isinstance(metric, str):
+        found = named(metric, ignore_index)
+        if found is None:
+            raise ValueError(
+                f"Trainer: 'metrics' has {metric!r}, expected {', '.join(NAMES)}, a metric of "
+                f"scikit-learn or a callable{suggestion(metric, (*NAMES, *_scorers.names()))}"
+            )
+        return found
+    if not callable(metric):
+        raise TypeError(f"Trainer: 'metrics' has {metric!r}, expected a name or a callable")
+    return Metric(metric)
 
 
 def _difference(owner: str, output: Any, target: Any) -> Any:

@@ -131,7 +131,6 @@ class Recipe:
             y,
             max_epochs=options.epochs,
             batch_size=options.batch_size,
-            drop_last=len(X) > options.batch_size and len(X) % options.batch_size == 1,
             validation_data=self.parts.validation,
             ckpt_path=self.checkpoints if self.resume else None,
         )

@@ -16,8 +16,9 @@ from onepass import _numbers as numbers
 from onepass import nn
 from onepass.ops import StepInfo
 from onepass.train import _store, _use
-from onepass.train._evaluation import Evaluator, Sums
+from onepass.train._evaluation import Evaluator
 from onepass.train._history import History
+from onepass.train._totals import Totals
 from onepass.train._training import Training, adopt
 
 COUNTERS = ("epoch", "step", "position", "skipped_steps", "stop", "lr", "sums", "data", "logged")
@@ -43,7 +44,7 @@ class Run(Evaluator):
 
     Attributes:
         model, loss, metrics, optimizer, scheduler, callbacks: the parts, as the Trainer got them.
-        max_norm, nonfinite, accumulate, seed, device: the Trainer's options.
+        max_norm, nonfinite, accumulate, last_batch, seed, device: the Trainer's options.
         history: the numbers of all epochs so far.
         epoch, step, position: epochs done, steps done, batches done in the current epoch.
         max_epochs, batches: epochs at which the run ends, batches in an epoch.
@@ -72,6 +73,7 @@ class Run(Evaluator):
     max_norm: float | None
     nonfinite: str
     accumulate: int
+    last_batch: str
     seed: int
     history: History = field(default_factory=History)
     epoch: int = 0
@@ -89,8 +91,8 @@ class Run(Evaluator):
     resumed: bool = False
     loaded: bool = False  # a state was restored and fit has not started from it yet
     at_boundary: bool = False
-    sums: Sums = field(default_factory=dict)  # of the current epoch
-    logged: Sums = field(default_factory=dict)  # in the current epoch, by log
+    sums: Totals = field(default_factory=Totals)  # of the current epoch
+    logged: dict[str, list[float]] = field(default_factory=dict)  # in the current epoch, by log
     data: dict[str, Any] | None = None  # the description of the data, as same_data compares it
     training: Training | None = None
     fitting: bool = False
@@ -148,7 +150,7 @@ class Run(Evaluator):
 
     def counters(self) -> tuple[Any, ...]:
         """What the batches of a step change in the run, for ``go_back``."""
-        return self.step, self.position, _copied(self.sums), _copied(self.logged), self._unread
+        return self.step, self.position, self.sums.copied(), _copied(self.logged), self._unread
 
     def go_back(self, counters: tuple[Any, ...]) -> bool:
         """Undo the batches since ``counters``, and return True, unless the step is done."""
@@ -277,6 +279,7 @@ class Run(Evaluator):
         for name in COUNTERS:
             if name in saved:  # checkpoints of earlier versions lack "logged"
                 setattr(self, name, saved[name])
+        self.sums = Totals(self.sums)
         self.history = History(saved["history"])
         self.training = Training(self.model)
         adopt(self.training, self.callbacks, fitting=False)
@@ -322,7 +325,7 @@ def _classes(model: Any) -> dict[str, str]:
     return {name: type(module).__name__ for name, module in model.named_modules()}
 
 
-def _copied(sums: Sums) -> Sums:
+def _copied(sums: dict[str, list[float]]) -> dict[str, list[float]]:
     return {name: [*total] for name, total in sums.items()}
 
 

@@ -19,10 +19,12 @@ from onepass.train._files import path_of
 from onepass.train._history import History
 from onepass.train._keywords import suggest_keywords
 from onepass.train._loop import Loop
-from onepass.train._metrics import Metric, resolve
+from onepass.train._metrics import Chosen, Metric, resolve
 from onepass.train._progress import ProgressBar
 from onepass.train._run import Run, load_model
+from onepass.train._totals import Totals
 from onepass.train._training import data_of
+from onepass.train._weights import ClassWeight
 
 T = TypeVar("T")
 
@@ -50,7 +52,12 @@ class Trainer:
         model: an ``nn.Module``.
         loss: a loss module, or any function with ``(loss, dy) = loss(y, target)``.
         optimizer: an optimizer over ``model.parameters()``, or over some of them.
-        metrics: names (``"accuracy"``, ``"mse"``, ``"mae"``) and functions of (output, target).
+        metrics: of a whole epoch, not averages over batches. Names: ``"accuracy"``,
+            ``"top_5_accuracy"`` (any number), ``"balanced_accuracy"``, ``"f1"``, ``"auc"``,
+            ``"mse"``, ``"rmse"``, ``"mae"``, ``"r2"``, and those of scikit-learn's scorers and
+            metrics, called as it calls them. Functions of (outputs, targets), as NumPy arrays. Or a
+            dict of both, with names of your own. All but the accuracies, mse, rmse and mae keep an
+            epoch's outputs in memory. Ignored labels do not count in those of classes.
         callbacks: called in this order; ``Checkpoint`` runs after the others.
         scheduler: stepped after each optimizer step that was not skipped; ReduceLROnPlateau after
             each epoch, with ``val_loss``, or with ``loss`` if there is no validation.
@@ -59,7 +66,11 @@ class Trainer:
         nonfinite: ``"raise"``, ``"skip"`` (the step, and its loss in the averages) or
             ``"propagate"``. A refused or skipped step leaves the parameters and the running
             statistics as they were before it.
-        accumulate: batches averaged into one step; the rest at an epoch's end is a step too.
+        accumulate: batches that make one step, with the gradient of one batch of all their samples;
+            the rest at an epoch's end is a step too.
+        last_batch: ``"balance"`` spreads the samples of an epoch evenly over its batches, so that
+            none is much smaller than the others, which would spoil a batch norm; ``"keep"`` and
+            ``"drop"`` as in DataLoader, which has its own where you pass one.
         seed: seeds dropout, the order of batches, and ``validation_split``. A checkpoint keeps it,
             and a resume uses it, so you need not pass it again.
         log_dir: a directory for ``history.csv``; one that cannot be written to is refused by fit.
@@ -101,6 +112,7 @@ class Trainer:
     max_norm = _OfRun["float | None"]()
     nonfinite = _OfRun[str]()
     accumulate = _OfRun[int]()
+    last_batch = _OfRun[str]()
     seed = _OfRun[int]()
     history = _OfRun[History]()
     epoch = _OfRun[int]()
@@ -118,7 +130,7 @@ class Trainer:
     resumed = _OfRun[bool]()
     loaded = _OfRun[bool]()
     at_boundary = _OfRun[bool]()
-    sums = _OfRun[dict[str, list[float]]]()
+    sums = _OfRun[Totals]()
     data = _OfRun["dict[str, Any] | None"]()
 
     @suggest_keywords
@@ -128,21 +140,22 @@ class Trainer:
         loss: Any,
         optimizer: Any,
         *,
-        metrics: str | Metric | Sequence[str | Metric] = (),
+        metrics: Chosen | Sequence[Chosen] | Mapping[str, Chosen] = (),
         callbacks: Iterable[Callback] = (),
         scheduler: LRScheduler | None = None,
         max_norm: float | None = None,
         nonfinite: str = "raise",
         accumulate: int = 1,
+        last_batch: str = "balance",
         seed: int = 0,
         log_dir: str | Path | None = None,
         progress: bool = True,
         device: str | None = None,
     ) -> None:
         _checks.parts(model, loss, optimizer)
-        _checks.options(max_norm, nonfinite, accumulate, seed)
+        _checks.options(max_norm, nonfinite, accumulate, last_batch, seed)
         helpers = _checks.helpers(callbacks, scheduler)
-        functions = resolve(metrics)
+        functions = resolve(metrics, getattr(loss, "ignore_index", -100))
         if log_dir is not None:
             logger = CSVLogger(path_of("Trainer", "log_dir", log_dir) / "history.csv")
             logger._argument = ("Trainer", "log_dir")
@@ -165,6 +178,7 @@ class Trainer:
             max_norm=max_norm,
             nonfinite=nonfinite,
             accumulate=accumulate,
+            last_batch=last_batch,
             seed=int(seed),
         )
         if device:
@@ -184,7 +198,8 @@ class Trainer:
         validation_data: tuple[Any, Any] | None = None,
         validation_split: float = 0.0,
         shuffle: bool = True,
-        drop_last: bool = False,
+        sample_weight: Any = None,
+        class_weight: ClassWeight = None,
         ckpt_path: str | Path | None = None,
     ) -> History:
         """Train until ``max_epochs`` epochs are done, counted over all calls and resumes.
@@ -193,9 +208,14 @@ class Trainer:
             X: samples along axis 0, floating point; or a DataLoader, and no ``y``.
             y: targets: classes (integers), or numbers.
             max_epochs: the total.
-            batch_size, shuffle, drop_last: as in DataLoader, with the ``seed`` of the trainer.
+            batch_size, shuffle: as in DataLoader, with the ``seed`` of the trainer and its
+                ``last_batch``.
             validation_data: ``(X, y)`` to evaluate after each epoch.
             validation_split: share of the data to hold out for that (by class where y is integers).
+            sample_weight: (N,) a weight for each sample: the loss is Σ w l / Σ w. The metrics, and
+                the loss of validation, count every sample once.
+            class_weight: {class: weight}, an array of them, or "balanced" for samples / (classes ·
+                samples of the class): multiplies the weight of each sample by that of its class.
             ckpt_path: a Checkpoint directory to go on from: its newest valid checkpoint, with a
                 warning for a damaged one; a fresh start where it has none. Going on with other
                 data or batches than the checkpoint's is a RuntimeWarning between two epochs, and a
@@ -231,7 +251,16 @@ class Trainer:
                 parts = newest(path_of("fit", "ckpt_path", ckpt_path))
             seed = run.seed if parts is None else run.seed_of(parts)
             loader, validation = _loaders.to_train(
-                X, y, batch_size, shuffle, drop_last, seed, validation_data, validation_split
+                X,
+                y,
+                batch_size,
+                shuffle,
+                run.last_batch,
+                seed,
+                validation_data,
+                validation_split,
+                sample_weight,
+                class_weight,
             )
             _checks.before_training(run, loader, validation)
             self._start(loader, validation, max_epochs, parts)

@@ -1,0 +1,146 @@
+"""Weights of samples and classes in a loss."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from onepass._array import beside, to_numpy
+
+ClassWeight = Mapping[Any, float] | Any | str | None
+
+
+def divisor_of(loss: Any, target: Any) -> float | None:
+    """What a loss of these targets is divided by; None for a sum.
+
+    The losses of ``onepass.nn`` say so themselves, as may any loss with a method ``divisor``. One
+    without it is taken for a mean over samples.
+    """
+    own = getattr(loss, "divisor", None)
+    return float(len(target)) if own is None else own(target)
+
+
+class WeightedLoss:
+    """``loss = Σ w_i l_i / Σ w_i c_i``: w weighs samples, c are the weights of classes within l.
+
+    The arguments of a call are (y, target, w). A function takes them itself, as ``sample_weight``.
+    """
+
+    def __init__(self, loss: Any) -> None:
+        self._own = loss
+        self._each = None
+        if hasattr(loss, "weights") and hasattr(loss, "reduction"):
+            self._each = copy.copy(loss)
+            self._each.reduction = "none"
+        elif not _takes_weights(loss):
+            raise TypeError(
+                f"fit: 'sample_weight' and 'class_weight' need a loss that takes weights, and "
+                f"{getattr(loss, '__name__', type(loss).__name__)} takes none, expected a loss "
+                "module of onepass.nn, or a function with an argument sample_weight"
+            )
+
+    def __call__(self, y: Any, target: Any, weight: Any) -> tuple[Any, Any]:
+        if self._each is None:
+            loss, dy = self._own(y, target, sample_weight=weight)
+            return loss, dy
+        losses, dy = self._each(y, target)
+        own = _shaped(weight, losses)
+        total = float((own * losses).sum(dtype=np.float64))
+        divisor = self.divisor(target, weight)
+        scale = own if divisor is None else own / (divisor or 1.0)
+        if losses.ndim < dy.ndim:  # one loss for all classes
+            scale = scale[:, None]
+        return total if divisor is None else total / (divisor or 1.0), dy * scale.astype(dy.dtype)
+
+    def divisor(self, target: Any, weight: Any) -> float | None:
+        """What the loss was divided by; None for a sum."""
+        if self._each is None:
+            return float(to_numpy(weight).sum())
+        if self._own.reduction == "sum":
+            return None
+        counted = self._each.weights(target)
+        return float((to_numpy(_shaped(weight, counted)) * to_numpy(counted)).sum())
+
+
+def of_samples(y: Any, sample_weight: Any, class_weight: ClassWeight) -> Any:
+    """One weight for each target from both kinds of weights; None without any.
+
+    Raises:
+        TypeError, ValueError: weights that are no numbers, negative, or do not fit y.
+    """
+    weight = None
+    if sample_weight is not None:
+        weight = _checked("sample_weight", sample_weight)
+        if weight.shape != (len(y),):
+            raise ValueError(
+                f"fit: 'sample_weight' has shape {weight.shape}, expected ({len(y)},), one for "
+                "each sample of X"
+            )
+        if not weight.sum() > 0:
+            raise ValueError("fit: 'sample_weight' has the sum 0, expected a positive weight")
+    if class_weight is not None:
+        by_class = _by_class(to_numpy(y), class_weight)
+        weight = by_class if weight is None else by_class * _shaped(weight, by_class)
+    return None if weight is None else beside(y, weight)
+
+
+def _by_class(y: Any, class_weight: ClassWeight) -> Any:
+    if y.dtype.kind not in "iub":
+        raise TypeError(
+            f"fit: 'class_weight' needs class indices, and y has dtype {y.dtype}, expected "
+            "integers; pass sample_weight instead"
+        )
+    known = np.unique(y[y >= 0]) if y.dtype.kind == "i" else np.unique(y)
+    if isinstance(class_weight, str):
+        if class_weight != "balanced":
+            raise ValueError(
+                f"fit: 'class_weight' is {class_weight!r}, expected 'balanced', a dict or an array"
+            )
+        counts = np.array([np.sum(y == c) for c in known])
+        given = dict(zip(known.tolist(), counts.sum() / (len(known) * counts), strict=True))
+    elif isinstance(class_weight, Mapping):
+        values = _checked("class_weight", list(class_weight.values()))
+        given = dict(zip((int(k) for k in class_weight), values.tolist(), strict=True))
+    else:
+        given = dict(enumerate(_checked("class_weight", class_weight).tolist()))
+    weight = np.ones(y.shape)  # of labels that are ignored
+    for c in known.tolist():
+        if int(c) not in given:
+            raise ValueError(
+                f"fit: 'class_weight' has no weight for class {int(c)}, expected one for each "
+                f"class in y: {known.astype(int).tolist()}"
+            )
+        weight[y == c] = given[int(c)]
+    return weight
+
+
+def _checked(name: str, weights: Any) -> Any:
+    array = to_numpy(weights)
+    if array.dtype.kind not in "biuf" or array.ndim != 1:
+        raise TypeError(
+            f"fit: {name!r} is a {type(weights).__name__} of dtype {array.dtype} and shape "
+            f"{array.shape}, expected an array of numbers along one axis"
+        )
+    array = array.astype(np.float64)
+    wrong = np.flatnonzero(~((array >= 0) & np.isfinite(array)))
+    if wrong.size:
+        raise ValueError(
+            f"fit: {name!r} has {array[wrong[0]]} at {wrong[0]}, expected finite numbers >= 0"
+        )
+    return array
+
+
+def _shaped(weight: Any, like: Any) -> Any:
+    """A weight for each sample beside an array with more axes."""
+    return weight.reshape(weight.shape + (1,) * (like.ndim - weight.ndim))
+
+
+def _takes_weights(loss: Any) -> bool:
+    try:
+        return "sample_weight" in inspect.signature(loss).parameters
+    except (TypeError, ValueError):
+        return False

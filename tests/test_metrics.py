@@ -1,0 +1,174 @@
+"""Metrics are those of the whole epoch, and agree with scikit-learn's."""
+
+import numpy as np
+import pytest
+from onepass import nn, optim
+from onepass.train import Trainer
+from onepass.train._metrics import resolve
+
+RNG = np.random.default_rng(5)
+N = 40
+X = RNG.standard_normal((N, 4)).astype(np.float32)
+Y = RNG.integers(0, 3, N)
+BINARY = RNG.integers(0, 2, N)
+NUMBERS = RNG.standard_normal((N, 1)).astype(np.float32)
+
+
+def trainer(metrics, outputs=3, loss=None):
+    nn.manual_seed(2)
+    model = nn.Sequential(nn.Linear(4, outputs))
+    return Trainer(model, loss or nn.CrossEntropyLoss(), optim.SGD(model.parameters(), lr=0.0),
+                   metrics=metrics, progress=False)  # fmt: skip
+
+
+def softmax(z):
+    e = np.exp(z.astype(np.float64))
+    return e / e.sum(axis=1, keepdims=True)
+
+
+OURS = ["accuracy", "top_2_accuracy", "balanced_accuracy", "f1", "auc"]
+
+
+def of_sklearn(name, outputs, y):
+    metrics = pytest.importorskip("sklearn.metrics")
+    predicted, shares = outputs.argmax(axis=1), softmax(outputs)
+    if name == "auc":
+        binary = shares.shape[1] == 2
+        return metrics.roc_auc_score(y, shares[:, 1] if binary else shares, multi_class="ovr")
+    return {
+        "accuracy": lambda: metrics.accuracy_score(y, predicted),
+        "top_2_accuracy": lambda: metrics.top_k_accuracy_score(y, shares, k=2),
+        "balanced_accuracy": lambda: metrics.balanced_accuracy_score(y, predicted),
+        "f1": lambda: metrics.f1_score(y, predicted, average="binary" if y.max() < 2 else "macro"),
+    }[name]()
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 40])
+@pytest.mark.parametrize("name", OURS)
+def test_metrics_of_classes_are_scikit_learns_whatever_the_batches(name, batch_size):
+    t = trainer([name])
+    want = of_sklearn(name, t.predict(X), Y)
+    assert t.evaluate(X, Y, batch_size=batch_size)[name] == pytest.approx(want, rel=1e-12)
+    history = t.fit(X, Y, max_epochs=1, batch_size=batch_size)
+    assert history[name][0] == pytest.approx(want, rel=1e-12)
+
+
+@pytest.mark.parametrize("name", ["balanced_accuracy", "f1", "auc"])
+def test_metrics_of_two_classes(name):
+    t = trainer([name], 2)
+    want = of_sklearn(name, t.predict(X), BINARY)
+    assert t.evaluate(X, BINARY, batch_size=3)[name] == pytest.approx(want, rel=1e-12)
+
+
+def test_auc_of_one_logit_with_ties():
+    metrics = pytest.importorskip("sklearn.metrics")
+    score = np.round(RNG.standard_normal((N, 1)), 1)
+    auc = resolve(["auc"])["auc"]
+    want = metrics.roc_auc_score(BINARY, score[:, 0])
+    assert auc(score, BINARY) == pytest.approx(want, rel=1e-12)
+    assert auc(score, BINARY.astype(np.float32)[:, None]) == pytest.approx(want, rel=1e-12)
+    assert np.isnan(auc(score, np.ones(N, int)))
+
+
+@pytest.mark.parametrize("name", ["mse", "rmse", "mae", "r2"])
+@pytest.mark.parametrize("batch_size", [1, 7, 40])
+def test_metrics_of_numbers(name, batch_size):
+    t = trainer([name], 1, nn.MSELoss())
+    out = t.predict(X).astype(np.float64)
+    difference = out - NUMBERS
+    want = {
+        "mse": np.mean(difference**2),
+        "rmse": np.sqrt(np.mean(difference**2)),
+        "mae": np.mean(np.abs(difference)),
+        "r2": 1 - np.sum(difference**2) / np.sum((NUMBERS - NUMBERS.mean(dtype=np.float64)) ** 2),
+    }[name]
+    assert t.evaluate(X, NUMBERS, batch_size=batch_size)[name] == pytest.approx(want, rel=1e-6)
+
+
+@pytest.mark.parametrize("name", [
+    "f1_macro", "roc_auc_ovr", "neg_log_loss", "log_loss", "matthews_corrcoef",
+    "cohen_kappa_score", "jaccard_macro",
+])  # fmt: skip
+def test_any_metric_of_scikit_learn_by_name(name):
+    metrics = pytest.importorskip("sklearn.metrics")
+    t = trainer([name])
+    out = t.predict(X)
+    predicted, shares = out.argmax(axis=1), softmax(out)
+    want = {
+        "f1_macro": lambda: metrics.f1_score(Y, predicted, average="macro"),
+        "roc_auc_ovr": lambda: metrics.roc_auc_score(Y, shares, multi_class="ovr"),
+        "neg_log_loss": lambda: -metrics.log_loss(Y, shares),
+        "log_loss": lambda: metrics.log_loss(Y, shares),
+        "matthews_corrcoef": lambda: metrics.matthews_corrcoef(Y, predicted),
+        "cohen_kappa_score": lambda: metrics.cohen_kappa_score(Y, predicted),
+        "jaccard_macro": lambda: metrics.jaccard_score(Y, predicted, average="macro"),
+    }[name]()
+    assert t.evaluate(X, Y, batch_size=7)[name] == pytest.approx(want, rel=1e-9)
+
+
+@pytest.mark.parametrize("name", ["neg_mean_absolute_error", "explained_variance",
+                                  "median_absolute_error"])  # fmt: skip
+def test_scikit_learns_regression_metrics(name):
+    metrics = pytest.importorskip("sklearn.metrics")
+    t = trainer([name], 1, nn.MSELoss())
+    pair = NUMBERS[:, 0], t.predict(X)[:, 0]
+    want = {
+        "neg_mean_absolute_error": lambda: -metrics.mean_absolute_error(*pair),
+        "explained_variance": lambda: metrics.explained_variance_score(*pair),
+        "median_absolute_error": lambda: metrics.median_absolute_error(*pair),
+    }[name]()
+    assert t.evaluate(X, NUMBERS, batch_size=7)[name] == pytest.approx(want, rel=1e-6)
+
+
+def test_a_function_gets_the_outputs_of_the_whole_epoch():
+    seen = []
+
+    def spread(outputs, targets):
+        seen.append((outputs.shape, targets.shape))
+        return float(np.median(outputs))
+
+    t = trainer({"median": spread, "right": "accuracy", "other": lambda y, t: len(t)})
+    found = t.evaluate(X, Y, batch_size=9)
+    assert seen == [((N, 3), (N,))]
+    assert found["median"] == float(np.median(t.predict(X)))
+    assert found["other"] == N
+    history = t.fit(X, Y, max_epochs=2, batch_size=8, validation_data=(X[:9], Y[:9]))
+    assert list(history) == ["loss", "median", "right", "other", "val_loss", "val_median",
+                             "val_right", "val_other", "lr"]  # fmt: skip
+
+
+def test_labels_as_a_column_are_not_compared_with_every_output():
+    outputs = np.array([[2.0, 0, 0], [0, 2, 0], [0, 0, 2], [2, 0, 0], [0, 2, 0]])
+    labels = np.array([[0], [2], [1], [1], [2]])
+    assert resolve(["accuracy"])["accuracy"](outputs, labels) == 0.2
+    assert resolve(["acc"])["accuracy"](outputs, labels[:, 0]) == 0.2
+    binary = resolve(["accuracy"])["accuracy"]
+    assert binary(np.array([1.0, -1, -1, -1]), np.array([[1], [1], [1], [0]])) == 0.5
+    assert binary(np.array([[1.0], [-1], [-1], [-1]]), np.array([1, 1, 1, 0])) == 0.5
+    with pytest.raises(ValueError, match=r"'target' has shape \(4,\)"):
+        resolve(["accuracy"])["accuracy"](outputs, np.arange(4))
+    with pytest.raises(ValueError, match=r"'target' has shape \(3, 2\)"):
+        binary(np.ones((3, 1)), np.ones((3, 2), int))
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_ignored_labels_do_not_count_in_metrics_of_classes(name):
+    for ignored in (-100, 7):
+        y = np.where(np.arange(N) % 4 == 0, ignored, Y)
+        t = trainer([name], loss=nn.CrossEntropyLoss(ignore_index=ignored))
+        used = y != ignored
+        want = trainer([name]).evaluate(X[used], Y[used])[name]
+        assert t.evaluate(X, y, batch_size=7)[name] == pytest.approx(want, rel=1e-12)
+
+
+@pytest.mark.parametrize(("metrics", "kind", "words"), [
+    (["acuracy"], ValueError, "did you mean 'accuracy'"),
+    (["f2"], ValueError, "expected accuracy"),
+    ([lambda y, t: 0, lambda y, t: 1], ValueError, "with a dict"),
+    ({"loss": "accuracy"}, ValueError, "not taken"),
+    ({3: "accuracy"}, TypeError, "the name 3"),
+    ({"a": 3}, TypeError, "has 3, expected a name or a callable"),
+])  # fmt: skip
+def test_metrics_that_cannot_be_used_are_refused(metrics, kind, words):
+    with pytest.raises(kind, match=words):
+        trainer(metrics)
