@@ -6,7 +6,6 @@ random way, until it is done. ``pytest --trainings 2000 tests/test_random_traini
 """
 
 import copy
-import inspect
 import io
 import itertools
 import pickle
@@ -14,6 +13,7 @@ import signal
 from pathlib import Path
 
 import numpy as np
+import pytest
 from onepass import config, nn, optim
 from onepass.optim import lr_scheduler
 from onepass.train import (
@@ -29,8 +29,12 @@ from onepass.train import (
 from small_training import KilledError, everything
 
 COUNT, QUICK = 120, 12
+OF_CLASSES = (("accuracy",), ("accuracy", "balanced_accuracy"))  # the second keeps outputs
+OF_NUMBERS = (("mse", "mae"), ("rmse", "r2"))
 HOOKS = ("on_fit_begin", "on_epoch_begin", "on_before_step", "on_step_end", "on_validation_end",
          "on_epoch_end", "on_fit_end")  # fmt: skip
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*leaves . in a batch|.*a last batch of .")
 
 
 def pytest_generate_tests(metafunc):
@@ -120,11 +124,10 @@ class Drawn:
             "accumulate": pick(rng, 1, 1, 2, 3),
             "max_norm": pick(rng, None, 0.5, np.inf),
             "nonfinite": pick(rng, "raise", "skip", "propagate"),
-            "metrics": pick(rng, (), ("accuracy",) if self.classes else ("mse", "mae")),
+            "metrics": pick(rng, (), *OF_CLASSES if self.classes else OF_NUMBERS),
             "seed": int(rng.integers(5)),
+            "last_batch": pick(rng, "balance", "keep", "drop"),
         }
-        if "last_batch" in inspect.signature(Trainer).parameters:
-            self.options["last_batch"] = pick(rng, "balance", "keep", "drop")
         self.patience = pick(rng, 1, 2, 99)
         self.kinds = [kind for kind in ("stop", "numbers", "own", "csv", "bar", "profile", "nan")
                       if rng.integers(2)]  # fmt: skip
@@ -135,8 +138,9 @@ class Drawn:
             "shuffle": bool(rng.integers(2)),
             **pick(rng, {}, {"validation_split": 0.3},
                    {"validation_data": (self.X[:7], self.y[:7])}),
+            "sample_weight": pick(rng, None, None, rng.uniform(0.1, 2, samples)),
         }  # fmt: skip
-        self.validated = len(self.fit) > 3
+        self.validated = len(self.fit) > 4
         self.every = pick(rng, {"every_n_steps": 1}, {"every_n_steps": 3}, {"every_n_epochs": 1})
 
     def trainer(self, folder, *more):
