@@ -327,3 +327,55 @@ def test_class_weights_as_a_list_or_in_float64_are_taken():
         want, dwant = plain(X[:, :3], Y)
         assert float(loss) == float(want)
         np.testing.assert_array_equal(dy, dwant)
+
+
+# --------------------------------------------------------------------- batches that others make
+
+
+class Epochs:
+    """Batches as a user may write them; remembers the epochs it was told."""
+
+    def __init__(self, count=None):
+        self.count, self.told = count, []
+
+    def set_epoch(self, epoch):
+        self.told.append(epoch)
+
+    def __len__(self):
+        return self.count or 5
+
+    def __iter__(self):
+        return ((X[i : i + 6], Y[i : i + 6]) for i in range(0, N, 6))
+
+
+def of_torch():
+    torch = pytest.importorskip("torch")
+    data = torch.utils.data.TensorDataset(torch.tensor(X), torch.tensor(Y))
+    return torch.utils.data.DataLoader(data, batch_size=6)
+
+
+@pytest.mark.parametrize("source", [Epochs, of_torch], ids=["own", "PyTorch"])
+def test_batches_of_ones_own_and_of_pytorch_train_as_arrays_do(source):
+    want = trainer(metrics=["f1"])
+    want.fit(X, Y, max_epochs=2, batch_size=6, shuffle=False, validation_data=(X, Y))
+    source, t = source(), trainer(metrics=["f1"])
+    t.fit(source, max_epochs=2, validation_data=source)
+    np.testing.assert_array_equal(weights_of(t), weights_of(want))
+    assert list(t.history) == list(want.history)
+    for name, values in want.history.items():
+        assert t.history[name] == pytest.approx(values, rel=1e-6)
+    assert t.evaluate(source) == pytest.approx(t.evaluate(X, Y), rel=1e-6)
+    if isinstance(source, Epochs):
+        assert source.told[:3] == [0, 0, 1]  # training, validation, training
+
+
+@pytest.mark.parametrize(("source", "kind", "words"), [
+    ((p for p in [(X, Y)]), TypeError, "is a generator, which can be read only once"),
+    (type("Endless", (), {"__iter__": lambda s: iter([(X, Y)])})(), TypeError, "without len"),
+    (type("Xs", (Epochs,), {"__iter__": lambda s: iter([X])})(), TypeError, "gave a ndarray"),
+    (Epochs(7), ValueError, "gave 5 batches, expected 7"),
+    ({"x": X}, ValueError, "'y' is None"),
+], ids=["generator", "no length", "no pairs", "wrong length", "dict"])  # fmt: skip
+def test_batches_that_cannot_be_read_are_refused(source, kind, words):
+    with pytest.raises(kind, match=words):
+        trainer().fit(source, max_epochs=1)

@@ -10,10 +10,10 @@ from collections.abc import Iterable
 from typing import Any
 
 from onepass import _numbers as numbers
-from onepass.data import DataLoader
 from onepass.data._loader import LAST_BATCH
 from onepass.train._callbacks import HOOKS, Callback
 from onepass.train._keywords import suggestion
+from onepass.train._loaders import Loader
 from onepass.train._monitor import MODES, direction
 from onepass.train._run import Run
 
@@ -117,9 +117,9 @@ def options(
     numbers.seed("Trainer", "seed", seed)
 
 
-def before_training(run: Run, loader: DataLoader, validation: DataLoader | None) -> None:
+def before_training(run: Run, loader: Loader, validation: Loader | None) -> None:
     """Refuse unknown monitors, validation data of another shape, and batches that are too small."""
-    if validation is not None:
+    if validation is not None and validation.X is not None and loader.X is not None:
         given, expected = tuple(validation.X.shape[1:]), tuple(loader.X.shape[1:])
         if given != expected:
             raise ValueError(
@@ -145,7 +145,7 @@ def before_training(run: Run, loader: DataLoader, validation: DataLoader | None)
     _batches_are_large_enough(run, loader)
 
 
-def _batches_are_large_enough(run: Run, loader: DataLoader) -> None:
+def _batches_are_large_enough(run: Run, loader: Loader) -> None:
     """Refuse batches that leave a batch norm one value per channel; warn where they leave few."""
     size = loader.smallest_batch
     norms = [m for m in run.model.modules() if type(m).__name__.startswith(BATCH_STATISTICS)]

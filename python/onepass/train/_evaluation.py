@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from onepass._array import brought_to, convert, is_floating, library, mover
-from onepass.data import DataLoader
 from onepass.train import _loaders, _use
+from onepass.train._loaders import Loader
 from onepass.train._metrics import Metric
 from onepass.train._totals import Totals
 from onepass.train._weights import divisor_of
@@ -54,7 +54,7 @@ class Evaluator:
         with _use.using(self.model, "predict", evaluates=True):
             return library(X).concatenate(outputs())
 
-    def evaluate_batches(self, loader: DataLoader) -> dict[str, float]:
+    def evaluate_batches(self, loader: Loader) -> dict[str, float]:
         """``loss`` and the metrics over the batches of ``loader``."""
 
         totals = Totals()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,10 @@ from onepass import _numbers as numbers
 from onepass._array import beside, to_numpy
 from onepass.data import DataLoader, split_indices
 from onepass.data._split import held_out
+from onepass.train._batches import Batches, is_batches
 from onepass.train._weights import ClassWeight, of_samples
+
+Loader: TypeAlias = DataLoader | Batches
 
 
 def to_train(
@@ -27,23 +30,22 @@ def to_train(
     validation_split: float,
     sample_weight: Any,
     class_weight: ClassWeight,
-) -> tuple[DataLoader, DataLoader | None]:
+) -> tuple[Loader, Loader | None]:
     """The loaders for training and for validation."""
     numbers.in_range("fit", "validation_split", validation_split, 0, 1)
     if validation_data is not None and validation_split:
         raise ValueError(
             f"fit: 'validation_split' is {validation_split!r}, expected 0 with validation_data"
         )
-    if isinstance(X, DataLoader):
+    if isinstance(X, DataLoader) or (y is None and is_batches(X)):
+        kind = type(X).__name__
         if y is not None or validation_split:
-            raise ValueError("fit: 'X' is a DataLoader, expected no y and no validation_split")
+            raise ValueError(f"fit: 'X' is a {kind}, expected no y and no validation_split")
         if sample_weight is not None or class_weight is not None:
             raise ValueError(
-                "fit: 'X' is a DataLoader, expected its weights in DataLoader(…, sample_weight=…)"
+                f"fit: 'X' is a {kind}, expected its weights in DataLoader(…, sample_weight=…)"
             )
-        if X.y is None:
-            raise ValueError("fit: 'X' is a DataLoader without y, expected DataLoader(X, y, …)")
-        return X, _validation(validation_data)
+        return _ready("fit", X), _validation(validation_data)
     if y is None:
         raise ValueError("fit: 'y' is None, expected an array of targets, or a DataLoader as X")
     whole = DataLoader(X, y, batch_size, shuffle, seed=seed)
@@ -61,7 +63,7 @@ def to_train(
 
 
 def same_data(
-    loader: DataLoader, accumulate: int, saved: Mapping[str, Any], *, resumes: bool
+    loader: Loader, accumulate: int, saved: Mapping[str, Any], *, resumes: bool
 ) -> dict[str, Any]:
     """The description of the loader; refuses one that differs from the saved one inside an epoch.
 
@@ -95,8 +97,10 @@ def same_data(
     return now
 
 
-def to_read(call: str, X: Any, y: Any, batch_size: int) -> DataLoader:
+def to_read(call: str, X: Any, y: Any, batch_size: int) -> Loader:
     """The loader for one pass over the data; ``call`` names the caller in messages."""
+    if y is None and call != "predict" and (isinstance(X, DataLoader) or is_batches(X)):
+        return _ready(call, X)
     if y is None and call != "predict":
         raise TypeError(
             f"{call}: 'y' is None, expected an array with a target for each sample of X"
@@ -107,15 +111,27 @@ def to_read(call: str, X: Any, y: Any, batch_size: int) -> DataLoader:
     return DataLoader(X, y, batch_size)
 
 
+def _ready(call: str, loader: Any) -> Loader:
+    """A DataLoader with targets; anything else that gives batches, read as one."""
+    if not isinstance(loader, DataLoader):
+        return Batches(call, loader)
+    if loader.y is None:
+        raise ValueError(f"{call}: 'X' is a DataLoader without y, expected DataLoader(X, y, …)")
+    return loader
+
+
 def _take(array: Any, index: NDArray[np.int64]) -> Any:
     return array[beside(array, index)]
 
 
-def _validation(pair: tuple[Any, Any] | None) -> DataLoader | None:
+def _validation(pair: Any) -> Loader | None:
     if pair is None:
         return None
+    if isinstance(pair, DataLoader) or is_batches(pair):
+        return _ready("validation_data", pair)
     if not isinstance(pair, (tuple, list)) or len(pair) != 2:
         raise TypeError(
-            f"fit: 'validation_data' is a {type(pair).__name__}, expected a pair (X, y)"
+            f"fit: 'validation_data' is a {type(pair).__name__}, expected a pair (X, y), or a "
+            "DataLoader"
         )
     return to_read("validation_data", pair[0], pair[1], 256)

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, cast
 
-from onepass.data import DataLoader
 from onepass.optim.lr_scheduler import ReduceLROnPlateau
 from onepass.train._buffers import Buffers, StepStart
 from onepass.train._callbacks import Callback
 from onepass.train._interrupt import Interrupt
+from onepass.train._loaders import Loader
 from onepass.train._run import Run
 from onepass.train._totals import Totals
 from onepass.train._weights import WeightedLoss, divisor_of
@@ -31,7 +31,7 @@ class Loop:
             else {}
         )
 
-    def train(self, loader: DataLoader, validation: DataLoader | None) -> None:
+    def train(self, loader: Loader, validation: Loader | None) -> None:
         """Epochs until ``run.max_epochs`` or ``run.stop``."""
         run = self.run
         if loader.sample_weight is not None:
@@ -68,7 +68,7 @@ class Loop:
     def _callbacks(self) -> Sequence[Callback]:
         return cast("Sequence[Callback]", self.run.callbacks)
 
-    def _run_epoch(self, loader: DataLoader, validation: DataLoader | None) -> None:
+    def _run_epoch(self, loader: Loader, validation: Loader | None) -> None:
         """The batches from ``position`` on, then validation and the epoch's row."""
         run = self.run
         run.row_is_done = False
@@ -88,7 +88,7 @@ class Loop:
         run.position, run.sums = 0, Totals()
         self._call("on_epoch_end")
 
-    def _run_batches(self, loader: DataLoader) -> bool:
+    def _run_batches(self, loader: Loader) -> bool:
         """The rest of an epoch's batches; False where a callback stopped the run."""
         run = self.run
         pending = 0

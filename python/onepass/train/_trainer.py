@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from onepass import _numbers as numbers
-from onepass.data import DataLoader
 from onepass.ops import StepInfo
 from onepass.optim.lr_scheduler import LRScheduler
 from onepass.train import _checks, _loaders
@@ -18,6 +17,7 @@ from onepass.train._evaluation import BATCH
 from onepass.train._files import path_of
 from onepass.train._history import History
 from onepass.train._keywords import suggest_keywords
+from onepass.train._loaders import Loader
 from onepass.train._loop import Loop
 from onepass.train._metrics import Chosen, Metric, resolve
 from onepass.train._progress import ProgressBar
@@ -205,12 +205,14 @@ class Trainer:
         """Train until ``max_epochs`` epochs are done, counted over all calls and resumes.
 
         Args:
-            X: samples along axis 0, floating point; or a DataLoader, and no ``y``.
+            X: samples along axis 0, floating point. Or, without ``y``, batches: a DataLoader, one
+                of PyTorch, or any object with ``len()`` whose ``iter()`` gives the pairs (x, y) of
+                an epoch. A resume inside an epoch then skips as many batches as were done.
             y: targets: classes (integers), or numbers.
             max_epochs: the total.
             batch_size, shuffle: as in DataLoader, with the ``seed`` of the trainer and its
                 ``last_batch``.
-            validation_data: ``(X, y)`` to evaluate after each epoch.
+            validation_data: ``(X, y)``, or batches, to evaluate after each epoch.
             validation_split: share of the data to hold out for that (by class where y is integers).
             sample_weight: (N,) a weight for each sample: the loss is Σ w l / Σ w. The metrics, and
                 the loss of validation, count every sample once.
@@ -268,8 +270,8 @@ class Trainer:
         return run.history
 
     @suggest_keywords
-    def evaluate(self, X: Any, y: Any, *, batch_size: int = BATCH) -> dict[str, float]:
-        """``loss`` and the metrics over ``(X, y)``, in evaluation mode.
+    def evaluate(self, X: Any, y: Any = None, *, batch_size: int = BATCH) -> dict[str, float]:
+        """``loss`` and the metrics over ``(X, y)``, or over batches as in fit, in evaluation mode.
 
         Raises:
             TypeError: no ``y``, or not arrays. ValueError: no samples, or X and y of different
@@ -347,8 +349,8 @@ class Trainer:
 
     def _start(
         self,
-        loader: DataLoader,
-        validation: DataLoader | None,
+        loader: Loader,
+        validation: Loader | None,
         max_epochs: int,
         parts: dict[str, Any] | None,
     ) -> None:

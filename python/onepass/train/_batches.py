@@ -1,0 +1,84 @@
+"""Batches that something else makes: a DataLoader of PyTorch, or an iterable of (x, y)."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any
+
+from onepass._array import to_numpy
+
+
+class Batches:
+    """An iterable of pairs (x, y), as the training loop reads a DataLoader.
+
+    Args:
+        source: each ``iter(source)`` is an epoch of ``len(source)`` pairs of arrays or tensors. One
+            with a method ``set_epoch`` is told the epoch first, as samplers of PyTorch are.
+
+    Raises:
+        TypeError: it can be read only once, or has no length.
+    """
+
+    X: Any = None  # not known, as all of these
+    y: Any = None
+    sample_weight: Any = None
+    size: Any = None
+    batch_size: Any = None
+    shuffle: Any = None
+    last_batch: Any = None
+    seed: Any = None
+    sampling: Any = None
+    smallest_batch = sys.maxsize
+
+    def __init__(self, call: str, source: Any) -> None:
+        kind = type(source).__name__
+        wanted = "expected arrays, or an object whose iter() gives batches (x, y) of a new epoch"
+        if iter(source) is source:
+            raise TypeError(f"{call}: 'X' is a {kind}, which can be read only once, {wanted}")
+        try:
+            len(source)
+        except TypeError:
+            raise TypeError(f"{call}: 'X' is a {kind} without len(), {wanted}, and len() their "
+                            "number") from None  # fmt: skip
+        self.source, self._call = source, call
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __iter__(self) -> Iterator[Any]:
+        return self.batches(0)
+
+    def batches(self, epoch: int, start: int = 0) -> Iterator[Any]:
+        """The batches of an epoch from number ``start`` on."""
+        set_epoch = getattr(self.source, "set_epoch", None)
+        if set_epoch is not None:
+            set_epoch(epoch)
+        count = start
+        for pair in islice(iter(self.source), start, None):
+            if not isinstance(pair, (tuple, list)) or len(pair) != 2:
+                raise TypeError(
+                    f"{self._call}: 'X' gave a {type(pair).__name__} as batch {count}, expected a "
+                    "pair (x, y)"
+                )
+            count += 1
+            yield tuple(map(_array, pair))
+        if count != len(self):
+            raise ValueError(
+                f"{self._call}: 'X' gave {count} batches, expected {len(self)}, which is its len()"
+            )
+
+
+def is_batches(X: Any) -> bool:
+    """Whether ``X`` is no array of samples, but gives batches."""
+    return (
+        not hasattr(X, "shape")
+        and not isinstance(X, (list, tuple, dict, str))
+        and hasattr(X, "__iter__")
+    )
+
+
+def _array(value: Any) -> Any:
+    """Tensors of PyTorch as NumPy's; other arrays as they are."""
+    return to_numpy(value) if hasattr(value, "detach") else value
