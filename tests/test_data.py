@@ -139,7 +139,6 @@ def test_split_of_numbers():
 
 @pytest.mark.parametrize(("y", "share", "words"), [
     (np.arange(4.0), 1.5, "1.5"), (np.arange(4.0), 0.01, "empty"),
-    (np.arange(9), 0.3, "one sample"),
 ])  # fmt: skip
 def test_wrong_splits(y, share, words):
     with pytest.raises(ValueError, match=words):

@@ -6,7 +6,10 @@ Wrong use is one line on standard error and exit status 2; a run that fails, 1; 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import importlib.metadata
+import importlib.util
+import io
 import json
 import os
 import platform
@@ -18,19 +21,20 @@ from typing import Any, NoReturn, TypeVar
 
 import onepass
 from onepass import _numbers as numbers
+from onepass._suggest import suggestion
 
-LIBRARIES = (
-    "numpy",
-    "cupy",
-    "torch",
-    "jax",
-    "scikit-learn",
-    "matplotlib",
-    "tqdm",
-    "ml_dtypes",
-    "optuna",
-    "tensorboardX",
-)
+# What onepass uses where it is installed, and for what.
+LIBRARIES = {
+    "numpy": "arrays",
+    "cupy": "arrays on CUDA: --device cuda, Module.to",
+    "torch": "its tensors are taken everywhere",
+    "scikit-learn": "data sets by name, its metrics by name",
+    "matplotlib": "curves.png, plot()",
+    "tqdm": "the progress bar",
+    "ml_dtypes": "bfloat16 arrays of NumPy",
+    "tensorboardX": "the TensorBoard callback",
+}
+COMMANDS = ("train", "bench", "info")
 CUPY_PACKAGES = ("cupy-cuda13x", "cupy-cuda12x", "cupy")
 T = TypeVar("T")
 
@@ -38,17 +42,23 @@ T = TypeVar("T")
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit status."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a console may lack a character
     if arguments[:1] == ["bench"]:
         return _bench(arguments[1:])
     try:
         try:
-            options = _parser().parse_args(arguments)
+            options = _parsed(arguments)
             command: Callable[[argparse.Namespace], int] = options.command
             return command(options)
         finally:
-            sys.stdout.flush()  # here, because an error at exit could not be reported
+            if sys.stdout is not None and not sys.stdout.closed:
+                sys.stdout.flush()  # here, because an error at exit could not be reported
     except _UsageError as error:
         return _fail(error, 2)
+    except KeyboardInterrupt:
+        return _fail("interrupted", 130)
     except OSError as error:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if isinstance(error, BrokenPipeError):  # the reader (head, less) has gone
@@ -73,6 +83,22 @@ class _Defaults(argparse.HelpFormatter):
     def _get_help_string(self, action: argparse.Action) -> str:
         hidden = action.default in (None, argparse.SUPPRESS) or action.nargs == 0
         return str(action.help) if hidden else f"{action.help} (default {action.default})"
+
+
+def _parsed(arguments: list[str]) -> argparse.Namespace:
+    """The options; an unknown command or option is an error with the nearest one."""
+    parser = _parser()
+    if arguments and not arguments[0].startswith("-") and arguments[0] not in COMMANDS:
+        known = ", ".join(COMMANDS)
+        hint = suggestion(arguments[0], COMMANDS)
+        raise _UsageError(f"unknown command {arguments[0]!r}, expected one of {known}{hint}")
+    options, unknown = parser.parse_known_args(arguments)
+    if unknown:
+        names = options.names if "names" in options else ()
+        name = next((a.partition("=")[0] for a in unknown if a.startswith("-")), unknown[0])
+        hint = suggestion(name, names)
+        raise _UsageError(f"{arguments[0]}: unknown argument {name!r}{hint}")
+    return options
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -112,9 +138,10 @@ def _add_train(commands: Any) -> None:
     add("--dropout", type=share, default=0.2, metavar="P", help="probability, 0 for none")
     add("--device", choices=("cpu", "cuda"), default="cpu", help="where to compute")
     add("--seed", type=_seed, default=0, metavar="N", help="of the split, weights and dropout")
-    add("--out", type=Path, metavar="DIR", help="instead of runs/<name>")
+    add("--out", type=_path, metavar="DIR", help="instead of runs/<name>")
     add("--resume", action="store_true", help="go on from the newest checkpoint")
-    train.set_defaults(command=_train)
+    add("--overwrite", action="store_true", help="replace the run that is in --out")
+    train.set_defaults(command=_train, names=[*train._option_string_actions])
 
 
 def _train(options: argparse.Namespace) -> int:
@@ -125,12 +152,15 @@ def _train(options: argparse.Namespace) -> int:
 
     if options.device == "cuda" and not config.cuda_available():
         return _fail(f"--device cuda: {config.cuda_why_not()}", 2)
-    given = {k: v for k, v in vars(options).items() if k not in ("command", "out", "resume")}
+    fields = {field.name for field in dataclasses.fields(Options)}
+    given = {k: v for k, v in vars(options).items() if k in fields}
     try:
-        run = Recipe(Options(**given), options.out, options.resume)
+        run = Recipe(Options(**given), options.out, options.resume, options.overwrite)
     except (ValueError, OSError, ImportError, RuntimeError, MemoryError) as error:
         return _fail(error, 2)
     print(run.describe(), flush=True)
+    if importlib.util.find_spec("matplotlib") is None:
+        print("note: there will be no curves.png, matplotlib is not installed", flush=True)
     try:
         with np.errstate(all="ignore"):  # no warnings: the error below is one line
             result = run.train()
@@ -182,7 +212,7 @@ def _info(options: argparse.Namespace) -> int:
     print(f"cpu        level {found['cpu_level']}, {found['threads']} threads")
     print(f"cuda       {'usable' if cuda['usable'] else cuda['why_not']}")
     for name, version in found["libraries"].items():
-        print(f"{name:<14}{version or 'not installed'}")
+        print(f"{name:<14}{version or 'not installed':<15}{LIBRARIES[name]}")
     return 0
 
 
@@ -229,6 +259,10 @@ def _count(option: str) -> Callable[[str], int]:
 def _number(option: str, **bounds: float) -> Callable[[str], float]:
     """An argparse type: a number within the bounds of ``numbers.in_range``."""
     return lambda text: _checked(numbers.in_range, option, text, float, **bounds)
+
+
+def _path(text: str) -> Path:
+    return Path(text).expanduser()
 
 
 def _seed(text: str) -> int:

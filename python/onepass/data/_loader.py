@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from onepass import _numbers as numbers
 from onepass._array import beside
+from onepass.data._given import array_of
 
 SAMPLING = ("epoch", "replacement", "cyclic")
 LAST_BATCH = ("balance", "keep", "drop")
@@ -23,8 +24,8 @@ class DataLoader:
     """Iterate over ``X`` (and ``y``) in batches; every ``iter()`` is the next epoch.
 
     Args:
-        X: array whose axis 0 counts the samples.
-        y: array of as many targets, or None.
+        X: array whose axis 0 counts the samples; or a DataFrame, by position.
+        y: array or Series of as many targets, or None.
         batch_size: samples in a batch.
         shuffle: draw a new order for every epoch; else the given order.
         drop_last: the same as ``last_batch="drop"``, as PyTorch has it.
@@ -72,8 +73,8 @@ class DataLoader:
         last_batch: str | None = None,
         sample_weight: Any = None,
     ) -> None:
-        self.X = X
-        self.y = y
+        self.X = X = array_of("DataLoader", "X", X)
+        self.y = y = None if y is None else array_of("DataLoader", "y", y)
         self.size = _length("X", X)
         if self.size == 0:
             raise ValueError(
@@ -104,6 +105,7 @@ class DataLoader:
             )
         self.sample_weight = sample_weight
         if sample_weight is not None:
+            self.sample_weight = array_of("DataLoader", "sample_weight", sample_weight)
             if y is None:
                 raise ValueError("DataLoader: 'sample_weight' is given, expected None without y")
             if _length("sample_weight", sample_weight) != self.size:
@@ -199,12 +201,7 @@ def _words(size: int, seed: int, epoch: int) -> NDArray[np.uint64]:
 
 
 def _length(name: str, array: Any) -> int:
-    shape = getattr(array, "shape", None)
-    if shape is None:
-        kind = type(array).__name__
-        raise TypeError(
-            f"DataLoader: {name!r} is a {kind}, expected an array (np.asarray makes one)"
-        )
+    shape = array.shape
     if len(shape) == 0:
         raise ValueError(
             f"DataLoader: {name!r} is a scalar, expected an array with the samples along axis 0"

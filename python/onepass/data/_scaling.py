@@ -1,8 +1,9 @@
 """Scaling of features: fitted on the training part, applied to every part.
 
-Statistics are always float64. The result has the floating dtype of the data; integers and booleans
-become float64. A constant column (min == max exactly) goes to zero, or to the lower bound, and
-comes back exactly.
+Statistics are always float64, and right for every finite number. The result has the floating dtype
+of the data; integers and booleans become float64. A constant column goes to zero, or to the lower
+bound, and comes back exactly. For Standardize a column also is constant where it differs by no more
+than rounding, as in scikit-learn (`_is_constant_feature`): std·√(1 - Nε) <= Nε·|mean|.
 """
 
 from __future__ import annotations
@@ -13,37 +14,48 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onepass import _numbers as numbers
+from onepass._array import to_numpy
+from onepass.data._given import array_of
 
 Floats = NDArray[np.float64]
 
 
 class _Scaling:
-    """y = (x - shift) / scale, feature by feature (axis 0 counts the samples)."""
+    """y = (x·unit - shift·unit) / scale, feature by feature (axis 0 counts the samples).
+
+    ``unit`` is 1 but for columns near the ends of float64: there it is a power of two that keeps
+    differences from overflow and from the subnormal numbers. ``scale`` is in units.
+    """
 
     shift: Floats | None = None
     scale: Floats
+    unit: Floats
 
     def fit(self, X: Any) -> Any:
         """Learn the statistics of ``X`` (N, …); returns self."""
-        x = np.asarray(X)
+        x = _host(type(self).__name__, X)
         if x.ndim < 1 or x.shape[0] == 0:
             raise ValueError(
                 f"{type(self).__name__}: 'X' has shape {x.shape}, expected at least one sample "
                 "along axis 0"
             )
         _refuse_nonfinite(type(self).__name__, x)
-        self.shift, self.scale = self._statistics(x.astype(np.float64))
+        wide = x.astype(np.float64)
+        unit = _unit(np.abs(wide).max(axis=0))
+        shift, self.scale = self._statistics(wide * unit)
+        self.shift, self.unit = shift / unit, unit
         return self
 
     def transform(self, X: Any) -> Any:
         """``X`` scaled, in its own floating dtype."""
         x, shift = self._checked(X)
-        return ((x - shift) / self.scale).astype(_result_dtype(x), copy=False)
+        return self._placed(self._units(x, shift)).astype(_result_dtype(x), copy=False)
 
     def inverse_transform(self, X: Any) -> Any:
         """The data whose transform is ``X``."""
         x, shift = self._checked(X)
-        return (x * self.scale + shift).astype(_result_dtype(x), copy=False)
+        back = (self._unplaced(x) * self.scale + shift * self.unit) / self.unit
+        return back.astype(_result_dtype(x), copy=False)
 
     def fit_transform(self, X: Any) -> Any:
         """``fit(X).transform(X)``."""
@@ -52,17 +64,29 @@ class _Scaling:
     def _statistics(self, x: Floats) -> tuple[Floats, Floats]:
         raise NotImplementedError
 
+    def _placed(self, x: Any) -> Any:
+        return x
+
+    def _unplaced(self, x: Any) -> Any:
+        return x
+
+    def _units(self, x: NDArray[Any], shift: Floats) -> Any:
+        return (x * self.unit - shift * self.unit) / self.scale
+
     def _checked(self, X: Any) -> tuple[NDArray[Any], Floats]:
         name = type(self).__name__
         if self.shift is None:
             raise RuntimeError(f"{name}: transform before fit; call fit(X_train) first")
-        x = np.asarray(X)
-        if x.shape[1:] != self.shift.shape:
+        x = _host(name, X)
+        if x.ndim < 1 or x.shape[1:] != self.shift.shape:
             raise ValueError(
                 f"{name}: 'X' has features of shape {x.shape[1:]}, expected {self.shift.shape} as "
                 "in fit"
             )
         return x, self.shift
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}()"
 
 
 class Standardize(_Scaling):
@@ -86,7 +110,7 @@ class Standardize(_Scaling):
     @property
     def std(self) -> Floats | None:
         """Standard deviation of each feature, 1 where it is constant; None before fit."""
-        return None if self.shift is None else self.scale
+        return None if self.shift is None else self.scale / self.unit
 
     def _statistics(self, x: Floats) -> tuple[Floats, Floats]:
         low, high = x.min(axis=0), x.max(axis=0)
@@ -96,6 +120,8 @@ class Standardize(_Scaling):
         # Divide by the largest before squaring, so that no square overflows.
         largest = np.where(constant, 1.0, np.abs(centred).max(axis=0))
         std = largest * np.sqrt(np.mean((centred / largest) ** 2, axis=0))
+        error = len(x) * np.finfo(np.float64).eps
+        constant |= std * np.sqrt(max(1 - error, 0.0)) <= error * np.abs(mean)
         return mean, np.where(constant, 1.0, std)
 
 
@@ -129,17 +155,14 @@ class MinMax(_Scaling):
                 "low < high"
             )
 
-    def transform(self, X: Any) -> Any:
-        """``X`` scaled, in its own floating dtype."""
-        x, shift = self._checked(X)
-        unit = (x - shift) / self.scale
-        return (self.low + unit * (self.high - self.low)).astype(_result_dtype(x), copy=False)
+    def _placed(self, x: Any) -> Any:
+        return self.low + x * (self.high - self.low)
 
-    def inverse_transform(self, X: Any) -> Any:
-        """The data whose transform is ``X``."""
-        x, shift = self._checked(X)
-        unit = (x - self.low) / (self.high - self.low)
-        return (unit * self.scale + shift).astype(_result_dtype(x), copy=False)
+    def _unplaced(self, x: Any) -> Any:
+        return (x - self.low) / (self.high - self.low)
+
+    def __repr__(self) -> str:
+        return f"MinMax(feature_range=({self.low}, {self.high}))"
 
     def _statistics(self, x: Floats) -> tuple[Floats, Floats]:
         low, high = x.min(axis=0), x.max(axis=0)
@@ -148,6 +171,17 @@ class MinMax(_Scaling):
 
 def _result_dtype(x: NDArray[Any]) -> np.dtype[Any]:
     return np.dtype(np.float64) if x.dtype.kind in "biu" else x.dtype
+
+
+def _host(owner: str, X: Any) -> NDArray[Any]:
+    return to_numpy(array_of(owner, "X", X))
+
+
+def _unit(largest: Floats) -> Floats:
+    """A power of two for each column that brings it to about 1 where it is extreme, or 1."""
+    _, exponent = np.frexp(largest)
+    extreme = (exponent > 1000) | ((exponent < -500) & (largest > 0))
+    return np.where(extreme, np.ldexp(1.0, np.minimum(-exponent, 1023)), 1.0)
 
 
 def _refuse_nonfinite(owner: str, x: NDArray[Any]) -> None:

@@ -61,13 +61,16 @@ def load(
     """Load a data set by name or from a file.
 
     * ``digits``, ``breast_cancer``, ``wine``, ``diabetes``: bundled with scikit-learn, no download.
-    * ``*.csv``, ``*.tsv``: a header line, numbers in every column except the target.
+    * ``*.csv``, ``*.tsv``: a header line, numbers in every column except the target. Separators:
+      comma, semicolon, tab or bar; a tab in a .tsv.
     * ``*.npz``: arrays ``X`` (samples along axis 0) and ``y``.
 
     The type of the target decides the task. Text, whole numbers and booleans are classes; numbers
     with a fraction are regression. In an NPZ file the dtype of the array counts (0.0, 1.0 are
     regression). A CSV column has no dtype: its numbers are classes if all are whole, at most 32
-    differ, and one occurs twice (0, 1, 0 are classes; 71, 64, 80 are not).
+    differ, and one occurs twice (0, 1, 0 are classes; 71, 64, 80 are not). Numbers and text mixed
+    are refused, unless ``task`` says that they are names of classes, or the numbers are whole and
+    each word comes at least twice.
 
     Args:
         name_or_path: a name above or a path.
@@ -89,7 +92,7 @@ def load(
     """
     if task is not None:
         numbers.one_of("load", "task", task, TASKS)
-    path = Path(name_or_path)
+    path = Path(name_or_path).expanduser()
     ending = path.suffix.lower()
     if ending in (".csv", ".tsv", ".npz"):
         if not path.is_file():
@@ -122,7 +125,7 @@ def _from_sklearn(name: str) -> Dataset:
 
 
 def _from_csv(path: Path, target: str | None, task: str | None) -> Dataset:
-    table = read_csv(path, target)
+    table = read_csv(path, target, task)
     values = table.target_values
     task = task or TASKS[values.dtype.kind == "f" and not _few_whole_numbers(values)]
     y, classes = _interpret(values, task, f"{path.name}: column {table.target!r}")

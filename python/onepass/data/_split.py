@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onepass import _numbers as numbers
+from onepass._array import to_numpy
+from onepass.data._given import array_of, rows_of
 from onepass.data._loader import permutation
 
 Indices = NDArray[np.int64]
@@ -19,21 +21,24 @@ def split_indices(
 ) -> tuple[Indices, Indices]:
     """Indices of a training part and of a held-out part, each in random order.
 
-    Each class gives ``test_size`` of its samples to the held-out part, rounded so that the
-    total is right (largest remainders first), and keeps at least one for training.
+    The held-out part has ``round(test_size · N)`` samples. Where y is split by class, each class
+    gives ``test_size`` of its samples, rounded so that the total is right (largest remainders
+    first), and keeps at least one for training.
 
     Args:
-        y: (N,) targets; if ``stratify`` is False, only their number matters.
+        y: (N,) targets, also a Series (by position) or a list; if ``stratify`` is False, only their
+            number matters.
         test_size: share of the held-out part, in (0, 1).
-        stratify: split each class of y by itself; None does so if y holds integers, booleans or
-            text.
+        stratify: split each class of y by itself. None does so if y holds text, booleans, or
+            integers of which enough occur twice: whole numbers that hardly repeat are no classes.
         seed: the seed of the random order, 0 <= seed < 2**64.
 
     Returns:
-        ``(train, test)``, int64.
+        ``(train, test)``, int64, positions.
 
     Raises:
-        ValueError: ``test_size`` out of range, or one of the parts would be empty.
+        TypeError: ``y`` is no array of numbers or text. ValueError: ``test_size`` out of range, one
+            of the parts would be empty, or with ``stratify=True`` too many classes have one sample.
 
     Example:
         >>> import numpy as np
@@ -43,24 +48,28 @@ def split_indices(
         >>> np.bincount(y[test]).tolist()
         [2, 2]
     """
-    target = np.asarray(y)
-    size = target.shape[0]
+    listed = isinstance(y, (list, tuple))
+    given = array_of("split_indices", "y", np.asarray(y) if listed else y, text=True)
+    target = to_numpy(given)
+    size = target.shape[0] if target.ndim else 0
     count = held_out("split_indices", "test_size", test_size, size)
-    if stratify is None:
-        stratify = target.ndim == 1 and target.dtype.kind in "biuUS"
     shuffled = permutation(size, numbers.seed("split_indices", "seed", seed), STREAM)
-    if not stratify:
+    by_class = target.ndim == 1 and target.dtype.kind in "biuUS" if stratify is None else stratify
+    quota = np.zeros(0, np.int64)
+    if by_class:
+        labels = _rows(target)
+        quota = _quotas(np.bincount(labels), test_size, count)
+        if stratify and quota.sum() < count:
+            raise ValueError(
+                f"split_indices: 'y' has {len(quota)} classes among {size} samples, too many of "
+                f"them with one sample to hold out {count}, expected at least two of most classes "
+                "(or stratify=False)"
+            )
+    if quota.sum() < count:
         return shuffled[count:], shuffled[:count]
-    _, labels = np.unique(target, return_inverse=True)
-    quota = _quotas(np.bincount(labels), test_size, count)
-    if not quota.any():
-        raise ValueError(
-            f"split_indices: 'y' has one sample of each class among {size}, expected at least two "
-            "of some class (or stratify=False)"
-        )
     taken = np.zeros(size, dtype=bool)
-    for label, count in enumerate(quota):
-        taken[shuffled[labels[shuffled] == label][:count]] = True
+    for label, share in enumerate(quota):
+        taken[shuffled[labels[shuffled] == label][:share]] = True
     return shuffled[~taken[shuffled]], shuffled[taken[shuffled]]
 
 
@@ -80,6 +89,9 @@ def train_test_split(
 ) -> tuple[Any, Any, Any, Any]:
     """Split data into ``(X_train, X_test, y_train, y_test)``; see :func:`split_indices`.
 
+    Row i of X belongs to row i of y by position, also in DataFrames and Series, which stay what
+    they are.
+
     Example:
         >>> import numpy as np
         >>> from onepass.data import train_test_split
@@ -87,10 +99,12 @@ def train_test_split(
         >>> X_test.shape
         (2, 8)
     """
-    if len(X) != len(y):
-        raise ValueError(f"train_test_split: 'y' has {len(y)} samples, expected {len(X)} as in 'X'")
+    size = len(array_of("train_test_split", "X", X))
+    count = len(array_of("train_test_split", "y", y, text=True))
+    if size != count:
+        raise ValueError(f"train_test_split: 'y' has {count} samples, expected {size} as in 'X'")
     train, test = split_indices(y, test_size, stratify=stratify, seed=seed)
-    return X[train], X[test], y[train], y[test]
+    return rows_of(X, train), rows_of(X, test), rows_of(y, train), rows_of(y, test)
 
 
 def _quotas(counts: NDArray[np.int64], share: float, total: int) -> Indices:
@@ -101,3 +115,10 @@ def _quotas(counts: NDArray[np.int64], share: float, total: int) -> Indices:
     room = by_remainder[quota[by_remainder] + 1 < counts[by_remainder]]
     quota[room[: total - int(quota.sum())]] += 1
     return quota
+
+
+def _rows(target: NDArray[Any]) -> Indices:
+    """The class of each row, where the classes are rows that are equal."""
+    _, labels = np.unique(target.reshape(len(target), -1), axis=0, return_inverse=True)
+    index: Indices = labels.reshape(-1)
+    return index

@@ -10,9 +10,9 @@ from collections.abc import Iterable
 from typing import Any
 
 from onepass import _numbers as numbers
+from onepass._suggest import suggestion
 from onepass.data._loader import LAST_BATCH
 from onepass.train._callbacks import HOOKS, Callback
-from onepass.train._keywords import suggestion
 from onepass.train._loaders import Loader
 from onepass.train._monitor import MODES, direction
 from onepass.train._run import Run

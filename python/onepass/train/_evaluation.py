@@ -49,10 +49,10 @@ class Evaluator:
         loader = _loaders.to_read("predict", X, None, batch_size)
 
         def outputs() -> list[Any]:
-            return [brought_to(X, self.model(self.moved(x))) for x in loader]
+            return [brought_to(loader.X, self.model(self.moved(x))) for x in loader]
 
         with _use.using(self.model, "predict", evaluates=True):
-            return library(X).concatenate(outputs())
+            return library(loader.X).concatenate(outputs())
 
     def evaluate_batches(self, loader: Loader) -> dict[str, float]:
         """``loss`` and the metrics over the batches of ``loader``."""

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import ParamSpec, TypeVar
+
+from onepass._suggest import suggestion
 
 P = ParamSpec("P")
 R = TypeVar("R")
-
-
-def suggestion(name: str, known: Iterable[str]) -> str:
-    """``"; did you mean 'x'?"`` for the nearest known name, or ``""``."""
-    near = difflib.get_close_matches(name, list(known), n=1)
-    return f"; did you mean {near[0]!r}?" if near else ""
 
 
 def suggest_keywords(function: Callable[P, R]) -> Callable[P, R]:

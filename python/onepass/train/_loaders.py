@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onepass import _numbers as numbers
-from onepass._array import beside, to_numpy
+from onepass._array import beside
 from onepass.data import DataLoader, split_indices
+from onepass.data._given import array_of
 from onepass.data._split import held_out
 from onepass.train._batches import Batches, is_batches
 from onepass.train._weights import ClassWeight, of_samples
@@ -48,11 +49,12 @@ def to_train(
         return _ready("fit", X), _validation(validation_data)
     if y is None:
         raise ValueError("fit: 'y' is None, expected an array of targets, or a DataLoader as X")
+    X, y = array_of("fit", "X", X), array_of("fit", "y", y)
     whole = DataLoader(X, y, batch_size, shuffle, seed=seed)
     weight = of_samples(y, sample_weight, class_weight)
     if validation_split:
         held_out("fit", "validation_split", validation_split, whole.size)
-        train, rest = split_indices(to_numpy(y), validation_split, seed=seed)
+        train, rest = split_indices(y, validation_split, seed=seed)
         validation_data = (_take(X, rest), _take(y, rest))
         X, y = _take(X, train), _take(y, train)
         weight = None if weight is None else _take(weight, train)
@@ -105,7 +107,9 @@ def to_read(call: str, X: Any, y: Any, batch_size: int) -> Loader:
         raise TypeError(
             f"{call}: 'y' is None, expected an array with a target for each sample of X"
         )
-    shape = tuple(getattr(X, "shape", ()))
+    X = array_of(call, "X", X)
+    y = None if y is None else array_of(call, "y", y)
+    shape = tuple(X.shape)
     if shape and shape[0] == 0:
         raise ValueError(f"{call}: 'X' has shape {shape}, expected at least one sample")
     return DataLoader(X, y, batch_size)

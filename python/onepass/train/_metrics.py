@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from onepass._array import is_floating, to_numpy
+from onepass._suggest import suggestion
 from onepass.train import _scorers
-from onepass.train._keywords import suggestion
 
 Function = Callable[[Any, Any], float]
 

@@ -18,13 +18,13 @@ from numpy.typing import NDArray
 
 from onepass import nn, optim
 from onepass._array import mover, to_numpy
+from onepass._suggest import suggestion
 from onepass.data import Dataset, Standardize, load, split_indices, train_test_split
 from onepass.nn._activation import MODULES
 from onepass.optim.lr_scheduler import CosineAnnealingLR, LinearWarmup, LRScheduler, SequentialLR
-from onepass.train import _store
 from onepass.train._callbacks import EarlyStopping
 from onepass.train._checkpoint import Checkpoint
-from onepass.train._keywords import suggestion
+from onepass.train._folder import Folder
 from onepass.train._profile import Profile
 from onepass.train._trainer import Trainer
 
@@ -91,7 +91,9 @@ def activations() -> dict[str, Any]:
 class Recipe:
     """One run in one directory; the constructor finds all wrong options."""
 
-    def __init__(self, options: Options, out: Path | None, resume: bool) -> None:
+    def __init__(
+        self, options: Options, out: Path | None, resume: bool, overwrite: bool = False
+    ) -> None:
         self.options = options
         if options.batch_size == 1 and options.norm == "batch":
             raise ValueError(
@@ -99,13 +101,14 @@ class Recipe:
                 "none)"
             )
         self.dataset = load(options.data, options.target, task=options.task)
-        self.out = out or Path("runs") / self.dataset.name
         self.resume = resume
         self.parts = _split(self.dataset, options)
         nn.manual_seed(options.seed)
         self.model = _model(self.dataset, options).to(options.device)
         self.optimizer = _optimizer(self.model, options)
-        self._claim_directory()
+        recorded = json.loads(json.dumps(asdict(options)))
+        self.folder = Folder(self.dataset.name, out, recorded, resume=resume, overwrite=overwrite)
+        self.out = self.folder.path
         self.stopping = EarlyStopping(patience=PATIENCE)
         self.profile = Profile()
         self.trainer = self._trainer()
@@ -120,7 +123,8 @@ class Recipe:
                 ("held out", self.parts.test),
             )
         )
-        return f"{self.dataset!r}\n{sizes}\n{self.model!r}"
+        note = f"\n{self.folder.note}" if self.folder.note else ""
+        return f"{self.dataset!r}\n{sizes}\n{self.model!r}{note}"
 
     def train(self) -> dict[str, float]:
         """Train, evaluate the held-out part, write the result; returns it."""
@@ -135,32 +139,13 @@ class Recipe:
             ckpt_path=self.checkpoints if self.resume else None,
         )
         result = self._evaluate()
-        document = {"options": asdict(options), "result": result}
-        (self.out / "run.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+        self.folder.record(result)
         return result
 
     @property
     def checkpoints(self) -> Path:
         """The directory of the checkpoints."""
         return self.out / "checkpoints"
-
-    def _claim_directory(self) -> None:
-        """Refuse a resume with other options; a new start clears old checkpoints."""
-        record = self.out / "run.json"
-        options = json.loads(json.dumps(asdict(self.options)))
-        if self.resume and record.is_file():
-            before = json.loads(record.read_text(encoding="utf-8"))["options"]
-            other = [k for k in options if k != "epochs" and before.get(k) != options[k]]
-            if other:
-                raise ValueError(
-                    f"{self.out} was started with {other[0]}={before.get(other[0])!r}; "
-                    f"--resume cannot go on with {options[other[0]]!r}"
-                )
-        self.out.mkdir(parents=True, exist_ok=True)
-        if not self.resume:
-            for path in _store.checkpoints(self.checkpoints):
-                _store.retire(path)
-        record.write_text(json.dumps({"options": options}, indent=1) + "\n", encoding="utf-8")
 
     def _trainer(self) -> Trainer:
         classes = self.dataset.classes is not None
