@@ -45,7 +45,7 @@ def table(tmp_path):
 
 WRONG = {
     "": "required: {train,bench,info}",
-    "trian": "invalid choice: 'trian'",
+    "trian": "unknown command 'trian'.*did you mean 'train'",
     "train": "required: DATA",
     "train nosuch": "'name_or_path' is 'nosuch', expected .*digits",
     "train digit": "did you mean 'digits'",
@@ -68,7 +68,7 @@ WRONG = {
     "train things.csv --device tpu": "--device: invalid choice: 'tpu'",
     "train things.csv --seed x": "train: '--seed' is 'x', expected a whole number >= 0",
     "train things.csv --epoch 3": "--epoch",
-    "info --yaml": "unrecognized arguments: --yaml",
+    "info --yaml": "info: unknown argument '--yaml'",
 }
 
 

@@ -183,13 +183,9 @@ def _are_names(cells: tuple[str, ...]) -> bool:
     return len(counts) <= MOST_NAMES and all(
         re.fullmatch(r"\d+", cell, re.ASCII)
         if _is_number(cell)
-        else count > 1 and _has_letter(cell)
+        else count > 1 and any(map(str.isalpha, cell))
         for cell, count in counts.items()
     )
-
-
-def _has_letter(cell: str) -> bool:
-    return any(map(str.isalpha, cell))
 
 
 def _is_number(cell: str) -> bool:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import itertools
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from onepass.train import _store
 
 RECORD = "run.json"
 FILES = (RECORD, "history.csv", "curves.png", "checkpoints")
-LOCK = ".lock"
 
 
 class Folder:
@@ -46,6 +46,7 @@ class Folder:
         resume: bool,
         overwrite: bool,
     ) -> None:
+        self._lock: int | None = None
         self.note = ""
         self._options = options
         if resume and overwrite:
@@ -53,14 +54,30 @@ class Folder:
         if out is not None:
             if not resume and not overwrite and _holds_a_run(out):
                 raise ValueError(
-                    f"train: '--out' is {str(out)!r}, which holds a run, expected another directory "
-                    "(or --resume to go on with it, --overwrite to replace it)"
+                    f"train: '--out' is {str(out)!r}, which holds a run, expected another "
+                    "directory (or --resume to go on with it, --overwrite to replace it)"
                 )
             self.path = out
             self.path.mkdir(parents=True, exist_ok=True)
         else:
             self.path = self._earlier(name) if resume else self._new(name, overwrite)
         self._lock = _locked(self.path)
+        try:
+            self._prepare(resume)
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Let other processes use the directory."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def __del__(self) -> None:
+        self.close()
+
+    def _prepare(self, resume: bool) -> None:
         if resume:
             self._refuse_other_options()
             (self.path / "curves.png").unlink(missing_ok=True)  # of the part that was done
@@ -128,31 +145,31 @@ class Folder:
             (self.path / name).unlink(missing_ok=True)
 
 
-def _candidates(name: str) -> Any:
+def _candidates(name: str) -> Iterator[Path]:
     """runs/name, runs/name-2, …"""
     runs = Path("runs")
     return itertools.chain([runs / name], (runs / f"{name}-{n}" for n in itertools.count(2)))
 
 
 def _holds_a_run(path: Path) -> bool:
-    return any((path / name).exists() for name in (*FILES, LOCK))
+    return any((path / name).exists() for name in FILES)
 
 
-def _locked(path: Path) -> IO[str] | None:
-    """A file that is locked as long as this process lives; None where the system has no locks."""
+def _locked(path: Path) -> int | None:
+    """A descriptor of the directory, locked as long as this process lives.
+
+    None where the system has no such locks.
+    """
     try:
         import fcntl
     except ImportError:
         return None
-    file = open(path / LOCK, "a+", encoding="utf-8")  # noqa: SIM115: it stays open
+    descriptor = os.open(path, os.O_RDONLY)
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        file.seek(0)
-        user = file.read().strip()
-        file.close()
-        raise OSError(f"{path} is in use by process {user}") from None
-    file.truncate(0)
-    file.write(f"{os.getpid()}\n")
-    file.flush()
-    return file
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(descriptor)
+        if isinstance(error, BlockingIOError):
+            raise OSError(f"{path} is in use by another process that trains") from None
+        return None  # a file system without locks
+    return descriptor
