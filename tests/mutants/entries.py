@@ -153,9 +153,9 @@ PYTHON = [
     Mutant(
         "record: the betas of Adam's formula are swapped",
         "tests/cases/optimizers.py",
-        "m = betas[0] * m + (1 - betas[0]) * g\n    v = betas[1] * v + (1 - betas[1]) * g**2\n"
+        "m = lerp(m, g, 1 - betas[0])\n    v = betas[1] * v + (1 - betas[1]) * g**2\n"
         "    largest = v",
-        "m = betas[1] * m + (1 - betas[1]) * g\n    v = betas[0] * v + (1 - betas[0]) * g**2\n"
+        "m = lerp(m, g, 1 - betas[1])\n    v = betas[0] * v + (1 - betas[0]) * g**2\n"
         "    largest = v",
         ("tests/test_kernels.py::test_against_reference[adam-float64]",),
     ),
@@ -381,15 +381,15 @@ PYTHON = [
     Mutant(
         "CSV: the first cell decides the type of the target",
         f"{DATA}/_csv.py",
-        "if all(_is_number(cell) for cell in cells):",
+        "if count == len(cells):",
         "if _is_number(cells[0]):",
         (f"{TABLES}::test_a_target_that_begins_with_a_number_may_be_text",),
     ),
     Mutant(
-        "CSV: a semicolon comes before a comma",
+        "CSV: the header alone tells the separator",
         f"{DATA}/_csv.py",
-        'for d in (",", ";", "\\t")',
-        'for d in (";", ",", "\\t")',
+        "counts[0] > most and len(set(counts)) == 1",
+        "counts[0] > most",
         (f"{TABLES}::test_a_semicolon_in_a_name_does_not_part_columns",),
     ),
     Mutant(

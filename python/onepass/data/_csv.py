@@ -168,8 +168,9 @@ def _target(path: Path, name: str, cells: tuple[str, ...], named: bool) -> NDArr
         return np.array([float(cell) for cell in cells])
     if count and not named:
         odd_is_number = 2 * count < len(cells)
-        row = next(i for i, cell in enumerate(cells, 1) if _is_number(cell) == odd_is_number)
-        cell, others = cells[row - 1], "text" if odd_is_number else "numbers"
+        odd = Counter(cell for cell in cells if _is_number(cell) == odd_is_number)
+        cell = min(odd, key=odd.__getitem__)  # the rarest
+        row, others = 1 + cells.index(cell), "text" if odd_is_number else "numbers"
         raise ValueError(
             f"{path}: column {name!r}, row {row}: {cell!r} among {others}; mend the cell, or pass "
             "task='classification' (--task classification) if the cells are names of classes"

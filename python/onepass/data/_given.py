@@ -11,7 +11,8 @@ def array_of(owner: str, name: str, value: Any, *, text: bool = False) -> Any:
     """An array of real numbers from ``value``.
 
     Taken: arrays of NumPy, CuPy and PyTorch (tensors in CPU memory as NumPy arrays, without their
-    gradients), DataFrames and Series by position whatever their index, and objects that NumPy can
+    gradients), DataFrames and Series by position whatever their index (what is missing in them is
+    NaN), and objects that NumPy can
     read with a shape of their own.
 
     Args:
@@ -20,7 +21,7 @@ def array_of(owner: str, name: str, value: Any, *, text: bool = False) -> Any:
 
     Raises:
         TypeError: a list, a sparse matrix, no array at all, or not of real numbers.
-        ValueError: masked values, or missing ones in a column of whole numbers.
+        ValueError: masked values.
     """
     if type(value) is not np.ndarray:
         value = _converted(owner, name, value)
@@ -70,22 +71,17 @@ def _from_frame(owner: str, name: str, value: Any) -> Any:
     """The values of a table or column; numbers of several kinds in one that holds them all."""
     array = value.to_numpy()
     if array.dtype != object:
-        return np.asarray(array)
+        return np.ascontiguousarray(array)  # sums then run as over an array
     columns = [(str(c), value[c]) for c in value] if array.ndim == 2 else [(str(value.name), value)]
     for label, column in columns:
-        if not all(map(_is_real, column)):
-            if column.isna().any() and column.dropna().map(_is_real).all():
-                raise ValueError(
-                    f"{owner}: {name!r} has missing values in column {label!r}, expected numbers; "
-                    "fill them or leave their rows out"
-                )
+        if not all(map(_is_real, column.dropna())):
             if array.ndim == 1 and all(isinstance(v, str) for v in column):
                 return array.astype(str)
             raise TypeError(
                 f"{owner}: {name!r} has other things than numbers in column {label!r}, expected "
                 "real numbers in every column; encode it, or leave it out"
             )
-    return np.asarray(array, np.float64)
+    return value.to_numpy(np.float64, na_value=np.nan)
 
 
 def _is_real(value: Any) -> bool:

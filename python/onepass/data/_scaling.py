@@ -21,10 +21,10 @@ Floats = NDArray[np.float64]
 
 
 class _Scaling:
-    """y = (x·unit - shift·unit) / scale, feature by feature (axis 0 counts the samples).
+    """y = (x·unit - shift) / scale, feature by feature (axis 0 counts the samples).
 
     ``unit`` is 1 but for columns near the ends of float64: there it is a power of two that keeps
-    differences from overflow and from the subnormal numbers. ``scale`` is in units.
+    differences from overflow and from the subnormal numbers. shift and scale are in units.
     """
 
     shift: Floats | None = None
@@ -42,8 +42,8 @@ class _Scaling:
         _refuse_nonfinite(type(self).__name__, x)
         wide = x.astype(np.float64)
         unit = _unit(np.abs(wide).max(axis=0))
-        shift, self.scale = self._statistics(wide * unit)
-        self.shift, self.unit = shift / unit, unit
+        self.shift, self.scale = self._statistics(wide * unit)
+        self.unit = unit
         return self
 
     def transform(self, X: Any) -> Any:
@@ -54,7 +54,7 @@ class _Scaling:
     def inverse_transform(self, X: Any) -> Any:
         """The data whose transform is ``X``."""
         x, shift = self._checked(X)
-        back = (self._unplaced(x) * self.scale + shift * self.unit) / self.unit
+        back = (self._unplaced(x) * self.scale + shift) / self.unit
         return back.astype(_result_dtype(x), copy=False)
 
     def fit_transform(self, X: Any) -> Any:
@@ -71,7 +71,7 @@ class _Scaling:
         return x
 
     def _units(self, x: NDArray[Any], shift: Floats) -> Any:
-        return (x * self.unit - shift * self.unit) / self.scale
+        return (x * self.unit - shift) / self.scale
 
     def _checked(self, X: Any) -> tuple[NDArray[Any], Floats]:
         name = type(self).__name__
@@ -105,7 +105,7 @@ class Standardize(_Scaling):
     @property
     def mean(self) -> Floats | None:
         """Mean of each feature; None before fit."""
-        return self.shift
+        return None if self.shift is None else self.shift / self.unit
 
     @property
     def std(self) -> Floats | None:

@@ -1,0 +1,150 @@
+"""Tables as people have them are read as they are meant, or refused with the place and the cure."""
+
+import re
+
+import numpy as np
+import pytest
+from onepass.data import load
+
+
+def table(tmp_path, text, name="t.csv"):
+    path = tmp_path / name
+    path.write_text(text, encoding="utf-8", newline="")
+    return path
+
+
+def refused(tmp_path, text, words, name="t.csv", **options):
+    with pytest.raises(ValueError, match=words):
+        load(table(tmp_path, text, name), **options)
+
+
+# ------------------------------------------------------------------------------- one odd cell
+
+
+@pytest.mark.parametrize("odd", ["-", "--", "*", "n.d.", "12_3", "1,5", "missing"])
+@pytest.mark.parametrize("whole", [False, True], ids=["fractions", "whole numbers"])
+@pytest.mark.parametrize("times", [1, 3])
+def test_one_odd_cell_among_numbers_does_not_make_a_classification(tmp_path, odd, whole, times):
+    if whole and times > 1 and odd in ("missing", "n.d."):
+        pytest.skip("a word that comes again beside whole numbers is a class")
+    values = [str(i // 2) if whole else f"{i // 2}.25" for i in range(20)]
+    for i in range(times):
+        values[5 + 3 * i] = odd
+    rows = "".join(f'{i},"{v}"\n' for i, v in enumerate(values))
+    refused(tmp_path, f"a,y\n{rows}", f"column 'y', row 6: '{re.escape(odd)}' among")
+
+
+def test_one_number_among_words_is_odd_too(tmp_path):
+    rows = "".join(f"{i},{'cat' if i % 2 else 'dog'}\n" for i in range(9))
+    refused(tmp_path, f"a,y\n{rows}9,7.5\n", "column 'y', row 10: '7.5' among text")
+
+
+def test_names_of_classes_may_be_words_and_numbers(tmp_path):
+    rows = "".join(f"{i},{('36', '38', 'XL')[i % 3]}\n" for i in range(9))
+    data = load(table(tmp_path, f"a,size\n{rows}"))
+    assert data.classes == ("36", "38", "XL")
+    odd = table(tmp_path, f"a,size\n{rows}9,none-such\n")
+    with pytest.raises(ValueError, match="row 10: 'none-such' among numbers"):
+        load(odd)
+    assert load(odd, task="classification").classes == ("36", "38", "XL", "none-such")
+
+
+# ------------------------------------------------------------------------------- quotes
+
+
+def test_an_unclosed_quote_does_not_swallow_the_rest(tmp_path):
+    rows = [f"{i},{2 * i},{'red' if i % 2 else 'blue'}" for i in range(10)]
+    rows[3] = '3,6,"red'
+    refused(tmp_path, "\n".join(["a,b,y", *rows]), "quote not closed")
+
+
+@pytest.mark.parametrize("second", ['7,14,"blue', '7,14,blue"', '7,"14,blue'])
+def test_two_unclosed_quotes_do_not_swallow_the_rows_between(tmp_path, second):
+    rows = [f"{i},{2 * i},{'red' if i % 2 else 'blue'}" for i in range(10)]
+    rows[3], rows[7] = '3,6,"red', second
+    refused(tmp_path, "\n".join(["a,b,y", *rows]), "quote not closed")
+
+
+def test_an_unclosed_quote_in_the_header_or_the_last_row(tmp_path):
+    refused(tmp_path, 'a,"y\n1,2\n2,3\n', "quote not closed")
+    refused(tmp_path, 'a,y\n1,2\n2,"3\n', "quote not closed")
+    refused(tmp_path, 'a,y\n1,"2\r\n2,3"\r\n', "line 2 and ends in line 3")
+
+
+def test_quotes_that_are_closed_are_read(tmp_path):
+    data = load(table(tmp_path, '"a","the ""y"", it is"\n1,"x, y"\n2,"z"\n3,"z"\n'))
+    assert data.target == 'the "y", it is'
+    assert data.classes == ("x, y", "z")
+
+
+# ------------------------------------------------------------------------------- numbers
+
+
+@pytest.mark.parametrize(
+    "cell", ["12_3", "1_000.5", "١٢", "1e5_0", "0x10", "infinity", "1e999", "1 2"]
+)
+def test_what_only_python_takes_for_a_number_is_none(tmp_path, cell):
+    refused(
+        tmp_path, f"a,y\n1,2\n{cell},3\n", f"column 'a', row 2: '{cell}' is not a finite number"
+    )
+
+
+@pytest.mark.parametrize("cell", ["1", "-1.5", "+.5", "2.", "1e-3", "1.5E+10", " 7 ", "1e-400"])
+def test_numbers_as_files_have_them(tmp_path, cell):
+    data = load(table(tmp_path, f"a,y\n1,2\n{cell},3.5\n"))
+    assert data.X[1, 0] == float(cell)
+
+
+def test_a_decimal_comma_is_named(tmp_path):
+    refused(tmp_path, "a;y\n0,5;1\n0,25;2\n", "write a decimal point instead of the comma, 0.5")
+
+
+# ------------------------------------------------------------------------------- header, separator
+
+
+@pytest.mark.parametrize("first", ["5.0,3.4,1.5,0.3,oak", "-1,a,b,c,oak", "x,y,z,0.3,oak",
+                                   "5.0,3.4,1.5,0.3,7", "1e3,a,b,c,d"])  # fmt: skip
+def test_a_file_without_a_header_line_loses_no_sample(tmp_path, first):
+    rows = "".join(f"{i}.5,2.5,3.5,{i},{'ash' if i % 2 else 'oak'}\n" for i in range(6))
+    refused(tmp_path, f"{first}\n{rows}", "first line")
+
+
+def test_columns_may_begin_with_digits(tmp_path):
+    assert load(table(tmp_path, "2019 sales,3d,y\n1,2,3.5\n2,3,4.5\n")).feature_names == (
+        "2019 sales", "3d",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "text"), [
+    ("t.csv", 'size;"price, EUR";y\n1;2;3.5\n4;5;6.5\n'),
+    ("t.tsv", "size, m2\tprice\ty\n1\t2\t3.5\n4\t5\t6.5\n"),
+    ("t.csv", "size|price|y\n1|2|3.5\n4|5|6.5\n"),
+    ("t.csv", '"size;1","price;2",y\n1,2,3.5\n4,5,6.5\n'),
+    ("t.csv", "size, m2\tprice, EUR\ty\n1\t2\t3.5\n4\t5\t6.5\n"),
+    ("t.csv", "size;price;y, total\n1;2;3.5\n4;5;6.5\n"),
+    ("t.tsv", "size;1\tprice|2\ty\n1\t2\t3.5\n4\t5\t6.5\n"),
+    ("T.TSV", "a\tb,c\ty\n1\t2\t3.5\n4\t5\t6.5\n"),
+    ("t.csv", "\ufeffsize;price;y\r\n1;2;3.5\r\n\r\n4;5;6.5\r\n"),
+])  # fmt: skip
+def test_the_separator_is_that_of_the_file(tmp_path, name, text):
+    data = load(table(tmp_path, text, name))
+    np.testing.assert_array_equal(data.X, [[1, 2], [4, 5]])
+    np.testing.assert_array_equal(data.y, [3.5, 6.5])
+
+
+def test_rows_of_other_lengths_are_refused_whatever_the_separator(tmp_path):
+    refused(tmp_path, "a;b;y\n1;2;3\n1;2\n", "row 2 has 2 cells, expected 3")
+    refused(tmp_path, "a,b;c,y\n1,2,3\n1,2\n", "row 2 has 2 cells, expected 3")
+
+
+def test_another_encoding_is_told_with_the_cure(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_bytes("größe,y\n1,2\n".encode("latin-1"))
+    with pytest.raises(ValueError, match="save it as UTF-8"):
+        load(path)
+
+
+def test_a_tilde_is_the_home(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    table(tmp_path, "a,y\n1,2.5\n2,3.5\n")
+    assert len(load("~/t.csv").y) == 2
