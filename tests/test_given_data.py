@@ -243,6 +243,12 @@ def test_columns_at_the_ends_of_float64():
                                    [[1, 0], [0, 0.5], [1, 1]], rtol=1e-12)  # fmt: skip
 
 
+def test_a_large_mean_does_not_blur_a_small_spread():
+    x = 1e15 + np.arange(50.0)[:, None]
+    want = (np.arange(50.0) - 24.5) / np.arange(50.0).std()
+    np.testing.assert_allclose(Standardize().fit_transform(x)[:, 0], want, rtol=1e-12)
+
+
 def test_integers_and_one_row_and_no_columns():
     big = np.array([[2**62, 1], [2**62 + 2**20, 3]], np.int64)
     np.testing.assert_allclose(Standardize().fit_transform(big), [[-1, -1], [1, 1]])

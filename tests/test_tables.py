@@ -122,6 +122,7 @@ def test_columns_may_begin_with_digits(tmp_path):
     ("t.csv", '"size;1","price;2",y\n1,2,3.5\n4,5,6.5\n'),
     ("t.csv", "size, m2\tprice, EUR\ty\n1\t2\t3.5\n4\t5\t6.5\n"),
     ("t.csv", "size;price;y, total\n1;2;3.5\n4;5;6.5\n"),
+    ("t.csv", "size;price;y, in EUR, net, total\n1;2;3.5\n4;5;6.5\n"),
     ("t.tsv", "size;1\tprice|2\ty\n1\t2\t3.5\n4\t5\t6.5\n"),
     ("T.TSV", "a\tb,c\ty\n1\t2\t3.5\n4\t5\t6.5\n"),
     ("t.csv", "\ufeffsize;price;y\r\n1;2;3.5\r\n\r\n4;5;6.5\r\n"),

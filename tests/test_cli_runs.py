@@ -1,0 +1,179 @@
+"""The command line where runs, paths and consoles are as people have them."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from test_cli import ENVIRONMENT, FAST, onepass, refused, table  # noqa: F401  (a fixture)
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+
+def checkpoints(folder):
+    return sorted(p.name for p in (folder / "checkpoints").iterdir())
+
+
+# ------------------------------------------------------------------------------- consoles
+
+
+@pytest.mark.parametrize("encoding", ["gbk", "ascii", "latin-1", "cp437", "shift_jis"])
+def test_a_console_of_any_encoding_shows_the_training(table, encoding):  # noqa: F811
+    env = {**ENVIRONMENT, "PYTHONIOENCODING": encoding}
+    line = [sys.executable, "-m", "onepass", "train", table.name, *FAST]
+    done = subprocess.run(line, cwd=table.parent, env=env, capture_output=True)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b"held-out part" in done.stdout
+
+
+def test_a_plain_locale_shows_the_training(table):  # noqa: F811
+    env = {k: v for k, v in ENVIRONMENT.items() if not k.startswith(("LC_", "LANG", "PYTHONUTF8"))}
+    env |= {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+    line = [sys.executable, "-m", "onepass", "train", table.name, *FAST]
+    done = subprocess.run(line, cwd=table.parent, env=env, capture_output=True)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_without_any_console(table):  # noqa: F811
+    code = "import sys; sys.stdout = sys.stderr = None; import onepass.cli as c; "
+    code += f"status = c.main(['train', {table.name!r}, *{FAST!r}]); import os; os._exit(status)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=table.parent, env=ENVIRONMENT)
+    assert done.returncode == 0
+    assert "result" in json.loads((table.parent / "runs" / "things" / "run.json").read_text())
+
+
+def test_a_reader_that_goes_away_leaves_no_traceback(table):  # noqa: F811
+    line = f"{sys.executable} -m onepass train {table.name} {' '.join(FAST)} | head -1"
+    done = subprocess.run(line, shell=True, cwd=table.parent, env=ENVIRONMENT,
+                          capture_output=True, text=True)  # fmt: skip
+    assert "Traceback" not in done.stderr
+
+
+# ------------------------------------------------------------------------------- directories
+
+
+def test_a_second_run_leaves_the_first_as_it_is(table):  # noqa: F811
+    first = onepass("train", table.name, *FAST, cwd=table.parent)
+    runs = table.parent / "runs"
+    before = checkpoints(runs / "things"), (runs / "things" / "run.json").read_text()
+    second = onepass("train", table.name, *FAST, "--seed", "1", cwd=table.parent)
+    assert first.returncode == second.returncode == 0
+    assert "runs/things holds another run; this one goes to runs/things-2" in second.stdout
+    third = onepass("train", table.name, *FAST, cwd=table.parent)
+    assert "goes to runs/things-3" in third.stdout
+    assert (checkpoints(runs / "things"), (runs / "things" / "run.json").read_text()) == before
+    resumed = onepass("train", table.name, *FAST, "--seed", "1", "--resume", cwd=table.parent)
+    assert "runs/things-2: " in resumed.stdout
+
+
+def test_tables_of_one_name_in_two_directories_have_two_runs(table):  # noqa: F811
+    paths = []
+    for name in ("a", "b"):
+        (table.parent / name).mkdir()
+        paths.append(f"{name}/train.csv")
+        (table.parent / paths[-1]).write_text(table.read_text())
+        assert onepass("train", paths[-1], *FAST, cwd=table.parent).returncode == 0
+    runs = table.parent / "runs"
+    for folder, path in zip((runs / "train", runs / "train-2"), paths, strict=True):
+        assert json.loads((folder / "run.json").read_text())["options"]["data"] == path
+        assert checkpoints(folder)
+    for folder, path in zip(("runs/train: ", "runs/train-2: "), paths, strict=True):
+        assert folder in onepass("train", path, *FAST, "--resume", cwd=table.parent).stdout
+
+
+@pytest.mark.parametrize("file", ["run.json", "history.csv", "curves.png"])
+def test_out_with_a_run_or_with_files_of_ones_own_is_refused(table, file):  # noqa: F811
+    here = table.parent / "here"
+    here.mkdir()
+    (here / file).write_text("mine")
+    done = onepass("train", table.name, *FAST, "--out", "here", cwd=table.parent)
+    refused(done, "'--out' is 'here', which holds a run.*--resume.*--overwrite")
+    assert (here / file).read_text() == "mine"
+    done = onepass("train", table.name, *FAST, "--out", "here", "--overwrite", cwd=table.parent)
+    assert done.returncode == 0
+    assert "result" in json.loads((here / "run.json").read_text())
+    both = onepass("train", table.name, *FAST, "--out", "here", "--overwrite", "--resume",
+                   cwd=table.parent)  # fmt: skip
+    refused(both, "'--overwrite' is given, expected none with --resume")
+
+
+def test_two_runs_at_once_do_not_share_a_directory(table):  # noqa: F811
+    pytest.importorskip("fcntl")
+    line = [sys.executable, "-m", "onepass", "train", table.name, "--out", "here"]
+    with subprocess.Popen(
+        [*line, "--epochs", "100000"], cwd=table.parent, env=ENVIRONMENT, stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL, text=True,
+    ) as process:  # fmt: skip
+        for shown in process.stdout:
+            if shown.split()[:1] == ["1/100000"]:
+                break
+        for option in ("--resume", "--overwrite"):
+            done = onepass("train", table.name, "--epochs", "100000", "--out", "here", option,
+                           cwd=table.parent)  # fmt: skip
+            refused(done, "here is in use by another process")
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=60)
+    again = onepass("train", table.name, "--epochs", "3", "--out", "here", "--resume",
+                    cwd=table.parent)  # fmt: skip
+    assert again.returncode == 0
+
+
+def test_a_tilde_is_the_home(table, monkeypatch):  # noqa: F811
+    env = {**ENVIRONMENT, "HOME": str(table.parent)}
+    line = [sys.executable, "-m", "onepass", "train", f"~/{table.name}", *FAST]
+    for out in (["--out=~/run"], ["--out", "~/more/run"]):
+        done = subprocess.run([*line, *out], cwd="/", env=env, capture_output=True, text=True)
+        assert (done.returncode, done.stderr) == (0, "")
+    assert (table.parent / "run" / "run.json").is_file()
+    assert (table.parent / "more" / "run" / "run.json").is_file()
+    assert not os.path.exists("/~")
+
+
+# ------------------------------------------------------------------------------- words, interrupts
+
+
+@pytest.mark.parametrize(("line", "words"), [
+    ("train things.csv --epoch 3", "train: unknown argument '--epoch'; did you mean '--epochs'"),
+    ("train things.csv --learning-rate 0.1", "train: unknown argument '--learning-rate'"),
+    ("train things.csv --batchsize=3", "did you mean '--batch-size'"),
+    ("train things.csv --drop-out 3", "did you mean '--dropout'"),
+    ("trian things.csv", "unknown command 'trian'.*did you mean 'train'"),
+    ("help", "unknown command 'help', expected one of train, bench, info"),
+    ("train things.csv more.csv", "unknown argument 'more.csv'"),
+])  # fmt: skip
+def test_misspelt_words_are_told_with_the_nearest(table, line, words):  # noqa: F811
+    refused(onepass(*line.split(), cwd=table.parent), words)
+
+
+def test_an_interrupt_while_a_table_is_read_is_one_line(tmp_path):
+    rows = "".join(f"{i}.5,{i}.25,{i % 7}.125\n" for i in range(400_000))
+    (tmp_path / "big.csv").write_text(f"a,b,y\n{rows}")
+    line = [sys.executable, "-m", "onepass", "train", "big.csv"]
+    with subprocess.Popen(line, cwd=tmp_path, env=ENVIRONMENT, stdout=subprocess.PIPE,
+                          stderr=subprocess.PIPE, text=True) as process:  # fmt: skip
+        time.sleep(0.9)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    assert len(errors.splitlines()) == 1
+    assert "interrupted" in errors
+
+
+def test_what_is_missing_is_told_before_the_training(table):  # noqa: F811
+    code = "import sys; sys.modules['matplotlib'] = None; import importlib.util as u; "
+    code += "find = u.find_spec; u.find_spec = lambda n: None if n == 'matplotlib' else find(n); "
+    code += f"import onepass.cli as c; sys.exit(c.main(['train', {table.name!r}, *{FAST!r}]))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=table.parent, env=ENVIRONMENT,
+                          capture_output=True, text=True)  # fmt: skip
+    assert done.returncode == 0
+    assert done.stdout.index("no curves.png, matplotlib") < done.stdout.index("1/3")
+
+
+def test_info_says_what_a_library_is_for():
+    done = onepass("info", cwd=None)
+    assert "the progress bar" in done.stdout
+    for unused in ("jax", "optuna"):
+        assert unused not in done.stdout
