@@ -11,7 +11,7 @@ from onepass import _numbers as numbers
 from onepass.data import DataLoader
 from onepass.ops import StepInfo
 from onepass.optim.lr_scheduler import LRScheduler
-from onepass.train import _checks, _loaders
+from onepass.train import _checks, _loaders, _schedule
 from onepass.train._callbacks import Callback, CSVLogger
 from onepass.train._checkpoint import Checkpoint, newest, weights
 from onepass.train._evaluation import BATCH
@@ -52,8 +52,9 @@ class Trainer:
         optimizer: an optimizer over ``model.parameters()``, or over some of them.
         metrics: names (``"accuracy"``, ``"mse"``, ``"mae"``) and functions of (output, target).
         callbacks: called in this order; ``Checkpoint`` runs after the others.
-        scheduler: stepped after each optimizer step that was not skipped; ReduceLROnPlateau after
-            each epoch, with ``val_loss``, or with ``loss`` if there is no validation.
+        scheduler: a schedule of ``optimizer``, stepped as its ``interval`` says: after each epoch
+            (ReduceLROnPlateau with ``val_loss``, or with ``loss`` if there is no validation), or
+            after each optimizer step that was not skipped.
         max_norm: clip gradients to this global norm. The history has ``grad_norm``, the mean of
             the norms before clipping; inf only measures.
         nonfinite: ``"raise"``, ``"skip"`` (the step, and its loss in the averages) or
@@ -76,8 +77,8 @@ class Trainer:
 
     Raises:
         TypeError: a part of the wrong type, or an unknown keyword. ValueError: an option out of
-            range, an optimizer's parameter that the model lacks, or a loss with
-            ``reduction="none"``.
+            range, an optimizer's parameter that the model lacks, a schedule of another optimizer, a
+            loss with ``reduction="none"``.
 
     Example:
         >>> import numpy as np
@@ -141,7 +142,8 @@ class Trainer:
     ) -> None:
         _checks.parts(model, loss, optimizer)
         _checks.options(max_norm, nonfinite, accumulate, seed)
-        helpers = _checks.helpers(callbacks, scheduler)
+        helpers = _checks.helpers(callbacks)
+        _schedule.of_optimizer(scheduler, optimizer)
         functions = resolve(metrics)
         if log_dir is not None:
             logger = CSVLogger(path_of("Trainer", "log_dir", log_dir) / "history.csv")
@@ -234,6 +236,7 @@ class Trainer:
                 X, y, batch_size, shuffle, drop_last, seed, validation_data, validation_split
             )
             _checks.before_training(run, loader, validation)
+            _schedule.reaches(run, loader, max_epochs, parts)
             self._start(loader, validation, max_epochs, parts)
             self._loop.train(loader, validation)
         return run.history
