@@ -302,7 +302,7 @@ def test_docstrings_of_optimizers_describe_every_argument_once(name):
     cls = getattr(optim, name)
     text = cls.__doc__
     for argument in inspect.signature(cls).parameters:
-        assert len(re.findall(rf"^    {argument}: ", text, re.M)) == 1, argument
+        assert len(re.findall(rf"^    \*{{0,2}}{argument}: ", text, re.M)) == 1, argument
     heads = re.findall(r"^(Args|Returns|Raises|Source|Example):", text, re.M)
     assert heads == ["Args", "Raises", "Source", "Example"]
 

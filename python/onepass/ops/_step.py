@@ -42,6 +42,11 @@ class StepInfo(NamedTuple):
     grad_norm: float | None
     nonfinite_param: int | None
 
+    @property
+    def loss(self) -> Any:
+        """What the closure of ``step(closure)`` returned; None without one."""
+        return getattr(self, "_loss", None)
+
 
 F = TypeVar("F", bound=Callable[..., StepInfo])
 RULES: dict[str, Rule] = {}  # by kernel
@@ -68,7 +73,20 @@ _shared_docs = shares(
 _NOTHING_TO_TELL = StepInfo(False, None, None)
 
 
-class _DeviceStepInfo(StepInfo):
+class _OwnStepInfo(StepInfo):
+    """A StepInfo with room for a loss."""
+
+    _loss: Any
+
+
+def with_loss(info: StepInfo, loss: Any) -> StepInfo:
+    """``info`` of a step before which a closure returned ``loss``."""
+    own = info if isinstance(info, _OwnStepInfo) else _OwnStepInfo(*info)
+    own._loss = loss
+    return own
+
+
+class _DeviceStepInfo(_OwnStepInfo):
     """A StepInfo that lies on a device; each look at it copies it from there."""
 
     _read: Callable[[], StepInfo]
@@ -149,9 +167,13 @@ def take_step(
         )
     checks = nonfinite != "propagate"
     raises = nonfinite == "raise"
-    skipped, norm, index = plan.step(
-        grads, hyper, unscale, max_value, max_norm, checks, zero_grad, maximize, not raises
-    )
+    try:
+        skipped, norm, index = plan.step(
+            grads, hyper, unscale, max_value, max_norm, checks, zero_grad, maximize, not raises
+        )
+    except TypeError:
+        _refuse_sparse(op, grads)
+        raise
     if skipped is None:
         info = _on_device(norm, index, max_norm is not None, checks)
         if not raises:
@@ -167,6 +189,17 @@ def take_step(
     if norm is None and not skipped:
         return _NOTHING_TO_TELL
     return StepInfo(skipped, norm, index if checks else None)
+
+
+def _refuse_sparse(op: str, grads: Any) -> None:
+    """A message of its own for a sparse gradient, which the border only finds unreadable."""
+    for index, grad in enumerate(grads):
+        of_torch = str(getattr(grad, "layout", "")).startswith("torch.sparse")
+        if of_torch or hasattr(grad, "tocsr"):  # of SciPy
+            raise TypeError(
+                f"{op}: 'grads[{index}]' is a sparse {type(grad).__name__}, expected a dense "
+                "array: make it dense, or pass sparse=False to the embedding"
+            ) from None
 
 
 def update(kernel: str, *states: State, **more: Any) -> Callable[[F], F]:

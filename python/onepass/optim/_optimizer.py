@@ -6,7 +6,9 @@ _states.py makes the arrays of its state, _state_dict.py writes and checks what 
 
 from __future__ import annotations
 
+import contextlib
 import inspect
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from operator import itemgetter
 from typing import Any, ClassVar
@@ -14,24 +16,28 @@ from typing import Any, ClassVar
 import numpy as np
 
 from onepass import _C
-from onepass._array import Array, copy_into
+from onepass._array import Array, copy_into, parameter_dtype
 from onepass._docs import parts, shares
 from onepass._parameter import Parameter
 from onepass.ops._rule import Launch, Rule, State, uniform
-from onepass.ops._step import RULES, Nonfinite, StepInfo, take_step
+from onepass.ops._step import RULES, Nonfinite, StepInfo, take_step, with_loss
+from onepass.optim import _torch_options
 from onepass.optim._groups import filled, group_dicts
 from onepass.optim._state_dict import Reader, saved
+from onepass.optim._state_view import StateView
 from onepass.optim._states import follow
 
 _FROZEN = (bool, int, float, str, tuple, type(None), np.generic)
-_NO_OPTIONS = {"self", "params", "compat", "__class__"}
+_NO_OPTIONS = {"self", "params", "compat", "torch_options", "__class__"}
 
 Parameters = Iterable[Any]
 
 _SHARED_ARGS = {
-    "params": "arrays, ``nn.Parameter`` objects or group dicts.",
+    "params": "arrays, ``nn.Parameter`` objects, tensors, a module, or group dicts.",
     "maximize": "ascend instead.",
-    "compat": "the library whose formulas to follow.",
+    "compat": "the library whose formulas and defaults to follow: 'torch', the only one so far.",
+    "**torch_options": "``foreach`` and ``fused`` are ignored: a step is one launch in any case.\n"
+    "        ``capturable`` and ``differentiable`` must be False.",
 }
 _DOC = """{formula}
 
@@ -55,13 +61,16 @@ class Optimizer:
     """Base of all optimizers; not used by itself.
 
     Args:
-        params: arrays, ``nn.Parameter`` objects, (name, parameter) pairs, or dicts with a "params"
-            entry and options of their own. The arrays are updated in place and must not overlap.
+        params: arrays, ``nn.Parameter`` objects, (name, parameter) pairs, a module, or dicts with a
+            "params" entry and options of their own. Other keys of such a dict are kept. The arrays
+            are updated in place and must not overlap.
         given: the arguments of the subclass's constructor, by name: options of every group that
             does not set its own, and ``compat``.
 
     Attributes:
         param_groups: list of dicts; change ``group["lr"]`` and friends between steps.
+        defaults: options of a group that does not set its own.
+        state: a parameter → its ``"step"`` and states, read-only, as in PyTorch.
     """
 
     _rule: ClassVar[Rule]
@@ -90,9 +99,10 @@ class Optimizer:
             known = " or ".join(map(repr, rule.compat))
             raise ValueError(f"{self._name}: 'compat' is {compat!r}, expected {known}")
         defaults = {key: value for key, value in given.items() if key not in _NO_OPTIONS}
+        _torch_options.check(self._name, given.get("torch_options", {}), [*defaults, "compat"])
         defaults |= rule.compat[compat]
         self.param_groups: list[dict[str, Any]] = []
-        self._defaults = defaults
+        self.defaults: dict[str, Any] = defaults
         self._parameters: list[Any] = []
         self._names: list[str | None] = []
         self._arrays: list[Array] = []
@@ -114,7 +124,7 @@ class Optimizer:
 
     def step(
         self,
-        grads: Sequence[Array | None] | None = None,
+        grads: Sequence[Array | None] | Callable[[], Any] | None = None,
         *,
         max_norm: float | None = None,
         max_value: float | None = None,
@@ -135,7 +145,8 @@ class Optimizer:
         Args:
             grads: one array or None per parameter, in flat order; without it ``Parameter.grad`` (or
                 a tensor's ``.grad``) is read. A parameter without gradient is left alone and its
-                step count does not advance.
+                step count does not advance. A function, PyTorch's closure, is called first, with
+                autograd on; it fills ``.grad``, and ``info.loss`` is what it returns.
             max_norm: clip by the global norm.
             max_value: clamp elements first.
             grad_scale: what the loss was multiplied by.
@@ -150,25 +161,40 @@ class Optimizer:
         Raises:
             ValueError: wrong number or shape of gradients, options out of range; nothing is
                 changed.
-            TypeError: a gradient that is no array, or of another dtype.
+            TypeError: a gradient that is no array, is sparse or of another dtype, or a parameter
+                whose dtype has changed.
             FloatingPointError: with ``nonfinite="raise"``, naming the parameter.
         """
+        if callable(grads):
+            loss = _loss_of(grads)
+            info = self.step(
+                max_norm=max_norm,
+                max_value=max_value,
+                grad_scale=grad_scale,
+                zero_grad=zero_grad,
+                nonfinite=nonfinite,
+            )
+            return with_loss(info, loss)
         plan = self._prepare()
         if grads is None:
             grads = self._grads()
-        return take_step(
-            self._name,
-            plan,
-            grads,
-            self._hypers,
-            max_norm,
-            max_value,
-            grad_scale,
-            zero_grad,
-            nonfinite,
-            self._maximize,
-            self._names,
-        )
+        try:
+            return take_step(
+                self._name,
+                plan,
+                grads,
+                self._hypers,
+                max_norm,
+                max_value,
+                grad_scale,
+                zero_grad,
+                nonfinite,
+                self._maximize,
+                self._names,
+            )
+        except TypeError:
+            self._refuse_other_dtypes([_data(p) for p in self._parameters])
+            raise
 
     def _grads(self) -> list[Array | None]:
         try:
@@ -186,6 +212,11 @@ class Optimizer:
             grad = getattr(parameter, "grad", None)
             if grad is not None:
                 grad[...] = 0
+
+    @property
+    def state(self) -> StateView:
+        """A parameter → its ``"step"`` and states, read-only; {} before its first gradient."""
+        return StateView(self._parameters, lambda: self.state_dict()["state"])
 
     def add_param_group(self, group: Mapping[str, Any]) -> None:
         """Adds parameters with options of their own; their state starts afresh.
@@ -230,7 +261,7 @@ class Optimizer:
             ValueError: another number of groups or parameters, missing or misshapen entries;
                 nothing is changed.
         """
-        reader = Reader(self._name, self.param_groups, set(self._defaults), self._rule.identity)
+        reader = Reader(self._name, self.param_groups, set(self.defaults), self._rule.identity)
         groups = reader.groups(state_dict)
         _, (_, wanted), _ = self._derived(groups)
         kept = [state for state in self._rule.states if state.key in wanted]
@@ -282,7 +313,7 @@ class Optimizer:
         return type(self).__name__
 
     def _append(self, group: Mapping[str, Any]) -> None:
-        options, names = filled(self._name, group, self._defaults)
+        options, names = filled(self._name, group, self.defaults)
         self._rule.hyper(self._name, options)
         self.param_groups.append(options)
         self._names += names
@@ -333,6 +364,7 @@ class Optimizer:
 
     def _replan(self, kernel: str, names: tuple[str | None, ...]) -> _C.Plan:
         arrays = [_data(p) for p in self._parameters]
+        self._refuse_other_dtypes(arrays)
         for state in self._rule.states:
             if state.key in names:
                 held = self._states.get(state.key, [])
@@ -352,6 +384,18 @@ class Optimizer:
         ]
         return plan
 
+    def _refuse_other_dtypes(self, arrays: Sequence[Array]) -> None:
+        """A message of its own for a parameter that was converted: its states were not."""
+        for key, states in self._states.items():
+            for index, (array, held) in enumerate(zip(arrays, states, strict=False)):
+                if held.dtype != parameter_dtype(array):
+                    name = f" ({self._names[index]})" if self._names[index] else ""
+                    raise TypeError(
+                        f"{self._name}: parameter {index}{name} has dtype {array.dtype}, and its "
+                        f"{key!r} is of {held.dtype}, expected the dtype that it had when the "
+                        "optimizer was made: make the optimizer after converting the model"
+                    )
+
     def _new_plan(self, kernel: str, names: tuple[str | None, ...]) -> _C.Plan:
         """A plan over the arrays and states as they are, which has counted nothing."""
         groups = [number for number, g in enumerate(self.param_groups) for _ in g["params"]]
@@ -361,6 +405,13 @@ class Optimizer:
     def _starts(self, state: State) -> list[float]:
         """What a state holds before each parameter's first gradient."""
         return [state.start_in(group) for group in self.param_groups for _ in group["params"]]
+
+
+def _loss_of(closure: Callable[[], Any]) -> Any:
+    """What PyTorch's closure returns, called as PyTorch's optimizers call it."""
+    torch = sys.modules.get("torch")
+    with torch.enable_grad() if torch is not None else contextlib.nullcontext():
+        return closure()
 
 
 def _data(parameter: Any) -> Array:

@@ -6,9 +6,15 @@ a docstring here describes the options that the function does not have.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from onepass.ops import _update as ops
 from onepass.ops._step import Betas
 from onepass.optim._optimizer import Optimizer, Parameters
+from onepass.optim._torch_options import TorchOptions
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 __all__ = [
     "SGD",
@@ -32,6 +38,7 @@ class SGD(Optimizer, op=ops.sgd_):
         *,
         maximize: bool = False,
         compat: str = "torch",
+        **torch_options: Unpack[TorchOptions],
     ) -> None:
         super().__init__(params, locals())
 
@@ -55,6 +62,7 @@ class Adam(Optimizer, op=ops.adam_):
         maximize: bool = False,
         decoupled_weight_decay: bool = False,
         compat: str = "torch",
+        **torch_options: Unpack[TorchOptions],
     ) -> None:
         super().__init__(params, locals())
 
@@ -78,6 +86,7 @@ class AdamW(Adam, op=ops.adamw_):
         *,
         maximize: bool = False,
         compat: str = "torch",
+        **torch_options: Unpack[TorchOptions],
     ) -> None:
         Optimizer.__init__(self, params, {**locals(), "decoupled_weight_decay": True})
 
@@ -100,6 +109,7 @@ class RMSprop(Optimizer, op=ops.rmsprop_):
         *,
         maximize: bool = False,
         compat: str = "torch",
+        **torch_options: Unpack[TorchOptions],
     ) -> None:
         super().__init__(params, locals())
 
@@ -117,6 +127,7 @@ class NAdam(Optimizer, op=ops.nadam_):
         *,
         maximize: bool = False,
         compat: str = "torch",
+        **torch_options: Unpack[TorchOptions],
     ) -> None:
         super().__init__(params, locals())
 
@@ -131,5 +142,6 @@ class Lion(Optimizer, op=ops.lion_):
         *,
         maximize: bool = False,
         compat: str = "torch",
+        **torch_options: Unpack[TorchOptions],
     ) -> None:
         super().__init__(params, locals())
