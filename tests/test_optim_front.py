@@ -62,10 +62,10 @@ def test_a_slip_of_the_pen_in_a_group_is_refused_with_the_right_name(slip):
     assert len(opt.param_groups) == 1
 
 
-@pytest.mark.parametrize(
-    "name",
-    "name lr_scale initial_lr swa_lr layer_id tag lr_mult is_bias max_lr min_lr decay_rate".split(),
-)
+WORDS = "name lr_scale initial_lr swa_lr layer_id tag lr_mult is_bias max_lr min_lr decay_rate"
+
+
+@pytest.mark.parametrize("name", WORDS.split())
 def test_words_that_people_use_are_no_slips(name):
     assert optim.AdamW([{"params": [np.ones(3)], name: 1}]).param_groups[0][name] == 1
 

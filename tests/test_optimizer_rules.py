@@ -277,7 +277,7 @@ def test_needs_and_ignored_options():
         "sgd",
         State("momentum_buffer", when="momentum"),
         ignored={"dampening": "momentum"},
-        needs=[Needs("nesterov", ("lr",), lambda lr: lr < 1, "lr < 1")],
+        needs=[Needs("nesterov", ("lr",), lambda nesterov, lr: not nesterov or lr < 1, "lr < 1")],
     )
     options = {"lr": 0.5, "momentum": 0.0, "dampening": 0.25, "weight_decay": 0, "nesterov": True}
     assert rule.hyper("Me", options) == (0.5, 0.0, 0.0, 0.0, 1.0)

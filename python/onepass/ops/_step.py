@@ -17,7 +17,7 @@ from onepass import _C
 from onepass._array import Array, copy_into, is_floating
 from onepass._cuda_memory import read_back
 from onepass._docs import shares
-from onepass._numbers import as_float, in_range
+from onepass._numbers import as_float
 from onepass.ops._rule import SCALAR_RANGES, Rule, State
 
 Nonfinite = Literal["propagate", "skip", "raise"]
@@ -252,7 +252,7 @@ def _numbers_of(op: str, name: str, given: Any, count: int) -> list[float]:
         raise TypeError(f"{op}: {name!r} is {given!r}, expected {expected}, which the step updates")
     if len(given) != count:
         raise ValueError(f"{op}: {name!r} has {len(given)} entries, expected {count}")
-    low, most = SCALAR_RANGES[name.removesuffix("s")]
+    limits = SCALAR_RANGES[name.removesuffix("s")]
     numbers = []
     for i, value in enumerate(given):
         entry = f"{name}[{i}]"
@@ -262,7 +262,7 @@ def _numbers_of(op: str, name: str, given: Any, count: int) -> list[float]:
                 raise TypeError(f"{op}: {entry!r} is {value!r}, expected a number or a 0-d array")
             if not getattr(flags, "writeable", True):
                 raise ValueError(f"{op}: {entry!r} is read-only, and the step updates it")
-        numbers.append(in_range(op, entry, value, low, most=most))
+        numbers.append(limits.check(op, entry, value))
     return numbers
 
 

@@ -29,7 +29,9 @@ _MAXIMUM = State("max_exp_avg_sq", when="amsgrad")
         Needs(
             "nesterov",
             ("momentum", "dampening"),
-            lambda momentum, dampening: momentum > 0 and dampening == 0,
+            lambda nesterov, momentum, dampening: (
+                not nesterov or (momentum > 0 and dampening == 0)
+            ),
             "momentum > 0 and dampening = 0",
         )
     ],

@@ -10,6 +10,7 @@ import contextlib
 import inspect
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from math import inf
 from operator import itemgetter
 from typing import Any, ClassVar
 
@@ -112,6 +113,8 @@ class Optimizer:
         # Reads a group's options, and what they were when the fields below were derived from them.
         self._read_options = itemgetter(*defaults)
         self._options: list[tuple[Any, ...]] | None = None
+        self._lr_leads = rule.lr_leads and next(iter(defaults)) == "lr"
+        self._all_started = False  # every parameter has had a gradient
         self._hypers: list[tuple[float, ...]] = []
         self._wanted: Launch = ("", ())
         self._maximize = False
@@ -280,12 +283,13 @@ class Optimizer:
             for index, start in enumerate(self._starts(state)):
                 value = entries.get(index, {}).get(state.key, start)
                 copy_into(self._states[state.key][index], value)
-        starts = self._new_plan(*self._wanted).scalars if scalars else {}
+        everyone = range(len(self._arrays))
         plan.scalars = {
-            name: [entries.get(i, {}).get(name, start) for i, start in enumerate(starts[name])]
-            for name in scalars
+            name: [entries.get(i, {}).get(name, start) for i in everyone]
+            for name, start in scalars.items()
         }
-        plan.steps = [entries.get(i, {"step": 0})["step"] for i in range(len(self._arrays))]
+        plan.steps = [entries.get(i, {"step": 0})["step"] for i in everyone]
+        self._all_started = False
 
     def __getstate__(self) -> dict[str, Any]:
         """Everything but the plan, which holds addresses: for pickle and copy."""
@@ -319,7 +323,7 @@ class Optimizer:
         self._names += names
         self._parameters += options["params"]
         self._arrays += map(_data, options["params"])
-        self._plan_is_current = False
+        self._plan_is_current = self._all_started = False
 
     def _prepare(self) -> _C.Plan:
         """The plan of a step: rebuilt when the kernel or an array has changed."""
@@ -335,13 +339,29 @@ class Optimizer:
 
     def _derive(self, options: list[tuple[Any, ...]]) -> None:
         """Takes over what follows from the options of all groups."""
+        if self._options is not None and self._only_rates(self._options, options):
+            return
         maximize, wanted, hypers = self._derived(self.param_groups)
         self._plan_is_current = self._plan_is_current and self._wanted == wanted
         self._maximize, self._wanted, self._hypers = maximize, wanted, hypers
         # A list or an array may get other contents and stay the same object: derived every time.
         frozen = all(isinstance(v, _FROZEN) for values in options for v in values)
         self._options = options if frozen else None
-        self._restart()
+        if self._rule.starts_follow:
+            self._restart()
+
+    def _only_rates(self, before: list[tuple[Any, ...]], options: list[tuple[Any, ...]]) -> bool:
+        """Takes over new learning rates, if that is all: a schedule brings one every step."""
+        if len(before) != len(options) or not self._lr_leads:
+            return False
+        hypers = list(self._hypers)
+        for number, (old, new) in enumerate(zip(before, options, strict=True)):
+            lr = new[0]
+            if old[1:] != new[1:] or not (type(lr) is float and 0 <= lr < inf):
+                return False
+            hypers[number] = (lr, *hypers[number][1:])
+        self._hypers, self._options = hypers, options
+        return True
 
     def _derived(
         self, groups: list[dict[str, Any]]
@@ -353,11 +373,15 @@ class Optimizer:
 
     def _restart(self) -> None:
         """A start that depends on options follows them until a parameter's first gradient."""
+        if self._plan is None or self._all_started:
+            return
+        steps = self._plan.steps  # on a device this waits; once all have started, never again
+        self._all_started = len(steps) == len(self._parameters) and all(steps)
         for state in self._rule.states:
-            if not callable(state.start) or state.key not in self._states or self._plan is None:
+            if not callable(state.start) or state.key not in self._states:
                 continue
             for held, start, step in zip(
-                self._states[state.key], self._starts(state), self._plan.steps, strict=False
+                self._states[state.key], self._starts(state), steps, strict=False
             ):
                 if step == 0:
                     copy_into(held, start)

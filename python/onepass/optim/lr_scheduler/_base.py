@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import itertools
+import math
 from typing import Any, Literal
 
 from onepass import _numbers as numbers
@@ -134,9 +135,9 @@ class LRScheduler:
 
     def _follow(self) -> None:
         """Go on from rates that were set elsewhere since, and from those of groups added since."""
-        now = self.get_last_lr()
-        if now == self._lrs:
+        if [group["lr"] for group in self.optimizer.param_groups] == self._lrs:
             return
+        now = self.get_last_lr()
         if len(now) < len(self.base_lrs):
             raise ValueError(
                 f"{type(self).__name__}: 'optimizer' has {len(now)} groups, expected the "
@@ -166,20 +167,21 @@ class LRScheduler:
 
     def _apply(self, t: int, lrs: list[float] | None = None) -> None:
         """Set the rates after ``t`` steps, or ``lrs``."""
-        rates = self._checked(t) if lrs is None else lrs
+        rates = self._checked(t) if lrs is None else list(lrs)
         self._extras(t)
-        for group, lr in zip(self.optimizer.param_groups, rates, strict=True):
-            if hasattr(group["lr"], "fill_"):  # a tensor, which a CUDA graph may have captured
-                group["lr"].fill_(lr)
-            else:
-                group["lr"] = float(lr)
-        self.last_epoch = t
-        self._lrs = self.get_last_lr()  # as the groups hold them: a tensor rounds
+        for number, (group, lr) in enumerate(zip(self.optimizer.param_groups, rates, strict=True)):
+            held = group["lr"]
+            if type(held) is float or not hasattr(held, "fill_"):
+                group["lr"] = rates[number] = float(lr)
+            else:  # a tensor, which a CUDA graph may have captured; it rounds
+                held.fill_(lr)
+                rates[number] = float(held)
+        self.last_epoch, self._lrs = t, rates
 
     def _checked(self, t: int) -> list[float]:
         rates = self.rates(t)
         for group, lr in enumerate(rates):
-            if not 0 <= lr < float("inf"):
+            if not 0 <= lr < math.inf:
                 raise ValueError(
                     f"{type(self).__name__}: the rate of group {group} is {lr!r} after {t} steps, "
                     "expected a finite number >= 0"
