@@ -2,6 +2,7 @@
 keywords, converted parameters, models."""
 
 import copy
+import threading
 
 import numpy as np
 import pytest
@@ -309,3 +310,71 @@ def test_sparse_matrices_of_scipy_are_refused_by_name():
     sparse = pytest.importorskip("scipy.sparse")
     with pytest.raises(TypeError, match=r"'grads\[0\]' is a sparse csr_(matrix|array), expected a"):
         optim.SGD([np.ones((3, 3))]).step([sparse.csr_matrix(np.eye(3))])
+
+
+# --------------------------------------------------------------------------------------- threads
+
+
+def test_an_optimizer_in_two_threads_is_an_error_or_one_step_after_the_other():
+    """Every step that does not raise is a whole step."""
+    size, threads, rounds = 200_001, 4, 12
+    p, q, g = np.ones(size, np.float32), np.ones(size, np.float32), np.ones(size, np.float32)
+    opt, twin = optim.AdamW([p], lr=0.01), optim.AdamW([q], lr=0.01)
+    done, refused = [], []
+    begin = threading.Barrier(threads)
+
+    def work():
+        begin.wait()
+        for _ in range(rounds):
+            try:
+                opt.step([g])
+                done.append(1)
+            except RuntimeError as error:
+                refused.append(str(error))
+
+    everyone = [threading.Thread(target=work) for _ in range(threads)]
+    for thread in everyone:
+        thread.start()
+    for thread in everyone:
+        thread.join()
+    for _ in done:
+        twin.step([g])
+    np.testing.assert_array_equal(p, q)
+    assert opt.state[p]["step"] == len(done)
+    assert len(done) + len(refused) == threads * rounds
+    assert all("AdamW is in use in another thread" in words for words in refused)
+
+
+@pytest.mark.parametrize("call", ["step", "state_dict", "load_state_dict", "add_param_group"])
+def test_what_another_thread_may_not_do_during_a_step(call):
+    """While the gradients of a step are read, here by an attribute that takes its time."""
+    inside, leave = threading.Event(), threading.Event()
+
+    class Slow(np.ndarray):
+        @property
+        def grad(self):
+            inside.set()
+            assert leave.wait(10)
+            return np.ones(3)
+
+    p = np.ones(3).view(Slow)
+    opt = optim.AdamW([p], lr=0.1)
+    saved = opt.state_dict()
+    calls = {
+        "step": lambda: opt.step([np.ones(3)]),
+        "state_dict": opt.state_dict,
+        "load_state_dict": lambda: opt.load_state_dict(saved),
+        "add_param_group": lambda: opt.add_param_group({"params": [np.ones(2)]}),
+    }
+    thread = threading.Thread(target=opt.step)
+    thread.start()
+    assert inside.wait(10)
+    try:
+        with pytest.raises(RuntimeError, match="AdamW is in use in another thread"):
+            calls[call]()
+        copied = copy.deepcopy(opt)
+    finally:
+        leave.set()
+        thread.join()
+    calls[call]()
+    copied.state_dict()  # a copy is not in use

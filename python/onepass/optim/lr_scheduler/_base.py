@@ -50,7 +50,7 @@ class LRScheduler:
                 "'initial_lr'"
             )
         self.optimizer = optimizer
-        self._alone = OneThread(f"{owner}.step")
+        self._alone = OneThread(owner)
         self._made = next(_MADE)
         self._found = self._find(groups)
         first = [
