@@ -200,6 +200,20 @@ def test_starts_that_follow_options_read_the_counts_no_more_once_all_have_starte
     assert opt._states["square_avg"][2].tolist() == [0.7] * 4
 
 
+def test_starts_that_follow_options_do_so_after_a_state_was_loaded():
+    p, q = np.ones(3), np.ones(2)
+    opt = Follows([p, q], lr=0.1)
+    opt.step([np.ones(3), None])
+    saved = copy.deepcopy(opt.state_dict())
+    opt.step([np.ones(3), np.ones(2)])
+    opt.param_groups[0]["lr"] = 0.2
+    opt.step([np.ones(3), np.ones(2)])
+    opt.load_state_dict(saved)
+    opt.param_groups[0]["lr"] = 0.5
+    opt.step([np.ones(3), None])
+    assert opt._states["square_avg"][1].tolist() == [0.5, 0.5]
+
+
 def test_an_optimizer_of_ones_own_may_name_its_options_in_any_order():
     class Mine(optim.SGD):
         def __init__(self, params, weight_decay, lr):

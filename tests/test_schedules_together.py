@@ -412,6 +412,40 @@ def test_a_warm_up_from_zero_and_then_another(order):
         schedule.step()
 
 
+def test_a_sequence_begins_with_the_rate_before_the_part_that_was_made_first():
+    """Which need not be the first of the sequence."""
+    optimizer = Groups(0.1)
+    later = schedules.ConstantLR(optimizer, 0.5, 9)  # sets 0.05
+    first = schedules.LinearWarmup(optimizer, 2)
+    schedule = schedules.SequentialLR(optimizer, [first, later], [2])
+    for lr in (0.05, 0.1, 0.05):
+        assert optimizer.lrs == pytest.approx([lr])
+        schedule.step()
+
+
+def test_a_rate_set_by_hand_after_the_parts_were_made_is_where_a_sequence_begins():
+    optimizer = Groups(0.1)
+    parts = [schedules.LinearWarmup(optimizer, 2), schedules.StepLR(optimizer, 1, 0.5)]
+    optimizer.param_groups[0]["lr"] = 0.8
+    schedule = schedules.SequentialLR(optimizer, parts, [2])
+    for lr in (0.4, 0.8, 0.8, 0.4):
+        assert optimizer.lrs == pytest.approx([lr])
+        schedule.step()
+
+
+def test_a_rate_set_by_hand_scales_a_later_part_that_has_rates_of_its_own():
+    alone, changed = (Groups(0.1, momentum=0.9) for _ in range(2))
+    both = []
+    for optimizer in (alone, changed):
+        parts = [schedules.LinearWarmup(optimizer, 2), schedules.OneCycleLR(optimizer, 0.5, 9)]
+        both.append(schedules.SequentialLR(optimizer, parts, [3]))
+    changed.param_groups[0]["lr"] *= 3
+    for _ in range(10):
+        for schedule in both:
+            schedule.step()
+        assert changed.lrs == pytest.approx([3 * alone.lrs[0]], rel=1e-12)
+
+
 def test_a_rate_set_by_hand_before_a_sequence_is_where_it_begins():
     optimizer = Groups(0.1)
     optimizer.param_groups[0].update(lr=0.4, initial_lr=0.1)

@@ -267,6 +267,25 @@ def test_the_length_is_checked_for_a_resume_too(tmp_path):
         fit(made(11), ckpt_path=tmp_path)
 
 
+@pytest.mark.parametrize("stop", [1, A_STEP - 1, A_STEP + 2])
+def test_a_resume_inside_an_epoch_needs_no_more_steps(stop, tmp_path):
+    class Stop(Callback):
+        def on_step_end(self, run):
+            run.stop = run.step == stop
+
+    def made(callbacks=()):
+        make = lambda o: schedules.OneCycleLR(o, 0.5, STEPS)  # noqa: E731
+        return trainer_of(make, callbacks, cls=optim.AdamW)
+
+    first = made([Stop()])
+    fit(first)
+    first.stop = False
+    first.save(tmp_path)
+    second = made()
+    fit(second, ckpt_path=tmp_path)
+    assert second.scheduler.last_epoch == STEPS
+
+
 def test_a_linear_one_cycle_can_be_saved_at_its_end(tmp_path):
     trainer = trainer_of(
         lambda o: schedules.OneCycleLR(o, 0.5, STEPS, pct_start=0.5, anneal_strategy="linear"),
