@@ -98,6 +98,27 @@ def test_what_is_no_parameters(params, kind, words):
         optim.SGD(params)
 
 
+@pytest.mark.parametrize("change", [
+    lambda groups: groups[0]["params"].append(np.ones(2)),
+    lambda groups: groups[0].update(params=[np.ones(3)]),
+    lambda groups: groups[0]["params"].clear(),
+    lambda groups: groups.append({"params": [np.ones(2)]}),
+    lambda groups: groups.append({**groups[0], "params": [np.ones(2)]}),
+    lambda groups: groups.pop(),
+], ids=["appended", "exchanged", "cleared", "group", "whole group", "removed"])  # fmt: skip
+def test_parameters_put_into_groups_by_hand_are_refused(change):
+    """No step would train them."""
+    p, q = np.ones(3), np.ones(4)
+    opt = optim.SGD([{"params": [p]}, {"params": [q]}], lr=0.1)
+    opt.step([np.ones(3), np.ones(4)])
+    before = p.copy()
+    change(opt.param_groups)
+    for _ in range(2):
+        with pytest.raises(ValueError, match=r"'param_groups' was changed: .*add_param"):
+            opt.step([np.ones(3), np.ones(4)])
+    np.testing.assert_array_equal(p, before)
+
+
 def test_a_model_is_taken_as_its_parameters_and_names_them():
     model, twin = network(), network()
     twin.load_state_dict(model.state_dict())

@@ -95,6 +95,14 @@ def test_a_class_is_no_schedule():
         trainer_of(lambda o: schedules.StepLR)
 
 
+def test_an_interval_that_is_none_is_refused():
+    """It would never be stepped."""
+    trainer = trainer_of(lambda o: schedules.StepLR(o, 1))
+    trainer.scheduler.interval = "batch"
+    with pytest.raises(ValueError, match=r"'scheduler\.interval' is 'batch', expected 'epoch' or"):
+        fit(trainer)
+
+
 def test_find_lr_leaves_the_schedule_as_it_was():
     trainer = trainer_of(lambda o: schedules.ExponentialLR(o, 0.5, interval="step"))
     before = trainer.scheduler.state_dict()

@@ -36,6 +36,8 @@ class StepInfo(NamedTuple):
             ``max_norm``.
         nonfinite_param: index of the first parameter whose gradient holds Inf or NaN; None if
             there is none or ``nonfinite`` is "propagate".
+        loss: what the closure of ``step(closure)`` returned; None without one. Not part of the
+            tuple.
     """
 
     skipped: bool

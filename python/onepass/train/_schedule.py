@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from onepass import _numbers as numbers
 from onepass.data import DataLoader
 from onepass.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from onepass.train._run import Run
@@ -31,6 +32,7 @@ def of_optimizer(scheduler: Any, optimizer: Any) -> None:
             f"{name}(optimizer, …) with the very object that the Trainer gets (a copied or "
             "unpickled optimizer is another one)"
         )
+    numbers.one_of("Trainer", "scheduler.interval", _interval(scheduler), ("epoch", "step"))
     for part in getattr(scheduler, "schedulers", ()):
         of_optimizer(part, optimizer)
 
