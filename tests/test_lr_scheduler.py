@@ -433,6 +433,34 @@ def test_one_cycle_never_goes_below_its_end(strategy):
     assert optimizer.lrs == last
 
 
+@pytest.mark.parametrize("make", [
+    lambda o: schedules.ExponentialLR(o, 1e200),
+    lambda o: schedules.StepLR(o, 1, 1e200),
+    lambda o: schedules.LambdaLR(o, lambda t: 1e200**t),
+], ids=["exponential", "step", "lambda"])  # fmt: skip
+def test_a_rate_beyond_every_number_is_refused(make):
+    optimizer = Groups(1.0)
+    schedule = make(optimizer)
+    schedule.step()
+    with pytest.raises(ValueError, match="the rate of group 0 is inf after 2 steps, expected a f"):
+        schedule.step()
+    assert (schedule.last_epoch, optimizer.lrs) == (1, [1e200])
+
+
+@pytest.mark.parametrize("options", [
+    {"total_steps": 1}, {"total_steps": 2, "pct_start": 0.5}, {"total_steps": 5, "pct_start": 1.0},
+    {"total_steps": 4, "pct_start": 0.5, "three_phase": True}, {"total_steps": 3, "pct_start": 0},
+], ids=str)  # fmt: skip
+def test_one_cycle_of_any_length_stays_between_its_ends(options):
+    optimizer = Groups(1.0, momentum=0.9)
+    schedule = schedules.OneCycleLR(optimizer, 0.5, **options)
+    for _ in range(options["total_steps"]):
+        assert 0.5 / 25 / 1e4 <= optimizer.lrs[0] <= 0.5
+        assert 0.85 <= optimizer.param_groups[0]["momentum"] <= 0.95
+        schedule.step()
+    assert optimizer.lrs == pytest.approx([0.5 / 25 / 1e4])
+
+
 def test_one_cycle_ends():
     optimizer = Groups(1.0, momentum=0.9)
     schedule = schedules.OneCycleLR(optimizer, 1.0, total_steps=3)

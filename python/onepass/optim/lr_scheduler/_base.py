@@ -179,7 +179,10 @@ class LRScheduler:
         self.last_epoch, self._lrs = t, rates
 
     def _checked(self, t: int) -> list[float]:
-        rates = self.rates(t)
+        try:
+            rates = self.rates(t)
+        except OverflowError:  # a growing schedule, gamma above 1
+            rates = [math.inf for _ in self.base_lrs]
         for group, lr in enumerate(rates):
             if not 0 <= lr < math.inf:
                 raise ValueError(
