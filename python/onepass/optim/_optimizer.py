@@ -15,20 +15,24 @@ from typing import Any
 
 from onepass._array import Array, copy_into
 from onepass._docs import parts, shares
+from onepass._numbers import flag
 from onepass.ops._step import RULES, Nonfinite, StepInfo, take_step, with_loss
 from onepass.optim import _torch_options
 from onepass.optim._groups import group_dicts
+from onepass.optim._per_parameter import PerParameter, Watch
 from onepass.optim._planned import Planned
 from onepass.optim._state_dict import Reader, saved
 from onepass.optim._state_view import StateView
 
-_NO_OPTIONS = {"self", "params", "compat", "torch_options", "__class__"}
+_NO_OPTIONS = {"self", "params", "compat", "diagnostics", "torch_options", "__class__"}
 
 Parameters = Iterable[Any]
 
 _SHARED_ARGS = {
     "params": "arrays, ``nn.Parameter`` objects, tensors, a module, or group dicts.",
     "maximize": "ascend instead.",
+    "diagnostics": "measure each step: ``per_parameter`` has the norms of each parameter's\n"
+    "        gradient, update and value afterwards. It takes passes over memory of its own.",
     "compat": "the library whose formulas and defaults to follow: 'torch', the only one so far.",
     "**torch_options": "``foreach`` and ``fused`` are ignored: a step is one launch in any case.\n"
     "        ``capturable`` and ``differentiable`` must be False.",
@@ -64,6 +68,8 @@ class Optimizer(Planned):
     Attributes:
         param_groups: list of dicts; change ``group["lr"]`` and friends between steps.
         defaults: options of a group that does not set its own.
+        per_parameter: with ``diagnostics=True``, after a step: ``grad_norm``, ``update_norm`` and
+            ``param_norm``, a list each; None before.
         state: a parameter → its ``"step"`` and states, read-only, as in PyTorch.
     """
 
@@ -93,6 +99,8 @@ class Optimizer(Planned):
         defaults = {key: value for key, value in given.items() if key not in _NO_OPTIONS}
         _torch_options.check(self._name, given.get("torch_options", {}), [*defaults, "compat"])
         defaults |= rule.compat[compat]
+        self._measures = flag(self._name, "diagnostics", given.get("diagnostics", False))
+        self.per_parameter: PerParameter | None = None
         super().__init__(defaults, group_dicts(self._name, params))
 
     # ---- stepping
@@ -158,7 +166,8 @@ class Optimizer(Planned):
             plan = self._prepare()
             if grads is None:
                 grads = self._grads()
-            return take_step(
+            watch = self._watch(grads) if self._measures else None
+            info = take_step(
                 self._name,
                 plan,
                 grads,
@@ -171,11 +180,20 @@ class Optimizer(Planned):
                 self._maximize,
                 self._names,
             )
+            if watch is not None:
+                self.per_parameter = watch.result(grad_scale)
+            return info
         except TypeError:
             self._refuse_other_dtypes()
             raise
         finally:
             held.clear()
+
+    def _watch(self, grads: Sequence[Array | None]) -> Watch | None:
+        try:
+            return Watch(self._arrays, grads)
+        except (TypeError, ValueError):
+            return None  # the step refuses them, in words of its own
 
     def _grads(self) -> list[Array | None]:
         try:

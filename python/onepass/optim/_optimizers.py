@@ -37,6 +37,7 @@ class SGD(Optimizer, op=ops.sgd_):
         nesterov: bool = False,
         *,
         maximize: bool = False,
+        diagnostics: bool = False,
         compat: str = "torch",
         **torch_options: Unpack[TorchOptions],
     ) -> None:
@@ -61,6 +62,7 @@ class Adam(Optimizer, op=ops.adam_):
         *,
         maximize: bool = False,
         decoupled_weight_decay: bool = False,
+        diagnostics: bool = False,
         compat: str = "torch",
         **torch_options: Unpack[TorchOptions],
     ) -> None:
@@ -85,6 +87,7 @@ class AdamW(Adam, op=ops.adamw_):
         amsgrad: bool = False,
         *,
         maximize: bool = False,
+        diagnostics: bool = False,
         compat: str = "torch",
         **torch_options: Unpack[TorchOptions],
     ) -> None:
@@ -108,6 +111,7 @@ class RMSprop(Optimizer, op=ops.rmsprop_):
         centered: bool = False,
         *,
         maximize: bool = False,
+        diagnostics: bool = False,
         compat: str = "torch",
         **torch_options: Unpack[TorchOptions],
     ) -> None:
@@ -126,6 +130,7 @@ class NAdam(Optimizer, op=ops.nadam_):
         decoupled_weight_decay: bool = False,
         *,
         maximize: bool = False,
+        diagnostics: bool = False,
         compat: str = "torch",
         **torch_options: Unpack[TorchOptions],
     ) -> None:
@@ -141,6 +146,7 @@ class Lion(Optimizer, op=ops.lion_):
         weight_decay: float = 0.0,
         *,
         maximize: bool = False,
+        diagnostics: bool = False,
         compat: str = "torch",
         **torch_options: Unpack[TorchOptions],
     ) -> None:
