@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from onepass import _numbers as numbers
-from onepass.data import DataLoader
 from onepass.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from onepass.train._run import Run
 
@@ -37,10 +36,11 @@ def of_optimizer(scheduler: Any, optimizer: Any) -> None:
         of_optimizer(part, optimizer)
 
 
-def reaches(run: Run, loader: DataLoader, max_epochs: int, saved: Mapping[str, Any] | None) -> None:
+def reaches(run: Run, batches: int, max_epochs: int, saved: Mapping[str, Any] | None) -> None:
     """Refuse a schedule that ends before the training does.
 
     Args:
+        batches: of an epoch.
         saved: the parts of the checkpoint that the run goes on from.
     """
     schedule = run.scheduler
@@ -53,7 +53,7 @@ def reaches(run: Run, loader: DataLoader, max_epochs: int, saved: Mapping[str, A
         done = saved["scheduler"]["last_epoch"]
     in_epoch, unit = 1, "epochs"
     if schedule.interval == "step":
-        in_epoch, unit = math.ceil(len(loader) / run.accumulate), "steps"
+        in_epoch, unit = math.ceil(batches / run.accumulate), "steps"
     ahead = (max_epochs - epoch) * in_epoch - (position // run.accumulate) * (unit == "steps")
     if ahead > 0 and done + ahead > schedule.total_steps:
         raise ValueError(

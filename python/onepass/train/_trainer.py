@@ -236,7 +236,7 @@ class Trainer:
                 X, y, batch_size, shuffle, drop_last, seed, validation_data, validation_split
             )
             _checks.before_training(run, loader, validation)
-            _schedule.reaches(run, loader, max_epochs, parts)
+            _schedule.reaches(run, len(loader), max_epochs, parts)
             self._start(loader, validation, max_epochs, parts)
             self._loop.train(loader, validation)
         return run.history
