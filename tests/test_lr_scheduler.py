@@ -96,6 +96,47 @@ def test_values_are_the_formula(name):
         schedule.step()
 
 
+def between(start, end, done):
+    """Half a cosine."""
+    return start + (end - start) * math.sin(math.pi / 2 * done) ** 2
+
+
+# (what it makes, t → rate) at base rate 0.1, written down without PyTorch
+CURVES = {
+    "cosine with a floor": (
+        lambda o: schedules.CosineAnnealingLR(o, 8, 0.01), lambda t: between(0.1, 0.01, t / 8),
+    ),
+    "one cycle": (
+        lambda o: schedules.OneCycleLR(o, 0.5, 20),
+        lambda t: between(0.02, 0.5, t / 5) if t <= 5 else between(0.5, 2e-6, (t - 5) / 14),
+    ),
+    "one cycle, linear": (
+        lambda o: schedules.OneCycleLR(o, 0.5, 20, anneal_strategy="linear", div_factor=5.0),
+        lambda t: 0.1 + 0.4 * t / 5 if t <= 5 else 0.5 - (0.5 - 1e-5) * (t - 5) / 14,
+    ),
+    "one cycle, three phases": (
+        lambda o: schedules.OneCycleLR(o, 0.5, 20, three_phase=True),
+        lambda t: between(0.02, 0.5, t / 5) if t <= 5
+        else between(0.5, 0.02, (t - 5) / 5) if t <= 10 else between(0.02, 2e-6, (t - 10) / 9),
+    ),
+    "constant, then steps": (
+        lambda o: schedules.SequentialLR(
+            o, [schedules.ConstantLR(o, 0.25, 3), schedules.StepLR(o, 2, 0.5)], [4]),
+        lambda t: 0.025 if t < 3 else 0.1 if t < 4 else 0.1 * 0.5 ** ((t - 4) // 2),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CURVES)
+def test_values_are_the_curve(name):
+    optimizer = Groups(0.1, momentum=0.9)
+    make, rate = CURVES[name]
+    schedule = make(optimizer)
+    for t in range(20):
+        assert optimizer.lrs == pytest.approx([rate(t)], rel=1e-12)
+        schedule.step()
+
+
 @pytest.mark.parametrize("stop", [0, 1, 4, 5, 9, 17])
 @pytest.mark.parametrize("name", [*SHARED, *OWN])
 def test_resume_is_exact(name, stop):

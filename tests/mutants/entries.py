@@ -163,8 +163,10 @@ PYTHON = [
     Mutant(
         "record: the betas of Adam's formula are swapped",
         "tests/cases/optimizers.py",
-        "m = lerp(m, g, 1 - betas[0])\n    v = betas[1] * v + (1 - betas[1]) * g**2\n    largest = v",
-        "m = lerp(m, g, 1 - betas[1])\n    v = betas[0] * v + (1 - betas[0]) * g**2\n    largest = v",
+        "m = lerp(m, g, 1 - betas[0])\n    v = betas[1] * v + (1 - betas[1]) * g**2\n"
+        "    largest = v",
+        "m = lerp(m, g, 1 - betas[1])\n    v = betas[0] * v + (1 - betas[0]) * g**2\n"
+        "    largest = v",
         ("tests/test_kernels.py::test_against_reference[adam-float64]",),
     ),
     Mutant(
