@@ -28,7 +28,7 @@ trainer = Trainer(
     optimizer,
     metrics=["accuracy"],
     callbacks=[EarlyStopping("val_loss", patience=10)],
-    scheduler=optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=30 * 38),
+    scheduler=optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=30),
 )
 trainer.fit(X_train, y_train, max_epochs=30, batch_size=32, validation_split=0.1)
 print(trainer.evaluate(X_test, y_test))

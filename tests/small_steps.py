@@ -6,6 +6,7 @@ import copy
 import numpy as np
 from cases import as_float64
 from helpers import LAYOUTS, Layout, assert_all_same, assert_same
+from onepass import nn
 
 SHAPES = [(7, 5), (33,), (3, 4, 2, 2), (), (1025,), (0,), (2, 3)]
 
@@ -49,3 +50,14 @@ def assert_unchanged(optimizer, params, before, label):
     for i, entry in before[1]["state"].items():
         for key, value in entry.items():
             assert_same(now[1]["state"][i][key], value, f"{label}: {key} of {i}")
+
+
+def network():
+    return nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.ReLU(), nn.Linear(4, 2))
+
+
+def backward(model, seed=0):
+    """Gradients of a random batch."""
+    rng = np.random.default_rng(seed)
+    y = model(rng.standard_normal((5, 3)).astype(np.float32))
+    model.backward(rng.standard_normal(y.shape).astype(np.float32))

@@ -25,7 +25,9 @@ def network(seed=0):
 def make(callbacks=(), *, scheduled=True, lr=0.02, **options):
     model = network()
     optimizer = optim.AdamW(model.parameters(), lr=lr)
-    scheduler = lr_scheduler.CosineAnnealingLR(optimizer, STEPS) if scheduled else None
+    scheduler = (
+        lr_scheduler.CosineAnnealingLR(optimizer, STEPS, interval="step") if scheduled else None
+    )
     options = {"metrics": ["accuracy"], "progress": False, "scheduler": scheduler, **options}
     return Trainer(model, nn.CrossEntropyLoss(), optimizer, callbacks=callbacks, **options)
 

@@ -316,7 +316,7 @@ def test_another_runs_directory_is_not_overwritten(saved):
 def test_load_errors(tmp_path, saved):
     def load(folder, model):
         optimizer = optim.AdamW(model.parameters())
-        scheduler = lr_scheduler.CosineAnnealingLR(optimizer, STEPS)
+        scheduler = lr_scheduler.CosineAnnealingLR(optimizer, STEPS, interval="step")
         return Trainer.load(folder, model, nn.CrossEntropyLoss(), optimizer, scheduler=scheduler)
 
     with pytest.raises(FileNotFoundError, match="nowhere"):

@@ -29,7 +29,7 @@ from onepass.nn._activation import Activation
 ROOT = Path(__file__).resolve().parents[1]
 ACTIVATIONS = [kernel["name"] for kernel in _C.kernels() if kernel["kind"] == "activation"]
 # Parameters of optimizers that are no options of the formula, or choose another kernel.
-NOT_OF_A_RULE = {"params", "compat", "decoupled_weight_decay"}
+NOT_OF_A_RULE = {"params", "compat", "decoupled_weight_decay", "diagnostics", "torch_options"}
 UPDATES = [kernel["name"] for kernel in _C.kernels() if kernel["kind"] == "update"]
 FUNCTIONS = [name for name in ops.__all__ if inspect.isfunction(getattr(ops, name))]
 

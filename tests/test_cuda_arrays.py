@@ -212,6 +212,23 @@ def test_a_step_waits_for_nothing_until_its_info_is_read(cupy):
     assert isinstance(second, ops.StepInfo)
 
 
+def test_norms_of_each_parameter_stay_on_the_device_until_they_are_read(cupy):
+    params, grads = [values((7, 5)), values(33)], [values((7, 5)), values(33)]
+    there = to_device(params)
+    opt = optim.AdamW(there, lr=0.1, diagnostics=True)
+    here = optim.AdamW(params, lr=0.1, diagnostics=True)
+    for step in range(2):
+        given = [grads[0], grads[1] if step else None]
+        opt.step(to_device(given), grad_scale=4.0)
+        here.step(given, grad_scale=4.0)
+        for found, want in zip(opt.per_parameter, here.per_parameter, strict=True):
+            assert [x is None for x in found] == [x is None for x in want]
+            for x, w in zip(found, want, strict=True):
+                if w is not None:
+                    assert isinstance(x, fake_cupy.ndarray)
+                    assert float(x.get()) == pytest.approx(w, rel=1e-6)
+
+
 def test_a_step_that_raises_changes_nothing(cupy):
     params = to_device([values(9)])
     optimizer = optim.Adam(params)

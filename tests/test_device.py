@@ -167,8 +167,8 @@ def make_trainer(device, *callbacks, **options):
     weight = np.array([1, 2, 1], np.float32)
     return Trainer(
         model, nn.CrossEntropyLoss(weight), optimizer, metrics=["accuracy"], callbacks=callbacks,
-        scheduler=CosineAnnealingLR(optimizer, T_max=12), max_norm=1.0, progress=False,
-        device=device, **options,
+        scheduler=CosineAnnealingLR(optimizer, T_max=12, interval="step"), max_norm=1.0,
+        progress=False, device=device, **options,
     )  # fmt: skip
 
 

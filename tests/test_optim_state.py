@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from helpers import assert_all_same, assert_same, each_dtype, each_sweep, each_variant
 from onepass import optim
-from small_steps import SHAPES, assert_unchanged, everything, gradients, start
+from small_steps import SHAPES, assert_unchanged, backward, everything, gradients, network, start
 
 
 @each_dtype
@@ -75,3 +75,51 @@ def test_loading_copies():
     for i, entry in kept["state"].items():
         assert_same(saved["state"][i]["exp_avg"], entry["exp_avg"])
     assert saved["param_groups"] == kept["param_groups"]
+
+
+@pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))],
+                         ids=["deepcopy", "pickle"])  # fmt: skip
+@pytest.mark.parametrize("steps", [0, 3])
+@each_variant
+def test_a_model_and_its_optimizer_are_copied_together_and_go_on_alike(variant, steps, duplicate):
+    """The copy's optimizer holds the copy's parameters; the same steps give the same bits."""
+    model = network()
+    opt = variant.make(model.parameters(), lr=0.1)
+    for seed in range(steps):
+        backward(model, seed)
+        opt.step(zero_grad=True)
+    twin, other = duplicate((model, opt))
+    own = list(twin.parameters())
+    assert all(a is b for a, b in zip(own, other.param_groups[0]["params"], strict=True))
+    before = copy.deepcopy(model.state_dict())
+    for seed in range(3):
+        backward(twin, 9 + seed)
+        other.step(zero_grad=True)
+    for name, value in model.state_dict().items():
+        np.testing.assert_array_equal(value, before[name])
+    for seed in range(3):
+        backward(model, 9 + seed)
+        opt.step(zero_grad=True)
+    for name, value in model.state_dict().items():
+        np.testing.assert_array_equal(value, twin.state_dict()[name], err_msg=name)
+
+
+@each_variant
+def test_a_copied_optimizer_over_tensors_goes_on_alike(variant):
+    torch = pytest.importorskip("torch")
+    model = torch.nn.Linear(3, 2)
+    opt = variant.make(model.parameters(), lr=0.1)
+
+    def steps(model, opt):
+        for seed in range(3):
+            torch.manual_seed(seed)
+            model.zero_grad()
+            model(torch.randn(4, 3)).square().sum().backward()
+            opt.step()
+
+    steps(model, opt)
+    twin, other = copy.deepcopy((model, opt))
+    assert other.param_groups[0]["params"][0] is twin.weight
+    steps(model, opt)
+    steps(twin, other)
+    assert torch.equal(model.weight, twin.weight)

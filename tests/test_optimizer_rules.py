@@ -152,6 +152,30 @@ def test_rmsprop_refuses(options, words):
         ops.rmsprop_(p, [np.ones(3)], None)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_rmsprop_centred_has_no_nan_where_the_variance_vanishes(dtype, momentum):
+    """Of a constant gradient: v - a² of rounding errors is below 0 for some, and counts as 0."""
+    p, g = np.zeros(1025, dtype), np.linspace(0.1, 10, 1025).astype(dtype)
+    opt = optim.RMSprop([p], lr=1e-3, alpha=0.5, momentum=momentum, centered=True)
+    negative = False
+    for _ in range(100):
+        opt.step([g])
+        entry = opt.state_dict()["state"][0]
+        variance = entry["square_avg"] - entry["grad_avg"] ** 2
+        negative |= bool((variance < 0).any())
+        assert np.isfinite(p).all()
+    assert negative
+    assert (p < 0).all()
+    under_zero, g[:] = np.full(1025, 0.5, dtype), 1
+    p[:] = 0
+    ops.rmsprop_([p], [g], [under_zero], grad_avgs=[np.ones(1025, dtype)], lr=2**-10, eps=0.5)
+    np.testing.assert_allclose(p, -(2**-9), rtol=1e-6)  # lr·g/eps
+    g[::3] = np.nan
+    ops.rmsprop_([p], [g], [under_zero], grad_avgs=[np.ones(1025, dtype)], lr=2**-10, eps=0.5)
+    np.testing.assert_array_equal(np.isnan(p), np.isnan(g))
+
+
 # ------------------------------------------------------------------------------- states that start
 
 
@@ -277,7 +301,7 @@ def test_needs_and_ignored_options():
         "sgd",
         State("momentum_buffer", when="momentum"),
         ignored={"dampening": "momentum"},
-        needs=[Needs("nesterov", ("lr",), lambda lr: lr < 1, "lr < 1")],
+        needs=[Needs("nesterov", ("lr",), lambda nesterov, lr: not nesterov or lr < 1, "lr < 1")],
     )
     options = {"lr": 0.5, "momentum": 0.0, "dampening": 0.25, "weight_decay": 0, "nesterov": True}
     assert rule.hyper("Me", options) == (0.5, 0.0, 0.0, 0.0, 1.0)
@@ -302,7 +326,7 @@ def test_docstrings_of_optimizers_describe_every_argument_once(name):
     cls = getattr(optim, name)
     text = cls.__doc__
     for argument in inspect.signature(cls).parameters:
-        assert len(re.findall(rf"^    {argument}: ", text, re.M)) == 1, argument
+        assert len(re.findall(rf"^    \*{{0,2}}{argument}: ", text, re.M)) == 1, argument
     heads = re.findall(r"^(Args|Returns|Raises|Source|Example):", text, re.M)
     assert heads == ["Args", "Raises", "Source", "Example"]
 

@@ -109,7 +109,7 @@ def test_resume_from_loaded_trainer(tmp_path):
     optimizer = optim.AdamW(model.parameters(), lr=0.5)
     second = Trainer.load(
         tmp_path / "saved", model, nn.CrossEntropyLoss(), optimizer, metrics=["accuracy"],
-        progress=False, scheduler=lr_scheduler.CosineAnnealingLR(optimizer, STEPS),
+        progress=False, scheduler=lr_scheduler.CosineAnnealingLR(optimizer, STEPS, interval="step"),
     )  # fmt: skip
     fit(second)
     assert everything(second) == expected

@@ -19,7 +19,7 @@ def linear(**options):
     nn.manual_seed(0)
     model = nn.Sequential(nn.Linear(4, 2))
     optimizer = optim.AdamW(model.parameters(), lr=0.02)
-    scheduler = lr_scheduler.ExponentialLR(optimizer, 0.9)
+    scheduler = lr_scheduler.ExponentialLR(optimizer, 0.9, interval="step")
     options = {"progress": False, "scheduler": scheduler, **options}
     return Trainer(model, nn.CrossEntropyLoss(), optimizer, **options)
 

@@ -87,6 +87,7 @@ py::dict describe(const KernelInfo& info) {
   d["hyper"] = tuple_of(info.hyper);
   d["counts_steps"] = false;
   d["scalars"] = py::tuple();
+  d["starts"] = py::tuple();
   d["reads"] = reads;
   d["writes"] = writes;
   return d;
@@ -97,6 +98,9 @@ py::dict describe(const RuleInfo& rule) {
   d["optional"] = tuple_of(rule.optional);
   d["counts_steps"] = rule.counts_steps;
   d["scalars"] = tuple_of(rule.scalars);
+  py::tuple starts(rule.scalars.size());
+  for (size_t i = 0; i < rule.scalars.size(); ++i) starts[i] = py::float_(rule.starts[i]);
+  d["starts"] = starts;
   return d;
 }
 

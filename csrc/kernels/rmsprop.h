@@ -1,7 +1,8 @@
 // rmsprop: g += weight_decay·p;  v = α·v + (1 - α)·g²;  centred: a += (1 - α)·(g - a)
 //   d = g / (√(v - a²) + eps);  with a buffer b = momentum·b + d, p -= lr·b;  else p -= lr·d
-// Tieleman & Hinton, Lecture 6.5, 2012; Graves, Generating Sequences, 2013 (centred), in PyTorch's
-// form: eps stands outside the root, lr outside the buffer.
+// A constant gradient makes v - a² vanish. Rounding may leave it below 0: it counts as 0 then,
+// where PyTorch has NaN. Tieleman & Hinton, Lecture 6.5, 2012; Graves, Generating Sequences, 2013
+// (centred), in PyTorch's form: eps stands outside the root, lr outside the buffer.
 #pragma once
 #include "core/math.h"
 #include "core/rule.h"
@@ -32,7 +33,7 @@ struct Rmsprop : Rule {
       T under = square, mean = T(0);
       if constexpr (is_present<Average>) {
         mean = a + gain * (g - a);
-        under = square - mean * mean;
+        under = math::at_least(square - mean * mean, T(0));
       }
       T d = g / (math::sqrt(under) + eps);
       if constexpr (is_present<Buffer>) d = momentum * b + d;

@@ -19,6 +19,7 @@ class Kernel(TypedDict):
     ]  # of a rule that counts steps the last one is "step", which Plan fills in
     counts_steps: bool
     scalars: tuple[str, ...]
+    starts: tuple[float, ...]  # of the scalars
     reads: int
     writes: int
 

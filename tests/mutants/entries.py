@@ -38,9 +38,19 @@ CPP = [
     Mutant(
         "rmsprop: centred variance has the wrong sign",
         "csrc/kernels/rmsprop.h",
-        "under = square - mean * mean;",
-        "under = square + mean * mean;",
+        "under = math::at_least(square - mean * mean, T(0));",
+        "under = math::at_least(square + mean * mean, T(0));",
         ("tests/test_kernels.py::test_against_reference[rmsprop_centered-float64]",),
+    ),
+    Mutant(
+        "rmsprop: a centred variance below zero is NaN",
+        "csrc/kernels/rmsprop.h",
+        "under = math::at_least(square - mean * mean, T(0));",
+        "under = square - mean * mean;",
+        (
+            "tests/test_optimizer_rules.py::"
+            "test_rmsprop_centred_has_no_nan_where_the_variance_vanishes",
+        ),
     ),
     Mutant(
         "silu: x is not bounded, NaN at -Inf",
@@ -204,7 +214,7 @@ PYTHON = [
     ),
     Mutant(
         "ReduceLROnPlateau: reads the training loss though there is validation",
-        f"{TRAIN}/_loop.py",
+        f"{TRAIN}/_schedule.py",
         'run.scheduler.step(row.get("val_loss", row["loss"]))',
         'run.scheduler.step(row["loss"])',
         (f"{RESUME}::test_a_plateau_schedule_reads_the_validation_loss",),
@@ -502,4 +512,116 @@ PYTHON = [
     ),
 ]
 
+SCHEDULES = "python/onepass/optim/lr_scheduler"
+TOGETHER = "tests/test_schedules_together.py"
+LR = "tests/test_lr_scheduler.py"
+SCHEDULED = "tests/test_trainer_schedule.py"
+OPTIONS = "tests/test_optimizer_options.py"
+FRONT = "tests/test_optim_front.py"
+
+OPTIM = [
+    Mutant(
+        "schedule: overwrites a rate set by hand",
+        f"{SCHEDULES}/_base.py",
+        "            self._follow()\n",
+        "",
+        (
+            f"{TOGETHER}::test_a_rate_set_by_hand_is_kept_and_scheduled_on",
+            f"{TOGETHER}::test_two_schedules_of_one_optimizer_multiply",
+        ),
+    ),
+    Mutant(
+        "schedule: begins with initial_lr, not with the present rate",
+        f"{SCHEDULES}/_base.py",
+        'lr or group.get("initial_lr", lr)',
+        'group.get("initial_lr", lr)',
+        (f"{TOGETHER}::test_a_schedule_made_after_another_goes_on_from_its_rate",),
+    ),
+    Mutant(
+        "schedule: a resume takes the present rate for its own",
+        f"{SCHEDULES}/_base.py",
+        "self._lrs = [float(lr) for lr in set_before]",
+        "pass",
+        (f"{TOGETHER}::test_a_resume_between_a_rate_set_by_hand_and_the_next_step_is_exact",),
+    ),
+    Mutant(
+        "plateau: the margin of a negative metric is negative",
+        f"{SCHEDULES}/_plateau.py",
+        "margin *= abs(self.best)",
+        "margin *= self.best",
+        (f"{LR}::test_a_plateau_of_any_number_is_a_plateau",),
+    ),
+    Mutant(
+        "plateau: the first metric is compared with NaN",
+        f"{SCHEDULES}/_plateau.py",
+        " and math.isfinite(self.best)",
+        "",
+        (f"{LR}::test_a_plateau_of_any_number_is_a_plateau",),
+    ),
+    Mutant(
+        "one cycle: goes on beyond its end",
+        f"{SCHEDULES}/_one_cycle.py",
+        "min(1.0, (t - starts[phase]) / width)",
+        "(t - starts[phase]) / width",
+        (f"{LR}::test_one_cycle_never_goes_below_its_end",),
+    ),
+    Mutant(
+        "sequence: a rate set by hand sets that of a part with rates of its own",
+        f"{SCHEDULES}/_sequential.py",
+        "base if same else own * (base / before)",
+        "base",
+        (f"{TOGETHER}::test_a_rate_set_by_hand_scales_a_later_part_that_has_rates_of_its_own",),
+    ),
+    Mutant(
+        "sequence: begins with what the parts have set",
+        f"{SCHEDULES}/_sequential.py",
+        "key=lambda part: part._made",
+        "key=lambda part: 0",
+        (f"{TOGETHER}::test_a_sequence_begins_with_the_rate_before_the_part_that_was_made_first",),
+    ),
+    Mutant(
+        "trainer: a schedule of another optimizer is taken",
+        f"{TRAIN}/_schedule.py",
+        'getattr(scheduler, "optimizer", optimizer) is not optimizer',
+        'getattr(scheduler, "optimizer", optimizer) is None',
+        (f"{SCHEDULED}::test_a_schedule_of_another_optimizer_is_refused",),
+    ),
+    Mutant(
+        "trainer: a resume inside an epoch counts its steps twice",
+        f"{TRAIN}/_schedule.py",
+        ' - (position // run.accumulate) * (unit == "steps")',
+        "",
+        (f"{SCHEDULED}::test_a_resume_inside_an_epoch_needs_no_more_steps",),
+    ),
+    Mutant(
+        "optimizer: another option that changed with the rate is not seen",
+        "python/onepass/optim/_planned.py",
+        "if old[1:] != new[1:] or not (",
+        "if not (",
+        (f"{OPTIONS}::test_a_rate_and_another_option_that_change_together_are_both_seen",),
+    ),
+    Mutant(
+        "optimizer: starts no longer follow options after a load",
+        "python/onepass/optim/_optimizer.py",
+        "        self._all_started = False\n",
+        "",
+        (f"{OPTIONS}::test_starts_that_follow_options_do_so_after_a_state_was_loaded",),
+    ),
+    Mutant(
+        "optimizer: two threads prepare a step at once",
+        "python/onepass/optim/_optimizer.py",
+        'if held.setdefault("by", me) != me:',
+        "if False:",
+        (f"{FRONT}::test_what_another_thread_may_not_do_during_a_step",),
+    ),
+    Mutant(
+        "groups: an option of another optimizer is kept and does nothing",
+        "python/onepass/optim/_groups.py",
+        "        if key in _OPTIONS:",
+        "        if False:",
+        (f"{FRONT}::test_an_option_of_another_optimizer_in_a_group_is_refused",),
+    ),
+]
+
+PYTHON += OPTIM
 MUTANTS = [*PYTHON, *CPP]

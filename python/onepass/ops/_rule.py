@@ -7,6 +7,7 @@ a kernel's states and hyper-parameters are named and ordered; a rule adds what i
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -16,23 +17,42 @@ from onepass._numbers import flag, in_range
 Options = Mapping[str, Any]
 Launch = tuple[str, tuple[str | None, ...]]  # a kernel, and its states; None: without that one
 
-_INF = math.inf
-# Every option is a number in [low, high), finite, or None: True or False. A tuple of numbers such
-# as betas is read by the kernel as beta1, beta2.
-RANGES: dict[str, tuple[float, float] | None] = {
-    "lr": (0, _INF),
-    "betas": (0, 1),
-    "alpha": (0, 1),
-    "eps": (0, _INF),
-    "weight_decay": (0, _INF),
-    "momentum": (0, _INF),
-    "dampening": (-_INF, _INF),
+
+class Range(NamedTuple):
+    """The finite numbers from ``low`` to below ``high``, as `in_range` takes them.
+
+    Attributes:
+        above: the lower end instead of ``low``, itself excluded.
+        most: the upper end instead of ``high``, itself included.
+    """
+
+    low: float = -math.inf
+    high: float = math.inf
+    above: float | None = None
+    most: float | None = None
+
+    def check(self, owner: str, name: str, value: Any) -> float:
+        """``value`` as a float; TypeError or ValueError if it is no number of the range."""
+        low, high, above, most = self
+        return in_range(owner, name, value, low, high, above=above, most=most)
+
+
+# Of every option: a range, or None for True or False. Each number of a tuple such as betas, which
+# the kernel reads as beta1 and beta2, lies in it. A rule may say otherwise for its optimizer.
+RANGES: dict[str, Range | None] = {
+    "lr": Range(0),
+    "betas": Range(0, 1),
+    "alpha": Range(0, 1),
+    "eps": Range(0),
+    "weight_decay": Range(0),
+    "momentum": Range(0),
+    "dampening": Range(),
     "nesterov": None,
-    "momentum_decay": (0, _INF),
+    "momentum_decay": Range(0),
     "decoupled_weight_decay": None,
 }
-# Both ends included: the numbers that a plan carries for each parameter.
-SCALAR_RANGES = {"mu_product": (0.0, 1.0)}
+# The numbers that a plan carries for each parameter.
+SCALAR_RANGES = {"mu_product": Range(0, most=1)}
 
 _UPDATES = {kernel["name"]: kernel for kernel in _C.kernels() if kernel["kind"] == "update"}
 
@@ -56,7 +76,7 @@ class State(NamedTuple):
 
 
 class Needs(NamedTuple):
-    """``option`` makes sense only beside values of ``others`` for which ``holds(*values)``."""
+    """A value of ``option`` goes with values of ``others`` only if ``holds(value, *values)``."""
 
     option: str
     others: tuple[str, ...]
@@ -75,10 +95,14 @@ class Rule:
         instead: (option, kernel): with that option on in every group, that kernel runs.
         compat: {library: {option: value}}, the formula's options that the constructor sets for
             that library; every library names the same ones.
+        ranges: {option: range} of this optimizer, where RANGES has none or another one.
 
     Attributes:
         identity: options that a state_dict may lack but not contradict.
-        scalars: keys of the numbers that the plan keeps for each parameter beside its step count.
+        scalars: the numbers that the plan keeps for each parameter beside its step count, and where
+            they start.
+        starts_follow: whether a state's start depends on options.
+        lr_leads: whether a new learning rate >= 0 changes the first hyper-parameter and no more.
     """
 
     def __init__(
@@ -89,6 +113,7 @@ class Rule:
         ignored: Mapping[str, str] | None = None,
         instead: tuple[str, str] | None = None,
         compat: Mapping[str, Options] | None = None,
+        ranges: Mapping[str, Range | None] | None = None,
     ) -> None:
         info = _UPDATES[kernel]
         lists = (*info["operands"][2:], *info["optional"])
@@ -96,15 +121,21 @@ class Rule:
         if wrong := set(special) - set(lists):
             raise ValueError(f"{kernel}: {wrong} are no states of the kernel, which has {lists}")
         self.kernel, self.needs, self.instead = kernel, tuple(needs), instead
-        self.scalars: tuple[str, ...] = info["scalars"]
+        self.scalars: dict[str, float] = dict(zip(info["scalars"], info["starts"], strict=True))
         self.compat = compat or {"torch": {}}
         formula = {option for options in self.compat.values() for option in options}
         if any(set(options) != formula for options in self.compat.values()):
             raise ValueError(f"{kernel}: every row of compat needs all of {sorted(formula)}")
         self.identity = (*formula, *([instead[0]] if instead else []))
         self.states = tuple(special.get(name) or State(name.removesuffix("s")) for name in lists)
-        self._reads = _reads(info["hyper"], ignored or {})
+        self._reads = _reads(info["hyper"], ignored or {}, {**RANGES, **(ranges or {})})
         self._hyper = {option for option, *_ in self._reads}
+        if unread := sorted(set(ranges or {}) - self._hyper):
+            raise ValueError(f"{kernel}: {unread} of ranges are no hyper-parameters of the kernel")
+        self.starts_follow = any(callable(state.start) for state in self.states)
+        leads = self._reads[0][:3] == ("lr", 0, Range(0)) and not self.starts_follow
+        judged = {name for need in self.needs for name in (need.option, *need.others)}
+        self.lr_leads = leads and "lr" not in {*judged, *(ignored or {}).values()}
         for state in self.states[len(info["operands"]) - 2 :]:
             if state.when is None:
                 raise ValueError(f"{kernel}: nothing says when {state.key} is kept")
@@ -123,18 +154,21 @@ class Rule:
             ValueError, TypeError: naming the option, its value and what was expected.
         """
         values: list[float] = []
-        for option, count, limits, other in self._reads:
+        for option, count, limits, other, low, high in self._reads:
             value = options[option]
-            if limits is None:
-                values.append(float(flag(owner, option, value)))
+            if type(value) is float and low <= value < high:
+                number = value  # at once: a schedule changes the learning rate every step
+            elif limits is None:
+                number = float(flag(owner, option, value))
             elif count:
                 values += _several(owner, option, value, count, limits)
+                continue
             else:
-                number = in_range(owner, option, value, *limits)
-                values.append(0.0 if other is not None and options[other] == 0 else number)
+                number = limits.check(owner, option, value)
+            values.append(0.0 if other is not None and options[other] == 0 else number)
         for option, others, holds, expected in self.needs:
             given = [options[name] for name in others]
-            if options[option] and not holds(*given):
+            if not holds(options[option], *given):
                 shown = ", ".join(f"{n}={v!r}" for n, v in zip(others, given, strict=True))
                 raise ValueError(
                     f"{owner}: {option!r} is {options[option]!r}, expected {expected} with it, "
@@ -187,29 +221,39 @@ def uniform(owner: str, option: str, groups: Sequence[Options]) -> bool:
     return value
 
 
-_Read = tuple[str, int, tuple[float, float] | None, str | None]
+_Read = tuple[str, int, Range | None, str | None, float, float]
 
 
-def _reads(hyper: Sequence[str], ignored: Mapping[str, str]) -> list[_Read]:
-    """(option, how many numbers where it is a tuple, range, option without which it counts as 0)"""
+def _reads(
+    hyper: Sequence[str], ignored: Mapping[str, str], ranges: Mapping[str, Range | None]
+) -> list[_Read]:
+    """(option, how many numbers where it is a tuple, range, option without which it counts as 0,
+    least number that is surely in the range, number below which it is)
+    """
     reads: list[_Read] = []
     for name in hyper:
         tupled = f"{name.rstrip('0123456789')}s"
         if name == "step":
             continue
-        if name in RANGES:
-            reads.append((name, 0, RANGES[name], ignored.get(name)))
+        if name in ranges:
+            reads.append((name, 0, ranges[name], ignored.get(name), *_sure(ranges[name])))
         elif name.endswith("1"):
             count = sum(other.rstrip("0123456789") == tupled[:-1] for other in hyper)
-            reads.append((tupled, count, RANGES[tupled], None))
+            reads.append((tupled, count, ranges[tupled], None, math.inf, math.inf))
         elif not (reads and reads[-1][0] == tupled):
-            raise ValueError(f"no range for the hyper-parameter {name!r}: add it to RANGES")
+            raise ValueError(
+                f"no range for the hyper-parameter {name!r}: add it to RANGES, or to the rule"
+            )
     return reads
 
 
-def _several(
-    owner: str, option: str, value: Any, count: int, limits: tuple[float, float]
-) -> list[float]:
+def _sure(limits: Range | None) -> tuple[float, float]:
+    if limits is None or limits.above is not None or limits.most is not None:
+        return math.inf, math.inf
+    return max(limits.low, -sys.float_info.max), limits.high
+
+
+def _several(owner: str, option: str, value: Any, count: int, limits: Range) -> list[float]:
     try:
         values = list(value)
     except TypeError:
@@ -217,10 +261,10 @@ def _several(
     if len(values) != count:
         expected = "a pair of" if count == 2 else count
         raise ValueError(f"{owner}: {option!r} is {value!r}, expected {expected} numbers")
-    low, high = limits
-    checked = []
-    for i, number in enumerate(values):
-        quick = type(number) is float and low <= number < high
-        name = "" if quick else f"{option}[{i}]"  # made only for a message: this runs every step
-        checked.append(in_range(owner, name, number, low, high))
-    return checked
+    low, high = _sure(limits)
+    return [
+        number
+        if type(number) is float and low <= number < high
+        else limits.check(owner, f"{option}[{i}]", number)
+        for i, number in enumerate(values)
+    ]

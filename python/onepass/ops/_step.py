@@ -17,7 +17,7 @@ from onepass import _C
 from onepass._array import Array, copy_into, is_floating
 from onepass._cuda_memory import read_back
 from onepass._docs import shares
-from onepass._numbers import as_float, in_range
+from onepass._numbers import as_float
 from onepass.ops._rule import SCALAR_RANGES, Rule, State
 
 Nonfinite = Literal["propagate", "skip", "raise"]
@@ -36,11 +36,18 @@ class StepInfo(NamedTuple):
             ``max_norm``.
         nonfinite_param: index of the first parameter whose gradient holds Inf or NaN; None if
             there is none or ``nonfinite`` is "propagate".
+        loss: what the closure of ``step(closure)`` returned; None without one. Not part of the
+            tuple.
     """
 
     skipped: bool
     grad_norm: float | None
     nonfinite_param: int | None
+
+    @property
+    def loss(self) -> Any:
+        """What the closure of ``step(closure)`` returned; None without one."""
+        return getattr(self, "_loss", None)
 
 
 F = TypeVar("F", bound=Callable[..., StepInfo])
@@ -68,7 +75,20 @@ _shared_docs = shares(
 _NOTHING_TO_TELL = StepInfo(False, None, None)
 
 
-class _DeviceStepInfo(StepInfo):
+class _OwnStepInfo(StepInfo):
+    """A StepInfo with room for a loss."""
+
+    _loss: Any
+
+
+def with_loss(info: StepInfo, loss: Any) -> StepInfo:
+    """``info`` of a step before which a closure returned ``loss``."""
+    own = info if isinstance(info, _OwnStepInfo) else _OwnStepInfo(*info)
+    own._loss = loss
+    return own
+
+
+class _DeviceStepInfo(_OwnStepInfo):
     """A StepInfo that lies on a device; each look at it copies it from there."""
 
     _read: Callable[[], StepInfo]
@@ -149,9 +169,13 @@ def take_step(
         )
     checks = nonfinite != "propagate"
     raises = nonfinite == "raise"
-    skipped, norm, index = plan.step(
-        grads, hyper, unscale, max_value, max_norm, checks, zero_grad, maximize, not raises
-    )
+    try:
+        skipped, norm, index = plan.step(
+            grads, hyper, unscale, max_value, max_norm, checks, zero_grad, maximize, not raises
+        )
+    except TypeError:
+        _refuse_sparse(op, grads)
+        raise
     if skipped is None:
         info = _on_device(norm, index, max_norm is not None, checks)
         if not raises:
@@ -167,6 +191,17 @@ def take_step(
     if norm is None and not skipped:
         return _NOTHING_TO_TELL
     return StepInfo(skipped, norm, index if checks else None)
+
+
+def _refuse_sparse(op: str, grads: Any) -> None:
+    """A message of its own for a sparse gradient, which the border only finds unreadable."""
+    for index, grad in enumerate(grads):
+        of_torch = str(getattr(grad, "layout", "")).startswith("torch.sparse")
+        if of_torch or hasattr(grad, "tocsr"):  # of SciPy
+            raise TypeError(
+                f"{op}: 'grads[{index}]' is a sparse {type(grad).__name__}, expected a dense "
+                "array: make it dense, or pass sparse=False to the embedding"
+            ) from None
 
 
 def update(kernel: str, *states: State, **more: Any) -> Callable[[F], F]:
@@ -219,7 +254,7 @@ def _numbers_of(op: str, name: str, given: Any, count: int) -> list[float]:
         raise TypeError(f"{op}: {name!r} is {given!r}, expected {expected}, which the step updates")
     if len(given) != count:
         raise ValueError(f"{op}: {name!r} has {len(given)} entries, expected {count}")
-    low, most = SCALAR_RANGES[name.removesuffix("s")]
+    limits = SCALAR_RANGES[name.removesuffix("s")]
     numbers = []
     for i, value in enumerate(given):
         entry = f"{name}[{i}]"
@@ -229,7 +264,7 @@ def _numbers_of(op: str, name: str, given: Any, count: int) -> list[float]:
                 raise TypeError(f"{op}: {entry!r} is {value!r}, expected a number or a 0-d array")
             if not getattr(flags, "writeable", True):
                 raise ValueError(f"{op}: {entry!r} is read-only, and the step updates it")
-        numbers.append(in_range(op, entry, value, low, most=most))
+        numbers.append(limits.check(op, entry, value))
     return numbers
 
 

@@ -29,7 +29,9 @@ _MAXIMUM = State("max_exp_avg_sq", when="amsgrad")
         Needs(
             "nesterov",
             ("momentum", "dampening"),
-            lambda momentum, dampening: momentum > 0 and dampening == 0,
+            lambda nesterov, momentum, dampening: (
+                not nesterov or (momentum > 0 and dampening == 0)
+            ),
             "momentum > 0 and dampening = 0",
         )
     ],
@@ -160,7 +162,9 @@ def rmsprop_(
     """RMSprop: v = α·v + (1 - α)·g², d = g/(√v + eps); p -= lr·d, or lr·b with b = momentum·b + d.
 
     Centred (with ``grad_avgs``): a += (1 - α)(g - a), and v - a² stands under the root. Before that
-    g += weight_decay·p.
+    g += weight_decay·p. Where g is constant v - a² vanishes, and steps grow to lr·g/eps: centred
+    steps want a larger eps. Rounding may leave it below 0; it counts as 0 then, where PyTorch has
+    NaN.
 
     Args:
         square_avgs: v, like ``params`` (float32 for 16-bit parameters).

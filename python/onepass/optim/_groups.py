@@ -5,22 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from onepass._nearest import did_you_mean, nearest
+from onepass.ops._rule import RANGES
 from onepass.optim._states import is_array
+from onepass.optim._torch_options import refuse_unmet
+
+# Options of optimizers. In a group of one that lacks them they would do nothing.
+_OPTIONS = {*RANGES, "amsgrad", "centered", "compat", "maximize"}
 
 
 def group_dicts(owner: str, params: Any) -> list[Mapping[str, Any]]:
     """The group dicts of a constructor's ``params``: parameters alone are one group.
 
     Raises:
-        TypeError: one bare array. ValueError: nothing.
+        TypeError: one bare array, or no parameters at all. ValueError: an empty list.
     """
-    if params is None or is_array(params):
-        raise TypeError(
-            f"{owner}: 'params' is {type(params).__name__}, expected a list of arrays or parameters"
-        )
-    entries = [params] if isinstance(params, Mapping) else list(params)
-    if not entries:
-        raise ValueError(f"{owner}: 'params' is empty, expected at least one parameter")
+    entries = [params] if isinstance(params, Mapping) else _entries(owner, params)
     return entries if isinstance(entries[0], Mapping) else [{"params": entries}]
 
 
@@ -29,18 +29,62 @@ def filled(
 ) -> tuple[dict[str, Any], list[str | None]]:
     """A group with every option and a list of its parameters, and the parameters' names.
 
+    Keys that are no options, such as "name" or "lr_scale", are kept.
+
     Raises:
-        ValueError: no parameters, or one that is computed. TypeError: an unknown option.
+        ValueError: no parameters, or one that is computed. TypeError: a key that is nearly an
+            option, or one of other optimizers.
     """
+    if not isinstance(group, Mapping):
+        raise TypeError(f"{owner}: a group is a {type(group).__name__}, expected a dict")
     if "params" not in group:
-        raise ValueError(f"{owner}: a group has no 'params' entry")
-    if unknown := sorted(set(group) - set(defaults) - {"params"}):
-        raise TypeError(f"{owner}: unknown option {unknown[0]!r} in a parameter group")
-    params = group["params"]
-    entries = list(params) if isinstance(params, Iterable) and not is_array(params) else [params]
-    if not entries:
-        raise ValueError(f"{owner}: 'params' is empty, expected at least one parameter")
+        shown = ", ".join(map(repr, group))
+        raise ValueError(
+            f"{owner}: a group has the keys {shown}, expected 'params' and options; for a dict of "
+            "arrays pass list(arrays.values())"
+        )
+    for key in group:
+        if key in defaults or key == "params":
+            continue
+        if nearest(str(key), [*defaults, "params"]):
+            hint = did_you_mean(str(key), [*defaults, "params"])
+            raise TypeError(f"{owner}: unknown option {key!r} in a parameter group{hint}")
+        if key in _OPTIONS:
+            raise TypeError(
+                f"{owner}: {key!r} in a parameter group is no option of {owner}, expected "
+                f"{', '.join(defaults)} (any other key is kept)"
+            )
+    refuse_unmet(owner, group)
+    entries = group["params"]
+    entries = [entries] if _is_parameter(entries) else _entries(owner, entries)
     pairs = [e if isinstance(e, tuple) and len(e) == 2 else (None, e) for e in entries]
     if not all(getattr(p, "is_leaf", True) for _, p in pairs):
         raise ValueError(f"{owner}: a parameter is the result of an operation, not a leaf")
-    return {**defaults, **group, "params": [p for _, p in pairs]}, [name for name, _ in pairs]
+    names = [name for name, _ in pairs]
+    given = group.get("param_names")  # of `param_groups`, and of PyTorch
+    if isinstance(given, (list, tuple)) and len(given) == len(names):
+        names = [own or name for own, name in zip(names, given, strict=True)]
+    return {**defaults, **group, "params": [p for _, p in pairs]}, names
+
+
+def _entries(owner: str, params: Any) -> list[Any]:
+    """The parameters of a module or of a list.
+
+    Raises:
+        TypeError: neither. ValueError: there are none.
+    """
+    if not _is_parameter(params) and callable(getattr(params, "named_parameters", None)):
+        params = params.named_parameters()
+    if _is_parameter(params) or not isinstance(params, Iterable) or isinstance(params, str):
+        raise TypeError(
+            f"{owner}: 'params' is {type(params).__name__}, expected a list of arrays or "
+            "parameters, a module, or group dicts"
+        )
+    entries = list(params)
+    if not entries:
+        raise ValueError(f"{owner}: 'params' is empty, expected at least one parameter")
+    return entries
+
+
+def _is_parameter(value: Any) -> bool:
+    return is_array(value) and not isinstance(value, type)

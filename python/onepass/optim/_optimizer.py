@@ -6,32 +6,36 @@ _states.py makes the arrays of its state, _state_dict.py writes and checks what 
 
 from __future__ import annotations
 
+import contextlib
 import inspect
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from operator import itemgetter
-from typing import Any, ClassVar
+from threading import get_ident
+from typing import Any
 
-import numpy as np
-
-from onepass import _C
 from onepass._array import Array, copy_into
 from onepass._docs import parts, shares
-from onepass._parameter import Parameter
-from onepass.ops._rule import Launch, Rule, State, uniform
-from onepass.ops._step import RULES, Nonfinite, StepInfo, take_step
-from onepass.optim._groups import filled, group_dicts
+from onepass._numbers import flag
+from onepass.ops._step import RULES, Nonfinite, StepInfo, take_step, with_loss
+from onepass.optim import _torch_options
+from onepass.optim._groups import group_dicts
+from onepass.optim._per_parameter import PerParameter, Watch
+from onepass.optim._planned import Planned
 from onepass.optim._state_dict import Reader, saved
-from onepass.optim._states import follow
+from onepass.optim._state_view import StateView
 
-_FROZEN = (bool, int, float, str, tuple, type(None), np.generic)
-_NO_OPTIONS = {"self", "params", "compat", "__class__"}
+_NO_OPTIONS = {"self", "params", "compat", "diagnostics", "torch_options", "__class__"}
 
 Parameters = Iterable[Any]
 
 _SHARED_ARGS = {
-    "params": "arrays, ``nn.Parameter`` objects or group dicts.",
+    "params": "arrays, ``nn.Parameter`` objects, tensors, a module, or group dicts.",
     "maximize": "ascend instead.",
-    "compat": "the library whose formulas to follow.",
+    "diagnostics": "measure each step: ``per_parameter`` has the norms of each parameter's\n"
+    "        gradient, update and value afterwards. It takes passes over memory of its own.",
+    "compat": "the library whose formulas and defaults to follow: 'torch', the only one so far.",
+    "**torch_options": "``foreach`` and ``fused`` are ignored: a step is one launch in any case.\n"
+    "        ``capturable`` and ``differentiable`` must be False.",
 }
 _DOC = """{formula}
 
@@ -51,20 +55,23 @@ Example:
 """
 
 
-class Optimizer:
+class Optimizer(Planned):
     """Base of all optimizers; not used by itself.
 
     Args:
-        params: arrays, ``nn.Parameter`` objects, (name, parameter) pairs, or dicts with a "params"
-            entry and options of their own. The arrays are updated in place and must not overlap.
+        params: arrays, ``nn.Parameter`` objects, (name, parameter) pairs, a module, or dicts with a
+            "params" entry and options of their own. Other keys of such a dict are kept. The arrays
+            are updated in place and must not overlap.
         given: the arguments of the subclass's constructor, by name: options of every group that
             does not set its own, and ``compat``.
 
     Attributes:
         param_groups: list of dicts; change ``group["lr"]`` and friends between steps.
+        defaults: options of a group that does not set its own.
+        per_parameter: with ``diagnostics=True``, after a step: ``grad_norm``, ``update_norm`` and
+            ``param_norm``, a list each; None before.
+        state: a parameter → its ``"step"`` and states, read-only, as in PyTorch.
     """
-
-    _rule: ClassVar[Rule]
 
     def __init_subclass__(cls, *, op: Callable[..., StepInfo] | None = None) -> None:
         super().__init_subclass__()
@@ -90,31 +97,17 @@ class Optimizer:
             known = " or ".join(map(repr, rule.compat))
             raise ValueError(f"{self._name}: 'compat' is {compat!r}, expected {known}")
         defaults = {key: value for key, value in given.items() if key not in _NO_OPTIONS}
+        _torch_options.check(self._name, given.get("torch_options", {}), [*defaults, "compat"])
         defaults |= rule.compat[compat]
-        self.param_groups: list[dict[str, Any]] = []
-        self._defaults = defaults
-        self._parameters: list[Any] = []
-        self._names: list[str | None] = []
-        self._arrays: list[Array] = []
-        self._states: dict[str, list[Array]] = {}
-        self._plan: _C.Plan | None = None
-        self._plan_is_current = False  # it is for this kernel and these parameters
-        # Reads a group's options, and what they were when the fields below were derived from them.
-        self._read_options = itemgetter(*defaults)
-        self._options: list[tuple[Any, ...]] | None = None
-        self._hypers: list[tuple[float, ...]] = []
-        self._wanted: Launch = ("", ())
-        self._maximize = False
-        self._holders: list[tuple[Parameter, Array]] = []  # parameters whose array may be replaced
-        for group in group_dicts(self._name, params):
-            self._append(group)
-        self._prepare()
+        self._measures = flag(self._name, "diagnostics", given.get("diagnostics", False))
+        self.per_parameter: PerParameter | None = None
+        super().__init__(defaults, group_dicts(self._name, params))
 
     # ---- stepping
 
     def step(
         self,
-        grads: Sequence[Array | None] | None = None,
+        grads: Sequence[Array | None] | Callable[[], Any] | None = None,
         *,
         max_norm: float | None = None,
         max_value: float | None = None,
@@ -135,7 +128,8 @@ class Optimizer:
         Args:
             grads: one array or None per parameter, in flat order; without it ``Parameter.grad`` (or
                 a tensor's ``.grad``) is read. A parameter without gradient is left alone and its
-                step count does not advance.
+                step count does not advance. A function, PyTorch's closure, is called first, with
+                autograd on; it fills ``.grad``, and ``info.loss`` is what it returns.
             max_norm: clip by the global norm.
             max_value: clamp elements first.
             grad_scale: what the loss was multiplied by.
@@ -150,25 +144,56 @@ class Optimizer:
         Raises:
             ValueError: wrong number or shape of gradients, options out of range; nothing is
                 changed.
-            TypeError: a gradient that is no array, or of another dtype.
+            TypeError: a gradient that is no array, is sparse or of another dtype, or a parameter
+                whose dtype has changed.
             FloatingPointError: with ``nonfinite="raise"``, naming the parameter.
+            RuntimeError: another thread uses the optimizer.
         """
-        plan = self._prepare()
-        if grads is None:
-            grads = self._grads()
-        return take_step(
-            self._name,
-            plan,
-            grads,
-            self._hypers,
-            max_norm,
-            max_value,
-            grad_scale,
-            zero_grad,
-            nonfinite,
-            self._maximize,
-            self._names,
-        )
+        if callable(grads):
+            loss = _loss_of(grads)
+            info = self.step(
+                max_norm=max_norm,
+                max_value=max_value,
+                grad_scale=grad_scale,
+                zero_grad=zero_grad,
+                nonfinite=nonfinite,
+            )
+            return with_loss(info, loss)
+        held, me = self._alone.held, get_ident()  # as `with self._alone`, in a third of its time
+        if held.setdefault("by", me) != me:
+            raise self._alone.error()
+        try:
+            plan = self._prepare()
+            if grads is None:
+                grads = self._grads()
+            watch = self._watch(grads) if self._measures else None
+            info = take_step(
+                self._name,
+                plan,
+                grads,
+                self._hypers,
+                max_norm,
+                max_value,
+                grad_scale,
+                zero_grad,
+                nonfinite,
+                self._maximize,
+                self._names,
+            )
+            if watch is not None:
+                self.per_parameter = watch.result(grad_scale)
+            return info
+        except TypeError:
+            self._refuse_other_dtypes()
+            raise
+        finally:
+            held.clear()
+
+    def _watch(self, grads: Sequence[Array | None]) -> Watch | None:
+        try:
+            return Watch(self._arrays, grads)
+        except (TypeError, ValueError):
+            return None  # the step refuses them, in words of its own
 
     def _grads(self) -> list[Array | None]:
         try:
@@ -187,6 +212,11 @@ class Optimizer:
             if grad is not None:
                 grad[...] = 0
 
+    @property
+    def state(self) -> StateView:
+        """A parameter → its ``"step"`` and states, read-only; {} before its first gradient."""
+        return StateView(self._parameters, lambda: self.state_dict()["state"])
+
     def add_param_group(self, group: Mapping[str, Any]) -> None:
         """Adds parameters with options of their own; their state starts afresh.
 
@@ -196,17 +226,8 @@ class Optimizer:
         Raises:
             ValueError: a parameter that is there already, or overlaps one; nothing is changed.
         """
-        before, plan = len(self._parameters), self._plan
-        self._append(group)
-        try:
-            self._prepare()
-        except (TypeError, ValueError):
-            del self.param_groups[-1]
-            for entries in (self._parameters, self._names, self._arrays, *self._states.values()):
-                del entries[before:]
-            # The old plan has the counts; options changed before may ask for another one.
-            self._plan, self._plan_is_current = plan, False
-            raise
+        with self._alone:
+            self._add(group)
 
     # ---- saving
 
@@ -216,9 +237,10 @@ class Optimizer:
         The arrays are the optimizer's own, not copies. Parameters that never had a gradient have no
         entry.
         """
-        plan = self._prepare()
-        states = {name: self._states[name] for name in self._wanted[1] if name is not None}
-        return saved(self.param_groups, {**plan.scalars, **states}, plan.steps)
+        with self._alone:
+            plan = self._prepare()
+            states = {name: self._states[name] for name in self._wanted[1] if name is not None}
+            return saved(self.param_groups, {**plan.scalars, **states}, plan.steps)
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Takes over what :meth:`state_dict` (or PyTorch's) gave; values are copied in.
@@ -230,7 +252,11 @@ class Optimizer:
             ValueError: another number of groups or parameters, missing or misshapen entries;
                 nothing is changed.
         """
-        reader = Reader(self._name, self.param_groups, set(self._defaults), self._rule.identity)
+        with self._alone:
+            self._load(state_dict)
+
+    def _load(self, state_dict: Mapping[str, Any]) -> None:
+        reader = Reader(self._name, self.param_groups, set(self.defaults), self._rule.identity)
         groups = reader.groups(state_dict)
         _, (_, wanted), _ = self._derived(groups)
         kept = [state for state in self._rule.states if state.key in wanted]
@@ -249,24 +275,13 @@ class Optimizer:
             for index, start in enumerate(self._starts(state)):
                 value = entries.get(index, {}).get(state.key, start)
                 copy_into(self._states[state.key][index], value)
-        starts = self._new_plan(*self._wanted).scalars if scalars else {}
+        everyone = range(len(self._arrays))
         plan.scalars = {
-            name: [entries.get(i, {}).get(name, start) for i, start in enumerate(starts[name])]
-            for name in scalars
+            name: [entries.get(i, {}).get(name, start) for i in everyone]
+            for name, start in scalars.items()
         }
-        plan.steps = [entries.get(i, {"step": 0})["step"] for i in range(len(self._arrays))]
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Everything but the plan, which holds addresses: for pickle and copy."""
-        assert self._plan is not None
-        state = {**self.__dict__, "_plan": None, "_holders": []}
-        return {**state, "_counts": (self._plan.steps, self._plan.scalars)}
-
-    def __setstate__(self, state: Mapping[str, Any]) -> None:
-        self.__dict__.update(state)
-        steps, scalars = self.__dict__.pop("_counts")
-        self._plan = self._replan(*self._wanted)
-        self._plan.steps, self._plan.scalars = steps, scalars
+        plan.steps = [entries.get(i, {"step": 0})["step"] for i in everyone]
+        self._all_started = False
 
     def __repr__(self) -> str:
         lines = [f"{self._name} ("]
@@ -275,93 +290,9 @@ class Optimizer:
             lines += [f"    {key}: {group[key]}" for key in sorted(group) if key != "params"]
         return "\n".join([*lines, ")"])
 
-    # ---- inside
 
-    @property
-    def _name(self) -> str:
-        return type(self).__name__
-
-    def _append(self, group: Mapping[str, Any]) -> None:
-        options, names = filled(self._name, group, self._defaults)
-        self._rule.hyper(self._name, options)
-        self.param_groups.append(options)
-        self._names += names
-        self._parameters += options["params"]
-        self._arrays += map(_data, options["params"])
-        self._plan_is_current = False
-
-    def _prepare(self) -> _C.Plan:
-        """The plan of a step: rebuilt when the kernel or an array has changed."""
-        options = [*map(self._read_options, self.param_groups)]
-        if options != self._options:
-            self._derive(options)
-        for parameter, array in self._holders:
-            if parameter.data is not array:
-                self._plan_is_current = False
-        if self._plan is None or not self._plan_is_current:
-            self._plan = self._replan(*self._wanted)
-        return self._plan
-
-    def _derive(self, options: list[tuple[Any, ...]]) -> None:
-        """Takes over what follows from the options of all groups."""
-        maximize, wanted, hypers = self._derived(self.param_groups)
-        self._plan_is_current = self._plan_is_current and self._wanted == wanted
-        self._maximize, self._wanted, self._hypers = maximize, wanted, hypers
-        # A list or an array may get other contents and stay the same object: derived every time.
-        frozen = all(isinstance(v, _FROZEN) for values in options for v in values)
-        self._options = options if frozen else None
-        self._restart()
-
-    def _derived(
-        self, groups: list[dict[str, Any]]
-    ) -> tuple[bool, Launch, list[tuple[float, ...]]]:
-        """Checked: whether to maximize, the kernel with its states, each group's hypers."""
-        maximize = uniform(self._name, "maximize", groups)
-        hypers = [self._rule.hyper(self._name, group) for group in groups]
-        return maximize, self._rule.launch(self._name, groups), hypers
-
-    def _restart(self) -> None:
-        """A start that depends on options follows them until a parameter's first gradient."""
-        for state in self._rule.states:
-            if not callable(state.start) or state.key not in self._states or self._plan is None:
-                continue
-            for held, start, step in zip(
-                self._states[state.key], self._starts(state), self._plan.steps, strict=False
-            ):
-                if step == 0:
-                    copy_into(held, start)
-
-    def _replan(self, kernel: str, names: tuple[str | None, ...]) -> _C.Plan:
-        arrays = [_data(p) for p in self._parameters]
-        for state in self._rule.states:
-            if state.key in names:
-                held = self._states.get(state.key, [])
-                self._states[state.key] = follow(arrays, held, self._starts(state))
-        self._arrays = arrays
-        plan = self._new_plan(kernel, names)
-        if self._plan is not None:
-            old, scalars = self._plan.steps, plan.scalars
-            for name, values in self._plan.scalars.items():
-                scalars[name][: len(old)] = values
-            plan.steps, plan.scalars = old + [0] * (len(arrays) - len(old)), scalars
-        self._plan_is_current = True
-        self._holders = [
-            (p, a)
-            for p, a in zip(self._parameters, arrays, strict=True)
-            if isinstance(p, Parameter)
-        ]
-        return plan
-
-    def _new_plan(self, kernel: str, names: tuple[str | None, ...]) -> _C.Plan:
-        """A plan over the arrays and states as they are, which has counted nothing."""
-        groups = [number for number, g in enumerate(self.param_groups) for _ in g["params"]]
-        states = [None if name is None else self._states[name] for name in names]
-        return _C.Plan(kernel, self._arrays, states, groups)
-
-    def _starts(self, state: State) -> list[float]:
-        """What a state holds before each parameter's first gradient."""
-        return [state.start_in(group) for group in self.param_groups for _ in group["params"]]
-
-
-def _data(parameter: Any) -> Array:
-    return parameter.data if isinstance(parameter, Parameter) else parameter
+def _loss_of(closure: Callable[[], Any]) -> Any:
+    """What PyTorch's closure returns, called as PyTorch's optimizers call it."""
+    torch = sys.modules.get("torch")
+    with torch.enable_grad() if torch is not None else contextlib.nullcontext():
+        return closure()

@@ -6,9 +6,15 @@ a docstring here describes the options that the function does not have.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from onepass.ops import _update as ops
 from onepass.ops._step import Betas
 from onepass.optim._optimizer import Optimizer, Parameters
+from onepass.optim._torch_options import TorchOptions
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 __all__ = [
     "SGD",
@@ -31,7 +37,9 @@ class SGD(Optimizer, op=ops.sgd_):
         nesterov: bool = False,
         *,
         maximize: bool = False,
+        diagnostics: bool = False,
         compat: str = "torch",
+        **torch_options: Unpack[TorchOptions],
     ) -> None:
         super().__init__(params, locals())
 
@@ -54,7 +62,9 @@ class Adam(Optimizer, op=ops.adam_):
         *,
         maximize: bool = False,
         decoupled_weight_decay: bool = False,
+        diagnostics: bool = False,
         compat: str = "torch",
+        **torch_options: Unpack[TorchOptions],
     ) -> None:
         super().__init__(params, locals())
 
@@ -77,7 +87,9 @@ class AdamW(Adam, op=ops.adamw_):
         amsgrad: bool = False,
         *,
         maximize: bool = False,
+        diagnostics: bool = False,
         compat: str = "torch",
+        **torch_options: Unpack[TorchOptions],
     ) -> None:
         Optimizer.__init__(self, params, {**locals(), "decoupled_weight_decay": True})
 
@@ -99,7 +111,9 @@ class RMSprop(Optimizer, op=ops.rmsprop_):
         centered: bool = False,
         *,
         maximize: bool = False,
+        diagnostics: bool = False,
         compat: str = "torch",
+        **torch_options: Unpack[TorchOptions],
     ) -> None:
         super().__init__(params, locals())
 
@@ -116,7 +130,9 @@ class NAdam(Optimizer, op=ops.nadam_):
         decoupled_weight_decay: bool = False,
         *,
         maximize: bool = False,
+        diagnostics: bool = False,
         compat: str = "torch",
+        **torch_options: Unpack[TorchOptions],
     ) -> None:
         super().__init__(params, locals())
 
@@ -130,6 +146,8 @@ class Lion(Optimizer, op=ops.lion_):
         weight_decay: float = 0.0,
         *,
         maximize: bool = False,
+        diagnostics: bool = False,
         compat: str = "torch",
+        **torch_options: Unpack[TorchOptions],
     ) -> None:
         super().__init__(params, locals())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from onepass._array import Array, is_floating
@@ -82,7 +82,7 @@ class Reader:
         groups: Groups,
         names: Sequence[str],
         required: Sequence[set[str]],
-        scalars: Sequence[str],
+        scalars: Iterable[str],
         arrays: Sequence[Array],
     ) -> dict[int, dict[str, Any]]:
         """What is saved for each parameter, by its position; nothing for one without a gradient.
@@ -126,16 +126,11 @@ class Reader:
         return entries
 
     def _number(self, index: int, name: str, value: Any) -> float:
-        low, most = SCALAR_RANGES[name]
         try:
-            number = float(value)
-        except (TypeError, ValueError, RuntimeError):
-            number = float("nan")
-        if not low <= number <= most:
-            raise self.refuse(
-                f"{name!r} of {index} is {value!r}, expected a number from {low:g} to {most:g}"
-            )
-        return number
+            return SCALAR_RANGES[name].check(self.owner, name, value)
+        except (TypeError, ValueError, RuntimeError) as error:
+            expected = str(error).rpartition("expected ")[2]
+            raise self.refuse(f"{name!r} of {index} is {value!r}, expected {expected}") from None
 
     def _check_array(self, label: str, value: Any, shape: tuple[int, ...]) -> None:
         if not (is_array(value) and is_floating(value)):

@@ -70,8 +70,8 @@ def parts(model: Any, loss: Any, optimizer: Any) -> None:
         )
 
 
-def helpers(callbacks: Iterable[Any], scheduler: Any) -> list[Any]:
-    """The callbacks as a list; refuses other objects, and a scheduler without ``step``."""
+def helpers(callbacks: Iterable[Any]) -> list[Any]:
+    """The callbacks as a list; refuses other objects."""
     if not isinstance(callbacks, Iterable):
         raise TypeError(f"Trainer: 'callbacks' is {callbacks!r}, expected a list of callbacks")
     found = list(callbacks)
@@ -86,10 +86,6 @@ def helpers(callbacks: Iterable[Any], scheduler: Any) -> list[Any]:
                 f"Trainer: 'callbacks[{number}]' is {callback!r}, expected each callback once"
             )
         _hooks(callback)
-    if scheduler is not None and not callable(getattr(scheduler, "step", None)):
-        raise TypeError(
-            f"Trainer: 'scheduler' is {scheduler!r}, expected a schedule of optim.lr_scheduler"
-        )
     return found
 
 

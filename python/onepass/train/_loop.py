@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, cast
 
-from onepass.optim.lr_scheduler import ReduceLROnPlateau
+from onepass.train import _schedule
 from onepass.train._buffers import Buffers, StepStart
 from onepass.train._callbacks import Callback
 from onepass.train._interrupt import Interrupt
@@ -82,8 +82,7 @@ class Loop:
             self._call("on_validation_end", waits=True)
         run.history.append({**row, **run.take_logged(), "lr": run.lr})
         run.row_is_done = True
-        if isinstance(run.scheduler, ReduceLROnPlateau):
-            run.scheduler.step(row.get("val_loss", row["loss"]))
+        _schedule.after_epoch(run, row)
         run.epoch += 1
         run.position, run.sums = 0, Totals()
         self._call("on_epoch_end")
@@ -164,9 +163,7 @@ class Loop:
         run.skipped_steps += skipped
         if skipped:
             self._buffers.put_back()
-        by_epoch = isinstance(run.scheduler, ReduceLROnPlateau)
-        if run.scheduler is not None and not by_epoch and not skipped:
-            run.scheduler.step()
+        _schedule.after_step(run, skipped=skipped)
 
     def _call(self, hook: str, *, waits: bool = False) -> None:
         """Call a hook of every callback; Ctrl-C waits until all have run, or until the next hook

@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeVar
 from onepass import _numbers as numbers
 from onepass.ops import StepInfo
 from onepass.optim.lr_scheduler import LRScheduler
-from onepass.train import _checks, _loaders
+from onepass.train import _checks, _loaders, _schedule
 from onepass.train._callbacks import Callback, CSVLogger
 from onepass.train._checkpoint import Checkpoint, newest, weights
 from onepass.train._evaluation import BATCH
@@ -59,8 +59,9 @@ class Trainer:
             dict of both, with names of your own. All but the accuracies, mse, rmse and mae keep an
             epoch's outputs in memory. Ignored labels do not count in those of classes.
         callbacks: called in this order; ``Checkpoint`` runs after the others.
-        scheduler: stepped after each optimizer step that was not skipped; ReduceLROnPlateau after
-            each epoch, with ``val_loss``, or with ``loss`` if there is no validation.
+        scheduler: a schedule of ``optimizer``, stepped as its ``interval`` says: after each epoch
+            (ReduceLROnPlateau with ``val_loss``, or with ``loss`` if there is no validation), or
+            after each optimizer step that was not skipped.
         max_norm: clip gradients to this global norm. The history has ``grad_norm``, the mean of
             the norms before clipping; inf only measures.
         nonfinite: ``"raise"``, ``"skip"`` (the step, and its loss in the averages) or
@@ -87,8 +88,8 @@ class Trainer:
 
     Raises:
         TypeError: a part of the wrong type, or an unknown keyword. ValueError: an option out of
-            range, an optimizer's parameter that the model lacks, or a loss with
-            ``reduction="none"``.
+            range, an optimizer's parameter that the model lacks, a schedule of another optimizer, a
+            loss with ``reduction="none"``.
 
     Example:
         >>> import numpy as np
@@ -154,7 +155,8 @@ class Trainer:
     ) -> None:
         _checks.parts(model, loss, optimizer)
         _checks.options(max_norm, nonfinite, accumulate, last_batch, seed)
-        helpers = _checks.helpers(callbacks, scheduler)
+        helpers = _checks.helpers(callbacks)
+        _schedule.of_optimizer(scheduler, optimizer)
         functions = resolve(metrics, getattr(loss, "ignore_index", -100))
         if log_dir is not None:
             logger = CSVLogger(path_of("Trainer", "log_dir", log_dir) / "history.csv")
@@ -265,6 +267,7 @@ class Trainer:
                 class_weight,
             )
             _checks.before_training(run, loader, validation)
+            _schedule.reaches(run, len(loader), max_epochs, parts)
             self._start(loader, validation, max_epochs, parts)
             self._loop.train(loader, validation)
         return run.history

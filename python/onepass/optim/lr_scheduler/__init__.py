@@ -7,6 +7,26 @@ an uninterrupted run. Names, arguments and values are PyTorch's for the schedule
 
 A constructor sets the optimizer's rate for t = 0. The optimizer is anything with ``param_groups``,
 a list of dicts with ``"lr"``; as in PyTorch, the base rate stays there as ``"initial_lr"``.
+
+The base rate is the rate that a group has when the schedule is made (``"initial_lr"`` if an earlier
+schedule has left it at 0). Nobody's rate is lost afterwards: if ``group["lr"]`` is no longer what
+the schedule has set, the next ``step()`` goes on from there, as if the base rate had been the one
+that leads to it. So
+
+- two schedules of one optimizer, stepped in turn, multiply: lr·f₁(t)·f₂(t), also those that set the
+  rate itself, as `LambdaLR`, `OneCycleLR` and `HarmonicLR` do. (PyTorch's `LambdaLR` and
+  `OneCycleLR` undo what other schedules have done.) With an ``eta_min`` the schedules of a step
+  apply one after another;
+- a rate set by hand is kept, and scheduled on in proportion;
+- a group that was added follows from its own rate at that step.
+
+Where the schedule itself is at 0, no base rate leads to another rate: then ``step()`` is a
+ValueError.
+
+``interval`` says when a Trainer calls ``step()``: after each "epoch", the default, or after each
+"step" of the optimizer that was not skipped, the default of `OneCycleLR`, `LinearWarmup` and a
+`SequentialLR` with one of those. Count ``T_max``, ``step_size`` and the like in that unit. In a
+loop of your own, ``t`` is however often you call ``step()``.
 """
 
 from onepass.optim.lr_scheduler._anneal import _cosine, _linear
@@ -17,6 +37,7 @@ from onepass.optim.lr_scheduler._schedules import (
     ConstantLR,
     CosineAnnealingLR,
     ExponentialLR,
+    HarmonicLR,
     InverseTimeLR,
     LambdaLR,
     LinearWarmup,
@@ -30,6 +51,7 @@ __all__ = [
     "ConstantLR",
     "CosineAnnealingLR",
     "ExponentialLR",
+    "HarmonicLR",
     "InverseTimeLR",
     "LRScheduler",
     "LambdaLR",

@@ -7,7 +7,8 @@ from typing import Any
 
 from onepass import _numbers as numbers
 from onepass.optim.lr_scheduler._anneal import _cosine, _linear
-from onepass.optim.lr_scheduler._base import LRScheduler, groups_of, per_group
+from onepass.optim.lr_scheduler._arguments import groups_of, per_group
+from onepass.optim.lr_scheduler._base import Interval, LRScheduler
 
 
 class OneCycleLR(LRScheduler):
@@ -16,7 +17,8 @@ class OneCycleLR(LRScheduler):
     From max_lr / div_factor to max_lr over the first ``pct_start`` of the steps, then to
     max_lr / div_factor / final_div_factor; with ``three_phase`` back down as it went up, and then
     on to the end. ``momentum`` or ``betas[0]`` goes the other way, from ``max_momentum`` to
-    ``base_momentum`` and back. ``step()`` beyond ``total_steps`` is a ValueError.
+    ``base_momentum`` and back. ``step()`` beyond ``total_steps`` is a ValueError. A Trainer steps
+    it after each step of the optimizer.
     """
 
     def __init__(
@@ -35,6 +37,8 @@ class OneCycleLR(LRScheduler):
         final_div_factor: float = 1e4,
         three_phase: bool = False,
         last_epoch: int = -1,
+        *,
+        interval: Interval = "step",
     ) -> None:
         groups = groups_of("OneCycleLR", optimizer)
         if total_steps is None:
@@ -47,21 +51,25 @@ class OneCycleLR(LRScheduler):
             numbers.integer("OneCycleLR", "steps_per_epoch", steps_per_epoch, 1)
             total_steps = epochs * steps_per_epoch
         numbers.integer("OneCycleLR", "total_steps", total_steps, 1)
-        numbers.in_range("OneCycleLR", "pct_start", pct_start, 0, most=1)
         numbers.one_of("OneCycleLR", "anneal_strategy", anneal_strategy, ("cos", "linear"))
-        self.total_steps = total_steps
-        self.max_lrs = per_group("OneCycleLR", "max_lr", max_lr, len(groups))
-        for lr in self.max_lrs:
-            numbers.in_range("OneCycleLR", "max_lr", lr, 0)
-        self.base_momentums = per_group("OneCycleLR", "base_momentum", base_momentum, len(groups))
-        self.max_momentums = per_group("OneCycleLR", "max_momentum", max_momentum, len(groups))
-        self.anneal = _cosine if anneal_strategy == "cos" else _linear
         numbers.in_range("OneCycleLR", "div_factor", div_factor, above=0)
         numbers.in_range("OneCycleLR", "final_div_factor", final_div_factor, above=0)
+        three_phase = numbers.flag("OneCycleLR", "three_phase", three_phase)
+        most = 0.5 if three_phase else 1.0  # with three phases the way down is as long
+        numbers.in_range("OneCycleLR", "pct_start", pct_start, 0, most=most)
+        count = len(groups)
+        self.total_steps: int = total_steps
+        self.max_lrs = per_group("OneCycleLR", "max_lr", max_lr, count, above=0)
+        self.base_momentums = per_group(
+            "OneCycleLR", "base_momentum", base_momentum, count, low=0, high=1
+        )
+        self.max_momentums = per_group(
+            "OneCycleLR", "max_momentum", max_momentum, count, low=0, high=1
+        )
+        self.anneal = _cosine if anneal_strategy == "cos" else _linear
         self.div_factor = div_factor
         self.final_div_factor = final_div_factor
         self.cycle_momentum = numbers.flag("OneCycleLR", "cycle_momentum", cycle_momentum)
-        three_phase = numbers.flag("OneCycleLR", "three_phase", three_phase)
         top = pct_start * total_steps - 1.0
         ends = [top, 2.0 * top, total_steps - 1.0] if three_phase else [top, total_steps - 1.0]
         self.phase_ends = ends
@@ -70,13 +78,20 @@ class OneCycleLR(LRScheduler):
                 f"OneCycleLR: 'cycle_momentum' is {cycle_momentum!r}, expected False, or groups "
                 "that all have 'momentum' or 'betas'"
             )
+        super().__init__(optimizer, last_epoch, interval)
         if last_epoch == -1:
-            for group, peak in zip(groups, self.max_lrs, strict=True):
-                group["initial_lr"] = peak / div_factor
-        super().__init__(optimizer, last_epoch)
+            for group, lr in zip(groups, self.base_lrs, strict=True):
+                group["initial_lr"] = lr
 
     def rate(self, lr: float, t: int, group: int) -> float:
-        peak = self.max_lrs[group]
+        if t > self.total_steps:
+            raise ValueError(
+                f"OneCycleLR: 'total_steps' is {self.total_steps}, expected at least {t} for this "
+                "many calls of step(): pass total_steps=epochs * steps_per_epoch"
+            )
+        peak = lr * self.div_factor
+        if group < len(self.max_lrs):  # max_lr to the bit, in proportion to the base rate
+            peak = self.max_lrs[group] * (lr / (self.max_lrs[group] / self.div_factor))
         start = peak / self.div_factor
         last = start / self.final_div_factor
         middle = [peak, start] if len(self.phase_ends) == 3 else [peak]
@@ -84,17 +99,9 @@ class OneCycleLR(LRScheduler):
 
     def momentum(self, t: int, group: int) -> float:
         """The momentum of group number ``group`` after ``t`` steps."""
-        low, high = self.base_momentums[group], self.max_momentums[group]
+        low, high = _at(self.base_momentums, group), _at(self.max_momentums, group)
         tail = [high, high] if len(self.phase_ends) == 3 else [high]
         return self._along([high, low, *tail], t)
-
-    def step(self, metric: float | None = None) -> None:
-        if self.last_epoch + 1 > self.total_steps:
-            raise ValueError(
-                f"OneCycleLR: 'total_steps' is {self.total_steps}, expected at least "
-                f"{self.last_epoch + 1} for this many calls of step()"
-            )
-        super().step(metric)
 
     def _along(self, levels: list[float], t: int) -> float:
         """The value at step t on the way from level to level."""
@@ -102,12 +109,27 @@ class OneCycleLR(LRScheduler):
         for phase, end in enumerate(self.phase_ends):
             if t <= end or phase == len(self.phase_ends) - 1:
                 width = end - starts[phase]
-                done = (t - starts[phase]) / width if width else 1.0
+                done = min(1.0, (t - starts[phase]) / width) if width else 1.0
                 return self.anneal(levels[phase], levels[phase + 1], done)
         raise AssertionError("a schedule has at least one phase")
 
-    def _apply(self, t: int) -> None:
-        super()._apply(t)
+    def _bases(self, lrs: list[float]) -> list[float]:
+        return [peak / self.div_factor for peak in self.max_lrs]
+
+    def _base(self, lr: float, t: int, group: int) -> float:
+        if self.cycle_momentum and group >= len(self.base_momentums):
+            for name, values in (
+                ("base_momentum", self.base_momentums),
+                ("max_momentum", self.max_momentums),
+            ):
+                if len(set(values)) > 1:
+                    raise ValueError(
+                        f"OneCycleLR: {name!r} has {len(values)} numbers, one for each group, "
+                        f"expected {group + 1}: a group was added; append its number to {name}s"
+                    )
+        return super()._base(lr, t, group)
+
+    def _extras(self, t: int) -> None:
         if not self.cycle_momentum:
             return
         for number, group in enumerate(self.optimizer.param_groups):
@@ -116,3 +138,8 @@ class OneCycleLR(LRScheduler):
                 group["betas"] = (value, *group["betas"][1:])
             else:
                 group["momentum"] = value
+
+
+def _at(values: list[float], group: int) -> float:
+    """A group's number; a group that was added has that of all others."""
+    return values[min(group, len(values) - 1)]

@@ -7,15 +7,20 @@ from collections.abc import Sequence
 from typing import Any
 
 from onepass import _numbers as numbers
-from onepass.optim.lr_scheduler._base import LRScheduler, groups_of, per_group
+from onepass.optim.lr_scheduler._arguments import groups_of, per_group
+from onepass.optim.lr_scheduler._base import LRScheduler
 
 
 class ReduceLROnPlateau(LRScheduler):
     """lr·factor each time the metric has not improved for more than ``patience`` steps.
 
-    Better means below best·(1 - threshold), with ``threshold_mode="abs"`` below best - threshold;
-    with ``mode="max"`` above, the signs turned. After a cut, ``cooldown`` steps are not counted. A
-    rate never falls below ``min_lr``; a cut by less than ``eps`` is left out.
+    Better means below best - threshold·|best|, with ``threshold_mode="abs"`` below best -
+    threshold; with ``mode="max"`` above, the sign turned. A metric that is NaN is not better. After
+    a cut, ``cooldown`` steps are not counted. A rate never falls below ``min_lr``; a cut by less
+    than ``eps`` is left out. ``factor`` lies between 0 and 1. A Trainer steps it after each epoch.
+
+    For metrics above zero this is PyTorch's rule. PyTorch takes best·(1 - threshold), which lies
+    above a negative best, so that a constant negative metric would improve for ever.
     """
 
     def __init__(
@@ -31,10 +36,10 @@ class ReduceLROnPlateau(LRScheduler):
         eps: float = 1e-8,
     ) -> None:
         numbers.one_of("ReduceLROnPlateau", "mode", mode, ("min", "max"))
-        numbers.in_range("ReduceLROnPlateau", "factor", factor, high=1)
+        numbers.in_range("ReduceLROnPlateau", "factor", factor, high=1, above=0)
         numbers.integer("ReduceLROnPlateau", "patience", patience, 0)
         numbers.one_of("ReduceLROnPlateau", "threshold_mode", threshold_mode, ("rel", "abs"))
-        numbers.in_range("ReduceLROnPlateau", "threshold", threshold)
+        numbers.in_range("ReduceLROnPlateau", "threshold", threshold, 0)
         numbers.integer("ReduceLROnPlateau", "cooldown", cooldown, 0)
         numbers.in_range("ReduceLROnPlateau", "eps", eps, 0)
         self.mode = mode
@@ -44,7 +49,8 @@ class ReduceLROnPlateau(LRScheduler):
         self.threshold_mode = threshold_mode
         self.cooldown = cooldown
         groups = groups_of("ReduceLROnPlateau", optimizer)
-        self.min_lrs = per_group("ReduceLROnPlateau", "min_lr", min_lr, len(groups))
+        self.min_lrs = per_group("ReduceLROnPlateau", "min_lr", min_lr, len(groups), low=0)
+        self._one_min_lr = not isinstance(min_lr, (list, tuple))
         self.eps = eps
         self.best = math.inf if mode == "min" else -math.inf
         self.num_bad_epochs = 0
@@ -56,48 +62,62 @@ class ReduceLROnPlateau(LRScheduler):
         return list(self.current)
 
     def step(self, metric: float | None = None) -> None:
-        """Compare the metric of an epoch with the best one, and cut the rates if it is due."""
+        """Compare the metric of an epoch with the best one, and cut the rates if it is due.
+
+        Raises:
+            ValueError: no metric. TypeError: it is no number. Nothing is changed.
+        """
         if metric is None:
             raise ValueError(
                 "ReduceLROnPlateau: 'metric' is None, expected a number, as in step(val_loss)"
             )
         value = numbers.as_float("ReduceLROnPlateau", "metric", metric, "a number")
-        # Cut from the present rates: something else, such as a warm-up, may have changed them.
-        self.current = self.get_last_lr()
-        if self._better(value):
-            self.best = value
-            self.num_bad_epochs = 0
-        else:
-            self.num_bad_epochs += 1
-        if self.cooldown_counter > 0:
-            self.cooldown_counter -= 1
-            self.num_bad_epochs = 0
-        if self.num_bad_epochs > self.patience:
-            self._cut()
-            self.cooldown_counter = self.cooldown
-            self.num_bad_epochs = 0
-        super().step()
+        with self._alone:
+            self._follow()
+            bad, cooling = self.num_bad_epochs + 1, self.cooldown_counter
+            better = self._better(value)
+            if better or cooling > 0:
+                bad = 0
+            cooling = max(0, cooling - 1)
+            if bad > self.patience:
+                self._cut()
+                bad, cooling = 0, self.cooldown
+            self.best = value if better else self.best
+            self.num_bad_epochs, self.cooldown_counter = bad, cooling
+            self._apply(self.last_epoch + 1)
 
     def state_dict(self) -> dict[str, Any]:
         own = ("best", "num_bad_epochs", "cooldown_counter")
         values = {name: getattr(self, name) for name in own}
         return {**super().state_dict(), **values, "current": list(self.current)}
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self._check(state_dict)
-        self.best = float(state_dict["best"])
-        self.num_bad_epochs = int(state_dict["num_bad_epochs"])
-        self.cooldown_counter = int(state_dict["cooldown_counter"])
-        self.current = [float(lr) for lr in state_dict["current"]]
-        super().load_state_dict(state_dict)
+    def _restore(self, state: dict[str, Any]) -> None:
+        self.best = float(state["best"])
+        self.num_bad_epochs = int(state["num_bad_epochs"])
+        self.cooldown_counter = int(state["cooldown_counter"])
+        self.current = [float(lr) for lr in state["current"]]
+        super()._restore(state)
+
+    def _follow(self) -> None:
+        """Cut from the present rates: something else, such as a warm-up, may have changed them."""
+        now = self.get_last_lr()
+        if self._one_min_lr:
+            self.min_lrs += self.min_lrs[:1] * (len(now) - len(self.min_lrs))
+        if len(self.min_lrs) != len(now):
+            raise ValueError(
+                f"ReduceLROnPlateau: 'min_lr' has {len(self.min_lrs)} numbers, one for each group, "
+                f"expected {len(now)}: the groups have changed; change min_lrs likewise"
+            )
+        self.current = now
+        self.base_lrs += now[len(self.base_lrs) :]
 
     def _better(self, value: float) -> bool:
-        sign = -1.0 if self.mode == "min" else 1.0
-        if self.threshold_mode == "abs":
-            bound = self.best + sign * self.threshold
-        else:
-            bound = self.best * (1.0 + sign * self.threshold)
-        return value < bound if self.mode == "min" else value > bound
+        margin = self.threshold
+        if self.threshold_mode == "rel" and math.isfinite(self.best):
+            margin *= abs(self.best)
+        if self.mode == "min":
+            return value < self.best - margin
+        return value > self.best + margin
 
     def _cut(self) -> None:
         lower = [

@@ -8,49 +8,68 @@ from typing import Any
 
 from onepass import _numbers as numbers
 from onepass.optim.lr_scheduler._anneal import _cosine
-from onepass.optim.lr_scheduler._base import LRScheduler, groups_of, steps
+from onepass.optim.lr_scheduler._arguments import groups_of, steps
+from onepass.optim.lr_scheduler._base import Interval, LRScheduler
 
 
 class ConstantLR(LRScheduler):
-    """lr·factor for the first ``total_iters`` steps, then lr."""
+    """lr·factor for the first ``total_iters`` steps, then lr; ``factor`` in [0, 1]."""
 
     def __init__(
-        self, optimizer: Any, factor: float = 1 / 3, total_iters: int = 5, last_epoch: int = -1
+        self,
+        optimizer: Any,
+        factor: float = 1 / 3,
+        total_iters: int = 5,
+        last_epoch: int = -1,
+        *,
+        interval: Interval = "epoch",
     ) -> None:
         numbers.in_range("ConstantLR", "factor", factor, 0, most=1)
         numbers.integer("ConstantLR", "total_iters", total_iters, 0)
         self.factor = factor
         self.total_iters = total_iters
-        super().__init__(optimizer, last_epoch)
+        super().__init__(optimizer, last_epoch, interval)
 
     def rate(self, lr: float, t: int, group: int) -> float:
         return lr * self.factor if t < self.total_iters else lr
 
 
 class StepLR(LRScheduler):
-    """lr·gamma^⌊t / step_size⌋."""
+    """lr·gamma^⌊t / step_size⌋; ``step_size`` at least 1."""
 
     def __init__(
-        self, optimizer: Any, step_size: int, gamma: float = 0.1, last_epoch: int = -1
+        self,
+        optimizer: Any,
+        step_size: int,
+        gamma: float = 0.1,
+        last_epoch: int = -1,
+        *,
+        interval: Interval = "epoch",
     ) -> None:
         numbers.integer("StepLR", "step_size", step_size, 1)
         self.step_size = step_size
         self.gamma = numbers.in_range("StepLR", "gamma", gamma, 0)
-        super().__init__(optimizer, last_epoch)
+        super().__init__(optimizer, last_epoch, interval)
 
     def rate(self, lr: float, t: int, group: int) -> float:
         return lr * float(self.gamma ** (t // self.step_size))
 
 
 class MultiStepLR(LRScheduler):
-    """lr·gamma^(number of milestones ≤ t)."""
+    """lr·gamma^(number of milestones ≤ t); ``milestones`` ascending, from 1."""
 
     def __init__(
-        self, optimizer: Any, milestones: Sequence[int], gamma: float = 0.1, last_epoch: int = -1
+        self,
+        optimizer: Any,
+        milestones: Sequence[int],
+        gamma: float = 0.1,
+        last_epoch: int = -1,
+        *,
+        interval: Interval = "epoch",
     ) -> None:
-        self.milestones = sorted(steps("MultiStepLR", "milestones", milestones))
+        self.milestones = steps("MultiStepLR", "milestones", milestones)
         self.gamma = numbers.in_range("MultiStepLR", "gamma", gamma, 0)
-        super().__init__(optimizer, last_epoch)
+        super().__init__(optimizer, last_epoch, interval)
 
     def rate(self, lr: float, t: int, group: int) -> float:
         return lr * float(self.gamma ** bisect_right(self.milestones, t))
@@ -59,9 +78,16 @@ class MultiStepLR(LRScheduler):
 class ExponentialLR(LRScheduler):
     """lr·gamma^t."""
 
-    def __init__(self, optimizer: Any, gamma: float, last_epoch: int = -1) -> None:
+    def __init__(
+        self,
+        optimizer: Any,
+        gamma: float,
+        last_epoch: int = -1,
+        *,
+        interval: Interval = "epoch",
+    ) -> None:
         self.gamma = numbers.in_range("ExponentialLR", "gamma", gamma, 0)
-        super().__init__(optimizer, last_epoch)
+        super().__init__(optimizer, last_epoch, interval)
 
     def rate(self, lr: float, t: int, group: int) -> float:
         return lr * float(self.gamma**t)
@@ -70,72 +96,141 @@ class ExponentialLR(LRScheduler):
 class InverseTimeLR(LRScheduler):
     """lr / (1 + decay·t): the Robbins-Monro schedule."""
 
-    def __init__(self, optimizer: Any, decay: float, last_epoch: int = -1) -> None:
+    def __init__(
+        self,
+        optimizer: Any,
+        decay: float,
+        last_epoch: int = -1,
+        *,
+        interval: Interval = "epoch",
+    ) -> None:
         numbers.in_range("InverseTimeLR", "decay", decay, 0)
         self.decay = decay
-        super().__init__(optimizer, last_epoch)
+        super().__init__(optimizer, last_epoch, interval)
 
     def rate(self, lr: float, t: int, group: int) -> float:
         return lr / (1.0 + self.decay * t)
+
+
+class HarmonicLR(LRScheduler):
+    """scale / (⌊t / period⌋ + shift), whatever rate the groups had: a Robbins-Monro staircase.
+
+    All three are > 0, ``period`` a whole number of steps.
+    """
+
+    def __init__(
+        self,
+        optimizer: Any,
+        scale: float,
+        shift: float,
+        period: int,
+        last_epoch: int = -1,
+        *,
+        interval: Interval = "epoch",
+    ) -> None:
+        self.scale = numbers.in_range("HarmonicLR", "scale", scale, above=0)
+        self.shift = numbers.in_range("HarmonicLR", "shift", shift, above=0)
+        self.period = numbers.integer("HarmonicLR", "period", period, 1)
+        super().__init__(optimizer, last_epoch, interval)
+
+    def rate(self, lr: float, t: int, group: int) -> float:
+        return self.scale / (t // self.period + self.shift) * (lr / (self.scale / self.shift))
+
+    def _bases(self, lrs: list[float]) -> list[float]:
+        return [self.scale / self.shift for _ in lrs]
 
 
 class CosineAnnealingLR(LRScheduler):
     """eta_min + (lr - eta_min)·(1 + cos(π·t / T_max)) / 2 (Loshchilov & Hutter 2017, SGDR)."""
 
     def __init__(
-        self, optimizer: Any, T_max: int, eta_min: float = 0.0, last_epoch: int = -1
+        self,
+        optimizer: Any,
+        T_max: int,
+        eta_min: float = 0.0,
+        last_epoch: int = -1,
+        *,
+        interval: Interval = "epoch",
     ) -> None:
         numbers.integer("CosineAnnealingLR", "T_max", T_max, 1)
         numbers.in_range("CosineAnnealingLR", "eta_min", eta_min, 0)
         self.T_max = T_max
         self.eta_min = eta_min
-        super().__init__(optimizer, last_epoch)
+        super().__init__(optimizer, last_epoch, interval)
 
     def rate(self, lr: float, t: int, group: int) -> float:
         return _cosine(lr, self.eta_min, t / self.T_max)
 
 
 class LinearWarmup(LRScheduler):
-    """lr·min(1, (t + 1) / steps): the first step is taken with lr / steps, not with 0."""
+    """lr·min(1, (t + 1) / steps): the first step is taken with lr / steps, not with 0.
 
-    def __init__(self, optimizer: Any, steps: int, last_epoch: int = -1) -> None:
+    A Trainer steps it after each step of the optimizer.
+    """
+
+    def __init__(
+        self, optimizer: Any, steps: int, last_epoch: int = -1, *, interval: Interval = "step"
+    ) -> None:
         numbers.integer("LinearWarmup", "steps", steps, 1)
         self.steps = steps
-        super().__init__(optimizer, last_epoch)
+        super().__init__(optimizer, last_epoch, interval)
 
     def rate(self, lr: float, t: int, group: int) -> float:
         return lr * min(1.0, (t + 1) / self.steps)
 
 
 class PolynomialLR(LRScheduler):
-    """lr·(1 - min(t, total_iters) / total_iters)^power."""
+    """lr·(1 - min(t, total_iters) / total_iters)^power; ``power`` at least 0."""
 
     def __init__(
-        self, optimizer: Any, total_iters: int = 5, power: float = 1.0, last_epoch: int = -1
+        self,
+        optimizer: Any,
+        total_iters: int = 5,
+        power: float = 1.0,
+        last_epoch: int = -1,
+        *,
+        interval: Interval = "epoch",
     ) -> None:
         numbers.integer("PolynomialLR", "total_iters", total_iters, 1)
         self.total_iters = total_iters
         self.power = numbers.in_range("PolynomialLR", "power", power, 0)
-        super().__init__(optimizer, last_epoch)
+        super().__init__(optimizer, last_epoch, interval)
 
     def rate(self, lr: float, t: int, group: int) -> float:
         return lr * float((1.0 - min(t, self.total_iters) / self.total_iters) ** self.power)
 
 
 class LambdaLR(LRScheduler):
-    """lr·lr_lambda(t), one function for all groups or one each; functions are not saved."""
+    """lr·lr_lambda(t), one function for all groups or one each, which returns a number >= 0.
+
+    Functions are not part of ``state_dict``.
+    """
 
     def __init__(
         self,
         optimizer: Any,
         lr_lambda: Callable[[int], float] | Sequence[Callable[[int], float]],
         last_epoch: int = -1,
+        *,
+        interval: Interval = "epoch",
     ) -> None:
         count = len(groups_of("LambdaLR", optimizer))
-        self.lr_lambdas = [lr_lambda] * count if callable(lr_lambda) else list(lr_lambda)
-        if len(self.lr_lambdas) != count:
+        self._for_all = callable(lr_lambda)
+        each = [lr_lambda] if callable(lr_lambda) else lr_lambda
+        if not isinstance(each, (list, tuple)) or not all(map(callable, each)):
+            raise TypeError(
+                f"LambdaLR: 'lr_lambda' is {lr_lambda!r}, expected a function or a list of them"
+            )
+        self.lr_lambdas = [*each]
+        if not self._for_all and len(each) != count:
             raise ValueError(f"LambdaLR: 'lr_lambda' is {lr_lambda!r}, expected {count} functions")
-        super().__init__(optimizer, last_epoch)
+        super().__init__(optimizer, last_epoch, interval)
 
     def rate(self, lr: float, t: int, group: int) -> float:
-        return lr * float(self.lr_lambdas[group](t))
+        if not self._for_all and group >= len(self.lr_lambdas):
+            raise ValueError(
+                f"LambdaLR: 'lr_lambda' has {len(self.lr_lambdas)} functions, one for each group, "
+                f"expected {group + 1}: a group was added; append its function to lr_lambdas"
+            )
+        factor = self.lr_lambdas[0 if self._for_all else group](t)
+        return lr * numbers.in_range("LambdaLR", f"lr_lambda({t})", factor, 0)

@@ -6,12 +6,18 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from typing import Any
 
-from onepass.optim.lr_scheduler._base import LRScheduler, steps
+from onepass.optim.lr_scheduler._arguments import groups_of, steps
+from onepass.optim.lr_scheduler._base import Interval, LRScheduler
 from onepass.optim.lr_scheduler._plateau import ReduceLROnPlateau
 
 
 class SequentialLR(LRScheduler):
-    """One schedule after another: number i counts from 0 at ``milestones[i - 1]``."""
+    """One schedule after another: number i counts from 0 at ``milestones[i - 1]``.
+
+    Each begins with the rates that the optimizer had before the first of them was made. A Trainer
+    steps it after each step of the optimizer if that holds for one of ``schedulers``, else after
+    each epoch: count ``milestones`` and the lengths of all of them in that unit.
+    """
 
     def __init__(
         self,
@@ -19,33 +25,38 @@ class SequentialLR(LRScheduler):
         schedulers: Sequence[LRScheduler],
         milestones: Sequence[int],
         last_epoch: int = -1,
+        *,
+        interval: Interval | None = None,
     ) -> None:
-        if not isinstance(schedulers, Sequence):
-            raise TypeError(
-                f"SequentialLR: 'schedulers' is {schedulers!r}, expected a list of schedules"
-            )
-        if not schedulers:
-            raise ValueError(
-                f"SequentialLR: 'schedulers' is {schedulers!r}, expected at least one schedule"
-            )
-        for number, scheduler in enumerate(schedulers):
-            label = f"SequentialLR: 'schedulers[{number}]' is a {type(scheduler).__name__}"
-            if not isinstance(scheduler, LRScheduler):
-                raise TypeError(f"{label}, expected a schedule")
-            if isinstance(scheduler, ReduceLROnPlateau):
-                raise ValueError(f"{label}, expected a schedule that depends on the step alone")
-            if scheduler.optimizer is not optimizer:
-                raise ValueError(f"{label} of another optimizer, expected one of 'optimizer'")
-        milestones = steps("SequentialLR", "milestones", milestones)
+        groups_of("SequentialLR", optimizer)
+        self.schedulers = _parts(optimizer, schedulers)
+        self.milestones = steps("SequentialLR", "milestones", milestones)
         expected = len(schedulers) - 1
-        if len(milestones) != expected or milestones != sorted(milestones):
+        if len(self.milestones) != expected or len(set(self.milestones)) != expected:
             raise ValueError(
                 f"SequentialLR: 'milestones' is {milestones!r}, expected {expected} ascending "
                 f"steps for {len(schedulers)} schedulers"
             )
-        self.schedulers = list(schedulers)
-        self.milestones = milestones
-        super().__init__(optimizer, last_epoch)
+        begins = [0, *self.milestones]
+        for number, (part, begin) in enumerate(zip(self.schedulers, begins, strict=True)):
+            end = self.milestones[number] if number < expected else None
+            if part.total_steps is not None and end is not None:
+                if part.total_steps < end - begin - 1:
+                    raise ValueError(
+                        f"SequentialLR: 'schedulers[{number}]' has total_steps={part.total_steps}, "
+                        f"expected at least {end - begin - 1}, for it runs from step {begin} to "
+                        f"{end}"
+                    )
+            elif part.total_steps is not None:
+                self.total_steps = begin + part.total_steps
+        if any(part.interval == "step" for part in self.schedulers):
+            self.interval = "step"
+        super().__init__(optimizer, last_epoch, interval)
+        self._made = min(part._made for part in self.schedulers)
+
+    def rate(self, lr: float, t: int, group: int) -> float:
+        scheduler, begin = self._at(t)
+        return scheduler.rate(lr, t - begin, group)
 
     def rates(self, t: int) -> list[float]:
         scheduler, begin = self._at(t)
@@ -54,9 +65,9 @@ class SequentialLR(LRScheduler):
     def state_dict(self) -> dict[str, Any]:
         return {**super().state_dict(), "schedulers": [s.state_dict() for s in self.schedulers]}
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self._check(state_dict)
-        parts = state_dict["schedulers"]
+    def _check(self, state: dict[str, Any]) -> None:
+        super()._check(state)
+        parts = state["schedulers"]
         if len(parts) != len(self.schedulers):
             expected = len(self.schedulers)
             raise ValueError(
@@ -64,15 +75,67 @@ class SequentialLR(LRScheduler):
             )
         for scheduler, part in zip(self.schedulers, parts, strict=True):
             scheduler._check(part)
-        for scheduler, part in zip(self.schedulers, parts, strict=True):
-            scheduler.load_state_dict(part)
-        super().load_state_dict(state_dict)
+
+    def _restore(self, state: dict[str, Any]) -> None:
+        for scheduler, part in zip(self.schedulers, state["schedulers"], strict=True):
+            scheduler._restore(part)
+        super()._restore(state)
+
+    def _find(self, groups: list[dict[str, Any]]) -> list[float]:
+        """The rates before the first of the schedules was made, which all have set rates since."""
+        made = sorted(self.schedulers, key=lambda part: part._made)
+        now = super()._find(groups)
+        # Rates that none of them has set were set by hand after the last was made.
+        return list(made[0]._found) if now == made[-1]._lrs else now
+
+    def _bases(self, lrs: list[float]) -> list[float]:
+        for scheduler in self.schedulers:
+            scheduler.base_lrs = scheduler._bases(list(lrs))
+        return list(self.schedulers[0].base_lrs)
+
+    def _rebase(self, group: int, base: float) -> None:
+        """The base rate of the active schedule; those of the others keep their proportion to it."""
+        active = self._at(self.last_epoch)[0]
+        like = group if group < len(active.base_lrs) else 0
+        before = active.base_lrs[like]
+        for scheduler in self.schedulers:
+            own = scheduler.base_lrs[like]
+            same = own == before or before == 0
+            scheduler._rebase(group, base if same else own * (base / before))
+        super()._rebase(group, base)
 
     def _at(self, t: int) -> tuple[LRScheduler, int]:
         """The active schedule after t steps, and the step at which it began."""
         number = bisect_right(self.milestones, t)
         return self.schedulers[number], self.milestones[number - 1] if number else 0
 
-    def _apply(self, t: int) -> None:
+    def _extras(self, t: int) -> None:
         scheduler, begin = self._at(t)
-        scheduler._apply(t - begin)
+        scheduler._extras(t - begin)
+
+
+def _parts(optimizer: Any, schedulers: Any) -> list[LRScheduler]:
+    """The schedules as a list.
+
+    Raises:
+        TypeError: no list, or other objects. ValueError: none, or one that does not fit.
+    """
+    if not isinstance(schedulers, (list, tuple)):
+        raise TypeError(
+            f"SequentialLR: 'schedulers' is {schedulers!r}, expected a list of schedules"
+        )
+    if not schedulers:
+        raise ValueError(
+            f"SequentialLR: 'schedulers' is {schedulers!r}, expected at least one schedule"
+        )
+    for number, scheduler in enumerate(schedulers):
+        label = f"SequentialLR: 'schedulers[{number}]' is a {type(scheduler).__name__}"
+        if not isinstance(scheduler, LRScheduler):
+            raise TypeError(f"{label}, expected a schedule")
+        if isinstance(scheduler, ReduceLROnPlateau):
+            raise ValueError(f"{label}, expected a schedule that depends on the step alone")
+        if scheduler.optimizer is not optimizer:
+            raise ValueError(f"{label} of another optimizer, expected one of 'optimizer'")
+    if len({id(scheduler) for scheduler in schedulers}) < len(schedulers):
+        raise ValueError("SequentialLR: 'schedulers' names one schedule twice, expected one each")
+    return list(schedulers)

@@ -1,0 +1,67 @@
+"""Norms of each parameter's gradient, update and value: what ``diagnostics=True`` measures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from onepass import _C
+from onepass._array import Array, copy_into, parameter_dtype, zeros_like
+
+
+class PerParameter(NamedTuple):
+    """What a step did to each parameter.
+
+    Each attribute is a list in flat order with a float for every parameter (on a CUDA device a 0-d
+    array, which nothing has waited for), None where it had no gradient.
+
+    Attributes:
+        grad_norm: of the gradient after unscaling and before clipping.
+        update_norm: of the parameter's change, 0 in a skipped step.
+        param_norm: of the parameter before the step.
+    """
+
+    grad_norm: list[Any]
+    update_norm: list[Any]
+    param_norm: list[Any]
+
+
+class Watch:
+    """Measures a step: made before it, asked after it.
+
+    Args:
+        params: arrays of the parameters.
+        grads: their gradients, None where there is none.
+    """
+
+    def __init__(self, params: Sequence[Array], grads: Sequence[Array | None]) -> None:
+        self._params = params
+        pairs = list(zip(params, grads, strict=False))
+        self._grad_norms = [None if g is None else _norm(g) for _, g in pairs]
+        self._before = [None if g is None else _copy(p) for p, g in pairs]
+
+    def result(self, grad_scale: float | None) -> PerParameter:
+        """The norms, where the step has succeeded."""
+        updates = []
+        for p, before in zip(self._params, self._before, strict=True):
+            change = None if before is None else _copy(p)
+            if change is not None:
+                change -= before
+            updates.append(change)
+        unscale = 1.0 if grad_scale is None else 1.0 / grad_scale
+        return PerParameter(
+            [None if norm is None else norm * unscale for norm in self._grad_norms],
+            [None if change is None else _norm(change) for change in updates],
+            [None if before is None else _norm(before) for before in self._before],
+        )
+
+
+def _norm(x: Array) -> Any:
+    return _C.global_norm([x], 2)
+
+
+def _copy(p: Array) -> Array:
+    """A copy of the computing type."""
+    copy = zeros_like(p, parameter_dtype(p))
+    copy_into(copy, p)
+    return copy

@@ -1,0 +1,224 @@
+"""Parameters in groups, their states, and the plan of a step over them, which follows changes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from math import inf
+from operator import itemgetter
+from typing import Any, ClassVar, NoReturn
+
+import numpy as np
+
+from onepass import _C
+from onepass._array import Array, copy_into, parameter_dtype
+from onepass._one_thread import OneThread
+from onepass._parameter import Parameter
+from onepass.ops._rule import Launch, Rule, State, uniform
+from onepass.optim._groups import filled
+from onepass.optim._states import follow
+
+_FROZEN = (bool, int, float, str, tuple, type(None), np.generic)
+
+
+class Planned:
+    """What an optimizer holds; `_prepare` brings it up to date with the options and arrays.
+
+    Args:
+        defaults: options of a group that does not set its own.
+        groups: the group dicts.
+    """
+
+    _rule: ClassVar[Rule]
+
+    def __init__(self, defaults: dict[str, Any], groups: Sequence[Mapping[str, Any]]) -> None:
+        rule = self._rule
+        self._alone = OneThread(self._name)
+        self.param_groups: list[dict[str, Any]] = []
+        self.defaults: dict[str, Any] = defaults
+        self._parameters: list[Any] = []
+        self._lists: list[tuple[list[Any], int]] = []  # the groups' lists of them
+        self._names: list[str | None] = []
+        self._arrays: list[Array] = []
+        self._states: dict[str, list[Array]] = {}
+        self._plan: _C.Plan | None = None
+        self._plan_is_current = False  # it is for this kernel and these parameters
+        # Reads a group's options, and what they were when the fields below were derived from them.
+        self._read_options = itemgetter(*defaults)
+        self._options: list[tuple[Any, ...]] | None = None
+        self._lr_leads = rule.lr_leads and next(iter(defaults)) == "lr"
+        self._all_started = False  # every parameter has had a gradient
+        self._hypers: list[tuple[float, ...]] = []
+        self._wanted: Launch = ("", ())
+        self._maximize = False
+        self._holders: list[tuple[Parameter, Array]] = []  # parameters whose array may be replaced
+        for group in groups:
+            self._append(group)
+        self._prepare()
+
+    @property
+    def _name(self) -> str:
+        return type(self).__name__
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Everything but the plan, which holds addresses: for pickle and copy."""
+        assert self._plan is not None
+        state = {**self.__dict__, "_plan": None, "_holders": []}
+        return {**state, "_counts": (self._plan.steps, self._plan.scalars)}
+
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        self.__dict__.update(state)
+        steps, scalars = self.__dict__.pop("_counts")
+        self._plan = self._replan(*self._wanted)
+        self._plan.steps, self._plan.scalars = steps, scalars
+
+    def _add(self, group: Mapping[str, Any]) -> None:
+        before, plan = len(self._parameters), self._plan
+        self._append(group)
+        try:
+            self._prepare()
+        except (TypeError, ValueError):
+            del self.param_groups[-1], self._lists[-1]
+            for entries in (
+                self._parameters,
+                self._names,
+                self._arrays,
+                *self._states.values(),
+            ):
+                del entries[before:]
+            # The old plan has the counts; options changed before may ask for another one.
+            self._plan, self._plan_is_current = plan, False
+            raise
+
+    def _append(self, group: Mapping[str, Any]) -> None:
+        options, names = filled(self._name, group, self.defaults)
+        self._rule.hyper(self._name, options)
+        self.param_groups.append(options)
+        self._names += names
+        self._parameters += options["params"]
+        self._lists.append((options["params"], len(options["params"])))
+        self._arrays += map(_data, options["params"])
+        self._plan_is_current = self._all_started = False
+
+    def _prepare(self) -> _C.Plan:
+        """The plan of a step: rebuilt when the kernel or an array has changed."""
+        if len(self.param_groups) != len(self._lists):
+            self._refuse_other_parameters()
+        for group, (held, count) in zip(self.param_groups, self._lists, strict=True):
+            if group["params"] is not held or len(held) != count:
+                self._refuse_other_parameters()
+        options = [*map(self._read_options, self.param_groups)]
+        if options != self._options:
+            self._derive(options)
+        for parameter, array in self._holders:
+            if parameter.data is not array:
+                self._plan_is_current = False
+        if self._plan is None or not self._plan_is_current:
+            self._plan = self._replan(*self._wanted)
+        return self._plan
+
+    def _derive(self, options: list[tuple[Any, ...]]) -> None:
+        """Takes over what follows from the options of all groups."""
+        if self._options is not None and self._only_rates(self._options, options):
+            return
+        maximize, wanted, hypers = self._derived(self.param_groups)
+        self._plan_is_current = self._plan_is_current and self._wanted == wanted
+        self._maximize, self._wanted, self._hypers = maximize, wanted, hypers
+        # A list or an array may get other contents and stay the same object: derived every time.
+        frozen = all(isinstance(v, _FROZEN) for values in options for v in values)
+        self._options = options if frozen else None
+        if self._rule.starts_follow:
+            self._restart()
+
+    def _only_rates(self, before: list[tuple[Any, ...]], options: list[tuple[Any, ...]]) -> bool:
+        """Takes over new learning rates, if that is all: a schedule brings one every step."""
+        if len(before) != len(options) or not self._lr_leads:
+            return False
+        hypers = list(self._hypers)
+        for number, (old, new) in enumerate(zip(before, options, strict=True)):
+            lr = new[0]
+            if old[1:] != new[1:] or not (type(lr) is float and 0 <= lr < inf):
+                return False
+            hypers[number] = (lr, *hypers[number][1:])
+        self._hypers, self._options = hypers, options
+        return True
+
+    def _derived(
+        self, groups: list[dict[str, Any]]
+    ) -> tuple[bool, Launch, list[tuple[float, ...]]]:
+        """Checked: whether to maximize, the kernel with its states, each group's hypers."""
+        maximize = uniform(self._name, "maximize", groups)
+        hypers = [self._rule.hyper(self._name, group) for group in groups]
+        return maximize, self._rule.launch(self._name, groups), hypers
+
+    def _restart(self) -> None:
+        """A start that depends on options follows them until a parameter's first gradient."""
+        if self._plan is None or self._all_started:
+            return
+        steps = self._plan.steps  # on a device this waits; once all have started, never again
+        self._all_started = len(steps) == len(self._parameters) and all(steps)
+        for state in self._rule.states:
+            if not callable(state.start) or state.key not in self._states:
+                continue
+            for held, start, step in zip(
+                self._states[state.key], self._starts(state), steps, strict=False
+            ):
+                if step == 0:
+                    copy_into(held, start)
+
+    def _replan(self, kernel: str, names: tuple[str | None, ...]) -> _C.Plan:
+        self._refuse_other_dtypes()
+        arrays = [_data(p) for p in self._parameters]
+        for state in self._rule.states:
+            if state.key in names:
+                held = self._states.get(state.key, [])
+                self._states[state.key] = follow(arrays, held, self._starts(state))
+        self._arrays = arrays
+        plan = self._new_plan(kernel, names)
+        if self._plan is not None:
+            old, scalars = self._plan.steps, plan.scalars
+            for name, values in self._plan.scalars.items():
+                scalars[name][: len(old)] = values
+            plan.steps, plan.scalars = old + [0] * (len(arrays) - len(old)), scalars
+        self._plan_is_current = True
+        self._holders = [
+            (p, a)
+            for p, a in zip(self._parameters, arrays, strict=True)
+            if isinstance(p, Parameter)
+        ]
+        return plan
+
+    def _refuse_other_dtypes(self) -> None:
+        """A message of its own for a parameter that was converted: its states were not."""
+        arrays = [_data(p) for p in self._parameters]
+        for key, states in self._states.items():
+            for index, (array, held) in enumerate(zip(arrays, states, strict=False)):
+                if held.dtype != parameter_dtype(array):
+                    name = f" ({self._names[index]})" if self._names[index] else ""
+                    raise TypeError(
+                        f"{self._name}: parameter {index}{name} has dtype {array.dtype}, and its "
+                        f"{key!r} is of {held.dtype}, expected the dtype that it had when the "
+                        "optimizer was made: make the optimizer after converting the model"
+                    )
+
+    def _refuse_other_parameters(self) -> NoReturn:
+        """They would be trained in silence by no step, or their states be those of others."""
+        now = [len(group.get("params", ())) for group in self.param_groups]
+        before = [count for _, count in self._lists]
+        raise ValueError(
+            f"{self._name}: 'param_groups' was changed: groups of {now} parameters, expected the "
+            f"lists of {before} that it had; use add_param_group, or make a new optimizer"
+        )
+
+    def _new_plan(self, kernel: str, names: tuple[str | None, ...]) -> _C.Plan:
+        """A plan over the arrays and states as they are, which has counted nothing."""
+        groups = [number for number, g in enumerate(self.param_groups) for _ in g["params"]]
+        states = [None if name is None else self._states[name] for name in names]
+        return _C.Plan(kernel, self._arrays, states, groups)
+
+    def _starts(self, state: State) -> list[float]:
+        """What a state holds before each parameter's first gradient."""
+        return [state.start_in(group) for group in self.param_groups for _ in group["params"]]
+
+
+def _data(parameter: Any) -> Array:
+    return parameter.data if isinstance(parameter, Parameter) else parameter

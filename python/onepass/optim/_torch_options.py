@@ -1,0 +1,54 @@
+"""The keywords of PyTorch's optimizers that say how a step runs, not what it computes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, TypedDict
+
+from onepass import _numbers as numbers
+from onepass._nearest import did_you_mean
+
+
+class TorchOptions(TypedDict, total=False):
+    """Keywords that code written for PyTorch passes."""
+
+    foreach: bool | None
+    fused: bool | None
+    capturable: bool
+    differentiable: bool
+
+
+_NAMES = ("foreach", "fused", "capturable", "differentiable")
+# Those that would change what a step may be used for.
+_UNMET = {
+    "capturable": "every step can be captured in a CUDA graph, but with the hyper-parameters of "
+    "the capture, also where lr is a tensor",
+    "differentiable": "a step is not part of autograd's graph; use torch.optim for that",
+}
+
+
+def refuse_unmet(owner: str, given: Mapping[str, Any]) -> None:
+    """Refuses ``capturable`` and ``differentiable`` that are on, in a group or a constructor."""
+    for name, why in _UNMET.items():
+        # Groups of PyTorch's optimizers hold None for False.
+        if name in given and numbers.flag(owner, name, given[name] or False):
+            raise ValueError(f"{owner}: {name!r} is {given[name]!r}, expected False: {why}")
+
+
+def check(owner: str, given: Mapping[str, Any], known: Iterable[str]) -> None:
+    """The keywords of a constructor beyond its own.
+
+    Args:
+        given: the keywords.
+        known: its own.
+
+    Raises:
+        TypeError: an unknown one. ValueError: one that asks for what a step cannot do.
+    """
+    for name in given:
+        if name not in _NAMES:
+            hint = did_you_mean(name, [*known, *_NAMES])
+            raise TypeError(f"{owner}: unknown keyword {name!r}{hint}")
+    for name in ("foreach", "fused"):
+        numbers.flag(owner, name, given.get(name) or False)
+    refuse_unmet(owner, given)

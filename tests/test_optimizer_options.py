@@ -1,0 +1,233 @@
+"""Options of optimizers: ranges that a rule may set for itself, options that need each other, and
+what a step does where options have changed since the last one."""
+
+import copy
+import inspect
+import re
+
+import numpy as np
+import pytest
+from helpers import each_variant
+from onepass import _C, optim
+from onepass.ops._rule import RANGES, Needs, Range, Rule, State
+
+SGD = {"lr": 0.5, "momentum": 0.0, "dampening": 0.0, "weight_decay": 0, "nesterov": False}
+
+
+def sgd(**more):
+    return Rule("sgd", State("momentum_buffer", when="momentum"), **more)
+
+
+# ------------------------------------------------------------------------------------------ ranges
+
+
+@pytest.mark.parametrize(
+    ("limits", "inside", "outside", "words"),
+    [
+        (Range(above=0), [1e-300, 1.0, 5], [0, 0.0, -1, np.nan, np.inf], "a number > 0"),
+        (Range(0, most=1), [0, 0.0, 0.5, 1, 1.0], [1.0000001, -0.1, np.inf], ">= 0 and <= 1"),
+        (Range(above=0, most=1), [1.0, 0.5], [0.0, 1.5], "> 0 and <= 1"),
+        (Range(1, 2), [1, 1.5], [2, 2.0, 0.9], ">= 1 and < 2"),
+        (Range(), [-1e308, 0.0], [np.inf, -np.inf, np.nan], "a finite number"),
+    ],
+    ids=str,
+)
+def test_a_rule_has_ranges_of_its_own_with_ends_that_belong_to_them_or_not(
+    limits, inside, outside, words
+):
+    rule = sgd(ranges={"lr": limits})
+    for value in inside:
+        assert rule.hyper("Me", {**SGD, "lr": value})[0] == value
+    for value in outside:
+        with pytest.raises(ValueError, match=re.escape(words)):
+            rule.hyper("Me", {**SGD, "lr": value})
+    assert RANGES["lr"] == Range(0)  # of all others
+
+
+def test_numbers_of_a_tuple_have_the_range_of_the_rule():
+    rule = Rule("lion", ranges={"betas": Range(above=0, most=1)})
+    assert rule.hyper("Me", {"lr": 1.0, "betas": (0.5, 1.0), "weight_decay": 0.0})[1:3] == (0.5, 1)
+    with pytest.raises(ValueError, match=r"Me: 'betas\[0\]' is 0\.0, expected a number > 0 and <="):
+        rule.hyper("Me", {"lr": 1.0, "betas": (0.0, 1.0), "weight_decay": 0.0})
+
+
+def test_a_range_of_an_option_that_the_kernel_lacks_is_refused():
+    with pytest.raises(ValueError, match=r"sgd: \['betas'\] of ranges are no hyper-parameters"):
+        sgd(ranges={"betas": Range(0, 1)})
+
+
+def test_an_option_without_bounds_elsewhere_may_have_some():
+    rule = sgd(ranges={"dampening": Range(-1, most=1)})
+    with pytest.raises(ValueError, match=r"'dampening' is 1\.5, expected a number >= -1 and <= 1"):
+        rule.hyper("Me", {**SGD, "momentum": 0.5, "dampening": 1.5})
+
+
+def test_the_products_of_nadam_have_both_ends():
+    opt = optim.NAdam([np.ones(2)])
+    opt.step([np.ones(2)])
+    saved = copy.deepcopy(opt.state_dict())
+    for value in (0.0, 1.0):
+        saved["state"][0]["mu_product"] = value
+        opt.load_state_dict(saved)
+    for value in (-0.1, 1.1, "x", None, np.nan):
+        saved["state"][0]["mu_product"] = value
+        with pytest.raises(ValueError, match="mu_product"):
+            opt.load_state_dict(saved)
+
+
+# ------------------------------------------------------------------------------- needs of options
+
+
+def test_needs_are_asked_whatever_the_value_of_the_option():
+    """Not only where it is on: 0 and False need others too."""
+    rule = sgd(needs=[Needs("dampening", ("momentum",), lambda d, m: d <= m, "at most momentum")])
+    assert rule.hyper("Me", {**SGD, "momentum": 0.9, "dampening": 0.5})
+    with pytest.raises(ValueError, match=r"'dampening' is 0\.5, expected at most momentum with it"):
+        rule.hyper("Me", {**SGD, "momentum": 0.1, "dampening": 0.5})
+    rule = sgd(needs=[Needs("weight_decay", ("lr",), lambda w, lr: w > 0 or lr < 1, "lr < 1")])
+    with pytest.raises(ValueError, match="'weight_decay' is 0, expected lr < 1 with it"):
+        rule.hyper("Me", {**SGD, "lr": 2})
+
+
+# --------------------------------------------------------------------- options between two steps
+
+
+@each_variant
+def test_a_rate_that_changes_every_step_is_seen(variant):
+    p, q = np.ones(5), np.ones(5)
+    opt = variant.make([p], lr=0.1)
+    saved = None
+    for step in range(6):
+        lr = 0.1 / (1 + step)
+        opt.param_groups[0]["lr"] = lr
+        fresh = variant.make([q], lr=lr)  # derives everything from its options
+        if saved is not None:
+            saved["param_groups"][0]["lr"] = lr
+            fresh.load_state_dict(saved)
+        for o in (opt, fresh):
+            o.step([np.arange(5.0)])
+        saved = copy.deepcopy(fresh.state_dict())
+    np.testing.assert_array_equal(p, q)
+
+
+@pytest.mark.parametrize("lr", [-1.0, np.nan, np.inf, "0.1", None, -1])
+@each_variant
+def test_a_rate_that_is_none_is_refused_and_the_last_one_stays(variant, lr):
+    p = np.ones(5)
+    opt = variant.make([p], lr=0.1)
+    opt.step([np.ones(5)])
+    before = p.copy()
+    opt.param_groups[0]["lr"] = lr
+    for _ in range(2):
+        with pytest.raises((TypeError, ValueError), match=f"{type(opt).__name__}: 'lr' is"):
+            opt.step([np.ones(5)])
+    np.testing.assert_array_equal(p, before)
+    opt.param_groups[0]["lr"] = 0.0
+    opt.step([np.zeros(5)])
+
+
+def test_a_rate_and_another_option_that_change_together_are_both_seen():
+    p, q = np.ones(5), np.ones(5)
+    opt, twin = optim.SGD([p], lr=0.1), optim.SGD([q], lr=0.3, momentum=0.9, weight_decay=0.1)
+    opt.param_groups[0].update(lr=0.3, momentum=0.9, weight_decay=0.1)
+    for _ in range(3):
+        opt.step([np.arange(5.0)])
+        twin.step([np.arange(5.0)])
+    np.testing.assert_array_equal(p, q)
+
+
+def test_the_rate_of_one_group_changes_that_group():
+    p, q = np.ones(3), np.ones(3)
+    opt = optim.SGD([{"params": [p]}, {"params": [q], "lr": 0.5}], lr=0.1)
+    opt.step([np.zeros(3), np.zeros(3)])
+    opt.param_groups[1]["lr"] = 0.25
+    opt.step([np.ones(3), np.ones(3)])
+    np.testing.assert_allclose([p[0], q[0]], [0.9, 0.75])
+
+
+def test_the_extension_says_where_scalars_start():
+    kernels = {k["name"]: k for k in _C.kernels()}
+    assert kernels["nadam"]["starts"] == (1.0,)
+    assert all(len(k["starts"]) == len(k["scalars"]) for k in kernels.values())
+
+
+class Follows(optim.RMSprop):
+    """A state that starts at the rate."""
+
+    _rule = Rule(
+        "rmsprop",
+        State("square_avg", start=lambda group: group["lr"]),
+        State("momentum_buffer", when="momentum"),
+        State("grad_avg", when="centered"),
+    )
+
+
+class CountedPlan:
+    """A plan that counts how often its steps are read, which on a device waits for it."""
+
+    def __init__(self, plan):
+        self._plan, self.reads = plan, 0
+
+    @property
+    def steps(self):
+        self.reads += 1
+        return self._plan.steps
+
+    def __getattr__(self, name):
+        return getattr(self._plan, name)
+
+
+def test_starts_that_follow_options_read_the_counts_no_more_once_all_have_started():
+    p, q = np.ones(3), np.ones(2)
+    opt = Follows([p, q], lr=0.1)
+    opt.step([np.ones(3), None])
+    opt._plan = counted = CountedPlan(opt._plan)
+    for lr in (0.2, 0.3):
+        opt.param_groups[0]["lr"] = lr
+        opt.step([np.ones(3), None])
+    assert counted.reads == 2
+    assert opt._states["square_avg"][1].tolist() == [0.3, 0.3]
+    opt.step([np.ones(3), np.ones(2)])
+    for lr in (0.4, 0.5, 0.6):
+        opt.param_groups[0]["lr"] = lr
+        opt.step([np.ones(3), np.ones(2)])
+    assert counted.reads == 3
+    r = np.ones(4)
+    opt._plan = counted._plan
+    opt.add_param_group({"params": [r]})
+    opt.param_groups[0]["lr"] = opt.param_groups[1]["lr"] = 0.7
+    opt.step([None, None, None])
+    assert opt._states["square_avg"][2].tolist() == [0.7] * 4
+
+
+def test_starts_that_follow_options_do_so_after_a_state_was_loaded():
+    p, q = np.ones(3), np.ones(2)
+    opt = Follows([p, q], lr=0.1)
+    opt.step([np.ones(3), None])
+    saved = copy.deepcopy(opt.state_dict())
+    opt.step([np.ones(3), np.ones(2)])
+    opt.param_groups[0]["lr"] = 0.2
+    opt.step([np.ones(3), np.ones(2)])
+    opt.load_state_dict(saved)
+    opt.param_groups[0]["lr"] = 0.5
+    opt.step([np.ones(3), None])
+    assert opt._states["square_avg"][1].tolist() == [0.5, 0.5]
+
+
+def test_an_optimizer_of_ones_own_may_name_its_options_in_any_order():
+    class Mine(optim.SGD):
+        def __init__(self, params, weight_decay, lr):
+            optim.Optimizer.__init__(
+                self, params,
+                {"weight_decay": weight_decay, "lr": lr, "momentum": 0.0, "dampening": 0.0,
+                 "nesterov": False, "maximize": False, "compat": "torch"},
+            )  # fmt: skip
+
+    p, q = np.ones(3), np.ones(3)
+    mine, twin = Mine([p], 0.1, 0.5), optim.SGD([q], 0.5, weight_decay=0.1)
+    for wd in (0.1, 0.2):
+        for opt in (mine, twin):
+            opt.param_groups[0]["weight_decay"] = wd
+            opt.step([np.ones(3)])
+    np.testing.assert_array_equal(p, q)
+    assert "lr" in inspect.signature(Mine).parameters
