@@ -71,7 +71,7 @@ class Activation(Module):
     @bypassable
     def forward(self, x: Array) -> Array:
         y = getattr(ops, self.declared.name)(x, **self._options())
-        self.saved = x
+        self._remember(x)
         return y
 
     @bypassable
@@ -113,7 +113,7 @@ class Identity(Module):
     """
 
     def forward(self, x: Array) -> Array:
-        self.saved = like("Identity", "x", x)
+        self._remember(like("Identity", "x", x))
         return x
 
     def backward(self, dy: Array, *, need_input_grad: bool = True) -> Array | None:

@@ -77,7 +77,9 @@ class BatchNorm(Fusable):
 
     def uses_batch(self, read: Read = getattr) -> bool:
         """Whether the next call takes its statistics from the batch."""
-        return bool(read(self, "training")) or read(self, "running_mean") is None
+        if read(self, "training") and not read(self, "statistics_frozen"):
+            return True
+        return read(self, "running_mean") is None
 
     def takes_residual(self, facts: Facts[Any]) -> bool:
         return self.epilogue_head(facts) is not None
@@ -89,23 +91,25 @@ class BatchNorm(Fusable):
         shape: Any = getattr(x, "shape", ())  # the kernel refuses other things than float arrays
         if len(shape) not in self.ranks or shape[1] != self.num_features:
             self._refuse(x)
-        momentum = self.momentum
-        y, saved = ops.batch_norm(
-            x,
-            None if self.weight is None else self.weight.data,
-            None if self.bias is None else self.bias.data,
-            self.running_mean,
-            self.running_var,
-            training=self.uses_batch(),
-            momentum=self._average() if momentum is None else momentum,
-            eps=self.eps,
-            **epilogue.options(),
-        )
-        if self.training and self.num_batches_tracked is not None:
-            self.num_batches_tracked += 1
-        if epilogue.dropout is not None:
-            epilogue.dropout.stream.advance()
-        self.saved = (saved, epilogue)
+        momentum, batch = self.momentum, self.uses_batch()
+        try:
+            y, saved = ops.batch_norm(
+                x,
+                None if self.weight is None else self.weight.data,
+                None if self.bias is None else self.bias.data,
+                self.running_mean,
+                self.running_var,
+                training=batch,
+                momentum=self._average() if momentum is None else momentum,
+                eps=self.eps,
+                **epilogue.options(),
+            )
+        except BaseException:
+            epilogue.refused()
+            raise
+        if batch and (tracked := self.num_batches_tracked) is not None:
+            tracked += 1
+        self._remember((saved, epilogue))
         return y
 
     def backward(self, dy: Array, *, need_input_grad: bool = True) -> Array | None:

@@ -45,12 +45,15 @@ class Dropout(Module):
     def forward(self, x: Array) -> Array:
         kind = like("Dropout", "x", x)
         if not self.drops():
-            self.saved = (kind, None)
+            self._remember((kind, None))
             return x
-        seed, offset = self.stream.peek()
-        y = ops.dropout(x, self.p, seed=seed, offset=offset)
-        self.stream.advance()
-        self.saved = (kind, (self.p, seed, offset))
+        seed, offset = self.stream.take()
+        try:
+            y = ops.dropout(x, self.p, seed=seed, offset=offset)
+        except BaseException:
+            self.stream.give_back()
+            raise
+        self._remember((kind, (self.p, seed, offset)))
         return y
 
     @bypassable

@@ -38,7 +38,7 @@ class Flatten(Module):
                 f"Flatten({self.extra_repr()}): x has shape {shape}, which has no such axes"
             )
         flat = (*shape[:start], math.prod(shape[start : end + 1]), *shape[end + 1 :])
-        self.saved = (shape, (lib, dtype, flat))
+        self._remember((shape, (lib, dtype, flat)))
         return x.reshape(flat)
 
     def backward(self, dy: Array, *, need_input_grad: bool = True) -> Array | None:

@@ -69,7 +69,7 @@ class Residual(Fusable):
         if self.adds_in_kernel:
             whole = epilogue.with_residual(side)
             y = self.body.fused_forward(x, whole)
-            self.saved = (whole,)
+            self._remember((whole, self._others()))
             return y
         main = self.body(x)
         if main.shape != side.shape:
@@ -77,13 +77,21 @@ class Residual(Fusable):
                 f"Residual: the body gives shape {tuple(main.shape)}, the shortcut "
                 f"{tuple(side.shape)}; give a shortcut with the body's shape"
             )
-        self.saved = ()
+        self._remember((None, self._others()))
         return main + side
 
+    def _others(self) -> list[tuple[Module, Any]]:
+        """What the sides saved that are in the other mode than the block."""
+        training = self.training
+        sides = (self.body,) if self.shortcut is None else (self.body, self.shortcut)
+        return [(side, side.saved) for side in sides if side.training != training]
+
     def backward(self, dy: Array, *, need_input_grad: bool = True) -> Array | None:
-        saved = self.recall()
+        whole, others = self.recall()
+        for part, value in others:  # a call in that other mode may have come in between
+            part._remember(value)
         main = self.body.backward(dy, need_input_grad=need_input_grad)
-        side = saved[0].residual_grad if saved else dy
+        side = dy if whole is None else whole.residual_grad
         if self.shortcut is not None:
             side = self.shortcut.backward(side, need_input_grad=need_input_grad)
         return main + side if need_input_grad else None

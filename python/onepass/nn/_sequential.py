@@ -99,23 +99,39 @@ class Sequential(Fusable):
 
     def fused_forward(self, x: Array, epilogue: Epilogue) -> Array:
         groups = self.groups() or [Group(Identity())]
+        training = self.training
+        others: tuple[tuple[Module, Any], ...] = ()
         last = None if epilogue is NOTHING else groups[-1]  # its kernel goes on, says epilogue_head
         for part in groups:
             then = epilogue if part is last else part.epilogue
             head: Any = part.head
             x = head(x) if then is None else head.fused_forward(x, then)
-        self.saved = groups
+            if head.training != training:
+                others = (*others, (head, head.saved))
+        if training:
+            self._saved.trained = groups, others
+        else:
+            self._saved.here.saved = groups, others
         return x
 
     def backward(self, dy: Array, *, need_input_grad: bool = True) -> Array | None:
-        groups: list[Group] = self.recall()
-        first = 0 if need_input_grad else first_trained(groups)
-        grad: Array | None = dy
-        for part in reversed(groups[first + 1 :]):
-            grad = part.head.backward(grad)
-        if need_input_grad:
-            return groups[0].head.backward(grad)
-        return groups[first].head.backward(grad, need_input_grad=False)
+        groups, others = self.recall()
+        saved = self._saved
+        if self.training and not saved.enter(False):
+            saved.refuse(self)
+        try:
+            for head, value in others:  # a call in that other mode may have come in between
+                head._remember(value)
+            first = 0 if need_input_grad else first_trained(groups)
+            grad: Array | None = dy
+            for part in reversed(groups[first + 1 :]):
+                grad = part.head.backward(grad)
+            if need_input_grad:
+                return groups[0].head.backward(grad)
+            return groups[first].head.backward(grad, need_input_grad=False)
+        finally:
+            if self.training:
+                saved.leave()
 
     def __getstate__(self) -> dict[str, Any]:
         return {k: v for k, v in super().__getstate__().items() if k != "_found"}
