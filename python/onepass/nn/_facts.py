@@ -35,10 +35,15 @@ class Facts(Generic[V]):
         self._constant = True
 
     def read(self, owner: Any, name: str) -> Any:
-        """``owner.name``, watched from now on: for another object, not for changes inside it."""
+        """``owner.name``, watched from now on: for another object, not for changes inside it.
+
+        Nothing is decided by the elements of an array, and what is decided by the attributes of a
+        module is read here too.
+        """
         value = getattr(owner, name)
         self._values.append((owner, name, value))
-        if hasattr(value, "__setitem__") or isinstance(value, set):
+        inside = hasattr(value, "__setitem__") or isinstance(value, set)
+        if inside and not hasattr(value, "dtype") and not hasattr(value, "named_modules"):
             self._constant = False  # may change without a trace: decide anew every time
         return value
 

@@ -10,6 +10,7 @@ from onepass.nn._facts import Facts
 from onepass.nn._fusable import Fusable
 from onepass.nn._group import check_distinct, unfuse
 from onepass.nn._module import Module, layout
+from onepass.nn._module_list import check_module
 from onepass.nn._sequential import Sequential
 
 
@@ -39,8 +40,8 @@ class Residual(Fusable):
 
     def __init__(self, *body: Module, shortcut: Module | None = None, fuse: bool = True) -> None:
         self.body = Sequential(*body)
-        if shortcut is not None and not isinstance(shortcut, Module):
-            raise TypeError(f"Residual: shortcut is {shortcut!r}, expected a Module or None")
+        if shortcut is not None:
+            check_module("Residual", "shortcut", shortcut)
         self.shortcut = shortcut
         self.fuse = fuse
         check_distinct("Residual", self.modules())

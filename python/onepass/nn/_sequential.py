@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any, overload
+from collections.abc import Iterable
+from typing import Any
 
 from onepass._array import Array
 from onepass.nn._activation import Identity
@@ -12,15 +12,16 @@ from onepass.nn._facts import Facts
 from onepass.nn._fusable import Fusable
 from onepass.nn._group import Group, check_distinct, first_trained, group, unfuse
 from onepass.nn._module import Module, layout
+from onepass.nn._module_list import Layers
 
 
-class Sequential(Fusable):
+class Sequential(Layers, Fusable):
     """``y = layers[-1](… layers[0](x))``.
 
     Batch norm → activation → dropout run as one kernel, and so do a linear layer's bias →
     activation → dropout; ``print(model)`` shows which. The results are the same bits with
     ``fuse=False``, dropout masks included (but for a residual's subnormal numbers, which a batch
-    norm takes for zero).
+    norm takes for zero). Layers can be replaced, added and removed as in a list.
 
     Args:
         layers: modules; their names are "0", "1", ….
@@ -44,32 +45,19 @@ class Sequential(Fusable):
     _found: Facts[list[Group]] | None = None  # the groups of the last call
 
     def __init__(self, *layers: Module, fuse: bool = True) -> None:
-        for i, layer in enumerate(layers):
-            if not isinstance(layer, Module):
-                raise TypeError(f"Sequential: layer {i} is a {type(layer).__name__}, not a Module")
-        self.layers = layers
         self.fuse = fuse
-        check_distinct("Sequential", self.modules())
-        if not fuse:
+        self._take(layers)
+
+    def _take(self, layers: Iterable[Any]) -> None:
+        taken = tuple(layers)
+        self._check(taken)
+        check_distinct("Sequential", (m for layer in taken for m in layer.modules()))
+        self.layers = taken
+        if not self.fuse:
             unfuse(self)
 
-    def named_children(self) -> Iterator[tuple[str, Module]]:
-        return ((str(i), layer) for i, layer in enumerate(self.layers))
-
-    def __len__(self) -> int:
-        return len(self.layers)
-
-    def __iter__(self) -> Iterator[Module]:
-        return iter(self.layers)
-
-    @overload
-    def __getitem__(self, index: int) -> Module: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequential: ...
-    def __getitem__(self, index: int | slice) -> Module | Sequential:
-        if isinstance(index, slice):
-            return Sequential(*self.layers[index], fuse=self.fuse)
-        return self.layers[index]
+    def _of(self, layers: tuple[Module, ...]) -> Sequential:
+        return Sequential(*layers, fuse=self.fuse)
 
     def groups(self) -> list[Group]:
         """The layers as they run in the present mode; found anew when a layer or mode changed."""
