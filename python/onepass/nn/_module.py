@@ -123,6 +123,10 @@ class Module:
         else:
             self._saved.here.saved = value
 
+    def _all_saved(self) -> list[tuple[Module, Any]]:
+        """What this module and all inside it saved in their present modes."""
+        return [(module, module.saved) for module in self.modules()]
+
     def recall(self) -> Any:
         """What the last forward call saved.
 

@@ -52,8 +52,9 @@ class Residual(Fusable):
     def adds_in_kernel(self) -> bool:
         facts = self._adds
         if facts is None or not facts.hold():
-            facts = self._adds = Facts()
+            facts = Facts()
             facts.value = self._decide(facts)
+            self._adds = facts  # complete: another thread may read it now
         return facts.value
 
     def _decide(self, facts: Facts[Any]) -> bool:
@@ -82,15 +83,15 @@ class Residual(Fusable):
         return main + side
 
     def _others(self) -> list[tuple[Module, Any]]:
-        """What the sides saved that are in the other mode than the block."""
+        """What the sides saved that are in another mode than the block."""
         training = self.training
         sides = (self.body,) if self.shortcut is None else (self.body, self.shortcut)
-        return [(side, side.saved) for side in sides if side.training != training]
+        return [saved for s in sides if s.training != training for saved in s._all_saved()]
 
     def backward(self, dy: Array, *, need_input_grad: bool = True) -> Array | None:
         whole, others = self.recall()
-        for part, value in others:  # a call in that other mode may have come in between
-            part._remember(value)
+        for module, value in others:  # a call in their mode may have come in between
+            module._remember(value)
         main = self.body.backward(dy, need_input_grad=need_input_grad)
         side = dy if whole is None else whole.residual_grad
         if self.shortcut is not None:

@@ -65,7 +65,7 @@ class Sequential(Layers, Fusable):
         if facts is None or not facts.hold():
             facts = Facts()
             facts.value = self._group(facts)
-            self._found = facts
+            self._found = facts  # complete: another thread may read it now
         return facts.value
 
     def _group(self, facts: Facts[Any]) -> list[Group]:
@@ -95,7 +95,7 @@ class Sequential(Layers, Fusable):
             head: Any = part.head
             x = head(x) if then is None else head.fused_forward(x, then)
             if head.training != training:
-                others = (*others, (head, head.saved))
+                others = (*others, *head._all_saved())
         if training:
             self._saved.trained = groups, others
         else:
@@ -108,8 +108,8 @@ class Sequential(Layers, Fusable):
         if self.training and not saved.enter(False):
             saved.refuse(self)
         try:
-            for head, value in others:  # a call in that other mode may have come in between
-                head._remember(value)
+            for module, value in others:  # a call in their mode may have come in between
+                module._remember(value)
             first = 0 if need_input_grad else first_trained(groups)
             grad: Array | None = dy
             for part in reversed(groups[first + 1 :]):
