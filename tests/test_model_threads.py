@@ -165,7 +165,7 @@ def test_interleaved_training_is_refused(kind):
     """Forward A, forward B, backward A: B's values are not A's."""
     model = small(kind)
     y = model(normal((8, 6)))
-    before = {name: grad for name, grad in grads(model).items()}
+    before = dict(grads(model))
     assert together(lambda: model(normal((8, 6), seed=2))) == []
     with pytest.raises(RuntimeError, match="two threads train this module at once"):
         model.backward(y)
@@ -274,7 +274,7 @@ def test_backward_goes_by_the_mode_of_the_module():
     model = nn.Sequential(nn.Linear(6, 6), nn.ReLU(), nn.BatchNorm1d(6))
     y = model(normal((8, 6), "float32"))
     model.eval()
-    with pytest.raises(RuntimeError, match="call y = module.x. first, in evaluation mode"):
+    with pytest.raises(RuntimeError, match=r"came before forward: .* in evaluation mode"):
         model.backward(y)
     model.train()
     model.backward(y)

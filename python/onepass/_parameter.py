@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+import os
 from sys import getrefcount
+from threading import Lock
 from typing import Any, NoReturn
 
 import numpy as np
 
 from onepass._array import Array
 from onepass._kind import check_owned
+
+_adding = Lock()
+
+
+def _renew_lock() -> None:
+    """In a forked child, where no other thread is left to release it."""
+    global _adding
+    _adding = Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_lock)
 
 
 class Parameter:
@@ -60,10 +74,11 @@ class Parameter:
         """Add to ``grad`` unless frozen. The first one is kept, not copied: pass a new array."""
         if not self.requires_grad:
             return
-        if self.grad is None:
-            self.grad, self._spare = grad, None
-        else:
-            self.grad += grad
+        with _adding:  # several threads may go backward in evaluation
+            if self.grad is None:
+                self.grad, self._spare = grad, None
+            else:
+                self.grad += grad
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forget the gradient, or fill it with zeros where it is.

@@ -63,6 +63,7 @@ class Activation(Module):
         owner, check = type(self).__name__, self.declared.check
         vars(self).update({name: check(owner, name, value) for name, value in options.items()})
 
+    @bypassable
     def kernel(self, op: str, read: Read = getattr) -> Kernel:
         """The kernel that ``op`` runs in place of this layer."""
         declared: Declared = read(self, "declared")

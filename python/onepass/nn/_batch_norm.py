@@ -12,7 +12,7 @@ from onepass._array import Array
 from onepass._parameter import Parameter
 from onepass.nn._device import check_dtype, like
 from onepass.nn._epilogue import Epilogue
-from onepass.nn._facts import Facts, Read
+from onepass.nn._facts import Facts, Read, bypassable
 from onepass.nn._fusable import Fusable
 
 
@@ -45,6 +45,7 @@ class BatchNorm(Fusable):
 
     ranks: ClassVar[tuple[int, ...]]
     shapes: ClassVar[str]
+    decides = (*Fusable.decides, "uses_batch")
     buffer_names = ("running_mean", "running_var", "num_batches_tracked")
 
     def __init__(
@@ -75,15 +76,18 @@ class BatchNorm(Fusable):
         self.running_var: Array | None = np.ones(num_features, known) if tracks else None
         self.num_batches_tracked = np.zeros((), np.int64) if tracks else None
 
+    @bypassable
     def uses_batch(self, read: Read = getattr) -> bool:
         """Whether the next call takes its statistics from the batch."""
         if read(self, "training") and not read(self, "statistics_frozen"):
             return True
         return read(self, "running_mean") is None
 
+    @bypassable
     def takes_residual(self, facts: Facts[Any]) -> bool:
         return self.epilogue_head(facts) is not None
 
+    @bypassable
     def can_drop(self, read: Read) -> bool:
         return self.uses_batch(read)  # the kernel drops in training only
 
@@ -112,6 +116,7 @@ class BatchNorm(Fusable):
         self._remember((saved, epilogue))
         return y
 
+    @bypassable
     def backward(self, dy: Array, *, need_input_grad: bool = True) -> Array | None:
         saved, epilogue = self.recall()
         dx, dweight, dbias, *rest = ops.batch_norm_backward(dy, saved)

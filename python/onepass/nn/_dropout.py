@@ -37,6 +37,7 @@ class Dropout(Module):
         self.p = numbers.in_range("Dropout", "p", p, 0, most=1)
         self.stream = Stream()
 
+    @bypassable
     def drops(self, read: Read = getattr) -> bool:
         """Whether the next call drops anything."""
         return bool(read(self, "training") and read(self, "p") > 0)

@@ -14,7 +14,7 @@ from onepass._parameter import Parameter
 from onepass.nn import init
 from onepass.nn._device import Like, check_dtype, check_gradient, like, namespace
 from onepass.nn._epilogue import Epilogue
-from onepass.nn._facts import Facts
+from onepass.nn._facts import Facts, bypassable
 from onepass.nn._fusable import Fusable
 
 
@@ -87,6 +87,7 @@ class Linear(Fusable):
         self._remember((rows, kept, options, shape, (lib, dtype, y_shape)))
         return y.reshape(y_shape)
 
+    @bypassable
     def backward(self, dy: Array, *, need_input_grad: bool = True) -> Array | None:
         rows, product, options, shape, y = self.recall()
         check_gradient("Linear.backward", dy, y)

@@ -74,15 +74,15 @@ class Module:
     def __call__(self, x: Array) -> Array:
         if not self.training:
             return self.forward(x)
-        saved = self._saved
-        if not saved.enter(False):
+        saved, thread = self._saved, get_ident()
+        if saved.inside.setdefault(0, thread) != thread:
             saved.refuse(self)
         try:
-            if saved.thread != get_ident():
-                saved.change_thread()
+            if saved.thread != thread:
+                saved.change_thread(thread)
             return self.forward(x)
         finally:
-            saved.leave()
+            saved.inside.pop(0, None)
 
     def forward(self, x: Array) -> Array:
         """The output for ``x``."""

@@ -6,7 +6,7 @@ from typing import Any
 
 from onepass._array import Array
 from onepass.nn._epilogue import Epilogue
-from onepass.nn._facts import Facts
+from onepass.nn._facts import Facts, bypassable
 from onepass.nn._fusable import Fusable
 from onepass.nn._group import check_distinct, unfuse
 from onepass.nn._module import Module, layout
@@ -88,6 +88,7 @@ class Residual(Fusable):
         sides = (self.body,) if self.shortcut is None else (self.body, self.shortcut)
         return [saved for s in sides if s.training != training for saved in s._all_saved()]
 
+    @bypassable
     def backward(self, dy: Array, *, need_input_grad: bool = True) -> Array | None:
         whole, others = self.recall()
         for module, value in others:  # a call in their mode may have come in between

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from threading import get_ident
 from typing import Any
 
 from onepass._array import Array
 from onepass.nn._activation import Identity
 from onepass.nn._epilogue import NOTHING, Epilogue
-from onepass.nn._facts import Facts
+from onepass.nn._facts import Facts, bypassable
 from onepass.nn._fusable import Fusable
 from onepass.nn._group import Group, check_distinct, first_trained, group, unfuse
 from onepass.nn._module import Module, layout
@@ -82,6 +83,7 @@ class Sequential(Layers, Fusable):
     def epilogue_head(self, facts: Facts[Any]) -> Fusable | None:
         return None if (last := self._open_end(facts)) is None else last.epilogue_head(facts)
 
+    @bypassable
     def takes_residual(self, facts: Facts[Any]) -> bool:
         return (last := self._open_end(facts)) is not None and last.takes_residual(facts)
 
@@ -102,10 +104,11 @@ class Sequential(Layers, Fusable):
             self._saved.here.saved = groups, others
         return x
 
+    @bypassable
     def backward(self, dy: Array, *, need_input_grad: bool = True) -> Array | None:
         groups, others = self.recall()
-        saved = self._saved
-        if self.training and not saved.enter(False):
+        saved, thread = self._saved, get_ident()
+        if self.training and saved.inside.setdefault(0, thread) != thread:
             saved.refuse(self)
         try:
             for module, value in others:  # a call in their mode may have come in between
@@ -119,7 +122,7 @@ class Sequential(Layers, Fusable):
             return groups[first].head.backward(grad, need_input_grad=False)
         finally:
             if self.training:
-                saved.leave()
+                saved.inside.pop(0, None)
 
     def __getstate__(self) -> dict[str, Any]:
         return {k: v for k, v in super().__getstate__().items() if k != "_found"}
