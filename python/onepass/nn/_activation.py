@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Literal
 
 from onepass import ops
 from onepass._array import Array
-from onepass.nn._device import check_gradient, like
+from onepass.nn._checks import check_gradient, like
 from onepass.nn._facts import Read, bypassable
 from onepass.nn._module import Module
 from onepass.ops._declare import ACTIVATIONS, Declared, Kernel

@@ -10,7 +10,7 @@ from onepass import _numbers as numbers
 from onepass import ops
 from onepass._array import Array
 from onepass._parameter import Parameter
-from onepass.nn._device import check_dtype, like
+from onepass.nn._checks import check_dtype, like
 from onepass.nn._epilogue import Epilogue
 from onepass.nn._facts import Facts, Read, bypassable
 from onepass.nn._fusable import Fusable

@@ -5,7 +5,7 @@ from __future__ import annotations
 from onepass import _numbers as numbers
 from onepass import ops
 from onepass._array import Array
-from onepass.nn._device import check_gradient, like
+from onepass.nn._checks import check_gradient, like
 from onepass.nn._facts import Read, bypassable
 from onepass.nn._module import Module
 from onepass.nn._random import Stream

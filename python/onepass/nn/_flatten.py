@@ -6,7 +6,7 @@ import math
 
 from onepass import _numbers as numbers
 from onepass._array import Array
-from onepass.nn._device import check_gradient, like
+from onepass.nn._checks import check_gradient, like
 from onepass.nn._module import Module
 
 

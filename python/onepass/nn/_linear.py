@@ -12,7 +12,7 @@ from onepass import ops
 from onepass._array import Array
 from onepass._parameter import Parameter
 from onepass.nn import init
-from onepass.nn._device import Like, check_dtype, check_gradient, like, namespace
+from onepass.nn._checks import Like, check_dtype, check_gradient, like, namespace
 from onepass.nn._epilogue import Epilogue
 from onepass.nn._facts import Facts, bypassable
 from onepass.nn._fusable import Fusable

@@ -150,19 +150,17 @@ class Module:
     # -- the tree ------------------------------------------------------------------------------
 
     def named_children(self) -> Iterator[tuple[str, Module]]:
-        """The modules directly inside, by attribute name.
+        """The modules directly inside, by attribute name."""
+        return ((k, v) for k, v in vars(self).items() if isinstance(v, Module))
 
-        Raises:
-            TypeError: one is in a list, tuple or dict, where nothing would train it.
-        """
-        attributes = vars(self)
-        for name, value in attributes.items():
+    def _check_attributes(self) -> None:
+        """Refuse modules and parameters where nothing would find them."""
+        for name, value in vars(self).items():
             if isinstance(value, (list, tuple, dict)) and value:
                 self._check_found(name, value)
-        return ((k, v) for k, v in attributes.items() if isinstance(v, Module))
 
     def _check_found(self, name: str, value: list[Any] | tuple[Any, ...] | dict[Any, Any]) -> None:
-        """Refuse modules and parameters that only a container knows."""
+        """Refuse the container unless all modules and parameters in it are attributes too."""
         entries = value.values() if isinstance(value, dict) else value
         inside = [entry for entry in entries if isinstance(entry, (Module, Parameter))]
         if not inside:
@@ -179,7 +177,12 @@ class Module:
             )
 
     def named_modules(self, prefix: str = "") -> Iterator[tuple[str, Module]]:
-        """This module (its name is "") and all inside it, outermost first."""
+        """This module (its name is "") and all inside it, outermost first.
+
+        Raises:
+            TypeError: one is in a list, tuple or dict, where nothing would train it.
+        """
+        self._check_attributes()
         yield prefix, self
         for name, child in self.named_children():
             yield from child.named_modules(f"{prefix}.{name}" if prefix else name)

@@ -10,8 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
-
 from onepass import _numbers as numbers
 from onepass import nn
 from onepass.ops import StepInfo
