@@ -107,7 +107,7 @@ def test_nothing_is_decided_twice(monkeypatch):
     counted = []
     original = _sequential.group
     monkeypatch.setattr(_sequential, "group", lambda *a: counted.append(a) or original(*a))
-    model.freeze()
+    model.freeze(statistics=False)
     for _ in range(3):
         model.backward(model(X))
         model.train()

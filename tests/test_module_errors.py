@@ -78,7 +78,7 @@ def test_values_out_of_range(make, match):
         (lambda: nn.CrossEntropyLoss(ignore_index=0.5), "'ignore_index' is 0.5"),
         (lambda: nn.CrossEntropyLoss(weight=[1.0, 2.0]), "weight is a list"),
         (lambda: nn.CrossEntropyLoss(weight=np.ones(3, int)), "weight has dtype int64"),
-        (lambda: nn.Residual(shortcut=nn.ReLU), "shortcut is <class"),
+        (lambda: nn.Residual(shortcut=nn.ReLU), "shortcut is the class ReLU"),
         (lambda: nn.manual_seed(1.0), "'seed' is 1.0"),
         (lambda: nn.Parameter(None), "data is None"),
         (lambda: nn.Parameter([1.0]), "data is a list"),

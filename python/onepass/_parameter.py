@@ -2,35 +2,55 @@
 
 from __future__ import annotations
 
-from typing import Any
+import os
+from sys import getrefcount
+from threading import Lock
+from typing import Any, NoReturn
 
 import numpy as np
 
 from onepass._array import Array
 from onepass._kind import check_owned
 
+_adding = Lock()
+
+
+def _renew_lock() -> None:
+    """In a forked child, where no other thread is left to release it."""
+    global _adding
+    _adding = Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_lock)
+
 
 class Parameter:
     """An array that is trained: ``data``, and ``grad`` of the same shape.
 
     `Module.backward` adds to ``grad``; it is None until the first backward and after `zero_grad`.
+    An optimizer leaves a parameter without gradient alone, and a frozen one too.
 
     Args:
         data: NumPy or CuPy array of floats; kept, not copied.
-        requires_grad: False freezes the parameter: backward leaves its ``grad`` alone.
+        requires_grad: False freezes the parameter: backward leaves its ``grad`` alone, and a step
+            leaves ``data``, the optimizer's state and the step count alone.
 
     Raises:
-        TypeError: ``data`` is no such array.
+        TypeError: ``data`` is no such array; arithmetic on the parameter instead of its ``data``.
 
     Example:
         >>> nn.Parameter(np.zeros((2, 3), np.float32))
         Parameter(shape=(2, 3), dtype=float32)
     """
 
+    grad: Array | None
+    _spare: Array | None = None  # memory of a gradient that was zeroed
+
     def __init__(self, data: Array, requires_grad: bool = True) -> None:
         check_owned("Parameter", "data", data)
         self.data = data
-        self.grad: Array | None = None
+        self.grad = None
         self.requires_grad = requires_grad
 
     @property
@@ -54,21 +74,67 @@ class Parameter:
         """Add to ``grad`` unless frozen. The first one is kept, not copied: pass a new array."""
         if not self.requires_grad:
             return
-        if self.grad is None:
-            self.grad = grad
-        else:
-            self.grad += grad
+        with _adding:  # several threads may go backward in evaluation
+            if self.grad is None:
+                self.grad, self._spare = grad, None
+            else:
+                self.grad += grad
 
     def zero_grad(self, set_to_none: bool = True) -> None:
-        """Forget the gradient, or fill it with zeros where it is."""
+        """Forget the gradient, or fill it with zeros where it is.
+
+        Its memory is kept for the next one.
+        """
+        if self.grad is None:
+            return
         if set_to_none:
-            self.grad = None
-        elif self.grad is not None:
+            self._spare, self.grad = self.grad, None
+        else:
             self.grad.fill(0)
+
+    def room(self) -> Array | None:
+        """Memory to write the next gradient to and pass to `accumulate`, or None: make a new array.
+
+        It is that of a gradient that was zeroed. One that somebody still holds, or a view of it,
+        is not written to.
+        """
+        if self._spare is None or self.grad is not None:
+            return None
+        # Two references: the attribute, and the argument of getrefcount. A view holds its base.
+        free = getrefcount(self._spare) == 2
+        # By way of the dictionary, so that only one of several threads gets it.
+        spare = vars(self).pop("_spare", None)
+        return spare if free and spare is not None and _alike(spare, self.data) else None
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray[Any, Any]:
         return np.array(self.data, dtype=dtype) if copy else np.asarray(self.data, dtype=dtype)
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {k: v for k, v in vars(self).items() if k != "_spare"}
+
     def __repr__(self) -> str:
         frozen = "" if self.requires_grad else ", requires_grad=False"
         return f"Parameter(shape={self.shape}, dtype={self.dtype.name}{frozen})"
+
+
+def _alike(spare: Array, data: Array) -> bool:
+    """Whether ``spare`` is an array of its own, in C order, of the kind of ``data``."""
+    same = type(spare) is type(data) and spare.dtype == data.dtype and spare.shape == data.shape
+    if not same or spare.base is not None or not spare.flags.c_contiguous:
+        return False
+    return type(spare) is np.ndarray or spare.device == data.device
+
+
+# Without these, `p -= step` would bind p to a new array and leave the parameter as it was.
+_BINARY = ["add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul"]
+_OTHERS = ["neg", "abs", "lt", "le", "gt", "ge"]
+
+
+def _refuse(self: Parameter, *_: Any) -> NoReturn:
+    raise TypeError(
+        f"{self!r} is no array: use the one in .data, for example p.data -= lr * p.grad"
+    )
+
+
+for _name in (*(side + name for side in ("", "r", "i") for name in _BINARY), *_OTHERS):
+    setattr(Parameter, f"__{_name}__", _refuse)

@@ -9,6 +9,7 @@ from onepass.nn._flatten import Flatten
 from onepass.nn._linear import Linear
 from onepass.nn._loss import CrossEntropyLoss, MSELoss
 from onepass.nn._module import Module
+from onepass.nn._module_list import ModuleList
 from onepass.nn._random import get_rng_state, manual_seed, set_rng_state
 from onepass.nn._residual import Residual
 from onepass.nn._sequential import Sequential
@@ -23,6 +24,7 @@ __all__ = [
     "Linear",
     "MSELoss",
     "Module",
+    "ModuleList",
     "Parameter",
     "Residual",
     "Sequential",

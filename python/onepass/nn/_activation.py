@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Literal
 
 from onepass import ops
 from onepass._array import Array
-from onepass.nn._device import check_gradient, like
+from onepass.nn._checks import check_gradient, like
 from onepass.nn._facts import Read, bypassable
 from onepass.nn._module import Module
 from onepass.ops._declare import ACTIVATIONS, Declared, Kernel
@@ -63,6 +63,7 @@ class Activation(Module):
         owner, check = type(self).__name__, self.declared.check
         vars(self).update({name: check(owner, name, value) for name, value in options.items()})
 
+    @bypassable
     def kernel(self, op: str, read: Read = getattr) -> Kernel:
         """The kernel that ``op`` runs in place of this layer."""
         declared: Declared = read(self, "declared")
@@ -71,7 +72,7 @@ class Activation(Module):
     @bypassable
     def forward(self, x: Array) -> Array:
         y = getattr(ops, self.declared.name)(x, **self._options())
-        self.saved = x
+        self._remember(x)
         return y
 
     @bypassable
@@ -113,7 +114,7 @@ class Identity(Module):
     """
 
     def forward(self, x: Array) -> Array:
-        self.saved = like("Identity", "x", x)
+        self._remember(like("Identity", "x", x))
         return x
 
     def backward(self, dy: Array, *, need_input_grad: bool = True) -> Array | None:

@@ -10,9 +10,9 @@ from onepass import _numbers as numbers
 from onepass import ops
 from onepass._array import Array
 from onepass._parameter import Parameter
-from onepass.nn._device import check_dtype, like
+from onepass.nn._checks import check_dtype, like
 from onepass.nn._epilogue import Epilogue
-from onepass.nn._facts import Facts, Read
+from onepass.nn._facts import Facts, Read, bypassable
 from onepass.nn._fusable import Fusable
 
 
@@ -45,6 +45,7 @@ class BatchNorm(Fusable):
 
     ranks: ClassVar[tuple[int, ...]]
     shapes: ClassVar[str]
+    decides = (*Fusable.decides, "uses_batch")
     buffer_names = ("running_mean", "running_var", "num_batches_tracked")
 
     def __init__(
@@ -75,13 +76,18 @@ class BatchNorm(Fusable):
         self.running_var: Array | None = np.ones(num_features, known) if tracks else None
         self.num_batches_tracked = np.zeros((), np.int64) if tracks else None
 
+    @bypassable
     def uses_batch(self, read: Read = getattr) -> bool:
         """Whether the next call takes its statistics from the batch."""
-        return bool(read(self, "training")) or read(self, "running_mean") is None
+        if read(self, "training") and not read(self, "statistics_frozen"):
+            return True
+        return read(self, "running_mean") is None
 
+    @bypassable
     def takes_residual(self, facts: Facts[Any]) -> bool:
         return self.epilogue_head(facts) is not None
 
+    @bypassable
     def can_drop(self, read: Read) -> bool:
         return self.uses_batch(read)  # the kernel drops in training only
 
@@ -89,25 +95,28 @@ class BatchNorm(Fusable):
         shape: Any = getattr(x, "shape", ())  # the kernel refuses other things than float arrays
         if len(shape) not in self.ranks or shape[1] != self.num_features:
             self._refuse(x)
-        momentum = self.momentum
-        y, saved = ops.batch_norm(
-            x,
-            None if self.weight is None else self.weight.data,
-            None if self.bias is None else self.bias.data,
-            self.running_mean,
-            self.running_var,
-            training=self.uses_batch(),
-            momentum=self._average() if momentum is None else momentum,
-            eps=self.eps,
-            **epilogue.options(),
-        )
-        if self.training and self.num_batches_tracked is not None:
-            self.num_batches_tracked += 1
-        if epilogue.dropout is not None:
-            epilogue.dropout.stream.advance()
-        self.saved = (saved, epilogue)
+        momentum, batch = self.momentum, self.uses_batch()
+        try:
+            y, saved = ops.batch_norm(
+                x,
+                None if self.weight is None else self.weight.data,
+                None if self.bias is None else self.bias.data,
+                self.running_mean,
+                self.running_var,
+                training=batch,
+                momentum=self._average() if momentum is None else momentum,
+                eps=self.eps,
+                **epilogue.options(),
+            )
+        except BaseException:
+            epilogue.refused()
+            raise
+        if batch and (tracked := self.num_batches_tracked) is not None:
+            tracked += 1
+        self._remember((saved, epilogue))
         return y
 
+    @bypassable
     def backward(self, dy: Array, *, need_input_grad: bool = True) -> Array | None:
         saved, epilogue = self.recall()
         dx, dweight, dbias, *rest = ops.batch_norm_backward(dy, saved)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from onepass import _numbers as numbers
 from onepass import ops
 from onepass._array import Array
-from onepass.nn._device import check_gradient, like
+from onepass.nn._checks import check_gradient, like
 from onepass.nn._facts import Read, bypassable
 from onepass.nn._module import Module
 from onepass.nn._random import Stream
@@ -37,6 +37,7 @@ class Dropout(Module):
         self.p = numbers.in_range("Dropout", "p", p, 0, most=1)
         self.stream = Stream()
 
+    @bypassable
     def drops(self, read: Read = getattr) -> bool:
         """Whether the next call drops anything."""
         return bool(read(self, "training") and read(self, "p") > 0)
@@ -45,12 +46,15 @@ class Dropout(Module):
     def forward(self, x: Array) -> Array:
         kind = like("Dropout", "x", x)
         if not self.drops():
-            self.saved = (kind, None)
+            self._remember((kind, None))
             return x
-        seed, offset = self.stream.peek()
-        y = ops.dropout(x, self.p, seed=seed, offset=offset)
-        self.stream.advance()
-        self.saved = (kind, (self.p, seed, offset))
+        seed, offset = self.stream.take()
+        try:
+            y = ops.dropout(x, self.p, seed=seed, offset=offset)
+        except BaseException:
+            self.stream.give_back()
+            raise
+        self._remember((kind, (self.p, seed, offset)))
         return y
 
     @bypassable

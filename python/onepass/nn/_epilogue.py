@@ -29,16 +29,21 @@ class Epilogue:
         return self.activation is None and self.dropout is None and self.residual is None
 
     def options(self) -> dict[str, Any]:
-        """The keyword arguments of the kernel."""
+        """The keyword arguments of the kernel; takes a mask, see `refused`."""
         options: dict[str, Any] = {}
         if self.activation is not None:
             options["activation"] = self.activation
         if self.dropout is not None:
-            seed, offset = self.dropout.stream.peek()
+            seed, offset = self.dropout.stream.take()
             options.update(dropout_p=self.dropout.p, seed=seed, offset=offset)
         if self.residual is not None:
             options["residual"] = self.residual
         return options
+
+    def refused(self) -> None:
+        """The kernel refused its input: its mask is for the next call."""
+        if self.dropout is not None:
+            self.dropout.stream.give_back()
 
     def with_residual(self, residual: Array) -> Epilogue:
         return Epilogue(self.activation, self.dropout, residual)

@@ -8,6 +8,7 @@ read the same.
 from __future__ import annotations
 
 from collections.abc import Callable
+from operator import attrgetter
 from types import MethodType
 from typing import Any, Generic, TypeAlias, TypeVar
 
@@ -31,36 +32,48 @@ class Facts(Generic[V]):
 
     def __init__(self) -> None:
         self._values: list[tuple[Any, str, Any]] = []
-        self._methods: list[tuple[Any, str, Any]] = []
+        # Several methods of a module at once: the next call asks for all of them again.
+        self._methods: list[tuple[Any, Callable[[Any], Any], Any]] = []
         self._constant = True
 
     def read(self, owner: Any, name: str) -> Any:
-        """``owner.name``, watched from now on: for another object, not for changes inside it."""
+        """``owner.name``, watched from now on: for another object, not for changes inside it.
+
+        Nothing is decided by the elements of an array, and what is decided by the attributes of a
+        module is read here too.
+        """
         value = getattr(owner, name)
         self._values.append((owner, name, value))
-        if hasattr(value, "__setitem__") or isinstance(value, set):
+        inside = hasattr(value, "__setitem__") or isinstance(value, set)
+        if inside and not hasattr(value, "dtype") and not hasattr(value, "named_modules"):
             self._constant = False  # may change without a trace: decide anew every time
         return value
 
-    def keeps(self, module: Any, *names: str) -> bool:
+    def keeps(self, module: Any, *names: str, unwatched: tuple[str, ...] = ()) -> bool:
         """Whether a kernel may run in place of these methods: none is overridden.
 
-        Not in a subclass, not on the instance, not by assignment to a class.
+        Not in a subclass, not on the instance, not by assignment to a class. The ``unwatched`` are
+        looked at now alone: a class may override them, and nobody patches them later.
         """
-        kept = True
-        for name in names:
-            method = getattr(module, name)
-            self._methods.append((module, name, method))
-            function = method.__func__ if isinstance(method, MethodType) else None
-            kept = kept and function in _bypassable and method.__self__ is module
-        return kept
+        getter = attrgetter(*names)
+        methods = getter(module)
+        self._methods.append((module, getter, methods))
+        return all(
+            isinstance(method, MethodType)
+            and method.__self__ is module
+            and method.__func__ in _bypassable
+            for method in (*methods, *(getattr(module, name) for name in unwatched))
+        )
 
     def hold(self) -> bool:
         """Whether everything that was read is as it was."""
         for owner, name, value in self._values:
             if getattr(owner, name, None) is not value:
                 return False
-        for owner, name, method in self._methods:
-            if getattr(owner, name, None) != method:
-                return False
+        try:
+            for module, getter, methods in self._methods:
+                if getter(module) != methods:
+                    return False
+        except AttributeError:
+            return False
         return self._constant

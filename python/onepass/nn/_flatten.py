@@ -6,7 +6,7 @@ import math
 
 from onepass import _numbers as numbers
 from onepass._array import Array
-from onepass.nn._device import check_gradient, like
+from onepass.nn._checks import check_gradient, like
 from onepass.nn._module import Module
 
 
@@ -38,7 +38,7 @@ class Flatten(Module):
                 f"Flatten({self.extra_repr()}): x has shape {shape}, which has no such axes"
             )
         flat = (*shape[:start], math.prod(shape[start : end + 1]), *shape[end + 1 :])
-        self.saved = (shape, (lib, dtype, flat))
+        self._remember((shape, (lib, dtype, flat)))
         return x.reshape(flat)
 
     def backward(self, dy: Array, *, need_input_grad: bool = True) -> Array | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from onepass._array import Array
 from onepass.nn._epilogue import NOTHING, Epilogue
@@ -14,8 +14,10 @@ class Fusable(Module):
     """A module whose last kernel can run an `Epilogue`.
 
     The methods below that decide take the reader of their attributes: `Facts` remember what was
-    read.
+    read. A subclass that overrides one of ``decides`` runs by itself.
     """
+
+    decides: ClassVar[tuple[str, ...]] = ("backward", "takes_residual", "can_drop")
 
     @bypassable
     def forward(self, x: Array) -> Array:
@@ -27,12 +29,14 @@ class Fusable(Module):
 
     def epilogue_head(self, facts: Facts[Any]) -> Fusable | None:
         """The layer inside that would run an epilogue, or None where none can."""
-        return self if facts.keeps(self, "__call__", "forward") else None
+        return self if facts.keeps(self, "__call__", "forward", unwatched=self.decides) else None
 
+    @bypassable
     def takes_residual(self, facts: Facts[Any]) -> bool:
         """Whether that kernel can also add a residual."""
         return False
 
+    @bypassable
     def can_drop(self, read: Read) -> bool:
         """Whether the kernel of this head drops in its present mode."""
         return True

@@ -13,6 +13,8 @@ from onepass.nn._facts import Facts
 from onepass.nn._fusable import Fusable
 from onepass.nn._module import Module
 
+_CALLS = ("__call__", "forward", "backward")
+
 
 @dataclass(eq=False)
 class Group:
@@ -40,12 +42,12 @@ def group(layers: tuple[Module, ...], fuse: bool, facts: Facts[Any]) -> list[Gro
     end: Fusable | None = None  # the layer whose kernel would run what comes next
     for layer in layers:
         if end is not None and isinstance(layer, Activation):
-            fits = facts.keeps(layer, "__call__", "forward", "backward")
+            fits = facts.keeps(layer, *_CALLS, unwatched=("kernel",))
             if fits and groups[-1].activation is None:
                 groups[-1].activation = layer
                 continue
         elif end is not None and isinstance(layer, Dropout):
-            fits = facts.keeps(layer, "__call__", "forward", "backward")
+            fits = facts.keeps(layer, *_CALLS, unwatched=("drops",))
             if fits and (end.can_drop(facts.read) or not layer.drops(facts.read)):
                 groups[-1].dropout = layer
                 end = None

@@ -12,9 +12,9 @@ from onepass import ops
 from onepass._array import Array
 from onepass._parameter import Parameter
 from onepass.nn import init
-from onepass.nn._device import Like, check_dtype, check_gradient, like, namespace
+from onepass.nn._checks import Like, check_dtype, check_gradient, like, namespace
 from onepass.nn._epilogue import Epilogue
-from onepass.nn._facts import Facts
+from onepass.nn._facts import Facts, bypassable
 from onepass.nn._fusable import Fusable
 
 
@@ -69,7 +69,7 @@ class Linear(Fusable):
         lib, dtype, shape = self._check(x)
         rows = x.reshape(-1, self.in_features)
         weight, bias = self.weight.data, self.bias
-        product = lib.matmul(rows, weight.T, out=self._buffer(rows))
+        product = lib.matmul(rows, weight.T, out=self._room(rows))
         options = epilogue.options()
         kept = None
         if bias is None:
@@ -77,14 +77,17 @@ class Linear(Fusable):
         elif epilogue.empty:
             y = ops.bias_act(product, bias.data, out=product)
         else:
-            y = ops.bias_act(product, bias.data, **options)
+            try:
+                y = ops.bias_act(product, bias.data, **options)
+            except BaseException:
+                epilogue.refused()
+                raise
             kept = product
-        if epilogue.dropout is not None:
-            epilogue.dropout.stream.advance()
         y_shape = (*shape[:-1], self.out_features)
-        self.saved = (rows, kept, options, shape, (lib, dtype, y_shape))
+        self._remember((rows, kept, options, shape, (lib, dtype, y_shape)))
         return y.reshape(y_shape)
 
+    @bypassable
     def backward(self, dy: Array, *, need_input_grad: bool = True) -> Array | None:
         rows, product, options, shape, y = self.recall()
         check_gradient("Linear.backward", dy, y)
@@ -95,7 +98,7 @@ class Linear(Fusable):
             dz, db = ops.bias_act_backward(dz, z, self.bias.data, **options)
             self.bias.accumulate(db)
         if self.weight.requires_grad:
-            self.weight.accumulate(y[0].matmul(dz.T, rows))
+            self.weight.accumulate(y[0].matmul(dz.T, rows, out=self.weight.room()))
         if not need_input_grad:
             return None
         return y[0].matmul(dz, self.weight.data).reshape(shape)
@@ -118,12 +121,13 @@ class Linear(Fusable):
             raise ValueError(f"Linear: x has shape {shape}, expected (…, {self.in_features})")
         return kind
 
-    def _buffer(self, rows: Array) -> Array | None:
-        """The last call's product, where it was kept and fits: nobody else has seen it."""
-        if self.saved is None or (last := self.saved[1]) is None:
+    def _room(self, rows: Array) -> Array | None:
+        """The last call's product to write to, where it fits and nothing else refers to it."""
+        last = self._saved.unshared(self.training)
+        if last is None or (product := last[1]) is None:
             return None
-        fits = last.shape == (len(rows), self.out_features) and last.dtype == rows.dtype
-        return last if fits else None
+        fits = product.shape == (len(rows), self.out_features) and product.dtype == rows.dtype
+        return product if fits else None
 
     def extra_repr(self) -> str:
         return (

@@ -9,7 +9,7 @@ import numpy as np
 from onepass import _numbers as numbers
 from onepass import ops
 from onepass._array import Array, is_floating, mover, parameter_dtype, to_numpy
-from onepass.nn._device import like
+from onepass._kind import like
 
 
 class CrossEntropyLoss:

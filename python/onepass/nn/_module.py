@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from threading import get_ident
+from types import NoneType
 from typing import Any, ClassVar, TypeVar
 
 from onepass import _numbers as numbers
@@ -10,6 +12,8 @@ from onepass._array import Array
 from onepass._parameter import Parameter
 from onepass.nn import _state_dict
 from onepass.nn._facts import bypassable
+from onepass.nn._saved import SavedAttribute
+from onepass.nn._state_dict import LoadResult
 
 M = TypeVar("M", bound="Module")
 
@@ -22,9 +26,15 @@ class Module:
         forward(x) -> y                                 # keeps in self.saved what backward needs
         backward(dy, *, need_input_grad=True) -> dx     # adds to the parameters' grad
 
-    ``backward`` is about the last forward call; it may be called several times, and each call adds
-    to the gradients. ``saved`` refers to arrays, it does not copy them: do not change ``x`` in
-    between.
+    ``backward`` is about the last forward call in the module's present mode: an evaluation between
+    forward and backward of training changes nothing. It may be called several times, and each call
+    adds to the gradients. ``saved`` refers to arrays, it does not copy them: do not change ``x``
+    in between.
+
+    In evaluation mode any number of threads may call one module; each has its own ``saved``.
+    Training is for one thread at a time: where two overlap, one of them gets a RuntimeError.
+
+    Modules inside are attributes: one in a list, tuple or dict is refused (`ModuleList`).
 
     Example:
         >>> class Scale(nn.Module):
@@ -44,12 +54,35 @@ class Module:
     """
 
     training: bool = True
-    saved: Any = None
+    statistics_frozen: bool = False  # set by freeze(); batch norms heed it
     buffer_names: ClassVar[tuple[str, ...]] = ()  # attributes that belong to the state, untrained
+    _holds_eval: bool = False  # eval() was called on this very module, and no train() since
+    _saved = SavedAttribute()
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if isinstance(vars(self).get(name), Parameter) and not isinstance(
+            value, (Parameter, NoneType)
+        ):
+            raise TypeError(
+                f"{type(self).__name__}: {name!r} is a {type(value).__name__}, expected an "
+                f"nn.Parameter or None; to give the parameter other values, write "
+                f"{name}.data[...] = values"
+            )
+        super().__setattr__(name, value)
 
     @bypassable
     def __call__(self, x: Array) -> Array:
-        return self.forward(x)
+        if not self.training:
+            return self.forward(x)
+        saved, thread = self._saved, get_ident()
+        if saved.inside.setdefault(0, thread) != thread:
+            saved.refuse(self)
+        try:
+            if saved.thread != thread:
+                saved.change_thread(thread)
+            return self.forward(x)
+        finally:
+            saved.inside.pop(0, None)
 
     def forward(self, x: Array) -> Array:
         """The output for ``x``."""
@@ -69,13 +102,50 @@ class Module:
         """
         raise NotImplementedError(f"{type(self).__name__} has no backward")
 
+    @property
+    def saved(self) -> Any:
+        """What the last forward in the present mode saved (in evaluation, of this thread)."""
+        saved = self._saved
+        if not self.training:
+            return saved.here.saved
+        if saved.displaced and get_ident() in saved.displaced:
+            saved.refuse(self)
+        return saved.trained
+
+    @saved.setter
+    def saved(self, value: Any) -> None:
+        self._remember(value)
+
+    def _remember(self, value: Any) -> None:
+        """``self.saved = value``, by a shorter way."""
+        if self.training:
+            self._saved.trained = value
+        else:
+            self._saved.here.saved = value
+
+    def _all_saved(self) -> list[tuple[Module, Any]]:
+        """What this module and all inside it saved in their present modes."""
+        return [(module, module.saved) for module in self.modules()]
+
     def recall(self) -> Any:
-        """What the last forward call saved."""
-        if self.saved is None:
+        """What the last forward call saved.
+
+        Raises:
+            RuntimeError: there was none in the module's present mode, or two threads train the
+                module at once.
+        """
+        saved = self._saved
+        if not self.training:
+            value = saved.here.saved
+        else:
+            value = self.saved if saved.displaced else saved.trained
+        if value is None:
+            mode = "training" if self.training else "evaluation"
             raise RuntimeError(
-                f"{type(self).__name__}.backward came before forward: call y = module(x) first"
+                f"{type(self).__name__}.backward came before forward: call y = module(x) first, in "
+                f"{mode} mode and from this thread"
             )
-        return self.saved
+        return value
 
     # -- the tree ------------------------------------------------------------------------------
 
@@ -83,8 +153,36 @@ class Module:
         """The modules directly inside, by attribute name."""
         return ((k, v) for k, v in vars(self).items() if isinstance(v, Module))
 
+    def _check_attributes(self) -> None:
+        """Refuse modules and parameters where nothing would find them."""
+        for name, value in vars(self).items():
+            if isinstance(value, (list, tuple, dict)) and value:
+                self._check_found(name, value)
+
+    def _check_found(self, name: str, value: list[Any] | tuple[Any, ...] | dict[Any, Any]) -> None:
+        """Refuse the container unless all modules and parameters in it are attributes too."""
+        entries = value.values() if isinstance(value, dict) else value
+        inside = [entry for entry in entries if isinstance(entry, (Module, Parameter))]
+        if not inside:
+            return
+        known = {id(v) for v in vars(self).values()}
+        for child in (v for v in vars(self).values() if isinstance(v, Module)):
+            known |= {id(found) for found in (*child.modules(), *child.parameters())}
+        if any(id(entry) not in known for entry in inside):
+            kind, what = type(value).__name__, type(inside[0]).__name__
+            cure = "nn.ModuleList(…)" if isinstance(inside[0], Module) else "an attribute for each"
+            raise TypeError(
+                f"{type(self).__name__}: {name!r} is a {kind} that holds a {what}, which would be "
+                f"in no parameters(), state_dict() or to(); expected {cure}"
+            )
+
     def named_modules(self, prefix: str = "") -> Iterator[tuple[str, Module]]:
-        """This module (its name is "") and all inside it, outermost first."""
+        """This module (its name is "") and all inside it, outermost first.
+
+        Raises:
+            TypeError: one is in a list, tuple or dict, where nothing would train it.
+        """
+        self._check_attributes()
         yield prefix, self
         for name, child in self.named_children():
             yield from child.named_modules(f"{prefix}.{name}" if prefix else name)
@@ -109,33 +207,52 @@ class Module:
     # -- modes ---------------------------------------------------------------------------------
 
     def train(self: M, mode: bool = True) -> M:
-        """Training mode: dropout drops, batch norm uses the batch. Returns the module."""
+        """Training mode: dropout drops, batch norm uses the batch. Returns the module.
+
+        A layer's own ``eval()`` holds until ``train()`` of this layer or of one around it: fit,
+        evaluate, predict and find_lr leave the layer in evaluation mode.
+        """
         training = numbers.flag("train", "mode", mode)
         for module in self.modules():
             module.training = training
+            if training:
+                module._holds_eval = False
+        self._holds_eval = not training
         return self
 
     def eval(self: M) -> M:
-        """Evaluation mode: no dropout, running statistics. Returns the module."""
+        """Evaluation mode: no dropout, running statistics. Returns the module.
+
+        Called on a layer of a model it outlives the trainer's calls, see `train`.
+        """
         return self.train(False)
 
-    def freeze(self: M) -> M:
-        """Stop training the parameters: backward leaves their ``grad`` alone. Returns the module.
+    def freeze(self: M, statistics: bool = True) -> M:
+        """Stop training: no step moves the parameters, whatever the optimizer. Returns the module.
 
-        Running statistics still follow the data in training mode; `eval` holds them.
+        Args:
+            statistics: batch norms inside keep their running statistics and normalise by them, in
+                training mode too, as in Keras; False lets them use and follow the batch.
+
+        A module of your own that has statistics reads ``self.statistics_frozen``.
         """
+        held = numbers.flag("freeze", "statistics", statistics)
         for parameter in self.parameters():
             parameter.requires_grad = False
+        for module in self.modules():
+            module.statistics_frozen = held
         return self
 
     def unfreeze(self: M) -> M:
-        """Train the parameters again. Returns the module."""
+        """Train parameters and running statistics again. Returns the module."""
         for parameter in self.parameters():
             parameter.requires_grad = True
+        for module in self.modules():
+            module.statistics_frozen = False
         return self
 
     def zero_grad(self, set_to_none: bool = True) -> None:
-        """Forget all gradients, or fill them with zeros."""
+        """Forget all gradients, or fill them with zeros; `Parameter.zero_grad`."""
         for parameter in self.parameters():
             parameter.zero_grad(set_to_none)
 
@@ -145,14 +262,26 @@ class Module:
         """Copies of all parameters and running statistics, with PyTorch's names and order."""
         return {name: array.copy() for name, array in _state_dict.live_arrays(self)}
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+    def load_state_dict(
+        self, state_dict: Mapping[str, Any], strict: bool = True, prefix: str = ""
+    ) -> LoadResult:
         """Copy values in, from `state_dict` or from PyTorch's (tensors are read as they are).
 
+        Args:
+            state_dict: names and arrays.
+            strict: False copies what fits and reports the rest.
+            prefix: read only the entries whose names begin with it, as if it were not there:
+                ``"body."`` for the part ``body`` of a larger model.
+
+        Returns:
+            The names that are (missing, unexpected, mismatched); none of them with ``strict``.
+
         Raises:
-            ValueError: one message with every missing, unexpected and misshapen entry; nothing is
-                changed.
+            TypeError: no dict of names.
+            ValueError: with ``strict``, one message with every missing, unexpected and misshapen
+                entry; nothing is changed.
         """
-        _state_dict.load(self, state_dict)
+        return _state_dict.load(self, state_dict, strict, prefix)
 
     def to(self: M, device: str) -> M:
         """Move everything to "cpu" (NumPy), "cuda" or "cuda:N" (CuPy). Returns the module.
@@ -168,7 +297,7 @@ class Module:
         return self
 
     def __getstate__(self) -> dict[str, Any]:
-        return {k: v for k, v in vars(self).items() if k != "saved"}  # no activations in a pickle
+        return {k: v for k, v in vars(self).items() if k != "_saved"}  # no activations in a pickle
 
     # -- printing ------------------------------------------------------------------------------
 

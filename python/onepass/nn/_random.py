@@ -39,9 +39,9 @@ class Stream:
     """The masks of one dropout layer: ``(seed, offset)`` of the next call."""
 
     def __init__(self) -> None:
-        self._take()
+        self._new_range()
 
-    def _take(self) -> None:
+    def _new_range(self) -> None:
         self._epoch = _state.epoch
         self._seed = _state.seed
         self._offset = _state.streams * _CALLS_PER_STREAM
@@ -50,12 +50,20 @@ class Stream:
     def peek(self) -> tuple[int, int]:
         """Seed and offset of the next call."""
         if self._epoch != _state.epoch:  # seeded anew since the last call
-            self._take()
+            self._new_range()
         return self._seed, self._offset
 
-    def advance(self) -> None:
-        """The call succeeded: the next one gets another mask."""
-        self._offset += 1
+    def take(self) -> tuple[int, int]:
+        """Seed and offset of a call that begins; the next one gets another mask."""
+        if self._epoch != _state.epoch:
+            self._new_range()
+        offset = self._offset
+        self._offset = offset + 1
+        return self._seed, offset
+
+    def give_back(self) -> None:
+        """The call was refused: the next one gets its mask."""
+        self._offset -= 1
 
     def set(self, seed: int, offset: int) -> None:
         """Continue at this seed and offset."""

@@ -6,10 +6,11 @@ from typing import Any
 
 from onepass._array import Array
 from onepass.nn._epilogue import Epilogue
-from onepass.nn._facts import Facts
+from onepass.nn._facts import Facts, bypassable
 from onepass.nn._fusable import Fusable
 from onepass.nn._group import check_distinct, unfuse
 from onepass.nn._module import Module, layout
+from onepass.nn._module_list import check_module
 from onepass.nn._sequential import Sequential
 
 
@@ -39,8 +40,8 @@ class Residual(Fusable):
 
     def __init__(self, *body: Module, shortcut: Module | None = None, fuse: bool = True) -> None:
         self.body = Sequential(*body)
-        if shortcut is not None and not isinstance(shortcut, Module):
-            raise TypeError(f"Residual: shortcut is {shortcut!r}, expected a Module or None")
+        if shortcut is not None:
+            check_module("Residual", "shortcut", shortcut)
         self.shortcut = shortcut
         self.fuse = fuse
         check_distinct("Residual", self.modules())
@@ -51,8 +52,9 @@ class Residual(Fusable):
     def adds_in_kernel(self) -> bool:
         facts = self._adds
         if facts is None or not facts.hold():
-            facts = self._adds = Facts()
+            facts = Facts()
             facts.value = self._decide(facts)
+            self._adds = facts  # complete: another thread may read it now
         return facts.value
 
     def _decide(self, facts: Facts[Any]) -> bool:
@@ -69,7 +71,7 @@ class Residual(Fusable):
         if self.adds_in_kernel:
             whole = epilogue.with_residual(side)
             y = self.body.fused_forward(x, whole)
-            self.saved = (whole,)
+            self._remember((whole, self._others()))
             return y
         main = self.body(x)
         if main.shape != side.shape:
@@ -77,13 +79,22 @@ class Residual(Fusable):
                 f"Residual: the body gives shape {tuple(main.shape)}, the shortcut "
                 f"{tuple(side.shape)}; give a shortcut with the body's shape"
             )
-        self.saved = ()
+        self._remember((None, self._others()))
         return main + side
 
+    def _others(self) -> list[tuple[Module, Any]]:
+        """What the sides saved that are in another mode than the block."""
+        training = self.training
+        sides = (self.body,) if self.shortcut is None else (self.body, self.shortcut)
+        return [saved for s in sides if s.training != training for saved in s._all_saved()]
+
+    @bypassable
     def backward(self, dy: Array, *, need_input_grad: bool = True) -> Array | None:
-        saved = self.recall()
+        whole, others = self.recall()
+        for module, value in others:  # a call in their mode may have come in between
+            module._remember(value)
         main = self.body.backward(dy, need_input_grad=need_input_grad)
-        side = saved[0].residual_grad if saved else dy
+        side = dy if whole is None else whole.residual_grad
         if self.shortcut is not None:
             side = self.shortcut.backward(side, need_input_grad=need_input_grad)
         return main + side if need_input_grad else None

@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any, overload
+from collections.abc import Iterable
+from threading import get_ident
+from typing import Any
 
 from onepass._array import Array
 from onepass.nn._activation import Identity
 from onepass.nn._epilogue import NOTHING, Epilogue
-from onepass.nn._facts import Facts
+from onepass.nn._facts import Facts, bypassable
 from onepass.nn._fusable import Fusable
 from onepass.nn._group import Group, check_distinct, first_trained, group, unfuse
 from onepass.nn._module import Module, layout
+from onepass.nn._module_list import Layers
 
 
-class Sequential(Fusable):
+class Sequential(Layers, Fusable):
     """``y = layers[-1](… layers[0](x))``.
 
     Batch norm → activation → dropout run as one kernel, and so do a linear layer's bias →
     activation → dropout; ``print(model)`` shows which. The results are the same bits with
     ``fuse=False``, dropout masks included (but for a residual's subnormal numbers, which a batch
-    norm takes for zero).
+    norm takes for zero). Layers can be replaced, added and removed as in a list.
 
     Args:
         layers: modules; their names are "0", "1", ….
@@ -44,32 +46,19 @@ class Sequential(Fusable):
     _found: Facts[list[Group]] | None = None  # the groups of the last call
 
     def __init__(self, *layers: Module, fuse: bool = True) -> None:
-        for i, layer in enumerate(layers):
-            if not isinstance(layer, Module):
-                raise TypeError(f"Sequential: layer {i} is a {type(layer).__name__}, not a Module")
-        self.layers = layers
         self.fuse = fuse
-        check_distinct("Sequential", self.modules())
-        if not fuse:
+        self._take(layers)
+
+    def _take(self, layers: Iterable[Any]) -> None:
+        taken = tuple(layers)
+        self._check(taken)
+        check_distinct("Sequential", (m for layer in taken for m in layer.modules()))
+        self.layers = taken
+        if not self.fuse:
             unfuse(self)
 
-    def named_children(self) -> Iterator[tuple[str, Module]]:
-        return ((str(i), layer) for i, layer in enumerate(self.layers))
-
-    def __len__(self) -> int:
-        return len(self.layers)
-
-    def __iter__(self) -> Iterator[Module]:
-        return iter(self.layers)
-
-    @overload
-    def __getitem__(self, index: int) -> Module: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequential: ...
-    def __getitem__(self, index: int | slice) -> Module | Sequential:
-        if isinstance(index, slice):
-            return Sequential(*self.layers[index], fuse=self.fuse)
-        return self.layers[index]
+    def _of(self, layers: tuple[Module, ...]) -> Sequential:
+        return Sequential(*layers, fuse=self.fuse)
 
     def groups(self) -> list[Group]:
         """The layers as they run in the present mode; found anew when a layer or mode changed."""
@@ -77,7 +66,7 @@ class Sequential(Fusable):
         if facts is None or not facts.hold():
             facts = Facts()
             facts.value = self._group(facts)
-            self._found = facts
+            self._found = facts  # complete: another thread may read it now
         return facts.value
 
     def _group(self, facts: Facts[Any]) -> list[Group]:
@@ -94,28 +83,46 @@ class Sequential(Fusable):
     def epilogue_head(self, facts: Facts[Any]) -> Fusable | None:
         return None if (last := self._open_end(facts)) is None else last.epilogue_head(facts)
 
+    @bypassable
     def takes_residual(self, facts: Facts[Any]) -> bool:
         return (last := self._open_end(facts)) is not None and last.takes_residual(facts)
 
     def fused_forward(self, x: Array, epilogue: Epilogue) -> Array:
         groups = self.groups() or [Group(Identity())]
+        training = self.training
+        others: tuple[tuple[Module, Any], ...] = ()
         last = None if epilogue is NOTHING else groups[-1]  # its kernel goes on, says epilogue_head
         for part in groups:
             then = epilogue if part is last else part.epilogue
             head: Any = part.head
             x = head(x) if then is None else head.fused_forward(x, then)
-        self.saved = groups
+            if head.training != training:
+                others = (*others, *head._all_saved())
+        if training:
+            self._saved.trained = groups, others
+        else:
+            self._saved.here.saved = groups, others
         return x
 
+    @bypassable
     def backward(self, dy: Array, *, need_input_grad: bool = True) -> Array | None:
-        groups: list[Group] = self.recall()
-        first = 0 if need_input_grad else first_trained(groups)
-        grad: Array | None = dy
-        for part in reversed(groups[first + 1 :]):
-            grad = part.head.backward(grad)
-        if need_input_grad:
-            return groups[0].head.backward(grad)
-        return groups[first].head.backward(grad, need_input_grad=False)
+        groups, others = self.recall()
+        saved, thread = self._saved, get_ident()
+        if self.training and saved.inside.setdefault(0, thread) != thread:
+            saved.refuse(self)
+        try:
+            for module, value in others:  # a call in their mode may have come in between
+                module._remember(value)
+            first = 0 if need_input_grad else first_trained(groups)
+            grad: Array | None = dy
+            for part in reversed(groups[first + 1 :]):
+                grad = part.head.backward(grad)
+            if need_input_grad:
+                return groups[0].head.backward(grad)
+            return groups[first].head.backward(grad, need_input_grad=False)
+        finally:
+            if self.training:
+                saved.inside.pop(0, None)
 
     def __getstate__(self) -> dict[str, Any]:
         return {k: v for k, v in super().__getstate__().items() if k != "_found"}

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
+from onepass import _numbers as numbers
 from onepass._array import Array, mover, to_numpy
+from onepass._kind import namespace
 from onepass._parameter import Parameter
-from onepass.nn._device import namespace
+from onepass.nn._saved import Saved
 
 
 class Model(Protocol):
     """The part of a `Module` that has to do with its state."""
 
-    saved: Any
+    _saved: Saved
     buffer_names: ClassVar[tuple[str, ...]]
 
     def named_modules(self) -> Iterator[tuple[str, Model]]: ...
@@ -51,33 +53,49 @@ def move(model: Model, device: str) -> None:
     for owner, name, array in moved:
         setattr(owner, name, array)
     for module in model.modules():
-        module.saved = None
+        module._saved = Saved()
 
 
-def load(model: Model, state_dict: dict[str, Any]) -> None:
-    """Check everything, then copy everything."""
+class LoadResult(NamedTuple):
+    """Names of entries that `load_state_dict` left out."""
+
+    missing: list[str]
+    unexpected: list[str]
+    mismatched: list[str]
+
+
+def load(model: Model, state_dict: Any, strict: Any, prefix: Any) -> LoadResult:
+    """Check everything, then copy everything that fits."""
+    strict = numbers.flag("load_state_dict", "strict", strict)
+    if not isinstance(prefix, str):
+        raise TypeError(f"load_state_dict: 'prefix' is {prefix!r}, expected a text such as 'body.'")
     if not isinstance(state_dict, Mapping):
         raise TypeError(
             f"load_state_dict: 'state_dict' is a {type(state_dict).__name__}, expected a dict of "
             "names and arrays as state_dict() gives; nothing was changed"
         )
-    targets = dict(live_arrays(model))
-    problems = [f"missing {k}" for k in targets if k not in state_dict]
-    problems += [f"unexpected {k}" for k in state_dict if k not in targets]
+    targets = {prefix + name: array for name, array in live_arrays(model)}
+    given = {k: v for k, v in state_dict.items() if str(k).startswith(prefix)}
+    result = LoadResult([k for k in targets if k not in given], [], [])
+    result.unexpected.extend(k for k in given if k not in targets)
+    problems = [f"missing {k}" for k in result.missing]
+    problems += [f"unexpected {k}" for k in result.unexpected]
     sources = {}
-    for name, target in targets.items():
-        if name not in state_dict:
+    for name in filter(given.__contains__, targets):
+        target, source = targets[name], to_numpy(given[name])
+        if source.shape == tuple(target.shape) and source.dtype.kind in "fiu":
+            sources[name] = source
             continue
-        source = to_numpy(state_dict[name])
-        if source.shape != tuple(target.shape) or source.dtype.kind not in "fiu":
-            problems.append(
-                f"{name} is {source.dtype} {source.shape}, expected {target.dtype} {target.shape}"
-            )
-        sources[name] = source
-    if problems:
+        result.mismatched.append(name)
+        problems.append(
+            f"{name} is {source.dtype} {source.shape}, expected {target.dtype} {target.shape}"
+        )
+    if problems and strict:
         raise ValueError(
             f"load_state_dict: the state does not fit this {type(model).__name__}; nothing was "
-            "changed:\n  " + "\n  ".join(problems)
+            "changed (strict=False copies what fits):\n  " + "\n  ".join(problems)
         )
-    for name, target in targets.items():
-        target[...] = namespace(target).asarray(sources[name])
+    for name, source in sources.items():
+        target = targets[name]
+        target[...] = namespace(target).asarray(source)
+    return result

@@ -109,9 +109,12 @@ class Declared:
             cases = [f"{kernel} if {self.selector} == {value!r} else " for kernel, value in each]
             refuse = f"check({name!r}, {self.selector!r}, {self.selector})"
             chosen = f"({''.join(cases)}{refuse})"
+        numeric = [option for option in self.defaults if option != self.selector]
+        checks = "".join(f"        {o} = check({name!r}, {o!r}, {o})\n" for o in numeric)
         source = (
             f"def make(check, {', '.join(kernels)}):\n"
             f"    def {name}({arrays}, *, {', '.join([*self.defaults, 'out'])}):\n"
+            f"{checks}"
             f"        return {chosen}({', '.join([arrays, 'out', *HYPER[self.name]])})\n"
             f"    return {name}\n"
         )

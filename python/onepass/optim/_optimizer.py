@@ -16,6 +16,7 @@ from typing import Any
 from onepass._array import Array, copy_into
 from onepass._docs import parts, shares
 from onepass._numbers import flag
+from onepass._parameter import Parameter
 from onepass.ops._step import RULES, Nonfinite, StepInfo, take_step, with_loss
 from onepass.optim import _torch_options
 from onepass.optim._groups import group_dicts
@@ -128,13 +129,15 @@ class Optimizer(Planned):
         Args:
             grads: one array or None per parameter, in flat order; without it ``Parameter.grad`` (or
                 a tensor's ``.grad``) is read. A parameter without gradient is left alone and its
-                step count does not advance. A function, PyTorch's closure, is called first, with
-                autograd on; it fills ``.grad``, and ``info.loss`` is what it returns.
+                step count does not advance, and so is a frozen one, even if it has a gradient. A
+                function, PyTorch's closure, is called first, with autograd on; it fills ``.grad``,
+                and ``info.loss`` is what it returns.
             max_norm: clip by the global norm.
             max_value: clamp elements first.
             grad_scale: what the loss was multiplied by.
-            zero_grad: leave the gradient arrays at zero, on a skipped step too (not where the step
-                raises: they show what was wrong).
+            zero_grad: forget the gradients of ``Parameter``s, as `zero_grad` does, and leave other
+                gradient arrays at zero; on a skipped step too (not where the step raises: they
+                show what was wrong).
             nonfinite: "propagate" (IEEE), "skip" (nothing changes) or "raise" (nothing changes,
                 then FloatingPointError).
 
@@ -164,24 +167,33 @@ class Optimizer(Planned):
             raise self._alone.error()
         try:
             plan = self._prepare()
-            if grads is None:
-                grads = self._grads()
-            watch = self._watch(grads) if self._measures else None
+            given = self._grads() if grads is None else grads
+            frozen = [p for p, _ in self._holders if not p.requires_grad]
+            taken = self._without(frozen, given) if frozen else given
+            watch = self._watch(taken) if self._measures else None
             info = take_step(
                 self._name,
                 plan,
-                grads,
+                taken,
                 self._hypers,
                 max_norm,
                 max_value,
                 grad_scale,
-                zero_grad,
+                # Those of Parameters are forgotten below, which takes no pass over memory.
+                zero_grad and (grads is not None or len(self._holders) < len(given)),
                 nonfinite,
                 self._maximize,
                 self._names,
             )
             if watch is not None:
                 self.per_parameter = watch.result(grad_scale)
+            if zero_grad and grads is None:
+                for parameter, _ in self._holders:
+                    parameter.zero_grad()
+            elif zero_grad and frozen:
+                for parameter, grad in zip(self._parameters, given, strict=True):
+                    if grad is not None and any(parameter is p for p in frozen):
+                        copy_into(grad, 0.0)
             return info
         except TypeError:
             self._refuse_other_dtypes()
@@ -205,12 +217,34 @@ class Optimizer(Planned):
                 "gradients: step(grads)"
             ) from None
 
-    def zero_grad(self) -> None:
-        """Fills the gradients of ``Parameter``s and tensors with zeros, where they exist."""
+    def _without(
+        self, frozen: list[Parameter], grads: Sequence[Array | None]
+    ) -> list[Array | None]:
+        """The gradients, None for a frozen parameter: a step leaves it alone."""
+        ids = set(map(id, frozen))
+        kept = list(grads)
+        for index, parameter in enumerate(self._parameters[: len(kept)]):
+            if id(parameter) in ids:
+                kept[index] = None
+        return kept
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forgets the gradients of ``Parameter``s and tensors, or fills them with zeros.
+
+        A parameter without a new gradient is left alone by the next step.
+
+        Args:
+            set_to_none: False fills the gradients with zeros: a step then still decays the
+                parameters and moves them by their momentum.
+        """
         for parameter in self._parameters:
-            grad = getattr(parameter, "grad", None)
-            if grad is not None:
-                grad[...] = 0
+            if isinstance(parameter, Parameter):
+                parameter.zero_grad(set_to_none)
+            elif (grad := getattr(parameter, "grad", None)) is not None:
+                if set_to_none:
+                    parameter.grad = None
+                else:
+                    grad[...] = 0
 
     @property
     def state(self) -> StateView:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, cast
 
+from onepass.nn import _modes
 from onepass.train import _schedule
 from onepass.train._buffers import Buffers, StepStart
 from onepass.train._callbacks import Callback
@@ -41,7 +42,7 @@ class Loop:
         self._interrupt.requested = False
         run.at_boundary = True
         run.optimizer.zero_grad()
-        with self._interrupt:
+        with self._interrupt, _modes.training(run.model):
             try:
                 self._call("on_fit_begin")
                 while run.epoch < run.max_epochs and not run.stop:
@@ -73,7 +74,7 @@ class Loop:
         run = self.run
         run.row_is_done = False
         self._call("on_epoch_begin")
-        run.model.train()
+        _modes.train(run.model)
         if not self._run_batches(loader):
             return
         run.row = row = run.sums.values_of(run.metrics)

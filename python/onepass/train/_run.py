@@ -10,8 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
-
 from onepass import _numbers as numbers
 from onepass import nn
 from onepass.ops import StepInfo
@@ -236,7 +234,6 @@ class Run(Evaluator):
             "trainer": {
                 **{name: getattr(self, name) for name in COUNTERS},
                 "history": dict(self.history),
-                "gradients": [k for k, p in self.model.named_parameters() if p.grad is not None],
                 "rng": nn.get_rng_state(self.model),
                 "seed": self.seed,
                 "modules": _classes(self.model),
@@ -271,11 +268,7 @@ class Run(Evaluator):
                 holder.load_state_dict(state)
             raise ValueError(f"the checkpoint does not fit this trainer: {error}") from error
         self.seed = seed
-        # A zero gradient still advances its parameter's step count; None does not. So restore
-        # which ones existed.
-        for name, parameter in self.model.named_parameters():
-            there = name in saved["gradients"]
-            parameter.grad = np.zeros_like(parameter.data) if there else None
+        self.model.zero_grad()
         for name in COUNTERS:
             if name in saved:  # checkpoints of earlier versions lack "logged"
                 setattr(self, name, saved[name])

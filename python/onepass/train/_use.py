@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any, NamedTuple
+
+from onepass.nn import _modes
 
 _LOCK = threading.Lock()
 _IN_USE: dict[int, _Use] = {}  # by the id of the model, while a call uses it
@@ -20,8 +22,6 @@ class _Entry(NamedTuple):
 class _Use:
     def __init__(self) -> None:
         self.entries: list[_Entry] = []
-        self.readers = 0
-        self.modes: list[tuple[Any, bool]] = []  # of the modules, before the first reader
 
 
 @contextmanager
@@ -34,8 +34,7 @@ def using(
         model: an ``nn.Module``.
         call: its name, for messages.
         trains: whether the call changes the model.
-        evaluates: whether it needs evaluation mode. The first such call puts the modules into it,
-            the last gives each its own mode back.
+        evaluates: whether it needs evaluation mode.
 
     Raises:
         RuntimeError: another thread trains the model, or reads it and this call would train it.
@@ -44,21 +43,14 @@ def using(
     with _LOCK:
         use = _IN_USE.get(id(model)) or _Use()
         _refuse_others(use, entry)
-        if evaluates and not use.readers:
-            use.modes = [(module, module.training) for module in model.modules()]
-            model.eval()
-        use.readers += evaluates
         use.entries.append(entry)
         _IN_USE[id(model)] = use
     try:
-        yield
+        with _modes.evaluation(model) if evaluates else nullcontext():
+            yield
     finally:
         with _LOCK:
             use.entries.remove(entry)
-            use.readers -= evaluates
-            if evaluates and not use.readers:
-                for module, mode in use.modes:
-                    module.training = mode
             if not use.entries:
                 del _IN_USE[id(model)]
 
