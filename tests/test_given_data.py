@@ -42,7 +42,7 @@ def odd_inputs():
         "sparse array": (sparse.coo_array(X), TypeError, "is a coo_array, expected an array"),
         "list": (X.tolist(), TypeError, "is a list, expected an array"),
         "dict": ({"a": X}, TypeError, "is a dict, expected an array"),
-        "masked": (masked, ValueError, "is a MaskedArray with masked values"),
+        "masked": (masked, TypeError, "is a MaskedArray with masked values"),
         "complex": (X + 1j, TypeError, "has dtype complex128, expected real numbers"),
         "object": (X.astype(object), TypeError, "has dtype object.*astype"),
         "text": (X.astype(str), TypeError, "has dtype <U.*encode the text"),
@@ -71,11 +71,11 @@ def test_masked_values_do_not_count_where_none_is_masked(call):
 
 def test_masked_values_are_not_taken_for_numbers():
     given = np.ma.masked_equal([[1, -9999], [2, 5], [3, 7]], -9999)
-    with pytest.raises(ValueError, match="fill them"):
+    with pytest.raises(TypeError, match="fill them"):
         Standardize().fit_transform(given)
-    with pytest.raises(ValueError, match="fill them"):
+    with pytest.raises(TypeError, match="fill them"):
         Standardize().fit(X).transform(np.ma.masked_equal(X, 3))
-    with pytest.raises(ValueError, match="'y' is a MaskedArray"):
+    with pytest.raises(TypeError, match="'y' is a MaskedArray"):
         trainer().fit(X, np.ma.masked_equal(Y, 1), max_epochs=1)
 
 
@@ -136,6 +136,7 @@ def test_tensors_of_pytorch_train_a_numpy_model():
     want = plain.fit(X.astype(np.float32), Y, max_epochs=2)
     assert dict(tensors.fit(x, y, max_epochs=2)) == dict(want)
     assert tensors.evaluate(x, y) == plain.evaluate(X.astype(np.float32), Y)
+    assert isinstance(tensors.predict(x), torch.Tensor)
     np.testing.assert_array_equal(tensors.predict(x), plain.predict(X.astype(np.float32)))
     for odd in (torch.tensor(X).to_sparse(), torch.tensor(X) + 1j):
         with pytest.raises(TypeError, match="fit: 'X' is a Tensor"):

@@ -77,7 +77,7 @@ def test_values_out_of_range(make, match):
         (lambda: nn.CrossEntropyLoss(label_smoothing="a"), "'label_smoothing' is 'a'"),
         (lambda: nn.CrossEntropyLoss(ignore_index=0.5), "'ignore_index' is 0.5"),
         (lambda: nn.CrossEntropyLoss(weight={"a": 1.0}), "weight is a dict"),
-        (lambda: nn.CrossEntropyLoss(weight=np.ones(3, int)), "weight has dtype int64"),
+        (lambda: nn.CrossEntropyLoss(weight=np.ones(3, bool)), "weight has dtype bool"),
         (lambda: nn.Residual(shortcut=nn.ReLU), "shortcut is the class ReLU"),
         (lambda: nn.manual_seed(1.0), "'seed' is 1.0"),
         (lambda: nn.Parameter(None), "data is None"),

@@ -284,7 +284,7 @@ def test_weights_of_a_regression_and_of_a_function():
     ({"sample_weight": np.full(N, np.nan)}, ValueError, "'sample_weight' has nan"),
     ({"sample_weight": np.zeros(N)}, ValueError, "sum 0"),
     ({"sample_weight": ["a"] * N}, TypeError, "'sample_weight' is a list"),
-    ({"class_weight": {0: 1.0}}, ValueError, "no weight for class 1"),
+    ({"class_weight": {7: 1.0}}, ValueError, "has the class 7"),
     ({"class_weight": "auto"}, ValueError, "'class_weight' is 'auto'"),
     ({"class_weight": [1.0, 2.0]}, ValueError, "no weight for class 2"),
 ])  # fmt: skip
@@ -310,19 +310,67 @@ def test_float_targets_have_no_classes_to_weigh():
 # ------------------------------------------------------------------------------------ messages
 
 
-def test_class_indices_as_floats_are_told_to_be_integers():
+@pytest.mark.parametrize("shape", [(N,), (N, 1)])
+def test_class_indices_as_floats_are_told_to_be_integers(shape):
     with pytest.raises(TypeError, match="expected class indices as integers"):
-        trainer().fit(X, Y.astype(np.float64), max_epochs=1)
+        trainer().fit(X, Y.astype(np.float64).reshape(shape), max_epochs=1)
 
 
-def test_a_loss_that_returns_a_number_alone_is_told_to_return_a_pair():
-    t = trainer(lambda y, target: 1.0)
-    with pytest.raises(TypeError, match="returned a float, expected \\(loss, dy\\)"):
-        t.fit(X, Y, max_epochs=1)
+@pytest.mark.parametrize(("weight", "kind"), [
+    ("balanced", TypeError), ([[1, 2]], ValueError), (3.0, TypeError), ([1j, 2], TypeError),
+    ({0: 1.0}, TypeError), (["a", "b"], TypeError),
+])  # fmt: skip
+def test_class_weights_that_are_none_are_refused_where_they_are_given(weight, kind):
+    with pytest.raises(kind, match="CrossEntropyLoss: '?weight"):
+        nn.CrossEntropyLoss(weight)
+
+
+@pytest.mark.parametrize("result", [0.5, np.float32(1), None, np.zeros(3), (1, 2, 3), (1.0, None)])
+def test_a_loss_that_returns_no_pair_is_told_to_return_one(result):
+    t = trainer(lambda y, target: result)
+    for call in (t.evaluate, lambda *data: t.fit(*data, max_epochs=1)):
+        with pytest.raises(TypeError, match=r"returned a .*expected a pair \(loss, dy\)"):
+            call(X, Y)
+
+
+# ------------------------------------------------------------------------------------ transforms
+
+
+def test_a_transform_sees_each_training_batch_with_the_places_of_its_samples():
+    calls = []
+
+    def noted(x, y, *, seed, epoch, index):
+        np.testing.assert_array_equal(x, X[index])
+        np.testing.assert_array_equal(y, Y[index])
+        calls.append((seed, epoch, sorted(index.tolist())))
+        return x * 2, y
+
+    one, other = trainer(seed=4), trainer(seed=4)
+    one.fit(X, Y, max_epochs=2, batch_size=8, transform=noted, validation_data=(X, Y))
+    assert sorted(i for _, epoch, index in calls if epoch == 0 for i in index) == [*range(N)]
+    assert {(seed, epoch) for seed, epoch, _ in calls} == {(4, 0), (4, 1)}
+    other.fit(2 * X, Y, max_epochs=2, batch_size=8)
+    np.testing.assert_array_equal(weights_of(one), weights_of(other))
+    weighted = DataLoader(X, Y, 8, sample_weight=np.arange(N), transform=noted)
+    np.testing.assert_array_equal(np.concatenate([w for _, _, w in weighted]), np.arange(N))
+    alone = DataLoader(X, batch_size=8, transform=lambda x, y, **_: (x + 1, y))
+    np.testing.assert_array_equal(np.concatenate([*alone]), X + 1)
+
+
+@pytest.mark.parametrize(("transform", "words"), [
+    (3, "'transform' is 3, expected a function"), (lambda x, y, **_: x, "expected a pair"),
+])  # fmt: skip
+def test_wrong_transforms_are_refused(transform, words):
+    with pytest.raises(TypeError, match=words):
+        trainer().fit(X, Y, max_epochs=1, transform=transform)
 
 
 def test_class_weights_as_a_list_or_in_float64_are_taken():
     plain = nn.CrossEntropyLoss(np.array(CLASS_WEIGHTS, np.float32))
+    whole = nn.CrossEntropyLoss(np.float32([1, 2, 3]))(X[:, :3], Y)
+    np.testing.assert_array_equal(
+        nn.CrossEntropyLoss(np.array([1, 2, 3]))(X[:, :3], Y)[1], whole[1]
+    )
     for weight in (CLASS_WEIGHTS, np.array(CLASS_WEIGHTS)):
         loss, dy = nn.CrossEntropyLoss(weight)(X[:, :3], Y)
         want, dwant = plain(X[:, :3], Y)
@@ -355,7 +403,9 @@ def of_torch():
     return torch.utils.data.DataLoader(data, batch_size=6)
 
 
-@pytest.mark.parametrize("source", [Epochs, of_torch], ids=["own", "PyTorch"])
+@pytest.mark.parametrize(
+    "source", [Epochs, of_torch, lambda: [*Epochs()]], ids=["own", "PyTorch", "list"]
+)
 def test_batches_of_ones_own_and_of_pytorch_train_as_arrays_do(source):
     want = trainer(metrics=["f1"])
     want.fit(X, Y, max_epochs=2, batch_size=6, shuffle=False, validation_data=(X, Y))
@@ -366,6 +416,8 @@ def test_batches_of_ones_own_and_of_pytorch_train_as_arrays_do(source):
     for name, values in want.history.items():
         assert t.history[name] == pytest.approx(values, rel=1e-6)
     assert t.evaluate(source) == pytest.approx(t.evaluate(X, Y), rel=1e-6)
+    np.testing.assert_array_equal(t.predict(source), t.predict(X, batch_size=6))
+    np.testing.assert_array_equal(t.predict(DataLoader(X, Y, 6)), t.predict(X, batch_size=6))
     if isinstance(source, Epochs):
         assert source.told[:3] == [0, 0, 1]  # training, validation, training
 

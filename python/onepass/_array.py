@@ -40,6 +40,11 @@ def is_tensor(x: Array) -> bool:
     return isinstance(x, sys.modules["torch"].Tensor)
 
 
+def is_tensor_of_torch(x: Any) -> bool:
+    """Whether ``x``, which may be anything, is a tensor of PyTorch."""
+    return "torch" in sys.modules and is_tensor(x)
+
+
 def is_torch(lib: Any) -> bool:
     return lib is not np and lib.__name__ == "torch"
 

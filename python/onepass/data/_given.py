@@ -20,8 +20,7 @@ def array_of(owner: str, name: str, value: Any, *, text: bool = False) -> Any:
         text: take text too, as targets that name classes.
 
     Raises:
-        TypeError: a list, a sparse matrix, no array at all, or not of real numbers.
-        ValueError: masked values.
+        TypeError: a list, a sparse matrix, masked values, no array at all, or not of real numbers.
     """
     if type(value) is not np.ndarray:
         value = _converted(owner, name, value)
@@ -43,7 +42,7 @@ def _converted(owner: str, name: str, value: Any) -> Any:
     kind, root = type(value).__name__, type(value).__module__.partition(".")[0]
     if isinstance(value, np.ma.MaskedArray):
         if np.ma.is_masked(value):
-            raise ValueError(
+            raise TypeError(
                 f"{owner}: {name!r} is a MaskedArray with masked values, expected an array; fill "
                 f"them, such as with {name}.filled(0), or leave their rows out"
             )
@@ -58,7 +57,7 @@ def _converted(owner: str, name: str, value: Any) -> Any:
         )
     if hasattr(value, "iloc") or root == "polars":
         return _from_frame(owner, name, value)
-    if root == "torch":
+    if root == "torch" and hasattr(value, "layout"):
         return _from_tensor(owner, name, value)
     if root == "cupy":
         return value

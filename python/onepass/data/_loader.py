@@ -37,6 +37,9 @@ class DataLoader:
             last batch smaller, ``"drop"`` leaves it out, and ``"balance"`` spreads the samples
             evenly over as many batches: their sizes differ by at most one.
         sample_weight: array of a weight for each target, or None.
+        transform: ``X, y = transform(X, y, seed=…, epoch=…, index=…)`` of each batch, a function of
+            these alone, so that a resumed run sees the same; ``index`` has the samples' places in
+            the data.
 
     Attributes:
         epoch: the epoch of the next ``iter()``, from 0; you may set it, to a count below 2⁶⁴.
@@ -72,6 +75,7 @@ class DataLoader:
         *,
         last_batch: str | None = None,
         sample_weight: Any = None,
+        transform: Any = None,
     ) -> None:
         self.X = X = array_of("DataLoader", "X", X)
         self.y = y = None if y is None else array_of("DataLoader", "y", y)
@@ -103,6 +107,12 @@ class DataLoader:
                 f"DataLoader: 'batch_size' is {batch_size}, expected at most {self.size}, the "
                 "number of samples, with drop_last=True"
             )
+        if transform is not None and not callable(transform):
+            raise TypeError(
+                f"DataLoader: 'transform' is {transform!r}, expected a function (X, y, *, seed, "
+                "epoch, index) -> (X, y)"
+            )
+        self.transform = transform
         self.sample_weight = sample_weight
         if sample_weight is not None:
             self.sample_weight = array_of("DataLoader", "sample_weight", sample_weight)
@@ -164,7 +174,25 @@ class DataLoader:
         order = self.order(numbers.integer("DataLoader", "epoch", epoch, 0))
         arrays = [a for a in (self.X, self.y, self.sample_weight) if a is not None]
         orders = [None if order is None else beside(array, order) for array in arrays]
-        return (self._batch(arrays, orders, number) for number in range(start, len(self)))
+        numbers_left = range(start, len(self))
+        if self.transform is None:
+            return (self._batch(arrays, orders, number) for number in numbers_left)
+        return (self._transformed(arrays, orders, order, epoch, n) for n in numbers_left)
+
+    def _transformed(
+        self, arrays: list[Any], orders: list[Any], order: Any, epoch: int, number: int
+    ) -> Any:
+        places = range(self._bounds(number), self._bounds(number + 1))
+        index = np.array(places) if order is None else order[places.start : places.stop]
+        batch = self._batch(arrays, orders, number)
+        x, y, *weight = (batch, None) if self.y is None else batch
+        result = self.transform(x, y, seed=self.seed, epoch=epoch, index=index)
+        if not isinstance(result, tuple) or len(result) != 2:
+            raise TypeError(
+                f"DataLoader: 'transform' returned a {type(result).__name__}, expected a pair "
+                "(X, y)"
+            )
+        return result[0] if self.y is None else (*result, *weight)
 
     def _batch(self, arrays: list[Any], orders: list[Any], number: int) -> Any:
         span = slice(self._bounds(number), self._bounds(number + 1))

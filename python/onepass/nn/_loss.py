@@ -11,6 +11,8 @@ from onepass import ops
 from onepass._array import Array, is_floating, mover, parameter_dtype, to_numpy
 from onepass._kind import like
 
+_INTEGERS = tuple(np.dtype(kind) for kind in ("i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8"))
+
 
 class CrossEntropyLoss:
     """``loss = -Σ_c w_c q_c log softmax(y)_c``, averaged; q is the target, smoothed.
@@ -40,10 +42,20 @@ class CrossEntropyLoss:
         label_smoothing: float = 0.0,
     ) -> None:
         numbers.one_of("CrossEntropyLoss", "reduction", reduction, ("mean", "sum", "none"))
-        if isinstance(weight, (list, tuple)):
-            weight = np.array(weight, np.float64)
+        if isinstance(weight, (list, tuple)) or getattr(weight, "dtype", None) in _INTEGERS:
+            try:
+                weight = np.array(weight, np.float64)
+            except (TypeError, ValueError):
+                raise TypeError(
+                    f"CrossEntropyLoss: 'weight' is {weight!r}, expected a number for each class"
+                ) from None
         if weight is not None:
-            like("CrossEntropyLoss", "weight", weight)
+            shape = like("CrossEntropyLoss", "weight", weight)[2]
+            if len(shape) != 1:
+                raise ValueError(
+                    f"CrossEntropyLoss: 'weight' has shape {shape}, expected (C,), a number for "
+                    "each class"
+                )
         ignore_index = numbers.integer(
             "CrossEntropyLoss", "ignore_index", ignore_index, -(2**63), 2**63
         )
@@ -66,7 +78,8 @@ class CrossEntropyLoss:
             The loss, () or shaped as the target for "none"; and the gradient of the loss (of its
             sum for "none") by y, to pass to ``model.backward``.
         """
-        if is_floating(target) and target.ndim == y.ndim - 1:
+        column = target.ndim == y.ndim and target.shape[1] == 1 != y.shape[1]
+        if is_floating(target) and (column or target.ndim == y.ndim - 1):
             raise TypeError(
                 f"CrossEntropyLoss: 'target' has dtype {target.dtype} and shape "
                 f"{tuple(target.shape)}, expected class indices as integers, such as "

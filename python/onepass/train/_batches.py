@@ -35,7 +35,7 @@ class Batches:
     def __init__(self, call: str, source: Any) -> None:
         kind = type(source).__name__
         wanted = "expected arrays, or an object whose iter() gives batches (x, y) of a new epoch"
-        if iter(source) is source:
+        if not isinstance(source, (list, tuple)) and iter(source) is source:
             raise TypeError(f"{call}: 'X' is a {kind}, which can be read only once, {wanted}")
         try:
             len(source)
@@ -72,11 +72,13 @@ class Batches:
 
 def is_batches(X: Any) -> bool:
     """Whether ``X`` is no array of samples, but gives batches."""
-    return (
-        not hasattr(X, "shape")
-        and not isinstance(X, (list, tuple, dict, str))
-        and hasattr(X, "__iter__")
-    )
+    if isinstance(X, (list, tuple)):  # of pairs, not of rows
+        return (
+            bool(X)
+            and all(isinstance(x, (list, tuple)) and len(x) == 2 for x in X)
+            and all(hasattr(part, "shape") for x in X for part in x)
+        )
+    return not hasattr(X, "shape") and not isinstance(X, (dict, str)) and hasattr(X, "__iter__")
 
 
 def _array(value: Any) -> Any:

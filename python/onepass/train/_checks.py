@@ -161,7 +161,7 @@ def _batches_are_large_enough(run: Run, loader: Loader) -> None:
         cure = "last_batch='balance' or 'drop'"
     else:
         cause = f"'batch_size' is {loader.batch_size}, which leaves {size} in a batch"
-        cure = f"a batch_size above {FEW}"
+        cure = f"a batch_size above {FEW}" if loader.size > FEW else "more samples"
     text = f"fit: {cause} of {loader.size} samples, expected {cure}: {name} normalises by their "
     if size == 1:
         raise ValueError(f"{text}statistics, and one sample has no variance")

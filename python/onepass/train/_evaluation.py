@@ -8,12 +8,20 @@ from typing import Any
 
 import numpy as np
 
-from onepass._array import brought_to, convert, is_floating, library, mover
+from onepass._array import (
+    beside,
+    brought_to,
+    convert,
+    is_floating,
+    is_tensor_of_torch,
+    library,
+    mover,
+)
 from onepass.train import _loaders, _use
 from onepass.train._loaders import Loader
 from onepass.train._metrics import Metric
 from onepass.train._totals import Totals
-from onepass.train._weights import divisor_of
+from onepass.train._weights import divisor_of, loss_of
 
 BATCH = 256
 
@@ -45,14 +53,17 @@ class Evaluator:
         return self.evaluate_batches(_loaders.to_read("evaluate", X, y, batch_size))
 
     def predict(self, X: Any, *, batch_size: int = BATCH) -> Any:
-        """The model's raw outputs for ``X``, in the library and on the device of ``X``."""
+        """The model's raw outputs for ``X``, in the library and on the device of ``X``.
+
+        Outputs for batches that others make are NumPy arrays.
+        """
         loader = _loaders.to_read("predict", X, None, batch_size)
-
-        def outputs() -> list[Any]:
-            return [brought_to(loader.X, self.model(self.moved(x))) for x in loader]
-
+        home = loader.X if loader.X is not None else np.empty(0)
         with _use.using(self.model, "predict", evaluates=True):
-            return library(loader.X).concatenate(outputs())
+            batches = (batch[0] if isinstance(batch, tuple) else batch for batch in loader)
+            outputs = [brought_to(home, self.model(self.moved(x))) for x in batches]
+        result = library(home).concatenate(outputs)
+        return beside(X, result) if is_tensor_of_torch(X) else result
 
     def evaluate_batches(self, loader: Loader) -> dict[str, float]:
         """``loss`` and the metrics over the batches of ``loader``."""
@@ -62,7 +73,8 @@ class Evaluator:
             for batch in loader:
                 x, target = map(self.moved, batch)
                 output = self.model(x)
-                loss, divisor = float(self.loss(output, target)[0]), divisor_of(self.loss, target)
+                loss = float(loss_of(self.loss, output, target)[0])
+                divisor = divisor_of(self.loss, target)
                 totals.add(self.metrics, loss, divisor, output, target)
         return totals.values_of(self.metrics)
 

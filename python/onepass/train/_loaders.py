@@ -31,6 +31,7 @@ def to_train(
     validation_split: float,
     sample_weight: Any,
     class_weight: ClassWeight,
+    transform: Any,
 ) -> tuple[Loader, Loader | None]:
     """The loaders for training and for validation."""
     numbers.in_range("fit", "validation_split", validation_split, 0, 1)
@@ -42,6 +43,10 @@ def to_train(
         kind = type(X).__name__
         if y is not None or validation_split:
             raise ValueError(f"fit: 'X' is a {kind}, expected no y and no validation_split")
+        if transform is not None:
+            raise ValueError(
+                f"fit: 'X' is a {kind}, expected its transform in DataLoader(…, transform=…)"
+            )
         if sample_weight is not None or class_weight is not None:
             raise ValueError(
                 f"fit: 'X' is a {kind}, expected its weights in DataLoader(…, sample_weight=…)"
@@ -59,7 +64,14 @@ def to_train(
         X, y = _take(X, train), _take(y, train)
         weight = None if weight is None else _take(weight, train)
     loader = DataLoader(
-        X, y, batch_size, shuffle, seed=whole.seed, last_batch=last_batch, sample_weight=weight
+        X,
+        y,
+        batch_size,
+        shuffle,
+        seed=whole.seed,
+        last_batch=last_batch,
+        sample_weight=weight,
+        transform=transform,
     )
     return loader, _validation(validation_data)
 
@@ -101,7 +113,9 @@ def same_data(
 
 def to_read(call: str, X: Any, y: Any, batch_size: int) -> Loader:
     """The loader for one pass over the data; ``call`` names the caller in messages."""
-    if y is None and call != "predict" and (isinstance(X, DataLoader) or is_batches(X)):
+    if y is None and call == "predict" and isinstance(X, DataLoader):
+        return X
+    if y is None and (isinstance(X, DataLoader) or is_batches(X)):
         return _ready(call, X)
     if y is None and call != "predict":
         raise TypeError(

@@ -16,7 +16,7 @@ from onepass.train._interrupt import Interrupt
 from onepass.train._loaders import Loader
 from onepass.train._run import Run
 from onepass.train._totals import Totals
-from onepass.train._weights import WeightedLoss, divisor_of
+from onepass.train._weights import WeightedLoss, divisor_of, loss_of
 
 
 class Loop:
@@ -122,7 +122,7 @@ class Loop:
             loss, dy = self._weighted(output, target, *weight)
             divisor = self._weighted.divisor(target, *weight)
         else:
-            loss, dy = _pair(run.loss(output, target))
+            loss, dy = loss_of(run.loss, output, target)
             divisor = divisor_of(run.loss, target)
         run.batch_loss = 0.0 if divisor == 0 else float(loss)  # no label counts: nothing to learn
         finite = math.isfinite(run.batch_loss)
@@ -177,12 +177,3 @@ class Loop:
                 self._interrupt.requested = True
         if self._interrupt.requested and not waits:
             raise KeyboardInterrupt
-
-
-def _pair(result: Any) -> tuple[Any, Any]:
-    if not isinstance(result, (tuple, list)) or len(result) != 2:
-        raise TypeError(
-            f"Trainer: 'loss' returned a {type(result).__name__}, expected (loss, dy): the loss "
-            "and its gradient by the output"
-        )
-    return result[0], result[1]

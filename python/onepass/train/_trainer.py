@@ -200,6 +200,7 @@ class Trainer:
         validation_data: tuple[Any, Any] | None = None,
         validation_split: float = 0.0,
         shuffle: bool = True,
+        transform: Any = None,
         sample_weight: Any = None,
         class_weight: ClassWeight = None,
         ckpt_path: str | Path | None = None,
@@ -216,10 +217,12 @@ class Trainer:
                 ``last_batch``.
             validation_data: ``(X, y)``, or batches, to evaluate after each epoch.
             validation_split: share of the data to hold out for that (by class where y is integers).
+            transform: of each training batch, as in DataLoader; validation data stay as they are.
             sample_weight: (N,) a weight for each sample: the loss is Σ w l / Σ w. The metrics, and
                 the loss of validation, count every sample once.
-            class_weight: {class: weight}, an array of them, or "balanced" for samples / (classes ·
-                samples of the class): multiplies the weight of each sample by that of its class.
+            class_weight: {class: weight} (1 for others), an array of them, or "balanced" for
+                samples / (classes · samples of the class): multiplies the weight of each sample by
+                that of its class.
             ckpt_path: a Checkpoint directory to go on from: its newest valid checkpoint, with a
                 warning for a damaged one; a fresh start where it has none. Going on with other
                 data or batches than the checkpoint's is a RuntimeWarning between two epochs, and a
@@ -265,6 +268,7 @@ class Trainer:
                 validation_split,
                 sample_weight,
                 class_weight,
+                transform,
             )
             _checks.before_training(run, loader, validation)
             _schedule.reaches(run, len(loader), max_epochs, parts)

@@ -24,6 +24,21 @@ def divisor_of(loss: Any, target: Any) -> float | None:
     return float(len(target)) if own is None else own(target)
 
 
+def loss_of(loss: Any, output: Any, *arguments: Any, **options: Any) -> tuple[Any, Any]:
+    """What ``loss`` returns: the loss, and its gradient by the output."""
+    result = loss(output, *arguments, **options)
+    pair = isinstance(result, (tuple, list)) and len(result) == 2
+    if not pair or np.shape(result[1]) != np.shape(output):
+        shown = f"a {type(result).__name__}"
+        if pair:
+            shown = f"a gradient of shape {np.shape(result[1])}"
+        raise TypeError(
+            f"Trainer: 'loss' returned {shown}, expected a pair (loss, dy): the loss, and its "
+            f"gradient by the output, of shape {np.shape(output)}"
+        )
+    return result[0], result[1]
+
+
 class WeightedLoss:
     """``loss = Σ w_i l_i / Σ w_i c_i``: w weighs samples, c are the weights of classes within l.
 
@@ -45,8 +60,7 @@ class WeightedLoss:
 
     def __call__(self, y: Any, target: Any, weight: Any) -> tuple[Any, Any]:
         if self._each is None:
-            loss, dy = self._own(y, target, sample_weight=weight)
-            return loss, dy
+            return loss_of(self._own, y, target, sample_weight=weight)
         losses, dy = self._each(y, target)
         own = _shaped(weight, losses)
         total = float((own * losses).sum(dtype=np.float64))
@@ -107,14 +121,15 @@ def _by_class(y: Any, class_weight: ClassWeight) -> Any:
         given = dict(zip((int(k) for k in class_weight), values.tolist(), strict=True))
     else:
         given = dict(enumerate(_checked("class_weight", class_weight).tolist()))
-    weight = np.ones(y.shape)  # of labels that are ignored
-    for c in known.tolist():
-        if int(c) not in given:
-            raise ValueError(
-                f"fit: 'class_weight' has no weight for class {int(c)}, expected one for each "
-                f"class in y: {known.astype(int).tolist()}"
-            )
-        weight[y == c] = given[int(c)]
+    classes = known.astype(int).tolist()
+    strange = [c for c in given if c not in classes] if isinstance(class_weight, Mapping) else []
+    missing = [] if isinstance(class_weight, Mapping) else [c for c in classes if c not in given]
+    if strange or missing:
+        what = f"has the class {strange[0]}" if strange else f"has no weight for class {missing[0]}"
+        raise ValueError(f"fit: 'class_weight' {what}, expected the classes in y: {classes}")
+    weight = np.ones(y.shape)  # also of labels that are ignored, and of classes not in a dict
+    for c in classes:
+        weight[y == c] = given.get(c, 1.0)
     return weight
 
 
