@@ -248,7 +248,7 @@ def test_a_call_during_a_call_is_refused():
     assert model[0].num_batches_tracked == 2
 
 
-@pytest.mark.parametrize("own_eval", [None, "0", "1", "1.body.3", "5"])
+@pytest.mark.parametrize("own_eval", [None, "0", "1", "1.body", "1.body.3", "5", "5.shortcut"])
 @pytest.mark.parametrize("fuse", [True, False])
 def test_an_evaluation_between_forward_and_backward_changes_nothing(fuse, own_eval):
     """Also of the same shape, and where a layer of the model is in evaluation mode all the time."""
@@ -268,6 +268,21 @@ def test_an_evaluation_between_forward_and_backward_changes_nothing(fuse, own_ev
         dx = model.backward(y)
         models.append({"y": y, "dx": dx, **grads(model), **model.state_dict()})
     assert_same(*models)
+
+
+def test_a_layer_that_trains_in_a_model_that_does_not():
+    """The other way round: a training step in between leaves the evaluation's values alone."""
+    gradients = []
+    for trains in (False, True):
+        nn.manual_seed(7)
+        model = nn.Sequential(nn.Sequential(nn.Linear(6, 6), nn.Tanh()), nn.Linear(6, 3))
+        model.eval()[0].train()
+        y = model(normal((12, 6), "float32"))
+        if trains:
+            model.train()(normal((12, 6), "float32", seed=3))
+            model.eval()[0].train()
+        gradients.append({"dx": model.backward(y), **grads(model)})
+    assert_same(*gradients)
 
 
 def test_backward_goes_by_the_mode_of_the_module():
