@@ -5,6 +5,7 @@
 
 #include "bind/border.h"
 #include "bind/kernel_info.h"
+#include "kernels/norm_list.h"
 
 namespace onepass::bind {
 namespace {
@@ -107,8 +108,10 @@ py::object bias_act_backward(Arguments given) {
 
 // ---- batch norm
 
+constexpr int kBatchNormIndex = host::index_in<host::BatchNormRule>(host::ChannelNorms{});
+
 // (N, C) or more, and enough values per channel.
-void check_batch(const BatchNorm* call, const Array& input) {
+void check_batch(const ChannelNorm* call, const Array& input) {
   if (input.ndim < 2 || input.ndim > 5)
     value_error(input.op, input.label() + " has shape " + shape_text(input) +
                               ", expected two to five axes: (N, C), (N, C, L), (N, C, H, W), "
@@ -120,7 +123,7 @@ void check_batch(const BatchNorm* call, const Array& input) {
                               "running statistics (eval mode)");
 }
 
-void set_normalised(Border* b, BatchNorm* call, int axis) {
+void set_normalised(Border* b, ChannelNorm* call, int axis) {
   set_channels(b, call, axis);
   call->batch_statistics = b->boolean(axis + 1);
   check_batch(call, b->first());
@@ -176,7 +179,7 @@ py::object batch_norm(Arguments given) {
     kStatistics = 16
   };
   BorderOf<kBatchNorm> b(given);
-  BatchNorm call{};
+  ChannelNorm call{};
   double room[kMaxOptions];
   set_normalised(&b, &call, kAxis);
   call.momentum = b.number(kMomentum);
@@ -202,7 +205,7 @@ py::object batch_norm(Arguments given) {
   call.epilogue.residual = b.data(kResidual);
   call.y = b.data(kOut);
   call.saved = b.data(kStatistics);
-  b.run(target, target.backend->batch_norm, &call);
+  b.run(target, target.backend->channel_norm[kBatchNormIndex], &call);
   static PyObject* const nothing = PyFloat_FromDouble(0);
   PyObject* const kept[] = {
       b[kX].object,           given[kWeight],
@@ -253,7 +256,7 @@ py::object batch_norm_backward(Arguments given) {
     kDresidual
   };
   BorderOf<kBatchNormBackward> b(given);
-  BatchNorm call{};
+  ChannelNorm call{};
   double room[kMaxOptions];
   set_normalised(&b, &call, kAxis);
   set_epilogue(&b, &call.epilogue, room, kActivation);
@@ -271,7 +274,7 @@ py::object batch_norm_backward(Arguments given) {
   call.dy = b.data(kDy);
   call.dx = b.data(kDx);
   call.dresidual = b.data(kDresidual);
-  b.run(target, target.backend->batch_norm_backward, &call);
+  b.run(target, target.backend->channel_norm_backward[kBatchNormIndex], &call);
   if (!b.has(kResidual)) return py::make_tuple(b.result(kDx), b.result(kDweight), b.result(kDbias));
   return py::make_tuple(b.result(kDx), b.result(kDweight), b.result(kDbias), b.result(kDresidual));
 }

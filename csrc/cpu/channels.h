@@ -1,8 +1,7 @@
 // Per-channel loops of the normalise driver: parameters of the affine part and of dx, the way from
-// sums to them, and between channels and the units of a region. Formulas: kernels/batch_norm.h.
+// sums to them, and between channels and the units of a region. R: the rule.
 #pragma once
 #include "cpu/cut.h"
-#include "kernels/batch_norm.h"
 
 ONEPASS_BEGIN
 namespace {
@@ -28,22 +27,21 @@ struct Parameters {
   }
 };
 
-template <class T>
+// The three rows of ChannelNorm::saved.
+template <class R, class T>
 struct SavedRows {
   T *mean, *lost, *rstd;
-  ONEPASS_HD typename BatchNormRule<T>::Saved operator[](int64_t k) const {
-    return {mean[k], lost[k], rstd[k]};
-  }
+  ONEPASS_HD typename R::Saved operator[](int64_t k) const { return {mean[k], lost[k], rstd[k]}; }
 };
 
-template <class T>
+template <class R, class T>
 void statistics_of_channels(int64_t n, const double* sum, const double* squares, const T* shift,
-                            double part, double bessel, double eps, SavedRows<T> saved,
+                            double part, double bessel, double eps, SavedRows<R, T> saved,
                             double* mean, double* unbiased) {
 #pragma GCC ivdep
   for (int64_t k = 0; k < n; ++k) {
-    const auto m = BatchNormRule<T>::moments(sum[k], squares[k], part);
-    const auto s = BatchNormRule<T>::save(double(shift[k]), m.offset, m.variance, eps);
+    const auto m = R::moments(sum[k], squares[k], part);
+    const auto s = R::save(double(shift[k]), m.offset, m.variance, eps);
     saved.mean[k] = s.mean;
     saved.lost[k] = s.lost;
     saved.rstd[k] = s.rstd;
@@ -51,29 +49,29 @@ void statistics_of_channels(int64_t n, const double* sum, const double* squares,
     unbiased[k] = m.variance * bessel;
   }
 }
+template <class R>
 void running_of_channels(int64_t n, const double* value, double momentum, double* running) {
 #pragma GCC ivdep
-  for (int64_t k = 0; k < n; ++k)
-    running[k] = BatchNormRule<double>::running(running[k], value[k], momentum);
+  for (int64_t k = 0; k < n; ++k) running[k] = R::running(running[k], value[k], momentum);
 }
-template <class T>
-void affine_of_channels(int64_t n, SavedRows<T> saved, const double* weight, const double* bias,
+template <class R, class T>
+void affine_of_channels(int64_t n, SavedRows<R, T> saved, const double* weight, const double* bias,
                         T* scale, T* shift) {
 #pragma GCC ivdep
   for (int64_t k = 0; k < n; ++k) {
-    const auto a = BatchNormRule<T>::affine(saved[k], weight[k], bias[k]);
+    const auto a = R::affine(saved[k], weight[k], bias[k]);
     scale[k] = a.scale;
     shift[k] = a.shift;
   }
 }
 // q: Σ g·(x - mean)·rstd, replaced by dweight.
-template <class T>
-void corrections_of_channels(int64_t n, const double* s, double* q, double part, SavedRows<T> saved,
-                             T* level, T* slope) {
+template <class R, class T>
+void corrections_of_channels(int64_t n, const double* s, double* q, double part,
+                             SavedRows<R, T> saved, T* level, T* slope) {
 #pragma GCC ivdep
   for (int64_t k = 0; k < n; ++k) {
-    const double dweight = BatchNormRule<T>::dweight(saved[k], s[k], q[k]);
-    const auto c = BatchNormRule<T>::correction(saved[k], s[k], dweight, part);
+    const double dweight = R::dweight(saved[k], s[k], q[k]);
+    const auto c = R::correction(saved[k], s[k], dweight, part);
     q[k] = dweight;
     level[k] = c.level;
     slope[k] = c.slope;

@@ -1,11 +1,11 @@
-// What a batch norm or bias does to a unit of elements with its channel's parameters: affine part,
-// residual, activation, dropout, and their gradients. A bias uses mean 0 and scale 1.
+// What a norm by any rule, or a bias, does to a unit of elements with its channel's parameters:
+// affine part, residual, activation, dropout, and their gradients.
 #pragma once
 #include "core/normalise.h"
 #include "cuda/dropout_bits.cuh"
 #include "cuda/paths.h"
 #include "kernels/activation_list.h"
-#include "kernels/batch_norm.h"
+#include "kernels/bias.h"
 #include "kernels/dropout.h"
 
 ONEPASS_BEGIN
@@ -34,10 +34,12 @@ ONEPASS_DEVICE void with_activation(int32_t index, const double* options, F f, L
   ((i++ == index ? f(make_functor<A<T>, T>(options)) : void()), ...);
 }
 
-// What a kernel is given. kIsNorm: batch norm, else a bias.
-template <bool kIsNorm>
+// What a kernel is given. R: the rule of a norm, or BiasRule.
+template <template <class> class R>
 struct CallOf {
-  static constexpr bool is_norm = kIsNorm;
+  template <class T>
+  using Rule = R<T>;
+  static constexpr bool is_norm = R<float>::kScales;
   int64_t outer, channels, inner;
   DType dtype;
   const void *x, *residual, *dy, *kept_gradient;
@@ -74,17 +76,21 @@ struct Parameters {
 constexpr int kParameters = 6;
 
 template <class T, class Call>
-ONEPASS_DEVICE typename BatchNormRule<T>::Saved load_saved(const Call& call, int64_t c) {
+ONEPASS_DEVICE typename Call::template Rule<T>::Saved load_saved(const Call& call, int64_t c) {
   const T* rows = static_cast<const T*>(call.saved);
   return {rows[c], rows[call.channels + c], rows[2 * call.channels + c]};
 }
 template <class T, class Call>
 ONEPASS_DEVICE Parameters<T> affine_parameters(const Call& call, int64_t c) {
   const double bias = load_wide(memory(call.bias), c, 0);
-  if (!call.is_norm) return {T(0), T(1), T(1), T(bias), T(0), T(0)};
-  const auto saved = load_saved<T>(call, c);
-  const auto a = BatchNormRule<T>::affine(saved, load_wide(memory(call.weight), c, 1), bias);
-  return {a.mean, saved.rstd, a.scale, a.shift, T(0), T(0)};
+  if constexpr (Call::is_norm) {
+    using R = typename Call::template Rule<T>;
+    const auto saved = load_saved<T>(call, c);
+    const auto a = R::affine(saved, load_wide(memory(call.weight), c, 1), bias);
+    return {a.mean, saved.rstd, a.scale, a.shift, T(0), T(0)};
+  } else {
+    return {T(0), T(1), T(1), T(bias), T(0), T(0)};
+  }
 }
 // As rows of `channels` values, so that neighbouring channels are neighbours.
 template <class T, class Call>
@@ -132,7 +138,11 @@ ONEPASS_DEVICE void affine(const Call& call, const Parameters<T>* p, const Raw& 
   ONEPASS_UNROLL
   for (int w = 0; w < W; ++w) {
     const Parameters<T>& a = p[kEach ? w : 0];
-    x[w] = BatchNormRule<T>::normalise(x[w], a.mean, a.scale, a.shift);
+    if constexpr (Call::is_norm) {
+      x[w] = Call::template Rule<T>::normalise(x[w], a.mean, a.scale, a.shift);
+    } else {
+      x[w] = Call::template Rule<T>::normalise(x[w], Absent{}, Absent{}, a.shift);
+    }
   }
   if (!call.residual) return;
   T r[W];
@@ -186,6 +196,7 @@ ONEPASS_DEVICE void gradient_of_unit(const Call& call, const Parameters<T>* p, c
 template <int W, bool kEach, class T, class Call>
 ONEPASS_DEVICE void backward_unit(const Call& call, const Parameters<T>* p, const Unit<T>& unit,
                                   int64_t at, uint32_t kept) {
+  using R = typename Call::template Rule<T>;
   T g[W];
   if (call.kept_gradient) {
     load_unit<W, T>(call.in(call.kept_gradient), at, g);
@@ -198,12 +209,11 @@ ONEPASS_DEVICE void backward_unit(const Call& call, const Parameters<T>* p, cons
     ONEPASS_UNROLL
     for (int w = 0; w < W; ++w) {
       const Parameters<T>& a = p[kEach ? w : 0];
-      g[w] = BatchNormRule<T>::input_gradient(g[w], x[w], a.mean, a.scale, a.level, a.slope);
+      g[w] = R::input_gradient(g[w], x[w], a.mean, a.scale, a.level, a.slope);
     }
   } else {
     ONEPASS_UNROLL
-    for (int w = 0; w < W; ++w)
-      g[w] = BatchNormRule<T>::input_gradient(g[w], p[kEach ? w : 0].scale);
+    for (int w = 0; w < W; ++w) g[w] = R::input_gradient(g[w], p[kEach ? w : 0].scale);
   }
   store_unit<W, T>(call.in(call.dx), at, g);
 }

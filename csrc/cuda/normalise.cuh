@@ -1,5 +1,5 @@
-// The normalise driver: batch norm and bias with their epilogue, forward and backward, over dense
-// (outer, channels, inner) arrays.
+// The normalise driver: a norm over each channel by any rule (kernels/norm_list.h), or a bias, with
+// its epilogue, forward and backward, over dense (outer, channels, inner) arrays.
 //
 // If a block can hold its channels' work, one kernel does everything: it sums, finishes the
 // channels and visits the memory again while it is in cache. Otherwise several blocks share the
@@ -34,17 +34,18 @@ ONEPASS_DEVICE void add_forward(const Raw& raw, DType dtype, const T* shift,
 template <int W, bool kColumns, class T, class Call>
 ONEPASS_DEVICE void add_backward(const Call& call, const Parameters<T>* p, const Unit<T>& unit,
                                  int64_t at, Sums<kColumns ? W : 1>* sums) {
-  T g[W], x[W];
+  T g[W];
+  [[maybe_unused]] T x[W];
   gradient_of_unit<W, kColumns>(call, p, unit, call.drops() ? keep_bits<W>(call, at) : 0, g);
   if (call.dresidual) store_unit<W, T>(call.in(call.dresidual), at, g);
   if (!call.is_norm && call.dx) store_unit<W, T>(call.in(call.dx), at, g);
-  if (call.is_norm) decode<W, T>(unit.x, call.dtype, x);
+  if constexpr (Call::is_norm) decode<W, T>(unit.x, call.dtype, x);
   ONEPASS_UNROLL
   for (int w = 0; w < W; ++w) {
     const int i = kColumns ? w : 0;
     sums->s[i] += double(g[w]);
-    if (call.is_norm)
-      sums->q[i] += double(BatchNormRule<T>::product(g[w], x[w], p[i].mean, p[i].rstd));
+    if constexpr (Call::is_norm)
+      sums->q[i] += double(Call::template Rule<T>::product(g[w], x[w], p[i].mean, p[i].rstd));
   }
 }
 
@@ -86,13 +87,14 @@ ONEPASS_DEVICE Sums<kColumns ? W : 1> sum_share(const Call& call, const Share<W,
 
 // ---- what follows from a channel's sums
 
-template <class T>
+template <class R>
 ONEPASS_DEVICE void move_running(const ChannelVector& v, int64_t c, double value, double momentum) {
   const Memory m = memory(v);
-  if (m.data) store_wide(m, c, BatchNormRule<T>::running(load_wide(m, c, 0), value, momentum));
+  if (m.data) store_wide(m, c, R::running(load_wide(m, c, 0), value, momentum));
 }
 template <class T, class Call>
-ONEPASS_DEVICE void save(const Call& call, int64_t c, typename BatchNormRule<T>::Saved saved) {
+ONEPASS_DEVICE void save(const Call& call, int64_t c,
+                         typename Call::template Rule<T>::Saved saved) {
   T* rows = static_cast<T*>(call.saved);
   rows[c] = saved.mean;
   rows[call.channels + c] = saved.lost;
@@ -100,30 +102,34 @@ ONEPASS_DEVICE void save(const Call& call, int64_t c, typename BatchNormRule<T>:
 }
 template <class T, class Call>
 ONEPASS_DEVICE void save_running(const Call& call, int64_t c) {
+  using R = typename Call::template Rule<T>;
   save<T>(call, c,
-          BatchNormRule<T>::save(load_wide(memory(call.running_mean), c, 0), 0,
-                                 load_wide(memory(call.running_var), c, 1), call.eps));
+          R::save(load_wide(memory(call.running_mean), c, 0), 0,
+                  load_wide(memory(call.running_var), c, 1), call.eps));
 }
 template <class T, bool kForward, class Call>
 ONEPASS_DEVICE void finish_channel(const Call& call, int64_t c, double s, double q) {
+  using R = typename Call::template Rule<T>;
   Parameters<T> p{};
-  if constexpr (kForward) {
-    const auto m = BatchNormRule<T>::moments(s, q, call.part());
+  if constexpr (!Call::is_norm) {
+    (void)q;
+    store_wide(memory(call.dbias), c, s);
+    return;
+  } else if constexpr (kForward) {
+    const auto m = R::moments(s, q, call.part());
     const double shift = double(load_element<T>(call.in(call.x), c * call.inner));
-    save<T>(call, c, BatchNormRule<T>::save(shift, m.offset, m.variance, call.eps));
+    save<T>(call, c, R::save(shift, m.offset, m.variance, call.eps));
     const double count = double(call.outer) * double(call.inner);
-    move_running<T>(call.running_mean, c, shift + m.offset, call.momentum);
-    move_running<T>(call.running_var, c, m.variance * BatchNormRule<T>::bessel(count),
-                    call.momentum);
+    move_running<R>(call.running_mean, c, shift + m.offset, call.momentum);
+    move_running<R>(call.running_var, c, m.variance * R::bessel(count), call.momentum);
     p = affine_parameters<T>(call, c);
   } else {
     store_wide(memory(call.dbias), c, s);
-    if (!call.is_norm) return;
     const auto saved = load_saved<T>(call, c);
-    const double dweight = BatchNormRule<T>::dweight(saved, s, q);
+    const double dweight = R::dweight(saved, s, q);
     store_wide(memory(call.dweight), c, dweight);
     p = affine_parameters<T>(call, c);
-    const auto correction = BatchNormRule<T>::correction(saved, s, dweight, call.part());
+    const auto correction = R::correction(saved, s, dweight, call.part());
     p.level = correction.level;
     p.slope = correction.slope;
   }
@@ -167,7 +173,7 @@ __global__ void __launch_bounds__(kThreads, 2) finish_kernel(const __grid_consta
     }
     return finish_channel<T, kForward>(call, c, s, q);
   }
-  if (kForward) {
+  if constexpr (kForward) {
     save_running<T>(call, c);
   } else if (empty) {
     store_wide(memory(call.dbias), c, 0);
@@ -246,17 +252,10 @@ __global__ void __launch_bounds__(kThreads, 2)
   }
 }
 
-// Sums, what follows, and their use, by the block that has the channels.
-template <class T, bool kForward, bool kColumns, int W, class Call>
-ONEPASS_DEVICE void whole_block(const Call& call) {
-  constexpr int kEach = kColumns ? W : 1;
-  const Share<W, kColumns> share(call, blockIdx.x, 0, 1);
-  const auto sums = sum_share<W, kColumns, kForward, T>(call, share);
-  fold_sums<W, kColumns>(call, share, sums, [&](int64_t c, double s, double q) {
-    finish_channel<T, kForward>(call, c, s, q);
-  });
-  block_sync();
+template <class T, bool kForward, int W, bool kColumns, class Call>
+ONEPASS_DEVICE void apply_share(const Call& call, const Share<W, kColumns>& share) {
   if (!share.active || !call.applies()) return;
+  constexpr int kEach = kColumns ? W : 1;
   Parameters<T> p[kEach];
   ONEPASS_UNROLL
   for (int i = 0; i < kEach; ++i) p[i] = load_parameters<T>(call, share.channel + i);
@@ -272,6 +271,17 @@ ONEPASS_DEVICE void whole_block(const Call& call) {
       backward_unit<W, kColumns>(call, p, unit, at, kept);
     }
   }
+}
+// Sums, what follows, and their use, by the block that has the channels.
+template <class T, bool kForward, bool kColumns, int W, class Call>
+ONEPASS_DEVICE void whole_block(const Call& call) {
+  const Share<W, kColumns> share(call, blockIdx.x, 0, 1);
+  const auto sums = sum_share<W, kColumns, kForward, T>(call, share);
+  fold_sums<W, kColumns>(call, share, sums, [&](int64_t c, double s, double q) {
+    finish_channel<T, kForward>(call, c, s, q);
+  });
+  block_sync();
+  if constexpr (Call::is_norm || kForward) apply_share<T, kForward>(call, share);
 }
 template <class T, bool kForward, bool kColumns, class Call>
 __global__ void __launch_bounds__(kThreads, 2) whole_kernel(const __grid_constant__ Call call) {
@@ -300,9 +310,9 @@ inline int64_t parameter_bytes(const Channelwise& c) {
   return ceil_div(c.channels * kParameters * (c.dtype == DType::f64 ? 8 : 4), 16) * 16;
 }
 
-template <bool kIsNorm>
-CallOf<kIsNorm> describe_as(const Channelwise& c, bool backward) {
-  CallOf<kIsNorm> call{};
+template <template <class> class R>
+CallOf<R> describe_as(const Channelwise& c, bool backward) {
+  CallOf<R> call{};
   call.outer = c.outer;
   call.channels = c.channels;
   call.inner = c.inner;
@@ -330,11 +340,9 @@ CallOf<kIsNorm> describe_as(const Channelwise& c, bool backward) {
   if (backward && size_of(c.dtype) >= 4) call.kept_gradient = c.dresidual;
   return call;
 }
-inline CallOf<false> describe(const Channelwise& c, bool backward) {
-  return describe_as<false>(c, backward);
-}
-inline CallOf<true> describe(const BatchNorm& n, bool backward) {
-  auto call = describe_as<true>(n, backward);
+template <template <class> class R>
+CallOf<R> describe(const ChannelNorm& n, bool backward) {
+  auto call = describe_as<R>(n, backward);
   call.batch_statistics = n.batch_statistics;
   call.running_mean = n.running_mean;
   call.running_var = n.running_var;
@@ -398,19 +406,20 @@ inline int64_t channelwise_workspace(const Channelwise& c) {
 // Templates, so that a unit has the kernels of what it names.
 template <class = void>
 void bias_act(const Channelwise& c) {
-  if (c.outer * c.channels * c.inner > 0) normalise::run<true>(c, normalise::describe(c, false));
+  if (c.outer * c.channels * c.inner > 0)
+    normalise::run<true>(c, normalise::describe_as<BiasRule>(c, false));
 }
 template <class = void>
 void bias_act_backward(const Channelwise& c) {
-  normalise::run<false>(c, normalise::describe(c, true));
+  normalise::run<false>(c, normalise::describe_as<BiasRule>(c, true));
 }
-template <class = void>
-void batch_norm(const BatchNorm& n) {
-  normalise::run<true>(n, normalise::describe(n, false));
+template <template <class> class R>
+void channel_norm(const ChannelNorm& n) {
+  normalise::run<true>(n, normalise::describe<R>(n, false));
 }
-template <class = void>
-void batch_norm_backward(const BatchNorm& n) {
-  normalise::run<false>(n, normalise::describe(n, true));
+template <template <class> class R>
+void channel_norm_backward(const ChannelNorm& n) {
+  normalise::run<false>(n, normalise::describe<R>(n, true));
 }
 
 }  // namespace

@@ -401,7 +401,7 @@ void channelwise(const Shape& s, DType d, bool drops, int32_t activation, bool e
   Buffer w(c, s.channels, 8), b(c, s.channels, 9), mean(c, s.channels, 10), var(c, s.channels, 11);
   Buffer dw(c, s.channels, 12), db(c, s.channels, 13);
   for (int64_t i = 0; i < s.channels; ++i) var.set(i, 1.5);
-  BatchNorm call{};
+  ChannelNorm call{};
   call.outer = s.outer;
   call.channels = s.channels;
   call.inner = s.inner;
@@ -420,13 +420,13 @@ void channelwise(const Shape& s, DType d, bool drops, int32_t activation, bool e
   call.momentum = 0.1;
   call.eps = 1e-5;
   call.saved = saved.data();
-  run("batch_norm", cuda.batch_norm, cuda.channelwise_workspace(call), call);
+  run("batch_norm", cuda.channel_norm[0], cuda.channelwise_workspace(call), call);
   call.dy = dy.data();
   call.dx = dx.data();
   call.dresidual = drops ? dr.data() : nullptr;
   call.dweight = dw.vector();
   call.dbias = db.vector();
-  run("batch_norm_backward", cuda.batch_norm_backward, cuda.channelwise_workspace(call), call);
+  run("batch_norm_backward", cuda.channel_norm_backward[0], cuda.channelwise_workspace(call), call);
   for (const Buffer* each : {&y, &saved, &mean, &var, &dx, &dr, &dw, &db}) each->append_to(bits);
 
   Channelwise bias = call;
@@ -444,7 +444,7 @@ void unusual_channels(std::string* bits) {
     for (const int64_t outer : {0, 40}) {
       Buffer x(d, 40 * 6, 1), y(d, 40 * 6, 2), dx(d, 40 * 6, 3), saved(DType::f32, 18, 4);
       Buffer w(d, 6, 5), b(d, 6, 6), mean(d, 6, 7), var(d, 6, 8), dw(d, 6, 9), db(d, 6, 10);
-      BatchNorm call{};
+      ChannelNorm call{};
       call.outer = outer;
       call.channels = 6;
       call.inner = 1;
@@ -460,12 +460,12 @@ void unusual_channels(std::string* bits) {
       call.momentum = 0.1;
       call.eps = 1e-5;
       call.saved = saved.data();
-      run("batch_norm", cuda.batch_norm, cuda.channelwise_workspace(call), call);
+      run("batch_norm", cuda.channel_norm[0], cuda.channelwise_workspace(call), call);
       call.dy = y.data();
       call.dx = dx.data();
       call.dweight = dw.vector();
       call.dbias = db.vector();
-      run("batch_norm_backward", cuda.batch_norm_backward, cuda.channelwise_workspace(call), call);
+      run("batch_norm_backward", cuda.channel_norm_backward[0], cuda.channelwise_workspace(call), call);
       for (int64_t i = 0; outer == 0 && i < 6; ++i) {
         check(static_cast<uint16_t*>(dw.data())[i] == 0, "an empty batch has a weight gradient");
         check(static_cast<uint16_t*>(db.data())[i] == 0, "an empty batch has a bias gradient");
