@@ -29,10 +29,10 @@ struct ApplyPass {
   const Call& call;
   const AffineGradient<Call> gradient{call};
 
-  void apply(const Region& r, Parameters<T> p) const {
+  void apply(const Region& r, Parameters<T> p, bool scaled) const {
     KeepBits bits = call.keep_bits();
     const bool scratch = !same_dtype<T>(call.norm.dtype) || !call.epilogue.composed() ||
-                         call.stream || (kBackward && !call.corrects());
+                         call.stream || scaled || (kBackward && !call.corrects());
     const int64_t longest = call.far ? kFarRun : scratch ? kBlockElements : KeepBits::kLongest;
     for (int64_t row = r.row; row < r.row_end; ++row) {
       const int64_t end = call.run_end(r, row);
@@ -47,7 +47,7 @@ struct ApplyPass {
             if (call.far && row + 1 < r.row_end)
               ask_for_output(at + call.cut.units * call.cut.unit, n);
             apply_run<P>(at, n, end, P{p.mean[i]}, P{p.scale[i]}, P{p.shift[i]}, P{p.level[i]},
-                         P{p.slope[i]}, bits);
+                         P{p.slope[i]}, scales_of(p.from(i), scaled, P{}), bits);
           }
         }
       } else {
@@ -55,7 +55,7 @@ struct ApplyPass {
         for (int64_t u = r.unit; u < unit_end; u += kBlockElements) {
           const int64_t i = u - r.unit, n = smaller(kBlockElements, unit_end - u);
           apply_run<P>(call.element(row, u), n, end, p.mean + i, p.scale + i, p.shift + i,
-                       p.level + i, p.slope + i, bits);
+                       p.level + i, p.slope + i, scales_of(p.from(i), scaled, P{}), bits);
         }
       }
     }
@@ -63,20 +63,21 @@ struct ApplyPass {
   }
   template <class P>
   void apply_run(int64_t at, int64_t n, int64_t end, P mean, P scale, P shift, P level, P slope,
-                 KeepBits& bits) const {
+                 Scales<P> scales, KeepBits& bits) const {
     if constexpr (kForward) {
       (void)level, (void)slope;
-      forward_run<P>(at, n, end, call.factor(mean), call.factor(scale), shift, bits);
+      forward_run<P>(at, n, end, call.factor(mean), call.factor(scale), shift, scales, bits);
     } else {
-      backward_run<P>(at, n, end, mean, scale, shift, level, slope, bits);
+      backward_run<P>(at, n, end, mean, scale, shift, level, slope, scales, bits);
     }
   }
   template <class P>
   void forward_run(int64_t at, int64_t n, int64_t end, Factor<P> mean, Factor<P> scale, P shift,
-                   KeepBits& bits) const {
+                   Scales<P> scales, KeepBits& bits) const {
     T x_scratch[kBlockElements], y_scratch[kBlockElements];
     const bool direct = same_dtype<T>(call.norm.dtype);
     const T* x = fetch<T>(call.norm.x, call.norm.dtype, at, n, x_scratch);
+    if (scales.any) x = scale_run(n, x, scales.x, x_scratch);
     const T* residual = nullptr;
     if (call.norm.epilogue.residual)
       residual = fetch<T>(call.norm.epilogue.residual, call.norm.dtype, at, n, y_scratch);
@@ -91,12 +92,15 @@ struct ApplyPass {
   }
   template <class P>
   void backward_run(int64_t at, int64_t n, int64_t end, P mean, P scale, P shift, P level, P slope,
-                    KeepBits& bits) const {
+                    Scales<P> scales, KeepBits& bits) const {
     T x_scratch[kBlockElements], g_scratch[kBlockElements], dx_scratch[kBlockElements];
     T* dx = same_dtype<T>(call.norm.dtype) ? static_cast<T*>(call.norm.dx) + at : dx_scratch;
-    if (call.corrects() && call.epilogue.composed() && !gradient.kept()) {
+    const T* const kept = gradient.kept(scales.any);
+    if (call.corrects() && call.epilogue.composed() && !kept) {
       const T* x = fetch<T>(call.norm.x, call.norm.dtype, at, n, x_scratch);
       const T* dy = fetch<T>(call.norm.dy, call.norm.dtype, at, n, g_scratch);
+      if (scales.any) x = scale_run(n, x, scales.x, x_scratch);
+      if (scales.any) dy = scale_run(n, dy, scales.g, g_scratch);
       const T* residual = nullptr;
       if (call.epilogue.is_relu() && call.norm.epilogue.residual)
         residual = fetch<T>(call.norm.epilogue.residual, call.norm.dtype, at, n, dx_scratch);
@@ -105,20 +109,23 @@ struct ApplyPass {
       call.epilogue.input_gradient(n, dy, x, residual, mean, scale, shift, level, slope, words, dx);
     } else {
       const T* g = g_scratch;
-      if (gradient.kept()) {
-        g = gradient.kept() + at;
+      if (kept) {
+        g = kept + at;
+        if (scales.any) g = scale_run(n, g, scales.g, g_scratch);
       } else {
-        gradient.template compute<P>(at, n, end, call.factor(mean), call.factor(scale), shift, bits,
-                                     g_scratch);
+        gradient.template compute<P>(at, n, end, call.factor(mean), call.factor(scale), shift,
+                                     scales, scales.any, bits, g_scratch);
       }
       const Flush flush;
       if (call.corrects()) {
         const T* x = fetch<T>(call.norm.x, call.norm.dtype, at, n, x_scratch);
+        if (scales.any) x = scale_run(n, x, scales.x, x_scratch);
         leaf_returning<InputGradient<R, T>, T>({}, n, dx, g, x, mean, scale, level, slope);
       } else {
         leaf_returning<ScaledGradient<R, T>, T>({}, n, dx, g, scale);
       }
     }
+    if (scales.any) unscale_run(n, dx, scales.x, scales.g);
     put<T>(call.norm.dx, call.norm.dtype, at, n, dx);
   }
   void ask_for_output(int64_t at, int64_t n) const {

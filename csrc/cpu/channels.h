@@ -2,6 +2,7 @@
 // sums to them, and between channels and the units of a region. R: the rule.
 #pragma once
 #include "cpu/cut.h"
+#include "cpu/uniform.h"
 
 ONEPASS_BEGIN
 namespace {
@@ -12,20 +13,52 @@ template <class T>
 struct Parameters {
   T *mean, *rstd, *scale, *shift;  // z = (x - mean)·scale + shift
   T *level, *slope;                // dx = scale·(g - level - (x - mean)·slope)
+  T *x_scale, *g_scale;            // of scaled regions only: kernels/norm_range.h
 
-  static constexpr int64_t kCount = 6;
+  static constexpr int64_t kCount = 8;
   static Parameters in(T* memory, int64_t units) {
     return {memory,
             memory + units,
             memory + 2 * units,
             memory + 3 * units,
             memory + 4 * units,
-            memory + 5 * units};
+            memory + 5 * units,
+            memory + 6 * units,
+            memory + 7 * units};
   }
   ONEPASS_HD Parameters from(int64_t u) const {
-    return {mean + u, rstd + u, scale + u, shift + u, level + u, slope + u};
+    return {mean + u,  rstd + u,  scale + u,   shift + u,
+            level + u, slope + u, x_scale + u, g_scale + u};
   }
 };
+
+// The powers of two that a run of x and g meets, if any does.
+template <class P>
+struct Scales {
+  bool any;
+  P x, g;
+};
+template <class T>
+ONEPASS_HD Scales<const T*> scales_of(Parameters<T> p, bool any, const T*) {
+  return {any, p.x_scale, p.g_scale};
+}
+template <class T>
+ONEPASS_HD Scales<Uniform<T>> scales_of(Parameters<T> p, bool any, Uniform<T>) {
+  return {any, {any ? *p.x_scale : T(1)}, {any ? *p.g_scale : T(1)}};
+}
+// x·by; `to` may be x.
+template <class T, class P>
+[[gnu::noinline]] const T* scale_run(int64_t n, const T* x, P by, T* to) {
+#pragma GCC ivdep
+  for (int64_t i = 0; i < n; ++i) to[i] = x[i] * by[i];
+  return to;
+}
+// dx = dx'·(x_scale/g_scale).
+template <class T, class P>
+[[gnu::noinline]] void unscale_run(int64_t n, T* dx, P x, P g) {
+#pragma GCC ivdep
+  for (int64_t i = 0; i < n; ++i) dx[i] *= x[i] / g[i];
+}
 
 // The three rows of ChannelNorm::saved.
 template <class R, class T>

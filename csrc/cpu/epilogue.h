@@ -9,19 +9,13 @@
 #include "cpu/blocks.h"
 #include "cpu/keep_bits.h"
 #include "cpu/loops.h"
+#include "cpu/uniform.h"
 #include "kernels/dropout.h"
 #include "kernels/identity.h"
 #include "kernels/relu.h"
 
 ONEPASS_BEGIN
 namespace {
-
-// An operand of a leaf that is one value for the whole run.
-template <class T>
-struct Uniform {
-  T value;
-  ONEPASS_HD T operator[](int64_t) const { return value; }
-};
 
 template <class T>
 ONEPASS_HD T add_residual(T z, T residual) {

@@ -42,9 +42,9 @@ struct Job {
   // The gradient of a bias is applied by its sum pass.
   static constexpr bool kApplies = kForward || R::kScales;
   bool applies() const { return kApplies && call.applies(); }
-  void apply_region(const Region& r, const Parameters<T>& p) const {
+  void apply_region(const Region& r, const Parameters<T>& p, bool scaled) const {
     if constexpr (kApplies)
-      if (call.applies()) ApplyPass<Call>{call}.apply(r, p);
+      if (call.applies()) ApplyPass<Call>{call}.apply(r, p, scaled);
   }
 
   // Everything for a region that holds all of its channels.
@@ -53,38 +53,40 @@ struct Job {
     const Region r = region_of(job.call.cut, index);
     alignas(kLine) T memory[Parameters<T>::kCount * kUnits];
     const auto p = Parameters<T>::in(memory, kUnits);
-    job.step.prepare(r, p);
+    bool scaled = job.step.prepare(r, p);
     if (job.call.sums()) {
       alignas(kLine) double s[kUnits], q[kUnits];
-      job.sum.add(r, p, s, q);
-      job.step.finish(r, s, q, 0, 1, p);
+      job.sum.add(r, p, s, q, scaled);
+      scaled = job.step.finish(r, s, q, 0, 1, p, scaled);
     }
-    job.apply_region(r, p);
+    job.apply_region(r, p, scaled);
   }
   static void sum_task(void* context, int64_t index) {
     const Job& job = *static_cast<const Job*>(context);
     const Region r = region_of(job.call.cut, index);
     double* s = job.call.partial + (2 * r.block) * job.call.cut.units + r.unit;
-    job.sum.add(r, job.call.shared.from(r.unit), s, s + job.call.cut.units);
+    job.sum.add(r, job.call.shared.from(r.unit), s, s + job.call.cut.units, job.call.scaled);
   }
   static void finish_task(void* context, int64_t index) {
-    const Job& job = *static_cast<const Job*>(context);
+    Job& job = *static_cast<Job*>(context);
     const Region r = channels_of(job.call.cut, index);
     const double* s = job.call.partial + r.unit;
-    job.step.finish(r, s, s + job.call.cut.units, 2 * job.call.cut.units, job.call.cut.blocks,
-                    job.call.shared.from(r.unit));
+    const bool before = __atomic_load_n(&job.call.scaled, __ATOMIC_RELAXED);
+    if (job.step.finish(r, s, s + job.call.cut.units, 2 * job.call.cut.units, job.call.cut.blocks,
+                        job.call.shared.from(r.unit), before))
+      __atomic_store_n(&job.call.scaled, true, __ATOMIC_RELAXED);
   }
   static void prepare_task(void* context, int64_t strip) {
-    const Job& job = *static_cast<const Job*>(context);
+    Job& job = *static_cast<Job*>(context);
     const Region r = region_of(job.call.cut, strip);
-    job.step.prepare(r, job.call.shared.from(r.unit));
+    if (job.step.prepare(r, job.call.shared.from(r.unit))) job.call.scaled = true;
   }
   static void apply_task(void* context, int64_t index) {
     const Job& job = *static_cast<const Job*>(context);
     const int64_t regions = job.call.cut.regions(), half = regions / 2;
     const int64_t reversed = index < half ? half - 1 - index : regions - 1 - (index - half);
     const Region r = region_of(job.call.cut, reversed);
-    job.apply_region(r, job.call.shared.from(r.unit));
+    job.apply_region(r, job.call.shared.from(r.unit), job.call.scaled);
   }
 
   void run(void (*task)(void*, int64_t), int64_t tasks) {
@@ -127,6 +129,8 @@ struct Job {
     T* memory = reinterpret_cast<T*>(round_up(reinterpret_cast<intptr_t>(allocated), kLine));
     call.shared = Parameters<T>::in(memory, units);
     call.partial = reinterpret_cast<double*>(memory + units * Parameters<T>::kCount);
+    if constexpr (R::kScales)  // regions that need no scale meet one where another does
+      for (int64_t u = 0; u < 2 * units; ++u) call.shared.x_scale[u] = T(1);
     for (int64_t i = 0; i < call.cut.strips; ++i) prepare_task(this, i);
     if (call.sums()) {
       run(&sum_task, call.cut.regions());

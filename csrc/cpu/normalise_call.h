@@ -61,6 +61,7 @@ struct Call {
   bool far;                   // the arrays are beyond the second-level cache
   void* kept_gradient;        // memory for g between the passes; null: g is computed twice
   Parameters<T> shared{};     // of all units
+  bool scaled = false;        // a channel of them is scaled (scaled_channels.h)
   double* partial = nullptr;  // [block][s, q][unit]; null: each region holds whole channels
   uint32_t* drawn = nullptr;  // all keep bits; null: each pass draws its own
 
