@@ -73,8 +73,8 @@ ONEPASS_DEVICE void finish_moments(const Call& call, int64_t c, double s, double
     variance = m.variance;
     if constexpr (sizeof(T) == 4)
       if (saved.rstd < math::Format<float>::kMinNormal)
-        saved.rstd = to_subnormal<T>(
-            Call::template Rule<double>::save(shift, m.offset, m.variance, call.eps).rstd);
+        saved.rstd =
+            lower<T>(Call::template Rule<double>::save(shift, m.offset, m.variance, call.eps).rstd);
   } else {
     moment_sums_again<T>(call, c, shift * scale, scale, &s, &q);
     const auto m = moments_in_range<R>(s, q, shift, scale, call.part(), call.eps);

@@ -36,26 +36,36 @@ ONEPASS_HD bool leaves_range(T mean, T rstd, T scale) {
   return (rstd < Range::kLeastRstd) | ((math::abs(mean) > Range::kMostMean) &
                                        (math::abs(scale) < T(1)) & (rstd < Range::kMostRstd));
 }
-// A subnormal number from and to T where arithmetic takes it for zero.
-ONEPASS_HD double from_subnormal(float x) {
+// 1/deviation at the top of the range is subnormal. These make it of bits, since arithmetic may
+// take it for zero: x·kUp of a subnormal x, and the T that is x·kMoments where that is subnormal.
+ONEPASS_HD float lift(float x) {
   const uint32_t bits = math::to_bits(x);
-  return bits >> math::Format<float>::kMantissa ? double(x) : double(bits) * 0x1p-149;
+  constexpr double kUnit = 0x1p-149 * double(NormRange<float>::kUp);
+  return bits >> math::Format<float>::kMantissa ? x * NormRange<float>::kUp
+                                                : float(double(bits) * kUnit);
 }
-ONEPASS_HD double from_subnormal(double x) { return x; }
+ONEPASS_HD double lift(double x) {
+  const uint64_t bits = math::to_bits(x);
+  constexpr double kUnit = 0x1p-537 * (0x1p-537 * NormRange<double>::kUp);
+  return bits >> math::Format<double>::kMantissa ? x * NormRange<double>::kUp
+                                                 : double(bits) * kUnit;
+}
 template <class T>
-ONEPASS_HD T to_subnormal(double x) {
+ONEPASS_HD T lower(double x) {
   if constexpr (sizeof(T) == 4) {
-    if (x < double(math::Format<float>::kMinNormal))
-      return math::from_bits(uint32_t(x * 0x1p149 + 0.5));
+    if (x < 0x1p-126) return math::from_bits(uint32_t(x * 0x1p149 + 0.5));
+    return T(x);
+  } else {
+    constexpr double kUnits = 0x1p537 * (0x1p537 * NormRange<double>::kMoments);
+    if (x < 0x1p-1022 * NormRange<double>::kUp) return math::from_bits(uint64_t(x * kUnits + 0.5));
+    return x * NormRange<double>::kMoments;
   }
-  return T(x);
 }
 // What normalises x·kDown.
 template <class T, class Saved>
 ONEPASS_HD Saved in_range(Saved s) {
   using Range = NormRange<T>;
-  return {s.mean * Range::kDown, s.lost * Range::kDown,
-          T(from_subnormal(s.rstd) * double(Range::kUp))};
+  return {s.mean * Range::kDown, s.lost * Range::kDown, lift(s.rstd)};
 }
 
 // Σg and Σ g·x̂ from which g - level - (x - mean)·slope may overflow, and sums that have overflowed.
@@ -88,7 +98,8 @@ ONEPASS_HD MomentsInRange<R> moments_in_range(double sum, double squares, double
   const auto m = R::moments(sum, squares, part);
   const auto s = R::save(first * scale, m.offset, m.variance, eps * scale * scale);
   const double back = 1 / scale;
-  return {{T(s.mean * back), T(s.lost * back), T(s.rstd * scale)},
+  const T rstd = scale == NormRange<T>::kMoments ? lower<T>(double(s.rstd)) : T(s.rstd * scale);
+  return {{T(s.mean * back), T(s.lost * back), rstd},
           (first * scale + m.offset) * back,
           m.variance * back * back};
 }
