@@ -34,11 +34,11 @@ ONEPASS_DEVICE void each_of_channel(const Call& call, int64_t c, F f) {
     for (int64_t i = 0; i < call.inner; ++i) f((o * call.channels + c) * call.inner + i);
 }
 template <class T, class Call>
-ONEPASS_DEVICE void moment_sums_again(const Call& call, int64_t c, double shift, double scale,
+ONEPASS_DEVICE void moment_sums_again(const Call& call, int64_t c, double shift, double by,
                                       double* s, double* q) {
   *s = *q = 0;
   each_of_channel(call, c, [&](int64_t at) {
-    const double d = double(load_element<T>(call.in(call.x), at)) * scale - shift;
+    const double d = double(load_element<T>(call.in(call.x), at)) * by - shift;
     *s += d;
     *q += d * d;
   });
@@ -65,8 +65,8 @@ ONEPASS_DEVICE void finish_moments(const Call& call, int64_t c, double s, double
   double mean, variance;
   typename R::Saved saved;
   // Sums of floats are never out of double's range.
-  const double scale = sizeof(T) == 8 ? moments_scale<T>(s, q, shift, count, call.eps) : 0;
-  if (scale == 0) {
+  const double by = sizeof(T) == 8 ? moments_scale<T>(s, q, shift, count, call.eps) : 0;
+  if (by == 0) {
     const auto m = R::moments(s, q, call.part());
     saved = R::save(shift, m.offset, m.variance, call.eps);
     mean = shift + m.offset;
@@ -76,8 +76,8 @@ ONEPASS_DEVICE void finish_moments(const Call& call, int64_t c, double s, double
         saved.rstd =
             lower<T>(Call::template Rule<double>::save(shift, m.offset, m.variance, call.eps).rstd);
   } else {
-    moment_sums_again<T>(call, c, shift * scale, scale, &s, &q);
-    const auto m = moments_in_range<R>(s, q, shift, scale, call.part(), call.eps);
+    moment_sums_again<T>(call, c, shift * by, by, &s, &q);
+    const auto m = moments_in_range<R>(s, q, shift, by, call.part(), call.eps);
     saved = m.saved;
     mean = m.mean;
     variance = call.momentum == 0 ? 0 : m.variance;  // Inf must not meet a momentum of 0
