@@ -87,9 +87,9 @@ if(ONEPASS_WERROR)
 endif()
 
 add_library(onepass_cuda OBJECT
-  csrc/cuda/activations.cu csrc/cuda/backend.cu csrc/cuda/batch_norm.cu csrc/cuda/bias.cu
+  csrc/cuda/activations.cu csrc/cuda/backend.cu csrc/cuda/norms.cu csrc/cuda/bias.cu
   csrc/cuda/host.cu csrc/cuda/losses.cu csrc/cuda/updates.cu)
-set_source_files_properties(csrc/cuda/batch_norm.cu csrc/cuda/losses.cu csrc/cuda/updates.cu
+set_source_files_properties(csrc/cuda/norms.cu csrc/cuda/losses.cu csrc/cuda/updates.cu
   PROPERTIES COMPILE_OPTIONS --ftz=true)  # those that include cuda/flushed.h
 target_include_directories(onepass_cuda PRIVATE csrc)
 target_compile_options(onepass_cuda PRIVATE ${cuda_flags})

@@ -24,6 +24,8 @@ import numpy as np
 import pytest
 from cases import CASES, DTYPES, computing
 from helpers import assert_all_close, assert_all_same, each_dtype, sweep
+from norm_range import EPILOGUES, TOP, arrays, compare, reference, wide
+from norm_range import run as extreme
 from onepass import _C, ops
 
 ROOT = Path(__file__).parents[1]
@@ -271,6 +273,25 @@ def test_wide_and_split_shapes(simulator, dtype):
 
 
 # ------------------------------------------------------------------------------------- the paths
+
+
+@wide
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_norms_at_the_ends_of_the_range(simulator, dtype):
+    """As tests/test_norm_range.py has them for the CPU, on each path of the driver."""
+    shapes = [((33, 3), False), ((8, 64), False), ((9000, 4), False), ((4, 2, 5, 5), False)]
+    for shape, last in [*shapes, ((9, 1, 50, 40), False), ((5, 6, 3), True)]:
+        for magnitude in (1.0, TOP[dtype][1], TOP[dtype][-1]):
+            for gradient in (1.0, TOP[dtype][-1]):
+                epilogues = ["plain", "residual, relu"]
+                if gradient == 1:
+                    epilogues += ["relu, dropout", "residual, sigmoid, dropout"]
+                for name in epilogues:
+                    given = arrays(shape, last, dtype, magnitude, gradient)
+                    with on(simulator):
+                        got = extreme(*given, EPILOGUES[name], last, name == "plain")
+                    want = reference(*given, EPILOGUES[name], last)
+                    compare(got, want, dtype, last, f"{shape} {magnitude} {gradient} {name}")
 
 
 def test_the_path_of_a_shape(simulator):

@@ -68,7 +68,7 @@ void refuse_target_dtype(const Array& target, const Array& like) {
 }
 
 void Border::make_result(Array* to, const Argument& a, const Array& like) const {
-  const Extents& e = extents_[int(a.kind.shape)];
+  const Extents& e = extents_of(extents_, a.kind.shape);
   make(to, op(), a.name, e.at, e.ndim, like, a.kind.type != Type::reference);
 }
 

@@ -6,6 +6,7 @@
 // its own arrays and flags only.
 #pragma once
 #include <initializer_list>
+#include <stdexcept>
 #include <utility>
 #include <vector>
 
@@ -18,10 +19,18 @@
 namespace onepass::bind {
 
 struct Extents {
-  int64_t at[kMaxAxes];
-  int ndim;
-  const char* why;  // ends the message
+  static constexpr int kUnset = -1;
+  int64_t at[kMaxAxes];  // those below ndim
+  int ndim = kUnset;
+  const char* why = "";  // ends the message
 };
+// The extents of a shape; a call that has not set them is a mistake in this library.
+inline const Extents& extents_of(const Extents* extents, Shape shape) {
+  const Extents& e = extents[int(shape)];
+  if (e.ndim == Extents::kUnset)
+    throw std::logic_error("the call has not set the extents of a shape of its contract");
+  return e;
+}
 
 [[noreturn]] void refuse_target_dtype(const Array& target, const Array& like);
 
@@ -63,7 +72,7 @@ struct Extents {
   if (shape == Shape::reference) {
     if (&array != &like) check_shape_like(array, like);
   } else if (shape != Shape::free) {
-    const Extents& e = extents[int(shape)];
+    const Extents& e = extents_of(extents, shape);
     check_shape(array, e.at, e.ndim, e.why);
   }
   if (a.use & packed) check_dense(array);
@@ -112,7 +121,7 @@ class Border {
   const Array* first_;
   bool frozen_ = false;
   unsigned left_ = 0;
-  Extents extents_[kShapes];  // set before they are read
+  Extents extents_[kShapes];
 };
 
 namespace detail {

@@ -51,7 +51,8 @@ class Items {
 
 // The parts of the module, one per file.
 void define_elementwise(py::module_& m);
-void define_channelwise(py::module_& m);
+void define_bias_act(py::module_& m);
+void define_batch_norm(py::module_& m);
 void define_losses(py::module_& m);
 void define_norms(py::module_& m);
 void define_contracts(py::module_& m);

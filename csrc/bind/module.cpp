@@ -77,7 +77,8 @@ PYBIND11_MODULE(_C, m, pybind11::multiple_interpreters::not_supported()) {
   m.doc() = "Kernels on arrays; every check of their arguments is here. Private: see onepass.ops.";
   m.attr("__version__") = ONEPASS_VERSION;
   define_elementwise(m);
-  define_channelwise(m);
+  define_bias_act(m);
+  define_batch_norm(m);
   define_losses(m);
   define_norms(m);
   define_contracts(m);

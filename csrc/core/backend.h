@@ -148,7 +148,8 @@ struct Channelwise {
   void* workspace = nullptr;
 };
 
-struct BatchNorm : Channelwise {
+// A norm over the elements of each channel, by a rule of kernels/norm_list.h.
+struct ChannelNorm : Channelwise {
   ChannelVector running_mean, running_var;
   bool batch_statistics = false;  // else normalise by the running ones
   double momentum = 0, eps = 0;
@@ -189,8 +190,8 @@ struct Backend {
   void (*norm)(const Norm&) = nullptr;
   void (*bias_act)(const Channelwise&) = nullptr;
   void (*bias_act_backward)(const Channelwise&) = nullptr;
-  void (*batch_norm)(const BatchNorm&) = nullptr;
-  void (*batch_norm_backward)(const BatchNorm&) = nullptr;
+  void (*channel_norm[kMaxKernels])(const ChannelNorm&) = {};
+  void (*channel_norm_backward[kMaxKernels])(const ChannelNorm&) = {};
   void (*cross_entropy)(const CrossEntropy&) = nullptr;
   // Bytes of workspace that a call needs, all its other fields being set. Null: no call needs any.
   int64_t (*elementwise_workspace)(const Elementwise&) = nullptr;

@@ -1,105 +1,119 @@
 // What stands between the passes: a region's parameters before its sums, and what follows from
 // them.
 #pragma once
-#include "cpu/normalise_call.h"
+#include "cpu/scaled_channels.h"
 
 ONEPASS_BEGIN
 namespace {
 namespace normalise {
 
-template <class T, bool kNorm, bool kForward>
-struct ChannelStep : Call<T, kNorm, kForward> {
-  using Base = Call<T, kNorm, kForward>;
-  using Base::Base;
-  using Base::cut;
-  using Base::kBackward;
-  using Base::norm;
-  using Base::statistics;
+template <class Call>
+struct ChannelStep {
+  using Rule = typename Call::Rule;
+  using T = typename Call::Type;
 
-  double count() const { return double(norm.outer) * double(norm.inner); }
+  const Call& call;
+
+  double count() const { return double(call.norm.outer) * double(call.norm.inner); }
   T* saved_row(int64_t row, int64_t channel) const {
-    return static_cast<T*>(norm.saved) + row * norm.channels + channel;
+    return static_cast<T*>(call.norm.saved) + row * call.norm.channels + channel;
   }
-  SavedRows<T> saved(int64_t channel) const {
+  SavedRows<Rule, T> saved(int64_t channel) const {
     return {saved_row(0, channel), saved_row(1, channel), saved_row(2, channel)};
   }
-  void affine_parameters(const Region& r, Parameters<T> p) const {
-    const int64_t first = first_channel(cut, r), n = channel_count(cut, r);
+  // Returns whether x must be scaled.
+  bool affine_parameters(const Region& r, Parameters<T> p) const {
+    const int64_t first = first_channel(call.cut, r), n = channel_count(call.cut, r);
     double weight[kUnits], bias[kUnits];
-    load_channels(norm.weight, first, n, 1, weight);
-    load_channels(norm.bias, first, n, 0, bias);
+    load_channels(call.norm.weight, first, n, 1, weight);
+    load_channels(call.norm.bias, first, n, 0, bias);
     T scale[kUnits], shift[kUnits];
-    if constexpr (kNorm) {
-      const SavedRows<T> s = saved(first);
+    if constexpr (Call::kScales) {
+      const SavedRows<Rule, T> s = saved(first);
       affine_of_channels(n, s, weight, bias, scale, shift);
-      spread(cut, n, s.mean, p.mean);
-      spread(cut, n, scale, p.scale);
-      if (kBackward) spread(cut, n, s.rstd, p.rstd);
+      if (any_leaves_range(n, s, scale)) {
+        ScaledChannels<Call>{call}.parameters(r, s, weight, bias, p);
+        return true;
+      }
+      spread(call.cut, n, s.mean, p.mean);
+      spread(call.cut, n, scale, p.scale);
+      if (Call::kBackward) spread(call.cut, n, s.rstd, p.rstd);
     } else {
       for (int64_t k = 0; k < n; ++k) shift[k] = T(bias[k]);
     }
-    spread(cut, n, shift, p.shift);
+    spread(call.cut, n, shift, p.shift);
+    return false;
   }
 
-  void prepare(const Region& r, Parameters<T> p) const {
-    statistics() ? moment_shifts(r, p) : affine_parameters(r, p);
+  // prepare() and finish() return whether the region is scaled from then on.
+  bool prepare(const Region& r, Parameters<T> p) const {
+    if (!call.statistics()) return affine_parameters(r, p);
+    moment_shifts(r, p);
+    return false;
   }
-  void finish_forward(const Region& r, const double* s, const double* q, Parameters<T> p) const {
-    const int64_t first = first_channel(cut, r), n = channel_count(cut, r);
+  bool finish_forward(const Region& r, const double* s, const double* q, Parameters<T> p) const {
+    const int64_t first = first_channel(call.cut, r), n = channel_count(call.cut, r);
     T shift[kUnits];
     double mean[kUnits], variance[kUnits];
     first_elements(first, n, shift);
-    statistics_of_channels(n, s, q, shift, 1 / count(), BatchNormRule<T>::bessel(count()), norm.eps,
+    statistics_of_channels(n, s, q, shift, 1 / count(), Rule::bessel(count()), call.norm.eps,
                            saved(first), mean, variance);
-    move_running(norm.running_mean, first, n, mean);
-    move_running(norm.running_var, first, n, variance);
-    affine_parameters(r, p);
+    if (any_moments_scale(n, s, q, shift, count(), call.norm.eps))
+      ScaledChannels<Call>{call}.moments(r, s, q, shift, p, saved(first), mean, variance);
+    move_running(call.norm.running_mean, first, n, mean);
+    move_running(call.norm.running_var, first, n, variance);
+    return affine_parameters(r, p);
   }
   void move_running(const ChannelVector& v, int64_t first, int64_t n, const double* value) const {
     if (!v.data) return;
     double running[kUnits];
     load_channels(v, first, n, 0, running);
-    running_of_channels(n, value, norm.momentum, running);
+    running_of_channels<Rule>(n, value, call.norm.momentum, running);
     store_channels(v, first, n, running);
   }
-  void finish_backward(const Region& r, double* s, double* q, Parameters<T> p) const {
-    const int64_t first = first_channel(cut, r), n = channel_count(cut, r);
-    store_channels(norm.dbias, first, n, s);
-    if constexpr (kNorm) {
+  bool finish_backward(const Region& r, double* s, double* q, Parameters<T> p, bool scaled) const {
+    const int64_t first = first_channel(call.cut, r), n = channel_count(call.cut, r);
+    if constexpr (Call::kScales) {
       T level[kUnits], slope[kUnits];
-      corrections_of_channels(n, s, q, 1 / count(), saved(first), level, slope);
-      store_channels(norm.dweight, first, n, q);
-      spread(cut, n, level, p.level);
-      spread(cut, n, slope, p.slope);
+      if (scaled || any_sum_leaves_range<T>(n, s, q)) {
+        ScaledChannels<Call>{call}.gradients(r, s, q, scaled, saved(first), p, level, slope);
+        scaled = true;
+      } else {
+        corrections_of_channels(n, s, q, 1 / count(), saved(first), level, slope);
+      }
+      store_channels(call.norm.dweight, first, n, q);
+      spread(call.cut, n, level, p.level);
+      spread(call.cut, n, slope, p.slope);
     }
+    store_channels(call.norm.dbias, first, n, s);
+    return scaled;
   }
-  void finish(const Region& r, const double* s, const double* q, int64_t stride, int64_t blocks,
-              Parameters<T> p) const {
+  bool finish(const Region& r, const double* s, const double* q, int64_t stride, int64_t blocks,
+              Parameters<T> p, bool scaled) const {
     double sum_s[kUnits], sum_q[kUnits];
-    channel_sums(cut, r, s, stride, blocks, sum_s);
-    channel_sums(cut, r, q, stride, blocks, sum_q);
-    if constexpr (kForward && kNorm) {
-      finish_forward(r, sum_s, sum_q, p);
-    } else if constexpr (!kForward) {
-      finish_backward(r, sum_s, sum_q, p);
-    }
+    channel_sums(call.cut, r, s, stride, blocks, sum_s);
+    channel_sums(call.cut, r, q, stride, blocks, sum_q);
+    if constexpr (Call::kBackward) return finish_backward(r, sum_s, sum_q, p, scaled);
+    if constexpr (Call::kForward && Call::kScales) return finish_forward(r, sum_s, sum_q, p);
+    return scaled;
   }
   void first_elements(int64_t channel, int64_t n, T* out) const {
-    if (norm.inner == 1) {
-      const T* from = fetch<T>(norm.x, norm.dtype, channel, n, out);
+    if (call.norm.inner == 1) {
+      const T* from = fetch<T>(call.norm.x, call.norm.dtype, channel, n, out);
       if (from != out) store_run<T, T>(out, from, 1, n);
     } else {
       for (int64_t k = 0; k < n; ++k)
-        out[k] = *fetch<T>(norm.x, norm.dtype, (channel + k) * norm.inner, 1, out + k);
+        out[k] =
+            *fetch<T>(call.norm.x, call.norm.dtype, (channel + k) * call.norm.inner, 1, out + k);
     }
   }
 
   // The moments' shifts, in a row of parameters that the apply pass does not need yet.
   void moment_shifts(const Region& r, Parameters<T> p) const {
     T first[kUnits];
-    const int64_t channels = channel_count(cut, r);
-    first_elements(first_channel(cut, r), channels, first);
-    spread(cut, channels, first, p.shift);
+    const int64_t channels = channel_count(call.cut, r);
+    first_elements(first_channel(call.cut, r), channels, first);
+    spread(call.cut, channels, first, p.shift);
   }
 };
 

@@ -1,8 +1,8 @@
 // Per-channel loops of the normalise driver: parameters of the affine part and of dx, the way from
-// sums to them, and between channels and the units of a region. Formulas: kernels/batch_norm.h.
+// sums to them, and between channels and the units of a region. R: the rule.
 #pragma once
 #include "cpu/cut.h"
-#include "kernels/batch_norm.h"
+#include "cpu/uniform.h"
 
 ONEPASS_BEGIN
 namespace {
@@ -13,37 +13,68 @@ template <class T>
 struct Parameters {
   T *mean, *rstd, *scale, *shift;  // z = (x - mean)·scale + shift
   T *level, *slope;                // dx = scale·(g - level - (x - mean)·slope)
+  T *x_scale, *g_scale;            // of scaled regions only: kernels/norm_range.h
 
-  static constexpr int64_t kCount = 6;
+  static constexpr int64_t kCount = 8;
   static Parameters in(T* memory, int64_t units) {
     return {memory,
             memory + units,
             memory + 2 * units,
             memory + 3 * units,
             memory + 4 * units,
-            memory + 5 * units};
+            memory + 5 * units,
+            memory + 6 * units,
+            memory + 7 * units};
   }
   ONEPASS_HD Parameters from(int64_t u) const {
-    return {mean + u, rstd + u, scale + u, shift + u, level + u, slope + u};
+    return {mean + u,  rstd + u,  scale + u,   shift + u,
+            level + u, slope + u, x_scale + u, g_scale + u};
   }
 };
 
+// The powers of two that a run of x and g meets, if any does.
+template <class P>
+struct Scales {
+  bool any;
+  P x, g;
+};
 template <class T>
+ONEPASS_HD Scales<const T*> scales_of(Parameters<T> p, bool any, const T*) {
+  return {any, p.x_scale, p.g_scale};
+}
+template <class T>
+ONEPASS_HD Scales<Uniform<T>> scales_of(Parameters<T> p, bool any, Uniform<T>) {
+  return {any, {any ? *p.x_scale : T(1)}, {any ? *p.g_scale : T(1)}};
+}
+// x·by; `to` may be x.
+template <class T, class P>
+[[gnu::noinline]] const T* scale_run(int64_t n, const T* x, P by, T* to) {
+#pragma GCC ivdep
+  for (int64_t i = 0; i < n; ++i) to[i] = x[i] * by[i];
+  return to;
+}
+// dx = dx'·(x_scale/g_scale).
+template <class T, class P>
+[[gnu::noinline]] void unscale_run(int64_t n, T* dx, P x, P g) {
+#pragma GCC ivdep
+  for (int64_t i = 0; i < n; ++i) dx[i] *= x[i] / g[i];
+}
+
+// The three rows of ChannelNorm::saved.
+template <class R, class T>
 struct SavedRows {
   T *mean, *lost, *rstd;
-  ONEPASS_HD typename BatchNormRule<T>::Saved operator[](int64_t k) const {
-    return {mean[k], lost[k], rstd[k]};
-  }
+  ONEPASS_HD typename R::Saved operator[](int64_t k) const { return {mean[k], lost[k], rstd[k]}; }
 };
 
-template <class T>
+template <class R, class T>
 void statistics_of_channels(int64_t n, const double* sum, const double* squares, const T* shift,
-                            double part, double bessel, double eps, SavedRows<T> saved,
+                            double part, double bessel, double eps, SavedRows<R, T> saved,
                             double* mean, double* unbiased) {
 #pragma GCC ivdep
   for (int64_t k = 0; k < n; ++k) {
-    const auto m = BatchNormRule<T>::moments(sum[k], squares[k], part);
-    const auto s = BatchNormRule<T>::save(double(shift[k]), m.offset, m.variance, eps);
+    const auto m = R::moments(sum[k], squares[k], part);
+    const auto s = R::save(double(shift[k]), m.offset, m.variance, eps);
     saved.mean[k] = s.mean;
     saved.lost[k] = s.lost;
     saved.rstd[k] = s.rstd;
@@ -51,29 +82,29 @@ void statistics_of_channels(int64_t n, const double* sum, const double* squares,
     unbiased[k] = m.variance * bessel;
   }
 }
+template <class R>
 void running_of_channels(int64_t n, const double* value, double momentum, double* running) {
 #pragma GCC ivdep
-  for (int64_t k = 0; k < n; ++k)
-    running[k] = BatchNormRule<double>::running(running[k], value[k], momentum);
+  for (int64_t k = 0; k < n; ++k) running[k] = R::running(running[k], value[k], momentum);
 }
-template <class T>
-void affine_of_channels(int64_t n, SavedRows<T> saved, const double* weight, const double* bias,
+template <class R, class T>
+void affine_of_channels(int64_t n, SavedRows<R, T> saved, const double* weight, const double* bias,
                         T* scale, T* shift) {
 #pragma GCC ivdep
   for (int64_t k = 0; k < n; ++k) {
-    const auto a = BatchNormRule<T>::affine(saved[k], weight[k], bias[k]);
+    const auto a = R::affine(saved[k], weight[k], bias[k]);
     scale[k] = a.scale;
     shift[k] = a.shift;
   }
 }
 // q: Σ g·(x - mean)·rstd, replaced by dweight.
-template <class T>
-void corrections_of_channels(int64_t n, const double* s, double* q, double part, SavedRows<T> saved,
-                             T* level, T* slope) {
+template <class R, class T>
+void corrections_of_channels(int64_t n, const double* s, double* q, double part,
+                             SavedRows<R, T> saved, T* level, T* slope) {
 #pragma GCC ivdep
   for (int64_t k = 0; k < n; ++k) {
-    const double dweight = BatchNormRule<T>::dweight(saved[k], s[k], q[k]);
-    const auto c = BatchNormRule<T>::correction(saved[k], s[k], dweight, part);
+    const double dweight = R::dweight(saved[k], s[k], q[k]);
+    const auto c = R::correction(saved[k], s[k], dweight, part);
     q[k] = dweight;
     level[k] = c.level;
     slope[k] = c.slope;

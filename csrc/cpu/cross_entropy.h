@@ -1,194 +1,65 @@
-// Cross entropy on the row walk: loss and gradient in one visit, while the logits are in cache.
-// exp(x − m) waits in dlogits for the gradient. 16-bit storage could not hold it, so there it is
-// computed again. Losses are added in double.
+// The cross entropy driver: the denominator of a mean, the walk, and the loss.
 #pragma once
-#include "cpu/cross_entropy_leaves.h"
-#include "cpu/epilogue.h"
+#include "cpu/cross_entropy_work.h"
 
 ONEPASS_BEGIN
 namespace {
 namespace rows {
 
+void set_loss(const CrossEntropy& call, double loss) { store_channels(call.loss, 0, 1, &loss); }
+
 template <class T>
-struct CrossEntropyWork {
-  const CrossEntropy& call;
-  RowArrays arrays;
-  Smoothing<T> smoothing;
-  bool plain;       // labels without smoothing: q is zero but at the label
-  T reduction = 1;  // 1/denominator
+struct CrossEntropyJob : RowWalk<T, CrossEntropyWork<T>> {
+  using RowWalk<T, CrossEntropyWork<T>>::RowWalk;
 
-  explicit CrossEntropyWork(const CrossEntropy& c)
-      : call(c),
-        arrays{c.outer, c.classes, c.inner, c.dtype, c.logits, c.probabilities, c.dlogits},
-        smoothing(Smoothing<T>::of(c.label_smoothing, c.classes)),
-        plain(c.labels && c.label_smoothing == 0) {}
-
-  T class_weight(int64_t c) const {
-    if (!call.weight.data) return T(1);
-    double w;
-    load_channels(call.weight, c, 1, 1, &w);
-    return T(w);
-  }
-  const T* class_weights(int64_t c, int64_t n, T* scratch) const {
-    if (call.weight.data && same_dtype<T>(call.weight.dtype))
-      return static_cast<const T*>(call.weight.data) + c;
-    double wide[kBlockElements];
-    load_channels(call.weight, c, n, 1, wide);
-    for (int64_t i = 0; i < n; ++i) scratch[i] = T(wide[i]);
-    return scratch;
-  }
-  bool ignored(int64_t position) const {
-    return call.labels && call.labels[position] == call.ignore_index;
-  }
-  void store_losses(int64_t position, int64_t n, const T* loss) const {
-    if (call.reduction == Reduction::none) put<T>(call.losses, call.dtype, position, n, loss);
-  }
-
-  // -- one long row; e waits in dlogits where that can hold it
-
-  double row(int64_t r) const {
-    const int64_t classes = call.classes, at = r * classes;
-    T x_scratch[kBlockElements], e_scratch[kBlockElements];
-    if (ignored(r)) {
-      clear_row(at, e_scratch);
-      const T zero = 0;
-      store_losses(r, 1, &zero);
-      return 0;
-    }
-    T m = *fetch<T>(call.logits, call.dtype, at, 1, x_scratch);
-    for (int64_t c = 0; c < classes; c += kBlockElements) {
-      const int64_t n = smaller(kBlockElements, classes - c);
-      m = max_along(n, fetch<T>(call.logits, call.dtype, at + c, n, x_scratch), m);
-    }
-    T hot = 0, picked = 0;
-    if (call.labels) {
-      hot = smoothing.hot * class_weight(call.labels[r]);
-      picked = *fetch<T>(call.logits, call.dtype, at + call.labels[r], 1, x_scratch);
-    }
-    Shares<T> shares{hot, cross_entropy_formula::share(hot, picked - m)};
-    const bool keeps = call.dlogits && same_dtype<T>(call.dtype);
-    double sums = 0;  // of blocks
-    for (int64_t c = 0; c < classes; c += kBlockElements) {
-      const int64_t n = smaller(kBlockElements, classes - c);
-      const T* x = fetch<T>(call.logits, call.dtype, at + c, n, x_scratch);
-      if (!plain) add_shares(at, c, n, x, m, &shares);
-      sums += exp_along(n, x, m, keeps ? static_cast<T*>(call.dlogits) + at + c : e_scratch);
-    }
-    const T sum = T(sums);
-    if (call.dlogits) {
-      const T factor = shares.total / sum * reduction;
-      for (int64_t c = 0; c < classes; c += kBlockElements) {
-        const int64_t n = smaller(kBlockElements, classes - c);
-        T* e = keeps ? static_cast<T*>(call.dlogits) + at + c : e_scratch;
-        if (!keeps && classes > kBlockElements)
-          exp_along(n, fetch<T>(call.logits, call.dtype, at + c, n, x_scratch), m, e);
-        row_gradient(at, c, n, factor, e);
-        const int64_t label = call.labels ? call.labels[r] - c : -1;
-        if (label >= 0 && label < n) e[label] -= hot * reduction;
-        put<T>(call.dlogits, call.dtype, at + c, n, e);
+  // Sums the weights of the labels that are not ignored.
+  static void weight_task(void* context, int64_t index) {
+    const CrossEntropyJob& job = *static_cast<const CrossEntropyJob*>(context);
+    const int64_t end = job.end_of(index);
+    double sum = 0;
+    for (int64_t p = job.begin_of(index); p < end; ++p) {
+      const bool counts = job.call.labels[p] != job.call.ignore_index;
+      if (!job.call.weight.data) {
+        sum += counts ? 1.0 : 0.0;
+      } else if (counts) {
+        double w;
+        load_channels(job.call.weight, job.call.labels[p], 1, 1, &w);
+        sum += w;
       }
     }
-    const T loss = cross_entropy_formula::loss(shares.total, sum, shares.weighted);
-    store_losses(r, 1, &loss);
-    return double(loss);
-  }
-  void clear_row(int64_t at, T* scratch) const {
-    if (!call.dlogits) return;
-    for (int64_t i = 0; i < kBlockElements; ++i) scratch[i] = T(0);
-    for (int64_t c = 0; c < call.classes; c += kBlockElements)
-      put<T>(call.dlogits, call.dtype, at + c, smaller(kBlockElements, call.classes - c), scratch);
-  }
-  void add_shares(int64_t at, int64_t c, int64_t n, const T* x, T m, Shares<T>* shares) const {
-    T w_scratch[kBlockElements], p_scratch[kBlockElements];
-    const T* weight = class_weights(c, n, w_scratch);
-    Shares<T> more;
-    if (call.probabilities) {
-      const T* p = fetch<T>(call.probabilities, call.dtype, at + c, n, p_scratch);
-      more = share_along(n, x, m, weight, p, smoothing);
-    } else {
-      more = share_along(n, x, m, weight, Uniform<T>{T(0)}, smoothing);
-    }
-    shares->total += more.total;
-    shares->weighted += more.weighted;
-  }
-  void row_gradient(int64_t at, int64_t c, int64_t n, T factor, T* e) const {
-    if (plain) return gradient_along(n, e, factor, e);
-    T w_scratch[kBlockElements], p_scratch[kBlockElements];
-    const T* weight = class_weights(c, n, w_scratch);
-    if (call.probabilities) {
-      const T* p = fetch<T>(call.probabilities, call.dtype, at + c, n, p_scratch);
-      gradient_along(n, e, factor, reduction, weight, p, smoothing, e);
-    } else {
-      gradient_along(n, e, factor, reduction, weight, Uniform<T>{T(0)}, smoothing, e);
-    }
+    job.partial[index] = sum;
   }
 
-  // -- positions side by side, n <= kPositions
-
-  double group(int64_t position, int64_t n, ClassRows<T> logits, ClassRows<T> probabilities,
-               ClassRows<T> dlogits) const {
-    double sum[kPositions], total[kPositions], weighted[kPositions];
-    T m[kPositions], hot[kPositions], picked[kPositions], keep[kPositions];
-    T factor[kPositions], loss[kPositions];
-    T x_scratch[kPositions], e_scratch[kPositions], p_scratch[kPositions];
-    int32_t label[kPositions];
-    for (int64_t l = 0; l < n; ++l) {
-      sum[l] = total[l] = weighted[l] = 0;
-      hot[l] = picked[l] = T(0);
-      keep[l] = ignored(position + l) ? T(0) : reduction;
-      label[l] = -1;
-    }
-    if (call.labels) {
-      for (int64_t l = 0; l < n; ++l) {
-        if (ignored(position + l)) continue;
-        const int64_t y = call.labels[position + l];
-        label[l] = int32_t(y);
-        hot[l] = smoothing.hot * class_weight(y);
-        picked[l] = *fetch<T>(logits.data, logits.dtype, y * logits.stride + l, 1, x_scratch);
-      }
-    }
-    const T* x = logits.load(0, n, x_scratch);
-    for (int64_t l = 0; l < n; ++l) m[l] = x[l];
-    for (int64_t c = 1; c < call.classes; ++c) max_across(n, logits.load(c, n, x_scratch), m);
-
-    const bool keeps = dlogits.data && same_dtype<T>(dlogits.dtype);
-    for (int64_t c = 0; c < call.classes; ++c) {
-      x = logits.load(c, n, x_scratch);
-      if (!plain && call.probabilities) {
-        const T* p = probabilities.load(c, n, p_scratch);
-        share_across(n, x, m, class_weight(c), p, smoothing, total, weighted);
-      } else if (!plain) {
-        const Uniform<T> none{T(0)};
-        share_across(n, x, m, class_weight(c), none, smoothing, total, weighted);
-      }
-      exp_across(n, x, m, keeps ? dlogits.place(c, e_scratch) : e_scratch, sum);
-    }
-    finish_across(n, m, sum, total, weighted, picked, hot, keep, factor, loss);
-    if (dlogits.data) {
-      for (int64_t c = 0; c < call.classes; ++c) {
-        T* d = dlogits.place(c, e_scratch);
-        if (!keeps) exp_across(n, logits.load(c, n, x_scratch), m, d, sum);
-        if (plain) {
-          gradient_across(n, d, factor, keep, label, int32_t(c), hot, d);
-        } else if (call.probabilities) {
-          const T* p = probabilities.load(c, n, p_scratch);
-          gradient_across(n, d, factor, keep, label, int32_t(c), hot, class_weight(c), p, smoothing,
-                          d);
-        } else {
-          const Uniform<T> none{T(0)};
-          gradient_across(n, d, factor, keep, label, int32_t(c), hot, class_weight(c), none,
-                          smoothing, d);
-        }
-        dlogits.store(c, n, d);
-      }
-    }
-    store_losses(position, n, loss);
-    double added = 0;
-    for (int64_t l = 0; l < n; ++l) added += double(loss[l]);
-    return added;
+  double denominator() {
+    if (this->call.reduction != Reduction::mean) return 1;
+    if (!this->call.labels) return double(this->positions);
+    return this->add_tasks(&weight_task, this->positions <= 8 * kSerialElements);
+  }
+  void run() {
+    double partials[kMostTasks + 1];
+    this->partial = partials;
+    const double all = denominator();
+    this->reduction = T(1 / all);
+    const double sum = this->walk();
+    if (this->call.reduction != Reduction::none) set_loss(this->call, sum / all);
   }
 };
 
 }  // namespace rows
+
+void cross_entropy(const CrossEntropy& call) {
+  if (call.outer * call.inner * call.classes == 0) {
+    const double none = 0;
+    if (call.reduction == Reduction::mean) rows::set_loss(call, none / none);
+    if (call.reduction == Reduction::sum) rows::set_loss(call, 0);
+    return;
+  }
+  if (call.dtype == DType::f64) {
+    rows::CrossEntropyJob<double>(call).run();
+  } else {
+    rows::CrossEntropyJob<float>(call).run();
+  }
+}
+
 }  // namespace
 ONEPASS_END

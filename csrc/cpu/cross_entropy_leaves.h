@@ -1,6 +1,6 @@
 // The loops of cross entropy, by value: along one row, and across positions side by side.
 #pragma once
-#include "cpu/row_walk.h"
+#include "cpu/row_folds.h"
 #include "kernels/cross_entropy.h"
 
 ONEPASS_BEGIN
@@ -10,30 +10,6 @@ namespace rows {
 using cross_entropy_formula::Smoothing;
 
 // ---- leaves along a row
-
-// e = exp(x − m); returns their sum. e may be x.
-template <class T>
-T exp_along(int64_t n, const T* x, T m, T* e) {
-  T lanes[kLanes];
-  for (int l = 0; l < kLanes; ++l) lanes[l] = T(0);
-  int64_t i = 0;
-  for (; i + kLanes <= n; i += kLanes) {
-#pragma GCC ivdep
-    for (int l = 0; l < kLanes; ++l) {
-      const T v = cross_entropy_formula::term(x[i + l], m);
-      e[i + l] = v;
-      lanes[l] += v;
-    }
-  }
-  const int rest = int(n - i);
-#pragma GCC ivdep
-  for (int l = 0; l < rest; ++l) {
-    const T v = cross_entropy_formula::term(x[i + l], m);
-    e[i + l] = v;
-    lanes[l] += v;
-  }
-  return fold<kLanes>(lanes, Plus{});
-}
 
 // Σq and Σ q·(x − m).
 template <class T>
@@ -73,15 +49,6 @@ void gradient_along(int64_t n, const T* e, T factor, T reduction, const T* weigh
 
 // ---- leaves across positions
 
-template <class T>
-void exp_across(int64_t n, const T* x, const T* m, T* e, double* sum) {
-#pragma GCC ivdep
-  for (int64_t l = 0; l < n; ++l) {
-    const T v = cross_entropy_formula::term(x[l], m[l]);
-    e[l] = v;
-    sum[l] += double(v);
-  }
-}
 template <class T, class P>
 void share_across(int64_t n, const T* x, const T* m, T weight, P probability, Smoothing<T> s,
                   double* total, double* weighted) {

@@ -2,15 +2,11 @@
 // type, in place if it is stored so, else converted into scratch; put() is its inverse.
 // load_channels() and store_channels() convert channel vectors of any dtype to and from double.
 #pragma once
+#include "core/sizes.h"
 #include "cpu/blocks.h"
 
 ONEPASS_BEGIN
 namespace {
-
-ONEPASS_HD int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-ONEPASS_HD int64_t round_up(int64_t a, int64_t b) { return ceil_div(a, b) * b; }
-ONEPASS_HD int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
-ONEPASS_HD int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
 
 // Elements [at, at + n) as T: in place where they are, else converted into scratch.
 template <class T>

@@ -1,6 +1,7 @@
-// The normalise driver: batch norm and bias, each with its epilogue, forward and backward, over
-// dense (outer, channels, inner) arrays. The steps are channel_step.h, sum_pass.h and apply_pass.h;
-// this file deals them out to tasks.
+// The normalise driver: a norm over each channel by any rule (kernels/norm_list.h), or a bias, with
+// its epilogue, forward and backward, over dense (outer, channels, inner) arrays. normalise_call.h
+// describes a call; its steps are channel_step.h, sum_pass.h and apply_pass.h; this file deals them
+// out to tasks.
 //
 // A call is cut into regions, rows × units, by size alone (cut.h). A unit shares one set of
 // parameters in memory order: a whole plane of one channel if planes are long, else one column of
@@ -19,119 +20,133 @@
 #include <stdlib.h>
 
 #include "cpu/apply_pass.h"
+#include "cpu/channel_step.h"
 #include "cpu/parallel.h"
+#include "cpu/sum_pass.h"
+#include "kernels/bias.h"
 
 ONEPASS_BEGIN
 namespace {
 namespace normalise {
 
-template <class T, bool kNorm, bool kForward>
-struct Job : ApplyPass<T, kNorm, kForward> {
-  using Base = ApplyPass<T, kNorm, kForward>;
-  using Base::applies;
-  using Base::Base;
-  using Base::cut;
-  using Base::drawn;
-  using Base::elements;
-  using Base::epilogue;
-  using Base::kBackward;
-  using Base::partial;
-  using Base::shared;
-  using Base::sums;
+template <class R, class T, bool kForward>
+struct Job {
+  using Call = normalise::Call<R, T, kForward>;
+
+  Call call;
+  const ChannelStep<Call> step{call};
+  const SumPass<Call> sum{call};
+
+  explicit Job(const typename Call::Description& description) : call(description) {}
+
+  // The gradient of a bias is applied by its sum pass.
+  static constexpr bool kApplies = kForward || R::kScales;
+  bool applies() const { return kApplies && call.applies(); }
+  void apply_region(const Region& r, const Parameters<T>& p, bool scaled) const {
+    if constexpr (kApplies)
+      if (call.applies()) ApplyPass<Call>{call}.apply(r, p, scaled);
+  }
 
   // Everything for a region that holds all of its channels.
   static void whole_task(void* context, int64_t index) {
     const Job& job = *static_cast<const Job*>(context);
-    const Region r = region_of(job.cut, index);
+    const Region r = region_of(job.call.cut, index);
     alignas(kLine) T memory[Parameters<T>::kCount * kUnits];
     const auto p = Parameters<T>::in(memory, kUnits);
-    job.prepare(r, p);
-    if (job.sums()) {
+    bool scaled = job.step.prepare(r, p);
+    if (job.call.sums()) {
       alignas(kLine) double s[kUnits], q[kUnits];
-      job.sum_region(r, p, s, q);
-      job.finish(r, s, q, 0, 1, p);
+      job.sum.add(r, p, s, q, scaled);
+      scaled = job.step.finish(r, s, q, 0, 1, p, scaled);
     }
-    if (job.applies()) job.apply_region(r, p);
+    job.apply_region(r, p, scaled);
   }
   static void sum_task(void* context, int64_t index) {
     const Job& job = *static_cast<const Job*>(context);
-    const Region r = region_of(job.cut, index);
-    double* s = job.partial + (2 * r.block) * job.cut.units + r.unit;
-    job.sum_region(r, job.shared.from(r.unit), s, s + job.cut.units);
+    const Region r = region_of(job.call.cut, index);
+    double* s = job.call.partial + (2 * r.block) * job.call.cut.units + r.unit;
+    job.sum.add(r, job.call.shared.from(r.unit), s, s + job.call.cut.units, job.call.scaled);
   }
   static void finish_task(void* context, int64_t index) {
-    const Job& job = *static_cast<const Job*>(context);
-    const Region r = channels_of(job.cut, index);
-    const double* s = job.partial + r.unit;
-    job.finish(r, s, s + job.cut.units, 2 * job.cut.units, job.cut.blocks, job.shared.from(r.unit));
+    Job& job = *static_cast<Job*>(context);
+    const Region r = channels_of(job.call.cut, index);
+    const double* s = job.call.partial + r.unit;
+    const bool before = __atomic_load_n(&job.call.scaled, __ATOMIC_RELAXED);
+    if (job.step.finish(r, s, s + job.call.cut.units, 2 * job.call.cut.units, job.call.cut.blocks,
+                        job.call.shared.from(r.unit), before))
+      __atomic_store_n(&job.call.scaled, true, __ATOMIC_RELAXED);
   }
   static void prepare_task(void* context, int64_t strip) {
-    const Job& job = *static_cast<const Job*>(context);
-    const Region r = region_of(job.cut, strip);
-    job.prepare(r, job.shared.from(r.unit));
+    Job& job = *static_cast<Job*>(context);
+    const Region r = region_of(job.call.cut, strip);
+    if (job.step.prepare(r, job.call.shared.from(r.unit))) job.call.scaled = true;
   }
   static void apply_task(void* context, int64_t index) {
     const Job& job = *static_cast<const Job*>(context);
-    const int64_t regions = job.cut.regions(), half = regions / 2;
+    const int64_t regions = job.call.cut.regions(), half = regions / 2;
     const int64_t reversed = index < half ? half - 1 - index : regions - 1 - (index - half);
-    const Region r = region_of(job.cut, reversed);
-    job.apply_region(r, job.shared.from(r.unit));
+    const Region r = region_of(job.call.cut, reversed);
+    job.apply_region(r, job.call.shared.from(r.unit), job.call.scaled);
   }
 
   void run(void (*task)(void*, int64_t), int64_t tasks) {
-    if (elements() <= kSerialElements) {
+    if (call.elements() <= kSerialElements) {
       for (int64_t i = 0; i < tasks; ++i) task(this, i);
     } else {
       parallel_for(tasks, task, this);
     }
   }
-  bool draws_ahead() const { return epilogue.drops() && ((kNorm && kBackward) || cut.strips > 1); }
+  bool draws_ahead() const {
+    return call.epilogue.drops() && ((R::kScales && !kForward) || call.cut.strips > 1);
+  }
   static constexpr int64_t kDrawn = 2048;  // words of a task
-  int64_t words() const { return ceil_div(elements(), 32); }
+  int64_t words() const { return ceil_div(call.elements(), 32); }
   static void draw_task(void* context, int64_t index) {
     const Job& job = *static_cast<const Job*>(context);
     const int64_t first = index * kDrawn;
-    keep_words(job.drawn + first, first, smaller(kDrawn, job.words() - first),
-               job.norm.epilogue.dropout);
+    keep_words(job.call.drawn + first, first, smaller(kDrawn, job.words() - first),
+               job.call.norm.epilogue.dropout);
   }
   void run() {
-    if (draws_ahead()) drawn = static_cast<uint32_t*>(malloc(size_t(words() + 1) * 4));
-    if (drawn) {
-      drawn[words()] = 0;
+    if (draws_ahead()) call.drawn = static_cast<uint32_t*>(malloc(size_t(words() + 1) * 4));
+    if (call.drawn) {
+      call.drawn[words()] = 0;
       run(&draw_task, ceil_div(words(), kDrawn));
     }
     run_passes();
-    free(drawn);
+    free(call.drawn);
   }
   void run_passes() {
-    if (cut.blocks == 1) return run(&whole_task, cut.regions());
-    const int64_t units = round_up(cut.units, kLine / int64_t(sizeof(T)));
+    if (call.cut.blocks == 1) return run(&whole_task, call.cut.regions());
+    const int64_t units = round_up(call.cut.units, kLine / int64_t(sizeof(T)));
     const size_t bytes = size_t(units) * Parameters<T>::kCount * sizeof(T) +
-                         size_t(cut.blocks * cut.units) * 2 * sizeof(double);
+                         size_t(call.cut.blocks * call.cut.units) * 2 * sizeof(double);
     void* allocated = malloc(bytes + kLine);
     if (!allocated) {  // one task a channel group needs none
-      cut.one_block();
-      return run(&whole_task, cut.regions());
+      call.cut.one_block();
+      return run(&whole_task, call.cut.regions());
     }
     T* memory = reinterpret_cast<T*>(round_up(reinterpret_cast<intptr_t>(allocated), kLine));
-    shared = Parameters<T>::in(memory, units);
-    partial = reinterpret_cast<double*>(memory + units * Parameters<T>::kCount);
-    for (int64_t i = 0; i < cut.strips; ++i) prepare_task(this, i);
-    if (sums()) {
-      run(&sum_task, cut.regions());
-      run(&finish_task, channel_groups(cut));
+    call.shared = Parameters<T>::in(memory, units);
+    call.partial = reinterpret_cast<double*>(memory + units * Parameters<T>::kCount);
+    if constexpr (R::kScales)  // regions that need no scale meet one where another does
+      for (int64_t u = 0; u < 2 * units; ++u) call.shared.x_scale[u] = T(1);
+    for (int64_t i = 0; i < call.cut.strips; ++i) prepare_task(this, i);
+    if (call.sums()) {
+      run(&sum_task, call.cut.regions());
+      run(&finish_task, channel_groups(call.cut));
     }
-    if (applies()) run(&apply_task, cut.regions());
+    if (applies()) run(&apply_task, call.cut.regions());
     free(allocated);
   }
 };
 
-template <bool kNorm, bool kForward>
-void run(const Description<kNorm>& call) {
-  if (call.dtype == DType::f64) {
-    Job<double, kNorm, kForward>(call).run();
+template <template <class> class R, bool kForward, class Description>
+void run(const Description& norm) {
+  if (norm.dtype == DType::f64) {
+    Job<R<double>, double, kForward>(norm).run();
   } else {
-    Job<float, kNorm, kForward>(call).run();
+    Job<R<float>, float, kForward>(norm).run();
   }
 }
 
@@ -143,23 +158,25 @@ void zero_channels(const ChannelVector& v, int64_t channels) {
 }
 
 // Fills `saved` from the running statistics: in evaluation, and for an input without elements.
-template <class T>
-void save_running(const BatchNorm& norm, int64_t first, int64_t n) {
+template <class R, class T>
+void save_running(const ChannelNorm& norm, int64_t first, int64_t n) {
   T* rows = static_cast<T*>(norm.saved);
   double mean[kUnits], variance[kUnits];
   load_channels(norm.running_mean, first, n, 0, mean);
   load_channels(norm.running_var, first, n, 1, variance);
   for (int64_t k = 0; k < n; ++k) {
-    const auto s = BatchNormRule<T>::save(mean[k], 0, variance[k], norm.eps);
+    const auto s = R::save(mean[k], 0, variance[k], norm.eps);
     rows[first + k] = s.mean;
     rows[norm.channels + first + k] = s.lost;
     rows[2 * norm.channels + first + k] = s.rstd;
   }
 }
-void save_running(const BatchNorm& norm) {
+template <template <class> class R>
+void save_running(const ChannelNorm& norm) {
   for (int64_t c = 0; c < norm.channels; c += kUnits) {
     const int64_t n = smaller(kUnits, norm.channels - c);
-    norm.dtype == DType::f64 ? save_running<double>(norm, c, n) : save_running<float>(norm, c, n);
+    norm.dtype == DType::f64 ? save_running<R<double>, double>(norm, c, n)
+                             : save_running<R<float>, float>(norm, c, n);
   }
 }
 
@@ -170,21 +187,23 @@ ONEPASS_HD bool is_empty(const Channelwise& call) {
 }
 
 void bias_act(const Channelwise& call) {
-  if (!is_empty(call)) normalise::run<false, true>(call);
+  if (!is_empty(call)) normalise::run<BiasRule, true>(call);
 }
 
 void bias_act_backward(const Channelwise& call) {
   if (is_empty(call)) return normalise::zero_channels(call.dbias, call.channels);
-  normalise::run<false, false>(call);
+  normalise::run<BiasRule, false>(call);
 }
 
-void batch_norm(const BatchNorm& norm) {
-  if (!norm.batch_statistics || is_empty(norm)) normalise::save_running(norm);
-  if (!is_empty(norm)) normalise::run<true, true>(norm);
+template <template <class> class R>
+void channel_norm(const ChannelNorm& norm) {
+  if (!norm.batch_statistics || is_empty(norm)) normalise::save_running<R>(norm);
+  if (!is_empty(norm)) normalise::run<R, true>(norm);
 }
 
-void batch_norm_backward(const BatchNorm& norm) {
-  if (!is_empty(norm)) return normalise::run<true, false>(norm);
+template <template <class> class R>
+void channel_norm_backward(const ChannelNorm& norm) {
+  if (!is_empty(norm)) return normalise::run<R, false>(norm);
   normalise::zero_channels(norm.dweight, norm.channels);
   normalise::zero_channels(norm.dbias, norm.channels);
 }

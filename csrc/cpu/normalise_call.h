@@ -1,5 +1,6 @@
-// One call of batch norm or bias as the passes see it: what it works on, how it is cut, where the
-// gradient of the affine part (g) is kept, and g of a run of elements.
+// One call of a norm or bias as its passes see it: the arrays, how they are cut, and what follows
+// from both. The passes (channel_step.h, affine_gradient.h, sum_pass.h, apply_pass.h) each hold a
+// reference to it.
 #pragma once
 #include "core/normalise.h"
 #include "cpu/channels.h"
@@ -25,16 +26,13 @@ struct NoFlush {
   ~NoFlush() {}
 };
 
-template <bool kNorm>
-using Description = std::conditional_t<kNorm, BatchNorm, Channelwise>;
-
 // Memory in which the sum pass can leave g for the apply pass: the residual's gradient, which
 // equals g, or dx. Null if recomputing g costs less than storing it.
-template <class T, bool kNorm>
-void* keep_gradient(const Description<kNorm>& norm, const EpilogueRunner<T>& epilogue) {
+template <class R, class T, class Description>
+void* keep_gradient(const Description& norm, const EpilogueRunner<R, T>& epilogue) {
   if (!same_dtype<T>(norm.dtype)) return nullptr;
   if (norm.dresidual) return norm.dresidual;
-  if constexpr (!kNorm) {
+  if constexpr (!R::kScales) {
     return norm.dx;
   } else {
     const bool recomputes = kMaskedLanes || !(epilogue.is_relu() && epilogue.drops());
@@ -43,25 +41,31 @@ void* keep_gradient(const Description<kNorm>& norm, const EpilogueRunner<T>& epi
   }
 }
 
-template <class T, bool kNorm, bool kForward>
+// R: the rule. T: the type it computes in.
+template <class R, class T, bool kForward_>
 struct Call {
-  static constexpr bool kBackward = !kForward;
-  using Flush = std::conditional_t<kNorm, FlushDenormals, NoFlush>;
+  using Rule = R;
+  using Type = T;
+  static constexpr bool kForward = kForward_, kBackward = !kForward_;
+  static constexpr bool kScales = R::kScales;  // a norm, else a bias
+  using Description = std::conditional_t<kScales, ChannelNorm, Channelwise>;
+  using Flush = std::conditional_t<kScales, FlushDenormals, NoFlush>;
   // Mean and scale of a norm; a bias has neither.
   template <class P>
-  using Factor = std::conditional_t<kNorm, P, Absent>;
+  using Factor = std::conditional_t<kScales, P, Absent>;
 
-  const Description<kNorm>& norm;
+  const Description& norm;
   Cut cut;
-  EpilogueRunner<T> epilogue;
+  EpilogueRunner<R, T> epilogue;
   bool stream;                // y bypasses the caches
   bool far;                   // the arrays are beyond the second-level cache
   void* kept_gradient;        // memory for g between the passes; null: g is computed twice
   Parameters<T> shared{};     // of all units
+  bool scaled = false;        // a channel of them is scaled (scaled_channels.h)
   double* partial = nullptr;  // [block][s, q][unit]; null: each region holds whole channels
   uint32_t* drawn = nullptr;  // all keep bits; null: each pass draws its own
 
-  explicit Call(const Description<kNorm>& description)
+  explicit Call(const Description& description)
       : norm(description),
         cut(norm.inner >= kLongPlane ? cut_planes(norm, (kForward ? 1 : 2) * size_of(norm.dtype))
                                      : cut_columns(norm)),
@@ -69,18 +73,18 @@ struct Call {
         stream(kForward && same_dtype<T>(norm.dtype) && bytes() >= kStreamBytes &&
                norm.y != norm.x && norm.y != norm.epilogue.residual),
         far(bytes() >= kFarBytes),
-        kept_gradient(kForward ? nullptr : keep_gradient<T, kNorm>(norm, epilogue)) {}
+        kept_gradient(kForward ? nullptr : keep_gradient(norm, epilogue)) {}
 
   int64_t elements() const { return norm.outer * norm.channels * norm.inner; }
   int64_t bytes() const { return elements() * int64_t(sizeof(T)); }
 
   ONEPASS_HD NormalisePasses passes() const {
     const bool parameters = norm.dweight.data || norm.dbias.data;
-    return {kNorm,     kBackward, uses_batch(), norm.dx != nullptr, norm.dresidual != nullptr,
+    return {kScales,   kBackward, uses_batch(), norm.dx != nullptr, norm.dresidual != nullptr,
             parameters};
   }
   ONEPASS_HD bool uses_batch() const {
-    if constexpr (kNorm) return norm.batch_statistics;
+    if constexpr (kScales) return norm.batch_statistics;
     return false;
   }
   bool statistics() const { return passes().statistics(); }
@@ -95,46 +99,16 @@ struct Call {
     const int64_t last = whole ? r.row_end - 1 : row;
     return element(last, unit_end_in_row(cut, r, last));
   }
-
-  // g is dy itself, and the sum pass need not write it.
-  bool passes_gradient() const {
-    return epilogue.is_identity() && !epilogue.drops() && !delivers();
-  }
-  // Memory of the computing type to write g to, if there is any.
-  T* direct_gradient() const { return static_cast<T*>(kept_gradient); }
-  bool delivers() const { return passes().writes_gradient(); }
-  // The leaf that sums also computes g.
-  bool fuses() const {
-    return kNorm && kBackward && epilogue.composed() && !passes_gradient() &&
-           !norm.epilogue.residual && !delivers() && same_dtype<T>(norm.dtype);
-  }
+  KeepBits keep_bits() const { return KeepBits(norm.epilogue.dropout, drawn); }
 
   template <class P>
   static ONEPASS_HD Factor<P> factor(P p) {
-    if constexpr (kNorm) {
+    if constexpr (kScales) {
       return p;
     } else {
       (void)p;
       return {};
     }
-  }
-
-  // g of elements [at, at + n), n <= kBlockElements.
-  template <class P>
-  void gradient(int64_t at, int64_t n, int64_t end, Factor<P> mean, Factor<P> scale, P shift,
-                KeepBits& bits, T* g) const {
-    T x_scratch[kBlockElements], dy_scratch[kBlockElements], residual_scratch[kBlockElements];
-    const T* dy = fetch<T>(norm.dy, norm.dtype, at, n, dy_scratch);
-    const T* x = nullptr;
-    const T* residual = nullptr;
-    if (norm.epilogue.activation != Epilogue::kIdentity) {
-      x = fetch<T>(norm.x, norm.dtype, at, n, x_scratch);
-      if (norm.epilogue.residual)
-        residual = fetch<T>(norm.epilogue.residual, norm.dtype, at, n, residual_scratch);
-    }
-    const uint32_t* words = epilogue.drops() ? bits.at(at, n, end) : nullptr;
-    T z[kBlockElements];
-    epilogue.template backward<Flush>(n, dy, x, residual, mean, scale, shift, words, z, g);
   }
 
   // Prefetches a run of `data`: the hardware prefetcher loses track of short runs with large gaps.

@@ -14,66 +14,11 @@ ONEPASS_BEGIN
 namespace {
 namespace rows {
 
-constexpr int kLanes = 32;           // along a row
 constexpr int64_t kShortRow = 48;    // classes up to which rows are transposed
 constexpr int64_t kTile = 64;        // rows transposed at a time
 constexpr int64_t kPositions = 256;  // positions taken at a time
 constexpr int64_t kTaskElements = 16 << 10;
 constexpr int64_t kMostTasks = 512;  // their partial losses live on the caller's stack
-
-// ---- folds along a row and across positions
-
-// Folds the upper half of the lanes onto the lower until one is left. One instance per width: a
-// loop over widths does not vectorise.
-template <int kWidth, class T, class Op>
-ONEPASS_HD T fold(const T* lanes, Op op) {
-  if constexpr (kWidth == 1) {
-    return lanes[0];
-  } else {
-    T half[kWidth / 2];
-    for (int l = 0; l < kWidth / 2; ++l) half[l] = op(lanes[l], lanes[l + kWidth / 2]);
-    return fold<kWidth / 2>(half, op);
-  }
-}
-struct Larger {
-  template <class T>
-  ONEPASS_HD T operator()(T a, T b) const {
-    return b > a ? b : a;
-  }
-};
-struct Plus {
-  template <class T>
-  ONEPASS_HD T operator()(T a, T b) const {
-    return a + b;
-  }
-};
-
-// Twice as many lanes as a sum, since each waits for its previous maximum. The last block of a long
-// row overlaps the one before, which does not change a maximum.
-template <class T>
-T max_along(int64_t n, const T* x, T most) {
-  constexpr int kWide = 2 * kLanes;
-  T lanes[kWide];
-  for (int l = 0; l < kWide; ++l) lanes[l] = most;
-  if (n < kWide) {
-    for (int64_t i = 0; i < n; ++i) lanes[i] = Larger{}(lanes[i], x[i]);
-  } else {
-    for (int64_t i = 0; i < n; i += kWide) {
-      const T* from = x + smaller(i, n - kWide);
-#pragma GCC ivdep
-      for (int l = 0; l < kWide; ++l) lanes[l] = Larger{}(lanes[l], from[l]);
-    }
-  }
-  return fold<kWide>(lanes, Larger{});
-}
-
-template <class T>
-void max_across(int64_t n, const T* x, T* m) {
-#pragma GCC ivdep
-  for (int64_t l = 0; l < n; ++l) m[l] = Larger{}(m[l], x[l]);
-}
-
-// ---- the walk
 
 // An array with one row of positions per class, `stride` elements apart.
 template <class T>
@@ -107,7 +52,7 @@ struct RowArrays {
 //   double row(int64_t r) const             one long row
 //   double group(int64_t position, int64_t n, ClassRows<T> x, other, out) const
 //                                           n <= kPositions positions side by side
-// which return what the task adds up.
+// which return what the task adds up. It is written in the folds of row_folds.h.
 template <class T, class Work>
 struct RowWalk : Work {
   using Work::arrays;

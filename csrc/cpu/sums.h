@@ -111,8 +111,9 @@ void add_moments_of_plane(int64_t n, double* s, double* q, const T* x, P shift, 
   add_moment_rows<1>(n, s, q, x, kSumLanes, shift);
 }
 
-// The pair g and BatchNormRule::product. g is read from memory or computed, whichever is cheaper.
-template <class T, class P, class G>
+// The pair g and its product with x̂ by rule R. g is read from memory or computed, whichever is
+// cheaper.
+template <class R, class T, class P, class G>
 struct GradientPair {
   using Sum = T;
   static constexpr bool kPair = true, kDrops = false;
@@ -122,16 +123,16 @@ struct GradientPair {
   P mean, rstd;
   ONEPASS_HD T value(int64_t j, int64_t c) const { return g.value(j, c); }
   ONEPASS_HD T times(T value, int64_t j, int64_t c) const {
-    return BatchNormRule<T>::product(value, x[j * stride + c], mean[c], rstd[c]);
+    return R::product(value, x[j * stride + c], mean[c], rstd[c]);
   }
   ONEPASS_HD GradientPair next(int64_t rows) const {
     return {g.next(rows), x + rows * stride, stride, mean, rstd};
   }
 };
 
-template <class T, class P>
+template <class R, class T, class P>
 struct ReluGradient {
-  EpilogueBackward<Relu<T>, T> backward;
+  EpilogueBackward<R, Relu<T>, T> backward;
   const T *dy, *x;
   int64_t stride;
   P mean, scale, shift;
@@ -146,11 +147,11 @@ struct ReluGradient {
 
 // The same pair if dropout precedes: bit c % 32 of word(j, c) keeps element (j, c). kStores: also
 // writes g for the apply pass.
-template <class A, class T, class P, bool kStores>
+template <class R, class A, class T, class P, bool kStores>
 struct DroppedGradientPair {
   using Sum = T;
   static constexpr bool kPair = true, kDrops = true;
-  EpilogueBackward<A, T> backward;
+  EpilogueBackward<R, A, T> backward;
   const T *dy, *x;
   int64_t stride;
   P mean, rstd, scale, shift;
@@ -165,7 +166,7 @@ struct DroppedGradientPair {
     return g;
   }
   ONEPASS_HD T times(T value, int64_t j, int64_t c) const {
-    return BatchNormRule<T>::product(value, x[j * stride + c], mean[c], rstd[c]);
+    return R::product(value, x[j * stride + c], mean[c], rstd[c]);
   }
   ONEPASS_HD DroppedGradientPair next(int64_t rows) const {
     return {backward,

@@ -13,7 +13,7 @@ onepass::Backend make_backend() {
   add_activations(&b);
   add_bias(&b);
   add_updates(&b);
-  add_batch_norm(&b);
+  add_norms(&b);
   add_losses(&b);
   b.last_error = &last_error;
   b.use_device = &use_device;

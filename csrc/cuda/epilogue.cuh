@@ -1,12 +1,13 @@
-// What a batch norm or bias does to a unit of elements with its channel's parameters: affine part,
-// residual, activation, dropout, and their gradients. A bias uses mean 0 and scale 1.
+// What a norm by any rule, or a bias, does to a unit of elements with its channel's parameters:
+// affine part, residual, activation, dropout, and their gradients.
 #pragma once
 #include "core/normalise.h"
 #include "cuda/dropout_bits.cuh"
 #include "cuda/paths.h"
 #include "kernels/activation_list.h"
-#include "kernels/batch_norm.h"
+#include "kernels/bias.h"
 #include "kernels/dropout.h"
+#include "kernels/norm_range.h"
 
 ONEPASS_BEGIN
 namespace {
@@ -34,17 +35,20 @@ ONEPASS_DEVICE void with_activation(int32_t index, const double* options, F f, L
   ((i++ == index ? f(make_functor<A<T>, T>(options)) : void()), ...);
 }
 
-// What a kernel is given. kIsNorm: batch norm, else a bias.
-template <bool kIsNorm>
+// What a kernel is given. R: the rule of a norm, or BiasRule.
+template <template <class> class R>
 struct CallOf {
-  static constexpr bool is_norm = kIsNorm;
+  template <class T>
+  using Rule = R<T>;
+  static constexpr bool is_norm = R<float>::kScales;
   int64_t outer, channels, inner;
   DType dtype;
   const void *x, *residual, *dy, *kept_gradient;
   void *y, *dx, *dresidual;
   ChannelVector weight, bias, running_mean, running_var, dweight, dbias;
   void *saved, *parameters;
-  double* partial;  // [split][s, q][channel]
+  double* partial;   // [split][s, q][channel]
+  uint32_t* scaled;  // a word for each block of finish_kernel: one of its channels is scaled
   double momentum, eps;
   double options[kMaxOptions];
   DropoutStream dropout;
@@ -70,35 +74,62 @@ template <class T>
 struct Parameters {
   T mean, rstd, scale, shift;  // z = (x - mean)·scale + shift
   T level, slope;              // dx = scale·(g - level - (x - mean)·slope)
+  T x_scale, g_scale;          // 1 but in rare channels: kernels/norm_range.h
+  ONEPASS_HD bool scales() const { return x_scale != T(1) || g_scale != T(1); }
 };
-constexpr int kParameters = 6;
+constexpr int kParameters = 8;
 
 template <class T, class Call>
-ONEPASS_DEVICE typename BatchNormRule<T>::Saved load_saved(const Call& call, int64_t c) {
+ONEPASS_DEVICE typename Call::template Rule<T>::Saved load_saved(const Call& call, int64_t c) {
   const T* rows = static_cast<const T*>(call.saved);
   return {rows[c], rows[call.channels + c], rows[2 * call.channels + c]};
 }
 template <class T, class Call>
 ONEPASS_DEVICE Parameters<T> affine_parameters(const Call& call, int64_t c) {
   const double bias = load_wide(memory(call.bias), c, 0);
-  if (!call.is_norm) return {T(0), T(1), T(1), T(bias), T(0), T(0)};
-  const auto saved = load_saved<T>(call, c);
-  const auto a = BatchNormRule<T>::affine(saved, load_wide(memory(call.weight), c, 1), bias);
-  return {a.mean, saved.rstd, a.scale, a.shift, T(0), T(0)};
+  if constexpr (Call::is_norm) {
+    using R = typename Call::template Rule<T>;
+    using Range = NormRange<T>;
+    const double weight = load_wide(memory(call.weight), c, 1);
+    auto saved = load_saved<T>(call, c);
+    auto a = R::affine(saved, weight, bias);
+    const bool scales = leaves_range(saved.mean, saved.rstd, a.scale);
+    if (scales) {
+      saved = in_range<T>(saved);
+      a = R::affine(saved, weight, bias);
+    }
+    return {a.mean,
+            saved.rstd,
+            a.scale,
+            a.shift,
+            T(0),
+            T(0),
+            scales ? Range::kDown : T(1),
+            scales ? Range::kGradientDown : T(1)};
+  } else {
+    return {T(0), T(1), T(1), T(bias), T(0), T(0), T(1), T(1)};
+  }
 }
 // As rows of `channels` values, so that neighbouring channels are neighbours.
 template <class T, class Call>
 ONEPASS_DEVICE void store_parameters(const Call& call, int64_t c, const Parameters<T>& p) {
   T* row = static_cast<T*>(call.parameters) + c;
-  const T values[kParameters] = {p.mean, p.rstd, p.scale, p.shift, p.level, p.slope};
+  const T values[kParameters] = {p.mean,  p.rstd,  p.scale,   p.shift,
+                                 p.level, p.slope, p.x_scale, p.g_scale};
   for (int i = 0; i < kParameters; ++i) row[i * call.channels] = values[i];
 }
+// scaled: a channel of the call may be.
 template <class T, class Call>
-ONEPASS_DEVICE Parameters<T> load_parameters(const Call& call, int64_t c) {
+ONEPASS_DEVICE Parameters<T> load_parameters(const Call& call, int64_t c, bool scaled) {
   if (!call.is_norm) return affine_parameters<T>(call, c);
   const T* row = static_cast<const T*>(call.parameters) + c;
   const int64_t n = call.channels;
-  return {row[0], row[n], row[2 * n], row[3 * n], row[4 * n], row[5 * n]};
+  Parameters<T> p{row[0], row[n], row[2 * n], row[3 * n], row[4 * n], row[5 * n], T(1), T(1)};
+  if (scaled) {
+    p.x_scale = row[6 * n];
+    p.g_scale = row[7 * n];
+  }
+  return p;
 }
 
 // ---- a unit of W elements; p has one entry for each (kEach) or one for all
@@ -126,13 +157,26 @@ ONEPASS_DEVICE Unit<T> fetch_unit(const Call& call, int64_t at, bool needs_x, bo
   return unit;
 }
 
+// x as decoded, scaled where its channel is.
+template <int W, bool kEach, class T, class Call>
+ONEPASS_DEVICE void decode_x(const Call& call, const Parameters<T>* p, bool scaled, const Raw& raw,
+                             T* x) {
+  decode<W, T>(raw, call.dtype, x);
+  if (!scaled) return;
+  ONEPASS_UNROLL
+  for (int w = 0; w < W; ++w) x[w] *= p[kEach ? w : 0].x_scale;
+}
 // z from x.
 template <int W, bool kEach, class T, class Call>
 ONEPASS_DEVICE void affine(const Call& call, const Parameters<T>* p, const Raw& residual, T* x) {
   ONEPASS_UNROLL
   for (int w = 0; w < W; ++w) {
     const Parameters<T>& a = p[kEach ? w : 0];
-    x[w] = BatchNormRule<T>::normalise(x[w], a.mean, a.scale, a.shift);
+    if constexpr (Call::is_norm) {
+      x[w] = Call::template Rule<T>::normalise(x[w], a.mean, a.scale, a.shift);
+    } else {
+      x[w] = Call::template Rule<T>::normalise(x[w], Absent{}, Absent{}, a.shift);
+    }
   }
   if (!call.residual) return;
   T r[W];
@@ -150,9 +194,9 @@ ONEPASS_DEVICE void drop(const Call& call, uint32_t kept, T* v) {
 
 template <int W, bool kEach, class T, class Call>
 ONEPASS_DEVICE void forward_unit(const Call& call, const Parameters<T>* p, const Unit<T>& unit,
-                                 int64_t at, uint32_t kept) {
+                                 int64_t at, uint32_t kept, bool scaled) {
   T v[W];
-  decode<W, T>(unit.x, call.dtype, v);
+  decode_x<W, kEach>(call, p, scaled, unit.x, v);
   affine<W, kEach>(call, p, unit.residual, v);
   with_activation<T>(
       call.activation, call.options,
@@ -165,14 +209,19 @@ ONEPASS_DEVICE void forward_unit(const Call& call, const Parameters<T>* p, const
   store_unit<W, T>(call.in(call.y), at, v);
 }
 
+// scaled: x is; scale_g: the result is too.
 template <int W, bool kEach, class T, class Call>
 ONEPASS_DEVICE void gradient_of_unit(const Call& call, const Parameters<T>* p, const Unit<T>& unit,
-                                     uint32_t kept, T* g) {
+                                     uint32_t kept, bool scaled, bool scale_g, T* g) {
   decode<W, T>(unit.dy, call.dtype, g);
+  if (scale_g) {
+    ONEPASS_UNROLL
+    for (int w = 0; w < W; ++w) g[w] *= p[kEach ? w : 0].g_scale;
+  }
   drop<W>(call, kept, g);
   if (call.activation == kIdentity) return;
   T z[W];
-  decode<W, T>(unit.x, call.dtype, z);
+  decode_x<W, kEach>(call, p, scaled, unit.x, z);
   affine<W, kEach>(call, p, unit.residual, z);
   with_activation<T>(
       call.activation, call.options,
@@ -185,25 +234,33 @@ ONEPASS_DEVICE void gradient_of_unit(const Call& call, const Parameters<T>* p, c
 
 template <int W, bool kEach, class T, class Call>
 ONEPASS_DEVICE void backward_unit(const Call& call, const Parameters<T>* p, const Unit<T>& unit,
-                                  int64_t at, uint32_t kept) {
+                                  int64_t at, uint32_t kept, bool scaled) {
+  using R = typename Call::template Rule<T>;
   T g[W];
   if (call.kept_gradient) {
     load_unit<W, T>(call.in(call.kept_gradient), at, g);
+    if (scaled) {
+      ONEPASS_UNROLL
+      for (int w = 0; w < W; ++w) g[w] *= p[kEach ? w : 0].g_scale;
+    }
   } else {
-    gradient_of_unit<W, kEach>(call, p, unit, kept, g);
+    gradient_of_unit<W, kEach>(call, p, unit, kept, scaled, scaled, g);
   }
   if (call.corrects()) {
     T x[W];
-    decode<W, T>(unit.x, call.dtype, x);
+    decode_x<W, kEach>(call, p, scaled, unit.x, x);
     ONEPASS_UNROLL
     for (int w = 0; w < W; ++w) {
       const Parameters<T>& a = p[kEach ? w : 0];
-      g[w] = BatchNormRule<T>::input_gradient(g[w], x[w], a.mean, a.scale, a.level, a.slope);
+      g[w] = R::input_gradient(g[w], x[w], a.mean, a.scale, a.level, a.slope);
     }
   } else {
     ONEPASS_UNROLL
-    for (int w = 0; w < W; ++w)
-      g[w] = BatchNormRule<T>::input_gradient(g[w], p[kEach ? w : 0].scale);
+    for (int w = 0; w < W; ++w) g[w] = R::input_gradient(g[w], p[kEach ? w : 0].scale);
+  }
+  if (scaled) {
+    ONEPASS_UNROLL
+    for (int w = 0; w < W; ++w) g[w] *= p[kEach ? w : 0].x_scale / p[kEach ? w : 0].g_scale;
   }
   store_unit<W, T>(call.in(call.dx), at, g);
 }

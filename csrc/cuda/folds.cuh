@@ -1,29 +1,12 @@
 // Sums, maxima and minima over the threads of a warp or block, in an order that depends only on the
 // number of threads, and the ticket that tells a block that it is the last one.
 #pragma once
+#include "core/folds.h"
 #include "cuda/memory.cuh"
 
 ONEPASS_BEGIN
 namespace {
 
-struct Plus {
-  template <class T>
-  ONEPASS_DEVICE T operator()(T a, T b) const {
-    return a + b;
-  }
-};
-struct Larger {  // NaN wins
-  template <class T>
-  ONEPASS_DEVICE T operator()(T a, T b) const {
-    return b > a || b != b ? b : a;
-  }
-};
-struct Least {
-  template <class T>
-  ONEPASS_DEVICE T operator()(T a, T b) const {
-    return b < a ? b : a;
-  }
-};
 template <class T, class Op>
 ONEPASS_DEVICE T warp_fold(T value, Op op) {
   ONEPASS_UNROLL

@@ -1,7 +1,7 @@
 // Losses.
 #include "cuda/flushed.h"
 
-#include "cuda/rows.cuh"
+#include "cuda/cross_entropy.cuh"
 #include "cuda/units.h"
 
 void onepass::cuda::add_losses(Backend* backend) {

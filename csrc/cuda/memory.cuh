@@ -6,6 +6,7 @@
 #include "core/backend.h"
 #include "core/dtype.h"
 #include "core/hd.h"
+#include "core/sizes.h"
 #include "cuda/device.h"
 
 ONEPASS_BEGIN
@@ -32,9 +33,6 @@ ONEPASS_HD Memory memory(const ChannelVector& v) { return memory(v.data, v.dtype
 
 ONEPASS_HD constexpr int lane_of(unsigned thread) { return int(thread % kWarpSize); }
 ONEPASS_HD constexpr int warp_of(unsigned thread) { return int(thread / kWarpSize); }
-ONEPASS_HD constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-ONEPASS_HD constexpr int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
-ONEPASS_HD constexpr int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
 
 // The conversions of core/dtype.h, by one instruction where there is one; on a GPU a NaN has one
 // pattern only.

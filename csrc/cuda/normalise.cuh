@@ -1,5 +1,5 @@
-// The normalise driver: batch norm and bias with their epilogue, forward and backward, over dense
-// (outer, channels, inner) arrays.
+// The normalise driver: a norm over each channel by any rule (kernels/norm_list.h), or a bias, with
+// its epilogue, forward and backward, over dense (outer, channels, inner) arrays.
 //
 // If a block can hold its channels' work, one kernel does everything: it sums, finishes the
 // channels and visits the memory again while it is in cache. Otherwise several blocks share the
@@ -8,7 +8,7 @@
 // element, as on the CPU: exact at any magnitude.
 #pragma once
 #include "cuda/channels.cuh"
-#include "cuda/epilogue.cuh"
+#include "cuda/finish.cuh"
 #include "cuda/launch.cuh"
 
 ONEPASS_BEGIN
@@ -33,18 +33,20 @@ ONEPASS_DEVICE void add_forward(const Raw& raw, DType dtype, const T* shift,
 
 template <int W, bool kColumns, class T, class Call>
 ONEPASS_DEVICE void add_backward(const Call& call, const Parameters<T>* p, const Unit<T>& unit,
-                                 int64_t at, Sums<kColumns ? W : 1>* sums) {
-  T g[W], x[W];
-  gradient_of_unit<W, kColumns>(call, p, unit, call.drops() ? keep_bits<W>(call, at) : 0, g);
+                                 int64_t at, bool scaled, Sums<kColumns ? W : 1>* sums) {
+  T g[W];
+  [[maybe_unused]] T x[W];
+  gradient_of_unit<W, kColumns>(call, p, unit, call.drops() ? keep_bits<W>(call, at) : 0, scaled,
+                                false, g);
   if (call.dresidual) store_unit<W, T>(call.in(call.dresidual), at, g);
   if (!call.is_norm && call.dx) store_unit<W, T>(call.in(call.dx), at, g);
-  if (call.is_norm) decode<W, T>(unit.x, call.dtype, x);
+  if constexpr (Call::is_norm) decode_x<W, kColumns>(call, p, scaled, unit.x, x);
   ONEPASS_UNROLL
   for (int w = 0; w < W; ++w) {
     const int i = kColumns ? w : 0;
     sums->s[i] += double(g[w]);
-    if (call.is_norm)
-      sums->q[i] += double(BatchNormRule<T>::product(g[w], x[w], p[i].mean, p[i].rstd));
+    if constexpr (Call::is_norm)
+      sums->q[i] += double(Call::template Rule<T>::product(g[w], x[w], p[i].mean, p[i].rstd));
   }
 }
 
@@ -55,12 +57,14 @@ ONEPASS_DEVICE Sums<kColumns ? W : 1> sum_share(const Call& call, const Share<W,
   T shift[kEach];
   Parameters<T> p[kEach];
   if (!share.active) return sums;
+  bool scaled = false;
   ONEPASS_UNROLL
   for (int i = 0; i < kEach; ++i) {
     if (kForward) {
       shift[i] = load_element<T>(call.in(call.x), (share.channel + i) * call.inner);
     } else {
       p[i] = affine_parameters<T>(call, share.channel + i);
+      scaled = scaled || p[i].scales();
     }
   }
   const bool needs_x = kForward || call.is_norm || call.activation != kIdentity;
@@ -78,56 +82,10 @@ ONEPASS_DEVICE Sums<kColumns ? W : 1> sum_share(const Call& call, const Share<W,
     if constexpr (kForward) {
       add_forward<W, kColumns>(unit.x, call.dtype, shift, &sums);
     } else {
-      add_backward<W, kColumns>(call, p, unit, now, &sums);
+      add_backward<W, kColumns>(call, p, unit, now, scaled, &sums);
     }
   }
   return sums;
-}
-
-// ---- what follows from a channel's sums
-
-template <class T>
-ONEPASS_DEVICE void move_running(const ChannelVector& v, int64_t c, double value, double momentum) {
-  const Memory m = memory(v);
-  if (m.data) store_wide(m, c, BatchNormRule<T>::running(load_wide(m, c, 0), value, momentum));
-}
-template <class T, class Call>
-ONEPASS_DEVICE void save(const Call& call, int64_t c, typename BatchNormRule<T>::Saved saved) {
-  T* rows = static_cast<T*>(call.saved);
-  rows[c] = saved.mean;
-  rows[call.channels + c] = saved.lost;
-  rows[2 * call.channels + c] = saved.rstd;
-}
-template <class T, class Call>
-ONEPASS_DEVICE void save_running(const Call& call, int64_t c) {
-  save<T>(call, c,
-          BatchNormRule<T>::save(load_wide(memory(call.running_mean), c, 0), 0,
-                                 load_wide(memory(call.running_var), c, 1), call.eps));
-}
-template <class T, bool kForward, class Call>
-ONEPASS_DEVICE void finish_channel(const Call& call, int64_t c, double s, double q) {
-  Parameters<T> p{};
-  if constexpr (kForward) {
-    const auto m = BatchNormRule<T>::moments(s, q, call.part());
-    const double shift = double(load_element<T>(call.in(call.x), c * call.inner));
-    save<T>(call, c, BatchNormRule<T>::save(shift, m.offset, m.variance, call.eps));
-    const double count = double(call.outer) * double(call.inner);
-    move_running<T>(call.running_mean, c, shift + m.offset, call.momentum);
-    move_running<T>(call.running_var, c, m.variance * BatchNormRule<T>::bessel(count),
-                    call.momentum);
-    p = affine_parameters<T>(call, c);
-  } else {
-    store_wide(memory(call.dbias), c, s);
-    if (!call.is_norm) return;
-    const auto saved = load_saved<T>(call, c);
-    const double dweight = BatchNormRule<T>::dweight(saved, s, q);
-    store_wide(memory(call.dweight), c, dweight);
-    p = affine_parameters<T>(call, c);
-    const auto correction = BatchNormRule<T>::correction(saved, s, dweight, call.part());
-    p.level = correction.level;
-    p.slope = correction.slope;
-  }
-  store_parameters(call, c, p);
 }
 
 // ---- kernels
@@ -152,11 +110,10 @@ __global__ void __launch_bounds__(kThreads, 2) sum_kernel(const __grid_constant_
   }
 }
 
-// Without sums: saves what evaluation normalises by, and prepares the parameters.
+// Without sums: saves what evaluation normalises by, and prepares the parameters. Returns whether
+// the channel is scaled.
 template <class T, bool kForward, class Call>
-__global__ void __launch_bounds__(kThreads, 2) finish_kernel(const __grid_constant__ Call call) {
-  const int64_t c = int64_t(blockIdx.x) * kThreads + threadIdx.x;
-  if (c >= call.channels) return;
+ONEPASS_DEVICE bool finish_or_prepare(const Call& call, int64_t c) {
   const bool empty = call.elements() == 0;
   if (!empty && call.sums()) {
     double s = 0, q = 0;
@@ -167,41 +124,61 @@ __global__ void __launch_bounds__(kThreads, 2) finish_kernel(const __grid_consta
     }
     return finish_channel<T, kForward>(call, c, s, q);
   }
-  if (kForward) {
+  if constexpr (kForward) {
     save_running<T>(call, c);
   } else if (empty) {
     store_wide(memory(call.dbias), c, 0);
     store_wide(memory(call.dweight), c, 0);
-    return;
+    return false;
   }
-  if (!empty) store_parameters(call, c, affine_parameters<T>(call, c));
+  if (empty) return false;
+  const auto p = affine_parameters<T>(call, c);
+  store_parameters(call, c, p);
+  return p.scales();
+}
+template <class T, bool kForward, class Call>
+__global__ void __launch_bounds__(kThreads, 2) finish_kernel(const __grid_constant__ Call call) {
+  ONEPASS_SHARED(uint32_t, parts, [kWarps]);
+  const int64_t c = int64_t(blockIdx.x) * kThreads + threadIdx.x;
+  uint32_t scaled = 0;
+  if (c < call.channels) scaled = finish_or_prepare<T, kForward>(call, c) ? 1 : 0;
+  scaled = block_fold(scaled, Plus{}, parts);
+  if (threadIdx.x == 0) call.scaled[blockIdx.x] = scaled;
+}
+template <class Call>
+ONEPASS_DEVICE bool any_scaled(const Call& call) {
+  if (!call.is_norm) return false;
+  uint32_t any = 0;
+  for (int64_t i = 0; i < ceil_div(call.channels, kThreads); ++i) any |= call.scaled[i];
+  return any != 0;
 }
 
 // Parameters of W elements that follow each other in memory.
 template <int W, class T, class Call>
-ONEPASS_DEVICE void parameters_at(const Call& call, int64_t at, Parameters<T>* p) {
+ONEPASS_DEVICE void parameters_at(const Call& call, int64_t at, bool scaled, Parameters<T>* p) {
   int64_t plane = at / call.inner, rest = at - plane * call.inner;
   int64_t c = plane % call.channels;
-  p[0] = load_parameters<T>(call, c);
+  p[0] = load_parameters<T>(call, c, scaled);
   ONEPASS_UNROLL
   for (int w = 1; w < W; ++w) {
     p[w] = p[w - 1];
     if (++rest == call.inner) {
       rest = 0;
       if (++c == call.channels) c = 0;
-      p[w] = load_parameters<T>(call, c);
+      p[w] = load_parameters<T>(call, c, scaled);
     }
   }
 }
 
 template <class T, bool kForward, int W, class Call>
-ONEPASS_DEVICE void apply_unit(const Call& call, int64_t at, const Unit<T>& unit, uint32_t kept) {
+ONEPASS_DEVICE void apply_unit(const Call& call, int64_t at, const Unit<T>& unit, uint32_t kept,
+                               bool scaled) {
   Parameters<T> p[W];
-  parameters_at<W>(call, at, p);
+  parameters_at<W>(call, at, scaled, p);
   if constexpr (kForward) {
-    forward_unit<W, true>(call, p, unit, at, kept);
+    forward_unit<W, true>(call, p, unit, at, kept, scaled);
   } else {
-    backward_unit<W, true>(call, p, unit, at, kept);
+    backward_unit<W, true>(call, p, unit, at, kept, scaled);
   }
 }
 template <class Call>
@@ -210,7 +187,7 @@ ONEPASS_DEVICE bool backward_needs_x(const Call& call) {
 }
 
 template <class T, bool kForward, int W, class Call>
-ONEPASS_DEVICE void apply_tile(const Call& call, int64_t begin, uint32_t word) {
+ONEPASS_DEVICE void apply_tile(const Call& call, int64_t begin, uint32_t word, bool scaled) {
   constexpr int kSteps = 1024 / (kWarpSize * W);
   const int first = lane_of(threadIdx.x) * W;  // in the tile
   const bool needs_x = kForward || backward_needs_x(call);
@@ -225,7 +202,7 @@ ONEPASS_DEVICE void apply_tile(const Call& call, int64_t begin, uint32_t word) {
     if (step + 1 < kSteps && following + W <= total)
       next = fetch_unit<W, T, kForward>(call, following, needs_x);
     const uint32_t kept = warp_shuffle(kFullWarp, word, in_tile / 32) >> (in_tile % 32);
-    if (at + W <= total) apply_unit<T, kForward, W>(call, at, unit, kept);
+    if (at + W <= total) apply_unit<T, kForward, W>(call, at, unit, kept, scaled);
   }
 }
 // In memory order, in tiles of 1024 elements a warp. Arrays that are not aligned, and the tile that
@@ -233,33 +210,31 @@ ONEPASS_DEVICE void apply_tile(const Call& call, int64_t begin, uint32_t word) {
 template <class T, bool kForward, class Call>
 __global__ void __launch_bounds__(kThreads, 2)
     apply_kernel(const __grid_constant__ Call call, bool aligned) {
+  const bool scaled = any_scaled(call);
   const int64_t tiles = ceil_div(call.elements(), 1024);
   const int64_t end = tiles * (int64_t(blockIdx.x) + 1) / gridDim.x;
   int64_t tile = tiles * blockIdx.x / gridDim.x + warp_of(threadIdx.x);
   for (; tile < end; tile += kWarps) {
     const uint32_t word = call.drops() ? keep_word_of_lane(call.dropout, tile * 32) : 0;
     if (aligned && (tile + 1 < tiles || call.elements() % kUnit<T> == 0)) {
-      apply_tile<T, kForward, kUnit<T>>(call, tile * 1024, word);
+      apply_tile<T, kForward, kUnit<T>>(call, tile * 1024, word, scaled);
     } else {
-      apply_tile<T, kForward, 1>(call, tile * 1024, word);
+      apply_tile<T, kForward, 1>(call, tile * 1024, word, scaled);
     }
   }
 }
 
-// Sums, what follows, and their use, by the block that has the channels.
-template <class T, bool kForward, bool kColumns, int W, class Call>
-ONEPASS_DEVICE void whole_block(const Call& call) {
-  constexpr int kEach = kColumns ? W : 1;
-  const Share<W, kColumns> share(call, blockIdx.x, 0, 1);
-  const auto sums = sum_share<W, kColumns, kForward, T>(call, share);
-  fold_sums<W, kColumns>(call, share, sums, [&](int64_t c, double s, double q) {
-    finish_channel<T, kForward>(call, c, s, q);
-  });
-  block_sync();
+template <class T, bool kForward, int W, bool kColumns, class Call>
+ONEPASS_DEVICE void apply_share(const Call& call, const Share<W, kColumns>& share) {
   if (!share.active || !call.applies()) return;
+  constexpr int kEach = kColumns ? W : 1;
   Parameters<T> p[kEach];
+  bool scaled = false;
   ONEPASS_UNROLL
-  for (int i = 0; i < kEach; ++i) p[i] = load_parameters<T>(call, share.channel + i);
+  for (int i = 0; i < kEach; ++i) {
+    p[i] = load_parameters<T>(call, share.channel + i, true);
+    scaled = scaled || p[i].scales();
+  }
   const bool needs_x = kForward || backward_needs_x(call);
   for (int64_t u = share.first; u < share.end; u += share.step) {
     const int64_t at = share.at(u);
@@ -267,11 +242,22 @@ ONEPASS_DEVICE void whole_block(const Call& call) {
     const bool draws = call.drops() && !(call.backward && call.kept_gradient);
     const uint32_t kept = draws ? keep_bits<W>(call, at) : 0;
     if constexpr (kForward) {
-      forward_unit<W, kColumns>(call, p, unit, at, kept);
+      forward_unit<W, kColumns>(call, p, unit, at, kept, scaled);
     } else {
-      backward_unit<W, kColumns>(call, p, unit, at, kept);
+      backward_unit<W, kColumns>(call, p, unit, at, kept, scaled);
     }
   }
+}
+// Sums, what follows, and their use, by the block that has the channels.
+template <class T, bool kForward, bool kColumns, int W, class Call>
+ONEPASS_DEVICE void whole_block(const Call& call) {
+  const Share<W, kColumns> share(call, blockIdx.x, 0, 1);
+  const auto sums = sum_share<W, kColumns, kForward, T>(call, share);
+  fold_sums<W, kColumns>(call, share, sums, [&](int64_t c, double s, double q) {
+    finish_channel<T, kForward>(call, c, s, q);
+  });
+  block_sync();
+  if constexpr (Call::is_norm || kForward) apply_share<T, kForward>(call, share);
 }
 template <class T, bool kForward, bool kColumns, class Call>
 __global__ void __launch_bounds__(kThreads, 2) whole_kernel(const __grid_constant__ Call call) {
@@ -300,9 +286,9 @@ inline int64_t parameter_bytes(const Channelwise& c) {
   return ceil_div(c.channels * kParameters * (c.dtype == DType::f64 ? 8 : 4), 16) * 16;
 }
 
-template <bool kIsNorm>
-CallOf<kIsNorm> describe_as(const Channelwise& c, bool backward) {
-  CallOf<kIsNorm> call{};
+template <template <class> class R>
+CallOf<R> describe_as(const Channelwise& c, bool backward) {
+  CallOf<R> call{};
   call.outer = c.outer;
   call.channels = c.channels;
   call.inner = c.inner;
@@ -325,16 +311,15 @@ CallOf<kIsNorm> describe_as(const Channelwise& c, bool backward) {
   call.path = path_of(c);
   call.parameters = c.workspace;
   call.partial = reinterpret_cast<double*>(static_cast<char*>(c.workspace) + parameter_bytes(c));
+  call.scaled = reinterpret_cast<uint32_t*>(call.partial + 2 * c.channels * call.path.splits);
   // The residual's gradient is g: what the first pass wrote, the second reads, unless it was
   // rounded.
   if (backward && size_of(c.dtype) >= 4) call.kept_gradient = c.dresidual;
   return call;
 }
-inline CallOf<false> describe(const Channelwise& c, bool backward) {
-  return describe_as<false>(c, backward);
-}
-inline CallOf<true> describe(const BatchNorm& n, bool backward) {
-  auto call = describe_as<true>(n, backward);
+template <template <class> class R>
+CallOf<R> describe(const ChannelNorm& n, bool backward) {
+  auto call = describe_as<R>(n, backward);
   call.batch_statistics = n.batch_statistics;
   call.running_mean = n.running_mean;
   call.running_var = n.running_var;
@@ -392,25 +377,27 @@ void run(const Channelwise& c, const Call& call) {
 }  // namespace normalise
 
 inline int64_t channelwise_workspace(const Channelwise& c) {
-  return normalise::parameter_bytes(c) + 16 * c.channels * normalise::path_of(c).splits;
+  return normalise::parameter_bytes(c) + 16 * c.channels * normalise::path_of(c).splits +
+         4 * ceil_div(c.channels, kThreads);
 }
 
 // Templates, so that a unit has the kernels of what it names.
 template <class = void>
 void bias_act(const Channelwise& c) {
-  if (c.outer * c.channels * c.inner > 0) normalise::run<true>(c, normalise::describe(c, false));
+  if (c.outer * c.channels * c.inner > 0)
+    normalise::run<true>(c, normalise::describe_as<BiasRule>(c, false));
 }
 template <class = void>
 void bias_act_backward(const Channelwise& c) {
-  normalise::run<false>(c, normalise::describe(c, true));
+  normalise::run<false>(c, normalise::describe_as<BiasRule>(c, true));
 }
-template <class = void>
-void batch_norm(const BatchNorm& n) {
-  normalise::run<true>(n, normalise::describe(n, false));
+template <template <class> class R>
+void channel_norm(const ChannelNorm& n) {
+  normalise::run<true>(n, normalise::describe<R>(n, false));
 }
-template <class = void>
-void batch_norm_backward(const BatchNorm& n) {
-  normalise::run<false>(n, normalise::describe(n, true));
+template <template <class> class R>
+void channel_norm_backward(const ChannelNorm& n) {
+  normalise::run<false>(n, normalise::describe<R>(n, true));
 }
 
 }  // namespace

@@ -28,7 +28,7 @@ struct NormCall {
 };
 
 ONEPASS_DEVICE double combine(NormOrder order, double total, double value) {
-  return order == NormOrder::inf ? Larger{}(total, value) : total + value;
+  return order == NormOrder::inf ? LargerOrNan{}(total, value) : total + value;
 }
 
 template <class T>
@@ -43,7 +43,7 @@ struct NormSum {
     const T limited = clamp_gradient(v, max_value);
     sum = combine(order, sum, term(v));
     clamped = combine(order, clamped, term(limited));
-    if (!math::isfinite(v)) first_nonfinite = Least{}(first_nonfinite, position);
+    if (!math::isfinite(v)) first_nonfinite = Smaller{}(first_nonfinite, position);
   }
   ONEPASS_DEVICE double term(T v) const {
     const double wide = math::abs(double(v));
@@ -94,7 +94,7 @@ ONEPASS_DEVICE NormPartial fold_norm(NormOrder order, NormPartial p) {
   ONEPASS_SHARED(int64_t, positions, [kWarps]);
   p.sum = block_fold(p.sum, CombineInOrder{order}, sums);
   p.clamped = block_fold(p.clamped, CombineInOrder{order}, sums);
-  p.first_nonfinite = block_fold(p.first_nonfinite, Least{}, positions);
+  p.first_nonfinite = block_fold(p.first_nonfinite, Smaller{}, positions);
   return p;
 }
 
@@ -106,7 +106,7 @@ ONEPASS_DEVICE void combine_partials(const NormCall& call) {
     const NormPartial& other = call.partials[i];
     p.sum = combine(order, p.sum, other.sum);
     p.clamped = combine(order, p.clamped, other.clamped);
-    p.first_nonfinite = Least{}(p.first_nonfinite, other.first_nonfinite);
+    p.first_nonfinite = Smaller{}(p.first_nonfinite, other.first_nonfinite);
   }
   p = fold_norm(order, p);
   if (threadIdx.x != 0) return;

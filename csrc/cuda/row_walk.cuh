@@ -1,5 +1,5 @@
 // How the threads that share a row of classes walk over it and fold what they found. Kernels along
-// the classes (cross entropy, rows.cuh) are written on it.
+// the classes (cross_entropy.cuh) are written on it.
 #pragma once
 #include "cuda/folds.cuh"
 
@@ -20,12 +20,6 @@ ONEPASS_DEVICE T fold(T value, Op op) {
     return block_fold(value, op, parts);
   }
 }
-struct Above {  // as on the CPU: NaN does not win, and comes back through exp
-  template <class T>
-  ONEPASS_DEVICE T operator()(T a, T b) const {
-    return b > a ? b : a;
-  }
-};
 
 // One row of classes, shared by kGroup threads of which this is `lane`. visit() calls
 // f(class, element, low, high, x) for each unit x[0, W) of the thread; only [low, high) is the

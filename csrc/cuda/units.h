@@ -8,7 +8,7 @@ namespace cuda {
 void add_activations(Backend* backend);
 void add_bias(Backend* backend);
 void add_updates(Backend* backend);
-void add_batch_norm(Backend* backend);
+void add_norms(Backend* backend);
 void add_losses(Backend* backend);
 
 }  // namespace cuda

@@ -2,6 +2,7 @@
 // index in the tables of core/backend.h.
 #pragma once
 #include "core/backend.h"
+#include "core/list.h"
 #include "kernels/activation.h"
 #include "kernels/gelu.h"
 #include "kernels/identity.h"
@@ -14,26 +15,11 @@
 
 ONEPASS_BEGIN
 
-template <template <class> class... A>
-struct List {};
-
 // Identity and Relu keep their places: a norm composes them with its own formula.
 using Activations = List<Identity, Relu, LeakyRelu, Sigmoid, Tanh, Gelu, GeluTanh, Silu, Selu>;
 
-template <template <class> class... A>
-constexpr int count_of(List<A...>) {
-  return int(sizeof...(A));
-}
 static_assert(count_of(Activations{}) < kMaxKernels, "raise kMaxKernels (core/backend.h)");
 
-template <template <class> class A, template <class> class Head, template <class> class... Tail>
-constexpr int32_t index_in(List<Head, Tail...>) {
-  if constexpr (std::is_same_v<A<float>, Head<float>>) {
-    return 0;
-  } else {
-    return 1 + index_in<A>(List<Tail...>{});
-  }
-}
 static_assert(index_in<Identity>(Activations{}) == Epilogue::kIdentity &&
                   index_in<Relu>(Activations{}) == Epilogue::kRelu,
               "Identity and Relu have moved");

@@ -18,6 +18,7 @@ ONEPASS_BEGIN
 template <class T>
 struct BatchNormRule {
   static constexpr const char* name = "batch_norm";
+  static constexpr bool kScales = true;  // z has a mean and a scale; else it is a bias
 
   // Mean and variance from the channel's sums of d and d², where d = x - shift, shift is one of its
   // elements and part = 1/n.
@@ -32,7 +33,7 @@ struct BatchNormRule {
   // The factor n/(n - 1) that makes a variance unbiased.
   static ONEPASS_HD double bessel(double count) { return count > 1 ? count / (count - 1) : 1; }
 
-  // The three rows of BatchNorm::saved.
+  // The three rows of ChannelNorm::saved.
   struct Saved {
     T mean, lost, rstd;
   };

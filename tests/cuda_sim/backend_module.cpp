@@ -98,9 +98,9 @@ template <class Side, auto kMember>
 void channelwise(const Channelwise& call) {
   Side::run(inner().*kMember, inner().channelwise_workspace(call), call);
 }
-template <class Side, auto kMember>
-void batch_norm(const BatchNorm& call) {
-  Side::run(inner().*kMember, inner().channelwise_workspace(call), call);
+template <class Side, auto kMember, int kIndex>
+void channel_norm_at(const ChannelNorm& call) {
+  Side::run((inner().*kMember)[kIndex], inner().channelwise_workspace(call), call);
 }
 template <class Side>
 void cross_entropy(const CrossEntropy& call) {
@@ -110,6 +110,11 @@ void cross_entropy(const CrossEntropy& call) {
 template <class Side, auto kMember, int... I>
 void fill(void (*(&table)[kMaxKernels])(const Elementwise&), std::integer_sequence<int, I...>) {
   ((table[I] = (inner().*kMember)[I] ? &elementwise_at<Side, kMember, I> : nullptr), ...);
+}
+
+template <class Side, auto kMember, int... I>
+void fill(void (*(&table)[kMaxKernels])(const ChannelNorm&), std::integer_sequence<int, I...>) {
+  ((table[I] = (inner().*kMember)[I] ? &channel_norm_at<Side, kMember, I> : nullptr), ...);
 }
 
 template <class Side>
@@ -124,8 +129,8 @@ Backend make_backend() {
   b.norm = &norm<Side>;
   b.bias_act = &channelwise<Side, &Backend::bias_act>;
   b.bias_act_backward = &channelwise<Side, &Backend::bias_act_backward>;
-  b.batch_norm = &batch_norm<Side, &Backend::batch_norm>;
-  b.batch_norm_backward = &batch_norm<Side, &Backend::batch_norm_backward>;
+  fill<Side, &Backend::channel_norm>(b.channel_norm, kAll);
+  fill<Side, &Backend::channel_norm_backward>(b.channel_norm_backward, kAll);
   b.cross_entropy = &cross_entropy<Side>;
   return b;
 }

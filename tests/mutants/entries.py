@@ -88,8 +88,22 @@ CPP = [
         (f"{VALUES}::test_batch_norm_of_many_small_planes",),
     ),
     Mutant(
+        "normalise: sums of gradients that overflow are believed",
+        "csrc/cpu/scaled_channels.h",
+        "again[k] = sum_leaves_range<T>(s[k]) || sum_leaves_range<T>(q[k]);",
+        "again[k] = false;",
+        ("tests/test_norm_range.py::test_sums_that_overflow_only_on_the_way",),
+    ),
+    Mutant(
+        "normalise: a channel keeps the scale with which its moments were taken",
+        "csrc/cpu/scaled_channels.h",
+        "by[k] = T(1);  // the apply pass decides anew",
+        "by[k] = by[k];",
+        ("tests/test_norm_range.py::test_extremes_of_several_kinds_in_one_call",),
+    ),
+    Mutant(
         "cross entropy: 16-bit rows of two blocks use a stale one",
-        "csrc/cpu/cross_entropy.h",
+        "csrc/cpu/cross_entropy_work.h",
         "if (!keeps && classes > kBlockElements)",
         "if (!keeps && classes > 2 * kBlockElements)",
         (f"{LOSSES}::test_wide_rows_of_sixteen_bit_logits",),

@@ -73,9 +73,9 @@ struct Position {
     row.visit(call.in(call.logits), [&](int64_t, int64_t, int low, int high, const T* x) {
       ONEPASS_UNROLL
       for (int w = 0; w < W; ++w)
-        if (w >= low && w < high) m = Above{}(m, x[w]);
+        if (w >= low && w < high) m = Larger{}(m, x[w]);
     });
-    return fold<kGroup>(m, Above{});
+    return fold<kGroup>(m, Larger{});
   }
   ONEPASS_DEVICE void add(T m, T* sum, T* total, T* weighted) const {
     row.visit(call.in(call.logits), [&](int64_t c, int64_t at, int low, int high, const T* x) {

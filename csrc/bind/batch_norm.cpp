@@ -1,114 +1,14 @@
-// bias_act and batch_norm, forward and backward: dense arrays with one value per channel beside
-// them.
-#include <cmath>
-#include <numeric>
-
-#include "bind/border.h"
-#include "bind/kernel_info.h"
+// batch_norm: a norm over each channel and what follows it, forward and backward.
+#include "bind/channels.h"
+#include "kernels/norm_list.h"
 
 namespace onepass::bind {
 namespace {
 
-// Where the channels are, and the array as (outer, channels, inner).
-void set_channels(Border* b, Channelwise* call, int axis) {
-  const Array& x = b->first();
-  const int d = b->axis(axis);
-  call->channels = x.shape[d];
-  call->outer = std::accumulate(x.shape, x.shape + d, int64_t(1), std::multiplies<>());
-  call->inner = std::accumulate(x.shape + d + 1, x.shape + x.ndim, int64_t(1), std::multiplies<>());
-  call->dtype = x.dtype();
-  b->set(Shape::channel, {call->channels}, ": one value per channel");
-}
-
-// The activation, with its options in the room that the caller has for them.
-constexpr int kMaxOptions = 8;
-void set_activation(Epilogue* epilogue, double* room, const char* op, PyObject* name,
-                    PyObject* options) {
-  const std::string_view wanted = string(op, "activation", name);
-  const KernelInfo* info = find(activations(), wanted);
-  if (!info)
-    value_error(op, "activation is " + repr(name) + ", expected one of " + names_of(activations()));
-  if (!PyTuple_Check(options) || size_t(PyTuple_GET_SIZE(options)) != info->hyper.size() ||
-      info->hyper.size() > size_t(kMaxOptions))
-    value_error(op, "options of activation " + repr(name) + " are " + repr(options) +
-                        ", expected a tuple of " + std::to_string(info->hyper.size()));
-  for (size_t i = 0; i < info->hyper.size(); ++i)
-    room[i] = real(op, info->hyper[i], PyTuple_GET_ITEM(options, Py_ssize_t(i)));
-  epilogue->activation = info->index;
-  epilogue->options = room;
-}
-
-void set_epilogue(Border* b, Epilogue* epilogue, double* room, int activation) {
-  set_activation(epilogue, room, b->op(), b->given(activation), b->given(activation + 1));
-  epilogue->dropout = b->dropout(activation + 2, activation + 3, activation + 4);
-}
-
-// ---- bias and activation
-
-constexpr Argument kBiasActTable[] = {
-    {"x", reference, read | dense | aliased},
-    {"bias", per_channel, read},
-    {"out", like_reference, write},
-    axis("axis"),
-    text("activation"),
-    options("options"),
-    number("dropout_p", 0, 1),
-    word("seed"),
-    word("offset"),
-};
-constexpr Contract kBiasAct = contract("bias_act", kBiasActTable);
-
-py::object bias_act(Arguments given) {
-  enum { kX, kBias, kOut, kAxis, kActivation };
-  BorderOf<kBiasAct> b(given);
-  Channelwise call{};
-  double room[kMaxOptions];
-  set_channels(&b, &call, kAxis);
-  set_epilogue(&b, &call.epilogue, room, kActivation);
-  const Target target = b.check();
-  call.bias = b.vector(kBias);
-  call.x = b.data(kX);
-  call.y = b.data(kOut);
-  b.run(target, target.backend->bias_act, &call);
-  return b.result(kOut);
-}
-
-constexpr Argument kBiasActBackwardTable[] = {
-    {"dy", like_reference, read | dense | aliased},
-    {"x", reference, read | dense | aliased},
-    {"bias", per_channel, read},
-    {"out", like_reference, write},
-    axis("axis"),
-    text("activation"),
-    options("options"),
-    number("dropout_p", 0, 1),
-    word("seed"),
-    word("offset"),
-    {"dbias", per_channel, made},
-};
-constexpr Contract kBiasActBackward = contract("bias_act_backward", kBiasActBackwardTable);
-
-py::object bias_act_backward(Arguments given) {
-  enum { kDy, kX, kBias, kDx, kAxis, kActivation, kDbias = 10 };
-  BorderOf<kBiasActBackward> b(given);
-  Channelwise call{};
-  double room[kMaxOptions];
-  set_channels(&b, &call, kAxis);
-  set_epilogue(&b, &call.epilogue, room, kActivation);
-  const Target target = b.check();
-  call.bias = b.vector(kBias);
-  call.dbias = b.vector(kDbias);
-  call.x = b.data(kX);
-  call.dy = b.data(kDy);
-  call.dx = b.data(kDx);
-  b.run(target, target.backend->bias_act_backward, &call);
-  return py::make_tuple(b.result(kDx), b.result(kDbias));
-}
-
-// ---- batch norm
+constexpr int kBatchNormIndex = host::index_in<host::BatchNormRule>(host::ChannelNorms{});
 
 // (N, C) or more, and enough values per channel.
-void check_batch(const BatchNorm* call, const Array& input) {
+void check_batch(const ChannelNorm* call, const Array& input) {
   if (input.ndim < 2 || input.ndim > 5)
     value_error(input.op, input.label() + " has shape " + shape_text(input) +
                               ", expected two to five axes: (N, C), (N, C, L), (N, C, H, W), "
@@ -120,7 +20,7 @@ void check_batch(const BatchNorm* call, const Array& input) {
                               "running statistics (eval mode)");
 }
 
-void set_normalised(Border* b, BatchNorm* call, int axis) {
+void set_normalised(Border* b, ChannelNorm* call, int axis) {
   set_channels(b, call, axis);
   call->batch_statistics = b->boolean(axis + 1);
   check_batch(call, b->first());
@@ -176,14 +76,14 @@ py::object batch_norm(Arguments given) {
     kStatistics = 16
   };
   BorderOf<kBatchNorm> b(given);
-  BatchNorm call{};
-  double room[kMaxOptions];
+  ChannelNorm call{};
+  ActivationOptions room;
   set_normalised(&b, &call, kAxis);
   call.momentum = b.number(kMomentum);
   call.eps = b.number(kEps);
   if (call.batch_statistics && call.eps == 0)
     value_error(b.op(), "eps is " + repr(given[kEps]) + ", expected a finite number > 0");
-  set_epilogue(&b, &call.epilogue, room, kActivation);
+  set_epilogue(b, &call.epilogue, &room, kActivation);
   if (!call.batch_statistics) call.epilogue.dropout = {0, 0, 0};
   if (b.has(kMean) != b.has(kVar))
     value_error(b.op(), std::string("'running_mean' and 'running_var' belong together, but '") +
@@ -202,7 +102,7 @@ py::object batch_norm(Arguments given) {
   call.epilogue.residual = b.data(kResidual);
   call.y = b.data(kOut);
   call.saved = b.data(kStatistics);
-  b.run(target, target.backend->batch_norm, &call);
+  b.run(target, target.backend->channel_norm[kBatchNormIndex], &call);
   static PyObject* const nothing = PyFloat_FromDouble(0);
   PyObject* const kept[] = {
       b[kX].object,           given[kWeight],
@@ -253,10 +153,10 @@ py::object batch_norm_backward(Arguments given) {
     kDresidual
   };
   BorderOf<kBatchNormBackward> b(given);
-  BatchNorm call{};
-  double room[kMaxOptions];
+  ChannelNorm call{};
+  ActivationOptions room;
   set_normalised(&b, &call, kAxis);
-  set_epilogue(&b, &call.epilogue, room, kActivation);
+  set_epilogue(b, &call.epilogue, &room, kActivation);
   if (!b.has(kWeight)) b.leave_out(kDweight);
   if (!b.has(kBias)) b.leave_out(kDbias);
   if (!b.has(kResidual)) b.leave_out(kDresidual);
@@ -271,18 +171,14 @@ py::object batch_norm_backward(Arguments given) {
   call.dy = b.data(kDy);
   call.dx = b.data(kDx);
   call.dresidual = b.data(kDresidual);
-  b.run(target, target.backend->batch_norm_backward, &call);
+  b.run(target, target.backend->channel_norm_backward[kBatchNormIndex], &call);
   if (!b.has(kResidual)) return py::make_tuple(b.result(kDx), b.result(kDweight), b.result(kDbias));
   return py::make_tuple(b.result(kDx), b.result(kDweight), b.result(kDbias), b.result(kDresidual));
 }
 
 }  // namespace
 
-void define_channelwise(py::module_& m) {
-  for (const KernelInfo& info : activations())
-    if (info.hyper.size() > size_t(kMaxOptions)) throw std::logic_error("kMaxOptions is too small");
-  define(m, kBiasAct, &fast<&bias_act>);
-  define(m, kBiasActBackward, &fast<&bias_act_backward>);
+void define_batch_norm(py::module_& m) {
   define(m, kBatchNorm, &fast<&batch_norm>);
   define(m, kBatchNormBackward, &fast<&batch_norm_backward>);
 }

@@ -1,0 +1,26 @@
+// Lists of templates over the computing type: what is registered, and at which index of a table.
+#pragma once
+#include <type_traits>
+
+#include "hd.h"
+
+ONEPASS_BEGIN
+
+template <template <class> class... A>
+struct List {};
+
+template <template <class> class... A>
+constexpr int count_of(List<A...>) {
+  return int(sizeof...(A));
+}
+
+template <template <class> class A, template <class> class Head, template <class> class... Tail>
+constexpr int32_t index_in(List<Head, Tail...>) {
+  if constexpr (std::is_same_v<A<float>, Head<float>>) {
+    return 0;
+  } else {
+    return 1 + index_in<A>(List<Tail...>{});
+  }
+}
+
+ONEPASS_END

@@ -1,0 +1,162 @@
+// The rare channels whose x or g must be scaled by a power of two (kernels/norm_range.h): their
+// parameters, and their sums taken again. Each channel is treated by itself, so that its
+// neighbours' bits stay.
+#pragma once
+#include "cpu/sum_pass.h"
+#include "kernels/norm_range.h"
+
+ONEPASS_BEGIN
+namespace {
+namespace normalise {
+
+template <class T, class Rows>
+bool any_leaves_range(int64_t n, Rows saved, const T* scale) {
+  int64_t any = 0;  // no early exit: it would not vectorise
+#pragma GCC ivdep
+  for (int64_t k = 0; k < n; ++k)
+    any |= leaves_range(saved.mean[k], saved.rstd[k], scale[k]) ? 1 : 0;
+  return any != 0;
+}
+template <class T>
+bool any_sum_leaves_range(int64_t n, const double* s, const double* q) {
+  int64_t any = 0;
+#pragma GCC ivdep
+  for (int64_t k = 0; k < n; ++k)
+    any |= sum_leaves_range<T>(s[k]) | sum_leaves_range<T>(q[k]) ? 1 : 0;
+  return any != 0;
+}
+template <class T>
+bool any_moments_scale(int64_t n, const double* s, const double* q, const T* first, double count,
+                       double eps) {
+  int64_t any = 0;
+#pragma GCC ivdep
+  for (int64_t k = 0; k < n; ++k)
+    any |= moments_scale<T>(s[k], q[k], double(first[k]), count, eps) != 0 ? 1 : 0;
+  return any != 0;
+}
+
+template <class Call>
+struct ScaledChannels {
+  using R = typename Call::Rule;
+  using T = typename Call::Type;
+  using Range = NormRange<T>;
+
+  const Call& call;
+
+  // The affine parameters of a region, where a channel leaves the range.
+  [[gnu::noinline]] void parameters(const Region& r, SavedRows<R, T> saved, const double* weight,
+                                    const double* bias, Parameters<T> p) const {
+    const int64_t n = channel_count(call.cut, r);
+    T mean[kUnits], rstd[kUnits], scale[kUnits], shift[kUnits], by[kUnits];
+    for (int64_t k = 0; k < n; ++k) {
+      auto s = saved[k];
+      auto a = R::affine(s, weight[k], bias[k]);
+      const bool scales = leaves_range(s.mean, s.rstd, a.scale);
+      if (scales) {
+        s = in_range<T>(s);
+        a = R::affine(s, weight[k], bias[k]);
+      }
+      mean[k] = a.mean;
+      rstd[k] = s.rstd;
+      scale[k] = a.scale;
+      shift[k] = a.shift;
+      by[k] = scales ? Range::kDown : T(1);
+    }
+    spread(call.cut, n, mean, p.mean);
+    spread(call.cut, n, rstd, p.rstd);
+    spread(call.cut, n, scale, p.scale);
+    spread(call.cut, n, shift, p.shift);
+    spread(call.cut, n, by, p.x_scale);
+    for (int64_t k = 0; k < n; ++k) by[k] = by[k] == T(1) ? T(1) : Range::kGradientDown;
+    spread(call.cut, n, by, p.g_scale);
+  }
+
+  // Replaces the moments of the channels whose sums are of no use.
+  [[gnu::noinline]] void moments(const Region& r, const double* s, const double* q, const T* first,
+                                 Parameters<T> p, SavedRows<R, T> saved, double* mean,
+                                 double* unbiased) const {
+    const int64_t n = channel_count(call.cut, r);
+    const double count = this->count(), eps = call.norm.eps;
+    T by[kUnits], shift[kUnits];
+    double scale[kUnits], again_s[kUnits], again_q[kUnits];
+    for (int64_t k = 0; k < n; ++k) {
+      scale[k] = moments_scale<T>(s[k], q[k], double(first[k]), count, eps);
+      by[k] = scale[k] != 0 ? T(scale[k]) : T(1);
+      shift[k] = first[k] * by[k];
+    }
+    spread(call.cut, n, by, p.x_scale);
+    spread(call.cut, n, shift, p.shift);
+    Care care;
+    care.exact = true;
+    care.scale_x = Range::kMoments != 1;
+    sum_again(r, p, care, again_s, again_q);
+    for (int64_t k = 0; k < n; ++k) {
+      by[k] = T(1);  // the apply pass decides anew
+      if (scale[k] == 0) continue;
+      const auto m =
+          moments_in_range<R>(again_s[k], again_q[k], double(first[k]), scale[k], 1 / count, eps);
+      saved.mean[k] = m.saved.mean;
+      saved.lost[k] = m.saved.lost;
+      saved.rstd[k] = m.saved.rstd;
+      mean[k] = m.mean;
+      // Inf must not meet a momentum of 0.
+      unbiased[k] = call.norm.momentum == 0 ? 0 : m.variance * R::bessel(count);
+    }
+    spread(call.cut, n, by, p.x_scale);
+  }
+
+  // Gradients of weight and bias, and the correction, where x is scaled or a sum leaves the range.
+  // s and q become dbias and dweight.
+  [[gnu::noinline]] void gradients(const Region& r, double* s, double* q, bool scaled,
+                                   SavedRows<R, T> saved, Parameters<T> p, T* level,
+                                   T* slope) const {
+    const int64_t n = channel_count(call.cut, r);
+    T x_scale[kUnits], g_scale[kUnits];
+    bool again[kUnits], any = false;
+    for (int64_t k = 0; k < n; ++k) {
+      again[k] = sum_leaves_range<T>(s[k]) || sum_leaves_range<T>(q[k]);
+      any = any || again[k];
+      x_scale[k] = scaled ? p.x_scale[k * call.cut.spread] : T(1);
+      g_scale[k] = again[k] || x_scale[k] != T(1) ? Range::kGradientDown : T(1);
+    }
+    spread(call.cut, n, x_scale, p.x_scale);
+    spread(call.cut, n, g_scale, p.g_scale);
+    double again_s[kUnits], again_q[kUnits];
+    Care care;
+    care.scale_x = care.scale_g = true;
+    if (any) sum_again(r, p, care, again_s, again_q);
+    for (int64_t k = 0; k < n; ++k) {
+      const double by = double(g_scale[k]);
+      const double sum = again[k] ? again_s[k] : s[k] * by;
+      const double product = again[k] ? again_q[k] : q[k] * by;
+      const auto row = x_scale[k] == T(1) ? saved[k] : in_range<T>(saved[k]);
+      const double dweight = R::dweight(row, sum, product);
+      const auto c = R::correction(row, sum, dweight, 1 / count());
+      s[k] = sum / by;
+      q[k] = dweight / by;
+      level[k] = c.level;
+      slope[k] = c.slope;
+    }
+  }
+
+ private:
+  double count() const { return double(call.norm.outer) * double(call.norm.inner); }
+
+  // The channels' sums over all rows, whatever the blocks.
+  void sum_again(const Region& r, Parameters<T> p, Care care, double* s, double* q) const {
+    double unit_s[kUnits], unit_q[kUnits];
+    const SumPass<Call> sum{call};
+    const int64_t step = call.cut.planes() ? kPlanes : r.units();
+    for (int64_t u = 0; u < r.units(); u += step) {
+      const int64_t unit = r.unit + u, end = smaller(unit + step, r.unit_end);
+      const Region all{0, 0, call.cut.rows + (call.cut.tail ? 1 : 0), unit, end};
+      sum.add_region(all, p.from(u), unit_s + u, unit_q + u, care);
+    }
+    channel_sums(call.cut, r, unit_s, 0, 1, s);
+    channel_sums(call.cut, r, unit_q, 0, 1, q);
+  }
+};
+
+}  // namespace normalise
+}  // namespace
+ONEPASS_END

@@ -1,0 +1,15 @@
+// An operand of a leaf that is one value for the whole run.
+#pragma once
+#include "core/hd.h"
+
+ONEPASS_BEGIN
+namespace {
+
+template <class T>
+struct Uniform {
+  T value;
+  ONEPASS_HD T operator[](int64_t) const { return value; }
+};
+
+}  // namespace
+ONEPASS_END

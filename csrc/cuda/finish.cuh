@@ -1,0 +1,127 @@
+// What follows from the sums of a norm's channel, by one thread: what is saved, the running
+// statistics, the gradients of weight and bias, and the parameters of the pass that applies them.
+#pragma once
+#include "cuda/epilogue.cuh"
+
+ONEPASS_BEGIN
+namespace {
+namespace normalise {
+
+template <class R>
+ONEPASS_DEVICE void move_running(const ChannelVector& v, int64_t c, double value, double momentum) {
+  const Memory m = memory(v);
+  if (m.data) store_wide(m, c, R::running(load_wide(m, c, 0), value, momentum));
+}
+template <class T, class Call>
+ONEPASS_DEVICE void save(const Call& call, int64_t c,
+                         typename Call::template Rule<T>::Saved saved) {
+  T* rows = static_cast<T*>(call.saved);
+  rows[c] = saved.mean;
+  rows[call.channels + c] = saved.lost;
+  rows[2 * call.channels + c] = saved.rstd;
+}
+template <class T, class Call>
+ONEPASS_DEVICE void save_running(const Call& call, int64_t c) {
+  using R = typename Call::template Rule<T>;
+  save<T>(call, c,
+          R::save(load_wide(memory(call.running_mean), c, 0), 0,
+                  load_wide(memory(call.running_var), c, 1), call.eps));
+}
+// Sums that have left the range, taken again by one thread (kernels/norm_range.h): slow, and rare.
+template <class Call, class F>
+ONEPASS_DEVICE void each_of_channel(const Call& call, int64_t c, F f) {
+  for (int64_t o = 0; o < call.outer; ++o)
+    for (int64_t i = 0; i < call.inner; ++i) f((o * call.channels + c) * call.inner + i);
+}
+template <class T, class Call>
+ONEPASS_DEVICE void moment_sums_again(const Call& call, int64_t c, double shift, double by,
+                                      double* s, double* q) {
+  *s = *q = 0;
+  each_of_channel(call, c, [&](int64_t at) {
+    const double d = double(load_element<T>(call.in(call.x), at)) * by - shift;
+    *s += d;
+    *q += d * d;
+  });
+}
+template <class T, class Call>
+ONEPASS_DEVICE void gradient_sums_again(const Call& call, int64_t c, const Parameters<T>& p,
+                                        double* s, double* q) {
+  *s = *q = 0;
+  each_of_channel(call, c, [&](int64_t at) {
+    const Unit<T> unit = fetch_unit<1, T, false>(call, at, true, false);
+    T g[1], x[1];
+    gradient_of_unit<1, false>(call, &p, unit, call.drops() ? keep_bits<1>(call, at) : 0, true,
+                               true, g);
+    decode_x<1, false>(call, &p, true, unit.x, x);
+    *s += double(g[0]);
+    *q += double(Call::template Rule<T>::product(g[0], x[0], p.mean, p.rstd));
+  });
+}
+template <class T, class Call>
+ONEPASS_DEVICE void finish_moments(const Call& call, int64_t c, double s, double q) {
+  using R = typename Call::template Rule<T>;
+  const double shift = double(load_element<T>(call.in(call.x), c * call.inner));
+  const double count = double(call.outer) * double(call.inner);
+  double mean, variance;
+  typename R::Saved saved;
+  // Sums of floats are never out of double's range.
+  const double by = sizeof(T) == 8 ? moments_scale<T>(s, q, shift, count, call.eps) : 0;
+  if (by == 0) {
+    const auto m = R::moments(s, q, call.part());
+    saved = R::save(shift, m.offset, m.variance, call.eps);
+    mean = shift + m.offset;
+    variance = m.variance;
+    if constexpr (sizeof(T) == 4)
+      if (saved.rstd < math::Format<float>::kMinNormal)
+        saved.rstd =
+            lower<T>(Call::template Rule<double>::save(shift, m.offset, m.variance, call.eps).rstd);
+  } else {
+    moment_sums_again<T>(call, c, shift * by, by, &s, &q);
+    const auto m = moments_in_range<R>(s, q, shift, by, call.part(), call.eps);
+    saved = m.saved;
+    mean = m.mean;
+    variance = call.momentum == 0 ? 0 : m.variance;  // Inf must not meet a momentum of 0
+  }
+  save<T>(call, c, saved);
+  move_running<R>(call.running_mean, c, mean, call.momentum);
+  move_running<R>(call.running_var, c, variance * R::bessel(count), call.momentum);
+}
+// Returns whether the channel is scaled.
+template <class T, bool kForward, class Call>
+ONEPASS_DEVICE bool finish_channel(const Call& call, int64_t c, double s, double q) {
+  using R = typename Call::template Rule<T>;
+  if constexpr (!Call::is_norm) {
+    (void)q;
+    store_wide(memory(call.dbias), c, s);
+    return false;
+  } else {
+    Parameters<T> p{};
+    if constexpr (kForward) {
+      finish_moments<T>(call, c, s, q);
+      p = affine_parameters<T>(call, c);
+    } else {
+      p = affine_parameters<T>(call, c);
+      auto saved = load_saved<T>(call, c);
+      if (p.x_scale != T(1)) saved = in_range<T>(saved);
+      if (sum_leaves_range<T>(s) || sum_leaves_range<T>(q)) {
+        p.g_scale = NormRange<T>::kGradientDown;
+        gradient_sums_again(call, c, p, &s, &q);
+      } else if (p.scales()) {
+        s *= double(p.g_scale);
+        q *= double(p.g_scale);
+      }
+      const double dweight = R::dweight(saved, s, q);
+      const auto correction = R::correction(saved, s, dweight, call.part());
+      p.level = correction.level;
+      p.slope = correction.slope;
+      store_wide(memory(call.dbias), c, s / double(p.g_scale));
+      store_wide(memory(call.dweight), c, dweight / double(p.g_scale));
+    }
+    store_parameters(call, c, p);
+    return p.scales();
+  }
+}
+
+}  // namespace normalise
+}  // namespace
+ONEPASS_END

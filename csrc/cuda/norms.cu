@@ -1,0 +1,21 @@
+// Norms over channels with what follows them, forward and backward.
+#include "cuda/flushed.h"
+
+#include "cuda/normalise.cuh"
+#include "cuda/units.h"
+#include "kernels/norm_list.h"
+
+namespace {
+
+template <template <class> class... R>
+void add(onepass::Backend* backend, onepass::ONEPASS_ISA::List<R...>) {
+  using namespace onepass::ONEPASS_ISA;
+  int index = 0;
+  ((backend->channel_norm[index] = &channel_norm<R>,
+    backend->channel_norm_backward[index++] = &channel_norm_backward<R>),
+   ...);
+}
+
+}  // namespace
+
+void onepass::cuda::add_norms(Backend* backend) { add(backend, ONEPASS_ISA::ChannelNorms{}); }

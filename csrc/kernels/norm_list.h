@@ -1,0 +1,15 @@
+// THE registration of norms over the elements of a channel: one exists when its rule is in this
+// list. Its position is its index in Backend::channel_norm. kernels/batch_norm.h shows what a rule
+// has; the drivers (cpu/normalise.h, cuda/normalise.cuh) take any.
+#pragma once
+#include "core/backend.h"
+#include "core/list.h"
+#include "kernels/batch_norm.h"
+
+ONEPASS_BEGIN
+
+using ChannelNorms = List<BatchNormRule>;
+
+static_assert(count_of(ChannelNorms{}) < kMaxKernels, "raise kMaxKernels (core/backend.h)");
+
+ONEPASS_END
