@@ -3,7 +3,8 @@
 from onepass.train._callbacks import Callback, CSVLogger, EarlyStopping, TerminateOnNaN
 from onepass.train._checkpoint import Checkpoint
 from onepass.train._history import History
-from onepass.train._lr_finder import LRFinder, LRFinderResult, find_lr
+from onepass.train._lr_curve import LRFinderResult
+from onepass.train._lr_finder import LRFinder, find_lr
 from onepass.train._profile import Profile
 from onepass.train._progress import ProgressBar
 from onepass.train._run import Run
