@@ -139,6 +139,7 @@ def _add_train(commands: Any) -> None:
     add("--device", choices=("cpu", "cuda"), default="cpu", help="where to compute")
     add("--seed", type=_seed, default=0, metavar="N", help="of the split, weights and dropout")
     add("--out", type=_path, metavar="DIR", help="instead of runs/<name>")
+    add("--diagnose", action="store_true", help="gradients, updates and dead units by layer")
     add("--resume", action="store_true", help="go on from the newest checkpoint")
     add("--overwrite", action="store_true", help="replace the run that is in --out")
     train.set_defaults(command=_train, names=[*train._option_string_actions])
@@ -155,7 +156,13 @@ def _train(options: argparse.Namespace) -> int:
     fields = {field.name for field in dataclasses.fields(Options)}
     given = {k: v for k, v in vars(options).items() if k in fields}
     try:
-        run = Recipe(Options(**given), options.out, options.resume, options.overwrite)
+        run = Recipe(
+            Options(**given),
+            options.out,
+            options.resume,
+            overwrite=options.overwrite,
+            diagnose=options.diagnose,
+        )
     except (ValueError, OSError, ImportError, RuntimeError, MemoryError) as error:
         return _fail(error, 2)
     print(run.describe(), flush=True)
@@ -181,11 +188,15 @@ def _report(run: Any, result: dict[str, float]) -> None:
     best = f", best epoch {run.stopping.best_epoch}" if run.stopping.best_epoch else ""
     numbers = "  ".join(f"{name} {value:.4f}" for name, value in result.items())
     print(f"\nheld-out part: {numbers}  ({run.trainer.epoch} epochs{best})\n")
+    print(f"{run.diagnosed()}\n")
     if run.options.device == "cpu":
         print(run.profile.table() + "\n")
     try:
         run.trainer.history.plot(run.out / "curves.png")
         written = "curves.png, history.csv, run.json, checkpoints"
+        if run.diagnosis is not None:
+            run.diagnosis.plot(run.out / "diagnosis.png")
+            written = f"diagnosis.png, {written}"
     except ImportError as error:
         written = f"history.csv, run.json, checkpoints (no curves.png: {error})"
     print(f"{run.out}: {written}")
