@@ -1,4 +1,4 @@
-"""nn.gradcheck: right modules pass, fused or not; each planted mistake is named with its element."""
+"""nn.gradcheck: right modules pass, fused or not; a planted mistake is named with its element."""
 
 import copy
 import itertools

@@ -31,6 +31,7 @@ LIBRARIES = {
     "scikit-learn": "data sets by name, its metrics by name",
     "matplotlib": "curves.png, plot()",
     "tqdm": "the progress bar",
+    "threadpoolctl": "one BLAS thread while small nets train",
     "ml_dtypes": "bfloat16 arrays of NumPy",
     "tensorboardX": "the TensorBoard callback",
 }
@@ -221,6 +222,7 @@ def _info(options: argparse.Namespace) -> int:
     print(f"onepass    {found['version']}")
     print(f"python     {found['python']}")
     print(f"cpu        level {found['cpu_level']}, {found['threads']} threads")
+    print(f"blas       {_blas(found['blas'])}")
     print(f"cuda       {'usable' if cuda['usable'] else cuda['why_not']}")
     for name, version in found["libraries"].items():
         print(f"{name:<14}{version or 'not installed':<15}{LIBRARIES[name]}")
@@ -237,6 +239,7 @@ def _collect() -> dict[str, Any]:
         "platform": platform.platform(),
         "cpu_level": config.cpu_level(),
         "threads": config.get_num_threads(),
+        "blas": _blas_state(),
         "cuda": {
             "built": _C.cuda_built(),
             "usable": usable,
@@ -244,6 +247,20 @@ def _collect() -> dict[str, Any]:
         },
         "libraries": {name: _version(name) for name in LIBRARIES},
     }
+
+
+def _blas_state() -> dict[str, Any]:
+    from onepass.train._blas import state
+
+    return state()
+
+
+def _blas(state: dict[str, Any]) -> str:
+    """The line about NumPy's BLAS and its threads."""
+    if not state["libraries"]:
+        return "threads unknown; install threadpoolctl, or train small nets with OMP_NUM_THREADS=1"
+    how = "one while small nets train" if state["set_by_training"] else "ONEPASS_BLAS_THREADS=keep"
+    return f"{', '.join(state['libraries'])}, {state['threads']} threads ({how})"
 
 
 def _version(name: str) -> str | None:

@@ -61,7 +61,7 @@ def gradcheck(
         >>> nn.gradcheck(Wrong(), np.float32([3.0]))
         Traceback (most recent call last):
         ...
-        ValueError: gradcheck: the gradient of x[0] is 0.3771906, expected 0.7543813 by differences
+        ValueError: gradcheck: the gradient of x[0] is 0.3771907, expected 0.7543813 by differences
     """
     numbers.in_range("gradcheck", "eps", eps, above=0)
     numbers.in_range("gradcheck", "rtol", rtol, above=0)

@@ -53,6 +53,7 @@ class Diagnosis(Callback):
         >>> from onepass.train import Diagnosis, Trainer
         >>> X = np.random.default_rng(0).standard_normal((64, 3), np.float32)
         >>> y = (X[:, 0] > 0).astype(np.int64)
+        >>> nn.manual_seed(0)
         >>> model = nn.Sequential(nn.Linear(3, 8), nn.ReLU(), nn.Linear(8, 2))
         >>> diagnosis = Diagnosis()
         >>> trainer = Trainer(model, nn.CrossEntropyLoss(), optim.SGD(model.parameters(), lr=0.1),

@@ -10,6 +10,7 @@ import numpy as np
 
 from onepass._array import brought_to, convert, is_floating, library, mover
 from onepass.train import _loaders, _use
+from onepass.train._blas import threads_for
 from onepass.train._loaders import Loader
 from onepass.train._metrics import Metric
 from onepass.train._totals import Totals
@@ -51,14 +52,16 @@ class Evaluator:
         def outputs() -> list[Any]:
             return [brought_to(loader.X, self.model(self.moved(x))) for x in loader]
 
-        with _use.using(self.model, "predict", evaluates=True):
+        threads = threads_for(self.model, loader)
+        with _use.using(self.model, "predict", evaluates=True), threads:
             return library(loader.X).concatenate(outputs())
 
     def evaluate_batches(self, loader: Loader) -> dict[str, float]:
         """``loss`` and the metrics over the batches of ``loader``."""
 
         totals = Totals()
-        with _use.using(self.model, "evaluate", evaluates=True):
+        threads = threads_for(self.model, loader)
+        with _use.using(self.model, "evaluate", evaluates=True), threads:
             for batch in loader:
                 x, target = map(self.moved, batch)
                 output = self.model(x)

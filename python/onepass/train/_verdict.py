@@ -84,10 +84,11 @@ def _diverged(loss: Numbers, updates: Layers, start: float, failed: str) -> str:
             f"rate too high: the loss is {loss[0]:.3g} in epoch 1, above the {start:.3g} of "
             f"the first batch; {cure}"
         )
-    if len(loss) > 1 and loss[-1] > start + 0.1 * abs(start):
+    begin = max(start, loss[0])
+    if len(loss) > 1 and loss[-1] > begin + 0.1 * abs(begin):
         return (
             f"rate too high: the loss is {loss[-1]:.3g} after {len(loss)} epochs, above the "
-            f"{start:.3g} of the first batch; {cure}"
+            f"{begin:.3g} of the beginning; {cure}"
         )
     low = min(loss)
     room = (ROSE - 1) * max(abs(low), 0.1 * (loss[0] - low))
