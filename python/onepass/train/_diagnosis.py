@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from onepass import _console
 from onepass import _numbers as numbers
 from onepass._array import library
 from onepass.train._callbacks import Callback
@@ -135,8 +136,6 @@ class Diagnosis(Callback):
         save_figure(figure, path)
 
     def on_fit_begin(self, run: Run) -> None:
-        if not run.resumed and run.step == 0:
-            self.reset()
         self.verdict = ""
         self._skipped = run.skipped_steps
         for name, layer, last in activations(run.model):
@@ -148,7 +147,7 @@ class Diagnosis(Callback):
         self._before = {}
         if run.step % self.every:
             return
-        scale = _batches_of_step(run)
+        scale = run.grad_scale
         for name, parameters in _layers(run.model):
             grads = [p.grad for p in parameters if p.grad is not None]
             size = sum(g.size for g in grads)
@@ -217,7 +216,8 @@ class Diagnosis(Callback):
         )
         bars = [callback for callback in run.callbacks if isinstance(callback, ProgressBar)]
         if spoken and bars:
-            _say(self.verdict, bars[0].file or sys.stdout)
+            stream = sys.stdout if bars[0].file is None else bars[0].file
+            _console.write(f"{self.verdict}\n", stream)
 
     def _see(self, name: str, last_axis: bool, layer: Any, x: Any, y: Any) -> None:
         units = self._units.get(name)
@@ -267,13 +267,6 @@ def _layers(model: Any) -> list[tuple[str, list[Any]]]:
     return layers
 
 
-def _batches_of_step(run: Run) -> float:
-    """The number of batches whose gradients are summed for this step."""
-    if run.accumulate == 1:
-        return 1.0
-    return float((run.position - 1) % run.accumulate + 1)
-
-
 def _square(array: Any) -> float:
     flat = array.reshape(-1)
     if flat.dtype == np.float32:
@@ -289,10 +282,3 @@ def _cell(measure: str, values: list[float] | None) -> str:
     if not values or math.isnan(values[-1]):
         return "-"
     return f"{values[-1]:.1%}" if measure == "dead_units" else f"{values[-1]:.3g}"
-
-
-def _say(sentence: str, stream: Any) -> None:
-    """Print on whatever console there is."""
-    if stream is not None:
-        encoding = getattr(stream, "encoding", None) or "ascii"
-        print(sentence.encode(encoding, "replace").decode(encoding), file=stream)
