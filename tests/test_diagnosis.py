@@ -77,7 +77,7 @@ class Plain(Callback):
         self.grads, self.ratios = [], []
 
     def on_before_step(self, run):
-        self.batches = (run.position - 1) % run.accumulate + 1
+        self.batches = run.grad_scale
         self.kept = [p.data.astype(np.float64) for p in run.model[0].parameters()]
         flat = [p.grad.astype(np.float64).ravel() for p in run.model[0].parameters()]
         self.grads.append(np.sqrt(np.mean(np.concatenate(flat) ** 2)) / self.batches)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -158,7 +157,9 @@ def find_lr(
         True
     """
     finder = LRFinder(min_lr, max_lr, steps)
-    loader, _ = _loaders.to_train(X, y, batch_size, True, False, trainer.seed, None, 0.0)
+    loader, _ = _loaders.to_train(
+        X, y, batch_size, True, trainer.last_batch, trainer.seed, None, 0.0, None, None
+    )
     finder.measure = _Probe(loader)
     with Unchanged(trainer.model, trainer.optimizer) as before, np.errstate(all="ignore"):
 
@@ -172,6 +173,7 @@ def find_lr(
                 max_norm=trainer.max_norm,
                 nonfinite="propagate",
                 accumulate=trainer.accumulate,
+                last_batch=trainer.last_batch,
                 seed=trainer.seed,
                 progress=False,
                 device=trainer.run.device,
@@ -204,10 +206,16 @@ class _Probe:
     """The loss of the same first batches of the data, in the mode of training."""
 
     def __init__(self, loader: Any) -> None:
-        count = max(1, min(len(loader), PROBE // loader.batch_size))
-        self._batches = list(itertools.islice(loader.batches(0), count))
-        if count > 1 and len(self._batches[-1][1]) < loader.batch_size:
-            self._batches.pop()  # a few samples would be too noisy for batch norm
+        self._batches: list[Any] = []
+        samples = 0
+        for batch in loader.batches(0):
+            size = len(batch[1])
+            if self._batches and 2 * size < len(self._batches[0][1]):
+                break  # a few samples would be too noisy for batch norm
+            self._batches.append(batch[:2])
+            samples += size
+            if samples + size > PROBE:
+                break
 
     def __call__(self, run: Run) -> float:
         losses = [self._loss(run, *map(run.moved, batch)) for batch in self._batches]
