@@ -4,10 +4,12 @@ import copy
 import io
 import math
 import pickle
+import re
+import sys
 
 import numpy as np
 import pytest
-from onepass import nn, optim
+from onepass import cli, nn, optim
 from onepass.train import Callback, Checkpoint, Diagnosis, ProgressBar, Trainer
 from small_training import (
     EPOCHS,
@@ -214,6 +216,35 @@ def test_copies_taken_inside_a_fit_are_whole():
             other.eval()(X)
     for a, b in zip(copies[-1], (model, model), strict=True):
         np.testing.assert_array_equal(a.eval()(X), b.eval()(X))
+
+
+def test_a_copy_taken_inside_a_fit_can_be_diagnosed_too():
+    copies = []
+
+    class Copy(Callback):
+        def on_fit_end(self, run):
+            copies.append(copy.deepcopy(run.model))
+
+    first, second = Diagnosis(), Diagnosis()
+    trained([Copy(), first])
+    trained([second], copies[0])
+    assert list(second.dead_units) == list(first.dead_units) == ["2", "5", "6.1"]
+
+
+def test_the_command_line_diagnoses_on_any_console(tmp_path, monkeypatch):
+    rows = np.column_stack([X, Y])
+    lines = ["a,b,c,d,y", *(",".join(map(str, row[:4])) + f",{int(row[4])}" for row in rows)]
+    table = tmp_path / "t.csv"
+    table.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    raw = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding="ascii"))
+    options = ["--epochs", "3", "--hidden", "8", "--out", str(tmp_path / "run")]
+    assert cli.main(["train", str(table), "--diagnose", *options]) == 0
+    sys.stdout.flush()
+    printed = raw.getvalue().decode("ascii")
+    assert re.search(r"^layer +gradient rms +update/weight", printed, re.MULTILINE)
+    sentences = ("more epochs wanted", "all well", "rate too", "dead units", "nothing", "overfit")
+    assert len([line for line in printed.splitlines() if line.startswith(sentences)]) == 1
 
 
 def test_it_is_printed_beside_a_bar_and_drawn(tmp_path):

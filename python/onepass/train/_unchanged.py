@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from types import TracebackType
 from typing import Any
 
 from onepass._array import copy_into
@@ -46,10 +45,5 @@ class Unchanged:
     def __enter__(self) -> Unchanged:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.restore()

@@ -111,8 +111,10 @@ def activations(model: Any) -> Iterator[tuple[str, Activation, bool]]:
     """Name, layer, and whether its units lie along the last axis: those behind a linear layer."""
     last = False
     for name, module in model.named_modules():
-        if isinstance(module, Activation) and "forward" not in vars(module):
-            yield name, module, last
+        if isinstance(module, Activation):
+            own = getattr(module.forward, "__func__", None)  # a method of the instance stays alone
+            if own is type(module).forward:
+                yield name, module, last
         elif hasattr(module, "in_features"):
             last = True
         elif hasattr(module, "num_features") or hasattr(module, "in_channels"):
