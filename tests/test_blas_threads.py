@@ -64,11 +64,16 @@ def test_large_products_keep_their_threads(blas):
     assert blas.seen == [8]
 
 
-@pytest.mark.parametrize("call", ["evaluate", "predict"])
-def test_evaluate_and_predict_do_the_same(blas, call):
-    t = make()
-    getattr(t, call)(*((X, Y) if call == "evaluate" else (X,)))
+def test_evaluate_and_predict_do_the_same(blas):
+    make().evaluate(X, Y)
     assert blas.seen == [8, 1, 8]
+    make().predict(X, batch_size=2)
+    assert blas.seen == [8, 1, 8, 1, 8]
+
+
+def test_a_short_prediction_does_not_ask(blas):
+    make().predict(X)
+    assert blas.seen == [8]
 
 
 @pytest.mark.parametrize("error", [KilledError, KeyboardInterrupt])
