@@ -207,6 +207,28 @@ def test_the_readme_prints_what_it_says() -> None:
     assert done.stdout == said, done.stdout + done.stderr
 
 
+def test_every_promise_of_the_readme_is_linked_to_the_test_that_holds_it() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    targets = re.findall(r'^\[([\w-]+)\]: (\S+) "(\w+)"$', text, re.MULTILINE)
+    for label, path, name in targets:
+        assert (ROOT / path).is_file(), f"README: [{label}] is {path}, which does not exist"
+        source = (ROOT / path).read_text(encoding="utf-8")
+        assert f"\ndef {name}(" in source, f"README: [{label}]: {path} has no {name}"
+    used = set(re.findall(r"\[(?:test|CPU|CUDA)\]\[([\w-]+)\]", text))
+    assert used == {label for label, _, _ in targets}
+    promises = text.partition("## What you can rely on\n")[2].partition("## What there is")[0]
+    for promise in promises.split("\n- ")[1:]:
+        sentences = re.split(r"\.\**\s", promise + " ")[:-1]
+        linked = [sentence for sentence in sentences if "][" in sentence]
+        bare = [s for s in sentences if "][" not in s and not s.startswith("**")]
+        assert linked, f"README: no test is linked to: {promise}"
+        assert not bare, f"README: no test is linked to: {bare}"
+    rows = re.findall(r"^\| (?!-).+? \|.*$", text, re.MULTILINE)
+    for row in (row for row in rows if "yes" in row):
+        assert "[CPU][" in row, f"README: no test is linked to the row {row[:40]}"
+        assert "[CUDA][" in row, f"README: no test is linked to the row {row[:40]}"
+
+
 def test_names_of_options_are_the_same_forward_and_backward() -> None:
     for name in FUNCTIONS:
         if not name.endswith("_backward") or name == "batch_norm_backward":

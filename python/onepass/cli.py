@@ -31,6 +31,7 @@ LIBRARIES = {
     "scikit-learn": "data sets by name, its metrics by name",
     "matplotlib": "curves.png, plot()",
     "tqdm": "the progress bar",
+    "threadpoolctl": "one BLAS thread while small nets train",
     "ml_dtypes": "bfloat16 arrays of NumPy",
     "tensorboardX": "the TensorBoard callback",
 }
@@ -139,6 +140,7 @@ def _add_train(commands: Any) -> None:
     add("--device", choices=("cpu", "cuda"), default="cpu", help="where to compute")
     add("--seed", type=_seed, default=0, metavar="N", help="of the split, weights and dropout")
     add("--out", type=_path, metavar="DIR", help="instead of runs/<name>")
+    add("--diagnose", action="store_true", help="gradients, updates and dead units by layer")
     add("--resume", action="store_true", help="go on from the newest checkpoint")
     add("--overwrite", action="store_true", help="replace the run that is in --out")
     train.set_defaults(command=_train, names=[*train._option_string_actions])
@@ -155,7 +157,13 @@ def _train(options: argparse.Namespace) -> int:
     fields = {field.name for field in dataclasses.fields(Options)}
     given = {k: v for k, v in vars(options).items() if k in fields}
     try:
-        run = Recipe(Options(**given), options.out, options.resume, options.overwrite)
+        run = Recipe(
+            Options(**given),
+            options.out,
+            options.resume,
+            overwrite=options.overwrite,
+            diagnose=options.diagnose,
+        )
     except (ValueError, OSError, ImportError, RuntimeError, MemoryError) as error:
         return _fail(error, 2)
     print(run.describe(), flush=True)
@@ -181,11 +189,15 @@ def _report(run: Any, result: dict[str, float]) -> None:
     best = f", best epoch {run.stopping.best_epoch}" if run.stopping.best_epoch else ""
     numbers = "  ".join(f"{name} {value:.4f}" for name, value in result.items())
     print(f"\nheld-out part: {numbers}  ({run.trainer.epoch} epochs{best})\n")
+    print(f"{run.diagnosed()}\n")
     if run.options.device == "cpu":
         print(run.profile.table() + "\n")
     try:
         run.trainer.history.plot(run.out / "curves.png")
         written = "curves.png, history.csv, run.json, checkpoints"
+        if run.diagnosis is not None:
+            run.diagnosis.plot(run.out / "diagnosis.png")
+            written = f"diagnosis.png, {written}"
     except ImportError as error:
         written = f"history.csv, run.json, checkpoints (no curves.png: {error})"
     print(f"{run.out}: {written}")
@@ -210,6 +222,7 @@ def _info(options: argparse.Namespace) -> int:
     print(f"onepass    {found['version']}")
     print(f"python     {found['python']}")
     print(f"cpu        level {found['cpu_level']}, {found['threads']} threads")
+    print(f"blas       {_blas(found['blas'])}")
     print(f"cuda       {'usable' if cuda['usable'] else cuda['why_not']}")
     for name, version in found["libraries"].items():
         print(f"{name:<14}{version or 'not installed':<15}{LIBRARIES[name]}")
@@ -226,6 +239,7 @@ def _collect() -> dict[str, Any]:
         "platform": platform.platform(),
         "cpu_level": config.cpu_level(),
         "threads": config.get_num_threads(),
+        "blas": _blas_state(),
         "cuda": {
             "built": _C.cuda_built(),
             "usable": usable,
@@ -233,6 +247,20 @@ def _collect() -> dict[str, Any]:
         },
         "libraries": {name: _version(name) for name in LIBRARIES},
     }
+
+
+def _blas_state() -> dict[str, Any]:
+    from onepass.train._blas import state
+
+    return state()
+
+
+def _blas(state: dict[str, Any]) -> str:
+    """The line about NumPy's BLAS and its threads."""
+    if not state["libraries"]:
+        return "threads unknown; install threadpoolctl, or train small nets with OMP_NUM_THREADS=1"
+    how = "one while small nets train" if state["set_by_training"] else "ONEPASS_BLAS_THREADS=keep"
+    return f"{', '.join(state['libraries'])}, {state['threads']} threads ({how})"
 
 
 def _version(name: str) -> str | None:

@@ -6,6 +6,7 @@ from onepass.nn._activation import *  # noqa: F403
 from onepass.nn._batch_norm import BatchNorm1d, BatchNorm2d, BatchNorm3d
 from onepass.nn._dropout import Dropout
 from onepass.nn._flatten import Flatten
+from onepass.nn._gradcheck import gradcheck
 from onepass.nn._linear import Linear
 from onepass.nn._loss import CrossEntropyLoss, MSELoss
 from onepass.nn._module import Module
@@ -29,6 +30,7 @@ __all__ = [
     "Residual",
     "Sequential",
     "get_rng_state",
+    "gradcheck",
     "init",
     "manual_seed",
     "set_rng_state",

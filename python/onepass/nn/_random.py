@@ -7,6 +7,7 @@ of a layer is two integers.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -161,3 +162,18 @@ def set_rng_state(state: dict[str, Any], model: Module | None = None) -> None:
     _state.seed, _state.streams, _state.init = state["seed"], state["streams"], generator
     for name, stream in streams.items():
         stream.set(*layers[name])
+
+
+def kept_random(model: Module) -> Callable[[], None]:
+    """A function that puts all randomness back as it is now, in place; ``model`` as it is now."""
+    state, streams = vars(_state).copy(), [(s, vars(s).copy()) for s in _streams(model).values()]
+    generator = _state.init.bit_generator
+    inside = generator.state
+
+    def put_back() -> None:
+        vars(_state).update(state)
+        generator.state = inside
+        for stream, values in streams:
+            vars(stream).update(values)
+
+    return put_back

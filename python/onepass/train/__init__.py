@@ -2,20 +2,24 @@
 
 from onepass.train._callbacks import Callback, CSVLogger, EarlyStopping, TerminateOnNaN
 from onepass.train._checkpoint import Checkpoint
+from onepass.train._diagnosis import Diagnosis
 from onepass.train._history import History
-from onepass.train._lr_finder import LRFinder, LRFinderResult, find_lr
+from onepass.train._lr_curve import LRFinderResult
+from onepass.train._lr_finder import LRFinder, find_lr
 from onepass.train._profile import Profile
 from onepass.train._progress import ProgressBar
 from onepass.train._run import Run
 from onepass.train._store import CheckpointError
 from onepass.train._tensorboard import TensorBoard
 from onepass.train._trainer import Trainer
+from onepass.train._verdict import verdict
 
 __all__ = [
     "CSVLogger",
     "Callback",
     "Checkpoint",
     "CheckpointError",
+    "Diagnosis",
     "EarlyStopping",
     "History",
     "LRFinder",
@@ -27,4 +31,5 @@ __all__ = [
     "TerminateOnNaN",
     "Trainer",
     "find_lr",
+    "verdict",
 ]

@@ -24,9 +24,11 @@ from onepass.nn._activation import MODULES
 from onepass.optim.lr_scheduler import CosineAnnealingLR, LinearWarmup, LRScheduler, SequentialLR
 from onepass.train._callbacks import EarlyStopping
 from onepass.train._checkpoint import Checkpoint
+from onepass.train._diagnosis import Diagnosis
 from onepass.train._folder import Folder
 from onepass.train._profile import Profile
 from onepass.train._trainer import Trainer
+from onepass.train._verdict import verdict
 
 TEST_SHARE = 0.25
 VALIDATION_SHARE = 0.1
@@ -92,7 +94,13 @@ class Recipe:
     """One run in one directory; the constructor finds all wrong options."""
 
     def __init__(
-        self, options: Options, out: Path | None, resume: bool, overwrite: bool = False
+        self,
+        options: Options,
+        out: Path | None,
+        resume: bool,
+        *,
+        overwrite: bool = False,
+        diagnose: bool = False,
     ) -> None:
         self.options = options
         if options.batch_size == 1 and options.norm == "batch":
@@ -111,6 +119,7 @@ class Recipe:
         self.out = self.folder.path
         self.stopping = EarlyStopping(patience=PATIENCE)
         self.profile = Profile()
+        self.diagnosis = Diagnosis() if diagnose else None
         self.trainer = self._trainer()
 
     def describe(self) -> str:
@@ -142,6 +151,13 @@ class Recipe:
         self.folder.record(result)
         return result
 
+    def diagnosed(self) -> str:
+        """One sentence about the run; the table of a Diagnosis, which has said its own."""
+        if self.diagnosis is not None:
+            return self.diagnosis.table()
+        history = self.trainer.history
+        return verdict(history.get("loss", []), history.get("val_loss", []))
+
     @property
     def checkpoints(self) -> Path:
         """The directory of the checkpoints."""
@@ -156,7 +172,12 @@ class Recipe:
             loss,
             self.optimizer,
             metrics=["accuracy"] if classes else ["mae"],
-            callbacks=[self.stopping, self.profile, Checkpoint(self.checkpoints, keep=2)],
+            callbacks=[
+                self.stopping,
+                self.profile,
+                *filter(None, [self.diagnosis]),
+                Checkpoint(self.checkpoints, keep=2),
+            ],
             scheduler=_schedule(self.optimizer, steps),
             max_norm=1.0,
             seed=self.options.seed,

@@ -11,6 +11,7 @@ from onepass import _numbers as numbers
 from onepass.ops import StepInfo
 from onepass.optim.lr_scheduler import LRScheduler
 from onepass.train import _checks, _loaders, _schedule
+from onepass.train._blas import threads_for
 from onepass.train._callbacks import Callback, CSVLogger
 from onepass.train._checkpoint import Checkpoint, newest, weights
 from onepass.train._evaluation import BATCH
@@ -273,7 +274,8 @@ class Trainer:
             _checks.before_training(run, loader, validation)
             _schedule.reaches(run, len(loader), max_epochs, parts)
             self._start(loader, validation, max_epochs, parts)
-            self._loop.train(loader, validation)
+            with threads_for(run.model, loader):
+                self._loop.train(loader, validation)
         return run.history
 
     @suggest_keywords

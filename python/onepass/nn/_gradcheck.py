@@ -1,0 +1,179 @@
+"""Whether a module's backward is the derivative of its forward."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onepass import _numbers as numbers
+from onepass._array import Array, is_floating, to_numpy
+from onepass.nn._module import Module
+from onepass.nn._random import kept_random
+
+Floats = NDArray[np.float64]
+
+ROUNDING = 64 * float(np.finfo(np.float64).eps)  # of a sum of outputs, in its own terms
+
+
+def gradcheck(
+    module: Module, x: Array, *, eps: float = 1e-6, rtol: float = 1e-4, samples: int | None = 200
+) -> None:
+    """Compare ``module.backward`` with differences of ``module.forward``, element by element.
+
+    For L = Σ dy·y with a fixed random dy, each element θ of x and of every trained parameter is
+    moved by h = eps·max(1, abs(θ)) both ways. The gradient is right if it lies between the two
+    one-sided differences (L(θ+h) - L(θ))/h and (L(θ) - L(θ-h))/h, give or take ``rtol`` times its
+    size and the rounding of L. Where L is smooth the two agree to about h; at a kink, such as 0 of
+    a ReLU, every derivative between the two sides is right.
+
+    All of it runs in float64, on a copy: the module keeps its dtype, values, gradients, running
+    statistics and dropout streams. It is checked in the mode it is in. Dropout draws the same mask
+    each time, and batch norm starts from the same running statistics. An x of integers, as of an
+    embedding, has no gradient and is not moved.
+
+    Args:
+        module: with all inputs but x inside.
+        x: one input; keep it small, since each element costs two forward calls.
+        eps: the step.
+        rtol: the relative error that is right.
+        samples: of each larger array a random sample of so many elements is checked, the same
+            each time; None checks all.
+
+    Raises:
+        ValueError: a gradient is wrong, missing or of another shape: the message names the array
+            and the worst of its elements, with both numbers. Or the output is not finite, or not
+            float64, so that nothing can be checked.
+        TypeError: ``module`` is no `Module`, ``x`` no array.
+
+    Example:
+        >>> nn.gradcheck(nn.Sequential(nn.Linear(3, 4), nn.Tanh()), np.ones((2, 3), np.float32))
+        >>> class Wrong(nn.Module):
+        ...     def forward(self, x):
+        ...         self.saved = x
+        ...         return x * x
+        ...     def backward(self, dy, *, need_input_grad=True):
+        ...         return dy * self.recall()  # the 2 is missing
+        >>> nn.gradcheck(Wrong(), np.float32([3.0]))
+        Traceback (most recent call last):
+        ...
+        ValueError: gradcheck: the gradient of x[0] is 0.3771907, expected 0.7543813 by differences
+    """
+    numbers.in_range("gradcheck", "eps", eps, above=0)
+    numbers.in_range("gradcheck", "rtol", rtol, above=0)
+    if samples is not None:
+        numbers.integer("gradcheck", "samples", samples, 1)
+    if not isinstance(module, Module):
+        shown = f"the class {module.__name__}" if isinstance(module, type) else repr(module)
+        raise TypeError(f"gradcheck: 'module' is {shown}, expected an nn.Module")
+    if not hasattr(x, "dtype") or not hasattr(x, "shape"):
+        raise TypeError(f"gradcheck: 'x' is a {type(x).__name__}, expected an array")
+    put_back = kept_random(module)
+    try:
+        _Check(module, x, eps, rtol, samples).run()
+    finally:
+        put_back()
+
+
+class _Check:
+    """A float64 copy of a module on the CPU, and its output for an input."""
+
+    def __init__(
+        self, module: Module, x: Array, eps: float, rtol: float, samples: int | None
+    ) -> None:
+        self.eps, self.rtol, self.samples = eps, rtol, samples
+        self.rng = np.random.default_rng(0)
+        self.moves_x = is_floating(x)
+        self.x: Any = to_numpy(x).astype(np.float64) if self.moves_x else to_numpy(x).copy()
+        self.model = copy.deepcopy(module).to("cpu")
+        self.model.zero_grad()
+        for parameter in self.model.parameters():
+            parameter.data = np.array(parameter.data, np.float64)
+        for part in self.model.modules():
+            for name in part.buffer_names:
+                value = getattr(part, name)
+                if value is not None and value.dtype.kind == "f":
+                    setattr(part, name, np.array(value, np.float64))
+        self._random = kept_random(self.model)
+        self._buffers = [
+            (part, name, value.copy())
+            for part in self.model.modules()
+            for name in part.buffer_names
+            if (value := getattr(part, name)) is not None
+        ]
+
+    def forward(self) -> Floats:
+        """The output, with the same masks and statistics each time."""
+        self._random()
+        for part, name, value in self._buffers:
+            getattr(part, name)[...] = value
+        return np.array(self.model(self.x.copy()))  # a copy: y may share memory with x
+
+    def run(self) -> None:
+        y = self.forward()
+        owner = type(self.model).__name__
+        if y.dtype != np.float64:
+            raise ValueError(
+                f"gradcheck: {owner} gives {y.dtype} for float64 parameters and inputs, expected "
+                "float64; differences of less are too coarse"
+            )
+        if not np.isfinite(y).all():
+            raise ValueError(f"gradcheck: {owner} gives values that are not finite for this x")
+        dy = self.rng.standard_normal(y.shape)
+        dx = self.model.backward(dy.copy())
+        grads = [("x", self.x, dx)] if self.moves_x else []
+        for name, parameter in self.model.named_parameters():
+            if parameter.requires_grad:
+                grads.append((name, parameter.data, parameter.grad))
+        scale = math.sqrt(float(np.sum((dy * y) ** 2))) + float(np.abs(dy).max(initial=0))
+        for name, array, grad in grads:
+            got = None if grad is None else np.array(grad)
+            if got is not None and got.shape != array.shape:
+                raise ValueError(
+                    f"gradcheck: the gradient of {name} has shape {got.shape}, expected "
+                    f"{array.shape}"
+                )
+            self._compare(name, array, got, lambda: float(np.sum(dy * (self.forward() - y))), scale)
+
+    def _compare(
+        self,
+        name: str,
+        array: Any,
+        grad: Floats | None,
+        change: Callable[[], float],
+        scale: float,
+    ) -> None:
+        """Raise for the worst element, if that is wrong; ``change`` is L less its value at rest."""
+        worst, message = 0.0, ""
+        for place in self._places(array.size):
+            at = np.unravel_index(place, array.shape)
+            kept = float(array[at])
+            step = self.eps * max(1.0, abs(kept))
+            array[at] = kept + step
+            above = change() / (float(array[at]) - kept)
+            array[at] = kept - step
+            below = change() / (float(array[at]) - kept)
+            array[at] = kept
+            got = 0.0 if grad is None else float(grad[at])
+            low, high = min(above, below), max(above, below)
+            allowed = self.rtol * max(abs(got), abs(low), abs(high)) + ROUNDING * scale / step
+            error = max(low - got, got - high) / allowed
+            if not error <= max(worst, 1.0):
+                index = ", ".join(map(str, at))
+                shown = f"{got:.7g}" if grad is not None else "missing"
+                worst = error if math.isfinite(error) else math.inf
+                message = (
+                    f"gradcheck: the gradient of {name}[{index}] is {shown}, expected "
+                    f"{(above + below) / 2:.7g} by differences"
+                )
+        if message:
+            raise ValueError(message)
+
+    def _places(self, size: int) -> Any:
+        if self.samples is None or size <= self.samples:
+            return range(size)
+        return np.sort(self.rng.choice(size, self.samples, replace=False))

@@ -1,0 +1,98 @@
+"""The threads of NumPy's BLAS while a model trains: one where its products are small.
+
+Several threads share a small product only by waiting for each other, which takes longer than the
+product as soon as another process wants a core. The number of threads belongs to the process, so
+trainings at the same time agree: one with large products keeps the threads for all.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import threading
+from collections.abc import Iterator
+from functools import cache
+from typing import Any
+
+LARGE = 1 << 24  # multiply-adds of a product: about a millisecond of one core
+SWITCH = "ONEPASS_BLAS_THREADS"  # "keep" leaves the threads alone
+
+
+class _Users:
+    """The trainings in progress, and the threads there were before the first."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.small = self.large = 0
+        self.before: list[tuple[Any, int]] = []
+
+    def change(self, small: bool, by: int) -> None:
+        with self.lock:
+            if small:
+                self.small += by
+            else:
+                self.large += by
+            limit = self.small > 0 and self.large == 0
+            if limit and not self.before:
+                self.before = [(library, library.get_num_threads()) for library in libraries()]
+                for library, _ in self.before:
+                    library.set_num_threads(1)
+            elif not limit and self.before:
+                for library, count in self.before:
+                    if library.get_num_threads() == 1:  # else someone has chosen in between
+                        library.set_num_threads(count)
+                self.before = []
+
+
+_users = _Users()
+
+
+@cache
+def libraries() -> list[Any]:
+    """NumPy's BLAS as threadpoolctl sees it; empty where that is not installed."""
+    try:
+        from threadpoolctl import ThreadpoolController
+    except ImportError:
+        return []
+    found = ThreadpoolController().select(user_api="blas").lib_controllers
+    return [library for library in found if "numpy" in library.filepath] or list(found)
+
+
+def product(model: Any, loader: Any) -> int | None:
+    """Multiply-adds of the largest product of a batch, or more; None for batches of unknown size.
+
+    Args:
+        model: an ``nn.Module``.
+        loader: gives its batches.
+    """
+    if loader.X is None or loader.batch_size is None:
+        return None
+    sizes = [p.size for p in model.parameters() if p.ndim > 1]
+    places = math.prod(tuple(loader.X.shape)[1:-1])  # positions in a sequence or an image
+    return int(loader.batch_size * places * max(sizes, default=0))
+
+
+@contextlib.contextmanager
+def threads_for(model: Any, loader: Any) -> Iterator[None]:
+    """One BLAS thread inside the block if the products of the model are known to be small."""
+    work = None if os.environ.get(SWITCH) == "keep" else product(model, loader)
+    if work is None:
+        yield
+        return
+    small = work < LARGE
+    _users.change(small, 1)
+    try:
+        yield
+    finally:
+        _users.change(small, -1)
+
+
+def state() -> dict[str, Any]:
+    """What ``onepass info`` shows."""
+    found = libraries()
+    return {
+        "libraries": [f"{item.internal_api} {item.version}" for item in found],
+        "threads": max((item.get_num_threads() for item in found), default=None),
+        "set_by_training": bool(found) and os.environ.get(SWITCH) != "keep",
+    }

@@ -1,0 +1,49 @@
+"""A model and its optimizer as they were, whatever happened in between."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+from onepass._array import copy_into
+from onepass.nn._random import kept_random
+
+
+class Unchanged:
+    """Keeps copies when made; gives everything back at `restore`, and when the block ends.
+
+    Parameters, gradients, running statistics, modes, the optimizer's state, step counts and groups,
+    the streams of dropout and the generator of initialisation.
+    """
+
+    def __init__(self, model: Any, optimizer: Any) -> None:
+        self.model, self.optimizer = model, optimizer
+        self._weights = model.state_dict()
+        self._state = copy.deepcopy(optimizer.state_dict())
+        self._groups = [dict(group) for group in optimizer.param_groups]
+        self._modes = [(module, module.training) for module in model.modules()]
+        self._grads = [
+            (p, p.grad, None if p.grad is None else p.grad.copy()) for p in model.parameters()
+        ]
+        self._random = kept_random(model)
+
+    def restore(self) -> None:
+        """Give everything back; may be called again."""
+        self.model.load_state_dict(self._weights)
+        self.optimizer.load_state_dict(self._state)
+        for group, kept in zip(self.optimizer.param_groups, self._groups, strict=True):
+            group.clear()
+            group.update(kept)
+        for module, training in self._modes:
+            module.training = training
+        for parameter, array, values in self._grads:
+            if values is not None:
+                copy_into(array, values)
+            parameter.grad = array
+        self._random()
+
+    def __enter__(self) -> Unchanged:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.restore()

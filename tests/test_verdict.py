@@ -1,0 +1,153 @@
+"""The sentence after a run, on real trainings that go wrong in a known way, and on healthy ones."""
+
+import numpy as np
+import pytest
+from onepass import nn, optim
+from onepass.train import Diagnosis, Trainer, verdict
+from test_lr_finder import blobs, momentum, net
+
+HARD, LABELS = blobs(600)
+
+
+def diagnosed(model, lr, x=HARD, y=LABELS, epochs=8, kind=optim.SGD, loss=None, split=0.25):
+    diagnosis = Diagnosis()
+    optimizer = kind(model.parameters(), lr=lr)
+    t = Trainer(
+        model, loss or nn.CrossEntropyLoss(), optimizer, callbacks=[diagnosis], progress=False
+    )
+    try:
+        with np.errstate(all="ignore"):
+            t.fit(x, y, max_epochs=epochs, validation_split=split)
+    except FloatingPointError:
+        pass
+    return diagnosis.verdict
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(("kind", "lr"), [(optim.SGD, 60), (momentum, 5), (optim.AdamW, 1.0)])
+def test_a_rate_too_high_is_told(seed, kind, lr):
+    assert diagnosed(net(seed, 64, 64, 10), lr, kind=kind).startswith("rate too high: the loss is")
+
+
+def test_a_rate_so_high_that_the_loss_is_not_finite():
+    said = diagnosed(net(0, 64, 64, 10), 1e4)
+    assert said.startswith("rate too high: the loss is not finite in epoch 1")
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_rate_too_low_is_told(seed):
+    assert diagnosed(net(seed, 64, 64, 10), 1e-6).startswith("rate too low: the loss stays at")
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(("lr", "epochs"), [(0.01, 3), (0.003, 8)])
+def test_a_loss_that_still_slopes_wants_more_epochs(seed, lr, epochs):
+    said = diagnosed(net(seed, 64, 64, 10), lr, epochs=epochs)
+    assert said.startswith("more epochs wanted: val_loss is still sloping")
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_overfitting_is_told_with_its_epoch(seed):
+    rng = np.random.default_rng(seed)
+    x = rng.standard_normal((80, 64)).astype(np.float32)
+    y = (x[:, 0] + 2 * rng.standard_normal(80) > 0).astype(np.int64)
+    said = diagnosed(net(seed, 64, 128, 2), 3e-3, x, y, epochs=40, kind=optim.AdamW, split=0.5)
+    assert said.startswith("overfitting since epoch ")
+    assert 1 <= int(said.split(":")[0].split()[-1]) <= 15
+
+
+@pytest.mark.parametrize("share", [0.4, 0.7])
+def test_dead_units_are_told_with_their_layer(share):
+    model = net(0, 64, 100, 50, 10)
+    model[2].bias.data[: int(50 * share)] = -100
+    said = diagnosed(model, 0.1)
+    assert said.startswith(f"dead units in layer 3: {share:.0%} of its units")
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_vanishing_gradients_are_told_with_their_layer(seed):
+    said = diagnosed(net(seed, 64, *[32] * 10, 10, act=nn.Sigmoid), 0.1)
+    assert said.startswith("vanishing gradients in layer 0: layer 20 gets")
+
+
+@pytest.mark.parametrize(
+    ("act", "words"), [(nn.ReLU, ": the activations"), (nn.Tanh, " in layer 0")]
+)
+def test_exploding_gradients_are_told(act, words):
+    model = net(0, 64, *[64] * 16, 10, act=act)
+    for parameter in model.parameters():
+        if parameter.ndim == 2:
+            parameter.data *= 12
+    assert diagnosed(model, 1e-4).startswith(f"exploding gradients{words}")
+
+
+HEALTHY = {
+    "sgd": (lambda s: net(s, 64, 64, 10), 0.2, optim.SGD),
+    "momentum": (lambda s: net(s, 64, 64, 10), 0.02, momentum),
+    "adamw": (lambda s: net(s, 64, 64, 32, 10), 3e-3, optim.AdamW),
+    "batch norm, dropout": (lambda s: net(s, 64, 64, 64, 10, norm=True, p=0.2), 5e-3, optim.AdamW),
+    "tanh": (lambda s: net(s, 64, 64, 10, act=nn.Tanh), 0.2, optim.SGD),
+    "gelu": (lambda s: net(s, 64, 64, 64, 10, act=nn.GELU), 3e-3, optim.AdamW),
+    "float64": (lambda s: net(s, 64, 32, 10, dtype="float64"), 0.2, optim.SGD),
+}
+
+
+@pytest.mark.parametrize("name", HEALTHY)
+@pytest.mark.parametrize("seed", range(4))
+def test_a_healthy_run_raises_no_alarm(name, seed):
+    model, lr, kind = HEALTHY[name]
+    x, y = blobs(600, seed)
+    assert diagnosed(model(seed), lr, x, y, epochs=20, kind=kind).startswith("all well: ")
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_regression_with_noise_raises_no_alarm(seed):
+    rng = np.random.default_rng(seed)
+    x = rng.standard_normal((600, 8)).astype(np.float32)
+    y = (x[:, :1] + 0.5 * rng.standard_normal((600, 1))).astype(np.float32)
+    said = diagnosed(net(seed, 8, 16, 1), 0.02, x, y, epochs=30, loss=nn.MSELoss())
+    assert said.startswith("all well: ")
+
+
+# The numbers alone.
+
+FALLING = [2.0, 1.0, 0.5, 0.3, 0.2, 0.15, 0.13, 0.125, 0.124, 0.124]
+
+
+@pytest.mark.parametrize(
+    ("numbers", "words"),
+    [
+        ({"loss": []}, "no epoch is done"),
+        ({"loss": FALLING}, "all well"),
+        ({"loss": FALLING[:4]}, "more epochs wanted: loss"),
+        ({"loss": [2.0, float("nan")]}, "rate too high: the loss is nan in epoch 2"),
+        ({"loss": [2.0, 0.5, 0.4, 3.0, 4.0]}, "rate too high: the loss rises, from 0.4"),
+        ({"loss": [5.0, 0.5], "start": 1.0}, "rate too high: the loss is 5 in epoch 1"),
+        (
+            {"loss": [2.2, 2.1, 2.15, 2.12, 2.13], "update_ratio": {"0": [0.3] * 5}},
+            "rate too high: the loss is flat early",
+        ),
+        ({"loss": [2.2, 2.2, 2.2]}, "nothing is learnt"),
+        ({"loss": FALLING, "dead_units": {"1": [0.1, 0.3]}}, "dead units in layer 1: 30%"),
+        ({"loss": FALLING, "dead_units": {"1": [0.9, 0.1]}}, "all well"),
+        (
+            {"loss": FALLING, "gradient_rms": {"0": [1e-6], "2": [1e-2]}},
+            "vanishing gradients in layer 0",
+        ),
+        (
+            {"loss": FALLING, "gradient_rms": {"0": [10.0], "2": [1e-3]}},
+            "exploding gradients in layer 0",
+        ),
+        (
+            {"loss": FALLING, "val_loss": [2, 1, 0.8, 0.9, 1.0, 1.1, 1.2, 1.3, 1.4, 1.5]},
+            "overfitting since epoch 3",
+        ),
+        ({"loss": FALLING, "val_loss": [v + 0.1 for v in FALLING]}, "all well"),
+        ({"loss": [-v for v in FALLING[::-1]]}, "more epochs wanted"),
+    ],
+)
+def test_the_sentence_is_a_function_of_the_numbers(numbers, words):
+    said = verdict(numbers.pop("loss"), numbers.pop("val_loss", ()), **numbers)
+    assert said.startswith(words)
+    assert said.isascii()
+    assert "\n" not in said
