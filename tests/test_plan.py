@@ -273,7 +273,7 @@ def test_two_threads_do_not_share_a_plan():
     for thread in threads:
         thread.join()
     assert plan.steps == [40 - len(failures)]
-    assert all("another thread is running a step of this plan" in f for f in failures)
+    assert all("this optimizer is stepping in another thread" in f for f in failures)
 
 
 # ---- PyTorch

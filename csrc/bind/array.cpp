@@ -27,7 +27,8 @@ static ViewError view_or_explain(Array* a) {
   } catch (py::error_already_set& error) {
     if (!error.matches(PyExc_Exception) || error.matches(PyExc_MemoryError)) throw;
     const std::string why = py::cast<std::string>(py::str(error.value()));
-    type_error(a->op, a->label() + " cannot be read: " + why.substr(0, why.find('\n')));
+    type_error(a->op, a->label() + " of type " + Py_TYPE(a->object)->tp_name +
+                          " cannot be read: " + why.substr(0, why.find('\n')));
   }
 }
 
@@ -195,17 +196,6 @@ void check_writable(const Array& a) {
                             ", but the call writes to it; pass a contiguous copy");
     reach += stride * (a.shape[axes[i]] - 1);
   }
-}
-
-void mark_written(py::handle tensors) {
-  static PyObject* increment = nullptr;
-  if (!increment) {
-    const py::object modules = py::module_::import("sys").attr("modules");
-    if (!modules.contains("torch")) return;
-    const py::object graph = modules["torch"].attr("autograd").attr("graph");
-    increment = py::object(graph.attr("increment_version")).release().ptr();
-  }
-  py::reinterpret_borrow<py::object>(increment)(tensors);
 }
 
 }  // namespace onepass::bind

@@ -54,10 +54,4 @@ void check_dense(const Array& a);
 // Not read-only, and no two elements in one place.
 void check_writable(const Array& a);
 
-// Tells torch's autograd, which counts in-place writes, that a tensor was written.
-void mark_written(py::handle tensors);
-inline void mark_written(const Array& a) {
-  if (a.library == Library::torch && !a.made) mark_written(py::handle(a.object));
-}
-
 }  // namespace onepass::bind

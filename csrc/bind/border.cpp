@@ -78,7 +78,7 @@ BorderList::BorderList(const Contract& contract, int i, const Items& items)
     : arrays(size_t(items.count())) {
   const Argument& a = contract.arguments[i];
   for (size_t n = 0; n < arrays.size(); ++n)
-    open(&arrays[n], contract.op, a.name, items[Py_ssize_t(n)], int64_t(n));
+    open_detached(&arrays[n], contract.op, a.name, items[Py_ssize_t(n)], int64_t(n));
   target = check_device(arrays.data(), int(arrays.size()));
   for (Array& array : arrays) check_form(a, array, array, nullptr, false);
   for (Array& array : arrays) staging_.load_misaligned(&array, false);

@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "bind/autograd.h"
 #include "bind/contract.h"
 #include "bind/overlap.h"
 #include "bind/result.h"
@@ -209,7 +210,7 @@ class BorderOf : public Border {
     if (a.use & dense) {
       open_dense(&at_[n], op_, a.name, object);
     } else {
-      open(&at_[n], op_, a.name, object);
+      open_detached(&at_[n], op_, a.name, object);
     }
   }
   template <int n>

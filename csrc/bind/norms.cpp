@@ -25,8 +25,8 @@ py::object measure_on_device(const Target& target, const std::vector<Tensor>& te
                              NormOrder order) {
   int64_t elements = 0;
   for (const Tensor& t : tensors) elements += t.size;
-  static_assert(sizeof(NormResult) == 3 * sizeof(double) && offsetof(NormResult, norm) == 0);
-  const py::object result = lend(target, 3, "float64");
+  static_assert(offsetof(NormResult, norm) == 0);
+  const py::object result = lend(target, sizeof(NormResult) / sizeof(double), "float64");
   Norm call;
   call.tensors = tensors.data();
   call.count = int64_t(tensors.size());

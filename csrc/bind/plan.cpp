@@ -1,6 +1,7 @@
 // The steps of a plan, and its Python type.
 #include "bind/plan.h"
 
+#include <cmath>
 #include <cstring>
 
 #include "cpu/dispatch.h"
@@ -15,15 +16,29 @@ const RuleInfo& rule_named(const std::string& name) {
   return *rule;
 }
 
+// A step lets other threads run; none of them may touch the same plan.
 struct Busy {
-  bool& flag;
-  Busy(const char* op, bool& f) : flag(f) {
-    if (flag)
-      throw std::runtime_error(std::string(op) + ": another thread is running a step of this plan");
-    flag = true;
+  std::atomic<bool>& flag;
+  Busy(const char* op, std::atomic<bool>& f) : flag(f) {
+    if (flag.exchange(true, std::memory_order_acquire))
+      throw std::runtime_error(std::string(op) +
+                               ": this optimizer is stepping in another thread; let one thread "
+                               "step it, or give each thread an optimizer of its own");
   }
-  ~Busy() { flag = false; }
+  ~Busy() { flag.store(false, std::memory_order_release); }
 };
+
+// Gradients are multiplied by the factor in the type that they are computed in.
+void check_unscale(const char* op, double unscale, const std::vector<Tensor>& tensors) {
+  const auto refuse = [&](const char* type, const char* range) {
+    value_error(op, "'grad_scale' is " + repr(py::float_(1 / unscale).ptr()) + ", expected " +
+                        range + " for gradients that are computed in " + type);
+  };
+  if (!std::isnormal(unscale)) refuse("float64", "1e-307 <= grad_scale <= 1e307");
+  if (std::isnormal(float(unscale))) return;
+  for (const Tensor& tensor : tensors)
+    if (tensor.computing == DType::f32) refuse("float32", "1e-38 <= grad_scale <= 8e37");
+}
 
 py::object outcome(PyObject* skipped, const py::object& norm, const py::object& nonfinite) {
   return py::reinterpret_steal<py::object>(PyTuple_Pack(3, skipped, norm.ptr(), nonfinite.ptr()));
@@ -124,6 +139,15 @@ void Plan::assign_hyper_sets() {
   }
 }
 
+void Plan::set_steps(const py::object& steps) {
+  const Busy busy(op_, busy_);
+  counts_.set_steps(steps);
+}
+void Plan::set_scalars(const py::object& scalars) {
+  const Busy busy(op_, busy_);
+  counts_.set_scalars(scalars);
+}
+
 py::object Plan::step(const Arguments& given) {
   given.expect(op_, 9);
   const Busy busy(op_, busy_);
@@ -133,11 +157,75 @@ py::object Plan::step(const Arguments& given) {
   Staging staging;
   arrays_.refresh(grads, &staging, options.zero_grad);
   assign_hyper_sets();
+  if (options.unscale != 1) check_unscale(op_, options.unscale, arrays_.tensors());
   return arrays_.on_device() ? step_on_device(grads, options)
                              : step_on_cpu(grads, options, &staging);
 }
 
-// ---- the passes of a step: the norm, if the options want it, then the update
+// ---- the passes of a step
+
+namespace {
+
+// The calls of a step, and what one pass leaves for the next.
+struct Calls {
+  const Backend& backend;
+  const StepOptions& options;
+  size_t kernel;
+  Norm norm{};
+  Elementwise update{};
+  NormResult measured{0, 0, -1};  // on the CPU; a device keeps its own
+  bool skipped = false;           // likewise
+};
+
+// A walk over the tensors of a step.
+struct Pass {
+  int64_t (*workspace)(const Calls&);
+  void (*run)(Calls*);
+};
+
+void measure(Calls* calls) { calls->backend.norm(calls->norm); }
+
+// On a device the kernel decides by itself: the host waits for nothing.
+void decide_on_cpu(Calls* calls) {
+  const StepOptions& options = calls->options;
+  calls->skipped = options.check_nonfinite && calls->measured.first_nonfinite >= 0;
+  if (calls->skipped || !options.clip_norm) return;
+  const host::Clip clip =
+      host::clip_to(options.max_norm, calls->measured.clamped_norm, calls->measured.unit);
+  calls->update.rider.coefficient *= clip.coefficient;
+  calls->update.rider.rest = clip.rest;
+}
+void decide(Calls* calls) {
+  if (calls->norm.result == &calls->measured) decide_on_cpu(calls);
+}
+void update(Calls* calls) {
+  if (!calls->skipped) calls->backend.update[calls->kernel](calls->update);
+}
+
+constexpr auto kNoWorkspace = [](const Calls&) -> int64_t { return 0; };
+constexpr Pass kMeasure{[](const Calls& c) { return workspace_bytes(c.backend, c.norm); },
+                        &measure};
+constexpr Pass kDecide{kNoWorkspace, &decide};
+constexpr Pass kUpdate{[](const Calls& c) { return workspace_bytes(c.backend, c.update); },
+                       &update};
+
+// In order. A further sum over tensors is one more entry, before the update that reads it.
+struct Passes {
+  static constexpr int kMost = 4;
+  const Pass* at[kMost];
+  int count = 0;
+  explicit Passes(const StepOptions& options) {
+    if (options.measures()) {
+      at[count++] = &kMeasure;
+      at[count++] = &kDecide;
+    }
+    at[count++] = &kUpdate;
+  }
+  const Pass* const* begin() const { return at; }
+  const Pass* const* end() const { return at + count; }
+};
+
+}  // namespace
 
 Norm Plan::norm_call(const StepOptions& options) {
   Norm call;
@@ -166,27 +254,19 @@ Elementwise Plan::update_call(const StepOptions& options) {
 }
 
 py::object Plan::step_on_cpu(const Items& grads, const StepOptions& options, Staging* staging) {
-  const Backend& backend = cpu_backend();
   const int64_t elements = arrays_.elements();
-  NormResult norm{0, 0, -1};
-  bool skipped = false;
-  {
+  const Passes passes(options);
+  Calls calls{cpu_backend(), options, size_t(arrays_.kernel().index)};
+  if (options.measures()) calls.norm = norm_call(options);
+  calls.norm.result = &calls.measured;
+  calls.update = update_call(options);
+  if (elements > 0) {
     const ReleaseGil released(elements);
-    if (options.measures() && elements > 0) {
-      Norm call = norm_call(options);
-      call.result = &norm;
-      backend.norm(call);
-    }
-    skipped = options.check_nonfinite && norm.first_nonfinite >= 0;
-    if (!skipped && elements > 0) {
-      Elementwise call = update_call(options);
-      if (options.clip_norm)
-        call.rider.coefficient *= host::clip_coefficient(options.max_norm, norm.clamped_norm);
-      backend.update[arrays_.kernel().index](call);
-    }
+    for (const Pass* pass : passes) pass->run(&calls);
   }
+  const NormResult& norm = calls.measured;
   const std::vector<size_t>& order = arrays_.order();
-  if (!skipped) {
+  if (!calls.skipped) {
     staging->store();
     for (size_t t = 0; t < order.size(); ++t)
       counts_.advance(order[t], row(size_t(arrays_.tensors()[t].hyper_set)));
@@ -197,40 +277,40 @@ py::object Plan::step_on_cpu(const Items& grads, const StepOptions& options, Sta
   py::object norm_out = py::none(), index_out = py::none();
   if (options.clip_norm) norm_out = py::float_(norm.norm);
   if (norm.first_nonfinite >= 0) index_out = py::int_(order[size_t(norm.first_nonfinite)]);
-  return outcome(skipped ? Py_True : Py_False, norm_out, index_out);
+  return outcome(calls.skipped ? Py_True : Py_False, norm_out, index_out);
 }
 
 // The host waits for nothing: the update reads the norm and the counts on the device, and whoever
 // reads the result finds out whether the step was skipped. The result is (None, NormResult as an
-// array of three, (index of each tensor's parameter, device, stream)).
+// array of its fields, (index of each tensor's parameter, device, stream)).
 py::object Plan::step_on_device(const Items& grads, const StepOptions& options) {
   const std::vector<size_t>& order = arrays_.order();
   if (order.empty()) return outcome(Py_False, py::none(), py::none());
   const Target where = arrays_.target(&grads);
-  const Backend& backend = *where.backend;
-  Norm norm = norm_call(options);
-  Elementwise update = update_call(options);
-  norm.stream = update.stream = where.stream;
-  if (counts_.on_device()) counts_.ride(where, &update, &norm);
-  int64_t bytes = workspace_bytes(backend, update);
+  const Passes passes(options);
+  Calls calls{*where.backend, options, size_t(arrays_.kernel().index), norm_call(options),
+              update_call(options)};
+  calls.norm.stream = calls.update.stream = where.stream;
+  if (counts_.on_device()) counts_.ride(where, &calls.update, &calls.norm);
+  int64_t bytes = 0;  // of all passes, one after the other
+  for (const Pass* pass : passes) bytes = std::max(bytes, pass->workspace(calls));
   py::object result = py::none(), workspace;
   if (options.measures()) {
-    bytes = std::max(bytes, workspace_bytes(backend, norm));
     result = lend(where, sizeof(NormResult) / sizeof(double), "float64");
-    norm.result = static_cast<NormResult*>(pointer_of(result));
-    update.rider.norm = norm.result;
-    update.rider.max_norm = options.clip_norm ? options.max_norm : 0;
-    update.rider.skip_nonfinite = options.check_nonfinite;
-    update.rider.zero_skipped = options.zero_skipped;
+    calls.norm.result = static_cast<NormResult*>(pointer_of(result));
+    GradientRider& rider = calls.update.rider;
+    rider.norm = calls.norm.result;
+    rider.max_norm = options.clip_norm ? options.max_norm : 0;
+    rider.skip_nonfinite = options.check_nonfinite;
+    rider.zero_skipped = options.zero_skipped;
   }
-  if (bytes > 0) {  // of both, one after the other
+  if (bytes > 0) {
     workspace = lend(where, bytes, "uint8");
-    norm.workspace = update.workspace = pointer_of(workspace);
+    calls.norm.workspace = calls.update.workspace = pointer_of(workspace);
   }
   {
     const Launches launches(where);
-    if (options.measures()) launches.run(backend.norm, norm, arrays_.elements());
-    launches.run(backend.update[arrays_.kernel().index], update, arrays_.elements());
+    for (const Pass* pass : passes) launches.run(pass->run, &calls, arrays_.elements());
     launches.finish();
   }
   arrays_.mark_written(grads, options.zero_grad);
@@ -276,13 +356,11 @@ void define_plan(py::module_& m) {
            py::arg("steps") = py::none(), py::pos_only())
       .def_property(
           "steps", [](const py::object& self) { return plan_of(self).counts().steps(); },
-          [](const py::object& self, const py::object& steps) {
-            plan_of(self).counts().set_steps(steps);
-          })
+          [](const py::object& self, const py::object& steps) { plan_of(self).set_steps(steps); })
       .def_property(
           "scalars", [](const py::object& self) { return plan_of(self).counts().scalars(); },
           [](const py::object& self, const py::object& scalars) {
-            plan_of(self).counts().set_scalars(scalars);
+            plan_of(self).set_scalars(scalars);
           });
   define_method(plan,
                 "step(grads, hyper, unscale, max_value, max_norm, check_nonfinite, zero_grad, "

@@ -2,6 +2,7 @@
 // plan_counts.h the numbers it keeps for each parameter; here are the hyper-parameters and the
 // passes of a step.
 #pragma once
+#include <atomic>
 #include <string>
 #include <vector>
 
@@ -24,6 +25,8 @@ class Plan {
        const py::object& groups, const py::object& steps);
 
   PlanCounts& counts() { return counts_; }
+  void set_steps(const py::object& steps);
+  void set_scalars(const py::object& scalars);
   py::object step(const Arguments& given);
 
  private:
@@ -53,7 +56,7 @@ class Plan {
   std::vector<double> group_hyper_;  // one row per group, without the step
   std::vector<HyperSet> hyper_sets_;
   std::vector<double> hyper_;  // one row per set, as the functor's constructor takes it
-  bool busy_ = false;
+  std::atomic<bool> busy_{false};
 };
 
 }  // namespace onepass::bind

@@ -69,6 +69,7 @@ PlanArrays::PlanArrays(const RuleInfo& rule, const py::object& params, const py:
   for (size_t i = 0; i < count(); ++i) {
     Array arrays[kMaxOperands];
     open_slot(i, nullptr, arrays);
+    if (arrays[kParam].library == Library::torch) refuse_non_leaf(arrays[kParam]);
     remember(i, arrays);
   }
   index_owned();

@@ -4,6 +4,8 @@
 
 #include <pybind11/numpy.h>
 
+#include "bind/autograd.h"
+
 namespace onepass::bind {
 namespace {
 
@@ -56,7 +58,7 @@ void open_made(Array* a, const char* op, const char* name, py::object made) {
 }  // namespace
 
 void open_result(Array* a, const char* op, const char* name, PyObject* given, const Array& like) {
-  if (given != Py_None) return open(a, op, name, given);
+  if (given != Py_None) return open_detached(a, op, name, given);
   open_made(a, op, name,
             is_ndarray(like) && like.c_order
                 ? new_ndarray(descr_of(like), like.shape, like.ndim)
@@ -81,7 +83,7 @@ void make(Array* a, const char* op, const char* name, const int64_t* shape, int 
 }
 
 void open_dense(Array* a, const char* op, const char* name, PyObject* object) {
-  open(a, op, name, object);
+  open_detached(a, op, name, object);
   if (a->c_order) return;
   py::object dense = arrays_module().attr("contiguous")(py::handle(object));
   *a = Array{};

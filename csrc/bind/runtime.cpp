@@ -1,4 +1,7 @@
 // The process's settings: instruction-set level, threads, test backends; and the list of kernels.
+#include <cstdlib>
+#include <string>
+
 #include "bind/fast.h"
 #include "bind/kernel_info.h"
 #include "bind/scalar.h"
@@ -126,6 +129,11 @@ py::object cuda_built(Arguments given) {
 }  // namespace
 
 void define_runtime(py::module_& m) {
+  if (const char* variable = misspelt_num_threads()) {
+    const std::string text = std::string("onepass: ") + variable + " is '" + std::getenv(variable) +
+                             "', expected a number of threads, 1 to 1024; it is ignored";
+    if (PyErr_WarnEx(PyExc_RuntimeWarning, text.c_str(), 1) != 0) throw py::error_already_set();
+  }
   define(m, "cpu_level()", &fast<&current_level>);
   define(m, "cpu_levels()", &fast<&levels>);
   define(m, "set_cpu_level(level)", &fast<&choose_level>);

@@ -88,8 +88,8 @@ class Launches {
   Launches(const Launches&) = delete;
   Launches& operator=(const Launches&) = delete;
 
-  template <class Call>
-  void run(void (*driver)(const Call&), const Call& call, int64_t elements) const {
+  template <class Driver, class Call>
+  void run(Driver driver, const Call& call, int64_t elements) const {
     {
       const ReleaseGil released(elements);
       driver(call);

@@ -54,13 +54,15 @@ struct NormResult {
   double norm;              // of g · unscale
   double clamped_norm;      // of clamp(g · unscale, ±max_value); equal to norm without a limit
   int64_t first_nonfinite;  // index of the first tensor holding Inf or NaN, or -1
+  double unit = 1;          // of clamped_norm; a power of two where it exceeds every double
 };
 // An optimizer step changes the gradient before the update sees it:
-//   g ← clamp(g · unscale, ±max_value) · coefficient
+//   g ← clamp(g · unscale, ±max_value) · coefficient · rest
 struct GradientRider {
   static constexpr double kNoLimit = __builtin_huge_val();
 
   double unscale = 1, max_value = kNoLimit, coefficient = 1;
+  double rest = 1;         // a power of two, for a product that is too small for a double
   bool zero_grad = false;  // leave the gradient array at zero
   // On a device the host does not wait for the norm: the update reads it here and multiplies the
   // coefficient by min(1, max_norm/(norm + 1e-6)). With skip_nonfinite it changes nothing (but see
@@ -77,7 +79,9 @@ struct GradientRider {
   double* scalars = nullptr;
   uint32_t* ticket = nullptr;
 
-  bool active() const { return unscale != 1 || coefficient != 1 || max_value < kNoLimit; }
+  bool active() const {
+    return unscale != 1 || coefficient != 1 || rest != 1 || max_value < kNoLimit;
+  }
 };
 
 struct Elementwise {

@@ -62,7 +62,7 @@ template <class K, class T, size_t... J>
 ONEPASS_HD void run_update(const K& k, const GradientRider& rider, int64_t n, T* const* at,
                            std::index_sequence<J...>) {
   using S = Signature<K>;
-  const PrepareGradient<T> prepare(rider.unscale, rider.max_value, rider.coefficient);
+  const PrepareGradient<T> prepare(rider.unscale, rider.max_value, {rider.coefficient, rider.rest});
   if (rider.zero_grad) {
     leaf<Ridden<K, T, true>, T>({k, prepare}, n, argument<S, J>(at)...);
   } else if (rider.active()) {

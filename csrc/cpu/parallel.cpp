@@ -229,12 +229,30 @@ Team* assemble(int threads) {
   return t;
 }
 
-int default_num_threads() {
-  if (const char* text = std::getenv("ONEPASS_NUM_THREADS")) {
+// The number in an environment variable: 0 if it is not set or empty, -1 if it is no number of
+// threads. `list`: of numbers for nested levels, as OpenMP takes it; the first counts.
+int threads_of(const char* variable, bool list) {
+  const char* text = std::getenv(variable);
+  if (!text || *text == '\0') return 0;
+  int first = 0;
+  for (;;) {
     char* end;
     const long n = std::strtol(text, &end, 10);
-    if (end != text && *end == '\0' && n >= 1 && n <= kMaxThreads) return int(n);
+    if (end == text || n < 1) return -1;
+    if (!list && n > kMaxThreads) return -1;
+    if (first == 0) first = n < kMaxThreads ? int(n) : kMaxThreads;
+    while (*end == ' ' || *end == '\t') ++end;
+    if (*end == '\0') return first;
+    if (!list || *end != ',') return -1;
+    text = end + 1;
   }
+}
+
+constexpr const char *kOwnVariable = "ONEPASS_NUM_THREADS", *kOpenMpVariable = "OMP_NUM_THREADS";
+
+int default_num_threads() {
+  if (const int n = threads_of(kOwnVariable, false); n > 0) return n;
+  if (const int n = threads_of(kOpenMpVariable, true); n > 0) return n;
   int cpus = int(std::thread::hardware_concurrency());
 #ifdef __linux__
   cpu_set_t allowed;
@@ -263,6 +281,12 @@ void parallel_for(int64_t chunks, ChunkFn fn, void* context) {
 
 void set_num_threads(int n) {
   num_threads.store(n < 1 ? 1 : n < kMaxThreads ? n : kMaxThreads, std::memory_order_relaxed);
+}
+
+const char* misspelt_num_threads() {
+  const int own = threads_of(kOwnVariable, false);
+  if (own != 0) return own < 0 ? kOwnVariable : nullptr;
+  return threads_of(kOpenMpVariable, true) < 0 ? kOpenMpVariable : nullptr;
 }
 
 int get_num_threads() {

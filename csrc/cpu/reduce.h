@@ -1,7 +1,8 @@
 // The reduction driver: the norm of a list of tensors after unscaling, and the first tensor that
 // holds Inf or NaN. Deterministic: size alone cuts the list into at most kRanges ranges, sums run
 // in fixed lanes, and ranges are added in order. A range is summed at once in float; if that
-// overflows or vanishes, again block by block.
+// overflows or vanishes, again block by block. If even doubles overflow or vanish although every
+// element is finite, the list is measured once more, scaled by a power of two.
 #pragma once
 #include <math.h>
 
@@ -18,6 +19,7 @@ constexpr int kLanes = 64;
 struct Partial {
   double sum, clamped;
   int64_t first_nonfinite;
+  bool any;  // some element is not zero, even if its square is
 };
 
 struct BlockSum {
@@ -93,6 +95,19 @@ BlockSum sum_block(const T* g, int64_t n, T unscale, T max_value) {
   }
 }
 
+// Looks at bits: a subnormal number, which flushing hides, is not zero.
+template <class T>
+bool all_zero(const T* g, int64_t n) {
+  constexpr int64_t kStep = 512;
+  for (int64_t done = 0; done < n; done += kStep) {
+    const int64_t end = n - done < kStep ? n : done + kStep;
+    decltype(math::to_bits(T(0))) any = 0;
+    for (int64_t i = done; i < end; ++i) any |= math::to_bits(g[i]) << 1;
+    if (any != 0) return false;
+  }
+  return true;
+}
+
 template <NormOrder kOrder, class T>
 void norm_piece(const Norm& call, const Piece& piece, Partial* partial) {
   const Tensor& tensor = call.tensors[piece.tensor];
@@ -109,6 +124,7 @@ void norm_piece(const Norm& call, const Piece& piece, Partial* partial) {
     }
     const BlockSum free = sum_block<kOrder, T>(g, n, T(call.unscale), T(GradientRider::kNoLimit));
     combine<kOrder>(&partial->sum, free.sum);
+    partial->any = partial->any || free.sum != 0 || !all_zero(g, n);
     if (!free.finite && partial->first_nonfinite < 0) partial->first_nonfinite = piece.tensor;
     combine<kOrder>(
         &partial->clamped,
@@ -140,15 +156,12 @@ void add_squares(const float* g, int64_t n, float unscale, double* lanes) {
     }
   }
 }
-bool all_zero(const float* g, int64_t n) {
-  constexpr int64_t kStep = 512;
-  for (int64_t done = 0; done < n; done += kStep) {
-    const int64_t end = n - done < kStep ? n : done + kStep;
-    uint32_t any = 0;
-    for (int64_t i = done; i < end; ++i) any |= math::to_bits(g[i]) << 1;
-    if (any != 0) return false;
-  }
-  return true;
+
+// The exponent that brings numbers whose largest is `largest` to where no square overflows or
+// vanishes that counts.
+int scaling_exponent(double largest) {
+  const int exponent = ::ilogb(largest);
+  return exponent > 0 ? exponent - 400 : exponent + 400;
 }
 
 struct NormJob {
@@ -207,47 +220,105 @@ struct NormJob {
     const FlushDenormals flush;
     const int64_t first = schedule.groups[schedule.group_count * r / job.ranges];
     const int64_t last = schedule.groups[schedule.group_count * (r + 1) / job.ranges];
-    Partial partial{0, 0, -1};
+    Partial partial{0, 0, -1, false};
     if (kOrder == NormOrder::two &&
         job.add_range(schedule.pieces + first, last - first, &partial.sum)) {
       partial.clamped = partial.sum;
+      partial.any = partial.sum != 0;
     } else {
-      partial = job.block_by_block<kOrder>(first, last);
+      partial = job.block_by_block<kOrder, float>(first, last);
     }
     job.partials[r] = partial;
   }
+  // The same in double throughout, with subnormal numbers.
   template <NormOrder kOrder>
+  static void wide_range(void* context, int64_t r) {
+    NormJob& job = *static_cast<NormJob*>(context);
+    const Schedule& schedule = job.call.schedule;
+    const int64_t first = schedule.groups[schedule.group_count * r / job.ranges];
+    const int64_t last = schedule.groups[schedule.group_count * (r + 1) / job.ranges];
+    job.partials[r] = job.block_by_block<kOrder, double>(first, last);
+  }
+  // T is the computing type of what is not float64.
+  template <NormOrder kOrder, class T>
   Partial block_by_block(int64_t first, int64_t last) const {
-    Partial partial{0, 0, -1};
+    Partial partial{0, 0, -1, false};
     for (int64_t i = first; i < last; ++i) {
       const Piece& piece = call.schedule.pieces[i];
       if (call.tensors[piece.tensor].computing == DType::f64) {
         norm_piece<kOrder, double>(call, piece, &partial);
       } else {
-        norm_piece<kOrder, float>(call, piece, &partial);
+        norm_piece<kOrder, T>(call, piece, &partial);
       }
     }
     return partial;
   }
 
   template <NormOrder kOrder>
-  void run() {
+  Partial total(ChunkFn measure) {
     if (call.schedule.elements <= 4 * kSerialElements) {
-      for (int64_t r = 0; r < ranges; ++r) range<kOrder>(this, r);
+      for (int64_t r = 0; r < ranges; ++r) measure(this, r);
     } else {
-      parallel_for(ranges, &NormJob::range<kOrder>, this);
+      parallel_for(ranges, measure, this);
     }
-    Partial total{0, 0, -1};
+    Partial total{0, 0, -1, false};
     for (int64_t r = 0; r < ranges; ++r) {
       combine<kOrder>(&total.sum, partials[r].sum);
       combine<kOrder>(&total.clamped, partials[r].clamped);
       if (total.first_nonfinite < 0) total.first_nonfinite = partials[r].first_nonfinite;
+      total.any = total.any || partials[r].any;
     }
-    if (kOrder == NormOrder::two) {
-      total.sum = ::sqrt(total.sum);
-      total.clamped = ::sqrt(total.clamped);
+    return total;
+  }
+
+  template <NormOrder kOrder>
+  void run() {
+    const Partial sums = total<kOrder>(&NormJob::range<kOrder>);
+    // Below this a term may have been flushed to zero that counts.
+    constexpr double kLeast = kOrder == NormOrder::two ? 0x1p-200 : 0x1p-100;
+    const bool sound = sums.sum >= kLeast && sums.clamped >= kLeast &&
+                       (kOrder != NormOrder::two || (sums.sum < GradientRider::kNoLimit &&
+                                                     sums.clamped < GradientRider::kNoLimit));
+    if (!sound && sums.any && sums.first_nonfinite < 0) return measure_again<kOrder>();
+    const bool root = kOrder == NormOrder::two;
+    *call.result = {root ? ::sqrt(sums.sum) : sums.sum, root ? ::sqrt(sums.clamped) : sums.clamped,
+                    sums.first_nonfinite};
+  }
+
+  struct Scaled {
+    double root;
+    int exponent;
+    double value(int more) const { return ::ldexp(root, exponent + more); }
+  };
+  Scaled scaled_norm(double largest, double Partial::* which) const {
+    if (largest == 0) return {0, 0};
+    const int exponent = scaling_exponent(largest);
+    Norm scaled = call;
+    scaled.unscale = ::ldexp(call.unscale, -exponent);
+    scaled.max_value = ::ldexp(call.max_value, -exponent);
+    NormJob job{scaled, ranges, {}};
+    return {::sqrt(job.total<NormOrder::two>(&NormJob::wide_range<NormOrder::two>).*which),
+            exponent};
+  }
+
+  // Slow and rare: every element is finite, but sums or squares are not in the range of numbers.
+  template <NormOrder kOrder>
+  void measure_again() {
+    if constexpr (kOrder == NormOrder::two) {
+      const Partial largest = total<NormOrder::inf>(&NormJob::wide_range<NormOrder::inf>);
+      const bool limited = call.max_value < GradientRider::kNoLimit;
+      const Scaled free = scaled_norm(largest.sum, &Partial::sum);
+      const Scaled clamped = limited ? scaled_norm(largest.clamped, &Partial::clamped) : free;
+      *call.result = {free.value(0), clamped.value(0), -1};
+      if (call.result->clamped_norm == GradientRider::kNoLimit) {
+        constexpr int kUnit = 64;
+        call.result->clamped_norm = clamped.value(-kUnit);
+        call.result->unit = ::ldexp(1, kUnit);
+      }
+    } else {
+      const Partial sums = total<kOrder>(&NormJob::wide_range<kOrder>);
+      *call.result = {sums.sum, sums.clamped, -1};
     }
-    *call.result = {total.sum, total.clamped, total.first_nonfinite};
   }
 };
 

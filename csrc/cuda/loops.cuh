@@ -17,7 +17,7 @@ template <class T>
 struct ElementwiseCall {
   TableShape shape;
   DropoutStream random{0, 0, 0};
-  PrepareGradient<T> prepare{1, GradientRider::kNoLimit, 1};
+  PrepareGradient<T> prepare{1, GradientRider::kNoLimit, {1, 1}};
   const NormResult* norm = nullptr;
   double coefficient = 1, max_norm = 0;
   int64_t* steps = nullptr;
@@ -60,9 +60,11 @@ ONEPASS_DEVICE Ride<T> ride(const ElementwiseCall<T>& call) {
   if (!call.norm) return r;
   r.skip = call.skip_nonfinite && call.norm->first_nonfinite >= 0;
   if (r.skip && !call.zero_skipped) r.zero_grad = false;
-  if (call.max_norm > 0)
-    r.prepare.set_coefficient(call.coefficient *
-                              clip_coefficient(call.max_norm, call.norm->clamped_norm));
+  if (call.max_norm > 0) {
+    Clip clip = clip_to(call.max_norm, call.norm->clamped_norm, call.norm->unit);
+    clip.coefficient *= call.coefficient;
+    r.prepare.set_coefficient(clip);
+  }
   return r;
 }
 
@@ -358,7 +360,7 @@ void elementwise_as(const Elementwise& call, const std::vector<int32_t>& counter
     ElementwiseCall<T> arguments;
     arguments.shape = builder.shape();
     arguments.random = call.random;
-    arguments.prepare = {rider.unscale, rider.max_value, rider.coefficient};
+    arguments.prepare = {rider.unscale, rider.max_value, {rider.coefficient, rider.rest}};
     arguments.norm = rider.norm;
     arguments.coefficient = rider.coefficient;
     arguments.max_norm = rider.max_norm;

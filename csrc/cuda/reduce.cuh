@@ -1,7 +1,8 @@
 // The reduction driver: the norm of a list of tensors after unscaling, and the first tensor that
 // holds Inf or NaN. Deterministic: sizes alone decide the grid, every block writes one partial
 // result, and the last block, or a second kernel, combines them in order. It adds squares in
-// double, where no float overflows or vanishes.
+// double, where no float overflows or vanishes; squares of doubles also scaled by two powers of
+// two, of which one is in range where the plain sum is not.
 #pragma once
 #include "cuda/table.cuh"
 #include "kernels/gradient.h"
@@ -15,7 +16,15 @@ constexpr int64_t kNone = int64_t(1) << 62;
 struct NormPartial {
   double sum, clamped;
   int64_t first_nonfinite;  // kNone: none
+  // Of squares of float64 values · kDown and · kUp.
+  double large = 0, clamped_large = 0, small = 0, clamped_small = 0;
 };
+constexpr double kDown = 0x1p-600, kUp = 0x1p600;
+
+// Whether no square overflowed, and none that counts vanished.
+ONEPASS_DEVICE bool is_sound(double squares) {
+  return squares >= 0x1p-800 && squares < GradientRider::kNoLimit;
+}
 
 struct NormCall {
   TableShape shape;
@@ -37,17 +46,38 @@ struct NormSum {
   T unscale, max_value;
   double sum, clamped;
   int64_t first_nonfinite;
+  double large = 0, clamped_large = 0, small = 0, clamped_small = 0;
 
   ONEPASS_DEVICE void add(T g, int64_t position) {
     const T v = g * unscale;
     const T limited = clamp_gradient(v, max_value);
     sum = combine(order, sum, term(v));
     clamped = combine(order, clamped, term(limited));
+    if constexpr (sizeof(T) == 8) {
+      large += square(v * kDown);
+      clamped_large += square(limited * kDown);
+      small += square(v * kUp);
+      clamped_small += square(limited * kUp);
+    }
     if (!math::isfinite(v)) first_nonfinite = Smaller{}(first_nonfinite, position);
   }
   ONEPASS_DEVICE double term(T v) const {
     const double wide = math::abs(double(v));
     return order == NormOrder::two ? wide * wide : wide;
+  }
+
+  ONEPASS_DEVICE static double square(double v) { return v * v; }
+  // A float's squares are in range, so the scaled sums of them follow from the plain one.
+  ONEPASS_DEVICE NormPartial partial() const {
+    if constexpr (sizeof(T) == 8)
+      return {sum, clamped, first_nonfinite, large, clamped_large, small, clamped_small};
+    return {sum,
+            clamped,
+            first_nonfinite,
+            sum * kDown * kDown,
+            clamped * kDown * kDown,
+            sum * kUp * kUp,
+            clamped * kUp * kUp};
   }
 
   template <int W>
@@ -98,6 +128,48 @@ ONEPASS_DEVICE NormPartial fold_norm(NormOrder order, NormPartial p) {
   return p;
 }
 
+ONEPASS_DEVICE NormPartial fold_scaled(NormPartial p) {
+  ONEPASS_SHARED(double, sums, [kWarps]);
+  const CombineInOrder add{NormOrder::two};
+  p.large = block_fold(p.large, add, sums);
+  p.clamped_large = block_fold(p.clamped_large, add, sums);
+  p.small = block_fold(p.small, add, sums);
+  p.clamped_small = block_fold(p.clamped_small, add, sums);
+  return p;
+}
+
+// The root of a sum of squares of which plain, large and small are measures: root · scale.
+struct Root {
+  double root, scale;
+};
+ONEPASS_DEVICE Root root_of(double plain, double large, double small) {
+  if (is_sound(plain)) return {math::sqrt(plain), 1};
+  return plain > 1 ? Root{math::sqrt(large), kUp} : Root{math::sqrt(small), kDown};
+}
+
+// Every element is finite, but a sum of squares is not in the range of numbers. `plain` has been
+// folded.
+ONEPASS_DEVICE void combine_scaled(const NormCall& call, const NormPartial& plain) {
+  NormPartial p{0, 0, kNone};
+  for (int64_t i = threadIdx.x; i < call.count; i += kThreads) {
+    const NormPartial& other = call.partials[i];
+    p.large += other.large;
+    p.clamped_large += other.clamped_large;
+    p.small += other.small;
+    p.clamped_small += other.clamped_small;
+  }
+  p = fold_scaled(p);
+  if (threadIdx.x != 0) return;
+  const Root free = root_of(plain.sum, p.large, p.small);
+  const Root clamped = root_of(plain.clamped, p.clamped_large, p.clamped_small);
+  NormResult result{free.root * free.scale, clamped.root * clamped.scale, -1};
+  if (!math::isfinite(result.clamped_norm)) {
+    result.unit = 0x1p64;
+    result.clamped_norm = clamped.root * (clamped.scale / result.unit);
+  }
+  *call.result = result;
+}
+
 // One block combines all partials in a fixed order.
 ONEPASS_DEVICE void combine_partials(const NormCall& call) {
   const NormOrder order = call.order;
@@ -109,10 +181,21 @@ ONEPASS_DEVICE void combine_partials(const NormCall& call) {
     p.first_nonfinite = Smaller{}(p.first_nonfinite, other.first_nonfinite);
   }
   p = fold_norm(order, p);
+  if (order == NormOrder::two && p.first_nonfinite == kNone &&
+      !(is_sound(p.sum) && is_sound(p.clamped)))
+    return combine_scaled(call, p);
   if (threadIdx.x != 0) return;
   const bool root = order == NormOrder::two;
   *call.result = {root ? math::sqrt(p.sum) : p.sum, root ? math::sqrt(p.clamped) : p.clamped,
                   p.first_nonfinite == kNone ? -1 : p.first_nonfinite};
+}
+
+template <class T>
+ONEPASS_DEVICE NormPartial fold_block(NormOrder order, const NormSum<T>& sum) {
+  const NormPartial p = fold_norm(order, sum.partial());
+  return sizeof(T) == 8
+             ? fold_scaled(p)
+             : NormSum<T>{order, T(1), T(1), p.sum, p.clamped, p.first_nonfinite}.partial();
 }
 
 template <class T, int64_t kBytes>
@@ -130,7 +213,7 @@ __global__ void __launch_bounds__(kThreads, 2)
     ONEPASS_NO_UNROLL
     for (int i = 0; i < 2; ++i) sum.elements(entry, bytes, rest_of_tile<T>(entry, begin, i));
   }
-  const NormPartial p = fold_norm(call.order, {sum.sum, sum.clamped, sum.first_nonfinite});
+  const NormPartial p = fold_block(call.order, sum);
   if (threadIdx.x == 0) call.partials[call.first + blockIdx.x] = p;
   if (call.ticket && is_last_block(call.ticket)) combine_partials(call);
 }

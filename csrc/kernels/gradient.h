@@ -1,7 +1,7 @@
 // An optimizer step changes a gradient before the update sees it:
-//   g ← clamp(g · unscale, ±max_value) · coefficient
-// unscale = 1/grad_scale; coefficient = min(1, max_norm/(norm + 1e-6)), negative to maximize.
-// NaN stays NaN.
+//   g ← clamp(g · unscale, ±max_value) · coefficient · rest
+// unscale = 1/grad_scale; coefficient · rest = min(1, max_norm/(norm + 1e-6)), negative to
+// maximize. NaN stays NaN.
 #pragma once
 #include "core/math.h"
 #include "core/signature.h"
@@ -18,30 +18,44 @@ ONEPASS_HD T clamp_gradient(T g, T max_value) {
   return low > max_value ? max_value : low;
 }
 
+// What brings a norm down to max_norm: coefficient · rest. `rest` is a power of two, and 1 unless
+// the product is too small for a normal double.
+struct Clip {
+  double coefficient, rest;
+};
+
+// min(1, max_norm/(norm · unit + 1e-6)); NaN if the norm is.
+ONEPASS_HD Clip clip_to(double max_norm, double norm, double unit) {
+  const double coefficient = max_norm / (norm + 1e-6) / unit;
+  // `unit` is greater than 1 only where no double holds the norm.
+  if (coefficient < 0x1p-1000) return {max_norm / (norm * 0x1p-600) / unit, 0x1p-600};
+  return {coefficient > 1 ? 1 : coefficient, 1};
+}
+
 // A coefficient below T's normal numbers is split into two factors. As one, it would be flushed to
 // zero or rounded to a few bits, and stop the huge gradients that it is meant for.
 template <class T>
 struct PrepareGradient {
   T unscale, max_value, coefficient, rest;
-  ONEPASS_HD PrepareGradient(double unscale_, double max_value_, double coefficient_)
+  ONEPASS_HD PrepareGradient(double unscale_, double max_value_, Clip clip)
       : unscale(T(unscale_)), max_value(T(max_value_)) {
-    set_coefficient(coefficient_);
+    set_coefficient(clip);
   }
-  ONEPASS_HD void set_coefficient(double c) {
-    const bool tiny = sizeof(T) == 4 && (c < 0 ? -c : c) < 0x1p-126;
-    coefficient = T(tiny ? c * 0x1p64 : c);
-    rest = T(tiny ? 0x1p-64 : 1.0);
+  ONEPASS_HD void set_coefficient(Clip clip) {
+    if constexpr (sizeof(T) == 8) {
+      coefficient = T(clip.coefficient);
+      rest = T(clip.rest);
+    } else {
+      const double c = clip.coefficient * clip.rest;
+      const bool tiny = (c < 0 ? -c : c) < 0x1p-126;
+      coefficient = T(tiny ? c * 0x1p64 : c);
+      rest = T(tiny ? 0x1p-64 : 1.0);
+    }
   }
   ONEPASS_HD T operator()(T g) const {
     return clamp_gradient(g * unscale, max_value) * coefficient * rest;
   }
 };
-
-// The factor that brings a norm down to max_norm; NaN if the norm is.
-ONEPASS_HD double clip_coefficient(double max_norm, double norm) {
-  const double coefficient = max_norm / (norm + 1e-6);
-  return coefficient > 1 ? 1 : coefficient;
-}
 
 // The update with its riders: the gradient is prepared on the way in and, with kZero, left at zero.
 template <class K, class T, bool kZero>

@@ -1,0 +1,83 @@
+#include "bind/autograd.h"
+
+namespace onepass::bind {
+namespace {
+
+bool is_true(PyObject* object, PyObject* name) {
+  const auto answer = py::reinterpret_steal<py::object>(PyObject_GetAttr(object, name));
+  if (!answer) throw py::error_already_set();
+  return answer.ptr() == Py_True;
+}
+
+bool requires_grad(const Array& tensor) {
+  static PyObject* const name = PyUnicode_InternFromString("requires_grad");
+  return is_true(tensor.object, name);
+}
+
+// An attribute of torch that lives as long as the process.
+PyObject* of_torch(const char* module, const char* name) {
+  return py::object(py::module_::import(module).attr(name)).release().ptr();
+}
+
+bool grad_mode() {
+  static PyObject* const enabled = of_torch("torch", "is_grad_enabled");
+  const auto answer = py::reinterpret_steal<py::object>(PyObject_CallNoArgs(enabled));
+  if (!answer) throw py::error_already_set();
+  return answer.ptr() == Py_True;
+}
+
+// Only inside torch.autograd.forward_ad.dual_level() can a tensor carry a tangent.
+bool has_tangent(const Array& tensor) {
+  static PyObject* const forward = py::module_::import("torch.autograd.forward_ad").release().ptr();
+  static PyObject* const names = PyModule_GetDict(forward);
+  static PyObject* const level_name = PyUnicode_InternFromString("_current_level");
+  PyObject* const level = PyDict_GetItemWithError(names, level_name);
+  if (!level || PyLong_AsLong(level) < 0) {
+    PyErr_Clear();
+    return false;
+  }
+  const py::object dual = py::handle(forward).attr("unpack_dual")(py::handle(tensor.object));
+  return !dual.attr("tangent").is_none();
+}
+
+// Named only where it is installed.
+const char* front() {
+  const py::object find = py::module_::import("importlib.util").attr("find_spec");
+  return find("onepass.torch").is_none() ? "" : ", or use onepass.torch";
+}
+
+}  // namespace
+
+void refuse_recorded(const Array& tensor) {
+  if (requires_grad(tensor) && grad_mode())
+    type_error(tensor.op, tensor.label() +
+                              " is a torch tensor that requires a gradient, and this call would "
+                              "cut it off from autograd in silence; pass x.detach()" +
+                              front());
+  if (has_tangent(tensor))
+    type_error(tensor.op, tensor.label() +
+                              " is a torch tensor with a forward-mode tangent, which this call "
+                              "would drop in silence; pass x.detach()" +
+                              front());
+}
+
+void refuse_non_leaf(const Array& tensor) {
+  static PyObject* const is_leaf = PyUnicode_InternFromString("is_leaf");
+  if (requires_grad(tensor) && !is_true(tensor.object, is_leaf))
+    value_error(tensor.op, tensor.label() +
+                               " is a torch tensor with a history (not a leaf of autograd's "
+                               "graph), which cannot be trained; pass the leaf, or x.detach()");
+}
+
+void mark_written(py::handle tensors) {
+  static PyObject* increment = nullptr;
+  if (!increment) {
+    const py::object modules = py::module_::import("sys").attr("modules");
+    if (!modules.contains("torch")) return;
+    const py::object graph = modules["torch"].attr("autograd").attr("graph");
+    increment = py::object(graph.attr("increment_version")).release().ptr();
+  }
+  py::reinterpret_borrow<py::object>(increment)(tensors);
+}
+
+}  // namespace onepass::bind
