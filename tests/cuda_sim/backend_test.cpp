@@ -254,6 +254,47 @@ void device_norm(std::string* bits) {
   }
 }
 
+// Every element is finite, but squares, their sum or the norm itself are no normal doubles.
+void norms_beyond_double(std::string* bits) {
+  struct Row {
+    double value, max_value, norm, clamped, unit, moved;
+  };
+  const double none = GradientRider::kNoLimit;
+  for (const Row& row :
+       {Row{1e160, none, 2e160, 2e160, 1, 0.5},
+        Row{1.5e308, none, none, 1.5e308 / 0x1p63, 0x1p64, 0.5},
+        Row{1e-170, none, 2e-170, 2e-170, 1, 1e-170}, Row{1e200, 1e155, 2e200, 2e155, 1, 0.5},
+        Row{1e200, 0.25, 2e200, 0.5, 1, 0.25}, Row{0, none, 0, 0, 1, 0}}) {
+    Buffer p(DType::f64, 4, 1), g(DType::f64, 4, 2);
+    for (int64_t i = 0; i < 4; ++i) {
+      p.set(i, 0);
+      g.set(i, row.value);
+    }
+    const std::vector<Operand> a{p.operand(), g.operand()};
+    const std::vector<Tensor> tensors{tensor_of(4, DType::f64, a)};
+    NormResult result{};
+    Norm norm = norm_of(tensors, &result);
+    norm.operand = 1;
+    norm.max_value = row.max_value;
+    run("norm", cuda.norm, cuda.norm_workspace(norm), norm);
+    const auto close = [](double x, double want) {
+      return x == want || std::fabs(x - want) <= 1e-12 * std::fabs(want);
+    };
+    check(result.first_nonfinite == -1 && result.unit == row.unit, "a finite norm is called Inf");
+    check(close(result.norm, row.norm), "the norm beyond double is wrong");
+    check(close(result.clamped_norm, row.clamped), "the clamped norm beyond double is wrong");
+    const std::vector<double> hyper{1, 0, 0, 0, 0, 0};
+    Elementwise step = call_on(tensors, hyper);
+    step.rider.max_value = row.max_value;
+    step.rider.norm = &result;
+    step.rider.max_norm = 1;
+    step.rider.skip_nonfinite = true;
+    run("update", cuda.update[0], cuda.elementwise_workspace(step), step);
+    check(close(p.get(0), -row.moved), "the step clipped from beyond double is wrong");
+    p.append_to(bits);
+  }
+}
+
 // ---- steps counted on the device
 
 // A rule with two states, on six tensors in both computing types, two of which share a counter and
@@ -586,13 +627,10 @@ void all_rows(std::string* bits) {
 
 int main() {
   const std::pair<const char*, std::function<void(std::string*)>> parts[] = {
-      {"elementwise", all_elementwise},
-      {"updates", all_updates},
-      {"device_norm", device_norm},
-      {"counted_steps", all_counted_steps},
-      {"devices", devices},
-      {"channelwise", all_channelwise},
-      {"rows", all_rows}};
+      {"elementwise", all_elementwise},     {"updates", all_updates},
+      {"device_norm", device_norm},         {"norms_beyond_double", norms_beyond_double},
+      {"counted_steps", all_counted_steps}, {"devices", devices},
+      {"channelwise", all_channelwise},     {"rows", all_rows}};
   const cusim::Options orders[] = {{cusim::Order::kForward, 0, 2},
                                    {cusim::Order::kReverse, 0, 1},
                                    {cusim::Order::kRandom, 5, 3}};
