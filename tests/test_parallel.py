@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,7 @@ BUILDS = {
 }
 # A child forked from a threaded process starts threads (which TSan refuses unless told otherwise),
 # and TSan would let each of them sleep a second at exit.
+VARIABLES = {"ONEPASS_NUM_THREADS", "OMP_NUM_THREADS"}
 TSAN_OPTIONS = "halt_on_error=1 die_after_fork=0 atexit_sleep_ms=50"
 
 
@@ -42,7 +44,7 @@ def build(directory: Path, flags: list[str]) -> Path:
 
 
 def run(*command: str | Path, **env: str) -> subprocess.CompletedProcess[str]:
-    inherited = {k: v for k, v in os.environ.items() if k != "ONEPASS_NUM_THREADS"}
+    inherited = {k: v for k, v in os.environ.items() if k not in VARIABLES}
     environment = {**inherited, "TSAN_OPTIONS": TSAN_OPTIONS, **env}
     return subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
 
@@ -82,3 +84,48 @@ def test_number_of_threads_by_default(plain: Path, value: str | None) -> None:
     env = {} if value is None else {"ONEPASS_NUM_THREADS": value}
     cpus = min(len(os.sched_getaffinity(0)), 1024)
     assert run(plain, "threads", **env).stdout == f"{cpus}\n"
+
+
+@pytest.mark.parametrize(
+    ("own", "openmp", "threads"),
+    [
+        (None, "3", "3"),
+        (None, "4,2", "4"),
+        (None, " 5 , 2 ", "5"),
+        (None, "5000", "1024"),
+        ("", "3", "3"),
+        ("2", "3", "2"),
+        ("2", "many", "2"),
+        ("0", "3", "3"),
+    ],
+)
+def test_number_of_threads_of_openmp(
+    plain: Path, own: str | None, openmp: str, threads: str
+) -> None:
+    env = {} if own is None else {"ONEPASS_NUM_THREADS": own}
+    assert run(plain, "threads", OMP_NUM_THREADS=openmp, **env).stdout == f"{threads}\n"
+
+
+@pytest.mark.parametrize("value", ["", "0", "-1", "two", "4,", "4,x", "4;2", "1.5"])
+def test_what_openmp_does_not_take_is_ignored(plain: Path, value: str) -> None:
+    cpus = min(len(os.sched_getaffinity(0)), 1024)
+    assert run(plain, "threads", OMP_NUM_THREADS=value).stdout == f"{cpus}\n"
+
+
+@pytest.mark.parametrize(
+    ("variables", "ignored"),
+    [
+        ({"OMP_NUM_THREADS": "4,2"}, None),
+        ({"OMP_NUM_THREADS": ""}, None),
+        ({"OMP_NUM_THREADS": "many"}, "OMP_NUM_THREADS is 'many', expected a number of threads"),
+        ({"ONEPASS_NUM_THREADS": "0"}, "ONEPASS_NUM_THREADS is '0', expected a number of threads"),
+        ({"ONEPASS_NUM_THREADS": "2", "OMP_NUM_THREADS": "many"}, None),
+    ],
+)
+def test_import_says_which_variable_it_ignores(
+    variables: dict[str, str], ignored: str | None
+) -> None:
+    result = run(sys.executable, "-c", "import onepass", **variables)
+    assert result.returncode == 0, result.stderr
+    assert (ignored or "") in result.stderr
+    assert ("RuntimeWarning" in result.stderr) == (ignored is not None)

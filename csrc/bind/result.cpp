@@ -76,8 +76,8 @@ void make(Array* a, const char* op, const char* name, const int64_t* shape, int 
               py::tuple extents(ndim);
               for (int d = 0; d < ndim; ++d) extents[size_t(d)] = shape[d];
               const py::handle object(like.object);
-              const py::object dtype =
-                  computing ? m.attr("parameter_dtype")(object) : object.attr("dtype");
+              const py::object dtype = computing ? m.attr("parameter_dtype")(object)
+                                                 : py::getattr(object, "dtype", py::none());
               return py::object(m.attr("empty")(extents, dtype, object));
             }));
 }

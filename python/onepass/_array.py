@@ -22,7 +22,8 @@ DType: TypeAlias = Any
 
 
 def library(x: Array) -> Any:
-    """The module that makes arrays like ``x``: numpy, cupy or torch."""
+    """The module that makes arrays like ``x``: numpy, cupy or torch; numpy also for a CPU array of
+    any other library with DLPack (JAX)."""
     if isinstance(x, np.ndarray):
         return np
     root = type(x).__module__.partition(".")[0]
@@ -30,10 +31,27 @@ def library(x: Array) -> Any:
         return sys.modules["torch"]
     if root == "cupy":
         return sys.modules["cupy"]
+    if _on_cpu(x):
+        return np
     raise TypeError(
         f"outputs cannot be allocated for {type(x).__name__}: pass 'out', or a NumPy array, a CuPy "
         "array or a PyTorch tensor"
     )
+
+
+def _on_cpu(x: Array) -> bool:
+    device = getattr(x, "__dlpack_device__", None)
+    return device is not None and hasattr(x, "__dlpack__") and int(device()[0]) == 1
+
+
+def as_ndarray(x: Array) -> np.ndarray[Any, Any]:
+    """A NumPy array of the memory of a CPU array: of NumPy, or of any library with DLPack."""
+    if isinstance(x, np.ndarray):
+        return x
+    try:
+        return np.from_dlpack(x)
+    except (BufferError, RuntimeError):  # bfloat16, of which DLPack tells NumPy nothing
+        return np.asarray(x)
 
 
 def is_tensor(x: Array) -> bool:
@@ -55,7 +73,7 @@ def empty_like(x: Array) -> Array:
     if is_torch(lib):
         return lib.empty_like(x, requires_grad=False)
     if lib is np:
-        return lib.empty_like(x, subok=False)
+        return np.empty_like(as_ndarray(x), subok=False)
     with x.device:
         return lib.empty_like(x)
 
@@ -66,7 +84,7 @@ def empty(shape: tuple[int, ...], dtype: DType, like: Array) -> Array:
     if is_torch(lib):
         return lib.empty(shape, dtype=dtype, device=like.device)
     if lib is np:
-        return np.empty(shape, dtype)
+        return np.empty(shape, as_ndarray(like).dtype if dtype is None else dtype)
     with like.device:
         return lib.empty(shape, dtype)
 
@@ -88,7 +106,7 @@ def zeros_like(x: Array, dtype: DType) -> Array:
     if is_torch(lib):
         return lib.zeros_like(x, dtype=dtype, requires_grad=False)
     if lib is np:
-        return np.zeros_like(x, dtype=dtype)
+        return np.zeros_like(as_ndarray(x), dtype=dtype)
     with x.device:
         return lib.zeros_like(x, dtype=dtype)
 
@@ -114,7 +132,9 @@ def contiguous(x: Array) -> Array:
         return x  # the border refuses it
     if is_torch(lib):
         return x.detach().contiguous() if x.requires_grad else x.contiguous()
-    if lib is np or x.flags.c_contiguous:
+    if lib is np:
+        return np.ascontiguousarray(as_ndarray(x))
+    if x.flags.c_contiguous:
         return lib.ascontiguousarray(x)
     with x.device:
         return kept(lib.ascontiguousarray(x))
@@ -126,7 +146,7 @@ def convert(x: Array, dtype: str) -> Array:
     if is_torch(lib):
         return x.contiguous().to(getattr(lib, dtype))
     if lib is np:
-        return x.astype(dtype, "C")
+        return as_ndarray(x).astype(dtype, "C")
     with x.device:
         return kept(x.astype(dtype, "C"))
 
@@ -136,7 +156,8 @@ def parameter_dtype(x: Array) -> DType:
     lib = library(x)
     if is_torch(lib):
         return lib.float64 if x.dtype == lib.float64 else lib.float32
-    return np.dtype(np.float64 if x.dtype == np.float64 else np.float32)
+    dtype = as_ndarray(x).dtype if lib is np else x.dtype
+    return np.dtype(np.float64 if dtype == np.float64 else np.float32)
 
 
 def scalar(value: float, like: Array) -> Any:

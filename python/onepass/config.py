@@ -21,8 +21,10 @@ __all__ = [
 def set_num_threads(n: int) -> None:
     """Sets the number of threads of later calls, the caller included.
 
-    Results do not depend on it. The default is the environment variable ``ONEPASS_NUM_THREADS``, or
-    the number of processors this process may use.
+    Results do not depend on it. The default is the environment variable ``ONEPASS_NUM_THREADS``;
+    without it ``OMP_NUM_THREADS``, of which the first number counts if it is a list; without both
+    the number of processors this process may use. A value that is no number of threads is ignored,
+    and a RuntimeWarning at import says so.
 
     Args:
         n: 1 to 1024.

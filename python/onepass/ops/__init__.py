@@ -2,8 +2,13 @@
 
 An *array* is a NumPy array, a CuPy array, a PyTorch tensor or anything with
 ``__cuda_array_interface__`` or ``__dlpack__``. Nothing is copied on the way in unless a function
-says so; outputs come back in the library of the first input. float32 and float64 compute as they
-are, float16 and bfloat16 are stored as such and computed in float32.
+says so; outputs come back in the library of the first input, those of a CPU array that has DLPack
+only (JAX) as NumPy arrays. float32 and float64 compute as they are, float16 and bfloat16 are stored
+as such and computed in float32.
+
+PyTorch's autograd does not see these calls. So a tensor that requires a gradient is refused where
+grad mode is on, by a TypeError that names the argument: pass ``x.detach()``. Under
+``torch.no_grad()`` it is taken. The in-place optimizer functions take parameters as they are.
 
 All arrays of a call lie on one device. On CUDA a call runs on the current stream of the library of
 the first array, borrows memory from its pool, waits for nothing and can be captured in a graph.

@@ -1,0 +1,116 @@
+"""Optimizers and functions in several threads: right, or one clear error."""
+
+import copy
+import pickle
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+from helpers import assert_all_same
+from onepass import _C, ops, optim
+
+SIZE = 300_001  # several chunks for the pool
+
+
+def grads_of(seed, steps):
+    rng = np.random.default_rng(seed)
+    return [[rng.standard_normal(SIZE).astype(np.float32)] for _ in range(steps)]
+
+
+def test_optimizers_of_their_own_parameters_do_not_disturb_each_other():
+    makers = (
+        lambda p: optim.AdamW(p, lr=0.1),
+        lambda p: optim.SGD(p, lr=0.1, momentum=0.9),
+        lambda p: optim.Adam(p, lr=0.01),
+        lambda p: optim.RMSprop(p, lr=0.01),
+    )
+
+    def train(which, ready=None):
+        parameter = np.zeros(SIZE, np.float32)
+        optimizer = makers[which]([parameter])
+        grads = grads_of(which, 6)
+        if ready:
+            ready.wait()
+        for grad in grads:
+            optimizer.step(grad, max_norm=1.0)
+        return parameter
+
+    want = [train(which) for which in range(len(makers))]
+    ready = threading.Barrier(len(makers))
+    with ThreadPoolExecutor(len(makers)) as pool:
+        got = list(pool.map(lambda which: train(which, ready), range(len(makers))))
+    assert_all_same(got, want)
+
+
+def test_a_plan_in_use_keeps_its_counts():
+    """Counts that another thread sets are all the step's or all the setter's: refused meanwhile."""
+    parameter, grad = np.zeros(1 << 22, np.float32), np.ones(1 << 22, np.float32)
+    state = [[np.zeros_like(parameter)] for _ in range(2)]
+    plan = _C.Plan("adamw", [parameter], [*state, None], [0])
+    stop, refused, failed = threading.Event(), [], []
+
+    def setting():
+        while not stop.is_set():
+            try:
+                plan.steps = plan.steps
+            except RuntimeError as error:
+                refused.append(str(error))
+
+    thread = threading.Thread(target=setting)
+    thread.start()
+    taken = 0
+    hyper = [[0.1, 0.9, 0.99, 1e-8, 0.0]]
+    for _ in range(10):
+        try:
+            plan.step([grad], hyper, 1.0, None, None, False, False, False, True)
+            taken += 1
+        except RuntimeError as error:
+            failed.append(str(error))
+    stop.set()
+    thread.join()
+    assert taken + len(failed) == 10
+    assert plan.steps == [taken]
+    for message in refused + failed:
+        assert message.startswith("adamw: this optimizer is stepping in another thread; ")
+
+
+def test_copies_of_an_optimizer_step_in_threads_of_their_own():
+    one = optim.AdamW([np.zeros(SIZE, np.float32)], lr=0.1)
+    grads = grads_of(0, 4)
+    one.step(grads[0])
+    others = [copy.deepcopy(one), pickle.loads(pickle.dumps(one))]
+
+    def go_on(optimizer):
+        for grad in grads[1:]:
+            optimizer.step(grad)
+        return optimizer.param_groups[0]["params"][0]
+
+    with ThreadPoolExecutor(3) as pool:
+        results = list(pool.map(go_on, [one, *others]))
+    assert_all_same(results[1:], results[:1] * 2)
+
+
+def test_random_functions_from_eight_threads():
+    rng = np.random.default_rng(1)
+    x = rng.standard_normal((1201, 257)).astype(np.float32)
+    target = rng.integers(0, 257, 1201)
+    bias = x[0].copy()
+    calls = [
+        lambda: [ops.gelu(x)],
+        lambda: [ops.silu(x.T)],
+        lambda: [ops.relu_backward(x, x)],
+        lambda: [ops.dropout(x, p=0.3, seed=5)],
+        lambda: [ops.bias_act(x, bias, activation="tanh")],
+        lambda: list(ops.cross_entropy(x, target)),
+        lambda: [np.float64(ops.global_norm([x, x.astype(np.float64) * 1e200]))],
+        lambda: [np.float64(ops.global_norm([x[::3], bias], ord=1))],
+    ]
+    want = [call() for call in calls]
+
+    def work(seed):
+        for which in np.random.default_rng(seed).integers(0, len(calls), 24):
+            assert_all_same(calls[which](), want[which], f"call {which}")
+
+    with ThreadPoolExecutor(8) as pool:
+        for done in [pool.submit(work, seed) for seed in range(8)]:
+            done.result()
