@@ -18,8 +18,8 @@ def test_every_input_from_another_library(op):
             exported[i] = Exported(exported[i])
     want, got = values_of(call(op, plain)), values_of(call(op, exported))
     for one, other in zip(got, want, strict=True):
-        if isinstance(other, Exported):  # what forward saves for backward: x itself
-            other = other.array
+        if isinstance(one, Exported):  # what forward saves for backward: x itself
+            one = one.array
         if isinstance(other, (np.ndarray, np.generic, float)):
             assert type(one) is type(other)
             assert np.array_equal(bits(np.asarray(one)), bits(np.asarray(other)))

@@ -138,9 +138,9 @@ ONEPASS_DEVICE NormPartial fold_scaled(NormPartial p) {
   return p;
 }
 
-// The root of a sum of squares of which plain, large and small are measures: root · scale.
+// The root of a sum of squares of which plain, large and small are measures: root · power.
 struct Root {
-  double root, scale;
+  double root, power;
 };
 ONEPASS_DEVICE Root root_of(double plain, double large, double small) {
   if (is_sound(plain)) return {math::sqrt(plain), 1};
@@ -162,10 +162,10 @@ ONEPASS_DEVICE void combine_scaled(const NormCall& call, const NormPartial& plai
   if (threadIdx.x != 0) return;
   const Root free = root_of(plain.sum, p.large, p.small);
   const Root clamped = root_of(plain.clamped, p.clamped_large, p.clamped_small);
-  NormResult result{free.root * free.scale, clamped.root * clamped.scale, -1};
+  NormResult result{free.root * free.power, clamped.root * clamped.power, -1};
   if (!math::isfinite(result.clamped_norm)) {
     result.unit = 0x1p64;
-    result.clamped_norm = clamped.root * (clamped.scale / result.unit);
+    result.clamped_norm = clamped.root * (clamped.power / result.unit);
   }
   *call.result = result;
 }

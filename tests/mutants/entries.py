@@ -118,8 +118,8 @@ CPP = [
     Mutant(
         "plan: two threads may run its step",
         "csrc/bind/plan.cpp",
-        "    flag = true;",
-        "    flag = false;",
+        "flag.exchange(true, std::memory_order_acquire)",
+        "flag.exchange(false, std::memory_order_acquire)",
         (f"{MEMORY}::test_steps_of_two_threads_are_taken_whole_or_refused",),
     ),
     Mutant(
