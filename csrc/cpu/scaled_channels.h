@@ -3,7 +3,7 @@
 // neighbours' bits stay.
 #pragma once
 #include "cpu/sum_pass.h"
-#include "kernels/norm_range.h"
+#include "kernels/moments_range.h"
 
 ONEPASS_BEGIN
 namespace {

@@ -2,6 +2,7 @@
 // statistics, the gradients of weight and bias, and the parameters of the pass that applies them.
 #pragma once
 #include "cuda/epilogue.cuh"
+#include "kernels/moments_range.h"
 
 ONEPASS_BEGIN
 namespace {

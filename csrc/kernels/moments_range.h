@@ -1,0 +1,38 @@
+// A norm's moments where the sums of a channel leave the range of double: taken again of x times a
+// power of two.
+#pragma once
+#include "kernels/norm_range.h"
+
+ONEPASS_BEGIN
+
+// The factor for x with which the sums of d and d² are taken again, d = x - first; 0 if they are
+// right as they are. Squares overflow, or vanish where eps is no larger (d = 0 if `first` is not
+// small itself).
+template <class T>
+ONEPASS_HD double moments_scale(double sum, double squares, double first, double count,
+                                double eps) {
+  constexpr double kTiny = 0x1p-900, kSmall = 0x1p-390;
+  if (!(math::isfinite(sum) && math::isfinite(squares))) return NormRange<T>::kMoments;
+  const bool vanish = sizeof(T) == 8 && eps < kTiny && squares < kTiny * count;
+  return vanish && math::abs(first) < kSmall ? 1 / NormRange<T>::kMoments : 0;
+}
+// The moments from the sums of d·scale and (d·scale)². The variance may exceed double, as Inf.
+template <class R>
+struct MomentsInRange {
+  typename R::Saved saved;
+  double mean, variance;
+};
+template <class R>
+ONEPASS_HD MomentsInRange<R> moments_in_range(double sum, double squares, double first,
+                                              double scale, double part, double eps) {
+  using T = decltype(R::Saved::mean);
+  const auto m = R::moments(sum, squares, part);
+  const auto s = R::save(first * scale, m.offset, m.variance, eps * scale * scale);
+  const double back = 1 / scale;
+  const T rstd = scale == NormRange<T>::kMoments ? lower<T>(double(s.rstd)) : T(s.rstd * scale);
+  return {{T(s.mean * back), T(s.lost * back), rstd},
+          (first * scale + m.offset) * back,
+          m.variance * back * back};
+}
+
+ONEPASS_END
