@@ -220,13 +220,6 @@ PYTHON = [
         (f"{RESUME}::test_skipped_steps_are_counted_over_a_resume",),
     ),
     Mutant(
-        "restore: every parameter gets a zero gradient",
-        f"{TRAIN}/_run.py",
-        'there = name in saved["gradients"]',
-        "there = True",
-        (f"{RESUME}::test_a_parameter_that_never_had_a_gradient_stays_without_one_after_a_resume",),
-    ),
-    Mutant(
         "ReduceLROnPlateau: reads the training loss though there is validation",
         f"{TRAIN}/_schedule.py",
         'run.scheduler.step(row.get("val_loss", row["loss"]))',
@@ -235,16 +228,16 @@ PYTHON = [
     ),
     Mutant(
         "evaluate: always leaves the model in training mode",
-        f"{TRAIN}/_use.py",
-        "module.training = mode",
-        "module.training = mode or True",
+        "python/onepass/nn/_modes.py",
+        "use.module.training = use.before[0]",
+        "use.module.training = True",
         (f"{RESUME}::test_reading_a_model_leaves_its_mode",),
     ),
     Mutant(
         "threads: the first reader to leave ends evaluation mode for all",
-        f"{TRAIN}/_use.py",
-        "if evaluates and not use.readers:\n                for",
-        "if evaluates:\n                for",
+        "python/onepass/nn/_modes.py",
+        "                if not use.threads:\n",
+        "                if uses.get(id(module)):\n",
         ("tests/test_trainer_threads.py::test_predict_from_many_threads_at_once",),
     ),
     Mutant(
