@@ -220,13 +220,6 @@ PYTHON = [
         (f"{RESUME}::test_skipped_steps_are_counted_over_a_resume",),
     ),
     Mutant(
-        "restore: every parameter gets a zero gradient",
-        f"{TRAIN}/_run.py",
-        'there = name in saved["gradients"]',
-        "there = True",
-        (f"{RESUME}::test_a_parameter_that_never_had_a_gradient_stays_without_one_after_a_resume",),
-    ),
-    Mutant(
         "ReduceLROnPlateau: reads the training loss though there is validation",
         f"{TRAIN}/_schedule.py",
         'run.scheduler.step(row.get("val_loss", row["loss"]))',
@@ -235,16 +228,16 @@ PYTHON = [
     ),
     Mutant(
         "evaluate: always leaves the model in training mode",
-        f"{TRAIN}/_use.py",
-        "module.training = mode",
-        "module.training = mode or True",
+        "python/onepass/nn/_modes.py",
+        "use.module.training = use.before[0]",
+        "use.module.training = True",
         (f"{RESUME}::test_reading_a_model_leaves_its_mode",),
     ),
     Mutant(
         "threads: the first reader to leave ends evaluation mode for all",
-        f"{TRAIN}/_use.py",
-        "if evaluates and not use.readers:\n                for",
-        "if evaluates:\n                for",
+        "python/onepass/nn/_modes.py",
+        "                if not use.threads:\n",
+        "                if uses.get(id(module)):\n",
         ("tests/test_trainer_threads.py::test_predict_from_many_threads_at_once",),
     ),
     Mutant(
@@ -651,5 +644,70 @@ OPTIM = [
     ),
 ]
 
-PYTHON += OPTIM
+NN = "python/onepass/nn"
+IN_THREADS = "tests/test_model_threads.py"
+ABSENT = "tests/test_absent_gradients.py"
+FROZEN = "tests/test_frozen.py"
+MODES = "tests/test_layer_modes.py"
+
+MODULES = [
+    Mutant(
+        "parameter: a gradient that somebody holds is written to",
+        "python/onepass/_parameter.py",
+        "free = getrefcount(self._spare) == 2",
+        "free = True",
+        (f"{ABSENT}::test_a_gradient_that_the_user_kept_is_never_overwritten",),
+    ),
+    Mutant(
+        "modules: threads share what forward saved in evaluation",
+        f"{NN}/_saved.py",
+        "class _OfThread(local):",
+        "class _OfThread:",
+        (IN_THREADS,),
+    ),
+    Mutant(
+        "modules: a product that another pass needs is written to",
+        f"{NN}/_saved.py",
+        "return self.trained if getrefcount(self.trained) == 2 else None",
+        "return self.trained",
+        (f"{IN_THREADS}::test_a_layer_that_trains_in_a_model_that_does_not",),
+    ),
+    Mutant(
+        "modules: backward of a thread whose values another thread replaced",
+        f"{NN}/_saved.py",
+        "            self.displaced.add(self.thread)\n",
+        "            pass\n",
+        (f"{IN_THREADS}::test_interleaved_training_is_refused",),
+    ),
+    Mutant(
+        "residual: values of a side in another mode are lost",
+        f"{NN}/_residual.py",
+        "return [saved for s in sides if s.training != training for saved in s._all_saved()]",
+        "return []",
+        (f"{IN_THREADS}::test_an_evaluation_between_forward_and_backward_changes_nothing",),
+    ),
+    Mutant(
+        "trainer: a layer's own eval() is forgotten",
+        f"{NN}/_modes.py",
+        "module._holds_eval = hold",
+        "pass",
+        (f"{MODES}::test_a_layers_own_eval_outlives_every_call",),
+    ),
+    Mutant(
+        "optimizer: a frozen parameter moves where gradients are passed",
+        "python/onepass/optim/_optimizer.py",
+        "taken = self._without(frozen, given) if frozen else given",
+        "taken = given",
+        (f"{FROZEN}::test_frozen_between_backward_and_step",),
+    ),
+    Mutant(
+        "batch norm: frozen statistics follow the batch",
+        f"{NN}/_batch_norm.py",
+        ' and not read(self, "statistics_frozen")',
+        "",
+        (f"{FROZEN}::test_freeze_without_statistics_and_unfreeze",),
+    ),
+]
+
+PYTHON += OPTIM + MODULES
 MUTANTS = [*PYTHON, *CPP]
