@@ -15,8 +15,8 @@ class Batches:
 
     Args:
         source: each ``iter(source)`` is an epoch of pairs of arrays or tensors, ``len(source)`` of
-            them where it has a length. One with a method ``set_epoch`` is told the epoch first, as
-            samplers of PyTorch are. Without a length each batch is read one step ahead.
+            them where it has a length. A method ``set_epoch`` is called with the epoch first, as
+            for samplers of PyTorch. Without a length each batch is read one step ahead.
 
     Raises:
         TypeError: it can be read only once.
