@@ -424,7 +424,7 @@ def test_batches_of_ones_own_and_of_pytorch_train_as_arrays_do(source):
 
 @pytest.mark.parametrize(("source", "kind", "words"), [
     ((p for p in [(X, Y)]), TypeError, "is a generator, which can be read only once"),
-    (type("Endless", (), {"__iter__": lambda s: iter([(X, Y)])})(), TypeError, "without len"),
+    (type("Empty", (), {"__iter__": lambda s: iter([])})(), ValueError, "gave no batch"),
     (type("Xs", (Epochs,), {"__iter__": lambda s: iter([X])})(), TypeError, "gave a ndarray"),
     (Epochs(7), ValueError, "gave 5 batches, expected 7"),
     ({"x": X}, ValueError, "'y' is None"),

@@ -144,6 +144,10 @@ class DataLoader:
         full, rest = divmod(self.size, self.batch_size)
         return full + (rest > 0 and not self.drop_last)
 
+    def ends(self, count: int) -> bool:
+        """Whether batch number ``count``, from 1, is the last of an epoch."""
+        return count == len(self)
+
     def __iter__(self) -> Iterator[Any]:
         """Batches of the epoch ``self.epoch``; advances ``self.epoch``."""
         epoch, self.epoch = self.epoch, self.epoch + 1

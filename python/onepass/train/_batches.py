@@ -14,11 +14,12 @@ class Batches:
     """An iterable of pairs (x, y), as the training loop reads a DataLoader.
 
     Args:
-        source: each ``iter(source)`` is an epoch of ``len(source)`` pairs of arrays or tensors. One
-            with a method ``set_epoch`` is told the epoch first, as samplers of PyTorch are.
+        source: each ``iter(source)`` is an epoch of pairs of arrays or tensors, ``len(source)`` of
+            them where it has a length. A method ``set_epoch`` is called with the epoch first, as
+            for samplers of PyTorch. Without a length each batch is read one step ahead.
 
     Raises:
-        TypeError: it can be read only once, or has no length.
+        TypeError: it can be read only once.
     """
 
     X: Any = None  # not known, as all of these
@@ -37,15 +38,19 @@ class Batches:
         wanted = "expected arrays, or an object whose iter() gives batches (x, y) of a new epoch"
         if not isinstance(source, (list, tuple)) and iter(source) is source:
             raise TypeError(f"{call}: 'X' is a {kind}, which can be read only once, {wanted}")
-        try:
-            len(source)
-        except TypeError:
-            raise TypeError(f"{call}: 'X' is a {kind} without len(), {wanted}, and len() their "
-                            "number") from None  # fmt: skip
         self.source, self._call = source, call
+        self._at_end = False
 
     def __len__(self) -> int:
-        return len(self.source)
+        """Batches in an epoch; 0 where the source does not say."""
+        try:
+            return len(self.source)
+        except TypeError:
+            return 0
+
+    def ends(self, count: int) -> bool:
+        """Whether the batch read last, number ``count``, is the last of its epoch."""
+        return count == len(self) or self._at_end
 
     def __iter__(self) -> Iterator[Any]:
         return self.batches(0)
@@ -55,6 +60,18 @@ class Batches:
         set_epoch = getattr(self.source, "set_epoch", None)
         if set_epoch is not None:
             set_epoch(epoch)
+        self._at_end = False
+        batches = self._checked(start)
+        if len(self):
+            yield from batches
+            return
+        ahead = next(batches, None)
+        while ahead is not None:
+            batch, ahead = ahead, next(batches, None)
+            self._at_end = ahead is None
+            yield batch
+
+    def _checked(self, start: int) -> Iterator[Any]:
         count = start
         for pair in islice(iter(self.source), start, None):
             if not isinstance(pair, (tuple, list)) or len(pair) != 2:
@@ -64,7 +81,12 @@ class Batches:
                 )
             count += 1
             yield tuple(map(_array, pair))
-        if count != len(self):
+        if count == 0:
+            raise ValueError(
+                f"{self._call}: 'X' is a {type(self.source).__name__} that gave no batch, expected "
+                "batches (x, y) in every epoch"
+            )
+        if len(self) and count != len(self):
             raise ValueError(
                 f"{self._call}: 'X' gave {count} batches, expected {len(self)}, which is its len()"
             )

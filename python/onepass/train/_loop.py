@@ -99,7 +99,7 @@ class Loop:
                     self._start.keep()
                     self._unit = self._shares = 0.0
                 pending += 1
-                last = pending == run.accumulate or run.position + 1 == len(loader)
+                last = pending == run.accumulate or loader.ends(run.position + 1)
                 self._forward_backward(*map(run.moved, batch))
                 run.position += 1
                 if last:

@@ -158,7 +158,7 @@ def find_lr(
     """
     finder = LRFinder(min_lr, max_lr, steps)
     loader, _ = _loaders.to_train(
-        X, y, batch_size, True, trainer.last_batch, trainer.seed, None, 0.0, None, None
+        X, y, batch_size, True, trainer.last_batch, trainer.seed, None, 0.0, None, None, None
     )
     finder.measure = _Probe(loader)
     with Unchanged(trainer.model, trainer.optimizer) as before, np.errstate(all="ignore"):

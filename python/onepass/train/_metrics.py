@@ -48,12 +48,12 @@ def classes(output: Any, target: Any, ignore_index: int = -100) -> tuple[Any, An
     """
     y, t = to_numpy(output), to_numpy(target)
     one = y.ndim == 1 or y.shape[1] == 1
+    labels = y.shape if y.ndim == 1 else (y.shape[0], *y.shape[2:])
+    fits = t.shape in (labels, (*labels[:1], 1, *labels[1:]), y.shape)  # the second: a column
     if one:
         y = y.reshape(-1)
-        fits = t.size == y.size
         t = t.reshape(-1) > 0.5 if is_floating(t) else t.reshape(-1)
-    else:
-        fits = t.shape == y.shape or t.size == y.size // y.shape[1]
+    elif fits:
         if t.shape == y.shape:
             t = t.argmax(axis=1)
         y, t = np.moveaxis(y, 1, -1).reshape(-1, y.shape[1]), t.reshape(-1)
@@ -84,8 +84,8 @@ def top_k(output: Any, target: Any, ignore_index: int = -100, *, k: int) -> tupl
             "classes along axis 1"
         )
     own = np.take_along_axis(scores, true[:, None], axis=1)
-    rank = np.sum(scores > own, axis=1)  # a tie counts for the label
-    return float(np.sum((rank < k) & ~np.isnan(own[:, 0]))), float(true.size)
+    rank = np.sum(~(scores < own), axis=1) - 1  # ties and NaN count against the label
+    return float(np.sum(rank < k)), float(true.size)
 
 
 def squares(output: Any, target: Any) -> tuple[float, float]:
@@ -226,13 +226,14 @@ def _metric(metric: Any, ignore_index: int) -> Metric:
         return found
     if not callable(metric):
         raise TypeError(f"Trainer: 'metrics' has {metric!r}, expected a name or a callable")
-    return Metric(metric)
+    scorer = _scorers.of_function(metric, partial(classes, ignore_index=ignore_index))
+    return Metric(scorer or metric)
 
 
 def _difference(owner: str, output: Any, target: Any) -> Any:
     y, t = to_numpy(output), to_numpy(target)
-    if y.size != t.size:
+    if [n for n in y.shape if n != 1] != [n for n in t.shape if n != 1]:
         raise ValueError(
-            f"{owner}: 'target' has shape {t.shape}, expected the size of the output, {y.shape}"
+            f"{owner}: 'target' has shape {t.shape}, expected that of the output, {y.shape}"
         )
     return y.astype(np.float64) - t.reshape(y.shape)

@@ -98,7 +98,7 @@ class _Count:
         now = time.perf_counter()
         if now - self._shown > self.seconds:
             self._shown = now
-            line = f"{self.title} {self.n}/{self.total}"
+            line = f"{self.title} {self.n}" + (f"/{self.total}" if self.total else "")
             self._width = len(line)
             _console.write(f"\r{line}", self.file)
 
@@ -135,7 +135,8 @@ def _bar(total: int, initial: int, title: str, file: Any) -> _Count | _Tqdm | No
     try:
         from tqdm import tqdm
 
-        bar = tqdm(total=total, initial=initial, desc=title, file=file, leave=False, unit="batch")
+        whole = total or None  # not known
+        bar = tqdm(total=whole, initial=initial, desc=title, file=file, leave=False, unit="batch")
     except (ImportError, OSError, ValueError, AttributeError):
         return _Count(total, initial, title, file, TERMINAL_SECONDS)
     return _Tqdm(bar)

@@ -1,4 +1,4 @@
-"""Metrics of scikit-learn by name, called as it calls them: true values, then predicted ones."""
+"""Metrics of scikit-learn, called as it calls them: true values, then predicted ones."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ import numpy as np
 from onepass._array import is_floating, to_numpy
 
 Classes = Callable[[Any, Any], tuple[Any, Any, Any]]
-_OF_SCORES = {"y_score", "y_scores", "pred_decision", "y_proba", "y_prob"}
+_OF_MARGINS = ("y_score", "y_scores", "pred_decision")
+_OF_SHARES = ("y_proba", "y_prob")
+_SHARES_CALLED_PREDICTIONS = ("log_loss", "d2_log_loss_score")  # in earlier scikit-learns
 
 
 def names() -> Iterable[str]:
@@ -27,23 +29,24 @@ def names() -> Iterable[str]:
 
 @dataclass(frozen=True)
 class Scorer:
-    """A function of (outputs, targets): a scorer, or a function of ``sklearn.metrics``, by name."""
+    """A function of (outputs, targets), from a scorer or a function of ``sklearn.metrics``."""
 
-    name: str
+    function: Any
     classes: Classes
 
     def __call__(self, output: Any, target: Any) -> float:
-        from sklearn import metrics
-
-        if self.name in metrics.get_scorer_names():
-            return _score(metrics.get_scorer(self.name), output, target, self.classes)
-        function = getattr(metrics, self.name)
+        function = self.function
+        if _is_scorer(function):
+            return _score(function, output, target, self.classes)
         if not _of_classes(output, target):
             return float(function(_flat(target), _flat(output)))
         scores, predicted, true = self.classes(output, target)
-        if _second_argument(function) in _OF_SCORES:
+        name, second, two = _name(function), _second_argument(function), _is_binary(scores)
+        if second == "pred_decision" or (second in _OF_MARGINS and two):
+            return float(function(true, _margins(scores)))
+        if second in _OF_MARGINS + _OF_SHARES or name in _SHARES_CALLED_PREDICTIONS:
             shares = _shares(scores)
-            return float(function(true, shares[:, 1] if shares.shape[1] == 2 else shares))
+            return float(function(true, shares[:, 1] if two else shares))
         return float(function(true, predicted))
 
 
@@ -54,10 +57,30 @@ def find(name: str, classes: Classes) -> Scorer | None:
     except ImportError:
         return None
     if name in metrics.get_scorer_names():
-        return Scorer(name, classes)
+        return Scorer(metrics.get_scorer(name), classes)
     function = None if name.startswith("_") else getattr(metrics, name, None)
     known = callable(function) and _second_argument(function) is not None
-    return Scorer(name, classes) if known else None
+    return Scorer(function, classes) if known else None
+
+
+def of_function(function: Any, classes: Classes) -> Scorer | None:
+    """The metric for a scorer, or a function of ``sklearn.metrics``; None for any other function.
+
+    A ``functools.partial`` of such a function is one too.
+    """
+    inner = getattr(function, "func", function)
+    ours = str(getattr(inner, "__module__", "")).startswith("sklearn.metrics")
+    if _is_scorer(function) or (ours and _second_argument(function) is not None):
+        return Scorer(function, classes)
+    return None
+
+
+def _is_scorer(function: Any) -> bool:
+    return hasattr(function, "_score_func")
+
+
+def _name(function: Any) -> str:
+    return str(getattr(getattr(function, "func", function), "__name__", ""))
 
 
 def _second_argument(function: Any) -> str | None:
@@ -98,6 +121,9 @@ def _score(scorer: Any, output: Any, target: Any, classes: Classes) -> float:
         def predict_proba(self, X: Any) -> Any:
             return shares
 
+        def decision_function(self, X: Any) -> Any:
+            return _margins(scores)
+
         def __sklearn_is_fitted__(self) -> bool:
             return True
 
@@ -111,6 +137,16 @@ def _of_classes(output: Any, target: Any) -> bool:
         return True
     several = y.ndim > 1 and y.shape[1] > 1 and t.shape == y.shape
     return bool(several and (t >= 0).all() and np.allclose(t.sum(axis=1), 1))
+
+
+def _is_binary(scores: Any) -> bool:
+    return bool(scores.ndim == 1 or scores.shape[1] == 2)
+
+
+def _margins(scores: Any) -> Any:
+    """Logits in double; of two classes the second over the first. Unlike shares they never tie."""
+    z = np.asarray(scores, np.float64)
+    return z[:, 1] - z[:, 0] if z.ndim == 2 and z.shape[1] == 2 else z
 
 
 def _shares(scores: Any) -> Any:

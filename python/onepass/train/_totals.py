@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from onepass import _numbers as numbers
 from onepass._array import to_numpy
 from onepass.train._metrics import Metric
 
@@ -47,7 +48,9 @@ class Totals(dict[str, Any]):
     def values_of(self, metrics: Mapping[str, Metric]) -> dict[str, float]:
         """The loss and the metrics; NaN if every batch was skipped."""
         return {"loss": self._mean("loss")} | {
-            name: self._whole(metric) if metric.parts is None else metric.finish(self._mean(name))
+            name: self._whole(name, metric)
+            if metric.parts is None
+            else metric.finish(self._mean(name))
             for name, metric in metrics.items()
         }
 
@@ -64,7 +67,8 @@ class Totals(dict[str, Any]):
         total, count = self.get(name, (math.nan, 1.0))
         return total / count if count else math.nan
 
-    def _whole(self, metric: Metric) -> float:
-        if "outputs" not in self:
+    def _whole(self, name: str, metric: Metric) -> float:
+        if "outputs" not in self or metric.whole is None:
             return math.nan
-        return metric(np.concatenate(self["outputs"]), np.concatenate(self["targets"]))
+        value = metric.whole(np.concatenate(self["outputs"]), np.concatenate(self["targets"]))
+        return numbers.as_float("Trainer", f"metrics[{name!r}]", value, "a number")

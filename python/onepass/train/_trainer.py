@@ -210,7 +210,7 @@ class Trainer:
 
         Args:
             X: samples along axis 0, floating point. Or, without ``y``, batches: a DataLoader, one
-                of PyTorch, or any object with ``len()`` whose ``iter()`` gives the pairs (x, y) of
+                of PyTorch, or any object whose ``iter()`` gives the pairs (x, y) of
                 an epoch. A resume inside an epoch then skips as many batches as were done.
             y: targets: classes (integers), or numbers.
             max_epochs: the total.

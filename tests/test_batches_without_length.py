@@ -1,0 +1,82 @@
+"""Batches from an object that does not say how many: as arrays, bit for bit."""
+
+import io
+
+import numpy as np
+import pytest
+from onepass.data import DataLoader
+from onepass.train import Checkpoint, ProgressBar
+from small_training import BATCH, VALIDATION, KilledError, StopAt, X, Y, everything, make
+
+
+class Stream:
+    """Each iteration gives the batches again."""
+
+    def __iter__(self):
+        return iter(DataLoader(X, Y, BATCH))
+
+
+def of_torch():
+    torch = pytest.importorskip("torch")
+
+    class Rows(torch.utils.data.IterableDataset):
+        def __iter__(self):
+            return iter(zip(torch.from_numpy(X), torch.from_numpy(Y), strict=True))
+
+    return torch.utils.data.DataLoader(Rows(), batch_size=BATCH)
+
+
+def trainer_of(*callbacks, **options):
+    return make(callbacks, scheduled=False, last_batch="keep", **options)
+
+
+def of_arrays(**options):
+    trainer = trainer_of(**options)
+    trainer.fit(X, Y, max_epochs=2, batch_size=BATCH, shuffle=False, validation_data=VALIDATION)
+    return everything(trainer)
+
+
+@pytest.mark.parametrize("source", [Stream, of_torch])
+@pytest.mark.parametrize("accumulate", [1, 3, 100])
+def test_a_stream_trains_as_arrays_do(source, accumulate):
+    expected = of_arrays(accumulate=accumulate)
+    trainer = trainer_of(accumulate=accumulate)
+    trainer.fit(source(), max_epochs=2, validation_data=VALIDATION)
+    assert everything(trainer) == expected
+    found, whole = trainer.evaluate(source()), trainer.evaluate(X, Y)
+    assert found == pytest.approx(whole, rel=1e-6)
+
+
+@pytest.mark.parametrize("step", [1, 4, 5, 7])
+@pytest.mark.parametrize("ways", ["fit", "checkpoint"])
+def test_a_stream_goes_on_inside_an_epoch(tmp_path, step, ways):
+    expected = of_arrays()
+    callbacks = [StopAt(step), Checkpoint(tmp_path, every_n_steps=1)]
+    trainer = trainer_of(*(callbacks[:1] if ways == "fit" else callbacks[::-1]))
+    with pytest.raises(KilledError):
+        trainer.fit(Stream(), max_epochs=2, validation_data=VALIDATION)
+    if ways == "fit":
+        trainer.callbacks[:] = []
+        trainer.fit(Stream(), max_epochs=2, validation_data=VALIDATION)
+    else:
+        trainer = trainer_of()
+        trainer.fit(Stream(), max_epochs=2, validation_data=VALIDATION, ckpt_path=tmp_path)
+    assert everything(trainer) == expected
+
+
+def test_a_stream_shows_its_progress():
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    shown = Terminal()
+    trainer_of(ProgressBar(file=shown)).fit(Stream(), max_epochs=2)
+    assert "2/2" in shown.getvalue()
+
+
+def test_a_stream_may_be_validation_data():
+    one, two = trainer_of(), trainer_of()
+    expected = one.fit(X, Y, max_epochs=2, validation_data=(X, Y))
+    found = two.fit(X, Y, max_epochs=2, validation_data=Stream())
+    np.testing.assert_allclose(found["val_loss"], expected["val_loss"], rtol=1e-6)
+    assert found["val_accuracy"] == expected["val_accuracy"]
