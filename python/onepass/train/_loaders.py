@@ -27,11 +27,11 @@ def to_train(
     shuffle: bool,
     last_batch: str,
     seed: int,
-    validation_data: tuple[Any, Any] | None,
-    validation_split: float,
-    sample_weight: Any,
-    class_weight: ClassWeight,
-    transform: Any,
+    validation_data: tuple[Any, Any] | None = None,
+    validation_split: float = 0.0,
+    sample_weight: Any = None,
+    class_weight: ClassWeight = None,
+    transform: Any = None,
 ) -> tuple[Loader, Loader | None]:
     """The loaders for training and for validation."""
     numbers.in_range("fit", "validation_split", validation_split, 0, 1)

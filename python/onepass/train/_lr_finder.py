@@ -150,6 +150,7 @@ def find_lr(
         >>> from onepass.train import Trainer, find_lr
         >>> X = np.random.default_rng(0).standard_normal((200, 3), np.float32)
         >>> y = (X[:, 0] > 0).astype(np.int64)
+        >>> nn.manual_seed(0)
         >>> model = nn.Sequential(nn.Linear(3, 16), nn.ReLU(), nn.Linear(16, 2))
         >>> trainer = Trainer(model, nn.CrossEntropyLoss(), optim.SGD(model.parameters(), lr=0.1))
         >>> found = find_lr(trainer, X, y)
@@ -157,9 +158,7 @@ def find_lr(
         True
     """
     finder = LRFinder(min_lr, max_lr, steps)
-    loader, _ = _loaders.to_train(
-        X, y, batch_size, True, trainer.last_batch, trainer.seed, None, 0.0, None, None, None
-    )
+    loader, _ = _loaders.to_train(X, y, batch_size, True, trainer.last_batch, trainer.seed)
     finder.measure = _Probe(loader)
     with Unchanged(trainer.model, trainer.optimizer) as before, np.errstate(all="ignore"):
 
