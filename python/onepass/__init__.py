@@ -23,10 +23,12 @@ __all__ = ["__version__", "config", "data", "nn", "ops", "optim", "train"]
 _SUBMODULES = frozenset({*__all__, "cli"} - {"__version__"})
 
 
-def __getattr__(name: str) -> Any:
-    if name in _SUBMODULES:
-        return importlib.import_module(f"onepass.{name}")
-    raise AttributeError(f"module 'onepass' has no attribute {name!r}")
+if not TYPE_CHECKING:  # a type checker would take any name from it
+
+    def __getattr__(name: str) -> Any:
+        if name in _SUBMODULES:
+            return importlib.import_module(f"onepass.{name}")
+        raise AttributeError(f"module 'onepass' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

@@ -40,6 +40,8 @@ class Parameter:
         TypeError: ``data`` is no such array; arithmetic on the parameter instead of its ``data``.
 
     Example:
+        >>> import numpy as np
+        >>> from onepass import nn
         >>> nn.Parameter(np.zeros((2, 3), np.float32))
         Parameter(shape=(2, 3), dtype=float32)
     """

@@ -33,6 +33,7 @@ def set_num_threads(n: int) -> None:
         ValueError: ``n`` out of range.
 
     Example:
+        >>> import onepass
         >>> onepass.config.set_num_threads(2)
         >>> onepass.config.get_num_threads()
         2
@@ -69,6 +70,7 @@ def set_cpu_level(level: str) -> None:
         ValueError: the processor or this build lacks the level.
 
     Example:
+        >>> import onepass
         >>> onepass.config.set_cpu_level(onepass.config.cpu_levels()[0])
     """
     _C.set_cpu_level(level)

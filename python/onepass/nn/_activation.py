@@ -94,6 +94,8 @@ _DOC = """{formula}
 The function `onepass.ops.{op}` as a module.
 {arguments}
 Example:
+    >>> import numpy as np
+    >>> from onepass import nn, ops
     >>> x = np.array([-1, 2], np.float32)
     >>> bool((nn.{cls}()(x) == ops.{op}(x)).all())
     True
@@ -108,6 +110,8 @@ class Identity(Module):
         ValueError: in backward, another shape than y.
 
     Example:
+        >>> import numpy as np
+        >>> from onepass import nn
         >>> x = np.array([-1, 2], np.float32)
         >>> nn.Identity()(x) is x
         True

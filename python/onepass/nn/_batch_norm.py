@@ -148,6 +148,8 @@ class BatchNorm1d(BatchNorm):
     """`BatchNorm` of vectors (N, C) or sequences (N, C, L).
 
     Example:
+        >>> import numpy as np
+        >>> from onepass import nn
         >>> nn.BatchNorm1d(1)(np.array([[1], [3]], np.float32)).round(3).tolist()
         [[-1.0], [1.0]]
     """
@@ -160,6 +162,8 @@ class BatchNorm2d(BatchNorm):
     """`BatchNorm` of images (N, C, H, W).
 
     Example:
+        >>> import numpy as np
+        >>> from onepass import nn
         >>> nn.BatchNorm2d(3)(np.zeros((2, 3, 4, 4), np.float32)).shape
         (2, 3, 4, 4)
     """
@@ -172,6 +176,8 @@ class BatchNorm3d(BatchNorm):
     """`BatchNorm` of volumes (N, C, D, H, W).
 
     Example:
+        >>> import numpy as np
+        >>> from onepass import nn
         >>> nn.BatchNorm3d(3)(np.zeros((2, 3, 4, 4, 4), np.float32)).shape
         (2, 3, 4, 4, 4)
     """

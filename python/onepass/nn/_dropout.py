@@ -28,6 +28,8 @@ class Dropout(Module):
         ValueError: ``p`` is out of range; in backward, another shape than y.
 
     Example:
+        >>> import numpy as np
+        >>> from onepass import nn
         >>> y = nn.Dropout(0.5)(np.ones(1000, np.float32))
         >>> sorted(set(y.tolist()))
         [0.0, 2.0]

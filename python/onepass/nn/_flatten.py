@@ -22,6 +22,8 @@ class Flatten(Module):
         ValueError: in forward, x has no such axes; in backward, another shape than y.
 
     Example:
+        >>> import numpy as np
+        >>> from onepass import nn
         >>> nn.Flatten()(np.zeros((2, 3, 4, 5), np.float32)).shape
         (2, 60)
     """

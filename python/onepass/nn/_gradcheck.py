@@ -51,6 +51,8 @@ def gradcheck(
         TypeError: ``module`` is no `Module`, ``x`` no array.
 
     Example:
+        >>> import numpy as np
+        >>> from onepass import nn
         >>> nn.gradcheck(nn.Sequential(nn.Linear(3, 4), nn.Tanh()), np.ones((2, 3), np.float32))
         >>> class Wrong(nn.Module):
         ...     def forward(self, x):

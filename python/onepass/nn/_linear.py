@@ -40,6 +40,8 @@ class Linear(Fusable):
             library than the parameters', or no array.
 
     Example:
+        >>> import numpy as np
+        >>> from onepass import nn
         >>> layer = nn.Linear(3, 2)
         >>> y = layer(np.ones((4, 3), np.float32))
         >>> dx = layer.backward(np.ones_like(y))

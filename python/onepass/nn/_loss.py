@@ -28,6 +28,8 @@ class CrossEntropyLoss:
         ValueError: an argument out of range.
 
     Example:
+        >>> import numpy as np
+        >>> from onepass import nn
         >>> loss, dy = nn.CrossEntropyLoss()(np.zeros((1, 4), np.float32), np.array([2]))
         >>> round(float(loss), 4), dy.tolist()
         (1.3863, [[0.25, 0.25, -0.75, 0.25]])
@@ -141,6 +143,8 @@ class MSELoss:
         ValueError: an unknown reduction; ``y`` and ``target`` of different shapes.
 
     Example:
+        >>> import numpy as np
+        >>> from onepass import nn
         >>> loss, dy = nn.MSELoss()(np.float32([[1], [3]]), np.float32([[1], [1]]))
         >>> float(loss), dy.tolist()
         (2.0, [[0.0], [2.0]])

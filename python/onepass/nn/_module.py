@@ -37,6 +37,8 @@ class Module:
     Modules inside are attributes: one in a list, tuple or dict is refused (`ModuleList`).
 
     Example:
+        >>> import numpy as np
+        >>> from onepass import nn
         >>> class Scale(nn.Module):
         ...     def __init__(self, features):
         ...         self.weight = nn.Parameter(np.ones(features, np.float32))

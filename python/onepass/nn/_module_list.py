@@ -106,6 +106,7 @@ class ModuleList(Layers):
         TypeError: something is not a `Module`.
 
     Example:
+        >>> from onepass import nn
         >>> heads = nn.ModuleList([nn.Linear(4, n) for n in (2, 3)])
         >>> [name for name, _ in heads.named_parameters()]
         ['0.weight', '0.bias', '1.weight', '1.bias']

@@ -95,6 +95,7 @@ def manual_seed(seed: int) -> None:
         ValueError: ``seed`` is out of range.
 
     Example:
+        >>> from onepass import nn
         >>> nn.manual_seed(1)
         >>> a = nn.Linear(3, 2).weight.data
         >>> nn.manual_seed(1)
@@ -125,6 +126,8 @@ def get_rng_state(model: Module | None = None) -> dict[str, Any]:
         ``init`` (NumPy's bit generator state), ``layers`` (name of the layer → [seed, offset]).
 
     Example:
+        >>> import numpy as np
+        >>> from onepass import nn
         >>> layer, x = nn.Dropout(0.5), np.ones((4, 4), np.float32)
         >>> state = nn.get_rng_state(layer)
         >>> y = layer(x)

@@ -30,6 +30,8 @@ class Residual(Fusable):
         ValueError: the same module twice; in forward, the shapes of the two sides differ.
 
     Example:
+        >>> import numpy as np
+        >>> from onepass import nn
         >>> block = nn.Residual(nn.Linear(3, 3), nn.BatchNorm1d(3))
         >>> x = np.eye(3, dtype=np.float32)
         >>> bool(np.allclose(block(x) - x, block.body(x)))

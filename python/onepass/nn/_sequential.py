@@ -33,6 +33,7 @@ class Sequential(Layers, Fusable):
         ValueError: the same module twice.
 
     Example:
+        >>> from onepass import nn
         >>> nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
         Sequential(
           fused(

@@ -15,6 +15,8 @@ Raises:
     ValueError: too few axes, or an option out of range.
 
 Example:
+    >>> import numpy as np
+    >>> from onepass import nn
     >>> weight = nn.init.kaiming_normal(np.empty((256, 128)), nonlinearity="relu", seed=0)
     >>> bool(abs(weight.var() - 2 / 128) < 1e-3)
     True
@@ -36,6 +38,8 @@ def zeros(tensor: T, *, seed: int | None = None) -> T:
     """All 0; ``seed`` is not read.
 
     Example:
+        >>> import numpy as np
+        >>> from onepass import nn
         >>> nn.init.zeros(np.empty(3)).tolist()
         [0.0, 0.0, 0.0]
     """
@@ -46,6 +50,8 @@ def ones(tensor: T, *, seed: int | None = None) -> T:
     """All 1; ``seed`` is not read.
 
     Example:
+        >>> import numpy as np
+        >>> from onepass import nn
         >>> nn.init.ones(np.empty(3)).tolist()
         [1.0, 1.0, 1.0]
     """
@@ -56,6 +62,8 @@ def constant(tensor: T, val: float, *, seed: int | None = None) -> T:
     """All ``val``; ``seed`` is not read.
 
     Example:
+        >>> import numpy as np
+        >>> from onepass import nn
         >>> nn.init.constant(np.empty(3), 0.5).tolist()
         [0.5, 0.5, 0.5]
     """
@@ -66,6 +74,8 @@ def normal(tensor: T, mean: float = 0.0, std: float = 1.0, *, seed: int | None =
     """Normal with this mean and standard deviation.
 
     Example:
+        >>> import numpy as np
+        >>> from onepass import nn
         >>> bool(abs(nn.init.normal(np.empty(10000), 5.0, 0.1, seed=0).mean() - 5) < 0.01)
         True
     """
@@ -77,6 +87,8 @@ def uniform(tensor: T, a: float = 0.0, b: float = 1.0, *, seed: int | None = Non
     """Uniform from ``a`` to ``b``, which is not below ``a``.
 
     Example:
+        >>> import numpy as np
+        >>> from onepass import nn
         >>> bool((abs(nn.init.uniform(np.empty(100), -2.0, 2.0, seed=0)) <= 2).all())
         True
     """
@@ -94,6 +106,8 @@ def lecun_normal(tensor: T, *, seed: int | None = None) -> T:
     Neural Networks, 2017.
 
     Example:
+        >>> import numpy as np
+        >>> from onepass import nn
         >>> float(nn.init.lecun_normal(np.empty((64, 100)), seed=0).std().round(2))
         0.1
     """
@@ -106,6 +120,8 @@ def lecun_uniform(tensor: T, *, seed: int | None = None) -> T:
     Source: LeCun et al., Efficient BackProp, 1998.
 
     Example:
+        >>> import numpy as np
+        >>> from onepass import nn
         >>> bool(abs(nn.init.lecun_uniform(np.empty((64, 300)), seed=0)).max() <= 0.1)
         True
     """
@@ -119,6 +135,8 @@ def xavier_normal(tensor: T, gain: float = 1.0, *, seed: int | None = None) -> T
     networks, 2010.
 
     Example:
+        >>> import numpy as np
+        >>> from onepass import nn
         >>> float(nn.init.xavier_normal(np.empty((100, 100)), seed=0).std().round(2))
         0.1
     """
@@ -133,6 +151,8 @@ def xavier_uniform(tensor: T, gain: float = 1.0, *, seed: int | None = None) -> 
     networks, 2010.
 
     Example:
+        >>> import numpy as np
+        >>> from onepass import nn
         >>> bool(abs(nn.init.xavier_uniform(np.empty((300, 300)), seed=0)).max() <= 0.1)
         True
     """
@@ -160,6 +180,8 @@ def kaiming_normal(
     Source: He et al., Delving Deep into Rectifiers, 2015.
 
     Example:
+        >>> import numpy as np
+        >>> from onepass import nn
         >>> float(nn.init.kaiming_normal(np.empty((64, 200)), seed=0).std().round(2))
         0.1
     """
@@ -180,6 +202,8 @@ def kaiming_uniform(
     Source: He et al., Delving Deep into Rectifiers, 2015.
 
     Example:
+        >>> import numpy as np
+        >>> from onepass import nn
         >>> bool(abs(nn.init.kaiming_uniform(np.empty((64, 600)), seed=0)).max() <= 0.1)
         True
     """
@@ -195,6 +219,8 @@ def geometric_mean(tensor: T, c: float = 1.0, *, seed: int | None = None) -> T:
     gradient by the inverse.
 
     Example:
+        >>> import numpy as np
+        >>> from onepass import nn
         >>> float(nn.init.geometric_mean(np.empty((400, 25)), seed=0).std().round(2))
         0.1
     """
@@ -211,6 +237,8 @@ def orthogonal(tensor: T, gain: float = 1.0, *, seed: int | None = None) -> T:
     networks, 2014.
 
     Example:
+        >>> import numpy as np
+        >>> from onepass import nn
         >>> q = nn.init.orthogonal(np.empty((3, 5)), seed=0)
         >>> bool(np.allclose(q @ q.T, np.eye(3)))
         True
@@ -237,6 +265,7 @@ def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
         ValueError: another name.
 
     Example:
+        >>> from onepass import nn
         >>> nn.init.calculate_gain("leaky_relu", 1.0)
         1.0
     """

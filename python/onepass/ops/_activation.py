@@ -38,6 +38,8 @@ def identity(x: Array, *, out: Array | None = None) -> Array:
     Source: the neutral activation of fused kernels.
 
     Example:
+        >>> import numpy as np
+        >>> import onepass
         >>> onepass.ops.identity(np.float32([1, -2]))
         array([ 1., -2.], dtype=float32)
     """
@@ -53,6 +55,8 @@ def relu(x: Array, *, out: Array | None = None) -> Array:
     Source: Nair & Hinton, Rectified Linear Units Improve Restricted Boltzmann Machines, 2010.
 
     Example:
+        >>> import numpy as np
+        >>> import onepass
         >>> onepass.ops.relu(np.float32([1, -2, 0.5]))
         array([1. , 0. , 0.5], dtype=float32)
     """
@@ -72,6 +76,8 @@ def leaky_relu(x: Array, *, negative_slope: float = 0.01, out: Array | None = No
     2013.
 
     Example:
+        >>> import numpy as np
+        >>> import onepass
         >>> onepass.ops.leaky_relu(np.float32([1, -2]), negative_slope=0.5)
         array([ 1., -1.], dtype=float32)
     """
@@ -87,6 +93,8 @@ def sigmoid(x: Array, *, out: Array | None = None) -> Array:
     Source: Rumelhart, Hinton & Williams, Learning representations by back-propagating errors, 1986.
 
     Example:
+        >>> import numpy as np
+        >>> import onepass
         >>> onepass.ops.sigmoid(np.float32([0]))
         array([0.5], dtype=float32)
     """
@@ -102,6 +110,8 @@ def tanh(x: Array, *, out: Array | None = None) -> Array:
     Source: LeCun, Bottou, Orr & Müller, Efficient BackProp, 1998.
 
     Example:
+        >>> import numpy as np
+        >>> import onepass
         >>> onepass.ops.tanh(np.float32([0, np.inf]))
         array([0., 1.], dtype=float32)
     """
@@ -124,6 +134,8 @@ def gelu(
     Source: Hendrycks & Gimpel, Gaussian Error Linear Units, 2016.
 
     Example:
+        >>> import numpy as np
+        >>> import onepass
         >>> onepass.ops.gelu(np.float32([0, -np.inf]))
         array([ 0., -0.], dtype=float32)
     """
@@ -142,6 +154,8 @@ def silu(x: Array, *, out: Array | None = None) -> Array:
     Approximation in Reinforcement Learning, 2018.
 
     Example:
+        >>> import numpy as np
+        >>> import onepass
         >>> onepass.ops.silu(np.float32([0, -np.inf]))
         array([ 0., -0.], dtype=float32)
     """
@@ -159,6 +173,8 @@ def selu(x: Array, *, out: Array | None = None) -> Array:
     Source: Klambauer, Unterthiner, Mayr & Hochreiter, Self-Normalizing Neural Networks, 2017.
 
     Example:
+        >>> import numpy as np
+        >>> import onepass
         >>> onepass.ops.selu(np.float32([1, -np.inf]))
         array([ 1.050701 , -1.7580993], dtype=float32)
     """

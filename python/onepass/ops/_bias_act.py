@@ -41,6 +41,8 @@ def bias_act(
     Srivastava et al., 2014.
 
     Example:
+        >>> import numpy as np
+        >>> import onepass
         >>> onepass.ops.bias_act(np.float32([[1, -3]]), np.float32([1, 1]), activation="relu")
         array([[2., 0.]], dtype=float32)
     """
@@ -82,6 +84,8 @@ def bias_act_backward(
     Source: the derivative of :func:`bias_act`.
 
     Example:
+        >>> import numpy as np
+        >>> import onepass
         >>> dx, dbias = onepass.ops.bias_act_backward(
         ...     np.float32([[5, 5]]), np.float32([[1, -3]]), np.float32([1, 1]), activation="relu")
         >>> dbias

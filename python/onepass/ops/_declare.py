@@ -197,6 +197,8 @@ Raises:
 Source: the derivative of :func:`{name}`.
 
 Example:
+    >>> import numpy as np
+    >>> import onepass
     >>> dy, x = np.ones(2, np.float32), np.float32([-1, 2])
     >>> onepass.ops.{name}_backward(dy, x, out=dy) is dy
     True

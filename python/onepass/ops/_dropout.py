@@ -43,6 +43,8 @@ def dropout(
     2014; Salmon et al., Parallel Random Numbers: As Easy as 1, 2, 3, 2011.
 
     Example:
+        >>> import numpy as np
+        >>> import onepass
         >>> onepass.ops.dropout(np.ones(4, np.float32), 1.0, seed=0)
         array([0., 0., 0., 0.], dtype=float32)
     """
@@ -70,6 +72,8 @@ def dropout_backward(
     Source: the derivative of :func:`dropout`.
 
     Example:
+        >>> import numpy as np
+        >>> import onepass
         >>> onepass.ops.dropout_backward(np.ones(2, np.float32), 0.0, seed=0)
         array([1., 1.], dtype=float32)
     """
@@ -103,6 +107,7 @@ def dropout_mask(
     Source: as :func:`dropout`.
 
     Example:
+        >>> import onepass
         >>> onepass.ops.dropout_mask(3, 0.0, seed=1)
         array([ True,  True,  True])
     """

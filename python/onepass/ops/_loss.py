@@ -51,6 +51,8 @@ def cross_entropy(
     ``cross_entropy`` semantics.
 
     Example:
+        >>> import numpy as np
+        >>> import onepass
         >>> loss, dlogits = onepass.ops.cross_entropy(np.float32([[0, 0]]), np.array([1]))
         >>> round(float(loss), 4), dlogits
         (0.6931, array([[ 0.5, -0.5]], dtype=float32))

@@ -87,6 +87,8 @@ def batch_norm(
     Source: Ioffe & Szegedy, Batch Normalization, 2015, in PyTorch's convention.
 
     Example:
+        >>> import numpy as np
+        >>> import onepass
         >>> y, saved = onepass.ops.batch_norm(
         ...     np.float32([[1], [3]]), None, None, None, None, training=True)
         >>> y.round(3)
@@ -125,6 +127,8 @@ def batch_norm_backward(
     Source: Ioffe & Szegedy, Batch Normalization, 2015.
 
     Example:
+        >>> import numpy as np
+        >>> import onepass
         >>> x = np.float32([[1], [3]])
         >>> y, saved = onepass.ops.batch_norm(x, None, None, None, None, training=True)
         >>> dx, dweight, dbias = onepass.ops.batch_norm_backward(np.ones_like(x), saved)

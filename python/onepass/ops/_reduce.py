@@ -31,6 +31,8 @@ def global_norm(arrays: Sequence[Array], ord: float = 2) -> Any:
     2013.
 
     Example:
+        >>> import numpy as np
+        >>> import onepass
         >>> onepass.ops.global_norm([np.float32([3]), np.float32([[4]])])
         5.0
     """

@@ -62,6 +62,8 @@ def sgd_(
     2013; PyTorch's SGD.
 
     Example:
+        >>> import numpy as np
+        >>> import onepass
         >>> p = np.float32([1.0])
         >>> info = onepass.ops.sgd_([p], [np.float32([2.0])], lr=0.25)
         >>> p
@@ -98,6 +100,8 @@ def adam_(
     Source: Kingma & Ba, Adam: A Method for Stochastic Optimization, 2014; Reddi et al., 2018.
 
     Example:
+        >>> import numpy as np
+        >>> import onepass
         >>> p, m, v = (np.zeros(1, np.float32) for _ in range(3))
         >>> info = onepass.ops.adam_([p], [np.float32([2.0])], [m], [v], step=1, lr=0.5)
         >>> p
@@ -131,6 +135,8 @@ def adamw_(
     Source: Loshchilov & Hutter, Decoupled Weight Decay Regularization, 2017.
 
     Example:
+        >>> import numpy as np
+        >>> import onepass
         >>> p, m, v = np.ones(1, np.float32), np.zeros(1, np.float32), np.zeros(1, np.float32)
         >>> info = onepass.ops.adamw_([p], [np.float32([0.0])], [m], [v], lr=0.5, weight_decay=0.5)
         >>> p
@@ -177,6 +183,8 @@ def rmsprop_(
     Networks, 2013 (centred); PyTorch's RMSprop.
 
     Example:
+        >>> import numpy as np
+        >>> import onepass
         >>> p, v = np.zeros(1, np.float32), np.zeros(1, np.float32)
         >>> info = onepass.ops.rmsprop_([p], [np.float32([2.0])], [v], lr=0.5, alpha=0.75)
         >>> p
@@ -217,6 +225,8 @@ def nadam_(
     Source: Dozat, Incorporating Nesterov Momentum into Adam, 2016, in PyTorch's form.
 
     Example:
+        >>> import numpy as np
+        >>> import onepass
         >>> p, m, v = (np.zeros(1, np.float32) for _ in range(3))
         >>> products = [1.0]
         >>> info = onepass.ops.nadam_([p], [np.float32([2.0])], [m], [v], products, lr=0.5)
@@ -248,6 +258,8 @@ def lion_(
     Source: Chen et al., Symbolic Discovery of Optimization Algorithms, 2023.
 
     Example:
+        >>> import numpy as np
+        >>> import onepass
         >>> p, m = np.ones(3, np.float32), np.zeros(3, np.float32)
         >>> info = onepass.ops.lion_([p], [np.float32([2.0, 0.0, -0.1])], [m], lr=0.5)
         >>> p

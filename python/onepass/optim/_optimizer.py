@@ -48,6 +48,8 @@ Raises:
 Source:{source}
 
 Example:
+    >>> import numpy as np
+    >>> from onepass import optim
     >>> p = np.ones(3, np.float32)
     >>> optimizer = optim.{cls}([p], lr=0.1)
     >>> info = optimizer.step([np.float32([1, 2, 2])], max_norm=1.0)

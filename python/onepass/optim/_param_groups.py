@@ -46,6 +46,7 @@ def param_groups(
     2020 (layer-wise decay of rates).
 
     Example:
+        >>> from onepass import nn, optim
         >>> model = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 2))
         >>> groups = optim.param_groups(model, lr=1e-3, weight_decay=0.1)
         >>> [(g["weight_decay"], g["param_names"]) for g in groups]
