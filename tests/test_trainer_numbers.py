@@ -204,6 +204,18 @@ def test_images_train_with_a_last_batch_of_one():
 
 
 @pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("hold", [
+    lambda m: m[1].eval(), lambda m: m.freeze(), lambda m: m[1].freeze(),
+], ids=["own eval", "model frozen", "layer frozen"])  # fmt: skip
+def test_held_statistics_train_with_a_last_batch_of_one(hold):
+    t = with_batch_norm(last_batch="keep")
+    hold(t.model)
+    t.fit(X[:9], Y[:9], max_epochs=1, batch_size=4)
+    assert t.step == 3
+    np.testing.assert_array_equal(t.model[1].running_mean, np.zeros(5))
+
+
+@pytest.mark.filterwarnings("error")
 def test_a_network_without_batch_norm_trains_with_batches_of_one():
     trainer(last_batch="keep").fit(X, Y, max_epochs=1, batch_size=1)
 

@@ -12,6 +12,7 @@ from typing import Any
 from onepass import _numbers as numbers
 from onepass._suggest import suggestion
 from onepass.data._loader import LAST_BATCH
+from onepass.nn import _modes
 from onepass.train._callbacks import HOOKS, Callback
 from onepass.train._loaders import Loader
 from onepass.train._monitor import MODES, direction
@@ -147,7 +148,8 @@ def _batches_are_large_enough(run: Run, loader: Loader) -> None:
     norms = [m for m in run.model.modules() if type(m).__name__.startswith(BATCH_STATISTICS)]
     if not norms or size > FEW:
         return
-    trial = copy.deepcopy(run.model).train()
+    trial = copy.deepcopy(run.model)
+    _modes.train(trial)
     try:
         trial(run.moved(loader.X[:1]))
     except ValueError as error:
