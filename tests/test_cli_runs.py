@@ -137,7 +137,7 @@ def test_a_tilde_is_the_home(table, monkeypatch):  # noqa: F811
 
 @pytest.mark.parametrize(("line", "words"), [
     ("train things.csv --epoch 3", "train: unknown argument '--epoch'; did you mean '--epochs'"),
-    ("train things.csv --learning-rate 0.1", "train: unknown argument '--learning-rate'"),
+    ("train things.csv --learning-rate 0.1", "'--learning-rate'; did you mean '--lr'"),
     ("train things.csv --batchsize=3", "did you mean '--batch-size'"),
     ("train things.csv --drop-out 3", "did you mean '--dropout'"),
     ("trian things.csv", "unknown command 'trian'.*did you mean 'train'"),
@@ -177,3 +177,26 @@ def test_info_says_what_a_library_is_for():
     assert "the progress bar" in done.stdout
     for unused in ("jax", "optuna"):
         assert unused not in done.stdout
+
+
+def test_a_resume_of_a_table_with_other_contents_is_refused(table):  # noqa: F811
+    assert onepass("train", table.name, *FAST, cwd=table.parent).returncode == 0
+    text = table.read_text()
+    table.write_text(text.replace("small", "x").replace("large", "small").replace("x", "large"))
+    done = onepass("train", table.name, *FAST, "--out", "runs/things", "--resume", cwd=table.parent)
+    refused(done, "was started with other contents of things.csv; --resume cannot go on")
+    done = onepass("train", table.name, *FAST, "--overwrite", cwd=table.parent)
+    refused(done, "'--overwrite' is given, expected --out with it")
+    (table.parent / "runs" / "things" / "run.json").write_text("{")
+    done = onepass("train", table.name, *FAST, "--out", "runs/things", "--resume", cwd=table.parent)
+    refused(done, "run.json is damaged")
+    refused(onepass("train", table.name, "--out", "", cwd=table.parent), "'--out' is empty")
+    refused(onepass("train", table.name, "--out", table.name, cwd=table.parent), "not a file")
+
+
+def test_targets_that_float32_cannot_hold_have_errors_in_their_unit(tmp_path):
+    rows = "".join(f"{i},{i}.5e39\n" for i in range(40))
+    (tmp_path / "t.csv").write_text(f"a,y\n{rows}")
+    done = onepass("train", "t.csv", *FAST, cwd=tmp_path)
+    assert done.returncode == 0
+    assert "nan" not in done.stdout.partition("held-out part")[2].splitlines()[0]

@@ -202,6 +202,7 @@ def test_a_notebook_shows_progress_within_an_epoch(monkeypatch):
     assert "\x1b" not in notebook.text  # not every front end knows escape sequences
 
 
+@pytest.mark.filterwarnings("ignore:fit. 'batch_size' is 2")
 def test_a_notebook_is_not_flooded(monkeypatch):
     """Whatever the number of batches, an update now and then; the first comes at once."""
     notebook = in_a_notebook(monkeypatch, 1e9)

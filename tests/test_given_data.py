@@ -274,3 +274,20 @@ def test_scalers_and_loaders_are_copied_and_shown():
     assert again.epoch == loader.epoch == 1
     assert [y.tolist() for _, y in again] == [y.tolist() for _, y in loader]
     assert "last_batch='balance'" in repr(loader)
+
+
+def test_constant_columns_at_the_end_of_float64_and_ranges_beyond_it():
+    scaler = Standardize().fit(np.full((3, 1), 1.7e308))
+    assert scaler.std.tolist() == [1.0]
+    np.testing.assert_allclose(scaler.transform(np.array([[1.6e308]])), [[-1e307]], rtol=1e-12)
+    with pytest.raises(ValueError, match="a finite difference"):
+        MinMax((-1e308, 1e308))
+
+
+def test_text_in_an_object_array_names_classes_and_stratify_is_a_flag():
+    y = np.array(["a", "b"] * 8, object)
+    _, test = split_indices(y, 0.25)
+    assert sorted(y[test]) == ["a", "a", "b", "b"]
+    for wrong in (y, "y"):
+        with pytest.raises(TypeError, match="'stratify' is"):
+            split_indices(y, 0.25, stratify=wrong)

@@ -37,6 +37,8 @@ def like(owner: str, name: str, x: Any) -> Like:
     if type(x) is np.ndarray and x.dtype in _NUMPY_FLOATS:  # at once: layers come here every step
         return np, x.dtype, x.shape
     try:
+        if isinstance(x, np.ma.MaskedArray):
+            raise TypeError
         lib = library(x)
     except TypeError:
         shown = "None" if x is None else f"a {type(x).__name__}"

@@ -35,6 +35,7 @@ LIBRARIES = {
     "ml_dtypes": "bfloat16 arrays of NumPy",
     "tensorboardX": "the TensorBoard callback",
 }
+OTHER_NAMES = {"--learning-rate": "--lr", "--output": "--out", "--layers": "--hidden"}
 COMMANDS = ("train", "bench", "info")
 CUPY_PACKAGES = ("cupy-cuda13x", "cupy-cuda12x", "cupy")
 T = TypeVar("T")
@@ -97,7 +98,8 @@ def _parsed(arguments: list[str]) -> argparse.Namespace:
     if unknown:
         names = options.names if "names" in options else ()
         name = next((a.partition("=")[0] for a in unknown if a.startswith("-")), unknown[0])
-        hint = suggestion(name, names)
+        near = OTHER_NAMES.get(name)
+        hint = f"; did you mean {near!r}?" if near in names else suggestion(name, names)
         raise _UsageError(f"{arguments[0]}: unknown argument {name!r}{hint}")
     return options
 
@@ -290,6 +292,8 @@ def _number(option: str, **bounds: float) -> Callable[[str], float]:
 
 
 def _path(text: str) -> Path:
+    if not text:
+        raise _UsageError("train: '--out' is empty, expected a directory")
     return Path(text).expanduser()
 
 

@@ -506,8 +506,8 @@ PYTHON = [
     Mutant(
         "recipe: the validation split ignores the seed",
         f"{TRAIN}/_recipe.py",
-        "split_indices(y, VALIDATION_SHARE, stratify=classes, seed=options.seed)",
-        "split_indices(y, VALIDATION_SHARE, stratify=classes, seed=0)",
+        "split_indices(y, VALIDATION_SHARE, stratify=by_class, seed=options.seed)",
+        "split_indices(y, VALIDATION_SHARE, stratify=by_class, seed=0)",
         (f"{TABLES}::test_another_seed_holds_out_another_part",),
     ),
     Mutant(

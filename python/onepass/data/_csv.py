@@ -21,6 +21,9 @@ SEPARATORS = (",", ";", "\t", "|")
 MOST_NAMES = 32
 LOOKED_AT = 50  # lines that tell the separator
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)  # float() takes 12_3
+# Numbers as people write them: 1.200,50  0,5  10%  $5  1 000 EUR
+_MONEY = re.compile(r"[+-]?[$€£]?\s*\d[\d.,_' ]*\s*(%|[$€£]|EUR|USD|GBP)?")
+ENCODE = "features must be numbers (encode the column, e.g. one-hot, or remove it)"
 MISSING = frozenset({"", "?", "na", "n/a", "nan", "null", "none"})
 
 
@@ -161,12 +164,30 @@ def _numbers(path: Path, name: str, cells: tuple[str, ...]) -> NDArray[np.float6
 
 
 def _target(path: Path, name: str, cells: tuple[str, ...], named: bool) -> NDArray[Any]:
-    """Numbers where all cells are, text where none is, or where the cells are names of classes."""
+    """Numbers where all cells are, text where none is, or where the cells are names of classes.
+
+    Codes with leading zeros are names: 0123 and 123 differ.
+    """
+    if any(re.fullmatch(r"0\d+", cell, re.ASCII) for cell in cells):
+        return np.array(cells)
     count = sum(map(_is_number, cells))
-    named = named or _are_names(cells)
     if count == len(cells):
+        different = {cell for cell in cells if re.fullmatch(r"[+-]?\d+", cell, re.ASCII)}
+        if len({int(cell) for cell in different}) > len({float(cell) for cell in different}):
+            raise ValueError(
+                f"{path}: column {name!r} has whole numbers that float64 cannot tell apart, such "
+                f"as {max(different, key=len)}; number the classes from 0, or write them as words"
+            )
         return np.array([float(cell) for cell in cells])
-    if count and not named:
+    if not named:
+        for row, cell in enumerate(cells, 1):
+            if not _is_number(cell) and _MONEY.fullmatch(cell):
+                raise ValueError(
+                    f"{path}: column {name!r}, row {row}: {cell!r} is not a finite number; "
+                    f"{_cure(cell, 'write digits and a decimal point alone')}, or pass "
+                    "task='classification' (--task classification) if it names a class"
+                )
+    if count and not named and not _are_names(cells):
         odd_is_number = 2 * count < len(cells)
         odd = Counter(cell for cell in cells if _is_number(cell) == odd_is_number)
         cell = min(odd, key=odd.__getitem__)  # the rarest
@@ -193,9 +214,11 @@ def _is_number(cell: str) -> bool:
     return _NUMBER.fullmatch(cell) is not None and bool(np.isfinite(float(cell)))
 
 
-def _cure(cell: str) -> str:
+def _cure(cell: str, other: str = ENCODE) -> str:
+    if re.fullmatch(r"[+-]?\d{1,3}(,\d{3})+", cell):
+        return "write it without the comma, or with a decimal point where the comma is one"
     if re.fullmatch(r"[+-]?\d+,\d+", cell):
         return f"write a decimal point instead of the comma, {cell.replace(',', '.')}"
     if _is_number(cell.replace("_", "")):
         return f"write it without underscores, {cell.replace('_', '')}"
-    return "features must be numbers (encode the column, e.g. one-hot, or remove it)"
+    return other

@@ -24,6 +24,9 @@ def array_of(owner: str, name: str, value: Any, *, text: bool = False) -> Any:
     """
     if type(value) is not np.ndarray:
         value = _converted(owner, name, value)
+    objects = isinstance(value, np.ndarray) and value.dtype.kind == "O"
+    if text and objects and all(map(_is_text, value.flat)):
+        value = value.astype(str)
     kinds = "biufUS" if text else "biuf"
     if isinstance(value, np.ndarray) and value.dtype.kind not in kinds and not _is_bfloat16(value):
         raise TypeError(
@@ -81,6 +84,10 @@ def _from_frame(owner: str, name: str, value: Any) -> Any:
                 "real numbers in every column; encode it, or leave it out"
             )
     return value.to_numpy(np.float64, na_value=np.nan)
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
 
 
 def _is_real(value: Any) -> bool:

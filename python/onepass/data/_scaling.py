@@ -42,7 +42,8 @@ class _Scaling:
         _refuse_nonfinite(type(self).__name__, x)
         wide = x.astype(np.float64)
         unit = _unit(np.abs(wide).max(axis=0))
-        self.shift, self.scale = self._statistics(wide * unit)
+        self.shift, self.scale, constant = self._statistics(wide * unit)
+        self.scale[constant] = unit[constant]
         self.unit = unit
         return self
 
@@ -61,7 +62,7 @@ class _Scaling:
         """``fit(X).transform(X)``."""
         return self.fit(X).transform(X)
 
-    def _statistics(self, x: Floats) -> tuple[Floats, Floats]:
+    def _statistics(self, x: Floats) -> tuple[Floats, Floats, NDArray[np.bool_]]:
         raise NotImplementedError
 
     def _placed(self, x: Any) -> Any:
@@ -112,7 +113,7 @@ class Standardize(_Scaling):
         """Standard deviation of each feature, 1 where it is constant; None before fit."""
         return None if self.shift is None else self.scale / self.unit
 
-    def _statistics(self, x: Floats) -> tuple[Floats, Floats]:
+    def _statistics(self, x: Floats) -> tuple[Floats, Floats, NDArray[np.bool_]]:
         low, high = x.min(axis=0), x.max(axis=0)
         constant = low == high
         mean = np.where(constant, low, low + np.mean(x - low, axis=0))
@@ -122,7 +123,7 @@ class Standardize(_Scaling):
         std = largest * np.sqrt(np.mean((centred / largest) ** 2, axis=0))
         error = len(x) * np.finfo(np.float64).eps
         constant |= std * np.sqrt(max(1 - error, 0.0)) <= error * np.abs(mean)
-        return mean, np.where(constant, 1.0, std)
+        return mean, std, constant
 
 
 class MinMax(_Scaling):
@@ -149,10 +150,10 @@ class MinMax(_Scaling):
             ) from None
         self.low = numbers.in_range("MinMax", "feature_range[0]", low)
         self.high = numbers.in_range("MinMax", "feature_range[1]", high)
-        if not self.low < self.high:
+        if not 0 < self.high - self.low < np.inf:
             raise ValueError(
                 f"MinMax: 'feature_range' is {feature_range!r}, expected (low, high) with "
-                "low < high"
+                "low < high and a finite difference"
             )
 
     def _placed(self, x: Any) -> Any:
@@ -164,9 +165,9 @@ class MinMax(_Scaling):
     def __repr__(self) -> str:
         return f"MinMax(feature_range=({self.low}, {self.high}))"
 
-    def _statistics(self, x: Floats) -> tuple[Floats, Floats]:
+    def _statistics(self, x: Floats) -> tuple[Floats, Floats, NDArray[np.bool_]]:
         low, high = x.min(axis=0), x.max(axis=0)
-        return low, np.where(low == high, 1.0, high - low)
+        return low, high - low, low == high
 
 
 def _result_dtype(x: NDArray[Any]) -> np.dtype[Any]:

@@ -48,6 +48,8 @@ def split_indices(
         >>> np.bincount(y[test]).tolist()
         [2, 2]
     """
+    if stratify is not None:
+        stratify = numbers.flag("split_indices", "stratify", stratify)
     listed = isinstance(y, (list, tuple))
     given = array_of("split_indices", "y", np.asarray(y) if listed else y, text=True)
     target = to_numpy(given)

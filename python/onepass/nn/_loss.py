@@ -103,10 +103,11 @@ class CrossEntropyLoss:
         """
         if is_floating(target):
             return np.ones((len(target), *target.shape[2:]))
-        used = target != self.ignore_index
+        labels = to_numpy(target)
+        used = labels != self.ignore_index
         if self.weight is None:
             return used.astype(np.float64)
-        return np.where(used, to_numpy(self.weight)[to_numpy(used * target)], 0.0)
+        return np.where(used, to_numpy(self.weight)[used * labels], 0.0)
 
     def divisor(self, target: Array) -> float | None:
         """What the loss was divided by; None for a sum."""
@@ -155,13 +156,14 @@ class MSELoss:
         self.reduction = reduction
 
     def __call__(self, y: Array, target: Array) -> tuple[Any, Array]:
-        """Loss and the gradient of its sum by ``y``; ``target`` has the shape of ``y``."""
+        """Loss and the gradient of its sum by ``y``; ``target`` has the shape of ``y``, and may be
+        whole numbers."""
         if y.shape != target.shape:
             raise ValueError(
                 f"MSELoss: 'target' has shape {tuple(target.shape)}, expected that of y, "
                 f"{tuple(y.shape)}; reshape one of them"
             )
-        difference = y - target
+        difference = y - (target if is_floating(target) else target.astype(y.dtype))
         if self.reduction == "none":
             return np.square(difference), difference * 2
         squares = np.square(difference, dtype=np.float64)

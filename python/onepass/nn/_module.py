@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Mapping
 from threading import get_ident
 from types import NoneType
@@ -16,6 +17,8 @@ from onepass.nn._saved import SavedAttribute
 from onepass.nn._state_dict import LoadResult
 
 M = TypeVar("M", bound="Module")
+CONTAINERS = (list, tuple, dict, set, frozenset, deque)
+DEPTH = 4  # containers in containers that are looked into
 
 
 class Module:
@@ -158,13 +161,12 @@ class Module:
     def _check_attributes(self) -> None:
         """Refuse modules and parameters where nothing would find them."""
         for name, value in vars(self).items():
-            if isinstance(value, (list, tuple, dict)) and value:
+            if isinstance(value, CONTAINERS) and value:
                 self._check_found(name, value)
 
-    def _check_found(self, name: str, value: list[Any] | tuple[Any, ...] | dict[Any, Any]) -> None:
+    def _check_found(self, name: str, value: Any) -> None:
         """Refuse the container unless all modules and parameters in it are attributes too."""
-        entries = value.values() if isinstance(value, dict) else value
-        inside = [entry for entry in entries if isinstance(entry, (Module, Parameter))]
+        inside = [e for e in _entries(value, DEPTH) if isinstance(e, (Module, Parameter))]
         if not inside:
             return
         known = {id(v) for v in vars(self).values()}
@@ -310,6 +312,15 @@ class Module:
     def __repr__(self) -> str:
         lines = [f"({name}): {child!r}" for name, child in self.named_children()]
         return layout(type(self).__name__, self.extra_repr(), lines)
+
+
+def _entries(value: Any, depth: int) -> Iterator[Any]:
+    """What a container holds, also in containers inside."""
+    for entry in value.values() if isinstance(value, dict) else value:
+        if isinstance(entry, CONTAINERS) and depth:
+            yield from _entries(entry, depth - 1)
+        else:
+            yield entry
 
 
 def layout(name: str, arguments: str, lines: list[str]) -> str:

@@ -69,5 +69,7 @@ class SavedAttribute:
     """
 
     def __get__(self, module: Any, owner: type | None = None) -> Saved:
+        if module is None:  # asked of the class, as inspect does
+            return Saved()
         saved: Saved = vars(module).setdefault("_saved", Saved())
         return saved

@@ -55,20 +55,31 @@ def parts(model: Any, loss: Any, optimizer: Any) -> None:
             f"Trainer: 'optimizer' is {shown} {kind.__name__}, expected "
             "optim.<Name>(model.parameters())"
         )
-    own = {id(parameter) for parameter in model.parameters()}
-    stepped = [p for group in optimizer.param_groups for p in group["params"]]
-    for number, parameter in enumerate(stepped):
-        if id(parameter) not in own:
-            raise ValueError(
-                f"Trainer: 'optimizer' has parameter {number}, of shape {tuple(parameter.shape)}, "
-                f"that the model lacks, expected optim.{type(optimizer).__name__}("
-                "model.parameters()) of the same model"
-            )
+    of_model("Trainer", model, optimizer)
     if getattr(loss, "reduction", None) == "none":
         raise ValueError(
             "Trainer: 'loss' has reduction='none', one number a sample, expected "
             f"{type(loss).__name__}(reduction='mean') or 'sum', one number a batch"
         )
+
+
+def threshold(model: Any) -> float:
+    """Where one output a sample means class 1: a half behind a Sigmoid, 0 for a logit."""
+    last = [*model.modules()][-1] if hasattr(model, "modules") else None
+    return 0.5 if type(last).__name__ == "Sigmoid" else 0.0
+
+
+def of_model(owner: str, model: Any, optimizer: Any) -> None:
+    """Refuse an optimizer with a parameter that the model lacks."""
+    own = {id(parameter) for parameter in model.parameters()}
+    stepped = [p for group in optimizer.param_groups for p in group["params"]]
+    for number, parameter in enumerate(stepped):
+        if id(parameter) not in own:
+            raise ValueError(
+                f"{owner}: 'optimizer' has parameter {number}, of shape {tuple(parameter.shape)}, "
+                f"that the model lacks, expected optim.{type(optimizer).__name__}("
+                "model.parameters()) of the same model"
+            )
 
 
 def helpers(callbacks: Iterable[Any]) -> list[Any]:
@@ -116,6 +127,7 @@ def options(
 
 def before_training(run: Run, loader: Loader, validation: Loader | None) -> None:
     """Refuse unknown monitors, validation data of another shape, and batches that are too small."""
+    of_model("fit", run.model, run.optimizer)
     if validation is not None and validation.X is not None and loader.X is not None:
         given, expected = tuple(validation.X.shape[1:]), tuple(loader.X.shape[1:])
         if given != expected:

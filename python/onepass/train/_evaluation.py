@@ -77,7 +77,7 @@ class Evaluator:
         threads = threads_for(self.model, loader)
         with _use.using(self.model, "evaluate", evaluates=True), threads:
             for batch in loader:
-                x, target = map(self.moved, batch)
+                x, target = map(self.moved, batch[:2])  # every sample counts once
                 output = self.model(x)
                 loss = float(loss_of(self.loss, output, target)[0])
                 divisor = divisor_of(self.loss, target)

@@ -51,6 +51,10 @@ class Folder:
         self._options = options
         if resume and overwrite:
             raise ValueError("train: '--overwrite' is given, expected none with --resume")
+        if overwrite and out is None:
+            raise ValueError("train: '--overwrite' is given, expected --out with it")
+        if out is not None and out.exists() and not out.is_dir():
+            raise ValueError(f"train: '--out' is {str(out)!r}, expected a directory, not a file")
         if out is not None:
             if not resume and not overwrite and _holds_a_run(out):
                 raise ValueError(
@@ -60,7 +64,7 @@ class Folder:
             self.path = out
             self.path.mkdir(parents=True, exist_ok=True)
         else:
-            self.path = self._earlier(name) if resume else self._new(name, overwrite)
+            self.path = self._earlier(name) if resume else self._new(name)
         self._lock = _locked(self.path)
         try:
             self._prepare(resume)
@@ -91,11 +95,10 @@ class Folder:
         text = json.dumps(document, indent=1) + "\n"
         (self.path / RECORD).write_text(text, encoding="utf-8")
 
-    def _new(self, name: str, overwrite: bool) -> Path:
+    def _new(self, name: str) -> Path:
         """A directory of runs/ that this process has made, or that holds no run."""
         for path in _candidates(name):
-            if overwrite or (path.is_dir() and not _holds_a_run(path)):
-                path.mkdir(parents=True, exist_ok=True)
+            if path.is_dir() and not _holds_a_run(path):
                 return path
             try:
                 path.mkdir(parents=True)  # fails where another process was faster
@@ -116,6 +119,11 @@ class Folder:
 
     def _refuse_other_options(self) -> None:
         other = self._other_option(self.path)
+        if other is not None and other[0] == "contents":
+            raise ValueError(
+                f"{self.path} was started with other contents of {self._options['data']}; --resume "
+                "cannot go on with these"
+            )
         if other is not None:
             name, before = other
             raise ValueError(
@@ -128,12 +136,15 @@ class Folder:
         record = path / RECORD
         if not record.is_file():
             return None
-        before = json.loads(record.read_text(encoding="utf-8")).get("options", {})
+        try:
+            before = json.loads(record.read_text(encoding="utf-8"))["options"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"{record} is damaged: {error}") from error
         return next(
             (
                 (name, before.get(name))
                 for name, value in self._options.items()
-                if name != "epochs" and before.get(name) != value
+                if name != "epochs" and before.get(name, value) != value
             ),
             None,
         )

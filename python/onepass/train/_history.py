@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import stat
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -41,13 +42,19 @@ class History(dict[str, list[float]]):
 
     def to_csv(self, path: str | Path) -> None:
         """Write a table: ``epoch`` from 1, then one column a name, with all digits."""
-        target = home(path)
+        target = home(path).resolve()  # a link stays one
+        if target.exists() and not target.is_file():  # a pipe or a device: written, not replaced
+            with naming(target, "the history is whole"):
+                self._write(target)
+            return
         partial = target.with_name(f".{target.name}.partial")
         kept = "the table of before is whole" if target.exists() else "no table was there before"
         with naming(target, kept):
             target.parent.mkdir(parents=True, exist_ok=True)
             try:
                 self._write(partial)
+                if target.exists():
+                    partial.chmod(stat.S_IMODE(target.stat().st_mode))
                 os.replace(partial, target)
             except OSError as error:
                 with suppress(OSError):

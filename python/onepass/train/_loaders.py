@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -15,6 +16,7 @@ from onepass.data import DataLoader, split_indices
 from onepass.data._given import array_of
 from onepass.data._split import held_out
 from onepass.train._batches import Batches, is_batches
+from onepass.train._training import data_of
 from onepass.train._weights import ClassWeight, of_samples
 
 Loader: TypeAlias = DataLoader | Batches
@@ -62,6 +64,7 @@ def to_train(
         train, rest = split_indices(y, validation_split, seed=seed)
         validation_data = (_take(X, rest), _take(y, rest))
         X, y = _take(X, train), _take(y, train)
+        transform = None if transform is None else partial(_placed, transform, train)
         weight = None if weight is None else _take(weight, train)
     loader = DataLoader(
         X,
@@ -74,6 +77,13 @@ def to_train(
         transform=transform,
     )
     return loader, _validation(validation_data)
+
+
+def _placed(
+    transform: Any, places: Any, X: Any, y: Any, *, seed: int, epoch: int, index: Any
+) -> Any:
+    """A transform of samples whose places in the user's data these are."""
+    return transform(X, y, seed=seed, epoch=epoch, index=places[index])
 
 
 def same_data(
@@ -89,22 +99,33 @@ def same_data(
         for name in ("size", "batch_size", "shuffle", "last_batch", "seed", "sampling")
     }
     now["accumulate"] = accumulate
+    now["contents"] = data_of(loader)
     before = saved["data"]
     if before is not None and "drop_last" in before:  # a checkpoint of an earlier version
         before = {**before, "last_batch": "drop" if before["drop_last"] else "keep"}
         del before["drop_last"]
-    if before is None or before == now:
+    if before is None:
         return now
-    name = next(key for key in now if now[key] != before[key])
+    name = next((key for key in now if now[key] != before.get(key, now[key])), None)
+    if name is None:
+        return now
+    was, here = f"{name}={before[name]!r}", f"{now[name]!r}"
+    if name == "contents":
+        was, here = "other data, targets or weights", "these"
+    if saved["position"] and name == "contents":
+        raise ValueError(
+            "fit: the last fit ended inside an epoch, expected the same data, targets and weights "
+            "to go on"
+        )
     if saved["position"]:
         raise ValueError(
-            f"fit: {name!r} is {now[name]!r}, expected {name}={before[name]!r}: the run stopped "
-            "inside an epoch, which needs the same data and batches to go on"
+            f"fit: {name!r} is {here}, expected {was}: the run stopped inside an epoch, which "
+            "needs the same data and batches to go on"
         )
     if resumes:
         warnings.warn(
-            f"the saved run had {name}={before[name]!r} and goes on with {now[name]!r}: its "
-            "results will differ from those of an uninterrupted run",
+            f"the saved run had {was} and goes on with {here}: its results will differ from those "
+            "of an uninterrupted run",
             RuntimeWarning,
             stacklevel=5,
         )
@@ -114,7 +135,7 @@ def same_data(
 def to_read(call: str, X: Any, y: Any, batch_size: int) -> Loader:
     """The loader for one pass over the data; ``call`` names the caller in messages."""
     if y is None and call == "predict" and isinstance(X, DataLoader):
-        return X
+        return DataLoader(X.X, batch_size=X.batch_size)  # in the order of the data, every sample
     if y is None and (isinstance(X, DataLoader) or is_batches(X)):
         return _ready(call, X)
     if y is None and call != "predict":

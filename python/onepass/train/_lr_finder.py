@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from onepass import _numbers as numbers
-from onepass.train import _loaders
+from onepass.train import _loaders, _use
 from onepass.train._callbacks import Callback
 from onepass.train._lr_curve import LRFinderResult, diverged, judge
 from onepass.train._run import Run
@@ -160,7 +160,8 @@ def find_lr(
     finder = LRFinder(min_lr, max_lr, steps)
     loader, _ = _loaders.to_train(X, y, batch_size, True, trainer.last_batch, trainer.seed)
     finder.measure = _Probe(loader)
-    with Unchanged(trainer.model, trainer.optimizer) as before, np.errstate(all="ignore"):
+    alone = _use.using(trainer.model, "find_lr", trains=True)  # before anything is put back
+    with alone, Unchanged(trainer.model, trainer.optimizer) as before, np.errstate(all="ignore"):
 
         def fit(callback: _Rates) -> None:
             before.restore()

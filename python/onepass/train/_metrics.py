@@ -40,21 +40,34 @@ class Metric:
         return self.finish(total / count) if count else math.nan
 
 
-def classes(output: Any, target: Any, ignore_index: int = -100) -> tuple[Any, Any, Any]:
+def classes(
+    output: Any, target: Any, ignore_index: int = -100, threshold: float = 0.0
+) -> tuple[Any, Any, Any]:
     """Scores (M, C) or (M,), and classes predicted and true (M,), of labels that count.
 
     The class is the index of the largest score along axis 1, also in targets that are
-    probabilities. One logit a sample means class 1 if it is positive.
+    probabilities. One output a sample means class 1 if it is above ``threshold``: 0 for a logit.
     """
     y, t = to_numpy(output), to_numpy(target)
     one = y.ndim == 1 or y.shape[1] == 1
     labels = y.shape if y.ndim == 1 else (y.shape[0], *y.shape[2:])
     fits = t.shape in (labels, (*labels[:1], 1, *labels[1:]), y.shape)  # the second: a column
+    if one and is_floating(t) and ((t < 0) | (t > 1)).any():
+        raise ValueError(
+            "accuracy: 'target' holds numbers outside of 0 to 1, expected classes, such as 0 and "
+            "1; for a regression pass 'mse', 'mae' or 'r2'"
+        )
     if one:
         y = y.reshape(-1)
         t = t.reshape(-1) > 0.5 if is_floating(t) else t.reshape(-1)
     elif fits:
         if t.shape == y.shape:
+            if not _are_shares(t):
+                raise ValueError(
+                    f"accuracy: 'target' has shape {t.shape} and rows that do not sum to 1, "
+                    "expected one class a sample, or probabilities; for several classes a sample "
+                    "pass a function of your own"
+                )
             t = t.argmax(axis=1)
         y, t = np.moveaxis(y, 1, -1).reshape(-1, y.shape[1]), t.reshape(-1)
     if not fits:
@@ -65,19 +78,19 @@ def classes(output: Any, target: Any, ignore_index: int = -100) -> tuple[Any, An
     if t.dtype.kind in "iu":
         used = t != ignore_index
         y, t = y[used], t[used]
-    predicted = y > 0 if one else y.argmax(axis=1)
+    predicted = y > threshold if one else y.argmax(axis=1)
     return y, predicted.astype(np.int64), t.astype(np.int64)
 
 
-def accuracy(output: Any, target: Any, ignore_index: int = -100) -> tuple[float, float]:
+def accuracy(output: Any, target: Any, **labels: Any) -> tuple[float, float]:
     """Right classes, and labels that count."""
-    _, predicted, true = classes(output, target, ignore_index)
+    _, predicted, true = classes(output, target, **labels)
     return float(np.sum(predicted == true)), float(true.size)
 
 
-def top_k(output: Any, target: Any, ignore_index: int = -100, *, k: int) -> tuple[float, float]:
+def top_k(output: Any, target: Any, *, k: int, **labels: Any) -> tuple[float, float]:
     """Labels among the ``k`` largest scores, and labels that count."""
-    scores, _, true = classes(output, target, ignore_index)
+    scores, _, true = classes(output, target, **labels)
     if scores.ndim == 1 or scores.shape[1] <= k:
         raise ValueError(
             f"top_{k}_accuracy: the outputs have shape {np.shape(output)}, expected more than {k} "
@@ -110,15 +123,15 @@ def r2(output: Any, target: Any) -> float:
         return float(np.mean(np.where(around > 0, 1 - left / around, np.nan)))
 
 
-def balanced_accuracy(output: Any, target: Any, ignore_index: int = -100) -> float:
+def balanced_accuracy(output: Any, target: Any, **labels: Any) -> float:
     """The mean over classes of the share of right samples."""
-    _, predicted, true = classes(output, target, ignore_index)
+    _, predicted, true = classes(output, target, **labels)
     return float(np.mean([np.mean(predicted[true == c] == c) for c in np.unique(true)] or [np.nan]))
 
 
-def f1(output: Any, target: Any, ignore_index: int = -100) -> float:
+def f1(output: Any, target: Any, **labels: Any) -> float:
     """2 TP / (2 TP + FP + FN), of class 1 where the classes are 0 and 1, else the mean over all."""
-    scores, predicted, true = classes(output, target, ignore_index)
+    scores, predicted, true = classes(output, target, **labels)
     found = np.union1d(predicted, true)
     binary = scores.ndim == 1 or scores.shape[1] == 2
     values = []
@@ -129,12 +142,12 @@ def f1(output: Any, target: Any, ignore_index: int = -100) -> float:
     return float(np.mean(values)) if values else math.nan
 
 
-def auc(output: Any, target: Any, ignore_index: int = -100) -> float:
+def auc(output: Any, target: Any, **labels: Any) -> float:
     """Area under the ROC curve; of several classes the mean of each against the rest.
 
     NaN where a class, or all others, have no sample. Ties count half.
     """
-    scores, _, true = classes(output, target, ignore_index)
+    scores, _, true = classes(output, target, **labels)
     if scores.ndim == 1:
         return _area(scores, true == 1)
     if scores.shape[1] == 2:
@@ -164,18 +177,18 @@ NAMES = ("accuracy", "top_5_accuracy", *_OF_CLASSES, *_OF_NUMBERS)
 _ALIASES = {"acc": "accuracy"}
 
 
-def named(name: str, ignore_index: int = -100) -> Metric | None:
+def named(name: str, **labels: Any) -> Metric | None:
     """The metric of that name, of ours or of scikit-learn's; None if there is none."""
     name = _ALIASES.get(name, name)
     if name in _OF_NUMBERS:
         return _OF_NUMBERS[name]
     if name == "accuracy":
-        return Metric(parts=partial(accuracy, ignore_index=ignore_index))
+        return Metric(parts=partial(accuracy, **labels))
     if ranked := re.fullmatch(r"top_([1-9]\d*)_accuracy", name):
-        return Metric(parts=partial(top_k, ignore_index=ignore_index, k=int(ranked[1])))
+        return Metric(parts=partial(top_k, **labels, k=int(ranked[1])))
     if name in _OF_CLASSES:
-        return Metric(partial(_OF_CLASSES[name], ignore_index=ignore_index))
-    scorer = _scorers.find(name, partial(classes, ignore_index=ignore_index))
+        return Metric(partial(_OF_CLASSES[name], **labels))
+    scorer = _scorers.find(name, partial(classes, **labels))
     return None if scorer is None else Metric(scorer)
 
 
@@ -184,9 +197,12 @@ TAKEN = ("loss", "lr", "epoch", "grad_norm", "outputs", "targets")
 
 
 def resolve(
-    metrics: Chosen | Sequence[Chosen] | Mapping[str, Chosen], ignore_index: int = -100
+    metrics: Chosen | Sequence[Chosen] | Mapping[str, Chosen], **labels: Any
 ) -> dict[str, Metric]:
-    """Name → metric, from names and functions (called by their ``__name__``), or a dict of them."""
+    """Name → metric, from names and functions (called by their ``__name__``), or a dict of them.
+
+    ``labels`` go to `classes`: the loss's ``ignore_index``, the ``threshold`` of one output.
+    """
     if not callable(metrics) and not isinstance(metrics, Iterable):
         raise TypeError(f"Trainer: 'metrics' is {metrics!r}, expected names and callables")
     if isinstance(metrics, Mapping):
@@ -203,7 +219,7 @@ def resolve(
                 f"Trainer: 'metrics' has the name {name!r}, expected one that is not taken; name "
                 "functions yourself with a dict: metrics={'first': f, 'second': g}"
             )
-        chosen[name] = _metric(metric, ignore_index)
+        chosen[name] = _metric(metric, labels)
     return chosen
 
 
@@ -213,11 +229,11 @@ def _name(metric: Any) -> str:
     return str(getattr(metric, "__name__", type(metric).__name__))
 
 
-def _metric(metric: Any, ignore_index: int) -> Metric:
+def _metric(metric: Any, labels: dict[str, Any]) -> Metric:
     if isinstance(metric, Metric):
         return metric
     if isinstance(metric, str):
-        found = named(metric, ignore_index)
+        found = named(metric, **labels)
         if found is None:
             raise ValueError(
                 f"Trainer: 'metrics' has {metric!r}, expected {', '.join(NAMES)}, a metric of "
@@ -226,8 +242,12 @@ def _metric(metric: Any, ignore_index: int) -> Metric:
         return found
     if not callable(metric):
         raise TypeError(f"Trainer: 'metrics' has {metric!r}, expected a name or a callable")
-    scorer = _scorers.of_function(metric, partial(classes, ignore_index=ignore_index))
+    scorer = _scorers.of_function(metric, partial(classes, **labels))
     return Metric(scorer or metric)
+
+
+def _are_shares(t: Any) -> bool:
+    return bool((t >= 0).all() and np.allclose(t.sum(axis=1), 1, atol=1e-3))
 
 
 def _difference(owner: str, output: Any, target: Any) -> Any:

@@ -7,6 +7,7 @@ result of a regression is in the unit of its targets.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from dataclasses import asdict, dataclass
@@ -115,6 +116,7 @@ class Recipe:
         self.model = _model(self.dataset, options).to(options.device)
         self.optimizer = _optimizer(self.model, options)
         recorded = json.loads(json.dumps(asdict(options)))
+        recorded["contents"] = _digest(self.dataset.X, self.dataset.y)
         self.folder = Folder(self.dataset.name, out, recorded, resume=resume, overwrite=overwrite)
         self.out = self.folder.path
         self.stopping = EarlyStopping(patience=PATIENCE)
@@ -184,14 +186,19 @@ class Recipe:
             log_dir=self.out,
         )
 
+    def _in_units(self, scaled: Any) -> Any:
+        """In the unit of the target, in double: float32 may not reach so far."""
+        assert self.parts.target_scale is not None
+        return self.parts.target_scale.inverse_transform(to_numpy(scaled).astype(np.float64))
+
     def _evaluate(self) -> dict[str, float]:
         """Metrics of the held-out part: accuracy, or errors in the unit of the target."""
         X, y = self.parts.test
         if self.parts.target_scale is None:
             return self.trainer.evaluate(X, y)
-        predicted = self.parts.target_scale.inverse_transform(to_numpy(self.trainer.predict(X)))
-        truth = self.parts.target_scale.inverse_transform(to_numpy(y))
-        error = predicted.astype(np.float64) - truth
+        predicted = self._in_units(self.trainer.predict(X))
+        truth = self._in_units(y)
+        error = predicted - truth
         spread = float(np.mean((truth - truth.mean()) ** 2))
         square = float(np.mean(error**2))
         return {
@@ -199,6 +206,14 @@ class Recipe:
             "mae": float(np.mean(np.abs(error))),
             "r2": 1.0 - square / spread if spread else math.nan,
         }
+
+
+def _digest(*arrays: Any) -> str:
+    """Tells the contents of data apart."""
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()[:16]
 
 
 def _split(dataset: Dataset, options: Options) -> Parts:
@@ -214,10 +229,11 @@ def _split(dataset: Dataset, options: Options) -> Parts:
             "samples; if it is numbers, pass --task regression"
         )
     features = dataset.X.reshape(len(dataset.X), -1)
+    by_class = None if classes else False  # None: where enough of the classes come again
     X, X_test, y, y_test = train_test_split(
-        features, dataset.y, TEST_SHARE, stratify=classes, seed=options.seed
+        features, dataset.y, TEST_SHARE, stratify=by_class, seed=options.seed
     )
-    train, held = split_indices(y, VALIDATION_SHARE, stratify=classes, seed=options.seed)
+    train, held = split_indices(y, VALIDATION_SHARE, stratify=by_class, seed=options.seed)
     scale = Standardize().fit(X[train])
     target_scale = None if classes else Standardize().fit(y[train, None])
     move = mover(options.device)

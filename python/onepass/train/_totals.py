@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -40,7 +41,8 @@ class Totals(dict[str, Any]):
             self._count("loss", loss * divisor, divisor)
         for name, metric in metrics.items():
             if metric.parts is not None:
-                self._count(name, *metric.parts(output, target))
+                with naming(name):
+                    self._count(name, *metric.parts(output, target))
         if any(metric.parts is None for metric in metrics.values()):
             self.setdefault("outputs", []).append(np.array(to_numpy(output)))
             self.setdefault("targets", []).append(np.array(to_numpy(target)))
@@ -70,5 +72,15 @@ class Totals(dict[str, Any]):
     def _whole(self, name: str, metric: Metric) -> float:
         if "outputs" not in self or metric.whole is None:
             return math.nan
-        value = metric.whole(np.concatenate(self["outputs"]), np.concatenate(self["targets"]))
+        with naming(name):
+            value = metric.whole(np.concatenate(self["outputs"]), np.concatenate(self["targets"]))
         return numbers.as_float("Trainer", f"metrics[{name!r}]", value, "a number")
+
+
+@contextmanager
+def naming(name: str) -> Iterator[None]:
+    """An error of a metric says which one."""
+    try:
+        yield
+    except Exception as error:
+        raise ValueError(f"the metric {name!r} failed: {error}") from error

@@ -158,7 +158,11 @@ class Trainer:
         _checks.options(max_norm, nonfinite, accumulate, last_batch, seed)
         helpers = _checks.helpers(callbacks)
         _schedule.of_optimizer(scheduler, optimizer)
-        functions = resolve(metrics, getattr(loss, "ignore_index", -100))
+        functions = resolve(
+            metrics,
+            ignore_index=getattr(loss, "ignore_index", -100),
+            threshold=_checks.threshold(model),
+        )
         if log_dir is not None:
             logger = CSVLogger(path_of("Trainer", "log_dir", log_dir) / "history.csv")
             logger._argument = ("Trainer", "log_dir")

@@ -58,8 +58,12 @@ def adopt(training: Training, callbacks: Iterable[Any], *, fitting: bool) -> Non
 
 def data_of(*loaders: Any) -> list[Any]:
     """What tells the data of loaders apart: shapes, dtypes and a checksum of some rows."""
-    arrays = [array for loader in loaders if loader is not None for array in (loader.X, loader.y)]
-    return [_array(array) for array in arrays]
+    return [
+        _array(array)
+        for loader in loaders
+        if loader is not None
+        for array in (loader.X, loader.y, loader.sample_weight)
+    ]
 
 
 def _array(array: Any) -> Any:

@@ -186,7 +186,8 @@ def _overfits(loss: Numbers, val_loss: Numbers) -> str:
 
 
 def _nothing(loss: Numbers, updates: Layers) -> str:
-    if len(loss) < 2 or loss[0] - min(loss) > LEARNT * abs(loss[0]):
+    fell = len(loss) > 1 and loss[0] - min(loss) > LEARNT * abs(loss[0]) and loss[-1] < loss[0]
+    if len(loss) < 2 or fell:
         return ""
     largest = max((values[-1] for values in updates.values() if values), default=math.nan)
     if largest < 1e-4:

@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 
 from onepass._array import beside, to_numpy
+from onepass.data._given import array_of
 
+LEAST = 1e-30
 ClassWeight = Mapping[Any, float] | Any | str | None
 
 
@@ -28,13 +30,14 @@ def loss_of(loss: Any, output: Any, *arguments: Any, **options: Any) -> tuple[An
     """What ``loss`` returns: the loss, and its gradient by the output."""
     result = loss(output, *arguments, **options)
     pair = isinstance(result, (tuple, list)) and len(result) == 2
-    if not pair or np.shape(result[1]) != np.shape(output):
+    shape = getattr(result[1], "shape", None) if pair else None
+    if shape is None or tuple(shape) != tuple(output.shape):
         shown = f"a {type(result).__name__}"
-        if pair:
-            shown = f"a gradient of shape {np.shape(result[1])}"
+        if shape is not None:
+            shown = f"a gradient of shape {tuple(shape)}"
         raise TypeError(
             f"Trainer: 'loss' returned {shown}, expected a pair (loss, dy): the loss, and its "
-            f"gradient by the output, of shape {np.shape(output)}"
+            f"gradient by the output, of shape {tuple(output.shape)}"
         )
     return result[0], result[1]
 
@@ -94,15 +97,19 @@ def of_samples(y: Any, sample_weight: Any, class_weight: ClassWeight) -> Any:
                 f"fit: 'sample_weight' has shape {weight.shape}, expected ({len(y)},), one for "
                 "each sample of X"
             )
-        if not weight.sum() > 0:
-            raise ValueError("fit: 'sample_weight' has the sum 0, expected a positive weight")
     if class_weight is not None:
         by_class = _by_class(to_numpy(y), class_weight)
         weight = by_class if weight is None else by_class * _shaped(weight, by_class)
+    if weight is not None and not weight.sum() > 0:
+        name = "class_weight" if sample_weight is None else "sample_weight"
+        raise ValueError(f"fit: {name!r} has the sum 0, expected a positive weight")
     return None if weight is None else beside(y, weight)
 
 
 def _by_class(y: Any, class_weight: ClassWeight) -> Any:
+    to_dict = getattr(class_weight, "to_dict", None)
+    if to_dict is not None:  # the index of a Series has the classes
+        class_weight = to_dict()
     if y.dtype.kind not in "iub":
         raise TypeError(
             f"fit: 'class_weight' needs class indices, and y has dtype {y.dtype}, expected "
@@ -118,7 +125,12 @@ def _by_class(y: Any, class_weight: ClassWeight) -> Any:
         given = dict(zip(known.tolist(), counts.sum() / (len(known) * counts), strict=True))
     elif isinstance(class_weight, Mapping):
         values = _checked("class_weight", list(class_weight.values()))
-        given = dict(zip((int(k) for k in class_weight), values.tolist(), strict=True))
+        wrong = [k for k in class_weight if not isinstance(k, (int, np.integer))]
+        if wrong:
+            raise TypeError(
+                f"fit: 'class_weight' has the key {wrong[0]!r}, expected classes, whole numbers"
+            )
+        given = dict(zip(map(int, class_weight), values.tolist(), strict=True))
     else:
         given = dict(enumerate(_checked("class_weight", class_weight).tolist()))
     classes = known.astype(int).tolist()
@@ -134,7 +146,8 @@ def _by_class(y: Any, class_weight: ClassWeight) -> Any:
 
 
 def _checked(name: str, weights: Any) -> Any:
-    array = to_numpy(weights)
+    listed = isinstance(weights, (list, tuple))
+    array = to_numpy(np.asarray(weights) if listed else array_of("fit", name, weights, text=True))
     if array.dtype.kind not in "biuf" or array.ndim != 1:
         raise TypeError(
             f"fit: {name!r} is a {type(weights).__name__} of dtype {array.dtype} and shape "
@@ -145,6 +158,12 @@ def _checked(name: str, weights: Any) -> Any:
     if wrong.size:
         raise ValueError(
             f"fit: {name!r} has {array[wrong[0]]} at {wrong[0]}, expected finite numbers >= 0"
+        )
+    wrong = np.flatnonzero((array > 0) & ((array < LEAST) | (array > 1 / LEAST)))
+    if wrong.size:
+        raise ValueError(
+            f"fit: {name!r} has {array[wrong[0]]} at {wrong[0]}, expected 0 or numbers between "
+            f"{LEAST} and {1 / LEAST}, which float32 can multiply"
         )
     return array
 
