@@ -154,7 +154,7 @@ class Optimizer(Planned):
             FloatingPointError: with ``nonfinite="raise"``, naming the parameter.
             RuntimeError: another thread uses the optimizer.
         """
-        if callable(grads):
+        if type(grads) is not list and callable(grads):
             loss = _loss_of(grads)
             info = self.step(
                 max_norm=max_norm,
@@ -170,7 +170,9 @@ class Optimizer(Planned):
         try:
             plan = self._prepare()
             given = self._grads() if grads is None else grads
-            frozen = [p for p, _ in self._holders if not p.requires_grad]
+            frozen: list[Parameter] = []
+            if self._holders:
+                frozen = [p for p, _ in self._holders if not p.requires_grad]
             taken = self._without(frozen, given) if frozen else given
             watch = self._watch(taken) if self._measures else None
             info = take_step(

@@ -101,12 +101,13 @@ class Planned:
 
     def _prepare(self) -> _C.Plan:
         """The plan of a step: rebuilt when the kernel or an array has changed."""
-        if len(self.param_groups) != len(self._lists):
+        groups = self.param_groups
+        if len(groups) != len(self._lists):
             self._refuse_other_parameters()
-        for group, (held, count) in zip(self.param_groups, self._lists, strict=True):
+        for group, (held, count) in zip(groups, self._lists):  # noqa: B905 (strict takes time)
             if group["params"] is not held or len(held) != count:
                 self._refuse_other_parameters()
-        options = [*map(self._read_options, self.param_groups)]
+        options = [*map(self._read_options, groups)]
         if options != self._options:
             self._derive(options)
         for parameter, array in self._holders:
