@@ -47,7 +47,7 @@ struct ScaledChannels {
   [[gnu::noinline]] void parameters(const Region& r, SavedRows<R, T> saved, const double* weight,
                                     const double* bias, Parameters<T> p) const {
     const int64_t n = channel_count(call.cut, r);
-    T mean[kUnits], rstd[kUnits], scale[kUnits], shift[kUnits], by[kUnits];
+    T mean[kUnits] = {}, rstd[kUnits] = {}, scale[kUnits] = {}, shift[kUnits] = {}, by[kUnits] = {};
     for (int64_t k = 0; k < n; ++k) {
       auto s = saved[k];
       auto a = R::affine(s, weight[k], bias[k]);
@@ -77,8 +77,8 @@ struct ScaledChannels {
                                  double* unbiased) const {
     const int64_t n = channel_count(call.cut, r);
     const double count = this->count(), eps = call.norm.eps;
-    T by[kUnits], shift[kUnits];
-    double scale[kUnits], again_s[kUnits], again_q[kUnits];
+    T by[kUnits] = {}, shift[kUnits] = {};
+    double scale[kUnits] = {}, again_s[kUnits] = {}, again_q[kUnits] = {};
     for (int64_t k = 0; k < n; ++k) {
       scale[k] = moments_scale<T>(s[k], q[k], double(first[k]), count, eps);
       by[k] = scale[k] != 0 ? T(scale[k]) : T(1);
@@ -111,8 +111,8 @@ struct ScaledChannels {
                                    SavedRows<R, T> saved, Parameters<T> p, T* level,
                                    T* slope) const {
     const int64_t n = channel_count(call.cut, r);
-    T x_scale[kUnits], g_scale[kUnits];
-    bool again[kUnits], any = false;
+    T x_scale[kUnits] = {}, g_scale[kUnits] = {};
+    bool again[kUnits] = {}, any = false;
     for (int64_t k = 0; k < n; ++k) {
       again[k] = sum_leaves_range<T>(s[k]) || sum_leaves_range<T>(q[k]);
       any = any || again[k];
@@ -121,7 +121,7 @@ struct ScaledChannels {
     }
     spread(call.cut, n, x_scale, p.x_scale);
     spread(call.cut, n, g_scale, p.g_scale);
-    double again_s[kUnits], again_q[kUnits];
+    double again_s[kUnits] = {}, again_q[kUnits] = {};
     Care care;
     care.scale_x = care.scale_g = true;
     if (any) sum_again(r, p, care, again_s, again_q);
@@ -144,7 +144,7 @@ struct ScaledChannels {
 
   // The channels' sums over all rows, whatever the blocks.
   void sum_again(const Region& r, Parameters<T> p, Care care, double* s, double* q) const {
-    double unit_s[kUnits], unit_q[kUnits];
+    double unit_s[kUnits] = {}, unit_q[kUnits] = {};
     const SumPass<Call> sum{call};
     const int64_t step = call.cut.planes() ? kPlanes : r.units();
     for (int64_t u = 0; u < r.units(); u += step) {
