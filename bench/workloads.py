@@ -39,22 +39,25 @@ def optimizer_step(
     grads: Sequence[Any],
     clip: bool,
     forms: Sequence[str],
+    torch_options: dict[str, Any] | None = None,
 ) -> dict[str, Function]:
     """One step of an optimizer over a list; with `clip`, clipping and zeroing of the gradients too.
-    `forms` of PyTorch's optimizer: "fused", "foreach"."""
+    `forms` of PyTorch's optimizer: "fused", "foreach"; `torch_options` are more arguments of it."""
     ours = variant.make(params, lr=1e-5)
     controls = {"max_norm": 1e9, "zero_grad": True} if clip else {}
     functions: dict[str, Function] = {"onepass": lambda: ours.step(grads, **controls)}
     if variant.record.torch is not None and has_torch():
         around = _clip_and_zero if clip else lambda optimizer: optimizer.step
         theirs = ([tensor_of(a) for a in arrays] for arrays in (params, grads))
-        functions |= variant.torch_steps(*theirs, {"lr": 1e-5}, around, forms)
+        functions |= variant.torch_steps(
+            *theirs, {"lr": 1e-5, **(torch_options or {})}, around, forms
+        )
     return functions
 
 
-def step_bytes(variant: optimizers.Variant, clip: bool) -> float:
-    """Fewest bytes of a float32 element: the norm reads the gradient again, zeroing writes it."""
-    return BY_NAME[variant.name].bytes(4) + (8.0 if clip else 0.0)
+def step_bytes(variant: optimizers.Variant, clip: bool, itemsize: int = 4) -> float:
+    """Fewest bytes of an element: the norm reads the gradient again, zeroing writes it."""
+    return BY_NAME[variant.name].bytes(itemsize) + (2.0 * itemsize if clip else 0.0)
 
 
 def _clip_and_zero(optimizer: Any) -> Function:

@@ -239,6 +239,25 @@ def test_subnormal_moments_are_zero_as_on_the_cpu(gpu):
     assert_all_same(on_host(gpu, run(gpu.array)), run(np.array))
 
 
+def test_products_around_the_least_normal_number_are_those_of_the_cpu(gpu):
+    """Both call a result subnormal before or after it is rounded: x86 does so after."""
+    n = 1 << 20
+    rng = np.random.default_rng(0)
+    least = np.float64(np.finfo(np.float32).tiny)
+    near = 1 + rng.integers(-8, 9, n) * 2.0**-24 + rng.uniform(-1, 1, n) * 2.0**-23
+    rate = np.float32(0.7)
+    g = (least * near / rate).astype(np.float32)
+
+    def run(array):
+        p = array(np.zeros(n, np.float32))
+        ops.sgd_([p], [array(g)], lr=float(rate))
+        return p
+
+    host = run(np.array)
+    assert np.count_nonzero(host) not in (0, n)
+    assert_all_same([gpu.host(run(gpu.array))], [host])
+
+
 @each_case
 def test_the_same_bits_twice(gpu, case):
     shape = max(shapes_of(case), key=np.prod)

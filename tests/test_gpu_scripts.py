@@ -14,39 +14,60 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 
-@pytest.fixture(scope="module")
-def bench():
-    spec = importlib.util.spec_from_file_location("bench_gpu", ROOT / "bench" / "gpu.py")
+def load(name):
+    spec = importlib.util.spec_from_file_location(f"bench_{name}", ROOT / "bench" / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
 
 
+@pytest.fixture(scope="module")
+def bench():
+    return load("gpu")
+
+
+@pytest.fixture(scope="module")
+def timing(bench):
+    return sys.modules["gpu_timing"]  # that bench/gpu.py has loaded
+
+
 class Clock:
-    """A device whose calls take as long as they say, and whose events are times."""
+    """A device whose calls take as long as they say, and whose events are times. The host takes a
+    tenth of that."""
 
     class FullError(Exception):
         pass
 
     def __init__(self):
-        self.now, self.log, self.flushed = 0.0, [], True
+        self.time, self.host, self.log, self.flushed = 0.0, 0.0, [], True
+        self.least_busy = float("inf")
 
     def call(self, name, *durations):
         turns = iter(durations)
 
         def function():
             self.log.append(name)
-            self.now += next(turns, durations[-1]) * (1 if self.flushed else 0.5)
+            seconds = next(turns, durations[-1])
+            self.time += seconds * (1 if self.flushed else 0.5)
+            self.host += seconds / 10
             self.flushed = False
 
         return function
 
-    def event(self):
-        return self.now
+    def now(self):
+        return self.host
 
-    def flush(self):
+    def event(self):
+        return self.time
+
+    def flush(self, busy):
         self.flushed = True
-        self.now += 1.0  # never timed
+        self.least_busy = min(self.least_busy, busy)
+        self.time += 1.0  # never timed
+
+    def captured(self, function):
+        self.log.append("capture")
+        return function
 
     def seconds(self, start, end):
         return end - start
@@ -61,22 +82,41 @@ class Clock:
         return isinstance(error, Clock.FullError)
 
 
-def test_rivals_take_turns_and_medians_are_of_cold_calls(bench):
+def test_rivals_take_turns_and_medians_are_of_cold_calls(timing):
     clock = Clock()
-    warm = [9.0] * bench.WARM_UP
+    warm = [9.0] * timing.WARM_UP
     functions = {
         "onepass": clock.call("a", *warm, 1.0, 3.0, 100.0, 2.0, 2.5),
         "torch": clock.call("b", *warm, 5.0),
     }
-    seconds = bench.interleaved(clock, functions, rounds=5)
-    assert clock.log == ["a"] * bench.WARM_UP + ["b"] * bench.WARM_UP + ["a", "b"] * 5
-    assert seconds == {"onepass": 2.5, "torch": 5.0}
+    times = timing.interleaved(clock, functions, rounds=5)
+    assert clock.log == ["a"] * timing.WARM_UP + ["b"] * timing.WARM_UP + ["a", "b"] * 5
+    assert {name: t.device for name, t in times.items()} == {"onepass": 2.5, "torch": 5.0}
+    assert times["torch"].host == pytest.approx(0.5)
+    assert clock.least_busy > 0.9  # longer than the slowest host
 
 
-def test_long_calls_are_made_less_often(bench):
+def test_long_calls_are_made_less_often(timing):
     clock = Clock()
-    bench.interleaved(clock, {"onepass": clock.call("a", bench.MOST_SECONDS)}, rounds=1000)
-    assert len(clock.log) == bench.WARM_UP + 5
+    timing.interleaved(clock, {"onepass": clock.call("a", timing.MOST_SECONDS)}, rounds=1000)
+    assert len(clock.log) == timing.WARM_UP + 5
+
+
+def test_a_graph_is_replayed(timing):
+    clock = Clock()
+    row = timing.Row("n", "g", lambda: ({"onepass": clock.call("a", 1.0)}, 1.0), graph=True)
+    result = timing.measure(clock, row, 1.0)
+    assert clock.log.index("capture") == timing.WARM_UP
+    assert result["us"]["onepass"] == 1e6 / timing.REPLAYS
+
+
+def test_no_row_is_started_after_the_deadline(bench):
+    clock = Clock()
+    make = lambda: ({"onepass": clock.call("a", 1.0)}, 1.0)  # noqa: E731
+    todo = [bench.Row(name, "g", make) for name in ("first", "second")]
+    known = {"copy_bytes_per_second": 1.0}
+    result = bench.run(clock, todo, known, lambda content: None, deadline=0.05)
+    assert [r["name"] for r in result["results"]] == ["first"]
 
 
 def test_a_row_has_its_floor(bench):
@@ -123,8 +163,8 @@ def test_what_does_not_fit_is_skipped_and_what_is_known_is_not_measured_again(be
 def test_rows_are_named_once_and_grouped(bench):
     rows = list(bench.rows())
     assert len({row.name for row in rows}) == len(rows)
-    assert {row.group for row in rows} == {"optimizer", "dropout", "norm", "loss"}
-    assert sum(s[0] * (s[1] if len(s) == 2 else 1) for s in bench.SMALL) == pytest.approx(
+    assert {row.group for row in rows} == {"optimizer", "elementwise", "norm", "loss"}
+    assert sum(s[0] * (s[1] if len(s) == 2 else 1) for s in bench.FEW) == pytest.approx(
         5e6, rel=0.1
     )
     about = {"gpu": "NVIDIA H200 (SXM)", "date": "2026-01-02"}
@@ -136,7 +176,9 @@ def test_rows_are_named_once_and_grouped(bench):
     [
         ("_adamw", ([(5,), (3, 4)], False), 17 * 28, ["torch fused"]),
         ("_adamw", ([(5,), (3, 4)], True), 17 * 36, ["torch fused"]),
-        ("_dropout", (40, "bfloat16"), 40 * 4, ["torch"]),
+        ("_adamw", ([(5,), (3, 4)], False, "bfloat16"), 17 * 22, ["torch fused"]),
+        ("_elementwise", ("relu", 40, "bfloat16"), 40 * 4, ["torch out="]),
+        ("_norm", (40, "bfloat16"), 40 * 2, ["torch"]),
         ("_batch_norm", ((2, 3, 4, 5), "float32", False, False), 120 * 8, ["torch"]),
         ("_batch_norm", ((2, 3, 4, 5), "float32", True, True), 120 * 20, ["torch"]),
         ("_cross_entropy", (4, 5, "bfloat16"), 20 * 4, ["torch"]),
