@@ -114,7 +114,7 @@ class Torch:
         return self.torch.cuda.current_device()
 
     def array(self, a, device=0):
-        return to_torch(np.ascontiguousarray(a)).to(f"cuda:{device}")
+        return to_torch(np.array(a, order="C")).to(f"cuda:{device}")  # keeps 0-d
 
     def host(self, a):
         return from_torch(a.cpu()) if isinstance(a, self.torch.Tensor) else a

@@ -8,6 +8,26 @@ ONEPASS_BEGIN
 namespace {
 namespace normalise {
 
+// Where a thread is in its units: `at` is the first element of the current one, `left` how many
+// there are. A step needs no division.
+struct Walk {
+  int64_t left, at;
+  int64_t step;  // elements to the next unit
+  // Of planes, in units: the place in the plane, what a step adds to it, the plane's length; and
+  // the elements from the end of a plane to the start of the channel's next one.
+  int64_t rest, rest_step, length, gap;
+
+  ONEPASS_DEVICE void next() {
+    --left;
+    at += step;
+    if (length == 0) return;
+    rest += rest_step;
+    if (rest < length) return;
+    rest -= length;
+    at += gap;
+  }
+};
+
 // The units of a thread: u = first, first + step, … below end.
 template <int W, bool kColumns>
 struct Share {
@@ -36,23 +56,46 @@ struct Share {
       step = kThreads;
     }
   }
-  ONEPASS_DEVICE int64_t at(int64_t u) const {
+  ONEPASS_DEVICE Walk walk() const {
+    Walk w{};
+    if (first >= end) return w;
+    w.left = (end - first + step - 1) / step;
     if constexpr (kColumns) {
-      return u * channels + channel;
+      w.at = first * channels + channel;
+      w.step = step * channels;
     } else {
-      const int64_t length = inner / W;
-      int64_t row, rest;
-      if ((u | length) >> 32) {
-        row = u / length;
-        rest = u % length;
-      } else {
-        row = uint32_t(u) / uint32_t(length);
-        rest = uint32_t(u) % uint32_t(length);
-      }
-      return (row * channels + channel) * inner + rest * W;
+      w.length = inner / W;
+      w.rest = first % w.length;
+      w.rest_step = step % w.length;
+      w.gap = (channels - 1) * inner;
+      w.at = (first / w.length * channels + channel) * inner + w.rest * W;
+      w.step = step / w.length * channels * inner + w.rest_step * W;
     }
+    return w;
   }
 };
+
+// Calls use(unit, at) for each unit of a walk, in its order; kTogether are fetched at once.
+template <int kTogether, class Fetch, class Use>
+ONEPASS_DEVICE void each_unit(Walk walk, Fetch fetch, Use use) {
+  using U = decltype(fetch(int64_t(0)));
+  ONEPASS_NO_UNROLL
+  while (walk.left > 0) {
+    U units[kTogether];
+    int64_t at[kTogether];
+    bool exists[kTogether];
+    ONEPASS_UNROLL
+    for (int j = 0; j < kTogether; ++j) {
+      exists[j] = walk.left > 0;
+      at[j] = walk.at;
+      if (exists[j]) units[j] = fetch(at[j]);
+      walk.next();
+    }
+    ONEPASS_UNROLL
+    for (int j = 0; j < kTogether; ++j)
+      if (exists[j]) use(units[j], at[j]);
+  }
+}
 
 // The sums of a thread, one pair for each of its channels.
 template <int N>

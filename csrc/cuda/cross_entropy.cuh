@@ -1,12 +1,14 @@
-// Cross entropy over the classes of (outer, classes, inner), loss and gradient in one launch: a row
-// is read once from memory and twice more from cache. One thread takes a position if its classes
-// lie `inner` apart, a warp if its row is short, otherwise a block.
+// Cross entropy over the classes of (outer, classes, inner), loss and gradient in one launch. One
+// thread takes a position if its classes lie `inner` apart, a warp if its row is short, otherwise a
+// block. Labels without smoothing, the common case, have a kernel of their own (plain_kernel): a
+// row is read from memory once, and once more from the second-level cache, which has room for the
+// rows of all blocks. The other one (row_kernel) reads it twice more.
 //
 // Deterministic: the grid follows from sizes alone, and the blocks' partial sums are added in
 // order, the label weights by every block of the next kernel, the losses by a last one.
 #pragma once
 #include "cuda/launch.cuh"
-#include "cuda/row_walk.cuh"
+#include "cuda/softmax_row.cuh"
 #include "kernels/cross_entropy.h"
 
 ONEPASS_BEGIN
@@ -17,6 +19,9 @@ using cross_entropy_formula::Smoothing;
 
 constexpr int64_t kBlocks = 528;
 constexpr int64_t kLongRow = 1024;  // classes from which on a row is a block's
+// Of plain_kernel. Blocks as large as their rows: what all of them hold at once is in the cache.
+constexpr int64_t kWideRow = 32 << 10, kWidestRow = 128 << 10;  // bytes
+constexpr int64_t kWideBlocks = 264, kWidestBlocks = 132;       // two and one for each of an H200's
 
 struct Call {
   int64_t outer = 0, classes = 0, inner = 0;
@@ -34,7 +39,7 @@ struct Call {
   uint32_t* bad_label = nullptr;
   double *weights = nullptr, *partials = nullptr;  // of the blocks
   int64_t blocks = 0;
-  bool aligned = false;  // rows can be read in units that lie on multiples of a unit
+  int32_t width = 1;  // elements of the units in which rows can be read
 
   ONEPASS_HD int64_t positions() const { return outer * inner; }
   ONEPASS_HD Memory in(const void* data) const { return memory(data, dtype); }
@@ -43,16 +48,18 @@ struct Call {
   ONEPASS_HD bool in_range(int64_t label) const { return uint64_t(label) < uint64_t(classes); }
 };
 
-// Sum over `count` values in a fixed order, to every thread of the block.
+// Sum over `count` values in a fixed order, to every thread of a block of kBlock.
+template <int kBlock = kThreads>
 ONEPASS_DEVICE double block_total(const double* values, int64_t count) {
-  ONEPASS_SHARED(double, parts, [kWarps]);
+  ONEPASS_SHARED(double, parts, [kBlock / kWarpSize]);
   double sum = 0;
-  for (int64_t i = threadIdx.x; i < count; i += kThreads) sum += values[i];
-  return block_fold(sum, Plus{}, parts);
+  for (int64_t i = threadIdx.x; i < count; i += kBlock) sum += values[i];
+  return block_fold<kBlock / kWarpSize>(sum, Plus{}, parts);
 }
+template <int kBlock = kThreads>
 ONEPASS_DEVICE double denominator(const Call& call) {
   if (call.reduction != Reduction::mean) return 1;
-  return call.labels ? block_total(call.weights, call.blocks) : double(call.positions());
+  return call.labels ? block_total<kBlock>(call.weights, call.blocks) : double(call.positions());
 }
 
 template <int W, int kGroup, class T>
@@ -171,12 +178,101 @@ __global__ void __launch_bounds__(kThreads, 2) row_kernel(const __grid_constant_
   ONEPASS_SHARED(double, parts, [kWarps]);
   const T reduction = T(1 / denominator(call));
   double added;
-  if (kGroup > 1 && call.aligned) {
+  if (kGroup > 1 && call.width > 1) {
     added = positions_of_block<T, kGroup, (kGroup > 1 ? kUnit<T> : 1)>(call, reduction);
   } else {
     added = positions_of_block<T, kGroup, 1>(call, reduction);
   }
   added = block_fold(added, Plus{}, parts);
+  if (threadIdx.x == 0) call.partials[blockIdx.x] = added;
+}
+
+// A row of floats with a label and no smoothing.
+template <int kGroup, int W>
+struct PlainRow {
+  static constexpr bool kNarrow = W == 8;  // 16 bits an element
+  static constexpr int kTogether = kGroup > 512 ? 2 : 4;
+  const Call& call;
+  FlatRow<W, kGroup> row;
+  int64_t label;  // in range, or -1: the row does not count
+  float reduction;
+
+  ONEPASS_DEVICE void write(int64_t at, const float* d) const {
+    store_unit<W, float, true>(call.in(call.dlogits), at, d);
+  }
+  ONEPASS_DEVICE void write_zeros() const {
+    row.template each_unit<1>(call.in(call.logits), [&](int64_t at, const float*) {
+      const float zeros[W] = {};
+      write(at, zeros);
+    });
+    row.each_rest(call.in(call.logits), [&](int64_t at, float) {
+      store_element<float>(call.in(call.dlogits), at, 0.0f);
+    });
+  }
+  ONEPASS_DEVICE void write_gradient(float m, float factor, float hot) const {
+    const int64_t labelled = row.begin + label;
+    const auto gradient = [&](float x) { return exp_below<kNarrow>(x, m) * factor; };
+    row.template each_unit<kTogether>(call.in(call.logits), [&](int64_t at, const float* x) {
+      float d[W];
+      ONEPASS_UNROLL
+      for (int w = 0; w < W; ++w) d[w] = gradient(x[w]);
+      if (uint64_t(labelled - at) < uint64_t(W)) {
+        ONEPASS_UNROLL
+        for (int w = 0; w < W; ++w)
+          if (at + w == labelled) d[w] -= hot;
+      }
+      write(at, d);
+    });
+    row.each_rest(call.in(call.logits), [&](int64_t at, float x) {
+      store_element<float>(call.in(call.dlogits), at, gradient(x) - (at == labelled ? hot : 0.0f));
+    });
+  }
+  // Every thread of the group comes here; the loss is right in all of them.
+  ONEPASS_DEVICE float run() const {
+    if (label < 0) {
+      if (call.dlogits) write_zeros();
+      return 0;
+    }
+    const Memory logits = call.in(call.logits);
+    const float picked = load_element<float>(logits, row.begin + label);
+    const float weight = float(load_wide(memory(call.weight), label, 1));
+    SoftmaxSum<kNarrow> softmax;
+    row.template each_unit<kTogether>(logits,
+                                      [&](int64_t, const float* x) { softmax.template add<W>(x); });
+    row.each_rest(logits, [&](int64_t, float x) { softmax.template add<1>(&x); });
+    softmax.template fold_over<kGroup>();
+    if constexpr (kGroup == kWarpSize) warp_sync(kFullWarp);  // dlogits may be logits
+    const float m = softmax.largest, sum = softmax.sum;
+    if (call.dlogits) write_gradient(m, weight / sum * reduction, weight * reduction);
+    return cross_entropy_formula::loss(weight, sum,
+                                       cross_entropy_formula::share(weight, picked - m));
+  }
+};
+
+template <int kBlock, int kGroup, int W>
+__global__ void __launch_bounds__(kBlock, kBlock > 512 ? 1 : 2)
+    plain_kernel(const __grid_constant__ Call call) {
+  ONEPASS_SHARED(double, parts, [kBlock / kWarpSize]);
+  constexpr int kAtOnce = kBlock / kGroup;
+  const int lane = int(threadIdx.x) % kGroup;
+  const float reduction = float(1 / denominator<kBlock>(call));
+  double added = 0;
+  for (int64_t base = int64_t(blockIdx.x) * kAtOnce; base < call.outer;
+       base += int64_t(gridDim.x) * kAtOnce) {
+    const int64_t p = base + int(threadIdx.x) / kGroup;
+    const bool exists = p < call.outer;
+    const int64_t label = exists ? call.labels[p] : -1;
+    const bool counts = exists && label != call.ignore_index && call.in_range(label);
+    const bool bad = exists && !counts && label != call.ignore_index;
+    if (lane == 0 && bad && call.bad_label) tell_host(call.bad_label, 1u);
+    const FlatRow<W, kGroup> row(exists ? p * call.classes : 0, exists ? call.classes : 0, lane);
+    const float value = PlainRow<kGroup, W>{call, row, counts ? label : -1, reduction}.run();
+    const float loss = bad ? math::quiet_nan<float>() : value;
+    if (lane != 0 || !exists) continue;
+    added += double(loss);
+    if (call.reduction == Reduction::none) store_element<float>(call.in(call.losses), p, loss);
+  }
+  added = block_fold<kBlock / kWarpSize>(added, Plus{}, parts);
   if (threadIdx.x == 0) call.partials[blockIdx.x] = added;
 }
 
@@ -202,10 +298,15 @@ __global__ void __launch_bounds__(kThreads, 2) finish_loss(const __grid_constant
   if (threadIdx.x == 0) store_wide(memory(call.loss), 0, sum / all);
 }
 
-inline Call describe(const CrossEntropy& c, int64_t at_once) {
+inline int32_t width_of(const CrossEntropy& c) {
+  for (int width : {8, 4, 2})
+    if (width * size_of(c.dtype) == 16 && is_aligned(c.logits, c.dtype, width) &&
+        is_aligned(c.dlogits, c.dtype, width))
+      return width;
+  return 1;
+}
+inline Call describe(const CrossEntropy& c, int64_t blocks, int64_t at_once) {
   auto* partials = static_cast<double*>(c.workspace);
-  const bool aligned = is_aligned(c.logits, c.dtype, c.dtype == DType::f64 ? 2 : 4) &&
-                       is_aligned(c.dlogits, c.dtype, c.dtype == DType::f64 ? 2 : 4);
   Call call;
   call.outer = c.outer;
   call.classes = c.classes;
@@ -224,25 +325,45 @@ inline Call describe(const CrossEntropy& c, int64_t at_once) {
   call.bad_label = c.bad_label;
   call.weights = partials + kBlocks;
   call.partials = partials;
-  call.blocks = smaller(kBlocks, ceil_div(c.outer * c.inner, at_once));
-  call.aligned = aligned;
+  call.blocks = smaller(blocks, ceil_div(c.outer * c.inner, at_once));
+  call.width = width_of(c);
   return call;
 }
 
-template <class T, int kGroup>
-void run_as(const CrossEntropy& c) {
-  const Call call = describe(c, kThreads / kGroup);
+// `kernel` with its smaller helpers before and after it.
+template <int kBlock, class Kernel>
+void run_kernel(const CrossEntropy& c, const Call& call, Kernel kernel) {
   const auto stream = static_cast<cudaStream_t>(c.stream);
   if (call.blocks > 0) {
     if (call.reduction == Reduction::mean && call.labels)
       start(&weight_kernel<>, call.blocks, stream, call);
-    start(&row_kernel<T, kGroup>, call.blocks, stream, call);
+    start<kBlock>(kernel, call.blocks, stream, call);
   }
   if (call.reduction != Reduction::none) start(&finish_loss<>, 1, stream, call);
+}
+template <class T, int kGroup>
+void run_as(const CrossEntropy& c) {
+  const Call call = describe(c, kBlocks, kThreads / kGroup);
+  run_kernel<kThreads>(c, call, &row_kernel<T, kGroup>);
+}
+template <int kBlock, int kGroup>
+void run_plain(const CrossEntropy& c, int64_t blocks) {
+  const Call call = describe(c, blocks, kBlock / kGroup);
+  run_kernel<kBlock>(
+      c, call,
+      call.width == 8 ? &plain_kernel<kBlock, kGroup, 8> : &plain_kernel<kBlock, kGroup, 4>);
 }
 template <class T>
 void run(const CrossEntropy& c) {
   if (c.inner > 1) return run_as<T, 1>(c);
+  const int64_t bytes = c.classes * size_of(c.dtype);
+  const bool plain = sizeof(T) == 4 && c.labels && c.label_smoothing == 0 && width_of(c) > 1;
+  if (plain) {
+    if (c.classes < kLongRow) return run_plain<kThreads, kWarpSize>(c, kBlocks);
+    if (bytes < kWideRow) return run_plain<kThreads, kThreads>(c, kBlocks);
+    if (bytes < kWidestRow) return run_plain<512, 512>(c, kWideBlocks);
+    return run_plain<1024, 1024>(c, kWidestBlocks);
+  }
   if (c.classes < kLongRow) return run_as<T, kWarpSize>(c);
   run_as<T, kThreads>(c);
 }

@@ -196,6 +196,25 @@ ONEPASS_DEVICE void tell_host(uint32_t* word, uint32_t value) {
 #endif
 }
 
+// ---- Arithmetic --------------------------------------------------------------------------------
+
+// v² + sum, rounded once on a GPU, twice in the simulator.
+ONEPASS_DEVICE double add_square(double v, double sum) {
+  return ONEPASS_CUDA_OR_SIM(__fma_rn(v, v, sum), v * v + sum);
+}
+
+// 2^x to two units in the last place, 0 where that would be subnormal: one instruction, for results
+// that need not have the CPU's bits.
+ONEPASS_DEVICE float exp2_approximate(float x) {
+#ifdef __CUDACC__
+  float y;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+#else
+  return x < -126 ? 0.0f : __builtin_exp2f(x);
+#endif
+}
+
 // ---- Vector loads and stores -------------------------------------------------------------------
 
 // N neighbouring elements in registers, moved to and from global memory 16 bytes at a time, or
@@ -211,8 +230,38 @@ struct alignas(N * sizeof(T) == 8 ? 8 : 16) Pack {
 };
 
 #ifdef __CUDACC__
-// Copies as uint4 or uint2 with functions that are one instruction on global memory: nvcc may turn
-// a plain assignment into four.
+// Copies as uint4 or uint2, each one instruction: nvcc may turn a plain assignment into four. The
+// clobber keeps a load behind the stores before it; CUDA's __ldcs has none.
+ONEPASS_DEVICE uint4 load_piece(const uint4* address, bool streaming) {
+  uint4 v;
+  if (streaming) {
+    asm volatile("ld.global.cs.v4.u32 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
+                 : "l"(__cvta_generic_to_global(address))
+                 : "memory");
+  } else {
+    asm volatile("ld.global.v4.u32 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
+                 : "l"(__cvta_generic_to_global(address))
+                 : "memory");
+  }
+  return v;
+}
+ONEPASS_DEVICE uint2 load_piece(const uint2* address, bool streaming) {
+  uint2 v;
+  if (streaming) {
+    asm volatile("ld.global.cs.v2.u32 {%0, %1}, [%2];"
+                 : "=r"(v.x), "=r"(v.y)
+                 : "l"(__cvta_generic_to_global(address))
+                 : "memory");
+  } else {
+    asm volatile("ld.global.v2.u32 {%0, %1}, [%2];"
+                 : "=r"(v.x), "=r"(v.y)
+                 : "l"(__cvta_generic_to_global(address))
+                 : "memory");
+  }
+  return v;
+}
 template <size_t kBytes>
 using PieceOf = std::conditional_t<kBytes == 8, uint2, uint4>;
 template <bool kStreaming, class T, int N>
@@ -222,8 +271,7 @@ ONEPASS_DEVICE Pack<T, N> load_pieces(const T* address) {
   constexpr int kPieces = N * sizeof(T) / sizeof(Piece);
   Piece pieces[kPieces];
   ONEPASS_UNROLL
-  for (int i = 0; i < kPieces; ++i)
-    pieces[i] = kStreaming ? __ldcs(source + i) : __ldca(source + i);
+  for (int i = 0; i < kPieces; ++i) pieces[i] = load_piece(source + i, kStreaming);
   Pack<T, N> pack;
   memcpy(pack.value, pieces, sizeof(pack));
   return pack;

@@ -47,18 +47,21 @@ struct CallOf {
   void *y, *dx, *dresidual;
   ChannelVector weight, bias, running_mean, running_var, dweight, dbias;
   void *saved, *parameters;
-  double* partial;   // [split][s, q][channel]
+  double* partial;   // [channel][s, q][split]
   uint32_t* scaled;  // a word for each block of finish_kernel: one of its channels is scaled
   double momentum, eps;
   double options[kMaxOptions];
   DropoutStream dropout;
+  double keep_scale;  // of dropout, in the computing type
   int32_t activation;
   bool batch_statistics, backward;
+  bool packs_parameters;  // those of a unit lie together: see load_parameters
   BatchNormPath path;
 
   ONEPASS_HD Memory in(const void* data) const { return memory(data, dtype); }
   ONEPASS_HD int64_t elements() const { return outer * channels * inner; }
   ONEPASS_HD double part() const { return 1 / (double(outer) * double(inner)); }
+  ONEPASS_HD double* partials_of(int64_t c) const { return partial + 2 * c * path.splits; }
   ONEPASS_HD bool drops() const { return dropout.threshold != 0; }
   ONEPASS_HD NormalisePasses passes() const {
     const bool wants = dweight.data || dbias.data;
@@ -132,6 +135,29 @@ ONEPASS_DEVICE Parameters<T> load_parameters(const Call& call, int64_t c, bool s
   return p;
 }
 
+// Of W neighbouring channels, c a multiple of W and W a divisor of the number of channels.
+template <int W, class T, class Call>
+ONEPASS_DEVICE void load_parameters(const Call& call, int64_t c, bool scaled, Parameters<T>* p) {
+  if (!call.is_norm) {
+    ONEPASS_UNROLL
+    for (int w = 0; w < W; ++w) p[w] = affine_parameters<T>(call, c + w);
+    return;
+  }
+  const T* rows = static_cast<const T*>(call.parameters) + c;
+  Pack<T, W> row[kParameters];
+  ONEPASS_UNROLL
+  for (int i = 0; i < 6; ++i) row[i] = load_pack<W>(rows + i * call.channels);
+  ONEPASS_UNROLL
+  for (int w = 0; w < W; ++w)
+    p[w] = {row[0][w], row[1][w], row[2][w], row[3][w], row[4][w], row[5][w], T(1), T(1)};
+  if (!scaled) return;
+  ONEPASS_UNROLL
+  for (int w = 0; w < W; ++w) {
+    p[w].x_scale = rows[6 * call.channels + w];
+    p[w].g_scale = rows[7 * call.channels + w];
+  }
+}
+
 // ---- a unit of W elements; p has one entry for each (kEach) or one for all
 
 template <int W, class Call>
@@ -187,7 +213,7 @@ ONEPASS_DEVICE void affine(const Call& call, const Parameters<T>* p, const Raw& 
 template <int W, class T, class Call>
 ONEPASS_DEVICE void drop(const Call& call, uint32_t kept, T* v) {
   if (!call.drops()) return;
-  const Dropout<T> dropout{dropout_scale<T>(call.dropout.threshold)};
+  const Dropout<T> dropout{T(call.keep_scale)};
   ONEPASS_UNROLL
   for (int w = 0; w < W; ++w) v[w] = dropout(v[w], Keep::of(kept, w));
 }

@@ -14,8 +14,9 @@ ONEPASS_DEVICE T warp_fold(T value, Op op) {
     value = op(value, warp_shuffle_xor(kFullWarp, value, bit));
   return value;
 }
-// Folds the values of a block of kThreads; every thread gets the result. `parts`: kWarps values.
-template <class T, class Op>
+// Folds the values of a block of kBlockWarps warps; every thread gets the result. `parts`: a value
+// for each warp.
+template <int kBlockWarps = kWarps, class T, class Op>
 ONEPASS_DEVICE T block_fold(T value, Op op, T* parts) {
   value = warp_fold(value, op);
   block_sync();  // another thread may still read the previous fold's parts
@@ -23,7 +24,7 @@ ONEPASS_DEVICE T block_fold(T value, Op op, T* parts) {
   block_sync();
   value = parts[0];
   ONEPASS_UNROLL
-  for (int w = 1; w < kWarps; ++w) value = op(value, parts[w]);
+  for (int w = 1; w < kBlockWarps; ++w) value = op(value, parts[w]);
   return value;
 }
 

@@ -1,6 +1,6 @@
-// Starts kernels, always with kThreads threads a block and no dynamic shared memory, and keeps
-// errors for Backend::last_error. Nothing here waits for the device, allocates on it, or clears an
-// error of another library.
+// Starts kernels, with kThreads threads a block unless they say otherwise and no dynamic shared
+// memory, and keeps errors for Backend::last_error. Nothing here waits for the device, allocates on
+// it, or clears an error of another library.
 #pragma once
 #include "core/dtype.h"
 #include "core/hd.h"
@@ -11,14 +11,14 @@
 ONEPASS_BEGIN
 namespace {
 
-template <class... P>
+template <int kBlockThreads = kThreads, class... P>
 void start(void (*kernel)(P...), int64_t blocks, cudaStream_t stream,
            const typename SameType<P>::type&... arguments) {
 #if defined(ONEPASS_FLUSHED) && !defined(__CUDACC__)
   const FlushDenormals flush;
 #endif
   const cudaError_t error =
-      launch(kernel, dim3(unsigned(blocks)), dim3(kThreads), 0, stream, arguments...);
+      launch(kernel, dim3(unsigned(blocks)), dim3(kBlockThreads), 0, stream, arguments...);
   if (error != cudaSuccess) record_error(error_string(error));
 }
 

@@ -230,6 +230,7 @@ struct Runner {
   }
 
   // Elements [from, to) of the tile at `begin`, neighbours by neighbouring lanes.
+  template <bool kStrided>
   ONEPASS_DEVICE void elements(const Entry<kArity>& entry, const unsigned char* table,
                                int64_t begin, Range range, uint32_t word) const {
     ONEPASS_NO_UNROLL
@@ -242,7 +243,7 @@ struct Runner {
       }
       if (at >= range.to) continue;
       int64_t offset[kArity];
-      offsets_of(entry, table, at, offset);
+      offsets_of<kStrided>(entry, table, at, offset);
       element(entry, offset, kept);
     }
   }
@@ -273,7 +274,7 @@ ONEPASS_DEVICE void count_steps(const ElementwiseCall<T>& call, const unsigned c
   }
 }
 
-template <class K, class T, int kGradient, int64_t kBytes>
+template <class K, class T, int kGradient, bool kStrided, int64_t kBytes>
 __global__ void __launch_bounds__(kThreads, 2)
     elementwise_kernel(const __grid_constant__ ElementwiseCall<T> call,
                        const __grid_constant__ Table<kBytes> table) {
@@ -294,7 +295,7 @@ __global__ void __launch_bounds__(kThreads, 2)
       if (entry.path == Path::narrow_units) run.template units<8>(entry, begin, word);
     ONEPASS_NO_UNROLL
     for (int i = 0; i < 2; ++i)
-      run.elements(entry, bytes, begin, rest_of_tile<T>(entry, begin, i), word);
+      run.template elements<kStrided>(entry, bytes, begin, rest_of_tile<T>(entry, begin, i), word);
   }
   if constexpr (kGradient >= 0)
     if (call.shape.counter_count > 0 && !riding.skip) count_steps<K>(call, bytes);
@@ -370,17 +371,26 @@ void elementwise_as(const Elementwise& call, const std::vector<int32_t>& counter
     arguments.zero_grad = rider.zero_grad;
     arguments.skip_nonfinite = rider.skip_nonfinite;
     arguments.zero_skipped = rider.zero_skipped;
-    const auto run = [&](const auto& table) {
-      const auto kernel =
-          &elementwise_kernel<K, T, kGradient, std::decay_t<decltype(table)>::kBytes>;
+    const auto run = [&](auto strided, const auto& table) {
+      const auto kernel = &elementwise_kernel<K, T, kGradient, decltype(strided)::value,
+                                              std::decay_t<decltype(table)>::kBytes>;
       start(kernel, persistent_blocks(kernel, arguments.shape.tiles), stream, arguments, table);
     };
+    const auto dense = [&](const auto& table) { run(std::false_type(), table); };
+    const auto strided = [&](const auto& table) { run(std::true_type(), table); };
+    const bool is_strided = arguments.shape.strided;
     if constexpr (kUpdates) {
-      with_table<sizeof(T) == 4>(bytes, call.workspace, stream, run);
-    } else if (int64_t(bytes.size()) <= kSmallTable) {
-      with_inline_table<kSmallTable>(bytes, run);
-    } else {
+      if (is_strided) {
+        with_table<false>(bytes, call.workspace, stream, strided);
+      } else {
+        with_table<sizeof(T) == 4>(bytes, call.workspace, stream, dense);
+      }
+    } else if (int64_t(bytes.size()) > kSmallTable) {
       record_error("too many rows of hyper-parameters");
+    } else if (is_strided) {
+      with_inline_table<kSmallTable>(bytes, strided);
+    } else {
+      with_inline_table<kSmallTable>(bytes, dense);
     }
   } while (first < call.count);
 }

@@ -34,13 +34,20 @@ ONEPASS_HD Memory memory(const ChannelVector& v) { return memory(v.data, v.dtype
 ONEPASS_HD constexpr int lane_of(unsigned thread) { return int(thread % kWarpSize); }
 ONEPASS_HD constexpr int warp_of(unsigned thread) { return int(thread / kWarpSize); }
 
-// The conversions of core/dtype.h, by one instruction where there is one; on a GPU a NaN has one
-// pattern only.
+// The conversions of core/dtype.h, by one instruction where there is one. On a GPU a NaN has one
+// pattern once it is computed with or narrowed; a bfloat16 NaN is widened as it is.
 ONEPASS_DEVICE float float_of(Half x) {
 #ifdef __CUDA_ARCH__
   float y;
   asm("cvt.f32.f16 %0, %1;" : "=f"(y) : "h"(x.bits));
   return y;
+#else
+  return to_float(x);
+#endif
+}
+ONEPASS_DEVICE float float_of(BFloat16 x) {
+#ifdef __CUDA_ARCH__
+  return math::from_bits(uint32_t(x.bits) << 16);
 #else
   return to_float(x);
 #endif
@@ -54,6 +61,34 @@ ONEPASS_DEVICE Half half_of(float x) {
   return from_float<Half>(x);
 #endif
 }
+ONEPASS_DEVICE BFloat16 bfloat16_of(float x) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+  BFloat16 y;
+  asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(y.bits) : "f"(x));
+  return y;
+#else
+  return from_float<BFloat16>(x);
+#endif
+}
+// Two values as neighbours in memory.
+ONEPASS_DEVICE uint32_t half_pair(float low, float high) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+  uint32_t pair;
+  asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
+  return pair;
+#else
+  return half_of(low).bits | uint32_t(half_of(high).bits) << 16;
+#endif
+}
+ONEPASS_DEVICE uint32_t bfloat16_pair(float low, float high) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+  uint32_t pair;
+  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
+  return pair;
+#else
+  return bfloat16_of(low).bits | uint32_t(bfloat16_of(high).bits) << 16;
+#endif
+}
 
 template <class T>
 ONEPASS_DEVICE T load_element(Memory m, int64_t at) {
@@ -62,7 +97,7 @@ ONEPASS_DEVICE T load_element(Memory m, int64_t at) {
   } else {
     if (m.dtype == DType::f32) return reinterpret_cast<const float*>(m.data)[at];
     const uint16_t bits = reinterpret_cast<const uint16_t*>(m.data)[at];
-    return m.dtype == DType::f16 ? float_of(Half{bits}) : to_float(BFloat16{bits});
+    return m.dtype == DType::f16 ? float_of(Half{bits}) : float_of(BFloat16{bits});
   }
 }
 template <class T>
@@ -73,7 +108,7 @@ ONEPASS_DEVICE void store_element(Memory m, int64_t at, T value) {
     reinterpret_cast<float*>(m.data)[at] = value;
   } else {
     reinterpret_cast<uint16_t*>(m.data)[at] =
-        m.dtype == DType::f16 ? half_of(value).bits : from_float<BFloat16>(value).bits;
+        m.dtype == DType::f16 ? half_of(value).bits : bfloat16_of(value).bits;
   }
 }
 // Of any dtype, for what is one value a channel.
@@ -93,7 +128,7 @@ ONEPASS_DEVICE void store_wide(Memory m, int64_t at, double value) {
       reinterpret_cast<uint16_t*>(m.data)[at] = half_of(float(value)).bits;
       return;
     case DType::bf16:
-      reinterpret_cast<uint16_t*>(m.data)[at] = from_float<BFloat16>(float(value)).bits;
+      reinterpret_cast<uint16_t*>(m.data)[at] = bfloat16_of(float(value)).bits;
   }
 }
 
@@ -143,7 +178,7 @@ ONEPASS_DEVICE void decode(const Raw& raw, DType dtype, T* v) {
       for (int k = 0; k < W; ++k) v[k] = float_of(Half{uint16_t(raw[k / 2] >> (16 * (k % 2)))});
     } else {
       ONEPASS_UNROLL
-      for (int k = 0; k < W; ++k) v[k] = to_float(BFloat16{uint16_t(raw[k / 2] >> (16 * (k % 2)))});
+      for (int k = 0; k < W; ++k) v[k] = float_of(BFloat16{uint16_t(raw[k / 2] >> (16 * (k % 2)))});
     }
   }
 }
@@ -153,37 +188,39 @@ ONEPASS_DEVICE void load_unit(Memory m, int64_t at, T* v) {
   decode<W, T>(fetch<W, T>(m, at), m.dtype, v);
 }
 
-template <int W>
-ONEPASS_DEVICE void store_halves(Memory m, int64_t at, const uint16_t* halves) {
-  Pack<uint32_t, W / 2> pack;
-  ONEPASS_UNROLL
-  for (int k = 0; k < W / 2; ++k) pack[k] = halves[2 * k] | uint32_t(halves[2 * k + 1]) << 16;
-  store_pack(reinterpret_cast<uint32_t*>(m.data + at * 2), pack);
+template <bool kStreaming, class T, int N>
+ONEPASS_DEVICE void store_pack_as(T* address, const Pack<T, N>& pack) {
+  if constexpr (kStreaming) {
+    store_pack_streaming(address, pack);
+  } else {
+    store_pack(address, pack);
+  }
 }
-template <int W, class T>
+// kStreaming: nothing reads it again soon.
+template <int W, class T, bool kStreaming = false>
 ONEPASS_DEVICE void store_unit(Memory m, int64_t at, const T* v) {
   if constexpr (W == 1) {
     store_element<T>(m, at, v[0]);
   } else if constexpr (sizeof(T) == 8) {
     const Pack<uint64_t, 2> pack{{math::to_bits(v[0]), math::to_bits(v[1])}};
-    store_pack(reinterpret_cast<uint64_t*>(m.data) + at, pack);
+    store_pack_as<kStreaming>(reinterpret_cast<uint64_t*>(m.data) + at, pack);
   } else {
     if constexpr (W == 4) {
       if (m.dtype == DType::f32) {
         const Pack<uint32_t, 4> pack{
             {math::to_bits(v[0]), math::to_bits(v[1]), math::to_bits(v[2]), math::to_bits(v[3])}};
-        return store_pack(reinterpret_cast<uint32_t*>(m.data) + at, pack);
+        return store_pack_as<kStreaming>(reinterpret_cast<uint32_t*>(m.data) + at, pack);
       }
     }
-    uint16_t halves[W];
+    Pack<uint32_t, W / 2> pack;
     if (m.dtype == DType::f16) {
       ONEPASS_UNROLL
-      for (int k = 0; k < W; ++k) halves[k] = half_of(v[k]).bits;
+      for (int k = 0; k < W / 2; ++k) pack[k] = half_pair(v[2 * k], v[2 * k + 1]);
     } else {
       ONEPASS_UNROLL
-      for (int k = 0; k < W; ++k) halves[k] = from_float<BFloat16>(v[k]).bits;
+      for (int k = 0; k < W / 2; ++k) pack[k] = bfloat16_pair(v[2 * k], v[2 * k + 1]);
     }
-    store_halves<W>(m, at, halves);
+    store_pack_as<kStreaming>(reinterpret_cast<uint32_t*>(m.data + at * 2), pack);
   }
 }
 

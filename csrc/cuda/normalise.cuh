@@ -3,9 +3,9 @@
 //
 // If a block can hold its channels' work, one kernel does everything: it sums, finishes the
 // channels and visits the memory again while it is in cache. Otherwise several blocks share the
-// sums, a small kernel combines them in order, and a third applies them in memory order, so that
-// neighbouring threads share drawn dropout bits. Sums are in double, of x minus the channel's first
-// element, as on the CPU: exact at any magnitude.
+// sums, a small kernel combines them in order, and a third applies them: in memory order if it
+// draws dropout bits, so that neighbouring threads share them, else by channels. Sums are in
+// double, of x minus the channel's first element, as on the CPU: exact at any magnitude.
 #pragma once
 #include "cuda/channels.cuh"
 #include "cuda/finish.cuh"
@@ -27,7 +27,7 @@ ONEPASS_DEVICE void add_forward(const Raw& raw, DType dtype, const T* shift,
     const int i = kColumns ? w : 0;
     const double d = double(x[w]) - double(shift[i]);
     sums->s[i] += d;
-    sums->q[i] += d * d;
+    sums->q[i] = add_square(d, sums->q[i]);
   }
 }
 
@@ -68,23 +68,16 @@ ONEPASS_DEVICE Sums<kColumns ? W : 1> sum_share(const Call& call, const Share<W,
     }
   }
   const bool needs_x = kForward || call.is_norm || call.activation != kIdentity;
-  int64_t at = share.first < share.end ? share.at(share.first) : 0;
-  Unit<T> next{};
-  if (share.first < share.end) next = fetch_unit<W, T, kForward>(call, at, needs_x, false);
-  ONEPASS_NO_UNROLL
-  for (int64_t u = share.first; u < share.end; u += share.step) {
-    const Unit<T> unit = next;
-    const int64_t now = at;
-    if (u + share.step < share.end) {
-      at = share.at(u + share.step);
-      next = fetch_unit<W, T, kForward>(call, at, needs_x, false);
-    }
-    if constexpr (kForward) {
-      add_forward<W, kColumns>(unit.x, call.dtype, shift, &sums);
-    } else {
-      add_backward<W, kColumns>(call, p, unit, now, scaled, &sums);
-    }
-  }
+  each_unit<kForward ? 4 : 2>(
+      share.walk(),
+      [&](int64_t at) { return fetch_unit<W, T, kForward>(call, at, needs_x, false); },
+      [&](const Unit<T>& unit, int64_t at) {
+        if constexpr (kForward) {
+          add_forward<W, kColumns>(unit.x, call.dtype, shift, &sums);
+        } else {
+          add_backward<W, kColumns>(call, p, unit, at, scaled, &sums);
+        }
+      });
   return sums;
 }
 
@@ -96,34 +89,34 @@ ONEPASS_DEVICE void sum_block(const Call& call) {
   const Share<W, kColumns> share(call, group, split, call.path.splits);
   const auto sums = sum_share<W, kColumns, kForward, T>(call, share);
   fold_sums<W, kColumns>(call, share, sums, [&](int64_t c, double s, double q) {
-    double* to = call.partial + 2 * split * call.channels + c;
+    double* to = call.partials_of(c) + split;
     to[0] = s;
-    to[call.channels] = q;
+    to[call.path.splits] = q;
   });
 }
-template <class T, bool kForward, bool kColumns, class Call>
+template <class T, bool kForward, bool kColumns, int W, class Call>
 __global__ void __launch_bounds__(kThreads, 2) sum_kernel(const __grid_constant__ Call call) {
-  if (call.path.width == 1) {
-    sum_block<T, kForward, kColumns, 1>(call);
-  } else {
-    sum_block<T, kForward, kColumns, kUnit<T>>(call);
-  }
+  sum_block<T, kForward, kColumns, W>(call);
 }
 
-// Without sums: saves what evaluation normalises by, and prepares the parameters. Returns whether
-// the channel is scaled.
+// By a warp for each channel: adds the partial sums of its blocks, each lane every 32nd, and then
+// the lanes; without sums it saves what evaluation normalises by. Then it prepares the parameters.
+// Returns whether the channel is scaled.
 template <class T, bool kForward, class Call>
 ONEPASS_DEVICE bool finish_or_prepare(const Call& call, int64_t c) {
-  const bool empty = call.elements() == 0;
+  const bool empty = call.elements() == 0, leads = lane_of(threadIdx.x) == 0;
   if (!empty && call.sums()) {
     double s = 0, q = 0;
-    const double* from = call.partial + c;
-    for (int64_t i = 0; i < call.path.splits; ++i) {
-      s += from[2 * i * call.channels];
-      q += from[(2 * i + 1) * call.channels];
+    const double* from = call.partials_of(c);
+    for (int64_t i = lane_of(threadIdx.x); i < call.path.splits; i += kWarpSize) {
+      s += from[i];
+      q += from[call.path.splits + i];
     }
-    return finish_channel<T, kForward>(call, c, s, q);
+    s = warp_fold(s, Plus{});
+    q = warp_fold(q, Plus{});
+    return leads && finish_channel<T, kForward>(call, c, s, q);
   }
+  if (!leads) return false;
   if constexpr (kForward) {
     save_running<T>(call, c);
   } else if (empty) {
@@ -139,7 +132,7 @@ ONEPASS_DEVICE bool finish_or_prepare(const Call& call, int64_t c) {
 template <class T, bool kForward, class Call>
 __global__ void __launch_bounds__(kThreads, 2) finish_kernel(const __grid_constant__ Call call) {
   ONEPASS_SHARED(uint32_t, parts, [kWarps]);
-  const int64_t c = int64_t(blockIdx.x) * kThreads + threadIdx.x;
+  const int64_t c = int64_t(blockIdx.x) * kWarps + warp_of(threadIdx.x);
   uint32_t scaled = 0;
   if (c < call.channels) scaled = finish_or_prepare<T, kForward>(call, c) ? 1 : 0;
   scaled = block_fold(scaled, Plus{}, parts);
@@ -149,32 +142,59 @@ template <class Call>
 ONEPASS_DEVICE bool any_scaled(const Call& call) {
   if (!call.is_norm) return false;
   uint32_t any = 0;
-  for (int64_t i = 0; i < ceil_div(call.channels, kThreads); ++i) any |= call.scaled[i];
-  return any != 0;
+  for (int64_t i = lane_of(threadIdx.x); i < ceil_div(call.channels, kWarps); i += kWarpSize)
+    any |= call.scaled[i];
+  return warp_any(kFullWarp, any != 0);
 }
+
+// The channel of an element and its place in the plane, which follow memory order.
+struct Place {
+  int64_t channel, rest;
+  template <class Call>
+  static ONEPASS_DEVICE Place of(const Call& call, int64_t at) {
+    if ((at | call.channels | call.inner) >> 32) {
+      const int64_t plane = at / call.inner;
+      return {plane % call.channels, at - plane * call.inner};
+    }
+    const uint32_t plane = uint32_t(at) / uint32_t(call.inner);
+    return {plane % uint32_t(call.channels), uint32_t(at) - plane * uint32_t(call.inner)};
+  }
+  // `by` is the place of an element of the first channel or a later one.
+  template <class Call>
+  ONEPASS_DEVICE void move(const Call& call, const Place& by) {
+    rest += by.rest;
+    channel += by.channel;
+    if (rest >= call.inner) {
+      rest -= call.inner;
+      ++channel;
+    }
+    if (channel >= call.channels) channel -= call.channels;
+  }
+};
 
 // Parameters of W elements that follow each other in memory.
 template <int W, class T, class Call>
-ONEPASS_DEVICE void parameters_at(const Call& call, int64_t at, bool scaled, Parameters<T>* p) {
-  int64_t plane = at / call.inner, rest = at - plane * call.inner;
-  int64_t c = plane % call.channels;
-  p[0] = load_parameters<T>(call, c, scaled);
+ONEPASS_DEVICE void parameters_at(const Call& call, Place place, bool scaled, Parameters<T>* p) {
+  if constexpr (W > 1) {
+    if (call.packs_parameters) return load_parameters<W>(call, place.channel, scaled, p);
+  }
+  p[0] = load_parameters<T>(call, place.channel, scaled);
   ONEPASS_UNROLL
   for (int w = 1; w < W; ++w) {
     p[w] = p[w - 1];
-    if (++rest == call.inner) {
-      rest = 0;
-      if (++c == call.channels) c = 0;
-      p[w] = load_parameters<T>(call, c, scaled);
+    if (++place.rest == call.inner) {
+      place.rest = 0;
+      if (++place.channel == call.channels) place.channel = 0;
+      p[w] = load_parameters<T>(call, place.channel, scaled);
     }
   }
 }
 
 template <class T, bool kForward, int W, class Call>
-ONEPASS_DEVICE void apply_unit(const Call& call, int64_t at, const Unit<T>& unit, uint32_t kept,
-                               bool scaled) {
+ONEPASS_DEVICE void apply_unit(const Call& call, int64_t at, const Place& place,
+                               const Unit<T>& unit, uint32_t kept, bool scaled) {
   Parameters<T> p[W];
-  parameters_at<W>(call, at, scaled, p);
+  parameters_at<W>(call, place, scaled, p);
   if constexpr (kForward) {
     forward_unit<W, true>(call, p, unit, at, kept, scaled);
   } else {
@@ -192,6 +212,8 @@ ONEPASS_DEVICE void apply_tile(const Call& call, int64_t begin, uint32_t word, b
   const int first = lane_of(threadIdx.x) * W;  // in the tile
   const bool needs_x = kForward || backward_needs_x(call);
   const int64_t total = call.elements();
+  Place place = Place::of(call, begin + first);
+  const Place step_by = Place::of(call, kWarpSize * W);
   Unit<T> next{};
   if (begin + first + W <= total) next = fetch_unit<W, T, kForward>(call, begin + first, needs_x);
   ONEPASS_NO_UNROLL
@@ -202,11 +224,12 @@ ONEPASS_DEVICE void apply_tile(const Call& call, int64_t begin, uint32_t word, b
     if (step + 1 < kSteps && following + W <= total)
       next = fetch_unit<W, T, kForward>(call, following, needs_x);
     const uint32_t kept = warp_shuffle(kFullWarp, word, in_tile / 32) >> (in_tile % 32);
-    if (at + W <= total) apply_unit<T, kForward, W>(call, at, unit, kept, scaled);
+    if (at + W <= total) apply_unit<T, kForward, W>(call, at, place, unit, kept, scaled);
+    place.move(call, step_by);
   }
 }
-// In memory order, in tiles of 1024 elements a warp. Arrays that are not aligned, and the tile that
-// units do not cover, go one by one.
+// In memory order, in tiles of 1024 elements a warp, whose lanes draw dropout's bits together.
+// Arrays that are not aligned, and the tile that units do not cover, go one by one.
 template <class T, bool kForward, class Call>
 __global__ void __launch_bounds__(kThreads, 2)
     apply_kernel(const __grid_constant__ Call call, bool aligned) {
@@ -236,21 +259,30 @@ ONEPASS_DEVICE void apply_share(const Call& call, const Share<W, kColumns>& shar
     scaled = scaled || p[i].scales();
   }
   const bool needs_x = kForward || backward_needs_x(call);
-  for (int64_t u = share.first; u < share.end; u += share.step) {
-    const int64_t at = share.at(u);
-    const Unit<T> unit = fetch_unit<W, T, kForward>(call, at, needs_x);
-    const bool draws = call.drops() && !(call.backward && call.kept_gradient);
-    const uint32_t kept = draws ? keep_bits<W>(call, at) : 0;
-    if constexpr (kForward) {
-      forward_unit<W, kColumns>(call, p, unit, at, kept, scaled);
-    } else {
-      backward_unit<W, kColumns>(call, p, unit, at, kept, scaled);
-    }
-  }
+  const bool draws = call.drops() && !(call.backward && call.kept_gradient);
+  each_unit<2>(
+      share.walk(), [&](int64_t at) { return fetch_unit<W, T, kForward>(call, at, needs_x); },
+      [&](const Unit<T>& unit, int64_t at) {
+        const uint32_t kept = draws ? keep_bits<W>(call, at) : 0;
+        if constexpr (kForward) {
+          forward_unit<W, kColumns>(call, p, unit, at, kept, scaled);
+        } else {
+          backward_unit<W, kColumns>(call, p, unit, at, kept, scaled);
+        }
+      });
 }
+// What draws nothing, by channels, whose parameters stay in registers. It begins where the sums
+// ended: that memory may still be in the second-level cache.
+template <class T, bool kForward, bool kColumns, int W, class Call>
+__global__ void __launch_bounds__(kThreads, 2) share_kernel(const __grid_constant__ Call call) {
+  const int64_t block = int64_t(gridDim.x) - 1 - blockIdx.x, groups = call.path.groups;
+  apply_share<T, kForward>(
+      call, Share<W, kColumns>(call, block % groups, block / groups, gridDim.x / groups));
+}
+
 // Sums, what follows, and their use, by the block that has the channels.
 template <class T, bool kForward, bool kColumns, int W, class Call>
-ONEPASS_DEVICE void whole_block(const Call& call) {
+__global__ void __launch_bounds__(kThreads, 2) whole_kernel(const __grid_constant__ Call call) {
   const Share<W, kColumns> share(call, blockIdx.x, 0, 1);
   const auto sums = sum_share<W, kColumns, kForward, T>(call, share);
   fold_sums<W, kColumns>(call, share, sums, [&](int64_t c, double s, double q) {
@@ -258,14 +290,6 @@ ONEPASS_DEVICE void whole_block(const Call& call) {
   });
   block_sync();
   if constexpr (Call::is_norm || kForward) apply_share<T, kForward>(call, share);
-}
-template <class T, bool kForward, bool kColumns, class Call>
-__global__ void __launch_bounds__(kThreads, 2) whole_kernel(const __grid_constant__ Call call) {
-  if (call.path.width == 1) {
-    whole_block<T, kForward, kColumns, 1>(call);
-  } else {
-    whole_block<T, kForward, kColumns, kUnit<T>>(call);
-  }
 }
 
 // ---- host
@@ -278,8 +302,10 @@ inline bool all_aligned(const Channelwise& c, int unit) {
   return all;
 }
 inline int unit_of(DType dtype) { return dtype == DType::f64 ? 2 : 4; }
+// Planes of 16 bits are moved 8 elements at a time, columns 4: their sums fill the registers.
 inline BatchNormPath path_of(const Channelwise& c) {
-  const int unit = unit_of(c.dtype);
+  int unit = unit_of(c.dtype);
+  if (size_of(c.dtype) == 2 && c.inner > 1 && c.inner % 8 == 0 && all_aligned(c, 8)) unit = 8;
   return batch_norm_path(c.outer, c.channels, c.inner, all_aligned(c, unit) ? unit : 1);
 }
 inline int64_t parameter_bytes(const Channelwise& c) {
@@ -312,6 +338,10 @@ CallOf<R> describe_as(const Channelwise& c, bool backward) {
   call.parameters = c.workspace;
   call.partial = reinterpret_cast<double*>(static_cast<char*>(c.workspace) + parameter_bytes(c));
   call.scaled = reinterpret_cast<uint32_t*>(call.partial + 2 * c.channels * call.path.splits);
+  call.packs_parameters = c.inner == 1 && c.channels % unit_of(c.dtype) == 0;
+  call.keep_scale = c.dtype == DType::f64
+                        ? dropout_scale<double>(c.epilogue.dropout.threshold)
+                        : double(dropout_scale<float>(c.epilogue.dropout.threshold));
   // The residual's gradient is g: what the first pass wrote, the second reads, unless it was
   // rounded.
   if (backward && size_of(c.dtype) >= 4) call.kept_gradient = c.dresidual;
@@ -329,42 +359,70 @@ CallOf<R> describe(const ChannelNorm& n, bool backward) {
   return call;
 }
 
-// The kernels before apply_kernel; returns whether one of them has done all.
+// Calls f with the width of a path as a constant, and whether it is of columns.
+template <class T, class F>
+void with_path(const BatchNormPath& path, F f) {
+  using One = std::integral_constant<int, 1>;
+  using Units = std::integral_constant<int, kUnit<T>>;
+  if (path.columns) {
+    path.width == 1 ? f(std::true_type(), One()) : f(std::true_type(), Units());
+  } else if (path.width == 1) {
+    f(std::false_type(), One());
+  } else if (path.width == kUnit<T>) {
+    f(std::false_type(), Units());
+  } else if constexpr (sizeof(T) == 4) {
+    f(std::false_type(), std::integral_constant<int, 8>());
+  }
+}
+
+// The kernels before the one that applies; returns whether one of them has done all.
 template <class T, bool kForward, class Call>
 bool run_sums(const Call& call, cudaStream_t stream) {
   const BatchNormPath& path = call.path;
-  if (call.sums() && path.whole) {
-    start(path.columns ? &whole_kernel<T, kForward, true, Call>
-                       : &whole_kernel<T, kForward, false, Call>,
-          path.groups, stream, call);
-    return true;
-  }
-  if (call.sums())
-    start(
-        path.columns ? &sum_kernel<T, kForward, true, Call> : &sum_kernel<T, kForward, false, Call>,
-        path.groups * path.splits, stream, call);
-  start(&finish_kernel<T, kForward, Call>, ceil_div(call.channels, kThreads), stream, call);
+  const bool whole = call.sums() && path.whole;
+  with_path<T>(path, [&](auto columns, auto width) {
+    constexpr bool kColumns = decltype(columns)::value;
+    constexpr int W = decltype(width)::value;
+    if (whole) {
+      start(&whole_kernel<T, kForward, kColumns, W, Call>, path.groups, stream, call);
+    } else if (call.sums()) {
+      start(&sum_kernel<T, kForward, kColumns, W, Call>, path.groups * path.splits, stream, call);
+    }
+  });
+  if (whole) return true;
+  start(&finish_kernel<T, kForward, Call>, ceil_div(call.channels, kWarps), stream, call);
   return false;
+}
+template <class T, bool kForward, class Call>
+void run_apply(const Call& call, bool aligned, cudaStream_t stream) {
+  if (!call.applies()) return;
+  if (call.drops() && !call.kept_gradient) {
+    const auto apply = &apply_kernel<T, kForward, Call>;
+    start(apply, persistent_blocks(apply, ceil_div(call.elements(), 1024)), stream, call, aligned);
+    return;
+  }
+  with_path<T>(call.path, [&](auto columns, auto width) {
+    const auto apply =
+        &share_kernel<T, kForward, decltype(columns)::value, decltype(width)::value, Call>;
+    start(apply, call.path.groups * call.path.apply_splits, stream, call);
+  });
 }
 template <class T, bool kForward, class Call>
 void run_as(const Call& call, bool aligned, cudaStream_t stream) {
   if (call.elements() == 0) {
     if constexpr (Call::is_norm || !kForward)
       if (call.channels > 0)
-        start(&finish_kernel<T, kForward, Call>, ceil_div(call.channels, kThreads), stream, call);
+        start(&finish_kernel<T, kForward, Call>, ceil_div(call.channels, kWarps), stream, call);
     return;
   }
   if constexpr (Call::is_norm || !kForward)
     if (run_sums<T, kForward>(call, stream)) return;
-  if constexpr (Call::is_norm || kForward) {
-    if (!call.applies()) return;
-    const auto apply = &apply_kernel<T, kForward, Call>;
-    start(apply, persistent_blocks(apply, ceil_div(call.elements(), 1024)), stream, call, aligned);
-  }
+  if constexpr (Call::is_norm || kForward) run_apply<T, kForward>(call, aligned, stream);
 }
 template <bool kForward, class Call>
 void run(const Channelwise& c, const Call& call) {
-  if (!c.workspace) return record_error("a call along channels needs a workspace");
+  if (!c.workspace && c.channels > 0)
+    return record_error("a call along channels needs a workspace");
   const bool aligned = all_aligned(c, unit_of(c.dtype));
   const auto stream = static_cast<cudaStream_t>(c.stream);
   if (c.dtype == DType::f64) {
@@ -378,7 +436,7 @@ void run(const Channelwise& c, const Call& call) {
 
 inline int64_t channelwise_workspace(const Channelwise& c) {
   return normalise::parameter_bytes(c) + 16 * c.channels * normalise::path_of(c).splits +
-         4 * ceil_div(c.channels, kThreads);
+         4 * ceil_div(c.channels, kWarps);
 }
 
 // Templates, so that a unit has the kernels of what it names.

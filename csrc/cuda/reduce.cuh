@@ -40,7 +40,9 @@ ONEPASS_DEVICE double combine(NormOrder order, double total, double value) {
   return order == NormOrder::inf ? LargerOrNan{}(total, value) : total + value;
 }
 
-template <class T>
+// kPlain: the 2-norm of dense floats without a limit. In double their squares are exact and no sum
+// of them overflows, so a sum that is not finite has met an element that is not: one test a tile.
+template <class T, bool kPlain>
 struct NormSum {
   NormOrder order;
   T unscale, max_value;
@@ -49,17 +51,25 @@ struct NormSum {
   double large = 0, clamped_large = 0, small = 0, clamped_small = 0;
 
   ONEPASS_DEVICE void add(T g, int64_t position) {
-    const T v = g * unscale;
-    const T limited = clamp_gradient(v, max_value);
-    sum = combine(order, sum, term(v));
-    clamped = combine(order, clamped, term(limited));
-    if constexpr (sizeof(T) == 8) {
-      large += square(v * kDown);
-      clamped_large += square(limited * kDown);
-      small += square(v * kUp);
-      clamped_small += square(limited * kUp);
+    if constexpr (kPlain) {
+      sum = add_square(double(g * unscale), sum);
+    } else {
+      const T v = g * unscale;
+      const T limited = clamp_gradient(v, max_value);
+      sum = combine(order, sum, term(v));
+      clamped = combine(order, clamped, term(limited));
+      if constexpr (sizeof(T) == 8) {
+        large += square(v * kDown);
+        clamped_large += square(limited * kDown);
+        small += square(v * kUp);
+        clamped_small += square(limited * kUp);
+      }
+      if (!math::isfinite(v)) first_nonfinite = Smaller{}(first_nonfinite, position);
     }
-    if (!math::isfinite(v)) first_nonfinite = Smaller{}(first_nonfinite, position);
+  }
+  ONEPASS_DEVICE void end_of_tile(int64_t position) {
+    if constexpr (kPlain)
+      if (first_nonfinite == kNone && !math::isfinite(sum)) first_nonfinite = position;
   }
   ONEPASS_DEVICE double term(T v) const {
     const double wide = math::abs(double(v));
@@ -71,18 +81,20 @@ struct NormSum {
   ONEPASS_DEVICE NormPartial partial() const {
     if constexpr (sizeof(T) == 8)
       return {sum, clamped, first_nonfinite, large, clamped_large, small, clamped_small};
+    const double limited = kPlain ? sum : clamped;
     return {sum,
-            clamped,
+            limited,
             first_nonfinite,
             sum * kDown * kDown,
-            clamped * kDown * kDown,
+            limited * kDown * kDown,
             sum * kUp * kUp,
-            clamped * kUp * kUp};
+            limited * kUp * kUp};
   }
 
+  // Several units are on their way before the first is needed.
   template <int W>
   ONEPASS_DEVICE void units(const Entry<1>& entry, int64_t begin) {
-    constexpr int kSteps = int(kTileElements) / (kWarpSize * W), kTogether = 2;
+    constexpr int kSteps = int(kTileElements) / (kWarpSize * W), kTogether = kPlain ? 4 : 2;
     ONEPASS_NO_UNROLL
     for (int step = 0; step < kSteps; step += kTogether) {
       Raw raw[kTogether];
@@ -107,7 +119,7 @@ struct NormSum {
     ONEPASS_NO_UNROLL
     for (int64_t at = range.from + lane_of(threadIdx.x); at < range.to; at += kWarpSize) {
       int64_t offset[1];
-      offsets_of(entry, table, at, offset);
+      offsets_of<!kPlain>(entry, table, at, offset);
       add(load_element<T>(entry.operand(0), offset[0]), entry.number);
     }
   }
@@ -190,20 +202,20 @@ ONEPASS_DEVICE void combine_partials(const NormCall& call) {
                   p.first_nonfinite == kNone ? -1 : p.first_nonfinite};
 }
 
-template <class T>
-ONEPASS_DEVICE NormPartial fold_block(NormOrder order, const NormSum<T>& sum) {
+template <class T, bool kPlain>
+ONEPASS_DEVICE NormPartial fold_block(NormOrder order, const NormSum<T, kPlain>& sum) {
   const NormPartial p = fold_norm(order, sum.partial());
   return sizeof(T) == 8
              ? fold_scaled(p)
-             : NormSum<T>{order, T(1), T(1), p.sum, p.clamped, p.first_nonfinite}.partial();
+             : NormSum<T, kPlain>{order, T(1), T(1), p.sum, p.clamped, p.first_nonfinite}.partial();
 }
 
-template <class T, int64_t kBytes>
-__global__ void __launch_bounds__(kThreads, 2)
+template <class T, bool kPlain, int64_t kBytes>
+__global__ void __launch_bounds__(kThreads, kPlain ? 4 : 2)
     norm_kernel(const __grid_constant__ NormCall call,
                 const __grid_constant__ Table<kBytes> table) {
   const unsigned char* bytes = table.data();
-  NormSum<T> sum{call.order, T(call.unscale), T(call.max_value), 0, 0, kNone};
+  NormSum<T, kPlain> sum{call.order, T(call.unscale), T(call.max_value), 0, 0, kNone};
   for (TileWalk<1> walk(call.shape, bytes); walk.has_tile(); walk.next()) {
     const Entry<1> entry = walk.entry();
     const int64_t begin = walk.begin();
@@ -212,6 +224,7 @@ __global__ void __launch_bounds__(kThreads, 2)
       if (entry.path == Path::narrow_units) sum.template units<8>(entry, begin);
     ONEPASS_NO_UNROLL
     for (int i = 0; i < 2; ++i) sum.elements(entry, bytes, rest_of_tile<T>(entry, begin, i));
+    sum.end_of_tile(entry.number);
   }
   const NormPartial p = fold_block(call.order, sum);
   if (threadIdx.x == 0) call.partials[call.first + blockIdx.x] = p;
@@ -255,8 +268,13 @@ int64_t norm_as(const Norm& call, NormPartial* partials, unsigned char* room, in
   arguments.count = first + blocks;
   arguments.result = call.result;
   arguments.ticket = finishes ? call.ticket : nullptr;
+  const bool plain = call.order == NormOrder::two && !(call.max_value < GradientRider::kNoLimit) &&
+                     !arguments.shape.strided;
   with_table<sizeof(T) == 4>(bytes, room, stream, [&](const auto& table) {
-    start(&norm_kernel<T, std::decay_t<decltype(table)>::kBytes>, blocks, stream, arguments, table);
+    constexpr int64_t kBytes = std::decay_t<decltype(table)>::kBytes;
+    if constexpr (sizeof(T) == 4)
+      if (plain) return start(&norm_kernel<T, true, kBytes>, blocks, stream, arguments, table);
+    start(&norm_kernel<T, false, kBytes>, blocks, stream, arguments, table);
   });
   return blocks;
 }

@@ -16,8 +16,8 @@ ONEPASS_DEVICE T fold(T value, Op op) {
   } else if constexpr (kGroup == kWarpSize) {
     return warp_fold(value, op);
   } else {
-    ONEPASS_SHARED(T, parts, [kWarps]);
-    return block_fold(value, op, parts);
+    ONEPASS_SHARED(T, parts, [kGroup / kWarpSize]);
+    return block_fold<kGroup / kWarpSize>(value, op, parts);
   }
 }
 

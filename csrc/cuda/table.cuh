@@ -50,6 +50,7 @@ struct TableShape {
   int32_t entries = 0;
   int32_t rows = 0, counters = 0;  // offsets in bytes
   int32_t counter_count = 0;
+  bool strided = false;  // an entry has shape and strides
 };
 
 // ---- the argument of a kernel: the table, or its address
@@ -110,13 +111,15 @@ class TileWalk {
   bool is_new_ = true;
 };
 
-// Offsets of element `at` in each operand, in elements.
-template <int kArity>
+// Offsets of element `at` in each operand, in elements. Dense kernels (kStrided is false) have no
+// need of the divisions below, and of their registers.
+template <bool kStrided, int kArity>
 ONEPASS_DEVICE void offsets_of(const Entry<kArity>& entry, const unsigned char* table, int64_t at,
                                int64_t* offset) {
+  const bool dense = !kStrided || !entry.dims;
   ONEPASS_UNROLL
-  for (int o = 0; o < kArity; ++o) offset[o] = entry.dims ? 0 : at;
-  if (!entry.dims) return;
+  for (int o = 0; o < kArity; ++o) offset[o] = dense ? at : 0;
+  if (dense) return;
   const int64_t* shape = reinterpret_cast<const int64_t*>(table + entry.dims);
   for (int d = entry.ndim - 1; d >= 0; --d) {
     int64_t index;
@@ -245,6 +248,7 @@ class TableBuilder {
       e.path = Path::elements;
       e.ndim = tensor.ndim;
       e.dims = int64_t(dims_.size()) * 8 + 8;  // finish() knows where they begin
+      shape_.strided = true;
       dims_.insert(dims_.end(), tensor.shape, tensor.shape + tensor.ndim);
       for (int o = 0; o < kArity; ++o) add_strides(tensor, operands[o]);
     }

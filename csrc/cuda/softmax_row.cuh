@@ -1,0 +1,98 @@
+// A row of float32 or 16-bit logits, shared by a warp or a block: maximum and sum of exponentials
+// in one sweep, and the walk of the second one. Whatever the row's first address, all but its ends
+// move in units.
+#pragma once
+#include "cuda/row_walk.cuh"
+
+ONEPASS_BEGIN
+namespace {
+namespace rows {
+
+// exp(x - m). kNarrow: what follows is rounded to 16 bits, so the error of the product with log2(e)
+// may stay; otherwise it is added again, for an error of three units in the last place.
+template <bool kNarrow>
+ONEPASS_DEVICE float exp_below(float x, float m) {
+  constexpr float kLog2e = 0x1.715476p0f, kLog2eLow = 0x1.4ae0cp-26f, kLn2 = 0x1.62e43p-1f;
+  float d = x - m;
+  if constexpr (kNarrow) return exp2_approximate(d * kLog2e);
+  d = d < -200.0f ? -200.0f : d;  // -Inf - -Inf below would be NaN
+  const float t = d * kLog2e, y = exp2_approximate(t);
+  const float lost = math::muladd(d, kLog2eLow, math::muladd(d, kLog2e, -t));
+  return math::muladd(y, lost * kLn2, y);
+}
+
+// The largest of some logits, and Σ exp(x - largest).
+template <bool kNarrow>
+struct SoftmaxSum {
+  static constexpr float kNothing = -__builtin_huge_valf();
+  float largest = kNothing, sum = 0;
+
+  // -Inf - -Inf is no number. Rows of nothing else are seen at the end.
+  ONEPASS_DEVICE float base() const { return largest == kNothing ? 0.0f : largest; }
+  ONEPASS_DEVICE void raise(float to) {
+    if (!(to > largest)) return;
+    sum *= exp_below<kNarrow>(largest, to);
+    largest = to;
+  }
+  template <int W>
+  ONEPASS_DEVICE void add(const float* x) {
+    float m = x[0];
+    ONEPASS_UNROLL
+    for (int w = 1; w < W; ++w) m = Larger{}(m, x[w]);
+    raise(m);
+    const float from = base();
+    ONEPASS_UNROLL
+    for (int w = 0; w < W; ++w) sum += exp_below<kNarrow>(x[w], from);
+  }
+  // Over the group that shares the row, in a fixed order.
+  template <int kGroup>
+  ONEPASS_DEVICE void fold_over() {
+    const float m = fold<kGroup>(largest, Larger{});
+    raise(m);
+    sum = fold<kGroup>(sum, Plus{});
+    if (m == kNothing) sum = math::quiet_nan<float>();
+  }
+};
+
+template <int W, int kGroup>
+struct FlatRow {
+  int64_t begin, classes;
+  int lane;
+  int64_t head, units;  // elements before the first unit, and units
+
+  ONEPASS_DEVICE FlatRow(int64_t first, int64_t count, int thread)
+      : begin(first), classes(count), lane(thread) {
+    head = smaller((W - begin % W) % W, classes);
+    units = (classes - head) / W;
+  }
+  // f(element, x[W]) for the thread's units; kTogether are loaded at once.
+  template <int kTogether, class F>
+  ONEPASS_DEVICE void each_unit(Memory in, F f) const {
+    ONEPASS_NO_UNROLL
+    for (int64_t u = lane; u < units; u += kTogether * kGroup) {
+      Raw raw[kTogether];
+      ONEPASS_UNROLL
+      for (int j = 0; j < kTogether; ++j)
+        if (u + j * kGroup < units)
+          raw[j] = fetch<W, float>(in, begin + head + (u + j * kGroup) * W);
+      ONEPASS_UNROLL
+      for (int j = 0; j < kTogether; ++j) {
+        if (u + j * kGroup >= units) continue;
+        float x[W];
+        decode<W, float>(raw[j], in.dtype, x);
+        f(begin + head + (u + j * kGroup) * W, x);
+      }
+    }
+  }
+  // f(element, x) for the thread's elements at the ends: fewer than a warp.
+  template <class F>
+  ONEPASS_DEVICE void each_rest(Memory in, F f) const {
+    static_assert(2 * W <= kWarpSize, "the ends are one element a lane");
+    const int64_t i = lane < head ? lane : lane + units * W;
+    if (i < classes && lane < classes - units * W) f(begin + i, load_element<float>(in, begin + i));
+  }
+};
+
+}  // namespace rows
+}  // namespace
+ONEPASS_END
