@@ -92,6 +92,7 @@ class Cupy:
                 graph = stream.end_capture()
 
         def replay():
+            self.synchronize()  # the stream does not wait for what the default one still does
             graph.launch(stream)
             stream.synchronize()
             return result

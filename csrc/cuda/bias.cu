@@ -5,7 +5,7 @@
 
 void onepass::cuda::add_bias(Backend* backend) {
   using namespace onepass::ONEPASS_ISA;
-  backend->bias_act = &bias_act<>;
-  backend->bias_act_backward = &bias_act_backward<>;
+  backend->bias_act = &bias_act<true>;
+  backend->bias_act_backward = &bias_act<false>;
   backend->channelwise_workspace = &channelwise_workspace;
 }

@@ -1,5 +1,5 @@
 // Shares the elements of a group of channels among the threads of a block, as planes (one channel
-// each) or columns (the elements of a channel are a row apart), and folds their sums.
+// each) or columns (paths.h), and folds their sums.
 #pragma once
 #include "cuda/folds.cuh"
 #include "cuda/paths.h"
@@ -32,7 +32,7 @@ struct Walk {
 template <int W, bool kColumns>
 struct Share {
   int64_t first, step, end;
-  int64_t channel;  // of the group, or the thread's first
+  int64_t start;  // planes: the channel; columns: the thread's first column
   int64_t channels, inner;
   bool active;
 
@@ -42,33 +42,39 @@ struct Share {
     if constexpr (kColumns) {
       const int lanes = call.path.lanes, rows = kThreads / lanes;
       const int row = int(threadIdx.x) / lanes;
-      channel = (group * lanes + int(threadIdx.x) % lanes) * W;
-      active = row < rows && channel < channels;
+      start = (group * lanes + int(threadIdx.x) % lanes) * W;
+      active = row < rows && start < columns();
       first = call.outer * split / splits + row;
       end = active ? call.outer * (split + 1) / splits : 0;
       step = rows;
     } else {
       const int64_t units = call.outer * (inner / W);
-      channel = group;
+      start = group;
       active = true;
       first = units * split / splits + threadIdx.x;
       end = units * (split + 1) / splits;
       step = kThreads;
     }
   }
+  ONEPASS_DEVICE int64_t columns() const { return channels * inner; }
+  // Of element i of the thread's units; planes have one for all.
+  ONEPASS_DEVICE int64_t channel(int i) const {
+    if constexpr (kColumns) return inner == 1 ? start + i : (start + i) / inner;
+    return start;
+  }
   ONEPASS_DEVICE Walk walk() const {
     Walk w{};
     if (first >= end) return w;
     w.left = (end - first + step - 1) / step;
     if constexpr (kColumns) {
-      w.at = first * channels + channel;
-      w.step = step * channels;
+      w.at = first * columns() + start;
+      w.step = step * columns();
     } else {
       w.length = inner / W;
       w.rest = first % w.length;
       w.rest_step = step % w.length;
       w.gap = (channels - 1) * inner;
-      w.at = (first / w.length * channels + channel) * inner + w.rest * W;
+      w.at = (first / w.length * channels + start) * inner + w.rest * W;
       w.step = step / w.length * channels * inner + w.rest_step * W;
     }
     return w;
@@ -115,23 +121,27 @@ ONEPASS_DEVICE void fold_sums(const Call& call, const Share<W, kColumns>& share,
       all[1][w][threadIdx.x] = sums.q[w];
     }
     block_sync();
-    const int lanes = call.path.lanes, rows = kThreads / lanes;
-    for (int i = int(threadIdx.x); i < lanes * W; i += kThreads) {
-      const int lane = i / W, w = i % W;
-      double s = 0, q = 0;
+    // The columns of a group first; then a channel's, which are side by side.
+    const int lanes = call.path.lanes, rows = kThreads / lanes, columns = lanes * W;
+    const int64_t group = share.start / columns;
+    const auto fold_column = [&](int i, double* s, double* q) {
       for (int row = 0; row < rows; ++row) {
-        s += all[0][w][row * lanes + lane];
-        q += all[1][w][row * lanes + lane];
+        *s += all[0][i % W][row * lanes + i / W];
+        *q += all[1][i % W][row * lanes + i / W];
       }
-      // The first row's threads know the group's first channel.
-      const int64_t channel = share.channel + (lane - int(threadIdx.x) % lanes) * W + w;
+    };
+    const int inner = int(call.inner), channels = columns / inner;
+    for (int i = int(threadIdx.x); i < channels; i += kThreads) {
+      double s = 0, q = 0;
+      for (int j = 0; j < inner; ++j) fold_column(i * inner + j, &s, &q);
+      const int64_t channel = group * channels + i;
       if (channel < call.channels) f(channel, s, q);
     }
   } else {
     ONEPASS_SHARED(double, parts, [kWarps]);
     const double s = block_fold(sums.s[0], Plus{}, parts);
     const double q = block_fold(sums.q[0], Plus{}, parts);
-    if (threadIdx.x == 0) f(share.channel, s, q);
+    if (threadIdx.x == 0) f(share.start, s, q);
   }
 }
 

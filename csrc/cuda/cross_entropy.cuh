@@ -191,7 +191,7 @@ __global__ void __launch_bounds__(kThreads, 2) row_kernel(const __grid_constant_
 template <int kGroup, int W>
 struct PlainRow {
   static constexpr bool kNarrow = W == 8;  // 16 bits an element
-  static constexpr int kTogether = kGroup > 512 ? 2 : 4;
+  static constexpr int kTogether = 4;
   const Call& call;
   FlatRow<W, kGroup> row;
   int64_t label;  // in range, or -1: the row does not count

@@ -27,20 +27,29 @@ int64_t option_count(int32_t activation, List<A...>) {
 }
 constexpr int32_t kIdentity = Epilogue::kIdentity;
 
-// Calls f with the activation of an index. A run-time switch costs nothing next to memory, and a
-// new activation adds no kernel.
-template <class T, class F, template <class> class... A>
-ONEPASS_DEVICE void with_activation(int32_t index, const double* options, F f, List<A...>) {
-  int32_t i = 0;
-  ((i++ == index ? f(make_functor<A<T>, T>(options)) : void()), ...);
+// Calls f with the activation of a call. Kernels for light epilogues are compiled apart: the
+// others' code, and that of dropout's bits, would take registers from them. A new activation adds
+// no kernel.
+template <class T, class F, class Call, template <class> class... A>
+ONEPASS_DEVICE void with_activation(const Call& call, F f, List<A...>) {
+  if constexpr (Call::is_light) {
+    call.activation == kIdentity ? f(Identity<T>{}) : f(Relu<T>{});
+  } else {
+    int32_t i = 0;
+    ((i++ == call.activation ? f(make_functor<A<T>, T>(call.options)) : void()), ...);
+  }
+}
+inline bool is_light(const Epilogue& e) {
+  return (e.activation == Epilogue::kIdentity || e.activation == Epilogue::kRelu) &&
+         e.dropout.threshold == 0;
 }
 
-// What a kernel is given. R: the rule of a norm, or BiasRule.
-template <template <class> class R>
+// What a kernel is given. R: the rule of a norm, or BiasRule; kLight: the epilogue is light.
+template <template <class> class R, bool kLight>
 struct CallOf {
   template <class T>
   using Rule = R<T>;
-  static constexpr bool is_norm = R<float>::kScales;
+  static constexpr bool is_norm = R<float>::kScales, is_light = kLight;
   int64_t outer, channels, inner;
   DType dtype;
   const void *x, *residual, *dy, *kept_gradient;
@@ -62,7 +71,7 @@ struct CallOf {
   ONEPASS_HD int64_t elements() const { return outer * channels * inner; }
   ONEPASS_HD double part() const { return 1 / (double(outer) * double(inner)); }
   ONEPASS_HD double* partials_of(int64_t c) const { return partial + 2 * c * path.splits; }
-  ONEPASS_HD bool drops() const { return dropout.threshold != 0; }
+  ONEPASS_HD bool drops() const { return !kLight && dropout.threshold != 0; }
   ONEPASS_HD NormalisePasses passes() const {
     const bool wants = dweight.data || dbias.data;
     return {is_norm, backward, batch_statistics, dx != nullptr, dresidual != nullptr, wants};
@@ -225,7 +234,7 @@ ONEPASS_DEVICE void forward_unit(const Call& call, const Parameters<T>* p, const
   decode_x<W, kEach>(call, p, scaled, unit.x, v);
   affine<W, kEach>(call, p, unit.residual, v);
   with_activation<T>(
-      call.activation, call.options,
+      call,
       [&](auto activation) {
         ONEPASS_UNROLL
         for (int w = 0; w < W; ++w) v[w] = activation.forward(v[w]);
@@ -250,7 +259,7 @@ ONEPASS_DEVICE void gradient_of_unit(const Call& call, const Parameters<T>* p, c
   decode_x<W, kEach>(call, p, scaled, unit.x, z);
   affine<W, kEach>(call, p, unit.residual, z);
   with_activation<T>(
-      call.activation, call.options,
+      call,
       [&](auto activation) {
         ONEPASS_UNROLL
         for (int w = 0; w < W; ++w) g[w] = activation.backward(g[w], z[w]);

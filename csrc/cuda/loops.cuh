@@ -176,25 +176,53 @@ struct Runner {
       if (stores(o)) store_element<T>(entry.operand(o), offset[o], v[o]);
   }
 
-  // A tile of units; loads of the next units are under way while one is computed. It leaves out the
-  // elements of incomplete units at the ends of the tensor.
-  template <int W>
-  ONEPASS_DEVICE void units(const Entry<kArity>& entry, int64_t begin, uint32_t word) const {
-    constexpr int kSteps = int(kTileElements) / (kWarpSize * W);
+  // How many units of each operand are loaded at once. With more operands, one is enough, and the
+  // next is on its way while one is computed.
+  static constexpr int reads_of_all() {
+    int count = 0;
+    for (int o = 0; o < kArity; ++o) count += reads(o) ? 1 : 0;
+    return count;
+  }
+  static constexpr int kTogether = reads_of_all() == 1 ? 4 : reads_of_all() == 2 ? 2 : 1;
+
+  // A tile of units; draw() gives the words of the tile's keep bits, and is called when the first
+  // loads are on their way. Leaves out the elements of incomplete units at the ends of the tensor.
+  template <int W, class Draw>
+  ONEPASS_DEVICE void units(const Entry<kArity>& entry, int64_t begin, int tile, Draw draw) const {
+    const int steps = tile / (kWarpSize * W);
     const int first = lane_of(threadIdx.x) * W;  // in the tile
-    Raw next[kArity];
-    fetch_unit<W>(entry, begin + first, next);
-    ONEPASS_NO_UNROLL
-    for (int step = 0; step < kSteps; ++step) {
-      const int in_tile = step * kWarpSize * W + first;
-      const int64_t at = begin + in_tile;
-      Raw raw[kArity];
-      ONEPASS_UNROLL
-      for (int o = 0; o < kArity; ++o) raw[o] = next[o];
-      if (step + 1 < kSteps) fetch_unit<W>(entry, at + kWarpSize * W, next);
-      uint32_t kept = 0;
-      if constexpr (S::draws) kept = warp_shuffle(kFullWarp, word, in_tile / 32) >> (in_tile % 32);
-      if (is_whole<W>(entry, at)) unit<W>(entry, at, raw, kept);
+    if constexpr (kTogether == 1) {
+      Raw next[kArity];
+      fetch_unit<W>(entry, begin + first, next);
+      ONEPASS_NO_UNROLL
+      for (int step = 0; step < steps; ++step) {
+        const int64_t at = begin + step * kWarpSize * W + first;
+        Raw raw[kArity];
+        ONEPASS_UNROLL
+        for (int o = 0; o < kArity; ++o) raw[o] = next[o];
+        if (step + 1 < steps) fetch_unit<W>(entry, at + kWarpSize * W, next);
+        if (is_whole<W>(entry, at)) unit<W>(entry, at, raw, 0);
+      }
+    } else {
+      uint32_t word = 0;
+      ONEPASS_NO_UNROLL
+      for (int step = 0; step < steps; step += kTogether) {
+        Raw raw[kTogether][kArity];
+        ONEPASS_UNROLL
+        for (int j = 0; j < kTogether; ++j)
+          if (step + j < steps)
+            fetch_unit<W>(entry, begin + (step + j) * kWarpSize * W + first, raw[j]);
+        if (step == 0) word = draw();
+        ONEPASS_UNROLL
+        for (int j = 0; j < kTogether; ++j) {
+          if (step + j >= steps) continue;
+          const int in_tile = (step + j) * kWarpSize * W + first;
+          uint32_t kept = 0;
+          if constexpr (S::draws)
+            kept = warp_shuffle(kFullWarp, word, in_tile / 32) >> (in_tile % 32);
+          if (is_whole<W>(entry, begin + in_tile)) unit<W>(entry, begin + in_tile, raw[j], kept);
+        }
+      }
     }
   }
   template <int W>
@@ -238,7 +266,7 @@ struct Runner {
       const int64_t at = base + lane_of(threadIdx.x);
       bool kept = false;
       if constexpr (S::draws) {
-        const int in_tile = int(at - begin) % int(kTileElements);
+        const int in_tile = int(at - begin) % int(kTile);
         kept = warp_shuffle(kFullWarp, word, in_tile / 32) >> (in_tile % 32) & 1;
       }
       if (at >= range.to) continue;
@@ -283,19 +311,30 @@ __global__ void __launch_bounds__(kThreads, 2)
   const Ride<T> riding = ride(call);
   if (riding.skip && !riding.zero_grad) return;
   Functors<K, T, kGradient> functors(call, bytes);
+  const int tile = call.shape.tile;
   for (TileWalk<R::kArity> walk(call.shape, bytes); walk.has_tile(); walk.next()) {
-    const Entry<R::kArity> entry = walk.entry();  // in registers: stores might change the table
+    const Entry<R::kArity>& entry = walk.entry();
     const int64_t begin = walk.begin();
     if (walk.is_new()) functors.select(entry);
     const R run{functors.selected(), riding};
     uint32_t word = 0;
-    if constexpr (R::S::draws) word = keep_word_of_lane(call.random, begin / 32);
-    if (entry.path == Path::units) run.template units<kUnit<T>>(entry, begin, word);
+    bool drawn = false;
+    const auto draw = [&] {
+      if constexpr (R::S::draws) {
+        if (!drawn) word = keep_word_of_lane(call.random, begin / 32);
+        drawn = true;
+      }
+      return word;
+    };
+    if (entry.path == Path::units) run.template units<kUnit<T>>(entry, begin, tile, draw);
     if constexpr (sizeof(T) == 4)
-      if (entry.path == Path::narrow_units) run.template units<8>(entry, begin, word);
+      if (entry.path == Path::narrow_units) run.template units<8>(entry, begin, tile, draw);
     ONEPASS_NO_UNROLL
-    for (int i = 0; i < 2; ++i)
-      run.template elements<kStrided>(entry, bytes, begin, rest_of_tile<T>(entry, begin, i), word);
+    for (int i = 0; i < 2; ++i) {
+      const Range range = rest_of_tile<T>(entry, begin, tile, i);
+      if (range.from < range.to)
+        run.template elements<kStrided>(entry, bytes, begin, range, draw());
+    }
   }
   if constexpr (kGradient >= 0)
     if (call.shape.counter_count > 0 && !riding.skip) count_steps<K>(call, bytes);

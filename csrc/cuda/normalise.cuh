@@ -61,9 +61,9 @@ ONEPASS_DEVICE Sums<kColumns ? W : 1> sum_share(const Call& call, const Share<W,
   ONEPASS_UNROLL
   for (int i = 0; i < kEach; ++i) {
     if (kForward) {
-      shift[i] = load_element<T>(call.in(call.x), (share.channel + i) * call.inner);
+      shift[i] = load_element<T>(call.in(call.x), share.channel(i) * call.inner);
     } else {
-      p[i] = affine_parameters<T>(call, share.channel + i);
+      p[i] = affine_parameters<T>(call, share.channel(i));
       scaled = scaled || p[i].scales();
     }
   }
@@ -255,7 +255,7 @@ ONEPASS_DEVICE void apply_share(const Call& call, const Share<W, kColumns>& shar
   bool scaled = false;
   ONEPASS_UNROLL
   for (int i = 0; i < kEach; ++i) {
-    p[i] = load_parameters<T>(call, share.channel + i, true);
+    p[i] = load_parameters<T>(call, share.channel(i), true);
     scaled = scaled || p[i].scales();
   }
   const bool needs_x = kForward || backward_needs_x(call);
@@ -312,9 +312,9 @@ inline int64_t parameter_bytes(const Channelwise& c) {
   return ceil_div(c.channels * kParameters * (c.dtype == DType::f64 ? 8 : 4), 16) * 16;
 }
 
-template <template <class> class R>
-CallOf<R> describe_as(const Channelwise& c, bool backward) {
-  CallOf<R> call{};
+template <template <class> class R, bool kLight>
+CallOf<R, kLight> describe_as(const Channelwise& c, bool backward) {
+  CallOf<R, kLight> call{};
   call.outer = c.outer;
   call.channels = c.channels;
   call.inner = c.inner;
@@ -347,9 +347,9 @@ CallOf<R> describe_as(const Channelwise& c, bool backward) {
   if (backward && size_of(c.dtype) >= 4) call.kept_gradient = c.dresidual;
   return call;
 }
-template <template <class> class R>
-CallOf<R> describe(const ChannelNorm& n, bool backward) {
-  auto call = describe_as<R>(n, backward);
+template <template <class> class R, bool kLight>
+CallOf<R, kLight> describe(const ChannelNorm& n, bool backward) {
+  auto call = describe_as<R, kLight>(n, backward);
   call.batch_statistics = n.batch_statistics;
   call.running_mean = n.running_mean;
   call.running_var = n.running_var;
@@ -440,22 +440,25 @@ inline int64_t channelwise_workspace(const Channelwise& c) {
 }
 
 // Templates, so that a unit has the kernels of what it names.
-template <class = void>
+template <bool kForward, class F>
+void by_epilogue(const Channelwise& c, F describe) {
+  if (normalise::is_light(c.epilogue)) {
+    normalise::run<kForward>(c, describe(std::true_type()));
+  } else {
+    normalise::run<kForward>(c, describe(std::false_type()));
+  }
+}
+template <bool kForward>
 void bias_act(const Channelwise& c) {
-  if (c.outer * c.channels * c.inner > 0)
-    normalise::run<true>(c, normalise::describe_as<BiasRule>(c, false));
+  if (kForward && c.outer * c.channels * c.inner == 0) return;
+  by_epilogue<kForward>(c, [&](auto light) {
+    return normalise::describe_as<BiasRule, decltype(light)::value>(c, !kForward);
+  });
 }
-template <class = void>
-void bias_act_backward(const Channelwise& c) {
-  normalise::run<false>(c, normalise::describe_as<BiasRule>(c, true));
-}
-template <template <class> class R>
+template <template <class> class R, bool kForward>
 void channel_norm(const ChannelNorm& n) {
-  normalise::run<true>(n, normalise::describe<R>(n, false));
-}
-template <template <class> class R>
-void channel_norm_backward(const ChannelNorm& n) {
-  normalise::run<false>(n, normalise::describe<R>(n, true));
+  by_epilogue<kForward>(
+      n, [&](auto light) { return normalise::describe<R, decltype(light)::value>(n, !kForward); });
 }
 
 }  // namespace

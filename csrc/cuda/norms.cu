@@ -11,8 +11,8 @@ template <template <class> class... R>
 void add(onepass::Backend* backend, onepass::ONEPASS_ISA::List<R...>) {
   using namespace onepass::ONEPASS_ISA;
   int index = 0;
-  ((backend->channel_norm[index] = &channel_norm<R>,
-    backend->channel_norm_backward[index++] = &channel_norm_backward<R>),
+  ((backend->channel_norm[index] = &channel_norm<R, true>,
+    backend->channel_norm_backward[index++] = &channel_norm<R, false>),
    ...);
 }
 

@@ -7,11 +7,15 @@ namespace onepass {
 namespace cuda {
 
 struct BatchNormPath {
-  bool columns;          // every row holds one element of each channel (inner = 1), else planes
+  // Columns: an outer row's elements side by side, each thread with the same few in every row. So
+  // lie channels whose elements are a row apart (inner = 1), and planes too small and odd for
+  // units, of which some together are a whole number of units. Else planes: a block has one
+  // channel's.
+  bool columns;
   bool whole;            // one kernel: a block does all for its channels; else sums, finish, apply
   int32_t width;         // elements a thread moves at once
-  int32_t lanes;         // columns: threads side by side, each with `width` channels
-  int64_t groups;        // of channels; planes: one channel each
+  int32_t lanes;         // columns: threads side by side, each with `width` of them
+  int64_t groups;        // of columns; planes: one channel each
   int64_t splits;        // blocks that share the sums of a group
   int64_t apply_splits;  // and those that share the applying: more, for an even end
 };
@@ -24,18 +28,28 @@ inline BatchNormPath batch_norm_path(int64_t outer, int64_t channels, int64_t in
   constexpr int64_t kApplyBlocks = 4224, kApplyLeast = 16384;
   constexpr int64_t kWholeFew = 16384;    // elements of a group up to which one block is as fast
   constexpr int64_t kWholeMany = 131072;  // the same if there are groups for all processors
-  constexpr int64_t kMany = 128;
+  constexpr int64_t kMany = 528;
+  constexpr int64_t kSmallPlane = 128;  // and so the most threads side by side
   const auto ceil_div = [](int64_t a, int64_t b) { return (a + b - 1) / b; };
   BatchNormPath path{inner == 1, false, unit, 1, channels, 1, 1};
-  if ((path.columns ? channels : inner) % unit != 0) path.width = 1;
-  int64_t members = 1;
-  if (path.columns) {
-    const int64_t wanted = ceil_div(channels, path.width);
-    path.lanes = int32_t(wanted < 32 ? wanted : 32);
-    members = int64_t(path.lanes) * path.width;
-    path.groups = ceil_div(channels, members);
+  const int64_t columns = channels * inner;  // of a row
+  const bool fits = (inner == 1 ? channels : inner) % unit == 0;
+  if (!fits) {
+    path.columns = inner == 1 || (inner <= kSmallPlane && columns % unit == 0);
+    if (inner == 1 || !path.columns) path.width = 1;
   }
-  const int64_t share = outer * inner * members;  // elements of a group
+  int64_t share = outer * inner;  // elements of a group
+  if (path.columns) {
+    int64_t together = inner;  // columns of whole channels and whole units
+    while (together % path.width != 0) together += inner;
+    const int64_t wanted = ceil_div(columns, path.width);
+    int64_t lanes = together / path.width;
+    while (lanes * 2 <= 32 && lanes < wanted) lanes *= 2;
+    if (inner == 1 && wanted < lanes) lanes = wanted;
+    path.lanes = int32_t(lanes);
+    path.groups = ceil_div(columns, lanes * path.width);
+    share = outer * lanes * path.width;
+  }
   path.whole = share <= (path.groups >= kMany ? kWholeMany : kWholeFew);
   if (!path.whole) {
     const int64_t wanted = ceil_div(kBlocks, path.groups), most = ceil_div(share, kLeast);

@@ -93,16 +93,17 @@ struct NormSum {
 
   // Several units are on their way before the first is needed.
   template <int W>
-  ONEPASS_DEVICE void units(const Entry<1>& entry, int64_t begin) {
-    constexpr int kSteps = int(kTileElements) / (kWarpSize * W), kTogether = kPlain ? 4 : 2;
+  ONEPASS_DEVICE void units(const Entry<1>& entry, int64_t begin, int tile) {
+    constexpr int kTogether = kPlain ? 4 : 2;
+    const int steps = tile / (kWarpSize * W);
     ONEPASS_NO_UNROLL
-    for (int step = 0; step < kSteps; step += kTogether) {
+    for (int step = 0; step < steps; step += kTogether) {
       Raw raw[kTogether];
       bool whole[kTogether];
       ONEPASS_UNROLL
       for (int j = 0; j < kTogether; ++j) {
         const int64_t at = begin + int64_t((step + j) * kWarpSize + lane_of(threadIdx.x)) * W;
-        whole[j] = at >= 0 && at + W <= entry.size;
+        whole[j] = step + j < steps && at >= 0 && at + W <= entry.size;
         if (whole[j]) raw[j] = fetch<W, T>(entry.operand(0), at);
       }
       ONEPASS_UNROLL
@@ -216,14 +217,15 @@ __global__ void __launch_bounds__(kThreads, kPlain ? 4 : 2)
                 const __grid_constant__ Table<kBytes> table) {
   const unsigned char* bytes = table.data();
   NormSum<T, kPlain> sum{call.order, T(call.unscale), T(call.max_value), 0, 0, kNone};
+  const int tile = call.shape.tile;
   for (TileWalk<1> walk(call.shape, bytes); walk.has_tile(); walk.next()) {
-    const Entry<1> entry = walk.entry();
+    const Entry<1>& entry = walk.entry();
     const int64_t begin = walk.begin();
-    if (entry.path == Path::units) sum.template units<kUnit<T>>(entry, begin);
+    if (entry.path == Path::units) sum.template units<kUnit<T>>(entry, begin, tile);
     if constexpr (sizeof(T) == 4)
-      if (entry.path == Path::narrow_units) sum.template units<8>(entry, begin);
+      if (entry.path == Path::narrow_units) sum.template units<8>(entry, begin, tile);
     ONEPASS_NO_UNROLL
-    for (int i = 0; i < 2; ++i) sum.elements(entry, bytes, rest_of_tile<T>(entry, begin, i));
+    for (int i = 0; i < 2; ++i) sum.elements(entry, bytes, rest_of_tile<T>(entry, begin, tile, i));
     sum.end_of_tile(entry.number);
   }
   const NormPartial p = fold_block(call.order, sum);

@@ -1,10 +1,10 @@
 // A list of tensors in the form that a kernel reads, and the search of warps for their work in it.
 //
-// Every tensor is cut into tiles of kTileElements, which never cross a tensor; one warp does a
-// tile. The table is one block of bytes: entries, a last one with only the number of tiles, rows of
-// functors or hyper-parameters, numbers of counters, then shapes and strides of tensors that are
-// not dense. It is a kernel argument if it fits; otherwise small kernels write it into the
-// workspace. So it needs no copy and no allocation, and is legal in a graph.
+// Every tensor is cut into tiles, which never cross a tensor; one warp does a tile. The table is
+// one block of bytes: entries, a last one with only the number of tiles, rows of functors or
+// hyper-parameters, numbers of counters, then shapes and strides of tensors that are not dense. It
+// is a kernel argument if it fits; otherwise small kernels write it into the workspace. So it needs
+// no copy and no allocation, and is legal in a graph.
 #pragma once
 #include <string.h>
 
@@ -17,7 +17,10 @@
 ONEPASS_BEGIN
 namespace {
 
-constexpr int64_t kTileElements = 1024;
+// Elements of a tile: a warp's 32 words of dropout bits. Lists with few tiles for each warp have
+// smaller ones, so that all warps end together.
+constexpr int64_t kTile = 1024, kSmallTile = 256;
+constexpr int64_t kManyElements = 16 << 20;
 constexpr int64_t kSmallTable = 3840;  // with the other arguments below 4 KiB
 constexpr int64_t kLargeTable = 32256;
 
@@ -47,6 +50,7 @@ struct Entry {
 
 struct TableShape {
   int64_t tiles = 0;
+  int32_t tile = int32_t(kTile);  // elements
   int32_t entries = 0;
   int32_t rows = 0, counters = 0;  // offsets in bytes
   int32_t counter_count = 0;
@@ -71,13 +75,14 @@ __global__ void __launch_bounds__(kThreads, 2)
     words[i] = reinterpret_cast<const uint64_t*>(from.bytes)[i];
 }
 
-// The tiles of a block are neighbours and its warps take them in turn, so each entry is searched
-// once.
+// The tiles of a block are neighbours and its warps take them in turn. A warp searches its first
+// entry, then follows the list, and keeps the entry in registers: stores might change the table,
+// and its lines leave the cache.
 template <int kArity>
 class TileWalk {
  public:
   ONEPASS_DEVICE TileWalk(const TableShape& shape, const unsigned char* table)
-      : entries_(reinterpret_cast<const Entry<kArity>*>(table)) {
+      : entries_(reinterpret_cast<const Entry<kArity>*>(table)), size_(shape.tile) {
     tile_ = shape.tiles * blockIdx.x / gridDim.x + warp_of(threadIdx.x);
     end_ = shape.tiles * (int64_t(blockIdx.x) + 1) / gridDim.x;
     int32_t low = 0, high = shape.entries;  // the tile is in [low, high)
@@ -85,29 +90,33 @@ class TileWalk {
       const int32_t middle = (low + high) / 2;
       (entries_[middle].first_tile <= tile_ ? low : high) = middle;
     }
-    entry_ = low;
+    place_ = low;
+    if (tile_ < end_) load();
   }
-  ONEPASS_DEVICE bool has_tile() {
-    if (tile_ >= end_) return false;
-    for (; tile_ >= entries_[entry_ + 1].first_tile; ++entry_) is_new_ = true;
-    return true;
-  }
+  ONEPASS_DEVICE bool has_tile() const { return tile_ < end_; }
   ONEPASS_DEVICE void next() {
     tile_ += kWarps;
     is_new_ = false;
+    if (tile_ < until_ || tile_ >= end_) return;
+    while (tile_ >= entries_[place_ + 1].first_tile) ++place_;
+    load();
   }
   // Whether this is the first tile of its tensor for this warp.
   ONEPASS_DEVICE bool is_new() const { return is_new_; }
-  ONEPASS_DEVICE const Entry<kArity>& entry() const { return entries_[entry_]; }
+  ONEPASS_DEVICE const Entry<kArity>& entry() const { return entry_; }
   // First element of the tile; below 0 if the tensor has a lead.
-  ONEPASS_DEVICE int64_t begin() const {
-    return (tile_ - entry().first_tile) * kTileElements - entry().lead;
-  }
+  ONEPASS_DEVICE int64_t begin() const { return (tile_ - entry_.first_tile) * size_ - entry_.lead; }
 
  private:
+  ONEPASS_DEVICE void load() {
+    entry_ = entries_[place_];
+    until_ = entries_[place_ + 1].first_tile;
+    is_new_ = true;
+  }
   const Entry<kArity>* entries_;
-  int64_t tile_, end_;
-  int32_t entry_;
+  Entry<kArity> entry_;
+  int64_t tile_, end_, until_;  // until_: the first tile of the next entry
+  int32_t size_, place_;
   bool is_new_ = true;
 };
 
@@ -141,8 +150,8 @@ struct Range {
   int64_t from, to;
 };
 template <class T, int kArity>
-ONEPASS_DEVICE Range rest_of_tile(const Entry<kArity>& entry, int64_t begin, int i) {
-  const int64_t from = larger(begin, 0), to = smaller(begin + kTileElements, entry.size);
+ONEPASS_DEVICE Range rest_of_tile(const Entry<kArity>& entry, int64_t begin, int tile, int i) {
+  const int64_t from = larger(begin, 0), to = smaller(begin + tile, entry.size);
   if (entry.path == Path::elements) return i == 0 ? Range{from, to} : Range{to, to};
   const int64_t width = entry.path == Path::units ? kUnit<T> : 8;
   const int64_t whole = begin < 0 ? begin + width : begin;
@@ -183,11 +192,18 @@ class TableBuilder {
     entries_.clear();
     dims_.clear();
     shape_ = {};
+    const auto belongs = [](const Tensor& tensor) {
+      return tensor.size > 0 && (tensor.computing == DType::f64) == (sizeof(T) == 8);
+    };
+    int64_t elements = 0;
+    for (int64_t i = first; i < count; ++i)
+      if (belongs(tensors[i])) elements += tensors[i].size;
+    // A draw gives bits for 32 elements a lane.
+    if (!keep_order_ && elements < kManyElements) shape_.tile = int32_t(kSmallTile);
     int64_t t = first;
     for (; t < count; ++t) {
       const Tensor& tensor = tensors[t];
-      const bool is_double = tensor.computing == DType::f64;
-      if (tensor.size == 0 || is_double != (sizeof(T) == 8)) continue;
+      if (!belongs(tensor)) continue;
       const int64_t more = int64_t(sizeof(Entry<kArity>)) + (1 + kArity) * tensor.ndim * 8;
       if (!entries_.empty() && size() + more + other_bytes + 64 > limit) break;
       add(tensor, operands_of(tensor), int32_t(number_of(tensor, t)));
@@ -252,7 +268,7 @@ class TableBuilder {
       dims_.insert(dims_.end(), tensor.shape, tensor.shape + tensor.ndim);
       for (int o = 0; o < kArity; ++o) add_strides(tensor, operands[o]);
     }
-    shape_.tiles += ceil_div(tensor.size + e.lead, kTileElements);
+    shape_.tiles += ceil_div(tensor.size + e.lead, int64_t(shape_.tile));
     entries_.push_back(e);
   }
   void choose_path(Entry<kArity>* e, bool narrow) const {
