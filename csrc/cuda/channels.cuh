@@ -121,21 +121,31 @@ ONEPASS_DEVICE void fold_sums(const Call& call, const Share<W, kColumns>& share,
       all[1][w][threadIdx.x] = sums.q[w];
     }
     block_sync();
-    // The columns of a group first; then a channel's, which are side by side.
     const int lanes = call.path.lanes, rows = kThreads / lanes, columns = lanes * W;
-    const int64_t group = share.start / columns;
-    const auto fold_column = [&](int i, double* s, double* q) {
+    const auto add_column = [&](int i, double* s, double* q) {
       for (int row = 0; row < rows; ++row) {
         *s += all[0][i % W][row * lanes + i / W];
         *q += all[1][i % W][row * lanes + i / W];
       }
     };
     const int inner = int(call.inner), channels = columns / inner;
-    for (int i = int(threadIdx.x); i < channels; i += kThreads) {
+    const int64_t first = share.start / columns * channels;  // of the group
+    if (inner == 1) {
+      for (int i = int(threadIdx.x); i < channels; i += kThreads) {
+        double s = 0, q = 0;
+        add_column(i, &s, &q);
+        if (first + i < call.channels) f(first + i, s, q);
+      }
+      return;
+    }
+    for (int i = warp_of(threadIdx.x); i < channels;
+         i += kWarps) {  // a warp for a channel's columns
       double s = 0, q = 0;
-      for (int j = 0; j < inner; ++j) fold_column(i * inner + j, &s, &q);
-      const int64_t channel = group * channels + i;
-      if (channel < call.channels) f(channel, s, q);
+      for (int j = lane_of(threadIdx.x); j < inner; j += kWarpSize)
+        add_column(i * inner + j, &s, &q);
+      s = warp_fold(s, Plus{});
+      q = warp_fold(q, Plus{});
+      if (lane_of(threadIdx.x) == 0 && first + i < call.channels) f(first + i, s, q);
     }
   } else {
     ONEPASS_SHARED(double, parts, [kWarps]);

@@ -44,14 +44,22 @@ inline bool is_light(const Epilogue& e) {
          e.dropout.threshold == 0;
 }
 
+// How the elements are stored. Kernels know it, except which of the two 16-bit types it is.
+enum class Stored { f64, f32, narrow };
+inline Stored stored_of(DType t) {
+  return t == DType::f64 ? Stored::f64 : t == DType::f32 ? Stored::f32 : Stored::narrow;
+}
+
 // What a kernel is given. R: the rule of a norm, or BiasRule; kLight: the epilogue is light.
-template <template <class> class R, bool kLight>
+template <template <class> class R, bool kLight, Stored kStored>
 struct CallOf {
+  using Computing = std::conditional_t<kStored == Stored::f64, double, float>;
+  static constexpr bool is_narrow = kStored == Stored::narrow;
   template <class T>
   using Rule = R<T>;
   static constexpr bool is_norm = R<float>::kScales, is_light = kLight;
   int64_t outer, channels, inner;
-  DType dtype;
+  bool is_half;  // of the 16-bit types
   const void *x, *residual, *dy, *kept_gradient;
   void *y, *dx, *dresidual;
   ChannelVector weight, bias, running_mean, running_var, dweight, dbias;
@@ -67,7 +75,11 @@ struct CallOf {
   bool packs_parameters;  // those of a unit lie together: see load_parameters
   BatchNormPath path;
 
-  ONEPASS_HD Memory in(const void* data) const { return memory(data, dtype); }
+  ONEPASS_HD DType dtype() const {
+    if (is_narrow) return is_half ? DType::f16 : DType::bf16;
+    return kStored == Stored::f64 ? DType::f64 : DType::f32;
+  }
+  ONEPASS_HD Memory in(const void* data) const { return memory(data, dtype()); }
   ONEPASS_HD int64_t elements() const { return outer * channels * inner; }
   ONEPASS_HD double part() const { return 1 / (double(outer) * double(inner)); }
   ONEPASS_HD double* partials_of(int64_t c) const { return partial + 2 * c * path.splits; }
@@ -196,7 +208,7 @@ ONEPASS_DEVICE Unit<T> fetch_unit(const Call& call, int64_t at, bool needs_x, bo
 template <int W, bool kEach, class T, class Call>
 ONEPASS_DEVICE void decode_x(const Call& call, const Parameters<T>* p, bool scaled, const Raw& raw,
                              T* x) {
-  decode<W, T>(raw, call.dtype, x);
+  decode<W, T>(raw, call.dtype(), x);
   if (!scaled) return;
   ONEPASS_UNROLL
   for (int w = 0; w < W; ++w) x[w] *= p[kEach ? w : 0].x_scale;
@@ -215,7 +227,7 @@ ONEPASS_DEVICE void affine(const Call& call, const Parameters<T>* p, const Raw& 
   }
   if (!call.residual) return;
   T r[W];
-  decode<W, T>(residual, call.dtype, r);
+  decode<W, T>(residual, call.dtype(), r);
   ONEPASS_UNROLL
   for (int w = 0; w < W; ++w) x[w] = x[w] + r[w];
 }
@@ -248,7 +260,7 @@ ONEPASS_DEVICE void forward_unit(const Call& call, const Parameters<T>* p, const
 template <int W, bool kEach, class T, class Call>
 ONEPASS_DEVICE void gradient_of_unit(const Call& call, const Parameters<T>* p, const Unit<T>& unit,
                                      uint32_t kept, bool scaled, bool scale_g, T* g) {
-  decode<W, T>(unit.dy, call.dtype, g);
+  decode<W, T>(unit.dy, call.dtype(), g);
   if (scale_g) {
     ONEPASS_UNROLL
     for (int w = 0; w < W; ++w) g[w] *= p[kEach ? w : 0].g_scale;

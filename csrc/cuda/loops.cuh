@@ -176,54 +176,33 @@ struct Runner {
       if (stores(o)) store_element<T>(entry.operand(o), offset[o], v[o]);
   }
 
-  // How many units of each operand are loaded at once. With more operands, one is enough, and the
-  // next is on its way while one is computed.
-  static constexpr int reads_of_all() {
-    int count = 0;
-    for (int o = 0; o < kArity; ++o) count += reads(o) ? 1 : 0;
-    return count;
+  // A tile of units; loads of the next units are under way while one is computed, and those of the
+  // first while draw() makes the words of the tile's keep bits. Leaves out the elements of
+  // incomplete units at the ends of the tensor.
+  template <int W, int kSteps, class Draw>
+  ONEPASS_DEVICE void units(const Entry<kArity>& entry, int64_t begin, Draw draw) const {
+    const int first = lane_of(threadIdx.x) * W;  // in the tile
+    Raw next[kArity];
+    fetch_unit<W>(entry, begin + first, next);
+    const uint32_t word = draw();
+    ONEPASS_NO_UNROLL
+    for (int step = 0; step < kSteps; ++step) {
+      const int in_tile = step * kWarpSize * W + first;
+      const int64_t at = begin + in_tile;
+      Raw raw[kArity];
+      ONEPASS_UNROLL
+      for (int o = 0; o < kArity; ++o) raw[o] = next[o];
+      if (step + 1 < kSteps) fetch_unit<W>(entry, at + kWarpSize * W, next);
+      uint32_t kept = 0;
+      if constexpr (S::draws) kept = warp_shuffle(kFullWarp, word, in_tile / 32) >> (in_tile % 32);
+      if (is_whole<W>(entry, at)) unit<W>(entry, at, raw, kept);
+    }
   }
-  static constexpr int kTogether = reads_of_all() == 1 ? 4 : reads_of_all() == 2 ? 2 : 1;
-
-  // A tile of units; draw() gives the words of the tile's keep bits, and is called when the first
-  // loads are on their way. Leaves out the elements of incomplete units at the ends of the tensor.
   template <int W, class Draw>
   ONEPASS_DEVICE void units(const Entry<kArity>& entry, int64_t begin, int tile, Draw draw) const {
-    const int steps = tile / (kWarpSize * W);
-    const int first = lane_of(threadIdx.x) * W;  // in the tile
-    if constexpr (kTogether == 1) {
-      Raw next[kArity];
-      fetch_unit<W>(entry, begin + first, next);
-      ONEPASS_NO_UNROLL
-      for (int step = 0; step < steps; ++step) {
-        const int64_t at = begin + step * kWarpSize * W + first;
-        Raw raw[kArity];
-        ONEPASS_UNROLL
-        for (int o = 0; o < kArity; ++o) raw[o] = next[o];
-        if (step + 1 < steps) fetch_unit<W>(entry, at + kWarpSize * W, next);
-        if (is_whole<W>(entry, at)) unit<W>(entry, at, raw, 0);
-      }
-    } else {
-      uint32_t word = 0;
-      ONEPASS_NO_UNROLL
-      for (int step = 0; step < steps; step += kTogether) {
-        Raw raw[kTogether][kArity];
-        ONEPASS_UNROLL
-        for (int j = 0; j < kTogether; ++j)
-          if (step + j < steps)
-            fetch_unit<W>(entry, begin + (step + j) * kWarpSize * W + first, raw[j]);
-        if (step == 0) word = draw();
-        ONEPASS_UNROLL
-        for (int j = 0; j < kTogether; ++j) {
-          if (step + j >= steps) continue;
-          const int in_tile = (step + j) * kWarpSize * W + first;
-          uint32_t kept = 0;
-          if constexpr (S::draws)
-            kept = warp_shuffle(kFullWarp, word, in_tile / 32) >> (in_tile % 32);
-          if (is_whole<W>(entry, begin + in_tile)) unit<W>(entry, begin + in_tile, raw[j], kept);
-        }
-      }
-    }
+    constexpr int kStep = kWarpSize * W;
+    if (S::draws || tile == int(kTile)) return units<W, int(kTile) / kStep>(entry, begin, draw);
+    units<W, int(kSmallTile) / kStep>(entry, begin, draw);
   }
   template <int W>
   static ONEPASS_DEVICE bool is_whole(const Entry<kArity>& entry, int64_t at) {

@@ -73,7 +73,7 @@ ONEPASS_DEVICE Sums<kColumns ? W : 1> sum_share(const Call& call, const Share<W,
       [&](int64_t at) { return fetch_unit<W, T, kForward>(call, at, needs_x, false); },
       [&](const Unit<T>& unit, int64_t at) {
         if constexpr (kForward) {
-          add_forward<W, kColumns>(unit.x, call.dtype, shift, &sums);
+          add_forward<W, kColumns>(unit.x, call.dtype(), shift, &sums);
         } else {
           add_backward<W, kColumns>(call, p, unit, at, scaled, &sums);
         }
@@ -302,23 +302,26 @@ inline bool all_aligned(const Channelwise& c, int unit) {
   return all;
 }
 inline int unit_of(DType dtype) { return dtype == DType::f64 ? 2 : 4; }
-// Planes of 16 bits are moved 8 elements at a time, columns 4: their sums fill the registers.
+// 16 bits are moved 8 elements at a time where the registers suffice: in planes, and in columns
+// forward, with a light epilogue.
 inline BatchNormPath path_of(const Channelwise& c) {
   int unit = unit_of(c.dtype);
-  if (size_of(c.dtype) == 2 && c.inner > 1 && c.inner % 8 == 0 && all_aligned(c, 8)) unit = 8;
+  const bool few = c.inner > 1 || (!c.dy && is_light(c.epilogue));
+  const int64_t length = c.inner == 1 ? c.channels : c.inner;
+  if (size_of(c.dtype) == 2 && few && length % 8 == 0 && all_aligned(c, 8)) unit = 8;
   return batch_norm_path(c.outer, c.channels, c.inner, all_aligned(c, unit) ? unit : 1);
 }
 inline int64_t parameter_bytes(const Channelwise& c) {
   return ceil_div(c.channels * kParameters * (c.dtype == DType::f64 ? 8 : 4), 16) * 16;
 }
 
-template <template <class> class R, bool kLight>
-CallOf<R, kLight> describe_as(const Channelwise& c, bool backward) {
-  CallOf<R, kLight> call{};
+template <class Call>
+Call describe(const Channelwise& c, bool backward) {
+  Call call{};
   call.outer = c.outer;
   call.channels = c.channels;
   call.inner = c.inner;
-  call.dtype = c.dtype;
+  call.is_half = c.dtype == DType::f16;
   call.x = c.x;
   call.residual = c.epilogue.residual;
   call.y = c.y;
@@ -347,9 +350,9 @@ CallOf<R, kLight> describe_as(const Channelwise& c, bool backward) {
   if (backward && size_of(c.dtype) >= 4) call.kept_gradient = c.dresidual;
   return call;
 }
-template <template <class> class R, bool kLight>
-CallOf<R, kLight> describe(const ChannelNorm& n, bool backward) {
-  auto call = describe_as<R, kLight>(n, backward);
+template <class Call>
+Call describe(const ChannelNorm& n, bool backward) {
+  auto call = describe<Call>(static_cast<const Channelwise&>(n), backward);
   call.batch_statistics = n.batch_statistics;
   call.running_mean = n.running_mean;
   call.running_var = n.running_var;
@@ -360,19 +363,20 @@ CallOf<R, kLight> describe(const ChannelNorm& n, bool backward) {
 }
 
 // Calls f with the width of a path as a constant, and whether it is of columns.
-template <class T, class F>
+template <class T, bool kWideColumns, bool kWidePlanes, class F>
 void with_path(const BatchNormPath& path, F f) {
   using One = std::integral_constant<int, 1>;
   using Units = std::integral_constant<int, kUnit<T>>;
-  if (path.columns) {
-    path.width == 1 ? f(std::true_type(), One()) : f(std::true_type(), Units());
-  } else if (path.width == 1) {
-    f(std::false_type(), One());
-  } else if (path.width == kUnit<T>) {
-    f(std::false_type(), Units());
-  } else if constexpr (sizeof(T) == 4) {
-    f(std::false_type(), std::integral_constant<int, 8>());
-  }
+  const auto with_width = [&](auto columns) {
+    if (path.width == 1) {
+      f(columns, One());
+    } else if (path.width == kUnit<T>) {
+      f(columns, Units());
+    } else if constexpr (decltype(columns)::value ? kWideColumns : kWidePlanes) {
+      f(columns, std::integral_constant<int, 8>());
+    }
+  };
+  path.columns ? with_width(std::true_type()) : with_width(std::false_type());
 }
 
 // The kernels before the one that applies; returns whether one of them has done all.
@@ -380,15 +384,17 @@ template <class T, bool kForward, class Call>
 bool run_sums(const Call& call, cudaStream_t stream) {
   const BatchNormPath& path = call.path;
   const bool whole = call.sums() && path.whole;
-  with_path<T>(path, [&](auto columns, auto width) {
-    constexpr bool kColumns = decltype(columns)::value;
-    constexpr int W = decltype(width)::value;
-    if (whole) {
-      start(&whole_kernel<T, kForward, kColumns, W, Call>, path.groups, stream, call);
-    } else if (call.sums()) {
-      start(&sum_kernel<T, kForward, kColumns, W, Call>, path.groups * path.splits, stream, call);
-    }
-  });
+  with_path<T, Call::is_narrow && kForward && Call::is_light, Call::is_narrow>(
+      path, [&](auto columns, auto width) {
+        constexpr bool kColumns = decltype(columns)::value;
+        constexpr int W = decltype(width)::value;
+        if (whole) {
+          start(&whole_kernel<T, kForward, kColumns, W, Call>, path.groups, stream, call);
+        } else if (call.sums()) {
+          start(&sum_kernel<T, kForward, kColumns, W, Call>, path.groups * path.splits, stream,
+                call);
+        }
+      });
   if (whole) return true;
   start(&finish_kernel<T, kForward, Call>, ceil_div(call.channels, kWarps), stream, call);
   return false;
@@ -396,16 +402,19 @@ bool run_sums(const Call& call, cudaStream_t stream) {
 template <class T, bool kForward, class Call>
 void run_apply(const Call& call, bool aligned, cudaStream_t stream) {
   if (!call.applies()) return;
-  if (call.drops() && !call.kept_gradient) {
-    const auto apply = &apply_kernel<T, kForward, Call>;
-    start(apply, persistent_blocks(apply, ceil_div(call.elements(), 1024)), stream, call, aligned);
-    return;
-  }
-  with_path<T>(call.path, [&](auto columns, auto width) {
-    const auto apply =
-        &share_kernel<T, kForward, decltype(columns)::value, decltype(width)::value, Call>;
-    start(apply, call.path.groups * call.path.apply_splits, stream, call);
-  });
+  if constexpr (!Call::is_light)
+    if (call.drops() && !call.kept_gradient) {
+      const auto apply = &apply_kernel<T, kForward, Call>;
+      start(apply, persistent_blocks(apply, ceil_div(call.elements(), 1024)), stream, call,
+            aligned);
+      return;
+    }
+  with_path<T, Call::is_narrow && kForward && Call::is_light, Call::is_narrow>(
+      call.path, [&](auto columns, auto width) {
+        const auto apply =
+            &share_kernel<T, kForward, decltype(columns)::value, decltype(width)::value, Call>;
+        start(apply, call.path.groups * call.path.apply_splits, stream, call);
+      });
 }
 template <class T, bool kForward, class Call>
 void run_as(const Call& call, bool aligned, cudaStream_t stream) {
@@ -423,13 +432,25 @@ template <bool kForward, class Call>
 void run(const Channelwise& c, const Call& call) {
   if (!c.workspace && c.channels > 0)
     return record_error("a call along channels needs a workspace");
-  const bool aligned = all_aligned(c, unit_of(c.dtype));
-  const auto stream = static_cast<cudaStream_t>(c.stream);
-  if (c.dtype == DType::f64) {
-    run_as<double, kForward>(call, aligned, stream);
-  } else {
-    run_as<float, kForward>(call, aligned, stream);
+  run_as<typename Call::Computing, kForward>(call, all_aligned(c, unit_of(c.dtype)),
+                                             static_cast<cudaStream_t>(c.stream));
+}
+
+// Calls f with a type of call that fits.
+template <template <class> class R, bool kLight, class F>
+void with_stored(DType dtype, F f) {
+  switch (stored_of(dtype)) {
+    case Stored::f64:
+      return f(CallOf<R, kLight, Stored::f64>());
+    case Stored::f32:
+      return f(CallOf<R, kLight, Stored::f32>());
+    case Stored::narrow:
+      return f(CallOf<R, kLight, Stored::narrow>());
   }
+}
+template <template <class> class R, class F>
+void with_call(const Channelwise& c, F f) {
+  is_light(c.epilogue) ? with_stored<R, true>(c.dtype, f) : with_stored<R, false>(c.dtype, f);
 }
 
 }  // namespace normalise
@@ -440,25 +461,18 @@ inline int64_t channelwise_workspace(const Channelwise& c) {
 }
 
 // Templates, so that a unit has the kernels of what it names.
-template <bool kForward, class F>
-void by_epilogue(const Channelwise& c, F describe) {
-  if (normalise::is_light(c.epilogue)) {
-    normalise::run<kForward>(c, describe(std::true_type()));
-  } else {
-    normalise::run<kForward>(c, describe(std::false_type()));
-  }
-}
 template <bool kForward>
 void bias_act(const Channelwise& c) {
   if (kForward && c.outer * c.channels * c.inner == 0) return;
-  by_epilogue<kForward>(c, [&](auto light) {
-    return normalise::describe_as<BiasRule, decltype(light)::value>(c, !kForward);
+  normalise::with_call<BiasRule>(c, [&](auto kind) {
+    normalise::run<kForward>(c, normalise::describe<decltype(kind)>(c, !kForward));
   });
 }
 template <template <class> class R, bool kForward>
 void channel_norm(const ChannelNorm& n) {
-  by_epilogue<kForward>(
-      n, [&](auto light) { return normalise::describe<R, decltype(light)::value>(n, !kForward); });
+  normalise::with_call<R>(n, [&](auto kind) {
+    normalise::run<kForward>(n, normalise::describe<decltype(kind)>(n, !kForward));
+  });
 }
 
 }  // namespace

@@ -94,16 +94,21 @@ struct NormSum {
   // Several units are on their way before the first is needed.
   template <int W>
   ONEPASS_DEVICE void units(const Entry<1>& entry, int64_t begin, int tile) {
-    constexpr int kTogether = kPlain ? 4 : 2;
-    const int steps = tile / (kWarpSize * W);
+    constexpr int kStep = kWarpSize * W;
+    if (tile == int(kTile)) return units<W, int(kTile) / kStep>(entry, begin);
+    units<W, int(kSmallTile) / kStep>(entry, begin);
+  }
+  template <int W, int kSteps>
+  ONEPASS_DEVICE void units(const Entry<1>& entry, int64_t begin) {
+    constexpr int kTogether = smaller(kPlain ? 4 : 2, kSteps);
     ONEPASS_NO_UNROLL
-    for (int step = 0; step < steps; step += kTogether) {
+    for (int step = 0; step < kSteps; step += kTogether) {
       Raw raw[kTogether];
       bool whole[kTogether];
       ONEPASS_UNROLL
       for (int j = 0; j < kTogether; ++j) {
         const int64_t at = begin + int64_t((step + j) * kWarpSize + lane_of(threadIdx.x)) * W;
-        whole[j] = step + j < steps && at >= 0 && at + W <= entry.size;
+        whole[j] = at >= 0 && at + W <= entry.size;
         if (whole[j]) raw[j] = fetch<W, T>(entry.operand(0), at);
       }
       ONEPASS_UNROLL
