@@ -98,25 +98,120 @@ def test_what_is_no_parameters(params, kind, words):
         optim.SGD(params)
 
 
-@pytest.mark.parametrize("change", [
-    lambda groups: groups[0]["params"].append(np.ones(2)),
-    lambda groups: groups[0].update(params=[np.ones(3)]),
-    lambda groups: groups[0]["params"].clear(),
-    lambda groups: groups.append({"params": [np.ones(2)]}),
-    lambda groups: groups.append({**groups[0], "params": [np.ones(2)]}),
-    lambda groups: groups.pop(),
-], ids=["appended", "exchanged", "cleared", "group", "whole group", "removed"])  # fmt: skip
-def test_parameters_put_into_groups_by_hand_are_refused(change):
+BY_HAND = {
+    "appended": (lambda groups: groups[0]["params"].append(np.ones(2)), r"groups of \[2, 1\]"),
+    "exchanged": (
+        lambda groups: groups[0].update(params=[np.ones(3)]),
+        "'params' of group 0 has another parameter at 0",
+    ),
+    "replaced": (
+        lambda groups: groups[1]["params"].__setitem__(0, np.ones(4)),
+        "'params' of group 1 has another parameter at 0",
+    ),
+    "a copy": (
+        lambda groups: groups[0]["params"].__setitem__(0, copy.copy(groups[0]["params"][0])),
+        "'params' of group 0 has another parameter at 0",
+    ),
+    "one twice": (
+        lambda groups: groups[1]["params"].__setitem__(0, groups[0]["params"][0]),
+        "'params' of group 1 has another parameter at 0",
+    ),
+    "swapped": (
+        lambda groups: groups.reverse(),
+        "'params' of group 0 has another parameter at 0",
+    ),
+    "tuple": (lambda g: g[0].update(params=tuple(g[0]["params"])), "a group's 'params' is no list"),
+    "deleted": (lambda groups: groups[0]["params"].__delitem__(0), r"groups of \[0, 1\]"),
+    "cleared": (lambda groups: groups[0]["params"].clear(), r"groups of \[0, 1\]"),
+    "no params": (lambda groups: groups[0].pop("params"), r"groups of \[0, 1\]"),
+    "group": (lambda groups: groups.append({"params": [np.ones(2)]}), r"groups of \[1, 1, 1\]"),
+    "whole group": (
+        lambda groups: groups.append({**groups[0], "params": [np.ones(2)]}),
+        r"groups of \[1, 1, 1\] parameters, expected \[1, 1\]",
+    ),
+    "removed": (lambda groups: groups.pop(), r"groups of \[1\]"),
+}
+
+
+@pytest.mark.parametrize("kind", ["array", "Parameter"])
+@pytest.mark.parametrize("change", BY_HAND)
+def test_parameters_put_into_groups_by_hand_are_refused(change, kind):
     """No step would train them."""
     p, q = np.ones(3), np.ones(4)
-    opt = optim.SGD([{"params": [p]}, {"params": [q]}], lr=0.1)
+    wrap = nn.Parameter if kind == "Parameter" else lambda a: a
+    opt = optim.SGD([{"params": [wrap(p)]}, {"params": [wrap(q)]}], lr=0.1, momentum=0.9)
     opt.step([np.ones(3), np.ones(4)])
+    saved = copy.deepcopy(opt.state_dict())
     before = p.copy()
-    change(opt.param_groups)
-    for _ in range(2):
-        with pytest.raises(ValueError, match=r"'param_groups' was changed: .*add_param"):
-            opt.step([np.ones(3), np.ones(4)])
+    act, words = BY_HAND[change]
+    act(opt.param_groups)
+    calls = [
+        lambda: opt.step([np.ones(3), np.ones(4)]),
+        opt.state_dict,
+        lambda: opt.add_param_group({"params": [np.ones(2)]}),
+        lambda: opt.step([np.ones(3), np.ones(4)]),
+    ]
+    for call in calls:
+        with pytest.raises(ValueError, match=rf"'param_groups' was changed: .*{words}.*add_param"):
+            call()
     np.testing.assert_array_equal(p, before)
+    assert len(opt.param_groups) == len(saved["param_groups"]) + {
+        "group": 1, "whole group": 1, "removed": -1,
+    }.get(change, 0)  # fmt: skip
+
+
+def test_a_parameter_that_is_put_back_is_trained_on():
+    p, twin = np.ones(3), np.ones(3)
+    opt, other = optim.AdamW([p], lr=0.1), optim.AdamW([twin], lr=0.1)
+    opt.step([np.ones(3)])
+    opt.param_groups[0]["params"][0] = np.zeros(3)
+    with pytest.raises(ValueError, match="has another parameter at 0"):
+        opt.step([np.ones(3)])
+    opt.param_groups[0]["params"][0] = p
+    opt.step([np.ones(3)])
+    for _ in range(2):
+        other.step([np.ones(3)])
+    np.testing.assert_array_equal(p, twin)
+
+
+def test_another_list_of_the_same_parameters_is_taken():
+    p, twin = np.ones(3), np.ones(3)
+    opt, other = optim.AdamW([p], lr=0.1), optim.AdamW([twin], lr=0.1)
+    for turn in range(3):
+        opt.step([np.ones(3)])
+        other.step([np.ones(3)])
+        opt.param_groups[0]["params"] = list(opt.param_groups[0]["params"])
+        if turn == 1:
+            opt.param_groups[0] = dict(opt.param_groups[0])
+    opt.param_groups[0]["params"].append(np.ones(2))
+    with pytest.raises(ValueError, match=r"groups of \[2\] parameters, expected \[1\]"):
+        opt.step([np.ones(3)])
+    np.testing.assert_array_equal(p, twin)
+
+
+@pytest.mark.parametrize(
+    "value", [np.array(0.0), np.zeros(()), [0.9, 0.999]], ids=["0-d", "zeros", "list"]
+)
+def test_an_option_that_becomes_an_array_of_the_same_value_is_followed_in_place(value):
+    """An equal object that can change is looked at again before every step."""
+    name = "betas" if isinstance(value, list) else "weight_decay"
+    results = []
+    for late in (False, True):
+        p = np.ones(3)
+        opt = optim.AdamW([p], lr=0.1, weight_decay=0.0)
+        opt.step([np.ones(3)])
+        if late:
+            opt.param_groups[0][name] = held = copy.copy(value)
+            opt.step([np.ones(3)])
+            held[... if name == "weight_decay" else slice(None)] = (
+                0.5 if name == "weight_decay" else [0.5, 0.9]
+            )
+        else:
+            opt.step([np.ones(3)])
+            opt.param_groups[0][name] = 0.5 if name == "weight_decay" else (0.5, 0.9)
+        opt.step([np.ones(3)])
+        results.append(p)
+    np.testing.assert_array_equal(*results)
 
 
 def test_a_model_is_taken_as_its_parameters_and_names_them():

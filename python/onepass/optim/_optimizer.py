@@ -14,6 +14,7 @@ from threading import get_ident
 from typing import Any
 
 from onepass._array import Array, copy_into
+from onepass._C import same_groups
 from onepass._docs import parts, shares
 from onepass._numbers import flag
 from onepass._parameter import Parameter
@@ -168,7 +169,10 @@ class Optimizer(Planned):
         if held.setdefault("by", me) != me:
             raise self._alone.error()
         try:
-            plan = self._prepare()
+            plan = self._plan
+            if self._holders or not same_groups(self.param_groups, self._keys, self._seen):
+                plan = self._prepare()
+            assert plan is not None
             given = self._grads() if grads is None else grads
             frozen: list[Parameter] = []
             if self._holders:
