@@ -351,8 +351,8 @@ def test_a_refused_group_does_not_undo_options_changed_before_it():
 @pytest.mark.parametrize(
     ("entry", "words"),
     [
-        ({"step": 2**63}, "'step' of 0 is"),
-        ({"step": 0.5}, "'step' of 0 is"),
+        ({"step": 2**63}, "'step' of parameter 0 is"),
+        ({"step": 0.5}, "'step' of parameter 0 is"),
         ({"mu_product": math.nan}, "mu_product"),
         ({"mu_product": math.inf}, "mu_product"),
         ({"exp_avg": np.zeros(3)}, "shape"),

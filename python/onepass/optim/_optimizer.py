@@ -291,19 +291,23 @@ class Optimizer(Planned):
             state_dict: of an optimizer of the same kind over parameters of the same shapes.
 
         Raises:
-            ValueError: another number of groups or parameters, missing or misshapen entries;
-                nothing is changed.
+            ValueError: another number of groups or parameters; missing or misshapen entries, NaN
+                in them, or no count of steps (SGD and Lion do without); nothing is changed.
         """
         with self._alone:
             self._load(state_dict)
 
     def _load(self, state_dict: Mapping[str, Any]) -> None:
-        reader = Reader(self._name, self.param_groups, set(self.defaults), self._rule.identity)
+        self._check_parameters()
+        reader = Reader(
+            self._name, self.param_groups, self._names, set(self.defaults), self._rule.identity
+        )
         groups = reader.groups(state_dict)
         _, (_, wanted), _ = self._derived(groups)
         kept = [state for state in self._rule.states if state.key in wanted]
+        counts = {"step"} if self._rule.counted else set()
         required = [
-            {state.key for state in kept if state.when is None or group[state.when]}
+            {state.key for state in kept if state.when is None or group[state.when]} | counts
             for group in groups
             for _ in group["params"]
         ]
