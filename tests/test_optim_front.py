@@ -267,13 +267,99 @@ def test_keywords_that_say_how_a_step_runs_are_ignored(variant):
         ),
         ({"learning_rate": 0.1}, TypeError, "unknown keyword 'learning_rate'; did you mean 'lr'"),
         ({"fuse": True}, TypeError, "unknown keyword 'fuse'; did you mean 'fused'"),
-        ({"zzz": 1}, TypeError, "unknown keyword 'zzz'$"),
+        ({"zzz": 1}, TypeError, "unknown keyword 'zzz', expected lr, betas, eps, weight_decay, "),
+        ({"momentum": 0.9}, TypeError, "unknown keyword 'momentum', expected lr, betas, "),
+        (
+            {"decoupled_weight_decay": False},
+            TypeError,
+            "'decoupled_weight_decay' is False, expected no such keyword: AdamW always has "
+            "decoupled_weight_decay=True; use Adam to choose$",
+        ),
+        ({"decoupled_weight_decay": True}, TypeError, "'decoupled_weight_decay' is True, expected"),
+        ({"decoupled_weight_deca": True}, TypeError, ".*did you mean 'decoupled_weight_decay'"),
     ],
     ids=str,
 )
 def test_keywords_that_would_change_something_are_refused(given, kind, words):
     with pytest.raises(kind, match=f"AdamW: {words}"):
         optim.AdamW([np.ones(3)], **given)
+
+
+def test_a_subclass_of_ones_own_says_where_an_option_can_be_chosen():
+    class Mine(optim.AdamW):
+        def __init__(self, params, **more):
+            super().__init__(params, lr=0.1, **more)
+
+    with pytest.raises(TypeError, match="Mine always has decoupled_weight_decay=True; use Adam to"):
+        Mine([np.ones(3)], decoupled_weight_decay=False)
+
+
+NO_FLAGS = ["yes", "False", None, 2, -1, 0.5, np.array(1), np.array([1, 0]), [], {}]
+
+
+@pytest.mark.parametrize("value", NO_FLAGS, ids=repr)
+@pytest.mark.parametrize("kind", ["array", "Parameter", "closure"])
+def test_zero_grad_that_is_no_flag_is_refused_and_nothing_is_changed(kind, value):
+    p = np.ones(3)
+    held = nn.Parameter(p) if kind == "Parameter" else p
+    opt = optim.SGD([held], lr=0.1)
+    grad, called = np.ones(3), []
+    grads = {"array": [grad], "Parameter": None, "closure": lambda: called.append(1)}[kind]
+    if kind == "Parameter":
+        held.grad = grad
+    with pytest.raises(TypeError, match=r"^SGD: 'zero_grad' is .*, expected True or False$"):
+        opt.step(grads, zero_grad=value)
+    with pytest.raises(TypeError, match=r"^SGD: 'set_to_none' is .*, expected True or False$"):
+        opt.zero_grad(value)
+    assert not called
+    np.testing.assert_array_equal(p, 1)
+    np.testing.assert_array_equal(grad, 1)
+    assert opt.state_dict()["state"] == {}
+
+
+@pytest.mark.parametrize("value", NO_FLAGS, ids=repr)
+@pytest.mark.parametrize("option", ["zero_grad", "maximize"])
+def test_the_flags_of_a_function_are_flags(option, value):
+    p = np.ones(3)
+    with pytest.raises(TypeError, match=rf"^sgd_: '{option}' is .*, expected True or False$"):
+        ops.sgd_([p], [np.ones(3)], **{option: value})
+    np.testing.assert_array_equal(p, 1)
+
+
+@pytest.mark.parametrize("value", [True, 1, np.True_, False, 0, np.False_], ids=repr)
+def test_what_counts_as_true_or_false_does_so_everywhere(value):
+    p, g = np.ones(3), np.ones(3)
+    optim.SGD([p], lr=0.5, maximize=value).step([g], zero_grad=value)
+    np.testing.assert_array_equal(p, 1.5 if value else 0.5)
+    np.testing.assert_array_equal(g, 0 if value else 1)
+    q, g = np.ones(3), np.ones(3)
+    ops.sgd_([q], [g], lr=0.5, maximize=value, zero_grad=value)
+    np.testing.assert_array_equal(q, p)
+    np.testing.assert_array_equal(g, 0 if value else 1)
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["Skip", "ignore", "", None, True, 1, [], ["skip"], np.array(["skip", "raise"])],
+    ids=repr,
+)
+def test_nonfinite_that_is_no_word_of_the_three_is_refused(value):
+    p = np.ones(3)
+    opt = optim.SGD([p], lr=0.1)
+    words = "'nonfinite' is .*, expected 'propagate', 'skip' or 'raise'"
+    with pytest.raises(ValueError, match=f"(?s)^SGD: {words}"):
+        opt.step([np.ones(3)], nonfinite=value)
+    with pytest.raises(ValueError, match=f"(?s)^sgd_: {words}"):
+        ops.sgd_([p], [np.ones(3)], nonfinite=value)
+    np.testing.assert_array_equal(p, 1)
+
+
+def test_a_word_for_nonfinite_may_be_made_at_run_time():
+    p = np.ones(3)
+    opt = optim.SGD([p], lr=0.1)
+    for word in ("propa", "sk"):
+        opt.step([np.ones(3)], nonfinite=word + {"propa": "gate", "sk": "ip"}[word])
+    assert p[0] == pytest.approx(0.8)
 
 
 def test_groups_of_a_pytorch_optimizer_are_taken():

@@ -101,7 +101,7 @@ class Optimizer(Planned):
             known = " or ".join(map(repr, rule.compat))
             raise ValueError(f"{self._name}: 'compat' is {compat!r}, expected {known}")
         defaults = {key: value for key, value in given.items() if key not in _NO_OPTIONS}
-        _torch_options.check(self._name, given.get("torch_options", {}), [*defaults, "compat"])
+        _torch_options.check(type(self), given.get("torch_options", {}), defaults)
         defaults |= rule.compat[compat]
         self._measures = flag(self._name, "diagnostics", given.get("diagnostics", False))
         self.per_parameter: PerParameter | None = None
@@ -155,6 +155,8 @@ class Optimizer(Planned):
             FloatingPointError: with ``nonfinite="raise"``, naming the parameter.
             RuntimeError: another thread uses the optimizer.
         """
+        if zero_grad is not False:
+            zero_grad = flag(self._name, "zero_grad", zero_grad)
         if type(grads) is not list and callable(grads):
             loss = _loss_of(grads)
             info = self.step(
@@ -245,6 +247,7 @@ class Optimizer(Planned):
             set_to_none: False fills the gradients with zeros: a step then still decays the
                 parameters and moves them by their momentum.
         """
+        set_to_none = flag(self._name, "set_to_none", set_to_none)
         for parameter in self._parameters:
             if isinstance(parameter, Parameter):
                 parameter.zero_grad(set_to_none)
