@@ -1,5 +1,7 @@
 // Whether an optimizer's groups hold what they held at its last step. Each step asks, so objects
-// are compared by identity alone: Python looks closer at another object that may be equal.
+// are compared by identity alone: Python looks closer at another object that may be equal. Only a
+// new rate, which a schedule sets at every step, is taken over here.
+#include "bind/contract.h"
 #include "bind/fast.h"
 
 namespace onepass::bind {
@@ -34,30 +36,56 @@ bool same_items(PyObject* list, PyObject* items) {
   return true;
 }
 
-// groups: dicts. keys: those of options. seen: a triple for each group.
-py::object same_groups(Arguments given) {
-  constexpr const char* kOp = "same_groups";
-  given.expect(kOp, 3);
-  PyObject *groups = given[0], *keys = given[1], *seen = given[2];
-  if (!PyTuple_Check(keys) || !PyTuple_Check(seen))
-    type_error(kOp, "'keys' or 'seen' is no tuple, expected tuples");
-  if (!PyList_Check(groups) || PyList_GET_SIZE(groups) != PyTuple_GET_SIZE(seen))
-    return py::bool_(false);
+// A row of hyper-parameters that begins with another rate.
+py::object with_rate(PyObject* row, PyObject* rate) {
+  py::tuple changed(PyTuple_GET_SIZE(row));
+  changed[0] = py::reinterpret_borrow<py::object>(rate);
+  for (Py_ssize_t i = 1; i < PyTuple_GET_SIZE(row); ++i)
+    changed[size_t(i)] = py::reinterpret_borrow<py::object>(PyTuple_GET_ITEM(row, i));
+  return changed;
+}
+
+// groups: dicts. rate: the key of the rate, which a row of `hypers` begins with; None: none leads.
+// keys: those of all other options. seen: a triple for each group. hypers: a row for each.
+py::object group_hypers(Arguments given) {
+  constexpr const char* kOp = "group_hypers";
+  given.expect(kOp, 5);
+  PyObject *groups = given[0], *rate = given[1], *keys = given[2], *seen = given[3];
+  PyObject* hypers = given[4];
+  if (!PyTuple_Check(keys) || !PyTuple_Check(seen) || !PyList_Check(hypers))
+    type_error(kOp, "expected tuples of keys and of what was seen, and a list of rows");
+  const Py_ssize_t count = PyTuple_GET_SIZE(seen);
+  if (!PyList_Check(groups) || PyList_GET_SIZE(groups) != count) return py::none();
+  if (rate != Py_None && PyList_GET_SIZE(hypers) != count)
+    type_error(kOp, "expected a row for each group");
   static PyObject* const params = PyUnicode_InternFromString("params");
-  for (Py_ssize_t g = 0; g < PyTuple_GET_SIZE(seen); ++g) {
+  py::object rows = py::reinterpret_borrow<py::object>(hypers);
+  for (Py_ssize_t g = 0; g < count; ++g) {
     const Seen before(kOp, PyTuple_GET_ITEM(seen, g), PyTuple_GET_SIZE(keys));
     PyObject* group = PyList_GET_ITEM(groups, g);
-    if (!PyDict_Check(group) || !same_values(group, keys, before.values)) return py::bool_(false);
-    if (PyDict_GetItemWithError(group, params) != before.list) return py::bool_(false);
-    if (!same_items(before.list, before.parameters)) return py::bool_(false);
+    if (!PyDict_Check(group) || !same_values(group, keys, before.values)) return py::none();
+    if (PyDict_GetItemWithError(group, params) != before.list) return py::none();
+    if (!same_items(before.list, before.parameters)) return py::none();
+    if (rate == Py_None) continue;
+    PyObject* row = PyList_GET_ITEM(rows.ptr(), g);
+    if (!PyTuple_Check(row) || PyTuple_GET_SIZE(row) == 0) type_error(kOp, "expected tuples");
+    PyObject* now = PyDict_GetItemWithError(group, rate);
+    if (now == PyTuple_GET_ITEM(row, 0)) continue;
+    if (!now || !PyFloat_CheckExact(now)) return py::none();
+    const double value = PyFloat_AS_DOUBLE(now);
+    if (!(value >= 0 && value <= kLargest)) return py::none();
+    if (rows.ptr() == hypers)  // the first that has changed
+      rows = py::reinterpret_steal<py::object>(PyList_GetSlice(hypers, 0, count));
+    if (!rows || PyList_SetItem(rows.ptr(), g, with_rate(row, now).release().ptr()) != 0)
+      throw py::error_already_set();
   }
-  return py::bool_(true);
+  return rows;
 }
 
 }  // namespace
 
 void define_plan_groups(py::module_& m) {
-  define(m, "same_groups(groups, keys, seen)", &fast<same_groups>);
+  define(m, "group_hypers(groups, rate, keys, seen, hypers)", &fast<group_hypers>);
 }
 
 }  // namespace onepass::bind

@@ -617,8 +617,8 @@ OPTIM = [
     Mutant(
         "optimizer: another option that changed with the rate is not seen",
         "python/onepass/optim/_planned.py",
-        "if old[1:] != new[1:] or not (",
-        "if not (",
+        "if key != self._rate)",
+        "if key == self._rate)",
         (f"{OPTIONS}::test_a_rate_and_another_option_that_change_together_are_both_seen",),
     ),
     Mutant(

@@ -14,7 +14,7 @@ from threading import get_ident
 from typing import Any
 
 from onepass._array import Array, copy_into
-from onepass._C import same_groups
+from onepass._C import group_hypers
 from onepass._docs import parts, shares
 from onepass._numbers import flag
 from onepass._parameter import Parameter
@@ -172,9 +172,12 @@ class Optimizer(Planned):
             raise self._alone.error()
         try:
             plan = self._plan
-            if self._holders or not same_groups(self.param_groups, self._keys, self._seen):
-                plan = self._prepare()
-            assert plan is not None
+            hypers = group_hypers(
+                self.param_groups, self._rate, self._keys, self._seen, self._hypers
+            )
+            if hypers is None or plan is None or self._holders:
+                plan, hypers = self._prepare(), self._hypers
+            self._hypers = hypers
             given = self._grads() if grads is None else grads
             frozen: list[Parameter] = []
             if self._holders:
@@ -185,7 +188,7 @@ class Optimizer(Planned):
                 self._name,
                 plan,
                 taken,
-                self._hypers,
+                hypers,
                 max_norm,
                 max_value,
                 grad_scale,

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from math import inf
-from operator import is_, itemgetter
 from typing import Any, ClassVar
 
 import numpy as np
 
 from onepass import _C
 from onepass._array import Array, copy_into, parameter_dtype
-from onepass._C import same_groups
+from onepass._C import group_hypers
 from onepass._one_thread import OneThread
 from onepass._parameter import Parameter
 from onepass.ops._rule import Launch, Rule, State, uniform
 from onepass.optim._groups import filled
 from onepass.optim._states import follow
 
-# Of each group the values of options, its list of parameters, what is in it: see _C.same_groups.
+# Of each group the values of options, its list of parameters, what is in it: see _C.group_hypers.
 Seen = tuple[tuple[tuple[Any, ...], list[Any], tuple[Any, ...]], ...]
 _FROZEN = (bool, int, float, str, tuple, type(None), np.generic)
 
@@ -34,7 +32,6 @@ class Planned:
     _rule: ClassVar[Rule]
 
     def __init__(self, defaults: dict[str, Any], groups: Sequence[Mapping[str, Any]]) -> None:
-        rule = self._rule
         self._alone = OneThread(self._name)
         self.param_groups: list[dict[str, Any]] = []
         self.defaults: dict[str, Any] = defaults
@@ -45,14 +42,13 @@ class Planned:
         self._states: dict[str, list[Array]] = {}
         self._plan: _C.Plan | None = None
         self._plan_is_current = False  # it is for this kernel and these parameters
-        self._keys = tuple(defaults)
-        self._read_options = itemgetter(*defaults)
-        # What the options were when the fields below were derived from them; None: look again.
-        self._options: list[tuple[Any, ...]] | None = None
+        self._option_names = tuple(defaults)
         # What the groups hold. While they do, and no Parameter has another array, the plan is
-        # current.
+        # current. Of the options those in _keys; a new value of the one in _rate changes the first
+        # hyper-parameter and nothing else.
         self._seen: Seen = ()
-        self._lr_leads = rule.lr_leads and next(iter(defaults)) == "lr"
+        self._rate: str | None = None
+        self._keys: tuple[str, ...] = ()
         self._all_started = False  # every parameter has had a gradient
         self._hypers: list[tuple[float, ...]] = []
         self._wanted: Launch = ("", ())
@@ -111,50 +107,45 @@ class Planned:
 
     def _prepare(self) -> _C.Plan:
         """The plan of a step: rebuilt when the kernel or an array has changed."""
-        known = same_groups(self.param_groups, self._keys, self._seen)
-        if not known:
+        hypers = group_hypers(self.param_groups, self._rate, self._keys, self._seen, self._hypers)
+        values = None
+        if hypers is None:
             self._seen = ()
-            self._look()
+            values = self._look()
+        else:
+            self._hypers = hypers
         for parameter, array in self._holders:
             if parameter.data is not array:
                 self._plan_is_current = False
         if self._plan is None or not self._plan_is_current:
             self._plan = self._replan(*self._wanted)
-        if not known and self._options is not None:
+        if values is not None:
             self._seen = tuple(
-                (values, held, parameters)
-                for values, (_, held, parameters) in zip(self._options, self._lists, strict=True)
+                (own, held, parameters)
+                for own, (_, held, parameters) in zip(values, self._lists, strict=True)
             )
         return self._plan
 
-    def _look(self) -> None:
-        """Takes over what follows from the options of all groups."""
+    def _look(self) -> list[tuple[Any, ...]] | None:
+        """Takes over what follows from the options of all groups.
+
+        Returns:
+            Each group's values of ``_keys``, which tell later that nothing has changed; None where
+            they cannot: a list or an array may get other contents and stay the same object.
+        """
         groups = self.param_groups
         self._check_parameters()
-        options = [*map(self._read_options, groups)]
-        if self._options is not None and self._only_rates(self._options, options):
-            return
         maximize, wanted, hypers = self._derived(groups)
         self._plan_is_current = self._plan_is_current and self._wanted == wanted
         self._maximize, self._wanted, self._hypers = maximize, wanted, hypers
-        # A list or an array may get other contents and stay the same object: derived every time.
-        frozen = all(isinstance(v, _FROZEN) for values in options for v in values)
-        self._options = options if frozen else None
         if self._rule.starts_follow:
             self._restart()
-
-    def _only_rates(self, before: list[tuple[Any, ...]], options: list[tuple[Any, ...]]) -> bool:
-        """Takes over new learning rates, if that is all: a schedule brings one every step."""
-        if len(before) != len(options) or not self._lr_leads:
-            return False
-        hypers = list(self._hypers)
-        for number, (old, new) in enumerate(zip(before, options, strict=True)):
-            lr = new[0]
-            if not (type(lr) is float and 0 <= lr < inf and all(map(is_, old[1:], new[1:]))):
-                return False
-            hypers[number] = (lr, *hypers[number][1:])
-        self._hypers, self._options = hypers, options
-        return True
+        leads = self._rule.lr_leads and all(type(group["lr"]) is float for group in groups)
+        self._rate = "lr" if leads else None
+        self._keys = tuple(key for key in self._option_names if key != self._rate)
+        values = [tuple([group[key] for key in self._keys]) for group in groups]
+        frozen = all(isinstance(value, _FROZEN) for own in values for value in own)
+        return values if frozen else None
 
     def _derived(
         self, groups: list[dict[str, Any]]
@@ -216,7 +207,7 @@ class Planned:
 
     def _check_parameters(self) -> None:
         """Others would be trained in silence by no step, or their states be those of others."""
-        if same_groups(self.param_groups, (), self._lists):
+        if group_hypers(self.param_groups, None, (), self._lists, []) is not None:
             return
         now = [len(group.get("params", ())) for group in self.param_groups]
         before = [len(parameters) for _, _, parameters in self._lists]
