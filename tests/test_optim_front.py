@@ -547,7 +547,18 @@ def test_an_optimizer_in_two_threads_is_an_error_or_one_step_after_the_other():
     assert all("AdamW is in use in another thread" in words for words in refused)
 
 
-@pytest.mark.parametrize("call", ["step", "state_dict", "load_state_dict", "add_param_group"])
+CALLS = [
+    "step",
+    "closure",
+    "state_dict",
+    "state",
+    "load_state_dict",
+    "add_param_group",
+    "zero_grad",
+]
+
+
+@pytest.mark.parametrize("call", CALLS)
 def test_what_another_thread_may_not_do_during_a_step(call):
     """While the gradients of a step are read, here by an attribute that takes its time."""
     inside, leave = threading.Event(), threading.Event()
@@ -559,11 +570,18 @@ def test_what_another_thread_may_not_do_during_a_step(call):
             assert leave.wait(10)
             return np.ones(3)
 
+        @grad.setter
+        def grad(self, value):
+            pass
+
     p = np.ones(3).view(Slow)
     opt = optim.AdamW([p], lr=0.1)
     saved = opt.state_dict()
     calls = {
         "step": lambda: opt.step([np.ones(3)]),
+        "closure": lambda: opt.step(lambda: 1.0),
+        "zero_grad": opt.zero_grad,
+        "state": lambda: opt.state[p],
         "state_dict": opt.state_dict,
         "load_state_dict": lambda: opt.load_state_dict(saved),
         "add_param_group": lambda: opt.add_param_group({"params": [np.ones(2)]}),

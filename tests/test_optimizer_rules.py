@@ -296,6 +296,18 @@ def test_a_hyper_parameter_without_range_is_refused(monkeypatch):
         Rule("sgd", State("momentum_buffer", when="momentum"))
 
 
+@pytest.mark.parametrize("name", [n for n in optim.__all__ if hasattr(ops, f"{n.lower()}_")])
+def test_a_class_and_its_function_have_the_same_options_and_defaults(name):
+    """A class takes them by position too, which no typed declaration could share with both."""
+    of_class = inspect.signature(getattr(optim, name)).parameters
+    of_function = inspect.signature(getattr(ops, f"{name.lower()}_")).parameters
+    shared = [n for n, p in of_function.items() if p.kind is p.KEYWORD_ONLY and n != "step"]
+    assert len(shared) > 1
+    for option in shared:
+        assert of_class[option].default == of_function[option].default, option
+        assert of_class[option].annotation == of_function[option].annotation, option
+
+
 def test_needs_and_ignored_options():
     rule = Rule(
         "sgd",

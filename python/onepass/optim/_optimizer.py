@@ -135,7 +135,8 @@ class Optimizer(Planned):
                 step count does not advance, and so is a frozen one, even if it has a gradient. A
                 function, PyTorch's closure, is called first, with autograd on; it fills ``.grad``,
                 and ``info.loss`` is what it returns.
-            max_norm: clip by the global norm.
+            max_norm: clip by the global norm. A clipped gradient below four of the computing
+                type's least normal numbers (5e-38, 9e-308 in float64) may count as zero.
             max_value: clamp elements first.
             grad_scale: what the loss was multiplied by.
             zero_grad: forget the gradients of ``Parameter``s, as `zero_grad` does, and leave other
@@ -148,10 +149,10 @@ class Optimizer(Planned):
             StepInfo(skipped, grad_norm, nonfinite_param).
 
         Raises:
-            ValueError: wrong number or shape of gradients, options out of range; nothing is
-                changed.
-            TypeError: a gradient that is no array, is sparse or of another dtype, or a parameter
-                whose dtype has changed.
+            ValueError: wrong number or shape of gradients, options out of range, parameters
+                exchanged in ``param_groups``; nothing is changed.
+            TypeError: a gradient that is no array, is sparse or of another dtype, a parameter
+                whose dtype has changed, or a ``zero_grad`` that is no flag.
             FloatingPointError: with ``nonfinite="raise"``, naming the parameter.
             RuntimeError: another thread uses the optimizer.
         """
@@ -249,16 +250,20 @@ class Optimizer(Planned):
         Args:
             set_to_none: False fills the gradients with zeros: a step then still decays the
                 parameters and moves them by their momentum.
+
+        Raises:
+            TypeError: ``set_to_none`` is no flag. RuntimeError: another thread uses the optimizer.
         """
         set_to_none = flag(self._name, "set_to_none", set_to_none)
-        for parameter in self._parameters:
-            if isinstance(parameter, Parameter):
-                parameter.zero_grad(set_to_none)
-            elif (grad := getattr(parameter, "grad", None)) is not None:
-                if set_to_none:
-                    parameter.grad = None
-                else:
-                    grad[...] = 0
+        with self._alone:
+            for parameter in self._parameters:
+                if isinstance(parameter, Parameter):
+                    parameter.zero_grad(set_to_none)
+                elif (grad := getattr(parameter, "grad", None)) is not None:
+                    if set_to_none:
+                        parameter.grad = None
+                    else:
+                        grad[...] = 0
 
     @property
     def state(self) -> StateView:
