@@ -130,6 +130,7 @@ BY_HAND = {
         r"groups of \[1, 1, 1\] parameters, expected \[1, 1\]",
     ),
     "removed": (lambda groups: groups.pop(), r"groups of \[1\]"),
+    "emptied": (lambda groups: groups.clear(), r"groups of \[\] "),
 }
 
 
@@ -156,7 +157,7 @@ def test_parameters_put_into_groups_by_hand_are_refused(change, kind):
             call()
     np.testing.assert_array_equal(p, before)
     assert len(opt.param_groups) == len(saved["param_groups"]) + {
-        "group": 1, "whole group": 1, "removed": -1,
+        "group": 1, "whole group": 1, "removed": -1, "emptied": -2,
     }.get(change, 0)  # fmt: skip
 
 
@@ -315,6 +316,16 @@ def test_zero_grad_that_is_no_flag_is_refused_and_nothing_is_changed(kind, value
     np.testing.assert_array_equal(p, 1)
     np.testing.assert_array_equal(grad, 1)
     assert opt.state_dict()["state"] == {}
+
+
+@pytest.mark.parametrize("value", NO_FLAGS, ids=repr)
+def test_the_flags_of_a_parameter_are_flags(value):
+    with pytest.raises(TypeError, match=r"^Parameter: 'requires_grad' is .*, expected True or F"):
+        nn.Parameter(np.ones(3), value)
+    parameter, model = nn.Parameter(np.ones(3)), nn.Linear(3, 2)
+    for call in (parameter.zero_grad, model.zero_grad):
+        with pytest.raises(TypeError, match=r"^Parameter: 'set_to_none' is .*, expected True or F"):
+            call(value)
 
 
 @pytest.mark.parametrize("value", NO_FLAGS, ids=repr)

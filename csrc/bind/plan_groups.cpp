@@ -55,7 +55,7 @@ py::object group_hypers(Arguments given) {
   if (!PyTuple_Check(keys) || !PyTuple_Check(seen) || !PyList_Check(hypers))
     type_error(kOp, "expected tuples of keys and of what was seen, and a list of rows");
   const Py_ssize_t count = PyTuple_GET_SIZE(seen);
-  if (!PyList_Check(groups) || PyList_GET_SIZE(groups) != count) return py::none();
+  if (count == 0 || !PyList_Check(groups) || PyList_GET_SIZE(groups) != count) return py::none();
   if (rate != Py_None && PyList_GET_SIZE(hypers) != count)
     type_error(kOp, "expected a row for each group");
   static PyObject* const params = PyUnicode_InternFromString("params");

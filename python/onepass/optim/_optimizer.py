@@ -172,11 +172,12 @@ class Optimizer(Planned):
         if held.setdefault("by", me) != me:
             raise self._alone.error()
         try:
-            plan = self._plan
-            hypers = group_hypers(
-                self.param_groups, self._rate, self._keys, self._seen, self._hypers
-            )
-            if hypers is None or plan is None or self._holders:
+            plan, hypers = self._plan, None
+            if not self._holders:
+                hypers = group_hypers(
+                    self.param_groups, self._rate, self._keys, self._seen, self._hypers
+                )
+            if hypers is None or plan is None:
                 plan, hypers = self._prepare(), self._hypers
             self._hypers = hypers
             given = self._grads() if grads is None else grads
