@@ -1,6 +1,7 @@
 """Clipping and norms are right for every finite gradient, also where squares, sums or the norm
 itself leave the range of float64."""
 
+import functools
 import math
 from fractions import Fraction
 
@@ -22,6 +23,11 @@ def exact_norm(arrays):
         return float(root), root
     except OverflowError:
         return math.inf, root
+
+
+@functools.cache
+def norm_of_list(name):
+    return exact_norm(LISTS[name])
 
 
 def clipped(grads, max_norm, **options):
@@ -49,7 +55,7 @@ LISTS = {
 
 @pytest.mark.parametrize("name", LISTS)
 def test_global_norm_of_any_finite_values(name):
-    want, _ = exact_norm(LISTS[name])
+    want, _ = norm_of_list(name)
     got = float(ops.global_norm(LISTS[name]))
     assert got == pytest.approx(want, rel=1e-6, abs=0)
     every = [float(v) for a in LISTS[name] for v in a.astype(np.float64)]
@@ -68,7 +74,7 @@ def test_global_norm_of_any_finite_values(name):
 def test_a_huge_gradient_is_clipped_not_lost(name, nonfinite):
     grads = LISTS[name]
     params, info = clipped(grads, 1.0, nonfinite=nonfinite)
-    norm, root = exact_norm(grads)
+    norm, root = norm_of_list(name)
     assert not info.skipped
     assert info.nonfinite_param is None
     assert info.grad_norm == pytest.approx(norm, rel=1e-6, abs=0)
@@ -142,3 +148,24 @@ def test_the_scaled_norm_has_the_same_bits_everywhere():
     assert len(norms) == 1
     want, _ = exact_norm([g[np.abs(g) > 1e100] for g in grads])
     assert norms.pop() == pytest.approx(want, rel=1e-12)
+
+
+MAX_NORMS = [TINY, 2.5e-308, 1e-305, 1e-300, 1e-250, 1e-100, 1e-45, 1e-38, 1e-20, 1e300, HUGE]
+
+
+@pytest.mark.parametrize("name", LISTS)
+@pytest.mark.parametrize("max_norm", MAX_NORMS)
+def test_any_max_norm_clips_to_the_exact_value_and_never_to_nan(max_norm, name):
+    """An all-zero gradient, the largest ones, and whatever `max_norm` makes of them."""
+    grads = LISTS[name]
+    params, info = clipped(grads, max_norm, nonfinite="raise")
+    norm, root = norm_of_list(name)
+    assert info.grad_norm == pytest.approx(norm, rel=1e-6, abs=0)
+    factor = min(Fraction(1), Fraction(max_norm) / (root + Fraction(1e-6)))
+    for param, grad in zip(params, grads, strict=True):
+        want = np.array([-float(Fraction(float(g)) * factor) for g in grad])
+        rtol = {8: 1e-14, 4: 1e-6, 2: 2e-2}[grad.itemsize]
+        # Below four of the computing type's least normal numbers a gradient may vanish.
+        kept = 2.0**-1020 if grad.itemsize == 8 else 2.0**-124
+        atol = 2.0**-24 if grad.dtype == np.float16 else kept
+        np.testing.assert_allclose(param.astype(np.float64), want, rtol=rtol, atol=atol)

@@ -187,6 +187,63 @@ def test_a_step_that_raises_leaves_the_gradients(cupy):
     assert all(not g.get().any() for g in gradients)
 
 
+@pytest.mark.parametrize("as_arrays", [False, True], ids=["numbers", "0-d arrays"])
+@pytest.mark.parametrize("nonfinite", ["propagate", "skip", "raise"])
+def test_nadam_keeps_its_products_where_a_step_is_skipped(cupy, nonfinite, as_arrays):
+    """`ops.nadam_` reads on the host what only the device knows: whether the step was taken."""
+    options = {"nonfinite": nonfinite, "max_norm": 0.5, "lr": 0.1}
+    results = []
+    for place in (lambda a: a, to_device):
+        lists = [[place(values(n) * 0 + k) for n in (5, 70)] for k in (1, 0, 0)]
+        products = [place(np.array(v)) if as_arrays else v for v in (1.0, 0.45)]
+        held, seen = list(products), []
+        for bad in (False, True, False):
+            if bad and nonfinite == "propagate":
+                continue
+            grads = [values(5), values(70)]
+            grads[1][3] = np.inf if bad else 1
+            call = functools.partial(
+                ops.nadam_, lists[0], place(grads), lists[1], lists[2], products, **options
+            )
+            if bad and nonfinite == "raise":
+                with pytest.raises(FloatingPointError, match="parameter 1 is not finite"):
+                    call(step=[1, 2])
+            else:
+                info = call(step=[1, 2])
+                assert info.skipped == bad
+                assert info.nonfinite_param == (1 if bad else None)
+            if as_arrays:
+                assert all(own is one for own, one in zip(products, held, strict=True))
+            seen.append([float(p) for p in products])
+        assert len({tuple(p) for p in seen}) == 2, "a skipped step leaves them, others do not"
+        results.append((to_host(lists), seen))
+    (got, got_products), (want, want_products) = results
+    assert got_products == want_products
+    for g, w in zip(flat(got), flat(want), strict=True):
+        np.testing.assert_allclose(g, w, rtol=2e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("max_norm", [5e-324, 2.5e-308, 1e-250, 1e-45, 1e-20, 1e300])
+def test_any_max_norm_clips_on_the_device_too(cupy, max_norm):
+    for grads in (
+        [np.zeros(4), np.zeros(5, np.float32)],
+        [np.full(4, 1e-300)],
+        [np.full(100, 3e38, np.float32)],
+        [np.array([1.5e308, -1.5e308, 1.5e308, 1.0])],
+        [np.full(7, 1e38, np.float32), np.full(4, -1e170)],
+    ):
+        results = []
+        for place in (lambda a: a, to_device):
+            params = place([np.zeros_like(g) for g in grads])
+            ops.sgd_(params, place(grads), lr=1.0, max_norm=max_norm)
+            results.append(to_host(params))
+        for want, got, grad in zip(*results, grads, strict=True):
+            # The CPU takes subnormal numbers for zero, a GPU those of float32.
+            atol = 2.0**-1020 if grad.itemsize == 8 else 2.0**-124
+            np.testing.assert_allclose(got, want, rtol=2e-6, atol=atol)
+            assert np.isfinite(got).all()
+
+
 def test_a_step_waits_for_nothing_until_its_info_is_read(cupy):
     params = to_device([values(40), values((3, 3))])
     optimizer = optim.AdamW(params)

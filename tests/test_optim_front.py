@@ -98,25 +98,121 @@ def test_what_is_no_parameters(params, kind, words):
         optim.SGD(params)
 
 
-@pytest.mark.parametrize("change", [
-    lambda groups: groups[0]["params"].append(np.ones(2)),
-    lambda groups: groups[0].update(params=[np.ones(3)]),
-    lambda groups: groups[0]["params"].clear(),
-    lambda groups: groups.append({"params": [np.ones(2)]}),
-    lambda groups: groups.append({**groups[0], "params": [np.ones(2)]}),
-    lambda groups: groups.pop(),
-], ids=["appended", "exchanged", "cleared", "group", "whole group", "removed"])  # fmt: skip
-def test_parameters_put_into_groups_by_hand_are_refused(change):
+BY_HAND = {
+    "appended": (lambda groups: groups[0]["params"].append(np.ones(2)), r"groups of \[2, 1\]"),
+    "exchanged": (
+        lambda groups: groups[0].update(params=[np.ones(3)]),
+        "'params' of group 0 has another parameter at 0",
+    ),
+    "replaced": (
+        lambda groups: groups[1]["params"].__setitem__(0, np.ones(4)),
+        "'params' of group 1 has another parameter at 0",
+    ),
+    "a copy": (
+        lambda groups: groups[0]["params"].__setitem__(0, copy.copy(groups[0]["params"][0])),
+        "'params' of group 0 has another parameter at 0",
+    ),
+    "one twice": (
+        lambda groups: groups[1]["params"].__setitem__(0, groups[0]["params"][0]),
+        "'params' of group 1 has another parameter at 0",
+    ),
+    "swapped": (
+        lambda groups: groups.reverse(),
+        "'params' of group 0 has another parameter at 0",
+    ),
+    "tuple": (lambda g: g[0].update(params=tuple(g[0]["params"])), "a group's 'params' is no list"),
+    "deleted": (lambda groups: groups[0]["params"].__delitem__(0), r"groups of \[0, 1\]"),
+    "cleared": (lambda groups: groups[0]["params"].clear(), r"groups of \[0, 1\]"),
+    "no params": (lambda groups: groups[0].pop("params"), r"groups of \[0, 1\]"),
+    "group": (lambda groups: groups.append({"params": [np.ones(2)]}), r"groups of \[1, 1, 1\]"),
+    "whole group": (
+        lambda groups: groups.append({**groups[0], "params": [np.ones(2)]}),
+        r"groups of \[1, 1, 1\] parameters, expected \[1, 1\]",
+    ),
+    "removed": (lambda groups: groups.pop(), r"groups of \[1\]"),
+    "emptied": (lambda groups: groups.clear(), r"groups of \[\] "),
+}
+
+
+@pytest.mark.parametrize("kind", ["array", "Parameter"])
+@pytest.mark.parametrize("change", BY_HAND)
+def test_parameters_put_into_groups_by_hand_are_refused(change, kind):
     """No step would train them."""
     p, q = np.ones(3), np.ones(4)
-    opt = optim.SGD([{"params": [p]}, {"params": [q]}], lr=0.1)
+    wrap = nn.Parameter if kind == "Parameter" else lambda a: a
+    opt = optim.SGD([{"params": [wrap(p)]}, {"params": [wrap(q)]}], lr=0.1, momentum=0.9)
     opt.step([np.ones(3), np.ones(4)])
+    saved = copy.deepcopy(opt.state_dict())
     before = p.copy()
-    change(opt.param_groups)
-    for _ in range(2):
-        with pytest.raises(ValueError, match=r"'param_groups' was changed: .*add_param"):
-            opt.step([np.ones(3), np.ones(4)])
+    act, words = BY_HAND[change]
+    act(opt.param_groups)
+    calls = [
+        lambda: opt.step([np.ones(3), np.ones(4)]),
+        opt.state_dict,
+        lambda: opt.add_param_group({"params": [np.ones(2)]}),
+        lambda: opt.step([np.ones(3), np.ones(4)]),
+    ]
+    for call in calls:
+        with pytest.raises(ValueError, match=rf"'param_groups' was changed: .*{words}.*add_param"):
+            call()
     np.testing.assert_array_equal(p, before)
+    assert len(opt.param_groups) == len(saved["param_groups"]) + {
+        "group": 1, "whole group": 1, "removed": -1, "emptied": -2,
+    }.get(change, 0)  # fmt: skip
+
+
+def test_a_parameter_that_is_put_back_is_trained_on():
+    p, twin = np.ones(3), np.ones(3)
+    opt, other = optim.AdamW([p], lr=0.1), optim.AdamW([twin], lr=0.1)
+    opt.step([np.ones(3)])
+    opt.param_groups[0]["params"][0] = np.zeros(3)
+    with pytest.raises(ValueError, match="has another parameter at 0"):
+        opt.step([np.ones(3)])
+    opt.param_groups[0]["params"][0] = p
+    opt.step([np.ones(3)])
+    for _ in range(2):
+        other.step([np.ones(3)])
+    np.testing.assert_array_equal(p, twin)
+
+
+def test_another_list_of_the_same_parameters_is_taken():
+    p, twin = np.ones(3), np.ones(3)
+    opt, other = optim.AdamW([p], lr=0.1), optim.AdamW([twin], lr=0.1)
+    for turn in range(3):
+        opt.step([np.ones(3)])
+        other.step([np.ones(3)])
+        opt.param_groups[0]["params"] = list(opt.param_groups[0]["params"])
+        if turn == 1:
+            opt.param_groups[0] = dict(opt.param_groups[0])
+    opt.param_groups[0]["params"].append(np.ones(2))
+    with pytest.raises(ValueError, match=r"groups of \[2\] parameters, expected \[1\]"):
+        opt.step([np.ones(3)])
+    np.testing.assert_array_equal(p, twin)
+
+
+@pytest.mark.parametrize(
+    "value", [np.array(0.0), np.zeros(()), [0.9, 0.999]], ids=["0-d", "zeros", "list"]
+)
+def test_an_option_that_becomes_an_array_of_the_same_value_is_followed_in_place(value):
+    """An equal object that can change is looked at again before every step."""
+    name = "betas" if isinstance(value, list) else "weight_decay"
+    results = []
+    for late in (False, True):
+        p = np.ones(3)
+        opt = optim.AdamW([p], lr=0.1, weight_decay=0.0)
+        opt.step([np.ones(3)])
+        if late:
+            opt.param_groups[0][name] = held = copy.copy(value)
+            opt.step([np.ones(3)])
+            held[... if name == "weight_decay" else slice(None)] = (
+                0.5 if name == "weight_decay" else [0.5, 0.9]
+            )
+        else:
+            opt.step([np.ones(3)])
+            opt.param_groups[0][name] = 0.5 if name == "weight_decay" else (0.5, 0.9)
+        opt.step([np.ones(3)])
+        results.append(p)
+    np.testing.assert_array_equal(*results)
 
 
 def test_a_model_is_taken_as_its_parameters_and_names_them():
@@ -172,13 +268,109 @@ def test_keywords_that_say_how_a_step_runs_are_ignored(variant):
         ),
         ({"learning_rate": 0.1}, TypeError, "unknown keyword 'learning_rate'; did you mean 'lr'"),
         ({"fuse": True}, TypeError, "unknown keyword 'fuse'; did you mean 'fused'"),
-        ({"zzz": 1}, TypeError, "unknown keyword 'zzz'$"),
+        ({"zzz": 1}, TypeError, "unknown keyword 'zzz', expected lr, betas, eps, weight_decay, "),
+        ({"momentum": 0.9}, TypeError, "unknown keyword 'momentum', expected lr, betas, "),
+        (
+            {"decoupled_weight_decay": False},
+            TypeError,
+            "'decoupled_weight_decay' is False, expected no such keyword: AdamW always has "
+            "decoupled_weight_decay=True; use Adam to choose$",
+        ),
+        ({"decoupled_weight_decay": True}, TypeError, "'decoupled_weight_decay' is True, expected"),
+        ({"decoupled_weight_deca": True}, TypeError, ".*did you mean 'decoupled_weight_decay'"),
     ],
     ids=str,
 )
 def test_keywords_that_would_change_something_are_refused(given, kind, words):
     with pytest.raises(kind, match=f"AdamW: {words}"):
         optim.AdamW([np.ones(3)], **given)
+
+
+def test_a_subclass_of_ones_own_says_where_an_option_can_be_chosen():
+    class Mine(optim.AdamW):
+        def __init__(self, params, **more):
+            super().__init__(params, lr=0.1, **more)
+
+    with pytest.raises(TypeError, match="Mine always has decoupled_weight_decay=True; use Adam to"):
+        Mine([np.ones(3)], decoupled_weight_decay=False)
+
+
+NO_FLAGS = ["yes", "False", None, 2, -1, 0.5, np.array(1), np.array([1, 0]), [], {}]
+
+
+@pytest.mark.parametrize("value", NO_FLAGS, ids=repr)
+@pytest.mark.parametrize("kind", ["array", "Parameter", "closure"])
+def test_zero_grad_that_is_no_flag_is_refused_and_nothing_is_changed(kind, value):
+    p = np.ones(3)
+    held = nn.Parameter(p) if kind == "Parameter" else p
+    opt = optim.SGD([held], lr=0.1)
+    grad, called = np.ones(3), []
+    grads = {"array": [grad], "Parameter": None, "closure": lambda: called.append(1)}[kind]
+    if kind == "Parameter":
+        held.grad = grad
+    with pytest.raises(TypeError, match=r"^SGD: 'zero_grad' is .*, expected True or False$"):
+        opt.step(grads, zero_grad=value)
+    with pytest.raises(TypeError, match=r"^SGD: 'set_to_none' is .*, expected True or False$"):
+        opt.zero_grad(value)
+    assert not called
+    np.testing.assert_array_equal(p, 1)
+    np.testing.assert_array_equal(grad, 1)
+    assert opt.state_dict()["state"] == {}
+
+
+@pytest.mark.parametrize("value", NO_FLAGS, ids=repr)
+def test_the_flags_of_a_parameter_are_flags(value):
+    with pytest.raises(TypeError, match=r"^Parameter: 'requires_grad' is .*, expected True or F"):
+        nn.Parameter(np.ones(3), value)
+    parameter, model = nn.Parameter(np.ones(3)), nn.Linear(3, 2)
+    for call in (parameter.zero_grad, model.zero_grad):
+        with pytest.raises(TypeError, match=r"^Parameter: 'set_to_none' is .*, expected True or F"):
+            call(value)
+
+
+@pytest.mark.parametrize("value", NO_FLAGS, ids=repr)
+@pytest.mark.parametrize("option", ["zero_grad", "maximize"])
+def test_the_flags_of_a_function_are_flags(option, value):
+    p = np.ones(3)
+    with pytest.raises(TypeError, match=rf"^sgd_: '{option}' is .*, expected True or False$"):
+        ops.sgd_([p], [np.ones(3)], **{option: value})
+    np.testing.assert_array_equal(p, 1)
+
+
+@pytest.mark.parametrize("value", [True, 1, np.True_, False, 0, np.False_], ids=repr)
+def test_what_counts_as_true_or_false_does_so_everywhere(value):
+    p, g = np.ones(3), np.ones(3)
+    optim.SGD([p], lr=0.5, maximize=value).step([g], zero_grad=value)
+    np.testing.assert_array_equal(p, 1.5 if value else 0.5)
+    np.testing.assert_array_equal(g, 0 if value else 1)
+    q, g = np.ones(3), np.ones(3)
+    ops.sgd_([q], [g], lr=0.5, maximize=value, zero_grad=value)
+    np.testing.assert_array_equal(q, p)
+    np.testing.assert_array_equal(g, 0 if value else 1)
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["Skip", "ignore", "", None, True, 1, [], ["skip"], np.array(["skip", "raise"])],
+    ids=repr,
+)
+def test_nonfinite_that_is_no_word_of_the_three_is_refused(value):
+    p = np.ones(3)
+    opt = optim.SGD([p], lr=0.1)
+    words = "'nonfinite' is .*, expected 'propagate', 'skip' or 'raise'"
+    with pytest.raises(ValueError, match=f"(?s)^SGD: {words}"):
+        opt.step([np.ones(3)], nonfinite=value)
+    with pytest.raises(ValueError, match=f"(?s)^sgd_: {words}"):
+        ops.sgd_([p], [np.ones(3)], nonfinite=value)
+    np.testing.assert_array_equal(p, 1)
+
+
+def test_a_word_for_nonfinite_may_be_made_at_run_time():
+    p = np.ones(3)
+    opt = optim.SGD([p], lr=0.1)
+    for word in ("propa", "sk"):
+        opt.step([np.ones(3)], nonfinite=word + {"propa": "gate", "sk": "ip"}[word])
+    assert p[0] == pytest.approx(0.8)
 
 
 def test_groups_of_a_pytorch_optimizer_are_taken():
@@ -366,7 +558,18 @@ def test_an_optimizer_in_two_threads_is_an_error_or_one_step_after_the_other():
     assert all("AdamW is in use in another thread" in words for words in refused)
 
 
-@pytest.mark.parametrize("call", ["step", "state_dict", "load_state_dict", "add_param_group"])
+CALLS = [
+    "step",
+    "closure",
+    "state_dict",
+    "state",
+    "load_state_dict",
+    "add_param_group",
+    "zero_grad",
+]
+
+
+@pytest.mark.parametrize("call", CALLS)
 def test_what_another_thread_may_not_do_during_a_step(call):
     """While the gradients of a step are read, here by an attribute that takes its time."""
     inside, leave = threading.Event(), threading.Event()
@@ -378,11 +581,18 @@ def test_what_another_thread_may_not_do_during_a_step(call):
             assert leave.wait(10)
             return np.ones(3)
 
+        @grad.setter
+        def grad(self, value):
+            pass
+
     p = np.ones(3).view(Slow)
     opt = optim.AdamW([p], lr=0.1)
     saved = opt.state_dict()
     calls = {
         "step": lambda: opt.step([np.ones(3)]),
+        "closure": lambda: opt.step(lambda: 1.0),
+        "zero_grad": opt.zero_grad,
+        "state": lambda: opt.state[p],
         "state_dict": opt.state_dict,
         "load_state_dict": lambda: opt.load_state_dict(saved),
         "add_param_group": lambda: opt.add_param_group({"params": [np.ones(2)]}),

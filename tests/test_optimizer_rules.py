@@ -296,6 +296,18 @@ def test_a_hyper_parameter_without_range_is_refused(monkeypatch):
         Rule("sgd", State("momentum_buffer", when="momentum"))
 
 
+@pytest.mark.parametrize("name", [n for n in optim.__all__ if hasattr(ops, f"{n.lower()}_")])
+def test_a_class_and_its_function_have_the_same_options_and_defaults(name):
+    """A class takes them by position too, which no typed declaration could share with both."""
+    of_class = inspect.signature(getattr(optim, name)).parameters
+    of_function = inspect.signature(getattr(ops, f"{name.lower()}_")).parameters
+    shared = [n for n, p in of_function.items() if p.kind is p.KEYWORD_ONLY and n != "step"]
+    assert len(shared) > 1
+    for option in shared:
+        assert of_class[option].default == of_function[option].default, option
+        assert of_class[option].annotation == of_function[option].annotation, option
+
+
 def test_needs_and_ignored_options():
     rule = Rule(
         "sgd",
@@ -351,8 +363,8 @@ def test_a_refused_group_does_not_undo_options_changed_before_it():
 @pytest.mark.parametrize(
     ("entry", "words"),
     [
-        ({"step": 2**63}, "'step' of 0 is"),
-        ({"step": 0.5}, "'step' of 0 is"),
+        ({"step": 2**63}, "'step' of parameter 0 is"),
+        ({"step": 0.5}, "'step' of parameter 0 is"),
         ({"mu_product": math.nan}, "mu_product"),
         ({"mu_product": math.inf}, "mu_product"),
         ({"exp_avg": np.zeros(3)}, "shape"),

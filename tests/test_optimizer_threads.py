@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from helpers import assert_all_same
-from onepass import _C, ops, optim
+from onepass import _C, nn, ops, optim
 
 SIZE = 300_001  # several chunks for the pool
 
@@ -40,6 +40,97 @@ def test_optimizers_of_their_own_parameters_do_not_disturb_each_other():
     with ThreadPoolExecutor(len(makers)) as pool:
         got = list(pool.map(lambda which: train(which, ready), range(len(makers))))
     assert_all_same(got, want)
+
+
+def test_a_rate_that_another_thread_sets_is_one_of_the_two():
+    """A schedule in another thread: each step has a rate that was set, whole."""
+    parameter, grad = np.zeros(5), np.ones(5)
+    optimizer = optim.SGD([{"params": [parameter[:2]]}, {"params": [parameter[2:]]}], lr=0.25)
+    stop = threading.Event()
+
+    def setting():
+        rate = 0.25
+        while not stop.is_set():
+            rate = 0.75 - rate
+            for group in optimizer.param_groups:
+                group["lr"] = rate * 1.0  # an object of its own
+
+    thread = threading.Thread(target=setting)
+    thread.start()
+    try:
+        for _ in range(2000):
+            before = parameter.copy()
+            optimizer.step([grad[:2], grad[2:]])
+            moved = before - parameter
+            assert set(moved[:2]) in ({0.25}, {0.5})
+            assert set(moved[2:]) in ({0.25}, {0.5})
+    finally:
+        stop.set()
+        thread.join()
+
+
+def test_a_list_that_another_thread_changes_is_trained_whole_or_refused():
+    parameters = [np.zeros(3) for _ in range(4)]
+    optimizer = optim.AdamW(parameters, lr=0.1)
+    grads = [np.ones(3) for _ in range(4)]
+    stop, held = threading.Event(), optimizer.param_groups[0]["params"]
+
+    def changing():
+        while not stop.is_set():
+            own, held[2] = held[2], np.zeros(3)
+            held[2] = own
+            held.append(held.pop())
+
+    thread = threading.Thread(target=changing)
+    thread.start()
+    taken = 0
+    try:
+        for _ in range(1000):
+            try:
+                optimizer.step(grads)
+                taken += 1
+            except ValueError as error:
+                assert "'param_groups' was changed" in str(error)  # noqa: PT017 (either way)
+    finally:
+        stop.set()
+        thread.join()
+    assert [entry["step"] for entry in optimizer.state_dict()["state"].values()] in (
+        [],
+        [taken] * 4,
+    )
+    assert_all_same(parameters[1:], parameters[:1] * 3)
+
+
+def test_gradients_are_not_cleared_in_another_thread_during_a_step():
+    """Every step has all gradients or none, and a refused call has done nothing."""
+    model = [nn.Parameter(np.zeros(SIZE, np.float32)) for _ in range(3)]
+    optimizer = optim.SGD(model, lr=0.5)
+    stop, refused = threading.Event(), []
+
+    def clearing():
+        while not stop.is_set():
+            try:
+                optimizer.zero_grad(set_to_none=False)
+            except RuntimeError as error:
+                refused.append(str(error))
+
+    thread = threading.Thread(target=clearing)
+    thread.start()
+    try:
+        for _ in range(30):
+            for parameter in model:
+                parameter.data[:] = 0
+                parameter.grad = np.ones(SIZE, np.float32)
+            try:
+                optimizer.step()
+            except RuntimeError as error:
+                refused.append(str(error))
+            for parameter in model:
+                assert len(np.unique(parameter.data)) == 1, "a gradient was cleared half way"
+    finally:
+        stop.set()
+        thread.join()
+    assert all(words.startswith("SGD is in use in another thread") for words in refused)
 
 
 def test_a_plan_in_use_keeps_its_counts():

@@ -383,14 +383,80 @@ def test_a_group_that_was_removed_is_refused():
         schedule.step()
 
 
-def test_a_group_that_joins_a_schedule_at_zero_is_refused():
+WHERE_ALL_RATES_ARE_ONE = {
+    "ended at zero": (lambda o: schedules.PolynomialLR(o, 2), 2, lambda lr, t: 0.0),
+    "ended at a least rate": (
+        lambda o: schedules.CosineAnnealingLR(o, 2, eta_min=0.01),
+        2,
+        lambda lr, t: 0.01 + (lr - 0.01) * (1 + math.cos(math.pi * t / 2)) / 2,
+    ),
+    "a warm-up from zero": (
+        lambda o: schedules.LambdaLR(o, lambda t: min(1.0, t / 3)), 0,
+        lambda lr, t: lr * min(1, t / 3),
+    ),
+    "a pause": (
+        lambda o: schedules.LambdaLR(o, lambda t: float(t != 1)), 1, lambda lr, t: lr * (t != 1)
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("initial", [None, 0.05])
+@pytest.mark.parametrize("name", WHERE_ALL_RATES_ARE_ONE)
+def test_a_group_that_joins_where_all_rates_are_zero_follows_with_its_own(name, initial):
+    make, before, rate = WHERE_ALL_RATES_ARE_ONE[name]
+    optimizer = Groups(0.1)
+    schedule = make(optimizer)
+    for _ in range(before):
+        schedule.step()
+    optimizer.add_param_group({"lr": 0.2, **({"initial_lr": initial} if initial else {})})
+    for t in range(before + 1, before + 5):
+        schedule.step()
+        want = [rate(0.1, t), rate(initial or 0.2, t)]
+        assert optimizer.lrs == pytest.approx(want, rel=1e-12, abs=1e-17)
+    assert optimizer.param_groups[1]["initial_lr"] == (initial or 0.2)
+
+
+def test_a_group_that_joins_a_sequence_at_zero_follows():
+    optimizer = Groups(0.1)
+    parts = [schedules.PolynomialLR(optimizer, 2), schedules.StepLR(optimizer, 1, 0.5)]
+    schedule = schedules.SequentialLR(optimizer, parts, [3])
+    schedule.step()
+    schedule.step()
+    assert optimizer.lrs == [0.0]
+    optimizer.add_param_group({"lr": 0.2})
+    for t in range(3, 7):
+        schedule.step()
+        assert optimizer.lrs == pytest.approx([lr * 0.5 ** (t - 3) for lr in (0.1, 0.2)])
+
+
+def test_a_group_of_a_real_optimizer_joins_a_trained_one_whose_rate_is_zero():
+    p, q = np.ones(2), np.ones(3)
+    optimizer = optim.AdamW([p], lr=0.1)
+    schedule = schedules.CosineAnnealingLR(optimizer, 4)
+    for _ in range(4):
+        optimizer.step([np.ones(2)])
+        schedule.step()
+    optimizer.add_param_group({"params": [q]})
+    assert [g["lr"] for g in optimizer.param_groups] == [0.0, 0.1]
+    optimizer.step([np.ones(2), np.ones(3)])
+    schedule.step()
+    rates = [g["lr"] for g in optimizer.param_groups]
+    assert rates[0] == pytest.approx(rates[1])
+    assert rates[0] > 0
+
+
+def test_a_rate_set_by_hand_where_the_schedule_is_at_zero_is_still_refused():
+    """Of two groups, one of them new: nothing is changed."""
     optimizer = Groups(0.1)
     schedule = schedules.PolynomialLR(optimizer, 2)
     schedule.step()
     schedule.step()
+    optimizer.param_groups[0]["lr"] = 0.3
     optimizer.add_param_group({"lr": 0.2})
-    with pytest.raises(ValueError, match=r"'lr' of group 1 is 0\.2"):
+    with pytest.raises(ValueError, match=r"'lr' of group 0 is 0\.3, set elsewhere after step 2"):
         schedule.step()
+    assert optimizer.lrs == [0.3, 0.2]
+    assert len(schedule.state_dict()["base_lrs"]) == 1
 
 
 # ------------------------------------------------------------------------------------- sequences

@@ -57,6 +57,7 @@ void define_losses(py::module_& m);
 void define_norms(py::module_& m);
 void define_contracts(py::module_& m);
 void define_plan(py::module_& m);
+void define_plan_groups(py::module_& m);
 void define_runtime(py::module_& m);
 
 }  // namespace onepass::bind

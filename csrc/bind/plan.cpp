@@ -300,7 +300,7 @@ py::object Plan::step_on_device(const Items& grads, const StepOptions& options) 
     calls.norm.result = static_cast<NormResult*>(pointer_of(result));
     GradientRider& rider = calls.update.rider;
     rider.norm = calls.norm.result;
-    rider.max_norm = options.clip_norm ? options.max_norm : 0;
+    rider.max_norm = options.clip_norm ? options.max_norm : -1;
     rider.skip_nonfinite = options.check_nonfinite;
     rider.zero_skipped = options.zero_skipped;
   }

@@ -68,7 +68,7 @@ struct GradientRider {
   // coefficient by min(1, max_norm/(norm + 1e-6)). With skip_nonfinite it changes nothing (but see
   // zero_skipped) if a gradient is not finite. Null on the CPU.
   const NormResult* norm = nullptr;
-  double max_norm = 0;  // 0: no clipping
+  double max_norm = -1;  // negative: no clipping
   bool skip_nonfinite = false;
   bool zero_skipped = true;  // zero_grad holds for a skipped step too
   // Only the device knows whether it skipped a step, so it counts them. Where `steps` is given, the

@@ -19,7 +19,7 @@ struct ElementwiseCall {
   DropoutStream random{0, 0, 0};
   PrepareGradient<T> prepare{1, GradientRider::kNoLimit, {1, 1}};
   const NormResult* norm = nullptr;
-  double coefficient = 1, max_norm = 0;
+  double coefficient = 1, max_norm = -1;
   int64_t* steps = nullptr;
   double* scalars = nullptr;
   uint32_t* ticket = nullptr;
@@ -60,7 +60,7 @@ ONEPASS_DEVICE Ride<T> ride(const ElementwiseCall<T>& call) {
   if (!call.norm) return r;
   r.skip = call.skip_nonfinite && call.norm->first_nonfinite >= 0;
   if (r.skip && !call.zero_skipped) r.zero_grad = false;
-  if (call.max_norm > 0) {
+  if (call.max_norm >= 0) {
     Clip clip = clip_to(call.max_norm, call.norm->clamped_norm, call.norm->unit);
     clip.coefficient *= call.coefficient;
     r.prepare.set_coefficient(clip);

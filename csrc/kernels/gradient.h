@@ -26,14 +26,16 @@ struct Clip {
 
 // min(1, max_norm/(norm · unit + 1e-6)); NaN if the norm is.
 ONEPASS_HD Clip clip_to(double max_norm, double norm, double unit) {
-  const double coefficient = max_norm / (norm + 1e-6) / unit;
   // `unit` is greater than 1 only where no double holds the norm.
-  if (coefficient < 0x1p-1000) return {max_norm / (norm * 0x1p-600) / unit, 0x1p-600};
+  const double sum = norm + 1e-6, coefficient = max_norm / sum / unit;
+  // Scaled by 2^522 · 2^500: neither factor leaves the range, whatever max_norm and norm are.
+  if (coefficient < 0x1p-1022) return {max_norm * 0x1p522 / (sum * 0x1p-500) / unit, 0x1p-1022};
   return {coefficient > 1 ? 1 : coefficient, 1};
 }
 
-// A coefficient below T's normal numbers is split into two factors. As one, it would be flushed to
-// zero or rounded to a few bits, and stop the huge gradients that it is meant for.
+// A coefficient below T's normal numbers is split into two factors, T's least normal number and one
+// of at most 1. As one, it would be flushed to zero, and stop the huge gradients that it is meant
+// for. What the two make of a gradient may vanish only below four of T's least normal numbers.
 template <class T>
 struct PrepareGradient {
   T unscale, max_value, coefficient, rest;
@@ -48,8 +50,8 @@ struct PrepareGradient {
     } else {
       const double c = clip.coefficient * clip.rest;
       const bool tiny = (c < 0 ? -c : c) < 0x1p-126;
-      coefficient = T(tiny ? c * 0x1p64 : c);
-      rest = T(tiny ? 0x1p-64 : 1.0);
+      coefficient = T(tiny ? c * 0x1p126 : c);
+      rest = T(tiny ? 0x1p-126 : 1.0);
     }
   }
   ONEPASS_HD T operator()(T g) const {

@@ -152,6 +152,18 @@ class Plan:
         /,
     ) -> tuple[Any, Any, Any]: ...
 
+# None unless every group still has the same objects as values of `keys`, the same list as "params"
+# and the same parameters in it: `seen` has for each group (values, list, parameters). Otherwise
+# `hypers`; or, where the value of the key `rate` is another float >= 0 than the first of its row, a
+# new list with that rate.
+def group_hypers(
+    groups: list[dict[str, Any]],
+    rate: str | None,
+    keys: tuple[str, ...],
+    seen: tuple[tuple[tuple[Any, ...], list[Any], tuple[Any, ...]], ...],
+    hypers: list[tuple[float, ...]],
+    /,
+) -> list[tuple[float, ...]] | None: ...
 def kernels() -> list[Kernel]: ...
 def cpu_level() -> str: ...
 def cpu_levels() -> list[str]: ...

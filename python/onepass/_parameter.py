@@ -11,6 +11,7 @@ import numpy as np
 
 from onepass._array import Array
 from onepass._kind import check_owned
+from onepass._numbers import flag
 
 _adding = Lock()
 
@@ -53,7 +54,7 @@ class Parameter:
         check_owned("Parameter", "data", data)
         self.data = data
         self.grad = None
-        self.requires_grad = requires_grad
+        self.requires_grad = flag("Parameter", "requires_grad", requires_grad)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -87,6 +88,8 @@ class Parameter:
 
         Its memory is kept for the next one.
         """
+        if set_to_none is not True:
+            set_to_none = flag("Parameter", "set_to_none", set_to_none)
         if self.grad is None:
             return
         if set_to_none:

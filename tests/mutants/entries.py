@@ -539,6 +539,7 @@ LR = "tests/test_lr_scheduler.py"
 SCHEDULED = "tests/test_trainer_schedule.py"
 OPTIONS = "tests/test_optimizer_options.py"
 FRONT = "tests/test_optim_front.py"
+LOADING = "tests/test_optim_loading.py"
 
 OPTIM = [
     Mutant(
@@ -617,9 +618,37 @@ OPTIM = [
     Mutant(
         "optimizer: another option that changed with the rate is not seen",
         "python/onepass/optim/_planned.py",
-        "if old[1:] != new[1:] or not (",
-        "if not (",
+        "if key != self._rate)",
+        "if key == self._rate)",
         (f"{OPTIONS}::test_a_rate_and_another_option_that_change_together_are_both_seen",),
+    ),
+    Mutant(
+        "optimizer: a state without its steps begins again at one",
+        "python/onepass/optim/_optimizer.py",
+        'counts = {"step"} if self._rule.counted else set()',
+        "counts = set()",
+        (f"{LOADING}::test_a_state_that_lost_its_steps_does_not_begin_again_in_silence",),
+    ),
+    Mutant(
+        "optimizer: moments that are NaN are loaded",
+        "python/onepass/optim/_state_dict.py",
+        "if bool((value != value).any()):",
+        "if False:",
+        (f"{LOADING}::test_a_moment_that_does_not_fit_is_refused_by_name",),
+    ),
+    Mutant(
+        "optimizer: a parameter exchanged in a group's list is not seen",
+        "python/onepass/optim/_planned.py",
+        "if new is not old",
+        "if False",
+        (f"{FRONT}::test_parameters_put_into_groups_by_hand_are_refused",),
+    ),
+    Mutant(
+        "schedule: a group that joins at zero never gets a rate",
+        f"{SCHEDULES}/_base.py",
+        'base = float(groups[group].get("initial_lr", changed[group]))',
+        "base = 0.0",
+        (f"{TOGETHER}::test_a_group_that_joins_where_all_rates_are_zero_follows_with_its_own",),
     ),
     Mutant(
         "optimizer: starts no longer follow options after a load",

@@ -53,6 +53,8 @@ RANGES: dict[str, Range | None] = {
 }
 # The numbers that a plan carries for each parameter.
 SCALAR_RANGES = {"mu_product": Range(0, most=1)}
+# The states that are never negative.
+SQUARES = frozenset({"exp_avg_sq", "max_exp_avg_sq", "square_avg"})
 
 _UPDATES = {kernel["name"]: kernel for kernel in _C.kernels() if kernel["kind"] == "update"}
 
@@ -96,6 +98,8 @@ class Rule:
         compat: {library: {option: value}}, the formula's options that the constructor sets for
             that library; every library names the same ones.
         ranges: {option: range} of this optimizer, where RANGES has none or another one.
+        counted: whether a state_dict must have the step counts. Those of other libraries have none
+            for an optimizer whose formula hardly needs them.
 
     Attributes:
         identity: options that a state_dict may lack but not contradict.
@@ -114,6 +118,7 @@ class Rule:
         instead: tuple[str, str] | None = None,
         compat: Mapping[str, Options] | None = None,
         ranges: Mapping[str, Range | None] | None = None,
+        counted: bool = True,
     ) -> None:
         info = _UPDATES[kernel]
         lists = (*info["operands"][2:], *info["optional"])
@@ -121,6 +126,7 @@ class Rule:
         if wrong := set(special) - set(lists):
             raise ValueError(f"{kernel}: {wrong} are no states of the kernel, which has {lists}")
         self.kernel, self.needs, self.instead = kernel, tuple(needs), instead
+        self.counted = counted
         self.scalars: dict[str, float] = dict(zip(info["scalars"], info["starts"], strict=True))
         self.compat = compat or {"torch": {}}
         formula = {option for options in self.compat.values() for option in options}

@@ -17,10 +17,11 @@ from onepass import _C
 from onepass._array import Array, copy_into, is_floating
 from onepass._cuda_memory import read_back
 from onepass._docs import shares
-from onepass._numbers import as_float
+from onepass._numbers import as_float, flag, one_of
 from onepass.ops._rule import SCALAR_RANGES, Rule, State
 
 Nonfinite = Literal["propagate", "skip", "raise"]
+_PROPAGATE: Nonfinite = "propagate"
 
 
 class StepInfo(NamedTuple):
@@ -148,7 +149,7 @@ def take_step(
     max_value: float | None = None,
     grad_scale: float | None = None,
     zero_grad: bool = False,
-    nonfinite: Nonfinite = "propagate",
+    nonfinite: Nonfinite = _PROPAGATE,
     maximize: bool = False,
     names: Sequence[str | None] = (),
 ) -> StepInfo:
@@ -163,12 +164,14 @@ def take_step(
         if scale == math.inf:
             raise ValueError(f"{op}: 'grad_scale' is inf, expected a finite number > 0, or None")
         unscale = 1.0 / scale
-    if nonfinite not in ("propagate", "skip", "raise"):
-        raise ValueError(
-            f"{op}: 'nonfinite' is {nonfinite!r}, expected 'propagate', 'skip' or 'raise'"
-        )
-    checks = nonfinite != "propagate"
-    raises = nonfinite == "raise"
+    if zero_grad is not False:
+        zero_grad = flag(op, "zero_grad", zero_grad)
+    if maximize is not False:
+        maximize = flag(op, "maximize", maximize)
+    checks = raises = False
+    if nonfinite is not _PROPAGATE:
+        one_of(op, "nonfinite", nonfinite, ("propagate", "skip", "raise"))
+        checks, raises = nonfinite != "propagate", nonfinite == "raise"
     try:
         skipped, norm, index = plan.step(
             grads, hyper, unscale, max_value, max_norm, checks, zero_grad, maximize, not raises

@@ -35,6 +35,7 @@ _MAXIMUM = State("max_exp_avg_sq", when="amsgrad")
             "momentum > 0 and dampening = 0",
         )
     ],
+    counted=False,
 )
 def sgd_(
     params: Arrays,
@@ -236,7 +237,7 @@ def nadam_(
     return run("nadam", locals())
 
 
-@update("lion")
+@update("lion", counted=False)
 def lion_(
     params: Arrays,
     grads: Grads,

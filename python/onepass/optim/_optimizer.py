@@ -14,6 +14,7 @@ from threading import get_ident
 from typing import Any
 
 from onepass._array import Array, copy_into
+from onepass._C import group_hypers
 from onepass._docs import parts, shares
 from onepass._numbers import flag
 from onepass._parameter import Parameter
@@ -100,7 +101,7 @@ class Optimizer(Planned):
             known = " or ".join(map(repr, rule.compat))
             raise ValueError(f"{self._name}: 'compat' is {compat!r}, expected {known}")
         defaults = {key: value for key, value in given.items() if key not in _NO_OPTIONS}
-        _torch_options.check(self._name, given.get("torch_options", {}), [*defaults, "compat"])
+        _torch_options.check(type(self), given.get("torch_options", {}), defaults)
         defaults |= rule.compat[compat]
         self._measures = flag(self._name, "diagnostics", given.get("diagnostics", False))
         self.per_parameter: PerParameter | None = None
@@ -134,7 +135,8 @@ class Optimizer(Planned):
                 step count does not advance, and so is a frozen one, even if it has a gradient. A
                 function, PyTorch's closure, is called first, with autograd on; it fills ``.grad``,
                 and ``info.loss`` is what it returns.
-            max_norm: clip by the global norm.
+            max_norm: clip by the global norm. A clipped gradient below four of the computing
+                type's least normal numbers (5e-38, 9e-308 in float64) may count as zero.
             max_value: clamp elements first.
             grad_scale: what the loss was multiplied by.
             zero_grad: forget the gradients of ``Parameter``s, as `zero_grad` does, and leave other
@@ -147,13 +149,15 @@ class Optimizer(Planned):
             StepInfo(skipped, grad_norm, nonfinite_param).
 
         Raises:
-            ValueError: wrong number or shape of gradients, options out of range; nothing is
-                changed.
-            TypeError: a gradient that is no array, is sparse or of another dtype, or a parameter
-                whose dtype has changed.
+            ValueError: wrong number or shape of gradients, options out of range, parameters
+                exchanged in ``param_groups``; nothing is changed.
+            TypeError: a gradient that is no array, is sparse or of another dtype, a parameter
+                whose dtype has changed, or a ``zero_grad`` that is no flag.
             FloatingPointError: with ``nonfinite="raise"``, naming the parameter.
             RuntimeError: another thread uses the optimizer.
         """
+        if zero_grad is not False:
+            zero_grad = flag(self._name, "zero_grad", zero_grad)
         if type(grads) is not list and callable(grads):
             loss = _loss_of(grads)
             info = self.step(
@@ -168,7 +172,14 @@ class Optimizer(Planned):
         if held.setdefault("by", me) != me:
             raise self._alone.error()
         try:
-            plan = self._prepare()
+            plan, hypers = self._plan, None
+            if not self._holders:
+                hypers = group_hypers(
+                    self.param_groups, self._rate, self._keys, self._seen, self._hypers
+                )
+            if hypers is None or plan is None:
+                plan, hypers = self._prepare(), self._hypers
+            self._hypers = hypers
             given = self._grads() if grads is None else grads
             frozen: list[Parameter] = []
             if self._holders:
@@ -179,7 +190,7 @@ class Optimizer(Planned):
                 self._name,
                 plan,
                 taken,
-                self._hypers,
+                hypers,
                 max_norm,
                 max_value,
                 grad_scale,
@@ -240,15 +251,20 @@ class Optimizer(Planned):
         Args:
             set_to_none: False fills the gradients with zeros: a step then still decays the
                 parameters and moves them by their momentum.
+
+        Raises:
+            TypeError: ``set_to_none`` is no flag. RuntimeError: another thread uses the optimizer.
         """
-        for parameter in self._parameters:
-            if isinstance(parameter, Parameter):
-                parameter.zero_grad(set_to_none)
-            elif (grad := getattr(parameter, "grad", None)) is not None:
-                if set_to_none:
-                    parameter.grad = None
-                else:
-                    grad[...] = 0
+        set_to_none = flag(self._name, "set_to_none", set_to_none)
+        with self._alone:
+            for parameter in self._parameters:
+                if isinstance(parameter, Parameter):
+                    parameter.zero_grad(set_to_none)
+                elif (grad := getattr(parameter, "grad", None)) is not None:
+                    if set_to_none:
+                        parameter.grad = None
+                    else:
+                        grad[...] = 0
 
     @property
     def state(self) -> StateView:
@@ -287,19 +303,23 @@ class Optimizer(Planned):
             state_dict: of an optimizer of the same kind over parameters of the same shapes.
 
         Raises:
-            ValueError: another number of groups or parameters, missing or misshapen entries;
-                nothing is changed.
+            ValueError: another number of groups or parameters; missing or misshapen entries, NaN
+                in them, or no count of steps (SGD and Lion do without); nothing is changed.
         """
         with self._alone:
             self._load(state_dict)
 
     def _load(self, state_dict: Mapping[str, Any]) -> None:
-        reader = Reader(self._name, self.param_groups, set(self.defaults), self._rule.identity)
+        self._check_parameters()
+        reader = Reader(
+            self._name, self.param_groups, self._names, set(self.defaults), self._rule.identity
+        )
         groups = reader.groups(state_dict)
         _, (_, wanted), _ = self._derived(groups)
         kept = [state for state in self._rule.states if state.key in wanted]
+        counts = {"step"} if self._rule.counted else set()
         required = [
-            {state.key for state in kept if state.when is None or group[state.when]}
+            {state.key for state in kept if state.when is None or group[state.when]} | counts
             for group in groups
             for _ in group["params"]
         ]

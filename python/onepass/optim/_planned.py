@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from math import inf
-from operator import itemgetter
-from typing import Any, ClassVar, NoReturn
+from typing import Any, ClassVar
 
 import numpy as np
 
 from onepass import _C
 from onepass._array import Array, copy_into, parameter_dtype
+from onepass._C import group_hypers
 from onepass._one_thread import OneThread
 from onepass._parameter import Parameter
 from onepass.ops._rule import Launch, Rule, State, uniform
 from onepass.optim._groups import filled
 from onepass.optim._states import follow
 
+# Of each group the values of options, its list of parameters, what is in it: see _C.group_hypers.
+Seen = tuple[tuple[tuple[Any, ...], list[Any], tuple[Any, ...]], ...]
 _FROZEN = (bool, int, float, str, tuple, type(None), np.generic)
 
 
@@ -31,21 +32,23 @@ class Planned:
     _rule: ClassVar[Rule]
 
     def __init__(self, defaults: dict[str, Any], groups: Sequence[Mapping[str, Any]]) -> None:
-        rule = self._rule
         self._alone = OneThread(self._name)
         self.param_groups: list[dict[str, Any]] = []
         self.defaults: dict[str, Any] = defaults
         self._parameters: list[Any] = []
-        self._lists: list[tuple[list[Any], int]] = []  # the groups' lists of them
+        self._lists: Seen = ()  # the groups' lists of them, without options
         self._names: list[str | None] = []
         self._arrays: list[Array] = []
         self._states: dict[str, list[Array]] = {}
         self._plan: _C.Plan | None = None
         self._plan_is_current = False  # it is for this kernel and these parameters
-        # Reads a group's options, and what they were when the fields below were derived from them.
-        self._read_options = itemgetter(*defaults)
-        self._options: list[tuple[Any, ...]] | None = None
-        self._lr_leads = rule.lr_leads and next(iter(defaults)) == "lr"
+        self._option_names = tuple(defaults)
+        # What the groups hold. While they do, and no Parameter has another array, the plan is
+        # current. Of the options those in _keys; a new value of the one in _rate changes the first
+        # hyper-parameter and nothing else.
+        self._seen: Seen = ()
+        self._rate: str | None = None
+        self._keys: tuple[str, ...] = ()
         self._all_started = False  # every parameter has had a gradient
         self._hypers: list[tuple[float, ...]] = []
         self._wanted: Launch = ("", ())
@@ -62,7 +65,7 @@ class Planned:
     def __getstate__(self) -> dict[str, Any]:
         """Everything but the plan, which holds addresses: for pickle and copy."""
         assert self._plan is not None
-        state = {**self.__dict__, "_plan": None, "_holders": []}
+        state = {**self.__dict__, "_plan": None, "_holders": [], "_seen": ()}
         return {**state, "_counts": (self._plan.steps, self._plan.scalars)}
 
     def __setstate__(self, state: Mapping[str, Any]) -> None:
@@ -72,12 +75,14 @@ class Planned:
         self._plan.steps, self._plan.scalars = steps, scalars
 
     def _add(self, group: Mapping[str, Any]) -> None:
+        self._check_parameters()
         before, plan = len(self._parameters), self._plan
         self._append(group)
         try:
             self._prepare()
         except (TypeError, ValueError):
-            del self.param_groups[-1], self._lists[-1]
+            del self.param_groups[-1]
+            self._lists = self._lists[:-1]
             for entries in (
                 self._parameters,
                 self._names,
@@ -86,7 +91,7 @@ class Planned:
             ):
                 del entries[before:]
             # The old plan has the counts; options changed before may ask for another one.
-            self._plan, self._plan_is_current = plan, False
+            self._plan, self._plan_is_current, self._seen = plan, False, ()
             raise
 
     def _append(self, group: Mapping[str, Any]) -> None:
@@ -95,53 +100,52 @@ class Planned:
         self.param_groups.append(options)
         self._names += names
         self._parameters += options["params"]
-        self._lists.append((options["params"], len(options["params"])))
+        self._lists += (((), options["params"], tuple(options["params"])),)
         self._arrays += map(_data, options["params"])
         self._plan_is_current = self._all_started = False
+        self._seen = ()
 
     def _prepare(self) -> _C.Plan:
         """The plan of a step: rebuilt when the kernel or an array has changed."""
-        groups = self.param_groups
-        if len(groups) != len(self._lists):
-            self._refuse_other_parameters()
-        for group, (held, count) in zip(groups, self._lists):  # noqa: B905 (strict takes time)
-            if group["params"] is not held or len(held) != count:
-                self._refuse_other_parameters()
-        options = [*map(self._read_options, groups)]
-        if options != self._options:
-            self._derive(options)
+        hypers = group_hypers(self.param_groups, self._rate, self._keys, self._seen, self._hypers)
+        values = None
+        if hypers is None:
+            self._seen = ()
+            values = self._look()
+        else:
+            self._hypers = hypers
         for parameter, array in self._holders:
             if parameter.data is not array:
                 self._plan_is_current = False
         if self._plan is None or not self._plan_is_current:
             self._plan = self._replan(*self._wanted)
+        if values is not None:
+            self._seen = tuple(
+                (own, held, parameters)
+                for own, (_, held, parameters) in zip(values, self._lists, strict=True)
+            )
         return self._plan
 
-    def _derive(self, options: list[tuple[Any, ...]]) -> None:
-        """Takes over what follows from the options of all groups."""
-        if self._options is not None and self._only_rates(self._options, options):
-            return
-        maximize, wanted, hypers = self._derived(self.param_groups)
+    def _look(self) -> list[tuple[Any, ...]] | None:
+        """Takes over what follows from the options of all groups.
+
+        Returns:
+            Each group's values of ``_keys``, which tell later that nothing has changed; None where
+            they cannot: a list or an array may get other contents and stay the same object.
+        """
+        groups = self.param_groups
+        self._check_parameters()
+        maximize, wanted, hypers = self._derived(groups)
         self._plan_is_current = self._plan_is_current and self._wanted == wanted
         self._maximize, self._wanted, self._hypers = maximize, wanted, hypers
-        # A list or an array may get other contents and stay the same object: derived every time.
-        frozen = all(isinstance(v, _FROZEN) for values in options for v in values)
-        self._options = options if frozen else None
         if self._rule.starts_follow:
             self._restart()
-
-    def _only_rates(self, before: list[tuple[Any, ...]], options: list[tuple[Any, ...]]) -> bool:
-        """Takes over new learning rates, if that is all: a schedule brings one every step."""
-        if len(before) != len(options) or not self._lr_leads:
-            return False
-        hypers = list(self._hypers)
-        for number, (old, new) in enumerate(zip(before, options, strict=True)):
-            lr = new[0]
-            if old[1:] != new[1:] or not (type(lr) is float and 0 <= lr < inf):
-                return False
-            hypers[number] = (lr, *hypers[number][1:])
-        self._hypers, self._options = hypers, options
-        return True
+        leads = self._rule.lr_leads and all(type(group["lr"]) is float for group in groups)
+        self._rate = "lr" if leads else None
+        self._keys = tuple(key for key in self._option_names if key != self._rate)
+        values = [tuple([group[key] for key in self._keys]) for group in groups]
+        frozen = all(isinstance(value, _FROZEN) for own in values for value in own)
+        return values if frozen else None
 
     def _derived(
         self, groups: list[dict[str, Any]]
@@ -201,13 +205,30 @@ class Planned:
                         "optimizer was made: make the optimizer after converting the model"
                     )
 
-    def _refuse_other_parameters(self) -> NoReturn:
-        """They would be trained in silence by no step, or their states be those of others."""
+    def _check_parameters(self) -> None:
+        """Others would be trained in silence by no step, or their states be those of others."""
+        if group_hypers(self.param_groups, None, (), self._lists, []) is not None:
+            return
         now = [len(group.get("params", ())) for group in self.param_groups]
-        before = [count for _, count in self._lists]
+        before = [len(parameters) for _, _, parameters in self._lists]
+        what = f"groups of {now} parameters, expected {before}"
+        if now == before:
+            lists = [group["params"] for group in self.param_groups]
+            others = [
+                f"'params' of group {number} has another parameter at {index}"
+                for number, (params, (_, _, own)) in enumerate(zip(lists, self._lists, strict=True))
+                for index, (new, old) in enumerate(zip(params, own, strict=True))
+                if new is not old
+            ]
+            if not others and all(isinstance(params, list) for params in lists):
+                # Other lists of the same parameters.
+                self._lists = tuple(((), params, tuple(params)) for params in lists)
+                return
+            what = others[0] if others else "a group's 'params' is no list"
+            what += ", expected those that the optimizer was made with"
         raise ValueError(
-            f"{self._name}: 'param_groups' was changed: groups of {now} parameters, expected the "
-            f"lists of {before} that it had; use add_param_group, or make a new optimizer"
+            f"{self._name}: 'param_groups' was changed: {what}; use add_param_group for more "
+            "parameters, or make a new optimizer"
         )
 
     def _new_plan(self, kernel: str, names: tuple[str | None, ...]) -> _C.Plan:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from onepass._array import Array, is_floating
-from onepass.ops._rule import SCALAR_RANGES
-from onepass.optim._states import is_array
+from onepass._array import Array
+from onepass._kind import like
+from onepass._numbers import as_float
+from onepass.ops._rule import SCALAR_RANGES, SQUARES
 
 Groups = list[dict[str, Any]]
 
@@ -36,6 +38,7 @@ class Reader:
     Args:
         owner: name of the optimizer.
         own: its groups.
+        names: of its parameters, where they have some.
         options: the options of a group.
         identity: those that tell kinds of it apart: they may be missing, but must not differ.
 
@@ -43,8 +46,16 @@ class Reader:
         ValueError: in every method, if the state_dict does not fit.
     """
 
-    def __init__(self, owner: str, own: Groups, options: set[str], identity: Sequence[str]) -> None:
-        self.owner, self.own, self.options, self.identity = owner, own, options, identity
+    def __init__(
+        self,
+        owner: str,
+        own: Groups,
+        names: Sequence[str | None],
+        options: set[str],
+        identity: Sequence[str],
+    ) -> None:
+        self.owner, self.own, self.names = owner, own, names
+        self.options, self.identity = options, identity
 
     def refuse(self, why: str) -> ValueError:
         return ValueError(f"{self.owner}.load_state_dict: {why}; nothing was changed")
@@ -96,53 +107,72 @@ class Reader:
             arrays: the parameters.
         """
         position = {index: at for at, index in enumerate(i for g in groups for i in g["params"])}
+        if len(position) < len(arrays):
+            raise self.refuse("'param_groups' names a parameter twice, expected each once")
         entries: dict[int, dict[str, Any]] = {}
         for index, entry in dict(state_dict["state"]).items():
             if index not in position:
                 raise self.refuse(f"state for parameter {index}, which no group names")
             at = position[index]
+            of = f"of parameter {index}{f' ({self.names[at]})' if self.names[at] else ''}"
             if not isinstance(entry, Mapping):
-                raise self.refuse(
-                    f"the state of {index} is {type(entry).__name__}, expected a dict"
-                )
+                raise self.refuse(f"the state {of} is {type(entry).__name__}, expected a dict")
             filled = {key: value for key, value in entry.items() if value is not None}
             if not filled:
                 continue
             if missing := sorted({*required[at], *scalars} - set(filled)):
                 raise self.refuse(
-                    f"parameter {index} lacks {', '.join(missing)}: another optimizer?"
+                    f"{missing[0]!r} {of} is missing, expected a state with "
+                    f"{', '.join(map(repr, sorted({*required[at], *scalars})))}: another optimizer?"
                 )
-            shape = tuple(arrays[at].shape)
             for name in names:
                 if name in filled:
-                    self._check_array(f"{name!r} of {index}", filled[name], shape)
+                    self._check_array(name, of, filled[name], tuple(arrays[at].shape))
             for name in scalars:
-                filled[name] = self._number(index, name, filled[name])
-            step = filled.get("step", 1)  # torch's SGD counts no steps
-            filled["step"] = _count(step)
-            if not 1 <= filled["step"] < 2**63:
-                raise self.refuse(f"'step' of {index} is {step!r}, expected a count >= 1, < 2**63")
+                filled[name] = self._number(name, of, filled[name])
+            filled["step"] = self._count(of, filled.get("step", 1))
             entries[at] = filled
         return entries
 
-    def _number(self, index: int, name: str, value: Any) -> float:
+    def _number(self, name: str, of: str, value: Any) -> float:
         try:
-            return SCALAR_RANGES[name].check(self.owner, name, value)
+            return SCALAR_RANGES[name].check(self.owner, name, _held(value))
         except (TypeError, ValueError, RuntimeError) as error:
             expected = str(error).rpartition("expected ")[2]
-            raise self.refuse(f"{name!r} of {index} is {value!r}, expected {expected}") from None
+            raise self.refuse(f"{name!r} {of} is {value!r}, expected {expected}") from None
 
-    def _check_array(self, label: str, value: Any, shape: tuple[int, ...]) -> None:
-        if not (is_array(value) and is_floating(value)):
-            raise self.refuse(f"{label} is no array of floats")
+    def _count(self, of: str, step: Any) -> int:
+        """A step count saved as a number or a 0-d array, such as PyTorch's tensor(3.)."""
+        try:
+            number = as_float(self.owner, "step", _held(step), "")
+            count = int(step)  # a float has not the last digits of a large int
+        except (TypeError, ValueError, OverflowError, RuntimeError):
+            number, count = math.nan, 0
+        if not number.is_integer() or not 1 <= count < 2**63:
+            raise self.refuse(
+                f"'step' {of} is {step!r}, expected a whole number >= 1 and < 2**63, the steps "
+                "taken"
+            )
+        return count
+
+    def _check_array(self, name: str, of: str, value: Any, shape: tuple[int, ...]) -> None:
+        label = f"{name!r} {of}"
+        try:
+            like(self.owner, label, value)
+        except TypeError as error:
+            raise self.refuse(str(error).removeprefix(f"{self.owner}: ")) from None
+        if str(getattr(value, "layout", "")).startswith("torch.sparse"):
+            raise self.refuse(f"{label} is a sparse tensor, expected a dense one")
         if tuple(value.shape) != shape:
             raise self.refuse(f"{label} has shape {tuple(value.shape)}, expected {shape}")
+        if bool((value != value).any()):
+            raise self.refuse(f"{label} holds NaN, expected numbers")
+        if name in SQUARES and bool((value < 0).any()):
+            raise self.refuse(f"{label} holds a negative number, expected averages of squares")
 
 
-def _count(step: Any) -> int:
-    """A step count saved as a number or a 0-d array; -1 for anything else."""
-    try:
-        number = float(step)
-    except (TypeError, ValueError, RuntimeError):
-        return -1
-    return int(step) if number.is_integer() else -1
+def _held(value: Any) -> Any:
+    """A number, also that of a 0-d array; TypeError for other arrays."""
+    if getattr(value, "shape", ()) != () or hasattr(value, "mask"):
+        raise TypeError("an array")
+    return value

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from inspect import signature
 from typing import Any, TypedDict
 
 from onepass import _numbers as numbers
@@ -35,19 +36,29 @@ def refuse_unmet(owner: str, given: Mapping[str, Any]) -> None:
             raise ValueError(f"{owner}: {name!r} is {given[name]!r}, expected False: {why}")
 
 
-def check(owner: str, given: Mapping[str, Any], known: Iterable[str]) -> None:
-    """The keywords of a constructor beyond its own.
+def check(cls: type, given: Mapping[str, Any], options: Mapping[str, Any]) -> None:
+    """The keywords of an optimizer's constructor beyond its own.
 
     Args:
+        cls: the optimizer.
         given: the keywords.
-        known: its own.
+        options: those of its groups, with their values.
 
     Raises:
         TypeError: an unknown one. ValueError: one that asks for what a step cannot do.
     """
+    owner = cls.__name__
     for name in given:
+        if name in options:  # one that the class has settled
+            choosers = [c.__name__ for c in cls.__mro__[1:] if name in signature(c).parameters]
+            cure = f"; use {choosers[0]} to choose" if choosers else ""
+            raise TypeError(
+                f"{owner}: {name!r} is {given[name]!r}, expected no such keyword: {owner} always "
+                f"has {name}={options[name]!r}{cure}"
+            )
         if name not in _NAMES:
-            hint = did_you_mean(name, [*known, *_NAMES])
+            known = [*options, "compat", "diagnostics", *_NAMES]
+            hint = did_you_mean(name, known) or f", expected {', '.join(known)}"
             raise TypeError(f"{owner}: unknown keyword {name!r}{hint}")
     for name in ("foreach", "fused"):
         numbers.flag(owner, name, given.get(name) or False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import itertools
 import math
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from onepass import _numbers as numbers
@@ -98,7 +99,12 @@ class LRScheduler:
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from ``state_dict``; ValueError, and nothing changed, where it does not fit."""
+        """Go on from ``state_dict``.
+
+        Raises:
+            TypeError, ValueError: it is none, or that of another schedule or of other groups;
+                nothing is changed.
+        """
         with self._alone:
             self._check(state_dict)
             self._restore(state_dict)
@@ -145,22 +151,29 @@ class LRScheduler:
             )
         known = len(self._lrs)
         changed = {g: lr for g, lr in enumerate(now) if g >= known or lr != self._lrs[g]}
-        for group, base in [(g, self._base(lr, self.last_epoch, g)) for g, lr in changed.items()]:
+        groups = self.optimizer.param_groups
+        bases = {g: self._base(lr, self.last_epoch, g) for g, lr in changed.items()}
+        for group, lr in changed.items():
+            if bases[group] is None and group < known:
+                raise ValueError(
+                    f"{type(self).__name__}: 'lr' of group {group} is {lr!r}, set elsewhere after "
+                    f"step {self.last_epoch} of the schedule, which has the rate "
+                    f"{self._lrs[group]!r} there from any base rate and cannot go on from another; "
+                    "make a new schedule"
+                )
+        for group, base in bases.items():
+            if base is None:  # a new group, which begins where the schedule has one rate for all
+                base = float(groups[group].get("initial_lr", changed[group]))
             self._rebase(group, base)
+            groups[group].setdefault("initial_lr", base)
         self._lrs = now
 
-    def _base(self, lr: float, t: int, group: int) -> float:
-        """The base rate with which ``rate`` is ``lr`` after ``t`` steps."""
+    def _base(self, lr: float, t: int, group: int) -> float | None:
+        """The base rate with which ``rate`` is ``lr`` after ``t`` steps; None if there is none."""
         least = self.rate(0.0, t, group)
         slope = self.rate(1.0, t, group) - least  # a rate is linear in its base rate
         base = (lr - least) / slope if slope else lr
-        if abs(self.rate(base, t, group) - lr) > 1e-6 * lr:
-            raise ValueError(
-                f"{type(self).__name__}: 'lr' of group {group} is {lr!r}, set elsewhere after step "
-                f"{t} of the schedule, which has the rate {least!r} there from any base rate and "
-                "cannot go on from another; make a new schedule"
-            )
-        return base
+        return None if abs(self.rate(base, t, group) - lr) > 1e-6 * lr else base
 
     def _rebase(self, group: int, base: float) -> None:
         self.base_lrs[group : group + 1] = [base]
@@ -196,8 +209,10 @@ class LRScheduler:
         self.base_lrs = [float(lr) for lr in state["base_lrs"]]
         self.last_epoch = int(state["last_epoch"])
 
-    def _check(self, state: dict[str, Any]) -> None:
+    def _check(self, state: Mapping[str, Any]) -> None:
         owner = type(self).__name__
+        if not isinstance(state, Mapping):
+            raise TypeError(f"{owner}: 'state_dict' is {state!r}, expected what state_dict() gives")
         optional = ("last_lrs", "lrs")
         missing = [key for key in self.state_dict() if key not in state and key not in optional]
         if missing:
@@ -209,7 +224,28 @@ class LRScheduler:
                 f"{owner}: 'state_dict' is that of a {state['type']}, expected that of a {owner}"
             )
         numbers.integer(owner, "state_dict['last_epoch']", state["last_epoch"], 0)
-        given = len(state.get("lrs", state["base_lrs"]))
-        expected = len(self.optimizer.param_groups)
-        if given != expected:
-            raise ValueError(f"{owner}: 'state_dict' has {given} groups, expected {expected}")
+        groups = len(self.optimizer.param_groups)
+        # A group that was added after the last step has a rate, and no base rate yet.
+        self._check_rates(state, "base_lrs", -math.inf, 1, groups)
+        self._check_rates(state, "lrs", 0, groups, groups)
+        self._check_rates(state, "last_lrs", 0, 1, groups)
+        if "lrs" not in state:
+            self._check_rates(state, "base_lrs", -math.inf, groups, groups)
+
+    def _check_rates(
+        self, state: Mapping[str, Any], key: str, low: float, least: int, most: int
+    ) -> None:
+        """Rates of ``least`` to ``most`` groups; states of earlier versions lack some.
+
+        Raises:
+            TypeError, ValueError: they are none, or of another number of groups.
+        """
+        owner, rates, name = type(self).__name__, state.get(key, ()), f"state_dict[{key!r}]"
+        if not isinstance(rates, (list, tuple)):
+            raise TypeError(f"{owner}: {name} is {rates!r}, expected a list of rates")
+        if key in state and not least <= len(rates) <= most:
+            raise ValueError(
+                f"{owner}: 'state_dict' has {len(rates)} groups in {key!r}, expected {most}"
+            )
+        for group, rate in enumerate(rates):
+            numbers.in_range(owner, f"{name}[{group}]", rate, low)

@@ -116,7 +116,7 @@ class OneCycleLR(LRScheduler):
     def _bases(self, lrs: list[float]) -> list[float]:
         return [peak / self.div_factor for peak in self.max_lrs]
 
-    def _base(self, lr: float, t: int, group: int) -> float:
+    def _base(self, lr: float, t: int, group: int) -> float | None:
         if self.cycle_momentum and group >= len(self.base_momentums):
             for name, values in (
                 ("base_momentum", self.base_momentums),

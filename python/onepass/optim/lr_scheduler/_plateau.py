@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from onepass import _numbers as numbers
@@ -90,6 +90,15 @@ class ReduceLROnPlateau(LRScheduler):
         own = ("best", "num_bad_epochs", "cooldown_counter")
         values = {name: getattr(self, name) for name in own}
         return {**super().state_dict(), **values, "current": list(self.current)}
+
+    def _check(self, state: Mapping[str, Any]) -> None:
+        super()._check(state)
+        owner = "ReduceLROnPlateau"
+        numbers.as_float(owner, "state_dict['best']", state["best"], "a number")
+        for name in ("num_bad_epochs", "cooldown_counter"):
+            numbers.integer(owner, f"state_dict[{name!r}]", state[name], 0)
+        groups = len(self.optimizer.param_groups)
+        self._check_rates(state, "current", 0, 1, groups)
 
     def _restore(self, state: dict[str, Any]) -> None:
         self.best = float(state["best"])

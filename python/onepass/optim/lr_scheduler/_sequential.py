@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from onepass.optim.lr_scheduler._arguments import groups_of, steps
@@ -65,9 +65,13 @@ class SequentialLR(LRScheduler):
     def state_dict(self) -> dict[str, Any]:
         return {**super().state_dict(), "schedulers": [s.state_dict() for s in self.schedulers]}
 
-    def _check(self, state: dict[str, Any]) -> None:
+    def _check(self, state: Mapping[str, Any]) -> None:
         super()._check(state)
         parts = state["schedulers"]
+        if not isinstance(parts, (list, tuple)):
+            raise TypeError(
+                f"SequentialLR: state_dict['schedulers'] is {parts!r}, expected a list of states"
+            )
         if len(parts) != len(self.schedulers):
             expected = len(self.schedulers)
             raise ValueError(
