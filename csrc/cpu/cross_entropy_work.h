@@ -3,7 +3,8 @@
 // there it is computed again. Losses are added in double.
 #pragma once
 #include "cpu/cross_entropy_leaves.h"
-#include "cpu/epilogue.h"
+#include "cpu/dense.h"
+#include "cpu/uniform.h"
 
 ONEPASS_BEGIN
 namespace {
