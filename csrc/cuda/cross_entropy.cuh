@@ -84,6 +84,8 @@ struct Position {
     });
     return fold<kGroup>(m, Larger{});
   }
+  // `weighted` gets halves of the shares, since x - m may exceed the range of T. The bits are those
+  // of whole shares.
   ONEPASS_DEVICE void add(T m, T* sum, T* total, T* weighted) const {
     row.visit(call.in(call.logits), [&](int64_t c, int64_t at, int low, int high, const T* x) {
       ONEPASS_UNROLL
@@ -93,7 +95,7 @@ struct Position {
         if (call.plain()) continue;
         const T q = even_share(c + w, at + w);
         *total += q;
-        *weighted += cross_entropy_formula::share(q, x[w] - m);
+        *weighted += cross_entropy_formula::share(q, T(0.5) * x[w] - T(0.5) * m);
       }
     });
     *sum = fold<kGroup>(*sum, Plus{});
@@ -121,22 +123,8 @@ struct Position {
       }
     });
   }
-  // Of a position whose m leaves the range.
-  ONEPASS_DEVICE double half_shares(T m, T hot, T picked) const {
-    double halves = 0;
-    if (!call.plain()) {
-      row.visit(call.in(call.logits), [&](int64_t c, int64_t at, int low, int high, const T* x) {
-        ONEPASS_UNROLL
-        for (int w = 0; w < W; ++w)
-          if (w >= low && w < high)
-            halves += cross_entropy_formula::half_share(even_share(c + w, at + w), x[w], m);
-      });
-      halves = fold<kGroup>(halves, Plus{});
-    }
-    return halves + cross_entropy_formula::half_share(hot, picked, m);
-  }
   // Every thread of the group comes here; the loss is right in all of them.
-  ONEPASS_DEVICE double run() const {
+  ONEPASS_DEVICE T run() const {
     const Memory logits = call.in(call.logits);
     const bool exists = row.classes > 0;
     const T first = exists ? load_element<T>(logits, row.begin) : T(0);
@@ -147,14 +135,10 @@ struct Position {
     T sum = T(0), total = T(0), weighted = T(0);
     add(m, &sum, &total, &weighted);
     total += hot;
-    weighted += cross_entropy_formula::share(hot, picked - m);
-    const bool far = cross_entropy_formula::leaves_range(m);
-    const double halves = far ? half_shares(m, hot, picked) : 0;
+    weighted += cross_entropy_formula::share(hot, T(0.5) * picked - T(0.5) * m);
     if constexpr (kGroup == kWarpSize) warp_sync(kFullWarp);  // dlogits may be logits
     if (call.dlogits) write_gradient(m, total / sum * reduction, hot);
-    if (!counts) return 0;
-    if (far) return cross_entropy_formula::loss_of_halves(total, sum, halves);
-    return double(cross_entropy_formula::loss(total, sum, weighted));
+    return counts ? cross_entropy_formula::loss(total, sum, T(2) * weighted) : T(0);
   }
 };
 
@@ -183,10 +167,10 @@ ONEPASS_DEVICE double positions_of_block(const Call& call, T reduction) {
         smoothing, p,
         label,     reduction,
         counts};
-    const double value = position.run(), loss = bad ? double(math::quiet_nan<T>()) : value;
+    const T value = position.run(), loss = bad ? math::quiet_nan<T>() : value;
     if (lane != 0 || !exists) continue;
-    added += loss;
-    if (call.reduction == Reduction::none) store_element<T>(call.in(call.losses), p, T(loss));
+    added += double(loss);
+    if (call.reduction == Reduction::none) store_element<T>(call.in(call.losses), p, loss);
   }
   return added;
 }
