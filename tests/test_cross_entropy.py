@@ -156,3 +156,14 @@ def test_label_dtypes(dtype):
     want = ops.cross_entropy(logits, target)
     got = ops.cross_entropy(logits, target.astype(dtype))
     assert_all_same(map(np.asarray, got), map(np.asarray, want))
+
+
+@pytest.mark.parametrize("rows", [63, 64, 65, 200, 300])
+@pytest.mark.parametrize("classes", [3, 60])
+def test_more_rows_than_a_tile_holds(rows, classes):
+    rng = np.random.default_rng(rows)
+    logits, labels = rng.standard_normal((rows, classes)), rng.integers(0, classes, rows)
+    loss, dlogits = ops.cross_entropy(logits, labels, reduction="none")
+    want, gradient = _in_longdouble(logits, np.eye(classes)[labels], np.ones(classes), 0.0)
+    np.testing.assert_allclose(loss, want.astype(np.float64), rtol=1e-13)
+    np.testing.assert_allclose(dlogits, gradient.astype(np.float64), atol=1e-15)
