@@ -178,3 +178,27 @@ def test_saved_stays_valid(dtype):
     first = ops.batch_norm_backward(dy, saved)
     _norm(x * 2, activation="tanh")
     assert_all_same(ops.batch_norm_backward(dy, saved), first)
+
+
+def test_dropout_takes_no_part_in_evaluation():
+    rng = np.random.default_rng(0)
+    x, dy = rng.standard_normal((2, 40, 6))
+    mean, var = np.zeros(6), np.ones(6)
+    y, saved = ops.batch_norm(x, None, None, mean, var, training=False, dropout_p=0.5, seed=1)
+    assert (y != 0).all()
+    dx = ops.batch_norm_backward(dy, saved)[0]
+    np.testing.assert_allclose(dx, dy / np.sqrt(1 + 1e-5), rtol=1e-14)
+
+
+@pytest.mark.parametrize("shape", [(40, 6), (3, 6, 30), (2, 6, 700)])
+def test_the_residuals_gradient_without_parameters_in_evaluation(shape):
+    rng = np.random.default_rng(0)
+    x, dy, residual = rng.standard_normal((3, *shape))
+    mean, var = np.zeros(6), np.ones(6)
+    _, saved = ops.batch_norm(
+        x, None, None, mean, var, training=False, residual=residual, activation="relu"
+    )
+    dx, dresidual = (ops.batch_norm_backward(dy, saved)[i] for i in (0, -1))
+    want = np.where(x / np.sqrt(1 + 1e-5) + residual > 0, dy, 0)
+    np.testing.assert_array_equal(dresidual, want)
+    np.testing.assert_allclose(dx, want / np.sqrt(1 + 1e-5), rtol=1e-14)

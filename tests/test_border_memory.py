@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 from helpers import Exported, shifted, values
-from onepass import _C
+from onepass import _C, ops
 
 relu = _C.activation["relu"]
 
@@ -250,3 +250,11 @@ def test_no_reference_is_kept():
     gc.collect()
     assert [sys.getrefcount(h) for h in held] == before
     assert abs(sys.getallocatedblocks() - blocks) < 2000  # a leak would be 10,000 or more
+
+
+@pytest.mark.parametrize("axes", [(0, 2, 1), (2, 1, 0), (1, 0, 2)])
+def test_a_result_has_the_layout_of_its_input(axes):
+    x = np.arange(24.0).reshape(2, 3, 4).transpose(axes)
+    y = ops.leaky_relu(x)
+    assert y.strides == np.empty_like(x).strides != np.empty(x.shape).strides
+    np.testing.assert_array_equal(y, x)

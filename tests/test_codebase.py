@@ -242,6 +242,7 @@ def test_names_of_options_are_the_same_forward_and_backward() -> None:
 
 CPU_UNITS = {  # csrc/cpu/*.cpp that are compiled once per instruction set, and what each exports
     "activations": ["onepass_cpu_activation_table_v3", "onepass_cpu_activations_v3"],
+    "composed_relu": ["onepass_cpu_composed_relu_table_v3"],
     "global_norm": ["onepass_cpu_global_norm_v3"],
     "losses": ["onepass_cpu_losses_v3"],
     "normalise": ["onepass_cpu_normalise_v3"],

@@ -70,6 +70,72 @@ def test_huge_logits(dtype):
     np.testing.assert_allclose(as_float64(dlogits), want, rtol=limit, atol=limit)
 
 
+def _in_longdouble(logits, target, weight, smoothing):
+    """Losses of (N, C) logits, finite wherever they are finite numbers of any type."""
+    x = logits.astype(np.longdouble)
+    x -= x.max(axis=1, keepdims=True)
+    classes = logits.shape[1]
+    share = target.astype(np.longdouble) * (1 - smoothing) + np.longdouble(smoothing) / classes
+    share *= weight
+    sums = np.log(np.exp(x).sum(axis=1, keepdims=True))
+    return (share * (sums - x)).sum(axis=1), np.exp(x - sums) * share.sum(1, keepdims=True) - share
+
+
+@pytest.mark.parametrize("inner", [1, 3])
+@pytest.mark.parametrize("classes", [2, 7, 2500])
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_logits_at_both_ends_of_the_range(dtype, smoothing, classes, inner):
+    """A difference of logits overflows, but a small share of it does not."""
+    rng = np.random.default_rng(0)
+    far = np.finfo(dtype).max
+    logits = (rng.standard_normal((4 * inner, classes)) * (far / 8)).astype(dtype)
+    logits[0, :2], logits[1, :2], logits[2, :2] = (far, -far), (-far, far), (far, far)
+    logits[3] = rng.standard_normal(classes)
+    weight = (rng.random(classes) / 4).astype(dtype)
+    labels = rng.integers(0, classes, 4 * inner)
+    labels[:3] = 0, 0, 1
+    probabilities = rng.random((4 * inner, classes)).astype(dtype)
+    probabilities /= probabilities.sum(axis=1, keepdims=True)
+    moved = lambda a: np.moveaxis(a.reshape(4, inner, classes), 2, 1) if inner > 1 else a  # noqa: E731
+    flat = lambda a: np.moveaxis(a, 1, 2).reshape(-1, classes) if inner > 1 else a  # noqa: E731
+    limit = 64 * np.finfo(dtype).eps
+    for target, shares in ((labels, np.eye(classes)[labels]), (probabilities, probabilities)):
+        want, gradient = _in_longdouble(logits, shares, weight.astype(np.longdouble), smoothing)
+        if target is labels:
+            target = labels.reshape(4, inner) if inner > 1 else labels
+        else:
+            target = np.ascontiguousarray(moved(target))
+        x = np.ascontiguousarray(moved(logits))
+        loss, dlogits = ops.cross_entropy(
+            x, target, weight=weight, label_smoothing=smoothing, reduction="none", out=x
+        )
+        np.testing.assert_allclose(loss.ravel().astype(np.longdouble), want, limit)
+        np.testing.assert_allclose(flat(dlogits), gradient.astype(dtype), limit, limit)
+
+
+def test_a_mean_of_losses_that_exceed_the_dtype():
+    far = np.finfo(np.float32).max
+    logits = np.float32([[far, -far], [0, 0], [0, 0], [0, 0]])
+    loss, _ = ops.cross_entropy(logits, np.array([1, 0, 0, 0]))
+    assert float(loss) == pytest.approx(float(far) / 2)
+
+
+@pytest.mark.parametrize("shape", [(4,), (4, 1), (4, 5, 1), ()])
+def test_float_labels_are_told_apart_from_probabilities(shape):
+    logits = np.zeros((4, 5), np.float32)
+    for dtype in (np.float32, np.float64, np.float16):
+        target = np.zeros(shape, dtype)
+        with pytest.raises((TypeError, ValueError)) as error:
+            ops.cross_entropy(logits, target)
+        message = str(error.value)
+        assert message.startswith(
+            f"cross_entropy: 'target' has dtype {np.dtype(dtype)} and shape {shape}, expected "
+            "integer class indices of shape (4,), or probabilities of shape (4, 5) like 'logits'"
+        )
+        assert message.endswith("makes integers of labels") == (shape == (4,))
+
+
 @pytest.mark.parametrize("label", [-1, 5, 2**40, -(2**63), 2**63 - 1])
 def test_a_label_out_of_range_is_an_index_error(label):
     logits = np.random.default_rng(0).standard_normal((4, 5)).astype(np.float32)
@@ -90,3 +156,14 @@ def test_label_dtypes(dtype):
     want = ops.cross_entropy(logits, target)
     got = ops.cross_entropy(logits, target.astype(dtype))
     assert_all_same(map(np.asarray, got), map(np.asarray, want))
+
+
+@pytest.mark.parametrize("rows", [63, 64, 65, 200, 300])
+@pytest.mark.parametrize("classes", [3, 60])
+def test_more_rows_than_a_tile_holds(rows, classes):
+    rng = np.random.default_rng(rows)
+    logits, labels = rng.standard_normal((rows, classes)), rng.integers(0, classes, rows)
+    loss, dlogits = ops.cross_entropy(logits, labels, reduction="none")
+    want, gradient = _in_longdouble(logits, np.eye(classes)[labels], np.ones(classes), 0.0)
+    np.testing.assert_allclose(loss, want.astype(np.float64), rtol=1e-13)
+    np.testing.assert_allclose(dlogits, gradient.astype(np.float64), atol=1e-15)

@@ -255,6 +255,23 @@ def test_subnormal_moments_give_the_bits_of_the_cpu(simulator, dtype, amsgrad):
     assert_all_same(got, want)
 
 
+@pytest.mark.parametrize("shape", [(6, 2), (6, 1100), (3, 2, 2)])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_logits_at_both_ends_of_the_range(simulator, dtype, shape):
+    """Cross entropy: a difference of logits overflows, but a small share of it does not."""
+    far = np.finfo(dtype).max
+    logits = np.zeros(shape, dtype)
+    logits[:, 0], logits[:, 1], logits[1::2] = far, -far, 1.0
+    target = np.full(shape, 0.125 / shape[1], dtype)
+    want, gradient = ops.cross_entropy(logits, target, reduction="none")
+    with on(simulator):
+        loss, dlogits = ops.cross_entropy(logits, target, reduction="none")
+    assert np.isfinite(loss).all()
+    np.testing.assert_allclose(loss, want, 64 * np.finfo(dtype).eps)
+    limit = 64 * np.finfo(dtype).eps * np.abs(gradient).max()
+    np.testing.assert_allclose(dlogits, gradient, rtol=0, atol=limit)
+
+
 def test_subnormal_gradients_vanish_in_the_norm_of_a_device_alone(simulator):
     """A GPU's units take them for zero; the CPU does not."""
     gradient = np.full(100, np.finfo(np.float32).tiny / 3, np.float32)

@@ -36,6 +36,8 @@ def test_threshold_is_exact():
             mask = ops.dropout_mask((1000,), p, seed=21, offset=5)
             assert mask[e] == (step <= 0), (e, step)
             assert_same(mask, dropout_mask((1000,), p, seed=21, offset=5))
+        p = (int(u[e]) + 0.5) / 2**32  # half a step rounds up
+        assert not ops.dropout_mask((1000,), p, seed=21, offset=5)[e]
 
 
 @each_dtype

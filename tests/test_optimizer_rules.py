@@ -400,3 +400,11 @@ def test_a_refused_state_changes_nothing(entry, words):
 def test_words_are_no_flags(make, option):
     with pytest.raises(TypeError, match=f"'{option}' is '.*', expected True or False"):
         make([np.ones(4)])
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_lion_does_not_move_where_nothing_pulls(dtype):
+    """The sign of 0 is 0."""
+    params, grads, means = np.ones(5, dtype), np.array([0, 1, -1, 0, 0], dtype), np.zeros(5, dtype)
+    ops.lion_([params], [grads], [means], lr=0.25, weight_decay=0)
+    np.testing.assert_array_equal(params, np.array([1, 0.75, 1.25, 1, 1], dtype))

@@ -146,6 +146,7 @@ def test_what_a_plan_refuses():
         ),
         (lambda: _C.Plan("sgd", [p], [None], [0, 0]), "'groups' has 2 entries, expected 1"),
         (lambda: _C.Plan("sgd", [p], [None], [-1]), r"groups\[0\] is -1"),
+        (lambda: _C.Plan("sgd", [p], [None], [1]), r"groups\[0\] is 1, expected the number of"),
         (lambda: _C.Plan("sgd", [p], [], [0]), "'states' has 0 lists, expected 1"),
         (lambda: _C.Plan("sgd", [p], [[]], [0]), "'momentum_buffers' has 0 entries"),
         (

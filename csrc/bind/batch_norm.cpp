@@ -20,12 +20,20 @@ void check_batch(const ChannelNorm* call, const Array& input) {
                               "running statistics (eval mode)");
 }
 
-void set_normalised(Border* b, ChannelNorm* call, int axis) {
-  set_channels(b, call, axis);
-  call->batch_statistics = b->boolean(axis + 1);
-  check_batch(call, b->first());
-  b->set(Shape::saved, {3, call->channels}, ": three values per channel");
-}
+// What a norm's call reads beside its arrays, forward and backward.
+template <const Contract& kContract>
+struct NormBorder : ChannelBorder<kContract, ChannelNorm> {
+  static constexpr int kTraining = kContract.find("training"), kX = kContract.find("x");
+  static constexpr int kWeight = kContract.find("weight"), kBias = kContract.find("bias");
+  static constexpr int kResidual = kContract.find("residual");
+  static constexpr int kStatistics = kContract.find("statistics");
+
+  explicit NormBorder(Arguments given) : ChannelBorder<kContract, ChannelNorm>(given) {
+    this->call.batch_statistics = this->boolean(kTraining);
+    check_batch(&this->call, this->first());
+    this->set(Shape::saved, {3, this->call.channels}, ": three values per channel");
+  }
+};
 
 template <size_t kCount>
 py::tuple tuple_of(PyObject* const (&objects)[kCount]) {
@@ -37,7 +45,7 @@ py::tuple tuple_of(PyObject* const (&objects)[kCount]) {
   return tuple;
 }
 
-constexpr Argument kBatchNormTable[] = {
+constexpr Argument kForwardArrays[] = {
     {"x", reference, read | dense},
     {"weight", per_channel, read | optional},
     {"bias", per_channel, read | optional},
@@ -49,41 +57,21 @@ constexpr Argument kBatchNormTable[] = {
     flag("training"),
     number("momentum", 0, 1, "; for the cumulative average pass 1/(number of batches so far)"),
     number("eps", 0, kLargest),
-    text("activation"),
-    options("options"),
-    number("dropout_p", 0, 1),
-    word("seed"),
-    word("offset"),
-    {"statistics", saved, made},
 };
-constexpr Contract kBatchNorm = contract("batch_norm", kBatchNormTable);
+constexpr Argument kStatistics[] = {{"statistics", saved, made}};
+constexpr auto kBatchNormTable = join(kForwardArrays, kEpilogueArguments, kStatistics);
+constexpr Contract kBatchNorm = contract("batch_norm", kBatchNormTable.at);
 
 // (y, saved); saved is what batch_norm_backward takes after dy.
 py::object batch_norm(Arguments given) {
-  enum {
-    kX,
-    kWeight,
-    kBias,
-    kMean,
-    kVar,
-    kResidual,
-    kOut,
-    kAxis,
-    kTraining,
-    kMomentum,
-    kEps,
-    kActivation,
-    kStatistics = 16
-  };
-  BorderOf<kBatchNorm> b(given);
-  ChannelNorm call{};
-  ActivationOptions room;
-  set_normalised(&b, &call, kAxis);
+  constexpr int kMean = kBatchNorm.find("running_mean"), kVar = kBatchNorm.find("running_var");
+  constexpr int kEps = kBatchNorm.find("eps"), kMomentum = kBatchNorm.find("momentum");
+  NormBorder<kBatchNorm> b(given);
+  ChannelNorm& call = b.call;
   call.momentum = b.number(kMomentum);
   call.eps = b.number(kEps);
   if (call.batch_statistics && call.eps == 0)
     value_error(b.op(), "eps is " + repr(given[kEps]) + ", expected a finite number > 0");
-  set_epilogue(b, &call.epilogue, &room, kActivation);
   if (!call.batch_statistics) call.epilogue.dropout = {0, 0, 0};
   if (b.has(kMean) != b.has(kVar))
     value_error(b.op(), std::string("'running_mean' and 'running_var' belong together, but '") +
@@ -93,28 +81,20 @@ py::object batch_norm(Arguments given) {
                 "'running_mean' and 'running_var' are needed with training=False; pass them, or "
                 "training=True to normalise by the batch");
   if (!call.batch_statistics) b.freeze();
-  const Target target = b.check();
-  call.weight = b.vector(kWeight);
-  call.bias = b.vector(kBias);
-  call.running_mean = b.vector(kMean);
-  call.running_var = b.vector(kVar);
-  call.x = b.data(kX);
-  call.epilogue.residual = b.data(kResidual);
-  call.y = b.data(kOut);
-  call.saved = b.data(kStatistics);
-  b.run(target, target.backend->channel_norm[kBatchNormIndex], &call);
+  b.run([](const Backend& backend) { return backend.channel_norm[kBatchNormIndex]; });
   static PyObject* const nothing = PyFloat_FromDouble(0);
+  constexpr int kActivation = decltype(b)::kActivation;
   PyObject* const kept[] = {
-      b[kX].object,           given[kWeight],
-      given[kBias],           b.result(kResidual).ptr(),
-      b[kStatistics].object,  given[kAxis],
-      given[kTraining],       given[kActivation],
-      given[kActivation + 1], call.batch_statistics ? given[kActivation + 2] : nothing,
-      given[kActivation + 3], given[kActivation + 4]};
-  return py::make_tuple(b.result(kOut), tuple_of(kept));
+      b[b.kX].object,          given[b.kWeight],
+      given[b.kBias],          b.result(b.kResidual).ptr(),
+      b[b.kStatistics].object, given[b.kAxis],
+      given[b.kTraining],      given[kActivation],
+      given[kActivation + 1],  call.batch_statistics ? given[kActivation + 2] : nothing,
+      given[kActivation + 3],  given[kActivation + 4]};
+  return py::make_tuple(b.result(b.kOut), tuple_of(kept));
 }
 
-constexpr Argument kBatchNormBackwardTable[] = {
+constexpr Argument kBackwardArrays[] = {
     {"dy", like_reference, read | dense | aliased},
     {"x", reference, read | dense},
     {"weight", per_channel, read | optional},
@@ -123,57 +103,30 @@ constexpr Argument kBatchNormBackwardTable[] = {
     {"statistics", saved, read | packed},
     axis("axis"),
     flag("training"),
-    text("activation"),
-    options("options"),
-    number("dropout_p", 0, 1),
-    word("seed"),
-    word("offset"),
+};
+constexpr Argument kResults[] = {
     {"out", like_reference, write},
     {"dweight", per_channel, made},
     {"dbias", per_channel, made},
     {"dresidual", like_reference, made},
 };
-constexpr Contract kBatchNormBackward = contract("batch_norm_backward", kBatchNormBackwardTable);
+constexpr auto kBatchNormBackwardTable = join(kBackwardArrays, kEpilogueArguments, kResults);
+constexpr Contract kBatchNormBackward = contract("batch_norm_backward", kBatchNormBackwardTable.at);
 
 // (dx, dweight, dbias), and dresidual if there is a residual.
 py::object batch_norm_backward(Arguments given) {
-  enum {
-    kDy,
-    kX,
-    kWeight,
-    kBias,
-    kResidual,
-    kStatistics,
-    kAxis,
-    kTraining,
-    kActivation,
-    kDx = 13,
-    kDweight,
-    kDbias,
-    kDresidual
-  };
-  BorderOf<kBatchNormBackward> b(given);
-  ChannelNorm call{};
-  ActivationOptions room;
-  set_normalised(&b, &call, kAxis);
-  set_epilogue(b, &call.epilogue, &room, kActivation);
-  if (!b.has(kWeight)) b.leave_out(kDweight);
-  if (!b.has(kBias)) b.leave_out(kDbias);
-  if (!b.has(kResidual)) b.leave_out(kDresidual);
-  const Target target = b.check();
-  call.weight = b.vector(kWeight);
-  call.bias = b.vector(kBias);
-  call.dweight = b.vector(kDweight);
-  call.dbias = b.vector(kDbias);
-  call.saved = b.data(kStatistics);
-  call.x = b.data(kX);
-  call.epilogue.residual = b.data(kResidual);
-  call.dy = b.data(kDy);
-  call.dx = b.data(kDx);
-  call.dresidual = b.data(kDresidual);
-  b.run(target, target.backend->channel_norm_backward[kBatchNormIndex], &call);
-  if (!b.has(kResidual)) return py::make_tuple(b.result(kDx), b.result(kDweight), b.result(kDbias));
-  return py::make_tuple(b.result(kDx), b.result(kDweight), b.result(kDbias), b.result(kDresidual));
+  constexpr int kDweight = kBatchNormBackward.find("dweight");
+  constexpr int kDbias = kBatchNormBackward.find("dbias");
+  constexpr int kDresidual = kBatchNormBackward.find("dresidual");
+  NormBorder<kBatchNormBackward> b(given);
+  if (!b.has(b.kWeight)) b.leave_out(kDweight);
+  if (!b.has(b.kBias)) b.leave_out(kDbias);
+  if (!b.has(b.kResidual)) b.leave_out(kDresidual);
+  b.run([](const Backend& backend) { return backend.channel_norm_backward[kBatchNormIndex]; });
+  if (!b.has(b.kResidual))
+    return py::make_tuple(b.result(b.kOut), b.result(kDweight), b.result(kDbias));
+  return py::make_tuple(b.result(b.kOut), b.result(kDweight), b.result(kDbias),
+                        b.result(kDresidual));
 }
 
 }  // namespace

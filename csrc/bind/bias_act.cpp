@@ -4,64 +4,37 @@
 namespace onepass::bind {
 namespace {
 
-constexpr Argument kBiasActTable[] = {
+constexpr Argument kForwardArrays[] = {
     {"x", reference, read | dense | aliased},
     {"bias", per_channel, read},
     {"out", like_reference, write},
     axis("axis"),
-    text("activation"),
-    options("options"),
-    number("dropout_p", 0, 1),
-    word("seed"),
-    word("offset"),
 };
-constexpr Contract kBiasAct = contract("bias_act", kBiasActTable);
+constexpr auto kBiasActTable = join(kForwardArrays, kEpilogueArguments);
+constexpr Contract kBiasAct = contract("bias_act", kBiasActTable.at);
 
 py::object bias_act(Arguments given) {
-  enum { kX, kBias, kOut, kAxis, kActivation };
-  BorderOf<kBiasAct> b(given);
-  Channelwise call{};
-  ActivationOptions room;
-  set_channels(&b, &call, kAxis);
-  set_epilogue(b, &call.epilogue, &room, kActivation);
-  const Target target = b.check();
-  call.bias = b.vector(kBias);
-  call.x = b.data(kX);
-  call.y = b.data(kOut);
-  b.run(target, target.backend->bias_act, &call);
-  return b.result(kOut);
+  ChannelBorder<kBiasAct, Channelwise> b(given);
+  b.run([](const Backend& backend) { return backend.bias_act; });
+  return b.result(b.kOut);
 }
 
-constexpr Argument kBiasActBackwardTable[] = {
+constexpr Argument kBackwardArrays[] = {
     {"dy", like_reference, read | dense | aliased},
     {"x", reference, read | dense | aliased},
     {"bias", per_channel, read},
     {"out", like_reference, write},
     axis("axis"),
-    text("activation"),
-    options("options"),
-    number("dropout_p", 0, 1),
-    word("seed"),
-    word("offset"),
-    {"dbias", per_channel, made},
 };
-constexpr Contract kBiasActBackward = contract("bias_act_backward", kBiasActBackwardTable);
+constexpr Argument kGradients[] = {{"dbias", per_channel, made}};
+constexpr auto kBiasActBackwardTable = join(kBackwardArrays, kEpilogueArguments, kGradients);
+constexpr Contract kBiasActBackward = contract("bias_act_backward", kBiasActBackwardTable.at);
 
 py::object bias_act_backward(Arguments given) {
-  enum { kDy, kX, kBias, kDx, kAxis, kActivation, kDbias = 10 };
-  BorderOf<kBiasActBackward> b(given);
-  Channelwise call{};
-  ActivationOptions room;
-  set_channels(&b, &call, kAxis);
-  set_epilogue(b, &call.epilogue, &room, kActivation);
-  const Target target = b.check();
-  call.bias = b.vector(kBias);
-  call.dbias = b.vector(kDbias);
-  call.x = b.data(kX);
-  call.dy = b.data(kDy);
-  call.dx = b.data(kDx);
-  b.run(target, target.backend->bias_act_backward, &call);
-  return py::make_tuple(b.result(kDx), b.result(kDbias));
+  constexpr int kDbias = kBiasActBackward.find("dbias");
+  ChannelBorder<kBiasActBackward, Channelwise> b(given);
+  b.run([](const Backend& backend) { return backend.bias_act_backward; });
+  return py::make_tuple(b.result(b.kOut), b.result(kDbias));
 }
 
 }  // namespace

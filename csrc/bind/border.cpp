@@ -1,5 +1,6 @@
 #include "bind/border.h"
 
+#include <algorithm>
 #include <string>
 
 namespace onepass::bind {
@@ -60,6 +61,20 @@ DropoutStream Border::dropout(int p, int seed, int offset) const {
 }
 
 // ---- checks
+
+void check_probabilities(const Array& target, const Array& like, const Extents& rows) {
+  if (target.ndim != like.ndim || !std::equal(like.shape, like.shape + like.ndim, target.shape)) {
+    const std::string is = target.label() + " has dtype " + dtype_text(target) + " and shape " +
+                           shape_text(target) + ", expected integer class indices of shape " +
+                           shape_text(rows.at, rows.ndim);
+    const std::string or_else =
+        ", or probabilities of shape " + shape_text(like) + " like " + like.label();
+    if (target.ndim == rows.ndim && std::equal(rows.at, rows.at + rows.ndim, target.shape))
+      type_error(target.op, is + or_else + "; target.astype('int64') makes integers of labels");
+    value_error(target.op, is + or_else);
+  }
+  check_dtype_like(target, like);
+}
 
 void refuse_target_dtype(const Array& target, const Array& like) {
   type_error(target.op, target.label() + " has dtype " + dtype_text(target) +

@@ -33,6 +33,8 @@ inline const Extents& extents_of(const Extents* extents, Shape shape) {
   return e;
 }
 
+// Targets of floats are probabilities.
+void check_probabilities(const Array& target, const Array& like, const Extents& rows);
 [[noreturn]] void refuse_target_dtype(const Array& target, const Array& like);
 
 // Checks an array by its entry in a table: dtype, shape, order, writability. `extents` has those of
@@ -61,8 +63,8 @@ inline const Extents& extents_of(const Extents* extents, Shape shape) {
       break;
     case Type::target:
       if (array.floating()) {
-        check_dtype_like(array, like);
-        shape = Shape::reference;
+        check_probabilities(array, like, extents_of(extents, shape));
+        shape = Shape::free;
       } else if (array.element == Element::boolean || array.element == Element::other) {
         refuse_target_dtype(array, like);
       }

@@ -7,6 +7,7 @@
 // another role, such as a glu's half-sized output, add a Shape and a Kind; border.h stays as it is.
 #pragma once
 #include <cstdint>
+#include <string_view>
 
 #include "bind/fast.h"
 
@@ -101,6 +102,22 @@ constexpr Argument choice(const char* name, const char* choices) {
   return {name, {Shape::none, Type::choice}, read, 0, 0, choices};
 }
 
+// Tables made of parts that several operations share.
+template <int kCount>
+struct ArgumentList {
+  Argument at[kCount];
+};
+template <int... kCounts>
+constexpr ArgumentList<(kCounts + ...)> join(const Argument (&... parts)[kCounts]) {
+  ArgumentList<(kCounts + ...)> all{};
+  int n = 0;
+  const auto add = [&](const Argument* part, int count) {
+    for (int i = 0; i < count; ++i) all.at[n++] = part[i];
+  };
+  (add(parts, kCounts), ...);
+  return all;
+}
+
 // The table of an operation, and where its arrays are: computed by the compiler.
 struct Contract {
   static constexpr int kMostArguments = 20;
@@ -113,6 +130,13 @@ struct Contract {
   int inputs = 0, arrays = 0;      // inputs come first
   int8_t order[kMostArguments]{};  // positions of the arrays
   int8_t slot[kMostArguments]{};   // the inverse
+
+  // The position of an argument, or -1.
+  constexpr int find(std::string_view name) const {
+    for (int i = 0; i < count; ++i)
+      if (name == arguments[i].name) return i;
+    return -1;
+  }
 };
 template <int kCount>
 constexpr Contract contract(const char* op, const Argument (&arguments)[kCount]) {

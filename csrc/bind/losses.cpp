@@ -61,8 +61,10 @@ bool in_range(const int64_t* labels, int64_t count, int64_t classes, int64_t ign
     position[size_t(d)] = rest % target.shape[d];
     rest /= target.shape[d];
   }
-  throw py::index_error(std::string(kOp) + ": " + target.label() + " holds " +
-                        std::to_string(labels[i]) + " at " +
+  const bool wide = target.element == Element::u64;  // int64 may not hold it
+  const std::string label = wide ? std::to_string(static_cast<const uint64_t*>(target.data)[i])
+                                 : std::to_string(labels[i]);
+  throw py::index_error(std::string(kOp) + ": " + target.label() + " holds " + label + " at " +
                         shape_text(position.data(), target.ndim) + ", expected 0 <= label < " +
                         std::to_string(classes) + ", or ignore_index " + std::to_string(ignored));
 }

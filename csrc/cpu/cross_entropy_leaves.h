@@ -59,6 +59,13 @@ void share_across(int64_t n, const T* x, const T* m, T weight, P probability, Sm
     weighted[l] += double(cross_entropy_formula::share(q, x[l] - m[l]));
   }
 }
+template <class T>
+bool any_leaves_range(int64_t n, const T* m) {
+  int32_t any = 0;  // no early exit: it would not vectorise
+#pragma GCC ivdep
+  for (int64_t l = 0; l < n; ++l) any |= cross_entropy_formula::leaves_range(m[l]) ? 1 : 0;
+  return any != 0;
+}
 // A position whose reduction is 0 is ignored: its gradient is 0, whatever its logits.
 template <class T>
 void gradient_across(int64_t n, const T* e, const T* factor, const T* reduction,

@@ -3,7 +3,8 @@
 // there it is computed again. Losses are added in double.
 #pragma once
 #include "cpu/cross_entropy_leaves.h"
-#include "cpu/epilogue.h"
+#include "cpu/dense.h"
+#include "cpu/uniform.h"
 
 ONEPASS_BEGIN
 namespace {
@@ -62,6 +63,8 @@ struct CrossEntropyWork {
       picked = *fetch<T>(call.logits, call.dtype, at + call.labels[r], 1, x_scratch);
     }
     Shares<T> shares{hot, cross_entropy_formula::share(hot, picked - m)};
+    const bool far = cross_entropy_formula::leaves_range(m);
+    const double halves = far ? half_shares(r, m, hot, picked) : 0;
     const bool keeps = call.dlogits && same_dtype<T>(call.dtype);
     double sums = 0;  // of blocks
     for (int64_t c = 0; c < classes; c += kBlockElements) {
@@ -84,9 +87,29 @@ struct CrossEntropyWork {
         put<T>(call.dlogits, call.dtype, at + c, n, e);
       }
     }
+    if (far) return far_loss(r, shares.total, sum, halves);
     const T loss = cross_entropy_formula::loss(shares.total, sum, shares.weighted);
     store_losses(r, 1, &loss);
     return double(loss);
+  }
+  [[gnu::noinline]] double far_loss(int64_t r, T total, T sum, double halves) const {
+    const double loss = cross_entropy_formula::loss_of_halves(total, sum, halves);
+    const T stored = T(loss);
+    store_losses(r, 1, &stored);
+    return loss;
+  }
+  // Of a position whose m leaves the range. Reads the logits, which dlogits may replace.
+  [[gnu::noinline]] double half_shares(int64_t position, T m, T hot, T picked) const {
+    double sum = cross_entropy_formula::half_share(hot, picked, m);
+    const int64_t o = position / call.inner, i = position % call.inner;
+    for (int64_t c = 0; c < call.classes && !plain; ++c) {
+      const int64_t at = (o * call.classes + c) * call.inner + i;
+      T x, p = 0;
+      if (call.probabilities) p = *fetch<T>(call.probabilities, call.dtype, at, 1, &p);
+      const T q = cross_entropy_formula::target(p, class_weight(c), smoothing);
+      sum += cross_entropy_formula::half_share(q, *fetch<T>(call.logits, call.dtype, at, 1, &x), m);
+    }
+    return sum;
   }
   void clear_row(int64_t at, T* scratch) const {
     if (!call.dlogits) return;
@@ -144,6 +167,9 @@ struct CrossEntropyWork {
       }
     }
     max_of_group(logits, call.classes, n, m, x_scratch);
+    const bool any_far = any_leaves_range(n, m);
+    double halves[kPositions];
+    if (any_far) half_shares_of_group(position, n, m, hot, picked, halves);
 
     const bool keeps = dlogits.data && same_dtype<T>(dlogits.dtype);
     for (int64_t c = 0; c < call.classes; ++c) {
@@ -157,6 +183,7 @@ struct CrossEntropyWork {
       }
       exp_across(n, x, m, keeps ? dlogits.place(c, e_scratch) : e_scratch, sum);
     }
+    if (any_far) far_losses(n, sum, total, hot, halves);
     finish_across(n, m, sum, total, weighted, picked, hot, keep, factor, loss);
     if (dlogits.data) {
       for (int64_t c = 0; c < call.classes; ++c) {
@@ -176,9 +203,32 @@ struct CrossEntropyWork {
         dlogits.store(c, n, d);
       }
     }
+    if (any_far) return add_far_losses(position, n, m, keep, halves, loss);
     store_losses(position, n, loss);
     double added = 0;
     for (int64_t l = 0; l < n; ++l) added += double(loss[l]);
+    return added;
+  }
+
+  // The same of groups in which an m leaves the range. `halves` holds sums of shares, then losses.
+  [[gnu::noinline]] void half_shares_of_group(int64_t position, int64_t n, const T* m, const T* hot,
+                                              const T* picked, double* halves) const {
+    for (int64_t l = 0; l < n; ++l) halves[l] = half_shares(position + l, m[l], hot[l], picked[l]);
+  }
+  [[gnu::noinline]] void far_losses(int64_t n, const double* sum, const double* total, const T* hot,
+                                    double* halves) const {
+    for (int64_t l = 0; l < n; ++l)
+      halves[l] = cross_entropy_formula::loss_of_halves(T(total[l]) + hot[l], T(sum[l]), halves[l]);
+  }
+  [[gnu::noinline]] double add_far_losses(int64_t position, int64_t n, const T* m, const T* keep,
+                                          const double* losses, T* loss) const {
+    double added = 0;
+    for (int64_t l = 0; l < n; ++l) {
+      const bool far = keep[l] != T(0) && cross_entropy_formula::leaves_range(m[l]);
+      if (far) loss[l] = T(losses[l]);
+      added += far ? losses[l] : double(loss[l]);
+    }
+    store_losses(position, n, loss);
     return added;
   }
 };

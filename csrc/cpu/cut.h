@@ -3,21 +3,19 @@
 #pragma once
 #include "core/backend.h"
 #include "cpu/dense.h"
+#include "cpu/norm_sizes.h"
 
 ONEPASS_BEGIN
 namespace {
 namespace normalise {
 
-constexpr int64_t kUnits = 1024;     // units of a region: what a task keeps of each on its stack
 constexpr int64_t kNarrow = 512;     // narrower rows are taken several as one
 constexpr int64_t kPlanes = 16;      // the same where a unit is a plane
 constexpr int64_t kLongPlane = 512;  // planes at least this long are units
-constexpr int64_t kAdded = 8;        // rows added before a sum is touched
 constexpr int64_t kRegionBytes = 512 << 10;
 constexpr int64_t kRegionElements = 64 << 10;
 constexpr int64_t kTasksWanted = 16;
 constexpr int64_t kGroup = 256;  // units whose statistics are finished at once
-constexpr int64_t kLine = 64;    // bytes; what many rows meet starts with a line
 
 // How a call is cut. Unit u of a row belongs to channel (u / spread) % channels.
 struct Cut {

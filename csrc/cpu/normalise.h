@@ -13,9 +13,9 @@
 // threads start with the memory they touched last.
 //
 // Moments are sums of x - first element of the channel and of its square, as exact as in double at
-// any magnitude and for any ratio of mean to deviation (sums.h). Gradient sums add eight elements
-// in the computing type, then double. If two passes or interleaved tasks need the keep bits, they
-// are all drawn first, into a buffer 1/32 the size of x.
+// any magnitude and for any ratio of mean to deviation (moment_sums.h). Gradient sums add eight
+// elements in the computing type, then double. If two passes or interleaved tasks need the keep
+// bits, they are all drawn first, into a buffer 1/32 the size of x.
 #pragma once
 #include <stdlib.h>
 

@@ -5,6 +5,7 @@
 #include "core/normalise.h"
 #include "cpu/channels.h"
 #include "cpu/epilogue.h"
+#include "cpu/norm_sizes.h"
 
 ONEPASS_BEGIN
 namespace {
@@ -14,13 +15,6 @@ namespace normalise {
 // with the next row prefetched.
 constexpr int64_t kFarBytes = 2 << 20;
 constexpr int64_t kFarRun = 512;
-
-// True if a select costs no more than a masked instruction.
-#ifdef __AVX512F__
-constexpr bool kMaskedLanes = true;
-#else
-constexpr bool kMaskedLanes = false;
-#endif
 
 struct NoFlush {
   ~NoFlush() {}

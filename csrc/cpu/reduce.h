@@ -6,6 +6,7 @@
 #pragma once
 #include <math.h>
 
+#include "core/folds.h"
 #include "cpu/blocks.h"
 #include "cpu/loops.h"
 #include "kernels/gradient.h"
@@ -30,7 +31,7 @@ struct BlockSum {
 template <NormOrder kOrder>
 ONEPASS_HD void combine(double* total, double value) {
   if constexpr (kOrder == NormOrder::inf) {
-    *total = value > *total || value != value ? value : *total;
+    *total = LargerOrNan{}(*total, value);
   } else {
     *total += value;
   }

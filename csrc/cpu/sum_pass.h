@@ -2,7 +2,8 @@
 // dresidual, to a bias's dx, or for the apply pass.
 #pragma once
 #include "cpu/affine_gradient.h"
-#include "cpu/sums.h"
+#include "cpu/gradient_sums.h"
+#include "cpu/moment_sums.h"
 
 ONEPASS_BEGIN
 namespace {
@@ -15,6 +16,12 @@ struct Care {
   bool exact = false, scale_x = false, scale_g = false;
   bool scales() const { return scale_x || scale_g; }
 };
+
+ONEPASS_HD double fold_lanes(const double* lanes) {
+  double sum = 0;
+  for (int64_t l = 0; l < kSumLanes; ++l) sum += lanes[l];
+  return sum;
+}
 
 template <class Call>
 struct SumPass {
@@ -108,10 +115,14 @@ struct SumPass {
         store_run<uint32_t, uint32_t>(words + j * kWords,
                                       bits.at(at + j * call.cut.units, n, call.run_end(r, row + j)),
                                       1, ceil_div(n, 32));
-    const Rows<const T*> fused{at,      x.data,  x.stride, p.mean, p.rstd,
-                               p.scale, p.shift, words,    kWords};
+    using P = const T*;
+    const auto fused =
+        gradient_rows<P>(at, x.data, x.stride, p.mean, p.rstd, p.scale, p.shift, words, kWords);
     const Flush flush;
-    with_term(fused, [=](auto term) { add_terms_of_columns(rows, n, s, q, term); });
+    if (call.epilogue.is_relu())
+      return call.epilogue.template relu<P>().add_columns(call.epilogue.dropout(), rows, n, s, q,
+                                                          fused);
+    add_terms_of_columns(rows, n, s, q, dropped_term(fused));
   }
   ONEPASS_HD void add_gradients(int64_t rows, int64_t n, double* s, double* q, Strided g, Strided x,
                                 Parameters<T> p) const {
@@ -174,45 +185,26 @@ struct SumPass {
                                  call.factor(operand<P>(p.scale)), shift,
                                  scales_of(p, care.scale_x, shift), care.scale_g, bits, g);
   }
-  // Rows of x and dy from element `at` on, and what they meet.
+  // From element `at` on.
   template <class P>
-  struct Rows {
-    int64_t at;
-    const T* x;
-    int64_t stride;
-    P mean, rstd, scale, shift;
-    const uint32_t* words;
-    int64_t word_stride;
-  };
-  template <class P, class Add>
-  ONEPASS_HD void with_term(const Rows<P>& r, Add add) const {
-    const T* dy = static_cast<const T*>(call.norm.dy) + r.at;
-    if (!call.epilogue.drops()) {
-      using G = ReluGradient<R, T, P>;
-      const G g{call.epilogue.relu_backward(), dy, r.x, r.stride, r.mean, r.scale, r.shift};
-      add(GradientPair<R, T, P, G>{g, r.x, r.stride, r.mean, r.rstd});
-    } else if (!call.epilogue.is_relu()) {
-      add(dropped<false>(call.epilogue.identity_backward(), r));
-    } else if (!gradient.kept()) {
-      add(dropped<false>(call.epilogue.relu_backward(), r));
-    } else if constexpr (!kMaskedLanes) {
-      add(dropped<true>(call.epilogue.relu_backward(), r));
-    }
+  ONEPASS_HD GradientRows<T, P> gradient_rows(int64_t at, const T* x, int64_t stride, P mean,
+                                              P rstd, P scale, P shift, const uint32_t* words,
+                                              int64_t word_stride) const {
+    return {static_cast<const T*>(call.norm.dy) + at,
+            x,
+            stride,
+            mean,
+            rstd,
+            scale,
+            shift,
+            call.epilogue.drops() ? words : nullptr,
+            word_stride,
+            gradient.kept() ? gradient.kept() + at : nullptr};
   }
-  template <bool kStores, class A, class P>
-  ONEPASS_HD DroppedGradientPair<R, A, T, P, kStores> dropped(EpilogueBackward<R, A, T> backward,
-                                                              const Rows<P>& r) const {
-    return {backward,
-            static_cast<const T*>(call.norm.dy) + r.at,
-            r.x,
-            r.stride,
-            r.mean,
-            r.rstd,
-            r.scale,
-            r.shift,
-            r.words,
-            r.word_stride,
-            kStores ? gradient.kept() + r.at : nullptr};
+  // Without an activation only dropout makes g differ from dy.
+  template <class P>
+  ONEPASS_HD auto dropped_term(const GradientRows<T, P>& rows) const {
+    return dropped_pair<R, false>(call.epilogue.identity_backward(), rows);
   }
 
   void sum_planes(const Region& r, Parameters<T> p, double* s, double* q, Care care) const {
@@ -259,10 +251,13 @@ struct SumPass {
       if constexpr (kScales)
         if (gradient.fuses() && !care.scales()) {
           const uint32_t* words = call.epilogue.drops() ? bits.at(at, n, end) : nullptr;
-          const Rows<P> fused{
-              at, x, kSumLanes, P{p.mean[u]}, P{p.rstd[u]}, P{p.scale[u]}, P{p.shift[u]}, words, 1};
+          const auto fused = gradient_rows<P>(at, x, kSumLanes, P{p.mean[u]}, P{p.rstd[u]},
+                                              P{p.scale[u]}, P{p.shift[u]}, words, 1);
           const Flush flush;
-          return with_term(fused, [=](auto term) { add_terms_of_plane(n, s, q, term); });
+          if (call.epilogue.is_relu())
+            return call.epilogue.template relu<P>().add_plane(call.epilogue.dropout(), n, s, q,
+                                                              fused);
+          return add_terms_of_plane(n, s, q, dropped_term(fused));
         }
       const Gradient<T> g{plane_gradient(at, n, end, p.from(u), care, g_scratch, bits), kSumLanes};
       const Flush flush;

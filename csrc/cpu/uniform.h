@@ -3,7 +3,6 @@
 #include "core/hd.h"
 
 ONEPASS_BEGIN
-namespace {
 
 template <class T>
 struct Uniform {
@@ -11,5 +10,4 @@ struct Uniform {
   ONEPASS_HD T operator[](int64_t) const { return value; }
 };
 
-}  // namespace
 ONEPASS_END

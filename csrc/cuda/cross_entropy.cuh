@@ -84,6 +84,8 @@ struct Position {
     });
     return fold<kGroup>(m, Larger{});
   }
+  // `weighted` gets halves of the shares, since x - m may exceed the range of T. The bits are those
+  // of whole shares.
   ONEPASS_DEVICE void add(T m, T* sum, T* total, T* weighted) const {
     row.visit(call.in(call.logits), [&](int64_t c, int64_t at, int low, int high, const T* x) {
       ONEPASS_UNROLL
@@ -93,7 +95,7 @@ struct Position {
         if (call.plain()) continue;
         const T q = even_share(c + w, at + w);
         *total += q;
-        *weighted += cross_entropy_formula::share(q, x[w] - m);
+        *weighted += cross_entropy_formula::share(q, T(0.5) * x[w] - T(0.5) * m);
       }
     });
     *sum = fold<kGroup>(*sum, Plus{});
@@ -133,10 +135,10 @@ struct Position {
     T sum = T(0), total = T(0), weighted = T(0);
     add(m, &sum, &total, &weighted);
     total += hot;
-    weighted += cross_entropy_formula::share(hot, picked - m);
+    weighted += cross_entropy_formula::share(hot, T(0.5) * picked - T(0.5) * m);
     if constexpr (kGroup == kWarpSize) warp_sync(kFullWarp);  // dlogits may be logits
     if (call.dlogits) write_gradient(m, total / sum * reduction, hot);
-    return counts ? cross_entropy_formula::loss(total, sum, weighted) : T(0);
+    return counts ? cross_entropy_formula::loss(total, sum, T(2) * weighted) : T(0);
   }
 };
 

@@ -40,6 +40,20 @@ template <class T>
 ONEPASS_HD T loss(T total, T sum_exp, T shares) {
   return total * math::log(sum_exp) - shares;
 }
+// If m is this large, x − m may exceed the range of T although its share of the loss does not.
+// Shares are then added as halves in double.
+template <class T>
+ONEPASS_HD bool leaves_range(T m) {
+  return m > (sizeof(T) == 4 ? T(0x1p100) : T(0x1p960));
+}
+template <class T>
+ONEPASS_HD double half_share(T q, T x, T m) {
+  return share(double(q), 0.5 * double(x) - 0.5 * double(m));
+}
+template <class T>
+ONEPASS_HD double loss_of_halves(T total, T sum_exp, double half_shares) {
+  return 2 * (0.5 * double(total) * double(math::log(sum_exp)) - half_shares);
+}
 // factor = total / Σe; factor and q both include the reduction's factor.
 template <class T>
 ONEPASS_HD T gradient(T e, T factor, T q) {

@@ -2,25 +2,11 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
-
-class Mutant(NamedTuple):
-    """A mistake that tests must see.
-
-    name     short, unique: `run.py NAME` runs it
-    file     from the root of the tree
-    find     text that occurs exactly once there
-    put      what replaces it
-    tests    of these tests at least one must fail; arguments of pytest
-    """
-
-    name: str
-    file: str
-    find: str
-    put: str
-    tests: tuple[str, ...]
-
+from cpp_bind import BIND
+from cpp_core import CORE
+from cpp_cpu import CPU
+from cpp_kernels import KERNELS
+from mutant import Mutant
 
 VALUES = "tests/test_value_edges.py"
 LOSSES = "tests/test_loss_edges.py"
@@ -739,4 +725,5 @@ MODULES = [
 ]
 
 PYTHON += OPTIM + MODULES
+CPP += KERNELS + BIND + CPU + CORE
 MUTANTS = [*PYTHON, *CPP]

@@ -1,21 +1,16 @@
-// Leaves that add to the sums of units: moments (forward) and gradient terms (backward). They add
-// eight elements in the computing type, then double. Lanes and order are fixed, so that neither the
-// instruction set nor the number of threads shows in the result.
+// Leaves that add gradient terms to the sums of units, backward: g, or the pair g and g·x̂. Lanes
+// and order are those of moment_sums.h.
 //
-//   add_moment_*    d and d² about a shift
-//   add_term_*      terms: g, or the pair g and g·x̂
+//   add_term_*      terms
 //   add_dropped_*   pairs whose g comes out of dropout, with 32 keep bits a word
-//   *_of_columns    a panel of rows: each column has a sum of its own
-//   *_of_plane      a run of one plane, in kSumLanes lanes
 #pragma once
-#include "cpu/cut.h"
-#include "cpu/epilogue.h"
+#include "cpu/composed.h"
+#include "cpu/epilogue_leaves.h"
+#include "cpu/norm_sizes.h"
 
 ONEPASS_BEGIN
 namespace {
 namespace normalise {
-
-constexpr int64_t kSumLanes = 32;  // a plane's sum is this many
 
 // kRows rows, column by column: terms to s and, for pairs, to q.
 template <int kRows, class Term>
@@ -33,82 +28,6 @@ void add_term_rows(int64_t n, double* s, double* q, const Term term) {
     s[c] += double(a);
     if constexpr (Term::kPair) q[c] += double(b);
   }
-}
-
-// Moments about shift of kRows rows, column by column: d and d² about the block's own first row in
-// the computing type, moved to shift in double. Within a block Σd² <= (kRows + 1)·Σ(x - mean)², so
-// whatever mean and shift are, a rounded term is small next to the variance; an error of Σd moves
-// both sums as one of the mean would. With one row all of it is exact in double.
-template <int kRows, class T, class P>
-ONEPASS_HD void add_moment_rows(int64_t n, double* s, double* q, const T* x, int64_t stride,
-                                P shift) {
-#pragma GCC ivdep
-  for (int64_t c = 0; c < n; ++c) {
-    const T first = x[c];
-    T a = 0, b = 0;
-#pragma GCC unroll 16
-    for (int j = 1; j < kRows; ++j) {
-      const T d = x[j * stride + c] - first;
-      a += d;
-      b += d * d;
-    }
-    const double from = double(first) - double(shift[c]), all = kRows * from;
-    s[c] += double(a) + all;
-    q[c] += double(b) + from * (2 * double(a) + all);
-  }
-}
-// One half of 2 * kAdded rows, about the first row of both. The first half's sums stay in the
-// computing type for the second, which halves the additions in double.
-template <bool kFirst, class T>
-void add_moment_half(int64_t n, T* pivot, T* half_s, T* half_q, double* s, double* q, const T* x,
-                     int64_t stride, const T* shift) {
-#pragma GCC ivdep
-  for (int64_t c = 0; c < n; ++c) {
-    constexpr int kBegin = kFirst ? 1 : 0;
-    const T first = kFirst ? x[c] : pivot[c];
-    T a = x[kBegin * stride + c] - first, b = a * a;
-#pragma GCC unroll 16
-    for (int j = kBegin + 1; j < kAdded; ++j) {
-      const T d = x[j * stride + c] - first;
-      a += d;
-      b += d * d;
-    }
-    if constexpr (kFirst) {
-      pivot[c] = first;
-      half_s[c] = a;
-      half_q[c] = b;
-    } else {
-      a += half_s[c];
-      b += half_q[c];
-      const double from = double(first) - double(shift[c]), all = 2 * kAdded * from;
-      s[c] += double(a) + all;
-      q[c] += double(b) + from * (2 * double(a) + all);
-    }
-  }
-}
-template <class T>
-void add_moments_of_16_rows(int64_t n, double* s, double* q, const T* x, int64_t stride,
-                            const T* shift) {
-  alignas(kLine) T pivot[kUnits], half_s[kUnits], half_q[kUnits];
-  add_moment_half<true>(n, pivot, half_s, half_q, s, q, x, stride, shift);
-  add_moment_half<false>(n, pivot, half_s, half_q, s, q, x + kAdded * stride, stride, shift);
-}
-template <class T>
-void add_moments_of_columns(int64_t rows, int64_t n, double* s, double* q, const T* x,
-                            int64_t stride, const T* shift) {
-  if (rows == 2 * kAdded) return add_moments_of_16_rows(n, s, q, x, stride, shift);
-  if (rows == kAdded) return add_moment_rows<kAdded>(n, s, q, x, stride, shift);
-  for (int64_t j = 0; j < rows; ++j) add_moment_rows<1>(n, s, q, x + j * stride, stride, shift);
-}
-template <class T, class P>
-void add_moments_of_plane(int64_t n, double* s, double* q, const T* x, P shift, bool exact) {
-  constexpr int64_t kStep = kAdded * kSumLanes;
-  if (!exact)
-    for (; n >= kStep; n -= kStep, x += kStep)
-      add_moment_rows<kAdded>(kSumLanes, s, q, x, kSumLanes, shift);
-  for (; n >= kSumLanes; n -= kSumLanes, x += kSumLanes)
-    add_moment_rows<1>(kSumLanes, s, q, x, kSumLanes, shift);
-  add_moment_rows<1>(n, s, q, x, kSumLanes, shift);
 }
 
 // The pair g and its product with x̂ by rule R. g is read from memory or computed, whichever is
@@ -130,9 +49,10 @@ struct GradientPair {
   }
 };
 
-template <class R, class T, class P>
-struct ReluGradient {
-  EpilogueBackward<R, Relu<T>, T> backward;
+// g computed from dy and x.
+template <class R, class A, class T, class P>
+struct ComposedGradient {
+  EpilogueBackward<R, A, T> backward;
   const T *dy, *x;
   int64_t stride;
   P mean, scale, shift;
@@ -140,7 +60,7 @@ struct ReluGradient {
     const int64_t i = j * stride + c;
     return backward(Absent{}, dy[i], x[i], mean[c], scale[c], shift[c]);
   }
-  ONEPASS_HD ReluGradient next(int64_t rows) const {
+  ONEPASS_HD ComposedGradient next(int64_t rows) const {
     return {backward, dy + rows * stride, x + rows * stride, stride, mean, scale, shift};
   }
 };
@@ -182,6 +102,22 @@ struct DroppedGradientPair {
             kStores ? to + rows * stride : nullptr};
   }
 };
+
+template <class R, bool kStores, class A, class T, class P>
+ONEPASS_HD DroppedGradientPair<R, A, T, P, kStores> dropped_pair(EpilogueBackward<R, A, T> backward,
+                                                                 const GradientRows<T, P>& r) {
+  return {backward,
+          r.dy,
+          r.x,
+          r.stride,
+          r.mean,
+          r.rstd,
+          r.scale,
+          r.shift,
+          r.words,
+          r.word_stride,
+          kStores ? r.kept : nullptr};
+}
 
 template <class T>
 struct Gradient {
@@ -270,11 +206,6 @@ void add_terms_of_plane(int64_t n, double* s, double* q, Term term) {
   for (; n >= kSumLanes; n -= kSumLanes, term = term.next(1))
     add_terms_of_columns(1, kSumLanes, s, q, term);
   add_terms_of_columns(1, n, s, q, term);
-}
-ONEPASS_HD double fold_lanes(const double* lanes) {
-  double sum = 0;
-  for (int64_t l = 0; l < kSumLanes; ++l) sum += lanes[l];
-  return sum;
 }
 
 }  // namespace normalise

@@ -1,0 +1,93 @@
+"""Mistakes planted in csrc/bind: the border."""
+
+from mutant import Mutant
+
+CONTRACTS = "tests/test_contracts.py::test_one_wrong_argument"
+
+BIND = [
+    Mutant(
+        "plan: maximize is forgotten",
+        "csrc/bind/plan.cpp",
+        "options.maximize ? -1.0 : 1.0;",
+        "1.0;",
+        ("tests/test_plan.py::test_norm_clip_unscale_and_maximize",),
+    ),
+    Mutant(
+        "plan: a group that does not exist",
+        "csrc/bind/plan.cpp",
+        "groups_.back() >= int64_t(arrays_.count())",
+        "groups_.back() > int64_t(arrays_.count())",
+        ("tests/test_plan.py::test_what_a_plan_refuses",),
+    ),
+    Mutant(
+        "plan: a negative step count",
+        "csrc/bind/plan_counts.cpp",
+        "if (values.back() < 0)",
+        "if (values.back() < -1)",
+        ("tests/test_plan.py::test_what_a_plan_refuses",),
+    ),
+    Mutant(
+        "array: an output that overlaps itself",
+        "csrc/bind/array.cpp",
+        "if (stride < reach)",
+        "if (stride == 0)",
+        ("tests/test_border_memory.py::test_outputs_that_overlap_themselves",),
+    ),
+    Mutant(
+        "result: a number of float32 has the bits of a double",
+        "csrc/bind/result.cpp",
+        "wide ? static_cast<void*>(&value) : &narrow",
+        "static_cast<void*>(&value)",
+        ("tests/test_cross_entropy.py::test_huge_logits",
+         "tests/test_cross_entropy.py::test_a_mean_of_losses_that_exceed_the_dtype"),
+    ),
+    Mutant(
+        "result: the layout of the input is forgotten",
+        "csrc/bind/result.cpp",
+        "is_ndarray(like) && like.c_order",
+        "is_ndarray(like)",
+        ("tests/test_border_memory.py::test_a_result_has_the_layout_of_its_input",),
+    ),
+    Mutant(
+        "labels: an unsigned one becomes ignore_index",
+        "csrc/bind/losses.cpp",
+        "(*to)[i] = fits ? int64_t(labels[i]) : std::numeric_limits<int64_t>::max();",
+        "(void)fits, (*to)[i] = int64_t(labels[i]);",
+        ("tests/test_border_memory.py::test_unsigned_label_beyond_int64",),
+    ),
+    Mutant(
+        "batch norm: eps 0 in training",
+        "csrc/bind/batch_norm.cpp",
+        "if (call.batch_statistics && call.eps == 0)",
+        "if (call.batch_statistics && call.eps < 0)",
+        ("tests/test_errors.py::test_wrong_call[eps 0]",),
+    ),
+    Mutant(
+        "batch norm: backward of an evaluation drops",
+        "csrc/bind/batch_norm.cpp",
+        "call.batch_statistics ? given[kActivation + 2] : nothing",
+        "call.batch_statistics ? given[kActivation + 2] : given[kActivation + 2]",
+        ("tests/test_batch_norm.py::test_dropout_takes_no_part_in_evaluation",),
+    ),
+    Mutant(
+        "global norm: -inf is an order",
+        "csrc/bind/norms.cpp",
+        "if (std::isinf(value) && value > 0)",
+        "if (std::isinf(value))",
+        (f"{CONTRACTS}[global_norm-ord]",),
+    ),
+    Mutant(
+        "axis: one beyond the last",
+        "csrc/bind/border.cpp",
+        "if (d < 0 || d >= first().ndim)",
+        "if (d < 0 || d > first().ndim)",
+        (f"{CONTRACTS}[bias_act-axis]",),
+    ),
+    Mutant(
+        "cross entropy: float labels are probabilities",
+        "csrc/bind/border.cpp",
+        "if (target.ndim == rows.ndim && std::equal(",
+        "if (target.ndim == like.ndim && std::equal(",
+        ("tests/test_cross_entropy.py::test_float_labels_are_told_apart_from_probabilities",),
+    ),
+]  # fmt: skip

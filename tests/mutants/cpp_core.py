@@ -1,0 +1,85 @@
+"""Mistakes planted in csrc/core: what both backends share."""
+
+from mutant import Mutant
+
+MASK = "tests/test_dropout_mask.py"
+
+CORE = [
+    Mutant(
+        "dropout: a threshold on the half is rounded down",
+        "csrc/core/philox.h",
+        "scaled - double(whole) >= 0.5 ? 1u : 0u",
+        "scaled - double(whole) > 0.5 ? 1u : 0u",
+        (f"{MASK}::test_threshold_is_exact",),
+    ),
+    Mutant(
+        "dropout: the float64 scale is one step off",
+        "csrc/core/philox.h",
+        "return keep == 0 ? 0.0 : 0x1p32 / double(keep);",
+        "return keep == 0 ? 1.0 : 0x1p32 / double(keep - 1);",
+        (f"{MASK}::test_kept_values_are_scaled_by_one_rounded_factor",),
+    ),
+    Mutant(
+        "keep bits: read from the other end of the word",
+        "csrc/core/signature.h",
+        "int32_t(word << (31 - bit)) >> 31",
+        "int32_t(word << bit) >> 31",
+        ("tests/test_kernels.py::test_against_reference[dropout-float32]",),
+    ),
+    Mutant(
+        "folds: the maximum norm loses a NaN",
+        "csrc/core/folds.h",
+        "return b > a || b != b ? b : a;",
+        "return b > a ? b : a;",
+        ("tests/test_global_norm.py::test_norm_of_what_is_not_finite",),
+    ),
+    Mutant(
+        "passes: no pass writes the residual's gradient in evaluation",
+        "csrc/core/normalise.h",
+        "return wants_parameters || wants_dresidual || (wants_dx && corrects()) || !is_norm;",
+        "return wants_parameters || (wants_dx && corrects()) || !is_norm;",
+        ("tests/test_batch_norm.py::test_the_residuals_gradient_without_parameters_in_evaluation",),
+    ),
+    Mutant(
+        "16-bit types: odd results are rounded up",
+        "csrc/core/dtype.h",
+        "Bits y = ((exponent - Bits(kLeast)) >> kExtra) + (sum - magic);",
+        "Bits y = ((exponent - Bits(kLeast)) >> kExtra) + (sum - magic) + (sum & 1);",
+        ("tests/test_kernels.py::test_against_reference[leaky_relu-float16]",),
+    ),
+    Mutant(
+        "tanh: saturates early",
+        "csrc/core/basic.h",
+        "static constexpr double kTanhMax = 20.0, kErfMax = 6.0;",
+        "static constexpr double kTanhMax = 15.0, kErfMax = 6.0;",
+        ("tests/test_kernels.py::test_against_reference[tanh-float64]",),
+    ),
+    Mutant(
+        "log: a coefficient",
+        "csrc/core/log.h",
+        "0x1.2492494224e8ap-2",
+        "0x1.2492494224e8ap-3",
+        ("tests/test_kernels.py::test_against_reference[cross_entropy-float64]",),
+    ),
+    Mutant(
+        "erf: a constant",
+        "csrc/core/erf.h",
+        "const float q = chain(t, 1.0f, 1.0f, 1.0f, 0x1.a2a54ep+0f,",
+        "const float q = chain(t, 1.0f, 1.0f, 1.0f, 0x1.a2a54fp+0f,",
+        ("tests/test_kernels.py::test_against_reference[gelu-float32]",),
+    ),
+    Mutant(
+        "power: the lowest bit of the exponent is left out",
+        "csrc/core/basic.h",
+        "if (n & 1) y *= x;",
+        "if (n & 1 && n > 1) y *= x;",
+        ("tests/test_kernels.py::test_against_reference[adamw-float64]",),
+    ),
+    Mutant(
+        "schedule: a tensor's later pieces begin at its start",
+        "csrc/core/schedule.cpp",
+        "pieces_.push_back({t, begin, size});",
+        "pieces_.push_back({t, 0, size});",
+        ("tests/test_large_arrays.py",),
+    ),
+]

@@ -1,0 +1,102 @@
+"""Mistakes planted in csrc/cpu: drivers, leaves and loops."""
+
+from mutant import Mutant
+
+
+def _case(row: str) -> tuple[str, ...]:
+    return (f"tests/test_kernels.py::test_against_reference[{row}]",)
+
+
+CPU = [
+    Mutant(
+        "mask: bits beyond the last element are set",
+        "csrc/cpu/mask.h",
+        "left < 8 ? (1u << left) - 1 : 0xffu;",
+        "left < 8 ? 0xffu : 0xffu;",
+        ("tests/test_dropout_mask.py",),
+    ),
+    Mutant(
+        "loops: a converted gradient is not zeroed",
+        "csrc/cpu/loops.h",
+        "S::writes(o) || (int(o) == kGradient && call.rider.zero_grad)",
+        "S::writes(o)",
+        ("tests/test_optim_riders.py::test_zero_grad",),
+    ),
+    Mutant(
+        "loops: the second row of hyper-parameters is the first",
+        "csrc/cpu/loops.h",
+        "return make_functor<K, T>(call.hyper + row * call.hyper_size);",
+        "return make_functor<K, T>(call.hyper + (row > 0) * call.hyper_size);",
+        ("tests/test_plan_scalars.py::test_many_parameters_with_products_of_their_own",),
+    ),
+    Mutant(
+        "keep bits: the neighbour's bits are lost",
+        "csrc/cpu/keep_bits.h",
+        "words[i] >> shift | words[i + 1] << (32 - shift);",
+        "words[i] >> shift;",
+        _case("bias_act-float64"),
+    ),
+    Mutant(
+        "epilogue: the residual is missing behind an activation, backward",
+        "csrc/cpu/epilogue.h",
+        "affine<Flush>(n, x, residual, mean, scale, shift, nullptr, z);",
+        "affine<Flush>(n, x, nullptr, mean, scale, shift, nullptr, z);",
+        _case("batch_norm_backward-float64"),
+    ),
+    Mutant(
+        "composed ReLU: the sums of columns miss dropout",
+        "csrc/cpu/composed_relu.cpp",
+        "const Backward backward{{}, dropout};",
+        "const Backward backward{{}, {T(1)}};",
+        ("tests/test_fusion.py", "tests/test_gradients.py"),
+    ),
+    Mutant(
+        "moments: half of sixteen rows counts twice",
+        "csrc/cpu/moment_sums.h",
+        "x + kAdded * stride, stride, shift);",
+        "x, stride, shift);",
+        _case("batch_norm-float64"),
+    ),
+    Mutant(
+        "cut: the last, shorter row is left out",
+        "csrc/cpu/cut.h",
+        "cut.tail = call.outer % repeat * width;",
+        "cut.tail = 0;",
+        _case("batch_norm-float32"),
+    ),
+    Mutant(
+        "norm: only the last range counts",
+        "csrc/cpu/reduce.h",
+        "combine<kOrder>(&total.sum, partials[r].sum);",
+        "total.sum = partials[r].sum;",
+        _case("global_norm-float64"),
+    ),
+    Mutant(
+        "norm: the last range hides an offender",
+        "csrc/cpu/reduce.h",
+        "if (total.first_nonfinite < 0) total.first_nonfinite = partials[r].first_nonfinite;",
+        "total.first_nonfinite = partials[r].first_nonfinite;",
+        ("tests/test_optim_riders.py::test_the_first_offender_is_named",),
+    ),
+    Mutant(
+        "cross entropy: ignored labels count in the mean",
+        "csrc/cpu/cross_entropy.h",
+        "const bool counts = job.call.labels[p] != job.call.ignore_index;",
+        "const bool counts = true;",
+        ("tests/test_cross_entropy.py::test_an_ignored_row_may_hold_anything",),
+    ),
+    Mutant(
+        "cross entropy: positions beyond a group take the first group's labels",
+        "csrc/cpu/row_walk.h",
+        "const double loss = this->group(r, n, x, p,",
+        "const double loss = this->group(r - r % (2 * kTile), n, x, p,",
+        ("tests/test_cross_entropy.py::test_more_rows_than_a_tile_holds",),
+    ),
+    Mutant(
+        "channels: the bias of another channel",
+        "csrc/cpu/channel_step.h",
+        "load_channels(call.norm.bias, first, n, 0, bias);",
+        "load_channels(call.norm.bias, 0, n, 0, bias);",
+        _case("bias_act-float32"),
+    ),
+]
