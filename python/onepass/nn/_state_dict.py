@@ -10,6 +10,7 @@ from onepass._array import Array, mover, to_numpy
 from onepass._kind import namespace
 from onepass._parameter import Parameter
 from onepass.nn._saved import Saved
+from onepass.nn._use import refuse_change
 
 
 class Model(Protocol):
@@ -40,6 +41,7 @@ def move(model: Model, device: str) -> None:
 
     Integer buffers (the count of batches) stay on the host, where they are read at every step.
     """
+    refuse_change(model, "to")
     move_one = mover(device)
     slots: list[tuple[Any, str]] = [
         (p, name) for p in model.parameters() for name in ("data", "grad")
@@ -66,6 +68,7 @@ class LoadResult(NamedTuple):
 
 def load(model: Model, state_dict: Any, strict: Any, prefix: Any) -> LoadResult:
     """Check everything, then copy everything that fits."""
+    refuse_change(model, "load_state_dict")
     strict = numbers.flag("load_state_dict", "strict", strict)
     if not isinstance(prefix, str):
         raise TypeError(f"load_state_dict: 'prefix' is {prefix!r}, expected a text such as 'body.'")

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from onepass import _numbers as numbers
-from onepass.train import _loaders, _use
+from onepass.nn import _use
+from onepass.train import _loaders
 from onepass.train._callbacks import Callback
 from onepass.train._lr_curve import LRFinderResult, diverged, judge
 from onepass.train._run import Run

@@ -16,18 +16,18 @@ LEAST = 1e-30
 ClassWeight = Mapping[Any, float] | Any | str | None
 
 
-def divisor_of(loss: Any, target: Any) -> float | None:
-    """What a loss of these targets is divided by; None for a sum.
+def loss_of(loss: Any, output: Any, target: Any) -> tuple[Any, Any, float | None]:
+    """The loss, its gradient by the output, and what it was divided by; None for a sum.
 
-    The losses of ``onepass.nn`` say so themselves, as may any loss with a method ``divisor``. One
+    The losses of ``onepass.nn`` have a method ``divisor`` for the last, as any loss may. One
     without it is taken for a mean over samples.
     """
+    value, dy = _called(loss, output, target)
     own = getattr(loss, "divisor", None)
-    return float(len(target)) if own is None else own(target)
+    return value, dy, float(len(target)) if own is None else own(target)
 
 
-def loss_of(loss: Any, output: Any, *arguments: Any, **options: Any) -> tuple[Any, Any]:
-    """What ``loss`` returns: the loss, and its gradient by the output."""
+def _called(loss: Any, output: Any, *arguments: Any, **options: Any) -> tuple[Any, Any]:
     result = loss(output, *arguments, **options)
     pair = isinstance(result, (tuple, list)) and len(result) == 2
     shape = getattr(result[1], "shape", None) if pair else None
@@ -45,7 +45,7 @@ def loss_of(loss: Any, output: Any, *arguments: Any, **options: Any) -> tuple[An
 class WeightedLoss:
     """``loss = Σ w_i l_i / Σ w_i c_i``: w weighs samples, c are the weights of classes within l.
 
-    The arguments of a call are (y, target, w). A function takes them itself, as ``sample_weight``.
+    A function takes w itself, as ``sample_weight``; it is then divided by Σ w.
     """
 
     def __init__(self, loss: Any) -> None:
@@ -61,26 +61,23 @@ class WeightedLoss:
                 "module of onepass.nn, or a function with an argument sample_weight"
             )
 
-    def __call__(self, y: Any, target: Any, weight: Any) -> tuple[Any, Any]:
+    def __call__(self, y: Any, target: Any, weight: Any) -> tuple[Any, Any, float | None]:
+        """As `loss_of`."""
         if self._each is None:
-            return loss_of(self._own, y, target, sample_weight=weight)
+            value, dy = _called(self._own, y, target, sample_weight=weight)
+            return value, dy, float(to_numpy(weight).sum())
         losses, dy = self._each(y, target)
         own = _shaped(weight, losses)
         total = float((own * losses).sum(dtype=np.float64))
-        divisor = self.divisor(target, weight)
+        divisor = None
+        if self._own.reduction != "sum":
+            counted = self._each.weights(target)
+            divisor = float((to_numpy(_shaped(weight, counted)) * to_numpy(counted)).sum())
         scale = own if divisor is None else own / (divisor or 1.0)
         if losses.ndim < dy.ndim:  # one loss for all classes
             scale = scale[:, None]
-        return total if divisor is None else total / (divisor or 1.0), dy * scale.astype(dy.dtype)
-
-    def divisor(self, target: Any, weight: Any) -> float | None:
-        """What the loss was divided by; None for a sum."""
-        if self._each is None:
-            return float(to_numpy(weight).sum())
-        if self._own.reduction == "sum":
-            return None
-        counted = self._each.weights(target)
-        return float((to_numpy(_shaped(weight, counted)) * to_numpy(counted)).sum())
+        loss = total if divisor is None else total / (divisor or 1.0)
+        return loss, dy * scale.astype(dy.dtype), divisor
 
 
 def of_samples(y: Any, sample_weight: Any, class_weight: ClassWeight) -> Any:
