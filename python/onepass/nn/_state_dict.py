@@ -18,6 +18,7 @@ class Model(Protocol):
 
     _saved: Saved
     buffer_names: ClassVar[tuple[str, ...]]
+    statistics_frozen: bool
 
     def named_modules(self) -> Iterator[tuple[str, Model]]: ...
     def modules(self) -> Iterator[Model]: ...
@@ -32,6 +33,18 @@ def live_arrays(model: Model) -> Iterator[tuple[str, Array]]:
             if isinstance(value, Parameter):
                 yield dot + name, value.data
         for name in module.buffer_names:
+            if (array := getattr(module, name)) is not None:
+                yield dot + name, array
+
+
+def frozen_arrays(model: Model) -> Iterator[tuple[str, Array]]:
+    """Those of `live_arrays` that training leaves alone."""
+    for prefix, module in model.named_modules():
+        dot = f"{prefix}." if prefix else ""
+        for name, value in vars(module).items():
+            if isinstance(value, Parameter) and not value.requires_grad:
+                yield dot + name, value.data
+        for name in module.buffer_names if module.statistics_frozen else ():
             if (array := getattr(module, name)) is not None:
                 yield dot + name, array
 

@@ -185,9 +185,10 @@ def _unmoved(array: Any) -> Any:
 def _history(run: Any, value: Any) -> History:
     columns = isinstance(value, Mapping) and all(isinstance(v, list) for v in value.values())
     if not columns or len({len(column) for column in value.values()}) > 1:
+        shown = dict(value) if isinstance(value, dict) else value
         raise TypeError(
-            f"Trainer: 'history' is {value!r}, expected a History, or a dict of lists of one "
-            "length, a number for each epoch"
+            f"Trainer: 'history' is {shown!r}, expected "
+            "a History, or a dict of lists of one length, a number for each epoch"
         )
     return value if isinstance(value, History) else History(value)
 

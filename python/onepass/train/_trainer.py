@@ -347,9 +347,15 @@ class Trainer:
         parts: dict[str, Any] | None,
     ) -> None:
         run = self.run
+        run.batches = len(loader)
         before: Mapping[str, Any] = vars(run) if parts is None else parts["trainer"]
         data = _resume.described(run, loader, validation)
         restores = parts is not None
+        if not restores and run.position > run.batches > 0:
+            raise ValueError(
+                f"Trainer: 'position' is {run.position}, expected at most {run.batches}, the "
+                "batches of an epoch"
+            )
         _resume.check(data, before, resumes=run.loaded or restores, restores=restores)
         if parts is not None:
             _saving.restore(run, parts)
@@ -359,7 +365,7 @@ class Trainer:
             if run.step == 0:
                 run.seed_dropout()
         run.data = data
-        run.max_epochs, run.batches = max_epochs, len(loader)
+        run.max_epochs = max_epochs
 
 
 def _existing(dir: str | Path) -> Path:

@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 
 from onepass._array import beside, to_numpy
-from onepass.data._given import array_of
+from onepass.data._weights import checked_weights
 
-LEAST = 1e-30
 ClassWeight = Mapping[Any, float] | Any | str | None
 
 
@@ -88,7 +87,7 @@ def of_samples(y: Any, sample_weight: Any, class_weight: ClassWeight) -> Any:
     """
     weight = None
     if sample_weight is not None:
-        weight = _checked("sample_weight", sample_weight)
+        weight = checked_weights("fit", "sample_weight", sample_weight)
         if weight.shape != (len(y),):
             raise ValueError(
                 f"fit: 'sample_weight' has shape {weight.shape}, expected ({len(y)},), one for "
@@ -121,7 +120,7 @@ def _by_class(y: Any, class_weight: ClassWeight) -> Any:
         counts = np.array([np.sum(y == c) for c in known])
         given = dict(zip(known.tolist(), counts.sum() / (len(known) * counts), strict=True))
     elif isinstance(class_weight, Mapping):
-        values = _checked("class_weight", list(class_weight.values()))
+        values = checked_weights("fit", "class_weight", list(class_weight.values()))
         wrong = [k for k in class_weight if not isinstance(k, (int, np.integer))]
         if wrong:
             raise TypeError(
@@ -129,7 +128,7 @@ def _by_class(y: Any, class_weight: ClassWeight) -> Any:
             )
         given = dict(zip(map(int, class_weight), values.tolist(), strict=True))
     else:
-        given = dict(enumerate(_checked("class_weight", class_weight).tolist()))
+        given = dict(enumerate(checked_weights("fit", "class_weight", class_weight).tolist()))
     classes = known.astype(int).tolist()
     strange = [c for c in given if c not in classes] if isinstance(class_weight, Mapping) else []
     missing = [] if isinstance(class_weight, Mapping) else [c for c in classes if c not in given]
@@ -140,29 +139,6 @@ def _by_class(y: Any, class_weight: ClassWeight) -> Any:
     for c in classes:
         weight[y == c] = given.get(c, 1.0)
     return weight
-
-
-def _checked(name: str, weights: Any) -> Any:
-    listed = isinstance(weights, (list, tuple))
-    array = to_numpy(np.asarray(weights) if listed else array_of("fit", name, weights, text=True))
-    if array.dtype.kind not in "biuf" or array.ndim != 1:
-        raise TypeError(
-            f"fit: {name!r} is a {type(weights).__name__} of dtype {array.dtype} and shape "
-            f"{array.shape}, expected an array of numbers along one axis"
-        )
-    array = array.astype(np.float64)
-    wrong = np.flatnonzero(~((array >= 0) & np.isfinite(array)))
-    if wrong.size:
-        raise ValueError(
-            f"fit: {name!r} has {array[wrong[0]]} at {wrong[0]}, expected finite numbers >= 0"
-        )
-    wrong = np.flatnonzero((array > 0) & ((array < LEAST) | (array > 1 / LEAST)))
-    if wrong.size:
-        raise ValueError(
-            f"fit: {name!r} has {array[wrong[0]]} at {wrong[0]}, expected 0 or numbers between "
-            f"{LEAST} and {1 / LEAST}, which float32 can multiply"
-        )
-    return array
 
 
 def _shaped(weight: Any, like: Any) -> Any:
