@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, NamedTuple, Protocol
 
+import numpy as np
+
 from onepass import _numbers as numbers
 from onepass._array import Array, mover, to_numpy
 from onepass._kind import namespace
@@ -98,14 +100,12 @@ def load(model: Model, state_dict: Any, strict: Any, prefix: Any) -> LoadResult:
     problems += [f"unexpected {k}" for k in result.unexpected]
     sources = {}
     for name in filter(given.__contains__, targets):
-        target, source = targets[name], to_numpy(given[name])
-        if source.shape == tuple(target.shape) and source.dtype.kind in "fiu":
+        source, problem = _converted(given[name], targets[name])
+        if not problem:
             sources[name] = source
             continue
         result.mismatched.append(name)
-        problems.append(
-            f"{name} is {source.dtype} {source.shape}, expected {target.dtype} {target.shape}"
-        )
+        problems.append(f"{name} {problem}")
     if problems and strict:
         raise ValueError(
             f"load_state_dict: the state does not fit this {type(model).__name__}; nothing was "
@@ -115,3 +115,30 @@ def load(model: Model, state_dict: Any, strict: Any, prefix: Any) -> LoadResult:
         target = targets[name]
         target[...] = namespace(target).asarray(source)
     return result
+
+
+def _converted(value: Any, target: Array) -> tuple[Any, str]:
+    """``value`` in the dtype of ``target``; or why that cannot be, in words behind its name."""
+    if isinstance(value, np.ma.MaskedArray):
+        return None, "is a MaskedArray, expected an array whose values all count"
+    try:
+        source = to_numpy(value)
+    except ValueError as error:  # rows of different lengths
+        return None, f"is no array ({error})"
+    floats = source.dtype.kind == "f" or source.dtype.name == "bfloat16"
+    shape = tuple(target.shape)
+    if source.shape != shape or not (floats or source.dtype.kind in "iu"):
+        return None, f"is {source.dtype} {source.shape}, expected {target.dtype} {shape}"
+    if source.dtype == target.dtype:
+        return source, ""
+    with np.errstate(all="ignore"):
+        result = source.astype(target.dtype)
+        if target.dtype.kind in "iu":
+            wrong = (result != source) | (result < 0)
+            expected = "whole numbers"
+        else:
+            wrong = np.isfinite(source) & ~np.isfinite(result)
+            expected = f"numbers of {target.dtype}"
+    if wrong.any():
+        return None, f"holds {source[wrong][0]!s}, expected {expected}"
+    return result, ""

@@ -65,12 +65,13 @@ class Checked:
             self._follow(run)
 
 
-def _model(run: Any, model: Any) -> Any:
+def a_module(owner: str, model: Any) -> Any:
+    """``model``, or what behaves like one; TypeError elsewhere."""
     for name in ("parameters", "backward", "state_dict"):
         if not hasattr(model, name) or isinstance(model, type):
             shown = f"the class {model.__name__}" if isinstance(model, type) else None
             shown = shown or f"a {type(model).__name__}"
-            raise TypeError(f"Trainer: 'model' is {shown}, expected an nn.Module")
+            raise TypeError(f"{owner}: 'model' is {shown}, expected an nn.Module")
     return model
 
 
@@ -207,7 +208,7 @@ def _stop(run: Any, value: Any) -> bool:
 
 
 CHECKED = {
-    "model": Checked("model", _model, _follow_model),
+    "model": Checked("model", lambda run, value: a_module("Trainer", value), _follow_model),
     "loss": Checked("loss", _loss),
     "metrics": Checked("metrics", _metrics),
     "device": Checked("device", lambda run, value: value, _follow_device),

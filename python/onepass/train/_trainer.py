@@ -280,6 +280,7 @@ class Trainer:
         """
         return self.run.predict(X, batch_size=batch_size)
 
+    @suggest_keywords
     def save(self, dir: str | Path) -> Path:
         """Write a checkpoint of everything into ``dir``; returns the new directory inside it.
 
@@ -290,6 +291,7 @@ class Trainer:
         return self.run.save(path_of("save", "dir", dir))
 
     @classmethod
+    @suggest_keywords
     def load(
         cls, dir: str | Path, model: Any, loss: Any, optimizer: Any, **options: Any
     ) -> Trainer:
@@ -304,7 +306,7 @@ class Trainer:
                 is of another architecture or seed (model and optimizer keep their values), or none
                 is valid.
         """
-        parts = newest(_existing(dir))
+        parts = newest(_existing("load", dir))
         if parts is None:
             raise FileNotFoundError(f"no checkpoint in {dir}")
         trainer = cls(model, loss, optimizer, **options)
@@ -335,7 +337,8 @@ class Trainer:
             FileNotFoundError: no such directory, or no checkpoint in it. ValueError: another
                 architecture (the model keeps its values), or no callback has kept the best.
         """
-        saved = weights(_existing(dir), which)
+        _settings.a_module("load_weights", model)
+        saved = weights(_existing("load_weights", dir), which)
         _saving.load_model(model, saved["model"], saved["modules"])
         return model
 
@@ -368,8 +371,8 @@ class Trainer:
         run.max_epochs = max_epochs
 
 
-def _existing(dir: str | Path) -> Path:
-    folder = path_of("load", "dir", dir)
+def _existing(owner: str, dir: str | Path) -> Path:
+    folder = path_of(owner, "dir", dir)
     if not folder.is_dir():
         raise FileNotFoundError(f"no such directory: {dir}")
     return folder
