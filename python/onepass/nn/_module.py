@@ -12,7 +12,7 @@ from onepass import _numbers as numbers
 from onepass._array import Array
 from onepass._parameter import Parameter
 from onepass.nn import _state_dict
-from onepass.nn._facts import bypassable
+from onepass.nn._facts import NOT_COUNTED, bypassable, edits
 from onepass.nn._saved import SavedAttribute
 from onepass.nn._state_dict import LoadResult
 from onepass.nn._use import refuse_change
@@ -76,6 +76,12 @@ class Module:
                 f"{name}.data[...] = values"
             )
         super().__setattr__(name, value)
+        if name not in NOT_COUNTED:
+            edits.count += 1
+
+    def __delattr__(self, name: str) -> None:
+        super().__delattr__(name)
+        edits.count += 1
 
     @bypassable
     def __call__(self, x: Array) -> Array:

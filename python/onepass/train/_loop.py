@@ -161,8 +161,8 @@ class Loop:
         run.note_step(info)
         skipped = run.nonfinite == "skip" and bool(info.skipped)
         run.step += 1
-        run.skipped_steps += skipped
         if skipped:
+            run.skipped_steps += 1
             self._buffers.put_back()
         _schedule.after_step(run, skipped=skipped)
 

@@ -79,7 +79,9 @@ class Run(Evaluator):
     loaded: bool = False  # a state was restored and fit has not started from it yet
     at_boundary: bool = False
     sums: Totals = field(default_factory=Totals)  # of the current epoch
-    logged: dict[str, list[float]] = field(default_factory=dict)  # in the current epoch, by log
+    logged: dict[str, tuple[float, int]] = field(
+        default_factory=dict
+    )  # in the current epoch, by log
     data: dict[str, Any] | None = None  # of _resume.described
     training: Training | None = None
     fitting: bool = False
@@ -156,13 +158,14 @@ class Run(Evaluator):
 
     def counters(self) -> tuple[Any, ...]:
         """What the batches of a step change in the run, for ``go_back``."""
-        return self.step, self.position, self.sums.copied(), _copied(self.logged), self._unread
+        return self.step, self.position, self.sums.mark(), self.logged.copy(), self._unread
 
     def go_back(self, counters: tuple[Any, ...]) -> bool:
         """Undo the batches since ``counters``, and return True, unless the step is done."""
         if counters[0] != self.step:
             return False
-        _, self.position, self.sums, self.logged, self._unread = counters
+        _, self.position, sums, self.logged, self._unread = counters
+        self.sums.go_back(sums)
         return True
 
     def note_step(self, info: StepInfo) -> None:
@@ -178,9 +181,8 @@ class Run(Evaluator):
             self._add("grad_norm", info.grad_norm)
 
     def _add(self, name: str, value: float) -> None:
-        total = self.logged.setdefault(name, [0.0, 0.0])
-        total[0] += value
-        total[1] += 1
+        total, count = self.logged.get(name, (0.0, 0))
+        self.logged[name] = total + value, count + 1
 
     def begin(self, data: Any) -> None:
         """Begin a fit: callbacks start afresh, unless it goes on with the training before.
@@ -241,7 +243,3 @@ class Run(Evaluator):
         state = nn.get_rng_state(self.model)
         state["layers"] = {name: [self.seed, i << 40] for i, name in enumerate(state["layers"])}
         nn.set_rng_state(state, self.model)
-
-
-def _copied(sums: dict[str, list[float]]) -> dict[str, list[float]]:
-    return {name: [*total] for name, total in sums.items()}

@@ -60,7 +60,7 @@ class Checked:
         self._name, self._check, self._follow = name, check, follow
 
     def __set__(self, run: Any, value: Any) -> None:
-        vars(run)[self._name] = self._check(run, value)
+        run.__dict__[self._name] = self._check(run, value)
         if self._follow is not None:
             self._follow(run)
 

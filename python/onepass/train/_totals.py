@@ -13,17 +13,19 @@ from onepass import _numbers as numbers
 from onepass._array import to_numpy
 from onepass.train._metrics import Metric
 
+NONE = (0.0, 0.0)
+
 
 class Totals:
     """Sums over the batches so far; and where a metric needs them, all outputs and targets.
 
     Attributes:
-        sums: name → [sum, count].
+        sums: name → (sum, count).
         outputs, targets: arrays, one a batch.
     """
 
     def __init__(self) -> None:
-        self.sums: dict[str, list[float]] = {}
+        self.sums: dict[str, tuple[float, float]] = {}
         self.outputs: list[Any] = []
         self.targets: list[Any] = []
 
@@ -42,8 +44,7 @@ class Totals:
             divisor: what the loss was divided by; None for a sum.
         """
         if divisor is None:
-            self._count("loss", loss, 0.0)
-            self.sums["loss"][1] = 1.0
+            self.sums["loss"] = self.sums.get("loss", NONE)[0] + loss, 1.0
         elif divisor:
             self._count("loss", loss * divisor, divisor)
         for name, metric in metrics.items():
@@ -63,12 +64,14 @@ class Totals:
             for name, metric in metrics.items()
         }
 
-    def copied(self) -> Totals:
-        """A copy that later batches do not change."""
-        copy = Totals()
-        copy.sums = {name: [*values] for name, values in self.sums.items()}
-        copy.outputs, copy.targets = [*self.outputs], [*self.targets]
-        return copy
+    def mark(self) -> tuple[Any, int]:
+        """The state now, for `go_back`; every step asks for it."""
+        return self.sums.copy(), len(self.outputs)
+
+    def go_back(self, mark: tuple[Any, int]) -> None:
+        """Forget the batches since ``mark``."""
+        self.sums, count = mark
+        del self.outputs[count:], self.targets[count:]
 
     def state_dict(self) -> dict[str, Any]:
         """For a checkpoint inside an epoch."""
@@ -81,15 +84,14 @@ class Totals:
         sums = state.get("sums")
         if not isinstance(sums, dict):  # outputs and targets were among the sums
             sums = {k: v for k, v in state.items() if k not in ("outputs", "targets")}
-        totals.sums = {name: [*values] for name, values in sums.items()}
+        totals.sums = {name: (float(total), float(n)) for name, (total, n) in sums.items()}
         totals.outputs = [*state.get("outputs", ())]
         totals.targets = [*state.get("targets", ())]
         return totals
 
     def _count(self, name: str, total: float, count: float) -> None:
-        sums = self.sums.setdefault(name, [0.0, 0.0])
-        sums[0] += total
-        sums[1] += count
+        before = self.sums.get(name, NONE)
+        self.sums[name] = before[0] + total, before[1] + count
 
     def _mean(self, name: str) -> float:
         total, count = self.sums.get(name, (math.nan, 1.0))
