@@ -91,7 +91,7 @@ class Watch:
         self.inner = layer.forward
 
     def install(self) -> None:
-        self.layer.forward = self  # noqa: B010: mypy takes a method for constant
+        self.layer.forward = self  # type: ignore[method-assign]
 
     def remove(self) -> None:
         if vars(self.layer).get("forward") is self:
