@@ -93,6 +93,7 @@ class Loop:
     def _run_batches(self, loader: Loader) -> bool:
         """The rest of an epoch's batches; False where a callback stopped the run."""
         run = self.run
+        counts = vars(run)  # the checks of what users set take longer than a batch's other counting
         pending = 0
         try:
             for batch in loader.batches(run.epoch, run.position):
@@ -103,7 +104,7 @@ class Loop:
                 pending += 1
                 last = pending == run.accumulate or loader.ends(run.position + 1)
                 self._forward_backward(*map(run.moved, batch))
-                run.position += 1
+                counts["position"] += 1
                 if last:
                     self._update()
                     pending = 0
@@ -160,7 +161,7 @@ class Loop:
         )
         run.note_step(info)
         skipped = run.nonfinite == "skip" and bool(info.skipped)
-        run.step += 1
+        vars(run)["step"] += 1
         if skipped:
             run.skipped_steps += 1
             self._buffers.put_back()

@@ -65,19 +65,6 @@ class Checked:
             self._follow(run)
 
 
-class _Count(Checked):
-    """A count. The loop sets them at every batch, so the usual value is let through at once."""
-
-    def __init__(self, name: str) -> None:
-        super().__init__(name, lambda run, value: numbers.integer("Trainer", name, value, 0))
-
-    def __set__(self, run: Any, value: Any) -> None:
-        if type(value) is int and value >= 0:
-            run.__dict__[self._name] = value
-        else:
-            super().__set__(run, value)
-
-
 def a_module(owner: str, model: Any) -> Any:
     """``model``, or what behaves like one; TypeError elsewhere."""
     for name in ("parameters", "backward", "state_dict"):
@@ -207,6 +194,10 @@ def _history(run: Any, value: Any) -> History:
     return value if isinstance(value, History) else History(value)
 
 
+def _count(name: str) -> Checked:
+    return Checked(name, lambda run, value: numbers.integer("Trainer", name, value, 0))
+
+
 def _stop(run: Any, value: Any) -> bool:
     return numbers.flag("Trainer", "stop", value)
 
@@ -228,7 +219,7 @@ CHECKED = {
     "seed": Checked("seed", lambda run, value: numbers.seed("Trainer", "seed", value)),
     "history": Checked("history", _history),
     "stop": Checked("stop", _stop),
-    **{name: _Count(name) for name in ("epoch", "step", "position", "skipped_steps")},
+    **{name: _count(name) for name in ("epoch", "step", "position", "skipped_steps")},
 }
 
 for _name, _attribute in CHECKED.items():  # here: the checks know callbacks, and those know Run
