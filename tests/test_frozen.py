@@ -203,3 +203,24 @@ def test_early_stopping_still_gives_back_the_best_epoch_where_a_layer_was_frozen
     best = stopping.best_weights
     state = trainer.model.state_dict()
     assert all(np.array_equal(state[name], best[name]) for name in state)
+
+
+def test_early_stopping_does_not_move_statistics_that_were_frozen_later():
+    """Of a batch norm without weights."""
+
+    class Freezes(Callback):
+        def on_epoch_end(self, run):
+            run.log("worse_loss", run.epoch)
+            if run.epoch == 2:
+                run.model[1].freeze()
+                kept.append(run.model[1].running_mean.copy())
+
+    kept = []
+    model = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8, affine=False), nn.Linear(8, 3))
+    freezes = Freezes()
+    freezes.logs = ("worse_loss",)
+    trainer = Trainer(model, nn.CrossEntropyLoss(), optim.SGD(model.parameters(), lr=0.1),
+                      callbacks=[freezes, EarlyStopping("worse_loss", patience=9)],
+                      progress=False)  # fmt: skip
+    trainer.fit(X, Y, max_epochs=4, batch_size=8)
+    np.testing.assert_array_equal(model[1].running_mean, kept[0])

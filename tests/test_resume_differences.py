@@ -154,3 +154,11 @@ def test_another_loss_inside_an_epoch_of_the_same_trainer_is_refused():
     trainer.loss = nn.CrossEntropyLoss(label_smoothing=0.1)
     with pytest.raises(ValueError, match=r"'loss' is .*inside an epoch"):
         fit(trainer)
+
+
+def test_a_resume_with_other_weights_of_classes_is_refused(tmp_path):
+    saved = trainer_with(nn.CrossEntropyLoss([1.0, 2.0]))
+    saved.callbacks = [Checkpoint(tmp_path)]
+    fit(saved, max_epochs=1)
+    with pytest.raises(ValueError, match=r"'loss' is CrossEntropyLoss.*expected CrossEntropyLoss"):
+        fit(trainer_with(nn.CrossEntropyLoss([2.0, 1.0])), ckpt_path=tmp_path)

@@ -4,13 +4,28 @@ from __future__ import annotations
 
 from mutant import Mutant
 
+FOLDER = "python/onepass/train"
 ABORTS = "tests/test_trainer_aborts.py"
+BLAS_THREADS = "tests/test_blas_threads.py"
+CSV_LOGGER = "tests/test_csv_logger.py"
+DIAGNOSIS = "tests/test_diagnosis.py"
 FINDER = "tests/test_lr_finder.py"
+FROZEN = "tests/test_frozen.py"
 MEMORY_OF_FITS = "tests/test_callback_memory.py"
+METRICS = "tests/test_metrics.py"
+MONITOR_MODES = "tests/test_monitor_modes.py"
 RESUME = "tests/test_resume_counters.py"
+RESUME_DIFFERENCES = "tests/test_resume_differences.py"
 SCHEDULED = "tests/test_trainer_schedule.py"
 TABLES = "tests/test_splits_and_tables.py"
-FOLDER = "python/onepass/train"
+TRAINER_ATTRIBUTES = "tests/test_trainer_attributes.py"
+TRAINER_COPIES = "tests/test_trainer_copies.py"
+TRAINER_LOG = "tests/test_trainer_log.py"
+TRAINER_NUMBERS = "tests/test_trainer_numbers.py"
+TRAINER_SURPRISES = "tests/test_trainer_surprises.py"
+TRAINER_THREADS = "tests/test_trainer_threads.py"
+UNWRITABLE_PATHS = "tests/test_unwritable_paths.py"
+VERDICT = "tests/test_verdict.py"
 
 TRAIN = [
     Mutant(
@@ -46,7 +61,7 @@ TRAIN = [
         "python/onepass/nn/_use.py",
         "(other.trains or entry.trains)",
         "other.trains",
-        ("tests/test_trainer_threads.py::test_a_fit_while_another_thread_predicts",),
+        (f"{TRAINER_THREADS}::test_a_fit_while_another_thread_predicts",),
     ),
     Mutant(
         "callbacks: another training does not reset them",
@@ -74,28 +89,28 @@ TRAIN = [
         f"{FOLDER}/_monitor.py",
         'mode and {"min": "max", "max": "min"}[mode]',
         "mode",
-        ("tests/test_monitor_modes.py::test_known_names",),
+        (f"{MONITOR_MODES}::test_known_names",),
     ),
     Mutant(
         "monitor: an unknown name is minimised",
         f"{FOLDER}/_monitor.py",
         '"max" if last in _MAX else None',
         '"max" if last in _MAX else "min"',
-        ("tests/test_monitor_modes.py::test_a_name_that_settles_nothing_is_asked_for",),
+        (f"{MONITOR_MODES}::test_a_name_that_settles_nothing_is_asked_for",),
     ),
     Mutant(
         "checkpoint: no logged numbers",
         f"{FOLDER}/_saving.py",
         '"data", "logged")',
         '"data")',
-        ("tests/test_trainer_log.py::test_logged_numbers_survive_a_resume",),
+        (f"{TRAINER_LOG}::test_logged_numbers_survive_a_resume",),
     ),
     Mutant(
         "checkpoint: the last step's norm is not in the average",
         f"{FOLDER}/_run.py",
         "            self.read_norm()\n            return _store",
         "            return _store",
-        ("tests/test_trainer_log.py::test_logged_numbers_survive_a_resume",),
+        (f"{TRAINER_LOG}::test_logged_numbers_survive_a_resume",),
     ),
     Mutant(
         "loop: a failed step's masks do not come again",
@@ -123,14 +138,14 @@ TRAIN = [
         f"{FOLDER}/_checkpoint.py",
         '        ready_folder("Checkpoint", "dir", self.dir)\n',
         "",
-        ("tests/test_unwritable_paths.py::test_a_file_where_a_directory_belongs",),
+        (f"{UNWRITABLE_PATHS}::test_a_file_where_a_directory_belongs",),
     ),
     Mutant(
         "copies: one made by a hook is inside a fit for ever",
         f"{FOLDER}/_run.py",
         'return {**vars(self), "fitting": False}',
         "return {**vars(self)}",
-        ("tests/test_trainer_copies.py::test_a_copy_made_in_the_middle_of_an_epoch",),
+        (f"{TRAINER_COPIES}::test_a_copy_made_in_the_middle_of_an_epoch",),
     ),
     Mutant(
         "find_lr: the suggestion has no margin to the rate that breaks",
@@ -186,31 +201,28 @@ TRAIN = [
         "python/onepass/train/_totals.py",
         'self._count("loss", loss * divisor, divisor)',
         'self._count("loss", loss * len(target), len(target))',
-        (
-            "tests/test_trainer_numbers.py::"
-            "test_the_loss_of_evaluate_does_not_depend_on_the_batch_size",
-        ),
+        (f"{TRAINER_NUMBERS}::test_the_loss_of_evaluate_does_not_depend_on_the_batch_size",),
     ),
     Mutant(
         "loop: accumulated batches count alike",
         "python/onepass/train/_loop.py",
         "weight = divisor / self._first_divisor if self._first_divisor else 0.0",
         "weight = 1.0",
-        ("tests/test_trainer_numbers.py::test_accumulated_batches_step_as_one_batch_of_all",),
+        (f"{TRAINER_NUMBERS}::test_accumulated_batches_step_as_one_batch_of_all",),
     ),
     Mutant(
         "weights: those of samples are normalised without those of classes",
         "python/onepass/train/_weights.py",
         "* to_numpy(counted)).sum())",
         ").sum())",
-        ("tests/test_trainer_numbers.py::test_sample_weights_weigh_loss_and_gradient",),
+        (f"{TRAINER_NUMBERS}::test_sample_weights_weigh_loss_and_gradient",),
     ),
     Mutant(
         "metrics: the last batch's outputs alone",
         "python/onepass/train/_totals.py",
         "np.concatenate(self.outputs), np.concatenate",
         "self.outputs[-1], np.concatenate",
-        ("tests/test_metrics.py::test_a_function_gets_the_outputs_of_the_whole_epoch",),
+        (f"{METRICS}::test_a_function_gets_the_outputs_of_the_whole_epoch",),
     ),
     Mutant(
         "recipe: the scaler sees the validation part",
@@ -260,5 +272,274 @@ TRAIN = [
         ' - (position // run.accumulate) * (unit == "steps")',
         "",
         (f"{SCHEDULED}::test_a_resume_inside_an_epoch_needs_no_more_steps",),
+    ),
+    Mutant(
+        "Diagnosis: gradients of accumulated batches are not divided",
+        f"{FOLDER}/_diagnosis.py",
+        "math.sqrt(sum(map(_square, grads)) / size) / scale",
+        "math.sqrt(sum(map(_square, grads)) / size)",
+        (f"{DIAGNOSIS}::test_gradients_and_updates_are_those_of_a_plain_loop",),
+    ),
+    Mutant(
+        "Diagnosis: a step is compared with the weights after it",
+        f"{FOLDER}/_diagnosis.py",
+        "weight = sum(_square(old) for old in kept)",
+        "weight = sum(_square(p.data) for p, _ in pairs)",
+        (f"{DIAGNOSIS}::test_gradients_and_updates_are_those_of_a_plain_loop",),
+    ),
+    Mutant(
+        "Diagnosis: skipped steps count",
+        f"{FOLDER}/_diagnosis.py",
+        "        if skipped:\n            return\n",
+        "",
+        (f"{DIAGNOSIS}::test_skipped_steps_do_not_count",),
+    ),
+    Mutant(
+        "Diagnosis: a resume begins the start anew",
+        f"{FOLDER}/_diagnosis.py",
+        '        self.start, self.start_gradients, self.start_variances = state_dict["start"]\n',
+        "",
+        (f"{DIAGNOSIS}::test_it_resumes_with_the_same_numbers",),
+    ),
+    Mutant(
+        "Diagnosis: a late layer begins with the first epoch",
+        f"{FOLDER}/_diagnosis.py",
+        "column += [math.nan] * (epochs - len(column))",
+        "column += []",
+        (f"{DIAGNOSIS}::test_a_frozen_layer_has_no_numbers_and_a_late_one_begins_with_nan",),
+    ),
+    Mutant(
+        "Diagnosis: watched layers stay watched",
+        f"{FOLDER}/_diagnosis.py",
+        "            watch.remove()\n",
+        "            pass\n",
+        (f"{DIAGNOSIS}::test_the_model_is_fused_again_afterwards_and_its_layers_have_no_trace",),
+    ),
+    Mutant(
+        "Diagnosis: a unit must live in every batch",
+        f"{FOLDER}/_watch.py",
+        "self.alive | live",
+        "self.alive & live",
+        (f"{DIAGNOSIS}::test_dead_units_are_those_that_no_sample_of_the_epoch_reaches",),
+    ),
+    Mutant(
+        "Diagnosis: the units of images lie along the last axis",
+        f"{FOLDER}/_watch.py",
+        "unit = slope.ndim - 1 if self.last_axis or slope.ndim < 2 else 1",
+        "unit = slope.ndim - 1",
+        (f"{DIAGNOSIS}::test_channels_are_the_units_of_images",),
+    ),
+    Mutant(
+        "Diagnosis: only a derivative of zero is dead",
+        f"{FOLDER}/_watch.py",
+        "FLAT = 0.005",
+        "FLAT = 0.0",
+        (f"{DIAGNOSIS}::test_saturated_units_are_dead",),
+    ),
+    Mutant(
+        "Diagnosis: validation counts",
+        f"{FOLDER}/_watch.py",
+        "        if self.layer.training:\n            self",
+        "        if True:\n            self",
+        (f"{DIAGNOSIS}::test_dead_units_are_those_that_no_sample_of_the_epoch_reaches",),
+    ),
+    Mutant(
+        "verdict: overfitting since the epoch before",
+        f"{FOLDER}/_verdict.py",
+        "overfitting since epoch {best + 1}",
+        "overfitting since epoch {best}",
+        (
+            f"{VERDICT}::test_overfitting_is_told_with_its_epoch",
+            f"{VERDICT}::test_the_sentence_is_a_function_of_the_numbers",
+        ),
+    ),
+    Mutant(
+        "verdict: dead units of the first epoch count",
+        f"{FOLDER}/_verdict.py",
+        "shares = {name: values[-1] for",
+        "shares = {name: values[0] for",
+        (f"{VERDICT}::test_the_sentence_is_a_function_of_the_numbers",),
+    ),
+    Mutant(
+        "verdict: vanishing and exploding are mixed up",
+        f"{FOLDER}/_verdict.py",
+        "if names.index(low) < names.index(high):",
+        "if names.index(low) > names.index(high):",
+        (f"{VERDICT}::test_vanishing_gradients_are_told_with_their_layer",),
+    ),
+    Mutant(
+        "verdict: a slope of the first epochs wants more of them",
+        f"{FOLDER}/_verdict.py",
+        "before = fmean(curve[-2 * count : -count])",
+        "before = fmean(curve[:count])",
+        (
+            f"{VERDICT}::test_the_sentence_is_a_function_of_the_numbers",
+            f"{VERDICT}::test_a_healthy_run_raises_no_alarm",
+        ),
+    ),
+    Mutant(
+        "verdict: a flat loss is no sign of a high rate",
+        f"{FOLDER}/_verdict.py",
+        "wild = {name: value for name, value in wild.items() if value > WILD}",
+        "wild = {}",
+        (
+            f"{VERDICT}::test_a_rate_too_high_is_told",
+            f"{VERDICT}::test_the_sentence_is_a_function_of_the_numbers",
+        ),
+    ),
+    Mutant(
+        "BLAS: one training with large products gets one thread beside a small one",
+        f"{FOLDER}/_blas.py",
+        "limit = self.small > 0 and self.large == 0",
+        "limit = self.small > 0",
+        (f"{BLAS_THREADS}::test_trainings_at_the_same_time_agree",),
+    ),
+    Mutant(
+        "BLAS: a number chosen meanwhile is overwritten",
+        f"{FOLDER}/_blas.py",
+        "if library.get_num_threads() == 1:",
+        "if True:",
+        (f"{BLAS_THREADS}::test_a_number_chosen_in_between_is_kept",),
+    ),
+    Mutant(
+        "BLAS: threads are not given back after an error",
+        f"{FOLDER}/_blas.py",
+        "    try:\n        yield\n    finally:\n        _users.change(small, -1)\n",
+        "    yield\n    _users.change(small, -1)\n",
+        (f"{BLAS_THREADS}::test_an_exception_gives_the_threads_back",),
+    ),
+    Mutant(
+        "BLAS: positions of a sequence do not count",
+        f"{FOLDER}/_blas.py",
+        "batch_size * places * max",
+        "batch_size * max",
+        (f"{BLAS_THREADS}::test_positions_of_a_sequence_count_as_rows_of_the_product",),
+    ),
+    Mutant(
+        "BLAS: the switch is not read",
+        f"{FOLDER}/_blas.py",
+        'None if os.environ.get(SWITCH) == "keep" else product(model, loader)',
+        "product(model, loader)",
+        (f"{BLAS_THREADS}::test_the_switch_leaves_the_threads_alone",),
+    ),
+    Mutant(
+        "evaluate: weights of a loader are taken for something else",
+        f"{FOLDER}/_evaluation.py",
+        "map(self.moved, batch[:2])",
+        "map(self.moved, batch)",
+        (f"{TRAINER_SURPRISES}::test_a_loader_with_weights_can_be_evaluated_and_predicted",),
+    ),
+    Mutant(
+        "predict: in the order of a shuffled loader",
+        f"{FOLDER}/_loaders.py",
+        "return DataLoader(X.X, batch_size=X.batch_size)",
+        "return DataLoader(X.X, None, X.batch_size, X.shuffle, seed=X.seed)",
+        (f"{TRAINER_SURPRISES}::test_a_loader_with_weights_can_be_evaluated_and_predicted",),
+    ),
+    Mutant(
+        "transform: places in the training part",
+        f"{FOLDER}/_loaders.py",
+        "index=places[index]",
+        "index=index",
+        (
+            f"{TRAINER_SURPRISES}::test_a_transform_gets_places_in_the_users_data_also_beside_a_split",
+        ),
+    ),
+    Mutant(
+        "history: a link is replaced by the table",
+        f"{FOLDER}/_history.py",
+        "target = home(path).resolve()  # a link stays one",
+        "target = home(path)",
+        (
+            f"{TRAINER_SURPRISES}::test_a_csv_log_writes_into_pipes_and_through_links_and_keeps_modes",
+        ),
+    ),
+    Mutant(
+        "history: the table's permissions are lost",
+        f"{FOLDER}/_history.py",
+        "                    partial.chmod(stat.S_IMODE(target.stat().st_mode))\n",
+        "                    pass\n",
+        (
+            f"{TRAINER_SURPRISES}::test_a_csv_log_writes_into_pipes_and_through_links_and_keeps_modes",
+        ),
+    ),
+    Mutant(
+        "metrics: a failing one does not say which",
+        f"{FOLDER}/_totals.py",
+        'raise ValueError(f"the metric {name!r} failed: {error}") from error',
+        "raise",
+        (f"{TRAINER_SURPRISES}::test_a_metric_that_fails_says_which_one",),
+    ),
+    Mutant(
+        "settings: accumulate may be 0",
+        f"{FOLDER}/_settings.py",
+        '"Trainer", "accumulate", value, 1)',
+        '"Trainer", "accumulate", value, 0)',
+        (f"{TRAINER_ATTRIBUTES}::test_nonsense_in_an_attribute_is_refused_where_it_is_set",),
+    ),
+    Mutant(
+        "settings: what was put into a list is not looked at again",
+        f"{FOLDER}/_trainer.py",
+        "            _settings.check_again(run)\n",
+        "",
+        (f"{TRAINER_ATTRIBUTES}::test_nonsense_put_into_a_list_of_the_trainer_is_refused_by_fit",),
+    ),
+    Mutant(
+        "settings: a new model keeps the dtype of the old one",
+        f"{FOLDER}/_settings.py",
+        "    run._dtype = next(iter(run.model.parameters())).dtype\n",
+        '    vars(run).setdefault("_dtype", next(iter(run.model.parameters())).dtype)\n',
+        (f"{TRAINER_ATTRIBUTES}::test_a_model_of_another_dtype_gets_its_own_dtype",),
+    ),
+    Mutant(
+        "settings: a Checkpoint saves before the others",
+        f"{FOLDER}/_settings.py",
+        "key=lambda callback: isinstance(callback, Checkpoint)",
+        "key=lambda callback: False",
+        (f"{TRAINER_ATTRIBUTES}::test_what_is_set_counts_as_if_it_had_been_given",),
+    ),
+    Mutant(
+        "resume: another loss is not noticed",
+        f"{FOLDER}/_resume.py",
+        'return {"loss": _described(run.loss), "interval"',
+        'return {"loss": "", "interval"',
+        (f"{RESUME_DIFFERENCES}::test_a_resume_with_another_loss_is_refused",),
+    ),
+    Mutant(
+        "resume: other weights of classes are not noticed",
+        f"{FOLDER}/_resume.py",
+        "zlib.crc32(array.tobytes()):08x",
+        "zlib.crc32(b''):08x",
+        (f"{RESUME_DIFFERENCES}::test_a_resume_with_other_weights_of_classes_is_refused",),
+    ),
+    Mutant(
+        "resume: other validation data are not noticed",
+        f"{FOLDER}/_resume.py",
+        '        "validation": data_of(validation),\n',
+        "",
+        (
+            f"{RESUME_DIFFERENCES}::test_a_resume_made_otherwise_is_told_between_epochs_and_refused_inside_one",
+        ),
+    ),
+    Mutant(
+        "EarlyStopping: gives back the epoch before a layer was frozen",
+        f"{FOLDER}/_callbacks.py",
+        "        if best is not None and any(",
+        "        if best is None and any(",
+        (f"{FROZEN}::test_early_stopping_does_not_move_what_was_frozen_later",),
+    ),
+    Mutant(
+        "CSVLogger: the table of another run is overwritten",
+        f"{FOLDER}/_callbacks.py",
+        "            put_aside(self.path)\n",
+        "            pass\n",
+        (f"{CSV_LOGGER}::test_the_table_of_another_run_is_kept_beside_the_new_one",),
+    ),
+    Mutant(
+        "CSVLogger: every table is another run's",
+        f"{FOLDER}/_history.py",
+        "    return bool(table) and not history\n",
+        "    return bool(table)\n",
+        (f"{CSV_LOGGER}::test_a_run_that_goes_on_keeps_its_table",),
     ),
 ]
