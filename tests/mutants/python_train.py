@@ -169,13 +169,6 @@ TRAIN = [
         (f"{FINDER}::test_everything_is_as_before_also_after_an_error",),
     ),
     Mutant(
-        "find_lr: layers in evaluation mode are set to training",
-        f"{FOLDER}/_unchanged.py",
-        "module.training = training",
-        "module.training = True",
-        (f"{FINDER}::test_everything_is_as_before_also_after_an_error",),
-    ),
-    Mutant(
         "Checkpoint: forgets its best value in a resume",
         f"{FOLDER}/_checkpoint.py",
         'self.best = float(state_dict["best"])',
