@@ -1,8 +1,8 @@
 """CSVLogger and log_dir: no file of anybody else is lost."""
 
 import pytest
-from onepass.train import Checkpoint, CSVLogger
-from small_training import fit, make
+from onepass.train import Callback, Checkpoint, CSVLogger
+from small_training import KilledError, StopAt, fit, make
 
 
 def loss_column(path):
@@ -71,3 +71,20 @@ def test_a_log_where_a_checkpoint_writes_is_refused(tmp_path):
 def test_a_log_beside_the_checkpoints_is_fine(tmp_path):
     fit(make([Checkpoint(tmp_path)], log_dir=tmp_path), max_epochs=2)
     assert len(loss_column(tmp_path / "history.csv")) == 2
+
+
+@pytest.mark.parametrize("step", [2, 6], ids=["in the first epoch", "in the second"])
+def test_a_resume_before_the_last_row_keeps_one_table(tmp_path, step):
+    """Also where a hook logs into a row after the table was written."""
+
+    class Late(Callback):
+        def on_epoch_end(self, run):
+            run.log("late", run.epoch)
+
+    log, folder = tmp_path / "log.csv", tmp_path / "saved"
+    saves = Checkpoint(folder, every_n_steps=step, keep=1)
+    with pytest.raises(KilledError):
+        fit(make([CSVLogger(log), Late(), StopAt(step=2 * step - 1), saves]))
+    fit(make([CSVLogger(log), Late(), Checkpoint(folder)]), ckpt_path=folder)
+    assert len(loss_column(log)) == 3
+    assert {p.name for p in tmp_path.iterdir()} == {"log.csv", "saved"}

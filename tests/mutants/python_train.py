@@ -531,8 +531,8 @@ TRAIN = [
     Mutant(
         "CSVLogger: every table is another run's",
         f"{FOLDER}/_history.py",
-        "    return bool(table) and not history\n",
-        "    return bool(table)\n",
+        '    if "loss" not in header or not history.get("loss"):\n',
+        "    if True:\n",
         (f"{CSV_LOGGER}::test_a_run_that_goes_on_keeps_its_table",),
     ),
 ]

@@ -265,7 +265,9 @@ class CSVLogger(Callback):
                     f"{owner}: {name!r} is {str(self.path)!r}, where {type(other).__name__} writes "
                     "too, expected a path for each: they would overwrite each other's files"
                 )
-        if is_other_table(self.path, run.history, *self._argument):
+        other_table = is_other_table(self.path, run.history, *self._argument)
+        begun = run.resumed and not run.epoch  # rows beyond a checkpoint in the first epoch
+        if other_table and not begun:
             put_aside(self.path)
 
     def on_epoch_end(self, run: Run) -> None:
