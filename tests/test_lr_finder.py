@@ -336,12 +336,12 @@ def test_accumulated_batches_are_one_step():
 
 
 @pytest.mark.parametrize(("options", "kind", "words"), [
-    ({"max_lr": np.inf}, ValueError, "'max_lr' is inf, expected a finite number > 0"),
+    ({"max_lr": np.inf}, ValueError, "'max_lr' is inf, expected a number > 0 and finite"),
     ({"max_lr": np.nan}, ValueError, "'max_lr' is nan, expected a number > 0"),
     ({"max_lr": -1}, ValueError, "'max_lr' is -1, expected a number > 0"),
-    ({"max_lr": 10**400}, ValueError, "'max_lr' is 10+, expected a finite number"),
+    ({"max_lr": 10**400}, ValueError, "'max_lr' is 10+, expected a number > 0 and finite"),
     ({"max_lr": None}, TypeError, "'max_lr' is None"),
-    ({"min_lr": np.inf}, ValueError, "'min_lr' is inf, expected a finite number > 0 and < 10"),
+    ({"min_lr": np.inf}, ValueError, "'min_lr' is inf, expected a number > 0 and < 10"),
     ({"min_lr": -np.inf}, ValueError, "'min_lr' is -inf"),
     ({"min_lr": 0}, ValueError, "'min_lr' is 0"),
     ({"min_lr": 20.0}, ValueError, "'min_lr' is 20.0, expected a number > 0 and < 10"),

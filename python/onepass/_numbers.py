@@ -95,8 +95,8 @@ def in_range(
     enough = number >= low if above is None else number > above
     little = number < high if most is None else number <= most
     if not (enough and little) or (number == -math.inf):
-        if number == math.inf and enough:
-            expected = expected.replace("a number", "a finite number", 1)
+        if number == math.inf and bounds and "<" not in expected:
+            expected = expected.replace(bounds[0], f"{bounds[0]} and finite")
         raise ValueError(f"{owner}: {name!r} is {value!r}, expected {expected}")
     return number
 
