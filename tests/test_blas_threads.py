@@ -6,6 +6,7 @@ import threading
 import numpy as np
 import pytest
 from onepass import cli, nn, optim
+from onepass.data import DataLoader
 from onepass.train import Callback, Trainer, _blas
 from small_training import VALIDATION, KilledError, StopAt, X, Y, fit, make
 
@@ -164,3 +165,11 @@ def test_the_library_is_the_one_of_numpy():
     fit(make([Count()]), validation_data=VALIDATION)
     assert np.array(seen).max() == 1
     assert [library.get_num_threads() for library in found] == before
+
+
+def test_positions_of_a_sequence_count_as_rows_of_the_product():
+    """The largest product is batch · positions · in · out multiply-adds."""
+    model = nn.Sequential(nn.Linear(5, 7), nn.Linear(7, 3))
+    for shape, rows in (((20, 5), 8), ((20, 6, 5), 8 * 6), ((20, 2, 3, 5), 8 * 6)):
+        loader = DataLoader(np.zeros(shape, np.float32), np.zeros(20), batch_size=8)
+        assert _blas.product(model, loader) == rows * 5 * 7

@@ -344,3 +344,24 @@ def test_load_errors(tmp_path, saved):
     assert everything(trainer) == before
     with pytest.raises(NotADirectoryError):
         fit(make(), ckpt_path=__file__)
+
+
+class Holds(Callback):
+    def __init__(self, value):
+        self.value = value
+
+    def state_dict(self):
+        return {"value": self.value}
+
+
+@pytest.mark.parametrize("value", [
+    np.ones(2, np.longdouble), np.longdouble(1), np.ones(2, np.clongdouble), np.array(["a", "b"]),
+    np.array([1, None]), np.datetime64("2020-01-01"), np.zeros(2, [("a", "f4")]),
+    np.ma.masked_equal([1.0, 2.0], 2), {1, 2}, b"x", 1j,
+], ids=repr)  # fmt: skip
+def test_a_state_that_no_checkpoint_can_hold_is_named_and_leaves_the_old_ones(tmp_path, value):
+    whole = make().save(tmp_path)
+    with pytest.raises(TypeError, match=r"callbacks\.Holds\.value: an? .* cannot be kept in a che"):
+        make([Holds(value)]).save(tmp_path)
+    assert _store.checkpoints(tmp_path) == [whole]
+    assert newest(tmp_path) is not None

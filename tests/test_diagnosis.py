@@ -116,15 +116,19 @@ def test_dead_units_are_those_that_no_sample_of_the_epoch_reaches():
     model = nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Dropout(0.5), nn.Linear(5, 2))
     model[0].weight.data[:] = 0
     model[0].weight.data[0, 0] = 3
+    model[0].weight.data[1, 1] = 3  # a unit that no sample reaches, but one of validation would
     model[0].bias.data[:] = [-1, -1, -1, 1, -1]
     diagnosis = Diagnosis()
     optimizer = optim.SGD(model.parameters(), lr=0.0)
     t = Trainer(model, nn.CrossEntropyLoss(), optimizer, callbacks=[diagnosis], progress=False)
-    t.fit(x, np.arange(12) % 2, max_epochs=2, batch_size=4)
+    alive = np.full((3, 4), 2, np.float32)  # in validation alone, which does not count
+    t.fit(x, np.arange(12) % 2, max_epochs=2, batch_size=4, shuffle=False,
+          validation_data=(alive, np.arange(3) % 2))  # fmt: skip
     assert diagnosis.dead_units["1"] == pytest.approx([3 / 5, 3 / 5])
-    outputs = np.maximum(x @ model[0].weight.data.T + model[0].bias.data, 0)
-    batches = [outputs[t_] for t_ in (slice(0, 12),)]
-    assert 0 < diagnosis.activation_variance["1"][0] <= batches[0].var() * 3
+    weight, bias = (p.data.astype(np.float64) for p in model[0].parameters())
+    outputs = np.maximum(x @ weight.T + bias, 0)
+    variance = np.mean([outputs[i : i + 4].var() for i in (0, 4, 8)])
+    assert diagnosis.activation_variance["1"] == pytest.approx([variance] * 2)
 
 
 @pytest.mark.parametrize("act", [nn.Tanh, nn.Sigmoid])
@@ -150,16 +154,19 @@ def test_channels_are_the_units_of_images():
 def test_skipped_steps_do_not_count():
     x = X.copy()
     x[3] = np.nan
-    diagnosis = Diagnosis()
+    plain, diagnosis = Plain(), Diagnosis()
     nn.manual_seed(0)
     model = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 2))
     optimizer = optim.SGD(model.parameters(), lr=0.1)
-    options = {"callbacks": [diagnosis], "progress": False, "nonfinite": "skip"}
+    options = {"callbacks": [plain, diagnosis], "progress": False, "nonfinite": "skip"}
     t = Trainer(model, nn.CrossEntropyLoss(), optimizer, **options)
     t.fit(x, Y, max_epochs=2, batch_size=8)
     assert t.skipped_steps == 2
     assert np.isfinite(diagnosis.gradient_rms["0"]).all()
-    assert min(diagnosis.update_ratio["0"]) > 0
+    steps = np.reshape(plain.ratios, (2, -1))
+    assert np.sum(steps == 0) == 2
+    for ratio, done in zip(diagnosis.update_ratio["0"], steps, strict=True):
+        assert ratio == pytest.approx(done[done > 0].mean(), rel=1e-4)
 
 
 def test_a_frozen_layer_has_no_numbers_and_a_late_one_begins_with_nan():

@@ -8,8 +8,9 @@ import pickle
 import numpy as np
 import pytest
 from onepass import nn, optim
-from onepass.train import Trainer
+from onepass.train import Callback, EarlyStopping, Trainer
 from small_models import assert_same, normal, perturb, residual_model
+from small_training import fit, make
 from test_absent_gradients import OPTIMIZERS, state_of
 
 X, Y = normal((24, 6), "float32"), np.arange(24) % 3
@@ -164,3 +165,62 @@ def test_frozen_statistics_outlive_fit_and_copies(momentum):
         twin(X)
         np.testing.assert_array_equal(twin[1].running_mean, model[1].running_mean)
         assert (twin[3].body[1].running_mean != model[3].body[1].running_mean).any()
+
+
+@pytest.mark.parametrize("epoch", [1, 2, 3])
+@pytest.mark.parametrize("what", ["0", "1"], ids=["weights", "batch norm"])
+def test_early_stopping_does_not_move_what_was_frozen_later(what, epoch):
+    """The best epoch is the first; a layer is frozen after a later one."""
+
+    class Freezes(Callback):
+        def on_epoch_end(self, run):
+            if run.epoch == epoch:
+                dict(run.model.named_modules())[what].freeze()
+                kept.update({k: v for k, v in run.model.state_dict().items() if k[0] == what})
+
+    class Worse(Callback):
+        logs = ("worse_loss",)
+
+        def on_validation_end(self, run):
+            run.log("worse_loss", run.epoch)
+
+    kept = {}
+    stopping = EarlyStopping("worse_loss", patience=9)
+    trainer = make([Worse(), stopping, Freezes()])
+    fit(trainer, max_epochs=4)
+    state = trainer.model.state_dict()
+    assert kept
+    for name, values in kept.items():
+        np.testing.assert_array_equal(state[name], values)
+    assert stopping.best_epoch == (1 if epoch == 1 else epoch + 1)
+
+
+def test_early_stopping_still_gives_back_the_best_epoch_where_a_layer_was_frozen_before_it():
+    trainer = make([stopping := EarlyStopping("loss", mode="max", patience=9)])
+    trainer.model[0].freeze()
+    fit(trainer)
+    assert stopping.best_epoch > 0
+    best = stopping.best_weights
+    state = trainer.model.state_dict()
+    assert all(np.array_equal(state[name], best[name]) for name in state)
+
+
+def test_early_stopping_does_not_move_statistics_that_were_frozen_later():
+    """Of a batch norm without weights."""
+
+    class Freezes(Callback):
+        def on_epoch_end(self, run):
+            run.log("worse_loss", run.epoch)
+            if run.epoch == 2:
+                run.model[1].freeze()
+                kept.append(run.model[1].running_mean.copy())
+
+    kept = []
+    model = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8, affine=False), nn.Linear(8, 3))
+    freezes = Freezes()
+    freezes.logs = ("worse_loss",)
+    trainer = Trainer(model, nn.CrossEntropyLoss(), optim.SGD(model.parameters(), lr=0.1),
+                      callbacks=[freezes, EarlyStopping("worse_loss", patience=9)],
+                      progress=False)  # fmt: skip
+    trainer.fit(X, Y, max_epochs=4, batch_size=8)
+    np.testing.assert_array_equal(model[1].running_mean, kept[0])

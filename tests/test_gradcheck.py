@@ -241,3 +241,55 @@ class Coarse(nn.Module):
 def test_what_cannot_be_checked_is_refused(call, error, words):
     with pytest.raises(error, match=words):
         call()
+
+
+def test_statistics_that_move_with_each_call_start_from_the_same_each_time():
+    class Drifts(nn.Module):
+        buffer_names = ("mean",)
+
+        def __init__(self):
+            self.mean = np.zeros(3)
+
+        def forward(self, x):
+            self.mean += 0.1 * (x.mean(axis=0) - self.mean)
+            self.saved = len(x)
+            return x - self.mean
+
+        def backward(self, dy, *, need_input_grad=True):
+            return dy - 0.1 * dy.sum(axis=0) / self.recall()
+
+    class Forgets(Drifts):
+        def backward(self, dy, *, need_input_grad=True):
+            return dy
+
+    module = Drifts()
+    nn.gradcheck(module, normal((4, 3)) + 5)
+    assert not module.mean.any()
+    with pytest.raises(ValueError, match=r"the gradient of x\[\d, \d\] is"):
+        nn.gradcheck(Forgets(), normal((4, 3)) + 5)
+
+
+def test_the_worst_of_several_wrong_elements_is_named():
+    class Wrong(nn.Module):
+        def forward(self, x):
+            return 2 * x
+
+        def backward(self, dy, *, need_input_grad=True):
+            return dy * np.array([2.1, 2.0, 9.0, 2.2])
+
+    with pytest.raises(ValueError, match=r"the gradient of x\[2\] is"):
+        nn.gradcheck(Wrong(), np.ones(4))
+
+
+def test_the_generator_of_initialisation_is_put_back():
+    class Draws(nn.Module):
+        def forward(self, x):
+            nn.init.uniform(nn.Parameter(np.zeros(1)), 0.0, 1.0)
+            return 1.0 * x
+
+        def backward(self, dy, *, need_input_grad=True):
+            return 1.0 * dy
+
+    before = nn.get_rng_state()
+    nn.gradcheck(Draws(), np.ones(2))
+    assert nn.get_rng_state() == before

@@ -333,3 +333,33 @@ def test_a_loader_is_taken_and_keeps_its_epoch():
 def test_accumulated_batches_are_one_step():
     t = make(scheduled=False, accumulate=2)
     assert len(find_lr(t, X, Y, steps=20, min_lr=1e-4).lrs) <= 20
+
+
+@pytest.mark.parametrize(("options", "kind", "words"), [
+    ({"max_lr": np.inf}, ValueError, "'max_lr' is inf, expected a number > 0 and finite"),
+    ({"max_lr": np.nan}, ValueError, "'max_lr' is nan, expected a number > 0"),
+    ({"max_lr": -1}, ValueError, "'max_lr' is -1, expected a number > 0"),
+    ({"max_lr": 10**400}, ValueError, "'max_lr' is 10+, expected a number > 0 and finite"),
+    ({"max_lr": None}, TypeError, "'max_lr' is None"),
+    ({"min_lr": np.inf}, ValueError, "'min_lr' is inf, expected a number > 0 and < 10"),
+    ({"min_lr": -np.inf}, ValueError, "'min_lr' is -inf"),
+    ({"min_lr": 0}, ValueError, "'min_lr' is 0"),
+    ({"min_lr": 20.0}, ValueError, "'min_lr' is 20.0, expected a number > 0 and < 10"),
+    ({"steps": np.inf}, TypeError, "'steps' is inf"),
+    ({"steps": -3}, ValueError, "'steps' is -3"),
+    ({"maxlr": 3}, TypeError, "unknown keyword 'maxlr'; did you mean 'max_lr'"),
+])  # fmt: skip
+@pytest.mark.parametrize("call", [find_lr, LRFinder], ids=["find_lr", "LRFinder"])
+def test_numbers_that_are_no_range_of_rates(call, options, kind, words):
+    trainer = make(scheduled=False)
+    before = everything(trainer)
+    data = (trainer, X, Y) if call is find_lr else ()
+    with pytest.raises(kind, match=f"^{call.__name__}: {words}"):
+        call(*data, **options)
+    assert everything(trainer) == before
+
+
+@pytest.mark.parametrize("what", [3, None, nn.Sequential(nn.Linear(4, 2))])
+def test_a_rate_is_found_for_a_trainer(what):
+    with pytest.raises(TypeError, match=r"find_lr: 'trainer' is a .*, expected a Trainer"):
+        find_lr(what, X, Y)

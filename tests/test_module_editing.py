@@ -354,3 +354,46 @@ def test_a_slope_is_checked_alike_everywhere(slope):
     for call in calls:
         with pytest.raises((TypeError, ValueError), match=r"'negative_slope' is .*a finite numb"):
             call()
+
+
+@pytest.mark.parametrize("kind", ["Sequential", "ModuleList"])
+@pytest.mark.parametrize(("span", "new"), [
+    (slice(0, 2), 1), (slice(0, 2), 2), (slice(1, 1), 2), (slice(None), 3), (slice(-1, None), 0),
+    (slice(0, 3, 2), 2), (slice(None, None, -1), 3),
+])  # fmt: skip
+def test_a_slice_is_replaced_as_in_a_list(kind, span, new):
+    layers = [nn.Linear(2, 2) for _ in range(3)]
+    model = nn.Sequential(*layers) if kind == "Sequential" else nn.ModuleList(layers)
+    fresh = [nn.Linear(2, 2) for _ in range(new)]
+    layers[span] = fresh
+    model[span] = fresh
+    assert list(model) == layers
+
+
+WRONG_EDITS = {
+    "a module for a slice": (lambda m: m.__setitem__(slice(0, 1), nn.ReLU()), TypeError, "several"),
+    "a number in a slice": (lambda m: m.__setitem__(slice(0, 1), [3]), TypeError, "layer 0 is a "),
+    "too many for a step": (
+        lambda m: m.__setitem__(slice(0, 3, 2), [nn.ReLU()]), ValueError, "1 layers .* expected 2"),
+    "a name": (lambda m: m.__setitem__("0", nn.ReLU()), TypeError, "the index is '0'"),
+    "a name asked for": (lambda m: m["a"], TypeError, "the index is 'a', expected a whole number"),
+    "a fraction": (lambda m: m[1.5], TypeError, "the index is 1.5"),
+    "beyond the end": (lambda m: m[3], IndexError, "index 3 is out of range, expected -3 to 2"),
+    "set beyond": (lambda m: m.__setitem__(-4, nn.ReLU()), IndexError, "index -4 is out of range"),
+    "deleted beyond": (lambda m: m.__delitem__(3), IndexError, "index 3 is out of range"),
+    "popped beyond": (lambda m: m.pop(3), IndexError, "index 3 is out of range"),
+    "inserted at a name": (lambda m: m.insert("a", nn.ReLU()), TypeError, "the index is 'a'"),
+    "a slice of names": (lambda m: m["a":"b"], TypeError, "slice"),
+    "a step of zero": (lambda m: m[::0], ValueError, "zero"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["Sequential", "ModuleList"])
+@pytest.mark.parametrize("name", WRONG_EDITS)
+def test_an_edit_that_cannot_be_is_told_and_changes_nothing(kind, name):
+    edit, error, words = WRONG_EDITS[name]
+    layers = [nn.Linear(2, 2) for _ in range(3)]
+    model = nn.Sequential(*layers) if kind == "Sequential" else nn.ModuleList(layers)
+    with pytest.raises(error, match=f"^{kind}: .*{words}"):
+        edit(model)
+    assert list(model) == layers

@@ -128,3 +128,64 @@ def test_to_cuda():
     twin.to("cpu")
     for name, grad in grads(model).items():
         np.testing.assert_allclose(grads(twin)[name], grad, rtol=1e-9, atol=1e-12, err_msg=name)
+
+
+def with_entry(model, name, value):
+    state = model.state_dict()
+    state[name] = value
+    return state
+
+
+def longdouble(number):
+    return np.array([number, "1"], np.longdouble)
+
+
+LOST = {
+    "float64 beyond float32": (
+        "0.bias",
+        np.array([1e300, 1.0]),
+        "bias holds 1e.300, expected",
+    ),
+    "half a batch": ("1.num_batches_tracked", np.array(2.5), "holds 2.5, expected whole numbers"),
+    "NaN batches": ("1.num_batches_tracked", np.array(np.nan), "holds nan, expected whole numbers"),
+    "batches beyond int64": ("1.num_batches_tracked", np.array(1e30), "holds 1e"),
+    "masked": ("0.bias", np.ma.masked_equal([1.0, 2.0], 2), "is a MaskedArray"),
+    "complex": ("0.bias", np.ones(2, np.complex64), "is complex64"),
+    "dates": ("0.bias", np.zeros(2, "datetime64[s]"), "is datetime64"),
+    "objects": ("0.bias", np.array([1.0, None]), "is object"),
+    "records": ("0.bias", np.zeros(2, [("a", "f4")]), r"is \[\('a'"),
+    "ragged": ("0.bias", [[1.0], [2.0, 3.0]], "is no array"),
+    "None": ("0.bias", None, "is object"),
+}
+
+
+@pytest.mark.parametrize("name", LOST)
+@pytest.mark.parametrize("strict", [True, False])
+def test_values_that_would_be_lost_in_a_state_are_refused(name, strict):
+    model = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
+    key, value, words = LOST[name]
+    before = {k: v.tobytes() for k, v in model.state_dict().items()}
+    if strict:
+        with pytest.raises(ValueError, match=words):
+            model.load_state_dict(with_entry(model, key, value))
+    else:
+        assert model.load_state_dict({key: value}, strict=False).mismatched == [key]
+    assert {k: v.tobytes() for k, v in model.state_dict().items()} == before
+
+
+def test_a_longdouble_beyond_the_parameters_dtype_is_refused():
+    model = nn.Sequential(nn.Linear(2, 2, dtype="float64"))
+    if np.finfo(np.longdouble).max == np.finfo(np.float64).max:
+        pytest.skip("longdouble is float64 here")
+    with pytest.raises(ValueError, match=r"0\.bias holds 1e\+3000, expected numbers of float64"):
+        model.load_state_dict(with_entry(model, "0.bias", longdouble("1e3000")))
+
+
+@pytest.mark.parametrize("dtype", ["longdouble", "float16", ">f4", "uint8", "bfloat16"])
+def test_values_of_other_dtypes_that_fit_are_taken(dtype):
+    if dtype == "bfloat16":
+        dtype = pytest.importorskip("ml_dtypes").bfloat16
+    model = nn.Sequential(nn.Linear(2, 2))
+    model.load_state_dict(with_entry(model, "0.bias", np.array([1, 3]).astype(dtype)))
+    assert model[0].bias.data.dtype == np.float32
+    assert model[0].bias.data.tolist() == [1.0, 3.0]

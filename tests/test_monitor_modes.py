@@ -146,3 +146,21 @@ def test_words_are_no_flags():
         EarlyStopping(restore_best_weights="no")
     with pytest.raises(TypeError, match="Trainer: 'progress' is 'no', expected True or False"):
         make(progress="no")
+
+
+@pytest.mark.parametrize(("name", "mode"), [
+    ("-loss", "max"), ("val_-loss", "max"), ("-val_loss", "max"), ("- accuracy", "min"),
+    ("\u2212loss", "max"), ("-neg_loss", "min"), ("neg_mean_squared_error", "max"),
+    ("val_neg_mean_squared_error", "max"), ("neg_neg_loss", "min"), ("negated_loss", "max"),
+    ("neg_accuracy", "min"), ("neg. loss", "max"), ("NegLoss", "max"), ("-f1", "min"),
+])  # fmt: skip
+def test_a_negated_name_turns_the_direction(name, mode):
+    assert direction("EarlyStopping", name, "auto") == mode
+
+
+@pytest.mark.parametrize("name", ["loss*-1", "-1*loss", "1/loss", "1 - auc", "~loss", "+loss",
+                                  "--", "-", "loss^2", "loss (neg)", "opposite_loss", "a=loss",
+                                  "-opposite_loss", "minus_loss"])  # fmt: skip
+def test_arithmetic_in_a_name_settles_nothing(name):
+    with pytest.raises(ValueError, match="'mode' is 'auto', expected 'min' or 'max'"):
+        direction("EarlyStopping", name, "auto")

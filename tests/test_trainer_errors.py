@@ -148,3 +148,34 @@ def test_validation_data_of_another_width_is_refused_before_training():
         trainer.fit(X, y, max_epochs=1.5)
     for name, value in model.state_dict().items():
         np.testing.assert_array_equal(value, before[name])
+
+
+CALLS = {
+    "load by the trainer": (lambda t, d: t.load(3), "'model', 'loss', 'optimizer' are missing"),
+    "load without a folder": (lambda t, d: t.load(target=1), "'dir', 'model', 'loss', 'optimizer'"),
+    "load of a number": (lambda t, d: t.load(1, t.model, t.loss, t.optimizer), "load: 'dir' is 1"),
+    "an option that is none": (
+        lambda t, d: t.load(d, t.model, t.loss, t.optimizer, target=1), "unknown keyword 'target'"),
+    "weights for nothing": (
+        lambda t, d: t.load_weights(d), r"expected Trainer\.load_weights\(dir, model, …\)"),
+    "weights for a number": (lambda t, d: t.load_weights(d, 4), "load_weights: 'model' is a int"),
+    "weights for a class": (lambda t, d: t.load_weights(d, nn.Linear), "is the class Linear"),
+    "weights from a number": (
+        lambda t, d: t.load_weights(3, t.model), "load_weights: 'dir' is 3, expected a path"),
+    "no epochs": (lambda t, d: t.fit(X, Y), r"'max_epochs' is missing, expected Trainer\.fit\(X, "),
+    "epochs by position": (
+        lambda t, d: t.fit(X, Y, 3), "3 comes after the last argument by position, 'y'"),
+    "no data": (lambda t, d: t.evaluate(), "Trainer.evaluate: 'X' is missing"),
+    "save nowhere": (lambda t, d: t.save(), "Trainer.save: 'dir' is missing"),
+    "a trainer of nothing": (lambda t, d: Trainer(), "'model', 'loss', 'optimizer' are missing"),
+    "a checkpoint of nothing": (lambda t, d: Checkpoint(), r"expected Checkpoint\(dir, …\)"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_a_call_of_the_wrong_form_shows_the_right_one(tmp_path, name):
+    call, words = CALLS[name]
+    trainer = make()
+    trainer.save(tmp_path)
+    with pytest.raises(TypeError, match=words):
+        call(trainer, tmp_path)

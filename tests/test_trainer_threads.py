@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from onepass import nn, optim
 from onepass.train import Callback, EarlyStopping, Trainer
-from small_training import X, Y, everything, fit, make, uninterrupted
+from small_training import X, Y, everything, fit, make, network, uninterrupted
 
 
 class InAnotherThread(Callback):
@@ -51,6 +51,94 @@ def test_a_call_from_another_thread_while_fit_trains(tmp_path, name, hook):
         assert isinstance(error, RuntimeError)
         assert str(error).startswith(f"{name}: another thread is in fit with this model")
     assert not (tmp_path / "mid").exists()
+
+
+OTHER_STATE = network(1).state_dict()
+DIRECTLY = {
+    "forward": lambda model: model(X),
+    "forward of a layer": lambda model: model[1](X @ np.ones((4, 6), np.float32)),
+    "backward": lambda model: model.backward(np.ones((8, 2), np.float32)),
+    "eval": lambda model: model.eval(),
+    "eval of a layer": lambda model: model[1].eval(),
+    "train": lambda model: model.train(),
+    "load_state_dict": lambda model: model.load_state_dict(OTHER_STATE),
+    "zero_grad": lambda model: model.zero_grad(),
+    "to": lambda model: model.to("cpu"),
+}
+
+
+@pytest.mark.parametrize("hook", ["on_fit_begin", "on_before_step", "on_step_end", "on_epoch_end"])
+@pytest.mark.parametrize("name", DIRECTLY)
+def test_a_model_used_directly_by_another_thread_between_two_calls_of_a_fit(name, hook):
+    """Its statistics, masks, modes, weights and gradients are the fit's own."""
+    expected = uninterrupted()
+    other = InAnotherThread(hook, lambda: DIRECTLY[name](trainer.model))
+    trainer = make([other])
+    fit(trainer)
+    assert everything(trainer) == expected
+    assert len(other.errors) in (1, 3, 12)
+    for error in other.errors:
+        assert isinstance(error, RuntimeError)
+        assert "another thread is in fit with this model" in str(error) or (
+            name == "backward" and "came before forward" in str(error)
+        )
+    trainer.model.eval()(X)  # afterwards all may
+
+
+def test_a_model_that_another_thread_trained_last_is_the_fits_before_its_first_step_too():
+    class Asks(Callback):
+        def on_fit_begin(self, run):
+            errors.append(pool.submit(run.model, X).exception())
+
+    errors = []
+    trainer = make([Asks()])
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(trainer.model, X).result()
+        fit(trainer)
+        assert pool.submit(trainer.model.eval(), X).exception() is None
+    assert "another thread is in fit" in str(errors[0])
+
+
+def test_another_thread_may_evaluate_a_model_directly_while_a_fit_validates():
+    found = []
+
+    class Looks(nn.Module):
+        def forward(self, x):
+            if not self.training and not found:
+                found.append(None)
+                with ThreadPoolExecutor(1) as pool:
+                    found.append(pool.submit(lambda: trainer.model[0](x)).exception())
+                    found.append(pool.submit(trainer.model.train).exception())
+                    found.append(pool.submit(trainer.model.eval).exception())
+            return x
+
+        def backward(self, dy, *, need_input_grad=True):
+            return dy
+
+    trainer = make(scheduled=False)
+    trainer.model.insert(0, Looks())
+    fit(trainer, max_epochs=1)
+    assert found[1] is None
+    assert all("another thread is in fit" in str(error) for error in found[2:])
+
+
+def test_train_called_by_another_thread_while_one_predicts_is_refused():
+    """Else the rest of the prediction would drop and use the statistics of its batches."""
+    found = []
+
+    class Looks(nn.Module):
+        def forward(self, x):
+            with ThreadPoolExecutor(1) as pool:
+                found.append(pool.submit(trainer.model.train).exception())
+                found.append(pool.submit(trainer.model.eval).exception())
+            return x
+
+    trainer = make(scheduled=False)
+    expected = trainer.predict(X)
+    trainer.model.insert(0, Looks())
+    np.testing.assert_array_equal(trainer.predict(X), expected)
+    assert "train: another thread is in predict" in str(found[0])
+    assert found[1] is None
 
 
 def test_another_trainer_of_the_same_model_is_told_too():

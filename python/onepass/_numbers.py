@@ -95,6 +95,8 @@ def in_range(
     enough = number >= low if above is None else number > above
     little = number < high if most is None else number <= most
     if not (enough and little) or (number == -math.inf):
+        if number == math.inf and bounds and "<" not in expected:
+            expected = expected.replace(bounds[0], f"{bounds[0]} and finite")
         raise ValueError(f"{owner}: {name!r} is {value!r}, expected {expected}")
     return number
 
@@ -109,7 +111,7 @@ def as_float(owner: str, name: str, value: Any, expected: str) -> float:
         if not isinstance(value, (str, bytes, bool, np.bool_)):
             return float(value)
     except OverflowError:  # an int beyond every float
-        return math.copysign(math.inf, value)
+        return math.inf if value > 0 else -math.inf
     except (TypeError, ValueError):
         pass
     raise TypeError(f"{owner}: {name!r} is {value!r}, expected {expected}")

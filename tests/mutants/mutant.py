@@ -1,4 +1,4 @@
-"""What an entry of the list of planted mistakes is."""
+"""What an entry of the lists of planted mistakes says."""
 
 from __future__ import annotations
 

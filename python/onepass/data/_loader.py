@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from onepass import _numbers as numbers
 from onepass._array import beside
 from onepass.data._given import array_of
+from onepass.data._weights import checked_weights
 
 SAMPLING = ("epoch", "replacement", "cyclic")
 LAST_BATCH = ("balance", "keep", "drop")
@@ -36,7 +37,8 @@ class DataLoader:
         last_batch: where ``batch_size`` does not divide the number of samples, ``"keep"`` makes the
             last batch smaller, ``"drop"`` leaves it out, and ``"balance"`` spreads the samples
             evenly over as many batches: their sizes differ by at most one.
-        sample_weight: array of a weight for each target, or None.
+        sample_weight: array or list of a weight >= 0 for each sample, or for each target of those
+            that y has for a sample; or None.
         transform: ``X, y = transform(X, y, seed=…, epoch=…, index=…)`` of each batch, a function of
             these alone, so that a resumed run sees the same; ``index`` has the samples' places in
             the data.
@@ -49,9 +51,10 @@ class DataLoader:
         weights)``. Without shuffling they are views of the data.
 
     Raises:
-        TypeError: X or y is not an array, or a flag neither True nor False. ValueError: no
-            samples, different lengths, a batch size below 1, an unknown ``sampling``, or no batch
-            at all with ``drop_last``.
+        TypeError: X or y is not an array, weights are no numbers, or a flag is neither True nor
+            False. ValueError: no samples, different lengths, a weight that is negative or not
+            finite, a batch size below 1, an unknown ``sampling``, or no batch at all with
+            ``drop_last``.
 
     Example:
         >>> import numpy as np
@@ -115,14 +118,9 @@ class DataLoader:
         self.transform = transform
         self.sample_weight = sample_weight
         if sample_weight is not None:
-            self.sample_weight = array_of("DataLoader", "sample_weight", sample_weight)
             if y is None:
                 raise ValueError("DataLoader: 'sample_weight' is given, expected None without y")
-            if _length("sample_weight", sample_weight) != self.size:
-                raise ValueError(
-                    f"DataLoader: 'sample_weight' has {len(sample_weight)} samples, expected "
-                    f"{self.size} as in 'X'"
-                )
+            self.sample_weight = _weights(y, sample_weight)
         self.sampling = sampling
         self.epoch = 0
 
@@ -230,6 +228,19 @@ def _words(size: int, seed: int, epoch: int) -> NDArray[np.uint64]:
     key = np.array([seed & (2**64 - 1), epoch], dtype=np.uint64)
     words: NDArray[np.uint64] = np.random.Philox(key=key).random_raw(size)
     return words
+
+
+def _weights(y: Any, sample_weight: Any) -> Any:
+    """A weight for each target, in the library of y."""
+    weight = checked_weights("DataLoader", "sample_weight", sample_weight, (*range(1, y.ndim + 1),))
+    if weight.shape != tuple(y.shape)[: weight.ndim]:
+        raise ValueError(
+            f"DataLoader: 'sample_weight' has shape {weight.shape}, expected "
+            f"{tuple(y.shape)[: weight.ndim]}, a weight for each target"
+        )
+    if not weight.sum() > 0:
+        raise ValueError("DataLoader: 'sample_weight' has the sum 0, expected a positive weight")
+    return beside(y, weight)
 
 
 def _length(name: str, array: Any) -> int:

@@ -16,6 +16,10 @@ from onepass.nn._facts import Facts, Read, bypassable
 from onepass.nn._fusable import Fusable
 
 
+class OneValueError(ValueError):
+    """A batch that has one value per channel, which has no variance."""
+
+
 class BatchNorm(Fusable):
     """``y = (x - mean) / √(var + eps) · weight + bias``, per channel (axis 1).
 
@@ -108,8 +112,10 @@ class BatchNorm(Fusable):
                 eps=self.eps,
                 **epilogue.options(),
             )
-        except BaseException:
+        except BaseException as error:
             epilogue.refused()
+            if batch and isinstance(error, ValueError) and x.size == self.num_features:
+                raise OneValueError(str(error)) from error
             raise
         if batch and (tracked := self.num_batches_tracked) is not None:
             tracked += 1

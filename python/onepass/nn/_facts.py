@@ -19,6 +19,19 @@ Read: TypeAlias = Callable[[Any, str], Any]  # getattr, or `Facts.read`
 _bypassable: set[Callable[..., Any]] = set()
 
 
+class _Edits:
+    """How often an attribute of any module was set or deleted: `Module.__setattr__` counts."""
+
+    __slots__ = ("count",)
+
+    def __init__(self) -> None:
+        self.count = 0
+
+
+edits = _Edits()
+NOT_COUNTED = frozenset(("saved", "_saved", "_found", "_adds", "_holds_eval"))  # no decision reads
+
+
 def bypassable(method: F) -> F:
     """Mark a method that a fused kernel does the work of; one that overrides it is not marked."""
     _bypassable.add(method)
@@ -34,6 +47,9 @@ class Facts(Generic[V]):
         self._values: list[tuple[Any, str, Any]] = []
         # Several methods of a module at once: the next call asks for all of them again.
         self._methods: list[tuple[Any, Callable[[Any], Any], Any]] = []
+        # Where no module was edited since, only classes can have changed, and modules share those.
+        self._classes: dict[tuple[type, Any], tuple[Callable[[Any], Any], Any]] = {}
+        self._seen = edits.count
         self._constant = True
 
     def read(self, owner: Any, name: str) -> Any:
@@ -43,6 +59,8 @@ class Facts(Generic[V]):
         module is read here too.
         """
         value = getattr(owner, name)
+        if name in NOT_COUNTED or not hasattr(owner, "named_modules"):
+            self._constant = False  # an edit would not be counted
         self._values.append((owner, name, value))
         inside = hasattr(value, "__setitem__") or isinstance(value, set)
         if inside and not hasattr(value, "dtype") and not hasattr(value, "named_modules"):
@@ -58,6 +76,7 @@ class Facts(Generic[V]):
         getter = attrgetter(*names)
         methods = getter(module)
         self._methods.append((module, getter, methods))
+        self._classes[type(module), names] = getter, getter(type(module))
         return all(
             isinstance(method, MethodType)
             and method.__self__ is module
@@ -67,6 +86,12 @@ class Facts(Generic[V]):
 
     def hold(self) -> bool:
         """Whether everything that was read is as it was."""
+        count = edits.count
+        if count == self._seen:
+            for (kind, _), (getter, functions) in self._classes.items():
+                if getter(kind) != functions:
+                    return False
+            return self._constant
         for owner, name, value in self._values:
             if getattr(owner, name, None) is not value:
                 return False
@@ -76,4 +101,5 @@ class Facts(Generic[V]):
                     return False
         except AttributeError:
             return False
+        self._seen = count
         return self._constant

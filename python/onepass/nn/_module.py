@@ -12,9 +12,10 @@ from onepass import _numbers as numbers
 from onepass._array import Array
 from onepass._parameter import Parameter
 from onepass.nn import _state_dict
-from onepass.nn._facts import bypassable
+from onepass.nn._facts import NOT_COUNTED, bypassable, edits
 from onepass.nn._saved import SavedAttribute
 from onepass.nn._state_dict import LoadResult
+from onepass.nn._use import refuse_change
 
 M = TypeVar("M", bound="Module")
 CONTAINERS = (list, tuple, dict, set, frozenset, deque)
@@ -35,7 +36,8 @@ class Module:
     in between.
 
     In evaluation mode any number of threads may call one module; each has its own ``saved``.
-    Training is for one thread at a time: where two overlap, one of them gets a RuntimeError.
+    Training is for one thread at a time: where two overlap, one of them gets a RuntimeError. A fit
+    of a Trainer has the model for itself until it ends, also between two of its calls.
 
     Modules inside are attributes: one in a list, tuple or dict is refused (`ModuleList`).
 
@@ -74,6 +76,12 @@ class Module:
                 f"{name}.data[...] = values"
             )
         super().__setattr__(name, value)
+        if name not in NOT_COUNTED:
+            edits.count += 1
+
+    def __delattr__(self, name: str) -> None:
+        super().__delattr__(name)
+        edits.count += 1
 
     @bypassable
     def __call__(self, x: Array) -> Array:
@@ -84,7 +92,7 @@ class Module:
             saved.refuse(self)
         try:
             if saved.thread != thread:
-                saved.change_thread(thread)
+                saved.change_thread(self, thread)
             return self.forward(x)
         finally:
             saved.inside.pop(0, None)
@@ -215,8 +223,12 @@ class Module:
 
         A layer's own ``eval()`` holds until ``train()`` of this layer or of one around it: fit,
         evaluate, predict and find_lr leave the layer in evaluation mode.
+
+        Raises:
+            RuntimeError: the Trainer of another thread uses the module in the other mode.
         """
         training = numbers.flag("train", "mode", mode)
+        refuse_change(self, "train" if training else "eval", trains=training)
         for module in self.modules():
             module.training = training
             if training:
@@ -256,7 +268,12 @@ class Module:
         return self
 
     def zero_grad(self, set_to_none: bool = True) -> None:
-        """Forget all gradients, or fill them with zeros; `Parameter.zero_grad`."""
+        """Forget all gradients, or fill them with zeros; `Parameter.zero_grad`.
+
+        Raises:
+            RuntimeError: the Trainer of another thread uses the module.
+        """
+        refuse_change(self, "zero_grad")
         for parameter in self.parameters():
             parameter.zero_grad(set_to_none)
 
@@ -284,6 +301,7 @@ class Module:
             TypeError: no dict of names.
             ValueError: with ``strict``, one message with every missing, unexpected and misshapen
                 entry; nothing is changed.
+            RuntimeError: the Trainer of another thread uses the module.
         """
         return _state_dict.load(self, state_dict, strict, prefix)
 
@@ -295,7 +313,8 @@ class Module:
 
         Raises:
             ValueError: an unknown device.
-            RuntimeError: CUDA or CuPy cannot be used; nothing is moved.
+            RuntimeError: CUDA or CuPy cannot be used, or the Trainer of another thread uses the
+                module; nothing is moved.
         """
         _state_dict.move(self, device)
         return self

@@ -48,20 +48,38 @@ class Layers(Module):
     @overload
     def __getitem__(self: L, index: slice) -> L: ...
     def __getitem__(self: L, index: int | slice) -> Module | L:
-        return self._of(self.layers[index]) if isinstance(index, slice) else self.layers[index]
+        if isinstance(index, slice):
+            return self._of(self.layers[self._place(index)])
+        return self.layers[self._place(index)]
 
     def _of(self: L, layers: tuple[Module, ...]) -> L:
         """Another such module, of these layers."""
         raise NotImplementedError
 
-    def __setitem__(self, index: int, layer: Module) -> None:
-        changed = list(self.layers)
-        changed[operator.index(index)] = layer
+    @overload
+    def __setitem__(self, index: int, layer: Module) -> None: ...
+    @overload
+    def __setitem__(self, index: slice, layer: Iterable[Module]) -> None: ...
+    def __setitem__(self, index: int | slice, layer: Any) -> None:
+        """Replace a layer; or those of a slice by any number of others, as in a list."""
+        changed: list[Any] = list(self.layers)
+        place = self._place(index)
+        if isinstance(place, slice):
+            owner, new = type(self).__name__, list(_several(type(self).__name__, "layers", layer))
+            old = len(changed[place])
+            if place.step not in (None, 1) and len(new) != old:
+                raise ValueError(
+                    f"{owner}: {len(new)} layers for a slice with a step, expected {old}, as many "
+                    "as it has"
+                )
+            changed[place] = new
+        else:
+            changed[place] = layer
         self._take(changed)
 
     def __delitem__(self, index: int | slice) -> None:
         changed = list(self.layers)
-        del changed[index]
+        del changed[self._place(index)]
         self._take(changed)
 
     def append(self: L, layer: Module) -> L:
@@ -77,15 +95,45 @@ class Layers(Module):
     def insert(self: L, index: int, layer: Module) -> L:
         """Add a layer before the one at ``index``. Returns the module."""
         changed = list(self.layers)
-        changed.insert(operator.index(index), layer)
+        changed.insert(self._index(index), layer)
         self._take(changed)
         return self
 
     def pop(self, index: int = -1) -> Module:
         """Remove a layer and return it."""
-        layer = self.layers[operator.index(index)]
+        layer = self[self._index(index)]
         del self[index]
         return layer
+
+    def _index(self, index: Any) -> int:
+        try:
+            return operator.index(index)
+        except TypeError:
+            raise TypeError(
+                f"{type(self).__name__}: the index is {index!r}, expected a whole number or a slice"
+            ) from None
+
+    @overload
+    def _place(self, index: int) -> int: ...
+    @overload
+    def _place(self, index: slice) -> slice: ...
+    def _place(self, index: Any) -> Any:
+        """The index or slice, where it is one of a layer."""
+        if isinstance(index, slice):
+            try:
+                index.indices(0)
+            except (TypeError, ValueError) as error:
+                raise type(error)(f"{type(self).__name__}: {index!r}: {error}") from None
+            return index
+        number, count = self._index(index), len(self.layers)
+        if not -count <= number < count:
+            raise IndexError(
+                f"{type(self).__name__}: index {number} is out of range, expected "
+                f"{-count} to {count - 1}"
+                if count
+                else f"{type(self).__name__}: index {number} is out of range, it has no layers"
+            )
+        return number
 
     def __iadd__(self: L, layers: Iterable[Module]) -> L:
         return self.extend(layers)

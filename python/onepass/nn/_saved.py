@@ -10,6 +10,8 @@ from sys import getrefcount
 from threading import local
 from typing import Any, NoReturn
 
+from onepass.nn._use import refuse_change
+
 
 class _OfThread(local):
     saved: Any = None
@@ -36,9 +38,18 @@ class Saved:
         self.displaced: set[int] = set()
         self.inside: dict[int, int] = {}
 
-    def change_thread(self, thread: int) -> None:
-        """``thread`` makes the next forward in training mode, after another one."""
-        if self.thread:
+    def change_thread(self, module: Any, thread: int) -> None:
+        """``thread`` makes the next forward in training mode, after another one.
+
+        Raises:
+            RuntimeError: a fit in another thread trains the module, between two of its own calls.
+        """
+        refuse_change(module, type(module).__name__)
+        self.take_over(thread)
+
+    def take_over(self, thread: int) -> None:
+        """``thread`` makes the next forward in training mode."""
+        if self.thread and self.thread != thread:
             self.displaced.add(self.thread)
         self.thread = thread
         self.displaced.discard(thread)

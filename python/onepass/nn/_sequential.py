@@ -14,6 +14,7 @@ from onepass.nn._fusable import Fusable
 from onepass.nn._group import Group, check_distinct, first_trained, group, unfuse
 from onepass.nn._module import Module, layout
 from onepass.nn._module_list import Layers
+from onepass.nn._use import refuse_change
 
 
 class Sequential(Layers, Fusable):
@@ -112,6 +113,8 @@ class Sequential(Layers, Fusable):
         if self.training and saved.inside.setdefault(0, thread) != thread:
             saved.refuse(self)
         try:
+            if self.training and saved.thread != thread:
+                refuse_change(self, f"{type(self).__name__}.backward")
             for module, value in others:  # a call in their mode may have come in between
                 module._remember(value)
             first = 0 if need_input_grad else first_trained(groups)

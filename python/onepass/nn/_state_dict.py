@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, NamedTuple, Protocol
 
+import numpy as np
+
 from onepass import _numbers as numbers
 from onepass._array import Array, mover, to_numpy
 from onepass._kind import namespace
 from onepass._parameter import Parameter
 from onepass.nn._saved import Saved
+from onepass.nn._use import refuse_change
 
 
 class Model(Protocol):
@@ -17,6 +20,7 @@ class Model(Protocol):
 
     _saved: Saved
     buffer_names: ClassVar[tuple[str, ...]]
+    statistics_frozen: bool
 
     def named_modules(self) -> Iterator[tuple[str, Model]]: ...
     def modules(self) -> Iterator[Model]: ...
@@ -35,11 +39,24 @@ def live_arrays(model: Model) -> Iterator[tuple[str, Array]]:
                 yield dot + name, array
 
 
+def frozen_arrays(model: Model) -> Iterator[tuple[str, Array]]:
+    """Those of `live_arrays` that training leaves alone."""
+    for prefix, module in model.named_modules():
+        dot = f"{prefix}." if prefix else ""
+        for name, value in vars(module).items():
+            if isinstance(value, Parameter) and not value.requires_grad:
+                yield dot + name, value.data
+        for name in module.buffer_names if module.statistics_frozen else ():
+            if (array := getattr(module, name)) is not None:
+                yield dot + name, array
+
+
 def move(model: Model, device: str) -> None:
     """Move every array, all or none; what forward saved is forgotten.
 
     Integer buffers (the count of batches) stay on the host, where they are read at every step.
     """
+    refuse_change(model, "to")
     move_one = mover(device)
     slots: list[tuple[Any, str]] = [
         (p, name) for p in model.parameters() for name in ("data", "grad")
@@ -66,6 +83,7 @@ class LoadResult(NamedTuple):
 
 def load(model: Model, state_dict: Any, strict: Any, prefix: Any) -> LoadResult:
     """Check everything, then copy everything that fits."""
+    refuse_change(model, "load_state_dict")
     strict = numbers.flag("load_state_dict", "strict", strict)
     if not isinstance(prefix, str):
         raise TypeError(f"load_state_dict: 'prefix' is {prefix!r}, expected a text such as 'body.'")
@@ -82,14 +100,12 @@ def load(model: Model, state_dict: Any, strict: Any, prefix: Any) -> LoadResult:
     problems += [f"unexpected {k}" for k in result.unexpected]
     sources = {}
     for name in filter(given.__contains__, targets):
-        target, source = targets[name], to_numpy(given[name])
-        if source.shape == tuple(target.shape) and source.dtype.kind in "fiu":
+        source, problem = _converted(given[name], targets[name])
+        if not problem:
             sources[name] = source
             continue
         result.mismatched.append(name)
-        problems.append(
-            f"{name} is {source.dtype} {source.shape}, expected {target.dtype} {target.shape}"
-        )
+        problems.append(f"{name} {problem}")
     if problems and strict:
         raise ValueError(
             f"load_state_dict: the state does not fit this {type(model).__name__}; nothing was "
@@ -99,3 +115,30 @@ def load(model: Model, state_dict: Any, strict: Any, prefix: Any) -> LoadResult:
         target = targets[name]
         target[...] = namespace(target).asarray(source)
     return result
+
+
+def _converted(value: Any, target: Array) -> tuple[Any, str]:
+    """``value`` in the dtype of ``target``; or why that cannot be, in words behind its name."""
+    if isinstance(value, np.ma.MaskedArray):
+        return None, "is a MaskedArray, expected an array whose values all count"
+    try:
+        source = to_numpy(value)
+    except ValueError as error:  # rows of different lengths
+        return None, f"is no array ({error})"
+    floats = source.dtype.kind == "f" or source.dtype.name == "bfloat16"
+    shape = tuple(target.shape)
+    if source.shape != shape or not (floats or source.dtype.kind in "iu"):
+        return None, f"is {source.dtype} {source.shape}, expected {target.dtype} {shape}"
+    if source.dtype == target.dtype:
+        return source, ""
+    with np.errstate(all="ignore"):
+        result = source.astype(target.dtype)
+        if target.dtype.kind in "iu":
+            wrong = (result != source) | (result < 0)
+            expected = "whole numbers"
+        else:
+            wrong = np.isfinite(source) & ~np.isfinite(result)
+            expected = f"numbers of {target.dtype}"
+    if wrong.any():
+        return None, f"holds {source[wrong][0]!s}, expected {expected}"
+    return result, ""

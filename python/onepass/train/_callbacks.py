@@ -23,8 +23,13 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from onepass import _numbers as numbers
-from onepass.train._files import path_of, ready_file
+from onepass._array import to_numpy
+from onepass.nn._state_dict import frozen_arrays
+from onepass.train._files import home, path_of, put_aside, ready_file
+from onepass.train._history import is_other_table
 from onepass.train._keywords import suggest_keywords
 from onepass.train._monitor import MODES, better, direction, name_of
 from onepass.train._run import Run
@@ -134,6 +139,9 @@ class EarlyStopping(Callback):
         restore_best_weights: at the end, give the model the state of its best epoch (parameters
             and running statistics), also when all epochs were run.
 
+    A frozen parameter, and frozen statistics, never move: where one has other values now than in
+    the best epoch, that epoch is forgotten, and the best one since then counts.
+
     A fit that goes on with the same training, with a larger ``max_epochs``, has the whole patience
     again and keeps the best epoch. Any other fit that is no resume starts afresh.
 
@@ -182,6 +190,7 @@ class EarlyStopping(Callback):
     def on_epoch_end(self, run: Run) -> None:
         value = watched(self, run)
         mode = direction("EarlyStopping", self.monitor, self.mode)
+        self._forget_what_is_frozen_elsewhere(run)
         if better(mode, value, self.best, self.min_delta):
             self.best, self.best_epoch, self.wait = value, run.epoch, 0
             if self.restore_best_weights:
@@ -193,8 +202,19 @@ class EarlyStopping(Callback):
             self.stopped_epoch = run.epoch
 
     def on_fit_end(self, run: Run) -> None:
+        self._forget_what_is_frozen_elsewhere(run)
         if self.best_weights is not None:
             run.model.load_state_dict(self.best_weights)
+
+    def _forget_what_is_frozen_elsewhere(self, run: Run) -> None:
+        """The best epoch cannot come back without moving what has been frozen since."""
+        best = self.best_weights
+        if best is not None and any(
+            not np.array_equal(best[name], to_numpy(array), equal_nan=True)
+            for name, array in frozen_arrays(run.model)
+            if name in best
+        ):
+            self.best, self.best_epoch, self.best_weights = math.nan, 0, None
 
     def state_dict(self) -> dict[str, Any]:
         names = ("best", "best_epoch", "stopped_epoch", "wait", "best_weights")
@@ -220,10 +240,12 @@ class CSVLogger(Callback):
     """Keep the history in a CSV file: a header, then one row an epoch.
 
     Each epoch writes a new file and then replaces the old one, so the table is always whole and a
-    resumed run does not repeat rows.
+    resumed run does not repeat rows. The table of another run is kept beside the new one, as
+    ``history.1.csv``.
 
     Raises:
-        OSError: at the start of training, the file cannot be written.
+        OSError: at the start of training, the file cannot be written. ValueError: at the start of
+            training, there is a file that is no history, or another callback writes to the path.
     """
 
     _argument = ("CSVLogger", "path")  # where the path came from, for messages
@@ -234,6 +256,19 @@ class CSVLogger(Callback):
 
     def on_fit_begin(self, run: Run) -> None:
         ready_file(*self._argument, self.path)
+        owner, name = self._argument
+        for other in run.callbacks:
+            place: Any = other.path if isinstance(other, CSVLogger) else getattr(other, "dir", None)
+            known = other is not self and isinstance(place, (str, Path))
+            if known and home(place).resolve() == self.path.resolve():
+                raise ValueError(
+                    f"{owner}: {name!r} is {str(self.path)!r}, where {type(other).__name__} writes "
+                    "too, expected a path for each: they would overwrite each other's files"
+                )
+        other_table = is_other_table(self.path, run.history, *self._argument)
+        begun = run.resumed and not run.epoch  # rows beyond a checkpoint in the first epoch
+        if other_table and not begun:
+            put_aside(self.path)
 
     def on_epoch_end(self, run: Run) -> None:
         run.history.to_csv(self.path)

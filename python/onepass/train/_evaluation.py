@@ -16,14 +16,14 @@ from onepass._array import (
     is_floating,
     is_tensor_of_torch,
     library,
-    mover,
 )
-from onepass.train import _loaders, _use
+from onepass.nn import _use
+from onepass.train import _loaders
 from onepass.train._blas import threads_for
 from onepass.train._loaders import Loader
 from onepass.train._metrics import Metric
 from onepass.train._totals import Totals
-from onepass.train._weights import divisor_of, loss_of
+from onepass.train._weights import loss_of
 
 BATCH = 256
 FEW = 4  # batches
@@ -44,12 +44,9 @@ class Evaluator:
     loss: Any
     metrics: dict[str, Metric]
     device: str | None
+    # Renewed with the device and the model:
     _move: Callable[[Any], Any] = field(init=False, repr=False)
     _dtype: np.dtype[Any] = field(init=False, repr=False)
-
-    def __post_init__(self) -> None:
-        self._move = mover(self.device, "Trainer") if self.device else _unmoved
-        self._dtype = next(iter(self.model.parameters())).dtype
 
     def evaluate(self, X: Any, y: Any, *, batch_size: int = BATCH) -> dict[str, float]:
         """``loss`` and the metrics over ``(X, y)``."""
@@ -79,9 +76,8 @@ class Evaluator:
             for batch in loader:
                 x, target = map(self.moved, batch[:2])  # every sample counts once
                 output = self.model(x)
-                loss = float(loss_of(self.loss, output, target)[0])
-                divisor = divisor_of(self.loss, target)
-                totals.add(self.metrics, loss, divisor, output, target)
+                loss, _, divisor = loss_of(self.loss, output, target)
+                totals.add(self.metrics, float(loss), divisor, output, target)
         return totals.values_of(self.metrics)
 
     def moved(self, array: Any) -> Any:
@@ -89,7 +85,3 @@ class Evaluator:
         if array.dtype != self._dtype and is_floating(array):
             array = convert(array, self._dtype.name)
         return self._move(array)
-
-
-def _unmoved(array: Any) -> Any:
-    return array

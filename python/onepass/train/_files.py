@@ -61,6 +61,16 @@ def ready_file(owner: str, name: str, path: Path) -> None:
     ready_folder(owner, name, path.parent, path)
 
 
+def put_aside(path: Path) -> Path:
+    """Give the file the first free name of ``history.1.csv``, ``history.2.csv``, …"""
+    target = path.resolve()  # a link stays one
+    number = 1
+    while (free := target.with_name(f"{target.stem}.{number}{target.suffix}")).exists():
+        number += 1
+    os.rename(target, free)
+    return free
+
+
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
     """An OSError inside, such as a full disk, has ``path`` as its file name."""

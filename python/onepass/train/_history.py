@@ -94,6 +94,35 @@ class History(dict[str, list[float]]):
         save_figure(figure, path)
 
 
+def is_other_table(path: Path, history: History, owner: str, name: str) -> bool:
+    """Whether ``path`` holds the table of another run than ``history``; no file holds none.
+
+    Raises:
+        ValueError: it holds something else than such a table.
+    """
+    if not path.is_file() or not path.stat().st_size:
+        return False
+    with open(path, newline="", encoding="utf-8", errors="replace") as file:
+        rows = csv.reader(file)
+        try:
+            header = next(rows)
+            table = list(rows) if header[:1] == ["epoch"] else None  # else it may be large
+        except csv.Error:
+            table = None
+    if table is None or any(
+        row[:1] != [str(number)] or len(row) != len(header) for number, row in enumerate(table, 1)
+    ):
+        raise ValueError(
+            f"{owner}: {name!r} is {str(path)!r}, which holds something else than the history of a "
+            "training, expected a path where nothing is overwritten"
+        )
+    if "loss" not in header or not history.get("loss"):
+        return bool(table)
+    at, values = header.index("loss"), history["loss"]  # hooks may log into the other columns later
+    count = min(len(table), len(values))
+    return [row[at] for row in table[:count]] != [str(value) for value in values[:count]]
+
+
 def new_figure(width: float) -> Any:
     """A Matplotlib figure of its own, outside pyplot's global state."""
     try:

@@ -1,4 +1,4 @@
-"""Errors that name the nearest valid spelling."""
+"""Errors that name the nearest valid spelling, and what a call lacks."""
 
 from __future__ import annotations
 
@@ -14,21 +14,40 @@ R = TypeVar("R")
 
 
 def suggest_keywords(function: Callable[P, R]) -> Callable[P, R]:
-    """Make an unknown keyword a TypeError with the nearest name."""
-    names = [
-        parameter.name
-        for parameter in inspect.signature(function).parameters.values()
-        if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
-    ]
+    """Make an unknown, missing or surplus argument a TypeError that shows how to call.
+
+    Unknown keywords of a function that takes any are left to it.
+    """
+    parameters = [*inspect.signature(function).parameters.values()]
+    positional = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
+    names = [*positional, *(p.name for p in parameters if p.kind is p.KEYWORD_ONLY)]
+    takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters)
+    needed = [p.name for p in parameters if p.default is p.empty and p.name in names]
+    hidden = {"self", "cls"} & set(positional[:1])
     label = function.__qualname__.removesuffix(".__init__")
+    shown = [n for n in positional if n in needed and n not in hidden]
+    shown += [f"{n}=…" for n in needed if n not in positional]
+    rest = ["…"] if len(names) > len(needed) or takes_any else []
+    form = f"{label}({', '.join([*shown, *rest])})"
 
     @functools.wraps(function)
     def checked(*args: P.args, **kwargs: P.kwargs) -> R:
         for key in kwargs:
-            if key not in names:
-                known = ", ".join(name for name in names if name != "self")
+            if key not in names and not takes_any:
+                known = ", ".join(name for name in names if name not in hidden)
                 hint = suggestion(key, names) or f", expected one of {known}"
                 raise TypeError(f"{label}: unknown keyword {key!r}{hint}")
+        if len(args) > len(positional):
+            raise TypeError(
+                f"{label}: {args[len(positional)]!r} comes after the last argument by position, "
+                f"{positional[-1]!r}, expected {form} with its name"
+            )
+        missing = [n for n in needed if n not in kwargs and n not in positional[: len(args)]]
+        if missing:
+            verb = "is" if len(missing) == 1 else "are"
+            raise TypeError(
+                f"{label}: {', '.join(map(repr, missing))} {verb} missing, expected {form}"
+            )
         return function(*args, **kwargs)
 
     return checked

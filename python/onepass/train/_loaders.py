@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Mapping
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -16,7 +14,6 @@ from onepass.data import DataLoader, split_indices
 from onepass.data._given import array_of
 from onepass.data._split import held_out
 from onepass.train._batches import Batches, is_batches
-from onepass.train._training import data_of
 from onepass.train._weights import ClassWeight, of_samples
 
 Loader: TypeAlias = DataLoader | Batches
@@ -84,52 +81,6 @@ def _placed(
 ) -> Any:
     """A transform of samples whose places in the user's data these are."""
     return transform(X, y, seed=seed, epoch=epoch, index=places[index])
-
-
-def same_data(
-    loader: Loader, accumulate: int, saved: Mapping[str, Any], *, resumes: bool
-) -> dict[str, Any]:
-    """The description of the loader; refuses one that differs from the saved one inside an epoch.
-
-    Between two epochs a difference is legal. A resumed run warns about it, because it may come from
-    an argument that the caller forgot to repeat.
-    """
-    now = {
-        name: getattr(loader, name)
-        for name in ("size", "batch_size", "shuffle", "last_batch", "seed", "sampling")
-    }
-    now["accumulate"] = accumulate
-    now["contents"] = data_of(loader)
-    before = saved["data"]
-    if before is not None and "drop_last" in before:  # a checkpoint of an earlier version
-        before = {**before, "last_batch": "drop" if before["drop_last"] else "keep"}
-        del before["drop_last"]
-    if before is None:
-        return now
-    name = next((key for key in now if now[key] != before.get(key, now[key])), None)
-    if name is None:
-        return now
-    was, here = f"{name}={before[name]!r}", f"{now[name]!r}"
-    if name == "contents":
-        was, here = "other data, targets or weights", "these"
-    if saved["position"] and name == "contents":
-        raise ValueError(
-            "fit: the last fit ended inside an epoch, expected the same data, targets and weights "
-            "to go on"
-        )
-    if saved["position"]:
-        raise ValueError(
-            f"fit: {name!r} is {here}, expected {was}: the run stopped inside an epoch, which "
-            "needs the same data and batches to go on"
-        )
-    if resumes:
-        warnings.warn(
-            f"the saved run had {was} and goes on with {here}: its results will differ from those "
-            "of an uninterrupted run",
-            RuntimeWarning,
-            stacklevel=5,
-        )
-    return now
 
 
 def to_read(call: str, X: Any, y: Any, batch_size: int) -> Loader:

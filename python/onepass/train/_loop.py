@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, cast
 
-from onepass.nn import _modes
+from onepass.nn import _use
 from onepass.train import _schedule
 from onepass.train._buffers import Buffers, StepStart
 from onepass.train._callbacks import Callback
@@ -16,7 +16,7 @@ from onepass.train._interrupt import Interrupt
 from onepass.train._loaders import Loader
 from onepass.train._run import Run
 from onepass.train._totals import Totals
-from onepass.train._weights import WeightedLoss, divisor_of, loss_of
+from onepass.train._weights import WeightedLoss, loss_of
 
 
 class Loop:
@@ -25,7 +25,9 @@ class Loop:
     def __init__(self, run: Run) -> None:
         self.run = run
         self._interrupt = Interrupt()
-        self._unit = self._shares = 0.0  # what a share is measured in, and the step's shares
+        # Of the step: what the loss of its first batch was divided by, which weighs 1; and the sum
+        # of the weights of its batches so far.
+        self._first_divisor = self._weight = 0.0
         self._options = (
             {"need_input_grad": False}
             if "need_input_grad" in inspect.signature(run.model.backward).parameters
@@ -42,7 +44,7 @@ class Loop:
         self._interrupt.requested = False
         run.at_boundary = True
         run.optimizer.zero_grad()
-        with self._interrupt, _modes.training(run.model):
+        with self._interrupt:
             try:
                 self._call("on_fit_begin")
                 while run.epoch < run.max_epochs and not run.stop:
@@ -74,7 +76,7 @@ class Loop:
         run = self.run
         run.row_is_done = False
         self._call("on_epoch_begin")
-        _modes.train(run.model)
+        _use.train(run.model)
         if not self._run_batches(loader):
             return
         run.row = row = run.sums.values_of(run.metrics)
@@ -91,17 +93,18 @@ class Loop:
     def _run_batches(self, loader: Loader) -> bool:
         """The rest of an epoch's batches; False where a callback stopped the run."""
         run = self.run
+        counts = vars(run)  # the checks of what users set take longer than a batch's other counting
         pending = 0
         try:
             for batch in loader.batches(run.epoch, run.position):
                 run.at_boundary = False
                 if pending == 0:
                     self._start.keep()
-                    self._unit = self._shares = 0.0
+                    self._first_divisor = self._weight = 0.0
                 pending += 1
                 last = pending == run.accumulate or loader.ends(run.position + 1)
                 self._forward_backward(*map(run.moved, batch))
-                run.position += 1
+                counts["position"] += 1
                 if last:
                     self._update()
                     pending = 0
@@ -119,11 +122,9 @@ class Loop:
         run = self.run
         output = run.model(x)
         if weight:
-            loss, dy = self._weighted(output, target, *weight)
-            divisor = self._weighted.divisor(target, *weight)
+            loss, dy, divisor = self._weighted(output, target, *weight)
         else:
-            loss, dy = loss_of(run.loss, output, target)
-            divisor = divisor_of(run.loss, target)
+            loss, dy, divisor = loss_of(run.loss, output, target)
         run.batch_loss = 0.0 if divisor == 0 else float(loss)  # no label counts: nothing to learn
         finite = math.isfinite(run.batch_loss)
         if not finite and run.nonfinite == "raise":
@@ -134,22 +135,22 @@ class Loop:
             )
         if finite or run.nonfinite == "propagate":
             run.sums.add(run.metrics, run.batch_loss, divisor, output, target)
-        run.model.backward(self._share(dy, divisor), **self._options)
+        run.model.backward(self._weighed(dy, divisor), **self._options)
 
-    def _share(self, dy: Any, divisor: float | None) -> Any:
-        """``dy`` times the batch's share in the step, in units of the first batch that has one."""
+    def _weighed(self, dy: Any, divisor: float | None) -> Any:
+        """``dy`` times the weight of the batch in the step, against the first that has any."""
         if divisor is None:  # sums add up to the sum of all
             return dy
-        self._unit = self._unit or divisor
-        share = divisor / self._unit if self._unit else 0.0
-        self._shares += share
-        return dy if share == 1 else dy * share
+        self._first_divisor = self._first_divisor or divisor
+        weight = divisor / self._first_divisor if self._first_divisor else 0.0
+        self._weight += weight
+        return dy if weight == 1 else dy * weight
 
     def _update(self) -> None:
         """Step with the mean over all that the accumulated batches hold, and zero the gradients."""
         run = self.run
-        run.lr = float(run.optimizer.param_groups[0]["lr"])
-        run.grad_scale = self._shares or 1.0
+        run.read_lr()
+        run.grad_scale = self._weight or 1.0
         run.read_norm()
         self._call("on_before_step", waits=True)
         info = run.optimizer.step(
@@ -160,9 +161,9 @@ class Loop:
         )
         run.note_step(info)
         skipped = run.nonfinite == "skip" and bool(info.skipped)
-        run.step += 1
-        run.skipped_steps += skipped
+        vars(run)["step"] += 1
         if skipped:
+            run.skipped_steps += 1
             self._buffers.put_back()
         _schedule.after_step(run, skipped=skipped)
 

@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 
 from onepass import _numbers as numbers
-from onepass.train import _loaders, _use
+from onepass.nn import _use
+from onepass.train import _loaders
 from onepass.train._callbacks import Callback
+from onepass.train._keywords import suggest_keywords
 from onepass.train._lr_curve import LRFinderResult, diverged, judge
 from onepass.train._run import Run
 from onepass.train._trainer import Trainer
@@ -31,6 +33,16 @@ class _Rates(Callback):
         self.noise = 0.0
         self.measured: list[float] = []
         self._own: list[float] = []
+
+    @property
+    def lrs(self) -> list[float]:
+        """The rates whose loss was finite."""
+        return self.rates[: sum(map(math.isfinite, self.measured))]
+
+    @property
+    def losses(self) -> list[float]:
+        """The loss with each of ``lrs``, as measured."""
+        return self.measured[: len(self.lrs)]
 
     def on_fit_begin(self, run: Run) -> None:
         own = [float(group["lr"]) for group in run.optimizer.param_groups]
@@ -70,22 +82,10 @@ class LRFinder(_Rates):
         steps: how many rates.
     """
 
+    @suggest_keywords
     def __init__(self, min_lr: float = 1e-7, max_lr: float = 10.0, steps: int = 100) -> None:
-        numbers.in_range("LRFinder", "max_lr", max_lr, above=0)
-        numbers.in_range("LRFinder", "min_lr", min_lr, high=max_lr, above=0)
-        numbers.integer("LRFinder", "steps", steps, 3)
-        super().__init__(np.geomspace(min_lr, max_lr, steps).tolist(), _batch_loss)
+        super().__init__(_rates("LRFinder", min_lr, max_lr, steps), _batch_loss)
         self._before: Unchanged | None = None
-
-    @property
-    def lrs(self) -> list[float]:
-        """The rates whose loss was finite."""
-        return self.rates[: sum(map(math.isfinite, self.measured))]
-
-    @property
-    def losses(self) -> list[float]:
-        """The loss with each of ``lrs``, as measured."""
-        return self.measured[: len(self.lrs)]
 
     @property
     def result(self) -> LRFinderResult:
@@ -108,6 +108,15 @@ class LRFinder(_Rates):
             self._before = None
 
 
+def _rates(owner: str, min_lr: float, max_lr: float, steps: int) -> list[float]:
+    """``steps`` rates in equal ratios."""
+    high = numbers.in_range(owner, "max_lr", max_lr, above=0)
+    low = numbers.in_range(owner, "min_lr", min_lr, high=high, above=0)
+    rates: list[float] = np.geomspace(low, high, numbers.integer(owner, "steps", steps, 3)).tolist()
+    return rates
+
+
+@suggest_keywords
 def find_lr(
     trainer: Trainer,
     X: Any,
@@ -157,7 +166,9 @@ def find_lr(
         >>> 0.03 < found.suggestion < 3
         True
     """
-    finder = LRFinder(min_lr, max_lr, steps)
+    if not isinstance(trainer, Trainer):
+        raise TypeError(f"find_lr: 'trainer' is a {type(trainer).__name__}, expected a Trainer")
+    finder = _Rates(_rates("find_lr", min_lr, max_lr, steps), _batch_loss)
     loader, _ = _loaders.to_train(X, y, batch_size, True, trainer.last_batch, trainer.seed)
     finder.measure = _Probe(loader)
     alone = _use.using(trainer.model, "find_lr", trains=True)  # before anything is put back

@@ -22,7 +22,7 @@ HIGHER = """
 # A number with one of these words may be better either way.
 UNSETTLED = """
     minus non not no inverse inv inverted anti drop gap delta diff difference change std var
-    variance spread ratio worst false time seconds
+    variance spread ratio worst false time seconds opposite reversed flipped reciprocal complement
 """
 _MIN, _MAX, _UNSETTLED = (frozenset(words.split()) for words in (LOWER, HIGHER, UNSETTLED))
 # Where the last word misleads: scikit-learn's names, and rates.
@@ -65,7 +65,7 @@ def direction(owner: str, monitor: str, mode: str) -> str:
     """
     if mode != "auto":
         return mode
-    found = _settled(_words(monitor.removeprefix("val_")))
+    found = _of_formula(monitor.removeprefix("val_"))
     if found is None:
         raise ValueError(
             f"{owner}: 'mode' is 'auto', expected 'min' or 'max' for {monitor!r}: the name does "
@@ -80,6 +80,20 @@ def better(mode: str, value: float, best: float, min_delta: float = 0.0) -> bool
     return not math.isnan(value) and (math.isnan(best) or gain > min_delta)
 
 
+def _of_formula(name: str) -> str | None:
+    """Of a name that may begin with a minus sign; other arithmetic in it settles nothing."""
+    minus = re.match(r"[-\u2212]\s*(?=[^\W\d])", name)
+    if minus is not None:
+        return _turned(_of_formula(name[minus.end() :].removeprefix("val_")))
+    if re.search(r"[~!^*/=<>|]", name) or re.match(r"[-+\u2212]", name):
+        return None
+    return _settled(_words(name))
+
+
+def _turned(mode: str | None) -> str | None:
+    return mode and {"min": "max", "max": "min"}[mode]
+
+
 def _words(name: str) -> list[str]:
     """``"MacroF1@10"`` → ``["macro", "f1", "10"]``."""
     if name.lower() in _MIN | _MAX:  # mIoU
@@ -92,9 +106,8 @@ def _settled(words: list[str]) -> str | None:
     whole = "_".join(words)
     if whole.startswith("d2_"):  # scikit-learn's d2_absolute_error_score and its kin
         return "max"
-    if whole not in _PHRASES and len(words) > 1 and words[0] in ("neg", "negative"):
-        turned = _settled(words[1:])
-        return turned and {"min": "max", "max": "min"}[turned]
+    if whole not in _PHRASES and len(words) > 1 and words[0] in ("neg", "negative", "negated"):
+        return _turned(_settled(words[1:]))
     for phrase, mode in _PHRASES.items():
         if whole == phrase or whole.startswith(f"{phrase}_") or whole.endswith(f"_{phrase}"):
             before = whole.partition(phrase)[0].split("_")

@@ -1,44 +1,34 @@
-"""The state of a training run, and saving and restoring it."""
+"""The state of a training run."""
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from onepass import _numbers as numbers
 from onepass import nn
+from onepass.nn import _use
 from onepass.ops import StepInfo
-from onepass.train import _store, _use
+from onepass.train import _saving, _store
 from onepass.train._evaluation import Evaluator
 from onepass.train._history import History
+from onepass.train._saving import Stateful
 from onepass.train._totals import Totals
 from onepass.train._training import Training, adopt
 
-COUNTERS = ("epoch", "step", "position", "skipped_steps", "stop", "lr", "sums", "data", "logged")
 RESERVED = ("loss", "val_loss", "lr", "epoch", "grad_norm")
-
-
-class Stateful(Protocol):
-    """A callback as a run sees it: a monitored name, and a state to save."""
-
-    monitor: str | None
-    logs: tuple[str, ...]
-
-    def reset(self) -> None: ...
-    def state_dict(self) -> dict[str, Any]: ...
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None: ...
 
 
 @dataclass(eq=False)
 class Run(Evaluator):
     """The state of a training run; the Trainer holds it and callbacks receive it.
 
-    A callback may read and set every attribute.
+    A callback may read every attribute. It may set ``stop``, and the parts and options, which are
+    checked as in the Trainer's constructor.
 
     Attributes:
         model, loss, metrics, optimizer, scheduler, callbacks: the parts, as the Trainer got them.
@@ -80,7 +70,6 @@ class Run(Evaluator):
     skipped_steps: int = 0
     max_epochs: int = 0
     batches: int = 0
-    lr: float = field(init=False)
     batch_loss: float = math.nan
     step_info: StepInfo | None = None
     grad_scale: float = 1.0
@@ -90,17 +79,18 @@ class Run(Evaluator):
     loaded: bool = False  # a state was restored and fit has not started from it yet
     at_boundary: bool = False
     sums: Totals = field(default_factory=Totals)  # of the current epoch
-    logged: dict[str, list[float]] = field(default_factory=dict)  # in the current epoch, by log
-    data: dict[str, Any] | None = None  # the description of the data, as same_data compares it
+    # Of the current epoch, by log: name → (sum, count).
+    logged: dict[str, tuple[float, int]] = field(default_factory=dict)
+    data: dict[str, Any] | None = None  # of _resume.described
     training: Training | None = None
     fitting: bool = False
     ended: bool = False  # the last fit came to its end, on_fit_end included
     row_is_done: bool = False  # log adds to the history's last row
     _unread: StepInfo | None = None
+    _lr: float = 0.0
 
     def __post_init__(self) -> None:
-        super().__post_init__()
-        self.lr = float(self.optimizer.param_groups[0]["lr"])
+        self.read_lr()
 
     def __repr__(self) -> str:
         return self.shown("Run")
@@ -139,6 +129,25 @@ class Run(Evaluator):
         else:
             self._add(name, number)
 
+    @property
+    def lr(self) -> float:
+        return self._lr
+
+    @lr.setter
+    def lr(self, value: float) -> None:
+        raise AttributeError(
+            f"Run: 'lr' is set to {value!r}, expected no value: it tells the rate of the last "
+            "step; for the next ones write run.optimizer.param_groups[0]['lr'] = …"
+        )
+
+    def read_lr(self) -> None:
+        """Keep the rate of the step that comes."""
+        self._lr = float(self.optimizer.param_groups[0]["lr"])
+
+    def note_lr(self, value: float) -> None:
+        """Keep the rate of the last step of a saved run."""
+        self._lr = float(value)
+
     def take_logged(self) -> dict[str, float]:
         """The averages of what was logged in this epoch, which begin anew."""
         self.read_norm()
@@ -148,13 +157,14 @@ class Run(Evaluator):
 
     def counters(self) -> tuple[Any, ...]:
         """What the batches of a step change in the run, for ``go_back``."""
-        return self.step, self.position, self.sums.copied(), _copied(self.logged), self._unread
+        return self.step, self.position, self.sums.mark(), self.logged.copy(), self._unread
 
     def go_back(self, counters: tuple[Any, ...]) -> bool:
         """Undo the batches since ``counters``, and return True, unless the step is done."""
         if counters[0] != self.step:
             return False
-        _, self.position, self.sums, self.logged, self._unread = counters
+        _, self.position, sums, self.logged, self._unread = counters
+        self.sums.go_back(sums)
         return True
 
     def note_step(self, info: StepInfo) -> None:
@@ -170,9 +180,8 @@ class Run(Evaluator):
             self._add("grad_norm", info.grad_norm)
 
     def _add(self, name: str, value: float) -> None:
-        total = self.logged.setdefault(name, [0.0, 0.0])
-        total[0] += value
-        total[1] += 1
+        total, count = self.logged.get(name, (0.0, 0))
+        self.logged[name] = total + value, count + 1
 
     def begin(self, data: Any) -> None:
         """Begin a fit: callbacks start afresh, unless it goes on with the training before.
@@ -222,78 +231,7 @@ class Run(Evaluator):
         """
         with _use.using(self.model, "save"):
             self.read_norm()
-            return self._save(dir)
-
-    def _save(self, dir: str | Path) -> Path:
-        scheduler = self.scheduler
-        parts = {
-            "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "scheduler": None if scheduler is None else scheduler.state_dict(),
-            "callbacks": {key: c.state_dict() for key, c in _named(self.callbacks).items()},
-            "trainer": {
-                **{name: getattr(self, name) for name in COUNTERS},
-                "history": dict(self.history),
-                "rng": nn.get_rng_state(self.model),
-                "seed": self.seed,
-                "modules": _classes(self.model),
-            },
-        }
-        return _store.write(dir, self.step, parts)
-
-    def restore(self, parts: dict[str, Any]) -> None:
-        """Put a saved state back.
-
-        Raises:
-            ValueError: the state is of another architecture or seed; nothing is changed.
-            RuntimeError: another thread uses the model, or another fit a callback.
-        """
-        with _use.using(self.model, "load", trains=True):
-            self._restore(parts)
-
-    def _restore(self, parts: dict[str, Any]) -> None:
-        seed = self.seed_of(parts)
-        # Restore the optimizer last: restoring a schedule sets the rates.
-        holders = [h for h in (self.model, self.scheduler, self.optimizer) if h is not None]
-        before = [copy.deepcopy(holder.state_dict()) for holder in holders]
-        saved = parts["trainer"]
-        try:
-            _check_classes(self.model, saved.get("modules"))
-            self.model.load_state_dict(parts["model"])
-            self.optimizer.load_state_dict(parts["optimizer"])
-            self._restore_scheduler(parts["scheduler"])
-            nn.set_rng_state(saved["rng"], self.model)
-        except (ValueError, KeyError, TypeError) as error:
-            for holder, state in zip(holders, before, strict=True):
-                holder.load_state_dict(state)
-            raise ValueError(f"the checkpoint does not fit this trainer: {error}") from error
-        self.seed = seed
-        self.model.zero_grad()
-        for name in COUNTERS:
-            if name in saved:  # checkpoints of earlier versions lack "logged"
-                setattr(self, name, saved[name])
-        self.sums = Totals(self.sums)
-        self.history = History(saved["history"])
-        self.training = Training(self.model)
-        adopt(self.training, self.callbacks, fitting=False)
-        for key, callback in _named(self.callbacks).items():
-            if key in parts["callbacks"]:
-                callback.load_state_dict(parts["callbacks"][key])
-        self.loaded = True
-
-    def seed_of(self, parts: dict[str, Any]) -> int:
-        """The seed of the saved run; a trainer with the default seed adopts it.
-
-        Raises:
-            ValueError: the trainer has another seed, so the batches would come in another order.
-        """
-        saved = int(parts["trainer"].get("seed", self.seed))
-        if self.seed not in (0, saved):
-            raise ValueError(
-                f"Trainer: 'seed' is {self.seed}, expected {saved}, the seed of the checkpoint (or "
-                "no seed: the run then takes that of the checkpoint)"
-            )
-        return saved
+            return _store.write(dir, self.step, _saving.parts_of(self))
 
     def seed_dropout(self) -> None:
         """Give dropout the masks of ``nn.manual_seed(seed)`` without seeding anything else.
@@ -304,54 +242,3 @@ class Run(Evaluator):
         state = nn.get_rng_state(self.model)
         state["layers"] = {name: [self.seed, i << 40] for i, name in enumerate(state["layers"])}
         nn.set_rng_state(state, self.model)
-
-    def _restore_scheduler(self, state: dict[str, Any] | None) -> None:
-        if (state is None) != (self.scheduler is None):
-            has, gets = ("no", "one") if state is None else (f"a {state['type']}", "none")
-            raise ValueError(f"the checkpoint has {has} scheduler and the trainer has {gets}")
-        if self.scheduler is not None and state is not None:
-            self.scheduler.load_state_dict(state)
-
-
-def _classes(model: Any) -> dict[str, str]:
-    """Name of every module → its class: two architectures may have arrays of the same shapes."""
-    return {name: type(module).__name__ for name, module in model.named_modules()}
-
-
-def _copied(sums: dict[str, list[float]]) -> dict[str, list[float]]:
-    return {name: [*total] for name, total in sums.items()}
-
-
-def load_model(model: Any, state: dict[str, Any], classes: dict[str, str] | None) -> None:
-    """Give ``model`` a saved state; ValueError, and nothing changed, where it does not fit."""
-    with _use.using(model, "load_weights", trains=True):
-        try:
-            _check_classes(model, classes)
-            model.load_state_dict(state)
-        except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"the checkpoint does not fit this model: {error}") from error
-
-
-def _check_classes(model: Any, saved: dict[str, str] | None) -> None:
-    """Refuse a saved model of other classes; checkpoints of earlier versions name none."""
-    if saved is None:
-        return
-    here = _classes(model)
-    for name in {**saved, **here}:
-        was, now = saved.get(name, "not there"), here.get(name, "not there")
-        if was != now:
-            what = f"module {name!r}" if name else "the model"
-            raise ValueError(f"{what} is {now} here and {was} in the checkpoint")
-
-
-def _named(callbacks: Sequence[Stateful]) -> dict[str, Stateful]:
-    """Callbacks that have a state, by class and number: EarlyStopping, EarlyStopping-1, …"""
-    named: dict[str, Stateful] = {}
-    for callback in callbacks:
-        key = kind = type(callback).__name__
-        number = 0
-        while key in named:
-            number += 1
-            key = f"{kind}-{number}"
-        named[key] = callback
-    return {key: callback for key, callback in named.items() if callback.state_dict()}

@@ -8,7 +8,6 @@ from typing import Any
 
 from onepass import _numbers as numbers
 from onepass.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
-from onepass.train._run import Run
 
 
 def of_optimizer(scheduler: Any, optimizer: Any) -> None:
@@ -31,12 +30,12 @@ def of_optimizer(scheduler: Any, optimizer: Any) -> None:
             f"{name}(optimizer, …) with the very object that the Trainer gets (a copied or "
             "unpickled optimizer is another one)"
         )
-    numbers.one_of("Trainer", "scheduler.interval", _interval(scheduler), ("epoch", "step"))
+    numbers.one_of("Trainer", "scheduler.interval", interval(scheduler), ("epoch", "step"))
     for part in getattr(scheduler, "schedulers", ()):
         of_optimizer(part, optimizer)
 
 
-def reaches(run: Run, batches: int, max_epochs: int, saved: Mapping[str, Any] | None) -> None:
+def reaches(run: Any, batches: int, max_epochs: int, saved: Mapping[str, Any] | None) -> None:
     """Refuse a schedule that ends before the training does.
 
     Args:
@@ -63,19 +62,20 @@ def reaches(run: Run, batches: int, max_epochs: int, saved: Mapping[str, Any] | 
         )
 
 
-def after_step(run: Run, *, skipped: bool) -> None:
+def after_step(run: Any, *, skipped: bool) -> None:
     """Step a schedule that counts steps; a skipped step is none."""
-    if run.scheduler is not None and not skipped and _interval(run.scheduler) == "step":
+    if run.scheduler is not None and not skipped and interval(run.scheduler) == "step":
         run.scheduler.step()
 
 
-def after_epoch(run: Run, row: Mapping[str, float]) -> None:
+def after_epoch(run: Any, row: Mapping[str, float]) -> None:
     """Step a schedule that counts epochs; ``row`` has the losses of the epoch."""
     if isinstance(run.scheduler, ReduceLROnPlateau):
         run.scheduler.step(row.get("val_loss", row["loss"]))
-    elif run.scheduler is not None and _interval(run.scheduler) == "epoch":
+    elif run.scheduler is not None and interval(run.scheduler) == "epoch":
         run.scheduler.step()
 
 
-def _interval(scheduler: Any) -> str:
-    return getattr(scheduler, "interval", "epoch")
+def interval(scheduler: Any) -> str | None:
+    """What the trainer steps the schedule after, ``"epoch"`` or ``"step"``."""
+    return None if scheduler is None else getattr(scheduler, "interval", "epoch")

@@ -13,12 +13,21 @@ from onepass import _numbers as numbers
 from onepass._array import to_numpy
 from onepass.train._metrics import Metric
 
+NONE = (0.0, 0.0)
 
-class Totals(dict[str, Any]):
-    """Name → [sum, count]; and where a metric needs them, all outputs and targets so far.
 
-    A plain dict of numbers and arrays, so that a checkpoint inside an epoch keeps it.
+class Totals:
+    """Sums over the batches so far; and where a metric needs them, all outputs and targets.
+
+    Attributes:
+        sums: name → (sum, count).
+        outputs, targets: arrays, one a batch.
     """
+
+    def __init__(self) -> None:
+        self.sums: dict[str, tuple[float, float]] = {}
+        self.outputs: list[Any] = []
+        self.targets: list[Any] = []
 
     def add(
         self,
@@ -35,8 +44,7 @@ class Totals(dict[str, Any]):
             divisor: what the loss was divided by; None for a sum.
         """
         if divisor is None:
-            self._count("loss", loss, 0.0)
-            self["loss"][1] = 1.0
+            self.sums["loss"] = self.sums.get("loss", NONE)[0] + loss, 1.0
         elif divisor:
             self._count("loss", loss * divisor, divisor)
         for name, metric in metrics.items():
@@ -44,8 +52,8 @@ class Totals(dict[str, Any]):
                 with naming(name):
                     self._count(name, *metric.parts(output, target))
         if any(metric.parts is None for metric in metrics.values()):
-            self.setdefault("outputs", []).append(np.array(to_numpy(output)))
-            self.setdefault("targets", []).append(np.array(to_numpy(target)))
+            self.outputs.append(np.array(to_numpy(output)))
+            self.targets.append(np.array(to_numpy(target)))
 
     def values_of(self, metrics: Mapping[str, Metric]) -> dict[str, float]:
         """The loss and the metrics; NaN if every batch was skipped."""
@@ -56,24 +64,44 @@ class Totals(dict[str, Any]):
             for name, metric in metrics.items()
         }
 
-    def copied(self) -> Totals:
-        """A copy that later batches do not change."""
-        return Totals({name: [*values] for name, values in self.items()})
+    def mark(self) -> tuple[Any, int]:
+        """The state now, for `go_back`; every step asks for it."""
+        return self.sums.copy(), len(self.outputs)
+
+    def go_back(self, mark: tuple[Any, int]) -> None:
+        """Forget the batches since ``mark``."""
+        self.sums, count = mark
+        del self.outputs[count:], self.targets[count:]
+
+    def state_dict(self) -> dict[str, Any]:
+        """For a checkpoint inside an epoch."""
+        return {"sums": self.sums, "outputs": self.outputs, "targets": self.targets}
+
+    @staticmethod
+    def from_state(state: Mapping[str, Any]) -> Totals:
+        """Totals that go on from ``state_dict()``, or from what version 0.1 saved."""
+        totals = Totals()
+        sums = state.get("sums")
+        if not isinstance(sums, dict):  # outputs and targets were among the sums
+            sums = {k: v for k, v in state.items() if k not in ("outputs", "targets")}
+        totals.sums = {name: (float(total), float(n)) for name, (total, n) in sums.items()}
+        totals.outputs = [*state.get("outputs", ())]
+        totals.targets = [*state.get("targets", ())]
+        return totals
 
     def _count(self, name: str, total: float, count: float) -> None:
-        sums = self.setdefault(name, [0.0, 0.0])
-        sums[0] += total
-        sums[1] += count
+        before = self.sums.get(name, NONE)
+        self.sums[name] = before[0] + total, before[1] + count
 
     def _mean(self, name: str) -> float:
-        total, count = self.get(name, (math.nan, 1.0))
+        total, count = self.sums.get(name, (math.nan, 1.0))
         return total / count if count else math.nan
 
     def _whole(self, name: str, metric: Metric) -> float:
-        if "outputs" not in self or metric.whole is None:
+        if not self.outputs or metric.whole is None:
             return math.nan
         with naming(name):
-            value = metric.whole(np.concatenate(self["outputs"]), np.concatenate(self["targets"]))
+            value = metric.whole(np.concatenate(self.outputs), np.concatenate(self.targets))
         return numbers.as_float("Trainer", f"metrics[{name!r}]", value, "a number")
 
 

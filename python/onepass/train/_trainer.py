@@ -5,45 +5,30 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar, cast
 
 from onepass import _numbers as numbers
 from onepass.ops import StepInfo
 from onepass.optim.lr_scheduler import LRScheduler
-from onepass.train import _checks, _loaders, _schedule
+from onepass.train import _checks, _loaders, _resume, _saving, _schedule, _settings
 from onepass.train._blas import threads_for
 from onepass.train._callbacks import Callback, CSVLogger
-from onepass.train._checkpoint import Checkpoint, newest, weights
+from onepass.train._checkpoint import newest, weights
 from onepass.train._evaluation import BATCH
 from onepass.train._files import path_of
 from onepass.train._history import History
 from onepass.train._keywords import suggest_keywords
 from onepass.train._loaders import Loader
 from onepass.train._loop import Loop
-from onepass.train._metrics import Chosen, Metric, resolve
+from onepass.train._metrics import Chosen, Metric
+from onepass.train._of_run import _OfRun
 from onepass.train._progress import ProgressBar
-from onepass.train._run import Run, load_model
+from onepass.train._run import Run
 from onepass.train._totals import Totals
 from onepass.train._training import data_of
 from onepass.train._weights import ClassWeight
 
 T = TypeVar("T")
-
-
-class _OfRun(Generic[T]):
-    """An attribute of ``trainer.run``, under the same name on the trainer."""
-
-    def __set_name__(self, owner: type, name: str) -> None:
-        self._name = name
-
-    def __get__(self, trainer: Any, owner: type | None = None) -> T:
-        if trainer is None:
-            raise AttributeError(self._name)
-        value: T = getattr(trainer.run, self._name)
-        return value
-
-    def __set__(self, trainer: Any, value: T) -> None:
-        setattr(trainer.run, self._name, value)
 
 
 class Trainer:
@@ -154,15 +139,24 @@ class Trainer:
         progress: bool = True,
         device: str | None = None,
     ) -> None:
-        _checks.parts(model, loss, optimizer)
-        _checks.options(max_norm, nonfinite, accumulate, last_batch, seed)
-        helpers = _checks.helpers(callbacks)
-        _schedule.of_optimizer(scheduler, optimizer)
-        functions = resolve(
-            metrics,
-            ignore_index=getattr(loss, "ignore_index", -100),
-            threshold=_checks.threshold(model),
+        # Run refuses what cannot be used before anything moves.
+        self.run = run = Run(
+            model=model,
+            loss=loss,
+            metrics=cast("Any", metrics),  # as the caller chose them
+            device=device,
+            optimizer=optimizer,
+            scheduler=scheduler,
+            callbacks=cast("Any", callbacks),
+            max_norm=max_norm,
+            nonfinite=nonfinite,
+            accumulate=accumulate,
+            last_batch=last_batch,
+            seed=seed,
         )
+        _checks.of_model("Trainer", model, optimizer)
+        _schedule.of_optimizer(scheduler, optimizer)
+        helpers = [*run.callbacks]
         if log_dir is not None:
             logger = CSVLogger(path_of("Trainer", "log_dir", log_dir) / "history.csv")
             logger._argument = ("Trainer", "log_dir")
@@ -171,23 +165,7 @@ class Trainer:
             isinstance(c, ProgressBar) for c in helpers
         ):
             helpers.append(ProgressBar())
-        # Checkpoint comes last, so that it saves the other callbacks after they have run.
-        helpers.sort(key=lambda callback: isinstance(callback, Checkpoint))
-        # Run refuses an unusable device before anything moves.
-        self.run = Run(
-            model=model,
-            loss=loss,
-            metrics=functions,
-            device=device,
-            optimizer=optimizer,
-            scheduler=scheduler,
-            callbacks=helpers,
-            max_norm=max_norm,
-            nonfinite=nonfinite,
-            accumulate=accumulate,
-            last_batch=last_batch,
-            seed=int(seed),
-        )
+        run.callbacks = helpers
         if device:
             model.to(device)
             if hasattr(loss, "to"):
@@ -250,6 +228,7 @@ class Trainer:
         numbers.integer("fit", "max_epochs", max_epochs, 1)
         run = self.run
         with run.alone():
+            _settings.check_again(run)
             if run.ended and not run.loaded and ckpt_path is None and run.epoch >= max_epochs:
                 warnings.warn(
                     f"fit: {run.epoch} of {max_epochs} epochs are done, nothing was trained; pass "
@@ -261,7 +240,7 @@ class Trainer:
             parts = None
             if ckpt_path is not None:
                 parts = newest(path_of("fit", "ckpt_path", ckpt_path))
-            seed = run.seed if parts is None else run.seed_of(parts)
+            seed = run.seed if parts is None else _saving.seed_of(run, parts)
             loader, validation = _loaders.to_train(
                 X,
                 y,
@@ -301,6 +280,7 @@ class Trainer:
         """
         return self.run.predict(X, batch_size=batch_size)
 
+    @suggest_keywords
     def save(self, dir: str | Path) -> Path:
         """Write a checkpoint of everything into ``dir``; returns the new directory inside it.
 
@@ -311,6 +291,7 @@ class Trainer:
         return self.run.save(path_of("save", "dir", dir))
 
     @classmethod
+    @suggest_keywords
     def load(
         cls, dir: str | Path, model: Any, loss: Any, optimizer: Any, **options: Any
     ) -> Trainer:
@@ -325,11 +306,11 @@ class Trainer:
                 is of another architecture or seed (model and optimizer keep their values), or none
                 is valid.
         """
-        parts = newest(_existing(dir))
+        parts = newest(_existing("load", dir))
         if parts is None:
             raise FileNotFoundError(f"no checkpoint in {dir}")
         trainer = cls(model, loss, optimizer, **options)
-        trainer.run.restore(parts)
+        _saving.restore(trainer.run, parts)
         return trainer
 
     def log(self, name: str, value: float) -> None:
@@ -356,8 +337,9 @@ class Trainer:
             FileNotFoundError: no such directory, or no checkpoint in it. ValueError: another
                 architecture (the model keeps its values), or no callback has kept the best.
         """
-        saved = weights(_existing(dir), which)
-        load_model(model, saved["model"], saved["modules"])
+        _settings.a_module("load_weights", model)
+        saved = weights(_existing("load_weights", dir), which)
+        _saving.load_model(model, saved["model"], saved["modules"])
         return model
 
     def _start(
@@ -368,22 +350,29 @@ class Trainer:
         parts: dict[str, Any] | None,
     ) -> None:
         run = self.run
+        run.batches = len(loader)
         before: Mapping[str, Any] = vars(run) if parts is None else parts["trainer"]
-        resumes = run.loaded or parts is not None
-        data = _loaders.same_data(loader, run.accumulate, before, resumes=resumes)
+        data = _resume.described(run, loader, validation)
+        restores = parts is not None
+        if not restores and run.position > run.batches > 0:
+            raise ValueError(
+                f"Trainer: 'position' is {run.position}, expected at most {run.batches}, the "
+                "batches of an epoch"
+            )
+        _resume.check(data, before, resumes=run.loaded or restores, restores=restores)
         if parts is not None:
-            run.restore(parts)
+            _saving.restore(run, parts)
         run.begin(data_of(loader, validation))
         if not run.resumed:
             run.stop = False
             if run.step == 0:
                 run.seed_dropout()
         run.data = data
-        run.max_epochs, run.batches = max_epochs, len(loader)
+        run.max_epochs = max_epochs
 
 
-def _existing(dir: str | Path) -> Path:
-    folder = path_of("load", "dir", dir)
+def _existing(owner: str, dir: str | Path) -> Path:
+    folder = path_of(owner, "dir", dir)
     if not folder.is_dir():
         raise FileNotFoundError(f"no such directory: {dir}")
     return folder

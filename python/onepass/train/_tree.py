@@ -29,6 +29,10 @@ def pack(value: Any, arrays: dict[str, NDArray[Any]], path: str) -> Any:
     if isinstance(value, (list, tuple)):
         items = [pack(item, arrays, f"{path}.{i}") for i, item in enumerate(value)]
         return {"$tuple": items} if isinstance(value, tuple) else items
+    if isinstance(value, np.ma.MaskedArray):
+        raise TypeError(
+            f"{path}: a MaskedArray cannot be kept in a checkpoint: the mask would be lost"
+        )
     if hasattr(value, "dtype") and hasattr(value, "shape"):
         return {"$array": _keep(to_numpy(value), arrays, path)}
     raise TypeError(f"{path}: a {type(value).__name__} cannot be kept in a checkpoint")
@@ -66,9 +70,20 @@ def _pack_mapping(value: Mapping[Any, Any], arrays: dict[str, NDArray[Any]], pat
 
 def _keep(array: NDArray[Any], arrays: dict[str, NDArray[Any]], path: str) -> str:
     """Add an array under a free name: its path below the part."""
+    if not _is_portable(array):
+        raise TypeError(
+            f"{path}: an array of dtype {array.dtype} cannot be kept in a checkpoint, expected "
+            "booleans or numbers that every machine has; convert it with astype"
+        )
     name = path.partition(".")[2] or path
     free, number = name, 1
     while free in arrays:
         free, number = f"{name}~{number}", number + 1
     arrays[free] = array
     return free
+
+
+def _is_portable(array: NDArray[Any]) -> bool:
+    """Whether every machine has the dtype: longdouble has another size on others."""
+    size = {"b": 1, "i": 8, "u": 8, "f": 8, "c": 16}.get(array.dtype.kind, 0)
+    return array.dtype.itemsize <= size or array.dtype.name == "bfloat16"

@@ -12,8 +12,9 @@ from onepass.nn._random import kept_random
 class Unchanged:
     """Keeps copies when made; gives everything back at `restore`, and when the block ends.
 
-    Parameters, gradients, running statistics, modes, the optimizer's state, step counts and groups,
-    the streams of dropout and the generator of initialisation.
+    Parameters, gradients, running statistics, the optimizer's state, step counts and groups, the
+    streams of dropout and the generator of initialisation. Modes come back by themselves: `using`
+    of onepass.nn._use sees to them.
     """
 
     def __init__(self, model: Any, optimizer: Any) -> None:
@@ -21,7 +22,6 @@ class Unchanged:
         self._weights = model.state_dict()
         self._state = copy.deepcopy(optimizer.state_dict())
         self._groups = [dict(group) for group in optimizer.param_groups]
-        self._modes = [(module, module.training) for module in model.modules()]
         self._grads = [
             (p, p.grad, None if p.grad is None else p.grad.copy()) for p in model.parameters()
         ]
@@ -34,8 +34,6 @@ class Unchanged:
         for group, kept in zip(self.optimizer.param_groups, self._groups, strict=True):
             group.clear()
             group.update(kept)
-        for module, training in self._modes:
-            module.training = training
         for parameter, array, values in self._grads:
             if values is not None:
                 copy_into(array, values)

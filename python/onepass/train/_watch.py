@@ -91,11 +91,11 @@ class Watch:
         self.inner = layer.forward
 
     def install(self) -> None:
-        vars(self.layer)["forward"] = self
+        self.layer.forward = self  # type: ignore[method-assign]
 
     def remove(self) -> None:
         if vars(self.layer).get("forward") is self:
-            del vars(self.layer)["forward"]
+            del self.layer.forward
 
     def __call__(self, x: Any) -> Any:
         y = self.inner(x)

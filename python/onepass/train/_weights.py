@@ -10,24 +10,23 @@ from typing import Any
 import numpy as np
 
 from onepass._array import beside, to_numpy
-from onepass.data._given import array_of
+from onepass.data._weights import checked_weights
 
-LEAST = 1e-30
 ClassWeight = Mapping[Any, float] | Any | str | None
 
 
-def divisor_of(loss: Any, target: Any) -> float | None:
-    """What a loss of these targets is divided by; None for a sum.
+def loss_of(loss: Any, output: Any, target: Any) -> tuple[Any, Any, float | None]:
+    """The loss, its gradient by the output, and what it was divided by; None for a sum.
 
-    The losses of ``onepass.nn`` say so themselves, as may any loss with a method ``divisor``. One
+    The losses of ``onepass.nn`` have a method ``divisor`` for the last, as any loss may. One
     without it is taken for a mean over samples.
     """
+    value, dy = _called(loss, output, target)
     own = getattr(loss, "divisor", None)
-    return float(len(target)) if own is None else own(target)
+    return value, dy, float(len(target)) if own is None else own(target)
 
 
-def loss_of(loss: Any, output: Any, *arguments: Any, **options: Any) -> tuple[Any, Any]:
-    """What ``loss`` returns: the loss, and its gradient by the output."""
+def _called(loss: Any, output: Any, *arguments: Any, **options: Any) -> tuple[Any, Any]:
     result = loss(output, *arguments, **options)
     pair = isinstance(result, (tuple, list)) and len(result) == 2
     shape = getattr(result[1], "shape", None) if pair else None
@@ -45,7 +44,7 @@ def loss_of(loss: Any, output: Any, *arguments: Any, **options: Any) -> tuple[An
 class WeightedLoss:
     """``loss = Σ w_i l_i / Σ w_i c_i``: w weighs samples, c are the weights of classes within l.
 
-    The arguments of a call are (y, target, w). A function takes them itself, as ``sample_weight``.
+    A function takes w itself, as ``sample_weight``; it is then divided by Σ w.
     """
 
     def __init__(self, loss: Any) -> None:
@@ -61,26 +60,23 @@ class WeightedLoss:
                 "module of onepass.nn, or a function with an argument sample_weight"
             )
 
-    def __call__(self, y: Any, target: Any, weight: Any) -> tuple[Any, Any]:
+    def __call__(self, y: Any, target: Any, weight: Any) -> tuple[Any, Any, float | None]:
+        """As `loss_of`."""
         if self._each is None:
-            return loss_of(self._own, y, target, sample_weight=weight)
+            value, dy = _called(self._own, y, target, sample_weight=weight)
+            return value, dy, float(to_numpy(weight).sum())
         losses, dy = self._each(y, target)
         own = _shaped(weight, losses)
         total = float((own * losses).sum(dtype=np.float64))
-        divisor = self.divisor(target, weight)
+        divisor = None
+        if self._own.reduction != "sum":
+            counted = self._each.weights(target)
+            divisor = float((to_numpy(_shaped(weight, counted)) * to_numpy(counted)).sum())
         scale = own if divisor is None else own / (divisor or 1.0)
         if losses.ndim < dy.ndim:  # one loss for all classes
             scale = scale[:, None]
-        return total if divisor is None else total / (divisor or 1.0), dy * scale.astype(dy.dtype)
-
-    def divisor(self, target: Any, weight: Any) -> float | None:
-        """What the loss was divided by; None for a sum."""
-        if self._each is None:
-            return float(to_numpy(weight).sum())
-        if self._own.reduction == "sum":
-            return None
-        counted = self._each.weights(target)
-        return float((to_numpy(_shaped(weight, counted)) * to_numpy(counted)).sum())
+        loss = total if divisor is None else total / (divisor or 1.0)
+        return loss, dy * scale.astype(dy.dtype), divisor
 
 
 def of_samples(y: Any, sample_weight: Any, class_weight: ClassWeight) -> Any:
@@ -91,7 +87,7 @@ def of_samples(y: Any, sample_weight: Any, class_weight: ClassWeight) -> Any:
     """
     weight = None
     if sample_weight is not None:
-        weight = _checked("sample_weight", sample_weight)
+        weight = checked_weights("fit", "sample_weight", sample_weight)
         if weight.shape != (len(y),):
             raise ValueError(
                 f"fit: 'sample_weight' has shape {weight.shape}, expected ({len(y)},), one for "
@@ -124,7 +120,7 @@ def _by_class(y: Any, class_weight: ClassWeight) -> Any:
         counts = np.array([np.sum(y == c) for c in known])
         given = dict(zip(known.tolist(), counts.sum() / (len(known) * counts), strict=True))
     elif isinstance(class_weight, Mapping):
-        values = _checked("class_weight", list(class_weight.values()))
+        values = checked_weights("fit", "class_weight", list(class_weight.values()))
         wrong = [k for k in class_weight if not isinstance(k, (int, np.integer))]
         if wrong:
             raise TypeError(
@@ -132,7 +128,7 @@ def _by_class(y: Any, class_weight: ClassWeight) -> Any:
             )
         given = dict(zip(map(int, class_weight), values.tolist(), strict=True))
     else:
-        given = dict(enumerate(_checked("class_weight", class_weight).tolist()))
+        given = dict(enumerate(checked_weights("fit", "class_weight", class_weight).tolist()))
     classes = known.astype(int).tolist()
     strange = [c for c in given if c not in classes] if isinstance(class_weight, Mapping) else []
     missing = [] if isinstance(class_weight, Mapping) else [c for c in classes if c not in given]
@@ -143,29 +139,6 @@ def _by_class(y: Any, class_weight: ClassWeight) -> Any:
     for c in classes:
         weight[y == c] = given.get(c, 1.0)
     return weight
-
-
-def _checked(name: str, weights: Any) -> Any:
-    listed = isinstance(weights, (list, tuple))
-    array = to_numpy(np.asarray(weights) if listed else array_of("fit", name, weights, text=True))
-    if array.dtype.kind not in "biuf" or array.ndim != 1:
-        raise TypeError(
-            f"fit: {name!r} is a {type(weights).__name__} of dtype {array.dtype} and shape "
-            f"{array.shape}, expected an array of numbers along one axis"
-        )
-    array = array.astype(np.float64)
-    wrong = np.flatnonzero(~((array >= 0) & np.isfinite(array)))
-    if wrong.size:
-        raise ValueError(
-            f"fit: {name!r} has {array[wrong[0]]} at {wrong[0]}, expected finite numbers >= 0"
-        )
-    wrong = np.flatnonzero((array > 0) & ((array < LEAST) | (array > 1 / LEAST)))
-    if wrong.size:
-        raise ValueError(
-            f"fit: {name!r} has {array[wrong[0]]} at {wrong[0]}, expected 0 or numbers between "
-            f"{LEAST} and {1 / LEAST}, which float32 can multiply"
-        )
-    return array
 
 
 def _shaped(weight: Any, like: Any) -> Any:

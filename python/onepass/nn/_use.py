@@ -1,0 +1,155 @@
+"""Which threads use a model now, and its modes meanwhile: training excludes the other threads.
+
+A call that evaluates or trains switches the modes; when it ends, every mode comes back. A layer's
+own ``eval()`` outlives the switch: such a layer, with all that is inside it, keeps the mode it has
+while the rest trains. The model's own ``eval()`` does not keep it from being trained.
+
+Any number of threads may evaluate a model together; the last one that ends brings the modes back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import RLock, get_ident
+from typing import Any, NamedTuple, TypeAlias
+
+Module: TypeAlias = Any  # that of _module.py, which imports this file
+
+
+@contextmanager
+def using(
+    model: Module, call: str, *, trains: bool = False, evaluates: bool = False
+) -> Iterator[None]:
+    """Around a call that trains or reads the model; several threads may read at once.
+
+    Args:
+        model: the module; all inside it is in use too.
+        call: its name, for messages.
+        trains: whether the call changes the model; it may call `train`.
+        evaluates: whether it needs evaluation mode.
+
+    Raises:
+        RuntimeError: another thread trains the model, or reads it and this call would train it.
+    """
+    entry = _Entry(get_ident(), call, trains)
+    with _lock:
+        modules = list(model.modules())
+        for module in modules:
+            _refuse(module, entry)
+        root = model.training
+        for module in modules:
+            _enter(module, entry)
+        if evaluates:
+            _switch(model, False)
+        elif trains:
+            for module in modules:
+                module._saved.take_over(entry.thread)
+    try:
+        yield
+    finally:
+        with _lock:
+            over = [ended for module in modules if (ended := _leave(module, entry))]
+            own = any(module is model for module, _ in over)
+            if own and _overrides_train(model):
+                _switch(model, root)
+            _bring_back(over)
+
+
+def train(model: Module) -> None:
+    """Training mode for all of ``model`` but the layers whose own ``eval()`` holds."""
+    with _lock:
+        _switch(model, True)
+
+
+def refuse_change(module: Module, call: str, *, trains: bool = True) -> None:
+    """Refuse a call from outside that would change a module under another thread.
+
+    Args:
+        call: its name, for messages.
+        trains: False for a change that does not disturb an evaluation.
+
+    Raises:
+        RuntimeError: another thread trains the module, or reads it where the call ``trains``.
+    """
+    if id(module) in _uses:  # else at once: every change comes here
+        with _lock:
+            _refuse(module, _Entry(get_ident(), call, trains))
+
+
+class _Entry(NamedTuple):
+    thread: int
+    call: str
+    trains: bool
+
+
+class _Use:
+    """The calls in progress that use a module."""
+
+    def __init__(self, module: Module) -> None:
+        self.module = module  # kept alive, so that its id stays its own
+        self.entries: list[_Entry] = []
+        # Of the calls that train and of those that read: the modes before the first of them.
+        self.before: dict[bool, tuple[bool, bool]] = {}
+
+
+_lock = RLock()  # held while modes change, not while they last
+_uses: dict[int, _Use] = {}  # by the id of the module
+
+
+def _refuse(module: Module, entry: _Entry) -> None:
+    use = _uses.get(id(module))
+    for other in use.entries if use is not None else ():
+        if other.thread != entry.thread and (other.trains or entry.trains):
+            raise RuntimeError(
+                f"{entry.call}: another thread is in {other.call} with this model, expected one "
+                "thread while a model is trained; wait for it, or give each thread a copy "
+                "(copy.deepcopy of the trainer, or of the model)"
+            )
+
+
+def _enter(module: Module, entry: _Entry) -> None:
+    use = _uses.setdefault(id(module), _Use(module))
+    use.entries.append(entry)
+    use.before.setdefault(entry.trains, (module.training, module._holds_eval))
+
+
+def _leave(module: Module, entry: _Entry) -> tuple[Module, tuple[bool, bool]] | None:
+    """The module and the modes to bring back, where the last call of this kind ends."""
+    use = _uses[id(module)]
+    use.entries.remove(entry)
+    if not use.entries:
+        del _uses[id(module)]
+    if any(other.trains == entry.trains for other in use.entries):
+        return None
+    return module, use.before.pop(entry.trains)
+
+
+def _overrides_train(model: Module) -> bool:
+    """Whether a subclass does more in ``train`` than `Module` does."""
+    return str(type(model).train.__module__) != "onepass.nn._module"
+
+
+def _switch(model: Module, mode: bool) -> None:
+    modules = list(model.modules())
+    holds = [(m, m._holds_eval) for m in modules]
+    kept = {}
+    if mode:
+        kept = {
+            m: m.training for top, hold in holds if hold and top is not model for m in top.modules()
+        }
+    model.train(mode)  # a subclass may do more in there
+    for module, hold in holds:
+        module._holds_eval = hold
+    for module, was in kept.items():
+        module.training = was
+
+
+def _bring_back(over: list[tuple[Module, tuple[bool, bool]]]) -> None:
+    """The modes as they were, but for the modules that were switched by hand since."""
+    for module, before in over:
+        module.training = before[0]
+    for module, before in over:
+        if module._holds_eval != before[1]:
+            for inner in module.modules():
+                inner.training = not module._holds_eval

@@ -1,0 +1,136 @@
+"""What a fit that goes on must share with the run that it goes on from."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import warnings
+import zlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from onepass._array import to_numpy
+from onepass.train import _schedule
+from onepass.train._loaders import Loader
+from onepass.train._training import data_of
+
+OF_LOADER = ("size", "batch_size", "shuffle", "last_batch", "seed", "sampling")
+OF_RUN = ("accumulate", "max_norm", "nonfinite")
+# Another one gives other meanings to the numbers that the checkpoint keeps.
+FIXED = {
+    "loss": "the checkpoint's losses and its best epochs are of that one; to train its model on "
+    "with another, take Trainer.load_weights(dir, model) and a new Trainer",
+    "interval": "the checkpoint's schedule counts that",
+}
+# Not shown in full: arrays.
+SHOWN = {
+    "contents": ("other data, targets or weights", "these"),
+    "validation": ("other validation data", "these"),
+}
+
+
+def described(run: Any, loader: Loader, validation: Loader | None) -> dict[str, Any]:
+    """What a checkpoint tells of data, batches and options, for `check`."""
+    return {
+        **{name: getattr(loader, name) for name in OF_LOADER},
+        **{name: getattr(run, name) for name in OF_RUN},
+        **_fixed(run),
+        "contents": data_of(loader),
+        "validation": data_of(validation),
+    }
+
+
+def check(
+    now: Mapping[str, Any], saved: Mapping[str, Any], *, resumes: bool, restores: bool
+) -> None:
+    """Refuse a fit that goes on inside an epoch with anything else than before.
+
+    Between two epochs a difference is legal. A resumed run warns about it, because it may come from
+    an argument that the caller forgot to repeat.
+
+    Args:
+        now: of `described`.
+        saved: the saved run, its ``data`` and ``position``.
+        resumes: whether a saved state was restored, or will be.
+        restores: whether it will be; `check_fixed` then sees to the rest.
+    """
+    before = _of_earlier_version(saved["data"])
+    names = [name for name in now if not (restores and name in FIXED)]
+    differing = [name for name in names if now[name] != before.get(name, now[name])]
+    if not differing:
+        return
+    changes = [(name, *_shown(name, before[name], now[name])) for name in differing]
+    if saved["position"]:
+        name, was, here = changes[0]
+        if name in SHOWN:
+            what = "data, targets and weights" if name == "contents" else "validation data"
+            raise ValueError(
+                f"fit: the last fit ended inside an epoch, expected the same {what} to go on"
+            )
+        raise ValueError(
+            f"fit: {name!r} is {here}, expected {was}: the run stopped inside an epoch, which "
+            "needs the same data and batches to go on"
+        )
+    if resumes:
+        told = "; ".join(f"had {was} and goes on with {here}" for _, was, here in changes)
+        warnings.warn(
+            f"the saved run {told}: its results will differ from those of an uninterrupted run",
+            RuntimeWarning,
+            stacklevel=5,
+        )
+
+
+def check_fixed(run: Any, saved: Mapping[str, Any] | None) -> None:
+    """Refuse a checkpoint of another loss, or of a schedule that counts something else.
+
+    Args:
+        saved: of `described`; None where no fit had begun.
+    """
+    now = _fixed(run)
+    for name, reason in FIXED.items():
+        was = (saved or {}).get(name, now[name])
+        if was != now[name]:
+            raise ValueError(f"{name!r} is {now[name]}, expected {was}: {reason}")
+
+
+def _fixed(run: Any) -> dict[str, Any]:
+    return {"loss": _described(run.loss), "interval": _schedule.interval(run.scheduler)}
+
+
+def _shown(name: str, was: Any, here: Any) -> tuple[str, str]:
+    return SHOWN.get(name, (f"{name}={was!r}", repr(here)))
+
+
+def _of_earlier_version(saved: Mapping[str, Any] | None) -> dict[str, Any]:
+    before = dict(saved or {})
+    if "drop_last" in before:
+        before["last_batch"] = "drop" if before.pop("drop_last") else "keep"
+    return before
+
+
+def _described(part: Any) -> str:
+    """A loss and the arguments it was made with, the same in every process."""
+    if isinstance(part, functools.partial):
+        given = [*map(_argument, part.args)]
+        given += [f"{name}={_argument(value)}" for name, value in part.keywords.items()]
+        return f"{_described(part.func)}({', '.join(given)})"
+    name = getattr(part, "__qualname__", None)
+    if name is not None:
+        return str(name)
+    # A subclass of a loss of onepass counts as that one: it may only watch.
+    kinds = [kind for kind in type(part).__mro__ if kind.__module__.startswith("onepass.")]
+    kind = kinds[0] if kinds else type(part)
+    names = [n for n in inspect.signature(kind).parameters if hasattr(part, n)]
+    arguments = ", ".join(f"{n}={_argument(getattr(part, n))}" for n in names)
+    return f"{kind.__qualname__}({arguments})"
+
+
+def _argument(value: Any) -> str:
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return repr(value)
+    if hasattr(value, "dtype") and hasattr(value, "shape"):
+        array = np.ascontiguousarray(to_numpy(value))
+        return f"<array {array.shape} of checksum {zlib.crc32(array.tobytes()):08x}>"
+    return f"<{type(value).__name__}>"

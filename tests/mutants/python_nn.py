@@ -1,0 +1,227 @@
+"""Planted mistakes in python/onepass/nn: see README.md."""
+
+from __future__ import annotations
+
+from mutant import Mutant
+
+FOLDER = "python/onepass/nn"
+ABSENT = "tests/test_absent_gradients.py"
+FACTS_EDITS = "tests/test_facts_edits.py"
+FROZEN = "tests/test_frozen.py"
+GRADCHECK = "tests/test_gradcheck.py"
+IN_THREADS = "tests/test_model_threads.py"
+MODES = "tests/test_layer_modes.py"
+MODULE_EDITING = "tests/test_module_editing.py"
+MODULE_STATE = "tests/test_module_state.py"
+RESUME = "tests/test_resume_counters.py"
+TRAINER_THREADS = "tests/test_trainer_threads.py"
+
+NN = [
+    Mutant(
+        "evaluate: always leaves the model in training mode",
+        f"{FOLDER}/_use.py",
+        "module.training = before[0]",
+        "module.training = True",
+        (f"{RESUME}::test_reading_a_model_leaves_its_mode",),
+    ),
+    Mutant(
+        "threads: the first reader to leave ends evaluation mode for all",
+        f"{FOLDER}/_use.py",
+        "if any(other.trains == entry.trains for other in use.entries):",
+        "if any(other.thread == entry.thread for other in use.entries):",
+        (f"{TRAINER_THREADS}::test_predict_from_many_threads_at_once",),
+    ),
+    Mutant(
+        "parameter: a gradient that somebody holds is written to",
+        "python/onepass/_parameter.py",
+        "free = getrefcount(self._spare) == 2",
+        "free = True",
+        (f"{ABSENT}::test_a_gradient_that_the_user_kept_is_never_overwritten",),
+    ),
+    Mutant(
+        "modules: threads share what forward saved in evaluation",
+        f"{FOLDER}/_saved.py",
+        "class _OfThread(local):",
+        "class _OfThread:",
+        (IN_THREADS,),
+    ),
+    Mutant(
+        "modules: a product that another pass needs is written to",
+        f"{FOLDER}/_saved.py",
+        "return self.trained if getrefcount(self.trained) == 2 else None",
+        "return self.trained",
+        (f"{IN_THREADS}::test_a_layer_that_trains_in_a_model_that_does_not",),
+    ),
+    Mutant(
+        "modules: backward of a thread whose values another thread replaced",
+        f"{FOLDER}/_saved.py",
+        "            self.displaced.add(self.thread)\n",
+        "            pass\n",
+        (f"{IN_THREADS}::test_interleaved_training_is_refused",),
+    ),
+    Mutant(
+        "residual: values of a side in another mode are lost",
+        f"{FOLDER}/_residual.py",
+        "return [saved for s in sides if s.training != training for saved in s._all_saved()]",
+        "return []",
+        (f"{IN_THREADS}::test_an_evaluation_between_forward_and_backward_changes_nothing",),
+    ),
+    Mutant(
+        "trainer: a layer's own eval() is forgotten",
+        f"{FOLDER}/_use.py",
+        "module._holds_eval = hold",
+        "pass",
+        (f"{MODES}::test_a_layers_own_eval_outlives_every_call",),
+    ),
+    Mutant(
+        "batch norm: frozen statistics follow the batch",
+        f"{FOLDER}/_batch_norm.py",
+        ' and not read(self, "statistics_frozen")',
+        "",
+        (f"{FROZEN}::test_freeze_without_statistics_and_unfreeze",),
+    ),
+    Mutant(
+        "use: a fit leaves its model to the thread that trained it last",
+        f"{FOLDER}/_use.py",
+        "module._saved.take_over(entry.thread)",
+        "pass",
+        (
+            f"{TRAINER_THREADS}::test_a_model_that_another_thread_trained_last_is_the_fits_before_its_first_step_too",
+        ),
+    ),
+    Mutant(
+        "use: any thread may switch the modes of a fit",
+        f"{FOLDER}/_module.py",
+        '        refuse_change(self, "train" if training else "eval", trains=training)\n',
+        "",
+        (
+            f"{TRAINER_THREADS}::test_a_model_used_directly_by_another_thread_between_two_calls_of_a_fit",
+        ),
+    ),
+    Mutant(
+        "use: any thread may call a model between two calls of a fit",
+        f"{FOLDER}/_saved.py",
+        "        refuse_change(module, type(module).__name__)\n",
+        "",
+        (
+            f"{TRAINER_THREADS}::test_a_model_used_directly_by_another_thread_between_two_calls_of_a_fit",
+        ),
+    ),
+    Mutant(
+        "use: a mode set by hand in a hook is forgotten",
+        f"{FOLDER}/_use.py",
+        "if module._holds_eval != before[1]:",
+        "if False:",
+        ("tests/test_layer_modes.py",),
+    ),
+    Mutant(
+        "gradcheck: one side of a kink is taken for the derivative",
+        f"{FOLDER}/_gradcheck.py",
+        "low, high = min(above, below), max(above, below)",
+        "low = high = above",
+        (f"{GRADCHECK}::test_kinks_are_no_mistakes",),
+    ),
+    Mutant(
+        "gradcheck: dropout draws another mask each time",
+        f"{FOLDER}/_gradcheck.py",
+        "        self._random()\n        for part",
+        "        for part",
+        (
+            f"{GRADCHECK}::test_the_other_modules_pass",
+            f"{GRADCHECK}::test_residuals_and_nested_models_pass",
+        ),
+    ),
+    Mutant(
+        "gradcheck: statistics go on from call to call",
+        f"{FOLDER}/_gradcheck.py",
+        "getattr(part, name)[...] = value",
+        "pass",
+        (f"{GRADCHECK}::test_statistics_that_move_with_each_call_start_from_the_same_each_time",),
+    ),
+    Mutant(
+        "gradcheck: frozen parameters are checked",
+        f"{FOLDER}/_gradcheck.py",
+        "            if parameter.requires_grad:\n",
+        "            if True:\n",
+        (f"{GRADCHECK}::test_frozen_parameters_are_not_checked",),
+    ),
+    Mutant(
+        "gradcheck: the first wrong element is named, not the worst",
+        f"{FOLDER}/_gradcheck.py",
+        "if not error <= max(worst, 1.0):",
+        "if not error <= 1.0 and not message:",
+        (f"{GRADCHECK}::test_the_worst_of_several_wrong_elements_is_named",),
+    ),
+    Mutant(
+        "gradcheck: a large parameter is checked in a sample whatever was asked",
+        f"{FOLDER}/_gradcheck.py",
+        "if self.samples is None or size <= self.samples:",
+        "if size <= (self.samples or 200):",
+        (
+            f"{GRADCHECK}::test_a_mistake_in_a_large_parameter_is_found_where_all_elements_are_checked",
+        ),
+    ),
+    Mutant(
+        "gradcheck: a missing gradient is right",
+        f"{FOLDER}/_gradcheck.py",
+        "            if parameter.requires_grad:\n",
+        "            if parameter.requires_grad and parameter.grad is not None:\n",
+        (f"{GRADCHECK}::test_missing_and_misshapen_gradients",),
+    ),
+    Mutant(
+        "gradcheck: masks of the user's model move on",
+        f"{FOLDER}/_gradcheck.py",
+        "        put_back()\n",
+        "        pass\n",
+        (f"{GRADCHECK}::test_the_generator_of_initialisation_is_put_back",),
+    ),
+    Mutant(
+        "facts: a patched class is not seen",
+        f"{FOLDER}/_facts.py",
+        "if getter(kind) != functions:",
+        "if False:",
+        (f"{FACTS_EDITS}::test_a_patched_class_is_seen",),
+    ),
+    Mutant(
+        "facts: an edit of a module is not counted",
+        f"{FOLDER}/_module.py",
+        "        if name not in NOT_COUNTED:\n            edits.count += 1\n",
+        "",
+        (f"{FACTS_EDITS}::test_an_edit_of_a_module_is_seen_at_the_next_call",),
+    ),
+    Mutant(
+        "facts: a deleted method is not counted",
+        f"{FOLDER}/_module.py",
+        "        super().__delattr__(name)\n        edits.count += 1\n",
+        "        super().__delattr__(name)\n",
+        (f"{FACTS_EDITS}::test_a_deleted_method_of_a_layer_is_seen",),
+    ),
+    Mutant(
+        "state: numbers beyond the dtype become inf",
+        f"{FOLDER}/_state_dict.py",
+        "wrong = np.isfinite(source) & ~np.isfinite(result)",
+        "wrong = np.isnan(source) & ~np.isnan(result)",
+        (f"{MODULE_STATE}::test_values_that_would_be_lost_in_a_state_are_refused",),
+    ),
+    Mutant(
+        "state: half a batch is rounded",
+        f"{FOLDER}/_state_dict.py",
+        "wrong = (result != source) | (result < 0)",
+        "wrong = result < 0",
+        (f"{MODULE_STATE}::test_values_that_would_be_lost_in_a_state_are_refused",),
+    ),
+    Mutant(
+        "frozen statistics are given back by early stopping",
+        f"{FOLDER}/_state_dict.py",
+        "for name in module.buffer_names if module.statistics_frozen else ():",
+        "for name in ():",
+        (f"{FROZEN}::test_early_stopping_does_not_move_statistics_that_were_frozen_later",),
+    ),
+    Mutant(
+        "layers: a slice with a step takes any number",
+        f"{FOLDER}/_module_list.py",
+        "if place.step not in (None, 1) and len(new) != old:",
+        "if False:",
+        (f"{MODULE_EDITING}::test_an_edit_that_cannot_be_is_told_and_changes_nothing",),
+    ),
+]

@@ -1,0 +1,163 @@
+"""Planted mistakes in python/onepass/optim and the records of optimizers: see README.md."""
+
+from __future__ import annotations
+
+from mutant import Mutant
+
+FRONT = "tests/test_optim_front.py"
+FROZEN = "tests/test_frozen.py"
+LOADING = "tests/test_optim_loading.py"
+LR = "tests/test_lr_scheduler.py"
+OPTIONS = "tests/test_optimizer_options.py"
+RECORDS = "tests/test_codebase.py"
+SCHEDULES = "python/onepass/optim/lr_scheduler"
+TOGETHER = "tests/test_schedules_together.py"
+
+OPTIM = [
+    Mutant(
+        "record: the betas of Adam's formula are swapped",
+        "tests/cases/optimizers.py",
+        "m = lerp(m, g, 1 - betas[0])\n    v = betas[1] * v + (1 - betas[1]) * g**2\n"
+        "    largest = v",
+        "m = lerp(m, g, 1 - betas[1])\n    v = betas[0] * v + (1 - betas[0]) * g**2\n"
+        "    largest = v",
+        ("tests/test_kernels.py::test_against_reference[adam-float64]",),
+    ),
+    Mutant(
+        "record: no options for RMSprop with momentum and centred",
+        "tests/cases/optimizers.py",
+        '            {"lr": 0.01, "momentum": 0.9, "centered": True, "weight_decay": 0.01},\n'
+        '            {"lr": 0.02, "alpha": 0.8, "eps": 1e-3, "momentum": 0.5, "centered": True},\n',
+        "",
+        (f"{RECORDS}::test_every_update_has_a_record[rmsprop]",),
+    ),
+    Mutant(
+        "record: AdamW has none",
+        "tests/cases/optimizers.py",
+        '    _adam("adamw", optim.AdamW, adamw),\n',
+        "",
+        (f"{RECORDS}::test_every_update_has_a_record[adamw]",),
+    ),
+    Mutant(
+        "schedule: overwrites a rate set by hand",
+        f"{SCHEDULES}/_base.py",
+        "            self._follow()\n",
+        "",
+        (
+            f"{TOGETHER}::test_a_rate_set_by_hand_is_kept_and_scheduled_on",
+            f"{TOGETHER}::test_two_schedules_of_one_optimizer_multiply",
+        ),
+    ),
+    Mutant(
+        "schedule: begins with initial_lr, not with the present rate",
+        f"{SCHEDULES}/_base.py",
+        'lr or group.get("initial_lr", lr)',
+        'group.get("initial_lr", lr)',
+        (f"{TOGETHER}::test_a_schedule_made_after_another_goes_on_from_its_rate",),
+    ),
+    Mutant(
+        "schedule: a resume takes the present rate for its own",
+        f"{SCHEDULES}/_base.py",
+        "self._lrs = [float(lr) for lr in set_before]",
+        "pass",
+        (f"{TOGETHER}::test_a_resume_between_a_rate_set_by_hand_and_the_next_step_is_exact",),
+    ),
+    Mutant(
+        "plateau: the margin of a negative metric is negative",
+        f"{SCHEDULES}/_plateau.py",
+        "margin *= abs(self.best)",
+        "margin *= self.best",
+        (f"{LR}::test_a_plateau_of_any_number_is_a_plateau",),
+    ),
+    Mutant(
+        "plateau: the first metric is compared with NaN",
+        f"{SCHEDULES}/_plateau.py",
+        " and math.isfinite(self.best)",
+        "",
+        (f"{LR}::test_a_plateau_of_any_number_is_a_plateau",),
+    ),
+    Mutant(
+        "one cycle: goes on beyond its end",
+        f"{SCHEDULES}/_one_cycle.py",
+        "min(1.0, (t - starts[phase]) / width)",
+        "(t - starts[phase]) / width",
+        (f"{LR}::test_one_cycle_never_goes_below_its_end",),
+    ),
+    Mutant(
+        "sequence: a rate set by hand sets that of a part with rates of its own",
+        f"{SCHEDULES}/_sequential.py",
+        "base if same else own * (base / before)",
+        "base",
+        (f"{TOGETHER}::test_a_rate_set_by_hand_scales_a_later_part_that_has_rates_of_its_own",),
+    ),
+    Mutant(
+        "sequence: begins with what the parts have set",
+        f"{SCHEDULES}/_sequential.py",
+        "key=lambda part: part._made",
+        "key=lambda part: 0",
+        (f"{TOGETHER}::test_a_sequence_begins_with_the_rate_before_the_part_that_was_made_first",),
+    ),
+    Mutant(
+        "optimizer: another option that changed with the rate is not seen",
+        "python/onepass/optim/_planned.py",
+        "if key != self._rate)",
+        "if key == self._rate)",
+        (f"{OPTIONS}::test_a_rate_and_another_option_that_change_together_are_both_seen",),
+    ),
+    Mutant(
+        "optimizer: starts no longer follow options after a load",
+        "python/onepass/optim/_optimizer.py",
+        "        self._all_started = False\n",
+        "",
+        (f"{OPTIONS}::test_starts_that_follow_options_do_so_after_a_state_was_loaded",),
+    ),
+    Mutant(
+        "optimizer: two threads prepare a step at once",
+        "python/onepass/optim/_optimizer.py",
+        'if held.setdefault("by", me) != me:',
+        "if False:",
+        (f"{FRONT}::test_what_another_thread_may_not_do_during_a_step",),
+    ),
+    Mutant(
+        "groups: an option of another optimizer is kept and does nothing",
+        "python/onepass/optim/_groups.py",
+        "        if key in _OPTIONS:",
+        "        if False:",
+        (f"{FRONT}::test_an_option_of_another_optimizer_in_a_group_is_refused",),
+    ),
+    Mutant(
+        "optimizer: a frozen parameter moves where gradients are passed",
+        "python/onepass/optim/_optimizer.py",
+        "taken = self._without(frozen, given) if frozen else given",
+        "taken = given",
+        (f"{FROZEN}::test_frozen_between_backward_and_step",),
+    ),
+    Mutant(
+        "optimizer: a state without its steps begins again at one",
+        "python/onepass/optim/_optimizer.py",
+        'counts = {"step"} if self._rule.counted else set()',
+        "counts = set()",
+        (f"{LOADING}::test_a_state_that_lost_its_steps_does_not_begin_again_in_silence",),
+    ),
+    Mutant(
+        "optimizer: moments that are NaN are loaded",
+        "python/onepass/optim/_state_dict.py",
+        "if bool((value != value).any()):",
+        "if False:",
+        (f"{LOADING}::test_a_moment_that_does_not_fit_is_refused_by_name",),
+    ),
+    Mutant(
+        "optimizer: a parameter exchanged in a group's list is not seen",
+        "python/onepass/optim/_planned.py",
+        "if new is not old",
+        "if False",
+        (f"{FRONT}::test_parameters_put_into_groups_by_hand_are_refused",),
+    ),
+    Mutant(
+        "schedule: a group that joins at zero never gets a rate",
+        f"{SCHEDULES}/_base.py",
+        'base = float(groups[group].get("initial_lr", changed[group]))',
+        "base = 0.0",
+        (f"{TOGETHER}::test_a_group_that_joins_where_all_rates_are_zero_follows_with_its_own",),
+    ),
+]
