@@ -222,3 +222,16 @@ def _cure(cell: str, other: str = ENCODE) -> str:
     if _is_number(cell.replace("_", "")):
         return f"write it without underscores, {cell.replace('_', '')}"
     return other
+
+
+def read_columns(source: Any, **reading: Any) -> Any:
+    """The columns of a file of numbers."""
+    from onepass.data._columns import Columns, Numbers
+
+    header, rows = _read(Path(source))
+    cells = zip(*rows, strict=True)
+    by_name: dict[str, Any] = {
+        name: Numbers(_numbers(Path(source), name, column))
+        for name, column in zip(header, cells, strict=True)
+    }
+    return Columns(str(source), by_name, len(rows))
