@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from onepass._suggest import suggestion
 
 Floats = NDArray[np.float64]
-Rows = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -65,14 +64,12 @@ Column = Numbers | Words
 
 @dataclass(frozen=True)
 class Columns:
-    """Columns by name; ``matrix`` has the numbers side by side where all are numbers."""
+    """Columns by name; ``matrix`` has them side by side where all are numbers."""
 
     source: str
     by_name: dict[str, Column]
     rows: int
     matrix: Floats | None = None
-    notes: tuple[str, ...] = ()
-    spelled: dict[str, tuple[int, str]] = field(default_factory=dict)  # first missing cell of each
 
     def column(self, name: str) -> Column:
         """A column by its name; ValueError, with the nearest name, if there is none."""
@@ -82,3 +79,9 @@ class Columns:
                 f"{suggestion(name, self.by_name)}"
             )
         return self.by_name[name]
+
+    def at(self, keep: NDArray[np.bool_]) -> Columns:
+        """The rows where ``keep`` is true."""
+        matrix = None if self.matrix is None else self.matrix[keep]
+        found = {name: column.at(keep) for name, column in self.by_name.items()}
+        return Columns(self.source, found, int(np.count_nonzero(keep)), matrix)
