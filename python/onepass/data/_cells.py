@@ -17,6 +17,7 @@ TRUTH = {"true": 1.0, "false": 0.0}
 LONGEST_SHOWN = 40
 
 PLAIN = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)  # float() takes 12_3 too
+WHOLE = re.compile(r"[+-]?\d+", re.ASCII)
 _SPACES = " \u00a0\u2009\u202f"
 _SIGN = "[$€£¥₹]|(?:EUR|USD|GBP|CHF|JPY|CNY|INR|AUD|CAD|SEK|NOK|DKK|PLN|CZK|BRL)"
 _FIGURE = re.compile(

@@ -68,8 +68,8 @@ class Cells:
 
     def numbers(self, found: Iterable[float], unit: str = "") -> Numbers:
         """The column as numbers, with these for ``values``, NaN for gaps."""
-        known = dict(zip(self.values, found, strict=True))
-        table = np.array([known.get(word, np.nan) for word in self.column.words], np.float64)
+        table = np.full(len(self.column.words), np.nan)
+        table[[not is_missing(word) for word in self.column.words]] = list(found)
         return Numbers(table[self.column.codes], unit)
 
     def refuse(self, word: str, message: str) -> NoReturn:
@@ -100,6 +100,15 @@ class Cells:
                 "decimal=',' (--decimal ,)",
             )
         return readings[sign]
+
+
+def _has_fractions(column: Numbers) -> bool:
+    return bool(np.any(column.values[~column.missing()] % 1 != 0))
+
+
+def _numbers(column: Column) -> Numbers:
+    assert isinstance(column, Numbers)
+    return column
 
 
 def feature(cells: Cells, signs: Signs) -> Column:
@@ -191,7 +200,7 @@ class Decided:
     """The columns of a table: features as numbers or words, the target as cells."""
 
     features: dict[str, Column]
-    target: Cells | None
+    target: Cells | Numbers | None
     signs: Signs
     raw: Raw
 
@@ -202,12 +211,20 @@ def decided(
     target: str | None,
     *,
     words: Collection[str] = (),
+    labels: bool = False,
     asked: str | None = None,
     before: str | None = None,
 ) -> Decided:
-    """Read these columns and decide what they say; those in ``words`` are words."""
+    """Read these columns and decide what they say; those in ``words`` are words.
+
+    Args:
+        labels: whether the text of the target's cells is needed. It is not where the target is
+            plain numbers that are not all whole.
+    """
     keep = [*features, *([] if target is None else [target])]
-    as_words = {*words, *keep[len(features) :], *(keep if asked == "," else ())}
+    as_words = {*words, *(keep if asked == "," else ())}
+    if target is not None and (labels or not table.is_fractional(target)):
+        as_words.add(target)
     while True:
         raw = table.read(keep, as_words)
         cells = {
@@ -217,9 +234,14 @@ def decided(
         }
         seen = {sign for cell in cells.values() if (sign := cell.figures.shows)}
         signs = Signs(asked, frozenset(seen | {"."} if raw.proven else seen), raw.usual, before)
-        point = "." in signs.seen or raw.usual == "."
         unsure = raw.unsure - as_words
-        if asked is not None or not unsure or (point and "," not in seen):
+        aim = raw.columns.get(target or "")
+        if isinstance(aim, Numbers) and target not in as_words and not _has_fractions(aim):
+            as_words.add(str(target))
+            continue
+        comma, doubt = "," in seen, any(cell.figures.ambiguous for cell in cells.values())
+        shown = "." in signs.seen or (raw.usual == "." and not doubt)
+        if asked is not None or not unsure or (shown and not comma):
             break
         as_words |= unsure  # 1.200: what the cells were must be known
 
@@ -231,7 +253,7 @@ def decided(
 
     return Decided(
         {name: column(name) for name in features},
-        None if target is None else cells[target],
+        None if target is None else cells.get(target) or _numbers(raw.columns[target]),
         signs,
         raw,
     )

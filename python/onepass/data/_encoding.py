@@ -145,7 +145,15 @@ class Encoding:
             )
         words = [feature.name for feature in self.features if feature.kind == "category"]
         target = self.target if with_target and self.target in table.names else None
-        found = decided(table, self.columns, target, words=words, asked=asked, before=self.shown)
+        found = decided(
+            table,
+            self.columns,
+            target,
+            words=words,
+            labels=self.classes is not None,
+            asked=asked,
+            before=self.shown,
+        )
         for feature in self.features:
             _check(table, feature, found.features[feature.name])
         columns = columns_of(table, found)
@@ -227,11 +235,16 @@ class Encoding:
 
 def columns_of(table: TextTable | FrameTable, found: Decided) -> Columns:
     """The features, with the matrix that they were read into if they are the whole of it."""
-    matrix = found.raw.matrix
-    in_it = [name for name, c in found.raw.columns.items() if isinstance(c, Numbers)]
-    if in_it != list(found.features):
-        matrix = None
-    return Columns(table.name, found.features, found.raw.rows, matrix)
+    features, raw = found.features, found.raw
+    whole = raw.matrix is not None and all(
+        isinstance(column, Numbers) and column is raw.columns[name]
+        for name, column in features.items()
+    )
+    in_order = [name for name in table.names if name in features] == list(features)
+    matrix = (
+        raw.matrix[:, : len(features)] if whole and in_order and raw.matrix is not None else None
+    )
+    return Columns(table.name, features, raw.rows, matrix)
 
 
 def _check(table: TextTable | FrameTable, feature: Feature, column: Column) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from onepass.data._cells import is_figure, is_missing, is_plain, shown
+from onepass.data._cells import WHOLE, is_figure, is_missing, is_plain, shown
 
 SEPARATORS = (",", ";", "\t", "|")
 LOOKED_AT = 50  # records that tell the layout
@@ -25,12 +25,14 @@ class Layout:
         names: one for each cell of a record; "" for one without a name.
         start: lines before the first record.
         numeric: for each column, whether the first records have plain numbers in it.
+        fractional: and whether some of them are not written as whole numbers.
     """
 
     sep: str
     names: tuple[str, ...]
     start: int
     numeric: tuple[bool, ...]
+    fractional: tuple[bool, ...]
 
 
 def layout_of(name: str, head: str, sep: str | None, header: bool | None) -> Layout:
@@ -69,9 +71,14 @@ def layout_of(name: str, head: str, sep: str | None, header: bool | None) -> Lay
         twice = next((n for n in names if n and names.count(n) > 1), None)
         if twice is not None:
             raise ValueError(f"{name}: two columns are called {twice!r}; rename one of them")
-    columns = zip(*(cells for cells, _ in records if len(cells) == len(names)), strict=True)
-    numeric = [all(_is_gap_or_plain(cell.strip()) for cell in column) for column in columns]
-    return Layout(sep, tuple(names), start, tuple(numeric or [True] * len(names)))
+    rows = [[cell.strip() for cell in cells] for cells, _ in records if len(cells) == len(names)]
+    columns = list(zip(*rows, strict=True)) or [()] * len(names)
+    numeric = tuple(all(is_plain(c) or is_missing(c) for c in column) for column in columns)
+    fractional = tuple(
+        number and any(is_plain(c) and not WHOLE.fullmatch(c) for c in column)
+        for number, column in zip(numeric, columns, strict=True)
+    )
+    return Layout(sep, tuple(names), start, numeric, fractional)
 
 
 def reader(lines: Iterable[str], sep: str) -> Any:
@@ -195,7 +202,3 @@ def refuse_data(name: str, names: list[str], rows: list[list[str]]) -> None:
                 f"{name}: column {place + 1} is called {cell!r} and holds numbers; is the first "
                 f"line data? {cure[0].upper()}{cure[1:]}"
             )
-
-
-def _is_gap_or_plain(cell: str) -> bool:
-    return is_plain(cell) or is_missing(cell)

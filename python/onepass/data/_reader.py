@@ -21,7 +21,8 @@ class Raw:
     """Columns as they were read.
 
     Attributes:
-        matrix: the numbers of all columns that are numbers, side by side, if they were read so.
+        matrix: the numbers of all columns that are numbers, side by side, in the order of the file
+            but for the last column asked for, which is the last.
         unsure: columns of plain numbers whose points may be signs of thousands.
         proven: whether some column of plain numbers has decimal points for sure.
         usual: the decimal sign of most files with this separator; None for no such rule.
@@ -57,7 +58,11 @@ class TextTable:
             _refuse_unnamed(self.name, place)
         self.names = tuple(self.places)
 
-    def read(self, keep: Collection[str], words: Collection[str]) -> Raw:
+    def is_fractional(self, name: str) -> bool:
+        """Whether the first rows have plain numbers here, not all of them whole."""
+        return self.text.layout.fractional[self.places[name]]
+
+    def read(self, keep: Sequence[str], words: Collection[str]) -> Raw:
         """These columns; those in ``words`` as words, whatever they hold."""
         layout = self.text.layout
         kinds = [SKIP] * len(layout.names)
@@ -67,11 +72,11 @@ class TextTable:
             kinds[place] = NUMBER if plain else WORD
         for place in self.trailing:
             kinds[place] = WORD
-        found = self.text.read(kinds)
+        found = self.text.read(kinds, self.places[keep[-1]])
         for place in self.trailing:
             if not found[place].missing().all():
                 _refuse_unnamed(self.name, place)
-        named = {name: found[self.places[name]] for name in self.names if name in keep}
+        named = {name: found[self.places[name]] for name in keep}
         called = layout.names
         unsure = (called[p] for p, sure in self.text.proven.items() if self.text.dots and not sure)
         return Raw(
@@ -98,9 +103,13 @@ class FrameTable:
         self.columns = columns
         self.names = tuple(columns)
 
-    def read(self, keep: Collection[str], words: Collection[str]) -> Raw:
+    def is_fractional(self, name: str) -> bool:
+        """Whether it is known before reading that the column has fractions."""
+        return False
+
+    def read(self, keep: Sequence[str], words: Collection[str]) -> Raw:
         """These columns; those in ``words`` as words, whatever they hold."""
-        found = {n: make(n in words) for n, make in self.columns.items() if n in keep}
+        found = {name: self.columns[name](name in words) for name in keep}
         sizes = {name: len(column) for name, column in found.items()}
         rows = next(iter(sizes.values()), 0)
         for name, size in sizes.items():

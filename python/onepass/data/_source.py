@@ -87,7 +87,7 @@ class Source:
         if marked is None and encoding is None and b"\0" in first:
             order = "be" if first.startswith(b"\0") else "le"
             raise ValueError(
-                f"{self.name}: not UTF-8 text; it looks like UTF-16 without a byte-order mark, pass "
+                f"{self.name}: not UTF-8 text, but perhaps UTF-16 without a byte-order mark; pass "
                 f"encoding='utf-16-{order}' (--encoding utf-16-{order})"
             )
         return packed, marked or encoding or "utf-8"

@@ -161,7 +161,7 @@ def read_table(
         return _read_like(source, like, reading)
     table = open_table(source, sep=sep, header=header, encoding=encoding)
     used, called = _chosen(table, drop, features, target)
-    found = decided(table, used, called, asked=decimal)
+    found = decided(table, used, called, labels=task == "classification", asked=decimal)
     assert found.target is not None
     aim = target_of(found.target, task, found.signs)
     columns = columns_of(table, found)
@@ -189,7 +189,7 @@ def _read_like(source: Any, like: Encoding, reading: dict[str, Any]) -> Table:
             where = f"{table.name}: column {like.target!r}"
             check_unit(where, like.unit, Numbers(aim.y, aim.unit))
         if like.missing == "refuse":
-            refuse_gaps(table, columns, {found.target.name: aim.gaps})
+            refuse_gaps(table, columns, {like.target or "": aim.gaps})
         columns = columns.at(~aim.gaps) if aim.gaps.any() else columns
         y = aim.y[~aim.gaps]
     notes = (*table.notes, *like.encode(columns)[1])

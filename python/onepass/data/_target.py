@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onepass.data._cells import figures, is_figure
+from onepass.data._columns import Numbers
 from onepass.data._decide import MOST_NAMES, NAMES, Cells, Signs, refuse_mixture
 
 
@@ -24,12 +25,14 @@ class Target:
     unit: str = ""
 
 
-def target_of(cells: Cells, task: str | None, signs: Signs) -> Target:
+def target_of(cells: Cells | Numbers, task: str | None, signs: Signs) -> Target:
     """Numbers, or classes by the text of their cells.
 
     Classes: text; whole numbers of which at most MOST_NAMES differ and one comes twice; codes with
     leading zeros. In a target of text, only an empty cell is a gap: NA is a class there.
     """
+    if isinstance(cells, Numbers):
+        return Target(cells.values, None, cells.missing())
     counts = cells.counts()
     readings = cells.figures.readings
     codes = [w for w in cells.values if re.fullmatch(r"0\d+", w, re.ASCII)]
@@ -102,13 +105,13 @@ def _labels(cells: Cells, names: dict[str, str], order: dict[str, float] | None 
     return Target(y, tuple(classes), y < 0)
 
 
-def target_like(cells: Cells, classes: Sequence[str] | None, signs: Signs) -> Target:
+def target_like(cells: Cells | Numbers, classes: Sequence[str] | None, signs: Signs) -> Target:
     """The target of another table, as in the first: numbers, or these classes.
 
     Raises:
         ValueError: a cell that is no number, or none of the classes.
     """
-    if classes is None:
+    if classes is None or isinstance(cells, Numbers):
         return target_of(cells, "regression", signs)
     place = {name: index for index, name in enumerate(classes)}
     numbers = _by_number(classes)

@@ -57,11 +57,16 @@ class Text:
         self.rows = 0
         self.matrix: Floats | None = None
 
-    def read(self, kinds: list[str]) -> dict[int, Numbers | Words]:
-        """The columns by position; a column that is WORD or SKIP in ``kinds`` is not taken for
-        numbers, and SKIP is left out."""
+    def read(self, kinds: list[str], last: int = -1) -> dict[int, Numbers | Words]:
+        """The columns by position.
+
+        Args:
+            kinds: of each column: NUMBER (WORD if it holds anything else), WORD, or SKIP to leave
+                it out.
+            last: the column that comes last in the matrix of numbers.
+        """
         while True:
-            reading = _Reading(self, list(kinds))
+            reading = _Reading(self, list(kinds), last)
             with self.source.open() as file, Loading(self.source) as loading:
                 reading.run(file, loading)
             if reading.kinds == kinds:
@@ -88,14 +93,15 @@ class Text:
 class _Reading:
     """One pass over the text."""
 
-    def __init__(self, text: Text, kinds: list[str]) -> None:
+    def __init__(self, text: Text, kinds: list[str], last: int) -> None:
         self.text, self.layout, self.kinds = text, text.layout, kinds
         self.rows = 0
         self.line = 0
         self.dots = False
         self.proven = {place: False for place, kind in enumerate(kinds) if kind == NUMBER}
         self.matrix = np.empty((0, len(self.proven)))
-        self.slots = {place: slot for slot, place in enumerate(self.proven)}
+        places = sorted(self.proven, key=lambda place: (place == last, place))
+        self.slots = {place: slot for slot, place in enumerate(places)}
         self.codes = {p: _Codes() for p, kind in enumerate(kinds) if kind == WORD}
 
     def run(self, file: io.TextIOWrapper, loading: Loading) -> None:
@@ -232,11 +238,13 @@ class _Codes(dict[str, int]):
 
     def words(self) -> Words:
         """The words stripped, each once."""
-        stripped = _Codes()
-        names = ["" if word == GAP else word.strip() for word in self]
-        stripped.add(names, len(names))
         codes = np.concatenate(self.parts) if self.parts else np.empty(0, np.int32)
-        return Words(stripped.parts[0][codes] if len(names) else codes, tuple(stripped))
+        names = ["" if word == GAP else word.strip() for word in self]
+        if len(set(names)) == len(names):
+            return Words(codes, tuple(names))
+        stripped = _Codes()
+        stripped.add(names, len(names))
+        return Words(stripped.parts[0][codes], tuple(stripped))
 
 
 class _Kept:
