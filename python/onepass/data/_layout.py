@@ -44,7 +44,7 @@ def layout_of(name: str, head: str, sep: str | None, header: bool | None) -> Lay
     commented = _commented(head)
     text = "".join(head.splitlines(keepends=True)[commented:]) if commented else head
     sep = sep or _separator(text)
-    records = list(_first(name, text, sep))
+    records = list(_first(name, text, sep, commented))
     if commented and len(records):
         last = head.splitlines()[commented - 1]
         named = next(csv.reader([last], delimiter=sep, skipinitialspace=True))
@@ -91,7 +91,7 @@ def is_blank(cells: list[str]) -> bool:
     return not any(map(str.strip, cells))
 
 
-def check_quotes(name: str, cells: list[str], lines: list[str], width: int, sep: str) -> None:
+def check_quotes(cells: list[str], lines: list[str], width: int, sep: str) -> None:
     """Refuses a record that may have lost or gained a quote.
 
     A quote within a cell must be doubled, and the cell quoted. A cell of several lines must not
@@ -127,19 +127,20 @@ def _commented(head: str) -> int:
     return count
 
 
-def _first(name: str, text: str, sep: str) -> Iterator[tuple[list[str], int]]:
+def _first(name: str, text: str, sep: str, start: int = 0) -> Iterator[tuple[list[str], int]]:
     """The first records that are not blank, each with the lines up to its end."""
-    found = 0
+    found = end = 0
     records = reader(io.StringIO(text), sep)
     try:
         for cells in records:
+            end = records.line_num
             if not is_blank(cells):
-                yield cells, records.line_num
+                yield cells, end
                 found += 1
             if found == LOOKED_AT:
                 return
     except csv.Error as error:
-        raise ValueError(f"{name}: line {records.line_num}: {explained(error)}") from error
+        raise ValueError(f"{name}: line {start + end + 1}: {explained(error)}") from error
 
 
 def explained(error: csv.Error) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from onepass.data._cells import figures, is_figure
+from onepass.data._cells import PLAIN, figures, is_figure
 from onepass.data._columns import Numbers
 from onepass.data._decide import MOST_NAMES, NAMES, Cells, Signs, refuse_mixture
 
@@ -63,7 +63,7 @@ def _numeric(cells: Cells, counts: dict[str, int], task: str | None, signs: Sign
     found = cells.settled(signs)
     by_word = dict(zip(cells.values, found, strict=True))
     rows = sum(counts[word] for word in cells.values)
-    plain = not cells.figures.unit and "," not in "".join(cells.values)
+    plain = all(map(PLAIN.fullmatch, cells.values))
     whole = plain and all(number == round(number) for number in found)
     texts_differ = _whole(cells.values) and len(set(map(int, cells.values))) > len(set(found))
     different = len(cells.values) if texts_differ else len(set(found))

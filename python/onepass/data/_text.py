@@ -29,7 +29,8 @@ from onepass.data._layout import (
 from onepass.data._loading import Loading
 from onepass.data._source import Source
 
-CHUNK = 1 << 20  # characters
+CHUNK = 1 << 20  # characters of a part
+HEAD = 1 << 20  # characters that show the layout
 GAP = "nAn"  # stands for an empty cell on the way through loadtxt, which reads it as NaN
 DIGITS = frozenset("0123456789.+-eE")
 NUMBER, WORD, SKIP = "f8", "O", "U1"  # the dtypes of a column within loadtxt
@@ -48,7 +49,7 @@ class Text:
     def __init__(self, source: Source, sep: str | None, header: bool | None) -> None:
         self.source = source
         with source.open() as file:
-            head = self._characters(file, 0)
+            head = self._characters(file, 0, HEAD)
         if sep is None and source.ending == ".tsv":
             sep = "\t"
         self.layout: Layout = layout_of(source.name, head.lstrip("\ufeff"), sep, header)
@@ -76,10 +77,10 @@ class Text:
                 return columns
             kinds = reading.kinds
 
-    def _characters(self, file: io.TextIOWrapper, line: int) -> str:
-        """About CHUNK characters that end with a line."""
+    def _characters(self, file: io.TextIOWrapper, line: int, count: int) -> str:
+        """About this many characters, up to the end of a line."""
         try:
-            chunk = file.read(CHUNK)
+            chunk = file.read(count)
             return chunk + file.readline() if chunk else ""
         except UnicodeDecodeError as error:
             byte = error.object[error.start]
@@ -108,7 +109,7 @@ class _Reading:
         for _ in range(self.layout.start):
             file.readline()
         self.line = self.layout.start
-        while chunk := self.text._characters(file, self.line):
+        while chunk := self.text._characters(file, self.line, CHUNK):
             if "\0" in chunk:
                 raise ValueError(
                     f"{self.text.source.name}: NUL characters after line {self.line}, expected "
@@ -187,25 +188,24 @@ class _Reading:
         row, before = self.rows, self.line
         try:
             while records.line_num < count:
+                lines.taken = []
                 cells = next(records, None)
                 if cells is None:
                     break
-                taken, lines.taken = lines.taken, []
                 if is_blank(cells):
                     continue
                 row += 1
                 if len(cells) != width:
                     raise ValueError(f"row {row} has {len(cells)} cells, expected {width}")
                 if '"' in chunk:
-                    check_quotes(name, cells, taken, width, sep)
+                    check_quotes(cells, lines.taken, width, sep)
                 yield cells
+        except UnicodeDecodeError:
+            raise
         except (csv.Error, ValueError) as error:
-            if isinstance(error, UnicodeDecodeError):
-                raise
-            first = before + records.line_num - len(lines.taken) + 1
-            where = f"line {min(first, before + records.line_num)}"
+            first = before + records.line_num - max(len(lines.taken), 1) + 1
             what = explained(error) if isinstance(error, csv.Error) else error
-            raise ValueError(f"{name}: {where}: {what}") from error
+            raise ValueError(f"{name}: line {first}: {what}") from error
         self.line += records.line_num
 
     def _add(self, numbers: Floats, cells: dict[int, Iterable[str]]) -> None:
