@@ -233,13 +233,13 @@ def decided(
             if isinstance(column, Words) and name not in words
         }
         seen = {sign for cell in cells.values() if (sign := cell.figures.shows)}
-        signs = Signs(asked, frozenset(seen | {"."} if raw.proven else seen), raw.usual, before)
+        signs = Signs(asked, raw.signs | seen, raw.usual, before)
         unsure = raw.unsure - as_words
         aim = raw.columns.get(target or "")
         if isinstance(aim, Numbers) and target not in as_words and not _has_fractions(aim):
             as_words.add(str(target))
             continue
-        comma, doubt = "," in seen, any(cell.figures.ambiguous for cell in cells.values())
+        comma, doubt = "," in signs.seen, any(cell.figures.ambiguous for cell in cells.values())
         shown = "." in signs.seen or (raw.usual == "." and not doubt)
         if asked is not None or not unsure or (shown and not comma):
             break

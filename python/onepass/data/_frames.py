@@ -40,7 +40,7 @@ def grid_of(path: Path) -> tuple[list[str], list[Sequence[Any]], tuple[str, ...]
     try:
         with pandas.ExcelFile(path) as book:
             sheets = book.sheet_names
-            grid = book.parse(0, header=None, dtype=object, keep_default_na=False)
+            grid = pandas.read_excel(book, header=None, dtype=object, keep_default_na=False)
     except ImportError as error:
         raise _needs(path, error) from error
     except Exception as error:  # whatever a damaged archive raises

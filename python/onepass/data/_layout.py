@@ -5,11 +5,11 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from onepass.data._cells import WHOLE, is_figure, is_missing, is_plain, shown
+from onepass.data._cells import WHOLE, figures, is_figure, is_missing, is_plain, shown
 
 SEPARATORS = (",", ";", "\t", "|")
 LOOKED_AT = 50  # records that tell the layout
@@ -26,6 +26,7 @@ class Layout:
         start: lines before the first record.
         numeric: for each column, whether the first records have plain numbers in it.
         fractional: and whether some of them are not written as whole numbers.
+        signs: the decimal signs that some column of the first records proves.
     """
 
     sep: str
@@ -33,6 +34,7 @@ class Layout:
     start: int
     numeric: tuple[bool, ...]
     fractional: tuple[bool, ...]
+    signs: frozenset[str]
 
 
 def layout_of(name: str, head: str, sep: str | None, header: bool | None) -> Layout:
@@ -78,7 +80,12 @@ def layout_of(name: str, head: str, sep: str | None, header: bool | None) -> Lay
         number and any(is_plain(c) and not WHOLE.fullmatch(c) for c in column)
         for number, column in zip(numeric, columns, strict=True)
     )
-    return Layout(sep, tuple(names), start, numeric, fractional)
+    signs = {sign for column in columns if (sign := figures(_filled(column)).shows)}
+    return Layout(sep, tuple(names), start, numeric, fractional, frozenset(signs))
+
+
+def _filled(column: Sequence[str]) -> list[str]:
+    return [cell for cell in column if not is_missing(cell)]
 
 
 def reader(lines: Iterable[str], sep: str) -> Any:

@@ -24,7 +24,7 @@ class Raw:
         matrix: the numbers of all columns that are numbers, side by side, in the order of the file
             but for the last column asked for, which is the last.
         unsure: columns of plain numbers whose points may be signs of thousands.
-        proven: whether some column of plain numbers has decimal points for sure.
+        signs: the decimal signs that some column proves, as far as is known.
         usual: the decimal sign of most files with this separator; None for no such rule.
     """
 
@@ -32,7 +32,7 @@ class Raw:
     rows: int
     matrix: Floats | None = None
     unsure: frozenset[str] = frozenset()
-    proven: bool = False
+    signs: frozenset[str] = frozenset()
     usual: str | None = None
 
 
@@ -84,8 +84,8 @@ class TextTable:
             self.text.rows,
             self.text.matrix,
             frozenset(unsure),
-            any(self.text.proven.values()),
-            "." if layout.sep == "," else None,
+            layout.signs | {"."} if any(self.text.proven.values()) else layout.signs,
+            "." if layout.sep == "," and len(layout.names) > 1 else None,
         )
 
 
