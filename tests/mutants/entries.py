@@ -410,18 +410,59 @@ PYTHON = [
         (f"{TABLES}::test_the_largest_remainder_gets_the_sample_that_is_left",),
     ),
     Mutant(
-        "CSV: the first cell decides the type of the target",
-        f"{DATA}/_csv.py",
-        "if count == len(cells):",
-        "if _is_number(cells[0]):",
+        "tables: the first cell decides what a column is",
+        f"{DATA}/_decide.py",
+        "figures(values) if values",
+        "figures(values[:1]) if values",
         (f"{TABLES}::test_a_target_that_begins_with_a_number_may_be_text",),
     ),
     Mutant(
-        "CSV: the header alone tells the separator",
-        f"{DATA}/_csv.py",
-        "counts[0] > most and len(set(counts)) == 1",
-        "counts[0] > most",
+        "tables: the header alone tells the separator",
+        f"{DATA}/_layout.py",
+        "    if found:\n        return max(",
+        "    if None:\n        return max(",
         ("tests/test_tables.py::test_the_separator_is_that_of_the_file",),
+    ),
+    Mutant(
+        "tables: decimal commas part cells",
+        f"{DATA}/_layout.py",
+        "return clean / len(cells)",
+        "return 1.0",
+        ("tests/test_table_list.py::test_a_table_is_read_as_what_it_says",),
+    ),
+    Mutant(
+        "tables: 1.200 is one and a fifth, whatever the file shows",
+        f"{DATA}/_text.py",
+        "return bool(np.any(~whole & ~(groups & (size >= 1) & (size < 1000))))",
+        "return bool(np.any(~whole))",
+        ("tests/test_table_list.py::test_a_table_is_refused_with_place_and_cure",),
+    ),
+    Mutant(
+        "tables: a quote that the next one closes swallows the rows between",
+        f"{DATA}/_layout.py",
+        "if breaks and width > 1 and",
+        "if breaks and not width and",
+        ("tests/test_tables.py::test_two_unclosed_quotes_do_not_swallow_the_rows_between",),
+    ),
+    Mutant(
+        "tables: medians of all rows",
+        f"{DATA}/_encoding.py",
+        "part = column if rows is None else column.at(rows)",
+        "part = column",
+        (
+            "tests/test_table_encoding.py::"
+            "test_medians_and_words_are_those_of_the_training_part",
+        ),
+    ),
+    Mutant(
+        "tables: another table's classes are numbered anew",
+        f"{DATA}/_target.py",
+        "if classes is None or isinstance(cells, Numbers):\n        return",
+        "if True:\n        return",
+        (
+            "tests/test_table_encoding.py::"
+            "test_targets_of_another_table_have_the_classes_of_the_first",
+        ),
     ),
     Mutant(
         "scaling: columns near the ends of float64 are not scaled first",
@@ -452,10 +493,10 @@ PYTHON = [
         ("tests/test_given_data.py::test_a_shuffled_index_does_not_mix_up_the_rows",),
     ),
     Mutant(
-        "CSV: underscores in numbers",
-        f"{DATA}/_csv.py",
-        "_NUMBER.fullmatch(cell) is not None and",
-        "_NUMBER.fullmatch(cell.replace('_', '')) is not None and",
+        "tables: underscores in numbers",
+        f"{DATA}/_cells.py",
+        'PLAIN = re.compile(r"[+-]?(\\d+\\.?\\d*',
+        'PLAIN = re.compile(r"[+-]?([\\d_]+\\.?\\d*',
         ("tests/test_tables.py::test_what_only_python_takes_for_a_number_is_none",),
     ),
     Mutant(
