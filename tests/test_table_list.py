@@ -162,6 +162,7 @@ REFUSED = {
     "a damaged gz": (gzip.compress(b"a,y\n1,2.5\n" * 99)[:-9], {}, "damaged or cut short"),
     "an archive": (b"PK\x03\x04abcdefgh", {}, "zip archive or an Excel file"),
     "NULs": ("a,y\n1,2.5\n2,\0\0\n", {}, "NUL characters"),
+    "a target of gaps": ("a,y\n1,-\n2,-\n", {}, "column 'y' has the one class -, expected two"),
     "text for a regression": (lines(AB, "xzxz"), {"task": "regression"},
                               "column 'y', row 1: 'x' is text, expected numbers"),
     "no such column": ("size,y\n1,2.5\n2,3.5\n", {"drop": ["sise"]}, "did you mean 'size'"),

@@ -449,10 +449,7 @@ PYTHON = [
         f"{DATA}/_encoding.py",
         "part = column if rows is None else column.at(rows)",
         "part = column",
-        (
-            "tests/test_table_encoding.py::"
-            "test_medians_and_words_are_those_of_the_training_part",
-        ),
+        ("tests/test_table_encoding.py::test_medians_and_words_are_those_of_the_training_part",),
     ),
     Mutant(
         "tables: another table's classes are numbered anew",

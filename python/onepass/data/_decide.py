@@ -144,7 +144,7 @@ def refuse_mixture(cells: Cells, cure: str, *, feature: bool = False) -> None:
     counts = cells.counts()
     numeric = {word: is_figure(word) for word in cells.values}
     count = sum(counts[word] for word, number in numeric.items() if number)
-    if all(numeric.values()):
+    if numeric and all(numeric.values()):
         _refuse_ways(cells, counts)
     if not count or are_names(cells.values, counts):
         return
