@@ -33,6 +33,7 @@ ABORTS = "tests/test_trainer_aborts.py"
 RECORDS = "tests/test_codebase.py"
 TRAIN = "python/onepass/train"
 DATA = "python/onepass/data"
+RUNS = "python/onepass/runs"
 
 CPP = [
     Mutant(
@@ -536,16 +537,16 @@ PYTHON = [
     ),
     Mutant(
         "recipe: the scaler sees the validation part",
-        f"{TRAIN}/_recipe.py",
+        f"{RUNS}/_parts.py",
         "scale = Standardize().fit(X[train])",
         "scale = Standardize().fit(X)",
         (f"{TABLES}::test_the_scaler_sees_the_training_part_alone",),
     ),
     Mutant(
         "recipe: the validation split ignores the seed",
-        f"{TRAIN}/_recipe.py",
-        "split_indices(y, VALIDATION_SHARE, stratify=by_class, seed=options.seed)",
-        "split_indices(y, VALIDATION_SHARE, stratify=by_class, seed=0)",
+        f"{RUNS}/_parts.py",
+        "VALIDATION_SHARE, stratify=stratified(source), seed=seed",
+        "VALIDATION_SHARE, stratify=stratified(source), seed=0",
         (f"{TABLES}::test_another_seed_holds_out_another_part",),
     ),
     Mutant(

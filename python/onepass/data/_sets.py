@@ -141,17 +141,29 @@ def _from_table(
     return Dataset(table.name, table.x, table.y, names, table.classes, table.target)
 
 
-def _from_npz(path: Path, target: str | None, task: str | None) -> Dataset:
-    key = target or "y"
+def load_arrays(path: Path, *names: str, optional: str = "") -> list[Any]:
+    """Arrays of an NPZ file, the ``optional`` one last, None if it is not there.
+
+    Raises:
+        ValueError: it is damaged, or another array is missing. FileNotFoundError: no such file.
+    """
     try:
         with open(path, "rb") as file, np.lib.npyio.NpzFile(file) as archive:
-            missing = [name for name in ("X", key) if name not in archive.files]
+            missing = [name for name in names if name not in archive.files]
             if missing:
-                has = ", ".join(archive.files) or "nothing"
-                raise ValueError(f"no array {missing[0]!r}, expected 'X' and {key!r} among {has}")
-            features, values = archive["X"], archive[key]
+                has, needed = ", ".join(archive.files) or "nothing", " and ".join(map(repr, names))
+                raise ValueError(f"no array {missing[0]!r}, expected {needed} among {has}")
+            extra = [archive[optional] if optional in archive.files else None] * bool(optional)
+            return [archive[name] for name in names] + extra
+    except FileNotFoundError:
+        raise FileNotFoundError(f"no such file: {path}") from None
     except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(f"{path}: {error}") from error
+
+
+def _from_npz(path: Path, target: str | None, task: str | None) -> Dataset:
+    key = target or "y"
+    features, values = load_arrays(path, "X", key)
     if features.ndim < 2 or features.dtype.kind not in "biuf" or features.shape[0] == 0:
         raise ValueError(
             f"{path}: X is {features.dtype} of shape {features.shape}, expected real numbers (N, …)"

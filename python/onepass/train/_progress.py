@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import time
 from typing import Any, TextIO
@@ -10,6 +11,8 @@ from onepass import _bar, _console
 from onepass.train._callbacks import Callback
 from onepass.train._keywords import suggest_keywords
 from onepass.train._run import Run
+
+FRAME = 9 + 7  # columns for the epoch and the seconds
 
 
 class ProgressBar(Callback):
@@ -48,7 +51,7 @@ class ProgressBar(Callback):
 
     def on_epoch_end(self, run: Run) -> None:
         self._close()
-        row = {name: values[-1] for name, values in run.history.items()}
+        row = _fitting({name: values[-1] for name, values in run.history.items()}, self._stream)
         if self._columns != list(row):
             self._columns = list(row)
             names = "".join(f"{name:>{_width(name)}}" for name in row)
@@ -78,6 +81,18 @@ class ProgressBar(Callback):
         if self._bar is not None:
             self._bar.close()
             self._bar = None
+
+
+def _fitting(row: dict[str, float], file: Any) -> dict[str, float]:
+    """What fits a line of the terminal; both losses stay."""
+    if not _console.is_terminal(file):
+        return row
+    room = shutil.get_terminal_size().columns - FRAME
+    metrics = [name for name in reversed(row) if name not in ("loss", "val_loss", "lr")]
+    for name in ("grad_norm", "lr", *metrics):
+        if sum(map(_width, row)) > room:
+            row.pop(name, None)
+    return row
 
 
 def _width(name: str) -> int:
