@@ -41,7 +41,7 @@ def ready_folder(owner: str, name: str, folder: Path, value: Path | None = None)
     in_the_way = next((p for p in [folder, *folder.parents] if p.exists()), None)
     if in_the_way is not None and not in_the_way.is_dir():
         raise NotADirectoryError(f"{shown} a directory, and {str(in_the_way)!r} is a file")
-    probe = folder / f".tmp-probe-{os.getpid()}"
+    probe = folder / ".tmp-probe"  # always this name: that of a killed process goes with the next
     try:
         folder.mkdir(parents=True, exist_ok=True)
         try:
