@@ -85,7 +85,7 @@ def driven(table, train, after, step):
 
 def test_a_kill_at_any_moment_loses_nothing(table):
     """Of a training, and then of the resume: its end has the bits of a run without a kill."""
-    train = ["train", str(table), "--hidden", "4", "--epochs", "3", "--out", "run"]
+    train = ["train", str(table), "--hidden", "4", "--epochs", "2", "--out", "run"]
     outcomes = driven(table, train, [*train, "--resume"], 17)
     assert len(outcomes) > 4
     assert {killed for _, killed, *_ in outcomes} == {-9}
