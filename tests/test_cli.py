@@ -44,9 +44,9 @@ def table(tmp_path):
 
 
 WRONG = {
-    "": "required: {train,bench,info}",
+    "": "required: {train,predict,evaluate,bench,info}",
     "trian": "unknown command 'trian'.*did you mean 'train'",
-    "train": "required: DATA",
+    "train": "'DATA' is missing, expected a data set or a file",
     "train nosuch": "'name_or_path' is 'nosuch', expected .*digits",
     "train digit": "did you mean 'digits'",
     "train none.csv": r"no such file: none\.csv",
@@ -82,11 +82,11 @@ def test_wrong_use(table, line):
 def test_train_resume_and_refusals(table):
     done = onepass("train", table.name, *FAST, "--lr", "0.05", cwd=table.parent)
     assert (done.returncode, done.stderr) == (0, "")
-    for words in ("81 training, 9 validation, 30 held out", "BatchNorm1d", "3/3", "whole step"):
+    for words in ("81 training, 9 validation, 30 held out", "3 → 8 → 2, batch norm", "3/3"):
         assert words in done.stdout
     out = table.parent / "runs" / "things"
     assert sorted(os.listdir(out)) == sorted(
-        ["checkpoints", "history.csv", "run.json", *found("curves.png", "matplotlib")]
+        ["checkpoints", "history.csv", "model.npz", "run.json", *found("curves.png", "matplotlib")]
     )
     assert len((out / "history.csv").read_text().splitlines()) == 4
     record = json.loads((out / "run.json").read_text())
@@ -99,7 +99,10 @@ def test_train_resume_and_refusals(table):
     assert line in again.stdout
     assert "1/3" not in again.stdout
 
-    refused(onepass("train", table.name, *FAST, "--resume", cwd=table.parent), "lr=0.05")
+    silent = onepass("train", table.name, "--resume", cwd=table.parent)
+    assert (silent.returncode, line in silent.stdout) == (0, True)
+    other = onepass("train", table.name, "--lr", "0.1", "--resume", cwd=table.parent)
+    refused(other, r"runs/things was started with --lr 0\.05; --resume cannot go on with --lr 0\.1")
 
     for path in (out / "checkpoints").iterdir():
         (path / "model.npz").write_bytes(b"")

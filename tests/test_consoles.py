@@ -7,7 +7,8 @@ import textwrap
 import types
 
 import pytest
-from onepass.train import Callback, Profile, ProgressBar, _progress
+from onepass import _bar
+from onepass.train import Callback, Profile, ProgressBar
 from small_training import everything, fit, make, uninterrupted
 
 
@@ -186,7 +187,7 @@ def in_a_notebook(monkeypatch, seconds):
     module = types.ModuleType("IPython")
     module.get_ipython = lambda: types.SimpleNamespace(kernel=object())
     monkeypatch.setitem(sys.modules, "IPython", module)
-    monkeypatch.setattr(_progress, "NOTEBOOK_SECONDS", seconds)
+    monkeypatch.setattr(_bar, "NOTEBOOK_SECONDS", seconds)
     monkeypatch.setattr(sys, "stdout", WriteAndFlush())
     return sys.stdout
 

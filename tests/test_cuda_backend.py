@@ -325,18 +325,22 @@ def test_the_path_of_a_shape(simulator):
                 for unit in (1, 2, 4):
                     path = simulator.batch_norm_path(outer, channels, inner, unit)
                     label = f"{outer, channels, inner, unit}: {path}"
-                    assert path["columns"] == (inner == 1), label
-                    assert (channels if inner == 1 else inner) % path["width"] == 0, label
-                    assert path["width"] in (1, unit), label
-                    if inner == 1:
-                        members = path["lanes"] * path["width"]
-                        assert path["lanes"] <= 32, label
-                        assert (path["groups"] - 1) * members < channels, label
-                        assert path["groups"] * members >= channels, label
+                    width = path["width"]
+                    assert width in (1, unit), label
+                    if path["columns"]:
+                        columns = channels * inner
+                        together = path["lanes"] * width  # the columns of whole channels
+                        assert inner == 1 or (inner % unit and inner <= 128), label
+                        assert columns % width == 0, label
+                        assert path["lanes"] <= max(32, inner), label
+                        assert together % inner == 0, label
+                        assert (path["groups"] - 1) * together < columns, label
+                        assert path["groups"] * together >= columns, label
+                        share = outer * together
                     else:
-                        members = 1
+                        assert inner % width == 0, label
                         assert path["groups"] == channels, label
-                    share = outer * inner * members
+                        share = outer * inner
                     assert path["splits"] >= 1, label
                     assert path["whole"] or path["splits"] * 4096 < share + 4096, label
                     assert not path["whole"] or path["splits"] == 1, label

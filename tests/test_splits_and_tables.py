@@ -1,16 +1,17 @@
 """Splits, scalers and tables: what silently leaks or shifts when it is wrong."""
 
-import functools
 import zipfile
 import zlib
 
 import numpy as np
 import pytest
-from onepass.data import Standardize, load, split_indices, train_test_split
+from onepass.data import Standardize, load, split_indices
 from onepass.data._loader import permutation
 from onepass.data._split import _quotas
-from onepass.train import _recipe, _store
-from onepass.train._recipe import Options, Recipe
+from onepass.runs import _parts
+from onepass.runs._options import Options
+from onepass.runs._source import Source
+from onepass.train import _store
 
 
 def test_a_split_shares_no_order_with_an_epoch():
@@ -53,15 +54,6 @@ def test_columns_near_overflow_are_scaled():
     np.testing.assert_allclose(scaled.std(), 1, 1e-12)
 
 
-def options(data, **more):
-    keys = {
-        "data": str(data), "target": None, "task": None, "epochs": 1, "batch_size": 8, "lr": None,
-        "optimizer": "adamw", "hidden": (4,), "norm": "batch", "activation": "relu", "dropout": 0.0,
-        "device": "cpu", "seed": 0,
-    }  # fmt: skip
-    return Options(**{**keys, **more})
-
-
 @pytest.fixture
 def table(tmp_path):
     rng = np.random.default_rng(0)
@@ -69,28 +61,37 @@ def table(tmp_path):
     return write(tmp_path / "table.csv", "a,b,y\n" + "\n".join(rows) + "\n")
 
 
-def test_the_scaler_sees_the_training_part_alone(table, tmp_path):
+def source_of(table):
+    return Source.read(Options(str(table)))
+
+
+def test_the_scaler_sees_the_training_part_alone(table):
     """Its training part has mean 0 exactly; validation and held-out parts do not."""
-    run = Recipe(options(table), tmp_path / "run", False)
-    parts = run.parts
-    np.testing.assert_allclose(parts.train[0].mean(axis=0), 0, atol=1e-5)
-    np.testing.assert_allclose(parts.train[0].std(axis=0), 1, atol=1e-5)
+    parts = _parts.split(source_of(table), seed=0)
+    np.testing.assert_allclose(parts.inputs(parts.train).mean(axis=0), 0, atol=1e-5)
+    np.testing.assert_allclose(parts.inputs(parts.train).std(axis=0), 1, atol=1e-5)
     for held in (parts.validation, parts.test):
-        assert np.abs(held[0].mean(axis=0)).max() > 1e-3
+        assert np.abs(parts.inputs(held).mean(axis=0)).max() > 1e-3
+        assert np.abs(parts.targets(held).mean(axis=0)).max() > 1e-4
+    np.testing.assert_allclose(parts.targets(parts.train).mean(axis=0), 0, atol=1e-5)
 
 
-def test_another_seed_holds_out_another_part(table, tmp_path, monkeypatch):
+def test_the_parts_have_every_row_once(table):
+    parts = _parts.split(source_of(table), seed=0)
+    rows = np.concatenate([parts.train, parts.validation, parts.test])
+    assert sorted(rows) == list(range(120))
+    assert [len(parts.train), len(parts.validation), len(parts.test)] == [81, 9, 30]
+
+
+def test_another_seed_holds_out_another_part(table):
     """Another validation part too, of the same samples for training and validation."""
-    same_test_part = functools.partial(_split_as_with_any_seed, train_test_split)
-    monkeypatch.setattr(_recipe, "train_test_split", same_test_part)
-    runs = [Recipe(options(table, seed=seed), tmp_path / str(seed), False) for seed in (0, 1)]
-    first, second = (np.sort(run.parts.validation[1].ravel()) for run in runs)
-    assert first.shape == second.shape
-    assert not np.allclose(first, second)
-
-
-def _split_as_with_any_seed(split, *arguments, seed, **options):
-    return split(*arguments, seed=0, **options)
+    source = source_of(table)
+    first, second = (_parts.split(source, seed).test for seed in (0, 1))
+    assert set(first) != set(second)
+    rest, test = np.arange(90), np.arange(90, 120)
+    first, second = (_parts.split_rest(source, rest, test, seed).validation for seed in (0, 1))
+    assert len(first) == len(second)
+    assert set(first) != set(second)
 
 
 def crc(data):

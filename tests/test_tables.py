@@ -21,17 +21,23 @@ def refused(tmp_path, text, words, name="t.csv", **options):
 # ------------------------------------------------------------------------------- one odd cell
 
 
-@pytest.mark.parametrize("odd", ["-", "--", "*", "n.d.", "12_3", "1,5", "missing"])
+@pytest.mark.parametrize("odd", ["-", "--", "*", "n.d.", "12_3", "1,5", "missing", "5%"])
 @pytest.mark.parametrize("whole", [False, True], ids=["fractions", "whole numbers"])
 @pytest.mark.parametrize("times", [1, 3])
 def test_one_odd_cell_among_numbers_does_not_make_a_classification(tmp_path, odd, whole, times):
     if whole and times > 1 and odd in ("missing", "n.d."):
         pytest.skip("a word that comes again beside whole numbers is a class")
+    if whole and odd == "1,5":
+        pytest.skip("beside whole numbers, 1,5 is one and a half")
     values = [str(i // 2) if whole else f"{i // 2}.25" for i in range(20)]
     for i in range(times):
         values[5 + 3 * i] = odd
     rows = "".join(f'{i},"{v}"\n' for i, v in enumerate(values))
-    refused(tmp_path, f"a,y\n{rows}", f"column 'y', row 6: '{re.escape(odd)}' (among|is not a)")
+    refused(
+        tmp_path,
+        f"a,y\n{rows}",
+        f"column 'y', row 6: (missing value )?'{re.escape(odd)}'(; [13] of| among)",
+    )
 
 
 def test_one_number_among_words_is_odd_too(tmp_path):
@@ -68,7 +74,7 @@ def test_two_unclosed_quotes_do_not_swallow_the_rows_between(tmp_path, second):
 def test_an_unclosed_quote_in_the_header_or_the_last_row(tmp_path):
     refused(tmp_path, 'a,"y\n1,2\n2,3\n', "quote not closed")
     refused(tmp_path, 'a,y\n1,2\n2,"3\n', "quote not closed")
-    refused(tmp_path, 'a,y\n1,"2\r\n2,3"\r\n', "line 2 and ends in line 3")
+    refused(tmp_path, 'a,y\n1,"2\r\n2,3"\r\n', "line 2: a cell of 2 lines .* quote not closed")
 
 
 def test_quotes_that_are_closed_are_read(tmp_path):
@@ -95,8 +101,8 @@ def test_numbers_as_files_have_them(tmp_path, cell):
     assert data.X[1, 0] == float(cell)
 
 
-def test_a_decimal_comma_is_named(tmp_path):
-    refused(tmp_path, "a;y\n0,5;1\n0,25;2\n", "write a decimal point instead of the comma, 0.5")
+def test_a_cell_that_is_no_number_is_told_with_the_number_it_may_be(tmp_path):
+    refused(tmp_path, "a,y\n1,2\n1_2,3\n", "column 'a', row 2: '1_2' .* without underscores, 12")
 
 
 # ------------------------------------------------------------------------------- header, separator
@@ -154,13 +160,15 @@ def test_a_tilde_is_the_home(tmp_path, monkeypatch):
 # ------------------------------------------------------------------------------- targets
 
 
-@pytest.mark.parametrize("cell", [
-    "{},5", "1.{}00.000", "1,{}00", "{}%", "$0.{}", "1{}00 EUR", "{} \u20ac", "{}_0", "1 {}00",
+@pytest.mark.parametrize(("cell", "number"), [
+    ("{},5", "{}.5"), ("1.{}00.000", "1{}00000"), ("{}%", "0.0{}"), ("$0.{}", "0.{}"),
+    ("1{}00 EUR", "1{}00"), ("{} \u20ac", "{}"), ("-\xa3{}", "-{}"), ("\u2212{},5", "-{}.5"),
 ])  # fmt: skip
-def test_numbers_as_people_write_them_are_no_classes(tmp_path, cell):
+def test_numbers_as_people_write_them_are_no_classes(tmp_path, cell, number):
     rows = "".join(f"{i}\t{cell.format(i % 8)}\n" for i in range(40))
-    words = "column 'y', row 1: .* is not a finite number"
-    refused(tmp_path, f"a\ty\n{rows}", words, "t.tsv")
+    data = load(table(tmp_path, f"a\ty\n{rows}", "t.tsv"))
+    assert data.classes is None
+    assert data.y.tolist() == [float(number.format(i % 8)) for i in range(40)]
     assert load(tmp_path / "t.tsv", task="classification").classes is not None
 
 
@@ -175,4 +183,6 @@ def test_codes_with_leading_zeros_are_names(tmp_path):
 
 def test_whole_numbers_beyond_float64_are_not_merged(tmp_path):
     rows = "".join(f"{i},{2**53 + i % 4}\n" for i in range(40))
+    assert load(table(tmp_path, f"a,id\n{rows}")).classes == tuple(str(2**53 + i) for i in range(4))
+    rows = "".join(f"{i},{2**53 + i}\n" for i in range(40))
     refused(tmp_path, f"a,id\n{rows}", "cannot tell apart, such as 90071992547409")

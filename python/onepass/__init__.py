@@ -5,7 +5,7 @@
 array([0., 2.], dtype=float32)
 
 Submodules are imported when they are first used: ``ops`` (functions on arrays), ``optim``, ``nn``,
-``data``, ``train``, ``config``.
+``data``, ``train``, ``runs``, ``config``. ``load_run`` opens what ``onepass train`` has left.
 """
 
 from __future__ import annotations
@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING, Any
 from onepass._C import __version__
 
 if TYPE_CHECKING:
-    from onepass import config, data, nn, ops, optim, train
+    from onepass import config, data, nn, ops, optim, runs, train
+    from onepass.runs import load_run
 
-__all__ = ["__version__", "config", "data", "nn", "ops", "optim", "train"]
+__all__ = ["__version__", "config", "data", "load_run", "nn", "ops", "optim", "runs", "train"]
 
-_SUBMODULES = frozenset({*__all__, "cli"} - {"__version__"})
+_SUBMODULES = frozenset({*__all__, "cli"} - {"__version__", "load_run"})
 
 
 if not TYPE_CHECKING:  # a type checker would take any name from it
@@ -28,8 +29,10 @@ if not TYPE_CHECKING:  # a type checker would take any name from it
     def __getattr__(name: str) -> Any:
         if name in _SUBMODULES:
             return importlib.import_module(f"onepass.{name}")
+        if name == "load_run":
+            return importlib.import_module("onepass.runs").load_run
         raise AttributeError(f"module 'onepass' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_SUBMODULES})
+    return sorted({*globals(), *_SUBMODULES, "load_run"})

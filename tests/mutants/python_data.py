@@ -5,6 +5,7 @@ from __future__ import annotations
 from mutant import Mutant
 
 FOLDER = "python/onepass/data"
+RUNS = "python/onepass/runs"
 RESUME = "tests/test_resume_counters.py"
 TABLES = "tests/test_splits_and_tables.py"
 
@@ -39,20 +40,6 @@ DATA = [
         (f"{TABLES}::test_the_largest_remainder_gets_the_sample_that_is_left",),
     ),
     Mutant(
-        "CSV: the first cell decides the type of the target",
-        f"{FOLDER}/_csv.py",
-        "if count == len(cells):",
-        "if _is_number(cells[0]):",
-        (f"{TABLES}::test_a_target_that_begins_with_a_number_may_be_text",),
-    ),
-    Mutant(
-        "CSV: the header alone tells the separator",
-        f"{FOLDER}/_csv.py",
-        "counts[0] > most and len(set(counts)) == 1",
-        "counts[0] > most",
-        ("tests/test_tables.py::test_the_separator_is_that_of_the_file",),
-    ),
-    Mutant(
         "scaling: columns near the ends of float64 are not scaled first",
         f"{FOLDER}/_scaling.py",
         "extreme = (exponent > 1000) | ",
@@ -81,17 +68,83 @@ DATA = [
         ("tests/test_given_data.py::test_a_shuffled_index_does_not_mix_up_the_rows",),
     ),
     Mutant(
-        "CSV: underscores in numbers",
-        f"{FOLDER}/_csv.py",
-        "_NUMBER.fullmatch(cell) is not None and",
-        "_NUMBER.fullmatch(cell.replace('_', '')) is not None and",
-        ("tests/test_tables.py::test_what_only_python_takes_for_a_number_is_none",),
-    ),
-    Mutant(
         "loader: the larger batches come last",
         f"{FOLDER}/_loader.py",
         "return number * size + min(number, larger)",
         "return number * size + max(0, number - (len(self) - larger))",
         ("tests/test_trainer_numbers.py::test_balanced_batches_differ_by_one_sample_at_most",),
+    ),
+    Mutant(
+        "tables: the first cell decides what a column is",
+        f"{FOLDER}/_decide.py",
+        "figures(values) if values",
+        "figures(values[:1]) if values",
+        (f"{TABLES}::test_a_target_that_begins_with_a_number_may_be_text",),
+    ),
+    Mutant(
+        "tables: the header alone tells the separator",
+        f"{FOLDER}/_layout.py",
+        "    if found:\n        return max(",
+        "    if None:\n        return max(",
+        ("tests/test_tables.py::test_the_separator_is_that_of_the_file",),
+    ),
+    Mutant(
+        "tables: decimal commas part cells",
+        f"{FOLDER}/_layout.py",
+        "return clean / len(cells)",
+        "return 1.0",
+        ("tests/test_table_list.py::test_a_table_is_read_as_what_it_says",),
+    ),
+    Mutant(
+        "tables: 1.200 is one and a fifth, whatever the file shows",
+        f"{FOLDER}/_text.py",
+        "return bool(np.any(~whole & ~(groups & (size >= 1) & (size < 1000))))",
+        "return bool(np.any(~whole))",
+        ("tests/test_table_list.py::test_a_table_is_refused_with_place_and_cure",),
+    ),
+    Mutant(
+        "tables: a quote that the next one closes swallows the rows between",
+        f"{FOLDER}/_layout.py",
+        "if breaks and width > 1 and",
+        "if breaks and not width and",
+        ("tests/test_tables.py::test_two_unclosed_quotes_do_not_swallow_the_rows_between",),
+    ),
+    Mutant(
+        "tables: medians of all rows",
+        f"{FOLDER}/_encoding.py",
+        "part = column if rows is None else column.at(rows)",
+        "part = column",
+        ("tests/test_table_encoding.py::test_medians_and_words_are_those_of_the_training_part",),
+    ),
+    Mutant(
+        "tables: another table's classes are numbered anew",
+        f"{FOLDER}/_target.py",
+        "if classes is None or isinstance(cells, Numbers):\n        return",
+        "if True:\n        return",
+        (
+            "tests/test_table_encoding.py::"
+            "test_targets_of_another_table_have_the_classes_of_the_first",
+        ),
+    ),
+    Mutant(
+        "tables: underscores in numbers",
+        f"{FOLDER}/_cells.py",
+        'PLAIN = re.compile(r"[+-]?(\\d+\\.?\\d*',
+        'PLAIN = re.compile(r"[+-]?([\\d_]+\\.?\\d*',
+        ("tests/test_tables.py::test_what_only_python_takes_for_a_number_is_none",),
+    ),
+    Mutant(
+        "recipe: the scaler sees the validation part",
+        f"{RUNS}/_parts.py",
+        "scale = Standardize().fit(X[train])",
+        "scale = Standardize().fit(X)",
+        (f"{TABLES}::test_the_scaler_sees_the_training_part_alone",),
+    ),
+    Mutant(
+        "recipe: the validation split ignores the seed",
+        f"{RUNS}/_parts.py",
+        "VALIDATION_SHARE, stratify=stratified(source), seed=seed",
+        "VALIDATION_SHARE, stratify=stratified(source), seed=0",
+        (f"{TABLES}::test_another_seed_holds_out_another_part",),
     ),
 ]

@@ -218,20 +218,6 @@ TRAIN = [
         (f"{METRICS}::test_a_function_gets_the_outputs_of_the_whole_epoch",),
     ),
     Mutant(
-        "recipe: the scaler sees the validation part",
-        f"{FOLDER}/_recipe.py",
-        "scale = Standardize().fit(X[train])",
-        "scale = Standardize().fit(X)",
-        (f"{TABLES}::test_the_scaler_sees_the_training_part_alone",),
-    ),
-    Mutant(
-        "recipe: the validation split ignores the seed",
-        f"{FOLDER}/_recipe.py",
-        "split_indices(y, VALIDATION_SHARE, stratify=by_class, seed=options.seed)",
-        "split_indices(y, VALIDATION_SHARE, stratify=by_class, seed=0)",
-        (f"{TABLES}::test_another_seed_holds_out_another_part",),
-    ),
-    Mutant(
         "history: a name that comes later starts at the first epoch",
         f"{FOLDER}/_history.py",
         '[float("nan")] * before)',

@@ -1,16 +1,22 @@
 """Data: loaders with a reproducible order, scaling, splits, and named or tabular data sets."""
 
+from onepass.data._encoding import Encoding, Feature
 from onepass.data._loader import DataLoader
 from onepass.data._scaling import MinMax, Standardize
 from onepass.data._sets import Dataset, load
 from onepass.data._split import split_indices, train_test_split
+from onepass.data._table import Table, read_table
 
 __all__ = [
     "DataLoader",
     "Dataset",
+    "Encoding",
+    "Feature",
     "MinMax",
     "Standardize",
+    "Table",
     "load",
+    "read_table",
     "split_indices",
     "train_test_split",
 ]

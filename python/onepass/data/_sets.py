@@ -1,4 +1,4 @@
-"""Data sets by name (scikit-learn's bundled ones) or from a CSV or NPZ file."""
+"""Data sets by name (scikit-learn's bundled ones), or from a table or an NPZ file."""
 
 from __future__ import annotations
 
@@ -14,11 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onepass import _numbers as numbers
-from onepass.data._csv import read_csv
+from onepass.data._table import TASKS, read_table
 
-BUNDLED = ("breast_cancer", "diabetes", "digits", "wine")
-TASKS = ("classification", "regression")
-MAX_INTEGER_CLASSES = 32
+BUNDLED = ("breast_cancer", "diabetes", "digits", "iris", "wine")
+TABLES = (".csv", ".tsv", ".txt", ".gz", ".parquet", ".xlsx")
 
 
 @dataclass(frozen=True)
@@ -56,26 +55,28 @@ class Dataset:
 
 
 def load(
-    name_or_path: str | Path, target: str | None = None, *, task: str | None = None
+    name_or_path: str | Path,
+    target: str | None = None,
+    *,
+    task: str | None = None,
+    **reading: Any,
 ) -> Dataset:
     """Load a data set by name or from a file.
 
-    * ``digits``, ``breast_cancer``, ``wine``, ``diabetes``: bundled with scikit-learn, no download.
-    * ``*.csv``, ``*.tsv``: a header line, numbers in every column except the target. Separators:
-      comma, semicolon, tab or bar; a tab in a .tsv.
+    * ``digits``, ``breast_cancer``, ``iris``, ``wine``, ``diabetes``: bundled with scikit-learn, no
+      download.
+    * a path, or ``"-"`` for standard input: a table, as :func:`read_table` reads it; X is encoded
+      by all rows.
     * ``*.npz``: arrays ``X`` (samples along axis 0) and ``y``.
 
-    The type of the target decides the task. Text, whole numbers and booleans are classes; numbers
-    with a fraction are regression. In an NPZ file the dtype of the array counts (0.0, 1.0 are
-    regression). A CSV column has no dtype: its numbers are classes if all are whole, at most 32
-    differ, and one occurs twice (0, 1, 0 are classes; 71, 64, 80 are not). Numbers and text mixed
-    are refused, unless ``task`` says that they are names of classes, or the numbers are whole and
-    each word comes at least twice.
+    In an NPZ file the type of the target decides the task: text, whole numbers and booleans are
+    classes; floating-point numbers are a regression, even 0.0 and 1.0.
 
     Args:
         name_or_path: a name above or a path.
         target: column (CSV; the last one if None) or array (NPZ; ``y`` if None) of the target.
-        task: ``"classification"`` or ``"regression"`` overrides the type of the target.
+        task: ``"classification"`` or ``"regression"`` overrides what the target says.
+        reading: options of :func:`read_table`, such as ``sep``, ``drop`` or ``categorical``.
 
     Returns:
         A Dataset, which is also a pair: ``X, y = load("digits")``. X is float64.
@@ -94,10 +95,16 @@ def load(
         numbers.one_of("load", "task", task, TASKS)
     path = Path(name_or_path).expanduser()
     ending = path.suffix.lower()
-    if ending in (".csv", ".tsv", ".npz"):
-        if not path.is_file():
-            raise FileNotFoundError(f"no such file: {path}")
-        return _from_npz(path, target, task) if ending == ".npz" else _from_csv(path, target, task)
+    if ending in (*TABLES, ".npz") and not path.is_file():
+        raise FileNotFoundError(f"no such file: {path}")
+    if ending != ".npz" and (path.is_file() or str(name_or_path) == "-"):
+        return _from_table(name_or_path, target, task, reading)
+    if reading:
+        raise TypeError(
+            f"load: {next(iter(reading))!r} is an option of tables, {str(name_or_path)!r} is none"
+        )
+    if ending == ".npz":
+        return _from_npz(path, target, task)
     if str(name_or_path) not in BUNDLED:
         raise ValueError(_unknown(str(name_or_path)))
     for option, value in (("target", target), ("task", task)):
@@ -124,25 +131,39 @@ def _from_sklearn(name: str) -> Dataset:
     return Dataset(name, features, bunch.target.astype(np.int64), columns, classes, "class")
 
 
-def _from_csv(path: Path, target: str | None, task: str | None) -> Dataset:
-    table = read_csv(path, target, task)
-    values = table.target_values
-    task = task or TASKS[values.dtype.kind == "f" and not _few_whole_numbers(values)]
-    y, classes = _interpret(values, task, f"{path.name}: column {table.target!r}")
-    return Dataset(path.stem, table.features, y, table.feature_names, classes, table.target)
+def _from_table(
+    source: str | Path, target: str | None, task: str | None, reading: dict[str, Any]
+) -> Dataset:
+    table = read_table(source, target=target, task=task, **reading)
+    assert table.y is not None
+    assert table.target is not None
+    names = table.feature_names
+    return Dataset(table.name, table.x, table.y, names, table.classes, table.target)
+
+
+def load_arrays(path: Path, *names: str, optional: str = "") -> list[Any]:
+    """Arrays of an NPZ file, the ``optional`` one last, None if it is not there.
+
+    Raises:
+        ValueError: it is damaged, or another array is missing. FileNotFoundError: no such file.
+    """
+    try:
+        with open(path, "rb") as file, np.lib.npyio.NpzFile(file) as archive:
+            missing = [name for name in names if name not in archive.files]
+            if missing:
+                has, needed = ", ".join(archive.files) or "nothing", " and ".join(map(repr, names))
+                raise ValueError(f"no array {missing[0]!r}, expected {needed} among {has}")
+            extra = [archive[optional] if optional in archive.files else None] * bool(optional)
+            return [archive[name] for name in names] + extra
+    except FileNotFoundError:
+        raise FileNotFoundError(f"no such file: {path}") from None
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(f"{path}: {error}") from error
 
 
 def _from_npz(path: Path, target: str | None, task: str | None) -> Dataset:
     key = target or "y"
-    try:
-        with open(path, "rb") as file, np.lib.npyio.NpzFile(file) as archive:
-            missing = [name for name in ("X", key) if name not in archive.files]
-            if missing:
-                has = ", ".join(archive.files) or "nothing"
-                raise ValueError(f"no array {missing[0]!r}, expected 'X' and {key!r} among {has}")
-            features, values = archive["X"], archive[key]
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise ValueError(f"{path}: {error}") from error
+    features, values = load_arrays(path, "X", key)
     if features.ndim < 2 or features.dtype.kind not in "biuf" or features.shape[0] == 0:
         raise ValueError(
             f"{path}: X is {features.dtype} of shape {features.shape}, expected real numbers (N, …)"
@@ -159,12 +180,6 @@ def _from_npz(path: Path, target: str | None, task: str | None) -> Dataset:
     y, classes = _interpret(values, task, f"{path.name}: {key}")
     names = tuple(f"x{i}" for i in range(features.shape[1])) if features.ndim == 2 else ()
     return Dataset(path.stem, features.astype(np.float64), y, names, classes, key)
-
-
-def _few_whole_numbers(values: NDArray[np.float64]) -> bool:
-    different = np.unique(values)
-    few = len(different) <= MAX_INTEGER_CLASSES and len(different) < len(values)
-    return few and bool(np.all(different == np.round(different)))
 
 
 def _interpret(
@@ -190,4 +205,4 @@ def _unknown(name: str) -> str:
     near = difflib.get_close_matches(name, BUNDLED, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     known = ", ".join(BUNDLED)
-    return f"load: 'name_or_path' is {name!r}, expected {known}, or a .csv, .tsv or .npz file{hint}"
+    return f"load: 'name_or_path' is {name!r}, expected {known}, or a file (.csv, .npz, …){hint}"

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 
 def path_of(owner: str, name: str, value: Any) -> Path:
@@ -40,7 +41,7 @@ def ready_folder(owner: str, name: str, folder: Path, value: Path | None = None)
     in_the_way = next((p for p in [folder, *folder.parents] if p.exists()), None)
     if in_the_way is not None and not in_the_way.is_dir():
         raise NotADirectoryError(f"{shown} a directory, and {str(in_the_way)!r} is a file")
-    probe = folder / f".tmp-probe-{os.getpid()}"
+    probe = folder / ".tmp-probe"  # always this name: that of a killed process goes with the next
     try:
         folder.mkdir(parents=True, exist_ok=True)
         try:
@@ -89,6 +90,45 @@ def naming(path: Path, kept: str) -> Iterator[None]:
     except OSError as error:
         file = error.filename or path
         raise _same_kind(error, f"cannot write {file}: {error.strerror}; {kept}") from error
+
+
+@contextmanager
+def replacing(path: Path, what: str, *, sync: bool = True) -> Iterator[BinaryIO]:
+    """A file to write to, which takes the place of ``path`` once it is whole.
+
+    A link stays one. A pipe or a device is written, not replaced.
+
+    Args:
+        what: the file's contents in a word, for messages.
+        sync: wait until the bytes are on the disk, so that they outlive a loss of power.
+
+    Raises:
+        OSError: the file that could not be written, and what is kept.
+    """
+    target = path.resolve()
+    if target.exists() and not target.is_file() and not target.is_dir():
+        with naming(path, f"the {what} is lost"), open(target, "wb") as file:
+            yield file
+        return
+    partial = target.with_name(f".{target.name}.partial")
+    kept = f"the {what} of before is whole" if target.is_file() else f"no {what} was there before"
+    with naming(path, kept):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with writing(target), open(partial, "wb") as file:
+                yield file
+                if sync:
+                    file.flush()
+                    os.fsync(file.fileno())
+            if target.exists():
+                partial.chmod(stat.S_IMODE(target.stat().st_mode))
+            os.replace(partial, target)
+        except BaseException as error:
+            with suppress(OSError):
+                partial.unlink()
+            if isinstance(error, OSError):
+                error.filename = str(path)
+            raise
 
 
 def _same_kind(error: OSError, message: str) -> OSError:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import csv
-import os
-import stat
+import io
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from onepass.train._files import home, naming
+from onepass.train._files import home, replacing
+
+FEW = 10  # epochs, which are drawn with a marker each
 
 
 class History(dict[str, list[float]]):
@@ -42,56 +42,58 @@ class History(dict[str, list[float]]):
 
     def to_csv(self, path: str | Path) -> None:
         """Write a table: ``epoch`` from 1, then one column a name, with all digits."""
-        target = home(path).resolve()  # a link stays one
-        if target.exists() and not target.is_file():  # a pipe or a device: written, not replaced
-            with naming(target, "the history is whole"):
-                self._write(target)
-            return
-        partial = target.with_name(f".{target.name}.partial")
-        kept = "the table of before is whole" if target.exists() else "no table was there before"
-        with naming(target, kept):
-            target.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                self._write(partial)
-                if target.exists():
-                    partial.chmod(stat.S_IMODE(target.stat().st_mode))
-                os.replace(partial, target)
-            except OSError as error:
-                with suppress(OSError):
-                    partial.unlink()
-                error.filename = str(target)
-                raise
-
-    def _write(self, path: Path) -> None:
-        with open(path, "w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file, lineterminator="\n")
+        with replacing(home(path), "table", sync=False) as file:
+            text = io.TextIOWrapper(file, "utf-8", newline="")
+            writer = csv.writer(text, lineterminator="\n")
             writer.writerow(["epoch", *self])
             rows = zip(range(1, self.epochs + 1), *self.values(), strict=True)
             writer.writerows(rows)
+            text.detach()
 
     def __repr__(self) -> str:
         last = ", ".join(f"{name}={values[-1]:.4g}" for name, values in self.items())
         return f"History({self.epochs} epochs{last and f', last {last}'})"
 
-    def plot(self, path: str | Path) -> None:
+    def plot(self, path: str | Path, *, best: int | None = None) -> None:
         """Draw the learning curves, training and validation together, into an image file.
+
+        Args:
+            best: an epoch to mark, counted from 1.
 
         Raises:
             ImportError: Matplotlib is not installed.
         """
+        save_figure(self._figure(best), path)
+
+    def _repr_png_(self) -> bytes | None:
+        """The curves, for a notebook; None without Matplotlib or epochs."""
+        try:
+            figure = self._figure(None)
+        except (ImportError, ValueError):
+            return None
+        image = io.BytesIO()
+        figure.savefig(image, format="png", dpi=80)
+        return image.getvalue()
+
+    def _figure(self, best: int | None) -> Any:
         names = [n for n in self if not n.startswith("val_") and n != "lr"]
         if not names:
             raise ValueError("the history is empty: nothing to plot")
         figure = new_figure(width=5 * len(names))
         epochs = range(1, self.epochs + 1)
+        marker = "o" if self.epochs < FEW else ""  # a line of one point is invisible
         panels = figure.subplots(1, len(names), squeeze=False)[0]
         for axes, name in zip(panels, names, strict=True):
             for key, label in ((name, "training"), (f"val_{name}", "validation")):
                 if key in self:
-                    axes.plot(epochs, self[key], label=label)
+                    axes.plot(epochs, self[key], marker=marker, label=label)
+            if best:
+                axes.axvline(best, color="0.6", linestyle="--", label=f"best epoch, {best}")
             axes.set(xlabel="epoch", ylabel=name)
+            axes.set_xlim(0.5, self.epochs + 0.5)
+            axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
             axes.legend()
-        save_figure(figure, path)
+        return figure
 
 
 def is_other_table(path: Path, history: History, owner: str, name: str) -> bool:
@@ -135,5 +137,7 @@ def new_figure(width: float) -> Any:
 def save_figure(figure: Any, path: str | Path) -> None:
     """Write the figure, making the folder where it is missing."""
     target = home(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(target, dpi=120)
+    image = io.BytesIO()
+    figure.savefig(image, format=target.suffix[1:] or None, dpi=120)
+    with replacing(target, "picture") as file:
+        file.write(image.getvalue())

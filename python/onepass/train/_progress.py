@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import math
+import shutil
 import sys
 import time
-from collections.abc import Callable
 from typing import Any, TextIO
 
-from onepass import _console
+from onepass import _bar, _console
 from onepass.train._callbacks import Callback
 from onepass.train._keywords import suggest_keywords
 from onepass.train._run import Run
 
-TERMINAL_SECONDS, NOTEBOOK_SECONDS = 0.1, 0.5  # between two counts
+FRAME = 9 + 7  # columns for the epoch and the seconds
 
 
 class ProgressBar(Callback):
@@ -44,7 +43,7 @@ class ProgressBar(Callback):
     def on_epoch_begin(self, run: Run) -> None:
         self._started = time.perf_counter()
         title = f"epoch {run.epoch + 1}/{run.max_epochs}"
-        self._bar = _bar(run.batches, run.position, title, self._stream)
+        self._bar = _bar.of(run.batches, run.position, title, self._stream)
 
     def on_step_end(self, run: Run) -> None:
         if self._bar is not None:
@@ -52,7 +51,7 @@ class ProgressBar(Callback):
 
     def on_epoch_end(self, run: Run) -> None:
         self._close()
-        row = {name: values[-1] for name, values in run.history.items()}
+        row = _fitting({name: values[-1] for name, values in run.history.items()}, self._stream)
         if self._columns != list(row):
             self._columns = list(row)
             names = "".join(f"{name:>{_width(name)}}" for name in row)
@@ -84,62 +83,16 @@ class ProgressBar(Callback):
             self._bar = None
 
 
-class _Count:
-    """``title 12/40``, written over itself."""
-
-    def __init__(self, total: int, initial: int, title: str, file: Any, seconds: float) -> None:
-        self.total, self.n, self.title = total, initial, title
-        self.file, self.seconds = file, seconds
-        self._shown = -math.inf
-        self._width = 0
-
-    def update(self, count: int) -> None:
-        self.n += count
-        now = time.perf_counter()
-        if now - self._shown > self.seconds:
-            self._shown = now
-            line = f"{self.title} {self.n}" + (f"/{self.total}" if self.total else "")
-            self._width = len(line)
-            _console.write(f"\r{line}", self.file)
-
-    def close(self) -> None:
-        if self._width:
-            _console.write(f"\r{'':{self._width}}\r", self.file)
-
-
-class _Tqdm:
-    """A bar of tqdm that ends in silence where the terminal is closed."""
-
-    def __init__(self, bar: Any) -> None:
-        self.bar, self.n = bar, bar.n
-
-    def update(self, count: int) -> None:
-        self.n += count
-        self._try(lambda: self.bar.update(count))
-
-    def close(self) -> None:
-        self._try(self.bar.close)
-
-    def _try(self, call: Callable[[], object]) -> None:
-        try:
-            call()
-        except (OSError, ValueError, AttributeError):
-            self.bar.disable = True
-
-
-def _bar(total: int, initial: int, title: str, file: Any) -> _Count | _Tqdm | None:
-    if _console.is_notebook(file):
-        return _Count(total, initial, title, file, NOTEBOOK_SECONDS)
+def _fitting(row: dict[str, float], file: Any) -> dict[str, float]:
+    """What fits a line of the terminal; both losses stay."""
     if not _console.is_terminal(file):
-        return None
-    try:
-        from tqdm import tqdm
-
-        whole = total or None  # not known
-        bar = tqdm(total=whole, initial=initial, desc=title, file=file, leave=False, unit="batch")
-    except (ImportError, OSError, ValueError, AttributeError):
-        return _Count(total, initial, title, file, TERMINAL_SECONDS)
-    return _Tqdm(bar)
+        return row
+    room = shutil.get_terminal_size().columns - FRAME
+    metrics = [name for name in reversed(row) if name not in ("loss", "val_loss", "lr")]
+    for name in ("grad_norm", "lr", *metrics):
+        if sum(map(_width, row)) > room:
+            row.pop(name, None)
+    return row
 
 
 def _width(name: str) -> int:

@@ -1,0 +1,83 @@
+"""Types of options: a value, or one line that names the option and what it expects."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeAlias, TypeVar
+
+from onepass import _numbers as numbers
+
+Arguments: TypeAlias = argparse.Namespace
+T = TypeVar("T")
+
+
+class UsageError(Exception):
+    """An option with a wrong value; argparse passes the exception on and ``main`` prints it."""
+
+
+def count(option: str, least: int = 1) -> Callable[[str], int]:
+    """A whole number >= ``least``."""
+    return lambda text: _checked(numbers.integer, option, text, int, least=least)
+
+
+def number(option: str, **bounds: float) -> Callable[[str], float]:
+    """A number within the bounds of ``numbers.in_range``."""
+    return lambda text: _checked(numbers.in_range, option, text, float, **bounds)
+
+
+def path(option: str) -> Callable[[str], Path]:
+    """A path, with ``~`` expanded."""
+
+    def parse(text: str) -> Path:
+        if not text:
+            raise UsageError(f"train: {option!r} is empty, expected a path")
+        return Path(text).expanduser()
+
+    return parse
+
+
+def seed(text: str) -> int:
+    """A whole number that fits 64 bits."""
+    return _checked(numbers.seed, "--seed", text, int)
+
+
+def sizes(text: str) -> tuple[int, ...]:
+    """Whole numbers between commas."""
+    one = count("--hidden")
+    return tuple(one(part.strip()) for part in text.split(",") if part.strip())
+
+
+def names(option: str) -> Callable[[str], tuple[str, ...]]:
+    """Names between commas."""
+
+    def parse(text: str) -> tuple[str, ...]:
+        found = tuple(part.strip() for part in text.split(",") if part.strip())
+        if not found:
+            raise UsageError(f"train: {option!r} is {text!r}, expected names of columns")
+        return found
+
+    return parse
+
+
+def separator(text: str) -> str:
+    """One character; ``\\t`` and ``tab`` are the tab."""
+    text = {"\\t": "\t", "tab": "\t"}.get(text, text)
+    if len(text) != 1:
+        raise UsageError(f"train: '--sep' is {text!r}, expected one character, or tab")
+    return text
+
+
+def _checked(
+    check: Callable[..., T], option: str, text: str, parse: Callable[[str], Any], **bounds: Any
+) -> T:
+    """``text`` as a number that passes ``check``; UsageError, naming the option, if not."""
+    try:
+        value = parse(text)
+    except ValueError:
+        value = text
+    try:
+        return check("train", option, value, **bounds)
+    except (TypeError, ValueError) as error:
+        raise UsageError(error) from None

@@ -1,0 +1,198 @@
+"""Commands and their options."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any, NoReturn
+
+import onepass
+from onepass._suggest import suggestion
+from onepass.cli import _arguments as types
+from onepass.cli._arguments import Arguments, UsageError
+from onepass.cli._info import info
+from onepass.cli._predict import evaluate, predict
+from onepass.cli._train import train
+
+OTHER_NAMES = {
+    "--learning-rate": "--lr", "--output": "--out", "--layers": "--hidden",
+    "--patience": "--early-stopping", "--folds": "--cv", "--delimiter": "--sep",
+    "--ignore": "--drop", "--verbose": "--diagnose", "--silent": "--quiet",
+    "--force": "--overwrite", "--probabilities": "--proba", "--test": "--held-out",
+    "--columns": "--features",
+}  # fmt: skip
+COMMANDS = ("train", "predict", "evaluate", "bench", "info")
+DATA = "digits, breast_cancer, wine, diabetes, iris; a table such as a CSV file, - for stdin"
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse with errors of one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}\n")
+
+
+def parsed(arguments: list[str]) -> Arguments:
+    """The options; an unknown command or option is an error with the nearest one."""
+    parser = _parser()
+    if arguments and not arguments[0].startswith("-") and arguments[0] not in COMMANDS:
+        known = ", ".join(COMMANDS)
+        hint = suggestion(arguments[0], COMMANDS)
+        raise UsageError(f"unknown command {arguments[0]!r}, expected one of {known}{hint}")
+    options, unknown = parser.parse_known_args(arguments)
+    if unknown:
+        known_options = options.names if "names" in options else ()
+        name = next((a.partition("=")[0] for a in unknown if a.startswith("-")), unknown[0])
+        near = OTHER_NAMES.get(name)
+        hint = f"; did you mean {near!r}?" if near in known_options else ""
+        raise UsageError(
+            f"{arguments[0]}: unknown argument {name!r}{hint or _hint(name, known_options)}"
+        )
+    return options
+
+
+def _hint(name: str, known: Any) -> str:
+    return suggestion(name, known) if name.startswith("-") else ""
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="onepass",
+        description="Train a network on a table and predict with it: train, predict, evaluate. "
+        "And bench, info.",
+    )
+    parser.add_argument("--version", action="version", version=f"onepass {onepass.__version__}")
+    commands = parser.add_subparsers(metavar=f"{{{','.join(COMMANDS)}}}", required=True)
+    _add_train(commands)
+    _add_predict(commands)
+    _add_evaluate(commands)
+    commands.add_parser("bench", help="measure the kernels (in the source tree)")
+    about = commands.add_parser("info", help="version, CPU, CUDA, optional libraries")
+    about.add_argument("--json", action="store_true", help="as one JSON object")
+    about.set_defaults(command=info, names=["--json"])
+    return parser
+
+
+def _command(commands: Any, name: str, **about: Any) -> Any:
+    return commands.add_parser(
+        name, allow_abbrev=False, argument_default=argparse.SUPPRESS, **about
+    )
+
+
+def _add_train(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "train",
+        help="train a network on a data set or a table",
+        description="Train a multilayer perceptron. The run is in runs/<name>: its model, which "
+        "`onepass predict` uses, its numbers and its checkpoints.",
+    )
+    parser.add_argument("data", metavar="DATA", nargs="?", help=f"{DATA}, or an NPZ file")
+    _add_table(parser.add_argument_group("the table"))
+    _add_network(parser.add_argument_group("the network"))
+    _add_training(parser.add_argument_group("the training"))
+    _add_run(parser.add_argument_group("the run"))
+    parser.set_defaults(command=train, names=[*parser._option_string_actions])
+
+
+def _add_table(group: Any) -> None:
+    add = group.add_argument
+    add("--target", metavar="NAME", help="column of the target (default: the last; NPZ: y)")
+    add("--task", choices=("classification", "regression"), help="if not by the target's type")
+    add("--drop", type=types.names("--drop"), metavar="NAMES", help="columns to leave out: id,date")
+    add("--features", type=types.names("--features"), metavar="NAMES", help="columns to use alone")
+    add("--categorical", choices=("auto", "refuse"), help="auto: encode columns of text (one-hot), "
+        "and fill in missing numbers (by the median)")  # fmt: skip
+    add("--missing", choices=("impute", "refuse"), help="missing cells (default refuse; "
+        "impute with --categorical auto)")  # fmt: skip
+    _add_reading(group)
+
+
+def _add_reading(group: Any) -> None:
+    add = group.add_argument
+    add("--sep", type=types.separator, metavar="C", help="separator (default: found)")
+    add("--decimal", choices=(".", ","), help="decimal sign (default: found)")
+    add("--no-header", dest="header", action="store_const", const=False,
+        help="no line of names: the columns are 1, 2, …")  # fmt: skip
+    add("--encoding", metavar="NAME", help="of the text (default utf-8): latin-1, cp1252, …")
+
+
+def _add_network(group: Any) -> None:
+    add = group.add_argument
+    add("--hidden", type=types.sizes, metavar="SIZES", help="hidden layers (default 256,256)")
+    add("--norm", choices=("batch", "none"), help="after each hidden layer (default batch)")
+    add("--activation", metavar="NAME", help="relu, leaky_relu, gelu, … (default relu)")
+    share = types.number("--dropout", low=0, high=1)
+    add("--dropout", type=share, metavar="P", help="probability, 0 for none (default 0.2)")
+
+
+def _add_training(group: Any) -> None:
+    add = group.add_argument
+    add("--epochs", type=types.count("--epochs"), metavar="N", help="at most (default 60)")
+    size = types.count("--batch-size")
+    add("--batch-size", type=size, metavar="N", help="samples a step (default 32)")
+    rate = types.number("--lr", above=0)
+    add(
+        "--lr",
+        type=rate,
+        metavar="X",
+        help="peak rate (default 0.004 for Adam's kin)",
+    )
+    add("--optimizer", metavar="NAME", help="adamw, sgd, … (default adamw)")
+    smoothing = types.number("--label-smoothing", low=0, high=1)
+    add("--label-smoothing", type=smoothing, metavar="S", help="of classes, 0 for none; the "
+        "losses are shown without it (default 0.1)")  # fmt: skip
+    add("--class-weight", choices=("balanced",), help="rare classes count as much as frequent ones")
+    patience = types.count("--early-stopping", 0)
+    add("--early-stopping", type=patience, metavar="N", help="stop after N epochs without a better "
+        "validation loss, 0 for never; the best epoch is kept anyway (default 20)")  # fmt: skip
+    folds = types.count("--cv", 2)
+    add("--cv", type=folds, metavar="K", help="cross-validate over K folds first")
+    add("--device", choices=("cpu", "cuda"), help="where to compute (default cpu)")
+    add("--seed", type=types.seed, metavar="N", help="of parts, weights and dropout (default 0)")
+
+
+def _add_run(group: Any) -> None:
+    add = group.add_argument
+    add("--out", type=types.path("--out"), metavar="DIR", help="instead of runs/<name>")
+    add("--resume", action="store_true", help="go on with the run that is there, with its options")
+    add("--overwrite", action="store_true", help="replace the run that is there")
+    add("--quiet", action="store_true", help="no bar and no table, only the end")
+    add("--profile", action="store_true", help="time the parts of a step")
+    add("--diagnose", action="store_true", help="gradients, updates and dead units by layer")
+
+
+def _add_predict(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "predict",
+        help="predict with a run of `onepass train`",
+        description="Write a table with a prediction for each row of DATA.",
+    )
+    _add_what(parser)
+    add = parser.add_argument
+    add("--out", type=types.path("--out"), metavar="FILE", help="a CSV file (default: the console)")
+    add("--proba", action="store_true", help="a column for the probability of each class too")
+    add("--keep", type=types.names("--keep"), metavar="NAMES", help="columns of DATA to copy: id")
+    parser.set_defaults(command=predict, names=[*parser._option_string_actions])
+
+
+def _add_evaluate(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "evaluate",
+        help="compare predictions of a run with targets",
+        description="Print how good the predictions for DATA are.",
+    )
+    _add_what(parser)
+    add = parser.add_argument
+    add("--held-out", action="store_true", help="of the training's data, only the part held out")
+    add("--json", action="store_true", help="as one JSON object, with all digits")
+    parser.set_defaults(command=evaluate, names=[*parser._option_string_actions])
+
+
+def _add_what(parser: Any) -> None:
+    parser.add_argument("run", metavar="RUN", type=types.path("RUN"), help="such as runs/prices")
+    parser.add_argument(
+        "data", metavar="DATA", help="a table with the columns of the training, in any order"
+    )
+    _add_reading(parser.add_argument_group("the table, where it differs from the training's"))

@@ -1,0 +1,115 @@
+"""``onepass predict`` and ``onepass evaluate``: a run of ``onepass train`` on a table."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from onepass.cli._arguments import Arguments
+from onepass.cli._output import fail, note, say
+
+if TYPE_CHECKING:
+    from onepass.runs import SavedRun
+    from onepass.runs._source import Rows
+
+Columns = dict[str, list[Any]]
+ERRORS = (ValueError, TypeError, OSError, ImportError, MemoryError)
+
+
+def predict(options: Arguments) -> int:
+    """Write predictions; returns the exit status."""
+    from onepass.runs import load_run
+    from onepass.runs._saved_run import is_finished
+    from onepass.runs._source import rows_of
+
+    chosen = vars(options)
+    try:
+        run = load_run(options.run)
+        rows = rows_of(options.data, run.encoding, **_reading(chosen))
+        columns = _columns(run, rows, chosen)
+    except ERRORS as error:
+        return fail(error, 2)
+    for text in rows.notes:
+        note(text)
+    if not is_finished(options.run):
+        note(f"{options.run} is not trained to its end; these are its best weights so far")
+    out = chosen.get("out")
+    if out is None:
+        return _print(columns)
+    try:
+        _write(out, columns)
+    except OSError as error:
+        return fail(error, 1)
+    say(f"{len(rows.x)} predictions of {run.target!r} are in {out}")
+    return 0
+
+
+def evaluate(options: Arguments) -> int:
+    """Print scores; returns the exit status."""
+    from onepass.runs import _scores, load_run
+    from onepass.runs._evaluation import of_data
+
+    chosen = vars(options)
+    try:
+        run = load_run(options.run)
+        held_out = "held_out" in chosen
+        done = of_data(run, options.data, held_out=held_out, **_reading(chosen))
+    except ERRORS as error:
+        return fail(error, 2)
+    if sys.stdout is None:
+        return 1
+    if "json" in chosen:
+        print(json.dumps(_scores.as_json(done.scores), indent=1))
+        return 0
+    for text in done.notes:
+        note(text)
+    if done.imbalanced:
+        say(f"{done.by_class()}\n", wrapped=False)
+    say(str(done))
+    return 0
+
+
+def _reading(chosen: dict[str, Any]) -> dict[str, Any]:
+    """How the file is read, where that was said."""
+    return {k: chosen[k] for k in ("sep", "decimal", "header", "encoding") if k in chosen}
+
+
+def _columns(run: SavedRun, rows: Rows, chosen: dict[str, Any]) -> Columns:
+    """Name → cells: those to keep, the prediction, the probabilities."""
+    outputs = run.outputs(rows.x)
+    columns: Columns = {name: rows.cells(name) for name in chosen.get("keep", ())}
+    answer = run.target if run.target not in columns else f"{run.target} (predicted)"
+    columns[answer] = run.answers(outputs).tolist()
+    if "proba" in chosen:
+        if run.classes is None:
+            raise ValueError("predict: '--proba' is given, expected it with classes; the run is a "
+                             "regression")  # fmt: skip
+        shares = run.probabilities(outputs).T.tolist()
+        columns |= {f"p({name})": share for name, share in zip(run.classes, shares, strict=True)}
+    return columns
+
+
+def _lines(columns: Columns, file: Any) -> None:
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(zip(*columns.values(), strict=True))
+
+
+def _print(columns: Columns) -> int:
+    if sys.stdout is None:
+        return 1
+    _lines(columns, sys.stdout)
+    return 0
+
+
+def _write(path: Path, columns: Columns) -> None:
+    from onepass.train._files import replacing
+
+    with replacing(path, "table of predictions") as file:
+        text = io.TextIOWrapper(file, "utf-8", newline="")
+        _lines(columns, text)
+        text.detach()

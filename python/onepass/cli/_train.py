@@ -1,0 +1,102 @@
+"""``onepass train``."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import shlex
+from contextlib import closing, suppress
+from typing import TYPE_CHECKING
+
+from onepass.cli._arguments import Arguments
+from onepass.cli._output import fail, say
+
+if TYPE_CHECKING:
+    from onepass.runs._evaluation import Evaluated
+    from onepass.runs._recipe import Recipe
+
+
+def train(options: Arguments) -> int:
+    """Train; returns the exit status."""
+    from onepass import config
+    from onepass.runs._options import Options
+    from onepass.runs._recipe import Recipe
+
+    chosen = vars(options)
+    if chosen.get("device") == "cuda" and not config.cuda_available():
+        return fail(f"--device cuda: {config.cuda_why_not()}", 2)
+    quiet = "quiet" in chosen
+    fields = {field.name for field in dataclasses.fields(Options)}
+    switches = {name: name in chosen for name in ("resume", "overwrite", "diagnose", "profile")}
+    try:
+        run = Recipe(
+            {name: value for name, value in chosen.items() if name in fields},
+            chosen.get("out"),
+            progress=not quiet,
+            **switches,
+        )
+    except (ValueError, OSError, ImportError, RuntimeError, MemoryError) as error:
+        return fail(error, 2)
+    if not quiet:
+        say(run.describe())
+        if importlib.util.find_spec("matplotlib") is None:
+            say("note: there will be no curves.png, matplotlib is not installed")
+    with closing(run.folder):
+        return _trained(run, quiet)
+
+
+def _trained(run: Recipe, quiet: bool) -> int:
+    import numpy as np
+
+    try:
+        with np.errstate(all="ignore"):  # no warnings: the error below is one line
+            folds = _cross_validate(run, quiet)
+            result = run.train()
+            pictures = _pictures(run)
+    except KeyboardInterrupt:
+        with suppress(ImportError, OSError):
+            run.plot()
+        again = f"onepass train --resume --out {shlex.quote(str(run.out))}"
+        return fail(f"interrupted; go on with: {again}", 130)
+    except FloatingPointError:
+        where = f"epoch {run.trainer.epoch + 1}, with a learning rate of {run.trainer.lr:g}"
+        return fail(f"not finite: the loss or a gradient in {where}; pass a lower --lr", 1)
+    except (OSError, ValueError, MemoryError) as error:
+        return fail(error, 1)
+    _report(run, result, pictures, folds, quiet)
+    return 0
+
+
+def _cross_validate(run: Recipe, quiet: bool) -> str:
+    """A line for each fold; returns the summary, or ""."""
+    summary = ""
+    for line in run.cross_validate():
+        if summary and not quiet:
+            say(summary)
+        summary = line
+    return summary
+
+
+def _pictures(run: Recipe) -> list[str]:
+    try:
+        return run.plot()
+    except ImportError:
+        return []
+
+
+def _report(run: Recipe, result: Evaluated, pictures: list[str], folds: str, quiet: bool) -> None:
+    """What was learnt, where the model is, and how to predict with it: three lines."""
+    if not quiet:
+        say(f"\n{run.judged()}", wrapped=run.diagnosis is None)
+        if run.profile is not None:
+            say(f"\n{run.profile.table()}", wrapped=False)
+        if result.imbalanced:
+            say(f"\n{result.by_class()}", wrapped=False)
+        say("")
+    best = f", best epoch {run.stopping.best_epoch}" if run.stopping.best_epoch else ""
+    across = f"; {folds}" if folds else ""
+    say(f"{result}  ({run.trainer.epoch} epochs{best}){across}")
+    files = ", ".join(["model.npz", *pictures, "history.csv", "run.json", "checkpoints"])
+    say(f"the run is in {run.out}: {files}")
+    folder = shlex.quote(str(run.out))
+    say(f"predict with: onepass predict {folder} NEW.csv --out predictions.csv")

@@ -1,0 +1,154 @@
+"""What a cell says: a number in one of the ways people write numbers, a truth value, a date, or
+nothing."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+MISSING = frozenset({
+    "", "?", "-", "--", "–", "—", "−", ".", "na", "n/a", "n.a.", "nan", "-nan", "+nan", "<na>",
+    "nat", "null", "none", "nil", "#n/a", "#na", "#n/a n/a", "#value!", "#ref!", "#div/0!", "#num!",
+    "#name?", "#null!", "1.#ind", "-1.#ind", "1.#qnan", "-1.#qnan",
+})  # fmt: skip
+TRUTH = {"true": 1.0, "false": 0.0}
+LONGEST_SHOWN = 40
+
+PLAIN = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)  # float() takes 12_3 too
+WHOLE = re.compile(r"[+-]?\d+", re.ASCII)
+_SPACES = " \u00a0\u2009\u202f"
+_SIGN = "[$€£¥₹]|(?:EUR|USD|GBP|CHF|JPY|CNY|INR|AUD|CAD|SEK|NOK|DKK|PLN|CZK|BRL)"
+_FIGURE = re.compile(
+    rf"(?P<minus>[+\-\u2212]?)[{_SPACES}]?(?P<before>{_SIGN})?[{_SPACES}]?(?P<inner>[+\-\u2212]?)"
+    rf"(?P<body>[\d.,'’{_SPACES}]*\d[.,]?(?:[eE][+-]?\d+)?)[{_SPACES}]?(?P<after>%|{_SIGN})?",
+    re.ASCII,
+)
+_THOUSANDS = re.compile(r"[+-]?(\d+|[1-9]\d{0,2}(\.\d{3})+)", re.ASCII)
+_GROUPS = {"comma": ",", "point": r"\.", "space": f"[{_SPACES}]", "quote": "['’]"}
+_DATE = re.compile(
+    r"\d{4}[-/.]\d{1,2}([-/.]\d{1,2})?([T ]\d{1,2}:\d{2}.*)?|\d{1,2}[-/.]\d{1,2}[-/.]\d{2,4}( .*)?"
+    r"|\d{1,2}:\d{2}(:\d{2}([.,]\d+)?)?( ?[aApP][mM])?"
+)
+
+
+def _forms(decimal: str, groups: Iterable[str]) -> list[re.Pattern[str]]:
+    """Numbers with this decimal sign: without groups of three digits, then with them."""
+    plain = rf"(?:\d+(?:{decimal}\d*)?|{decimal}\d+)"
+    grouped = [rf"[1-9]\d{{0,2}}(?:{_GROUPS[g]}\d{{3}})+(?:{decimal}\d*)?" for g in groups]
+    return [
+        re.compile(rf"{plain}(?:[eE][+-]?\d+)?", re.ASCII),
+        *(re.compile(rf"{plain}|{form}", re.ASCII) for form in grouped),
+    ]
+
+
+FORMS = {
+    ".": _forms(r"\.", ("comma", "space", "quote")),
+    ",": _forms(",", ("point", "space", "quote")),
+}
+
+
+@dataclass(frozen=True)
+class Figures:
+    """Cells as numbers, if all are: once with a decimal point, once with a decimal comma.
+
+    Where both are given and differ, the cells alone do not say which is meant: 1.200.
+    """
+
+    readings: dict[str, list[float]]
+    unit: str
+
+    @property
+    def ambiguous(self) -> bool:
+        """Whether a decimal point and a decimal comma give two sets of numbers."""
+        return len(self.readings) == 2 and self.readings["."] != self.readings[","]
+
+    @property
+    def shows(self) -> str | None:
+        """The decimal sign that the cells prove; None where either will do."""
+        return next(iter(self.readings)) if len(self.readings) == 1 else None
+
+
+def is_missing(cell: str) -> bool:
+    """Whether the cell is empty or says that there is no value."""
+    return cell.lower() in MISSING
+
+
+def is_plain(cell: str) -> bool:
+    """Whether the cell is a finite number with digits and a decimal point alone."""
+    return PLAIN.fullmatch(cell) is not None and math.isfinite(float(cell))
+
+
+def is_date(cell: str) -> bool:
+    """Whether the cell looks like a date or a time."""
+    return _DATE.fullmatch(cell) is not None
+
+
+def is_figure(cell: str) -> bool:
+    """Whether the cell is a number in some way of writing."""
+    return is_plain(cell) or bool(figures([cell]).readings)
+
+
+def figures(cells: Sequence[str]) -> Figures:
+    """The cells as numbers; no reading where they are not all numbers written in one way.
+
+    One way: one sign of a unit (%, $, EUR, …) or none, one decimal sign, one sign of thousands. A
+    percentage is its hundredth: 12% is 0.12.
+    """
+    if all(map(PLAIN.fullmatch, cells)):
+        return _plain_figures(cells)
+    bodies, units = [], set()
+    for cell in cells:
+        found = _FIGURE.fullmatch(cell)
+        if found is None:
+            return Figures({}, "")
+        before, after = found["before"] or "", found["after"] or ""
+        signs = found["minus"] + found["inner"]
+        if (before and after) or len(signs) > 1:
+            return Figures({}, "")
+        units.add(before or after)
+        minus = signs in ("-", "\u2212")
+        bodies.append(("-" if minus else "", found["body"]))
+    if len(units) > 1:
+        return Figures({}, "")
+    unit = units.pop() if units else ""
+    readings = {}
+    for decimal in FORMS:
+        numbers = _read(bodies, decimal, unit)
+        if numbers is not None:
+            readings[decimal] = numbers
+    return Figures(readings, unit)
+
+
+def _plain_figures(cells: Sequence[str]) -> Figures:
+    """Of cells with digits and points alone: most columns, so this is quick."""
+    numbers = list(map(float, cells))
+    readings = {".": numbers} if all(map(math.isfinite, numbers)) else {}
+    if readings and all(map(_THOUSANDS.fullmatch, cells)):
+        readings[","] = [float(cell.replace(".", "")) for cell in cells]
+    return Figures(readings, "")
+
+
+def _read(bodies: list[tuple[str, str]], decimal: str, unit: str) -> list[float] | None:
+    """The numbers in the first form that all bodies have."""
+    scale = "e-2" if unit == "%" else ""  # of the text: 12.3% is then 0.123 to the last bit
+    for form in FORMS[decimal]:
+        if all(map(form.fullmatch, (body for _, body in bodies))):
+            break
+    else:
+        return None
+    keep = str.maketrans({",": ".", ".": None} if decimal == "," else {",": None})
+    keep.update(dict.fromkeys(map(ord, f"{_SPACES}'’")))
+    try:
+        numbers = [float(minus + body.translate(keep) + scale) for minus, body in bodies]
+    except ValueError:  # 1e5%
+        return None
+    return numbers if all(map(math.isfinite, numbers)) else None
+
+
+def shown(cell: str) -> str:
+    """The cell as a message shows it: in quotes, shortened."""
+    if len(cell) <= LONGEST_SHOWN:
+        return repr(cell)
+    return f"{cell[:LONGEST_SHOWN]!r} … ({len(cell)} characters)"

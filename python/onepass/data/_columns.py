@@ -1,0 +1,87 @@
+"""The columns of a table as read: numbers, or words by their codes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onepass._suggest import suggestion
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """Numbers, NaN where a cell is missing; ``unit`` is the sign they carry: %, $, € …"""
+
+    values: Floats
+    unit: str = ""
+    kind = "number"
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def at(self, rows: Any) -> Numbers:
+        """The numbers of these rows."""
+        return Numbers(self.values[rows], self.unit)
+
+    def missing(self) -> NDArray[np.bool_]:
+        """Which cells are missing."""
+        return np.isnan(self.values)
+
+
+@dataclass(frozen=True)
+class Words:
+    """Text: row i holds ``words[codes[i]]``; the words differ, and "" is a missing cell."""
+
+    codes: NDArray[np.int32]
+    words: Sequence[str]
+    kind = "category"
+
+    def __len__(self) -> int:
+        return len(self.codes)
+
+    def at(self, rows: Any) -> Words:
+        """The words of these rows."""
+        return Words(self.codes[rows], self.words)
+
+    def missing(self) -> NDArray[np.bool_]:
+        """Which cells are missing."""
+        empty = np.array([word == "" for word in self.words], dtype=bool)
+        return empty[self.codes] if len(self.words) else np.zeros(len(self), bool)
+
+    def text(self) -> NDArray[Any]:
+        """The word of each row, as objects."""
+        return np.array([*self.words, ""], dtype=object)[self.codes]
+
+
+Column = Numbers | Words
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Columns by name; ``matrix`` has them side by side where all are numbers."""
+
+    source: str
+    by_name: dict[str, Column]
+    rows: int
+    matrix: Floats | None = None
+
+    def column(self, name: str) -> Column:
+        """A column by its name; ValueError, with the nearest name, if there is none."""
+        if name not in self.by_name:
+            raise ValueError(
+                f"{self.source}: no column {name!r}, expected one of {', '.join(self.by_name)}"
+                f"{suggestion(name, self.by_name)}"
+            )
+        return self.by_name[name]
+
+    def at(self, keep: NDArray[np.bool_]) -> Columns:
+        """The rows where ``keep`` is true."""
+        matrix = None if self.matrix is None else self.matrix[keep]
+        found = {name: column.at(keep) for name, column in self.by_name.items()}
+        return Columns(self.source, found, int(np.count_nonzero(keep)), matrix)

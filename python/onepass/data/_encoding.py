@@ -1,0 +1,314 @@
+"""From the columns of a table to numbers, as fitted on the training part."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+
+from onepass._suggest import suggestion
+from onepass.data._columns import Column, Columns, Floats, Numbers, Words
+from onepass.data._decide import Decided, decided
+from onepass.data._features import refuse_gaps
+from onepass.data._reader import FrameTable, TextTable, open_table
+
+FORMAT = 1
+READING = ("sep", "decimal", "header", "encoding")
+
+
+@dataclass(frozen=True)
+class Feature:
+    """A column of the file: what it holds, and what fills or encodes it.
+
+    Attributes:
+        kind: ``"number"`` or ``"category"``.
+        unit: the sign that the numbers carry in the file, such as ``%``; "" for none.
+        fill: the number for a missing cell; None where a missing cell is an error.
+        categories: the words that have a column of their own in x; "" is a missing cell.
+    """
+
+    name: str
+    kind: str
+    unit: str = ""
+    fill: float | None = None
+    categories: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of its columns in x."""
+        if self.kind == "number":
+            return (self.name,)
+        return tuple(f"{self.name}={word or '(missing)'}" for word in self.categories)
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """How the columns of a table become the columns of x; JSON stores it beside a model.
+
+    A number stays one column. A text column becomes one column of 0 and 1 for each word of the
+    training part (one-hot, in the order of the words); a word that the training part lacks has 0 in
+    all of them. If the table was read with ``missing="impute"``, a missing number becomes the
+    median of the training part and a missing word counts as a word; else a missing cell is an
+    error. scikit-learn's SimpleImputer and OneHotEncoder do it.
+
+    Attributes:
+        features: the columns of the file that x is made of, in the order of x.
+        target: the name of the target's column.
+        classes: the names of the classes in the order of their indices; None for regression.
+        reading: how the file was read (``sep``, ``decimal``, ``header``, ``encoding``); another
+            file is read in the same way.
+        shown: the decimal sign of the file; it settles 1.200 in another file that does not show it.
+        unit: the sign of a regression's target, such as ``%``.
+
+    Example:
+        >>> import io, json
+        >>> from onepass.data import Encoding, read_table
+        >>> rows = "size,town,price\\n1,Oslo,2.5\\n2,Rome,3.5\\n3,Oslo,4.5\\n4,Rome,5\\n"
+        >>> encoding = read_table(io.StringIO(rows), categorical="auto").encoding
+        >>> encoding.feature_names
+        ('size', 'town=Oslo', 'town=Rome')
+        >>> stored = json.dumps(encoding.to_dict())
+        >>> same = Encoding.from_dict(json.loads(stored))
+        >>> same.apply({"town": ["Rome", "Paris"], "size": [7, 8]}).tolist()
+        [[7.0, 0.0, 1.0], [8.0, 0.0, 0.0]]
+    """
+
+    features: tuple[Feature, ...]
+    target: str | None = None
+    classes: tuple[str, ...] | None = None
+    reading: Mapping[str, Any] = field(default_factory=dict)
+    missing: str = "refuse"
+    shown: str | None = None
+    unit: str = ""
+
+    def fit(self, columns: Columns, rows: Any = None) -> Encoding:
+        """The encoding with medians and categories of these rows (all if None) of the columns.
+
+        Args:
+            columns: the columns of a table, such as ``table.raw``.
+            rows: indices, or a mask, of the training part.
+
+        Raises:
+            ValueError: a column has no number in these rows.
+            ImportError: scikit-learn is not installed and there are words or gaps.
+        """
+        features = []
+        for name, column in columns.by_name.items():
+            part = column if rows is None else column.at(rows)
+            if isinstance(part, Words):
+                features.append(Feature(name, "category", categories=_categories(part)))
+                continue
+            fill = _median(columns.source, name, part) if self.missing == "impute" else None
+            features.append(Feature(name, "number", part.unit, fill))
+        return Encoding(**{**vars(self), "features": tuple(features)})
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns that a file must have, in the order of x."""
+        return tuple(feature.name for feature in self.features)
+
+    @property
+    def feature_names(self) -> tuple[str, ...]:
+        """The names of the columns of x, such as ``size`` or ``city=Oslo``."""
+        return tuple(name for feature in self.features for name in feature.names)
+
+    def apply(self, source: Any, **reading: Any) -> Floats:
+        """x of another table: its columns in any order, and any others beside them.
+
+        Args:
+            source: what ``read_table`` takes, a dict of columns, or an array whose columns are
+                ``self.columns``.
+            reading: ``sep``, ``decimal``, ``header`` or ``encoding``, where the file differs from
+                the first.
+
+        Raises:
+            ValueError: a column is missing, holds something else than in training, or has a missing
+                cell that training did not have either.
+        """
+        return self.encode(self.read(source, **reading)[0])[0]
+
+    def read(
+        self, source: Any, *, with_target: bool = False, **reading: Any
+    ) -> tuple[Columns, Decided, TextTable | FrameTable]:
+        """The columns of another table, decided as those of the first."""
+        how = {**self.reading, **{k: v for k, v in reading.items() if v is not None}}
+        asked = how.pop("decimal", None)
+        table = open_table(source, **how, names=self.columns)
+        absent = [name for name in self.columns if name not in table.names]
+        if absent:
+            hint = suggestion(absent[0], [n for n in table.names if n not in self.columns])
+            raise ValueError(
+                f"{table.name}: no column {', '.join(map(repr, absent))}, which the model was "
+                f"trained on; the table has {', '.join(table.names)}{hint}"
+            )
+        words = [feature.name for feature in self.features if feature.kind == "category"]
+        target = self.target if with_target and self.target in table.names else None
+        found = decided(
+            table,
+            self.columns,
+            target,
+            words=words,
+            labels=self.classes is not None,
+            asked=asked,
+            before=self.shown,
+        )
+        for feature in self.features:
+            _check(table, feature, found.features[feature.name])
+        columns = columns_of(table, found)
+        if self.missing == "refuse":
+            cure = "fill them in: the model was trained without missing cells"
+            refuse_gaps(table, columns, {}, cure)
+        return columns, found, table
+
+    def encode(self, columns: Columns) -> tuple[Floats, tuple[str, ...]]:
+        """x of columns that have been read, and notes on words that training lacked."""
+        numbers = [f.name for f in self.features if f.kind == "number"]
+        if len(numbers) == len(self.features) and columns.matrix is not None:
+            values = columns.matrix
+        else:
+            values = np.empty((columns.rows, len(numbers)))
+            for place, name in enumerate(numbers):
+                column = columns.column(name)
+                assert isinstance(column, Numbers)
+                values[:, place] = column.values
+        if self.missing == "impute" and np.isnan(values).any():
+            values = _imputed(values, [f.fill for f in self.features if f.kind == "number"])
+        if len(numbers) == len(self.features):
+            return values, ()
+        coded, notes = self._coded(columns)
+        parts = []
+        for feature in self.features:
+            if feature.kind == "number":
+                parts.append(values[:, numbers.index(feature.name), None])
+            else:
+                parts.append(coded[feature.name])
+        return np.concatenate(parts, axis=1), notes
+
+    def _coded(self, columns: Columns) -> tuple[dict[str, Floats], tuple[str, ...]]:
+        """The one-hot columns of each text column."""
+        features = [f for f in self.features if f.kind == "category"]
+        found = [columns.column(feature.name) for feature in features]
+        words = np.empty((columns.rows, len(features)), object)
+        notes = []
+        for place, (feature, column) in enumerate(zip(features, found, strict=True)):
+            assert isinstance(column, Words)
+            words[:, place] = column.text()
+            unseen = ~np.isin(column.words, feature.categories)[column.codes]
+            if unseen.any():
+                row = int(np.flatnonzero(unseen)[0])
+                notes.append(
+                    f"column {feature.name!r}: {np.count_nonzero(unseen)} rows hold words that "
+                    f"training lacked, such as {words[row, place]!r}; all its columns are 0 there"
+                )
+        encoder = _encoder([list(feature.categories) for feature in features])
+        coded = encoder.transform(words)
+        ends = np.cumsum([len(feature.categories) for feature in features])[:-1]
+        parts = np.split(coded, ends, axis=1)
+        return {f.name: part for f, part in zip(features, parts, strict=True)}, tuple(notes)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The encoding in words, numbers, lists and dicts, as JSON has them."""
+        return {"format": FORMAT, **asdict(self)}
+
+    @staticmethod
+    def from_dict(stored: Mapping[str, Any]) -> Encoding:
+        """The encoding that ``to_dict`` gave, also through JSON.
+
+        Raises:
+            ValueError: it was stored in a form that this version does not know.
+        """
+        if stored.get("format") != FORMAT:
+            raise ValueError(
+                f"Encoding: the stored 'format' is {stored.get('format')!r}, expected {FORMAT}"
+            )
+        kept = {name: value for name, value in stored.items() if name != "format"}
+        kept["features"] = tuple(
+            Feature(**{**feature, "categories": tuple(feature["categories"])})
+            for feature in stored["features"]
+        )
+        if stored["classes"] is not None:
+            kept["classes"] = tuple(stored["classes"])
+        return Encoding(**kept)
+
+
+def columns_of(table: TextTable | FrameTable, found: Decided) -> Columns:
+    """The features, with the matrix that they were read into if they are the whole of it."""
+    features, raw = found.features, found.raw
+    whole = raw.matrix is not None and all(
+        isinstance(column, Numbers) and column is raw.columns[name]
+        for name, column in features.items()
+    )
+    in_order = [name for name in table.names if name in features] == list(features)
+    matrix = (
+        raw.matrix[:, : len(features)] if whole and in_order and raw.matrix is not None else None
+    )
+    return Columns(table.name, features, raw.rows, matrix)
+
+
+def _check(table: TextTable | FrameTable, feature: Feature, column: Column) -> None:
+    """Refuses a column that holds something else than in training."""
+    where = f"{table.name}: column {feature.name!r}"
+    if feature.kind == "number" and isinstance(column, Words):
+        row = int(np.flatnonzero(~column.missing())[0])
+        raise ValueError(
+            f"{where}, row {row + 1}: {column.words[column.codes[row]]!r} is not a finite number, "
+            "which the model was trained on"
+        )
+    if feature.kind == "number" and isinstance(table, TextTable) and isinstance(column, Numbers):
+        check_unit(where, feature.unit, column)
+
+
+def check_unit(where: str, unit: str, column: Numbers) -> None:
+    """Refuses another unit than in training; money may leave its sign out."""
+    same = column.unit == unit or (unit != "%" and column.unit == "")
+    if not same and not column.missing().all():
+        raise ValueError(
+            f"{where} has {f'the sign {column.unit}' if column.unit else 'no sign'}, expected "
+            f"{unit or 'plain numbers'} as in the training data"
+        )
+
+
+def _median(source: str, name: str, column: Numbers) -> float:
+    if column.missing().all():
+        raise ValueError(
+            f"{source}: column {name!r} has no number in the training part; leave it out with "
+            f"drop=[{name!r}] (--drop {name})"
+        )
+    if not column.missing().any():
+        return float(np.median(column.values))
+    imputer = _sklearn("impute").SimpleImputer(strategy="median")
+    return float(imputer.fit(column.values[:, None]).statistics_[0])
+
+
+def _imputed(values: Floats, fills: Sequence[float | None]) -> Floats:
+    """The values with medians for NaN; the imputer is fitted on one row, the medians."""
+    imputer = _sklearn("impute").SimpleImputer(strategy="median")
+    filled: Floats = imputer.fit(np.array([fills], np.float64)).transform(values)
+    return filled
+
+
+def _categories(column: Words) -> tuple[str, ...]:
+    words = np.unique(column.text()).astype(object)[:, None]
+    return tuple(_encoder("auto").fit(words).categories_[0].tolist())
+
+
+def _encoder(categories: Any) -> Any:
+    encoder = _sklearn("preprocessing").OneHotEncoder(
+        categories=categories, handle_unknown="ignore", sparse_output=False
+    )
+    if categories != "auto":
+        encoder.fit(np.array([[words[0] for words in categories]], object))
+    return encoder
+
+
+def _sklearn(module: str) -> Any:
+    import importlib
+
+    try:
+        return importlib.import_module(f"sklearn.{module}")
+    except ImportError as error:
+        raise ImportError(
+            "text columns and missing cells need scikit-learn: pip install 'onepass[demo]'"
+        ) from error

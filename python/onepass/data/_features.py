@@ -1,0 +1,166 @@
+"""Text and gaps in the columns of a table that are refused, and what is worth a note."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onepass.data._cells import shown
+from onepass.data._columns import Columns, Numbers, Words
+from onepass.data._decide import MOST_CATEGORIES, dates_among, leave_out
+from onepass.data._reader import FrameTable, TextTable
+
+FEW_ROWS = 20  # in fewer, numbers may all differ by chance
+EXACT = 2.0**53  # whole numbers above are rounded
+
+
+def check_features(columns: Columns, categorical: str) -> None:
+    """Refuses text that is not to be encoded, or has too many words for that.
+
+    Raises:
+        ValueError: one message for all such columns, with the first cell.
+    """
+    texts = {name: c for name, c in columns.by_name.items() if isinstance(c, Words)}
+    dates = [name for name, c in texts.items() if dates_among([w for w in c.words if w])]
+    many = [name for name, c in texts.items() if name not in dates and not _are_few(c)]
+    if dates or (many and categorical == "auto"):
+        _refuse(columns, [*dates, *many], texts, dates)
+    if texts and categorical == "refuse":
+        name, others = next(iter(texts)), list(texts)[1:]
+        few = [n for n in texts if n not in many]
+        cures = [leave_out(many or list(texts))]
+        if few:
+            cures.insert(0, f"one-hot encode {_them(few)}: categorical='auto' (--categorical auto)")
+        also = f" (nor are the cells of {', '.join(map(repr, others))})" if others else ""
+        raise ValueError(
+            f"{columns.source}: column {name!r}, {_first(texts[name])} is not a finite number{also}"
+            f"; {', or '.join(cures)}"
+        )
+
+
+def _refuse(
+    columns: Columns, names: Sequence[str], texts: Mapping[str, Words], dates: Sequence[str]
+) -> None:
+    name = names[0]
+    what = "is a date or time, expected a number" if name in dates else "is text"
+    counts = [f"{n!r} ({len(texts[n].words)} words)" for n in names if n not in dates]
+    many = f"; too many words to encode: {', '.join(counts)}, at most {MOST_CATEGORIES}, each twice"
+    raise ValueError(
+        f"{columns.source}: column {name!r}, {_first(texts[name])} {what}{many if counts else ''}; "
+        f"{leave_out(list(names))}"
+    )
+
+
+def _them(names: Sequence[str]) -> str:
+    return ", ".join(map(repr, names))
+
+
+def _are_few(column: Words) -> bool:
+    """Whether the words of a column can be encoded."""
+    words = sum(word != "" for word in column.words)
+    return words <= MOST_CATEGORIES and 2 * words <= max(len(column), 2)
+
+
+def _first(column: Words) -> str:
+    row = int(np.flatnonzero(~column.missing())[0])
+    return f"row {row + 1}: {shown(column.words[column.codes[row]])}"
+
+
+def refuse_gaps(
+    table: TextTable | FrameTable,
+    columns: Columns,
+    others: Mapping[str, NDArray[np.bool_]],
+    cure: str = "fill them in, or pass missing='impute' (--missing impute)",
+) -> None:
+    """One error that counts all missing cells.
+
+    Args:
+        others: which cells of further columns are missing, such as the target's.
+
+    Raises:
+        ValueError: there are missing cells.
+    """
+    gaps = {name: column.missing() for name, column in columns.by_name.items()}
+    gaps.update(others)
+    counts = {name: int(np.count_nonzero(gap)) for name, gap in gaps.items()}
+    holed = {name: count for name, count in counts.items() if count}
+    if not holed:
+        return
+    rows = int(np.count_nonzero(np.any([gaps[name] for name in holed], axis=0)))
+    name = min(holed, key=lambda n: int(np.argmax(gaps[n])))
+    row = int(np.argmax(gaps[name]))
+    again = table.read([name], [name]).columns[name]  # for how the cell is written
+    word = again.words[again.codes[row]] if isinstance(again, Words) else ""
+    listed = ", ".join(f"{n!r} ({count})" for n, count in holed.items())
+    size = len(gaps[name])
+    raise ValueError(
+        f"{columns.source}: column {name!r}, row {row + 1}: missing value {word!r}; {rows} of "
+        f"{size} rows have missing cells: {listed}; {cure}"
+    )
+
+
+def notes_on(
+    table: TextTable | FrameTable,
+    columns: Columns,
+    y_gaps: NDArray[np.bool_],
+    classes: Mapping[str, int] | None,
+) -> tuple[str, ...]:
+    """One line each on what was left out, encoded or filled, and on what is worth a look.
+
+    Args:
+        y_gaps: rows that were left out, as they have no target.
+        classes: how many samples each class has; None for a regression.
+    """
+    notes = list(table.notes)
+    words = {n: c for n, c in columns.by_name.items() if isinstance(c, Words)}
+    if words:
+        listed = ", ".join(f"{n!r} ({len(c.words)} words)" for n, c in words.items())
+        notes.append(f"one-hot encoded: {listed}")
+    gaps = {n: int(np.count_nonzero(c.missing())) for n, c in columns.by_name.items()}
+    numbers = [f"{n!r} ({gaps[n]})" for n in gaps if gaps[n] and n not in words]
+    if numbers:
+        notes.append(f"filled with the training part's median: {', '.join(numbers)}")
+    holed = [f"{n!r} ({gaps[n]})" for n in words if gaps[n]]
+    if holed:
+        notes.append(f"a missing cell counts as a word: {', '.join(holed)}")
+    if y_gaps.any():
+        count = int(np.count_nonzero(y_gaps))
+        notes.append(f"left out {count} of {len(y_gaps)} rows, which have no target")
+    constant = [n for n, c in columns.by_name.items() if _is_constant(c)]
+    if constant:
+        notes.append(f"the same in every row: {_them(constant)}")
+    ids = [n for n, c in columns.by_name.items() if isinstance(c, Numbers) and _is_id(n, c)]
+    if ids:
+        notes.append(f"different in every row: {_them(ids)}; if that is an id, {leave_out(ids)}")
+    long = [n for n, c in columns.by_name.items() if isinstance(c, Numbers) and _is_rounded(c)]
+    if long:
+        notes.append(f"whole numbers beyond 2**53, which are rounded: {_them(long)}")
+    rare = [name for name, count in (classes or {}).items() if count == 1]
+    if rare:
+        notes.append(f"classes of one sample: {', '.join(map(shown, rare[:10]))}")
+    return tuple(notes)
+
+
+def _is_constant(column: Any) -> bool:
+    if isinstance(column, Words):
+        return len(np.unique(column.codes)) == 1
+    values = column.values[~column.missing()]
+    return len(values) > 1 and len(values) == len(column) and bool((values == values[0]).all())
+
+
+def _is_id(name: str, column: Numbers) -> bool:
+    """Whole numbers, all different, in more rows than chance would have, or called an id."""
+    values = column.values
+    called = re.search(r"(^|[\W_])id$", name, re.IGNORECASE) is not None
+    if len(values) < (2 if called else FEW_ROWS) or not (values[:FEW_ROWS] % 1 == 0).all():
+        return False
+    return bool((values % 1 == 0).all()) and len(np.unique(values)) == len(values)
+
+
+def _is_rounded(column: Numbers) -> bool:
+    big = np.abs(column.values[np.abs(column.values) > EXACT])
+    return bool(big.size) and bool((big < 1e22).all()) and bool((big % 1 == 0).all())

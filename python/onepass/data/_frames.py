@@ -1,0 +1,105 @@
+"""Tables that are no text: DataFrames, arrays, Parquet and Excel files, which pandas reads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from onepass.data._columns import Column, Numbers, Words
+
+ENDINGS = {".parquet": "pyarrow", ".xlsx": "openpyxl"}  # and what pandas needs for each
+
+
+def is_frame(source: Any) -> bool:
+    """Whether ``source`` holds columns by name: a DataFrame, or a dict of lists."""
+    return isinstance(source, Mapping) or (
+        hasattr(source, "columns") and hasattr(source, "__getitem__")
+    )
+
+
+def columns_of(owner: str, source: Any) -> dict[str, Callable[[bool], Column]]:
+    """The columns of a DataFrame or dict by name; each is made when called, as words if True."""
+    names = list(source) if isinstance(source, Mapping) else list(source.columns)
+    called = [str(name) for name in names]
+    twice = next((name for name in called if called.count(name) > 1), None)
+    if twice is not None:
+        raise ValueError(f"{owner}: two columns are called {twice!r}; rename one of them")
+
+    def column(name: Any) -> Callable[[bool], Column]:
+        return lambda words: _column(source[name], words)
+
+    return {str(name): column(name) for name in names}
+
+
+def grid_of(path: Path) -> tuple[list[str], list[Sequence[Any]], tuple[str, ...]]:
+    """The first lines' cells, the cells below by column, and notes, of an Excel file."""
+    pandas = _pandas(path)
+    try:
+        with pandas.ExcelFile(path) as book:
+            sheets = book.sheet_names
+            grid = pandas.read_excel(book, header=None, dtype=object, keep_default_na=False)
+    except ImportError as error:
+        raise _needs(path, error) from error
+    except Exception as error:  # whatever a damaged archive raises
+        raise ValueError(f"{path}: cannot be read as an Excel file: {error}") from error
+    note = f"read the first of {len(sheets)} sheets, {sheets[0]!r}"
+    if len(grid) < 2:
+        raise ValueError(f"{path}: expected a line with column names and at least one row")
+    cells = grid.to_numpy(dtype=object)
+    return [_word(cell) for cell in cells[0]], list(cells[1:].T), (note,) * (len(sheets) > 1)
+
+
+def frame_of(path: Path) -> Any:
+    """The DataFrame in a Parquet file."""
+    pandas = _pandas(path)
+    try:
+        return pandas.read_parquet(path)
+    except ImportError as error:
+        raise _needs(path, error) from error
+    except Exception as error:
+        raise ValueError(f"{path}: cannot be read as a Parquet file: {error}") from error
+
+
+def _pandas(path: Path) -> Any:
+    if not path.is_file():
+        raise FileNotFoundError(f"no such file: {path}")
+    try:
+        import pandas
+    except ImportError as error:
+        raise _needs(path, error) from error
+    return pandas
+
+
+def _needs(path: Path, error: ImportError) -> ImportError:
+    package = ENDINGS[path.suffix.lower()]
+    return ImportError(
+        f"{path} needs pandas and {package}: pip install 'onepass[demo]' {package} ({error})"
+    )
+
+
+def cells_of(values: Any, words: bool) -> Column:
+    """A column of any values: numbers if they all are numbers, else the words that name them."""
+    return _column(values, words)
+
+
+def _column(values: Any, words: bool) -> Column:
+    array = np.asarray(values.to_numpy() if hasattr(values, "to_numpy") else values)
+    if array.dtype.kind in "biuf" and not words:
+        return Numbers(array.astype(np.float64))
+    index: dict[str, int] = {}
+    codes = np.empty(len(array), np.int32)
+    for row, value in enumerate(array.tolist() if array.dtype.kind != "M" else array.astype(str)):
+        codes[row] = index.setdefault(_word(value), len(index))
+    return Words(codes, tuple(index))
+
+
+def _word(value: Any) -> str:
+    """What a file would have in the cell."""
+    if value is None or type(value).__name__ in ("NAType", "NaTType"):
+        return ""
+    if isinstance(value, float) and value != value:
+        return ""
+    return str(value).strip()

@@ -1,0 +1,212 @@
+"""How the text of a table is laid out: its separator, its header line, the names of its columns."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from onepass.data._cells import WHOLE, figures, is_figure, is_missing, is_plain, shown
+
+SEPARATORS = (",", ";", "\t", "|")
+LOOKED_AT = 50  # records that tell the layout
+LONGEST_CELL = 131_072  # characters; what is longer is a quote that was not closed
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where the records begin, and what their cells are called.
+
+    Attributes:
+        sep: the separator.
+        names: one for each cell of a record; "" for one without a name.
+        start: lines before the first record.
+        numeric: for each column, whether the first records have plain numbers in it.
+        fractional: and whether some of them are not written as whole numbers.
+        signs: the decimal signs that some column of the first records proves.
+    """
+
+    sep: str
+    names: tuple[str, ...]
+    start: int
+    numeric: tuple[bool, ...]
+    fractional: tuple[bool, ...]
+    signs: frozenset[str]
+
+
+def layout_of(name: str, head: str, sep: str | None, header: bool | None) -> Layout:
+    """The layout of a text that begins with ``head``.
+
+    Raises:
+        ValueError: no header line or no record, cells without names, names that come twice.
+    """
+    commented = _commented(head)
+    text = "".join(head.splitlines(keepends=True)[commented:]) if commented else head
+    sep = sep or _separator(text)
+    records = list(_first(name, text, sep, commented))
+    if commented and len(records):
+        last = head.splitlines()[commented - 1]
+        named = next(csv.reader([last], delimiter=sep, skipinitialspace=True))
+        if len(named) == len(records[0][0]) > 1 and not _is_header(records):
+            named[0] = named[0].removeprefix("# ")
+            records.insert(0, (named, 0))
+    if header is False:
+        if not records:
+            raise ValueError(f"{name}: the file is empty, expected at least one row")
+        names = [str(place) for place in range(1, len(records[0][0]) + 1)]
+        start = commented
+    else:
+        if len(records) < 2:
+            what = "the file is empty" if not records else "the file has one line"
+            raise ValueError(f"{name}: {what}, expected a header line and at least one row")
+        names, start = records.pop(0)
+        names, start = [cell.strip() for cell in names], start + commented
+        if len(records[0][0]) == len(names) + 1 and all(
+            len(cells) == len(names) + 1 and not cells[-1].strip() for cells, _ in records
+        ):
+            names.append("")  # each record ends with a separator, the header line does not
+        if header is None:
+            refuse_data(name, names, [cells for cells, _ in records])
+        twice = next((n for n in names if n and names.count(n) > 1), None)
+        if twice is not None:
+            raise ValueError(f"{name}: two columns are called {twice!r}; rename one of them")
+    rows = [[cell.strip() for cell in cells] for cells, _ in records if len(cells) == len(names)]
+    columns = list(zip(*rows, strict=True)) or [()] * len(names)
+    numeric = tuple(all(is_plain(c) or is_missing(c) for c in column) for column in columns)
+    fractional = tuple(
+        number and any(is_plain(c) and not WHOLE.fullmatch(c) for c in column)
+        for number, column in zip(numeric, columns, strict=True)
+    )
+    signs = {sign for column in columns if (sign := figures(_filled(column)).shows)}
+    return Layout(sep, tuple(names), start, numeric, fractional, frozenset(signs))
+
+
+def _filled(column: Sequence[str]) -> list[str]:
+    return [cell for cell in column if not is_missing(cell)]
+
+
+def reader(lines: Iterable[str], sep: str) -> Any:
+    """The records of these lines; csv.Error where quotes are not as they should be."""
+    return csv.reader(lines, delimiter=sep, skipinitialspace=True, strict=True)
+
+
+def is_blank(cells: list[str]) -> bool:
+    """Whether all cells of a record are empty."""
+    return not any(map(str.strip, cells))
+
+
+def check_quotes(cells: list[str], lines: list[str], width: int, sep: str) -> None:
+    """Refuses a record that may have lost or gained a quote.
+
+    A quote within a cell must be doubled, and the cell quoted. A cell of several lines must not
+    hold as many separators as whole records would have: then a quote was not closed, and the next
+    record with a quote closed it.
+    """
+    raw = "".join(lines)
+    for cell in cells:
+        if '"' in cell and f'"{cell.replace(QUOTE, QUOTE * 2)}"' not in raw:
+            raise ValueError(
+                f"a quote within the cell {shown(cell)}; is one not closed? Else double it and "
+                "quote the cell"
+            )
+        breaks = cell.count("\n")
+        if breaks and width > 1 and cell.count(sep) >= breaks * (width - 1):
+            raise ValueError(
+                f"a cell of {breaks + 1} lines holds as many separators as whole rows; is a quote "
+                "not closed?"
+            )
+
+
+QUOTE = '"'
+
+
+def _commented(head: str) -> int:
+    """How many lines at the start are comments, blank ones among them."""
+    count = 0
+    for place, line in enumerate(head.split("\n")[:1000]):
+        if line.startswith("#"):
+            count = place + 1
+        elif line.strip():
+            break
+    return count
+
+
+def _first(name: str, text: str, sep: str, start: int = 0) -> Iterator[tuple[list[str], int]]:
+    """The first records that are not blank, each with the lines up to its end."""
+    found = end = 0
+    records = reader(io.StringIO(text), sep)
+    try:
+        for cells in records:
+            end = records.line_num
+            if not is_blank(cells):
+                yield cells, end
+                found += 1
+            if found == LOOKED_AT:
+                return
+    except csv.Error as error:
+        raise ValueError(f"{name}: line {start + end + 1}: {explained(error)}") from error
+
+
+def explained(error: csv.Error) -> str:
+    """What csv found, with the probable reason."""
+    what = str(error)
+    if "field limit" in what:
+        what = f"a cell of more than {LONGEST_CELL} characters"
+    return f"{what}; is a quote not closed?"
+
+
+def _separator(text: str) -> str:
+    """The separator that gives the first records the same number of cells.
+
+    If several do: the one whose cells are the cleanest (numbers, or free of the others), then the
+    one with the most cells. If none does: the most frequent one of the first line.
+    """
+    found = {}
+    for sep in SEPARATORS:
+        try:
+            rows = [cells for cells, _ in _first("", text, sep)]
+        except ValueError:
+            continue
+        counts = [len(cells) for cells in rows]
+        if counts and counts[-1] > 1 and len(set(counts[1:])) <= 1:
+            even = counts[0] == counts[-1]
+            if even or (counts[0] == counts[-1] - 1 and not any(cells[-1] for cells in rows[1:])):
+                found[sep] = (_clean(rows[1:] or rows, sep), counts[-1])
+    if found:
+        return max(found, key=found.__getitem__)
+    first = re.sub(r'"[^"]*"', "", text.lstrip().split("\n", 1)[0])
+    return max(SEPARATORS, key=first.count)
+
+
+def _clean(rows: list[list[str]], sep: str) -> float:
+    """The share of cells that are numbers, or hold no other separator."""
+    others = "".join(set(SEPARATORS) - {sep})
+    cells = [cell for row in rows for cell in row]
+    clean = sum(not any(s in cell for s in others) or is_figure(cell.strip()) for cell in cells)
+    return clean / len(cells)
+
+
+def _is_header(records: list[tuple[list[str], int]]) -> bool:
+    """Whether the first record has words above numbers, and no number."""
+    (first, _), *others = records
+    if any(is_figure(cell.strip()) for cell in first):
+        return False
+    below = next((cells for cells, _ in others if len(cells) == len(first)), None)
+    return below is None or any(is_figure(cell.strip()) for cell in below)
+
+
+def refuse_data(name: str, names: list[str], rows: list[list[str]]) -> None:
+    """Refuses a header line that looks like data."""
+    cure = "pass header=False (--no-header) if it is data, header=True (--header) if it has names"
+    if all(map(is_plain, names)):
+        raise ValueError(f"{name}: the first line is numbers, expected column names; {cure}")
+    for place, cell in enumerate(names):
+        below = (row[place].strip() for row in rows if len(row) == len(names))
+        if is_figure(cell) and not cell.endswith("%") and any(map(is_figure, below)):
+            raise ValueError(
+                f"{name}: column {place + 1} is called {cell!r} and holds numbers; is the first "
+                f"line data? {cure[0].upper()}{cure[1:]}"
+            )

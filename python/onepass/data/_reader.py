@@ -1,0 +1,201 @@
+"""A table of any kind, opened: its columns by name, before it is decided what they say."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from onepass.data import _frames
+from onepass.data._columns import Column, Floats, Numbers
+from onepass.data._layout import refuse_data
+from onepass.data._source import Source
+from onepass.data._text import NUMBER, SKIP, WORD, Text
+
+
+@dataclass(frozen=True)
+class Raw:
+    """Columns as they were read.
+
+    Attributes:
+        matrix: the numbers of all columns that are numbers, side by side, in the order of the file
+            but for the last column asked for, which is the last.
+        unsure: columns of plain numbers whose points may be signs of thousands.
+        signs: the decimal signs that some column proves, as far as is known.
+        usual: the decimal sign of most files with this separator; None for no such rule.
+    """
+
+    columns: dict[str, Column]
+    rows: int
+    matrix: Floats | None = None
+    unsure: frozenset[str] = frozenset()
+    signs: frozenset[str] = frozenset()
+    usual: str | None = None
+
+
+class TextTable:
+    """A table in a text file."""
+
+    def __init__(
+        self, given: Any, sep: str | None, header: bool | None, encoding: str | None
+    ) -> None:
+        source = Source(given, encoding)
+        self.name, self.stem = source.name, source.stem
+        self.text = Text(source, sep, header)
+        self.notes: list[str] = []
+        names = self.text.layout.names
+        self.places = {name: place for place, name in enumerate(names) if name}
+        unnamed = {place for place, name in enumerate(names) if not name}
+        if len(names) > 1 and (0 in unnamed or names[0] == "Unnamed: 0"):
+            unnamed.discard(0)
+            self.places.pop("Unnamed: 0", None)
+            self.notes.append("left out the first column, which has no name: an index")
+        self.trailing = {p for p in unnamed if all(q in unnamed for q in range(p, len(names)))}
+        for place in sorted(unnamed - self.trailing):
+            _refuse_unnamed(self.name, place)
+        self.names = tuple(self.places)
+
+    def is_fractional(self, name: str) -> bool:
+        """Whether the first rows have plain numbers here, not all of them whole."""
+        return self.text.layout.fractional[self.places[name]]
+
+    def read(self, keep: Sequence[str], words: Collection[str]) -> Raw:
+        """These columns; those in ``words`` as words, whatever they hold."""
+        layout = self.text.layout
+        kinds = [SKIP] * len(layout.names)
+        for name in keep:
+            place = self.places[name]
+            plain = layout.numeric[place] and name not in words
+            kinds[place] = NUMBER if plain else WORD
+        for place in self.trailing:
+            kinds[place] = WORD
+        found = self.text.read(kinds, self.places[keep[-1]])
+        for place in self.trailing:
+            if not found[place].missing().all():
+                _refuse_unnamed(self.name, place)
+        named = {name: found[self.places[name]] for name in keep}
+        called = layout.names
+        unsure = (called[p] for p, sure in self.text.proven.items() if self.text.dots and not sure)
+        return Raw(
+            named,
+            self.text.rows,
+            self.text.matrix,
+            frozenset(unsure),
+            layout.signs | {"."} if any(self.text.proven.values()) else layout.signs,
+            "." if layout.sep == "," and len(layout.names) > 1 else None,
+        )
+
+
+class FrameTable:
+    """A table whose columns are made when they are needed."""
+
+    def __init__(
+        self,
+        name: str,
+        stem: str,
+        columns: dict[str, Callable[[bool], Column]],
+        notes: Sequence[str] = (),
+    ) -> None:
+        self.name, self.stem, self.notes = name, stem, list(notes)
+        self.columns = columns
+        self.names = tuple(columns)
+
+    def is_fractional(self, name: str) -> bool:
+        """Whether it is known before reading that the column has fractions."""
+        return False
+
+    def read(self, keep: Sequence[str], words: Collection[str]) -> Raw:
+        """These columns; those in ``words`` as words, whatever they hold."""
+        found = {name: self.columns[name](name in words) for name in keep}
+        sizes = {name: len(column) for name, column in found.items()}
+        rows = next(iter(sizes.values()), 0)
+        for name, size in sizes.items():
+            if size != rows:
+                raise ValueError(f"{self.name}: column {name!r} has {size} rows, expected {rows}")
+            column = found[name]
+            if isinstance(column, Numbers) and np.isinf(column.values).any():
+                row = int(np.flatnonzero(np.isinf(column.values))[0])
+                raise ValueError(
+                    f"{self.name}: column {name!r}, row {row + 1}: {column.values[row]} is not a "
+                    "finite number; mend the cell"
+                )
+        return Raw(found, rows, usual=".")
+
+
+def open_table(
+    given: Any,
+    *,
+    sep: str | None = None,
+    header: bool | None = None,
+    encoding: str | None = None,
+    names: Sequence[str] | None = None,
+) -> TextTable | FrameTable:
+    """A path, an open file, ``"-"``, a DataFrame or a dict; with ``names`` also an array.
+
+    Raises:
+        TypeError: it is none of these.
+    """
+    if _frames.is_frame(given):
+        return FrameTable("the table", "table", _frames.columns_of("the table", given))
+    if names is not None and (hasattr(given, "shape") or isinstance(given, (list, tuple))):
+        return _of_array(given, names)
+    if not isinstance(given, (str, Path)) and not hasattr(given, "read"):
+        raise TypeError(
+            f"read_table: 'source' is a {type(given).__name__}, expected a path, '-', an open file "
+            "or a DataFrame"
+        )
+    path = Path(given).expanduser() if isinstance(given, (str, Path)) else Path()
+    ending = path.suffix.lower()
+    if ending == ".parquet":
+        table = _frames.columns_of(str(path), _frames.frame_of(path))
+        return FrameTable(str(path), path.stem, table)
+    if ending == ".xlsx":
+        return _of_grid(path, header)
+    return TextTable(given, sep, header, encoding)
+
+
+def _of_array(given: Any, names: Sequence[str]) -> FrameTable:
+    array = np.asarray(given)
+    if array.ndim != 2 or array.shape[1] != len(names):
+        raise ValueError(
+            f"the table has shape {array.shape}, expected (N, {len(names)}): {', '.join(names)}"
+        )
+    columns = {name: _made(array[:, place]) for place, name in enumerate(names)}
+    return FrameTable("the table", "table", columns)
+
+
+def _made(cells: Any) -> Callable[[bool], Column]:
+    return lambda words: _frames.cells_of(cells, words)
+
+
+def _of_grid(path: Path, header: bool | None) -> FrameTable:
+    first, below, notes = _frames.grid_of(path)
+    found = list(notes)
+    if header is False:
+        names = [str(place) for place in range(1, len(first) + 1)]
+        below = [[cell, *cells] for cell, cells in zip(first, below, strict=True)]
+    else:
+        names = first
+        if header is None:
+            rows = zip(*(map(str, cells[:50]) for cells in below), strict=True)
+            refuse_data(str(path), names, list(map(list, rows)))
+    columns: dict[str, Callable[[bool], Column]] = {}
+    for place, (name, cells) in enumerate(zip(names, below, strict=True)):
+        if not name and place == 0:
+            found.append("left out the first column, which has no name: an index")
+            continue
+        if not name:
+            if not _frames.cells_of(cells, True).missing().all():
+                _refuse_unnamed(str(path), place)
+            continue
+        if name in columns:
+            raise ValueError(f"{path}: two columns are called {name!r}; rename one of them")
+        columns[name] = _made(cells)
+    return FrameTable(str(path), path.stem, columns, found)
+
+
+def _refuse_unnamed(name: str, place: int) -> None:
+    raise ValueError(f"{name}: column {place + 1} has no name; name or remove it")

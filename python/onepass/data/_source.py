@@ -1,0 +1,125 @@
+"""Where the text of a table comes from: a file, packed or not, standard input, an open file."""
+
+from __future__ import annotations
+
+import codecs
+import gzip
+import io
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+MARKS = (  # the longer first: UTF-32's begins as UTF-16's
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+PACKED = b"\x1f\x8b"
+NO_TEXT = {
+    b"PK\x03\x04": "a zip archive or an Excel file; unpack it, or name it .xlsx",
+    b"\xd0\xcf\x11\xe0": "an old Excel file; save it as .xlsx or CSV",
+    b"PAR1": "a Parquet file; name it .parquet",
+    b"\x93NUM": "an array of NumPy; save it as .npz with X and y",
+    b"BZh": "packed by bzip2; unpack it",
+    b"\xfd7zX": "packed by xz; unpack it",
+}
+
+
+class Source:
+    """Text that can be read from its start any number of times.
+
+    Attributes:
+        name: what messages call it.
+        stem: the name without folder and endings.
+        ending: the last ending, in lower case, without ``.gz``.
+        size: its bytes, packed as they may be.
+    """
+
+    def __init__(self, given: Any, encoding: str | None = None) -> None:
+        self._bytes: bytes | None = None
+        self._path = Path()
+        if hasattr(given, "read"):
+            self.name = str(getattr(given, "name", "the table"))
+            self._bytes = _contents(given)
+        elif str(given) == "-":
+            self.name = "standard input"
+            if sys.stdin is None:
+                raise ValueError("read_table: there is no standard input")
+            self._bytes = _contents(getattr(sys.stdin, "buffer", sys.stdin))
+        else:
+            self._path = Path(given).expanduser()
+            self.name = str(self._path)
+            if not self._path.is_file():
+                what = "is a folder" if self._path.is_dir() else "no such file"
+                raise FileNotFoundError(f"{what}: {self._path}")
+        named = Path(self.name)
+        if named.suffix.lower() == ".gz":
+            named = named.with_suffix("")
+        self.stem, self.ending = named.stem, named.suffix.lower()
+        self.size = self._path.stat().st_size if self._bytes is None else len(self._bytes)
+        self.packed, self.encoding = self._kind(encoding)
+        self._raw: BinaryIO | None = None
+
+    def _kind(self, encoding: str | None) -> tuple[bool, str]:
+        """Whether it is packed, and its encoding."""
+        with self._binary() as raw:
+            first = raw.read(4)
+        for begin, what in NO_TEXT.items():
+            if first.startswith(begin):
+                raise ValueError(f"{self.name} is {what}")
+        packed = first.startswith(PACKED)
+        if packed:
+            with self._binary() as raw, _damage(self.name), gzip.GzipFile(fileobj=raw) as inner:
+                first = inner.read(4)
+        marked = next((name for mark, name in MARKS if first.startswith(mark)), None)
+        if encoding is not None:
+            try:
+                "".encode(encoding)
+            except (LookupError, TypeError):
+                raise ValueError(
+                    f"read_table: 'encoding' is {encoding!r}, expected the name of a text encoding,"
+                    " such as 'utf-8', 'latin-1', 'cp1252' or 'utf-16'"
+                ) from None
+        if marked is None and encoding is None and b"\0" in first:
+            order = "be" if first.startswith(b"\0") else "le"
+            raise ValueError(
+                f"{self.name}: not UTF-8 text, but perhaps UTF-16 without a byte-order mark; pass "
+                f"encoding='utf-16-{order}' (--encoding utf-16-{order})"
+            )
+        return packed, marked or encoding or "utf-8"
+
+    @contextmanager
+    def open(self) -> Iterator[io.TextIOWrapper]:
+        """The text from its start; every kind of line end is ``\\n``."""
+        with self._binary() as raw, _damage(self.name):
+            self._raw = raw
+            unpacked: Any = gzip.GzipFile(fileobj=raw) if self.packed else raw
+            with io.TextIOWrapper(unpacked, self.encoding, newline=None) as text:
+                yield text
+
+    def done(self) -> int:
+        """How many of ``size`` bytes have been read since the last ``open``."""
+        return self._raw.tell() if self._raw is not None and not self._raw.closed else self.size
+
+    def _binary(self) -> BinaryIO:
+        return self._path.open("rb") if self._bytes is None else io.BytesIO(self._bytes)
+
+
+def _contents(file: Any) -> bytes:
+    contents = file.read()
+    return contents.encode() if isinstance(contents, str) else bytes(contents)
+
+
+@contextmanager
+def _damage(name: str) -> Iterator[None]:
+    """Errors of a packed file as ValueError."""
+    import zlib
+
+    try:
+        yield
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise ValueError(f"{name}: damaged or cut short: {error}") from error

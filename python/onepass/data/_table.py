@@ -1,0 +1,259 @@
+"""Tables as people have them: read as what the file says, or refused with column, row and cell."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onepass import _numbers as numbers
+from onepass._suggest import suggestion
+from onepass.data._columns import Columns, Floats, Numbers
+from onepass.data._decide import decided
+from onepass.data._encoding import Encoding, check_unit, columns_of
+from onepass.data._features import check_features, notes_on, refuse_gaps
+from onepass.data._reader import FrameTable, TextTable, open_table
+from onepass.data._target import target_like, target_of
+
+TASKS = ("classification", "regression")
+
+
+@dataclass(frozen=True)
+class Table:
+    """Features and target of a file.
+
+    Attributes:
+        name: the name of the file without its ending.
+        y: (N,) class indices (int64) or numbers (float64); None where there is no target.
+        target: the name of the target's column.
+        classes: the names of the classes in the order of their indices; None for regression.
+        encoding: how the columns become x; fitted on all rows until :meth:`fit` is called.
+        notes: messages of one line each on what was left out, encoded or worth a look.
+        raw: the features' columns as read.
+    """
+
+    name: str
+    y: NDArray[Any] | None
+    target: str | None
+    classes: tuple[str, ...] | None
+    encoding: Encoding
+    notes: tuple[str, ...]
+    raw: Columns
+
+    @cached_property
+    def x(self) -> Floats:
+        """(N, features) float64, encoded."""
+        return self.encoding.encode(self.raw)[0]
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The names of the features' columns in the file."""
+        return self.encoding.columns
+
+    @property
+    def feature_names(self) -> tuple[str, ...]:
+        """The names of the columns of x, such as ``size`` or ``city=Oslo``."""
+        return self.encoding.feature_names
+
+    @property
+    def task(self) -> str:
+        """``"classification"`` or ``"regression"``."""
+        return TASKS[self.classes is None]
+
+    def __len__(self) -> int:
+        return self.raw.rows
+
+    def __repr__(self) -> str:
+        what = f"{len(self.classes)} classes" if self.classes else "regression"
+        return f"Table({self.name!r}, x {self.x.shape}, target {self.target!r}, {what})"
+
+    def fit(self, rows: Any) -> Table:
+        """This table encoded by the medians and categories of these rows, the training part."""
+        return replace(self, encoding=self.encoding.fit(self.raw, rows))
+
+
+def read_table(
+    source: Any,
+    *,
+    sep: str | None = None,
+    decimal: str | None = None,
+    header: bool | None = None,
+    drop: Sequence[str | int] = (),
+    features: Sequence[str | int] | None = None,
+    target: str | int | None = None,
+    task: str | None = None,
+    missing: str | None = None,
+    categorical: str = "refuse",
+    encoding: str | None = None,
+    like: Encoding | None = None,
+) -> Table:
+    """Read a table, or refuse it with column, row and cell.
+
+    Numbers may be written in any one way a column: ``1,200.50``, ``1.200,50``, ``1 200``, ``$5``,
+    ``5 EUR``, ``12%`` (which is 0.12), with a minus of Unicode. Where a column can be read in two
+    ways (``1.200``), the rest of the file decides, or the cell is refused. ``True`` and ``False``
+    are 1 and 0. Missing are empty cells, ``NA``, ``NaN``, ``#N/A``, ``-``, ``?`` and the like.
+
+    The target is classes if its cells are text, codes with leading zeros, or whole numbers of
+    which at most 32 differ and one comes twice; their names are the text of the cells. In a target
+    of text only an empty cell is missing. One odd cell among numbers is an error, never a class.
+
+    A first column without a name is an index and is left out.
+
+    Args:
+        source: a path (text with any ending, also packed as ``.gz``; ``.parquet``, ``.xlsx``),
+            ``"-"`` for standard input, an open file, a DataFrame or a dict of columns.
+        sep: the separator, one character; None finds it among comma, semicolon, tab and bar.
+        decimal: ``"."`` or ``","``; None: the one that the file shows.
+        header: whether the first line has names; None: it has, and is refused where it looks like
+            data. Without a header the columns are called "1", "2", …
+        drop: columns to leave out, by name or position (1 is the first, -1 the last).
+        features: the columns to use; None: all but the target.
+        target: the target's column, by name or position; None: the last.
+        task: ``"classification"`` or ``"regression"``; None: as the target's cells say.
+        missing: ``"refuse"``, or ``"impute"``: the median of the training part for a missing
+            number, a word of its own for a missing word; rows without a target are left out. None:
+            "impute" with ``categorical="auto"``, else "refuse".
+        categorical: ``"refuse"`` text among the features, or ``"auto"``: one-hot encode text
+            columns of at most 50 words, each of which comes twice on average.
+        encoding: of the text; None: UTF-8, or what a byte-order mark says.
+        like: the encoding of another table: read the same columns, in whatever order they are here,
+            and encode them as there; only ``sep``, ``decimal``, ``header`` and ``encoding`` may be
+            given beside it. ``y`` is None if the file has no target.
+
+    Returns:
+        A :class:`Table`. Its ``encoding`` is fitted on all rows; ``table.fit(train)`` fits it on
+        the rows of the training part.
+
+    Raises:
+        ValueError: a cell, line or option that cannot be right, with its place and the cure.
+        FileNotFoundError: no such file. ImportError: what a package is needed for.
+
+    Example:
+        >>> import io
+        >>> from onepass.data import read_table
+        >>> file = io.StringIO("size;rate;price\\n1,5;10%;7\\n2,5;12%;9,25\\n")
+        >>> table = read_table(file)
+        >>> table.x.tolist(), table.y.tolist()
+        ([[1.5, 0.1], [2.5, 0.12]], [7.0, 9.25])
+    """
+    if sep is not None and not (isinstance(sep, str) and re.fullmatch(r'[^\w\s".]|\t', sep)):
+        raise ValueError(
+            f"read_table: 'sep' is {sep!r}, expected one character, such as ',', ';' or '\\t'"
+        )
+    if decimal is not None:
+        numbers.one_of("read_table", "decimal", decimal, (".", ","))
+    if header is not None:
+        header = numbers.flag("read_table", "header", header)
+    if task is not None:
+        numbers.one_of("read_table", "task", task, TASKS)
+    numbers.one_of("read_table", "categorical", categorical, ("refuse", "auto"))
+    if missing is None:
+        missing = "impute" if categorical == "auto" else "refuse"
+    numbers.one_of("read_table", "missing", missing, ("refuse", "impute"))
+    reading = {"sep": sep, "decimal": decimal, "header": header, "encoding": encoding}
+    if like is not None:
+        return _read_like(source, like, reading)
+    table = open_table(source, sep=sep, header=header, encoding=encoding)
+    used, called = _chosen(table, drop, features, target)
+    found = decided(table, used, called, labels=task == "classification", asked=decimal)
+    assert found.target is not None
+    aim = target_of(found.target, task, found.signs)
+    columns = columns_of(table, found)
+    check_features(columns, categorical)
+    if missing == "refuse":
+        refuse_gaps(table, columns, {called: aim.gaps})
+    if aim.gaps.any():
+        columns = columns.at(~aim.gaps)
+    y = aim.y[~aim.gaps]
+    bare = Encoding((), called, aim.classes, reading, missing, found.signs.shown, aim.unit)
+    counts = None
+    if aim.classes is not None:
+        of_class = np.bincount(y, minlength=len(aim.classes)).tolist()
+        counts = dict(zip(aim.classes, of_class, strict=True))
+    notes = notes_on(table, columns, aim.gaps, counts)
+    return Table(table.stem, y, called, aim.classes, bare.fit(columns), notes, columns)
+
+
+def _read_like(source: Any, like: Encoding, reading: dict[str, Any]) -> Table:
+    columns, found, table = like.read(source, with_target=True, **reading)
+    y = None
+    if found.target is not None:
+        aim = target_like(found.target, like.classes, found.signs)
+        if like.classes is None and isinstance(table, TextTable):
+            where = f"{table.name}: column {like.target!r}"
+            check_unit(where, like.unit, Numbers(aim.y, aim.unit))
+        if like.missing == "refuse":
+            refuse_gaps(table, columns, {like.target or "": aim.gaps})
+        columns = columns.at(~aim.gaps) if aim.gaps.any() else columns
+        y = aim.y[~aim.gaps]
+    notes = (*table.notes, *like.encode(columns)[1])
+    return Table(table.stem, y, like.target, like.classes, like, notes, columns)
+
+
+def _chosen(
+    table: TextTable | FrameTable,
+    drop: Sequence[str | int],
+    features: Sequence[str | int] | None,
+    target: str | int | None,
+) -> tuple[list[str], str]:
+    """The names of the features and of the target."""
+    dropped = {_named(table, "drop", which) for which in _listed("drop", drop)}
+    if target is not None:
+        called = _named(table, "target", target)
+    else:
+        left = [name for name in table.names if name not in dropped]
+        if not left:
+            raise ValueError("read_table: 'drop' has every column, expected to leave some")
+        called = left[-1]
+    if called in dropped:
+        raise ValueError(f"read_table: 'drop' has {called!r}, the target, expected other columns")
+    if features is None:
+        used = [name for name in table.names if name not in dropped and name != called]
+    else:
+        chosen = {_named(table, "features", which) for which in _listed("features", features)}
+        if called in chosen or chosen & dropped:
+            odd = called if called in chosen else sorted(chosen & dropped)[0]
+            what = "the target" if odd == called else "which 'drop' has too"
+            raise ValueError(f"read_table: 'features' has {odd!r}, {what}, expected other columns")
+        used = [name for name in table.names if name in chosen]
+    if not used:
+        only = f"one column, {called!r}"
+        if len(table.names) > 1:
+            only = f"no feature beside {called!r}"
+        raise ValueError(
+            f"{table.name}: {only}, expected features and a target; if the cells are parted by "
+            "another sign, pass sep= (--sep)"
+        )
+    return used, called
+
+
+def _listed(option: str, given: Any) -> list[str | int]:
+    if isinstance(given, (str, int)) or not hasattr(given, "__iter__"):
+        raise TypeError(
+            f"read_table: {option!r} is {given!r}, expected a list of names or positions"
+        )
+    return list(given)
+
+
+def _named(table: TextTable | FrameTable, option: str, which: str | int) -> str:
+    """The name of a column that is given by name or position."""
+    count = len(table.names)
+    if isinstance(which, str):
+        if which in table.names:
+            return which
+        raise ValueError(
+            f"{table.name}: no column {which!r}, expected one of {', '.join(table.names)}"
+            f"{suggestion(which, table.names)}"
+        )
+    place = numbers.integer("read_table", option, which, -count, count + 1)
+    if place == 0:
+        raise ValueError(
+            f"read_table: {option!r} is 0, expected a position from 1 (the first) or -1 (the last)"
+        )
+    return table.names[place - 1 if place > 0 else place]

@@ -1,0 +1,140 @@
+"""What the target of a table says: numbers, or the names of classes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onepass.data._cells import PLAIN, figures, is_figure
+from onepass.data._columns import Numbers
+from onepass.data._decide import MOST_NAMES, NAMES, Cells, Signs, refuse_mixture
+
+
+@dataclass(frozen=True)
+class Target:
+    """The target: class indices or numbers, and which rows have none."""
+
+    y: NDArray[Any]
+    classes: tuple[str, ...] | None
+    gaps: NDArray[np.bool_]
+    unit: str = ""
+
+
+def target_of(cells: Cells | Numbers, task: str | None, signs: Signs) -> Target:
+    """Numbers, or classes by the text of their cells.
+
+    Classes: text; whole numbers of which at most MOST_NAMES differ and one comes twice; codes with
+    leading zeros. In a target of text, only an empty cell is a gap: NA is a class there.
+    """
+    if isinstance(cells, Numbers):
+        return Target(cells.values, None, cells.missing())
+    counts = cells.counts()
+    readings = cells.figures.readings
+    codes = [w for w in cells.values if re.fullmatch(r"0\d+", w, re.ASCII)]
+    if readings and not (codes and task != "regression" and _whole(cells.values)):
+        return _numeric(cells, counts, task, signs)
+    text = [word for word in cells.column.words if word != ""]
+    if task == "regression":
+        odd = next((word for word in text if not is_figure(word)), text[0] if text else "")
+        cells.refuse(odd, "is text, expected numbers")
+    if task is None and not readings:
+        refuse_mixture(
+            replace(cells, values=tuple(_unless_gaps(cells, text))), f"mend the cell, or {NAMES}"
+        )
+    return _labels(cells, {word: word for word in text})
+
+
+def _unless_gaps(cells: Cells, text: list[str]) -> list[str]:
+    """The words of a target; its gaps count as odd cells where there are numbers."""
+    return text if any(map(is_figure, cells.values)) else list(cells.values)
+
+
+def _whole(values: Iterable[str]) -> bool:
+    return all(re.fullmatch(r"[+-]?\d+", word, re.ASCII) for word in values)
+
+
+def _numeric(cells: Cells, counts: dict[str, int], task: str | None, signs: Signs) -> Target:
+    """Numbers: of a regression, or few whole ones that name classes."""
+    found = cells.settled(signs)
+    by_word = dict(zip(cells.values, found, strict=True))
+    rows = sum(counts[word] for word in cells.values)
+    plain = all(map(PLAIN.fullmatch, cells.values))
+    whole = plain and all(number == round(number) for number in found)
+    texts_differ = _whole(cells.values) and len(set(map(int, cells.values))) > len(set(found))
+    different = len(cells.values) if texts_differ else len(set(found))
+    few = whole and different <= MOST_NAMES and different < rows
+    if task == "classification" or (task is None and few):
+        if texts_differ or different == len(cells.values):
+            names = {word: word for word in cells.values}
+        else:
+            names = {word: _number_name(by_word[word]) for word in cells.values}
+        return _labels(cells, names, by_word)
+    if texts_differ and task is None:
+        raise ValueError(
+            f"{cells.source}: column {cells.name!r} has whole numbers that float64 cannot tell "
+            f"apart, such as {max(cells.values, key=len)}; {NAMES}"
+        )
+    numbers = cells.numbers(found)
+    return Target(numbers.values, None, numbers.missing(), cells.figures.unit)
+
+
+def _number_name(number: float) -> str:
+    return str(int(number)) if number == round(number) else repr(number)
+
+
+def _labels(cells: Cells, names: dict[str, str], order: dict[str, float] | None = None) -> Target:
+    """Classes by name, in the order of their numbers, or of the text."""
+    if order is None:
+        classes = sorted(set(names.values()))
+    else:
+        rank = {names[word]: (order[word], int(word) if _whole([word]) else 0) for word in names}
+        classes = sorted(rank, key=rank.__getitem__)
+    place = {name: index for index, name in enumerate(classes)}
+    table = np.array([place[names[w]] if w in names else -1 for w in cells.column.words], np.int64)
+    y = table[cells.column.codes] if len(table) else np.empty(0, np.int64)
+    if len(classes) < 2:
+        only = classes[0] if classes else "none"
+        raise ValueError(
+            f"{cells.source}: column {cells.name!r} has the one class {only}, expected two or more"
+        )
+    return Target(y, tuple(classes), y < 0)
+
+
+def target_like(cells: Cells | Numbers, classes: Sequence[str] | None, signs: Signs) -> Target:
+    """The target of another table, as in the first: numbers, or these classes.
+
+    Raises:
+        ValueError: a cell that is no number, or none of the classes.
+    """
+    if classes is None or isinstance(cells, Numbers):
+        return target_of(cells, "regression", signs)
+    place = {name: index for index, name in enumerate(classes)}
+    numbers = _by_number(classes)
+    table = []
+    for word in cells.column.words:
+        index = place.get(word, -1)
+        if index < 0 and _is_float(word):
+            index = numbers.get(float(word), -1)
+        if index < 0 and word != "":
+            known = ", ".join(list(classes)[:MOST_NAMES])
+            cells.refuse(word, f"is no class of the training data, expected one of {known}")
+        table.append(index)
+    y = np.array(table, np.int64)[cells.column.codes] if table else np.empty(0, np.int64)
+    return Target(y, tuple(classes), y < 0)
+
+
+def _by_number(classes: Sequence[str]) -> dict[float, int]:
+    """The classes by their numbers, if each is a number of its own: 1.0 is the class 1."""
+    if not all(_is_float(name) and not re.match(r"0\d", name) for name in classes):
+        return {}
+    found = {float(name): index for index, name in enumerate(classes)}
+    return found if len(found) == len(classes) else {}
+
+
+def _is_float(word: str) -> bool:
+    return figures([word]).readings.get(".") is not None

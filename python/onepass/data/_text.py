@@ -1,0 +1,304 @@
+"""The records of a text as columns: numbers by NumPy where they are plain, else the cells' words.
+
+A part of the text that is numbers, words without quotes and nothing else goes through
+``numpy.loadtxt``; any other part through ``csv``. A column that turns out to hold anything else
+than plain numbers and gaps is read again as words: what they say is decided over all of them.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onepass.data._cells import is_missing, is_plain
+from onepass.data._columns import Floats, Numbers, Words
+from onepass.data._layout import (
+    LONGEST_CELL,
+    Layout,
+    check_quotes,
+    explained,
+    is_blank,
+    layout_of,
+    reader,
+)
+from onepass.data._loading import Loading
+from onepass.data._source import Source
+
+CHUNK = 1 << 20  # characters of a part
+HEAD = 1 << 20  # characters that show the layout
+GAP = "nAn"  # stands for an empty cell on the way through loadtxt, which reads it as NaN
+DIGITS = frozenset("0123456789.+-eE")
+NUMBER, WORD, SKIP = "f8", "O", "U1"  # the dtypes of a column within loadtxt
+
+
+class Text:
+    """A table of text; ``read`` gives its columns.
+
+    Attributes:
+        layout: its separator and names.
+        dots: whether there is a point anywhere in what was read.
+        proven: for each column that was read as plain numbers, whether its points are decimal
+            points for sure: 1.5 is, 1.500 may be one and a half thousand.
+    """
+
+    def __init__(self, source: Source, sep: str | None, header: bool | None) -> None:
+        self.source = source
+        with source.open() as file:
+            head = self._characters(file, 0, HEAD)
+        if sep is None and source.ending == ".tsv":
+            sep = "\t"
+        self.layout: Layout = layout_of(source.name, head.lstrip("\ufeff"), sep, header)
+        self.dots = False
+        self.proven: dict[int, bool] = {}
+        self.rows = 0
+        self.matrix: Floats | None = None
+
+    def read(self, kinds: list[str], last: int = -1) -> dict[int, Numbers | Words]:
+        """The columns by position.
+
+        Args:
+            kinds: of each column: NUMBER (WORD if it holds anything else), WORD, or SKIP to leave
+                it out.
+            last: the column that comes last in the matrix of numbers.
+        """
+        while True:
+            reading = _Reading(self, list(kinds), last)
+            with self.source.open() as file, Loading(self.source) as loading:
+                reading.run(file, loading)
+            if reading.kinds == kinds:
+                columns = reading.columns()
+                self.dots, self.proven, self.rows = reading.dots, reading.proven, reading.rows
+                self.matrix = reading.matrix
+                return columns
+            kinds = reading.kinds
+
+    def _characters(self, file: io.TextIOWrapper, line: int, count: int) -> str:
+        """About this many characters, up to the end of a line."""
+        try:
+            chunk = file.read(count)
+            return chunk + file.readline() if chunk else ""
+        except UnicodeDecodeError as error:
+            byte = error.object[error.start]
+            raise ValueError(
+                f"{self.source.name}: not {self.source.encoding.upper()} text (byte 0x{byte:02x} "
+                f"after line {line}); save it as UTF-8, or pass encoding= (--encoding): 'latin-1', "
+                "'cp1252', 'utf-16', …"
+            ) from error
+
+
+class _Reading:
+    """One pass over the text."""
+
+    def __init__(self, text: Text, kinds: list[str], last: int) -> None:
+        self.text, self.layout, self.kinds = text, text.layout, kinds
+        self.rows = 0
+        self.line = 0
+        self.dots = False
+        self.proven = {place: False for place, kind in enumerate(kinds) if kind == NUMBER}
+        self.matrix = np.empty((0, len(self.proven)))
+        places = sorted(self.proven, key=lambda place: (place == last, place))
+        self.slots = {place: slot for slot, place in enumerate(places)}
+        self.codes = {p: _Codes() for p, kind in enumerate(kinds) if kind == WORD}
+
+    def run(self, file: io.TextIOWrapper, loading: Loading) -> None:
+        for _ in range(self.layout.start):
+            file.readline()
+        self.line = self.layout.start
+        while chunk := self.text._characters(file, self.line, CHUNK):
+            if "\0" in chunk:
+                raise ValueError(
+                    f"{self.text.source.name}: NUL characters after line {self.line}, expected "
+                    "text; is it UTF-16? Pass encoding='utf-16-le' (--encoding utf-16-le)"
+                )
+            self.dots = self.dots or "." in chunk
+            if not self._quick(chunk):
+                self._slow(chunk, file)
+            loading.update()
+
+    def columns(self) -> dict[int, Numbers | Words]:
+        self.matrix.resize((self.rows, self.matrix.shape[1]), refcheck=False)
+        found: dict[int, Numbers | Words] = {
+            place: Numbers(self.matrix[:, slot]) for place, slot in self.slots.items()
+        }
+        found.update((place, codes.words()) for place, codes in self.codes.items())
+        return dict(sorted(found.items()))
+
+    def _quick(self, chunk: str) -> bool:
+        """Read by NumPy; False, and nothing done, where that cannot be right."""
+        if '"' in chunk or chunk.isspace() or _longest(chunk) > LONGEST_CELL:
+            return False
+        block = self._loaded(chunk)
+        if block is None:
+            filled = _filled(chunk, self.layout.sep)
+            block = self._loaded(filled) if filled != chunk else None
+            if block is None or self._has_blank(block):
+                return False
+        numbers = np.empty((len(block), len(self.slots)))
+        for place, slot in self.slots.items():
+            if self.kinds[place] == NUMBER:
+                numbers[:, slot] = block[f"f{place}"]
+        if np.isinf(numbers).any():
+            return False  # a word such as inf, or too large
+        self._add(numbers, {p: block[f"f{p}"] for p in self.codes})
+        self.line += chunk.count("\n")
+        return True
+
+    def _loaded(self, chunk: str) -> Any:
+        kinds = [(f"f{place}", kind) for place, kind in enumerate(self.kinds)]
+        try:
+            return np.loadtxt(
+                io.StringIO(chunk), kinds, comments=None, delimiter=self.layout.sep, ndmin=1
+            )
+        except ValueError:
+            return None
+
+    def _has_blank(self, block: Any) -> bool:
+        blank = np.ones(len(block), bool)
+        for place, kind in enumerate(self.kinds):
+            cells = block[f"f{place}"]
+            blank &= np.isnan(cells) if kind == NUMBER else np.isin(cells, ["", GAP, GAP[0]])
+        return bool(blank.any())
+
+    def _slow(self, chunk: str, file: io.TextIOWrapper) -> None:
+        """Read cell by cell; records that go over the end of ``chunk`` take lines of ``file``."""
+        rows = list(self._records(chunk, file))
+        if not rows:
+            return
+        cells = list(zip(*rows, strict=True))
+        numbers = np.full((len(rows), len(self.slots)), np.nan)
+        for place, slot in self.slots.items():
+            if self.kinds[place] == NUMBER:
+                found = _floats(cells[place])
+                if found is None:
+                    self.kinds[place] = WORD  # the next pass reads it as words
+                else:
+                    numbers[:, slot] = found
+        self._add(numbers, {place: cells[place] for place in self.codes})
+
+    def _records(self, chunk: str, file: io.TextIOWrapper) -> Iterator[list[str]]:
+        name, width, sep = self.text.source.name, len(self.layout.names), self.layout.sep
+        lines = _Kept(io.StringIO(chunk), file)
+        records = reader(lines, sep)
+        count = chunk.count("\n") + (not chunk.endswith("\n"))
+        row, before = self.rows, self.line
+        try:
+            while records.line_num < count:
+                lines.taken = []
+                cells = next(records, None)
+                if cells is None:
+                    break
+                if is_blank(cells):
+                    continue
+                row += 1
+                if len(cells) != width:
+                    raise ValueError(f"row {row} has {len(cells)} cells, expected {width}")
+                if '"' in chunk:
+                    check_quotes(cells, lines.taken, width, sep)
+                yield cells
+        except UnicodeDecodeError:
+            raise
+        except (csv.Error, ValueError) as error:
+            first = before + records.line_num - max(len(lines.taken), 1) + 1
+            what = explained(error) if isinstance(error, csv.Error) else error
+            raise ValueError(f"{name}: line {first}: {what}") from error
+        self.line += records.line_num
+
+    def _add(self, numbers: Floats, cells: dict[int, Iterable[str]]) -> None:
+        end = self.rows + len(numbers)
+        if end > len(self.matrix):
+            done, size = max(self.text.source.done(), 1), self.text.source.size
+            guess = int(1.05 * end * size / done) if not self.text.source.packed else 0
+            self.matrix.resize((max(guess, end + end // 4), len(self.slots)), refcheck=False)
+        self.matrix[self.rows : end] = numbers
+        for place, slot in self.slots.items():
+            if not self.proven[place]:
+                self.proven[place] = _has_decimals(numbers[:, slot])
+        for place, found in cells.items():
+            self.codes[place].add(found, len(numbers))
+        self.rows = end
+
+
+class _Codes(dict[str, int]):
+    """Words by their codes, in the order of their first row."""
+
+    def __init__(self) -> None:
+        self.parts: list[NDArray[np.int32]] = []
+
+    def __missing__(self, word: str) -> int:
+        self[word] = code = len(self)
+        return code
+
+    def add(self, words: Iterable[str], count: int) -> None:
+        self.parts.append(np.fromiter(map(self.__getitem__, words), np.int32, count))
+
+    def words(self) -> Words:
+        """The words stripped, each once."""
+        codes = np.concatenate(self.parts) if self.parts else np.empty(0, np.int32)
+        names = ["" if word == GAP else word.strip() for word in self]
+        if len(set(names)) == len(names):
+            return Words(codes, tuple(names))
+        stripped = _Codes()
+        stripped.add(names, len(names))
+        return Words(stripped.parts[0][codes], tuple(stripped))
+
+
+class _Kept:
+    """Lines one after another; ``taken`` has those since it was emptied last."""
+
+    def __init__(self, *lines: Iterable[str]) -> None:
+        self.lines = (line for part in lines for line in part)
+        self.taken: list[str] = []
+
+    def __iter__(self) -> _Kept:
+        return self
+
+    def __next__(self) -> str:
+        self.taken.append(next(self.lines))
+        return self.taken[-1]
+
+
+def _floats(cells: tuple[str, ...]) -> list[float] | None:
+    """Plain numbers, NaN for gaps; None where a cell is anything else."""
+    found = []
+    for cell in cells:
+        if DIGITS.issuperset(cell):
+            try:
+                found.append(float(cell))
+                continue
+            except ValueError:
+                pass
+        cell = cell.strip()
+        if is_missing(cell):
+            found.append(np.nan)
+        elif is_plain(cell):
+            found.append(float(cell))
+        else:
+            return None
+    return None if np.isinf(found).any() else found
+
+
+def _filled(chunk: str, sep: str) -> str:
+    """The chunk with GAP in its empty cells."""
+    filled = f"\n{chunk}" if chunk.endswith("\n") else f"\n{chunk}\n"
+    for _ in range(2):  # of three separators in a row, one pass sees the first two
+        filled = filled.replace(sep * 2, f"{sep}{GAP}{sep}")
+    return filled.replace(f"\n{sep}", f"\n{GAP}{sep}").replace(f"{sep}\n", f"{sep}{GAP}\n")
+
+
+def _longest(chunk: str) -> int:
+    if len(chunk) <= 2 * CHUNK and chunk.find("\n") <= 1000:
+        return 0 if len(chunk) <= LONGEST_CELL else max(map(len, chunk.split("\n")))
+    return max(map(len, chunk.split("\n")))
+
+
+def _has_decimals(column: Floats) -> bool:
+    """Whether some number has decimals that cannot be a group of three digits."""
+    size = np.abs(column[np.isfinite(column)])
+    whole = size == np.rint(size)
+    groups = np.abs(size * 1000 - np.rint(size * 1000)) < 1e-3
+    return bool(np.any(~whole & ~(groups & (size >= 1) & (size < 1000))))

@@ -1,0 +1,75 @@
+"""The evaluation of a saved run on data that has targets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onepass.runs import _scores
+from onepass.runs._saved_run import SavedRun
+from onepass.runs._source import digest, rows_with_targets
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """Scores, and what is needed to print them.
+
+    Attributes:
+        what: the rows. scores: of these. counts: samples of each class, {} for a regression.
+        notes: sentences for the user.
+    """
+
+    what: str
+    scores: _scores.Scores
+    counts: dict[str, int]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def imbalanced(self) -> bool:
+        """Whether accuracy alone misleads."""
+        return _scores.is_imbalanced(np.array(list(self.counts.values())))
+
+    def __str__(self) -> str:
+        return f"{self.what}: {_scores.line(self.scores, imbalanced=self.imbalanced)}"
+
+    def by_class(self) -> str:
+        """A table of the classes where they are imbalanced, else ""."""
+        return _scores.by_class(self.scores, self.counts) if self.imbalanced else ""
+
+
+def of_rows(
+    run: SavedRun, what: str, X: NDArray[np.float64], y: NDArray[Any], notes: tuple[str, ...] = ()
+) -> Evaluated:
+    """Of encoded rows, and their class indices or numbers."""
+    names = run.about["classes"] or []
+    numbers = np.bincount(y, minlength=len(names)).tolist() if names else []
+    return Evaluated(what, run.scores(X, y), dict(zip(names, numbers, strict=True)), notes)
+
+
+def of_data(run: SavedRun, data: Any, *, held_out: bool, **reading: Any) -> Evaluated:
+    """Of a table, or of the part of the training's data that no training has seen.
+
+    Args:
+        reading: how the file is read, where it differs from that of the training.
+
+    Raises:
+        ValueError: ``held_out`` with other data than those of the training.
+    """
+    rows = rows_with_targets(data, run.encoding, **reading)
+    X, y = rows.x, rows.y
+    assert y is not None
+    same = digest(run.encoding.classes, X, y) == run.about["contents"]
+    if held_out and not same:
+        raise ValueError(
+            f"evaluate: '--held-out' is given, expected it with the data of the training, "
+            f"{run.about['data']}; the contents of {data} are others"
+        )
+    notes = rows.notes
+    if held_out:
+        return of_rows(run, "held-out part", X[run.held_out], y[run.held_out], notes)
+    if same:
+        notes = (*notes, "the run was trained on most of these rows; --held-out takes the others")
+    return of_rows(run, f"{len(y)} rows", X, y, notes)

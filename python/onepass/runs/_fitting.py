@@ -1,0 +1,93 @@
+"""Fitting a network to parts of the data."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from onepass import nn
+from onepass._array import mover
+from onepass.runs import _options, _parts, _scores
+from onepass.runs._losses import PlainCrossEntropy, ScaledMSE
+from onepass.runs._network import Architecture
+from onepass.runs._options import Options
+from onepass.runs._parts import Indices, Parts
+from onepass.runs._source import Source
+from onepass.train._callbacks import Callback, EarlyStopping
+from onepass.train._metrics import Metric, distances
+from onepass.train._trainer import Trainer
+
+MAX_NORM = 1.0
+
+
+class Fitting:
+    """A network that is fitted to parts of the data: for a run, or a fold of a cross-validation.
+
+    Draws the weights from ``options.seed``.
+    """
+
+    def __init__(self, source: Source, parts: Parts, options: Options) -> None:
+        self.parts, self.options = parts, options
+        self.architecture = Architecture(
+            parts.X.shape[1],
+            options.hidden,
+            len(source.classes) if source.classes is not None else 1,
+            options.norm,
+            options.activation,
+            options.dropout,
+        )
+        nn.manual_seed(options.seed)
+        self.model = self.architecture.build().to(options.device)
+        self.optimizer = _options.optimizer(self.model, options)
+        self.stopping = EarlyStopping(patience=options.early_stopping or options.epochs)
+
+    def trainer(self, callbacks: list[Callback], log_dir: Path | None = None) -> Trainer:
+        """A trainer of the network."""
+        steps = self.options.epochs * math.ceil(len(self.parts.train) / self.options.batch_size)
+        loss, metrics = self._loss()
+        return Trainer(
+            self.model,
+            loss,
+            self.optimizer,
+            metrics=metrics,
+            callbacks=[self.stopping, *callbacks],
+            scheduler=_options.schedule(self.optimizer, steps),
+            max_norm=MAX_NORM,
+            seed=self.options.seed,
+            log_dir=log_dir,
+            progress=False,
+        )
+
+    def fit(self, trainer: Trainer, checkpoints: Path | None = None) -> None:
+        """Train to the end; the network has the weights of its best epoch then."""
+        trainer.fit(
+            *self._moved(self.parts.train),
+            max_epochs=self.options.epochs,
+            batch_size=self.options.batch_size,
+            validation_data=self._moved(self.parts.validation),
+            ckpt_path=checkpoints,
+        )
+
+    def _moved(self, rows: Indices) -> tuple[Any, Any]:
+        move = mover(self.options.device)
+        return move(self.parts.inputs(rows)), move(self.parts.targets(rows))
+
+    def _loss(self) -> tuple[Any, dict[str, Any] | list[str]]:
+        """The loss and the metrics, in the unit that a user expects."""
+        scale = self.parts.target_scale
+        if scale is not None:
+            unit = _parts.unit_of(scale)
+            mae = Metric(parts=distances, finish=lambda mean: mean * unit)
+            return ScaledMSE(_parts.square_of(scale)), {"mae": mae}
+        counts = np.bincount(self.parts.y[self.parts.train], minlength=self.architecture.outputs)
+        weight = None
+        if self.options.class_weight == "balanced":
+            weight = (counts.sum() / (np.count_nonzero(counts) * np.maximum(counts, 1))).tolist()
+        metrics = ["accuracy"]
+        if weight is not None or _scores.is_imbalanced(counts):
+            metrics.append("balanced_accuracy")
+        loss = PlainCrossEntropy(weight, label_smoothing=self.options.label_smoothing)
+        return loss, metrics

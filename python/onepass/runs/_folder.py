@@ -1,0 +1,199 @@
+"""The directory of a run of ``onepass train``: its own, never that of another run."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import re
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from onepass.runs import _model_file
+from onepass.train import _store
+from onepass.train._files import ready_folder, replacing
+
+RECORD = "run.json"
+CHECKPOINTS = "checkpoints"
+PICTURES = ("curves.png", "diagnosis.png")
+FILES = (_model_file.NAME, "history.csv", *PICTURES, CHECKPOINTS, RECORD)
+Contradiction = Callable[[dict[str, Any]], str | None]
+
+
+class Folder:
+    """A directory that this process alone writes to, as long as the object lives.
+
+    ``Folder.new`` makes one for a run that begins, ``Folder.earlier`` opens that of a run to go on
+    with.
+
+    Attributes:
+        path: the directory.
+        record: what run.json holds.
+        note: a sentence for the user, or "".
+    """
+
+    def __init__(
+        self, path: Path, lock: int | None, record: dict[str, Any], note: str = ""
+    ) -> None:
+        self._lock = lock
+        self.path = path
+        self.record = record
+        self.note = note
+
+    @classmethod
+    def new(cls, name: str, out: Path | None, *, overwrite: bool = False) -> Folder:
+        """``out``, or else runs/<name>, runs/<name>-2, …: the first that holds no run.
+
+        Args:
+            overwrite: delete the run that is there.
+
+        Raises:
+            ValueError: ``out`` holds another run. OSError: another process uses it, or nothing can
+                be written there.
+        """
+        if out is None:
+            return cls._numbered(name, overwrite)
+        if out.exists() and not out.is_dir():
+            raise ValueError(f"train: '--out' is {str(out)!r}, expected a directory, not a file")
+        if not overwrite and _holds_a_run(out):
+            raise ValueError(
+                f"train: '--out' is {str(out)!r}, which holds a run, expected another directory "
+                "(or --resume to go on with it, --overwrite to replace it)"
+            )
+        ready_folder("train", "--out", out)
+        folder = cls(out, _lock(out), {})
+        folder._clear()
+        return folder
+
+    @classmethod
+    def _numbered(cls, name: str, overwrite: bool) -> Folder:
+        note = ""
+        for path in _candidates(name):
+            if not overwrite and _holds_a_run(path):
+                note = note or f"{path} holds another run; this one goes to "
+                continue
+            ready_folder("train", "--out", path)
+            try:
+                lock = _lock(path)
+            except BlockingIOError:
+                if overwrite:
+                    raise
+                continue
+            folder = cls(path, lock, {}, note and f"{note}{path}")
+            if overwrite or not _holds_a_run(path):  # another process may have been faster
+                folder._clear()
+                return folder
+            folder.close()
+        raise AssertionError("names do not end")
+
+    @classmethod
+    def earlier(cls, name: str, out: Path | None, contradiction: Contradiction) -> Folder | None:
+        """``out``, or else the newest run of that name that nothing contradicts; None without any.
+
+        Args:
+            contradiction: of a run's record, what of it differs from what was asked for, or None.
+
+        Raises:
+            ValueError: run.json is damaged, or every run is contradicted. OSError: another process
+                uses the directory.
+        """
+        reasons = []
+        for path in [out] if out is not None else _newest_first(name):
+            if not (path / RECORD).is_file():
+                continue
+            reason = contradiction(_read(path))
+            if reason is not None:
+                reasons.append(f"{path} was started with {reason}")
+                continue
+            lock = _lock(path)
+            return cls(path, lock, _read(path))
+        if reasons:
+            raise ValueError(reasons[0])
+        return None
+
+    def write(self, **more: Any) -> None:
+        """Write run.json with these entries beside those it has; None removes one."""
+        self.record = {k: v for k, v in {**self.record, **more}.items() if v is not None}
+        with replacing(self.path / RECORD, "record of the run") as file:
+            file.write((json.dumps(self.record, indent=1) + "\n").encode())
+
+    def remove_pictures(self) -> None:
+        """They show the part that was done before."""
+        for name in PICTURES:
+            (self.path / name).unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """Let other processes use the directory."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def __del__(self) -> None:
+        self.close()
+
+    def _clear(self) -> None:
+        """Delete the run; its record last, so that a kill leaves no files of another run."""
+        for checkpoint in _store.checkpoints(self.path / CHECKPOINTS):
+            _store.retire(checkpoint)
+        for name in FILES:
+            if name != CHECKPOINTS:
+                (self.path / name).unlink(missing_ok=True)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        record = json.loads((path / RECORD).read_text(encoding="utf-8"))
+        if not isinstance(record["options"], dict):
+            raise TypeError("'options' is no object")
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{path / RECORD} is damaged ({error}); restore it, or start anew with --overwrite"
+        ) from error
+    return dict(record)
+
+
+def _candidates(name: str) -> Iterator[Path]:
+    """runs/name, runs/name-2, …"""
+    runs = Path("runs")
+    return itertools.chain([runs / name], (runs / f"{name}-{n}" for n in itertools.count(2)))
+
+
+def _newest_first(name: str) -> list[Path]:
+    """The directories of runs/ with that name, the highest number first."""
+    pattern = re.compile(rf"{re.escape(name)}(?:-(\d+))?")
+    runs = Path("runs")
+    folders = [path for path in runs.iterdir() if path.is_dir()] if runs.is_dir() else []
+    found = [(pattern.fullmatch(path.name), path) for path in folders]
+    numbered = [(int(match[1] or 1), path) for match, path in found if match]
+    return [path for _, path in sorted(numbered, reverse=True)]
+
+
+def _holds_a_run(path: Path) -> bool:
+    return any((path / name).exists() for name in FILES)
+
+
+def _lock(path: Path) -> int | None:
+    """A descriptor of the directory, locked as long as this process lives.
+
+    None where the system or the file system has no such locks.
+
+    Raises:
+        BlockingIOError: another process has the lock.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        return None
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return descriptor
+    except BlockingIOError:
+        os.close(descriptor)
+        raise BlockingIOError(f"{path} is in use by another process that trains") from None
+    except OSError:
+        with suppress(OSError):
+            os.close(descriptor)
+        return None

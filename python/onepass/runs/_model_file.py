@@ -1,0 +1,70 @@
+"""``model.npz``: weights and all else that a prediction needs, in one file.
+
+An archive of NumPy, without pickles, that ``numpy.load`` reads too: an array for each weight and
+``about.json`` for the rest. It is replaced as a whole, and equal contents give equal bytes.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onepass.train._files import replacing
+
+NAME = "model.npz"
+ABOUT = "about.json"
+FORMAT = 1
+DATE = (1980, 1, 1, 0, 0, 0)  # the least that an archive can hold: equal bytes on every day
+
+
+def write(folder: Path, about: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> None:
+    """Write the file into ``folder``.
+
+    Raises:
+        OSError: the file, and what is kept.
+    """
+    text = json.dumps({"format": FORMAT, **about}, indent=1, allow_nan=False)
+    with (
+        replacing(folder / NAME, "model") as file,
+        zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive,
+    ):
+        archive.writestr(zipfile.ZipInfo(ABOUT, DATE), text)
+        for name, array in arrays.items():
+            data = io.BytesIO()
+            np.lib.format.write_array(data, np.asarray(array, order="C"), allow_pickle=False)
+            archive.writestr(zipfile.ZipInfo(f"{name}.npy", DATE), data.getvalue())
+
+
+def read(path: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+    """What ``write`` was given.
+
+    Raises:
+        ValueError: the file is damaged, or of a later version. OSError: it cannot be read.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            about = json.loads(archive.read(ABOUT))
+            arrays = {
+                name.removesuffix(".npy"): np.lib.format.read_array(
+                    io.BytesIO(archive.read(name)), allow_pickle=False
+                )
+                for name in archive.namelist()
+                if name != ABOUT
+            }
+        newer = about["format"] > FORMAT
+    except OSError:
+        raise
+    except Exception as error:  # an archive can be damaged in every way
+        raise ValueError(f"{path} is damaged ({error or type(error).__name__})") from error
+    if newer:
+        raise ValueError(
+            f"{path} has format {about['format']}, expected at most {FORMAT}: it was written by "
+            f"onepass {about.get('version')}, a later version than this one"
+        )
+    return about, arrays

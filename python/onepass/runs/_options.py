@@ -1,0 +1,146 @@
+"""What can be chosen of a run, and the optimizer, schedule and loss that follow from it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from onepass import optim
+from onepass._suggest import suggestion
+from onepass.optim.lr_scheduler import CosineAnnealingLR, LinearWarmup, LRScheduler, SequentialLR
+from onepass.runs._network import activations
+
+WARMUP_SHARE = 0.05
+ADAM_LR = 4e-3
+ADAM_KIN = ("adam", "adamw", "nadam", "radam")
+ADAMW_WEIGHT_DECAY = 0.3  # times the rate; strong, because the tables are small
+NEED_MORE_THAN_A_GRADIENT = ("lbfgs", "sparseadam")
+FREE = ("data", "epochs", "device", "early_stopping")  # a resume may change them
+
+
+@dataclass(frozen=True)
+class Options:
+    """Options of ``onepass train``, with their defaults.
+
+    ``lr`` None means ADAM_LR for the Adam family, else the default of the optimizer.
+    """
+
+    data: str
+    target: str | None = None
+    task: str | None = None
+    epochs: int = 60
+    batch_size: int = 32
+    lr: float | None = None
+    optimizer: str = "adamw"
+    hidden: tuple[int, ...] = (256, 256)
+    norm: str = "batch"
+    activation: str = "relu"
+    dropout: float = 0.2
+    label_smoothing: float = 0.1
+    class_weight: str | None = None
+    early_stopping: int = 20
+    cv: int | None = None
+    device: str = "cpu"
+    seed: int = 0
+    sep: str | None = None
+    decimal: str | None = None
+    header: bool | None = None
+    encoding: str | None = None
+    drop: tuple[str, ...] = ()
+    features: tuple[str, ...] | None = None
+    missing: str | None = None
+    categorical: str | None = None
+
+    @classmethod
+    def of(cls, given: Mapping[str, Any], before: Mapping[str, Any] | None = None) -> Options:
+        """From what was given, else from ``before``, the options in a run's record.
+
+        Raises:
+            ValueError: a value that cannot work.
+        """
+        names = {field.name for field in dataclasses.fields(cls)}
+        kept = {name: value for name, value in (before or {}).items() if name in names}
+        merged = {**kept, **given}
+        for name in ("hidden", "drop", "features"):
+            if isinstance(merged.get(name), list):
+                merged[name] = tuple(merged[name])
+        for name in ("activation", "optimizer"):
+            if name in merged:
+                merged[name] = merged[name].lower()
+        options = cls(**merged)
+        _known("activation", options.activation, activations())
+        _known("optimizer", options.optimizer, optimizers())
+        if options.batch_size == 1 and options.norm == "batch" and options.hidden:
+            raise ValueError(
+                "train: '--batch-size' is 1, expected a number above 1 with batch norm (or --norm "
+                "none)"
+            )
+        return options
+
+    def contradicts(self, before: Mapping[str, Any]) -> str | None:
+        """The first option that a run's record has otherwise, in words."""
+        for name, value in self.as_json().items():
+            if name not in FREE and name in before and before[name] != value:
+                return contradiction(name, before[name], value)
+        return None
+
+    def as_json(self) -> dict[str, Any]:
+        """As a run's record has them."""
+        plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self)))
+        return plain
+
+
+def contradiction(name: str, before: Any, given: Any) -> str:
+    """``--lr 0.05; --resume cannot go on with --lr 0.1``."""
+    was, now = (_shown(name, value) for value in (before, given))
+    return f"{was}; --resume cannot go on with {now}"
+
+
+def _shown(name: str, value: Any) -> str:
+    option = "--" + name.replace("_", "-")
+    if isinstance(value, list):
+        value = ",".join(map(str, value))
+    return f"no {option}" if value in (None, "") else f"{option} {value}"
+
+
+def optimizers() -> dict[str, Any]:
+    """Lower-case name → class, of those that step on gradients alone."""
+    return {
+        name.lower(): cls
+        for name, cls in vars(optim).items()
+        if isinstance(cls, type)
+        and issubclass(cls, optim.Optimizer)
+        and cls is not optim.Optimizer
+        and name.lower() not in NEED_MORE_THAN_A_GRADIENT
+    }
+
+
+def optimizer(model: Any, options: Options) -> Any:
+    """The optimizer of the options."""
+    name = options.optimizer.lower()
+    chosen: dict[str, float] = {}
+    if options.lr is not None:
+        chosen["lr"] = options.lr
+    elif name in ADAM_KIN:
+        chosen["lr"] = ADAM_LR
+    if name == "adamw":
+        chosen["weight_decay"] = ADAMW_WEIGHT_DECAY
+    return optimizers()[name](model.parameters(), **chosen)
+
+
+def schedule(optimizer: Any, steps: int) -> LRScheduler:
+    """A linear warm-up over a twentieth of the steps, then half a cosine to zero."""
+    warmup = max(1, round(steps * WARMUP_SHARE))
+    phases = [LinearWarmup(optimizer, warmup), CosineAnnealingLR(optimizer, max(1, steps - warmup))]
+    return SequentialLR(optimizer, phases, [warmup])
+
+
+def _known(what: str, name: str, known: Mapping[str, Any]) -> None:
+    if name not in known:
+        hint = suggestion(name, known)
+        raise ValueError(
+            f"train: '--{what}' is {name!r}, expected one of {', '.join(sorted(known))}{hint}"
+        )

@@ -1,0 +1,115 @@
+"""The parts of the data: for training, for stopping, and held out for the result.
+
+A quarter of the data is held out; a tenth of the rest decides when to stop. The statistics of the
+training part alone encode and standardise the inputs, and the targets of a regression.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onepass.data import Standardize, split_indices
+from onepass.runs._source import Source
+
+TEST_SHARE = 0.25
+VALIDATION_SHARE = 0.1
+MIN_SAMPLES = 8  # with fewer, the validation part would round to none
+
+Indices = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Scaled inputs and targets, and all that is needed to treat other rows in the same way.
+
+    Attributes:
+        X: encoded inputs of all rows, not scaled. y: their targets.
+        train, validation, test: rows of the parts.
+        encoding: of tables into numbers. scale: of inputs. target_scale: of targets, or None.
+    """
+
+    X: NDArray[np.float64]
+    y: NDArray[Any]
+    train: Indices
+    validation: Indices
+    test: Indices
+    encoding: Any
+    scale: Standardize
+    target_scale: Standardize | None
+
+    def inputs(self, rows: Indices) -> NDArray[np.float32]:
+        """Scaled inputs of these rows."""
+        return scaled(self.scale, self.X[rows])
+
+    def targets(self, rows: Indices) -> NDArray[Any]:
+        """Classes of these rows, or their scaled targets as a column."""
+        if self.target_scale is None:
+            return self.y[rows]
+        return scaled(self.target_scale, self.y[rows, None])
+
+
+def scaled(scale: Standardize, values: NDArray[np.float64]) -> NDArray[np.float32]:
+    """In single precision, as the network takes them."""
+    result: NDArray[np.float32] = scale.transform(values).astype(np.float32)
+    return result
+
+
+def split(source: Source, seed: int) -> Parts:
+    """A part held out, the rest for training and for stopping."""
+    check(source)
+    by_class = stratified(source)
+    rest, test = split_indices(source.y, TEST_SHARE, stratify=by_class, seed=seed)
+    return split_rest(source, rest, test, seed)
+
+
+def split_rest(source: Source, rest: Indices, test: Indices, seed: int) -> Parts:
+    """``rest`` for training and for stopping, ``test`` held out."""
+    y = source.y
+    train, validation = split_indices(
+        y[rest], VALIDATION_SHARE, stratify=stratified(source), seed=seed
+    )
+    train, validation = rest[train], rest[validation]
+    encoding, X = source.encoded(train)
+    scale = Standardize().fit(X[train])
+    target_scale = None if source.classes is not None else Standardize().fit(y[train, None])
+    if target_scale is not None and not math.isfinite(square_of(target_scale)):
+        raise ValueError(
+            f"target {source.target!r} has numbers up to {np.abs(y).max():.3g}, whose squares "
+            "leave the range of float64; divide them by a unit"
+        )
+    return Parts(X, y, train, validation, test, encoding, scale, target_scale)
+
+
+def unit_of(target_scale: Standardize) -> float:
+    """What one step of the scaled target is in the unit of the target."""
+    return float(target_scale.scale[0]) / float(target_scale.unit[0])
+
+
+def square_of(target_scale: Standardize) -> float:
+    """The same of squares; inf where it is none."""
+    unit = unit_of(target_scale)
+    return unit * unit or math.inf
+
+
+def stratified(source: Source) -> bool | None:
+    """How to split: None, by class where enough of the classes come again."""
+    return None if source.classes is not None else False
+
+
+def check(source: Source) -> None:
+    """Refuse data from which nothing can be learnt."""
+    if len(source.y) < MIN_SAMPLES:
+        raise ValueError(
+            f"{source.name} has {len(source.y)} samples, expected at least {MIN_SAMPLES}: one part "
+            "is held out and one decides when to stop"
+        )
+    if source.classes is not None and len(source.classes) == len(source.y):
+        raise ValueError(
+            f"target {source.target!r} has a class of its own for each of {len(source.y)} samples; "
+            "if it is numbers, pass --task regression"
+        )

@@ -1,0 +1,199 @@
+"""The run of ``onepass train``: a multilayer perceptron on a table, with sound defaults."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import onepass
+from onepass.runs import _cross_validation, _evaluation, _options, _parts, _scores
+from onepass.runs._evaluation import Evaluated
+from onepass.runs._fitting import Fitting
+from onepass.runs._folder import CHECKPOINTS, Folder
+from onepass.runs._options import Options
+from onepass.runs._saved_run import KeepBest, SavedRun
+from onepass.runs._source import Source, digest, name_of, same_place
+from onepass.train._callbacks import EarlyStopping
+from onepass.train._checkpoint import Checkpoint
+from onepass.train._diagnosis import Diagnosis
+from onepass.train._history import History
+from onepass.train._profile import Profile
+from onepass.train._progress import ProgressBar
+from onepass.train._trainer import Trainer
+from onepass.train._verdict import verdict
+
+
+class Recipe:
+    """One run in one directory; the constructor finds all wrong options.
+
+    Args:
+        given: options by name, as in ``Options``; a resume takes the others from the run.
+        out: the directory, or None for one in runs/.
+        resume: go on with the run that is there.
+        overwrite: replace the run that is there.
+        diagnose, profile: watch layers, time the parts of a step.
+        progress: show a bar and a table.
+
+    Attributes:
+        options, out: of the run. source, parts: its data. model, trainer, stopping: its training.
+        notes: sentences for the user.
+    """
+
+    def __init__(
+        self,
+        given: Mapping[str, Any],
+        out: Path | None = None,
+        *,
+        resume: bool = False,
+        overwrite: bool = False,
+        diagnose: bool = False,
+        profile: bool = False,
+        progress: bool = True,
+    ) -> None:
+        if resume and overwrite:
+            raise ValueError("train: '--overwrite' is given, expected none with --resume")
+        folder = self._earlier(given, out) if resume else None
+        self.resume = folder is not None
+        before = folder.record["options"] if folder is not None else {}
+        if "data" not in {**before, **given}:
+            raise ValueError("train: 'DATA' is missing, expected a data set or a file")
+        self.options = options = Options.of(given, before)
+        self.source = Source.read(options)
+        self.parts = _parts.split(self.source, options.seed)
+        if options.cv is not None:
+            _cross_validation.folds(self.source, options.cv, options.seed)
+        contents = digest(self.source.classes, self.parts.X, self.parts.y)
+        if folder is not None and folder.record.get("contents", contents) != contents:
+            raise ValueError(
+                f"{folder.path} was started with other contents of {before['data']}; --resume "
+                "cannot go on with these"
+            )
+        self.callbacks = [Diagnosis()] * diagnose + [Profile()] * profile
+        self.diagnosis = next((c for c in self.callbacks if isinstance(c, Diagnosis)), None)
+        self.profile = next((c for c in self.callbacks if isinstance(c, Profile)), None)
+        self.progress = progress
+        self.fitting = Fitting(self.source, self.parts, options)
+        self.folder = folder or Folder.new(name_of(options.data), out, overwrite=overwrite)
+        self.out = self.folder.path
+        self.notes = [*self.source.notes, *filter(None, [self.folder.note])]
+        if resume and not self.resume:
+            self.notes.append(f"there is no run to resume; this one begins in {self.out}")
+        self.folder.remove_pictures()
+        self.folder.write(
+            onepass=onepass.__version__,
+            started=self.folder.record.get("started", _now()),
+            finished=None,
+            options=options.as_json(),
+            contents=contents,
+            classes=self.source.classes and list(self.source.classes),
+            result=None,
+        )
+        self.about = self._about(contents)
+        self.trainer = self._trainer()
+
+    @property
+    def stopping(self) -> EarlyStopping:
+        """What has chosen the best epoch."""
+        return self.fitting.stopping
+
+    def describe(self) -> str:
+        """The data, its parts, the network and the notes."""
+        parts = self.parts
+        sizes = (
+            f"{len(parts.train)} training, {len(parts.validation)} validation, "
+            f"{len(parts.test)} held out"
+        )
+        count = sum(p.data.size for p in self.fitting.model.parameters())
+        network = f"{self.fitting.architecture}: {count:,} parameters"
+        notes = [f"note: {note}" for note in self.notes]
+        return "\n".join([self.source.describe(), sizes, network, *notes])
+
+    def cross_validate(self) -> Iterator[str]:
+        """Train the folds that are not done yet; gives a line for each, and one for all of them."""
+        if self.options.cv is None:
+            return
+        done = list(self.folder.record.get("folds", []))
+        for scores in _cross_validation.scores(self.source, self.options, self.about, done):
+            done.append(scores)
+            self.folder.write(folds=done)
+            yield f"fold {len(done)}/{self.options.cv}: {_scores.line(scores)}"
+        yield _cross_validation.summary(done)
+
+    def train(self) -> Evaluated:
+        """Train, write the model, evaluate the held-out part and write the result."""
+        self.fitting.fit(self.trainer, self.folder.path / CHECKPOINTS if self.resume else None)
+        saved = self._saved()
+        saved.write(self.out)
+        X, y = self.parts.X, self.parts.y
+        result = _evaluation.of_rows(saved, "held-out part", X[self.parts.test], y[self.parts.test])
+        self.folder.write(
+            finished=_now(),
+            epochs=self.trainer.epoch,
+            best_epoch=self.stopping.best_epoch,
+            result=_scores.as_json(result.scores),
+        )
+        return result
+
+    def judged(self) -> str:
+        """One sentence about the run; the table of a Diagnosis, which has said its own."""
+        if self.diagnosis is not None:
+            return self.diagnosis.table()
+        history: History = self.trainer.history
+        return verdict(history.get("loss", []), history.get("val_loss", []))
+
+    def plot(self) -> list[str]:
+        """Write the pictures; returns their names.
+
+        Raises:
+            ImportError: Matplotlib is not installed. OSError: they cannot be written.
+        """
+        if not self.trainer.history.epochs:
+            return []
+        best = self.stopping.best_epoch or None
+        self.trainer.history.plot(self.out / "curves.png", best=best)
+        if self.diagnosis is None:
+            return ["curves.png"]
+        self.diagnosis.plot(self.out / "diagnosis.png")
+        return ["curves.png", "diagnosis.png"]
+
+    @staticmethod
+    def _earlier(given: Mapping[str, Any], out: Path | None) -> Folder | None:
+        """The run to go on with."""
+        if out is None and "data" not in given:
+            raise ValueError("train: '--resume' is given, expected DATA or --out with it")
+
+        def contradiction(record: dict[str, Any]) -> str | None:
+            before = record["options"]
+            if out is None and not same_place(before.get("data"), given["data"]):
+                return _options.contradiction("data", before.get("data"), given["data"])
+            return Options.of({"data": "", **given}, before).contradicts(before)
+
+        return Folder.earlier(name_of(given.get("data", "")), out, contradiction)
+
+    def _about(self, contents: str) -> dict[str, Any]:
+        """What a prediction needs beside arrays."""
+        options, source = self.options, self.source
+        return {
+            "version": onepass.__version__,
+            "data": options.data,
+            "contents": contents,
+            "target": source.target,
+            "classes": source.classes and list(source.classes),
+            "architecture": vars(self.fitting.architecture),
+            "epochs": options.epochs,
+        }
+
+    def _saved(self) -> SavedRun:
+        return SavedRun.of(self.about, self.fitting.model, self.parts)
+
+    def _trainer(self) -> Trainer:
+        keep = KeepBest(self.stopping, self._saved, self.out)
+        checkpoint = Checkpoint(self.out / CHECKPOINTS, keep=2)
+        bar = [ProgressBar()] if self.progress else []
+        return self.fitting.trainer([*self.callbacks, keep, *bar, checkpoint], log_dir=self.out)
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")

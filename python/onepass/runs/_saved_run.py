@@ -1,0 +1,277 @@
+"""A run that can predict: the best weights with everything that came before and after them."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onepass._array import to_numpy
+from onepass._suggest import suggestion
+from onepass.data import Encoding, Standardize
+from onepass.data._given import array_of
+from onepass.runs import _labels, _model_file, _scores
+from onepass.runs._network import Architecture
+from onepass.runs._parts import Parts, scaled
+from onepass.runs._source import rows_of, rows_with_targets, targets
+from onepass.train._callbacks import Callback, EarlyStopping
+from onepass.train._evaluation import Evaluator
+from onepass.train._run import Run
+
+WEIGHTS = "weights/"
+SCALES = ("shift", "scale", "unit")
+HELD_OUT = "held_out"
+
+
+@dataclass(frozen=True, repr=False)
+class SavedRun:
+    """A trained network with its encoding, scaling and classes: what ``onepass train`` leaves.
+
+    Neither the optimizer nor the schedule of the training is needed.
+
+    Attributes:
+        model: the network, an ``nn.Sequential`` in evaluation mode; its inputs are scaled.
+        encoding: how the columns of a table become numbers.
+        about: the version, the data, the target and more, as the file has them.
+        held_out: the rows of the training's data that no training has seen.
+
+    Example:
+        >>> import onepass
+        >>> run = onepass.load_run("runs/prices")  # doctest: +SKIP
+        >>> run.predict("new.csv")  # doctest: +SKIP
+        array([231.5, 180.2])
+    """
+
+    model: Any
+    encoding: Encoding
+    scale: Standardize
+    target_scale: Standardize | None
+    about: dict[str, Any]
+    held_out: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, about: dict[str, Any], model: Any, parts: Parts) -> SavedRun:
+        """From a training: a copy of the network as it is now, on the CPU."""
+        weights = {name: to_numpy(array) for name, array in model.state_dict().items()}
+        copy = _architecture(about).filled(weights)
+        return cls(copy, parts.encoding, parts.scale, parts.target_scale, about, parts.test)
+
+    @property
+    def classes(self) -> list[Any] | None:
+        """The classes, as ``predict`` gives them: whole numbers or text; None for a regression."""
+        names = self.about["classes"]
+        return None if names is None else _labels.as_given(names).tolist()
+
+    @property
+    def features(self) -> list[str]:
+        """The columns that a table must have, in the order of an array."""
+        return list(self.encoding.columns)
+
+    @property
+    def target(self) -> str:
+        """The name of what is predicted."""
+        return str(self.about["target"])
+
+    def predict(self, X: Any) -> NDArray[Any]:
+        """The class of each row, or the number in the unit of the target.
+
+        Args:
+            X: a table as it was in the file: a path, a DataFrame, an open file, with the columns in
+                any order and further ones; or an array (N, features) of numbers in the order of
+                ``features``.
+
+        Returns:
+            (N,): numbers in float64, classes as in ``classes``.
+
+        Raises:
+            ValueError: a column is missing, or a cell cannot be read. TypeError: X is something
+                else. OSError: no such file.
+        """
+        return self.answers(self.outputs(rows_of(X, self.encoding).x))
+
+    def predict_proba(self, X: Any) -> NDArray[np.float64]:
+        """The probability of each class, (N, classes), in the order of ``classes``.
+
+        Raises:
+            TypeError: the run is a regression. Others as ``predict``.
+        """
+        if self.about["classes"] is None:
+            raise TypeError("predict_proba: the run is a regression, expected a classification")
+        return self.probabilities(self.outputs(rows_of(X, self.encoding).x))
+
+    def evaluate(self, X: Any, y: Any = None) -> dict[str, Any]:
+        """How good the predictions are.
+
+        Args:
+            X: as for ``predict``.
+            y: (N,) classes as in ``classes``, or numbers; None where X is a table with its target.
+
+        Returns:
+            For classes ``accuracy``, ``loss`` (the cross entropy), ``balanced_accuracy``,
+            ``majority`` (the share of the most frequent class) and ``recall`` by class; for numbers
+            ``rmse``, ``mae`` and ``r2``.
+
+        Raises:
+            ValueError: no target, a class that the training did not have, or as ``predict``.
+        """
+        if y is None:
+            rows = rows_with_targets(X, self.encoding)
+            assert rows.y is not None
+            return self.scores(rows.x, rows.y)
+        rows = rows_of(X, self.encoding)
+        values = to_numpy(array_of("evaluate", "y", _array(y), text=True)).reshape(-1)
+        if len(values) != len(rows.x):
+            raise ValueError(f"evaluate: 'y' has {len(values)} values, expected {len(rows.x)}")
+        return self.scores(rows.x, targets(values, self.encoding))
+
+    def outputs(self, X: NDArray[np.float64]) -> NDArray[np.float32]:
+        """What the network gives for encoded rows."""
+        x = scaled(self.scale, X)
+        result: NDArray[np.float32] = Evaluator(self.model, None, {}, None).predict(x)
+        return result
+
+    def answers(self, outputs: NDArray[np.float32]) -> NDArray[Any]:
+        """Classes or numbers from the network's outputs."""
+        names = self.about["classes"]
+        if names is None:
+            return self._in_units(outputs)
+        named: NDArray[Any] = _labels.as_given(names)[outputs.argmax(axis=1)]
+        return named
+
+    def probabilities(self, outputs: NDArray[np.float32]) -> NDArray[np.float64]:
+        """The softmax of the network's outputs, in double precision."""
+        logits = outputs.astype(np.float64)
+        shares = np.exp(logits - logits.max(axis=1, keepdims=True))
+        result: NDArray[np.float64] = shares / shares.sum(axis=1, keepdims=True)
+        return result
+
+    def scores(self, X: NDArray[np.float64], y: NDArray[Any]) -> dict[str, Any]:
+        """``evaluate`` of rows that are encoded, and their class indices or numbers."""
+        outputs = self.outputs(X)
+        names = self.about["classes"]
+        if names is None:
+            return _scores.of_numbers(self._in_units(outputs), y)
+        return _scores.of_classes(outputs, y, names)
+
+    def write(self, folder: Path) -> None:
+        """Write model.npz into the folder."""
+        arrays = {f"{WEIGHTS}{name}": array for name, array in self.model.state_dict().items()}
+        scales = {"inputs": self.scale, "target": self.target_scale}
+        for part, scale in scales.items():
+            if scale is not None:
+                arrays |= {f"{part}/{name}": getattr(scale, name) for name in SCALES}
+        arrays[HELD_OUT] = self.held_out
+        about = {**self.about, "encoding": self.encoding.to_dict()}
+        _model_file.write(folder, about, arrays)
+
+    def _in_units(self, outputs: NDArray[np.float32]) -> NDArray[np.float64]:
+        """In double: float32 may not reach as far as the targets."""
+        assert self.target_scale is not None
+        back = self.target_scale.inverse_transform(outputs.astype(np.float64))
+        result: NDArray[np.float64] = back[:, 0]
+        return result
+
+    def __repr__(self) -> str:
+        names = self.about["classes"]
+        what = "regression" if names is None else f"{len(names)} classes"
+        return (
+            f"SavedRun({_architecture(self.about)}; {what} of {self.target!r} from "
+            f"{len(self.features)} features, trained on {self.about['data']})"
+        )
+
+
+def load_run(folder: str | os.PathLike[str]) -> SavedRun:
+    """The model of a run of ``onepass train``, to predict with.
+
+    Args:
+        folder: such as runs/digits.
+
+    Raises:
+        FileNotFoundError: no run is there. ValueError: its model.npz is damaged, or of a later
+            version of onepass.
+
+    Example:
+        >>> import onepass
+        >>> onepass.load_run("runs/no-such-run")
+        Traceback (most recent call last):
+        FileNotFoundError: runs/no-such-run: no such folder, expected that of a run
+    """
+    path = Path(os.path.expanduser(folder))
+    file = path / _model_file.NAME
+    if not file.is_file():
+        raise FileNotFoundError(_no_run(path))
+    about, arrays = _model_file.read(file)
+    try:
+        encoding = Encoding.from_dict(about.pop("encoding"))
+        weights = {k.removeprefix(WEIGHTS): a for k, a in arrays.items() if k.startswith(WEIGHTS)}
+        return SavedRun(
+            _architecture(about).filled(weights),
+            encoding,
+            _scale(arrays, "inputs"),
+            _scale(arrays, "target") if about["classes"] is None else None,
+            about,
+            arrays[HELD_OUT],
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{file} is damaged ({error or type(error).__name__})") from error
+
+
+class KeepBest(Callback):
+    """Write model.npz at each best epoch, so that a run can predict while it is trained, and after
+    a kill.
+
+    Args:
+        stopping: what says which epoch is the best; it comes before this callback.
+        saved: the run as it is now.
+        folder: of the run.
+    """
+
+    def __init__(
+        self, stopping: EarlyStopping, saved: Callable[[], SavedRun], folder: Path
+    ) -> None:
+        self.stopping, self.saved, self.folder = stopping, saved, folder
+
+    def on_epoch_end(self, run: Run) -> None:
+        if self.stopping.best_epoch == run.epoch:
+            self.saved().write(self.folder)
+
+
+def is_finished(folder: str | os.PathLike[str]) -> bool:
+    """Whether the training of the run has come to its end."""
+    try:
+        record = json.loads((Path(os.path.expanduser(folder)) / "run.json").read_text("utf-8"))
+        return "result" in record
+    except (OSError, ValueError, TypeError):
+        return True  # only the model was copied here
+
+
+def _architecture(about: dict[str, Any]) -> Architecture:
+    fields = about["architecture"]
+    return Architecture(**{**fields, "hidden": tuple(fields["hidden"])})
+
+
+def _scale(arrays: dict[str, NDArray[Any]], part: str) -> Standardize:
+    scale = Standardize()
+    for name in SCALES:
+        setattr(scale, name, arrays[f"{part}/{name}"])
+    return scale
+
+
+def _array(y: Any) -> Any:
+    return np.asarray(y) if isinstance(y, (list, tuple)) else y
+
+
+def _no_run(path: Path) -> str:
+    if path.is_dir():
+        if (path / "run.json").is_file():
+            return f"{path}: no {_model_file.NAME}; no epoch of the training is done yet"
+        return f"{path} holds no run ({_model_file.NAME} is missing)"
+    beside = path.parent
+    there = [p.name for p in beside.iterdir() if p.is_dir()] if beside.is_dir() else []
+    return f"{path}: no such folder, expected that of a run{suggestion(path.name, there)}"

@@ -1,0 +1,322 @@
+"""What a table's encoding learns, stores, and does with another table."""
+
+import gzip
+import io
+import json
+import re
+import sys
+
+import numpy as np
+import pytest
+from onepass.data import Encoding, load, read_table
+
+TRAIN = "size,town,rate,y\n" + "".join(
+    f"{i},{('Oslo', 'Rome')[i % 2]},{i}%,{i / 4 + 0.1}\n" for i in range(8)
+)
+
+
+def file(text):
+    return io.StringIO(text)
+
+
+@pytest.fixture
+def table():
+    return read_table(file(TRAIN), categorical="auto")
+
+
+@pytest.fixture
+def encoding(table):
+    """As it comes back from JSON."""
+    return Encoding.from_dict(json.loads(json.dumps(table.encoding.to_dict())))
+
+
+def test_an_encoding_comes_back_from_json(table, encoding):
+    assert encoding == table.encoding
+    assert encoding.columns == ("size", "town", "rate")
+    assert encoding.feature_names == ("size", "town=Oslo", "town=Rome", "rate")
+    np.testing.assert_array_equal(encoding.apply(file(TRAIN)), table.x)
+    with pytest.raises(ValueError, match="stored 'format' is 99, expected"):
+        Encoding.from_dict({**table.encoding.to_dict(), "format": 99})
+
+
+OTHERS = {
+    "the columns shuffled": "rate,y,town,size\n4%,1.5,Rome,3\n",
+    "no target": "size,town,rate\n3,Rome,4%\n",
+    "further columns": "id,size,note,town,rate\nk1,3,x,Rome,4%\n",
+    "another separator": "town;rate;size\nRome;4%;3\n",
+    "an index": ",size,town,rate\n0,3,Rome,4%\n",
+    "a dict": {"town": ["Rome"], "rate": [0.04], "size": [3]},
+    "an array": np.array([[3, "Rome", 0.04]], object),
+}
+
+
+@pytest.mark.parametrize("other", OTHERS)
+def test_another_table_is_encoded_as_the_first(encoding, other):
+    given = OTHERS[other]
+    given = file(given) if isinstance(given, str) else given
+    assert encoding.apply(given).tolist() == [[3, 0, 1, 0.04]]
+
+
+WRONG = {
+    "size,town\n3,Rome\n": "no column 'rate', which the model was trained on; the table has size, ",
+    "size,city,rates\n3,Rome,4%\n": "no column 'town', 'rate', which the",
+    "size,town,rate\nx,Rome,4%\n": "column 'size', row 1: 'x' is not a finite number",
+    "size,town,rate\n3,Rome,4\n": "column 'rate' has no sign, expected % as in the training data",
+    "size,town,rate\n$3,Rome,4%\n": "column 'size' has the sign \\$, expected plain numbers",
+    "size,town,rate\n": "expected a header line and at least one row",
+}
+
+
+@pytest.mark.parametrize("text", WRONG, ids=repr)
+def test_another_table_that_differs_is_refused_by_column(encoding, text):
+    with pytest.raises(ValueError, match=WRONG[text]):
+        encoding.apply(file(text))
+
+
+def test_an_array_of_another_width_is_refused(encoding):
+    with pytest.raises(ValueError, match=r"shape \(1, 2\), expected \(N, 3\): size, town, rate"):
+        encoding.apply(np.ones((1, 2)))
+
+
+def test_words_that_training_lacked_are_none_of_the_known(encoding):
+    text = "size,town,rate\n1,Paris,4%\n2,Rome,5%\n3,Paris,5%\n"
+    table = read_table(file(text), like=encoding)
+    assert table.x.tolist() == [[1, 0, 0, 0.04], [2, 0, 1, 0.05], [3, 0, 0, 0.05]]
+    assert table.y is None
+    assert [
+        n for n in table.notes if "2 rows hold words that training lacked, such as 'Paris'" in n
+    ]
+
+
+def test_medians_and_words_are_those_of_the_training_part():
+    rows = ["1,x", "2,x", "900,z", ",z", "3,x", "800,z", "1,w", "2,w"]
+    text = "a,c,y\n" + "".join(f"{row},{i}.5\n" for i, row in enumerate(rows))
+    table = read_table(file(text), categorical="auto")
+    assert table.feature_names == ("a", "c=w", "c=x", "c=z")
+    train = np.array([0, 1, 3, 4])
+    fitted = table.fit(train)
+    assert fitted.feature_names == ("a", "c=x", "c=z")
+    assert fitted.encoding.features[0].fill == 2.0
+    assert fitted.x[3].tolist() == [2, 0, 1]
+    assert fitted.x[6].tolist() == [1, 0, 0]
+    assert fitted.encoding.apply(file("a,c\nNA,x\n")).tolist() == [[2, 1, 0]]
+    mask = np.isin(np.arange(8), train)
+    assert table.fit(mask).encoding == fitted.encoding
+    with pytest.raises(ValueError, match="column 'a' has no number in the training part"):
+        table.fit([3])
+
+
+def test_missing_cells_that_training_did_not_have_are_refused():
+    encoding = read_table(file("a,b,y\n1,2,3.5\n4,5,6.5\n")).encoding
+    with pytest.raises(ValueError, match=r"row 2: missing value '-'; 2 of 3 .*'a' \(2\); fill"):
+        encoding.apply(file("b,a\n1,2\n2,-\n3,\n"))
+
+
+def test_a_decimal_sign_that_another_file_does_not_show_is_that_of_training():
+    encoding = read_table(file("a;y\n1.200;0,5\n1,5;1,5\n")).encoding
+    assert encoding.apply(file("a\n1.200\n")).tolist() == [[1200]]
+    assert encoding.apply(file("a;b\n1.200;2.5\n")).tolist() == [[1.2]]
+    assert encoding.apply(file("a\n1.200\n"), decimal=".").tolist() == [[1.2]]
+
+
+def test_a_file_is_read_as_the_first_was():
+    first = "1:0,5:1,5\n2:1,5:2,5\n"
+    encoding = read_table(file(first), sep=":", decimal=",", header=False).encoding
+    again = Encoding.from_dict(json.loads(json.dumps(encoding.to_dict())))
+    assert again.apply(file("3:1.000,5\n")).tolist() == [[3, 1000.5]]
+
+
+def test_numbers_that_name_categories_stay_names():
+    rows = "".join(f"{i},{('36', '38', 'XL')[i % 3]},{i / 2}\n" for i in range(9))
+    encoding = read_table(file(f"a,size,y\n{rows}"), categorical="auto").encoding
+    assert encoding.feature_names == ("a", "size=36", "size=38", "size=XL")
+    assert encoding.apply(file("a,size\n1,38\n2,36\n")).tolist() == [[1, 0, 1, 0], [2, 1, 0, 0]]
+    assert encoding.apply({"a": [1], "size": [38]}).tolist() == [[1, 0, 1, 0]]
+
+
+@pytest.mark.parametrize(("labels", "other", "y"), [
+    ("cat dog cat dog", "dog dog", [1, 1]), ("1 2 1 2", "2 1", [1, 0]),
+    ("1 2 1 2", "2.0 1", [1, 0]), ("1.0 2.0 1.0 2.0", "2 1", [1, 0]), ("01 1 01 1", "1 01", [1, 0]),
+])  # fmt: skip
+def test_targets_of_another_table_have_the_classes_of_the_first(labels, other, y):
+    rows = "".join(f"{i},{label}\n" for i, label in enumerate(labels.split()))
+    encoding = read_table(file(f"a,y\n{rows}")).encoding
+    table = read_table(
+        file("y,a\n" + "".join(f"{label},7\n" for label in other.split())), like=encoding
+    )
+    assert table.y.tolist() == y
+    assert table.classes == encoding.classes
+    with pytest.raises(ValueError, match="column 'y', row 1: '3' is no class of the training data"):
+        read_table(file("y,a\n3,1\n"), like=encoding)
+
+
+def test_targets_of_another_table_are_numbers_as_in_the_first():
+    encoding = read_table(file("a,y\n1,0.5%\n2,1.5%\n")).encoding
+    assert read_table(file("a,y\n1,2%\n2,3%\n"), like=encoding).y.tolist() == [0.02, 0.03]
+    with pytest.raises(ValueError, match="column 'y' has no sign, expected %"):
+        read_table(file("a,y\n1,2\n2,3\n"), like=encoding)
+    with pytest.raises(ValueError, match="column 'y', row 2: 'x' is text"):
+        read_table(file("a,y\n1,2%\n2,x\n"), like=encoding)
+
+
+def test_without_scikit_learn_the_error_names_the_extra(monkeypatch):
+    for module in ("sklearn", "sklearn.impute", "sklearn.preprocessing"):
+        monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(ImportError, match=r"need scikit-learn: pip install 'onepass\[demo\]'"):
+        read_table(file(TRAIN), categorical="auto")
+    with pytest.raises(ImportError, match="scikit-learn"):
+        read_table(file("a,y\n1,0.5\n,1.5\n"), missing="impute")
+    assert len(read_table(file("a,y\n1,0.5\n3,1.5\n"), missing="impute")) == 2
+
+
+# ------------------------------------------------------------------------------- notes
+
+
+NOTES = {
+    "id": (
+        "id,a,y\n" + "".join(f"{7 * i},{i % 3},{i}.5\n" for i in range(9)),
+        "different in every",
+    ),
+    "numbers": ("k,a,y\n" + "".join(f"{i},{i % 3},{i}.5\n" for i in range(30)), "--drop k"),
+    "constant": ("c,a,y\n" + "".join(f"4,{i % 3},{i}.5\n" for i in range(9)), "every row: 'c'"),
+    "long": (f"n,y\n{2**62},0.5\n{2**62 + 1},1.5\n", "beyond 2\\*\\*53, which are rounded: 'n'"),
+    "rare": ("a,y\n1,x\n2,x\n3,z\n", "classes of one sample: 'z'"),
+    "index": (",a,y\n0,1,0.5\n1,3,1.5\n", "left out the first column, which has no name"),
+}
+
+
+@pytest.mark.parametrize("case", NOTES)
+def test_what_is_worth_a_look_is_noted(case):
+    text, words = NOTES[case]
+    notes = read_table(file(text)).notes
+    assert [note for note in notes if re.search(words, note)], notes
+
+
+def test_nothing_is_noted_of_an_ordinary_table():
+    text = "a,b,y\n" + "".join(f"{i % 5},{i / 3:.4f},{i}.5\n" for i in range(30))
+    assert read_table(file(text)).notes == ()
+
+
+def test_what_was_encoded_and_filled_is_noted():
+    text = "a,c,y\n1,x,0.5\n,x,1.5\n2,,2.5\n3,x,\n5,z,7\n5,z,8\n"
+    notes = read_table(file(text), categorical="auto").notes
+    assert notes == (
+        "one-hot encoded: 'c' (3 words)",
+        "filled with the training part's median: 'a' (1)",
+        "a missing cell counts as a word: 'c' (1)",
+        "left out 1 of 6 rows, which have no target",
+    )
+
+
+# ------------------------------------------------------------------------------- sources
+
+
+def test_standard_input_and_packed_files(tmp_path, monkeypatch):
+    packed = tmp_path / "prices.csv.gz"
+    packed.write_bytes(gzip.compress(b"a,y\n1,0.5\n2,1.5\n"))
+    table = read_table(packed)
+    assert (table.name, table.x.tolist()) == ("prices", [[1], [2]])
+    assert load(packed).y.tolist() == [0.5, 1.5]
+    tabs = tmp_path / "t.tsv.gz"
+    tabs.write_bytes(gzip.compress(b"a, b\ty\n1\t0.5\n2\t1.5\n"))
+    assert read_table(tabs).columns == ("a, b",)
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"a,y\n1,0.5\n2,1.5\n")))
+    assert read_table("-").y.tolist() == [0.5, 1.5]
+    monkeypatch.setattr("sys.stdin", None)
+    with pytest.raises(ValueError, match="no standard input"):
+        read_table("-")
+
+
+def test_paths_that_are_none(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"no such file: .*none\.csv"):
+        read_table(tmp_path / "none.csv")
+    with pytest.raises(FileNotFoundError, match="is a folder"):
+        read_table(tmp_path)
+    with pytest.raises(TypeError, match="'source' is a ndarray, expected a path"):
+        read_table(np.ones((2, 2)))
+
+
+def test_a_data_frame_is_read_as_its_file_would_be():
+    pandas = pytest.importorskip("pandas")
+    text = "a,b,c,d,y\n1,True,x,1,0.5\n2,False,z,,1.5\n3,True,x,3,2.5\n4,False,z,4,3.5\n"
+    frame = pandas.read_csv(file(text))
+    frame["d"] = frame["d"].astype("Int64")
+    frame["c"] = frame["c"].astype("category")
+    frame.index = [3, 1, 2, 0]
+    one, other = (read_table(s, categorical="auto") for s in (frame, file(text)))
+    np.testing.assert_array_equal(one.x, other.x)
+    np.testing.assert_array_equal(one.y, other.y)
+    assert (one.columns, one.encoding.features) == (other.columns, other.encoding.features)
+    dated = frame.assign(b=pandas.to_datetime(["2024-01-02"] * 4))
+    with pytest.raises(ValueError, match=r"column 'b', row 1: '2024-01-02.*is a date"):
+        read_table(dated, categorical="auto")
+    with pytest.raises(ValueError, match="column 'd', row 2: missing value ''"):
+        read_table(frame, drop=["c"])
+    with pytest.raises(ValueError, match="column 'a', row 2: inf is not a finite number"):
+        read_table(frame.assign(a=[1, np.inf, 2, 3]), categorical="auto")
+
+
+def test_parquet_and_excel_files_are_read_by_pandas(tmp_path):
+    pandas = pytest.importorskip("pandas")
+    pytest.importorskip("openpyxl")
+    frame = pandas.DataFrame(
+        {"a": [1, 2, 3, 4], "c": ["007", "x", "007", "x"], "b": [0.5, None, 1, 2], "y": [1.5] * 4}
+    )
+    path = tmp_path / "t.xlsx"
+    frame.to_excel(path)
+    table = read_table(path, categorical="auto")
+    assert table.columns == ("a", "c", "b")
+    assert table.feature_names == ("a", "c=007", "c=x", "b")
+    assert table.x.tolist() == [[1, 1, 0, 0.5], [2, 0, 1, 1], [3, 1, 0, 1], [4, 0, 1, 2]]
+    path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(ValueError, match="cannot be read as an Excel file"):
+        read_table(path)
+    pytest.importorskip("pyarrow")
+    frame.to_parquet(tmp_path / "t.parquet")
+    np.testing.assert_array_equal(read_table(tmp_path / "t.parquet", categorical="auto").x, table.x)
+
+
+def test_without_pandas_the_error_names_the_extra(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    for name in ("t.xlsx", "t.parquet"):
+        (tmp_path / name).write_bytes(b"PK\x03\x04")
+        with pytest.raises(ImportError, match=r"needs pandas and .*pip install 'onepass\[demo\]'"):
+            read_table(tmp_path / name)
+
+
+def test_numbers_alone_are_not_copied():
+    """x is the memory that the numbers were read into."""
+    table = read_table(file("a,y,b\n1,0.5,2\n3,1.5,4\n"), target="y")
+    assert table.x.base is not None
+    assert table.x.tolist() == [[1, 2], [3, 4]]
+    assert table.x is table.x
+
+
+def test_a_table_that_takes_more_than_a_second_shows_a_bar(monkeypatch, tmp_path):
+    from onepass import _bar
+    from onepass.data import _loading, _text
+
+    shown = []
+
+    class Bar:
+        n = 0
+
+        def update(self, count):
+            self.n += count
+            shown.append(self.n)
+
+        def close(self):
+            shown.append("closed")
+
+    text = "a,y\n" + "".join(f"{i},{i}.5\n" for i in range(300))
+    path = tmp_path / "t.csv"
+    path.write_text(text)
+    monkeypatch.setattr(_text, "CHUNK", 500)
+    monkeypatch.setattr(_bar, "of", lambda *a: Bar())
+    read_table(path)
+    assert shown == []
+    monkeypatch.setattr(_loading, "SECONDS", -1.0)
+    read_table(path)
+    assert shown[-1] == "closed"
+    assert shown[:-1] == sorted(shown[:-1])
+    assert shown[-2] == len(text)

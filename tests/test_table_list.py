@@ -1,0 +1,208 @@
+"""A list of small tables as people have them, each with what must come out."""
+
+import gzip
+import io
+
+import numpy as np
+import pytest
+from onepass.data import read_table
+
+
+def source(contents, name="t.csv"):
+    """An open file with this text or these bytes."""
+    file = io.BytesIO(contents if isinstance(contents, bytes) else contents.encode())
+    file.name = name
+    return file
+
+
+def lines(head, cells, end="\n"):
+    """A header line, and a row for each i in range(len(cells)) with its cell at ``{}``."""
+    first, row = head
+    return first + end + "".join(row.format(c, i=i) + end for i, c in enumerate(cells))
+
+
+AB = ("a,y", "{i},{}")
+X2 = [[1.0], [2.0]]
+Y2 = [2.5, 3.5]
+EURO = "\u20ac"
+
+# text, options, x, y (indices of classes or numbers), classes
+READ = {
+    "plain": ("a,y\n1,2.5\n2,3.5\n", {}, X2, Y2, None),
+    "a byte-order mark": ("\ufeffa,y\n1,2.5\n2,3.5\n", {}, X2, Y2, None),
+    "CRLF": ("a,y\r\n1,2.5\r\n2,3.5\r\n", {}, X2, Y2, None),
+    "lone CR": ("a,y\r1,2.5\r2,3.5\r", {}, X2, Y2, None),
+    "no last line end": ("a,y\n1,2.5\n2,3.5", {}, X2, Y2, None),
+    "blank lines": ("\na,y\n\n1,2.5\n , \n2,3.5\n\n", {}, X2, Y2, None),
+    "spaces around": (" a , y \n 1 , 2.5 \n 2 ,\t3.5\n", {}, X2, Y2, None),
+    "semicolons and decimal commas": ("a;y\n1,0;2,5\n2,0;3,5\n", {}, X2, Y2, None),
+    "decimal commas without a header": ("1,0;2,5\n2,0;3,5\n", {"header": False}, X2, Y2, None),
+    "bars": ("a|y\n1|2.5\n2|3.5\n", {}, X2, Y2, None),
+    "tabs": ("a\ty\n1\t2.5\n2\t3.5\n", {}, X2, Y2, None),
+    "another separator": ("a:y\n1:2.5\n2:3.5\n", {"sep": ":"}, X2, Y2, None),
+    "separators in names": ('"a;1, in m",y\n1,2.5\n2,3.5\n', {}, X2, Y2, None),
+    "separators in cells": ('a,y\n1,"x, y"\n2,z\n3,"x, y"\n4,z\n', {}, [[1], [2], [3], [4]],
+                            [0, 1, 0, 1], ("x, y", "z")),
+    "line breaks in names": ('"a\nin m",y\n1,2.5\n2,3.5\n', {}, X2, Y2, None),
+    "line breaks in cells": ('a,note,y\n1,"one\ntwo\n\nfour",2.5\n2,"",3.5\n', {"drop": ["note"]},
+                             X2, Y2, None),
+    "quotes everywhere": ('"a","y"\n"1","2.5"\n"2","3.5"\n', {}, X2, Y2, None),
+    "doubled quotes": ('a,y\n1,"5"" pipe"\n2,"rod"\n3,rod\n4,"5"" pipe"\n', {},
+                       [[1], [2], [3], [4]], [0, 1, 1, 0], ('5" pipe', "rod")),
+    "an unnamed index": (",a,y\n7,1,2.5\n9,2,3.5\n", {}, X2, Y2, None),
+    "an index as pandas reads it again": ("Unnamed: 0,a,y\n0,1,2.5\n1,2,3.5\n", {}, X2, Y2, None),
+    "a trailing separator": ("a,y,\n1,2.5,\n2,3.5,\n", {}, X2, Y2, None),
+    "trailing separators in the rows": ("a;y\n1;2,5;\n2;3,5;\n", {}, X2, Y2, None),
+    "comment lines": ("# exported 2024, by me\n#\na,y\n1,2.5\n2,3.5\n", {}, X2, Y2, None),
+    "a header behind a comment sign": ("# a,y\n1,2.5\n2,3.5\n", {}, X2, Y2, None),
+    "no header": ("1,2.5\n2,3.5\n", {"header": False}, X2, Y2, None),
+    "years as names": ("2019,y\n1,2.5\n2,3.5\n", {"header": True}, X2, Y2, None),
+    "truth values": ("a,y\nTrue,2.5\nFALSE,3.5\ntrue,1.5\n", {}, [[1], [0], [1]], [2.5, 3.5, 1.5],
+                     None),
+    "truth values as classes": (lines(AB, ["True", "False"] * 2), {}, [[0], [1], [2], [3]],
+                                [1, 0, 1, 0], ("False", "True")),
+    "dates left out": ("d,a,y\n2024-01-02,1,2.5\n2024-01-03,2,3.5\n", {"drop": ["d"]}, X2, Y2,
+                       None),
+    "leading zeros": (lines(AB, ["007", "07", "7", "07"]), {}, [[0], [1], [2], [3]], [0, 1, 2, 1],
+                      ("007", "07", "7")),
+    "19 digits": (lines(AB, [2**62 + 1, 2**62, 2**62 + 1, 2**62]), {}, [[0], [1], [2], [3]],
+                  [1, 0, 1, 0], (str(2**62), str(2**62 + 1))),
+    "underscores": (lines(AB, ["1_0", "1_1", "1_0", "1_1"]), {}, [[0], [1], [2], [3]], [0, 1, 0, 1],
+                    ("1_0", "1_1")),
+    "whole numbers": (lines(AB, ["10", "9", "9", "10"]), {}, [[0], [1], [2], [3]], [1, 0, 0, 1],
+                      ("9", "10")),
+    "currency": ('a,y\n$1.00,"1,205.60 EUR"\n-$2.00,12 EUR\n', {}, [[1], [-2]], [1205.6, 12], None),
+    "currency behind": (f"a;y\n1 {EURO};2,5\n2,00 {EURO};3,5\n", {}, X2, Y2, None),
+    "percent": ("a,y\n12.3%,2.5\n-5 %,3.5\n", {}, [[0.123], [-0.05]], Y2, None),
+    "thousands": ('a,y\n"1,205",2.5\n"1,200,300",3.5\n', {}, [[1205], [1200300]], Y2, None),
+    "German thousands": ("a;y\n1.205;2,5\n12.300;3,5\n", {}, [[1205], [12300]], Y2, None),
+    "German thousands, many": ("a;y\n1.205;7\n1.200.300;8\n", {}, [[1205], [1200300]], [7, 8],
+                               None),
+    "Swiss thousands": ("a;y\n1'205.5;2.5\n1’200’300;3.5\n", {}, [[1205.5], [1200300]], Y2, None),
+    "French thousands": ("a;y\n1\u202f205,5;2,5\n1\xa0200;3,5\n", {}, [[1205.5], [1200]], Y2, None),
+    "three decimals": ("a;b;y\n1.205;0.5;7\n2.300;1.5;8\n", {}, [[1.205, 0.5], [2.3, 1.5]], [7, 8],
+                       None),
+    "three decimals between commas": ("a,y\n1.205,7\n2.3,8\n", {}, [[1.205], [2.3]], [7, 8], None),
+    "decimals that are told": ("a;y\n1.205;7\n2.300;8\n", {"decimal": ","}, [[1205], [2300]],
+                               [7, 8], None),
+    "a minus of Unicode": ("a,y\n\u22121.5,2.5\n2,\u22123.5\n", {}, [[-1.5], [2]], [2.5, -3.5],
+                           None),
+    "NA as a class": (lines(AB, ["NA", "EU", "EU", "NA", "-", "-"]), {},
+                      [[0], [1], [2], [3], [4], [5]], [2, 1, 1, 2, 0, 0], ("-", "EU", "NA")),
+    "large targets": (lines(AB, ["1e39", "2.5e39", "-3e39"]), {}, [[0], [1], [2]],
+                      [1e39, 2.5e39, -3e39], None),
+    "UTF-16": ("größe,y\n1,2.5\n2,3.5\n".encode("utf-16"), {}, X2, Y2, None),
+    "UTF-16 without a mark": ("größe,y\n1,2.5\n2,3.5\n".encode("utf-16-be"),
+                              {"encoding": "utf-16-be"}, X2, Y2, None),
+    "Latin-1": ("größe,y\n1,2.5\n2,3.5\n".encode("latin-1"), {"encoding": "latin-1"}, X2, Y2, None),
+    "gz": (gzip.compress(b"a,y\n1,2.5\n2,3.5\n"), {}, X2, Y2, None),
+    "positions": ("y,a,b\n2.5,1,x\n3.5,2,x\n", {"target": 1, "drop": [-1]}, X2, Y2, None),
+    "some features": ("a,b,y\n1,9,2.5\n2,9,3.5\n", {"features": ["a"]}, X2, Y2, None),
+    "medians": ("a,y\n1,2.5\n,3.5\n#N/A,4.5\n3,5.5\n5,6.5\n", {"missing": "impute"},
+                [[1], [3], [3], [3], [5]], [2.5, 3.5, 4.5, 5.5, 6.5], None),
+    "rows without a target": ("a,y\n1,2.5\n9,-\n2,3.5\n9,\n", {"missing": "impute"}, X2, Y2, None),
+    "words": (lines(("c,y", "{},{i}.5"), ["x", "z", "x", "z", "", ""]), {"categorical": "auto"},
+              [[0, 1, 0], [0, 0, 1], [0, 1, 0], [0, 0, 1], [1, 0, 0], [1, 0, 0]],
+              [0.5, 1.5, 2.5, 3.5, 4.5, 5.5], None),
+    "many digits": ("a,y\n0.1000000000000000055511151231257827,2.5\n1e-320,3.5\n", {},
+                    [[0.1], [1e-320]], Y2, None),
+}  # fmt: skip
+
+# text, options, words of the message
+REFUSED = {
+    "nothing": ("", {}, "the file is empty, expected a header line"),
+    "blank lines alone": ("\n\n", {}, "the file is empty"),
+    "a header alone": ("a,y\n", {}, "one line, expected a header line and at least one row"),
+    "one column": ("a\n1\n2\n", {}, "one column, 'a', expected features and a target"),
+    "no header": ("1,2.5\n2,3.5\n", {}, r"the first line is numbers.*--no-header"),
+    "no header, one word": ("5.0,3.4,oak\n4.5,3.5,ash\n", {}, "column 1 is called '5.0' and holds"),
+    "no header, decimal commas": ("5,0;3,4;oak\n4,5;3,5;ash\n", {}, "column 1 is called '5,0' and"),
+    "a name twice": ("a,a,y\n1,2,3\n2,3,4\n", {}, "two columns are called 'a'"),
+    "no name": ("a,,y\n1,2,3.5\n2,3,4.5\n", {}, "column 2 has no name"),
+    "a trailing column with cells": ("a,y,\n1,2.5,\n2,3.5,x\n", {}, "column 3 has no name"),
+    "a long row": ("a,y\n1,2.5\n2,3.5,4\n", {}, "line 3: row 2 has 3 cells, expected 2"),
+    "a short row": ("a,b,y\n1,2.5,3\n2,3.5\n", {}, "line 3: row 2 has 2 cells, expected 3"),
+    "an unclosed quote": ('a,y\n1,x\n2,"x\n3,z\n4,z\n', {}, "line 3: .*is a quote not closed"),
+    "two unclosed quotes": ('a,b,y\n1,2,"x\n3,4,z\n5,6,z"\n7,8,z\n', {}, "line 2: .*not closed"),
+    "a stray quote": ('a,b,y\n1,2,x\n3,4,x"\n5,6,z\n', {}, "line 3: a quote within the cell 'x\"'"),
+    "missing cells": ("a,b,y\n1,#N/A,2.5\n,3,3.5\n,-,4.5\n", {},
+                      "column 'b', row 1: missing value '#N/A'; 3 of 3 rows have missing cells: "
+                      r"'a' \(2\), 'b' \(2\).*--missing impute"),
+    "a missing target": ("a,y\n1,2.5\n2,-\n3,4.5\n", {}, r"row 2: missing value '-'.*'y' \(1\)"),
+    "dates": ("d,y\n02.01.2024,2.5\n03.01.2024,3.5\n", {"categorical": "auto"},
+              r"column 'd', row 1: '02.01.2024' is a date.*--drop d\)"),
+    "times": ("d,y\n12:30,2.5\n12:45,3.5\n", {}, "'12:30' is a date or time"),
+    "text": (lines(("id,c,y", "k{i},{},{i}.5"), "xzxz"), {},
+             r"column 'id', row 1: 'k0' is not a finite number \(nor are the cells of 'c'\); "
+             r"one-hot encode 'c'.*--categorical auto.*--drop id\)"),
+    "text of many words": (lines(("id,c,y", "k{i},{},{i}.5"), "xzxz"), {"categorical": "auto"},
+                           r"'id' \(4 words\).*--drop id\)"),
+    "an odd cell": (lines(("a,y", "{},{i}.5"), ["1", "2", "n.d.", "4"]), {"categorical": "auto"},
+                    "column 'a', row 3: 'n.d.' is not a finite number.*mend the cell"),
+    "an odd target": (lines(AB, ["0.5", "1.5", "x", "2.5", "0.5", "1.5"]), {},
+                      "column 'y', row 3: 'x' among numbers"),
+    "a number among words": (lines(AB, ["x", "z", "7.5", "x", "z"]), {}, "row 3: '7.5' among text"),
+    "infinity": ("a,y\n1,2.5\ninf,3.5\n", {}, "column 'a', row 2: 'inf' is not a finite number"),
+    "beyond float64": ("a,y\n1,2.5\n1e999,3.5\n", {}, "row 2: '1e999' is not a finite number"),
+    "Arabic digits": ("a,y\n1,2.5\n\u0661\u0662,3.5\n", {}, "column 'a', row 2: '\u0661\u0662'"),
+    "underscores": ("a,y\n1,2.5\n1_000,3.5\n", {}, "row 2: '1_000' .*without underscores, 1000"),
+    "two decimal signs": ('a,y\n0.5,1.5\n"0,5",2.5\n0.7,3\n', {}, "row 2: '0,5' among numbers"),
+    "percent and none": ("a,y\n5%,2.5\n6%,3.5\n7,4.5\n", {}, "row 3: '7' among numbers .* '5%'"),
+    "two currencies": (f"a,y\n$5,2.5\n$6,1.5\n{EURO}7,3.5\n", {}, f"row 3: '{EURO}7' among"),
+    "German thousands, or not": ("a;y\n1.205;7\n2.300;8\n", {},
+                                 r"column 'a', row 1: '1.205' is 1.205 or 1205; pass decimal="),
+    "thousands, or not": ('a,y\n"1,205",7\n"2,300",8\n', {}, "row 1: '1,205' is 1205 or 1.205"),
+    "another decimal sign": ("a;y\n1.5;7\n2.3;8\n", {"decimal": ","}, "'1.5' is not a finite"),
+    "one class": (lines(AB, "xxx"), {}, "column 'y' has the one class x, expected two"),
+    "not UTF-8": ("größe,y\n1,2\n".encode("latin-1"), {}, "not UTF-8 text .*--encoding.*latin-1"),
+    "UTF-16 without a mark": ("a,y\n1,2.5\n2,3.5\n".encode("utf-16-le"), {}, "encoding utf-16-le"),
+    "a cell of a megabyte": (f"a,y\n1,{'x' * 2**20}\n2,z\n", {}, "line 2: .*more than 131072 char"),
+    "a number of a megabyte": (f"a,y\n{'1' * 2**20},1\n2,3\n", {}, "line 2: .*more than 131072 c"),
+    "a quoted megabyte": ('a,y\n1,"' + "x\n" * 2**19, {}, "line 2: .*is a quote not closed"),
+    "a damaged gz": (gzip.compress(b"a,y\n1,2.5\n" * 99)[:-9], {}, "damaged or cut short"),
+    "an archive": (b"PK\x03\x04abcdefgh", {}, "zip archive or an Excel file"),
+    "NULs": ("a,y\n1,2.5\n2,\0\0\n", {}, "NUL characters"),
+    "a target of gaps": ("a,y\n1,-\n2,-\n", {}, "column 'y' has the one class -, expected two"),
+    "text for a regression": (lines(AB, "xzxz"), {"task": "regression"},
+                              "column 'y', row 1: 'x' is text, expected numbers"),
+    "no such column": ("size,y\n1,2.5\n2,3.5\n", {"drop": ["sise"]}, "did you mean 'size'"),
+    "no such position": ("a,y\n1,2.5\n2,3.5\n", {"target": 3}, "'target' is 3, expected"),
+    "no such encoding": ("a,y\n1,2\n", {"encoding": "latn"}, "'encoding' is 'latn', expected"),
+    "no such option": ("a,y\n1,2\n", {"missing": "mean"}, "'missing' is 'mean', expected"),
+    "no separator": ("a,y\n1,2\n", {"sep": "ab"}, "'sep' is 'ab', expected one character"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", READ)
+def test_a_table_is_read_as_what_it_says(case):
+    contents, options, x, y, classes = READ[case]
+    table = read_table(source(contents), **options)
+    assert table.x.dtype == np.float64
+    assert table.x.tolist() == x
+    assert (table.y.tolist(), table.classes) == (y, classes)
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_a_table_is_refused_with_place_and_cure(case):
+    contents, options, words = REFUSED[case]
+    with pytest.raises(ValueError, match=words) as error:
+        read_table(source(contents), **options)
+    text = str(error.value)
+    assert text.startswith(("t.csv", "read_table: '"))
+    assert "\n" not in text
+    assert len(text) < 500
+
+
+@pytest.mark.parametrize("case", READ)
+def test_a_long_table_says_the_same_as_its_rows_alone(case, monkeypatch):
+    """Cut into parts of few characters: nothing depends on where a part ends."""
+    monkeypatch.setattr("onepass.data._text.CHUNK", 5)
+    monkeypatch.setattr("onepass.data._text.HEAD", 1 << 16)
+    test_a_table_is_read_as_what_it_says(case)
+
+
+@pytest.mark.parametrize("case", READ)
+def test_numpy_and_csv_read_the_same(case, monkeypatch):
+    """Where every part goes through csv, and where none must."""
+    monkeypatch.setattr("onepass.data._text._Reading._quick", lambda self, chunk: False)
+    test_a_table_is_read_as_what_it_says(case)
