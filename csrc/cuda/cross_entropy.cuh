@@ -246,8 +246,9 @@ struct PlainRow {
     if constexpr (kGroup == kWarpSize) warp_sync(kFullWarp);  // dlogits may be logits
     const float m = softmax.largest, sum = softmax.sum;
     if (call.dlogits) write_gradient(m, weight / sum * reduction, weight * reduction);
-    return cross_entropy_formula::loss(weight, sum,
-                                       cross_entropy_formula::share(weight, picked - m));
+    // Twice the half: picked - m may exceed the range of float.
+    const float half = cross_entropy_formula::share(weight, 0.5f * picked - 0.5f * m);
+    return cross_entropy_formula::loss(weight, sum, 2.0f * half);
   }
 };
 

@@ -10,7 +10,7 @@
 ONEPASS_BEGIN
 namespace {
 
-constexpr int64_t kNormBlocks = 528;  // four for each multiprocessor of an H200
+constexpr int64_t kNormBlocks = 396;  // three for each multiprocessor of an H200
 constexpr int64_t kNone = int64_t(1) << 62;
 
 struct NormPartial {
@@ -217,7 +217,7 @@ ONEPASS_DEVICE NormPartial fold_block(NormOrder order, const NormSum<T, kPlain>&
 }
 
 template <class T, bool kPlain, int64_t kBytes>
-__global__ void __launch_bounds__(kThreads, kPlain ? 4 : 2)
+__global__ void __launch_bounds__(kThreads, kPlain ? 3 : 2)
     norm_kernel(const __grid_constant__ NormCall call,
                 const __grid_constant__ Table<kBytes> table) {
   const unsigned char* bytes = table.data();

@@ -426,18 +426,18 @@ TRAIN = [
     ),
     Mutant(
         "history: a link is replaced by the table",
-        f"{FOLDER}/_history.py",
-        "target = home(path).resolve()  # a link stays one",
-        "target = home(path)",
+        f"{FOLDER}/_files.py",
+        "    target = path.resolve()\n",
+        "    target = path\n",
         (
             f"{TRAINER_SURPRISES}::test_a_csv_log_writes_into_pipes_and_through_links_and_keeps_modes",
         ),
     ),
     Mutant(
         "history: the table's permissions are lost",
-        f"{FOLDER}/_history.py",
-        "                    partial.chmod(stat.S_IMODE(target.stat().st_mode))\n",
-        "                    pass\n",
+        f"{FOLDER}/_files.py",
+        "                partial.chmod(stat.S_IMODE(target.stat().st_mode))\n",
+        "                pass\n",
         (
             f"{TRAINER_SURPRISES}::test_a_csv_log_writes_into_pipes_and_through_links_and_keeps_modes",
         ),
