@@ -16,6 +16,7 @@ from onepass._array import (
     is_floating,
     is_tensor_of_torch,
     library,
+    mover,
 )
 from onepass.nn import _use
 from onepass.train import _loaders
@@ -47,6 +48,11 @@ class Evaluator:
     # Renewed with the device and the model:
     _move: Callable[[Any], Any] = field(init=False, repr=False)
     _dtype: np.dtype[Any] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """Of a ``Run``, the settings do this whenever they change."""
+        self._move = mover(self.device, "Trainer") if self.device else unmoved
+        self._dtype = next(iter(self.model.parameters())).dtype
 
     def evaluate(self, X: Any, y: Any, *, batch_size: int = BATCH) -> dict[str, float]:
         """``loss`` and the metrics over ``(X, y)``."""
@@ -85,3 +91,7 @@ class Evaluator:
         if array.dtype != self._dtype and is_floating(array):
             array = convert(array, self._dtype.name)
         return self._move(array)
+
+
+def unmoved(array: Any) -> Any:
+    return array

@@ -19,6 +19,7 @@ from onepass.data._loader import LAST_BATCH
 from onepass.train import _schedule
 from onepass.train._callbacks import HOOKS, Callback
 from onepass.train._checkpoint import Checkpoint
+from onepass.train._evaluation import unmoved
 from onepass.train._history import History
 from onepass.train._metrics import Metric, resolve
 from onepass.train._run import Run
@@ -176,11 +177,7 @@ def _last_batch(run: Any, value: Any) -> Any:
 
 
 def _follow_device(run: Any) -> None:
-    run._move = mover(run.device, "Trainer") if run.device else _unmoved
-
-
-def _unmoved(array: Any) -> Any:
-    return array
+    run._move = mover(run.device, "Trainer") if run.device else unmoved
 
 
 def _history(run: Any, value: Any) -> History:
