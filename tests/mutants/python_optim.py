@@ -140,13 +140,6 @@ OPTIM = [
         (f"{LOADING}::test_a_state_that_lost_its_steps_does_not_begin_again_in_silence",),
     ),
     Mutant(
-        "optimizer: moments that are NaN are loaded",
-        "python/onepass/optim/_state_dict.py",
-        "if bool((value != value).any()):",
-        "if False:",
-        (f"{LOADING}::test_a_moment_that_does_not_fit_is_refused_by_name",),
-    ),
-    Mutant(
         "optimizer: a parameter exchanged in a group's list is not seen",
         "python/onepass/optim/_planned.py",
         "if new is not old",
