@@ -7,7 +7,6 @@ import math
 
 import numpy as np
 import pytest
-from cases import BFLOAT16
 from helpers import each_variant
 from onepass import nn, optim
 
