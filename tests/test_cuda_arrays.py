@@ -157,6 +157,14 @@ def test_steps_are_those_of_the_cpu(cupy, variant, sweep, options):
         assert all(not a.get().any() for a in zeroed[len(arrays) :])
 
 
+def test_a_step_of_many_blocks_is_one_step(cupy):
+    arrays = [values(400_000)]
+    optimizer = optim.AdamW(to_device(arrays), **ADAMW)
+    for _ in range(3):
+        optimizer.step(to_device([np.ones(400_000, np.float32)]))
+    assert {int(state["step"]) for state in optimizer.state_dict()["state"].values()} == {3}
+
+
 @each_variant
 def test_parameters_of_one_warp_have_counts_of_their_own(cupy, variant):
     """Many small parameters share a warp, and every second one is a step behind."""

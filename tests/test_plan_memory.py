@@ -6,8 +6,8 @@ import time
 
 import numpy as np
 import pytest
-from helpers import assert_same
-from onepass import config, ops, optim
+from helpers import Exported, assert_same
+from onepass import _C, config, ops, optim
 
 
 def test_memory_that_a_parameter_has_moved_to_is_refused_as_a_gradient():
@@ -65,6 +65,25 @@ def test_steps_of_two_threads_are_taken_whole_or_refused():
     assert sum(taken) + sum(refused) == 2 * rounds
     assert_same(parameter, np.full(size, -float(sum(taken)), np.float32))
     assert refused != [0, 0], "the two threads never met; nothing was shown"
+
+
+def test_a_plan_is_not_stepped_inside_its_own_step():
+    """As by a thread that comes in between: while a gradient is read, other Python runs."""
+    parameter, said = np.zeros(3, np.float32), []
+    plan = _C.Plan("sgd", [parameter], [None], [0])
+    row = ((1.0, 0.0, 0.0, 0.0, 0.0),)
+    options = (1.0, None, None, False, False, False, True)
+
+    class Gradient(Exported):
+        def __dlpack__(self, **more):
+            with pytest.raises(RuntimeError, match=r"^sgd: this optimizer is stepping") as error:
+                plan.step([np.ones(3, np.float32)], row, *options)
+            said.append(str(error.value))
+            return super().__dlpack__(**more)
+
+    plan.step([Gradient(np.ones(3, np.float32))], row, *options)
+    assert said
+    assert_same(parameter, np.full(3, -1, np.float32))
 
 
 def test_other_threads_run_during_a_long_call():

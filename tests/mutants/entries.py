@@ -8,6 +8,7 @@ from __future__ import annotations
 from cpp_bind import BIND
 from cpp_core import CORE
 from cpp_cpu import CPU
+from cpp_cuda import CUDA
 from cpp_kernels import KERNELS
 from mutant import Mutant
 from python_data import DATA
@@ -105,7 +106,7 @@ CPP = [
         "csrc/bind/plan.cpp",
         "flag.exchange(true, std::memory_order_acquire)",
         "flag.exchange(false, std::memory_order_acquire)",
-        (f"{MEMORY}::test_steps_of_two_threads_are_taken_whole_or_refused",),
+        (f"{MEMORY}::test_a_plan_is_not_stepped_inside_its_own_step",),
     ),
     Mutant(
         "plan: memory of moved parameters is not indexed again",
@@ -159,5 +160,5 @@ CPP = [
 ]
 
 PYTHON = [*DATA, *OPTIM, *NN, *TRAIN]
-CPP += KERNELS + BIND + CPU + CORE
+CPP += KERNELS + BIND + CPU + CORE + CUDA
 MUTANTS = [*PYTHON, *CPP]
