@@ -1,5 +1,6 @@
 """Options of ``onepass train``: what they do, what is printed, and which run they go on with."""
 
+import io
 import json
 import math
 import os
@@ -366,16 +367,7 @@ def test_a_full_disk_ends_a_training_with_one_line(here):
     assert (done.returncode, done.stderr) == (0, "")
 
 
-class Terminal:
-    def __init__(self):
-        self.text = ""
-
-    def write(self, text):
-        self.text += text
-
-    def flush(self):
-        pass
-
+class Terminal(io.StringIO):
     def isatty(self):
         return True
 
@@ -387,13 +379,13 @@ def test_lines_fit_a_narrow_terminal(here, monkeypatch, columns):
     terminal = Terminal()
     monkeypatch.setattr(sys, "stdout", terminal)
     assert main(["train", "t.csv", *FAST]) == 0
-    lines = re.split(r"[\n\r]", terminal.text)
+    lines = re.split(r"[\n\r]", terminal.getvalue())
     table = [line for line in lines if re.search(r"^ +(epoch|\d/2) ", line)]
     assert len(table) >= 3
     assert "val_loss" in table[0]
     words = [line for line in lines if len(line.split()) > 1]
     assert max(map(len, words)) <= int(columns)
-    assert "\x1b" not in terminal.text
+    assert "\x1b" not in terminal.getvalue()
 
 
 def test_an_interrupt_leaves_curves_and_says_how_to_go_on(here, capsys, monkeypatch):

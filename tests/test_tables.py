@@ -21,14 +21,17 @@ def refused(tmp_path, text, words, name="t.csv", **options):
 # ------------------------------------------------------------------------------- one odd cell
 
 
-@pytest.mark.parametrize("odd", ["-", "--", "*", "n.d.", "12_3", "1,5", "missing", "5%"])
-@pytest.mark.parametrize("whole", [False, True], ids=["fractions", "whole numbers"])
-@pytest.mark.parametrize("times", [1, 3])
-def test_one_odd_cell_among_numbers_does_not_make_a_classification(tmp_path, odd, whole, times):
-    if whole and times > 1 and odd in ("missing", "n.d."):
-        pytest.skip("a word that comes again beside whole numbers is a class")
-    if whole and odd == "1,5":
-        pytest.skip("beside whole numbers, 1,5 is one and a half")
+ODD = ["-", "--", "*", "n.d.", "12_3", "1,5", "missing", "5%"]
+# Beside whole numbers 1,5 is one and a half, and a word that comes again is a class.
+AMONG_WHOLE = {1: [o for o in ODD if o != "1,5"], 3: ["-", "--", "*", "12_3", "5%"]}
+
+
+@pytest.mark.parametrize(
+    ("whole", "times", "odd"),
+    [(False, times, odd) for times in (1, 3) for odd in ODD]
+    + [(True, times, odd) for times, cells in AMONG_WHOLE.items() for odd in cells],
+)
+def test_one_odd_cell_among_numbers_does_not_make_a_classification(tmp_path, whole, times, odd):
     values = [str(i // 2) if whole else f"{i // 2}.25" for i in range(20)]
     for i in range(times):
         values[5 + 3 * i] = odd

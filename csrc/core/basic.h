@@ -181,21 +181,6 @@ ONEPASS_HD float muladd(float a, float b, float c) {
 
 ONEPASS_HD double muladd(double a, double b, double c) { return a * b + c; }
 
-// p / q, rounded, where both and the quotient are far from overflow and underflow. IEEE division on
-// a GPU tests for that in a branch for each element.
-ONEPASS_HD float quotient_in_range(float p, float q) {
-#if defined(__CUDA_ARCH__)
-  float reciprocal;
-  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(reciprocal) : "f"(q));
-  reciprocal = ::fmaf(::fmaf(-q, reciprocal, 1.0f), reciprocal, reciprocal);
-  float y = p * reciprocal;
-  y = ::fmaf(::fmaf(-q, y, p), reciprocal, y);
-  return ::fmaf(::fmaf(-q, y, p), reciprocal, y);
-#else
-  return p / q;
-#endif
-}
-
 // The terms of even index of c0 + c1 z + c2 z + c3 z^2 + ..., so every second coefficient.
 template <class T>
 ONEPASS_HD T every_second(T, T c) {

@@ -54,7 +54,7 @@ ONEPASS_HD float mills(float t, float scale = 1.0f) {
       chain(t, 1.0f, scale, 0.5f, 0x1.acc64ap-2f, 0x1.58dad8p-3f, 0x1.2319c2p-5f, 0x1.b57ee8p-9f);
   const float q = chain(t, 1.0f, 1.0f, 1.0f, 0x1.a2a54ep+0f, 0x1.243eaap+0f, 0x1.b8893cp-2f,
                         0x1.6ce2bap-4f, 0x1.122714p-7f);
-  return quotient_in_range(p, q);
+  return p / q;
 }
 
 // (t + 17/4) M(t) in a = 1 - 8.5 / (t + 17/4), interpolated at Chebyshev nodes: 2^-53.1.

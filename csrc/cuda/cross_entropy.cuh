@@ -203,10 +203,8 @@ struct PlainRow {
     store_unit<W, float, true>(call.in(call.dlogits), at, d);
   }
   ONEPASS_DEVICE void write_zeros() const {
-    row.template each_unit<1>(call.in(call.logits), [&](int64_t at, const float*) {
-      const float zeros[W] = {};
-      write(at, zeros);
-    });
+    const float zeros[W] = {};
+    for (int64_t u = row.lane; u < row.units; u += kGroup) write(row.at(u), zeros);
     row.each_rest(call.in(call.logits), [&](int64_t at, float) {
       store_element<float>(call.in(call.dlogits), at, 0.0f);
     });

@@ -84,7 +84,7 @@ ONEPASS_DEVICE Sums<kColumns ? W : 1> sum_share(const Call& call, const Share<W,
 // ---- kernels
 
 template <class T, bool kForward, bool kColumns, int W, class Call>
-ONEPASS_DEVICE void sum_block(const Call& call) {
+__global__ void __launch_bounds__(kThreads, 2) sum_kernel(const __grid_constant__ Call call) {
   const int64_t group = blockIdx.x % call.path.groups, split = blockIdx.x / call.path.groups;
   const Share<W, kColumns> share(call, group, split, call.path.splits);
   const auto sums = sum_share<W, kColumns, kForward, T>(call, share);
@@ -93,10 +93,6 @@ ONEPASS_DEVICE void sum_block(const Call& call) {
     to[0] = s;
     to[call.path.splits] = q;
   });
-}
-template <class T, bool kForward, bool kColumns, int W, class Call>
-__global__ void __launch_bounds__(kThreads, 2) sum_kernel(const __grid_constant__ Call call) {
-  sum_block<T, kForward, kColumns, W>(call);
 }
 
 // By a warp for each channel: adds the partial sums of its blocks, each lane every 32nd, and then
@@ -303,7 +299,7 @@ inline bool all_aligned(const Channelwise& c, int unit) {
 }
 inline int unit_of(DType dtype) { return dtype == DType::f64 ? 2 : 4; }
 // 16 bits are moved 8 elements at a time where the registers suffice: in planes, and in columns
-// forward, with a light epilogue.
+// forward, with a light epilogue. with_path knows the same.
 inline BatchNormPath path_of(const Channelwise& c) {
   int unit = unit_of(c.dtype);
   const bool few = c.inner > 1 || (!c.dy && is_light(c.epilogue));
@@ -362,21 +358,25 @@ Call describe(const ChannelNorm& n, bool backward) {
   return call;
 }
 
-// Calls f with the width of a path as a constant, and whether it is of columns.
-template <class T, bool kWideColumns, bool kWidePlanes, class F>
-void with_path(const BatchNormPath& path, F f) {
-  using One = std::integral_constant<int, 1>;
-  using Units = std::integral_constant<int, kUnit<T>>;
+// Calls f with the width of the call's path as a constant, and whether it is of columns. 8 is the
+// width of 16-bit elements alone: see path_of.
+template <bool kForward, class Call, class F>
+void with_path(const Call& call, F f) {
+  constexpr bool kWideColumns = Call::is_narrow && kForward && Call::is_light;
+  const int width = call.path.width;
   const auto with_width = [&](auto columns) {
-    if (path.width == 1) {
-      f(columns, One());
-    } else if (path.width == kUnit<T>) {
-      f(columns, Units());
-    } else if constexpr (decltype(columns)::value ? kWideColumns : kWidePlanes) {
+    constexpr int kWidth = kUnit<typename Call::Computing>;
+    if (width == 1) {
+      f(columns, std::integral_constant<int, 1>());
+    } else if (width == kWidth) {
+      f(columns, std::integral_constant<int, kWidth>());
+    } else if constexpr (decltype(columns)::value ? kWideColumns : Call::is_narrow) {
       f(columns, std::integral_constant<int, 8>());
+    } else {
+      record_error("no kernel has the width of this call along channels");
     }
   };
-  path.columns ? with_width(std::true_type()) : with_width(std::false_type());
+  call.path.columns ? with_width(std::true_type()) : with_width(std::false_type());
 }
 
 // The kernels before the one that applies; returns whether one of them has done all.
@@ -384,17 +384,15 @@ template <class T, bool kForward, class Call>
 bool run_sums(const Call& call, cudaStream_t stream) {
   const BatchNormPath& path = call.path;
   const bool whole = call.sums() && path.whole;
-  with_path<T, Call::is_narrow && kForward && Call::is_light, Call::is_narrow>(
-      path, [&](auto columns, auto width) {
-        constexpr bool kColumns = decltype(columns)::value;
-        constexpr int W = decltype(width)::value;
-        if (whole) {
-          start(&whole_kernel<T, kForward, kColumns, W, Call>, path.groups, stream, call);
-        } else if (call.sums()) {
-          start(&sum_kernel<T, kForward, kColumns, W, Call>, path.groups * path.splits, stream,
-                call);
-        }
-      });
+  with_path<kForward>(call, [&](auto columns, auto width) {
+    constexpr bool kColumns = decltype(columns)::value;
+    constexpr int W = decltype(width)::value;
+    if (whole) {
+      start(&whole_kernel<T, kForward, kColumns, W, Call>, path.groups, stream, call);
+    } else if (call.sums()) {
+      start(&sum_kernel<T, kForward, kColumns, W, Call>, path.groups * path.splits, stream, call);
+    }
+  });
   if (whole) return true;
   start(&finish_kernel<T, kForward, Call>, ceil_div(call.channels, kWarps), stream, call);
   return false;
@@ -409,12 +407,11 @@ void run_apply(const Call& call, bool aligned, cudaStream_t stream) {
             aligned);
       return;
     }
-  with_path<T, Call::is_narrow && kForward && Call::is_light, Call::is_narrow>(
-      call.path, [&](auto columns, auto width) {
-        const auto apply =
-            &share_kernel<T, kForward, decltype(columns)::value, decltype(width)::value, Call>;
-        start(apply, call.path.groups * call.path.apply_splits, stream, call);
-      });
+  with_path<kForward>(call, [&](auto columns, auto width) {
+    const auto apply =
+        &share_kernel<T, kForward, decltype(columns)::value, decltype(width)::value, Call>;
+    start(apply, call.path.groups * call.path.apply_splits, stream, call);
+  });
 }
 template <class T, bool kForward, class Call>
 void run_as(const Call& call, bool aligned, cudaStream_t stream) {

@@ -65,6 +65,8 @@ struct FlatRow {
     head = smaller((W - begin % W) % W, classes);
     units = (classes - head) / W;
   }
+  // The first element of a unit.
+  ONEPASS_DEVICE int64_t at(int64_t unit) const { return begin + head + unit * W; }
   // f(element, x[W]) for the thread's units; kTogether are loaded at once.
   template <int kTogether, class F>
   ONEPASS_DEVICE void each_unit(Memory in, F f) const {
@@ -73,14 +75,13 @@ struct FlatRow {
       Raw raw[kTogether];
       ONEPASS_UNROLL
       for (int j = 0; j < kTogether; ++j)
-        if (u + j * kGroup < units)
-          raw[j] = fetch<W, float>(in, begin + head + (u + j * kGroup) * W);
+        if (u + j * kGroup < units) raw[j] = fetch<W, float>(in, at(u + j * kGroup));
       ONEPASS_UNROLL
       for (int j = 0; j < kTogether; ++j) {
         if (u + j * kGroup >= units) continue;
         float x[W];
         decode<W, float>(raw[j], in.dtype, x);
-        f(begin + head + (u + j * kGroup) * W, x);
+        f(at(u + j * kGroup), x);
       }
     }
   }
