@@ -273,6 +273,75 @@ def test_logits_at_both_ends_of_the_range(simulator, dtype, shape):
     np.testing.assert_allclose(dlogits, gradient, rtol=0, atol=limit)
 
 
+# A warp's row, a block's, and those of larger blocks: each size of group that shares a row.
+ROWS_OF_LABELS = [(9, 301), (3, 1501), (2, 9001), (2, 33001)]
+
+
+@pytest.mark.parametrize("shape", ROWS_OF_LABELS, ids=str)
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_labelled_rows_of_every_length(simulator, shape, dtype):
+    """Cross entropy with labels: each thread's share may be -Inf alone, and whole rows may."""
+    rng = np.random.default_rng(11)
+    logits = (4 * rng.standard_normal(shape)).astype(dtype)
+    labels = rng.integers(0, shape[1], shape[0])
+    labels[-1] = -100
+    logits[0, : shape[1] - 2] = -np.inf
+    labels[0] = shape[1] - 1
+    weight = rng.uniform(0.5, 2, shape[1]).astype(np.float32)
+    want, gradient = ops.cross_entropy(logits, labels, weight=weight, reduction="none")
+    assert np.isfinite(want).all()
+    logits[-1] = np.nan  # ignored, and not read
+    with on(simulator):
+        loss, dlogits = ops.cross_entropy(logits, labels, weight=weight, reduction="none")
+    eps = np.finfo(dtype).eps
+    np.testing.assert_allclose(loss, want, rtol=8 * eps)
+    # A share of 16-bit storage is rounded once; float32's sums differ in their order.
+    limit = (8 + shape[1] / 256) * np.finfo(np.float32).eps + eps * (dtype == "float16")
+    limit *= np.abs(gradient).max()
+    np.testing.assert_allclose(dlogits.astype(float), gradient.astype(float), rtol=0, atol=limit)
+    assert not dlogits[-1].any()
+
+
+@pytest.mark.parametrize("shape", ROWS_OF_LABELS, ids=str)
+@pytest.mark.parametrize("odd", [-np.inf, np.inf, np.nan])
+def test_labelled_rows_without_an_answer(simulator, shape, odd):
+    """Nothing but -Inf, or a +Inf or NaN among numbers: NaN, as on the CPU."""
+    logits = np.zeros(shape, np.float32)
+    logits[0, : None if odd == -np.inf else 1] = odd
+    labels = np.full(shape[0], shape[1] - 1)
+    want, _ = ops.cross_entropy(logits, labels, reduction="none")
+    with on(simulator):
+        loss, dlogits = ops.cross_entropy(logits, labels, reduction="none")
+    np.testing.assert_array_equal(np.isnan(loss), np.isnan(want))
+    assert np.isnan(loss[0])
+    assert np.isnan(dlogits[0]).any()
+    assert np.isfinite(dlogits[1:]).all()
+
+
+def test_small_probabilities_keep_their_digits(simulator):
+    """Far below the maximum too: seven units in the last place, of float32."""
+    logits = np.linspace(-80, -40, 1500, dtype=np.float32)[None]
+    logits[0, 7] = 0
+    with on(simulator):
+        _, dlogits = ops.cross_entropy(logits, np.array([7]), reduction="sum")
+    want = np.exp(logits[0].astype(np.float64))
+    want /= want.sum()
+    others = np.arange(1500) != 7
+    np.testing.assert_allclose(dlogits[0, others], want[others], rtol=7 * 2.0**-23, atol=0)
+
+
+def test_a_labelled_row_whose_logits_are_far_apart(simulator):
+    """The difference to the maximum overflows, its product with the label's weight does not."""
+    far = np.finfo(np.float32).max
+    logits = np.zeros((2, 400), np.float32)
+    logits[:, 0], logits[:, 1] = far, -far
+    weight = np.full(400, 0.125, np.float32)
+    labels = np.array([1, 0])
+    with on(simulator):
+        loss, _ = ops.cross_entropy(logits, labels, weight=weight, reduction="none")
+    np.testing.assert_allclose(loss, [0.25 * far, 0], rtol=1e-6)
+
+
 @pytest.mark.parametrize("scale", [1.0, 1e-250, 1e250])
 def test_a_norm_of_float32_and_float64_arrays(simulator, scale):
     """Two launches whose partial sums lie beside each other; squares that no double holds."""
@@ -292,19 +361,23 @@ def test_subnormal_gradients_vanish_in_the_norm_of_a_device_alone(simulator):
         assert ops.global_norm([gradient]) == 0
 
 
+SPLIT = [(2, 3, 91, 93), (4, 2, 64, 68), (4100, 5), (2060, 16), (90, 4, 7, 7), (3, 8, 7, 7)]
+
+
+@pytest.mark.parametrize("shape", SPLIT, ids=str)
 @each_dtype
-def test_wide_and_split_shapes(simulator, dtype):
-    """Shapes beyond the rows': several blocks a channel, in planes and in columns."""
-    norms = [case for case in CASES if case.family == "norm"]
-    for shape in [(2, 3, 91, 93), (4, 2, 64, 68), (4100, 5)]:
-        for case in norms:
-            for options in [o for o in case.options if o.get("dropout_p")][:3]:
-                inputs = case.inputs(shape, dtype, options)
-                want = case.expect(inputs, options)
-                with on(simulator):
-                    got = case.run(inputs, options)
-                label = f"{case.name}{shape} {options}"
-                assert_all_close(got, want, case.tolerance, dtype, label)
+def test_wide_and_split_shapes(simulator, dtype, shape):
+    """Shapes beyond the rows': several blocks a channel, in planes, columns and odd planes."""
+    for case in (case for case in CASES if case.family in ("norm", "channels")):
+        for options in case.options:
+            if not -len(shape) <= options.get("axis", 1) < len(shape):
+                continue
+            inputs = case.inputs(shape, dtype, options)
+            want = case.expect(inputs, options)
+            with on(simulator):
+                got = case.run(inputs, options)
+            label = f"{case.name}{shape} {options}"
+            assert_all_close(got, want, case.tolerance, dtype, label)
 
 
 # ------------------------------------------------------------------------------------- the paths
