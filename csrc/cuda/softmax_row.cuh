@@ -27,7 +27,8 @@ struct SoftmaxSum {
   static constexpr float kNothing = -__builtin_huge_valf();
   float largest = kNothing, sum = 0;
 
-  // -Inf - -Inf is no number. Rows of nothing else are seen at the end.
+  // A thread may have met nothing but -Inf, and -Inf - -Inf is no number. In a row of nothing else
+  // it comes back with the gradient and the label's logit.
   ONEPASS_DEVICE float base() const { return largest == kNothing ? 0.0f : largest; }
   ONEPASS_DEVICE void raise(float to) {
     if (!(to > largest)) return;
@@ -50,7 +51,6 @@ struct SoftmaxSum {
     const float m = fold<kGroup>(largest, Larger{});
     raise(m);
     sum = fold<kGroup>(sum, Plus{});
-    if (m == kNothing) sum = math::quiet_nan<float>();
   }
 };
 
