@@ -362,7 +362,6 @@ Call describe(const ChannelNorm& n, bool backward) {
 // width of 16-bit elements alone: see path_of.
 template <bool kForward, class Call, class F>
 void with_path(const Call& call, F f) {
-  constexpr bool kWideColumns = Call::is_narrow && kForward && Call::is_light;
   const int width = call.path.width;
   const auto with_width = [&](auto columns) {
     constexpr int kWidth = kUnit<typename Call::Computing>;
@@ -370,7 +369,8 @@ void with_path(const Call& call, F f) {
       f(columns, std::integral_constant<int, 1>());
     } else if (width == kWidth) {
       f(columns, std::integral_constant<int, kWidth>());
-    } else if constexpr (decltype(columns)::value ? kWideColumns : Call::is_narrow) {
+    } else if constexpr (Call::is_narrow &&
+                         (!decltype(columns)::value || (kForward && Call::is_light))) {
       f(columns, std::integral_constant<int, 8>());
     } else {
       record_error("no kernel has the width of this call along channels");
