@@ -6,6 +6,7 @@ import threading
 
 import numpy as np
 import pytest
+from cases.optimizers import OPTIMIZERS
 from helpers import each_variant
 from onepass import nn, ops, optim
 from small_steps import backward, network
@@ -159,6 +160,28 @@ def test_parameters_put_into_groups_by_hand_are_refused(change, kind):
     assert len(opt.param_groups) == len(saved["param_groups"]) + {
         "group": 1, "whole group": 1, "removed": -1, "emptied": -2,
     }.get(change, 0)  # fmt: skip
+
+
+@pytest.mark.parametrize("cls", [record.cls for record in OPTIMIZERS])
+def test_an_option_deleted_from_a_group_is_named(cls):
+    p = np.ones(3)
+    for option in cls([p]).defaults:
+        opt = cls([p], lr=0.1)
+        opt.step([np.ones(3)])
+        value = opt.param_groups[0].pop(option)
+        before = p.copy()
+        for call in (
+            lambda opt=opt: opt.step([np.ones(3)]),
+            opt.state_dict,
+            lambda opt=opt: opt.load_state_dict(cls([np.ones(3)]).state_dict()),
+            lambda opt=opt: opt.add_param_group({"params": [np.ones(2)]}),
+        ):
+            with pytest.raises(ValueError, match=f"group 0 has no '{option}', expected every"):
+                call()
+        np.testing.assert_array_equal(p, before)
+        opt.param_groups[0][option] = value
+        opt.step([np.ones(3)])
+        assert (p != before).any()
 
 
 def test_a_parameter_that_is_put_back_is_trained_on():

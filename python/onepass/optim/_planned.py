@@ -208,6 +208,7 @@ class Planned:
     def _check_parameters(self) -> None:
         """Others would be trained in silence by no step, or their states be those of others."""
         if group_hypers(self.param_groups, None, (), self._lists, []) is not None:
+            self._check_options()
             return
         now = [len(group.get("params", ())) for group in self.param_groups]
         before = [len(parameters) for _, _, parameters in self._lists]
@@ -223,6 +224,7 @@ class Planned:
             if not others and all(isinstance(params, list) for params in lists):
                 # Other lists of the same parameters.
                 self._lists = tuple(((), params, tuple(params)) for params in lists)
+                self._check_options()
                 return
             what = others[0] if others else "a group's 'params' is no list"
             what += ", expected those that the optimizer was made with"
@@ -230,6 +232,15 @@ class Planned:
             f"{self._name}: 'param_groups' was changed: {what}; use add_param_group for more "
             "parameters, or make a new optimizer"
         )
+
+    def _check_options(self) -> None:
+        for number, group in enumerate(self.param_groups):
+            if not self.defaults.keys() <= group.keys():
+                lost = ", ".join(repr(key) for key in self.defaults if key not in group)
+                raise ValueError(
+                    f"{self._name}: 'param_groups' was changed: group {number} has no {lost}, "
+                    "expected every option; assign a value instead of deleting one"
+                )
 
     def _new_plan(self, kernel: str, names: tuple[str | None, ...]) -> _C.Plan:
         """A plan over the arrays and states as they are, which has counted nothing."""
