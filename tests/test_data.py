@@ -182,6 +182,39 @@ def test_constant_columns_are_exact(value):
         np.testing.assert_array_equal(scaling.inverse_transform(scaled), data)
 
 
+@pytest.mark.parametrize("factor", [1.0, 1e-20, 1e10, 2.0**1000, -3.0])
+def test_a_column_that_is_constant_but_for_rounding_stays_so(factor):
+    column = np.array([[0.3], [0.1 + 0.2], [0.3]]) * factor
+    for scaling in (Standardize(), MinMax()):
+        scaled = scaling.fit_transform(column)
+        assert np.abs(scaled).max() <= 2e-16 * max(abs(factor), 1e-300)
+        np.testing.assert_allclose(scaling.inverse_transform(scaled), column, rtol=1e-15)
+    clear = np.array([[0.3], [0.3 * (1 + 1e-14)], [0.3]]) * factor
+    np.testing.assert_allclose(np.ptp(MinMax().fit_transform(clear)), 1, rtol=0.1)
+
+
+@pytest.mark.parametrize("cls", [Standardize, MinMax])
+def test_samples_may_be_single_numbers(cls):
+    """X is (N, …), so (N,) too."""
+    for values in ([1.0, 2.0, 4.0], [7.0, 7.0, 7.0], [5.0]):
+        row, column = np.array(values), np.array(values)[:, None]
+        one, many = cls().fit(row), cls().fit(column)
+        np.testing.assert_array_equal(one.transform(row), many.transform(column)[:, 0])
+        np.testing.assert_allclose(one.inverse_transform(one.transform(row)), row, rtol=1e-15)
+        if cls is Standardize:
+            assert one.mean == many.mean[0]
+            assert one.std == many.std[0]
+
+
+def test_numbers_beyond_float64_are_refused():
+    if np.finfo(np.longdouble).max == np.finfo(np.float64).max:
+        pytest.skip("long double is float64 here")
+    column = np.array([[1.0], [2.0]], np.longdouble)
+    column[1] = np.longdouble(10) ** 4000
+    with pytest.raises(ValueError, match="'X' holds inf in sample 1, column 0"):
+        Standardize().fit(column)
+
+
 def test_large_values_and_large_offsets():
     spread = np.array([[1.0], [2.0], [4.0]])
     expected = Standardize().fit_transform(spread)

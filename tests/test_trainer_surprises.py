@@ -11,6 +11,7 @@ import pytest
 from onepass import nn, optim
 from onepass.data import DataLoader
 from onepass.train import Callback, Checkpoint, CSVLogger, Trainer, find_lr
+from onepass.train._metrics import resolve
 from small_training import VALIDATION, X, Y, everything, fit, make
 
 
@@ -89,12 +90,28 @@ def test_a_sigmoid_at_the_end_gives_probabilities_to_the_metrics():
 @pytest.mark.parametrize(("outputs", "y", "words"), [
     (3, (np.arange(90).reshape(30, 3) % 4 < 2).astype(np.float32), "rows that do not sum to 1"),
     (1, np.linspace(-2, 3, 30, dtype=np.float32)[:, None], "numbers outside of 0 to 1"),
+    (1, np.where(np.arange(30) % 3, 1, -1)[:, None], "holds -1, expected classes from 0 to 1, as"),
+    (1, (1 + np.arange(30) % 2)[:, None].astype(np.uint8), "holds 2, expected classes from 0 to 1"),
+    (1, np.full((30, 1), 7), "holds 7"),
 ])  # fmt: skip
 @pytest.mark.parametrize("metric", ["accuracy", "f1", "auc", "balanced_accuracy"])
 def test_metrics_of_classes_refuse_other_targets_and_name_themselves(outputs, y, words, metric):
     t = plain(outputs, nn.MSELoss(), metrics=[metric])
     with pytest.raises(ValueError, match=f"the metric '{metric}' failed: .*{words}"):
         t.evaluate(X, y)
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "top_2_accuracy", "f1", "auc", "roc_auc"])
+@pytest.mark.parametrize("first", [-1, 1])
+def test_labels_that_no_output_stands_for_are_refused_by_metrics(first, metric):
+    """A loss of the user's own may take them; the metric would count every sample as wrong."""
+    pytest.importorskip("sklearn") if metric == "roc_auc" else None
+    outputs = np.random.default_rng(0).standard_normal((6, 3))
+    labels = first + np.arange(6) % 3
+    with pytest.raises(ValueError, match=f"holds {-1 if first < 0 else 3}, expected classes from"):
+        resolve([metric])[metric](outputs, labels)
+    ignored = np.where((labels < 0) | (labels > 2), -100, labels)
+    resolve(["accuracy"])["accuracy"](outputs, ignored)
 
 
 def test_a_metric_that_fails_says_which_one():

@@ -2,8 +2,10 @@
 
 Statistics are always float64, and right for every finite number. The result has the floating dtype
 of the data; integers and booleans become float64. A constant column goes to zero, or to the lower
-bound, and comes back exactly. For Standardize a column also is constant where it differs by no more
-than rounding, as in scikit-learn (`_is_constant_feature`): std·√(1 - Nε) <= Nε·|mean|.
+bound, and comes back exactly. A column also is constant where it differs by no more than rounding:
+for Standardize as in scikit-learn (`_is_constant_feature`), std·√(1 - Nε) <= Nε·|mean|; for MinMax
+where max - min is at most 10ε times the largest magnitude (scikit-learn's bound, 10ε itself, would
+also leave a column of 1e-20 unscaled). Such a column is shifted and not scaled.
 """
 
 from __future__ import annotations
@@ -39,11 +41,12 @@ class _Scaling:
                 f"{type(self).__name__}: 'X' has shape {x.shape}, expected at least one sample "
                 "along axis 0"
             )
-        _refuse_nonfinite(type(self).__name__, x)
-        wide = x.astype(np.float64)
+        with np.errstate(over="ignore"):
+            wide = x.astype(np.float64)
+        _refuse_nonfinite(type(self).__name__, wide)
         unit = _unit(np.abs(wide).max(axis=0))
-        self.shift, self.scale, constant = self._statistics(wide * unit)
-        self.scale[constant] = unit[constant]
+        self.shift, scale, constant = self._statistics(wide * unit)
+        self.scale = np.where(constant, unit, scale)
         self.unit = unit
         return self
 
@@ -167,7 +170,9 @@ class MinMax(_Scaling):
 
     def _statistics(self, x: Floats) -> tuple[Floats, Floats, NDArray[np.bool_]]:
         low, high = x.min(axis=0), x.max(axis=0)
-        return low, high - low, low == high
+        span = high - low
+        largest = np.maximum(np.abs(low), np.abs(high))
+        return low, span, span <= 10 * np.finfo(np.float64).eps * largest
 
 
 def _result_dtype(x: NDArray[Any]) -> np.dtype[Any]:

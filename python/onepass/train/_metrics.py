@@ -78,6 +78,13 @@ def classes(
     if t.dtype.kind in "iu":
         used = t != ignore_index
         y, t = y[used], t[used]
+        count = 2 if one else y.shape[1]
+        if ((t < 0) | (t >= count)).any():
+            odd = t[(t < 0) | (t >= count)][0]
+            raise ValueError(
+                f"accuracy: 'target' holds {odd}, expected classes from 0 to {count - 1}"
+                f"{', as there is one output' if one else f', as there are {count} outputs'}"
+            )
     predicted = y > threshold if one else y.argmax(axis=1)
     return y, predicted.astype(np.int64), t.astype(np.int64)
 
