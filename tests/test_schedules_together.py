@@ -57,19 +57,37 @@ TORCH = {
     "cosine": lambda m, o: m.CosineAnnealingLR(o, 40),
 }
 PAIRS = list(itertools.combinations(FACTORS, 2))
+# Factors that are 0 at the beginning, in between, or again and again.
+ZEROS = {
+    "warm-up from zero": (
+        lambda o: schedules.LambdaLR(o, lambda t: min(1, t / 3)), lambda t: min(1, t / 3),
+    ),
+    "late start": (lambda o: schedules.ConstantLR(o, 0.0, 3), lambda t: float(t >= 3)),
+    "pause": (
+        lambda o: schedules.LambdaLR(o, lambda t: float(t not in (2, 3, 9))),
+        lambda t: float(t not in (2, 3, 9)),
+    ),
+    "waves": (
+        lambda o: schedules.CosineAnnealingLR(o, 3), lambda t: (1 + math.cos(math.pi * t / 3)) / 2,
+    ),
+    "zero for ever": (lambda o: schedules.ConstantLR(o, 0.0, 99), lambda t: 0.0),
+}  # fmt: skip
+ALL = {**FACTORS, **ZEROS}
+PAIRS_WITH_ZEROS = [p for p in itertools.combinations(ALL, 2) if p not in PAIRS]
 
 
 # ------------------------------------------------------------------------- two on one optimizer
 
 
 @pytest.mark.parametrize("order", [1, -1], ids=["", "turned"])
-@pytest.mark.parametrize("pair", PAIRS, ids=" and ".join)
+@pytest.mark.parametrize("pair", PAIRS + PAIRS_WITH_ZEROS, ids=" and ".join)
 def test_two_schedules_of_one_optimizer_multiply(pair, order):
     optimizer = Groups(*LRS)
-    both = [FACTORS[name][0](optimizer) for name in pair[::order]]
+    both = [ALL[name][0](optimizer) for name in pair[::order]]
     for t in range(20):
-        product = math.prod(FACTORS[name][1](t) for name in pair)
-        assert optimizer.lrs == pytest.approx([lr * product for lr in LRS], rel=1e-12)
+        product = math.prod(ALL[name][1](t) for name in pair)
+        want = [lr * product for lr in LRS]
+        assert optimizer.lrs == pytest.approx(want, rel=1e-11, abs=1e-18)
         for schedule in both:
             schedule.step()
 
@@ -125,22 +143,50 @@ def test_one_cycle_beside_another_multiplies():
             schedule.step()
 
 
-def test_a_schedule_that_begins_at_zero_cannot_follow_another():
-    """0 is 0 times anything: the rate it should go on from is not to be had."""
+def test_the_factor_of_a_plateau_outlives_a_pause():
     optimizer = Groups(0.1)
-    rising = schedules.LambdaLR(optimizer, lambda t: t / 5)
-    schedules.ExponentialLR(optimizer, 0.9)
-    with pytest.raises(ValueError, match=r"LambdaLR: 'lr' of group 0 is 0\.1, set elsewhere"):
-        rising.step()
-    assert rising.last_epoch == 0
+    pause = schedules.LambdaLR(optimizer, lambda t: float(t not in (2, 3)))
+    plateau = schedules.ReduceLROnPlateau(optimizer, factor=0.5, patience=0)
+    found = []
+    for _ in range(5):
+        pause.step()
+        plateau.step(1.0)
+        found.append(optimizer.lrs[0])
+    assert found == pytest.approx([0.1, 0, 0, 0.0125, 0.00625])
 
 
-@pytest.mark.parametrize("pair", [("step", "exponential"), ("cosine", "lambda")], ids=" and ".join)
-@pytest.mark.parametrize("stop", [0, 1, 7])
+def test_a_rate_of_zero_set_by_hand_is_kept_by_every_schedule():
+    for make, *_ in FACTORS.values():
+        optimizer = Groups(0.1, 0.1)
+        schedules.ConstantLR(optimizer, 1.0).step()
+        optimizer.param_groups[0]["lr"] = 0.0  # to hold this group
+        schedule = make(optimizer)
+        for _ in range(4):
+            assert optimizer.lrs[0] == 0
+            assert optimizer.lrs[1] > 0
+            schedule.step()
+
+
+def test_what_is_kept_beside_a_zero_is_gone_with_it():
+    optimizer = Groups(0.1)
+    both = [ZEROS["pause"][0](optimizer), schedules.StepLR(optimizer, 1, 0.5)]
+    for t in range(6):
+        kept = "lr_without_zeros" in optimizer.param_groups[0]
+        assert kept == (t in (2, 3))
+        for schedule in both:
+            schedule.step()
+
+
+@pytest.mark.parametrize(
+    "pair",
+    [("step", "exponential"), ("cosine", "lambda"), ("pause", "step"), ("waves", "late start")],
+    ids=" and ".join,
+)
+@pytest.mark.parametrize("stop", [0, 1, 3, 7])
 def test_two_schedules_resume_exactly(pair, stop):
     whole, after = Groups(*LRS), Groups(*LRS)
-    first = [FACTORS[name][0](whole) for name in pair]
-    second = [FACTORS[name][0](after) for name in pair]
+    first = [ALL[name][0](whole) for name in pair]
+    second = [ALL[name][0](after) for name in pair]
     for t in range(20):
         if t == stop:
             for old, new in zip(first, second, strict=True):

@@ -8,19 +8,20 @@ an uninterrupted run. Names, arguments and values are PyTorch's for the schedule
 A constructor sets the optimizer's rate for t = 0. The optimizer is anything with ``param_groups``,
 a list of dicts with ``"lr"``; as in PyTorch, the base rate stays there as ``"initial_lr"``.
 
-The base rate is the rate that a group has when the schedule is made (``"initial_lr"`` if an earlier
-schedule has left it at 0). Nobody's rate is lost afterwards: if ``group["lr"]`` is no longer what
-the schedule has set, the next ``step()`` goes on from there, as if the base rate had been the one
-that leads to it. So
+The base rate is the rate that a group has when the schedule is made (``"initial_lr"`` if another
+schedule has brought it down to 0 by then). Nobody's rate is lost afterwards: if ``group["lr"]`` is
+no longer what the schedule has set, the next ``step()`` goes on from there, as if the base rate had
+been the one that leads to it. So
 
 - two schedules of one optimizer, stepped in turn, multiply: lr·f₁(t)·f₂(t), also those that set the
   rate itself, as `LambdaLR`, `OneCycleLR` and `HarmonicLR` do. (PyTorch's `LambdaLR` and
-  `OneCycleLR` undo what other schedules have done.) With an ``eta_min`` the schedules of a step
-  apply one after another;
+  `OneCycleLR` undo what other schedules have done, and a factor of 0 is for ever.) While a factor
+  is 0, ``group["lr_without_zeros"]`` keeps the product of the others. With an ``eta_min`` the
+  schedules of a step apply one after another;
 - a rate set by hand is kept, and scheduled on in proportion;
 - a group that was added follows from its own rate at that step.
 
-Where the schedule itself is at 0, no base rate leads to another rate: then ``step()`` is a
+Where the schedule itself is at 0, no base rate leads to a rate set by hand: then ``step()`` is a
 ValueError.
 
 ``interval`` says when a Trainer calls ``step()``: after each "epoch", the default, or after each

@@ -5,11 +5,12 @@ from __future__ import annotations
 import inspect
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from onepass import _numbers as numbers
 from onepass._one_thread import OneThread
+from onepass.optim.lr_scheduler import _zeros as zeros
 from onepass.optim.lr_scheduler._arguments import current_lrs, groups_of
 
 Interval = Literal["epoch", "step"]
@@ -53,16 +54,22 @@ class LRScheduler:
         self.optimizer = optimizer
         self._alone = OneThread(owner)
         self._made = next(_MADE)
+        # In how many factors of each group's rate that are 0 this schedule has a part.
+        self._zeros: list[int] = []
+        self._lrs: list[float] = []  # as set last, without the factors that are 0
         self._found = self._find(groups)
+        ended = [(kept := zeros.held(group)) is not None and kept[2] > 0 for group in groups]
         first = [
-            float(group["initial_lr"]) if last_epoch > -1 else lr or group.get("initial_lr", lr)
-            for group, lr in zip(groups, self._found, strict=True)
+            float(group.get("initial_lr", lr)) if last_epoch > -1 or over else lr
+            for group, lr, over in zip(groups, self._found, ended, strict=True)
         ]
         self.base_lrs = self._bases(first)
         self.last_epoch = last_epoch + 1
         self._checked(self.last_epoch)  # an error here leaves all groups unchanged
-        for group, lr in zip(groups, self.base_lrs, strict=True):
+        for group, lr, over in zip(groups, self.base_lrs, ended, strict=True):
             group.setdefault("initial_lr", lr)
+            if over:
+                zeros.put(group, None)
         self._apply(self.last_epoch)
 
     def rate(self, lr: float, t: int, group: int) -> float:
@@ -96,6 +103,7 @@ class LRScheduler:
             "base_lrs": list(self.base_lrs),
             "last_lrs": list(self._lrs),
             "lrs": self.get_last_lr(),
+            "without_zeros": [zeros.held(group) for group in self.optimizer.param_groups],
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -108,10 +116,10 @@ class LRScheduler:
         with self._alone:
             self._check(state_dict)
             self._restore(state_dict)
-            set_before = state_dict.get("last_lrs")  # states of earlier versions lack these two
-            self._apply(self.last_epoch, state_dict.get("lrs"))
-            if set_before is not None:
-                self._lrs = [float(lr) for lr in set_before]
+            if "lrs" in state_dict:
+                self._resume(state_dict)
+            else:  # a state of an earlier version
+                self._apply(self.last_epoch)
 
     def __repr__(self) -> str:
         shown = []
@@ -128,7 +136,7 @@ class LRScheduler:
 
     def _find(self, groups: list[dict[str, Any]]) -> list[float]:
         """The rates that the optimizer had before the schedule."""
-        return current_lrs(type(self).__name__, groups)
+        return self._present(groups)
 
     def _bases(self, lrs: list[float]) -> list[float]:
         """The base rates, where the groups begin with ``lrs``."""
@@ -141,9 +149,10 @@ class LRScheduler:
 
     def _follow(self) -> None:
         """Go on from rates that were set elsewhere since, and from those of groups added since."""
-        if [group["lr"] for group in self.optimizer.param_groups] == self._lrs:
+        groups = self.optimizer.param_groups
+        now = self._present(groups)
+        if now == self._lrs:
             return
-        now = self.get_last_lr()
         if len(now) < len(self.base_lrs):
             raise ValueError(
                 f"{type(self).__name__}: 'optimizer' has {len(now)} groups, expected the "
@@ -151,8 +160,10 @@ class LRScheduler:
             )
         known = len(self._lrs)
         changed = {g: lr for g, lr in enumerate(now) if g >= known or lr != self._lrs[g]}
-        groups = self.optimizer.param_groups
-        bases = {g: self._base(lr, self.last_epoch, g) for g, lr in changed.items()}
+        bases = {
+            g: lr if self._held_at_zero(g) else self._base(lr, self.last_epoch, g)
+            for g, lr in changed.items()
+        }
         for group, lr in changed.items():
             if bases[group] is None and group < known:
                 raise ValueError(
@@ -178,18 +189,63 @@ class LRScheduler:
     def _rebase(self, group: int, base: float) -> None:
         self.base_lrs[group : group + 1] = [base]
 
-    def _apply(self, t: int, lrs: list[float] | None = None) -> None:
-        """Set the rates after ``t`` steps, or ``lrs``."""
-        rates = self._checked(t) if lrs is None else list(lrs)
+    def _present(self, groups: list[dict[str, Any]]) -> list[float]:
+        """The groups' rates, but for the factors of schedules that are 0."""
+        lrs = current_lrs(type(self).__name__, groups)
+        kept = map(zeros.held, groups)
+        return [lr if k is None else k[0] for lr, k in zip(lrs, kept, strict=True)]
+
+    def _held_at_zero(self, group: int) -> bool:
+        """Whether this schedule has set the group's rate to 0, and nobody another one since."""
+        known = group < len(self._zeros) and self._zeros[group] > 0
+        return known and zeros.held(self.optimizer.param_groups[group]) is not None
+
+    def _base_at(self, t: int, group: int) -> float:
+        """The base rate of which ``rate`` makes the rate after ``t`` steps."""
+        return self.base_lrs[group]
+
+    def _apply(self, t: int) -> None:
+        """Set the rates after ``t`` steps."""
+        rates = self._checked(t)
         self._extras(t)
-        for number, (group, lr) in enumerate(zip(self.optimizer.param_groups, rates, strict=True)):
-            held = group["lr"]
-            if type(held) is float or not hasattr(held, "fill_"):
-                group["lr"] = rates[number] = float(lr)
+        without, kept, own = list(rates), [], self._at_zero(t, rates)
+        for number, group in enumerate(self.optimizer.param_groups):
+            _, count, since = zeros.held(group) or (0.0, 0, t)
+            count = max(count - (self._zeros[number : number + 1] or [0])[0], 0) + own[number]
+            if own[number]:
+                without[number] = self._base_at(t, number)
+            if count:
+                rates[number] = 0.0
+            kept.append((without[number], count, since) if count else None)
+        set_now = self._set(rates, kept)
+        self._lrs = [w if k else r for w, k, r in zip(without, kept, set_now, strict=True)]
+        self.last_epoch, self._zeros = t, own
+
+    def _resume(self, state: Mapping[str, Any]) -> None:
+        """Set the rates that the optimizer had, which may not be those of the schedule."""
+        groups = self.optimizer.param_groups
+        self._extras(self.last_epoch)
+        kept = state.get("without_zeros", [None] * len(groups))
+        self._set(state["lrs"], [None if own is None else tuple(own) for own in kept])
+        self._lrs = [float(lr) for lr in state.get("last_lrs", self._present(groups))]
+        self._zeros = self._at_zero(self.last_epoch, self.rates(self.last_epoch))
+
+    def _at_zero(self, t: int, rates: Sequence[float]) -> list[int]:
+        """1 for each group whose rate is 0 though its base rate is not, else 0."""
+        return [int(rate == 0 != self._base_at(t, group)) for group, rate in enumerate(rates)]
+
+    def _set(self, lrs: Sequence[float], kept: Sequence[zeros.Held | None]) -> list[float]:
+        """Set every group's rate, and what it keeps beside a 0; returns the rates."""
+        rates = []
+        for group, lr, own in zip(self.optimizer.param_groups, lrs, kept, strict=True):
+            before = group["lr"]
+            if type(before) is float or not hasattr(before, "fill_"):
+                group["lr"] = float(lr)
             else:  # a tensor, which a CUDA graph may have captured; it rounds
-                held.fill_(lr)
-                rates[number] = float(held)
-        self.last_epoch, self._lrs = t, rates
+                before.fill_(lr)
+            rates.append(float(group["lr"]))
+            zeros.put(group, own)
+        return rates
 
     def _checked(self, t: int) -> list[float]:
         try:
@@ -213,7 +269,7 @@ class LRScheduler:
         owner = type(self).__name__
         if not isinstance(state, Mapping):
             raise TypeError(f"{owner}: 'state_dict' is {state!r}, expected what state_dict() gives")
-        optional = ("last_lrs", "lrs")
+        optional = ("last_lrs", "lrs", "without_zeros")
         missing = [key for key in self.state_dict() if key not in state and key not in optional]
         if missing:
             raise ValueError(
@@ -231,6 +287,7 @@ class LRScheduler:
         self._check_rates(state, "last_lrs", 0, 1, groups)
         if "lrs" not in state:
             self._check_rates(state, "base_lrs", -math.inf, groups, groups)
+        zeros.check(owner, state.get("without_zeros"), groups)
 
     def _check_rates(
         self, state: Mapping[str, Any], key: str, low: float, least: int, most: int

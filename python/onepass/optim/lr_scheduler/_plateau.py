@@ -55,8 +55,14 @@ class ReduceLROnPlateau(LRScheduler):
         self.best = math.inf if mode == "min" else -math.inf
         self.num_bad_epochs = 0
         self.cooldown_counter = 0
-        self.current = [float(group["lr"]) for group in groups]
         super().__init__(optimizer)
+
+    def _bases(self, lrs: list[float]) -> list[float]:
+        self.current = list(lrs)
+        return lrs
+
+    def _base_at(self, t: int, group: int) -> float:
+        return self.current[group]
 
     def rates(self, t: int) -> list[float]:
         return list(self.current)
@@ -109,7 +115,7 @@ class ReduceLROnPlateau(LRScheduler):
 
     def _follow(self) -> None:
         """Cut from the present rates: something else, such as a warm-up, may have changed them."""
-        now = self.get_last_lr()
+        now = self._present(self.optimizer.param_groups)
         if self._one_min_lr:
             self.min_lrs += self.min_lrs[:1] * (len(now) - len(self.min_lrs))
         if len(self.min_lrs) != len(now):

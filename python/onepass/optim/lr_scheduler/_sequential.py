@@ -88,6 +88,7 @@ class SequentialLR(LRScheduler):
     def _find(self, groups: list[dict[str, Any]]) -> list[float]:
         """The rates before the first of the schedules was made, which all have set rates since."""
         made = sorted(self.schedulers, key=lambda part: part._made)
+        self._zeros = [sum(counts) for counts in zip(*(p._zeros for p in made), strict=True)]
         now = super()._find(groups)
         # Rates that none of them has set were set by hand after the last was made.
         return list(made[0]._found) if now == made[-1]._lrs else now
@@ -107,6 +108,10 @@ class SequentialLR(LRScheduler):
             same = own == before or before == 0
             scheduler._rebase(group, base if same else own * (base / before))
         super()._rebase(group, base)
+
+    def _base_at(self, t: int, group: int) -> float:
+        active, begin = self._at(t)
+        return active._base_at(t - begin, group)
 
     def _at(self, t: int) -> tuple[LRScheduler, int]:
         """The active schedule after t steps, and the step at which it began."""
