@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from cases import BFLOAT16
 from helpers import assert_same
-from onepass import ops
+from onepass import nn, ops
 
 WIDE = [np.dtype(np.float16), *([BFLOAT16] if BFLOAT16 is not None else [])]
 
@@ -75,3 +75,60 @@ def test_an_output_that_cannot_be_written_is_refused():
             call()
         assert_same(frozen, before[0])
         assert_same(buffer, before[1])
+
+
+def test_whatever_is_no_array_of_real_numbers_is_refused_by_losses():
+    """A complex target lost its imaginary part, and a masked one got the mean of its unmasked
+    elements with the gradient of all."""
+    x = np.random.default_rng(0).standard_normal((6, 3)).astype(np.float32)
+    mask = x > 0
+    wrong = {
+        "complex": (x, x + 1j), "complex outputs": (x + 1j, x), "objects": (x, x.astype(object)),
+        "masked": (x, np.ma.array(x, mask=mask)), "masked outputs": (np.ma.array(x, mask=mask), x),
+        "a number": (x, 5.0), "a list": (x, x.tolist()), "nothing": (x, None), "text": (x, "a"),
+        "a buffer": (x, memoryview(x)), "whole outputs": (x.astype(int), x),
+        "big-endian": (x.astype(">f4"), x), "words": (x, x.astype(str)),
+    }  # fmt: skip
+    for loss in (nn.MSELoss(), nn.CrossEntropyLoss()):
+        for y, target in wrong.values():
+            with pytest.raises(TypeError, match=f"^{type(loss).__name__}: '(y|target)'"):
+                loss(y, target)  # a case that passes shows up as y and target here
+    with pytest.raises(ValueError, match=r"'y' has shape \(3,\), expected \(N, C\)"):
+        nn.CrossEntropyLoss()(x[0], np.arange(3))
+
+
+@pytest.mark.parametrize("y_dtype", ["float16", "float32", "float64"])
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "int8", "uint64"])
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+def test_the_gradient_of_the_squared_error_is_like_the_outputs(y_dtype, dtype, reduction):
+    rng = np.random.default_rng(0)
+    y, target = rng.integers(0, 9, (5, 3)).astype(y_dtype), rng.integers(0, 9, (5, 3)).astype(dtype)
+    loss, dy = nn.MSELoss(reduction=reduction)(y, target)
+    exact = y.astype(np.float64) - target.astype(np.float64)
+    assert dy.dtype == y.dtype
+    scale = 2 / 15 if reduction == "mean" else 2
+    np.testing.assert_allclose(dy, scale * exact, rtol=2e-3 if y_dtype == "float16" else 1e-6)
+    square = {"mean": np.mean, "sum": np.sum, "none": np.asarray}[reduction](exact**2)
+    np.testing.assert_allclose(loss, square, rtol=1e-12)
+
+
+def test_a_mean_over_nothing_is_nan_as_in_pytorch():
+    empty = np.zeros((0, 3), np.float32)
+    for loss, target in ((nn.MSELoss(), empty), (nn.CrossEntropyLoss(), np.zeros(0, np.int64))):
+        value, dy = loss(empty, target)
+        assert np.isnan(value)
+        assert dy.shape == (0, 3)
+
+
+def test_class_weights_of_another_library_or_range():
+    logits = np.random.default_rng(0).standard_normal((6, 3)).astype(np.float32)
+    labels = np.arange(6) % 3
+    with pytest.raises(ValueError, match=r"'weight' is \[.*\], expected numbers that float32"):
+        nn.CrossEntropyLoss(weight=[1e300, 1, 1])(logits, labels)
+    torch = pytest.importorskip("torch")
+    for dtype in (torch.float32, torch.float64):
+        ours = nn.CrossEntropyLoss(weight=torch.tensor([1, 2, 3], dtype=dtype))(logits, labels)
+        want = nn.CrossEntropyLoss(weight=[1, 2, 3])(logits, labels)
+        assert_same(ours[1], want[1])
+    with pytest.raises(TypeError, match="'weight' is a ndarray and 'y' a Tensor"):
+        nn.CrossEntropyLoss(weight=[1.0, 2, 3])(torch.tensor(logits), torch.tensor(labels))

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import collections
 import copy
+import dataclasses
 import math
 import pickle
 import pydoc
+import types
 
 import numpy as np
 import pytest
@@ -156,6 +159,50 @@ def test_modules_in_a_plain_container_are_refused(kind):
     net.first = net.parts["a"] if kind == "dict" else net.parts[-1]
     if kind != "tuple":  # in which a ReLU is still known to nothing else
         assert len(list(net.parameters())) == 2
+
+
+@dataclasses.dataclass
+class Parts:
+    layer: nn.Module
+
+
+@pytest.mark.parametrize("wrap", [
+    lambda m: {m: 1},
+    lambda m: {(0, m): "key"},
+    lambda m: np.array([m, None], object),
+    lambda m: collections.UserList([m]),
+    lambda m: collections.UserDict(a=m),
+    lambda m: collections.deque([m]),
+    lambda m: types.SimpleNamespace(layer=m),
+    lambda m: types.MappingProxyType({"a": m}),
+    Parts,
+    lambda m: [[[[[[m]]]]]],
+    lambda m: [np.array([{"a": Parts(m)}], object)],
+])  # fmt: skip
+@pytest.mark.parametrize("inner", [nn.ReLU, lambda: nn.Parameter(np.ones(2, np.float32))])
+def test_modules_in_any_container_are_refused(wrap, inner):
+    for net in (nn.Sequential(nn.Linear(2, 2)), nn.Linear(2, 2), nn.ModuleList([nn.Linear(2, 2)])):
+        net.parts = wrap(inner())
+        with pytest.raises(TypeError, match=r": 'parts' is a \w+ that holds a (ReLU|Parameter)"):
+            list(net.parameters())
+        net.parts = wrap(3)
+        assert len(list(net.parameters())) == 2
+
+
+def test_a_module_beside_the_layers_of_a_sequence_is_refused():
+    """PyTorch's Sequential would call it after the layers."""
+
+    class Net(nn.Sequential):
+        def __init__(self):
+            super().__init__(nn.Linear(2, 2), nn.ReLU())
+            self.head = nn.Linear(2, 2)
+
+    for use in (nn.Module.parameters, nn.Module.state_dict, nn.Module.eval, optim.SGD):
+        with pytest.raises(TypeError, match="Net: 'head' is a Linear beside the layers"):
+            list(use(Net()))
+    net = Net()
+    net.append(net.head)  # another name of a layer is no harm
+    assert len(list(net.parameters())) == 4
 
 
 def test_parameters_in_a_list_are_refused():

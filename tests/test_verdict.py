@@ -128,6 +128,13 @@ FALLING = [2.0, 1.0, 0.5, 0.3, 0.2, 0.15, 0.13, 0.125, 0.124, 0.124]
             "rate too high: the loss is flat early",
         ),
         ({"loss": [2.2, 2.2, 2.2]}, "nothing is learnt"),
+        ({"loss": [2.2, 2.19, 2.195, 2.18]}, "nothing is learnt"),
+        ({"loss": [1.11, 1.107, 1.104, 1.1, 1.098]}, "more epochs wanted: loss falls in every"),
+        (
+            {"loss": [1.11, 1.107, 1.104, 1.1, 1.098], "update_ratio": {"0": [1e-6] * 5}},
+            "rate too low",
+        ),
+        ({"loss": [1.11]}, "more epochs wanted: one is too few"),
         ({"loss": FALLING, "dead_units": {"1": [0.1, 0.3]}}, "dead units in layer 1: 30%"),
         ({"loss": FALLING, "dead_units": {"1": [0.9, 0.1]}}, "all well"),
         (

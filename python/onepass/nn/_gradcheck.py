@@ -72,8 +72,14 @@ def gradcheck(
     if not isinstance(module, Module):
         shown = f"the class {module.__name__}" if isinstance(module, type) else repr(module)
         raise TypeError(f"gradcheck: 'module' is {shown}, expected an nn.Module")
-    if not hasattr(x, "dtype") or not hasattr(x, "shape"):
-        raise TypeError(f"gradcheck: 'x' is a {type(x).__name__}, expected an array")
+    sparse = hasattr(x, "tocsr") or str(getattr(x, "layout", "")).startswith("torch.sparse")
+    if not hasattr(x, "dtype") or not hasattr(x, "shape") or hasattr(x, "filled") or sparse:
+        kind = f"sparse {type(x).__name__}" if sparse else type(x).__name__
+        raise TypeError(f"gradcheck: 'x' is a {kind}, expected a dense array")
+    if 0 in tuple(x.shape):
+        raise ValueError(
+            f"gradcheck: 'x' has shape {tuple(x.shape)}, expected at least one element"
+        )
     put_back = kept_random(module)
     try:
         _Check(module, x, eps, rtol, samples).run()

@@ -8,7 +8,15 @@ import numpy as np
 
 from onepass import _numbers as numbers
 from onepass import ops
-from onepass._array import Array, is_floating, mover, parameter_dtype, to_numpy
+from onepass._array import (
+    Array,
+    is_floating,
+    is_tensor_of_torch,
+    library,
+    mover,
+    parameter_dtype,
+    to_numpy,
+)
 from onepass._kind import like
 
 _INTEGERS = tuple(np.dtype(kind) for kind in ("i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8"))
@@ -80,6 +88,10 @@ class CrossEntropyLoss:
             The loss, () or shaped as the target for "none"; and the gradient of the loss (of its
             sum for "none") by y, to pass to ``model.backward``.
         """
+        owner = "CrossEntropyLoss"
+        _check_arrays(owner, y, target)
+        if y.ndim < 2:
+            raise ValueError(f"{owner}: 'y' has shape {tuple(y.shape)}, expected (N, C) or more")
         column = target.ndim == y.ndim and target.shape[1] == 1 != y.shape[1]
         if is_floating(target) and (column or target.ndim == y.ndim - 1):
             raise TypeError(
@@ -114,10 +126,29 @@ class CrossEntropyLoss:
         return None if self.reduction == "sum" else float(self.weights(target).sum())
 
     def _weight(self, y: Array) -> Array | None:
-        if self.weight is None or self.weight.dtype == y.dtype:
-            return self.weight
+        weight: Any = self.weight
+        if weight is None or weight.dtype == y.dtype:
+            return weight
         dtype = parameter_dtype(y)
-        return self.weight if self.weight.dtype == dtype else self.weight.astype(dtype)
+        if weight.dtype == dtype:
+            return weight
+        if is_tensor_of_torch(y):
+            if not is_tensor_of_torch(weight):
+                raise TypeError(
+                    f"CrossEntropyLoss: 'weight' is a {type(weight).__name__} and 'y' a Tensor, "
+                    "expected one: pass the weights as a tensor"
+                )
+            return weight.to(dtype)
+        if is_tensor_of_torch(weight) and isinstance(y, np.ndarray):
+            weight = to_numpy(weight)
+        with np.errstate(over="ignore"):
+            converted = weight.astype(dtype)
+        if not np.array_equal(np.isfinite(to_numpy(converted)), np.isfinite(to_numpy(weight))):
+            raise ValueError(
+                f"CrossEntropyLoss: 'weight' is {weight}, expected numbers that {dtype}, the "
+                "dtype of y, can hold"
+            )
+        return converted
 
     def to(self, device: str) -> CrossEntropyLoss:
         """Move the class weights, as `Module.to` does."""
@@ -130,6 +161,24 @@ class CrossEntropyLoss:
             f"CrossEntropyLoss(ignore_index={self.ignore_index}, reduction={self.reduction!r}, "
             f"label_smoothing={self.label_smoothing})"
         )
+
+
+def _check_arrays(owner: str, y: Any, target: Any) -> None:
+    """Outputs are floats, targets an array of real numbers of the same library.
+
+    Raises:
+        TypeError: they are not.
+    """
+    lib = like(owner, "'y'", y)[0]
+    if type(target) is np.ndarray and lib is np and target.dtype.kind in "iuf":
+        return
+    kind = type(target).__name__
+    if not hasattr(target, "dtype") or not hasattr(target, "ndim") or hasattr(target, "filled"):
+        raise TypeError(f"{owner}: 'target' is a {kind}, expected an array like y")
+    if not (is_floating(target) or "int" in str(target.dtype)):
+        raise TypeError(f"{owner}: 'target' has dtype {target.dtype}, expected real numbers")
+    if library(target) is not lib:
+        raise TypeError(f"{owner}: 'target' is a {kind} and 'y' a {type(y).__name__}, expected one")
 
 
 class MSELoss:
@@ -158,6 +207,9 @@ class MSELoss:
     def __call__(self, y: Array, target: Array) -> tuple[Any, Array]:
         """Loss and the gradient of its sum by ``y``; ``target`` has the shape of ``y``, and may be
         whole numbers."""
+        _check_arrays("MSELoss", y, target)
+        if is_tensor_of_torch(y):
+            raise TypeError("MSELoss: 'y' is a Tensor, expected a NumPy or CuPy array")
         if y.shape != target.shape:
             raise ValueError(
                 f"MSELoss: 'target' has shape {tuple(target.shape)}, expected that of y, "
@@ -165,11 +217,15 @@ class MSELoss:
             )
         difference = y - (target if is_floating(target) else target.astype(y.dtype))
         if self.reduction == "none":
-            return np.square(difference), difference * 2
-        squares = np.square(difference, dtype=np.float64)
+            return np.square(difference), (difference * 2).astype(y.dtype, copy=False)
+        loss = np.square(difference, dtype=np.float64).sum()
         if self.reduction == "sum":
-            return squares.sum(), difference * 2
-        return squares.mean(), difference * difference.dtype.type(2.0 / difference.size)
+            return loss, (difference * 2).astype(y.dtype, copy=False)
+        count = difference.size
+        if not count:
+            return np.float64(np.nan), np.empty_like(y)  # as in PyTorch
+        dy = difference * difference.dtype.type(2.0 / count)
+        return loss / count, dy.astype(y.dtype, copy=False)
 
     def weights(self, target: Array) -> Array:
         """The weight of each loss in their mean."""

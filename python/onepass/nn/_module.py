@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterator, Mapping
+from collections import UserList, deque
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import is_dataclass
 from threading import get_ident
-from types import NoneType
+from types import NoneType, SimpleNamespace
 from typing import Any, ClassVar, TypeVar
+
+import numpy as np
 
 from onepass import _numbers as numbers
 from onepass._array import Array
@@ -18,8 +21,7 @@ from onepass.nn._state_dict import LoadResult
 from onepass.nn._use import refuse_change
 
 M = TypeVar("M", bound="Module")
-CONTAINERS = (list, tuple, dict, set, frozenset, deque)
-DEPTH = 4  # containers in containers that are looked into
+DEPTH = 8  # containers in containers that are looked into
 
 
 class Module:
@@ -169,16 +171,17 @@ class Module:
     def _check_attributes(self) -> None:
         """Refuse modules and parameters where nothing would find them."""
         for name, value in vars(self).items():
-            if isinstance(value, CONTAINERS) and value:
-                self._check_found(name, value)
+            self._check_one(name, value)
 
-    def _check_found(self, name: str, value: Any) -> None:
-        """Refuse the container unless all modules and parameters in it are attributes too."""
-        inside = [e for e in _entries(value, DEPTH) if isinstance(e, (Module, Parameter))]
+    def _check_one(self, name: str, value: Any) -> None:
+        """Refuse a container unless all modules and parameters in it are attributes too."""
+        if isinstance(value, (Module, Parameter)):
+            return
+        inside = list(_entries(value, DEPTH))
         if not inside:
             return
         known = {id(v) for v in vars(self).values()}
-        for child in (v for v in vars(self).values() if isinstance(v, Module)):
+        for _, child in self.named_children():
             known |= {id(found) for found in (*child.modules(), *child.parameters())}
         if any(id(entry) not in known for entry in inside):
             kind, what = type(value).__name__, type(inside[0]).__name__
@@ -334,12 +337,27 @@ class Module:
 
 
 def _entries(value: Any, depth: int) -> Iterator[Any]:
-    """What a container holds, also in containers inside."""
-    for entry in value.values() if isinstance(value, dict) else value:
-        if isinstance(entry, CONTAINERS) and depth:
-            yield from _entries(entry, depth - 1)
-        else:
+    """What a container holds, also in containers inside; nothing of what is none."""
+    for entry in _contents(value):
+        if isinstance(entry, (Module, Parameter)):
             yield entry
+        elif depth and type(entry) not in _PLAIN:
+            yield from _entries(entry, depth - 1)
+
+
+_PLAIN = frozenset((int, float, bool, str, bytes, complex, type(None)))
+
+
+def _contents(value: Any) -> Iterable[Any]:
+    if isinstance(value, Mapping):
+        return (*value.keys(), *value.values())
+    if isinstance(value, (list, tuple, set, frozenset, deque, UserList)):
+        return value
+    if isinstance(value, np.ndarray):
+        return value.flat if value.dtype.hasobject else ()
+    if isinstance(value, SimpleNamespace) or (is_dataclass(value) and not isinstance(value, type)):
+        return vars(value).values() if hasattr(value, "__dict__") else ()
+    return ()
 
 
 def layout(name: str, arguments: str, lines: list[str]) -> str:

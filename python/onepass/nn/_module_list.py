@@ -35,7 +35,17 @@ class Layers(Module):
         return ((str(i), layer) for i, layer in enumerate(self.layers))
 
     def _check_attributes(self) -> None:
-        pass  # the tuple of layers is where they are found
+        for name, value in vars(self).items():
+            if name != "layers":
+                self._check_one(name, value)
+            if isinstance(value, Module) and not any(
+                module is value for layer in self.layers for module in layer.modules()
+            ):
+                raise TypeError(
+                    f"{type(self).__name__}: {name!r} is a {type(value).__name__} beside the "
+                    "layers, which nothing would call or train; expected it among them "
+                    f"({type(self).__name__}.append), or a Module that holds both"
+                )
 
     def __len__(self) -> int:
         return len(self.layers)

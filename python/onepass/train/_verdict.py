@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from statistics import fmean, median
 
 DEAD, MOST = 0.25, 0.5  # shares of a layer's units
@@ -19,6 +20,7 @@ LARGE = 0.015  # update over weight: large enough to make it worse; else the bat
 ROSE = 1.5  # times the least loss
 SLOPE = 0.03  # of the fall so far, in the last quarter of the epochs
 LEARNT = 0.02  # of the first loss
+STEADY = 4  # epochs, each with a lower loss than the one before: no accident, however slow
 OVERFIT = 0.1  # of the least validation loss
 
 Numbers = Sequence[float]
@@ -189,7 +191,13 @@ def _nothing(loss: Numbers, updates: Layers) -> str:
     fell = len(loss) > 1 and loss[0] - min(loss) > LEARNT * abs(loss[0]) and loss[-1] < loss[0]
     if len(loss) < 2 or fell:
         return ""
+    steady = len(loss) >= STEADY and all(b < a for a, b in pairwise(loss))
     largest = max((values[-1] for values in updates.values() if values), default=math.nan)
+    if steady and not largest < 1e-4:
+        return (
+            f"more epochs wanted: loss falls in every epoch, but slowly, from {loss[0]:.4g} to "
+            f"{loss[-1]:.4g}; or raise the learning rate (find_lr suggests one)"
+        )
     if largest < 1e-4:
         return (
             f"rate too low: the loss stays at {loss[-1]:.3g} and a step changes the weights by "
@@ -219,6 +227,8 @@ def _slopes(loss: Numbers, val_loss: Numbers) -> str:
 
 def _well(loss: Numbers, val_loss: Numbers) -> str:
     checked = f", val_loss {val_loss[-1]:.3g}" if val_loss else ""
+    if len(loss) == 1:
+        return f"more epochs wanted: one is too few to judge by (loss {loss[0]:.3g}{checked})"
     return f"all well: loss {loss[0]:.3g} to {loss[-1]:.3g}{checked} in {len(loss)} epochs"
 
 
