@@ -80,3 +80,21 @@ def test_a_stream_may_be_validation_data():
     found = two.fit(X, Y, max_epochs=2, validation_data=Stream())
     np.testing.assert_allclose(found["val_loss"], expected["val_loss"], rtol=1e-6)
     assert found["val_accuracy"] == expected["val_accuracy"]
+
+
+def test_batches_may_be_dataframes_and_are_refused_as_arrays_are():
+    pandas = pytest.importorskip("pandas")
+    frames = [(pandas.DataFrame(X[i : i + 9]), pandas.Series(Y[i : i + 9], index=range(50, 59)))
+              for i in (0, 9, 18)]  # fmt: skip
+    arrays = [(x.to_numpy(), y.to_numpy()) for x, y in frames]
+    histories = []
+    for batches in (frames, arrays):
+        trainer = make(scheduled=False)
+        histories.append(dict(trainer.fit(batches, max_epochs=2)))
+    assert histories[0] == histories[1]
+    for wrong, words in [
+        (X + 1j, "dtype complex"), (X.astype(object), "dtype object"),
+        (np.ma.masked_less(X, 0), "MaskedArray with masked"),
+    ]:  # fmt: skip
+        with pytest.raises(TypeError, match=f"fit: 'x of batch 1' .*{words}"):
+            make(scheduled=False).fit([arrays[0], (wrong, Y)], max_epochs=1)

@@ -7,6 +7,7 @@ import pickle
 
 import numpy as np
 import pytest
+from helpers import each_variant
 from onepass import nn, optim
 from onepass.train import Callback, EarlyStopping, Trainer
 from small_models import assert_same, normal, perturb, residual_model
@@ -72,6 +73,28 @@ def test_frozen_between_backward_and_step(name, passed, dtype):
     for a, b in zip(list(model.parameters())[2:], list(others.parameters())[2:], strict=True):
         np.testing.assert_array_equal(a.data, b.data)
     assert 0 not in optimizer.state_dict()["state"]  # no step was counted
+
+
+@each_variant
+@pytest.mark.parametrize("passed", [False, True])
+@pytest.mark.parametrize("zero_grad", [False, True])
+def test_a_parameter_of_pytorch_that_was_frozen_later_does_not_move(variant, passed, zero_grad):
+    """PyTorch's own optimizers go on moving it while it has a gradient."""
+    torch = pytest.importorskip("torch")
+    frozen, other = (torch.nn.Parameter(torch.ones(5)) for _ in range(2))
+    optimizer = variant.make([frozen, other], lr=0.1, weight_decay=0.1)
+    for step in range(3):
+        for parameter in (frozen, other):
+            parameter.grad = torch.full((5,), 2.0)
+        if step:
+            frozen.requires_grad_(False)
+            before = frozen.clone()
+        held = frozen.grad
+        optimizer.step([frozen.grad, other.grad] if passed else None, zero_grad=zero_grad)
+        if step:
+            assert torch.equal(frozen, before)
+            assert bool((held == 0).all()) == zero_grad
+    assert [entry["step"] for entry in optimizer.state_dict()["state"].values()] == [1, 3]
 
 
 def test_a_frozen_gradient_that_is_not_finite_stops_nothing():

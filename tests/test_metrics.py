@@ -172,3 +172,66 @@ def test_ignored_labels_do_not_count_in_metrics_of_classes(name):
 def test_metrics_that_cannot_be_used_are_refused(metrics, kind, words):
     with pytest.raises(kind, match=words):
         trainer(metrics)
+
+
+REGRESSION = ["mse", "r2", "r2_score", "neg_mean_squared_error", "explained_variance", "max_error",
+              "neg_median_absolute_error", "mean_absolute_percentage_error"]  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", ["int64", "uint8", "float32", "float64", "bool"])
+@pytest.mark.parametrize("column", [False, True])
+@pytest.mark.parametrize("name", REGRESSION)
+def test_whole_numbers_are_no_classes_to_a_metric_of_regression(name, column, dtype):
+    """Counts, years and prices are whole numbers."""
+    metrics = pytest.importorskip("sklearn.metrics")
+    outputs = RNG.standard_normal((N, 1)).astype(np.float32) + 3
+    y = (RNG.integers(1, 9, (N, 1) if column else N) // (4 if dtype == "bool" else 1)).astype(dtype)
+    known = {"mse": "mean_squared_error", "r2": "r2_score", "neg_mean_squared_error":
+             "mean_squared_error", "explained_variance": "explained_variance_score",
+             "neg_median_absolute_error": "median_absolute_error"}  # fmt: skip
+    function = getattr(metrics, known.get(name, name))
+    want = function(y.reshape(-1).astype(float), outputs.reshape(-1).astype(float))
+    sign = -1 if name.startswith("neg_") else 1
+    for metric in (name, *([function] if sign == 1 else [])):
+        (found,) = resolve([metric]).values()
+        assert found(outputs, y) == pytest.approx(sign * want, rel=1e-12)
+
+
+@pytest.mark.parametrize("name", ["roc_auc", "precision", "recall", "average_precision", "f1_score",
+                                  "log_loss", "neg_log_loss", "brier_score_loss"])  # fmt: skip
+@pytest.mark.parametrize("dtype", ["int64", "float32", "bool"])
+@pytest.mark.parametrize("ending", ["logits", "sigmoid", "sigmoid, identity"])
+def test_one_output_is_a_logit_or_a_probability_to_every_metric(name, dtype, ending):
+    metrics = pytest.importorskip("sklearn.metrics")
+    nn.manual_seed(3)
+    tail = [nn.Sigmoid(), nn.Identity(), nn.Flatten()][: ending.count(",") + ("sig" in ending)]
+    model = nn.Sequential(nn.Linear(4, 1), *tail)
+    t = Trainer(model, nn.MSELoss(), optim.SGD(model.parameters(), lr=0.0), metrics=[name],
+                progress=False)  # fmt: skip
+    output = t.predict(X).reshape(-1).astype(np.float64)
+    share = output if tail else 1 / (1 + np.exp(-output))
+    y = BINARY
+    want = {
+        "roc_auc": lambda: metrics.roc_auc_score(y, output),
+        "precision": lambda: metrics.precision_score(y, share > 0.5),
+        "recall": lambda: metrics.recall_score(y, share > 0.5),
+        "average_precision": lambda: metrics.average_precision_score(y, output),
+        "f1_score": lambda: metrics.f1_score(y, share > 0.5),
+        "log_loss": lambda: metrics.log_loss(y, share),
+        "neg_log_loss": lambda: -metrics.log_loss(y, share),
+        "brier_score_loss": lambda: metrics.brier_score_loss(y, share),
+    }[name]()
+    target = BINARY.astype(dtype)[:, None]
+    value = t.evaluate(X, target if dtype != "bool" else target.astype(np.uint8))[name]
+    assert value == pytest.approx(want, rel=1e-12)
+
+
+@pytest.mark.parametrize("name", ["log_loss", "neg_log_loss"])
+@pytest.mark.parametrize("outputs", [1, 2, 3])
+def test_the_log_loss_of_an_epoch_without_a_sample_of_some_class(name, outputs):
+    pytest.importorskip("sklearn")
+    scores = RNG.standard_normal((5, outputs))
+    shares = softmax(scores if outputs > 1 else np.hstack([0 * scores, scores]))
+    want = -np.log(shares[:, 1]).mean()
+    value = resolve([name])[name](scores, np.ones(5, int))
+    assert value == pytest.approx(-want if name[:3] == "neg" else want, rel=1e-12)

@@ -21,6 +21,22 @@ def test_a_second_fit_with_nothing_left_says_so(epochs):
     assert history is trainer.history
 
 
+@pytest.mark.parametrize("way", ["ckpt_path", "load", "by hand"])
+def test_a_resume_with_nothing_left_says_so_too(tmp_path, way):
+    fit(make([Checkpoint(tmp_path)], scheduled=False))
+    trainer = make(scheduled=False)
+    if way == "load":
+        trainer = Trainer.load(tmp_path, trainer.model, trainer.loss, trainer.optimizer,
+                               metrics=["accuracy"], progress=False)  # fmt: skip
+    elif way == "by hand":
+        trainer.epoch = 3
+    more = {"ckpt_path": tmp_path} if way == "ckpt_path" else {}
+    with pytest.warns(RuntimeWarning, match="fit: 3 of 3 epochs are done") as caught:
+        fit(trainer, **more)
+    assert trainer.epoch == 3
+    assert caught[0].filename.endswith("small_training.py")
+
+
 def test_it_calls_no_hook_and_keeps_weights_set_since():
     calls = []
 
@@ -44,13 +60,6 @@ def test_the_warning_points_at_the_call():
         warnings.simplefilter("always")
         trainer.fit(X, np.zeros(30, np.int64), max_epochs=3)
     assert caught[0].filename == __file__
-
-
-def test_a_finished_training_resumed_is_silent(tmp_path):
-    fit(make([Checkpoint(tmp_path)]))
-    trainer = make()
-    fit(trainer, ckpt_path=tmp_path)
-    assert trainer.epoch == 3
 
 
 # load_weights.

@@ -106,9 +106,10 @@ class DataLoader:
                 )
         self.last_batch = last_batch or ("drop" if drop else "keep")
         if self.last_batch == "drop" and self.size < self.batch_size:
+            option = "drop_last=True" if drop else "last_batch='drop'"
             raise ValueError(
                 f"DataLoader: 'batch_size' is {batch_size}, expected at most {self.size}, the "
-                "number of samples, with drop_last=True"
+                f"number of samples, with {option}"
             )
         if transform is not None and not callable(transform):
             raise TypeError(

@@ -181,9 +181,10 @@ class Optimizer(Planned):
                 plan, hypers = self._prepare(), self._hypers
             self._hypers = hypers
             given = self._grads() if grads is None else grads
-            frozen: list[Parameter] = []
-            if self._holders:
+            frozen: list[Any] = []
+            if self._holders or self._of_torch:
                 frozen = [p for p, _ in self._holders if not p.requires_grad]
+                frozen += [p for p in self._of_torch if not p.requires_grad]
             taken = self._without(frozen, given) if frozen else given
             watch = self._watch(taken) if self._measures else None
             info = take_step(
@@ -205,9 +206,12 @@ class Optimizer(Planned):
             if zero_grad and grads is None:
                 for parameter, _ in self._holders:
                     parameter.zero_grad()
-            elif zero_grad and frozen:
+            if zero_grad and frozen:
                 for parameter, grad in zip(self._parameters, given, strict=True):
-                    if grad is not None and any(parameter is p for p in frozen):
+                    forgotten = grads is None and isinstance(parameter, Parameter)
+                    if grad is None or forgotten:
+                        continue
+                    if any(parameter is p for p in frozen):
                         copy_into(grad, 0.0)
             return info
         except TypeError:
@@ -232,9 +236,7 @@ class Optimizer(Planned):
                 "gradients: step(grads)"
             ) from None
 
-    def _without(
-        self, frozen: list[Parameter], grads: Sequence[Array | None]
-    ) -> list[Array | None]:
+    def _without(self, frozen: list[Any], grads: Sequence[Array | None]) -> list[Array | None]:
         """The gradients, None for a frozen parameter: a step leaves it alone."""
         ids = set(map(id, frozen))
         kept = list(grads)

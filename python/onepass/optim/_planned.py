@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -54,6 +55,7 @@ class Planned:
         self._wanted: Launch = ("", ())
         self._maximize = False
         self._holders: list[tuple[Parameter, Array]] = []  # parameters whose array may be replaced
+        self._of_torch: list[Any] = []  # of torch.nn.Parameter, which may be frozen too
         for group in groups:
             self._append(group)
         self._prepare()
@@ -190,6 +192,9 @@ class Planned:
             for p, a in zip(self._parameters, arrays, strict=True)
             if isinstance(p, Parameter)
         ]
+        if "torch" in sys.modules:
+            kind = sys.modules["torch"].nn.Parameter
+            self._of_torch = [p for p in self._parameters if isinstance(p, kind)]
         return plan
 
     def _refuse_other_dtypes(self) -> None:

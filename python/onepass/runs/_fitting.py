@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -63,13 +64,16 @@ class Fitting:
 
     def fit(self, trainer: Trainer, checkpoints: Path | None = None) -> None:
         """Train to the end; the network has the weights of its best epoch then."""
-        trainer.fit(
-            *self._moved(self.parts.train),
-            max_epochs=self.options.epochs,
-            batch_size=self.options.batch_size,
-            validation_data=self._moved(self.parts.validation),
-            ckpt_path=checkpoints,
-        )
+        with warnings.catch_warnings():
+            # A run that is done may be resumed: it tells what it has learnt once more.
+            warnings.filterwarnings("ignore", r"fit: \d+ of \d+ epochs are done")
+            trainer.fit(
+                *self._moved(self.parts.train),
+                max_epochs=self.options.epochs,
+                batch_size=self.options.batch_size,
+                validation_data=self._moved(self.parts.validation),
+                ckpt_path=checkpoints,
+            )
 
     def _moved(self, rows: Indices) -> tuple[Any, Any]:
         move = mover(self.options.device)

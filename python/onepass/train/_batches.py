@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Any
 
-from onepass._array import to_numpy
+from onepass.data._given import array_of
 
 
 class Batches:
@@ -79,8 +79,9 @@ class Batches:
                     f"{self._call}: 'X' gave a {type(pair).__name__} as batch {count}, expected a "
                     "pair (x, y)"
                 )
+            names = (f"x of batch {count}", f"y of batch {count}")
             count += 1
-            yield tuple(map(_array, pair))
+            yield tuple(_array(self._call, *part) for part in zip(names, pair, strict=True))
         if count == 0:
             raise ValueError(
                 f"{self._call}: 'X' is a {type(self.source).__name__} that gave no batch, expected "
@@ -103,6 +104,12 @@ def is_batches(X: Any) -> bool:
     return not hasattr(X, "shape") and not isinstance(X, (dict, str)) and hasattr(X, "__iter__")
 
 
-def _array(value: Any) -> Any:
-    """Tensors of PyTorch as NumPy's; other arrays as they are."""
-    return to_numpy(value) if hasattr(value, "detach") else value
+def _array(call: str, name: str, value: Any) -> Any:
+    """Tensors of PyTorch and DataFrames as NumPy's arrays; what a model of one's own takes, as it
+    is.
+
+    Raises:
+        TypeError: an array of another kind: sparse, masked, of complex numbers or objects.
+    """
+    is_array = hasattr(value, "dtype") or hasattr(value, "iloc")
+    return array_of(call, name, value) if is_array else value

@@ -195,7 +195,7 @@ def named(name: str, **labels: Any) -> Metric | None:
         return Metric(parts=partial(top_k, **labels, k=int(ranked[1])))
     if name in _OF_CLASSES:
         return Metric(partial(_OF_CLASSES[name], **labels))
-    scorer = _scorers.find(name, partial(classes, **labels))
+    scorer = _scorers.find(name, partial(classes, **labels), _are_probabilities(labels))
     return None if scorer is None else Metric(scorer)
 
 
@@ -249,8 +249,14 @@ def _metric(metric: Any, labels: dict[str, Any]) -> Metric:
         return found
     if not callable(metric):
         raise TypeError(f"Trainer: 'metrics' has {metric!r}, expected a name or a callable")
-    scorer = _scorers.of_function(metric, partial(classes, **labels))
+    counted = partial(classes, **labels)
+    scorer = _scorers.of_function(metric, counted, _are_probabilities(labels))
     return Metric(scorer or metric)
+
+
+def _are_probabilities(labels: Mapping[str, Any]) -> bool:
+    """Whether one output is a probability, which a threshold other than that of logits says."""
+    return float(labels.get("threshold", 0.0)) != 0.0
 
 
 def _are_shares(t: Any) -> bool:
@@ -263,4 +269,4 @@ def _difference(owner: str, output: Any, target: Any) -> Any:
         raise ValueError(
             f"{owner}: 'target' has shape {t.shape}, expected that of the output, {y.shape}"
         )
-    return y.astype(np.float64) - t.reshape(y.shape)
+    return y.astype(np.float64) - t.reshape(y.shape).astype(np.float64)

@@ -33,37 +33,84 @@ class Scorer:
 
     function: Any
     classes: Classes
+    probabilities: bool  # one output is that of a sigmoid
 
     def __call__(self, output: Any, target: Any) -> float:
         function = self.function
         if _is_scorer(function):
-            return _score(function, output, target, self.classes)
-        if not _of_classes(output, target):
-            return float(function(_flat(target), _flat(output)))
+            return self._score(output, target)
+        if not _of_classes(function, output, target):
+            return float(function(_numbers(target), _numbers(output)))
         scores, predicted, true = self.classes(output, target)
         name, second, two = _name(function), _second_argument(function), _is_binary(scores)
         if second == "pred_decision" or (second in _OF_MARGINS and two):
             return float(function(true, _margins(scores)))
         if second in _OF_MARGINS + _OF_SHARES or name in _SHARES_CALLED_PREDICTIONS:
-            shares = _shares(scores)
+            shares = _shares(scores, self.probabilities)
+            if name in _SHARES_CALLED_PREDICTIONS:
+                return _log_loss(function, true, shares)
             return float(function(true, shares[:, 1] if two else shares))
         return float(function(true, predicted))
 
+    def _score(self, output: Any, target: Any) -> float:
+        """What a scorer says of an estimator that gives these outputs for any X."""
+        from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 
-def find(name: str, classes: Classes) -> Scorer | None:
+        if not _of_classes(self.function._score_func, output, target):
+
+            class Regressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
+                def fit(self, X: Any, y: Any) -> Any:
+                    return self
+
+                def predict(self, X: Any) -> Any:
+                    return _numbers(output)
+
+                def __sklearn_is_fitted__(self) -> bool:
+                    return True
+
+            return float(self.function(Regressor(), np.zeros((len(output), 1)), _numbers(target)))
+        scores, predicted, true = self.classes(output, target)
+        shares = _shares(scores, self.probabilities)
+        function = self.function._score_func
+        if _name(function) in _SHARES_CALLED_PREDICTIONS:
+            options = self.function._kwargs
+            return float(self.function._sign * _log_loss(function, true, shares, **options))
+
+        class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+            classes_ = np.arange(shares.shape[1])
+
+            def fit(self, X: Any, y: Any) -> Any:
+                return self
+
+            def predict(self, X: Any) -> Any:
+                return predicted
+
+            def predict_proba(self, X: Any) -> Any:
+                return shares
+
+            def decision_function(self, X: Any) -> Any:
+                return _margins(scores)
+
+            def __sklearn_is_fitted__(self) -> bool:
+                return True
+
+        return float(self.function(Classifier(), np.zeros((len(true), 1)), true))
+
+
+def find(name: str, classes: Classes, probabilities: bool = False) -> Scorer | None:
     """The scorer or function of that name; None if there is none, or no scikit-learn."""
     try:
         from sklearn import metrics
     except ImportError:
         return None
     if name in metrics.get_scorer_names():
-        return Scorer(metrics.get_scorer(name), classes)
+        return Scorer(metrics.get_scorer(name), classes, probabilities)
     function = None if name.startswith("_") else getattr(metrics, name, None)
     known = callable(function) and _second_argument(function) is not None
-    return Scorer(function, classes) if known else None
+    return Scorer(function, classes, probabilities) if known else None
 
 
-def of_function(function: Any, classes: Classes) -> Scorer | None:
+def of_function(function: Any, classes: Classes, probabilities: bool = False) -> Scorer | None:
     """The metric for a scorer, or a function of ``sklearn.metrics``; None for any other function.
 
     A ``functools.partial`` of such a function is one too.
@@ -71,7 +118,7 @@ def of_function(function: Any, classes: Classes) -> Scorer | None:
     inner = getattr(function, "func", function)
     ours = str(getattr(inner, "__module__", "")).startswith("sklearn.metrics")
     if _is_scorer(function) or (ours and _second_argument(function) is not None):
-        return Scorer(function, classes)
+        return Scorer(function, classes, probabilities)
     return None
 
 
@@ -89,49 +136,14 @@ def _second_argument(function: Any) -> str | None:
     return parameters[1] if parameters[:1] in (["y_true"], ["labels_true"], ["y1"]) else None
 
 
-def _score(scorer: Any, output: Any, target: Any, classes: Classes) -> float:
-    """What a scorer says of an estimator that gives these outputs for any X."""
-    from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
-
-    if not _of_classes(output, target):
-
-        class Regressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
-            def fit(self, X: Any, y: Any) -> Any:
-                return self
-
-            def predict(self, X: Any) -> Any:
-                return _flat(output)
-
-            def __sklearn_is_fitted__(self) -> bool:
-                return True
-
-        return float(scorer(Regressor(), np.zeros((len(output), 1)), _flat(target)))
-    scores, predicted, true = classes(output, target)
-    shares = _shares(scores)
-
-    class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
-        classes_ = np.arange(shares.shape[1])
-
-        def fit(self, X: Any, y: Any) -> Any:
-            return self
-
-        def predict(self, X: Any) -> Any:
-            return predicted
-
-        def predict_proba(self, X: Any) -> Any:
-            return shares
-
-        def decision_function(self, X: Any) -> Any:
-            return _margins(scores)
-
-        def __sklearn_is_fitted__(self) -> bool:
-            return True
-
-    return float(scorer(Classifier(), np.zeros((len(true), 1)), true))
-
-
-def _of_classes(output: Any, target: Any) -> bool:
-    """Whether the targets are classes: whole numbers, or probabilities beside several outputs."""
+def _of_classes(function: Any, output: Any, target: Any) -> bool:
+    """Whether a function is of classes. Where scikit-learn does not say so, its targets decide:
+    whole numbers, or probabilities beside several outputs."""
+    module = str(getattr(getattr(function, "func", function), "__module__", ""))
+    if module.startswith("sklearn.metrics."):
+        kind = module.rpartition(".")[2]
+        if kind in ("_regression", "_classification", "_ranking"):
+            return kind != "_regression"
     y, t = to_numpy(output), to_numpy(target)
     if not is_floating(t):
         return True
@@ -149,15 +161,25 @@ def _margins(scores: Any) -> Any:
     return z[:, 1] - z[:, 0] if z.ndim == 2 and z.shape[1] == 2 else z
 
 
-def _shares(scores: Any) -> Any:
-    """Softmax in double; of one logit, the shares of classes 0 and 1."""
+def _shares(scores: Any, probabilities: bool) -> Any:
+    """Softmax in double; of one output, the shares of classes 0 and 1."""
     z = np.asarray(scores, np.float64)
+    if z.ndim == 1 and probabilities:
+        return np.stack([1 - z, z], axis=1)
     if z.ndim == 1:
         z = np.stack([np.zeros_like(z), z], axis=1)
     e = np.exp(z - z.max(axis=1, keepdims=True))
     return e / e.sum(axis=1, keepdims=True)
 
 
-def _flat(values: Any) -> Any:
-    array = to_numpy(values)
+def _log_loss(function: Any, true: Any, shares: Any, **options: Any) -> float:
+    """With the classes named: an epoch need not have a sample of each."""
+    given = {**getattr(function, "keywords", {}), **options}
+    labels = {} if "labels" in given else {"labels": np.arange(shares.shape[1])}
+    return float(function(true, shares, **labels, **options))
+
+
+def _numbers(values: Any) -> Any:
+    """In double; a column as a vector."""
+    array = to_numpy(values).astype(np.float64)
     return array.reshape(-1) if array.ndim == 2 and array.shape[1] == 1 else array

@@ -125,7 +125,9 @@ def _metrics(run: Any, metrics: Any) -> dict[str, Metric]:
 
 def _threshold(model: Any) -> float:
     """Where one output a sample means class 1: a half behind a Sigmoid, 0 for a logit."""
-    last = [*model.modules()][-1] if hasattr(model, "modules") else None
+    layers = [*model.modules()] if hasattr(model, "modules") else []
+    passing = (nn.Identity, nn.Flatten, nn.Dropout)
+    last = next((layer for layer in reversed(layers) if not isinstance(layer, passing)), None)
     return 0.5 if isinstance(last, nn.Sigmoid) else 0.0
 
 

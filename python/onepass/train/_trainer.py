@@ -230,12 +230,7 @@ class Trainer:
         with run.alone():
             _settings.check_again(run)
             if run.ended and not run.loaded and ckpt_path is None and run.epoch >= max_epochs:
-                warnings.warn(
-                    f"fit: {run.epoch} of {max_epochs} epochs are done, nothing was trained; pass "
-                    "a larger max_epochs, which is the total over all calls",
-                    RuntimeWarning,
-                    stacklevel=3,
-                )
+                _say_nothing_is_left(run.epoch, max_epochs)
                 return run.history
             parts = None
             if ckpt_path is not None:
@@ -256,7 +251,11 @@ class Trainer:
             )
             _checks.before_training(run, loader, validation)
             _schedule.reaches(run, len(loader), max_epochs, parts)
+            failed = run.training is not None and not run.ended and not run.loaded
             self._start(loader, validation, max_epochs, parts)
+            # A fit that failed behind its last epoch still has its on_fit_end to go.
+            if run.epoch >= max_epochs and not (failed and parts is None):
+                _say_nothing_is_left(run.epoch, max_epochs)
             with threads_for(run.model, loader):
                 self._loop.train(loader, validation)
         return run.history
@@ -376,3 +375,12 @@ def _existing(owner: str, dir: str | Path) -> Path:
     if not folder.is_dir():
         raise FileNotFoundError(f"no such directory: {dir}")
     return folder
+
+
+def _say_nothing_is_left(epoch: int, max_epochs: int) -> None:
+    warnings.warn(
+        f"fit: {epoch} of {max_epochs} epochs are done, nothing was trained; pass a larger "
+        "max_epochs, which is the total over all calls",
+        RuntimeWarning,
+        stacklevel=4,
+    )
