@@ -241,13 +241,16 @@ def test_names_of_options_are_the_same_forward_and_backward() -> None:
 
 
 CPU_UNITS = {  # csrc/cpu/*.cpp that are compiled once per instruction set, and what each exports
-    "activations": ["onepass_cpu_activation_table_v3", "onepass_cpu_activations_v3"],
-    "composed_relu": ["onepass_cpu_composed_relu_table_v3"],
+    "activation_blocks": ["activation_table"],
+    "blocks": [*["load_block"] * 2, *["store_block"] * 2, "stream_fence", *["stream_run"] * 2],
+    "composed_relu": ["composed_relu"],
+    "dropout": ["onepass_cpu_dropout_v3"],
     "global_norm": ["onepass_cpu_global_norm_v3"],
+    "keep_words": ["keep_words"],
     "losses": ["onepass_cpu_losses_v3"],
     "normalise": ["onepass_cpu_normalise_v3"],
-    "updates": ["onepass_cpu_updates_v3"],
 }
+FAMILIES = ("activation", "update")  # a unit for each formula, by csrc/cpu/formula.cpp.in
 
 
 def test_every_cpu_unit_is_compiled_per_instruction_set() -> None:
@@ -257,23 +260,64 @@ def test_every_cpu_unit_is_compiled_per_instruction_set() -> None:
     assert set(re.findall(r"csrc/cpu/(\w+)\.cpp", objects)) == set(CPU_UNITS)
 
 
-@pytest.mark.parametrize("unit", sorted(CPU_UNITS))
+def test_no_unit_of_a_formula_knows_another_formula() -> None:
+    """Or an edit of one would compile them all."""
+    formulas = {
+        header
+        for family in FAMILIES
+        for header in re.findall(
+            r'#include "(kernels/.*)"',
+            (ROOT / "csrc" / "kernels" / f"{family}_list.h").read_text(),
+        )
+    }
+    assert len(formulas) > len(FAMILIES)
+    for header in sorted(formulas):
+        seen = included(header) & formulas - {header}
+        assert not seen, f"csrc/{header} includes {sorted(seen)}"
+    for family in FAMILIES:
+        source = f"cpu/{family}_unit.h"
+        seen = included(source, f"kernels/{family}_list.h") & formulas
+        assert not seen, f"csrc/{source} includes {sorted(seen)}"
+
+
+def included(header: str, *left_out: str) -> set[str]:
+    """The headers of csrc that a header includes, directly or not, but for those left out."""
+    found: set[str] = set()
+    new = {header}
+    while new:
+        found |= new
+        texts = [(ROOT / "csrc" / name).read_text() for name in new]
+        new = {n for text in texts for n in re.findall(r'#include "([\w/.]+)"', text)}
+        new = {name for name in new if (ROOT / "csrc" / name).is_file()}
+        new -= found | set(left_out)
+    return found
+
+
+@pytest.mark.parametrize("unit", [*sorted(CPU_UNITS), *FAMILIES])
 def test_no_symbol_is_shared_between_instruction_sets(unit: str, tmp_path: Path) -> None:
     compiler = shutil.which("g++")
     if compiler is None or platform.machine() != "x86_64":
         pytest.skip("needs g++ on x86-64")
-    objects = tmp_path / "unit.o"
+    source, objects = ROOT / "csrc" / "cpu" / f"{unit}.cpp", tmp_path / "unit.o"
+    if unit in FAMILIES:  # the units of all its formulas in one
+        source = tmp_path / "unit.cpp"
+        source.write_text(
+            f'#include "kernels/{unit}_list.h"\n#define ONEPASS_FORMULA {unit}\n'
+            f'#include "cpu/{unit}_unit.h"\n'
+        )
     built = run(
         compiler, "-std=c++17", "-fPIC", "-O1", "-march=x86-64-v3", "-ffp-contract=off",
         "-fno-exceptions", "-fno-rtti", "-fno-threadsafe-statics", "-fvisibility=hidden",
-        "-DONEPASS_ISA=v3", "-Icsrc", "-c", f"csrc/cpu/{unit}.cpp", "-o", str(objects),
+        "-DONEPASS_ISA=v3", "-Icsrc", "-c", str(source), "-o", str(objects),
     )  # fmt: skip
     assert built.returncode == 0, built.stderr
     symbols = run("nm", "-C", str(objects)).stdout.splitlines()
     shared = [line for line in symbols if re.search(r" [WVuB] ", line)]
     assert not shared, "weak or static symbols:\n" + "\n".join(shared)
-    exported = [line for line in symbols if re.search(r" [TDR] ", line)]
-    assert sorted(line.split()[-1] for line in exported) == CPU_UNITS[unit], exported
+    exported = [line[19:] for line in symbols if re.search(r"^\w+ [TDR] ", line)]
+    # The level is part of every name, so that the linker keeps all of them.
+    names = [re.sub(r"^onepass::v3::(\w+)\(.*", r"\1", name) for name in exported]
+    assert sorted(names) == CPU_UNITS.get(unit, [f"onepass_cpu_{unit}_v3"]), exported
     initialisers = run("objdump", "-h", str(objects)).stdout
     assert ".init_array" not in initialisers
 

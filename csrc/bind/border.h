@@ -139,9 +139,11 @@ template <const Contract& kContract>
 class BorderOf : public Border {
  public:
   // Opens what is read, and checks devices and the reference's dtype.
-  explicit BorderOf(Arguments given)
-      : Border(kContract, given, at_ + kContract.slot[kReference < 0 ? 0 : kReference]) {
-    given.expect(op_, kContract.given);
+  explicit BorderOf(Arguments given) : BorderOf(given, kContract) {}
+  // `contract` has the arrays of kContract, names of its own, and perhaps more scalars.
+  [[gnu::always_inline]] BorderOf(Arguments given, const Contract& contract)
+      : Border(contract, given, at_ + kContract.slot[kReference < 0 ? 0 : kReference]) {
+    given.expect(op_, contract.given);
     each<0, kInputs>([&](auto n) { open_input<n>(); });
     check_one_device(at_, kInputs);
     if (kReference >= 0) check_floating(first());

@@ -22,7 +22,8 @@ void list_contract(const Contract& contract, const py::object& callable) {
   listed().push_back({contract, callable});
 }
 
-py::object make_function(const py::module_& m, const Contract& contract, FastFunction function) {
+py::object make_function(const py::module_& m, const Contract& contract, FastFunction function,
+                         const void* state) {
   std::string signature = std::string(contract.op) + "(";
   bool first = true;
   for (int i = 0; i < contract.count; ++i) {
@@ -31,7 +32,7 @@ py::object make_function(const py::module_& m, const Contract& contract, FastFun
     signature += (first ? "" : ", ") + std::string(a.name);
     first = false;
   }
-  const py::object callable = make_function(m, signature + ")", function);
+  const py::object callable = make_function(m, signature + ")", function, state);
   list_contract(contract, callable);
   return callable;
 }

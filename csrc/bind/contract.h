@@ -160,7 +160,8 @@ constexpr Contract contract(const char* op, const Argument (&arguments)[kCount])
 }
 
 // Makes a function with a contract, which is then listed.
-py::object make_function(const py::module_& m, const Contract& contract, FastFunction function);
+py::object make_function(const py::module_& m, const Contract& contract, FastFunction function,
+                         const void* state = nullptr);
 // The same as an attribute of the module.
 void define(py::module_& m, const Contract& contract, FastFunction function);
 // Lists a contract of another callable.

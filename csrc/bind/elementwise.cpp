@@ -3,10 +3,10 @@
 #include <cstring>
 
 #include "bind/border.h"
+#include "bind/kernel_info.h"
 #include "bind/layout.h"
 #include "core/philox.h"
 #include "core/schedule.h"
-#include "kernels/activation_list.h"
 
 namespace onepass::bind {
 namespace {
@@ -47,88 +47,66 @@ void run(const Target& target, const Array* const* arrays, int count, bool draws
   bind::run(target, driver(*target.backend), &call, layout.size);
 }
 
-// ---- activations: one table forward, one backward, then the options of the formula
+// ---- activations: the arrays of a pass, then the options of the formula
 
-constexpr Argument kForward[] = {
+constexpr Argument kForwardArrays[] = {
     {"x", reference, read | aliased | strided},
     {"out", like_reference, write | strided},
 };
-constexpr Argument kBackward[] = {
+constexpr Argument kBackwardArrays[] = {
     {"dy", like_reference, read | aliased | strided | pattern},
     {"x", reference, read | aliased | strided},
     {"out", like_reference, write | strided},
 };
+constexpr Contract kForward = contract("activation", kForwardArrays);
+constexpr Contract kBackward = contract("activation_backward", kBackwardArrays);
 
-template <int kArrays, template <class> class A>
-struct ActivationTable {
-  static constexpr int kOptions = int(decltype(A<float>::hyper)::size);
-  char op[48]{};
-  Argument arguments[kArrays + kOptions]{};
+// A pass of one activation.
+struct Activation {
+  std::string op;
+  std::vector<Argument> arguments;
+  Contract contract;
+  int32_t index;
 
-  constexpr ActivationTable(const Argument (&arrays)[kArrays], const char* suffix) {
-    int n = 0;
-    for (const char* part : {A<float>::name, suffix})
-      while (*part) op[n++] = *part++;
-    for (int i = 0; i < kArrays; ++i) arguments[i] = arrays[i];
-    for (int i = 0; i < kOptions; ++i) arguments[kArrays + i] = real(A<float>::hyper[size_t(i)]);
-  }
-};
-template <template <class> class A>
-constexpr ActivationTable<2, A> kForwardTable(kForward, "");
-template <template <class> class A>
-constexpr ActivationTable<3, A> kBackwardTable(kBackward, "_backward");
-template <template <class> class A>
-constexpr Contract kForwardOf = contract(kForwardTable<A>.op, kForwardTable<A>.arguments);
-template <template <class> class A>
-constexpr Contract kBackwardOf = contract(kBackwardTable<A>.op, kBackwardTable<A>.arguments);
-
-template <int kOptions>
-struct Options {
-  double at[kOptions + 1];
-  Options(const Border& b, int first) {
-    for (int i = 0; i < kOptions; ++i) at[i] = b.real(first + i);
+  Activation(const KernelInfo& info, const char* suffix, const Contract& arrays)
+      : op(std::string(info.name) + suffix),
+        arguments(arrays.arguments, arrays.arguments + arrays.count),
+        contract(arrays),
+        index(info.index) {
+    for (const char* option : info.hyper) arguments.push_back(real(option));
+    contract.op = op.c_str();
+    contract.arguments = arguments.data();
+    contract.count += int(info.hyper.size());
+    contract.given += int(info.hyper.size());
   }
 };
 
-template <template <class> class A, int kIndex>
-py::object forward(Arguments given) {
-  enum { kX, kOut, kCount };
-  constexpr int kOptions = ActivationTable<kCount, A>::kOptions;
-  BorderOf<kForwardOf<A>> b(given);
-  const Options<kOptions> options(b, kCount);
-  const Array* const arrays[] = {&b[kOut], &b[kX]};
-  run(b.check(), arrays, kCount, false, options.at, kOptions, kNoDropout,
-      [](const Backend& backend) { return backend.activation[kIndex]; });
+template <const Contract& kArrays, auto kTable>
+py::object activation(Arguments given, const Activation& a) {
+  constexpr int kOut = kArrays.count - 1;
+  BorderOf<kArrays> b(given, a.contract);
+  const int option_count = a.contract.count - kArrays.count;
+  double options[Contract::kMostArguments];
+  for (int i = 0; i < option_count; ++i) options[i] = b.real(kArrays.count + i);
+  const Array* arrays[kArrays.count] = {&b[kOut]};
+  for (int i = 0; i < kOut; ++i) arrays[i + 1] = &b[i];
+  run(b.check(), arrays, kArrays.count, false, options, option_count, kNoDropout,
+      [&](const Backend& backend) { return (backend.*kTable)[a.index]; });
   b.finish();
   return b.result(kOut);
 }
 
-template <template <class> class A, int kIndex>
-py::object backward(Arguments given) {
-  enum { kDy, kX, kOut, kCount };
-  constexpr int kOptions = ActivationTable<kCount, A>::kOptions;
-  BorderOf<kBackwardOf<A>> b(given);
-  const Options<kOptions> options(b, kCount);
-  const Array* const arrays[] = {&b[kOut], &b[kDy], &b[kX]};
-  run(b.check(), arrays, kCount, false, options.at, kOptions, kNoDropout,
-      [](const Backend& backend) { return backend.activation_backward[kIndex]; });
-  b.finish();
-  return b.result(kOut);
-}
-
-// Two dictionaries by name: a new activation adds no attribute here and no line to the stub.
-template <template <class> class... A, size_t... I>
-void define_activations(py::module_& m, host::List<A...>, std::index_sequence<I...>) {
-  py::dict forwards, backwards;
-  ((forwards[A<float>::name] = make_function(m, kForwardOf<A>, &fast<&forward<A, int(I)>>)), ...);
-  ((backwards[A<float>::name] = make_function(m, kBackwardOf<A>, &fast<&backward<A, int(I)>>)),
-   ...);
-  m.attr("activation") = forwards;
-  m.attr("activation_backward") = backwards;
-}
-template <template <class> class... A>
-void define_activations(py::module_& m, host::List<A...> list) {
-  define_activations(m, list, std::index_sequence_for<A<float>...>{});
+// A dictionary by name: a new activation adds no attribute here and no line to the stub.
+template <const Contract& kArrays, auto kTable>
+py::dict activation_functions(const py::module_& m, const std::vector<KernelInfo>& all,
+                              const char* suffix) {
+  py::dict functions;
+  for (const KernelInfo& info : all) {
+    const Activation& a = *new Activation(info, suffix, kArrays);  // as long as the process lives
+    functions[info.name] =
+        make_function(m, a.contract, &fast_with<&activation<kArrays, kTable>, Activation>, &a);
+  }
+  return functions;
 }
 
 // ---- dropout
@@ -198,7 +176,9 @@ py::object dropout_mask(Arguments given) {
 }  // namespace
 
 void define_elementwise(py::module_& m) {
-  define_activations(m, host::Activations{});
+  m.attr("activation") = activation_functions<kForward, &Backend::activation>(m, activations(), "");
+  m.attr("activation_backward") = activation_functions<kBackward, &Backend::activation_backward>(
+      m, activation_backwards(), "_backward");
   define(m, kDropout, &fast<&dropout>);
   define(m, kMask, &fast<&dropout_mask>);
 }

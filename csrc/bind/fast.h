@@ -31,9 +31,22 @@ PyObject* fast(PyObject*, PyObject* const* at, Py_ssize_t count) {
   }
 }
 
+// Function is py::object(Arguments, const State&): one of several that share their code.
+template <auto Function, class State>
+PyObject* fast_with(PyObject* self, PyObject* const* at, Py_ssize_t count) {
+  try {
+    const auto* state = static_cast<const State*>(PyCapsule_GetPointer(self, nullptr));
+    return Function(Arguments{at, count}, *state).release().ptr();
+  } catch (...) {
+    set_python_error();
+    return nullptr;
+  }
+}
+
 // A function of this module. `signature` is "relu(x, out)"; the part before the bracket is its
-// name.
-py::object make_function(const py::module_& m, const std::string& signature, FastFunction function);
+// name. `state` is that of fast_with, and is never freed.
+py::object make_function(const py::module_& m, const std::string& signature, FastFunction function,
+                         const void* state = nullptr);
 // The same as an attribute of the module.
 void define(py::module_& m, const std::string& signature, FastFunction function);
 void define_method(py::handle type, const std::string& signature, FastFunction function);

@@ -36,7 +36,7 @@ std::vector<KernelInfo> describe_activations(const char* kind, List<A...>) {
 }
 std::vector<RuleInfo> describe_rules() {
   std::vector<RuleInfo> all;
-  int32_t index = 0;
+  int32_t index = -1;
   for_each_variant(Updates{}, [&](auto rule, auto variant) {
     using R = decltype(rule);
     using V = decltype(variant);
@@ -44,6 +44,7 @@ std::vector<RuleInfo> describe_rules() {
     const auto optional = list_of(R::optional);
     std::vector<const char*> operands = list_of(R::operands);
     if (V::on == 0) {
+      ++index;
       std::vector<const char*> states(operands.begin() + kFirstState, operands.end());
       states.insert(states.end(), optional.begin(), optional.end());
       RuleInfo info{};
@@ -61,7 +62,7 @@ std::vector<RuleInfo> describe_rules() {
       if (V::on >> i & 1) operands.push_back(optional[i]);
     if (operands.size() != Signature<F>::arity) throw std::logic_error("one name per operand");
     all.back().variants.push_back(
-        {R::name, "update", operands, list_of(R::hyper), accesses_of<F>(), index++});
+        {R::name, "update", operands, list_of(R::hyper), accesses_of<F>(), index, int32_t(V::on)});
   });
   return all;
 }

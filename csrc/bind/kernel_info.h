@@ -1,6 +1,6 @@
 // The kernels as tables that the border reads at run time: names, operands, options. They come from
 // the lists in kernels/, which kernel_info.cpp alone includes, so that a new kernel compiles no
-// other part of the border. (elementwise.cpp makes a function of each activation.)
+// other part of the border.
 #pragma once
 #include <string>
 #include <string_view>
@@ -18,7 +18,8 @@ struct KernelInfo {
   const char* kind;
   std::vector<const char*> operands, hyper;
   std::vector<Access> accesses;
-  int32_t index;  // in the Backend's table
+  int32_t index;        // in the Backend's table
+  int32_t variant = 0;  // of an optimizer
 
   bool reads(size_t o) const { return accesses[o] != Access::write; }
   bool writes(size_t o) const { return accesses[o] != Access::read; }

@@ -52,11 +52,13 @@ static PyMethodDef* definition(const std::string& signature, bool method, FastFu
   return &d.method;
 }
 
-py::object make_function(const py::module_& m, const std::string& signature,
-                         FastFunction function) {
+py::object make_function(const py::module_& m, const std::string& signature, FastFunction function,
+                         const void* state) {
   const py::object module_name = m.attr("__name__");
+  py::object self;
+  if (state) self = py::capsule(state);
   return py::reinterpret_steal<py::object>(
-      PyCFunction_NewEx(definition(signature, false, function), nullptr, module_name.ptr()));
+      PyCFunction_NewEx(definition(signature, false, function), self.ptr(), module_name.ptr()));
 }
 
 void define(py::module_& m, const std::string& signature, FastFunction function) {

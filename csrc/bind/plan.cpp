@@ -170,7 +170,7 @@ namespace {
 struct Calls {
   const Backend& backend;
   const StepOptions& options;
-  size_t kernel;
+  const KernelInfo& kernel;
   Norm norm{};
   Elementwise update{};
   NormResult measured{0, 0, -1};  // on the CPU; a device keeps its own
@@ -199,7 +199,8 @@ void decide(Calls* calls) {
   if (calls->norm.result == &calls->measured) decide_on_cpu(calls);
 }
 void update(Calls* calls) {
-  if (!calls->skipped) calls->backend.update[calls->kernel](calls->update);
+  if (calls->skipped) return;
+  calls->backend.update[calls->kernel.index][calls->kernel.variant](calls->update);
 }
 
 constexpr auto kNoWorkspace = [](const Calls&) -> int64_t { return 0; };
@@ -256,7 +257,7 @@ Elementwise Plan::update_call(const StepOptions& options) {
 py::object Plan::step_on_cpu(const Items& grads, const StepOptions& options, Staging* staging) {
   const int64_t elements = arrays_.elements();
   const Passes passes(options);
-  Calls calls{cpu_backend(), options, size_t(arrays_.kernel().index)};
+  Calls calls{cpu_backend(), options, arrays_.kernel()};
   if (options.measures()) calls.norm = norm_call(options);
   calls.norm.result = &calls.measured;
   calls.update = update_call(options);
@@ -288,8 +289,7 @@ py::object Plan::step_on_device(const Items& grads, const StepOptions& options) 
   if (order.empty()) return outcome(Py_False, py::none(), py::none());
   const Target where = arrays_.target(&grads);
   const Passes passes(options);
-  Calls calls{*where.backend, options, size_t(arrays_.kernel().index), norm_call(options),
-              update_call(options)};
+  Calls calls{*where.backend, options, arrays_.kernel(), norm_call(options), update_call(options)};
   calls.norm.stream = calls.update.stream = where.stream;
   if (counts_.on_device()) counts_.ride(where, &calls.update, &calls.norm);
   int64_t bytes = 0;  // of all passes, one after the other

@@ -19,6 +19,7 @@ namespace onepass {
 constexpr int kMaxDims = 16;
 constexpr int kMaxOperands = 8;  // of a tensor
 constexpr int kMaxKernels = 64;  // in a list, and a null behind them
+constexpr int kMaxVariants = 8;  // of an optimizer: it has at most three optional states
 
 struct Operand {
   void* data = nullptr;
@@ -36,6 +37,11 @@ struct Tensor {
   const Operand* operands = nullptr;  // in the order of the functor's signature
   int64_t counter = 0;                // its index in GradientRider::steps and ::scalars
 };
+
+// Pieces start at multiples of this within their tensor: 1024 elements are 32 words of dropout bits
+// and leave room in a 32 KiB first-level cache for five float operands.
+constexpr int64_t kBlockElements = 1024;
+constexpr int64_t kGroupElements = 8 * kBlockElements;
 
 // A contiguous run of elements of one tensor. core/schedule.h cuts the pieces and groups.
 struct Piece {
@@ -189,7 +195,8 @@ struct Backend {
   const char* name = nullptr;
   void (*activation[kMaxKernels])(const Elementwise&) = {};
   void (*activation_backward[kMaxKernels])(const Elementwise&) = {};
-  void (*update[kMaxKernels])(const Elementwise&) = {};
+  // [rule][variant]: bit i of the variant is set where optional state i is there.
+  void (*update[kMaxKernels][kMaxVariants])(const Elementwise&) = {};
   void (*dropout)(const Elementwise&) = nullptr;
   void (*norm)(const Norm&) = nullptr;
   void (*bias_act)(const Channelwise&) = nullptr;

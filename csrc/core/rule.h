@@ -27,6 +27,11 @@ struct Rule {
 template <class... R>
 struct Rules {};
 
+template <class... R>
+constexpr int count_of(Rules<R...>) {
+  return int(sizeof...(R));
+}
+
 // The kernel of a rule that has optional state i where bit i of kOn is set. Drivers take Kernel.
 template <class R, size_t kOn, class = std::make_index_sequence<R::optional.size>>
 struct Variant;
@@ -66,8 +71,8 @@ ONEPASS_HD void advance(double* row) {
   if constexpr (kScalars<R> > 0) advance<R>(row, std::make_index_sequence<R::hyper.size>{});
 }
 
-// f(rule, variant) for every rule and every choice of its optional states, in the order of
-// Backend::update: a rule's variants stand together, the one without optional states first.
+// f(rule, variant) for every rule of the list and every choice of its optional states: a rule's
+// variants stand together, the one without optional states first.
 template <class R, class F, size_t... kOn>
 constexpr void for_variants(F f, std::index_sequence<kOn...>) {
   (f(R{}, Variant<R, kOn>{}), ...);
@@ -92,8 +97,10 @@ constexpr size_t longest_row(Rules<R...>) {
   return most;
 }
 template <class... R>
-constexpr size_t variant_count(Rules<R...>) {
-  return (kVariants<R> + ... + 0);
+constexpr size_t most_variants(Rules<R...>) {
+  size_t most = 0;
+  ((most = larger_of(most, kVariants<R>)), ...);
+  return most;
 }
 
 ONEPASS_END

@@ -11,11 +11,6 @@
 
 namespace onepass {
 
-// Pieces start at multiples of this within their tensor: 1024 elements are 32 words of dropout bits
-// and leave room in a 32 KiB first-level cache for five float operands.
-constexpr int64_t kBlockElements = 1024;
-constexpr int64_t kGroupElements = 8 * kBlockElements;
-
 class ScheduleStorage {
  public:
   void build(const Tensor* tensors, int64_t count);

@@ -1,7 +1,8 @@
 // Activations as functions of a block, through which a norm or bias runs all but the cheapest. The
-// table is in activations.cpp, so that a new activation compiles nothing of a norm.
+// unit of each formula adds its own, so that a new activation compiles nothing of a norm.
 #pragma once
-#include "cpu/unit.h"
+#include "core/backend.h"
+#include "core/hd.h"
 
 ONEPASS_BEGIN
 
@@ -16,7 +17,7 @@ struct ActivationTable {
   ActivationBlocks<double> twice;
 };
 
-#define ONEPASS_ACTIVATION_TABLE ONEPASS_NAME(onepass_cpu_activation_table_, ONEPASS_ISA)
-extern "C" const ActivationTable* ONEPASS_ACTIVATION_TABLE();
+// The table of this level. It is complete when the level's Backend is (dispatch.cpp).
+ActivationTable* activation_table();
 
 ONEPASS_END

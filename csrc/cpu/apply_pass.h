@@ -85,7 +85,7 @@ struct ApplyPass {
     T* y = direct && !call.stream ? static_cast<T*>(call.norm.y) + at : y_scratch;
     call.epilogue.template forward<Flush>(n, x, residual, mean, scale, shift, words, y);
     if (call.stream) {
-      stream_run<T>(static_cast<T*>(call.norm.y) + at, y, n);
+      stream_run(static_cast<T*>(call.norm.y) + at, y, n);
     } else {
       put<T>(call.norm.y, call.norm.dtype, at, n, y);
     }

@@ -5,7 +5,6 @@
 // Each activation that is composed has a unit of its own, a table, and a constant in Epilogue.
 #pragma once
 #include "cpu/uniform.h"
-#include "cpu/unit.h"
 #include "kernels/bias.h"
 #include "kernels/dropout.h"
 #include "kernels/norm_list.h"
@@ -68,7 +67,6 @@ struct ComposedWithAll<T, List<R...>> : ComposedWith<BiasRule<T>, T>, ComposedWi
 struct ComposedTable : ComposedWithAll<float, ChannelNorms>,
                        ComposedWithAll<double, ChannelNorms> {};
 
-#define ONEPASS_COMPOSED_RELU ONEPASS_NAME(onepass_cpu_composed_relu_table_, ONEPASS_ISA)
-extern "C" const ComposedTable* ONEPASS_COMPOSED_RELU();
+const ComposedTable* composed_relu();
 
 ONEPASS_END

@@ -74,5 +74,5 @@ constexpr ComposedTable kRelu{composed_with_all<Relu, float>(ChannelNorms{}),
 }  // namespace normalise
 }  // namespace
 
-extern "C" const ComposedTable* ONEPASS_COMPOSED_RELU() { return &normalise::kRelu; }
+const ComposedTable* composed_relu() { return &normalise::kRelu; }
 ONEPASS_END

@@ -3,34 +3,34 @@
 #include <atomic>
 #include <cstdlib>
 
-// The units of csrc/cpu; each is compiled for every level.
-#define ONEPASS_DECLARE_UNITS(level)                       \
-  extern "C" {                                             \
-  void onepass_cpu_activations_##level(onepass::Backend*); \
-  void onepass_cpu_updates_##level(onepass::Backend*);     \
-  void onepass_cpu_global_norm_##level(onepass::Backend*); \
-  void onepass_cpu_normalise_##level(onepass::Backend*);   \
-  void onepass_cpu_losses_##level(onepass::Backend*);      \
-  }                                                        \
-  static const onepass::Backend& backend_##level() {       \
-    static const onepass::Backend backend = [] {           \
-      onepass::Backend b;                                  \
-      b.name = #level;                                     \
-      onepass_cpu_activations_##level(&b);                 \
-      onepass_cpu_updates_##level(&b);                     \
-      onepass_cpu_global_norm_##level(&b);                 \
-      onepass_cpu_normalise_##level(&b);                   \
-      onepass_cpu_losses_##level(&b);                      \
-      return b;                                            \
-    }();                                                   \
-    return backend;                                        \
+#include "cpu/formula_units.h"
+
+// unit(name, level) for every unit that fills a part of the table. CMake lists those of formulas.
+#define ONEPASS_UNITS(unit, level)                                                         \
+  unit(dropout, level) unit(global_norm, level) unit(losses, level) unit(normalise, level) \
+      ONEPASS_FORMULA_UNITS(unit, level)
+
+#define ONEPASS_DECLARE_UNIT(name, level) void onepass_cpu_##name##_##level(onepass::Backend*);
+#define ONEPASS_FILL_FROM(name, level) onepass_cpu_##name##_##level(&b);
+#define ONEPASS_LEVEL(level)                         \
+  extern "C" {                                       \
+  ONEPASS_UNITS(ONEPASS_DECLARE_UNIT, level)         \
+  }                                                  \
+  static const onepass::Backend& backend_##level() { \
+    static const onepass::Backend backend = [] {     \
+      onepass::Backend b;                            \
+      b.name = #level;                               \
+      ONEPASS_UNITS(ONEPASS_FILL_FROM, level)        \
+      return b;                                      \
+    }();                                             \
+    return backend;                                  \
   }
 #ifdef ONEPASS_X86_LEVELS
-ONEPASS_DECLARE_UNITS(v2)
-ONEPASS_DECLARE_UNITS(v3)
-ONEPASS_DECLARE_UNITS(v4)
+ONEPASS_LEVEL(v2)
+ONEPASS_LEVEL(v3)
+ONEPASS_LEVEL(v4)
 #else
-ONEPASS_DECLARE_UNITS(base)
+ONEPASS_LEVEL(base)
 #endif
 
 namespace onepass {

@@ -19,9 +19,9 @@ namespace {
 template <class T>
 ONEPASS_HD const ActivationBlocks<T>& activation_blocks() {
   if constexpr (sizeof(T) == 8) {
-    return ONEPASS_ACTIVATION_TABLE()->twice;
+    return activation_table()->twice;
   } else {
-    return ONEPASS_ACTIVATION_TABLE()->single;
+    return activation_table()->single;
   }
 }
 
@@ -32,7 +32,7 @@ class EpilogueRunner {
   explicit EpilogueRunner(const Epilogue& e)
       : epilogue_(e),
         blocks_(activation_blocks<T>()),
-        relu_(*ONEPASS_COMPOSED_RELU()),
+        relu_(*composed_relu()),
         dropout_{dropout_scale<T>(e.dropout.threshold)} {}
 
   bool drops() const { return epilogue_.dropout.threshold != 0; }

@@ -101,7 +101,7 @@ void run_piece(const K k, const Elementwise& call, const Piece piece, bool strea
     T* at[S::arity];
     for (size_t o = 0; o < S::arity; ++o) {
       at[o] = in_place[o] ? static_cast<T*>(tensor.operands[o].data) + begin : scratch[o];
-      if (!in_place[o] && S::reads(o)) load_block<T>(tensor, tensor.operands[o], begin, n, at[o]);
+      if (!in_place[o] && S::reads(o)) load_block(tensor, tensor.operands[o], begin, n, at[o]);
     }
     if constexpr (kGradient >= 0) {
       run_update<K, T>(k, call.rider, n, at, std::make_index_sequence<S::named>{});
@@ -111,9 +111,9 @@ void run_piece(const K k, const Elementwise& call, const Piece piece, bool strea
     for (size_t o = 0; o < S::arity; ++o) {
       if (in_place[o]) continue;
       if (stream && o == 0) {
-        stream_run<T>(static_cast<T*>(tensor.operands[o].data) + begin, scratch[o], n);
+        stream_run(static_cast<T*>(tensor.operands[o].data) + begin, scratch[o], n);
       } else if (S::writes(o) || (int(o) == kGradient && call.rider.zero_grad)) {
-        store_block<T>(tensor, tensor.operands[o], begin, n, scratch[o]);
+        store_block(tensor, tensor.operands[o], begin, n, scratch[o]);
       }
     }
     done += n;

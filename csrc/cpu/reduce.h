@@ -121,7 +121,7 @@ void norm_piece(const Norm& call, const Piece& piece, Partial* partial) {
     if (is_direct<T>(operand)) {
       g = static_cast<const T*>(operand.data) + piece.begin + done;
     } else {
-      load_block<T>(tensor, operand, piece.begin + done, n, scratch);
+      load_block(tensor, operand, piece.begin + done, n, scratch);
     }
     const BlockSum free = sum_block<kOrder, T>(g, n, T(call.unscale), T(GradientRider::kNoLimit));
     combine<kOrder>(&partial->sum, free.sum);
@@ -205,7 +205,7 @@ struct NormJob {
         g = static_cast<const float*>(operand.data) + piece.begin + done;
       } else {
         n = n < kBlockElements ? n : kBlockElements;
-        load_block<float>(tensor, operand, piece.begin + done, n, scratch);
+        load_block(tensor, operand, piece.begin + done, n, scratch);
       }
       if (g[0] == 0 && all_zero(g, n)) continue;
       any = true;

@@ -23,9 +23,11 @@ ONEPASS_END
 
 void onepass::cuda::add_updates(Backend* backend) {
   using namespace onepass::ONEPASS_ISA;
-  int index = 0;
+  int rule = -1;
   for_each_variant(Updates{}, [&](auto, auto variant) {
-    backend->update[index++] = &elementwise<decltype(variant)::template Kernel, kGradientOperand>;
+    if (variant.on == 0) ++rule;
+    backend->update[rule][variant.on] =
+        &elementwise<decltype(variant)::template Kernel, kGradientOperand>;
   });
   backend->elementwise_workspace = &elementwise_workspace;
   backend->norm = &norm;

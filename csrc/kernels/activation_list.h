@@ -1,9 +1,11 @@
 // THE registration of activations: one exists when its name is in this list. Its position is its
 // index in the tables of core/backend.h.
+//
+// A unit of one formula (cpu/formula.cpp.in) includes that alone and knows the others by name.
 #pragma once
 #include "core/backend.h"
 #include "core/list.h"
-#include "kernels/activation.h"
+#ifndef ONEPASS_FORMULA
 #include "kernels/gelu.h"
 #include "kernels/identity.h"
 #include "kernels/leaky_relu.h"
@@ -12,8 +14,21 @@
 #include "kernels/sigmoid.h"
 #include "kernels/silu.h"
 #include "kernels/tanh.h"
+#endif
 
 ONEPASS_BEGIN
+
+// clang-format off
+template <class T> struct Identity;
+template <class T> struct Relu;
+template <class T> struct LeakyRelu;
+template <class T> struct Sigmoid;
+template <class T> struct Tanh;
+template <class T> struct Gelu;
+template <class T> struct GeluTanh;
+template <class T> struct Silu;
+template <class T> struct Selu;
+// clang-format on
 
 // Identity and Relu keep their places: a norm composes them with its own formula.
 using Activations = List<Identity, Relu, LeakyRelu, Sigmoid, Tanh, Gelu, GeluTanh, Silu, Selu>;

@@ -1,19 +1,31 @@
-// THE registration of optimizers: one exists when its rule is in this list.
+// THE registration of optimizers: one exists when its rule is in this list. Its position is its
+// index in Backend::update.
+//
+// A unit of one formula (cpu/formula.cpp.in) includes that alone and knows the others by name.
 #pragma once
 #include "core/backend.h"
+#include "core/list.h"
 #include "core/rule.h"
+#ifndef ONEPASS_FORMULA
 #include "kernels/adam.h"
 #include "kernels/lion.h"
 #include "kernels/nadam.h"
 #include "kernels/rmsprop.h"
 #include "kernels/sgd.h"
+#endif
 
 ONEPASS_BEGIN
 
-using Updates = Rules<Sgd, Adam, AdamW, Rmsprop, NAdam, Lion>;
+using Updates =
+    Rules<struct Sgd, struct Adam, struct AdamW, struct Rmsprop, struct NAdam, struct Lion>;
 
-static_assert(variant_count(Updates{}) < size_t(kMaxKernels), "raise kMaxKernels (core/backend.h)");
+static_assert(count_of(Updates{}) < kMaxKernels, "raise kMaxKernels (core/backend.h)");
+
+#ifndef ONEPASS_FORMULA
+static_assert(most_variants(Updates{}) <= size_t(kMaxVariants),
+              "raise kMaxVariants (core/backend.h)");
 static_assert(most_operands(Updates{}) <= size_t(kMaxOperands),
               "raise kMaxOperands (core/backend.h)");
+#endif
 
 ONEPASS_END

@@ -1,6 +1,6 @@
-// Tests of csrc/core/{math,philox,dtype}.h and csrc/cpu/keep_words.h, run by tests/test_core.py at
-// every instruction set. Prints a line for each failure and at last a hash of all results, which no
-// level may change. With the argument "accuracy" it also measures the error of each function and
+// Tests of csrc/core/{math,philox,dtype}.h and csrc/cpu/keep_words.cpp, run by tests/test_core.py
+// at every instruction set. Prints a line for each failure and at last a hash of all results, which
+// no level may change. With the argument "accuracy" it also measures the error of each function and
 // prints the largest. With "every" it prints a hash of each function over all 2^32 floats instead,
 // for muladd(): to be compared by hand between levels when a coefficient changes; a minute and more
 // for each.
@@ -13,7 +13,7 @@
 #include "core/dtype.h"
 #include "core/math.h"
 #include "core/philox.h"
-#include "cpu/keep_words.h"
+#include "cpu/keep_words.cpp"
 #include "kernels/gelu.h"
 #include "kernels/sigmoid.h"
 #include "kernels/silu.h"

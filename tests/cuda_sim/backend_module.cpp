@@ -112,6 +112,21 @@ void fill(void (*(&table)[kMaxKernels])(const Elementwise&), std::integer_sequen
   ((table[I] = (inner().*kMember)[I] ? &elementwise_at<Side, kMember, I> : nullptr), ...);
 }
 
+template <class Side, int kRule, int kVariant>
+void update_at(const Elementwise& call) {
+  Side::run(inner().update[kRule][kVariant], inner().elementwise_workspace(call), call);
+}
+template <class Side, int kRule, int... V>
+void fill_variants(void (*(&table)[kMaxVariants])(const Elementwise&),
+                   std::integer_sequence<int, V...>) {
+  ((table[V] = inner().update[kRule][V] ? &update_at<Side, kRule, V> : nullptr), ...);
+}
+template <class Side, int... I, class Variants>
+void fill_updates(void (*(&table)[kMaxKernels][kMaxVariants])(const Elementwise&),
+                  std::integer_sequence<int, I...>, Variants variants) {
+  (fill_variants<Side, I>(table[I], variants), ...);
+}
+
 template <class Side, auto kMember, int... I>
 void fill(void (*(&table)[kMaxKernels])(const ChannelNorm&), std::integer_sequence<int, I...>) {
   ((table[I] = (inner().*kMember)[I] ? &channel_norm_at<Side, kMember, I> : nullptr), ...);
@@ -124,7 +139,7 @@ Backend make_backend() {
   constexpr auto kAll = std::make_integer_sequence<int, kMaxKernels>{};
   fill<Side, &Backend::activation>(b.activation, kAll);
   fill<Side, &Backend::activation_backward>(b.activation_backward, kAll);
-  fill<Side, &Backend::update>(b.update, kAll);
+  fill_updates<Side>(b.update, kAll, std::make_integer_sequence<int, kMaxVariants>{});
   b.dropout = &elementwise<Side, &Backend::dropout>;
   b.norm = &norm<Side>;
   b.bias_act = &channelwise<Side, &Backend::bias_act>;

@@ -99,21 +99,24 @@ std::vector<DType> dtypes() {
 }
 const std::vector<double> kOptions = {0.1, 0.9, 0.99, 0.01, 0.1, 3, 0.5, 0.5, 0.5};
 
-std::vector<int> arities() {
-  std::vector<int> all;
+// f(update, number of its operands) for every variant of every rule.
+template <class F>
+void for_updates(F f) {
+  int rule = -1;
   onepass::cuda::for_each_variant(onepass::cuda::Updates{}, [&](auto, auto variant) {
-    all.push_back(int(Signature<typename decltype(variant)::template Kernel<float>>::arity));
+    rule += variant.on == 0;
+    f(cuda.update[rule][variant.on],
+      int(Signature<typename decltype(variant)::template Kernel<float>>::arity));
   });
-  return all;
 }
-// Index in the table of the variant without optional states.
-int index_of(const char* rule) {
-  int found = -1, index = 0;
+// The update of a rule without optional states.
+auto update_of(const char* rule) {
+  int found = -1, index = -1;
   onepass::cuda::for_each_variant(onepass::cuda::Updates{}, [&](auto r, auto variant) {
-    if (decltype(variant)::on == 0 && std::strcmp(decltype(r)::name, rule) == 0) found = index;
-    ++index;
+    index += variant.on == 0;
+    if (std::strcmp(decltype(r)::name, rule) == 0) found = index;
   });
-  return found;
+  return cuda.update[found][0];
 }
 const GradientRider kPlain;
 DType computing(DType d) { return d == DType::f64 ? DType::f64 : DType::f32; }
@@ -192,13 +195,13 @@ void all_updates(std::string* bits) {
   rider.max_value = 0.75;
   rider.coefficient = -0.5;
   rider.zero_grad = true;
-  const std::vector<int> arity = arities();
   for (const DType d : dtypes())
-    for (int k = 0; cuda.update[k]; ++k)
-      elementwise("update", cuda.update[k], arity[size_t(k)], d, kOptions, rider, bits);
+    for_updates([&](auto update, int arity) {
+      elementwise("update", update, arity, d, kOptions, rider, bits);
+    });
   // Longer tables: in a large launch, and written by kernels.
-  elementwise("long list", cuda.update[0], 2, DType::f32, kOptions, kPlain, bits, 30);
-  elementwise("longer list", cuda.update[0], 2, DType::f64, kOptions, kPlain, bits, 30);
+  elementwise("long list", cuda.update[0][0], 2, DType::f32, kOptions, kPlain, bits, 30);
+  elementwise("longer list", cuda.update[0][0], 2, DType::f64, kOptions, kPlain, bits, 30);
 }
 
 // ---- norm, and an update that reads it where it is
@@ -233,7 +236,7 @@ void device_norm(std::string* bits) {
     step.rider.norm = &result;
     step.rider.max_norm = 3.0;
     step.rider.skip_nonfinite = true;
-    run("update", cuda.update[0], cuda.elementwise_workspace(step), step);
+    run("update", cuda.update[0][0], cuda.elementwise_workspace(step), step);
     const double moved = poisoned ? 0 : 0.5 * gradient * (3.0 / (want + 1e-6));
     check(std::fabs(p.get(11) - (before - moved)) < 1e-6, "the clipped or skipped step is wrong");
     check(g.get(11) == 0 && h.get(11) == 0, "gradients are not left at zero");
@@ -289,7 +292,7 @@ void norms_beyond_double(std::string* bits) {
     step.rider.norm = &result;
     step.rider.max_norm = 1;
     step.rider.skip_nonfinite = true;
-    run("update", cuda.update[0], cuda.elementwise_workspace(step), step);
+    run("update", cuda.update[0][0], cuda.elementwise_workspace(step), step);
     check(close(p.get(0), -row.moved), "the step clipped from beyond double is wrong");
     p.append_to(bits);
   }
@@ -357,7 +360,7 @@ void counted_steps(const Counted& rule, bool counted, bool skips, std::string* b
     call.rider.scalars = rule.advance ? scalars : nullptr;
     call.rider.ticket = &ticket;
   }
-  run(rule.rule, cuda.update[index_of(rule.rule)], cuda.elementwise_workspace(call), call);
+  run(rule.rule, update_of(rule.rule), cuda.elementwise_workspace(call), call);
   const bool advances = counted && !skips;
   for (int i = 0; i < 5; ++i) {
     check(steps[i] == taken[i] + advances, "steps are counted wrongly");
@@ -395,7 +398,7 @@ void all_counted_steps(std::string* bits) {
   Elementwise call = call_on(tensors, hyper);
   call.rider.steps = steps;
   call.rider.ticket = &ticket;
-  run("sgd", cuda.update[0], cuda.elementwise_workspace(call), call);
+  run("sgd", cuda.update[0][0], cuda.elementwise_workspace(call), call);
   check(steps[0] == 7 && steps[1] == 8, "empty tensors do not count");
   // Of nothing, the norm is 0.
   NormResult result{1, 1, 1};
@@ -407,10 +410,10 @@ void all_counted_steps(std::string* bits) {
   // A counter needs its ticket, and the scalars of a rule that has some.
   Elementwise wrong = call;
   wrong.rider.ticket = nullptr;
-  cuda.update[0](wrong);
+  cuda.update[0][0](wrong);
   check(cuda.last_error() != nullptr && cuda.last_error() == nullptr, "no ticket, no error");
   wrong = call;
-  cuda.update[index_of("nadam")](wrong);
+  update_of("nadam")(wrong);
   check(cuda.last_error() != nullptr && cuda.last_error() == nullptr, "no scalars, no error");
 }
 

@@ -61,7 +61,7 @@ CPP = [
     ),
     Mutant(
         "streaming: AVX-512 stores are aligned to 32 bytes only",
-        "csrc/cpu/blocks.h",
+        "csrc/cpu/blocks.cpp",
         "(reinterpret_cast<uintptr_t>(to + i) & 63); ++i) to[i] = from[i];",
         "(reinterpret_cast<uintptr_t>(to + i) & 31); ++i) to[i] = from[i];",
         ("tests/test_large_arrays.py",),

@@ -1,0 +1,10 @@
+// Dropout, and its mask.
+#include "cpu/loops.h"
+#include "cpu/mask.h"
+#include "cpu/unit.h"
+
+ONEPASS_CPU_UNIT(dropout) {
+  using namespace onepass::ONEPASS_ISA;
+  backend->dropout = &elementwise<Dropout, kNoGradient>;
+  backend->dropout_mask = &dropout_mask;
+}
