@@ -454,3 +454,28 @@ def test_a_closed_output_ends_in_silence(trained, command):
     done = subprocess.run(["bash", "-c", line], env=ENVIRONMENT, capture_output=True, text=True)
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
+
+
+# ------------------------------------------------------------------------------- how a file is read
+
+
+NEW_FILES = {
+    "another encoding": ("größe,preis\n1,x\n2,z\n".encode("latin-1"), ["--encoding", "latin-1"]),
+    "UTF-16 without a mark": ("größe\n1\n2\n".encode("utf-16-le"), ["--encoding", "utf-16-le"]),
+    "another separator": ("größe:b\n1:7\n2:8\n".encode(), ["--sep", ":"]),
+    "another decimal sign": ("größe;b\n1,5;7\n2,5;8\n".encode(), ["--decimal", ","]),
+    "names that look like data": ("größe,2019\n1,7\n2,8\n".encode(), ["--header"]),
+}
+
+
+@pytest.mark.parametrize("case", NEW_FILES)
+def test_a_new_file_is_read_as_its_options_say(here, capsys, case):
+    """By predict and by evaluate, whatever the file of the training was like."""
+    rows = "".join(f"{i},{i / 2 + 0.25}\n" for i in range(20))
+    Path("t.csv").write_text(f"größe,y\n{rows}", encoding="utf-8")
+    said(capsys, "train", "t.csv", *FAST, "--out", "run")
+    contents, options = NEW_FILES[case]
+    Path("new.csv").write_bytes(contents)
+    assert len(rows_of(said(capsys, "predict", "run", "new.csv", *options))) == 2
+    error = said(capsys, "evaluate", "run", "new.csv", *options, status=2)
+    assert "no column 'y', expected the target" in error

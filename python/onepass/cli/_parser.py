@@ -111,6 +111,8 @@ def _add_reading(group: Any) -> None:
     add = group.add_argument
     add("--sep", type=types.separator, metavar="C", help="separator (default: found)")
     add("--decimal", choices=(".", ","), help="decimal sign (default: found)")
+    add("--header", action="store_const", const=True, help="the first line has names, also where "
+        "they look like data: 2019")  # fmt: skip
     add("--no-header", dest="header", action="store_const", const=False,
         help="no line of names: the columns are 1, 2, …")  # fmt: skip
     add("--encoding", metavar="NAME", help="of the text (default utf-8): latin-1, cp1252, …")
