@@ -197,6 +197,31 @@ def test_nothing_is_noted_of_an_ordinary_table():
     assert read_table(file(text)).notes == ()
 
 
+CODED = "zip,a,y\n" + "".join(f"{('0123', '123')[i % 2]},{i},{i}.5\n" for i in range(8))
+
+
+def test_codes_with_leading_zeros_are_words_and_noted():
+    table = read_table(file(CODED), categorical="auto")
+    assert table.feature_names == ("zip=0123", "zip=123", "a")
+    assert table.notes[-1] == "codes, as they have leading zeros, and no numbers: 'zip'"
+    assert table.encoding.apply(file("a,zip\n5,123\n")).tolist() == [[0, 1, 5]]
+    plain = read_table(file(CODED.replace("0123", "124"))).encoding
+    with pytest.raises(ValueError, match=r"'zip', row 2: '0123' has a leading zero, expected numb"):
+        plain.apply(file("a,zip\n5,123\n6,0123\n"))
+
+
+def test_codes_are_found_wherever_they_are(monkeypatch):
+    """Whatever comes before and after: the position of the column, spaces, gaps, CRLF."""
+    monkeypatch.setattr("onepass.data._text.CHUNK", 40)
+    for place in range(3):
+        for cell in ("07", " 07", "\t07 "):
+            rows = [[str(i)] * 3 for i in range(120)]
+            rows[90][place] = cell
+            text = "a,b,c,y\r\n" + "".join(f"{','.join(r)},{i}.5\r\n" for i, r in enumerate(rows))
+            with pytest.raises(ValueError, match=f"'{'abc'[place]}', row 91: '07' has a leading"):
+                read_table(file(text))
+
+
 def test_what_was_encoded_and_filled_is_noted():
     text = "a,c,y\n1,x,0.5\n,x,1.5\n2,,2.5\n3,x,\n5,z,7\n5,z,8\n"
     notes = read_table(file(text), categorical="auto").notes

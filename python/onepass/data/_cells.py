@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 MISSING = frozenset({
@@ -18,6 +18,7 @@ LONGEST_SHOWN = 40
 
 PLAIN = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)  # float() takes 12_3 too
 WHOLE = re.compile(r"[+-]?\d+", re.ASCII)
+_CODE = re.compile(r"0\d+", re.ASCII)
 _SPACES = " \u00a0\u2009\u202f"
 _SIGN = "[$€£¥₹]|(?:EUR|USD|GBP|CHF|JPY|CNY|INR|AUD|CAD|SEK|NOK|DKK|PLN|CZK|BRL)"
 _FIGURE = re.compile(
@@ -78,6 +79,16 @@ def is_missing(cell: str) -> bool:
 def is_plain(cell: str) -> bool:
     """Whether the cell is a finite number with digits and a decimal point alone."""
     return PLAIN.fullmatch(cell) is not None and math.isfinite(float(cell))
+
+
+def is_code(cell: str) -> bool:
+    """Whether a zero stands before other digits: 007 is a code, and another one than 7."""
+    return _CODE.fullmatch(cell) is not None
+
+
+def are_codes(cells: Collection[str]) -> bool:
+    """Whether the cells are whole numbers and one of them is a code."""
+    return any(map(is_code, cells)) and all(map(WHOLE.fullmatch, cells))
 
 
 def is_date(cell: str) -> bool:

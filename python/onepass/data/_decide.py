@@ -10,7 +10,16 @@ from typing import NoReturn
 
 import numpy as np
 
-from onepass.data._cells import TRUTH, Figures, figures, is_date, is_figure, is_missing, shown
+from onepass.data._cells import (
+    TRUTH,
+    Figures,
+    are_codes,
+    figures,
+    is_date,
+    is_figure,
+    is_missing,
+    shown,
+)
 from onepass.data._columns import Column, Numbers, Words
 from onepass.data._reader import FrameTable, Raw, TextTable
 
@@ -114,11 +123,15 @@ def _numbers(column: Column) -> Numbers:
 def feature(cells: Cells, signs: Signs) -> Column:
     """A column that is no target: numbers, truth values as 1 and 0, or words with "" for gaps.
 
+    Whole numbers with a leading zero among them are words: 007 and 7 are two of them.
+
     Raises:
         ValueError: numbers with an odd cell among them, numbers written in several ways.
     """
     if not cells.values:
         return cells.numbers([])
+    if are_codes(cells.values):
+        return words_of(cells.column)
     if cells.figures.readings:
         return cells.numbers(cells.settled(signs), cells.figures.unit)
     if all(word.lower() in TRUTH for word in cells.values):

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from onepass._suggest import suggestion
+from onepass.data._cells import are_codes, is_code
 from onepass.data._columns import Column, Columns, Floats, Numbers, Words
 from onepass.data._decide import Decided, decided
 from onepass.data._features import refuse_gaps
@@ -252,10 +253,12 @@ def _check(table: TextTable | FrameTable, feature: Feature, column: Column) -> N
     where = f"{table.name}: column {feature.name!r}"
     if feature.kind == "number" and isinstance(column, Words):
         row = int(np.flatnonzero(~column.missing())[0])
-        raise ValueError(
-            f"{where}, row {row + 1}: {column.words[column.codes[row]]!r} is not a finite number, "
-            "which the model was trained on"
-        )
+        what = "is not a finite number, which the model was trained on"
+        if are_codes([word for word in column.words if word]):
+            codes = np.array([is_code(word) for word in column.words])
+            row = int(np.argmax(codes[column.codes]))
+            what = "has a leading zero, expected numbers without, as in the training data"
+        raise ValueError(f"{where}, row {row + 1}: {column.words[column.codes[row]]!r} {what}")
     if feature.kind == "number" and isinstance(table, TextTable) and isinstance(column, Numbers):
         check_unit(where, feature.unit, column)
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from onepass.data._cells import shown
+from onepass.data._cells import are_codes, is_code, shown
 from onepass.data._columns import Columns, Numbers, Words
 from onepass.data._decide import MOST_CATEGORIES, dates_among, leave_out
 from onepass.data._reader import FrameTable, TextTable
@@ -35,6 +35,12 @@ def check_features(columns: Columns, categorical: str) -> None:
         cures = [leave_out(many or list(texts))]
         if few:
             cures.insert(0, f"one-hot encode {_them(few)}: categorical='auto' (--categorical auto)")
+        if _are_codes(texts[name]):
+            raise ValueError(
+                f"{columns.source}: column {name!r}, {_code(texts[name])} has a leading zero, so "
+                "the column holds codes and no numbers; write it without the zeros if they are "
+                f"numbers; {', or '.join(cures)}"
+            )
         also = f" (nor are the cells of {', '.join(map(repr, others))})" if others else ""
         raise ValueError(
             f"{columns.source}: column {name!r}, {_first(texts[name])} is not a finite number{also}"
@@ -47,10 +53,13 @@ def _refuse(
 ) -> None:
     name = names[0]
     what = "is a date or time, expected a number" if name in dates else "is text"
+    first = _first(texts[name])
+    if _are_codes(texts[name]):
+        first, what = _code(texts[name]), "has a leading zero, so the column holds codes"
     counts = [f"{n!r} ({len(texts[n].words)} words)" for n in names if n not in dates]
     many = f"; too many words to encode: {', '.join(counts)}, at most {MOST_CATEGORIES}, each twice"
     raise ValueError(
-        f"{columns.source}: column {name!r}, {_first(texts[name])} {what}{many if counts else ''}; "
+        f"{columns.source}: column {name!r}, {first} {what}{many if counts else ''}; "
         f"{leave_out(list(names))}"
     )
 
@@ -67,6 +76,16 @@ def _are_few(column: Words) -> bool:
 
 def _first(column: Words) -> str:
     row = int(np.flatnonzero(~column.missing())[0])
+    return f"row {row + 1}: {shown(column.words[column.codes[row]])}"
+
+
+def _are_codes(column: Words) -> bool:
+    return are_codes([word for word in column.words if word])
+
+
+def _code(column: Words) -> str:
+    """The first row with a leading zero."""
+    row = int(np.argmax(np.array([is_code(word) for word in column.words])[column.codes]))
     return f"row {row + 1}: {shown(column.words[column.codes[row]])}"
 
 
@@ -120,6 +139,9 @@ def notes_on(
     if words:
         listed = ", ".join(f"{n!r} ({len(c.words)} words)" for n, c in words.items())
         notes.append(f"one-hot encoded: {listed}")
+    codes = [name for name, column in words.items() if _are_codes(column)]
+    if codes:
+        notes.append(f"codes, as they have leading zeros, and no numbers: {_them(codes)}")
     gaps = {n: int(np.count_nonzero(c.missing())) for n, c in columns.by_name.items()}
     numbers = [f"{n!r} ({gaps[n]})" for n in gaps if gaps[n] and n not in words]
     if numbers:

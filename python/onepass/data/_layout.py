@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from onepass.data._cells import WHOLE, figures, is_figure, is_missing, is_plain, shown
+from onepass.data._cells import WHOLE, figures, is_code, is_figure, is_missing, is_plain, shown
 
 SEPARATORS = (",", ";", "\t", "|")
 LOOKED_AT = 50  # records that tell the layout
@@ -75,7 +75,9 @@ def layout_of(name: str, head: str, sep: str | None, header: bool | None) -> Lay
             raise ValueError(f"{name}: two columns are called {twice!r}; rename one of them")
     rows = [[cell.strip() for cell in cells] for cells, _ in records if len(cells) == len(names)]
     columns = list(zip(*rows, strict=True)) or [()] * len(names)
-    numeric = tuple(all(is_plain(c) or is_missing(c) for c in column) for column in columns)
+    numeric = tuple(
+        all((is_plain(c) and not is_code(c)) or is_missing(c) for c in column) for column in columns
+    )
     fractional = tuple(
         number and any(is_plain(c) and not WHOLE.fullmatch(c) for c in column)
         for number, column in zip(numeric, columns, strict=True)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from onepass.data._cells import PLAIN, figures, is_figure
+from onepass.data._cells import PLAIN, WHOLE, are_codes, figures, is_code, is_figure
 from onepass.data._columns import Numbers
 from onepass.data._decide import MOST_NAMES, NAMES, Cells, Signs, refuse_mixture
 
@@ -35,8 +35,7 @@ def target_of(cells: Cells | Numbers, task: str | None, signs: Signs) -> Target:
         return Target(cells.values, None, cells.missing())
     counts = cells.counts()
     readings = cells.figures.readings
-    codes = [w for w in cells.values if re.fullmatch(r"0\d+", w, re.ASCII)]
-    if readings and not (codes and task != "regression" and _whole(cells.values)):
+    if readings and not (task != "regression" and are_codes(cells.values)):
         return _numeric(cells, counts, task, signs)
     text = [word for word in cells.column.words if word != ""]
     if task == "regression":
@@ -55,7 +54,7 @@ def _unless_gaps(cells: Cells, text: list[str]) -> list[str]:
 
 
 def _whole(values: Iterable[str]) -> bool:
-    return all(re.fullmatch(r"[+-]?\d+", word, re.ASCII) for word in values)
+    return all(map(WHOLE.fullmatch, values))
 
 
 def _numeric(cells: Cells, counts: dict[str, int], task: str | None, signs: Signs) -> Target:
@@ -130,7 +129,7 @@ def target_like(cells: Cells | Numbers, classes: Sequence[str] | None, signs: Si
 
 def _by_number(classes: Sequence[str]) -> dict[float, int]:
     """The classes by their numbers, if each is a number of its own: 1.0 is the class 1."""
-    if not all(_is_float(name) and not re.match(r"0\d", name) for name in classes):
+    if not all(_is_float(name) and not is_code(name) for name in classes):
         return {}
     found = {float(name): index for index, name in enumerate(classes)}
     return found if len(found) == len(classes) else {}

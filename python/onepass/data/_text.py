@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from onepass.data._cells import is_missing, is_plain
+from onepass.data._cells import is_code, is_missing, is_plain
 from onepass.data._columns import Floats, Numbers, Words
 from onepass.data._layout import (
     LONGEST_CELL,
@@ -132,6 +132,8 @@ class _Reading:
         """Read by NumPy; False, and nothing done, where that cannot be right."""
         if '"' in chunk or chunk.isspace() or _longest(chunk) > LONGEST_CELL:
             return False
+        if not self.layout.sep.isascii():
+            return False
         block = self._loaded(chunk)
         if block is None:
             filled = _filled(chunk, self.layout.sep)
@@ -144,6 +146,9 @@ class _Reading:
                 numbers[:, slot] = block[f"f{place}"]
         if np.isinf(numbers).any():
             return False  # a word such as inf, or too large
+        for place in _coded(chunk, self.layout.sep) if self.slots else ():
+            if self.kinds[place] == NUMBER:
+                self.kinds[place] = WORD  # the next pass reads it as words
         self._add(numbers, {p: block[f"f{p}"] for p in self.codes})
         self.line += chunk.count("\n")
         return True
@@ -266,7 +271,7 @@ def _floats(cells: tuple[str, ...]) -> list[float] | None:
     """Plain numbers, NaN for gaps; None where a cell is anything else."""
     found = []
     for cell in cells:
-        if DIGITS.issuperset(cell):
+        if DIGITS.issuperset(cell) and not is_code(cell):
             try:
                 found.append(float(cell))
                 continue
@@ -275,11 +280,27 @@ def _floats(cells: tuple[str, ...]) -> list[float] | None:
         cell = cell.strip()
         if is_missing(cell):
             found.append(np.nan)
-        elif is_plain(cell):
+        elif is_plain(cell) and not is_code(cell):
             found.append(float(cell))
         else:
             return None
     return None if np.isinf(found).any() else found
+
+
+def _coded(chunk: str, sep: str) -> list[int]:
+    """Columns with a cell that begins with a zero and another digit; the chunk has no quotes."""
+    text = np.frombuffer(f"\n{chunk}".encode(), np.uint8)
+    after = text[1:]
+    zero = np.flatnonzero(after[:-1] == ord("0"))
+    zero = zero[(after[zero + 1] - ord("0")) < 10]  # unsigned: what comes before "0" is large
+    zero = zero[np.isin(text[zero], np.frombuffer(f"\n\t {sep}".encode(), np.uint8))]
+    if not len(zero):
+        return []
+    ends = np.flatnonzero(text == ord("\n"))
+    lines = ends[np.searchsorted(ends, zero, "right") - 1]
+    seps = np.flatnonzero(text == sep.encode()[-1])
+    places = np.searchsorted(seps, zero, "right") - np.searchsorted(seps, lines, "left")
+    return [int(place) for place in np.unique(places)]
 
 
 def _filled(chunk: str, sep: str) -> str:
