@@ -275,6 +275,9 @@ def test_a_data_frame_is_read_as_its_file_would_be():
     dated = frame.assign(b=pandas.to_datetime(["2024-01-02"] * 4))
     with pytest.raises(ValueError, match=r"column 'b', row 1: '2024-01-02.*is a date"):
         read_table(dated, categorical="auto")
+    spans = frame.assign(b=pandas.to_timedelta([1, 2, 3, 4], "D"))
+    with pytest.raises(ValueError, match="column 'b', row 1: '.*' is "):
+        read_table(spans)
     with pytest.raises(ValueError, match="column 'd', row 2: missing value ''"):
         read_table(frame, drop=["c"])
     with pytest.raises(ValueError, match="column 'a', row 2: inf is not a finite number"):

@@ -28,9 +28,17 @@ _FIGURE = re.compile(
 )
 _THOUSANDS = re.compile(r"[+-]?(\d+|[1-9]\d{0,2}(\.\d{3})+)", re.ASCII)
 _GROUPS = {"comma": ",", "point": r"\.", "space": f"[{_SPACES}]", "quote": "['’]"}
+_MONTH = (
+    r"(jan(uary)?|feb(ruary)?|mar(ch)?|apr(il)?|may|june?|july?|aug(ust)?|sept?(ember)?"
+    r"|oct(ober)?|nov(ember)?|dec(ember)?)\.?"
+)
 _DATE = re.compile(
     r"\d{4}[-/.]\d{1,2}([-/.]\d{1,2})?([T ]\d{1,2}:\d{2}.*)?|\d{1,2}[-/.]\d{1,2}[-/.]\d{2,4}( .*)?"
-    r"|\d{1,2}:\d{2}(:\d{2}([.,]\d+)?)?( ?[aApP][mM])?"
+    r"|\d{1,2}:\d{2}(:\d{2}([.,]\d+)?)?( ?[ap]m)?|\d{4}-?(w\d{2}(-?\d)?|q[1-4])"
+    rf"|((mon|tue|wed|thu|fri|sat|sun)[a-z]*\.?,? )?(\d{{1,2}}[- .]*{_MONTH}|{_MONTH} ?\d{{1,2}}),?"
+    r"([- ]+\d{2,4})?( .*)?"
+    rf"|{_MONTH}[- ]\d{{4}}",
+    re.ASCII | re.IGNORECASE,
 )
 
 

@@ -91,7 +91,9 @@ def _column(values: Any, words: bool) -> Column:
         return Numbers(array.astype(np.float64))
     index: dict[str, int] = {}
     codes = np.empty(len(array), np.int32)
-    for row, value in enumerate(array.tolist() if array.dtype.kind != "M" else array.astype(str)):
+    if array.dtype.kind in "mM":
+        array = array.astype(str)  # not the count of an unnamed unit
+    for row, value in enumerate(array.tolist()):
         codes[row] = index.setdefault(_word(value), len(index))
     return Words(codes, tuple(index))
 

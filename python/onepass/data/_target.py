@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -10,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from onepass.data._cells import PLAIN, WHOLE, are_codes, figures, is_code, is_figure
+from onepass.data._cells import PLAIN, WHOLE, are_codes, figures, is_code, is_date, is_figure
 from onepass.data._columns import Numbers
-from onepass.data._decide import MOST_NAMES, NAMES, Cells, Signs, refuse_mixture
+from onepass.data._decide import MOST_NAMES, NAMES, Cells, Signs, dates_among, refuse_mixture
 
 
 @dataclass(frozen=True)
@@ -39,8 +38,17 @@ def target_of(cells: Cells | Numbers, task: str | None, signs: Signs) -> Target:
         return _numeric(cells, counts, task, signs)
     text = [word for word in cells.column.words if word != ""]
     if task == "regression":
+        if dates_among(cells.values):
+            date = next(filter(is_date, cells.values))
+            cells.refuse(date, "is a date or time, expected a number, such as a count of days")
         odd = next((word for word in text if not is_figure(word)), text[0] if text else "")
         cells.refuse(odd, "is text, expected numbers")
+    if task is None and dates_among(cells.values):
+        cells.refuse(
+            next(filter(is_date, cells.values)),
+            "is a date or time, expected numbers or names of classes; name another target with "
+            f"target= (--target), write it as a number such as a count of days, or {NAMES}",
+        )
     if task is None and not readings:
         refuse_mixture(
             replace(cells, values=tuple(_unless_gaps(cells, text))), f"mend the cell, or {NAMES}"
