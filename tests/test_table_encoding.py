@@ -61,8 +61,8 @@ WRONG = {
     "size,town\n3,Rome\n": "no column 'rate', which the model was trained on; the table has size, ",
     "size,city,rates\n3,Rome,4%\n": "no column 'town', 'rate', which the",
     "size,town,rate\nx,Rome,4%\n": "column 'size', row 1: 'x' is not a finite number",
-    "size,town,rate\n3,Rome,4\n": "column 'rate' has no sign, expected % as in the training data",
-    "size,town,rate\n$3,Rome,4%\n": "column 'size' has the sign \\$, expected plain numbers",
+    "size,town,rate\n3,Rome,4\n": "column 'rate' has no unit, expected % as in the training data",
+    "size,town,rate\n$3,Rome,4%\n": "column 'size' has the unit \\$, expected plain numbers",
     "size,town,rate\n": "expected a header line and at least one row",
 }
 
@@ -153,7 +153,7 @@ def test_targets_of_another_table_have_the_classes_of_the_first(labels, other, y
 def test_targets_of_another_table_are_numbers_as_in_the_first():
     encoding = read_table(file("a,y\n1,0.5%\n2,1.5%\n")).encoding
     assert read_table(file("a,y\n1,2%\n2,3%\n"), like=encoding).y.tolist() == [0.02, 0.03]
-    with pytest.raises(ValueError, match="column 'y' has no sign, expected %"):
+    with pytest.raises(ValueError, match="column 'y' has no unit, expected %"):
         read_table(file("a,y\n1,2\n2,3\n"), like=encoding)
     with pytest.raises(ValueError, match="column 'y', row 2: 'x' is text"):
         read_table(file("a,y\n1,2%\n2,x\n"), like=encoding)
@@ -195,6 +195,14 @@ def test_what_is_worth_a_look_is_noted(case):
 def test_nothing_is_noted_of_an_ordinary_table():
     text = "a,b,y\n" + "".join(f"{i % 5},{i / 3:.4f},{i}.5\n" for i in range(30))
     assert read_table(file(text)).notes == ()
+
+
+def test_units_are_noted_and_compared():
+    table = read_table(file("w,p,y\n5 kg,$1,0.5\n7.5 kg,$2,1.5\n"))
+    assert table.notes == ("numbers of one unit each: 'w' (kg)",)
+    assert table.encoding.apply(file("p,w\n3,2\n")).tolist() == [[2, 3]]
+    with pytest.raises(ValueError, match="column 'w' has the unit lb, expected kg as in the train"):
+        table.encoding.apply(file("p,w\n3,2 lbs\n"))
 
 
 CODED = "zip,a,y\n" + "".join(f"{('0123', '123')[i % 2]},{i},{i}.5\n" for i in range(8))
@@ -276,7 +284,7 @@ def test_a_data_frame_is_read_as_its_file_would_be():
     with pytest.raises(ValueError, match=r"column 'b', row 1: '2024-01-02.*is a date"):
         read_table(dated, categorical="auto")
     spans = frame.assign(b=pandas.to_timedelta([1, 2, 3, 4], "D"))
-    with pytest.raises(ValueError, match="column 'b', row 1: '.*' is "):
+    with pytest.raises(ValueError, match=r"column 'b', row 1: '.*' is "):
         read_table(spans)
     with pytest.raises(ValueError, match="column 'd', row 2: missing value ''"):
         read_table(frame, drop=["c"])

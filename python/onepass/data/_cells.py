@@ -8,6 +8,8 @@ import re
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
+from onepass.data import _units
+
 MISSING = frozenset({
     "", "?", "-", "--", "–", "—", "−", ".", "na", "n/a", "n.a.", "nan", "-nan", "+nan", "<na>",
     "nat", "null", "none", "nil", "#n/a", "#na", "#n/a n/a", "#value!", "#ref!", "#div/0!", "#num!",
@@ -23,7 +25,7 @@ _SPACES = " \u00a0\u2009\u202f"
 _SIGN = "[$€£¥₹]|(?:EUR|USD|GBP|CHF|JPY|CNY|INR|AUD|CAD|SEK|NOK|DKK|PLN|CZK|BRL)"
 _FIGURE = re.compile(
     rf"(?P<minus>[+\-\u2212]?)[{_SPACES}]?(?P<before>{_SIGN})?[{_SPACES}]?(?P<inner>[+\-\u2212]?)"
-    rf"(?P<body>[\d.,'’{_SPACES}]*\d[.,]?(?:[eE][+-]?\d+)?)[{_SPACES}]?(?P<after>%|{_SIGN})?",
+    rf"(?P<body>[\d.,'’{_SPACES}]*\d[.,]?(?:[eE][+-]?\d+)?)[{_SPACES}]?(?P<after>%|{_SIGN}|{_units.UNIT})?",
     re.ASCII,
 )
 _THOUSANDS = re.compile(r"[+-]?(\d+|[1-9]\d{0,2}(\.\d{3})+)", re.ASCII)
@@ -112,7 +114,7 @@ def is_figure(cell: str) -> bool:
 def figures(cells: Sequence[str]) -> Figures:
     """The cells as numbers; no reading where they are not all numbers written in one way.
 
-    One way: one sign of a unit (%, $, EUR, …) or none, one decimal sign, one sign of thousands. A
+    One way: one unit (%, $, EUR, kg, …) or none, one decimal sign, one sign of thousands. A
     percentage is its hundredth: 12% is 0.12.
     """
     if all(map(PLAIN.fullmatch, cells)):
@@ -126,7 +128,7 @@ def figures(cells: Sequence[str]) -> Figures:
         signs = found["minus"] + found["inner"]
         if (before and after) or len(signs) > 1:
             return Figures({}, "")
-        units.add(before or after)
+        units.add(before or _units.name_of(after))
         minus = signs in ("-", "\u2212")
         bodies.append(("-" if minus else "", found["body"]))
     if len(units) > 1:

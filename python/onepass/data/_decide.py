@@ -22,6 +22,7 @@ from onepass.data._cells import (
 )
 from onepass.data._columns import Column, Numbers, Words
 from onepass.data._reader import FrameTable, Raw, TextTable
+from onepass.data._units import is_scaled
 
 MOST_NAMES = 32  # words and whole numbers mixed, or whole numbers alone, that are still classes
 MOST_CATEGORIES = 50
@@ -136,6 +137,7 @@ def feature(cells: Cells, signs: Signs) -> Column:
         return cells.numbers(cells.settled(signs), cells.figures.unit)
     if all(word.lower() in TRUTH for word in cells.values):
         return cells.numbers(TRUTH[word.lower()] for word in cells.values)
+    refuse_scaled(cells)
     refuse_mixture(cells, f"mend the cell, or {leave_out([cells.name])}", feature=True)
     return words_of(cells.column)
 
@@ -150,6 +152,13 @@ def words_of(column: Words) -> Words:
     codes: dict[str, int] = {}
     table = [codes.setdefault("" if is_missing(w) else w, len(codes)) for w in column.words]
     return Words(np.array(table, np.int32)[column.codes] if table else column.codes, tuple(codes))
+
+
+def refuse_scaled(cells: Cells) -> None:
+    """Refuses numbers with a factor behind them, 10k: no names, and no numbers as they stand."""
+    if 2 * sum(map(is_scaled, cells.values)) > len(cells.values):
+        word = next(filter(is_scaled, cells.values))
+        cells.refuse(word, "has a letter or word for a factor; write the digits out")
 
 
 def refuse_mixture(cells: Cells, cure: str, *, feature: bool = False) -> None:

@@ -25,7 +25,7 @@ class Feature:
 
     Attributes:
         kind: ``"number"`` or ``"category"``.
-        unit: the sign that the numbers carry in the file, such as ``%``; "" for none.
+        unit: the unit that the numbers carry in the file, such as ``%`` or ``kg``; "" for none.
         fill: the number for a missing cell; None where a missing cell is an error.
         categories: the words that have a column of their own in x; "" is a missing cell.
     """
@@ -61,7 +61,7 @@ class Encoding:
         reading: how the file was read (``sep``, ``decimal``, ``header``, ``encoding``); another
             file is read in the same way.
         shown: the decimal sign of the file; it settles 1.200 in another file that does not show it.
-        unit: the sign of a regression's target, such as ``%``.
+        unit: that of a regression's target, such as ``%``.
 
     Example:
         >>> import io, json
@@ -264,11 +264,11 @@ def _check(table: TextTable | FrameTable, feature: Feature, column: Column) -> N
 
 
 def check_unit(where: str, unit: str, column: Numbers) -> None:
-    """Refuses another unit than in training; money may leave its sign out."""
+    """Refuses another unit than in training; all but % may be left out."""
     same = column.unit == unit or (unit != "%" and column.unit == "")
     if not same and not column.missing().all():
         raise ValueError(
-            f"{where} has {f'the sign {column.unit}' if column.unit else 'no sign'}, expected "
+            f"{where} has {f'the unit {column.unit}' if column.unit else 'no unit'}, expected "
             f"{unit or 'plain numbers'} as in the training data"
         )
 

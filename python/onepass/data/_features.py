@@ -13,6 +13,7 @@ from onepass.data._cells import are_codes, is_code, shown
 from onepass.data._columns import Columns, Numbers, Words
 from onepass.data._decide import MOST_CATEGORIES, dates_among, leave_out
 from onepass.data._reader import FrameTable, TextTable
+from onepass.data._units import is_unit
 
 FEW_ROWS = 20  # in fewer, numbers may all differ by chance
 EXACT = 2.0**53  # whole numbers above are rounded
@@ -142,6 +143,13 @@ def notes_on(
     codes = [name for name, column in words.items() if _are_codes(column)]
     if codes:
         notes.append(f"codes, as they have leading zeros, and no numbers: {_them(codes)}")
+    units = [
+        f"{n!r} ({c.unit})"
+        for n, c in columns.by_name.items()
+        if isinstance(c, Numbers) and is_unit(c.unit)
+    ]
+    if units:
+        notes.append(f"numbers of one unit each: {', '.join(units)}")
     gaps = {n: int(np.count_nonzero(c.missing())) for n, c in columns.by_name.items()}
     numbers = [f"{n!r} ({gaps[n]})" for n in gaps if gaps[n] and n not in words]
     if numbers:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from onepass.data._cells import WHOLE, figures, is_code, is_figure, is_missing, is_plain, shown
+from onepass.data._units import is_unit
 
 SEPARATORS = (",", ";", "\t", "|")
 LOOKED_AT = 50  # records that tell the layout
@@ -194,10 +195,16 @@ def _clean(rows: list[list[str]], sep: str) -> float:
 def _is_header(records: list[tuple[list[str], int]]) -> bool:
     """Whether the first record has words above numbers, and no number."""
     (first, _), *others = records
-    if any(is_figure(cell.strip()) for cell in first):
+    if any(_is_value(cell.strip()) for cell in first):
         return False
     below = next((cells for cells, _ in others if len(cells) == len(first)), None)
     return below is None or any(is_figure(cell.strip()) for cell in below)
+
+
+def _is_value(cell: str) -> bool:
+    """Whether it is a number, and no name such as 5% or 100m."""
+    found = figures([cell])
+    return bool(found.readings) and found.unit != "%" and not is_unit(found.unit)
 
 
 def refuse_data(name: str, names: list[str], rows: list[list[str]]) -> None:
@@ -207,7 +214,7 @@ def refuse_data(name: str, names: list[str], rows: list[list[str]]) -> None:
         raise ValueError(f"{name}: the first line is numbers, expected column names; {cure}")
     for place, cell in enumerate(names):
         below = (row[place].strip() for row in rows if len(row) == len(names))
-        if is_figure(cell) and not cell.endswith("%") and any(map(is_figure, below)):
+        if _is_value(cell) and any(map(is_figure, below)):
             raise ValueError(
                 f"{name}: column {place + 1} is called {cell!r} and holds numbers; is the first "
                 f"line data? {cure[0].upper()}{cure[1:]}"

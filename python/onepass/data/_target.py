@@ -9,9 +9,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from onepass.data._cells import PLAIN, WHOLE, are_codes, figures, is_code, is_date, is_figure
+from onepass.data._cells import PLAIN, WHOLE, are_codes, is_code, is_date, is_figure
 from onepass.data._columns import Numbers
-from onepass.data._decide import MOST_NAMES, NAMES, Cells, Signs, dates_among, refuse_mixture
+from onepass.data._decide import (
+    MOST_NAMES,
+    NAMES,
+    Cells,
+    Signs,
+    dates_among,
+    refuse_mixture,
+    refuse_scaled,
+)
 
 
 @dataclass(frozen=True)
@@ -50,8 +58,15 @@ def target_of(cells: Cells | Numbers, task: str | None, signs: Signs) -> Target:
             f"target= (--target), write it as a number such as a count of days, or {NAMES}",
         )
     if task is None and not readings:
+        refuse_scaled(cells)
         refuse_mixture(
             replace(cells, values=tuple(_unless_gaps(cells, text))), f"mend the cell, or {NAMES}"
+        )
+    if task is None and len(text) > MOST_NAMES and 2 * len(text) > len(cells.column):
+        cells.refuse(
+            text[0],
+            f"is one of {len(text)} different words in {len(cells.column)} rows, expected numbers "
+            f"or classes that come again; write numbers alone, or {NAMES}",
         )
     return _labels(cells, {word: word for word in text})
 
@@ -144,4 +159,4 @@ def _by_number(classes: Sequence[str]) -> dict[float, int]:
 
 
 def _is_float(word: str) -> bool:
-    return figures([word]).readings.get(".") is not None
+    return PLAIN.fullmatch(word) is not None
