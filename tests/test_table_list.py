@@ -197,7 +197,7 @@ REFUSED = {
                               {"categorical": "auto"}, "row 1: '10k' has a letter.*digits out"),
     "thousands as the target": (lines(AB, ["10k", "12k"] * 4), {}, "row 1: '10k' has a letter"),
     "a class for each row": (lines(AB, [f"{i}h {i}m" for i in range(40)]), {},
-                             "row 1: '0h 0m' is one of 40 different words in 40 rows.*--task class"),
+                             "row 1: '0h 0m' is one of 40 different words in 40 rows.*--task"),
     "two currencies": (f"a,y\n$5,2.5\n$6,1.5\n{EURO}7,3.5\n", {}, f"row 3: '{EURO}7' among"),
     "German thousands, or not": ("a;y\n1.205;7\n2.300;8\n", {},
                                  r"column 'a', row 1: '1.205' is 1.205 or 1205; pass decimal="),

@@ -97,7 +97,8 @@ def read_table(
     Numbers may be written in any one way a column: ``1,200.50``, ``1.200,50``, ``1 200``, ``$5``,
     ``5 EUR``, ``12%`` (which is 0.12), ``5 kg``, with a minus of Unicode. Where a column can be
     read in two ways (``1.200``), the rest of the file decides, or the cell is refused. ``True`` and
-    ``False`` are 1 and 0. Whole numbers of which one has a leading zero are codes: text. Missing are empty cells, ``NA``, ``NaN``, ``#N/A``, ``-``, ``?`` and the like.
+    ``False`` are 1 and 0. Whole numbers of which one has a leading zero are codes: text. Missing
+    are empty cells, ``NA``, ``NaN``, ``#N/A``, ``-``, ``?`` and the like.
 
     The target is classes if its cells are text, codes with leading zeros, or whole numbers of
     which at most 32 differ and one comes twice; their names are the text of the cells. In a target
