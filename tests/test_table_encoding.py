@@ -78,6 +78,35 @@ def test_an_array_of_another_width_is_refused(encoding):
         encoding.apply(np.ones((1, 2)))
 
 
+def test_each_row_of_a_new_table_is_a_row_also_without_cells(monkeypatch):
+    """Else predictions would not stand beside their rows; at the end of a file it is none."""
+    encoding = read_table(file("a,b,y\n1,2,0.5\n3,4,1.5\n,5,2.5\n"), missing="impute").encoding
+    text = "a,b\n,\n1,2\n,\n\n,\n3,4\n,\n\n"
+    for size in (1 << 20, 5):
+        monkeypatch.setattr("onepass.data._text.CHUNK", size)
+        assert encoding.apply(file(text)).tolist() == [[2, 4], [1, 2], [2, 4], [2, 4], [3, 4]]
+    refusing = read_table(file("a,b,y\n1,2,0.5\n3,4,1.5\n")).encoding
+    with pytest.raises(ValueError, match="column 'a', row 1: missing value ''; 3 of 5 rows have"):
+        refusing.apply(file(text))
+
+
+@pytest.mark.parametrize("gap", ["", '""', " ", "NA"])
+def test_a_row_of_a_table_of_one_column_may_be_a_gap(gap):
+    encoding = read_table(file("a,y\n1,0.5\n3,1.5\n"), missing="impute").encoding
+    assert encoding.apply(file(f"a\n1\n{gap}\n3\n")).tolist() == [[1], [2], [3]]
+
+
+def test_rows_without_cells_are_left_out_of_a_training_and_noted():
+    table = read_table(file("a,b,y\n1,2,0.5\n,,\n3,4,1.5\n,,\n,,\n"))
+    assert table.x.tolist() == [[1, 2], [3, 4]]
+    assert table.notes == ("left out 1 rows in which every cell is empty",)
+
+
+def test_what_stands_above_the_table_is_noted():
+    table = read_table(file("My sales\n2024\n\na,y\n1,0.5\n3,1.5\n"))
+    assert table.notes == ("left out what stands above the header line: 'My sales'",)
+
+
 def test_words_that_training_lacked_are_none_of_the_known(encoding):
     text = "size,town,rate\n1,Paris,4%\n2,Rome,5%\n3,Paris,5%\n"
     table = read_table(file(text), like=encoding)
@@ -304,12 +333,21 @@ def test_parquet_and_excel_files_are_read_by_pandas(tmp_path):
     assert table.columns == ("a", "c", "b")
     assert table.feature_names == ("a", "c=007", "c=x", "b")
     assert table.x.tolist() == [[1, 1, 0, 0.5], [2, 0, 1, 1], [3, 1, 0, 1], [4, 0, 1, 2]]
+    x = table.x
     path.write_bytes(path.read_bytes()[:200])
     with pytest.raises(ValueError, match="cannot be read as an Excel file"):
         read_table(path)
+    book = [["Report", "", ""], ["", "", ""], ["a", "y", ""], [1, 2.5, ""], [2, 3.5, ""], [""] * 3]
+    pandas.DataFrame(book).to_excel(path, header=False, index=False)
+    table = read_table(path)
+    assert (table.x.tolist(), table.y.tolist()) == ([[1], [2]], [2.5, 3.5])
+    assert table.notes == ("left out what stands above the header line: 'Report'",)
+    pandas.DataFrame([*book, ["Total", 6, ""]]).to_excel(path, header=False, index=False)
+    with pytest.raises(ValueError, match="line 7: the last row begins with 'Total', a total"):
+        read_table(path)
     pytest.importorskip("pyarrow")
     frame.to_parquet(tmp_path / "t.parquet")
-    np.testing.assert_array_equal(read_table(tmp_path / "t.parquet", categorical="auto").x, table.x)
+    np.testing.assert_array_equal(read_table(tmp_path / "t.parquet", categorical="auto").x, x)
 
 
 def test_without_pandas_the_error_names_the_extra(tmp_path, monkeypatch):

@@ -137,6 +137,8 @@ class Encoding:
         how = {**self.reading, **{k: v for k, v in reading.items() if v is not None}}
         asked = how.pop("decimal", None)
         table = open_table(source, **how, names=self.columns)
+        if isinstance(table, TextTable):
+            table.text.keeps_blank = not with_target  # each row gets a prediction
         absent = [name for name in self.columns if name not in table.names]
         if absent:
             hint = suggestion(absent[0], [n for n in table.names if n not in self.columns])

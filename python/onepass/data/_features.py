@@ -136,6 +136,8 @@ def notes_on(
         classes: how many samples each class has; None for a regression.
     """
     notes = list(table.notes)
+    if table.blank:
+        notes.append(f"left out {table.blank} rows in which every cell is empty")
     words = {n: c for n, c in columns.by_name.items() if isinstance(c, Words)}
     if words:
         listed = ", ".join(f"{n!r} ({len(c.words)} words)" for n, c in words.items())

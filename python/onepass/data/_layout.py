@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from onepass.data._cells import WHOLE, figures, is_code, is_figure, is_missing, is_plain, shown
+from onepass.data._edges import CURE, filled, separator_told, titles
 from onepass.data._units import is_unit
 
 SEPARATORS = (",", ";", "\t", "|")
@@ -28,6 +29,7 @@ class Layout:
         numeric: for each column, whether the first records have plain numbers in it.
         fractional: and whether some of them are not written as whole numbers.
         signs: the decimal signs that some column of the first records proves.
+        notes: on what stands above the header line.
     """
 
     sep: str
@@ -36,6 +38,7 @@ class Layout:
     numeric: tuple[bool, ...]
     fractional: tuple[bool, ...]
     signs: frozenset[str]
+    notes: tuple[str, ...] = ()
 
 
 def layout_of(name: str, head: str, sep: str | None, header: bool | None) -> Layout:
@@ -44,12 +47,16 @@ def layout_of(name: str, head: str, sep: str | None, header: bool | None) -> Lay
     Raises:
         ValueError: no header line or no record, cells without names, names that come twice.
     """
-    commented = _commented(head)
-    text = "".join(head.splitlines(keepends=True)[commented:]) if commented else head
+    told = separator_told(head.split("\n", 1)[0])
+    sep = sep or told
+    commented = int(told is not None)
+    commented += _commented(head.split("\n", 1)[1] if told is not None else head)
+    text = head.split("\n", commented)[-1]
     sep = sep or _separator(text)
     records = list(_first(name, text, sep, commented))
-    if commented and len(records):
-        last = head.splitlines()[commented - 1]
+    notes = []
+    if commented > (told is not None) and len(records):
+        last = head.split("\n")[commented - 1]
         named = next(csv.reader([last], delimiter=sep, skipinitialspace=True))
         if len(named) == len(records[0][0]) > 1 and not _is_header(records):
             named[0] = named[0].removeprefix("# ")
@@ -63,12 +70,14 @@ def layout_of(name: str, head: str, sep: str | None, header: bool | None) -> Lay
         if len(records) < 2:
             what = "the file is empty" if not records else "the file has one line"
             raise ValueError(f"{name}: {what}, expected a header line and at least one row")
+        above = titles([cells for cells, _ in records])
+        if above:
+            first = shown(filled(records[0][0])[0])
+            notes.append(f"left out what stands above the header line: {first}")
+            del records[:above]
         names, start = records.pop(0)
         names, start = [cell.strip() for cell in names], start + commented
-        if len(records[0][0]) == len(names) + 1 and all(
-            len(cells) == len(names) + 1 and not cells[-1].strip() for cells, _ in records
-        ):
-            names.append("")  # each record ends with a separator, the header line does not
+        names = _fitted(name, names, [cells for cells, _ in records], start)
         if header is None:
             refuse_data(name, names, [cells for cells, _ in records])
         twice = next((n for n in names if n and names.count(n) > 1), None)
@@ -84,7 +93,31 @@ def layout_of(name: str, head: str, sep: str | None, header: bool | None) -> Lay
         for number, column in zip(numeric, columns, strict=True)
     )
     signs = {sign for column in columns if (sign := figures(_filled(column)).shows)}
-    return Layout(sep, tuple(names), start, numeric, fractional, frozenset(signs))
+    return Layout(sep, tuple(names), start, numeric, fractional, frozenset(signs), tuple(notes))
+
+
+def _fitted(name: str, names: list[str], rows: list[list[str]], line: int) -> list[str]:
+    """The names with "" for columns that have cells, or separators, but no name."""
+    widths = {len(row) for row in rows}
+    width = widths.pop() if len(widths) == 1 else len(names)
+    if width < len(names) and not any(names[width:]):
+        return names[:width]  # separators behind the names alone
+    if width <= len(names):
+        return names
+    more = width - len(names)
+    if not any(any(map(str.strip, row[len(names) :])) for row in rows):
+        return [*names, *[""] * more]  # separators behind the rows alone
+    if more == 1 and _differ(rows) and not any(map(_is_value, names)):
+        return ["", *names]  # the rows have names, as R writes them
+    raise ValueError(
+        f"{name}: line {line}: {len(names)} names of columns, and rows of {width} cells; if the "
+        f"line is a title above the table, {CURE}"
+    )
+
+
+def _differ(rows: list[list[str]]) -> bool:
+    first = [row[0] for row in rows]
+    return all(first) and len(set(first)) == len(first)
 
 
 def _filled(column: Sequence[str]) -> list[str]:
@@ -173,10 +206,12 @@ def _separator(text: str) -> str:
             rows = [cells for cells, _ in _first("", text, sep)]
         except ValueError:
             continue
+        rows = rows[titles(rows) :]
         counts = [len(cells) for cells in rows]
         if counts and counts[-1] > 1 and len(set(counts[1:])) <= 1:
-            even = counts[0] == counts[-1]
-            if even or (counts[0] == counts[-1] - 1 and not any(cells[-1] for cells in rows[1:])):
+            short = counts[-1] - counts[0]
+            tail = [cell for cells in rows[1:] for cell in cells[counts[0] :]]
+            if short == 0 or (short > 0 and not any(tail)) or (short == 1 and _differ(rows[1:])):
                 found[sep] = (_clean(rows[1:] or rows, sep), counts[-1])
     if found:
         return max(found, key=found.__getitem__)

@@ -44,8 +44,9 @@ class TextTable:
     ) -> None:
         source = Source(given, encoding)
         self.name, self.stem = source.name, source.stem
+        self.blank = 0  # rows of empty cells that were left out
         self.text = Text(source, sep, header)
-        self.notes: list[str] = []
+        self.notes: list[str] = list(self.text.layout.notes)
         names = self.text.layout.names
         self.places = {name: place for place, name in enumerate(names) if name}
         unnamed = {place for place, name in enumerate(names) if not name}
@@ -77,6 +78,7 @@ class TextTable:
             if not found[place].missing().all():
                 _refuse_unnamed(self.name, place)
         named = {name: found[self.places[name]] for name in keep}
+        self.blank = self.text.blank
         called = layout.names
         unsure = (called[p] for p, sure in self.text.proven.items() if self.text.dots and not sure)
         return Raw(
@@ -100,6 +102,7 @@ class FrameTable:
         notes: Sequence[str] = (),
     ) -> None:
         self.name, self.stem, self.notes = name, stem, list(notes)
+        self.blank = 0
         self.columns = columns
         self.names = tuple(columns)
 
@@ -172,16 +175,14 @@ def _made(cells: Any) -> Callable[[bool], Column]:
 
 
 def _of_grid(path: Path, header: bool | None) -> FrameTable:
-    first, below, notes = _frames.grid_of(path)
-    found = list(notes)
+    (first, *rows), below, found = _frames.grid_of(path)
     if header is False:
         names = [str(place) for place in range(1, len(first) + 1)]
         below = [[cell, *cells] for cell, cells in zip(first, below, strict=True)]
     else:
         names = first
         if header is None:
-            rows = zip(*(map(str, cells[:50]) for cells in below), strict=True)
-            refuse_data(str(path), names, list(map(list, rows)))
+            refuse_data(str(path), names, rows[:50])
     columns: dict[str, Callable[[bool], Column]] = {}
     for place, (name, cells) in enumerate(zip(names, below, strict=True)):
         if not name and place == 0:
