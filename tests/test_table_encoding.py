@@ -102,6 +102,13 @@ def test_rows_without_cells_are_left_out_of_a_training_and_noted():
     assert table.notes == ("left out 1 rows in which every cell is empty",)
 
 
+def test_empty_columns_are_noted_and_need_not_be_there_later():
+    table = read_table(file("e,a,y\n,1,0.5\nNA,3,1.5\n"))
+    assert table.notes == ("left out the empty columns 'e'",)
+    assert table.columns == ("a",)
+    assert table.encoding.apply(file("a\n5\n")).tolist() == [[5]]
+
+
 def test_what_stands_above_the_table_is_noted():
     table = read_table(file("My sales\n2024\n\na,y\n1,0.5\n3,1.5\n"))
     assert table.notes == ("left out what stands above the header line: 'My sales'",)

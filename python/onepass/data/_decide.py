@@ -219,12 +219,13 @@ def _underscored(word: str) -> str | None:
 
 @dataclass(frozen=True)
 class Decided:
-    """The columns of a table: features as numbers or words, the target as cells."""
+    """The columns of a table: features as numbers or words, the target, ``aim``, as cells."""
 
     features: dict[str, Column]
     target: Cells | Numbers | None
     signs: Signs
     raw: Raw
+    aim: str | None
 
 
 def decided(
@@ -278,4 +279,5 @@ def decided(
         None if target is None else cells.get(target) or _numbers(raw.columns[target]),
         signs,
         raw,
+        target,
     )

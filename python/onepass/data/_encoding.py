@@ -239,7 +239,8 @@ class Encoding:
 def columns_of(table: TextTable | FrameTable, found: Decided) -> Columns:
     """The features, with the matrix that they were read into if they are the whole of it."""
     features, raw = found.features, found.raw
-    whole = raw.matrix is not None and all(
+    all_read = raw.matrix is not None and set(raw.columns) <= {*features, found.aim}
+    whole = all_read and all(
         isinstance(column, Numbers) and column is raw.columns[name]
         for name, column in features.items()
     )

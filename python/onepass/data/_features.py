@@ -11,12 +11,34 @@ from numpy.typing import NDArray
 
 from onepass.data._cells import are_codes, is_code, shown
 from onepass.data._columns import Columns, Numbers, Words
-from onepass.data._decide import MOST_CATEGORIES, dates_among, leave_out
+from onepass.data._decide import MOST_CATEGORIES, Decided, dates_among, leave_out
 from onepass.data._reader import FrameTable, TextTable
 from onepass.data._units import is_unit
 
 FEW_ROWS = 20  # in fewer, numbers may all differ by chance
 EXACT = 2.0**53  # whole numbers above are rounded
+
+
+def left_out_empty(
+    table: TextTable | FrameTable, found: Decided, asked: Sequence[Any] | None
+) -> tuple[str, ...]:
+    """Leaves out the columns in which every cell is missing; gives a note on them.
+
+    Args:
+        asked: the features that were named, which are refused instead.
+
+    Raises:
+        ValueError: no other column is left.
+    """
+    empty = [name for name, column in found.features.items() if column.missing().all()]
+    if empty and (asked is not None or len(empty) == len(found.features)):
+        cure = leave_out(empty) if asked is None else f"name others than {_them(empty)}"
+        raise ValueError(
+            f"{table.name}: column {empty[0]!r} is empty, every cell is missing; {cure}"
+        )
+    for name in empty:
+        del found.features[name]
+    return (f"left out the empty columns {_them(empty)}",) if empty else ()
 
 
 def check_features(columns: Columns, categorical: str) -> None:

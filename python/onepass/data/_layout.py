@@ -107,7 +107,7 @@ def _fitted(name: str, names: list[str], rows: list[list[str]], line: int) -> li
     more = width - len(names)
     if not any(any(map(str.strip, row[len(names) :])) for row in rows):
         return [*names, *[""] * more]  # separators behind the rows alone
-    if more == 1 and _differ(rows) and not any(map(_is_value, names)):
+    if more == 1 and _are_named(rows) and not any(map(_is_value, names)):
         return ["", *names]  # the rows have names, as R writes them
     raise ValueError(
         f"{name}: line {line}: {len(names)} names of columns, and rows of {width} cells; if the "
@@ -115,9 +115,12 @@ def _fitted(name: str, names: list[str], rows: list[list[str]], line: int) -> li
     )
 
 
-def _differ(rows: list[list[str]]) -> bool:
-    first = [row[0] for row in rows]
-    return all(first) and len(set(first)) == len(first)
+def _are_named(rows: list[list[str]]) -> bool:
+    """Whether the first cells name or count the rows."""
+    first = [row[0].strip() for row in rows]
+    counted = first in ([str(i + start) for i in range(len(first))] for start in (0, 1))
+    words = all(first) and not any(map(is_figure, first))
+    return len(set(first)) == len(first) > 1 and (words or counted)
 
 
 def _filled(column: Sequence[str]) -> list[str]:
@@ -211,7 +214,7 @@ def _separator(text: str) -> str:
         if counts and counts[-1] > 1 and len(set(counts[1:])) <= 1:
             short = counts[-1] - counts[0]
             tail = [cell for cells in rows[1:] for cell in cells[counts[0] :]]
-            if short == 0 or (short > 0 and not any(tail)) or (short == 1 and _differ(rows[1:])):
+            if short == 0 or (short > 0 and not any(tail)) or (short == 1 and _are_named(rows[1:])):
                 found[sep] = (_clean(rows[1:] or rows, sep), counts[-1])
     if found:
         return max(found, key=found.__getitem__)

@@ -16,7 +16,7 @@ from onepass._suggest import suggestion
 from onepass.data._columns import Columns, Floats, Numbers
 from onepass.data._decide import decided
 from onepass.data._encoding import Encoding, check_unit, columns_of
-from onepass.data._features import check_features, notes_on, refuse_gaps
+from onepass.data._features import check_features, left_out_empty, notes_on, refuse_gaps
 from onepass.data._reader import FrameTable, TextTable, open_table
 from onepass.data._target import target_like, target_of
 
@@ -104,7 +104,7 @@ def read_table(
     which at most 32 differ and one comes twice; their names are the text of the cells. In a target
     of text only an empty cell is missing. One odd cell among numbers is an error, never a class.
 
-    A first column without a name is an index and is left out.
+    A first column without a name is an index and is left out, and so are columns without a cell.
 
     Args:
         source: a path (text with any ending, also packed as ``.gz``; ``.parquet``, ``.xlsx``),
@@ -165,6 +165,7 @@ def read_table(
     found = decided(table, used, called, labels=task == "classification", asked=decimal)
     assert found.target is not None
     aim = target_of(found.target, task, found.signs)
+    empty = left_out_empty(table, found, features)
     columns = columns_of(table, found)
     check_features(columns, categorical)
     if missing == "refuse":
@@ -177,7 +178,7 @@ def read_table(
     if aim.classes is not None:
         of_class = np.bincount(y, minlength=len(aim.classes)).tolist()
         counts = dict(zip(aim.classes, of_class, strict=True))
-    notes = notes_on(table, columns, aim.gaps, counts)
+    notes = (*empty, *notes_on(table, columns, aim.gaps, counts))
     return Table(table.stem, y, called, aim.classes, bare.fit(columns), notes, columns)
 
 
@@ -208,10 +209,12 @@ def _chosen(
     if target is not None:
         called = _named(table, "target", target)
     else:
-        left = [name for name in table.names if name not in dropped]
-        if not left:
-            raise ValueError("read_table: 'drop' has every column, expected to leave some")
-        called = left[-1]
+        called = table.names[-1]
+        if called in dropped:
+            raise ValueError(
+                f"read_table: 'drop' has {called!r}, the last column, which is the target where no "
+                "other is named; pass target= (--target)"
+            )
     if called in dropped:
         raise ValueError(f"read_table: 'drop' has {called!r}, the target, expected other columns")
     if features is None:

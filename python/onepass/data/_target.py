@@ -40,6 +40,11 @@ def target_of(cells: Cells | Numbers, task: str | None, signs: Signs) -> Target:
     """
     if isinstance(cells, Numbers):
         return Target(cells.values, None, cells.missing())
+    if not any(cells.column.words):
+        raise ValueError(
+            f"{cells.source}: column {cells.name!r} is empty, expected a target; name another with "
+            "target= (--target)"
+        )
     counts = cells.counts()
     readings = cells.figures.readings
     if readings and not (task != "regression" and are_codes(cells.values)):

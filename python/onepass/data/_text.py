@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from onepass.data._cells import is_code, is_missing, is_plain
+from onepass.data._cells import is_code, is_missing, is_plain, shown
 from onepass.data._columns import Floats, Numbers, Words
 from onepass.data._edges import CURE, filled, refuse_last
 from onepass.data._layout import (
@@ -28,7 +28,7 @@ from onepass.data._layout import (
     reader,
 )
 from onepass.data._loading import Loading
-from onepass.data._source import Source
+from onepass.data._source import Source, cell_with
 
 CHUNK = 1 << 20  # characters of a part
 LOOKED_AT = 10_000  # characters at the end that show a total
@@ -85,17 +85,22 @@ class Text:
             kinds = reading.kinds
 
     def _characters(self, file: io.TextIOWrapper, line: int, count: int) -> str:
-        """About this many characters, up to the end of a line."""
+        """About this many characters, up to the end of a line; ``line`` lines come before."""
         try:
             chunk = file.read(count)
-            return chunk + file.readline() if chunk else ""
-        except UnicodeDecodeError as error:
-            byte = error.object[error.start]
+            chunk = chunk + file.readline() if chunk else ""
+        except UnicodeError as error:
+            raise ValueError(f"{self.source.name}{self.source.undecoded()}") from error
+        if "\0" in chunk:
+            before, _, after = chunk.partition("\0")
+            row = before.rpartition("\n")[2] + "\0" + after.partition("\n")[0]
+            place = line + before.count("\n") + 1
+            cell = cell_with("\0", row)
             raise ValueError(
-                f"{self.source.name}: not {self.source.encoding.upper()} text (byte 0x{byte:02x} "
-                f"after line {line}); save it as UTF-8, or pass encoding= (--encoding): 'latin-1', "
-                "'cp1252', 'utf-16', …"
-            ) from error
+                f"{self.source.name}: line {place}: {shown(cell)} has NUL characters, expected "
+                "text; is it UTF-16? Pass encoding='utf-16-le' (--encoding utf-16-le)"
+            )
+        return chunk
 
 
 class _Reading:
@@ -120,11 +125,6 @@ class _Reading:
         last = ""
         while chunk := self.text._characters(file, self.line, CHUNK):
             last = last[-LOOKED_AT:] + chunk
-            if "\0" in chunk:
-                raise ValueError(
-                    f"{self.text.source.name}: NUL characters after line {self.line}, expected "
-                    "text; is it UTF-16? Pass encoding='utf-16-le' (--encoding utf-16-le)"
-                )
             self.dots = self.dots or "." in chunk
             if not self._quick(chunk):
                 self._slow(chunk, file)
