@@ -216,6 +216,14 @@ NOTES = {
     "numbers": ("k,a,y\n" + "".join(f"{i},{i % 3},{i}.5\n" for i in range(30)), "--drop k"),
     "constant": ("c,a,y\n" + "".join(f"4,{i % 3},{i}.5\n" for i in range(9)), "every row: 'c'"),
     "long": (f"n,y\n{2**62},0.5\n{2**62 + 1},1.5\n", "beyond 2\\*\\*53, which are rounded: 'n'"),
+    "a filler": (
+        "p,y\n" + "".join(f"{(1013 + i, -9999)[i % 3 == 0]},{i}.5\n" for i in range(9)),
+        "'p' has -9999 in several rows, far from its other numbers; if that means a missing value",
+    ),
+    "amounts as classes": (
+        "a,y\n" + "".join(f"{i % 5}.5,{1000 * (i % 9)}\n" for i in range(30)),
+        "the 9 whole numbers of 'y' are classes; as amounts, .*--task regression",
+    ),
     "rare": ("a,y\n1,x\n2,x\n3,z\n", "classes of one sample: 'z'"),
     "index": (",a,y\n0,1,0.5\n1,3,1.5\n", "left out the first column, which has no name"),
 }

@@ -141,6 +141,8 @@ READ = {
     "empty columns": ("e,a,f,y\n,1,NA,2.5\n-,2,,3.5\n", {}, X2, Y2, None),
     "the target before the last": ("a,y,z\n1,2.5,7\n2,3.5,8\n", {"drop": ["z"], "target": "y"},
                                    X2, Y2, None),
+    "gaps of dashes": ("a,y\n---,2.5\n1,3.5\n--,4.5\n", {"missing": "impute"}, [[1], [1], [1]],
+                       [2.5, 3.5, 4.5], None),
     "some features": ("a,b,y\n1,9,2.5\n2,9,3.5\n", {"features": ["a"]}, X2, Y2, None),
     "medians": ("a,y\n1,2.5\n,3.5\n#N/A,4.5\n3,5.5\n5,6.5\n", {"missing": "impute"},
                 [[1], [3], [3], [3], [5]], [2.5, 3.5, 4.5, 5.5, 6.5], None),
@@ -267,6 +269,7 @@ REFUSED = {
     "no such position": ("a,y\n1,2.5\n2,3.5\n", {"target": 3}, "'target' is 3, expected"),
     "no such encoding": ("a,y\n1,2\n", {"encoding": "latn"}, "'encoding' is 'latn', expected"),
     "no such option": ("a,y\n1,2\n", {"missing": "mean"}, "'missing' is 'mean', expected"),
+    "a space as separator": ("a y\n1 2\n", {"sep": " "}, "one character that is no space"),
     "no separator": ("a,y\n1,2\n", {"sep": "ab"}, "'sep' is 'ab', expected one character"),
 }  # fmt: skip
 

@@ -83,7 +83,7 @@ class Figures:
 
 def is_missing(cell: str) -> bool:
     """Whether the cell is empty or says that there is no value."""
-    return cell.lower() in MISSING
+    return cell.lower() in MISSING or not cell.strip("-–—−")
 
 
 def is_plain(cell: str) -> bool:

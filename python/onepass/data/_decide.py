@@ -121,7 +121,7 @@ def _numbers(column: Column) -> Numbers:
     return column
 
 
-def feature(cells: Cells, signs: Signs) -> Column:
+def feature(cells: Cells, signs: Signs, cure: str = "") -> Column:
     """A column that is no target: numbers, truth values as 1 and 0, or words with "" for gaps.
 
     Whole numbers with a leading zero among them are words: 007 and 7 are two of them.
@@ -138,7 +138,7 @@ def feature(cells: Cells, signs: Signs) -> Column:
     if all(word.lower() in TRUTH for word in cells.values):
         return cells.numbers(TRUTH[word.lower()] for word in cells.values)
     refuse_scaled(cells)
-    refuse_mixture(cells, f"mend the cell, or {leave_out([cells.name])}", feature=True)
+    refuse_mixture(cells, f"mend the cell{cure}", feature=True)
     return words_of(cells.column)
 
 
@@ -227,6 +227,14 @@ class Decided:
     raw: Raw
     aim: str | None
 
+    @property
+    def target_is_numbers(self) -> bool:
+        """Whether the target's cells could be read as numbers, and are no codes."""
+        cells = self.target
+        return isinstance(cells, Numbers) or (
+            cells is not None and bool(cells.figures.readings) and not are_codes(cells.values)
+        )
+
 
 def decided(
     table: TextTable | FrameTable,
@@ -237,12 +245,14 @@ def decided(
     labels: bool = False,
     asked: str | None = None,
     before: str | None = None,
+    trained: bool = False,
 ) -> Decided:
     """Read these columns and decide what they say; those in ``words`` are words.
 
     Args:
         labels: whether the text of the target's cells is needed. It is not where the target is
             plain numbers that are not all whole.
+        trained: whether a model needs just these columns.
     """
     keep = [*features, *([] if target is None else [target])]
     as_words = {*words, *(keep if asked == "," else ())}
@@ -272,7 +282,8 @@ def decided(
         found = raw.columns[name]
         if name in words:
             return words_of(found) if isinstance(found, Words) else found
-        return feature(cells[name], signs) if name in cells else found
+        cure = "" if trained else f", or {leave_out([name])}"
+        return feature(cells[name], signs, cure) if name in cells else found
 
     return Decided(
         {name: column(name) for name in features},

@@ -16,6 +16,7 @@ from onepass.data._features import refuse_gaps
 from onepass.data._reader import FrameTable, TextTable, open_table
 
 FORMAT = 1
+FILL = "fill them in: the model was trained without missing cells"
 READING = ("sep", "decimal", "header", "encoding")
 
 
@@ -156,13 +157,13 @@ class Encoding:
             labels=self.classes is not None,
             asked=asked,
             before=self.shown,
+            trained=True,
         )
         for feature in self.features:
             _check(table, feature, found.features[feature.name])
         columns = columns_of(table, found)
         if self.missing == "refuse":
-            cure = "fill them in: the model was trained without missing cells"
-            refuse_gaps(table, columns, {}, cure)
+            refuse_gaps(table, columns, {}, FILL)
         return columns, found, table
 
     def encode(self, columns: Columns) -> tuple[Floats, tuple[str, ...]]:

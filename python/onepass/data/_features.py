@@ -16,6 +16,7 @@ from onepass.data._reader import FrameTable, TextTable
 from onepass.data._units import is_unit
 
 FEW_ROWS = 20  # in fewer, numbers may all differ by chance
+FILLERS = {sign * float("9" * digits) for sign in (-1, 1) for digits in (3, 4, 5, 6)}
 EXACT = 2.0**53  # whole numbers above are rounded
 
 
@@ -190,6 +191,13 @@ def notes_on(
     ids = [n for n, c in columns.by_name.items() if isinstance(c, Numbers) and _is_id(n, c)]
     if ids:
         notes.append(f"different in every row: {_them(ids)}; if that is an id, {leave_out(ids)}")
+    for name, column in columns.by_name.items():
+        number = _filler(column) if isinstance(column, Numbers) else None
+        if number is not None:
+            notes.append(
+                f"{name!r} has {number:g} in several rows, far from its other numbers; if that "
+                "means a missing value, empty the cells"
+            )
     long = [n for n, c in columns.by_name.items() if isinstance(c, Numbers) and _is_rounded(c)]
     if long:
         notes.append(f"whole numbers beyond 2**53, which are rounded: {_them(long)}")
@@ -213,6 +221,16 @@ def _is_id(name: str, column: Numbers) -> bool:
     if len(values) < (2 if called else FEW_ROWS) or not (values[:FEW_ROWS] % 1 == 0).all():
         return False
     return bool((values % 1 == 0).all()) and len(np.unique(values)) == len(values)
+
+
+def _filler(column: Numbers) -> float | None:
+    """A number such as -9999 that stands apart and comes again: perhaps it means a gap."""
+    values = column.values[~column.missing()]
+    for number in {values.min(), values.max()} & FILLERS if len(values) else ():
+        others = values[values != number]
+        if len(values) - len(others) > 1 and len(others) and np.abs(others).max() * 5 < abs(number):
+            return float(number)
+    return None
 
 
 def _is_rounded(column: Numbers) -> bool:

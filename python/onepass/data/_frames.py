@@ -103,6 +103,8 @@ def cells_of(values: Any, words: bool) -> Column:
 
 def _column(values: Any, words: bool) -> Column:
     array = np.asarray(values.to_numpy() if hasattr(values, "to_numpy") else values)
+    if array.ndim != 1:
+        raise ValueError(f"the table: a column has shape {array.shape}, expected (N,)")
     if array.dtype.kind in "biuf" and not words:
         return Numbers(array.astype(np.float64))
     index: dict[str, int] = {}

@@ -45,7 +45,7 @@ def layout_of(name: str, head: str, sep: str | None, header: bool | None) -> Lay
     """The layout of a text that begins with ``head``.
 
     Raises:
-        ValueError: no header line or no record, cells without names, names that come twice.
+        ValueError: no header line or no record, a first line that is data or a title.
     """
     told = separator_told(head.split("\n", 1)[0])
     sep = sep or told
@@ -80,9 +80,6 @@ def layout_of(name: str, head: str, sep: str | None, header: bool | None) -> Lay
         names = _fitted(name, names, [cells for cells, _ in records], start)
         if header is None:
             refuse_data(name, names, [cells for cells, _ in records])
-        twice = next((n for n in names if n and names.count(n) > 1), None)
-        if twice is not None:
-            raise ValueError(f"{name}: two columns are called {twice!r}; rename one of them")
     rows = [[cell.strip() for cell in cells] for cells, _ in records if len(cells) == len(names)]
     columns = list(zip(*rows, strict=True)) or [()] * len(names)
     numeric = tuple(

@@ -40,7 +40,12 @@ class TextTable:
     """A table in a text file."""
 
     def __init__(
-        self, given: Any, sep: str | None, header: bool | None, encoding: str | None
+        self,
+        given: Any,
+        sep: str | None,
+        header: bool | None,
+        encoding: str | None,
+        needed: Sequence[str] | None = None,
     ) -> None:
         source = Source(given, encoding)
         self.name, self.stem = source.name, source.stem
@@ -54,6 +59,13 @@ class TextTable:
             unnamed.discard(0)
             self.places.pop("Unnamed: 0", None)
             self.notes.append("left out the first column, which has no name: an index")
+        if needed is not None:
+            unnamed.clear()  # they may hold anything
+        for name in self.places if needed is None else needed:
+            if names.count(name) > 1:
+                raise ValueError(
+                    f"{self.name}: two columns are called {name!r}; rename one of them"
+                )
         self.trailing = {p for p in unnamed if all(q in unnamed for q in range(p, len(names)))}
         for place in sorted(unnamed - self.trailing):
             _refuse_unnamed(self.name, place)
@@ -157,7 +169,7 @@ def open_table(
         return FrameTable(str(path), path.stem, table)
     if ending == ".xlsx":
         return _of_grid(path, header)
-    return TextTable(given, sep, header, encoding)
+    return TextTable(given, sep, header, encoding, names)
 
 
 def _of_array(given: Any, names: Sequence[str]) -> FrameTable:

@@ -15,7 +15,7 @@ from onepass import _numbers as numbers
 from onepass._suggest import suggestion
 from onepass.data._columns import Columns, Floats, Numbers
 from onepass.data._decide import decided
-from onepass.data._encoding import Encoding, check_unit, columns_of
+from onepass.data._encoding import FILL, Encoding, check_unit, columns_of
 from onepass.data._features import check_features, left_out_empty, notes_on, refuse_gaps
 from onepass.data._reader import FrameTable, TextTable, open_table
 from onepass.data._target import target_like, target_of
@@ -145,7 +145,8 @@ def read_table(
     """
     if sep is not None and not (isinstance(sep, str) and re.fullmatch(r'[^\w\s".]|\t', sep)):
         raise ValueError(
-            f"read_table: 'sep' is {sep!r}, expected one character, such as ',', ';' or '\\t'"
+            f"read_table: 'sep' is {sep!r}, expected one character that is no space, letter or "
+            "digit, such as ',', ';' or '\\t'"
         )
     if decimal is not None:
         numbers.one_of("read_table", "decimal", decimal, (".", ","))
@@ -178,6 +179,11 @@ def read_table(
     if aim.classes is not None:
         of_class = np.bincount(y, minlength=len(aim.classes)).tolist()
         counts = dict(zip(aim.classes, of_class, strict=True))
+    if task is None and aim.classes and len(aim.classes) > 2 and found.target_is_numbers:
+        empty += (
+            f"the {len(aim.classes)} whole numbers of {called!r} are classes; as amounts, pass "
+            "task='regression' (--task regression)",
+        )
     notes = (*empty, *notes_on(table, columns, aim.gaps, counts))
     return Table(table.stem, y, called, aim.classes, bare.fit(columns), notes, columns)
 
@@ -191,7 +197,7 @@ def _read_like(source: Any, like: Encoding, reading: dict[str, Any]) -> Table:
             where = f"{table.name}: column {like.target!r}"
             check_unit(where, like.unit, Numbers(aim.y, aim.unit))
         if like.missing == "refuse":
-            refuse_gaps(table, columns, {like.target or "": aim.gaps})
+            refuse_gaps(table, columns, {like.target or "": aim.gaps}, FILL)
         columns = columns.at(~aim.gaps) if aim.gaps.any() else columns
         y = aim.y[~aim.gaps]
     notes = (*table.notes, *like.encode(columns)[1])

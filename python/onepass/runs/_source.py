@@ -173,6 +173,8 @@ def rows_with_targets(data: Any, encoding: Encoding, /, **reading: Any) -> Rows:
         raise ValueError(
             f"{rows.name}: no column {encoding.target!r}, expected the target to compare with"
         )
+    if not len(rows.y):
+        raise ValueError(f"{rows.name}: column {encoding.target!r} is empty, expected targets")
     return rows
 
 
