@@ -454,3 +454,137 @@ def test_a_closed_output_ends_in_silence(trained, command):
     done = subprocess.run(["bash", "-c", line], env=ENVIRONMENT, capture_output=True, text=True)
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
+
+
+# ------------------------------------------------------------------------------- how a file is read
+
+
+NEW_FILES = {
+    "another encoding": ("größe,preis\n1,x\n2,z\n".encode("latin-1"), ["--encoding", "latin-1"]),
+    "UTF-16 without a mark": ("größe\n1\n2\n".encode("utf-16-le"), ["--encoding", "utf-16-le"]),
+    "another separator": ("größe:b\n1:7\n2:8\n".encode(), ["--sep", ":"]),
+    "another decimal sign": ("größe;b\n1,5;7\n2,5;8\n".encode(), ["--decimal", ","]),
+    "names that look like data": ("größe,2019\n1,7\n2,8\n".encode(), ["--header"]),
+}
+
+
+@pytest.mark.parametrize("case", NEW_FILES)
+def test_a_new_file_is_read_as_its_options_say(here, capsys, case):
+    """By predict and by evaluate, whatever the file of the training was like."""
+    rows = "".join(f"{i},{i / 2 + 0.25}\n" for i in range(20))
+    Path("t.csv").write_text(f"größe,y\n{rows}", encoding="utf-8")
+    said(capsys, "train", "t.csv", *FAST, "--out", "run")
+    contents, options = NEW_FILES[case]
+    Path("new.csv").write_bytes(contents)
+    assert len(rows_of(said(capsys, "predict", "run", "new.csv", *options))) == 2
+    error = said(capsys, "evaluate", "run", "new.csv", *options, status=2)
+    assert "no column 'y', expected the target" in error
+
+
+# ------------------------------------------------------------------------------- nothing is lost
+
+
+@pytest.mark.parametrize("out", ["t.csv", "./t.csv", "link.csv"])
+def test_predictions_do_not_replace_their_rows(trained, capsys, out):
+    trained("numbers")
+    before = Path("t.csv").read_bytes()
+    Path("link.csv").symlink_to("t.csv")
+    error = said(capsys, "predict", "run", "t.csv", "--out", out, status=2)
+    assert f"'--out' is {str(Path(out))!r}, DATA itself, expected another file" in error
+    assert Path("t.csv").read_bytes() == before
+
+
+@pytest.mark.parametrize("out", ["p.xlsx", "p.parquet", "p.csv.gz", ""])
+def test_predictions_are_csv_by_their_name_too(trained, capsys, out):
+    trained("numbers")
+    error = said(capsys, "predict", "run", "t.csv", "--out", out, status=2)
+    assert error.startswith("onepass: predict: '--out' is ")
+    assert not out or not Path(out).exists()
+
+
+def test_a_bar_is_standard_output(trained, capsys):
+    trained("numbers")
+    assert len(rows_of(said(capsys, "predict", "run", "t.csv", "--out", "-"))) == 120
+    assert not Path("-").exists()
+
+
+def test_columns_to_keep_are_kept_beside_the_prediction(trained, capsys):
+    trained("numbers")
+    found = columns("numbers", 3)
+    write("new.csv", {**found, "price (predicted)": [7, 8, 9]})
+    shown = said(capsys, "predict", "run", "new.csv", "--keep", "price,price (predicted)")
+    names = ["price", "price (predicted)", "price (predicted) (predicted)"]
+    assert [*rows_of(shown)[0]] == names
+    assert [row["price (predicted)"] for row in rows_of(shown)] == ["7", "8", "9"]
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "utf-8"])
+def test_predictions_in_a_pipe_keep_every_character(trained, encoding):
+    trained("numbers")
+    write("new.csv", {**columns("numbers", 2), "Größe": ["красный", "é"]})
+    done = subprocess.run(
+        [sys.executable, "-m", "onepass", "predict", "run", "new.csv", "--keep", "Größe"],
+        capture_output=True, check=True, env={**ENVIRONMENT, "PYTHONIOENCODING": encoding},
+    )  # fmt: skip
+    assert [row["Größe"] for row in rows_of(done.stdout.decode())] == ["красный", "é"]
+    assert (b"are in UTF-8, as " in done.stderr) == (encoding != "utf-8")
+
+
+@pytest.mark.parametrize("cell", ["1e39", "-1e39", "1e300"])
+@pytest.mark.parametrize("kind", ["classes", "numbers"])
+def test_a_number_beyond_the_network_is_refused_with_its_place(trained, capsys, kind, cell):
+    trained(kind)
+    Path("new.csv").write_text(f"a,b,y,price\n1,2,3,3\n{cell},3,12,4\n")
+    for command in ("predict", "evaluate"):
+        error = said(capsys, command, "run", "new.csv", status=2)
+        assert f"column 'a', row 2: {float(cell):.6g} is too far from the numbers of the" in error
+    found = columns(kind)
+    row = int(package.load_run("run").held_out[0])
+    write("t.csv", {**found, "a": [cell if i == row else a for i, a in enumerate(found["a"])]})
+    error = said(capsys, "train", "t.csv", "--drop", "id", "--out", "other", *FAST, status=2)
+    assert f"column 'a', row {row + 1}: " in error
+
+
+def test_a_row_from_which_nothing_finite_follows_is_refused(trained, capsys):
+    """Within the range of the inputs, but not of the products."""
+    trained()
+    Path("new.csv").write_text("a,b,y\n1,2,3\n2e38,3,12\n-2e38,3,12\n")
+    run = package.load_run("run")
+    for parameter in run.model.parameters():
+        parameter.data[...] *= 1e6
+    with pytest.raises(ValueError, match="row 2: what the network gives is not finite; its numb"):
+        run.predict("new.csv")
+
+
+@pytest.mark.parametrize("header", ["a,b,", "a,b,x,x", "a,b,x,", ",a,b"])
+def test_columns_that_a_model_does_not_need_may_be_called_anything(trained, capsys, header):
+    trained("numbers")
+    Path("new.csv").write_text(header + "\n" + ",".join(["7"] * len(header.split(","))) + "\n")
+    assert len(rows_of(said(capsys, "predict", "run", "new.csv"))) == 1
+    Path("new.csv").write_text("a,b,b\n1,2,3\n")
+    assert "two columns are called 'b'" in said(capsys, "predict", "run", "new.csv", status=2)
+
+
+def test_cures_of_predict_are_options_that_it_has(trained, capsys):
+    trained("numbers")
+    for cell in ("x", "", "1_0"):
+        Path("new.csv").write_text(f"a,b,price\n1,2,3\n3,{cell},4\n")
+        for command in ("predict", "evaluate"):
+            error = said(capsys, command, "run", "new.csv", status=2)
+            assert "column 'b', row 2" in error
+            assert "--" not in error
+
+
+def test_evaluate_without_a_target_in_any_row(trained, capsys):
+    trained("words")
+    write("new.csv", {**columns("words", 3), "price": ["", "", ""]})
+    assert "column 'price' is empty" in said(capsys, "evaluate", "run", "new.csv", status=2)
+
+
+def test_a_run_in_a_notebook_shows_what_it_predicts_from_what(trained):
+    trained("words")
+    text = package.load_run("run")._repr_html_()
+    for words in ("price (regression)", "a, b, town (3 words)", "t.csv", "batch norm"):
+        assert words in text
+    trained("rare", "--overwrite")
+    assert "y (classes bad, good)" in package.load_run("run")._repr_html_()

@@ -1,5 +1,6 @@
 """Options of ``onepass train``: what they do, what is printed, and which run they go on with."""
 
+import csv
 import io
 import json
 import math
@@ -461,3 +462,45 @@ def test_every_option_has_its_default_in_the_help(capsys):
         assert re.search(rf"{option} [^()]*\(default {value}\)", text), option
     assert "(default 256,256)" in text
     assert set(vars(defaults)) >= set(_options.FREE)
+
+
+@pytest.mark.parametrize("option", [["--class-weight", "balanced"], ["--label-smoothing", "0.1"]])
+def test_options_of_classes_are_refused_for_numbers(tmp_path, capsys, option):
+    path = tmp_path / "t.csv"
+    path.write_text("a,y\n" + "".join(f"{i},{i / 3:.3f}\n" for i in range(40)))
+    assert main(["train", str(path), *option, "--out", str(tmp_path / "run")]) == 2
+    error = capsys.readouterr().err
+    assert f"'{option[0]}' is given, expected it with classes; the target 'y' is numbers" in error
+    assert not (tmp_path / "run").exists()
+
+
+def test_names_with_commas_stand_in_quotes(tmp_path, capsys):
+    path = tmp_path / "t.csv"
+    path.write_text('"a, b",id,c,y\n' + "".join(f"{i},{i},1{i},{i / 3:.3f}\n" for i in range(40)))
+    options = ["--epochs", "1", "--hidden", "4", "--out", str(tmp_path / "run")]
+    assert main(["train", str(path), "--drop", '"a, b",id', *options]) == 0
+    assert "1 features" in capsys.readouterr().out
+
+
+def rates_of(run):
+    lines = (run / "history.csv").read_text().splitlines()
+    return [row["lr"] for row in csv.DictReader(lines)]
+
+
+def test_more_epochs_say_what_becomes_of_the_learning_rate(tmp_path, capsys):
+    path = tmp_path / "t.csv"
+    path.write_text("a,y\n" + "".join(f"{i % 7},{i / 3:.3f}\n" for i in range(40)))
+    options = ["train", str(path), "--hidden", "4", "--batch-size", "4"]
+    options += ["--out", str(tmp_path / "run")]
+    assert main([*options, "--epochs", "2"]) == 0
+    capsys.readouterr()
+    assert main([*options, "--epochs", "4", "--resume"]) == 0
+    words = "--epochs was 2; from here on the learning rate is that of a run of 4 epochs"
+    assert words in capsys.readouterr().out
+    rates = rates_of(tmp_path / "run")
+    assert main([*options[:-1], str(tmp_path / "whole"), "--epochs", "4"]) == 0
+    whole = rates_of(tmp_path / "whole")
+    assert rates[2:] == whole[2:]
+    assert rates[:2] != whole[:2]
+    assert main([*options, "--epochs", "4", "--resume"]) == 0
+    assert words not in capsys.readouterr().out

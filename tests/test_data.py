@@ -328,7 +328,7 @@ TABLES = {
     "a,a\n1,2\n": "two columns are called 'a'",
     "a,,b\n1,2,3\n": "column 2 has no name",
     ",b\n1,2\n": "one column, 'b'",
-    "a,b\n1,2,3\n": "row 1 has 3 cells, expected 2",
+    "a,b\n1,2,3\n": "2 names of columns, and rows of 3 cells",
     "a,b\n1,x\n2,x\n": "one class x",
 }
 

@@ -277,6 +277,24 @@ def test_the_command_line_on_a_device(data, tmp_path, capsys, monkeypatch):
     assert cli.main([*arguments[:5], "2", *arguments[6:], "--resume"]) == 0
 
 
+@pytest.mark.parametrize("data", ["iris", "diabetes"])
+def test_a_saved_run_predicts_on_a_device(data, tmp_path, capsys, monkeypatch):
+    pytest.importorskip("sklearn")
+    monkeypatch.setattr(config, "cuda_available", lambda: True)
+    arguments = ["train", data, "--epochs", "1", "--hidden", "8", "--out", str(tmp_path), "--quiet"]
+    assert cli.main(arguments) == 0
+    capsys.readouterr()
+    for command in ("predict", "evaluate"):
+        shown = []
+        for device in ("cpu", "cuda"):
+            assert cli.main([command, str(tmp_path), data, "--device", device]) == 0
+            shown.append(capsys.readouterr().out)
+        assert shown[0] == shown[1] != ""
+    monkeypatch.setattr(config, "cuda_available", lambda: False)
+    assert cli.main(["predict", str(tmp_path), data, "--device", "cuda"]) == 2
+    assert "--device cuda: " in capsys.readouterr().err
+
+
 def test_the_command_line_says_why_there_is_no_device(monkeypatch, capsys):
     monkeypatch.setattr(config, "cuda_why_not", lambda: "no such thing")
     monkeypatch.setattr(config, "cuda_available", lambda: False)

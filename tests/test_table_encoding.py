@@ -61,8 +61,8 @@ WRONG = {
     "size,town\n3,Rome\n": "no column 'rate', which the model was trained on; the table has size, ",
     "size,city,rates\n3,Rome,4%\n": "no column 'town', 'rate', which the",
     "size,town,rate\nx,Rome,4%\n": "column 'size', row 1: 'x' is not a finite number",
-    "size,town,rate\n3,Rome,4\n": "column 'rate' has no sign, expected % as in the training data",
-    "size,town,rate\n$3,Rome,4%\n": "column 'size' has the sign \\$, expected plain numbers",
+    "size,town,rate\n3,Rome,4\n": "column 'rate' has no unit, expected % as in the training data",
+    "size,town,rate\n$3,Rome,4%\n": "column 'size' has the unit \\$, expected plain numbers",
     "size,town,rate\n": "expected a header line and at least one row",
 }
 
@@ -76,6 +76,42 @@ def test_another_table_that_differs_is_refused_by_column(encoding, text):
 def test_an_array_of_another_width_is_refused(encoding):
     with pytest.raises(ValueError, match=r"shape \(1, 2\), expected \(N, 3\): size, town, rate"):
         encoding.apply(np.ones((1, 2)))
+
+
+def test_each_row_of_a_new_table_is_a_row_also_without_cells(monkeypatch):
+    """Else predictions would not stand beside their rows; at the end of a file it is none."""
+    encoding = read_table(file("a,b,y\n1,2,0.5\n3,4,1.5\n,5,2.5\n"), missing="impute").encoding
+    text = "a,b\n,\n1,2\n,\n\n,\n3,4\n,\n\n"
+    for size in (1 << 20, 5):
+        monkeypatch.setattr("onepass.data._text.CHUNK", size)
+        assert encoding.apply(file(text)).tolist() == [[2, 4], [1, 2], [2, 4], [2, 4], [3, 4]]
+    refusing = read_table(file("a,b,y\n1,2,0.5\n3,4,1.5\n")).encoding
+    with pytest.raises(ValueError, match="column 'a', row 1: missing value ''; 3 of 5 rows have"):
+        refusing.apply(file(text))
+
+
+@pytest.mark.parametrize("gap", ["", '""', " ", "NA"])
+def test_a_row_of_a_table_of_one_column_may_be_a_gap(gap):
+    encoding = read_table(file("a,y\n1,0.5\n3,1.5\n"), missing="impute").encoding
+    assert encoding.apply(file(f"a\n1\n{gap}\n3\n")).tolist() == [[1], [2], [3]]
+
+
+def test_rows_without_cells_are_left_out_of_a_training_and_noted():
+    table = read_table(file("a,b,y\n1,2,0.5\n,,\n3,4,1.5\n,,\n,,\n"))
+    assert table.x.tolist() == [[1, 2], [3, 4]]
+    assert table.notes == ("left out 1 rows in which every cell is empty",)
+
+
+def test_empty_columns_are_noted_and_need_not_be_there_later():
+    table = read_table(file("e,a,y\n,1,0.5\nNA,3,1.5\n"))
+    assert table.notes == ("left out the empty columns 'e'",)
+    assert table.columns == ("a",)
+    assert table.encoding.apply(file("a\n5\n")).tolist() == [[5]]
+
+
+def test_what_stands_above_the_table_is_noted():
+    table = read_table(file("My sales\n2024\n\na,y\n1,0.5\n3,1.5\n"))
+    assert table.notes == ("left out what stands above the header line: 'My sales'",)
 
 
 def test_words_that_training_lacked_are_none_of_the_known(encoding):
@@ -153,7 +189,7 @@ def test_targets_of_another_table_have_the_classes_of_the_first(labels, other, y
 def test_targets_of_another_table_are_numbers_as_in_the_first():
     encoding = read_table(file("a,y\n1,0.5%\n2,1.5%\n")).encoding
     assert read_table(file("a,y\n1,2%\n2,3%\n"), like=encoding).y.tolist() == [0.02, 0.03]
-    with pytest.raises(ValueError, match="column 'y' has no sign, expected %"):
+    with pytest.raises(ValueError, match="column 'y' has no unit, expected %"):
         read_table(file("a,y\n1,2\n2,3\n"), like=encoding)
     with pytest.raises(ValueError, match="column 'y', row 2: 'x' is text"):
         read_table(file("a,y\n1,2%\n2,x\n"), like=encoding)
@@ -180,6 +216,14 @@ NOTES = {
     "numbers": ("k,a,y\n" + "".join(f"{i},{i % 3},{i}.5\n" for i in range(30)), "--drop k"),
     "constant": ("c,a,y\n" + "".join(f"4,{i % 3},{i}.5\n" for i in range(9)), "every row: 'c'"),
     "long": (f"n,y\n{2**62},0.5\n{2**62 + 1},1.5\n", "beyond 2\\*\\*53, which are rounded: 'n'"),
+    "a filler": (
+        "p,y\n" + "".join(f"{(1013 + i, -9999)[i % 3 == 0]},{i}.5\n" for i in range(9)),
+        "'p' has -9999 in several rows, far from its other numbers; if that means a missing value",
+    ),
+    "amounts as classes": (
+        "a,y\n" + "".join(f"{i % 5}.5,{1000 * (i % 9)}\n" for i in range(30)),
+        "the 9 whole numbers of 'y' are classes; as amounts, .*--task regression",
+    ),
     "rare": ("a,y\n1,x\n2,x\n3,z\n", "classes of one sample: 'z'"),
     "index": (",a,y\n0,1,0.5\n1,3,1.5\n", "left out the first column, which has no name"),
 }
@@ -195,6 +239,39 @@ def test_what_is_worth_a_look_is_noted(case):
 def test_nothing_is_noted_of_an_ordinary_table():
     text = "a,b,y\n" + "".join(f"{i % 5},{i / 3:.4f},{i}.5\n" for i in range(30))
     assert read_table(file(text)).notes == ()
+
+
+def test_units_are_noted_and_compared():
+    table = read_table(file("w,p,y\n5 kg,$1,0.5\n7.5 kg,$2,1.5\n"))
+    assert table.notes == ("numbers of one unit each: 'w' (kg)",)
+    assert table.encoding.apply(file("p,w\n3,2\n")).tolist() == [[2, 3]]
+    with pytest.raises(ValueError, match="column 'w' has the unit lb, expected kg as in the train"):
+        table.encoding.apply(file("p,w\n3,2 lbs\n"))
+
+
+CODED = "zip,a,y\n" + "".join(f"{('0123', '123')[i % 2]},{i},{i}.5\n" for i in range(8))
+
+
+def test_codes_with_leading_zeros_are_words_and_noted():
+    table = read_table(file(CODED), categorical="auto")
+    assert table.feature_names == ("zip=0123", "zip=123", "a")
+    assert table.notes[-1] == "codes, as they have leading zeros, and no numbers: 'zip'"
+    assert table.encoding.apply(file("a,zip\n5,123\n")).tolist() == [[0, 1, 5]]
+    plain = read_table(file(CODED.replace("0123", "124"))).encoding
+    with pytest.raises(ValueError, match=r"'zip', row 2: '0123' has a leading zero, expected numb"):
+        plain.apply(file("a,zip\n5,123\n6,0123\n"))
+
+
+def test_codes_are_found_wherever_they_are(monkeypatch):
+    """Whatever comes before and after: the position of the column, spaces, gaps, CRLF."""
+    monkeypatch.setattr("onepass.data._text.CHUNK", 40)
+    for place in range(3):
+        for cell in ("07", " 07", "\t07 "):
+            rows = [[str(i)] * 3 for i in range(120)]
+            rows[90][place] = cell
+            text = "a,b,c,y\r\n" + "".join(f"{','.join(r)},{i}.5\r\n" for i, r in enumerate(rows))
+            with pytest.raises(ValueError, match=f"'{'abc'[place]}', row 91: '07' has a leading"):
+                read_table(file(text))
 
 
 def test_what_was_encoded_and_filled_is_noted():
@@ -250,6 +327,9 @@ def test_a_data_frame_is_read_as_its_file_would_be():
     dated = frame.assign(b=pandas.to_datetime(["2024-01-02"] * 4))
     with pytest.raises(ValueError, match=r"column 'b', row 1: '2024-01-02.*is a date"):
         read_table(dated, categorical="auto")
+    spans = frame.assign(b=pandas.to_timedelta([1, 2, 3, 4], "D"))
+    with pytest.raises(ValueError, match=r"column 'b', row 1: '.*' is "):
+        read_table(spans)
     with pytest.raises(ValueError, match="column 'd', row 2: missing value ''"):
         read_table(frame, drop=["c"])
     with pytest.raises(ValueError, match="column 'a', row 2: inf is not a finite number"):
@@ -268,12 +348,21 @@ def test_parquet_and_excel_files_are_read_by_pandas(tmp_path):
     assert table.columns == ("a", "c", "b")
     assert table.feature_names == ("a", "c=007", "c=x", "b")
     assert table.x.tolist() == [[1, 1, 0, 0.5], [2, 0, 1, 1], [3, 1, 0, 1], [4, 0, 1, 2]]
+    x = table.x
     path.write_bytes(path.read_bytes()[:200])
     with pytest.raises(ValueError, match="cannot be read as an Excel file"):
         read_table(path)
+    book = [["Report", "", ""], ["", "", ""], ["a", "y", ""], [1, 2.5, ""], [2, 3.5, ""], [""] * 3]
+    pandas.DataFrame(book).to_excel(path, header=False, index=False)
+    table = read_table(path)
+    assert (table.x.tolist(), table.y.tolist()) == ([[1], [2]], [2.5, 3.5])
+    assert table.notes == ("left out what stands above the header line: 'Report'",)
+    pandas.DataFrame([*book, ["Total", 6, ""]]).to_excel(path, header=False, index=False)
+    with pytest.raises(ValueError, match="line 7: the last row begins with 'Total', a total"):
+        read_table(path)
     pytest.importorskip("pyarrow")
     frame.to_parquet(tmp_path / "t.parquet")
-    np.testing.assert_array_equal(read_table(tmp_path / "t.parquet", categorical="auto").x, table.x)
+    np.testing.assert_array_equal(read_table(tmp_path / "t.parquet", categorical="auto").x, x)
 
 
 def test_without_pandas_the_error_names_the_extra(tmp_path, monkeypatch):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import csv
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
@@ -11,6 +12,7 @@ from onepass import _numbers as numbers
 
 Arguments: TypeAlias = argparse.Namespace
 T = TypeVar("T")
+OTHER_FORMATS = (".xlsx", ".xls", ".ods", ".parquet", ".feather", ".gz", ".zip", ".json", ".npz")
 
 
 class UsageError(Exception):
@@ -27,15 +29,30 @@ def number(option: str, **bounds: float) -> Callable[[str], float]:
     return lambda text: _checked(numbers.in_range, option, text, float, **bounds)
 
 
-def path(option: str) -> Callable[[str], Path]:
+def path(option: str, owner: str = "train") -> Callable[[str], Path]:
     """A path, with ``~`` expanded."""
 
     def parse(text: str) -> Path:
         if not text:
-            raise UsageError(f"train: {option!r} is empty, expected a path")
+            raise UsageError(f"{owner}: {option!r} is empty, expected a path")
         return Path(text).expanduser()
 
     return parse
+
+
+def written(option: str, owner: str) -> Callable[[str], Path | None]:
+    """The path of a CSV file to write; None for ``-``, standard output."""
+    parse = path(option, owner)
+
+    def checked(text: str) -> Path | None:
+        if text == "-":
+            return None
+        found = parse(text)
+        if found.suffix.lower() in OTHER_FORMATS:
+            raise UsageError(f"{owner}: {option!r} is {text!r}, expected the name of a CSV file")
+        return found
+
+    return checked
 
 
 def seed(text: str) -> int:
@@ -49,13 +66,14 @@ def sizes(text: str) -> tuple[int, ...]:
     return tuple(one(part.strip()) for part in text.split(",") if part.strip())
 
 
-def names(option: str) -> Callable[[str], tuple[str, ...]]:
-    """Names between commas."""
+def names(option: str, owner: str = "train") -> Callable[[str], tuple[str, ...]]:
+    """Names between commas; one that has a comma stands in quotes."""
 
     def parse(text: str) -> tuple[str, ...]:
-        found = tuple(part.strip() for part in text.split(",") if part.strip())
+        parts = next(csv.reader([text], skipinitialspace=True), [])
+        found = tuple(part.strip() for part in parts if part.strip())
         if not found:
-            raise UsageError(f"train: {option!r} is {text!r}, expected names of columns")
+            raise UsageError(f"{owner}: {option!r} is {text!r}, expected names of columns")
         return found
 
     return parse

@@ -98,7 +98,8 @@ def _add_table(group: Any) -> None:
     add = group.add_argument
     add("--target", metavar="NAME", help="column of the target (default: the last; NPZ: y)")
     add("--task", choices=("classification", "regression"), help="if not by the target's type")
-    add("--drop", type=types.names("--drop"), metavar="NAMES", help="columns to leave out: id,date")
+    add("--drop", type=types.names("--drop"), metavar="NAMES",
+        help="columns to leave out: id,date, or '\"size, m2\",id'")  # fmt: skip
     add("--features", type=types.names("--features"), metavar="NAMES", help="columns to use alone")
     add("--categorical", choices=("auto", "refuse"), help="auto: encode columns of text (one-hot), "
         "and fill in missing numbers (by the median)")  # fmt: skip
@@ -111,6 +112,8 @@ def _add_reading(group: Any) -> None:
     add = group.add_argument
     add("--sep", type=types.separator, metavar="C", help="separator (default: found)")
     add("--decimal", choices=(".", ","), help="decimal sign (default: found)")
+    add("--header", action="store_const", const=True, help="the first line has names, also where "
+        "they look like data: 2019")  # fmt: skip
     add("--no-header", dest="header", action="store_const", const=False,
         help="no line of names: the columns are 1, 2, …")  # fmt: skip
     add("--encoding", metavar="NAME", help="of the text (default utf-8): latin-1, cp1252, …")
@@ -147,8 +150,12 @@ def _add_training(group: Any) -> None:
         "validation loss, 0 for never; the best epoch is kept anyway (default 20)")  # fmt: skip
     folds = types.count("--cv", 2)
     add("--cv", type=folds, metavar="K", help="cross-validate over K folds first")
-    add("--device", choices=("cpu", "cuda"), help="where to compute (default cpu)")
+    _add_device(group)
     add("--seed", type=types.seed, metavar="N", help="of parts, weights and dropout (default 0)")
+
+
+def _add_device(group: Any) -> None:
+    group.add_argument("--device", choices=("cpu", "cuda"), help="where to compute (default cpu)")
 
 
 def _add_run(group: Any) -> None:
@@ -170,9 +177,15 @@ def _add_predict(commands: Any) -> None:
     )
     _add_what(parser)
     add = parser.add_argument
-    add("--out", type=types.path("--out"), metavar="FILE", help="a CSV file (default: the console)")
+    out = types.written("--out", "predict")
+    add("--out", type=out, metavar="FILE", help="a CSV file (default: the console)")
     add("--proba", action="store_true", help="a column for the probability of each class too")
-    add("--keep", type=types.names("--keep"), metavar="NAMES", help="columns of DATA to copy: id")
+    add(
+        "--keep",
+        type=types.names("--keep", "predict"),
+        metavar="NAMES",
+        help="columns of DATA to copy: id",
+    )
     parser.set_defaults(command=predict, names=[*parser._option_string_actions])
 
 
@@ -191,8 +204,11 @@ def _add_evaluate(commands: Any) -> None:
 
 
 def _add_what(parser: Any) -> None:
-    parser.add_argument("run", metavar="RUN", type=types.path("RUN"), help="such as runs/prices")
+    parser.add_argument(
+        "run", metavar="RUN", type=types.path("RUN", "predict"), help="such as runs/prices"
+    )
     parser.add_argument(
         "data", metavar="DATA", help="a table with the columns of the training, in any order"
     )
+    _add_device(parser)
     _add_reading(parser.add_argument_group("the table, where it differs from the training's"))

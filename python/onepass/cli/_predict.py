@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from onepass.cli._arguments import Arguments
-from onepass.cli._output import fail, note, say
+from onepass.cli._output import device_of, fail, note, say
 
 if TYPE_CHECKING:
     from onepass.runs import SavedRun
@@ -28,7 +28,8 @@ def predict(options: Arguments) -> int:
 
     chosen = vars(options)
     try:
-        run = load_run(options.run)
+        _check_out(chosen.get("out"), options.data)
+        run = load_run(options.run).to(device_of(chosen))
         rows = rows_of(options.data, run.encoding, **_reading(chosen))
         columns = _columns(run, rows, chosen)
     except ERRORS as error:
@@ -55,7 +56,7 @@ def evaluate(options: Arguments) -> int:
 
     chosen = vars(options)
     try:
-        run = load_run(options.run)
+        run = load_run(options.run).to(device_of(chosen))
         held_out = "held_out" in chosen
         done = of_data(run, options.data, held_out=held_out, **_reading(chosen))
     except ERRORS as error:
@@ -73,6 +74,13 @@ def evaluate(options: Arguments) -> int:
     return 0
 
 
+def _check_out(out: Path | None, data: str) -> None:
+    """Refuses to write predictions over the rows that they are for."""
+    source = Path(data).expanduser()
+    if out is not None and out.exists() and source.exists() and out.samefile(source):
+        raise ValueError(f"predict: '--out' is {str(out)!r}, DATA itself, expected another file")
+
+
 def _reading(chosen: dict[str, Any]) -> dict[str, Any]:
     """How the file is read, where that was said."""
     return {k: chosen[k] for k in ("sep", "decimal", "header", "encoding") if k in chosen}
@@ -82,7 +90,9 @@ def _columns(run: SavedRun, rows: Rows, chosen: dict[str, Any]) -> Columns:
     """Name → cells: those to keep, the prediction, the probabilities."""
     outputs = run.outputs(rows.x)
     columns: Columns = {name: rows.cells(name) for name in chosen.get("keep", ())}
-    answer = run.target if run.target not in columns else f"{run.target} (predicted)"
+    answer = run.target
+    while answer in columns:
+        answer += " (predicted)"
     columns[answer] = run.answers(outputs).tolist()
     if "proba" in chosen:
         if run.classes is None:
@@ -102,8 +112,22 @@ def _lines(columns: Columns, file: Any) -> None:
 def _print(columns: Columns) -> int:
     if sys.stdout is None:
         return 1
-    _lines(columns, sys.stdout)
+    _lines(columns, _able(sys.stdout, columns))
     return 0
+
+
+def _able(file: Any, columns: Columns) -> Any:
+    """The file, in UTF-8 if no terminal shows it and its encoding lacks some character."""
+    if not isinstance(file, io.TextIOWrapper) or file.isatty():
+        return file
+    text = io.StringIO()
+    _lines(columns, text)
+    try:
+        text.getvalue().encode(file.encoding)
+    except UnicodeEncodeError:
+        note(f"the predictions are in UTF-8, as {file.encoding} lacks characters of the table")
+        file.reconfigure(encoding="utf-8")
+    return file
 
 
 def _write(path: Path, columns: Columns) -> None:

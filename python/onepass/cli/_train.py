@@ -9,7 +9,7 @@ from contextlib import closing, suppress
 from typing import TYPE_CHECKING
 
 from onepass.cli._arguments import Arguments
-from onepass.cli._output import fail, say
+from onepass.cli._output import device_of, fail, say
 
 if TYPE_CHECKING:
     from onepass.runs._evaluation import Evaluated
@@ -18,17 +18,15 @@ if TYPE_CHECKING:
 
 def train(options: Arguments) -> int:
     """Train; returns the exit status."""
-    from onepass import config
     from onepass.runs._options import Options
     from onepass.runs._recipe import Recipe
 
     chosen = vars(options)
-    if chosen.get("device") == "cuda" and not config.cuda_available():
-        return fail(f"--device cuda: {config.cuda_why_not()}", 2)
     quiet = "quiet" in chosen
     fields = {field.name for field in dataclasses.fields(Options)}
     switches = {name: name in chosen for name in ("resume", "overwrite", "diagnose", "profile")}
     try:
+        device_of(chosen)
         run = Recipe(
             {name: value for name, value in chosen.items() if name in fields},
             chosen.get("out"),
@@ -92,6 +90,8 @@ def _report(run: Recipe, result: Evaluated, pictures: list[str], folds: str, qui
             say(f"\n{run.profile.table()}", wrapped=False)
         if result.imbalanced:
             say(f"\n{result.by_class()}", wrapped=False)
+            if run.options.class_weight is None:
+                say("rare classes count little; --class-weight balanced makes them count")
         say("")
     best = f", best epoch {run.stopping.best_epoch}" if run.stopping.best_epoch else ""
     across = f"; {folds}" if folds else ""

@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+
+from onepass.data import _units
 
 MISSING = frozenset({
     "", "?", "-", "--", "–", "—", "−", ".", "na", "n/a", "n.a.", "nan", "-nan", "+nan", "<na>",
@@ -18,18 +20,27 @@ LONGEST_SHOWN = 40
 
 PLAIN = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)  # float() takes 12_3 too
 WHOLE = re.compile(r"[+-]?\d+", re.ASCII)
+_CODE = re.compile(r"0\d+", re.ASCII)
 _SPACES = " \u00a0\u2009\u202f"
 _SIGN = "[$€£¥₹]|(?:EUR|USD|GBP|CHF|JPY|CNY|INR|AUD|CAD|SEK|NOK|DKK|PLN|CZK|BRL)"
 _FIGURE = re.compile(
     rf"(?P<minus>[+\-\u2212]?)[{_SPACES}]?(?P<before>{_SIGN})?[{_SPACES}]?(?P<inner>[+\-\u2212]?)"
-    rf"(?P<body>[\d.,'’{_SPACES}]*\d[.,]?(?:[eE][+-]?\d+)?)[{_SPACES}]?(?P<after>%|{_SIGN})?",
+    rf"(?P<body>[\d.,'’{_SPACES}]*\d[.,]?(?:[eE][+-]?\d+)?)[{_SPACES}]?(?P<after>%|{_SIGN}|{_units.UNIT})?",
     re.ASCII,
 )
 _THOUSANDS = re.compile(r"[+-]?(\d+|[1-9]\d{0,2}(\.\d{3})+)", re.ASCII)
 _GROUPS = {"comma": ",", "point": r"\.", "space": f"[{_SPACES}]", "quote": "['’]"}
+_MONTH = (
+    r"(jan(uary)?|feb(ruary)?|mar(ch)?|apr(il)?|may|june?|july?|aug(ust)?|sept?(ember)?"
+    r"|oct(ober)?|nov(ember)?|dec(ember)?)\.?"
+)
 _DATE = re.compile(
     r"\d{4}[-/.]\d{1,2}([-/.]\d{1,2})?([T ]\d{1,2}:\d{2}.*)?|\d{1,2}[-/.]\d{1,2}[-/.]\d{2,4}( .*)?"
-    r"|\d{1,2}:\d{2}(:\d{2}([.,]\d+)?)?( ?[aApP][mM])?"
+    r"|\d{1,2}:\d{2}(:\d{2}([.,]\d+)?)?( ?[ap]m)?|\d{4}-?(w\d{2}(-?\d)?|q[1-4])"
+    rf"|((mon|tue|wed|thu|fri|sat|sun)[a-z]*\.?,? )?(\d{{1,2}}[- .]*{_MONTH}|{_MONTH} ?\d{{1,2}}),?"
+    r"([- ]+\d{2,4})?( .*)?"
+    rf"|{_MONTH}[- ]\d{{4}}",
+    re.ASCII | re.IGNORECASE,
 )
 
 
@@ -72,12 +83,22 @@ class Figures:
 
 def is_missing(cell: str) -> bool:
     """Whether the cell is empty or says that there is no value."""
-    return cell.lower() in MISSING
+    return cell.lower() in MISSING or not cell.strip("-–—−")
 
 
 def is_plain(cell: str) -> bool:
     """Whether the cell is a finite number with digits and a decimal point alone."""
     return PLAIN.fullmatch(cell) is not None and math.isfinite(float(cell))
+
+
+def is_code(cell: str) -> bool:
+    """Whether a zero stands before other digits: 007 is a code, and another one than 7."""
+    return _CODE.fullmatch(cell) is not None
+
+
+def are_codes(cells: Collection[str]) -> bool:
+    """Whether the cells are whole numbers and one of them is a code."""
+    return any(map(is_code, cells)) and all(map(WHOLE.fullmatch, cells))
 
 
 def is_date(cell: str) -> bool:
@@ -93,7 +114,7 @@ def is_figure(cell: str) -> bool:
 def figures(cells: Sequence[str]) -> Figures:
     """The cells as numbers; no reading where they are not all numbers written in one way.
 
-    One way: one sign of a unit (%, $, EUR, …) or none, one decimal sign, one sign of thousands. A
+    One way: one unit (%, $, EUR, kg, …) or none, one decimal sign, one sign of thousands. A
     percentage is its hundredth: 12% is 0.12.
     """
     if all(map(PLAIN.fullmatch, cells)):
@@ -107,7 +128,7 @@ def figures(cells: Sequence[str]) -> Figures:
         signs = found["minus"] + found["inner"]
         if (before and after) or len(signs) > 1:
             return Figures({}, "")
-        units.add(before or after)
+        units.add(before or _units.name_of(after))
         minus = signs in ("-", "\u2212")
         bodies.append(("-" if minus else "", found["body"]))
     if len(units) > 1:

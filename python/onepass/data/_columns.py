@@ -16,7 +16,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Numbers:
-    """Numbers, NaN where a cell is missing; ``unit`` is the sign they carry: %, $, € …"""
+    """Numbers, NaN where a cell is missing; ``unit`` is what they carry: %, $, kg …"""
 
     values: Floats
     unit: str = ""

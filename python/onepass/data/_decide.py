@@ -10,9 +10,19 @@ from typing import NoReturn
 
 import numpy as np
 
-from onepass.data._cells import TRUTH, Figures, figures, is_date, is_figure, is_missing, shown
+from onepass.data._cells import (
+    TRUTH,
+    Figures,
+    are_codes,
+    figures,
+    is_date,
+    is_figure,
+    is_missing,
+    shown,
+)
 from onepass.data._columns import Column, Numbers, Words
 from onepass.data._reader import FrameTable, Raw, TextTable
+from onepass.data._units import is_scaled
 
 MOST_NAMES = 32  # words and whole numbers mixed, or whole numbers alone, that are still classes
 MOST_CATEGORIES = 50
@@ -111,19 +121,24 @@ def _numbers(column: Column) -> Numbers:
     return column
 
 
-def feature(cells: Cells, signs: Signs) -> Column:
+def feature(cells: Cells, signs: Signs, cure: str = "") -> Column:
     """A column that is no target: numbers, truth values as 1 and 0, or words with "" for gaps.
+
+    Whole numbers with a leading zero among them are words: 007 and 7 are two of them.
 
     Raises:
         ValueError: numbers with an odd cell among them, numbers written in several ways.
     """
     if not cells.values:
         return cells.numbers([])
+    if are_codes(cells.values):
+        return words_of(cells.column)
     if cells.figures.readings:
         return cells.numbers(cells.settled(signs), cells.figures.unit)
     if all(word.lower() in TRUTH for word in cells.values):
         return cells.numbers(TRUTH[word.lower()] for word in cells.values)
-    refuse_mixture(cells, f"mend the cell, or {leave_out([cells.name])}", feature=True)
+    refuse_scaled(cells)
+    refuse_mixture(cells, f"mend the cell{cure}", feature=True)
     return words_of(cells.column)
 
 
@@ -137,6 +152,13 @@ def words_of(column: Words) -> Words:
     codes: dict[str, int] = {}
     table = [codes.setdefault("" if is_missing(w) else w, len(codes)) for w in column.words]
     return Words(np.array(table, np.int32)[column.codes] if table else column.codes, tuple(codes))
+
+
+def refuse_scaled(cells: Cells) -> None:
+    """Refuses numbers with a factor behind them, 10k: no names, and no numbers as they stand."""
+    if 2 * sum(map(is_scaled, cells.values)) > len(cells.values):
+        word = next(filter(is_scaled, cells.values))
+        cells.refuse(word, "has a letter or word for a factor; write the digits out")
 
 
 def refuse_mixture(cells: Cells, cure: str, *, feature: bool = False) -> None:
@@ -197,12 +219,21 @@ def _underscored(word: str) -> str | None:
 
 @dataclass(frozen=True)
 class Decided:
-    """The columns of a table: features as numbers or words, the target as cells."""
+    """The columns of a table: features as numbers or words, the target, ``aim``, as cells."""
 
     features: dict[str, Column]
     target: Cells | Numbers | None
     signs: Signs
     raw: Raw
+    aim: str | None
+
+    @property
+    def target_is_numbers(self) -> bool:
+        """Whether the target's cells could be read as numbers, and are no codes."""
+        cells = self.target
+        return isinstance(cells, Numbers) or (
+            cells is not None and bool(cells.figures.readings) and not are_codes(cells.values)
+        )
 
 
 def decided(
@@ -214,12 +245,14 @@ def decided(
     labels: bool = False,
     asked: str | None = None,
     before: str | None = None,
+    trained: bool = False,
 ) -> Decided:
     """Read these columns and decide what they say; those in ``words`` are words.
 
     Args:
         labels: whether the text of the target's cells is needed. It is not where the target is
             plain numbers that are not all whole.
+        trained: whether a model needs just these columns.
     """
     keep = [*features, *([] if target is None else [target])]
     as_words = {*words, *(keep if asked == "," else ())}
@@ -249,11 +282,13 @@ def decided(
         found = raw.columns[name]
         if name in words:
             return words_of(found) if isinstance(found, Words) else found
-        return feature(cells[name], signs) if name in cells else found
+        cure = "" if trained else f", or {leave_out([name])}"
+        return feature(cells[name], signs, cure) if name in cells else found
 
     return Decided(
         {name: column(name) for name in features},
         None if target is None else cells.get(target) or _numbers(raw.columns[target]),
         signs,
         raw,
+        target,
     )

@@ -9,12 +9,14 @@ from typing import Any
 import numpy as np
 
 from onepass._suggest import suggestion
+from onepass.data._cells import are_codes, is_code
 from onepass.data._columns import Column, Columns, Floats, Numbers, Words
 from onepass.data._decide import Decided, decided
 from onepass.data._features import refuse_gaps
 from onepass.data._reader import FrameTable, TextTable, open_table
 
 FORMAT = 1
+FILL = "fill them in: the model was trained without missing cells"
 READING = ("sep", "decimal", "header", "encoding")
 
 
@@ -24,7 +26,7 @@ class Feature:
 
     Attributes:
         kind: ``"number"`` or ``"category"``.
-        unit: the sign that the numbers carry in the file, such as ``%``; "" for none.
+        unit: the unit that the numbers carry in the file, such as ``%`` or ``kg``; "" for none.
         fill: the number for a missing cell; None where a missing cell is an error.
         categories: the words that have a column of their own in x; "" is a missing cell.
     """
@@ -60,7 +62,7 @@ class Encoding:
         reading: how the file was read (``sep``, ``decimal``, ``header``, ``encoding``); another
             file is read in the same way.
         shown: the decimal sign of the file; it settles 1.200 in another file that does not show it.
-        unit: the sign of a regression's target, such as ``%``.
+        unit: that of a regression's target, such as ``%``.
 
     Example:
         >>> import io, json
@@ -136,6 +138,8 @@ class Encoding:
         how = {**self.reading, **{k: v for k, v in reading.items() if v is not None}}
         asked = how.pop("decimal", None)
         table = open_table(source, **how, names=self.columns)
+        if isinstance(table, TextTable):
+            table.text.keeps_blank = not with_target  # each row gets a prediction
         absent = [name for name in self.columns if name not in table.names]
         if absent:
             hint = suggestion(absent[0], [n for n in table.names if n not in self.columns])
@@ -153,13 +157,13 @@ class Encoding:
             labels=self.classes is not None,
             asked=asked,
             before=self.shown,
+            trained=True,
         )
         for feature in self.features:
             _check(table, feature, found.features[feature.name])
         columns = columns_of(table, found)
         if self.missing == "refuse":
-            cure = "fill them in: the model was trained without missing cells"
-            refuse_gaps(table, columns, {}, cure)
+            refuse_gaps(table, columns, {}, FILL)
         return columns, found, table
 
     def encode(self, columns: Columns) -> tuple[Floats, tuple[str, ...]]:
@@ -236,7 +240,8 @@ class Encoding:
 def columns_of(table: TextTable | FrameTable, found: Decided) -> Columns:
     """The features, with the matrix that they were read into if they are the whole of it."""
     features, raw = found.features, found.raw
-    whole = raw.matrix is not None and all(
+    all_read = raw.matrix is not None and set(raw.columns) <= {*features, found.aim}
+    whole = all_read and all(
         isinstance(column, Numbers) and column is raw.columns[name]
         for name, column in features.items()
     )
@@ -252,20 +257,22 @@ def _check(table: TextTable | FrameTable, feature: Feature, column: Column) -> N
     where = f"{table.name}: column {feature.name!r}"
     if feature.kind == "number" and isinstance(column, Words):
         row = int(np.flatnonzero(~column.missing())[0])
-        raise ValueError(
-            f"{where}, row {row + 1}: {column.words[column.codes[row]]!r} is not a finite number, "
-            "which the model was trained on"
-        )
+        what = "is not a finite number, which the model was trained on"
+        if are_codes([word for word in column.words if word]):
+            codes = np.array([is_code(word) for word in column.words])
+            row = int(np.argmax(codes[column.codes]))
+            what = "has a leading zero, expected numbers without, as in the training data"
+        raise ValueError(f"{where}, row {row + 1}: {column.words[column.codes[row]]!r} {what}")
     if feature.kind == "number" and isinstance(table, TextTable) and isinstance(column, Numbers):
         check_unit(where, feature.unit, column)
 
 
 def check_unit(where: str, unit: str, column: Numbers) -> None:
-    """Refuses another unit than in training; money may leave its sign out."""
+    """Refuses another unit than in training; all but % may be left out."""
     same = column.unit == unit or (unit != "%" and column.unit == "")
     if not same and not column.missing().all():
         raise ValueError(
-            f"{where} has {f'the sign {column.unit}' if column.unit else 'no sign'}, expected "
+            f"{where} has {f'the unit {column.unit}' if column.unit else 'no unit'}, expected "
             f"{unit or 'plain numbers'} as in the training data"
         )
 

@@ -9,13 +9,37 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from onepass.data._cells import shown
+from onepass.data._cells import are_codes, is_code, shown
 from onepass.data._columns import Columns, Numbers, Words
-from onepass.data._decide import MOST_CATEGORIES, dates_among, leave_out
+from onepass.data._decide import MOST_CATEGORIES, Decided, dates_among, leave_out
 from onepass.data._reader import FrameTable, TextTable
+from onepass.data._units import is_unit
 
 FEW_ROWS = 20  # in fewer, numbers may all differ by chance
+FILLERS = {sign * float("9" * digits) for sign in (-1, 1) for digits in (3, 4, 5, 6)}
 EXACT = 2.0**53  # whole numbers above are rounded
+
+
+def left_out_empty(
+    table: TextTable | FrameTable, found: Decided, asked: Sequence[Any] | None
+) -> tuple[str, ...]:
+    """Leaves out the columns in which every cell is missing; gives a note on them.
+
+    Args:
+        asked: the features that were named, which are refused instead.
+
+    Raises:
+        ValueError: no other column is left.
+    """
+    empty = [name for name, column in found.features.items() if column.missing().all()]
+    if empty and (asked is not None or len(empty) == len(found.features)):
+        cure = leave_out(empty) if asked is None else f"name others than {_them(empty)}"
+        raise ValueError(
+            f"{table.name}: column {empty[0]!r} is empty, every cell is missing; {cure}"
+        )
+    for name in empty:
+        del found.features[name]
+    return (f"left out the empty columns {_them(empty)}",) if empty else ()
 
 
 def check_features(columns: Columns, categorical: str) -> None:
@@ -35,6 +59,12 @@ def check_features(columns: Columns, categorical: str) -> None:
         cures = [leave_out(many or list(texts))]
         if few:
             cures.insert(0, f"one-hot encode {_them(few)}: categorical='auto' (--categorical auto)")
+        if _are_codes(texts[name]):
+            raise ValueError(
+                f"{columns.source}: column {name!r}, {_code(texts[name])} has a leading zero, so "
+                "the column holds codes and no numbers; write it without the zeros if they are "
+                f"numbers; {', or '.join(cures)}"
+            )
         also = f" (nor are the cells of {', '.join(map(repr, others))})" if others else ""
         raise ValueError(
             f"{columns.source}: column {name!r}, {_first(texts[name])} is not a finite number{also}"
@@ -47,10 +77,13 @@ def _refuse(
 ) -> None:
     name = names[0]
     what = "is a date or time, expected a number" if name in dates else "is text"
+    first = _first(texts[name])
+    if _are_codes(texts[name]):
+        first, what = _code(texts[name]), "has a leading zero, so the column holds codes"
     counts = [f"{n!r} ({len(texts[n].words)} words)" for n in names if n not in dates]
     many = f"; too many words to encode: {', '.join(counts)}, at most {MOST_CATEGORIES}, each twice"
     raise ValueError(
-        f"{columns.source}: column {name!r}, {_first(texts[name])} {what}{many if counts else ''}; "
+        f"{columns.source}: column {name!r}, {first} {what}{many if counts else ''}; "
         f"{leave_out(list(names))}"
     )
 
@@ -67,6 +100,16 @@ def _are_few(column: Words) -> bool:
 
 def _first(column: Words) -> str:
     row = int(np.flatnonzero(~column.missing())[0])
+    return f"row {row + 1}: {shown(column.words[column.codes[row]])}"
+
+
+def _are_codes(column: Words) -> bool:
+    return are_codes([word for word in column.words if word])
+
+
+def _code(column: Words) -> str:
+    """The first row with a leading zero."""
+    row = int(np.argmax(np.array([is_code(word) for word in column.words])[column.codes]))
     return f"row {row + 1}: {shown(column.words[column.codes[row]])}"
 
 
@@ -116,10 +159,22 @@ def notes_on(
         classes: how many samples each class has; None for a regression.
     """
     notes = list(table.notes)
+    if table.blank:
+        notes.append(f"left out {table.blank} rows in which every cell is empty")
     words = {n: c for n, c in columns.by_name.items() if isinstance(c, Words)}
     if words:
         listed = ", ".join(f"{n!r} ({len(c.words)} words)" for n, c in words.items())
         notes.append(f"one-hot encoded: {listed}")
+    codes = [name for name, column in words.items() if _are_codes(column)]
+    if codes:
+        notes.append(f"codes, as they have leading zeros, and no numbers: {_them(codes)}")
+    units = [
+        f"{n!r} ({c.unit})"
+        for n, c in columns.by_name.items()
+        if isinstance(c, Numbers) and is_unit(c.unit)
+    ]
+    if units:
+        notes.append(f"numbers of one unit each: {', '.join(units)}")
     gaps = {n: int(np.count_nonzero(c.missing())) for n, c in columns.by_name.items()}
     numbers = [f"{n!r} ({gaps[n]})" for n in gaps if gaps[n] and n not in words]
     if numbers:
@@ -136,6 +191,13 @@ def notes_on(
     ids = [n for n, c in columns.by_name.items() if isinstance(c, Numbers) and _is_id(n, c)]
     if ids:
         notes.append(f"different in every row: {_them(ids)}; if that is an id, {leave_out(ids)}")
+    for name, column in columns.by_name.items():
+        number = _filler(column) if isinstance(column, Numbers) else None
+        if number is not None:
+            notes.append(
+                f"{name!r} has {number:g} in several rows, far from its other numbers; if that "
+                "means a missing value, empty the cells"
+            )
     long = [n for n, c in columns.by_name.items() if isinstance(c, Numbers) and _is_rounded(c)]
     if long:
         notes.append(f"whole numbers beyond 2**53, which are rounded: {_them(long)}")
@@ -159,6 +221,16 @@ def _is_id(name: str, column: Numbers) -> bool:
     if len(values) < (2 if called else FEW_ROWS) or not (values[:FEW_ROWS] % 1 == 0).all():
         return False
     return bool((values % 1 == 0).all()) and len(np.unique(values)) == len(values)
+
+
+def _filler(column: Numbers) -> float | None:
+    """A number such as -9999 that stands apart and comes again: perhaps it means a gap."""
+    values = column.values[~column.missing()]
+    for number in {values.min(), values.max()} & FILLERS if len(values) else ():
+        others = values[values != number]
+        if len(values) - len(others) > 1 and len(others) and np.abs(others).max() * 5 < abs(number):
+            return float(number)
+    return None
 
 
 def _is_rounded(column: Numbers) -> bool:

@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from onepass.data._cells import shown
 from onepass.data._columns import Column, Numbers, Words
+from onepass.data._edges import filled, refuse_last, titles
 
 ENDINGS = {".parquet": "pyarrow", ".xlsx": "openpyxl"}  # and what pandas needs for each
 
@@ -34,8 +36,11 @@ def columns_of(owner: str, source: Any) -> dict[str, Callable[[bool], Column]]:
     return {str(name): column(name) for name in names}
 
 
-def grid_of(path: Path) -> tuple[list[str], list[Sequence[Any]], tuple[str, ...]]:
-    """The first lines' cells, the cells below by column, and notes, of an Excel file."""
+def grid_of(path: Path) -> tuple[list[list[str]], list[Sequence[Any]], list[str]]:
+    """Its rows as words and as columns of cells, and notes, of an Excel file.
+
+    Titles above the header line, and rows of empty cells around the table, are left out.
+    """
     pandas = _pandas(path)
     try:
         with pandas.ExcelFile(path) as book:
@@ -45,11 +50,22 @@ def grid_of(path: Path) -> tuple[list[str], list[Sequence[Any]], tuple[str, ...]
         raise _needs(path, error) from error
     except Exception as error:  # whatever a damaged archive raises
         raise ValueError(f"{path}: cannot be read as an Excel file: {error}") from error
-    note = f"read the first of {len(sheets)} sheets, {sheets[0]!r}"
-    if len(grid) < 2:
-        raise ValueError(f"{path}: expected a line with column names and at least one row")
+    notes = [f"read the first of {len(sheets)} sheets, {sheets[0]!r}"] * (len(sheets) > 1)
     cells = grid.to_numpy(dtype=object)
-    return [_word(cell) for cell in cells[0]], list(cells[1:].T), (note,) * (len(sheets) > 1)
+    words = [[_word(cell) for cell in row] for row in cells]
+    begin, end = 0, len(words)
+    while begin < end and not any(words[begin]):
+        begin += 1
+    while begin < end and not any(words[end - 1]):
+        end -= 1
+    head = [(place, row) for place, row in enumerate(words[begin:end], begin) if any(row)]
+    if above := titles([row for _, row in head]):
+        notes.append(f"left out what stands above the header line: {shown(filled(head[0][1])[0])}")
+        begin = head[above][0]
+    if end - begin < 2:
+        raise ValueError(f"{path}: expected a line with column names and at least one row")
+    refuse_last(f"{path}: line {end}", words[end - 1], words[begin + 1 : end - 1])
+    return words[begin:end], list(cells[begin + 1 : end].T), notes
 
 
 def frame_of(path: Path) -> Any:
@@ -87,11 +103,15 @@ def cells_of(values: Any, words: bool) -> Column:
 
 def _column(values: Any, words: bool) -> Column:
     array = np.asarray(values.to_numpy() if hasattr(values, "to_numpy") else values)
+    if array.ndim != 1:
+        raise ValueError(f"the table: a column has shape {array.shape}, expected (N,)")
     if array.dtype.kind in "biuf" and not words:
         return Numbers(array.astype(np.float64))
     index: dict[str, int] = {}
     codes = np.empty(len(array), np.int32)
-    for row, value in enumerate(array.tolist() if array.dtype.kind != "M" else array.astype(str)):
+    if array.dtype.kind in "mM":
+        array = array.astype(str)  # not the count of an unnamed unit
+    for row, value in enumerate(array.tolist()):
         codes[row] = index.setdefault(_word(value), len(index))
     return Words(codes, tuple(index))
 

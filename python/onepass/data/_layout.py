@@ -9,7 +9,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from onepass.data._cells import WHOLE, figures, is_figure, is_missing, is_plain, shown
+from onepass.data._cells import WHOLE, figures, is_code, is_figure, is_missing, is_plain, shown
+from onepass.data._edges import CURE, filled, separator_told, titles
+from onepass.data._units import is_unit
 
 SEPARATORS = (",", ";", "\t", "|")
 LOOKED_AT = 50  # records that tell the layout
@@ -27,6 +29,7 @@ class Layout:
         numeric: for each column, whether the first records have plain numbers in it.
         fractional: and whether some of them are not written as whole numbers.
         signs: the decimal signs that some column of the first records proves.
+        notes: on what stands above the header line.
     """
 
     sep: str
@@ -35,20 +38,25 @@ class Layout:
     numeric: tuple[bool, ...]
     fractional: tuple[bool, ...]
     signs: frozenset[str]
+    notes: tuple[str, ...] = ()
 
 
 def layout_of(name: str, head: str, sep: str | None, header: bool | None) -> Layout:
     """The layout of a text that begins with ``head``.
 
     Raises:
-        ValueError: no header line or no record, cells without names, names that come twice.
+        ValueError: no header line or no record, a first line that is data or a title.
     """
-    commented = _commented(head)
-    text = "".join(head.splitlines(keepends=True)[commented:]) if commented else head
+    told = separator_told(head.split("\n", 1)[0])
+    sep = sep or told
+    commented = int(told is not None)
+    commented += _commented(head.split("\n", 1)[1] if told is not None else head)
+    text = head.split("\n", commented)[-1]
     sep = sep or _separator(text)
     records = list(_first(name, text, sep, commented))
-    if commented and len(records):
-        last = head.splitlines()[commented - 1]
+    notes = []
+    if commented > (told is not None) and len(records):
+        last = head.split("\n")[commented - 1]
         named = next(csv.reader([last], delimiter=sep, skipinitialspace=True))
         if len(named) == len(records[0][0]) > 1 and not _is_header(records):
             named[0] = named[0].removeprefix("# ")
@@ -62,26 +70,54 @@ def layout_of(name: str, head: str, sep: str | None, header: bool | None) -> Lay
         if len(records) < 2:
             what = "the file is empty" if not records else "the file has one line"
             raise ValueError(f"{name}: {what}, expected a header line and at least one row")
+        above = titles([cells for cells, _ in records])
+        if above:
+            first = shown(filled(records[0][0])[0])
+            notes.append(f"left out what stands above the header line: {first}")
+            del records[:above]
         names, start = records.pop(0)
         names, start = [cell.strip() for cell in names], start + commented
-        if len(records[0][0]) == len(names) + 1 and all(
-            len(cells) == len(names) + 1 and not cells[-1].strip() for cells, _ in records
-        ):
-            names.append("")  # each record ends with a separator, the header line does not
+        names = _fitted(name, names, [cells for cells, _ in records], start)
         if header is None:
             refuse_data(name, names, [cells for cells, _ in records])
-        twice = next((n for n in names if n and names.count(n) > 1), None)
-        if twice is not None:
-            raise ValueError(f"{name}: two columns are called {twice!r}; rename one of them")
     rows = [[cell.strip() for cell in cells] for cells, _ in records if len(cells) == len(names)]
     columns = list(zip(*rows, strict=True)) or [()] * len(names)
-    numeric = tuple(all(is_plain(c) or is_missing(c) for c in column) for column in columns)
+    numeric = tuple(
+        all((is_plain(c) and not is_code(c)) or is_missing(c) for c in column) for column in columns
+    )
     fractional = tuple(
         number and any(is_plain(c) and not WHOLE.fullmatch(c) for c in column)
         for number, column in zip(numeric, columns, strict=True)
     )
     signs = {sign for column in columns if (sign := figures(_filled(column)).shows)}
-    return Layout(sep, tuple(names), start, numeric, fractional, frozenset(signs))
+    return Layout(sep, tuple(names), start, numeric, fractional, frozenset(signs), tuple(notes))
+
+
+def _fitted(name: str, names: list[str], rows: list[list[str]], line: int) -> list[str]:
+    """The names with "" for columns that have cells, or separators, but no name."""
+    widths = {len(row) for row in rows}
+    width = widths.pop() if len(widths) == 1 else len(names)
+    if width < len(names) and not any(names[width:]):
+        return names[:width]  # separators behind the names alone
+    if width <= len(names):
+        return names
+    more = width - len(names)
+    if not any(any(map(str.strip, row[len(names) :])) for row in rows):
+        return [*names, *[""] * more]  # separators behind the rows alone
+    if more == 1 and _are_named(rows) and not any(map(_is_value, names)):
+        return ["", *names]  # the rows have names, as R writes them
+    raise ValueError(
+        f"{name}: line {line}: {len(names)} names of columns, and rows of {width} cells; if the "
+        f"line is a title above the table, {CURE}"
+    )
+
+
+def _are_named(rows: list[list[str]]) -> bool:
+    """Whether the first cells name or count the rows."""
+    first = [row[0].strip() for row in rows]
+    counted = first in ([str(i + start) for i in range(len(first))] for start in (0, 1))
+    words = all(first) and not any(map(is_figure, first))
+    return len(set(first)) == len(first) > 1 and (words or counted)
 
 
 def _filled(column: Sequence[str]) -> list[str]:
@@ -170,10 +206,12 @@ def _separator(text: str) -> str:
             rows = [cells for cells, _ in _first("", text, sep)]
         except ValueError:
             continue
+        rows = rows[titles(rows) :]
         counts = [len(cells) for cells in rows]
         if counts and counts[-1] > 1 and len(set(counts[1:])) <= 1:
-            even = counts[0] == counts[-1]
-            if even or (counts[0] == counts[-1] - 1 and not any(cells[-1] for cells in rows[1:])):
+            short = counts[-1] - counts[0]
+            tail = [cell for cells in rows[1:] for cell in cells[counts[0] :]]
+            if short == 0 or (short > 0 and not any(tail)) or (short == 1 and _are_named(rows[1:])):
                 found[sep] = (_clean(rows[1:] or rows, sep), counts[-1])
     if found:
         return max(found, key=found.__getitem__)
@@ -192,10 +230,16 @@ def _clean(rows: list[list[str]], sep: str) -> float:
 def _is_header(records: list[tuple[list[str], int]]) -> bool:
     """Whether the first record has words above numbers, and no number."""
     (first, _), *others = records
-    if any(is_figure(cell.strip()) for cell in first):
+    if any(_is_value(cell.strip()) for cell in first):
         return False
     below = next((cells for cells, _ in others if len(cells) == len(first)), None)
     return below is None or any(is_figure(cell.strip()) for cell in below)
+
+
+def _is_value(cell: str) -> bool:
+    """Whether it is a number, and no name such as 5% or 100m."""
+    found = figures([cell])
+    return bool(found.readings) and found.unit != "%" and not is_unit(found.unit)
 
 
 def refuse_data(name: str, names: list[str], rows: list[list[str]]) -> None:
@@ -205,7 +249,7 @@ def refuse_data(name: str, names: list[str], rows: list[list[str]]) -> None:
         raise ValueError(f"{name}: the first line is numbers, expected column names; {cure}")
     for place, cell in enumerate(names):
         below = (row[place].strip() for row in rows if len(row) == len(names))
-        if is_figure(cell) and not cell.endswith("%") and any(map(is_figure, below)):
+        if _is_value(cell) and any(map(is_figure, below)):
             raise ValueError(
                 f"{name}: column {place + 1} is called {cell!r} and holds numbers; is the first "
                 f"line data? {cure[0].upper()}{cure[1:]}"

@@ -40,12 +40,18 @@ class TextTable:
     """A table in a text file."""
 
     def __init__(
-        self, given: Any, sep: str | None, header: bool | None, encoding: str | None
+        self,
+        given: Any,
+        sep: str | None,
+        header: bool | None,
+        encoding: str | None,
+        needed: Sequence[str] | None = None,
     ) -> None:
         source = Source(given, encoding)
         self.name, self.stem = source.name, source.stem
+        self.blank = 0  # rows of empty cells that were left out
         self.text = Text(source, sep, header)
-        self.notes: list[str] = []
+        self.notes: list[str] = list(self.text.layout.notes)
         names = self.text.layout.names
         self.places = {name: place for place, name in enumerate(names) if name}
         unnamed = {place for place, name in enumerate(names) if not name}
@@ -53,6 +59,13 @@ class TextTable:
             unnamed.discard(0)
             self.places.pop("Unnamed: 0", None)
             self.notes.append("left out the first column, which has no name: an index")
+        if needed is not None:
+            unnamed.clear()  # they may hold anything
+        for name in self.places if needed is None else needed:
+            if names.count(name) > 1:
+                raise ValueError(
+                    f"{self.name}: two columns are called {name!r}; rename one of them"
+                )
         self.trailing = {p for p in unnamed if all(q in unnamed for q in range(p, len(names)))}
         for place in sorted(unnamed - self.trailing):
             _refuse_unnamed(self.name, place)
@@ -77,6 +90,7 @@ class TextTable:
             if not found[place].missing().all():
                 _refuse_unnamed(self.name, place)
         named = {name: found[self.places[name]] for name in keep}
+        self.blank = self.text.blank
         called = layout.names
         unsure = (called[p] for p, sure in self.text.proven.items() if self.text.dots and not sure)
         return Raw(
@@ -100,6 +114,7 @@ class FrameTable:
         notes: Sequence[str] = (),
     ) -> None:
         self.name, self.stem, self.notes = name, stem, list(notes)
+        self.blank = 0
         self.columns = columns
         self.names = tuple(columns)
 
@@ -154,7 +169,7 @@ def open_table(
         return FrameTable(str(path), path.stem, table)
     if ending == ".xlsx":
         return _of_grid(path, header)
-    return TextTable(given, sep, header, encoding)
+    return TextTable(given, sep, header, encoding, names)
 
 
 def _of_array(given: Any, names: Sequence[str]) -> FrameTable:
@@ -172,16 +187,14 @@ def _made(cells: Any) -> Callable[[bool], Column]:
 
 
 def _of_grid(path: Path, header: bool | None) -> FrameTable:
-    first, below, notes = _frames.grid_of(path)
-    found = list(notes)
+    (first, *rows), below, found = _frames.grid_of(path)
     if header is False:
         names = [str(place) for place in range(1, len(first) + 1)]
         below = [[cell, *cells] for cell, cells in zip(first, below, strict=True)]
     else:
         names = first
         if header is None:
-            rows = zip(*(map(str, cells[:50]) for cells in below), strict=True)
-            refuse_data(str(path), names, list(map(list, rows)))
+            refuse_data(str(path), names, rows[:50])
     columns: dict[str, Callable[[bool], Column]] = {}
     for place, (name, cells) in enumerate(zip(names, below, strict=True)):
         if not name and place == 0:

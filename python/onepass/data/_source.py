@@ -5,11 +5,14 @@ from __future__ import annotations
 import codecs
 import gzip
 import io
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
+
+from onepass.data._cells import shown
 
 MARKS = (  # the longer first: UTF-32's begins as UTF-16's
     (codecs.BOM_UTF8, "utf-8-sig"),
@@ -93,13 +96,37 @@ class Source:
         return packed, marked or encoding or "utf-8"
 
     @contextmanager
-    def open(self) -> Iterator[io.TextIOWrapper]:
+    def open(self, errors: str = "strict") -> Iterator[io.TextIOWrapper]:
         """The text from its start; every kind of line end is ``\\n``."""
         with self._binary() as raw, _damage(self.name):
             self._raw = raw
             unpacked: Any = gzip.GzipFile(fileobj=raw) if self.packed else raw
-            with io.TextIOWrapper(unpacked, self.encoding, newline=None) as text:
+            with io.TextIOWrapper(unpacked, self.encoding, errors, newline=None) as text:
                 yield text
+
+    def undecoded(self) -> str:
+        """Where the text is not in its encoding, and the cure."""
+        named = self.encoding.upper()
+        wide = named.replace("_", "-").startswith(("UTF-16", "UTF-32"))
+        odd = "[\ufffd]" if wide else "[\udc80-\udcff]"  # what stands for bytes that are no text
+        where = ""
+        try:
+            with self.open("replace" if wide else "surrogateescape") as file:
+                for number, line in enumerate(file, 1):
+                    if re.search(odd, line):
+                        cell = cell_with(odd, line.rstrip("\n")).encode("utf-8", "surrogateescape")
+                        seen = cell.decode("utf-8", "backslashreplace")
+                        where = f" line {number}: {shown(seen).replace(chr(92) * 2, chr(92))} is"
+                        break
+        except UnicodeError:
+            return (
+                f": not {named} text, there is no byte-order mark; pass encoding='utf-16-le' or "
+                "'utf-16-be' (--encoding utf-16-le)"
+            )
+        return (
+            f":{where} not {named} text; save it as UTF-8, or pass encoding= (--encoding): "
+            "'latin-1', 'cp1252', 'utf-16', …"
+        )
 
     def done(self) -> int:
         """How many of ``size`` bytes have been read since the last ``open``."""
@@ -107,6 +134,12 @@ class Source:
 
     def _binary(self) -> BinaryIO:
         return self._path.open("rb") if self._bytes is None else io.BytesIO(self._bytes)
+
+
+def cell_with(odd: str, line: str) -> str:
+    """The cell of a line that has a character of the class ``odd``, whatever the separator."""
+    found = re.search(rf"[^,;|\t\"]*{odd}[^,;|\t\"]*", line)
+    return found[0].strip() if found else line
 
 
 def _contents(file: Any) -> bytes:

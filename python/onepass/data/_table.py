@@ -15,8 +15,8 @@ from onepass import _numbers as numbers
 from onepass._suggest import suggestion
 from onepass.data._columns import Columns, Floats, Numbers
 from onepass.data._decide import decided
-from onepass.data._encoding import Encoding, check_unit, columns_of
-from onepass.data._features import check_features, notes_on, refuse_gaps
+from onepass.data._encoding import FILL, Encoding, check_unit, columns_of
+from onepass.data._features import check_features, left_out_empty, notes_on, refuse_gaps
 from onepass.data._reader import FrameTable, TextTable, open_table
 from onepass.data._target import target_like, target_of
 
@@ -95,15 +95,16 @@ def read_table(
     """Read a table, or refuse it with column, row and cell.
 
     Numbers may be written in any one way a column: ``1,200.50``, ``1.200,50``, ``1 200``, ``$5``,
-    ``5 EUR``, ``12%`` (which is 0.12), with a minus of Unicode. Where a column can be read in two
-    ways (``1.200``), the rest of the file decides, or the cell is refused. ``True`` and ``False``
-    are 1 and 0. Missing are empty cells, ``NA``, ``NaN``, ``#N/A``, ``-``, ``?`` and the like.
+    ``5 EUR``, ``12%`` (which is 0.12), ``5 kg``, with a minus of Unicode. Where a column can be
+    read in two ways (``1.200``), the rest of the file decides, or the cell is refused. ``True`` and
+    ``False`` are 1 and 0. Whole numbers of which one has a leading zero are codes: text. Missing
+    are empty cells, ``NA``, ``NaN``, ``#N/A``, ``-``, ``?`` and the like.
 
     The target is classes if its cells are text, codes with leading zeros, or whole numbers of
     which at most 32 differ and one comes twice; their names are the text of the cells. In a target
     of text only an empty cell is missing. One odd cell among numbers is an error, never a class.
 
-    A first column without a name is an index and is left out.
+    A first column without a name is an index and is left out, and so are columns without a cell.
 
     Args:
         source: a path (text with any ending, also packed as ``.gz``; ``.parquet``, ``.xlsx``),
@@ -144,7 +145,8 @@ def read_table(
     """
     if sep is not None and not (isinstance(sep, str) and re.fullmatch(r'[^\w\s".]|\t', sep)):
         raise ValueError(
-            f"read_table: 'sep' is {sep!r}, expected one character, such as ',', ';' or '\\t'"
+            f"read_table: 'sep' is {sep!r}, expected one character that is no space, letter or "
+            "digit, such as ',', ';' or '\\t'"
         )
     if decimal is not None:
         numbers.one_of("read_table", "decimal", decimal, (".", ","))
@@ -164,6 +166,7 @@ def read_table(
     found = decided(table, used, called, labels=task == "classification", asked=decimal)
     assert found.target is not None
     aim = target_of(found.target, task, found.signs)
+    empty = left_out_empty(table, found, features)
     columns = columns_of(table, found)
     check_features(columns, categorical)
     if missing == "refuse":
@@ -176,7 +179,12 @@ def read_table(
     if aim.classes is not None:
         of_class = np.bincount(y, minlength=len(aim.classes)).tolist()
         counts = dict(zip(aim.classes, of_class, strict=True))
-    notes = notes_on(table, columns, aim.gaps, counts)
+    if task is None and aim.classes and len(aim.classes) > 2 and found.target_is_numbers:
+        empty += (
+            f"the {len(aim.classes)} whole numbers of {called!r} are classes; as amounts, pass "
+            "task='regression' (--task regression)",
+        )
+    notes = (*empty, *notes_on(table, columns, aim.gaps, counts))
     return Table(table.stem, y, called, aim.classes, bare.fit(columns), notes, columns)
 
 
@@ -189,7 +197,7 @@ def _read_like(source: Any, like: Encoding, reading: dict[str, Any]) -> Table:
             where = f"{table.name}: column {like.target!r}"
             check_unit(where, like.unit, Numbers(aim.y, aim.unit))
         if like.missing == "refuse":
-            refuse_gaps(table, columns, {like.target or "": aim.gaps})
+            refuse_gaps(table, columns, {like.target or "": aim.gaps}, FILL)
         columns = columns.at(~aim.gaps) if aim.gaps.any() else columns
         y = aim.y[~aim.gaps]
     notes = (*table.notes, *like.encode(columns)[1])
@@ -207,10 +215,12 @@ def _chosen(
     if target is not None:
         called = _named(table, "target", target)
     else:
-        left = [name for name in table.names if name not in dropped]
-        if not left:
-            raise ValueError("read_table: 'drop' has every column, expected to leave some")
-        called = left[-1]
+        called = table.names[-1]
+        if called in dropped:
+            raise ValueError(
+                f"read_table: 'drop' has {called!r}, the last column, which is the target where no "
+                "other is named; pass target= (--target)"
+            )
     if called in dropped:
         raise ValueError(f"read_table: 'drop' has {called!r}, the target, expected other columns")
     if features is None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -10,9 +9,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from onepass.data._cells import PLAIN, figures, is_figure
+from onepass.data._cells import PLAIN, WHOLE, are_codes, is_code, is_date, is_figure
 from onepass.data._columns import Numbers
-from onepass.data._decide import MOST_NAMES, NAMES, Cells, Signs, refuse_mixture
+from onepass.data._decide import (
+    MOST_NAMES,
+    NAMES,
+    Cells,
+    Signs,
+    dates_among,
+    refuse_mixture,
+    refuse_scaled,
+)
 
 
 @dataclass(frozen=True)
@@ -33,18 +40,38 @@ def target_of(cells: Cells | Numbers, task: str | None, signs: Signs) -> Target:
     """
     if isinstance(cells, Numbers):
         return Target(cells.values, None, cells.missing())
+    if not any(cells.column.words):
+        raise ValueError(
+            f"{cells.source}: column {cells.name!r} is empty, expected a target; name another with "
+            "target= (--target)"
+        )
     counts = cells.counts()
     readings = cells.figures.readings
-    codes = [w for w in cells.values if re.fullmatch(r"0\d+", w, re.ASCII)]
-    if readings and not (codes and task != "regression" and _whole(cells.values)):
+    if readings and not (task != "regression" and are_codes(cells.values)):
         return _numeric(cells, counts, task, signs)
     text = [word for word in cells.column.words if word != ""]
     if task == "regression":
+        if dates_among(cells.values):
+            date = next(filter(is_date, cells.values))
+            cells.refuse(date, "is a date or time, expected a number, such as a count of days")
         odd = next((word for word in text if not is_figure(word)), text[0] if text else "")
         cells.refuse(odd, "is text, expected numbers")
+    if task is None and dates_among(cells.values):
+        cells.refuse(
+            next(filter(is_date, cells.values)),
+            "is a date or time, expected numbers or names of classes; name another target with "
+            f"target= (--target), write it as a number such as a count of days, or {NAMES}",
+        )
     if task is None and not readings:
+        refuse_scaled(cells)
         refuse_mixture(
             replace(cells, values=tuple(_unless_gaps(cells, text))), f"mend the cell, or {NAMES}"
+        )
+    if task is None and len(text) > MOST_NAMES and 2 * len(text) > len(cells.column):
+        cells.refuse(
+            text[0],
+            f"is one of {len(text)} different words in {len(cells.column)} rows, expected numbers "
+            f"or classes that come again; write numbers alone, or {NAMES}",
         )
     return _labels(cells, {word: word for word in text})
 
@@ -55,7 +82,7 @@ def _unless_gaps(cells: Cells, text: list[str]) -> list[str]:
 
 
 def _whole(values: Iterable[str]) -> bool:
-    return all(re.fullmatch(r"[+-]?\d+", word, re.ASCII) for word in values)
+    return all(map(WHOLE.fullmatch, values))
 
 
 def _numeric(cells: Cells, counts: dict[str, int], task: str | None, signs: Signs) -> Target:
@@ -130,11 +157,11 @@ def target_like(cells: Cells | Numbers, classes: Sequence[str] | None, signs: Si
 
 def _by_number(classes: Sequence[str]) -> dict[float, int]:
     """The classes by their numbers, if each is a number of its own: 1.0 is the class 1."""
-    if not all(_is_float(name) and not re.match(r"0\d", name) for name in classes):
+    if not all(_is_float(name) and not is_code(name) for name in classes):
         return {}
     found = {float(name): index for index, name in enumerate(classes)}
     return found if len(found) == len(classes) else {}
 
 
 def _is_float(word: str) -> bool:
-    return figures([word]).readings.get(".") is not None
+    return PLAIN.fullmatch(word) is not None

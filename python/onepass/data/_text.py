@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from onepass.data._cells import is_missing, is_plain
+from onepass.data._cells import is_code, is_missing, is_plain, shown
 from onepass.data._columns import Floats, Numbers, Words
+from onepass.data._edges import CURE, filled, refuse_last
 from onepass.data._layout import (
     LONGEST_CELL,
     Layout,
@@ -27,9 +28,10 @@ from onepass.data._layout import (
     reader,
 )
 from onepass.data._loading import Loading
-from onepass.data._source import Source
+from onepass.data._source import Source, cell_with
 
 CHUNK = 1 << 20  # characters of a part
+LOOKED_AT = 10_000  # characters at the end that show a total
 HEAD = 1 << 20  # characters that show the layout
 GAP = "nAn"  # stands for an empty cell on the way through loadtxt, which reads it as NaN
 DIGITS = frozenset("0123456789.+-eE")
@@ -41,6 +43,9 @@ class Text:
 
     Attributes:
         layout: its separator and names.
+        keeps_blank: whether a row of empty cells is a row, as it is where each gets a prediction;
+            not at the end of the file.
+        blank: how many such rows were left out.
         dots: whether there is a point anywhere in what was read.
         proven: for each column that was read as plain numbers, whether its points are decimal
             points for sure: 1.5 is, 1.500 may be one and a half thousand.
@@ -48,6 +53,8 @@ class Text:
 
     def __init__(self, source: Source, sep: str | None, header: bool | None) -> None:
         self.source = source
+        self.keeps_blank = False
+        self.blank = 0
         with source.open() as file:
             head = self._characters(file, 0, HEAD)
         if sep is None and source.ending == ".tsv":
@@ -73,22 +80,27 @@ class Text:
             if reading.kinds == kinds:
                 columns = reading.columns()
                 self.dots, self.proven, self.rows = reading.dots, reading.proven, reading.rows
-                self.matrix = reading.matrix
+                self.matrix, self.blank = reading.matrix, reading.blank
                 return columns
             kinds = reading.kinds
 
     def _characters(self, file: io.TextIOWrapper, line: int, count: int) -> str:
-        """About this many characters, up to the end of a line."""
+        """About this many characters, up to the end of a line; ``line`` lines come before."""
         try:
             chunk = file.read(count)
-            return chunk + file.readline() if chunk else ""
-        except UnicodeDecodeError as error:
-            byte = error.object[error.start]
+            chunk = chunk + file.readline() if chunk else ""
+        except UnicodeError as error:
+            raise ValueError(f"{self.source.name}{self.source.undecoded()}") from error
+        if "\0" in chunk:
+            before, _, after = chunk.partition("\0")
+            row = before.rpartition("\n")[2] + "\0" + after.partition("\n")[0]
+            place = line + before.count("\n") + 1
+            cell = cell_with("\0", row)
             raise ValueError(
-                f"{self.source.name}: not {self.source.encoding.upper()} text (byte 0x{byte:02x} "
-                f"after line {line}); save it as UTF-8, or pass encoding= (--encoding): 'latin-1', "
-                "'cp1252', 'utf-16', …"
-            ) from error
+                f"{self.source.name}: line {place}: {shown(cell)} has NUL characters, expected "
+                "text; is it UTF-16? Pass encoding='utf-16-le' (--encoding utf-16-le)"
+            )
+        return chunk
 
 
 class _Reading:
@@ -98,6 +110,7 @@ class _Reading:
         self.text, self.layout, self.kinds = text, text.layout, kinds
         self.rows = 0
         self.line = 0
+        self.blank = self.pending = 0  # rows of empty cells: left out, and perhaps at the end
         self.dots = False
         self.proven = {place: False for place, kind in enumerate(kinds) if kind == NUMBER}
         self.matrix = np.empty((0, len(self.proven)))
@@ -109,16 +122,29 @@ class _Reading:
         for _ in range(self.layout.start):
             file.readline()
         self.line = self.layout.start
+        last = ""
         while chunk := self.text._characters(file, self.line, CHUNK):
-            if "\0" in chunk:
-                raise ValueError(
-                    f"{self.text.source.name}: NUL characters after line {self.line}, expected "
-                    "text; is it UTF-16? Pass encoding='utf-16-le' (--encoding utf-16-le)"
-                )
+            last = last[-LOOKED_AT:] + chunk
             self.dots = self.dots or "." in chunk
             if not self._quick(chunk):
                 self._slow(chunk, file)
             loading.update()
+        self._check_end(last)
+
+    def _check_end(self, chunk: str) -> None:
+        """Refuses a total or a note in the last row; ``chunk`` is the end of the text."""
+        sep = self.layout.sep
+        lines = chunk[-LOOKED_AT:].split("\n")[chunk.count("\n") > 0 and len(chunk) > LOOKED_AT :]
+        try:
+            rows: list[list[str]] = [list(*reader([line], sep)) for line in lines]
+        except (csv.Error, TypeError):
+            return  # a cell of several lines
+        while rows and is_blank(rows[-1]):
+            rows.pop()
+        line = self.line - (len(lines) - len(rows)) + chunk.endswith("\n")
+        before = [row for row in rows[:-1] if not is_blank(row)]
+        if rows and self.rows > 1:
+            refuse_last(f"{self.text.source.name}: line {line}", rows[-1], before)
 
     def columns(self) -> dict[int, Numbers | Words]:
         self.matrix.resize((self.rows, self.matrix.shape[1]), refcheck=False)
@@ -132,6 +158,8 @@ class _Reading:
         """Read by NumPy; False, and nothing done, where that cannot be right."""
         if '"' in chunk or chunk.isspace() or _longest(chunk) > LONGEST_CELL:
             return False
+        if not self.layout.sep.isascii() or (len(self.kinds) == 1 and "\n\n" in f"\n{chunk}"):
+            return False
         block = self._loaded(chunk)
         if block is None:
             filled = _filled(chunk, self.layout.sep)
@@ -144,8 +172,14 @@ class _Reading:
                 numbers[:, slot] = block[f"f{place}"]
         if np.isinf(numbers).any():
             return False  # a word such as inf, or too large
+        for place in _coded(chunk, self.layout.sep) if self.slots else ():
+            if self.kinds[place] == NUMBER:
+                self.kinds[place] = WORD  # the next pass reads it as words
+        if pending := self._pending():
+            gaps: dict[int, Iterable[str]] = {p: [""] * pending for p in self.codes}
+            self._add(np.full((pending, len(self.slots)), np.nan), gaps)
         self._add(numbers, {p: block[f"f{p}"] for p in self.codes})
-        self.line += chunk.count("\n")
+        self.line += chunk.count("\n") + (not chunk.endswith("\n"))
         return True
 
     def _loaded(self, chunk: str) -> Any:
@@ -180,6 +214,14 @@ class _Reading:
                     numbers[:, slot] = found
         self._add(numbers, {place: cells[place] for place in self.codes})
 
+    def _pending(self) -> int:
+        """How many rows of empty cells come before the next row, where they are rows."""
+        pending, self.pending = self.pending, 0
+        if self.text.keeps_blank:
+            return pending
+        self.blank += pending
+        return 0
+
     def _records(self, chunk: str, file: io.TextIOWrapper) -> Iterator[list[str]]:
         name, width, sep = self.text.source.name, len(self.layout.names), self.layout.sep
         lines = _Kept(io.StringIO(chunk), file)
@@ -193,10 +235,17 @@ class _Reading:
                 if cells is None:
                     break
                 if is_blank(cells):
+                    self.pending += len(cells) == width or width == 1
                     continue
+                for _ in range(self._pending()):
+                    row += 1
+                    yield [""] * width
                 row += 1
                 if len(cells) != width:
-                    raise ValueError(f"row {row} has {len(cells)} cells, expected {width}")
+                    hint = (
+                        f"; if it is a title or a note, {CURE}" if len(filled(cells)) == 1 else ""
+                    )
+                    raise ValueError(f"row {row} has {len(cells)} cells, expected {width}{hint}")
                 if '"' in chunk:
                     check_quotes(cells, lines.taken, width, sep)
                 yield cells
@@ -266,7 +315,7 @@ def _floats(cells: tuple[str, ...]) -> list[float] | None:
     """Plain numbers, NaN for gaps; None where a cell is anything else."""
     found = []
     for cell in cells:
-        if DIGITS.issuperset(cell):
+        if DIGITS.issuperset(cell) and not is_code(cell):
             try:
                 found.append(float(cell))
                 continue
@@ -275,11 +324,27 @@ def _floats(cells: tuple[str, ...]) -> list[float] | None:
         cell = cell.strip()
         if is_missing(cell):
             found.append(np.nan)
-        elif is_plain(cell):
+        elif is_plain(cell) and not is_code(cell):
             found.append(float(cell))
         else:
             return None
     return None if np.isinf(found).any() else found
+
+
+def _coded(chunk: str, sep: str) -> list[int]:
+    """Columns with a cell that begins with a zero and another digit; the chunk has no quotes."""
+    text = np.frombuffer(f"\n{chunk}".encode(), np.uint8)
+    after = text[1:]
+    zero = np.flatnonzero(after[:-1] == ord("0"))
+    zero = zero[(after[zero + 1] - ord("0")) < 10]  # unsigned: what comes before "0" is large
+    zero = zero[np.isin(text[zero], np.frombuffer(f"\n\t {sep}".encode(), np.uint8))]
+    if not len(zero):
+        return []
+    ends = np.flatnonzero(text == ord("\n"))
+    lines = ends[np.searchsorted(ends, zero, "right") - 1]
+    seps = np.flatnonzero(text == sep.encode()[-1])
+    places = np.searchsorted(seps, zero, "right") - np.searchsorted(seps, lines, "left")
+    return [int(place) for place in np.unique(places)]
 
 
 def _filled(chunk: str, sep: str) -> str:

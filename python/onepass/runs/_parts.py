@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from onepass.data import Standardize, split_indices
+from onepass.data import Encoding, Standardize, split_indices
 from onepass.runs._source import Source
 
 TEST_SHARE = 0.25
@@ -38,7 +38,7 @@ class Parts:
     train: Indices
     validation: Indices
     test: Indices
-    encoding: Any
+    encoding: Encoding
     scale: Standardize
     target_scale: Standardize | None
 
@@ -59,6 +59,22 @@ def scaled(scale: Standardize, values: NDArray[np.float64]) -> NDArray[np.float3
     return result
 
 
+def check_range(scale: Standardize, X: NDArray[np.float64], encoding: Encoding) -> None:
+    """Refuse inputs that are no numbers in single precision."""
+    if not len(X):
+        return
+    with np.errstate(over="ignore"):
+        ends = scaled(scale, np.stack([X.min(axis=0), X.max(axis=0)]))
+    odd = np.flatnonzero(~np.isfinite(ends).all(axis=0))
+    if len(odd):
+        column, end = X[:, odd[0]], ends[:, odd[0]]
+        row = int(column.argmin() if not np.isfinite(end[0]) else column.argmax())
+        raise ValueError(
+            f"column {encoding.feature_names[odd[0]]!r}, row {row + 1}: {column[row]:.6g} is too "
+            "far from the numbers of the training, beyond the range of float32; mend the cell"
+        )
+
+
 def split(source: Source, seed: int) -> Parts:
     """A part held out, the rest for training and for stopping."""
     check(source)
@@ -76,6 +92,7 @@ def split_rest(source: Source, rest: Indices, test: Indices, seed: int) -> Parts
     train, validation = rest[train], rest[validation]
     encoding, X = source.encoded(train)
     scale = Standardize().fit(X[train])
+    check_range(scale, X, encoding)
     target_scale = None if source.classes is not None else Standardize().fit(y[train, None])
     if target_scale is not None and not math.isfinite(square_of(target_scale)):
         raise ValueError(

@@ -61,6 +61,12 @@ class Recipe:
             raise ValueError("train: 'DATA' is missing, expected a data set or a file")
         self.options = options = Options.of(given, before)
         self.source = Source.read(options)
+        for name in ("class_weight", "label_smoothing"):
+            if self.source.classes is None and given.get(name):
+                raise ValueError(
+                    f"train: '--{name.replace('_', '-')}' is given, expected it with classes; the "
+                    f"target {self.source.target!r} is numbers"
+                )
         self.parts = _parts.split(self.source, options.seed)
         if options.cv is not None:
             _cross_validation.folds(self.source, options.cv, options.seed)
@@ -80,6 +86,11 @@ class Recipe:
         self.notes = [*self.source.notes, *filter(None, [self.folder.note])]
         if resume and not self.resume:
             self.notes.append(f"there is no run to resume; this one begins in {self.out}")
+        if before and before["epochs"] != options.epochs:
+            self.notes.append(
+                f"--epochs was {before['epochs']}; from here on the learning rate is that of a run "
+                f"of {options.epochs} epochs"
+            )
         self.folder.remove_pictures()
         self.folder.write(
             onepass=onepass.__version__,

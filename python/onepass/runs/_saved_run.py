@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import html
 import json
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from onepass.data import Encoding, Standardize
 from onepass.data._given import array_of
 from onepass.runs import _labels, _model_file, _scores
 from onepass.runs._network import Architecture
-from onepass.runs._parts import Parts, scaled
+from onepass.runs._parts import Parts, check_range, scaled
 from onepass.runs._source import rows_of, rows_with_targets, targets
 from onepass.train._callbacks import Callback, EarlyStopping
 from onepass.train._evaluation import Evaluator
@@ -27,6 +28,7 @@ from onepass.train._run import Run
 WEIGHTS = "weights/"
 SCALES = ("shift", "scale", "unit")
 HELD_OUT = "held_out"
+MOST_SHOWN = 20  # names in a notebook
 
 
 @dataclass(frozen=True, repr=False)
@@ -40,6 +42,7 @@ class SavedRun:
         encoding: how the columns of a table become numbers.
         about: the version, the data, the target and more, as the file has them.
         held_out: the rows of the training's data that no training has seen.
+        device: where the network computes.
 
     Example:
         >>> import onepass
@@ -54,6 +57,7 @@ class SavedRun:
     target_scale: Standardize | None
     about: dict[str, Any]
     held_out: NDArray[np.int64]
+    device: str = "cpu"
 
     @classmethod
     def of(cls, about: dict[str, Any], model: Any, parts: Parts) -> SavedRun:
@@ -61,6 +65,18 @@ class SavedRun:
         weights = {name: to_numpy(array) for name, array in model.state_dict().items()}
         copy = _architecture(about).filled(weights)
         return cls(copy, parts.encoding, parts.scale, parts.target_scale, about, parts.test)
+
+    def to(self, device: str) -> SavedRun:
+        """This run with its network on ``device``: "cpu", "cuda" or "cuda:N".
+
+        Raises:
+            ValueError: another device. RuntimeError: CuPy or the device is not usable.
+        """
+        if device == self.device:
+            return self
+        weights = {name: to_numpy(array) for name, array in self.model.state_dict().items()}
+        model = _architecture(self.about).filled(weights).to(device)
+        return replace(self, model=model, device=device)
 
     @property
     def classes(self) -> list[Any] | None:
@@ -132,8 +148,17 @@ class SavedRun:
 
     def outputs(self, X: NDArray[np.float64]) -> NDArray[np.float32]:
         """What the network gives for encoded rows."""
+        check_range(self.scale, X, self.encoding)
         x = scaled(self.scale, X)
-        result: NDArray[np.float32] = Evaluator(self.model, None, {}, None).predict(x)
+        evaluator = Evaluator(self.model, None, {}, None if self.device == "cpu" else self.device)
+        with np.errstate(all="ignore"):
+            result: NDArray[np.float32] = to_numpy(evaluator.predict(x))
+        odd = ~np.isfinite(result).all(axis=1)
+        if odd.any():
+            raise ValueError(
+                f"row {int(odd.argmax()) + 1}: what the network gives is not finite; its numbers "
+                "are too far from those of the training, mend them"
+            )
         return result
 
     def answers(self, outputs: NDArray[np.float32]) -> NDArray[Any]:
@@ -161,7 +186,8 @@ class SavedRun:
 
     def write(self, folder: Path) -> None:
         """Write model.npz into the folder."""
-        arrays = {f"{WEIGHTS}{name}": array for name, array in self.model.state_dict().items()}
+        weights = self.model.state_dict()
+        arrays = {f"{WEIGHTS}{name}": to_numpy(array) for name, array in weights.items()}
         scales = {"inputs": self.scale, "target": self.target_scale}
         for part, scale in scales.items():
             if scale is not None:
@@ -184,6 +210,29 @@ class SavedRun:
             f"SavedRun({_architecture(self.about)}; {what} of {self.target!r} from "
             f"{len(self.features)} features, trained on {self.about['data']})"
         )
+
+    def _repr_html_(self) -> str:
+        names = self.about["classes"]
+        what = "regression" if names is None else f"classes {', '.join(names[:MOST_SHOWN])}"
+        more = " …" if names is not None and len(names) > MOST_SHOWN else ""
+        features = [
+            f"{feature.name} ({len(feature.categories)} words)" if feature.categories
+            else f"{feature.name}{f' ({feature.unit})' if feature.unit else ''}"
+            for feature in self.encoding.features
+        ]  # fmt: skip
+        listed = ", ".join(features[:MOST_SHOWN]) + (" …" if len(features) > MOST_SHOWN else "")
+        rows = {
+            "target": f"{self.target} ({what}{more})",
+            f"{len(features)} features": listed,
+            "network": str(_architecture(self.about)),
+            "trained on": str(self.about["data"]),
+            "onepass": str(self.about["version"]),
+        }
+        cells = (
+            f"<tr><th>{html.escape(name)}</th><td>{html.escape(text)}</td></tr>"
+            for name, text in rows.items()
+        )
+        return f"<table>{''.join(cells)}</table>"
 
 
 def load_run(folder: str | os.PathLike[str]) -> SavedRun:

@@ -131,7 +131,7 @@ class Rows:
         return list(self.table.read([name], [name]).columns[name].text())
 
 
-def rows_of(data: Any, encoding: Encoding, **reading: Any) -> Rows:
+def rows_of(data: Any, encoding: Encoding, /, **reading: Any) -> Rows:
     """Rows to predict, all that there are.
 
     Args:
@@ -155,7 +155,7 @@ def rows_of(data: Any, encoding: Encoding, **reading: Any) -> Rows:
     return Rows(table.stem, x, None, (*table.notes, *notes), table)
 
 
-def rows_with_targets(data: Any, encoding: Encoding, **reading: Any) -> Rows:
+def rows_with_targets(data: Any, encoding: Encoding, /, **reading: Any) -> Rows:
     """Rows to evaluate; those without a target are left out where the training left them out.
 
     Raises:
@@ -173,6 +173,8 @@ def rows_with_targets(data: Any, encoding: Encoding, **reading: Any) -> Rows:
         raise ValueError(
             f"{rows.name}: no column {encoding.target!r}, expected the target to compare with"
         )
+    if not len(rows.y):
+        raise ValueError(f"{rows.name}: column {encoding.target!r} is empty, expected targets")
     return rows
 
 
