@@ -7,6 +7,7 @@
 #include "kernels/gelu.h"
 #include "kernels/identity.h"
 #include "kernels/leaky_relu.h"
+#include "kernels/mish.h"
 #include "kernels/relu.h"
 #include "kernels/selu.h"
 #include "kernels/sigmoid.h"
@@ -16,7 +17,8 @@
 ONEPASS_BEGIN
 
 // Identity and Relu keep their places: a norm composes them with its own formula.
-using Activations = List<Identity, Relu, LeakyRelu, Sigmoid, Tanh, Gelu, GeluTanh, Silu, Selu>;
+using Activations =
+    List<Identity, Relu, LeakyRelu, Sigmoid, Tanh, Gelu, GeluTanh, Silu, Selu, Mish>;
 
 static_assert(count_of(Activations{}) < kMaxKernels, "raise kMaxKernels (core/backend.h)");
 
