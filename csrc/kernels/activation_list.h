@@ -9,6 +9,7 @@
 #include "kernels/gelu.h"
 #include "kernels/identity.h"
 #include "kernels/leaky_relu.h"
+#include "kernels/mish.h"
 #include "kernels/relu.h"
 #include "kernels/selu.h"
 #include "kernels/sigmoid.h"
@@ -31,7 +32,8 @@ template <class T> struct Selu;
 // clang-format on
 
 // Identity and Relu keep their places: a norm composes them with its own formula.
-using Activations = List<Identity, Relu, LeakyRelu, Sigmoid, Tanh, Gelu, GeluTanh, Silu, Selu>;
+using Activations =
+    List<Identity, Relu, LeakyRelu, Sigmoid, Tanh, Gelu, GeluTanh, Silu, Selu, Mish>;
 
 static_assert(count_of(Activations{}) < kMaxKernels, "raise kMaxKernels (core/backend.h)");
 

@@ -41,6 +41,11 @@ def _gelu_slope(x, approximate="none"):
     return s + x * s * _sigmoid(-u) * c * (1 + 3 * 0.044715 * x**2)  # 1 - s would cancel
 
 
+def _mish_slope(x):
+    s = np.logaddexp(0, x)  # softplus
+    return np.tanh(s) + x * _sigmoid(x) / np.cosh(s) ** 2  # 1 - tanh² would cancel
+
+
 def _numpy_sigmoid(x, out):
     one = x.dtype.type(1)
     return np.divide(one, np.add(np.exp(np.negative(x, out=out), out=out), one, out=out), out=out)
@@ -222,6 +227,29 @@ ACTIVATIONS = [
         torch=Torch(
             call=lambda x: functional.selu(x),
             out=None,
+            gradient=None,
+        ),
+        numpy=None,
+    ),
+    Activation(
+        "mish",
+        f=lambda x: x * np.tanh(np.logaddexp(0, x)),
+        slope=_mish_slope,
+        forms=[Form({}, 0, INF, 0, 1)],
+        kinks=[],
+        odd_at_0=True,
+        forward=Tolerance(roundings(6, 0.95), why="exp to 0.95 ulp, of which at most as much"
+                          " arrives; below zero t·e, 1 + e/2, their product, 1 + h and its product"
+                          " in float64, the quotient; above no more; in float64 the formula rounds"
+                          " three functions (1 ulp) and a product, less than that", sums=2),
+        backward=Tolerance(roundings(13, 0.95), 2, why="above zero 1 + 2e, q and q² (5), p·q, the"
+                           " term of t (4, of which half arrives), the sum, the quotient, that with"
+                           " dy; below zero two terms of at most 0.3 cancel beside the zero,"
+                           " x = -1.19", sums=2),
+        module=nn.Mish,
+        torch=Torch(
+            call=lambda x: functional.mish(x),
+            out=lambda x, out: torch.ops.aten.mish.out(x, out=out),
             gradient=None,
         ),
         numpy=None,

@@ -15,6 +15,7 @@
 #include "core/philox.h"
 #include "cpu/keep_words.cpp"
 #include "kernels/gelu.h"
+#include "kernels/mish.h"
 #include "kernels/sigmoid.h"
 #include "kernels/silu.h"
 #include "kernels/tanh.h"
@@ -312,6 +313,7 @@ void hash_functions(const std::vector<T>& x) {
   add_to_hash(map<Forward<Gelu>>(x)), add_to_hash(map<Slope<Gelu>>(x));
   add_to_hash(map<Forward<GeluTanh>>(x)), add_to_hash(map<Slope<GeluTanh>>(x));
   add_to_hash(map<Forward<Silu>>(x)), add_to_hash(map<Slope<Silu>>(x));
+  add_to_hash(map<Forward<Mish>>(x)), add_to_hash(map<Slope<Mish>>(x));
 }
 
 // Once rounded where the processor can, by way of double elsewhere: which is never wrong by more
@@ -358,6 +360,7 @@ void hash_every_float() {
       EVERY(Forward<GeluTanh>);
   EVERY(Slope<GeluTanh>), EVERY(Slope<Sigmoid>);
   EVERY(Slope<Tanh>), EVERY(Forward<Silu>), EVERY(Slope<Silu>);
+  EVERY(Forward<Mish>), EVERY(Slope<Mish>);
 }
 
 // ---- dtype.h

@@ -23,6 +23,7 @@ __all__ = [
     "Activation",
     "Identity",
     "LeakyReLU",
+    "Mish",
     "ReLU",
     "SiLU",
     "Sigmoid",
@@ -155,3 +156,6 @@ class SiLU(Activation, op=ops.silu): ...
 
 
 class SELU(Activation, op=ops.selu): ...
+
+
+class Mish(Activation, op=ops.mish): ...

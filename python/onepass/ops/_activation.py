@@ -18,6 +18,8 @@ __all__ = [
     "identity_backward",
     "leaky_relu",
     "leaky_relu_backward",
+    "mish",
+    "mish_backward",
     "relu",
     "relu_backward",
     "selu",
@@ -181,3 +183,22 @@ def selu(x: Array, *, out: Array | None = None) -> Array:
 
 
 selu_backward = backward_of(selu, "dx = scale·dy where x > 0, else scale·alpha·exp(x)·dy.")
+
+
+@activation
+def mish(x: Array, *, out: Array | None = None) -> Array:
+    """y = x·tanh(softplus(x)), softplus(x) = log(1 + exp(x)).
+
+    Source: Misra, Mish: A Self Regularized Non-Monotonic Activation Function, 2019.
+
+    Example:
+        >>> import numpy as np
+        >>> import onepass
+        >>> onepass.ops.mish(np.float32([0, 1, -np.inf]))
+        array([ 0.       ,  0.8650984, -0.       ], dtype=float32)
+    """
+
+
+mish_backward = backward_of(
+    mish, "dx = dy·(tanh(s) + x·σ(x)/cosh²(s)), s = softplus(x), σ(x) = 1 / (1 + exp(-x))."
+)
