@@ -29,6 +29,7 @@ template <class T> struct Gelu;
 template <class T> struct GeluTanh;
 template <class T> struct Silu;
 template <class T> struct Selu;
+template <class T> struct Mish;
 // clang-format on
 
 // Identity and Relu keep their places: a norm composes them with its own formula.
