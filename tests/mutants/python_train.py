@@ -50,6 +50,43 @@ TRAIN = [
         (f"{RESUME}::test_skipped_steps_are_counted_over_a_resume",),
     ),
     Mutant(
+        "metrics: whole numbers are classes to a metric of regression",
+        f"{FOLDER}/_scorers.py",
+        'return kind != "_regression"',
+        "pass",
+        (
+            "tests/test_metrics.py::"
+            "test_whole_numbers_are_no_classes_to_a_metric_of_regression[r2_score-False-int64]",
+        ),
+    ),
+    Mutant(
+        "metrics: labels beyond the outputs count as wrong",
+        f"{FOLDER}/_metrics.py",
+        "if ((t < 0) | (t >= count)).any():",
+        "if False:",
+        (
+            "tests/test_trainer_surprises.py::"
+            "test_labels_that_no_output_stands_for_are_refused_by_metrics[1-accuracy]",
+        ),
+    ),
+    Mutant(
+        "metrics: a second sigmoid",
+        f"{FOLDER}/_scorers.py",
+        "if z.ndim == 1 and probabilities:",
+        "if False:",
+        (
+            "tests/test_metrics.py::"
+            "test_one_output_is_a_logit_or_a_probability_to_every_metric[sigmoid-int64-log_loss]",
+        ),
+    ),
+    Mutant(
+        "fit: a resume with nothing left is silent",
+        f"{FOLDER}/_trainer.py",
+        "if run.epoch >= max_epochs and not (failed and parts is None):",
+        "if False:",
+        ("tests/test_trainer_again.py::test_a_resume_with_nothing_left_says_so_too[load]",),
+    ),
+    Mutant(
         "ReduceLROnPlateau: reads the training loss though there is validation",
         f"{FOLDER}/_schedule.py",
         'run.scheduler.step(row.get("val_loss", row["loss"]))',
