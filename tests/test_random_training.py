@@ -256,6 +256,7 @@ def loaded(drawn, where, folder, saved):
     )  # fmt: skip
 
 
+@pytest.mark.filterwarnings("ignore:.* epochs are done")  # but for the last hooks
 def test_interrupted_anywhere_and_gone_on_with(tmp_path, seed):
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     drawn = Drawn(seed)

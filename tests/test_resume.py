@@ -42,7 +42,8 @@ def test_a_resume_takes_the_seed_of_the_checkpoint(tmp_path, way):
         fit(second, **split)
     else:
         second = Trainer(*parts, **options)
-        fit(second, ckpt_path=tmp_path, **split)
+        with pytest.warns(RuntimeWarning, match=r"of its own optimizer: lr=0\.02, not 0\.5; to ch"):
+            fit(second, ckpt_path=tmp_path, **split)
     assert second.seed == 4
     assert everything(second) == expected
 

@@ -162,3 +162,28 @@ def test_a_resume_with_other_weights_of_classes_is_refused(tmp_path):
     fit(saved, max_epochs=1)
     with pytest.raises(ValueError, match=r"'loss' is CrossEntropyLoss.*expected CrossEntropyLoss"):
         fit(trainer_with(nn.CrossEntropyLoss([2.0, 1.0])), ckpt_path=tmp_path)
+
+
+@pytest.mark.parametrize("scheduled", [False, True])
+def test_options_of_the_optimizer_that_the_checkpoint_replaces_are_told(tmp_path, scheduled):
+    fit(make([Checkpoint(tmp_path)], scheduled=scheduled), max_epochs=2)
+    same = make([Checkpoint(tmp_path)], scheduled=scheduled)
+    fit(same, ckpt_path=tmp_path)  # warns of nothing: a warning is an error in these tests
+    other = make([Checkpoint(tmp_path / "other")], scheduled=scheduled, lr=0.5)
+    other.optimizer.param_groups[0].update(weight_decay=0.3, eps=1e-5)
+    words = r"lr=0\.02, not 0\.5, eps=1e-08, not 1e-05, weight_decay=0\.01, not 0\.3; to change"
+    with pytest.warns(RuntimeWarning, match=words):
+        fit(other, ckpt_path=tmp_path, max_epochs=4)
+    assert other.optimizer.param_groups[0]["weight_decay"] == 0.01
+
+
+def test_a_loss_that_is_no_number_is_refused():
+    def each(y, target):
+        return np.ones(len(y), np.float32), np.zeros_like(y)
+
+    model = network()
+    trainer = Trainer(model, each, optim.SGD(model.parameters()), progress=False)
+    with pytest.raises(
+        TypeError, match=r"'loss' returned a loss of shape \(8,\), expected one num"
+    ):
+        trainer.fit(X, Y, max_epochs=1, batch_size=8)

@@ -195,7 +195,10 @@ class DataLoader:
                 f"DataLoader: 'transform' returned a {type(result).__name__}, expected a pair "
                 "(X, y)"
             )
-        return result[0] if self.y is None else (*result, *weight)
+        x = array_of("DataLoader", "X of 'transform'", result[0])
+        if self.y is None:
+            return x
+        return (x, array_of("DataLoader", "y of 'transform'", result[1]), *weight)
 
     def _batch(self, arrays: list[Any], orders: list[Any], number: int) -> Any:
         span = slice(self._bounds(number), self._bounds(number + 1))

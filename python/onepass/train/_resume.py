@@ -24,6 +24,7 @@ FIXED = {
     "with another, take Trainer.load_weights(dir, model) and a new Trainer",
     "interval": "the checkpoint's schedule counts that",
 }
+OPTIONS = "optimizer"  # those of its groups, which a checkpoint brings along
 # Not shown in full: arrays.
 SHOWN = {
     "contents": ("other data, targets or weights", "these"),
@@ -39,6 +40,7 @@ def described(run: Any, loader: Loader, validation: Loader | None) -> dict[str, 
         **_fixed(run),
         "contents": data_of(loader),
         "validation": data_of(validation),
+        OPTIONS: _options(run.optimizer),
     }
 
 
@@ -57,7 +59,9 @@ def check(
         restores: whether it will be; `check_fixed` then sees to the rest.
     """
     before = _of_earlier_version(saved["data"])
-    names = [name for name in now if not (restores and name in FIXED)]
+    if restores:
+        _warn_of_options(now[OPTIONS], before.get(OPTIONS, now[OPTIONS]))
+    names = [name for name in now if name != OPTIONS and not (restores and name in FIXED)]
     differing = [name for name in names if now[name] != before.get(name, now[name])]
     if not differing:
         return
@@ -80,6 +84,41 @@ def check(
             RuntimeWarning,
             stacklevel=5,
         )
+
+
+def _warn_of_options(now: Mapping[str, Any], saved: Mapping[str, Any]) -> None:
+    """A checkpoint's options replace those that the caller may have changed on purpose."""
+    changed = [name for name in now if name in saved and now[name] != saved[name]]
+    if changed:
+        told = ", ".join(f"{name}={saved[name]!r}, not {now[name]!r}" for name in changed)
+        warnings.warn(
+            f"the saved run goes on with the options of its own optimizer: {told}; to change them, "
+            "load it (Trainer.load) and set optimizer.param_groups before fit",
+            RuntimeWarning,
+            stacklevel=5,
+        )
+
+
+def _options(optimizer: Any) -> dict[str, Any]:
+    """The options of each group as they were before any schedule changed them."""
+    groups = optimizer.param_groups
+    found: dict[str, Any] = {}
+    for number, group in enumerate(groups):
+        label = f"{{}} of group {number}" if len(groups) > 1 else "{}"
+        scheduled = "initial_lr" in group
+        for name, value in group.items():
+            if name == "lr":
+                found[label.format(name)] = float(group.get("initial_lr", value))
+            elif name in ("betas", "momentum") and scheduled:
+                continue  # a cycle of rates may have one of momentums
+            elif isinstance(value, (bool, int, float, str)) and name not in _NO_OPTIONS:
+                found[label.format(name)] = value
+            elif isinstance(value, tuple) and all(isinstance(v, (int, float)) for v in value):
+                found[label.format(name)] = list(value)
+    return found
+
+
+_NO_OPTIONS = ("initial_lr", "name")
 
 
 def check_fixed(run: Any, saved: Mapping[str, Any] | None) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -37,6 +38,11 @@ def _called(loss: Any, output: Any, *arguments: Any, **options: Any) -> tuple[An
         raise TypeError(
             f"Trainer: 'loss' returned {shown}, expected a pair (loss, dy): the loss, and its "
             f"gradient by the output, of shape {tuple(output.shape)}"
+        )
+    if math.prod(getattr(result[0], "shape", ())) != 1:
+        raise TypeError(
+            f"Trainer: 'loss' returned a loss of shape {tuple(result[0].shape)}, expected one "
+            "number, such as the mean"
         )
     return result[0], result[1]
 

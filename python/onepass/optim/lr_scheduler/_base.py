@@ -104,6 +104,7 @@ class LRScheduler:
             "last_lrs": list(self._lrs),
             "lrs": self.get_last_lr(),
             "without_zeros": [zeros.held(group) for group in self.optimizer.param_groups],
+            "zeros": list(self._zeros),
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -228,7 +229,8 @@ class LRScheduler:
         kept = state.get("without_zeros", [None] * len(groups))
         self._set(state["lrs"], [None if own is None else tuple(own) for own in kept])
         self._lrs = [float(lr) for lr in state.get("last_lrs", self._present(groups))]
-        self._zeros = self._at_zero(self.last_epoch, self.rates(self.last_epoch))
+        # Not what `_at_zero` says: this schedule may be longer than that of the state.
+        self._zeros = [int(own) for own in state.get("zeros", ())]
 
     def _at_zero(self, t: int, rates: Sequence[float]) -> list[int]:
         """1 for each group whose rate is 0 though its base rate is not, else 0."""
@@ -269,7 +271,7 @@ class LRScheduler:
         owner = type(self).__name__
         if not isinstance(state, Mapping):
             raise TypeError(f"{owner}: 'state_dict' is {state!r}, expected what state_dict() gives")
-        optional = ("last_lrs", "lrs", "without_zeros")
+        optional = ("last_lrs", "lrs", "without_zeros", "zeros")
         missing = [key for key in self.state_dict() if key not in state and key not in optional]
         if missing:
             raise ValueError(
@@ -288,6 +290,7 @@ class LRScheduler:
         if "lrs" not in state:
             self._check_rates(state, "base_lrs", -math.inf, groups, groups)
         zeros.check(owner, state.get("without_zeros"), groups)
+        self._check_rates(state, "zeros", 0, 0, groups)
 
     def _check_rates(
         self, state: Mapping[str, Any], key: str, low: float, least: int, most: int
