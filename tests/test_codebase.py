@@ -443,12 +443,13 @@ def stilted(text: str) -> list[str]:
 
 def test_comments_are_plain() -> None:
     """Sources avoid the phrases of the list; reading the whole sentence remains the real check."""
-    paths = [
-        p for folder in ("python", "csrc", "cmake", "scripts") for p in (ROOT / folder).rglob("*")
-    ]
+    folders = ("python", "csrc", "cmake", "scripts", "tests")
+    paths = [p for folder in folders for p in (ROOT / folder).rglob("*")]
+    paths += [ROOT / name for name in ("CMakeLists.txt", "README.md", "CHANGELOG.md")]
+    paths.remove(Path(__file__).resolve())
     found = {
         str(path.relative_to(ROOT)): phrases
-        for path in [*paths, ROOT / "CMakeLists.txt"]
+        for path in paths
         if path.is_file()
         and (phrases := stilted(path.read_text(encoding="utf-8", errors="ignore")))
     }

@@ -1,4 +1,4 @@
-"""What a row of the table is, how exactly its results are judged, and inputs that rows share."""
+"""A row of the table, the bounds of its results, and inputs that rows share."""
 
 from __future__ import annotations
 

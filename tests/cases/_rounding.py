@@ -56,7 +56,7 @@ def _additions(count: int) -> int:
     return min(count - 1, 32 + 5 + count // 1024)
 
 
-# What an operation passes on of its operands' errors, and whether its result is rounded.
+# How an operation passes on the errors of its operands, and whether it rounds its result.
 _BINARY: dict[Any, tuple[Callable[..., Any], bool]] = {
     np.add: (lambda z, x, ex, y, ey: ex + ey, True),
     np.subtract: (lambda z, x, ex, y, ey: ex + ey, True),
@@ -186,7 +186,7 @@ def derived(formula: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def bounded(x: Any) -> Any:
-    """What a formula gave, as an array that carries its bound; None stays None."""
+    """The result of a formula as an array that carries its bound; None stays None."""
     if x is None:
         return None
     array = x.value.view(Bounded)
