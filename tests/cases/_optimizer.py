@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import inspect
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -118,7 +119,7 @@ class Optimizer:
     sweep: Sequence[dict[str, Any]]
     torch: str | None
 
-    @property
+    @functools.cached_property
     def op(self) -> Callable[..., Any]:
         from onepass import ops
 
@@ -180,7 +181,11 @@ class Variant:
         """The options that make the class this variant; all others keep their defaults."""
         return {key: self.sweep[-1][key] for key in self.switches}
 
-    @property
+    @functools.cached_property  # the benchmark times `update`, and a signature takes microseconds
+    def takes_step(self) -> bool:
+        return "step" in inspect.signature(self.record.op).parameters
+
+    @functools.cached_property
     def present(self) -> list[bool]:
         return [s.when is None or s.when in self.switches for s in self.record.states]
 
@@ -201,8 +206,7 @@ class Variant:
 
     def update(self, params, grads, *states, **keywords):
         """The function of ops with the states that are there; what it returns is about the step."""
-        takes_step = "step" in inspect.signature(self.record.op).parameters
-        if not takes_step:
+        if not self.takes_step:
             keywords.pop("step", None)
         return self.record.op(params, grads, *self.placed(states), **keywords)
 
