@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-# What a quick run leaves out: they compile, or start a process for each of many cases.
+# A quick run leaves these out: they compile, or start a process for each of many cases.
 SLOW_FILES = {
     "test_cuda_backend.py", "test_cuda_arrays.py", "test_cuda_build.py", "test_cuda_sim.py",
     "test_device.py", "test_gpu.py", "test_gpu_scripts.py", "test_core.py", "test_parallel.py",

@@ -389,7 +389,7 @@ def _view(of: ndarray, host: Any) -> ndarray:
 
 
 def _host_of(value: Any) -> Any:
-    """What NumPy may see of an argument. An array of NumPy's is refused, as CuPy refuses it."""
+    """The memory of an argument as NumPy sees it. Refuses NumPy's own arrays, as CuPy does."""
     if isinstance(value, ndarray):
         return value._host
     if isinstance(value, np.ndarray):

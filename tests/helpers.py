@@ -1,4 +1,4 @@
-"""What several test files need: comparisons that name the worst element, layouts, canaries."""
+"""Shared by the tests: comparisons that name the worst element, layouts, canaries."""
 
 import itertools
 

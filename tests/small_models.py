@@ -1,4 +1,4 @@
-"""What the tests of modules share: inputs, weights, a small model, and everything it computes."""
+"""Shared by the tests of modules: inputs, weights, a small model, and everything it computes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the tests of optimizers share: parameters of many shapes, gradients in changing layouts,
+"""Shared by the tests of optimizers: parameters of many shapes, gradients in changing layouts,
 comparisons of everything an optimizer holds."""
 
 import copy

@@ -1,4 +1,4 @@
-"""What the tests of training share: a run of twelve steps, and everything it leaves behind."""
+"""Shared by the tests of training: a run of twelve steps, and everything it leaves behind."""
 
 import copy
 
@@ -73,7 +73,7 @@ class KilledError(Exception):
 
 
 class StopAt(Callback):
-    """What a kill looks like from inside: an exception after a step, or after an epoch."""
+    """A kill as seen from inside: an exception after a step, or after an epoch."""
 
     def __init__(self, step=None, epoch=None, error=KilledError):
         self.step, self.epoch, self.error = step, epoch, error

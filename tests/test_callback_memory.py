@@ -1,4 +1,4 @@
-"""What a callback remembers belongs to one training: it starts afresh in another, only there."""
+"""The memory of a callback belongs to one training: it starts afresh in another, and only there."""
 
 import copy
 import math

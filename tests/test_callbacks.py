@@ -111,7 +111,7 @@ def test_auto_mode(monitor, values, best):
     assert stopping.best_epoch == best
 
 
-# What is written and printed.
+# Output: files and the console.
 
 
 def test_csv_has_every_epoch_once(tmp_path):
@@ -228,7 +228,7 @@ def test_profile_measures_and_unwraps(stop):
     assert len(profile.table().splitlines()) == 6
 
 
-# What callbacks receive.
+# Arguments of the hooks.
 
 
 def test_callbacks_and_the_trainer_share_one_run():

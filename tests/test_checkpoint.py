@@ -256,7 +256,7 @@ def test_leavings_of_dead_processes_are_cleaned(tmp_path):
     assert sorted(os.listdir(tmp_path)) == [f".tmp-step_1-{alive}", "notes"]
 
 
-# What can be kept, and where.
+# Contents and places of checkpoints.
 
 TREES = [
     {"a": [1, 2.5, None, True, "x"], "b": (1, (2,)), "c": {3: "int key", "$x": 1, None: 2}},

@@ -63,7 +63,7 @@ def record(folder):
 
 
 def test_a_run_ends_with_three_lines(run):
-    """What was learnt, where the model is, how to predict with it; --quiet prints nothing else."""
+    """They say what was learnt, where the model is and how to predict; --quiet prints no more."""
     for more in ([], ["--quiet"]):
         first, second, third = run("t.csv", *FAST, *more).splitlines()[-3:]
         assert re.match(r"held-out part: accuracy \d\.\d{4}  loss .*\(2 epochs, best epoch", first)

@@ -13,7 +13,7 @@ from small_training import everything, fit, make, uninterrupted
 
 
 class WriteAndFlush:
-    """What GUIs put in the place of sys.stdout."""
+    """Like the objects that GUIs put in the place of sys.stdout."""
 
     def __init__(self):
         self.text = ""

@@ -26,7 +26,7 @@ HYPER = {
 }
 SHAPE = (4, 5, 3)
 EXTENTS = {"reference": SHAPE, "channel": (5,), "saved": (3, 5), "rows": (4, 3), "free": (60,)}
-# What the table leaves open.
+# Checks that the table leaves to the calls.
 VALUES = {"axis": 1, "flag": True, "text": "relu", "options": (), "integer": -100, "word": 7,
           "real": 0.5, "norm_order": 2}  # fmt: skip
 OWN = {("dropout_mask", "count"): 60, ("dropout_mask", "packed"): False}

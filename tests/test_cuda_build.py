@@ -1,5 +1,5 @@
-"""What nvcc makes of the CUDA backend, without a GPU: it compiles for sm_75 and sm_90 with warnings
-as errors, no kernel spills or has a stack, registers and shared memory stay within budget.json,
+"""nvcc compiles the CUDA backend, without a GPU, for sm_75 and sm_90 with warnings as errors: no
+kernel spills or has a stack, registers and shared memory stay within budget.json,
 dense float32 arrays are moved 16 bytes at a time, and only the units that include cuda/flushed.h
 take subnormal values for zero.
 

@@ -31,7 +31,7 @@ RUNTIMES = {"plain": [], "address": ["asan", "ubsan"], "thread": ["tsan"]}
 
 @dataclass(frozen=True)
 class Seen:
-    """What the runs of one mistake must find in each build: exactly this, nothing else."""
+    """The findings that the runs of one mistake must give in each build, and no others."""
 
     plain: frozenset[str] = frozenset()
     address: frozenset[str] = frozenset()

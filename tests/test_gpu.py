@@ -34,7 +34,7 @@ each_elementwise = pytest.mark.parametrize("case", ELEMENTWISE, ids=[c.name for 
 
 
 class Cupy:
-    """What the tests need of CuPy; Torch offers the same."""
+    """The functions that the tests use, from CuPy; Torch has the same ones."""
 
     def __init__(self):
         self.cupy = importlib.import_module("cupy")

@@ -188,7 +188,7 @@ def test_inputs_of_integers_are_not_moved():
         nn.gradcheck(Table(right=False), x)
 
 
-# What it leaves alone, and what it refuses.
+# Inputs that it leaves unchanged, and inputs that it refuses.
 
 
 @FUSE

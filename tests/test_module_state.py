@@ -1,4 +1,4 @@
-"""What a module holds: frozen parameters, state_dict, pickles, devices."""
+"""The state of a module: frozen parameters, state_dict, pickles, devices."""
 
 from __future__ import annotations
 

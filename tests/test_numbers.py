@@ -14,7 +14,7 @@ from onepass.train import Checkpoint, EarlyStopping, LRFinder, Profile, Trainer
 
 
 class Groups:
-    """What a schedule needs of an optimizer."""
+    """The part of an optimizer that a schedule uses."""
 
     def __init__(self):
         self.param_groups = [{"lr": 0.1, "momentum": 0.9}]

@@ -1,4 +1,4 @@
-"""What an optimizer takes and shows beside its arithmetic: groups, closures, states, PyTorch's
+"""Optimizers apart from their arithmetic: groups, closures, states, PyTorch's
 keywords, converted parameters, models."""
 
 import copy

@@ -1,4 +1,4 @@
-"""What rides along every optimizer's step: unscaling, clipping, the check for overflow, zeroing."""
+"""The riders of every optimizer's step: unscaling, clipping, the check for overflow, zeroing."""
 
 import itertools
 import math

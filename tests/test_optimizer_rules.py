@@ -1,4 +1,4 @@
-"""What a rule adds to its kernel: where states start, options that groups may vary, compat, the
+"""The rules beside their kernels: where states start, options that groups may vary, compat, the
 docstrings; and RMSprop, whose kernel has two optional states, in its four forms."""
 
 import copy

@@ -323,7 +323,7 @@ def test_torch_versions_count_in_place_writes():
         False,
     ]
     assert bumps(lambda: run(plan, grads, (TENTH,), zero=True), grads[0]) == [True]
-    # What the counter is for: autograd notices that a saved tensor was overwritten.
+    # The counter lets autograd notice that a saved tensor was overwritten.
     leaf = torch.ones(3, requires_grad=True)
     square = leaf.exp()
     loss = (square * square).sum()

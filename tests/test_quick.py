@@ -1,4 +1,4 @@
-"""What --quick promises of tests over several parameters, on lists made up for it."""
+"""--quick thins out tests over several parameters: checked on lists made up for it."""
 
 from __future__ import annotations
 

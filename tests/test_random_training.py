@@ -203,7 +203,7 @@ def left(drawn, trainer, folder):
 
 
 def outcome(drawn, trainer, folder, **more):
-    """What a fit leaves, or its error; KilledError and KeyboardInterrupt pass."""
+    """The state after a fit, or its error; KilledError and KeyboardInterrupt pass."""
     try:
         with np.errstate(all="ignore"):  # of data that are not finite
             trainer.fit(drawn.X, drawn.y, **drawn.fit, **more)
@@ -239,7 +239,7 @@ def pieces(drawn, folder):
         elif way == "pickle":
             trainer = pickle.loads(pickle.dumps(trainer))
         elif way == "load":
-            # What an except clause does: save, and load in another process.
+            # As in an except clause: save, and load in another process.
             where = folder / f"by hand {attempt}"
             trainer.save(where)
             trainer = loaded(drawn, where, folder, saved)

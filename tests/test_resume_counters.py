@@ -1,4 +1,4 @@
-"""What a trainer and its callbacks count and remember, over a resume, a second fit, a reading."""
+"""Counters and memory of a trainer and its callbacks over a resume, a second fit and a load."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""What a table's encoding learns, stores, and does with another table."""
+"""The encoding of a table: how it is learnt, stored, and applied to another table."""
 
 import gzip
 import io

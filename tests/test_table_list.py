@@ -124,7 +124,7 @@ READ = {
     "three decimals": ("a;b;y\n1.205;0.5;7\n2.300;1.5;8\n", {}, [[1.205, 0.5], [2.3, 1.5]], [7, 8],
                        None),
     "three decimals between commas": ("a,y\n1.205,7\n2.3,8\n", {}, [[1.205], [2.3]], [7, 8], None),
-    "decimals that are told": ("a;y\n1.205;7\n2.300;8\n", {"decimal": ","}, [[1205], [2300]],
+    "decimals by option": ("a;y\n1.205;7\n2.300;8\n", {"decimal": ","}, [[1205], [2300]],
                                [7, 8], None),
     "a minus of Unicode": ("a,y\n\u22121.5,2.5\n2,\u22123.5\n", {}, [[-1.5], [2]], [2.5, -3.5],
                            None),

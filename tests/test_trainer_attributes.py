@@ -1,4 +1,4 @@
-"""What is set on a trainer between two fits, or on a run in a hook, is checked like an argument."""
+"""Attributes set on a trainer between fits, or on a run in a hook, are checked like arguments."""
 
 import copy
 import math

@@ -1,4 +1,4 @@
-"""What a trainer knows can be read: gradients before the step, the step's info, logged numbers."""
+"""A trainer shows gradients before the step, the step's info, and the numbers that were logged."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""What a training reports and steps with is the same whatever the sizes of its batches."""
+"""The numbers that a training reports, and its steps, do not depend on the sizes of its batches."""
 
 import math
 
@@ -394,7 +394,7 @@ def test_class_weights_as_a_list_or_in_float64_are_taken():
 
 
 class Epochs:
-    """Batches as a user may write them; remembers the epochs it was told."""
+    """Batches as a user may write them; remembers the epochs that it is set to."""
 
     def __init__(self, count=None):
         self.count, self.told = count, []

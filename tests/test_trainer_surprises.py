@@ -1,4 +1,4 @@
-"""What a user may do between or beside fits, and must not get wrong numbers from."""
+"""Things that users do between or beside fits never give wrong numbers."""
 
 import copy
 import inspect

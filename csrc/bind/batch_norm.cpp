@@ -20,7 +20,7 @@ void check_batch(const ChannelNorm* call, const Array& input) {
                               "running statistics (eval mode)");
 }
 
-// What a norm's call reads beside its arrays, forward and backward.
+// The arguments of a norm beside its arrays, forward and backward.
 template <const Contract& kContract>
 struct NormBorder : ChannelBorder<kContract, ChannelNorm> {
   static constexpr int kTraining = kContract.find("training"), kX = kContract.find("x");

@@ -82,8 +82,8 @@ void check_probabilities(const Array& target, const Array& like, const Extents& 
   if (writes) check_writable(array);
 }
 
-// What does not depend on the contract: scalars, and the extents that the call sets. Arguments are
-// found by their position in the table.
+// The part that is the same for every contract: scalars, and the extents that the call sets.
+// Arguments are found by their position in the table.
 class Border {
  public:
   const Array& first() const { return *first_; }  // the reference
@@ -185,7 +185,7 @@ class BorderOf : public Border {
     bind::run(target, driver, call, first().size());
     finish();
   }
-  // What the caller gets: None for an absent array.
+  // The object to return: None for an absent array.
   py::object result(int i) const {
     return has(i) ? py::reinterpret_borrow<py::object>((*this)[i].object) : py::object(py::none());
   }

@@ -5,7 +5,7 @@
 
 namespace onepass::bind {
 
-// What every such call takes after its arrays.
+// The arguments of every such call after its arrays.
 constexpr Argument kEpilogueArguments[] = {
     text("activation"), options("options"), number("dropout_p", 0, 1), word("seed"), word("offset"),
 };

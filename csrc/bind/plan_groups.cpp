@@ -7,7 +7,7 @@
 namespace onepass::bind {
 namespace {
 
-// What a group held.
+// The former options of a group.
 struct Seen {
   PyObject *values, *list, *parameters;
   Seen(const char* op, PyObject* triple, Py_ssize_t keys) {

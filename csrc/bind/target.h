@@ -30,7 +30,7 @@ void set_test_cuda_backend(const Backend* backend);
 
 // IndexError where an earlier cross_entropy on the device met a label out of range.
 void check_labels(const Target& target);
-// What CrossEntropy::bad_label needs.
+// The memory that CrossEntropy::bad_label needs.
 uint32_t* label_word(const Target& target);
 // Waits for the device and says whether the calls until now met a label out of range, once.
 bool labels_were_bad(const Target& target);

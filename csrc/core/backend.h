@@ -131,7 +131,7 @@ struct ChannelVector {
   DType dtype = DType::f32;
 };
 
-// What follows the affine part in the same pass: y = dropout(activation(z + residual)).
+// Follows the affine part in the same pass: y = dropout(activation(z + residual)).
 struct Epilogue {
   const void* residual = nullptr;   // like x; null: none
   int32_t activation = kIdentity;   // index in Activations (kernels/activation_list.h)

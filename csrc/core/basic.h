@@ -1,5 +1,5 @@
-// Floating-point formats, bits, bounds, muladd and polynomials: what exp.h, log.h and erf.h are
-// written in.
+// Floating-point formats, bits, bounds, muladd and polynomials, the parts of exp.h, log.h and
+// erf.h.
 #pragma once
 #include "hd.h"
 

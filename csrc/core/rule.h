@@ -17,7 +17,7 @@
 
 ONEPASS_BEGIN
 
-// What a rule has unless it says otherwise.
+// The defaults of a rule.
 struct Rule {
   static constexpr auto optional = names();
   static constexpr auto scalars = names();
@@ -82,7 +82,7 @@ constexpr void for_each_variant(Rules<R...>, F f) {
   (for_variants<R>(f, std::make_index_sequence<kVariants<R>>{}), ...);
 }
 
-// What the largest rule of a list needs.
+// The largest number over the rules of a list.
 constexpr size_t larger_of(size_t a, size_t b) { return a > b ? a : b; }
 template <class... R>
 constexpr size_t most_operands(Rules<R...>) {

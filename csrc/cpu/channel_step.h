@@ -1,5 +1,4 @@
-// What stands between the passes: a region's parameters before its sums, and what follows from
-// them.
+// The steps between the passes: a region's parameters before its sums, and its results after them.
 #pragma once
 #include "cpu/scaled_channels.h"
 

@@ -8,7 +8,7 @@ ONEPASS_BEGIN
 namespace {
 namespace normalise {
 
-// What the elements of a unit meet, one value per unit of a region.
+// The parameters of the elements, one value per unit of a region.
 template <class T>
 struct Parameters {
   T *mean, *rstd, *scale, *shift;  // z = (x - mean)·scale + shift

@@ -1,5 +1,5 @@
-// What follows the affine part of a norm or bias, on a block in cache: y = dropout(activation(z +
-// residual)), and its gradient g = activation'(z + residual)·dropout(dy).
+// The epilogue of a norm or bias: all that follows its affine part, on a block in cache: y =
+// dropout(activation(z + residual)), and its gradient g = activation'(z + residual)·dropout(dy).
 //
 // ReLU costs nothing next to memory and is composed with the affine part into one leaf
 // (composed.h). Any other activation is a call through a table of block functions, one per

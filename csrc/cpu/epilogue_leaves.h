@@ -1,4 +1,4 @@
-// The leaves of an epilogue: what follows the affine part of a norm or bias, composed with it.
+// The leaves of an epilogue, composed with the affine part of a norm or bias.
 #pragma once
 #include "cpu/loops.h"
 #include "kernels/dropout.h"
@@ -15,8 +15,8 @@ ONEPASS_HD T add_residual(T z, Absent) {
   return z;
 }
 
-// What a leaf of a rule R (kernels/norm_list.h, kernels/bias.h) and an activation A computes: y, g,
-// and dx of a norm. A is Absent where there is no activation. The residual comes first, for
+// The results of a leaf of a rule R (kernels/norm_list.h, kernels/bias.h) and an activation A: y,
+// g, and dx of a norm. A is Absent where there is no activation. The residual comes first, for
 // compose() below; M is T, or Absent where the rule has no mean and scale.
 template <class R, class A, class T>
 struct EpilogueForward {

@@ -37,7 +37,7 @@ struct ClassRows {
   }
 };
 
-// What a Work walks over: `x` is read, `other` (or null) too, `out` (or null) is written.
+// The arrays of a Work: `x` and `other` (or null) are read, `out` (or null) is written.
 struct RowArrays {
   int64_t outer, classes, inner;
   DType dtype;

@@ -168,7 +168,7 @@ struct SumPass {
     gradient_run<P>(at, n, end, p, care, bits, g);
     return g;
   }
-  // What a leaf takes: a pointer to a value per unit, or the value of the one unit.
+  // A leaf takes a pointer to a value per unit, or the value of the one unit.
   template <class P>
   ONEPASS_HD static P operand(const T* from) {
     if constexpr (std::is_pointer_v<P>) {

@@ -1,4 +1,4 @@
-// What a norm by any rule, or a bias, does to a unit of elements with its channel's parameters:
+// A norm by any rule, or a bias, on a unit of elements with its channel's parameters:
 // affine part, residual, activation, dropout, and their gradients.
 #pragma once
 #include "core/normalise.h"
@@ -50,7 +50,7 @@ inline Stored stored_of(DType t) {
   return t == DType::f64 ? Stored::f64 : t == DType::f32 ? Stored::f32 : Stored::narrow;
 }
 
-// What a kernel is given. R: the rule of a norm, or BiasRule; kLight: the epilogue is light.
+// The arguments of a kernel. R: the rule of a norm, or BiasRule; kLight: the epilogue is light.
 template <template <class> class R, bool kLight, Stored kStored>
 struct CallOf {
   using Computing = std::conditional_t<kStored == Stored::f64, double, float>;
@@ -93,7 +93,7 @@ struct CallOf {
   ONEPASS_HD bool applies() const { return passes().applies(); }
 };
 
-// What an element meets.
+// The parameters of an element.
 template <class T>
 struct Parameters {
   T mean, rstd, scale, shift;  // z = (x - mean)·scale + shift

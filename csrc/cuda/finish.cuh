@@ -1,4 +1,4 @@
-// What follows from the sums of a norm's channel, by one thread: what is saved, the running
+// One thread turns the sums of a norm's channel into the rows that are saved, the running
 // statistics, the gradients of weight and bias, and the parameters of the pass that applies them.
 #pragma once
 #include "cuda/epilogue.cuh"

@@ -267,7 +267,7 @@ ONEPASS_DEVICE void apply_share(const Call& call, const Share<W, kColumns>& shar
         }
       });
 }
-// What draws nothing, by channels, whose parameters stay in registers. It begins where the sums
+// Calls without dropout, by channels, whose parameters stay in registers. It begins where the sums
 // ended: that memory may still be in the second-level cache.
 template <class T, bool kForward, bool kColumns, int W, class Call>
 __global__ void __launch_bounds__(kThreads, 2) share_kernel(const __grid_constant__ Call call) {

@@ -18,8 +18,8 @@ ONEPASS_HD T clamp_gradient(T g, T max_value) {
   return low > max_value ? max_value : low;
 }
 
-// What brings a norm down to max_norm: coefficient · rest. `rest` is a power of two, and 1 unless
-// the product is too small for a normal double.
+// The factor that brings a norm down to max_norm: coefficient · rest. `rest` is a power of two, and
+// 1 unless the product is too small for a normal double.
 struct Clip {
   double coefficient, rest;
 };

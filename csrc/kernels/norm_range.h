@@ -61,7 +61,7 @@ ONEPASS_HD T lower(double x) {
     return x * NormRange<double>::kMoments;
   }
 }
-// What normalises x·kDown.
+// Normalises x·kDown.
 template <class T, class Saved>
 ONEPASS_HD Saved in_range(Saved s) {
   using Range = NormRange<T>;

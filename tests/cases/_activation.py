@@ -1,4 +1,4 @@
-"""What an activation says about itself, and the rows that follow."""
+"""The record of an activation, and the rows that follow."""
 
 from __future__ import annotations
 

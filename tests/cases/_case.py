@@ -1,10 +1,11 @@
-"""What a row of the table is, how exactly its results are judged, and inputs that rows share."""
+"""A row of the table, the bounds of its results, and inputs that rows share."""
 
 from __future__ import annotations
 
 import dataclasses
 import importlib
 import importlib.util
+import math
 import zlib
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -93,6 +94,75 @@ class Tolerance:
         finite = size[np.isfinite(size)]
         top = max(finite.max(initial=0.0), 1.0 if finite.size < 64 else 0.0)
         return (storage + eps * self.rel) * size + eps * self.peak * top + SMALLEST[stored.name]
+
+
+@dataclasses.dataclass(frozen=True)
+class Steps:
+    """A formula as the kernel computes it: (what, roundings) for each step, in order.
+
+    The roundings are of terms up to the largest one. `eps` adds them up and `why` lists them, so
+    that a reader can go through both beside the formula.
+    """
+
+    steps: Sequence[tuple[str, int]]
+
+    def __add__(self, others: Steps) -> Steps:
+        return Steps([*self.steps, *others.steps])
+
+    @property
+    def eps(self) -> float:
+        return roundings(sum(count for _, count in self.steps))
+
+    @property
+    def why(self) -> str:
+        return ", ".join(f"{what} ({count})" for what, count in self.steps)
+
+
+def fused(before: Steps, own: Sequence[Tolerance], behind: Steps, sums: float = 1.0) -> Tolerance:
+    """The bound where an activation follows `before`, and `behind` follows it.
+
+    own   the activations' bounds; the largest counts. A slope is at most 1.13, that of gelu.
+    """
+    rel, peak = (max(getattr(bound, part) for bound in own) for part in ("rel", "peak"))
+    return Tolerance(
+        rel + behind.eps,
+        peak + 1.13 * before.eps,
+        why=f"roundings of the largest term: {before.why}; the activation's own, {rel:.3g} eps and "
+        f"{peak:.3g} of the largest; of the result: {behind.why}",
+        sums=sums,
+    )
+
+
+def summed(term: Tolerance) -> Tolerance:
+    """The bound of `term`, and of sums over its elements.
+
+    Errors of terms are independent, so n of them add up to √n standard deviations. Terms of both
+    signs leave the largest of the sums at about √n of a term as well. So relative to that one the
+    error is a term's: k roundings, each anywhere in half an eps, have a standard deviation of
+    √(k/12) eps, and we allow four.
+    """
+    count = 2 * (term.rel + term.peak)
+    return dataclasses.replace(
+        term,
+        peak=term.peak + 4 * math.sqrt(count / 12),
+        why=f"{term.why}; sums over a channel: four standard deviations of their terms' errors",
+    )
+
+
+def cancelling(bound: Tolerance) -> Tolerance:
+    """The bound of a difference of such terms, of which nothing may be left."""
+    why = f"{bound.why}; its terms may cancel"
+    return dataclasses.replace(bound, peak=bound.peak + bound.rel, why=why)
+
+
+def widest(**bounds: Tolerance) -> Tolerance:
+    """One bound for results that have different ones, by name."""
+    return Tolerance(
+        max(bound.rel for bound in bounds.values()),
+        max(bound.peak for bound in bounds.values()),
+        why=". ".join(f"{name}: {bound.why}" for name, bound in bounds.items()),
+        sums=max(bound.sums for bound in bounds.values()),
+    )
 
 
 @dataclasses.dataclass(frozen=True)

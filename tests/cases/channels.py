@@ -7,14 +7,16 @@ from onepass import _C, ops
 
 from cases._case import (
     Case,
-    Tolerance,
+    Steps,
     backward_only,
     empty_like,
     forward_and_backward,
     functional,
+    fused,
     gradients,
     has_torch,
     normal,
+    summed,
     tensor_of,
     vector,
     without_grad,
@@ -67,6 +69,12 @@ def rival_epilogue(z, activation=None, dropout_p=0.0, **_):
     z = z if activation is None else record.torch.call(z, **options)
     return functional.dropout(z, dropout_p) if dropout_p else z
 
+
+# How exact that is. A bias or a norm stands before it.
+ADDED = Steps([("x + bias", 1)])
+DROPPED = Steps([("dropout's scale and its product", 2)])
+FORWARD = [record.forward for record in ACTIVATIONS]
+BACKWARD = [record.backward for record in ACTIVATIONS]
 
 # --------------------------------------------------------------------------------- what is fused
 
@@ -163,7 +171,7 @@ def rows():
         _make,
         bias_act,
         _torch_bias_act,
-        Tolerance(8, 3, why="the activation's own, one sum before it and one product after it"),
+        fused(ADDED, FORWARD, DROPPED),
         lambda s: 2 * s,
         CHANNEL_SHAPES,
         CHANNEL_BENCH,
@@ -180,7 +188,7 @@ def rows():
         _make_backward,
         bias_act_backward,
         lambda dy, x, bias, **o: gradients(_torch_bias_act(x, bias, **o), dy, [x, bias]),
-        Tolerance(12, 40, why="the activation's own, once a term; sums over a channel cancel"),
+        summed(fused(ADDED, BACKWARD, DROPPED)),
         lambda s: 3 * s,
         CHANNEL_SHAPES,
         CHANNEL_BENCH,

@@ -1,13 +1,17 @@
-"""The losses: value and gradient in one call."""
+"""The losses, one record each: value and gradient in one call. cross_entropy is the model."""
 
 from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from onepass import ops
 
 from cases._case import (
     Case,
-    Tolerance,
+    Derived,
     functional,
     gradients,
     has_torch,
@@ -17,9 +21,77 @@ from cases._case import (
     torch,
     vector,
 )
+from cases._rounding import Constant, Rounded, derived, where
 from cases.channels import per_channel
 
 
+@dataclasses.dataclass(frozen=True)
+class Loss:
+    """One loss. No field has a default: an incomplete record cannot be made.
+
+    name      of the function in onepass.ops: (input, target, weight=…, **options) -> (loss, dinput)
+    formula   the same in float64, `derived` from operators, NumPy's functions and `where` on
+              `Rounded`, as the paper writes it: the bound of each element follows (_rounding.py).
+              A sum that the kernel adds up in double is `total`
+    make      make(rng, shape, dtype, **options) -> (input, target, weight), None without a weight
+    shapes    of the input, for the tests
+    bench     of the input, for the benchmark
+    sweep     options, the defaults first: every reduction, weights, what is ignored. A key that
+              starts with "with_" chooses inputs
+    torch     torch(input, target, weight, **options) -> loss; None if PyTorch has no such loss
+    """
+
+    name: str
+    formula: Callable[..., Any]
+    make: Callable[..., tuple]
+    shapes: Sequence[tuple[int, ...]]
+    bench: Sequence[tuple[int, ...]]
+    sweep: Sequence[dict[str, Any]]
+    torch: Callable[..., Any] | None
+
+    def _weighted(self, function, x, target, weight, options):
+        return function(x, target, **options if weight is None else options | {"weight": weight})
+
+    def _torch(self, x, target, weight, **options):
+        weight = None if weight is None else weight.detach()
+        loss = self.torch(x, target.detach(), weight, **options)
+        return loss, *gradients(loss.sum(), None, [x])
+
+    def _rivals(self, inputs, keywords):
+        if not has_torch() or self.torch is None:
+            return {}
+        x, target, weight = map(tensor_of, inputs)
+        x.requires_grad_()
+
+        def both():
+            loss = self.torch(x, target, weight, **keywords)
+            torch.autograd.grad(loss if loss.ndim == 0 else loss.sum(), x)
+
+        return {"torch": both}
+
+    def row(self) -> Case:
+        op = getattr(ops, self.name)
+        return Case(
+            self.name,
+            "loss",
+            lambda x, target, weight, **o: self._weighted(op, x, target, weight, o),
+            self.make,
+            lambda x, target, weight, **o: self._weighted(self.formula, x, target, weight, o),
+            self._torch if self.torch is not None else None,
+            Derived(),
+            lambda s: 2 * s,
+            self.shapes,
+            self.bench,
+            self._rivals,
+            self.sweep,
+            no_rival="" if self.torch is not None else "PyTorch has no such loss",
+        )
+
+
+# ---------------------------------------------------------------------------------- cross entropy
+
+
+@derived
 @quiet
 def cross_entropy(
     logits, target, *, label_smoothing=0.0, ignore_index=-100, weight=None, reduction="mean"
@@ -30,29 +102,31 @@ def cross_entropy(
     ignored target has a = 0, and "mean" divides by Σ w[target]; with probabilities by the count.
     """
     classes = logits.shape[1]
+    smoothing = Constant(label_smoothing)
     w = np.ones(classes) if weight is None else weight
-    w = per_channel(w, logits.ndim, 1)
+    w = Rounded(per_channel(w, logits.ndim, 1))
     top = logits.max(axis=1, keepdims=True) if logits.size else logits[:, :1]
-    shifted = logits - top
-    log_p = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    shifted = Rounded(logits) - top
+    e = np.exp(shifted)
+    sum_e = e.sum(axis=1, keepdims=True)
     if np.issubdtype(target.dtype, np.integer):
         used = np.expand_dims(target != ignore_index, 1)
         index = np.where(used, np.expand_dims(target, 1), 0)
-        one_hot = np.arange(classes).reshape(per_channel(range(classes), logits.ndim, 1).shape)
+        one_hot = np.arange(classes).reshape(w.value.shape)
         t = (one_hot == index) * 1.0
-        a = np.where(used, w * ((1 - label_smoothing) * t + label_smoothing / classes), 0.0)
-        count = (np.where(used, w * t, 0.0)).sum()
+        a = where(used, w * ((1 - smoothing) * Rounded(t) + smoothing / float(classes)), 0.0)
+        count = where(used, w * Rounded(t), 0.0).total()
     else:
-        a = w * ((1 - label_smoothing) * target + label_smoothing / classes)
-        count = logits.size / classes
-    losses = np.where(a == 0, 0.0, -a * log_p).sum(axis=1)
-    dlogits = np.exp(log_p) * a.sum(axis=1, keepdims=True) - a
-    dlogits = np.where(a.any(axis=1, keepdims=True), dlogits, 0.0)
+        a = w * ((1 - smoothing) * Rounded(target) + smoothing / float(classes))
+        count = Constant(logits.size / classes)
+    losses = where(a.value == 0, 0.0, a * (np.log(sum_e) - shifted)).sum(axis=1)
+    dlogits = e * (a.sum(axis=1, keepdims=True) / sum_e) - a
+    dlogits = where(a.value.any(axis=1, keepdims=True), dlogits, 0.0)
     if reduction == "none":
         return losses, dlogits
     if reduction == "sum":
-        return losses.sum(), dlogits
-    return losses.sum() / count, np.where(dlogits == 0, 0.0, dlogits / count)
+        return losses.total(), dlogits
+    return losses.total() / count, where(dlogits.value == 0, 0.0, dlogits / count)
 
 
 ROW_SHAPES = [(1, 1), (3, 2), (17, 10), (5, 33), (64, 10), (7, 1023), (3, 65), (1025, 16)]
@@ -72,40 +146,14 @@ def _make(rng, shape, dtype, with_probabilities=False, with_weight=False, with_i
     return logits, target, weight
 
 
-def _torch(logits, target, weight, **options):
-    weight = None if weight is None else weight.detach()
-    loss = functional.cross_entropy(logits, target.detach(), weight, **options)
-    return loss, *gradients(loss.sum(), None, [logits])
-
-
-def _rivals(inputs, keywords):
-    if not has_torch():
-        return {}
-    logits, target, weight = map(tensor_of, inputs)
-    logits.requires_grad_()
-
-    def both():
-        loss = functional.cross_entropy(logits, target, weight, **keywords)
-        torch.autograd.grad(loss if loss.ndim == 0 else loss.sum(), logits)
-
-    return {"torch": both}
-
-
-def rows():
-    yield Case(
+LOSSES = [
+    Loss(
         "cross_entropy",
-        "loss",
-        lambda logits, target, weight, **o: ops.cross_entropy(logits, target, weight=weight, **o),
-        _make,
-        lambda logits, target, weight, **o: cross_entropy(logits, target, weight=weight, **o),
-        _torch,
-        Tolerance(8, 8, why="exp of a difference with the largest logit, whose rounding exp turns"
-                  " into a relative error; p - t cancels", sums=4),
-        lambda s: 2 * s,
-        ROW_SHAPES,
-        [(64, 10), (256, 1000), (4096, 1024)],
-        _rivals,
-        [
+        formula=cross_entropy,
+        make=_make,
+        shapes=ROW_SHAPES,
+        bench=[(64, 10), (256, 1000), (4096, 1024)],
+        sweep=[
             {},
             {"reduction": "sum"},
             {"reduction": "none"},
@@ -116,4 +164,13 @@ def rows():
             {"with_probabilities": True, "label_smoothing": 0.1, "with_weight": True},
             {"with_probabilities": True, "reduction": "none", "with_weight": True},
         ],
-    )  # fmt: skip
+        torch=lambda logits, target, weight, **options: functional.cross_entropy(
+            logits, target, weight, **options
+        ),
+    ),
+]
+
+
+def rows():
+    for record in LOSSES:
+        yield record.row()

@@ -396,7 +396,7 @@ struct Layout<BFloat16> {
   static constexpr int mantissa = 7, bias = 127, inf = 0x7f80;
 };
 
-// What the bits mean, by the definition of the format; Inf counts as the next power of two.
+// The value of the bits, by the definition of the format; Inf counts as the next power of two.
 template <class S>
 double magnitude(int bits) {
   using L = Layout<S>;

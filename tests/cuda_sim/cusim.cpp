@@ -1,9 +1,9 @@
 // The scheduler of the simulator. Compiled without any sanitizer, in every build: its own reads and
-// writes are not a kernel's, and it tells the sanitizers about fibers and barriers by hand.
+// writes are not a kernel's, and it describes fibers and barriers to the sanitizers itself.
 //
-// What is ordered before what, as ThreadSanitizer is told: the host before each block, each thread
-// before the host's return from launch, threads through block_sync and warp_sync, and fence-atomic
-// pairs. Nothing orders two blocks, so they may race although they run one after the other.
+// ThreadSanitizer learns this order: the host comes before each block, and each thread before the
+// host's return from launch; block_sync, warp_sync and pairs of fence and atomic order threads.
+// Nothing orders two blocks, so they may race although they run one after the other.
 #include "cusim.h"
 
 #include <algorithm>
@@ -120,7 +120,7 @@ struct SharedVariable {
   char* address;
 };
 
-// What the blocks of one launch have in common.
+// Shared by the blocks of one launch.
 struct Launch {
   const Call& call;
   const Options options;
@@ -232,7 +232,7 @@ Block::Block(Launch& launch)
     thread.warp = unsigned(i) / kLanes;
     thread.lane = unsigned(i) % kLanes;
     char* stack = launch.stacks.start() + i * (kPage + kStackBytes) + kPage;
-    // What the host has done so far comes before what a new fiber does.
+    // Everything the host has done so far comes before the new fiber.
     thread.fiber.prepare(stack, kStackBytes, thread_main);
     if (races_checked()) __tsan_set_fiber_name(thread.fiber.tsan(), name(thread).c_str());
   }
@@ -356,7 +356,7 @@ void Block::as(Thread& thread, const Work& work) {
 // Host: all that these threads have done comes before all that they will do.
 void Block::order(const std::vector<Thread*>& threads) {
   if (!races_checked()) return;
-  // On the heap, because freeing it makes ThreadSanitizer forget what it was told about it.
+  // On the heap, because ThreadSanitizer forgets about memory that is freed.
   const auto meeting = std::make_unique<uint64_t>();
   for (Thread* thread : threads) as(*thread, [&] { release(meeting.get()); });
   for (Thread* thread : threads) as(*thread, [&] { acquire(meeting.get()); });

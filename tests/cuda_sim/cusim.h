@@ -58,7 +58,7 @@ struct Options {
 Options options();
 void set_options(const Options& options);
 
-// What went wrong in the last launch, with thread, block, file and line; "" when it was clean.
+// The error of the last launch, with thread, block, file and line; "" if there was none.
 std::string last_error();
 
 // ---- For device.h ----------------------------------------------------------------------------

@@ -1,4 +1,5 @@
-// A fiber: a stack of its own and the switch to and from it, told to whichever sanitizer is loaded.
+// A fiber: a stack, and the switch to and from it, which it reports to the sanitizer that is
+// loaded.
 //
 // One host thread runs everything; its own stack is the Host. Fibers are resumed by the host and
 // suspend back to it, never to one another. Sanitizer functions are weak: they are null in a

@@ -1,4 +1,4 @@
-"""What an entry of the lists of planted mistakes says."""
+"""An entry of the lists of planted mistakes."""
 
 from __future__ import annotations
 

@@ -113,7 +113,7 @@ def last(done: subprocess.CompletedProcess[str]) -> str:
 
 
 def check(tree: Tree, mutants: list[Mutant]) -> str:
-    """What is wrong before any mistake; "" if all is well. A failing test would kill everything."""
+    """The failure before any mistake is planted; "" if none. A failing test would kill them all."""
     built = tree.build()
     if built.returncode != 0:
         return "the tree does not build: " + last(built)
