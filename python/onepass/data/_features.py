@@ -31,7 +31,11 @@ def left_out_empty(
     Raises:
         ValueError: no other column is left.
     """
-    empty = [name for name, column in found.features.items() if column.missing().all()]
+    empty = [
+        name
+        for name, column in found.features.items()
+        if column.at(slice(1)).missing().all() and column.missing().all()
+    ]
     if empty and (asked is not None or len(empty) == len(found.features)):
         cure = leave_out(empty) if asked is None else f"name others than {_them(empty)}"
         raise ValueError(

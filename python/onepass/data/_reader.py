@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 
 from onepass.data import _frames
+from onepass.data._blocks import NUMBER, SKIP, WORD
 from onepass.data._columns import Column, Floats, Numbers
 from onepass.data._layout import refuse_data
 from onepass.data._source import Source
-from onepass.data._text import NUMBER, SKIP, WORD, Text
+from onepass.data._text import Text
 
 
 @dataclass(frozen=True)
