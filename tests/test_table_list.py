@@ -78,6 +78,8 @@ READ = {
                                {"drop": ["b"]}, X2, Y2, None),
     "row names as R writes them": ('"a","y"\n"r1",1,2.5\n"r2",2,3.5\n', {}, X2, Y2, None),
     "row numbers as R writes them": ('"a","y"\n"1",1,2.5\n"2",2,3.5\n', {}, X2, Y2, None),
+    "a name that begins as a total": ("c,a,y\nx,1,2.5\nTotal Recall,2,3.5\n", {"drop": ["c"]}, X2, Y2,
+                                      None),
     "a class called total": (lines(AB, ["total", "part"] * 2), {}, [[0], [1], [2], [3]],
                              [1, 0, 1, 0], ("part", "total")),
     "comment lines": ("# exported 2024, by me\n#\na,y\n1,2.5\n2,3.5\n", {}, X2, Y2, None),

@@ -142,7 +142,10 @@ class Encoding:
             table.text.keeps_blank = not with_target  # each row gets a prediction
         absent = [name for name in self.columns if name not in table.names]
         if absent:
-            hint = suggestion(absent[0], [n for n in table.names if n not in self.columns])
+            hint = ""
+            if how.get("header") is False:
+                hint = "; without a header line, columns are called by their places"
+            hint += suggestion(absent[0], [n for n in table.names if n not in self.columns])
             raise ValueError(
                 f"{table.name}: no column {', '.join(map(repr, absent))}, which the model was "
                 f"trained on; the table has {', '.join(table.names)}{hint}"

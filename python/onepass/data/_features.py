@@ -164,7 +164,8 @@ def notes_on(
     """
     notes = list(table.notes)
     if table.blank:
-        notes.append(f"left out {table.blank} rows in which every cell is empty")
+        rows = "1 row" if table.blank == 1 else f"{table.blank} rows"
+        notes.append(f"left out {rows} in which every cell is empty")
     words = {n: c for n, c in columns.by_name.items() if isinstance(c, Words)}
     if words:
         listed = ", ".join(f"{n!r} ({len(c.words)} words)" for n, c in words.items())

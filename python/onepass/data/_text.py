@@ -164,8 +164,8 @@ class _Reading:
             if bare is None:
                 return False
             chunk = bare
-        if f"\n{sep * (len(self.kinds) - 1)}\n" in f"\n{chunk}\n"[: -chunk.endswith("\n") or None]:
-            return False  # a row of empty cells
+        if self._has_blank(chunk):
+            return False
         block = _blocks.of(chunk, sep, self.kinds, self.text.source.size)
         if block is None:
             return False
@@ -188,6 +188,13 @@ class _Reading:
         self._add(numbers, cells)
         self.line += lines
         return True
+
+    def _has_blank(self, chunk: str) -> bool:
+        """Whether a row is empty cells, as far as a quick reader may not see it."""
+        chunk = chunk if chunk.endswith("\n") else f"{chunk}\n"
+        if len(self.kinds) == 1:
+            return not all(map(str.strip, chunk[:-1].split("\n")))
+        return f"\n{self.layout.sep * (len(self.kinds) - 1)}\n" in f"\n{chunk}"
 
     def _slow(self, chunk: str, file: io.TextIOWrapper) -> None:
         """Read cell by cell; records that go over the end of ``chunk`` take lines of ``file``."""
