@@ -216,6 +216,10 @@ NOTES = {
     "numbers": ("k,a,y\n" + "".join(f"{i},{i % 3},{i}.5\n" for i in range(30)), "--drop k"),
     "constant": ("c,a,y\n" + "".join(f"4,{i % 3},{i}.5\n" for i in range(9)), "every row: 'c'"),
     "long": (f"n,y\n{2**62},0.5\n{2**62 + 1},1.5\n", "beyond 2\\*\\*53, which are rounded: 'n'"),
+    "dates as numbers": (
+        "d,a,y\n" + "".join(f"202402{i + 1:02d},{i % 3},{i}.5\n" for i in range(9)),
+        "dates as numbers, perhaps: 'd'; .*--drop d",
+    ),
     "a filler": (
         "p,y\n" + "".join(f"{(1013 + i, -9999)[i % 3 == 0]},{i}.5\n" for i in range(9)),
         "'p' has -9999 in several rows, far from its other numbers; if that means a missing value",

@@ -205,8 +205,10 @@ class Encoding:
             unseen = ~np.isin(column.words, feature.categories)[column.codes]
             if unseen.any():
                 row = int(np.flatnonzero(unseen)[0])
+                count = int(np.count_nonzero(unseen))
+                rows = "1 row holds" if count == 1 else f"{count} rows hold"
                 notes.append(
-                    f"column {feature.name!r}: {np.count_nonzero(unseen)} rows hold words that "
+                    f"column {feature.name!r}: {rows} words that "
                     f"training lacked, such as {words[row, place]!r}; all its columns are 0 there"
                 )
         encoder = _encoder([list(feature.categories) for feature in features])
