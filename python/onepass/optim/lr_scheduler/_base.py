@@ -104,6 +104,7 @@ class LRScheduler:
             "last_lrs": list(self._lrs),
             "lrs": self.get_last_lr(),
             "without_zeros": [zeros.held(group) for group in self.optimizer.param_groups],
+            "zeros": list(self._zeros),
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -222,13 +223,29 @@ class LRScheduler:
         self.last_epoch, self._zeros = t, own
 
     def _resume(self, state: Mapping[str, Any]) -> None:
-        """Set the rates that the optimizer had, which may not be those of the schedule."""
+        """Set the rates that the optimizer had, which may not be those of the schedule.
+
+        Where the schedule of the state had come to 0 and this one, a longer one, has not: its own.
+        """
         groups = self.optimizer.param_groups
         self._extras(self.last_epoch)
-        kept = state.get("without_zeros", [None] * len(groups))
-        self._set(state["lrs"], [None if own is None else tuple(own) for own in kept])
+        rates = self.rates(self.last_epoch)
+        self._zeros = self._at_zero(self.last_epoch, rates)
+        lrs = list(state["lrs"])
+        kept = [own and tuple(own) for own in state.get("without_zeros", [None] * len(groups))]
+        goes_on = {
+            number
+            for number, (was, now) in enumerate(
+                zip(state.get("zeros", ()), self._zeros, strict=False)
+            )
+            if was > now and kept[number] is not None and kept[number][1] == was
+        }
+        for number in goes_on:
+            lrs[number], kept[number] = rates[number], None
+        self._set(lrs, kept)
         self._lrs = [float(lr) for lr in state.get("last_lrs", self._present(groups))]
-        self._zeros = self._at_zero(self.last_epoch, self.rates(self.last_epoch))
+        for number in goes_on:
+            self._lrs[number] = rates[number]
 
     def _at_zero(self, t: int, rates: Sequence[float]) -> list[int]:
         """1 for each group whose rate is 0 though its base rate is not, else 0."""
@@ -269,7 +286,7 @@ class LRScheduler:
         owner = type(self).__name__
         if not isinstance(state, Mapping):
             raise TypeError(f"{owner}: 'state_dict' is {state!r}, expected what state_dict() gives")
-        optional = ("last_lrs", "lrs", "without_zeros")
+        optional = ("last_lrs", "lrs", "without_zeros", "zeros")
         missing = [key for key in self.state_dict() if key not in state and key not in optional]
         if missing:
             raise ValueError(
