@@ -207,7 +207,7 @@ def test_words_that_training_lacked_and_gaps(trained, capsys):
     shown = capsys.readouterr()
     first, second, third = (float(row["price"]) for row in rows_of(shown.out))
     assert first == second != third
-    assert "1 rows hold words that training lacked, such as 'Paris'" in shown.err
+    assert "1 row holds words that training lacked, such as 'Paris'" in shown.err
 
 
 def test_a_gap_is_refused_where_training_had_none(trained, capsys):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -52,7 +53,52 @@ def test_a_reader_that_goes_away_leaves_no_traceback(table):  # noqa: F811
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("more", [{"NO_COLOR": "1"}, {"TERM": "dumb"}, {"FORCE_COLOR": "1"}])
+def test_a_terminal_gets_no_colours(table, more):  # noqa: F811
+    """NO_COLOR is kept, as nothing is ever coloured."""
+    master, end = os.openpty()
+    line = [sys.executable, "-m", "onepass", "train", table.name, *FAST]
+    env = {**ENVIRONMENT, "TERM": "xterm-256color", **more}
+    process = subprocess.Popen(line, cwd=table.parent, env=env, stdout=end, stderr=end)
+    os.close(end)
+    shown = b""
+    try:
+        while part := os.read(master, 1 << 16):
+            shown += part
+    except OSError:  # Linux: the other end is closed
+        pass
+    os.close(master)
+    assert process.wait() == 0
+    assert b"held-out part" in shown
+    assert not re.search(rb"\x1b\[[0-9;]*m", shown)
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")
+def test_scores_that_cannot_be_written_are_an_error(table):  # noqa: F811
+    assert onepass("train", table.name, *FAST, "--out", "run", cwd=table.parent).returncode == 0
+    for more in ([], ["--json"]):
+        line = [sys.executable, "-m", "onepass", "evaluate", "run", table.name, *more]
+        with open("/dev/full", "w") as full:
+            done = subprocess.run(line, cwd=table.parent, env=ENVIRONMENT, stdout=full,
+                                  stderr=subprocess.PIPE, text=True)  # fmt: skip
+        assert done.returncode == 1
+        assert "cannot write the output: No space left on device" in done.stderr
+
+
 # ------------------------------------------------------------------------------- directories
+
+
+def test_a_run_without_its_record_is_named(table):  # noqa: F811
+    assert onepass("train", table.name, *FAST, "--out", "run", cwd=table.parent).returncode == 0
+    (table.parent / "run" / "run.json").unlink()
+    again = onepass("train", "--resume", "--out", "run", cwd=table.parent)
+    refused(again, "run: run.json is missing, expected it with --resume")
+
+
+@pytest.mark.parametrize("name", ["none.feather", "none.json", "none", "none.csv"])
+def test_a_file_that_is_not_there_is_said_so_whatever_the_options(tmp_path, name):
+    done = onepass("train", name, "--categorical", "auto", cwd=tmp_path)
+    refused(done, f"(no such file: {name}|'name_or_path' is '{name}', expected)")
 
 
 def test_a_second_run_leaves_the_first_as_it_is(table):  # noqa: F811

@@ -500,7 +500,7 @@ def test_more_epochs_say_what_becomes_of_the_learning_rate(tmp_path, capsys):
     rates = rates_of(tmp_path / "run")
     assert main([*options[:-1], str(tmp_path / "whole"), "--epochs", "4"]) == 0
     whole = rates_of(tmp_path / "whole")
-    assert rates[2:] == whole[2:]
+    assert rates[2:] == whole[2:] != ["0.0", "0.0"]
     assert rates[:2] != whole[:2]
     assert main([*options, "--epochs", "4", "--resume"]) == 0
     assert words not in capsys.readouterr().out

@@ -88,3 +88,32 @@ def test_a_state_goes_through_json(make):
     for schedule in (old, new):
         schedule.step(1.0)
     assert first.lrs == second.lrs
+
+
+def test_a_longer_schedule_goes_on_where_a_shorter_one_had_come_to_0():
+    """As the rest of a run of the longer length, alone and as a part."""
+
+    def cosine(optimizer, length):
+        return schedules.CosineAnnealingLR(optimizer, length)
+
+    def warmed(optimizer, length):
+        parts = [
+            schedules.LinearWarmup(optimizer, 1),
+            schedules.CosineAnnealingLR(optimizer, length - 1),
+        ]
+        return schedules.SequentialLR(optimizer, parts, [1])
+
+    for make in (cosine, warmed):
+        ended = make(Groups(0.5), 4)
+        for _ in range(4):
+            ended.step()
+        assert ended.get_last_lr() == [0]
+        longer = make(Groups(0.5), 8)
+        longer.load_state_dict(json.loads(json.dumps(ended.state_dict())))
+        whole = make(Groups(0.5), 8)
+        for _ in range(4):
+            whole.step()
+        for _ in range(5):
+            assert longer.get_last_lr() == whole.get_last_lr()
+            longer.step()
+            whole.step()

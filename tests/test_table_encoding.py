@@ -99,7 +99,7 @@ def test_a_row_of_a_table_of_one_column_may_be_a_gap(gap):
 def test_rows_without_cells_are_left_out_of_a_training_and_noted():
     table = read_table(file("a,b,y\n1,2,0.5\n,,\n3,4,1.5\n,,\n,,\n"))
     assert table.x.tolist() == [[1, 2], [3, 4]]
-    assert table.notes == ("left out 1 rows in which every cell is empty",)
+    assert table.notes == ("left out 1 row in which every cell is empty",)
 
 
 def test_empty_columns_are_noted_and_need_not_be_there_later():
@@ -216,6 +216,10 @@ NOTES = {
     "numbers": ("k,a,y\n" + "".join(f"{i},{i % 3},{i}.5\n" for i in range(30)), "--drop k"),
     "constant": ("c,a,y\n" + "".join(f"4,{i % 3},{i}.5\n" for i in range(9)), "every row: 'c'"),
     "long": (f"n,y\n{2**62},0.5\n{2**62 + 1},1.5\n", "beyond 2\\*\\*53, which are rounded: 'n'"),
+    "dates as numbers": (
+        "d,a,y\n" + "".join(f"202402{i + 1:02d},{i % 3},{i}.5\n" for i in range(9)),
+        "dates as numbers, perhaps: 'd'; .*--drop d",
+    ),
     "a filler": (
         "p,y\n" + "".join(f"{(1013 + i, -9999)[i % 3 == 0]},{i}.5\n" for i in range(9)),
         "'p' has -9999 in several rows, far from its other numbers; if that means a missing value",
@@ -409,3 +413,17 @@ def test_a_table_that_takes_more_than_a_second_shows_a_bar(monkeypatch, tmp_path
     assert shown[-1] == "closed"
     assert shown[:-1] == sorted(shown[:-1])
     assert shown[-2] == len(text)
+
+
+def test_options_of_text_are_refused_for_what_is_none():
+    for option in ({"sep": ";"}, {"encoding": "latin-1"}):
+        with pytest.raises(ValueError, match="expected none with the table, which is no text"):
+            read_table({"a": [1, 2], "y": [0.5, 1.5]}, **option)
+    encoding = read_table(file("a;y\n1;0.5\n2;1.5\n"), sep=";").encoding
+    assert encoding.apply({"a": [3]}).tolist() == [[3]]
+
+
+def test_without_a_header_a_missing_column_is_explained():
+    encoding = read_table(file("0.5,1,2\n1.5,3,5\n"), header=False, target=1).encoding
+    with pytest.raises(ValueError, match=r"no column '3'.* columns are called by their places"):
+        encoding.apply(file("1,2\n"))

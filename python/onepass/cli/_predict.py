@@ -69,8 +69,8 @@ def evaluate(options: Arguments) -> int:
     for text in done.notes:
         note(text)
     if done.imbalanced:
-        say(f"{done.by_class()}\n", wrapped=False)
-    say(str(done))
+        print(f"{done.by_class()}\n")
+    print(done)  # not said: where it cannot be written, the command has failed
     return 0
 
 

@@ -179,6 +179,8 @@ def refuse_mixture(cells: Cells, cure: str, *, feature: bool = False) -> None:
         where = "is not a finite number, as others of the column are"
     if not odd_is_number and (found := _underscored(word)):
         cure = f"write it without underscores, {found}"
+    elif cells.row_of(word) == 1 and not odd_is_number:
+        cure = f"delete the line if it has units or the like; else {cure}"
     cells.refuse(word, f"{where}; {cure}")
 
 

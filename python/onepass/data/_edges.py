@@ -10,8 +10,9 @@ from onepass.data._cells import is_figure, shown
 CURE = "delete the line, or begin it with #"
 _SEP = re.compile(r'"?sep=(.)"?\s*', re.IGNORECASE)
 _TOTAL = re.compile(
-    r"(grand|sub|overall)?[ -]?(total|sum|summe|gesamt|gesamtsumme|zwischensumme|insgesamt|average"
-    r"|avg|mean|durchschnitt|mittelwert|somme|moyenne|totale|suma|media|promedio)s?\b.{0,30}",
+    r"((grand|sub|overall)?[ -]?totals?|sum|summe|gesamt|gesamtsumme|zwischensumme|insgesamt"
+    r"|averages?|avg|mean|durchschnitt|mittelwert|somme|moyenne|totale|suma|promedio)"
+    r"( ?[:(\d].{0,30})?",  # but not Total Recall
     re.IGNORECASE,
 )
 

@@ -142,7 +142,10 @@ class Encoding:
             table.text.keeps_blank = not with_target  # each row gets a prediction
         absent = [name for name in self.columns if name not in table.names]
         if absent:
-            hint = suggestion(absent[0], [n for n in table.names if n not in self.columns])
+            hint = ""
+            if how.get("header") is False:
+                hint = "; without a header line, columns are called by their places"
+            hint += suggestion(absent[0], [n for n in table.names if n not in self.columns])
             raise ValueError(
                 f"{table.name}: no column {', '.join(map(repr, absent))}, which the model was "
                 f"trained on; the table has {', '.join(table.names)}{hint}"
@@ -202,8 +205,10 @@ class Encoding:
             unseen = ~np.isin(column.words, feature.categories)[column.codes]
             if unseen.any():
                 row = int(np.flatnonzero(unseen)[0])
+                count = int(np.count_nonzero(unseen))
+                rows = "1 row holds" if count == 1 else f"{count} rows hold"
                 notes.append(
-                    f"column {feature.name!r}: {np.count_nonzero(unseen)} rows hold words that "
+                    f"column {feature.name!r}: {rows} words that "
                     f"training lacked, such as {words[row, place]!r}; all its columns are 0 there"
                 )
         encoder = _encoder([list(feature.categories) for feature in features])

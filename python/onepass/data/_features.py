@@ -31,7 +31,11 @@ def left_out_empty(
     Raises:
         ValueError: no other column is left.
     """
-    empty = [name for name, column in found.features.items() if column.missing().all()]
+    empty = [
+        name
+        for name, column in found.features.items()
+        if column.at(slice(1)).missing().all() and column.missing().all()
+    ]
     if empty and (asked is not None or len(empty) == len(found.features)):
         cure = leave_out(empty) if asked is None else f"name others than {_them(empty)}"
         raise ValueError(
@@ -160,7 +164,8 @@ def notes_on(
     """
     notes = list(table.notes)
     if table.blank:
-        notes.append(f"left out {table.blank} rows in which every cell is empty")
+        rows = "1 row" if table.blank == 1 else f"{table.blank} rows"
+        notes.append(f"left out {rows} in which every cell is empty")
     words = {n: c for n, c in columns.by_name.items() if isinstance(c, Words)}
     if words:
         listed = ", ".join(f"{n!r} ({len(c.words)} words)" for n, c in words.items())
@@ -191,6 +196,9 @@ def notes_on(
     ids = [n for n, c in columns.by_name.items() if isinstance(c, Numbers) and _is_id(n, c)]
     if ids:
         notes.append(f"different in every row: {_them(ids)}; if that is an id, {leave_out(ids)}")
+    dates = [n for n, c in columns.by_name.items() if isinstance(c, Numbers) and _are_dates(c)]
+    if dates:
+        notes.append(f"dates as numbers, perhaps: {_them(dates)}; {leave_out(dates)}")
     for name, column in columns.by_name.items():
         number = _filler(column) if isinstance(column, Numbers) else None
         if number is not None:
@@ -221,6 +229,16 @@ def _is_id(name: str, column: Numbers) -> bool:
     if len(values) < (2 if called else FEW_ROWS) or not (values[:FEW_ROWS] % 1 == 0).all():
         return False
     return bool((values % 1 == 0).all()) and len(np.unique(values)) == len(values)
+
+
+def _are_dates(column: Numbers) -> bool:
+    """Whether numbers are such as 20240131."""
+    values = column.values[~column.missing()]
+    if not len(values) or values[0] < 19e6 or values.min() < 19e6 or values.max() >= 21e6:
+        return False
+    month, day = values // 100 % 100, values % 100
+    valid = (month >= 1) & (month <= 12) & (day >= 1) & (day <= 31)
+    return bool(((values % 1 == 0) & valid).all()) and len(np.unique(values)) > 2
 
 
 def _filler(column: Numbers) -> float | None:

@@ -48,7 +48,7 @@ def layout_of(name: str, head: str, sep: str | None, header: bool | None) -> Lay
         ValueError: no header line or no record, a first line that is data or a title.
     """
     told = separator_told(head.split("\n", 1)[0])
-    sep = sep or told
+    sep = sep or (told if told and told in head.split("\n", 2)[1:2][-1] else None)
     commented = int(told is not None)
     commented += _commented(head.split("\n", 1)[1] if told is not None else head)
     text = head.split("\n", commented)[-1]

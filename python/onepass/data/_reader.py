@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 
 from onepass.data import _frames
+from onepass.data._blocks import NUMBER, SKIP, WORD
 from onepass.data._columns import Column, Floats, Numbers
 from onepass.data._layout import refuse_data
 from onepass.data._source import Source
-from onepass.data._text import NUMBER, SKIP, WORD, Text
+from onepass.data._text import Text
 
 
 @dataclass(frozen=True)
@@ -66,9 +67,7 @@ class TextTable:
                 raise ValueError(
                     f"{self.name}: two columns are called {name!r}; rename one of them"
                 )
-        self.trailing = {p for p in unnamed if all(q in unnamed for q in range(p, len(names)))}
-        for place in sorted(unnamed - self.trailing):
-            _refuse_unnamed(self.name, place)
+        self.unnamed = unnamed
         self.names = tuple(self.places)
 
     def is_fractional(self, name: str) -> bool:
@@ -83,10 +82,10 @@ class TextTable:
             place = self.places[name]
             plain = layout.numeric[place] and name not in words
             kinds[place] = NUMBER if plain else WORD
-        for place in self.trailing:
+        for place in self.unnamed:
             kinds[place] = WORD
         found = self.text.read(kinds, self.places[keep[-1]])
-        for place in self.trailing:
+        for place in self.unnamed:
             if not found[place].missing().all():
                 _refuse_unnamed(self.name, place)
         named = {name: found[self.places[name]] for name in keep}

@@ -162,6 +162,13 @@ def read_table(
     if like is not None:
         return _read_like(source, like, reading)
     table = open_table(source, sep=sep, header=header, encoding=encoding)
+    if not isinstance(table, TextTable):
+        for name in ("sep", "encoding"):
+            if reading[name] is not None:
+                raise ValueError(
+                    f"read_table: {name!r} is {reading[name]!r}, expected none with {table.name}, "
+                    "which is no text"
+                )
     used, called = _chosen(table, drop, features, target)
     found = decided(table, used, called, labels=task == "classification", asked=decimal)
     assert found.target is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -20,6 +21,8 @@ from onepass.data._decide import (
     refuse_mixture,
     refuse_scaled,
 )
+
+FEW = 8  # words: fewer may all differ and name classes
 
 
 @dataclass(frozen=True)
@@ -67,13 +70,19 @@ def target_of(cells: Cells | Numbers, task: str | None, signs: Signs) -> Target:
         refuse_mixture(
             replace(cells, values=tuple(_unless_gaps(cells, text))), f"mend the cell, or {NAMES}"
         )
-    if task is None and len(text) > MOST_NAMES and 2 * len(text) > len(cells.column):
+    if task is None and 2 * len(text) > len(cells.column) and _are_amounts(text):
         cells.refuse(
             text[0],
             f"is one of {len(text)} different words in {len(cells.column)} rows, expected numbers "
             f"or classes that come again; write numbers alone, or {NAMES}",
         )
     return _labels(cells, {word: word for word in text})
+
+
+def _are_amounts(text: list[str]) -> bool:
+    """Whether words that hardly repeat are rather amounts: many, or with digits in front."""
+    digits = sum(re.match(r"[+-]?\d", word) is not None for word in text)
+    return len(text) > MOST_NAMES or (len(text) >= FEW and 2 * digits > len(text))
 
 
 def _unless_gaps(cells: Cells, text: list[str]) -> list[str]:

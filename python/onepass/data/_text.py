@@ -1,8 +1,8 @@
-"""The records of a text as columns: numbers by NumPy where they are plain, else the cells' words.
+"""The records of a text as columns: numbers at once where they are plain, else the cells' words.
 
-A part of the text that is numbers, words without quotes and nothing else goes through
-``numpy.loadtxt``; any other part through ``csv``. A column that turns out to hold anything else
-than plain numbers and gaps is read again as words: what they say is decided over all of them.
+A part of the text that is numbers, words and quotes around whole cells goes through a quick reader;
+any other part through ``csv``. A column that turns out to hold anything else than plain numbers and
+gaps is read again as words: what they say is decided over all of them.
 """
 
 from __future__ import annotations
@@ -10,11 +10,12 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterable, Iterator
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from onepass.data import _blocks, _quotes
+from onepass.data._blocks import GAP, NUMBER, WORD
 from onepass.data._cells import is_code, is_missing, is_plain, shown
 from onepass.data._columns import Floats, Numbers, Words
 from onepass.data._edges import CURE, filled, refuse_last
@@ -33,9 +34,7 @@ from onepass.data._source import Source, cell_with
 CHUNK = 1 << 20  # characters of a part
 LOOKED_AT = 10_000  # characters at the end that show a total
 HEAD = 1 << 20  # characters that show the layout
-GAP = "nAn"  # stands for an empty cell on the way through loadtxt, which reads it as NaN
 DIGITS = frozenset("0123456789.+-eE")
-NUMBER, WORD, SKIP = "f8", "O", "U1"  # the dtypes of a column within loadtxt
 
 
 class Text:
@@ -155,48 +154,47 @@ class _Reading:
         return dict(sorted(found.items()))
 
     def _quick(self, chunk: str) -> bool:
-        """Read by NumPy; False, and nothing done, where that cannot be right."""
-        if '"' in chunk or chunk.isspace() or _longest(chunk) > LONGEST_CELL:
+        """Read at once; False, and nothing done, where that cannot be right."""
+        sep, lines = self.layout.sep, chunk.count("\n") + (not chunk.endswith("\n"))
+        if not sep.isascii() or chunk.isspace() or _longest(chunk) > LONGEST_CELL:
             return False
-        if not self.layout.sep.isascii() or (len(self.kinds) == 1 and "\n\n" in f"\n{chunk}"):
-            return False
-        block = self._loaded(chunk)
-        if block is None:
-            filled = _filled(chunk, self.layout.sep)
-            block = self._loaded(filled) if filled != chunk else None
-            if block is None or self._has_blank(block):
+        quoted = '"' in chunk
+        if quoted:
+            bare = _quotes.without(chunk, sep)
+            if bare is None:
                 return False
-        numbers = np.empty((len(block), len(self.slots)))
+            chunk = bare
+        if self._has_blank(chunk):
+            return False
+        block = _blocks.of(chunk, sep, self.kinds, self.text.source.size)
+        if block is None:
+            return False
+        count = max(map(len, block.values()), default=0)
+        numbers = np.empty((count, len(self.slots)))
         for place, slot in self.slots.items():
             if self.kinds[place] == NUMBER:
-                numbers[:, slot] = block[f"f{place}"]
+                numbers[:, slot] = block[place]
         if np.isinf(numbers).any():
             return False  # a word such as inf, or too large
-        for place in _coded(chunk, self.layout.sep) if self.slots else ():
+        for place in _coded(chunk, sep) if self.slots else ():
             if self.kinds[place] == NUMBER:
                 self.kinds[place] = WORD  # the next pass reads it as words
         if pending := self._pending():
             gaps: dict[int, Iterable[str]] = {p: [""] * pending for p in self.codes}
             self._add(np.full((pending, len(self.slots)), np.nan), gaps)
-        self._add(numbers, {p: block[f"f{p}"] for p in self.codes})
-        self.line += chunk.count("\n") + (not chunk.endswith("\n"))
+        cells: dict[int, Iterable[str]] = {p: block[p] for p in self.codes}
+        if quoted and _quotes.HELD in chunk:
+            cells = {p: [word.replace(_quotes.HELD, sep) for word in c] for p, c in cells.items()}
+        self._add(numbers, cells)
+        self.line += lines
         return True
 
-    def _loaded(self, chunk: str) -> Any:
-        kinds = [(f"f{place}", kind) for place, kind in enumerate(self.kinds)]
-        try:
-            return np.loadtxt(
-                io.StringIO(chunk), kinds, comments=None, delimiter=self.layout.sep, ndmin=1
-            )
-        except ValueError:
-            return None
-
-    def _has_blank(self, block: Any) -> bool:
-        blank = np.ones(len(block), bool)
-        for place, kind in enumerate(self.kinds):
-            cells = block[f"f{place}"]
-            blank &= np.isnan(cells) if kind == NUMBER else np.isin(cells, ["", GAP, GAP[0]])
-        return bool(blank.any())
+    def _has_blank(self, chunk: str) -> bool:
+        """Whether a row is empty cells, as far as a quick reader may not see it."""
+        chunk = chunk if chunk.endswith("\n") else f"{chunk}\n"
+        if len(self.kinds) == 1:
+            return not all(map(str.strip, chunk[:-1].split("\n")))
+        return f"\n{self.layout.sep * (len(self.kinds) - 1)}\n" in f"\n{chunk}"
 
     def _slow(self, chunk: str, file: io.TextIOWrapper) -> None:
         """Read cell by cell; records that go over the end of ``chunk`` take lines of ``file``."""
@@ -334,25 +332,21 @@ def _floats(cells: tuple[str, ...]) -> list[float] | None:
 def _coded(chunk: str, sep: str) -> list[int]:
     """Columns with a cell that begins with a zero and another digit; the chunk has no quotes."""
     text = np.frombuffer(f"\n{chunk}".encode(), np.uint8)
-    after = text[1:]
-    zero = np.flatnonzero(after[:-1] == ord("0"))
-    zero = zero[(after[zero + 1] - ord("0")) < 10]  # unsigned: what comes before "0" is large
-    zero = zero[np.isin(text[zero], np.frombuffer(f"\n\t {sep}".encode(), np.uint8))]
+    before, first, second = text[:-2], text[1:-1], text[2:]
+    found = first == ord("0")
+    found &= (second - ord("0")) < 10  # unsigned: what comes before "0" is large
+    borders = before == ord(sep)
+    for border in "\n\t ":
+        borders |= before == ord(border)
+    found &= borders
+    zero = np.flatnonzero(found)
     if not len(zero):
         return []
     ends = np.flatnonzero(text == ord("\n"))
     lines = ends[np.searchsorted(ends, zero, "right") - 1]
-    seps = np.flatnonzero(text == sep.encode()[-1])
+    seps = np.flatnonzero(text == ord(sep))
     places = np.searchsorted(seps, zero, "right") - np.searchsorted(seps, lines, "left")
     return [int(place) for place in np.unique(places)]
-
-
-def _filled(chunk: str, sep: str) -> str:
-    """The chunk with GAP in its empty cells."""
-    filled = f"\n{chunk}" if chunk.endswith("\n") else f"\n{chunk}\n"
-    for _ in range(2):  # of three separators in a row, one pass sees the first two
-        filled = filled.replace(sep * 2, f"{sep}{GAP}{sep}")
-    return filled.replace(f"\n{sep}", f"\n{GAP}{sep}").replace(f"{sep}\n", f"{sep}{GAP}\n")
 
 
 def _longest(chunk: str) -> int:

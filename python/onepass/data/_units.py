@@ -19,6 +19,12 @@ _COUNTED = (
 )
 _PLURAL = {f"{name}s": name for name in _COUNTED.split()}
 _PLURAL |= {"inches": "inch", "sq ft": "sqft", "sq. ft": "sqft", "sq. ft.": "sqft", "sq m": "sqm"}
+_PLURAL |= {
+    written: _PLURAL.get(name, name)
+    for name in (*_SIMPLE.split(), *_PLURAL)
+    for written in (name.upper(), name.capitalize())
+    if len(name) > 1 and name.isascii() and name.islower() and written not in _SIMPLE.split()
+}
 _ANY = "|".join(map(re.escape, sorted([*_SIMPLE.split(), *_PLURAL], key=len, reverse=True)))
 UNIT = rf"(?:{_ANY})(?:/(?:100 ?)?(?:{_ANY}))?"
 _SCALED = re.compile(r"[+-]?\d+([.,]\d+)? ?(k|K|M|Mio\.?|Mrd\.?|bn|million|billion)", re.ASCII)

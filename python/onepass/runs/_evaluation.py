@@ -72,4 +72,4 @@ def of_data(run: SavedRun, data: Any, *, held_out: bool, **reading: Any) -> Eval
         return of_rows(run, "held-out part", X[run.held_out], y[run.held_out], notes)
     if same:
         notes = (*notes, "the run was trained on most of these rows; --held-out takes the others")
-    return of_rows(run, f"{len(y)} rows", X, y, notes)
+    return of_rows(run, f"{len(y)} row{'s' * (len(y) != 1)}", X, y, notes)

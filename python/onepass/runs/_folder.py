@@ -102,6 +102,11 @@ class Folder:
         reasons = []
         for path in [out] if out is not None else _newest_first(name):
             if not (path / RECORD).is_file():
+                if out is not None and _holds_a_run(out):
+                    raise ValueError(
+                        f"{out}: {RECORD} is missing, expected it with --resume; put it back, or "
+                        "train into another folder (--out)"
+                    )
                 continue
             reason = contradiction(_read(path))
             if reason is not None:

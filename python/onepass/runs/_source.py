@@ -53,7 +53,7 @@ class Source:
         """
         if not is_table(options.data):
             given = [name for name in (*READING, *CHOICE) if getattr(options, name)]
-            if given:
+            if given and (options.data in BUNDLED or options.data.lower().endswith(".npz")):
                 raise ValueError(
                     f"train: '--{given[0]}' is given, expected it with a table only, and "
                     f"{options.data} is none"

@@ -223,14 +223,28 @@ class LRScheduler:
         self.last_epoch, self._zeros = t, own
 
     def _resume(self, state: Mapping[str, Any]) -> None:
-        """Set the rates that the optimizer had, which may not be those of the schedule."""
+        """Set the rates that the optimizer had, which may not be those of the schedule.
+
+        Where the schedule of the state had come to 0 and this one, a longer one, has not: its own.
+        """
         groups = self.optimizer.param_groups
         self._extras(self.last_epoch)
-        kept = state.get("without_zeros", [None] * len(groups))
-        self._set(state["lrs"], [None if own is None else tuple(own) for own in kept])
+        rates = self.rates(self.last_epoch)
+        now = self._at_zero(self.last_epoch, rates)
+        self._zeros = [int(own) for own in state.get("zeros", now)]
+        lrs = list(state["lrs"])
+        kept = [own and tuple(own) for own in state.get("without_zeros", [None] * len(groups))]
+        left = {
+            number
+            for number, (was, own) in enumerate(zip(self._zeros, now, strict=False))
+            if was > own and kept[number] is not None and kept[number][1] == was
+        }
+        for number in left:
+            lrs[number], kept[number], self._zeros[number] = rates[number], None, now[number]
+        self._set(lrs, kept)
         self._lrs = [float(lr) for lr in state.get("last_lrs", self._present(groups))]
-        # Not what `_at_zero` says: this schedule may be longer than that of the state.
-        self._zeros = [int(own) for own in state.get("zeros", ())]
+        for number in left:
+            self._lrs[number] = rates[number]
 
     def _at_zero(self, t: int, rates: Sequence[float]) -> list[int]:
         """1 for each group whose rate is 0 though its base rate is not, else 0."""
