@@ -18,7 +18,8 @@ from onepass._array import Array, copy_into, is_floating
 from onepass._cuda_memory import read_back
 from onepass._docs import shares
 from onepass._numbers import as_float, flag, one_of
-from onepass.ops._rule import SCALAR_RANGES, Rule, State
+from onepass.ops._ranges import SCALAR_RANGES
+from onepass.ops._rule import Rule, State
 
 Nonfinite = Literal["propagate", "skip", "raise"]
 _PROPAGATE: Nonfinite = "propagate"
