@@ -79,6 +79,7 @@ class Optimizer(Planned):
 
     def __init_subclass__(cls, *, op: Callable[..., StepInfo] | None = None) -> None:
         super().__init_subclass__()
+        cls._name = cls.__name__
         if op is None:
             return  # a subclass of a named optimizer
         if "_rule" not in vars(cls):
@@ -173,6 +174,7 @@ class Optimizer(Planned):
         if held.setdefault("by", me) != me:
             raise self._alone.error()
         try:
+            given = self._grads() if grads is None else grads
             plan, hypers = self._plan, None
             if not self._holders:
                 hypers = group_hypers(
@@ -181,7 +183,6 @@ class Optimizer(Planned):
             if hypers is None or plan is None:
                 plan, hypers = self._prepare(), self._hypers
             self._hypers = hypers
-            given = self._grads() if grads is None else grads
             frozen: list[Any] = []
             if self._holders or self._of_torch:
                 frozen = [p for p, _ in self._holders if not p.requires_grad]

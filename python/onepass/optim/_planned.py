@@ -31,6 +31,7 @@ class Planned:
     """
 
     _rule: ClassVar[Rule]
+    _name: ClassVar[str] = "Optimizer"  # of the class, for messages
 
     def __init__(self, defaults: dict[str, Any], groups: Sequence[Mapping[str, Any]]) -> None:
         self._alone = OneThread(self._name)
@@ -59,10 +60,6 @@ class Planned:
         for group in groups:
             self._append(group)
         self._prepare()
-
-    @property
-    def _name(self) -> str:
-        return type(self).__name__
 
     def __getstate__(self) -> dict[str, Any]:
         """Everything but the plan, which holds addresses: for pickle and copy."""
