@@ -3,7 +3,10 @@
 // no level may change. With the argument "accuracy" it also measures the error of each function and
 // prints the largest. With "every" it prints a hash of each function over all 2^32 floats instead,
 // for muladd(): to be compared by hand between levels when a coefficient changes; a minute and more
-// for each. "every mish" does so for the functions with that in their names.
+// for each. "every mish" does so for the functions with that in their names. To build it for a
+// level:
+//   g++ -std=c++17 -O3 -fno-math-errno -fno-trapping-math -ffp-contract=off -march=x86-64-v2
+//       -DONEPASS_ISA=v2 -Icsrc tests/cpp/core_test.cpp
 #include <cfloat>
 #include <cmath>
 #include <cstdio>
