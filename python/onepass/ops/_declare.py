@@ -69,8 +69,8 @@ class Declared:
             if kernel not in HYPER:
                 raise TypeError(
                     f"{where}: csrc/kernels/activation_list.h has no {kernel!r}, expected its "
-                    "header among the includes and its struct in Activations; build again after "
-                    "adding them"
+                    "header among the includes, its declaration, and its name in Activations; "
+                    "build again after adding them"
                 )
             if sorted(HYPER[kernel]) != given:
                 raise TypeError(
