@@ -256,6 +256,7 @@ def test_an_option_that_a_state_starts_at_is_checked(way, value):
             opt.load_state_dict(saved)
     assert p.tolist() == [1, 1, 1]
     assert len(opt.param_groups) == 1
+    assert way == "later" or opt.param_groups[0]["initial_value"] == 0.5
 
 
 def test_a_state_starts_at_the_option_of_its_group():
