@@ -6,6 +6,7 @@ import itertools
 import signal
 import sys
 
+import missing
 import pytest
 
 # A quick run leaves these out: they compile, or start a process for each of many cases.
@@ -52,6 +53,18 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     chosen = set(map(id, kept))
     config.hook.pytest_deselected(items=[item for item in items if id(item) not in chosen])
     items[:] = kept
+
+
+def pytest_exception_interact(
+    node: pytest.Item | pytest.Collector, call: pytest.CallInfo, report: pytest.CollectReport
+) -> None:
+    """One message for a mistake that lets no test file be imported, not a trace for each file."""
+    if isinstance(node, pytest.Module) and call.when == "collect" and call.excinfo is not None:
+        message = missing.stops_everything(call.excinfo.value)
+        if message is not None and hasattr(node.config, "workerinput"):
+            report.longrepr = message  # xdist would end in silence
+        elif message is not None:
+            pytest.exit(message, returncode=1)
 
 
 def _is_slow(item: pytest.Item) -> bool:

@@ -52,9 +52,9 @@ def test_a_declaration_that_contradicts_the_kernel_is_refused():
     def unheard_of(x, *, out=None):
         """y = x."""
 
-    with pytest.raises(TypeError, match=r"leaky_relu: .*'slope'.*'negative_slope'"):
+    with pytest.raises(TypeError, match=r"leaky_relu has .*'slope'.*'negative_slope'"):
         activation(leaky_relu)
-    with pytest.raises(TypeError, match=r"unheard_of: .*no such kernel"):
+    with pytest.raises(TypeError, match=r"activation_list\.h has no 'unheard_of', expected its"):
         activation(unheard_of)
     assert "unheard_of" not in ACTIVATIONS
 

@@ -20,10 +20,11 @@ from pathlib import Path
 import cases
 import onepass
 import pytest
-from cases._optimizer import Scalar
+from cases._optimizer import Scalar, square
 from cases.activations import FORMS
 from onepass import _C, ops, optim
 from onepass.nn._activation import Activation
+from onepass.ops._ranges import SQUARES
 
 ROOT = Path(__file__).resolve().parents[1]
 ACTIVATIONS = [kernel["name"] for kernel in _C.kernels() if kernel["kind"] == "activation"]
@@ -115,7 +116,15 @@ def test_every_update_has_a_record(kernel: str) -> None:
         assert parameters <= everywhere, (
             f"{where}: no options in the sweep of {kernel!r} set {sorted(parameters - everywhere)}"
         )
-        assert names <= set(inspect.signature(record.cls).parameters)
+        unknown = sorted(names - set(inspect.signature(record.cls).parameters))
+        assert not unknown, (
+            f"{where}: the sweep of {kernel!r} sets {unknown}, which {record.cls.__name__} does "
+            "not take: add them to its constructor, or take them out of the sweep"
+        )
+    squares = [s.name for s in record.states if s.draw is square and s.name not in SQUARES]
+    assert not squares, (
+        f"python/onepass/ops/_ranges.py: SQUARES lacks {squares}, which {where} draws as squares"
+    )
 
 
 def test_every_optimizer_has_a_record() -> None:
@@ -173,7 +182,7 @@ def test_docstrings_say_what_a_user_needs(name: str) -> None:
     first = text.splitlines()[0]
     assert re.search(r"[=‖]|mask|entropy|Gradients", first), f"{name}: no formula in front"
     for part in ("Args:", "Returns:", "Source:", "Example:"):
-        assert part in text, f"{name}: docstring lacks {part}"
+        assert re.search(rf"^{part}( |\n    )\S", text, re.M), f"{name}: docstring lacks {part}"
     parameters = inspect.signature(getattr(ops, name)).parameters.values()
     for parameter in parameters:
         assert re.search(rf"^\s+\*{{0,2}}{parameter.name}: ", text, re.M), (
@@ -471,4 +480,5 @@ def test_everything_offered_exists() -> None:
     assert done.returncode == 0, done.stderr
     named = re.findall(r"``(\w+)``", onepass.__doc__ or "")
     assert len(named) > 3
-    assert set(named) <= set(dir(onepass))
+    offered = {name for name in dir(onepass) if not name.startswith("__")}
+    assert {*named, "load_run", "cli"} == offered  # no imports of the module's own

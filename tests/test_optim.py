@@ -138,9 +138,9 @@ def test_one_launch_for_many_tensors(variant):
 def test_the_function_is_the_class(variant):
     rng, params = start("float32")
     mine = [p.copy() for p in params]
-    states = [[s.fresh(p) for p in params] for s in variant.states]
     opt = variant.make(params, lr=0.1)
     group = {key: value for key, value in opt.param_groups[0].items() if key != "params"}
+    states = [[s.fresh(p, group) for p in params] for s in variant.states]
     keywords = variant.record.keywords(group)
     for step in range(1, 8):
         grads = gradients(rng, params)

@@ -2,16 +2,21 @@
 what a step does where options have changed since the last one."""
 
 import copy
+import dataclasses
 import inspect
 import re
 
+import cases._optimizer as cases
 import numpy as np
 import pytest
+from cases import optimizers
 from helpers import each_variant
 from onepass import _C, optim
-from onepass.ops._rule import RANGES, Needs, Range, Rule, State
+from onepass.ops._ranges import RANGES, Range, reads
+from onepass.ops._rule import Needs, Rule, State
 
 SGD = {"lr": 0.5, "momentum": 0.0, "dampening": 0.0, "weight_decay": 0, "nesterov": False}
+OPTIMIZERS = {record.name: record for record in optimizers.OPTIMIZERS}
 
 
 def sgd(**more):
@@ -49,6 +54,52 @@ def test_numbers_of_a_tuple_have_the_range_of_the_rule():
     assert rule.hyper("Me", {"lr": 1.0, "betas": (0.5, 1.0), "weight_decay": 0.0})[1:3] == (0.5, 1)
     with pytest.raises(ValueError, match=r"Me: 'betas\[0\]' is 0\.0, expected a number > 0 and <="):
         rule.hyper("Me", {"lr": 1.0, "betas": (0.0, 1.0), "weight_decay": 0.0})
+
+
+@pytest.mark.parametrize(
+    ("hyper", "ranges", "options"),
+    [
+        (["lr", "eps1", "eps2"], {}, ["lr", "eps"]),  # Adafactor's: no "epss"
+        (["lr", "beta1", "beta2", "beta3"], {}, ["lr", "betas"]),
+        (["lr", "eta1", "eta2"], {"etas": (Range(0, 1), Range(1))}, ["lr", "etas"]),
+        (["l2", "lr"], {"l2": Range(0)}, ["l2", "lr"]),  # not the second of a tuple
+    ],
+)
+def test_numbered_hyper_parameters_are_read_from_a_tuple(hyper, ranges, options):
+    found = reads("mine", [*hyper, "step"], {}, {**RANGES, **ranges})
+    assert [option for option, *_ in found] == options
+    counts = [len(limits) for _, limits, *_ in found if not isinstance(limits, (Range, type(None)))]
+    assert counts == [sum(name[-1].isdigit() for name in hyper)] * (hyper[0] != "l2")
+
+
+@pytest.mark.parametrize(
+    ("hyper", "words"),
+    [
+        ("rho", "mine: no range for the hyper-parameter 'rho': add it to RANGES in python/"),
+        ("eta1", "mine: no range for the hyper-parameter 'eta1' or for the tuple 'etas': add"),
+        ("moss1", "mine: no range for the hyper-parameter 'moss1' or for the tuple 'moss': add"),
+    ],
+)
+def test_a_hyper_parameter_without_range_says_where_ranges_are(hyper, words):
+    with pytest.raises(ValueError, match=re.escape(words)):
+        reads("mine", ["lr", hyper], {}, RANGES)
+
+
+def test_each_number_of_a_tuple_may_have_its_own_range():
+    rule = Rule("lion", ranges={"betas": (Range(0, 1), Range(above=1))})
+    options = {"lr": 1.0, "weight_decay": 0.0}
+    assert rule.hyper("Me", {**options, "betas": (0.5, 1.25)})[1:3] == (0.5, 1.25)
+    for betas, words in (
+        ((1.5, 1.25), r"'betas\[0\]' is 1\.5, expected a number >= 0 and < 1"),
+        ((0.5, 1.0), r"'betas\[1\]' is 1\.0, expected a number > 1"),
+        ((0.5,), r"'betas' is \(0\.5,\), expected a pair of numbers"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            rule.hyper("Me", {**options, "betas": betas})
+    with pytest.raises(ValueError, match="lion: 'betas' has 2 numbers, expected a range for each"):
+        Rule("lion", ranges={"betas": (Range(0, 1),)})
+    with pytest.raises(ValueError, match="lion: 'lr' is one number, expected one range for it"):
+        Rule("lion", ranges={"lr": (Range(0), Range(0))})
 
 
 def test_a_range_of_an_option_that_the_kernel_lacks_is_refused():
@@ -156,10 +207,89 @@ class Follows(optim.RMSprop):
 
     _rule = Rule(
         "rmsprop",
-        State("square_avg", start=lambda group: group["lr"]),
+        State("square_avg", start="lr"),
         State("momentum_buffer", when="momentum"),
         State("grad_avg", when="centered"),
     )
+
+
+class Adagradlike(optim.RMSprop):
+    """A state that starts at an option of its own, as Adagrad's does."""
+
+    _rule = Rule(
+        "rmsprop",
+        State("square_avg", start="initial_value"),
+        State("momentum_buffer", when="momentum"),
+        State("grad_avg", when="centered"),
+        ranges={"initial_value": Range(0)},
+    )
+
+    def __init__(self, params, initial_value=0.5, **options):
+        given = {**RMSPROP, **options, "initial_value": initial_value}
+        optim.Optimizer.__init__(self, params, given)
+
+
+RMSPROP = {
+    name: parameter.default
+    for name, parameter in inspect.signature(optim.RMSprop).parameters.items()
+    if parameter.default is not parameter.empty
+}
+
+
+@pytest.mark.parametrize("value", [-5, -5.0, np.nan, np.inf, "x", None, True, [1.0, 2.0]])
+@pytest.mark.parametrize("way", ["constructor", "group", "later", "loaded"])
+def test_an_option_that_a_state_starts_at_is_checked(way, value):
+    p = np.ones(3)
+    words = "Adagradlike: 'initial_value' is .*, expected a number >= 0"
+    opt = Adagradlike([p])
+    with pytest.raises((ValueError, TypeError), match=words):  # noqa: PT012
+        if way == "constructor":
+            Adagradlike([p], initial_value=value)
+        elif way == "group":
+            opt.add_param_group({"params": [np.ones(2)], "initial_value": value})
+        elif way == "later":
+            opt.param_groups[0]["initial_value"] = value
+            opt.step([np.ones(3)])
+        else:
+            saved = opt.state_dict()
+            saved["param_groups"][0]["initial_value"] = value
+            opt.load_state_dict(saved)
+    assert p.tolist() == [1, 1, 1]
+    assert len(opt.param_groups) == 1
+    assert way == "later" or opt.param_groups[0]["initial_value"] == 0.5
+
+
+def test_a_state_starts_at_the_option_of_its_group():
+    p, q = np.ones(3), np.ones(2)
+    opt = Adagradlike([{"params": [p]}, {"params": [q], "initial_value": 4}], initial_value=2.0)
+    assert [held.tolist() for held in opt._states["square_avg"]] == [[2, 2, 2], [4, 4]]
+    assert opt.state_dict()["param_groups"][1]["initial_value"] == 4
+    assert opt._rule.lr_leads  # a new rate needs no look at the other options
+    assert not Follows([p])._rule.lr_leads
+
+
+@pytest.mark.parametrize("ranges", [None, {"momentum": Range(0)}, {"other": None}])
+def test_an_option_that_a_state_starts_at_needs_a_range(ranges):
+    with pytest.raises(
+        ValueError, match="'exp_avg' starts at the option 'other', expected a range"
+    ):
+        Rule("lion", State("exp_avg", start="other"), ranges=ranges)
+
+
+@pytest.mark.parametrize("start", ["lr", 2.0])
+def test_the_reference_of_a_record_starts_where_the_optimizer_does(start):
+    class Begins(optim.Lion):
+        _rule = Rule("lion", State("exp_avg", start=start))
+
+    record = dataclasses.replace(
+        OPTIMIZERS["lion"], cls=Begins, states=[cases.State("exp_avg", None, start, cases.signed)]
+    )
+    p = np.ones(4)
+    opt, want = Begins([p], lr=0.25), record.trajectory([p.copy()], lr=0.25)
+    for _ in range(3):
+        opt.step([np.full(4, -0.5)])
+        want.step([np.full(4, -0.5)])
+        np.testing.assert_allclose(p, want.params[0], rtol=1e-14)
 
 
 class CountedPlan:

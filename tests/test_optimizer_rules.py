@@ -11,7 +11,8 @@ import re
 import numpy as np
 import pytest
 from onepass import ops, optim
-from onepass.ops._rule import RANGES, Needs, Rule, State
+from onepass.ops._ranges import RANGES
+from onepass.ops._rule import Needs, Rule, State
 from onepass.optim import _optimizers
 
 SHAPES = [(7, 5), (33,), (), (1025,), (0,)]
@@ -185,7 +186,7 @@ class Ones(optim.RMSprop):
     _rule = Rule(
         "rmsprop",
         State("square_avg", start=1.0),
-        State("momentum_buffer", when="momentum", start=lambda group: group["lr"]),
+        State("momentum_buffer", when="momentum", start="lr"),
         State("grad_avg", when="centered"),
     )
 
@@ -294,18 +295,6 @@ def test_a_hyper_parameter_without_range_is_refused(monkeypatch):
     monkeypatch.delitem(RANGES, "dampening")
     with pytest.raises(ValueError, match="no range for the hyper-parameter 'dampening'"):
         Rule("sgd", State("momentum_buffer", when="momentum"))
-
-
-@pytest.mark.parametrize("name", [n for n in optim.__all__ if hasattr(ops, f"{n.lower()}_")])
-def test_a_class_and_its_function_have_the_same_options_and_defaults(name):
-    """A class takes them by position too, which no typed declaration could share with both."""
-    of_class = inspect.signature(getattr(optim, name)).parameters
-    of_function = inspect.signature(getattr(ops, f"{name.lower()}_")).parameters
-    shared = [n for n, p in of_function.items() if p.kind is p.KEYWORD_ONLY and n != "step"]
-    assert len(shared) > 1
-    for option in shared:
-        assert of_class[option].default == of_function[option].default, option
-        assert of_class[option].annotation == of_function[option].annotation, option
 
 
 def test_needs_and_ignored_options():

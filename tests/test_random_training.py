@@ -14,7 +14,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from onepass import config, nn, optim
+from cases.optimizers import VARIANTS
+from onepass import config, nn
 from onepass.optim import lr_scheduler
 from onepass.train import (
     Callback,
@@ -117,8 +118,7 @@ class Drawn:
         self.hidden = [int(n) for n in rng.integers(2, 9, rng.integers(0, 3))]
         self.norm, self.dropout = bool(rng.integers(2)), pick(rng, 0.0, 0.3)
         self.activation = pick(rng, nn.ReLU, nn.GELU, nn.SiLU, nn.Tanh)
-        self.optimizer = pick(rng, "SGD", "Adam", "AdamW", "NAdam", "RMSprop", "Lion")
-        self.momentum = pick(rng, 0.0, 0.9)
+        self.optimizer = pick(rng, *VARIANTS)
         self.schedule = pick(rng, None, "step", "cosine", "plateau", "warm-up")
         self.options = {
             "accumulate": pick(rng, 1, 1, 2, 3),
@@ -151,8 +151,7 @@ class Drawn:
             layers += [nn.BatchNorm1d(after)] * self.norm + [self.activation()]
             layers += [nn.Dropout(self.dropout)] * (self.dropout > 0)
         model = nn.Sequential(*layers, nn.Linear(sizes[-1], 3 if self.classes else 1))
-        options = {"momentum": self.momentum} if self.optimizer in ("SGD", "RMSprop") else {}
-        optimizer = getattr(optim, self.optimizer)(model.parameters(), lr=0.01, **options)
+        optimizer = self.optimizer.make(model.parameters(), lr=0.01)
         loss = nn.CrossEntropyLoss() if self.classes else nn.MSELoss()
         return Trainer(
             model, loss, optimizer, scheduler=self._scheduler(optimizer), progress=False,

@@ -6,6 +6,7 @@ import pickle
 
 import numpy as np
 import pytest
+from helpers import each_variant
 from onepass import nn, optim
 from onepass.optim import lr_scheduler
 from onepass.train import (
@@ -52,10 +53,8 @@ def test_a_copy_trains_on_bit_for_bit_and_apart(tmp_path, way, epochs):
 
 
 @way
-@pytest.mark.parametrize("name", ["SGD", "Adam", "AdamW", "NAdam", "RMSprop", "Lion"])
-def test_a_model_and_its_optimizer_copied_together(way, name):
-    options = {"lr": 0.01, **({"momentum": 0.9} if name in ("SGD", "RMSprop") else {})}
-
+@each_variant
+def test_a_model_and_its_optimizer_copied_together(way, variant):
     def steps(model, optimizer, count):
         for _ in range(count):
             y = model(X)
@@ -63,7 +62,7 @@ def test_a_model_and_its_optimizer_copied_together(way, name):
             optimizer.step(zero_grad=True)
 
     model = network()
-    optimizer = getattr(optim, name)(model.parameters(), **options)
+    optimizer = variant.make(model.parameters(), lr=0.01)
     steps(model, optimizer, 3)
     model2, optimizer2 = way((model, optimizer))
     held = [id(p) for p in model2.parameters()]

@@ -167,8 +167,8 @@ ONEPASS_HD double power(double x, uint64_t n) {
 
 // a b + c: float rounds once, double twice. x86-64-v2 has no fused instruction; there the float sum
 // goes through double, and rounding twice changes about one sum in 2^29. No function of core/ and
-// kernels/ that takes one float is affected: `core_test every` compares all levels on all 2^32
-// floats. Do not use muladd in functions of two or more arguments.
+// kernels/ is affected: all operands depend on one float, and `core_test every` compares all levels
+// on all 2^32 of them. Do not use muladd where the operands depend on two or more, as in an update.
 ONEPASS_HD float muladd(float a, float b, float c) {
 #if defined(__CUDA_ARCH__)
   return ::fmaf(a, b, c);

@@ -1,6 +1,7 @@
-// THE registration of norms over the elements of a channel: one exists when its rule is in this
-// list. Its position is its index in Backend::channel_norm. kernels/batch_norm.h shows what a rule
-// has; the drivers (cpu/normalise.h, cuda/normalise.cuh) take any.
+// The norms over the elements of a channel. A rule's position is its index in
+// Backend::channel_norm. kernels/batch_norm.h shows what a rule has; the drivers (cpu/normalise.h,
+// cuda/normalise.cuh) take any rule of this list. Its function and its arguments are in bind/, as
+// bind/batch_norm.cpp shows.
 #pragma once
 #include "core/backend.h"
 #include "core/list.h"

@@ -35,4 +35,5 @@ if not TYPE_CHECKING:  # a type checker would take any name from it
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_SUBMODULES, "load_run"})
+    own = (name for name in globals() if name.startswith("__"))
+    return sorted({*own, *_SUBMODULES, "load_run"})

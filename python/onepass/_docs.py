@@ -49,11 +49,17 @@ def _completed(documented: Any, args: Mapping[str, str], sections: Mapping[str, 
     text, found, own = parts(documented.__doc__)
     described = {}
     for parameter in inspect.signature(documented).parameters.values():
-        name = str(parameter).partition(":")[0]  # with the stars of *args and **kwargs
+        stars: dict[Any, str] = {parameter.VAR_POSITIONAL: "*", parameter.VAR_KEYWORD: "**"}
+        name = stars.get(parameter.kind, "") + parameter.name
         says = own.pop(name, args.get(name, OPTIONS.get(name)))
         if says is None:
             raise ValueError(f"{documented.__qualname__}: the docstring lacks {name!r}")
         described[name] = says
+    for head in ("Source", "Example"):
+        if not found.get(head, "").strip():
+            raise ValueError(
+                f"{documented.__module__}: {documented.__qualname__}: the docstring lacks '{head}:'"
+            )
     if own:
         raise ValueError(f"{documented.__qualname__}: no arguments {sorted(own)}")
     found["Args"] = "".join(f"\n    {name}: {says}" for name, says in described.items())

@@ -60,18 +60,20 @@ class State:
     """A state, named as in state_dict; the function of ops names the list with an s behind it.
 
     when    the option that brings it, None if it is always there
-    start   its value before the first step; None if the first step overwrites it unread
+    start   its value before the first step, or the option that says it; None if the first step
+            overwrites it unread
     draw    signed, square, below_square, fraction
     """
 
     name: str
     when: str | None
-    start: float | None
+    start: float | str | None
     draw: Callable[..., np.ndarray]
 
-    def fresh(self, p: np.ndarray) -> np.ndarray:
+    def fresh(self, p: np.ndarray, options: dict[str, Any]) -> np.ndarray:
         """Its values before the first step; NaN where they are never read."""
-        return np.full_like(p, np.nan if self.start is None else self.start)
+        start = options[self.start] if isinstance(self.start, str) else self.start
+        return np.full_like(p, np.nan if start is None else start)
 
     def tracked(self, values: np.ndarray) -> Rounded:
         """As the rule takes it."""
@@ -85,7 +87,7 @@ class State:
 class Scalar(State):
     """A number that each parameter carries beside its step count; a function takes 0-d arrays."""
 
-    def fresh(self, p: np.ndarray) -> np.ndarray:
+    def fresh(self, p: np.ndarray, options: dict[str, Any]) -> np.ndarray:
         return np.full((), self.start)
 
     def tracked(self, values: np.ndarray) -> Rounded:
@@ -127,8 +129,7 @@ class Optimizer:
 
     def chosen(self, options: dict[str, Any]) -> tuple[str, ...]:
         """The options that bring a state, of those given."""
-        parameters = inspect.signature(self.cls).parameters
-        given = {name: parameter.default for name, parameter in parameters.items()} | options
+        given = self.complete(options)
         switches = dict.fromkeys(s.when for s in self.states if s.when is not None)
         return tuple(name for name in switches if given[name])
 
@@ -137,12 +138,16 @@ class Optimizer:
         known = [*inspect.signature(self.op).parameters, "maximize"]
         return {key: value for key, value in options.items() if key in known}
 
-    def given(self, options: dict[str, Any]) -> dict[str, Any]:
-        """The arguments of the rule: these options and the class's defaults, as constants."""
+    def complete(self, options: dict[str, Any]) -> dict[str, Any]:
+        """These options and the class's defaults of the others."""
         parameters = inspect.signature(self.cls).parameters
         defaults = {name: p.default for name, p in parameters.items() if p.default is not p.empty}
+        return defaults | options
+
+    def given(self, options: dict[str, Any]) -> dict[str, Any]:
+        """The arguments of the rule: these options and the class's defaults, as constants."""
         step = {"step": options["step"]} if "step" in options else {}
-        return constants(self.keywords(defaults | options) | step)
+        return constants(self.keywords(self.complete(options)) | step)
 
     def variants(self) -> list[Variant]:
         """One for each combination of optional states that the sweep has options for."""
@@ -326,7 +331,7 @@ class Trajectory:
     def _fresh(self, state: State, p: np.ndarray) -> Any:
         if state.when is not None and state.when not in self.record.chosen(self.options):
             return None
-        return state.tracked(state.fresh(as_float64(p)))
+        return state.tracked(state.fresh(as_float64(p), self.record.complete(self.options)))
 
     def step(self, grads, **controls):
         """Returns the norm that StepInfo reports."""

@@ -165,7 +165,7 @@ void elementwise(const char* name, void (*function)(const Elementwise&), int ari
       const bool state = o > 1 && arity > 3;
       buffers.emplace_back(state ? computing(dtype) : dtype, sizes[t % 4], unsigned(31 * t + o),
                            t % 4 == 0 ? 1 : 0);
-      if (o >= 3)  // second moments
+      if (o >= 3)  // every state but the first; roots are taken of some
         for (int64_t i = 0; i < sizes[t % 4]; ++i) buffers.back().set(i, 0.25);
       operands.back().push_back(buffers.back().operand(t % 4 == 3 && o == 0 ? strides : nullptr));
     }

@@ -63,11 +63,29 @@ class Declared:
         self.formula, described, rest = _parts(inspect.getdoc(function) or "")
         self.described = described  # the options, as lines of a docstring
         self.source, _, self.example = rest.partition("\n\n")
+        where = f"{function.__module__}: {self.name}"
         given = sorted(self.defaults.keys() - {self.selector})
         for kernel in self.kernels.values():
-            if kernel not in HYPER or sorted(HYPER[kernel]) != given:
-                expected = HYPER.get(kernel, "no such kernel")
-                raise TypeError(f"{self.name}: the options are {given}, of {kernel}: {expected}")
+            if kernel not in HYPER:
+                raise TypeError(
+                    f"{where}: csrc/kernels/activation_list.h has no {kernel!r}, expected its "
+                    "header among the includes, its declaration, and its name in Activations; "
+                    "build again after adding them"
+                )
+            if sorted(HYPER[kernel]) != given:
+                raise TypeError(
+                    f"{where} has the options {given}, expected {sorted(HYPER[kernel])}: those of "
+                    f"'hyper' in the kernel {kernel!r}, one that is Literal aside"
+                )
+        if function.__doc__ is not None:  # python -OO has none
+            said = {
+                "a formula": self.formula,
+                "'Source: '": self.source,
+                "'Example:'": self.example,
+            }
+            for part, text in said.items():
+                if not text.strip():
+                    raise TypeError(f"{where}: the docstring lacks {part}")
         self.default = self.kernel(self.name, {})
 
     def check(self, owner: str, option: str, value: Any) -> Any:

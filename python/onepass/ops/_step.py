@@ -6,6 +6,7 @@ plan and calls `take_step`.
 
 from __future__ import annotations
 
+import inspect
 import math
 import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,7 +19,8 @@ from onepass._array import Array, copy_into, is_floating
 from onepass._cuda_memory import read_back
 from onepass._docs import shares
 from onepass._numbers import as_float, flag, one_of
-from onepass.ops._rule import SCALAR_RANGES, Rule, State
+from onepass.ops._ranges import SCALAR_RANGES
+from onepass.ops._rule import Rule, State
 
 Nonfinite = Literal["propagate", "skip", "raise"]
 _PROPAGATE: Nonfinite = "propagate"
@@ -214,8 +216,35 @@ def update(kernel: str, *states: State, **more: Any) -> Callable[[F], F]:
         kernel: the function is named like it, with an underscore behind.
         *states: of the `Rule`, as ``more``.
     """
-    RULES[kernel] = Rule(kernel, *states, **more)
-    return _shared_docs
+    rule = RULES[kernel] = Rule(kernel, *states, **more)
+
+    def declare(function: F) -> F:
+        _check_signature(function, rule)
+        return _shared_docs(function)
+
+    return declare
+
+
+def _check_signature(function: Callable[..., Any], rule: Rule) -> None:
+    """TypeError for a function of ``ops`` that does not take what its kernel reads."""
+    parameters = inspect.signature(function).parameters.values()
+    where = f"{function.__module__}: {function.__name__}"
+    kernel = f"the rule {rule.kernel!r} (csrc/kernels/update_list.h)"
+    lists = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
+    want = ["params", "grads", *(f"{key}s" for key in (*rule.keys, *rule.scalars))]
+    if lists != want:
+        raise TypeError(
+            f"{where} takes the lists {', '.join(lists)}, expected {', '.join(want)}, the "
+            f"operands, optional states and scalars of {kernel} in their order"
+        )
+    options = {p.name for p in parameters if p.kind is p.KEYWORD_ONLY}
+    needed = {"step", *rule.reads} - rule.compat["torch"].keys()
+    for missing in sorted(needed - options):
+        raise TypeError(f"{where} lacks the option {missing!r}, which 'hyper' of {kernel} has")
+    for unread in sorted(options - needed):
+        raise TypeError(f"{where} has the option {unread!r}, which 'hyper' of {kernel} lacks")
+    if not any(p.kind is p.VAR_KEYWORD for p in parameters):
+        raise TypeError(f"{where} lacks **options, those of every step: max_norm, zero_grad, …")
 
 
 def run(kernel: str, given: Mapping[str, Any]) -> StepInfo:

@@ -6,12 +6,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from onepass._nearest import did_you_mean, nearest
-from onepass.ops._rule import RANGES
+from onepass.ops._step import RULES
 from onepass.optim._states import is_array
 from onepass.optim._torch_options import refuse_unmet
-
-# Options of optimizers. In a group of one that lacks them they would do nothing.
-_OPTIONS = {*RANGES, "amsgrad", "centered", "compat", "maximize"}
 
 
 def group_dicts(owner: str, params: Any) -> list[Mapping[str, Any]]:
@@ -49,7 +46,7 @@ def filled(
         if nearest(str(key), [*defaults, "params"]):
             hint = did_you_mean(str(key), [*defaults, "params"])
             raise TypeError(f"{owner}: unknown option {key!r} in a parameter group{hint}")
-        if key in _OPTIONS:
+        if key in _options_of_all():
             raise TypeError(
                 f"{owner}: {key!r} in a parameter group is no option of {owner}, expected "
                 f"{', '.join(defaults)} (any other key is kept)"
@@ -88,3 +85,8 @@ def _entries(owner: str, params: Any) -> list[Any]:
 
 def _is_parameter(value: Any) -> bool:
     return is_array(value) and not isinstance(value, type)
+
+
+def _options_of_all() -> set[str]:
+    """Options of optimizers. In a group of one that lacks them they would do nothing."""
+    return {"compat", "maximize"}.union(*(rule.options for rule in RULES.values()))

@@ -79,10 +79,12 @@ class Optimizer(Planned):
 
     def __init_subclass__(cls, *, op: Callable[..., StepInfo] | None = None) -> None:
         super().__init_subclass__()
+        cls._name = cls.__name__
         if op is None:
             return  # a subclass of a named optimizer
         if "_rule" not in vars(cls):
             cls._rule = RULES[op.__name__.removesuffix("_")]
+        _check_signature(cls, op)
         if op.__doc__ is not None:  # python -OO has none
             formula, sections, described = parts(op.__doc__)
             own = f"\n{inspect.cleandoc(cls.__doc__)}\n" if cls.__doc__ else ""
@@ -172,6 +174,7 @@ class Optimizer(Planned):
         if held.setdefault("by", me) != me:
             raise self._alone.error()
         try:
+            given = self._grads() if grads is None else grads
             plan, hypers = self._plan, None
             if not self._holders:
                 hypers = group_hypers(
@@ -180,7 +183,6 @@ class Optimizer(Planned):
             if hypers is None or plan is None:
                 plan, hypers = self._prepare(), self._hypers
             self._hypers = hypers
-            given = self._grads() if grads is None else grads
             frozen: list[Any] = []
             if self._holders or self._of_torch:
                 frozen = [p for p, _ in self._holders if not p.requires_grad]
@@ -349,6 +351,32 @@ class Optimizer(Planned):
             lines.append(f"Parameter Group {number}")
             lines += [f"    {key}: {group[key]}" for key in sorted(group) if key != "params"]
         return "\n".join([*lines, ")"])
+
+
+def _check_signature(cls: type[Optimizer], op: Callable[..., StepInfo]) -> None:
+    """TypeError for a class whose constructor differs from its function.
+
+    The options are written in both, since no type says "the options of that function, by position
+    too, and these"; a generated constructor would be opaque to type checkers and editors.
+    """
+    where, function = f"{cls.__module__}: {cls.__name__}", f"onepass.ops.{op.__name__}"
+    own = inspect.signature(cls).parameters
+    for name, option in inspect.signature(op).parameters.items():
+        if option.kind is not option.KEYWORD_ONLY or name == "step":
+            continue
+        written = f"{name}: {option.annotation} = {option.default!r}"
+        if name not in own:
+            raise TypeError(f"{where}.__init__ lacks '{written}', an option of {function}")
+        annotation, default = own[name].annotation, own[name].default
+        if (annotation, default) != (option.annotation, option.default):
+            raise TypeError(
+                f"{where}.__init__ has '{name}: {annotation} = {default!r}', expected '{written}' "
+                f"as in {function}"
+            )
+    switches = cls._rule.options - cls._rule.reads
+    for name in sorted(switches | {argument.strip("*") for argument in _SHARED_ARGS}):
+        if name not in own:
+            raise TypeError(f"{where}.__init__ lacks {name!r}, expected it as in the other classes")
 
 
 def _loss_of(closure: Callable[[], Any]) -> Any:

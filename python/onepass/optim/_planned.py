@@ -31,6 +31,7 @@ class Planned:
     """
 
     _rule: ClassVar[Rule]
+    _name: ClassVar[str] = "Optimizer"  # of the class, for messages
 
     def __init__(self, defaults: dict[str, Any], groups: Sequence[Mapping[str, Any]]) -> None:
         self._alone = OneThread(self._name)
@@ -59,10 +60,6 @@ class Planned:
         for group in groups:
             self._append(group)
         self._prepare()
-
-    @property
-    def _name(self) -> str:
-        return type(self).__name__
 
     def __getstate__(self) -> dict[str, Any]:
         """Everything but the plan, which holds addresses: for pickle and copy."""
@@ -98,7 +95,7 @@ class Planned:
 
     def _append(self, group: Mapping[str, Any]) -> None:
         options, names = filled(self._name, group, self.defaults)
-        self._rule.hyper(self._name, options)
+        self._rule.of_group(self._name, options)
         self.param_groups.append(options)
         self._names += names
         self._parameters += options["params"]
@@ -154,7 +151,7 @@ class Planned:
     ) -> tuple[bool, Launch, list[tuple[float, ...]]]:
         """Checked: whether to maximize, the kernel with its states, each group's hypers."""
         maximize = uniform(self._name, "maximize", groups)
-        hypers = [self._rule.hyper(self._name, group) for group in groups]
+        hypers = [self._rule.of_group(self._name, group) for group in groups]
         return maximize, self._rule.launch(self._name, groups), hypers
 
     def _restart(self) -> None:
@@ -164,7 +161,7 @@ class Planned:
         steps = self._plan.steps  # on a device this waits; once all have started, never again
         self._all_started = len(steps) == len(self._parameters) and all(steps)
         for state in self._rule.states:
-            if not callable(state.start) or state.key not in self._states:
+            if not isinstance(state.start, str) or state.key not in self._states:
                 continue
             for held, start, step in zip(
                 self._states[state.key], self._starts(state), steps, strict=False
@@ -255,7 +252,12 @@ class Planned:
 
     def _starts(self, state: State) -> list[float]:
         """What a state holds before each parameter's first gradient."""
-        return [state.start_in(group) for group in self.param_groups for _ in group["params"]]
+        starts = [self._rule.start(self._name, state, group) for group in self.param_groups]
+        return [
+            start
+            for start, group in zip(starts, self.param_groups, strict=True)
+            for _ in group["params"]
+        ]
 
 
 def _data(parameter: Any) -> Array:

@@ -9,7 +9,7 @@ from typing import Any
 from onepass._array import Array
 from onepass._kind import like
 from onepass._numbers import as_float
-from onepass.ops._rule import SCALAR_RANGES, SQUARES
+from onepass.ops._ranges import SCALAR_RANGES, SQUARES
 
 Groups = list[dict[str, Any]]
 
