@@ -40,6 +40,12 @@ bool has_tangent(const Array& tensor) {
   return !dual.attr("tangent").is_none();
 }
 
+// The cure: 'params[3]' → params[3].detach()
+std::string detached(const Array& tensor) {
+  const std::string label = tensor.label();
+  return label.substr(1, label.size() - 2) + ".detach()";
+}
+
 // Named only where it is installed.
 const char* front() {
   const py::object find = py::module_::import("importlib.util").attr("find_spec");
@@ -52,13 +58,13 @@ void refuse_recorded(const Array& tensor) {
   if (requires_grad(tensor) && grad_mode())
     type_error(tensor.op, tensor.label() +
                               " is a torch tensor that requires a gradient, and this call would "
-                              "cut it off from autograd in silence; pass x.detach()" +
-                              front());
+                              "cut it off from autograd in silence; pass " +
+                              detached(tensor) + front());
   if (has_tangent(tensor))
     type_error(tensor.op, tensor.label() +
                               " is a torch tensor with a forward-mode tangent, which this call "
-                              "would drop in silence; pass x.detach()" +
-                              front());
+                              "would drop in silence; pass " +
+                              detached(tensor) + front());
 }
 
 void refuse_non_leaf(const Array& tensor) {
@@ -66,7 +72,8 @@ void refuse_non_leaf(const Array& tensor) {
   if (requires_grad(tensor) && !is_true(tensor.object, is_leaf))
     value_error(tensor.op, tensor.label() +
                                " is a torch tensor with a history (not a leaf of autograd's "
-                               "graph), which cannot be trained; pass the leaf, or x.detach()");
+                               "graph), which cannot be trained; pass the leaf, or " +
+                               detached(tensor));
 }
 
 void mark_written(py::handle tensors) {

@@ -66,8 +66,8 @@ class Items {
 void define_elementwise(py::module_& m);
 void define_bias_act(py::module_& m);
 void define_batch_norm(py::module_& m);
-void define_losses(py::module_& m);
-void define_norms(py::module_& m);
+void define_cross_entropy(py::module_& m);
+void define_global_norm(py::module_& m);
 void define_contracts(py::module_& m);
 void define_plan(py::module_& m);
 void define_plan_groups(py::module_& m);

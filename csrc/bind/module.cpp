@@ -81,8 +81,8 @@ PYBIND11_MODULE(_C, m, pybind11::multiple_interpreters::not_supported()) {
   define_elementwise(m);
   define_bias_act(m);
   define_batch_norm(m);
-  define_losses(m);
-  define_norms(m);
+  define_cross_entropy(m);
+  define_global_norm(m);
   define_contracts(m);
   define_plan(m);
   define_plan_groups(m);

@@ -50,7 +50,7 @@ BIND = [
     ),
     Mutant(
         "labels: an unsigned one becomes ignore_index",
-        "csrc/bind/losses.cpp",
+        "csrc/bind/labels.cpp",
         "(*to)[i] = fits ? int64_t(labels[i]) : std::numeric_limits<int64_t>::max();",
         "(void)fits, (*to)[i] = int64_t(labels[i]);",
         ("tests/test_border_memory.py::test_unsigned_label_beyond_int64",),
@@ -71,7 +71,7 @@ BIND = [
     ),
     Mutant(
         "global norm: -inf is an order",
-        "csrc/bind/norms.cpp",
+        "csrc/bind/global_norm.cpp",
         "if (std::isinf(value) && value > 0)",
         "if (std::isinf(value))",
         (f"{CONTRACTS}[global_norm-ord]",),

@@ -7,7 +7,7 @@ only (JAX) as NumPy arrays. float32 and float64 compute as they are, float16 and
 as such and computed in float32.
 
 PyTorch's autograd does not see these calls. So a tensor that requires a gradient is refused where
-grad mode is on, by a TypeError that names the argument: pass ``x.detach()``. Under
+grad mode is on, by a TypeError that names the argument: pass its ``detach()``. Under
 ``torch.no_grad()`` it is taken. The in-place optimizer functions take parameters as they are.
 
 All arrays of a call lie on one device. On CUDA a call runs on the current stream of the library of

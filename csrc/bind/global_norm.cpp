@@ -80,6 +80,6 @@ py::object global_norm(Arguments given) {
 
 }  // namespace
 
-void define_norms(py::module_& m) { define(m, kGlobalNorm, &fast<&global_norm>); }
+void define_global_norm(py::module_& m) { define(m, kGlobalNorm, &fast<&global_norm>); }
 
 }  // namespace onepass::bind
