@@ -88,6 +88,16 @@ def test_scores_that_cannot_be_written_are_an_error(table):  # noqa: F811
 # ------------------------------------------------------------------------------- directories
 
 
+def test_a_resume_finds_its_data_from_anywhere(table, tmp_path):  # noqa: F811
+    run = str(table.parent / "run")
+    assert onepass("train", table.name, *FAST, "--out", run, cwd=table.parent).returncode == 0
+    other = tmp_path / "other"
+    other.mkdir()
+    again = onepass("train", "--resume", "--out", run, "--epochs", "4", cwd=other)
+    assert again.returncode == 0, again.stderr
+    assert "--epochs was " in again.stdout
+
+
 def test_a_run_without_its_record_is_named(table):  # noqa: F811
     assert onepass("train", table.name, *FAST, "--out", "run", cwd=table.parent).returncode == 0
     (table.parent / "run" / "run.json").unlink()

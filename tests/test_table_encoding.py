@@ -220,6 +220,10 @@ NOTES = {
         "d,a,y\n" + "".join(f"202402{i + 1:02d},{i % 3},{i}.5\n" for i in range(9)),
         "dates as numbers, perhaps: 'd'; .*--drop d",
     ),
+    "two decimal signs": (
+        "a;b;y\n" + "".join(f"{i},5;{i % 3}.25;{i},75\n" for i in range(9)),
+        "some columns have decimal points, some decimal commas",
+    ),
     "a filler": (
         "p,y\n" + "".join(f"{(1013 + i, -9999)[i % 3 == 0]},{i}.5\n" for i in range(9)),
         "'p' has -9999 in several rows, far from its other numbers; if that means a missing value",

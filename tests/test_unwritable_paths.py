@@ -138,7 +138,7 @@ def test_a_tilde_is_the_home_everywhere(tmp_path, monkeypatch, writer):
     fit(trainer)
     trainer.save("~/s")
     trainer.history.to_csv("~/other.csv")
-    fit(make(), ckpt_path="~/c")
+    fit(make(), ckpt_path="~/c", max_epochs=4)
     model = network(3)
     Trainer.load_weights("~/s", model, which="last")
     assert writer[0].log_dir == str(home / "b")

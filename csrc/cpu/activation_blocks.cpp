@@ -3,7 +3,7 @@
 ONEPASS_BEGIN
 namespace {
 
-ActivationTable table;
+alignas(64) ActivationTable table;  // away from words that other threads write
 
 }  // namespace
 

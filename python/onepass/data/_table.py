@@ -186,6 +186,8 @@ def read_table(
     if aim.classes is not None:
         of_class = np.bincount(y, minlength=len(aim.classes)).tolist()
         counts = dict(zip(aim.classes, of_class, strict=True))
+    if len(found.signs.seen) > 1 and decimal is None:
+        empty += ("some columns have decimal points, some decimal commas; each is read as it is",)
     if task is None and aim.classes and len(aim.classes) > 2 and found.target_is_numbers:
         empty += (
             f"the {len(aim.classes)} whole numbers of {called!r} are classes; as amounts, pass "

@@ -254,10 +254,10 @@ def run(kernel: str, given: Mapping[str, Any]) -> StepInfo:
     hyper = rule.hyper(op, {**rule.compat["torch"], **given})
     states = rule.lists(op, given)
     for name, arrays in (("params", params), ("grads", grads)):
-        if not isinstance(arrays, Sequence):
+        if type(arrays) is not list and not isinstance(arrays, Sequence):
             raise TypeError(f"{op}: {name!r} is {arrays!r}, expected a list of arrays")
     options = given["options"]
-    if unknown := sorted(set(options) - set(_STEP_OPTIONS)):
+    if options and (unknown := sorted(set(options).difference(_STEP_OPTIONS))):
         raise TypeError(
             f"{op}: unknown option {unknown[0]!r}, expected one of {', '.join(_STEP_OPTIONS)}"
         )

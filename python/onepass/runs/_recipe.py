@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from onepass.runs._fitting import Fitting
 from onepass.runs._folder import CHECKPOINTS, Folder
 from onepass.runs._options import Options
 from onepass.runs._saved_run import KeepBest, SavedRun
-from onepass.runs._source import Source, digest, name_of, same_place
+from onepass.runs._source import Source, digest, found_again, name_of, same_place
 from onepass.train._callbacks import EarlyStopping
 from onepass.train._checkpoint import Checkpoint
 from onepass.train._diagnosis import Diagnosis
@@ -57,6 +58,8 @@ class Recipe:
         folder = self._earlier(given, out) if resume else None
         self.resume = folder is not None
         before = folder.record["options"] if folder is not None else {}
+        if folder is not None and "data" not in given:
+            before = {**before, "data": found_again(before["data"], folder.record.get("directory"))}
         if "data" not in {**before, **given}:
             raise ValueError("train: 'DATA' is missing, expected a data set or a file")
         self.options = options = Options.of(given, before)
@@ -97,6 +100,7 @@ class Recipe:
             started=self.folder.record.get("started", _now()),
             finished=None,
             options=options.as_json(),
+            directory=os.getcwd(),
             contents=contents,
             classes=self.source.classes and list(self.source.classes),
             result=None,

@@ -197,6 +197,15 @@ def name_of(data: str) -> str:
     return name
 
 
+def found_again(before: str, directory: str | None) -> str:
+    """The name of a run's data, where it is a file beside the directory that the run began in."""
+    path = _path(before)
+    if directory is None or before == "-" or path.is_absolute() or path.exists():
+        return before
+    there = Path(directory) / path
+    return str(there) if there.exists() else before
+
+
 def same_place(before: Any, given: str) -> bool:
     """Whether two names of data mean the same set or the same file."""
     if given in BUNDLED or given == "-" or not isinstance(before, str):
