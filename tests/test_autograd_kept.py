@@ -35,7 +35,7 @@ def test_an_argument_that_requires_a_gradient_is_refused(op, i):
     arguments, tensor = tensors(op, i, lambda t: t.requires_grad_())
     before = tensor.detach().clone()
     name = given(op)[i]["name"]
-    with pytest.raises(TypeError, match=rf"^{op}: '({name}.*)' .*requires a gradient.*pass \1\.detach\(\)"):
+    with pytest.raises(TypeError, match=rf"^{op}: '({name}.*)' .*a gradient.*pass \1\.detach"):
         run(op, arguments)
     assert torch.equal(before, tensor.detach())
     for off in (torch.no_grad, torch.inference_mode):
@@ -49,7 +49,7 @@ def test_an_argument_that_requires_a_gradient_is_refused(op, i):
 def test_an_argument_with_a_tangent_is_refused(op, i):
     with forward_ad.dual_level():
         arguments, _ = tensors(op, i, lambda t: forward_ad.make_dual(t, torch.ones_like(t)))
-        with pytest.raises(TypeError, match=rf"^{op}: '(.*)' .*forward-mode tangent.*pass \1\.detach"):
+        with pytest.raises(TypeError, match=rf"^{op}: '(.*)' .*tangent.*pass \1\.detach"):
             run(op, arguments)
         run(op, tensors(op, i, lambda t: t)[0])
 
@@ -137,7 +137,7 @@ def test_an_optimizer_refuses_what_is_no_leaf():
         lambda: _C.Plan("sgd", [other, weight * 2], [None], [0, 0]),
         lambda: ops.sgd_([other, weight * 2], [torch.ones(4)] * 2, lr=0.1),
     ):
-        with pytest.raises(ValueError, match=r"^sgd.*params\[1\]'.*history.*params\[1\]\.detach\(\)"):
+        with pytest.raises(ValueError, match=r"^sgd.*params\[1\]'.*history.*\[1\]\.detach"):
             make()
     with pytest.raises(ValueError, match=r"^SGD: .*not a leaf"):
         optim.SGD([other, weight.view(2, 2)], lr=0.1)

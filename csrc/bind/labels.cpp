@@ -45,8 +45,9 @@ void widen(const Array& labels, std::vector<int64_t>* to) {
 }
 
 // On a device the host never reads labels.
-void convert_on_device(Array* target, const char* op) {
+void convert_on_device(Array* target) {
   if (target->element == Element::i64) return;
+  const char* const op = target->op;
   py::object wide = convert(*target, "int64");
   *target = Array{};
   open(target, op, "target", wide.ptr());
@@ -63,7 +64,7 @@ std::string expected(int64_t classes, int64_t ignored) {
 Labels::Labels(const Target& where, Array* target, int64_t classes, int64_t ignored)
     : where_(where), target_(*target), classes_(classes), ignored_(ignored) {
   if (where.on_device()) {
-    convert_on_device(target, where.op);
+    convert_on_device(target);
     bad_label_ = label_word(where);
   } else if (target->element != Element::i64) {
     widen(*target, &wide_);
@@ -91,7 +92,7 @@ void Labels::refuse() const {
   const bool wide = target_.element == Element::u64;  // int64 may not hold it
   const std::string label = wide ? std::to_string(static_cast<const uint64_t*>(target_.data)[i])
                                  : std::to_string(data_[i]);
-  throw py::index_error(std::string(where_.op) + ": " + target_.label() + " holds " + label +
+  throw py::index_error(std::string(target_.op) + ": " + target_.label() + " holds " + label +
                         " at " + shape_text(position.data(), target_.ndim) +
                         expected(classes_, ignored_));
 }
@@ -99,7 +100,7 @@ void Labels::refuse() const {
 void Labels::check_now() const {
   const char* wanted = std::getenv("ONEPASS_CUDA_CHECK");
   if (!wanted || std::strcmp(wanted, "1") != 0 || !labels_were_bad(where_)) return;
-  throw py::index_error(std::string(where_.op) + ": 'target' holds a label out of range" +
+  throw py::index_error(std::string(target_.op) + ": 'target' holds a label out of range" +
                         expected(classes_, ignored_) +
                         "; the loss is NaN, the gradient of those rows zero");
 }
