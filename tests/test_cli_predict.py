@@ -588,3 +588,23 @@ def test_a_run_in_a_notebook_shows_what_it_predicts_from_what(trained):
         assert words in text
     trained("rare", "--overwrite")
     assert "y (classes bad, good)" in package.load_run("run")._repr_html_()
+
+
+def test_words_for_gaps_are_told_once_and_hold_for_every_file(here, capsys):
+    """The run keeps them: predict and evaluate need not be told again."""
+    found = columns("numbers")
+    marked = [("unknown", "-9999")[i % 2] if i % 7 == 0 else v for i, v in enumerate(found["b"])]
+    blank = ["" if i % 7 == 0 else v for i, v in enumerate(found["b"])]
+    write("marked.csv", {**found, "b": marked})
+    write("blank.csv", {**found, "b": blank})
+    options = ["--drop", "id", "--missing", "impute", *FAST]
+    assert main(["train", "blank.csv", "--out", "one", *options]) == 0
+    assert main(["train", "marked.csv", "--out", "two", "--na-values=-9999,Unknown", *options]) == 0
+    capsys.readouterr()
+    for name, (run, file) in {"want": ("one", "blank.csv"), "got": ("two", "marked.csv")}.items():
+        assert main(["predict", run, file, "--out", f"{name}.csv"]) == 0
+        assert main(["evaluate", run, file, "--held-out", "--json"]) == 0
+    want, got = (Path(f"{name}.csv").read_text() for name in ("want", "got"))
+    assert want == got
+    error = said(capsys, "train", "marked.csv", "--out", "three", *options, status=2)
+    assert "column 'b'" in error

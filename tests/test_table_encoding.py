@@ -431,3 +431,48 @@ def test_without_a_header_a_missing_column_is_explained():
     encoding = read_table(file("0.5,1,2\n1.5,3,5\n"), header=False, target=1).encoding
     with pytest.raises(ValueError, match=r"no column '3'.* columns are called by their places"):
         encoding.apply(file("1,2\n"))
+
+
+GAPS = """city,pressure,note,y
+Oslo,1013.5,a,1.5
+unknown,-9999,b,2.5
+Rome,1009,---,3.5
+Oslo,-9999.0,a,-1
+Rome,1011,UNKNOWN,4.5
+Rome,1010,b,5.5
+Oslo,1012,b,6.5
+"""
+
+
+def test_words_and_numbers_that_mean_a_gap_are_told():
+    pytest.importorskip("sklearn")
+    told = ["unknown", -9999, "-1"]
+    table = read_table(io.StringIO(GAPS), categorical="auto", na_values=told)
+    plain = GAPS.replace("UNKNOWN", "").replace("unknown", "").replace("-9999.0", "")
+    plain = plain.replace("-9999", "").replace(",-1\n", ",\n")
+    want = read_table(io.StringIO(plain), categorical="auto")
+    np.testing.assert_array_equal(table.x, want.x)
+    np.testing.assert_array_equal(table.y, want.y)
+    assert len(table.y) == 6  # the row without a target is left out
+    assert table.feature_names == want.feature_names
+    stored = Encoding.from_dict(json.loads(json.dumps(table.encoding.to_dict())))
+    other = "pressure,city,note\n-9999,Unknown,a\n1000,Oslo,-1\n"
+    blank = "pressure,city,note\n,,a\n1000,Oslo,\n"
+    np.testing.assert_array_equal(
+        stored.apply(io.StringIO(other)), want.encoding.apply(io.StringIO(blank))
+    )
+    frame = {"pressure": [-9999.0, 1000.0], "city": ["unknown", "Oslo"], "note": ["a", "-1"]}
+    kept = frame["pressure"].copy()
+    np.testing.assert_array_equal(stored.apply(frame), stored.apply(io.StringIO(other)))
+    assert frame["pressure"] == kept
+
+
+def test_numbers_of_a_matrix_become_gaps_in_place():
+    rows = "a,b,y\n1,2,3\n-9,5,6\n7,-9,9\n4,4,4.5\n"
+    table = read_table(io.StringIO(rows), na_values=[-9], missing="impute")
+    np.testing.assert_array_equal(table.x, [[1, 2], [4, 5], [7, 4], [4, 4]])
+    with pytest.raises(ValueError, match="missing"):
+        read_table(io.StringIO(rows), na_values=[-9])
+    for wrong in (5j, [None], [["a"]]):
+        with pytest.raises(TypeError, match=r"'na_values' is .*, expected a list of words or n"):
+            read_table(io.StringIO(rows), na_values=wrong)

@@ -83,7 +83,9 @@ def _check_out(out: Path | None, data: str) -> None:
 
 def _reading(chosen: dict[str, Any]) -> dict[str, Any]:
     """How the file is read, where that was said."""
-    return {k: chosen[k] for k in ("sep", "decimal", "header", "encoding") if k in chosen}
+    from onepass.data._encoding import READING
+
+    return {k: chosen[k] for k in READING if k in chosen}
 
 
 def _columns(run: SavedRun, rows: Rows, chosen: dict[str, Any]) -> Columns:

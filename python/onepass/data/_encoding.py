@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from onepass._suggest import suggestion
+from onepass.data import _gaps
 from onepass.data._cells import are_codes, is_code
 from onepass.data._columns import Column, Columns, Floats, Numbers, Words
 from onepass.data._decide import Decided, decided
@@ -17,7 +18,7 @@ from onepass.data._reader import FrameTable, TextTable, open_table
 
 FORMAT = 1
 FILL = "fill them in: the model was trained without missing cells"
-READING = ("sep", "decimal", "header", "encoding")
+READING = ("sep", "decimal", "header", "encoding", "na_values")
 
 
 @dataclass(frozen=True)
@@ -59,8 +60,8 @@ class Encoding:
         features: the columns of the file that x is made of, in the order of x.
         target: the name of the target's column.
         classes: the names of the classes in the order of their indices; None for regression.
-        reading: how the file was read (``sep``, ``decimal``, ``header``, ``encoding``); another
-            file is read in the same way.
+        reading: how the file was read (``sep``, ``decimal``, ``header``, ``encoding``,
+            ``na_values``); another file is read in the same way.
         shown: the decimal sign of the file; it settles 1.200 in another file that does not show it.
         unit: that of a regression's target, such as ``%``.
 
@@ -122,8 +123,8 @@ class Encoding:
         Args:
             source: what ``read_table`` takes, a dict of columns, or an array whose columns are
                 ``self.columns``.
-            reading: ``sep``, ``decimal``, ``header`` or ``encoding``, where the file differs from
-                the first.
+            reading: ``sep``, ``decimal``, ``header``, ``encoding`` or ``na_values``, where the
+                file differs from the first.
 
         Raises:
             ValueError: a column is missing, holds something else than in training, or has a missing
@@ -136,6 +137,7 @@ class Encoding:
     ) -> tuple[Columns, Decided, TextTable | FrameTable]:
         """The columns of another table, decided as those of the first."""
         how = {**self.reading, **{k: v for k, v in reading.items() if v is not None}}
+        how["na_values"] = _gaps.check("read_table", how.get("na_values"))
         asked = how.pop("decimal", None)
         table = open_table(source, **how, names=self.columns)
         if isinstance(table, TextTable):

@@ -204,7 +204,7 @@ def notes_on(
         if number is not None:
             notes.append(
                 f"{name!r} has {number:g} in several rows, far from its other numbers; if that "
-                "means a missing value, empty the cells"
+                f"means a missing value, pass na_values=[{number:g}] (--na-values={number:g})"
             )
     long = [n for n, c in columns.by_name.items() if isinstance(c, Numbers) and _is_rounded(c)]
     if long:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from onepass.data import _frames
+from onepass.data import _frames, _gaps
 from onepass.data._blocks import NUMBER, SKIP, WORD
 from onepass.data._columns import Column, Floats, Numbers
 from onepass.data._layout import refuse_data
@@ -48,6 +48,7 @@ class TextTable:
         encoding: str | None,
         needed: Sequence[str] | None = None,
     ) -> None:
+        self.na_values: Sequence[str] = ()
         source = Source(given, encoding)
         self.name, self.stem = source.name, source.stem
         self.blank = 0  # rows of empty cells that were left out
@@ -89,6 +90,8 @@ class TextTable:
             if not found[place].missing().all():
                 _refuse_unnamed(self.name, place)
         named = {name: found[self.places[name]] for name in keep}
+        if self.na_values:
+            named = _gaps.emptied(named, self.na_values)
         self.blank = self.text.blank
         called = layout.names
         unsure = (called[p] for p, sure in self.text.proven.items() if self.text.dots and not sure)
@@ -112,6 +115,7 @@ class FrameTable:
         columns: dict[str, Callable[[bool], Column]],
         notes: Sequence[str] = (),
     ) -> None:
+        self.na_values: Sequence[str] = ()
         self.name, self.stem, self.notes = name, stem, list(notes)
         self.blank = 0
         self.columns = columns
@@ -124,6 +128,8 @@ class FrameTable:
     def read(self, keep: Sequence[str], words: Collection[str]) -> Raw:
         """These columns; those in ``words`` as words, whatever they hold."""
         found = {name: self.columns[name](name in words) for name in keep}
+        if self.na_values:
+            found = _gaps.emptied(found, self.na_values)
         sizes = {name: len(column) for name, column in found.items()}
         rows = next(iter(sizes.values()), 0)
         for name, size in sizes.items():
@@ -146,12 +152,25 @@ def open_table(
     header: bool | None = None,
     encoding: str | None = None,
     names: Sequence[str] | None = None,
+    na_values: Sequence[str] | None = None,
 ) -> TextTable | FrameTable:
     """A path, an open file, ``"-"``, a DataFrame or a dict; with ``names`` also an array.
 
     Raises:
         TypeError: it is none of these.
     """
+    table = _opened(given, sep, header, encoding, names)
+    table.na_values = na_values or ()
+    return table
+
+
+def _opened(
+    given: Any,
+    sep: str | None,
+    header: bool | None,
+    encoding: str | None,
+    names: Sequence[str] | None,
+) -> TextTable | FrameTable:
     if _frames.is_frame(given):
         return FrameTable("the table", "table", _frames.columns_of("the table", given))
     if names is not None and (hasattr(given, "shape") or isinstance(given, (list, tuple))):

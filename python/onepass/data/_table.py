@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from onepass import _numbers as numbers
 from onepass._suggest import suggestion
+from onepass.data import _gaps
 from onepass.data._columns import Columns, Floats, Numbers
 from onepass.data._decide import decided
 from onepass.data._encoding import FILL, Encoding, check_unit, columns_of
@@ -90,6 +91,7 @@ def read_table(
     missing: str | None = None,
     categorical: str = "refuse",
     encoding: str | None = None,
+    na_values: Sequence[str | float] | None = None,
     like: Encoding | None = None,
 ) -> Table:
     """Read a table, or refuse it with column, row and cell.
@@ -123,9 +125,11 @@ def read_table(
         categorical: ``"refuse"`` text among the features, or ``"auto"``: one-hot encode text
             columns of at most 50 words, each of which comes twice on average.
         encoding: of the text; None: UTF-8, or what a byte-order mark says.
+        na_values: words and numbers that mean a missing cell here, beside the usual ones:
+            ``["unknown", -9999]``.
         like: the encoding of another table: read the same columns, in whatever order they are here,
-            and encode them as there; only ``sep``, ``decimal``, ``header`` and ``encoding`` may be
-            given beside it. ``y`` is None if the file has no target.
+            and encode them as there; only ``sep``, ``decimal``, ``header``, ``encoding`` and
+            ``na_values`` may be given beside it. ``y`` is None if the file has no target.
 
     Returns:
         A :class:`Table`. Its ``encoding`` is fitted on all rows; ``table.fit(train)`` fits it on
@@ -158,10 +162,13 @@ def read_table(
     if missing is None:
         missing = "impute" if categorical == "auto" else "refuse"
     numbers.one_of("read_table", "missing", missing, ("refuse", "impute"))
-    reading = {"sep": sep, "decimal": decimal, "header": header, "encoding": encoding}
+    reading: dict[str, Any] = {"sep": sep, "decimal": decimal, "header": header}
+    reading |= {"encoding": encoding, "na_values": _gaps.check("read_table", na_values)}
     if like is not None:
         return _read_like(source, like, reading)
-    table = open_table(source, sep=sep, header=header, encoding=encoding)
+    table = open_table(
+        source, sep=sep, header=header, encoding=encoding, na_values=reading["na_values"]
+    )
     if not isinstance(table, TextTable):
         for name in ("sep", "encoding"):
             if reading[name] is not None:

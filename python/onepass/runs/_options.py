@@ -49,6 +49,7 @@ class Options:
     decimal: str | None = None
     header: bool | None = None
     encoding: str | None = None
+    na_values: tuple[str, ...] | None = None
     drop: tuple[str, ...] = ()
     features: tuple[str, ...] | None = None
     missing: str | None = None
@@ -64,7 +65,7 @@ class Options:
         names = {field.name for field in dataclasses.fields(cls)}
         kept = {name: value for name, value in (before or {}).items() if name in names}
         merged = {**kept, **given}
-        for name in ("hidden", "drop", "features"):
+        for name in ("hidden", "drop", "features", "na_values"):
             if isinstance(merged.get(name), list):
                 merged[name] = tuple(merged[name])
         for name in ("activation", "optimizer"):

@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 from onepass._array import to_numpy
 from onepass._suggest import suggestion
 from onepass.data import Dataset, Encoding, Feature, Table, load, read_table
+from onepass.data._encoding import READING
 from onepass.data._given import array_of
 from onepass.data._sets import BUNDLED, TABLES, load_arrays
 from onepass.runs import _labels
 from onepass.runs._options import Options
 
-READING = ("sep", "decimal", "header", "encoding")
 CHOICE = ("drop", "features", "missing", "categorical")
 ENDINGS = (*TABLES, ".npz")
 Floats = NDArray[np.float64]
