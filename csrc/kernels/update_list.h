@@ -7,9 +7,14 @@
 #include "core/list.h"
 #include "core/rule.h"
 #ifndef ONEPASS_FORMULA
+#include "kernels/adadelta.h"
+#include "kernels/adagrad.h"
 #include "kernels/adam.h"
+#include "kernels/adamax.h"
+#include "kernels/adopt.h"
 #include "kernels/lion.h"
 #include "kernels/nadam.h"
+#include "kernels/radam.h"
 #include "kernels/rmsprop.h"
 #include "kernels/sgd.h"
 #endif
@@ -17,7 +22,8 @@
 ONEPASS_BEGIN
 
 using Updates =
-    Rules<struct Sgd, struct Adam, struct AdamW, struct Rmsprop, struct NAdam, struct Lion>;
+    Rules<struct Sgd, struct Adam, struct AdamW, struct Rmsprop, struct NAdam, struct Lion,
+          struct Adagrad, struct Adadelta, struct Adamax, struct RAdam, struct Adopt>;
 
 static_assert(count_of(Updates{}) < kMaxKernels, "raise kMaxKernels (core/backend.h)");
 

@@ -55,6 +55,11 @@ def below_square(rng, shape, dtype):
     return np.asarray(rng.uniform(-0.2, 0.2, shape)).astype(dtype)
 
 
+def number(constant: Any) -> float:
+    """What a formula decides by: the value of a constant that may carry its bound."""
+    return float(getattr(constant, "value", constant))
+
+
 @dataclasses.dataclass(frozen=True)
 class State:
     """A state, named as in state_dict; the function of ops names the list with an s behind it.

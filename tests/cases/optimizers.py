@@ -13,6 +13,7 @@ from cases._optimizer import (
     State,
     below_square,
     fraction,
+    number,
     rows_of,
     signed,
     square,
@@ -91,6 +92,62 @@ def lion(p, g, m, *, step, lr=1e-4, betas=(0.9, 0.99), weight_decay=0.0, maximiz
     g = -g if maximize else g
     ahead = betas[0] * m + (1 - betas[0]) * g
     return p * (1 - lr * weight_decay) - lr * np.sign(ahead), betas[1] * m + (1 - betas[1]) * g
+
+
+def adagrad(p, g, s, *, step, lr=1e-2, lr_decay=0.0, weight_decay=0.0, eps=1e-10,
+            maximize=False):  # fmt: skip
+    g = (-g if maximize else g) + weight_decay * p
+    s = s + g**2
+    return p - lr / (1 + (step - 1) * lr_decay) * (g / (np.sqrt(s) + eps)), s
+
+
+def adadelta(p, g, v, u, *, step, lr=1.0, rho=0.9, eps=1e-6, weight_decay=0.0, maximize=False):
+    g = (-g if maximize else g) + weight_decay * p
+    v = rho * v + (1 - rho) * g**2
+    d = np.sqrt(u + eps) / np.sqrt(v + eps) * g
+    return p - lr * d, v, rho * u + (1 - rho) * d**2
+
+
+def adamax(p, g, m, u, *, step, lr=2e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0,
+           maximize=False):  # fmt: skip
+    g = (-g if maximize else g) + weight_decay * p
+    m = lerp(m, g, 1 - betas[0])
+    u = np.maximum(betas[1] * u, np.abs(g) + eps)
+    return p - lr / (1 - betas[0] ** step) * (m / u), m, u
+
+
+def radam(p, g, m, v, *, step, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0,
+          decoupled_weight_decay=False, maximize=False):  # fmt: skip
+    g = -g if maximize else g
+    if decoupled_weight_decay:
+        p = p * (1 - lr * weight_decay)
+    else:
+        g = g + weight_decay * p
+    m = lerp(m, g, 1 - betas[0])
+    v = betas[1] * v + (1 - betas[1]) * g**2
+    size = lr / (1 - betas[0] ** step)
+    full = 2 / (1 - betas[1]) - 1
+    rho = full - 2 * step * betas[1] ** step / (1 - betas[1] ** step)
+    if number(rho) <= 5:
+        return p - size * m, m, v
+    r = np.sqrt((rho - 4) * (rho - 2) * full / ((full - 4) * (full - 2) * rho))
+    return p - size * r * np.sqrt(1 - betas[1] ** step) * (m / (np.sqrt(v) + eps)), m, v
+
+
+def adopt(p, g, m, v, *, step, lr=1e-3, betas=(0.9, 0.9999), eps=1e-6, weight_decay=0.0,
+          decoupled_weight_decay=False, maximize=False):  # fmt: skip
+    g = -g if maximize else g
+    if not decoupled_weight_decay:
+        g = g + weight_decay * p
+    if step == 1:
+        return p, m, v + g**2
+    if decoupled_weight_decay:
+        p = p * (1 - lr * weight_decay)
+    n = g / np.maximum(np.sqrt(v), eps)
+    most = float(step - 1) ** 0.25
+    n = np.maximum(np.minimum(n, most), -most)
+    m = lerp(m, n, 1 - betas[0])
+    return p - lr * m, m, betas[1] * v + (1 - betas[1]) * g**2
 
 
 # ------------------------------------------------------------------------------------- the records
@@ -179,6 +236,73 @@ OPTIMIZERS = [
         rule=lion,
         states=[State("exp_avg", when=None, start=0.0, draw=signed)],
         sweep=[{}, {"lr": 0.05, "betas": (0.8, 0.9), "weight_decay": 0.1, "maximize": True}],
+        torch=None,
+    ),
+    Optimizer(
+        "adagrad",
+        cls=optim.Adagrad,
+        rule=adagrad,
+        states=[State("sum", when=None, start="initial_accumulator_value", draw=square)],
+        sweep=[
+            {},
+            {"lr": 0.1, "lr_decay": 0.1, "weight_decay": 0.1, "maximize": True},
+            {"lr": 0.1, "eps": 1e-2, "initial_accumulator_value": 0.5},
+        ],
+        torch="Adagrad",
+    ),
+    Optimizer(
+        "adadelta",
+        cls=optim.Adadelta,
+        rule=adadelta,
+        states=[
+            State("square_avg", when=None, start=0.0, draw=square),
+            State("acc_delta", when=None, start=0.0, draw=square),
+        ],
+        sweep=[{}, {"lr": 0.5, "rho": 0.8, "eps": 1e-3, "weight_decay": 0.1, "maximize": True}],
+        torch="Adadelta",
+    ),
+    Optimizer(
+        "adamax",
+        cls=optim.Adamax,
+        rule=adamax,
+        states=[
+            State("exp_avg", when=None, start=0.0, draw=signed),
+            State("exp_inf", when=None, start=0.0, draw=square),
+        ],
+        sweep=[
+            {},
+            {"lr": 0.1, "betas": (0.8, 0.9), "eps": 1e-2, "weight_decay": 0.1, "maximize": True},
+        ],
+        torch="Adamax",
+    ),
+    Optimizer(
+        "radam",
+        cls=optim.RAdam,
+        rule=radam,
+        states=[
+            State("exp_avg", when=None, start=0.0, draw=signed),
+            State("exp_avg_sq", when=None, start=0.0, draw=square),
+        ],
+        sweep=[
+            {},
+            {"lr": 0.1, "betas": (0.8, 0.9), "weight_decay": 0.1, "maximize": True},
+            {"lr": 0.05, "eps": 1e-2, "weight_decay": 0.1, "decoupled_weight_decay": True},
+        ],
+        torch="RAdam",
+    ),
+    Optimizer(
+        "adopt",
+        cls=optim.ADOPT,
+        rule=adopt,
+        states=[
+            State("exp_avg", when=None, start=0.0, draw=signed),
+            State("exp_avg_sq", when=None, start=0.0, draw=square),
+        ],
+        sweep=[
+            {},
+            {"lr": 0.1, "betas": (0.8, 0.9), "weight_decay": 0.1, "maximize": True},
+            {"lr": 0.05, "eps": 0.5, "weight_decay": 0.1, "decoupled_weight_decay": True},
+        ],
         torch=None,
     ),
 ]

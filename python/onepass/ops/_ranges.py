@@ -39,6 +39,9 @@ RANGES: dict[str, Limits] = {
     "alpha": Range(0, 1),
     "eps": Range(0),
     "weight_decay": Range(0),
+    "rho": Range(0, most=1),
+    "lr_decay": Range(0),
+    "initial_accumulator_value": Range(0),
     "momentum": Range(0),
     "dampening": Range(),
     "nesterov": None,
@@ -48,7 +51,7 @@ RANGES: dict[str, Limits] = {
 # The numbers that a plan carries for each parameter.
 SCALAR_RANGES = {"mu_product": Range(0, most=1)}
 # The states that are averages or sums of squares: a loaded one is never negative.
-SQUARES = frozenset({"exp_avg_sq", "max_exp_avg_sq", "square_avg"})
+SQUARES = frozenset({"exp_avg_sq", "max_exp_avg_sq", "square_avg", "sum", "acc_delta", "exp_inf"})
 # An option, its limits, the option without which it counts as 0, the least number that is surely in
 # the range, the number below which it is.
 Read = tuple[str, Limits, str | None, float, float]

@@ -11,10 +11,15 @@ from onepass.ops._rule import Needs, State
 from onepass.ops._step import Arrays, Betas, Grads, StepInfo, Steps, run, update
 
 __all__ = [
+    "adadelta_",
+    "adagrad_",
     "adam_",
+    "adamax_",
     "adamw_",
+    "adopt_",
     "lion_",
     "nadam_",
+    "radam_",
     "rmsprop_",
     "sgd_",
 ]
@@ -267,3 +272,189 @@ def lion_(
         array([0.5, 1. , 1.5], dtype=float32)
     """
     return run("lion", locals())
+
+
+@update("adagrad", State("sum", start="initial_accumulator_value"))
+def adagrad_(
+    params: Arrays,
+    grads: Grads,
+    sums: Arrays,
+    *,
+    step: Steps = 1,
+    lr: float = 1e-2,
+    lr_decay: float = 0.0,
+    eps: float = 1e-10,
+    weight_decay: float = 0.0,
+    **options: Any,
+) -> StepInfo:
+    """Adagrad: s += g²; p -= lr/(1 + (t - 1)·lr_decay)·g/(√s + eps).
+
+    Before that g += weight_decay·p.
+
+    Args:
+        sums: s, like ``params`` (float32 for 16-bit parameters).
+        lr_decay: how fast the rate falls with the steps.
+        eps: added to √s.
+
+    Source: Duchi, Hazan & Singer, Adaptive Subgradient Methods for Online Learning, 2011; PyTorch's
+    Adagrad.
+
+    Example:
+        >>> import numpy as np
+        >>> import onepass
+        >>> p, s = np.zeros(1, np.float32), np.zeros(1, np.float32)
+        >>> info = onepass.ops.adagrad_([p], [np.float32([2.0])], [s], lr=0.5)
+        >>> p, s
+        (array([-0.5], dtype=float32), array([4.], dtype=float32))
+    """
+    return run("adagrad", locals())
+
+
+@update("adadelta")
+def adadelta_(
+    params: Arrays,
+    grads: Grads,
+    square_avgs: Arrays,
+    acc_deltas: Arrays,
+    *,
+    step: Steps = 1,
+    lr: float = 1.0,
+    rho: float = 0.9,
+    eps: float = 1e-6,
+    weight_decay: float = 0.0,
+    **options: Any,
+) -> StepInfo:
+    """Adadelta: v = ρv + (1 - ρ)g², d = √(u + eps)/√(v + eps)·g, u = ρu + (1 - ρ)d²; p -= lr·d.
+
+    Before that g += weight_decay·p.
+
+    Args:
+        square_avgs: v, like ``params`` (float32 for 16-bit parameters).
+        acc_deltas: u, the running average of d², likewise.
+        rho: ρ.
+        eps: under both roots.
+
+    Source: Zeiler, ADADELTA: An Adaptive Learning Rate Method, 2012; PyTorch's Adadelta.
+
+    Example:
+        >>> import numpy as np
+        >>> import onepass
+        >>> p, v, u = (np.zeros(1, np.float32) for _ in range(3))
+        >>> info = onepass.ops.adadelta_([p], [np.float32([2.0])], [v], [u], rho=0.75, eps=1.0)
+        >>> p.round(4), v
+        (array([-1.4142], dtype=float32), array([1.], dtype=float32))
+    """
+    return run("adadelta", locals())
+
+
+@update("adamax")
+def adamax_(
+    params: Arrays,
+    grads: Grads,
+    exp_avgs: Arrays,
+    exp_infs: Arrays,
+    *,
+    step: Steps = 1,
+    lr: float = 2e-3,
+    betas: Betas = (0.9, 0.999),
+    eps: float = 1e-8,
+    weight_decay: float = 0.0,
+    **options: Any,
+) -> StepInfo:
+    """Adamax: m += (1 - β₁)(g - m), u = max(β₂u, |g| + eps); p -= lr/(1 - β₁ᵗ)·m/u.
+
+    Before that g += weight_decay·p.
+
+    Args:
+        exp_infs: u, the decaying maximum of \\|g\\|, likewise.
+        eps: added to the magnitude of g, as in PyTorch; the paper has none.
+
+    Source: Kingma & Ba, Adam: A Method for Stochastic Optimization, 2014, §7.1; PyTorch's Adamax.
+
+    Example:
+        >>> import numpy as np
+        >>> import onepass
+        >>> p, m, u = (np.zeros(1, np.float32) for _ in range(3))
+        >>> info = onepass.ops.adamax_([p], [np.float32([2.0])], [m], [u], step=1, lr=0.5)
+        >>> p, u
+        (array([-0.5], dtype=float32), array([2.], dtype=float32))
+    """
+    return run("adamax", locals())
+
+
+@update("radam")
+def radam_(
+    params: Arrays,
+    grads: Grads,
+    exp_avgs: Arrays,
+    exp_avg_sqs: Arrays,
+    *,
+    step: Steps = 1,
+    lr: float = 1e-3,
+    betas: Betas = (0.9, 0.999),
+    eps: float = 1e-8,
+    weight_decay: float = 0.0,
+    decoupled_weight_decay: bool = False,
+    **options: Any,
+) -> StepInfo:
+    """RAdam: p -= lr·r·m̂·√(1 - β₂ᵗ)/(√v + eps) once the variance of v can be known, before lr·m̂.
+
+    m += (1 - β₁)(g - m), v = β₂v + (1 - β₂)g², m̂ = m/(1 - β₁ᵗ), with g += weight_decay·p before.
+    ρ∞ = 2/(1 - β₂) - 1 and ρ = ρ∞ - 2tβ₂ᵗ/(1 - β₂ᵗ); it can be known where ρ > 5, and then
+    r = √((ρ - 4)(ρ - 2)ρ∞/((ρ∞ - 4)(ρ∞ - 2)ρ)).
+
+    Args:
+        eps: added to √v, uncorrected, as in PyTorch.
+        decoupled_weight_decay: p *= 1 - lr·weight_decay instead of the penalty.
+
+    Source: Liu et al., On the Variance of the Adaptive Learning Rate and Beyond, 2019; PyTorch's
+    RAdam (the paper adapts where ρ > 4).
+
+    Example:
+        >>> import numpy as np
+        >>> import onepass
+        >>> p, m, v = (np.zeros(1, np.float32) for _ in range(3))
+        >>> info = onepass.ops.radam_([p], [np.float32([2.0])], [m], [v], step=1, lr=0.5)
+        >>> p
+        array([-1.], dtype=float32)
+    """
+    return run("radam", locals())
+
+
+@update("adopt")
+def adopt_(
+    params: Arrays,
+    grads: Grads,
+    exp_avgs: Arrays,
+    exp_avg_sqs: Arrays,
+    *,
+    step: Steps = 1,
+    lr: float = 1e-3,
+    betas: Betas = (0.9, 0.9999),
+    eps: float = 1e-6,
+    weight_decay: float = 0.0,
+    decoupled_weight_decay: bool = False,
+    **options: Any,
+) -> StepInfo:
+    """ADOPT: n = g/max(√v, eps), m += (1 - β₁)(n - m), p -= lr·m; then v = β₂v + (1 - β₂)g².
+
+    n is clipped to ±(t - 1)^¼. The first step sets v = g² and moves nothing. Before that
+    g += weight_decay·p. The present g is not in the v that divides it, so any β₂ converges.
+
+    Args:
+        eps: the least √v.
+        decoupled_weight_decay: p *= 1 - lr·weight_decay instead of the penalty.
+
+    Source: Taniguchi et al., ADOPT: Modified Adam Can Converge with Any β₂ with the Optimal Rate,
+    2024, and the authors' code (the clipping).
+
+    Example:
+        >>> import numpy as np
+        >>> import onepass
+        >>> p, m, v = (np.zeros(1, np.float32) for _ in range(3))
+        >>> for t in (1, 2):
+        ...     info = onepass.ops.adopt_([p], [np.float32([2.0])], [m], [v], step=t, lr=0.5)
+        >>> p.round(4), v
+        (array([-0.05], dtype=float32), array([4.], dtype=float32))
+    """
+    return run("adopt", locals())

@@ -17,11 +17,16 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 __all__ = [
+    "ADOPT",
     "SGD",
+    "Adadelta",
+    "Adagrad",
     "Adam",
     "AdamW",
+    "Adamax",
     "Lion",
     "NAdam",
+    "RAdam",
     "RMSprop",
 ]
 
@@ -144,6 +149,99 @@ class Lion(Optimizer, op=ops.lion_):
         lr: float = 1e-4,
         betas: Betas = (0.9, 0.99),
         weight_decay: float = 0.0,
+        *,
+        maximize: bool = False,
+        diagnostics: bool = False,
+        compat: str = "torch",
+        **torch_options: Unpack[TorchOptions],
+    ) -> None:
+        super().__init__(params, locals())
+
+
+class Adagrad(Optimizer, op=ops.adagrad_):
+    """
+    Args:
+        initial_accumulator_value: s before a parameter's first gradient.
+    """
+
+    def __init__(
+        self,
+        params: Parameters,
+        lr: float = 1e-2,
+        lr_decay: float = 0.0,
+        weight_decay: float = 0.0,
+        initial_accumulator_value: float = 0.0,
+        eps: float = 1e-10,
+        *,
+        maximize: bool = False,
+        diagnostics: bool = False,
+        compat: str = "torch",
+        **torch_options: Unpack[TorchOptions],
+    ) -> None:
+        super().__init__(params, locals())
+
+
+class Adadelta(Optimizer, op=ops.adadelta_):
+    def __init__(
+        self,
+        params: Parameters,
+        lr: float = 1.0,
+        rho: float = 0.9,
+        eps: float = 1e-6,
+        weight_decay: float = 0.0,
+        *,
+        maximize: bool = False,
+        diagnostics: bool = False,
+        compat: str = "torch",
+        **torch_options: Unpack[TorchOptions],
+    ) -> None:
+        super().__init__(params, locals())
+
+
+class Adamax(Optimizer, op=ops.adamax_):
+    def __init__(
+        self,
+        params: Parameters,
+        lr: float = 2e-3,
+        betas: Betas = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+        *,
+        maximize: bool = False,
+        diagnostics: bool = False,
+        compat: str = "torch",
+        **torch_options: Unpack[TorchOptions],
+    ) -> None:
+        super().__init__(params, locals())
+
+
+class RAdam(Optimizer, op=ops.radam_):
+    def __init__(
+        self,
+        params: Parameters,
+        lr: float = 1e-3,
+        betas: Betas = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+        decoupled_weight_decay: bool = False,
+        *,
+        maximize: bool = False,
+        diagnostics: bool = False,
+        compat: str = "torch",
+        **torch_options: Unpack[TorchOptions],
+    ) -> None:
+        super().__init__(params, locals())
+
+
+class ADOPT(Optimizer, op=ops.adopt_):
+    def __init__(
+        self,
+        params: Parameters,
+        lr: float = 1e-3,
+        betas: Betas = (0.9, 0.9999),
+        eps: float = 1e-6,
+        weight_decay: float = 0.0,
+        decoupled_weight_decay: bool = False,
         *,
         maximize: bool = False,
         diagnostics: bool = False,
