@@ -59,7 +59,7 @@ LEFT_OUT = {  # what: (file, text that goes, what the message says)
     ),
     "update": (
         "ops/_update.py",
-        r'@update\("lion".*\Z',
+        r'@update\("lion".*?(?=@update)',
         "python/onepass/ops/_update.py has no 'lion_': add `@update('lion')` on `def lion_(",
     ),
     "the update's name": (
@@ -69,7 +69,7 @@ LEFT_OUT = {  # what: (file, text that goes, what the message says)
     ),
     "class": (
         "optim/_optimizers.py",
-        r"class Lion.*\Z",
+        r"class Lion.*?(?=class )",
         "python/onepass/optim/_optimizers.py has no 'Lion': add `class Lion(Optimizer, op=ops.…_)",
     ),
     "the class's name": (

@@ -75,7 +75,7 @@ def test_numbered_hyper_parameters_are_read_from_a_tuple(hyper, ranges, options)
 @pytest.mark.parametrize(
     ("hyper", "words"),
     [
-        ("rho", "mine: no range for the hyper-parameter 'rho': add it to RANGES in python/"),
+        ("zeta", "mine: no range for the hyper-parameter 'zeta': add it to RANGES in python/"),
         ("eta1", "mine: no range for the hyper-parameter 'eta1' or for the tuple 'etas': add"),
         ("moss1", "mine: no range for the hyper-parameter 'moss1' or for the tuple 'moss': add"),
     ],

@@ -53,7 +53,8 @@ Example:
     >>> from onepass import optim
     >>> p = np.ones(3, np.float32)
     >>> optimizer = optim.{cls}([p], lr=0.1)
-    >>> info = optimizer.step([np.float32([1, 2, 2])], max_norm=1.0)
+    >>> for _ in range(2):
+    ...     info = optimizer.step([np.float32([1, 2, 2])], max_norm=1.0)
     >>> info.grad_norm, bool((p < 1).all())
     (3.0, True)
 """
