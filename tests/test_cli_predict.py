@@ -530,6 +530,20 @@ def test_predictions_in_a_pipe_keep_every_character(trained, encoding):
     assert (b"are in UTF-8, as " in done.stderr) == (encoding != "utf-8")
 
 
+def test_predictions_never_replace_the_file_on_standard_input(trained, here):
+    trained("numbers")
+    write("new.csv", columns("numbers", 3))
+    before = Path("new.csv").read_bytes()
+    with open("new.csv", "rb") as file:
+        done = subprocess.run(
+            [sys.executable, "-m", "onepass", "predict", "run", "-", "--out", "new.csv"],
+            stdin=file, capture_output=True, text=True, env=ENVIRONMENT,
+        )  # fmt: skip
+    assert done.returncode == 2
+    assert "'--out' is 'new.csv', DATA itself" in done.stderr
+    assert Path("new.csv").read_bytes() == before
+
+
 @pytest.mark.parametrize("cell", ["1e39", "-1e39", "1e300"])
 @pytest.mark.parametrize("kind", ["classes", "numbers"])
 def test_a_number_beyond_the_network_is_refused_with_its_place(trained, capsys, kind, cell):

@@ -200,12 +200,15 @@ def test_whole_numbers_are_no_classes_to_a_metric_of_regression(name, column, dt
 @pytest.mark.parametrize("name", ["roc_auc", "precision", "recall", "average_precision", "f1_score",
                                   "log_loss", "neg_log_loss", "brier_score_loss"])  # fmt: skip
 @pytest.mark.parametrize("dtype", ["int64", "float32", "bool"])
-@pytest.mark.parametrize("ending", ["logits", "sigmoid", "sigmoid, identity"])
+@pytest.mark.parametrize("ending", ["logits", "sigmoid", "sigmoid, identity", "residual"])
 def test_one_output_is_a_logit_or_a_probability_to_every_metric(name, dtype, ending):
     metrics = pytest.importorskip("sklearn.metrics")
     nn.manual_seed(3)
     tail = [nn.Sigmoid(), nn.Identity(), nn.Flatten()][: ending.count(",") + ("sig" in ending)]
-    model = nn.Sequential(nn.Linear(4, 1), *tail)
+    if ending == "residual":  # x + a probability is none
+        model = nn.Sequential(nn.Linear(4, 1), nn.Residual(nn.Linear(1, 1), nn.Sigmoid()))
+    else:
+        model = nn.Sequential(nn.Linear(4, 1), *tail)
     t = Trainer(model, nn.MSELoss(), optim.SGD(model.parameters(), lr=0.0), metrics=[name],
                 progress=False)  # fmt: skip
     output = t.predict(X).reshape(-1).astype(np.float64)

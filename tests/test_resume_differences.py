@@ -177,6 +177,18 @@ def test_options_of_the_optimizer_that_the_checkpoint_replaces_are_told(tmp_path
     assert other.optimizer.param_groups[0]["weight_decay"] == 0.01
 
 
+def test_what_a_schedule_keeps_beside_a_rate_of_zero_is_no_option(tmp_path):
+    def made(*callbacks):
+        trainer = make(callbacks, scheduled=False)
+        trainer.run.scheduler = lr_scheduler.LambdaLR(trainer.optimizer, lambda t: t % 3 / 2)
+        return trainer
+
+    first = made(Checkpoint(tmp_path))
+    fit(first, max_epochs=3)
+    fit(first, max_epochs=5)
+    fit(made(), ckpt_path=tmp_path, max_epochs=6)  # a warning is an error in these tests
+
+
 def test_a_loss_that_is_no_number_is_refused():
     def each(y, target):
         return np.ones(len(y), np.float32), np.zeros_like(y)

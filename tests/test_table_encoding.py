@@ -467,6 +467,19 @@ def test_words_and_numbers_that_mean_a_gap_are_told():
     assert frame["pressure"] == kept
 
 
+@pytest.mark.parametrize(("cells", "sep"), [
+    (["-9999,0", "1,5", "2,5"], ";"), (["\u22129999", "1.5", "2"], ","),
+    (["-9999 kg", "1 kg", "2.5 kg"], ","), (["-$9,999", "$1,000.5", "$2"], ";"),
+    (["-9 999", "1.5", "2"], ","), (["-9999.00", "1.25", "2"], ","),
+    (["-9.999e3", "1.5", "2"], ","),
+])  # fmt: skip
+def test_a_number_that_means_a_gap_may_be_written_in_any_way(cells, sep):
+    rows = f"a{sep}y\n" + "".join(f"{cell}{sep}{i}\n" for i, cell in enumerate(cells))
+    table = read_table(io.StringIO(rows), na_values=[-9999], missing="impute")
+    assert table.x.min() >= 1
+    assert table.x[0, 0] == np.median(table.x[1:, 0])
+
+
 def test_numbers_of_a_matrix_become_gaps_in_place():
     rows = "a,b,y\n1,2,3\n-9,5,6\n7,-9,9\n4,4,4.5\n"
     table = read_table(io.StringIO(rows), na_values=[-9], missing="impute")

@@ -189,7 +189,7 @@ struct CrossEntropy {
   uint32_t* bad_label = nullptr;
 };
 
-// Everything a backend can run. The units of a backend fill it, each its own family, by name.
+// Everything a backend can run. The units of a backend fill it by name, each its own part.
 // Tables are indexed by position in the lists of kernels/.
 struct Backend {
   const char* name = nullptr;

@@ -6,9 +6,11 @@
 // it is 1/e. So with t = |x|
 //   y(-t) = -t·h/(1 + h)     y'(-t) = e·((1 + e/2)·(1 + h) - t·(1 + e))/(1 + h)²    h = e + e²/2
 //   y(t)  = t·p/q            y'(t)  = (p·q + 4·t·e²·(1 + e))/q²        p = 1 + 2e, q = p + 2e²
-// At -Inf y is the limit -0 and at ±Inf the derivative is 0 or 1: t ends at kFar, where t·e is 0.
+// At -Inf y is the limit -0 and at ±Inf the derivative is 0 or 1: t ends where t·e is 0
+// (falling.h).
 #pragma once
 #include "kernels/activation.h"
+#include "kernels/falling.h"
 
 ONEPASS_BEGIN
 
@@ -16,23 +18,20 @@ template <class T>
 struct Mish {
   static constexpr const char* name = "mish";
   static constexpr auto hyper = names();
-  static constexpr T kFar = sizeof(T) == 4 ? T(109) : T(752);
-  static constexpr T kDown = math::Format<T>::kDown;
-
-  static ONEPASS_HD T bounded(T x) { return math::at_most(math::abs(x), kFar); }
-  // exp(-t) / kDown.
-  static ONEPASS_HD T falling(T t) { return math::exp_lifted(t, T(-1)); }
+  static constexpr T kDown = Falling<T>::kDown;
 
   ONEPASS_HD T forward(T x) const {
     const bool below = x < T(0);
-    const T t = bounded(x), lifted = falling(t), e = lifted * kDown;
+    const auto [t, lifted] = Falling<T>(x);
+    const T e = lifted * kDown;
     const T half = math::muladd(e, T(0.5), T(1)), p = math::muladd(e, T(2), T(1));
     const T under = math::muladd(below ? e : e + e, below ? half : e, below ? T(1) : p);
     return (below ? -(t * lifted) * half * kDown : x * p) / under;
   }
   ONEPASS_HD T backward(T dy, T x) const {
     const bool below = x < T(0);
-    const T t = bounded(x), lifted = falling(t), e = lifted * kDown, one = T(1) + e;
+    const auto [t, lifted] = Falling<T>(x);
+    const T e = lifted * kDown, one = T(1) + e;
     const T half = math::muladd(e, T(0.5), T(1)), p = math::muladd(e, T(2), T(1));
     const T under = math::muladd(below ? e : e + e, below ? half : e, below ? T(1) : p);
     const T left = lifted * (half * under - t * one) * kDown;

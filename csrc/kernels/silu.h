@@ -3,9 +3,10 @@
 // 2017.
 //
 // Both in t = |x| and e = exp(-t): y(t) = t/(1+e), y(-t) = -t·e/(1+e), and y'(t) = 1 - y'(-t). At
-// -Inf y is the limit -0 and at ±Inf the derivative is 0 or 1: t ends at kFar, where t·e is 0.
+// -Inf y is the limit -0 and at ±Inf the derivative is 0 or 1: t ends where t·e is 0 (falling.h).
 #pragma once
 #include "kernels/activation.h"
+#include "kernels/falling.h"
 
 ONEPASS_BEGIN
 
@@ -13,19 +14,15 @@ template <class T>
 struct Silu {
   static constexpr const char* name = "silu";
   static constexpr auto hyper = names();
-  static constexpr T kFar = sizeof(T) == 4 ? T(109) : T(752);
-  static constexpr T kDown = math::Format<T>::kDown;
-
-  static ONEPASS_HD T bounded(T x) { return math::at_most(math::abs(x), kFar); }
-  // exp(-t) / kDown.
-  static ONEPASS_HD T falling(T t) { return math::exp_lifted(t, T(-1)); }
+  static constexpr T kDown = Falling<T>::kDown;
 
   ONEPASS_HD T forward(T x) const {
-    const T t = bounded(x), e = falling(t);
+    const auto [t, e] = Falling<T>(x);
     return (x < T(0) ? -(t * e) * kDown : x) / math::muladd(e, kDown, T(1));
   }
   ONEPASS_HD T backward(T dy, T x) const {
-    const T t = bounded(x), e = falling(t), r = T(1) / math::muladd(e, kDown, T(1));
+    const auto [t, e] = Falling<T>(x);
+    const T r = T(1) / math::muladd(e, kDown, T(1));
     const T below = e * r * (T(1) - t * r) * kDown;
     return dy * (x < T(0) ? below : T(1) - below);
   }

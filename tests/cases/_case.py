@@ -121,12 +121,12 @@ class Steps:
 def fused(before: Steps, own: Sequence[Tolerance], behind: Steps, sums: float = 1.0) -> Tolerance:
     """The bound where an activation follows `before`, and `behind` follows it.
 
-    own   the activations' bounds; the largest counts. A slope is at most 1.13, that of gelu.
+    own   the activations' bounds; the largest counts. No slope exceeds 1.7581, selu's at -0.
     """
     rel, peak = (max(getattr(bound, part) for bound in own) for part in ("rel", "peak"))
     return Tolerance(
         rel + behind.eps,
-        peak + 1.13 * before.eps,
+        peak + 1.7581 * before.eps,
         why=f"roundings of the largest term: {before.why}; the activation's own, {rel:.3g} eps and "
         f"{peak:.3g} of the largest; of the result: {behind.why}",
         sums=sums,

@@ -66,14 +66,16 @@ def sizes(text: str) -> tuple[int, ...]:
     return tuple(one(part.strip()) for part in text.split(",") if part.strip())
 
 
-def names(option: str, owner: str = "train") -> Callable[[str], tuple[str, ...]]:
+def names(
+    option: str, owner: str = "train", what: str = "names of columns"
+) -> Callable[[str], tuple[str, ...]]:
     """Names between commas; one that has a comma stands in quotes."""
 
     def parse(text: str) -> tuple[str, ...]:
         parts = next(csv.reader([text], skipinitialspace=True), [])
         found = tuple(part.strip() for part in parts if part.strip())
         if not found:
-            raise UsageError(f"{owner}: {option!r} is {text!r}, expected names of columns")
+            raise UsageError(f"{owner}: {option!r} is {text!r}, expected {what}")
         return found
 
     return parse

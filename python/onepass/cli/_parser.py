@@ -117,7 +117,8 @@ def _add_reading(group: Any) -> None:
     add("--no-header", dest="header", action="store_const", const=False,
         help="no line of names: the columns are 1, 2, …")  # fmt: skip
     add("--encoding", metavar="NAME", help="of the text (default utf-8): latin-1, cp1252, …")
-    add("--na-values", type=types.names("--na-values"), metavar="WORDS", help="what else means a "
+    words = types.names("--na-values", "read_table", "words or numbers")
+    add("--na-values", type=words, metavar="WORDS", help="what else means a "
         "missing cell: unknown,-9999 (with =: --na-values=-9999,unknown)")  # fmt: skip
 
 

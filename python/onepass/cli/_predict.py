@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -76,9 +77,22 @@ def evaluate(options: Arguments) -> int:
 
 def _check_out(out: Path | None, data: str) -> None:
     """Refuses to write predictions over the rows that they are for."""
-    source = Path(data).expanduser()
-    if out is not None and out.exists() and source.exists() and out.samefile(source):
+    if out is None or not out.exists():
+        return
+    if data == "-":
+        same = sys.stdin is not None and _is_open_on(sys.stdin, out)
+    else:
+        source = Path(data).expanduser()
+        same = source.exists() and out.samefile(source)
+    if same:
         raise ValueError(f"predict: '--out' is {str(out)!r}, DATA itself, expected another file")
+
+
+def _is_open_on(file: Any, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except (OSError, ValueError):  # no file behind it
+        return False
 
 
 def _reading(chosen: dict[str, Any]) -> dict[str, Any]:

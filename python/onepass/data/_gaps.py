@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from onepass.data._cells import is_plain
+from onepass.data._cells import figures
 from onepass.data._columns import Column, Numbers, Words
 
 
@@ -33,11 +33,11 @@ def emptied(columns: dict[str, Column], na_values: Sequence[str]) -> dict[str, C
     A number matches whatever way it is written in, a word without regard to capitals. The arrays of
     numbers are changed, not copied: a matrix may hold them side by side.
     """
-    numbers = np.array([float(value) for value in na_values if is_plain(value)])
+    numbers = np.array([number for value in na_values for number in _numbers(value)])
     folded = {value.casefold() for value in na_values}
 
     def is_gap(word: str) -> bool:
-        return word.casefold() in folded or (is_plain(word) and float(word) in numbers)
+        return word.casefold() in folded or any(n in numbers for n in _numbers(word))
 
     found: dict[str, Column] = {}
     for name, column in columns.items():
@@ -48,6 +48,11 @@ def emptied(columns: dict[str, Column], na_values: Sequence[str]) -> dict[str, C
         elif any(map(is_gap, column.words)):
             found[name] = _without(column, [is_gap(word) for word in column.words])
     return found
+
+
+def _numbers(word: str) -> list[float]:
+    """What the word says as a number: -9999, −9999,0, -9,999 kg; nothing where it is none."""
+    return [number for reading in figures([word]).readings.values() for number in reading]
 
 
 def _without(column: Words, gaps: Sequence[bool]) -> Words:

@@ -19,7 +19,7 @@ from onepass.runs._parts import Indices, Parts
 from onepass.runs._source import Source
 from onepass.train._callbacks import Callback, EarlyStopping
 from onepass.train._metrics import Metric, distances
-from onepass.train._trainer import Trainer
+from onepass.train._trainer import NothingLeft, Trainer
 
 MAX_NORM = 1.0
 
@@ -66,7 +66,7 @@ class Fitting:
         """Train to the end; the network has the weights of its best epoch then."""
         with warnings.catch_warnings():
             # A run that is done may be resumed: it tells what it has learnt once more.
-            warnings.filterwarnings("ignore", r"fit: \d+ of \d+ epochs are done")
+            warnings.simplefilter("ignore", NothingLeft)
             trainer.fit(
                 *self._moved(self.parts.train),
                 max_epochs=self.options.epochs,

@@ -54,7 +54,7 @@ def classes(
     fits = t.shape in (labels, (*labels[:1], 1, *labels[1:]), y.shape)  # the second: a column
     if one and is_floating(t) and ((t < 0) | (t > 1)).any():
         raise ValueError(
-            "accuracy: 'target' holds numbers outside of 0 to 1, expected classes, such as 0 and "
+            "'target' holds numbers outside of 0 to 1, expected classes, such as 0 and "
             "1; for a regression pass 'mse', 'mae' or 'r2'"
         )
     if one:
@@ -64,7 +64,7 @@ def classes(
         if t.shape == y.shape:
             if not _are_shares(t):
                 raise ValueError(
-                    f"accuracy: 'target' has shape {t.shape} and rows that do not sum to 1, "
+                    f"'target' has shape {t.shape} and rows that do not sum to 1, "
                     "expected one class a sample, or probabilities; for several classes a sample "
                     "pass a function of your own"
                 )
@@ -72,7 +72,7 @@ def classes(
         y, t = np.moveaxis(y, 1, -1).reshape(-1, y.shape[1]), t.reshape(-1)
     if not fits:
         raise ValueError(
-            f"accuracy: 'target' has shape {tuple(np.shape(target))}, expected one class for each "
+            f"'target' has shape {tuple(np.shape(target))}, expected one class for each "
             f"of the outputs, {tuple(np.shape(output))}"
         )
     if t.dtype.kind in "iu":
@@ -82,7 +82,7 @@ def classes(
         if ((t < 0) | (t >= count)).any():
             odd = t[(t < 0) | (t >= count)][0]
             raise ValueError(
-                f"accuracy: 'target' holds {odd}, expected classes from 0 to {count - 1}"
+                f"'target' holds {odd}, expected classes from 0 to {count - 1}"
                 f"{', as there is one output' if one else f', as there are {count} outputs'}"
             )
     predicted = y > threshold if one else y.argmax(axis=1)

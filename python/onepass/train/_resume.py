@@ -25,6 +25,7 @@ FIXED = {
     "interval": "the checkpoint's schedule counts that",
 }
 OPTIONS = "optimizer"  # those of its groups, which a checkpoint brings along
+NO_OPTIONS = ("initial_lr", "lr_without_zeros", "name")  # what groups hold beside them
 # Not shown in full: arrays.
 SHOWN = {
     "contents": ("other data, targets or weights", "these"),
@@ -107,18 +108,17 @@ def _options(optimizer: Any) -> dict[str, Any]:
         label = f"{{}} of group {number}" if len(groups) > 1 else "{}"
         scheduled = "initial_lr" in group
         for name, value in group.items():
+            if name in NO_OPTIONS:
+                continue
             if name == "lr":
                 found[label.format(name)] = float(group.get("initial_lr", value))
             elif name in ("betas", "momentum") and scheduled:
                 continue  # a cycle of rates may have one of momentums
-            elif isinstance(value, (bool, int, float, str)) and name not in _NO_OPTIONS:
+            elif isinstance(value, (bool, int, float, str)):
                 found[label.format(name)] = value
             elif isinstance(value, tuple) and all(isinstance(v, (int, float)) for v in value):
                 found[label.format(name)] = list(value)
     return found
-
-
-_NO_OPTIONS = ("initial_lr", "name")
 
 
 def check_fixed(run: Any, saved: Mapping[str, Any] | None) -> None:

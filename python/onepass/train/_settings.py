@@ -125,10 +125,13 @@ def _metrics(run: Any, metrics: Any) -> dict[str, Metric]:
 
 def _threshold(model: Any) -> float:
     """Where one output a sample means class 1: a half behind a Sigmoid, 0 for a logit."""
-    layers = [*model.modules()] if hasattr(model, "modules") else []
     passing = (nn.Identity, nn.Flatten, nn.Dropout)
-    last = next((layer for layer in reversed(layers) if not isinstance(layer, passing)), None)
-    return 0.5 if isinstance(last, nn.Sigmoid) else 0.0
+    while hasattr(model, "named_children"):
+        inside = [c for _, c in model.named_children() if not isinstance(c, passing)]
+        if not inside or isinstance(model, nn.Residual):
+            break
+        model = inside[-1]  # of a module of one's own: the one that it declares last
+    return 0.5 if isinstance(model, nn.Sigmoid) else 0.0
 
 
 def _callbacks(run: Any, callbacks: Any) -> list[Any]:

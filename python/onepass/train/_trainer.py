@@ -377,10 +377,14 @@ def _existing(owner: str, dir: str | Path) -> Path:
     return folder
 
 
+class NothingLeft(RuntimeWarning):
+    """The epochs that were asked for are done."""
+
+
 def _say_nothing_is_left(epoch: int, max_epochs: int) -> None:
     warnings.warn(
         f"fit: {epoch} of {max_epochs} epochs are done, nothing was trained; pass a larger "
         "max_epochs, which is the total over all calls",
-        RuntimeWarning,
+        NothingLeft,
         stacklevel=4,
     )

@@ -1,7 +1,8 @@
 """Rates of zero. Schedules of one optimizer multiply, and 0 times anything is 0.
 
 Where schedules set a group's rate to 0, the product of all others would be lost, so the group keeps
-it beside ``"lr"``. The key is there exactly as long as a schedule, and no user, has set the 0.
+it beside ``"lr"``. It counts as long as the rate is 0: where a user sets another one, the next step
+of a schedule goes on from that. A 0 set by hand over such a 0 cannot be told from it.
 """
 
 from __future__ import annotations
