@@ -7,8 +7,9 @@ import pickle
 
 import numpy as np
 import pytest
-from onepass import optim
+from onepass import nn, optim
 from onepass.optim import lr_scheduler as schedules
+from onepass.train import Trainer
 
 LRS = (0.1, 0.03)
 
@@ -165,6 +166,61 @@ def test_a_rate_of_zero_set_by_hand_is_kept_by_every_schedule():
             assert optimizer.lrs[0] == 0
             assert optimizer.lrs[1] > 0
             schedule.step()
+
+
+def rising(optimizer):
+    return schedules.LambdaLR(optimizer, lambda t: min(1, t / 2))
+
+
+@pytest.mark.parametrize("how", ["alone", "in a sequence", "in a trainer", "beside another"])
+def test_a_schedule_that_is_gone_holds_no_rate_at_zero(how):
+    """A notebook's cell, run twice."""
+    optimizer = Groups(0.1)
+    schedule = trainer = None
+    for _ in range(2):
+        if how == "in a sequence":
+            parts = [rising(optimizer), schedules.StepLR(optimizer, 1, 1.0)]
+            with pytest.raises(ValueError, match="milestones"):
+                schedules.SequentialLR(optimizer, parts, [9, 10])
+            parts = [rising(optimizer), schedules.StepLR(optimizer, 1, 1.0)]
+            schedule = schedules.SequentialLR(optimizer, parts, [9])
+        else:
+            schedule = rising(optimizer)
+        if how == "beside another":
+            other = schedules.StepLR(optimizer, 1, 1.0)
+        if how == "in a trainer":
+            model = nn.Sequential(nn.Linear(4, 2))
+            optimizer = optim.SGD(model.parameters(), lr=0.1)
+            schedule = rising(optimizer)
+            for _ in range(2):
+                trainer = Trainer(model, nn.CrossEntropyLoss(), optimizer, progress=False,
+                                  scheduler=rising(optimizer))  # fmt: skip
+    if trainer is not None:
+        del schedule
+        history = trainer.fit(np.ones((8, 4), np.float32), np.arange(8) % 2, max_epochs=4)
+        assert history["lr"] == pytest.approx([0, 0.05, 0.1, 0.1])
+        return
+    found = []
+    for _ in range(4):
+        found.append(optimizer.lrs[0])
+        schedule.step()
+        if how == "beside another":
+            other.step()
+    assert found == pytest.approx([0, 0.05, 0.1, 0.1])
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_group_that_joins_where_one_of_two_schedules_is_at_zero(order):
+    optimizer = Groups(0.1)
+    pair = [lambda o: schedules.ExponentialLR(o, 0.5),
+            lambda o: schedules.LambdaLR(o, lambda t: float(t >= 2))][::order]  # fmt: skip
+    both = [make(optimizer) for make in pair]
+    for schedule in both:
+        schedule.step()
+    optimizer.add_param_group({"lr": 0.1})
+    for schedule in both:
+        schedule.step()
+    assert optimizer.lrs == pytest.approx([0.025, 0.05])
 
 
 def test_what_is_kept_beside_a_zero_is_gone_with_it():

@@ -65,15 +65,15 @@ OPTIM = [
     Mutant(
         "schedule: one of two at 0 lets the rate go",
         f"{SCHEDULES}/_base.py",
-        "[0])[0], 0) + own[number]",
-        "[0])[0], 0) * 0 + own[number]",
+        "held = zeros.held(group) is not None and self._holders(number)",
+        "held = False",
         (f"{TOGETHER}::test_two_schedules_of_one_optimizer_multiply[late start and waves-]",),
     ),
     Mutant(
         "schedule: a rate of 0 set by hand counts as the end of a schedule",
         f"{SCHEDULES}/_base.py",
-        "(kept := zeros.held(group)) is not None and kept[2] > 0 for group",
-        'float(group["lr"]) == 0 for group',
+        "zeros.held(g) is not None and self._ended(n)",
+        'float(g["lr"]) == 0',
         (f"{TOGETHER}::test_a_rate_of_zero_set_by_hand_is_kept_by_every_schedule",),
     ),
     Mutant(

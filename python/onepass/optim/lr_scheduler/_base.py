@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import itertools
 import math
+import weakref
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -15,6 +16,7 @@ from onepass.optim.lr_scheduler._arguments import current_lrs, groups_of
 
 Interval = Literal["epoch", "step"]
 _MADE = itertools.count()
+_LIVE: weakref.WeakSet[LRScheduler] = weakref.WeakSet()  # those that something still refers to
 
 
 class LRScheduler:
@@ -54,11 +56,12 @@ class LRScheduler:
         self.optimizer = optimizer
         self._alone = OneThread(owner)
         self._made = next(_MADE)
-        # In how many factors of each group's rate that are 0 this schedule has a part.
-        self._zeros: list[int] = []
+        self._zeros: list[int] = []  # 1 for each group that this schedule has set to 0
+        self._since = 0  # the step of the first of these zeros
+        self._is_part = False  # of another schedule, which takes its steps
         self._lrs: list[float] = []  # as set last, without the factors that are 0
         self._found = self._find(groups)
-        ended = [(kept := zeros.held(group)) is not None and kept[2] > 0 for group in groups]
+        ended = [zeros.held(g) is not None and self._ended(n) for n, g in enumerate(groups)]
         first = [
             float(group.get("initial_lr", lr)) if last_epoch > -1 or over else lr
             for group, lr, over in zip(groups, self._found, ended, strict=True)
@@ -71,6 +74,7 @@ class LRScheduler:
             if over:
                 zeros.put(group, None)
         self._apply(self.last_epoch)
+        _LIVE.add(self)
 
     def rate(self, lr: float, t: int, group: int) -> float:
         """The rate of group number ``group`` with base rate ``lr`` after ``t`` steps."""
@@ -148,6 +152,23 @@ class LRScheduler:
 
     # ---- inside
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        _LIVE.add(self)
+
+    def _others(self) -> list[LRScheduler]:
+        """The other schedules of the optimizer."""
+        own = [s for s in _LIVE if s.optimizer is self.optimizer and s is not self]
+        return [s for s in own if not s._is_part]
+
+    def _holders(self, group: int) -> list[LRScheduler]:
+        """The other schedules that have set the group's rate to 0."""
+        return [s for s in self._others() if s._zeros[group : group + 1] == [1]]
+
+    def _ended(self, group: int) -> bool:
+        """Whether those have come down to 0, rather than begun there, or are gone."""
+        return all(s._since > 0 for s in self._holders(group))
+
     def _follow(self) -> None:
         """Go on from rates that were set elsewhere since, and from those of groups added since."""
         groups = self.optimizer.param_groups
@@ -175,7 +196,9 @@ class LRScheduler:
                 )
         for group, base in bases.items():
             if base is None:  # a new group, which begins where the schedule has one rate for all
-                base = float(groups[group].get("initial_lr", changed[group]))
+                base = changed[group]
+                if not any(len(s._lrs) > group for s in self._others()):
+                    base = float(groups[group].get("initial_lr", base))
             self._rebase(group, base)
             groups[group].setdefault("initial_lr", base)
         self._lrs = now
@@ -194,7 +217,7 @@ class LRScheduler:
         """The groups' rates, but for the factors of schedules that are 0."""
         lrs = current_lrs(type(self).__name__, groups)
         kept = map(zeros.held, groups)
-        return [lr if k is None else k[0] for lr, k in zip(lrs, kept, strict=True)]
+        return [lr if k is None else k for lr, k in zip(lrs, kept, strict=True)]
 
     def _held_at_zero(self, group: int) -> bool:
         """Whether this schedule has set the group's rate to 0, and nobody another one since."""
@@ -211,15 +234,17 @@ class LRScheduler:
         self._extras(t)
         without, kept, own = list(rates), [], self._at_zero(t, rates)
         for number, group in enumerate(self.optimizer.param_groups):
-            _, count, since = zeros.held(group) or (0.0, 0, t)
-            count = max(count - (self._zeros[number : number + 1] or [0])[0], 0) + own[number]
             if own[number]:
                 without[number] = self._base_at(t, number)
-            if count:
+            held = zeros.held(group) is not None and self._holders(number)
+            if held or own[number]:
                 rates[number] = 0.0
-            kept.append((without[number], count, since) if count else None)
+            kept.append(without[number] if held or own[number] else None)
         set_now = self._set(rates, kept)
-        self._lrs = [w if k else r for w, k, r in zip(without, kept, set_now, strict=True)]
+        self._lrs = [
+            rate if k is None else w for w, k, rate in zip(without, kept, set_now, strict=True)
+        ]
+        self._since = self._since if any(self._zeros) else t
         self.last_epoch, self._zeros = t, own
 
     def _resume(self, state: Mapping[str, Any]) -> None:
@@ -233,14 +258,15 @@ class LRScheduler:
         now = self._at_zero(self.last_epoch, rates)
         self._zeros = [int(own) for own in state.get("zeros", now)]
         lrs = list(state["lrs"])
-        kept = [own and tuple(own) for own in state.get("without_zeros", [None] * len(groups))]
+        kept = list(state.get("without_zeros", [None] * len(groups)))
         left = {
             number
             for number, (was, own) in enumerate(zip(self._zeros, now, strict=False))
-            if was > own and kept[number] is not None and kept[number][1] == was
+            if was > own and kept[number] is not None and not self._holders(number)
         }
         for number in left:
-            lrs[number], kept[number], self._zeros[number] = rates[number], None, now[number]
+            lrs[number], kept[number] = rates[number], None
+        self._zeros = now
         self._set(lrs, kept)
         self._lrs = [float(lr) for lr in state.get("last_lrs", self._present(groups))]
         for number in left:
@@ -250,7 +276,7 @@ class LRScheduler:
         """1 for each group whose rate is 0 though its base rate is not, else 0."""
         return [int(rate == 0 != self._base_at(t, group)) for group, rate in enumerate(rates)]
 
-    def _set(self, lrs: Sequence[float], kept: Sequence[zeros.Held | None]) -> list[float]:
+    def _set(self, lrs: Sequence[float], kept: Sequence[float | None]) -> list[float]:
         """Set every group's rate, and what it keeps beside a 0; returns the rates."""
         rates = []
         for group, lr, own in zip(self.optimizer.param_groups, lrs, kept, strict=True):

@@ -51,7 +51,14 @@ class SequentialLR(LRScheduler):
                 self.total_steps = begin + part.total_steps
         if any(part.interval == "step" for part in self.schedulers):
             self.interval = "step"
-        super().__init__(optimizer, last_epoch, interval)
+        try:
+            for part in self.schedulers:
+                part._is_part = True
+            super().__init__(optimizer, last_epoch, interval)
+        except BaseException:
+            for part in self.schedulers:
+                part._is_part = False
+            raise
         self._made = min(part._made for part in self.schedulers)
 
     def rate(self, lr: float, t: int, group: int) -> float:
@@ -88,7 +95,6 @@ class SequentialLR(LRScheduler):
     def _find(self, groups: list[dict[str, Any]]) -> list[float]:
         """The rates before the first of the schedules was made, which all have set rates since."""
         made = sorted(self.schedulers, key=lambda part: part._made)
-        self._zeros = [sum(counts) for counts in zip(*(p._zeros for p in made), strict=True)]
         now = super()._find(groups)
         # Rates that none of them has set were set by hand after the last was made.
         return list(made[0]._found) if now == made[-1]._lrs else now

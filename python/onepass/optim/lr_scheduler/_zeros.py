@@ -12,28 +12,25 @@ from typing import Any
 from onepass import _numbers as numbers
 
 KEY = "lr_without_zeros"
-Held = tuple[float, int, int]  # the product; how many schedules are at 0; at which step the first
 
 
-def held(group: dict[str, Any]) -> Held | None:
-    """What the group keeps; None where no schedule has set its rate to 0."""
+def held(group: dict[str, Any]) -> float | None:
+    """The product that the group keeps; None where no schedule has set its rate to 0."""
     kept = group.get(KEY)
-    if kept is None or float(group["lr"]) != 0:
-        return None  # a rate that was set by hand since counts
-    product, count, since = kept
-    return float(product), int(count), int(since)
+    # A rate that was set by hand since counts.
+    return None if kept is None or float(group["lr"]) != 0 else float(kept)
 
 
-def put(group: dict[str, Any], kept: Held | None) -> None:
+def put(group: dict[str, Any], kept: float | None) -> None:
     """Keep ``kept`` beside the rate, or nothing."""
     if kept is None:
         group.pop(KEY, None)
     else:
-        group[KEY] = kept
+        group[KEY] = float(kept)
 
 
 def check(owner: str, kept: Any, groups: int) -> None:
-    """Check what a state_dict says that each of the groups keeps; None: an earlier version's.
+    """Check what a state_dict says that each of the groups keeps; None: it says nothing.
 
     Raises:
         TypeError, ValueError: it is no list of that, or of another number of groups.
@@ -44,10 +41,5 @@ def check(owner: str, kept: Any, groups: int) -> None:
     if not isinstance(kept, (list, tuple)) or len(kept) != groups:
         raise TypeError(f"{owner}: {name} is {kept!r}, expected a list with {groups} entries")
     for number, own in enumerate(kept):
-        if own is None:
-            continue
-        if not isinstance(own, (list, tuple)) or len(own) != 3:
-            raise TypeError(f"{owner}: {name}[{number}] is {own!r}, expected three numbers or None")
-        numbers.in_range(owner, f"{name}[{number}][0]", own[0], 0)
-        numbers.integer(owner, f"{name}[{number}][1]", own[1], 1)
-        numbers.integer(owner, f"{name}[{number}][2]", own[2], 0)
+        if own is not None:
+            numbers.in_range(owner, f"{name}[{number}]", own, 0)
