@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from cases import BFLOAT16
 from helpers import assert_same
-from onepass import nn, ops
+from onepass import nn, ops, optim
+from onepass.train import Trainer
 
 WIDE = [np.dtype(np.float16), *([BFLOAT16] if BFLOAT16 is not None else [])]
 
@@ -132,3 +133,22 @@ def test_class_weights_of_another_library_or_range():
         assert_same(ours[1], want[1])
     with pytest.raises(TypeError, match="'weight' is a ndarray and 'y' a Tensor"):
         nn.CrossEntropyLoss(weight=[1.0, 2, 3])(torch.tensor(logits), torch.tensor(labels))
+
+
+def test_targets_may_be_true_and_false():
+    """The commonest target of two classes: y = a > 0."""
+    y = np.random.default_rng(0).standard_normal((6, 2)).astype(np.float32)
+    truth = np.arange(6) % 3 > 0
+    for ours, whole in [
+        (nn.CrossEntropyLoss()(y, truth), nn.CrossEntropyLoss()(y, truth.astype(np.int64))),
+        (nn.CrossEntropyLoss(weight=[1, 3])(y, truth),
+         nn.CrossEntropyLoss(weight=[1, 3])(y, truth.astype(np.int64))),
+        (nn.MSELoss()(y, y > 0), nn.MSELoss()(y, (y > 0).astype(np.float32))),
+    ]:  # fmt: skip
+        assert float(ours[0]) == float(whole[0])
+        assert_same(ours[1], whole[1])
+    model = nn.Sequential(nn.Linear(2, 2))
+    trainer = Trainer(model, nn.CrossEntropyLoss(), optim.SGD(model.parameters(), lr=0.5),
+                      metrics=["accuracy", "f1"], progress=False)  # fmt: skip
+    history = trainer.fit(y, y[:, 0] > 0, max_epochs=30, class_weight="balanced")
+    assert history["accuracy"][-1] == 1

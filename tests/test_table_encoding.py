@@ -489,3 +489,32 @@ def test_numbers_of_a_matrix_become_gaps_in_place():
     for wrong in (5j, [None], [["a"]]):
         with pytest.raises(TypeError, match=r"'na_values' is .*, expected a list of words or n"):
             read_table(io.StringIO(rows), na_values=wrong)
+
+
+def test_a_dataframe_of_text_has_the_units_of_the_training_too():
+    table = read_table(io.StringIO("w,b,y\n10%,1,2\n20%,2,3\n35%,2.5,4.5\n"))
+    x = table.encoding.apply({"w": ["10%", "20%"], "b": [1, 2]})
+    np.testing.assert_array_equal(x, table.encoding.apply({"w": [0.1, 0.2], "b": [1, 2]}))
+    for wrong in ("10 kg", "€10"):
+        with pytest.raises(ValueError, match=r"column 'w' has the unit .*, expected %"):
+            table.encoding.apply({"w": [wrong, wrong], "b": [1, 2]})
+
+
+def test_more_words_for_gaps_are_added_to_those_of_the_training():
+    table = read_table(io.StringIO("a,y\n1,2\n-9,3\n4,4.5\n"), na_values=[-9], missing="impute")
+    rows = "a\n-9\n5\n1\n"
+    x = table.encoding.apply(io.StringIO(rows), na_values=[5])
+    np.testing.assert_array_equal(x[:, 0], [2.5, 2.5, 1])
+
+
+def test_a_last_row_that_looks_like_a_total_is_predicted():
+    pytest.importorskip("sklearn")
+    rows = "brand,a,y\n" + "".join(f"{('Total', 'Shell')[i % 2]},{i},{i}.5\n" for i in range(9))
+    encoding = read_table(io.StringIO(rows), categorical="auto").encoding
+    x = encoding.apply(io.StringIO("brand,a\nShell,1\nTotal,2\n"))
+    known = ["brand,a\nTotal,2\nShell,1\n", "brand,a\nShell,1\nTotal,2\nShell,1\n"]
+    np.testing.assert_array_equal(x, encoding.apply(io.StringIO(known[0]))[::-1])
+    np.testing.assert_array_equal(x, encoding.apply(io.StringIO(known[1]))[:2])
+    assert x[0, 0] != x[1, 0]
+    with pytest.raises(ValueError, match="a total and no sample"):
+        read_table(io.StringIO("brand,a,y\nShell,1,1.5\nEsso,2,2.5\nTotal,3,4.5\n"))

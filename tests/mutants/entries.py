@@ -40,9 +40,9 @@ CPP = [
     ),
     Mutant(
         "silu: x is not bounded, NaN at -Inf",
-        "csrc/kernels/silu.h",
-        "return math::at_most(math::abs(x), kFar);",
-        "return math::abs(x);",
+        "csrc/kernels/falling.h",
+        "t(math::at_most(math::abs(x), sizeof(T) == 4 ? T(109) : T(752))),",
+        "t(math::abs(x)),",
         ("tests/test_activation_edges.py::test_activation_at_special_values",),
     ),
     Mutant(

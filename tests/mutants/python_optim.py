@@ -198,7 +198,7 @@ OPTIM = [
     Mutant(
         "schedule: a group that joins at zero never gets a rate",
         f"{SCHEDULES}/_base.py",
-        'base = float(groups[group].get("initial_lr", changed[group]))',
+        'base = float(groups[group].get("initial_lr", base))',
         "base = 0.0",
         (f"{TOGETHER}::test_a_group_that_joins_where_all_rates_are_zero_follows_with_its_own",),
     ),

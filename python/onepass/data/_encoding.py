@@ -137,7 +137,8 @@ class Encoding:
     ) -> tuple[Columns, Decided, TextTable | FrameTable]:
         """The columns of another table, decided as those of the first."""
         how = {**self.reading, **{k: v for k, v in reading.items() if v is not None}}
-        how["na_values"] = _gaps.check("read_table", how.get("na_values"))
+        told = _gaps.check("read_table", reading.get("na_values")) or []
+        how["na_values"] = [*(self.reading.get("na_values") or []), *told] or None
         asked = how.pop("decimal", None)
         table = open_table(source, **how, names=self.columns)
         if isinstance(table, TextTable):
@@ -270,7 +271,9 @@ def _check(table: TextTable | FrameTable, feature: Feature, column: Column) -> N
             row = int(np.argmax(codes[column.codes]))
             what = "has a leading zero, expected numbers without, as in the training data"
         raise ValueError(f"{where}, row {row + 1}: {column.words[column.codes[row]]!r} {what}")
-    if feature.kind == "number" and isinstance(table, TextTable) and isinstance(column, Numbers):
+    if feature.kind == "number" and isinstance(column, Numbers):
+        if isinstance(table, FrameTable) and not column.unit:
+            return  # numbers, not text
         check_unit(where, feature.unit, column)
 
 

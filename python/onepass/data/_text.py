@@ -142,7 +142,7 @@ class _Reading:
             rows.pop()
         line = self.line - (len(lines) - len(rows)) + chunk.endswith("\n")
         before = [row for row in rows[:-1] if not is_blank(row)]
-        if rows and self.rows > 1:
+        if rows and self.rows > 1 and not self.text.keeps_blank:  # else each gets a prediction
             refuse_last(f"{self.text.source.name}: line {line}", rows[-1], before)
 
     def columns(self) -> dict[int, Numbers | Words]:

@@ -90,6 +90,8 @@ class CrossEntropyLoss:
         """
         owner = "CrossEntropyLoss"
         _check_arrays(owner, y, target)
+        if str(target.dtype) == "bool":
+            target = target.astype(np.uint8)
         if y.ndim < 2:
             raise ValueError(f"{owner}: 'y' has shape {tuple(y.shape)}, expected (N, C) or more")
         column = target.ndim == y.ndim and target.shape[1] == 1 != y.shape[1]
@@ -170,12 +172,12 @@ def _check_arrays(owner: str, y: Any, target: Any) -> None:
         TypeError: they are not.
     """
     lib = like(owner, "'y'", y)[0]
-    if type(target) is np.ndarray and lib is np and target.dtype.kind in "iuf":
+    if type(target) is np.ndarray and lib is np and target.dtype.kind in "iufb":
         return
     kind = type(target).__name__
     if not hasattr(target, "dtype") or not hasattr(target, "ndim") or hasattr(target, "filled"):
         raise TypeError(f"{owner}: 'target' is a {kind}, expected an array like y")
-    if not (is_floating(target) or "int" in str(target.dtype)):
+    if not (is_floating(target) or any(k in str(target.dtype) for k in ("int", "bool"))):
         raise TypeError(f"{owner}: 'target' has dtype {target.dtype}, expected real numbers")
     if library(target) is not lib:
         raise TypeError(f"{owner}: 'target' is a {kind} and 'y' a {type(y).__name__}, expected one")
