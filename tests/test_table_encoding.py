@@ -500,6 +500,13 @@ def test_a_dataframe_of_text_has_the_units_of_the_training_too():
             table.encoding.apply({"w": [wrong, wrong], "b": [1, 2]})
 
 
+def test_a_number_for_gaps_is_no_code():
+    rows = "a,y\n" + "".join(f"{i}.5,{('007', '8', '9')[i % 3]}\n" for i in range(12))
+    table = read_table(io.StringIO(rows), na_values=["7"])
+    assert table.classes == ("007", "8", "9")
+    assert len(table.y) == 12
+
+
 def test_more_words_for_gaps_are_added_to_those_of_the_training():
     table = read_table(io.StringIO("a,y\n1,2\n-9,3\n4,4.5\n"), na_values=[-9], missing="impute")
     rows = "a\n-9\n5\n1\n"

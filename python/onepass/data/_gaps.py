@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from onepass.data._cells import figures
+from onepass.data._cells import figures, is_code
 from onepass.data._columns import Column, Numbers, Words
 
 
@@ -51,7 +51,10 @@ def emptied(columns: dict[str, Column], na_values: Sequence[str]) -> dict[str, C
 
 
 def _numbers(word: str) -> list[float]:
-    """What the word says as a number: -9999, −9999,0, -9,999 kg; nothing where it is none."""
+    """What the word says as a number: -9999, −9999,0, -9,999 kg; nothing where it is none, or a
+    code: 007."""
+    if is_code(word):
+        return []
     return [number for reading in figures([word]).readings.values() for number in reading]
 
 
