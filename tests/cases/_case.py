@@ -266,6 +266,11 @@ class Case:
         return tuple(want) if isinstance(want, tuple) else (want,)
 
 
+def total(terms: np.ndarray, axis: Any) -> np.ndarray:
+    """Their sum along axes, rounded once: NumPy adds rows one after another, each time rounding."""
+    return terms.sum(axis=axis, dtype=np.longdouble).astype(np.float64)
+
+
 def keywords_of(options: dict[str, Any]) -> dict[str, Any]:
     return {k: v for k, v in options.items() if not k.startswith("with_")}
 

@@ -18,6 +18,7 @@ from cases._case import (
     normal,
     summed,
     tensor_of,
+    total,
     vector,
     without_grad,
 )
@@ -52,7 +53,7 @@ def bias_act_backward(dy, x, bias, *, axis=1, activation=None, dropout_p=0.0, se
     z = x + per_channel(bias, x.ndim, axis)
     dx = epilogue_backward(dy, z, activation, dropout_p, seed, offset)
     others = tuple(i for i in range(x.ndim) if i != axis % x.ndim)
-    return dx, dx.sum(axis=others)
+    return dx, total(dx, others)
 
 
 def torch_epilogue(z, activation=None, dropout_p=0.0, seed=0, offset=0):

@@ -26,6 +26,7 @@ from cases._case import (
     quiet,
     summed,
     tensor_of,
+    total,
     vector,
     widest,
     without_grad,
@@ -111,8 +112,8 @@ class BatchNorm:
     def backward(self, dy):
         """(dx, dweight, dbias, dresidual), None where the input was None."""
         g = epilogue_backward(dy, self.z, *self.tail)
-        dbias = g.sum(axis=self.others)
-        dweight = (g * self.xh).sum(axis=self.others)
+        dbias = total(g, self.others)
+        dweight = total(g * self.xh, self.others)
         w = 1.0 if self.weight is None else self._wide(dy, self.weight)
         if self.batch_statistics and self.n:
             inner = self.n * g - self._wide(dy, dbias) - self.xh * self._wide(dy, dweight)

@@ -60,8 +60,6 @@ def check(
         restores: whether it will be; `check_fixed` then sees to the rest.
     """
     before = _of_earlier_version(saved["data"])
-    if restores:
-        _warn_of_options(now[OPTIONS], before.get(OPTIONS, now[OPTIONS]))
     names = [name for name in now if name != OPTIONS and not (restores and name in FIXED)]
     differing = [name for name in names if now[name] != before.get(name, now[name])]
     if not differing:
@@ -87,8 +85,14 @@ def check(
         )
 
 
-def _warn_of_options(now: Mapping[str, Any], saved: Mapping[str, Any]) -> None:
-    """A checkpoint's options replace those that the caller may have changed on purpose."""
+def warn_of_options(data: Mapping[str, Any], saved_data: Mapping[str, Any] | None) -> None:
+    """A checkpoint's options replace those that the caller may have changed on purpose.
+
+    Args:
+        data, saved_data: of `described`, before the checkpoint was restored, and in it.
+    """
+    now = data[OPTIONS]
+    saved = (saved_data or {}).get(OPTIONS, now)
     changed = [name for name in now if name in saved and now[name] != saved[name]]
     if changed:
         told = ", ".join(f"{name}={saved[name]!r}, not {now[name]!r}" for name in changed)

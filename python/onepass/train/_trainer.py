@@ -361,6 +361,7 @@ class Trainer:
         _resume.check(data, before, resumes=run.loaded or restores, restores=restores)
         if parts is not None:
             _saving.restore(run, parts)
+            _resume.warn_of_options(data, before["data"])
         run.begin(data_of(loader, validation))
         if not run.resumed:
             run.stop = False
