@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from onepass._array import to_numpy
+from onepass.optim.lr_scheduler import _zeros as zeros
 from onepass.train import _schedule
 from onepass.train._loaders import Loader
 from onepass.train._training import data_of
@@ -25,7 +26,7 @@ FIXED = {
     "interval": "the checkpoint's schedule counts that",
 }
 OPTIONS = "optimizer"  # those of its groups, which a checkpoint brings along
-NO_OPTIONS = ("initial_lr", "lr_without_zeros", "name")  # what groups hold beside them
+NO_OPTIONS = ("initial_lr", zeros.KEY, "name")  # what groups hold beside them
 # Not shown in full: arrays.
 SHOWN = {
     "contents": ("other data, targets or weights", "these"),

@@ -116,8 +116,8 @@ def of_function(function: Any, classes: Classes, probabilities: bool = False) ->
     A ``functools.partial`` of such a function is one too.
     """
     inner = getattr(function, "func", function)
-    ours = str(getattr(inner, "__module__", "")).startswith("sklearn.metrics")
-    if _is_scorer(function) or (ours and _second_argument(function) is not None):
+    theirs = str(getattr(inner, "__module__", "")).startswith("sklearn.metrics")
+    if _is_scorer(function) or (theirs and _second_argument(function) is not None):
         return Scorer(function, classes, probabilities)
     return None
 

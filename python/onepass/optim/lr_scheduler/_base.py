@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import itertools
 import math
+import threading
 import weakref
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
@@ -17,6 +18,7 @@ from onepass.optim.lr_scheduler._arguments import current_lrs, groups_of
 Interval = Literal["epoch", "step"]
 _MADE = itertools.count()
 _LIVE: weakref.WeakSet[LRScheduler] = weakref.WeakSet()  # those that something still refers to
+_LOCK = threading.Lock()  # other threads make schedules of other optimizers meanwhile
 
 
 class LRScheduler:
@@ -74,7 +76,7 @@ class LRScheduler:
             if over:
                 zeros.put(group, None)
         self._apply(self.last_epoch)
-        _LIVE.add(self)
+        self._register()
 
     def rate(self, lr: float, t: int, group: int) -> float:
         """The rate of group number ``group`` with base rate ``lr`` after ``t`` steps."""
@@ -154,11 +156,17 @@ class LRScheduler:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        _LIVE.add(self)
+        self._register()
+
+    def _register(self) -> None:
+        with _LOCK:
+            _LIVE.add(self)
 
     def _others(self) -> list[LRScheduler]:
         """The other schedules of the optimizer."""
-        own = [s for s in _LIVE if s.optimizer is self.optimizer and s is not self]
+        with _LOCK:
+            live = list(_LIVE)
+        own = [s for s in live if s.optimizer is self.optimizer and s is not self]
         return [s for s in own if not s._is_part]
 
     def _holders(self, group: int) -> list[LRScheduler]:
@@ -256,12 +264,11 @@ class LRScheduler:
         self._extras(self.last_epoch)
         rates = self.rates(self.last_epoch)
         now = self._at_zero(self.last_epoch, rates)
-        self._zeros = [int(own) for own in state.get("zeros", now)]
         lrs = list(state["lrs"])
         kept = list(state.get("without_zeros", [None] * len(groups)))
         left = {
             number
-            for number, (was, own) in enumerate(zip(self._zeros, now, strict=False))
+            for number, (was, own) in enumerate(zip(state.get("zeros", now), now, strict=False))
             if was > own and kept[number] is not None and not self._holders(number)
         }
         for number in left:
