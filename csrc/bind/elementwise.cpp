@@ -14,12 +14,12 @@ namespace {
 constexpr DropoutStream kNoDropout{0, 0, 0};
 
 // Runs a driver on one tensor, whose operands are in the order of `arrays`. The first is written.
-template <class Choose>
-void run(const Target& target, const Array* const* arrays, int count, bool draws,
+template <int kCount, class Choose>
+void run(const Target& target, const Array* const (&arrays)[kCount], bool draws,
          const double* hyper, int64_t hyper_size, const DropoutStream& random, Choose driver) {
   if (arrays[0]->size() == 0) return;
-  Layout layout;
-  arrange(&layout, arrays, count, draws);
+  LayoutOf<kCount> layout;
+  arrange(&layout, arrays, kCount, draws);
   Tensor tensor;
   tensor.size = layout.size;
   tensor.shape = layout.shape;
@@ -90,7 +90,7 @@ py::object activation(Arguments given, const Activation& a) {
   for (int i = 0; i < option_count; ++i) options[i] = b.real(kArrays.count + i);
   const Array* arrays[kArrays.count] = {&b[kOut]};
   for (int i = 0; i < kOut; ++i) arrays[i + 1] = &b[i];
-  run(b.check(), arrays, kArrays.count, false, options, option_count, kNoDropout,
+  run(b.check(), arrays, false, options, option_count, kNoDropout,
       [&](const Backend& backend) { return (backend.*kTable)[a.index]; });
   b.finish();
   return b.result(kOut);
@@ -125,7 +125,7 @@ py::object dropout(Arguments given) {
   BorderOf<kDropout> b(given);
   const DropoutStream random = b.dropout(kP, kSeed, kOffset);
   const Array* const arrays[] = {&b[kOut], &b[kX]};
-  run(b.check(), arrays, 2, true, nullptr, 0, random,
+  run(b.check(), arrays, true, nullptr, 0, random,
       [](const Backend& backend) { return backend.dropout; });
   b.finish();
   return b.result(kOut);

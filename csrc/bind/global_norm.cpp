@@ -52,7 +52,7 @@ py::object global_norm(Arguments given) {
   if (count == 0) return py::float_(0.0);
   const BorderList list(kGlobalNorm, kArrays, items);
   const Target& target = list.target;
-  const std::unique_ptr<Layout[]> layouts(new Layout[count]);
+  const std::unique_ptr<LayoutOf<1>[]> layouts(new LayoutOf<1>[count]);
   std::vector<Tensor> tensors(count);
   for (size_t i = 0; i < count; ++i) {
     const Array* const array = &list.arrays[i];

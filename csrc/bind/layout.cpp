@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <memory>
 
 namespace onepass::bind {
 
@@ -11,10 +12,12 @@ namespace {
 struct Axes {
   int count = 0;
   int64_t shape[kMaxAxes];
-  int64_t strides[kMaxOperands][kMaxAxes];
   const int operands;
+  const std::unique_ptr<int64_t[][kMaxAxes]> held;
+  int64_t (*const strides)[kMaxAxes];
 
-  Axes(const Array* const* arrays, int n) : operands(n) {
+  Axes(const Array* const* arrays, int n)
+      : operands(n), held(new int64_t[size_t(n)][kMaxAxes]), strides(held.get()) {
     for (int d = 0; d < arrays[0]->ndim; ++d) {
       if (arrays[0]->shape[d] == 1) continue;
       shape[count] = arrays[0]->shape[d];

@@ -10,8 +10,22 @@ struct Layout {
   int64_t size;
   int32_t ndim;
   int64_t shape[kMaxDims];
-  int64_t strides[kMaxOperands][kMaxDims];
-  Operand operands[kMaxOperands];
+  // Lent by whoever makes a layout, for as many operands as it has.
+  int64_t (*strides)[kMaxDims];
+  Operand* operands;
+};
+// With memory for kCount operands.
+template <int kCount>
+struct LayoutOf : Layout {
+  LayoutOf() : Layout{} {
+    strides = own_strides;
+    operands = own_operands;
+  }
+  LayoutOf(const LayoutOf&) = delete;
+
+ private:
+  int64_t own_strides[kCount][kMaxDims];
+  Operand own_operands[kCount];
 };
 // keep_order: elements keep their C-order index (for functors that draw); otherwise dimensions are
 // sorted and flipped to run along the first operand's memory. Shapes are equal already.

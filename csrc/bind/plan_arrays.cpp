@@ -67,10 +67,10 @@ PlanArrays::PlanArrays(const RuleInfo& rule, const py::object& params, const py:
   known_.resize(count() * arity_);
   operands_.resize(count() * arity_);
   for (size_t i = 0; i < count(); ++i) {
-    Array arrays[kMaxOperands];
-    open_slot(i, nullptr, arrays);
+    std::vector<Array> arrays(arity_);
+    open_slot(i, nullptr, arrays.data());
     if (arrays[kParam].library == Library::torch) refuse_non_leaf(arrays[kParam]);
-    remember(i, arrays);
+    remember(i, arrays.data());
   }
   index_owned();
 }
@@ -128,17 +128,19 @@ void PlanArrays::lay_out(size_t i, Array* arrays, Staging* staging, bool zero_gr
     slot.staged = true;
     staging->load(&arrays[o], o != kGrad || zero_grad);
   }
-  Layout layout;
-  const Array* operands[kMaxOperands];
-  for (size_t o = 0; o < arity_; ++o) operands[o] = &arrays[o];
-  arrange(&layout, operands, int(arity_), false);
+  const std::unique_ptr<int64_t[][kMaxDims]> dims(new int64_t[arity_][kMaxDims]);
+  Layout layout{};
+  layout.strides = dims.get();
+  layout.operands = operands_.data() + i * arity_;
+  std::vector<const Array*> operands;
+  for (size_t o = 0; o < arity_; ++o) operands.push_back(&arrays[o]);
+  arrange(&layout, operands.data(), int(arity_), false);
   const auto ndim = size_t(layout.ndim);
   slot.ndim = layout.ndim;
   slot.dims.resize(ndim * (1 + arity_));
   std::copy(layout.shape, layout.shape + ndim, slot.dims.data());
   for (size_t o = 0; o < arity_; ++o) {
-    Operand& operand = operands_[i * arity_ + o];
-    operand = layout.operands[o];
+    Operand& operand = layout.operands[o];
     if (!operand.strides) continue;
     int64_t* strides = slot.dims.data() + ndim * (1 + o);
     std::copy(operand.strides, operand.strides + ndim, strides);
@@ -182,14 +184,14 @@ void PlanArrays::refresh_slot(size_t i, PyObject* grad, Staging* staging, bool z
                    (static_cast<char*>(grad_data) - static_cast<char*>(known(i, kGrad).data));
     known(i, kGrad).data = grad_data;
   } else {
-    Array arrays[kMaxOperands];
-    open_slot(i, grad, arrays);
+    std::vector<Array> arrays(arity_);
+    open_slot(i, grad, arrays.data());
     for (size_t o = 0; o < arity_; ++o)
       if (o != kGrad && (known(i, o).data != arrays[o].data || !known(i, o).same_layout(arrays[o])))
         owned_stale_ = true;
     tensors_stale_ = true;
-    remember(i, arrays);
-    lay_out(i, arrays, staging, zero_grad);
+    remember(i, arrays.data());
+    lay_out(i, arrays.data(), staging, zero_grad);
   }
   grads_apart_ = false;
   moved_grads_.push_back(i);

@@ -17,9 +17,6 @@
 namespace onepass {
 
 constexpr int kMaxDims = 16;
-constexpr int kMaxOperands = 8;  // of a tensor
-constexpr int kMaxKernels = 64;  // in a list, and a null behind them
-constexpr int kMaxVariants = 8;  // of an optimizer: it has at most three optional states
 
 struct Operand {
   void* data = nullptr;
@@ -189,20 +186,23 @@ struct CrossEntropy {
   uint32_t* bad_label = nullptr;
 };
 
-// Everything a backend can run. The units of a backend fill it by name, each its own part.
-// Tables are indexed by position in the lists of kernels/.
+template <class Call>
+using Run = void (*)(const Call&);
+
+// Everything a backend can run. The units of a backend fill it by name, each its own part. Tables
+// have an entry for each formula of a list, in its order; kernels/tables.h is the memory for them.
 struct Backend {
   const char* name = nullptr;
-  void (*activation[kMaxKernels])(const Elementwise&) = {};
-  void (*activation_backward[kMaxKernels])(const Elementwise&) = {};
+  Run<Elementwise>* activation = nullptr;
+  Run<Elementwise>* activation_backward = nullptr;
   // [rule][variant]: bit i of the variant is set where optional state i is there.
-  void (*update[kMaxKernels][kMaxVariants])(const Elementwise&) = {};
+  const Run<Elementwise>** update = nullptr;
+  Run<ChannelNorm>* channel_norm = nullptr;
+  Run<ChannelNorm>* channel_norm_backward = nullptr;
   void (*dropout)(const Elementwise&) = nullptr;
   void (*norm)(const Norm&) = nullptr;
   void (*bias_act)(const Channelwise&) = nullptr;
   void (*bias_act_backward)(const Channelwise&) = nullptr;
-  void (*channel_norm[kMaxKernels])(const ChannelNorm&) = {};
-  void (*channel_norm_backward[kMaxKernels])(const ChannelNorm&) = {};
   void (*cross_entropy)(const CrossEntropy&) = nullptr;
   // Bytes of workspace that a call needs, all its other fields being set. Null: no call needs any.
   int64_t (*elementwise_workspace)(const Elementwise&) = nullptr;

@@ -96,11 +96,5 @@ constexpr size_t longest_row(Rules<R...>) {
   ((most = larger_of(most, R::hyper.size + R::scalars.size)), ...);
   return most;
 }
-template <class... R>
-constexpr size_t most_variants(Rules<R...>) {
-  size_t most = 0;
-  ((most = larger_of(most, kVariants<R>)), ...);
-  return most;
-}
 
 ONEPASS_END

@@ -8,9 +8,10 @@ ONEPASS_BEGIN
 
 template <class T>
 struct ActivationBlocks {
-  void (*forward[kMaxKernels])(int64_t n, const double* options, const T* x, T* y) = {};
-  void (*backward[kMaxKernels])(int64_t n, const double* options, const T* dy, const T* x,
-                                T* dx) = {};
+  using Forward = void (*)(int64_t n, const double* options, const T* x, T* y);
+  using Backward = void (*)(int64_t n, const double* options, const T* dy, const T* x, T* dx);
+  Forward* forward;
+  Backward* backward;
 };
 struct ActivationTable {
   ActivationBlocks<float> single;

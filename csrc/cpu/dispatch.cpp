@@ -4,6 +4,8 @@
 #include <cstdlib>
 
 #include "cpu/formula_units.h"
+#define ONEPASS_FORMULA none  // the names in the lists are enough
+#include "kernels/tables.h"
 
 // unit(name, level) for every unit that fills a part of the table. CMake lists those of formulas.
 #define ONEPASS_UNITS(unit, level)                                                         \
@@ -17,9 +19,11 @@
   ONEPASS_UNITS(ONEPASS_DECLARE_UNIT, level)         \
   }                                                  \
   static const onepass::Backend& backend_##level() { \
+    static onepass::host::Tables tables;             \
     static const onepass::Backend backend = [] {     \
       onepass::Backend b;                            \
       b.name = #level;                               \
+      tables.lend(&b);                               \
       ONEPASS_UNITS(ONEPASS_FILL_FROM, level)        \
       return b;                                      \
     }();                                             \

@@ -8,14 +8,15 @@ ONEPASS_BEGIN
 namespace {
 
 template <class R, size_t... kOn>
-void add_variants(Backend* backend, int index, std::index_sequence<kOn...>) {
-  ((backend->update[index][kOn] = &elementwise<Variant<R, kOn>::template Kernel, kGradientOperand>),
-   ...);
+const Run<Elementwise>* variants_of(std::index_sequence<kOn...>) {
+  static constexpr Run<Elementwise> kVariant[] = {
+      &elementwise<Variant<R, kOn>::template Kernel, kGradientOperand>...};
+  return kVariant;
 }
 template <class R>
 void add_update(Backend* backend, int index) {
   if constexpr (is_defined<R>)
-    add_variants<R>(backend, index, std::make_index_sequence<kVariants<R>>{});
+    backend->update[index] = variants_of<R>(std::make_index_sequence<kVariants<R>>{});
 }
 template <class... R>
 void add_updates(Backend* backend, Rules<R...>) {

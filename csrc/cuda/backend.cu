@@ -3,12 +3,16 @@
 
 #include "cuda/host.h"
 #include "cuda/units.h"
+#define ONEPASS_FORMULA none  // the names in the lists are enough
+#include "kernels/tables.h"
 
 namespace {
 
 onepass::Backend make_backend() {
   using namespace onepass::cuda;
   onepass::Backend b;
+  static onepass::host::Tables tables;
+  tables.lend(&b);
   b.name = "cuda";
   add_activations(&b);
   add_bias(&b);

@@ -13,13 +13,12 @@ ONEPASS_BEGIN
 namespace {
 namespace normalise {
 
-constexpr int kMaxOptions = 8;
-
 template <template <class> class... A>
-constexpr bool options_fit(List<A...>) {
-  return ((decltype(A<float>::hyper)::size <= size_t(kMaxOptions)) && ...);
+constexpr int most_options(List<A...>) {
+  int most = 1;  // an array has a size
+  ((most = int(larger(most, int64_t(decltype(A<float>::hyper)::size)))), ...);
+  return most;
 }
-static_assert(options_fit(Activations{}), "kMaxOptions is too small");
 template <template <class> class... A>
 int64_t option_count(int32_t activation, List<A...>) {
   constexpr int64_t kCounts[] = {int64_t(decltype(A<float>::hyper)::size)...};
@@ -67,7 +66,7 @@ struct CallOf {
   double* partial;   // [channel][s, q][split]
   uint32_t* scaled;  // a word for each block of finish_kernel: one of its channels is scaled
   double momentum, eps;
-  double options[kMaxOptions];
+  double options[most_options(Activations{})];
   DropoutStream dropout;
   double keep_scale;  // of dropout, in the computing type
   int32_t activation;

@@ -33,7 +33,7 @@ enum class Path : int32_t {
 
 template <int kArity>
 struct Entry {
-  static_assert(kArity <= kMaxOperands && kMaxOperands * 4 <= 32, "dtypes has no room");
+  static_assert(kArity * 4 <= 32, "dtypes has no room");
   int64_t first_tile, size;
   char* data[kArity];
   int64_t dims;     // offset in bytes of shape and strides in the table; 0: dense

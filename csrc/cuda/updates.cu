@@ -18,17 +18,24 @@ int64_t elementwise_workspace(const Elementwise& call) {
   return bytes <= kSmallTable ? 0 : bytes;  // which travels with the launch
 }
 
+template <class R, size_t... kOn>
+const Run<Elementwise>* variants_of(std::index_sequence<kOn...>) {
+  static constexpr Run<Elementwise> kVariant[] = {
+      &elementwise<Variant<R, kOn>::template Kernel, kGradientOperand>...};
+  return kVariant;
+}
+template <class... R>
+void fill(Backend* backend, Rules<R...>) {
+  int index = 0;
+  ((backend->update[index++] = variants_of<R>(std::make_index_sequence<kVariants<R>>{})), ...);
+}
+
 }  // namespace
 ONEPASS_END
 
 void onepass::cuda::add_updates(Backend* backend) {
   using namespace onepass::ONEPASS_ISA;
-  int rule = -1;
-  for_each_variant(Updates{}, [&](auto, auto variant) {
-    if (variant.on == 0) ++rule;
-    backend->update[rule][variant.on] =
-        &elementwise<decltype(variant)::template Kernel, kGradientOperand>;
-  });
+  fill(backend, Updates{});
   backend->elementwise_workspace = &elementwise_workspace;
   backend->norm = &norm;
   backend->norm_workspace = &norm_workspace;

@@ -3,14 +3,11 @@
 // cuda/normalise.cuh) take any rule of this list. Its function and its arguments are in bind/, as
 // bind/batch_norm.cpp shows.
 #pragma once
-#include "core/backend.h"
 #include "core/list.h"
 #include "kernels/batch_norm.h"
 
 ONEPASS_BEGIN
 
 using ChannelNorms = List<BatchNormRule>;
-
-static_assert(count_of(ChannelNorms{}) < kMaxKernels, "raise kMaxKernels (core/backend.h)");
 
 ONEPASS_END

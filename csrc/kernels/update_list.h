@@ -3,7 +3,6 @@
 //
 // A unit of one formula (cpu/formula.cpp.in) includes that alone and knows the others by name.
 #pragma once
-#include "core/backend.h"
 #include "core/list.h"
 #include "core/rule.h"
 #ifndef ONEPASS_FORMULA
@@ -24,14 +23,5 @@ ONEPASS_BEGIN
 using Updates =
     Rules<struct Sgd, struct Adam, struct AdamW, struct Rmsprop, struct NAdam, struct Lion,
           struct Adagrad, struct Adadelta, struct Adamax, struct RAdam, struct Adopt>;
-
-static_assert(count_of(Updates{}) < kMaxKernels, "raise kMaxKernels (core/backend.h)");
-
-#ifndef ONEPASS_FORMULA
-static_assert(most_variants(Updates{}) <= size_t(kMaxVariants),
-              "raise kMaxVariants (core/backend.h)");
-static_assert(most_operands(Updates{}) <= size_t(kMaxOperands),
-              "raise kMaxOperands (core/backend.h)");
-#endif
 
 ONEPASS_END

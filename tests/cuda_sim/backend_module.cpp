@@ -22,12 +22,14 @@
 #include "core/backend.h"
 #include "cuda/paths.h"
 #include "cusim.h"
+#include "kernels/tables.h"
 
 extern "C" const onepass::Backend* onepass_cuda_backend();
 
 namespace {
 
 using namespace onepass;
+using namespace onepass::host;
 
 const Backend& inner() { return *onepass_cuda_backend(); }
 
@@ -107,45 +109,48 @@ void cross_entropy(const CrossEntropy& call) {
   Side::run(inner().cross_entropy, inner().cross_entropy_workspace(call), call);
 }
 
-template <class Side, auto kMember, int... I>
-void fill(void (*(&table)[kMaxKernels])(const Elementwise&), std::integer_sequence<int, I...>) {
-  ((table[I] = (inner().*kMember)[I] ? &elementwise_at<Side, kMember, I> : nullptr), ...);
-}
-
 template <class Side, int kRule, int kVariant>
 void update_at(const Elementwise& call) {
   Side::run(inner().update[kRule][kVariant], inner().elementwise_workspace(call), call);
 }
-template <class Side, int kRule, int... V>
-void fill_variants(void (*(&table)[kMaxVariants])(const Elementwise&),
-                   std::integer_sequence<int, V...>) {
-  ((table[V] = inner().update[kRule][V] ? &update_at<Side, kRule, V> : nullptr), ...);
-}
-template <class Side, int... I, class Variants>
-void fill_updates(void (*(&table)[kMaxKernels][kMaxVariants])(const Elementwise&),
-                  std::integer_sequence<int, I...>, Variants variants) {
-  (fill_variants<Side, I>(table[I], variants), ...);
+template <class Side, int kRule, size_t... V>
+const Run<Elementwise>* variants_of(std::index_sequence<V...>) {
+  static constexpr Run<Elementwise> kVariant[] = {&update_at<Side, kRule, int(V)>...};
+  return kVariant;
 }
 
-template <class Side, auto kMember, int... I>
-void fill(void (*(&table)[kMaxKernels])(const ChannelNorm&), std::integer_sequence<int, I...>) {
-  ((table[I] = (inner().*kMember)[I] ? &channel_norm_at<Side, kMember, I> : nullptr), ...);
+template <class Side, int... I, template <class> class... A>
+void fill(Tables* t, std::integer_sequence<int, I...>, List<A...>) {
+  ((t->activation[I] = &elementwise_at<Side, &Backend::activation, I>,
+    t->activation_backward[I] = &elementwise_at<Side, &Backend::activation_backward, I>),
+   ...);
 }
+template <class Side, int... I, class... R>
+void fill(Tables* t, std::integer_sequence<int, I...>, Rules<R...>) {
+  ((t->update[I] = variants_of<Side, I>(std::make_index_sequence<kVariants<R>>{})), ...);
+}
+template <class Side, int... I>
+void fill_norms(Tables* t, std::integer_sequence<int, I...>) {
+  ((t->channel_norm[I] = &channel_norm_at<Side, &Backend::channel_norm, I>,
+    t->channel_norm_backward[I] = &channel_norm_at<Side, &Backend::channel_norm_backward, I>),
+   ...);
+}
+template <class L>
+using Positions = std::make_integer_sequence<int, count_of(L{})>;
 
 template <class Side>
 Backend make_backend() {
   Backend b = inner();
   b.name = "cuda_sim";
-  constexpr auto kAll = std::make_integer_sequence<int, kMaxKernels>{};
-  fill<Side, &Backend::activation>(b.activation, kAll);
-  fill<Side, &Backend::activation_backward>(b.activation_backward, kAll);
-  fill_updates<Side>(b.update, kAll, std::make_integer_sequence<int, kMaxVariants>{});
+  static Tables tables;
+  tables.lend(&b);
+  fill<Side>(&tables, Positions<Activations>{}, Activations{});
+  fill<Side>(&tables, Positions<Updates>{}, Updates{});
+  fill_norms<Side>(&tables, Positions<ChannelNorms>{});
   b.dropout = &elementwise<Side, &Backend::dropout>;
   b.norm = &norm<Side>;
   b.bias_act = &channelwise<Side, &Backend::bias_act>;
   b.bias_act_backward = &channelwise<Side, &Backend::bias_act_backward>;
-  fill<Side, &Backend::channel_norm>(b.channel_norm, kAll);
-  fill<Side, &Backend::channel_norm_backward>(b.channel_norm_backward, kAll);
   b.cross_entropy = &cross_entropy<Side>;
   return b;
 }

@@ -1,0 +1,26 @@
+// The memory of a Backend's tables: an entry for each formula that the lists name.
+#pragma once
+#include "kernels/activation_list.h"
+#include "kernels/norm_list.h"
+#include "kernels/update_list.h"
+
+ONEPASS_BEGIN
+
+struct Tables {
+  Run<Elementwise> activation[count_of(Activations{})] = {};
+  Run<Elementwise> activation_backward[count_of(Activations{})] = {};
+  const Run<Elementwise>* update[count_of(Updates{})] = {};
+  Run<ChannelNorm> channel_norm[count_of(ChannelNorms{})] = {};
+  Run<ChannelNorm> channel_norm_backward[count_of(ChannelNorms{})] = {};
+
+  // They live as long as the backend does.
+  void lend(Backend* backend) {
+    backend->activation = activation;
+    backend->activation_backward = activation_backward;
+    backend->update = update;
+    backend->channel_norm = channel_norm;
+    backend->channel_norm_backward = channel_norm_backward;
+  }
+};
+
+ONEPASS_END
