@@ -133,20 +133,24 @@ void norm_piece(const Norm& call, const Piece& piece, Partial* partial) {
   }
 }
 
-// Squares of g · unscale, eight rows of kLanes added in float before they meet a double.
+// Squares of g · unscale, eight rows of kLanes added in float before they meet a double. Row by
+// row, in the order of memory: down the columns some processors fetch nothing ahead, and a list
+// larger than their caches took up to four times as long.
 void add_squares(const float* g, int64_t n, float unscale, double* lanes) {
   constexpr int kRows = 8;
   for (; n >= kRows * kLanes; n -= kRows * kLanes, g += kRows * kLanes) {
+    float sum[kLanes];
+#pragma GCC unroll 64
+    for (int l = 0; l < kLanes; ++l) sum[l] = 0;
+    for (int j = 0; j < kRows; ++j) {
 #pragma GCC ivdep
-    for (int l = 0; l < kLanes; ++l) {
-      float sum = 0;
-#pragma GCC unroll 8
-      for (int j = 0; j < kRows; ++j) {
+      for (int l = 0; l < kLanes; ++l) {
         const float v = g[j * kLanes + l] * unscale;
-        sum += v * v;
+        sum[l] += v * v;
       }
-      lanes[l] += double(sum);
     }
+#pragma GCC ivdep
+    for (int l = 0; l < kLanes; ++l) lanes[l] += double(sum[l]);
   }
   for (; n > 0; n -= kLanes, g += kLanes) {
     const int64_t left = n < kLanes ? n : kLanes;
