@@ -125,6 +125,26 @@ def test_every_loop_is_vectorised(outcomes: dict[str, Outcome], level: str) -> N
     assert widths.count(str(VECTOR_BYTES[level])) == instances, outcomes[level].vectorised
 
 
+@pytest.mark.skipif("v3" not in LEVELS, reason="compiles for AVX2")
+def test_every_optimizer_is_vectorised(tmp_path: Path) -> None:
+    """One that is not takes five times as long, and its results are the same."""
+    objdump = shutil.which("objdump")
+    if objdump is None:
+        pytest.skip("no objdump to read the program with")
+    unit = tmp_path / "leaves.o"
+    source = ROOT / "tests" / "cpp" / "leaves.cpp"
+    options = ["-march=x86-64-v3", "-DONEPASS_ISA=v3", "-c", "-o", unit]
+    built = capture(compiler(), "-std=c++17", *FLAGS, f"-I{ROOT / 'csrc'}", *options, source)
+    assert built.returncode == 0, built.stderr
+    functions = capture(objdump, "-dC", "--no-show-raw-insn", unit).stdout.split("\n\n")
+    leaves = [text for text in functions if re.match(r"\w+ <.*::leaf<", text)]
+    scalar = [
+        text.splitlines()[0] for text in leaves if not re.search(r"v(add|mul)ps .*%ymm", text)
+    ]
+    assert len(leaves) > 30
+    assert not scalar
+
+
 POWERS = """
 #include <cstdio>
 #include "core/math.h"

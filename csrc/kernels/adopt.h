@@ -34,7 +34,8 @@ struct Adopt : Rule {
     ONEPASS_HD void operator()(T& p, T g, T& m, T& v) const {
       g = g + coupled * p;
       const T scaled = g / math::max(math::sqrt(v), eps);
-      const T n = math::max(math::min(scaled, most), -most);
+      const T low = scaled < -most ? -most : scaled;  // not math::max: its NaN costs the vectors
+      const T n = low > most ? most : low;
       const T mean = m + gain1 * (n - m);
       const T to = p * shrink - lr * mean;
       const T square = beta2 * v + gain2 * g * g;
