@@ -178,7 +178,7 @@ def test_a_sigmoid_of_ones_own_counts_and_a_layer_called_so_does_not():
     for last, threshold in ((Mine(), 0.5), (Sigmoid(), 0.0)):
         nn.manual_seed(0)
         model = nn.Sequential(nn.Linear(4, 1), last)
-        trainer = Trainer(model, nn.MSELoss(), optim.SGD(model.parameters(), lr=0.1),
+        trainer = Trainer(model, lambda y, t: nn.MSELoss()(y, t), optim.SGD(model.parameters()),
                           metrics=["accuracy"], progress=False)  # fmt: skip
         right = float(np.mean((trainer.predict(X) > threshold) == y))
         assert trainer.evaluate(X, y)["accuracy"] == pytest.approx(right)

@@ -61,7 +61,7 @@ TRAIN = [
     ),
     Mutant(
         "metrics: labels beyond the outputs count as wrong",
-        f"{FOLDER}/_metrics.py",
+        f"{FOLDER}/_classes.py",
         "if ((t < 0) | (t >= count)).any():",
         "if False:",
         (
@@ -71,8 +71,8 @@ TRAIN = [
     ),
     Mutant(
         "metrics: a second sigmoid",
-        f"{FOLDER}/_scorers.py",
-        "if z.ndim == 1 and probabilities:",
+        f"{FOLDER}/_classes.py",
+        'if z.ndim == 1 and self.kind(scores) != "logits":',
         "if False:",
         (
             "tests/test_metrics.py::"

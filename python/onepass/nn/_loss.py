@@ -43,6 +43,8 @@ class CrossEntropyLoss:
         (1.3863, [[0.25, 0.25, -0.75, 0.25]])
     """
 
+    outputs = "logits"  # what metrics take y for
+
     def __init__(
         self,
         weight: Array | None = None,
@@ -201,6 +203,8 @@ class MSELoss:
         >>> float(loss), dy.tolist()
         (2.0, [[0.0], [2.0]])
     """
+
+    outputs = "numbers"  # what metrics take y for
 
     def __init__(self, *, reduction: Literal["none", "mean", "sum"] = "mean") -> None:
         numbers.one_of("MSELoss", "reduction", reduction, ("mean", "sum", "none"))

@@ -22,6 +22,7 @@ from onepass.runs._network import Architecture
 from onepass.runs._parts import Parts, check_range, scaled
 from onepass.runs._source import rows_of, rows_with_targets, targets
 from onepass.train._callbacks import Callback, EarlyStopping
+from onepass.train._classes import softmax
 from onepass.train._evaluation import Evaluator
 from onepass.train._run import Run
 
@@ -171,9 +172,7 @@ class SavedRun:
 
     def probabilities(self, outputs: NDArray[np.float32]) -> NDArray[np.float64]:
         """The softmax of the network's outputs, in double precision."""
-        logits = outputs.astype(np.float64)
-        shares = np.exp(logits - logits.max(axis=1, keepdims=True))
-        result: NDArray[np.float64] = shares / shares.sum(axis=1, keepdims=True)
+        result: NDArray[np.float64] = softmax(outputs)
         return result
 
     def scores(self, X: NDArray[np.float64], y: NDArray[Any]) -> dict[str, Any]:

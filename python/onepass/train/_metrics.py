@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from onepass._array import is_floating, to_numpy
+from onepass._array import to_numpy
 from onepass._suggest import suggestion
 from onepass.train import _scorers
+from onepass.train._classes import Classes, is_binary, margins, softmax
 
 Function = Callable[[Any, Any], float]
 
@@ -26,11 +27,13 @@ class Metric:
         whole: of all outputs and all targets, which are kept until the epoch's end.
         parts: (sum, count) of a batch, where ``finish`` of the total of the sums over that of the
             counts is the number of the whole.
+        settle: of the first outputs and targets; raises then what would else fail at the end.
     """
 
     whole: Function | None = None
     parts: Callable[[Any, Any], tuple[float, float]] | None = None
     finish: Callable[[float], float] = float
+    settle: Callable[[Any, Any], None] | None = None
 
     def __call__(self, output: Any, target: Any) -> float:
         if self.whole is not None:
@@ -40,64 +43,15 @@ class Metric:
         return self.finish(total / count) if count else math.nan
 
 
-def classes(
-    output: Any, target: Any, ignore_index: int = -100, threshold: float = 0.0
-) -> tuple[Any, Any, Any]:
-    """Scores (M, C) or (M,), and classes predicted and true (M,), of labels that count.
-
-    The class is the index of the largest score along axis 1, also in targets that are
-    probabilities. One output a sample means class 1 if it is above ``threshold``: 0 for a logit.
-    """
-    y, t = to_numpy(output), to_numpy(target)
-    one = y.ndim == 1 or y.shape[1] == 1
-    labels = y.shape if y.ndim == 1 else (y.shape[0], *y.shape[2:])
-    fits = t.shape in (labels, (*labels[:1], 1, *labels[1:]), y.shape)  # the second: a column
-    if one and is_floating(t) and ((t < 0) | (t > 1)).any():
-        raise ValueError(
-            "'target' holds numbers outside of 0 to 1, expected classes, such as 0 and "
-            "1; for a regression pass 'mse', 'mae' or 'r2'"
-        )
-    if one:
-        y = y.reshape(-1)
-        t = t.reshape(-1) > 0.5 if is_floating(t) else t.reshape(-1)
-    elif fits:
-        if t.shape == y.shape:
-            if not _are_shares(t):
-                raise ValueError(
-                    f"'target' has shape {t.shape} and rows that do not sum to 1, "
-                    "expected one class a sample, or probabilities; for several classes a sample "
-                    "pass a function of your own"
-                )
-            t = t.argmax(axis=1)
-        y, t = np.moveaxis(y, 1, -1).reshape(-1, y.shape[1]), t.reshape(-1)
-    if not fits:
-        raise ValueError(
-            f"'target' has shape {tuple(np.shape(target))}, expected one class for each "
-            f"of the outputs, {tuple(np.shape(output))}"
-        )
-    if t.dtype.kind in "iu":
-        used = t != ignore_index
-        y, t = y[used], t[used]
-        count = 2 if one else y.shape[1]
-        if ((t < 0) | (t >= count)).any():
-            odd = t[(t < 0) | (t >= count)][0]
-            raise ValueError(
-                f"'target' holds {odd}, expected classes from 0 to {count - 1}"
-                f"{', as there is one output' if one else f', as there are {count} outputs'}"
-            )
-    predicted = y > threshold if one else y.argmax(axis=1)
-    return y, predicted.astype(np.int64), t.astype(np.int64)
-
-
-def accuracy(output: Any, target: Any, **labels: Any) -> tuple[float, float]:
+def accuracy(output: Any, target: Any, *, classes: Classes) -> tuple[float, float]:
     """Right classes, and labels that count."""
-    _, predicted, true = classes(output, target, **labels)
-    return float(np.sum(predicted == true)), float(true.size)
+    scores, true = classes.labels(output, target)
+    return float(np.sum(classes.predicted(scores) == true)), float(true.size)
 
 
-def top_k(output: Any, target: Any, *, k: int, **labels: Any) -> tuple[float, float]:
+def top_k(output: Any, target: Any, *, k: int, classes: Classes) -> tuple[float, float]:
     """Labels among the ``k`` largest scores, and labels that count."""
-    scores, _, true = classes(output, target, **labels)
+    scores, true = classes.labels(output, target)
     if scores.ndim == 1 or scores.shape[1] <= k:
         raise ValueError(
             f"top_{k}_accuracy: the outputs have shape {np.shape(output)}, expected more than {k} "
@@ -130,37 +84,37 @@ def r2(output: Any, target: Any) -> float:
         return float(np.mean(np.where(around > 0, 1 - left / around, np.nan)))
 
 
-def balanced_accuracy(output: Any, target: Any, **labels: Any) -> float:
-    """The mean over classes of the share of right samples."""
-    _, predicted, true = classes(output, target, **labels)
+def balanced_accuracy(output: Any, target: Any, *, classes: Classes) -> float:
+    """The mean over classes of the share of right samples; NaN where no label counts."""
+    scores, true = classes.labels(output, target)
+    predicted = classes.predicted(scores)
     return float(np.mean([np.mean(predicted[true == c] == c) for c in np.unique(true)] or [np.nan]))
 
 
-def f1(output: Any, target: Any, **labels: Any) -> float:
-    """2 TP / (2 TP + FP + FN), of class 1 where the classes are 0 and 1, else the mean over all."""
-    scores, predicted, true = classes(output, target, **labels)
-    found = np.union1d(predicted, true)
-    binary = scores.ndim == 1 or scores.shape[1] == 2
+def f1(output: Any, target: Any, *, classes: Classes) -> float:
+    """2 TP / (2 TP + FP + FN), of class 1 where the classes are 0 and 1, else the mean over all.
+
+    NaN where no label counts.
+    """
+    scores, true = classes.labels(output, target)
+    predicted = classes.predicted(scores)
     values = []
-    for c in [1] if binary else found:
+    for c in [1] if is_binary(scores) else np.union1d(predicted, true):
         hits = 2 * np.sum((predicted == c) & (true == c))
         total = np.sum(predicted == c) + np.sum(true == c)
         values.append(hits / total if total else 0.0)
-    return float(np.mean(values)) if values else math.nan
+    return float(np.mean(values)) if true.size else math.nan
 
 
-def auc(output: Any, target: Any, **labels: Any) -> float:
+def auc(output: Any, target: Any, *, classes: Classes) -> float:
     """Area under the ROC curve; of several classes the mean of each against the rest.
 
     NaN where a class, or all others, have no sample. Ties count half.
     """
-    scores, _, true = classes(output, target, **labels)
-    if scores.ndim == 1:
-        return _area(scores, true == 1)
-    if scores.shape[1] == 2:
-        return _area(scores[:, 1].astype(np.float64) - scores[:, 0], true == 1)
-    shares = np.exp(scores - scores.max(axis=1, keepdims=True).astype(np.float64))
-    shares /= shares.sum(axis=1, keepdims=True)
+    scores, true = classes.labels(output, target)
+    if is_binary(scores):
+        return _area(margins(scores), true == 1)
+    shares = softmax(scores)
     return float(np.mean([_area(shares[:, c], true == c) for c in range(scores.shape[1])]))
 
 
@@ -184,19 +138,21 @@ NAMES = ("accuracy", "top_5_accuracy", *_OF_CLASSES, *_OF_NUMBERS)
 _ALIASES = {"acc": "accuracy"}
 
 
-def named(name: str, **labels: Any) -> Metric | None:
+def named(name: str, classes: Classes) -> Metric | None:
     """The metric of that name, of ours or of scikit-learn's; None if there is none."""
     name = _ALIASES.get(name, name)
     if name in _OF_NUMBERS:
         return _OF_NUMBERS[name]
     if name == "accuracy":
-        return Metric(parts=partial(accuracy, **labels))
+        return Metric(parts=partial(accuracy, classes=classes))
     if ranked := re.fullmatch(r"top_([1-9]\d*)_accuracy", name):
-        return Metric(parts=partial(top_k, **labels, k=int(ranked[1])))
+        return Metric(parts=partial(top_k, classes=classes, k=int(ranked[1])))
+    if name == "auc":  # needs no border between two classes
+        return Metric(partial(auc, classes=classes))
     if name in _OF_CLASSES:
-        return Metric(partial(_OF_CLASSES[name], **labels))
-    scorer = _scorers.find(name, partial(classes, **labels), _are_probabilities(labels))
-    return None if scorer is None else Metric(scorer)
+        return Metric(partial(_OF_CLASSES[name], classes=classes), settle=classes.settle)
+    scorer = _scorers.find(name, classes)
+    return None if scorer is None else Metric(scorer, settle=scorer.settle)
 
 
 Chosen = str | Function
@@ -204,11 +160,11 @@ TAKEN = ("loss", "lr", "epoch", "grad_norm", "outputs", "targets")
 
 
 def resolve(
-    metrics: Chosen | Sequence[Chosen] | Mapping[str, Chosen], **labels: Any
+    metrics: Chosen | Sequence[Chosen] | Mapping[str, Chosen], classes: Classes | None = None
 ) -> dict[str, Metric]:
     """Name → metric, from names and functions (called by their ``__name__``), or a dict of them.
 
-    ``labels`` go to `classes`: the loss's ``ignore_index``, the ``threshold`` of one output.
+    ``classes`` say what the outputs of the loss and the model are.
     """
     if not callable(metrics) and not isinstance(metrics, Iterable):
         raise TypeError(f"Trainer: 'metrics' is {metrics!r}, expected names and callables")
@@ -226,7 +182,7 @@ def resolve(
                 f"Trainer: 'metrics' has the name {name!r}, expected one that is not taken; name "
                 "functions yourself with a dict: metrics={'first': f, 'second': g}"
             )
-        chosen[name] = _metric(metric, labels)
+        chosen[name] = _metric(metric, classes or Classes())
     return chosen
 
 
@@ -236,11 +192,11 @@ def _name(metric: Any) -> str:
     return str(getattr(metric, "__name__", type(metric).__name__))
 
 
-def _metric(metric: Any, labels: dict[str, Any]) -> Metric:
+def _metric(metric: Any, classes: Classes) -> Metric:
     if isinstance(metric, Metric):
         return metric
     if isinstance(metric, str):
-        found = named(metric, **labels)
+        found = named(metric, classes)
         if found is None:
             raise ValueError(
                 f"Trainer: 'metrics' has {metric!r}, expected {', '.join(NAMES)}, a metric of "
@@ -249,18 +205,8 @@ def _metric(metric: Any, labels: dict[str, Any]) -> Metric:
         return found
     if not callable(metric):
         raise TypeError(f"Trainer: 'metrics' has {metric!r}, expected a name or a callable")
-    counted = partial(classes, **labels)
-    scorer = _scorers.of_function(metric, counted, _are_probabilities(labels))
-    return Metric(scorer or metric)
-
-
-def _are_probabilities(labels: Mapping[str, Any]) -> bool:
-    """Whether one output is a probability, which a threshold other than that of logits says."""
-    return float(labels.get("threshold", 0.0)) != 0.0
-
-
-def _are_shares(t: Any) -> bool:
-    return bool((t >= 0).all() and np.allclose(t.sum(axis=1), 1, atol=1e-3))
+    scorer = _scorers.of_function(metric, classes)
+    return Metric(metric) if scorer is None else Metric(scorer, settle=scorer.settle)
 
 
 def _difference(owner: str, output: Any, target: Any) -> Any:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from onepass._array import is_floating, to_numpy
+from onepass.train._classes import Classes, UndefinedError, is_binary, margins, said
 
-Classes = Callable[[Any, Any], tuple[Any, Any, Any]]
 _OF_MARGINS = ("y_score", "y_scores", "pred_decision")
 _OF_SHARES = ("y_proba", "y_prob")
 _SHARES_CALLED_PREDICTIONS = ("log_loss", "d2_log_loss_score")  # in earlier scikit-learns
@@ -29,67 +29,125 @@ def names() -> Iterable[str]:
 
 @dataclass(frozen=True)
 class Scorer:
-    """A function of (outputs, targets), from a scorer or a function of ``sklearn.metrics``."""
+    """A function of (outputs, targets), from a scorer or a function of ``sklearn.metrics``.
+
+    A function of classes is NaN where no label counts, and where scikit-learn refuses an epoch that
+    lacks samples of some class.
+    """
 
     function: Any
     classes: Classes
-    probabilities: bool  # one output is that of a sigmoid
 
     def __call__(self, output: Any, target: Any) -> float:
         function = self.function
-        if _is_scorer(function):
-            return self._score(output, target)
-        if not _of_classes(function, output, target):
-            return float(function(_numbers(target), _numbers(output)))
-        scores, predicted, true = self.classes(output, target)
-        name, second, two = _name(function), _second_argument(function), _is_binary(scores)
+        if not self._of_classes(output, target):
+            return self._of_numbers(output, target)
+        scores, true = self.classes.labels(output, target)
+        if not true.size:
+            raise UndefinedError("no label counts")
+        try:
+            return self._score(scores, true) if _is_scorer(function) else self._value(scores, true)
+        except ValueError as error:
+            count = 2 if scores.ndim == 1 else scores.shape[1]
+            lacking = np.setdiff1d(np.arange(count), true)
+            if not len(lacking):
+                raise
+            raise UndefinedError(f"class {lacking[0]} has no sample ({error})") from error
+
+    def settle(self, output: Any, target: Any) -> None:
+        """Raise at an epoch's first batch what would make the metric fail at its end."""
+        if self._of_classes(output, target) and not self._of_margins():
+            self.classes.settle(output, target)
+
+    def _of_margins(self) -> bool:
+        """Whether it needs no border between two classes."""
+        if _is_scorer(self.function):
+            asked = self.function._response_method
+            return "decision_function" in ([asked] if isinstance(asked, str) else list(asked)[:1])
+        return _second_argument(self.function) in _OF_MARGINS
+
+    def _of_classes(self, output: Any, target: Any) -> bool:
+        """Whether the function is of classes: as scikit-learn or the loss says, else the targets.
+
+        Raises:
+            ValueError: nothing says so, and they may be numbers as well as classes.
+        """
+        function = self.function._score_func if _is_scorer(self.function) else self.function
+        module = str(getattr(getattr(function, "func", function), "__module__", ""))
+        if module.startswith("sklearn.metrics."):
+            kind = module.rpartition(".")[2]
+            if kind in ("_regression", "_classification", "_ranking"):
+                return kind != "_regression"
+        if getattr(self.function, "_response_method", "predict") != "predict":
+            return True
+        if (told := said(self.classes.loss)) is not None:
+            return told != "numbers"
+        y, t = to_numpy(output), to_numpy(target)
+        if y.ndim > 1 and y.shape[1] > 1:
+            shares = t.shape == y.shape and (t >= 0).all() and np.allclose(t.sum(axis=1), 1)
+            return bool(shares) or not is_floating(t)
+        if t.size and not ((t == 0) | (t == 1)).all():
+            return False
+        raise ValueError(
+            "all targets are 0 or 1, so they may be classes or numbers, expected a loss that says "
+            "which: give it the attribute outputs = 'logits', 'probabilities' or, for a "
+            "regression, 'numbers'"
+        )
+
+    def _of_numbers(self, output: Any, target: Any) -> float:
+        if not _is_scorer(self.function):
+            return float(self.function(_numbers(target), _numbers(output)))
+        from sklearn.base import BaseEstimator, RegressorMixin
+
+        class Regressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
+            def fit(self, X: Any, y: Any) -> Any:
+                return self
+
+            def predict(self, X: Any) -> Any:
+                return _numbers(output)
+
+            def __sklearn_is_fitted__(self) -> bool:
+                return True
+
+        return float(self.function(Regressor(), np.zeros((len(output), 1)), _numbers(target)))
+
+    def _value(self, scores: Any, true: Any) -> float:
+        """Of a function, with what its second argument is called for."""
+        function = self.function
+        name, second, two = _name(function), _second_argument(function), is_binary(scores)
         if second == "pred_decision" or (second in _OF_MARGINS and two):
-            return float(function(true, _margins(scores)))
+            return float(function(true, margins(scores)))
         if second in _OF_MARGINS + _OF_SHARES or name in _SHARES_CALLED_PREDICTIONS:
-            shares = _shares(scores, self.probabilities)
+            shares = self.classes.shares(scores)
             if name in _SHARES_CALLED_PREDICTIONS:
                 return _log_loss(function, true, shares)
             return float(function(true, shares[:, 1] if two else shares))
-        return float(function(true, predicted))
+        return float(function(true, self.classes.predicted(scores)))
 
-    def _score(self, output: Any, target: Any) -> float:
+    def _score(self, scores: Any, true: Any) -> float:
         """What a scorer says of an estimator that gives these outputs for any X."""
-        from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
+        from sklearn.base import BaseEstimator, ClassifierMixin
 
-        if not _of_classes(self.function._score_func, output, target):
-
-            class Regressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
-                def fit(self, X: Any, y: Any) -> Any:
-                    return self
-
-                def predict(self, X: Any) -> Any:
-                    return _numbers(output)
-
-                def __sklearn_is_fitted__(self) -> bool:
-                    return True
-
-            return float(self.function(Regressor(), np.zeros((len(output), 1)), _numbers(target)))
-        scores, predicted, true = self.classes(output, target)
-        shares = _shares(scores, self.probabilities)
-        function = self.function._score_func
+        classes, function = self.classes, self.function._score_func
         if _name(function) in _SHARES_CALLED_PREDICTIONS:
             options = self.function._kwargs
+            shares = classes.shares(scores)
             return float(self.function._sign * _log_loss(function, true, shares, **options))
 
         class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
-            classes_ = np.arange(shares.shape[1])
+            classes_ = np.arange(2 if scores.ndim == 1 else scores.shape[1])
 
             def fit(self, X: Any, y: Any) -> Any:
                 return self
 
             def predict(self, X: Any) -> Any:
-                return predicted
+                return classes.predicted(scores)
 
             def predict_proba(self, X: Any) -> Any:
-                return shares
+                return classes.shares(scores)
 
             def decision_function(self, X: Any) -> Any:
-                return _margins(scores)
+                return margins(scores)
 
             def __sklearn_is_fitted__(self) -> bool:
                 return True
@@ -97,20 +155,20 @@ class Scorer:
         return float(self.function(Classifier(), np.zeros((len(true), 1)), true))
 
 
-def find(name: str, classes: Classes, probabilities: bool = False) -> Scorer | None:
+def find(name: str, classes: Classes) -> Scorer | None:
     """The scorer or function of that name; None if there is none, or no scikit-learn."""
     try:
         from sklearn import metrics
     except ImportError:
         return None
     if name in metrics.get_scorer_names():
-        return Scorer(metrics.get_scorer(name), classes, probabilities)
+        return Scorer(metrics.get_scorer(name), classes)
     function = None if name.startswith("_") else getattr(metrics, name, None)
     known = callable(function) and _second_argument(function) is not None
-    return Scorer(function, classes, probabilities) if known else None
+    return Scorer(function, classes) if known else None
 
 
-def of_function(function: Any, classes: Classes, probabilities: bool = False) -> Scorer | None:
+def of_function(function: Any, classes: Classes) -> Scorer | None:
     """The metric for a scorer, or a function of ``sklearn.metrics``; None for any other function.
 
     A ``functools.partial`` of such a function is one too.
@@ -118,7 +176,7 @@ def of_function(function: Any, classes: Classes, probabilities: bool = False) ->
     inner = getattr(function, "func", function)
     theirs = str(getattr(inner, "__module__", "")).startswith("sklearn.metrics")
     if _is_scorer(function) or (theirs and _second_argument(function) is not None):
-        return Scorer(function, classes, probabilities)
+        return Scorer(function, classes)
     return None
 
 
@@ -134,42 +192,6 @@ def _second_argument(function: Any) -> str | None:
     """The name of the argument behind the true values; None for another kind of function."""
     parameters = [*inspect.signature(function).parameters]
     return parameters[1] if parameters[:1] in (["y_true"], ["labels_true"], ["y1"]) else None
-
-
-def _of_classes(function: Any, output: Any, target: Any) -> bool:
-    """Whether a function is of classes. Where scikit-learn does not say so, its targets decide:
-    whole numbers, or probabilities beside several outputs."""
-    module = str(getattr(getattr(function, "func", function), "__module__", ""))
-    if module.startswith("sklearn.metrics."):
-        kind = module.rpartition(".")[2]
-        if kind in ("_regression", "_classification", "_ranking"):
-            return kind != "_regression"
-    y, t = to_numpy(output), to_numpy(target)
-    if not is_floating(t):
-        return True
-    several = y.ndim > 1 and y.shape[1] > 1 and t.shape == y.shape
-    return bool(several and (t >= 0).all() and np.allclose(t.sum(axis=1), 1))
-
-
-def _is_binary(scores: Any) -> bool:
-    return bool(scores.ndim == 1 or scores.shape[1] == 2)
-
-
-def _margins(scores: Any) -> Any:
-    """Logits in double; of two classes the second over the first. Unlike shares they never tie."""
-    z = np.asarray(scores, np.float64)
-    return z[:, 1] - z[:, 0] if z.ndim == 2 and z.shape[1] == 2 else z
-
-
-def _shares(scores: Any, probabilities: bool) -> Any:
-    """Softmax in double; of one output, the shares of classes 0 and 1."""
-    z = np.asarray(scores, np.float64)
-    if z.ndim == 1 and probabilities:
-        return np.stack([1 - z, z], axis=1)
-    if z.ndim == 1:
-        z = np.stack([np.zeros_like(z), z], axis=1)
-    e = np.exp(z - z.max(axis=1, keepdims=True))
-    return e / e.sum(axis=1, keepdims=True)
 
 
 def _log_loss(function: Any, true: Any, shares: Any, **options: Any) -> float:

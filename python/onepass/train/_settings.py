@@ -12,13 +12,13 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from onepass import _numbers as numbers
-from onepass import nn
 from onepass._array import mover
 from onepass._suggest import suggestion
 from onepass.data._loader import LAST_BATCH
 from onepass.train import _schedule
 from onepass.train._callbacks import HOOKS, Callback
 from onepass.train._checkpoint import Checkpoint
+from onepass.train._classes import Classes, said
 from onepass.train._evaluation import unmoved
 from onepass.train._history import History
 from onepass.train._metrics import Metric, resolve
@@ -76,6 +76,12 @@ def a_module(owner: str, model: Any) -> Any:
     return model
 
 
+def _model(run: Any, model: Any) -> Any:
+    a_module("Trainer", model)
+    _renew_classes(run, "model", model)
+    return model
+
+
 def _follow_model(run: Any) -> None:
     run._dtype = next(iter(run.model.parameters())).dtype
 
@@ -91,6 +97,8 @@ def _loss(run: Any, loss: Any) -> Any:
             "Trainer: 'loss' has reduction='none', one number a sample, expected "
             f"{type(loss).__name__}(reduction='mean') or 'sum', one number a batch"
         )
+    said(loss)
+    _renew_classes(run, "loss", loss)
     return loss
 
 
@@ -116,22 +124,20 @@ def _metrics(run: Any, metrics: Any) -> dict[str, Metric]:
     if known:
         found: dict[str, Metric] = metrics
         return found
-    return resolve(
-        metrics,
-        ignore_index=getattr(run.loss, "ignore_index", -100),
-        threshold=_threshold(run.model),
-    )
+    return resolve(metrics, _classes(run))
 
 
-def _threshold(model: Any) -> float:
-    """Where one output a sample means class 1: a half behind a Sigmoid, 0 for a logit."""
-    passing = (nn.Identity, nn.Flatten, nn.Dropout)
-    while hasattr(model, "named_children"):
-        inside = [c for _, c in model.named_children() if not isinstance(c, passing)]
-        if not inside or isinstance(model, nn.Residual):
-            break
-        model = inside[-1]  # of a module of one's own: the one that it declares last
-    return 0.5 if isinstance(model, nn.Sigmoid) else 0.0
+def _classes(run: Any) -> Classes:
+    """What outputs are, for the metrics of the run: one object as long as it lives."""
+    found: Classes = vars(run).setdefault("_classes", Classes())
+    return found
+
+
+def _renew_classes(run: Any, name: str, value: Any) -> None:
+    """Before ``run`` gets another loss or model."""
+    parts = {**vars(run), name: value}
+    if vars(run).get(name) is not value:
+        _classes(run).follow(parts.get("loss"), parts.get("model"))
 
 
 def _callbacks(run: Any, callbacks: Any) -> list[Any]:
@@ -205,7 +211,7 @@ def _stop(run: Any, value: Any) -> bool:
 
 
 CHECKED = {
-    "model": Checked("model", lambda run, value: a_module("Trainer", value), _follow_model),
+    "model": Checked("model", _model, _follow_model),
     "loss": Checked("loss", _loss),
     "metrics": Checked("metrics", _metrics),
     "device": Checked("device", lambda run, value: value, _follow_device),

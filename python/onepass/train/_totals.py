@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 
 from onepass import _numbers as numbers
 from onepass._array import to_numpy
+from onepass.train._classes import UndefinedError
 from onepass.train._metrics import Metric
 
 NONE = (0.0, 0.0)
@@ -48,9 +50,11 @@ class Totals:
         elif divisor:
             self._count("loss", loss * divisor, divisor)
         for name, metric in metrics.items():
-            if metric.parts is not None:
-                with naming(name):
+            with naming(name):
+                if metric.parts is not None:
                     self._count(name, *metric.parts(output, target))
+                elif metric.settle is not None and not self.outputs:
+                    metric.settle(output, target)
         if any(metric.parts is None for metric in metrics.values()):
             self.outputs.append(np.array(to_numpy(output)))
             self.targets.append(np.array(to_numpy(target)))
@@ -100,8 +104,12 @@ class Totals:
     def _whole(self, name: str, metric: Metric) -> float:
         if not self.outputs or metric.whole is None:
             return math.nan
-        with naming(name):
-            value = metric.whole(np.concatenate(self.outputs), np.concatenate(self.targets))
+        try:
+            with naming(name):
+                value = metric.whole(np.concatenate(self.outputs), np.concatenate(self.targets))
+        except UndefinedError as error:
+            warnings.warn(f"the metric {name!r} is nan: {error}", RuntimeWarning, stacklevel=2)
+            return math.nan
         return numbers.as_float("Trainer", f"metrics[{name!r}]", value, "a number")
 
 
@@ -110,5 +118,7 @@ def naming(name: str) -> Iterator[None]:
     """An error of a metric says which one."""
     try:
         yield
+    except UndefinedError:
+        raise
     except Exception as error:
         raise ValueError(f"the metric {name!r} failed: {error}") from error

@@ -36,7 +36,12 @@ class Trainer:
 
     Args:
         model: an ``nn.Module``.
-        loss: a loss module, or any function with ``(loss, dy) = loss(y, target)``.
+        loss: a loss module, or any function with ``(loss, dy) = loss(y, target)``. Its attribute
+            ``outputs`` tells metrics what one output a sample is: ``"logits"`` (class 1 above 0),
+            ``"probabilities"`` or ``"numbers"`` (above 0.5), such as ``my_loss.outputs =
+            "probabilities"``. Without it, outputs of a Sequential that ends in a Sigmoid are
+            probabilities, others logits; those of a module of your own are if one lies outside of
+            0 to 1, and else the metric asks.
         optimizer: an optimizer over ``model.parameters()``, or over some of them.
         metrics: of a whole epoch, not averages over batches. Names: ``"accuracy"``,
             ``"top_5_accuracy"`` (any number), ``"balanced_accuracy"``, ``"f1"``, ``"auc"``,
