@@ -98,3 +98,51 @@ def test_batches_may_be_dataframes_and_are_refused_as_arrays_are():
     ]:  # fmt: skip
         with pytest.raises(TypeError, match=f"fit: 'x of batch 1' .*{words}"):
             make(scheduled=False).fit([arrays[0], (wrong, Y)], max_epochs=1)
+
+
+def rows_as(kind):
+    """Batches whose parts are no arrays."""
+
+    class Rows:
+        def __iter__(self):
+            for x, y in DataLoader(X, Y, BATCH):
+                yield kind(x), kind(y)
+
+        def __len__(self):
+            return len(DataLoader(X, Y, BATCH))
+
+    return Rows()
+
+
+@pytest.mark.parametrize("kind", [
+    lambda a: a.tolist(), lambda a: tuple(a.tolist()), list, lambda a: [r.tolist() for r in a],
+], ids=["lists", "tuples", "lists of arrays", "lists of lists"])  # fmt: skip
+def test_batches_of_lists_train_as_arrays_do(kind):
+    trainer = trainer_of()
+    trainer.fit(rows_as(kind), max_epochs=2, validation_data=VALIDATION)
+    assert everything(trainer) == of_arrays()
+    assert trainer.evaluate(rows_as(kind)) == trainer.evaluate(Stream())
+    np.testing.assert_array_equal(trainer.predict(rows_as(kind)), trainer.predict(Stream()))
+
+
+def test_lists_of_tensors_are_batches_too():
+    torch = pytest.importorskip("torch")
+    trainer = trainer_of()
+    trainer.fit(rows_as(lambda a: [torch.as_tensor(r) for r in a]), max_epochs=2,
+                validation_data=VALIDATION)  # fmt: skip
+    assert everything(trainer) == of_arrays()
+
+
+@pytest.mark.parametrize(("kind", "words"), [
+    (lambda a: {"x": a}, "'x of batch 0' is a dict, expected an array, a tensor or a list"),
+    (lambda a: [[1.0], [1.0, 2.0]], "'x of batch 0' is a list of values that have no one shape"),
+    (lambda a: [object()] * len(a), "'x of batch 0' has dtype object, expected real numbers"),
+    (lambda a: ["a"] * len(a), "'x of batch 0' has dtype <U1, expected real numbers"),
+    (lambda a: "text", "'x of batch 0' is a str, expected an array"),
+    (lambda a: None, "'x of batch 0' is a NoneType, expected an array"),
+])  # fmt: skip
+def test_batches_of_anything_else_are_refused_by_name(kind, words):
+    trainer = trainer_of()
+    with pytest.raises(TypeError, match=f"fit: {words}"):
+        trainer.fit(rows_as(kind), max_epochs=1)
+    assert trainer.step == 0

@@ -76,6 +76,31 @@ def test_kinks_are_no_mistakes():
     nn.gradcheck(nn.Sequential(nn.Linear(5, 4), nn.ReLU()), np.zeros((2, 5)))
 
 
+@FUSE
+@pytest.mark.parametrize("x", [np.ones((4, 3)), np.zeros((5, 3)), np.full((6, 3), -2.5, np.float32),
+                               np.array([[1.0, 2, 3]] * 4)])  # fmt: skip
+@pytest.mark.parametrize("behind", [0, 1, 2])
+@pytest.mark.parametrize("make", [nn.ReLU, nn.LeakyReLU])
+def test_a_constant_x_behind_a_batch_norm_is_no_mistake(x, behind, make, fuse):
+    """All outputs of the batch norm lie at the kink, and moving one element moves all of them."""
+    nn.manual_seed(0)
+    more = [nn.Linear(3, 4), nn.Linear(4, 2)][:behind]
+    nn.gradcheck(nn.Sequential(nn.BatchNorm1d(3), make(), *more, fuse=fuse), x)
+    head = nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3), make(), *more, fuse=fuse)
+    nn.gradcheck(head, x)
+
+
+@pytest.mark.parametrize("factor", [1.1, 0.0, -1.0, np.nan])
+def test_a_mistake_is_seen_also_where_kinks_meet(factor):
+    def spoil(dx, named):
+        dx *= factor
+        return dx
+
+    body = nn.Sequential(nn.BatchNorm1d(3), nn.ReLU(), nn.Linear(3, 2))
+    with pytest.raises(ValueError, match=r"gradient of x\[\d, \d\] is"):
+        nn.gradcheck(Spoilt(spoil, body), np.ones((5, 3)))
+
+
 def test_parameters_of_very_different_sizes_pass():
     layer = nn.Linear(3, 2)
     layer.weight.data *= 1e6

@@ -124,7 +124,7 @@ def test_a_mean_over_nothing_is_nan_as_in_pytorch():
 def test_class_weights_of_another_library_or_range():
     logits = np.random.default_rng(0).standard_normal((6, 3)).astype(np.float32)
     labels = np.arange(6) % 3
-    with pytest.raises(ValueError, match=r"'weight' is \[.*\], expected numbers that float32"):
+    with pytest.raises(ValueError, match=r"'weight' has 1e\+300 at 0, expected .* float32"):
         nn.CrossEntropyLoss(weight=[1e300, 1, 1])(logits, labels)
     torch = pytest.importorskip("torch")
     for dtype in (torch.float32, torch.float64):
@@ -152,3 +152,40 @@ def test_targets_may_be_true_and_false():
                       metrics=["accuracy", "f1"], progress=False)  # fmt: skip
     history = trainer.fit(y, y[:, 0] > 0, max_epochs=30, class_weight="balanced")
     assert history["accuracy"][-1] == 1
+
+
+@pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan, -1.0, 1e-300, 1e300, 1e-38])
+@pytest.mark.parametrize("given", [list, np.array])
+def test_class_weights_that_would_give_wrong_losses_are_refused(value, given):
+    y, target = np.zeros((2, 3), np.float32), np.array([0, 1])
+    with pytest.raises(ValueError, match=r"CrossEntropyLoss: 'weight' has \S+ at 1, expected 0 or"):
+        nn.CrossEntropyLoss(given([1.0, value, 2.0]))(y, target)
+
+
+@pytest.mark.parametrize("value", [np.inf, np.nan, -1.0, 1e-38])
+def test_class_weights_in_float32_too(value):
+    with pytest.raises(ValueError, match=r"CrossEntropyLoss: 'weight' has \S+ at 1, expected 0 or"):
+        nn.CrossEntropyLoss(np.float32([1.0, value, 2.0]))
+
+
+def test_class_weights_of_zero_and_of_very_different_sizes_are_taken():
+    y, target = np.zeros((2, 3), np.float32), np.array([0, 1])
+    loss, dy = nn.CrossEntropyLoss([0.0, 1e-20, 1e20])(y, target)
+    assert float(loss) == pytest.approx(np.log(3))
+    assert dy[0].tolist() == [0, 0, 0]
+
+
+@pytest.mark.parametrize("index", [[0, 1, 2], [7, 5, 3], ["a", "b", "c"]])
+@pytest.mark.parametrize("loss", [nn.CrossEntropyLoss(), nn.MSELoss()], ids=["entropy", "mse"])
+def test_targets_of_pandas_are_taken_by_position(index, loss):
+    pandas = pytest.importorskip("pandas")
+    y = np.random.default_rng(0).standard_normal((3, 4)).astype(np.float32)
+    if isinstance(loss, nn.MSELoss):
+        target = pandas.DataFrame(np.arange(12.0).reshape(3, 4), index=index)
+    else:
+        target = pandas.Series([2, 0, 3], index=index)
+    ours, plain = loss(y, target), loss(y, target.to_numpy())
+    assert float(ours[0]) == float(plain[0])
+    np.testing.assert_array_equal(ours[1], plain[1])
+    with pytest.raises(TypeError, match="'target' has other things than numbers"):
+        loss(y, pandas.Series(["a", 1, 2]))

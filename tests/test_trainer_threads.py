@@ -265,3 +265,42 @@ def test_one_callback_in_two_threads():
     fit(first)
     assert str(fits[0]).startswith("EarlyStopping: another fit is using this callback")
     assert second.step == 0
+
+
+@pytest.mark.parametrize("name", ["fit", "predict", "evaluate"])
+@pytest.mark.parametrize("hook", ["on_before_step", "on_epoch_end"])
+def test_models_that_share_a_parameter_are_trained_one_at_a_time(hook, name):
+    def use():
+        model = nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 2))
+        model[0].weight = trainer.model[0].weight
+        other = Trainer(model, nn.CrossEntropyLoss(), optim.SGD(model.parameters()), progress=False)
+        CALLS[name](other, None)
+
+    expected = uninterrupted()
+    other = InAnotherThread(hook, use)
+    trainer = make([other])
+    shape = tuple(trainer.model[0].weight.shape)
+    assert shape == (6, 4)
+    fit(trainer)
+    assert everything(trainer) == expected
+    assert other.errors
+    for error in other.errors:
+        assert isinstance(error, RuntimeError)
+        assert f"{name}: another thread is in fit with a model that shares the Parameter(" in str(
+            error
+        )
+
+
+def test_models_that_share_a_parameter_predict_at_once_and_train_in_turn():
+    one, other = (nn.Sequential(nn.Linear(4, 2)) for _ in range(2))
+    other[0].weight = one[0].weight
+    trainers = [Trainer(m, nn.CrossEntropyLoss(), optim.SGD(m.parameters()), progress=False)
+                for m in (one, other)]  # fmt: skip
+    alone = [t.predict(X) for t in trainers]
+    with ThreadPoolExecutor(2) as pool:
+        together = list(pool.map(lambda t: t.predict(X), trainers))
+    for a, b in zip(alone, together, strict=True):
+        np.testing.assert_array_equal(a, b)
+    with ThreadPoolExecutor(1) as pool:
+        for trainer in trainers:
+            pool.submit(trainer.fit, X, Y, max_epochs=1).result()

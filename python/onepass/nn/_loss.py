@@ -19,6 +19,7 @@ from onepass._array import (
 )
 from onepass._kind import like
 
+SAFE = 1e8  # between a weight and the ends of its dtype's range, for products
 _INTEGERS = tuple(np.dtype(kind) for kind in ("i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8"))
 
 
@@ -68,6 +69,7 @@ class CrossEntropyLoss:
                     f"CrossEntropyLoss: 'weight' has shape {shape}, expected (C,), a number for "
                     "each class"
                 )
+            _check_weight(weight, weight)
         ignore_index = numbers.integer(
             "CrossEntropyLoss", "ignore_index", ignore_index, -(2**63), 2**63
         )
@@ -91,7 +93,7 @@ class CrossEntropyLoss:
             sum for "none") by y, to pass to ``model.backward``.
         """
         owner = "CrossEntropyLoss"
-        _check_arrays(owner, y, target)
+        target = _check_arrays(owner, y, target)
         if str(target.dtype) == "bool":
             target = target.astype(np.uint8)
         if y.ndim < 2:
@@ -145,13 +147,9 @@ class CrossEntropyLoss:
             return weight.to(dtype)
         if is_tensor_of_torch(weight) and isinstance(y, np.ndarray):
             weight = to_numpy(weight)
-        with np.errstate(over="ignore"):
+        with np.errstate(over="ignore", under="ignore"):
             converted = weight.astype(dtype)
-        if not np.array_equal(np.isfinite(to_numpy(converted)), np.isfinite(to_numpy(weight))):
-            raise ValueError(
-                f"CrossEntropyLoss: 'weight' is {weight}, expected numbers that {dtype}, the "
-                "dtype of y, can hold"
-            )
+        _check_weight(weight, converted)
         return converted
 
     def to(self, device: str) -> CrossEntropyLoss:
@@ -167,15 +165,39 @@ class CrossEntropyLoss:
         )
 
 
-def _check_arrays(owner: str, y: Any, target: Any) -> None:
-    """Outputs are floats, targets an array of real numbers of the same library.
+def _check_weight(given: Any, used: Any) -> None:
+    """Refuse weights of classes that are no weights, or that lose digits as they are used.
+
+    Raises:
+        ValueError: one is negative, NaN or infinite, or its product with a loss may be.
+    """
+    weights, kept = to_numpy(given), to_numpy(used)
+    kind = np.finfo(kept.dtype if kept.dtype.kind == "f" else np.float32)
+    least, most = SAFE * float(kind.tiny), float(kind.max) / SAFE
+    right = (weights == 0) | ((kept >= least) & (kept <= most))
+    if not right.all():
+        place = int(np.argmin(right))
+        raise ValueError(
+            f"CrossEntropyLoss: 'weight' has {weights[place]} at {place}, expected 0 or a number "
+            f"from {least:.2g} to {most:.2g}, which {kind.dtype} can multiply"
+        )
+
+
+def _check_arrays(owner: str, y: Any, target: Any) -> Any:
+    """The target as an array: outputs are floats, targets real numbers of the same library.
+
+    A Series or DataFrame is taken by position.
 
     Raises:
         TypeError: they are not.
     """
     lib = like(owner, "'y'", y)[0]
     if type(target) is np.ndarray and lib is np and target.dtype.kind in "iufb":
-        return
+        return target
+    if hasattr(target, "iloc") and lib is np:
+        from onepass.data._given import array_of
+
+        return array_of(owner, "target", target)
     kind = type(target).__name__
     if not hasattr(target, "dtype") or not hasattr(target, "ndim") or hasattr(target, "filled"):
         raise TypeError(f"{owner}: 'target' is a {kind}, expected an array like y")
@@ -183,6 +205,7 @@ def _check_arrays(owner: str, y: Any, target: Any) -> None:
         raise TypeError(f"{owner}: 'target' has dtype {target.dtype}, expected real numbers")
     if library(target) is not lib:
         raise TypeError(f"{owner}: 'target' is a {kind} and 'y' a {type(y).__name__}, expected one")
+    return target
 
 
 class MSELoss:
@@ -213,7 +236,7 @@ class MSELoss:
     def __call__(self, y: Array, target: Array) -> tuple[Any, Array]:
         """Loss and the gradient of its sum by ``y``; ``target`` has the shape of ``y``, and may be
         whole numbers."""
-        _check_arrays("MSELoss", y, target)
+        target = _check_arrays("MSELoss", y, target)
         if is_tensor_of_torch(y):
             raise TypeError("MSELoss: 'y' is a Tensor, expected a NumPy or CuPy array")
         if y.shape != target.shape:

@@ -5,6 +5,7 @@ own ``eval()`` outlives the switch: such a layer, with all that is inside it, ke
 while the rest trains. The model's own ``eval()`` does not keep it from being trained.
 
 Any number of threads may evaluate a model together; the last one that ends brings the modes back.
+Models that share a Parameter are as one model in this.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import RLock, get_ident
 from typing import Any, NamedTuple, TypeAlias
+
+from onepass._parameter import Parameter
 
 Module: TypeAlias = Any  # that of _module.py, which imports this file
 
@@ -35,11 +38,14 @@ def using(
     entry = _Entry(get_ident(), call, trains)
     with _lock:
         modules = list(model.modules())
-        for module in modules:
-            _refuse(module, entry)
+        shared = _parameters(modules)
+        for part in (*modules, *shared):
+            _refuse(part, entry)
         root = model.training
         for module in modules:
-            _enter(module, entry)
+            _enter(module, entry, (module.training, module._holds_eval))
+        for parameter in shared:
+            _enter(parameter, entry)
         if evaluates:
             _switch(model, False)
         elif trains:
@@ -49,6 +55,8 @@ def using(
         yield
     finally:
         with _lock:
+            for parameter in shared:
+                _leave(parameter, entry)
             over = [ended for module in modules if (ended := _leave(module, entry))]
             own = any(module is model for module, _ in over)
             if own and _overrides_train(model):
@@ -84,45 +92,54 @@ class _Entry(NamedTuple):
 
 
 class _Use:
-    """The calls in progress that use a module."""
+    """The calls in progress that use a module or a parameter."""
 
-    def __init__(self, module: Module) -> None:
-        self.module = module  # kept alive, so that its id stays its own
+    def __init__(self, part: Any) -> None:
+        self.part = part  # kept alive, so that its id stays its own
         self.entries: list[_Entry] = []
         # Of the calls that train and of those that read: the modes before the first of them.
         self.before: dict[bool, tuple[bool, bool]] = {}
 
 
 _lock = RLock()  # held while modes change, not while they last
-_uses: dict[int, _Use] = {}  # by the id of the module
+_uses: dict[int, _Use] = {}  # by the id of the module or parameter
 
 
-def _refuse(module: Module, entry: _Entry) -> None:
-    use = _uses.get(id(module))
+def _parameters(modules: list[Module]) -> list[Parameter]:
+    """The parameters in these modules, each once."""
+    found = (v for module in modules for v in vars(module).values() if isinstance(v, Parameter))
+    return list({id(parameter): parameter for parameter in found}.values())
+
+
+def _refuse(part: Any, entry: _Entry) -> None:
+    use = _uses.get(id(part))
     for other in use.entries if use is not None else ():
         if other.thread != entry.thread and (other.trains or entry.trains):
+            what = "this model"
+            if isinstance(part, Parameter):
+                what = f"a model that shares the {part!r} with this one"
             raise RuntimeError(
-                f"{entry.call}: another thread is in {other.call} with this model, expected one "
+                f"{entry.call}: another thread is in {other.call} with {what}, expected one "
                 "thread while a model is trained; wait for it, or give each thread a copy "
                 "(copy.deepcopy of the trainer, or of the model)"
             )
 
 
-def _enter(module: Module, entry: _Entry) -> None:
-    use = _uses.setdefault(id(module), _Use(module))
+def _enter(part: Any, entry: _Entry, modes: tuple[bool, bool] = (True, False)) -> None:
+    use = _uses.setdefault(id(part), _Use(part))
     use.entries.append(entry)
-    use.before.setdefault(entry.trains, (module.training, module._holds_eval))
+    use.before.setdefault(entry.trains, modes)
 
 
-def _leave(module: Module, entry: _Entry) -> tuple[Module, tuple[bool, bool]] | None:
+def _leave(part: Any, entry: _Entry) -> tuple[Any, tuple[bool, bool]] | None:
     """The module and the modes to bring back, where the last call of this kind ends."""
-    use = _uses[id(module)]
+    use = _uses[id(part)]
     use.entries.remove(entry)
     if not use.entries:
-        del _uses[id(module)]
+        del _uses[id(part)]
     if any(other.trains == entry.trains for other in use.entries):
         return None
-    return module, use.before.pop(entry.trains)
+    return part, use.before.pop(entry.trains)
 
 
 def _overrides_train(model: Module) -> bool:

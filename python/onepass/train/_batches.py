@@ -7,6 +7,9 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Any
 
+import numpy as np
+
+from onepass._array import to_numpy
 from onepass.data._given import array_of
 
 
@@ -14,7 +17,8 @@ class Batches:
     """An iterable of pairs (x, y), as the training loop reads a DataLoader.
 
     Args:
-        source: each ``iter(source)`` is an epoch of pairs of arrays or tensors, ``len(source)`` of
+        source: each ``iter(source)`` is an epoch of pairs of arrays, tensors or lists,
+            ``len(source)`` of
             them where it has a length. A method ``set_epoch`` is called with the epoch first, as
             for samplers of PyTorch. Without a length each batch is read one step ahead.
 
@@ -105,11 +109,23 @@ def is_batches(X: Any) -> bool:
 
 
 def _array(call: str, name: str, value: Any) -> Any:
-    """Tensors of PyTorch and DataFrames as NumPy's arrays; what a model of one's own takes, as it
-    is.
+    """An array from a batch: tensors of PyTorch, DataFrames, lists of numbers as NumPy's.
 
     Raises:
-        TypeError: an array of another kind: sparse, masked, of complex numbers or objects.
+        TypeError: anything else, such as a dict, or an array of another kind: sparse, masked, of
+            complex numbers or objects.
     """
-    is_array = hasattr(value, "dtype") or hasattr(value, "iloc")
-    return array_of(call, name, value) if is_array else value
+    if isinstance(value, (list, tuple)):
+        try:
+            value = np.asarray([to_numpy(v) if hasattr(v, "dtype") else v for v in value])
+        except ValueError as error:
+            raise TypeError(
+                f"{call}: {name!r} is a {type(value).__name__} of values that have no one shape, "
+                f"expected an array ({error})"
+            ) from None
+    if not hasattr(value, "dtype") and not hasattr(value, "iloc"):
+        raise TypeError(
+            f"{call}: {name!r} is a {type(value).__name__}, expected an array, a tensor or a list "
+            "of numbers; a model with several inputs takes them as columns of one array"
+        )
+    return array_of(call, name, value)
