@@ -5,7 +5,7 @@ import threading
 
 import numpy as np
 import pytest
-from onepass import cli, nn, optim
+from onepass import _environment, cli, nn, optim
 from onepass.data import DataLoader
 from onepass.train import Callback, Trainer, _blas
 from small_training import VALIDATION, KilledError, StopAt, X, Y, fit, make
@@ -32,7 +32,7 @@ class Fake:
 def blas(monkeypatch):
     fake = Fake()
     monkeypatch.setattr(_blas, "libraries", lambda: [fake])
-    monkeypatch.delenv(_blas.SWITCH, raising=False)
+    monkeypatch.delenv(_environment.BLAS_THREADS, raising=False)
     return fake
 
 
@@ -126,7 +126,7 @@ def test_a_number_chosen_in_between_is_kept(blas):
 
 
 def test_the_switch_leaves_the_threads_alone(blas, monkeypatch):
-    monkeypatch.setenv(_blas.SWITCH, "keep")
+    monkeypatch.setenv(_environment.BLAS_THREADS, "keep")
     fit(make())
     assert blas.seen == [8]
 

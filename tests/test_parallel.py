@@ -129,3 +129,30 @@ def test_import_says_which_variable_it_ignores(
     assert result.returncode == 0, result.stderr
     assert (ignored or "") in result.stderr
     assert ("RuntimeWarning" in result.stderr) == (ignored is not None)
+
+
+@pytest.mark.parametrize(
+    ("variables", "ignored"),
+    [
+        ({"ONEPASS_BLAS_THREADS": "bogus"}, "ONEPASS_BLAS_THREADS is 'bogus', expected 'keep'"),
+        ({"ONEPASS_BLAS_THREADS": "1"}, "ONEPASS_BLAS_THREADS is '1', expected 'keep'"),
+        ({"ONEPASS_CPU_LEVEL": "avx2"}, "ONEPASS_CPU_LEVEL is 'avx2', expected '"),
+        ({"ONEPASS_CUDA_CHECK": "yes"}, "ONEPASS_CUDA_CHECK is 'yes', expected '0' or '1'"),
+        ({"ONEPASS_NUM_THREADS": "all"}, "ONEPASS_NUM_THREADS is 'all', expected a number"),
+        ({"ONEPASS_NUM_THREAD": "2"}, "did you mean 'ONEPASS_NUM_THREADS'?; it is ignored"),
+    ],
+)
+def test_a_variable_of_onepass_that_says_nothing_is_told_at_import(
+    variables: dict[str, str], ignored: str
+) -> None:
+    result = run(sys.executable, "-c", "import onepass", **variables)
+    assert result.returncode == 0, result.stderr
+    assert result.stderr.count("RuntimeWarning") == 1
+    assert ignored in result.stderr
+
+
+def test_variables_that_say_what_they_may_are_no_warning() -> None:
+    right = {"ONEPASS_BLAS_THREADS": "keep", "ONEPASS_CUDA_CHECK": "1", "ONEPASS_NUM_THREADS": "2",
+             "ONEPASS_CUDA": "OFF", "ONEPASS_TEST_TORCH": "1"}  # fmt: skip
+    for variables in (right, dict.fromkeys(right, "")):
+        assert run(sys.executable, "-W", "error", "-c", "import onepass", **variables).stderr == ""

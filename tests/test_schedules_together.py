@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+import json
 import math
 import pickle
 
@@ -349,6 +350,70 @@ def test_a_rate_set_by_hand_where_the_schedule_is_zero_is_refused(make):
         schedule.step()
     assert optimizer.lrs == [0.05]
     assert schedule.state_dict() == saved
+
+
+@pytest.mark.parametrize("zero", [0, 0.0])
+@pytest.mark.parametrize("through", ["nothing", "a state", "a copy", "a text"])
+@pytest.mark.parametrize("others", [0, 1])
+def test_a_zero_set_by_hand_where_a_schedule_is_zero_stays(zero, through, others):
+    """To hold a group from then on; the group beside it comes back."""
+    optimizer = Groups(0.1, 0.1)
+    all_of = [ZEROS["pause"][0](optimizer), *[schedules.StepLR(optimizer, 99)] * others]
+    while optimizer.lrs[0] != 0:
+        all_of[0].step()
+    optimizer.param_groups[0]["lr"] = zero
+    if through == "a state":
+        for schedule in all_of:
+            schedule.load_state_dict(json.loads(json.dumps(schedule.state_dict())))
+    elif through == "a copy":
+        optimizer, all_of = copy.deepcopy((optimizer, all_of))
+    elif through == "a text":
+        for group, text in zip(optimizer.param_groups, json.loads(json.dumps(
+            [{k: v for k, v in g.items() if "lr" in k} for g in optimizer.param_groups])),
+            strict=True):  # fmt: skip
+            group.update(text)
+    for _ in range(4):
+        for schedule in all_of:
+            schedule.step()
+        assert optimizer.lrs[0] == 0
+    assert optimizer.lrs[1] == pytest.approx(0.1)
+
+
+def test_a_rate_set_by_hand_where_two_schedules_are_zero_is_refused_and_kept():
+    optimizer = Groups(0.1)
+    both = [ZEROS["pause"][0](optimizer) for _ in range(2)]
+    while optimizer.lrs[0] != 0:
+        for schedule in both:
+            schedule.step()
+    optimizer.param_groups[0]["lr"] = 0.05
+    for schedule in both:
+        with pytest.raises(ValueError, match=r"'lr' of group 0 is 0\.05, set elsewhere"):
+            schedule.step()
+    assert optimizer.lrs == [0.05]
+
+
+def test_a_schedule_made_while_another_is_at_zero_begins_with_the_base_rate():
+    """The other may have ended. If it goes on, its zeros count from its next step."""
+    optimizer = Groups(0.1)
+    pause = ZEROS["pause"][0](optimizer)
+    while optimizer.lrs[0] != 0:
+        pause.step()
+    other = schedules.ExponentialLR(optimizer, 0.5)
+    found = [optimizer.lrs[0]]
+    for _ in range(3):
+        pause.step()
+        other.step()
+        found.append(optimizer.lrs[0])
+    assert found == pytest.approx([0.1, 0, 0.1 / 4, 0.1 / 8])
+
+
+def test_a_schedules_zero_is_shown_without_a_sign():
+    optimizer = Groups(0.1)
+    schedule = ZEROS["pause"][0](optimizer)
+    while optimizer.lrs[0] != 0:
+        schedule.step()
+    assert str(schedule.get_last_lr()) == "[0.0]"
+    assert "-0.0" not in repr(schedule)
 
 
 @pytest.mark.parametrize(("lr", "kind"), [("0.1", TypeError), (math.nan, ValueError),

@@ -11,8 +11,10 @@ Submodules are imported when they are first used: ``ops`` (functions on arrays),
 from __future__ import annotations
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
 
+from onepass import _environment
 from onepass._C import __version__
 
 if TYPE_CHECKING:
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["__version__", "config", "data", "load_run", "nn", "ops", "optim", "runs", "train"]
 
+_environment.check(os.environ)
 _SUBMODULES = frozenset({*__all__, "cli"} - {"__version__", "load_run"})
 
 

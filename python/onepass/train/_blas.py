@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import contextlib
 import math
-import os
 import threading
 from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
+from onepass import _environment
+
 LARGE = 1 << 24  # multiply-adds of a product: about a millisecond of one core
-SWITCH = "ONEPASS_BLAS_THREADS"  # "keep" leaves the threads alone
 
 
 class _Users:
@@ -76,7 +76,7 @@ def product(model: Any, loader: Any) -> int | None:
 @contextlib.contextmanager
 def threads_for(model: Any, loader: Any) -> Iterator[None]:
     """One BLAS thread inside the block if the products of the model are known to be small."""
-    work = None if os.environ.get(SWITCH) == "keep" else product(model, loader)
+    work = None if _environment.keeps_blas_threads() else product(model, loader)
     if work is None:
         yield
         return
@@ -94,5 +94,5 @@ def state() -> dict[str, Any]:
     return {
         "libraries": [f"{item.internal_api} {item.version}" for item in found],
         "threads": max((item.get_num_threads() for item in found), default=None),
-        "set_by_training": bool(found) and os.environ.get(SWITCH) != "keep",
+        "set_by_training": bool(found) and not _environment.keeps_blas_threads(),
     }

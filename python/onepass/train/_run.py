@@ -142,7 +142,7 @@ class Run(Evaluator):
 
     def read_lr(self) -> None:
         """Keep the rate of the step that comes."""
-        self._lr = float(self.optimizer.param_groups[0]["lr"])
+        self._lr = float(self.optimizer.param_groups[0]["lr"]) + 0.0  # a schedule's 0 is -0.0
 
     def note_lr(self, value: float) -> None:
         """Keep the rate of the last step of a saved run."""

@@ -9,16 +9,17 @@ A constructor sets the optimizer's rate for t = 0. The optimizer is anything wit
 a list of dicts with ``"lr"``; as in PyTorch, the base rate stays there as ``"initial_lr"``.
 
 The base rate is the rate that a group has when the schedule is made (``"initial_lr"`` if another
-schedule has brought it down to 0 by then). Nobody's rate is lost afterwards: if ``group["lr"]`` is
-no longer what the schedule has set, the next ``step()`` goes on from there, as if the base rate had
-been the one that leads to it. So
+schedule has brought it down to 0 by then, which that one's next ``step()`` may do again). Nobody's
+rate is lost afterwards: if ``group["lr"]`` is no longer what the schedule has set, the next
+``step()`` goes on from there, as if the base rate had been the one that leads to it. So
 
 - two schedules of one optimizer, stepped in turn, multiply: lr·f₁(t)·f₂(t), also those that set the
   rate itself, as `LambdaLR`, `OneCycleLR` and `HarmonicLR` do. (PyTorch's `LambdaLR` and
   `OneCycleLR` undo what other schedules have done, and a factor of 0 is for ever.) While a factor
-  is 0, ``group["lr_without_zeros"]`` keeps the product of the others. With an ``eta_min`` the
-  schedules of a step apply one after another;
-- a rate set by hand is kept, and scheduled on in proportion;
+  is 0, ``group["lr_without_zeros"]`` keeps the product of the others, and the rate is -0.0. With an
+  ``eta_min`` the schedules of a step apply one after another;
+- a rate set by hand is kept, and scheduled on in proportion; a 0 set by hand stays, also where a
+  schedule had set the rate to 0;
 - a group that was added follows from its own rate at that step.
 
 Where the schedule itself is at 0, no base rate leads to a rate set by hand: then ``step()`` is a

@@ -25,7 +25,7 @@ def groups_of(owner: str, optimizer: Any) -> list[dict[str, Any]]:
 
 def current_lrs(owner: str, groups: Sequence[dict[str, Any]]) -> list[float]:
     """The rates that groups have now."""
-    return [numbers.in_range(owner, "lr", group["lr"], 0) for group in groups]
+    return [numbers.in_range(owner, "lr", group["lr"], 0) + 0.0 for group in groups]  # no -0.0
 
 
 def per_group(owner: str, name: str, value: Any, count: int, **bounds: Any) -> list[float]:

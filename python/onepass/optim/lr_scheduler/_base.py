@@ -286,8 +286,9 @@ class LRScheduler:
     def _set(self, lrs: Sequence[float], kept: Sequence[float | None]) -> list[float]:
         """Set every group's rate, and what it keeps beside a 0; returns the rates."""
         rates = []
-        for group, lr, own in zip(self.optimizer.param_groups, lrs, kept, strict=True):
+        for group, rate, own in zip(self.optimizer.param_groups, lrs, kept, strict=True):
             before = group["lr"]
+            lr = zeros.ZERO if own is not None else rate
             if type(before) is float or not hasattr(before, "fill_"):
                 group["lr"] = float(lr)
             else:  # a tensor, which a CUDA graph may have captured; it rounds

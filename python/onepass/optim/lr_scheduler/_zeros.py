@@ -1,24 +1,29 @@
 """Rates of zero. Schedules of one optimizer multiply, and 0 times anything is 0.
 
 Where schedules set a group's rate to 0, the product of all others would be lost, so the group keeps
-it beside ``"lr"``. It counts as long as the rate is 0: where a user sets another one, the next step
-of a schedule goes on from that. A 0 set by hand over such a 0 cannot be told from it.
+it beside ``"lr"``. It counts as long as the rate is that 0: where a user sets another one, the next
+step of a schedule goes on from that. A schedule's 0 is -0.0, which equals 0 and survives copies and
+files, so that a 0 set by hand can be told from it.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from onepass import _numbers as numbers
 
 KEY = "lr_without_zeros"
+ZERO = -0.0
 
 
 def held(group: dict[str, Any]) -> float | None:
     """The product that the group keeps; None where no schedule has set its rate to 0."""
     kept = group.get(KEY)
+    lr = float(group["lr"])
     # A rate that was set by hand since counts.
-    return None if kept is None or float(group["lr"]) != 0 else float(kept)
+    ours = lr == 0 and math.copysign(1, lr) < 0
+    return float(kept) if ours and kept is not None else None
 
 
 def put(group: dict[str, Any], kept: float | None) -> None:
