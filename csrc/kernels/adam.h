@@ -4,6 +4,10 @@
 // With the running maximum of v (amsgrad; uncorrected, as PyTorch keeps it) it stands in v's place.
 // Kingma & Ba, Adam, 2014; Loshchilov & Hutter, Decoupled Weight Decay Regularization, 2017;
 // Reddi et al., On the Convergence of Adam and Beyond, 2018.
+//
+// muon:  adamw; but of a matrix the direction that the optimizer then orthogonalises, in v's place:
+//   m += (1 - β1)·(g - m);  v = m + look·(g - m);  p waits
+// look is 1 - β1 with Nesterov's momentum, else 0. Jordan et al., Muon, 2024.
 #pragma once
 #include "core/math.h"
 #include "core/rule.h"
@@ -53,6 +57,34 @@ struct Adam : AdamRule<false> {
 };
 struct AdamW : AdamRule<true> {
   static constexpr const char* name = "adamw";
+};
+
+struct Muon : Rule {
+  static constexpr const char* name = "muon";
+  static constexpr auto operands = AdamW::operands;
+  static constexpr auto hyper =
+      names("lr", "beta1", "beta2", "eps", "weight_decay", "look", "matrix", "step");
+
+  template <class T>
+  struct Kernel {
+    typename AdamW::Kernel<T, Absent> adamw;
+    T look;
+    bool matrix;
+    ONEPASS_HD Kernel(double lr, double beta1, double beta2, double eps, double weight_decay,
+                      double look_, double matrix_, double step)
+        : adamw(lr, beta1, beta2, eps, weight_decay, step), look(T(look_)), matrix(matrix_ != 0) {}
+
+    // Both are computed and one is selected: a branch would stop vectorisation, and the products
+    // of matrices that follow take far longer.
+    ONEPASS_HD void operator()(T& p, T g, T& m, T& v) const {
+      T to = p, mean = m, square = v;
+      adamw(to, g, mean, square, Absent{});
+      const T direction = mean + look * (g - mean);
+      m = mean;
+      v = matrix ? direction : square;
+      p = matrix ? p : to;
+    }
+  };
 };
 
 ONEPASS_END

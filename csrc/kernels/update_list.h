@@ -22,6 +22,6 @@ ONEPASS_BEGIN
 
 using Updates =
     Rules<struct Sgd, struct Adam, struct AdamW, struct Rmsprop, struct NAdam, struct Lion,
-          struct Adagrad, struct Adadelta, struct Adamax, struct RAdam, struct Adopt>;
+          struct Adagrad, struct Adadelta, struct Adamax, struct RAdam, struct Adopt, struct Muon>;
 
 ONEPASS_END

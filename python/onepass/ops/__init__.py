@@ -19,8 +19,10 @@ from onepass.ops._activation import *  # noqa: F403
 from onepass.ops._bias_act import bias_act, bias_act_backward
 from onepass.ops._dropout import dropout, dropout_backward, dropout_mask
 from onepass.ops._loss import cross_entropy
+from onepass.ops._muon import muon_
 from onepass.ops._norm import SavedBatchNorm, batch_norm, batch_norm_backward
 from onepass.ops._reduce import global_norm
+from onepass.ops._sparse_adam import sparse_adam_
 from onepass.ops._step import StepInfo
 from onepass.ops._update import *  # noqa: F403
 
@@ -36,6 +38,8 @@ __all__ = [
     "dropout_backward",
     "dropout_mask",
     "global_norm",
+    "muon_",
+    "sparse_adam_",
 ]
 __all__ += _activation.__all__
 __all__ += _update.__all__

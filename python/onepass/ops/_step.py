@@ -60,7 +60,7 @@ Grads = Sequence[Array | None]
 Steps = int | Sequence[int]
 Betas = tuple[float, float]
 
-_shared_docs = shares(
+shared_docs = shares(
     {
         "params": "arrays of any shapes, strides and dtypes float32, float64, float16, bfloat16.",
         "grads": "one per parameter, or None to leave that parameter alone.",
@@ -220,7 +220,7 @@ def update(kernel: str, *states: State, **more: Any) -> Callable[[F], F]:
 
     def declare(function: F) -> F:
         _check_signature(function, rule)
-        return _shared_docs(function)
+        return shared_docs(function)
 
     return declare
 
@@ -256,12 +256,8 @@ def run(kernel: str, given: Mapping[str, Any]) -> StepInfo:
     for name, arrays in (("params", params), ("grads", grads)):
         if type(arrays) is not list and not isinstance(arrays, Sequence):
             raise TypeError(f"{op}: {name!r} is {arrays!r}, expected a list of arrays")
-    options = given["options"]
-    if options and (unknown := sorted(set(options).difference(_STEP_OPTIONS))):
-        raise TypeError(
-            f"{op}: unknown option {unknown[0]!r}, expected one of {', '.join(_STEP_OPTIONS)}"
-        )
-    taken = [count - 1 for count in _counts(op, given["step"], len(params))]
+    options = step_options(op, given["options"])
+    taken = [count - 1 for count in counts_of(op, given["step"], len(params))]
     groups = [0] * len(params)
     if not rule.scalars:
         plan = _C.Plan(rule.kernel, params, states, groups, taken)
@@ -277,6 +273,20 @@ def run(kernel: str, given: Mapping[str, Any]) -> StepInfo:
     for name, values in plan.scalars.items():
         _put(given[f"{name}s"], values)
     return info
+
+
+def step_options(op: str, given: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The ``**options`` of a function of ``ops``, all of which `take_step` knows."""
+    if given and (unknown := sorted(set(given).difference(_STEP_OPTIONS))):
+        raise TypeError(
+            f"{op}: unknown option {unknown[0]!r}, expected one of {', '.join(_STEP_OPTIONS)}"
+        )
+    return given
+
+
+def was_skipped(info: StepInfo, nonfinite: Nonfinite) -> bool:
+    """Whether the step was skipped. On a device this waits, but only where it may have been."""
+    return nonfinite != _PROPAGATE and info.skipped
 
 
 def _numbers_of(op: str, name: str, given: Any, count: int) -> list[float]:
@@ -324,7 +334,7 @@ def _positive(op: str, name: str, value: Any) -> float:
 _STEP_OPTIONS = ("max_norm", "max_value", "grad_scale", "zero_grad", "nonfinite", "maximize")
 
 
-def _counts(op: str, step: Any, parameters: int) -> list[int]:
+def counts_of(op: str, step: Any, parameters: int) -> list[int]:
     try:
         counts = [operator.index(s) for s in (step if isinstance(step, Sequence) else [step])]
     except TypeError:

@@ -10,6 +10,7 @@ import contextlib
 import inspect
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from threading import get_ident
 from typing import Any
 
@@ -48,7 +49,9 @@ Raises:
 
 Source:{source}
 
-Example:
+Example:{example}
+"""
+_EXAMPLE = """
     >>> import numpy as np
     >>> from onepass import optim
     >>> p = np.ones(3, np.float32)
@@ -57,7 +60,7 @@ Example:
     ...     info = optimizer.step([np.float32([1, 2, 2])], max_norm=1.0)
     >>> info.grad_norm, bool((p < 1).all())
     (3.0, True)
-"""
+""".rstrip()
 
 
 class Optimizer(Planned):
@@ -78,6 +81,10 @@ class Optimizer(Planned):
         state: a parameter → its ``"step"`` and states, read-only, as in PyTorch.
     """
 
+    # What a subclass may do otherwise: one launch of the plan, and a gradient filled with zeros.
+    _take: Callable[..., StepInfo] = staticmethod(take_step)
+    _zero = staticmethod(partial(copy_into, value=0.0))
+
     def __init_subclass__(cls, *, op: Callable[..., StepInfo] | None = None) -> None:
         super().__init_subclass__()
         cls._name = cls.__name__
@@ -88,13 +95,14 @@ class Optimizer(Planned):
         _check_signature(cls, op)
         if op.__doc__ is not None:  # python -OO has none
             formula, sections, described = parts(op.__doc__)
-            own = f"\n{inspect.cleandoc(cls.__doc__)}\n" if cls.__doc__ else ""
+            own, _, example = inspect.cleandoc(cls.__doc__ or "").partition("Example:")
+            own = f"\n{own.rstrip()}\n" if own else ""
             cls.__doc__ = _DOC.format(
                 formula=formula,
                 op=op.__name__,
                 own=own,
                 source=sections["Source"].rstrip(),
-                cls=cls.__name__,
+                example=example.rstrip() or _EXAMPLE.format(cls=cls.__name__),
             )
             shares({**described, **_SHARED_ARGS})(cls)
 
@@ -190,7 +198,7 @@ class Optimizer(Planned):
                 frozen += [p for p in self._of_torch if not p.requires_grad]
             taken = self._without(frozen, given) if frozen else given
             watch = self._watch(taken) if self._measures else None
-            info = take_step(
+            info = self._take(
                 self._name,
                 plan,
                 taken,
@@ -215,7 +223,7 @@ class Optimizer(Planned):
                     if grad is None or forgotten:
                         continue
                     if any(parameter is p for p in frozen):
-                        copy_into(grad, 0.0)
+                        self._zero(grad)
             return info
         except TypeError:
             self._refuse_other_dtypes()
@@ -269,7 +277,7 @@ class Optimizer(Planned):
                     if set_to_none:
                         parameter.grad = None
                     else:
-                        grad[...] = 0
+                        self._zero(grad)
 
     @property
     def state(self) -> StateView:

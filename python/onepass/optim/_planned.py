@@ -174,8 +174,7 @@ class Planned:
         arrays = [_data(p) for p in self._parameters]
         for state in self._rule.states:
             if state.key in names:
-                held = self._states.get(state.key, [])
-                self._states[state.key] = follow(arrays, held, self._starts(state))
+                self._states[state.key] = self._follow(state, arrays)
         self._arrays = arrays
         plan = self._new_plan(kernel, names)
         if self._plan is not None:
@@ -193,6 +192,10 @@ class Planned:
             kind = sys.modules["torch"].nn.Parameter
             self._of_torch = [p for p in self._parameters if isinstance(p, kind)]
         return plan
+
+    def _follow(self, state: State, arrays: list[Array]) -> list[Array]:
+        """A state for each parameter: those held, brought to where it lies, and new ones."""
+        return follow(arrays, self._states.get(state.key, []), self._starts(state))
 
     def _refuse_other_dtypes(self) -> None:
         """A message of its own for a parameter that was converted: its states were not."""

@@ -1,0 +1,262 @@
+"""Muon: the step of a list of matrices, and the products that make a direction orthogonal.
+
+What is elementwise are two launches: one kernel ("muon" in csrc/kernels/adam.h) leaves the
+directions, `Directions` orthogonalises them by products of the arrays' own library, and the kernel
+of SGD adds them to the parameters. ``optim.Muon`` has other parameters in the first launch too.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from onepass import _C
+from onepass import _numbers as numbers
+from onepass._array import Array, copy_into, empty, is_torch, library, parameter_dtype
+from onepass.ops._ranges import Range, several
+from onepass.ops._step import (
+    Arrays,
+    Grads,
+    StepInfo,
+    shared_docs,
+    step_options,
+    take_step,
+    was_skipped,
+)
+
+COEFFICIENTS = (3.4445, -4.7750, 2.0315)
+Coefficients = tuple[float, float, float]
+_ADJUSTMENTS: dict[str | None, Callable[[int, int], float]] = {
+    None: lambda rows, columns: math.sqrt(max(1.0, rows / columns)),
+    "original": lambda rows, columns: math.sqrt(max(1.0, rows / columns)),
+    "match_rms_adamw": lambda rows, columns: 0.2 * math.sqrt(max(rows, columns)),
+}
+
+
+class Iteration(NamedTuple):
+    """How a direction is orthogonalised: options of a group that matrices of one batch share."""
+
+    coefficients: Coefficients
+    eps: float
+    steps: int
+
+
+class Matrices(NamedTuple):
+    """The checked options of a group that concern its matrices.
+
+    Attributes:
+        hyper: of the kernel "muon", without the step.
+    """
+
+    lr: float
+    weight_decay: float
+    adjust_lr_fn: str | None
+    iteration: Iteration
+    hyper: tuple[float, ...]
+
+    @classmethod
+    def of(cls, owner: str, options: Mapping[str, Any]) -> Matrices:
+        """Those of ``options``.
+
+        Raises:
+            ValueError, TypeError: naming the option, its value and what was expected.
+        """
+
+        def checked(name: str, limits: Range) -> float:
+            return limits.check(owner, name, options[name])
+
+        lr, decay = checked("lr", Range(0)), checked("weight_decay", Range(0))
+        momentum = checked("momentum", Range(0, 1))
+        nesterov = numbers.flag(owner, "nesterov", options["nesterov"])
+        adjust = options["adjust_lr_fn"]
+        if adjust is not None:
+            numbers.one_of(owner, "adjust_lr_fn", adjust, [key for key in _ADJUSTMENTS if key])
+        given = options["ns_coefficients"]
+        a, b, c = several(owner, "ns_coefficients", given, (Range(),) * 3)
+        steps = numbers.integer(owner, "ns_steps", options["ns_steps"], 0, 100)
+        iteration = Iteration((a, b, c), checked("eps", Range(above=0)), steps)
+        look = 1 - momentum if nesterov else 0.0
+        return cls(lr, decay, adjust, iteration, (0.0, momentum, 0.0, 1.0, 0.0, look, 1.0))
+
+    def final(self, rows: int, columns: int) -> tuple[float, ...]:
+        """Hyper-parameters of SGD: p -= lr·adjusted·direction + lr·weight_decay·p."""
+        rate = self.lr * _ADJUSTMENTS[self.adjust_lr_fn](rows, columns)
+        decay = self.lr * self.weight_decay / rate if rate > 0 else 0.0
+        return rate, 0.0, 0.0, decay, 0.0
+
+
+def matrix_shape(array: Array) -> tuple[int, int]:
+    """(rows, columns) of an array of two axes or more, the axes behind the first taken together."""
+    rows, *others = map(int, array.shape)
+    return rows, math.prod(others)
+
+
+class Directions:
+    """Room for the directions of matrices, where those of equal shape lie in one stack.
+
+    Args:
+        params: arrays of two axes or more.
+
+    Attributes:
+        arrays: for each of them its direction, of its shape and of the computing type.
+    """
+
+    def __init__(self, params: Sequence[Array]) -> None:
+        self._params = list(params)
+        members: dict[Any, list[int]] = {}
+        for index, p in enumerate(self._params):
+            where = (library(p), str(getattr(p, "device", "cpu")), str(parameter_dtype(p)))
+            members.setdefault((*where, matrix_shape(p)), []).append(index)
+        self.arrays: list[Array] = [None] * len(self._params)
+        self._stacks: list[tuple[Array, list[int]]] = []
+        for (*_, shape), indices in members.items():
+            like = self._params[indices[0]]
+            stack = empty((len(indices), *shape), parameter_dtype(like), like)
+            copy_into(stack, 0.0)
+            if math.prod(shape) > 0:
+                self._stacks.append((stack, indices))
+            for place, index in enumerate(indices):
+                self.arrays[index] = stack[place].reshape(tuple(self._params[index].shape))
+        # SGD has no state, and its steps are counted by nobody.
+        count = len(self._params)
+        self._plan = _C.Plan("sgd", self._params, [None], list(range(count)), [0] * count)
+
+    def apply(self, op: str, active: Sequence[bool], options: Sequence[Matrices]) -> None:
+        """Orthogonalises the directions and takes the parameters along them.
+
+        Args:
+            op: whom a message names.
+            active: whether each parameter takes part.
+            options: of each parameter.
+        """
+        for stack, indices in self._stacks:
+            batches: dict[Iteration, list[int]] = {}
+            for place, index in enumerate(indices):
+                if active[index]:
+                    batches.setdefault(options[index].iteration, []).append(place)
+            for iteration, places in batches.items():
+                if len(places) == len(indices):
+                    orthogonalize(stack, iteration, stack)
+                else:
+                    for place in places:
+                        orthogonalize(stack[place : place + 1], iteration, stack[place : place + 1])
+        hypers = [own.final(*matrix_shape(p)) for own, p in zip(options, self._params, strict=True)]
+        grads = [d if there else None for d, there in zip(self.arrays, active, strict=True)]
+        take_step(op, self._plan, grads, hypers)
+
+
+def orthogonalize(stack: Array, iteration: Iteration, out: Array) -> None:
+    """Newton-Schulz: writes U·S'·Vᵀ with S' near 1 for each matrix U·S·Vᵀ of a stack.
+
+    X = G/max(‖G‖, eps), then ``steps`` times X ← a·X + (b·A + c·A²)·X with A = X·Xᵀ, on the side
+    that makes A the smaller one. In bfloat16 on tensors, as PyTorch; in float32 on NumPy's and
+    CuPy's arrays, in float64 on their float64 ones.
+    """
+    lib = library(stack)
+    if is_torch(lib):
+        with lib.no_grad():
+            out.copy_(_of_tensors(lib, stack, iteration))
+    elif hasattr(stack, "device") and hasattr(stack.device, "__enter__"):  # of CuPy
+        with stack.device:
+            out[...] = _of_arrays(lib, stack, iteration)
+    else:
+        out[...] = _of_arrays(lib, stack, iteration)
+
+
+def _of_arrays(lib: Any, stack: Array, iteration: Iteration) -> Array:
+    (a, b, c), eps, steps = iteration
+    tall = stack.shape[1] > stack.shape[2]
+    x = stack.swapaxes(1, 2) if tall else stack
+    # The largest element first: the square of a large one is infinite.
+    largest = lib.maximum(abs(x).max(axis=(1, 2), keepdims=True), lib.finfo(x.dtype).tiny)
+    x = x / largest
+    norm = lib.sqrt((x * x).sum(axis=(1, 2), keepdims=True))
+    x = x / lib.maximum(norm, eps / largest)
+    for _ in range(steps):
+        gram = lib.matmul(x, x.swapaxes(1, 2))
+        x = a * x + lib.matmul(b * gram + c * lib.matmul(gram, gram), x)
+    return x.swapaxes(1, 2) if tall else x
+
+
+def _of_tensors(torch: Any, stack: Array, iteration: Iteration) -> Array:
+    (a, b, c), eps, steps = iteration
+    x = stack.bfloat16()
+    tall = stack.shape[1] > stack.shape[2]
+    x = x.mT if tall else x
+    x = x / x.norm(dim=(1, 2), keepdim=True).clamp(min=eps)
+    for _ in range(steps):
+        gram = x @ x.mT
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return x.mT if tall else x
+
+
+@shared_docs
+def muon_(
+    params: Arrays,
+    grads: Grads,
+    momentum_buffers: Arrays,
+    *,
+    lr: float = 1e-3,
+    weight_decay: float = 0.1,
+    momentum: float = 0.95,
+    nesterov: bool = True,
+    ns_coefficients: Coefficients = COEFFICIENTS,
+    eps: float = 1e-7,
+    ns_steps: int = 5,
+    adjust_lr_fn: str | None = None,
+    **options: Any,
+) -> StepInfo:
+    """b += (1 - momentum)·(g - b), p -= lr·(weight_decay·p + r·orthogonal(b)): Muon on matrices.
+
+    With ``nesterov`` b + (1 - momentum)·(g - b) stands in the place of b once more. An array of
+    more than two axes counts as the matrix of its first axis by all others. orthogonal(b) is
+    `ns_steps` iterations of Newton-Schulz from X = b/max(‖b‖, eps),
+    X ← a·X + (b·A + c·A²)·X with A = X·Xᵀ, which bring the singular values of X near 1. They run in
+    bfloat16 on tensors, as in PyTorch, and in float32 on arrays of NumPy and CuPy (float64 on
+    float64 ones), one product for all parameters of a shape.
+
+    Args:
+        params: arrays of two axes or more and of floating dtypes.
+        momentum_buffers: b, like ``params`` (float32 for 16-bit parameters).
+        weight_decay: decoupled, scaled by lr.
+        momentum: of the average of gradients.
+        nesterov: look ahead by the momentum.
+        ns_coefficients: (a, b, c).
+        eps: least norm that a direction is divided by.
+        ns_steps: iterations, below 100.
+        adjust_lr_fn: r for a matrix of m rows and n columns: √max(1, m/n) for None or "original",
+            0.2·√max(m, n) for "match_rms_adamw", where the rate and decay of AdamW fit.
+
+    Returns:
+        StepInfo; all arrays are updated in place.
+
+    Source: Jordan et al., Muon: An optimizer for hidden layers in neural networks, 2024; Liu et
+    al., Muon is Scalable for LLM Training, 2025 ("match_rms_adamw"); PyTorch's Muon.
+
+    Example:
+        >>> import numpy as np
+        >>> import onepass
+        >>> p, b = np.zeros((2, 2), np.float32), np.zeros((2, 2), np.float32)
+        >>> info = onepass.ops.muon_([p], [np.float32([[3, 0], [0, 1]])], [b], lr=1.0)
+        >>> np.abs(np.linalg.svd(-p)[1] - 1).max() < 0.35
+        True
+    """
+    given, op = {**locals()}, "muon_"
+    own = Matrices.of(op, given)
+    controls = step_options(op, options)
+    for name in ("params", "grads", "momentum_buffers"):
+        if type(given[name]) is not list and not isinstance(given[name], Sequence):
+            raise TypeError(f"{op}: {name!r} is {given[name]!r}, expected a list of arrays")
+    for index, p in enumerate(params):
+        if len(getattr(p, "shape", ())) < 2:
+            raise ValueError(
+                f"{op}: 'params[{index}]' has shape {tuple(getattr(p, 'shape', ()))}, expected two "
+                "axes or more; step the others with adamw_, or all with optim.Muon"
+            )
+    directions, count = Directions(params), len(params)
+    plan = _C.Plan("muon", params, [momentum_buffers, directions.arrays], [0] * count, [0] * count)
+    info = take_step(op, plan, grads, (own.hyper,), **controls)
+    if not was_skipped(info, controls.get("nonfinite", "propagate")):
+        directions.apply(op, [grad is not None for grad in grads], [own] * count)
+    return info

@@ -1,0 +1,258 @@
+"""Muon: orthogonal directions for matrices, AdamW for the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from onepass import _C
+from onepass import _numbers as numbers
+from onepass._array import Array, zeros_like
+from onepass.ops import _muon as ops
+from onepass.ops._muon import COEFFICIENTS, Coefficients
+from onepass.ops._ranges import Range, several
+from onepass.ops._rule import Options, Rule, State, uniform
+from onepass.ops._step import RULES, Betas, StepInfo, take_step, was_skipped
+from onepass.optim._optimizer import Optimizer, Parameters
+from onepass.optim._states import follow
+from onepass.optim._torch_options import TorchOptions
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from onepass.ops._rule import Launch
+
+_OF_ADAMW = ("use_muon", "adamw_lr_ratio", "adamw_betas", "adamw_eps", "adamw_weight_decay")
+
+
+class MuonRule(Rule):
+    """The kernel's rule, with options of two halves that make a row of hyper-parameters each."""
+
+    def __init__(self) -> None:
+        super().__init__("muon", ranges={"look": Range(), "matrix": None}, counted=False)
+        self.options = {
+            *("lr", "weight_decay", "momentum", "nesterov", "eps"),
+            *("ns_coefficients", "ns_steps", "adjust_lr_fn"),
+            *_OF_ADAMW,
+        }
+        self.lr_leads = False
+
+    def of_group(self, owner: str, group: Options) -> tuple[float, ...]:
+        """The hyper-parameters of AdamW's half, where all options are checked."""
+        ops.Matrices.of(owner, group)
+        ratio = Range(0).check(owner, "adamw_lr_ratio", group["adamw_lr_ratio"])
+        betas = several(owner, "adamw_betas", group["adamw_betas"], (Range(0, 1),) * 2)
+        eps = Range(0).check(owner, "adamw_eps", group["adamw_eps"])
+        key = "adamw_weight_decay"
+        decay = group["weight_decay" if group[key] is None else key]
+        decay = numbers.in_range(owner, key, decay, 0, or_none=True)
+        if (use := group["use_muon"]) is not None:
+            use = numbers.flag(owner, "use_muon", use)
+        for index, p in enumerate(group["params"]):
+            if use and len(getattr(p, "shape", (0, 0))) < 2:
+                raise ValueError(
+                    f"{owner}: 'use_muon' is True, and parameter {index} of the group has shape "
+                    f"{tuple(p.shape)}, expected two axes or more; None leaves it to AdamW"
+                )
+        return float(group["lr"]) * ratio, *betas, eps, decay, 0.0, 0.0
+
+
+RULE = RULES["muon"] = MuonRule()
+
+
+class Muon(Optimizer, op=ops.muon_):
+    """
+    Parameters of fewer than two axes are stepped by `adamw_` in the same launch. So is a group with
+    ``use_muon=False``: put embeddings and the last layer into one, as Muon's authors do.
+
+    PyTorch's Muon takes two axes only, and leaves the rest to a second optimizer. The authors' code
+    adjusts the rate of a convolution by its last two axes, this one by the matrix's. A parameter
+    keeps 8 bytes an element beside itself, for matrices the momentum and room for the direction.
+
+    Args:
+        use_muon: of a group: False steps all of it with AdamW, True wants matrices only, None
+            chooses by the number of axes.
+        adamw_lr_ratio: AdamW's rate is lr·adamw_lr_ratio, so that schedules reach both.
+        adamw_betas: AdamW's (β₁, β₂).
+        adamw_eps: AdamW's eps, added to √v̂.
+        adamw_weight_decay: AdamW's; None: ``weight_decay``.
+
+    Example:
+        >>> from onepass import nn, optim
+        >>> model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
+        >>> last = [*model.parameters()][2:]
+        >>> optimizer = optim.Muon(
+        ...     [
+        ...         {"params": [*model.parameters()][:2]},
+        ...         {"params": last, "use_muon": False, "lr": 3e-4},
+        ...     ],
+        ...     lr=0.02,
+        ...     adamw_lr_ratio=0.015,
+        ... )
+    """
+
+    _rule = RULE
+
+    def __init__(
+        self,
+        params: Parameters,
+        lr: float = 1e-3,
+        weight_decay: float = 0.1,
+        momentum: float = 0.95,
+        nesterov: bool = True,
+        ns_coefficients: Coefficients = COEFFICIENTS,
+        eps: float = 1e-7,
+        ns_steps: int = 5,
+        adjust_lr_fn: str | None = None,
+        *,
+        use_muon: bool | None = None,
+        adamw_lr_ratio: float = 1.0,
+        adamw_betas: Betas = (0.9, 0.999),
+        adamw_eps: float = 1e-8,
+        adamw_weight_decay: float | None = None,
+        maximize: bool = False,
+        diagnostics: bool = False,
+        compat: str = "torch",
+        **torch_options: Unpack[TorchOptions],
+    ) -> None:
+        self._matrices: list[bool] = []  # of each parameter of the plan
+        super().__init__(params, locals())
+
+    # ---- the launch, and what follows it
+
+    def _take(  # type: ignore[override]
+        self,
+        op: str,
+        plan: _C.Plan,
+        grads: Sequence[Array | None],
+        hypers: Sequence[tuple[float, ...]],
+        max_norm: float | None,
+        max_value: float | None,
+        grad_scale: float | None,
+        zero_grad: bool,
+        nonfinite: Any,
+        maximize: bool,
+        names: Sequence[str | None],
+    ) -> StepInfo:
+        active = [g is not None for g in grads]
+        info = take_step(
+            op, plan, grads, hypers, max_norm, max_value, grad_scale, zero_grad, nonfinite,
+            maximize, names,
+        )  # fmt: skip
+        if not was_skipped(info, nonfinite):
+            taking = [there for there, own in zip(active, self._matrices, strict=True) if own]
+            self._directions.apply(op, taking, self._options)
+        return info
+
+    def _kinds(self, groups: Sequence[Options]) -> list[bool]:
+        """Whether each parameter is a matrix that Muon steps."""
+        uses = [group["use_muon"] for group in groups for _ in group["params"]]
+        return [
+            len(p.shape) >= 2 if use is None else bool(use)
+            for use, p in zip(uses, self._parameters, strict=True)
+        ]
+
+    def _derived(
+        self, groups: list[dict[str, Any]]
+    ) -> tuple[bool, Launch, list[tuple[float, ...]]]:
+        kinds = self._kinds(groups)
+        if kinds[: len(self._matrices)] != self._matrices:
+            raise ValueError(
+                f"{self._name}: 'use_muon' of a group was changed, expected it as the optimizer "
+                "was made with: the states of Muon and AdamW differ; make a new optimizer"
+            )
+        maximize = uniform(self._name, "maximize", groups)
+        hypers = []
+        adamw = [self._rule.of_group(self._name, group) for group in groups]
+        matrices = [ops.Matrices.of(self._name, group).hyper for group in groups]
+        for group, is_matrix in self._rows(groups, kinds):
+            hypers.append(matrices[group] if is_matrix else adamw[group])
+        return maximize, self._rule.launch(self._name, groups), hypers
+
+    def _rows(self, groups: Sequence[Options], kinds: list[bool]) -> dict[tuple[int, bool], int]:
+        """The number of the row of hyper-parameters of each (group, is a matrix) that there is."""
+        numbers = [number for number, group in enumerate(groups) for _ in group["params"]]
+        keys = dict.fromkeys(zip(numbers, kinds, strict=True))
+        return {key: row for row, key in enumerate(keys)}
+
+    def _look(self) -> list[tuple[Any, ...]] | None:
+        values = super()._look()
+        each = [ops.Matrices.of(self._name, group) for group in self.param_groups]
+        numbers = [number for number, g in enumerate(self.param_groups) for _ in g["params"]]
+        kinds = self._kinds(self.param_groups)
+        self._options = [each[n] for n, own in zip(numbers, kinds, strict=True) if own]
+        return values
+
+    def _follow(self, state: State, arrays: list[Array]) -> list[Array]:
+        """Directions stand in the place of a matrix's average of squares."""
+        if state.key != "exp_avg_sq":
+            return super()._follow(state, arrays)
+        kinds = self._kinds(self.param_groups)
+        others = [i for i, own in enumerate(kinds) if not own]
+        held = [
+            s for s, own in zip(self._states.get(state.key, []), kinds, strict=False) if not own
+        ]
+        averages = follow([arrays[i] for i in others], held, [0.0] * len(others))
+        self._directions = ops.Directions([a for a, own in zip(arrays, kinds, strict=True) if own])
+        given = {True: iter(self._directions.arrays), False: iter(averages)}
+        return [next(given[own]) for own in kinds]
+
+    def _new_plan(self, kernel: str, names: tuple[str | None, ...]) -> _C.Plan:
+        groups, kinds = self.param_groups, self._kinds(self.param_groups)
+        rows = self._rows(groups, kinds)
+        numbers = [number for number, group in enumerate(groups) for _ in group["params"]]
+        plan = _C.Plan(
+            kernel,
+            self._arrays,
+            [self._states[name] for name in names if name is not None],
+            [rows[key] for key in zip(numbers, kinds, strict=True)],
+        )
+        self._matrices = kinds
+        return plan
+
+    # ---- saving
+
+    def state_dict(self) -> dict[str, Any]:
+        """PyTorch's layout: {"state": {index: {"step": t, name: array}}, "param_groups": […]}.
+
+        A matrix has a "momentum_buffer", as in PyTorch; other parameters "exp_avg" and
+        "exp_avg_sq". The arrays are the optimizer's own, not copies.
+        """
+        saved = super().state_dict()
+        for index, entry in saved["state"].items():
+            if self._matrices[index]:
+                del entry["exp_avg_sq"]
+                entry["momentum_buffer"] = entry.pop("exp_avg")
+        return saved
+
+    def _load(self, state_dict: Mapping[str, Any]) -> None:
+        try:
+            groups = [dict(group) for group in state_dict["param_groups"]]
+            position = {i: at for at, i in enumerate(i for g in groups for i in g["params"])}
+            entries = {
+                index: self._entry(position.get(index, -1), entry)
+                for index, entry in dict(state_dict["state"]).items()
+            }
+        except (KeyError, TypeError):
+            return super()._load(state_dict)  # refuses it, in words of its own
+        for group, own in zip(groups, self.param_groups, strict=False):
+            for key in ("maximize", *_OF_ADAMW):  # PyTorch's Muon has none of them
+                group.setdefault(key, own[key])
+        return super()._load({"state": entries, "param_groups": groups})
+
+    def _entry(self, at: int, entry: Any) -> Any:
+        """A matrix's entry as the plan holds it: its momentum, and room for the direction."""
+        if not 0 <= at < len(self._matrices) or not self._matrices[at]:
+            return entry
+        if not isinstance(entry, Mapping) or not entry:
+            return entry
+        momentum = entry.get("momentum_buffer")
+        shape = tuple(self._arrays[at].shape)
+        if tuple(getattr(momentum, "shape", ())) != shape:
+            said = "missing" if momentum is None else f"of shape {tuple(momentum.shape)}"
+            raise ValueError(
+                f"{self._name}.load_state_dict: 'momentum_buffer' of parameter {at} is {said}, "
+                f"expected an array of shape {shape}; nothing was changed"
+            )
+        room = zeros_like(self._states["exp_avg_sq"][at], self._states["exp_avg_sq"][at].dtype)
+        return {"step": entry.get("step", 1), "exp_avg": momentum, "exp_avg_sq": room}

@@ -1,0 +1,109 @@
+"""SparseAdam: moments for every row, steps for those that a gradient names."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from onepass import _C
+from onepass.ops import _sparse_adam as ops
+from onepass.ops._step import Betas, StepInfo, was_skipped
+from onepass.optim._optimizer import Optimizer, Parameters
+from onepass.optim._per_parameter import Watch
+from onepass.optim._torch_options import TorchOptions
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+
+class SparseAdam(Optimizer, op=ops.sparse_adam_):
+    """
+    A gradient, in ``step(grads)`` or in ``.grad``, is a pair (indices, values) over axis 0 or, of a
+    tensor, a sparse COO tensor such as ``torch.nn.Embedding(sparse=True)`` leaves. Rows of equal
+    index are summed. A step reads and writes 7 numbers for each element of those rows, and copies
+    them: its time does not depend on the other rows. A parameter's steps are counted together, as
+    in PyTorch: a row that is seen first at step 1,000 gets next to no bias correction. Unlike
+    PyTorch's it takes lr 0. On CUDA a step waits for the number of rows.
+
+    Args:
+        eps: added to √v before the correction; > 0.
+
+    Example:
+        >>> import numpy as np
+        >>> from onepass import optim
+        >>> table = np.ones((1000, 2), np.float32)
+        >>> optimizer = optim.SparseAdam([table], lr=0.1)
+        >>> words, grads = np.array([7, 3, 7]), np.ones((3, 2), np.float32)
+        >>> info = optimizer.step([(words, grads)])
+        >>> np.unique(np.nonzero(table != 1)[0])
+        array([3, 7])
+    """
+
+    _rule = ops.RULE
+
+    def __init__(
+        self,
+        params: Parameters,
+        lr: float = 1e-3,
+        betas: Betas = (0.9, 0.999),
+        eps: float = 1e-8,
+        *,
+        maximize: bool = False,
+        diagnostics: bool = False,
+        compat: str = "torch",
+        **torch_options: Unpack[TorchOptions],
+    ) -> None:
+        super().__init__(params, locals())
+
+    _zero = staticmethod(ops.zero)
+
+    def _new_plan(self, kernel: str, names: tuple[str | None, ...]) -> _C.Plan:
+        """A plan over all rows. No step runs it: it checks the arrays, and counts on the host."""
+        states = [None if name is None else self._states[name] for name in names]
+        count = len(self._arrays)
+        return _C.Plan(kernel, self._arrays, states, [0] * count, [0] * count)
+
+    def _take(  # type: ignore[override]
+        self,
+        op: str,
+        plan: _C.Plan,
+        grads: Sequence[ops.Gradient | None],
+        hypers: Sequence[tuple[float, ...]],
+        max_norm: float | None,
+        max_value: float | None,
+        grad_scale: float | None,
+        zero_grad: bool,
+        nonfinite: Any,
+        maximize: bool,
+        names: Sequence[str | None],
+    ) -> StepInfo:
+        of_group = zip(hypers, self.param_groups, strict=True)
+        steps = plan.steps
+        info = ops.take_rows(
+            op,
+            self._arrays,
+            grads,
+            [self._states[key] for key in self._rule.keys],
+            [hyper for hyper, group in of_group for _ in group["params"]],
+            steps,
+            max_norm=max_norm,
+            max_value=max_value,
+            grad_scale=grad_scale,
+            zero_grad=zero_grad,
+            nonfinite=nonfinite,
+            maximize=maximize,
+            names=names,
+        )
+        if not was_skipped(info, nonfinite):
+            plan.steps = [t + (g is not None) for t, g in zip(steps, grads, strict=True)]
+        return info
+
+    def _watch(self, grads: Sequence[ops.Gradient | None]) -> Watch | None:
+        try:
+            rows = [
+                None if g is None else ops.rows_of(self._name, i, p, g)
+                for i, (p, g) in enumerate(zip(self._arrays, grads, strict=True))
+            ]
+        except (TypeError, ValueError, IndexError):
+            return None  # the step refuses them
+        return super()._watch([None if r is None else r.values for r in rows])
