@@ -119,6 +119,8 @@ def _cubic(a: Point, b: Point, least: float, most: float) -> float:
     """Where the cubic through two points with their slopes is lowest, kept in [least, most]."""
     if a.t > b.t:
         a, b = b, a
+    if a.t == b.t:
+        return a.t
     d1 = a.slope + b.slope - 3 * (a.loss - b.loss) / (a.t - b.t)
     square = d1 * d1 - a.slope * b.slope
     if not 0 <= square < math.inf:  # no minimum, or a loss that is not finite

@@ -120,7 +120,7 @@ class Muon(Optimizer, op=ops.muon_):
 
     # ---- the launch, and what follows it
 
-    def _take(  # type: ignore[override]
+    def _take(
         self,
         op: str,
         plan: _C.Plan,

@@ -31,7 +31,7 @@ _NO_OPTIONS = {"self", "params", "compat", "diagnostics", "torch_options", "__cl
 
 Parameters = Iterable[Any]
 
-_SHARED_ARGS = {
+SHARED_ARGS = {
     "params": "arrays, ``nn.Parameter`` objects, tensors, a module, or group dicts.",
     "maximize": "ascend instead.",
     "diagnostics": "measure each step: ``per_parameter`` has the norms of each parameter's\n"
@@ -104,7 +104,7 @@ class Optimizer(Planned):
                 source=sections["Source"].rstrip(),
                 example=example.rstrip() or _EXAMPLE.format(cls=cls.__name__),
             )
-            shares({**described, **_SHARED_ARGS})(cls)
+            shares({**described, **SHARED_ARGS})(cls)
 
     def __init__(self, params: Iterable[Any], given: Mapping[str, Any]) -> None:
         rule, compat = self._rule, given["compat"]
@@ -170,7 +170,7 @@ class Optimizer(Planned):
         if zero_grad is not False:
             zero_grad = flag(self._name, "zero_grad", zero_grad)
         if type(grads) is not list and callable(grads):
-            loss = _loss_of(grads)
+            loss = loss_of(grads)
             info = self.step(
                 max_norm=max_norm,
                 max_value=max_value,
@@ -383,12 +383,12 @@ def _check_signature(cls: type[Optimizer], op: Callable[..., StepInfo]) -> None:
                 f"as in {function}"
             )
     switches = cls._rule.options - cls._rule.reads
-    for name in sorted(switches | {argument.strip("*") for argument in _SHARED_ARGS}):
+    for name in sorted(switches | {argument.strip("*") for argument in SHARED_ARGS}):
         if name not in own:
             raise TypeError(f"{where}.__init__ lacks {name!r}, expected it as in the other classes")
 
 
-def _loss_of(closure: Callable[[], Any]) -> Any:
+def loss_of(closure: Callable[[], Any]) -> Any:
     """What PyTorch's closure returns, called as PyTorch's optimizers call it."""
     torch = sys.modules.get("torch")
     with torch.enable_grad() if torch is not None else contextlib.nullcontext():

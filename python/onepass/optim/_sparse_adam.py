@@ -63,7 +63,7 @@ class SparseAdam(Optimizer, op=ops.sparse_adam_):
         count = len(self._arrays)
         return _C.Plan(kernel, self._arrays, states, [0] * count, [0] * count)
 
-    def _take(  # type: ignore[override]
+    def _take(
         self,
         op: str,
         plan: _C.Plan,
