@@ -357,6 +357,12 @@ void define_plan(py::module_& m) {
       .def_property(
           "steps", [](const py::object& self) { return plan_of(self).counts().steps(); },
           [](const py::object& self, const py::object& steps) { plan_of(self).set_steps(steps); })
+      .def(
+          "write_steps",
+          [](const py::object& self, const py::object& to) {
+            plan_of(self).counts().write_steps(to);
+          },
+          py::arg("to"), py::pos_only())
       .def_property(
           "scalars", [](const py::object& self) { return plan_of(self).counts().scalars(); },
           [](const py::object& self, const py::object& scalars) {

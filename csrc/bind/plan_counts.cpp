@@ -76,6 +76,25 @@ void PlanCounts::set_steps(const py::object& steps) {
   write();
 }
 
+void PlanCounts::write_steps(const py::object& to) {
+  read();
+  const char* op = rule_.name;
+  Py_buffer buffer;
+  if (PyObject_GetBuffer(to.ptr(), &buffer, PyBUF_WRITABLE | PyBUF_FORMAT) != 0)
+    throw py::error_already_set();
+  const bool fits = buffer.format && std::strcmp(buffer.format, "f") == 0;
+  const bool enough = size_t(buffer.len) == steps_.size() * sizeof(float);
+  if (fits && enough) {
+    auto* values = static_cast<float*>(buffer.buf);
+    for (size_t i = 0; i < steps_.size(); ++i) values[i] = float(steps_[i]);
+  }
+  PyBuffer_Release(&buffer);
+  if (!fits) type_error(op, "'steps' is no buffer of float32");
+  if (!enough)
+    value_error(op, "'steps' has not " + std::to_string(steps_.size()) +
+                        " entries, one for each parameter");
+}
+
 py::dict PlanCounts::scalars() {
   if (!scalars_.empty()) read();
   py::dict all;

@@ -21,6 +21,8 @@ class PlanCounts {
 
   py::list steps();
   void set_steps(const py::object& steps);
+  // Into a buffer with a float32 for each parameter.
+  void write_steps(const py::object& to);
   py::dict scalars();
   void set_scalars(const py::object& scalars);
 

@@ -1,5 +1,5 @@
-// Whether an optimizer's groups hold what they held at its last step. Each step asks, so objects
-// are compared by identity alone: Python looks closer at another object that may be equal. Only a
+// Whether an optimizer's groups and states hold what they held at its last step. Each step asks, so
+// objects are compared by identity alone: Python looks closer at another object that may be equal. Only a
 // new rate, which a schedule sets at every step, is taken over here.
 #include "bind/contract.h"
 #include "bind/fast.h"
@@ -82,10 +82,38 @@ py::object group_hypers(Arguments given) {
   return rows;
 }
 
+// states: a dict of a dict for each parameter. seen: for each of the first of them a triple of its
+// key, its dict and the values in that.
+py::object same_states(Arguments given) {
+  constexpr const char* kOp = "same_states";
+  given.expect(kOp, 2);
+  PyObject *states = given[0], *seen = given[1];
+  if (!PyDict_Check(states) || !PyTuple_Check(seen))
+    type_error(kOp, "expected a dict, and a tuple of what was seen");
+  Py_ssize_t at = 0;
+  for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(seen); ++i) {
+    PyObject* before = PyTuple_GET_ITEM(seen, i);
+    if (!PyTuple_Check(before) || PyTuple_GET_SIZE(before) != 3 ||
+        !PyTuple_Check(PyTuple_GET_ITEM(before, 2)))
+      type_error(kOp, "'seen' has " + repr(before) + ", expected (key, dict, values)");
+    PyObject *key = nullptr, *entry = nullptr, *value = nullptr;
+    if (!PyDict_Next(states, &at, &key, &entry) || key != PyTuple_GET_ITEM(before, 0) ||
+        entry != PyTuple_GET_ITEM(before, 1) || !PyDict_Check(entry))
+      return py::bool_(false);
+    PyObject* values = PyTuple_GET_ITEM(before, 2);
+    if (PyDict_Size(entry) != PyTuple_GET_SIZE(values)) return py::bool_(false);
+    Py_ssize_t inside = 0;
+    for (Py_ssize_t v = 0; PyDict_Next(entry, &inside, &key, &value); ++v)
+      if (value != PyTuple_GET_ITEM(values, v)) return py::bool_(false);
+  }
+  return py::bool_(true);
+}
+
 }  // namespace
 
 void define_plan_groups(py::module_& m) {
   define(m, "group_hypers(groups, rate, keys, seen, hypers)", &fast<group_hypers>);
+  define(m, "same_states(states, seen)", &fast<same_states>);
 }
 
 }  // namespace onepass::bind

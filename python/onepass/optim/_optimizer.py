@@ -306,8 +306,7 @@ class Optimizer(Planned):
         """
         with self._alone:
             plan = self._prepare()
-            states = {name: self._states[name] for name in self._wanted[1] if name is not None}
-            return saved(self.param_groups, {**plan.scalars, **states}, plan.steps)
+            return saved(self.param_groups, {**plan.scalars, **self._kept()}, plan.steps)
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Takes over what :meth:`state_dict` (or PyTorch's) gave; values are copied in.

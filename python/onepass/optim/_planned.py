@@ -22,6 +22,10 @@ Seen = tuple[tuple[tuple[Any, ...], list[Any], tuple[Any, ...]], ...]
 _FROZEN = (bool, int, float, str, tuple, type(None), np.generic)
 
 
+class ParametersChanged(ValueError):
+    """Groups hold other parameters than those that the states belong to."""
+
+
 class Planned:
     """What an optimizer holds; `_prepare` brings it up to date with the options and arrays.
 
@@ -94,15 +98,27 @@ class Planned:
             raise
 
     def _append(self, group: Mapping[str, Any]) -> None:
-        options, names = filled(self._name, group, self.defaults)
+        options, names = self._filled(group)
         self._rule.of_group(self._name, options)
         self.param_groups.append(options)
         self._names += names
         self._parameters += options["params"]
         self._lists += (((), options["params"], tuple(options["params"])),)
-        self._arrays += map(_data, options["params"])
+        self._arrays += map(self._array_of, options["params"])
         self._plan_is_current = self._all_started = False
         self._seen = ()
+
+    def _filled(self, group: Mapping[str, Any]) -> tuple[dict[str, Any], list[str | None]]:
+        """The dict that stands for ``group`` in ``param_groups``, and its parameters' names."""
+        return filled(self._name, group, self.defaults)
+
+    def _array_of(self, parameter: Any) -> Array:
+        """What a step writes to for ``parameter``."""
+        return parameter.data if isinstance(parameter, Parameter) else parameter
+
+    def _kept(self) -> dict[str, list[Array]]:
+        """The states that the options ask for, by name."""
+        return {name: self._states[name] for name in self._wanted[1] if name is not None}
 
     def _prepare(self) -> _C.Plan:
         """The plan of a step: rebuilt when the kernel or an array has changed."""
@@ -171,7 +187,7 @@ class Planned:
 
     def _replan(self, kernel: str, names: tuple[str | None, ...]) -> _C.Plan:
         self._refuse_other_dtypes()
-        arrays = [_data(p) for p in self._parameters]
+        arrays = [self._array_of(p) for p in self._parameters]
         for state in self._rule.states:
             if state.key in names:
                 self._states[state.key] = self._follow(state, arrays)
@@ -199,7 +215,7 @@ class Planned:
 
     def _refuse_other_dtypes(self) -> None:
         """A message of its own for a parameter that was converted: its states were not."""
-        arrays = [_data(p) for p in self._parameters]
+        arrays = [self._array_of(p) for p in self._parameters]
         for key, states in self._states.items():
             for index, (array, held) in enumerate(zip(arrays, states, strict=False)):
                 if held.dtype != parameter_dtype(array):
@@ -233,7 +249,7 @@ class Planned:
                 return
             what = others[0] if others else "a group's 'params' is no list"
             what += ", expected those that the optimizer was made with"
-        raise ValueError(
+        raise ParametersChanged(
             f"{self._name}: 'param_groups' was changed: {what}; use add_param_group for more "
             "parameters, or make a new optimizer"
         )
@@ -261,7 +277,3 @@ class Planned:
             for start, group in zip(starts, self.param_groups, strict=True)
             for _ in group["params"]
         ]
-
-
-def _data(parameter: Any) -> Array:
-    return parameter.data if isinstance(parameter, Parameter) else parameter
