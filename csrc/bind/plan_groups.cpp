@@ -1,6 +1,6 @@
 // Whether an optimizer's groups and states hold what they held at its last step. Each step asks, so
-// objects are compared by identity alone: Python looks closer at another object that may be equal. Only a
-// new rate, which a schedule sets at every step, is taken over here.
+// objects are compared by identity alone: Python looks closer at another object that may be equal.
+// Only a new rate, which a schedule sets at every step, is taken over here.
 #include "bind/contract.h"
 #include "bind/fast.h"
 

@@ -167,7 +167,8 @@ def group_hypers(
     /,
 ) -> list[tuple[float, ...]] | None: ...
 
-# Whether `states` begins with the dicts of `seen` (key, dict, its values), which hold what they held.
+# Whether `states` begins with the dicts of `seen` (key, dict, its values), and they hold what they
+# held.
 def same_states(
     states: dict[Any, dict[str, Any]],
     seen: tuple[tuple[Any, dict[str, Any], tuple[Any, ...]], ...],

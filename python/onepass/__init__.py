@@ -5,12 +5,14 @@
 array([0., 2.], dtype=float32)
 
 Submodules are imported when they are first used: ``ops`` (functions on arrays), ``optim``, ``nn``,
-``data``, ``train``, ``runs``, ``config``. ``load_run`` opens what ``onepass train`` has left.
+``data``, ``train``, ``runs``, ``config``, and, where PyTorch is installed, ``torch``. ``load_run``
+opens what ``onepass train`` has left.
 """
 
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -24,13 +26,15 @@ if TYPE_CHECKING:
 __all__ = ["__version__", "config", "data", "load_run", "nn", "ops", "optim", "runs", "train"]
 
 _environment.check(os.environ)
+# Not in __all__: `from onepass import *` would import PyTorch, and take its name.
+_OPTIONAL = frozenset({"torch"})
 _SUBMODULES = frozenset({*__all__, "cli"} - {"__version__", "load_run"})
 
 
 if not TYPE_CHECKING:  # a type checker would take any name from it
 
     def __getattr__(name: str) -> Any:
-        if name in _SUBMODULES:
+        if name in _SUBMODULES or name in _OPTIONAL:
             return importlib.import_module(f"onepass.{name}")
         if name == "load_run":
             return importlib.import_module("onepass.runs").load_run
@@ -39,4 +43,5 @@ if not TYPE_CHECKING:  # a type checker would take any name from it
 
 def __dir__() -> list[str]:
     own = (name for name in globals() if name.startswith("__"))
-    return sorted({*own, *_SUBMODULES, "load_run"})
+    usable = (name for name in _OPTIONAL if importlib.util.find_spec(name) is not None)
+    return sorted({*own, *_SUBMODULES, *usable, "load_run"})

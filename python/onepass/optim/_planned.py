@@ -22,7 +22,7 @@ Seen = tuple[tuple[tuple[Any, ...], list[Any], tuple[Any, ...]], ...]
 _FROZEN = (bool, int, float, str, tuple, type(None), np.generic)
 
 
-class ParametersChanged(ValueError):
+class ParametersChangedError(ValueError):
     """Groups hold other parameters than those that the states belong to."""
 
 
@@ -249,7 +249,7 @@ class Planned:
                 return
             what = others[0] if others else "a group's 'params' is no list"
             what += ", expected those that the optimizer was made with"
-        raise ParametersChanged(
+        raise ParametersChangedError(
             f"{self._name}: 'param_groups' was changed: {what}; use add_param_group for more "
             "parameters, or make a new optimizer"
         )

@@ -1,0 +1,28 @@
+"""onepass in PyTorch's own clothes: ``onepass.torch.optim.<Name>`` swaps in for ``torch.optim``'s.
+
+>>> import torch
+>>> from onepass.torch import optim
+>>> model = torch.nn.Linear(2, 1)
+>>> optimizer = optim.AdamW(model.parameters(), lr=1e-2)
+>>> model(torch.ones(1, 2)).sum().backward()
+>>> optimizer.step(max_norm=1.0)
+>>> optimizer.last_step.skipped
+False
+
+`GradScaler` is ``torch.amp.GradScaler`` without its pass over the gradients.
+"""
+
+from __future__ import annotations
+
+try:
+    import torch as _torch  # noqa: F401
+except ImportError as error:
+    raise ImportError(
+        "onepass.torch needs PyTorch, which cannot be imported: pip install torch. Arrays of other "
+        "libraries are trained with onepass.optim"
+    ) from error
+
+from onepass.torch import optim
+from onepass.torch._grad_scaler import GradScaler
+
+__all__ = ["GradScaler", "optim"]

@@ -1,0 +1,113 @@
+"""The classes: one for each optimizer of ``onepass.optim`` that steps by a rule, found there."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from typing import Any
+
+from onepass import optim
+from onepass._docs import OPTIONS, parts
+from onepass.torch.optim._engine import engine_of
+from onepass.torch.optim._optimizer import FLAGS, Optimizer
+
+_SHARED_ARGS = {
+    "params": "tensors, (name, tensor) pairs or group dicts.",
+    "lr": "learning rate, a number or a tensor with one, which each step reads.",
+    "maximize": "ascend instead.",
+    "foreach, capturable, differentiable, fused": "PyTorch's; a step is one launch in any case.\n"
+    "        ``differentiable`` accepts gradients that are no part of a graph only.",
+}
+_INSTEAD = "A ``torch.optim.Optimizer`` that steps as `onepass.optim.{name}`, in one launch.\n"
+_DOC = """{text}
+
+Args:
+{args}
+
+Raises:
+    ValueError: hyper-parameters out of range, duplicate or overlapping parameters.
+    TypeError: parameters that are no dense tensors of real floating-point numbers.
+
+Source:{source}
+
+Example:
+    >>> import torch
+    >>> from onepass.torch import optim
+    >>> p = torch.nn.Parameter(torch.ones(3))
+    >>> optimizer = optim.{name}([p], lr=0.1)
+    >>> for _ in range(2):
+    ...     p.grad = torch.tensor([1.0, 2.0, 2.0])
+    ...     optimizer.step(max_norm=1.0)
+    >>> optimizer.last_step.grad_norm, bool((p < 1).all())
+    (3.0, True)
+"""
+
+
+def _steps_by_rule(cls: Any) -> bool:
+    """Whether `Optimizer` can drive it: its gradients are dense arrays beside the parameters."""
+    return (
+        inspect.isclass(cls)
+        and issubclass(cls, optim.Optimizer)
+        and hasattr(cls, "_rule")
+        and cls.step is optim.Optimizer.step
+    )
+
+
+def _class_of(cls: type[optim.Optimizer]) -> type[Optimizer]:
+    signature = _signature(cls)
+
+    def __init__(self: Optimizer, *args: Any, **kwargs: Any) -> None:  # noqa: N807
+        Optimizer.__init__(self, signature, args, kwargs)
+
+    own = inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    __init__.__signature__ = signature.replace(  # type: ignore[attr-defined]
+        parameters=[own, *signature.parameters.values()], return_annotation=None
+    )
+    body = {
+        "__init__": __init__,
+        "__module__": __name__.rpartition(".")[0],
+        "__qualname__": cls.__name__,
+        "__doc__": _doc(cls, signature),
+        "_of": cls,
+        "_engine": engine_of(cls),
+    }
+    __init__.__qualname__ = f"{cls.__name__}.__init__"
+    return type(cls.__name__, (Optimizer,), body)
+
+
+def _signature(cls: type[optim.Optimizer]) -> inspect.Signature:
+    """That of ``cls``, with PyTorch's flags written out."""
+    given = inspect.signature(cls).parameters.values()
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    kept = [p for p in given if p.kind is not p.VAR_KEYWORD]
+    flags = [
+        inspect.Parameter(
+            name, keyword, default=default, annotation="bool | None" if default is None else "bool"
+        )
+        for name, default in FLAGS.items()
+    ]
+    return inspect.Signature([*kept, *flags])
+
+
+def _doc(cls: type[optim.Optimizer], signature: inspect.Signature) -> str | None:
+    if cls.__doc__ is None:  # python -OO has none
+        return None
+    text, sections, described = parts(cls.__doc__)
+    text = re.sub(r"The optimizer keeps the states .*\n?", _INSTEAD.format(name=cls.__name__), text)
+    known = {**OPTIONS, **described, **_SHARED_ARGS}
+    names = [name for name in signature.parameters if name not in FLAGS]
+    args = [f"    {name}: {known[name]}" for name in names if name in known]
+    args += [f"    {name}: {says}" for name, says in _SHARED_ARGS.items() if "," in name]
+    return _DOC.format(
+        text=text.rstrip(),
+        name=cls.__name__,
+        args="\n".join(args),
+        source=sections["Source"].rstrip(),
+    )
+
+
+CLASSES: dict[str, type[Optimizer]] = {
+    name: _class_of(getattr(optim, name))
+    for name in sorted(optim.__all__)
+    if _steps_by_rule(getattr(optim, name))
+}

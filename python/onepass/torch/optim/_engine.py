@@ -1,0 +1,238 @@
+"""The optimizer of ``onepass.optim`` behind one of PyTorch's kind: it works on the same groups."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import torch
+
+from onepass import _C, optim
+from onepass._array import Array
+from onepass.optim._states import follow
+
+Entry = dict[str, Any]
+Groups = list[dict[str, Any]]
+
+
+class Engine(optim.Optimizer):
+    """Mixed into a class of ``onepass.optim`` by `engine_of`.
+
+    Args:
+        groups: those of the front, which stay its own: a change of an option takes effect here.
+        options: of the constructor.
+        entries: for each parameter what ``state`` holds of it; tensors that fit become the
+            engine's own.
+
+    Attributes:
+        parameters: in flat order.
+        group_numbers: the group of each.
+        dormant: positions of parameters that need no state yet: they were frozen from the start.
+    """
+
+    OWN: ClassVar[frozenset[str]]  # names of this class that no optimizer of onepass.optim has
+
+    def __init__(
+        self, groups: Groups, options: Mapping[str, Any], entries: Sequence[Entry]
+    ) -> None:
+        self.group_numbers = [n for n, group in enumerate(groups) for _ in group["params"]]
+        self.parameters = [p for group in groups for p in group["params"]]
+        sleeping = [
+            not p.requires_grad and p.grad is None and not entry
+            for p, entry in zip(self.parameters, entries, strict=True)
+        ]
+        self.dormant = {i for i, sleeps in enumerate(sleeping) if sleeps}
+        self._asleep = {id(self.parameters[i]) for i in self.dormant}
+        self._entries = entries
+        # DTensors, with the parts of them that lie here.
+        self._parts: list[tuple[Any, Array]] = []
+        super().__init__(groups, **options)
+        self.param_groups = groups
+        self._lists = tuple(((), g["params"], tuple(g["params"])) for g in groups)
+        self._entries = ()
+
+    # ---- what the optimizer asks
+
+    def _filled(self, group: Mapping[str, Any]) -> tuple[dict[str, Any], list[str | None]]:
+        assert isinstance(group, dict)
+        return group, list(group.get("param_names", [None] * len(group["params"])))
+
+    def _array_of(self, parameter: Any) -> Array:
+        if id(parameter) in self._asleep:
+            return torch.empty(0, dtype=parameter.dtype, device=parameter.device)
+        return part_of(self._name, parameter)
+
+    def _replan(self, kernel: str, names: tuple[str | None, ...]) -> _C.Plan:
+        if self._plan is None:
+            arrays = [self._array_of(p) for p in self.parameters]
+            for state in self._rule.states:
+                if state.key in names:
+                    self._states[state.key] = self._taken(state.key, arrays, self._starts(state))
+        plan = super()._replan(kernel, names)
+        pairs = zip(self.parameters, self._arrays, strict=True)
+        self._parts = [(p, a) for p, a in pairs if a is not p and id(p) not in self._asleep]
+        return plan
+
+    def _taken(self, key: str, arrays: list[Array], starts: list[float]) -> list[Array]:
+        """A state of all parameters: what the entries hold where it fits, else new."""
+        held: list[Array] = [
+            part if adoptable(part := part_of(self._name, entry.get(key)), array) else None
+            for entry, array in zip(self._entries, arrays, strict=True)
+        ]
+        lacking = [i for i, array in enumerate(held) if array is None]
+        new = follow([arrays[i] for i in lacking], [], [starts[i] for i in lacking])
+        for i, array in zip(lacking, new, strict=True):
+            held[i] = array
+        return held
+
+    # ---- what the front asks
+
+    @property
+    def plan(self) -> _C.Plan:
+        """Up to date with the groups and arrays."""
+        return self._prepare()
+
+    @property
+    def current_plan(self) -> _C.Plan | None:
+        """As the last step left it."""
+        return self._plan
+
+    @property
+    def arrays(self) -> Sequence[Array]:
+        return self._arrays
+
+    def keys(self, index: int) -> list[str]:
+        """The states that parameter ``index`` has, by the options of its group."""
+        group = self.param_groups[self.group_numbers[index]]
+        states = [state for state in self._rule.states if state.key in self._wanted[1]]
+        return [state.key for state in states if state.when is None or group[state.when]]
+
+    @property
+    def states(self) -> dict[str, list[Array]]:
+        return self._kept()
+
+    @property
+    def scalar_starts(self) -> dict[str, float]:
+        return self._rule.scalars
+
+    @property
+    def counted(self) -> bool:
+        """Whether ``state`` shows the counts of steps."""
+        return self._rule.counted
+
+    def gradients(self) -> list[Array | None]:
+        """The gradients, None where there is none, of DTensors the part that lies here."""
+        grads = [p.grad for p in self.parameters]
+        for part in self._parts:
+            if part_of(self._name, part[0]) is not part[1]:
+                self._plan_is_current, self._seen = False, ()
+        if self._parts:
+            grads = [
+                None if grad is None else _part_of_grad(self._name, p, grad)
+                for p, grad in zip(self.parameters, grads, strict=True)
+            ]
+        woken = [i for i in self.dormant if _has_gradient(self.parameters[i])]
+        if woken:
+            self.wake(woken)
+        for i in self.dormant:
+            grads[i] = None
+        return grads
+
+    def wake(self, indices: Sequence[int]) -> None:
+        """Parameters that were frozen from the start are to be trained."""
+        for i in indices:
+            self.dormant.discard(i)
+            self._asleep.discard(id(self.parameters[i]))
+        self.restart(indices)
+
+    def restart(self, indices: Sequence[int]) -> None:
+        """Gives parameters new states, as before their first gradients; others may hold the old."""
+        if not indices:
+            return
+        arrays = [self._array_of(self.parameters[i]) for i in indices]
+        for state in self._rule.states:
+            if state.key not in self._states:
+                continue
+            starts = self._starts(state)
+            new = follow(arrays, [], [starts[i] for i in indices])
+            for i, array in zip(indices, new, strict=True):
+                self._states[state.key][i] = array
+        self.renew()
+
+    def put(self, key: str, index: int, array: Array) -> None:
+        """An array to keep a state in; call `renew` afterwards."""
+        self._states[key][index] = array
+
+    def mark_written(self, grads: Sequence[Array | None]) -> None:
+        """Autograd is told about DTensors; of other tensors the step has told it."""
+        if self._parts:
+            pairs = zip(self.parameters, grads, strict=True)
+            written = [p for p, grad in pairs if grad is not None and hasattr(p, "to_local")]
+            torch.autograd.graph.increment_version(written)
+
+    def renew(self) -> None:
+        """The next step looks at all arrays afresh."""
+        self._plan_is_current, self._seen = False, ()
+
+
+Engine.OWN = frozenset({*vars(Engine), "parameters", "group_numbers", "dormant"})
+
+
+def engine_of(cls: type[optim.Optimizer]) -> type[Engine]:
+    return type(cls.__name__, (Engine, cls), {"__doc__": None})
+
+
+def part_of(owner: str, tensor: Any) -> Any:
+    """The part of a DTensor that lies here; any other tensor itself.
+
+    Raises:
+        TypeError: a tensor that has no memory of its own.
+    """
+    to_local = getattr(tensor, "to_local", None)
+    if to_local is not None:
+        with torch.no_grad():
+            return to_local()
+    if hasattr(tensor, "__tensor_flatten__"):
+        raise TypeError(
+            f"{owner}: a parameter or state is a {type(tensor).__name__}, expected a dense tensor "
+            "or a DTensor"
+        )
+    return tensor
+
+
+def shown_as(parameter: Any, part: Array) -> Array:
+    """A state as the user sees it: beside a DTensor a DTensor, on the same memory."""
+    if not hasattr(parameter, "to_local"):
+        return part
+    return type(parameter.data).from_local(
+        part,
+        parameter.device_mesh,
+        parameter.placements,
+        run_check=False,
+        shape=parameter.shape,
+        stride=parameter.stride(),
+    )
+
+
+def adoptable(value: Any, array: Array) -> bool:
+    """Whether a tensor can serve as the state of a parameter where it is."""
+    return (
+        isinstance(value, torch.Tensor)
+        and value.layout == torch.strided
+        and value.shape == array.shape
+        and value.device == array.device
+        and value.dtype == (torch.float64 if array.dtype == torch.float64 else torch.float32)
+        and not value.requires_grad
+    )
+
+
+def _has_gradient(parameter: Any) -> bool:
+    frozen = isinstance(parameter, torch.nn.Parameter) and not parameter.requires_grad
+    return parameter.grad is not None and not frozen
+
+
+def _part_of_grad(owner: str, parameter: Any, grad: Any) -> Array:
+    placed = getattr(parameter, "placements", None)
+    if placed is not None and getattr(grad, "placements", placed) != placed:
+        grad = grad.redistribute(placements=placed)
+    return part_of(owner, grad)

@@ -1,0 +1,351 @@
+"""The base of all: PyTorch's bookkeeping around a step that is one launch.
+
+`param_groups` and `state` are the truth, as in PyTorch. An engine (_engine.py) is derived from them
+and steps; whatever a program changes in them is noticed before the next step.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from copy import deepcopy
+from typing import Any, ClassVar
+
+import torch
+
+from onepass import optim
+from onepass._nearest import did_you_mean
+from onepass.ops._step import Nonfinite, StepInfo
+from onepass.optim._planned import ParametersChangedError
+from onepass.torch.optim._counterpart import checked, dummy
+from onepass.torch.optim._engine import Engine
+from onepass.torch.optim._entries import Entries, State
+from onepass.torch.optim._outside import OutsideNorm, scaled
+
+# PyTorch's keywords that say how a step runs, not what it computes.
+FLAGS: dict[str, bool | None] = {
+    "foreach": None,
+    "capturable": False,
+    "differentiable": False,
+    "fused": None,
+}
+
+
+class Optimizer(torch.optim.Optimizer):
+    """Base of the optimizers of ``onepass.torch.optim``; not used by itself.
+
+    A step differs from PyTorch's in what it takes (see `step`) and leaves frozen parameters alone
+    also where they have a gradient. Per-parameter states are made in the constructor, for all
+    parameters that are not frozen then, so that a distributed checkpoint finds them; `state_dict`
+    leaves out those of parameters that never had a gradient, as PyTorch's.
+
+    Attributes:
+        last_step: the StepInfo of the last step; None before the first.
+    """
+
+    _of: ClassVar[type[optim.Optimizer]]  # the optimizer of onepass.optim
+    _engine: ClassVar[type[Engine]]  # and its kind that steps for this one
+    _step_supports_amp_scaling = True  # torch.amp.GradScaler leaves unscaling and skipping to step
+
+    _entries: Entries | None = None
+    _last_step: StepInfo | None = None
+    _found: torch.Tensor | None = None  # where the next step notes Inf and NaN, for GradScaler
+    _known: Mapping[int, int] = {}  # counts of steps from a pickle, by the id of an entry
+
+    def __init__(
+        self, signature: inspect.Signature, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> None:
+        name = type(self).__name__
+        if unknown := [key for key in kwargs if key not in signature.parameters]:
+            hint = did_you_mean(unknown[0], signature.parameters)
+            known = ", ".join(signature.parameters)
+            raise TypeError(
+                f"{name}: unknown keyword {unknown[0]!r}{hint or f', expected {known}'}"
+            )
+        bound = signature.bind(*args, **kwargs)
+        bound.apply_defaults()
+        given = dict(bound.arguments)
+        params = given.pop("params")
+        self._options = {key: value for key, value in given.items() if key not in FLAGS}
+        ours, theirs = checked(name, lambda: self._of(dummy(), **self._options), given)
+        flags = given if theirs is None else theirs.defaults
+        self._foreign = ours.defaults.keys() - (ours if theirs is None else theirs).defaults.keys()
+        # PyTorch's Adagrad makes its state in the constructor, and saves it.
+        self._saves_all = theirs is not None and len(theirs.state) > 0
+        defaults = {**ours.defaults, **{key: given[key] for key in FLAGS if key in flags}}
+        super().__init__(params, defaults)
+        self._rebuild()
+
+    # ---- the engine
+
+    def _rebuild(self) -> Entries:
+        """An engine for the groups and states as they are now."""
+        state, known = self._state, self._known
+        if self._entries is not None:
+            known = self._entries.counts(state)
+        self._differentiable = any(group.get("differentiable") for group in self.param_groups)
+        parameters = [p for group in self.param_groups for p in group["params"]]
+        engine = self._engine(
+            self.param_groups, self._options, [state.get(p) or {} for p in parameters]
+        )
+        self._entries = Entries(type(self).__name__, engine, state, known)
+        self._known = {}
+        return self._entries
+
+    def _current(self) -> Entries:
+        """What is bound to the groups and states as they are now."""
+        entries = self._entries
+        if entries is None or entries.engine.param_groups is not self.param_groups:
+            return self._rebuild()
+        if not entries.holds(self._state):
+            entries.take_over(self._state)
+        return entries
+
+    @property
+    def state(self) -> State:  # type: ignore[override]
+        """A parameter → its step count and states; edits take effect at the next step."""
+        if self._entries is not None and self._entries.behind:
+            self._entries.read_counts()
+        return self._state
+
+    @state.setter
+    def state(self, state: State) -> None:
+        self._state = state
+
+    @property
+    def last_step(self) -> StepInfo | None:
+        """What the last step did; on a device nothing waits until a field is read."""
+        return self._last_step
+
+    def __getattr__(self, name: str) -> Any:
+        """What optimizers of onepass.optim offer beside a step, such as ``per_parameter``."""
+        if not name.startswith("_") and self._entries is not None:
+            engine = self._entries.engine
+            if name not in Engine.OWN and hasattr(engine, name):
+                return getattr(engine, name)
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+    # ---- stepping
+
+    def step(  # type: ignore[override]
+        self,
+        closure: Callable[[], Any] | None = None,
+        *,
+        max_norm: float | None = None,
+        max_value: float | None = None,
+        norm: Any = None,
+        grad_scale: Any = None,
+        zero_grad: bool = False,
+        nonfinite: Nonfinite = "propagate",
+    ) -> Any:
+        """Updates every parameter that has a gradient, in one launch; ``last_step`` tells about it.
+
+        Order: divide by ``grad_scale`` → non-finite check → clamp to ±``max_value`` → scale by
+        min(1, max_norm/(norm + 1e-6)) → the update.
+
+        Under ``torch.amp.GradScaler`` the step divides by its scale, and where the scaler has found
+        an Inf or NaN nothing changes: no parameter, no state, no count.
+
+        Args:
+            closure: is called first, with autograd on; it computes the gradients.
+            max_norm: clip by the global norm.
+            max_value: clamp elements first.
+            norm: the global norm, if other processes hold further gradients: of the gradients
+                divided by ``grad_scale``, a number or a tensor with one. It takes the place of the
+                norm of this optimizer's own gradients.
+            grad_scale: what the loss was multiplied by, a number or a tensor with one.
+            zero_grad: leave the gradients at zero.
+            nonfinite: "propagate" (IEEE), "skip" (nothing changes) or "raise" (nothing changes,
+                then FloatingPointError).
+
+        Returns:
+            What the closure returned; None without one.
+
+        Raises:
+            ValueError: options out of range, a state of another shape; nothing is changed.
+            TypeError: a gradient that is sparse, or of another dtype.
+            FloatingPointError: with ``nonfinite="raise"``, naming the parameter.
+        """
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        own = self.__dict__
+        # Of a GradScaler, which takes both away after the step.
+        if "found_inf" in own and self.found_inf is not None and float(self.found_inf) != 0:
+            self._last_step = StepInfo(True, None, None)
+            if zero_grad:
+                self.zero_grad(set_to_none=False)
+            return loss
+        if grad_scale is not None or "grad_scale" in own:
+            grad_scale = scaled(type(self).__name__, grad_scale, own.get("grad_scale"))
+        found = own.pop("_found", None)  # once
+        if found is not None and nonfinite == "propagate":
+            nonfinite = "skip"
+        outside = None
+        if norm is not None:
+            outside = OutsideNorm(type(self).__name__, norm, max_norm, max_value, nonfinite)
+            if outside.skips:
+                self._last_step = StepInfo(True, outside.norm, None)
+                if found is not None:
+                    found.fill_(1.0)
+                return loss
+            max_norm, grad_scale = None, outside.folded_into(grad_scale)
+        entries = self._current()
+        for attempt in range(2):
+            engine = entries.engine
+            grads = engine.gradients()
+            if self._differentiable:
+                self._refuse_graphs(grads)
+            try:
+                info = engine.step(
+                    grads,
+                    max_norm=max_norm,
+                    max_value=max_value,
+                    grad_scale=grad_scale,
+                    zero_grad=zero_grad,
+                    nonfinite=nonfinite,
+                )
+                break
+            except ParametersChangedError:  # a program has put other parameters into a group
+                if attempt:
+                    raise
+                entries = self._rebuild()
+        engine.mark_written(grads)
+        entries.follow_step(self._state)
+        if found is not None and info.skipped:
+            found.fill_(1.0)
+        if outside is not None:
+            info = outside.told(info)
+        self._last_step = info
+        return loss
+
+    def _refuse_graphs(self, grads: list[Any]) -> None:
+        for index, grad in enumerate(grads):
+            if grad is not None and grad.requires_grad:
+                raise ValueError(
+                    f"{type(self).__name__}: 'differentiable' is True and the gradient of "
+                    f"parameter {index} is part of a graph, expected one that is not: a step is "
+                    "not differentiated; use torch.optim for that, or detach the gradient"
+                )
+
+    # ---- groups
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Adds parameters with options of their own; their state starts afresh.
+
+        Raises:
+            ValueError: a parameter that is there already, or overlaps one; nothing is changed.
+        """
+        if isinstance(param_group, dict):
+            self._refuse_duplicates(param_group)
+        super().add_param_group(param_group)
+        if self._entries is None:
+            return  # the constructor adds all first
+        try:
+            self._rebuild()
+        except (TypeError, ValueError):
+            self.param_groups.pop()
+            raise
+
+    def _refuse_duplicates(self, group: dict[str, Any]) -> None:
+        params = group.get("params", ())
+        if isinstance(params, (torch.Tensor, set)):
+            return
+        group["params"] = params = list(params)
+        ids = [id(p[1] if isinstance(p, tuple) and len(p) == 2 else p) for p in params]
+        if len(set(ids)) < len(ids):
+            index = next(i for i, own in enumerate(ids) if own in ids[:i])
+            raise ValueError(
+                f"{type(self).__name__}: 'params' has a parameter group with duplicate parameters, "
+                f"numbers {ids.index(ids[index])} and {index}, expected each once; for tied "
+                "weights pass model.parameters()"
+            )
+
+    # ---- saving
+
+    def state_dict(self) -> dict[str, Any]:
+        """PyTorch's layout, and its entries: interchangeable with those of ``torch.optim``.
+
+        A parameter that never had a gradient has no entry, as in PyTorch; but to a distributed
+        checkpoint, which loads into the tensors that it is given here, all have one.
+        """
+        caller = sys._getframe(1).f_globals.get("__name__", "")
+        entries = self._current()
+        if entries.behind:
+            entries.read_counts()
+        waiting = [i for i in entries.engine.dormant if entries.engine.parameters[i].requires_grad]
+        if waiting:
+            entries.engine.wake(waiting)
+            entries.take_over(self._state)
+        hooks = self._optimizer_state_dict_post_hooks
+        if not (self._saves_all or caller.startswith("torch.distributed.")):
+            steps = entries.engine.plan.steps
+            unused = {index for index, count in enumerate(steps) if count == 0}
+
+            def without_unused(_: Any, state_dict: dict[str, Any]) -> None:
+                for index in unused:
+                    state_dict["state"].pop(index, None)
+
+            first = [(-1, without_unused)]
+            self._optimizer_state_dict_post_hooks = OrderedDict([*first, *hooks.items()])
+        try:
+            return super().state_dict()
+        finally:
+            self._optimizer_state_dict_post_hooks = hooks
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Takes over what :meth:`state_dict`, or that of ``torch.optim``, gave; values are copied.
+
+        States keep their dtype: float32 beside bfloat16 parameters.
+
+        Raises:
+            ValueError: another number of groups or parameters, missing or misshapen entries;
+                nothing is changed.
+        """
+        state_dict = state_dict.copy()
+        for pre_hook in self._optimizer_load_state_dict_pre_hooks.values():
+            changed = pre_hook(self, state_dict)
+            if changed is not None:
+                state_dict = changed
+        entries = self._current()
+        entries.load(self._state, self._completed(state_dict))
+        for post_hook in self._optimizer_load_state_dict_post_hooks.values():
+            post_hook(self)
+
+    def _completed(self, state_dict: Any) -> Any:
+        """A copy whose groups have the options that PyTorch's lack, or lacked once."""
+        try:
+            groups = deepcopy(state_dict["param_groups"])
+            for group, own in zip(groups, self.param_groups, strict=False):
+                for key in {"maximize", *self._foreign} & own.keys():
+                    group.setdefault(key, own[key])
+            return {**state_dict, "param_groups": groups}
+        except (KeyError, TypeError, AttributeError):
+            return state_dict  # refused where it is read
+
+    def __getstate__(self) -> dict[str, Any]:
+        entries = self._current()
+        base = super().__getstate__()
+        return {
+            **base,
+            "_options": self._options,
+            "_foreign": self._foreign,
+            "_saves_all": self._saves_all,
+            "_last_step": self._last_step,
+            "_counts": entries.engine.plan.steps,
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        state = dict(state)
+        counts = state.pop("_counts", None)
+        super().__setstate__(state)
+        if "state" in self.__dict__:  # beside which a property is not asked
+            self._state = self.__dict__.pop("state")
+        self._entries = None
+        parameters = [p for group in self.param_groups for p in group["params"]]
+        if counts is not None:
+            pairs = zip(parameters, counts, strict=True)
+            self._known = {id(self._state[p]): n for p, n in pairs if p in self._state}

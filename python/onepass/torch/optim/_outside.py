@@ -1,0 +1,65 @@
+"""Numbers that a step is given from outside: a loss scale, a norm over all processes."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from onepass._numbers import as_float, in_range
+from onepass.ops._step import Nonfinite, StepInfo
+
+
+def scaled(owner: str, grad_scale: Any, of_scaler: Any) -> float | None:
+    """What gradients are divided by: the product of the user's scale and a GradScaler's."""
+    scale = None
+    for given in (grad_scale, of_scaler):
+        if given is not None:
+            number = as_float(owner, "grad_scale", given, "a number > 0, or None")
+            scale = number if scale is None else scale * number
+    return scale
+
+
+class OutsideNorm:
+    """Clipping by a norm that was computed elsewhere.
+
+    Args:
+        owner: the optimizer's name, for messages.
+        norm: the norm, of unscaled gradients.
+        max_norm, max_value, nonfinite: of the step.
+
+    Attributes:
+        norm: as a float.
+        skips: the norm is not finite, and such a step is to be skipped.
+
+    Raises:
+        ValueError: no ``max_norm``; also a ``max_value``, which would change the norm.
+        FloatingPointError: the norm is not finite, and the step is not to be skipped.
+    """
+
+    def __init__(
+        self, owner: str, norm: Any, max_norm: Any, max_value: Any, nonfinite: Nonfinite
+    ) -> None:
+        self.norm = as_float(owner, "norm", norm, "a number >= 0, or None")
+        if max_norm is None or max_value is not None:
+            wrong = "max_norm is None" if max_norm is None else f"max_value is {max_value!r}"
+            raise ValueError(
+                f"{owner}: 'norm' is {self.norm!r} and {wrong}, expected a norm to clip by "
+                "max_norm alone"
+            )
+        self._most = in_range(owner, "max_norm", max_norm, above=0.0, most=math.inf)
+        if self.norm < 0:
+            raise ValueError(f"{owner}: 'norm' is {self.norm!r}, expected a number >= 0, or None")
+        self.skips = not math.isfinite(self.norm)
+        if self.skips and nonfinite != "skip":
+            raise FloatingPointError(
+                f"{owner}: 'norm' is {self.norm!r}, expected a finite number; nothing was changed. "
+                "Lower the learning rate or the gradient scale, or pass nonfinite='skip'"
+            )
+
+    def folded_into(self, grad_scale: float | None) -> float:
+        """A scale of gradients that clips them too."""
+        coefficient = min(1.0, self._most / (self.norm + 1e-6))
+        return (1.0 if grad_scale is None else grad_scale) / coefficient
+
+    def told(self, info: StepInfo) -> StepInfo:
+        return StepInfo(info.skipped, self.norm, info.nonfinite_param)
