@@ -434,7 +434,7 @@ TRAIN = [
     Mutant(
         "BLAS: the switch is not read",
         f"{FOLDER}/_blas.py",
-        'None if os.environ.get(SWITCH) == "keep" else product(model, loader)',
+        "None if _environment.keeps_blas_threads() else product(model, loader)",
         "product(model, loader)",
         (f"{BLAS_THREADS}::test_the_switch_leaves_the_threads_alone",),
     ),

@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from onepass import _numbers as numbers
 from onepass._array import Array
 from onepass._docs import shares
-from onepass._parameter import Parameter
+from onepass._parameter import Parameter, array_of
 from onepass.ops._rule import Options, Rule
 from onepass.ops._step import Nonfinite, StepInfo, with_loss
 from onepass.optim._flat import Flat
 from onepass.optim._lbfgs_step import SEARCHES, Memory, NonFiniteError, Step
 from onepass.optim._optimizer import SHARED_ARGS, Optimizer, Parameters, loss_of
 from onepass.optim._per_parameter import Watch
-from onepass.optim._planned import _data
 from onepass.optim._state_dict import Reader
 from onepass.optim._torch_options import TorchOptions
 
@@ -128,7 +127,7 @@ class LBFGS(Optimizer):
             )
         group = self.param_groups[0]
         self._rule.of_group(self._name, group)
-        self._arrays = [_data(p) for p in self._parameters]
+        self._arrays = [array_of(p) for p in self._parameters]
         self._flat = Flat(self._name, self._arrays)
         return group
 

@@ -12,7 +12,7 @@ from onepass import _C
 from onepass._array import Array, copy_into, parameter_dtype
 from onepass._C import group_hypers
 from onepass._one_thread import OneThread
-from onepass._parameter import Parameter
+from onepass._parameter import Parameter, array_of
 from onepass.ops._rule import Launch, Rule, State, uniform
 from onepass.optim._groups import filled
 from onepass.optim._states import follow
@@ -114,7 +114,7 @@ class Planned:
 
     def _array_of(self, parameter: Any) -> Array:
         """What a step writes to for ``parameter``."""
-        return parameter.data if isinstance(parameter, Parameter) else parameter
+        return array_of(parameter)
 
     def _kept(self) -> dict[str, list[Array]]:
         """The states that the options ask for, by name."""
