@@ -103,6 +103,8 @@ def _add_table(group: Any) -> None:
     add("--features", type=types.names("--features"), metavar="NAMES", help="columns to use alone")
     add("--categorical", choices=("auto", "refuse"), help="auto: encode columns of text (one-hot), "
         "and fill in missing numbers (by the median)")  # fmt: skip
+    add("--words", type=types.names("--words"), metavar="NAMES", help="columns of words that look "
+        "like something else: 32GB, 2:10, 3g")  # fmt: skip
     add("--missing", choices=("impute", "refuse"), help="missing cells (default refuse; "
         "impute with --categorical auto)")  # fmt: skip
     _add_reading(group)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -36,10 +36,14 @@ class Numbers:
 
 @dataclass(frozen=True)
 class Words:
-    """Text: row i holds ``words[codes[i]]``; the words differ, and "" is a missing cell."""
+    """Text: row i holds ``words[codes[i]]``; the words differ, and "" is a missing cell.
+
+    ``numeric`` words are numbers that were none in writing: 1 may have been 1.0.
+    """
 
     codes: NDArray[np.int32]
     words: Sequence[str]
+    numeric: bool = False
     kind = "category"
 
     def __len__(self) -> int:
@@ -47,7 +51,7 @@ class Words:
 
     def at(self, rows: Any) -> Words:
         """The words of these rows."""
-        return Words(self.codes[rows], self.words)
+        return replace(self, codes=self.codes[rows])
 
     def missing(self) -> NDArray[np.bool_]:
         """Which cells are missing."""

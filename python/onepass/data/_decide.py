@@ -121,7 +121,7 @@ def _numbers(column: Column) -> Numbers:
     return column
 
 
-def feature(cells: Cells, signs: Signs, cure: str = "") -> Column:
+def feature(cells: Cells, signs: Signs, trained: bool = False) -> Column:
     """A column that is no target: numbers, truth values as 1 and 0, or words with "" for gaps.
 
     Whole numbers with a leading zero among them are words: 007 and 7 are two of them.
@@ -137,8 +137,10 @@ def feature(cells: Cells, signs: Signs, cure: str = "") -> Column:
         return cells.numbers(cells.settled(signs), cells.figures.unit)
     if all(word.lower() in TRUTH for word in cells.values):
         return cells.numbers(TRUTH[word.lower()] for word in cells.values)
-    refuse_scaled(cells)
-    refuse_mixture(cells, f"mend the cell{cure}", feature=True)
+    out = "" if trained else f", or {leave_out([cells.name])}"
+    keep = "" if trained else f", or pass {keep_words([cells.name])}"
+    refuse_scaled(cells, keep)
+    refuse_mixture(cells, f"mend the cell{out}", feature=True, other_ways=keep)
     return words_of(cells.column)
 
 
@@ -151,23 +153,29 @@ def words_of(column: Words) -> Words:
     """Words with "" for every spelling of a gap."""
     codes: dict[str, int] = {}
     table = [codes.setdefault("" if is_missing(w) else w, len(codes)) for w in column.words]
-    return Words(np.array(table, np.int32)[column.codes] if table else column.codes, tuple(codes))
+    kept = np.array(table, np.int32)[column.codes] if table else column.codes
+    return Words(kept, tuple(codes), column.numeric)
 
 
-def refuse_scaled(cells: Cells) -> None:
+def keep_words(names: Sequence[str]) -> str:
+    """How to read these columns as words."""
+    return f"words={list(names)} (--words {','.join(names)}) if they are names"
+
+
+def refuse_scaled(cells: Cells, cure: str = "") -> None:
     """Refuses numbers with a factor behind them, 10k: no names, and no numbers as they stand."""
     if 2 * sum(map(is_scaled, cells.values)) > len(cells.values):
         word = next(filter(is_scaled, cells.values))
-        cells.refuse(word, "has a letter or word for a factor; write the digits out")
+        cells.refuse(word, f"has a letter or word for a factor; write the digits out{cure}")
 
 
-def refuse_mixture(cells: Cells, cure: str, *, feature: bool = False) -> None:
+def refuse_mixture(cells: Cells, cure: str, *, feature: bool = False, other_ways: str = "") -> None:
     """Refuses numbers and text in one column, or numbers that are written in several ways."""
     counts = cells.counts()
     numeric = {word: is_figure(word) for word in cells.values}
     count = sum(counts[word] for word, number in numeric.items() if number)
     if numeric and all(numeric.values()):
-        _refuse_ways(cells, counts)
+        _refuse_ways(cells, counts, other_ways)
     if not count or are_names(cells.values, counts):
         return
     whole = sum(counts[word] for word in cells.values)
@@ -184,7 +192,7 @@ def refuse_mixture(cells: Cells, cure: str, *, feature: bool = False) -> None:
     cells.refuse(word, f"{where}; {cure}")
 
 
-def _refuse_ways(cells: Cells, counts: dict[str, int]) -> NoReturn:
+def _refuse_ways(cells: Cells, counts: dict[str, int], cure: str) -> NoReturn:
     """Names a cell that is not written as most of the others are."""
     ways: Counter[tuple[str, ...]] = Counter()
     way_of = {}
@@ -196,7 +204,7 @@ def _refuse_ways(cells: Cells, counts: dict[str, int]) -> NoReturn:
     usual = ways.most_common(1)[0][0]
     example = next(word for word in cells.values if way_of[word] == usual)
     odd = next((word for word in cells.values if way_of[word] != usual), cells.values[-1])
-    cells.refuse(odd, f"among numbers such as {shown(example)}; write all of them in one way")
+    cells.refuse(odd, f"among numbers such as {shown(example)}; write all of them in one way{cure}")
 
 
 def are_names(values: Sequence[str], counts: dict[str, int]) -> bool:
@@ -284,8 +292,7 @@ def decided(
         found = raw.columns[name]
         if name in words:
             return words_of(found) if isinstance(found, Words) else found
-        cure = "" if trained else f", or {leave_out([name])}"
-        return feature(cells[name], signs, cure) if name in cells else found
+        return feature(cells[name], signs, trained) if name in cells else found
 
     return Decided(
         {name: column(name) for name in features},

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from onepass._suggest import suggestion
 from onepass.data import _gaps
-from onepass.data._cells import are_codes, is_code
+from onepass.data._cells import are_codes, is_code, is_plain
 from onepass.data._columns import Column, Columns, Floats, Numbers, Words
 from onepass.data._decide import Decided, decided
 from onepass.data._features import refuse_gaps
@@ -166,7 +166,10 @@ class Encoding:
             trained=True,
         )
         for feature in self.features:
-            _check(table, feature, found.features[feature.name])
+            column = found.features[feature.name]
+            _check(table, feature, column)
+            if isinstance(column, Words) and column.numeric:
+                found.features[feature.name] = _renamed(column, feature.categories)
         columns = columns_of(table, found)
         if self.missing == "refuse":
             refuse_gaps(table, columns, {}, FILL)
@@ -243,6 +246,16 @@ class Encoding:
         if stored["classes"] is not None:
             kept["classes"] = tuple(stored["classes"])
         return Encoding(**kept)
+
+
+def _renamed(column: Words, categories: Sequence[str]) -> Words:
+    """Numbers by the names that categories of the same number have: 1 as 1.0; 7 is no 007."""
+    numbers = [(float(word), word) for word in categories if is_plain(word) and not is_code(word)]
+    names = dict(numbers)
+    if len(names) < len(numbers):
+        return column  # 1 and 1.0 are two words there
+    words = [w if w in categories or not w else names.get(float(w), w) for w in column.words]
+    return replace(column, words=tuple(words)) if len(set(words)) == len(words) else column
 
 
 def columns_of(table: TextTable | FrameTable, found: Decided) -> Columns:

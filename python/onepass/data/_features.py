@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from onepass.data._cells import are_codes, is_code, shown
 from onepass.data._columns import Columns, Numbers, Words
-from onepass.data._decide import MOST_CATEGORIES, Decided, dates_among, leave_out
+from onepass.data._decide import MOST_CATEGORIES, Decided, dates_among, keep_words, leave_out
 from onepass.data._reader import FrameTable, TextTable
 from onepass.data._units import is_unit
 
@@ -46,13 +46,19 @@ def left_out_empty(
     return (f"left out the empty columns {_them(empty)}",) if empty else ()
 
 
-def check_features(columns: Columns, categorical: str) -> None:
+def check_features(columns: Columns, categorical: str, words: Collection[str] = ()) -> None:
     """Refuses text that is not to be encoded, or has too many words for that.
+
+    Args:
+        words: columns that are to be encoded whatever their words look like.
 
     Raises:
         ValueError: one message for all such columns, with the first cell.
     """
-    texts = {name: c for name, c in columns.by_name.items() if isinstance(c, Words)}
+    told = {n: c for n, c in columns.by_name.items() if n in words and isinstance(c, Words)}
+    if crowded := [name for name, c in told.items() if not _are_few(c)]:
+        _refuse(columns, crowded, told, [])
+    texts = {n: c for n, c in columns.by_name.items() if isinstance(c, Words) and n not in told}
     dates = [name for name, c in texts.items() if dates_among([w for w in c.words if w])]
     many = [name for name, c in texts.items() if name not in dates and not _are_few(c)]
     if dates or (many and categorical == "auto"):
@@ -86,9 +92,10 @@ def _refuse(
         first, what = _code(texts[name]), "has a leading zero, so the column holds codes"
     counts = [f"{n!r} ({len(texts[n].words)} words)" for n in names if n not in dates]
     many = f"; too many words to encode: {', '.join(counts)}, at most {MOST_CATEGORIES}, each twice"
+    keep = f", or pass {keep_words(dates)}" if dates else ""
     raise ValueError(
         f"{columns.source}: column {name!r}, {first} {what}{many if counts else ''}; "
-        f"{leave_out(list(names))}"
+        f"{leave_out(list(names))}{keep}"
     )
 
 

@@ -12,6 +12,7 @@ from onepass.data._cells import shown
 from onepass.data._columns import Column, Numbers, Words
 from onepass.data._edges import filled, refuse_last, titles
 
+EXACT = 2.0**53  # whole numbers above are rounded
 ENDINGS = {".parquet": "pyarrow", ".xlsx": "openpyxl"}  # and what pandas needs for each
 
 
@@ -113,7 +114,7 @@ def _column(values: Any, words: bool) -> Column:
         array = array.astype(str)  # not the count of an unnamed unit
     for row, value in enumerate(array.tolist()):
         codes[row] = index.setdefault(_word(value), len(index))
-    return Words(codes, tuple(index))
+    return Words(codes, tuple(index), array.dtype.kind in "iuf")
 
 
 def _word(value: Any) -> str:
@@ -122,4 +123,6 @@ def _word(value: Any) -> str:
         return ""
     if isinstance(value, float) and value != value:
         return ""
+    if isinstance(value, float) and value.is_integer() and abs(value) < EXACT:
+        return str(int(value))  # a column of whole numbers with a gap is one of floats
     return str(value).strip()

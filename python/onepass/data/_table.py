@@ -92,6 +92,7 @@ def read_table(
     categorical: str = "refuse",
     encoding: str | None = None,
     na_values: Sequence[str | float] | None = None,
+    words: Sequence[str | int] = (),
     like: Encoding | None = None,
 ) -> Table:
     """Read a table, or refuse it with column, row and cell.
@@ -127,6 +128,8 @@ def read_table(
         encoding: of the text; None: UTF-8, or what a byte-order mark says.
         na_values: words and numbers that mean a missing cell here, beside the usual ones:
             ``["unknown", -9999]``.
+        words: columns whose cells are words whatever they look like, as 32GB beside 1TB, 2:10 or 3g
+            do: features are one-hot encoded, a target has classes.
         like: the encoding of another table: read the same columns, in whatever order they are here,
             and encode them as there; only ``sep``, ``decimal``, ``header``, ``encoding`` and
             ``na_values`` may be given beside it. ``y`` is None if the file has no target.
@@ -177,12 +180,29 @@ def read_table(
                     "which is no text"
                 )
     used, called = _chosen(table, drop, features, target)
-    found = decided(table, used, called, labels=task == "classification", asked=decimal)
+    told = {_named(table, "words", which) for which in _listed("words", words)}
+    if odd := sorted(told - {*used, called}):
+        raise ValueError(f"read_table: 'words' has {odd[0]!r}, expected columns that are used")
+    if called in told:
+        if task == "regression":
+            raise ValueError(
+                f"read_table: 'words' has the target {called!r}, expected none with "
+                "task='regression'"
+            )
+        task = "classification"
+    found = decided(
+        table,
+        used,
+        called,
+        words=told - {called},
+        labels=task == "classification",
+        asked=decimal,
+    )
     assert found.target is not None
-    aim = target_of(found.target, task, found.signs)
+    aim = target_of(found.target, task, found.signs, called in told)
     empty = left_out_empty(table, found, features)
     columns = columns_of(table, found)
-    check_features(columns, categorical)
+    check_features(columns, categorical, told)
     if missing == "refuse":
         refuse_gaps(table, columns, {called: aim.gaps})
     if aim.gaps.any():

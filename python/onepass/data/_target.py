@@ -21,8 +21,9 @@ from onepass.data._decide import (
     refuse_mixture,
     refuse_scaled,
 )
+from onepass.data._units import is_unit
 
-FEW = 8  # words: fewer may all differ and name classes
+FEW = 8  # words: fewer may all differ and name classes; so many amounts may be names, such as 3g
 
 
 @dataclass(frozen=True)
@@ -35,11 +36,16 @@ class Target:
     unit: str = ""
 
 
-def target_of(cells: Cells | Numbers, task: str | None, signs: Signs) -> Target:
+def target_of(
+    cells: Cells | Numbers, task: str | None, signs: Signs, words: bool = False
+) -> Target:
     """Numbers, or classes by the text of their cells.
 
     Classes: text; whole numbers of which at most MOST_NAMES differ and one comes twice; codes with
     leading zeros. In a target of text, only an empty cell is a gap: NA is a class there.
+
+    Args:
+        words: they are names of classes, whatever they look like.
     """
     if isinstance(cells, Numbers):
         return Target(cells.values, None, cells.missing())
@@ -48,6 +54,8 @@ def target_of(cells: Cells | Numbers, task: str | None, signs: Signs) -> Target:
             f"{cells.source}: column {cells.name!r} is empty, expected a target; name another with "
             "target= (--target)"
         )
+    if words:
+        return _labels(cells, {word: word for word in cells.column.words if word != ""})
     counts = cells.counts()
     readings = cells.figures.readings
     if readings and not (task != "regression" and are_codes(cells.values)):
@@ -66,9 +74,11 @@ def target_of(cells: Cells | Numbers, task: str | None, signs: Signs) -> Target:
             f"target= (--target), write it as a number such as a count of days, or {NAMES}",
         )
     if task is None and not readings:
-        refuse_scaled(cells)
+        refuse_scaled(cells, f", or {NAMES}")
         refuse_mixture(
-            replace(cells, values=tuple(_unless_gaps(cells, text))), f"mend the cell, or {NAMES}"
+            replace(cells, values=tuple(_unless_gaps(cells, text))),
+            f"mend the cell, or {NAMES}",
+            other_ways=f", or {NAMES}",
         )
     if task is None and 2 * len(text) > len(cells.column) and _are_amounts(text):
         cells.refuse(
@@ -110,6 +120,12 @@ def _numeric(cells: Cells, counts: dict[str, int], task: str | None, signs: Sign
         else:
             names = {word: _number_name(by_word[word]) for word in cells.values}
         return _labels(cells, names, by_word)
+    if task is None and different <= FEW and _may_be_names(cells, found, rows):
+        cells.refuse(
+            cells.values[0],
+            f"may be an amount in {cells.figures.unit} or a name, as there are {different} of them "
+            f"in {rows} rows; pass task='regression' (--task regression) for amounts, or {NAMES}",
+        )
     if texts_differ and task is None:
         raise ValueError(
             f"{cells.source}: column {cells.name!r} has whole numbers that float64 cannot tell "
@@ -117,6 +133,13 @@ def _numeric(cells: Cells, counts: dict[str, int], task: str | None, signs: Sign
         )
     numbers = cells.numbers(found)
     return Target(numbers.values, None, numbers.missing(), cells.figures.unit)
+
+
+def _may_be_names(cells: Cells, found: Sequence[float], rows: int) -> bool:
+    """Whether amounts may be names such as 3g: whole, glued to a unit, each twice on average."""
+    glued = all(re.fullmatch(r"\d+[^\W\d]+", word) for word in cells.values)
+    come_again = len(set(found)) == len(found) and 2 * len(found) <= rows
+    return glued and come_again and is_unit(cells.figures.unit)
 
 
 def _number_name(number: float) -> str:

@@ -54,6 +54,7 @@ class Options:
     features: tuple[str, ...] | None = None
     missing: str | None = None
     categorical: str | None = None
+    words: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, given: Mapping[str, Any], before: Mapping[str, Any] | None = None) -> Options:
@@ -65,7 +66,7 @@ class Options:
         names = {field.name for field in dataclasses.fields(cls)}
         kept = {name: value for name, value in (before or {}).items() if name in names}
         merged = {**kept, **given}
-        for name in ("hidden", "drop", "features", "na_values"):
+        for name in ("hidden", "drop", "features", "na_values", "words"):
             if isinstance(merged.get(name), list):
                 merged[name] = tuple(merged[name])
         for name in ("activation", "optimizer"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import json
 import os
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,7 +21,7 @@ from onepass.data._given import array_of
 from onepass.runs import _labels, _model_file, _scores
 from onepass.runs._network import Architecture
 from onepass.runs._parts import Parts, check_range, scaled
-from onepass.runs._source import rows_of, rows_with_targets, targets
+from onepass.runs._source import Rows, rows_of, rows_with_targets, targets
 from onepass.train._callbacks import Callback, EarlyStopping
 from onepass.train._classes import softmax
 from onepass.train._evaluation import Evaluator
@@ -106,11 +107,13 @@ class SavedRun:
         Returns:
             (N,): numbers in float64, classes as in ``classes``.
 
+        A word that training lacked is told by a RuntimeWarning.
+
         Raises:
             ValueError: a column is missing, or a cell cannot be read. TypeError: X is something
                 else. OSError: no such file.
         """
-        return self.answers(self.outputs(rows_of(X, self.encoding).x))
+        return self.answers(self.outputs(self._rows(X).x))
 
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
         """The probability of each class, (N, classes), in the order of ``classes``.
@@ -120,7 +123,7 @@ class SavedRun:
         """
         if self.about["classes"] is None:
             raise TypeError("predict_proba: the run is a regression, expected a classification")
-        return self.probabilities(self.outputs(rows_of(X, self.encoding).x))
+        return self.probabilities(self.outputs(self._rows(X).x))
 
     def evaluate(self, X: Any, y: Any = None) -> dict[str, Any]:
         """How good the predictions are.
@@ -138,14 +141,17 @@ class SavedRun:
             ValueError: no target, a class that the training did not have, or as ``predict``.
         """
         if y is None:
-            rows = rows_with_targets(X, self.encoding)
+            rows = _told(rows_with_targets(X, self.encoding))
             assert rows.y is not None
             return self.scores(rows.x, rows.y)
-        rows = rows_of(X, self.encoding)
+        rows = self._rows(X)
         values = to_numpy(array_of("evaluate", "y", _array(y), text=True)).reshape(-1)
         if len(values) != len(rows.x):
             raise ValueError(f"evaluate: 'y' has {len(values)} values, expected {len(rows.x)}")
         return self.scores(rows.x, targets(values, self.encoding))
+
+    def _rows(self, X: Any) -> Rows:
+        return _told(rows_of(X, self.encoding))
 
     def outputs(self, X: NDArray[np.float64]) -> NDArray[np.float32]:
         """What the network gives for encoded rows."""
@@ -309,6 +315,13 @@ def _scale(arrays: dict[str, NDArray[Any]], part: str) -> Standardize:
     for name in SCALES:
         setattr(scale, name, arrays[f"{part}/{name}"])
     return scale
+
+
+def _told(rows: Rows) -> Rows:
+    """The rows, after a warning of words that training lacked."""
+    for text in rows.unseen:
+        warnings.warn(text, RuntimeWarning, stacklevel=4)
+    return rows
 
 
 def _array(y: Any) -> Any:

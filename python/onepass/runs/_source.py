@@ -23,7 +23,7 @@ from onepass.data._sets import BUNDLED, TABLES, load_arrays
 from onepass.runs import _labels
 from onepass.runs._options import Options
 
-CHOICE = ("drop", "features", "missing", "categorical")
+CHOICE = ("drop", "features", "missing", "categorical", "words")
 ENDINGS = (*TABLES, ".npz")
 Floats = NDArray[np.float64]
 
@@ -70,6 +70,7 @@ class Source:
             task=options.task,
             missing=options.missing,
             categorical=options.categorical or "refuse",
+            words=options.words,
         )
         if table.y is None or table.target is None:
             raise ValueError(f"{options.data}: no target column")
@@ -109,6 +110,7 @@ class Rows:
     Attributes:
         name: of the data. x: encoded. y: class indices or numbers, None if there is no target.
         notes: sentences for the user. table: what has been opened, to copy columns from.
+        unseen: those of the notes that tell of words that training lacked.
     """
 
     name: str
@@ -116,6 +118,7 @@ class Rows:
     y: NDArray[Any] | None
     notes: tuple[str, ...]
     table: Any
+    unseen: tuple[str, ...] = ()
 
     def cells(self, name: str) -> list[str]:
         """The cells of a column, as they are in the file.
@@ -152,7 +155,7 @@ def rows_of(data: Any, encoding: Encoding, /, **reading: Any) -> Rows:
         data = array.reshape(len(array), -1) if array.ndim > 2 else array
     columns, _, table = encoding.read(data, **reading)
     x, notes = encoding.encode(columns)
-    return Rows(table.stem, x, None, (*table.notes, *notes), table)
+    return Rows(table.stem, x, None, (*table.notes, *notes), table, notes)
 
 
 def rows_with_targets(data: Any, encoding: Encoding, /, **reading: Any) -> Rows:
@@ -168,7 +171,8 @@ def rows_with_targets(data: Any, encoding: Encoding, /, **reading: Any) -> Rows:
     else:
         source = _path(data) if isinstance(data, (str, os.PathLike)) else data
         table = read_table(source, like=encoding, **reading)
-        rows = Rows(table.name, table.x, table.y, table.notes, None)
+        x, unseen = encoding.encode(table.raw)
+        rows = Rows(table.name, x, table.y, table.notes, None, unseen)
     if rows.y is None:
         raise ValueError(
             f"{rows.name}: no column {encoding.target!r}, expected the target to compare with"
