@@ -256,3 +256,21 @@ def test_version(tmp_path):
     done = onepass("--version", cwd=tmp_path)
     assert done.returncode == 0
     assert re.fullmatch(r"onepass \d+\.\d+\.\d+\S*\n", done.stdout)
+
+
+@pytest.mark.parametrize("module", ["onepass.cli._main", "argparse", "numpy", "onepass._numbers",
+                                    "onepass.runs._recipe", "onepass.optim"])  # fmt: skip
+def test_ctrl_c_while_something_is_imported_is_one_line(module, table):
+    code = f"""
+import os, signal, sys
+class Interrupts:
+    def find_spec(self, name, path=None, target=None):
+        if name == {module!r}:
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Interrupts())
+from onepass.cli import main
+sys.exit(main(["train", "things.csv", "--epochs", "1"]))
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=table.parent, env=ENVIRONMENT,
+                          capture_output=True, text=True)  # fmt: skip
+    refused(done, "^onepass: interrupted$", 130)

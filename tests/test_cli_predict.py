@@ -622,3 +622,51 @@ def test_words_for_gaps_are_told_once_and_hold_for_every_file(here, capsys):
     assert want == got
     error = said(capsys, "train", "marked.csv", "--out", "three", *options, status=2)
     assert "column 'b'" in error
+
+
+@pytest.mark.parametrize("name", ["history.csv", "curves.png", "diagnosis.png", "checkpoints",
+                                  "checkpoints/new.csv", "../run/history.csv"])  # fmt: skip
+def test_a_file_of_a_run_is_no_place_for_predictions(trained, capsys, name):
+    trained("classes")
+    capsys.readouterr()
+    before = {p: p.read_bytes() for p in Path("run").rglob("*") if p.is_file()}
+    assert main(["predict", "run", "t.csv", "--out", f"run/{name}"]) == 2
+    assert "a file of a run itself, expected another name" in capsys.readouterr().err
+    assert {p: p.read_bytes() for p in Path("run").rglob("*") if p.is_file()} == before
+
+
+def test_a_link_to_a_file_of_a_run_is_none_either(trained, capsys):
+    trained("classes")
+    Path("link.csv").symlink_to("run/history.csv")
+    before = Path("run/history.csv").read_bytes()
+    assert main(["predict", "run", "t.csv", "--out", "link.csv"]) == 2
+    assert Path("run/history.csv").read_bytes() == before
+    assert main(["predict", "run", "t.csv", "--out", "run/mine.csv"]) == 0
+    assert main(["predict", "run", "t.csv", "--out", "history.csv"]) == 0
+
+
+def test_columns_of_words_are_kept_with_the_run(here, capsys):
+    found = columns("classes")
+    found = {"ram": (["32GB", "1TB", "512GB"] * 40), "ratio": ["2:10", "1:12"] * 60, **found}
+    write("t.csv", found)
+    assert main(["train", "t.csv", *FAST]) == 2
+    assert "(--words ram) if they are names" in capsys.readouterr().err
+    assert main(["train", "t.csv", *FAST, "--words", "ram,ratio", "--drop", "id"]) == 0
+    run = package.load_run("runs/t")
+    assert run.encoding.feature_names[:3] == ("ram=1TB", "ram=32GB", "ram=512GB")
+    assert main(["train", "--resume", "--out", "runs/t", "--quiet"]) == 0
+    capsys.readouterr()
+    assert main(["train", "t.csv", "--resume", "--words", "ram", "--quiet"]) == 2
+    assert "--words ram,ratio; --resume cannot go on with --words ram" in capsys.readouterr().err
+
+
+def test_words_that_training_lacked_are_told_in_python_too(trained):
+    trained("words")
+    run = package.load_run("run")
+    new = {"a": [1.0, 2.0], "b": [3.0, 4.0], "town": ["Oslo", "Paris"], "price": [1.0, 2.0]}
+    for call in (run.predict, run.evaluate):
+        with pytest.warns(RuntimeWarning, match=r"'town': 1 row holds words that training lacked"):
+            call(new)
+    with pytest.warns(RuntimeWarning, match="'Paris'"):
+        run.evaluate({k: v for k, v in new.items() if k != "price"}, [1.0, 2.0])
+    run.predict({**new, "town": ["Oslo", "Oslo"]})

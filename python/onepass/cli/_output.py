@@ -6,9 +6,8 @@ import shutil
 import sys
 import textwrap
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 from onepass import _console
 
@@ -43,16 +42,6 @@ def warnings_as_notes() -> Iterator[None]:
         warnings.simplefilter("default", RuntimeWarning)
         warnings.showwarning = lambda message, *rest, **more: note(message)
         yield
-
-
-def device_of(chosen: Mapping[str, Any]) -> str:
-    """The device that was chosen; ValueError if it cannot be used."""
-    from onepass import config
-
-    device = chosen.get("device", "cpu")
-    if device == "cuda" and not config.cuda_available():
-        raise ValueError(f"--device cuda: {config.cuda_why_not()}")
-    return str(device)
 
 
 def fail(error: object, status: int) -> int:

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from onepass.cli._arguments import Arguments
-from onepass.cli._output import device_of, fail, note, say
+from onepass.cli._device import device_of
+from onepass.cli._output import fail, note, say
 
 if TYPE_CHECKING:
     from onepass.runs import SavedRun
@@ -76,7 +77,13 @@ def evaluate(options: Arguments) -> int:
 
 
 def _check_out(out: Path | None, data: str) -> None:
-    """Refuses to write predictions over the rows that they are for."""
+    """Refuses to write predictions over the rows that they are for, or over a run's file."""
+    from onepass.runs._folder import is_of_a_run
+
+    if out is not None and is_of_a_run(out):
+        raise ValueError(
+            f"predict: '--out' is {str(out)!r}, a file of a run itself, expected another name"
+        )
     if out is None or not out.exists():
         return
     if data == "-":

@@ -9,7 +9,8 @@ from contextlib import closing, suppress
 from typing import TYPE_CHECKING
 
 from onepass.cli._arguments import Arguments
-from onepass.cli._output import device_of, fail, say
+from onepass.cli._device import device_of
+from onepass.cli._output import fail, say
 
 if TYPE_CHECKING:
     from onepass.runs._evaluation import Evaluated

@@ -147,6 +147,14 @@ class Folder:
                 (self.path / name).unlink(missing_ok=True)
 
 
+def is_of_a_run(path: Path) -> bool:
+    """Whether the file is, or would be, one that a run keeps in its directory."""
+    real = path.resolve()
+    if real.name in FILES and _holds_a_run(real.parent):
+        return True
+    return any(f.name == CHECKPOINTS and _holds_a_run(f.parent) for f in real.parents)
+
+
 def _read(path: Path) -> dict[str, Any]:
     try:
         record = json.loads((path / RECORD).read_text(encoding="utf-8"))
