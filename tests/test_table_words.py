@@ -100,3 +100,35 @@ def test_numbers_that_are_several_words_or_none_are_unseen(tmp_path, trained):
     place = [sorted(trained).index(w) if w in trained else None for w in ("7", "12", "3.1")]
     assert [row.argmax() if row.any() else None for row in x] == place
     assert "words that training lacked" in notes[0]
+
+
+# --------------------------------------------------------------------------- totals without a name
+
+
+TOTALLED = {
+    "sums": (lambda a, b, y: (a.sum(), b.sum(), y.sum()), "the sum of those above, in all 3"),
+    "means": (lambda a, b, y: (a.mean(), b.mean(), y.mean()), "the mean of those above, in all 3"),
+    "no target": (lambda a, b, y: (a.sum(), b.sum(), y[0]), None),
+    "one column": (lambda a, b, y: (a.sum(), b[3], y[0]), None),
+    "nearly": (lambda a, b, y: (a.sum() * 1.001, b.sum() * 1.001, y.sum()), None),
+}
+
+
+@pytest.mark.parametrize("kind", TOTALLED)
+def test_a_last_row_of_totals_without_a_name_is_noticed(tmp_path, kind):
+    rng = np.random.default_rng(2)
+    a, b, y = rng.random(12).round(2), rng.integers(1, 99, 12) * 1.0, rng.random(12).round(3) * 9
+    of, words = TOTALLED[kind]
+    rows = [*zip(a, b, y, strict=True), of(a, b, y)]
+    text = "a,b,zero,y\n" + "".join(f"{i!r},{j!r},0,{k!r}\n" for i, j, k in
+                                     [map(float, row) for row in rows])  # fmt: skip
+    frame = {name: [float(row[i]) for row in rows] for i, name in enumerate("aby")}
+    for source in (io.StringIO(text), frame):
+        told = [note for note in read_table(source).notes if note.startswith("the last row is")]
+        assert len(told) == (words is not None)
+        assert words is None or words in told[0]
+
+
+def test_numbers_that_add_up_by_chance_are_no_total():
+    table = read_table(io.StringIO("a,y\n1,2.5\n2,3.5\n3,6.0\n"))
+    assert not [note for note in table.notes if "last row" in note]

@@ -144,6 +144,11 @@ def feature(cells: Cells, signs: Signs, trained: bool = False) -> Column:
     return words_of(cells.column)
 
 
+def names_of(names: Sequence[str]) -> str:
+    """The names in quotes, between commas."""
+    return ", ".join(map(repr, names))
+
+
 def leave_out(names: Sequence[str]) -> str:
     """How to leave these columns out."""
     return f"leave it out with drop={list(names)} (--drop {','.join(names)})"

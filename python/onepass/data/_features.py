@@ -1,8 +1,7 @@
-"""Text and gaps in the columns of a table that are refused, and what is worth a note."""
+"""Text and gaps in the columns of a table that are refused."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -10,14 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onepass.data._cells import are_codes, is_code, shown
-from onepass.data._columns import Columns, Numbers, Words
-from onepass.data._decide import MOST_CATEGORIES, Decided, dates_among, keep_words, leave_out
+from onepass.data._columns import Columns, Words
+from onepass.data._decide import (
+    MOST_CATEGORIES,
+    Decided,
+    dates_among,
+    keep_words,
+    leave_out,
+    names_of,
+)
 from onepass.data._reader import FrameTable, TextTable
-from onepass.data._units import is_unit
-
-FEW_ROWS = 20  # in fewer, numbers may all differ by chance
-FILLERS = {sign * float("9" * digits) for sign in (-1, 1) for digits in (3, 4, 5, 6)}
-EXACT = 2.0**53  # whole numbers above are rounded
 
 
 def left_out_empty(
@@ -37,13 +38,13 @@ def left_out_empty(
         if column.at(slice(1)).missing().all() and column.missing().all()
     ]
     if empty and (asked is not None or len(empty) == len(found.features)):
-        cure = leave_out(empty) if asked is None else f"name others than {_them(empty)}"
+        cure = leave_out(empty) if asked is None else f"name others than {names_of(empty)}"
         raise ValueError(
             f"{table.name}: column {empty[0]!r} is empty, every cell is missing; {cure}"
         )
     for name in empty:
         del found.features[name]
-    return (f"left out the empty columns {_them(empty)}",) if empty else ()
+    return (f"left out the empty columns {names_of(empty)}",) if empty else ()
 
 
 def check_features(columns: Columns, categorical: str, words: Collection[str] = ()) -> None:
@@ -68,7 +69,9 @@ def check_features(columns: Columns, categorical: str, words: Collection[str] = 
         few = [n for n in texts if n not in many]
         cures = [leave_out(many or list(texts))]
         if few:
-            cures.insert(0, f"one-hot encode {_them(few)}: categorical='auto' (--categorical auto)")
+            cures.insert(
+                0, f"one-hot encode {names_of(few)}: categorical='auto' (--categorical auto)"
+            )
         if _are_codes(texts[name]):
             raise ValueError(
                 f"{columns.source}: column {name!r}, {_code(texts[name])} has a leading zero, so "
@@ -97,10 +100,6 @@ def _refuse(
         f"{columns.source}: column {name!r}, {first} {what}{many if counts else ''}; "
         f"{leave_out(list(names))}{keep}"
     )
-
-
-def _them(names: Sequence[str]) -> str:
-    return ", ".join(map(repr, names))
 
 
 def _are_few(column: Words) -> bool:
@@ -155,109 +154,3 @@ def refuse_gaps(
         f"{columns.source}: column {name!r}, row {row + 1}: missing value {word!r}; {rows} of "
         f"{size} rows have missing cells: {listed}; {cure}"
     )
-
-
-def notes_on(
-    table: TextTable | FrameTable,
-    columns: Columns,
-    y_gaps: NDArray[np.bool_],
-    classes: Mapping[str, int] | None,
-) -> tuple[str, ...]:
-    """One line each on what was left out, encoded or filled, and on what is worth a look.
-
-    Args:
-        y_gaps: rows that were left out, as they have no target.
-        classes: how many samples each class has; None for a regression.
-    """
-    notes = list(table.notes)
-    if table.blank:
-        rows = "1 row" if table.blank == 1 else f"{table.blank} rows"
-        notes.append(f"left out {rows} in which every cell is empty")
-    words = {n: c for n, c in columns.by_name.items() if isinstance(c, Words)}
-    if words:
-        listed = ", ".join(f"{n!r} ({len(c.words)} words)" for n, c in words.items())
-        notes.append(f"one-hot encoded: {listed}")
-    codes = [name for name, column in words.items() if _are_codes(column)]
-    if codes:
-        notes.append(f"codes, as they have leading zeros, and no numbers: {_them(codes)}")
-    units = [
-        f"{n!r} ({c.unit})"
-        for n, c in columns.by_name.items()
-        if isinstance(c, Numbers) and is_unit(c.unit)
-    ]
-    if units:
-        notes.append(f"numbers of one unit each: {', '.join(units)}")
-    gaps = {n: int(np.count_nonzero(c.missing())) for n, c in columns.by_name.items()}
-    numbers = [f"{n!r} ({gaps[n]})" for n in gaps if gaps[n] and n not in words]
-    if numbers:
-        notes.append(f"filled with the training part's median: {', '.join(numbers)}")
-    holed = [f"{n!r} ({gaps[n]})" for n in words if gaps[n]]
-    if holed:
-        notes.append(f"a missing cell counts as a word: {', '.join(holed)}")
-    if y_gaps.any():
-        count = int(np.count_nonzero(y_gaps))
-        notes.append(f"left out {count} of {len(y_gaps)} rows, which have no target")
-    constant = [n for n, c in columns.by_name.items() if _is_constant(c)]
-    if constant:
-        notes.append(f"the same in every row: {_them(constant)}")
-    ids = [n for n, c in columns.by_name.items() if isinstance(c, Numbers) and _is_id(n, c)]
-    if ids:
-        notes.append(f"different in every row: {_them(ids)}; if that is an id, {leave_out(ids)}")
-    dates = [n for n, c in columns.by_name.items() if isinstance(c, Numbers) and _are_dates(c)]
-    if dates:
-        notes.append(f"dates as numbers, perhaps: {_them(dates)}; {leave_out(dates)}")
-    for name, column in columns.by_name.items():
-        number = _filler(column) if isinstance(column, Numbers) else None
-        if number is not None:
-            notes.append(
-                f"{name!r} has {number:g} in several rows, far from its other numbers; if that "
-                f"means a missing value, pass na_values=[{number:g}] (--na-values={number:g})"
-            )
-    long = [n for n, c in columns.by_name.items() if isinstance(c, Numbers) and _is_rounded(c)]
-    if long:
-        notes.append(f"whole numbers beyond 2**53, which are rounded: {_them(long)}")
-    rare = [name for name, count in (classes or {}).items() if count == 1]
-    if rare:
-        notes.append(f"classes of one sample: {', '.join(map(shown, rare[:10]))}")
-    return tuple(notes)
-
-
-def _is_constant(column: Any) -> bool:
-    if isinstance(column, Words):
-        return len(np.unique(column.codes)) == 1
-    values = column.values[~column.missing()]
-    return len(values) > 1 and len(values) == len(column) and bool((values == values[0]).all())
-
-
-def _is_id(name: str, column: Numbers) -> bool:
-    """Whole numbers, all different, in more rows than chance would have, or called an id."""
-    values = column.values
-    called = re.search(r"(^|[\W_])id$", name, re.IGNORECASE) is not None
-    if len(values) < (2 if called else FEW_ROWS) or not (values[:FEW_ROWS] % 1 == 0).all():
-        return False
-    return bool((values % 1 == 0).all()) and len(np.unique(values)) == len(values)
-
-
-def _are_dates(column: Numbers) -> bool:
-    """Whether numbers are such as 20240131."""
-    values = column.values[~column.missing()]
-    if not len(values) or values[0] < 19e6 or values.min() < 19e6 or values.max() >= 21e6:
-        return False
-    month, day = values // 100 % 100, values % 100
-    valid = (month >= 1) & (month <= 12) & (day >= 1) & (day <= 31)
-    return bool(((values % 1 == 0) & valid).all()) and len(np.unique(values)) > 2
-
-
-def _filler(column: Numbers) -> float | None:
-    """A number such as -9999 that stands apart and comes again: perhaps it means a gap."""
-    values = column.values[~column.missing()]
-    for number in {values.min(), values.max()} & FILLERS if len(values) else ():
-        others = values[values != number]
-        if len(values) - len(others) > 1 and len(others) and np.abs(others).max() * 5 < abs(number):
-            return float(number)
-    return None
-
-
-def _is_rounded(column: Numbers) -> bool:
-    big = np.abs(column.values[np.abs(column.values) > EXACT])
-    return bool(big.size) and bool((big < 1e22).all()) and bool((big % 1 == 0).all())

@@ -17,7 +17,8 @@ from onepass.data import _gaps
 from onepass.data._columns import Columns, Floats, Numbers
 from onepass.data._decide import decided
 from onepass.data._encoding import FILL, Encoding, check_unit, columns_of
-from onepass.data._features import check_features, left_out_empty, notes_on, refuse_gaps
+from onepass.data._features import check_features, left_out_empty, refuse_gaps
+from onepass.data._notes import notes_on
 from onepass.data._reader import FrameTable, TextTable, open_table
 from onepass.data._target import target_like, target_of
 
@@ -220,7 +221,7 @@ def read_table(
             f"the {len(aim.classes)} whole numbers of {called!r} are classes; as amounts, pass "
             "task='regression' (--task regression)",
         )
-    notes = (*empty, *notes_on(table, columns, aim.gaps, counts))
+    notes = (*empty, *notes_on(table, columns, aim.gaps, counts, y if counts is None else None))
     return Table(table.stem, y, called, aim.classes, bare.fit(columns), notes, columns)
 
 
