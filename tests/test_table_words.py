@@ -132,3 +132,16 @@ def test_a_last_row_of_totals_without_a_name_is_noticed(tmp_path, kind):
 def test_numbers_that_add_up_by_chance_are_no_total():
     table = read_table(io.StringIO("a,y\n1,2.5\n2,3.5\n3,6.0\n"))
     assert not [note for note in table.notes if "last row" in note]
+
+
+@pytest.mark.parametrize(("options", "kind", "words"), [
+    ({"sepp": ";"}, TypeError, "unknown option 'sepp', expected sep, .*did you mean 'sep'"),
+    ({"sep": "a"}, ValueError, "'sep' is 'a', expected one character"),
+    ({"decimal": ";"}, ValueError, "'decimal' is ';', expected"),
+    ({"header": "no"}, TypeError, "'header' is 'no', expected"),
+    ({"na_values": 3j}, TypeError, "'na_values' is 3j, expected a list"),
+])  # fmt: skip
+def test_options_of_reading_are_checked_for_other_files_too(options, kind, words):
+    encoding = read_table(io.StringIO("a,y\n1,2.5\n2,3.5\n")).encoding
+    with pytest.raises(kind, match=words):
+        encoding.apply(io.StringIO("a\n1\n"), **options)

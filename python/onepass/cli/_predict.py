@@ -104,7 +104,7 @@ def _is_open_on(file: Any, path: Path) -> bool:
 
 def _reading(chosen: dict[str, Any]) -> dict[str, Any]:
     """How the file is read, where that was said."""
-    from onepass.data._encoding import READING
+    from onepass.data._reading import READING
 
     return {k: chosen[k] for k in READING if k in chosen}
 

@@ -9,16 +9,15 @@ from typing import Any
 import numpy as np
 
 from onepass._suggest import suggestion
-from onepass.data import _gaps
 from onepass.data._cells import are_codes, is_code, is_plain
 from onepass.data._columns import Column, Columns, Floats, Numbers, Words
 from onepass.data._decide import Decided, decided
 from onepass.data._features import refuse_gaps
 from onepass.data._reader import FrameTable, TextTable, open_table
+from onepass.data._reading import Reading
 
 FORMAT = 1
 FILL = "fill them in: the model was trained without missing cells"
-READING = ("sep", "decimal", "header", "encoding", "na_values")
 
 
 @dataclass(frozen=True)
@@ -136,17 +135,14 @@ class Encoding:
         self, source: Any, *, with_target: bool = False, **reading: Any
     ) -> tuple[Columns, Decided, TextTable | FrameTable]:
         """The columns of another table, decided as those of the first."""
-        how = {**self.reading, **{k: v for k, v in reading.items() if v is not None}}
-        told = _gaps.check("read_table", reading.get("na_values")) or []
-        how["na_values"] = [*(self.reading.get("na_values") or []), *told] or None
-        asked = how.pop("decimal", None)
-        table = open_table(source, **how, names=self.columns)
+        how = Reading.checked("read_table", reading).after(self.reading)
+        table = open_table(source, how, self.columns)
         if isinstance(table, TextTable):
             table.text.keeps_blank = not with_target  # each row gets a prediction
         absent = [name for name in self.columns if name not in table.names]
         if absent:
             hint = ""
-            if how.get("header") is False:
+            if how.header is False:
                 hint = "; without a header line, columns are called by their places"
             hint += suggestion(absent[0], [n for n in table.names if n not in self.columns])
             raise ValueError(
@@ -161,7 +157,7 @@ class Encoding:
             target,
             words=words,
             labels=self.classes is not None,
-            asked=asked,
+            asked=how.decimal,
             before=self.shown,
             trained=True,
         )

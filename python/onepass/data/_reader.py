@@ -13,6 +13,7 @@ from onepass.data import _frames, _gaps
 from onepass.data._blocks import NUMBER, SKIP, WORD
 from onepass.data._columns import Column, Floats, Numbers
 from onepass.data._layout import refuse_data
+from onepass.data._reading import Reading
 from onepass.data._source import Source
 from onepass.data._text import Text
 
@@ -43,16 +44,14 @@ class TextTable:
     def __init__(
         self,
         given: Any,
-        sep: str | None,
-        header: bool | None,
-        encoding: str | None,
+        reading: Reading,
         needed: Sequence[str] | None = None,
     ) -> None:
         self.na_values: Sequence[str] = ()
-        source = Source(given, encoding)
+        source = Source(given, reading.encoding)
         self.name, self.stem = source.name, source.stem
         self.blank = 0  # rows of empty cells that were left out
-        self.text = Text(source, sep, header)
+        self.text = Text(source, reading.sep, reading.header)
         self.notes: list[str] = list(self.text.layout.notes)
         names = self.text.layout.names
         self.places = {name: place for place, name in enumerate(names) if name}
@@ -146,31 +145,19 @@ class FrameTable:
 
 
 def open_table(
-    given: Any,
-    *,
-    sep: str | None = None,
-    header: bool | None = None,
-    encoding: str | None = None,
-    names: Sequence[str] | None = None,
-    na_values: Sequence[str] | None = None,
+    given: Any, reading: Reading, names: Sequence[str] | None = None
 ) -> TextTable | FrameTable:
     """A path, an open file, ``"-"``, a DataFrame or a dict; with ``names`` also an array.
 
     Raises:
         TypeError: it is none of these.
     """
-    table = _opened(given, sep, header, encoding, names)
-    table.na_values = na_values or ()
+    table = _opened(given, reading, names)
+    table.na_values = reading.na_values or ()
     return table
 
 
-def _opened(
-    given: Any,
-    sep: str | None,
-    header: bool | None,
-    encoding: str | None,
-    names: Sequence[str] | None,
-) -> TextTable | FrameTable:
+def _opened(given: Any, reading: Reading, names: Sequence[str] | None) -> TextTable | FrameTable:
     if _frames.is_frame(given):
         return FrameTable("the table", "table", _frames.columns_of("the table", given))
     if names is not None and (hasattr(given, "shape") or isinstance(given, (list, tuple))):
@@ -186,8 +173,8 @@ def _opened(
         table = _frames.columns_of(str(path), _frames.frame_of(path))
         return FrameTable(str(path), path.stem, table)
     if ending == ".xlsx":
-        return _of_grid(path, header)
-    return TextTable(given, sep, header, encoding, names)
+        return _of_grid(path, reading.header)
+    return TextTable(given, reading, names)
 
 
 def _of_array(given: Any, names: Sequence[str]) -> FrameTable:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -13,13 +12,13 @@ from numpy.typing import NDArray
 
 from onepass import _numbers as numbers
 from onepass._suggest import suggestion
-from onepass.data import _gaps
 from onepass.data._columns import Columns, Floats, Numbers
 from onepass.data._decide import decided
 from onepass.data._encoding import FILL, Encoding, check_unit, columns_of
 from onepass.data._features import check_features, left_out_empty, refuse_gaps
 from onepass.data._notes import notes_on
 from onepass.data._reader import FrameTable, TextTable, open_table
+from onepass.data._reading import Reading
 from onepass.data._target import target_like, target_of
 
 TASKS = ("classification", "regression")
@@ -151,33 +150,22 @@ def read_table(
         >>> table.x.tolist(), table.y.tolist()
         ([[1.5, 0.1], [2.5, 0.12]], [7.0, 9.25])
     """
-    if sep is not None and not (isinstance(sep, str) and re.fullmatch(r'[^\w\s".]|\t', sep)):
-        raise ValueError(
-            f"read_table: 'sep' is {sep!r}, expected one character that is no space, letter or "
-            "digit, such as ',', ';' or '\\t'"
-        )
-    if decimal is not None:
-        numbers.one_of("read_table", "decimal", decimal, (".", ","))
-    if header is not None:
-        header = numbers.flag("read_table", "header", header)
+    given = {"sep": sep, "decimal": decimal, "header": header, "encoding": encoding}
+    reading = Reading.checked("read_table", {**given, "na_values": na_values})
     if task is not None:
         numbers.one_of("read_table", "task", task, TASKS)
     numbers.one_of("read_table", "categorical", categorical, ("refuse", "auto"))
     if missing is None:
         missing = "impute" if categorical == "auto" else "refuse"
     numbers.one_of("read_table", "missing", missing, ("refuse", "impute"))
-    reading: dict[str, Any] = {"sep": sep, "decimal": decimal, "header": header}
-    reading |= {"encoding": encoding, "na_values": _gaps.check("read_table", na_values)}
     if like is not None:
         return _read_like(source, like, reading)
-    table = open_table(
-        source, sep=sep, header=header, encoding=encoding, na_values=reading["na_values"]
-    )
+    table = open_table(source, reading)
     if not isinstance(table, TextTable):
         for name in ("sep", "encoding"):
-            if reading[name] is not None:
+            if given[name] is not None:
                 raise ValueError(
-                    f"read_table: {name!r} is {reading[name]!r}, expected none with {table.name}, "
+                    f"read_table: {name!r} is {given[name]!r}, expected none with {table.name}, "
                     "which is no text"
                 )
     used, called = _chosen(table, drop, features, target)
@@ -209,7 +197,8 @@ def read_table(
     if aim.gaps.any():
         columns = columns.at(~aim.gaps)
     y = aim.y[~aim.gaps]
-    bare = Encoding((), called, aim.classes, reading, missing, found.signs.shown, aim.unit)
+    how = asdict(reading)
+    bare = Encoding((), called, aim.classes, how, missing, found.signs.shown, aim.unit)
     counts = None
     if aim.classes is not None:
         of_class = np.bincount(y, minlength=len(aim.classes)).tolist()
@@ -225,8 +214,8 @@ def read_table(
     return Table(table.stem, y, called, aim.classes, bare.fit(columns), notes, columns)
 
 
-def _read_like(source: Any, like: Encoding, reading: dict[str, Any]) -> Table:
-    columns, found, table = like.read(source, with_target=True, **reading)
+def _read_like(source: Any, like: Encoding, reading: Reading) -> Table:
+    columns, found, table = like.read(source, with_target=True, **vars(reading))
     y = None
     if found.target is not None:
         aim = target_like(found.target, like.classes, found.signs)

@@ -10,6 +10,7 @@ from typing import Any
 
 from onepass import optim
 from onepass._suggest import suggestion
+from onepass.data._reading import Reading
 from onepass.optim.lr_scheduler import CosineAnnealingLR, LinearWarmup, LRScheduler, SequentialLR
 from onepass.runs._network import activations
 
@@ -21,9 +22,9 @@ NEED_MORE_THAN_A_GRADIENT = ("lbfgs", "sparseadam")
 FREE = ("data", "epochs", "device", "early_stopping")  # a resume may change them
 
 
-@dataclass(frozen=True)
-class Options:
-    """Options of ``onepass train``, with their defaults.
+@dataclass(frozen=True, kw_only=True)
+class Options(Reading):
+    """Options of ``onepass train``, with their defaults; those of reading the table among them.
 
     ``lr`` None means ADAM_LR for the Adam family, else the default of the optimizer.
     """
@@ -45,11 +46,6 @@ class Options:
     cv: int | None = None
     device: str = "cpu"
     seed: int = 0
-    sep: str | None = None
-    decimal: str | None = None
-    header: bool | None = None
-    encoding: str | None = None
-    na_values: tuple[str, ...] | None = None
     drop: tuple[str, ...] = ()
     features: tuple[str, ...] | None = None
     missing: str | None = None

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from onepass._array import to_numpy
 from onepass._suggest import suggestion
 from onepass.data import Dataset, Encoding, Feature, Table, load, read_table
-from onepass.data._encoding import READING
 from onepass.data._given import array_of
+from onepass.data._reading import READING
 from onepass.data._sets import BUNDLED, TABLES, load_arrays
 from onepass.runs import _labels
 from onepass.runs._options import Options
