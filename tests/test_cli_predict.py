@@ -670,3 +670,32 @@ def test_words_that_training_lacked_are_told_in_python_too(trained):
     with pytest.warns(RuntimeWarning, match="'Paris'"):
         run.evaluate({k: v for k, v in new.items() if k != "price"}, [1.0, 2.0])
     run.predict({**new, "town": ["Oslo", "Oslo"]})
+
+
+def test_a_utf8_file_for_a_run_of_latin1_is_told_the_cure(here, capsys):
+    found = {"größe": [str(i) for i in range(60)], "ort": ["Köln", "Berlin"] * 30,
+             "y": ["5.5", "7.25"] * 30}  # fmt: skip
+    write("u.csv", found)
+    write("n.csv", {"ort": found["ort"], "groesse": found["größe"], "y": found["y"]})
+    for name in ("u", "n"):
+        Path(f"{name}1.csv").write_bytes(Path(f"{name}.csv").read_text("utf-8").encode("latin-1"))
+    options = ["--categorical", "auto", "--encoding", "latin-1", *FAST]
+    assert main(["train", "u1.csv", *options, "--out", "one"]) == 0
+    assert main(["train", "n1.csv", *options, "--out", "two"]) == 0
+    cure = "if the file is UTF-8, pass encoding='utf-8' (--encoding utf-8)"
+    capsys.readouterr()
+    assert main(["predict", "one", "u.csv"]) == 2
+    assert cure in capsys.readouterr().err
+    assert main(["predict", "two", "n.csv"]) == 0
+    assert cure in capsys.readouterr().err
+    for run, file in (("one", "u.csv"), ("two", "n.csv")):
+        assert main(["predict", run, file, "--encoding", "utf-8"]) == 0
+        assert "UTF-8" not in capsys.readouterr().err
+    assert main(["predict", "two", "n1.csv"]) == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_one_epoch_is_no_epochs(here, capsys):
+    write("t.csv", columns("classes"))
+    assert main(["train", "t.csv", *FAST, "--epochs", "1", "--drop", "id"]) == 0
+    assert "(1 epoch, best epoch 1)" in capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""Metrics of classes where a sample has one output: what it is, is told, seen or asked for."""
+"""Metrics of classes where a sample has one output: the loss says what it is, or they ask."""
 
 import warnings
 

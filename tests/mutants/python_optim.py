@@ -58,7 +58,7 @@ OPTIM = [
     Mutant(
         "schedule: a factor of 0 hides the others for ever",
         f"{SCHEDULES}/_zeros.py",
-        'float(kept) if ours and kept is not None else None',
+        "float(kept) if ours and kept is not None else None",
         "None",
         (f"{TOGETHER}::test_two_schedules_of_one_optimizer_multiply[cosine and pause-]",),
     ),

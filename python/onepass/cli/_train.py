@@ -96,7 +96,8 @@ def _report(run: Recipe, result: Evaluated, pictures: list[str], folds: str, qui
         say("")
     best = f", best epoch {run.stopping.best_epoch}" if run.stopping.best_epoch else ""
     across = f"; {folds}" if folds else ""
-    say(f"{result}  ({run.trainer.epoch} epochs{best}){across}")
+    epochs = f"{run.trainer.epoch} epoch{'s' * (run.trainer.epoch != 1)}"
+    say(f"{result}  ({epochs}{best}){across}")
     files = ", ".join(["model.npz", *pictures, "history.csv", "run.json", "checkpoints"])
     say(f"the run is in {run.out}: {files}")
     folder = shlex.quote(str(run.out))

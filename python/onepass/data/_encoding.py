@@ -145,6 +145,7 @@ class Encoding:
             if how.header is False:
                 hint = "; without a header line, columns are called by their places"
             hint += suggestion(absent[0], [n for n in table.names if n not in self.columns])
+            hint += _cure_of_utf8(how.encoding, table.names)
             raise ValueError(
                 f"{table.name}: no column {', '.join(map(repr, absent))}, which the model was "
                 f"trained on; the table has {', '.join(table.names)}{hint}"
@@ -212,6 +213,7 @@ class Encoding:
                 notes.append(
                     f"column {feature.name!r}: {rows} words that "
                     f"training lacked, such as {words[row, place]!r}; all its columns are 0 there"
+                    f"{_cure_of_utf8(self.reading.get('encoding'), [words[row, place]])}"
                 )
         encoder = _encoder([list(feature.categories) for feature in features])
         coded = encoder.transform(words)
@@ -294,6 +296,17 @@ def check_unit(where: str, unit: str, column: Numbers) -> None:
             f"{where} has {f'the unit {column.unit}' if column.unit else 'no unit'}, expected "
             f"{unit or 'plain numbers'} as in the training data"
         )
+
+
+def _cure_of_utf8(encoding: str | None, texts: Sequence[str]) -> str:
+    """What to do where UTF-8 was read as a text of one byte a character: größe as grÃ¶ÃŸe."""
+    for text in texts if encoding else ():
+        try:
+            if text.encode(str(encoding)).decode("utf-8") != text:
+                return "; if the file is UTF-8, pass encoding='utf-8' (--encoding utf-8)"
+        except UnicodeError:
+            continue
+    return ""
 
 
 def _median(source: str, name: str, column: Numbers) -> float:

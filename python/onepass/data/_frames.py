@@ -92,9 +92,8 @@ def _pandas(path: Path) -> Any:
 
 def _needs(path: Path, error: ImportError) -> ImportError:
     package = ENDINGS[path.suffix.lower()]
-    return ImportError(
-        f"{path} needs pandas and {package}: pip install 'onepass[demo]' {package} ({error})"
-    )
+    why = str(error).split("\n")[0].split(". ")[0]  # pandas goes on for six hundred characters
+    return ImportError(f"{path} needs pandas and {package}: pip install pandas {package} ({why})")
 
 
 def cells_of(values: Any, words: bool) -> Column:

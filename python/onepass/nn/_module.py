@@ -16,7 +16,7 @@ from onepass._array import Array
 from onepass._parameter import Parameter
 from onepass.nn import _state_dict
 from onepass.nn._facts import NOT_COUNTED, bypassable, edits
-from onepass.nn._saved import SavedAttribute
+from onepass.nn._saved import Saves
 from onepass.nn._state_dict import LoadResult
 from onepass.nn._use import refuse_change
 
@@ -24,7 +24,7 @@ M = TypeVar("M", bound="Module")
 DEPTH = 8  # containers in containers that are looked into
 
 
-class Module:
+class Module(Saves):
     """Base of all layers: parameters, running statistics, forward and backward.
 
     A subclass sets `Parameter` and `Module` attributes in its constructor, and writes two methods::
@@ -66,7 +66,6 @@ class Module:
     statistics_frozen: bool = False  # set by freeze(); batch norms heed it
     buffer_names: ClassVar[tuple[str, ...]] = ()  # attributes that belong to the state, untrained
     _holds_eval: bool = False  # eval() was called on this very module, and no train() since
-    _saved = SavedAttribute()
 
     def __setattr__(self, name: str, value: Any) -> None:
         if isinstance(vars(self).get(name), Parameter) and not isinstance(
@@ -117,50 +116,9 @@ class Module:
         """
         raise NotImplementedError(f"{type(self).__name__} has no backward")
 
-    @property
-    def saved(self) -> Any:
-        """What the last forward in the present mode saved (in evaluation, of this thread)."""
-        saved = self._saved
-        if not self.training:
-            return saved.here.saved
-        if saved.displaced and get_ident() in saved.displaced:
-            saved.refuse(self)
-        return saved.trained
-
-    @saved.setter
-    def saved(self, value: Any) -> None:
-        self._remember(value)
-
-    def _remember(self, value: Any) -> None:
-        """``self.saved = value``, by a shorter way."""
-        if self.training:
-            self._saved.trained = value
-        else:
-            self._saved.here.saved = value
-
     def _all_saved(self) -> list[tuple[Module, Any]]:
         """What this module and all inside it saved in their present modes."""
         return [(module, module.saved) for module in self.modules()]
-
-    def recall(self) -> Any:
-        """What the last forward call saved.
-
-        Raises:
-            RuntimeError: there was none in the module's present mode, or two threads train the
-                module at once.
-        """
-        saved = self._saved
-        if not self.training:
-            value = saved.here.saved
-        else:
-            value = self.saved if saved.displaced else saved.trained
-        if value is None:
-            mode = "training" if self.training else "evaluation"
-            raise RuntimeError(
-                f"{type(self).__name__}.backward came before forward: call y = module(x) first, in "
-                f"{mode} mode and from this thread"
-            )
-        return value
 
     # -- the tree ------------------------------------------------------------------------------
 

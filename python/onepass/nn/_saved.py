@@ -7,7 +7,7 @@ Training changes the module, so one thread trains at a time; where two do, one g
 from __future__ import annotations
 
 from sys import getrefcount
-from threading import local
+from threading import get_ident, local
 from typing import Any, NoReturn
 
 from onepass.nn._use import refuse_change
@@ -84,3 +84,51 @@ class SavedAttribute:
             return Saved()
         saved: Saved = vars(module).setdefault("_saved", Saved())
         return saved
+
+
+class Saves:
+    """What every `Module` saves in its forward for its backward."""
+
+    training: bool
+    _saved = SavedAttribute()
+
+    @property
+    def saved(self) -> Any:
+        """What the last forward in the present mode saved (in evaluation, of this thread)."""
+        saved = self._saved
+        if not self.training:
+            return saved.here.saved
+        if saved.displaced and get_ident() in saved.displaced:
+            saved.refuse(self)
+        return saved.trained
+
+    @saved.setter
+    def saved(self, value: Any) -> None:
+        self._remember(value)
+
+    def _remember(self, value: Any) -> None:
+        """``self.saved = value``, by a shorter way."""
+        if self.training:
+            self._saved.trained = value
+        else:
+            self._saved.here.saved = value
+
+    def recall(self) -> Any:
+        """What the last forward call saved.
+
+        Raises:
+            RuntimeError: there was none in the module's present mode, or two threads train the
+                module at once.
+        """
+        saved = self._saved
+        if not self.training:
+            value = saved.here.saved
+        else:
+            value = self.saved if saved.displaced else saved.trained
+        if value is None:
+            mode = "training" if self.training else "evaluation"
+            raise RuntimeError(
+                f"{type(self).__name__}.backward came before forward: call y = module(x) first, in "
+                f"{mode} mode and from this thread"
+            )
+        return value

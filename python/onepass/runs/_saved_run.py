@@ -107,7 +107,7 @@ class SavedRun:
         Returns:
             (N,): numbers in float64, classes as in ``classes``.
 
-        A word that training lacked is told by a RuntimeWarning.
+        Warns of words that training lacked (RuntimeWarning).
 
         Raises:
             ValueError: a column is missing, or a cell cannot be read. TypeError: X is something
