@@ -147,4 +147,21 @@ DATA = [
         "VALIDATION_SHARE, stratify=stratified(source), seed=0",
         (f"{TABLES}::test_another_seed_holds_out_another_part",),
     ),
+    Mutant(
+        "encoding: 1.0 of a DataFrame is another word than 1",
+        f"{FOLDER}/_encoding.py",
+        "if isinstance(column, Words) and column.numeric:",
+        "if False:",
+        ("tests/test_table_words.py::test_numbers_of_a_dataframe_are_the_words_that_they_were",),
+    ),
+    Mutant(
+        "predict: replaces the files of a run",
+        f"{RUNS}/_folder.py",
+        "if real.name in FILES and _holds_a_run(real.parent):",
+        "if False:",
+        (
+            "tests/test_cli_predict.py::"
+            "test_a_file_of_a_run_is_no_place_for_predictions[history.csv]",
+        ),
+    ),
 ]

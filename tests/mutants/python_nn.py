@@ -224,4 +224,21 @@ NN = [
         "if False:",
         (f"{MODULE_EDITING}::test_an_edit_that_cannot_be_is_told_and_changes_nothing",),
     ),
+    Mutant(
+        "a Parameter of two models is trained in two threads",
+        f"{FOLDER}/_use.py",
+        "for part in (*modules, *shared):",
+        "for part in modules:",
+        (
+            f"{TRAINER_THREADS}::"
+            "test_models_that_share_a_parameter_are_trained_one_at_a_time[on_before_step-fit]",
+        ),
+    ),
+    Mutant(
+        "gradcheck: kinks that meet are wrong gradients",
+        f"{FOLDER}/_gradcheck.py",
+        "bool(high - low > 2 * allowed)",
+        "False",
+        (f"{GRADCHECK}::test_a_constant_x_behind_a_batch_norm_is_no_mistake[ReLU-1-x0-True]",),
+    ),
 ]

@@ -63,6 +63,13 @@ OPTIM = [
         (f"{TOGETHER}::test_two_schedules_of_one_optimizer_multiply[cosine and pause-]",),
     ),
     Mutant(
+        "schedule: a 0 set by hand is taken for its own",
+        f"{SCHEDULES}/_zeros.py",
+        "ours = lr == 0 and math.copysign(1, lr) < 0",
+        "ours = lr == 0",
+        (f"{TOGETHER}::test_a_zero_set_by_hand_where_a_schedule_is_zero_stays[0-nothing-0]",),
+    ),
+    Mutant(
         "schedule: one of two at 0 lets the rate go",
         f"{SCHEDULES}/_base.py",
         "held = zeros.held(group) is not None and self._holders(number)",

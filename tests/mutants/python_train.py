@@ -558,4 +558,14 @@ TRAIN = [
         "    if True:\n",
         (f"{CSV_LOGGER}::test_a_run_that_goes_on_keeps_its_table",),
     ),
+    Mutant(
+        "metrics: what the loss says of outputs is not read",
+        f"{FOLDER}/_classes.py",
+        "known = said(self.loss) or self.of_model or self.seen",
+        "known = self.of_model or self.seen",
+        (
+            "tests/test_one_output.py::"
+            "test_the_loss_says_what_outputs_of_ones_own_module_are[probabilities-sigmoid last]",
+        ),
+    ),
 ]

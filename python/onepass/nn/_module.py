@@ -39,7 +39,9 @@ class Module(Saves):
 
     In evaluation mode any number of threads may call one module; each has its own ``saved``.
     Training is for one thread at a time: where two overlap, one of them gets a RuntimeError. A fit
-    of a Trainer has the model for itself until it ends, also between two of its calls.
+    of a Trainer has the model for itself until it ends, also between two of its calls, and so it has
+    the parameters that other models share. In loops of your own the gradients of a shared parameter
+    add up rightly, and its steps are for one thread at a time: nothing checks that.
 
     Modules inside are attributes: one in a list, tuple or dict is refused (`ModuleList`).
 

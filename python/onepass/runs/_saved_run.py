@@ -107,7 +107,8 @@ class SavedRun:
         Returns:
             (N,): numbers in float64, classes as in ``classes``.
 
-        Warns of words that training lacked (RuntimeWarning).
+        Warns of words that training lacked (RuntimeWarning). The network computes in float32: from
+        about the seventh digit on, a number depends on how many rows are predicted together.
 
         Raises:
             ValueError: a column is missing, or a cell cannot be read. TypeError: X is something
