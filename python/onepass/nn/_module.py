@@ -39,9 +39,9 @@ class Module(Saves):
 
     In evaluation mode any number of threads may call one module; each has its own ``saved``.
     Training is for one thread at a time: where two overlap, one of them gets a RuntimeError. A fit
-    of a Trainer has the model for itself until it ends, also between two of its calls, and so it has
-    the parameters that other models share. In loops of your own the gradients of a shared parameter
-    add up rightly, and its steps are for one thread at a time: nothing checks that.
+    of a Trainer has the model for itself until it ends, also between two of its calls, and so the
+    parameters that other models share with it. In loops of your own, nothing checks that two
+    threads do not step a shared parameter at once; its gradients add up.
 
     Modules inside are attributes: one in a list, tuple or dict is refused (`ModuleList`).
 
