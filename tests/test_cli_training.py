@@ -210,7 +210,7 @@ def test_cross_validation_scores_each_fold_on_what_it_has_not_seen(run):
     values = [fold["accuracy"] for fold in folds]
     mean, spread = np.mean(values), np.std(values, ddof=1)
     assert f"3 folds: accuracy {mean:.4f} ± {spread:.4f}" in shown.splitlines()[-3]
-    source = Source.read(Options("t.csv"))
+    source = Source.read(Options(data="t.csv"))
     rows = _cross_validation.folds(source, 3, seed=0)
     assert sorted(np.concatenate(rows)) == list(range(120))
     for test in rows:
@@ -218,7 +218,7 @@ def test_cross_validation_scores_each_fold_on_what_it_has_not_seen(run):
         parts = _parts.split_rest(source, np.setdiff1d(np.arange(120), test), test, 0)
         assert not set(parts.train) & set(test)
         assert not set(parts.validation) & set(test)
-    done = list(_cross_validation.scores(source, Options("t.csv", cv=3, hidden=(4,), epochs=2),
+    done = list(_cross_validation.scores(source, Options(data="t.csv", cv=3, hidden=(4,), epochs=2),
                                          {"classes": ["no", "yes"]}, folds[:2]))  # fmt: skip
     assert done == folds[2:]
 
@@ -454,7 +454,7 @@ def test_every_option_has_its_default_in_the_help(capsys):
     with pytest.raises(SystemExit):
         main(["train", "--help"])
     text = " ".join(capsys.readouterr().out.split())
-    defaults = Options("t.csv")
+    defaults = Options(data="t.csv")
     for name in ("epochs", "batch_size", "optimizer", "norm", "activation", "dropout", "seed",
                  "label_smoothing", "early_stopping", "device"):  # fmt: skip
         option = "--" + name.replace("_", "-")

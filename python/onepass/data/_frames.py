@@ -93,7 +93,9 @@ def _pandas(path: Path) -> Any:
 def _needs(path: Path, error: ImportError) -> ImportError:
     package = ENDINGS[path.suffix.lower()]
     why = str(error).split("\n")[0].split(". ")[0]  # pandas goes on for six hundred characters
-    return ImportError(f"{path} needs pandas and {package}: pip install pandas {package} ({why})")
+    return ImportError(
+        f"{path} needs pandas and {package}: pip install 'onepass[demo]' {package} ({why})"
+    )
 
 
 def cells_of(values: Any, words: bool) -> Column:
