@@ -239,7 +239,7 @@ def muon_(
         >>> import onepass
         >>> p, b = np.zeros((2, 2), np.float32), np.zeros((2, 2), np.float32)
         >>> info = onepass.ops.muon_([p], [np.float32([[3, 0], [0, 1]])], [b], lr=1.0)
-        >>> np.abs(np.linalg.svd(-p)[1] - 1).max() < 0.35
+        >>> bool(np.abs(np.linalg.svd(-p)[1] - 1).max() < 0.35)
         True
     """
     given, op = {**locals()}, "muon_"

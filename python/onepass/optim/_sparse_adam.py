@@ -6,10 +6,13 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from onepass import _C
+from onepass._array import Array, parameter_dtype, zeros_like
 from onepass.ops import _sparse_adam as ops
+from onepass.ops._rule import State
 from onepass.ops._step import Betas, StepInfo, was_skipped
 from onepass.optim._optimizer import Optimizer, Parameters
 from onepass.optim._per_parameter import Watch
+from onepass.optim._states import follow
 from onepass.optim._torch_options import TorchOptions
 
 if TYPE_CHECKING:
@@ -56,6 +59,16 @@ class SparseAdam(Optimizer, op=ops.sparse_adam_):
         super().__init__(params, locals())
 
     _zero = staticmethod(ops.zero)
+
+    def _follow(self, state: State, arrays: list[Array]) -> list[Array]:
+        """A state of its own memory for each parameter: steps do not run through all of them.
+
+        In a shared buffer PyTorch's SparseAdam, which may load them, would write elsewhere:
+        ``dense.add_(sparse)`` of PyTorch 2.13 counts the beginning of a one-dimensional view twice.
+        """
+        held = self._states.get(state.key, [])
+        new = [zeros_like(a, parameter_dtype(a)) for a in arrays[len(held) :]]
+        return follow(arrays[: len(held)], held, [0.0] * len(held)) + new
 
     def _new_plan(self, kernel: str, names: tuple[str | None, ...]) -> _C.Plan:
         """A plan over all rows. No step runs it: it checks the arrays, and counts on the host."""
