@@ -28,8 +28,8 @@ from onepass.ops._step import (
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 Coefficients = tuple[float, float, float]
 _ADJUSTMENTS: dict[str | None, Callable[[int, int], float]] = {
-    None: lambda rows, columns: math.sqrt(max(1.0, rows / columns)),
-    "original": lambda rows, columns: math.sqrt(max(1.0, rows / columns)),
+    None: lambda rows, columns: _ADJUSTMENTS["original"](rows, columns),
+    "original": lambda rows, columns: math.sqrt(max(1.0, rows / max(1, columns))),
     "match_rms_adamw": lambda rows, columns: 0.2 * math.sqrt(max(rows, columns)),
 }
 

@@ -212,6 +212,9 @@ class Muon(Optimizer, op=ops.muon_):
 
     # ---- saving
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "_directions": None}  # they are laid out again
+
     def state_dict(self) -> dict[str, Any]:
         """PyTorch's layout: {"state": {index: {"step": t, name: array}}, "param_groups": […]}.
 
