@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from onepass import _C
 from onepass import _numbers as numbers
 from onepass._array import Array
 from onepass._docs import shares
@@ -129,6 +130,10 @@ class LBFGS(Optimizer):
         self._rule.of_group(self._name, group)
         self._arrays = [array_of(p) for p in self._parameters]
         self._flat = Flat(self._name, self._arrays)
+        try:  # no step runs it: it refuses arrays that overlap or cannot be written
+            _C.Plan("sgd", self._arrays, [None], [0] * len(self._arrays))
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"{self._name}{str(error).removeprefix('sgd')}") from None
         return group
 
     def add_param_group(self, group: Mapping[str, Any]) -> NoReturn:

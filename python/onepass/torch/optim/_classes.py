@@ -44,12 +44,13 @@ Example:
 
 
 def _steps_by_rule(cls: Any) -> bool:
-    """Whether `Optimizer` can drive it: its gradients are dense arrays beside the parameters."""
+    """Whether `Optimizer` can drive it: a step is one launch over dense gradients, no more."""
     return (
         inspect.isclass(cls)
         and issubclass(cls, optim.Optimizer)
         and hasattr(cls, "_rule")
         and cls.step is optim.Optimizer.step
+        and cls._take is optim.Optimizer._take
     )
 
 
