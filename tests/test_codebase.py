@@ -30,7 +30,13 @@ ROOT = Path(__file__).resolve().parents[1]
 ACTIVATIONS = [kernel["name"] for kernel in _C.kernels() if kernel["kind"] == "activation"]
 # Parameters of optimizers that are no options of the formula, or choose another kernel.
 NOT_OF_A_RULE = {"params", "compat", "decoupled_weight_decay", "diagnostics", "torch_options"}
-UPDATES = [kernel["name"] for kernel in _C.kernels() if kernel["kind"] == "update"]
+ON_ARRAYS = cases.optimizers.ON_ARRAYS
+FUNCTIONS_ON_ARRAYS = {function for function, _ in ON_ARRAYS.values()}
+UPDATES = [
+    kernel["name"]
+    for kernel in _C.kernels()
+    if kernel["kind"] == "update" and f"{kernel['name']}_" not in FUNCTIONS_ON_ARRAYS
+]
 FUNCTIONS = [name for name in ops.__all__ if inspect.isfunction(getattr(ops, name))]
 
 
@@ -136,6 +142,10 @@ def test_every_optimizer_has_a_record() -> None:
         and issubclass(getattr(optim, name), optim.Optimizer)
         and getattr(optim, name) is not optim.Optimizer
     }
+    classes -= {cls.__name__ for cls in ON_ARRAYS}
+    for cls, (function, file) in ON_ARRAYS.items():
+        assert f"optim.{cls.__name__}" in (ROOT / "tests" / file).read_text(encoding="utf-8")
+        assert function is None or function in ops.__all__
     missing = ", optim.".join(classes - recorded)
     assert classes == recorded, (
         f"tests/cases/optimizers.py has no record with cls=optim.{missing}; "
@@ -150,7 +160,7 @@ def test_every_function_has_a_row() -> None:
     files = {"_loss": "losses.py", "_norm": "norms.py", "_dropout": "dropout.py",
              "_bias_act": "channels.py", "_reduce": "reductions.py",
              "_activation": "activations.py"}  # fmt: skip
-    for name in FUNCTIONS:
+    for name in (name for name in FUNCTIONS if name not in FUNCTIONS_ON_ARRAYS):
         module = getattr(ops, name).__module__.rpartition(".")[2]
         where = "optimizers.py" if name.endswith("_") else files.get(module, "the family's file")
         cure = f"add its record to tests/cases/{where}"

@@ -63,6 +63,8 @@ def test_groups_of_a_model_of_pytorch():
     assert [n for g in groups if not g["weight_decay"] for n in g["param_names"]] == [
         "0.bias", "1.weight", "1.bias", "3.bias", "4.weight", "4.bias", "5.bias",
     ]  # fmt: skip
+    pairs = optim.param_groups(model.named_parameters(), lr=0.1, weight_decay=0.3, layer_decay=0.5)
+    assert shape_of(pairs) == shape_of(groups)
     everything = [id(p) for g in groups for p in g["params"]]
     assert sorted(everything) == sorted(map(id, model.parameters()))
 

@@ -307,6 +307,14 @@ OPTIMIZERS = [
     ),
 ]
 
+# Those that stand on operations on arrays, whose formula is of no single element: the function of
+# ops and the file of their tests.
+ON_ARRAYS = {
+    optim.Muon: ("muon_", "test_muon.py"),
+    optim.SparseAdam: ("sparse_adam_", "test_sparse_adam.py"),
+    optim.LBFGS: (None, "test_lbfgs.py"),  # a step evaluates the loss
+}
+
 VARIANTS = [variant for record in OPTIMIZERS for variant in record.variants()]
 BY_NAME = {variant.name: variant for variant in VARIANTS}
 
