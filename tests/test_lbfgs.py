@@ -204,12 +204,24 @@ def test_a_search_without_success_ends(search):
     assert search(rising, Point(0.0, 0.0, -1.0, None), 1.0, 40, 0.0).t == 0.0
 
 
+def wavy(rng):
+    """A falling curve with waves of all sizes, and its slope."""
+    size, pace, phase = rng.uniform(0, 1, 5), 10 ** rng.uniform(-2, 2, 5), rng.uniform(0, 6, 5)
+    fall = -1.0 - float((size * np.cos(phase)).sum())  # the slope at 0 is -1
+
+    def value(t):
+        return float((size / pace * np.sin(pace * t + phase)).sum() + fall * t + 1e-3 * t * t)
+
+    return value, lambda t: float((size * np.cos(pace * t + phase)).sum() + fall + 2e-3 * t)
+
+
 def test_searches_are_pytorchs():
     torch = pytest.importorskip("torch")
     from torch.optim.lbfgs import _strong_wolfe
 
-    for curve in ("parabola", "far", "near", "waves", "quartic"):
-        value, slope = CURVES[curve]
+    rng = np.random.default_rng(0)
+    finite = [CURVES[c] for c in ("parabola", "far", "near", "waves", "quartic")]
+    for value, slope in [*finite, *(wavy(rng) for _ in range(60))]:
         for first in (1.0, 1e-4, 37.0):
             seen, theirs = [], []
 
@@ -217,13 +229,30 @@ def test_searches_are_pytorchs():
                 theirs.append(float(t))
                 return value(float(t)), torch.tensor([slope(float(t))], dtype=torch.float64)
 
+            def evaluate(t, value=value, slope=slope, seen=seen):
+                seen.append(t)
+                return Point(t, value(t), slope(t), None)
+
             zero = torch.tensor([slope(0.0)], dtype=torch.float64)
             one = torch.ones(1, dtype=torch.float64)
             _, _, t, _ = _strong_wolfe(objective, None, first, one, value(0.0), zero, zero[0])
-            evaluate = line(curve, seen)
             start = Point(0.0, value(0.0), slope(0.0), None)
             assert strong_wolfe(evaluate, start, first, 25, 1e-9).t == pytest.approx(float(t))
-            assert seen == pytest.approx(theirs, rel=1e-9)
+            assert seen == pytest.approx(theirs, rel=1e-6)
+
+
+def test_the_second_point_may_be_higher_than_the_first():
+    """As in PyTorch, which compares from the third on."""
+    answers = [(-0.5, -0.95), (-0.4, -0.95), (-9.0, 0.0)]
+    seen = []
+
+    def evaluate(t):
+        seen.append(t)
+        return Point(t, *answers[len(seen) - 1], None)
+
+    point = strong_wolfe(evaluate, Point(0.0, 0.0, -1.0, None), 1.0, 25, 1e-9)
+    assert seen == sorted(seen)  # outwards
+    assert (len(seen), point.loss) == (3, -9.0)
 
 
 def test_a_loss_that_is_not_finite_is_too_far():
