@@ -167,6 +167,87 @@ def _torch_demo(x: np.ndarray, t: np.ndarray) -> Callable[[], object]:
     return theirs
 
 
+def _muon() -> Made:
+    """A layer of a transformer of width 256: products of matrices, and AdamW for the rest."""
+    from onepass import optim
+
+    layer = [(256, 256)] * 4 + [(1024, 256), (256, 1024)] + [(256,)] * 8
+    params, grads = _float32(layer)
+    ours = optim.Muon([p.copy() for p in params], lr=1e-5)
+    functions: dict[str, Function] = {"onepass": lambda: ours.step(grads)}
+    if has_torch():
+        import torch
+
+        tensors, functions["onepass tensors"] = _stepping(optim.Muon, params, grads)
+        held = [torch.nn.Parameter(p.detach().clone()) for p in tensors]
+        for own, p in zip(held, tensors, strict=True):
+            own.grad = p.grad
+        muon = torch.optim.Muon([p for p in held if p.ndim == 2], lr=1e-5)
+        adamw = torch.optim.AdamW([p for p in held if p.ndim < 2], lr=1e-5, fused=True)
+        functions["torch eager"] = lambda: (muon.step(), adamw.step())
+    elements = sum(p.size for p in params)
+    return functions, elements, elements * 20.0
+
+
+def _sparse_adam() -> Made:
+    """2,048 rows, some of them named twice, of a table of 100,000 by 64."""
+    from onepass import optim
+
+    (table,), (values,) = _float32([(100_000, 64)])[0], _float32([(2048, 64)])[0]
+    indices = np.random.default_rng(1).integers(0, len(table), len(values))
+    ours = optim.SparseAdam([table.copy()])
+    functions: dict[str, Function] = {"onepass": lambda: ours.step([(indices, values)])}
+    if has_torch():
+        import torch
+
+        at, rows = torch.from_numpy(indices)[None], torch.from_numpy(values)
+        grad = torch.sparse_coo_tensor(at, rows, table.shape, check_invariants=True)
+        for name, module in (("onepass tensors", optim), ("torch eager", torch.optim)):
+            p = torch.nn.Parameter(torch.from_numpy(table.copy()))
+            p.grad = grad.clone()
+            functions[name] = module.SparseAdam([p]).step
+    return functions, values.size, values.size * 28.0
+
+
+def _lbfgs() -> Made:
+    """Ten iterations on a quadratic of a million parameters, which cost next to nothing."""
+    from onepass import optim
+
+    (start, scale), _ = _float32([(1_000_000,)] * 2)
+    options = {"max_iter": 10, "history_size": 10, "tolerance_grad": 0, "tolerance_change": 0}
+    p = start.copy()
+    ours = optim.LBFGS([p], lr=1e-3, **options)
+    functions: dict[str, Function] = {"onepass": lambda: ours.step(lambda: (1.0, [p * scale]))}
+    if has_torch():
+        import torch
+
+        q, slopes = (torch.from_numpy(a.copy()) for a in (start, scale))
+        theirs = torch.optim.LBFGS([q], lr=1e-3, **options)
+
+        def closure() -> Any:
+            q.grad = q * slopes
+            return torch.ones(())
+
+        functions["torch eager"] = lambda: theirs.step(closure)
+    return functions, p.size, p.size * 4.0 * 10 * (4 * 10 + 6)
+
+
+def _float32(shapes: Sequence[tuple[int, ...]]) -> list[list[np.ndarray]]:
+    """Parameters and gradients."""
+    rng = np.random.default_rng(0)
+    return [[rng.standard_normal(s).astype(np.float32) for s in shapes] for _ in range(2)]
+
+
+def _stepping(cls: Any, params: Sequence[Any], grads: Sequence[Any]) -> tuple[list[Any], Function]:
+    """Parameters of PyTorch with gradients, and a step of ``cls`` over them."""
+    import torch
+
+    tensors = [torch.nn.Parameter(torch.from_numpy(p.copy())) for p in params]
+    for p, g in zip(tensors, grads, strict=True):
+        p.grad = torch.from_numpy(g.copy())
+    return tensors, cls(tensors, lr=1e-5).step
+
+
 WORKLOADS: dict[str, Callable[[], Made]] = {
     "adamw 6 tensors 26k": _adamw(SMALL6, clip=False),
     "adamw 120 tensors 250k": _adamw(SMALL120, clip=False),
@@ -185,5 +266,8 @@ WORKLOADS: dict[str, Callable[[], Made]] = {
     "bn+relu+dropout 8x512x7x7": _batch_norm((8, 512, 7, 7), "relu", 0.5),
     "bias+gelu(tanh) fwd+bwd 256x1024": _bias_gelu((256, 1024), "tanh"),
     "bias+gelu fwd+bwd 256x1024": _bias_gelu((256, 1024), "none"),
+    "muon 6 matrices 790k": _muon,
+    "sparse adam 2048 rows": _sparse_adam,
+    "lbfgs 10 iterations 1M": _lbfgs,
     "demo training step": _demo_step,
 }
