@@ -484,9 +484,9 @@ def full(shape: Any, fill_value: Any, dtype: Any = None, order: str = "C") -> nd
 
 # Taken from NumPy as they are, arrays unwrapped and results wrapped.
 FUNCTIONS = """
-abs absolute add all allclose any arange argmax argmin array_equal broadcast_to clip concatenate
-cumsum divide dot equal exp expand_dims greater isfinite isnan less linspace log maximum mean
-median minimum moveaxis multiply negative percentile power prod ravel reshape sign split sqrt
+abs absolute add all allclose any arange argmax argmin argsort array_equal broadcast_to clip
+concatenate cumsum divide dot equal exp expand_dims flatnonzero greater isfinite isnan less
+linspace log maximum mean median minimum moveaxis multiply negative percentile power prod ravel reshape sign split sqrt
 square squeeze stack std subtract sum swapaxes tanh tensordot transpose unique var vstack where
 """
 CONSTANTS = """
@@ -575,6 +575,7 @@ def _forward(name: str) -> Any:
 
 for _name in FUNCTIONS.split():
     setattr(cupy, _name, _forward(_name))
+cupy.add.reduceat = lambda *args, **keywords: _call(np.add.reduceat, args, keywords)
 for _name in CONSTANTS.split():
     setattr(cupy, _name, getattr(np, _name))
 reset()

@@ -149,11 +149,7 @@ def _summed(lib: Any, indices: Array, values: Array) -> tuple[Array, Array]:
     if bool(first.all()):
         return indices, values
     wide = values if values.dtype in (np.float32, np.float64) else values.astype(np.float32)
-    if lib is np:
-        sums = np.add.reduceat(wide[order], np.flatnonzero(first), axis=0)
-    else:
-        sums = lib.zeros((int(first.sum()), *values.shape[1:]), wide.dtype)
-        lib.add.at(sums, lib.cumsum(first)[lib.argsort(order)] - 1, wide)
+    sums = lib.add.reduceat(wide[order], lib.flatnonzero(first), axis=0)
     return sorted_indices[first], sums.astype(values.dtype, copy=False)
 
 
