@@ -80,15 +80,11 @@ class Muon(Optimizer, op=ops.muon_):
     Example:
         >>> from onepass import nn, optim
         >>> model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
-        >>> last = [*model.parameters()][2:]
-        >>> optimizer = optim.Muon(
-        ...     [
-        ...         {"params": [*model.parameters()][:2]},
-        ...         {"params": last, "use_muon": False, "lr": 3e-4},
-        ...     ],
-        ...     lr=0.02,
-        ...     adamw_lr_ratio=0.015,
-        ... )
+        >>> groups = [
+        ...     {"params": [*model.parameters()][:2]},
+        ...     {"params": [*model.parameters()][2:], "use_muon": False},
+        ... ]
+        >>> optimizer = optim.Muon(groups, lr=0.02, adamw_lr_ratio=0.015)  # AdamW at 3e-4
     """
 
     _rule = RULE

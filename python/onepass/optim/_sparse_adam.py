@@ -23,10 +23,13 @@ class SparseAdam(Optimizer, op=ops.sparse_adam_):
     """
     A gradient, in ``step(grads)`` or in ``.grad``, is a pair (indices, values) over axis 0 or, of a
     tensor, a sparse COO tensor such as ``torch.nn.Embedding(sparse=True)`` leaves. Rows of equal
-    index are summed. A step reads and writes 7 numbers for each element of those rows, and copies
-    them: its time does not depend on the other rows. A parameter's steps are counted together, as
-    in PyTorch: a row that is seen first at step 1,000 gets next to no bias correction. Unlike
-    PyTorch's it takes lr 0. On CUDA a step waits for the number of rows.
+    index are summed. A parameter keeps 8 bytes an element. A step reads p, m, v and g of the rows
+    and writes p, m and v, 28 bytes an element, and copies them once more; its time does not depend
+    on the other rows. On CUDA it waits for the number of rows.
+
+    The paper's Adam decays m and v of every row at every step. As in PyTorch a parameter's steps
+    are counted for all of its rows: one that is seen first at step 1,000 gets next to no bias
+    correction. PyTorch refuses lr = 0, where a schedule may end; here it is a step of length 0.
 
     Args:
         eps: added to √v before the correction; > 0.
