@@ -6,6 +6,7 @@ from mutant import Mutant
 
 FRONT = "tests/test_optim_front.py"
 FROZEN = "tests/test_frozen.py"
+LBFGS = "tests/test_lbfgs.py"
 LOADING = "tests/test_optim_loading.py"
 LR = "tests/test_lr_scheduler.py"
 OPTIONS = "tests/test_optimizer_options.py"
@@ -208,5 +209,26 @@ OPTIM = [
         'base = float(groups[group].get("initial_lr", base))',
         "base = 0.0",
         (f"{TOGETHER}::test_a_group_that_joins_where_all_rates_are_zero_follows_with_its_own",),
+    ),
+    Mutant(
+        "line search: the second point is compared with the first",
+        "python/onepass/optim/_line_search.py",
+        "further = left < most - 1",
+        "further = left < most",
+        (f"{LBFGS}::test_the_second_point_may_be_higher_than_the_first",),
+    ),
+    Mutant(
+        "line search: another margin at the edge",
+        "python/onepass/optim/_line_search.py",
+        "margin = 0.1 *",
+        "margin = 0.2 *",
+        (f"{LBFGS}::test_searches_are_pytorchs",),
+    ),
+    Mutant(
+        "SparseAdam: states share a buffer, beside which PyTorch writes",
+        "python/onepass/optim/_sparse_adam.py",
+        "new = [zeros_like(a, parameter_dtype(a)) for a in arrays[len(held) :]]",
+        "new = follow(arrays[len(held) :], [], [0.0] * len(arrays))",
+        ("tests/test_sparse_adam.py::test_states_begin_at_their_storage",),
     ),
 ]
