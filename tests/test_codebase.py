@@ -272,6 +272,7 @@ CPU_UNITS = {  # csrc/cpu/*.cpp that are compiled once per instruction set, and 
     "keep_words": ["keep_words"],
     "losses": ["onepass_cpu_losses_v3"],
     "normalise": ["onepass_cpu_normalise_v3"],
+    "watch": ["onepass_cpu_watch_v3"],
 }
 FAMILIES = ("activation", "update")  # a unit for each formula, by csrc/cpu/formula.cpp.in
 

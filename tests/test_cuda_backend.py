@@ -26,7 +26,7 @@ from cases import CASES, DTYPES, computing
 from helpers import assert_all_close, assert_all_same, each_dtype, sweep
 from norm_range import EPILOGUES, TOP, arrays, compare, reference, wide
 from norm_range import run as extreme
-from onepass import _C, ops
+from onepass import _C, ops, optim
 
 ROOT = Path(__file__).parents[1]
 SOURCES = [
@@ -228,6 +228,49 @@ def test_mixed_dtypes_in_one_call(simulator):
         got = run()
     for a, w in zip(got, want, strict=True):
         assert_all_same(a, w)
+
+
+@pytest.mark.parametrize("cls", [optim.LARS, optim.LAMB])
+def test_norms_of_each_tensor_give_the_bits_of_the_cpu(simulator, cls):
+    """What LARS, LAMB and diagnostics add up: parameters of all dtypes and layouts, some of many
+    tiles, one at the end of float64's range, in one list and any order of threads."""
+
+    def run():
+        rng = np.random.default_rng(3)
+        params = [rng.standard_normal(n).astype(d) for d in DTYPES for n in (0, 1, 33, 1025, 4099)]
+        params += [rng.standard_normal(70001).astype(np.float32)[1:], 1e200 * np.ones(3000)]
+        params += [rng.standard_normal((40, 60))[::2, ::-1], rng.standard_normal(()), np.zeros(5)]
+        grads = [rng.standard_normal(p.shape).astype(p.dtype) for p in params]
+        grads[7] = None
+        opt = cls(params, lr=0.5, weight_decay=0.1, diagnostics=True)
+        for _ in range(2):
+            opt.step(grads, grad_scale=4.0, zero_grad=True)
+            for g in grads:
+                if g is not None:
+                    assert not g.any()
+                    g[...] = rng.standard_normal(g.shape)
+        state = opt.state_dict()["state"]
+        states = [entry[key] for entry in state.values() for key in entry if key != "step"]
+        return params, states, [np.float64(each) for each in opt.per_parameter]
+
+    want = run()
+    for order in ORDERS:
+        with on(simulator, order):
+            got = run()
+        for a, w in zip(got, want, strict=True):
+            assert_all_same(a, w, str(order))
+
+
+def test_norms_of_more_tiles_than_threads_of_a_block(simulator):
+    p, g = (np.random.default_rng(i).standard_normal(270_001).astype(np.float32) for i in (1, 2))
+    found = []
+    for backend in (contextlib.nullcontext(), on(simulator)):
+        opt = optim.SGD([p], lr=0.0, diagnostics=True)
+        with backend:
+            opt.step([g])
+        found.append(opt.per_parameter)
+    assert found[0] == found[1]
+    assert found[0].param_norm[0] == pytest.approx(np.linalg.norm(p.astype(float)), rel=1e-12)
 
 
 @each_dtype

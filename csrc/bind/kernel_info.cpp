@@ -55,14 +55,20 @@ std::vector<RuleInfo> describe_rules() {
       info.counts_steps = kCountsSteps<R>;
       info.scalars = list_of(R::scalars);
       info.starts.assign(R::starts, R::starts + R::scalars.size);
+      info.norms = list_of(R::norms);
       info.advance = [](double* row) { advance<R>(row); };
       all.push_back(std::move(info));
     }
     for (size_t i = 0; i < optional.size(); ++i)
       if (V::on >> i & 1) operands.push_back(optional[i]);
     if (operands.size() != Signature<F>::arity) throw std::logic_error("one name per operand");
-    all.back().variants.push_back(
-        {R::name, "update", operands, list_of(R::hyper), accesses_of<F>(), index, int32_t(V::on)});
+    KernelInfo info{R::name,          "update", operands,      list_of(R::hyper),
+                    accesses_of<F>(), index,    int32_t(V::on)};
+    if constexpr (R::norms.size > 0) {
+      const auto before = accesses_of<typename V::template Measure<float>>();
+      info.accesses.insert(info.accesses.end(), before.begin(), before.end());
+    }
+    all.back().variants.push_back(std::move(info));
   });
   return all;
 }

@@ -17,12 +17,9 @@ struct KernelInfo {
   const char* name;
   const char* kind;
   std::vector<const char*> operands, hyper;
-  std::vector<Access> accesses;
-  int32_t index;        // in the Backend's table
-  int32_t variant = 0;  // of an optimizer
-
-  bool reads(size_t o) const { return accesses[o] != Access::write; }
-  bool writes(size_t o) const { return accesses[o] != Access::read; }
+  std::vector<Access> accesses;  // in all passes over the operands, one after the other
+  int32_t index;                 // in the Backend's table
+  int32_t variant = 0;           // of an optimizer
 };
 
 // An optimizer rule (core/rule.h).
@@ -34,6 +31,7 @@ struct RuleInfo {
   bool counts_steps;                 // the last of `hyper` is the step, which the plan fills in
   std::vector<const char*> scalars;  // of each parameter, beside its step count
   std::vector<double> starts;        // their values before the first step
+  std::vector<const char*> norms;    // of each tensor, which a pass before the update measures
   // Of a row [hyper…, scalars…], takes the scalars to the step in it.
   void (*advance)(double* row);
   std::vector<KernelInfo> variants;  // bit i of the position: optional state i is there

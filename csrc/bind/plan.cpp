@@ -171,8 +171,10 @@ struct Calls {
   const Backend& backend;
   const StepOptions& options;
   const KernelInfo& kernel;
+  const PlanWatch& watch;
   Norm norm{};
   Elementwise update{};
+  void* workspace = nullptr;      // of passes that measure tensors
   NormResult measured{0, 0, -1};  // on the CPU; a device keeps its own
   bool skipped = false;           // likewise
 };
@@ -198,6 +200,24 @@ void decide_on_cpu(Calls* calls) {
 void decide(Calls* calls) {
   if (calls->norm.result == &calls->measured) decide_on_cpu(calls);
 }
+// Leaves the gradients for the update, which is the one to zero them.
+void measure_tensors(Calls* calls) {
+  if (calls->skipped) return;
+  Elementwise call = calls->update;
+  call.rider.zero_grad = false;
+  call.workspace = calls->workspace;
+  calls->backend.measure[calls->kernel.index][calls->kernel.variant](call);
+}
+void watch_before(Calls* calls) {
+  Elementwise call = calls->watch.before();
+  call.workspace = calls->workspace;
+  calls->backend.watch_before(call);
+}
+void watch_after(Calls* calls) {
+  Elementwise call = calls->watch.after();
+  call.workspace = calls->workspace;
+  calls->backend.watch_after(call);
+}
 void update(Calls* calls) {
   if (calls->skipped) return;
   calls->backend.update[calls->kernel.index][calls->kernel.variant](calls->update);
@@ -209,18 +229,33 @@ constexpr Pass kMeasure{[](const Calls& c) { return workspace_bytes(c.backend, c
 constexpr Pass kDecide{kNoWorkspace, &decide};
 constexpr Pass kUpdate{[](const Calls& c) { return workspace_bytes(c.backend, c.update); },
                        &update};
+constexpr Pass kMeasureTensors{[](const Calls& c) { return measure_bytes(c.backend, c.update); },
+                               &measure_tensors};
+constexpr Pass kWatchBefore{
+    [](const Calls& c) { return measure_bytes(c.backend, c.watch.before()); }, &watch_before};
+constexpr Pass kWatchAfter{[](const Calls& c) { return measure_bytes(c.backend, c.watch.after()); },
+                           &watch_after};
 
-// In order. A further sum over tensors is one more entry, before the update that reads it.
+// In order. The decision to skip the step comes before the first pass that writes.
 struct Passes {
-  static constexpr int kMost = 4;
+  static constexpr int kMost = 6;
   const Pass* at[kMost];
   int count = 0;
-  explicit Passes(const StepOptions& options) {
+  Passes(const StepOptions& options, const RuleInfo& rule, const PlanWatch& watch) {
     if (options.measures()) {
       at[count++] = &kMeasure;
       at[count++] = &kDecide;
     }
+    if (watch.on) at[count++] = &kWatchBefore;
+    if (!rule.norms.empty()) at[count++] = &kMeasureTensors;
     at[count++] = &kUpdate;
+    if (watch.on) at[count++] = &kWatchAfter;
+  }
+  // Of all passes, one after the other.
+  int64_t workspace(const Calls& calls) const {
+    int64_t bytes = 0;
+    for (const Pass* pass : *this) bytes = std::max(bytes, pass->workspace(calls));
+    return bytes;
   }
   const Pass* const* begin() const { return at; }
   const Pass* const* end() const { return at + count; }
@@ -247,6 +282,7 @@ Elementwise Plan::update_call(const StepOptions& options) {
   call.hyper = hyper_.data();
   call.hyper_rows = int64_t(hyper_sets_.size());
   call.hyper_size = int64_t(rule_.row_size());
+  call.norm_count = int64_t(rule_.norms.size());
   call.rider.unscale = options.unscale;
   call.rider.max_value = options.max_value;
   call.rider.coefficient = options.maximize ? -1.0 : 1.0;
@@ -256,17 +292,25 @@ Elementwise Plan::update_call(const StepOptions& options) {
 
 py::object Plan::step_on_cpu(const Items& grads, const StepOptions& options, Staging* staging) {
   const int64_t elements = arrays_.elements();
-  const Passes passes(options);
-  Calls calls{cpu_backend(), options, arrays_.kernel()};
+  const Passes passes(options, rule_, watch_);
+  Calls calls{cpu_backend(), options, arrays_.kernel(), watch_};
   if (options.measures()) calls.norm = norm_call(options);
   calls.norm.result = &calls.measured;
   calls.update = update_call(options);
+  if (!rule_.norms.empty()) {
+    norms_.resize(arrays_.count() * rule_.norms.size());
+    calls.update.norms = norms_.data();
+  }
+  if (watch_.on) watch_.prepare(calls.update, arrays_.count(), nullptr);
+  if (!rule_.norms.empty() || watch_.on)
+    calls.workspace = workspace_.at_least(passes.workspace(calls));
   if (elements > 0) {
     const ReleaseGil released(elements);
     for (const Pass* pass : passes) pass->run(&calls);
   }
   const NormResult& norm = calls.measured;
   const std::vector<size_t>& order = arrays_.order();
+  if (watch_.on) watch_.keep(order, nullptr);
   if (!calls.skipped) {
     staging->store();
     for (size_t t = 0; t < order.size(); ++t)
@@ -286,15 +330,23 @@ py::object Plan::step_on_cpu(const Items& grads, const StepOptions& options, Sta
 // array of its fields, (index of each tensor's parameter, device, stream)).
 py::object Plan::step_on_device(const Items& grads, const StepOptions& options) {
   const std::vector<size_t>& order = arrays_.order();
-  if (order.empty()) return outcome(Py_False, py::none(), py::none());
+  if (order.empty()) {
+    if (watch_.on) watch_.prepare({}, arrays_.count(), nullptr), watch_.keep(order, nullptr);
+    return outcome(Py_False, py::none(), py::none());
+  }
   const Target where = arrays_.target(&grads);
-  const Passes passes(options);
-  Calls calls{*where.backend, options, arrays_.kernel(), norm_call(options), update_call(options)};
+  const Passes passes(options, rule_, watch_);
+  Calls calls{*where.backend,      options, arrays_.kernel(), watch_, norm_call(options),
+              update_call(options)};
   calls.norm.stream = calls.update.stream = where.stream;
   if (counts_.on_device()) counts_.ride(where, &calls.update, &calls.norm);
-  int64_t bytes = 0;  // of all passes, one after the other
-  for (const Pass* pass : passes) bytes = std::max(bytes, pass->workspace(calls));
-  py::object result = py::none(), workspace;
+  py::object result = py::none(), workspace, norms;
+  if (!rule_.norms.empty()) {
+    norms = lend(where, int64_t(arrays_.count() * rule_.norms.size()), "float64");
+    calls.update.norms = static_cast<double*>(pointer_of(norms));
+  }
+  if (watch_.on) watch_.prepare(calls.update, arrays_.count(), &where);
+  const int64_t bytes = passes.workspace(calls);
   if (options.measures()) {
     result = lend(where, sizeof(NormResult) / sizeof(double), "float64");
     calls.norm.result = static_cast<NormResult*>(pointer_of(result));
@@ -306,13 +358,14 @@ py::object Plan::step_on_device(const Items& grads, const StepOptions& options) 
   }
   if (bytes > 0) {
     workspace = lend(where, bytes, "uint8");
-    calls.norm.workspace = calls.update.workspace = pointer_of(workspace);
+    calls.norm.workspace = calls.update.workspace = calls.workspace = pointer_of(workspace);
   }
   {
     const Launches launches(where);
     for (const Pass* pass : passes) launches.run(pass->run, &calls, arrays_.elements());
     launches.finish();
   }
+  if (watch_.on) watch_.keep(order, &where);
   arrays_.mark_written(grads, options.zero_grad);
   if (!counts_.on_device() && !options.check_nonfinite) {  // the step is sure to be taken
     for (size_t t = 0; t < order.size(); ++t)
@@ -367,7 +420,14 @@ void define_plan(py::module_& m) {
           "scalars", [](const py::object& self) { return plan_of(self).counts().scalars(); },
           [](const py::object& self, const py::object& scalars) {
             plan_of(self).set_scalars(scalars);
-          });
+          })
+      .def_property(
+          "watch", [](const py::object& self) { return plan_of(self).watch().on; },
+          [](const py::object& self, const py::object& on) {
+            plan_of(self).watch().on = boolean("Plan", "watch", on.ptr());
+          })
+      .def_property_readonly("watched",
+                             [](const py::object& self) { return plan_of(self).watch().result(); });
   define_method(plan,
                 "step(grads, hyper, unscale, max_value, max_norm, check_nonfinite, zero_grad, "
                 "maximize, zero_skipped)",

@@ -1,6 +1,6 @@
 // Plan: an optimizer step over a list of parameters as one call. plan_arrays.h has its arrays,
-// plan_counts.h the numbers it keeps for each parameter; here are the hyper-parameters and the
-// passes of a step.
+// plan_counts.h the numbers it keeps for each parameter, plan_watch.h what a step did to them; here
+// are the hyper-parameters and the passes of a step.
 #pragma once
 #include <atomic>
 #include <string>
@@ -8,6 +8,7 @@
 
 #include "bind/plan_arrays.h"
 #include "bind/plan_counts.h"
+#include "bind/plan_watch.h"
 
 namespace onepass::bind {
 
@@ -25,6 +26,7 @@ class Plan {
        const py::object& groups, const py::object& steps);
 
   PlanCounts& counts() { return counts_; }
+  PlanWatch& watch() { return watch_; }
   void set_steps(const py::object& steps);
   void set_scalars(const py::object& scalars);
   py::object step(const Arguments& given);
@@ -56,6 +58,9 @@ class Plan {
   std::vector<double> group_hyper_;  // one row per group, without the step
   std::vector<HyperSet> hyper_sets_;
   std::vector<double> hyper_;  // one row per set, as the functor's constructor takes it
+  std::vector<double> norms_;  // of each tensor, between two passes on the CPU
+  HostMemory workspace_;       // likewise
+  PlanWatch watch_;
   std::atomic<bool> busy_{false};
 };
 

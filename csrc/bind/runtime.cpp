@@ -78,9 +78,9 @@ py::tuple tuple_of(const std::vector<const char*>& names) {
 
 py::dict describe(const KernelInfo& info) {
   int reads = 0, writes = 0;
-  for (size_t o = 0; o < info.operands.size(); ++o) {
-    reads += info.reads(o);
-    writes += info.writes(o);
+  for (const Access access : info.accesses) {
+    reads += access == Access::read || access == Access::read_write;
+    writes += access == Access::write || access == Access::read_write;
   }
   py::dict d;
   d["name"] = info.name;
@@ -91,6 +91,7 @@ py::dict describe(const KernelInfo& info) {
   d["counts_steps"] = false;
   d["scalars"] = py::tuple();
   d["starts"] = py::tuple();
+  d["norms"] = py::tuple();
   d["reads"] = reads;
   d["writes"] = writes;
   return d;
@@ -104,6 +105,7 @@ py::dict describe(const RuleInfo& rule) {
   py::tuple starts(rule.scalars.size());
   for (size_t i = 0; i < rule.scalars.size(); ++i) starts[i] = py::float_(rule.starts[i]);
   d["starts"] = starts;
+  d["norms"] = tuple_of(rule.norms);
   return d;
 }
 

@@ -49,6 +49,10 @@ void overwrite(const Target& target, const py::object& array, const py::list& va
 inline int64_t workspace_bytes(const Backend& b, const Elementwise& call) {
   return b.elementwise_workspace ? b.elementwise_workspace(call) : 0;
 }
+// Of measure, watch_before and watch_after.
+inline int64_t measure_bytes(const Backend& b, const Elementwise& call) {
+  return b.measure_workspace ? b.measure_workspace(call) : 0;
+}
 inline int64_t workspace_bytes(const Backend& b, const Norm& call) {
   return b.norm_workspace ? b.norm_workspace(call) : 0;
 }

@@ -32,7 +32,7 @@ struct Tensor {
   int32_t hyper_set = 0;  // its row of Elementwise::hyper
   DType computing = DType::f32;
   const Operand* operands = nullptr;  // in the order of the functor's signature
-  int64_t counter = 0;                // its index in GradientRider::steps and ::scalars
+  int64_t counter = 0;  // its index in GradientRider::steps and ::scalars, Elementwise::norms
 };
 
 // Pieces start at multiples of this within their tensor: 1024 elements are 32 words of dropout bits
@@ -96,6 +96,10 @@ struct Elementwise {
   int64_t hyper_rows = 0, hyper_size = 0;
   DropoutStream random{0, 0, 0};  // for functors that draw
   GradientRider rider;            // for optimizer updates
+  // norm_count numbers of each tensor, norms[norm_count · counter] and on: a measuring functor
+  // leaves them there, and the update that needs them reads them.
+  double* norms = nullptr;
+  int64_t norm_count = 0;
   void* stream = nullptr;
   void* workspace = nullptr;
 };
@@ -197,15 +201,22 @@ struct Backend {
   Run<Elementwise>* activation_backward = nullptr;
   // [rule][variant]: bit i of the variant is set where optional state i is there.
   const Run<Elementwise>** update = nullptr;
+  // Likewise; null for a rule without norms (core/rule.h).
+  const Run<Elementwise>** measure = nullptr;
   Run<ChannelNorm>* channel_norm = nullptr;
   Run<ChannelNorm>* channel_norm_backward = nullptr;
+  // What a step does to each tensor (kernels/watch.h): before it and after it.
+  void (*watch_before)(const Elementwise&) = nullptr;
+  void (*watch_after)(const Elementwise&) = nullptr;
   void (*dropout)(const Elementwise&) = nullptr;
   void (*norm)(const Norm&) = nullptr;
   void (*bias_act)(const Channelwise&) = nullptr;
   void (*bias_act_backward)(const Channelwise&) = nullptr;
   void (*cross_entropy)(const CrossEntropy&) = nullptr;
   // Bytes of workspace that a call needs, all its other fields being set. Null: no call needs any.
+  // The second is that of measure, watch_before and watch_after, on the CPU too.
   int64_t (*elementwise_workspace)(const Elementwise&) = nullptr;
+  int64_t (*measure_workspace)(const Elementwise&) = nullptr;
   int64_t (*norm_workspace)(const Norm&) = nullptr;
   int64_t (*channelwise_workspace)(const Channelwise&) = nullptr;
   int64_t (*cross_entropy_workspace)(const CrossEntropy&) = nullptr;

@@ -8,10 +8,15 @@
 //     scalars, starts  the numbers that each parameter carries beside its step count, in double,
 //                      and their values before the first step
 //     static void advance(double* scalars, double… hyper)    takes them to the step in `hyper`
+//     norms            the 2-norms of each tensor that Kernel needs, by name
 //     template <class T, class... S> struct Kernel   // one S for each optional state: T& or Absent
+//     template <class T, class... S> struct Measure  // of a rule with norms
 //   };
 //
-// Kernel's constructor takes `hyper`, then the scalars as `advance` leaves them, all as doubles.
+// Kernel's constructor takes `hyper`, then the scalars as `advance` leaves them, all as doubles;
+// likewise Measure's. Measure runs before Kernel over the same tensors: for each element it returns
+// a value for each norm (Terms), and it may write states. Kernel::take(norms) follows, for each
+// tensor; operands that Kernel has no use for are Unread.
 #pragma once
 #include "core/signature.h"
 
@@ -22,6 +27,7 @@ struct Rule {
   static constexpr auto optional = names();
   static constexpr auto scalars = names();
   static constexpr double starts[] = {0};
+  static constexpr auto norms = names();
 };
 
 template <class... R>
@@ -38,17 +44,33 @@ struct Variant;
 template <class R, size_t kOn, size_t... I>
 struct Variant<R, kOn, std::index_sequence<I...>> {
   static constexpr size_t on = kOn;
+  template <class T, size_t i>
+  using State = std::conditional_t<(kOn >> i & 1) != 0, T&, Absent>;
   template <class T>
-  struct Kernel : R::template Kernel<T, std::conditional_t<(kOn >> I & 1) != 0, T&, Absent>...> {
-    using Base =
-        typename R::template Kernel<T, std::conditional_t<(kOn >> I & 1) != 0, T&, Absent>...>;
+  struct Kernel : R::template Kernel<T, State<T, I>...> {
+    using Base = typename R::template Kernel<T, State<T, I>...>;
     using rule = R;
     static constexpr auto hyper = joined(R::hyper, R::scalars);  // what the constructor takes
+    static constexpr size_t norms = R::norms.size;               // what take() takes
     // Not inherited: an inherited constructor is not inlined, and becomes a symbol.
     template <class... H>
     ONEPASS_HD explicit Kernel(H... values) : Base(values...) {}
   };
+  template <class T>
+  struct Measure : R::template Measure<T, State<T, I>...> {
+    using Base = typename R::template Measure<T, State<T, I>...>;
+    using rule = R;
+    static constexpr auto hyper = joined(R::hyper, R::scalars);
+    template <class... H>
+    ONEPASS_HD explicit Measure(H... values) : Base(values...) {}
+  };
 };
+
+// How many norms of its tensor a functor takes.
+template <class K, class = void>
+constexpr size_t kNorms = 0;
+template <class K>
+constexpr size_t kNorms<K, std::void_t<decltype(K::norms)>> = K::norms;
 
 template <class R>
 constexpr size_t kVariants = size_t(1) << R::optional.size;

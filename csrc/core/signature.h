@@ -6,6 +6,8 @@
 //   T                read
 //   T&               read and written
 //   Keep             not memory: the dropout bit of the element, drawn by the driver
+//   Unread           an operand that this functor leaves alone
+//   Terms            returned: not memory, the driver adds up their squares (tensor_norms)
 #pragma once
 #include <type_traits>
 #include <utility>
@@ -28,7 +30,24 @@ struct Absent {
 template <class A>
 constexpr bool is_present = !std::is_same_v<A, Absent>;
 
-enum class Access { read, write, read_write };
+// An operand that other passes over the same tensors read or write.
+struct Unread {
+  template <class T>
+  ONEPASS_HD Unread(T) {}
+};
+
+// Of an element, what a measuring functor returns: a value for each norm.
+template <class T, size_t N>
+struct Terms {
+  static constexpr size_t size = N;
+  T at[N];
+};
+template <class R>
+constexpr size_t terms_of = 0;
+template <class T, size_t N>
+constexpr size_t terms_of<Terms<T, N>> = N;
+
+enum class Access { read, write, read_write, none };
 
 // A list of names known at compile time; N may be 0.
 template <size_t N>
@@ -55,14 +74,17 @@ constexpr bool is_keep = std::is_same_v<std::remove_cv_t<std::remove_reference_t
 template <class A>
 constexpr bool is_memory = !is_keep<A> && is_present<A>;
 template <class A>
-constexpr Access access_of = std::is_reference_v<A> ? Access::read_write : Access::read;
+constexpr Access access_of = std::is_same_v<A, Unread> ? Access::none
+                             : std::is_reference_v<A>  ? Access::read_write
+                                                       : Access::read;
 }  // namespace detail
 
 template <class F>
 struct SignatureOf;
 template <class K, class R, class... A>
 struct SignatureOf<R (K::*)(A...) const> {
-  static constexpr bool returns = !std::is_void_v<R>;
+  static constexpr size_t terms = terms_of<R>;
+  static constexpr bool returns = !std::is_void_v<R> && terms == 0;
   static constexpr bool draws = (detail::is_keep<A> || ...);
   static constexpr size_t parameters = (size_t(detail::is_memory<A>) + ... + 0);
   // Operands in memory, the returned one first. A Keep parameter comes last.
@@ -88,8 +110,12 @@ struct SignatureOf<R (K::*)(A...) const> {
     for (size_t i = 0; i < j; ++i) o += present(i);
     return o;
   }
-  static constexpr bool reads(size_t i) { return accesses().at[i] != Access::write; }
-  static constexpr bool writes(size_t i) { return accesses().at[i] != Access::read; }
+  static constexpr bool reads(size_t i) {
+    return accesses().at[i] == Access::read || accesses().at[i] == Access::read_write;
+  }
+  static constexpr bool writes(size_t i) {
+    return accesses().at[i] == Access::write || accesses().at[i] == Access::read_write;
+  }
 };
 template <class K>
 using Signature = SignatureOf<decltype(&K::operator())>;

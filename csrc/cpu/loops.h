@@ -7,7 +7,7 @@
 // they would not vectorise. They are noinline: inside a large driver GCC spills their registers.
 // No __restrict: an output may be exactly an input.
 #pragma once
-#include "core/signature.h"
+#include "core/rule.h"
 #include "cpu/blocks.h"
 #include "cpu/keep_words.h"
 #include "cpu/parallel.h"
@@ -154,6 +154,11 @@ struct Functors {
     if (row >= kMost) return make(row);
     return *reinterpret_cast<const K*>(storage + row * int64_t(sizeof(K)));
   }
+  ONEPASS_HD K of(const Tensor& tensor) const {
+    K k = at(tensor.hyper_set);
+    if constexpr (kNorms<K> > 0) k.take(call.norms + tensor.counter * int64_t(kNorms<K>));
+    return k;
+  }
 };
 
 template <template <class> class K, int kGradient>
@@ -172,7 +177,7 @@ struct ElementwiseJob {
       for (size_t o = 1; o < Signature<K<T>>::arity; ++o)
         stream = stream && tensor.operands[o].data != out.data;  // in place: already in cache
     }
-    run_piece<K<T>, T, kGradient>(functors.at(tensor.hyper_set), call, p, stream);
+    run_piece<K<T>, T, kGradient>(functors.of(tensor), call, p, stream);
   }
   void pieces_of(int64_t g) const {
     for (int64_t i = call.schedule.groups[g]; i < call.schedule.groups[g + 1]; ++i) {

@@ -1,6 +1,7 @@
 // Compiles every variant of the optimizers whose rule is included before it (formula.cpp.in), and
 // adds them to the table.
 #include "cpu/loops.h"
+#include "cpu/tensor_norms.h"
 #include "cpu/unit.h"
 #include "kernels/update_list.h"
 
@@ -13,10 +14,22 @@ const Run<Elementwise>* variants_of(std::index_sequence<kOn...>) {
       &elementwise<Variant<R, kOn>::template Kernel, kGradientOperand>...};
   return kVariant;
 }
+template <class R, size_t... kOn>
+const Run<Elementwise>* measures_of(std::index_sequence<kOn...>) {
+  if constexpr (R::norms.size == 0) {
+    return nullptr;
+  } else {
+    static constexpr Run<Elementwise> kVariant[] = {
+        &tensor_norms::measure<Variant<R, kOn>::template Measure, kGradientOperand>...};
+    return kVariant;
+  }
+}
 template <class R>
 void add_update(Backend* backend, int index) {
-  if constexpr (is_defined<R>)
+  if constexpr (is_defined<R>) {
     backend->update[index] = variants_of<R>(std::make_index_sequence<kVariants<R>>{});
+    backend->measure[index] = measures_of<R>(std::make_index_sequence<kVariants<R>>{});
+  }
 }
 template <class... R>
 void add_updates(Backend* backend, Rules<R...>) {

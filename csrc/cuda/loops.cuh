@@ -23,6 +23,7 @@ struct ElementwiseCall {
   int64_t* steps = nullptr;
   double* scalars = nullptr;
   uint32_t* ticket = nullptr;
+  const double* norms = nullptr;
   bool zero_grad = false, skip_nonfinite = false, zero_skipped = true;
 };
 
@@ -82,11 +83,14 @@ class Functors {
       if (call_.steps) step = call_.steps[entry.number] + 1;
     // Powers are slow. Parameters at the same step may have different scalars.
     const bool same_scalars = scalars_of<K, kGradient>() == 0 || entry.number == counter_;
-    if (entry.row == row_ && step == step_ && same_scalars) return;
-    row_ = entry.row;
-    counter_ = entry.number;
-    step_ = step;
-    made_.k = make();
+    if (entry.row != row_ || step != step_ || !same_scalars) {
+      row_ = entry.row;
+      counter_ = entry.number;
+      step_ = step;
+      made_.k = make();
+    }
+    if constexpr (kNorms<K> > 0)
+      made_.k.take(call_.norms + int64_t(entry.number) * int64_t(kNorms<K>));
   }
   ONEPASS_DEVICE const K& selected() const { return made_.k; }
 
@@ -105,7 +109,7 @@ class Functors {
     } else {
       constexpr int kHyper = int(K::hyper.size);
       const double* from = reinterpret_cast<const double*>(rows) + row_ * kHyper;
-      double hyper[kHyper];
+      double hyper[kHyper + 1];  // there may be none
       ONEPASS_UNROLL
       for (int h = 0; h < kHyper; ++h) hyper[h] = from[h];
       if constexpr (counts())
@@ -354,6 +358,26 @@ inline std::vector<int32_t> counters_of(const Elementwise& call, bool with_rows)
   return counters;
 }
 
+template <class T>
+ElementwiseCall<T> arguments_of(const Elementwise& call, const TableShape& shape) {
+  const GradientRider& rider = call.rider;
+  ElementwiseCall<T> arguments;
+  arguments.shape = shape;
+  arguments.random = call.random;
+  arguments.prepare = {rider.unscale, rider.max_value, {rider.coefficient, rider.rest}};
+  arguments.norm = rider.norm;
+  arguments.coefficient = rider.coefficient;
+  arguments.max_norm = rider.max_norm;
+  arguments.steps = rider.steps;
+  arguments.scalars = rider.scalars;
+  arguments.ticket = rider.ticket;
+  arguments.norms = call.norms;
+  arguments.zero_grad = rider.zero_grad;
+  arguments.skip_nonfinite = rider.skip_nonfinite;
+  arguments.zero_skipped = rider.zero_skipped;
+  return arguments;
+}
+
 // Launches the tensors of one computing type. `counters` are those whose step ends with this
 // launch.
 template <class K, class T, int kGradient>
@@ -362,7 +386,6 @@ void elementwise_as(const Elementwise& call, const std::vector<int32_t>& counter
   constexpr bool kUpdates = kGradient >= 0;
   TableBuilder<T, R::kArity> builder(R::S::draws);
   const auto stream = static_cast<cudaStream_t>(call.stream);
-  const GradientRider& rider = call.rider;
   decltype(rows_of<K, T>(call, std::bool_constant<kUpdates>())) rows;
   // Updates come in long lists; other calls have one tensor, or are cut into several launches.
   const int64_t limit = kUpdates ? int64_t(1) << 30 : kSmallTable;
@@ -376,19 +399,7 @@ void elementwise_as(const Elementwise& call, const std::vector<int32_t>& counter
     if (builder.empty() && counters.empty()) return;
     if (rows.empty()) rows = rows_of<K, T>(call, std::bool_constant<kUpdates>());
     const auto& bytes = builder.finish(rows, counters);
-    ElementwiseCall<T> arguments;
-    arguments.shape = builder.shape();
-    arguments.random = call.random;
-    arguments.prepare = {rider.unscale, rider.max_value, {rider.coefficient, rider.rest}};
-    arguments.norm = rider.norm;
-    arguments.coefficient = rider.coefficient;
-    arguments.max_norm = rider.max_norm;
-    arguments.steps = rider.steps;
-    arguments.scalars = rider.scalars;
-    arguments.ticket = rider.ticket;
-    arguments.zero_grad = rider.zero_grad;
-    arguments.skip_nonfinite = rider.skip_nonfinite;
-    arguments.zero_skipped = rider.zero_skipped;
+    const ElementwiseCall<T> arguments = arguments_of<T>(call, builder.shape());
     const auto run = [&](auto strided, const auto& table) {
       const auto kernel = &elementwise_kernel<K, T, kGradient, decltype(strided)::value,
                                               std::decay_t<decltype(table)>::kBytes>;

@@ -4,6 +4,7 @@
 // double, where no float overflows or vanishes; squares of doubles also scaled by two powers of
 // two, of which one is in range where the plain sum is not.
 #pragma once
+#include "core/squares.h"
 #include "cuda/table.cuh"
 #include "kernels/gradient.h"
 
@@ -19,12 +20,6 @@ struct NormPartial {
   // Of squares of float64 values · kDown and · kUp.
   double large = 0, clamped_large = 0, small = 0, clamped_small = 0;
 };
-constexpr double kDown = 0x1p-600, kUp = 0x1p600;
-
-// Whether no square overflowed, and none that counts vanished.
-ONEPASS_DEVICE bool is_sound(double squares) {
-  return squares >= 0x1p-800 && squares < GradientRider::kNoLimit;
-}
 
 struct NormCall {
   TableShape shape;
@@ -154,15 +149,6 @@ ONEPASS_DEVICE NormPartial fold_scaled(NormPartial p) {
   p.small = block_fold(p.small, add, sums);
   p.clamped_small = block_fold(p.clamped_small, add, sums);
   return p;
-}
-
-// The root of a sum of squares of which plain, large and small are measures: root · power.
-struct Root {
-  double root, power;
-};
-ONEPASS_DEVICE Root root_of(double plain, double large, double small) {
-  if (is_sound(plain)) return {math::sqrt(plain), 1};
-  return plain > 1 ? Root{math::sqrt(large), kUp} : Root{math::sqrt(small), kDown};
 }
 
 // Every element is finite, but a sum of squares is not in the range of numbers. `plain` has been

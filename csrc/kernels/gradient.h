@@ -65,9 +65,13 @@ struct Ridden {
   K update;
   PrepareGradient<T> prepare;
   template <class... S>
-  ONEPASS_HD void operator()(T& param, T& grad, S&&... state) const {
-    update(param, prepare(grad), static_cast<S&&>(state)...);
-    if constexpr (kZero) grad = T(0);
+  ONEPASS_HD auto operator()(T& param, T& grad, S&&... state) const {
+    if constexpr (kZero) {
+      update(param, prepare(grad), static_cast<S&&>(state)...);
+      grad = T(0);
+    } else {
+      return update(param, prepare(grad), static_cast<S&&>(state)...);
+    }
   }
 };
 

@@ -10,6 +10,7 @@ struct Tables {
   Run<Elementwise> activation[count_of(Activations{})] = {};
   Run<Elementwise> activation_backward[count_of(Activations{})] = {};
   const Run<Elementwise>* update[count_of(Updates{})] = {};
+  const Run<Elementwise>* measure[count_of(Updates{})] = {};
   Run<ChannelNorm> channel_norm[count_of(ChannelNorms{})] = {};
   Run<ChannelNorm> channel_norm_backward[count_of(ChannelNorms{})] = {};
 
@@ -18,6 +19,7 @@ struct Tables {
     backend->activation = activation;
     backend->activation_backward = activation_backward;
     backend->update = update;
+    backend->measure = measure;
     backend->channel_norm = channel_norm;
     backend->channel_norm_backward = channel_norm_backward;
   }

@@ -11,6 +11,8 @@
 #include "kernels/adam.h"
 #include "kernels/adamax.h"
 #include "kernels/adopt.h"
+#include "kernels/lamb.h"
+#include "kernels/lars.h"
 #include "kernels/lion.h"
 #include "kernels/nadam.h"
 #include "kernels/radam.h"
@@ -20,8 +22,8 @@
 
 ONEPASS_BEGIN
 
-using Updates =
-    Rules<struct Sgd, struct Adam, struct AdamW, struct Rmsprop, struct NAdam, struct Lion,
-          struct Adagrad, struct Adadelta, struct Adamax, struct RAdam, struct Adopt, struct Muon>;
+using Updates = Rules<struct Sgd, struct Adam, struct AdamW, struct Rmsprop, struct NAdam,
+                      struct Lion, struct Adagrad, struct Adadelta, struct Adamax, struct RAdam,
+                      struct Adopt, struct Muon, struct Lars, struct Lamb>;
 
 ONEPASS_END

@@ -20,6 +20,7 @@ class Kernel(TypedDict):
     counts_steps: bool
     scalars: tuple[str, ...]
     starts: tuple[float, ...]  # of the scalars
+    norms: tuple[str, ...]  # of each tensor, which a pass before the update measures
     reads: int
     writes: int
 
@@ -126,6 +127,13 @@ class Plan:
     # leaves them alone too: the host does not know whether it is skipped. Empty for rules without
     # scalars. Each read makes a new dict.
     scalars: dict[str, list[float]]
+    # Whether steps measure what they do to each parameter, and what the last one measured: (norms
+    # of parameters, of gradients, of changes), lists with None where there was no gradient; on a
+    # device (array, the parameters that had one, how many there are, device, stream), where the
+    # array has two norms of each parameter, its own and its gradient's, then its change's.
+    watch: bool
+    @property
+    def watched(self) -> tuple[Any, ...] | None: ...
     def __init__(
         self,
         kernel: str,

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
+from onepass import _C
 
 from cases._case import (
     BENCH,
@@ -189,11 +190,18 @@ class Variant:
     @property
     def options(self) -> dict[str, Any]:
         """The options that make the class this variant; all others keep their defaults."""
-        return {key: self.sweep[-1][key] for key in self.switches}
+        given = self.record.complete(self.sweep[-1])
+        return {s.when: given[s.when] for s in self.record.states if s.when is not None}
 
     @functools.cached_property  # the benchmark times `update`, and a signature takes microseconds
     def takes_step(self) -> bool:
         return "step" in inspect.signature(self.record.op).parameters
+
+    @functools.cached_property
+    def needs_norms(self) -> bool:
+        """Whether an element's step depends on all others of its parameter."""
+        kernels = {k["name"]: k for k in _C.kernels() if k["kind"] == "update"}
+        return bool(kernels[self.record.name]["norms"])
 
     @functools.cached_property
     def present(self) -> list[bool]:

@@ -94,6 +94,36 @@ def lion(p, g, m, *, step, lr=1e-4, betas=(0.9, 0.99), weight_decay=0.0, maximiz
     return p * (1 - lr * weight_decay) - lr * np.sign(ahead), betas[1] * m + (1 - betas[1]) * g
 
 
+def norm(x):
+    return np.sqrt((x * x).total())
+
+
+def lars(p, g, b, *, step, lr=1e-1, momentum=0.9, weight_decay=0.0, trust_coefficient=1e-3,
+         eps=1e-8, nesterov=False, maximize=False):  # fmt: skip
+    g = -g if maximize else g
+    of_p, of_g = norm(p), norm(g)
+    ratio = 1.0
+    if number(of_p) != 0 and number(of_g) != 0:
+        ratio = trust_coefficient * of_p / (of_g + weight_decay * of_p + eps)
+    d = ratio * (g + weight_decay * p)
+    if b is None:
+        return p - lr * d, None
+    b = momentum * b + d
+    return p - lr * (d + momentum * b if nesterov else b), b
+
+
+def lamb(p, g, m, v, *, step, lr=1e-3, betas=(0.9, 0.999), eps=1e-6, weight_decay=0.01,
+         maximize=False):  # fmt: skip
+    g = -g if maximize else g
+    m = lerp(m, g, 1 - betas[0])
+    v = betas[1] * v + (1 - betas[1]) * g**2
+    root = np.sqrt(v) / np.sqrt(1 - betas[1] ** step)
+    u = m / (1 - betas[0] ** step) / (root + eps) + weight_decay * p
+    of_p, of_u = norm(p), norm(u)
+    ratio = of_p / of_u if number(of_p) != 0 and number(of_u) != 0 else 1.0
+    return p - lr * ratio * u, m, v
+
+
 def adagrad(p, g, s, *, step, lr=1e-2, lr_decay=0.0, weight_decay=0.0, eps=1e-10,
             maximize=False):  # fmt: skip
     g = (-g if maximize else g) + weight_decay * p
@@ -236,6 +266,35 @@ OPTIMIZERS = [
         rule=lion,
         states=[State("exp_avg", when=None, start=0.0, draw=signed)],
         sweep=[{}, {"lr": 0.05, "betas": (0.8, 0.9), "weight_decay": 0.1, "maximize": True}],
+        torch=None,
+    ),
+    Optimizer(
+        "lars",
+        cls=optim.LARS,
+        rule=lars,
+        states=[State("momentum_buffer", when="momentum", start=0.0, draw=signed)],
+        sweep=[
+            {"momentum": 0.0},
+            {"momentum": 0.0, "lr": 1.0, "weight_decay": 0.1, "eps": 0.1, "maximize": True},
+            {},
+            {"lr": 1.0, "weight_decay": 0.1, "trust_coefficient": 0.1, "nesterov": True},
+            {"lr": 0.5, "momentum": 0.9, "trust_coefficient": 0.02, "maximize": True},
+        ],
+        torch=None,
+    ),
+    Optimizer(
+        "lamb",
+        cls=optim.LAMB,
+        rule=lamb,
+        states=[
+            State("exp_avg", when=None, start=0.0, draw=signed),
+            State("exp_avg_sq", when=None, start=0.0, draw=square),
+        ],
+        sweep=[
+            {},
+            {"lr": 0.1, "betas": (0.8, 0.9), "weight_decay": 0.1, "maximize": True},
+            {"lr": 0.05, "eps": 1e-2, "weight_decay": 0.0},
+        ],
         torch=None,
     ),
     Optimizer(

@@ -119,6 +119,20 @@ const Run<Elementwise>* variants_of(std::index_sequence<V...>) {
   return kVariant;
 }
 
+template <class Side, int kRule, int kVariant>
+void measure_at(const Elementwise& call) {
+  Side::run(inner().measure[kRule][kVariant], inner().measure_workspace(call), call);
+}
+template <class Side, int kRule, size_t... V>
+const Run<Elementwise>* measures_of(std::index_sequence<V...>) {
+  static constexpr Run<Elementwise> kVariant[] = {&measure_at<Side, kRule, int(V)>...};
+  return inner().measure[kRule] ? kVariant : nullptr;
+}
+template <class Side, auto kMember>
+void watch(const Elementwise& call) {
+  Side::run(inner().*kMember, inner().measure_workspace(call), call);
+}
+
 template <class Side, int... I, template <class> class... A>
 void fill(Tables* t, std::integer_sequence<int, I...>, List<A...>) {
   ((t->activation[I] = &elementwise_at<Side, &Backend::activation, I>,
@@ -127,7 +141,9 @@ void fill(Tables* t, std::integer_sequence<int, I...>, List<A...>) {
 }
 template <class Side, int... I, class... R>
 void fill(Tables* t, std::integer_sequence<int, I...>, Rules<R...>) {
-  ((t->update[I] = variants_of<Side, I>(std::make_index_sequence<kVariants<R>>{})), ...);
+  ((t->update[I] = variants_of<Side, I>(std::make_index_sequence<kVariants<R>>{}),
+    t->measure[I] = measures_of<Side, I>(std::make_index_sequence<kVariants<R>>{})),
+   ...);
 }
 template <class Side, int... I>
 void fill_norms(Tables* t, std::integer_sequence<int, I...>) {
@@ -147,6 +163,8 @@ Backend make_backend() {
   fill<Side>(&tables, Positions<Activations>{}, Activations{});
   fill<Side>(&tables, Positions<Updates>{}, Updates{});
   fill_norms<Side>(&tables, Positions<ChannelNorms>{});
+  b.watch_before = &watch<Side, &Backend::watch_before>;
+  b.watch_after = &watch<Side, &Backend::watch_after>;
   b.dropout = &elementwise<Side, &Backend::dropout>;
   b.norm = &norm<Side>;
   b.bias_act = &channelwise<Side, &Backend::bias_act>;

@@ -45,6 +45,8 @@ RANGES: dict[str, Limits] = {
     "momentum": Range(0),
     "dampening": Range(),
     "nesterov": None,
+    "trust_coefficient": Range(0),
+    "adapts_undecayed": None,
     "momentum_decay": Range(0),
     "decoupled_weight_decay": None,
 }

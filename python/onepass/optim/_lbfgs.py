@@ -16,7 +16,7 @@ from onepass.ops._step import Nonfinite, StepInfo, with_loss
 from onepass.optim._flat import Flat
 from onepass.optim._lbfgs_step import SEARCHES, Memory, NonFiniteError, Step
 from onepass.optim._optimizer import SHARED_ARGS, Optimizer, Parameters, loss_of
-from onepass.optim._per_parameter import Watch
+from onepass.optim._per_parameter import ArrayWatch
 from onepass.optim._state_dict import Reader
 from onepass.optim._torch_options import TorchOptions
 
@@ -198,7 +198,7 @@ class LBFGS(Optimizer):
                 "loss and its gradients: step(closure)"
             )
         skipped, at = False, None
-        watches: list[Watch | None] = []
+        watches: list[ArrayWatch | None] = []
 
         def evaluate() -> tuple[Any, Sequence[Array | None]]:
             loss = given = loss_of(closure)
@@ -207,7 +207,7 @@ class LBFGS(Optimizer):
                 loss, grads = given
             grads = self._grads() if grads is None else grads
             if self._measures and not watches:
-                watches.append(self._watch(grads))
+                watches.append(self._watch_arrays(grads))
             return loss, grads
 
         with self._alone:
@@ -229,7 +229,7 @@ class LBFGS(Optimizer):
             else:
                 self._memory = memory
                 if watches and watches[0] is not None:
-                    self.per_parameter = watches[0].result(None)
+                    self._measured = watches[0].result(None)
         if skipped and nonfinite == "raise":
             name = "" if at is None or not self._names[at] else f" ({self._names[at]})"
             what = "the loss" if at is None else f"the gradient of parameter {at}{name}"

@@ -14,6 +14,7 @@ from onepass.ops._ranges import Range, several
 from onepass.ops._rule import Options, Rule, State, uniform
 from onepass.ops._step import RULES, Betas, StepInfo, take_step, was_skipped
 from onepass.optim._optimizer import Optimizer, Parameters
+from onepass.optim._per_parameter import ArrayWatch
 from onepass.optim._states import follow
 from onepass.optim._torch_options import TorchOptions
 
@@ -139,6 +140,9 @@ class Muon(Optimizer, op=ops.muon_):
             taking = [there for there, own in zip(active, self._matrices, strict=True) if own]
             self._directions.apply(op, taking, self._options)
         return info
+
+    def _watch(self, plan: _C.Plan, grads: Sequence[Array | None]) -> ArrayWatch | None:
+        return self._watch_arrays(grads)
 
     def _kinds(self, groups: Sequence[Options]) -> list[bool]:
         """Whether each parameter is a matrix that Muon steps."""

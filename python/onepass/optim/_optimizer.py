@@ -14,6 +14,7 @@ from functools import partial
 from threading import get_ident
 from typing import Any
 
+from onepass import _C
 from onepass._array import Array, copy_into
 from onepass._C import group_hypers
 from onepass._docs import parts, shares
@@ -22,7 +23,7 @@ from onepass._parameter import Parameter
 from onepass.ops._step import RULES, Nonfinite, StepInfo, take_step, with_loss
 from onepass.optim import _torch_options
 from onepass.optim._groups import group_dicts
-from onepass.optim._per_parameter import PerParameter, Watch
+from onepass.optim._per_parameter import ArrayWatch, Measured, PerParameter, PlanWatch
 from onepass.optim._planned import Planned
 from onepass.optim._state_dict import Reader, saved
 from onepass.optim._state_view import StateView
@@ -35,7 +36,8 @@ SHARED_ARGS = {
     "params": "arrays, ``nn.Parameter`` objects, tensors, a module, or group dicts.",
     "maximize": "ascend instead.",
     "diagnostics": "measure each step: ``per_parameter`` has the norms of each parameter's\n"
-    "        gradient, update and value afterwards. It takes passes over memory of its own.",
+    "        gradient, update and value afterwards. It takes two more passes over memory and a\n"
+    "        copy of the parameters.",
     "compat": "the library whose formulas and defaults to follow: 'torch', the only one so far.",
     "**torch_options": "``foreach`` and ``fused`` are ignored: a step is one launch in any case.\n"
     "        ``capturable`` and ``differentiable`` must be False.",
@@ -76,8 +78,6 @@ class Optimizer(Planned):
     Attributes:
         param_groups: list of dicts; change ``group["lr"]`` and friends between steps.
         defaults: options of a group that does not set its own.
-        per_parameter: with ``diagnostics=True``, after a step: ``grad_norm``, ``update_norm`` and
-            ``param_norm``, a list each; None before.
         state: a parameter → its ``"step"`` and states, read-only, as in PyTorch.
     """
 
@@ -115,7 +115,7 @@ class Optimizer(Planned):
         _torch_options.check(type(self), given.get("torch_options", {}), defaults)
         defaults |= rule.compat[compat]
         self._measures = flag(self._name, "diagnostics", given.get("diagnostics", False))
-        self.per_parameter: PerParameter | None = None
+        self._measured: Measured | None = None
         super().__init__(defaults, group_dicts(self._name, params))
 
     # ---- stepping
@@ -197,7 +197,7 @@ class Optimizer(Planned):
                 frozen = [p for p, _ in self._holders if not p.requires_grad]
                 frozen += [p for p in self._of_torch if not p.requires_grad]
             taken = self._without(frozen, given) if frozen else given
-            watch = self._watch(taken) if self._measures else None
+            watch = self._watch(plan, taken) if self._measures else None
             info = self._take(
                 self._name,
                 plan,
@@ -213,7 +213,7 @@ class Optimizer(Planned):
                 self._names,
             )
             if watch is not None:
-                self.per_parameter = watch.result(grad_scale)
+                self._measured = watch.result(grad_scale)
             if zero_grad and grads is None:
                 for parameter, _ in self._holders:
                     parameter.zero_grad()
@@ -231,9 +231,13 @@ class Optimizer(Planned):
         finally:
             held.clear()
 
-    def _watch(self, grads: Sequence[Array | None]) -> Watch | None:
+    def _watch(self, plan: _C.Plan, grads: Sequence[Any]) -> PlanWatch | ArrayWatch | None:
+        return PlanWatch(plan)
+
+    def _watch_arrays(self, grads: Sequence[Array | None]) -> ArrayWatch | None:
+        """For a step that is not its plan's alone."""
         try:
-            return Watch(self._arrays, grads)
+            return ArrayWatch(self._arrays, grads)
         except (TypeError, ValueError):
             return None  # the step refuses them, in words of its own
 
@@ -278,6 +282,19 @@ class Optimizer(Planned):
                         parameter.grad = None
                     else:
                         self._zero(grad)
+
+    @property
+    def per_parameter(self) -> PerParameter | None:
+        """With ``diagnostics=True``, what the last step did to each parameter; None before one.
+
+        ``grad_norm``, ``update_norm`` and ``param_norm``, a list each. On a device each look waits
+        for the step and copies them from there; if a CUDA graph captured the step, they describe
+        the last replay.
+        """
+        return self._measured() if callable(self._measured) else self._measured
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "_measured": self.per_parameter}
 
     @property
     def state(self) -> StateView:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ADOPT",
+    "LAMB",
+    "LARS",
     "SGD",
     "Adadelta",
     "Adagrad",
@@ -149,6 +151,49 @@ class Lion(Optimizer, op=ops.lion_):
         lr: float = 1e-4,
         betas: Betas = (0.9, 0.99),
         weight_decay: float = 0.0,
+        *,
+        maximize: bool = False,
+        diagnostics: bool = False,
+        compat: str = "torch",
+        **torch_options: Unpack[TorchOptions],
+    ) -> None:
+        super().__init__(params, locals())
+
+
+class LARS(Optimizer, op=ops.lars_):
+    def __init__(
+        self,
+        params: Parameters,
+        lr: float = 1e-1,
+        momentum: float = 0.9,
+        weight_decay: float = 0.0,
+        trust_coefficient: float = 1e-3,
+        eps: float = 1e-8,
+        nesterov: bool = False,
+        *,
+        maximize: bool = False,
+        diagnostics: bool = False,
+        compat: str = "torch",
+        **torch_options: Unpack[TorchOptions],
+    ) -> None:
+        super().__init__(params, locals())
+
+
+class LAMB(Optimizer, op=ops.lamb_):
+    """
+    Args:
+        compat: 'torch', whose options the others follow, or 'apex' for FusedLAMB of NVIDIA apex:
+            the ratio is 1 in groups without weight decay. FusedLAMB also clips by a global norm of
+            1 unless told otherwise: pass ``max_norm=1.0`` to `step`.
+    """
+
+    def __init__(
+        self,
+        params: Parameters,
+        lr: float = 1e-3,
+        betas: Betas = (0.9, 0.999),
+        eps: float = 1e-6,
+        weight_decay: float = 0.01,
         *,
         maximize: bool = False,
         diagnostics: bool = False,

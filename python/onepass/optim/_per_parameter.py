@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from onepass import _C
 from onepass._array import Array, copy_into, parameter_dtype, zeros_like
+from onepass._cuda_memory import read_back
 
 
 class PerParameter(NamedTuple):
     """What a step did to each parameter.
 
-    Each attribute is a list in flat order with a float for every parameter (on a CUDA device a 0-d
-    array, which nothing has waited for), None where it had no gradient.
+    Each attribute is a list in flat order with a float for every parameter, None where it had no
+    gradient. (Of Muon and SparseAdam on a CUDA device, a 0-d array.)
 
     Attributes:
         grad_norm: of the gradient after unscaling and before clipping.
@@ -26,8 +27,44 @@ class PerParameter(NamedTuple):
     param_norm: list[Any]
 
 
-class Watch:
-    """Measures a step: made before it, asked after it.
+Measured = PerParameter | Callable[[], PerParameter]  # what was measured, or a look at it
+
+
+class PlanWatch:
+    """Lets a plan measure its next step: made before it, asked after it."""
+
+    def __init__(self, plan: _C.Plan) -> None:
+        self._plan = plan
+        plan.watch = True
+
+    def result(self, grad_scale: float | None) -> Measured:
+        """The norms, where the step has succeeded; of a step on a device, a function that waits."""
+        watched = self._plan.watched
+        assert watched is not None
+        if len(watched) == 3:
+            return _arranged(*watched)
+        norms, active, count, device, stream = watched
+
+        def read() -> PerParameter:
+            host = read_back(norms, device, stream)
+            before, after = host[: 2 * count].reshape(count, 2), host[2 * count :]
+            had = set(active)
+            lists = [
+                [float(x) if i in had else None for i, x in enumerate(each)]
+                for each in (before[:, 0], before[:, 1], after)
+            ]
+            return _arranged(*lists)
+
+        return read
+
+
+def _arranged(param: list[Any], grad: list[Any], change: list[Any]) -> PerParameter:
+    return PerParameter(grad_norm=grad, update_norm=change, param_norm=param)
+
+
+class ArrayWatch:
+    """Measures a step that is not a plan's alone, parameter by parameter: made before it, asked
+    after it.
 
     Args:
         params: arrays of the parameters.

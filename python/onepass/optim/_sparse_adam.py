@@ -11,7 +11,7 @@ from onepass.ops import _sparse_adam as ops
 from onepass.ops._rule import State
 from onepass.ops._step import Betas, StepInfo, was_skipped
 from onepass.optim._optimizer import Optimizer, Parameters
-from onepass.optim._per_parameter import Watch
+from onepass.optim._per_parameter import ArrayWatch
 from onepass.optim._states import follow
 from onepass.optim._torch_options import TorchOptions
 
@@ -114,7 +114,7 @@ class SparseAdam(Optimizer, op=ops.sparse_adam_):
             plan.steps = [t + (g is not None) for t, g in zip(steps, grads, strict=True)]
         return info
 
-    def _watch(self, grads: Sequence[ops.Gradient | None]) -> Watch | None:
+    def _watch(self, plan: _C.Plan, grads: Sequence[ops.Gradient | None]) -> ArrayWatch | None:
         try:
             rows = [
                 None if g is None else ops.rows_of(self._name, i, p, g)
@@ -122,4 +122,4 @@ class SparseAdam(Optimizer, op=ops.sparse_adam_):
             ]
         except (TypeError, ValueError, IndexError):
             return None  # the step refuses them
-        return super()._watch([None if r is None else r.values for r in rows])
+        return self._watch_arrays([None if r is None else r.values for r in rows])

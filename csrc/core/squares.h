@@ -1,0 +1,49 @@
+// Sums of squares whose root is right wherever the values are, and their order: every driver that
+// adds up the squares of a tensor gives the same bits.
+//
+// The elements of a tensor are taken in blocks of kBlockElements. Within a block, element e is
+// added to column e mod kColumns, and the columns are folded by halves. The blocks of a tensor are
+// added in the same way, a block in an element's place. So sizes alone decide the order.
+#pragma once
+#include "core/backend.h"
+#include "core/math.h"
+
+ONEPASS_BEGIN
+
+// Powers of two by which values are scaled to keep their squares in the range of doubles.
+constexpr double kDown = 0x1p-600, kUp = 0x1p600;
+
+// Whether no square overflowed, and none that counts vanished.
+ONEPASS_HD bool is_sound(double squares) {
+  return squares >= 0x1p-800 && squares < GradientRider::kNoLimit;
+}
+
+// The root of a sum of squares of which plain, large (of values · kDown) and small (of values ·
+// kUp) are measures: root · power.
+struct Root {
+  double root, power;
+};
+ONEPASS_HD Root root_of(double plain, double large, double small) {
+  if (is_sound(plain)) return {math::sqrt(plain), 1};
+  return plain > 1 ? Root{math::sqrt(large), kUp} : Root{math::sqrt(small), kDown};
+}
+
+constexpr int kColumns = 256;
+
+// The sums of squares of T that a norm needs: squares of floats are in the range of doubles, so
+// there the plain sum is all.
+template <class T>
+constexpr int kMeasures = sizeof(T) == 8 ? 3 : 1;
+template <int kMeasure, class T>
+ONEPASS_HD double square(T v) {
+  const double scaled = double(v) * (kMeasure == 0 ? 1 : kMeasure == 1 ? kDown : kUp);
+  return scaled * scaled;
+}
+template <class T>
+ONEPASS_HD double norm_of(const double* measures) {
+  if constexpr (kMeasures<T> == 1) return math::sqrt(measures[0]);
+  const Root r = root_of(measures[0], measures[1], measures[2]);
+  return r.root * r.power;
+}
+
+ONEPASS_END

@@ -1,0 +1,12 @@
+// What a step does to each tensor.
+#include "kernels/watch.h"
+#include "cpu/tensor_norms.h"
+#include "cpu/unit.h"
+
+ONEPASS_CPU_UNIT(watch) {
+  using namespace onepass::ONEPASS_ISA;
+  backend->watch_before =
+      &tensor_norms::measure<Variant<WatchBefore, 0>::Measure, kGradientOperand>;
+  backend->watch_after = &tensor_norms::measure<Variant<WatchAfter, 0>::Measure, kGradientOperand>;
+  backend->measure_workspace = &tensor_norms::workspace;
+}

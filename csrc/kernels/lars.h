@@ -1,0 +1,59 @@
+// lars: r = trust·‖p‖/(‖g‖ + weight_decay·‖p‖ + eps), 1 where a norm is 0;
+//   d = r·(g + weight_decay·p);  b = momentum·b + d
+//   p -= lr·(d + momentum·b) with Nesterov, else p -= lr·b; without a buffer p -= lr·d
+// The norms are those of each tensor. You et al., Large Batch Training of Convolutional Networks,
+// 2017.
+#pragma once
+#include "core/rule.h"
+
+ONEPASS_BEGIN
+
+struct Lars : Rule {
+  static constexpr const char* name = "lars";
+  static constexpr auto operands = names("params", "grads");
+  static constexpr auto optional = names("momentum_buffers");
+  static constexpr auto hyper =
+      names("lr", "momentum", "weight_decay", "trust_coefficient", "eps", "nesterov");
+  static constexpr auto norms = names("params", "grads");
+
+  template <class T, class Buffer>
+  struct Measure {
+    ONEPASS_HD Measure(double, double, double, double, double, double) {}
+    ONEPASS_HD Terms<T, 2> operator()(T p, T g, Buffer) const { return {{p, g}}; }
+  };
+
+  template <class T, class Buffer>
+  struct Kernel {
+    double trust, decay, eps;
+    T lr, momentum, weight_decay, ratio;
+    bool nesterov;
+    ONEPASS_HD Kernel(double lr_, double momentum_, double weight_decay_, double trust_,
+                      double eps_, double nesterov_)
+        : trust(trust_),
+          decay(weight_decay_),
+          eps(eps_),
+          lr(T(lr_)),
+          momentum(T(momentum_)),
+          weight_decay(T(weight_decay_)),
+          ratio(T(1)),
+          nesterov(nesterov_ != 0) {}
+    ONEPASS_HD void take(const double* norms) {
+      const double p = norms[0], g = norms[1];
+      ratio = T(p == 0 || g == 0 ? 1 : trust * p / (g + decay * p + eps));
+    }
+
+    ONEPASS_HD void operator()(T& p, T g, Buffer b) const {
+      const T d = ratio * (g + weight_decay * p);
+      if constexpr (is_present<Buffer>) {
+        const T buffer = momentum * b + d;
+        const T ahead = d + momentum * buffer;
+        b = buffer;
+        p -= lr * (nesterov ? ahead : buffer);
+      } else {
+        p -= lr * d;
+      }
+    }
+  };
+};
+
+ONEPASS_END
