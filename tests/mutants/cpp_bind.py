@@ -13,6 +13,16 @@ BIND = [
         ("tests/test_plan.py::test_norm_clip_unscale_and_maximize",),
     ),
     Mutant(
+        "plan: a skipped step moves the averages of LAMB",
+        "csrc/bind/plan.cpp",
+        """void measure_tensors(Calls* calls) {
+  if (calls->skipped) return;
+""",
+        """void measure_tensors(Calls* calls) {
+""",
+        ("tests/test_tensor_norms.py::test_overflow_on_the_first_step_changes_nothing",),
+    ),
+    Mutant(
         "plan: a group that does not exist",
         "csrc/bind/plan.cpp",
         "groups_.back() >= int64_t(arrays_.count())",

@@ -16,6 +16,13 @@ CPU = [
         ("tests/test_dropout_mask.py",),
     ),
     Mutant(
+        "tensor norms: a piece forgets those before it",
+        "csrc/cpu/tensor_norms.h",
+        "blocks + begin / kBlockElements",
+        "blocks + done / kBlockElements",
+        ("tests/test_tensor_norms.py::test_sizes_around_every_edge_of_a_vector",),
+    ),
+    Mutant(
         "loops: a converted gradient is not zeroed",
         "csrc/cpu/loops.h",
         "S::writes(o) || (int(o) == kGradient && call.rider.zero_grad)",

@@ -78,7 +78,7 @@ CUDA = [
     ),
     Mutant(
         "CUDA: squares that vanish are believed",
-        "csrc/cuda/reduce.cuh",
+        "csrc/core/squares.h",
         "return squares >= 0x1p-800 && squares < GradientRider::kNoLimit;",
         "return squares < GradientRider::kNoLimit;",
         ("tests/test_cuda_backend.py::test_a_norm_of_float32_and_float64_arrays",),
