@@ -398,6 +398,18 @@ PyObject* plan_step(PyObject* self, PyObject* const* at, Py_ssize_t count) {
   }
 }
 
+PyObject* plan_write_steps(PyObject* self, PyObject* const* at, Py_ssize_t count) {
+  try {
+    const Arguments given{at, count};
+    given.expect("write_steps", 1);
+    plan_of(self).counts().write_steps(py::reinterpret_borrow<py::object>(given[0]));
+    return py::none().release().ptr();
+  } catch (...) {
+    set_python_error();
+    return nullptr;
+  }
+}
+
 }  // namespace
 
 void define_plan(py::module_& m) {
@@ -410,12 +422,6 @@ void define_plan(py::module_& m) {
       .def_property(
           "steps", [](const py::object& self) { return plan_of(self).counts().steps(); },
           [](const py::object& self, const py::object& steps) { plan_of(self).set_steps(steps); })
-      .def(
-          "write_steps",
-          [](const py::object& self, const py::object& to) {
-            plan_of(self).counts().write_steps(to);
-          },
-          py::arg("to"), py::pos_only())
       .def_property(
           "scalars", [](const py::object& self) { return plan_of(self).counts().scalars(); },
           [](const py::object& self, const py::object& scalars) {
@@ -432,6 +438,7 @@ void define_plan(py::module_& m) {
                 "step(grads, hyper, unscale, max_value, max_norm, check_nonfinite, zero_grad, "
                 "maximize, zero_skipped)",
                 &plan_step);
+  define_method(plan, "write_steps(to)", &plan_write_steps);
   for (const RuleInfo& rule : rules()) list_contract(plan_contract(rule), plan);
 }
 

@@ -38,7 +38,7 @@ class Engine(optim.Optimizer):
         self.group_numbers = [n for n, group in enumerate(groups) for _ in group["params"]]
         self.parameters = [p for group in groups for p in group["params"]]
         sleeping = [
-            not p.requires_grad and p.grad is None and not entry
+            _frozen(p) and p.grad is None and not entry
             for p, entry in zip(self.parameters, entries, strict=True)
         ]
         self.dormant = {i for i, sleeps in enumerate(sleeping) if sleeps}
@@ -131,11 +131,11 @@ class Engine(optim.Optimizer):
                 None if grad is None else _part_of_grad(self._name, p, grad)
                 for p, grad in zip(self.parameters, grads, strict=True)
             ]
-        woken = [i for i in self.dormant if _has_gradient(self.parameters[i])]
-        if woken:
-            self.wake(woken)
-        for i in self.dormant:
-            grads[i] = None
+        if self.dormant:
+            ready = [i for i in self.dormant if grads[i] is not None]
+            self.wake([i for i in ready if not _frozen(self.parameters[i])])
+            for i in self.dormant:
+                grads[i] = None
         return grads
 
     def wake(self, indices: Sequence[int]) -> None:
@@ -143,12 +143,12 @@ class Engine(optim.Optimizer):
         for i in indices:
             self.dormant.discard(i)
             self._asleep.discard(id(self.parameters[i]))
-        self.restart(indices)
+        if indices:
+            self.restart(indices)
+            self._prepare()
 
     def restart(self, indices: Sequence[int]) -> None:
         """Gives parameters new states, as before their first gradients; others may hold the old."""
-        if not indices:
-            return
         arrays = [self._array_of(self.parameters[i]) for i in indices]
         for state in self._rule.states:
             if state.key not in self._states:
@@ -226,9 +226,8 @@ def adoptable(value: Any, array: Array) -> bool:
     )
 
 
-def _has_gradient(parameter: Any) -> bool:
-    frozen = isinstance(parameter, torch.nn.Parameter) and not parameter.requires_grad
-    return parameter.grad is not None and not frozen
+def _frozen(parameter: Any) -> bool:
+    return isinstance(parameter, torch.nn.Parameter) and not parameter.requires_grad
 
 
 def _part_of_grad(owner: str, parameter: Any, grad: Any) -> Array:

@@ -75,7 +75,9 @@ class Entries:
 
     def counts(self, state: State) -> dict[int, int]:
         """The steps that each parameter has taken, by the id of its dict."""
-        steps = self.engine.plan.steps
+        plan = self.engine.current_plan  # also where the groups have others now
+        assert plan is not None
+        steps = plan.steps
         pairs = zip(self.engine.parameters, steps, strict=True)
         return {id(state[p]): count for p, count in pairs if p in state}
 
@@ -119,7 +121,9 @@ class Entries:
             for i, entry in enumerate(entries):
                 numbers[i] = self._scalar(i, name, entry, start)
         if not fresh:
-            engine.restart([i for i, none in enumerate(empty) if none and self._shows(i)])
+            cleared = [i for i, none in enumerate(empty) if none and self._shows(i)]
+            if cleared:
+                engine.restart(cleared)
         for key, parts in values.items():
             for i, part in enumerate(parts):
                 self._put(key, i, part)

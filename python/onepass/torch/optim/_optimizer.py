@@ -6,6 +6,7 @@ and steps; whatever a program changes in them is noticed before the next step.
 
 from __future__ import annotations
 
+import functools
 import inspect
 import sys
 from collections import OrderedDict
@@ -14,6 +15,8 @@ from copy import deepcopy
 from typing import Any, ClassVar
 
 import torch
+from torch._C._autograd import _profiler_enabled
+from torch.optim.optimizer import _global_optimizer_post_hooks, _global_optimizer_pre_hooks
 
 from onepass import optim
 from onepass._nearest import did_you_mean
@@ -100,11 +103,14 @@ class Optimizer(torch.optim.Optimizer):
         if entries is None or entries.engine.param_groups is not self.param_groups:
             return self._rebuild()
         if not entries.holds(self._state):
-            entries.take_over(self._state)
+            try:
+                entries.take_over(self._state)
+            except ParametersChangedError:
+                return self._rebuild()
         return entries
 
-    @property
-    def state(self) -> State:  # type: ignore[override]
+    @property  # type: ignore[override]
+    def state(self) -> State:
         """A parameter → its step count and states; edits take effect at the next step."""
         if self._entries is not None and self._entries.behind:
             self._entries.read_counts()
@@ -129,7 +135,7 @@ class Optimizer(torch.optim.Optimizer):
 
     # ---- stepping
 
-    def step(  # type: ignore[override]
+    def _step(
         self,
         closure: Callable[[], Any] | None = None,
         *,
@@ -196,10 +202,10 @@ class Optimizer(torch.optim.Optimizer):
         entries = self._current()
         for attempt in range(2):
             engine = entries.engine
-            grads = engine.gradients()
-            if self._differentiable:
-                self._refuse_graphs(grads)
             try:
+                grads = engine.gradients()
+                if self._differentiable:
+                    self._refuse_graphs(grads)
                 info = engine.step(
                     grads,
                     max_norm=max_norm,
@@ -221,6 +227,25 @@ class Optimizer(torch.optim.Optimizer):
             info = outside.told(info)
         self._last_step = info
         return loss
+
+    # PyTorch's wrapper runs the hooks and makes a record for profilers. It takes longer
+    # than the step itself.
+    _hooked_step = torch.optim.Optimizer.profile_hook_step(_step)
+
+    @functools.wraps(_step)
+    def step(self, *args: Any, **kwargs: Any) -> Any:  # type: ignore[override]
+        hooks = (
+            self._optimizer_step_pre_hooks
+            or self._optimizer_step_post_hooks
+            or _global_optimizer_pre_hooks
+            or _global_optimizer_post_hooks
+        )
+        if hooks or _profiler_enabled():
+            return self._hooked_step(*args, **kwargs)
+        return self._step(*args, **kwargs)
+
+    step.__name__, step.__qualname__ = "step", "Optimizer.step"
+    step.hooked = True  # type: ignore[attr-defined]  # PyTorch is not to wrap it again
 
     def _refuse_graphs(self, grads: list[Any]) -> None:
         for index, grad in enumerate(grads):

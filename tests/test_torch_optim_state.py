@@ -1,0 +1,389 @@
+"""optimizer.state is the real state: what a program edits, saves, copies or exchanges there."""
+
+import copy
+import io
+import pickle
+from collections import defaultdict
+
+import numpy as np
+import pytest
+from small_torch import (  # noqa: F401
+    assert_equal,
+    copies,
+    each_compared,
+    each_name,
+    give_gradients,
+    network,
+    numbers_in_float64,
+    pair,
+    parameters,
+    same,
+    train,
+)
+
+torch = pytest.importorskip("torch")
+
+from onepass.torch import optim  # noqa: E402
+
+# ---- saving and loading
+
+
+@each_compared
+def test_a_state_of_torch_goes_on_here_and_back(record, sweep):
+    mine, theirs, ours, other = pair(record.torch, **sweep)
+    for step in range(9):
+        give_gradients(step, mine, theirs, present=lambda i, s: s >= i)
+        ours.step()
+        other.step()
+        assert_equal(mine, theirs, 1e-10)
+        if step == 3:
+            ours = getattr(optim, record.torch)(mine, **sweep)
+            ours.load_state_dict(other.state_dict())
+        if step == 6:
+            other = getattr(torch.optim, record.torch)(theirs, **sweep)
+            other.load_state_dict(copy.deepcopy(ours.state_dict()))
+
+
+@each_name
+@pytest.mark.parametrize("way", ["torch.save", "pickle", "deepcopy", "state_dict"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_training_goes_on_bit_for_bit_after_a_resume(name, way, dtype):
+    """Also with float32 state of bfloat16 parameters, which PyTorch's loading would round."""
+    model = network(dtype)
+    optimizer = getattr(optim, name)(model.parameters(), lr=0.01)
+    train(model, optimizer)
+    if way in ("torch.save", "state_dict"):
+        again = copy.deepcopy(model)
+        resumed = getattr(optim, name)(again.parameters(), lr=0.5)
+        saved = optimizer.state_dict()
+        if way == "torch.save":
+            file = io.BytesIO()
+            torch.save(saved, file)
+            file.seek(0)
+            saved = torch.load(file, weights_only=True)
+        resumed.load_state_dict(saved)
+    else:
+        both = (model, optimizer)
+        again, resumed = (
+            copy.deepcopy(both) if way == "deepcopy" else pickle.loads(pickle.dumps(both))
+        )
+    for p, q in zip(model.parameters(), again.parameters(), strict=True):
+        assert optimizer.state[p].keys() == resumed.state[q].keys()
+        assert all(map(torch.equal, optimizer.state[p].values(), resumed.state[q].values()))
+        for key, value in resumed.state[q].items():
+            assert value.dtype == (torch.float64 if key == "mu_product" else torch.float32)
+    train(model, optimizer, seed=1)
+    train(again, resumed, seed=1)
+    assert same(model, again)
+    assert resumed.param_groups[0]["lr"] == 0.01
+
+
+def test_a_loaded_state_is_a_copy():
+    """PyTorch's optimizers share the tensors of a state_dict that they load."""
+    model = network()
+    optimizer = optim.Adam(model.parameters())
+    train(model, optimizer)
+    twin = optim.Adam(copy.deepcopy(model).parameters())
+    twin.load_state_dict(optimizer.state_dict())
+    before = optimizer.state[model[0].weight]["exp_avg"].clone()
+    for entry in twin.state.values():
+        entry["exp_avg"].zero_()
+    assert torch.equal(optimizer.state[model[0].weight]["exp_avg"], before)
+
+
+def test_a_state_dict_that_does_not_fit_changes_nothing():
+    model = network()
+    optimizer = optim.Adam(model.parameters(), lr=0.1)
+    train(model, optimizer)
+    before = copy.deepcopy(optimizer.state_dict())
+
+    def broken(change):
+        state = copy.deepcopy(before)
+        change(state)
+        return state
+
+    for change, message in (
+        (lambda s: s["param_groups"].append(s["param_groups"][0]), "groups"),
+        (lambda s: s["param_groups"][0]["params"].pop(), "groups"),
+        (lambda s: s["state"][0].pop("exp_avg"), "'exp_avg'"),
+        (lambda s: s["state"][0].update(exp_avg=torch.ones(3)), "shape"),
+        (lambda s: s["state"][0].update(step=torch.tensor(1.5)), "'step'"),
+        (lambda s: s["param_groups"][0].pop("betas"), "betas"),
+        (lambda s: s.pop("state"), "expected a dict"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            optimizer.load_state_dict(broken(change))
+        assert str(optimizer.state_dict()) == str(before)
+
+
+def test_hooks_of_state_dicts_run_as_in_torch():
+    def run(module):
+        model = network()
+        optimizer = module.Adam(model.parameters(), lr=0.1)
+        train(model, optimizer)
+        seen = []
+        optimizer.register_state_dict_pre_hook(lambda o: seen.append("saving"))
+        optimizer.register_state_dict_post_hook(lambda o, d: {**d, "epoch": sorted(d["state"])})
+        optimizer.register_load_state_dict_pre_hook(
+            lambda o, d: {k: v for k, v in d.items() if k != "epoch"}
+        )
+        optimizer.register_load_state_dict_post_hook(lambda o: seen.append("loaded"))
+        saved = optimizer.state_dict()
+        optimizer.load_state_dict(saved)
+        return seen, saved["epoch"]
+
+    assert run(optim) == run(torch.optim) == (["saving", "loaded"], [0, 1, 2, 3])
+
+
+def test_older_and_foreign_entries_load_as_in_torch():
+    model = network()
+    optimizer = optim.Adam(model.parameters(), lr=0.1)
+    train(model, optimizer)
+    saved = copy.deepcopy(optimizer.state_dict())
+    for group in saved["param_groups"]:
+        for key in ("maximize", "foreach", "capturable", "differentiable", "fused",
+                    "decoupled_weight_decay"):  # fmt: skip
+            del group[key]
+    for entry in saved["state"].values():
+        entry["step"] = 7
+        entry["seen"] = "by me"
+    saved["state"]["of nobody"] = {"note": 1}
+    optimizer.load_state_dict(saved)
+    assert {
+        float(e["step"]) for p, e in optimizer.state.items() if isinstance(p, torch.Tensor)
+    } == {7.0}
+    assert optimizer.state["of nobody"] == {"note": 1}
+    train(model, optimizer)
+    assert optimizer.param_groups[0]["foreach"] is None
+
+
+# ---- edits
+
+
+@each_name
+def test_edits_in_place_take_effect_at_the_next_step(name):
+    """Zeroed moments and counts are those of a new optimizer."""
+    mine, theirs = parameters(), copies(parameters())
+    cls = getattr(optim, name)
+    options = {"lr": 0.1, **({"momentum": 0.9} if name in ("SGD", "RMSprop") else {})}
+    ours = cls(mine, **options)
+    for step in range(3):
+        give_gradients(step, mine)
+        ours.step()
+    with torch.no_grad():
+        for p, q in zip(mine, theirs, strict=True):
+            q.copy_(p)
+    fresh = cls(theirs, **options)
+    for p, q in zip(mine, theirs, strict=True):
+        assert ours.state[p].keys() == fresh.state[q].keys()
+        for key, value in ours.state[p].items():
+            value.copy_(fresh.state[q][key])
+    for step in range(3, 6):
+        give_gradients(step, mine, theirs)
+        ours.step()
+        fresh.step()
+    assert_equal(mine, theirs, 1e-14)
+
+
+@pytest.mark.parametrize("way", ["clear", "new dict", "delete", "empty entries"])
+@pytest.mark.parametrize("name", ["Adam", "SGD"])
+def test_a_cleared_state_starts_afresh_as_in_torch(way, name):
+    options = {"lr": 0.1, **({"momentum": 0.9, "dampening": 0.5} if name == "SGD" else {})}
+    mine, theirs, ours, other = pair(name, **options)
+    kept = None
+    for step in range(8):
+        give_gradients(step, mine, theirs)
+        if step == 4:
+            kept = [e.copy() for e in ours.state.values()]
+            values = [{k: v.clone() for k, v in e.items()} for e in kept]
+            for optimizer, params in ((ours, mine), (other, theirs)):
+                if way == "clear":
+                    optimizer.state.clear()
+                elif way == "new dict":
+                    optimizer.state = defaultdict(dict)
+                else:
+                    for p in params[1::2]:
+                        if way == "delete":
+                            del optimizer.state[p]
+                        else:
+                            optimizer.state[p] = {}
+        ours.step()
+        other.step()
+        assert_equal(mine, theirs)
+    for before, entry in zip(values[1::2], kept[1::2], strict=True):  # nobody wrote to the old
+        assert all(torch.equal(before[k], entry[k]) for k in before if k != "step")
+
+
+def test_exchanged_tensors_are_used_and_counted_from():
+    mine, theirs, ours, other = pair("Adam", lr=0.1)
+    for step in range(8):
+        give_gradients(step, mine, theirs)
+        ours.step()
+        other.step()
+        assert_equal(mine, theirs)
+        for optimizer, params in ((ours, mine), (other, theirs)):
+            entry = optimizer.state[params[2]]
+            if step == 2:
+                entry["exp_avg"] = torch.full((3,), 0.25, dtype=torch.float64)
+            if step == 3:
+                entry["step"] = torch.tensor(1.0)
+            if step == 4:
+                entry["exp_avg_sq"] = entry["exp_avg_sq"].clone() * 2
+                entry["step"] += 3
+    given = torch.zeros(3, dtype=torch.float64)
+    ours.state[mine[2]]["exp_avg"] = given
+    ours.step()
+    assert ours.state[mine[2]]["exp_avg"] is given
+    assert given.any()
+    with pytest.raises(ValueError, match=r"Adam: 'exp_avg' in the state of parameter 2 has shape"):
+        ours.state[mine[2]]["exp_avg"] = torch.zeros(4)
+        ours.step()
+    with pytest.raises(TypeError, match="is a str, expected a tensor"):
+        ours.state[mine[2]]["exp_avg"] = "m"
+        ours.step()
+    ours.state[mine[2]]["exp_avg"] = given
+    with pytest.raises(ValueError, match=r"'step' in the state of parameter 2 is tensor\(0.5"):
+        ours.state[mine[2]]["step"] = torch.tensor(0.5, dtype=torch.float32)
+        ours.step()
+
+
+def test_parameters_exchanged_in_a_group_keep_the_state_that_was_moved_to_them():
+    """As in programs that grow or prune a model, such as Gaussian splatting."""
+    mine, theirs, ours, other = pair("Adam", lr=0.1)
+    for step in range(6):
+        if step == 3:
+            for optimizer, params in ((ours, mine), (other, theirs)):
+                group, old = optimizer.param_groups[0], params[2]
+                stored = optimizer.state.get(old)
+                for key in ("exp_avg", "exp_avg_sq"):
+                    stored[key] = torch.cat([stored[key], torch.zeros(2, dtype=old.dtype)])
+                del optimizer.state[old]
+                grown = torch.cat([old.detach(), torch.ones(2, dtype=old.dtype)])
+                params[2] = group["params"][2] = torch.nn.Parameter(grown)
+                optimizer.state[params[2]] = stored
+                params[3] = group["params"][3] = torch.nn.Parameter(params[3].detach().clone())
+        give_gradients(step, mine, theirs)
+        ours.step()
+        other.step()
+        assert_equal(mine, theirs)
+    assert [float(ours.state[p]["step"]) for p in mine[:4]] == [6, 6, 6, 3]
+
+
+def test_replaced_data_is_followed():
+    mine, theirs, ours, other = pair("AdamW", lr=0.1)
+    for step in range(5):
+        give_gradients(step, mine, theirs)
+        ours.step()
+        other.step()
+        assert_equal(mine, theirs)
+        for params in (mine, theirs):
+            params[3].data = params[3].detach().t().contiguous().t() * 2
+            params[4].data = params[4].detach().clone(memory_format=torch.contiguous_format)
+
+
+def test_a_model_converted_after_the_optimizer_was_made():
+    """float32 → bfloat16 goes on with float32 state; to float64 is refused, nothing changed."""
+    model = network()
+    optimizer = optim.AdamW(model.parameters(), lr=0.1)
+    train(model, optimizer)
+    model.to(torch.bfloat16)
+    train(model, optimizer)
+    assert optimizer.state[model[0].weight]["exp_avg"].dtype == torch.float32
+    model.to(torch.float64)
+    before = [p.detach().clone() for p in model.parameters()]
+    for p in model.parameters():
+        p.grad = torch.ones_like(p)
+    with pytest.raises(TypeError, match="make the optimizer after converting the model"):
+        optimizer.step()
+    assert all(torch.equal(p, q) for p, q in zip(model.parameters(), before, strict=True))
+
+
+def test_a_changed_option_takes_effect_at_the_next_step():
+    mine, theirs, ours, other = pair("SGD", lr=0.1)
+    assert len(ours.state) == 0
+    changes = [("momentum", 0.9), ("weight_decay", 0.1), ("maximize", True), ("nesterov", True)]
+    for step, (key, value) in enumerate(changes):
+        give_gradients(step, mine, theirs)
+        ours.step()
+        other.step()
+        assert_equal(mine, theirs)
+        for optimizer in (ours, other):
+            optimizer.param_groups[0][key] = value
+    assert len(ours.state) == len(mine)
+    mine, theirs, ours, other = pair("Adam", lr=0.1)
+    for optimizer in (ours, other):
+        optimizer.param_groups[0]["betas"] = (0.5, 0.6)
+        optimizer.param_groups = [{**optimizer.param_groups[0], "lr": 0.2}]
+    give_gradients(0, mine, theirs)
+    ours.step()
+    other.step()
+    assert_equal(mine, theirs)
+
+
+# ---- parameters without gradients
+
+
+def test_frozen_parameters_cost_nothing_and_do_not_move():
+    """A large frozen part of a model gets no state until it is trained."""
+    model = network()
+    model[0].requires_grad_(False)
+    optimizer = optim.AdamW(model.parameters(), lr=0.1, weight_decay=0.5)
+    assert set(optimizer.state) == set(model[2].parameters())
+    before = copy.deepcopy(model)
+    train(model, optimizer)
+    assert torch.equal(model[0].weight, before[0].weight)
+    assert set(optimizer.state_dict()["state"]) == {2, 3}
+    model[0].requires_grad_(True)
+    train(model, optimizer)
+    assert not torch.equal(model[0].weight, before[0].weight)
+    assert [float(optimizer.state[p]["step"]) for p in model.parameters()] == [3, 3, 6, 6]
+    model[0].requires_grad_(False)  # its gradient is still there
+    held = model[0].weight.detach().clone()
+    optimizer.step()
+    assert torch.equal(model[0].weight, held)
+    again = copy.deepcopy(model)
+    again[0].requires_grad_(False)
+    again.zero_grad()
+    resumed = optim.AdamW(again.parameters(), lr=0.1, weight_decay=0.5)
+    assert len(resumed.state) == 2
+    resumed.load_state_dict(optimizer.state_dict())
+    assert float(resumed.state[again[0].weight]["step"]) == 3
+
+
+def test_a_parameter_without_gradient_is_left_out_of_what_is_saved():
+    model = network()
+    for module in (optim, torch.optim):
+        optimizer = module.Adam(model.parameters(), lr=0.1)
+        assert optimizer.state_dict()["state"] == {}
+        model.zero_grad()
+        model[0].bias.grad = torch.ones(5)
+        optimizer.step()
+        assert set(optimizer.state_dict()["state"]) == {1}
+    adagrad = [m.Adagrad(model.parameters()).state_dict()["state"] for m in (optim, torch.optim)]
+    assert adagrad[0].keys() == adagrad[1].keys() == {0, 1, 2, 3}
+
+
+@each_name
+def test_an_empty_list_of_gradients_changes_nothing(name):
+    model = network()
+    before = copy.deepcopy(model)
+    optimizer = getattr(optim, name)(model.parameters())
+    optimizer.step()
+    optimizer.step(max_norm=1.0)
+    assert optimizer.last_step.grad_norm == 0.0
+    assert same(model, before)
+    assert optimizer.state_dict()["state"].keys() in ({}.keys(), dict.fromkeys(range(4)).keys())
+
+
+def test_counts_beyond_what_float32_holds_are_not_lost():
+    """PyTorch's counts stop at 2**24."""
+    p = torch.nn.Parameter(torch.ones(3))
+    optimizer = optim.Adam([p], lr=0.1)
+    p.grad = torch.ones(3)
+    optimizer.step()
+    optimizer.state[p]["step"].fill_(2.0**24)
+    for _ in range(3):
+        optimizer.step()
+    assert optimizer._entries.engine.plan.steps == [2**24 + 3]
+    assert copy.deepcopy(optimizer)._current().engine.plan.steps == [2**24 + 3]
+    assert np.float32(optimizer.state[p]["step"]) == np.float32(2**24 + 3)
