@@ -140,7 +140,7 @@ def test_a_group_added_later_starts_afresh_and_the_others_go_on():
         other.step()
         assert_equal([*mine, *more], [*theirs, *same])
     for bad in ({"params": [more[0]]}, {"params": [more[0].detach().view(-1)]}):
-        with pytest.raises(ValueError, match="parameter|overlap"):
+        with pytest.raises(ValueError, match=r"parameter|overlap"):
             ours.add_param_group(bad)
         assert len(ours.param_groups) == 2
     give_gradients(9, [*mine, *more], [*theirs, *same])
@@ -168,7 +168,7 @@ def test_the_rate_may_be_a_tensor():
 )  # fmt: skip
 def test_a_parameter_given_twice_is_refused(params):
     p = torch.nn.Parameter(torch.ones(3))
-    with pytest.raises(ValueError, match="duplicate|more than one|overlap|same array"):
+    with pytest.raises(ValueError, match=r"duplicate|more than one|overlap|same array"):
         optim.SGD(params(p))
 
 
@@ -329,7 +329,7 @@ def test_zero_grad_forgets_or_zeroes_as_in_torch():
 
 def test_flags_of_torch_are_accepted_and_change_nothing():
     for flags in ({"foreach": True}, {"fused": True}, {"capturable": True}, {"foreach": False}):
-        mine, theirs, ours, other = pair("Adam", parameters(torch.float32), lr=0.1)
+        mine, theirs, _, other = pair("Adam", parameters(torch.float32), lr=0.1)
         flagged = optim.Adam(mine, lr=0.1, **flags)
         give_gradients(0, mine, theirs)
         flagged.step()

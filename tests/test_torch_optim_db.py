@@ -1,0 +1,95 @@
+"""PyTorch's own database of optimizers, which its wheel brings, driven through ours."""
+
+import importlib.util
+import sys
+import unittest
+import warnings
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from onepass.torch import optim  # noqa: E402
+
+with warnings.catch_warnings(), pytest.MonkeyPatch.context() as patch:
+    warnings.simplefilter("ignore")
+    if importlib.util.find_spec("expecttest") is None:  # its TestCase is all that PyTorch imports
+        patch.setitem(sys.modules, "expecttest", SimpleNamespace(TestCase=unittest.TestCase))
+    common = pytest.importorskip("torch.testing._internal.common_optimizers")
+
+INFOS = [info for info in common.optim_db if hasattr(optim, info.optim_cls.__name__)]
+CONFIGS = [
+    (info, given)
+    for info in INFOS
+    for given in common._get_optim_inputs_including_global_cliquey_kwargs("cpu", None, info)
+]
+ERRORS = [
+    (info, error)
+    for info in INFOS
+    for error in info.optim_error_inputs_func(device="cpu", dtype=torch.float32)
+]
+
+
+def label(pair):
+    info, given = pair
+    given = getattr(given, "optimizer_error_input", given)
+    return f"{info.optim_cls.__name__}-{given.desc}"
+
+
+def test_the_database_has_our_optimizers():
+    assert {"SGD", "Adam", "AdamW", "NAdam", "RMSprop"} <= {i.optim_cls.__name__ for i in INFOS}
+    assert len(CONFIGS) > 100
+    assert len(ERRORS) > 60
+
+
+@pytest.mark.parametrize(("info", "given"), CONFIGS, ids=map(label, CONFIGS))
+def test_every_configuration_takes_the_steps_of_torch(info, given):
+    """A differentiable one over leaves, which PyTorch itself cannot step."""
+    torch.manual_seed(0)
+    mine = [torch.nn.Parameter(torch.randn(s, dtype=torch.float64)) for s in ((4, 3), (3,))]
+    theirs = [torch.nn.Parameter(p.detach().clone()) for p in mine]
+    ours = getattr(optim, info.optim_cls.__name__)(mine, **given.kwargs)
+    plain = {k: v for k, v in given.kwargs.items() if k not in ("differentiable", "fused")}
+    other = info.optim_cls(theirs, **plain)
+    assert ours.param_groups[0].keys() == other.param_groups[0].keys()
+    for schedules in info.scheduler_inputs[:1]:
+        for schedule in schedules:
+            schedule(ours), schedule(other)
+    for step in range(6):
+
+        def loss(params, step=step):
+            return (params[0].sin() * (step + 1)).sum() + (params[0] @ params[1]).square().sum()
+
+        for params, optimizer in ((mine, ours), (theirs, other)):
+
+            def closure(params=params, optimizer=optimizer):
+                optimizer.zero_grad()
+                value = loss(params)
+                value.backward()
+                return value.detach()
+
+            if step % 2:
+                optimizer.step(closure)
+            else:
+                closure()
+                optimizer.step()
+        for p, q in zip(mine, theirs, strict=True):
+            # NAdam's product is a float32 in PyTorch.
+            near = 1e-6 if info.optim_cls.__name__ == "NAdam" else 1e-11
+            np.testing.assert_allclose(p.detach(), q.detach(), near, near)
+
+
+@pytest.mark.parametrize(("info", "error"), ERRORS, ids=map(label, ERRORS))
+def test_every_error_of_the_database_is_raised(info, error):
+    """With PyTorch's words; where it only warns of duplicates, they are an error."""
+    given = error.optimizer_error_input
+    params = given.params
+    if params is None:
+        params = [torch.nn.Parameter(torch.randn(2, 3))]
+    kind = ValueError if error.error_type is UserWarning else error.error_type
+    with pytest.raises(kind, match=error.error_regex) as caught:
+        getattr(optim, info.optim_cls.__name__)(params, **given.kwargs)
+    if error.error_type is not TypeError and given.params is None:
+        assert str(caught.value).startswith(f"{info.optim_cls.__name__}: ")
