@@ -4,9 +4,9 @@ import inspect
 
 import numpy as np
 import pytest
-from cases.optimizers import OPTIMIZERS
 from small_torch import (  # noqa: F401
-    NAMES,
+    ALL,
+    COMPARED,
     assert_equal,
     copies,
     each_compared,
@@ -60,7 +60,7 @@ def test_steps_have_the_bits_of_onepass_optim(name, dtype):
         assert all(torch.equal(p, q) for p, q in zip(mine, theirs, strict=True))
 
 
-@each_name
+@pytest.mark.parametrize("name", ALL)
 def test_every_optimizer_has_a_signature_and_a_docstring(name):
     cls = getattr(optim, name)
     ours = inspect.signature(cls).parameters
@@ -83,8 +83,31 @@ def test_every_optimizer_has_a_signature_and_a_docstring(name):
 
 def test_every_optimizer_of_onepass_optim_is_here():
     """The classes are found, not listed: each elementwise one of onepass.optim has its own."""
-    assert {record.cls.__name__ for record in OPTIMIZERS if record.torch} <= set(NAMES)
-    assert set(NAMES) <= set(arrays.__all__)
+    own = {n for n in arrays.__all__ if inspect.isclass(getattr(arrays, n))} - {*optim.__all__}
+    assert own <= {"LBFGS", "Muon"}  # which have a step or a state_dict of their own
+    assert {name for name in ALL if hasattr(torch.optim, name)} >= {r.torch for r, _ in COMPARED}
+
+
+def test_sparse_gradients_of_an_embedding_move_their_rows_as_in_torch():
+    torch.manual_seed(0)
+    mine = torch.nn.Embedding(20, 4, sparse=True)
+    theirs = torch.nn.Embedding(20, 4, sparse=True, _weight=mine.weight.detach().clone())
+    ours, other = (
+        m.SparseAdam(e.parameters(), lr=0.1) for m, e in ((optim, mine), (torch.optim, theirs))
+    )
+    for step in range(9):
+        words = torch.randint(0, 20, (7,))
+        for table, optimizer in ((mine, ours), (theirs, other)):
+            optimizer.zero_grad()
+            table(words).square().sum().backward()
+            optimizer.step()
+        assert_equal([mine.weight], [theirs.weight])
+        if step == 4:
+            saved = ours.state_dict()
+            ours = optim.SparseAdam(mine.parameters(), lr=0.1)
+            ours.load_state_dict(other.state_dict())
+            other = torch.optim.SparseAdam(theirs.parameters(), lr=0.1)
+            other.load_state_dict(saved)
 
 
 def test_an_unknown_keyword_has_its_nearest_name():

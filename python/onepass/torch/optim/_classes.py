@@ -18,6 +18,7 @@ _SHARED_ARGS = {
     "foreach, capturable, differentiable, fused": "PyTorch's; a step is one launch in any case.\n"
     "        ``differentiable`` accepts gradients that are no part of a graph only.",
 }
+_OF_RULES = ("step", "state_dict", "load_state_dict")  # an optimizer may have its own
 _INSTEAD = "A ``torch.optim.Optimizer`` that steps as `onepass.optim.{name}`, in one launch.\n"
 _DOC = """{text}
 
@@ -31,6 +32,9 @@ Raises:
 Source:{source}
 
 Example:
+{example}
+"""
+_EXAMPLE = """
     >>> import torch
     >>> from onepass.torch import optim
     >>> p = torch.nn.Parameter(torch.ones(3))
@@ -40,17 +44,28 @@ Example:
     ...     optimizer.step(max_norm=1.0)
     >>> optimizer.last_step.grad_norm, bool((p < 1).all())
     (3.0, True)
-"""
+""".strip("\n")
+_EXAMPLES = {
+    "SparseAdam": """
+    >>> import torch
+    >>> from onepass.torch import optim
+    >>> words = torch.nn.Embedding(1000, 2, sparse=True)
+    >>> optimizer = optim.SparseAdam(words.parameters(), lr=0.1)
+    >>> words(torch.tensor([7, 3, 7])).sum().backward()
+    >>> optimizer.step()
+    >>> int((optimizer.state[words.weight]["exp_avg"] != 0).any(1).sum())
+    2
+""".strip("\n")
+}
 
 
 def _steps_by_rule(cls: Any) -> bool:
-    """Whether `Optimizer` can drive it: a step is one launch over dense gradients, no more."""
+    """Whether `Optimizer` can drive it: its step and states are those that the rule says."""
     return (
         inspect.isclass(cls)
         and issubclass(cls, optim.Optimizer)
         and hasattr(cls, "_rule")
-        and cls.step is optim.Optimizer.step
-        and cls._take is optim.Optimizer._take
+        and all(getattr(cls, name) is getattr(optim.Optimizer, name) for name in _OF_RULES)
     )
 
 
@@ -104,6 +119,7 @@ def _doc(cls: type[optim.Optimizer], signature: inspect.Signature) -> str | None
         name=cls.__name__,
         args="\n".join(args),
         source=sections["Source"].rstrip(),
+        example=_EXAMPLES.get(cls.__name__, _EXAMPLE.format(name=cls.__name__)),
     )
 
 

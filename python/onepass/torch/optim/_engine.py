@@ -9,6 +9,7 @@ import torch
 
 from onepass import _C, optim
 from onepass._array import Array
+from onepass.ops._rule import State
 from onepass.optim._states import follow
 
 Entry = dict[str, Any]
@@ -63,15 +64,15 @@ class Engine(optim.Optimizer):
         return part_of(self._name, parameter)
 
     def _replan(self, kernel: str, names: tuple[str | None, ...]) -> _C.Plan:
-        if self._plan is None:
-            arrays = [self._array_of(p) for p in self.parameters]
-            for state in self._rule.states:
-                if state.key in names:
-                    self._states[state.key] = self._taken(state.key, arrays, self._starts(state))
         plan = super()._replan(kernel, names)
         pairs = zip(self.parameters, self._arrays, strict=True)
         self._parts = [(p, a) for p, a in pairs if a is not p and id(p) not in self._asleep]
         return plan
+
+    def _follow(self, state: State, arrays: list[Array]) -> list[Array]:
+        if self._plan is None:  # at first
+            return self._taken(state.key, arrays, self._starts(state))
+        return super()._follow(state, arrays)
 
     def _taken(self, key: str, arrays: list[Array], starts: list[float]) -> list[Array]:
         """A state of all parameters: what the entries hold where it fits, else new."""
@@ -164,7 +165,7 @@ class Engine(optim.Optimizer):
         self._states[key][index] = array
 
     def mark_written(self, grads: Sequence[Array | None]) -> None:
-        """Autograd is told about DTensors; of other tensors the step has told it."""
+        """Tells autograd that DTensors were written; of other tensors the step tells it."""
         if self._parts:
             pairs = zip(self.parameters, grads, strict=True)
             written = [p for p, grad in pairs if grad is not None and hasattr(p, "to_local")]
