@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -20,32 +21,56 @@ def dummy() -> list[torch.nn.Parameter]:
     return [torch.nn.Parameter(torch.empty(0))]
 
 
+def made(name: str, params: Any, given: Mapping[str, Any]) -> torch.optim.Optimizer | None:
+    """PyTorch's optimizer, None where it has none; of ``given`` it takes what it knows."""
+    cls = counterpart(name)
+    if cls is None:
+        return None
+    known = inspect.signature(cls).parameters
+    return cls(params, **{key: value for key, value in given.items() if key in known})
+
+
 def checked(name: str, make: Callable[[], Any], given: Mapping[str, Any]) -> tuple[Any, Any]:
     """What ``make`` makes, and PyTorch's optimizer over no elements, None where there is none.
 
     Args:
         name: of the optimizer.
         make: makes ours, or refuses in words of its own.
-        given: arguments of the constructor; PyTorch's takes those that it knows.
+        given: arguments of the constructor.
 
     Raises:
         ValueError, TypeError, RuntimeError: either refuses the arguments. The error is of
             PyTorch's type and has its words too, which programs look for.
     """
-    cls, theirs = counterpart(name), None
-    refusal: Exception | None = None
-    if cls is not None:
-        known = inspect.signature(cls).parameters
-        try:
-            theirs = cls(dummy(), **{k: v for k, v in given.items() if k in known})
-        except (ValueError, TypeError, RuntimeError) as error:
-            refusal = error
+    theirs, refusal = _tried(name, dummy(), given)
     try:
         ours = make()
     except (ValueError, TypeError) as error:
-        if refusal is None:
-            raise
-        raise type(refusal)(f"{error} (torch.optim.{name}: {refusal})") from None
+        raise _joined(name, error, refusal) from None
     if refusal is not None:
         raise type(refusal)(f"{name}: {refusal}") from None
     return ours, theirs
+
+
+def in_both_words(name: str, error: Exception, params: Any, given: Mapping[str, Any]) -> Exception:
+    """``error``, which our optimizer raised about its parameters, of PyTorch's type and with its
+    words too if PyTorch's refuses them as well."""
+    own = params
+    if isinstance(params, list):
+        own = [dict(group) if isinstance(group, dict) else group for group in params]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return _joined(name, error, _tried(name, own, given)[1])
+
+
+def _tried(name: str, params: Any, given: Mapping[str, Any]) -> tuple[Any, Exception | None]:
+    try:
+        return made(name, params, given), None
+    except (ValueError, TypeError, RuntimeError) as refusal:
+        return None, refusal
+
+
+def _joined(name: str, error: Exception, refusal: Exception | None) -> Exception:
+    if refusal is None or str(refusal) in str(error):
+        return error
+    return type(refusal)(f"{error} (torch.optim.{name}: {refusal})")

@@ -22,7 +22,7 @@ from onepass import optim
 from onepass._nearest import did_you_mean
 from onepass.ops._step import Nonfinite, StepInfo
 from onepass.optim._planned import ParametersChangedError
-from onepass.torch.optim._counterpart import checked, dummy
+from onepass.torch.optim._counterpart import checked, dummy, in_both_words
 from onepass.torch.optim._engine import Engine
 from onepass.torch.optim._entries import Entries, State
 from onepass.torch.optim._outside import OutsideNorm, scaled
@@ -34,6 +34,9 @@ FLAGS: dict[str, bool | None] = {
     "differentiable": False,
     "fused": None,
 }
+
+# PyTorch's powers of a count that is a tensor would be float32 there.
+_COUNTS_IN_INTS = {"SparseAdam"}
 
 
 class Optimizer(torch.optim.Optimizer):
@@ -78,8 +81,12 @@ class Optimizer(torch.optim.Optimizer):
         # PyTorch's Adagrad makes its state in the constructor, and saves it.
         self._saves_all = theirs is not None and len(theirs.state) > 0
         defaults = {**ours.defaults, **{key: given[key] for key in FLAGS if key in flags}}
-        super().__init__(params, defaults)
-        self._rebuild()
+        params = params if isinstance(params, torch.Tensor) else list(params)
+        try:
+            super().__init__(params, defaults)
+            self._rebuild()
+        except (TypeError, ValueError) as error:
+            raise in_both_words(name, error, params, given) from None
 
     # ---- the engine
 
@@ -306,16 +313,20 @@ class Optimizer(torch.optim.Optimizer):
             entries.engine.wake(waiting)
             entries.take_over(self._state)
         hooks = self._optimizer_state_dict_post_hooks
+        unused: set[int] = set()
         if not (self._saves_all or caller.startswith("torch.distributed.")):
             steps = entries.engine.plan.steps
             unused = {index for index, count in enumerate(steps) if count == 0}
 
-            def without_unused(_: Any, state_dict: dict[str, Any]) -> None:
-                for index in unused:
-                    state_dict["state"].pop(index, None)
+        def as_torch(_: Any, state_dict: dict[str, Any]) -> None:
+            saved = state_dict["state"]
+            for index in unused:
+                saved.pop(index, None)
+            if type(self).__name__ in _COUNTS_IN_INTS:
+                for index, entry in saved.items():
+                    saved[index] = {**entry, "step": int(entry["step"])}
 
-            first = [(-1, without_unused)]
-            self._optimizer_state_dict_post_hooks = OrderedDict([*first, *hooks.items()])
+        self._optimizer_state_dict_post_hooks = OrderedDict([(-1, as_torch), *hooks.items()])
         try:
             return super().state_dict()
         finally:
