@@ -121,9 +121,13 @@ class Engine(optim.Optimizer):
         """Whether ``state`` shows the counts of steps."""
         return self._rule.counted
 
-    def gradients(self) -> list[Array | None]:
-        """The gradients, None where there is none, of DTensors the part that lies here."""
-        grads = [p.grad for p in self.parameters]
+    def gradients(self, given: list[Array | None] | None = None) -> list[Array | None]:
+        """The gradients, None where there is none, of DTensors the part that lies here.
+
+        Args:
+            given: of a compiled graph, in place of ``.grad``.
+        """
+        grads = [p.grad for p in self.parameters] if given is None else given
         for part in self._parts:
             if part_of(self._name, part[0]) is not part[1]:
                 self._plan_is_current, self._seen = False, ()

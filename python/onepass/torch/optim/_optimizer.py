@@ -26,6 +26,7 @@ from onepass.torch.optim._counterpart import checked, dummy, in_both_words
 from onepass.torch.optim._engine import Engine
 from onepass.torch.optim._entries import Entries, State
 from onepass.torch.optim._outside import OutsideNorm, scaled
+from onepass.torch.optim._traced import handle_of, traced_step
 
 # PyTorch's keywords that say how a step runs, not what it computes.
 FLAGS: dict[str, bool | None] = {
@@ -75,6 +76,7 @@ class Optimizer(torch.optim.Optimizer):
         given = dict(bound.arguments)
         params = given.pop("params")
         self._options = {key: value for key, value in given.items() if key not in FLAGS}
+        self._handle = handle_of(self)
         ours, theirs = checked(name, lambda: self._of(dummy(), **self._options), given)
         flags = given if theirs is None else theirs.defaults
         self._foreign = ours.defaults.keys() - (ours if theirs is None else theirs).defaults.keys()
@@ -210,7 +212,7 @@ class Optimizer(torch.optim.Optimizer):
         for attempt in range(2):
             engine = entries.engine
             try:
-                grads = engine.gradients()
+                grads = engine.gradients(own.get("_given"))
                 if self._differentiable:
                     self._refuse_graphs(grads)
                 info = engine.step(
@@ -241,6 +243,8 @@ class Optimizer(torch.optim.Optimizer):
 
     @functools.wraps(_step)
     def step(self, *args: Any, **kwargs: Any) -> Any:  # type: ignore[override]
+        if torch.compiler.is_compiling():
+            return traced_step(self, *args, **kwargs)
         hooks = (
             self._optimizer_step_pre_hooks
             or self._optimizer_step_post_hooks
@@ -380,7 +384,7 @@ class Optimizer(torch.optim.Optimizer):
         super().__setstate__(state)
         if "state" in self.__dict__:  # beside which a property is not asked
             self._state = self.__dict__.pop("state")
-        self._entries = None
+        self._entries, self._handle = None, handle_of(self)
         parameters = [p for group in self.param_groups for p in group["params"]]
         if counts is not None:
             pairs = zip(parameters, counts, strict=True)
