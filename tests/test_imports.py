@@ -41,7 +41,9 @@ def test_imports_have_no_circle(package: Path) -> None:
     files = [path for path in (SOURCES / package).glob("*.py") if path.stem != "__init__"]
     names = {module_of(path) for path in files}
     graph = {module_of(path): imports_of(path) & names for path in files}
-    assert any(graph.values()), "no import was found: the test looks in the wrong place"
+    assert any(graph.values()) or len(files) < 2, (
+        "no import was found: the test looks in the wrong place"
+    )
     check(graph)
 
 
