@@ -121,6 +121,24 @@ class Engine(optim.Optimizer):
         """Whether ``state`` shows the counts of steps."""
         return self._rule.counted
 
+    def further(self) -> dict[int, Entry]:
+        """What the optimizer saves beside its states, for options such as running averages: of
+        parameters that have taken a step, by the id of the parameter."""
+        shown = {"step", *self._rule.keys, *self._rule.scalars}
+        groups, pairs = self.param_groups, zip(self.param_groups, self._lists, strict=False)
+        # Also where the groups hold other parameters by now.
+        self.param_groups = [{**group, "params": [*own]} for group, (_, _, own) in pairs]
+        try:
+            saved = self.state_dict()["state"]
+        finally:
+            self.param_groups = groups
+            self.renew()
+        more = {
+            i: {k: shown_as(self.parameters[i], v) for k, v in entry.items() if k not in shown}
+            for i, entry in saved.items()
+        }
+        return {id(self.parameters[i]): entry for i, entry in more.items() if entry}
+
     def gradients(self, given: list[Array | None] | None = None) -> list[Array | None]:
         """The gradients, None where there is none, of DTensors the part that lies here.
 

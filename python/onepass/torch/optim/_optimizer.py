@@ -59,7 +59,9 @@ class Optimizer(torch.optim.Optimizer):
     _entries: Entries | None = None
     _last_step: StepInfo | None = None
     _found: torch.Tensor | None = None  # where the next step notes Inf and NaN, for GradScaler
-    _known: Mapping[int, int] = {}  # counts of steps from a pickle, by the id of an entry
+    # From a pickle: counts of steps by the id of an entry, and Engine.further.
+    _known: Mapping[int, int] = {}
+    _further: Mapping[int, dict[str, Any]] = {}
 
     def __init__(
         self, signature: inspect.Signature, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -94,17 +96,19 @@ class Optimizer(torch.optim.Optimizer):
 
     def _rebuild(self) -> Entries:
         """An engine for the groups and states as they are now."""
-        state, known = self._state, self._known
+        state, known, further = self._state, self._known, self._further
         if self._entries is not None:
-            known = self._entries.counts(state)
+            known, further = self._entries.counts(state), self._entries.engine.further()
         self._differentiable = any(group.get("differentiable") for group in self.param_groups)
         parameters = [p for group in self.param_groups for p in group["params"]]
         engine = self._engine(
             self.param_groups, self._options, [state.get(p) or {} for p in parameters]
         )
-        self._entries = Entries(type(self).__name__, engine, state, known)
-        self._known = {}
-        return self._entries
+        entries = Entries(type(self).__name__, engine, state, known)
+        if further:
+            entries.restore(state, further)
+        self._entries, self._known, self._further = entries, {}, {}
+        return entries
 
     def _current(self) -> Entries:
         """What is bound to the groups and states as they are now."""
@@ -322,10 +326,15 @@ class Optimizer(torch.optim.Optimizer):
             steps = entries.engine.plan.steps
             unused = {index for index, count in enumerate(steps) if count == 0}
 
+        parameters, further = entries.engine.parameters, entries.engine.further()
+
         def as_torch(_: Any, state_dict: dict[str, Any]) -> None:
             saved = state_dict["state"]
             for index in unused:
                 saved.pop(index, None)
+            for index, parameter in enumerate(parameters if further else ()):
+                if more := further.get(id(parameter)):
+                    saved[index] = {**saved.get(index, {}), **more}
             if type(self).__name__ in _COUNTS_IN_INTS:
                 for index, entry in saved.items():
                     saved[index] = {**entry, "step": int(entry["step"])}
@@ -368,19 +377,21 @@ class Optimizer(torch.optim.Optimizer):
 
     def __getstate__(self) -> dict[str, Any]:
         entries = self._current()
-        base = super().__getstate__()
+        base, engine = super().__getstate__(), entries.engine
+        further = engine.further()
         return {
             **base,
             "_options": self._options,
             "_foreign": self._foreign,
             "_saves_all": self._saves_all,
             "_last_step": self._last_step,
-            "_counts": entries.engine.plan.steps,
+            "_counts": engine.plan.steps,
+            "_more": [further.get(id(p)) for p in engine.parameters] if further else (),
         }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         state = dict(state)
-        counts = state.pop("_counts", None)
+        counts, more = state.pop("_counts", None), state.pop("_more", ())
         super().__setstate__(state)
         if "state" in self.__dict__:  # beside which a property is not asked
             self._state = self.__dict__.pop("state")
@@ -389,3 +400,4 @@ class Optimizer(torch.optim.Optimizer):
         if counts is not None:
             pairs = zip(parameters, counts, strict=True)
             self._known = {id(self._state[p]): n for p, n in pairs if p in self._state}
+        self._further = {id(p): own for p, own in zip(parameters, more, strict=False) if own}
