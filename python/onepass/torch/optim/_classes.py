@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
+import sys
 from typing import Any
 
 from onepass import optim
@@ -70,10 +71,10 @@ def _steps_by_rule(cls: Any) -> bool:
 
 
 def _class_of(cls: type[optim.Optimizer]) -> type[Optimizer]:
-    signature = _signature(cls)
+    signature, keywords = _signature(cls), _keywords(cls)
 
     def __init__(self: Optimizer, *args: Any, **kwargs: Any) -> None:  # noqa: N807
-        Optimizer.__init__(self, signature, args, kwargs)
+        Optimizer.__init__(self, signature, keywords, args, kwargs)
 
     own = inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)
     __init__.__signature__ = signature.replace(  # type: ignore[attr-defined]
@@ -102,7 +103,17 @@ def _signature(cls: type[optim.Optimizer]) -> inspect.Signature:
         )
         for name, default in FLAGS.items()
     ]
-    return inspect.Signature([*kept, *flags])
+    rest = [p for p in given if p.kind is p.VAR_KEYWORD and _keywords(cls)]
+    return inspect.Signature([*kept, *flags, *rest])
+
+
+def _keywords(cls: type[optim.Optimizer]) -> set[str]:
+    """The keywords that ``cls`` takes beside those of its signature and PyTorch's flags."""
+    for p in inspect.signature(cls).parameters.values():
+        if p.kind is p.VAR_KEYWORD and (found := re.fullmatch(r"Unpack\[(\w+)\]", p.annotation)):
+            options = getattr(sys.modules[cls.__module__], found[1])
+            return {*options.__annotations__} - FLAGS.keys()
+    return set()
 
 
 def _doc(cls: type[optim.Optimizer], signature: inspect.Signature) -> str | None:
@@ -111,7 +122,11 @@ def _doc(cls: type[optim.Optimizer], signature: inspect.Signature) -> str | None
     text, sections, described = parts(cls.__doc__)
     text = re.sub(r"The optimizer keeps the states .*\n?", _INSTEAD.format(name=cls.__name__), text)
     known = {**OPTIONS, **described, **_SHARED_ARGS}
-    names = [name for name in signature.parameters if name not in FLAGS]
+    names = [
+        f"**{name}" if p.kind is p.VAR_KEYWORD else name
+        for name, p in signature.parameters.items()
+        if name not in FLAGS
+    ]
     args = [f"    {name}: {known[name]}" for name in names if name in known]
     args += [f"    {name}: {says}" for name, says in _SHARED_ARGS.items() if "," in name]
     return _DOC.format(

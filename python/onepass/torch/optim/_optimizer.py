@@ -64,18 +64,23 @@ class Optimizer(torch.optim.Optimizer):
     _further: Mapping[int, dict[str, Any]] = {}
 
     def __init__(
-        self, signature: inspect.Signature, args: tuple[Any, ...], kwargs: dict[str, Any]
+        self,
+        signature: inspect.Signature,
+        keywords: set[str],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
     ) -> None:
         name = type(self).__name__
-        if unknown := [key for key in kwargs if key not in signature.parameters]:
-            hint = did_you_mean(unknown[0], signature.parameters)
-            known = ", ".join(signature.parameters)
-            raise TypeError(
-                f"{name}: unknown keyword {unknown[0]!r}{hint or f', expected {known}'}"
-            )
+        rest = [p.name for p in signature.parameters.values() if p.kind is p.VAR_KEYWORD]
+        known = [key for key in signature.parameters if key not in rest] + sorted(keywords)
+        if unknown := [key for key in kwargs if key not in known]:
+            hint = did_you_mean(unknown[0], known) or f", expected {', '.join(known)}"
+            raise TypeError(f"{name}: unknown keyword {unknown[0]!r}{hint}")
         bound = signature.bind(*args, **kwargs)
         bound.apply_defaults()
         given = dict(bound.arguments)
+        for key in rest:
+            given |= given.pop(key)
         params = given.pop("params")
         self._options = {key: value for key, value in given.items() if key not in FLAGS}
         self._handle = handle_of(self)
