@@ -10,7 +10,6 @@ import torch
 from onepass import _C, optim
 from onepass._array import Array
 from onepass.ops._rule import State
-from onepass.optim._states import follow
 
 Entry = dict[str, Any]
 Groups = list[dict[str, Any]]
@@ -70,21 +69,31 @@ class Engine(optim.Optimizer):
         return plan
 
     def _follow(self, state: State, arrays: list[Array]) -> list[Array]:
-        if self._plan is None:  # at first
-            return self._taken(state.key, arrays, self._starts(state))
-        return super()._follow(state, arrays)
+        if self._plan is not None:
+            return super()._follow(state, arrays)
+        # At first: what the entries hold where it fits, else new.
+        held = [part_of(self._name, entry.get(state.key)) for entry in self._entries]
+        fits = [adoptable(part, array) for part, array in zip(held, arrays, strict=True)]
+        made = self._new(state, arrays, [i for i, fit in enumerate(fits) if not fit])
+        other = [i for i, fit in enumerate(fits) if fit and held[i].dtype != made[i].dtype]
+        more = self._new(state, arrays, other)
+        for i, fit in enumerate(fits):
+            if fit:
+                made[i] = more[i] if i in other else held[i]
+        return made
 
-    def _taken(self, key: str, arrays: list[Array], starts: list[float]) -> list[Array]:
-        """A state of all parameters: what the entries hold where it fits, else new."""
-        held: list[Array] = [
-            part if adoptable(part := part_of(self._name, entry.get(key)), array) else None
-            for entry, array in zip(self._entries, arrays, strict=True)
+    def _new(self, state: State, arrays: list[Array], indices: Sequence[int]) -> list[Array]:
+        """New states where ``indices`` say, elsewhere empty ones of the same dtype."""
+        wanted, kept = set(indices), self._states.pop(state.key, None)
+        stand_ins = [
+            a if i in wanted else torch.empty(0, dtype=a.dtype, device=a.device)
+            for i, a in enumerate(arrays)
         ]
-        lacking = [i for i, array in enumerate(held) if array is None]
-        new = follow([arrays[i] for i in lacking], [], [starts[i] for i in lacking])
-        for i, array in zip(lacking, new, strict=True):
-            held[i] = array
-        return held
+        try:
+            return super()._follow(state, stand_ins)
+        finally:
+            if kept is not None:
+                self._states[state.key] = kept
 
     # ---- what the front asks
 
@@ -172,14 +181,12 @@ class Engine(optim.Optimizer):
 
     def restart(self, indices: Sequence[int]) -> None:
         """Gives parameters new states, as before their first gradients; others may hold the old."""
-        arrays = [self._array_of(self.parameters[i]) for i in indices]
+        arrays = [self._array_of(p) for p in self.parameters]
         for state in self._rule.states:
-            if state.key not in self._states:
-                continue
-            starts = self._starts(state)
-            new = follow(arrays, [], [starts[i] for i in indices])
-            for i, array in zip(indices, new, strict=True):
-                self._states[state.key][i] = array
+            if state.key in self._states:
+                new = self._new(state, arrays, indices)
+                for i in indices:
+                    self._states[state.key][i] = new[i]
         self.renew()
 
     def put(self, key: str, index: int, array: Array) -> None:
@@ -238,13 +245,12 @@ def shown_as(parameter: Any, part: Array) -> Array:
 
 
 def adoptable(value: Any, array: Array) -> bool:
-    """Whether a tensor can serve as the state of a parameter where it is."""
+    """Whether a tensor can serve as the state of a parameter where it is, if its dtype does."""
     return (
         isinstance(value, torch.Tensor)
         and value.layout == torch.strided
         and value.shape == array.shape
         and value.device == array.device
-        and value.dtype == (torch.float64 if array.dtype == torch.float64 else torch.float32)
         and not value.requires_grad
     )
 
