@@ -321,6 +321,22 @@ def test_a_changed_option_takes_effect_at_the_next_step():
     assert_equal(mine, theirs)
 
 
+def test_states_filled_by_hand_before_the_first_step_stay():
+    """As a distributed checkpoint fills them; also one that starts at an option."""
+    mine, theirs, ours, other = pair("Adagrad", lr=0.1, initial_accumulator_value=0.5)
+    for step in range(4):
+        give_gradients(step, mine, theirs)
+        if step == 0:
+            for optimizer, params in ((ours, mine), (other, theirs)):
+                optimizer.state_dict()
+                for p in params:
+                    optimizer.state[p]["sum"].fill_(2.0)
+                    optimizer.state[p]["step"].fill_(3.0)
+        ours.step()
+        other.step()
+        assert_equal(mine, theirs)
+
+
 # ---- parameters without gradients
 
 

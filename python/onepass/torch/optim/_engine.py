@@ -140,8 +140,7 @@ class Engine(optim.Optimizer):
         try:
             saved = self.state_dict()["state"]
         finally:
-            self.param_groups = groups
-            self.renew()
+            self.param_groups, self._seen = groups, ()
         more = {
             i: {k: shown_as(self.parameters[i], v) for k, v in entry.items() if k not in shown}
             for i, entry in saved.items()

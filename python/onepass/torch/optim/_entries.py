@@ -103,16 +103,16 @@ class Entries:
         # PyTorch's SGD says None for a buffer that no step has used.
         entries = [state.get(p) or {} for p in engine.parameters]
         empty = [all(value is None for value in entry.values()) for entry in entries]
-        engine.wake([i for i in engine.dormant if not empty[i]])
-        plan = engine.plan
+        waking = [i for i in engine.dormant if not empty[i]]
+        plan = engine.current_plan
+        assert plan is not None
+        before = plan.steps
         if known is None:
-            known = {id(e): n for e, n in zip(entries, plan.steps, strict=True)}
-        values = {
-            key: [self._state(i, key, entries[i]) for i in range(len(entries))]
-            for key in engine.states
-        }
+            known = {id(e): n for e, n in zip(entries, before, strict=True)}
         counts = [
-            self._count(i, entry, known.get(id(entry))) if self._shows(i) and not empty[i] else 0
+            self._count(i, entry, known.get(id(entry)))
+            if (i in waking or self._shows(i)) and not empty[i]
+            else 0
             for i, entry in enumerate(entries)
         ]
         scalars = plan.scalars
@@ -120,6 +120,17 @@ class Entries:
             start = engine.scalar_starts[name]
             for i, entry in enumerate(entries):
                 numbers[i] = self._scalar(i, name, entry, start)
+        # First: the engine starts a state afresh whose parameter has taken no step.
+        plan.steps = counts
+        try:
+            engine.wake(waking)
+            values = {
+                key: [self._state(i, key, entries[i]) for i in range(len(entries))]
+                for key in engine.states
+            }
+        except (TypeError, ValueError):
+            plan.steps = before
+            raise
         if not fresh:
             cleared = [i for i, none in enumerate(empty) if none and self._shows(i)]
             if cleared:
