@@ -77,12 +77,14 @@ class Optimizer(torch.optim.Optimizer):
             hint = did_you_mean(unknown[0], known) or f", expected {', '.join(known)}"
             raise TypeError(f"{name}: unknown keyword {unknown[0]!r}{hint}")
         bound = signature.bind(*args, **kwargs)
+        said = dict(bound.arguments)  # the defaults of the others follow from compat
         bound.apply_defaults()
         given = dict(bound.arguments)
         for key in rest:
+            said |= said.pop(key, {})
             given |= given.pop(key)
         params = given.pop("params")
-        self._options = {key: value for key, value in given.items() if key not in FLAGS}
+        self._options = {k: v for k, v in said.items() if k not in FLAGS and k != "params"}
         self._handle = handle_of(self)
         ours, theirs = checked(name, lambda: self._of(dummy(), **self._options), given)
         flags = given if theirs is None else theirs.defaults
