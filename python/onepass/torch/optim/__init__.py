@@ -6,8 +6,6 @@ and checkpoints of PyTorch work on them as before.
 
 from __future__ import annotations
 
-from typing import Any
-
 from onepass.optim import StepInfo
 from onepass.torch.optim._classes import CLASSES
 from onepass.torch.optim._optimizer import Optimizer
@@ -21,4 +19,3 @@ def __getattr__(name: str) -> type[Optimizer]:
 
 
 globals().update(CLASSES)
-del Any
