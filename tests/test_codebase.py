@@ -100,7 +100,8 @@ def test_every_update_has_a_record(kernel: str) -> None:
     arrays = [s for s in record.states if not isinstance(s, Scalar)]
     scalars = tuple(s.name for s in record.states if isinstance(s, Scalar))
     assert scalars == info["scalars"], f"{where}: {kernel!r} has the scalars {info['scalars']}"
-    given = [(f"{s.name}s", s.when is not None) for s in arrays]
+    lists = {state.key: state.plural for state in record.cls._rule.states}
+    given = [(lists.get(s.name, f"{s.name}s"), s.when is not None) for s in arrays]
     want = [(name, False) for name in states] + [(name, True) for name in optional]
     assert given == want, (
         f"{where}: the states of {kernel!r} are (list, optional?) {given}, the kernel has {want}: "

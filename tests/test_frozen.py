@@ -82,7 +82,8 @@ def test_a_parameter_of_pytorch_that_was_frozen_later_does_not_move(variant, pas
     """PyTorch's own optimizers go on moving it while it has a gradient."""
     torch = pytest.importorskip("torch")
     frozen, other = (torch.nn.Parameter(torch.ones(5)) for _ in range(2))
-    optimizer = variant.make([frozen, other], lr=0.1, weight_decay=0.1)
+    decay = variant.record.accepted(weight_decay=0.1)
+    optimizer = variant.make([frozen, other], lr=0.1, **decay)
     for step in range(3):
         for parameter in (frozen, other):
             parameter.grad = torch.full((5,), 2.0)

@@ -88,11 +88,12 @@ def test_small_steps_of_a_large_float16_list():
 @each_variant
 def test_groups_have_options_of_their_own(variant):
     rng, params = start()
-    groups = [{"params": params[:2], "lr": 0.3}, {"params": params[2:], "weight_decay": 0.2}]
+    decay = variant.record.accepted(weight_decay=0.2)
+    groups = [{"params": params[:2], "lr": 0.3}, {"params": params[2:], **decay}]
     opt = variant.make(groups, lr=0.1)
     parts = [
         variant.trajectory(params[:2], lr=0.3),
-        variant.trajectory(params[2:], lr=0.1, weight_decay=0.2),
+        variant.trajectory(params[2:], lr=0.1, **decay),
     ]
     assert [g["lr"] for g in opt.param_groups] == [0.3, 0.1]
     for step in range(10):

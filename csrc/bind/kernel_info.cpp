@@ -57,6 +57,7 @@ std::vector<RuleInfo> describe_rules() {
       info.starts.assign(R::starts, R::starts + R::scalars.size);
       info.norms = list_of(R::norms);
       info.advance = [](double* row) { advance<R>(row); };
+      info.advances_first = R::advances_first;
       all.push_back(std::move(info));
     }
     for (size_t i = 0; i < optional.size(); ++i)

@@ -32,8 +32,10 @@ struct RuleInfo {
   std::vector<const char*> scalars;  // of each parameter, beside its step count
   std::vector<double> starts;        // their values before the first step
   std::vector<const char*> norms;    // of each tensor, which a pass before the update measures
-  // Of a row [hyper…, scalars…], takes the scalars to the step in it.
+  // Of a row [hyper…, scalars…], takes the scalars to the step in it, before the kernel reads them
+  // or after the step.
   void (*advance)(double* row);
+  bool advances_first;
   std::vector<KernelInfo> variants;  // bit i of the position: optional state i is there
 
   size_t required() const { return states.size() - optional.size(); }

@@ -132,11 +132,20 @@ void Plan::assign_hyper_sets() {
         hyper_.insert(hyper_.end(), values, values + given);
         if (counts) hyper_.push_back(double(wanted.step));
         hyper_.insert(hyper_.end(), wanted.scalars, wanted.scalars + scalars);
-        if (known_here) rule_.advance(hyper_.data() + at * rule_.row_size());
+        if (known_here && rule_.advances_first) rule_.advance(row(at));
       }
     }
     arrays_.tensors()[t].hyper_set = int32_t(at);
   }
+}
+
+// After a step: every parameter that took part has counted it.
+void Plan::count() {
+  if (!rule_.advances_first)
+    for (size_t set = 0; set < hyper_sets_.size(); ++set) rule_.advance(row(set));
+  const std::vector<size_t>& order = arrays_.order();
+  for (size_t t = 0; t < order.size(); ++t)
+    counts_.advance(order[t], row(size_t(arrays_.tensors()[t].hyper_set)));
 }
 
 void Plan::set_steps(const py::object& steps) {
@@ -313,8 +322,7 @@ py::object Plan::step_on_cpu(const Items& grads, const StepOptions& options, Sta
   if (watch_.on) watch_.keep(order, nullptr);
   if (!calls.skipped) {
     staging->store();
-    for (size_t t = 0; t < order.size(); ++t)
-      counts_.advance(order[t], row(size_t(arrays_.tensors()[t].hyper_set)));
+    count();
     arrays_.mark_written(grads, options.zero_grad);
   } else if (options.zero_grad && options.zero_skipped) {
     arrays_.zero_grads(grads);
@@ -367,10 +375,7 @@ py::object Plan::step_on_device(const Items& grads, const StepOptions& options) 
   }
   if (watch_.on) watch_.keep(order, &where);
   arrays_.mark_written(grads, options.zero_grad);
-  if (!counts_.on_device() && !options.check_nonfinite) {  // the step is sure to be taken
-    for (size_t t = 0; t < order.size(); ++t)
-      counts_.advance(order[t], row(size_t(arrays_.tensors()[t].hyper_set)));
-  }
+  if (!counts_.on_device() && !options.check_nonfinite) count();  // the step is sure to be taken
   if (!options.measures()) return outcome(Py_False, py::none(), py::none());
   py::tuple positions(options.check_nonfinite ? order.size() : 0);
   for (size_t t = 0; t < positions.size(); ++t) positions[t] = order[t];

@@ -36,7 +36,8 @@ class Plan {
   StepOptions read_options(const Arguments& given) const;
   void read_hyper(PyObject* hyper);
   void assign_hyper_sets();
-  const double* row(size_t set) const { return hyper_.data() + set * rule_.row_size(); }
+  double* row(size_t set) { return hyper_.data() + set * rule_.row_size(); }
+  void count();
 
   Norm norm_call(const StepOptions& options);
   Elementwise update_call(const StepOptions& options);

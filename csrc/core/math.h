@@ -14,3 +14,4 @@
 #include "erf.h"
 #include "exp.h"
 #include "log.h"
+#include "power.h"

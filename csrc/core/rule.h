@@ -8,15 +8,17 @@
 //     scalars, starts  the numbers that each parameter carries beside its step count, in double,
 //                      and their values before the first step
 //     static void advance(double* scalars, double… hyper)    takes them to the step in `hyper`
+//     advances_first   whether that comes before the kernel is made, or after the step
 //     norms            the 2-norms of each tensor that Kernel needs, by name
 //     template <class T, class... S> struct Kernel   // one S for each optional state: T& or Absent
 //     template <class T, class... S> struct Measure  // of a rule with norms
 //   };
 //
-// Kernel's constructor takes `hyper`, then the scalars as `advance` leaves them, all as doubles;
-// likewise Measure's. Measure runs before Kernel over the same tensors: for each element it returns
-// a value for each norm (Terms), and it may write states. Kernel::take(norms) follows, for each
-// tensor; operands that Kernel has no use for are Unread.
+// Kernel's constructor takes `hyper`, then the scalars as `advance` leaves them (or as it finds
+// them, without advances_first), all as doubles; likewise Measure's. Measure runs before Kernel
+// over the same tensors: for each element it returns a value for each norm (Terms), and it may
+// write states. Kernel::take(norms) follows, for each tensor; operands that Kernel has no use for
+// are Unread.
 #pragma once
 #include "core/signature.h"
 
@@ -28,6 +30,7 @@ struct Rule {
   static constexpr auto scalars = names();
   static constexpr double starts[] = {0};
   static constexpr auto norms = names();
+  static constexpr bool advances_first = true;
 };
 
 template <class... R>

@@ -37,8 +37,10 @@ constexpr size_t scalars_of() {
   }
 }
 
-// The row of hyper-parameters of an update at the next step of a tensor, which the device counts.
-template <class K, class T>
+// The row of hyper-parameters of an update at the next step of a tensor, which the device counts:
+// as the kernel takes it, or with the scalars as they are after the step.
+enum class Scalars { of_kernel, after };
+template <class K, Scalars kWhich, class T>
 ONEPASS_DEVICE void next_row(const ElementwiseCall<T>& call, int32_t counter, double* row) {
   using R = typename K::rule;
   constexpr int kFirst = int(R::hyper.size), kEnd = kFirst + int(kScalars<R>);
@@ -46,7 +48,7 @@ ONEPASS_DEVICE void next_row(const ElementwiseCall<T>& call, int32_t counter, do
   ONEPASS_UNROLL
   for (int s = kFirst; s < kEnd; ++s)
     row[s] = call.scalars[int64_t(counter) * (kEnd - kFirst) + s - kFirst];
-  advance<R>(row);
+  if constexpr (R::advances_first || kWhich == Scalars::after) advance<R>(row);
 }
 
 // The riders of a step. Each thread computes them once, since only the device knows the norm.
@@ -113,7 +115,7 @@ class Functors {
       ONEPASS_UNROLL
       for (int h = 0; h < kHyper; ++h) hyper[h] = from[h];
       if constexpr (counts())
-        if (step_ > 0) next_row<K>(call_, counter_, hyper);
+        if (step_ > 0) next_row<K, Scalars::of_kernel>(call_, counter_, hyper);
       return make_functor<K, T>(hyper);
     }
   }
@@ -276,7 +278,7 @@ ONEPASS_DEVICE void count_steps(const ElementwiseCall<T>& call, const unsigned c
       double row[kRow];
       ONEPASS_UNROLL
       for (int h = 0; h < kRow; ++h) row[h] = from[h];
-      next_row<K>(call, counters[i], row);
+      next_row<K, Scalars::after>(call, counters[i], row);
       ONEPASS_UNROLL
       for (int s = kFirst; s < kRow; ++s)
         call.scalars[int64_t(counters[i]) * (kRow - kFirst) + s - kFirst] = row[s];

@@ -10,20 +10,27 @@
 #include "kernels/adagrad.h"
 #include "kernels/adam.h"
 #include "kernels/adamax.h"
+#include "kernels/ademamix.h"
 #include "kernels/adopt.h"
+#include "kernels/asgd.h"
 #include "kernels/lamb.h"
 #include "kernels/lars.h"
 #include "kernels/lion.h"
 #include "kernels/nadam.h"
 #include "kernels/radam.h"
 #include "kernels/rmsprop.h"
+#include "kernels/rprop.h"
+#include "kernels/schedule_free_adamw.h"
+#include "kernels/schedule_free_sgd.h"
 #include "kernels/sgd.h"
 #endif
 
 ONEPASS_BEGIN
 
-using Updates = Rules<struct Sgd, struct Adam, struct AdamW, struct Rmsprop, struct NAdam,
-                      struct Lion, struct Adagrad, struct Adadelta, struct Adamax, struct RAdam,
-                      struct Adopt, struct Muon, struct Lars, struct Lamb>;
+using Updates =
+    Rules<struct Sgd, struct Adam, struct AdamW, struct Rmsprop, struct NAdam, struct Lion,
+          struct Adagrad, struct Adadelta, struct Adamax, struct RAdam, struct Adopt, struct Muon,
+          struct Lars, struct Lamb, struct Asgd, struct Rprop, struct AdEMAMix,
+          struct ScheduleFreeSgd, struct ScheduleFreeAdamW>;
 
 ONEPASS_END

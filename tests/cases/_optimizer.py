@@ -94,7 +94,7 @@ class Scalar(State):
     """A number that each parameter carries beside its step count; a function takes 0-d arrays."""
 
     def fresh(self, p: np.ndarray, options: dict[str, Any]) -> np.ndarray:
-        return np.full((), self.start)
+        return np.full((), 0.5 if self.start is None else self.start)  # in every range
 
     def tracked(self, values: np.ndarray) -> Rounded:
         return Constant(values)
@@ -143,6 +143,10 @@ class Optimizer:
         """Options of the class as the function takes them: there a state's list is the switch."""
         known = [*inspect.signature(self.op).parameters, "maximize"]
         return {key: value for key, value in options.items() if key in known}
+
+    def accepted(self, **options: Any) -> dict[str, Any]:
+        """Those of the options that the class has."""
+        return {key: value for key, value in options.items() if key in self.complete({})}
 
     def complete(self, options: dict[str, Any]) -> dict[str, Any]:
         """These options and the class's defaults of the others."""
@@ -294,7 +298,12 @@ class Variant:
                 held = {s.name: held[s.name] for s in self.states if s.start is not None}
             if held:
                 optimizer.state[p] = {**held, "step": torch.tensor(step - 1.0)}
-        optimizer.step()
+        default = torch.get_default_dtype()  # of the numbers beside a state
+        torch.set_default_dtype(torch.float64)
+        try:
+            optimizer.step()
+        finally:
+            torch.set_default_dtype(default)
         return [p.detach() for p in tensors], *(
             [optimizer.state[p][s.name] for p in tensors] for s in self.states
         )

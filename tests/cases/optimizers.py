@@ -18,6 +18,7 @@ from cases._optimizer import (
     signed,
     square,
 )
+from cases._rounding import Constant, where
 
 # ------------------------------------------------------------------------------------ the formulas
 # One parameter, one step; each returns what it was given, updated. step is 1 on the first call.
@@ -178,6 +179,70 @@ def adopt(p, g, m, v, *, step, lr=1e-3, betas=(0.9, 0.9999), eps=1e-6, weight_de
     n = np.maximum(np.minimum(n, most), -most)
     m = lerp(m, n, 1 - betas[0])
     return p - lr * m, m, betas[1] * v + (1 - betas[1]) * g**2
+
+
+def asgd(p, g, ax, eta, mu, *, step, lr=1e-2, lambd=1e-4, alpha=0.75, t0=1e6, weight_decay=0.0,
+         maximize=False):  # fmt: skip
+    g = (-g if maximize else g) + weight_decay * p
+    if step == 1:
+        eta, mu = lr, 1.0
+    p = p * (1 - lambd * eta) - eta * g
+    ax = p if number(mu) == 1 else lerp(ax, p, mu)
+    return p, ax, lr / power(1 + lambd * lr * step, alpha), 1 / np.maximum(1.0, step - t0)
+
+
+def power(x, y):
+    return np.exp(y * np.log(x))
+
+
+def rprop(p, g, prev, size, *, step, etas=(0.5, 1.2), step_sizes=(1e-6, 50.0), maximize=False):
+    g = -g if maximize else g
+    turn = np.sign(g * prev).value
+    factor = where(turn > 0, etas[1], where(turn < 0, etas[0], 1.0))
+    size = np.minimum(np.maximum(size * factor, step_sizes[0]), step_sizes[1])
+    g = where(turn < 0, 0.0, g)
+    return p - np.sign(g) * size, g, size
+
+
+def ademamix(p, g, m1, m2, v, *, step, lr=1e-3, betas=(0.9, 0.999, 0.9999), alpha=5.0, eps=1e-8,
+             weight_decay=0.0, total_steps=None, maximize=False):  # fmt: skip
+    g = -g if maximize else g
+    beta1, beta2, beta3 = betas
+    if total_steps is not None and step < total_steps:
+        s = Constant(step) / total_steps
+        alpha = s * alpha
+        beta3 = np.exp(1 / ((1 - s) / np.log(beta1) + s / np.log(beta3)))
+    m1 = lerp(m1, g, 1 - beta1)
+    m2 = lerp(m2, g, 1 - beta3)
+    v = beta2 * v + (1 - beta2) * g**2
+    denominator = np.sqrt(v / (1 - beta2**step)) + eps
+    to = p * (1 - lr * weight_decay) - lr * (m1 / (1 - beta1**step) + alpha * m2) / denominator
+    return to, m1, m2, v
+
+
+def schedulefree(y, z, u, weight_sum, lr_max, *, step, lr, beta, warmup_steps, r, weight_lr_power):
+    if step < warmup_steps:
+        lr = lr * (Constant(step) / warmup_steps)
+    z = y if step == 1 else z
+    lr_max = np.maximum(lr_max, lr)
+    weight = power(Constant(step), r) * power(lr_max, weight_lr_power)
+    weight_sum = weight_sum + weight
+    c = weight / weight_sum
+    return lerp(y, z, c) + lr * (beta * (1 - c) - 1) * u, z - lr * u, weight_sum, lr_max
+
+
+def schedulefreesgd(y, g, z, *sums, momentum=0.9, weight_decay=0.0, maximize=False, **options):
+    u = (-g if maximize else g) + weight_decay * y
+    return schedulefree(y, z, u, *sums, beta=momentum, **options)
+
+
+def schedulefreeadamw(y, g, z, v, *sums, step, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0,
+                      maximize=False, **options):  # fmt: skip
+    g = -g if maximize else g
+    v = betas[1] * v + (1 - betas[1]) * g**2
+    u = g / (np.sqrt(v / (1 - betas[1] ** step)) + eps) + weight_decay * y
+    y, z, *sums = schedulefree(y, z, u, *sums, step=step, beta=betas[0], **options)
+    return y, z, v, *sums
 
 
 # ------------------------------------------------------------------------------------- the records
@@ -361,6 +426,104 @@ OPTIMIZERS = [
             {},
             {"lr": 0.1, "betas": (0.8, 0.9), "weight_decay": 0.1, "maximize": True},
             {"lr": 0.05, "eps": 0.5, "weight_decay": 0.1, "decoupled_weight_decay": True},
+        ],
+        torch=None,
+    ),
+    Optimizer(
+        "asgd",
+        cls=optim.ASGD,
+        rule=asgd,
+        states=[
+            State("ax", when=None, start=None, draw=signed),
+            Scalar("eta", when=None, start=None, draw=fraction),
+            Scalar("mu", when=None, start=None, draw=fraction),
+        ],
+        sweep=[
+            {},
+            {"lr": 0.1, "lambd": 0.1, "alpha": 0.5, "t0": 3.0, "maximize": True},
+            {"lr": 0.05, "lambd": 0.5, "alpha": 1.75, "t0": 0.0, "weight_decay": 0.1},
+        ],
+        torch="ASGD",
+    ),
+    Optimizer(
+        "rprop",
+        cls=optim.Rprop,
+        rule=rprop,
+        states=[
+            State("prev", when=None, start=0.0, draw=signed),
+            State("step_size", when=None, start="lr", draw=fraction),
+        ],
+        sweep=[
+            {},
+            {"lr": 0.5, "etas": (0.3, 1.7), "step_sizes": (0.05, 0.7), "maximize": True},
+        ],
+        torch="Rprop",
+    ),
+    Optimizer(
+        "ademamix",
+        cls=optim.AdEMAMix,
+        rule=ademamix,
+        states=[
+            State("exp_avg_fast", when=None, start=0.0, draw=signed),
+            State("exp_avg_slow", when=None, start=0.0, draw=signed),
+            State("exp_avg_sq", when=None, start=0.0, draw=square),
+        ],
+        sweep=[
+            {},
+            {
+                "lr": 0.1,
+                "betas": (0.8, 0.9, 0.95),
+                "alpha": 2.0,
+                "total_steps": 20,
+                "maximize": True,
+            },
+            {
+                "lr": 0.05,
+                "betas": (0.9, 0.95, 0.9),
+                "eps": 1e-2,
+                "weight_decay": 0.1,
+                "total_steps": 5,
+            },
+        ],
+        torch=None,
+    ),
+    Optimizer(
+        "schedulefreesgd",
+        cls=optim.ScheduleFreeSGD,
+        rule=schedulefreesgd,
+        states=[
+            State("z", when=None, start=None, draw=signed),
+            Scalar("weight_sum", when=None, start=0.0, draw=fraction),
+            Scalar("lr_max", when=None, start=0.0, draw=fraction),
+        ],
+        sweep=[
+            {},
+            {
+                "lr": 0.1,
+                "momentum": 0.8,
+                "warmup_steps": 10,
+                "r": 1.0,
+                "weight_lr_power": 1.5,
+                "maximize": True,
+            },
+            {"lr": 0.05, "momentum": 0.5, "weight_decay": 0.1, "r": 0.5, "weight_lr_power": 0.0},
+        ],
+        torch=None,
+    ),
+    Optimizer(
+        "schedulefreeadamw",
+        cls=optim.ScheduleFreeAdamW,
+        rule=schedulefreeadamw,
+        states=[
+            State("z", when=None, start=None, draw=signed),
+            State("exp_avg_sq", when=None, start=0.0, draw=square),
+            Scalar("weight_sum", when=None, start=0.0, draw=fraction),
+            Scalar("lr_max", when=None, start=0.0, draw=fraction),
+        ],
+        sweep=[
+            {},
+            {"lr": 0.1, "betas": (0.8, 0.9), "warmup_steps": 10, "r": 1.0, "maximize": True},
+            {"lr": 0.05, "eps": 1e-2, "weight_decay": 0.1, "r": 0.5, "weight_lr_power": 0.5},
         ],
         torch=None,
     ),

@@ -16,17 +16,23 @@ class Range(NamedTuple):
     Attributes:
         above: the lower end instead of ``low``, itself excluded.
         most: the upper end instead of ``high``, itself included.
+        none: what None counts as; without it None is refused.
     """
 
     low: float = -math.inf
     high: float = math.inf
     above: float | None = None
     most: float | None = None
+    none: float | None = None
 
     def check(self, owner: str, name: str, value: Any) -> float:
         """``value`` as a float; TypeError or ValueError if it is no number of the range."""
-        low, high, above, most = self
-        return in_range(owner, name, value, low, high, above=above, most=most)
+        low, high, above, most, none = self
+        if none is None:
+            return in_range(owner, name, value, low, high, above=above, most=most)
+        if value is None:
+            return none
+        return in_range(owner, name, value, low, high, above=above, most=most, or_none=True)
 
 
 # A range, None for True or False, or a range for each number of a tuple.
@@ -49,9 +55,23 @@ RANGES: dict[str, Limits] = {
     "adapts_undecayed": None,
     "momentum_decay": Range(0),
     "decoupled_weight_decay": None,
+    "lambd": Range(0),
+    "t0": Range(0),
+    "etas": (Range(above=0, high=1), Range(above=1)),
+    "step_sizes": Range(0),
+    "total_steps": Range(1, none=0),
+    "warmup_steps": Range(0),
+    "r": Range(0),
+    "weight_lr_power": Range(0),
 }
 # The numbers that a plan carries for each parameter.
-SCALAR_RANGES = {"mu_product": Range(0, most=1)}
+SCALAR_RANGES = {
+    "mu_product": Range(0, most=1),
+    "eta": Range(0),
+    "mu": Range(0, most=1),
+    "weight_sum": Range(0),
+    "lr_max": Range(0),
+}
 # The states that are averages or sums of squares: a loaded one is never negative.
 SQUARES = frozenset({"exp_avg_sq", "max_exp_avg_sq", "square_avg", "sum", "acc_delta", "exp_inf"})
 # An option, its limits, the option without which it counts as 0, the least number that is surely in

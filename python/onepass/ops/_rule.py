@@ -24,14 +24,21 @@ class State(NamedTuple):
     """An array that an optimizer keeps for each parameter.
 
     Attributes:
-        key: its name in a state_dict, PyTorch's; a function of ``ops`` takes a list ``key + "s"``.
+        key: its name in a state_dict, PyTorch's.
         when: the option that asks for it; None: it is always there.
         start: what it holds before the first gradient: a number, or the option that says it.
+        named: the list of it that the kernel and a function of ``ops`` take, where that is not
+            ``key + "s"``.
     """
 
     key: str
     when: str | None = None
     start: float | str = 0.0
+    named: str | None = None
+
+    @property
+    def plural(self) -> str:
+        return self.named or f"{self.key}s"
 
 
 class Needs(NamedTuple):
@@ -88,7 +95,7 @@ class Rule:
             )
         info = _UPDATES[kernel]
         lists = (*info["operands"][2:], *info["optional"])
-        special = {f"{state.key}s": state for state in states}
+        special = {state.plural: state for state in states}
         if wrong := set(special) - set(lists):
             raise ValueError(f"{kernel}: {wrong} are no states of the kernel, which has {lists}")
         self.kernel, self.needs, self.instead = kernel, tuple(needs), instead
@@ -171,9 +178,9 @@ class Rule:
             given = [options[name] for name in others]
             if not holds(options[option], *given):
                 shown = ", ".join(f"{n}={v!r}" for n, v in zip(others, given, strict=True))
+                beside = f" with it, given {shown}" if others else ""
                 raise ValueError(
-                    f"{owner}: {option!r} is {options[option]!r}, expected {expected} with it, "
-                    f"given {shown}"
+                    f"{owner}: {option!r} is {options[option]!r}, expected {expected}{beside}"
                 )
         return tuple(values)
 
@@ -197,13 +204,13 @@ class Rule:
         """The lists of states that a function of ``ops`` was given; None for one not asked for."""
         lists = []
         for state in self.states:
-            arrays = given[f"{state.key}s"]
+            arrays = given[state.plural]
             if state.when in self.reads:
                 if given[state.when] == 0:
                     arrays = None
                 elif arrays is None:
                     raise ValueError(
-                        f"{op}: '{state.key}s' is None, expected arrays like 'params', since "
+                        f"{op}: {state.plural!r} is None, expected arrays like 'params', since "
                         f"{state.when} > 0"
                     )
             lists.append(arrays)

@@ -231,7 +231,8 @@ def _check_signature(function: Callable[..., Any], rule: Rule) -> None:
     where = f"{function.__module__}: {function.__name__}"
     kernel = f"the rule {rule.kernel!r} (csrc/kernels/update_list.h)"
     lists = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
-    want = ["params", "grads", *(f"{key}s" for key in (*rule.keys, *rule.scalars))]
+    want = ["params", "grads", *(state.plural for state in rule.states)]
+    want += [f"{scalar}s" for scalar in rule.scalars]
     if lists != want:
         raise TypeError(
             f"{where} takes the lists {', '.join(lists)}, expected {', '.join(want)}, the "

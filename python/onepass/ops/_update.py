@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from onepass.ops._ranges import Range
 from onepass.ops._rule import Needs, State
 from onepass.ops._step import Arrays, Betas, Grads, StepInfo, Steps, run, update
 
@@ -16,13 +17,18 @@ __all__ = [
     "adam_",
     "adamax_",
     "adamw_",
+    "ademamix_",
     "adopt_",
+    "asgd_",
     "lamb_",
     "lars_",
     "lion_",
     "nadam_",
     "radam_",
     "rmsprop_",
+    "rprop_",
+    "schedulefreeadamw_",
+    "schedulefreesgd_",
     "sgd_",
 ]
 _MAXIMUM = State("max_exp_avg_sq", when="amsgrad")
@@ -551,3 +557,252 @@ def adopt_(
         (array([-0.05], dtype=float32), array([4.], dtype=float32))
     """
     return run("adopt", locals())
+
+
+@update("asgd", State("ax"), ranges={"alpha": Range(0)})
+def asgd_(
+    params: Arrays,
+    grads: Grads,
+    axs: Arrays,
+    etas: list[Any],
+    mus: list[Any],
+    *,
+    step: Steps = 1,
+    lr: float = 1e-2,
+    lambd: float = 1e-4,
+    alpha: float = 0.75,
+    t0: float = 1e6,
+    weight_decay: float = 0.0,
+    **options: Any,
+) -> StepInfo:
+    """ASGD: p = (1 - lambd·η)·p - η·g, and ax, the average of p: ax += μ(p - ax).
+
+    Before that g += weight_decay·p. After step t η = lr/(1 + lambd·lr·t)^alpha and
+    μ = 1/max(1, t - t0) for the next one; the first has η = lr and μ = 1, with which ax = p. A new
+    lr takes effect one step later.
+
+    Args:
+        axs: ax, like ``params`` (float32 for 16-bit parameters): the weights to evaluate with.
+        etas: η, a list with a number or a 0-d array for each parameter, not read by the first step;
+            the step updates it. On a CUDA device a step with ``nonfinite`` waits for that.
+        mus: μ, likewise.
+        lambd: how fast the rate falls; it also shrinks the parameters.
+        alpha: the power at which the rate falls.
+        t0: the step at which averaging starts.
+
+    Source: Polyak & Juditsky, Acceleration of Stochastic Approximation by Averaging, 1992; Bottou,
+    Stochastic Gradient Descent, 2010; PyTorch's ASGD.
+
+    Example:
+        >>> import numpy as np
+        >>> import onepass
+        >>> p, ax = np.float32([1.0]), np.zeros(1, np.float32)
+        >>> eta, mu = [0.0], [1.0]
+        >>> info = onepass.ops.asgd_([p], [np.float32([2.0])], [ax], eta, mu, lr=0.5, lambd=0.5)
+        >>> p, ax, round(eta[0], 4)
+        (array([-0.25], dtype=float32), array([-0.25], dtype=float32), 0.4229)
+    """
+    return run("asgd", locals())
+
+
+@update(
+    "rprop",
+    State("step_size", start="lr", named="sizes"),
+    needs=[
+        Needs("step_sizes", (), lambda sizes: sizes[0] <= sizes[1], "the smaller number first"),
+    ],
+    ranges={"lr": Range(0)},
+)
+def rprop_(
+    params: Arrays,
+    grads: Grads,
+    prevs: Arrays,
+    sizes: Arrays,
+    *,
+    step: Steps = 1,
+    etas: tuple[float, float] = (0.5, 1.2),
+    step_sizes: tuple[float, float] = (1e-6, 50.0),
+    **options: Any,
+) -> StepInfo:
+    """Rprop: p -= sign(g)·size, where size grows while the sign of g stays and shrinks if it turns.
+
+    size is multiplied by ``etas[1]`` where g has the sign of the gradient before, by ``etas[0]``
+    where it has the other one, and kept within ``step_sizes``. Where the sign has turned p stays,
+    and the next step counts as a first one. PyTorch multiplies the two gradients to compare their
+    signs, and that underflows for small ones; the paper takes back the step before.
+
+    Args:
+        prevs: the gradient before, like ``params`` (float32 for 16-bit parameters), 0 at first.
+        sizes: the step size of each element, likewise, the learning rate at first; it is
+            ``step_size`` in a state_dict.
+        etas: the factors below and above 1.
+        step_sizes: the least and the largest size.
+
+    Source: Riedmiller & Braun, A Direct Adaptive Method for Faster Backpropagation Learning: The
+    RPROP Algorithm, 1993; PyTorch's Rprop.
+
+    Example:
+        >>> import numpy as np
+        >>> import onepass
+        >>> p, prev, size = np.zeros(2), np.float64([1.0, -1.0]), np.full(2, 0.5)
+        >>> info = onepass.ops.rprop_([p], [np.float64([2.0, 2.0])], [prev], [size])
+        >>> p, size
+        (array([-0.6,  0. ]), array([0.6 , 0.25]))
+    """
+    return run("rprop", locals())
+
+
+@update("ademamix", ranges={"alpha": Range(0)})
+def ademamix_(
+    params: Arrays,
+    grads: Grads,
+    exp_avg_fasts: Arrays,
+    exp_avg_slows: Arrays,
+    exp_avg_sqs: Arrays,
+    *,
+    step: Steps = 1,
+    lr: float = 1e-3,
+    betas: tuple[float, float, float] = (0.9, 0.999, 0.9999),
+    alpha: float = 5.0,
+    eps: float = 1e-8,
+    weight_decay: float = 0.0,
+    total_steps: int | None = None,
+    **options: Any,
+) -> StepInfo:
+    """AdEMAMix: p -= lr·((m̂₁ + α·m₂)/(√v̂ + eps) + weight_decay·p), with a fast and a slow average.
+
+    m₁ += (1 - β₁)(g - m₁), m₂ += (1 - β₃)(g - m₂), v = β₂v + (1 - β₂)g², m̂₁ = m₁/(1 - β₁ᵗ),
+    v̂ = v/(1 - β₂ᵗ). Over the first ``total_steps`` steps α grows from 0 linearly, and β₃ from β₁ so
+    that the half-life of its average does: with s = t/total_steps αₜ = s·α and
+    1/log β₃ₜ = (1 - s)/log β₁ + s/log β₃.
+
+    Args:
+        exp_avg_fasts: m₁, like ``params`` (float32 for 16-bit parameters).
+        exp_avg_slows: m₂, likewise.
+        betas: β₁, β₂ and β₃.
+        alpha: α, the weight of the slow average.
+        eps: added to √v̂.
+        weight_decay: decoupled, scaled by lr.
+        total_steps: over which α and β₃ grow; None: they have their values from the start.
+
+    Source: Pagliardini, Ablin & Grangier, The AdEMAMix Optimizer: Better, Faster, Older, 2024, and
+    the authors' code.
+
+    Example:
+        >>> import numpy as np
+        >>> import onepass
+        >>> p, m1, m2, v = (np.zeros(1, np.float32) for _ in range(4))
+        >>> info = onepass.ops.ademamix_([p], [np.float32([2.0])], [m1], [m2], [v], lr=0.5)
+        >>> p
+        array([-0.50025], dtype=float32)
+    """
+    return run("ademamix", locals())
+
+
+@update(
+    "schedulefreesgd",
+    ranges={"momentum": Range(above=0, high=1)},
+)
+def schedulefreesgd_(
+    params: Arrays,
+    grads: Grads,
+    zs: Arrays,
+    weight_sums: list[Any],
+    lr_maxs: list[Any],
+    *,
+    step: Steps = 1,
+    lr: float = 1.0,
+    momentum: float = 0.9,
+    weight_decay: float = 0.0,
+    warmup_steps: int = 0,
+    r: float = 0.0,
+    weight_lr_power: float = 2.0,
+    **options: Any,
+) -> StepInfo:
+    """Schedule-free SGD: y += c(z - y) + lr(β(1 - c) - 1)·u and z -= lr·u, u = g + weight_decay·y.
+
+    y is what ``params`` hold; z starts as y. w = tʳ·lr_max^weight_lr_power and c = w/Σw, with lr
+    times min(1, t/warmup_steps) and lr_max the largest lr so far. The average of z, which one
+    evaluates with, is x = y + (1 - 1/β)(z - y).
+
+    Args:
+        zs: z, like ``params`` (float32 for 16-bit parameters); the first step does not read it.
+        weight_sums: Σw, a list with a number or a 0-d array for each parameter, 0 before the first
+            step; the step updates it. On a CUDA device a step with ``nonfinite`` waits for that.
+        lr_maxs: lr_max, likewise.
+        momentum: β, the part of x in y.
+        weight_decay: of y, where the gradient is taken.
+        warmup_steps: over which lr grows linearly.
+        r: the power of t in the weights of the average.
+        weight_lr_power: the power of lr_max in them.
+
+    Source: Defazio et al., The Road Less Scheduled, 2024, and the authors' package schedulefree.
+
+    Example:
+        >>> import numpy as np
+        >>> import onepass
+        >>> y, z, sums, largest = np.ones(1), np.zeros(1), [0.0], [0.0]
+        >>> for t in (1, 2):
+        ...     info = onepass.ops.schedulefreesgd_(
+        ...         [y], [np.full(1, 0.5)], [z], sums, largest, step=t, lr=0.5
+        ...     )
+        >>> y.round(4), z
+        (array([0.6125]), array([0.5]))
+    """
+    return run("schedulefreesgd", locals())
+
+
+@update(
+    "schedulefreeadamw",
+    ranges={"betas": (Range(above=0, high=1), Range(0, 1))},
+)
+def schedulefreeadamw_(
+    params: Arrays,
+    grads: Grads,
+    zs: Arrays,
+    exp_avg_sqs: Arrays,
+    weight_sums: list[Any],
+    lr_maxs: list[Any],
+    *,
+    step: Steps = 1,
+    lr: float = 2.5e-3,
+    betas: Betas = (0.9, 0.999),
+    eps: float = 1e-8,
+    weight_decay: float = 0.0,
+    warmup_steps: int = 0,
+    r: float = 0.0,
+    weight_lr_power: float = 2.0,
+    **options: Any,
+) -> StepInfo:
+    """Schedule-free AdamW: the step of :func:`schedulefreesgd_` with u = g/(√v̂ + eps) + wd·y.
+
+    v = β₂v + (1 - β₂)g², v̂ = v/(1 - β₂ᵗ), wd the weight_decay. y += c(z - y) + lr(β₁(1 - c) - 1)·u
+    and z -= lr·u; y is what ``params`` hold, and z starts as y. w = tʳ·lr_max^weight_lr_power and
+    c = w/Σw, with lr times min(1, t/warmup_steps) and lr_max the largest lr so far. The average of
+    z, which one evaluates with, is x = y + (1 - 1/β₁)(z - y).
+
+    Args:
+        zs: z, like ``params`` (float32 for 16-bit parameters); the first step does not read it.
+        weight_sums: Σw, a list with a number or a 0-d array for each parameter, 0 before the first
+            step; the step updates it. On a CUDA device a step with ``nonfinite`` waits for that.
+        lr_maxs: lr_max, likewise.
+        betas: β₁, the part of x in y, and β₂.
+        eps: added to √v̂.
+        weight_decay: of y, where the gradient is taken; decoupled, scaled by lr.
+        warmup_steps: over which lr grows linearly.
+        r: the power of t in the weights of the average.
+        weight_lr_power: the power of lr_max in them.
+
+    Source: Defazio et al., The Road Less Scheduled, 2024, and the authors' package schedulefree.
+
+    Example:
+        >>> import numpy as np
+        >>> import onepass
+        >>> y, z, v, sums, largest = np.ones(1), np.zeros(1), np.zeros(1), [0.0], [0.0]
+        >>> info = onepass.ops.schedulefreeadamw_(
+        ...     [y], [np.full(1, 0.5)], [z], [v], sums, largest, lr=0.5
+        ... )
+        >>> y.round(4), z.round(4)
+        (array([0.5]), array([0.5]))
+    """
+    return run("schedulefreeadamw", locals())

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from onepass.ops import _update as ops
 from onepass.ops._step import Betas
 from onepass.optim._optimizer import Optimizer, Parameters
+from onepass.optim._schedule_free import ScheduleFree
 from onepass.optim._torch_options import TorchOptions
 
 if TYPE_CHECKING:
@@ -18,9 +19,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ADOPT",
+    "ASGD",
     "LAMB",
     "LARS",
     "SGD",
+    "AdEMAMix",
     "Adadelta",
     "Adagrad",
     "Adam",
@@ -30,6 +33,9 @@ __all__ = [
     "NAdam",
     "RAdam",
     "RMSprop",
+    "Rprop",
+    "ScheduleFreeAdamW",
+    "ScheduleFreeSGD",
 ]
 
 
@@ -287,6 +293,103 @@ class ADOPT(Optimizer, op=ops.adopt_):
         eps: float = 1e-6,
         weight_decay: float = 0.0,
         decoupled_weight_decay: bool = False,
+        *,
+        maximize: bool = False,
+        diagnostics: bool = False,
+        compat: str = "torch",
+        **torch_options: Unpack[TorchOptions],
+    ) -> None:
+        super().__init__(params, locals())
+
+
+class ASGD(Optimizer, op=ops.asgd_):
+    def __init__(
+        self,
+        params: Parameters,
+        lr: float = 1e-2,
+        lambd: float = 1e-4,
+        alpha: float = 0.75,
+        t0: float = 1e6,
+        weight_decay: float = 0.0,
+        *,
+        maximize: bool = False,
+        diagnostics: bool = False,
+        compat: str = "torch",
+        **torch_options: Unpack[TorchOptions],
+    ) -> None:
+        super().__init__(params, locals())
+
+
+class Rprop(Optimizer, op=ops.rprop_):
+    """
+    Args:
+        lr: the step size before a parameter's first gradient; later it has no effect.
+    """
+
+    def __init__(
+        self,
+        params: Parameters,
+        lr: float = 1e-2,
+        etas: tuple[float, float] = (0.5, 1.2),
+        step_sizes: tuple[float, float] = (1e-6, 50.0),
+        *,
+        maximize: bool = False,
+        diagnostics: bool = False,
+        compat: str = "torch",
+        **torch_options: Unpack[TorchOptions],
+    ) -> None:
+        super().__init__(params, locals())
+
+
+class AdEMAMix(Optimizer, op=ops.ademamix_):
+    def __init__(
+        self,
+        params: Parameters,
+        lr: float = 1e-3,
+        betas: tuple[float, float, float] = (0.9, 0.999, 0.9999),
+        alpha: float = 5.0,
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+        total_steps: int | None = None,
+        *,
+        maximize: bool = False,
+        diagnostics: bool = False,
+        compat: str = "torch",
+        **torch_options: Unpack[TorchOptions],
+    ) -> None:
+        super().__init__(params, locals())
+
+
+class ScheduleFreeSGD(ScheduleFree, op=ops.schedulefreesgd_):
+    def __init__(
+        self,
+        params: Parameters,
+        lr: float = 1.0,
+        momentum: float = 0.9,
+        weight_decay: float = 0.0,
+        warmup_steps: int = 0,
+        r: float = 0.0,
+        weight_lr_power: float = 2.0,
+        *,
+        maximize: bool = False,
+        diagnostics: bool = False,
+        compat: str = "torch",
+        **torch_options: Unpack[TorchOptions],
+    ) -> None:
+        super().__init__(params, locals())
+
+
+class ScheduleFreeAdamW(ScheduleFree, op=ops.schedulefreeadamw_):
+    def __init__(
+        self,
+        params: Parameters,
+        lr: float = 2.5e-3,
+        betas: Betas = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+        warmup_steps: int = 0,
+        r: float = 0.0,
+        weight_lr_power: float = 2.0,
         *,
         maximize: bool = False,
         diagnostics: bool = False,

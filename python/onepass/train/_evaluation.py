@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,7 +19,7 @@ from onepass._array import (
     mover,
 )
 from onepass.nn import _use
-from onepass.train import _loaders
+from onepass.train import _averages, _loaders
 from onepass.train._blas import threads_for
 from onepass.train._loaders import Loader
 from onepass.train._metrics import Metric
@@ -67,7 +67,7 @@ class Evaluator:
         home = loader.X if loader.X is not None else np.empty(0)
         # Asking for the threads takes 70 microseconds, as long as a small prediction.
         threads = threads_for(self.model, loader) if len(loader) > FEW else nullcontext()
-        with _use.using(self.model, "predict", evaluates=True), threads:
+        with _use.using(self.model, "predict", evaluates=True), self._averaged(), threads:
             batches = (batch[0] if isinstance(batch, tuple) else batch for batch in loader)
             outputs = [brought_to(home, self.model(self.moved(x))) for x in batches]
         result = library(home).concatenate(outputs)
@@ -78,13 +78,16 @@ class Evaluator:
 
         totals = Totals()
         threads = threads_for(self.model, loader)
-        with _use.using(self.model, "evaluate", evaluates=True), threads:
+        with _use.using(self.model, "evaluate", evaluates=True), self._averaged(), threads:
             for batch in loader:
                 x, target = map(self.moved, batch[:2])  # every sample counts once
                 output = self.model(x)
                 loss, _, divisor = loss_of(self.loss, output, target)
                 totals.add(self.metrics, float(loss), divisor, output, target)
         return totals.values_of(self.metrics)
+
+    def _averaged(self) -> AbstractContextManager[None]:
+        return _averages.averaged(getattr(self, "optimizer", None))
 
     def moved(self, array: Any) -> Any:
         """Samples or targets on the device; floating-point ones in the dtype of the model."""

@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import Any, cast
 
 from onepass.nn import _use
-from onepass.train import _schedule
+from onepass.train import _averages, _schedule
 from onepass.train._buffers import Buffers, StepStart
 from onepass.train._callbacks import Callback
 from onepass.train._interrupt import Interrupt
@@ -53,6 +53,7 @@ class Loop:
                 self._call("on_fit_end")
                 run.ended = True
             except BaseException as error:
+                _averages.turn(run.optimizer, training=False)
                 self._abort(error)
                 raise
 
@@ -77,7 +78,10 @@ class Loop:
         run.row_is_done = False
         self._call("on_epoch_begin")
         _use.train(run.model)
-        if not self._run_batches(loader):
+        _averages.turn(run.optimizer, training=True)
+        done = self._run_batches(loader)
+        _averages.turn(run.optimizer, training=False)
+        if not done:
             return
         run.row = row = run.sums.values_of(run.metrics)
         if validation is not None:

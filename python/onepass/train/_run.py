@@ -13,7 +13,7 @@ from onepass import _numbers as numbers
 from onepass import nn
 from onepass.nn import _use
 from onepass.ops import StepInfo
-from onepass.train import _saving, _store
+from onepass.train import _averages, _saving, _store
 from onepass.train._evaluation import Evaluator
 from onepass.train._history import History
 from onepass.train._saving import Stateful
@@ -229,7 +229,7 @@ class Run(Evaluator):
             OSError: the file that could not be written, and what is whole.
             RuntimeError: another thread trains the model.
         """
-        with _use.using(self.model, "save"):
+        with _use.using(self.model, "save"), _averages.averaged(self.optimizer):
             self.read_norm()
             return _store.write(dir, self.step, _saving.parts_of(self))
 

@@ -1,0 +1,114 @@
+"""What the schedule-free optimizers add: training happens at y, evaluation at the average x."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from onepass import _C
+from onepass._array import Array, copy_into, zeros_like
+from onepass._numbers import flag
+from onepass.ops._rule import Launch, uniform
+from onepass.ops._step import Nonfinite, StepInfo, take_step
+from onepass.optim._optimizer import Optimizer
+
+_MODE = "train_mode"  # in every group, as in the authors' package, so that a state_dict says it
+
+
+class ScheduleFree(Optimizer):
+    """Base of the schedule-free optimizers; not used by itself.
+
+    The parameters hold y while training. `eval` turns them into x, the average to evaluate and to
+    keep, `train` back into y. x is not stored: y = (1 - β)·z + β·x, with β the second of the rule's
+    hyper-parameters.
+    """
+
+    def __init__(self, params: Iterable[Any], given: Mapping[str, Any]) -> None:
+        super().__init__(params, {**given, _MODE: True})
+
+    def step(
+        self,
+        grads: Sequence[Array | None] | Callable[[], Any] | None = None,
+        *,
+        max_norm: float | None = None,
+        max_value: float | None = None,
+        grad_scale: float | None = None,
+        zero_grad: bool = False,
+        nonfinite: Nonfinite = "propagate",
+    ) -> StepInfo:
+        """The step of every optimizer; RuntimeError after `eval`, until `train`."""
+        if not self.training:
+            raise RuntimeError(
+                f"{self._name}: a step in eval mode, where the parameters hold the average; call "
+                "optimizer.train() before training goes on"
+            )
+        return super().step(
+            grads,
+            max_norm=max_norm,
+            max_value=max_value,
+            grad_scale=grad_scale,
+            zero_grad=zero_grad,
+            nonfinite=nonfinite,
+        )
+
+    @property
+    def training(self) -> bool:
+        """Whether the parameters hold y."""
+        return bool(self.param_groups[0][_MODE])
+
+    def eval(self) -> None:
+        """Turns the parameters into x, the average, in one pass; before evaluating or saving them.
+
+        16-bit parameters are rounded to their type, and so is every y that `train` makes of them.
+        """
+        self._turn(False)
+
+    def train(self, mode: bool = True) -> None:
+        """Turns the parameters back into y, in one pass; before the next step.
+
+        Args:
+            mode: False does what `eval` does.
+        """
+        self._turn(flag(self._name, "mode", mode))
+
+    def _turn(self, training: bool) -> None:
+        with self._alone:
+            steps = self._prepare().steps
+            if uniform(self._name, _MODE, self.param_groups) == training:
+                return
+            # SGD's p -= lr·(g + weight_decay·p) is p += w·(z - p) for lr = -w, weight_decay = -1.
+            betas = [hyper[1] for hyper in self._hypers]
+            ways = [1 - beta if training else 1 - 1 / beta for beta in betas]
+            hypers = [(-way, 0.0, 0.0, -1.0, 0.0) for way in ways]
+            groups = [number for number, g in enumerate(self.param_groups) for _ in g["params"]]
+            plan = _C.Plan("sgd", self._arrays, [None], groups, [0] * len(groups))
+            targets = [
+                _like(p, z) if step else None  # y = z = x before the first step
+                for p, z, step in zip(self._arrays, self._states["z"], steps, strict=True)
+            ]
+            take_step(self._name, plan, targets, hypers)
+            self._set_mode(training)
+
+    def _set_mode(self, training: bool) -> None:
+        self.defaults[_MODE] = training  # of groups that join
+        for group in self.param_groups:
+            group[_MODE] = training
+
+    def _derived(
+        self, groups: list[dict[str, Any]]
+    ) -> tuple[bool, Launch, list[tuple[float, ...]]]:
+        uniform(self._name, _MODE, groups)
+        return super()._derived(groups)
+
+    def _load(self, state_dict: Mapping[str, Any]) -> None:
+        super()._load(state_dict)
+        self._set_mode(uniform(self._name, _MODE, self.param_groups))
+
+
+def _like(p: Array, z: Array) -> Array:
+    """z, or a copy of it in the dtype of p."""
+    if p.dtype == z.dtype:
+        return z
+    copy = zeros_like(p, p.dtype)
+    copy_into(copy, z)
+    return copy
