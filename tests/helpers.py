@@ -7,6 +7,8 @@ import pytest
 from cases import BFLOAT16, CASES, DTYPES, as_float64, computing, label_of
 from cases.activations import FORMS
 from cases.optimizers import VARIANTS
+from onepass import _C
+from onepass.ops._step import RULES
 
 CASE_IDS = [case.name for case in CASES]
 DTYPE_IDS = [dtype.name for dtype in DTYPES]
@@ -212,3 +214,11 @@ def shifted(array, offset):
     copy = room[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
     copy[...] = array
     return copy
+
+
+def row_of(kernel, *values):
+    """A row of hyper-parameters for a plan: the first of them, and the formula as in PyTorch."""
+    rule = RULES[kernel]
+    names = next(k["hyper"] for k in _C.kernels() if k["name"] == kernel)
+    rest = {"bias_correction": True, **rule.compat["torch"]}
+    return (*values, *(float(rest[n]) for n in names[len(values) :] if n != "step"))

@@ -7,7 +7,7 @@ import sys
 
 import numpy as np
 import pytest
-from helpers import Exported, shifted, values
+from helpers import Exported, row_of, shifted, values
 from onepass import _C, ops
 
 relu = _C.activation["relu"]
@@ -234,7 +234,8 @@ def test_no_reference_is_kept():
             relu(x, made)
         _C.global_norm([x, out, x], 2)
         plan = _C.Plan("sgd", [out], [None], [0])
-        plan.step([x], ((0.1, 0, 0, 0, 0),), 1.0, None, 1.0, True, False, False, True)
+        tenth = row_of("sgd", 0.1, 0, 0, 0, 0)
+        plan.step([x], (tenth,), 1.0, None, 1.0, True, False, False, True)
         for wrong in ([1], "x", x.astype(int), x.T):
             with contextlib.suppress(TypeError, ValueError):
                 relu(x, wrong)

@@ -22,7 +22,7 @@ from small_steps import gradients, start, steps_of
 
 @each_sweep
 def test_trajectory(variant, sweep):
-    """40 steps, within the bound that the formula accumulates."""
+    """40 steps, and the states then, within the bound that the formula accumulates."""
     for dtype in ("float64", "float32"):
         rng, params = start(dtype)
         opt, want = variant.record.cls(params, **sweep), variant.record.trajectory(params, **sweep)
@@ -33,6 +33,11 @@ def test_trajectory(variant, sweep):
             assert (info.skipped, info.grad_norm, info.nonfinite_param) == (False, None, None)
             label = f"{sweep} {dtype} step {step}"
             assert_all_close(params, want.params, Derived(), dtype, label)
+        for index, entry in opt.state_dict()["state"].items():
+            expected = want.entry(index)
+            got = [np.asarray(entry[name]) for name in expected]
+            label = f"{sweep} {dtype}: {list(expected)} of parameter {index}"
+            assert_all_close(got, list(expected.values()), Derived(), dtype, label)
 
 
 @each_sweep

@@ -17,7 +17,7 @@ from helpers import (
 from onepass import ops, optim
 from small_steps import assert_near, gradients, start
 
-COMPARED = [(v, sweep) for v, sweep in SWEEPS if v.record.torch is not None]
+COMPARED = [(v, sweep) for v, sweep in SWEEPS if v.record.in_torch(sweep)]
 each_torch_sweep = pytest.mark.parametrize(
     ("variant", "sweep"),
     COMPARED,

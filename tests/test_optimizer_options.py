@@ -15,7 +15,8 @@ from onepass import _C, optim
 from onepass.ops._ranges import RANGES, Range, reads
 from onepass.ops._rule import Needs, Rule, State
 
-SGD = {"lr": 0.5, "momentum": 0.0, "dampening": 0.0, "weight_decay": 0, "nesterov": False}
+SGD = {"lr": 0.5, "momentum": 0.0, "dampening": 0.0, "weight_decay": 0, "nesterov": False,
+       "decoupled_weight_decay": False, "lr_inside": False}  # fmt: skip
 OPTIMIZERS = {record.name: record for record in optimizers.OPTIMIZERS}
 
 
@@ -76,7 +77,7 @@ def test_numbered_hyper_parameters_are_read_from_a_tuple(hyper, ranges, options)
     ("hyper", "words"),
     [
         ("zeta", "mine: no range for the hyper-parameter 'zeta': add it to RANGES in python/"),
-        ("eta1", "mine: no range for the hyper-parameter 'eta1' or for the tuple 'etas': add"),
+        ("zeta1", "mine: no range for the hyper-parameter 'zeta1' or for the tuple 'zetas': add"),
         ("moss1", "mine: no range for the hyper-parameter 'moss1' or for the tuple 'moss': add"),
     ],
 )

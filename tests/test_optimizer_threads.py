@@ -6,7 +6,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-from helpers import assert_all_same
+from helpers import assert_all_same, row_of
 from onepass import _C, nn, ops, optim
 
 SIZE = 300_001  # several chunks for the pool
@@ -150,7 +150,7 @@ def test_a_plan_in_use_keeps_its_counts():
     thread = threading.Thread(target=setting)
     thread.start()
     taken = 0
-    hyper = [[0.1, 0.9, 0.99, 1e-8, 0.0]]
+    hyper = [row_of("adamw", 0.1, 0.9, 0.99, 1e-8, 0.0)]
     for _ in range(10):
         try:
             plan.step([grad], hyper, 1.0, None, None, False, False, False, True)

@@ -5,11 +5,11 @@ import threading
 
 import numpy as np
 import pytest
-from helpers import Exported, shifted, values
+from helpers import Exported, row_of, shifted, values
 from onepass import _C
 
 relu = _C.activation["relu"]
-HYPER = ((0.1, 0.9, 0.999, 1e-8, 0.01),)
+HYPER = (row_of("adamw", 0.1, 0.9, 0.999, 1e-8, 0.01),)
 
 
 def adamw(params, **options):
@@ -17,7 +17,7 @@ def adamw(params, **options):
     return _C.Plan("adamw", params, [*states, None], [0] * len(params)), states
 
 
-PLAIN, TENTH = (1.0, 0, 0, 0, 0), (0.1, 0, 0, 0, 0)  # SGD's
+PLAIN, TENTH = (row_of("sgd", lr, 0, 0, 0, 0) for lr in (1.0, 0.1))
 
 
 def run(plan, grads, hyper=HYPER, *, unscale=1.0, max_value=None, max_norm=None, check=False,
@@ -164,7 +164,7 @@ def test_what_a_plan_refuses():
             r"hyper\[0\] has 1 values",
         ),
         (
-            lambda: run(_C.Plan("sgd", [p], [None], [0]), [], ((1.0, 0, 0, 0, 0),)),
+            lambda: run(_C.Plan("sgd", [p], [None], [0]), [], (PLAIN,)),
             "'grads' has 0 entries",
         ),
     ]:

@@ -6,7 +6,7 @@ import time
 
 import numpy as np
 import pytest
-from helpers import Exported, assert_same
+from helpers import Exported, assert_same, row_of
 from onepass import _C, config, ops, optim
 
 
@@ -71,7 +71,7 @@ def test_a_plan_is_not_stepped_inside_its_own_step():
     """As by a thread that comes in between: while a gradient is read, other Python runs."""
     parameter, said = np.zeros(3, np.float32), []
     plan = _C.Plan("sgd", [parameter], [None], [0])
-    row = ((1.0, 0.0, 0.0, 0.0, 0.0),)
+    row = (row_of("sgd", 1.0, 0, 0, 0, 0),)
     options = (1.0, None, None, False, False, False, True)
 
     class Gradient(Exported):

@@ -28,7 +28,7 @@ def hyper(options):
     given = {**DEFAULTS, **options}
     return (
         given["lr"], *given["betas"], given["eps"], given["weight_decay"],
-        given["momentum_decay"], float(given["decoupled_weight_decay"]),
+        given["momentum_decay"], float(given["decoupled_weight_decay"]), 1.0,
     )  # fmt: skip
 
 
@@ -41,7 +41,7 @@ class Reference:
         self.t, self.product = 0, 1.0
 
     def step(self, grad, options):
-        lr, beta1, beta2, eps, decay, psi, decoupled = hyper(options)
+        lr, beta1, beta2, eps, decay, psi, decoupled, _ = hyper(options)
         g = grad.astype(np.float64)
         self.t += 1
         mu = beta1 * (1 - 0.5 * 0.96 ** (self.t * psi))

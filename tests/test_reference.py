@@ -59,6 +59,8 @@ def test_reference_equals_torch(case):
         inputs = case.inputs(shape, "float64", options)
         want = case.expect(inputs, options)
         got = case.torch(*map(tensor, inputs), **keywords_of(options))
+        if got is None:  # PyTorch has no such option
+            continue
         got = flat(got if isinstance(got, (tuple, list)) else [got])
         for i, (g, w) in enumerate(zip(got, flat(want), strict=True)):
             where = f"{label} result {i}"

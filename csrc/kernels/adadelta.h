@@ -1,4 +1,5 @@
-// adadelta: g += weight_decay·p;  v = ρ·v + (1 - ρ)·g²;  d = √(u + eps)/√(v + eps)·g
+// adadelta: g += weight_decay·p, or decoupled p *= 1 - lr·weight_decay first;  v = ρ·v + (1 -
+// ρ)·g²;  d = √(u + eps)/√(v + eps)·g
 //   u = ρ·u + (1 - ρ)·d²;  p -= lr·d
 // Zeiler, ADADELTA: An Adaptive Learning Rate Method, 2012.
 #pragma once
@@ -10,24 +11,25 @@ ONEPASS_BEGIN
 struct Adadelta : Rule {
   static constexpr const char* name = "adadelta";
   static constexpr auto operands = names("params", "grads", "square_avgs", "acc_deltas");
-  static constexpr auto hyper = names("lr", "rho", "eps", "weight_decay");
+  static constexpr auto hyper = names("lr", "rho", "eps", "weight_decay", "decoupled_weight_decay");
 
   template <class T>
   struct Kernel {
-    T lr, rho, gain, eps, weight_decay;
-    ONEPASS_HD Kernel(double lr_, double rho_, double eps_, double weight_decay_)
+    T lr, rho, gain, eps, coupled, shrink;
+    ONEPASS_HD Kernel(double lr_, double rho_, double eps_, double weight_decay, double decoupled)
         : lr(T(lr_)),
           rho(T(rho_)),
           gain(T(1 - rho_)),
           eps(T(eps_)),
-          weight_decay(T(weight_decay_)) {}
+          coupled(T(decoupled != 0 ? 0 : weight_decay)),
+          shrink(T(decoupled != 0 ? 1 - lr_ * weight_decay : 1)) {}
 
     ONEPASS_HD void operator()(T& p, T g, T& v, T& u) const {
-      g = g + weight_decay * p;
+      g = g + coupled * p;
       const T square = rho * v + gain * g * g;
       const T d = math::sqrt(u + eps) / math::sqrt(square + eps) * g;
       const T moved = rho * u + gain * d * d;
-      const T to = p - lr * d;
+      const T to = p * shrink - lr * d;
       v = square;
       u = moved;
       p = to;

@@ -1,5 +1,6 @@
-// adagrad: g += weight_decay·p;  s += g²;  p -= lr/(1 + (t - 1)·lr_decay) · g/(√s + eps)
-// Duchi, Hazan & Singer, Adaptive Subgradient Methods, 2011, in PyTorch's form.
+// adagrad: g += weight_decay·p, or decoupled p *= 1 - lr·weight_decay first;  s += g²;  p -= lr/(1
+// + (t - 1)·lr_decay) · g/(√s + eps) Duchi, Hazan & Singer, Adaptive Subgradient Methods, 2011, in
+// PyTorch's form. Keras and optax have eps under the root (eps_inside).
 #pragma once
 #include "core/math.h"
 #include "core/rule.h"
@@ -9,20 +10,24 @@ ONEPASS_BEGIN
 struct Adagrad : Rule {
   static constexpr const char* name = "adagrad";
   static constexpr auto operands = names("params", "grads", "sums");
-  static constexpr auto hyper = names("lr", "lr_decay", "eps", "weight_decay", "step");
+  static constexpr auto hyper = names("lr", "lr_decay", "eps", "weight_decay",
+                                      "decoupled_weight_decay", "eps_inside", "step");
 
   template <class T>
   struct Kernel {
-    T step_size, eps, weight_decay;
-    ONEPASS_HD Kernel(double lr, double lr_decay, double eps_, double weight_decay_, double step)
+    T step_size, inside, outside, coupled, shrink;
+    ONEPASS_HD Kernel(double lr, double lr_decay, double eps, double weight_decay, double decoupled,
+                      double eps_inside, double step)
         : step_size(T(lr / (1 + (step - 1) * lr_decay))),
-          eps(T(eps_)),
-          weight_decay(T(weight_decay_)) {}
+          inside(T(eps_inside != 0 ? eps : 0)),
+          outside(T(eps_inside != 0 ? 0 : eps)),
+          coupled(T(decoupled != 0 ? 0 : weight_decay)),
+          shrink(T(decoupled != 0 ? 1 - lr * weight_decay : 1)) {}
 
     ONEPASS_HD void operator()(T& p, T g, T& s) const {
-      g = g + weight_decay * p;
+      g = g + coupled * p;
       const T sum = s + g * g;
-      const T to = p - step_size * (g / (math::sqrt(sum) + eps));
+      const T to = p * shrink - step_size * (g / (math::sqrt(sum + inside) + outside));
       s = sum;
       p = to;
     }

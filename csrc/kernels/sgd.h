@@ -1,7 +1,9 @@
 // sgd: g += weight_decay·p; b = momentum·b + (1 - dampening)·g, on the first step b = g;
 //      p -= lr·(g + momentum·b) with Nesterov, else p -= lr·b; without a buffer p -= lr·g.
+// Decoupled p *= 1 - lr·weight_decay first. Without a buffer that is the same.
 // Sutskever et al., On the importance of initialization and momentum in deep learning, 2013, in
-// PyTorch's form: lr stands outside the buffer.
+// PyTorch's form: lr stands outside the buffer; Keras and Chainer have it inside (lr_inside), where
+// the first step sets b = lr·g.
 #pragma once
 #include "core/rule.h"
 
@@ -11,30 +13,33 @@ struct Sgd : Rule {
   static constexpr const char* name = "sgd";
   static constexpr auto operands = names("params", "grads");
   static constexpr auto optional = names("momentum_buffers");
-  static constexpr auto hyper =
-      names("lr", "momentum", "dampening", "weight_decay", "nesterov", "step");
+  static constexpr auto hyper = names("lr", "momentum", "dampening", "weight_decay", "nesterov",
+                                      "decoupled_weight_decay", "lr_inside", "step");
 
   template <class T, class Buffer>
   struct Kernel {
-    T lr, momentum, keep, weight_decay;
+    T lr, momentum, keep, coupled, shrink;
     bool nesterov, first;
-    ONEPASS_HD Kernel(double lr_, double momentum_, double dampening, double weight_decay_,
-                      double nesterov_, double step)
-        : lr(T(lr_)),
+    ONEPASS_HD Kernel(double lr_, double momentum_, double dampening, double weight_decay,
+                      double nesterov_, double decoupled, double lr_inside, double step)
+        : lr(T(is_present<Buffer> && lr_inside != 0 ? 1 : lr_)),
           momentum(T(momentum_)),
-          keep(T(1 - dampening)),
-          weight_decay(T(weight_decay_)),
+          keep(T((step > 1 ? 1 - dampening : 1) * (lr_inside != 0 ? lr_ : 1))),
+          coupled(T(is_present<Buffer> && decoupled != 0 ? 0 : weight_decay)),
+          shrink(T(decoupled != 0 ? 1 - lr_ * weight_decay : 1)),
           nesterov(nesterov_ != 0),
           first(step <= 1) {}
 
     ONEPASS_HD void operator()(T& p, T g, Buffer b) const {
-      const T d = g + weight_decay * p;
+      const T d = g + coupled * p;
       if constexpr (is_present<Buffer>) {
-        const T moved = momentum * b + keep * d;
-        const T buffer = first ? d : moved;  // selected: an uninitialised buffer may hold NaN
-        const T ahead = d + momentum * buffer;
+        const T own = keep * d;
+        const T moved = momentum * b + own;
+        const T buffer = first ? own : moved;     // selected: an uninitialised buffer may hold NaN
+        const T ahead = own + momentum * buffer;  // there is no dampening
+        const T to = p * shrink - lr * (nesterov ? ahead : buffer);
         b = buffer;
-        p -= lr * (nesterov ? ahead : buffer);
+        p = to;
       } else {
         p -= lr * d;
       }

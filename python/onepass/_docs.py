@@ -16,6 +16,7 @@ OPTIONS = {
     "eps": "added to the denominator.",
     "weight_decay": "L2 penalty: added to the gradient as weight_decay·p.",
     "momentum": "μ; 0 keeps no buffer.",
+    "bias_correction": "False leaves out the divisions by 1 - βᵗ.",
 }
 _HEADS = ("Args", "Returns", "Raises", "Source", "Example")
 

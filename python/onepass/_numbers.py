@@ -50,7 +50,8 @@ def one_of(owner: str, name: str, value: Any, known: Sequence[str]) -> None:
     """
     if not isinstance(value, str) or value not in known:
         *most, last = map(repr, known)
-        raise ValueError(f"{owner}: {name!r} is {value!r}, expected {', '.join(most)} or {last}")
+        expected = f"{', '.join(most)} or {last}" if most else last
+        raise ValueError(f"{owner}: {name!r} is {value!r}, expected {expected}")
 
 
 def seed(owner: str, name: str, value: Any) -> int:

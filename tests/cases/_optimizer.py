@@ -34,6 +34,8 @@ COUNTS = [1, 9, 10**6]
 # whose sum of squares is off by as much as `global_norm` allows.
 CLIPPED = 6
 
+_OURS = {"bias_correction"}  # options that PyTorch's optimizers lack
+
 
 # Values of a state before a step that is judged alone.
 def signed(rng, shape, dtype):
@@ -143,6 +145,10 @@ class Optimizer:
         """Options of the class as the function takes them: there a state's list is the switch."""
         known = [*inspect.signature(self.op).parameters, "maximize"]
         return {key: value for key, value in options.items() if key in known}
+
+    def in_torch(self, options: dict[str, Any]) -> bool:
+        """Whether PyTorch has the optimizer with these options."""
+        return self.torch is not None and not _OURS & options.keys()
 
     def accepted(self, **options: Any) -> dict[str, Any]:
         """Those of the options that the class has."""
@@ -290,6 +296,8 @@ class Variant:
         return getattr(torch.optim, self.record.torch)(tensors, **self.options | options, **more)
 
     def _torch(self, params, grads, *states, step, **keywords):
+        if not self.record.in_torch(keywords):
+            return None
         optimizer = self.torch_optimizer(params, grads, keywords)
         tensors = optimizer.param_groups[0]["params"]
         for p, *own in zip(tensors, *states, strict=True):
@@ -349,6 +357,12 @@ class Trajectory:
     def params(self, params) -> None:
         """Start anew from these values, which are exact."""
         self._params = [Rounded(as_float64(p.copy())) for p in params]
+
+    def entry(self, index: int) -> dict[str, np.ndarray]:
+        """The states of a parameter as a state_dict names them, with their bounds."""
+        names = [state.name for state in self.record.states]
+        own = zip(names, self._states[index], strict=True)
+        return {name: bounded(value) for name, value in own if value is not None}
 
     def _fresh(self, state: State, p: np.ndarray) -> Any:
         if state.when is not None and state.when not in self.record.chosen(self.options):

@@ -29,6 +29,11 @@ def lerp(average, value, weight):
     return average + weight * (value - average)
 
 
+def fixes(betas, step, bias_correction):
+    """1 - βᵗ of the first two."""
+    return [1 - beta**step if bias_correction else 1.0 for beta in betas[:2]]
+
+
 def sgd(p, g, b, *, step, lr=1e-3, momentum=0.0, dampening=0.0, weight_decay=0.0, nesterov=False,
         maximize=False):  # fmt: skip
     g = (-g if maximize else g) + weight_decay * p
@@ -39,7 +44,7 @@ def sgd(p, g, b, *, step, lr=1e-3, momentum=0.0, dampening=0.0, weight_decay=0.0
 
 
 def adam(p, g, m, v, v_max, *, step, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0,
-         maximize=False, decoupled=False):  # fmt: skip
+         maximize=False, decoupled=False, bias_correction=True):  # fmt: skip
     g = -g if maximize else g
     if decoupled:
         p = p * (1 - lr * weight_decay)
@@ -50,8 +55,8 @@ def adam(p, g, m, v, v_max, *, step, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weig
     largest = v
     if v_max is not None:
         v_max = largest = np.maximum(v_max, v)
-    denominator = np.sqrt(largest) / np.sqrt(1 - betas[1] ** step) + eps
-    return p - lr / (1 - betas[0] ** step) * m / denominator, m, v, v_max
+    fix1, fix2 = fixes(betas, step, bias_correction)
+    return p - lr / fix1 * m / (np.sqrt(largest) / np.sqrt(fix2) + eps), m, v, v_max
 
 
 def adamw(*arrays, weight_decay=1e-2, **options):
@@ -74,7 +79,8 @@ def rmsprop(p, g, v, b, a, *, step, lr=1e-2, alpha=0.99, eps=1e-8, weight_decay=
 
 
 def nadam(p, g, m, v, product, *, step, lr=2e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0,
-          momentum_decay=4e-3, decoupled_weight_decay=False, maximize=False):  # fmt: skip
+          momentum_decay=4e-3, decoupled_weight_decay=False, bias_correction=True,
+          maximize=False):  # fmt: skip
     g = -g if maximize else g
     if decoupled_weight_decay:
         p = p * (1 - lr * weight_decay)
@@ -84,8 +90,11 @@ def nadam(p, g, m, v, product, *, step, lr=2e-3, betas=(0.9, 0.999), eps=1e-8, w
     product = product * mu
     m = lerp(m, g, 1 - betas[0])
     v = betas[1] * v + (1 - betas[1]) * g**2
-    denominator = np.sqrt(v / (1 - betas[1] ** step)) + eps
-    look = (1 - mu) / (1 - product) * g + ahead / (1 - product * ahead) * m
+    denominator = np.sqrt(v / fixes(betas, step, bias_correction)[1]) + eps
+    if bias_correction:
+        look = (1 - mu) / (1 - product) * g + ahead / (1 - product * ahead) * m
+    else:
+        look = (1 - mu) * g + ahead * m
     return p - lr * look / denominator, m, v, product
 
 
@@ -140,15 +149,15 @@ def adadelta(p, g, v, u, *, step, lr=1.0, rho=0.9, eps=1e-6, weight_decay=0.0, m
 
 
 def adamax(p, g, m, u, *, step, lr=2e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0,
-           maximize=False):  # fmt: skip
+           bias_correction=True, maximize=False):  # fmt: skip
     g = (-g if maximize else g) + weight_decay * p
     m = lerp(m, g, 1 - betas[0])
     u = np.maximum(betas[1] * u, np.abs(g) + eps)
-    return p - lr / (1 - betas[0] ** step) * (m / u), m, u
+    return p - lr / fixes(betas, step, bias_correction)[0] * (m / u), m, u
 
 
 def radam(p, g, m, v, *, step, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0,
-          decoupled_weight_decay=False, maximize=False):  # fmt: skip
+          decoupled_weight_decay=False, bias_correction=True, maximize=False):  # fmt: skip
     g = -g if maximize else g
     if decoupled_weight_decay:
         p = p * (1 - lr * weight_decay)
@@ -156,13 +165,14 @@ def radam(p, g, m, v, *, step, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_dec
         g = g + weight_decay * p
     m = lerp(m, g, 1 - betas[0])
     v = betas[1] * v + (1 - betas[1]) * g**2
-    size = lr / (1 - betas[0] ** step)
+    fix1, fix2 = fixes(betas, step, bias_correction)
+    size = lr / fix1
     full = 2 / (1 - betas[1]) - 1
     rho = full - 2 * step * betas[1] ** step / (1 - betas[1] ** step)
     if number(rho) <= 5:
         return p - size * m, m, v
     r = np.sqrt((rho - 4) * (rho - 2) * full / ((full - 4) * (full - 2) * rho))
-    return p - size * r * np.sqrt(1 - betas[1] ** step) * (m / (np.sqrt(v) + eps)), m, v
+    return p - size * r * np.sqrt(fix2) * (m / (np.sqrt(v) + eps)), m, v
 
 
 def adopt(p, g, m, v, *, step, lr=1e-3, betas=(0.9, 0.9999), eps=1e-6, weight_decay=0.0,
@@ -260,6 +270,7 @@ def _adam(name, cls, rule):
         ],
         sweep=[
             {},
+            {"lr": 0.05, "weight_decay": 0.1, "bias_correction": False},
             {"lr": 0.1, "betas": (0.8, 0.9), "weight_decay": 0.1},
             {"lr": 0.05, "eps": 1e-2, "maximize": True},
             {"lr": 0.1, "betas": (0.9, 0.95), "amsgrad": True},
@@ -319,6 +330,7 @@ OPTIMIZERS = [
         ],
         sweep=[
             {},
+            {"lr": 0.05, "momentum_decay": 0.5, "bias_correction": False},
             {"lr": 0.1, "betas": (0.8, 0.9), "weight_decay": 0.1},
             {"lr": 0.05, "eps": 1e-2, "momentum_decay": 0.5, "maximize": True},
             {"lr": 0.05, "weight_decay": 0.1, "decoupled_weight_decay": True},
@@ -395,6 +407,7 @@ OPTIMIZERS = [
         ],
         sweep=[
             {},
+            {"lr": 0.05, "bias_correction": False},
             {"lr": 0.1, "betas": (0.8, 0.9), "eps": 1e-2, "weight_decay": 0.1, "maximize": True},
         ],
         torch="Adamax",
@@ -409,6 +422,7 @@ OPTIMIZERS = [
         ],
         sweep=[
             {},
+            {"lr": 0.05, "betas": (0.9, 0.95), "bias_correction": False},
             {"lr": 0.1, "betas": (0.8, 0.9), "weight_decay": 0.1, "maximize": True},
             {"lr": 0.05, "eps": 1e-2, "weight_decay": 0.1, "decoupled_weight_decay": True},
         ],

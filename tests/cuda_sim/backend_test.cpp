@@ -97,7 +97,7 @@ std::vector<DType> dtypes() {
   if (kBrief) return {DType::f32};
   return {DType::f32, DType::f64, DType::f16, DType::bf16};
 }
-const std::vector<double> kOptions = {0.1, 0.9, 0.99, 0.01, 0.1, 3, 0.5, 0.5, 0.5};
+const std::vector<double> kOptions = {0.1, 0.9, 0.99, 0.01, 0.1, 3, 2, 3, 2, 3, 3};
 
 // f(update, number of its operands) for every variant of every rule.
 template <class F>
@@ -230,7 +230,7 @@ void device_norm(std::string* bits) {
     check(poisoned || std::fabs(result.norm - want) <= 1e-12 * want, "the norm is wrong");
 
     const double before = p.get(11), gradient = g.get(11);
-    const std::vector<double> hyper{0.5, 0, 0, 0, 0, 0};
+    const std::vector<double> hyper{0.5, 0, 0, 0, 0, 0, 0, 0};
     Elementwise step = call_on(tensors, hyper);
     step.rider.zero_grad = true;
     step.rider.norm = &result;
@@ -286,7 +286,7 @@ void norms_beyond_double(std::string* bits) {
     check(result.first_nonfinite == -1 && result.unit == row.unit, "a finite norm is called Inf");
     check(close(result.norm, row.norm), "the norm beyond double is wrong");
     check(close(result.clamped_norm, row.clamped), "the clamped norm beyond double is wrong");
-    const std::vector<double> hyper{1, 0, 0, 0, 0, 0};
+    const std::vector<double> hyper{1, 0, 0, 0, 0, 0, 0, 0};
     Elementwise step = call_on(tensors, hyper);
     step.rider.max_value = row.max_value;
     step.rider.norm = &result;
@@ -309,8 +309,8 @@ struct Counted {
   double start = 0;           // of its one scalar; 0: it has none
   void (*advance)(double* row) = nullptr;
 };
-const Counted kAdamW{"adamw", {0.1, 0.9, 0.99, 1e-8, 0.01}};
-const Counted kNAdam{"nadam", {0.1, 0.9, 0.99, 1e-8, 0.01, 0.3, 0}, 1, [](double* row) {
+const Counted kAdamW{"adamw", {0.1, 0.9, 0.99, 1e-8, 0.01, 1, 0, 1, 0}};
+const Counted kNAdam{"nadam", {0.1, 0.9, 0.99, 1e-8, 0.01, 0.3, 0, 1}, 1, [](double* row) {
                        onepass::cuda::advance<onepass::cuda::NAdam>(row);
                      }};
 
@@ -394,7 +394,7 @@ void all_counted_steps(std::string* bits) {
   uint32_t ticket = 0;
   std::vector<Tensor> tensors{tensor_of(0, DType::f64, {})};
   tensors[0].counter = 1;
-  const std::vector<double> hyper{0.1, 0, 0, 0, 0, 0};
+  const std::vector<double> hyper{0.1, 0, 0, 0, 0, 0, 0, 0};
   Elementwise call = call_on(tensors, hyper);
   call.rider.steps = steps;
   call.rider.ticket = &ticket;

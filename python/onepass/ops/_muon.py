@@ -19,6 +19,7 @@ from onepass.ops._step import (
     Arrays,
     Grads,
     StepInfo,
+    plain_sgd,
     shared_docs,
     step_options,
     take_step,
@@ -83,7 +84,7 @@ class Matrices(NamedTuple):
         """Hyper-parameters of SGD: p -= lr·adjusted·direction + lr·weight_decay·p."""
         rate = self.lr * _ADJUSTMENTS[self.adjust_lr_fn](rows, columns)
         decay = self.lr * self.weight_decay / rate if rate > 0 else 0.0
-        return rate, 0.0, 0.0, decay, 0.0
+        return plain_sgd(rate, decay)
 
 
 def matrix_shape(array: Array) -> tuple[int, int]:

@@ -63,6 +63,16 @@ RANGES: dict[str, Limits] = {
     "warmup_steps": Range(0),
     "r": Range(0),
     "weight_lr_power": Range(0),
+    "bias_correction": None,
+    # Of formulas (_compat.py):
+    "lr_inside": None,
+    "eps_inside": None,
+    "eps_outside": None,
+    "eps_hat": None,
+    "eps_corrected": None,
+    "decay_by_lr": None,
+    "decay_last": None,
+    "steps_ahead": Range(0),
 }
 # The numbers that a plan carries for each parameter.
 SCALAR_RANGES = {

@@ -10,7 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from onepass import _C
-from onepass._numbers import flag
+from onepass._numbers import flag, one_of
+from onepass.ops._compat import libraries
 from onepass.ops._ranges import RANGES, SCALAR_RANGES, Limits, Range, reads, several
 
 Options = Mapping[str, Any]
@@ -59,8 +60,9 @@ class Rule:
         needs: checks that span several options.
         ignored: {option: other}: the option counts as 0 where ``other`` is 0.
         instead: (option, kernel): with that option on in every group, that kernel runs.
-        compat: {library: {option: value}}, the formula's options that the constructor sets for
-            that library; every library names the same ones.
+        compat: {library: {option: value}}, further options that the constructor sets for that
+            library, beside those of _compat.py; every library names the same ones.
+        added: options that PyTorch's optimizer lacks, so that a state_dict may lack them.
         ranges: {option: range} of this optimizer, where RANGES has none or another one; also of an
             option that the kernel does not read and a state starts at.
         counted: whether a state_dict must have the step counts. Those of other libraries have none
@@ -77,6 +79,8 @@ class Rule:
         lr_leads: whether a new learning rate >= 0 changes the first hyper-parameter and no more.
     """
 
+    added: frozenset[str] = frozenset()
+
     def __init__(
         self,
         kernel: str,
@@ -85,6 +89,7 @@ class Rule:
         ignored: Mapping[str, str] | None = None,
         instead: tuple[str, str] | None = None,
         compat: Mapping[str, Options] | None = None,
+        added: Sequence[str] = (),
         ranges: Mapping[str, Limits] | None = None,
         counted: bool = True,
     ) -> None:
@@ -106,7 +111,8 @@ class Rule:
                 f"{kernel}: no range for the scalar {unknown[0]!r}: add it to SCALAR_RANGES in "
                 "python/onepass/ops/_ranges.py"
             )
-        self.compat = compat or {"torch": {}}
+        self.added = frozenset(added)
+        self.compat = _formulas(kernel, compat)
         formula = {option for options in self.compat.values() for option in options}
         if any(set(options) != formula for options in self.compat.values()):
             raise ValueError(f"{kernel}: every row of compat needs all of {sorted(formula)}")
@@ -143,6 +149,11 @@ class Rule:
             ):
                 raise ValueError(f"{kernel}: {instead[1]} has other states or hyper-parameters")
 
+    def formula(self, owner: str, compat: Any) -> dict[str, Any]:
+        """The options of the formula that ``compat`` names; ValueError for another name."""
+        one_of(owner, "compat", compat, tuple(self.compat))
+        return self.compat[compat]
+
     def of_group(self, owner: str, group: Options) -> tuple[float, ...]:
         """`hyper` of a group, whose options that states start at are checked too."""
         for state in self.states:
@@ -167,7 +178,7 @@ class Rule:
             if type(value) is float and low <= value < high:
                 number = value  # at once: a schedule changes the learning rate every step
             elif limits is None:
-                number = float(flag(owner, option, value))
+                number = float(value if type(value) is bool else flag(owner, option, value))
             elif not isinstance(limits, Range):
                 values += several(owner, option, value, limits)
                 continue
@@ -215,6 +226,13 @@ class Rule:
                     )
             lists.append(arrays)
         return lists
+
+
+def _formulas(kernel: str, more: Mapping[str, Options] | None) -> dict[str, dict[str, Any]]:
+    """The formula of each library: those of _compat.py, or the libraries that ``more`` has."""
+    known = {name: library.formula for name, library in libraries(kernel).items()}
+    rows = more if more is not None else {name: {} for name in known}
+    return {name: {**known.get(name, known["torch"]), **row} for name, row in rows.items()}
 
 
 def uniform(owner: str, option: str, groups: Sequence[Options]) -> bool:

@@ -5,7 +5,6 @@ The rows are copied together, stepped by Adam's kernel in one launch, and copied
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -36,12 +35,16 @@ class SparseRule(Rule):
     """Adam's rule without weight decay and AMSGrad, which would concern every row."""
 
     def __init__(self) -> None:
-        super().__init__("adam", State("max_exp_avg_sq", when="amsgrad"), ranges=_LIMITS)
+        # PyTorch adds eps to √v before the correction here.
+        formula = {"torch": {"eps_hat": True}}
+        maximum = State("max_exp_avg_sq", when="amsgrad")
+        super().__init__("adam", maximum, ranges=_LIMITS, compat=formula)
         self.states, self.keys = self.states[:2], self.keys[:2]
         self.options, self.lr_leads = {"lr", "betas", "eps"}, False
 
     def hyper(self, owner: str, options: Options) -> tuple[float, ...]:
-        return super().hyper(owner, {**options, "weight_decay": 0.0})
+        fixed = {"weight_decay": 0.0, "bias_correction": True, **self.compat["torch"]}
+        return super().hyper(owner, {**options, **fixed})
 
     def launch(self, owner: str, groups: Sequence[Options]) -> Launch:
         return self.kernel, (*self.keys, None)
@@ -176,13 +179,8 @@ def take_rows(
         for arrays in (params, *states)
     ]
     plan = _C.Plan("adam", lists[0], [*lists[1:], None], list(range(len(params))), list(taken))
-    # PyTorch adds eps to √v before the correction, the kernel afterwards.
-    corrected = [
-        (lr, beta1, beta2, eps / math.sqrt(1 - beta2 ** (count + 1)), decay)
-        for (lr, beta1, beta2, eps, decay), count in zip(hypers, taken, strict=True)
-    ]
     values = [None if r is None else r.values for r in rows]
-    info = take_step(op, plan, values, corrected, **controls)
+    info = take_step(op, plan, values, hypers, **controls)
     if not was_skipped(info, controls.get("nonfinite", "propagate")):
         for arrays, stepped in zip((params, *states), lists, strict=True):
             for whole, part, r in zip(arrays, stepped, rows, strict=True):

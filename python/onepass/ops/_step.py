@@ -68,7 +68,8 @@ shared_docs = shares(
         "exp_avg_sqs": "v, likewise.",
         "step": "t, the number of this step: 1 on the first call; a number, or one per parameter.",
         "**options": "``max_norm``, ``max_value``, ``grad_scale``, ``zero_grad``, ``nonfinite``,\n"
-        "        ``maximize`` as in ``onepass.optim``.",
+        "        ``maximize`` as in ``onepass.optim``; ``compat``, the library whose formula\n"
+        "        to follow (the defaults stay).",
     },
     Returns="StepInfo; all arrays are updated in place, in one launch.",
     Raises="ValueError: hyper-parameters out of range, mismatched lists or shapes, overlapping\n"
@@ -252,12 +253,17 @@ def run(kernel: str, given: Mapping[str, Any]) -> StepInfo:
     """One step of the in-place function of ``ops`` whose arguments are ``given``."""
     rule = RULES[kernel]
     op, params, grads = f"{rule.kernel}_", given["params"], given["grads"]
-    hyper = rule.hyper(op, {**rule.compat["torch"], **given})
+    options = given["options"]
+    formula = rule.compat["torch"]
+    if "compat" in options:
+        options = {**options}
+        formula = rule.formula(op, options.pop("compat"))
+    hyper = rule.hyper(op, {**formula, **given})
     states = rule.lists(op, given)
     for name, arrays in (("params", params), ("grads", grads)):
         if type(arrays) is not list and not isinstance(arrays, Sequence):
             raise TypeError(f"{op}: {name!r} is {arrays!r}, expected a list of arrays")
-    options = step_options(op, given["options"])
+    options = step_options(op, options)
     taken = [count - 1 for count in counts_of(op, given["step"], len(params))]
     groups = [0] * len(params)
     if not rule.scalars:
@@ -274,6 +280,11 @@ def run(kernel: str, given: Mapping[str, Any]) -> StepInfo:
     for name, values in plan.scalars.items():
         _put(given[f"{name}s"], values)
     return info
+
+
+def plain_sgd(lr: float, weight_decay: float) -> tuple[float, ...]:
+    """A row for the kernel "sgd" without a buffer, p -= lr·(g + weight_decay·p), with any signs."""
+    return lr, 0.0, 0.0, weight_decay, 0.0, 0.0, 0.0
 
 
 def step_options(op: str, given: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -31,6 +31,7 @@ __all__ = [
     "schedulefreesgd_",
     "sgd_",
 ]
+_CORRECTS = ("bias_correction",)
 _MAXIMUM = State("max_exp_avg_sq", when="amsgrad")
 
 
@@ -67,6 +68,9 @@ def sgd_(
 
     The first step sets b = g. Without momentum p -= lr·g.
 
+    Against the paper, lr stands outside the buffer; PyTorch does the same, and nothing differs
+    from it.
+
     Args:
         momentum_buffers: b, like ``params`` (float32 for 16-bit parameters); needed with momentum.
         dampening: of the gradient in the buffer.
@@ -86,7 +90,12 @@ def sgd_(
     return run("sgd", locals())
 
 
-@update("adam", _MAXIMUM, instead=("decoupled_weight_decay", "adamw"))
+@update(
+    "adam",
+    _MAXIMUM,
+    instead=("decoupled_weight_decay", "adamw"),
+    added=_CORRECTS,
+)
 def adam_(
     params: Arrays,
     grads: Grads,
@@ -99,6 +108,7 @@ def adam_(
     betas: Betas = (0.9, 0.999),
     eps: float = 1e-8,
     weight_decay: float = 0.0,
+    bias_correction: bool = True,
     **options: Any,
 ) -> StepInfo:
     """Adam: m and v are running averages of g and g²; p -= lr·m̂/(√v̂ + eps).
@@ -106,6 +116,9 @@ def adam_(
     m += (1 - β₁)(g - m), v = β₂v + (1 - β₂)g², m̂ = m/(1 - β₁ᵗ), v̂ = v/(1 - β₂ᵗ), with
     g += weight_decay·p before. With AMSGrad (``max_exp_avg_sqs``) v̂ is the running maximum of
     v, corrected.
+
+    Against the paper, AMSGrad takes the maximum of v before its correction; PyTorch does the
+    same, and nothing differs from it.
 
     Args:
         max_exp_avg_sqs: the running maximum of v, likewise; None for plain Adam.
@@ -124,7 +137,7 @@ def adam_(
     return run("adam", locals())
 
 
-@update("adamw", _MAXIMUM)
+@update("adamw", _MAXIMUM, added=_CORRECTS)
 def adamw_(
     params: Arrays,
     grads: Grads,
@@ -137,9 +150,13 @@ def adamw_(
     betas: Betas = (0.9, 0.999),
     eps: float = 1e-8,
     weight_decay: float = 1e-2,
+    bias_correction: bool = True,
     **options: Any,
 ) -> StepInfo:
     """AdamW: p *= 1 - lr·weight_decay, then the step of :func:`adam_` on the plain gradient.
+
+    Against the paper, the decay is scaled by lr itself, not by a schedule's multiplier alone;
+    PyTorch does the same, and nothing differs from it.
 
     Args:
         max_exp_avg_sqs: the running maximum of v, likewise; None for plain AdamW.
@@ -186,6 +203,9 @@ def rmsprop_(
     steps want a larger eps. Rounding may leave it below 0; it counts as 0 then, where PyTorch has
     NaN.
 
+    The paper has no eps and no momentum. Against PyTorch, only the variance that rounding
+    leaves below 0 differs.
+
     Args:
         square_avgs: v, like ``params`` (float32 for 16-bit parameters).
         momentum_buffers: b, likewise; needed with momentum.
@@ -207,7 +227,7 @@ def rmsprop_(
     return run("rmsprop", locals())
 
 
-@update("nadam")
+@update("nadam", added=_CORRECTS)
 def nadam_(
     params: Arrays,
     grads: Grads,
@@ -222,12 +242,16 @@ def nadam_(
     weight_decay: float = 0.0,
     momentum_decay: float = 4e-3,
     decoupled_weight_decay: bool = False,
+    bias_correction: bool = True,
     **options: Any,
 ) -> StepInfo:
     """NAdam: p -= lr·((1 - μₜ)/(1 - Pₜ)·g + μₜ₊₁/(1 - Pₜμₜ₊₁)·m)/(√v̂ + eps).
 
     m += (1 - β₁)(g - m), v = β₂v + (1 - β₂)g², v̂ = v/(1 - β₂ᵗ), with g += weight_decay·p before.
     μₜ = β₁(1 - 0.96^(t·momentum_decay)/2), and Pₜ is the product of all μ up to t.
+
+    Against the paper, μ has PyTorch's schedule. Against PyTorch, P is kept in double instead of
+    float32.
 
     Args:
         mu_products: P, a list with a number or a 0-d array for each parameter, 1 before the first
@@ -265,6 +289,8 @@ def lion_(
     """Lion: p -= lr·sign(β₁m + (1 - β₁)g), then m = β₂m + (1 - β₂)g.
 
     Before that p *= 1 - lr·weight_decay; sign(0) = 0.
+
+    Nothing differs from the paper; PyTorch has no Lion.
 
     Args:
         weight_decay: decoupled, scaled by lr.
@@ -314,6 +340,9 @@ def lars_(
     ‖p‖ or ‖g‖ is 0. Without momentum p -= lr·d. A pass over p and g measures the norms, in the same
     call; ``max_norm`` and the others change g before.
 
+    Against the paper, lr stands outside the buffer and eps is added to the divisor. PyTorch has no
+    LARS.
+
     Args:
         momentum_buffers: b, like ``params`` (float32 for 16-bit parameters); needed with momentum.
         trust_coefficient: how far a step may move a parameter, relative to its norm.
@@ -353,6 +382,8 @@ def lamb_(
     m += (1 - β₁)(g - m), v = β₂v + (1 - β₂)g², m̂ = m/(1 - β₁ᵗ), v̂ = v/(1 - β₂ᵗ). The ratio is 1
     where ‖p‖ or ‖u‖ is 0. A first pass moves m and v and measures the norms, in the same call.
 
+    Against the paper, its function φ of ‖p‖ is the identity. PyTorch has no LAMB.
+
     Args:
         eps: added to √v̂.
         weight_decay: part of u, which the ratio scales.
@@ -389,6 +420,8 @@ def adagrad_(
     """Adagrad: s += g²; p -= lr/(1 + (t - 1)·lr_decay)·g/(√s + eps).
 
     Before that g += weight_decay·p.
+
+    Against the paper, eps and lr_decay are added. Nothing differs from PyTorch.
 
     Args:
         sums: s, like ``params`` (float32 for 16-bit parameters).
@@ -427,6 +460,8 @@ def adadelta_(
 
     Before that g += weight_decay·p.
 
+    Against the paper, d is scaled by lr (1 by default). Nothing differs from PyTorch.
+
     Args:
         square_avgs: v, like ``params`` (float32 for 16-bit parameters).
         acc_deltas: u, the running average of d², likewise.
@@ -446,7 +481,7 @@ def adadelta_(
     return run("adadelta", locals())
 
 
-@update("adamax")
+@update("adamax", added=_CORRECTS)
 def adamax_(
     params: Arrays,
     grads: Grads,
@@ -458,11 +493,14 @@ def adamax_(
     betas: Betas = (0.9, 0.999),
     eps: float = 1e-8,
     weight_decay: float = 0.0,
+    bias_correction: bool = True,
     **options: Any,
 ) -> StepInfo:
     """Adamax: m += (1 - β₁)(g - m), u = max(β₂u, |g| + eps); p -= lr/(1 - β₁ᵗ)·m/u.
 
     Before that g += weight_decay·p.
+
+    Against the paper, eps is added to \\|g\\|. Nothing differs from PyTorch.
 
     Args:
         exp_infs: u, the decaying maximum of \\|g\\|, likewise.
@@ -481,7 +519,7 @@ def adamax_(
     return run("adamax", locals())
 
 
-@update("radam")
+@update("radam", added=_CORRECTS)
 def radam_(
     params: Arrays,
     grads: Grads,
@@ -494,6 +532,7 @@ def radam_(
     eps: float = 1e-8,
     weight_decay: float = 0.0,
     decoupled_weight_decay: bool = False,
+    bias_correction: bool = True,
     **options: Any,
 ) -> StepInfo:
     """RAdam: p -= lr·r·m̂·√(1 - β₂ᵗ)/(√v + eps) once the variance of v can be known, before lr·m̂.
@@ -501,6 +540,8 @@ def radam_(
     m += (1 - β₁)(g - m), v = β₂v + (1 - β₂)g², m̂ = m/(1 - β₁ᵗ), with g += weight_decay·p before.
     ρ∞ = 2/(1 - β₂) - 1 and ρ = ρ∞ - 2tβ₂ᵗ/(1 - β₂ᵗ); it can be known where ρ > 5, and then
     r = √((ρ - 4)(ρ - 2)ρ∞/((ρ∞ - 4)(ρ∞ - 2)ρ)).
+
+    Against the paper, the step adapts where ρ > 5 instead of 4. Nothing differs from PyTorch.
 
     Args:
         eps: added to √v, uncorrected, as in PyTorch.
@@ -539,6 +580,8 @@ def adopt_(
 
     n is clipped to ±(t - 1)^¼. The first step sets v = g² and moves nothing. Before that
     g += weight_decay·p. The present g is not in the v that divides it, so any β₂ converges.
+
+    Against the paper, n is clipped, as in the authors' code. PyTorch has no ADOPT.
 
     Args:
         eps: the least √v.
@@ -580,6 +623,9 @@ def asgd_(
     Before that g += weight_decay·p. After step t η = lr/(1 + lambd·lr·t)^alpha and
     μ = 1/max(1, t - t0) for the next one; the first has η = lr and μ = 1, with which ax = p. A new
     lr takes effect one step later.
+
+    Against the papers, averaging starts at a step that is given. Against PyTorch, η and μ are
+    kept in double instead of float32.
 
     Args:
         axs: ax, like ``params`` (float32 for 16-bit parameters): the weights to evaluate with.
@@ -628,8 +674,10 @@ def rprop_(
 
     size is multiplied by ``etas[1]`` where g has the sign of the gradient before, by ``etas[0]``
     where it has the other one, and kept within ``step_sizes``. Where the sign has turned p stays,
-    and the next step counts as a first one. PyTorch multiplies the two gradients to compare their
-    signs, and that underflows for small ones; the paper takes back the step before.
+    and the next step counts as a first one.
+
+    Against the paper, the step before is not taken back where the sign has turned. Against PyTorch,
+    signs are compared: it multiplies the two gradients, and that underflows for small ones.
 
     Args:
         prevs: the gradient before, like ``params`` (float32 for 16-bit parameters), 0 at first.
@@ -675,6 +723,8 @@ def ademamix_(
     v̂ = v/(1 - β₂ᵗ). Over the first ``total_steps`` steps α grows from 0 linearly, and β₃ from β₁ so
     that the half-life of its average does: with s = t/total_steps αₜ = s·α and
     1/log β₃ₜ = (1 - s)/log β₁ + s/log β₃.
+
+    Against the paper, one number of steps serves both warm-ups. PyTorch has no AdEMAMix.
 
     Args:
         exp_avg_fasts: m₁, like ``params`` (float32 for 16-bit parameters).
@@ -724,6 +774,9 @@ def schedulefreesgd_(
     y is what ``params`` hold; z starts as y. w = tʳ·lr_max^weight_lr_power and c = w/Σw, with lr
     times min(1, t/warmup_steps) and lr_max the largest lr so far. The average of z, which one
     evaluates with, is x = y + (1 - 1/β)(z - y).
+
+    Nothing differs from the paper; the authors' package keeps Σw and lr_max for each group
+    instead of each parameter. PyTorch has no schedule-free optimizer.
 
     Args:
         zs: z, like ``params`` (float32 for 16-bit parameters); the first step does not read it.
@@ -780,6 +833,9 @@ def schedulefreeadamw_(
     and z -= lr·u; y is what ``params`` hold, and z starts as y. w = tʳ·lr_max^weight_lr_power and
     c = w/Σw, with lr times min(1, t/warmup_steps) and lr_max the largest lr so far. The average of
     z, which one evaluates with, is x = y + (1 - 1/β₁)(z - y).
+
+    Nothing differs from the paper; the authors' package keeps Σw and lr_max for each group
+    instead of each parameter. PyTorch has no schedule-free optimizer.
 
     Args:
         zs: z, like ``params`` (float32 for 16-bit parameters); the first step does not read it.

@@ -7,6 +7,7 @@ _states.py makes the arrays of its state, _state_dict.py writes and checks what 
 from __future__ import annotations
 
 import contextlib
+import functools
 import inspect
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -20,8 +21,9 @@ from onepass._C import group_hypers
 from onepass._docs import parts, shares
 from onepass._numbers import flag
 from onepass._parameter import Parameter
+from onepass.ops._compat import libraries
 from onepass.ops._step import RULES, Nonfinite, StepInfo, take_step, with_loss
-from onepass.optim import _torch_options
+from onepass.optim import _describe, _torch_options
 from onepass.optim._groups import group_dicts
 from onepass.optim._per_parameter import ArrayWatch, Measured, PerParameter, PlanWatch
 from onepass.optim._planned import Planned
@@ -38,13 +40,14 @@ SHARED_ARGS = {
     "diagnostics": "measure each step: ``per_parameter`` has the norms of each parameter's\n"
     "        gradient, update and value afterwards. It takes two more passes over memory and a\n"
     "        copy of the parameters.",
-    "compat": "the library whose formulas and defaults to follow: 'torch', the only one so far.",
+    "compat": _describe.compat("lbfgs"),
     "**torch_options": "``foreach`` and ``fused`` are ignored: a step is one launch in any case.\n"
     "        ``capturable`` and ``differentiable`` must be False.",
 }
 _DOC = """{formula}
 
 The optimizer keeps the states of `onepass.ops.{op}` and counts each parameter's steps.
+{kept}
 {own}
 Raises:
     ValueError: hyper-parameters out of range, empty, duplicate or overlapping parameters.
@@ -90,9 +93,11 @@ class Optimizer(Planned):
         cls._name = cls.__name__
         if op is None:
             return  # a subclass of a named optimizer
+        kernel = op.__name__.removesuffix("_")
         if "_rule" not in vars(cls):
-            cls._rule = RULES[op.__name__.removesuffix("_")]
+            cls._rule = RULES[kernel]
         _check_signature(cls, op)
+        _follow_defaults(cls, kernel)
         if op.__doc__ is not None:  # python -OO has none
             formula, sections, described = parts(op.__doc__)
             own, _, example = inspect.cleandoc(cls.__doc__ or "").partition("Example:")
@@ -100,20 +105,18 @@ class Optimizer(Planned):
             cls.__doc__ = _DOC.format(
                 formula=formula,
                 op=op.__name__,
+                kept=_describe.kept(cls._rule),
                 own=own,
                 source=sections["Source"].rstrip(),
                 example=example.rstrip() or _EXAMPLE.format(cls=cls.__name__),
             )
-            shares({**described, **SHARED_ARGS})(cls)
+            shares({**described, **SHARED_ARGS, "compat": _describe.compat(kernel)})(cls)
 
     def __init__(self, params: Iterable[Any], given: Mapping[str, Any]) -> None:
-        rule, compat = self._rule, given["compat"]
-        if compat not in rule.compat:
-            known = " or ".join(map(repr, rule.compat))
-            raise ValueError(f"{self._name}: 'compat' is {compat!r}, expected {known}")
+        formula = self._rule.formula(self._name, given["compat"])
         defaults = {key: value for key, value in given.items() if key not in _NO_OPTIONS}
         _torch_options.check(type(self), given.get("torch_options", {}), defaults)
-        defaults |= rule.compat[compat]
+        defaults |= formula
         self._measures = flag(self._name, "diagnostics", given.get("diagnostics", False))
         self._measured: Measured | None = None
         super().__init__(defaults, group_dicts(self._name, params))
@@ -341,7 +344,12 @@ class Optimizer(Planned):
     def _load(self, state_dict: Mapping[str, Any]) -> None:
         self._check_parameters()
         reader = Reader(
-            self._name, self.param_groups, self._names, set(self.defaults), self._rule.identity
+            self._name,
+            self.param_groups,
+            self._names,
+            set(self.defaults),
+            self._rule.identity,
+            self._rule.added,
         )
         groups = reader.groups(state_dict)
         _, (_, wanted), _ = self._derived(groups)
@@ -402,6 +410,24 @@ def _check_signature(cls: type[Optimizer], op: Callable[..., StepInfo]) -> None:
     for name in sorted(switches | {argument.strip("*") for argument in SHARED_ARGS}):
         if name not in own:
             raise TypeError(f"{where}.__init__ lacks {name!r}, expected it as in the other classes")
+
+
+def _follow_defaults(cls: type[Optimizer], kernel: str) -> None:
+    """Gives options that the caller leaves out the defaults of the library in ``compat``."""
+    init = cls.__init__
+    signature = inspect.signature(init)
+    elsewhere = {name: library.defaults for name, library in libraries(kernel).items()}
+
+    @functools.wraps(init)
+    def follow(self: Optimizer, *args: Any, **options: Any) -> None:
+        compat = options.get("compat")
+        if isinstance(compat, str) and compat in elsewhere:
+            given = signature.bind_partial(self, *args, **options).arguments
+            more = {key: v for key, v in elsewhere[compat].items() if key not in given}
+            options = {**more, **options}
+        init(self, *args, **options)
+
+    cls.__init__ = follow  # type: ignore[method-assign]
 
 
 def loss_of(closure: Callable[[], Any]) -> Any:

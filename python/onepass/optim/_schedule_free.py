@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from onepass import _C
 from onepass._array import Array, copy_into, zeros_like
 from onepass._numbers import flag
 from onepass.ops._rule import Launch, uniform
-from onepass.ops._step import Nonfinite, StepInfo, take_step
+from onepass.ops._step import StepInfo, plain_sgd, take_step
 from onepass.optim._optimizer import Optimizer
 
 _MODE = "train_mode"  # in every group, as in the authors' package, so that a state_dict says it
@@ -26,30 +26,13 @@ class ScheduleFree(Optimizer):
     def __init__(self, params: Iterable[Any], given: Mapping[str, Any]) -> None:
         super().__init__(params, {**given, _MODE: True})
 
-    def step(
-        self,
-        grads: Sequence[Array | None] | Callable[[], Any] | None = None,
-        *,
-        max_norm: float | None = None,
-        max_value: float | None = None,
-        grad_scale: float | None = None,
-        zero_grad: bool = False,
-        nonfinite: Nonfinite = "propagate",
-    ) -> StepInfo:
-        """The step of every optimizer; RuntimeError after `eval`, until `train`."""
+    def _take(self, *given: Any) -> StepInfo:
         if not self.training:
             raise RuntimeError(
                 f"{self._name}: a step in eval mode, where the parameters hold the average; call "
                 "optimizer.train() before training goes on"
             )
-        return super().step(
-            grads,
-            max_norm=max_norm,
-            max_value=max_value,
-            grad_scale=grad_scale,
-            zero_grad=zero_grad,
-            nonfinite=nonfinite,
-        )
+        return super()._take(*given)
 
     @property
     def training(self) -> bool:
@@ -79,7 +62,7 @@ class ScheduleFree(Optimizer):
             # SGD's p -= lr·(g + weight_decay·p) is p += w·(z - p) for lr = -w, weight_decay = -1.
             betas = [hyper[1] for hyper in self._hypers]
             ways = [1 - beta if training else 1 - 1 / beta for beta in betas]
-            hypers = [(-way, 0.0, 0.0, -1.0, 0.0) for way in ways]
+            hypers = [plain_sgd(-way, -1.0) for way in ways]
             groups = [number for number, g in enumerate(self.param_groups) for _ in g["params"]]
             plan = _C.Plan("sgd", self._arrays, [None], groups, [0] * len(groups))
             targets = [

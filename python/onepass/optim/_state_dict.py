@@ -41,6 +41,7 @@ class Reader:
         names: of its parameters, where they have some.
         options: the options of a group.
         identity: those that tell kinds of it apart: they may be missing, but must not differ.
+        added: those that may be missing, since PyTorch has none such.
 
     Raises:
         ValueError: in every method, if the state_dict does not fit.
@@ -53,9 +54,10 @@ class Reader:
         names: Sequence[str | None],
         options: set[str],
         identity: Sequence[str],
+        added: Iterable[str] = (),
     ) -> None:
         self.owner, self.own, self.names = owner, own, names
-        self.options, self.identity = options, identity
+        self.options, self.identity, self.added = options, identity, added
 
     def refuse(self, why: str) -> ValueError:
         return ValueError(f"{self.owner}.load_state_dict: {why}; nothing was changed")
@@ -74,6 +76,8 @@ class Reader:
         if sizes != expected:
             raise self.refuse(f"groups have {sizes} parameters, expected {expected}")
         for group, own in zip(groups, self.own, strict=True):
+            for key in self.added:
+                group.setdefault(key, own[key])
             if missing := sorted(self.options - set(self.identity) - set(group)):
                 raise self.refuse(
                     f"a group lacks {', '.join(missing)}: a state of another optimizer?"

@@ -1,0 +1,53 @@
+"""What the docstring of an optimizer says that follows from its rule: what it keeps, and compat."""
+
+from __future__ import annotations
+
+import textwrap
+
+from onepass.ops._compat import WORDS, Library, libraries
+from onepass.ops._rule import Rule
+
+_BYTES = 4  # of an element of a state; those of float64 parameters have 8
+
+
+def kept(rule: Rule) -> str:
+    """The states and their bytes for each element of a parameter."""
+    always = [state.key for state in rule.states if state.when is None]
+    text = f"Keeps {_listed(always)}: " if always else "Keeps nothing: "
+    text += f"{_BYTES * len(always)} bytes for each element of a parameter"
+    for state in rule.states:
+        if state.when is not None:
+            text += f", {_BYTES} more with {state.when} ({state.key})"
+    return _wrapped(f"{text}; twice that for float64.")
+
+
+def compat(kernel: str) -> str:
+    """The description of the argument ``compat``."""
+    known = libraries(kernel)
+    if len(known) == 1:
+        return "the library whose formula and defaults to follow: 'torch', the only one here."
+    torch = known["torch"]
+    texts = [
+        f"{name!r} ({_differences(library, torch)})"
+        for name, library in known.items()
+        if library is not torch
+    ]
+    text = f"the library whose formula and defaults to follow: 'torch', {_listed(texts, 'or')}."
+    return textwrap.indent(_wrapped(text, 92), " " * 8).lstrip()
+
+
+def _differences(library: Library, torch: Library) -> str:
+    parts = [f"{option}={value!r}" for option, value in library.defaults.items()]
+    for option, value in library.formula.items():
+        if value != torch.formula[option]:
+            parts.append(WORDS[option] if value else f"not so: {WORDS[option]}")
+    return "; ".join(parts) or "nothing differs"
+
+
+def _listed(words: list[str], joint: str = "and") -> str:
+    *most, last = words
+    return f"{', '.join(most)} {joint} {last}" if most else last
+
+
+def _wrapped(text: str, width: int = 100) -> str:
+    return textwrap.fill(text, width, break_long_words=False, break_on_hyphens=False)
