@@ -29,7 +29,7 @@ from onepass.ops._ranges import SQUARES
 ROOT = Path(__file__).resolve().parents[1]
 ACTIVATIONS = [kernel["name"] for kernel in _C.kernels() if kernel["kind"] == "activation"]
 # Parameters of optimizers that are no options of the formula, or choose another kernel.
-NOT_OF_A_RULE = {"params", "compat", "decoupled_weight_decay", "diagnostics", "torch_options"}
+NOT_OF_A_RULE = {"params", "compat", "decoupled_weight_decay", "diagnostics", "options"}
 ON_ARRAYS = cases.optimizers.ON_ARRAYS
 FUNCTIONS_ON_ARRAYS = {function for function, _ in ON_ARRAYS.values()}
 UPDATES = [
@@ -270,9 +270,11 @@ CPU_UNITS = {  # csrc/cpu/*.cpp that are compiled once per instruction set, and 
     "composed_relu": ["composed_relu"],
     "dropout": ["onepass_cpu_dropout_v3"],
     "global_norm": ["onepass_cpu_global_norm_v3"],
-    "keep_words": ["keep_words"],
+    "keep_words": ["keep_words", "step_words"],
+    "limit_rows": ["onepass_cpu_limit_rows_v3"],
     "losses": ["onepass_cpu_losses_v3"],
     "normalise": ["onepass_cpu_normalise_v3"],
+    "stages": [*["after_update"] * 2, *["before_update"] * 2, "dither_state"],
     "watch": ["onepass_cpu_watch_v3"],
 }
 FAMILIES = ("activation", "update")  # a unit for each formula, by csrc/cpu/formula.cpp.in

@@ -22,8 +22,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cases import CASES, DTYPES, computing
-from helpers import assert_all_close, assert_all_same, each_dtype, sweep
+import staged
+from cases import BFLOAT16, CASES, DTYPES, computing
+from helpers import assert_all_close, assert_all_same, each_dtype, each_variant, sweep
 from norm_range import EPILOGUES, TOP, arrays, compare, reference, wide
 from norm_range import run as extreme
 from onepass import _C, ops, optim
@@ -271,6 +272,39 @@ def test_norms_of_more_tiles_than_threads_of_a_block(simulator):
         found.append(opt.per_parameter)
     assert found[0] == found[1]
     assert found[0].param_norm[0] == pytest.approx(np.linalg.norm(p.astype(float)), rel=1e-12)
+
+
+@each_variant
+@each_dtype
+def test_stages_around_an_update_give_the_bits_of_the_cpu(simulator, variant, dtype):
+    """All riders at once and none but those of storage; views, late gradients, zeroed gradients."""
+
+    def run(riders, own, views):
+        rng = np.random.default_rng(5)
+        shapes = [(33,), (7, 5), (3, 4, 2), (2, 1031), (), (1025,), (0,)]
+        params = [np.asarray(rng.standard_normal(s)).astype(dtype) for s in shapes]
+        params += [v(rng.standard_normal((70, 60)).astype(dtype)) for v in views]
+        opt = variant.make(params, lr=0.1, seed=9, **riders, **own)
+        for t in range(2):
+            grads = [np.asarray(rng.standard_normal(p.shape)).astype(dtype) for p in params]
+            grads[1] = grads[1] if t else None
+            opt.step(grads, grad_scale=2.0, max_value=0.4, zero_grad=t == 1)
+            if t == 1:
+                grads[2].flat[3] = np.inf
+                opt.step(grads, nonfinite="skip")
+        states = opt.state_dict()["state"].values()
+        return [*params, *(a for s in states for k, a in s.items() if k != "step")]
+
+    narrow = [{"stochastic_rounding": True}, {"master_weights": True}] * (dtype.itemsize == 2)
+    wide = [{"state_dtype": "bfloat16"}] * (dtype.itemsize < 8 and BFLOAT16 is not None)
+    views = [lambda a: a[::2, 1:], lambda a: a.T, lambda a: a.ravel()[3:4001]]
+    for own in ({}, *narrow, *wide):
+        for riders in (staged.RIDERS, {"ema_decay": 0.5} if own else {"cautious": True}):
+            want = run(riders, own, views)
+            with on(simulator):
+                got = run(riders, own, views)
+            for g, w in zip(got, want, strict=True):
+                assert_all_same([np.asarray(g)], [np.asarray(w)], f"{riders} {own}")
 
 
 @each_dtype

@@ -164,7 +164,7 @@ class Lion(Optimizer, op=ops.lion_):
     def __init__(
         self, params: Parameters, lr: float = 1e-4, betas: Betas = (0.9, 0.99),
         weight_decay: float = 0.0, *, maximize: bool = False, diagnostics: bool = False,
-        compat: str = "torch", **torch_options: Unpack[TorchOptions],
+        compat: str = "torch", **options: Unpack[SharedOptions],
     ) -> None:
         super().__init__(params, locals())
 """

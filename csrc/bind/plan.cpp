@@ -47,12 +47,16 @@ py::object outcome(PyObject* skipped, const py::object& norm, const py::object& 
 }  // namespace
 
 Plan::Plan(const std::string& kernel, const py::object& params, const py::object& states,
-           const py::object& groups, const py::object& steps)
+           const py::object& groups, const py::object& steps, const py::object& stages)
     : rule_(rule_named(kernel)),
       op_(rule_.name),
-      arrays_(rule_, params, states),
+      arrays_(rule_, params, states, stages),
       counts_(rule_, arrays_.count()) {
+  stages_.active = arrays_.has_stages();
+  stages_.first = int32_t(arrays_.kernel().operands.size());
+  while (rate_ + 1 < rule_.hyper.size() && std::strcmp(rule_.hyper[rate_], "lr") != 0) ++rate_;
   read_groups(groups);
+  group_stages_.assign(size_t(group_count_) * kStageStep, 0);
   if (!steps.is_none()) {
     counts_.set_steps(steps);
   } else if (arrays_.on_device()) {
@@ -105,7 +109,8 @@ void Plan::read_hyper(PyObject* hyper) {
 // Gives every tensor its row of hyper-parameters. Where the device counts, a row serves a whole
 // group, and the device puts the step and the scalars in.
 void Plan::assign_hyper_sets() {
-  const bool counts = rule_.counts_steps, known_here = counts && !counts_.on_device();
+  const bool counts = rule_.counts_steps;
+  const bool known_here = (counts || draws_) && !counts_.on_device();
   const size_t given = rule_.hyper.size() - counts, scalars = rule_.scalars.size();
   hyper_sets_.clear();
   hyper_.clear();
@@ -133,6 +138,7 @@ void Plan::assign_hyper_sets() {
         if (counts) hyper_.push_back(double(wanted.step));
         hyper_.insert(hyper_.end(), wanted.scalars, wanted.scalars + scalars);
         if (known_here && rule_.advances_first) rule_.advance(row(at));
+        if (stages_.active) append_stages(wanted);
       }
     }
     arrays_.tensors()[t].hyper_set = int32_t(at);
@@ -146,6 +152,41 @@ void Plan::count() {
   const std::vector<size_t>& order = arrays_.order();
   for (size_t t = 0; t < order.size(); ++t)
     counts_.advance(order[t], row(size_t(arrays_.tensors()[t].hyper_set)));
+}
+
+// The end of the last row.
+void Plan::append_stages(const HyperSet& set) {
+  const double* values = group_stages_.data() + size_t(set.group) * kStageStep;
+  const double* given =
+      group_hyper_.data() + size_t(set.group) * (rule_.hyper.size() - rule_.counts_steps);
+  hyper_.insert(hyper_.end(), values, values + kStageStep);
+  hyper_[hyper_.size() - kStageStep + kThreshold] *= given[rate_];
+  hyper_.push_back(double(set.step));
+}
+
+void Plan::set_stages(const py::object& groups, const py::object& seed) {
+  const Busy busy(op_, busy_);
+  if (!stages_.active) value_error(op_, "the plan was made without stages");
+  const Items rows(op_, "stages", groups.ptr());
+  if (rows.count() < group_count_) value_error(op_, "'stages' needs a row for each group");
+  std::vector<double> values;
+  bool draws = false, limits = false;
+  for (Py_ssize_t g = 0; g < group_count_; ++g) {
+    const Items row(op_, "stages", rows[g]);
+    if (row.count() != kStageStep)
+      value_error(op_, "stages[" + std::to_string(g) + "] has " + std::to_string(row.count()) +
+                           " values, expected " + std::to_string(kStageStep));
+    for (Py_ssize_t v = 0; v < kStageStep; ++v) values.push_back(real(op_, "stages", row[v]));
+    const double* last = values.data() + values.size() - kStageStep;
+    draws = draws || last[kNoise] != 0 || last[kStochastic] != 0 || last[kDither] != 0;
+    limits = limits || last[kMaxRowNorm] != 0;
+  }
+  stages_.seed = unsigned_64(op_, "seed", seed.ptr());
+  draws_ = draws;
+  stages_.has_limit = limits;
+  stages_.in_order = draws || limits;
+  group_stages_ = values;
+  arrays_.keep_order(stages_.in_order);
 }
 
 void Plan::set_steps(const py::object& steps) {
@@ -232,6 +273,11 @@ void update(Calls* calls) {
   calls->backend.update[calls->kernel.index][calls->kernel.variant](calls->update);
 }
 
+void limit_rows(Calls* calls) {
+  if (calls->skipped) return;
+  calls->backend.limit_rows(calls->update);
+}
+
 constexpr auto kNoWorkspace = [](const Calls&) -> int64_t { return 0; };
 constexpr Pass kMeasure{[](const Calls& c) { return workspace_bytes(c.backend, c.norm); },
                         &measure};
@@ -245,12 +291,15 @@ constexpr Pass kWatchBefore{
 constexpr Pass kWatchAfter{[](const Calls& c) { return measure_bytes(c.backend, c.watch.after()); },
                            &watch_after};
 
+constexpr Pass kLimitRows{kNoWorkspace, &limit_rows};
+
 // In order. The decision to skip the step comes before the first pass that writes.
 struct Passes {
-  static constexpr int kMost = 6;
+  static constexpr int kMost = 8;
   const Pass* at[kMost];
   int count = 0;
-  Passes(const StepOptions& options, const RuleInfo& rule, const PlanWatch& watch) {
+  Passes(const StepOptions& options, const RuleInfo& rule, const PlanWatch& watch,
+         const StepStages& stages) {
     if (options.measures()) {
       at[count++] = &kMeasure;
       at[count++] = &kDecide;
@@ -258,6 +307,7 @@ struct Passes {
     if (watch.on) at[count++] = &kWatchBefore;
     if (!rule.norms.empty()) at[count++] = &kMeasureTensors;
     at[count++] = &kUpdate;
+    if (stages.has_limit) at[count++] = &kLimitRows;
     if (watch.on) at[count++] = &kWatchAfter;
   }
   // Of all passes, one after the other.
@@ -290,8 +340,9 @@ Elementwise Plan::update_call(const StepOptions& options) {
   call.schedule = arrays_.schedule();
   call.hyper = hyper_.data();
   call.hyper_rows = int64_t(hyper_sets_.size());
-  call.hyper_size = int64_t(rule_.row_size());
+  call.hyper_size = int64_t(row_size());
   call.norm_count = int64_t(rule_.norms.size());
+  call.stages = stages_;
   call.rider.unscale = options.unscale;
   call.rider.max_value = options.max_value;
   call.rider.coefficient = options.maximize ? -1.0 : 1.0;
@@ -301,7 +352,7 @@ Elementwise Plan::update_call(const StepOptions& options) {
 
 py::object Plan::step_on_cpu(const Items& grads, const StepOptions& options, Staging* staging) {
   const int64_t elements = arrays_.elements();
-  const Passes passes(options, rule_, watch_);
+  const Passes passes(options, rule_, watch_, stages_);
   Calls calls{cpu_backend(), options, arrays_.kernel(), watch_};
   if (options.measures()) calls.norm = norm_call(options);
   calls.norm.result = &calls.measured;
@@ -343,7 +394,7 @@ py::object Plan::step_on_device(const Items& grads, const StepOptions& options) 
     return outcome(Py_False, py::none(), py::none());
   }
   const Target where = arrays_.target(&grads);
-  const Passes passes(options, rule_, watch_);
+  const Passes passes(options, rule_, watch_, stages_);
   Calls calls{*where.backend,      options, arrays_.kernel(), watch_, norm_call(options),
               update_call(options)};
   calls.norm.stream = calls.update.stream = where.stream;
@@ -421,9 +472,15 @@ void define_plan(py::module_& m) {
   const py::handle plain(reinterpret_cast<PyObject*>(&PyType_Type));
   py::class_<Plan> plan(m, "Plan", py::is_final(), py::metaclass(plain));
   plan.def(py::init<const std::string&, const py::object&, const py::object&, const py::object&,
-                    const py::object&>(),
+                    const py::object&, const py::object&>(),
            py::arg("kernel"), py::arg("params"), py::arg("states"), py::arg("groups"),
-           py::arg("steps") = py::none(), py::pos_only())
+           py::arg("steps") = py::none(), py::arg("stages") = py::none(), py::pos_only())
+      .def(
+          "set_stages",
+          [](const py::object& self, const py::object& groups, const py::object& seed) {
+            plan_of(self).set_stages(groups, seed);
+          },
+          py::arg("groups"), py::arg("seed"), py::pos_only())
       .def_property(
           "steps", [](const py::object& self) { return plan_of(self).counts().steps(); },
           [](const py::object& self, const py::object& steps) { plan_of(self).set_steps(steps); })

@@ -22,33 +22,39 @@ struct StepOptions {
 class Plan {
  public:
   // `steps`: how many each parameter has taken, if the caller counts; None: the plan counts.
+  // `stages`: see PlanArrays.
   Plan(const std::string& kernel, const py::object& params, const py::object& states,
-       const py::object& groups, const py::object& steps);
+       const py::object& groups, const py::object& steps, const py::object& stages);
 
   PlanCounts& counts() { return counts_; }
   PlanWatch& watch() { return watch_; }
   void set_steps(const py::object& steps);
   void set_scalars(const py::object& scalars);
+  // What the stages of each group do: (noise, cautious, l1, average gain,
+  // stochastic rounding, norm of rows, dither).
+  void set_stages(const py::object& groups, const py::object& seed);
   py::object step(const Arguments& given);
 
  private:
-  void read_groups(const py::object& groups);
-  StepOptions read_options(const Arguments& given) const;
-  void read_hyper(PyObject* hyper);
-  void assign_hyper_sets();
-  double* row(size_t set) { return hyper_.data() + set * rule_.row_size(); }
-  void count();
-
-  Norm norm_call(const StepOptions& options);
-  Elementwise update_call(const StepOptions& options);
-  py::object step_on_cpu(const Items& grads, const StepOptions& options, Staging* staging);
-  py::object step_on_device(const Items& grads, const StepOptions& options);
-
   // Parameters that share a row of hyper-parameters: of one group, at one step, with equal scalars.
   struct HyperSet {
     int64_t group, step;
     const double* scalars;
   };
+
+  void read_groups(const py::object& groups);
+  StepOptions read_options(const Arguments& given) const;
+  void read_hyper(PyObject* hyper);
+  void assign_hyper_sets();
+  double* row(size_t set) { return hyper_.data() + set * row_size(); }
+  void count();
+  size_t row_size() const { return rule_.row_size() + (stages_.active ? kStageValues : 0); }
+  void append_stages(const HyperSet& set);
+
+  Norm norm_call(const StepOptions& options);
+  Elementwise update_call(const StepOptions& options);
+  py::object step_on_cpu(const Items& grads, const StepOptions& options, Staging* staging);
+  py::object step_on_device(const Items& grads, const StepOptions& options);
 
   const RuleInfo& rule_;
   const char* op_;
@@ -56,7 +62,11 @@ class Plan {
   PlanCounts counts_;
   std::vector<int64_t> groups_;  // of each parameter
   int64_t group_count_ = 0;
+  size_t rate_ = 0;                  // where a row has the learning rate
   std::vector<double> group_hyper_;  // one row per group, without the step
+  StepStages stages_;
+  bool draws_ = false;                // a stage takes random bits
+  std::vector<double> group_stages_;  // one row per group, without the step
   std::vector<HyperSet> hyper_sets_;
   std::vector<double> hyper_;  // one row per set, as the functor's constructor takes it
   std::vector<double> norms_;  // of each tensor, between two passes on the CPU

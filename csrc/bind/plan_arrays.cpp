@@ -51,10 +51,12 @@ Contract plan_contract(const RuleInfo& rule) {
   return c;
 }
 
-PlanArrays::PlanArrays(const RuleInfo& rule, const py::object& params, const py::object& states)
+PlanArrays::PlanArrays(const RuleInfo& rule, const py::object& params, const py::object& states,
+                       const py::object& stages)
     : info_(variant_of(rule, Items(rule.name, "states", states.ptr()))),
       op_(rule.name),
-      arity_(info_.operands.size()) {
+      own_(info_.operands.size()),
+      arity_(own_ + (stages.is_none() ? 0 : kStageOperands)) {
   params_ = tuple_of("params", params.ptr());
   slots_.resize(params_.size());
   const Items lists(op_, "states", states.ptr());
@@ -64,12 +66,29 @@ PlanArrays::PlanArrays(const RuleInfo& rule, const py::object& params, const py:
     states_.push_back(tuple_of(rule.states[s], list));
     check_count(rule.states[s], states_.back().size());
   }
+  for (size_t o = own_; o < arity_; ++o) {
+    const Items all(op_, "stages", stages.ptr());
+    if (all.count() != kStageOperands) value_error(op_, "'stages' needs a list for each stage");
+    PyObject* list = all[Py_ssize_t(o - own_)];
+    if (list == Py_None) {
+      py::tuple none(count());
+      for (size_t i = 0; i < count(); ++i) none[i] = py::none();
+      states_.push_back(none);
+    } else {
+      states_.push_back(tuple_of(name_of(o), list));
+      check_count(name_of(o), states_.back().size());
+    }
+  }
   known_.resize(count() * arity_);
   operands_.resize(count() * arity_);
   for (size_t i = 0; i < count(); ++i) {
     std::vector<Array> arrays(arity_);
     open_slot(i, nullptr, arrays.data());
     if (arrays[kParam].library == Library::torch) refuse_non_leaf(arrays[kParam]);
+    const bool has_master = has_stages() && arrays[own_ + kMaster];
+    if (has_master && size_of(arrays[kParam].dtype()) != 2)
+      value_error(op_, arrays[own_ + kMaster].label() + " is given, expected None: " +
+                           arrays[kParam].label() + " is not of 16 bits");
     remember(i, arrays.data());
   }
   index_owned();
@@ -83,6 +102,17 @@ py::tuple PlanArrays::tuple_of(const char* name, PyObject* list) const {
   return t;
 }
 
+const char* PlanArrays::name_of(size_t operand) const {
+  constexpr const char* kStages[kStageOperands] = {"averages", "masters"};
+  return operand < own_ ? info_.operands[operand] : kStages[operand - own_];
+}
+
+void PlanArrays::keep_order(bool keep) {
+  if (keep == keep_order_) return;
+  keep_order_ = keep;
+  for (size_t i = 0; i < count(); ++i) known(i, kParam) = {};  // lays everything out again
+}
+
 void PlanArrays::check_count(const char* name, size_t given) const {
   if (given != count())
     value_error(op_, "'" + std::string(name) + "' has " + std::to_string(given) +
@@ -91,14 +121,14 @@ void PlanArrays::check_count(const char* name, size_t given) const {
 }
 
 void PlanArrays::open_operand(Array* a, size_t i, size_t operand, PyObject* grad) const {
-  open(a, op_, info_.operands[operand], object(i, operand, grad), int64_t(i));
+  open(a, op_, name_of(operand), object(i, operand, grad), int64_t(i));
 }
 
 // Reads all arrays of a parameter and checks each of them and how they fit. Without a gradient that
 // entry stays empty.
 void PlanArrays::open_slot(size_t i, PyObject* grad, Array* arrays) const {
   for (size_t o = 0; o < arity_; ++o)
-    if (o != kGrad || grad) open_operand(&arrays[o], i, o, grad);
+    if ((o != kGrad || grad) && !absent(i, o)) open_operand(&arrays[o], i, o, grad);
   check_device(arrays, int(arity_));
   const Array& param = arrays[kParam];
   if (i > 0 && param.cuda_device != known_[kParam].cuda_device)
@@ -106,7 +136,7 @@ void PlanArrays::open_slot(size_t i, PyObject* grad, Array* arrays) const {
                         " lies on another device than 'params[0]'; use one optimizer "
                         "for each device");
   for (size_t o = 0; o < arity_; ++o) {
-    const Argument argument = plan_argument(info_.operands[o], o);
+    const Argument argument = plan_argument(name_of(o), o);
     if (arrays[o]) check_form(argument, arrays[o], param, nullptr, argument.use & update);
   }
 }
@@ -114,6 +144,8 @@ void PlanArrays::open_slot(size_t i, PyObject* grad, Array* arrays) const {
 void PlanArrays::remember(size_t i, const Array* arrays) {
   slots_[i].torch = arrays[kParam].library == Library::torch;
   slots_[i].size = arrays[kParam].size();
+  const Array& param = arrays[kParam];
+  slots_[i].rows = param.ndim >= 2 ? param.shape[0] : 0;
   slots_[i].computing = computing_type(arrays[kParam].dtype());
   for (size_t o = 0; o < arity_; ++o)
     if (arrays[o]) known(i, o).remember(arrays[o]);
@@ -124,7 +156,7 @@ void PlanArrays::lay_out(size_t i, Array* arrays, Staging* staging, bool zero_gr
   Slot& slot = slots_[i];
   slot.staged = false;
   for (size_t o = 0; o < arity_; ++o) {
-    if (!Staging::misaligned(arrays[o])) continue;
+    if (absent(i, o) || !Staging::misaligned(arrays[o])) continue;
     slot.staged = true;
     staging->load(&arrays[o], o != kGrad || zero_grad);
   }
@@ -133,14 +165,15 @@ void PlanArrays::lay_out(size_t i, Array* arrays, Staging* staging, bool zero_gr
   layout.strides = dims.get();
   layout.operands = operands_.data() + i * arity_;
   std::vector<const Array*> operands;
-  for (size_t o = 0; o < arity_; ++o) operands.push_back(&arrays[o]);
-  arrange(&layout, operands.data(), int(arity_), false);
+  for (size_t o = 0; o < arity_; ++o) operands.push_back(&arrays[absent(i, o) ? kParam : o]);
+  arrange(&layout, operands.data(), int(arity_), keep_order_);
   const auto ndim = size_t(layout.ndim);
   slot.ndim = layout.ndim;
   slot.dims.resize(ndim * (1 + arity_));
   std::copy(layout.shape, layout.shape + ndim, slot.dims.data());
   for (size_t o = 0; o < arity_; ++o) {
     Operand& operand = layout.operands[o];
+    if (absent(i, o)) operand = {};
     if (!operand.strides) continue;
     int64_t* strides = slot.dims.data() + ndim * (1 + o);
     std::copy(operand.strides, operand.strides + ndim, strides);
@@ -151,14 +184,15 @@ void PlanArrays::lay_out(size_t i, Array* arrays, Staging* staging, bool zero_gr
 // Brings a parameter that has a gradient up to date with its arrays.
 void PlanArrays::refresh_slot(size_t i, PyObject* grad, Staging* staging, bool zero_grad) {
   bool still = !slots_[i].staged;
-  for (size_t o = 0; o < arity_ && still; ++o) still = known(i, o).still(object(i, o, grad));
+  for (size_t o = 0; o < arity_ && still; ++o)
+    still = absent(i, o) || known(i, o).still(object(i, o, grad));
   if (still) return;
   bool grad_moved = false, others_moved = false, changed = slots_[i].staged;
   void* grad_data = nullptr;
   for (size_t o = 0; o < arity_ && !changed; ++o) {
     View v;
     PyObject* array = object(i, o, grad);
-    if (o != kGrad && known(i, o).held(array)) continue;
+    if (o != kGrad && (absent(i, o) || known(i, o).held(array))) continue;
     if (!try_view(array, &v)) {
       changed = true;
       break;
@@ -187,7 +221,8 @@ void PlanArrays::refresh_slot(size_t i, PyObject* grad, Staging* staging, bool z
     std::vector<Array> arrays(arity_);
     open_slot(i, grad, arrays.data());
     for (size_t o = 0; o < arity_; ++o)
-      if (o != kGrad && (known(i, o).data != arrays[o].data || !known(i, o).same_layout(arrays[o])))
+      if (o != kGrad && !absent(i, o) &&
+          (known(i, o).data != arrays[o].data || !known(i, o).same_layout(arrays[o])))
         owned_stale_ = true;
     tensors_stale_ = true;
     remember(i, arrays.data());
@@ -238,6 +273,7 @@ void PlanArrays::collect() {
     tensor.computing = slot.computing;
     tensor.operands = operands_.data() + i * arity_;
     tensor.counter = int64_t(i);
+    tensor.rows = slot.rows;
     tensors_.push_back(tensor);
     order_.push_back(i);
     elements_ += slot.size;
@@ -258,6 +294,7 @@ void PlanArrays::find_foreign() {
   std::vector<Library> seen{known(0, kParam).library};
   for (const size_t i : order_)
     for (size_t o = 0; o < arity_; ++o) {
+      if (absent(i, o)) continue;
       const Library library = known(i, o).library;
       if (library != Library::other && std::find(seen.begin(), seen.end(), library) != seen.end())
         continue;

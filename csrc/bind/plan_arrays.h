@@ -88,8 +88,10 @@ struct Known {
 class PlanArrays {
  public:
   // A list of arrays for each state of the rule; None for an optional state that the caller leaves
-  // out.
-  PlanArrays(const RuleInfo& rule, const py::object& params, const py::object& states);
+  // out. `stages`: None, or a list for each StageOperand, with None where a parameter has no such
+  // array; None for a list of them.
+  PlanArrays(const RuleInfo& rule, const py::object& params, const py::object& states,
+             const py::object& stages);
 
   // The variant of the rule with the states that are there.
   const KernelInfo& kernel() const { return info_; }
@@ -97,6 +99,10 @@ class PlanArrays {
   bool on_device() const { return !slots_.empty() && known_[kParam].cuda_device >= 0; }
   // ValueError unless a list has an entry for each parameter.
   void check_count(const char* name, size_t count) const;
+  // Whether tensors have the operands of stages.
+  bool has_stages() const { return arity_ > own_; }
+  // Elements keep their C-order index: random bits follow it.
+  void keep_order(bool keep);
 
   // ---- a step
 
@@ -119,6 +125,7 @@ class PlanArrays {
     bool staged = false;  // some array of it needs an aligned copy at every step
     bool torch = false;
     int64_t size = 0;
+    int64_t rows = 0;  // Tensor::rows
     int32_t ndim = 0;
     DType computing = DType::f32;
     std::vector<int64_t> dims;  // of the common layout: shape, then strides of every operand
@@ -138,6 +145,11 @@ class PlanArrays {
     if (operand == kGrad) return grad;
     return PyTuple_GET_ITEM(states_[operand - kFirstState].ptr(), Py_ssize_t(i));
   }
+  // A parameter without such an array.
+  bool absent(size_t i, size_t operand) const {
+    return operand >= own_ && object(i, operand, nullptr) == Py_None;
+  }
+  const char* name_of(size_t operand) const;
   Known& known(size_t i, size_t operand) { return known_[i * arity_ + operand]; }
 
   py::tuple tuple_of(const char* name, PyObject* list) const;
@@ -157,7 +169,9 @@ class PlanArrays {
 
   const KernelInfo& info_;
   const char* op_;
-  size_t arity_;
+  size_t own_;    // operands of the rule
+  size_t arity_;  // with those of stages
+  bool keep_order_ = false;
   py::tuple params_;
   std::vector<py::tuple> states_;
   std::vector<Slot> slots_;

@@ -16,7 +16,7 @@ void PlanArrays::index_owned() {
   auto reopen = [this](Array* a, const Owned& o) { open_operand(a, o.slot, o.operand, nullptr); };
   for (size_t i = 0; i < slots_.size(); ++i) {
     for (size_t o = 0; o < arity_; ++o) {
-      if (o == kGrad) continue;
+      if (o == kGrad || absent(i, o)) continue;
       Owned entry{{}, 0, i, o};
       Array a;
       reopen(&a, entry);

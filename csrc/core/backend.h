@@ -33,6 +33,7 @@ struct Tensor {
   DType computing = DType::f32;
   const Operand* operands = nullptr;  // in the order of the functor's signature
   int64_t counter = 0;  // its index in GradientRider::steps and ::scalars, Elementwise::norms
+  int64_t rows = 0;  // of a parameter with two axes or more: the extent of the first one
 };
 
 // Pieces start at multiples of this within their tensor: 1024 elements are 32 words of dropout bits
@@ -87,6 +88,33 @@ struct GradientRider {
   }
 };
 
+// Stages around the update of an element (kernels/stages.h). While they are active, a tensor has
+// kStageOperands more operands behind those of the rule, each of them null where the tensor does
+// without, and a row of hyper-parameters kStageValues more values behind all others.
+enum StageOperand : int {
+  kAverage,  // of the parameter
+  kMaster,   // float32 copy of a 16-bit parameter
+  kStageOperands
+};
+enum StageValue : int {
+  kNoise,        // standard deviation
+  kCautious,     // 0 or 1
+  kThreshold,    // lr · l1
+  kAverageGain,  // 1 - decay
+  kStochastic,   // rounding of a 16-bit parameter, 0 or 1
+  kMaxRowNorm,   // of the rows of a parameter; 0: no limit
+  kDither,       // bfloat16 states are rounded up or down so that they are right on average, 0 or 1
+  kStageStep,    // of the parameter; GradientRider::steps come before it
+  kStageValues
+};
+struct StepStages {
+  bool active = false;
+  int32_t first = 0;       // position of a tensor's first StageOperand
+  bool in_order = false;   // a stage asks for C-order indices: operands are laid out in C order
+  bool has_limit = false;  // a row has kMaxRowNorm; a pass of its own averages those parameters
+  uint64_t seed = 0;
+};
+
 struct Elementwise {
   const Tensor* tensors = nullptr;
   int64_t count = 0;
@@ -96,6 +124,7 @@ struct Elementwise {
   int64_t hyper_rows = 0, hyper_size = 0;
   DropoutStream random{0, 0, 0};  // for functors that draw
   GradientRider rider;            // for optimizer updates
+  StepStages stages;              // likewise
   // norm_count numbers of each tensor, norms[norm_count · counter] and on: a measuring functor
   // leaves them there, and the update that needs them reads them.
   double* norms = nullptr;
@@ -208,6 +237,8 @@ struct Backend {
   // What a step does to each tensor (kernels/watch.h): before it and after it.
   void (*watch_before)(const Elementwise&) = nullptr;
   void (*watch_after)(const Elementwise&) = nullptr;
+  // After an update with stages: scales rows back to kMaxRowNorm.
+  void (*limit_rows)(const Elementwise&) = nullptr;
   void (*dropout)(const Elementwise&) = nullptr;
   void (*norm)(const Norm&) = nullptr;
   void (*bias_act)(const Channelwise&) = nullptr;

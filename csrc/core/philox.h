@@ -36,6 +36,10 @@ ONEPASS_HD Philox4 philox4x32(Philox4 c, uint32_t k0, uint32_t k1) {
   return c;
 }
 
+ONEPASS_HD uint32_t word_of(const Philox4& c, int j) {
+  return j == 0 ? c.x : j == 1 ? c.y : j == 2 ? c.z : c.w;
+}
+
 // p * 2^32 rounded to nearest, ties up; p in [0, 1].
 ONEPASS_HD uint64_t dropout_threshold(double p) {
   double scaled = p * 0x1p32;  // exact
@@ -77,12 +81,28 @@ ONEPASS_HD uint32_t keep_word(DropoutStream s, int64_t word_index) {
   uint32_t below = 0, equal = ~uint32_t(0), t = uint32_t(s.threshold);
   for (uint32_t k = 0; t != 0 && equal != 0; k++, t <<= 1) {
     Philox4 c = dropout_plane(s, g, k);
-    uint32_t r = j == 0 ? c.x : j == 1 ? c.y : j == 2 ? c.z : c.w;
+    uint32_t r = word_of(c, int(j));
     uint32_t bit = t >> 31 ? ~uint32_t(0) : 0u;
     below |= equal & ~r & bit;
     equal &= ~(r ^ bit);
   }
   return ~below;
+}
+
+// The random bits of an optimizer's step: 32 for each element of a parameter, a function of the
+// seed, the parameter's number, its step and the element's C-order index. `draw` keeps two uses
+// apart, and both from the planes of a mask, of which there are 32.
+enum class Draw : uint32_t { noise = 64, rounding = 65 };
+struct StepStream {
+  uint64_t seed;
+  uint32_t parameter, step;
+};
+
+// The bits of elements 4 group … + 3.
+ONEPASS_HD Philox4 step_bits(StepStream s, Draw draw, uint64_t group) {
+  Philox4 counter{uint32_t(group), (uint32_t(group >> 32) & 0xffffffu) | uint32_t(draw) << 24,
+                  s.step, s.parameter};
+  return philox4x32(counter, uint32_t(s.seed), uint32_t(s.seed >> 32));
 }
 
 ONEPASS_END

@@ -96,6 +96,21 @@ ONEPASS_HD void advance(double* row) {
   if constexpr (kScalars<R> > 0) advance<R>(row, std::make_index_sequence<R::hyper.size>{});
 }
 
+// What the decoupled weight decay of an update multiplies a parameter by, before the rest is
+// subtracted: T kept() const of its Kernel; 1 where there is none.
+template <class K, class = void>
+constexpr bool kDecays = false;
+template <class K>
+constexpr bool kDecays<K, std::void_t<decltype(std::declval<const K&>().kept())>> = true;
+template <class T, class K>
+ONEPASS_HD T kept_by(const K& k) {
+  if constexpr (kDecays<K>) {
+    return k.kept();
+  } else {
+    return T(1);
+  }
+}
+
 // f(rule, variant) for every rule of the list and every choice of its optional states: a rule's
 // variants stand together, the one without optional states first.
 template <class R, class F, size_t... kOn>

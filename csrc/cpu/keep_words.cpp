@@ -173,4 +173,17 @@ void keep_words(uint32_t* out, int64_t first_word, int64_t count, DropoutStream 
   }
 }
 
+void step_words(uint32_t* out, uint64_t group, int64_t count, StepStream s, Draw draw) {
+  const RoundKeys keys(s.seed);
+  // A draw is a plane that no mask has.
+  const DropoutStream stream{s.seed, uint64_t(s.parameter) << 32 | s.step, 0};
+  for (int64_t done = 0; done < count; done += kKeepGroups) {
+    uint32_t r[4 * kKeepGroups];
+    fill_plane<kKeepGroups>(r, group + uint64_t(done), uint32_t(draw), stream, keys);
+    const int64_t left = count - done, n = left < kKeepGroups ? left : kKeepGroups;
+    for (int64_t l = 0; l < n; l++)
+      for (int j = 0; j < 4; j++) out[4 * (done + l) + j] = r[j * kKeepGroups + l];
+  }
+}
+
 ONEPASS_END

@@ -1,4 +1,4 @@
-// keep_word of core/philox.h for many words at once.
+// keep_word and step_bits of core/philox.h for many words at once.
 //
 // Fastest if first_word is a multiple of 4 and count a multiple of 64 (2048 elements: a vector of
 // groups at every level). Counts of 32 cost 1.5 times as much with AVX-512 and the same without;
@@ -11,5 +11,8 @@ ONEPASS_BEGIN
 
 // out[i] = keep_word(s, first_word + i) for i in [0, count).
 void keep_words(uint32_t* out, int64_t first_word, int64_t count, DropoutStream s);
+
+// The bits of groups [group, group + count), four words each: step_bits of core/philox.h.
+void step_words(uint32_t* out, uint64_t group, int64_t count, StepStream s, Draw draw);
 
 ONEPASS_END

@@ -122,6 +122,10 @@ void run_piece(const K k, const Elementwise& call, const Piece piece, bool strea
   if (stream) stream_fence();
 }
 
+// The same of an update with stages around it: cpu/staged_piece.h.
+template <class K, class T>
+void run_staged_piece(const K k, const Elementwise& call, const Piece piece);
+
 template <class T>
 bool computes(const Elementwise& call) {
   for (int64_t t = 0; t < call.count; ++t)
@@ -177,6 +181,8 @@ struct ElementwiseJob {
       for (size_t o = 1; o < Signature<K<T>>::arity; ++o)
         stream = stream && tensor.operands[o].data != out.data;  // in place: already in cache
     }
+    if constexpr (kGradient >= 0)
+      if (call.stages.active) return run_staged_piece<K<T>, T>(functors.of(tensor), call, p);
     run_piece<K<T>, T, kGradient>(functors.of(tensor), call, p, stream);
   }
   void pieces_of(int64_t g) const {

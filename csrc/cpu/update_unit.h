@@ -1,6 +1,6 @@
 // Compiles every variant of the optimizers whose rule is included before it (formula.cpp.in), and
 // adds them to the table.
-#include "cpu/loops.h"
+#include "cpu/staged_piece.h"
 #include "cpu/tensor_norms.h"
 #include "cpu/unit.h"
 #include "kernels/update_list.h"

@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "core/rule.h"
+#include "cuda/stages.cuh"
 #include "cuda/table.cuh"
 #include "kernels/dropout.h"
 #include "kernels/gradient.h"
@@ -25,6 +26,7 @@ struct ElementwiseCall {
   uint32_t* ticket = nullptr;
   const double* norms = nullptr;
   bool zero_grad = false, skip_nonfinite = false, zero_skipped = true;
+  uint64_t seed = 0;  // of stages
 };
 
 // The scalars per parameter of an update; other functors have none.
@@ -73,7 +75,8 @@ ONEPASS_DEVICE Ride<T> ride(const ElementwiseCall<T>& call) {
 
 // The functors of a launch; a warp makes each when it first needs it. That of an update is made on
 // the device, from its row of hyper-parameters, because only the device may know the step count.
-template <class K, class T, int kGradient>
+// kStaged: the rows end with the values of stages.
+template <class K, class T, int kGradient, bool kStaged = false>
 class Functors {
  public:
   ONEPASS_DEVICE Functors(const ElementwiseCall<T>& call, const unsigned char* table)
@@ -81,7 +84,7 @@ class Functors {
   template <int kArity>
   ONEPASS_DEVICE void select(const Entry<kArity>& entry) {
     int64_t step = 0;
-    if constexpr (counts())
+    if constexpr (counts() || kStaged)
       if (call_.steps) step = call_.steps[entry.number] + 1;
     // Powers are slow. Parameters at the same step may have different scalars.
     const bool same_scalars = scalars_of<K, kGradient>() == 0 || entry.number == counter_;
@@ -95,6 +98,28 @@ class Functors {
       made_.k.take(call_.norms + int64_t(entry.number) * int64_t(kNorms<K>));
   }
   ONEPASS_DEVICE const K& selected() const { return made_.k; }
+  // The stages of the entry that was selected last.
+  template <int kArity>
+  ONEPASS_DEVICE StageTensor<T> stages(const Entry<kArity>& entry) const {
+    constexpr int kHyper = int(K::hyper.size), kOwn = int(Signature<K>::arity);
+    double row[kHyper + kStageValues];
+    ONEPASS_UNROLL
+    for (int h = 0; h < kHyper + kStageValues; ++h) row[h] = row_at(row_)[h];
+    if (step_ > 0) row[kHyper + kStageStep] = double(step_);
+    const Stages<T> values(row + kHyper, kept_by<T>(made_.k));
+    // Rows with a limit are averaged when they keep it.
+    const bool limited = values.max_row_norm > 0 && entry.has_rows;
+    uint32_t dithers = 0;
+    ONEPASS_UNROLL
+    for (int o = kGradient + 1; o < kOwn; ++o)
+      if (values.dither && entry.dtype(o) == DType::bf16) dithers |= 1u << o;
+    return {values,
+            {call_.seed, uint32_t(entry.number), values.step},
+            entry.dtype(0),
+            entry.data[kOwn + kMaster] != nullptr,
+            entry.data[kOwn + kAverage] != nullptr && !limited,
+            dithers};
+  }
 
  private:
   static constexpr bool counts() {
@@ -104,13 +129,16 @@ class Functors {
       return false;
     }
   }
+  ONEPASS_DEVICE const double* row_at(int32_t row) const {
+    constexpr int kRow = int(K::hyper.size) + (kStaged ? kStageValues : 0);
+    return reinterpret_cast<const double*>(table_ + call_.shape.rows) + row * kRow;
+  }
   ONEPASS_DEVICE K make() const {
-    const unsigned char* rows = table_ + call_.shape.rows;
     if constexpr (kGradient < 0) {
-      return reinterpret_cast<const K*>(rows)[row_];
+      return reinterpret_cast<const K*>(table_ + call_.shape.rows)[row_];
     } else {
       constexpr int kHyper = int(K::hyper.size);
-      const double* from = reinterpret_cast<const double*>(rows) + row_ * kHyper;
+      const double* from = row_at(row_);
       double hyper[kHyper + 1];  // there may be none
       ONEPASS_UNROLL
       for (int h = 0; h < kHyper; ++h) hyper[h] = from[h];
@@ -132,16 +160,23 @@ class Functors {
   Made made_;
 };
 
-template <class K, class T, int kGradient>
+// kStaged: stages run around the update, and entries have their operands too.
+template <class K, class T, int kGradient, bool kStaged = false>
 struct Runner {
   using S = Signature<K>;
-  static constexpr int kArity = int(S::arity);
+  static constexpr int kOwn = int(S::arity), kArity = kOwn + (kStaged ? kStageOperands : 0);
   K k;
   Ride<T> ride;
+  std::conditional_t<kStaged, const StageTensor<T>*, std::nullptr_t> stages;
 
-  static ONEPASS_HD constexpr bool reads(int o) { return S::reads(size_t(o)); }
-  ONEPASS_DEVICE bool stores(int o) const {
+  static ONEPASS_HD constexpr bool reads(int o) { return o >= kOwn || S::reads(size_t(o)); }
+  // Whether the tensor has the operand: it may do without those of stages.
+  static ONEPASS_DEVICE bool has(const Entry<kArity>& entry, int o) {
+    return o < kOwn || entry.data[o];
+  }
+  ONEPASS_DEVICE bool stores(const Entry<kArity>& entry, int o) const {
     if (o == kGradient) return ride.zero_grad;
+    if (o >= kOwn) return has(entry, o) && !ride.skip;
     return S::writes(size_t(o)) && !ride.skip;
   }
 
@@ -167,19 +202,45 @@ struct Runner {
       k(v[I]...);
     }
   }
-  ONEPASS_DEVICE void apply(T* v, bool kept) const {
-    apply(v, kept, std::make_index_sequence<S::named>{});
+  template <size_t... I>
+  ONEPASS_DEVICE void apply_staged(T* v, StageElement<T> element, int64_t at,
+                                   std::index_sequence<I...>) const {
+    v[kGradient] = ride.prepare(v[kGradient]);
+    v[0] = element.before(at, v[0], v[kOwn + kMaster], &v[kGradient]);
+    k(value<I>(v)...);
+    v[kOwn + kMaster] = v[0];
+    v[0] = element.after(at, &v[kOwn + kMaster], &v[kOwn + kAverage]);
+    v[kGradient] = T(0);  // stored if gradients are zeroed
+    if constexpr (sizeof(T) == 4) {
+      ONEPASS_UNROLL
+      for (int o = kGradient + 1; o < kOwn; ++o)
+        if (stages->dithers >> o & 1)
+          v[o] = stochastic_rounding(
+              v[o], DType::bf16,
+              dither_bits(uint32_t(at),
+                          dither_salt(stages->random.parameter, stages->random.step, uint32_t(o))));
+    }
+  }
+  using Words = std::conditional_t<kStaged, StageWords, NoWords>;
+  ONEPASS_DEVICE void apply(T* v, bool kept, int64_t at, Words* words) const {
+    if constexpr (kStaged) {
+      apply_staged(v, StageElement<T>(*stages, words), at, std::make_index_sequence<S::named>{});
+    } else {
+      apply(v, kept, std::make_index_sequence<S::named>{});
+    }
   }
 
-  ONEPASS_DEVICE void element(const Entry<kArity>& entry, const int64_t* offset, bool kept) const {
+  ONEPASS_DEVICE void element(const Entry<kArity>& entry, int64_t at, const int64_t* offset,
+                              bool kept) const {
     T v[kArity];
     ONEPASS_UNROLL
     for (int o = 0; o < kArity; ++o)
-      v[o] = reads(o) ? load_element<T>(entry.operand(o), offset[o]) : T(0);
-    apply(v, kept);
+      v[o] = reads(o) && has(entry, o) ? load_element<T>(entry.operand(o), offset[o]) : T(0);
+    Words words = words_of(stages);
+    apply(v, kept, at, &words);
     ONEPASS_UNROLL
     for (int o = 0; o < kArity; ++o)
-      if (stores(o)) store_element<T>(entry.operand(o), offset[o], v[o]);
+      if (stores(entry, o)) store_element<T>(entry.operand(o), offset[o], v[o]);
   }
 
   // A tile of units; loads of the next units are under way while one is computed, and those of the
@@ -219,7 +280,7 @@ struct Runner {
     if (!is_whole<W>(entry, at)) return;
     ONEPASS_UNROLL
     for (int o = 0; o < kArity; ++o)
-      if (reads(o)) raw[o] = fetch<W, T>(entry.operand(o), at);
+      if (reads(o) && has(entry, o)) raw[o] = fetch<W, T>(entry.operand(o), at);
   }
   template <int W>
   ONEPASS_DEVICE void unit(const Entry<kArity>& entry, int64_t at, const Raw* raw,
@@ -227,19 +288,20 @@ struct Runner {
     T v[kArity][W];
     ONEPASS_UNROLL
     for (int o = 0; o < kArity; ++o)
-      if (reads(o)) decode<W, T>(raw[o], entry.dtype(o), v[o]);
+      if (reads(o) && has(entry, o)) decode<W, T>(raw[o], entry.dtype(o), v[o]);
+    Words words = words_of(stages);
     ONEPASS_UNROLL
     for (int w = 0; w < W; ++w) {
       T one[kArity];
       ONEPASS_UNROLL
-      for (int o = 0; o < kArity; ++o) one[o] = reads(o) ? v[o][w] : T(0);
-      apply(one, kept >> w & 1);
+      for (int o = 0; o < kArity; ++o) one[o] = reads(o) && has(entry, o) ? v[o][w] : T(0);
+      apply(one, kept >> w & 1, at + w, &words);
       ONEPASS_UNROLL
       for (int o = 0; o < kArity; ++o) v[o][w] = one[o];
     }
     ONEPASS_UNROLL
     for (int o = 0; o < kArity; ++o)
-      if (stores(o)) store_unit<W, T>(entry.operand(o), at, v[o]);
+      if (stores(entry, o)) store_unit<W, T>(entry.operand(o), at, v[o]);
   }
 
   // Elements [from, to) of the tile at `begin`, neighbours by neighbouring lanes.
@@ -257,14 +319,14 @@ struct Runner {
       if (at >= range.to) continue;
       int64_t offset[kArity];
       offsets_of<kStrided>(entry, table, at, offset);
-      element(entry, offset, kept);
+      element(entry, at, offset, kept);
     }
   }
 };
 
 // Run by the last block, after all others have read their step. In a rule with scalars the row of
 // each counter follows the counters.
-template <class K, class T>
+template <class K, bool kStaged, class T>
 ONEPASS_DEVICE void count_steps(const ElementwiseCall<T>& call, const unsigned char* table) {
   if (!is_last_block(call.ticket)) return;
   using R = typename K::rule;
@@ -273,8 +335,9 @@ ONEPASS_DEVICE void count_steps(const ElementwiseCall<T>& call, const unsigned c
   for (int32_t i = int32_t(threadIdx.x); i < count; i += kThreads) {
     if constexpr (kScalars<R> > 0) {
       constexpr int kRow = int(K::hyper.size), kFirst = int(R::hyper.size);
+      constexpr int kStride = kRow + (kStaged ? kStageValues : 0);
       const double* from =
-          reinterpret_cast<const double*>(table + call.shape.rows) + counters[count + i] * kRow;
+          reinterpret_cast<const double*>(table + call.shape.rows) + counters[count + i] * kStride;
       double row[kRow];
       ONEPASS_UNROLL
       for (int h = 0; h < kRow; ++h) row[h] = from[h];
@@ -287,21 +350,37 @@ ONEPASS_DEVICE void count_steps(const ElementwiseCall<T>& call, const unsigned c
   }
 }
 
-template <class K, class T, int kGradient, bool kStrided, int64_t kBytes>
-__global__ void __launch_bounds__(kThreads, 2)
+// Nothing, of a kernel without stages.
+template <bool kStaged, class F, class E>
+ONEPASS_DEVICE auto stages_of(const F& functors, const E& entry) {
+  if constexpr (kStaged) {
+    return functors.stages(entry);
+  } else {
+    return nullptr;
+  }
+}
+template <class T>
+ONEPASS_DEVICE const StageTensor<T>* address_of(const StageTensor<T>& stages) {
+  return &stages;
+}
+ONEPASS_DEVICE std::nullptr_t address_of(std::nullptr_t) { return nullptr; }
+
+template <class K, class T, int kGradient, bool kStaged, bool kStrided, int64_t kBytes>
+__global__ void __launch_bounds__(kThreads, kStaged ? 1 : 2)
     elementwise_kernel(const __grid_constant__ ElementwiseCall<T> call,
                        const __grid_constant__ Table<kBytes> table) {
-  using R = Runner<K, T, kGradient>;
+  using R = Runner<K, T, kGradient, kStaged>;
   const unsigned char* bytes = table.data();
   const Ride<T> riding = ride(call);
   if (riding.skip && !riding.zero_grad) return;
-  Functors<K, T, kGradient> functors(call, bytes);
+  Functors<K, T, kGradient, kStaged> functors(call, bytes);
   const int tile = call.shape.tile;
   for (TileWalk<R::kArity> walk(call.shape, bytes); walk.has_tile(); walk.next()) {
     const Entry<R::kArity>& entry = walk.entry();
     const int64_t begin = walk.begin();
     if (walk.is_new()) functors.select(entry);
-    const R run{functors.selected(), riding};
+    const auto stages = stages_of<kStaged>(functors, entry);
+    const R run{functors.selected(), riding, address_of(stages)};
     uint32_t word = 0;
     bool drawn = false;
     const auto draw = [&] {
@@ -322,7 +401,7 @@ __global__ void __launch_bounds__(kThreads, 2)
     }
   }
   if constexpr (kGradient >= 0)
-    if (call.shape.counter_count > 0 && !riding.skip) count_steps<K>(call, bytes);
+    if (call.shape.counter_count > 0 && !riding.skip) count_steps<K, kStaged>(call, bytes);
 }
 
 // ---- host
@@ -377,16 +456,17 @@ ElementwiseCall<T> arguments_of(const Elementwise& call, const TableShape& shape
   arguments.zero_grad = rider.zero_grad;
   arguments.skip_nonfinite = rider.skip_nonfinite;
   arguments.zero_skipped = rider.zero_skipped;
+  arguments.seed = call.stages.seed;
   return arguments;
 }
 
 // Launches the tensors of one computing type. `counters` are those whose step ends with this
 // launch.
-template <class K, class T, int kGradient>
+template <class K, class T, int kGradient, bool kStaged>
 void elementwise_as(const Elementwise& call, const std::vector<int32_t>& counters) {
-  using R = Runner<K, T, kGradient>;
+  using R = Runner<K, T, kGradient, kStaged>;
   constexpr bool kUpdates = kGradient >= 0;
-  TableBuilder<T, R::kArity> builder(R::S::draws);
+  TableBuilder<T, R::kArity> builder(R::S::draws || call.stages.in_order);
   const auto stream = static_cast<cudaStream_t>(call.stream);
   decltype(rows_of<K, T>(call, std::bool_constant<kUpdates>())) rows;
   // Updates come in long lists; other calls have one tensor, or are cut into several launches.
@@ -403,14 +483,16 @@ void elementwise_as(const Elementwise& call, const std::vector<int32_t>& counter
     const auto& bytes = builder.finish(rows, counters);
     const ElementwiseCall<T> arguments = arguments_of<T>(call, builder.shape());
     const auto run = [&](auto strided, const auto& table) {
-      const auto kernel = &elementwise_kernel<K, T, kGradient, decltype(strided)::value,
+      const auto kernel = &elementwise_kernel<K, T, kGradient, kStaged, decltype(strided)::value,
                                               std::decay_t<decltype(table)>::kBytes>;
       start(kernel, persistent_blocks(kernel, arguments.shape.tiles), stream, arguments, table);
     };
     const auto dense = [&](const auto& table) { run(std::false_type(), table); };
     const auto strided = [&](const auto& table) { run(std::true_type(), table); };
     const bool is_strided = arguments.shape.strided;
-    if constexpr (kUpdates) {
+    if constexpr (kStaged) {  // one kernel for all lists: each takes long to compile
+      with_table<false>(bytes, call.workspace, stream, strided);
+    } else if constexpr (kUpdates) {
       if (is_strided) {
         with_table<false>(bytes, call.workspace, stream, strided);
       } else {
@@ -426,8 +508,8 @@ void elementwise_as(const Elementwise& call, const std::vector<int32_t>& counter
   } while (first < call.count);
 }
 
-template <template <class> class K, int kGradient>
-void elementwise(const Elementwise& call) {
+template <template <class> class K, int kGradient, bool kStaged>
+void elementwise_staged(const Elementwise& call) {
   std::vector<int32_t> counters;
   if (kGradient >= 0 && call.rider.steps) {
     constexpr bool kHasScalars = scalars_of<K<float>, kGradient>() > 0;
@@ -438,8 +520,16 @@ void elementwise(const Elementwise& call) {
   }
   // The last launch counts the steps, after all tensors are done.
   const bool two = has_any<double>(call.tensors, call.count);
-  elementwise_as<K<float>, float, kGradient>(call, two ? std::vector<int32_t>() : counters);
-  if (two) elementwise_as<K<double>, double, kGradient>(call, counters);
+  elementwise_as<K<float>, float, kGradient, kStaged>(call,
+                                                      two ? std::vector<int32_t>() : counters);
+  if (two) elementwise_as<K<double>, double, kGradient, kStaged>(call, counters);
+}
+
+template <template <class> class K, int kGradient>
+void elementwise(const Elementwise& call) {
+  if constexpr (kGradient >= 0)
+    if (call.stages.active) return elementwise_staged<K, kGradient, true>(call);
+  elementwise_staged<K, kGradient, false>(call);
 }
 
 }  // namespace

@@ -41,7 +41,8 @@ struct Entry {
   int32_t number;   // the driver's own
   uint32_t dtypes;  // 4 bits each
   int32_t ndim;
-  int32_t lead;  // units start this many elements before the first, so that they are aligned
+  int16_t lead;   // units start this many elements before the first, so that they are aligned
+  bool has_rows;  // Tensor::rows is not 0
   Path path;
 
   ONEPASS_HD DType dtype(int o) const { return DType(dtypes >> (4 * o) & 15); }
@@ -251,12 +252,13 @@ class TableBuilder {
     e.size = tensor.size;
     e.row = tensor.hyper_set;
     e.number = number;
+    e.has_rows = tensor.rows > 0;
     bool dense = true, narrow = sizeof(T) == 4;
     for (int o = 0; o < kArity; ++o) {
       e.data[o] = static_cast<char*>(operands[o].data);
       e.dtypes |= uint32_t(operands[o].dtype) << (4 * o);
       dense = dense && !operands[o].strides;
-      narrow = narrow && size_of(operands[o].dtype) == 2;
+      if (operands[o].data) narrow = narrow && size_of(operands[o].dtype) == 2;
     }
     if (dense) {
       choose_path(&e, narrow);
@@ -275,10 +277,11 @@ class TableBuilder {
     const int width = narrow ? 8 : kUnit<T>;
     e->path = narrow ? Path::narrow_units : Path::units;
     for (int o = 0; o < kArity; ++o) {
+      if (!e->data[o]) continue;  // of a stage that the tensor does without
       const int64_t size = size_of(e->dtype(o));
       const auto beyond =
           int64_t(reinterpret_cast<uintptr_t>(e->data[o]) % uintptr_t(width * size));
-      if (o == 0) e->lead = int32_t(beyond / size);
+      if (o == 0) e->lead = int16_t(beyond / size);
       if (beyond / size != e->lead) e->path = Path::elements;
     }
     // A draw gives bits for 32 elements, counted from the first.

@@ -2,6 +2,7 @@
 // every rule.
 #include "cuda/flushed.h"
 
+#include "cuda/limit_rows.cuh"
 #include "cuda/loops.cuh"
 #include "cuda/reduce.cuh"
 #include "cuda/tensor_norms.cuh"
@@ -14,8 +15,8 @@ namespace {
 
 // Of updates; other elementwise calls need none.
 int64_t table_bytes(const Elementwise& call) {
-  constexpr int kOperands = int(most_operands(Updates{}));
-  constexpr int64_t kRowBytes = int64_t(longest_row(Updates{}) * sizeof(double));
+  constexpr int kOperands = int(most_operands(Updates{})) + kStageOperands;
+  constexpr int64_t kRowBytes = int64_t((longest_row(Updates{}) + kStageValues) * sizeof(double));
   return table_bound(call.tensors, call.count, sizeof(Entry<kOperands>), kOperands, kRowBytes,
                      larger(1, call.hyper_rows));
 }
@@ -62,6 +63,7 @@ void onepass::cuda::add_updates(Backend* backend) {
   backend->watch_after = &tensor_norms::measure<Variant<WatchAfter, 0>::Measure, kGradientOperand>;
   backend->measure_workspace = &measure_workspace;
   backend->elementwise_workspace = &elementwise_workspace;
+  backend->limit_rows = &limit_rows;
   backend->norm = &norm;
   backend->norm_workspace = &norm_workspace;
 }

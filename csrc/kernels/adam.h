@@ -41,6 +41,8 @@ struct AdamRule : Rule {
       correction = T(1 / root2);
     }
 
+    ONEPASS_HD T kept() const { return kDecoupled ? decay : T(1); }
+
     // Compute everything in values and store last: the references may alias, so an early store
     // forces the compiler to reload the others.
     ONEPASS_HD void operator()(T& p, T g, T& m, T& v, Maximum v_max) const {

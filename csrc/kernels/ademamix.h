@@ -40,6 +40,8 @@ struct AdEMAMix : Rule {
       slow = T(lr * part * alpha);
     }
 
+    ONEPASS_HD T kept() const { return shrink; }
+
     // Values first, stores last: see adam.h.
     ONEPASS_HD void operator()(T& p, T g, T& m1, T& m2, T& v) const {
       const T mean1 = m1 + gain1 * (g - m1);

@@ -30,6 +30,8 @@ struct Adopt : Rule {
           shrink(T(decoupled != 0 && step > 1 ? 1 - lr_ * weight_decay : 1)),
           most(T(math::sqrt(math::sqrt(step - 1)))) {}
 
+    ONEPASS_HD T kept() const { return shrink; }
+
     // Values first, stores last: see adam.h.
     ONEPASS_HD void operator()(T& p, T g, T& m, T& v) const {
       g = g + coupled * p;

@@ -22,6 +22,8 @@ struct Lion : Rule {
           gain2(T(1 - beta2_)),
           shrink(T(1 - lr_ * weight_decay)) {}
 
+    ONEPASS_HD T kept() const { return shrink; }
+
     // Values first, stores last: see adam.h.
     ONEPASS_HD void operator()(T& p, T g, T& m) const {
       const T ahead = beta1 * m + gain1 * g;

@@ -49,6 +49,8 @@ struct NAdam : Rule {
       of_mean = T(lr * next / (1 - product * next));
     }
 
+    ONEPASS_HD T kept() const { return shrink; }
+
     // Values first, stores last: see adam.h.
     ONEPASS_HD void operator()(T& p, T g, T& m, T& v) const {
       g = g + coupled * p;

@@ -46,6 +46,8 @@ struct RAdam : Rule {
       eps = T(eps_corrected != 0 ? eps_ * math::sqrt(fix2) : eps_);
     }
 
+    ONEPASS_HD T kept() const { return shrink; }
+
     // Values first, stores last: see adam.h.
     ONEPASS_HD void operator()(T& p, T g, T& m, T& v) const {
       g = g + coupled * p;

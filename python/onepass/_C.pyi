@@ -141,10 +141,15 @@ class Plan:
         states: Sequence[Sequence[Array] | None],
         groups: Sequence[int],
         steps: Sequence[int] | None = None,
+        stages: Sequence[Sequence[Array | None] | None] | None = None,
         /,
     ) -> None: ...
     # The steps as float32, into a buffer of them; on a device this waits.
     def write_steps(self, to: Any, /) -> None: ...
+    # Of a plan made with `stages` (lists of averages and of master copies, None where a parameter
+    # has none): what they do in each group, (noise, cautious, l1, 1 - ema_decay, stochastic
+    # rounding, max_weight_norm, dither of bfloat16 states), and the seed of random bits.
+    def set_stages(self, groups: Sequence[Sequence[float]], seed: int, /) -> None: ...
     # (skipped, norm before clipping, index of the first parameter with a non-finite gradient); on a
     # device, where that is not known yet, (None, array of a NormResult, (index of each tensor's
     # parameter, device, stream))

@@ -160,6 +160,19 @@ def parameter_dtype(x: Array) -> DType:
     return np.dtype(np.float64 if dtype == np.float64 else np.float32)
 
 
+def bfloat16(x: Array) -> DType:
+    """The dtype bfloat16 of the library of ``x``.
+
+    Raises:
+        ModuleNotFoundError: it is NumPy's or CuPy's, which take it from ml_dtypes.
+    """
+    if is_torch(lib := library(x)):
+        return lib.bfloat16
+    import ml_dtypes
+
+    return np.dtype(ml_dtypes.bfloat16)
+
+
 def scalar(value: float, like: Array) -> Any:
     """A 0-d value of the computing type of ``like``, in its library."""
     dtype = parameter_dtype(like)

@@ -166,6 +166,7 @@ Backend make_backend() {
   b.watch_before = &watch<Side, &Backend::watch_before>;
   b.watch_after = &watch<Side, &Backend::watch_after>;
   b.dropout = &elementwise<Side, &Backend::dropout>;
+  b.limit_rows = &elementwise<Side, &Backend::limit_rows>;
   b.norm = &norm<Side>;
   b.bias_act = &channelwise<Side, &Backend::bias_act>;
   b.bias_act_backward = &channelwise<Side, &Backend::bias_act_backward>;

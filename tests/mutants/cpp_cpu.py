@@ -106,4 +106,43 @@ CPU = [
         "load_channels(call.norm.bias, 0, n, 0, bias);",
         _case("bias_act-float32"),
     ),
+    Mutant(
+        "stages: the average of a 16-bit parameter is of its unrounded value",
+        "csrc/cpu/stages.cpp",
+        "  if (block.rounded) round(block, stages, random);\n",
+        "  if (block.rounded && !block.average) round(block, stages, random);\n",
+        ("tests/test_rider_stages.py::test_all_riders_at_once_in_every_dtype",),
+    ),
+    Mutant(
+        "stages: every block of noise is the first one",
+        "csrc/cpu/stages.cpp",
+        "step_words(words, uint64_t(begin) / 4,",
+        "step_words(words, uint64_t(begin % 4) / 4,",
+        ("tests/test_rider_stages.py::test_noise_is_the_normal_quantile_of_random_bits",),
+    ),
+    Mutant(
+        "stages: bfloat16 states are rounded to nearest",
+        "csrc/cpu/staged_piece.h",
+        "stages.dither && o < kOwn",
+        "stages.dither && o < 0",
+        (
+            "tests/test_rider_stages.py::test_bfloat16_averages_decay_where_rounding_to_nearest_would_hold_them",
+        ),
+    ),
+    Mutant(
+        "rows: a master copy is not scaled",
+        "csrc/cpu/limit_rows.cpp",
+        "if (master.data) store_block(tensor, master,",
+        "if (!master.data) store_block(tensor, param,",
+        ("tests/test_rider_stages.py::test_all_riders_at_once_in_every_dtype",),
+    ),
+    Mutant(
+        "rows: a limited parameter is averaged twice",
+        "csrc/cpu/staged_piece.h",
+        ".data && !limited;",
+        ".data && (limited || !limited);",
+        (
+            "tests/test_rider_stages.py::test_every_rider_alone_and_every_two_equal_the_stages_one_after_another",
+        ),
+    ),
 ]

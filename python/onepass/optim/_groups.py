@@ -7,6 +7,7 @@ from typing import Any
 
 from onepass._nearest import did_you_mean, nearest
 from onepass.ops._step import RULES
+from onepass.optim._riders import OF_GROUPS, OF_OPTIMIZER
 from onepass.optim._states import is_array
 from onepass.optim._torch_options import refuse_unmet
 
@@ -89,4 +90,6 @@ def _is_parameter(value: Any) -> bool:
 
 def _options_of_all() -> set[str]:
     """Options of optimizers. In a group of one that lacks them they would do nothing."""
-    return {"compat", "maximize"}.union(*(rule.options for rule in RULES.values()))
+    return {"compat", "maximize", *OF_GROUPS, *OF_OPTIMIZER}.union(
+        *(rule.options for rule in RULES.values())
+    )

@@ -96,6 +96,7 @@ class LBFGS(Optimizer):
     """
 
     _rule = LbfgsRule()
+    _takes_riders = False
 
     def __init__(
         self,
@@ -111,7 +112,7 @@ class LBFGS(Optimizer):
         maximize: bool = False,
         diagnostics: bool = False,
         compat: str = "torch",
-        **torch_options: Unpack[TorchOptions],
+        **options: Unpack[TorchOptions],
     ) -> None:
         if max_eval is None:
             max_eval = numbers.integer("LBFGS", "max_iter", max_iter, 1) * 5 // 4

@@ -89,6 +89,7 @@ class Muon(Optimizer, op=ops.muon_):
     """
 
     _rule = RULE
+    _takes_riders = False
 
     def __init__(
         self,
@@ -110,7 +111,7 @@ class Muon(Optimizer, op=ops.muon_):
         maximize: bool = False,
         diagnostics: bool = False,
         compat: str = "torch",
-        **torch_options: Unpack[TorchOptions],
+        **options: Unpack[TorchOptions],
     ) -> None:
         self._matrices: list[bool] = []  # of each parameter of the plan
         super().__init__(params, locals())

@@ -23,14 +23,14 @@ from onepass._numbers import flag
 from onepass._parameter import Parameter
 from onepass.ops._compat import libraries
 from onepass.ops._step import RULES, Nonfinite, StepInfo, take_step, with_loss
-from onepass.optim import _describe, _torch_options
+from onepass.optim import _describe, _riders, _torch_options
 from onepass.optim._groups import group_dicts
 from onepass.optim._per_parameter import ArrayWatch, Measured, PerParameter, PlanWatch
 from onepass.optim._planned import Planned
 from onepass.optim._state_dict import Reader, saved
 from onepass.optim._state_view import StateView
 
-_NO_OPTIONS = {"self", "params", "compat", "diagnostics", "torch_options", "__class__"}
+_NO_OPTIONS = {"self", "params", "compat", "diagnostics", "options", "__class__"}
 
 Parameters = Iterable[Any]
 
@@ -41,8 +41,7 @@ SHARED_ARGS = {
     "        gradient, update and value afterwards. It takes two more passes over memory and a\n"
     "        copy of the parameters.",
     "compat": _describe.compat("lbfgs"),
-    "**torch_options": "``foreach`` and ``fused`` are ignored: a step is one launch in any case.\n"
-    "        ``capturable`` and ``differentiable`` must be False.",
+    "**options": _torch_options.DOC,
 }
 _DOC = """{formula}
 
@@ -110,16 +109,25 @@ class Optimizer(Planned):
                 source=sections["Source"].rstrip(),
                 example=example.rstrip() or _EXAMPLE.format(cls=cls.__name__),
             )
-            shares({**described, **SHARED_ARGS, "compat": _describe.compat(kernel)})(cls)
+            riders = {"**options": _riders.DOC} if cls._takes_riders else {}
+            compat = {"compat": _describe.compat(kernel)}
+            shares({**described, **SHARED_ARGS, **compat, **riders})(cls)
 
     def __init__(self, params: Iterable[Any], given: Mapping[str, Any]) -> None:
         formula = self._rule.formula(self._name, given["compat"])
         defaults = {key: value for key, value in given.items() if key not in _NO_OPTIONS}
-        _torch_options.check(type(self), given.get("torch_options", {}), defaults)
+        options = given.get("options", {})
+        of_groups = _riders.OF_GROUPS if self._takes_riders else {}
+        of_optimizer = _riders.OF_OPTIMIZER if self._takes_riders else {}
+        shared = {*of_groups, *of_optimizer}
+        other = {key: value for key, value in options.items() if key not in shared}
+        _torch_options.check(type(self), other, defaults, [*of_groups, *of_optimizer])
         defaults |= formula
+        defaults |= {key: options.get(key, value) for key, value in of_groups.items()}
         self._measures = flag(self._name, "diagnostics", given.get("diagnostics", False))
         self._measured: Measured | None = None
-        super().__init__(defaults, group_dicts(self._name, params))
+        settings = _riders.settings(self._name, options)
+        super().__init__(defaults, group_dicts(self._name, params), settings)
 
     # ---- stepping
 
@@ -304,6 +312,18 @@ class Optimizer(Planned):
         """A parameter → its ``"step"`` and states, read-only; {} before its first gradient."""
         return StateView(self._parameters, lambda: self.state_dict()["state"])
 
+    @property
+    def averages(self) -> list[Array | None]:
+        """The running averages of the parameters, in flat order; None without ``ema_decay``.
+
+        Each starts as a copy of its parameter and is of the state's dtype. They are the
+        optimizer's own arrays.
+        """
+        with self._alone:
+            self._prepare()
+            averaged = zip(self._rider_arrays.averages, self._riders.averaged, strict=True)
+            return [average if use else None for average, use in averaged]
+
     def add_param_group(self, group: Mapping[str, Any]) -> None:
         """Adds parameters with options of their own; their state starts afresh.
 
@@ -326,7 +346,8 @@ class Optimizer(Planned):
         """
         with self._alone:
             plan = self._prepare()
-            return saved(self.param_groups, {**plan.scalars, **self._kept()}, plan.steps)
+            states = {**self._kept(), **self._rider_arrays.saved(self._riders)}
+            return saved(self.param_groups, {**plan.scalars, **states}, plan.steps)
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Takes over what :meth:`state_dict` (or PyTorch's) gave; values are copied in.
@@ -347,12 +368,17 @@ class Optimizer(Planned):
             self._name,
             self.param_groups,
             self._names,
-            set(self.defaults),
+            set(self.defaults) - set(_riders.OF_GROUPS),
             self._rule.identity,
             self._rule.added,
         )
-        groups = reader.groups(state_dict)
+        # Those of PyTorch have no riders.
+        groups = [
+            {**{key: own[key] for key in _riders.OF_GROUPS if key in own}, **group}
+            for own, group in zip(self.param_groups, reader.groups(state_dict), strict=True)
+        ]
         _, (_, wanted), _ = self._derived(groups)
+        rides = self._ridden(groups)
         kept = [state for state in self._rule.states if state.key in wanted]
         counts = {"step"} if self._rule.counted else set()
         required = [
@@ -360,7 +386,8 @@ class Optimizer(Planned):
             for group in groups
             for _ in group["params"]
         ]
-        names = [state.key for state in kept]
+        required = [names | _riders.required(rides, i) for i, names in enumerate(required)]
+        names = [*(state.key for state in kept), *_riders.names(rides)]
         scalars = self._rule.scalars
         entries = reader.entries(state_dict, groups, names, required, scalars, self._arrays)
         for group, loaded in zip(self.param_groups, groups, strict=True):
@@ -370,6 +397,7 @@ class Optimizer(Planned):
             for index, start in enumerate(self._starts(state)):
                 value = entries.get(index, {}).get(state.key, start)
                 copy_into(self._states[state.key][index], value)
+        self._rider_arrays.load(entries, self._arrays, rides)
         everyone = range(len(self._arrays))
         plan.scalars = {
             name: [entries.get(i, {}).get(name, start) for i in everyone]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from onepass.ops import _update as ops
 from onepass.ops._step import Betas
 from onepass.optim._optimizer import Optimizer, Parameters
+from onepass.optim._riders import SharedOptions
 from onepass.optim._schedule_free import ScheduleFree
 from onepass.optim._torch_options import TorchOptions
 
@@ -52,7 +53,7 @@ class SGD(Optimizer, op=ops.sgd_):
         maximize: bool = False,
         diagnostics: bool = False,
         compat: str = "torch",
-        **torch_options: Unpack[TorchOptions],
+        **options: Unpack[SharedOptions],
     ) -> None:
         super().__init__(params, locals())
 
@@ -78,7 +79,7 @@ class Adam(Optimizer, op=ops.adam_):
         bias_correction: bool = True,
         diagnostics: bool = False,
         compat: str = "torch",
-        **torch_options: Unpack[TorchOptions],
+        **options: Unpack[SharedOptions],
     ) -> None:
         super().__init__(params, locals())
 
@@ -104,7 +105,7 @@ class AdamW(Adam, op=ops.adamw_):
         bias_correction: bool = True,
         diagnostics: bool = False,
         compat: str = "torch",
-        **torch_options: Unpack[TorchOptions],
+        **options: Unpack[SharedOptions],
     ) -> None:
         Optimizer.__init__(self, params, {**locals(), "decoupled_weight_decay": True})
 
@@ -128,7 +129,7 @@ class RMSprop(Optimizer, op=ops.rmsprop_):
         maximize: bool = False,
         diagnostics: bool = False,
         compat: str = "torch",
-        **torch_options: Unpack[TorchOptions],
+        **options: Unpack[SharedOptions],
     ) -> None:
         super().__init__(params, locals())
 
@@ -148,7 +149,7 @@ class NAdam(Optimizer, op=ops.nadam_):
         bias_correction: bool = True,
         diagnostics: bool = False,
         compat: str = "torch",
-        **torch_options: Unpack[TorchOptions],
+        **options: Unpack[SharedOptions],
     ) -> None:
         super().__init__(params, locals())
 
@@ -164,12 +165,14 @@ class Lion(Optimizer, op=ops.lion_):
         maximize: bool = False,
         diagnostics: bool = False,
         compat: str = "torch",
-        **torch_options: Unpack[TorchOptions],
+        **options: Unpack[SharedOptions],
     ) -> None:
         super().__init__(params, locals())
 
 
 class LARS(Optimizer, op=ops.lars_):
+    _takes_riders = False  # its norms are of the plain gradient
+
     def __init__(
         self,
         params: Parameters,
@@ -183,7 +186,7 @@ class LARS(Optimizer, op=ops.lars_):
         maximize: bool = False,
         diagnostics: bool = False,
         compat: str = "torch",
-        **torch_options: Unpack[TorchOptions],
+        **options: Unpack[TorchOptions],
     ) -> None:
         super().__init__(params, locals())
 
@@ -196,6 +199,8 @@ class LAMB(Optimizer, op=ops.lamb_):
             1 unless told otherwise: pass ``max_norm=1.0`` to `step`.
     """
 
+    _takes_riders = False  # likewise
+
     def __init__(
         self,
         params: Parameters,
@@ -207,7 +212,7 @@ class LAMB(Optimizer, op=ops.lamb_):
         maximize: bool = False,
         diagnostics: bool = False,
         compat: str = "torch",
-        **torch_options: Unpack[TorchOptions],
+        **options: Unpack[TorchOptions],
     ) -> None:
         super().__init__(params, locals())
 
@@ -230,7 +235,7 @@ class Adagrad(Optimizer, op=ops.adagrad_):
         maximize: bool = False,
         diagnostics: bool = False,
         compat: str = "torch",
-        **torch_options: Unpack[TorchOptions],
+        **options: Unpack[SharedOptions],
     ) -> None:
         super().__init__(params, locals())
 
@@ -247,7 +252,7 @@ class Adadelta(Optimizer, op=ops.adadelta_):
         maximize: bool = False,
         diagnostics: bool = False,
         compat: str = "torch",
-        **torch_options: Unpack[TorchOptions],
+        **options: Unpack[SharedOptions],
     ) -> None:
         super().__init__(params, locals())
 
@@ -265,7 +270,7 @@ class Adamax(Optimizer, op=ops.adamax_):
         bias_correction: bool = True,
         diagnostics: bool = False,
         compat: str = "torch",
-        **torch_options: Unpack[TorchOptions],
+        **options: Unpack[SharedOptions],
     ) -> None:
         super().__init__(params, locals())
 
@@ -284,7 +289,7 @@ class RAdam(Optimizer, op=ops.radam_):
         bias_correction: bool = True,
         diagnostics: bool = False,
         compat: str = "torch",
-        **torch_options: Unpack[TorchOptions],
+        **options: Unpack[SharedOptions],
     ) -> None:
         super().__init__(params, locals())
 
@@ -302,7 +307,7 @@ class ADOPT(Optimizer, op=ops.adopt_):
         maximize: bool = False,
         diagnostics: bool = False,
         compat: str = "torch",
-        **torch_options: Unpack[TorchOptions],
+        **options: Unpack[SharedOptions],
     ) -> None:
         super().__init__(params, locals())
 
@@ -320,7 +325,7 @@ class ASGD(Optimizer, op=ops.asgd_):
         maximize: bool = False,
         diagnostics: bool = False,
         compat: str = "torch",
-        **torch_options: Unpack[TorchOptions],
+        **options: Unpack[SharedOptions],
     ) -> None:
         super().__init__(params, locals())
 
@@ -341,7 +346,7 @@ class Rprop(Optimizer, op=ops.rprop_):
         maximize: bool = False,
         diagnostics: bool = False,
         compat: str = "torch",
-        **torch_options: Unpack[TorchOptions],
+        **options: Unpack[SharedOptions],
     ) -> None:
         super().__init__(params, locals())
 
@@ -360,7 +365,7 @@ class AdEMAMix(Optimizer, op=ops.ademamix_):
         maximize: bool = False,
         diagnostics: bool = False,
         compat: str = "torch",
-        **torch_options: Unpack[TorchOptions],
+        **options: Unpack[SharedOptions],
     ) -> None:
         super().__init__(params, locals())
 
@@ -379,7 +384,7 @@ class ScheduleFreeSGD(ScheduleFree, op=ops.schedulefreesgd_):
         maximize: bool = False,
         diagnostics: bool = False,
         compat: str = "torch",
-        **torch_options: Unpack[TorchOptions],
+        **options: Unpack[TorchOptions],
     ) -> None:
         super().__init__(params, locals())
 
@@ -399,6 +404,6 @@ class ScheduleFreeAdamW(ScheduleFree, op=ops.schedulefreeadamw_):
         maximize: bool = False,
         diagnostics: bool = False,
         compat: str = "torch",
-        **torch_options: Unpack[TorchOptions],
+        **options: Unpack[TorchOptions],
     ) -> None:
         super().__init__(params, locals())

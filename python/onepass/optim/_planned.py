@@ -9,13 +9,14 @@ from typing import Any, ClassVar
 import numpy as np
 
 from onepass import _C
-from onepass._array import Array, copy_into, parameter_dtype
+from onepass._array import Array, DType, copy_into
 from onepass._C import group_hypers
 from onepass._one_thread import OneThread
 from onepass._parameter import Parameter, array_of
 from onepass.ops._rule import Launch, Rule, State, uniform
 from onepass.optim._groups import filled
-from onepass.optim._states import follow
+from onepass.optim._riders import RiderArrays, Riders, Settings, riders
+from onepass.optim._states import follow, state_dtype
 
 # Of each group the values of options, its list of parameters, what is in it: see _C.group_hypers.
 Seen = tuple[tuple[tuple[Any, ...], list[Any], tuple[Any, ...]], ...]
@@ -32,12 +33,16 @@ class Planned:
     Args:
         defaults: options of a group that does not set its own.
         groups: the group dicts.
+        settings: options of the whole optimizer.
     """
 
     _rule: ClassVar[Rule]
     _name: ClassVar[str] = "Optimizer"  # of the class, for messages
+    _takes_riders: ClassVar[bool] = True  # an element at a time, as _riders.py needs it
 
-    def __init__(self, defaults: dict[str, Any], groups: Sequence[Mapping[str, Any]]) -> None:
+    def __init__(
+        self, defaults: dict[str, Any], groups: Sequence[Mapping[str, Any]], settings: Settings
+    ) -> None:
         self._alone = OneThread(self._name)
         self.param_groups: list[dict[str, Any]] = []
         self.defaults: dict[str, Any] = defaults
@@ -59,6 +64,9 @@ class Planned:
         self._hypers: list[tuple[float, ...]] = []
         self._wanted: Launch = ("", ())
         self._maximize = False
+        self._settings = settings
+        self._riders = Riders((), (), ())
+        self._rider_arrays = RiderArrays()
         self._holders: list[tuple[Parameter, Array]] = []  # parameters whose array may be replaced
         self._of_torch: list[Any] = []  # of torch.nn.Parameter, which may be frozen too
         for group in groups:
@@ -93,6 +101,7 @@ class Planned:
                 *self._states.values(),
             ):
                 del entries[before:]
+            self._rider_arrays.drop(before)
             # The old plan has the counts; options changed before may ask for another one.
             self._plan, self._plan_is_current, self._seen = plan, False, ()
             raise
@@ -134,6 +143,8 @@ class Planned:
                 self._plan_is_current = False
         if self._plan is None or not self._plan_is_current:
             self._plan = self._replan(*self._wanted)
+        if hypers is None:
+            self._set_stages(self._plan)
         if values is not None:
             self._seen = tuple(
                 (own, held, parameters)
@@ -151,8 +162,11 @@ class Planned:
         groups = self.param_groups
         self._check_parameters()
         maximize, wanted, hypers = self._derived(groups)
-        self._plan_is_current = self._plan_is_current and self._wanted == wanted
+        rides = self._ridden(groups)
+        same = self._wanted == wanted and self._riders.arrays == rides.arrays
+        self._plan_is_current = self._plan_is_current and same
         self._maximize, self._wanted, self._hypers = maximize, wanted, hypers
+        self._riders = rides
         if self._rule.starts_follow:
             self._restart()
         leads = self._rule.lr_leads and all(type(group["lr"]) is float for group in groups)
@@ -169,6 +183,13 @@ class Planned:
         maximize = uniform(self._name, "maximize", groups)
         hypers = [self._rule.of_group(self._name, group) for group in groups]
         return maximize, self._rule.launch(self._name, groups), hypers
+
+    def _ridden(self, groups: list[dict[str, Any]]) -> Riders:
+        """Checked: what rides along."""
+        arrays = [self._array_of(p) for p in self._parameters]
+        if not self._takes_riders:
+            return Riders((), (False,) * len(arrays), (False,) * len(arrays))
+        return riders(self._name, groups, arrays, self._settings)
 
     def _restart(self) -> None:
         """A start that depends on options follows them until a parameter's first gradient."""
@@ -192,7 +213,9 @@ class Planned:
             if state.key in names:
                 self._states[state.key] = self._follow(state, arrays)
         self._arrays = arrays
+        self._rider_arrays.follow(arrays, self._riders)
         plan = self._new_plan(kernel, names)
+        self._set_stages(plan)
         if self._plan is not None:
             old, scalars = self._plan.steps, plan.scalars
             for name, values in self._plan.scalars.items():
@@ -211,14 +234,18 @@ class Planned:
 
     def _follow(self, state: State, arrays: list[Array]) -> list[Array]:
         """A state for each parameter: those held, brought to where it lies, and new ones."""
-        return follow(arrays, self._states.get(state.key, []), self._starts(state))
+        held = self._states.get(state.key, [])
+        return follow(arrays, held, self._starts(state), self._state_dtype)
+
+    def _state_dtype(self, array: Array) -> DType:
+        return state_dtype(self._name, array, self._settings.state_dtype)
 
     def _refuse_other_dtypes(self) -> None:
         """A message of its own for a parameter that was converted: its states were not."""
         arrays = [self._array_of(p) for p in self._parameters]
         for key, states in self._states.items():
             for index, (array, held) in enumerate(zip(arrays, states, strict=False)):
-                if held.dtype != parameter_dtype(array):
+                if held.dtype != self._state_dtype(array):
                     name = f" ({self._names[index]})" if self._names[index] else ""
                     raise TypeError(
                         f"{self._name}: parameter {index}{name} has dtype {array.dtype}, and its "
@@ -267,7 +294,12 @@ class Planned:
         """A plan over the arrays and states as they are, which has counted nothing."""
         groups = [number for number, g in enumerate(self.param_groups) for _ in g["params"]]
         states = [None if name is None else self._states[name] for name in names]
-        return _C.Plan(kernel, self._arrays, states, groups)
+        stages = self._rider_arrays.stages(self._riders)
+        return _C.Plan(kernel, self._arrays, states, groups, None, stages)
+
+    def _set_stages(self, plan: _C.Plan) -> None:
+        if self._riders.active:
+            plan.set_stages(self._riders.rows, self._settings.seed)
 
     def _starts(self, state: State) -> list[float]:
         """What a state holds before each parameter's first gradient."""

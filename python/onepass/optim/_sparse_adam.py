@@ -46,6 +46,7 @@ class SparseAdam(Optimizer, op=ops.sparse_adam_):
     """
 
     _rule = ops.RULE
+    _takes_riders = False
 
     def __init__(
         self,
@@ -57,7 +58,7 @@ class SparseAdam(Optimizer, op=ops.sparse_adam_):
         maximize: bool = False,
         diagnostics: bool = False,
         compat: str = "torch",
-        **torch_options: Unpack[TorchOptions],
+        **options: Unpack[TorchOptions],
     ) -> None:
         super().__init__(params, locals())
 

@@ -19,7 +19,10 @@ def saved(
 ) -> dict[str, Any]:
     """The state_dict of parameters that have taken ``steps``; the arrays are not copied."""
     state = {
-        index: {"step": step, **{name: values[index] for name, values in states.items()}}
+        index: {
+            "step": step,
+            **{name: values[index] for name, values in states.items() if values[index] is not None},
+        }
         for index, step in enumerate(steps)
         if step > 0
     }

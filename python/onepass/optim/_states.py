@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from onepass._array import (
     Array,
+    DType,
+    bfloat16,
     brought_to,
     copy_into,
     is_contiguous,
@@ -20,14 +22,43 @@ def is_array(value: object) -> bool:
     return hasattr(value, "dtype") and hasattr(value, "shape")
 
 
-def follow(arrays: Sequence[Array], held: Sequence[Array], starts: Sequence[float]) -> list[Array]:
+def state_dtype(owner: str, array: Array, wanted: str | None) -> DType:
+    """The dtype of a state of ``array``: that of its computing type, or "bfloat16".
+
+    Raises:
+        ValueError: bfloat16 for a float64 array. ModuleNotFoundError: NumPy has no bfloat16.
+    """
+    dtype = parameter_dtype(array)
+    if wanted is None:
+        return dtype
+    if dtype.itemsize == 8:
+        raise ValueError(
+            f"{owner}: 'state_dtype' is {wanted!r}, expected None for float64 parameters"
+        )
+    try:
+        return bfloat16(array)
+    except ModuleNotFoundError:
+        raise ModuleNotFoundError(
+            f"{owner}: 'state_dtype' is {wanted!r}, which NumPy arrays have with the package "
+            "ml_dtypes alone: pip install ml_dtypes"
+        ) from None
+
+
+def follow(
+    arrays: Sequence[Array],
+    held: Sequence[Array],
+    starts: Sequence[float],
+    dtype_of: Callable[[Array], DType] = parameter_dtype,
+) -> list[Array]:
     """A state for each parameter: those held, moved to where it lies, and new ones after them."""
     kept = [brought_to(array, state) for array, state in zip(arrays, held, strict=False)]
-    return kept + _new(arrays[len(kept) :], starts[len(kept) :])
+    return kept + _new(arrays[len(kept) :], starts[len(kept) :], dtype_of)
 
 
-def _new(arrays: Sequence[Array], starts: Sequence[float]) -> list[Array]:
-    """States of the computing type, filled with ``starts``.
+def _new(
+    arrays: Sequence[Array], starts: Sequence[float], dtype_of: Callable[[Array], DType]
+) -> list[Array]:
+    """States filled with ``starts``.
 
     Contiguous parameters share one buffer, so that a step walks one stretch of memory; others get
     state of their own layout, so that a step over a dense permuted parameter stays one dense run.
@@ -35,7 +66,7 @@ def _new(arrays: Sequence[Array], starts: Sequence[float]) -> list[Array]:
     states: list[Array] = [None] * len(arrays)
     together: dict[Any, list[int]] = {}
     for index, array in enumerate(arrays):
-        dtype = parameter_dtype(array)
+        dtype = dtype_of(array)
         if is_contiguous(array):
             key = (type(array), str(dtype), str(getattr(array, "device", "cpu")))
             together.setdefault(key, []).append(index)
@@ -44,7 +75,7 @@ def _new(arrays: Sequence[Array], starts: Sequence[float]) -> list[Array]:
     for indices in together.values():
         like = arrays[indices[0]]
         sizes = [_size(arrays[i]) for i in indices]
-        buffer = zeros((sum(map(_padded, sizes)),), parameter_dtype(like), like)
+        buffer = zeros((sum(map(_padded, sizes)),), dtype_of(like), like)
         begin = 0
         for index, size in zip(indices, sizes, strict=True):
             states[index] = buffer[begin : begin + size].reshape(tuple(arrays[index].shape))
@@ -63,4 +94,4 @@ def _size(array: Array) -> int:
 
 
 def _padded(size: int) -> int:
-    return (size + 15) // 16 * 16  # 64-byte lines of float32
+    return (size + 31) // 32 * 32  # 64-byte lines, also of 16 bits

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from inspect import signature
 from typing import Any, TypedDict
 
@@ -19,6 +19,8 @@ class TorchOptions(TypedDict, total=False):
     differentiable: bool
 
 
+DOC = """``foreach`` and ``fused`` are ignored: a step is one launch in any case.
+        ``capturable`` and ``differentiable`` must be False."""
 _NAMES = ("foreach", "fused", "capturable", "differentiable")
 # Those that would change what a step may be used for.
 _UNMET = {
@@ -36,13 +38,16 @@ def refuse_unmet(owner: str, given: Mapping[str, Any]) -> None:
             raise ValueError(f"{owner}: {name!r} is {given[name]!r}, expected False: {why}")
 
 
-def check(cls: type, given: Mapping[str, Any], options: Mapping[str, Any]) -> None:
+def check(
+    cls: type, given: Mapping[str, Any], options: Mapping[str, Any], shared: Sequence[str]
+) -> None:
     """The keywords of an optimizer's constructor beyond its own.
 
     Args:
         cls: the optimizer.
         given: the keywords.
         options: those of its groups, with their values.
+        shared: further ones that it knows.
 
     Raises:
         TypeError: an unknown one. ValueError: one that asks for what a step cannot do.
@@ -57,7 +62,7 @@ def check(cls: type, given: Mapping[str, Any], options: Mapping[str, Any]) -> No
                 f"has {name}={options[name]!r}{cure}"
             )
         if name not in _NAMES:
-            known = [*options, "compat", "diagnostics", *_NAMES]
+            known = [*options, *shared, "compat", "diagnostics", *_NAMES]
             hint = did_you_mean(name, known) or f", expected {', '.join(known)}"
             raise TypeError(f"{owner}: unknown keyword {name!r}{hint}")
     for name in ("foreach", "fused"):

@@ -1,0 +1,70 @@
+// A piece of an update with stages around it (kernels/stages.h): block by block in the first-level
+// cache, the stages before the update, the update, those after it.
+#pragma once
+#include "cpu/loops.h"
+#include "cpu/stages.h"
+
+ONEPASS_BEGIN
+namespace {
+
+template <class K, class T, size_t... J>
+ONEPASS_HD void call_leaf(const K& k, int64_t n, T* const* at, std::index_sequence<J...>) {
+  leaf<K, T>(k, n, argument<Signature<K>, J>(at)...);
+}
+template <class K, class T>
+void run_staged_piece(const K k, const Elementwise& call, const Piece piece) {
+  using S = Signature<K>;
+  constexpr int kOwn = int(S::arity), kAll = kOwn + kStageOperands;
+  const Tensor& tensor = call.tensors[piece.tensor];
+  const Operand* operands = tensor.operands;
+  const GradientRider& rider = call.rider;
+  const double* row = call.hyper + tensor.hyper_set * call.hyper_size;
+  const Stages<T> stages(row + call.hyper_size - kStageValues, kept_by<T>(k));
+  const PrepareGradient<T> prepare(rider.unscale, rider.max_value, {rider.coefficient, rider.rest});
+  const StepStream random{call.stages.seed, uint32_t(tensor.counter), stages.step};
+  alignas(64) T scratch[kAll][kBlockElements];
+  alignas(64) T gradient[kBlockElements], before[kBlockElements];
+
+  const bool narrow = size_of(operands[0].dtype) == 2, has_master = operands[kOwn + kMaster].data;
+  // Rows with a limit are averaged when they keep it.
+  const bool limited = stages.max_row_norm > 0 && tensor.rows > 0;
+  const bool has_average = operands[kOwn + kAverage].data && !limited;
+  for (int64_t done = 0; done < piece.size; done += kBlockElements) {
+    const int64_t begin = piece.begin + done, left = piece.size - done;
+    const int64_t n = left < kBlockElements ? left : kBlockElements;
+    T* at[kAll];
+    for (int o = 0; o < kAll; ++o) {
+      at[o] = is_direct<T>(operands[o]) ? static_cast<T*>(operands[o].data) + begin : scratch[o];
+      if (at[o] == scratch[o] && operands[o].data) load_block(tensor, operands[o], begin, n, at[o]);
+    }
+    T* const param = at[0];
+    StageBlock<T> block{};
+    block.begin = begin;
+    block.n = n;
+    block.grad = at[kGradientOperand];
+    block.gradient = gradient;
+    block.value = has_master ? at[kOwn + kMaster] : param;
+    block.before = stages.cautious ? before : nullptr;
+    block.rounded = narrow ? param : nullptr;
+    block.average = has_average ? at[kOwn + kAverage] : nullptr;
+    block.dtype = operands[0].dtype;
+    before_update(block, stages, prepare, random);
+    at[0] = block.value;
+    at[kGradientOperand] = gradient;
+    call_leaf<K, T>(k, n, at, std::make_index_sequence<S::named>{});
+    after_update(block, stages, random);
+    at[0] = param;
+    for (int o = kGradientOperand + 1; stages.dither && o < kOwn; ++o)
+      if (operands[o].dtype == DType::bf16)
+        dither_state(begin, n, dither_salt(random.parameter, random.step, uint32_t(o)), at[o]);
+    for (int64_t i = 0; i < n && rider.zero_grad; ++i) gradient[i] = T(0);
+    for (int o = 0; o < kAll; ++o) {
+      const bool is_grad = o == kGradientOperand;
+      if (!operands[o].data || (is_grad && !rider.zero_grad)) continue;
+      if (at[o] == scratch[o] || is_grad) store_block(tensor, operands[o], begin, n, at[o]);
+    }
+  }
+}
+
+}  // namespace
+ONEPASS_END

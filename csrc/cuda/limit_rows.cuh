@@ -1,0 +1,116 @@
+// The pass that scales rows of parameters back to their largest norm: a warp a row, a launch a
+// tensor. The bits are those of cpu/limit_rows.cpp.
+#pragma once
+#include "cuda/folds.cuh"
+#include "cuda/launch.cuh"
+#include "kernels/rounding.h"
+#include "kernels/row_limit.h"
+#include "kernels/running_average.h"
+
+ONEPASS_BEGIN
+namespace {
+
+static_assert(kRowLanes == kWarpSize, "a lane of the sum is a lane of the warp");
+
+struct RowOperand {
+  Memory memory;
+  bool dense;
+  int64_t strides[kMaxDims];
+};
+template <class T>
+struct RowLimit {
+  RowOperand param, average, master;  // data null: none
+  int64_t rows, size, shape[kMaxDims];
+  int32_t ndim;
+  double max_norm;
+  T gain;
+  const NormResult* norm;  // null, or a step that was not finite changes nothing
+
+  ONEPASS_DEVICE int64_t offset(const RowOperand& operand, int64_t at) const {
+    if (operand.dense) return at;
+    int64_t found = 0;
+    for (int d = ndim - 1; d >= 0; --d) {
+      found += at % shape[d] * operand.strides[d];
+      at /= shape[d];
+    }
+    return found;
+  }
+  ONEPASS_DEVICE T load(const RowOperand& operand, int64_t at) const {
+    return load_element<T>(operand.memory, offset(operand, at));
+  }
+  ONEPASS_DEVICE void store(const RowOperand& operand, int64_t at, T value) const {
+    store_element<T>(operand.memory, offset(operand, at), value);
+  }
+};
+
+template <class T>
+__global__ void __launch_bounds__(kThreads, 2)
+    limit_rows_kernel(const __grid_constant__ RowLimit<T> call) {
+  if (call.norm && call.norm->first_nonfinite >= 0) return;
+  const RowOperand& value = call.master.memory.data ? call.master : call.param;
+  const int64_t warps = int64_t(gridDim.x) * kWarps;
+  for (int64_t row = int64_t(blockIdx.x) * kWarps + warp_of(threadIdx.x); row < call.rows;
+       row += warps) {
+    const int64_t begin = row * call.size, end = begin + call.size;
+    double squares = 0;
+    for (int64_t at = begin + lane_of(threadIdx.x); at < end; at += kWarpSize) {
+      const double wide = double(call.load(value, at));
+      squares += wide * wide;
+    }
+    const T factor = T(row_scale(call.max_norm, warp_fold(squares, Plus{})));
+    if (factor == T(1) && !call.average.memory.data) continue;
+    for (int64_t at = begin + lane_of(threadIdx.x); at < end; at += kWarpSize) {
+      T v = call.load(value, at);
+      if (factor != T(1)) {
+        v = limited(v, factor);
+        if (call.master.memory.data) call.store(call.master, at, v);
+        call.store(call.param, at, v);
+        if constexpr (sizeof(T) == 4)
+          if (value.memory.dtype != DType::f32) v = nearest(v, value.memory.dtype);
+      }
+      if (call.average.memory.data)
+        call.store(call.average, at, running_average(call.load(call.average, at), v, call.gain));
+    }
+  }
+}
+
+// ---- host
+
+inline RowOperand row_operand(const Tensor& tensor, const Operand& operand) {
+  RowOperand made{memory(operand.data, operand.dtype), !operand.strides, {}};
+  for (int d = 0; d < tensor.ndim && operand.strides; ++d) made.strides[d] = operand.strides[d];
+  return made;
+}
+template <class T>
+void limit_rows_of(const Elementwise& call, const Tensor& tensor, const double* values) {
+  const Operand* stages = tensor.operands + call.stages.first;
+  RowLimit<T> limit{};
+  limit.param = row_operand(tensor, tensor.operands[0]);
+  limit.average = row_operand(tensor, stages[kAverage]);
+  limit.master = row_operand(tensor, stages[kMaster]);
+  limit.rows = tensor.rows;
+  limit.size = tensor.size / tensor.rows;
+  limit.ndim = tensor.ndim;
+  for (int d = 0; d < tensor.ndim; ++d) limit.shape[d] = tensor.shape[d];
+  limit.max_norm = values[kMaxRowNorm];
+  limit.gain = T(values[kAverageGain]);
+  limit.norm = call.rider.skip_nonfinite ? call.rider.norm : nullptr;
+  const auto kernel = &limit_rows_kernel<T>;
+  start(kernel, persistent_blocks(kernel, ceil_div(tensor.rows, kWarps)),
+        static_cast<cudaStream_t>(call.stream), limit);
+}
+inline void limit_rows(const Elementwise& call) {
+  for (int64_t t = 0; t < call.count; ++t) {
+    const Tensor& tensor = call.tensors[t];
+    const double* values = call.hyper + (tensor.hyper_set + 1) * call.hyper_size - kStageValues;
+    if (tensor.rows == 0 || tensor.size == 0 || !(values[kMaxRowNorm] > 0)) continue;
+    if (tensor.computing == DType::f64) {
+      limit_rows_of<double>(call, tensor, values);
+    } else {
+      limit_rows_of<float>(call, tensor, values);
+    }
+  }
+}
+
+}  // namespace
+ONEPASS_END

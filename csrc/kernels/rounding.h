@@ -1,0 +1,51 @@
+// A float32 value as a 16-bit parameter holds it: rounded to the nearest, or at random to one of
+// its two neighbours, so that it is right on average and small updates move the parameter too.
+// States of bfloat16 are rounded likewise.
+// Gupta et al., Deep Learning with Limited Numerical Precision, 2015.
+#pragma once
+#include "core/dtype.h"
+
+ONEPASS_BEGIN
+
+template <class S>
+ONEPASS_HD float nearest(float x) {
+  return to_float(from_float<S>(x));
+}
+ONEPASS_HD float nearest(float x, DType dtype) {
+  return dtype == DType::f16 ? nearest<Half>(x) : nearest<BFloat16>(x);
+}
+
+// Where a step begins: at the master copy, unless the parameter is no longer its rounded value.
+// Then somebody has changed the parameter, and the step begins there.
+ONEPASS_HD float master_of(float master, float param, float rounded) {
+  return rounded == param ? master : param;
+}
+
+// The random bits that round a bfloat16 state, whose average with a decay of 0.999 would otherwise
+// stand still: a change of a thousandth is below half of its last place. States need no more than a
+// cheap hash (the finaliser of Appleby's MurmurHash3), different in every step and for every state.
+ONEPASS_HD uint32_t dither_bits(uint32_t index, uint32_t salt) {
+  uint32_t h = index * 0x9E3779B9u + salt;
+  h = (h ^ h >> 16) * 0x85EBCA6Bu;
+  h = (h ^ h >> 13) * 0xC2B2AE35u;
+  return h ^ h >> 16;
+}
+ONEPASS_HD uint32_t dither_salt(uint32_t parameter, uint32_t step, uint32_t state) {
+  return dither_bits(dither_bits(step, state), parameter);
+}
+
+// bfloat16 cuts off 16 bits, float16 13 of a normal number: random ones are added to them, and the
+// carry rounds up. A float16 subnormal is a multiple of 2^-24: 20 bits below that one are compared.
+ONEPASS_HD float stochastic_rounding(float x, DType dtype, uint32_t random) {
+  const uint32_t bits = math::to_bits(x);
+  const uint32_t cut = dtype == DType::f16 ? 0x1fffu : 0xffffu;
+  const uint32_t rounded = (bits + (random & cut)) & ~cut;
+  const float a = math::abs(x);
+  const int32_t fine = int32_t((a < 0x1p-14f ? a : 0.0f) * 0x1p44f);
+  const float small = float((fine + int32_t(random & 0xfffffu)) >> 20) * 0x1p-24f;
+  const bool subnormal = dtype == DType::f16 && a < 0x1p-14f;
+  const float y = subnormal ? math::with_sign(small, x) : math::from_bits(rounded);
+  return math::isfinite(x) ? y : x;
+}
+
+ONEPASS_END

@@ -1,0 +1,37 @@
+// What rides along an update beside the gradient's rider (gradient.h), element by element:
+//   noise on the prepared gradient → the update → cautious → soft threshold → rounding → average
+// A backend runs each stage where it has the element: the CPU over a block in the first-level
+// cache, CUDA in registers. A master copy of a 16-bit parameter takes the parameter's place in all
+// of them but the rounding, which makes the parameter; the average is that of the master copy.
+#pragma once
+#include "core/backend.h"
+#include "core/rule.h"
+#include "kernels/cautious.h"
+#include "kernels/gaussian.h"
+#include "kernels/rounding.h"
+#include "kernels/running_average.h"
+#include "kernels/soft_threshold.h"
+
+ONEPASS_BEGIN
+
+// The stages of the tensors that share a row of hyper-parameters; those left out change nothing.
+template <class T>
+struct Stages {
+  T noise, keep, threshold, gain;
+  double max_row_norm;
+  bool cautious, stochastic, dither;
+  uint32_t step;
+  // `values` end a row (StageValue); for `kept` see core/rule.h.
+  ONEPASS_HD Stages(const double* values, T kept)
+      : noise(T(values[kNoise])),
+        keep(kept),
+        threshold(T(values[kThreshold])),
+        gain(T(values[kAverageGain])),
+        max_row_norm(values[kMaxRowNorm]),
+        cautious(values[kCautious] != 0),
+        stochastic(values[kStochastic] != 0),
+        dither(values[kDither] != 0),
+        step(uint32_t(uint64_t(values[kStageStep]))) {}
+};
+
+ONEPASS_END

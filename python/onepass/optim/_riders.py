@@ -1,0 +1,234 @@
+"""Options of every optimizer that ride along its step: what they are, their ranges, their arrays.
+
+The formulas are in csrc/kernels/stages.h and the headers that it includes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal, NamedTuple
+
+from onepass import _numbers as numbers
+from onepass._array import Array, brought_to, copy_into, parameter_dtype, zeros_like
+from onepass.ops._ranges import Range
+from onepass.optim import _torch_options
+from onepass.optim._torch_options import TorchOptions
+
+
+class SharedOptions(TorchOptions, total=False):
+    """Keywords that every optimizer's constructor takes beside its own."""
+
+    l1: float
+    max_weight_norm: float | None
+    ema_decay: float | None
+    noise: float
+    seed: int
+    cautious: bool
+    state_dtype: Literal["bfloat16"] | None
+    stochastic_rounding: bool
+    master_weights: bool
+
+
+# Each group has its own; they may change between steps.
+OF_GROUPS: dict[str, Any] = {
+    "l1": 0.0,
+    "max_weight_norm": None,
+    "ema_decay": None,
+    "noise": 0.0,
+    "cautious": False,
+}
+OF_OPTIMIZER: dict[str, Any] = {
+    "seed": 0,
+    "state_dtype": None,
+    "stochastic_rounding": False,
+    "master_weights": False,
+}
+DOC = (
+    """of every optimizer, all off by default. Of a group too, and free to change between
+        steps: ``l1`` (after the update p ← sign(p)·max(|p| - lr·l1, 0), which leaves exact zeros),
+        ``max_weight_norm`` (then each row of axis 0 of a parameter with two axes or more is scaled
+        back to that norm, in a pass of its own over these parameters), ``ema_decay`` (then
+        ``averages`` follow the parameters: a += (1 - ema_decay)·(p - a)), ``noise``
+        (the standard deviation of Gaussian noise on the clipped gradient, a function of ``seed``,
+        the parameter's number, its step and the element's index), ``cautious`` (an element moves
+        only where its update agrees in sign with the gradient; a decoupled decay is no part of the
+        update; Liang et al. 2024). Of the optimizer: ``seed``; ``state_dtype="bfloat16"`` (half the
+        memory: states are computed in float32 and rounded up or down so that they are right on
+        average; not for float64 parameters); of 16-bit parameters
+        ``stochastic_rounding`` (to a neighbour that is right on average, with random bits like
+        those of ``noise``) or ``master_weights`` (a float32 copy takes the steps, and the parameter
+        is its rounded value).
+        """
+    + _torch_options.DOC
+)
+
+_AVERAGE, _MASTER = "average", "master_param"  # keys in a state_dict
+_LIMITS = {
+    "l1": Range(0),
+    "max_weight_norm": Range(above=0),
+    "ema_decay": Range(0, most=1),
+    "noise": Range(0),
+}
+Row = tuple[float, float, float, float, float, float, float]  # csrc/core/backend.h, StageValue
+
+
+class Settings(NamedTuple):
+    """Those of OF_OPTIMIZER, checked."""
+
+    seed: int
+    state_dtype: str | None
+    stochastic_rounding: bool
+    master_weights: bool
+
+
+def settings(owner: str, given: Mapping[str, Any]) -> Settings:
+    """What a constructor was given of OF_OPTIMIZER.
+
+    Raises:
+        TypeError, ValueError: naming the option.
+    """
+    seed = numbers.seed(owner, "seed", given.get("seed", 0))
+    dtype = given.get("state_dtype")
+    if dtype is not None and dtype != "bfloat16":
+        raise ValueError(f"{owner}: 'state_dtype' is {dtype!r}, expected None or 'bfloat16'")
+    flags = ("stochastic_rounding", "master_weights")
+    stochastic, master = [numbers.flag(owner, name, given.get(name, False)) for name in flags]
+    if stochastic and master:
+        raise ValueError(
+            f"{owner}: 'stochastic_rounding' is True, expected False with master_weights=True: "
+            "a float32 copy loses nothing that random rounding would save"
+        )
+    return Settings(seed, dtype, stochastic, master)
+
+
+def _row(owner: str, group: Mapping[str, Any], own: Settings) -> Row:
+    values = {}
+    for name, limits in _LIMITS.items():
+        if (value := group[name]) is None and OF_GROUPS[name] is None:
+            continue
+        values[name] = limits.check(owner, name, value)
+    cautious = numbers.flag(owner, "cautious", group["cautious"])
+    return (
+        values["noise"],
+        float(cautious),
+        values["l1"],
+        1.0 - values.get("ema_decay", 1.0),
+        float(own.stochastic_rounding),
+        values.get("max_weight_norm", 0.0),
+        float(own.state_dtype == "bfloat16"),
+    )
+
+
+class Riders(NamedTuple):
+    """What rides along the steps of some groups.
+
+    Attributes:
+        rows: of each group.
+        averaged: whether each parameter has an average.
+        masters: whether each has a master copy.
+    """
+
+    rows: tuple[Row, ...]
+    averaged: tuple[bool, ...]
+    masters: tuple[bool, ...]
+
+    @property
+    def active(self) -> bool:
+        return any(map(any, self.rows)) or any(self.averaged) or any(self.masters)
+
+    @property
+    def arrays(self) -> Any:
+        """What a plan must be made for."""
+        return self.active, self.averaged, self.masters
+
+
+def riders(
+    owner: str, groups: Sequence[Mapping[str, Any]], arrays: Iterable[Array], own: Settings
+) -> Riders:
+    """Checked options of all groups.
+
+    Raises:
+        TypeError, ValueError: naming the option.
+    """
+    rows = tuple(_row(owner, group, own) for group in groups)
+    averaged = tuple(g["ema_decay"] is not None for g in groups for _ in g["params"])
+    narrow = tuple(own.master_weights and _is_narrow(array) for array in arrays)
+    return Riders(rows, averaged, narrow)
+
+
+def _is_narrow(array: Array) -> bool:
+    return bool(array.dtype.itemsize == 2)
+
+
+class RiderArrays:
+    """The averages and master copies of an optimizer, by parameter; None where it has none."""
+
+    def __init__(self) -> None:
+        self.averages: list[Array | None] = []
+        self.masters: list[Array | None] = []
+
+    def follow(self, arrays: Sequence[Array], wanted: Riders) -> None:
+        """Makes those that are wanted and not there; moves those that are to their parameters."""
+        self.averages = _followed(arrays, self.averages, wanted.averaged, copy=True)
+        # Where its rounded value is not the parameter, a step begins with the parameter.
+        self.masters = _followed(arrays, self.masters, wanted.masters, copy=False)
+
+    def stages(self, wanted: Riders) -> tuple[list[Array | None], ...] | None:
+        """As a plan takes them."""
+        if not wanted.active:
+            return None
+        return (_of(self.averages, wanted.averaged), _of(self.masters, wanted.masters))
+
+    def saved(self, wanted: Riders) -> dict[str, list[Array | None]]:
+        """By their keys in a state_dict."""
+        found = {}
+        if any(wanted.averaged):
+            found[_AVERAGE] = _of(self.averages, wanted.averaged)
+        if any(wanted.masters):
+            found[_MASTER] = _of(self.masters, wanted.masters)
+        return found
+
+    def load(
+        self, entries: Mapping[int, Mapping[str, Any]], arrays: Sequence[Array], wanted: Riders
+    ) -> None:
+        """Takes over what `names` of a state_dict had; averages start at the parameters."""
+        for index, array in enumerate(arrays):
+            entry = entries.get(index, {})
+            if (average := self.averages[index]) is not None and wanted.averaged[index]:
+                copy_into(average, entry.get(_AVERAGE, array))
+            if (master := self.masters[index]) is not None and wanted.masters[index]:
+                copy_into(master, entry.get(_MASTER, array))
+
+    def drop(self, first: int) -> None:
+        """Forgets those of parameter ``first`` and the ones after it."""
+        del self.averages[first:], self.masters[first:]
+
+
+def names(wanted: Riders) -> list[str]:
+    """The keys of a state_dict that hold arrays of riders."""
+    return [_AVERAGE] * any(wanted.averaged) + [_MASTER] * any(wanted.masters)
+
+
+def required(wanted: Riders, index: int) -> set[str]:
+    """Those that a parameter with steps must have: a master copy can be made anew."""
+    return {_AVERAGE} if wanted.averaged[index] else set()
+
+
+def _of(held: Sequence[Array | None], wanted: Sequence[bool]) -> list[Array | None]:
+    return [array if use else None for array, use in zip(held, wanted, strict=True)]
+
+
+def _followed(
+    arrays: Sequence[Array], held: Sequence[Array | None], wanted: Sequence[bool], copy: bool
+) -> list[Array | None]:
+    followed: list[Array | None] = []
+    for index, (array, use) in enumerate(zip(arrays, wanted, strict=True)):
+        own = held[index] if index < len(held) else None
+        if own is not None:
+            own = brought_to(array, own)
+        elif use:
+            own = zeros_like(array, parameter_dtype(array))
+            if copy:
+                copy_into(own, array)
+        followed.append(own)
+    return followed

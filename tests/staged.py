@@ -1,0 +1,172 @@
+"""The riders of an optimizer as stages written one after another in NumPy, around a plain step."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+from cases import as_float64, computing
+from cases.dropout import philox
+from onepass import optim
+
+NOISE, ROUNDING = 64, 65  # csrc/core/philox.h, Draw
+# Classes whose weight decay is decoupled without an option that says so.
+DECOUPLED = {"AdamW", "Lion", "AdEMAMix"}
+
+RIDERS = {
+    "l1": 0.03,
+    "max_weight_norm": 1.5,
+    "ema_decay": 0.75,
+    "noise": 0.25,
+    "cautious": True,
+}
+ALONE = [{name: value} for name, value in RIDERS.items()]
+PAIRS = [dict(pair) for pair in itertools.combinations(RIDERS.items(), 2)]
+COMBINATIONS = [*ALONE, *PAIRS, RIDERS]
+
+
+def label(riders):
+    return "+".join(riders) or "none"
+
+
+def words(seed, draw, parameter, step, size):
+    """The 32 random bits of each element of a parameter in a step."""
+    groups = np.arange(-(-size // 4), dtype=np.uint64)
+    low = np.uint64(0xFFFFFFFF)
+    counter = (
+        groups & low,
+        (groups >> np.uint64(32)) | np.uint64(draw << 24),
+        np.full_like(groups, step),
+        np.full_like(groups, parameter),
+    )
+    drawn = np.stack(philox(counter, (seed & 0xFFFFFFFF, seed >> 32)), axis=-1)
+    return drawn.ravel()[:size].astype(np.uint32)
+
+
+def rounded_at_random(x, dtype, random):
+    """float32 values as one of their two neighbours of 16 bits."""
+    x = np.asarray(x, np.float32)
+    kept = np.dtype(dtype)
+    down = x.astype(np.float64)
+    bits = x.view(np.uint32)
+    cut = np.uint32(0x1FFF if kept == np.float16 else 0xFFFF)
+    with np.errstate(over="ignore"):
+        y = ((bits + (random & cut)) & ~cut).view(np.float32)
+    if kept == np.float16:
+        least = np.abs(x) < 2.0**-14
+        fine = np.floor(np.abs(down) * 2.0**44)
+        small = np.floor((fine + (random & np.uint32(0xFFFFF))) / 2.0**20) * 2.0**-24
+        y = np.where(least, np.copysign(small, down), y).astype(np.float32)
+    return np.where(np.isfinite(x), y, x).astype(np.float32)
+
+
+def squares_of(row):
+    """The sum of squares in 32 lanes, which neighbours fold."""
+    lanes = np.zeros(32)
+    wide = np.zeros(-(-row.size // 32) * 32)
+    wide[: row.size] = row
+    for part in wide.reshape(-1, 32):
+        lanes += part * part
+    while lanes.size > 1:
+        lanes = lanes[::2] + lanes[1::2]
+    return lanes[0]
+
+
+def decay_factor(cls, options, step):
+    """What a decoupled weight decay multiplies a parameter by."""
+    decoupled = options.get("decoupled_weight_decay", cls.__name__ in DECOUPLED)
+    if not decoupled or (cls.__name__ == "ADOPT" and step == 1):
+        return 1.0
+    return 1.0 - options["lr"] * options["weight_decay"]
+
+
+class Staged:
+    """A plain optimizer and what rides along, over copies of the parameters.
+
+    Attributes:
+        params: as the optimizer under test should hold them.
+        averages: likewise, None without ``ema_decay``.
+    """
+
+    def __init__(self, variant, params, riders, seed=0, stochastic=False, master=False, **options):
+        self.riders, self.seed = riders, seed
+        self.stochastic, self.master = stochastic, master
+        self.params = [p.copy() for p in params]
+        self.values = [p.astype(computing(p.dtype)) for p in params]
+        self.plain = variant.make(self.values, **options)
+        self.cls = type(self.plain)
+        decay = riders.get("ema_decay")
+        self.averages = [v.copy() for v in self.values] if decay is not None else None
+        # A step of -1 times the noise, in the type that it is computed in.
+        self.zeros = [np.zeros_like(v) for v in self.values]
+        self.drawing = optim.SGD(self.zeros, lr=1.0, noise=1.0, seed=seed)
+        self.steps = [0] * len(params)
+
+    def _noise(self, grads):
+        for z in self.zeros:
+            z[...] = 0
+        self.drawing.step([None if g is None else np.zeros(g.shape, g.dtype) for g in grads])
+        return [-z for z in self.zeros]
+
+    def step(self, grads, *, grad_scale=1.0, max_value=np.inf, coefficient=1.0):
+        riders = self.riders
+        prepared = []
+        for v, g in zip(self.values, grads, strict=True):
+            if g is None:
+                prepared.append(None)
+                continue
+            kind = v.dtype.type
+            # Another memory order would change nothing.
+            g = np.clip(g.astype(kind) * kind(1.0 / grad_scale), -kind(max_value), kind(max_value))
+            prepared.append(np.ascontiguousarray(g * kind(coefficient)).reshape(v.shape))
+        if riders.get("noise"):
+            for g, z in zip(prepared, self._noise(prepared), strict=True):
+                if g is not None:
+                    g += g.dtype.type(riders["noise"]) * z
+        if not self.master:
+            for p, v in zip(self.params, self.values, strict=True):
+                v[...] = p.astype(v.dtype)
+        before = [v.copy() for v in self.values]
+        self.plain.step(prepared)
+        for i, g in enumerate(prepared):
+            if g is None:
+                continue
+            self.steps[i] += 1
+            self._after(i, before[i], g)
+
+    def _after(self, i, before, g):
+        riders, v, p = self.riders, self.values[i], self.params[i]
+        group = self.plain.param_groups[0]
+        kind = v.dtype.type
+        if riders.get("cautious"):
+            start = before * kind(decay_factor(self.cls, group, self.steps[i]))
+            agrees = ((v < start) & (g > 0)) | ((v > start) & (g < 0))
+            v[...] = np.where(agrees, v, start)
+        if riders.get("l1"):
+            left = np.abs(v) - kind(group["lr"] * riders["l1"])
+            v[...] = np.copysign(np.maximum(left, 0), v)
+        narrow = p.dtype.itemsize == 2
+        if narrow and self.stochastic:
+            random = words(self.seed, ROUNDING, i, self.steps[i], v.size).reshape(v.shape)
+            p[...] = rounded_at_random(v, p.dtype, random).astype(p.dtype)
+        else:
+            p[...] = v.astype(p.dtype)
+        if narrow and not self.master:
+            v[...] = p.astype(v.dtype)
+        limit = riders.get("max_weight_norm")
+        if limit is not None and v.ndim >= 2 and v.size:
+            for row, held in zip(v, p, strict=True):
+                norm = np.sqrt(squares_of(np.asarray(row, np.float64).ravel()))
+                scale = kind(limit / norm) if norm > limit else kind(1)
+                if scale != 1:
+                    row *= scale
+                    held[...] = row.astype(p.dtype)
+                    if narrow and not self.master:
+                        row[...] = held.astype(v.dtype)
+        if self.averages is not None:
+            a = self.averages[i]
+            a += kind(1.0 - riders["ema_decay"]) * (v - a)
+
+
+def as_values(arrays):
+    return [as_float64(a) for a in arrays]
