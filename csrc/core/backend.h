@@ -33,7 +33,7 @@ struct Tensor {
   DType computing = DType::f32;
   const Operand* operands = nullptr;  // in the order of the functor's signature
   int64_t counter = 0;  // its index in GradientRider::steps and ::scalars, Elementwise::norms
-  int64_t rows = 0;  // of a parameter with two axes or more: the extent of the first one
+  int64_t rows = 0;     // of a parameter with two axes or more: the extent of the first one
 };
 
 // Pieces start at multiples of this within their tensor: 1024 elements are 32 words of dropout bits

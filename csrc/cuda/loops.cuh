@@ -365,12 +365,9 @@ ONEPASS_DEVICE const StageTensor<T>* address_of(const StageTensor<T>& stages) {
 }
 ONEPASS_DEVICE std::nullptr_t address_of(std::nullptr_t) { return nullptr; }
 
-template <class K, class T, int kGradient, bool kStaged, bool kStrided, int64_t kBytes>
-__global__ void __launch_bounds__(kThreads, kStaged ? 1 : 2)
-    elementwise_kernel(const __grid_constant__ ElementwiseCall<T> call,
-                       const __grid_constant__ Table<kBytes> table) {
+template <class K, class T, int kGradient, bool kStaged, bool kStrided>
+ONEPASS_DEVICE void walk_tiles(const ElementwiseCall<T>& call, const unsigned char* bytes) {
   using R = Runner<K, T, kGradient, kStaged>;
-  const unsigned char* bytes = table.data();
   const Ride<T> riding = ride(call);
   if (riding.skip && !riding.zero_grad) return;
   Functors<K, T, kGradient, kStaged> functors(call, bytes);
@@ -402,6 +399,20 @@ __global__ void __launch_bounds__(kThreads, kStaged ? 1 : 2)
   }
   if constexpr (kGradient >= 0)
     if (call.shape.counter_count > 0 && !riding.skip) count_steps<K, kStaged>(call, bytes);
+}
+
+template <class K, class T, int kGradient, bool kStrided, int64_t kBytes>
+__global__ void __launch_bounds__(kThreads, 2)
+    elementwise_kernel(const __grid_constant__ ElementwiseCall<T> call,
+                       const __grid_constant__ Table<kBytes> table) {
+  walk_tiles<K, T, kGradient, false, kStrided>(call, table.data());
+}
+// Stages take more registers.
+template <class K, class T, int kGradient, bool kStrided, int64_t kBytes>
+__global__ void __launch_bounds__(kThreads, 1)
+    staged_kernel(const __grid_constant__ ElementwiseCall<T> call,
+                  const __grid_constant__ Table<kBytes> table) {
+  walk_tiles<K, T, kGradient, true, kStrided>(call, table.data());
 }
 
 // ---- host
@@ -460,6 +471,15 @@ ElementwiseCall<T> arguments_of(const Elementwise& call, const TableShape& shape
   return arguments;
 }
 
+template <class K, class T, int kGradient, bool kStaged, bool kStrided, int64_t kBytes>
+auto kernel_of() {
+  if constexpr (kStaged) {
+    return &staged_kernel<K, T, kGradient, kStrided, kBytes>;
+  } else {
+    return &elementwise_kernel<K, T, kGradient, kStrided, kBytes>;
+  }
+}
+
 // Launches the tensors of one computing type. `counters` are those whose step ends with this
 // launch.
 template <class K, class T, int kGradient, bool kStaged>
@@ -483,8 +503,8 @@ void elementwise_as(const Elementwise& call, const std::vector<int32_t>& counter
     const auto& bytes = builder.finish(rows, counters);
     const ElementwiseCall<T> arguments = arguments_of<T>(call, builder.shape());
     const auto run = [&](auto strided, const auto& table) {
-      const auto kernel = &elementwise_kernel<K, T, kGradient, kStaged, decltype(strided)::value,
-                                              std::decay_t<decltype(table)>::kBytes>;
+      constexpr int64_t kBytes = std::decay_t<decltype(table)>::kBytes;
+      const auto kernel = kernel_of<K, T, kGradient, kStaged, decltype(strided)::value, kBytes>();
       start(kernel, persistent_blocks(kernel, arguments.shape.tiles), stream, arguments, table);
     };
     const auto dense = [&](const auto& table) { run(std::false_type(), table); };
