@@ -2,17 +2,32 @@
 
 import copy
 import math
+from inspect import signature
 
 import numpy as np
 import pytest
 import staged
 from cases import BFLOAT16, DTYPES
-from helpers import LAYOUTS, Layout, assert_all_same, assert_same, each_dtype, each_variant
+from cases.optimizers import VARIANTS
+from helpers import LAYOUTS, Layout, assert_all_same, assert_same, each_dtype
 from onepass import _C, config, optim
 from small_steps import assert_unchanged, everything, gradients, start
 
+RIDDEN = [v for v in VARIANTS if v.record.cls._no_riders is None]
+each_variant = pytest.mark.parametrize("variant", RIDDEN, ids=[v.label for v in RIDDEN])
 NARROW = [d for d in DTYPES if d.itemsize == 2]
 HYPER = {"lr": 0.1, "weight_decay": 0.1}
+
+
+def hyper(variant):
+    """HYPER, of which some optimizers have less."""
+    return {
+        name: value
+        for name, value in HYPER.items()
+        if name in signature(variant.record.cls).parameters
+    }
+
+
 each_narrow = pytest.mark.parametrize("dtype", NARROW, ids=[d.name for d in NARROW])
 
 
@@ -20,7 +35,7 @@ def compare(variant, dtype, riders, label, steps=3, own=(), **options):
     """Steps with late gradients, other layouts and clipping against `staged.Staged`."""
     rng, params = start(dtype)
     storage = {"stochastic_rounding": "stochastic" in own, "master_weights": "master" in own}
-    options = HYPER | options
+    options = hyper(variant) | options
     opt = variant.make(params, seed=7, **storage, **riders, **options)
     want = staged.Staged(
         variant, params, riders, 7, "stochastic" in own, "master" in own, **options
@@ -57,7 +72,7 @@ def test_all_riders_at_once_in_every_dtype(variant, dtype):
 def test_sizes_around_the_width_of_vectors_and_blocks(size):
     rng = np.random.default_rng(size)
     params = [rng.standard_normal(size).astype(np.float32), rng.standard_normal((3, size))]
-    variant = next(v for v in _variants() if v.label == "AdamW")
+    variant = next(v for v in VARIANTS if v.label == "AdamW")
     opt = optim.AdamW(params, **HYPER, **staged.RIDERS)
     want = staged.Staged(variant, params, staged.RIDERS, **HYPER)
     for _ in range(2):
@@ -66,12 +81,6 @@ def test_sizes_around_the_width_of_vectors_and_blocks(size):
         want.step(grads)
         assert_all_same(params, want.params)
         assert_all_same(opt.averages, want.averages)
-
-
-def _variants():
-    from cases.optimizers import VARIANTS
-
-    return VARIANTS
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -98,8 +107,8 @@ def test_zeroing_the_gradients_changes_nothing_else(variant):
     for dtype in ("float32", "float16"):
         rng, params = start(dtype)
         other = [p.copy() for p in params]
-        one = variant.make(params, **HYPER, **staged.RIDERS)
-        two = variant.make(other, **HYPER, **staged.RIDERS)
+        one = variant.make(params, **hyper(variant), **staged.RIDERS)
+        two = variant.make(other, **hyper(variant), **staged.RIDERS)
         for _ in range(2):
             grads = gradients(rng, params)
             kept = [g.copy() for g in grads]
@@ -165,8 +174,8 @@ def test_to_maximize_is_to_minimize_along_the_negated_gradient(variant):
     rng, params = start("float32")
     other = [p.copy() for p in params]
     riders = {**staged.RIDERS, "noise": 0.0}
-    one = variant.make(params, maximize=True, **HYPER, **riders)
-    two = variant.make(other, **HYPER, **riders)
+    one = variant.make(params, maximize=True, **hyper(variant), **riders)
+    two = variant.make(other, **hyper(variant), **riders)
     for _ in range(2):
         grads = gradients(rng, params)
         one.step(grads)
@@ -398,7 +407,7 @@ def test_master_copies_exist_for_16_bit_parameters_alone():
 def test_a_skipped_step_changes_nothing(variant, how):
     for dtype, own in (("float32", {}), ("float16", {"master_weights": True})):
         rng, params = start(dtype)
-        opt = variant.make(params, **HYPER, **staged.RIDERS, **own)
+        opt = variant.make(params, **hyper(variant), **staged.RIDERS, **own)
         opt.step(gradients(rng, params))
         before, averages = everything(opt, params), copy.deepcopy(opt.averages)
         grads = gradients(rng, params)
@@ -419,7 +428,7 @@ def test_training_resumes_bit_for_bit(variant):
         ("float16", {"stochastic_rounding": True}),
     ):
         rng, params = start(dtype)
-        options = {**HYPER, **staged.RIDERS, **own, "seed": 5}
+        options = {**hyper(variant), **staged.RIDERS, **own, "seed": 5}
         opt = variant.make(params, **options)
         for _ in range(2):
             opt.step(gradients(rng, params, lambda i: i != 2))
@@ -531,6 +540,21 @@ def test_wrong_options_are_refused_by_name(options, error, message):
         optim.AdamW([np.ones(2, np.float32)], **options)
 
 
+@pytest.mark.parametrize(
+    "cls",
+    [
+        getattr(optim, name)
+        for name in optim.__all__
+        if getattr(getattr(optim, name), "_no_riders", 0)
+    ],
+)
+def test_an_optimizer_that_takes_no_riders_says_why(cls):
+    for name in (*staged.RIDERS, "seed", "state_dtype", "master_weights", "stochastic_rounding"):
+        with pytest.raises(TypeError, match=f"{name!r} is 1, expected no such.*since") as caught:
+            cls([np.ones((2, 2), np.float32)], **{name: 1})
+        assert cls._no_riders in str(caught.value)
+
+
 def test_an_option_of_the_optimizer_is_none_of_a_group():
     for name in ("seed", "master_weights", "stochastic_rounding"):
         with pytest.raises(TypeError, match=f"'{name}' in a parameter group is no option"):
@@ -562,8 +586,8 @@ def test_bfloat16_states_are_rounded_neighbours_of_float32_ones(variant):
     """One step: each state is a bfloat16 neighbour of the plain one, the parameter is the same."""
     rng, params = start("float32")
     plain = [p.copy() for p in params]
-    one = variant.make(params, lr=0.1, state_dtype="bfloat16")
-    two = variant.make(plain, lr=0.1)
+    one = variant.make(params, lr=0.125, state_dtype="bfloat16")
+    two = variant.make(plain, lr=0.125)
     grads = gradients(rng, params)
     one.step(grads)
     two.step(grads)

@@ -54,7 +54,7 @@ Plan::Plan(const std::string& kernel, const py::object& params, const py::object
       counts_(rule_, arrays_.count()) {
   stages_.active = arrays_.has_stages();
   stages_.first = int32_t(arrays_.kernel().operands.size());
-  while (rate_ + 1 < rule_.hyper.size() && std::strcmp(rule_.hyper[rate_], "lr") != 0) ++rate_;
+  while (rate_ < rule_.hyper.size() && std::strcmp(rule_.hyper[rate_], "lr") != 0) ++rate_;
   read_groups(groups);
   group_stages_.assign(size_t(group_count_) * kStageStep, 0);
   if (!steps.is_none()) {
@@ -160,7 +160,7 @@ void Plan::append_stages(const HyperSet& set) {
   const double* given =
       group_hyper_.data() + size_t(set.group) * (rule_.hyper.size() - rule_.counts_steps);
   hyper_.insert(hyper_.end(), values, values + kStageStep);
-  hyper_[hyper_.size() - kStageStep + kThreshold] *= given[rate_];
+  if (rate_ < rule_.hyper.size()) hyper_[hyper_.size() - kStageStep + kThreshold] *= given[rate_];
   hyper_.push_back(double(set.step));
 }
 

@@ -62,7 +62,7 @@ class Plan {
   PlanCounts counts_;
   std::vector<int64_t> groups_;  // of each parameter
   int64_t group_count_ = 0;
-  size_t rate_ = 0;                  // where a row has the learning rate
+  size_t rate_ = 0;                  // where a row has the learning rate; its end: nowhere
   std::vector<double> group_hyper_;  // one row per group, without the step
   StepStages stages_;
   bool draws_ = false;                // a stage takes random bits

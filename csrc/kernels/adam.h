@@ -1,102 +1,14 @@
-// adam:  g += weight_decay·p, then the Adam update;  adamw: p *= 1 - lr·weight_decay first.
-//   m += (1 - β1)·(g - m);  v = β2·v + (1 - β2)·g²
-//   p -= lr/(1 - β1^t) · m / (√v/√(1 - β2^t) + eps)
-// Without bias_correction both 1 - β^t are 1. Elsewhere eps stands beside √v (eps_hat), decay is
-// not scaled by lr (decay_by_lr = 0) or comes after the update (decay_last).
-// With the running maximum of v (amsgrad; uncorrected, as PyTorch keeps it) it stands in v's place.
-// Kingma & Ba, Adam, 2014; Loshchilov & Hutter, Decoupled Weight Decay Regularization, 2017;
-// Reddi et al., On the Convergence of Adam and Beyond, 2018.
-//
-// muon:  adamw; but of a matrix the direction that the optimizer then orthogonalises, in v's place:
-//   m += (1 - β1)·(g - m);  v = m + look·(g - m);  p waits
-// look is 1 - β1 with Nesterov's momentum, else 0. Jordan et al., Muon, 2024.
+// Adam and AdamW, which differ in their weight decay alone: adam_rule.h.
 #pragma once
-#include "core/math.h"
-#include "core/rule.h"
+#include "kernels/adam_rule.h"
 
 ONEPASS_BEGIN
-
-template <bool kDecoupled>
-struct AdamRule : Rule {
-  static constexpr auto operands = names("params", "grads", "exp_avgs", "exp_avg_sqs");
-  static constexpr auto optional = names("max_exp_avg_sqs");
-  static constexpr auto hyper =
-      names("lr", "beta1", "beta2", "eps", "weight_decay", "bias_correction", "eps_hat",
-            "decay_by_lr", "decay_last", "step");
-
-  template <class T, class Maximum>
-  struct Kernel {
-    T step_size, gain1, beta2, gain2, eps, decay, correction;
-    ONEPASS_HD Kernel(double lr, double beta1, double beta2_, double eps_, double weight_decay,
-                      double bias_correction, double eps_hat, double decay_by_lr, double decay_last,
-                      double step)
-        : gain1(T(1 - beta1)), beta2(T(beta2_)), gain2(T(1 - beta2_)) {
-      const bool corrects = bias_correction != 0;
-      const double fix1 = corrects ? 1 - math::power(beta1, uint64_t(step)) : 1;
-      const double root2 = corrects ? math::sqrt(1 - math::power(beta2_, uint64_t(step))) : 1;
-      const double shrink = 1 - (decay_by_lr != 0 ? lr : 1) * weight_decay;
-      step_size = T(lr / fix1 * (kDecoupled && decay_last != 0 ? shrink : 1));
-      eps = T(eps_hat != 0 ? eps_ / root2 : eps_);
-      decay = T(kDecoupled ? shrink : weight_decay);
-      correction = T(1 / root2);
-    }
-
-    ONEPASS_HD T kept() const { return kDecoupled ? decay : T(1); }
-
-    // Compute everything in values and store last: the references may alias, so an early store
-    // forces the compiler to reload the others.
-    ONEPASS_HD void operator()(T& p, T g, T& m, T& v, Maximum v_max) const {
-      if constexpr (!kDecoupled) g = g + decay * p;
-      const T mean = m + gain1 * (g - m);
-      const T square = beta2 * v + gain2 * g * g;
-      T under = square;
-      if constexpr (is_present<Maximum>) under = math::max(v_max, square);
-      T from = p;
-      if constexpr (kDecoupled) from = from * decay;
-      const T to = from - step_size * (mean / (math::sqrt(under) * correction + eps));
-      m = mean;
-      v = square;
-      if constexpr (is_present<Maximum>) v_max = under;
-      p = to;
-    }
-  };
-};
 
 struct Adam : AdamRule<false> {
   static constexpr const char* name = "adam";
 };
 struct AdamW : AdamRule<true> {
   static constexpr const char* name = "adamw";
-};
-
-struct Muon : Rule {
-  static constexpr const char* name = "muon";
-  static constexpr auto operands = AdamW::operands;
-  static constexpr auto hyper =
-      names("lr", "beta1", "beta2", "eps", "weight_decay", "look", "matrix", "step");
-
-  template <class T>
-  struct Kernel {
-    typename AdamW::Kernel<T, Absent> adamw;
-    T look;
-    bool matrix;
-    ONEPASS_HD Kernel(double lr, double beta1, double beta2, double eps, double weight_decay,
-                      double look_, double matrix_, double step)
-        : adamw(lr, beta1, beta2, eps, weight_decay, 1, 0, 1, 0, step),
-          look(T(look_)),
-          matrix(matrix_ != 0) {}
-
-    // Both are computed and one is selected: a branch would stop vectorisation, and the products
-    // of matrices that follow take far longer.
-    ONEPASS_HD void operator()(T& p, T g, T& m, T& v) const {
-      T to = p, mean = m, square = v;
-      adamw(to, g, mean, square, Absent{});
-      const T direction = mean + look * (g - mean);
-      m = mean;
-      v = matrix ? direction : square;
-      p = matrix ? p : to;
-    }
-  };
 };
 
 ONEPASS_END

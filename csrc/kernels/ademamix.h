@@ -42,7 +42,7 @@ struct AdEMAMix : Rule {
 
     ONEPASS_HD T kept() const { return shrink; }
 
-    // Values first, stores last: see adam.h.
+    // Values first, stores last: see adam_rule.h.
     ONEPASS_HD void operator()(T& p, T g, T& m1, T& m2, T& v) const {
       const T mean1 = m1 + gain1 * (g - m1);
       const T mean2 = m2 + gain3 * (g - m2);

@@ -39,7 +39,7 @@ struct Lamb : Rule {
           gain1(T(1 - beta1)),
           beta2(T(beta2_)),
           gain2(T(1 - beta2_)) {}
-    // Values first, stores last: see adam.h.
+    // Values first, stores last: see adam_rule.h.
     ONEPASS_HD Terms<T, 2> operator()(T p, T g, T& m, T& v) const {
       const T mean = m + gain1 * (g - m);
       const T square = beta2 * v + gain2 * g * g;

@@ -24,7 +24,7 @@ struct Lion : Rule {
 
     ONEPASS_HD T kept() const { return shrink; }
 
-    // Values first, stores last: see adam.h.
+    // Values first, stores last: see adam_rule.h.
     ONEPASS_HD void operator()(T& p, T g, T& m) const {
       const T ahead = beta1 * m + gain1 * g;
       const T sign = ahead > 0 ? T(1) : ahead < 0 ? T(-1) : ahead;  // 0 and NaN stay

@@ -51,7 +51,7 @@ struct NAdam : Rule {
 
     ONEPASS_HD T kept() const { return shrink; }
 
-    // Values first, stores last: see adam.h.
+    // Values first, stores last: see adam_rule.h.
     ONEPASS_HD void operator()(T& p, T g, T& m, T& v) const {
       g = g + coupled * p;
       const T mean = m + gain1 * (g - m);

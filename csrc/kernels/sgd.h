@@ -30,6 +30,8 @@ struct Sgd : Rule {
           nesterov(nesterov_ != 0),
           first(step <= 1) {}
 
+    ONEPASS_HD T kept() const { return shrink; }
+
     ONEPASS_HD void operator()(T& p, T g, Buffer b) const {
       const T d = g + coupled * p;
       if constexpr (is_present<Buffer>) {

@@ -16,6 +16,7 @@
 #include "kernels/lamb.h"
 #include "kernels/lars.h"
 #include "kernels/lion.h"
+#include "kernels/muon.h"
 #include "kernels/nadam.h"
 #include "kernels/radam.h"
 #include "kernels/rmsprop.h"

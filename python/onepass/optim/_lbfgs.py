@@ -96,7 +96,7 @@ class LBFGS(Optimizer):
     """
 
     _rule = LbfgsRule()
-    _takes_riders = False
+    _no_riders = "its step is a search along a line"
 
     def __init__(
         self,

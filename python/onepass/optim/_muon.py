@@ -89,7 +89,7 @@ class Muon(Optimizer, op=ops.muon_):
     """
 
     _rule = RULE
-    _takes_riders = False
+    _no_riders = "its step is more than one pass over each element"
 
     def __init__(
         self,

@@ -109,7 +109,7 @@ class Optimizer(Planned):
                 source=sections["Source"].rstrip(),
                 example=example.rstrip() or _EXAMPLE.format(cls=cls.__name__),
             )
-            riders = {"**options": _riders.DOC} if cls._takes_riders else {}
+            riders = {"**options": _riders.DOC} if cls._no_riders is None else {}
             compat = {"compat": _describe.compat(kernel)}
             shares({**described, **SHARED_ARGS, **compat, **riders})(cls)
 
@@ -117,8 +117,9 @@ class Optimizer(Planned):
         formula = self._rule.formula(self._name, given["compat"])
         defaults = {key: value for key, value in given.items() if key not in _NO_OPTIONS}
         options = given.get("options", {})
-        of_groups = _riders.OF_GROUPS if self._takes_riders else {}
-        of_optimizer = _riders.OF_OPTIMIZER if self._takes_riders else {}
+        _riders.refuse(self._name, options, self._no_riders)
+        of_groups = _riders.OF_GROUPS if self._no_riders is None else {}
+        of_optimizer = _riders.OF_OPTIMIZER if self._no_riders is None else {}
         shared = {*of_groups, *of_optimizer}
         other = {key: value for key, value in options.items() if key not in shared}
         _torch_options.check(type(self), other, defaults, [*of_groups, *of_optimizer])

@@ -171,7 +171,7 @@ class Lion(Optimizer, op=ops.lion_):
 
 
 class LARS(Optimizer, op=ops.lars_):
-    _takes_riders = False  # its norms are of the plain gradient
+    _no_riders = "its norms are those of the plain gradient and parameter"
 
     def __init__(
         self,
@@ -199,7 +199,7 @@ class LAMB(Optimizer, op=ops.lamb_):
             1 unless told otherwise: pass ``max_norm=1.0`` to `step`.
     """
 
-    _takes_riders = False  # likewise
+    _no_riders = "its norms are those of the plain gradient and parameter"
 
     def __init__(
         self,

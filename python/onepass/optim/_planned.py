@@ -38,7 +38,7 @@ class Planned:
 
     _rule: ClassVar[Rule]
     _name: ClassVar[str] = "Optimizer"  # of the class, for messages
-    _takes_riders: ClassVar[bool] = True  # an element at a time, as _riders.py needs it
+    _no_riders: ClassVar[str | None] = None  # why not those of _riders.py, of a class without
 
     def __init__(
         self, defaults: dict[str, Any], groups: Sequence[Mapping[str, Any]], settings: Settings
@@ -187,9 +187,9 @@ class Planned:
     def _ridden(self, groups: list[dict[str, Any]]) -> Riders:
         """Checked: what rides along."""
         arrays = [self._array_of(p) for p in self._parameters]
-        if not self._takes_riders:
+        if self._no_riders is not None:
             return Riders((), (False,) * len(arrays), (False,) * len(arrays))
-        return riders(self._name, groups, arrays, self._settings)
+        return riders(self._name, groups, arrays, self._settings, "lr" not in self._rule.reads)
 
     def _restart(self) -> None:
         """A start that depends on options follows them until a parameter's first gradient."""

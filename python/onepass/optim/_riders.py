@@ -62,6 +62,17 @@ DOC = (
     + _torch_options.DOC
 )
 
+
+def refuse(owner: str, given: Mapping[str, Any], why: str | None) -> None:
+    """TypeError for options of riders given to an optimizer that has none, and says why."""
+    for name in given.keys() & (OF_GROUPS.keys() | OF_OPTIMIZER.keys()):
+        if why is not None:
+            raise TypeError(
+                f"{owner}: {name!r} is {given[name]!r}, expected no such keyword: {owner} takes no "
+                f"options that ride along a step, since {why}"
+            )
+
+
 _AVERAGE, _MASTER = "average", "master_param"  # keys in a state_dict
 _LIMITS = {
     "l1": Range(0),
@@ -101,7 +112,7 @@ def settings(owner: str, given: Mapping[str, Any]) -> Settings:
     return Settings(seed, dtype, stochastic, master)
 
 
-def _row(owner: str, group: Mapping[str, Any], own: Settings) -> Row:
+def _row(owner: str, group: Mapping[str, Any], own: Settings, scales: bool) -> Row:
     values = {}
     for name, limits in _LIMITS.items():
         if (value := group[name]) is None and OF_GROUPS[name] is None:
@@ -111,7 +122,7 @@ def _row(owner: str, group: Mapping[str, Any], own: Settings) -> Row:
     return (
         values["noise"],
         float(cautious),
-        values["l1"],
+        values["l1"] * (group["lr"] if scales else 1.0),
         1.0 - values.get("ema_decay", 1.0),
         float(own.stochastic_rounding),
         values.get("max_weight_norm", 0.0),
@@ -143,14 +154,25 @@ class Riders(NamedTuple):
 
 
 def riders(
-    owner: str, groups: Sequence[Mapping[str, Any]], arrays: Iterable[Array], own: Settings
+    owner: str,
+    groups: Sequence[Mapping[str, Any]],
+    arrays: Iterable[Array],
+    own: Settings,
+    scales: bool,
 ) -> Riders:
     """Checked options of all groups.
+
+    Args:
+        owner: for messages.
+        groups: dicts of options.
+        arrays: of the parameters.
+        own: the options of the optimizer.
+        scales: whether ``l1`` is multiplied by the rate here: the kernel does not know it.
 
     Raises:
         TypeError, ValueError: naming the option.
     """
-    rows = tuple(_row(owner, group, own) for group in groups)
+    rows = tuple(_row(owner, group, own, scales) for group in groups)
     averaged = tuple(g["ema_decay"] is not None for g in groups for _ in g["params"])
     narrow = tuple(own.master_weights and _is_narrow(array) for array in arrays)
     return Riders(rows, averaged, narrow)

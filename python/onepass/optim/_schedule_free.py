@@ -23,7 +23,7 @@ class ScheduleFree(Optimizer):
     hyper-parameters.
     """
 
-    _takes_riders = False  # they would change y and leave z, of which x is made, as it is
+    _no_riders = "they would change y and leave z, of which the average is made, as it is"
 
     def __init__(self, params: Iterable[Any], given: Mapping[str, Any]) -> None:
         super().__init__(params, {**given, _MODE: True})

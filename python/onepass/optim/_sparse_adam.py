@@ -46,7 +46,7 @@ class SparseAdam(Optimizer, op=ops.sparse_adam_):
     """
 
     _rule = ops.RULE
-    _takes_riders = False
+    _no_riders = "it touches the rows that a gradient names alone"
 
     def __init__(
         self,

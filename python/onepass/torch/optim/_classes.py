@@ -9,7 +9,6 @@ from typing import Any
 
 from onepass import optim
 from onepass._docs import OPTIONS, parts
-from onepass.optim._schedule_free import ScheduleFree
 from onepass.torch.optim._engine import engine_of
 from onepass.torch.optim._optimizer import FLAGS, Optimizer
 
