@@ -181,7 +181,7 @@ void elementwise(const char* name, void (*function)(const Elementwise&), int ari
 
 void all_elementwise(std::string* bits) {
   for (const DType d : dtypes()) {
-    for (int k = 0; cuda.activation[k]; ++k) {
+    for (int k = 0; k < count_of(onepass::cuda::Activations{}); ++k) {
       elementwise("activation", cuda.activation[k], 2, d, kOptions, kPlain, bits);
       elementwise("backward", cuda.activation_backward[k], 3, d, kOptions, kPlain, bits);
     }
