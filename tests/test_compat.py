@@ -216,6 +216,14 @@ def outside_adagrad(p, g, s, t, lr, eps, weight_decay=0.0):
     return p - lr * g / (np.sqrt(h) + eps)
 
 
+def apex_lamb(p, g, s, t, lr, betas=(0.9, 0.999), eps=1e-6, weight_decay=0.01):
+    m, v = moments(g, s, t, betas)
+    u = m / (np.sqrt(v) + eps) + weight_decay * p
+    size, moved = np.linalg.norm(p), np.linalg.norm(u)
+    adapts = weight_decay != 0 and size > 0 and moved > 0
+    return p - lr * (size / moved if adapts else 1.0) * u
+
+
 # (class, library) → the formula, what the class takes and the formula not, options to try.
 TABLE = {
     ("SGD", "keras"): (
@@ -265,6 +273,8 @@ TABLE = {
     ("Adadelta", "chainer"): (penalised_adadelta, [{}, {"lr": 0.5, "weight_decay": 0.1}]),
     ("Adamax", "keras"): (keras_adamax, [{}, {"lr": 0.1, "weight_decay": 0.1, "eps": 0.1}]),
     ("Adamax", "optax"): (optax_adamax, [{}, {"lr": 0.1, "eps": 0.1}]),
+    ("LAMB", "apex"): (apex_lamb, [{}, {"lr": 0.1, "weight_decay": 0.0},
+                                   {"betas": (0.8, 0.9), "weight_decay": 0.1, "eps": 0.1}]),
     ("RAdam", "optax"): (optax_radam, [{}, {"lr": 0.1, "betas": (0.9, 0.95), "eps": 0.1}]),
     ("RAdam", "thinc"): (thinc_radam, [{}, {"lr": 0.1, "betas": (0.9, 0.95), "weight_decay": 0.1}]),
 }  # fmt: skip

@@ -25,8 +25,8 @@ KERNELS = [
     Mutant(
         "sgd: the first step is damped",
         "csrc/kernels/sgd.h",
-        "(step > 1 ? 1 - dampening : 1)",
-        "(1 - dampening)",
+        "keep(T((step > 1 ? 1 - dampening : 1) * ",
+        "keep(T((1 - dampening) * ",
         _case("sgd_momentum-float64"),
     ),
     Mutant(

@@ -33,6 +33,7 @@ WORDS = {
     "eps_corrected": "eps is added to √v̂, corrected",
     "decay_by_lr": "decoupled decay is scaled by lr",
     "decay_last": "decoupled decay comes after the update",
+    "adapts_undecayed": "the ratio is not 1 where weight_decay is 0",
     "steps_ahead": "t is one step ahead",
 }
 
@@ -140,6 +141,10 @@ COMPAT: dict[str, Mapping[str, Library]] = {
         "torch": _adamax(False, False),
         "keras": _adamax(True, True, lr=1e-3, eps=1e-7),
         "optax": _adamax(False, False),
+    },
+    "lamb": {
+        "torch": Library({"adapts_undecayed": True}, {}),  # as You et al. have it
+        "apex": Library({"adapts_undecayed": False}, {}),
     },
     "radam": {
         "torch": _radam(False, False, 0),

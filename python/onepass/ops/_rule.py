@@ -113,8 +113,9 @@ class Rule:
             )
         self.added = frozenset(added)
         self.compat = _formulas(kernel, compat)
-        formula = {option for options in self.compat.values() for option in options}
-        if any(set(options) != formula for options in self.compat.values()):
+        # In the order of the table, which messages keep.
+        formula = dict.fromkeys(option for row in self.compat.values() for option in row)
+        if any(row.keys() != formula.keys() for row in self.compat.values()):
             raise ValueError(f"{kernel}: every row of compat needs all of {sorted(formula)}")
         self.identity = (*formula, *([instead[0]] if instead else []))
         self.states = tuple(special.get(name) or State(name.removesuffix("s")) for name in lists)

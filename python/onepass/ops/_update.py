@@ -363,7 +363,7 @@ def lars_(
     return run("lars", locals())
 
 
-@update("lamb", compat={"torch": {"adapts_undecayed": True}, "apex": {"adapts_undecayed": False}})
+@update("lamb")
 def lamb_(
     params: Arrays,
     grads: Grads,

@@ -1,8 +1,10 @@
-"""What the docstring of an optimizer says that follows from its rule: what it keeps, and compat."""
+"""What an optimizer says of itself: in its docstring what follows from its rule, and its repr."""
 
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from onepass.ops._compat import WORDS, Library, libraries
 from onepass.ops._rule import Rule
@@ -51,3 +53,12 @@ def _listed(words: list[str], joint: str = "and") -> str:
 
 def _wrapped(text: str, width: int = 100) -> str:
     return textwrap.fill(text, width, break_long_words=False, break_on_hyphens=False)
+
+
+def listed(name: str, groups: Sequence[Mapping[str, Any]]) -> str:
+    """The repr of an optimizer, PyTorch's: the options of each group."""
+    lines = [f"{name} ("]
+    for number, group in enumerate(groups):
+        lines.append(f"Parameter Group {number}")
+        lines += [f"    {key}: {group[key]}" for key in sorted(group) if key != "params"]
+    return "\n".join([*lines, ")"])

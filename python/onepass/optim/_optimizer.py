@@ -408,11 +408,7 @@ class Optimizer(Planned):
         self._all_started = False
 
     def __repr__(self) -> str:
-        lines = [f"{self._name} ("]
-        for number, group in enumerate(self.param_groups):
-            lines.append(f"Parameter Group {number}")
-            lines += [f"    {key}: {group[key]}" for key in sorted(group) if key != "params"]
-        return "\n".join([*lines, ")"])
+        return _describe.listed(self._name, self.param_groups)
 
 
 def _check_signature(cls: type[Optimizer], op: Callable[..., StepInfo]) -> None:

@@ -193,10 +193,8 @@ class LARS(Optimizer, op=ops.lars_):
 
 class LAMB(Optimizer, op=ops.lamb_):
     """
-    Args:
-        compat: 'torch', whose options the others follow, or 'apex' for FusedLAMB of NVIDIA apex:
-            the ratio is 1 in groups without weight decay. FusedLAMB also clips by a global norm of
-            1 unless told otherwise: pass ``max_norm=1.0`` to `step`.
+    FusedLAMB of NVIDIA Apex also clips by a global norm of 1 by default: with ``compat="apex"``
+    pass ``max_norm=1.0`` to `step`.
     """
 
     _no_riders = "its norms are those of the plain gradient and parameter"

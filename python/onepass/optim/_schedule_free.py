@@ -12,7 +12,7 @@ from onepass.ops._rule import Launch, uniform
 from onepass.ops._step import StepInfo, plain_sgd, take_step
 from onepass.optim._optimizer import Optimizer
 
-_MODE = "train_mode"  # in every group, as in the authors' package, so that a state_dict says it
+MODE = "train_mode"  # an option in every group, as in the authors' package, so that a state_dict says it
 
 
 class ScheduleFree(Optimizer):
@@ -26,7 +26,7 @@ class ScheduleFree(Optimizer):
     _no_riders = "they would change y and leave z, of which the average is made, as it is"
 
     def __init__(self, params: Iterable[Any], given: Mapping[str, Any]) -> None:
-        super().__init__(params, {**given, _MODE: True})
+        super().__init__(params, {**given, MODE: True})
 
     def _take(self, *given: Any) -> StepInfo:
         if not self.training:
@@ -39,7 +39,7 @@ class ScheduleFree(Optimizer):
     @property
     def training(self) -> bool:
         """Whether the parameters hold y."""
-        return bool(self.param_groups[0][_MODE])
+        return bool(self.param_groups[0][MODE])
 
     def eval(self) -> None:
         """Turns the parameters into x, the average, in one pass; before evaluating or saving them.
@@ -59,7 +59,7 @@ class ScheduleFree(Optimizer):
     def _turn(self, training: bool) -> None:
         with self._alone:
             steps = self._prepare().steps
-            if uniform(self._name, _MODE, self.param_groups) == training:
+            if uniform(self._name, MODE, self.param_groups) == training:
                 return
             # SGD's p -= lr·(g + weight_decay·p) is p += w·(z - p) for lr = -w, weight_decay = -1.
             betas = [hyper[1] for hyper in self._hypers]
@@ -75,19 +75,19 @@ class ScheduleFree(Optimizer):
             self._set_mode(training)
 
     def _set_mode(self, training: bool) -> None:
-        self.defaults[_MODE] = training  # of groups that join
+        self.defaults[MODE] = training  # of groups that join
         for group in self.param_groups:
-            group[_MODE] = training
+            group[MODE] = training
 
     def _derived(
         self, groups: list[dict[str, Any]]
     ) -> tuple[bool, Launch, list[tuple[float, ...]]]:
-        uniform(self._name, _MODE, groups)
+        uniform(self._name, MODE, groups)
         return super()._derived(groups)
 
     def _load(self, state_dict: Mapping[str, Any]) -> None:
         super()._load(state_dict)
-        self._set_mode(uniform(self._name, _MODE, self.param_groups))
+        self._set_mode(uniform(self._name, MODE, self.param_groups))
 
 
 def _like(p: Array, z: Array) -> Array:

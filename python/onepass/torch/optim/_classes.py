@@ -9,6 +9,7 @@ from typing import Any
 
 from onepass import optim
 from onepass._docs import OPTIONS, parts
+from onepass.optim._schedule_free import MODE, ScheduleFree
 from onepass.torch.optim._engine import engine_of
 from onepass.torch.optim._optimizer import FLAGS, Optimizer
 
@@ -87,6 +88,7 @@ def _class_of(cls: type[optim.Optimizer]) -> type[Optimizer]:
         "__doc__": _doc(cls, signature),
         "_of": cls,
         "_engine": engine_of(cls),
+        "_modes": (MODE,) if issubclass(cls, ScheduleFree) else (),
     }
     __init__.__qualname__ = f"{cls.__name__}.__init__"
     return type(cls.__name__, (Optimizer,), body)

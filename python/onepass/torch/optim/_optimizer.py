@@ -21,6 +21,7 @@ from torch.optim.optimizer import _global_optimizer_post_hooks, _global_optimize
 from onepass import optim
 from onepass._nearest import did_you_mean
 from onepass.ops._step import Nonfinite, StepInfo
+from onepass.optim._describe import listed
 from onepass.optim._planned import ParametersChangedError
 from onepass.torch.optim._counterpart import checked, dummy, in_both_words
 from onepass.torch.optim._engine import Engine
@@ -54,6 +55,7 @@ class Optimizer(torch.optim.Optimizer):
 
     _of: ClassVar[type[optim.Optimizer]]  # the optimizer of onepass.optim
     _engine: ClassVar[type[Engine]]  # and its kind that steps for this one
+    _modes: ClassVar[tuple[str, ...]] = ()  # options that a method sets in all groups at once
     _step_supports_amp_scaling = True  # torch.amp.GradScaler leaves unscaling and skipping to step
 
     _entries: Entries | None = None
@@ -88,7 +90,10 @@ class Optimizer(torch.optim.Optimizer):
         self._handle = handle_of(self)
         ours, theirs = checked(name, lambda: self._of(dummy(), **self._options), given)
         flags = given if theirs is None else theirs.defaults
-        self._foreign = ours.defaults.keys() - (ours if theirs is None else theirs).defaults.keys()
+        # Options that PyTorch's lacks, with the values by which we do what it does.
+        usual = ours.defaults if theirs is None else self._of(dummy()).defaults
+        lacking = ours.defaults.keys() - (ours if theirs is None else theirs).defaults.keys()
+        self._foreign = {key: usual[key] for key in ours.defaults if key in lacking}
         # PyTorch's Adagrad makes its state in the constructor, and saves it.
         self._saves_all = theirs is not None and len(theirs.state) > 0
         defaults = {**ours.defaults, **{key: given[key] for key in FLAGS if key in flags}}
@@ -147,10 +152,9 @@ class Optimizer(torch.optim.Optimizer):
 
     def __getattr__(self, name: str) -> Any:
         """What optimizers of onepass.optim offer beside a step, such as ``per_parameter``."""
-        if not name.startswith("_") and self._entries is not None:
-            engine = self._entries.engine
-            if name not in Engine.OWN and hasattr(engine, name):
-                return getattr(engine, name)
+        offered = not name.startswith("_") and name not in Engine.OWN
+        if offered and hasattr(self._engine, name):  # of the class: a copy begins without groups
+            return getattr(self._current().engine, name)
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     # ---- stepping
@@ -288,6 +292,8 @@ class Optimizer(torch.optim.Optimizer):
         """
         if isinstance(param_group, dict):
             self._refuse_duplicates(param_group)
+        if self._entries is not None:
+            self.defaults.update({key: self.param_groups[0][key] for key in self._modes})
         super().add_param_group(param_group)
         if self._entries is None:
             return  # the constructor adds all first
@@ -316,8 +322,9 @@ class Optimizer(torch.optim.Optimizer):
     def state_dict(self) -> dict[str, Any]:
         """PyTorch's layout, and its entries: interchangeable with those of ``torch.optim``.
 
-        A parameter that never had a gradient has no entry, as in PyTorch; but to a distributed
-        checkpoint, which loads into the tensors that it is given here, all have one.
+        A parameter that never had a gradient has no entry, as in PyTorch, and groups have no option
+        that PyTorch lacks while it asks for nothing new; but a distributed checkpoint, which loads
+        into what it is given here, gets all of them.
         """
         caller = sys._getframe(1).f_globals.get("__name__", "")
         entries = self._current()
@@ -328,8 +335,9 @@ class Optimizer(torch.optim.Optimizer):
             entries.engine.wake(waiting)
             entries.take_over(self._state)
         hooks = self._optimizer_state_dict_post_hooks
+        distributed = caller.startswith("torch.distributed.")
         unused: set[int] = set()
-        if not (self._saves_all or caller.startswith("torch.distributed.")):
+        if not (self._saves_all or distributed):
             steps = entries.engine.plan.steps
             unused = {index for index, count in enumerate(steps) if count == 0}
 
@@ -337,6 +345,8 @@ class Optimizer(torch.optim.Optimizer):
 
         def as_torch(_: Any, state_dict: dict[str, Any]) -> None:
             saved = state_dict["state"]
+            if not distributed:
+                state_dict["param_groups"] = self._in_torch(state_dict["param_groups"])
             for index in unused:
                 saved.pop(index, None)
             for index, parameter in enumerate(parameters if further else ()):
@@ -371,13 +381,29 @@ class Optimizer(torch.optim.Optimizer):
         for post_hook in self._optimizer_load_state_dict_post_hooks.values():
             post_hook(self)
 
+    def _in_torch(self, groups: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Groups without options that PyTorch lacks, where these do what it does in all groups."""
+        usual = {
+            key
+            for key, value in self._foreign.items()
+            if all(type(g.get(key)) is type(value) and g[key] == value for g in groups)
+        }
+        return [{k: v for k, v in group.items() if k not in usual} for group in groups]
+
+    def __repr__(self) -> str:
+        return listed(type(self).__name__, self._in_torch(self.param_groups))
+
     def _completed(self, state_dict: Any) -> Any:
-        """A copy whose groups have the options that PyTorch's lack, or lacked once."""
+        """A copy whose groups have the options that PyTorch's lack, or lacked once.
+
+        Where the formula is missing it is PyTorch's: to another one the states mean other things.
+        """
+        formula = self._of._rule.formula(type(self).__name__, "torch")
         try:
             groups = deepcopy(state_dict["param_groups"])
             for group, own in zip(groups, self.param_groups, strict=False):
                 for key in {"maximize", *self._foreign} & own.keys():
-                    group.setdefault(key, own[key])
+                    group.setdefault(key, formula.get(key, own[key]))
             return {**state_dict, "param_groups": groups}
         except (KeyError, TypeError, AttributeError):
             return state_dict  # refused where it is read
