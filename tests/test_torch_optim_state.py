@@ -23,6 +23,7 @@ from small_torch import (  # noqa: F401
 
 torch = pytest.importorskip("torch")
 
+from onepass import optim as arrays  # noqa: E402
 from onepass.torch import optim  # noqa: E402
 
 # ---- saving and loading
@@ -49,7 +50,7 @@ def test_a_state_of_torch_goes_on_here_and_back(record, sweep):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_training_goes_on_bit_for_bit_after_a_resume(name, way, dtype):
     """Also with float32 state of bfloat16 parameters, which PyTorch's loading would round."""
-    model = network(dtype)
+    model, scalars = network(dtype), getattr(arrays, name)._rule.scalars
     optimizer = getattr(optim, name)(model.parameters(), lr=0.01)
     train(model, optimizer)
     if way in ("torch.save", "state_dict"):
@@ -71,7 +72,7 @@ def test_training_goes_on_bit_for_bit_after_a_resume(name, way, dtype):
         assert optimizer.state[p].keys() == resumed.state[q].keys()
         assert all(map(torch.equal, optimizer.state[p].values(), resumed.state[q].values()))
         for key, value in resumed.state[q].items():
-            assert value.dtype == (torch.float64 if key == "mu_product" else torch.float32)
+            assert value.dtype == (torch.float64 if key in scalars else torch.float32)
     train(model, optimizer, seed=1)
     train(again, resumed, seed=1)
     assert same(model, again)
@@ -404,3 +405,95 @@ def test_counts_beyond_what_float32_holds_are_not_lost():
     assert optimizer._entries.engine.plan.steps == [2**24 + 3]
     assert copy.deepcopy(optimizer)._current().engine.plan.steps == [2**24 + 3]
     assert np.float32(optimizer.state[p]["step"]) == np.float32(2**24 + 3)
+
+
+# ---- options that PyTorch lacks
+
+
+def test_a_state_dict_has_an_option_that_pytorch_lacks_only_where_it_is_used():
+    """PyTorch loads it then too, and keeps the option in its groups."""
+    p = torch.nn.Parameter(torch.ones(3))
+    theirs = torch.optim.Adam([p])
+    plain = optim.Adam([p])
+    assert plain.param_groups[0]["bias_correction"] is True
+    assert plain.state_dict() == theirs.state_dict()
+    mixed = optim.Adam([{"params": [p]}, {"params": [torch.nn.Parameter(torch.ones(2))]}])
+    mixed.param_groups[1]["bias_correction"] = False
+    saved = mixed.state_dict()
+    assert [group["bias_correction"] for group in saved["param_groups"]] == [True, False]
+    assert "eps_hat" not in saved["param_groups"][0]
+    assert repr(mixed).count("bias_correction") == 2
+    other = [torch.nn.Parameter(torch.ones(n)) for n in (3, 2)]
+    groups = [{"params": [q]} for q in other]
+    resumed = optim.Adam(groups, bias_correction=False)
+    resumed.load_state_dict(saved)
+    assert [group["bias_correction"] for group in resumed.param_groups] == [True, False]
+    torch.optim.Adam([{"params": [q]} for q in other]).load_state_dict(saved)
+    kept = optim.Adam([p], bias_correction=False)
+    kept.load_state_dict(theirs.state_dict())  # which says nothing about it
+    assert kept.param_groups[0]["bias_correction"] is False
+
+
+def test_a_state_of_pytorch_is_none_of_another_formula():
+    """Keras's momentum buffer holds the rate, PyTorch's does not."""
+    p = torch.nn.Parameter(torch.ones(3))
+    keras = optim.SGD([p], lr=0.1, momentum=0.9, compat="keras")
+    ours, theirs = (m.SGD([p], lr=0.1, momentum=0.9) for m in (optim, torch.optim))
+    for other in (ours, theirs):
+        with pytest.raises(ValueError, match="decoupled_weight_decay' is False, expected True"):
+            keras.load_state_dict(other.state_dict())
+    with pytest.raises(ValueError, match="decoupled_weight_decay' is True, expected False"):
+        ours.load_state_dict(keras.state_dict())
+    again = optim.SGD([p], lr=0.1, momentum=0.9, compat="keras")
+    again.load_state_dict(keras.state_dict())
+
+
+# ---- training and evaluation
+
+
+@pytest.mark.parametrize("name", ["ScheduleFreeSGD", "ScheduleFreeAdamW"])
+def test_parameters_turn_into_their_average_and_back(name):
+    mine, theirs = parameters(torch.float32), parameters(torch.float32)
+    ours = getattr(optim, name)(mine, lr=0.1)
+    other = getattr(arrays, name)(theirs, lr=0.1)
+    for step in range(4):
+        give_gradients(step, mine, theirs)
+        ours.step()
+        other.step()
+    for mode in (False, True, False):
+        for optimizer in (ours, other):
+            optimizer.train(mode)
+        assert ours.training is mode
+        assert all(map(torch.equal, mine, theirs))
+    ours.eval()
+    assert all(map(torch.equal, mine, theirs))
+    with pytest.raises(RuntimeError, match="a step in eval mode"):
+        ours.step()
+    for resumed in (pickle.loads(pickle.dumps(ours)), copy.deepcopy(ours)):
+        assert resumed.training is False
+        resumed.train()
+        assert resumed.training is True
+    saved = ours.state_dict()
+    loaded = getattr(optim, name)(copies(mine), lr=0.1)
+    loaded.load_state_dict(saved)
+    more = torch.nn.Parameter(torch.ones(2))
+    for optimizer in (ours, loaded):
+        optimizer.add_param_group({"params": [copies([more])[0]]})
+        assert optimizer.training is False
+        optimizer.train()
+    other.train()
+    for optimizer in (ours, loaded):
+        held = [p for group in optimizer.param_groups for p in group["params"]]
+        assert all(map(torch.equal, held, theirs))
+
+
+@pytest.mark.parametrize("name", ["ScheduleFreeSGD", "ScheduleFreeAdamW"])
+def test_an_average_is_that_of_the_states_as_they_are_now(name):
+    p = torch.nn.Parameter(torch.ones(3))
+    optimizer = getattr(optim, name)([p], lr=0.1)
+    p.grad = torch.ones(3)
+    optimizer.step()
+    y = p.detach().clone()
+    optimizer.state[p]["z"] = torch.zeros(3)
+    optimizer.eval()
+    torch.testing.assert_close(p.detach(), y / 0.9)  # y = (1 - 0.9)·z + 0.9·x

@@ -57,8 +57,8 @@ def _wrapped(text: str, width: int = 100) -> str:
 
 def listed(name: str, groups: Sequence[Mapping[str, Any]]) -> str:
     """The repr of an optimizer, PyTorch's: the options of each group."""
-    lines = [f"{name} ("]
+    lines = []
     for number, group in enumerate(groups):
-        lines.append(f"Parameter Group {number}")
+        lines += ["", f"Parameter Group {number}"]
         lines += [f"    {key}: {group[key]}" for key in sorted(group) if key != "params"]
-    return "\n".join([*lines, ")"])
+    return "\n".join([f"{name} (", *lines[1:], ")"])

@@ -12,7 +12,7 @@ from onepass.ops._rule import Launch, uniform
 from onepass.ops._step import StepInfo, plain_sgd, take_step
 from onepass.optim._optimizer import Optimizer
 
-MODE = "train_mode"  # an option in every group, as in the authors' package, so that a state_dict says it
+MODE = "train_mode"  # in every group, as in the authors' package, so that a state_dict says it
 
 
 class ScheduleFree(Optimizer):

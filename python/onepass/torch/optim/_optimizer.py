@@ -88,10 +88,11 @@ class Optimizer(torch.optim.Optimizer):
         params = given.pop("params")
         self._options = {k: v for k, v in said.items() if k not in FLAGS and k != "params"}
         self._handle = handle_of(self)
-        ours, theirs = checked(name, lambda: self._of(dummy(), **self._options), given)
+        of: Callable[..., optim.Optimizer] = self._of
+        ours, theirs = checked(name, lambda: of(dummy(), **self._options), given)
         flags = given if theirs is None else theirs.defaults
         # Options that PyTorch's lacks, with the values by which we do what it does.
-        usual = ours.defaults if theirs is None else self._of(dummy()).defaults
+        usual = ours.defaults if theirs is None else of(dummy()).defaults
         lacking = ours.defaults.keys() - (ours if theirs is None else theirs).defaults.keys()
         self._foreign = {key: usual[key] for key in ours.defaults if key in lacking}
         # PyTorch's Adagrad makes its state in the constructor, and saves it.
