@@ -13,6 +13,7 @@
 
 #include "core/backend.h"
 #include "cusim.h"
+#include "kernels/activation_list.h"
 #include "kernels/update_list.h"
 
 extern "C" const onepass::Backend* onepass_cuda_backend();
