@@ -53,7 +53,10 @@ def test_every_configuration_takes_the_steps_of_torch(info, given):
     ours = getattr(optim, info.optim_cls.__name__)(mine, **given.kwargs)
     plain = {k: v for k, v in given.kwargs.items() if k not in ("differentiable", "fused")}
     other = info.optim_cls(theirs, **plain)
-    assert ours.param_groups[0].keys() == other.param_groups[0].keys()
+    keys = other.param_groups[0].keys()
+    assert ours.state_dict()["param_groups"][0].keys() == keys
+    assert ours.param_groups[0].keys() - keys == ours._foreign.keys()  # to be set between steps
+    assert keys <= ours.param_groups[0].keys()
     for schedules in info.scheduler_inputs[:1]:
         for schedule in schedules:
             schedule(ours), schedule(other)
