@@ -169,7 +169,7 @@ void measure(const Elementwise& call) {
   }
 }
 
-int64_t workspace(const Elementwise& call) {
+[[maybe_unused]] int64_t workspace(const Elementwise& call) {
   int64_t bytes = call.count * int64_t(sizeof(int64_t));
   for (int64_t t = 0; t < call.count; ++t)
     bytes += sums_of(call.tensors[t], call.norm_count) * int64_t(sizeof(double));
