@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from small_torch import numbers_in_float64  # noqa: F401 (of ASGD eta and mu)
 
 torch = pytest.importorskip("torch")
 
