@@ -24,7 +24,8 @@ import numpy as np
 import pytest
 import staged
 from cases import BFLOAT16, CASES, DTYPES, computing
-from helpers import assert_all_close, assert_all_same, each_dtype, each_variant, sweep
+from cases.optimizers import VARIANTS
+from helpers import assert_all_close, assert_all_same, each_dtype, sweep
 from norm_range import EPILOGUES, TOP, arrays, compare, reference, wide
 from norm_range import run as extreme
 from onepass import _C, ops, optim
@@ -274,7 +275,10 @@ def test_norms_of_more_tiles_than_threads_of_a_block(simulator):
     assert found[0].param_norm[0] == pytest.approx(np.linalg.norm(p.astype(float)), rel=1e-12)
 
 
-@each_variant
+RIDDEN = [v for v in VARIANTS if v.record.cls._no_riders is None]
+
+
+@pytest.mark.parametrize("variant", RIDDEN, ids=[v.label for v in RIDDEN])
 @each_dtype
 def test_stages_around_an_update_give_the_bits_of_the_cpu(simulator, variant, dtype):
     """All riders at once and none but those of storage; views, late gradients, zeroed gradients."""

@@ -62,7 +62,7 @@ def table(tmp_path):
 
 
 def source_of(table):
-    return Source.read(Options(str(table)))
+    return Source.read(Options(data=str(table)))
 
 
 def test_the_scaler_sees_the_training_part_alone(table):

@@ -24,6 +24,8 @@ struct Adagrad : Rule {
           coupled(T(decoupled != 0 ? 0 : weight_decay)),
           shrink(T(decoupled != 0 ? 1 - lr * weight_decay : 1)) {}
 
+    ONEPASS_HD T kept() const { return shrink; }
+
     ONEPASS_HD void operator()(T& p, T g, T& s) const {
       g = g + coupled * p;
       const T sum = s + g * g;

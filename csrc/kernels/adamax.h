@@ -29,6 +29,8 @@ struct Adamax : Rule {
           coupled(T(decoupled != 0 ? 0 : weight_decay)),
           shrink(T(decoupled != 0 ? 1 - lr * weight_decay : 1)) {}
 
+    ONEPASS_HD T kept() const { return shrink; }
+
     ONEPASS_HD void operator()(T& p, T g, T& m, T& u) const {
       g = g + coupled * p;
       const T mean = m + gain * (g - m);

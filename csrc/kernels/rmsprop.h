@@ -33,6 +33,8 @@ struct Rmsprop : Rule {
           shrink(T(decoupled != 0 ? 1 - lr_ * weight_decay : 1)),
           momentum(T(momentum_)) {}
 
+    ONEPASS_HD T kept() const { return shrink; }
+
     ONEPASS_HD void operator()(T& p, T g, T& v, Buffer b, Average a) const {
       g = g + coupled * p;
       const T square = alpha * v + gain * g * g;

@@ -23,7 +23,9 @@ struct Rprop : Rule {
     ONEPASS_HD void operator()(T& p, T g, T& prev, T& size) const {
       const T along = g > 0 ? prev : g < 0 ? -prev : T(0);
       const T factor = along > 0 ? grow : along < 0 ? shrink : T(1);
-      const T next = math::min(math::max(size * factor, least), most);
+      const T scaled = size * factor;
+      const T low = scaled < least ? least : scaled;  // not math::max: its NaN costs the vectors
+      const T next = low > most ? most : low;
       const T kept = along < 0 ? T(0) : g;
       const T sign = kept > 0 ? T(1) : kept < 0 ? T(-1) : kept;  // 0 and NaN stay
       const T to = p - sign * next;

@@ -100,14 +100,17 @@ std::vector<DType> dtypes() {
 }
 const std::vector<double> kOptions = {0.1, 0.9, 0.99, 0.01, 0.1, 3, 2, 3, 2, 3, 3};
 
-// f(update, number of its operands) for every variant of every rule.
+// f(update, number of its operands, what measures before it or null) for every variant of every
+// rule.
 template <class F>
 void for_updates(F f) {
   int rule = -1;
   onepass::cuda::for_each_variant(onepass::cuda::Updates{}, [&](auto, auto variant) {
     rule += variant.on == 0;
+    const Run<Elementwise>* measures = cuda.measure[rule];
     f(cuda.update[rule][variant.on],
-      int(Signature<typename decltype(variant)::template Kernel<float>>::arity));
+      int(Signature<typename decltype(variant)::template Kernel<float>>::arity),
+      measures ? measures[variant.on] : nullptr);
   });
 }
 // The update of a rule without optional states.
@@ -154,7 +157,7 @@ Norm norm_of(const std::vector<Tensor>& tensors, NormResult* result) {
 
 void elementwise(const char* name, void (*function)(const Elementwise&), int arity, DType dtype,
                  std::vector<double> hyper, const GradientRider& rider, std::string* bits,
-                 int64_t lists = 1) {
+                 int64_t lists = 1, bool measures = false) {
   const int64_t sizes[] = {37, 1061, 5, 60};
   const int64_t shape[] = {6, 10}, strides[] = {1, 6};
   std::vector<std::vector<Operand>> operands;
@@ -171,13 +174,20 @@ void elementwise(const char* name, void (*function)(const Elementwise&), int ari
       operands.back().push_back(buffers.back().operand(t % 4 == 3 && o == 0 ? strides : nullptr));
     }
   }
-  for (int64_t t = 0; t < 4 * lists; ++t)
+  for (int64_t t = 0; t < 4 * lists; ++t) {
     tensors.push_back(tensor_of(sizes[t % 4], computing(dtype), operands[size_t(t)], shape));
+    tensors.back().counter = t;
+  }
   Elementwise call = call_on(tensors, hyper);
   call.random = {7, 9, uint64_t(1) << 30};
   call.rider = rider;
-  run(name, function, cuda.elementwise_workspace(call), call);
+  std::vector<double> norms(tensors.size() * 2, 2.0);  // of rules that read or write them
+  call.norms = norms.data();
+  call.norm_count = 2;
+  const int64_t bytes = measures ? cuda.measure_workspace(call) : cuda.elementwise_workspace(call);
+  run(name, function, bytes, call);
   for (const Buffer& b : buffers) b.append_to(bits);
+  bits->append(reinterpret_cast<const char*>(norms.data()), norms.size() * sizeof(double));
 }
 
 void all_elementwise(std::string* bits) {
@@ -197,8 +207,12 @@ void all_updates(std::string* bits) {
   rider.coefficient = -0.5;
   rider.zero_grad = true;
   for (const DType d : dtypes())
-    for_updates([&](auto update, int arity) {
+    for_updates([&](auto update, int arity, auto) {
       elementwise("update", update, arity, d, kOptions, rider, bits);
+    });
+  for (const DType d : dtypes())
+    for_updates([&](auto, int arity, auto measure) {
+      if (measure) elementwise("measure", measure, arity, d, kOptions, rider, bits, 1, true);
     });
   // Longer tables: in a large launch, and written by kernels.
   elementwise("long list", cuda.update[0][0], 2, DType::f32, kOptions, kPlain, bits, 30);

@@ -26,7 +26,7 @@ FIXED = {
     "interval": "the checkpoint's schedule counts that",
 }
 OPTIONS = "optimizer"  # those of its groups, which a checkpoint brings along
-NO_OPTIONS = ("initial_lr", zeros.KEY, "name")  # what groups hold beside them
+NO_OPTIONS = ("initial_lr", zeros.KEY, "name", "train_mode")  # what groups hold beside them
 # Not shown in full: arrays.
 SHOWN = {
     "contents": ("other data, targets or weights", "these"),

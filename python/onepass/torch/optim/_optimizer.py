@@ -222,6 +222,8 @@ class Optimizer(torch.optim.Optimizer):
                 self._last_step = StepInfo(True, outside.norm, None)
                 if found is not None:
                     found.fill_(1.0)
+                if zero_grad:  # or the Inf would stay, and skip every step that follows
+                    self.zero_grad(set_to_none=False)
                 return loss
             max_norm, grad_scale = None, outside.folded_into(grad_scale)
         entries = self._current()
