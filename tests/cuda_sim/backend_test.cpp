@@ -219,6 +219,51 @@ void all_updates(std::string* bits) {
   elementwise("longer list", cuda.update[0][0], 2, DType::f64, kOptions, kPlain, bits, 30);
 }
 
+// ---- updates with every stage around them, and rows with a limit after them
+
+template <class K>
+void staged(Run<Elementwise> update, DType dtype, std::string* bits) {
+  constexpr int kOwn = int(Signature<K>::arity), kHyper = int(K::hyper.size);
+  const int64_t shape[] = {6, 11}, strides[] = {1, 6}, size = 66;
+  const bool narrow = dtype == DType::f16 || dtype == DType::bf16;
+  std::vector<Buffer> buffers;
+  std::vector<Operand> operands;
+  for (int o = 0; o < kOwn + 2; ++o) {
+    const bool as_it_is = o < 2 || (narrow && o == 2);  // such a state is rounded at random
+    buffers.emplace_back(as_it_is ? dtype : computing(dtype), size, unsigned(31 * o), 0);
+    for (int64_t i = 0; i < size && o >= 3 && o < kOwn; ++i) buffers.back().set(i, 0.25);
+    operands.push_back(buffers.back().operand(o == 0 ? strides : nullptr));
+  }
+  for (const bool with_master : {false, true}) {
+    if (!with_master) operands.back() = {};
+    if (with_master && !narrow) break;
+    if (with_master) operands.back() = buffers.back().operand(nullptr);
+    std::vector<Tensor> tensors{tensor_of(size, computing(dtype), operands, shape)};
+    tensors[0].rows = 6;
+    std::vector<double> row(kOptions.begin(), kOptions.begin() + kHyper);
+    row.insert(row.end(), {0.1, 1, 0.01, 0.25, double(narrow && !with_master), 0.5, 1, 3});
+    Elementwise call = call_on(tensors, row);
+    call.stages.active = call.stages.in_order = call.stages.has_limit = true;
+    call.stages.first = kOwn;
+    call.stages.seed = 5;
+    std::vector<double> norms(2, 2.0);
+    call.norms = norms.data();
+    call.norm_count = 2;
+    run("staged", update, cuda.elementwise_workspace(call), call);
+    run("limit_rows", cuda.limit_rows, 0, call);
+  }
+  for (const Buffer& b : buffers) b.append_to(bits);
+}
+void all_staged(std::string* bits) {
+  int rule = -1;
+  onepass::cuda::for_each_variant(onepass::cuda::Updates{}, [&](auto, auto variant) {
+    rule += variant.on == 0;
+    for (const DType d : dtypes())
+      staged<typename decltype(variant)::template Kernel<float>>(cuda.update[rule][variant.on], d,
+                                                                 bits);
+  });
+}
+
 // ---- norm, and an update that reads it where it is
 
 void device_norm(std::string* bits) {
@@ -645,10 +690,15 @@ void all_rows(std::string* bits) {
 
 int main() {
   const std::pair<const char*, std::function<void(std::string*)>> parts[] = {
-      {"elementwise", all_elementwise},     {"updates", all_updates},
-      {"device_norm", device_norm},         {"norms_beyond_double", norms_beyond_double},
-      {"counted_steps", all_counted_steps}, {"devices", devices},
-      {"channelwise", all_channelwise},     {"rows", all_rows}};
+      {"elementwise", all_elementwise},
+      {"updates", all_updates},
+      {"staged", all_staged},
+      {"device_norm", device_norm},
+      {"norms_beyond_double", norms_beyond_double},
+      {"counted_steps", all_counted_steps},
+      {"devices", devices},
+      {"channelwise", all_channelwise},
+      {"rows", all_rows}};
   const cusim::Options orders[] = {{cusim::Order::kForward, 0, 2},
                                    {cusim::Order::kReverse, 0, 1},
                                    {cusim::Order::kRandom, 5, 3}};
