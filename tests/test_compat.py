@@ -490,3 +490,14 @@ def test_thinc(name, options):
         opt.step(grads)
         for p, q in zip(params, step(grads), strict=True):
             np.testing.assert_allclose(p, q, rtol=2e-4, atol=2e-5, err_msg=f"step {t + 1}")
+
+
+def test_a_state_of_pytorch_is_refused_by_another_formula():
+    torch = pytest.importorskip("torch")
+    theirs = torch.optim.SGD([torch.nn.Parameter(torch.ones(3))], lr=0.1, momentum=0.9)
+    theirs.param_groups[0]["params"][0].grad = torch.ones(3)
+    theirs.step()
+    ours = optim.SGD([np.ones(3, np.float32)], lr=0.1, momentum=0.9, compat="keras")
+    with pytest.raises(ValueError, match="expected True: a state of another optimizer"):
+        ours.load_state_dict(theirs.state_dict())
+    optim.SGD([np.ones(3, np.float32)], momentum=0.9).load_state_dict(theirs.state_dict())

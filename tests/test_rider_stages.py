@@ -638,3 +638,15 @@ def test_float64_parameters_have_no_bfloat16_states():
         optim.Adam([np.ones(2)], state_dtype="bfloat16")
     with pytest.raises(ValueError, match="'state_dtype' is 'int4', expected None or 'bfloat16'"):
         optim.Adam([np.ones(2)], state_dtype="int4")
+
+
+def test_averages_that_were_off_start_again_at_the_parameters():
+    p = np.ones(5, np.float32)
+    opt = optim.SGD([p], lr=0.5, ema_decay=0.5)
+    opt.step([np.ones(5, np.float32)])
+    opt.param_groups[0]["ema_decay"] = None
+    opt.step([np.ones(5, np.float32)])
+    p[:] = 8.0
+    opt.param_groups[0]["ema_decay"] = 0.5
+    opt.step([np.zeros(5, np.float32)])
+    assert_same(opt.averages[0], np.full(5, 8.0, np.float32))

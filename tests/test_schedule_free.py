@@ -339,3 +339,26 @@ def test_the_optimizer_of_pytorchs_kind_turns_its_weights_too(cls):
         if turn == "eval":
             with pytest.raises(RuntimeError, match="eval mode"):
                 theirs.step()
+
+
+@pytest.mark.parametrize(
+    ("cls", "name", "other"),
+    [("ScheduleFreeSGD", "momentum", 0.5), ("ScheduleFreeAdamW", "betas", (0.5, 0.999))],
+)
+def test_the_average_keeps_the_beta_that_it_was_made_with(cls, name, other):
+    p = np.ones(3)
+    opt = getattr(optim, cls)([p], lr=0.1)
+    opt.param_groups[0][name] = other  # before the first step
+    opt.step([np.ones(3)])
+    opt.param_groups[0][name] = (0.7, 0.999) if name == "betas" else 0.7
+    before = p.copy()
+    for use in (lambda: opt.step([np.ones(3)]), opt.eval):
+        with pytest.raises(ValueError, match=f"{name!r} of group 0 was changed from 0.5 to 0.7"):
+            use()
+        assert (p == before).all()
+    opt.param_groups[0][name] = other
+    opt.step([np.ones(3)])
+    fresh = getattr(optim, cls)([np.ones(3)], lr=0.1)
+    fresh.step([np.ones(3)])
+    fresh.load_state_dict(opt.state_dict())  # with its own beta
+    fresh.step([np.ones(3)])

@@ -497,3 +497,42 @@ def test_an_average_is_that_of_the_states_as_they_are_now(name):
     optimizer.state[p]["z"] = torch.zeros(3)
     optimizer.eval()
     torch.testing.assert_close(p.detach(), y / 0.9)  # y = (1 - 0.9)·z + 0.9·x
+
+
+def test_a_parameter_thawed_later_gets_an_average_of_its_shape():
+    p, q = (torch.nn.Parameter(torch.ones(4)) for _ in range(2))
+    q.requires_grad_(False)
+    opt = optim.SGD([p, q], lr=0.5, ema_decay=0.5)
+    p.grad = torch.ones(4)
+    opt.step()
+    q.requires_grad_(True)
+    q.grad = torch.ones(4)
+    opt.step()
+    assert torch.equal(opt.state_dict()["state"][1]["average"], torch.full((4,), 0.75))
+
+
+def test_a_step_skipped_for_an_outside_norm_zeroes_what_it_skipped():
+    p = torch.nn.Parameter(torch.ones(3))
+    opt = optim.SGD([p], lr=0.5)
+    p.grad = torch.full((3,), torch.inf)
+    opt.step(norm=torch.tensor(torch.inf), max_norm=1.0, nonfinite="skip", zero_grad=True)
+    assert opt.last_step.skipped
+    assert torch.equal(p.grad, torch.zeros(3))
+    assert torch.equal(p.detach(), torch.ones(3))
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("LARS", {}), ("LAMB", {}), ("SGD", {"max_weight_norm": 1.0}), ("SGD", {"noise": 0.1})],
+)
+def test_what_needs_whole_parameters_is_refused_for_a_part_of_one(name, options, monkeypatch):
+    from onepass.torch.optim import _engine
+
+    p = torch.nn.Parameter(torch.ones(4, 2))
+    whole = _engine.part_of
+    monkeypatch.setattr(
+        _engine, "part_of", lambda owner, t: t.detach()[:2] if t is p else whole(owner, t)
+    )
+    with pytest.raises(TypeError, match=r"shape \(4, 2\) is a DTensor .* expected whole"):
+        getattr(optim, name)([p], **options)
+    optim.SGD([p])

@@ -79,6 +79,8 @@ class Rule:
         lr_leads: whether a new learning rate >= 0 changes the first hyper-parameter and no more.
     """
 
+    norms: tuple[str, ...] = ()  # of each tensor, that the update needs
+
     added: frozenset[str] = frozenset()
 
     def __init__(
@@ -104,7 +106,7 @@ class Rule:
         if wrong := set(special) - set(lists):
             raise ValueError(f"{kernel}: {wrong} are no states of the kernel, which has {lists}")
         self.kernel, self.needs, self.instead = kernel, tuple(needs), instead
-        self.counted = counted
+        self.counted, self.norms = counted, info["norms"]
         self.scalars: dict[str, float] = dict(zip(info["scalars"], info["starts"], strict=True))
         if unknown := sorted(set(info["scalars"]) - set(SCALAR_RANGES)):
             raise ValueError(

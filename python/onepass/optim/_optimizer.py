@@ -372,6 +372,7 @@ class Optimizer(Planned):
             set(self.defaults) - set(_riders.OF_GROUPS),
             self._rule.identity,
             self._rule.added,
+            self._rule.compat["torch"],
         )
         # Those of PyTorch have no riders.
         groups = [

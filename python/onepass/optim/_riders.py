@@ -221,6 +221,11 @@ class RiderArrays:
             if (master := self.masters[index]) is not None and wanted.masters[index]:
                 copy_into(master, entry.get(_MASTER, array))
 
+    def restart(self, indices: Iterable[int]) -> None:
+        """Those of these parameters are made anew by the next `follow`."""
+        for i in indices:
+            self.averages[i] = self.masters[i] = None
+
     def drop(self, first: int) -> None:
         """Forgets those of parameter ``first`` and the ones after it."""
         del self.averages[first:], self.masters[first:]
@@ -245,7 +250,8 @@ def _followed(
 ) -> list[Array | None]:
     followed: list[Array | None] = []
     for index, (array, use) in enumerate(zip(arrays, wanted, strict=True)):
-        own = held[index] if index < len(held) else None
+        # One that is switched off is forgotten: it would go on from where it stood.
+        own = held[index] if use and index < len(held) else None
         if own is not None:
             own = brought_to(array, own)
         elif use:

@@ -25,6 +25,8 @@ class ScheduleFree(Optimizer):
 
     _no_riders = "they would change y and leave z, of which the average is made, as it is"
 
+    _betas: list[float] | None = None  # of each group: those that y was made with
+
     def __init__(self, params: Iterable[Any], given: Mapping[str, Any]) -> None:
         super().__init__(params, {**given, MODE: True})
 
@@ -83,10 +85,31 @@ class ScheduleFree(Optimizer):
         self, groups: list[dict[str, Any]]
     ) -> tuple[bool, Launch, list[tuple[float, ...]]]:
         uniform(self._name, MODE, groups)
-        return super()._derived(groups)
+        found = super()._derived(groups)
+        if groups is self.param_groups:  # else those of a state_dict
+            self._keep_betas([hyper[1] for hyper in found[2]])
+        return found
+
+    def _keep_betas(self, betas: list[float]) -> None:
+        """y = (1 - β)·z + β·x: with another β it would stand for another x."""
+        held = self._betas or []
+        for number, (now, before) in enumerate(zip(betas, held, strict=False)):
+            if now != before and self._plan is not None and any(self._plan.steps):
+                name = "betas" if "betas" in self.param_groups[number] else "momentum"
+                raise ValueError(
+                    f"{self._name}: {name!r} of group {number} was changed from {before!r} to "
+                    f"{now!r} after a step, expected the value that the average was made with; "
+                    "make a new optimizer, or pass cycle_momentum=False to OneCycleLR"
+                )
+        self._betas = betas
 
     def _load(self, state_dict: Mapping[str, Any]) -> None:
-        super()._load(state_dict)
+        held, self._betas = self._betas, None  # the state is taken over with its own
+        try:
+            super()._load(state_dict)
+        except BaseException:
+            self._betas = held
+            raise
         self._set_mode(uniform(self._name, MODE, self.param_groups))
 
 

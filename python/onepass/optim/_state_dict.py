@@ -45,6 +45,7 @@ class Reader:
         options: the options of a group.
         identity: those that tell kinds of it apart: they may be missing, but must not differ.
         added: those that may be missing, since PyTorch has none such.
+        formula: of PyTorch: what it means where one of `identity` is missing.
 
     Raises:
         ValueError: in every method, if the state_dict does not fit.
@@ -58,9 +59,11 @@ class Reader:
         options: set[str],
         identity: Sequence[str],
         added: Iterable[str] = (),
+        formula: Mapping[str, Any] | None = None,
     ) -> None:
         self.owner, self.own, self.names = owner, own, names
         self.options, self.identity, self.added = options, identity, added
+        self.formula = formula or {}
 
     def refuse(self, why: str) -> ValueError:
         return ValueError(f"{self.owner}.load_state_dict: {why}; nothing was changed")
@@ -87,7 +90,8 @@ class Reader:
                 )
             for key in self.identity:
                 # Older files of torch's hold None for False.
-                if (group.setdefault(key, own[key]) or False) != (own[key] or False):
+                meant = self.formula.get(key, own[key])
+                if (group.setdefault(key, meant) or False) != (own[key] or False):
                     raise self.refuse(
                         f"{key!r} is {group[key]!r}, expected {own[key]!r}: a state of another "
                         "optimizer?"

@@ -66,7 +66,31 @@ class Engine(optim.Optimizer):
         plan = super()._replan(kernel, names)
         pairs = zip(self.parameters, self._arrays, strict=True)
         self._parts = [(p, a) for p, a in pairs if a is not p and id(p) not in self._asleep]
+        self._refuse_shards()
         return plan
+
+    def _refuse_shards(self) -> None:
+        """What is a function of a whole tensor would differ from rank to rank."""
+        shards = [p for p, part in self._parts if tuple(p.shape) != tuple(part.shape)]
+        if not shards:
+            return
+        ridden = [
+            name
+            for group in self.param_groups
+            for name in ("max_weight_norm", "noise")
+            if group.get(name)
+        ] + ["stochastic_rounding"] * self._settings.stochastic_rounding
+        if self._rule.norms or self._measures or ridden:
+            what = (
+                "norms of whole parameters"
+                if self._rule.norms
+                else ", ".join(sorted({*ridden, *["diagnostics"] * self._measures}))
+            )
+            raise TypeError(
+                f"{self._name}: a parameter of shape {tuple(shards[0].shape)} is a DTensor of "
+                f"which a part lies here, expected whole parameters for {what}; use an "
+                "optimizer that treats each element by itself, without them"
+            )
 
     def _follow(self, state: State, arrays: list[Array]) -> list[Array]:
         if self._plan is not None:
@@ -186,6 +210,7 @@ class Engine(optim.Optimizer):
                 new = self._new(state, arrays, indices)
                 for i in indices:
                     self._states[state.key][i] = new[i]
+        self._rider_arrays.restart(indices)
         self.renew()
 
     def put(self, key: str, index: int, array: Array) -> None:
