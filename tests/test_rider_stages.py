@@ -650,3 +650,14 @@ def test_averages_that_were_off_start_again_at_the_parameters():
     opt.param_groups[0]["ema_decay"] = 0.5
     opt.step([np.zeros(5, np.float32)])
     assert_same(opt.averages[0], np.full(5, 8.0, np.float32))
+
+
+@pytest.mark.parametrize(
+    "name", ["RMSprop", "Adagrad", "Adamax", "Adadelta", "Adam", "AdamW", "SGD"]
+)
+def test_cautious_steps_keep_the_decoupled_decay_of_another_library(name):
+    """Where the update does not agree, the decay is all that moves an element."""
+    p = np.full(19, 2.0)
+    opt = getattr(optim, name)([p], lr=0.25, weight_decay=0.5, compat="keras", cautious=True)
+    opt.step([np.zeros(19)])
+    assert_same(p, np.full(19, 2.0 * (1 - 0.25 * 0.5)))
