@@ -87,11 +87,11 @@ if(ONEPASS_WERROR)
 endif()
 
 add_library(onepass_cuda OBJECT
-  csrc/cuda/activations.cu csrc/cuda/backend.cu csrc/cuda/norms.cu csrc/cuda/bias.cu
-  csrc/cuda/host.cu csrc/cuda/losses.cu csrc/cuda/updates.cu)
-set_source_files_properties(csrc/cuda/norms.cu csrc/cuda/losses.cu csrc/cuda/updates.cu
-  PROPERTIES COMPILE_OPTIONS --ftz=true)  # those that include cuda/flushed.h
-target_include_directories(onepass_cuda PRIVATE csrc)
+  csrc/cuda/backend.cu csrc/cuda/bias.cu csrc/cuda/dropout.cu csrc/cuda/host.cu
+  csrc/cuda/losses.cu csrc/cuda/norms.cu csrc/cuda/passes.cu ${formula_cuda_units})
+set_source_files_properties(
+  csrc/cuda/losses.cu csrc/cuda/norms.cu csrc/cuda/passes.cu ${formula_flushed_units} PROPERTIES COMPILE_OPTIONS --ftz=true)  # those that include cuda/flushed.h
+target_include_directories(onepass_cuda PRIVATE csrc "${formula_include}")
 target_compile_options(onepass_cuda PRIVATE ${cuda_flags})
 set_target_properties(onepass_cuda PROPERTIES CUDA_VISIBILITY_PRESET hidden)
 

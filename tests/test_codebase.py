@@ -277,7 +277,7 @@ CPU_UNITS = {  # csrc/cpu/*.cpp that are compiled once per instruction set, and 
     "stages": [*["after_update"] * 2, *["before_update"] * 2, "dither_state"],
     "watch": ["onepass_cpu_watch_v3"],
 }
-FAMILIES = ("activation", "update")  # a unit for each formula, by csrc/cpu/formula.cpp.in
+FAMILIES = ("activation", "update")  # a unit for each formula, by formula.cpp.in and formula.cu.in
 
 
 def test_every_cpu_unit_is_compiled_per_instruction_set() -> None:
@@ -302,9 +302,9 @@ def test_no_unit_of_a_formula_knows_another_formula() -> None:
         seen = included(header) & formulas - {header}
         assert not seen, f"csrc/{header} includes {sorted(seen)}"
     for family in FAMILIES:
-        source = f"cpu/{family}_unit.h"
-        seen = included(source, f"kernels/{family}_list.h") & formulas
-        assert not seen, f"csrc/{source} includes {sorted(seen)}"
+        for source in (f"cpu/{family}_unit.h", f"cuda/{family}_unit.cuh"):
+            seen = included(source, f"kernels/{family}_list.h") & formulas
+            assert not seen, f"csrc/{source} includes {sorted(seen)}"
 
 
 def included(header: str, *left_out: str) -> set[str]:

@@ -3,7 +3,7 @@
 #include <atomic>
 #include <cstdlib>
 
-#include "cpu/formula_units.h"
+#include "formula_units.h"
 #define ONEPASS_FORMULA none  // the names in the lists are enough
 #include "kernels/tables.h"
 

@@ -2,9 +2,22 @@
 #include "core/backend.h"
 
 #include "cuda/host.h"
-#include "cuda/units.h"
+#include "formula_units.h"
 #define ONEPASS_FORMULA none  // the names in the lists are enough
 #include "kernels/tables.h"
+
+// unit(name, ) for every unit that fills a part of the table. CMake lists those of formulas.
+#define ONEPASS_UNITS(unit)                                                \
+  unit(bias, ) unit(dropout, ) unit(losses, ) unit(norms, ) unit(passes, ) \
+      ONEPASS_FORMULA_UNITS(unit, )
+#define ONEPASS_DECLARE_UNIT(name, level) void add_##name(Backend*);
+#define ONEPASS_FILL_FROM(name, level) add_##name(&b);
+
+namespace onepass {
+namespace cuda {
+ONEPASS_UNITS(ONEPASS_DECLARE_UNIT)
+}  // namespace cuda
+}  // namespace onepass
 
 namespace {
 
@@ -14,11 +27,7 @@ onepass::Backend make_backend() {
   static onepass::host::Tables tables;
   tables.lend(&b);
   b.name = "cuda";
-  add_activations(&b);
-  add_bias(&b);
-  add_updates(&b);
-  add_norms(&b);
-  add_losses(&b);
+  ONEPASS_UNITS(ONEPASS_FILL_FROM)
   b.last_error = &last_error;
   b.use_device = &use_device;
   b.host_word = &host_word;

@@ -3,7 +3,7 @@
 #include "cuda/normalise.cuh"
 #include "cuda/units.h"
 
-void onepass::cuda::add_bias(Backend* backend) {
+ONEPASS_CUDA_UNIT(bias) {
   using namespace onepass::ONEPASS_ISA;
   backend->bias_act = &bias_act<true>;
   backend->bias_act_backward = &bias_act<false>;

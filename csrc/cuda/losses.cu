@@ -4,7 +4,7 @@
 #include "cuda/cross_entropy.cuh"
 #include "cuda/units.h"
 
-void onepass::cuda::add_losses(Backend* backend) {
+ONEPASS_CUDA_UNIT(losses) {
   using namespace onepass::ONEPASS_ISA;
   backend->cross_entropy = &cross_entropy;
   backend->cross_entropy_workspace = &cross_entropy_workspace;

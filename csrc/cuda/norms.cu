@@ -18,4 +18,4 @@ void add(onepass::Backend* backend, onepass::ONEPASS_ISA::List<R...>) {
 
 }  // namespace
 
-void onepass::cuda::add_norms(Backend* backend) { add(backend, ONEPASS_ISA::ChannelNorms{}); }
+ONEPASS_CUDA_UNIT(norms) { add(backend, ONEPASS_ISA::ChannelNorms{}); }

@@ -148,9 +148,13 @@ struct Tile {
   }
 };
 
+// Blocks of a multiprocessor. Where two would spill registers, one.
+template <class T, size_t kTerms, bool kStrided>
+constexpr int kMeasuringBlocks = sizeof(T) == 8 || kTerms > 1 || kStrided ? 1 : 2;
+
 // `sums`: a row for each term and measure, with a sum for each tile.
 template <class K, class T, int kGradient, bool kStrided, int64_t kBytes>
-__global__ void __launch_bounds__(kThreads, sizeof(T) == 8 ? 1 : 2)
+__global__ void __launch_bounds__(kThreads, kMeasuringBlocks<T, Signature<K>::terms, kStrided>)
     measure_kernel(const __grid_constant__ ElementwiseCall<T> call,
                    const __grid_constant__ Table<kBytes> table, double* sums) {
   constexpr int kArity = int(Signature<K>::arity), kTerms = int(Signature<K>::terms);

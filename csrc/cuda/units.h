@@ -1,15 +1,14 @@
-// The units of the CUDA backend. Each fills its part of the table.
+// A unit of the CUDA backend (dropout.cu, losses.cu, the unit of each formula) hands over what it
+// compiled by one function, which fills its part of the table: add_losses(), add_activation_relu().
 #pragma once
 #include "core/backend.h"
 
-namespace onepass {
-namespace cuda {
-
-void add_activations(Backend* backend);
-void add_bias(Backend* backend);
-void add_updates(Backend* backend);
-void add_norms(Backend* backend);
-void add_losses(Backend* backend);
-
-}  // namespace cuda
-}  // namespace onepass
+#define ONEPASS_JOIN2(a, b) a##b
+#define ONEPASS_UNIT_NAME(unit) ONEPASS_JOIN2(add_, unit)
+#define ONEPASS_CUDA_UNIT(unit)           \
+  namespace onepass {                     \
+  namespace cuda {                        \
+  void ONEPASS_UNIT_NAME(unit)(Backend*); \
+  }                                       \
+  }                                       \
+  void onepass::cuda::ONEPASS_UNIT_NAME(unit)(Backend * backend)

@@ -57,14 +57,14 @@ CUDA = [
     ),
     Mutant(
         "CUDA: a skipped step's gradients are zeroed unasked",
-        "csrc/cuda/loops.cuh",
+        "csrc/cuda/elementwise_call.cuh",
         "if (r.skip && !call.zero_skipped) r.zero_grad = false;",
         "if (r.skip && call.zero_skipped) r.zero_grad = false;",
         ("tests/test_cuda_arrays.py::test_a_step_that_raises_leaves_the_gradients",),
     ),
     Mutant(
         "CUDA: the next unit is loaded from the place of this one",
-        "csrc/cuda/loops.cuh",
+        "csrc/cuda/runner.cuh",
         "if (step + 1 < kSteps) fetch_unit<W>(entry, at + kWarpSize * W, next);",
         "if (step + 1 < kSteps) fetch_unit<W>(entry, at, next);",
         (f"{ELEMENTWISE}[sgd_momentum-float32]",),
@@ -127,7 +127,7 @@ CUDA = [
     ),
     Mutant(
         "CUDA: a small tile is done as a large one",
-        "csrc/cuda/loops.cuh",
+        "csrc/cuda/runner.cuh",
         "if (S::draws || tile == int(kTile)) return",
         "if (true) return",
         ("tests/test_cuda_backend.py::test_elementwise_kernels_give_the_bits_of_the_cpu[sgd-float32]",),

@@ -152,7 +152,7 @@ CPP = [
     ),
     Mutant(
         "CUDA: a functor is kept for parameters at another step",
-        "csrc/cuda/loops.cuh",
+        "csrc/cuda/functors.cuh",
         "if (entry.row != row_ || step != step_ || !same_scalars) {",
         "if (entry.row != row_ || !same_scalars) {",
         ("tests/test_cuda_arrays.py::test_parameters_of_one_warp_have_counts_of_their_own",),

@@ -1,5 +1,5 @@
-// All passes of an optimizer step: the global norm, the norms of each tensor, and every variant of
-// every rule.
+// The passes of an optimizer step around the update: the global norm, the norms of each tensor that
+// diagnostics ask for, the limit of rows.
 #include "cuda/flushed.h"
 
 #include "cuda/limit_rows.cuh"
@@ -28,36 +28,11 @@ int64_t measure_workspace(const Elementwise& call) {
   return tensor_norms::sum_bytes(call, call.norm_count) + table_bytes(call);
 }
 
-template <class R, size_t... kOn>
-const Run<Elementwise>* variants_of(std::index_sequence<kOn...>) {
-  static constexpr Run<Elementwise> kVariant[] = {
-      &elementwise<Variant<R, kOn>::template Kernel, kGradientOperand>...};
-  return kVariant;
-}
-template <class R, size_t... kOn>
-const Run<Elementwise>* measures_of(std::index_sequence<kOn...>) {
-  if constexpr (R::norms.size == 0) {
-    return nullptr;
-  } else {
-    static constexpr Run<Elementwise> kVariant[] = {
-        &tensor_norms::measure<Variant<R, kOn>::template Measure, kGradientOperand>...};
-    return kVariant;
-  }
-}
-template <class... R>
-void fill(Backend* backend, Rules<R...>) {
-  int index = 0;
-  ((backend->update[index] = variants_of<R>(std::make_index_sequence<kVariants<R>>{}),
-    backend->measure[index++] = measures_of<R>(std::make_index_sequence<kVariants<R>>{})),
-   ...);
-}
-
 }  // namespace
 ONEPASS_END
 
-void onepass::cuda::add_updates(Backend* backend) {
+ONEPASS_CUDA_UNIT(passes) {
   using namespace onepass::ONEPASS_ISA;
-  fill(backend, Updates{});
   backend->watch_before =
       &tensor_norms::measure<Variant<WatchBefore, 0>::Measure, kGradientOperand>;
   backend->watch_after = &tensor_norms::measure<Variant<WatchAfter, 0>::Measure, kGradientOperand>;

@@ -1,0 +1,93 @@
+// A launch of the elementwise driver (loops.cuh): its arguments, and what a thread makes of them
+// first: the riders of the step, and the rows of hyper-parameters at the step of each tensor.
+#pragma once
+#include "core/rule.h"
+#include "cuda/table.cuh"
+#include "kernels/dropout.h"
+#include "kernels/gradient.h"
+
+ONEPASS_BEGIN
+namespace {
+
+template <class T>
+struct ElementwiseCall {
+  TableShape shape;
+  DropoutStream random{0, 0, 0};
+  PrepareGradient<T> prepare{1, GradientRider::kNoLimit, {1, 1}};
+  const NormResult* norm = nullptr;
+  double coefficient = 1, max_norm = -1;
+  int64_t* steps = nullptr;
+  double* scalars = nullptr;
+  uint32_t* ticket = nullptr;
+  const double* norms = nullptr;
+  bool zero_grad = false, skip_nonfinite = false, zero_skipped = true;
+  uint64_t seed = 0;  // of stages
+};
+
+// The scalars per parameter of an update; other functors have none.
+template <class K, int kGradient>
+constexpr size_t scalars_of() {
+  if constexpr (kGradient >= 0) {
+    return kScalars<typename K::rule>;
+  } else {
+    return 0;
+  }
+}
+
+// The row of hyper-parameters of an update at the next step of a tensor, which the device counts:
+// as the kernel takes it, or with the scalars as they are after the step.
+enum class Scalars { of_kernel, after };
+template <class K, Scalars kWhich, class T>
+ONEPASS_DEVICE void next_row(const ElementwiseCall<T>& call, int32_t counter, double* row) {
+  using R = typename K::rule;
+  constexpr int kFirst = int(R::hyper.size), kEnd = kFirst + int(kScalars<R>);
+  row[kFirst - 1] = double(call.steps[counter] + 1);
+  ONEPASS_UNROLL
+  for (int s = kFirst; s < kEnd; ++s)
+    row[s] = call.scalars[int64_t(counter) * (kEnd - kFirst) + s - kFirst];
+  if constexpr (R::advances_first || kWhich == Scalars::after) advance<R>(row);
+}
+
+// The riders of a step. Each thread computes them once, since only the device knows the norm.
+template <class T>
+struct Ride {
+  PrepareGradient<T> prepare;
+  bool zero_grad, skip;
+};
+template <class T>
+ONEPASS_DEVICE Ride<T> ride(const ElementwiseCall<T>& call) {
+  Ride<T> r{call.prepare, call.zero_grad, false};
+  if (!call.norm) return r;
+  r.skip = call.skip_nonfinite && call.norm->first_nonfinite >= 0;
+  if (r.skip && !call.zero_skipped) r.zero_grad = false;
+  if (call.max_norm >= 0) {
+    Clip clip = clip_to(call.max_norm, call.norm->clamped_norm, call.norm->unit);
+    clip.coefficient *= call.coefficient;
+    r.prepare.set_coefficient(clip);
+  }
+  return r;
+}
+
+template <class T>
+ElementwiseCall<T> arguments_of(const Elementwise& call, const TableShape& shape) {
+  const GradientRider& rider = call.rider;
+  ElementwiseCall<T> arguments;
+  arguments.shape = shape;
+  arguments.random = call.random;
+  arguments.prepare = {rider.unscale, rider.max_value, {rider.coefficient, rider.rest}};
+  arguments.norm = rider.norm;
+  arguments.coefficient = rider.coefficient;
+  arguments.max_norm = rider.max_norm;
+  arguments.steps = rider.steps;
+  arguments.scalars = rider.scalars;
+  arguments.ticket = rider.ticket;
+  arguments.norms = call.norms;
+  arguments.zero_grad = rider.zero_grad;
+  arguments.skip_nonfinite = rider.skip_nonfinite;
+  arguments.zero_skipped = rider.zero_skipped;
+  arguments.seed = call.stages.seed;
+  return arguments;
+}
+
+}  // namespace
+ONEPASS_END

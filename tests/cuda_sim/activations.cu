@@ -1,0 +1,5 @@
+// The units of all activations in one.
+#define ONEPASS_ISA cuda
+#include "kernels/activation_list.h"
+#define ONEPASS_FORMULA activations
+#include "cuda/activation_unit.cuh"

@@ -1,0 +1,6 @@
+// The units of all optimizers in one.
+#include "cuda/flushed.h"
+
+#include "kernels/update_list.h"
+#define ONEPASS_FORMULA updates
+#include "cuda/update_unit.cuh"
