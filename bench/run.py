@@ -91,13 +91,14 @@ def measure(name: str, make: Any, threads: int, against: set[str] | None) -> dic
     functions, elements, count = make()
     if against is not None:
         functions = {
-            label: f
-            for label, f in functions.items()
-            if label == "onepass" or label.split()[0] in against
+            label: f for label, f in functions.items() if label.split()[0] in {"onepass", *against}
         }
+    if threads != os.cpu_count():
+        functions.pop("optax jit", None)  # JAX takes all processors
     functions["copy"] = copier(count, threads)
     seconds = interleaved(functions)
-    rivals = {k: v for k, v in seconds.items() if k not in ("onepass", "copy")}
+    own = ("onepass", "onepass tensors", "copy")
+    rivals = {k: v for k, v in seconds.items() if k not in own}
     best = min(rivals, key=lambda label: rivals[label]) if rivals else None
     return {
         "row": name,
@@ -165,8 +166,10 @@ def _threads(text: str) -> list[int]:
 
 def _rivals(text: str) -> set[str]:
     names = set(text.split(","))
-    if not names <= {"torch", "numpy", "sklearn"}:
-        raise argparse.ArgumentTypeError(f"{text!r}; expected some of torch,numpy,sklearn")
+    if not names <= {"torch", "numpy", "sklearn", "optax", "thinc"}:
+        raise argparse.ArgumentTypeError(
+            f"{text!r}; expected some of torch,numpy,sklearn,optax,thinc"
+        )
     return names
 
 
@@ -177,7 +180,10 @@ def main() -> int:
         "--only", type=_pattern, default="", metavar="PATTERN", help="rows that match"
     )
     parser.add_argument(
-        "--against", type=_rivals, metavar="LIST", help="rivals, some of torch,numpy,sklearn"
+        "--against",
+        type=_rivals,
+        metavar="LIST",
+        help="rivals, some of torch,numpy,sklearn,optax,thinc",
     )
     parser.add_argument("--threads", type=_threads, default="1,2", metavar="LIST")
     parser.add_argument("--json", metavar="FILE")

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+import peers
 from cases import BY_NAME, Case, optimizers
 from cases._case import empty_like, has_torch, tensor_of
 
@@ -79,14 +80,24 @@ def both_bytes(name: str, itemsize: int) -> float:
     return BY_NAME[name].bytes(itemsize) + BY_NAME[f"{name}_backward"].bytes(itemsize)
 
 
-def _adamw(shapes: list[tuple[int, ...]], clip: bool) -> Callable[[], Made]:
+def _step(
+    variant: optimizers.Variant, shapes: list[tuple[int, ...]], clip: bool = False
+) -> Callable[[], Made]:
+    """A step of `optim` over arrays, and of `onepass.torch.optim` over tensors."""
+
     def make() -> Made:
-        variant = optimizers.BY_NAME["adamw"]
         rng = np.random.default_rng(0)
         params = [rng.standard_normal(s).astype(np.float32) for s in shapes]
         grads = [(rng.standard_normal(s) * 0.01).astype(np.float32) for s in shapes]
         elements = sum(p.size for p in params)
         functions = optimizer_step(variant, params, grads, clip, ("fused", "foreach"))
+        if not clip:
+            functions |= peers.steps(variant.name, params, grads)
+        if has_torch() and not clip:
+            import onepass.torch.optim as front
+
+            cls = getattr(front, variant.record.cls.__name__)
+            _, functions["onepass tensors"] = _stepping(cls, params, grads, **variant.options)
         return functions, elements, elements * step_bytes(variant, clip)
 
     return make
@@ -238,23 +249,28 @@ def _float32(shapes: Sequence[tuple[int, ...]]) -> list[list[np.ndarray]]:
     return [[rng.standard_normal(s).astype(np.float32) for s in shapes] for _ in range(2)]
 
 
-def _stepping(cls: Any, params: Sequence[Any], grads: Sequence[Any]) -> tuple[list[Any], Function]:
+def _stepping(
+    cls: Any, params: Sequence[Any], grads: Sequence[Any], **options: Any
+) -> tuple[list[Any], Function]:
     """Parameters of PyTorch with gradients, and a step of ``cls`` over them."""
     import torch
 
     tensors = [torch.nn.Parameter(torch.from_numpy(p.copy())) for p in params]
     for p, g in zip(tensors, grads, strict=True):
         p.grad = torch.from_numpy(g.copy())
-    return tensors, cls(tensors, lr=1e-5).step
+    return tensors, cls(tensors, lr=1e-5, **options).step
 
+
+_ADAMW = optimizers.BY_NAME["adamw"]
+_EVERY = [v for v in optimizers.VARIANTS if not v.switches]  # of each optimizer that has a record
 
 WORKLOADS: dict[str, Callable[[], Made]] = {
-    "adamw 6 tensors 26k": _adamw(SMALL6, clip=False),
-    "adamw 120 tensors 250k": _adamw(SMALL120, clip=False),
-    "adamw mlp 670k": _adamw(MLP, clip=False),
-    "adamw 200 tensors 25M": _adamw(MANY, clip=False),
-    "clip+adamw+zero 120 tensors 250k": _adamw(SMALL120, clip=True),
-    "clip+adamw+zero 200 tensors 25M": _adamw(MANY, clip=True),
+    "adamw 6 tensors 26k": _step(_ADAMW, SMALL6),
+    "adamw mlp 670k": _step(_ADAMW, MLP),
+    **{f"{v.name} 120 tensors 250k": _step(v, SMALL120) for v in _EVERY},
+    **{f"{v.name} 200 tensors 25M": _step(v, MANY) for v in _EVERY},
+    "clip+adamw+zero 120 tensors 250k": _step(_ADAMW, SMALL120, clip=True),
+    "clip+adamw+zero 200 tensors 25M": _step(_ADAMW, MANY, clip=True),
     "bn fwd+bwd 256x1024": _batch_norm((256, 1024), None, 0.0),
     "bn fwd+bwd 64x128": _batch_norm((64, 128), None, 0.0),
     "bn fwd+bwd 32x64x56x56": _batch_norm((32, 64, 56, 56), None, 0.0),

@@ -220,7 +220,7 @@ BENCH_WRONG = {
     "--threads 0": "--threads: '0'; expected numbers of threads",
     "--only (": "--only: '\\(' is no regular expression",
     "--only nosuch": "--only 'nosuch' matches no row",
-    "--against tf": "--against: 'tf'; expected some of torch,numpy,sklearn",
+    "--against tf": "--against: 'tf'; expected some of torch,numpy,sklearn,optax,thinc",
 }
 
 
