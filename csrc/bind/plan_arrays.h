@@ -110,6 +110,7 @@ class PlanArrays {
   void refresh(const Items& grads, Staging* staging, bool zero_grad);
   // The parameters that have a gradient, as tensors, and tensor t's index among all parameters.
   std::vector<Tensor>& tensors() { return tensors_; }
+  const std::vector<Tensor>& tensors() const { return tensors_; }
   const std::vector<size_t>& order() const { return order_; }
   int64_t elements() const { return elements_; }
   Schedule schedule() const;

@@ -14,7 +14,7 @@ BIND = [
     ),
     Mutant(
         "plan: a skipped step moves the averages of LAMB",
-        "csrc/bind/plan.cpp",
+        "csrc/bind/plan_passes.cpp",
         """void measure_tensors(Calls* calls) {
   if (calls->skipped) return;
 """,
@@ -24,9 +24,9 @@ BIND = [
     ),
     Mutant(
         "plan: a group that does not exist",
-        "csrc/bind/plan.cpp",
-        "groups_.back() >= int64_t(arrays_.count())",
-        "groups_.back() > int64_t(arrays_.count())",
+        "csrc/bind/plan_rows.cpp",
+        "groups_.back() >= int64_t(arrays.count())",
+        "groups_.back() > int64_t(arrays.count())",
         ("tests/test_plan.py::test_what_a_plan_refuses",),
     ),
     Mutant(

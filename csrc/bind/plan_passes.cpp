@@ -1,0 +1,89 @@
+#include "bind/plan_passes.h"
+
+#include <algorithm>
+
+#include "kernels/gradient.h"
+
+namespace onepass::bind {
+namespace {
+
+void measure(Calls* calls) { calls->backend.norm(calls->norm); }
+
+// On a device the kernel decides by itself: the host waits for nothing.
+void decide_on_cpu(Calls* calls) {
+  const StepOptions& options = calls->options;
+  calls->skipped = options.check_nonfinite && calls->measured.first_nonfinite >= 0;
+  if (calls->skipped || !options.clip_norm) return;
+  const host::Clip clip =
+      host::clip_to(options.max_norm, calls->measured.clamped_norm, calls->measured.unit);
+  calls->update.rider.coefficient *= clip.coefficient;
+  calls->update.rider.rest = clip.rest;
+}
+void decide(Calls* calls) {
+  if (calls->norm.result == &calls->measured) decide_on_cpu(calls);
+}
+// Leaves the gradients for the update, which is the one to zero them.
+void measure_tensors(Calls* calls) {
+  if (calls->skipped) return;
+  Elementwise call = calls->update;
+  call.rider.zero_grad = false;
+  call.workspace = calls->workspace;
+  calls->backend.measure[calls->kernel.index][calls->kernel.variant](call);
+}
+void watch_before(Calls* calls) {
+  Elementwise call = calls->watch.before();
+  call.workspace = calls->workspace;
+  calls->backend.watch_before(call);
+}
+void watch_after(Calls* calls) {
+  Elementwise call = calls->watch.after();
+  call.workspace = calls->workspace;
+  calls->backend.watch_after(call);
+}
+void update(Calls* calls) {
+  if (calls->skipped) return;
+  calls->backend.update[calls->kernel.index][calls->kernel.variant](calls->update);
+}
+
+void limit_rows(Calls* calls) {
+  if (calls->skipped) return;
+  calls->backend.limit_rows(calls->update);
+}
+
+constexpr auto kNoWorkspace = [](const Calls&) -> int64_t { return 0; };
+constexpr Pass kMeasure{[](const Calls& c) { return workspace_bytes(c.backend, c.norm); },
+                        &measure};
+constexpr Pass kDecide{kNoWorkspace, &decide};
+constexpr Pass kUpdate{[](const Calls& c) { return workspace_bytes(c.backend, c.update); },
+                       &update};
+constexpr Pass kMeasureTensors{[](const Calls& c) { return measure_bytes(c.backend, c.update); },
+                               &measure_tensors};
+constexpr Pass kWatchBefore{
+    [](const Calls& c) { return measure_bytes(c.backend, c.watch.before()); }, &watch_before};
+constexpr Pass kWatchAfter{[](const Calls& c) { return measure_bytes(c.backend, c.watch.after()); },
+                           &watch_after};
+
+constexpr Pass kLimitRows{kNoWorkspace, &limit_rows};
+
+}  // namespace
+
+Passes::Passes(const StepOptions& options, const RuleInfo& rule, const PlanWatch& watch,
+               const StepStages& stages) {
+  if (options.measures()) {
+    at[count++] = &kMeasure;
+    at[count++] = &kDecide;
+  }
+  if (watch.on) at[count++] = &kWatchBefore;
+  if (!rule.norms.empty()) at[count++] = &kMeasureTensors;
+  at[count++] = &kUpdate;
+  if (stages.has_limit) at[count++] = &kLimitRows;
+  if (watch.on) at[count++] = &kWatchAfter;
+}
+
+int64_t Passes::workspace(const Calls& calls) const {
+  int64_t bytes = 0;
+  for (const Pass* pass : *this) bytes = std::max(bytes, pass->workspace(calls));
+  return bytes;
+}
+
+}  // namespace onepass::bind

@@ -1,0 +1,41 @@
+// A step is a list of passes over its tensors: which ones, and in which order.
+#pragma once
+#include "bind/kernel_info.h"
+#include "bind/plan_options.h"
+#include "bind/plan_watch.h"
+
+namespace onepass::bind {
+
+// The calls of a step, and what one pass leaves for the next.
+struct Calls {
+  const Backend& backend;
+  const StepOptions& options;
+  const KernelInfo& kernel;
+  const PlanWatch& watch;
+  Norm norm{};
+  Elementwise update{};
+  void* workspace = nullptr;      // of passes that measure tensors
+  NormResult measured{0, 0, -1};  // on the CPU; a device keeps its own
+  bool skipped = false;           // likewise
+};
+
+// A walk over the tensors of a step.
+struct Pass {
+  int64_t (*workspace)(const Calls&);
+  void (*run)(Calls*);
+};
+
+// In order. The decision to skip the step comes before the first pass that writes.
+struct Passes {
+  static constexpr int kMost = 8;
+  const Pass* at[kMost];
+  int count = 0;
+  Passes(const StepOptions& options, const RuleInfo& rule, const PlanWatch& watch,
+         const StepStages& stages);
+  // Of all passes, one after the other.
+  int64_t workspace(const Calls& calls) const;
+  const Pass* const* begin() const { return at; }
+  const Pass* const* end() const { return at + count; }
+};
+
+}  // namespace onepass::bind
