@@ -2,5 +2,5 @@
 #include "cuda/flushed.h"
 
 #include "kernels/update_list.h"
-#define ONEPASS_FORMULA updates
+#define ONEPASS_FORMULA every_update
 #include "cuda/update_unit.cuh"
