@@ -87,10 +87,12 @@ if(ONEPASS_WERROR)
 endif()
 
 add_library(onepass_cuda OBJECT
-  csrc/cuda/backend.cu csrc/cuda/bias.cu csrc/cuda/dropout.cu csrc/cuda/host.cu
-  csrc/cuda/losses.cu csrc/cuda/norms.cu csrc/cuda/passes.cu ${formula_cuda_units})
+  csrc/cuda/backend.cu csrc/cuda/bias.cu csrc/cuda/channel_norms.cu csrc/cuda/dropout.cu
+  csrc/cuda/host.cu csrc/cuda/losses.cu csrc/cuda/passes.cu ${formula_cuda_units})
+# Those that include cuda/flushed.h.
 set_source_files_properties(
-  csrc/cuda/losses.cu csrc/cuda/norms.cu csrc/cuda/passes.cu ${formula_flushed_units} PROPERTIES COMPILE_OPTIONS --ftz=true)  # those that include cuda/flushed.h
+  csrc/cuda/channel_norms.cu csrc/cuda/losses.cu csrc/cuda/passes.cu ${formula_flushed_units}
+  PROPERTIES COMPILE_OPTIONS --ftz=true)
 target_include_directories(onepass_cuda PRIVATE csrc "${formula_include}")
 target_compile_options(onepass_cuda PRIVATE ${cuda_flags})
 set_target_properties(onepass_cuda PROPERTIES CUDA_VISIBILITY_PRESET hidden)

@@ -492,7 +492,7 @@ def test_the_path_of_a_shape(simulator):
         for channels in (1, 3, 64, 100, 513, 4096):
             for inner in (1, 2, 49, 196, 3136, 12544):
                 for unit in (1, 2, 4):
-                    path = simulator.batch_norm_path(outer, channels, inner, unit)
+                    path = simulator.channel_path(outer, channels, inner, unit)
                     label = f"{outer, channels, inner, unit}: {path}"
                     width = path["width"]
                     assert width in (1, unit), label

@@ -23,7 +23,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 BUDGET = Path(__file__).parent / "cuda_sim" / "budget.json"
-FLUSHED = {"losses", "norms", "passes"}  # with --ftz=true, as cmake/cuda.cmake has them
+FLUSHED = {"channel_norms", "losses", "passes"}  # with --ftz=true, as cmake/cuda.cmake has them
 KEPT = {"bias", "dropout"}
 HOST = {"backend", "host"}
 RESOURCES = re.compile(

@@ -1,6 +1,6 @@
 // batch_norm: a norm over each channel and what follows it, forward and backward.
 #include "bind/channels.h"
-#include "kernels/norm_list.h"
+#include "kernels/channel_norm_list.h"
 
 namespace onepass::bind {
 namespace {

@@ -86,7 +86,7 @@ struct Argument {
   constexpr bool result() const { return use & (write | made); }
 };
 
-constexpr double kInfinity = __builtin_huge_val(), kLargest = 1.7976931348623157e308;
+constexpr double kLargest = 1.7976931348623157e308;
 constexpr Argument flag(const char* name) { return {name, {Shape::none, Type::flag}}; }
 constexpr Argument axis(const char* name) { return {name, {Shape::none, Type::axis}}; }
 constexpr Argument options(const char* name) { return {name, {Shape::none, Type::options}}; }

@@ -188,7 +188,7 @@ struct Channelwise {
   void* workspace = nullptr;
 };
 
-// A norm over the elements of each channel, by a rule of kernels/norm_list.h.
+// A norm over the elements of each channel, by a rule of kernels/channel_norm_list.h.
 struct ChannelNorm : Channelwise {
   ChannelVector running_mean, running_var;
   bool batch_statistics = false;  // else normalise by the running ones

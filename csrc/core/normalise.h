@@ -1,11 +1,11 @@
-// Which passes a batch norm or a bias needs, decided here for the CPU and CUDA alike.
+// Which passes a norm over channels or a bias needs, decided here for the CPU and CUDA alike.
 #pragma once
 #include "hd.h"
 
 ONEPASS_BEGIN
 
 struct NormalisePasses {
-  bool is_norm;  // batch norm, else a bias
+  bool is_norm;  // else a bias
   bool backward;
   bool batch_statistics;  // of a norm: by the batch, else by the running statistics
   bool wants_dx, wants_dresidual, wants_parameters;  // parameters: dweight or dbias

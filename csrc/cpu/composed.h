@@ -6,8 +6,8 @@
 #pragma once
 #include "cpu/uniform.h"
 #include "kernels/bias.h"
+#include "kernels/channel_norm_list.h"
 #include "kernels/dropout.h"
-#include "kernels/norm_list.h"
 
 ONEPASS_BEGIN
 

@@ -15,9 +15,9 @@ ONEPASS_HD T add_residual(T z, Absent) {
   return z;
 }
 
-// The results of a leaf of a rule R (kernels/norm_list.h, kernels/bias.h) and an activation A: y,
-// g, and dx of a norm. A is Absent where there is no activation. The residual comes first, for
-// compose() below; M is T, or Absent where the rule has no mean and scale.
+// The results of a leaf of a rule R (kernels/channel_norm_list.h, kernels/bias.h) and an activation
+// A: y, g, and dx of a norm. A is Absent where there is no activation. The residual comes first,
+// for compose() below; M is T, or Absent where the rule has no mean and scale.
 template <class R, class A, class T>
 struct EpilogueForward {
   A activation;

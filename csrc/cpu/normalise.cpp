@@ -1,7 +1,7 @@
 // Norms over channels, and the bias, with what follows them, forward and backward.
 #include "cpu/normalise.h"
 #include "cpu/unit.h"
-#include "kernels/norm_list.h"
+#include "kernels/channel_norm_list.h"
 
 ONEPASS_BEGIN
 namespace {

@@ -1,7 +1,7 @@
-// The normalise driver: a norm over each channel by any rule (kernels/norm_list.h), or a bias, with
-// its epilogue, forward and backward, over dense (outer, channels, inner) arrays. normalise_call.h
-// describes a call; its steps are channel_step.h, sum_pass.h and apply_pass.h; this file deals them
-// out to tasks.
+// The normalise driver: a norm over each channel by any rule (kernels/channel_norm_list.h), or a
+// bias, with its epilogue, forward and backward, over dense (outer, channels, inner) arrays.
+// normalise_call.h describes a call; its steps are channel_step.h, sum_pass.h and apply_pass.h;
+// this file deals them out to tasks.
 //
 // A call is cut into regions, rows × units, by size alone (cut.h). A unit shares one set of
 // parameters in memory order: a whole plane of one channel if planes are long, else one column of

@@ -1,8 +1,8 @@
 // Shares the elements of a group of channels among the threads of a block, as planes (one channel
 // each) or columns (paths.h), and folds their sums.
 #pragma once
+#include "cuda/channel_path.h"
 #include "cuda/folds.cuh"
-#include "cuda/paths.h"
 
 ONEPASS_BEGIN
 namespace {

@@ -2,8 +2,8 @@
 // affine part, residual, activation, dropout, and their gradients.
 #pragma once
 #include "core/normalise.h"
+#include "cuda/channel_path.h"
 #include "cuda/dropout_bits.cuh"
-#include "cuda/paths.h"
 #include "kernels/activation_list.h"
 #include "kernels/bias.h"
 #include "kernels/dropout.h"
@@ -72,7 +72,7 @@ struct CallOf {
   int32_t activation;
   bool batch_statistics, backward;
   bool packs_parameters;  // those of a unit lie together: see load_parameters
-  BatchNormPath path;
+  ChannelPath path;
 
   ONEPASS_HD DType dtype() const {
     if (is_narrow) return is_half ? DType::f16 : DType::bf16;

@@ -1,5 +1,5 @@
-// The normalise driver: a norm over each channel by any rule (kernels/norm_list.h), or a bias, with
-// its epilogue, forward and backward, over dense (outer, channels, inner) arrays.
+// The normalise driver: a norm over each channel by any rule (kernels/channel_norm_list.h), or a
+// bias, with its epilogue, forward and backward, over dense (outer, channels, inner) arrays.
 //
 // If a block can hold its channels' work, one kernel does everything: it sums, finishes the
 // channels and visits the memory again while it is in cache. Otherwise several blocks share the
@@ -300,12 +300,12 @@ inline bool all_aligned(const Channelwise& c, int unit) {
 inline int unit_of(DType dtype) { return dtype == DType::f64 ? 2 : 4; }
 // 16 bits are moved 8 elements at a time where the registers suffice: in planes, and in columns
 // forward, with a light epilogue. with_path knows the same.
-inline BatchNormPath path_of(const Channelwise& c) {
+inline ChannelPath path_of(const Channelwise& c) {
   int unit = unit_of(c.dtype);
   const bool few = c.inner > 1 || (!c.dy && is_light(c.epilogue));
   const int64_t length = c.inner == 1 ? c.channels : c.inner;
   if (size_of(c.dtype) == 2 && few && length % 8 == 0 && all_aligned(c, 8)) unit = 8;
-  return batch_norm_path(c.outer, c.channels, c.inner, all_aligned(c, unit) ? unit : 1);
+  return channel_path(c.outer, c.channels, c.inner, all_aligned(c, unit) ? unit : 1);
 }
 inline int64_t parameter_bytes(const Channelwise& c) {
   return ceil_div(c.channels * kParameters * (c.dtype == DType::f64 ? 8 : 4), 16) * 16;
@@ -382,7 +382,7 @@ void with_path(const Call& call, F f) {
 // The kernels before the one that applies; returns whether one of them has done all.
 template <class T, bool kForward, class Call>
 bool run_sums(const Call& call, cudaStream_t stream) {
-  const BatchNormPath& path = call.path;
+  const ChannelPath& path = call.path;
   const bool whole = call.sums() && path.whole;
   with_path<kForward>(call, [&](auto columns, auto width) {
     constexpr bool kColumns = decltype(columns)::value;

@@ -1,7 +1,7 @@
 // The memory of a Backend's tables: an entry for each formula that the lists name.
 #pragma once
 #include "kernels/activation_list.h"
-#include "kernels/norm_list.h"
+#include "kernels/channel_norm_list.h"
 #include "kernels/update_list.h"
 
 ONEPASS_BEGIN

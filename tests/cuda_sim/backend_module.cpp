@@ -11,7 +11,7 @@
 //   device_fails(text)            its next call does nothing and leaves this error
 //   current_device(device)        makes a device the current one, and returns which one was
 //   set_order(name, seed, resident_blocks)
-//   batch_norm_path(outer, channels, inner, unit)
+//   channel_path(outer, channels, inner, unit)
 #include <Python.h>
 
 #include <algorithm>
@@ -20,7 +20,7 @@
 #include <vector>
 
 #include "core/backend.h"
-#include "cuda/paths.h"
+#include "cuda/channel_path.h"
 #include "cusim.h"
 #include "kernels/tables.h"
 
@@ -227,7 +227,7 @@ PyObject* path(PyObject*, PyObject* args) {
   long long outer, channels, inner_size;
   int unit;
   if (!PyArg_ParseTuple(args, "LLLi", &outer, &channels, &inner_size, &unit)) return nullptr;
-  const auto p = onepass::cuda::batch_norm_path(outer, channels, inner_size, unit);
+  const auto p = onepass::cuda::channel_path(outer, channels, inner_size, unit);
   return Py_BuildValue("{s:O,s:O,s:i,s:i,s:L,s:L}", "columns", p.columns ? Py_True : Py_False,
                        "whole", p.whole ? Py_True : Py_False, "width", int(p.width), "lanes",
                        int(p.lanes), "groups", static_cast<long long>(p.groups), "splits",
@@ -240,7 +240,7 @@ PyMethodDef methods[] = {{"backend", backend, METH_NOARGS, nullptr},
                          {"device_fails", device_fails, METH_O, nullptr},
                          {"current_device", current_device, METH_O, nullptr},
                          {"set_order", set_order, METH_VARARGS, nullptr},
-                         {"batch_norm_path", path, METH_VARARGS, nullptr},
+                         {"channel_path", path, METH_VARARGS, nullptr},
                          {nullptr, nullptr, 0, nullptr}};
 PyModuleDef module = {PyModuleDef_HEAD_INIT,
                       "onepass_cuda_sim",

@@ -6,7 +6,7 @@
 namespace onepass {
 namespace cuda {
 
-struct BatchNormPath {
+struct ChannelPath {
   // Columns: an outer row's elements side by side, each thread with the same few in every row. So
   // lie channels whose elements are a row apart (inner = 1), and planes too small and odd for
   // units, of which some together are a whole number of units. Else planes: a block has one
@@ -22,7 +22,7 @@ struct BatchNormPath {
 
 // `unit` is the number of elements that a thread could move at once, 1 if the arrays are not
 // aligned.
-inline BatchNormPath batch_norm_path(int64_t outer, int64_t channels, int64_t inner, int32_t unit) {
+inline ChannelPath channel_path(int64_t outer, int64_t channels, int64_t inner, int32_t unit) {
   constexpr int64_t kBlocks = 1056;  // eight for each multiprocessor of an H200
   constexpr int64_t kLeast = 4096;   // the least elements for one block
   constexpr int64_t kApplyBlocks = 4224, kApplyLeast = 16384;
@@ -31,7 +31,7 @@ inline BatchNormPath batch_norm_path(int64_t outer, int64_t channels, int64_t in
   constexpr int64_t kMany = 528;
   constexpr int64_t kSmallPlane = 128;  // and so the most threads side by side
   const auto ceil_div = [](int64_t a, int64_t b) { return (a + b - 1) / b; };
-  BatchNormPath path{inner == 1, false, unit, 1, channels, 1, 1};
+  ChannelPath path{inner == 1, false, unit, 1, channels, 1, 1};
   const int64_t columns = channels * inner;  // of a row
   const bool fits = (inner == 1 ? channels : inner) % unit == 0;
   if (!fits) {

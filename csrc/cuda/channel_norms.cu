@@ -3,7 +3,7 @@
 
 #include "cuda/normalise.cuh"
 #include "cuda/units.h"
-#include "kernels/norm_list.h"
+#include "kernels/channel_norm_list.h"
 
 namespace {
 
@@ -18,4 +18,4 @@ void add(onepass::Backend* backend, onepass::ONEPASS_ISA::List<R...>) {
 
 }  // namespace
 
-ONEPASS_CUDA_UNIT(norms) { add(backend, ONEPASS_ISA::ChannelNorms{}); }
+ONEPASS_CUDA_UNIT(channel_norms) { add(backend, ONEPASS_ISA::ChannelNorms{}); }
