@@ -276,3 +276,61 @@ def test_it_is_printed_beside_a_bar_and_drawn(tmp_path):
 def test_wrong_every(every):
     with pytest.raises((ValueError, TypeError), match="'every'"):
         Diagnosis(every=every)
+
+
+class Freezes(Callback):
+    """Freezes something in one hook of one step."""
+
+    def __init__(self, hook, freeze):
+        self.freeze = freeze
+        setattr(self, hook, self.called)
+
+    def called(self, run):
+        if run.step == 3:
+            self.freeze(run.model)
+
+
+def freeze_weight(model):
+    model[0].weight.requires_grad = False
+
+
+@pytest.mark.parametrize("hook", ["on_before_step", "on_step_end"])
+@pytest.mark.parametrize("first", [True, False])
+@pytest.mark.parametrize(
+    "freeze",
+    [lambda m: m[0].freeze(), freeze_weight, lambda m: m.freeze(), lambda m: m[0].unfreeze()],
+    ids=["layer", "one parameter", "all", "thaw"],
+)
+def test_a_hook_may_freeze_and_thaw_in_the_middle_of_a_step(hook, first, freeze):
+    def run(*diagnosis):
+        callbacks = [Freezes(hook, freeze), *diagnosis]
+        return everything(trained(callbacks if first else callbacks[::-1]))
+
+    diagnosis = Diagnosis()
+    assert run(diagnosis) == run()
+    assert diagnosis.gradient_rms.keys() == diagnosis.update_ratio.keys()
+    assert all(len(values) == EPOCHS for values in diagnosis.update_ratio.values())
+
+
+@pytest.mark.parametrize("scale", [1e160, 1e-170, 1e300])
+def test_gradients_whose_squares_leave_float64_have_their_rms(scale):
+    """A loss in other units: the gradients are larger, the updates are the same."""
+
+    def numbers(factor):
+        class Scaled:
+            outputs = "numbers"
+
+            def __call__(self, y, target):
+                return float(np.mean((y - target) ** 2)), 2 * (y - target) / y.size * factor
+
+        nn.manual_seed(0)
+        model = nn.Sequential(nn.Linear(4, 5, dtype="float64"), nn.Tanh())
+        diagnosis = Diagnosis()
+        optimizer = optim.SGD(model.parameters(), lr=0.1 / factor)
+        trainer = Trainer(model, Scaled(), optimizer, callbacks=[diagnosis], progress=False)
+        trainer.fit(X.astype(float), np.tile(Y[:, None], 5).astype(float), max_epochs=2)
+        return diagnosis.gradient_rms["0"], diagnosis.update_ratio["0"]
+
+    plain, large = numbers(1.0), numbers(scale)
+    np.testing.assert_allclose(np.divide(large[0], scale), plain[0], rtol=1e-12)
+    np.testing.assert_allclose(large[1], plain[1], rtol=1e-12)

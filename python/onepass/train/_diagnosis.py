@@ -12,7 +12,7 @@ import numpy as np
 
 from onepass import _console
 from onepass import _numbers as numbers
-from onepass._array import library
+from onepass import ops
 from onepass.train._callbacks import Callback
 from onepass.train._history import new_figure, save_figure
 from onepass.train._progress import ProgressBar
@@ -87,8 +87,8 @@ class Diagnosis(Callback):
         self._gradients: dict[str, Mean] = {}
         self._updates: dict[str, Mean] = {}
         self._units: dict[str, Units] = {}
-        self._before: dict[str, list[Any]] = {}
-        self._squares: dict[str, float] = {}
+        self._before: dict[str, list[tuple[Any, Any]]] = {}
+        self._norms: dict[str, float] = {}
         self._skipped = 0
 
     @property
@@ -151,12 +151,12 @@ class Diagnosis(Callback):
         for name, parameters in _layers(run.model):
             grads = [p.grad for p in parameters if p.grad is not None]
             size = sum(g.size for g in grads)
-            self._squares[name] = math.sqrt(sum(map(_square, grads)) / size) / scale if size else 0
+            self._norms[name] = _norm(grads) / math.sqrt(size) / scale if size else 0
             if size:
-                self._before[name] = [p.data.copy() for p in parameters]
+                self._before[name] = [(p, p.data.copy()) for p in parameters]
         if math.isnan(self.start):
             self.start = run.batch_loss
-            self.start_gradients = {_title(name): value for name, value in self._squares.items()}
+            self.start_gradients = {_title(name): value for name, value in self._norms.items()}
             seen = [name for name, _ in run.model.named_modules() if name in self._units]
             self.start_variances = {_title(n): self._units[n].variance.value for n in seen}
 
@@ -165,13 +165,11 @@ class Diagnosis(Callback):
         before, self._before = self._before, {}
         if skipped:
             return
-        layers = dict(_layers(run.model))
-        for name, kept in before.items():
-            self._gradients.setdefault(name, Mean()).add(self._squares[name])
-            pairs = list(zip(layers[name], kept, strict=True))
-            change = sum(_square(p.data - old) for p, old in pairs)
-            weight = sum(_square(old) for old in kept)
-            self._updates.setdefault(name, Mean()).add(math.sqrt(change / weight) if weight else 0)
+        for name, kept in before.items():  # a hook may have frozen some of them since
+            self._gradients.setdefault(name, Mean()).add(self._norms[name])
+            change = _norm([p.data - old for p, old in kept])
+            weight = _norm([old for _, old in kept])
+            self._updates.setdefault(name, Mean()).add(change / weight if weight else 0)
 
     def on_epoch_end(self, run: Run) -> None:
         epochs = run.epoch - 1
@@ -267,11 +265,9 @@ def _layers(model: Any) -> list[tuple[str, list[Any]]]:
     return layers
 
 
-def _square(array: Any) -> float:
-    flat = array.reshape(-1)
-    if flat.dtype == np.float32:
-        flat = flat.astype(np.float64)  # squares of float32 may overflow in float32
-    return float(library(flat).dot(flat, flat))
+def _norm(arrays: list[Any]) -> float:
+    """Over all elements, also where their squares overflow."""
+    return float(ops.global_norm(arrays))
 
 
 def _title(name: str) -> str:
