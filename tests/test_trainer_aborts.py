@@ -1,9 +1,14 @@
 """A fit that an exception ends: what it leaves, what is called, and how it goes on."""
 
+import signal
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
+from onepass.nn import _use
 from onepass.train import Callback, Checkpoint, Profile, _store
-from small_training import KilledError, X, Y, everything, fit, make, uninterrupted
+from small_training import EPOCHS, KilledError, X, Y, everything, fit, make, uninterrupted
 
 
 class Raises(Callback):
@@ -101,3 +106,134 @@ def test_a_fit_that_failed_at_its_end_goes_on_there():
     assert ends == [3]
     with pytest.warns(RuntimeWarning, match="3 of 3 epochs are done"):
         fit(trainer)
+
+
+# Interruptions at random moments.
+
+
+class AtOnceError(KeyboardInterrupt):
+    """What a program's own handler of a signal raises."""
+
+
+def interrupted(trainer, place, how):
+    """A fit that is interrupted at the n-th line of Python that a step or an epoch's end runs."""
+    files = ("optim/_optimizer.py", "_base.py", "_step.py", "_history.py", "_schedule.py")
+    left = [place]
+
+    def line(frame, event, argument):
+        if event == "line":
+            left[0] -= 1
+            if left[0] == 0:
+                sys.settrace(None)
+                how()
+        return line
+
+    def calls(frame, event, argument):
+        return line if frame.f_code.co_filename.endswith(files) else None
+
+    sys.settrace(calls)
+    try:
+        fit(trainer)
+    except KeyboardInterrupt:
+        return True
+    finally:
+        sys.settrace(None)
+    return False
+
+
+def at_once():
+    raise AtOnceError
+
+
+@pytest.mark.parametrize("place", [*range(3, 1500, 67), *range(40, 140, 9)])
+def test_interrupted_at_once_it_goes_on_with_the_same_bits_or_says_why_not(tmp_path, place):
+    """A second Ctrl-C, or the handler of another signal, does not wait for the step's end."""
+    expected = uninterrupted(scheduled=True)
+    trainer = make([Checkpoint(tmp_path, every_n_steps=1)])
+    assert interrupted(trainer, place, at_once)
+    if trainer.run.torn:
+        with pytest.raises(RuntimeError, match="interrupted inside a step, which is half done"):
+            fit(trainer)
+        with pytest.raises(RuntimeError, match="save: the last fit was interrupted inside a step"):
+            trainer.save(tmp_path / "by hand")
+        assert not (tmp_path / "by hand").exists()
+        if not _store.checkpoints(tmp_path):  # the first step
+            return
+    fit(trainer, **({"ckpt_path": tmp_path} if trainer.run.torn else {}))
+    assert everything(trainer) == expected
+    assert not trainer.run.torn
+
+
+def test_interruptions_at_once_are_seen_inside_steps():
+    """The test before this one meets both kinds."""
+    torn = []
+    for place in range(3, 1500, 67):
+        trainer = make()
+        interrupted(trainer, place, at_once)
+        torn.append(trainer.run.torn)
+    assert any(torn)
+    assert not all(torn)
+
+
+@pytest.mark.parametrize("place", range(3, 1500, 97))
+def test_a_programs_own_handler_of_ctrl_c_is_called_between_two_steps(place):
+    def handler(number, frame):
+        assert frame is not None
+        raise AtOnceError
+
+    before = signal.signal(signal.SIGINT, handler)
+    trainer = make()
+    try:
+        assert interrupted(trainer, place, lambda: signal.raise_signal(signal.SIGINT))
+        assert signal.getsignal(signal.SIGINT) is handler
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert trainer.run.at_boundary or trainer.step == 0  # before the loop has begun
+    fit(trainer)
+    assert everything(trainer) == uninterrupted()
+
+
+def test_a_handler_that_only_takes_note_lets_the_fit_go_on():
+    seen = []
+    before = signal.signal(signal.SIGINT, lambda number, frame: seen.append(number))
+    trainer = make()
+    try:
+        assert not interrupted(trainer, 200, lambda: signal.raise_signal(signal.SIGINT))
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert seen == [signal.SIGINT]
+    assert everything(trainer) == uninterrupted()
+
+
+def test_a_hook_cut_by_a_second_ctrl_c_is_told():
+    class Slow(Callback):
+        def on_epoch_end(self, run):
+            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
+            raise AssertionError("not reached")
+
+    trainer = make([Slow()])
+    with pytest.raises(KeyboardInterrupt):
+        fit(trainer)
+    with pytest.raises(RuntimeError, match="interrupted inside a step"):
+        fit(trainer)
+
+
+@pytest.mark.parametrize("call", ["fit", "predict"])
+def test_after_an_interruption_that_cuts_the_end_of_a_call_other_threads_may_go_on(
+    monkeypatch, call
+):
+    trainer = make()
+    fit(trainer, max_epochs=1)
+
+    def cut(*arguments):
+        monkeypatch.undo()
+        raise AtOnceError
+
+    monkeypatch.setattr(_use, "_leave", cut)
+    with pytest.raises(AtOnceError):
+        fit(trainer) if call == "fit" else trainer.predict(X)
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(lambda: trainer.predict(X)).result().shape == (30, 2)
+        pool.submit(lambda: fit(trainer, max_epochs=EPOCHS + 1)).result()
+    assert trainer.epoch == EPOCHS + 1

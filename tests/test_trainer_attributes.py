@@ -9,7 +9,7 @@ import pytest
 from onepass import nn, optim
 from onepass.optim import lr_scheduler
 from onepass.train import Callback, Checkpoint, EarlyStopping, Trainer
-from small_training import VALIDATION, X, Y, everything, fit, make
+from small_training import VALIDATION, X, Y, everything, fit, make, network
 
 NONSENSE = {
     "model": [3, None, nn.Linear],
@@ -191,3 +191,131 @@ def test_validation_data_may_be_left_out_later():
     assert len(trainer.history["val_loss"]) == 2
     assert len(VALIDATION) == 2
     assert Y.shape == (30,)
+
+
+# Set by a hook in the middle of a fit.
+
+
+def sets(hook, change, *, epoch=1):
+    class Sets(Callback):
+        def called(self, run):
+            if run.epoch == epoch:
+                change(run)
+
+    callback = Sets()
+    setattr(callback, hook, callback.called)
+    return callback
+
+
+@pytest.mark.parametrize(
+    "weights", [{}, {"class_weight": {0: 1.0, 1: 1.0}}, {"sample_weight": np.ones(30)}]
+)
+def test_a_loss_that_a_hook_sets_is_the_loss_from_then_on(weights):
+    def change(run):
+        run.loss = nn.CrossEntropyLoss(label_smoothing=0.5)
+
+    trainer, plain = make([sets("on_epoch_begin", change)]), make([sets("on_epoch_begin", change)])
+    fit(trainer, **weights)
+    fit(plain)
+    np.testing.assert_allclose(trainer.history["loss"], plain.history["loss"], rtol=1e-5)
+
+
+@pytest.mark.parametrize("hook", ["on_epoch_begin", "on_step_end"])
+@pytest.mark.parametrize("part", ["optimizer", "scheduler"])
+def test_a_hook_cannot_set_parts_that_would_train_nothing(hook, part):
+    """An optimizer of another model, or one that the schedule does not follow."""
+
+    def change(run):
+        model = network(1) if part == "optimizer" else run.model
+        run.optimizer = optim.SGD(model.parameters(), lr=0.1)
+
+    trainer = make([sets(hook, change)], scheduled=part == "scheduler")
+    with pytest.raises(ValueError, match=r"that the model lacks|of another optimizer"):
+        fit(trainer)
+
+
+def test_a_hook_may_set_an_optimizer_together_with_its_schedule():
+    def change(run):
+        run.optimizer = optim.SGD(run.model.parameters(), lr=0.5)
+        run.scheduler = lr_scheduler.StepLR(run.optimizer, 1, gamma=0.5)
+
+    trainer = make([sets("on_epoch_begin", change)], scheduled=False)
+    fit(trainer)
+    assert trainer.history["lr"] == [0.02, 0.5, 0.25]
+
+
+@pytest.mark.parametrize("hook", ["on_epoch_begin", "on_before_step", "on_epoch_end"])
+@pytest.mark.parametrize(
+    ("name", "value"), [("seed", 5), ("last_batch", "drop"), ("model", network())]
+)
+def test_what_a_fit_was_begun_with_cannot_be_set_in_a_hook(hook, name, value):
+    trainer = make([sets(hook, lambda run: setattr(run, name, value))])
+    with pytest.raises(ValueError, match=f"{name!r} is set to .* in a hook, expected one in a fit"):
+        fit(trainer)
+    assert getattr(trainer, name) is not value
+    setattr(trainer, name, getattr(trainer, name))  # between two fits
+
+
+@pytest.mark.parametrize("hook", ["on_before_step", "on_step_end", "on_validation_end"])
+def test_metrics_are_not_set_in_the_middle_of_an_epoch(hook):
+    trainer = make([sets(hook, lambda run: setattr(run, "metrics", ["f1"]))])
+    with pytest.raises(ValueError, match="'metrics' is set in the middle of an epoch"):
+        fit(trainer)
+
+
+@pytest.mark.parametrize("hook", ["on_epoch_begin", "on_epoch_end"])
+def test_metrics_set_between_two_epochs_are_of_whole_epochs(hook):
+    trainer = make([sets(hook, lambda run: setattr(run, "metrics", ["f1"]))])
+    fit(trainer)
+    other = make(metrics=["f1"])
+    fit(other)
+    assert trainer.history["f1"][-1] == other.history["f1"][-1]
+
+
+def test_a_callback_that_a_hook_adds_begins_too():
+    class Late(Callback):
+        seen = ()
+
+        def on_fit_begin(self, run):
+            self.seen += ("begin", run.epoch)
+
+        def on_fit_end(self, run):
+            self.seen += ("end",)
+
+    late = Late()
+    add = sets("on_epoch_begin", lambda run: setattr(run, "callbacks", [*run.callbacks, late]))
+    fit(make([add]))
+    assert late.seen == ("begin", 1, "end")
+
+
+@pytest.mark.parametrize("hook", ["on_step_end", "on_before_step", "on_epoch_end"])
+def test_a_hook_that_forgets_train_after_eval_changes_nothing(hook):
+    """``run.model.eval(); run.model(x)`` in a hook: the next step is one of training."""
+
+    def change(run):
+        run.model.eval()
+        run.model(X)
+
+    trainer, plain = make([sets(hook, change)]), make()
+    fit(trainer)
+    fit(plain)
+    assert everything(trainer) == everything(plain)
+
+
+def test_a_model_set_later_may_have_another_backward():
+    class Own(nn.Module):
+        def __init__(self):
+            self.linear = nn.Linear(4, 2)
+
+        def forward(self, x):
+            return self.linear(x)
+
+        def backward(self, dy):  # without need_input_grad
+            return self.linear.backward(dy)
+
+    trainer = make(scheduled=False)
+    fit(trainer, max_epochs=1)
+    trainer.model = Own()
+    trainer.optimizer = optim.SGD(trainer.model.parameters(), lr=0.1)
+    fit(trainer)
+    assert trainer.epoch == 3

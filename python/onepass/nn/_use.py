@@ -12,8 +12,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from threading import RLock, get_ident
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
 
 from onepass._parameter import Parameter
 
@@ -36,24 +37,29 @@ def using(
         RuntimeError: another thread trains the model, or reads it and this call would train it.
     """
     entry = _Entry(get_ident(), call, trains)
-    with _lock:
-        modules = list(model.modules())
-        shared = _parameters(modules)
-        for part in (*modules, *shared):
-            _refuse(part, entry)
-        root = model.training
-        for module in modules:
-            _enter(module, entry, (module.training, module._holds_eval))
-        for parameter in shared:
-            _enter(parameter, entry)
-        if evaluates:
-            _switch(model, False)
-        elif trains:
-            for module in modules:
-                module._saved.take_over(entry.thread)
+    modules: list[Module] = []
+    shared: list[Parameter] = []
+    root = False
     try:
+        with _lock:
+            found = list(model.modules())
+            shared_found = _parameters(found)
+            for part in (*found, *shared_found):
+                _refuse(part, entry)
+            root = model.training
+            modules, shared = found, shared_found
+            for module in modules:
+                _enter(module, entry, (module.training, module._holds_eval))
+            for parameter in shared:
+                _enter(parameter, entry)
+            if evaluates:
+                _switch(model, False)
+            elif trains:
+                for module in modules:
+                    module._saved.take_over(entry.thread)
         yield
     finally:
+        entry.over = True  # at once: an interruption may leave the rest undone
         with _lock:
             for parameter in shared:
                 _leave(parameter, entry)
@@ -85,10 +91,12 @@ def refuse_change(module: Module, call: str, *, trains: bool = True) -> None:
             _refuse(module, _Entry(get_ident(), call, trains))
 
 
-class _Entry(NamedTuple):
+@dataclass(eq=False)
+class _Entry:
     thread: int
     call: str
     trains: bool
+    over: bool = False  # the call has ended
 
 
 class _Use:
@@ -114,7 +122,7 @@ def _parameters(modules: list[Module]) -> list[Parameter]:
 def _refuse(part: Any, entry: _Entry) -> None:
     use = _uses.get(id(part))
     for other in use.entries if use is not None else ():
-        if other.thread != entry.thread and (other.trains or entry.trains):
+        if other.thread != entry.thread and (other.trains or entry.trains) and not other.over:
             what = "this model"
             if isinstance(part, Parameter):
                 what = f"a model that shares the {part!r} with this one"
@@ -127,19 +135,33 @@ def _refuse(part: Any, entry: _Entry) -> None:
 
 def _enter(part: Any, entry: _Entry, modes: tuple[bool, bool] = (True, False)) -> None:
     use = _uses.setdefault(id(part), _Use(part))
+    _forget_cut_off(use, entry.thread)
     use.entries.append(entry)
     use.before.setdefault(entry.trains, modes)
 
 
 def _leave(part: Any, entry: _Entry) -> tuple[Any, tuple[bool, bool]] | None:
-    """The module and the modes to bring back, where the last call of this kind ends."""
-    use = _uses[id(part)]
+    """The module and the modes to bring back, where the last call of this kind ends.
+
+    None too where an interruption came before the call had entered this part.
+    """
+    use = _uses.get(id(part))
+    if use is None or entry not in use.entries:
+        return None
     use.entries.remove(entry)
     if not use.entries:
         del _uses[id(part)]
     if any(other.trains == entry.trains for other in use.entries):
         return None
     return part, use.before.pop(entry.trains)
+
+
+def _forget_cut_off(use: _Use, thread: int) -> None:
+    """Forget calls of this thread that an interruption kept from leaving."""
+    if any(other.over and other.thread == thread for other in use.entries):
+        use.entries = [o for o in use.entries if not (o.over and o.thread == thread)]
+        kinds = {other.trains for other in use.entries}
+        use.before = {trains: modes for trains, modes in use.before.items() if trains in kinds}
 
 
 def _overrides_train(model: Module) -> bool:

@@ -8,11 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from onepass import _console
+from onepass import _console, ops
 from onepass import _numbers as numbers
-from onepass import ops
 from onepass.train._callbacks import Callback
 from onepass.train._history import new_figure, save_figure
 from onepass.train._progress import ProgressBar

@@ -9,14 +9,27 @@ from contextlib import suppress
 from typing import Any, cast
 
 from onepass.nn import _use
-from onepass.train import _averages, _schedule
+from onepass.train import _averages, _checks, _schedule
 from onepass.train._buffers import Buffers, StepStart
 from onepass.train._callbacks import Callback
 from onepass.train._interrupt import Interrupt
 from onepass.train._loaders import Loader
 from onepass.train._run import Run
 from onepass.train._totals import Totals
+from onepass.train._training import adopt
 from onepass.train._weights import WeightedLoss, loss_of
+
+# What a part of the run raises where it refuses something, before it changes anything. Any other
+# exception is an interruption: a second Ctrl-C, or what the handler of another signal raises.
+REFUSALS = (
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    MemoryError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
 
 
 class Loop:
@@ -28,24 +41,25 @@ class Loop:
         # Of the step: what the loss of its first batch was divided by, which weighs 1; and the sum
         # of the weights of its batches so far.
         self._first_divisor = self._weight = 0.0
+
+    def train(self, loader: Loader, validation: Loader | None) -> None:
+        """Epochs until ``run.max_epochs`` or ``run.stop``."""
+        run = self.run
         self._options = (
             {"need_input_grad": False}
             if "need_input_grad" in inspect.signature(run.model.backward).parameters
             else {}
         )
-
-    def train(self, loader: Loader, validation: Loader | None) -> None:
-        """Epochs until ``run.max_epochs`` or ``run.stop``."""
-        run = self.run
-        if loader.sample_weight is not None:
-            self._weighted = WeightedLoss(run.loss)
+        self._has_weights = loader.sample_weight is not None
+        self._begun: list[Callback] = []
+        self._follow_parts()
         self._buffers = Buffers(run.model)
         self._start = StepStart(run, self._buffers)
-        self._interrupt.requested = False
         run.at_boundary = True
         run.optimizer.zero_grad()
         with self._interrupt:
             try:
+                self._begun = list(self._callbacks)
                 self._call("on_fit_begin")
                 while run.epoch < run.max_epochs and not run.stop:
                     self._run_epoch(loader, validation)
@@ -87,11 +101,17 @@ class Loop:
         if validation is not None:
             row |= {f"val_{k}": v for k, v in run.evaluate_batches(validation).items()}
             self._call("on_validation_end", waits=True)
-        run.history.append({**row, **run.take_logged(), "lr": run.lr})
-        run.row_is_done = True
-        _schedule.after_epoch(run, row)
-        run.epoch += 1
-        run.position, run.sums = 0, Totals()
+        run.torn, run.at_boundary = True, False
+        try:
+            run.history.append({**row, **run.take_logged(), "lr": run.lr})
+            run.row_is_done = True
+            _schedule.after_epoch(run, row)
+            run.epoch += 1
+            run.position, run.sums = 0, Totals()
+        except REFUSALS:
+            run.torn = False
+            raise
+        run.torn, run.at_boundary = False, True
         self._call("on_epoch_end")
 
     def _run_batches(self, loader: Loader) -> bool:
@@ -103,6 +123,8 @@ class Loop:
             for batch in loader.batches(run.epoch, run.position):
                 run.at_boundary = False
                 if pending == 0:
+                    if not run.model.training:  # a hook has called its eval()
+                        _use.train(run.model)
                     self._start.keep()
                     self._first_divisor = self._weight = 0.0
                 pending += 1
@@ -157,6 +179,17 @@ class Loop:
         run.grad_scale = self._weight or 1.0
         run.read_norm()
         self._call("on_before_step", waits=True)
+        counts = vars(run)
+        counts["torn"] = True
+        try:
+            self._step()
+        except REFUSALS:
+            counts["torn"] = False
+            raise
+        counts["torn"] = False
+
+    def _step(self) -> None:
+        run = self.run
         info = run.optimizer.step(
             max_norm=run.max_norm,
             grad_scale=run.grad_scale if run.grad_scale != 1 else None,
@@ -178,7 +211,29 @@ class Loop:
         for callback in self._callbacks:
             try:
                 getattr(callback, hook)(self.run)
-            except KeyboardInterrupt:
-                self._interrupt.requested = True
+            except KeyboardInterrupt as error:
+                self.run.torn |= self._interrupt.again  # else the hook itself raised it
+                self._interrupt.note(error)
+        if self.run.parts_changed:
+            self._follow_parts()
         if self._interrupt.requested and not waits:
-            raise KeyboardInterrupt
+            self._interrupt.answer()
+
+    def _follow_parts(self) -> None:
+        """Go on with the parts that the user, or a hook, has set since.
+
+        Raises:
+            ValueError: an optimizer of another model, or a schedule of another optimizer.
+        """
+        run = self.run
+        run.parts_changed = False
+        _checks.of_model("Trainer", run.model, run.optimizer)
+        _schedule.of_optimizer(run.scheduler, run.optimizer)
+        if self._has_weights:
+            self._weighted = WeightedLoss(run.loss)
+        new = [c for c in self._callbacks if all(c is not other for other in self._begun)]
+        if new and run.training is not None and self._begun:
+            self._begun += new
+            adopt(run.training, new, fitting=True)
+            for callback in new:
+                callback.on_fit_begin(run)

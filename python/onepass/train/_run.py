@@ -28,7 +28,8 @@ class Run(Evaluator):
     """The state of a training run; the Trainer holds it and callbacks receive it.
 
     A callback may read every attribute. It may set ``stop``, and the parts and options, which are
-    checked as in the Trainer's constructor.
+    checked as in the Trainer's constructor, and count from then on; ``metrics`` between two epochs.
+    A fit has one ``model``, ``seed`` and ``last_batch``.
 
     Attributes:
         model, loss, metrics, optimizer, scheduler, callbacks: the parts, as the Trainer got them.
@@ -86,6 +87,8 @@ class Run(Evaluator):
     fitting: bool = False
     ended: bool = False  # the last fit came to its end, on_fit_end included
     row_is_done: bool = False  # log adds to the history's last row
+    parts_changed: bool = False  # a part was set since the loop has looked
+    torn: bool = False  # an interruption has left model, optimizer and schedule at two steps
     _unread: StepInfo | None = None
     _lr: float = 0.0
 
@@ -227,11 +230,26 @@ class Run(Evaluator):
 
         Raises:
             OSError: the file that could not be written, and what is whole.
-            RuntimeError: another thread trains the model.
+            RuntimeError: another thread trains the model, or the last fit was interrupted inside a
+                step.
         """
+        self.refuse_torn("save")
         with _use.using(self.model, "save"), _averages.averaged(self.optimizer):
             self.read_norm()
             return _store.write(dir, self.step, _saving.parts_of(self))
+
+    def refuse_torn(self, call: str) -> None:
+        """Refuse to go on from a step that is half done.
+
+        Raises:
+            RuntimeError: the last fit ended in one.
+        """
+        if self.torn:
+            raise RuntimeError(
+                f"{call}: the last fit was interrupted inside a step, which is half done: model, "
+                "optimizer and schedule may be of different steps; go on from a checkpoint, with "
+                "fit(…, ckpt_path=…) or Trainer.load, or begin anew with a new model and Trainer"
+            )
 
     def seed_dropout(self) -> None:
         """Give dropout the masks of ``nn.manual_seed(seed)`` without seeding anything else.

@@ -88,7 +88,7 @@ def _restore(run: Any, parts: dict[str, Any]) -> None:
     for key, callback in _named(run.callbacks).items():
         if key in parts["callbacks"]:
             callback.load_state_dict(parts["callbacks"][key])
-    run.loaded = True
+    run.loaded, run.torn = True, False
 
 
 def seed_of(run: Any, parts: dict[str, Any]) -> int:

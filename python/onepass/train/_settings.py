@@ -79,8 +79,27 @@ def a_module(owner: str, model: Any) -> Any:
 
 def _model(run: Any, model: Any) -> Any:
     a_module("Trainer", model)
+    _one_in_a_fit(run, "model", model, vars(run).get("model") is not model)
     _renew_classes(run, "model", model)
     return model
+
+
+def _one_in_a_fit(run: Any, name: str, value: Any, other: bool) -> None:
+    """Refuse a hook's change of what the fit in progress was begun with: it would do nothing.
+
+    Args:
+        other: whether ``value`` is another one.
+    """
+    if other and vars(run).get("fitting"):
+        shown = f"a {type(value).__name__}" if name == "model" else repr(value)
+        raise ValueError(
+            f"Trainer: {name!r} is set to {shown} in a hook, expected one in a fit; set it between "
+            "two fits"
+        )
+
+
+def _part_changed(run: Any) -> None:
+    vars(run)["parts_changed"] = True
 
 
 def _follow_model(run: Any) -> None:
@@ -127,6 +146,11 @@ def _scheduler(run: Any, scheduler: Any) -> Any:
 
 
 def _metrics(run: Any, metrics: Any) -> dict[str, Metric]:
+    if vars(run).get("fitting") and run.position and metrics is not vars(run).get("metrics"):
+        raise ValueError(
+            "Trainer: 'metrics' is set in the middle of an epoch, expected a hook between two "
+            "epochs, on_epoch_begin or on_epoch_end: a metric is of a whole epoch"
+        )
     known = isinstance(metrics, dict) and all(isinstance(m, Metric) for m in metrics.values())
     if known:
         found: dict[str, Metric] = metrics
@@ -191,7 +215,14 @@ def _nonfinite(run: Any, value: Any) -> Any:
 
 def _last_batch(run: Any, value: Any) -> Any:
     numbers.one_of("Trainer", "last_batch", value, LAST_BATCH)
+    _one_in_a_fit(run, "last_batch", value, vars(run).get("last_batch") != value)
     return value
+
+
+def _seed(run: Any, value: Any) -> int:
+    seed = numbers.seed("Trainer", "seed", value)
+    _one_in_a_fit(run, "seed", seed, vars(run).get("seed") != seed)
+    return seed
 
 
 def _follow_device(run: Any) -> None:
@@ -219,19 +250,19 @@ def _stop(run: Any, value: Any) -> bool:
 
 CHECKED = {
     "model": Checked("model", _model, _follow_model),
-    "loss": Checked("loss", _loss),
+    "loss": Checked("loss", _loss, _part_changed),
     "metrics": Checked("metrics", _metrics),
     "device": Checked("device", lambda run, value: value, _follow_device),
-    "optimizer": Checked("optimizer", _optimizer),
-    "scheduler": Checked("scheduler", _scheduler),
-    "callbacks": Checked("callbacks", _callbacks),
+    "optimizer": Checked("optimizer", _optimizer, _part_changed),
+    "scheduler": Checked("scheduler", _scheduler, _part_changed),
+    "callbacks": Checked("callbacks", _callbacks, _part_changed),
     "max_norm": Checked("max_norm", _max_norm),
     "nonfinite": Checked("nonfinite", _nonfinite),
     "accumulate": Checked(
         "accumulate", lambda run, value: numbers.integer("Trainer", "accumulate", value, 1)
     ),
     "last_batch": Checked("last_batch", _last_batch),
-    "seed": Checked("seed", lambda run, value: numbers.seed("Trainer", "seed", value)),
+    "seed": Checked("seed", _seed),
     "history": Checked("history", _history),
     "stop": Checked("stop", _stop),
     **{name: _count(name) for name in ("epoch", "step", "position", "skipped_steps")},
@@ -244,4 +275,5 @@ for _name, _attribute in CHECKED.items():  # here: the checks know callbacks, an
 def check_again(run: Any) -> None:
     """Refuse what was put into a list or dict of the run since it was set, such as a callback."""
     for name in CHECKED:
-        setattr(run, name, getattr(run, name))
+        if not (run.torn and name == "history"):  # a checkpoint brings another one
+            setattr(run, name, getattr(run, name))

@@ -228,11 +228,14 @@ class Trainer:
                 cannot work, or a checkpoint that does not fit. FloatingPointError: a loss or
                 gradient is not finite, with ``nonfinite="raise"``. KeyboardInterrupt: after Ctrl-C,
                 at the end of a step. OSError: before the first step, a callback cannot write where
-                it should. RuntimeError: another thread uses the model, or another fit a callback.
+                it should. RuntimeError: another thread uses the model, or another fit a callback; a
+                second Ctrl-C has ended the last fit inside a step (a checkpoint still goes on).
         """
         numbers.integer("fit", "max_epochs", max_epochs, 1)
         run = self.run
         with run.alone():
+            if ckpt_path is None:
+                run.refuse_torn("fit")
             _settings.check_again(run)
             if run.ended and not run.loaded and ckpt_path is None and run.epoch >= max_epochs:
                 _say_nothing_is_left(run.epoch, max_epochs)
@@ -240,6 +243,8 @@ class Trainer:
             parts = None
             if ckpt_path is not None:
                 parts = newest(path_of("fit", "ckpt_path", ckpt_path))
+            if parts is None:
+                run.refuse_torn("fit")
             seed = run.seed if parts is None else _saving.seed_of(run, parts)
             loader, validation = _loaders.to_train(
                 X,
@@ -290,7 +295,7 @@ class Trainer:
 
         Raises:
             OSError: the file that could not be written, and what is whole. RuntimeError: another
-                thread trains the model.
+                thread trains the model, or the last fit was interrupted inside a step.
         """
         return self.run.save(path_of("save", "dir", dir))
 
