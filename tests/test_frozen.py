@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from helpers import each_variant
 from onepass import nn, optim
-from onepass.train import Callback, EarlyStopping, Trainer
+from onepass.train import Callback, Checkpoint, EarlyStopping, Trainer
 from small_models import assert_same, normal, perturb, residual_model
 from small_training import fit, make
 from test_absent_gradients import OPTIMIZERS, state_of
@@ -248,3 +248,91 @@ def test_early_stopping_does_not_move_statistics_that_were_frozen_later():
                       progress=False)  # fmt: skip
     trainer.fit(X, Y, max_epochs=4, batch_size=8)
     np.testing.assert_array_equal(model[1].running_mean, kept[0])
+
+
+@pytest.mark.parametrize("frozen_in", ["train", "eval"])
+@pytest.mark.parametrize("thawed_in", ["train", "eval"])
+@pytest.mark.parametrize("cls", [optim.ScheduleFreeSGD, optim.ScheduleFreeAdamW])
+def test_the_two_modes_of_a_schedule_free_optimizer_do_not_move_what_is_frozen(
+    cls, frozen_in, thawed_in
+):
+    model = nn.Sequential(nn.Linear(4, 3), nn.Linear(3, 2))
+    optimizer, x = cls(model.parameters(), lr=0.1), normal((8, 4), "float32")
+
+    def steps():
+        optimizer.train()
+        for _ in range(4):
+            model.backward(model(x))
+            optimizer.step(zero_grad=True)
+
+    steps()
+    getattr(optimizer, frozen_in)()
+    model[0].freeze()
+    kept = model[0].state_dict()
+    for _ in range(2):
+        steps()
+        assert_same(model[0].state_dict(), kept)
+        optimizer.eval()
+        assert_same(model[0].state_dict(), kept)
+    getattr(optimizer, thawed_in)()
+    model[0].unfreeze()
+    optimizer.train()
+    optimizer.eval()  # its value is its average as well as its y
+    for name, value in kept.items():
+        np.testing.assert_allclose(model[0].state_dict()[name], value, rtol=1e-6)
+    steps()
+    assert (model[0].weight.data != kept["weight"]).any()
+
+
+def test_a_trainer_with_a_schedule_free_optimizer_does_not_move_what_a_hook_freezes():
+    class Freezes(Callback):
+        kept = None
+
+        def on_step_end(self, run):
+            if run.step == 3:
+                self.kept = run.model[0].freeze().state_dict()
+
+    model, freezes = nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2)), Freezes()
+    optimizer = optim.ScheduleFreeAdamW(model.parameters(), lr=0.1)
+    trainer = Trainer(model, nn.CrossEntropyLoss(), optimizer, callbacks=[freezes], progress=False)
+    fit(trainer)
+    assert_same(model[0].state_dict(), freezes.kept)
+
+
+class FreezesLater(Callback):
+    """Freezes a layer as the second epoch begins: a resume behind it does not come by here."""
+
+    def on_epoch_begin(self, run):
+        if run.epoch == 1 and run.position == 0:
+            run.model[0].freeze()
+
+
+def test_a_resume_says_that_a_layer_which_was_frozen_will_move(tmp_path):
+    """A checkpoint holds values; whether they are frozen, the program says."""
+    fit(make([FreezesLater(), Checkpoint(tmp_path)]), max_epochs=2)
+    later = make([FreezesLater()])
+    with pytest.warns(RuntimeWarning, match=r"had 0\.weight, 0\.bias frozen, which will move now"):
+        fit(later, ckpt_path=tmp_path)
+    loaded = make()
+    loaded = Trainer.load(
+        tmp_path, loaded.model, loaded.loss, loaded.optimizer, scheduler=loaded.scheduler,
+        metrics=["accuracy"], progress=False,
+    )  # fmt: skip
+    with pytest.warns(RuntimeWarning, match="which will move now"):
+        fit(loaded)
+
+
+def test_a_resume_with_the_same_layers_frozen_says_nothing(tmp_path, recwarn):
+    fit(make([FreezesLater(), Checkpoint(tmp_path)]), max_epochs=2)
+    later = make()
+    later.model[0].freeze()
+    fit(later, ckpt_path=tmp_path)
+    assert not recwarn.list
+
+
+def test_a_resume_says_that_a_layer_which_was_trained_is_frozen_now(tmp_path):
+    fit(make([Checkpoint(tmp_path)]), max_epochs=2)
+    later = make()
+    later.model[0].freeze()
+    with pytest.warns(RuntimeWarning, match=r"had 0\.weight, 0\.bias in training, frozen now"):
+        fit(later, ckpt_path=tmp_path)

@@ -318,3 +318,28 @@ def test_the_generator_of_initialisation_is_put_back():
     before = nn.get_rng_state()
     nn.gradcheck(Draws(), np.ones(2))
     assert nn.get_rng_state() == before
+
+
+class Replaces(nn.Linear):
+    def backward(self, dy, *, need_input_grad=True):
+        self.weight.grad = None  # as if with = instead of +=
+        return super().backward(dy, need_input_grad=need_input_grad)
+
+
+class Scales(nn.ReLU):
+    def backward(self, dy, *, need_input_grad=True):
+        dx = super().backward(dy, need_input_grad=need_input_grad)
+        dy *= 2
+        return dx
+
+
+def test_a_backward_that_does_not_add_to_the_gradients_is_told():
+    """Right for one backward, and wrong where gradients accumulate or weights are shared."""
+    words = r"a second backward replaces the gradient of 1\.weight, expected it to add"
+    with pytest.raises(ValueError, match=words):
+        nn.gradcheck(nn.Sequential(nn.Linear(4, 3), Replaces(3, 2)), normal((5, 4)))
+
+
+def test_a_backward_that_changes_dy_is_told():
+    with pytest.raises(ValueError, match=r"Scales\.backward changes dy"):
+        nn.gradcheck(Scales(), normal((5, 4)))

@@ -12,7 +12,8 @@ LOWER = """
     max_error hamming_loss zero_one_loss mean_poisson_deviance davies_bouldin_score kl_divergence
     cross_entropy categorical_crossentropy error_rate word_error_rate top_1_error
     false_positive_rate neg_log_likelihood negative_log_likelihood MSELoss RMSE
-    coverage_error discriminator_loss
+    coverage_error discriminator_loss fpr_at_tpr95 FPR@TPR95 fpr_at_95_tpr eer_at_far miss_rate
+    energy_score interval_score winkler_score
 """
 HIGHER = """
     accuracy acc auc auroc roc_auc roc_auc_score f1 f1_score f1_macro r2 r2_score precision recall
@@ -21,11 +22,13 @@ HIGHER = """
     BinaryAccuracy neg_mean_squared_error neg_root_mean_squared_error neg_log_loss neg_brier_score
     neg_negative_likelihood_ratio d2_absolute_error_score d2_log_loss_score explained_variance
     explained_variance_score log_likelihood ndcg@10 jaccard_score roc_auc_ovr_weighted
-    true_positive_rate score fbeta_score R2
+    true_positive_rate score fbeta_score R2 tpr_at_fpr tpr@fpr0.01 recall_at_fpr precision_at_k
+    recall@loss
 """
 ASKED = """
     quality speed grad_norm lr 1-accuracy one_minus_accuracy accuracy_gap accuracy_std
-    false_accuracy error_score margin coverage my_value neg_quality time sharpness loss_ratio
+    loss_iou loss_dice loss_f1 loss_score mse_r2 false_accuracy error_score margin coverage
+    my_value neg_quality time sharpness loss_ratio
 """
 
 

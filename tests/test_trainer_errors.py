@@ -5,8 +5,9 @@ import math
 import numpy as np
 import pytest
 from onepass import nn, optim
-from onepass.data import DataLoader
-from onepass.train import Checkpoint, EarlyStopping, Trainer
+from onepass.data import DataLoader, train_test_split
+from onepass.optim import lr_scheduler
+from onepass.train import Callback, Checkpoint, EarlyStopping, Trainer
 from small_training import X, Y, fit, make, network
 
 
@@ -179,3 +180,31 @@ def test_a_call_of_the_wrong_form_shows_the_right_one(tmp_path, name):
     trainer.save(tmp_path)
     with pytest.raises(TypeError, match=words):
         call(trainer, tmp_path)
+
+
+@pytest.mark.parametrize("name", ["onEpochEnd", "On_Epoch_End", "onepoch_end", "onTrainBatchEnd"])
+def test_a_hook_in_another_spelling_is_told(name):
+    hook = "on_epoch_end" if "poch" in name else "on_step_end"
+    kind = type("Own", (Callback,), {name: lambda self, run: None})
+    with pytest.raises(TypeError, match=f"has the method {name!r}.*did you mean {hook!r}"):
+        make([kind()])
+
+
+@pytest.mark.parametrize(
+    ("call", "nearest"),
+    [
+        (lambda: nn.Linear(3, 4, biass=False), "bias"),
+        (lambda: nn.BatchNorm1d(3, momentun=0.1), "momentum"),
+        (lambda: nn.Sequential(nn.ReLU(), fused=False), "fuse"),
+        (lambda: nn.CrossEntropyLoss(ignore=3), "ignore_index"),
+        (lambda: nn.MSELoss(reduce="sum"), "reduction"),
+        (lambda: nn.gradcheck(nn.ReLU(), X, rtoll=1e-3), "rtol"),
+        (lambda: DataLoader(X, Y, batchsize=3), "batch_size"),
+        (lambda: train_test_split(X, Y, testsize=0.2), "test_size"),
+        (lambda: lr_scheduler.StepLR(make().optimizer, step=3), "step_size"),
+        (lambda: lr_scheduler.CosineAnnealingLR(make().optimizer, T_maxx=3), "T_max"),
+    ],
+)
+def test_unknown_keywords_are_told_with_the_nearest_name(call, nearest):
+    with pytest.raises(TypeError, match=f"unknown keyword '.*'; did you mean {nearest!r}"):
+        call()

@@ -238,3 +238,34 @@ def test_masked_arrays_are_no_inputs_of_modules():
 
 def test_modules_can_be_inspected():
     assert dict(inspect.getmembers(nn.Module))["forward"] is nn.Module.forward
+
+
+class Locked(nn.Module):
+    """A model that cannot be copied."""
+
+    def __init__(self):
+        self.norm, self.linear, self.lock = nn.BatchNorm1d(4), nn.Linear(4, 2), threading.Lock()
+
+    def forward(self, x):
+        return self.linear(self.norm(x))
+
+    def backward(self, dy, *, need_input_grad=True):
+        return self.norm.backward(self.linear.backward(dy))
+
+
+def test_a_model_that_cannot_be_copied_trains_in_small_batches():
+    model = Locked()
+    optimizer = optim.SGD(model.parameters(), lr=0.1)
+    trainer = Trainer(model, nn.CrossEntropyLoss(), optimizer, progress=False)
+    trainer.fit(X, Y, max_epochs=1, batch_size=3)
+    assert trainer.step == 10
+
+
+def test_the_norm_that_needs_more_samples_is_the_one_that_is_named():
+    model = nn.Sequential(
+        nn.BatchNorm2d(1), nn.Flatten(), nn.Linear(4, 3), nn.BatchNorm1d(3), nn.Linear(3, 2)
+    )
+    optimizer = optim.SGD(model.parameters(), lr=0.1)
+    trainer = Trainer(model, nn.CrossEntropyLoss(), optimizer, progress=False)
+    with pytest.raises(ValueError, match="BatchNorm1d normalises by their statistics"):
+        trainer.fit(X.reshape(-1, 1, 2, 2), Y, max_epochs=1, batch_size=1)

@@ -225,3 +225,25 @@ def test_metrics_of_an_epoch_survive_a_resume_inside_it(tmp_path, last_batch):
         made(Checkpoint(tmp_path, every_n_steps=1), Kill()).fit(X, IGNORED, **options)
     found = made().fit(X, IGNORED, ckpt_path=tmp_path, **options)
     assert dict(found) == dict(expected)
+
+
+@pytest.mark.parametrize("ignored", [255, -100, -1, 2])
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+@pytest.mark.parametrize(
+    "class_weight", [[1.0, 3.0], {0: 1.0, 1: 3.0}, {1: 3.0}, "balanced"], ids=str
+)
+def test_an_ignored_label_is_no_class_that_needs_a_weight(ignored, reduction, class_weight):
+    """Whatever its number, it is as if its samples were not there."""
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((24, 4)).astype("f4"), rng.integers(0, 2, 24)
+    y[::3] = ignored
+
+    def losses(*data):
+        loss = nn.CrossEntropyLoss(ignore_index=ignored, reduction=reduction)
+        trainer = trainer_of(loss, outputs=3, lr=0.01)
+        return trainer.fit(
+            *data, max_epochs=2, batch_size=24, shuffle=False, class_weight=class_weight
+        )["loss"]
+
+    used = y != ignored
+    np.testing.assert_allclose(losses(x, y), losses(x[used], y[used]), rtol=1e-5)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from onepass import _numbers as numbers
 from onepass._array import beside
+from onepass._keywords import suggest_keywords
 from onepass.data._given import array_of
 from onepass.data._weights import checked_weights
 
@@ -66,6 +67,7 @@ class DataLoader:
         1
     """
 
+    @suggest_keywords
     def __init__(
         self,
         X: Any,

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from onepass import _numbers as numbers
 from onepass._array import to_numpy
+from onepass._keywords import suggest_keywords
 from onepass.data._given import array_of, rows_of
 from onepass.data._loader import permutation
 
@@ -16,6 +17,7 @@ Indices = NDArray[np.int64]
 STREAM = 2**64 - 1  # instead of an epoch: splits and loaders draw different random numbers
 
 
+@suggest_keywords
 def split_indices(
     y: Any, test_size: float = 0.25, *, stratify: bool | None = None, seed: int = 0
 ) -> tuple[Indices, Indices]:
@@ -86,6 +88,7 @@ def held_out(owner: str, name: str, share: float, size: int) -> int:
     return count
 
 
+@suggest_keywords
 def train_test_split(
     X: Any, y: Any, test_size: float = 0.25, *, stratify: bool | None = None, seed: int = 0
 ) -> tuple[Any, Any, Any, Any]:

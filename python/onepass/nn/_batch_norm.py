@@ -17,7 +17,13 @@ from onepass.nn._fusable import Fusable
 
 
 class OneValueError(ValueError):
-    """A batch that has one value per channel, which has no variance."""
+    """A batch that has one value per channel, which has no variance.
+
+    Attributes:
+        norm: the class of the layer.
+    """
+
+    norm = "BatchNorm"
 
 
 class BatchNorm(Fusable):
@@ -115,7 +121,9 @@ class BatchNorm(Fusable):
         except BaseException as error:
             epilogue.refused()
             if batch and isinstance(error, ValueError) and x.size == self.num_features:
-                raise OneValueError(str(error)) from error
+                refused = OneValueError(str(error))
+                refused.norm = type(self).__name__
+                raise refused from error
             raise
         if batch and (tracked := self.num_batches_tracked) is not None:
             tracked += 1

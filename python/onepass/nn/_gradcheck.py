@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from onepass import _numbers as numbers
 from onepass._array import Array, is_floating, to_numpy
+from onepass._keywords import suggest_keywords
 from onepass.nn._module import Module
 from onepass.nn._random import kept_random
 
@@ -21,6 +22,7 @@ ASIDE = 1e-3  # how far from kinks that meet
 ROUNDING = 64 * float(np.finfo(np.float64).eps)  # of a sum of outputs, in its own terms
 
 
+@suggest_keywords
 def gradcheck(
     module: Module, x: Array, *, eps: float = 1e-6, rtol: float = 1e-4, samples: int | None = 200
 ) -> None:
@@ -154,7 +156,13 @@ class _Check:
         if not np.isfinite(y).all():
             raise ValueError(f"gradcheck: {owner} gives values that are not finite for this x")
         dy = self.rng.standard_normal(y.shape)
-        dx = self.model.backward(dy.copy())
+        given = dy.copy()
+        dx = self.model.backward(given)
+        if not np.array_equal(given, dy):
+            raise ValueError(
+                f"gradcheck: {owner}.backward changes dy, expected it as it was: a layer beside "
+                "this one, or a loss, may still need it"
+            )
         grads = [("x", self.x, dx)] if self.moves_x else []
         for name, parameter in self.model.named_parameters():
             if parameter.requires_grad:
@@ -170,7 +178,28 @@ class _Check:
                 )
             found = self._compare(name, array, got, lambda: dy * (self.forward() - y), scale)
             doubt = doubt or (found if found is not None else doubt)
+        self._adds(dy)
         return doubt
+
+    def _adds(self, dy: Floats) -> None:
+        """Raise where a second backward does not add to the gradients of the first."""
+        once = {
+            name: np.array(parameter.grad)
+            for name, parameter in self.model.named_parameters()
+            if parameter.grad is not None
+        }
+        self.forward()
+        self.model.backward(dy.copy())
+        for name, parameter in self.model.named_parameters():
+            if name not in once:
+                continue
+            twice = np.array(parameter.grad)
+            if twice.shape == once[name].shape and not np.allclose(twice, 2 * once[name], 1e-6, 0):
+                raise ValueError(
+                    f"gradcheck: a second backward replaces the gradient of {name}, expected it to "
+                    f"add: self.{name.rpartition('.')[2]}.accumulate(gradient)"
+                )
+            parameter.grad = once[name]
 
     def _move(self) -> None:
         """To a place beside, where no two kinks meet."""

@@ -17,6 +17,7 @@ from onepass._array import (
     parameter_dtype,
     to_numpy,
 )
+from onepass._keywords import suggest_keywords
 from onepass._kind import like
 
 SAFE = 1e8  # between a weight and the ends of its dtype's range, for products
@@ -46,6 +47,7 @@ class CrossEntropyLoss:
 
     outputs = "logits"  # what metrics take y for
 
+    @suggest_keywords
     def __init__(
         self,
         weight: Array | None = None,
@@ -229,6 +231,7 @@ class MSELoss:
 
     outputs = "numbers"  # what metrics take y for
 
+    @suggest_keywords
     def __init__(self, *, reduction: Literal["none", "mean", "sum"] = "mean") -> None:
         numbers.one_of("MSELoss", "reduction", reduction, ("mean", "sum", "none"))
         self.reduction = reduction

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import UserList, deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, MappingView
 from dataclasses import is_dataclass
 from threading import get_ident
 from types import NoneType, SimpleNamespace
@@ -13,6 +13,7 @@ import numpy as np
 
 from onepass import _numbers as numbers
 from onepass._array import Array
+from onepass._keywords import suggest_keywords
 from onepass._parameter import Parameter
 from onepass.nn import _state_dict
 from onepass.nn._facts import NOT_COUNTED, bypassable, edits
@@ -68,6 +69,11 @@ class Module(Saves):
     statistics_frozen: bool = False  # set by freeze(); batch norms heed it
     buffer_names: ClassVar[tuple[str, ...]] = ()  # attributes that belong to the state, untrained
     _holds_eval: bool = False  # eval() was called on this very module, and no train() since
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if cls.__module__.startswith("onepass.") and "__init__" in vars(cls):
+            cls.__init__ = suggest_keywords(cls.__init__)  # type: ignore[method-assign]
 
     def __setattr__(self, name: str, value: Any) -> None:
         if isinstance(vars(self).get(name), Parameter) and not isinstance(
@@ -313,6 +319,8 @@ def _contents(value: Any) -> Iterable[Any]:
         return (*value.keys(), *value.values())
     if isinstance(value, (list, tuple, set, frozenset, deque, UserList)):
         return value
+    if isinstance(value, MappingView):
+        return list(value)  # type: ignore[call-overload, no-any-return]
     if isinstance(value, np.ndarray):
         return value.flat if value.dtype.hasobject else ()
     if isinstance(value, SimpleNamespace) or (is_dataclass(value) and not isinstance(value, type)):

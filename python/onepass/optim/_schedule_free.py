@@ -21,6 +21,9 @@ class ScheduleFree(Optimizer):
     The parameters hold y while training. `eval` turns them into x, the average to evaluate and to
     keep, `train` back into y. x is not stored: y = (1 - β)·z + β·x, with β the second of the rule's
     hyper-parameters.
+
+    A frozen parameter does not move. Its value becomes its z and with that its x and y, so that it
+    can be thawed in either mode.
     """
 
     _no_riders = "they would change y and leave z, of which the average is made, as it is"
@@ -69,10 +72,16 @@ class ScheduleFree(Optimizer):
             hypers = [plain_sgd(-way, -1.0) for way in ways]
             groups = [number for number, g in enumerate(self.param_groups) for _ in g["params"]]
             plan = _C.Plan("sgd", self._arrays, [None], groups, [0] * len(groups))
-            targets = [
-                _like(p, z) if step else None  # y = z = x before the first step
-                for p, z, step in zip(self._arrays, self._states["z"], steps, strict=True)
-            ]
+            frozen = {id(p) for p, _ in self._holders if not p.requires_grad}
+            frozen |= {id(p) for p in self._of_torch if not p.requires_grad}
+            targets: list[Array | None] = []
+            for p, array, z, step in zip(
+                self._parameters, self._arrays, self._states["z"], steps, strict=True
+            ):
+                held = id(p) in frozen
+                targets.append(_like(array, z) if step and not held else None)  # y = z = x at first
+                if held and step:
+                    copy_into(z, array)
             take_step(self._name, plan, targets, hypers)
             self._set_mode(training)
 

@@ -27,10 +27,10 @@ import numpy as np
 
 from onepass import _numbers as numbers
 from onepass._array import to_numpy
+from onepass._keywords import suggest_keywords
 from onepass.nn._state_dict import frozen_arrays
 from onepass.train._files import home, path_of, put_aside, ready_file
 from onepass.train._history import is_other_table
-from onepass.train._keywords import suggest_keywords
 from onepass.train._monitor import MODES, better, direction, name_of
 from onepass.train._run import Run
 

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from onepass import _numbers as numbers
+from onepass._keywords import suggest_keywords
 from onepass.train import _store
 from onepass.train._callbacks import Callback, watched
 from onepass.train._files import home, path_of, ready_folder
-from onepass.train._keywords import suggest_keywords
 from onepass.train._monitor import MODES, better, direction, name_of
 from onepass.train._run import Run
 from onepass.train._store import CheckpointError

@@ -63,15 +63,18 @@ def _batches_are_large_enough(run: Run, loader: Loader) -> None:
     size = loader.smallest_batch
     if size > FEW:
         return
-    trial = copy.deepcopy(run.model)
+    try:
+        trial = copy.deepcopy(run.model)
+    except TypeError:
+        return  # it holds something that cannot be copied, such as a lock
     _use.train(trial)
     norm = next((m for m in trial.modules() if isinstance(m, BatchNorm) and m.uses_batch()), None)
     if norm is None:
         return
     try:
         trial(run.moved(loader.X[:1]))
-    except OneValueError:
-        name = type(norm).__name__
+    except OneValueError as error:
+        name = error.norm
     except ValueError:
         return  # training says what is wrong
     else:

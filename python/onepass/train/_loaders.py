@@ -31,8 +31,9 @@ def to_train(
     sample_weight: Any = None,
     class_weight: ClassWeight = None,
     transform: Any = None,
+    ignored: int | None = None,
 ) -> tuple[Loader, Loader | None]:
-    """The loaders for training and for validation."""
+    """The loaders for training and for validation; labels ``ignored`` are of no class."""
     numbers.in_range("fit", "validation_split", validation_split, 0, 1)
     if validation_data is not None and validation_split:
         raise ValueError(
@@ -55,7 +56,7 @@ def to_train(
         raise ValueError("fit: 'y' is None, expected an array of targets, or a DataLoader as X")
     X, y = array_of("fit", "X", X), array_of("fit", "y", y)
     whole = DataLoader(X, y, batch_size, shuffle, seed=seed)
-    weight = of_samples(y, sample_weight, class_weight)
+    weight = of_samples(y, sample_weight, class_weight, ignored)
     if validation_split:
         held_out("fit", "validation_split", validation_split, whole.size)
         train, rest = split_indices(y, validation_split, seed=seed)

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from onepass import _numbers as numbers
+from onepass._keywords import suggest_keywords
 from onepass.nn import _use
 from onepass.train import _loaders
 from onepass.train._callbacks import Callback
-from onepass.train._keywords import suggest_keywords
 from onepass.train._lr_curve import LRFinderResult, diverged, judge
 from onepass.train._run import Run
 from onepass.train._trainer import Trainer

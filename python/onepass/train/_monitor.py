@@ -30,18 +30,22 @@ _PHRASES = {
     "brier_score": "min",
     "cross_entropy": "min",
     "davies_bouldin_score": "min",
+    "energy_score": "min",
     "error_rate": "min",
     "explained_variance": "max",
     "false_discovery_rate": "min",
     "false_negative_rate": "min",
     "false_positive_rate": "min",
     "hit_rate": "max",
+    "ignorance_score": "min",
+    "interval_score": "min",
     "likelihood_ratio": "max",
     "miss_rate": "min",
     "negative_predictive_value": "max",
     "positive_predictive_value": "max",
     "true_negative_rate": "max",
     "true_positive_rate": "max",
+    "winkler_score": "min",
 }
 # They say which average or part a number is, not which way it is better.
 _NEUTRAL = re.compile(
@@ -98,6 +102,7 @@ def _words(name: str) -> list[str]:
     """``"MacroF1@10"`` → ``["macro", "f1", "10"]``."""
     if name.lower() in _MIN | _MAX:  # mIoU
         return [name.lower()]
+    name = name.replace("@", " at ")
     spaced = re.sub(r"(?<=[A-Za-z0-9])(?=[A-Z][a-z])|(?<=[a-z])(?=[A-Z])", " ", name)
     return [word.lower() for word in re.split(r"[\W_]+", spaced) if word]
 
@@ -114,10 +119,12 @@ def _settled(words: list[str]) -> str | None:
             return None if _UNSETTLED & set(before) else mode
     if words[:1] == ["1"] or _UNSETTLED & set(words):
         return None
+    if "at" in words[1:]:  # fpr_at_tpr95, tpr@fpr: at which value of another one
+        words = words[: words.index("at", 1)]
     kept = [word for word in words if not _NEUTRAL.fullmatch(word)]
     if not kept:
         return "max" if words and words[0].startswith("top") else None
     last = kept[-1]
-    if last == "score" and len(kept) > 1 and kept[-2] in _MIN:
+    if last in _MAX and _MIN & set(kept[:-1]):  # loss_iou, error_score: which of the two?
         return None
     return "min" if last in _MIN else "max" if last in _MAX else None

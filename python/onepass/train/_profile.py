@@ -11,8 +11,8 @@ import numpy as np
 
 from onepass import _numbers as numbers
 from onepass import ops
+from onepass._keywords import suggest_keywords
 from onepass.train._callbacks import Callback
-from onepass.train._keywords import suggest_keywords
 from onepass.train._run import Run
 
 PARTS = ("matrix products", "fused kernels", "optimizer step", "Python and the rest")

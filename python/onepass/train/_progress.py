@@ -8,8 +8,8 @@ import time
 from typing import Any, TextIO
 
 from onepass import _bar, _console
+from onepass._keywords import suggest_keywords
 from onepass.train._callbacks import Callback
-from onepass.train._keywords import suggest_keywords
 from onepass.train._run import Run
 
 FRAME = 9 + 7  # columns for the epoch and the seconds

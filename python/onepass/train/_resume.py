@@ -6,7 +6,7 @@ import functools
 import inspect
 import warnings
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -100,6 +100,26 @@ def warn_of_options(data: Mapping[str, Any], saved_data: Mapping[str, Any] | Non
         warnings.warn(
             f"the saved run goes on with the options of its own optimizer: {told}; to change them, "
             "load it (Trainer.load) and set optimizer.param_groups before fit",
+            RuntimeWarning,
+            stacklevel=5,
+        )
+
+
+def warn_of_frozen(model: Any, saved: Sequence[str] | None) -> None:
+    """A checkpoint has the values of frozen parameters, not that they are frozen.
+
+    Args:
+        saved: those that were frozen in it; None where it does not say.
+    """
+    names = dict(model.named_parameters())
+    moving = [name for name in saved or () if name in names and names[name].requires_grad]
+    held = [n for n, p in names.items() if not p.requires_grad and n not in (saved or [])]
+    told = [f"{', '.join(moving)} frozen, which will move now"] * bool(moving)
+    told += [f"{', '.join(held)} in training, frozen now"] * bool(held)
+    if saved is not None and told:
+        warnings.warn(
+            f"the saved run had {' and '.join(told)}: freeze() and unfreeze() the same layers "
+            "before fit to go on as it was",
             RuntimeWarning,
             stacklevel=5,
         )

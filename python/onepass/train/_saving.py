@@ -43,8 +43,14 @@ def parts_of(run: Any) -> dict[str, Any]:
             "rng": nn.get_rng_state(run.model),
             "seed": run.seed,
             "modules": _classes(run.model),
+            "frozen": frozen_names(run.model),
         },
     }
+
+
+def frozen_names(model: Any) -> list[str]:
+    """The parameters that are frozen now."""
+    return [name for name, parameter in model.named_parameters() if not parameter.requires_grad]
 
 
 def restore(run: Any, parts: dict[str, Any]) -> None:
@@ -88,6 +94,7 @@ def _restore(run: Any, parts: dict[str, Any]) -> None:
     for key, callback in _named(run.callbacks).items():
         if key in parts["callbacks"]:
             callback.load_state_dict(parts["callbacks"][key])
+    run.frozen = saved.get("frozen")
     run.loaded, run.torn = True, False
 
 

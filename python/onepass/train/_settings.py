@@ -39,8 +39,16 @@ OTHER_NAMES = {
     "on_before_optimizer_step": "on_before_step", "on_after_backward": "on_before_step",
     "on_test_end": "on_validation_end", "on_validation_epoch_end": "on_validation_end",
     "on_evaluate_end": "on_validation_end", "on_exception": "on_abort",
-    "on_keyboard_interrupt": "on_abort",
+    "on_keyboard_interrupt": "on_abort", "on_batch_start": "on_before_step",
 }  # fmt: skip
+
+
+def _plain(name: str) -> str:
+    """A name in any spelling: onEpochEnd, On_Epoch_End and on_epochend are one."""
+    return name.replace("_", "").lower()
+
+
+_PLAIN_NAMES = {_plain(name): name for name in (*HOOKS, *OTHER_NAMES)}
 
 
 class Checked:
@@ -193,9 +201,11 @@ def _callbacks(run: Any, callbacks: Any) -> list[Any]:
 def _hooks(callback: Callback) -> None:
     """Refuse a method that is named like a hook and would never be called."""
     for name in dir(callback):
-        method = inspect.getattr_static(callback, name) if name.startswith("on_") else None
+        plain = _PLAIN_NAMES.get(_plain(name))  # onEpochEnd
+        hook_like = plain is not None or name.startswith("on_")
+        method = inspect.getattr_static(callback, name) if hook_like else None
         if name not in HOOKS and (callable(method) or isinstance(method, STATIC)):
-            hint = suggestion(OTHER_NAMES.get(name, name), HOOKS)
+            hint = suggestion(OTHER_NAMES.get(plain or name, plain or name), HOOKS)
             raise TypeError(
                 f"Trainer: {type(callback).__name__} has the method {name!r}, expected a hook "
                 f"({', '.join(HOOKS)}){hint}"

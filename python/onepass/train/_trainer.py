@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from onepass import _numbers as numbers
+from onepass._keywords import suggest_keywords
 from onepass.ops import StepInfo
 from onepass.optim.lr_scheduler import LRScheduler
 from onepass.train import _checks, _loaders, _resume, _saving, _schedule, _settings
@@ -17,7 +18,6 @@ from onepass.train._checkpoint import newest, weights
 from onepass.train._evaluation import BATCH
 from onepass.train._files import path_of
 from onepass.train._history import History
-from onepass.train._keywords import suggest_keywords
 from onepass.train._loaders import Loader
 from onepass.train._loop import Loop
 from onepass.train._metrics import Chosen, Metric
@@ -258,6 +258,7 @@ class Trainer:
                 sample_weight,
                 class_weight,
                 transform,
+                getattr(run.loss, "ignore_index", None),
             )
             _checks.before_training(run, loader, validation)
             _schedule.reaches(run, len(loader), max_epochs, parts)
@@ -372,6 +373,8 @@ class Trainer:
         if parts is not None:
             _saving.restore(run, parts)
             _resume.warn_of_options(data, before["data"])
+        if run.loaded:
+            _resume.warn_of_frozen(run.model, run.frozen)
         run.begin(data_of(loader, validation))
         if not run.resumed:
             run.stop = False

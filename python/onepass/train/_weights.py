@@ -85,8 +85,13 @@ class WeightedLoss:
         return loss, dy * scale.astype(dy.dtype), divisor
 
 
-def of_samples(y: Any, sample_weight: Any, class_weight: ClassWeight) -> Any:
+def of_samples(
+    y: Any, sample_weight: Any, class_weight: ClassWeight, ignored: int | None = None
+) -> Any:
     """One weight for each target from both kinds of weights; None without any.
+
+    Args:
+        ignored: labels that the loss leaves out: no class.
 
     Raises:
         TypeError, ValueError: weights that are no numbers, negative, or do not fit y.
@@ -100,7 +105,7 @@ def of_samples(y: Any, sample_weight: Any, class_weight: ClassWeight) -> Any:
                 "each sample of X"
             )
     if class_weight is not None:
-        by_class = _by_class(to_numpy(y), class_weight)
+        by_class = _by_class(to_numpy(y), class_weight, ignored)
         weight = by_class if weight is None else by_class * _shaped(weight, by_class)
     if weight is not None and not weight.sum() > 0:
         name = "class_weight" if sample_weight is None else "sample_weight"
@@ -108,7 +113,7 @@ def of_samples(y: Any, sample_weight: Any, class_weight: ClassWeight) -> Any:
     return None if weight is None else beside(y, weight)
 
 
-def _by_class(y: Any, class_weight: ClassWeight) -> Any:
+def _by_class(y: Any, class_weight: ClassWeight, ignored: int | None) -> Any:
     to_dict = getattr(class_weight, "to_dict", None)
     if to_dict is not None:  # the index of a Series has the classes
         class_weight = to_dict()
@@ -118,6 +123,7 @@ def _by_class(y: Any, class_weight: ClassWeight) -> Any:
             "integers; pass sample_weight instead"
         )
     known = np.unique(y[y >= 0]) if y.dtype.kind == "i" else np.unique(y)
+    known = known if ignored is None else known[known != ignored]
     if isinstance(class_weight, str):
         if class_weight != "balanced":
             raise ValueError(
@@ -136,7 +142,8 @@ def _by_class(y: Any, class_weight: ClassWeight) -> Any:
     else:
         given = dict(enumerate(checked_weights("fit", "class_weight", class_weight).tolist()))
     classes = known.astype(int).tolist()
-    strange = [c for c in given if c not in classes] if isinstance(class_weight, Mapping) else []
+    others = [c for c in given if c not in classes and c != ignored]
+    strange = others if isinstance(class_weight, Mapping) else []
     missing = [] if isinstance(class_weight, Mapping) else [c for c in classes if c not in given]
     if strange or missing:
         what = f"has the class {strange[0]}" if strange else f"has no weight for class {missing[0]}"

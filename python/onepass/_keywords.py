@@ -22,6 +22,7 @@ def suggest_keywords(function: Callable[P, R]) -> Callable[P, R]:
     positional = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
     names = [*positional, *(p.name for p in parameters if p.kind is p.KEYWORD_ONLY)]
     takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters)
+    takes_more = any(p.kind is p.VAR_POSITIONAL for p in parameters)
     needed = [p.name for p in parameters if p.default is p.empty and p.name in names]
     hidden = {"self", "cls"} & set(positional[:1])
     label = function.__qualname__.removesuffix(".__init__")
@@ -37,7 +38,7 @@ def suggest_keywords(function: Callable[P, R]) -> Callable[P, R]:
                 known = ", ".join(name for name in names if name not in hidden)
                 hint = suggestion(key, names) or f", expected one of {known}"
                 raise TypeError(f"{label}: unknown keyword {key!r}{hint}")
-        if len(args) > len(positional):
+        if len(args) > len(positional) and not takes_more:
             raise TypeError(
                 f"{label}: {args[len(positional)]!r} comes after the last argument by position, "
                 f"{positional[-1]!r}, expected {form} with its name"
