@@ -1,5 +1,6 @@
 """Metrics of whole epochs: against their definitions in float64 and against scikit-learn."""
 
+import functools
 import math
 
 import numpy as np
@@ -203,3 +204,18 @@ def test_wrong_names_of_metrics(metrics, words):
 def test_a_metric_that_is_no_number_is_named():
     with pytest.raises(TypeError, match=r"metrics\['pair'\].*expected a number"):
         echo({"pair": lambda y, t: (1, 2)}).evaluate(LOGITS[2], LABELS[2])
+
+
+@pytest.mark.parametrize("name", ["confusion_matrix", "roc_curve", "classification_report"])
+@pytest.mark.parametrize("given", ["name", "function", "partial", "dict"])
+def test_a_metric_that_is_no_number_is_refused_before_the_training(name, given):
+    metrics = pytest.importorskip("sklearn.metrics")
+    function = getattr(metrics, name)
+    chosen = {
+        "name": [name],
+        "function": [function],
+        "partial": {"a": functools.partial(function, sample_weight=None)},
+        "dict": {"a": name},
+    }[given]
+    with pytest.raises(ValueError, match=f"'metrics' has {name!r}, which gives no number"):
+        resolve(chosen)

@@ -175,6 +175,8 @@ class Parts:
     lambda m: collections.deque([m]),
     lambda m: types.SimpleNamespace(layer=m),
     lambda m: types.MappingProxyType({"a": m}),
+    lambda m: {"a": m}.values(),
+    lambda m: {"a": m}.items(),
     Parts,
     lambda m: [[[[[[m]]]]]],
     lambda m: [np.array([{"a": Parts(m)}], object)],

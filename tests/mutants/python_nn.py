@@ -227,8 +227,8 @@ NN = [
     Mutant(
         "a Parameter of two models is trained in two threads",
         f"{FOLDER}/_use.py",
-        "for part in (*modules, *shared):",
-        "for part in modules:",
+        "for part in (*found, *shared_found):",
+        "for part in found:",
         (
             f"{TRAINER_THREADS}::"
             "test_models_that_share_a_parameter_are_trained_one_at_a_time[on_before_step-fit]",
@@ -240,5 +240,29 @@ NN = [
         "bool(high - low > 2 * allowed)",
         "False",
         (f"{GRADCHECK}::test_a_constant_x_behind_a_batch_norm_is_no_mistake[ReLU-1-x0-True]",),
+    ),
+    Mutant(
+        "gradcheck: a backward may replace the gradients",
+        f"{FOLDER}/_gradcheck.py",
+        "        self._adds(dy)\n",
+        "",
+        (f"{GRADCHECK}::test_a_backward_that_does_not_add_to_the_gradients_is_told",),
+    ),
+    Mutant(
+        "threads: a call whose end was cut keeps the model from other threads",
+        f"{FOLDER}/_use.py",
+        "        entry.over = True  # at once: an interruption may leave the rest undone\n",
+        "",
+        (
+            "tests/test_trainer_aborts.py::"
+            "test_after_an_interruption_that_cuts_the_end_of_a_call_other_threads_may_go_on",
+        ),
+    ),
+    Mutant(
+        "modules in a view of a dict are not seen",
+        f"{FOLDER}/_module.py",
+        "if isinstance(value, MappingView):",
+        "if False:",
+        (f"{MODULE_EDITING}::test_modules_in_any_container_are_refused",),
     ),
 ]

@@ -231,4 +231,14 @@ OPTIM = [
         "new = follow(arrays[len(held) :], [], [0.0] * len(arrays))",
         ("tests/test_sparse_adam.py::test_states_begin_at_their_storage",),
     ),
+    Mutant(
+        "schedule-free: the turn of the modes moves what is frozen",
+        "python/onepass/optim/_schedule_free.py",
+        "_like(array, z) if step and not held else None)",
+        "_like(array, z) if step else None)",
+        (
+            "tests/test_frozen.py::test_the_two_modes_of_a_schedule_free_optimizer_do_not_move_"
+            "what_is_frozen",
+        ),
+    ),
 ]

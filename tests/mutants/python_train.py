@@ -5,6 +5,7 @@ from __future__ import annotations
 from mutant import Mutant
 
 FOLDER = "python/onepass/train"
+ATTRIBUTES = "tests/test_trainer_attributes.py"
 ABORTS = "tests/test_trainer_aborts.py"
 BLAS_THREADS = "tests/test_blas_threads.py"
 CSV_LOGGER = "tests/test_csv_logger.py"
@@ -292,15 +293,15 @@ TRAIN = [
     Mutant(
         "Diagnosis: gradients of accumulated batches are not divided",
         f"{FOLDER}/_diagnosis.py",
-        "math.sqrt(sum(map(_square, grads)) / size) / scale",
-        "math.sqrt(sum(map(_square, grads)) / size)",
+        "_norm(grads) / math.sqrt(size) / scale",
+        "_norm(grads) / math.sqrt(size)",
         (f"{DIAGNOSIS}::test_gradients_and_updates_are_those_of_a_plain_loop",),
     ),
     Mutant(
         "Diagnosis: a step is compared with the weights after it",
         f"{FOLDER}/_diagnosis.py",
-        "weight = sum(_square(old) for old in kept)",
-        "weight = sum(_square(p.data) for p, _ in pairs)",
+        "weight = _norm([old for _, old in kept])",
+        "weight = _norm([p.data for p, _ in kept])",
         (f"{DIAGNOSIS}::test_gradients_and_updates_are_those_of_a_plain_loop",),
     ),
     Mutant(
@@ -567,5 +568,75 @@ TRAIN = [
             "tests/test_one_output.py::"
             "test_the_loss_says_what_outputs_of_ones_own_module_are[probabilities-sigmoid last]",
         ),
+    ),
+    Mutant(
+        "Diagnosis: squares of gradients overflow",
+        f"{FOLDER}/_diagnosis.py",
+        "return float(ops.global_norm(arrays))",
+        "return math.sqrt(sum(float((a.astype(float) ** 2).sum()) for a in arrays))",
+        (f"{DIAGNOSIS}::test_gradients_whose_squares_leave_float64_have_their_rms",),
+    ),
+    Mutant(
+        "fit: a step that an interruption has cut in two goes on",
+        f"{FOLDER}/_loop.py",
+        '        counts["torn"] = True\n',
+        '        counts["torn"] = False\n',
+        (f"{ABORTS}::test_interruptions_at_once_are_seen_inside_steps",),
+    ),
+    Mutant(
+        "fit: a program's own handler of Ctrl-C is called at once",
+        f"{FOLDER}/_interrupt.py",
+        "main_thread() and callable(own):",
+        "main_thread() and own is signal.default_int_handler:",
+        (f"{ABORTS}::test_a_programs_own_handler_of_ctrl_c_is_called_between_two_steps",),
+    ),
+    Mutant(
+        "fit: a hook that calls eval() has the rest of the epoch in evaluation mode",
+        f"{FOLDER}/_loop.py",
+        "if not run.model.training:",
+        "if False:",
+        (f"{ATTRIBUTES}::test_a_hook_that_forgets_train_after_eval_changes_nothing",),
+    ),
+    Mutant(
+        "fit: a loss set by a hook does not reach weighted samples",
+        f"{FOLDER}/_loop.py",
+        "if self._has_weights:",
+        "if self._has_weights and not self._begun:",
+        (f"{ATTRIBUTES}::test_a_loss_that_a_hook_sets_is_the_loss_from_then_on",),
+    ),
+    Mutant(
+        "fit: a hook may set an optimizer that the schedule does not follow",
+        f"{FOLDER}/_loop.py",
+        "        _schedule.of_optimizer(run.scheduler, run.optimizer)\n",
+        "",
+        (f"{ATTRIBUTES}::test_a_hook_cannot_set_parts_that_would_train_nothing",),
+    ),
+    Mutant(
+        "class_weight: an ignored label is a class",
+        f"{FOLDER}/_weights.py",
+        "known = known if ignored is None else known[known != ignored]",
+        "pass",
+        ("tests/test_whole_epochs.py::test_an_ignored_label_is_no_class_that_needs_a_weight",),
+    ),
+    Mutant(
+        "resume: nothing is said of layers that are no longer frozen",
+        f"{FOLDER}/_resume.py",
+        "* bool(moving)",
+        "* 0",
+        ("tests/test_frozen.py::test_a_resume_says_that_a_layer_which_was_frozen_will_move",),
+    ),
+    Mutant(
+        "monitor: what stands behind 'at' decides",
+        f"{FOLDER}/_monitor.py",
+        'if "at" in words[1:]:',
+        "if False:",
+        ("tests/test_monitor_modes.py::test_known_names",),
+    ),
+    Mutant(
+        "monitor: loss_iou is an IoU",
+        f"{FOLDER}/_monitor.py",
+        "if last in _MAX and _MIN & set(kept[:-1]):",
+        "if False:",
+        ("tests/test_monitor_modes.py",),
     ),
 ]

@@ -14,6 +14,19 @@ from onepass.train._classes import Classes, UndefinedError, is_binary, margins, 
 
 _OF_MARGINS = ("y_score", "y_scores", "pred_decision")
 _OF_SHARES = ("y_proba", "y_prob")
+# They give curves, tables and texts.
+_NO_NUMBERS = (
+    "class_likelihood_ratios",
+    "classification_report",
+    "confusion_matrix",
+    "confusion_matrix_at_thresholds",
+    "det_curve",
+    "multilabel_confusion_matrix",
+    "pair_confusion_matrix",
+    "precision_recall_curve",
+    "precision_recall_fscore_support",
+    "roc_curve",
+)
 _SHARES_CALLED_PREDICTIONS = ("log_loss", "d2_log_loss_score")  # in earlier scikit-learns
 
 
@@ -164,17 +177,26 @@ def find(name: str, classes: Classes) -> Scorer | None:
     if name in metrics.get_scorer_names():
         return Scorer(metrics.get_scorer(name), classes)
     function = None if name.startswith("_") else getattr(metrics, name, None)
-    known = callable(function) and _second_argument(function) is not None
-    return Scorer(function, classes) if known else None
+    if not callable(function):
+        return None
+    return of_function(function, classes)
 
 
 def of_function(function: Any, classes: Classes) -> Scorer | None:
     """The metric for a scorer, or a function of ``sklearn.metrics``; None for any other function.
 
     A ``functools.partial`` of such a function is one too.
+
+    Raises:
+        ValueError: it gives no number.
     """
     inner = getattr(function, "func", function)
     theirs = str(getattr(inner, "__module__", "")).startswith("sklearn.metrics")
+    if theirs and _name(function) in _NO_NUMBERS:
+        raise ValueError(
+            f"Trainer: 'metrics' has {_name(function)!r}, which gives no number, expected a "
+            "function of (outputs, targets) that takes one out of it"
+        )
     if _is_scorer(function) or (theirs and _second_argument(function) is not None):
         return Scorer(function, classes)
     return None
