@@ -73,8 +73,12 @@ def test_a_log_beside_the_checkpoints_is_fine(tmp_path):
     assert len(loss_column(tmp_path / "history.csv")) == 2
 
 
-@pytest.mark.parametrize("step", [2, 6], ids=["in the first epoch", "in the second"])
-def test_a_resume_before_the_last_row_keeps_one_table(tmp_path, step):
+@pytest.mark.parametrize(
+    ("step", "kill"),
+    [(2, 3), (2, 5), (6, 11)],
+    ids=["in the first epoch", "behind the first row", "in the second"],
+)
+def test_a_resume_before_the_last_row_keeps_one_table(tmp_path, step, kill):
     """Also where a hook logs into a row after the table was written."""
 
     class Late(Callback):
@@ -84,7 +88,7 @@ def test_a_resume_before_the_last_row_keeps_one_table(tmp_path, step):
     log, folder = tmp_path / "log.csv", tmp_path / "saved"
     saves = Checkpoint(folder, every_n_steps=step, keep=1)
     with pytest.raises(KilledError):
-        fit(make([CSVLogger(log), Late(), StopAt(step=2 * step - 1), saves]))
+        fit(make([CSVLogger(log), Late(), StopAt(step=kill), saves]))
     fit(make([CSVLogger(log), Late(), Checkpoint(folder)]), ckpt_path=folder)
     assert len(loss_column(log)) == 3
     assert {p.name for p in tmp_path.iterdir()} == {"log.csv", "saved"}

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from onepass import nn, optim
 from onepass.data import DataLoader, MinMax, Standardize, split_indices, train_test_split
+from onepass.data._given import array_of
 from onepass.train import Trainer
 
 X = np.arange(40.0).reshape(20, 2)
@@ -291,3 +292,20 @@ def test_text_in_an_object_array_names_classes_and_stratify_is_a_flag():
     for wrong in (y, "y"):
         with pytest.raises(TypeError, match="'stratify' is"):
             split_indices(y, 0.25, stratify=wrong)
+
+
+def test_what_a_frame_of_nullable_columns_lacks_is_nan():
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame(
+        {"a": pandas.array([1, None, 3], dtype="Int64"), "b": pandas.array([True, None, False])}
+    )
+    np.testing.assert_array_equal(
+        array_of("X", "X", frame), [[1, 1], [np.nan, np.nan], [3, 0]], strict=True
+    )
+
+
+def test_a_tensor_with_the_negative_bit_has_its_sign():
+    torch = pytest.importorskip("torch")
+    values = torch.complex(torch.zeros(3), torch.arange(3.0)).conj().imag
+    assert values.is_neg()
+    np.testing.assert_array_equal(array_of("X", "X", values), [0, -1, -2])

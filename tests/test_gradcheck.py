@@ -343,3 +343,22 @@ def test_a_backward_that_does_not_add_to_the_gradients_is_told():
 def test_a_backward_that_changes_dy_is_told():
     with pytest.raises(ValueError, match=r"Scales\.backward changes dy"):
         nn.gradcheck(Scales(), normal((5, 4)))
+
+
+@pytest.mark.parametrize("size", [1e8, 1e12])
+def test_a_mistake_is_seen_where_x_is_large_too(size):
+    class Square(nn.Module):
+        def __init__(self, factor):
+            self.factor = factor
+
+        def forward(self, x):
+            self.saved = x
+            return x * x
+
+        def backward(self, dy, *, need_input_grad=True):
+            return self.factor * dy * self.recall()
+
+    x = size * (1 + np.arange(6.0))
+    nn.gradcheck(Square(2), x)
+    with pytest.raises(ValueError, match=r"the gradient of x\[\d\] is"):
+        nn.gradcheck(Square(2.02), x)

@@ -149,6 +149,8 @@ LOST = {
     "half a batch": ("1.num_batches_tracked", np.array(2.5), "holds 2.5, expected whole numbers"),
     "NaN batches": ("1.num_batches_tracked", np.array(np.nan), "holds nan, expected whole numbers"),
     "batches beyond int64": ("1.num_batches_tracked", np.array(1e30), "holds 1e"),
+    "fewer than no batches": ("1.num_batches_tracked", np.array(-1), "holds -1, expected whole"),
+    "fewer in 32 bits": ("1.num_batches_tracked", np.array(-1, np.int32), "holds -1, expected"),
     "masked": ("0.bias", np.ma.masked_equal([1.0, 2.0], 2), "is a MaskedArray"),
     "complex": ("0.bias", np.ones(2, np.complex64), "is complex64"),
     "dates": ("0.bias", np.zeros(2, "datetime64[s]"), "is datetime64"),

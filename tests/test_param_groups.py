@@ -92,3 +92,19 @@ def test_groups_of_a_model_of_pytorch():
 def test_wrong_use_of_param_groups(source, options, kind, words):
     with pytest.raises(kind, match=f"param_groups: .*{words}"):
         optim.param_groups(source, **{"lr": 0.1, "weight_decay": 0.1, **options})
+
+
+def test_the_names_of_groups_are_those_in_messages():
+    """Of `param_groups`, and of a list that names its parameters."""
+    model = nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2))
+    own = [{"params": list(model.parameters()), "param_names": ["a", "b", "c", "d"]}]
+    for groups, name in (
+        (optim.param_groups(model, lr=0.1, weight_decay=0.1), "1.weight"),
+        (own, "c"),
+    ):
+        optimizer = optim.AdamW(groups)
+        for parameter in model.parameters():
+            parameter.grad = np.zeros_like(parameter.data)
+        model[1].weight.grad[0] = np.nan
+        with pytest.raises(FloatingPointError, match=rf"\b{name}\b"):
+            optimizer.step(nonfinite="raise")

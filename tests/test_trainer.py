@@ -157,6 +157,21 @@ def test_plateau_is_stepped_by_the_epoch():
     assert history["lr"] == pytest.approx([0.02, 0.02, 0.002, 0.0002])
 
 
+@pytest.mark.parametrize("validated", [True, False])
+def test_a_plateau_is_of_the_validation_loss_where_there_is_one(validated):
+    class Sees(lr_scheduler.ReduceLROnPlateau):
+        seen = ()
+
+        def step(self, metric=None):
+            self.seen += (metric,)
+            super().step(metric)
+
+    trainer = make(scheduled=False)
+    trainer.scheduler = Sees(trainer.optimizer)
+    history = fit(trainer, **({} if validated else {"validation_data": None}))
+    assert list(trainer.scheduler.seen) == history["val_loss" if validated else "loss"]
+
+
 def test_loader_instead_of_arrays():
     expected = uninterrupted()
     trainer = make()

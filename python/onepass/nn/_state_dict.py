@@ -129,7 +129,7 @@ def _converted(value: Any, target: Array) -> tuple[Any, str]:
     shape = tuple(target.shape)
     if source.shape != shape or not (floats or source.dtype.kind in "iu"):
         return None, f"is {source.dtype} {source.shape}, expected {target.dtype} {shape}"
-    if source.dtype == target.dtype:
+    if source.dtype == target.dtype and target.dtype.kind not in "iu":
         return source, ""
     with np.errstate(all="ignore"):
         result = source.astype(target.dtype)
