@@ -270,11 +270,11 @@ def decided(
         trained: whether a model needs just these columns.
     """
     keep = [*features, *([] if target is None else [target])]
-    as_words = {*words, *(keep if asked == "," else ())}
+    as_words = set(words)
     if target is not None and (labels or not table.is_fractional(target)):
         as_words.add(target)
     while True:
-        raw = table.read(keep, as_words)
+        raw = table.read(keep, as_words, asked)
         cells = {
             name: Cells.of(table.name, name, column)
             for name, column in raw.columns.items()
