@@ -163,6 +163,8 @@ class FrameTable:
             found = _gaps.emptied(found, self.na_values)
         sizes = {name: len(column) for name, column in found.items()}
         rows = next(iter(sizes.values()), 0)
+        if not rows:
+            raise ValueError(f"{self.name}: no rows, expected at least one")
         for name, size in sizes.items():
             if size != rows:
                 raise ValueError(f"{self.name}: column {name!r} has {size} rows, expected {rows}")

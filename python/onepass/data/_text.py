@@ -18,7 +18,7 @@ from onepass.data import _blocks, _quotes
 from onepass.data._blocks import COMMA, GAP, NUMBER, NUMBERS, WORD
 from onepass.data._cells import is_code, is_missing, is_plain, shown
 from onepass.data._columns import Floats, Numbers, Words
-from onepass.data._edges import CURE, filled, refuse_last
+from onepass.data._edges import CURE_BELOW, filled, refuse_last
 from onepass.data._layout import (
     LONGEST_CELL,
     Layout,
@@ -260,9 +260,8 @@ class _Reading:
                     yield [""] * width
                 row += 1
                 if len(cells) != width:
-                    hint = (
-                        f"; if it is a title or a note, {CURE}" if len(filled(cells)) == 1 else ""
-                    )
+                    note = len(filled(cells)) == 1
+                    hint = f"; if it is a title or a note, {CURE_BELOW}" if note else ""
                     raise ValueError(f"row {row} has {len(cells)} cells, expected {width}{hint}")
                 if '"' in chunk:
                     check_quotes(cells, lines.taken, width, sep)
@@ -361,5 +360,6 @@ def _has_decimals(column: Floats) -> bool:
     """Whether some number has decimals that cannot be a group of three digits."""
     size = np.abs(column[np.isfinite(column)])
     whole = size == np.rint(size)
+    size = np.minimum(size, 1e6)  # above 1000 there are no groups, and 1e308 has no thousandfold
     groups = np.abs(size * 1000 - np.rint(size * 1000)) < 1e-3
     return bool(np.any(~whole & ~(groups & (size >= 1) & (size < 1000))))

@@ -33,7 +33,10 @@ def folds(source: Source, count: int, seed: int) -> list[NDArray[np.int64]]:
             f"train: '--cv' is {count}, expected at most {size}, the number of samples"
         )
     if size - math.ceil(size / count) < LEAST:
-        raise ValueError(f"train: '--cv' is {count}, expected more folds of {size} samples")
+        raise ValueError(
+            f"train: '--cv' is {count}, expected more folds: of {size} samples, at least {LEAST} "
+            "must be outside of each"
+        )
     order = permutation(size, seed, STREAM)
     if source.classes is not None:
         order = order[np.argsort(source.y[order], kind="stable")]
