@@ -86,7 +86,7 @@ def test_the_table_of_times_is_an_option(run):
     shown = run("t.csv", *FAST, "--profile", "--batch-size", "8")
     assert "matrix products" in shown
     assert "whole step" in shown
-    assert "whole step" in run("t.csv", *FAST, "--profile", "--quiet")
+    assert "whole step" in run("t.csv", *FAST, "--profile", "--quiet", "--batch-size", "8")
 
 
 def test_a_finished_run_resumes_with_a_diagnosis_of_nothing(run):
