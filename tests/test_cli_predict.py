@@ -364,6 +364,10 @@ def test_a_damaged_model_is_one_line(trained, capsys):
         Path("run/model.npz").write_bytes(raw)
         error = said(capsys, "predict", "run", "t.csv", status=2)
         assert "run/model.npz is damaged" in error, name
+        assert error.rstrip().endswith("; write it anew with: onepass train --resume --out run")
+    Path("run/model.npz").unlink()
+    error = said(capsys, "predict", "run", "t.csv", status=2)
+    assert "run: no model.npz; write it anew with: onepass train --resume --out run" in error
     Path("run/model.npz").write_bytes(whole)
     about, arrays = _model_file.read(Path("run/model.npz"))
     for gone in ("weights/0.weight", "held_out", "inputs/shift"):

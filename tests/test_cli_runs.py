@@ -197,6 +197,7 @@ def test_a_tilde_is_the_home(table, monkeypatch):  # noqa: F811
     ("train things.csv --batchsize=3", "did you mean '--batch-size'"),
     ("train things.csv --drop-out 3", "did you mean '--dropout'"),
     ("trian things.csv", "unknown command 'trian'.*did you mean 'train'"),
+    ("--verion", "unknown argument '--verion'.*did you mean '--version'"),
     ("help", "unknown command 'help', expected one of train, predict, evaluate, bench, info"),
     ("train things.csv more.csv", "unknown argument 'more.csv'"),
 ])  # fmt: skip

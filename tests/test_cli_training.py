@@ -86,6 +86,13 @@ def test_the_table_of_times_is_an_option(run):
     shown = run("t.csv", *FAST, "--profile", "--batch-size", "8")
     assert "matrix products" in shown
     assert "whole step" in shown
+    assert "whole step" in run("t.csv", *FAST, "--profile", "--quiet", "--batch-size", "8")
+
+
+def test_a_finished_run_resumes_with_a_diagnosis_of_nothing(run):
+    run("t.csv", *FAST, "--out", "r")
+    shown = run("t.csv", "--resume", "--diagnose", "--out", "r")
+    assert "the run is in r: model.npz, curves.png, history.csv" in shown
 
 
 def test_the_table_and_the_result_have_one_unit(run):
@@ -181,6 +188,11 @@ def test_many_classes_are_cut_to_the_worst():
     assert text.splitlines()[-1] == "… and 10 more classes, in run.json"
 
 
+def test_short_names_of_classes_stand_below_their_head():
+    head, row = _scores.by_class({"recall": {"0": 0.5}}, {"0": 4}).splitlines()
+    assert (head, row) == ("class  recall  samples", "0      0.5000        4")
+
+
 @pytest.mark.parametrize(("value", "text"), [
     (0.5, "0.5000"), (1234.5, "1234.5000"), (1e39, "1e+39"), (1e-5, "1e-05"), (0, "0.0000"),
     (math.nan, "nan"),
@@ -221,6 +233,14 @@ def test_cross_validation_scores_each_fold_on_what_it_has_not_seen(run):
     done = list(_cross_validation.scores(source, Options(data="t.csv", cv=3, hidden=(4,), epochs=2),
                                          {"classes": ["no", "yes"]}, folds[:2]))  # fmt: skip
     assert done == folds[2:]
+
+
+def test_folds_of_one_row_have_no_r2(run):
+    Path("n.csv").write_text("".join(Path("n.csv").read_text().splitlines(True)[:9]))
+    shown = run("n.csv", *FAST, "--cv", "8", "--out", "r")
+    assert re.search("fold 1/8: rmse [^ ]+  mae [^ ]+  r2 nan\n", shown)
+    error = run("n.csv", *FAST, "--cv", "3", "--out", "s", status=2)
+    assert "'--cv' is 3, expected more folds: of 8 samples, at least 6 must be outside" in error
 
 
 def test_too_many_folds_are_refused(run):

@@ -124,6 +124,31 @@ def test_words_that_training_lacked_are_none_of_the_known(encoding):
     ]
 
 
+def test_a_column_that_is_empty_where_it_is_predicted_is_noted():
+    train = read_table(file("a,b,y\n1,2,0.5\n3,,1.5\n"), missing="impute").encoding
+    table = read_table(file("b,a\n-,1\n,2\n"), like=train)
+    assert table.x.tolist() == [[1, 2], [2, 2]]
+    assert "no numbers in 'b': the training part's median is in each row" in table.notes
+    assert read_table(file("b,a\n7,1\n,2\n"), like=train).notes == ()
+
+
+def test_a_frame_without_rows_is_refused(encoding):
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame({"size": [1.0], "town": ["Oslo"], "rate": [0.5]})
+    with pytest.raises(ValueError, match="the table: no rows, expected at least one"):
+        encoding.apply(frame[:0])
+
+
+def test_what_the_rest_of_the_file_decides_is_noted():
+    text = "lat,b,y\n52.123,1,1.5\n52.456,2,2.5\n"
+    german = text.replace(",", ";").replace("1.5", "1,5").replace("2.5", "2,5")
+    table = read_table(file(german))
+    assert table.x.tolist() == [[52123, 1], [52456, 2]]
+    assert table.notes[0].startswith("as the rest of the file shows, 52.123 in 'lat' is 52123; ")
+    for clear in (read_table(file(text)), read_table(file(german), decimal=",")):
+        assert not any("as the rest" in note for note in clear.notes)
+
+
 def test_medians_and_words_are_those_of_the_training_part():
     rows = ["1,x", "2,x", "900,z", ",z", "3,x", "800,z", "1,w", "2,w"]
     text = "a,c,y\n" + "".join(f"{row},{i}.5\n" for i, row in enumerate(rows))

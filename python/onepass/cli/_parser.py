@@ -38,6 +38,11 @@ def parsed(arguments: list[str]) -> Arguments:
         known = ", ".join(COMMANDS)
         hint = suggestion(arguments[0], COMMANDS)
         raise UsageError(f"unknown command {arguments[0]!r}, expected one of {known}{hint}")
+    if arguments and arguments[0].startswith("-"):
+        own = [*parser._option_string_actions]
+        if arguments[0] not in own:
+            hint = suggestion(arguments[0], own)
+            raise UsageError(f"unknown argument {arguments[0]!r}, expected a command{hint}")
     options, unknown = parser.parse_known_args(arguments)
     if unknown:
         known_options = options.names if "names" in options else ()

@@ -87,8 +87,9 @@ def _report(run: Recipe, result: Evaluated, pictures: list[str], folds: str, qui
     """What was learnt, where the model is, and how to predict with it: three lines."""
     if not quiet:
         say(f"\n{run.judged()}", wrapped=run.diagnosis is None)
-        if run.profile is not None:
-            say(f"\n{run.profile.table()}", wrapped=False)
+    if run.profile is not None:  # asked for, so shown with --quiet too
+        say(f"\n{run.profile.table()}\n", wrapped=False)
+    if not quiet:
         if result.imbalanced:
             say(f"\n{result.by_class()}", wrapped=False)
             if run.options.class_weight is None:

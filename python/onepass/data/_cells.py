@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from onepass.data import _units
 
 MISSING = frozenset({
-    "", "?", "-", "--", "–", "—", "−", ".", "na", "n/a", "n.a.", "nan", "-nan", "+nan", "<na>",
-    "nat", "null", "none", "nil", "#n/a", "#na", "#n/a n/a", "#value!", "#ref!", "#div/0!", "#num!",
-    "#name?", "#null!", "1.#ind", "-1.#ind", "1.#qnan", "-1.#qnan",
+    "", "?", "\\n", "-", "--", "–", "—", "−", ".", "na", "n/a", "n.a.", "nan", "-nan", "+nan",
+    "<na>", "nat", "null", "none", "nil", "#n/a", "#na", "#n/a n/a", "#value!", "#ref!",
+    "#div/0!", "#num!", "#name?", "#null!", "1.#ind", "-1.#ind", "1.#qnan", "-1.#qnan",
 })  # fmt: skip
 TRUTH = {"true": 1.0, "false": 0.0}
 LONGEST_SHOWN = 40

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import re
+import shlex
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -88,6 +91,12 @@ class Cells:
             f"{self.source}: column {self.name!r}, row {self.row_of(word)}: {shown(word)} {message}"
         )
 
+    def doubted(self) -> str:
+        """The first word that is another number with a decimal point than with a comma."""
+        point, comma = self.figures.readings["."], self.figures.readings[","]
+        place = next(i for i, (a, b) in enumerate(zip(point, comma, strict=True)) if a != b)
+        return self.values[place]
+
     def settled(self, signs: Signs) -> list[float]:
         """The figures with the decimal sign that the cells or the file show."""
         readings = self.figures.readings
@@ -98,8 +107,8 @@ class Cells:
             self.refuse(odd, f"is not a finite number with the decimal sign {signs.asked!r}")
         if not self.figures.ambiguous:
             return next(iter(readings.values()))
-        place = next(i for i, (a, b) in enumerate(zip(*readings.values(), strict=True)) if a != b)
-        word = self.values[place]
+        word = self.doubted()
+        place = self.values.index(word)
         point, comma = readings["."][place], readings[","][place]
         usual = signs.usual if "." in word and "," not in signs.seen else None
         sign = signs.shown or usual or (signs.before if not signs.seen else None)
@@ -149,9 +158,17 @@ def names_of(names: Sequence[str]) -> str:
     return ", ".join(map(repr, names))
 
 
+def option(name: str, values: Sequence[str]) -> str:
+    """An option with these values as a shell takes it."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="").writerow(values)
+    joint = "=" if values[0].startswith("-") else " "  # a value is no other option
+    return f"{name}{joint}{shlex.quote(text.getvalue())}"
+
+
 def leave_out(names: Sequence[str]) -> str:
     """How to leave these columns out."""
-    return f"leave it out with drop={list(names)} (--drop {','.join(names)})"
+    return f"leave it out with drop={list(names)} ({option('--drop', names)})"
 
 
 def words_of(column: Words) -> Words:
@@ -164,7 +181,7 @@ def words_of(column: Words) -> Words:
 
 def keep_words(names: Sequence[str]) -> str:
     """How to read these columns as words."""
-    return f"words={list(names)} (--words {','.join(names)}) if they are names"
+    return f"words={list(names)} ({option('--words', names)}) if they are names"
 
 
 def refuse_scaled(cells: Cells, cure: str = "") -> None:
@@ -194,6 +211,9 @@ def refuse_mixture(cells: Cells, cure: str, *, feature: bool = False, other_ways
         cure = f"write it without underscores, {found}"
     elif cells.row_of(word) == 1 and not odd_is_number:
         cure = f"delete the line if it has units or the like; else {cure}"
+    elif other_ways and not odd_is_number and not re.search(r"\d", word):
+        gap = option("--na-values", [word])
+        cure = f"{cure}, or pass na_values={[word]} ({gap}) if it means a missing cell"
     cells.refuse(word, f"{where}; {cure}")
 
 
@@ -234,13 +254,33 @@ def _underscored(word: str) -> str | None:
 
 @dataclass(frozen=True)
 class Decided:
-    """The columns of a table: features as numbers or words, the target, ``aim``, as cells."""
+    """The columns of a table: features as numbers or words, the target, ``aim``, as cells.
+
+    Attributes:
+        doubtful: columns of which the cells alone do not say what their points and commas are, each
+            with such a cell.
+    """
 
     features: dict[str, Column]
     target: Cells | Numbers | None
     signs: Signs
     raw: Raw
     aim: str | None
+    doubtful: Mapping[str, Cells]
+
+    def notes_on_signs(self) -> tuple[str, ...]:
+        """What was read as the rest of the file shows, with the first such cell."""
+        found = []
+        for name, cells in self.doubtful.items():
+            column = self.features.get(name)
+            if isinstance(column, Numbers):
+                word = cells.doubted()
+                number = column.values[cells.row_of(word) - 1]
+                found.append(f"{word} in {name!r} is {number:.15g}")
+        if not found:
+            return ()
+        cure = "pass decimal='.' (--decimal .) or decimal=',' (--decimal ,) if it is not"
+        return (f"as the rest of the file shows, {', '.join(found)}; {cure}",)
 
     @property
     def target_is_numbers(self) -> bool:
@@ -270,11 +310,11 @@ def decided(
         trained: whether a model needs just these columns.
     """
     keep = [*features, *([] if target is None else [target])]
-    as_words = {*words, *(keep if asked == "," else ())}
+    as_words = set(words)
     if target is not None and (labels or not table.is_fractional(target)):
         as_words.add(target)
     while True:
-        raw = table.read(keep, as_words)
+        raw = table.read(keep, as_words, asked)
         cells = {
             name: Cells.of(table.name, name, column)
             for name, column in raw.columns.items()
@@ -305,4 +345,5 @@ def decided(
         signs,
         raw,
         target,
+        {n: c for n, c in cells.items() if asked is None and c.figures.ambiguous},
     )

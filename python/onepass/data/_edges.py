@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 from onepass.data._cells import is_figure, shown
 
-CURE = "delete the line, or begin it with #"
+CURE = "delete the line, or begin it with #"  # of a line above the names
+CURE_BELOW = "delete the line"
 _SEP = re.compile(r'"?sep=(.)"?\s*', re.IGNORECASE)
 _TOTAL = re.compile(
     r"((grand|sub|overall)?[ -]?totals?|sum|summe|gesamt|gesamtsumme|zwischensumme|insgesamt"

@@ -11,7 +11,7 @@ import numpy as np
 from onepass._suggest import suggestion
 from onepass.data._cells import are_codes, is_code, is_plain
 from onepass.data._columns import Column, Columns, Floats, Numbers, Words
-from onepass.data._decide import Decided, decided
+from onepass.data._decide import Decided, decided, leave_out, names_of
 from onepass.data._features import refuse_gaps
 from onepass.data._reader import FrameTable, TextTable, open_table
 from onepass.data._reading import Reading
@@ -183,18 +183,24 @@ class Encoding:
                 column = columns.column(name)
                 assert isinstance(column, Numbers)
                 values[:, place] = column.values
+        notes: tuple[str, ...] = ()
         if self.missing == "impute" and np.isnan(values).any():
+            gaps = np.count_nonzero(np.isnan(values), axis=0).tolist()
+            empty = [n for n, count in zip(numbers, gaps, strict=True) if count == len(values)]
+            if empty:
+                filled = "the training part's median is in each row"
+                notes = (f"no numbers in {names_of(empty)}: {filled}",)
             values = _imputed(values, [f.fill for f in self.features if f.kind == "number"])
         if len(numbers) == len(self.features):
-            return values, ()
-        coded, notes = self._coded(columns)
+            return values, notes
+        coded, more = self._coded(columns)
         parts = []
         for feature in self.features:
             if feature.kind == "number":
                 parts.append(values[:, numbers.index(feature.name), None])
             else:
                 parts.append(coded[feature.name])
-        return np.concatenate(parts, axis=1), notes
+        return np.concatenate(parts, axis=1), (*notes, *more)
 
     def _coded(self, columns: Columns) -> tuple[dict[str, Floats], tuple[str, ...]]:
         """The one-hot columns of each text column."""
@@ -312,8 +318,7 @@ def _cure_of_utf8(encoding: str | None, texts: Sequence[str]) -> str:
 def _median(source: str, name: str, column: Numbers) -> float:
     if column.missing().all():
         raise ValueError(
-            f"{source}: column {name!r} has no number in the training part; leave it out with "
-            f"drop=[{name!r}] (--drop {name})"
+            f"{source}: column {name!r} has no number in the training part; {leave_out([name])}"
         )
     if not column.missing().any():
         return float(np.median(column.values))

@@ -27,7 +27,8 @@ class Layout:
         names: one for each cell of a record; "" for one without a name.
         start: lines before the first record.
         numeric: for each column, whether the first records have plain numbers in it.
-        fractional: and whether some of them are not written as whole numbers.
+        commas: or numbers some of which have a decimal comma, where commas are no separators.
+        fractional: whether some of either are not written as whole numbers.
         signs: the decimal signs that some column of the first records proves.
         notes: on what stands above the header line.
     """
@@ -36,6 +37,7 @@ class Layout:
     names: tuple[str, ...]
     start: int
     numeric: tuple[bool, ...]
+    commas: tuple[bool, ...]
     fractional: tuple[bool, ...]
     signs: frozenset[str]
     notes: tuple[str, ...] = ()
@@ -82,15 +84,16 @@ def layout_of(name: str, head: str, sep: str | None, header: bool | None) -> Lay
             refuse_data(name, names, [cells for cells, _ in records])
     rows = [[cell.strip() for cell in cells] for cells, _ in records if len(cells) == len(names)]
     columns = list(zip(*rows, strict=True)) or [()] * len(names)
-    numeric = tuple(
-        all((is_plain(c) and not is_code(c)) or is_missing(c) for c in column) for column in columns
-    )
+    numeric = tuple(all(map(_is_number, _filled(column))) for column in columns)
+    commas = tuple(sep != "," and _have_commas(_filled(column)) for column in columns)
     fractional = tuple(
-        number and any(is_plain(c) and not WHOLE.fullmatch(c) for c in column)
-        for number, column in zip(numeric, columns, strict=True)
+        comma or (number and not all(map(WHOLE.fullmatch, _filled(column))))
+        for number, comma, column in zip(numeric, commas, columns, strict=True)
     )
     signs = {sign for column in columns if (sign := figures(_filled(column)).shows)}
-    return Layout(sep, tuple(names), start, numeric, fractional, frozenset(signs), tuple(notes))
+    return Layout(
+        sep, tuple(names), start, numeric, commas, fractional, frozenset(signs), tuple(notes)
+    )
 
 
 def _fitted(name: str, names: list[str], rows: list[list[str]], line: int) -> list[str]:
@@ -118,6 +121,17 @@ def _are_named(rows: list[list[str]]) -> bool:
     counted = first in ([str(i + start) for i in range(len(first))] for start in (0, 1))
     words = all(first) and not any(map(is_figure, first))
     return len(set(first)) == len(first) > 1 and (words or counted)
+
+
+def _is_number(cell: str) -> bool:
+    return is_plain(cell) and not is_code(cell)
+
+
+def _have_commas(cells: Sequence[str]) -> bool:
+    """Whether these are numbers without a point, and some have a decimal comma."""
+    return any("," in cell for cell in cells) and all(
+        "." not in cell and _is_number(cell.replace(",", ".")) for cell in cells
+    )
 
 
 def _filled(column: Sequence[str]) -> list[str]:

@@ -19,6 +19,7 @@ FEW_ROWS = 20  # in fewer, numbers may all differ by chance
 FILLERS = {sign * float("9" * digits) for sign in (-1, 1) for digits in (3, 4, 5, 6)}
 EXACT = 2.0**53  # whole numbers above are rounded
 LEAST_TOTALLED = 3  # rows with a total among them
+LARGEST_ADDED = 1e290  # sums of larger ones may be beyond float64
 TOTAL_ROUNDING = 1e-9  # of the sum of absolute numbers
 
 
@@ -156,6 +157,8 @@ def _total(columns: Columns, target: Floats | None) -> str:
 def _is(of: Callable[[Floats], Any], values: Floats) -> bool:
     above = values[:-1]
     if np.isnan(above).all():
+        return False
+    if np.nanmax(np.abs(values)) > LARGEST_ADDED:
         return False
     room = TOTAL_ROUNDING * float(np.nansum(np.abs(above)))
     return abs(float(of(above)) - float(values[-1])) <= room

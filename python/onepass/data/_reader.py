@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from onepass.data import _frames, _gaps
-from onepass.data._blocks import NUMBER, SKIP, WORD
+from onepass.data._blocks import COMMA, NUMBER, SKIP, WORD
 from onepass.data._columns import Column, Floats, Numbers
 from onepass.data._layout import refuse_data
 from onepass.data._reading import Reading
@@ -71,20 +71,28 @@ class TextTable:
         self.names = tuple(self.places)
 
     def is_fractional(self, name: str) -> bool:
-        """Whether the first rows have plain numbers here, not all of them whole."""
+        """Whether the first rows have numbers here, plain or with commas, not all of them whole."""
         return self.text.layout.fractional[self.places[name]]
 
-    def read(self, keep: Sequence[str], words: Collection[str]) -> Raw:
-        """These columns; those in ``words`` as words, whatever they hold."""
+    def read(self, keep: Sequence[str], words: Collection[str], decimal: str | None = None) -> Raw:
+        """These columns; those in ``words`` as words, whatever they hold.
+
+        Args:
+            decimal: the decimal sign of all of them, if the user gave it.
+        """
         layout = self.text.layout
         kinds = [SKIP] * len(layout.names)
         for name in keep:
             place = self.places[name]
-            plain = layout.numeric[place] and name not in words
-            kinds[place] = NUMBER if plain else WORD
+            kinds[place] = WORD if name in words else self._kind(place, decimal)
         for place in self.unnamed:
             kinds[place] = WORD
-        found = self.text.read(kinds, self.places[keep[-1]])
+        last = self.places[keep[-1]]
+        found = self.text.read(kinds, last)
+        if decimal is None and (doubtful := self._doubtful(found, kinds)):
+            for place in doubtful:
+                kinds[place] = WORD  # 1,200: what the cells were must be known
+            found = self.text.read(kinds, last)
         for place in self.unnamed:
             if not found[place].missing().all():
                 _refuse_unnamed(self.name, place)
@@ -92,16 +100,39 @@ class TextTable:
         if self.na_values:
             named = _gaps.emptied(named, self.na_values)
         self.blank = self.text.blank
-        called = layout.names
-        unsure = (called[p] for p, sure in self.text.proven.items() if self.text.dots and not sure)
+        called, proven = layout.names, self.text.proven
+        unsure = (
+            called[p]
+            for p, sure in proven.items()
+            if self.text.dots and not sure and kinds[p] == NUMBER
+        )
+        signs = {"," if kinds[p] == COMMA else "." for p, sure in proven.items() if sure}
         return Raw(
             named,
             self.text.rows,
             self.text.matrix,
             frozenset(unsure),
-            layout.signs | {"."} if any(self.text.proven.values()) else layout.signs,
+            layout.signs | signs,
             "." if layout.sep == "," and len(layout.names) > 1 else None,
         )
+
+    def _kind(self, place: int, decimal: str | None) -> str:
+        """How to read a column at first."""
+        layout = self.text.layout
+        if decimal == ",":
+            whole = layout.numeric[place] and not layout.fractional[place] and layout.sep != ","
+            return COMMA if whole or layout.commas[place] else WORD
+        if layout.commas[place] and decimal is None:
+            return COMMA
+        return NUMBER if layout.numeric[place] else WORD
+
+    def _doubtful(self, found: Mapping[int, Column], kinds: Sequence[str]) -> list[int]:
+        """Columns of numbers whose commas may be signs of thousands."""
+        return [
+            place
+            for place, sure in self.text.proven.items()
+            if kinds[place] == COMMA and not sure and isinstance(found[place], Numbers)
+        ]
 
 
 class FrameTable:
@@ -124,13 +155,16 @@ class FrameTable:
         """Whether it is known before reading that the column has fractions."""
         return False
 
-    def read(self, keep: Sequence[str], words: Collection[str]) -> Raw:
-        """These columns; those in ``words`` as words, whatever they hold."""
-        found = {name: self.columns[name](name in words) for name in keep}
+    def read(self, keep: Sequence[str], words: Collection[str], decimal: str | None = None) -> Raw:
+        """These columns; those in ``words`` as words, whatever they hold, and all if text may have
+        a decimal comma."""
+        found = {name: self.columns[name](name in words or decimal == ",") for name in keep}
         if self.na_values:
             found = _gaps.emptied(found, self.na_values)
         sizes = {name: len(column) for name, column in found.items()}
         rows = next(iter(sizes.values()), 0)
+        if not rows:
+            raise ValueError(f"{self.name}: no rows, expected at least one")
         for name, size in sizes.items():
             if size != rows:
                 raise ValueError(f"{self.name}: column {name!r} has {size} rows, expected {rows}")

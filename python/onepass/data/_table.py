@@ -203,6 +203,7 @@ def read_table(
     if aim.classes is not None:
         of_class = np.bincount(y, minlength=len(aim.classes)).tolist()
         counts = dict(zip(aim.classes, of_class, strict=True))
+    empty += found.notes_on_signs()
     if len(found.signs.seen) > 1 and decimal is None:
         empty += ("some columns have decimal points, some decimal commas; each is read as it is",)
     if task is None and aim.classes and len(aim.classes) > 2 and found.target_is_numbers:

@@ -9,16 +9,16 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from onepass.data import _blocks, _quotes
-from onepass.data._blocks import GAP, NUMBER, WORD
+from onepass.data._blocks import COMMA, GAP, NUMBER, NUMBERS, WORD
 from onepass.data._cells import is_code, is_missing, is_plain, shown
 from onepass.data._columns import Floats, Numbers, Words
-from onepass.data._edges import CURE, filled, refuse_last
+from onepass.data._edges import CURE_BELOW, filled, refuse_last
 from onepass.data._layout import (
     LONGEST_CELL,
     Layout,
@@ -29,6 +29,7 @@ from onepass.data._layout import (
     reader,
 )
 from onepass.data._loading import Loading
+from onepass.data._marks import Marks
 from onepass.data._source import Source, cell_with
 
 CHUNK = 1 << 20  # characters of a part
@@ -45,9 +46,9 @@ class Text:
         keeps_blank: whether a row of empty cells is a row, as it is where each gets a prediction;
             not at the end of the file.
         blank: how many such rows were left out.
-        dots: whether there is a point anywhere in what was read.
-        proven: for each column that was read as plain numbers, whether its points are decimal
-            points for sure: 1.5 is, 1.500 may be one and a half thousand.
+        dots: whether a column that was read with decimal points may have a point.
+        proven: for each column that was read as numbers, whether its points, or commas, are decimal
+            signs for sure: 1.5 is, 1.500 may be one and a half thousand.
     """
 
     def __init__(self, source: Source, sep: str | None, header: bool | None) -> None:
@@ -68,8 +69,8 @@ class Text:
         """The columns by position.
 
         Args:
-            kinds: of each column: NUMBER (WORD if it holds anything else), WORD, or SKIP to leave
-                it out.
+            kinds: of each column: NUMBER or COMMA (WORD if it holds anything else), WORD, or SKIP
+                to leave it out.
             last: the column that comes last in the matrix of numbers.
         """
         while True:
@@ -111,7 +112,8 @@ class _Reading:
         self.line = 0
         self.blank = self.pending = 0  # rows of empty cells: left out, and perhaps at the end
         self.dots = False
-        self.proven = {place: False for place, kind in enumerate(kinds) if kind == NUMBER}
+        self.proven = {place: False for place, kind in enumerate(kinds) if kind in NUMBERS}
+        self.commas = COMMA in kinds
         self.matrix = np.empty((0, len(self.proven)))
         places = sorted(self.proven, key=lambda place: (place == last, place))
         self.slots = {place: slot for slot, place in enumerate(places)}
@@ -124,7 +126,8 @@ class _Reading:
         last = ""
         while chunk := self.text._characters(file, self.line, CHUNK):
             last = last[-LOOKED_AT:] + chunk
-            self.dots = self.dots or "." in chunk
+            if not self.commas:
+                self.dots = self.dots or "." in chunk
             if not self._quick(chunk):
                 self._slow(chunk, file)
             loading.update()
@@ -166,18 +169,24 @@ class _Reading:
             chunk = bare
         if self._has_blank(chunk):
             return False
-        block = _blocks.of(chunk, sep, self.kinds, self.text.source.size)
+        marks = Marks(chunk, sep) if self.slots else None
+        if marks is not None and self.commas:
+            self._pointed(marks.columns_with("."))
+            places = [p for p, kind in enumerate(self.kinds) if kind == COMMA]
+            chunk = marks.replaced(",", ".", places)
+        kinds = [NUMBER if kind == COMMA else kind for kind in self.kinds]
+        block = _blocks.of(chunk, sep, kinds, self.text.source.size)
         if block is None:
             return False
         count = max(map(len, block.values()), default=0)
         numbers = np.empty((count, len(self.slots)))
         for place, slot in self.slots.items():
-            if self.kinds[place] == NUMBER:
+            if self.kinds[place] in NUMBERS:
                 numbers[:, slot] = block[place]
         if np.isinf(numbers).any():
             return False  # a word such as inf, or too large
-        for place in _coded(chunk, sep) if self.slots else ():
-            if self.kinds[place] == NUMBER:
+        for place in marks.zeros() if marks is not None else ():
+            if self.kinds[place] in NUMBERS:
                 self.kinds[place] = WORD  # the next pass reads it as words
         if pending := self._pending():
             gaps: dict[int, Iterable[str]] = {p: [""] * pending for p in self.codes}
@@ -188,6 +197,15 @@ class _Reading:
         self._add(numbers, cells)
         self.line += lines
         return True
+
+    def _pointed(self, places: Iterable[int]) -> None:
+        """Takes note of columns with a point: it is no decimal sign where that is a comma."""
+        for place in places:
+            if place >= len(self.kinds):
+                return  # a line with too many cells, which is refused later
+            if self.kinds[place] == COMMA:
+                self.kinds[place] = WORD  # the next pass reads it as words
+            self.dots = self.dots or self.kinds[place] == NUMBER
 
     def _has_blank(self, chunk: str) -> bool:
         """Whether a row is empty cells, as far as a quick reader may not see it."""
@@ -204,8 +222,10 @@ class _Reading:
         cells = list(zip(*rows, strict=True))
         numbers = np.full((len(rows), len(self.slots)), np.nan)
         for place, slot in self.slots.items():
-            if self.kinds[place] == NUMBER:
-                found = _floats(cells[place])
+            if self.commas and any("." in cell for cell in cells[place]):
+                self._pointed([place])
+            if self.kinds[place] in NUMBERS:
+                found = _floats(cells[place], self.kinds[place])
                 if found is None:
                     self.kinds[place] = WORD  # the next pass reads it as words
                 else:
@@ -240,9 +260,8 @@ class _Reading:
                     yield [""] * width
                 row += 1
                 if len(cells) != width:
-                    hint = (
-                        f"; if it is a title or a note, {CURE}" if len(filled(cells)) == 1 else ""
-                    )
+                    note = len(filled(cells)) == 1
+                    hint = f"; if it is a title or a note, {CURE_BELOW}" if note else ""
                     raise ValueError(f"row {row} has {len(cells)} cells, expected {width}{hint}")
                 if '"' in chunk:
                     check_quotes(cells, lines.taken, width, sep)
@@ -309,9 +328,11 @@ class _Kept:
         return self.taken[-1]
 
 
-def _floats(cells: tuple[str, ...]) -> list[float] | None:
+def _floats(cells: Sequence[str], kind: str) -> list[float] | None:
     """Plain numbers, NaN for gaps; None where a cell is anything else."""
     found = []
+    if kind == COMMA:
+        cells = [cell.replace(",", ".") for cell in cells]
     for cell in cells:
         if DIGITS.issuperset(cell) and not is_code(cell):
             try:
@@ -329,26 +350,6 @@ def _floats(cells: tuple[str, ...]) -> list[float] | None:
     return None if np.isinf(found).any() else found
 
 
-def _coded(chunk: str, sep: str) -> list[int]:
-    """Columns with a cell that begins with a zero and another digit; the chunk has no quotes."""
-    text = np.frombuffer(f"\n{chunk}".encode(), np.uint8)
-    before, first, second = text[:-2], text[1:-1], text[2:]
-    found = first == ord("0")
-    found &= (second - ord("0")) < 10  # unsigned: what comes before "0" is large
-    borders = before == ord(sep)
-    for border in "\n\t ":
-        borders |= before == ord(border)
-    found &= borders
-    zero = np.flatnonzero(found)
-    if not len(zero):
-        return []
-    ends = np.flatnonzero(text == ord("\n"))
-    lines = ends[np.searchsorted(ends, zero, "right") - 1]
-    seps = np.flatnonzero(text == ord(sep))
-    places = np.searchsorted(seps, zero, "right") - np.searchsorted(seps, lines, "left")
-    return [int(place) for place in np.unique(places)]
-
-
 def _longest(chunk: str) -> int:
     if len(chunk) <= 2 * CHUNK and chunk.find("\n") <= 1000:
         return 0 if len(chunk) <= LONGEST_CELL else max(map(len, chunk.split("\n")))
@@ -359,5 +360,6 @@ def _has_decimals(column: Floats) -> bool:
     """Whether some number has decimals that cannot be a group of three digits."""
     size = np.abs(column[np.isfinite(column)])
     whole = size == np.rint(size)
+    size = np.minimum(size, 1e6)  # above 1000 there are no groups, and 1e308 has no thousandfold
     groups = np.abs(size * 1000 - np.rint(size * 1000)) < 1e-3
     return bool(np.any(~whole & ~(groups & (size >= 1) & (size < 1000))))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from statistics import mean, stdev
 from typing import Any
 
 import numpy as np
@@ -33,7 +32,10 @@ def folds(source: Source, count: int, seed: int) -> list[NDArray[np.int64]]:
             f"train: '--cv' is {count}, expected at most {size}, the number of samples"
         )
     if size - math.ceil(size / count) < LEAST:
-        raise ValueError(f"train: '--cv' is {count}, expected more folds of {size} samples")
+        raise ValueError(
+            f"train: '--cv' is {count}, expected more folds: of {size} samples, at least {LEAST} "
+            "must be outside of each"
+        )
     order = permutation(size, seed, STREAM)
     if source.classes is not None:
         order = order[np.argsort(source.y[order], kind="stable")]
@@ -61,6 +63,7 @@ def summary(done: list[dict[str, Any]]) -> str:
     shown = []
     for name in names:
         values = [math.nan if fold[name] is None else fold[name] for fold in done]
-        spread = f"{_scores.number(mean(values))} ± {_scores.number(stdev(values))}"
+        mean, deviation = float(np.mean(values)), float(np.std(values, ddof=1))
+        spread = f"{_scores.number(mean)} ± {_scores.number(deviation)}"
         shown.append(f"{name.replace('_', ' ')} {spread}")
     return f"{len(done)} folds: {'  '.join(shown)}"

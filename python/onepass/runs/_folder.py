@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from onepass.runs import _model_file
+from onepass.runs._model_file import CHECKPOINTS
 from onepass.train import _store
 from onepass.train._files import ready_folder, replacing
 
 RECORD = "run.json"
-CHECKPOINTS = "checkpoints"
 PICTURES = ("curves.png", "diagnosis.png")
 FILES = (_model_file.NAME, "history.csv", *PICTURES, CHECKPOINTS, RECORD)
 Contradiction = Callable[[dict[str, Any]], str | None]

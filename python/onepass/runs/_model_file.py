@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import json
+import shlex
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from onepass.train._files import replacing
 
 NAME = "model.npz"
+CHECKPOINTS = "checkpoints"  # the folder beside it, from which a resume writes it anew
 ABOUT = "about.json"
 FORMAT = 1
 DATE = (1980, 1, 1, 0, 0, 0)  # the least that an archive can hold: equal bytes on every day
@@ -41,6 +43,18 @@ def write(folder: Path, about: dict[str, Any], arrays: dict[str, NDArray[Any]]) 
             archive.writestr(zipfile.ZipInfo(f"{name}.npy", DATE), data.getvalue())
 
 
+def damaged(path: Path, error: Exception) -> ValueError:
+    """The error of a file that cannot be read as ``write`` wrote it, with the cure."""
+    return ValueError(f"{path} is damaged ({error or type(error).__name__}){written_anew(path)}")
+
+
+def written_anew(path: Path) -> str:
+    """How the file is written anew from the run's checkpoints; "" if it has none."""
+    if not any((path.parent / CHECKPOINTS).glob("step_*/state.json")):
+        return ""
+    return f"; write it anew with: onepass train --resume --out {shlex.quote(str(path.parent))}"
+
+
 def read(path: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
     """What ``write`` was given.
 
@@ -61,7 +75,7 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
     except OSError:
         raise
     except Exception as error:  # an archive can be damaged in every way
-        raise ValueError(f"{path} is damaged ({error or type(error).__name__})") from error
+        raise damaged(path, error) from error
     if newer:
         raise ValueError(
             f"{path} has format {about['format']}, expected at most {FORMAT}: it was written by "

@@ -12,7 +12,8 @@ import onepass
 from onepass.runs import _cross_validation, _evaluation, _options, _parts, _scores
 from onepass.runs._evaluation import Evaluated
 from onepass.runs._fitting import Fitting
-from onepass.runs._folder import CHECKPOINTS, Folder
+from onepass.runs._folder import Folder
+from onepass.runs._model_file import CHECKPOINTS
 from onepass.runs._options import Options
 from onepass.runs._saved_run import KeepBest, SavedRun
 from onepass.runs._source import Source, digest, found_again, name_of, same_place
@@ -168,7 +169,7 @@ class Recipe:
             return []
         best = self.stopping.best_epoch or None
         self.trainer.history.plot(self.out / "curves.png", best=best)
-        if self.diagnosis is None:
+        if self.diagnosis is None or not self.diagnosis.history:
             return ["curves.png"]
         self.diagnosis.plot(self.out / "diagnosis.png")
         return ["curves.png", "diagnosis.png"]

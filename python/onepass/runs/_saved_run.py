@@ -274,7 +274,7 @@ def load_run(folder: str | os.PathLike[str]) -> SavedRun:
             arrays[HELD_OUT],
         )
     except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{file} is damaged ({error or type(error).__name__})") from error
+        raise _model_file.damaged(file, error) from error
 
 
 class KeepBest(Callback):
@@ -332,7 +332,9 @@ def _array(y: Any) -> Any:
 def _no_run(path: Path) -> str:
     if path.is_dir():
         if (path / "run.json").is_file():
-            return f"{path}: no {_model_file.NAME}; no epoch of the training is done yet"
+            cure = _model_file.written_anew(path / _model_file.NAME)
+            cure = cure or "; no epoch of the training is done yet"
+            return f"{path}: no {_model_file.NAME}{cure}"
         return f"{path} holds no run ({_model_file.NAME} is missing)"
     beside = path.parent
     there = [p.name for p in beside.iterdir() if p.is_dir()] if beside.is_dir() else []

@@ -70,8 +70,10 @@ def line(scores: Scores, *, imbalanced: bool = False) -> str:
     return shown + majority
 
 
-def number(value: float) -> str:
-    """With four places, or as many digits where it is far from 1."""
+def number(value: float | None) -> str:
+    """With four places, or as many digits where it is far from 1; None, as JSON has it, is NaN."""
+    if value is None:
+        return "nan"
     return f"{value:.4f}" if 1e-3 <= abs(value) < 1e6 or value == 0 else f"{value:.5g}"
 
 
@@ -83,7 +85,7 @@ def as_json(scores: Scores) -> Scores:
 def by_class(scores: Scores, counts: dict[str, int]) -> str:
     """A line for each class, those that are recognised least first."""
     worst = sorted(scores["recall"], key=lambda name: (scores["recall"][name], name))
-    width = max(len(name) for name in worst[:MOST_LINES])
+    width = max(map(len, ["class", *worst[:MOST_LINES]]))
     lines = [f"{'class':<{width}}  recall  samples"]
     lines += [
         f"{n:<{width}}  {scores['recall'][n]:6.4f}  {counts[n]:>7}" for n in worst[:MOST_LINES]
