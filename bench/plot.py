@@ -9,6 +9,7 @@ from pathlib import Path
 ROWS = {
     "adamw 6 tensors 26k": "AdamW step, 6 tensors, 26k",
     "adamw 120 tensors 250k": "AdamW step, 120 tensors, 250k",
+    "param_groups adamw 465 groups 30k": "AdamW step, optim.param_groups, 465 groups",
     "clip+adamw+zero 120 tensors 250k": "clip + AdamW + zero, 120 tensors",
     "clip+adamw+zero 200 tensors 25M": "clip + AdamW + zero, 25M",
     "bn fwd+bwd 256x1024": "batch norm, 256×1024, both ways",

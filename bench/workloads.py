@@ -178,6 +178,34 @@ def _torch_demo(x: np.ndarray, t: np.ndarray) -> Callable[[], object]:
     return theirs
 
 
+def _param_groups() -> Made:
+    """A network of 233 layers: a group for each of its 465 parameters."""
+    from onepass import optim
+
+    names = [f"{i}.{kind}" for i in range(233) for kind in ("weight", "bias")][:-1]
+    shapes = [(8, 8) if name.endswith("weight") else (64,) for name in names]
+    params, grads = _float32(shapes)
+
+    def groups_of(own: Sequence[Any]) -> list[dict[str, Any]]:
+        named = zip(names, own, strict=True)
+        return optim.param_groups(named, lr=1e-5, weight_decay=0.1, layer_decay=0.99)
+
+    groups = groups_of([p.copy() for p in params])
+    flat = [grads[names.index(name)] for group in groups for name in group["param_names"]]
+    ours = optim.AdamW(groups)
+    functions: dict[str, Function] = {"onepass": lambda: ours.step(flat)}
+    if has_torch():
+        import torch
+
+        for form in ("fused", "foreach"):
+            tensors = [torch.nn.Parameter(torch.from_numpy(p.copy())) for p in params]
+            for p, g in zip(tensors, grads, strict=True):
+                p.grad = torch.from_numpy(g.copy())
+            functions[f"torch {form}"] = torch.optim.AdamW(groups_of(tensors), **{form: True}).step
+    elements = sum(p.size for p in params)
+    return functions, elements, elements * 28.0
+
+
 def _muon() -> Made:
     """A layer of a transformer of width 256: products of matrices, and AdamW for the rest."""
     from onepass import optim
@@ -267,6 +295,8 @@ _EVERY = [v for v in optimizers.VARIANTS if not v.switches]  # of each optimizer
 WORKLOADS: dict[str, Callable[[], Made]] = {
     "adamw 6 tensors 26k": _step(_ADAMW, SMALL6),
     "adamw mlp 670k": _step(_ADAMW, MLP),
+    "adamw 465 tensors 30k": _step(_ADAMW, [(8, 8)] * 465),
+    "param_groups adamw 465 groups 30k": _param_groups,
     **{f"{v.name} 120 tensors 250k": _step(v, SMALL120) for v in _EVERY},
     **{f"{v.name} 200 tensors 25M": _step(v, MANY) for v in _EVERY},
     "clip+adamw+zero 120 tensors 250k": _step(_ADAMW, SMALL120, clip=True),

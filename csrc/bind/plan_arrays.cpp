@@ -285,6 +285,7 @@ void PlanArrays::collect() {
     schedule_.build(tensors_.data(), int64_t(tensors_.size()));
   }
   tensors_stale_ = false;
+  ++collected_;
 }
 
 // One array of each library beside the first parameter's is enough to know its stream; where the

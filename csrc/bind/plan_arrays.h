@@ -113,6 +113,8 @@ class PlanArrays {
   const std::vector<Tensor>& tensors() const { return tensors_; }
   const std::vector<size_t>& order() const { return order_; }
   int64_t elements() const { return elements_; }
+  // How often tensors() has been made anew.
+  uint64_t collected() const { return collected_; }
   Schedule schedule() const;
   // Where a step runs. Without gradients: where the plan's own arrays are.
   Target target(const Items* grads) const;
@@ -185,6 +187,7 @@ class PlanArrays {
   bool grads_apart_ = false;         // no two gradients overlap; known when zero_grad asked for it
   std::vector<size_t> moved_grads_;  // not yet known to keep clear of what is written
 
+  uint64_t collected_ = 0;
   std::vector<Tensor> tensors_;  // of the active slots
   std::vector<size_t> order_;    // their indices
   ScheduleStorage schedule_;     // on the CPU

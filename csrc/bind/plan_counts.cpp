@@ -73,6 +73,7 @@ void PlanCounts::set_steps(const py::object& steps) {
   }
   if (!scalars_.empty()) read();
   steps_ = values;
+  ++edits_;
   write();
 }
 
@@ -129,6 +130,7 @@ void PlanCounts::set_scalars(const py::object& scalars) {
   if (scalars_.empty()) return;
   read();
   scalars_ = values;
+  ++edits_;
   write();
 }
 

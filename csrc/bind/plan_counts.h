@@ -32,6 +32,8 @@ class PlanCounts {
   const double* scalars(size_t parameter) const {
     return scalars_.data() + parameter * rule_.scalars.size();
   }
+  // How often others than a step have set the steps or the scalars.
+  uint64_t edits() const { return edits_; }
   // The parameter has taken the step of this row of hyper-parameters.
   void advance(size_t parameter, const double* row);
 
@@ -46,6 +48,7 @@ class PlanCounts {
   void write() const;
 
   const RuleInfo& rule_;
+  uint64_t edits_ = 0;
   // Of the host; of a device, a copy that is out of date.
   std::vector<int64_t> steps_;
   std::vector<double> scalars_;  // parameter by parameter

@@ -1,85 +1,183 @@
-// Whether an optimizer's groups and states hold what they held at its last step. Each step asks, so
-// objects are compared by identity alone: Python looks closer at another object that may be equal.
-// Only a new rate, which a schedule sets at every step, is taken over here.
+#include "bind/plan_groups.h"
+
+#include <algorithm>
+#include <atomic>
+
 #include "bind/contract.h"
-#include "bind/fast.h"
+#include "bind/scalar.h"
 
 namespace onepass::bind {
 namespace {
 
-// The former options of a group.
-struct Seen {
-  PyObject *values, *list, *parameters;
-  Seen(const char* op, PyObject* triple, Py_ssize_t keys) {
-    const bool fits = PyTuple_Check(triple) && PyTuple_GET_SIZE(triple) == 3;
-    values = fits ? PyTuple_GET_ITEM(triple, 0) : Py_None;
-    list = fits ? PyTuple_GET_ITEM(triple, 1) : Py_None;
-    parameters = fits ? PyTuple_GET_ITEM(triple, 2) : Py_None;
-    if (!PyTuple_Check(values) || PyTuple_GET_SIZE(values) != keys || !PyTuple_Check(parameters))
-      type_error(op, "'seen' is " + repr(triple) + ", expected (values, list, parameters)");
+constexpr const char* kOwner = "GroupRows";
+
+// Set once, when the module is made.
+PyTypeObject* group_rows_type = nullptr;
+
+// A number that no dict had before its last change; 0 where Python keeps none. Reading it takes the
+// place of reading a dozen options.
+uint64_t version_of(PyObject* dict) {
+#if PY_VERSION_HEX < 0x030E0000
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wdeprecated-declarations"
+  return reinterpret_cast<PyDictObject*>(dict)->ma_version_tag;
+#pragma GCC diagnostic pop
+#else
+  (void)dict;
+  return 0;
+#endif
+}
+
+uint64_t new_version() {
+  static std::atomic<uint64_t> last{0};
+  return ++last;
+}
+
+}  // namespace
+
+const GroupRows* GroupRows::of(PyObject* object) {
+  if (Py_TYPE(object) != group_rows_type) return nullptr;
+  auto held = reinterpret_cast<py::detail::instance*>(object)->get_value_and_holder();
+  return held.holder_constructed() ? held.value_ptr<GroupRows>() : nullptr;
+}
+
+GroupRows::GroupRows(PyObject* groups, PyObject* rate, PyObject* keys, PyObject* rows)
+    : version_(new_version()) {
+  const Items dicts(kOwner, "groups", groups), all(kOwner, "rows", rows);
+  if (!PyTuple_Check(keys)) type_error(kOwner, "'keys' is " + repr(keys) + ", expected a tuple");
+  if (rate != Py_None && all.count() != dicts.count())
+    value_error(kOwner, "'rows' has " + std::to_string(all.count()) + " entries, expected " +
+                            std::to_string(dicts.count()) + ", one for each group");
+  py::list kept;
+  for (Py_ssize_t g = 0; g < dicts.count(); ++g) add_group(dicts[g], rate, keys, &kept);
+  for (Py_ssize_t g = 0; g < all.count(); ++g) {
+    const Items row(kOwner, "rows", all[g]);
+    if (g == 0) width_ = row.count();
+    if (row.count() != width_ || width_ == 0)
+      value_error(kOwner, "rows[" + std::to_string(g) + "] has " + std::to_string(row.count()) +
+                              " values, expected as many as the others");
+    for (Py_ssize_t h = 0; h < width_; ++h) values_.push_back(real(kOwner, "rows", row[h]));
   }
-};
-
-bool same_values(PyObject* group, PyObject* keys, PyObject* values) {
-  for (Py_ssize_t k = 0; k < PyTuple_GET_SIZE(keys); ++k) {
-    PyObject* value = PyDict_GetItemWithError(group, PyTuple_GET_ITEM(keys, k));
-    if (!value && PyErr_Occurred()) throw py::error_already_set();
-    if (value != PyTuple_GET_ITEM(values, k)) return false;
-  }
-  return true;
+  row_count_ = all.count();
+  kept_ = kept;
 }
 
-bool same_items(PyObject* list, PyObject* items) {
-  if (!PyList_Check(list) || PyList_GET_SIZE(list) != PyTuple_GET_SIZE(items)) return false;
-  for (Py_ssize_t i = 0; i < PyList_GET_SIZE(list); ++i)
-    if (PyList_GET_ITEM(list, i) != PyTuple_GET_ITEM(items, i)) return false;
-  return true;
-}
-
-// A row of hyper-parameters that begins with another rate.
-py::object with_rate(PyObject* row, PyObject* rate) {
-  py::tuple changed(PyTuple_GET_SIZE(row));
-  changed[0] = py::reinterpret_borrow<py::object>(rate);
-  for (Py_ssize_t i = 1; i < PyTuple_GET_SIZE(row); ++i)
-    changed[size_t(i)] = py::reinterpret_borrow<py::object>(PyTuple_GET_ITEM(row, i));
-  return changed;
-}
-
-// groups: dicts. rate: the key of the rate, which a row of `hypers` begins with; None: none leads.
-// keys: those of all other options. seen: a triple for each group. hypers: a row for each.
-py::object group_hypers(Arguments given) {
-  constexpr const char* kOp = "group_hypers";
-  given.expect(kOp, 5);
-  PyObject *groups = given[0], *rate = given[1], *keys = given[2], *seen = given[3];
-  PyObject* hypers = given[4];
-  if (!PyTuple_Check(keys) || !PyTuple_Check(seen) || !PyList_Check(hypers))
-    type_error(kOp, "expected tuples of keys and of what was seen, and a list of rows");
-  const Py_ssize_t count = PyTuple_GET_SIZE(seen);
-  if (count == 0 || !PyList_Check(groups) || PyList_GET_SIZE(groups) != count) return py::none();
-  if (rate != Py_None && PyList_GET_SIZE(hypers) != count)
-    type_error(kOp, "expected a row for each group");
+void GroupRows::add_group(PyObject* dict, PyObject* rate, PyObject* keys, py::list* kept) {
   static PyObject* const params = PyUnicode_InternFromString("params");
-  py::object rows = py::reinterpret_borrow<py::object>(hypers);
-  for (Py_ssize_t g = 0; g < count; ++g) {
-    const Seen before(kOp, PyTuple_GET_ITEM(seen, g), PyTuple_GET_SIZE(keys));
-    PyObject* group = PyList_GET_ITEM(groups, g);
-    if (!PyDict_Check(group) || !same_values(group, keys, before.values)) return py::none();
-    if (PyDict_GetItemWithError(group, params) != before.list) return py::none();
-    if (!same_items(before.list, before.parameters)) return py::none();
-    if (rate == Py_None) continue;
-    PyObject* row = PyList_GET_ITEM(rows.ptr(), g);
-    if (!PyTuple_Check(row) || PyTuple_GET_SIZE(row) == 0) type_error(kOp, "expected tuples");
-    PyObject* now = PyDict_GetItemWithError(group, rate);
-    if (now == PyTuple_GET_ITEM(row, 0)) continue;
-    if (!now || !PyFloat_CheckExact(now)) return py::none();
-    const double value = PyFloat_AS_DOUBLE(now);
-    if (!(value >= 0 && value <= kLargest)) return py::none();
-    if (rows.ptr() == hypers)  // the first that has changed
-      rows = py::reinterpret_steal<py::object>(PyList_GetSlice(hypers, 0, count));
-    if (!rows || PyList_SetItem(rows.ptr(), g, with_rate(row, now).release().ptr()) != 0)
-      throw py::error_already_set();
+  if (!PyDict_Check(dict)) type_error(kOwner, "a group is " + repr(dict) + ", expected a dict");
+  PyObject* list = PyDict_GetItemWithError(dict, params);
+  if (!list || !PyList_Check(list)) type_error(kOwner, "a group has no list 'params'");
+  kept->append(py::handle(dict));
+  kept->append(py::handle(list));
+  Group group{dict,
+              list,
+              version_of(dict),
+              Py_ssize_t(items_.size()),
+              Py_ssize_t(parameters_.size()),
+              PyDict_Size(dict),
+              PyList_GET_SIZE(list)};
+  PyObject *key = nullptr, *value = nullptr;
+  for (Py_ssize_t at = 0; PyDict_Next(dict, &at, &key, &value);) {
+    Use use = Use::other;
+    if (key == params || (PyUnicode_Check(key) && PyUnicode_Compare(key, params) == 0)) {
+      use = Use::params;
+    } else if (rate != Py_None && PyObject_RichCompareBool(key, rate, Py_EQ) == 1) {
+      use = Use::rate;
+    } else if (PySequence_Contains(keys, key) == 1) {
+      use = Use::option;
+    }
+    if (PyErr_Occurred()) throw py::error_already_set();
+    kept->append(py::handle(key));
+    if (use == Use::option) kept->append(py::handle(value));
+    items_.push_back({key, use == Use::option ? value : nullptr, use});
   }
-  return rows;
+  for (Py_ssize_t i = 0; i < group.parameter_count; ++i) {
+    parameters_.push_back(PyList_GET_ITEM(list, i));
+    kept->append(py::handle(parameters_.back()));
+  }
+  groups_.push_back(group);
+}
+
+bool GroupRows::follow(PyObject* groups) {
+  const auto count = Py_ssize_t(groups_.size());
+  if (!PyList_Check(groups) || PyList_GET_SIZE(groups) != count) return false;
+  for (Py_ssize_t g = 0; g < count; ++g) {
+    Group& group = groups_[size_t(g)];
+    if (PyList_GET_ITEM(groups, g) != group.dict) return false;
+    const uint64_t version = version_of(group.dict);
+    if (version == 0 || version != group.version) {
+      if (!same_items(g)) return false;
+      group.version = version;
+    }
+    if (PyList_GET_SIZE(group.params) != group.parameter_count) return false;
+    PyObject* const* before = parameters_.data() + group.parameters;
+    for (Py_ssize_t i = 0; i < group.parameter_count; ++i)
+      if (PyList_GET_ITEM(group.params, i) != before[i]) return false;
+  }
+  return true;
+}
+
+bool GroupRows::same_items(Py_ssize_t g) {
+  const Group& group = groups_[size_t(g)];
+  if (PyDict_Size(group.dict) != group.item_count) return false;
+  const Item* item = items_.data() + group.items;
+  PyObject *key = nullptr, *value = nullptr;
+  for (Py_ssize_t at = 0; PyDict_Next(group.dict, &at, &key, &value); ++item) {
+    if (key != item->key) return false;
+    if (item->use == Use::option && value != item->value) return false;
+    if (item->use == Use::params && value != group.params) return false;
+    if (item->use != Use::rate) continue;
+    if (!PyFloat_CheckExact(value)) return false;
+    const double rate = PyFloat_AS_DOUBLE(value);
+    if (!(rate >= 0 && rate <= kLargest)) return false;
+    double& held = values_[size_t(g * width_)];
+    if (rate == held) continue;
+    held = rate;
+    version_ = new_version();
+  }
+  return true;
+}
+
+namespace {
+
+GroupRows& rows_of(PyObject* self) {
+  const GroupRows* rows = GroupRows::of(self);
+  if (!rows) type_error(kOwner, "the object was not initialised; call GroupRows(…)");
+  return const_cast<GroupRows&>(*rows);
+}
+
+PyObject* follow(PyObject* self, PyObject* const* at, Py_ssize_t count) {
+  try {
+    const Arguments given{at, count};
+    given.expect("follow", 1);
+    return py::bool_(rows_of(self).follow(given[0])).release().ptr();
+  } catch (...) {
+    set_python_error();
+    return nullptr;
+  }
+}
+
+py::tuple row(const py::object& self, Py_ssize_t g) {
+  const GroupRows& rows = rows_of(self.ptr());
+  if (g < 0 || g >= rows.row_count()) throw py::index_error();
+  py::tuple values(rows.width());
+  for (Py_ssize_t h = 0; h < rows.width(); ++h)
+    values[size_t(h)] = rows.values()[size_t(g * rows.width() + h)];
+  return values;
+}
+
+// The groups lead to the parameters, and those may lead back to the optimizer.
+void let_python_collect(PyHeapTypeObject* type) {
+  type->ht_type.tp_flags |= Py_TPFLAGS_HAVE_GC;
+  type->ht_type.tp_traverse = [](PyObject* self, visitproc visit, void* arg) {
+    Py_VISIT(Py_TYPE(self));
+    if (const GroupRows* rows = GroupRows::of(self)) Py_VISIT(rows->kept());
+    return 0;
+  };
+  type->ht_type.tp_clear = [](PyObject* self) {
+    if (GroupRows::of(self)) rows_of(self).drop();
+    return 0;
+  };
 }
 
 // states: a dict of a dict for each parameter. seen: for each of the first of them a triple of its
@@ -112,7 +210,18 @@ py::object same_states(Arguments given) {
 }  // namespace
 
 void define_plan_groups(py::module_& m) {
-  define(m, "group_hypers(groups, rate, keys, seen, hypers)", &fast<group_hypers>);
+  const py::handle plain(reinterpret_cast<PyObject*>(&PyType_Type));
+  py::class_<GroupRows> type(m, "GroupRows", py::is_final(), py::metaclass(plain),
+                             py::custom_type_setup(&let_python_collect));
+  group_rows_type = reinterpret_cast<PyTypeObject*>(type.ptr());
+  type.def(py::init([](const py::object& groups, const py::object& rate, const py::object& keys,
+                       const py::object& rows) {
+             return std::make_unique<GroupRows>(groups.ptr(), rate.ptr(), keys.ptr(), rows.ptr());
+           }),
+           py::arg("groups"), py::arg("rate"), py::arg("keys"), py::arg("rows"), py::pos_only())
+      .def("__len__", [](const py::object& self) { return rows_of(self.ptr()).row_count(); })
+      .def("__getitem__", &row, py::arg("group"), py::pos_only());
+  define_method(type, "follow(groups)", &follow);
   define(m, "same_states(states, seen)", &fast<same_states>);
 }
 

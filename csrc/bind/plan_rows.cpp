@@ -1,6 +1,9 @@
 #include "bind/plan_rows.h"
 
+#include <algorithm>
 #include <cstring>
+
+#include "bind/plan_groups.h"
 
 namespace onepass::bind {
 
@@ -25,83 +28,126 @@ void PlanRows::read_groups(const py::object& groups, const PlanArrays& arrays) {
   }
 }
 
+void PlanRows::check_width(Py_ssize_t group, Py_ssize_t count) const {
+  if (size_t(count) != given())
+    value_error(op_, "hyper[" + std::to_string(group) + "] has " + std::to_string(count) +
+                         " values, expected " + std::to_string(given()));
+}
+
 void PlanRows::read(PyObject* hyper) {
+  const GroupRows* rows = GroupRows::of(hyper);
+  if (rows && rows->version() == read_) return;
+  read_ = 0;
+  filled_ = false;
+  const auto check_count = [&](Py_ssize_t count) {
+    if (count < group_count_)
+      value_error(op_, "'hyper' has " + std::to_string(count) + " groups, expected " +
+                           std::to_string(group_count_));
+  };
+  if (rows) {
+    check_count(rows->row_count());
+    if (group_count_ > 0) check_width(0, rows->width());
+    const std::vector<double>& values = rows->values();
+    group_hyper_.assign(values.begin(), values.begin() + group_count_ * Py_ssize_t(given()));
+    read_ = rows->version();
+    return;
+  }
   const Items groups(op_, "hyper", hyper);
-  if (groups.count() < group_count_)
-    value_error(op_, "'hyper' has " + std::to_string(groups.count()) + " groups, expected " +
-                         std::to_string(group_count_));
-  const auto wanted = Py_ssize_t(rule_.hyper.size() - rule_.counts_steps);
+  check_count(groups.count());
   group_hyper_.clear();
   for (Py_ssize_t g = 0; g < group_count_; ++g) {
     const Items row(op_, "hyper", groups[g]);
-    if (row.count() != wanted)
-      value_error(op_, "hyper[" + std::to_string(g) + "] has " + std::to_string(row.count()) +
-                           " values, expected " + std::to_string(wanted));
-    for (Py_ssize_t h = 0; h < wanted; ++h)
+    check_width(g, row.count());
+    for (Py_ssize_t h = 0; h < row.count(); ++h)
       group_hyper_.push_back(real(op_, rule_.hyper[size_t(h)], row[h]));
   }
 }
 
 void PlanRows::assign(PlanArrays* arrays, const PlanCounts& counter) {
-  const bool counts = rule_.counts_steps;
-  const bool known_here = (counts || draws_) && !counter.on_device();
-  const size_t given = rule_.hyper.size() - counts, scalars = rule_.scalars.size();
-  hyper_sets_.clear();
-  hyper_.clear();
+  if (!shared_known_ || collected_ != arrays->collected() || edits_ != counter.edits())
+    share(arrays, counter);
+  if (!filled_) fill();
+  count_in(counter);
+}
+
+// Says which parameters share a row.
+void PlanRows::share(PlanArrays* arrays, const PlanCounts& counter) {
+  const bool counts = host_counts(counter);
+  const size_t scalars = rule_.scalars.size();
+  shared_.clear();
   size_t at = 0;
   for (size_t t = 0; t < arrays->tensors().size(); ++t) {
     const size_t i = arrays->order()[t];
-    const HyperSet wanted{groups_[i], known_here ? counter.step(i) + 1 : 0, counter.scalars(i)};
-    auto is_wanted = [&](const HyperSet& s) {
-      return s.group == wanted.group && s.step == wanted.step &&
-             (!known_here || scalars == 0 ||
-              std::memcmp(s.scalars, wanted.scalars, scalars * sizeof(double)) == 0);
+    const auto is_wanted = [&](const Shared& s) {
+      if (s.group != groups_[i]) return false;
+      if (!counts) return true;
+      return counter.step(s.parameter) == counter.step(i) &&
+             (scalars == 0 || std::memcmp(counter.scalars(i), counter.scalars(s.parameter),
+                                          scalars * sizeof(double)) == 0);
     };
-    if (at >= hyper_sets_.size() || !is_wanted(hyper_sets_[at])) {
+    if (at >= shared_.size() || !is_wanted(shared_[at])) {
       // Among the last few: parameters that each have a row of their own would be compared with
       // all.
       constexpr size_t kLooksBack = 16;
-      const size_t sets = hyper_sets_.size(), first = sets > kLooksBack ? sets - kLooksBack : 0;
-      at = size_t(
-          std::find_if(hyper_sets_.begin() + std::ptrdiff_t(first), hyper_sets_.end(), is_wanted) -
-          hyper_sets_.begin());
-      if (at == hyper_sets_.size()) {
-        hyper_sets_.push_back(wanted);
-        const double* values = group_hyper_.data() + size_t(wanted.group) * given;
-        hyper_.insert(hyper_.end(), values, values + given);
-        if (counts) hyper_.push_back(double(wanted.step));
-        hyper_.insert(hyper_.end(), wanted.scalars, wanted.scalars + scalars);
-        if (known_here && rule_.advances_first) rule_.advance(row(at));
-        if (stages_.active) append_stages(wanted);
-      }
+      const size_t rows = shared_.size(), first = rows > kLooksBack ? rows - kLooksBack : 0;
+      at = size_t(std::find_if(shared_.begin() + std::ptrdiff_t(first), shared_.end(), is_wanted) -
+                  shared_.begin());
+      if (at == shared_.size()) shared_.push_back({groups_[i], i});
     }
     arrays->tensors()[t].hyper_set = int32_t(at);
+  }
+  hyper_.resize(shared_.size() * row_size());
+  filled_ = false;
+  shared_known_ = true;
+  collected_ = arrays->collected();
+  edits_ = counter.edits();
+}
+
+// The values of the groups: a row is [given…, the step, scalars…, stages…, the step again].
+void PlanRows::fill() {
+  for (size_t at = 0; at < shared_.size(); ++at) {
+    const size_t group = size_t(shared_[at].group);
+    const double* values = group_hyper_.data() + group * given();
+    std::copy(values, values + given(), row(at));
+    if (!stages_.active) continue;
+    double* stages = row(at) + rule_.row_size();
+    const double* own = group_stages_.data() + group * kStageStep;
+    std::copy(own, own + kStageStep, stages);
+    if (rate_ < rule_.hyper.size()) stages[kThreshold] *= values[rate_];
+  }
+  filled_ = true;
+}
+
+// The steps and scalars.
+void PlanRows::count_in(const PlanCounts& counter) {
+  const bool counts = host_counts(counter);
+  const size_t scalars = rule_.scalars.size();
+  for (size_t at = 0; at < shared_.size(); ++at) {
+    double* to = row(at);
+    const size_t parameter = shared_[at].parameter;
+    const double step = counts ? double(counter.step(parameter) + 1) : 0;
+    if (rule_.counts_steps) to[given()] = step;
+    if (stages_.active) to[row_size() - 1] = step;
+    if (scalars == 0) continue;
+    const double* own = counter.scalars(parameter);
+    std::copy(own, own + scalars, to + rule_.hyper.size());
+    if (counts && rule_.advances_first) rule_.advance(to);
   }
 }
 
 void PlanRows::describe(Elementwise* call) const {
   call->hyper = hyper_.data();
-  call->hyper_rows = int64_t(hyper_sets_.size());
+  call->hyper_rows = int64_t(shared_.size());
   call->hyper_size = int64_t(row_size());
   call->stages = stages_;
 }
 
 void PlanRows::count(const PlanArrays& arrays, PlanCounts* counter) {
   if (!rule_.advances_first)
-    for (size_t set = 0; set < hyper_sets_.size(); ++set) rule_.advance(row(set));
+    for (size_t at = 0; at < shared_.size(); ++at) rule_.advance(row(at));
   const std::vector<size_t>& order = arrays.order();
   for (size_t t = 0; t < order.size(); ++t)
     counter->advance(order[t], row(size_t(arrays.tensors()[t].hyper_set)));
-}
-
-// The end of the last row.
-void PlanRows::append_stages(const HyperSet& set) {
-  const double* values = group_stages_.data() + size_t(set.group) * kStageStep;
-  const double* given =
-      group_hyper_.data() + size_t(set.group) * (rule_.hyper.size() - rule_.counts_steps);
-  hyper_.insert(hyper_.end(), values, values + kStageStep);
-  if (rate_ < rule_.hyper.size()) hyper_[hyper_.size() - kStageStep + kThreshold] *= given[rate_];
-  hyper_.push_back(double(set.step));
 }
 
 void PlanRows::set_stages(const py::object& groups, const py::object& seed) {
@@ -125,6 +171,7 @@ void PlanRows::set_stages(const py::object& groups, const py::object& seed) {
   stages_.has_limit = limits;
   stages_.in_order = draws || limits;
   group_stages_ = values;
+  filled_ = shared_known_ = false;
 }
 
 }  // namespace onepass::bind

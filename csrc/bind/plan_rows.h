@@ -20,7 +20,7 @@ class PlanRows {
 
   // ---- a step
 
-  // A row of each group, without the step.
+  // A row of each group, without the step: a list of rows, or GroupRows.
   void read(PyObject* hyper);
   // Gives every tensor its row. Where the device counts, a row serves a whole group, and the device
   // puts the step and the scalars in.
@@ -30,16 +30,24 @@ class PlanRows {
   void count(const PlanArrays& arrays, PlanCounts* counter);
 
  private:
-  // Parameters that share a row: of one group, at one step, with equal scalars.
-  struct HyperSet {
-    int64_t group, step;
-    const double* scalars;
+  // A row of the parameters of one group, at one step, with equal scalars. They stay together,
+  // since a step advances all of them or none.
+  struct Shared {
+    int64_t group;
+    size_t parameter;  // one of them
   };
 
   void read_groups(const py::object& groups, const PlanArrays& arrays);
-  double* row(size_t set) { return hyper_.data() + set * row_size(); }
+  void check_width(Py_ssize_t group, Py_ssize_t count) const;
+  void share(PlanArrays* arrays, const PlanCounts& counter);
+  void fill();
+  void count_in(const PlanCounts& counter);
+  bool host_counts(const PlanCounts& counter) const {
+    return (rule_.counts_steps || draws_) && !counter.on_device();
+  }
+  size_t given() const { return rule_.hyper.size() - rule_.counts_steps; }
+  double* row(size_t at) { return hyper_.data() + at * row_size(); }
   size_t row_size() const { return rule_.row_size() + (stages_.active ? kStageValues : 0); }
-  void append_stages(const HyperSet& set);
 
   const RuleInfo& rule_;
   const char* op_;
@@ -50,8 +58,13 @@ class PlanRows {
   StepStages stages_;
   bool draws_ = false;                // a stage takes random bits
   std::vector<double> group_stages_;  // one row per group, without the step
-  std::vector<HyperSet> hyper_sets_;
-  std::vector<double> hyper_;  // one row per set, as the functor's constructor takes it
+  uint64_t read_ = 0;                 // GroupRows::version of group_hyper_; 0: of no GroupRows
+  bool filled_ = false;               // rows have the values of their groups
+  // What the rows were shared for: PlanArrays::collected, PlanCounts::edits.
+  bool shared_known_ = false;
+  uint64_t collected_ = 0, edits_ = 0;
+  std::vector<Shared> shared_;
+  std::vector<double> hyper_;  // a row for each, as the functor's constructor takes it
 };
 
 }  // namespace onepass::bind

@@ -167,18 +167,23 @@ class Plan:
         /,
     ) -> tuple[Any, Any, Any]: ...
 
-# None unless every group still has the same objects as values of `keys`, the same list as "params"
-# and the same parameters in it: `seen` has for each group (values, list, parameters). Otherwise
-# `hypers`; or, where the value of the key `rate` is another float >= 0 than the first of its row, a
-# new list with that rate.
-def group_hypers(
-    groups: list[dict[str, Any]],
-    rate: str | None,
-    keys: tuple[str, ...],
-    seen: tuple[tuple[tuple[Any, ...], list[Any], tuple[Any, ...]], ...],
-    hypers: list[tuple[float, ...]],
-    /,
-) -> list[tuple[float, ...]] | None: ...
+# Rows of hyper-parameters, which a plan takes as `hyper`. It knows the values
+# of `keys` in the groups, their lists "params" and what is in them. `follow` says whether all are
+# still the same objects; if not, this one is of no more use. A new float >= 0 of the key `rate`
+# becomes the first value of the group's row.
+@final
+class GroupRows(Sequence[tuple[float, ...]]):
+    def __init__(
+        self,
+        groups: list[dict[str, Any]],
+        rate: str | None,
+        keys: tuple[str, ...],
+        rows: Sequence[Sequence[float]],
+        /,
+    ) -> None: ...
+    def follow(self, groups: list[dict[str, Any]], /) -> bool: ...
+    def __len__(self) -> int: ...
+    def __getitem__(self, group: int, /) -> tuple[float, ...]: ...  # type: ignore[override]
 
 # Whether `states` begins with the dicts of `seen` (key, dict, its values), and they hold what they
 # held.

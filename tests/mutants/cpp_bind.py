@@ -30,6 +30,27 @@ BIND = [
         ("tests/test_plan.py::test_what_a_plan_refuses",),
     ),
     Mutant(
+        "plan: a group's options are read once",
+        "csrc/bind/plan_groups.cpp",
+        "if (version == 0 || version != group.version) {",
+        "if (version == 0) {",
+        ("tests/test_many_groups.py::test_a_change_of_one_group_among_many_takes_effect",),
+    ),
+    Mutant(
+        "plan: steps that are set leave the rows shared",
+        "csrc/bind/plan_rows.cpp",
+        " || edits_ != counter.edits())",
+        ")",
+        ("tests/test_many_groups.py::test_parameters_of_one_group_part_where_a_state_dict_says_so",),
+    ),
+    Mutant(
+        "plan: rows keep the hyper-parameters that they had",
+        "csrc/bind/plan_rows.cpp",
+        "  read_ = 0;\n  filled_ = false;\n",
+        "  read_ = 0;\n",
+        ("tests/test_many_groups.py::test_a_change_of_one_group_among_many_takes_effect",),
+    ),
+    Mutant(
         "plan: a negative step count",
         "csrc/bind/plan_counts.cpp",
         "if (values.back() < 0)",

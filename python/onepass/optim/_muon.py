@@ -176,7 +176,7 @@ class Muon(Optimizer, op=ops.muon_):
         keys = dict.fromkeys(zip(numbers, kinds, strict=True))
         return {key: row for row, key in enumerate(keys)}
 
-    def _look(self) -> list[tuple[Any, ...]] | None:
+    def _look(self) -> _C.GroupRows | None:
         values = super()._look()
         each = [ops.Matrices.of(self._name, group) for group in self.param_groups]
         numbers = [number for number, g in enumerate(self.param_groups) for _ in g["params"]]

@@ -17,7 +17,6 @@ from typing import Any
 
 from onepass import _C
 from onepass._array import Array, copy_into
-from onepass._C import group_hypers
 from onepass._docs import parts, shares
 from onepass._numbers import flag
 from onepass._parameter import Parameter
@@ -196,14 +195,9 @@ class Optimizer(Planned):
             raise self._alone.error()
         try:
             given = self._grads() if grads is None else grads
-            plan, hypers = self._plan, None
-            if not self._holders:
-                hypers = group_hypers(
-                    self.param_groups, self._rate, self._keys, self._seen, self._hypers
-                )
-            if hypers is None or plan is None:
-                plan, hypers = self._prepare(), self._hypers
-            self._hypers = hypers
+            plan, seen = self._plan, self._seen
+            if self._holders or plan is None or seen is None or not seen.follow(self.param_groups):
+                plan = self._prepare()
             frozen: list[Any] = []
             if self._holders or self._of_torch:
                 frozen = [p for p, _ in self._holders if not p.requires_grad]
@@ -214,7 +208,7 @@ class Optimizer(Planned):
                 self._name,
                 plan,
                 taken,
-                hypers,
+                self._hypers,
                 max_norm,
                 max_value,
                 grad_scale,

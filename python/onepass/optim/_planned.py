@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
@@ -10,7 +11,6 @@ import numpy as np
 
 from onepass import _C
 from onepass._array import Array, DType, copy_into
-from onepass._C import group_hypers
 from onepass._one_thread import OneThread
 from onepass._parameter import Parameter, array_of
 from onepass.ops._rule import Launch, Rule, State, uniform
@@ -18,8 +18,8 @@ from onepass.optim._groups import filled
 from onepass.optim._riders import RiderArrays, Riders, Settings, riders
 from onepass.optim._states import follow, state_dtype
 
-# Of each group the values of options, its list of parameters, what is in it: see _C.group_hypers.
-Seen = tuple[tuple[tuple[Any, ...], list[Any], tuple[Any, ...]], ...]
+# Of each group its list of parameters, and what is in it.
+Lists = tuple[tuple[list[Any], tuple[Any, ...]], ...]
 _FROZEN = (bool, int, float, str, tuple, type(None), np.generic)
 
 
@@ -47,7 +47,7 @@ class Planned:
         self.param_groups: list[dict[str, Any]] = []
         self.defaults: dict[str, Any] = defaults
         self._parameters: list[Any] = []
-        self._lists: Seen = ()  # the groups' lists of them, without options
+        self._lists: Lists = ()
         self._names: list[str | None] = []
         self._arrays: list[Array] = []
         self._states: dict[str, list[Array]] = {}
@@ -55,13 +55,10 @@ class Planned:
         self._plan_is_current = False  # it is for this kernel and these parameters
         self._option_names = tuple(defaults)
         # What the groups hold. While they do, and no Parameter has another array, the plan is
-        # current. Of the options those in _keys; a new value of the one in _rate changes the first
-        # hyper-parameter and nothing else.
-        self._seen: Seen = ()
-        self._rate: str | None = None
-        self._keys: tuple[str, ...] = ()
+        # current. None: the next step looks at all groups.
+        self._seen: _C.GroupRows | None = None
         self._all_started = False  # every parameter has had a gradient
-        self._hypers: list[tuple[float, ...]] = []
+        self._hypers: Sequence[tuple[float, ...]] = []  # those in _seen, where it is there
         self._wanted: Launch = ("", ())
         self._maximize = False
         self._settings = settings
@@ -76,7 +73,13 @@ class Planned:
     def __getstate__(self) -> dict[str, Any]:
         """Everything but the plan, which holds addresses: for pickle and copy."""
         assert self._plan is not None
-        state = {**self.__dict__, "_plan": None, "_holders": [], "_seen": ()}
+        state = {
+            **self.__dict__,
+            "_plan": None,
+            "_holders": [],
+            "_seen": None,
+            "_hypers": [*self._hypers],
+        }
         return {**state, "_counts": (self._plan.steps, self._plan.scalars)}
 
     def __setstate__(self, state: Mapping[str, Any]) -> None:
@@ -103,7 +106,7 @@ class Planned:
                 del entries[before:]
             self._rider_arrays.drop(before)
             # The old plan has the counts; options changed before may ask for another one.
-            self._plan, self._plan_is_current, self._seen = plan, False, ()
+            self._plan, self._plan_is_current, self._seen = plan, False, None
             raise
 
     def _append(self, group: Mapping[str, Any]) -> None:
@@ -112,10 +115,10 @@ class Planned:
         self.param_groups.append(options)
         self._names += names
         self._parameters += options["params"]
-        self._lists += (((), options["params"], tuple(options["params"])),)
+        self._lists += ((options["params"], tuple(options["params"])),)
         self._arrays += map(self._array_of, options["params"])
         self._plan_is_current = self._all_started = False
-        self._seen = ()
+        self._seen = None
 
     def _filled(self, group: Mapping[str, Any]) -> tuple[dict[str, Any], list[str | None]]:
         """The dict that stands for ``group`` in ``param_groups``, and its parameters' names."""
@@ -131,33 +134,28 @@ class Planned:
 
     def _prepare(self) -> _C.Plan:
         """The plan of a step: rebuilt when the kernel or an array has changed."""
-        hypers = group_hypers(self.param_groups, self._rate, self._keys, self._seen, self._hypers)
-        values = None
-        if hypers is None:
-            self._seen = ()
-            values = self._look()
-        else:
-            self._hypers = hypers
+        seen = self._seen
+        follows = seen is not None and seen.follow(self.param_groups)
+        if not follows:
+            self._seen = None
+            seen = self._look()
         for parameter, array in self._holders:
             if parameter.data is not array:
                 self._plan_is_current = False
         if self._plan is None or not self._plan_is_current:
             self._plan = self._replan(*self._wanted)
-        if hypers is None:
+        if not follows:
             self._set_stages(self._plan)
-        if values is not None:
-            self._seen = tuple(
-                (own, held, parameters)
-                for own, (_, held, parameters) in zip(values, self._lists, strict=True)
-            )
+            self._seen = seen
+            self._hypers = self._hypers if seen is None else seen
         return self._plan
 
-    def _look(self) -> list[tuple[Any, ...]] | None:
+    def _look(self) -> _C.GroupRows | None:
         """Takes over what follows from the options of all groups.
 
         Returns:
-            Each group's values of ``_keys``, which tell later that nothing has changed; None where
-            they cannot: a list or an array may get other contents and stay the same object.
+            What tells later that nothing has changed; None where nothing can: a list or an array
+            may get other contents and stay the same object.
         """
         groups = self.param_groups
         self._check_parameters()
@@ -169,12 +167,13 @@ class Planned:
         self._riders = rides
         if self._rule.starts_follow:
             self._restart()
+        # A new value of this one changes the first hyper-parameter and nothing else.
         leads = self._rule.lr_leads and all(type(group["lr"]) is float for group in groups)
-        self._rate = "lr" if leads else None
-        self._keys = tuple(key for key in self._option_names if key != self._rate)
-        values = [tuple([group[key] for key in self._keys]) for group in groups]
-        frozen = all(isinstance(value, _FROZEN) for own in values for value in own)
-        return values if frozen else None
+        rate = "lr" if leads else None
+        keys = tuple(key for key in self._option_names if key != rate)
+        if not all(isinstance(group[key], _FROZEN) for group in groups for key in keys):
+            return None
+        return _C.GroupRows(groups, rate, keys, hypers)
 
     def _derived(
         self, groups: list[dict[str, Any]]
@@ -255,23 +254,23 @@ class Planned:
 
     def _check_parameters(self) -> None:
         """Others would be trained in silence by no step, or their states be those of others."""
-        if group_hypers(self.param_groups, None, (), self._lists, []) is not None:
+        if self._lists_are_same():
             self._check_options()
             return
         now = [len(group.get("params", ())) for group in self.param_groups]
-        before = [len(parameters) for _, _, parameters in self._lists]
+        before = [len(parameters) for _, parameters in self._lists]
         what = f"groups of {now} parameters, expected {before}"
         if now == before:
             lists = [group["params"] for group in self.param_groups]
             others = [
                 f"'params' of group {number} has another parameter at {index}"
-                for number, (params, (_, _, own)) in enumerate(zip(lists, self._lists, strict=True))
+                for number, (params, (_, own)) in enumerate(zip(lists, self._lists, strict=True))
                 for index, (new, old) in enumerate(zip(params, own, strict=True))
                 if new is not old
             ]
             if not others and all(isinstance(params, list) for params in lists):
                 # Other lists of the same parameters.
-                self._lists = tuple(((), params, tuple(params)) for params in lists)
+                self._lists = tuple((params, tuple(params)) for params in lists)
                 self._check_options()
                 return
             what = others[0] if others else "a group's 'params' is no list"
@@ -279,6 +278,20 @@ class Planned:
         raise ParametersChangedError(
             f"{self._name}: 'param_groups' was changed: {what}; use add_param_group for more "
             "parameters, or make a new optimizer"
+        )
+
+    def _lists_are_same(self) -> bool:
+        groups = self.param_groups
+        return (
+            isinstance(groups, list)
+            and len(groups) == len(self._lists)
+            and all(
+                isinstance(group, dict)
+                and group.get("params") is held
+                and len(held) == len(own)
+                and all(map(operator.is_, held, own))
+                for group, (held, own) in zip(groups, self._lists, strict=True)
+            )
         )
 
     def _check_options(self) -> None:

@@ -48,7 +48,7 @@ class Engine(optim.Optimizer):
         self._parts: list[tuple[Any, Array]] = []
         super().__init__(groups, **options)
         self.param_groups = groups
-        self._lists = tuple(((), g["params"], tuple(g["params"])) for g in groups)
+        self._lists = tuple((g["params"], tuple(g["params"])) for g in groups)
         self._entries = ()
 
     # ---- what the optimizer asks
@@ -160,11 +160,11 @@ class Engine(optim.Optimizer):
         shown = {"step", *self._rule.keys, *self._rule.scalars}
         groups, pairs = self.param_groups, zip(self.param_groups, self._lists, strict=False)
         # Also where the groups hold other parameters by now.
-        self.param_groups = [{**group, "params": [*own]} for group, (_, _, own) in pairs]
+        self.param_groups = [{**group, "params": [*own]} for group, (_, own) in pairs]
         try:
             saved = self.state_dict()["state"]
         finally:
-            self.param_groups, self._seen = groups, ()
+            self.param_groups, self._seen = groups, None
         more = {
             i: {k: shown_as(self.parameters[i], v) for k, v in entry.items() if k not in shown}
             for i, entry in saved.items()
@@ -180,7 +180,7 @@ class Engine(optim.Optimizer):
         grads = [p.grad for p in self.parameters] if given is None else given
         for part in self._parts:
             if part_of(self._name, part[0]) is not part[1]:
-                self._plan_is_current, self._seen = False, ()
+                self._plan_is_current, self._seen = False, None
         if self._parts:
             grads = [
                 None if grad is None else _part_of_grad(self._name, p, grad)
@@ -226,7 +226,7 @@ class Engine(optim.Optimizer):
 
     def renew(self) -> None:
         """The next step looks at all arrays afresh."""
-        self._plan_is_current, self._seen = False, ()
+        self._plan_is_current, self._seen = False, None
 
 
 Engine.OWN = frozenset({*vars(Engine), "parameters", "group_numbers", "dormant"})
