@@ -256,3 +256,24 @@ def test_diagnostics_of_a_clipped_gradient_tell_the_norm_before():
     assert opt.per_parameter.grad_norm == [pytest.approx(5.0)]
     assert opt.per_parameter.update_norm == [pytest.approx(1.0, rel=1e-5)]
     assert not g.any()
+
+
+def in_columns(values):
+    """As core/squares.h says: value i is added to column i mod 256, then columns fold by halves."""
+    columns = np.zeros(256)
+    for first in range(0, len(values), 256):
+        row = values[first : first + 256]
+        columns[: len(row)] += row
+    while len(columns) > 1:
+        columns = columns[: len(columns) // 2] + columns[len(columns) // 2 :]
+    return columns[0]
+
+
+@pytest.mark.parametrize("size", [5, 255, 1023, 1024, 1025, 3 * 1024 + 257, 300 * 1024])
+def test_squares_are_added_in_the_order_that_is_documented(size):
+    values = np.random.default_rng(size).standard_normal(size).astype(np.float32)
+    opt = optim.SGD([values.copy()], lr=0.0, diagnostics=True)
+    opt.step([values])
+    squares = values.astype(np.float64) ** 2
+    blocks = [in_columns(squares[first : first + 1024]) for first in range(0, size, 1024)]
+    assert opt.per_parameter.grad_norm == [np.sqrt(in_columns(np.array(blocks)))]

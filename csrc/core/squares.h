@@ -39,6 +39,14 @@ ONEPASS_HD double square(T v) {
   const double scaled = double(v) * (kMeasure == 0 ? 1 : kMeasure == 1 ? kDown : kUp);
   return scaled * scaled;
 }
+// sum + square<kMeasure>(v). The square of a float is exact, so that fusing the two changes no bit.
+template <int kMeasure, class T>
+ONEPASS_HD double add_square(double sum, T v) {
+#if defined(__FMA__) || defined(__ARM_FEATURE_FMA)
+  if constexpr (kMeasures<T> == 1) return __builtin_fma(double(v), double(v), sum);
+#endif
+  return sum + square<kMeasure>(v);
+}
 template <class T>
 ONEPASS_HD double norm_of(const double* measures) {
   if constexpr (kMeasures<T> == 1) return math::sqrt(measures[0]);

@@ -33,37 +33,64 @@ ONEPASS_HD void run_leaf(const K& k, const GradientRider& rider, int64_t n, T* t
   }
 }
 
-// The sum of f(v[i]), in kColumns columns that are folded by halves. Columns that stay zero are
-// left out.
+// How columns take a value.
+template <int kMeasure>
+struct Squares {
+  template <class T>
+  ONEPASS_HD double operator()(double sum, T v) const {
+    return add_square<kMeasure>(sum, v);
+  }
+};
+struct Values {
+  ONEPASS_HD double operator()(double sum, double v) const { return sum + v; }
+};
+
+template <int kWidth>
+ONEPASS_HD void halve(double* columns) {
+#pragma GCC ivdep
+  for (int c = 0; c < kWidth; ++c) columns[c] += columns[c + kWidth];
+}
+// A column of a whole block.
 template <class F, class T>
-[[gnu::noinline]] double add_up(const F f, const T* v, int64_t n) {
+ONEPASS_HD double column(const F add, const T* v) {
+  static_assert(kBlockElements == 4 * kColumns, "four rows");
+  return add(add(add(add(0, v[0]), v[kColumns]), v[2 * kColumns]), v[3 * kColumns]);
+}
+// The sum of a whole block: columns stay in registers until they are folded twice.
+template <class F, class T>
+[[gnu::noinline]] double add_up_block(const F add, const T* v) {
+  static_assert(kColumns == 256, "folded from 64 columns on");
+  alignas(64) double columns[kColumns / 4];
+#pragma GCC ivdep
+  for (int64_t c = 0; c < kColumns / 4; ++c)
+    columns[c] = (column(add, v + c) + column(add, v + c + 128)) +
+                 (column(add, v + c + 64) + column(add, v + c + 192));
+  halve<32>(columns);
+  halve<16>(columns);
+  halve<8>(columns);
+  halve<4>(columns);
+  return (columns[0] + columns[2]) + (columns[1] + columns[3]);
+}
+// The sum of any number of values, in kColumns columns that are folded by halves. Columns that stay
+// zero are left out.
+template <class F, class T>
+[[gnu::noinline]] double add_up(const F add, const T* v, int64_t n) {
   alignas(64) double columns[kColumns];
   int64_t width = kColumns;
   while (width > 1 && width / 2 >= n) width /= 2;
   for (int64_t c = 0; c < width; ++c) columns[c] = 0;
   for (; n >= width; n -= width, v += width) {
 #pragma GCC ivdep
-    for (int64_t c = 0; c < width; ++c) columns[c] += f(v[c]);
+    for (int64_t c = 0; c < width; ++c) columns[c] = add(columns[c], v[c]);
   }
 #pragma GCC ivdep
-  for (int64_t c = 0; c < n; ++c) columns[c] += f(v[c]);
+  for (int64_t c = 0; c < n; ++c) columns[c] = add(columns[c], v[c]);
   for (width /= 2; width > 0; width /= 2) {
 #pragma GCC ivdep
     for (int64_t c = 0; c < width; ++c) columns[c] += columns[c + width];
   }
   return columns[0];
 }
-
-template <int kMeasure>
-struct Square {
-  template <class T>
-  ONEPASS_HD double operator()(T v) const {
-    return square<kMeasure>(v);
-  }
-};
-struct Itself {
-  ONEPASS_HD double operator()(double v) const { return v; }
-};
 
 ONEPASS_HD int64_t blocks_of(const Tensor& tensor) { return ceil_div(tensor.size, kBlockElements); }
 // The sums of a tensor: norms × measures rows, a sum for each block.
@@ -74,7 +101,8 @@ ONEPASS_HD int64_t sums_of(const Tensor& tensor, int64_t norms) {
 
 template <class T, int kMeasure = 0>
 void add_block(const T* terms, int64_t n, double* sum, int64_t stride) {
-  *sum = add_up(Square<kMeasure>{}, terms, n);
+  constexpr Squares<kMeasure> kAdd{};
+  *sum = n == kBlockElements ? add_up_block(kAdd, terms) : add_up(kAdd, terms, n);
   if constexpr (kMeasure + 1 < kMeasures<T>)
     add_block<T, kMeasure + 1>(terms, n, sum + stride, stride);
 }
@@ -135,7 +163,7 @@ void finish(const Tensor& tensor, const double* sums, int64_t norms, double* to)
   for (int64_t s = 0; s < norms; ++s) {
     double measures[kMeasures<T>];
     for (int m = 0; m < kMeasures<T>; ++m, sums += blocks)
-      measures[m] = add_up(Itself{}, sums, blocks);
+      measures[m] = add_up(Values{}, sums, blocks);
     to[s] = norm_of<T>(measures);
   }
 }
