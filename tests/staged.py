@@ -9,7 +9,7 @@ from cases import as_float64, computing
 from cases.dropout import philox
 from onepass import optim
 
-NOISE, ROUNDING = 64, 65  # csrc/core/philox.h, Draw
+NOISE, ROUNDING, LIMIT = 64, 65, 66  # csrc/core/philox.h, Draw
 # Classes whose weight decay is decoupled without an option that says so.
 DECOUPLED = {"AdamW", "Lion", "AdEMAMix"}
 
@@ -155,11 +155,14 @@ class Staged:
             v[...] = p.astype(v.dtype)
         limit = riders.get("max_weight_norm")
         if limit is not None and v.ndim >= 2 and v.size:
-            for row, held in zip(v, p, strict=True):
+            drawn = words(self.seed, LIMIT, i, self.steps[i], v.size).reshape(v.shape)
+            for row, held, random in zip(v, p, drawn, strict=True):
                 norm = np.sqrt(squares_of(np.asarray(row, np.float64).ravel()))
                 scale = kind(limit / norm) if norm > limit else kind(1)
                 if scale != 1:
                     row *= scale
+                    if narrow and self.stochastic:
+                        row[...] = rounded_at_random(row, p.dtype, random)
                     held[...] = row.astype(p.dtype)
                     if narrow and not self.master:
                         row[...] = held.astype(v.dtype)

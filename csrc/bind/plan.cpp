@@ -44,9 +44,9 @@ Plan::Plan(const std::string& kernel, const py::object& params, const py::object
   }
 }
 
-void Plan::set_stages(const py::object& groups, const py::object& seed) {
+void Plan::set_stages(const py::object& groups, const py::object& rates, const py::object& seed) {
   const Busy busy(op_, busy_);
-  rows_.set_stages(groups, seed);
+  rows_.set_stages(groups, rates, seed);
   arrays_.keep_order(rows_.stages().in_order);
 }
 void Plan::set_steps(const py::object& steps) {

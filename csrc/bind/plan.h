@@ -26,7 +26,7 @@ class Plan {
   PlanWatch& watch() { return watch_; }
   void set_steps(const py::object& steps);
   void set_scalars(const py::object& scalars);
-  void set_stages(const py::object& groups, const py::object& seed);
+  void set_stages(const py::object& groups, const py::object& rates, const py::object& seed);
   py::object step(const Arguments& given);
 
  private:

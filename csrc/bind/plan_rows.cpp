@@ -14,6 +14,7 @@ PlanRows::PlanRows(const RuleInfo& rule, const py::object& groups, const PlanArr
   while (rate_ < rule_.hyper.size() && std::strcmp(rule_.hyper[rate_], "lr") != 0) ++rate_;
   read_groups(groups, arrays);
   group_stages_.assign(size_t(group_count_) * kStageStep, 0);
+  group_rates_.assign(size_t(group_count_), 0);
 }
 
 void PlanRows::read_groups(const py::object& groups, const PlanArrays& arrays) {
@@ -113,7 +114,7 @@ void PlanRows::fill() {
     double* stages = row(at) + rule_.row_size();
     const double* own = group_stages_.data() + group * kStageStep;
     std::copy(own, own + kStageStep, stages);
-    if (rate_ < rule_.hyper.size()) stages[kThreshold] *= values[rate_];
+    stages[kThreshold] *= rate_ < rule_.hyper.size() ? values[rate_] : group_rates_[group];
   }
   filled_ = true;
 }
@@ -150,11 +151,14 @@ void PlanRows::count(const PlanArrays& arrays, PlanCounts* counter) {
     counter->advance(order[t], row(size_t(arrays.tensors()[t].hyper_set)));
 }
 
-void PlanRows::set_stages(const py::object& groups, const py::object& seed) {
+void PlanRows::set_stages(const py::object& groups, const py::object& rates,
+                          const py::object& seed) {
   if (!stages_.active) value_error(op_, "the plan was made without stages");
   const Items rows(op_, "stages", groups.ptr());
   if (rows.count() < group_count_) value_error(op_, "'stages' needs a row for each group");
-  std::vector<double> values;
+  const Items all_rates(op_, "rates", rates.ptr());
+  if (all_rates.count() < group_count_) value_error(op_, "'rates' needs a rate for each group");
+  std::vector<double> values, each_rate;
   bool draws = false, limits = false;
   for (Py_ssize_t g = 0; g < group_count_; ++g) {
     const Items row(op_, "stages", rows[g]);
@@ -162,6 +166,7 @@ void PlanRows::set_stages(const py::object& groups, const py::object& seed) {
       value_error(op_, "stages[" + std::to_string(g) + "] has " + std::to_string(row.count()) +
                            " values, expected " + std::to_string(kStageStep));
     for (Py_ssize_t v = 0; v < kStageStep; ++v) values.push_back(real(op_, "stages", row[v]));
+    each_rate.push_back(real(op_, "rates", all_rates[g]));
     const double* last = values.data() + values.size() - kStageStep;
     draws = draws || last[kNoise] != 0 || last[kStochastic] != 0 || last[kDither] != 0;
     limits = limits || last[kMaxRowNorm] != 0;
@@ -171,6 +176,7 @@ void PlanRows::set_stages(const py::object& groups, const py::object& seed) {
   stages_.has_limit = limits;
   stages_.in_order = draws || limits;
   group_stages_ = values;
+  group_rates_ = each_rate;
   filled_ = shared_known_ = false;
 }
 

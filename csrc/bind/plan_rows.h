@@ -13,9 +13,9 @@ class PlanRows {
   // `groups`: the number of each parameter's group.
   PlanRows(const RuleInfo& rule, const py::object& groups, const PlanArrays& arrays);
 
-  // What the stages of each group do: (noise, cautious, l1, average gain,
-  // stochastic rounding, norm of rows, dither).
-  void set_stages(const py::object& groups, const py::object& seed);
+  // What the stages of each group do: a value for each StageValue but the step. rates: of each
+  // group, by which l1 is multiplied where the kernel does not have the rate in its row.
+  void set_stages(const py::object& groups, const py::object& rates, const py::object& seed);
   const StepStages& stages() const { return stages_; }
 
   // ---- a step
@@ -58,6 +58,7 @@ class PlanRows {
   StepStages stages_;
   bool draws_ = false;                // a stage takes random bits
   std::vector<double> group_stages_;  // one row per group, without the step
+  std::vector<double> group_rates_;   // where `rate_` is nowhere
   uint64_t read_ = 0;                 // GroupRows::version of group_hyper_; 0: of no GroupRows
   bool filled_ = false;               // rows have the values of their groups
   // What the rows were shared for: PlanArrays::collected, PlanCounts::edits.

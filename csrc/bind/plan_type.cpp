@@ -4,6 +4,30 @@
 namespace onepass::bind {
 namespace {
 
+// The name by which Python gives a value; null for the step, which the plan counts.
+constexpr const char* name_of(StageValue value) {
+  switch (value) {
+    case kNoise:
+      return "noise";
+    case kCautious:
+      return "cautious";
+    case kThreshold:
+      return "l1";
+    case kAverageGain:
+      return "average_gain";
+    case kStochastic:
+      return "stochastic_rounding";
+    case kMaxRowNorm:
+      return "max_weight_norm";
+    case kDither:
+      return "dither";
+    case kStageStep:
+    case kStageValues:
+      return nullptr;
+  }
+  return nullptr;
+}
+
 // pybind11 would hand out uninitialised memory for an object that Plan.__new__ alone has made.
 Plan& plan_of(py::handle self) {
   auto held = reinterpret_cast<py::detail::instance*>(self.ptr())->get_value_and_holder();
@@ -36,6 +60,9 @@ PyObject* plan_write_steps(PyObject* self, PyObject* const* at, Py_ssize_t count
 }  // namespace
 
 void define_plan(py::module_& m) {
+  py::tuple stages(static_cast<size_t>(kStageStep));
+  for (int v = 0; v < kStageStep; ++v) stages[size_t(v)] = name_of(StageValue(v));
+  m.attr("STAGES") = stages;
   const py::handle plain(reinterpret_cast<PyObject*>(&PyType_Type));
   py::class_<Plan> plan(m, "Plan", py::is_final(), py::metaclass(plain));
   plan.def(py::init<const std::string&, const py::object&, const py::object&, const py::object&,
@@ -44,10 +71,9 @@ void define_plan(py::module_& m) {
            py::arg("steps") = py::none(), py::arg("stages") = py::none(), py::pos_only())
       .def(
           "set_stages",
-          [](const py::object& self, const py::object& groups, const py::object& seed) {
-            plan_of(self).set_stages(groups, seed);
-          },
-          py::arg("groups"), py::arg("seed"), py::pos_only())
+          [](const py::object& self, const py::object& groups, const py::object& rates,
+             const py::object& seed) { plan_of(self).set_stages(groups, rates, seed); },
+          py::arg("groups"), py::arg("rates"), py::arg("seed"), py::pos_only())
       .def_property(
           "steps", [](const py::object& self) { return plan_of(self).counts().steps(); },
           [](const py::object& self, const py::object& steps) { plan_of(self).set_steps(steps); })

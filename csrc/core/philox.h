@@ -90,9 +90,9 @@ ONEPASS_HD uint32_t keep_word(DropoutStream s, int64_t word_index) {
 }
 
 // The random bits of an optimizer's step: 32 for each element of a parameter, a function of the
-// seed, the parameter's number, its step and the element's C-order index. `draw` keeps two uses
-// apart, and both from the planes of a mask, of which there are 32.
-enum class Draw : uint32_t { noise = 64, rounding = 65 };
+// seed, the parameter's number, its step and the element's C-order index. `draw` keeps uses
+// apart, and all from the planes of a mask, of which there are 32.
+enum class Draw : uint32_t { noise = 64, rounding = 65, limit = 66 };
 struct StepStream {
   uint64_t seed;
   uint32_t parameter, step;

@@ -104,6 +104,8 @@ template <class K>
 constexpr bool kDecays<K, std::void_t<decltype(std::declval<const K&>().kept())>> = true;
 template <class T, class K>
 ONEPASS_HD T kept_by(const K& k) {
+  static_assert(!contains(K::rule::hyper, "decoupled_weight_decay") || kDecays<K>,
+                "a rule with a decoupled weight decay says what it keeps: T kept() const");
   if constexpr (kDecays<K>) {
     return k.kept();
   } else {

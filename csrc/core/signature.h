@@ -69,6 +69,19 @@ constexpr Names<A + B> joined(const Names<A>& first, const Names<B>& second) {
 }
 
 namespace detail {
+constexpr bool equal(const char* a, const char* b) {
+  while (*a && *a == *b) ++a, ++b;
+  return *a == *b;
+}
+}  // namespace detail
+template <size_t N>
+constexpr bool contains(const Names<N>& all, const char* name) {
+  for (size_t i = 0; i < N; ++i)
+    if (detail::equal(all.at[i], name)) return true;
+  return false;
+}
+
+namespace detail {
 template <class A>
 constexpr bool is_keep = std::is_same_v<std::remove_cv_t<std::remove_reference_t<A>>, Keep>;
 template <class A>
@@ -136,9 +149,7 @@ constexpr bool last_is_step(const Names<N>& all) {
   if constexpr (N == 0) {
     return false;
   } else {
-    const char *name = all[N - 1], *step = "step";
-    while (*name && *name == *step) ++name, ++step;
-    return *name == *step;
+    return detail::equal(all[N - 1], "step");
   }
 }
 

@@ -32,6 +32,9 @@ struct LimitJob {
     return call.hyper + tensor.hyper_set * call.hyper_size + call.hyper_size - kStageValues;
   }
   double limit() const { return values()[kMaxRowNorm]; }
+  StepStream random() const {
+    return {call.stages.seed, uint32_t(tensor.counter), uint32_t(uint64_t(values()[kStageStep]))};
+  }
 
   template <class T>
   void row(int64_t begin, int64_t size) const {
@@ -40,6 +43,7 @@ struct LimitJob {
     const Operand& master = stages[kMaster];
     const Operand& average = stages[kAverage];
     const Operand& value = master.data ? master : param;
+    const bool at_random = values()[kStochastic] != 0 && size_of(param.dtype) == 2;
     alignas(64) T scratch[kBlockElements], averaged[kBlockElements];
     double lanes[kRowLanes] = {};
     for (int64_t done = 0, n; done < size; done += n) {
@@ -57,6 +61,8 @@ struct LimitJob {
       if (factor != T(1)) {
         limit_run(factor, n, scratch);
         if (master.data) store_block(tensor, master, begin + done, n, scratch);
+        if (at_random)
+          round_at_random(param.dtype, begin + done, n, random(), Draw::limit, scratch, scratch);
         store_block(tensor, param, begin + done, n, scratch);
         // The average is of the parameter as it is held, unless there is a master copy.
         if (!master.data) load_block(tensor, param, begin + done, n, scratch);

@@ -60,9 +60,8 @@ template <class S>
 
 void round(const StageBlock<float>& block, const Stages<float>& stages, StepStream random) {
   if (stages.stochastic) {
-    alignas(64) uint32_t words[kBlockElements];
-    draw_words(random, Draw::rounding, block.begin, block.n, words);
-    stochastic_run(block.dtype, block.n, words, block.value, block.rounded);
+    round_at_random(block.dtype, block.begin, block.n, random, Draw::rounding, block.value,
+                    block.rounded);
   } else if (block.dtype == DType::f16) {
     nearest_run<Half>(block.n, block.value, block.rounded);
   } else {
@@ -103,6 +102,13 @@ void finish_block(const StageBlock<T>& block, const Stages<T>& stages, StepStrea
 
 }  // namespace
 
+void round_at_random(DType dtype, int64_t begin, int64_t n, StepStream random, Draw draw,
+                     const float* from, float* to) {
+  alignas(64) uint32_t words[kBlockElements + 8];
+  const int64_t skip = begin % 4;
+  draw_words(random, draw, begin - skip, n + skip, words);
+  stochastic_run(dtype, n, words + skip, from, to);
+}
 void dither_state(int64_t begin, int64_t n, uint32_t salt, float* state) {
   dither_run(uint32_t(begin), n, salt, state);
 }

@@ -25,6 +25,13 @@ struct StageBlock {
 void dither_state(int64_t begin, int64_t n, uint32_t salt, float* state);
 ONEPASS_HD void dither_state(int64_t, int64_t, uint32_t, double*) {}
 
+// Rounds values of elements [begin, begin + n) as a 16-bit parameter of `dtype` holds them, at
+// random; n <= kBlockElements.
+void round_at_random(DType dtype, int64_t begin, int64_t n, StepStream random, Draw draw,
+                     const float* from, float* to);
+ONEPASS_HD void round_at_random(DType, int64_t, int64_t, StepStream, Draw, const double*, double*) {
+}
+
 void before_update(const StageBlock<float>& block, const Stages<float>& stages,
                    const PrepareGradient<float>& prepare, StepStream random);
 void before_update(const StageBlock<double>& block, const Stages<double>& stages,

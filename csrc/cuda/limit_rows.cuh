@@ -3,6 +3,7 @@
 #pragma once
 #include "cuda/folds.cuh"
 #include "cuda/launch.cuh"
+#include "cuda/stages.cuh"
 #include "kernels/rounding.h"
 #include "kernels/row_limit.h"
 #include "kernels/running_average.h"
@@ -25,6 +26,9 @@ struct RowLimit {
   double max_norm;
   T gain;
   const NormResult* norm;  // null, or a step that was not finite changes nothing
+  bool at_random;          // how a parameter of 16 bits is rounded
+  StepStream random;
+  const int64_t* taken;  // null, or the step that the update has counted: that of `random`
 
   ONEPASS_DEVICE int64_t offset(const RowOperand& operand, int64_t at) const {
     if (operand.dense) return at;
@@ -48,6 +52,9 @@ __global__ void __launch_bounds__(kThreads, 2)
     limit_rows_kernel(const __grid_constant__ RowLimit<T> call) {
   if (call.norm && call.norm->first_nonfinite >= 0) return;
   const RowOperand& value = call.master.memory.data ? call.master : call.param;
+  StepStream random = call.random;
+  if (call.taken) random.step = uint32_t(uint64_t(*call.taken));
+  StepWords words(random, Draw::limit);
   const int64_t warps = int64_t(gridDim.x) * kWarps;
   for (int64_t row = int64_t(blockIdx.x) * kWarps + warp_of(threadIdx.x); row < call.rows;
        row += warps) {
@@ -64,6 +71,8 @@ __global__ void __launch_bounds__(kThreads, 2)
       if (factor != T(1)) {
         v = limited(v, factor);
         if (call.master.memory.data) call.store(call.master, at, v);
+        if constexpr (sizeof(T) == 4)
+          if (call.at_random) v = stochastic_rounding(v, call.param.memory.dtype, words.at(at));
         call.store(call.param, at, v);
         if constexpr (sizeof(T) == 4)
           if (value.memory.dtype != DType::f32) v = nearest(v, value.memory.dtype);
@@ -95,6 +104,10 @@ void limit_rows_of(const Elementwise& call, const Tensor& tensor, const double* 
   limit.max_norm = values[kMaxRowNorm];
   limit.gain = T(values[kAverageGain]);
   limit.norm = call.rider.skip_nonfinite ? call.rider.norm : nullptr;
+  limit.at_random = values[kStochastic] != 0 && size_of(tensor.operands[0].dtype) == 2;
+  limit.random = {call.stages.seed, uint32_t(tensor.counter),
+                  uint32_t(uint64_t(values[kStageStep]))};
+  limit.taken = call.rider.steps ? call.rider.steps + tensor.counter : nullptr;
   const auto kernel = &limit_rows_kernel<T>;
   start(kernel, persistent_blocks(kernel, ceil_div(tensor.rows, kWarps)),
         static_cast<cudaStream_t>(call.stream), limit);

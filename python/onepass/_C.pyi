@@ -147,9 +147,11 @@ class Plan:
     # The steps as float32, into a buffer of them; on a device this waits.
     def write_steps(self, to: Any, /) -> None: ...
     # Of a plan made with `stages` (lists of averages and of master copies, None where a parameter
-    # has none): what they do in each group, (noise, cautious, l1, 1 - ema_decay, stochastic
-    # rounding, max_weight_norm, dither of bfloat16 states), and the seed of random bits.
-    def set_stages(self, groups: Sequence[Sequence[float]], seed: int, /) -> None: ...
+    # has none): what they do in each group, a value for each of STAGES, the rate of each group, by
+    # which l1 is multiplied where the kernel has no rate of its own, and the seed of random bits.
+    def set_stages(
+        self, groups: Sequence[Sequence[float]], rates: Sequence[float], seed: int, /
+    ) -> None: ...
     # (skipped, norm before clipping, index of the first parameter with a non-finite gradient); on a
     # device, where that is not known yet, (None, array of a NormResult, (index of each tensor's
     # parameter, device, stream))
@@ -166,6 +168,9 @@ class Plan:
         zero_skipped: bool,
         /,
     ) -> tuple[Any, Any, Any]: ...
+
+# The values of a row of Plan.set_stages, in order.
+STAGES: tuple[str, ...]
 
 # Rows of hyper-parameters, which a plan takes as `hyper`. It knows the values
 # of `keys` in the groups, their lists "params" and what is in them. `follow` says whether all are

@@ -34,7 +34,7 @@ BIND = [
         "csrc/bind/plan_groups.cpp",
         "if (version == 0 || version != group.version) {",
         "if (version == 0) {",
-        ("tests/test_many_groups.py::test_a_change_of_one_group_among_many_takes_effect",),
+        ("tests/test_many_groups.py::test_a_change_of_one_group_among_many_takes_effect_at_the_next_step",),
     ),
     Mutant(
         "plan: steps that are set leave the rows shared",
@@ -48,7 +48,7 @@ BIND = [
         "csrc/bind/plan_rows.cpp",
         "  read_ = 0;\n  filled_ = false;\n",
         "  read_ = 0;\n",
-        ("tests/test_many_groups.py::test_a_change_of_one_group_among_many_takes_effect",),
+        ("tests/test_many_groups.py::test_a_change_of_one_group_among_many_takes_effect_at_the_next_step",),
     ),
     Mutant(
         "plan: a negative step count",

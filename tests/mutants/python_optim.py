@@ -129,8 +129,8 @@ OPTIM = [
     Mutant(
         "optimizer: another option that changed with the rate is not seen",
         "python/onepass/optim/_planned.py",
-        "if key != self._rate)",
-        "if key == self._rate)",
+        "for key in self._option_names if key != rate)",
+        "for key in self._option_names if key == rate)",
         (f"{OPTIONS}::test_a_rate_and_another_option_that_change_together_are_both_seen",),
     ),
     Mutant(

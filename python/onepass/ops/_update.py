@@ -632,7 +632,8 @@ def asgd_(
         etas: η, a list with a number or a 0-d array for each parameter, not read by the first step;
             the step updates it. On a CUDA device a step with ``nonfinite`` waits for that.
         mus: μ, likewise.
-        lambd: how fast the rate falls; it also shrinks the parameters.
+        lambd: how fast the rate falls; it also shrinks the parameters, as part of the update,
+            which ``cautious`` may hold back.
         alpha: the power at which the rate falls.
         t0: the step at which averaging starts.
 

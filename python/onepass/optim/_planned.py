@@ -188,7 +188,7 @@ class Planned:
         arrays = [self._array_of(p) for p in self._parameters]
         if self._no_riders is not None:
             return Riders((), (False,) * len(arrays), (False,) * len(arrays))
-        return riders(self._name, groups, arrays, self._settings, "lr" not in self._rule.reads)
+        return riders(self._name, groups, arrays, self._settings)
 
     def _restart(self) -> None:
         """A start that depends on options follows them until a parameter's first gradient."""
@@ -312,7 +312,8 @@ class Planned:
 
     def _set_stages(self, plan: _C.Plan) -> None:
         if self._riders.active:
-            plan.set_stages(self._riders.rows, self._settings.seed)
+            rates = [group["lr"] for group in self.param_groups]
+            plan.set_stages(self._riders.rows, rates, self._settings.seed)
 
     def _starts(self, state: State) -> list[float]:
         """What a state holds before each parameter's first gradient."""

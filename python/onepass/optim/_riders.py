@@ -10,6 +10,7 @@ from typing import Any, Literal, NamedTuple
 
 from onepass import _numbers as numbers
 from onepass._array import Array, brought_to, copy_into, parameter_dtype, zeros_like
+from onepass._C import STAGES
 from onepass.ops._ranges import Range
 from onepass.optim import _torch_options
 from onepass.optim._torch_options import TorchOptions
@@ -80,7 +81,7 @@ _LIMITS = {
     "ema_decay": Range(0, most=1),
     "noise": Range(0),
 }
-Row = tuple[float, float, float, float, float, float, float]  # csrc/core/backend.h, StageValue
+Row = tuple[float, ...]  # a value for each of _C.STAGES
 
 
 class Settings(NamedTuple):
@@ -112,22 +113,23 @@ def settings(owner: str, given: Mapping[str, Any]) -> Settings:
     return Settings(seed, dtype, stochastic, master)
 
 
-def _row(owner: str, group: Mapping[str, Any], own: Settings, scales: bool) -> Row:
+def _row(owner: str, group: Mapping[str, Any], own: Settings) -> Row:
     values = {}
     for name, limits in _LIMITS.items():
         if (value := group[name]) is None and OF_GROUPS[name] is None:
             continue
         values[name] = limits.check(owner, name, value)
     cautious = numbers.flag(owner, "cautious", group["cautious"])
-    return (
-        values["noise"],
-        float(cautious),
-        values["l1"] * (group["lr"] if scales else 1.0),
-        1.0 - values.get("ema_decay", 1.0),
-        float(own.stochastic_rounding),
-        values.get("max_weight_norm", 0.0),
-        float(own.state_dtype == "bfloat16"),
-    )
+    row = {
+        "noise": values["noise"],
+        "cautious": float(cautious),
+        "l1": values["l1"],
+        "average_gain": 1.0 - values.get("ema_decay", 1.0),
+        "stochastic_rounding": float(own.stochastic_rounding),
+        "max_weight_norm": values.get("max_weight_norm", 0.0),
+        "dither": float(own.state_dtype == "bfloat16"),
+    }
+    return tuple([row[name] for name in STAGES])
 
 
 class Riders(NamedTuple):
@@ -158,7 +160,6 @@ def riders(
     groups: Sequence[Mapping[str, Any]],
     arrays: Iterable[Array],
     own: Settings,
-    scales: bool,
 ) -> Riders:
     """Checked options of all groups.
 
@@ -167,12 +168,11 @@ def riders(
         groups: dicts of options.
         arrays: of the parameters.
         own: the options of the optimizer.
-        scales: whether ``l1`` is multiplied by the rate here: the kernel does not know it.
 
     Raises:
         TypeError, ValueError: naming the option.
     """
-    rows = tuple(_row(owner, group, own, scales) for group in groups)
+    rows = tuple(_row(owner, group, own) for group in groups)
     averaged = tuple(g["ema_decay"] is not None for g in groups for _ in g["params"])
     narrow = tuple(own.master_weights and _is_narrow(array) for array in arrays)
     return Riders(rows, averaged, narrow)
