@@ -235,7 +235,7 @@ def test_mixed_dtypes_in_one_call(simulator):
         assert_all_same(a, w)
 
 
-@pytest.mark.parametrize("cls", [optim.LARS, optim.LAMB])
+@pytest.mark.parametrize("cls", [optim.LARS, optim.LAMB, optim.Adafactor])
 def test_norms_of_each_tensor_give_the_bits_of_the_cpu(simulator, cls):
     """What LARS, LAMB and diagnostics add up: parameters of all dtypes and layouts, some of many
     tiles, one at the end of float64's range, in one list and any order of threads."""
