@@ -25,6 +25,12 @@ struct Factored {
 };
 constexpr int64_t kFactoredBytes = 64;
 
+// What Kernel and Measure have for a row.
+template <class T>
+ONEPASS_HD T over_level(T row, double level) {
+  return T(double(row) / level);
+}
+
 struct FactorCut {
   int64_t matrices, height, width;
   int64_t strips, bands, band;  // `band` rows each

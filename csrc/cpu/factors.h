@@ -59,7 +59,7 @@ template <class K, class T>
 template <class T>
 [[gnu::noinline]] void level_rows(double level, int64_t n, const T* held, T* to) {
 #pragma GCC ivdep
-  for (int64_t i = 0; i < n; ++i) to[i] = T(double(held[i]) / level);
+  for (int64_t i = 0; i < n; ++i) to[i] = over_level(held[i], level);
 }
 struct Widened {
   template <class T>

@@ -131,7 +131,7 @@ ONEPASS_DEVICE void finish_rows(const K& k, const Matrices& own, const FactorCut
   const double level = k.level(columns[0] / double(cut.height));
   T* levelled = reinterpret_cast<T*>(own.levelled) + first;
   for (int64_t r = thread; r < cut.height; r += kThreads)
-    levelled[r] = T(double(load_element<T>(own.rows, first + r)) / level);
+    levelled[r] = over_level(load_element<T>(own.rows, first + r), level);
 }
 
 template <class K, class T, int64_t kBytes>
