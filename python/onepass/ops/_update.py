@@ -889,9 +889,10 @@ def adafactor_(
     each column, and v = r·c/max(mean of r, ε₁). RMS(x) is ‖x‖/√size, over a whole parameter.
 
     Against the paper, lr bounds 1/√t (there 0.01 does), ε₁ bounds √v and the mean of r (there ε₁ is
-    added to g²), r and c are means (there sums), and the decay is added. PyTorch does the same;
-    against it, v is not rounded where r·c is less than the least number, and with 16-bit parameters
-    all is computed in float32, with float32 states.
+    added to g²), r and c are means (there sums), and the decay is added. PyTorch does the same.
+    Against it, r·c does not leave the range of numbers, an empty parameter is left alone (PyTorch
+    divides by its size), and with 16-bit parameters all is computed in float32, with float32
+    states.
 
     Args:
         row_vars: r, arrays of shape (…, rows, 1), None for a parameter with fewer than two axes.
