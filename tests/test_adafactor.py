@@ -456,3 +456,31 @@ def test_tensors_of_torch_of_every_dtype():
             there.step([to_torch(g) for g in grads])
         for p, tensor in zip(params, tensors, strict=True):
             np.testing.assert_array_equal(as_float64(p), tensor.detach().double().numpy())
+
+
+def test_a_frozen_parameter_gets_its_states_when_it_is_thawed():
+    torch = pytest.importorskip("torch")
+    from onepass.torch import optim as front
+
+    def parameters():
+        made = [torch.nn.Parameter(torch.from_numpy(p)) for p in drawn([(4, 5), (3,), (2, 3, 4)])]
+        for p in made[:2]:
+            p.requires_grad_(False)
+        return made
+
+    ours, theirs = parameters(), parameters()
+    one, other = front.Adafactor(ours, lr=0.1), torch.optim.Adafactor(theirs, lr=0.1)
+    for t in range(6):
+        for i, g in enumerate(drawn([(4, 5), (3,), (2, 3, 4)], seed=t)):
+            for p in (ours[i], theirs[i]):
+                p.requires_grad_(p.requires_grad or t >= 2)
+                p.grad = torch.from_numpy(g.copy()) if p.requires_grad else None
+        one.step()
+        other.step()
+    assert_near([p.detach().numpy() for p in ours], [p.detach().numpy() for p in theirs], 1e-12)
+    assert one.state_dict()["state"].keys() == other.state_dict()["state"].keys()
+    frozen, (p,) = drawn([(4, 5)]), drawn([(4, 5)])
+    plain = optim.Adafactor([p, *frozen])
+    plain.step([np.ones((4, 5)), None])
+    assert_all_same(frozen, drawn([(4, 5)]))
+    assert steps_of(plain, 2) == [1, 0]
