@@ -36,7 +36,11 @@ def flat(results):
 
 def copied(inputs):
     return tuple(
-        [a.copy() for a in v] if isinstance(v, list) else v.copy() if hasattr(v, "copy") else v
+        [None if a is None else a.copy() for a in v]
+        if isinstance(v, list)
+        else v.copy()
+        if hasattr(v, "copy")
+        else v
         for v in inputs
     )
 
@@ -44,7 +48,7 @@ def copied(inputs):
 def mapped(function, inputs):
     """function applied to every array of inputs, also inside lists."""
     return tuple(
-        [function(a) for a in v]
+        [None if a is None else function(a) for a in v]
         if isinstance(v, list)
         else function(v)
         if isinstance(v, np.ndarray)

@@ -235,7 +235,7 @@ def test_mixed_dtypes_in_one_call(simulator):
         assert_all_same(a, w)
 
 
-@pytest.mark.parametrize("cls", [optim.LARS, optim.LAMB])
+@pytest.mark.parametrize("cls", [optim.LARS, optim.LAMB, optim.Adafactor])
 def test_norms_of_each_tensor_give_the_bits_of_the_cpu(simulator, cls):
     """What LARS, LAMB and diagnostics add up: parameters of all dtypes and layouts, some of many
     tiles, one at the end of float64's range, in one list and any order of threads."""
@@ -257,6 +257,44 @@ def test_norms_of_each_tensor_give_the_bits_of_the_cpu(simulator, cls):
         state = opt.state_dict()["state"]
         states = [entry[key] for entry in state.values() for key in entry if key != "step"]
         return params, states, [np.float64(each) for each in opt.per_parameter]
+
+    want = run()
+    for order in ORDERS:
+        with on(simulator, order):
+            got = run()
+        for a, w in zip(got, want, strict=True):
+            assert_all_same(a, w, str(order))
+
+
+def test_rows_and_columns_give_the_bits_of_the_cpu(simulator):
+    """Of Adafactor: matrices of many bands and strips, small ones by the dozen, vectors of many
+    blocks, views, 16-bit and float64 in one list, steps that are skipped."""
+
+    def run():
+        rng = np.random.default_rng(3)
+        shapes = [
+            (130, 300),
+            (12, 3, 3),
+            (4300, 1),
+            (1, 1030),
+            (2, 70, 5),
+            (2500,),
+            (),
+            (0, 3),
+            (1, 1),
+        ]
+        params = [np.asarray(rng.standard_normal(s)).astype(np.float32) for s in shapes]
+        params += [rng.standard_normal((33, 40)).astype(d) for d in DTYPES]
+        params += [rng.standard_normal((4, 7, 6, 5)).transpose(0, 3, 1, 2)[::-1, :, ::2]]
+        grads = [np.asarray(rng.standard_normal(p.shape)).astype(p.dtype) for p in params]
+        opt = optim.Adafactor(params, lr=0.5, weight_decay=0.1)
+        for _ in range(2):
+            opt.step(grads, max_value=0.75, grad_scale=2.0)
+        grads[1][0, 0, 0] = np.nan
+        assert opt.step(grads, nonfinite="skip").skipped
+        state = opt.state_dict()["state"]
+        states = [entry[key] for entry in state.values() for key in entry if key != "step"]
+        return params, states
 
     want = run()
     for order in ORDERS:

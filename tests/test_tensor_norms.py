@@ -15,6 +15,9 @@ NEED_NORMS = [
     pytest.param(lambda p, **more: optim.LARS(p, lr=0.5, weight_decay=0.1, **more), id="LARS"),
     pytest.param(lambda p, **more: optim.LARS(p, lr=0.5, momentum=0.0, **more), id="LARS-plain"),
     pytest.param(lambda p, **more: optim.LAMB(p, lr=0.1, weight_decay=0.1, **more), id="LAMB"),
+    pytest.param(
+        lambda p, **more: optim.Adafactor(p, lr=0.5, weight_decay=0.1, **more), id="Adafactor"
+    ),
 ]
 each_optimizer = pytest.mark.parametrize("make", NEED_NORMS)
 EDGES = [1, 2, 3, 4, 7, 8, 15, 16, 17, 127, 128, 129, 255, 256, 257, 1023, 1024, 1025, 2048, 9000]

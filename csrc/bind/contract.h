@@ -22,8 +22,13 @@ enum class Shape : uint8_t {
   rows,       // the reference without its class axis
   single,     // 0-d
   free,       // the call checks them
+  // Of a list, beside a parameter of it: one value for each row and column of its matrices, the
+  // last two axes, or None; of a parameter without matrices one for each element, or None.
+  matrix_row,
+  matrix_column,
+  vector,
 };
-constexpr int kShapes = int(Shape::free) + 1;
+constexpr int kShapes = int(Shape::vector) + 1;
 
 enum class Type : uint8_t {
   none,

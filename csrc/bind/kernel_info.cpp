@@ -16,10 +16,11 @@ std::vector<const char*> list_of(const Names<N>& names) {
   return std::vector<const char*>(names.at, names.at + N);
 }
 
+// Of the first `count` operands.
 template <class F>
-std::vector<Access> accesses_of() {
+std::vector<Access> accesses_of(size_t count = Signature<F>::arity) {
   const auto accesses = Signature<F>::accesses();
-  return {accesses.at, accesses.at + Signature<F>::arity};
+  return {accesses.at, accesses.at + count};
 }
 
 // F is the functor whose signature counts; the options are K's.
@@ -42,7 +43,12 @@ std::vector<RuleInfo> describe_rules() {
     using V = decltype(variant);
     using F = typename V::template Kernel<float>;
     const auto optional = list_of(R::optional);
+    const auto factors = list_of(R::factors);
     std::vector<const char*> operands = list_of(R::operands);
+    operands.insert(operands.end(), factors.begin(), factors.end());
+    // Values of rows and columns are few beside those of elements.
+    const size_t own = Signature<F>::arity - (factors.empty() ? 0 : 2);
+    static_assert(R::factors.size == 0 || R::optional.size == 0, "one or the other");
     if (V::on == 0) {
       ++index;
       std::vector<const char*> states(operands.begin() + kFirstState, operands.end());
@@ -56,19 +62,21 @@ std::vector<RuleInfo> describe_rules() {
       info.scalars = list_of(R::scalars);
       info.starts.assign(R::starts, R::starts + R::scalars.size);
       info.norms = list_of(R::norms);
+      info.factors = factors;
       info.advance = [](double* row) { advance<R>(row); };
       info.advances_first = R::advances_first;
       all.push_back(std::move(info));
     }
     for (size_t i = 0; i < optional.size(); ++i)
       if (V::on >> i & 1) operands.push_back(optional[i]);
-    if (operands.size() != Signature<F>::arity) throw std::logic_error("one name per operand");
-    KernelInfo info{R::name,          "update", operands,      list_of(R::hyper),
-                    accesses_of<F>(), index,    int32_t(V::on)};
+    if (operands.size() != own + factors.size()) throw std::logic_error("one name per operand");
+    KernelInfo info{R::name, "update",      operands, list_of(R::hyper), accesses_of<F>(own),
+                    index,   int32_t(V::on)};
     if constexpr (R::norms.size > 0) {
-      const auto before = accesses_of<typename V::template Measure<float>>();
+      const auto before = accesses_of<typename V::template Measure<float>>(own);
       info.accesses.insert(info.accesses.end(), before.begin(), before.end());
     }
+    if (!factors.empty()) info.accesses.push_back(Access::read);
     all.back().variants.push_back(std::move(info));
   });
   return all;

@@ -32,6 +32,9 @@ struct RuleInfo {
   std::vector<const char*> scalars;  // of each parameter, beside its step count
   std::vector<double> starts;        // their values before the first step
   std::vector<const char*> norms;    // of each tensor, which a pass before the update measures
+  // The last required ones of `states`: those of rows, of columns, and of the elements of tensors
+  // without matrices. A kernel has the operands of the first two in their place.
+  std::vector<const char*> factors;
   // Of a row [hyper…, scalars…], takes the scalars to the step in it, before the kernel reads them
   // or after the step.
   void (*advance)(double* row);
@@ -39,6 +42,8 @@ struct RuleInfo {
   std::vector<KernelInfo> variants;  // bit i of the position: optional state i is there
 
   size_t required() const { return states.size() - optional.size(); }
+  // The operand that is the state of rows; those after it are the other factors.
+  size_t first_factor() const { return kFirstState + required() - factors.size(); }
   size_t row_size() const { return hyper.size() + scalars.size(); }
 };
 

@@ -108,8 +108,13 @@ py::object Plan::step_on_cpu(const Items& grads, const StepOptions& options, Sta
     norms_.resize(arrays_.count() * rule_.norms.size());
     calls.update.norms = norms_.data();
   }
+  if (!rule_.factors.empty()) {
+    calls.update.factored = factored_.at_least(arrays_.factored_bytes());
+    arrays_.place_factored(calls.update.factored);
+    calls.update.factors = arrays_.factors().data();
+  }
   if (watch_.on) watch_.prepare(calls.update, arrays_.count(), nullptr);
-  if (!rule_.norms.empty() || watch_.on)
+  if (!rule_.norms.empty() || !rule_.factors.empty() || watch_.on)
     calls.workspace = workspace_.at_least(passes.workspace(calls));
   if (elements > 0) {
     const ReleaseGil released(elements);
@@ -146,10 +151,16 @@ py::object Plan::step_on_device(const Items& grads, const StepOptions& options) 
               update_call(options)};
   calls.norm.stream = calls.update.stream = where.stream;
   if (counts_.on_device()) counts_.ride(where, &calls.update, &calls.norm);
-  py::object result = py::none(), workspace, norms;
+  py::object result = py::none(), workspace, norms, factored;
   if (!rule_.norms.empty()) {
     norms = lend(where, int64_t(arrays_.count() * rule_.norms.size()), "float64");
     calls.update.norms = static_cast<double*>(pointer_of(norms));
+  }
+  if (!rule_.factors.empty()) {
+    factored = lend(where, arrays_.factored_bytes(), "uint8");
+    calls.update.factored = pointer_of(factored);
+    arrays_.place_factored(calls.update.factored);
+    calls.update.factors = arrays_.factors().data();
   }
   if (watch_.on) watch_.prepare(calls.update, arrays_.count(), &where);
   const int64_t bytes = passes.workspace(calls);

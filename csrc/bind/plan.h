@@ -42,6 +42,7 @@ class Plan {
   PlanRows rows_;
   std::vector<double> norms_;  // of each tensor, between two passes on the CPU
   HostMemory workspace_;       // likewise
+  HostMemory factored_;        // likewise
   PlanWatch watch_;
   std::atomic<bool> busy_{false};
 };

@@ -44,6 +44,8 @@ Contract plan_contract(const RuleInfo& rule) {
     all.push_back(plan_argument(kernel.operands[operand], operand));
   for (size_t s = 0; s < rule.states.size(); ++s) {
     all.push_back(plan_argument(rule.states[s], kFirstState + s));
+    if (kFirstState + s >= rule.first_factor() && s < rule.required())
+      all.back() = factor_argument(rule.states[s], kFirstState + s - rule.first_factor());
     if (s >= rule.required()) all.back().use |= optional;
   }
   Contract c{rule.name, all.data(), int(all.size())};
@@ -55,8 +57,13 @@ PlanArrays::PlanArrays(const RuleInfo& rule, const py::object& params, const py:
                        const py::object& stages)
     : info_(variant_of(rule, Items(rule.name, "states", states.ptr()))),
       op_(rule.name),
+      first_factor_(rule.first_factor()),
+      factors_(rule.factors.size()),
       own_(info_.operands.size()),
       arity_(own_ + (stages.is_none() ? 0 : kStageOperands)) {
+  if (factors_ > 0 && !stages.is_none())
+    value_error(op_, "'stages' is given, expected None for an update with states of rows");
+  keep_order_ = factors_ > 0;
   params_ = tuple_of("params", params.ptr());
   slots_.resize(params_.size());
   const Items lists(op_, "states", states.ptr());
@@ -108,6 +115,7 @@ const char* PlanArrays::name_of(size_t operand) const {
 }
 
 void PlanArrays::keep_order(bool keep) {
+  keep = keep || factors_ > 0;
   if (keep == keep_order_) return;
   keep_order_ = keep;
   for (size_t i = 0; i < count(); ++i) known(i, kParam) = {};  // lays everything out again
@@ -136,9 +144,11 @@ void PlanArrays::open_slot(size_t i, PyObject* grad, Array* arrays) const {
                         " lies on another device than 'params[0]'; use one optimizer "
                         "for each device");
   for (size_t o = 0; o < arity_; ++o) {
-    const Argument argument = plan_argument(name_of(o), o);
+    Argument argument = plan_argument(name_of(o), o);
+    if (is_factor(o)) argument.kind.shape = Shape::free;
     if (arrays[o]) check_form(argument, arrays[o], param, nullptr, argument.use & update);
   }
+  if (factors_ > 0) check_factors(arrays);
 }
 
 void PlanArrays::remember(size_t i, const Array* arrays) {
@@ -156,7 +166,8 @@ void PlanArrays::lay_out(size_t i, Array* arrays, Staging* staging, bool zero_gr
   Slot& slot = slots_[i];
   slot.staged = false;
   for (size_t o = 0; o < arity_; ++o) {
-    if (absent(i, o) || !Staging::misaligned(arrays[o])) continue;
+    const bool apart = arrays[o] && is_factor(o) && !arrays[o].c_order;
+    if (absent(i, o) || !(apart || Staging::misaligned(arrays[o]))) continue;
     slot.staged = true;
     staging->load(&arrays[o], o != kGrad || zero_grad);
   }
@@ -166,6 +177,13 @@ void PlanArrays::lay_out(size_t i, Array* arrays, Staging* staging, bool zero_gr
   layout.operands = operands_.data() + i * arity_;
   std::vector<const Array*> operands;
   for (size_t o = 0; o < arity_; ++o) operands.push_back(&arrays[absent(i, o) ? kParam : o]);
+  Spread spread;
+  if (factors_ > 0) {
+    spread_factors(i, arrays, &spread);
+    operands[first_factor_] = &spread.of_row;
+    operands[first_factor_ + 1] = &spread.of_column;
+    operands[first_factor_ + 2] = &arrays[kParam];
+  }
   arrange(&layout, operands.data(), int(arity_), keep_order_);
   const auto ndim = size_t(layout.ndim);
   slot.ndim = layout.ndim;
@@ -173,7 +191,7 @@ void PlanArrays::lay_out(size_t i, Array* arrays, Staging* staging, bool zero_gr
   std::copy(layout.shape, layout.shape + ndim, slot.dims.data());
   for (size_t o = 0; o < arity_; ++o) {
     Operand& operand = layout.operands[o];
-    if (absent(i, o)) operand = {};
+    if (absent(i, o) && !is_factor(o)) operand = {};
     if (!operand.strides) continue;
     int64_t* strides = slot.dims.data() + ndim * (1 + o);
     std::copy(operand.strides, operand.strides + ndim, strides);
@@ -261,6 +279,7 @@ void PlanArrays::refresh(const Items& grads, Staging* staging, bool zero_grad) {
 void PlanArrays::collect() {
   tensors_.clear();
   order_.clear();
+  all_factors_.clear();
   elements_ = 0;
   any_torch_ = false;
   for (size_t i = 0; i < slots_.size(); ++i) {
@@ -275,6 +294,7 @@ void PlanArrays::collect() {
     tensor.counter = int64_t(i);
     tensor.rows = slot.rows;
     tensors_.push_back(tensor);
+    if (factors_ > 0) all_factors_.push_back(slot.factors);
     order_.push_back(i);
     elements_ += slot.size;
     any_torch_ = any_torch_ || slot.torch;

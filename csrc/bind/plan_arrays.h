@@ -1,6 +1,7 @@
 // The arrays of a plan: parameters, gradients, states. They are checked in full once; a step
 // compares them with what the plan remembers and checks again only what has changed.
-// plan_overlap.cpp keeps apart in memory what is written.
+// plan_overlap.cpp keeps apart in memory what is written; plan_factors.cpp has the states of rows
+// and columns.
 #pragma once
 #include <pybind11/numpy.h>
 
@@ -21,6 +22,11 @@ constexpr Argument plan_argument(const char* name, size_t operand) {
   constexpr unsigned use = many | strided;
   return {name, operand == kParam ? reference : compatible_reference,
           operand == kGrad ? use | read | optional : use | update};
+}
+// The same of a factor, by its position among them: PlanArrays::check_factors checks the shape.
+constexpr Argument factor_argument(const char* name, size_t factor) {
+  constexpr Shape shapes[] = {Shape::matrix_row, Shape::matrix_column, Shape::vector};
+  return {name, {shapes[factor], Type::compatible}, many | strided | update};
 }
 // The same of all lists of a rule; lives as long as the process.
 Contract plan_contract(const RuleInfo& rule);
@@ -104,6 +110,12 @@ class PlanArrays {
   // Elements keep their C-order index: random bits follow it.
   void keep_order(bool keep);
 
+  // Of a rule with factors (core/factors.h): the bytes that the pass over them leaves for the
+  // others, and where these will be.
+  const std::vector<Factors>& factors() const { return all_factors_; }
+  int64_t factored_bytes() const;
+  void place_factored(void* memory);
+
   // ---- a step
 
   // Looks at all arrays; nothing is written before all of them have passed. None: no gradient.
@@ -129,6 +141,7 @@ class PlanArrays {
     bool torch = false;
     int64_t size = 0;
     int64_t rows = 0;  // Tensor::rows
+    Factors factors;   // Elementwise::factors
     int32_t ndim = 0;
     DType computing = DType::f32;
     std::vector<int64_t> dims;  // of the common layout: shape, then strides of every operand
@@ -150,7 +163,10 @@ class PlanArrays {
   }
   // A parameter without such an array.
   bool absent(size_t i, size_t operand) const {
-    return operand >= own_ && object(i, operand, nullptr) == Py_None;
+    return (operand >= own_ || is_factor(operand)) && object(i, operand, nullptr) == Py_None;
+  }
+  bool is_factor(size_t operand) const {
+    return operand >= first_factor_ && operand < first_factor_ + factors_;
   }
   const char* name_of(size_t operand) const;
   Known& known(size_t i, size_t operand) { return known_[i * arity_ + operand]; }
@@ -160,6 +176,15 @@ class PlanArrays {
   void open_slot(size_t i, PyObject* grad, Array* arrays) const;
   void remember(size_t i, const Array* arrays);
   void lay_out(size_t i, Array* arrays, Staging* staging, bool zero_grad);
+
+  // One entry for each element of a parameter: what an update reads of the states of its row and
+  // column.
+  struct Spread {
+    int64_t strides[2][kMaxAxes];
+    Array of_row, of_column;
+  };
+  void check_factors(const Array* arrays) const;
+  void spread_factors(size_t i, const Array* arrays, Spread* spread);
   void refresh_slot(size_t i, PyObject* grad, Staging* staging, bool zero_grad);
   void collect();
   void find_foreign();
@@ -172,8 +197,9 @@ class PlanArrays {
 
   const KernelInfo& info_;
   const char* op_;
-  size_t own_;    // operands of the rule
-  size_t arity_;  // with those of stages
+  size_t first_factor_, factors_;  // operands that are factors
+  size_t own_;                     // operands of the rule
+  size_t arity_;                   // with those of stages
   bool keep_order_ = false;
   py::tuple params_;
   std::vector<py::tuple> states_;
@@ -188,11 +214,12 @@ class PlanArrays {
   std::vector<size_t> moved_grads_;  // not yet known to keep clear of what is written
 
   uint64_t collected_ = 0;
-  std::vector<Tensor> tensors_;  // of the active slots
-  std::vector<size_t> order_;    // their indices
-  ScheduleStorage schedule_;     // on the CPU
-  int64_t elements_ = 0;         // of all of them
-  bool any_torch_ = false;       // among them
+  std::vector<Tensor> tensors_;       // of the active slots
+  std::vector<size_t> order_;         // their indices
+  std::vector<Factors> all_factors_;  // theirs, of a rule with factors
+  ScheduleStorage schedule_;          // on the CPU
+  int64_t elements_ = 0;              // of all of them
+  bool any_torch_ = false;            // among them
   std::vector<Place> foreign_;  // on a device: arrays of other libraries than the first parameter's
 };
 

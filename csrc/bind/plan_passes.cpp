@@ -23,6 +23,14 @@ void decide(Calls* calls) {
   if (calls->norm.result == &calls->measured) decide_on_cpu(calls);
 }
 // Leaves the gradients for the update, which is the one to zero them.
+void factor_tensors(Calls* calls) {
+  if (calls->skipped) return;
+  Elementwise call = calls->update;
+  call.rider.zero_grad = false;
+  call.workspace = calls->workspace;
+  calls->backend.factor[calls->kernel.index][calls->kernel.variant](call);
+}
+// Likewise.
 void measure_tensors(Calls* calls) {
   if (calls->skipped) return;
   Elementwise call = calls->update;
@@ -58,6 +66,8 @@ constexpr Pass kUpdate{[](const Calls& c) { return workspace_bytes(c.backend, c.
                        &update};
 constexpr Pass kMeasureTensors{[](const Calls& c) { return measure_bytes(c.backend, c.update); },
                                &measure_tensors};
+constexpr Pass kFactorTensors{[](const Calls& c) { return c.backend.factor_workspace(c.update); },
+                              &factor_tensors};
 constexpr Pass kWatchBefore{
     [](const Calls& c) { return measure_bytes(c.backend, c.watch.before()); }, &watch_before};
 constexpr Pass kWatchAfter{[](const Calls& c) { return measure_bytes(c.backend, c.watch.after()); },
@@ -74,6 +84,7 @@ Passes::Passes(const StepOptions& options, const RuleInfo& rule, const PlanWatch
     at[count++] = &kDecide;
   }
   if (watch.on) at[count++] = &kWatchBefore;
+  if (!rule.factors.empty()) at[count++] = &kFactorTensors;
   if (!rule.norms.empty()) at[count++] = &kMeasureTensors;
   at[count++] = &kUpdate;
   if (stages.has_limit) at[count++] = &kLimitRows;

@@ -92,6 +92,7 @@ py::dict describe(const KernelInfo& info) {
   d["scalars"] = py::tuple();
   d["starts"] = py::tuple();
   d["norms"] = py::tuple();
+  d["factors"] = py::tuple();
   d["reads"] = reads;
   d["writes"] = writes;
   return d;
@@ -106,6 +107,7 @@ py::dict describe(const RuleInfo& rule) {
   for (size_t i = 0; i < rule.scalars.size(); ++i) starts[i] = py::float_(rule.starts[i]);
   d["starts"] = starts;
   d["norms"] = tuple_of(rule.norms);
+  d["factors"] = tuple_of(rule.factors);
   return d;
 }
 

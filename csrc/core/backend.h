@@ -115,6 +115,14 @@ struct StepStages {
   uint64_t seed = 0;
 };
 
+// Of a tensor, for a rule with factors (core/factors.h): the last two extents of a parameter with
+// two axes or more, and the states of its rows and columns; of any other 0 and 0, and in the place
+// of rows the state of its elements. States are dense.
+struct Factors {
+  int64_t height = 0, width = 0;
+  Operand rows, columns;
+};
+
 struct Elementwise {
   const Tensor* tensors = nullptr;
   int64_t count = 0;
@@ -131,6 +139,9 @@ struct Elementwise {
   int64_t norm_count = 0;
   void* stream = nullptr;
   void* workspace = nullptr;
+  // Of a rule with factors, one for each tensor, and what the pass over them leaves for the others.
+  const Factors* factors = nullptr;
+  void* factored = nullptr;
 };
 
 // The keep bits of elements 0 to `elements`, one byte each, or packed, the first in the lowest bit.
@@ -262,6 +273,10 @@ struct Backend {
   uint32_t* (*host_word)(int device) = nullptr;
   // Null on a device.
   void (*dropout_mask)(const DropoutMask&) = nullptr;
+  // The pass before measure and update of a rule with factors, null for any other rule, in the
+  // order of `update`; and its workspace, on the CPU too.
+  const Run<Elementwise>** factor = nullptr;
+  int64_t (*factor_workspace)(const Elementwise&) = nullptr;
 };
 
 }  // namespace onepass

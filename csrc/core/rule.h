@@ -10,8 +10,10 @@
 //     static void advance(double* scalars, double… hyper)    takes them to the step in `hyper`
 //     advances_first   whether that comes before the kernel is made, or after the step
 //     norms            the 2-norms of each tensor that Kernel needs, by name
+//     factors          none; or the states of rows, of columns and of vectors, see below
 //     template <class T, class... S> struct Kernel   // one S for each optional state: T& or Absent
 //     template <class T, class... S> struct Measure  // of a rule with norms
+//     template <class T> struct Factor               // of a rule with factors
 //   };
 //
 // Kernel's constructor takes `hyper`, then the scalars as `advance` leaves them (or as it finds
@@ -19,7 +21,18 @@
 // over the same tensors: for each element it returns a value for each norm (Terms), and it may
 // write states. Kernel::take(norms) follows, for each tensor; operands that Kernel has no use for
 // are Unread.
+//
+// A rule with factors keeps, of a tensor with two axes or more, a value for each row and one for
+// each column of its matrices, those of the last two axes; of others a value for each element. A
+// pass of its own comes first (core/factors.h): Factor::operator()(held, mean) is the next value,
+// where `mean` is of the gradient's squares along the row or column. Kernel and Measure then have
+// two operands more behind the others, for each element: the row's value over
+// Factor::level(the mean of those of its matrix), and the column's value. Of a tensor without
+// matrices these are the element's own value and 1.
+//
+// A functor with see(size, dtype) is shown the elements of each tensor and its parameter's dtype.
 #pragma once
+#include "core/dtype.h"
 #include "core/signature.h"
 
 ONEPASS_BEGIN
@@ -30,6 +43,7 @@ struct Rule {
   static constexpr auto scalars = names();
   static constexpr double starts[] = {0};
   static constexpr auto norms = names();
+  static constexpr auto factors = names();
   static constexpr bool advances_first = true;
 };
 
@@ -67,7 +81,25 @@ struct Variant<R, kOn, std::index_sequence<I...>> {
     template <class... H>
     ONEPASS_HD explicit Measure(H... values) : Base(values...) {}
   };
+  template <class T>
+  struct Factor : R::template Factor<T> {
+    using Base = typename R::template Factor<T>;
+    using rule = R;
+    static constexpr auto hyper = joined(R::hyper, R::scalars);
+    template <class... H>
+    ONEPASS_HD explicit Factor(H... values) : Base(values...) {}
+  };
 };
+
+template <class K, class = void>
+constexpr bool kSees = false;
+template <class K>
+constexpr bool kSees<K, std::void_t<decltype(std::declval<K&>().see(int64_t(), DType()))>> = true;
+// Shows a functor its tensor.
+template <class K>
+ONEPASS_HD void show(K* k, int64_t size, DType dtype) {
+  if constexpr (kSees<K>) k->see(size, dtype);
+}
 
 // How many norms of its tensor a functor takes.
 template <class K, class = void>
@@ -129,7 +161,7 @@ constexpr size_t larger_of(size_t a, size_t b) { return a > b ? a : b; }
 template <class... R>
 constexpr size_t most_operands(Rules<R...>) {
   size_t most = 0;
-  ((most = larger_of(most, R::operands.size + R::optional.size)), ...);
+  ((most = larger_of(most, R::operands.size + R::optional.size + R::factors.size)), ...);
   return most;
 }
 template <class... R>

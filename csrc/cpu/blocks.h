@@ -54,6 +54,10 @@ void load_run(T* to, const S* from, int64_t stride, int64_t n) {
   if (stride == 1) {
 #pragma GCC ivdep
     for (int64_t i = 0; i < n; ++i) to[i] = load_as<S, T>(from[i]);
+  } else if (stride == 0) {
+    const T value = load_as<S, T>(*from);
+#pragma GCC ivdep
+    for (int64_t i = 0; i < n; ++i) to[i] = value;
   } else {
     for (int64_t i = 0; i < n; ++i) to[i] = load_as<S, T>(from[i * stride]);
   }

@@ -1,5 +1,6 @@
 // Compiles every variant of the optimizers whose rule is included before it (formula.cpp.in), and
 // adds them to the table.
+#include "cpu/factors.h"
 #include "cpu/staged_piece.h"
 #include "cpu/tensor_norms.h"
 #include "cpu/unit.h"
@@ -17,6 +18,11 @@ struct Driver {
   static constexpr Run<Elementwise> measure() {
     return &tensor_norms::measure<M, kGradientOperand>;
   }
+  template <template <class> class F>
+  static constexpr Run<Elementwise> factor() {
+    return &factors::factor<F>;
+  }
+  static int64_t factor_workspace(const Elementwise& call) { return factors::workspace(call); }
 };
 
 }  // namespace

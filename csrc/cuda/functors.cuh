@@ -27,6 +27,7 @@ class Functors {
       step_ = step;
       made_.k = make();
     }
+    show(&made_.k, entry.size, entry.dtype(0));
     if constexpr (kNorms<K> > 0)
       made_.k.take(call_.norms + int64_t(entry.number) * int64_t(kNorms<K>));
   }

@@ -1,6 +1,7 @@
 // Compiles every variant of the optimizers whose rule is included before it (formula.cu.in), and
 // adds them to the table.
 #pragma once
+#include "cuda/factors.cuh"
 #include "cuda/loops.cuh"
 #include "cuda/tensor_norms.cuh"
 #include "cuda/units.h"
@@ -18,6 +19,11 @@ struct Driver {
   static constexpr Run<Elementwise> measure() {
     return &tensor_norms::measure<M, kGradientOperand>;
   }
+  template <template <class> class F>
+  static constexpr Run<Elementwise> factor() {
+    return &factors::factor<F>;
+  }
+  static int64_t factor_workspace(const Elementwise& call) { return factors::workspace(call); }
 };
 
 }  // namespace

@@ -11,6 +11,7 @@ struct Tables {
   Run<Elementwise> activation_backward[count_of(Activations{})] = {};
   const Run<Elementwise>* update[count_of(Updates{})] = {};
   const Run<Elementwise>* measure[count_of(Updates{})] = {};
+  const Run<Elementwise>* factor[count_of(Updates{})] = {};
   Run<ChannelNorm> channel_norm[count_of(ChannelNorms{})] = {};
   Run<ChannelNorm> channel_norm_backward[count_of(ChannelNorms{})] = {};
 
@@ -20,6 +21,7 @@ struct Tables {
     backend->activation_backward = activation_backward;
     backend->update = update;
     backend->measure = measure;
+    backend->factor = factor;
     backend->channel_norm = channel_norm;
     backend->channel_norm_backward = channel_norm_backward;
   }

@@ -7,6 +7,7 @@
 #include "core/rule.h"
 #ifndef ONEPASS_FORMULA
 #include "kernels/adadelta.h"
+#include "kernels/adafactor.h"
 #include "kernels/adagrad.h"
 #include "kernels/adam.h"
 #include "kernels/adamax.h"
@@ -32,6 +33,6 @@ using Updates =
     Rules<struct Sgd, struct Adam, struct AdamW, struct Rmsprop, struct NAdam, struct Lion,
           struct Adagrad, struct Adadelta, struct Adamax, struct RAdam, struct Adopt, struct Muon,
           struct Lars, struct Lamb, struct Asgd, struct Rprop, struct AdEMAMix,
-          struct ScheduleFreeSgd, struct ScheduleFreeAdamW>;
+          struct ScheduleFreeSgd, struct ScheduleFreeAdamW, struct Adafactor>;
 
 ONEPASS_END

@@ -21,6 +21,7 @@ class Kernel(TypedDict):
     scalars: tuple[str, ...]
     starts: tuple[float, ...]  # of the scalars
     norms: tuple[str, ...]  # of each tensor, which a pass before the update measures
+    factors: tuple[str, ...]  # the states of rows, of columns and of vectors; the last operands
     reads: int
     writes: int
 

@@ -277,12 +277,18 @@ def keywords_of(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def as_float64(value):
-    """Floating arrays, also in lists, widened; anything else as it is."""
+    """Floating arrays, also in lists, widened; anything else as it is. Their dtype remembers the
+    one before, see `epsilon`."""
     if isinstance(value, list):
         return [as_float64(v) for v in value]
     if isinstance(value, np.ndarray) and value.dtype.name in SIGNIFICAND:
-        return value.astype(np.float64)
+        return value.astype(np.dtype(np.float64, metadata={"before": value.dtype.name}))
     return value
+
+
+def epsilon(value: np.ndarray) -> float:
+    """The machine epsilon of an array's dtype, of a widened one that before."""
+    return 2.0 ** (1 - SIGNIFICAND[(value.dtype.metadata or {}).get("before", value.dtype.name)])
 
 
 def label_of(options: dict[str, Any]) -> str:
@@ -308,7 +314,12 @@ def vector(rng, n, dtype, low=0.5, high=1.5):
 
 def tensors(rng, shape, dtype, draw=normal):
     """Arrays of the shape asked for, of a small one, and an empty one: a list's usual mistakes."""
-    return [draw(rng, s, dtype) for s in (shape, (5, 3), (0,))]
+    return [draw(rng, s, dtype) for s in listed(shape)]
+
+
+def listed(shape):
+    """The shapes of `tensors`."""
+    return [shape, (5, 3), (0,)]
 
 
 # ------------------------------------------------------------------------------------------ torch

@@ -18,7 +18,9 @@ from cases._case import (
     Derived,
     as_float64,
     computing,
+    epsilon,
     has_torch,
+    listed,
     normal,
     tensor_of,
     tensors,
@@ -105,6 +107,30 @@ class Scalar(State):
         return [self.draw(rng, (), dtype) for _ in tensors(rng, shape, dtype)]
 
 
+class Factor(State):
+    """A value for each row or column of a parameter's matrices, None where it has no matrices; or
+    for each element of a parameter without them."""
+
+    def shape(self, shape: Sequence[int]) -> tuple[int, ...] | None:
+        matrices = len(shape) > 1
+        if self.name == "variance":
+            return None if matrices else tuple(shape)
+        along = {"row_var": 1, "col_var": 2}[self.name]
+        ones = [1 if axis == len(shape) - along else n for axis, n in enumerate(shape)]
+        return tuple(ones) if matrices else None
+
+    def fresh(self, p: np.ndarray, options: dict[str, Any]) -> np.ndarray | None:
+        shape = self.shape(p.shape)
+        return None if shape is None else np.zeros(shape, p.dtype)
+
+    def tracked(self, values: np.ndarray | None) -> Rounded | None:
+        return None if values is None else Rounded(values)
+
+    def drawn(self, rng, shape, dtype) -> list[np.ndarray | None]:
+        shapes = map(self.shape, listed(shape))
+        return [None if own is None else self.draw(rng, own, dtype) for own in shapes]
+
+
 @dataclasses.dataclass(frozen=True)
 class Optimizer:
     """One optimizer. No field has a default: an incomplete record cannot be made.
@@ -160,10 +186,19 @@ class Optimizer:
         defaults = {name: p.default for name, p in parameters.items() if p.default is not p.empty}
         return defaults | options
 
-    def given(self, options: dict[str, Any]) -> dict[str, Any]:
-        """The arguments of the rule: these options and the class's defaults, as constants."""
+    def given(self, options: dict[str, Any], like: np.ndarray) -> dict[str, Any]:
+        """The arguments of the rule: these options and the class's defaults, as constants.
+
+        `like` is the parameter: a None in a tuple stands for the machine epsilon of its dtype.
+        """
         step = {"step": options["step"]} if "step" in options else {}
-        return constants(self.keywords(self.complete(options)) | step)
+        own = {
+            key: tuple(epsilon(like) if part is None else part for part in value)
+            if isinstance(value, tuple)
+            else value
+            for key, value in self.keywords(self.complete(options)).items()
+        }
+        return constants(own | step)
 
     def variants(self) -> list[Variant]:
         """One for each combination of optional states that the sweep has options for."""
@@ -213,6 +248,10 @@ class Variant:
         kernels = {k["name"]: k for k in _C.kernels() if k["kind"] == "update"}
         return bool(kernels[self.record.name]["norms"])
 
+    @property
+    def factored(self) -> bool:
+        return any(isinstance(s, Factor) for s in self.states)
+
     @functools.cached_property
     def present(self) -> list[bool]:
         return [s.when is None or s.when in self.switches for s in self.record.states]
@@ -241,7 +280,7 @@ class Variant:
     # ---- single steps
 
     def row(self) -> Case:
-        count = len(self.states)
+        count = 0 if self.factored else len(self.states)  # those with a value for each element
 
         def make(rng, shape, dtype, **_):
             states = [s.drawn(rng, shape, computing(dtype)) for s in self.states]
@@ -255,7 +294,7 @@ class Variant:
             for p, g, *own in zip(params, grads, *states, strict=True):
                 own = [s.tracked(x) for s, x in zip(self.states, own, strict=True)]
                 results = self.record.rule(
-                    Rounded(p), Rounded(g), *self.placed(own), **self.record.given(options)
+                    Rounded(p), Rounded(g), *self.placed(own), **self.record.given(options, p)
                 )
                 p, *own = map(bounded, results)
                 there = [s for s, is_there in zip(own, self.present, strict=True) if is_there]
@@ -277,11 +316,11 @@ class Variant:
             Derived(),
             lambda s: 3 * s + 2 * count * max(s, 4),
             SHAPES,
-            BENCH,
+            [(256, 256), (1024, 1024), (4096, 4096)] if self.factored else BENCH,
             self._rivals,
             options,
             options[-1],
-            written=(0, *range(2, 2 + count)),
+            written=(0, *range(2, 2 + len(self.states))),
             no_rival="" if self.record.torch is not None else "PyTorch has no such optimizer",
         )
 
@@ -291,7 +330,8 @@ class Variant:
         """PyTorch's over copies of the tensors, gradients set; `more` are options of PyTorch's."""
         tensors = [torch.nn.Parameter(p.detach().clone()) for p in params]
         for tensor, grad in zip(tensors, grads, strict=True):
-            tensor.grad = grad.detach()
+            if tensor.numel() or not self.factored:  # PyTorch divides by the number of elements
+                tensor.grad = grad.detach()
         options = {key: value for key, value in keywords.items() if key != "step"}
         return getattr(torch.optim, self.record.torch)(tensors, **self.options | options, **more)
 
@@ -301,9 +341,14 @@ class Variant:
         optimizer = self.torch_optimizer(params, grads, keywords)
         tensors = optimizer.param_groups[0]["params"]
         for p, *own in zip(tensors, *states, strict=True):
-            held = {s.name: v.detach().clone() for s, v in zip(self.states, own, strict=True)}
+            held = {
+                s.name: v.detach().clone()
+                for s, v in zip(self.states, own, strict=True)
+                if v is not None
+            }
             if step == 1:  # PyTorch's way to say that nothing has been seen yet
-                held = {s.name: held[s.name] for s in self.states if s.start is not None}
+                fresh = {s.name for s in self.states if s.start is not None}
+                held = {name: value for name, value in held.items() if name in fresh}
             if held:
                 optimizer.state[p] = {**held, "step": torch.tensor(step - 1.0)}
         default = torch.get_default_dtype()  # of the numbers beside a state
@@ -313,7 +358,7 @@ class Variant:
         finally:
             torch.set_default_dtype(default)
         return [p.detach() for p in tensors], *(
-            [optimizer.state[p][s.name] for p in tensors] for s in self.states
+            [optimizer.state[p].get(s.name) for p in tensors] for s in self.states
         )
 
     def _rivals(self, inputs, keywords):
@@ -356,7 +401,8 @@ class Trajectory:
     @params.setter
     def params(self, params) -> None:
         """Start anew from these values, which are exact."""
-        self._params = [Rounded(as_float64(p.copy())) for p in params]
+        self._like = [as_float64(p.copy()) for p in params]
+        self._params = [Rounded(p) for p in self._like]
 
     def entry(self, index: int) -> dict[str, np.ndarray]:
         """The states of a parameter as a state_dict names them, with their bounds."""
@@ -380,7 +426,7 @@ class Trajectory:
                     Rounded(g, CLIPPED * np.abs(g) if controls else 0.0),
                     *self._states[i],
                     step=self.steps[i],
-                    **self.record.given(self.options),
+                    **self.record.given(self.options, self._like[i]),
                 )
         return norm
 

@@ -96,8 +96,13 @@ class Rounded(np.lib.mixins.NDArrayOperatorsMixin):
         back = axis if axis < 0 else axis - self.value.ndim  # the error has an axis more in front
         return Rounded(z, each.sum(axis=back, keepdims=keepdims) + np.abs(z))
 
-    def total(self) -> Rounded:
-        """The sum of all elements, in double and then rounded."""
+    def total(self, axis: int | None = None) -> Rounded:
+        """The sum of all elements, in double and then rounded; or along an axis, which stays."""
+        if axis is not None:
+            z = self.value.sum(axis=axis, keepdims=True)
+            added = np.reshape([0, max(self.value.shape[axis] - 1, 0)], (2, *(1,) * z.ndim))
+            each = self.error + added * np.abs(self.value)
+            return Rounded(z, each.sum(axis=axis, keepdims=True) + np.abs(z))
         added = np.array([0, _additions(max(self.value.size, 1))])
         each = self.error.reshape(2, -1).sum(axis=1) + added * np.abs(self.value).sum()
         z = self.value.sum()

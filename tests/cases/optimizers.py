@@ -8,6 +8,7 @@ import numpy as np
 from onepass import optim
 
 from cases._optimizer import (
+    Factor,
     Optimizer,
     Scalar,
     State,
@@ -230,6 +231,30 @@ def ademamix(p, g, m1, m2, v, *, step, lr=1e-3, betas=(0.9, 0.999, 0.9999), alph
     return to, m1, m2, v
 
 
+def mean_squares(g, axis):
+    return (g * g).total(axis) / g.value.shape[axis]
+
+
+def adafactor(p, g, row, col, v, *, step, lr=1e-2, beta2_decay=-0.8, eps=(2.0**-52, 1e-3), d=1.0,
+              weight_decay=0.0, maximize=False):  # fmt: skip
+    if p.value.size == 0:
+        return p, row, col, v
+    g = -g if maximize else g
+    gain = power(Constant(step), beta2_decay)
+    root = np.sqrt(Constant(p.value.size))
+    alpha = np.maximum(norm(p) / root, eps[1]) * np.minimum(lr, 1 / np.sqrt(Constant(step)))
+    if v is not None:
+        v = estimate = (1 - gain) * v + gain * (g * g)
+    else:
+        row = (1 - gain) * row + gain * mean_squares(g, -1)
+        col = (1 - gain) * col + gain * mean_squares(g, -2)
+        level = np.maximum(row.total(-2) / row.value.shape[-2], eps[0])
+        estimate = row / level * col
+    u = g / np.maximum(np.sqrt(estimate), eps[0])
+    size = alpha / np.maximum(norm(u) / root / d, 1.0)
+    return p * (1 - lr * weight_decay) - size * u, row, col, v
+
+
 def schedulefree(y, z, u, weight_sum, lr_max, *, step, lr, beta, warmup_steps, r, weight_lr_power):
     if step < warmup_steps:
         lr = lr * (Constant(step) / warmup_steps)
@@ -373,6 +398,22 @@ OPTIMIZERS = [
             {"lr": 0.05, "eps": 1e-2, "weight_decay": 0.0},
         ],
         torch=None,
+    ),
+    Optimizer(
+        "adafactor",
+        cls=optim.Adafactor,
+        rule=adafactor,
+        states=[
+            Factor("row_var", when=None, start=0.0, draw=square),
+            Factor("col_var", when=None, start=0.0, draw=square),
+            Factor("variance", when=None, start=0.0, draw=square),
+        ],
+        sweep=[
+            {},
+            {"lr": 0.5, "beta2_decay": -0.5, "eps": (0.3, 0.1), "weight_decay": 0.1},
+            {"lr": 0.05, "beta2_decay": 0.0, "eps": (1e-30, 2.0), "d": 1.5, "maximize": True},
+        ],
+        torch="Adafactor",
     ),
     Optimizer(
         "adagrad",

@@ -128,6 +128,15 @@ const Run<Elementwise>* measures_of(std::index_sequence<V...>) {
   static constexpr Run<Elementwise> kVariant[] = {&measure_at<Side, kRule, int(V)>...};
   return inner().measure[kRule] ? kVariant : nullptr;
 }
+template <class Side, int kRule, int kVariant>
+void factor_at(const Elementwise& call) {
+  Side::run(inner().factor[kRule][kVariant], inner().factor_workspace(call), call);
+}
+template <class Side, int kRule, size_t... V>
+const Run<Elementwise>* factors_of(std::index_sequence<V...>) {
+  static constexpr Run<Elementwise> kVariant[] = {&factor_at<Side, kRule, int(V)>...};
+  return inner().factor[kRule] ? kVariant : nullptr;
+}
 template <class Side, auto kMember>
 void watch(const Elementwise& call) {
   Side::run(inner().*kMember, inner().measure_workspace(call), call);
@@ -142,7 +151,8 @@ void fill(Tables* t, std::integer_sequence<int, I...>, List<A...>) {
 template <class Side, int... I, class... R>
 void fill(Tables* t, std::integer_sequence<int, I...>, Rules<R...>) {
   ((t->update[I] = variants_of<Side, I>(std::make_index_sequence<kVariants<R>>{}),
-    t->measure[I] = measures_of<Side, I>(std::make_index_sequence<kVariants<R>>{})),
+    t->measure[I] = measures_of<Side, I>(std::make_index_sequence<kVariants<R>>{}),
+    t->factor[I] = factors_of<Side, I>(std::make_index_sequence<kVariants<R>>{})),
    ...);
 }
 template <class Side, int... I>

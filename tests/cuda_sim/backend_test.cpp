@@ -219,6 +219,62 @@ void all_updates(std::string* bits) {
   elementwise("longer list", cuda.update[0][0], 2, DType::f64, kOptions, kPlain, bits, 30);
 }
 
+// ---- mean squares along rows and columns: vectors, a strided matrix, several, one of many tiles
+
+void factors(const char* name, Run<Elementwise> factor, DType dtype, std::string* bits) {
+  struct Of {
+    int64_t matrices, height, width;
+  };
+  const Of all[] = {{37, 0, 0}, {1, 6, 10}, {3, 2, 5}, {1061, 0, 0}, {1, kBrief ? 70 : 131, 260}};
+  const int64_t shape[] = {6, 10}, strides[] = {1, 6};
+  std::vector<Buffer> buffers;
+  std::vector<std::vector<Operand>> operands;
+  std::vector<Factors> states;
+  std::vector<Tensor> tensors;
+  for (const Of& of : all) {
+    const bool matrices = of.height > 0;
+    const int64_t size = of.matrices * (matrices ? of.height * of.width : 1);
+    const int64_t rows = matrices ? of.matrices * of.height : size;
+    const int64_t columns = matrices ? of.matrices * of.width : size;
+    const auto made = [&](DType d, int64_t count) {
+      buffers.emplace_back(d, count, unsigned(buffers.size()), matrices ? 0 : 1);
+      return buffers.back().operand(size == 60 && count == size ? strides : nullptr);
+    };
+    operands.push_back({made(dtype, size), made(dtype, size), made(computing(dtype), rows)});
+    states.push_back(
+        {of.height, of.width, made(computing(dtype), rows), made(computing(dtype), columns)});
+    Tensor tensor = tensor_of(size, computing(dtype), {}, shape);
+    tensor.counter = int64_t(tensors.size());
+    tensors.push_back(tensor);
+  }
+  for (size_t t = 0; t < tensors.size(); ++t) tensors[t].operands = operands[t].data();
+  const std::vector<double> hyper{0.1, -0.5, 1e-3, 0.1, 1, 0, 3};
+  double factored[8];
+  Elementwise call = call_on(tensors, hyper);
+  call.factors = states.data();
+  call.factored = factored;
+  call.rider.unscale = 0.5;
+  call.rider.max_value = 0.75;
+  const NormResult bad{0, 0, 3};
+  call.rider.norm = &bad;
+  run(name, factor, cuda.factor_workspace(call), call);
+  for (const Buffer& b : buffers) b.append_to(bits);
+  std::string before, after;
+  for (const Buffer& b : buffers) b.append_to(&before);
+  call.rider.skip_nonfinite = true;
+  run(name, factor, cuda.factor_workspace(call), call);
+  for (const Buffer& b : buffers) b.append_to(&after);
+  check(before == after, "a skipped step changes states of rows");
+}
+void all_factors(std::string* bits) {
+  int rule = -1;
+  onepass::cuda::for_each_variant(onepass::cuda::Updates{}, [&](auto r, auto variant) {
+    rule += variant.on == 0;
+    for (const DType d : dtypes())
+      if (cuda.factor[rule]) factors(decltype(r)::name, cuda.factor[rule][variant.on], d, bits);
+  });
+}
+
 // ---- updates with every stage around them, and rows with a limit after them
 
 template <class K>
@@ -695,6 +751,7 @@ int main() {
       {"staged", all_staged},
       {"device_norm", device_norm},
       {"norms_beyond_double", norms_beyond_double},
+      {"factors", all_factors},
       {"counted_steps", all_counted_steps},
       {"devices", devices},
       {"channelwise", all_channelwise},

@@ -54,6 +54,8 @@ RANGES: dict[str, Limits] = {
     "trust_coefficient": Range(0),
     "adapts_undecayed": None,
     "momentum_decay": Range(0),
+    "beta2_decay": Range(most=0),
+    "d": Range(1),
     "decoupled_weight_decay": None,
     "lambd": Range(0),
     "t0": Range(0),
@@ -83,7 +85,12 @@ SCALAR_RANGES = {
     "lr_max": Range(0),
 }
 # The states that are averages or sums of squares: a loaded one is never negative.
-SQUARES = frozenset({"exp_avg_sq", "max_exp_avg_sq", "square_avg", "sum", "acc_delta", "exp_inf"})
+SQUARES = frozenset(
+    {
+        *("exp_avg_sq", "max_exp_avg_sq", "square_avg", "sum", "acc_delta", "exp_inf"),
+        *("row_var", "col_var", "variance"),
+    }
+)
 # An option, its limits, the option without which it counts as 0, the least number that is surely in
 # the range, the number below which it is.
 Read = tuple[str, Limits, str | None, float, float]

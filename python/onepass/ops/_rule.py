@@ -7,7 +7,7 @@ a kernel's states and hyper-parameters are named and ordered; a rule adds what i
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from onepass import _C
 from onepass._numbers import flag, one_of
@@ -21,6 +21,10 @@ Launch = tuple[str, tuple[str | None, ...]]  # a kernel, and its states; None: w
 _UPDATES = {kernel["name"]: kernel for kernel in _C.kernels() if kernel["kind"] == "update"}
 
 
+Each = Literal["element", "row", "column", "vector's element"]
+_FACTORS: tuple[Each, ...] = ("row", "column", "vector's element")  # in the kernel's order
+
+
 class State(NamedTuple):
     """An array that an optimizer keeps for each parameter.
 
@@ -30,16 +34,35 @@ class State(NamedTuple):
         start: what it holds before the first gradient: a number, or the option that says it.
         named: the list of it that the kernel and a function of ``ops`` take, where that is not
             ``key + "s"``.
+        each: what it holds a value for, see `shape`.
     """
 
     key: str
     when: str | None = None
     start: float | str = 0.0
     named: str | None = None
+    each: Each = "element"
 
     @property
     def plural(self) -> str:
         return self.named or f"{self.key}s"
+
+    def shape(self, parameter: Sequence[int]) -> tuple[int, ...] | None:
+        """Its shape beside a parameter of that shape; None: such a parameter does without it.
+
+        Rows and columns are those of matrices, the last two axes. A parameter with fewer axes is a
+        vector.
+        """
+        shape = tuple(map(int, parameter))
+        if self.each == "element":
+            return shape
+        if (self.each == "vector's element") == (len(shape) >= 2):
+            return None
+        if self.each == "row":
+            return (*shape[:-1], 1)
+        if self.each == "column":
+            return (*shape[:-2], 1, shape[-1])
+        return shape
 
 
 class Needs(NamedTuple):
@@ -120,7 +143,11 @@ class Rule:
         if any(row.keys() != formula.keys() for row in self.compat.values()):
             raise ValueError(f"{kernel}: every row of compat needs all of {sorted(formula)}")
         self.identity = (*formula, *([instead[0]] if instead else []))
-        self.states = tuple(special.get(name) or State(name.removesuffix("s")) for name in lists)
+        each = dict(zip(info["factors"], _FACTORS, strict=False))
+        self.states = tuple(
+            special.get(name) or State(name.removesuffix("s"), each=each.get(name, "element"))
+            for name in lists
+        )
         self.keys = tuple(state.key for state in self.states)
         limits = {**RANGES, **(ranges or {})}
         self._reads = reads(kernel, info["hyper"], ignored or {}, limits)

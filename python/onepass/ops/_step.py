@@ -57,6 +57,7 @@ F = TypeVar("F", bound=Callable[..., StepInfo])
 RULES: dict[str, Rule] = {}  # by kernel
 Arrays = Sequence[Array]
 Grads = Sequence[Array | None]
+Factors = Sequence[Array | None]  # None: not of that parameter
 Steps = int | Sequence[int]
 Betas = tuple[float, float]
 

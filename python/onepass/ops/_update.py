@@ -9,10 +9,11 @@ from typing import Any
 
 from onepass.ops._ranges import Range
 from onepass.ops._rule import Needs, State
-from onepass.ops._step import Arrays, Betas, Grads, StepInfo, Steps, run, update
+from onepass.ops._step import Arrays, Betas, Factors, Grads, StepInfo, Steps, run, update
 
 __all__ = [
     "adadelta_",
+    "adafactor_",
     "adagrad_",
     "adam_",
     "adamax_",
@@ -863,3 +864,62 @@ def schedulefreeadamw_(
         (array([0.5]), array([0.5]))
     """
     return run("schedulefreeadamw", locals())
+
+
+@update("adafactor", ranges={"eps": (Range(0, none=-1), Range(0))})
+def adafactor_(
+    params: Arrays,
+    grads: Grads,
+    row_vars: Factors,
+    col_vars: Factors,
+    variances: Factors,
+    *,
+    step: Steps = 1,
+    lr: float = 1e-2,
+    beta2_decay: float = -0.8,
+    eps: tuple[float | None, float] = (None, 1e-3),
+    d: float = 1.0,
+    weight_decay: float = 0.0,
+    **options: Any,
+) -> StepInfo:
+    """Adafactor: u = g/max(√v, ε₁); p = (1 - lr·weight_decay)·p - α/max(1, RMS(u)/d)·u.
+
+    α = max(ε₂, RMS(p))·min(lr, 1/√t), with p as it is before the decay. v averages g²: with
+    β = 1 - t^beta2_decay, v = βv + (1 - β)g² of a parameter with fewer than two axes. Of any other
+    r = βr + (1 - β)·mean g² along each row of its matrices, the last two axes, c likewise along
+    each column, and v = r·c/max(mean of r, ε₁). RMS(x) is ‖x‖/√size, over a whole parameter.
+
+    Against the paper, lr bounds 1/√t (there 0.01 does), ε₁ bounds √v and the mean of r (there ε₁ is
+    added to g²), r and c are means (there sums), and the decay is added. PyTorch does the same.
+    Against it, r·c does not leave the range of numbers, an empty parameter is left alone (PyTorch
+    divides by its size), and with 16-bit parameters all is computed in float32, with float32
+    states.
+
+    Args:
+        row_vars: r, arrays of shape (…, rows, 1), None for a parameter with fewer than two axes.
+        col_vars: c, arrays of shape (…, 1, columns), likewise.
+        variances: v, like ``params`` (float32 for 16-bit parameters), None for a parameter with two
+            axes or more.
+        lr: the largest step relative to RMS(p).
+        beta2_decay: how fast β goes to 1; a number <= 0.
+        eps: (ε₁, ε₂); None stands for the machine epsilon of the parameter's dtype.
+        d: the largest RMS of u; a number >= 1.
+        weight_decay: of p, decoupled: scaled by lr alone.
+
+    Source: Shazeer & Stern, Adafactor: Adaptive Learning Rates with Sublinear Memory Cost, 2018;
+    PyTorch's Adafactor.
+
+    Example:
+        >>> import numpy as np
+        >>> import onepass
+        >>> p, g = np.float32([[3, 3], [3, 3]]), np.float32([[2, 2], [4, 4]])
+        >>> r, c = np.zeros((2, 1), np.float32), np.zeros((1, 2), np.float32)
+        >>> info = onepass.ops.adafactor_([p], [g], [r], [c], [None], step=1, lr=0.5)
+        >>> p
+        array([[1.5, 1.5],
+               [1.5, 1.5]], dtype=float32)
+        >>> r, c
+        (array([[ 4.],
+               [16.]], dtype=float32), array([[10., 10.]], dtype=float32))
+    """
+    return run("adafactor", locals())

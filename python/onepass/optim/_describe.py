@@ -14,6 +14,14 @@ _BYTES = 4  # of an element of a state; those of float64 parameters have 8
 
 def kept(rule: Rule) -> str:
     """The states and their bytes for each element of a parameter."""
+    factors = [state.key for state in rule.states if state.each != "element"]
+    if factors:
+        row, column, vector = factors
+        return _wrapped(
+            f"Keeps {vector}: {_BYTES} bytes for each element of a parameter with fewer than two "
+            f"axes; of any other {row} and {column} instead: {_BYTES} bytes for each row and each "
+            "column of its matrices, the last two axes; twice that for float64."
+        )
     always = [state.key for state in rule.states if state.when is None]
     text = f"Keeps {_listed(always)}: " if always else "Keeps nothing: "
     text += f"{_BYTES * len(always)} bytes for each element of a parameter"

@@ -377,22 +377,30 @@ class Optimizer(Planned):
         rides = self._ridden(groups)
         kept = [state for state in self._rule.states if state.key in wanted]
         counts = {"step"} if self._rule.counted else set()
+        owners = [group for group in groups for _ in group["params"]]
         required = [
-            {state.key for state in kept if state.when is None or group[state.when]} | counts
-            for group in groups
-            for _ in group["params"]
+            {
+                state.key
+                for state in kept
+                if (state.when is None or group[state.when])
+                and state.shape(array.shape) is not None
+            }
+            | counts
+            for group, array in zip(owners, self._arrays, strict=True)
         ]
         required = [names | _riders.required(rides, i) for i, names in enumerate(required)]
-        names = [*(state.key for state in kept), *_riders.names(rides)]
+        shapes: dict[str, Callable[[Sequence[int]], tuple[int, ...] | None]]
+        shapes = {state.key: state.shape for state in kept}
+        shapes |= dict.fromkeys(_riders.names(rides), tuple)
         scalars = self._rule.scalars
-        entries = reader.entries(state_dict, groups, names, required, scalars, self._arrays)
+        entries = reader.entries(state_dict, groups, shapes, required, scalars, self._arrays)
         for group, loaded in zip(self.param_groups, groups, strict=True):
             group.update({key: value for key, value in loaded.items() if key != "params"})
         plan = self._prepare()
         for state in kept:
             for index, start in enumerate(self._starts(state)):
-                value = entries.get(index, {}).get(state.key, start)
-                copy_into(self._states[state.key][index], value)
+                if (held := self._states[state.key][index]) is not None:
+                    copy_into(held, entries.get(index, {}).get(state.key, start))
         self._rider_arrays.load(entries, self._arrays, rides)
         everyone = range(len(self._arrays))
         plan.scalars = {

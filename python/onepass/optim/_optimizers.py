@@ -26,6 +26,7 @@ __all__ = [
     "SGD",
     "AdEMAMix",
     "Adadelta",
+    "Adafactor",
     "Adagrad",
     "Adam",
     "AdamW",
@@ -398,6 +399,28 @@ class ScheduleFreeAdamW(ScheduleFree, op=ops.schedulefreeadamw_):
         warmup_steps: int = 0,
         r: float = 0.0,
         weight_lr_power: float = 2.0,
+        *,
+        maximize: bool = False,
+        diagnostics: bool = False,
+        compat: str = "torch",
+        **options: Unpack[TorchOptions],
+    ) -> None:
+        super().__init__(params, locals())
+
+
+class Adafactor(Optimizer, op=ops.adafactor_):
+    _no_riders = (
+        "its sums are those of the plain gradient, and its states those of rows and columns"
+    )
+
+    def __init__(
+        self,
+        params: Parameters,
+        lr: float = 1e-2,
+        beta2_decay: float = -0.8,
+        eps: tuple[float | None, float] = (None, 1e-3),
+        d: float = 1.0,
+        weight_decay: float = 0.0,
         *,
         maximize: bool = False,
         diagnostics: bool = False,

@@ -234,7 +234,7 @@ class Planned:
     def _follow(self, state: State, arrays: list[Array]) -> list[Array]:
         """A state for each parameter: those held, brought to where it lies, and new ones."""
         held = self._states.get(state.key, [])
-        return follow(arrays, held, self._starts(state), self._state_dtype)
+        return follow(arrays, held, self._starts(state), self._state_dtype, state.shape)
 
     def _state_dtype(self, array: Array) -> DType:
         return state_dtype(self._name, array, self._settings.state_dtype)
@@ -244,7 +244,7 @@ class Planned:
         arrays = [self._array_of(p) for p in self._parameters]
         for key, states in self._states.items():
             for index, (array, held) in enumerate(zip(arrays, states, strict=False)):
-                if held.dtype != self._state_dtype(array):
+                if held is not None and held.dtype != self._state_dtype(array):
                     name = f" ({self._names[index]})" if self._names[index] else ""
                     raise TypeError(
                         f"{self._name}: parameter {index}{name} has dtype {array.dtype}, and its "

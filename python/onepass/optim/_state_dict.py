@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from onepass._array import Array
@@ -102,7 +102,7 @@ class Reader:
         self,
         state_dict: Any,
         groups: Groups,
-        names: Sequence[str],
+        shapes: Mapping[str, Callable[[Sequence[int]], tuple[int, ...] | None]],
         required: Sequence[set[str]],
         scalars: Iterable[str],
         arrays: Sequence[Array],
@@ -112,7 +112,8 @@ class Reader:
         Args:
             state_dict: as `groups` took it.
             groups: what `groups` gave.
-            names: all states of the optimizer.
+            shapes: all states of the optimizer, with their shapes beside a parameter of a shape;
+                None: it does without.
             required: for each parameter, those that must be there.
             scalars: numbers that must be there too.
             arrays: the parameters.
@@ -136,9 +137,15 @@ class Reader:
                     f"{missing[0]!r} {of} is missing, expected a state with "
                     f"{', '.join(map(repr, sorted({*required[at], *scalars})))}: another optimizer?"
                 )
-            for name in names:
+            for name, shape_of in shapes.items():
                 if name in filled:
-                    self._check_array(name, of, filled[name], tuple(arrays[at].shape))
+                    own = tuple(arrays[at].shape)
+                    if (shape := shape_of(own)) is None:
+                        raise self.refuse(
+                            f"{name!r} {of} is given, expected none beside a parameter of shape "
+                            f"{own}"
+                        )
+                    self._check_array(name, of, filled[name], shape)
             for name in scalars:
                 filled[name] = self._number(name, of, filled[name])
             filled["step"] = self._count(of, filled.get("step", 1))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -49,14 +50,24 @@ def follow(
     held: Sequence[Array],
     starts: Sequence[float],
     dtype_of: Callable[[Array], DType] = parameter_dtype,
+    shape_of: Callable[[Sequence[int]], tuple[int, ...] | None] = tuple,
 ) -> list[Array]:
-    """A state for each parameter: those held, moved to where it lies, and new ones after them."""
-    kept = [brought_to(array, state) for array, state in zip(arrays, held, strict=False)]
-    return kept + _new(arrays[len(kept) :], starts[len(kept) :], dtype_of)
+    """A state for each parameter: those held, moved to where it lies, and new ones after them.
+
+    None for a parameter that does without the state, of which ``shape_of`` says None.
+    """
+    kept = [
+        None if state is None else brought_to(array, state)
+        for array, state in zip(arrays, held, strict=False)
+    ]
+    return kept + _new(arrays[len(kept) :], starts[len(kept) :], dtype_of, shape_of)
 
 
 def _new(
-    arrays: Sequence[Array], starts: Sequence[float], dtype_of: Callable[[Array], DType]
+    arrays: Sequence[Array],
+    starts: Sequence[float],
+    dtype_of: Callable[[Array], DType],
+    shape_of: Callable[[Sequence[int]], tuple[int, ...] | None],
 ) -> list[Array]:
     """States filled with ``starts``.
 
@@ -64,33 +75,29 @@ def _new(
     state of their own layout, so that a step over a dense permuted parameter stays one dense run.
     """
     states: list[Array] = [None] * len(arrays)
+    shapes = [shape_of(array.shape) for array in arrays]
     together: dict[Any, list[int]] = {}
-    for index, array in enumerate(arrays):
+    for index, (array, shape) in enumerate(zip(arrays, shapes, strict=True)):
+        if shape is None:
+            continue
         dtype = dtype_of(array)
-        if is_contiguous(array):
+        if is_contiguous(array) or shape != tuple(array.shape):
             key = (type(array), str(dtype), str(getattr(array, "device", "cpu")))
             together.setdefault(key, []).append(index)
         else:
             states[index] = zeros_like(array, dtype)
     for indices in together.values():
         like = arrays[indices[0]]
-        sizes = [_size(arrays[i]) for i in indices]
+        sizes = [math.prod(shapes[i] or ()) for i in indices]
         buffer = zeros((sum(map(_padded, sizes)),), dtype_of(like), like)
         begin = 0
         for index, size in zip(indices, sizes, strict=True):
-            states[index] = buffer[begin : begin + size].reshape(tuple(arrays[index].shape))
+            states[index] = buffer[begin : begin + size].reshape(shapes[index])
             begin += _padded(size)
     for state, start in zip(states, starts, strict=True):
-        if start != 0:
+        if start != 0 and state is not None:
             copy_into(state, start)
     return states
-
-
-def _size(array: Array) -> int:
-    size = 1
-    for extent in array.shape:
-        size *= int(extent)
-    return size
 
 
 def _padded(size: int) -> int:

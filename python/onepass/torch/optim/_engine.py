@@ -97,9 +97,13 @@ class Engine(optim.Optimizer):
             return super()._follow(state, arrays)
         # At first: what the entries hold where it fits, else new.
         held = [part_of(self._name, entry.get(state.key)) for entry in self._entries]
-        fits = [adoptable(part, array) for part, array in zip(held, arrays, strict=True)]
+        fits = [
+            adoptable(part, array, state.shape(array.shape))
+            for part, array in zip(held, arrays, strict=True)
+        ]
         made = self._new(state, arrays, [i for i, fit in enumerate(fits) if not fit])
-        other = [i for i, fit in enumerate(fits) if fit and held[i].dtype != made[i].dtype]
+        dtypes = map(self._state_dtype, arrays)
+        other = [i for i, dtype in enumerate(dtypes) if fits[i] and held[i].dtype != dtype]
         more = self._new(state, arrays, other)
         for i, fit in enumerate(fits):
             if fit:
@@ -139,7 +143,12 @@ class Engine(optim.Optimizer):
         """The states that parameter ``index`` has, by the options of its group."""
         group = self.param_groups[self.group_numbers[index]]
         states = [state for state in self._rule.states if state.key in self._wanted[1]]
-        return [state.key for state in states if state.when is None or group[state.when]]
+        return [
+            state.key
+            for state in states
+            if (state.when is None or group[state.when])
+            and self._states[state.key][index] is not None
+        ]
 
     @property
     def states(self) -> dict[str, list[Array]]:
@@ -254,26 +263,28 @@ def part_of(owner: str, tensor: Any) -> Any:
     return tensor
 
 
-def shown_as(parameter: Any, part: Array) -> Array:
+def shown_as(parameter: Any, part: Array | None) -> Array | None:
     """A state as the user sees it: beside a DTensor a DTensor, on the same memory."""
-    if not hasattr(parameter, "to_local"):
+    if part is None or not hasattr(parameter, "to_local"):
         return part
+    # One of rows or columns is there for whole parameters alone.
+    like = parameter if part.shape == parameter.to_local().shape else part
     return type(parameter.data).from_local(
         part,
         parameter.device_mesh,
         parameter.placements,
         run_check=False,
-        shape=parameter.shape,
-        stride=parameter.stride(),
+        shape=like.shape,
+        stride=like.stride(),
     )
 
 
-def adoptable(value: Any, array: Array) -> bool:
-    """Whether a tensor can serve as the state of a parameter where it is, if its dtype does."""
+def adoptable(value: Any, array: Array, shape: tuple[int, ...] | None) -> bool:
+    """Whether a tensor can serve as a state of that shape where it is, if its dtype does."""
     return (
         isinstance(value, torch.Tensor)
         and value.layout == torch.strided
-        and value.shape == array.shape
+        and value.shape == shape
         and value.device == array.device
         and not value.requires_grad
     )

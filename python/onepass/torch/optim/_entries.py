@@ -211,6 +211,11 @@ class Entries:
         if not isinstance(value, torch.Tensor):
             raise TypeError(f"{what} is a {type(value).__name__}, expected a tensor")
         part, held = part_of(self._owner, value), self.engine.states[key][i]
+        if held is None:
+            raise ValueError(
+                f"{what} is given, expected none beside a parameter of shape "
+                f"{tuple(self.engine.parameters[i].shape)}; nothing was changed"
+            )
         if part.shape != held.shape:
             raise ValueError(
                 f"{what} has shape {tuple(part.shape)}, expected {tuple(held.shape)}; nothing was "
@@ -225,7 +230,7 @@ class Entries:
         part, held = part_of(self._owner, value), engine.states[key][i]
         if part is held:
             self._shown.setdefault(key, [None] * len(engine.parameters))[i] = value
-        elif adoptable(part, engine.arrays[i]) and part.dtype == held.dtype:
+        elif adoptable(part, engine.arrays[i], held.shape) and part.dtype == held.dtype:
             engine.put(key, i, part)
             self._shown.setdefault(key, [None] * len(engine.parameters))[i] = value
             engine.renew()
