@@ -382,13 +382,15 @@ class Optimizer(Planned):
         _, (_, wanted), _ = self._derived(groups)
         rides = self._ridden(groups)
         kept = [state for state in self._rule.states if state.key in wanted]
-        counts = {"step"} if self._rule.counted else set()
         required = [
-            {state.key for state in kept if state.when is None or group[state.when]} | counts
+            {state.key for state in kept if state.when is None or group[state.when]}
             for group in groups
             for _ in group["params"]
         ]
-        required = [names | _riders.required(rides, i) for i, names in enumerate(required)]
+        required = [
+            names | _riders.required(rides, i) | ({"step"} if self._counts_steps(i) else set())
+            for i, names in enumerate(required)
+        ]
         names = [*(state.key for state in kept), *_riders.names(rides)]
         scalars = self._rule.scalars
         entries = reader.entries(state_dict, groups, names, required, scalars, self._arrays)

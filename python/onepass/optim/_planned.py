@@ -39,6 +39,7 @@ class Planned:
     _rule: ClassVar[Rule]
     _name: ClassVar[str] = "Optimizer"  # of the class, for messages
     _no_riders: ClassVar[str | None] = None  # why not those of _riders.py, of a class without
+    _of_whole: ClassVar[str | None] = None  # what a step needs whole parameters for, if it does
 
     def __init__(
         self, defaults: dict[str, Any], groups: Sequence[Mapping[str, Any]], settings: Settings
@@ -124,6 +125,14 @@ class Planned:
     def _array_of(self, parameter: Any) -> Array:
         """What a step writes to for ``parameter``."""
         return array_of(parameter)
+
+    def _saved_as(self, index: int, key: str) -> str | None:
+        """The name of a state in the entry of parameter ``index``; None: it is not shown there."""
+        return key
+
+    def _counts_steps(self, index: int) -> bool:
+        """Whether the entry of parameter ``index`` must have its count of steps."""
+        return self._rule.counted
 
     def _kept(self) -> dict[str, list[Array]]:
         """The states that the options ask for, by name."""

@@ -17,8 +17,8 @@ def counterpart(name: str) -> type[torch.optim.Optimizer] | None:
 
 
 def dummy() -> list[torch.nn.Parameter]:
-    """Parameters to make an optimizer with that is thrown away."""
-    return [torch.nn.Parameter(torch.empty(0))]
+    """Parameters to make an optimizer with that is thrown away; PyTorch's Muon wants two axes."""
+    return [torch.nn.Parameter(torch.empty(0, 0))]
 
 
 def made(name: str, params: Any, given: Mapping[str, Any]) -> torch.optim.Optimizer | None:

@@ -37,11 +37,7 @@ class Engine(optim.Optimizer):
     ) -> None:
         self.group_numbers = [n for n, group in enumerate(groups) for _ in group["params"]]
         self.parameters = [p for group in groups for p in group["params"]]
-        sleeping = [
-            _frozen(p) and p.grad is None and not entry
-            for p, entry in zip(self.parameters, entries, strict=True)
-        ]
-        self.dormant = {i for i, sleeps in enumerate(sleeping) if sleeps}
+        self.dormant = {i for i, sleeps in enumerate(self._sleeping(entries)) if sleeps}
         self._asleep = {id(self.parameters[i]) for i in self.dormant}
         self._entries = entries
         # DTensors, with the parts of them that lie here.
@@ -50,6 +46,13 @@ class Engine(optim.Optimizer):
         self.param_groups = groups
         self._lists = tuple(((), g["params"], tuple(g["params"])) for g in groups)
         self._entries = ()
+
+    def _sleeping(self, entries: Sequence[Entry]) -> list[bool]:
+        """Whether each parameter needs no state yet."""
+        return [
+            _frozen(p) and p.grad is None and not entry
+            for p, entry in zip(self.parameters, entries, strict=True)
+        ]
 
     # ---- what the optimizer asks
 
@@ -64,13 +67,14 @@ class Engine(optim.Optimizer):
 
     def _replan(self, kernel: str, names: tuple[str | None, ...]) -> _C.Plan:
         plan = super()._replan(kernel, names)
-        pairs = zip(self.parameters, self._arrays, strict=True)
-        self._parts = [(p, a) for p, a in pairs if a is not p and id(p) not in self._asleep]
-        self._refuse_shards()
+        self._find_parts()
         return plan
 
-    def _refuse_shards(self) -> None:
-        """What is a function of a whole tensor would differ from rank to rank."""
+    def _find_parts(self) -> None:
+        """Which parameters lie here in part; what is a function of a whole one would differ from
+        rank to rank."""
+        pairs = zip(self.parameters, self._arrays, strict=True)
+        self._parts = [(p, a) for p, a in pairs if a is not p and id(p) not in self._asleep]
         shards = [p for p, part in self._parts if tuple(p.shape) != tuple(part.shape)]
         if not shards:
             return
@@ -80,12 +84,10 @@ class Engine(optim.Optimizer):
             for name in ("max_weight_norm", "noise")
             if group.get(name)
         ] + ["stochastic_rounding"] * self._settings.stochastic_rounding
-        if self._rule.norms or self._measures or ridden:
-            what = (
-                "norms of whole parameters"
-                if self._rule.norms
-                else ", ".join(sorted({*ridden, *["diagnostics"] * self._measures}))
-            )
+        ridden += ["diagnostics"] * self._measures
+        what = "norms of whole parameters" if self._rule.norms else self._of_whole
+        if what is not None or ridden:
+            what = what or ", ".join(sorted(set(ridden)))
             raise TypeError(
                 f"{self._name}: a parameter of shape {tuple(shards[0].shape)} is a DTensor of "
                 f"which a part lies here, expected whole parameters for {what}; use an "
@@ -96,7 +98,10 @@ class Engine(optim.Optimizer):
         if self._plan is not None:
             return super()._follow(state, arrays)
         # At first: what the entries hold where it fits, else new.
-        held = [part_of(self._name, entry.get(state.key)) for entry in self._entries]
+        held = [
+            part_of(self._name, entry.get(self._saved_as(i, state.key) or ""))
+            for i, entry in enumerate(self._entries)
+        ]
         fits = [adoptable(part, array) for part, array in zip(held, arrays, strict=True)]
         made = self._new(state, arrays, [i for i, fit in enumerate(fits) if not fit])
         other = [i for i, fit in enumerate(fits) if fit and held[i].dtype != made[i].dtype]
@@ -135,11 +140,18 @@ class Engine(optim.Optimizer):
     def arrays(self) -> Sequence[Array]:
         return self._arrays
 
-    def keys(self, index: int) -> list[str]:
-        """The states that parameter ``index`` has, by the options of its group."""
+    def shown_as(self, index: int, key: str) -> str | None:
+        """The name of a state in the entry of parameter ``index``; None: it is not shown."""
+        return self._saved_as(index, key)
+
+    def keys(self, index: int) -> dict[str, str]:
+        """The states that parameter ``index`` has, by the options of its group: its name in an
+        entry → its key."""
         group = self.param_groups[self.group_numbers[index]]
         states = [state for state in self._rule.states if state.key in self._wanted[1]]
-        return [state.key for state in states if state.when is None or group[state.when]]
+        held = [state.key for state in states if state.when is None or group[state.when]]
+        named = {self._saved_as(index, key): key for key in held}
+        return {name: key for name, key in named.items() if name is not None}
 
     @property
     def states(self) -> dict[str, list[Array]]:
@@ -149,15 +161,13 @@ class Engine(optim.Optimizer):
     def scalar_starts(self) -> dict[str, float]:
         return self._rule.scalars
 
-    @property
-    def counted(self) -> bool:
-        """Whether ``state`` shows the counts of steps."""
-        return self._rule.counted
+    def counted(self, index: int) -> bool:
+        """Whether ``state`` shows the count of the steps of parameter ``index``."""
+        return self._counts_steps(index)
 
     def further(self) -> dict[int, Entry]:
         """What the optimizer saves beside its states, for options such as running averages: of
         parameters that have taken a step, by the id of the parameter."""
-        shown = {"step", *self._rule.keys, *self._rule.scalars}
         groups, pairs = self.param_groups, zip(self.param_groups, self._lists, strict=False)
         # Also where the groups hold other parameters by now.
         self.param_groups = [{**group, "params": [*own]} for group, (_, _, own) in pairs]
@@ -165,10 +175,12 @@ class Engine(optim.Optimizer):
             saved = self.state_dict()["state"]
         finally:
             self.param_groups, self._seen = groups, ()
-        more = {
-            i: {k: shown_as(self.parameters[i], v) for k, v in entry.items() if k not in shown}
-            for i, entry in saved.items()
-        }
+        more = {}
+        for i, entry in saved.items():
+            shown = {self._saved_as(i, key) for key in self._rule.keys}
+            shown |= {"step", *self._rule.scalars}
+            own = self.parameters[i]
+            more[i] = {k: shown_as(own, v) for k, v in entry.items() if k not in shown}
         return {id(self.parameters[i]): entry for i, entry in more.items() if entry}
 
     def gradients(self, given: list[Array | None] | None = None) -> list[Array | None]:
@@ -232,8 +244,8 @@ class Engine(optim.Optimizer):
 Engine.OWN = frozenset({*vars(Engine), "parameters", "group_numbers", "dormant"})
 
 
-def engine_of(cls: type[optim.Optimizer]) -> type[Engine]:
-    return type(cls.__name__, (Engine, cls), {"__doc__": None})
+def engine_of(cls: type[optim.Optimizer], base: type[Engine] = Engine) -> type[Engine]:
+    return type(cls.__name__, (base, cls), {"__doc__": None})
 
 
 def part_of(owner: str, tensor: Any) -> Any:

@@ -55,10 +55,11 @@ class Optimizer(torch.optim.Optimizer):
 
     _of: ClassVar[type[optim.Optimizer]]  # the optimizer of onepass.optim
     _engine: ClassVar[type[Engine]]  # and its kind that steps for this one
+    _binds: ClassVar[Any] = Entries  # what holds ``state`` and the engine together
     _modes: ClassVar[tuple[str, ...]] = ()  # options that a method sets in all groups at once
     _step_supports_amp_scaling = True  # torch.amp.GradScaler leaves unscaling and skipping to step
 
-    _entries: Entries | None = None
+    _entries: Any = None
     _last_step: StepInfo | None = None
     _found: torch.Tensor | None = None  # where the next step notes Inf and NaN, for GradScaler
     # From a pickle: counts of steps by the id of an entry, and Engine.further.
@@ -107,7 +108,7 @@ class Optimizer(torch.optim.Optimizer):
 
     # ---- the engine
 
-    def _rebuild(self) -> Entries:
+    def _rebuild(self) -> Any:
         """An engine for the groups and states as they are now."""
         state, known, further = self._state, self._known, self._further
         if self._entries is not None:
@@ -117,13 +118,13 @@ class Optimizer(torch.optim.Optimizer):
         engine = self._engine(
             self.param_groups, self._options, [state.get(p) or {} for p in parameters]
         )
-        entries = Entries(type(self).__name__, engine, state, known)
+        entries = self._binds(type(self).__name__, engine, state, known)
         if further:
             entries.restore(state, further)
         self._entries, self._known, self._further = entries, {}, {}
         return entries
 
-    def _current(self) -> Entries:
+    def _current(self) -> Any:
         """What is bound to the groups and states as they are now."""
         entries = self._entries
         if entries is None or entries.engine.param_groups is not self.param_groups:
@@ -341,8 +342,7 @@ class Optimizer(torch.optim.Optimizer):
         distributed = caller.startswith("torch.distributed.")
         unused: set[int] = set()
         if not (self._saves_all or distributed):
-            steps = entries.engine.plan.steps
-            unused = {index for index, count in enumerate(steps) if count == 0}
+            unused = entries.unused()
 
         parameters, further = entries.engine.parameters, entries.engine.further()
 
@@ -421,7 +421,7 @@ class Optimizer(torch.optim.Optimizer):
             "_foreign": self._foreign,
             "_saves_all": self._saves_all,
             "_last_step": self._last_step,
-            "_counts": engine.plan.steps,
+            "_counts": entries.steps(),
             "_more": [further.get(id(p)) for p in engine.parameters] if further else (),
         }
 
