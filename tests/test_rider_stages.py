@@ -13,10 +13,16 @@ from helpers import LAYOUTS, Layout, assert_all_same, assert_same, each_dtype
 from onepass import _C, config, optim
 from small_steps import assert_unchanged, everything, gradients, start
 
-RIDDEN = [v for v in VARIANTS if v.record.cls._no_riders is None]
+RIDDEN = [v for v in VARIANTS if not v.record.cls._refused_riders() >= {*staged.RIDERS}]
 each_variant = pytest.mark.parametrize("variant", RIDDEN, ids=[v.label for v in RIDDEN])
 NARROW = [d for d in DTYPES if d.itemsize == 2]
 HYPER = {"lr": 0.1, "weight_decay": 0.1}
+
+
+def riders_of(variant):
+    """staged.RIDERS without those that an optimizer refuses."""
+    refused = variant.record.cls._refused_riders()
+    return {name: value for name, value in staged.RIDERS.items() if name not in refused}
 
 
 def hyper(variant):
@@ -54,17 +60,18 @@ def compare(variant, dtype, riders, label, steps=3, own=(), **options):
 @each_variant
 def test_every_rider_alone_and_every_two_equal_the_stages_one_after_another(variant):
     for riders in staged.COMBINATIONS:
-        compare(variant, "float32", riders, staged.label(riders))
+        if riders.keys() <= riders_of(variant).keys():
+            compare(variant, "float32", riders, staged.label(riders))
 
 
 @each_variant
 @each_dtype
 def test_all_riders_at_once_in_every_dtype(variant, dtype):
-    compare(variant, dtype, staged.RIDERS, dtype.name)
+    compare(variant, dtype, riders_of(variant), dtype.name)
     compare(variant, dtype, {}, dtype.name, own=["master"])
     if dtype.itemsize == 2:
         for own in (["master"], ["stochastic"]):
-            for riders in (staged.RIDERS, {"ema_decay": 0.5}, {}):
+            for riders in (riders_of(variant), {"ema_decay": 0.5}, {}):
                 compare(variant, dtype, riders, f"{dtype.name} {own} {riders}", own=own)
 
 
@@ -107,8 +114,8 @@ def test_zeroing_the_gradients_changes_nothing_else(variant):
     for dtype in ("float32", "float16"):
         rng, params = start(dtype)
         other = [p.copy() for p in params]
-        one = variant.make(params, **hyper(variant), **staged.RIDERS)
-        two = variant.make(other, **hyper(variant), **staged.RIDERS)
+        one = variant.make(params, **hyper(variant), **riders_of(variant))
+        two = variant.make(other, **hyper(variant), **riders_of(variant))
         for _ in range(2):
             grads = gradients(rng, params)
             kept = [g.copy() for g in grads]
@@ -173,7 +180,7 @@ def test_cautious_lets_a_nan_through():
 def test_to_maximize_is_to_minimize_along_the_negated_gradient(variant):
     rng, params = start("float32")
     other = [p.copy() for p in params]
-    riders = {**staged.RIDERS, "noise": 0.0}
+    riders = {**riders_of(variant), "noise": 0.0}
     one = variant.make(params, maximize=True, **hyper(variant), **riders)
     two = variant.make(other, **hyper(variant), **riders)
     for _ in range(2):
@@ -399,6 +406,34 @@ def test_master_copies_exist_for_16_bit_parameters_alone():
     assert held == [d.itemsize == 2 for d in DTYPES]
 
 
+@each_narrow
+@pytest.mark.parametrize("name", ["ScheduleFreeSGD", "ScheduleFreeAdamW"])
+def test_a_master_copy_of_a_schedule_free_optimizer_turns_with_its_parameter(name, dtype):
+    """Evaluations between steps cost no more than float32's rounding, not the parameter's."""
+    rng = np.random.default_rng(0)
+    p = rng.standard_normal(1000).astype(dtype)
+    wide = p.astype(np.float32)
+    one, two = (
+        getattr(optim, name)([q], lr=0.01, master_weights=m) for q, m in ((p, True), (wide, False))
+    )
+    gap = np.finfo(np.float32).eps if dtype == np.float16 else 2.0**-23
+    for step in range(30):
+        g = rng.standard_normal(1000).astype(dtype)
+        one.step([g])
+        two.step([g.astype(np.float32)])
+        if step % 3 == 0:
+            one.eval()
+            # x = y + (1 - 1/β)·(z - y), for which z is rounded to the parameter's type
+            z = two.state_dict()["state"][0]["z"]
+            x = wide + (1 - 1 / 0.9) * (z.astype(dtype).astype(np.float32) - wide)
+            near = np.abs(x) * 2.0 ** -(10 if dtype == np.float16 else 7)
+            assert (np.abs(p.astype(np.float32) - x) <= near + 1e-6).all()
+            one.train()
+        master = one.state_dict()["state"][0]["master_param"]
+        assert_same(p, master.astype(dtype))
+        assert (np.abs(master - wide) <= 16 * (step + 1) * gap * (1 + np.abs(wide))).all()
+
+
 # ------------------------------------------------------------------------- skipped steps, resume
 
 
@@ -407,7 +442,7 @@ def test_master_copies_exist_for_16_bit_parameters_alone():
 def test_a_skipped_step_changes_nothing(variant, how):
     for dtype, own in (("float32", {}), ("float16", {"master_weights": True})):
         rng, params = start(dtype)
-        opt = variant.make(params, **hyper(variant), **staged.RIDERS, **own)
+        opt = variant.make(params, **hyper(variant), **riders_of(variant), **own)
         opt.step(gradients(rng, params))
         before, averages = everything(opt, params), copy.deepcopy(opt.averages)
         grads = gradients(rng, params)
@@ -428,7 +463,7 @@ def test_training_resumes_bit_for_bit(variant):
         ("float16", {"stochastic_rounding": True}),
     ):
         rng, params = start(dtype)
-        options = {**hyper(variant), **staged.RIDERS, **own, "seed": 5}
+        options = {**hyper(variant), **riders_of(variant), **own, "seed": 5}
         opt = variant.make(params, **options)
         for _ in range(2):
             opt.step(gradients(rng, params, lambda i: i != 2))
@@ -549,10 +584,14 @@ def test_wrong_options_are_refused_by_name(options, error, message):
     ],
 )
 def test_an_optimizer_that_takes_no_riders_says_why(cls):
-    for name in (*staged.RIDERS, "seed", "state_dtype", "master_weights", "stochastic_rounding"):
+    refused = cls._refused_riders()
+    assert len(refused) == (3 if "ScheduleFree" in cls.__name__ else 9)
+    for name in refused:
         with pytest.raises(TypeError, match=f"{name!r} is 1, expected no such.*since") as caught:
             cls([np.ones((2, 2), np.float32)], **{name: 1})
         assert cls._no_riders in str(caught.value)
+        with pytest.raises(TypeError, match=f"'{name}' in a parameter group is no option"):
+            cls([{"params": [np.ones((2, 2), np.float32)], name: 1}])
 
 
 def test_an_option_of_the_optimizer_is_none_of_a_group():

@@ -109,7 +109,9 @@ class Optimizer(Planned):
                 source=sections["Source"].rstrip(),
                 example=example.rstrip() or _EXAMPLE.format(cls=cls.__name__),
             )
-            riders = {"**options": _riders.DOC} if cls._no_riders is None else {}
+            refused, riders = cls._refused_riders(), {}
+            if refused != _riders.ALL:
+                riders = {"**options": _riders.doc(refused, cls._no_riders)}
             compat = {"compat": _describe.compat(kernel)}
             shares({**described, **SHARED_ARGS, **compat, **riders})(cls)
 
@@ -117,9 +119,10 @@ class Optimizer(Planned):
         formula = self._rule.formula(self._name, given["compat"])
         defaults = {key: value for key, value in given.items() if key not in _NO_OPTIONS}
         options = given.get("options", {})
-        _riders.refuse(self._name, options, self._no_riders)
-        of_groups = _riders.OF_GROUPS if self._no_riders is None else {}
-        of_optimizer = _riders.OF_OPTIMIZER if self._no_riders is None else {}
+        refused = self._refused_riders()
+        _riders.refuse(self._name, options, refused, self._no_riders)
+        of_groups = {k: v for k, v in _riders.OF_GROUPS.items() if k not in refused}
+        of_optimizer = {k: v for k, v in _riders.OF_OPTIMIZER.items() if k not in refused}
         shared = {*of_groups, *of_optimizer}
         other = {key: value for key, value in options.items() if key not in shared}
         _torch_options.check(type(self), other, defaults, [*of_groups, *of_optimizer])

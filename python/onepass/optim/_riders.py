@@ -15,18 +15,23 @@ from onepass.optim import _torch_options
 from onepass.optim._torch_options import TorchOptions
 
 
-class SharedOptions(TorchOptions, total=False):
-    """Keywords that every optimizer's constructor takes beside its own."""
+class StorageOptions(TorchOptions, total=False):
+    """Keywords that leave an update as it is: they concern the gradient, averages and storage."""
 
-    l1: float
-    max_weight_norm: float | None
     ema_decay: float | None
     noise: float
     seed: int
-    cautious: bool
     state_dtype: Literal["bfloat16"] | None
     stochastic_rounding: bool
     master_weights: bool
+
+
+class SharedOptions(StorageOptions, total=False):
+    """Keywords that an elementwise optimizer's constructor takes beside its own."""
+
+    l1: float
+    max_weight_norm: float | None
+    cautious: bool
 
 
 # Each group has its own; they may change between steps.
@@ -43,11 +48,13 @@ OF_OPTIMIZER: dict[str, Any] = {
     "stochastic_rounding": False,
     "master_weights": False,
 }
+ALL = frozenset({*OF_GROUPS, *OF_OPTIMIZER})
+OF_UPDATES = frozenset({"l1", "max_weight_norm", "cautious"})  # not StorageOptions
 DOC = (
-    """of every optimizer, all off by default. Of a group too, and free to change between
-        steps: ``l1`` (after the update p ← sign(p)·max(|p| - lr·l1, 0), which leaves exact zeros),
-        ``max_weight_norm`` (then each row of axis 0 of a parameter with two axes or more is scaled
-        back to that norm, in a pass of its own over these parameters), ``ema_decay`` (then
+    """of every elementwise optimizer, all off by default. Of a group too, and free to change
+        between steps: ``l1`` (after the update p ← sign(p)·max(|p| - lr·l1, 0), which leaves exact
+        zeros), ``max_weight_norm`` (then each row of axis 0 of a parameter with two axes or more is
+        scaled back to that norm, in a pass of its own over these parameters), ``ema_decay`` (then
         ``averages`` follow the parameters: a += (1 - ema_decay)·(p - a)), ``noise``
         (the standard deviation of Gaussian noise on the clipped gradient, a function of ``seed``,
         the parameter's number, its step and the element's index), ``cautious`` (an element moves
@@ -63,14 +70,26 @@ DOC = (
 )
 
 
-def refuse(owner: str, given: Mapping[str, Any], why: str | None) -> None:
-    """TypeError for options of riders given to an optimizer that has none, and says why."""
-    for name in given.keys() & (OF_GROUPS.keys() | OF_OPTIMIZER.keys()):
-        if why is not None:
+def refuse(owner: str, given: Mapping[str, Any], refused: frozenset[str], why: str | None) -> None:
+    """TypeError for an option of riders that an optimizer refuses; it says why."""
+    for name in given:
+        if name in refused:
+            none = "no options" if refused == ALL else f"none of {_listed(refused)}"
             raise TypeError(
-                f"{owner}: {name!r} is {given[name]!r}, expected no such keyword: {owner} takes no "
-                f"options that ride along a step, since {why}"
+                f"{owner}: {name!r} is {given[name]!r}, expected no such keyword: {owner} takes "
+                f"{none} that ride along a step, since {why}"
             )
+
+
+def doc(refused: frozenset[str], why: str | None) -> str:
+    """The description of the keywords that ride along, of an optimizer that refuses some."""
+    if not refused:
+        return DOC
+    return f"{DOC}\n        This one takes none of {_listed(refused)}, since\n        {why}."
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(sorted(names))
 
 
 _AVERAGE, _MASTER = "average", "master_param"  # keys in a state_dict
@@ -115,14 +134,14 @@ def settings(owner: str, given: Mapping[str, Any]) -> Settings:
 def _row(owner: str, group: Mapping[str, Any], own: Settings, scales: bool) -> Row:
     values = {}
     for name, limits in _LIMITS.items():
-        if (value := group[name]) is None and OF_GROUPS[name] is None:
+        if (value := group.get(name)) is None and (name not in group or OF_GROUPS[name] is None):
             continue
         values[name] = limits.check(owner, name, value)
-    cautious = numbers.flag(owner, "cautious", group["cautious"])
+    cautious = numbers.flag(owner, "cautious", group.get("cautious", False))
     return (
         values["noise"],
         float(cautious),
-        values["l1"] * (group["lr"] if scales else 1.0),
+        values.get("l1", 0.0) * (group["lr"] if scales else 1.0),
         1.0 - values.get("ema_decay", 1.0),
         float(own.stochastic_rounding),
         values.get("max_weight_norm", 0.0),
