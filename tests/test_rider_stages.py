@@ -252,7 +252,7 @@ def test_averages_start_as_copies_and_have_no_bias_correction():
 
 def test_the_average_of_decay_0_is_the_parameter_and_of_decay_1_the_start():
     p = np.float32([1, 2, 4])
-    last, first = (optim.SGD([p], lr=0.5, ema_decay=d) for d in (0.0, 1.0))
+    last, first = (optim.SGD([q], lr=0.5, ema_decay=d) for q, d in ((p, 0.0), (p.copy(), 1.0)))
     last.step([np.float32([1, 1, 1])])
     assert_same(last.averages[0], p)
     first.step([np.float32([1, 1, 1])])
@@ -700,3 +700,72 @@ def test_cautious_steps_keep_the_decoupled_decay_of_another_library(name):
     opt = getattr(optim, name)([p], lr=0.25, weight_decay=0.5, compat="keras", cautious=True)
     opt.step([np.zeros(19)])
     assert_same(p, np.full(19, 2.0 * (1 - 0.25 * 0.5)))
+
+
+# -------------------------------------------------------------------------- where averages start
+
+
+def test_an_average_starts_where_its_parameter_is_at_its_first_step():
+    """Weights may be loaded after the optimizer is made, and a part be trained late."""
+    p, q = np.ones(2, np.float32), np.ones(3, np.float32)
+    opt = optim.SGD([p, q], lr=1.0, ema_decay=0.75)
+    p[...] = 8
+    assert_all_same(opt.averages, [p, q])
+    p[...] = 4
+    opt.step([np.ones(2, np.float32), None])
+    np.testing.assert_array_equal(opt.averages[0], 4 + 0.25 * (3 - 4))
+    q[...] = 16
+    assert_all_same(opt.averages[1:], [q])
+    q[...] = 32
+    opt.step([None, np.ones(3, np.float32)])
+    np.testing.assert_array_equal(opt.averages[0], 3.75)
+    np.testing.assert_array_equal(opt.averages[1], 32 + 0.25 * (31 - 32))
+
+
+@pytest.mark.parametrize("how", ["skip", "raise"])
+def test_an_average_does_not_start_with_a_step_that_is_skipped(how):
+    p = np.ones(2, np.float32)
+    opt = optim.SGD([p], lr=1.0, ema_decay=0.75)
+    try:
+        assert opt.step([np.float32([np.inf, 0])], nonfinite=how).skipped
+    except FloatingPointError:
+        assert how == "raise"
+    p[...] = 4
+    opt.step([np.ones(2, np.float32)], nonfinite=how)
+    np.testing.assert_array_equal(opt.averages[0], 3.75)
+
+
+@pytest.mark.parametrize("resumed", [False, True])
+def test_an_average_that_is_switched_off_and_on_again_starts_afresh(resumed):
+    p = np.ones(2, np.float32)
+    opt = optim.SGD([p], lr=1.0, ema_decay=0.5)
+    opt.step([np.ones(2, np.float32)])
+    opt.param_groups[0]["ema_decay"] = None
+    opt.step([np.ones(2, np.float32)])
+    if resumed:
+        saved = copy.deepcopy(opt.state_dict())
+        assert "average" not in saved["state"][0]
+        opt = optim.SGD([p], lr=1.0)
+        opt.load_state_dict(saved)
+    p[...] = 4
+    opt.param_groups[0]["ema_decay"] = 0.75
+    assert_all_same(opt.averages, [p])
+    p[...] = 8
+    again = copy.deepcopy(opt)
+    for each in (opt, again):
+        each.step([np.ones(2, np.float32)])
+        np.testing.assert_array_equal(each.averages[0], 7.75)
+
+
+def test_a_resume_before_a_first_step_leaves_the_average_to_start():
+    p, q = np.ones(2, np.float32), np.ones(2, np.float32)
+    opt = optim.SGD([p, q], lr=1.0, ema_decay=0.75)
+    opt.step([np.ones(2, np.float32), None])
+    other = optim.SGD([p, q], lr=1.0, ema_decay=0.75)
+    other.load_state_dict(copy.deepcopy(opt.state_dict()))
+    q[...] = 4
+    for each in (opt, other):
+        each.step([None, np.ones(2, np.float32)])
+        np.testing.assert_array_equal(each.averages[0], 0.75)
+        np.testing.assert_array_equal(each.averages[1], 3.75)
+        q[...] = 4

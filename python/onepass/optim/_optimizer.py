@@ -22,7 +22,7 @@ from onepass._docs import parts, shares
 from onepass._numbers import flag
 from onepass._parameter import Parameter
 from onepass.ops._compat import libraries
-from onepass.ops._step import RULES, Nonfinite, StepInfo, take_step, with_loss
+from onepass.ops._step import RULES, Nonfinite, StepInfo, take_step, was_skipped, with_loss
 from onepass.optim import _describe, _riders, _torch_options
 from onepass.optim._groups import group_dicts
 from onepass.optim._per_parameter import ArrayWatch, Measured, PerParameter, PlanWatch
@@ -213,6 +213,8 @@ class Optimizer(Planned):
                 frozen += [p for p in self._of_torch if not p.requires_grad]
             taken = self._without(frozen, given) if frozen else given
             watch = self._watch(plan, taken) if self._measures else None
+            waiting = self._rider_arrays.waiting
+            begun = self._rider_arrays.begin(self._arrays, taken) if waiting else ()
             info = self._take(
                 self._name,
                 plan,
@@ -227,6 +229,8 @@ class Optimizer(Planned):
                 self._maximize,
                 self._names,
             )
+            if begun and not was_skipped(info, nonfinite):
+                self._rider_arrays.waiting = waiting - begun
             if watch is not None:
                 self._measured = watch.result(grad_scale)
             if zero_grad and grads is None:
@@ -320,11 +324,12 @@ class Optimizer(Planned):
     def averages(self) -> list[Array | None]:
         """The running averages of the parameters, in flat order; None without ``ema_decay``.
 
-        Each starts as a copy of its parameter and is of the state's dtype. They are the
-        optimizer's own arrays.
+        Each is a copy of its parameter until the first step of that parameter, and of the state's
+        dtype. They are the optimizer's own arrays.
         """
         with self._alone:
             self._prepare()
+            self._rider_arrays.begin(self._arrays)
             averaged = zip(self._rider_arrays.averages, self._riders.averaged, strict=True)
             return [average if use else None for average, use in averaged]
 
@@ -350,6 +355,7 @@ class Optimizer(Planned):
         """
         with self._alone:
             plan = self._prepare()
+            self._rider_arrays.begin(self._arrays)
             states = {**self._kept(), **self._rider_arrays.saved(self._riders)}
             return saved(self.param_groups, {**plan.scalars, **states}, plan.steps)
 

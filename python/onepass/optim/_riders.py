@@ -202,17 +202,41 @@ def _is_narrow(array: Array) -> bool:
 
 
 class RiderArrays:
-    """The averages and master copies of an optimizer, by parameter; None where it has none."""
+    """The averages and master copies of an optimizer, by parameter; None where it has none.
+
+    Attributes:
+        waiting: positions of averages that start with the next step of their parameters.
+    """
 
     def __init__(self) -> None:
         self.averages: list[Array | None] = []
         self.masters: list[Array | None] = []
+        self.waiting: set[int] = set()
 
     def follow(self, arrays: Sequence[Array], wanted: Riders) -> None:
         """Makes those that are wanted and not there; moves those that are to their parameters."""
-        self.averages = _followed(arrays, self.averages, wanted.averaged, copy=True)
+        held = [a is not None for a in self.averages] + [False] * len(arrays)
+        self.averages = _followed(arrays, self.averages, wanted.averaged)
+        self.waiting = {
+            i
+            for i, (use, was) in enumerate(zip(wanted.averaged, held, strict=False))
+            if use and (not was or i in self.waiting)
+        }
         # Where its rounded value is not the parameter, a step begins with the parameter.
-        self.masters = _followed(arrays, self.masters, wanted.masters, copy=False)
+        self.masters = _followed(arrays, self.masters, wanted.masters)
+
+    def begin(self, arrays: Sequence[Array], grads: Sequence[Any] | None = None) -> set[int]:
+        """Sets waiting averages to their parameters, those of a step or all.
+
+        Returns:
+            Their positions: `waiting` no longer once the step is taken.
+        """
+        begun = self.waiting
+        if grads is not None:
+            begun = {i for i in begun if i < len(grads) and grads[i] is not None}
+        for i in begun:
+            copy_into(self.averages[i], arrays[i])
+        return begun
 
     def stages(self, wanted: Riders) -> tuple[list[Array | None], ...] | None:
         """As a plan takes them."""
@@ -232,11 +256,15 @@ class RiderArrays:
     def load(
         self, entries: Mapping[int, Mapping[str, Any]], arrays: Sequence[Array], wanted: Riders
     ) -> None:
-        """Takes over what `names` of a state_dict had; averages start at the parameters."""
+        """Takes over what `names` of a state_dict had; other averages are still to start."""
         for index, array in enumerate(arrays):
             entry = entries.get(index, {})
             if (average := self.averages[index]) is not None and wanted.averaged[index]:
-                copy_into(average, entry.get(_AVERAGE, array))
+                if _AVERAGE in entry:
+                    copy_into(average, entry[_AVERAGE])
+                    self.waiting.discard(index)
+                else:
+                    self.waiting.add(index)
             if (master := self.masters[index]) is not None and wanted.masters[index]:
                 copy_into(master, entry.get(_MASTER, array))
 
@@ -248,6 +276,7 @@ class RiderArrays:
     def drop(self, first: int) -> None:
         """Forgets those of parameter ``first`` and the ones after it."""
         del self.averages[first:], self.masters[first:]
+        self.waiting = {i for i in self.waiting if i < first}
 
 
 def names(wanted: Riders) -> list[str]:
@@ -265,7 +294,7 @@ def _of(held: Sequence[Array | None], wanted: Sequence[bool]) -> list[Array | No
 
 
 def _followed(
-    arrays: Sequence[Array], held: Sequence[Array | None], wanted: Sequence[bool], copy: bool
+    arrays: Sequence[Array], held: Sequence[Array | None], wanted: Sequence[bool]
 ) -> list[Array | None]:
     followed: list[Array | None] = []
     for index, (array, use) in enumerate(zip(arrays, wanted, strict=True)):
@@ -275,7 +304,5 @@ def _followed(
             own = brought_to(array, own)
         elif use:
             own = zeros_like(array, parameter_dtype(array))
-            if copy:
-                copy_into(own, array)
         followed.append(own)
     return followed
