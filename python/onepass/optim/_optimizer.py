@@ -357,7 +357,8 @@ class Optimizer(Planned):
             plan = self._prepare()
             self._rider_arrays.begin(self._arrays)
             states = {**self._kept(), **self._rider_arrays.saved(self._riders)}
-            return saved(self.param_groups, {**plan.scalars, **states}, plan.steps)
+            settings = _riders.written(self._settings)
+            return saved(self.param_groups, {**plan.scalars, **states}, plan.steps, settings)
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Takes over what :meth:`state_dict` (or PyTorch's) gave; values are copied in.
@@ -382,6 +383,7 @@ class Optimizer(Planned):
             self._rule.identity,
             self._rule.added,
             self._rule.compat["torch"],
+            self._settings._asdict(),
         )
         # Those of PyTorch have no riders.
         groups = [

@@ -131,6 +131,11 @@ def settings(owner: str, given: Mapping[str, Any]) -> Settings:
     return Settings(seed, dtype, stochastic, master)
 
 
+def written(own: Settings) -> dict[str, Any]:
+    """Those that a state_dict says: PyTorch's and older ones say none."""
+    return {name: value for name, value in own._asdict().items() if value != OF_OPTIMIZER[name]}
+
+
 def _row(owner: str, group: Mapping[str, Any], own: Settings, scales: bool) -> Row:
     values = {}
     for name, limits in _LIMITS.items():

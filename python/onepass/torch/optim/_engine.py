@@ -10,6 +10,7 @@ import torch
 from onepass import _C, optim
 from onepass._array import Array
 from onepass.ops._rule import State
+from onepass.optim._riders import written
 
 Entry = dict[str, Any]
 Groups = list[dict[str, Any]]
@@ -158,30 +159,44 @@ class Engine(optim.Optimizer):
         return self._kept()
 
     @property
+    def settings(self) -> dict[str, Any]:
+        """Options of the whole optimizer that a state_dict says."""
+        return written(self._settings)
+
+    @property
     def scalar_starts(self) -> dict[str, float]:
         return self._rule.scalars
 
     def counted(self, index: int) -> bool:
-        """Whether ``state`` shows the count of the steps of parameter ``index``."""
+        """Whether the states of parameter ``index`` mean nothing without its count of steps."""
         return self._counts_steps(index)
 
-    def further(self) -> dict[int, Entry]:
-        """What the optimizer saves beside its states, for options such as running averages: of
-        parameters that have taken a step, by the id of the parameter."""
+    def shows_count(self, index: int) -> bool:
+        """Whether ``state`` shows that count: noise, random roundings and averages follow it too,
+        and a distributed checkpoint steps an optimizer whose ``state`` is empty."""
+        return self._riders.active or self._counts_steps(index)
+
+    def further(self, everyone: bool = False) -> dict[int, Entry]:
+        """What riders save beside the states, by the id of the parameter: running averages and
+        master copies; of parameters that have taken a step, or of everyone."""
         groups, pairs = self.param_groups, zip(self.param_groups, self._lists, strict=False)
         # Also where the groups hold other parameters by now.
         self.param_groups = [{**group, "params": [*own]} for group, (_, _, own) in pairs]
         try:
-            saved = self.state_dict()["state"]
+            steps = self._prepare().steps
         finally:
             self.param_groups, self._seen = groups, ()
-        more = {}
-        for i, entry in saved.items():
-            shown = {self._saved_as(i, key) for key in self._rule.keys}
-            shown |= {"step", *self._rule.scalars}
-            own = self.parameters[i]
-            more[i] = {k: shown_as(own, v) for k, v in entry.items() if k not in shown}
-        return {id(self.parameters[i]): entry for i, entry in more.items() if entry}
+        self._rider_arrays.begin(self._arrays)
+        saved = self._rider_arrays.saved(self._riders)
+        found: dict[int, Entry] = {}
+        for i, (p, count) in enumerate(zip(self.parameters, steps, strict=True)):
+            if not count and not everyone:
+                continue
+            arrays = {key: held[i] for key, held in saved.items()}
+            own = {key: shown_as(p, a) for key, a in arrays.items() if a is not None}
+            if own:
+                found[id(p)] = own
+        return found
 
     def gradients(self, given: list[Array | None] | None = None) -> list[Array | None]:
         """The gradients, None where there is none, of DTensors the part that lies here.

@@ -156,11 +156,10 @@ class Entries:
         numbers, groups = iter(range(len(self.engine.parameters))), []
         for group in self.engine.param_groups:
             groups.append({**group, "params": [next(numbers) for _ in group["params"]]})
+        pairs = zip(self.engine.parameters, self.engine.plan.steps, strict=True)
         saved = {
             i: {"step": count, **state.get(p, {}), **further.get(id(p), {})}
-            for i, (p, count) in enumerate(
-                zip(self.engine.parameters, self.engine.plan.steps, strict=True)
-            )
+            for i, (p, count) in enumerate(pairs)
             if count
         }
         self.load(state, {"state": saved, "param_groups": groups})
@@ -206,7 +205,7 @@ class Entries:
     def _shows(self, i: int) -> bool:
         """Whether parameter ``i`` has an entry."""
         engine = self.engine
-        return i not in engine.dormant and (engine.counted(i) or bool(engine.keys(i)))
+        return i not in engine.dormant and (engine.shows_count(i) or bool(engine.keys(i)))
 
     def _state(self, i: int, key: str, entry: Entry) -> Any:
         """The tensor that an entry holds as a state: None where it is the engine's or there is
@@ -279,7 +278,7 @@ class Entries:
             entry = state.get(parameter)
             if not isinstance(entry, dict):
                 entry = state[parameter] = {}
-            if engine.counted(i):
+            if engine.shows_count(i):
                 entry["step"] = self._step_tensors[i]
             for name, (_, tensors) in self._scalars.items():
                 entry[name] = tensors[i]

@@ -28,7 +28,7 @@ class LBFGSEngine(Engine):
     def _grads(self) -> list[Any]:
         return self.gradients()
 
-    def further(self) -> dict[int, Entry]:
+    def further(self, everyone: bool = False) -> dict[int, Entry]:
         return {}
 
 

@@ -344,12 +344,15 @@ class Optimizer(torch.optim.Optimizer):
         if not (self._saves_all or distributed):
             unused = entries.unused()
 
-        parameters, further = entries.engine.parameters, entries.engine.further()
+        parameters, further = entries.engine.parameters, entries.engine.further(distributed)
+        settings = entries.engine.settings
 
         def as_torch(_: Any, state_dict: dict[str, Any]) -> None:
             saved = state_dict["state"]
             if not distributed:
                 state_dict["param_groups"] = self._in_torch(state_dict["param_groups"])
+            for group in state_dict["param_groups"]:
+                group.update(settings)
             for index in unused:
                 saved.pop(index, None)
             for index, parameter in enumerate(parameters if further else ()):
