@@ -37,8 +37,8 @@ Parameters = Iterable[Any]
 SHARED_ARGS = {
     "params": "arrays, ``nn.Parameter`` objects, tensors, a module, or group dicts.",
     "maximize": "ascend instead.",
-    "diagnostics": "measure each step: ``per_parameter`` has the norms of each parameter's\n"
-    "        gradient, update and value afterwards. It takes two more passes over memory and a\n"
+    "diagnostics": "measure each step: ``per_parameter`` then has the norms of each parameter's\n"
+    "        gradient, update and value before it. It takes two more passes over memory and a\n"
     "        copy of the parameters.",
     "compat": _describe.compat("lbfgs"),
     "**options": _torch_options.DOC,

@@ -10,6 +10,7 @@ import torch
 from onepass import _C, optim
 from onepass._array import Array
 from onepass.ops._rule import State
+from onepass.optim._per_parameter import with_larger_gradients
 from onepass.optim._riders import written
 
 Entry = dict[str, Any]
@@ -243,6 +244,12 @@ class Engine(optim.Optimizer):
     def put(self, key: str, index: int, array: Array) -> None:
         """An array to keep a state in; call `renew` afterwards."""
         self._states[key][index] = array
+
+    def unclip(self, factor: float) -> None:
+        """The gradients of the last step were divided by ``factor`` to clip them: their norms are
+        those before that."""
+        if self._measured is not None:
+            self._measured = with_larger_gradients(self._measured, factor)
 
     def mark_written(self, grads: Sequence[Array | None]) -> None:
         """Tells autograd that DTensors were written; of other tensors the step tells it."""

@@ -190,7 +190,8 @@ class Optimizer(torch.optim.Optimizer):
             grad_scale: what the loss was multiplied by, a number or a tensor with one.
             zero_grad: leave the gradients at zero.
             nonfinite: "propagate" (IEEE), "skip" (nothing changes) or "raise" (nothing changes,
-                then FloatingPointError).
+                then FloatingPointError). A ``norm`` that is not finite, which no gradient here
+                need show, raises with "propagate" too.
 
         Returns:
             What the closure returned; None without one.
@@ -198,7 +199,8 @@ class Optimizer(torch.optim.Optimizer):
         Raises:
             ValueError: options out of range, a state of another shape; nothing is changed.
             TypeError: a gradient that is sparse, or of another dtype.
-            FloatingPointError: with ``nonfinite="raise"``, naming the parameter.
+            FloatingPointError: with ``nonfinite="raise"``, naming the parameter; a ``norm`` that
+                is not finite, unless such a step is skipped.
         """
         loss = None
         if closure is not None:
@@ -226,19 +228,22 @@ class Optimizer(torch.optim.Optimizer):
                 if zero_grad:  # or the Inf would stay, and skip every step that follows
                     self.zero_grad(set_to_none=False)
                 return loss
-            max_norm, grad_scale = None, outside.folded_into(grad_scale)
-        entries = self._current()
+        entries, factor = self._current(), 1.0
         for attempt in range(2):
             engine = entries.engine
             try:
                 grads = engine.gradients(own.get("_given"))
                 if self._differentiable:
                     self._refuse_graphs(grads)
+                if outside is not None:
+                    scale, max_norm, factor = outside.clips(grads, grad_scale)
+                else:
+                    scale = grad_scale
                 info = engine.step(
                     grads,
                     max_norm=max_norm,
                     max_value=max_value,
-                    grad_scale=grad_scale,
+                    grad_scale=scale,
                     zero_grad=zero_grad,
                     nonfinite=nonfinite,
                 )
@@ -253,6 +258,8 @@ class Optimizer(torch.optim.Optimizer):
             found.fill_(1.0)
         if outside is not None:
             info = outside.told(info)
+            if factor != 1:
+                engine.unclip(factor)
         self._last_step = info
         return loss
 
