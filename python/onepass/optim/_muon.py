@@ -37,6 +37,7 @@ class MuonRule(Rule):
             *_OF_ADAMW,
         }
         self.lr_leads = False
+        self.added = frozenset(_OF_ADAMW)
 
     def of_group(self, owner: str, group: Options) -> tuple[float, ...]:
         """The hyper-parameters of AdamW's half, where all options are checked."""
@@ -257,9 +258,6 @@ class Muon(Optimizer, op=ops.muon_):
             }
         except (KeyError, TypeError):
             return super()._load(state_dict)  # refuses it, in words of its own
-        for group, own in zip(groups, self.param_groups, strict=False):
-            for key in ("maximize", *_OF_ADAMW):  # PyTorch's Muon has none of them
-                group.setdefault(key, own[key])
         return super()._load({"state": entries, "param_groups": groups})
 
     def _entry(self, at: int, entry: Any) -> Any:

@@ -381,7 +381,7 @@ class Optimizer(Planned):
             self._names,
             set(self.defaults) - set(_riders.OF_GROUPS),
             self._rule.identity,
-            self._rule.added,
+            {"maximize", *self._rule.added},  # older files of PyTorch's, and its Muon, have none
             self._rule.compat["torch"],
             self._settings._asdict(),
         )

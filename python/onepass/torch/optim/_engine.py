@@ -39,8 +39,8 @@ class Engine(optim.Optimizer):
     ) -> None:
         self.group_numbers = [n for n, group in enumerate(groups) for _ in group["params"]]
         self.parameters = [p for group in groups for p in group["params"]]
-        self.dormant = {i for i, sleeps in enumerate(self._sleeping(entries)) if sleeps}
-        self._asleep = {id(self.parameters[i]) for i in self.dormant}
+        self.dormant = {i for i, own in enumerate(self._dormant_at_first(entries)) if own}
+        self._dormant_ids = {id(self.parameters[i]) for i in self.dormant}
         self._entries = entries
         # DTensors, with the parts of them that lie here.
         self._parts: list[tuple[Any, Array]] = []
@@ -49,8 +49,8 @@ class Engine(optim.Optimizer):
         self._lists = tuple(((), g["params"], tuple(g["params"])) for g in groups)
         self._entries = ()
 
-    def _sleeping(self, entries: Sequence[Entry]) -> list[bool]:
-        """Whether each parameter needs no state yet."""
+    def _dormant_at_first(self, entries: Sequence[Entry]) -> list[bool]:
+        """Whether each parameter is frozen and has never had a state."""
         return [
             _frozen(p) and p.grad is None and not entry
             for p, entry in zip(self.parameters, entries, strict=True)
@@ -63,7 +63,7 @@ class Engine(optim.Optimizer):
         return group, list(group.get("param_names", [None] * len(group["params"])))
 
     def _array_of(self, parameter: Any) -> Array:
-        if id(parameter) in self._asleep:
+        if id(parameter) in self._dormant_ids:
             return torch.empty(0, dtype=parameter.dtype, device=parameter.device)
         return part_of(self._name, parameter)
 
@@ -76,7 +76,7 @@ class Engine(optim.Optimizer):
         """Which parameters lie here in part; what is a function of a whole one would differ from
         rank to rank."""
         pairs = zip(self.parameters, self._arrays, strict=True)
-        self._parts = [(p, a) for p, a in pairs if a is not p and id(p) not in self._asleep]
+        self._parts = [(p, a) for p, a in pairs if a is not p and id(p) not in self._dormant_ids]
         shards = [p for p, part in self._parts if tuple(p.shape) != tuple(part.shape)]
         if not shards:
             return
@@ -225,7 +225,7 @@ class Engine(optim.Optimizer):
         """Parameters that were frozen from the start are to be trained."""
         for i in indices:
             self.dormant.discard(i)
-            self._asleep.discard(id(self.parameters[i]))
+            self._dormant_ids.discard(id(self.parameters[i]))
         if indices:
             self.restart(indices)
             self._prepare()

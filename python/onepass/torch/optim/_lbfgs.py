@@ -17,7 +17,7 @@ from onepass.torch.optim._optimizer import Optimizer
 class LBFGSEngine(Engine):
     """Mixed into ``onepass.optim.LBFGS``."""
 
-    def _sleeping(self, entries: Sequence[Entry]) -> list[bool]:
+    def _dormant_at_first(self, entries: Sequence[Entry]) -> list[bool]:
         return [False] * len(entries)  # a frozen parameter has its place in the vectors
 
     def _prepare(self) -> Any:

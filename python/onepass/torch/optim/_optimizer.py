@@ -11,7 +11,6 @@ import inspect
 import sys
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from copy import deepcopy
 from typing import Any, ClassVar
 
 import torch
@@ -341,9 +340,9 @@ class Optimizer(torch.optim.Optimizer):
         entries = self._current()
         if entries.behind:
             entries.read_counts()
-        waiting = [i for i in entries.engine.dormant if entries.engine.parameters[i].requires_grad]
-        if waiting:
-            entries.engine.wake(waiting)
+        thawed = [i for i in entries.engine.dormant if entries.engine.parameters[i].requires_grad]
+        if thawed:
+            entries.engine.wake(thawed)
             entries.take_over(self._state)
         hooks = self._optimizer_state_dict_post_hooks
         distributed = caller.startswith("torch.distributed.")
@@ -390,7 +389,7 @@ class Optimizer(torch.optim.Optimizer):
             if changed is not None:
                 state_dict = changed
         entries = self._current()
-        entries.load(self._state, self._completed(state_dict))
+        entries.load(self._state, state_dict)
         for post_hook in self._optimizer_load_state_dict_post_hooks.values():
             post_hook(self)
 
@@ -405,21 +404,6 @@ class Optimizer(torch.optim.Optimizer):
 
     def __repr__(self) -> str:
         return listed(type(self).__name__, self._in_torch(self.param_groups))
-
-    def _completed(self, state_dict: Any) -> Any:
-        """A copy whose groups have the options that PyTorch's lack, or lacked once.
-
-        Where the formula is missing it is PyTorch's: to another one the states mean other things.
-        """
-        formula = self._of._rule.formula(type(self).__name__, "torch")
-        try:
-            groups = deepcopy(state_dict["param_groups"])
-            for group, own in zip(groups, self.param_groups, strict=False):
-                for key in {"maximize", *self._foreign} & own.keys():
-                    group.setdefault(key, formula.get(key, own[key]))
-            return {**state_dict, "param_groups": groups}
-        except (KeyError, TypeError, AttributeError):
-            return state_dict  # refused where it is read
 
     def __getstate__(self) -> dict[str, Any]:
         entries = self._current()
