@@ -70,7 +70,10 @@ def _tried(name: str, params: Any, given: Mapping[str, Any]) -> tuple[Any, Excep
         return None, refusal
 
 
+_TAKEN_HERE = "Muon only supports 2D parameters"  # ours takes others
+
+
 def _joined(name: str, error: Exception, refusal: Exception | None) -> Exception:
-    if refusal is None or str(refusal) in str(error):
+    if refusal is None or str(refusal) in str(error) or _TAKEN_HERE in str(refusal):
         return error
     return type(refusal)(f"{error} (torch.optim.{name}: {refusal})")

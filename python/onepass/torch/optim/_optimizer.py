@@ -58,12 +58,14 @@ class Optimizer(torch.optim.Optimizer):
     _modes: ClassVar[tuple[str, ...]] = ()  # options that a method sets in all groups at once
     _step_supports_amp_scaling = True  # torch.amp.GradScaler leaves unscaling and skipping to step
 
-    _entries: Any = None
-    _last_step: StepInfo | None = None
-    _found: torch.Tensor | None = None  # where the next step notes Inf and NaN, for GradScaler
+    # Set in instances only: a wrapper that imitates the class, such as Lightning's, finds what it
+    # lacks in the optimizer.
+    _entries: Any
+    _last_step: StepInfo | None
+    _found: torch.Tensor  # where the next step notes Inf and NaN, for GradScaler
     # From a pickle: counts of steps by the id of an entry, and Engine.further.
-    _known: Mapping[int, int] = {}
-    _further: Mapping[int, dict[str, Any]] = {}
+    _known: Mapping[int, int]
+    _further: Mapping[int, dict[str, Any]]
 
     def __init__(
         self,
@@ -72,6 +74,7 @@ class Optimizer(torch.optim.Optimizer):
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
     ) -> None:
+        self._entries, self._last_step, self._known, self._further = None, None, {}, {}
         name = type(self).__name__
         rest = [p.name for p in signature.parameters.values() if p.kind is p.VAR_KEYWORD]
         known = [key for key in signature.parameters if key not in rest] + sorted(keywords)
@@ -177,7 +180,9 @@ class Optimizer(torch.optim.Optimizer):
         min(1, max_norm/(norm + 1e-6)) → the update.
 
         Under ``torch.amp.GradScaler`` the step divides by its scale, and where the scaler has found
-        an Inf or NaN nothing changes: no parameter, no state, no count.
+        an Inf or NaN nothing changes: no parameter, no state, no count. The scaler's numbers, and a
+        ``norm`` or ``grad_scale`` that is a tensor, are read on the host: on CUDA a step waits for
+        them. ``onepass.torch.GradScaler`` leaves the search for Inf and NaN to the step.
 
         Args:
             closure: is called first, with autograd on; it computes the gradients.
@@ -425,7 +430,7 @@ class Optimizer(torch.optim.Optimizer):
         super().__setstate__(state)
         if "state" in self.__dict__:  # beside which a property is not asked
             self._state = self.__dict__.pop("state")
-        self._entries, self._handle = None, handle_of(self)
+        self._entries, self._known, self._handle = None, {}, handle_of(self)
         parameters = [p for group in self.param_groups for p in group["params"]]
         if counts is not None:
             pairs = zip(parameters, counts, strict=True)
