@@ -13,16 +13,10 @@ from helpers import LAYOUTS, Layout, assert_all_same, assert_same, each_dtype
 from onepass import _C, config, optim
 from small_steps import assert_unchanged, everything, gradients, start
 
-RIDDEN = [v for v in VARIANTS if not v.record.cls._refused_riders() >= {*staged.RIDERS}]
+RIDDEN = [v for v in VARIANTS if staged.riders_of(v)]
 each_variant = pytest.mark.parametrize("variant", RIDDEN, ids=[v.label for v in RIDDEN])
 NARROW = [d for d in DTYPES if d.itemsize == 2]
 HYPER = {"lr": 0.1, "weight_decay": 0.1}
-
-
-def riders_of(variant):
-    """staged.RIDERS without those that an optimizer refuses."""
-    refused = variant.record.cls._refused_riders()
-    return {name: value for name, value in staged.RIDERS.items() if name not in refused}
 
 
 def hyper(variant):
@@ -60,18 +54,18 @@ def compare(variant, dtype, riders, label, steps=3, own=(), **options):
 @each_variant
 def test_every_rider_alone_and_every_two_equal_the_stages_one_after_another(variant):
     for riders in staged.COMBINATIONS:
-        if riders.keys() <= riders_of(variant).keys():
+        if riders.keys() <= staged.riders_of(variant).keys():
             compare(variant, "float32", riders, staged.label(riders))
 
 
 @each_variant
 @each_dtype
 def test_all_riders_at_once_in_every_dtype(variant, dtype):
-    compare(variant, dtype, riders_of(variant), dtype.name)
+    compare(variant, dtype, staged.riders_of(variant), dtype.name)
     compare(variant, dtype, {}, dtype.name, own=["master"])
     if dtype.itemsize == 2:
         for own in (["master"], ["stochastic"]):
-            for riders in (riders_of(variant), {"ema_decay": 0.5}, {}):
+            for riders in (staged.riders_of(variant), {"ema_decay": 0.5}, {}):
                 compare(variant, dtype, riders, f"{dtype.name} {own} {riders}", own=own)
 
 
@@ -114,8 +108,8 @@ def test_zeroing_the_gradients_changes_nothing_else(variant):
     for dtype in ("float32", "float16"):
         rng, params = start(dtype)
         other = [p.copy() for p in params]
-        one = variant.make(params, **hyper(variant), **riders_of(variant))
-        two = variant.make(other, **hyper(variant), **riders_of(variant))
+        one = variant.make(params, **hyper(variant), **staged.riders_of(variant))
+        two = variant.make(other, **hyper(variant), **staged.riders_of(variant))
         for _ in range(2):
             grads = gradients(rng, params)
             kept = [g.copy() for g in grads]
@@ -180,7 +174,7 @@ def test_cautious_lets_a_nan_through():
 def test_to_maximize_is_to_minimize_along_the_negated_gradient(variant):
     rng, params = start("float32")
     other = [p.copy() for p in params]
-    riders = {**riders_of(variant), "noise": 0.0}
+    riders = {**staged.riders_of(variant), "noise": 0.0}
     one = variant.make(params, maximize=True, **hyper(variant), **riders)
     two = variant.make(other, **hyper(variant), **riders)
     for _ in range(2):
@@ -442,7 +436,7 @@ def test_a_master_copy_of_a_schedule_free_optimizer_turns_with_its_parameter(nam
 def test_a_skipped_step_changes_nothing(variant, how):
     for dtype, own in (("float32", {}), ("float16", {"master_weights": True})):
         rng, params = start(dtype)
-        opt = variant.make(params, **hyper(variant), **riders_of(variant), **own)
+        opt = variant.make(params, **hyper(variant), **staged.riders_of(variant), **own)
         opt.step(gradients(rng, params))
         before, averages = everything(opt, params), copy.deepcopy(opt.averages)
         grads = gradients(rng, params)
@@ -463,7 +457,7 @@ def test_training_resumes_bit_for_bit(variant):
         ("float16", {"stochastic_rounding": True}),
     ):
         rng, params = start(dtype)
-        options = {**hyper(variant), **riders_of(variant), **own, "seed": 5}
+        options = {**hyper(variant), **staged.riders_of(variant), **own, "seed": 5}
         opt = variant.make(params, **options)
         for _ in range(2):
             opt.step(gradients(rng, params, lambda i: i != 2))

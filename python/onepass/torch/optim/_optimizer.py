@@ -339,7 +339,8 @@ class Optimizer(torch.optim.Optimizer):
 
         A parameter that never had a gradient has no entry, as in PyTorch, and groups have no option
         that PyTorch lacks while it asks for nothing new; but a distributed checkpoint, which loads
-        into what it is given here, gets all of them.
+        into what it is given here, gets all of them. One that ``torch.optim`` wrote is loaded with
+        ``DefaultLoadPlanner(allow_partial_load=True)``.
         """
         caller = sys._getframe(1).f_globals.get("__name__", "")
         entries = self._current()
