@@ -1,10 +1,9 @@
 """onepass.torch.optim.LBFGS beside torch.optim.LBFGS: iterations, closures, states, errors."""
 
 import copy
-import io
-import pickle
 
 import pytest
+from small_torch import WAYS, gone_on
 
 torch = pytest.importorskip("torch")
 
@@ -88,26 +87,12 @@ def test_a_state_of_torch_goes_on_here_and_back(options):
             other.load_state_dict(copy.deepcopy(ours.state_dict()))
 
 
-@pytest.mark.parametrize("way", ["torch.save", "pickle", "deepcopy", "state_dict"])
+@pytest.mark.parametrize("way", WAYS)
 def test_training_goes_on_bit_for_bit_after_a_resume(way):
     mine = start()
     ours = optim.LBFGS(mine, max_iter=3, line_search_fn="strong_wolfe")
     ours.step(closure_of(mine, ours))
-    if way in ("pickle", "deepcopy"):
-        pair = (mine, ours)
-        again, resumed = (
-            copy.deepcopy(pair) if way == "deepcopy" else pickle.loads(pickle.dumps(pair))
-        )
-    else:
-        again = copy.deepcopy(mine)
-        resumed = optim.LBFGS(again, max_iter=9)
-        saved = ours.state_dict()
-        if way == "torch.save":
-            file = io.BytesIO()
-            torch.save(saved, file)
-            file.seek(0)
-            saved = torch.load(file, weights_only=True)
-        resumed.load_state_dict(saved)
+    again, resumed = gone_on(way, mine, ours, lambda copied: optim.LBFGS(copied, max_iter=9))
     for params, optimizer in ((mine, ours), (again, resumed)):
         for _ in range(2):
             optimizer.step(closure_of(params, optimizer))

@@ -1,8 +1,7 @@
-"""What other programs do around an optimizer: wrappers, moves of states, FSDP2, Inductor."""
+"""What other programs do around an optimizer: wrappers, moves of states, Inductor."""
 
 import copy
 import shutil
-import warnings
 
 import pytest
 from small_torch import network, same, train
@@ -154,102 +153,3 @@ def test_a_step_compiled_by_inductor_has_the_bits_of_an_eager_one():
 def gradients(model, seed):
     generator = torch.Generator().manual_seed(seed)
     return [torch.randn(p.shape, generator=generator) for p in model.parameters()]
-
-
-# ---- FSDP2
-
-if torch.distributed.is_available():
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        import torch.distributed.checkpoint as dcp
-        from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
-        from torch.distributed.fsdp import fully_shard
-        from torch.distributed.tensor import DTensor
-
-needs_distributed = pytest.mark.skipif(
-    not torch.distributed.is_available(), reason="this PyTorch has no torch.distributed"
-)
-
-
-@pytest.fixture
-def mesh():
-    store = torch.distributed.HashStore()
-    torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
-    yield torch.distributed.init_device_mesh("cpu", (1,))
-    torch.distributed.destroy_process_group()
-
-
-def sharded(mesh):
-    model = network()
-    fully_shard(model[0], mesh=mesh)
-    fully_shard(model, mesh=mesh)
-    return model
-
-
-CASES = [
-    ("AdamW", {}), ("SGD", {"momentum": 0.9}), ("Muon", {}), ("LAMB", {}),
-    ("AdamW", {"ema_decay": 0.5, "noise": 0.1, "l1": 0.01}),
-]  # fmt: skip
-
-
-@needs_distributed
-@pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize(("name", "options"), CASES, ids=[f"{n}-{list(o)}" for n, o in CASES])
-def test_a_fully_sharded_model_takes_the_steps_of_a_plain_one_and_resumes(
-    name, options, mesh, tmp_path
-):
-    plain, model = network(), sharded(mesh)
-    ours, other = (getattr(optim, name)(m.parameters(), lr=0.1, **options) for m in (model, plain))
-    for m, o in ((model, ours), (plain, other)):
-        train(m, o)
-    for p, q in zip(model.parameters(), plain.parameters(), strict=True):
-        assert torch.equal(p.full_tensor(), q)
-        for key, value in ours.state[p].items():
-            assert isinstance(value, DTensor) == (key != "step")
-    model.zero_grad()
-    weights, state = get_state_dict(model, ours)
-    dcp.save({"model": weights, "optimizer": state}, checkpoint_id=tmp_path)
-    again = sharded(mesh)
-    resumed = getattr(optim, name)(again.parameters(), lr=0.7, **options)
-    weights, state = get_state_dict(again, resumed)
-    dcp.load({"model": weights, "optimizer": state}, checkpoint_id=tmp_path)
-    set_state_dict(again, resumed, model_state_dict=weights, optim_state_dict=state)
-    for m, o in ((model, ours), (again, resumed), (plain, other)):
-        train(m, o, seed=2)
-    for p, q, r in zip(model.parameters(), again.parameters(), plain.parameters(), strict=True):
-        assert torch.equal(p.full_tensor(), q.full_tensor())
-        assert torch.equal(p.full_tensor(), r)
-
-
-def two_processes(rank, path):
-    warnings.simplefilter("ignore")
-    torch.set_num_threads(1)
-    store = torch.distributed.FileStore(f"{path}/store", 2)
-    torch.distributed.init_process_group("gloo", store=store, rank=rank, world_size=2)
-    mesh = torch.distributed.init_device_mesh("cpu", (2,))
-    plain, model = network(), sharded(mesh)
-    for name in ("Muon", "LAMB"):
-        with pytest.raises(TypeError, match="a DTensor of which a part lies here"):
-            getattr(optim, name)(model.parameters())
-    with pytest.raises(TypeError, match=r"LBFGS: .*expected whole parameters for products"):
-        optim.LBFGS(model.parameters())
-    options = {"lr": 0.1, "ema_decay": 0.5, "l1": 0.01}
-    ours, other = (optim.AdamW(m.parameters(), **options) for m in (model, plain))
-    for batch in batches(3):
-        for m, o in ((model, ours), (plain, other)):
-            o.zero_grad()
-            loss_of(m, batch).backward()
-            if m is plain:
-                o.step(max_norm=0.1)
-            else:
-                norm = torch.nn.utils.get_total_norm([p.grad for p in m.parameters()])
-                o.step(max_norm=0.1, norm=norm.full_tensor())
-    for p, q in zip(model.parameters(), plain.parameters(), strict=True):
-        torch.testing.assert_close(p.full_tensor(), q.detach(), rtol=1e-5, atol=1e-6)
-    torch.distributed.destroy_process_group()
-
-
-@needs_distributed
-@pytest.mark.slow
-def test_two_processes_of_a_fully_sharded_model_train_as_one(tmp_path):
-    torch.multiprocessing.spawn(two_processes, (str(tmp_path),), nprocs=2)

@@ -1,13 +1,9 @@
 """Options that ride along a step, in the PyTorch front: what is saved, loaded, added, thawed."""
 
 import copy
-import io
-import pickle
-import warnings
 
-import numpy as np
 import pytest
-from small_torch import copies, give_gradients, network, parameters, same, train
+from small_torch import WAYS, copies, give_gradients, gone_on, network, parameters, same, train
 
 torch = pytest.importorskip("torch")
 
@@ -47,7 +43,7 @@ def test_riders_have_the_bits_of_onepass_optim(name, storage):
 
 
 @each_storage
-@pytest.mark.parametrize("way", ["torch.save", "pickle", "deepcopy", "state_dict"])
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("name", ["AdamW", "SGD", "Lion"])
 def test_training_goes_on_bit_for_bit_after_a_resume(name, way, storage):
     """Also of those that count no steps in PyTorch: noise and random roundings follow the count."""
@@ -55,21 +51,9 @@ def test_training_goes_on_bit_for_bit_after_a_resume(name, way, storage):
     options = {**RIDERS, **STORED[storage]}
     optimizer = getattr(optim, name)(model.parameters(), lr=0.05, **options)
     train(model, optimizer)
-    if way in ("torch.save", "state_dict"):
-        again = copy.deepcopy(model)
-        resumed = getattr(optim, name)(again.parameters(), lr=0.5, **options)
-        saved = optimizer.state_dict()
-        if way == "torch.save":
-            file = io.BytesIO()
-            torch.save(saved, file)
-            file.seek(0)
-            saved = torch.load(file, weights_only=True)
-        resumed.load_state_dict(saved)
-    else:
-        both = (model, optimizer)
-        again, resumed = (
-            copy.deepcopy(both) if way == "deepcopy" else pickle.loads(pickle.dumps(both))
-        )
+    again, resumed = gone_on(
+        way, model, optimizer, lambda m: getattr(optim, name)(m.parameters(), lr=0.5, **options)
+    )
     for m, o in ((model, optimizer), (again, resumed)):
         train(m, o, seed=1)
     assert same(model, again)
@@ -210,104 +194,3 @@ def test_a_gradient_scale_and_a_skipped_step_leave_averages_and_noise_as_they_we
         other.step()
     assert same(model, twin)
     assert all(map(torch.equal, ours.averages, other.averages))
-
-
-if torch.distributed.is_available():
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        import torch.distributed.checkpoint as dcp
-        from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
-        from torch.distributed.tensor import DTensor, Replicate, Shard, distribute_tensor
-
-needs_distributed = pytest.mark.skipif(
-    not torch.distributed.is_available(), reason="this PyTorch has no torch.distributed"
-)
-quiet = pytest.mark.filterwarnings("ignore")  # of torch.distributed itself
-
-
-@needs_distributed
-@quiet
-@each_storage
-@pytest.mark.parametrize("name", ["AdamW", "SGD"])
-def test_a_distributed_checkpoint_has_the_averages_and_master_copies(name, storage, tmp_path):
-    dtype, options = dtype_of(storage), {**RIDERS, **STORED[storage]}
-    model = network(dtype)
-    optimizer = getattr(optim, name)(model.parameters(), lr=0.1, **options)
-    train(model, optimizer)
-    model.zero_grad()
-    weights, state = get_state_dict(model, optimizer)
-    dcp.save({"model": weights, "optimizer": state}, checkpoint_id=tmp_path)
-    again = network(dtype)
-    resumed = getattr(optim, name)(again.parameters(), lr=0.7, **options)
-    weights, state = get_state_dict(again, resumed)
-    dcp.load({"model": weights, "optimizer": state}, checkpoint_id=tmp_path)
-    set_state_dict(again, resumed, model_state_dict=weights, optim_state_dict=state)
-    assert same(model, again)
-    assert all(map(torch.equal, optimizer.averages, resumed.averages))
-    train(model, optimizer, seed=2)
-    train(again, resumed, seed=2)
-    assert same(model, again)
-    assert all(map(torch.equal, optimizer.averages, resumed.averages))
-
-
-@needs_distributed
-@quiet
-@pytest.mark.parametrize("name", ["AdamW", "SGD"])
-def test_a_distributed_checkpoint_of_torchs_own_optimizer_is_loaded(name, tmp_path):
-    options = {"lr": 0.1, **({"momentum": 0.9} if name == "SGD" else {})}
-    model = network()
-    theirs = getattr(torch.optim, name)(model.parameters(), **options)
-    train(model, theirs)
-    model.zero_grad()
-    weights, state = get_state_dict(model, theirs)
-    dcp.save({"model": weights, "optimizer": state}, checkpoint_id=tmp_path)
-    again = network()
-    ours = getattr(optim, name)(
-        again.parameters(), lr=0.7, **({"momentum": 0.5} if name == "SGD" else {})
-    )
-    weights, state = get_state_dict(again, ours)
-    planner = dcp.DefaultLoadPlanner(allow_partial_load=True)  # options that PyTorch lacks
-    dcp.load({"model": weights, "optimizer": state}, checkpoint_id=tmp_path, planner=planner)
-    set_state_dict(again, ours, model_state_dict=weights, optim_state_dict=state)
-    assert ours.param_groups[0]["lr"] == 0.1
-    assert name != "SGD" or ours.param_groups[0]["momentum"] == 0.9
-    train(model, theirs, seed=2)
-    train(again, ours, seed=2)
-    for p, q in zip(again.parameters(), model.parameters(), strict=True):
-        torch.testing.assert_close(p, q, rtol=1e-5, atol=1e-6)
-
-
-@pytest.fixture
-def mesh():
-    store = torch.distributed.HashStore()
-    torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
-    yield torch.distributed.init_device_mesh("cpu", (1,))
-    torch.distributed.destroy_process_group()
-
-
-@needs_distributed
-@quiet
-@pytest.mark.parametrize("placement", ["Shard", "Replicate"])
-def test_riders_of_a_dtensor_lie_beside_it(placement, mesh):
-    where = [Shard(0)] if placement == "Shard" else [Replicate()]
-    whole = [torch.randn(4, 3), torch.randn(5)]
-    mine = [torch.nn.Parameter(distribute_tensor(p, mesh, where)) for p in whole]
-    theirs = [torch.nn.Parameter(p.clone()) for p in whole]
-    options = {"lr": 0.1, "l1": 0.01, "ema_decay": 0.5, "cautious": True}
-    ours, other = (optim.AdamW(params, **options) for params in (mine, theirs))
-    for step in range(3):
-        give_gradients(step, theirs)
-        for p, q in zip(mine, theirs, strict=True):
-            p.grad = distribute_tensor(q.grad, mesh, where)
-        ours.step()
-        other.step()
-    saved = ours.state_dict()
-    for i, (p, q) in enumerate(zip(mine, theirs, strict=True)):
-        assert torch.equal(p.full_tensor(), q)
-        average = saved["state"][i]["average"]
-        assert isinstance(average, DTensor)
-        assert torch.equal(average.full_tensor(), other.averages[i])
-    resumed = optim.AdamW(copy.deepcopy(mine), **options)
-    resumed.load_state_dict(saved)
-    for a, b in zip(resumed.averages, other.averages, strict=True):
-        np.testing.assert_array_equal(a, b)
