@@ -1,5 +1,9 @@
 """Small parameters and models of PyTorch, trained by onepass.torch.optim and torch.optim alike."""
 
+import copy
+import io
+import pickle
+
 import numpy as np
 import pytest
 from helpers import SWEEPS
@@ -9,7 +13,8 @@ torch = pytest.importorskip("torch")
 from onepass.torch import optim  # noqa: E402
 
 ALL = [name for name in optim.__all__ if name not in ("Optimizer", "StepInfo")]
-NAMES = [name for name in ALL if name != "SparseAdam"]  # those that take dense gradients
+# Those that take dense gradients, and need no closure.
+NAMES = [name for name in ALL if name not in ("SparseAdam", "LBFGS")]
 COMPARED = [
     (v.record, sweep) for v, sweep in SWEEPS if v.record.in_torch(sweep) and v.record.torch in NAMES
 ]
@@ -89,3 +94,23 @@ def train(model, optimizer, steps=3, seed=0):
 
 def same(a, b):
     return all(torch.equal(p, q) for p, q in zip(a.parameters(), b.parameters(), strict=True))
+
+
+WAYS = ["torch.save", "pickle", "deepcopy", "state_dict"]
+
+
+def gone_on(way, model, optimizer, make):
+    """A copy of a model, and an optimizer that goes on with it; ``make`` makes it for a copy."""
+    if way == "deepcopy":
+        return copy.deepcopy((model, optimizer))
+    if way == "pickle":
+        return pickle.loads(pickle.dumps((model, optimizer)))
+    again = copy.deepcopy(model)
+    resumed, saved = make(again), optimizer.state_dict()
+    if way == "torch.save":
+        file = io.BytesIO()
+        torch.save(saved, file)
+        file.seek(0)
+        saved = torch.load(file, weights_only=True)
+    resumed.load_state_dict(saved)
+    return again, resumed

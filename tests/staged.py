@@ -25,6 +25,12 @@ PAIRS = [dict(pair) for pair in itertools.combinations(RIDERS.items(), 2)]
 COMBINATIONS = [*ALONE, *PAIRS, RIDERS]
 
 
+def riders_of(variant):
+    """RIDERS without those that an optimizer refuses."""
+    refused = variant.record.cls._refused_riders()
+    return {name: value for name, value in RIDERS.items() if name not in refused}
+
+
 def label(riders):
     return "+".join(riders) or "none"
 

@@ -316,7 +316,7 @@ def test_norms_of_more_tiles_than_threads_of_a_block(simulator):
     assert found[0].param_norm[0] == pytest.approx(np.linalg.norm(p.astype(float)), rel=1e-12)
 
 
-RIDDEN = [v for v in VARIANTS if v.record.cls._no_riders is None]
+RIDDEN = [v for v in VARIANTS if staged.riders_of(v)]
 
 
 @pytest.mark.parametrize("variant", RIDDEN, ids=[v.label for v in RIDDEN])
@@ -344,7 +344,9 @@ def test_stages_around_an_update_give_the_bits_of_the_cpu(simulator, variant, dt
     wide = [{"state_dtype": "bfloat16"}] * (dtype.itemsize < 8 and BFLOAT16 is not None)
     views = [lambda a: a[::2, 1:], lambda a: a.T, lambda a: a.ravel()[3:4001]]
     for own in ({}, *narrow, *wide):
-        for riders in (staged.RIDERS, {"ema_decay": 0.5} if own else {"cautious": True}):
+        all_of_it = staged.riders_of(variant)
+        one = "ema_decay" if own or "cautious" not in all_of_it else "cautious"
+        for riders in (all_of_it, {one: staged.RIDERS[one]}):
             want = run(riders, own, views)
             with on(simulator):
                 got = run(riders, own, views)

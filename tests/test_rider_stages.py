@@ -13,7 +13,7 @@ from helpers import LAYOUTS, Layout, assert_all_same, assert_same, each_dtype
 from onepass import _C, config, optim
 from small_steps import assert_unchanged, everything, gradients, start
 
-RIDDEN = [v for v in VARIANTS if v.record.cls._no_riders is None]
+RIDDEN = [v for v in VARIANTS if staged.riders_of(v)]
 each_variant = pytest.mark.parametrize("variant", RIDDEN, ids=[v.label for v in RIDDEN])
 NARROW = [d for d in DTYPES if d.itemsize == 2]
 HYPER = {"lr": 0.1, "weight_decay": 0.1}
@@ -54,17 +54,18 @@ def compare(variant, dtype, riders, label, steps=3, own=(), **options):
 @each_variant
 def test_every_rider_alone_and_every_two_equal_the_stages_one_after_another(variant):
     for riders in staged.COMBINATIONS:
-        compare(variant, "float32", riders, staged.label(riders))
+        if riders.keys() <= staged.riders_of(variant).keys():
+            compare(variant, "float32", riders, staged.label(riders))
 
 
 @each_variant
 @each_dtype
 def test_all_riders_at_once_in_every_dtype(variant, dtype):
-    compare(variant, dtype, staged.RIDERS, dtype.name)
+    compare(variant, dtype, staged.riders_of(variant), dtype.name)
     compare(variant, dtype, {}, dtype.name, own=["master"])
     if dtype.itemsize == 2:
         for own in (["master"], ["stochastic"]):
-            for riders in (staged.RIDERS, {"ema_decay": 0.5}, {}):
+            for riders in (staged.riders_of(variant), {"ema_decay": 0.5}, {}):
                 compare(variant, dtype, riders, f"{dtype.name} {own} {riders}", own=own)
 
 
@@ -107,8 +108,8 @@ def test_zeroing_the_gradients_changes_nothing_else(variant):
     for dtype in ("float32", "float16"):
         rng, params = start(dtype)
         other = [p.copy() for p in params]
-        one = variant.make(params, **hyper(variant), **staged.RIDERS)
-        two = variant.make(other, **hyper(variant), **staged.RIDERS)
+        one = variant.make(params, **hyper(variant), **staged.riders_of(variant))
+        two = variant.make(other, **hyper(variant), **staged.riders_of(variant))
         for _ in range(2):
             grads = gradients(rng, params)
             kept = [g.copy() for g in grads]
@@ -173,7 +174,7 @@ def test_cautious_lets_a_nan_through():
 def test_to_maximize_is_to_minimize_along_the_negated_gradient(variant):
     rng, params = start("float32")
     other = [p.copy() for p in params]
-    riders = {**staged.RIDERS, "noise": 0.0}
+    riders = {**staged.riders_of(variant), "noise": 0.0}
     one = variant.make(params, maximize=True, **hyper(variant), **riders)
     two = variant.make(other, **hyper(variant), **riders)
     for _ in range(2):
@@ -245,7 +246,7 @@ def test_averages_start_as_copies_and_have_no_bias_correction():
 
 def test_the_average_of_decay_0_is_the_parameter_and_of_decay_1_the_start():
     p = np.float32([1, 2, 4])
-    last, first = (optim.SGD([p], lr=0.5, ema_decay=d) for d in (0.0, 1.0))
+    last, first = (optim.SGD([q], lr=0.5, ema_decay=d) for q, d in ((p, 0.0), (p.copy(), 1.0)))
     last.step([np.float32([1, 1, 1])])
     assert_same(last.averages[0], p)
     first.step([np.float32([1, 1, 1])])
@@ -399,6 +400,34 @@ def test_master_copies_exist_for_16_bit_parameters_alone():
     assert held == [d.itemsize == 2 for d in DTYPES]
 
 
+@each_narrow
+@pytest.mark.parametrize("name", ["ScheduleFreeSGD", "ScheduleFreeAdamW"])
+def test_a_master_copy_of_a_schedule_free_optimizer_turns_with_its_parameter(name, dtype):
+    """Evaluations between steps cost no more than float32's rounding, not the parameter's."""
+    rng = np.random.default_rng(0)
+    p = rng.standard_normal(1000).astype(dtype)
+    wide = p.astype(np.float32)
+    one, two = (
+        getattr(optim, name)([q], lr=0.01, master_weights=m) for q, m in ((p, True), (wide, False))
+    )
+    gap = np.finfo(np.float32).eps if dtype == np.float16 else 2.0**-23
+    for step in range(30):
+        g = rng.standard_normal(1000).astype(dtype)
+        one.step([g])
+        two.step([g.astype(np.float32)])
+        if step % 3 == 0:
+            one.eval()
+            # x = y + (1 - 1/β)·(z - y), for which z is rounded to the parameter's type
+            z = two.state_dict()["state"][0]["z"]
+            x = wide + (1 - 1 / 0.9) * (z.astype(dtype).astype(np.float32) - wide)
+            near = np.abs(x) * 2.0 ** -(10 if dtype == np.float16 else 7)
+            assert (np.abs(p.astype(np.float32) - x) <= near + 1e-6).all()
+            one.train()
+        master = one.state_dict()["state"][0]["master_param"]
+        assert_same(p, master.astype(dtype))
+        assert (np.abs(master - wide) <= 16 * (step + 1) * gap * (1 + np.abs(wide))).all()
+
+
 # ------------------------------------------------------------------------- skipped steps, resume
 
 
@@ -407,7 +436,7 @@ def test_master_copies_exist_for_16_bit_parameters_alone():
 def test_a_skipped_step_changes_nothing(variant, how):
     for dtype, own in (("float32", {}), ("float16", {"master_weights": True})):
         rng, params = start(dtype)
-        opt = variant.make(params, **hyper(variant), **staged.RIDERS, **own)
+        opt = variant.make(params, **hyper(variant), **staged.riders_of(variant), **own)
         opt.step(gradients(rng, params))
         before, averages = everything(opt, params), copy.deepcopy(opt.averages)
         grads = gradients(rng, params)
@@ -428,7 +457,7 @@ def test_training_resumes_bit_for_bit(variant):
         ("float16", {"stochastic_rounding": True}),
     ):
         rng, params = start(dtype)
-        options = {**hyper(variant), **staged.RIDERS, **own, "seed": 5}
+        options = {**hyper(variant), **staged.riders_of(variant), **own, "seed": 5}
         opt = variant.make(params, **options)
         for _ in range(2):
             opt.step(gradients(rng, params, lambda i: i != 2))
@@ -549,10 +578,14 @@ def test_wrong_options_are_refused_by_name(options, error, message):
     ],
 )
 def test_an_optimizer_that_takes_no_riders_says_why(cls):
-    for name in (*staged.RIDERS, "seed", "state_dtype", "master_weights", "stochastic_rounding"):
+    refused = cls._refused_riders()
+    assert len(refused) == (3 if "ScheduleFree" in cls.__name__ else 9)
+    for name in refused:
         with pytest.raises(TypeError, match=f"{name!r} is 1, expected no such.*since") as caught:
             cls([np.ones((2, 2), np.float32)], **{name: 1})
         assert cls._no_riders in str(caught.value)
+        with pytest.raises(TypeError, match=f"'{name}' in a parameter group is no option"):
+            cls([{"params": [np.ones((2, 2), np.float32)], name: 1}])
 
 
 def test_an_option_of_the_optimizer_is_none_of_a_group():
@@ -661,3 +694,72 @@ def test_cautious_steps_keep_the_decoupled_decay_of_another_library(name):
     opt = getattr(optim, name)([p], lr=0.25, weight_decay=0.5, compat="keras", cautious=True)
     opt.step([np.zeros(19)])
     assert_same(p, np.full(19, 2.0 * (1 - 0.25 * 0.5)))
+
+
+# -------------------------------------------------------------------------- where averages start
+
+
+def test_an_average_starts_where_its_parameter_is_at_its_first_step():
+    """Weights may be loaded after the optimizer is made, and a part be trained late."""
+    p, q = np.ones(2, np.float32), np.ones(3, np.float32)
+    opt = optim.SGD([p, q], lr=1.0, ema_decay=0.75)
+    p[...] = 8
+    assert_all_same(opt.averages, [p, q])
+    p[...] = 4
+    opt.step([np.ones(2, np.float32), None])
+    np.testing.assert_array_equal(opt.averages[0], 4 + 0.25 * (3 - 4))
+    q[...] = 16
+    assert_all_same(opt.averages[1:], [q])
+    q[...] = 32
+    opt.step([None, np.ones(3, np.float32)])
+    np.testing.assert_array_equal(opt.averages[0], 3.75)
+    np.testing.assert_array_equal(opt.averages[1], 32 + 0.25 * (31 - 32))
+
+
+@pytest.mark.parametrize("how", ["skip", "raise"])
+def test_an_average_does_not_start_with_a_step_that_is_skipped(how):
+    p = np.ones(2, np.float32)
+    opt = optim.SGD([p], lr=1.0, ema_decay=0.75)
+    try:
+        assert opt.step([np.float32([np.inf, 0])], nonfinite=how).skipped
+    except FloatingPointError:
+        assert how == "raise"
+    p[...] = 4
+    opt.step([np.ones(2, np.float32)], nonfinite=how)
+    np.testing.assert_array_equal(opt.averages[0], 3.75)
+
+
+@pytest.mark.parametrize("resumed", [False, True])
+def test_an_average_that_is_switched_off_and_on_again_starts_afresh(resumed):
+    p = np.ones(2, np.float32)
+    opt = optim.SGD([p], lr=1.0, ema_decay=0.5)
+    opt.step([np.ones(2, np.float32)])
+    opt.param_groups[0]["ema_decay"] = None
+    opt.step([np.ones(2, np.float32)])
+    if resumed:
+        saved = copy.deepcopy(opt.state_dict())
+        assert "average" not in saved["state"][0]
+        opt = optim.SGD([p], lr=1.0)
+        opt.load_state_dict(saved)
+    p[...] = 4
+    opt.param_groups[0]["ema_decay"] = 0.75
+    assert_all_same(opt.averages, [p])
+    p[...] = 8
+    again = copy.deepcopy(opt)
+    for each in (opt, again):
+        each.step([np.ones(2, np.float32)])
+        np.testing.assert_array_equal(each.averages[0], 7.75)
+
+
+def test_a_resume_before_a_first_step_leaves_the_average_to_start():
+    p, q = np.ones(2, np.float32), np.ones(2, np.float32)
+    opt = optim.SGD([p, q], lr=1.0, ema_decay=0.75)
+    opt.step([np.ones(2, np.float32), None])
+    other = optim.SGD([p, q], lr=1.0, ema_decay=0.75)
+    other.load_state_dict(copy.deepcopy(opt.state_dict()))
+    q[...] = 4
+    for each in (opt, other):
+        each.step([None, np.ones(2, np.float32)])
+        np.testing.assert_array_equal(each.averages[0], 0.75)
+        np.testing.assert_array_equal(each.averages[1], 3.75)
+        q[...] = 4

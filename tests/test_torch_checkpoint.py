@@ -21,15 +21,6 @@ from onepass.torch import optim  # noqa: E402
 pytestmark = pytest.mark.filterwarnings("ignore")  # of torch.distributed itself
 
 
-@pytest.fixture
-def mesh():
-    """A group of one process."""
-    store = torch.distributed.HashStore()
-    torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
-    yield torch.distributed.init_device_mesh("cpu", (1,))
-    torch.distributed.destroy_process_group()
-
-
 CASES = [
     ("AdamW", {}), ("NAdam", {}), ("SGD", {"momentum": 0.9}), ("SGD", {}), ("Adagrad", {}),
     ("Lion", {}),

@@ -37,7 +37,7 @@ def scaler_of(cls):
 
 
 @each_scaler
-@pytest.mark.parametrize("name", [n for n in NAMES if hasattr(torch.optim, n)])
+@pytest.mark.parametrize("name", [n for n in NAMES if hasattr(torch.optim, n) and n != "Muon"])
 @pytest.mark.parametrize("unscale", [(), (1, 4, 5)], ids=["", "unscale_"])
 def test_scaled_training_equals_torchs(scaler_class, name, unscale):
     """An overflow in the first step too: PyTorch's fused SGD then reads a buffer it never wrote."""

@@ -83,9 +83,8 @@ def test_every_optimizer_has_a_signature_and_a_docstring(name):
 
 
 def test_every_optimizer_of_onepass_optim_is_here():
-    """The classes are found, not listed: each elementwise one of onepass.optim has its own."""
-    own = {n for n in arrays.__all__ if inspect.isclass(getattr(arrays, n))} - {*optim.__all__}
-    assert own <= {"LBFGS", "Muon"}  # which have a step or a state_dict of their own
+    """The classes are found, not listed: each one of onepass.optim has its own."""
+    assert {n for n in arrays.__all__ if inspect.isclass(getattr(arrays, n))} <= {*optim.__all__}
     assert {name for name in ALL if hasattr(torch.optim, name)} >= {r.torch for r, _ in COMPARED}
 
 
@@ -413,3 +412,38 @@ def test_onepass_torch_is_in_dir_and_says_what_it_needs(monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(ImportError, match="pip install torch"):
         importlib.import_module("onepass.torch")
+
+
+@pytest.mark.parametrize("norm", [30.0, 0.5, 3e38, 1e300])
+@pytest.mark.parametrize("max_norm", [1.5, 1e-300])
+@pytest.mark.parametrize("name", ["SGD", "SparseAdam"])
+def test_an_outside_norm_of_any_size_clips_and_diagnostics_tell_gradients_before(
+    name, norm, max_norm
+):
+    dtype = torch.float64 if max_norm < 1 else torch.float32
+    p = torch.nn.Parameter(torch.ones(4, dtype=dtype))
+    optimizer = getattr(optim, name)([p], lr=1.0, diagnostics=True)
+    largest = min(norm, 1e38 if dtype == torch.float32 else norm)
+    g = torch.tensor([0.5, -0.5, 0.25, 0.125], dtype=dtype) * largest
+    p.grad = g.clone() if name == "SGD" else g.to_sparse()
+    optimizer.step(norm=norm, max_norm=max_norm, grad_scale=2.0)
+    assert optimizer.last_step == (False, norm, None)
+    unscaled = g.double() / 2
+    want = float((unscaled / largest).norm()) * largest
+    assert float(optimizer.per_parameter.grad_norm[0]) == pytest.approx(want, rel=1e-6)
+    moved = 1 - p if name == "SGD" else optimizer.state[p]["exp_avg"] / 0.1
+    clipped = unscaled * min(1.0, max_norm / (norm + 1e-6))
+    near = 1e-7 if name == "SGD" else 1e-38
+    np.testing.assert_allclose(moved.detach().double(), clipped, 1e-5, near)
+
+
+def test_an_outside_norm_that_is_not_finite_is_an_error_or_a_skipped_step():
+    p = torch.nn.Parameter(torch.ones(2))
+    p.grad = torch.ones(2)
+    optimizer = optim.SGD([p], lr=1.0)
+    for nonfinite in ("propagate", "raise"):
+        with pytest.raises(FloatingPointError, match="'norm' is inf, expected a finite number"):
+            optimizer.step(norm=torch.inf, max_norm=1.0, nonfinite=nonfinite)
+    optimizer.step(norm=torch.inf, max_norm=1.0, nonfinite="skip")
+    assert optimizer.last_step == (True, torch.inf, None)
+    assert p.tolist() == [1.0, 1.0]

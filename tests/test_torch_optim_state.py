@@ -1,18 +1,19 @@
 """optimizer.state is the real state: what a program edits, saves, copies or exchanges there."""
 
 import copy
-import io
 import pickle
 from collections import defaultdict
 
 import numpy as np
 import pytest
 from small_torch import (  # noqa: F401
+    WAYS,
     assert_equal,
     copies,
     each_compared,
     each_name,
     give_gradients,
+    gone_on,
     network,
     numbers_in_float64,
     pair,
@@ -46,28 +47,16 @@ def test_a_state_of_torch_goes_on_here_and_back(record, sweep):
 
 
 @each_name
-@pytest.mark.parametrize("way", ["torch.save", "pickle", "deepcopy", "state_dict"])
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_training_goes_on_bit_for_bit_after_a_resume(name, way, dtype):
     """Also with float32 state of bfloat16 parameters, which PyTorch's loading would round."""
     model, scalars = network(dtype), getattr(arrays, name)._rule.scalars
     optimizer = getattr(optim, name)(model.parameters(), lr=0.01)
     train(model, optimizer)
-    if way in ("torch.save", "state_dict"):
-        again = copy.deepcopy(model)
-        resumed = getattr(optim, name)(again.parameters(), lr=0.5)
-        saved = optimizer.state_dict()
-        if way == "torch.save":
-            file = io.BytesIO()
-            torch.save(saved, file)
-            file.seek(0)
-            saved = torch.load(file, weights_only=True)
-        resumed.load_state_dict(saved)
-    else:
-        both = (model, optimizer)
-        again, resumed = (
-            copy.deepcopy(both) if way == "deepcopy" else pickle.loads(pickle.dumps(both))
-        )
+    again, resumed = gone_on(
+        way, model, optimizer, lambda m: getattr(optim, name)(m.parameters(), lr=0.5)
+    )
     for p, q in zip(model.parameters(), again.parameters(), strict=True):
         assert optimizer.state[p].keys() == resumed.state[q].keys()
         assert all(map(torch.equal, optimizer.state[p].values(), resumed.state[q].values()))

@@ -61,13 +61,6 @@ template <class T>
 #pragma GCC ivdep
   for (int64_t i = 0; i < n; ++i) to[i] = over_level(held[i], level);
 }
-struct Widened {
-  template <class T>
-  ONEPASS_HD double operator()(T v) const {
-    return double(v);
-  }
-};
-
 // A dense array of states, a block at a time.
 ONEPASS_HD Tensor array_of(const Operand* state, int64_t size) {
   Tensor tensor;
@@ -214,7 +207,7 @@ struct Work {
     }
   }
   double level(const double* total, int64_t n) const {
-    return k.level(tensor_norms::add_up(Widened{}, total, n) / double(cut.height));
+    return k.level(tensor_norms::add_up(tensor_norms::Values{}, total, n) / double(cut.height));
   }
   T* levelled(int64_t row) const {
     return static_cast<T*>(tensor.operands[kGradientOperand + 1].data) + row;

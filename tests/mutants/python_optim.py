@@ -192,8 +192,8 @@ OPTIM = [
     Mutant(
         "optimizer: a state without its steps begins again at one",
         "python/onepass/optim/_optimizer.py",
-        'counts = {"step"} if self._rule.counted else set()',
-        "counts = set()",
+        '({"step"} if self._counts_steps(i) else set())',
+        "set()",
         (f"{LOADING}::test_a_state_that_lost_its_steps_does_not_begin_again_in_silence",),
     ),
     Mutant(

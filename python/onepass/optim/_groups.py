@@ -44,14 +44,14 @@ def filled(
     for key in group:
         if key in defaults or key == "params":
             continue
-        if nearest(str(key), [*defaults, "params"]):
-            hint = did_you_mean(str(key), [*defaults, "params"])
-            raise TypeError(f"{owner}: unknown option {key!r} in a parameter group{hint}")
         if key in _options_of_all():
             raise TypeError(
                 f"{owner}: {key!r} in a parameter group is no option of {owner}, expected "
                 f"{', '.join(defaults)} (any other key is kept)"
             )
+        if nearest(str(key), [*defaults, "params"]):
+            hint = did_you_mean(str(key), [*defaults, "params"])
+            raise TypeError(f"{owner}: unknown option {key!r} in a parameter group{hint}")
     refuse_unmet(owner, group)
     entries = group["params"]
     entries = [entries] if _is_parameter(entries) else _entries(owner, entries)

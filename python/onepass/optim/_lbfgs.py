@@ -10,7 +10,7 @@ from onepass import _C
 from onepass import _numbers as numbers
 from onepass._array import Array
 from onepass._docs import shares
-from onepass._parameter import Parameter, array_of
+from onepass._parameter import Parameter
 from onepass.ops._rule import Options, Rule
 from onepass.ops._step import Nonfinite, StepInfo, with_loss
 from onepass.optim._flat import Flat
@@ -97,6 +97,7 @@ class LBFGS(Optimizer):
 
     _rule = LbfgsRule()
     _no_riders = "its step is a search along a line"
+    _of_whole = "products of vectors of all parameters"
 
     def __init__(
         self,
@@ -129,7 +130,7 @@ class LBFGS(Optimizer):
             )
         group = self.param_groups[0]
         self._rule.of_group(self._name, group)
-        self._arrays = [array_of(p) for p in self._parameters]
+        self._arrays = [self._array_of(p) for p in self._parameters]
         self._flat = Flat(self._name, self._arrays)
         try:  # no step runs it: it refuses arrays that overlap or cannot be written
             _C.Plan("sgd", self._arrays, [None], [0] * len(self._arrays))
@@ -259,8 +260,7 @@ class LBFGS(Optimizer):
 
     def _load(self, state_dict: Mapping[str, Any]) -> None:
         self._prepare()
-        identity = ("maximize",)  # which PyTorch's does not have
-        reader = Reader(self._name, self.param_groups, self._names, set(self.defaults), identity)
+        reader = self._reader()
         (group,) = reader.groups(state_dict)
         self._rule.of_group(self._name, group)
         held = dict(state_dict["state"])
@@ -268,6 +268,20 @@ class LBFGS(Optimizer):
         if entry := held.get(group["params"][0]):
             memory = _memory_of(reader, self._flat, entry)
         self.param_groups[0].update({k: v for k, v in group.items() if k != "params"})
+        self._memory = memory
+
+    def _reader(self) -> Reader:
+        identity = ("maximize",)  # which PyTorch's does not have
+        return Reader(self._name, self.param_groups, self._names, set(self.defaults), identity)
+
+    def remember(self, entry: Mapping[str, Any]) -> None:
+        """Goes on from the entry of the first parameter, as `state_dict` has it; {}: afresh.
+
+        Raises:
+            ValueError: it is no memory of these parameters; nothing is changed.
+        """
+        self._prepare()
+        memory = _memory_of(self._reader(), self._flat, entry) if entry else Memory()
         self._memory = memory
 
     def __getstate__(self) -> dict[str, Any]:

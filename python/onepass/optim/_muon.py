@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from onepass import _C
 from onepass import _numbers as numbers
-from onepass._array import Array, zeros_like
+from onepass._array import Array, empty, parameter_dtype, zeros_like
 from onepass.ops import _muon as ops
 from onepass.ops._muon import COEFFICIENTS, Coefficients
 from onepass.ops._ranges import Range, several
@@ -37,6 +37,7 @@ class MuonRule(Rule):
             *_OF_ADAMW,
         }
         self.lr_leads = False
+        self.added = frozenset(_OF_ADAMW)
 
     def of_group(self, owner: str, group: Options) -> tuple[float, ...]:
         """The hyper-parameters of AdamW's half, where all options are checked."""
@@ -90,6 +91,7 @@ class Muon(Optimizer, op=ops.muon_):
 
     _rule = RULE
     _no_riders = "its step is more than one pass over each element"
+    _of_whole = "products of matrices"
 
     def __init__(
         self,
@@ -113,7 +115,7 @@ class Muon(Optimizer, op=ops.muon_):
         compat: str = "torch",
         **options: Unpack[TorchOptions],
     ) -> None:
-        self._matrices: list[bool] = []  # of each parameter of the plan
+        self._matrices: list[bool] = []  # whether each parameter is one
         super().__init__(params, locals())
 
     # ---- the launch, and what follows it
@@ -157,11 +159,12 @@ class Muon(Optimizer, op=ops.muon_):
         self, groups: list[dict[str, Any]]
     ) -> tuple[bool, Launch, list[tuple[float, ...]]]:
         kinds = self._kinds(groups)
-        if kinds[: len(self._matrices)] != self._matrices:
+        if kinds[: len(self._matrices)] != self._matrices[: len(kinds)]:
             raise ValueError(
                 f"{self._name}: 'use_muon' of a group was changed, expected it as the optimizer "
                 "was made with: the states of Muon and AdamW differ; make a new optimizer"
             )
+        self._matrices = kinds
         maximize = uniform(self._name, "maximize", groups)
         hypers = []
         adamw = [self._rule.of_group(self._name, group) for group in groups]
@@ -185,7 +188,7 @@ class Muon(Optimizer, op=ops.muon_):
         return values
 
     def _follow(self, state: State, arrays: list[Array]) -> list[Array]:
-        """Directions stand in the place of a matrix's average of squares."""
+        """Averages of squares; a matrix has none. `_new_plan` puts its direction there."""
         if state.key != "exp_avg_sq":
             return super()._follow(state, arrays)
         kinds = self._kinds(self.param_groups)
@@ -193,23 +196,29 @@ class Muon(Optimizer, op=ops.muon_):
         held = [
             s for s, own in zip(self._states.get(state.key, []), kinds, strict=False) if not own
         ]
-        averages = follow([arrays[i] for i in others], held, [0.0] * len(others))
-        self._directions = ops.Directions([a for a, own in zip(arrays, kinds, strict=True) if own])
-        given = {True: iter(self._directions.arrays), False: iter(averages)}
-        return [next(given[own]) for own in kinds]
+        averages = iter(follow([arrays[i] for i in others], held, [0.0] * len(others)))
+        return [
+            empty((0,), parameter_dtype(array), array) if own else next(averages)
+            for array, own in zip(arrays, kinds, strict=True)
+        ]
 
     def _new_plan(self, kernel: str, names: tuple[str | None, ...]) -> _C.Plan:
         groups, kinds = self.param_groups, self._kinds(self.param_groups)
+        matrices = [array for array, own in zip(self._arrays, kinds, strict=True) if own]
+        self._directions = ops.Directions(matrices)
+        directions = iter(self._directions.arrays)
+        self._states["exp_avg_sq"] = [
+            next(directions) if own else average
+            for average, own in zip(self._states["exp_avg_sq"], kinds, strict=True)
+        ]
         rows = self._rows(groups, kinds)
         numbers = [number for number, group in enumerate(groups) for _ in group["params"]]
-        plan = _C.Plan(
+        return _C.Plan(
             kernel,
             self._arrays,
             [self._states[name] for name in names if name is not None],
             [rows[key] for key in zip(numbers, kinds, strict=True)],
         )
-        self._matrices = kinds
-        return plan
 
     # ---- saving
 
@@ -224,10 +233,20 @@ class Muon(Optimizer, op=ops.muon_):
         """
         saved = super().state_dict()
         for index, entry in saved["state"].items():
-            if self._matrices[index]:
-                del entry["exp_avg_sq"]
-                entry["momentum_buffer"] = entry.pop("exp_avg")
+            named = {key: self._saved_as(index, key) for key in self._rule.keys}
+            for key, name in named.items():
+                array = entry.pop(key)
+                if name is not None:
+                    entry[name] = array
         return saved
+
+    def _counts_steps(self, index: int) -> bool:
+        return not self._matrices[index]
+
+    def _saved_as(self, index: int, key: str) -> str | None:
+        if not self._matrices[index]:
+            return key
+        return "momentum_buffer" if key == "exp_avg" else None
 
     def _load(self, state_dict: Mapping[str, Any]) -> None:
         try:
@@ -239,9 +258,6 @@ class Muon(Optimizer, op=ops.muon_):
             }
         except (KeyError, TypeError):
             return super()._load(state_dict)  # refuses it, in words of its own
-        for group, own in zip(groups, self.param_groups, strict=False):
-            for key in ("maximize", *_OF_ADAMW):  # PyTorch's Muon has none of them
-                group.setdefault(key, own[key])
         return super()._load({"state": entries, "param_groups": groups})
 
     def _entry(self, at: int, entry: Any) -> Any:

@@ -21,7 +21,7 @@ from onepass._docs import parts, shares
 from onepass._numbers import flag
 from onepass._parameter import Parameter
 from onepass.ops._compat import libraries
-from onepass.ops._step import RULES, Nonfinite, StepInfo, take_step, with_loss
+from onepass.ops._step import RULES, Nonfinite, StepInfo, take_step, was_skipped, with_loss
 from onepass.optim import _describe, _riders, _torch_options
 from onepass.optim._groups import group_dicts
 from onepass.optim._per_parameter import ArrayWatch, Measured, PerParameter, PlanWatch
@@ -36,8 +36,8 @@ Parameters = Iterable[Any]
 SHARED_ARGS = {
     "params": "arrays, ``nn.Parameter`` objects, tensors, a module, or group dicts.",
     "maximize": "ascend instead.",
-    "diagnostics": "measure each step: ``per_parameter`` has the norms of each parameter's\n"
-    "        gradient, update and value afterwards. It takes two more passes over memory and a\n"
+    "diagnostics": "measure each step: ``per_parameter`` then has the norms of each parameter's\n"
+    "        gradient, update and value before it. It takes two more passes over memory and a\n"
     "        copy of the parameters.",
     "compat": _describe.compat("lbfgs"),
     "**options": _torch_options.DOC,
@@ -108,7 +108,9 @@ class Optimizer(Planned):
                 source=sections["Source"].rstrip(),
                 example=example.rstrip() or _EXAMPLE.format(cls=cls.__name__),
             )
-            riders = {"**options": _riders.DOC} if cls._no_riders is None else {}
+            refused, riders = cls._refused_riders(), {}
+            if refused != _riders.ALL:
+                riders = {"**options": _riders.doc(refused, cls._no_riders)}
             compat = {"compat": _describe.compat(kernel)}
             shares({**described, **SHARED_ARGS, **compat, **riders})(cls)
 
@@ -116,9 +118,10 @@ class Optimizer(Planned):
         formula = self._rule.formula(self._name, given["compat"])
         defaults = {key: value for key, value in given.items() if key not in _NO_OPTIONS}
         options = given.get("options", {})
-        _riders.refuse(self._name, options, self._no_riders)
-        of_groups = _riders.OF_GROUPS if self._no_riders is None else {}
-        of_optimizer = _riders.OF_OPTIMIZER if self._no_riders is None else {}
+        refused = self._refused_riders()
+        _riders.refuse(self._name, options, refused, self._no_riders)
+        of_groups = {k: v for k, v in _riders.OF_GROUPS.items() if k not in refused}
+        of_optimizer = {k: v for k, v in _riders.OF_OPTIMIZER.items() if k not in refused}
         shared = {*of_groups, *of_optimizer}
         other = {key: value for key, value in options.items() if key not in shared}
         _torch_options.check(type(self), other, defaults, [*of_groups, *of_optimizer])
@@ -204,6 +207,8 @@ class Optimizer(Planned):
                 frozen += [p for p in self._of_torch if not p.requires_grad]
             taken = self._without(frozen, given) if frozen else given
             watch = self._watch(plan, taken) if self._measures else None
+            waiting = self._rider_arrays.waiting
+            begun = self._rider_arrays.begin(self._arrays, taken) if waiting else ()
             info = self._take(
                 self._name,
                 plan,
@@ -218,6 +223,8 @@ class Optimizer(Planned):
                 self._maximize,
                 self._names,
             )
+            if begun and not was_skipped(info, nonfinite):
+                self._rider_arrays.waiting = waiting - begun
             if watch is not None:
                 self._measured = watch.result(grad_scale)
             if zero_grad and grads is None:
@@ -311,11 +318,12 @@ class Optimizer(Planned):
     def averages(self) -> list[Array | None]:
         """The running averages of the parameters, in flat order; None without ``ema_decay``.
 
-        Each starts as a copy of its parameter and is of the state's dtype. They are the
-        optimizer's own arrays.
+        Each is a copy of its parameter until the first step of that parameter, and of the state's
+        dtype. They are the optimizer's own arrays.
         """
         with self._alone:
             self._prepare()
+            self._rider_arrays.begin(self._arrays)
             averaged = zip(self._rider_arrays.averages, self._riders.averaged, strict=True)
             return [average if use else None for average, use in averaged]
 
@@ -341,8 +349,10 @@ class Optimizer(Planned):
         """
         with self._alone:
             plan = self._prepare()
+            self._rider_arrays.begin(self._arrays)
             states = {**self._kept(), **self._rider_arrays.saved(self._riders)}
-            return saved(self.param_groups, {**plan.scalars, **states}, plan.steps)
+            settings = _riders.written(self._settings)
+            return saved(self.param_groups, {**plan.scalars, **states}, plan.steps, settings)
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Takes over what :meth:`state_dict` (or PyTorch's) gave; values are copied in.
@@ -365,8 +375,9 @@ class Optimizer(Planned):
             self._names,
             set(self.defaults) - set(_riders.OF_GROUPS),
             self._rule.identity,
-            self._rule.added,
+            {"maximize", *self._rule.added},  # older files of PyTorch's, and its Muon, have none
             self._rule.compat["torch"],
+            self._settings._asdict(),
         )
         # Those of PyTorch have no riders.
         groups = [
@@ -376,7 +387,6 @@ class Optimizer(Planned):
         _, (_, wanted), _ = self._derived(groups)
         rides = self._ridden(groups)
         kept = [state for state in self._rule.states if state.key in wanted]
-        counts = {"step"} if self._rule.counted else set()
         owners = [group for group in groups for _ in group["params"]]
         required = [
             {
@@ -385,10 +395,12 @@ class Optimizer(Planned):
                 if (state.when is None or group[state.when])
                 and state.shape(array.shape) is not None
             }
-            | counts
             for group, array in zip(owners, self._arrays, strict=True)
         ]
-        required = [names | _riders.required(rides, i) for i, names in enumerate(required)]
+        required = [
+            names | _riders.required(rides, i) | ({"step"} if self._counts_steps(i) else set())
+            for i, names in enumerate(required)
+        ]
         shapes: dict[str, Callable[[Sequence[int]], tuple[int, ...] | None]]
         shapes = {state.key: state.shape for state in kept}
         shapes |= dict.fromkeys(_riders.names(rides), tuple)

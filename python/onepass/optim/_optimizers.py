@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from onepass.ops import _update as ops
 from onepass.ops._step import Betas
 from onepass.optim._optimizer import Optimizer, Parameters
-from onepass.optim._riders import SharedOptions
+from onepass.optim._riders import SharedOptions, StorageOptions
 from onepass.optim._schedule_free import ScheduleFree
 from onepass.optim._torch_options import TorchOptions
 
@@ -383,7 +383,7 @@ class ScheduleFreeSGD(ScheduleFree, op=ops.schedulefreesgd_):
         maximize: bool = False,
         diagnostics: bool = False,
         compat: str = "torch",
-        **options: Unpack[TorchOptions],
+        **options: Unpack[StorageOptions],
     ) -> None:
         super().__init__(params, locals())
 
@@ -403,7 +403,7 @@ class ScheduleFreeAdamW(ScheduleFree, op=ops.schedulefreeadamw_):
         maximize: bool = False,
         diagnostics: bool = False,
         compat: str = "torch",
-        **options: Unpack[TorchOptions],
+        **options: Unpack[StorageOptions],
     ) -> None:
         super().__init__(params, locals())
 

@@ -58,6 +58,19 @@ class PlanWatch:
         return read
 
 
+def with_larger_gradients(measured: Measured, factor: float) -> Measured:
+    """What was measured of gradients that were divided by ``factor``, as before."""
+    if callable(measured):
+        look = measured
+        return lambda: _larger(look(), factor)
+    return _larger(measured, factor)
+
+
+def _larger(measured: PerParameter, factor: float) -> PerParameter:
+    norms = [None if norm is None else norm * factor for norm in measured.grad_norm]
+    return measured._replace(grad_norm=norms)
+
+
 def _arranged(param: list[Any], grad: list[Any], change: list[Any]) -> PerParameter:
     return PerParameter(grad_norm=grad, update_norm=change, param_norm=param)
 

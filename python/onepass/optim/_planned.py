@@ -15,7 +15,7 @@ from onepass._one_thread import OneThread
 from onepass._parameter import Parameter, array_of
 from onepass.ops._rule import Launch, Rule, State, uniform
 from onepass.optim._groups import filled
-from onepass.optim._riders import RiderArrays, Riders, Settings, riders
+from onepass.optim._riders import ALL, RiderArrays, Riders, Settings, riders
 from onepass.optim._states import follow, state_dtype
 
 # Of each group its list of parameters, and what is in it.
@@ -38,7 +38,9 @@ class Planned:
 
     _rule: ClassVar[Rule]
     _name: ClassVar[str] = "Optimizer"  # of the class, for messages
-    _no_riders: ClassVar[str | None] = None  # why not those of _riders.py, of a class without
+    _no_riders: ClassVar[str | None] = None  # why some of _riders.py are refused
+    _refused: ClassVar[frozenset[str]] = ALL  # those, in a class that says why
+    _of_whole: ClassVar[str | None] = None  # what a step needs whole parameters for, if it does
 
     def __init__(
         self, defaults: dict[str, Any], groups: Sequence[Mapping[str, Any]], settings: Settings
@@ -128,6 +130,18 @@ class Planned:
         """What a step writes to for ``parameter``."""
         return array_of(parameter)
 
+    @classmethod
+    def _refused_riders(cls) -> frozenset[str]:
+        return frozenset() if cls._no_riders is None else cls._refused
+
+    def _saved_as(self, index: int, key: str) -> str | None:
+        """The name of a state in the entry of parameter ``index``; None: it is not shown there."""
+        return key
+
+    def _counts_steps(self, index: int) -> bool:
+        """Whether the entry of parameter ``index`` must have its count of steps."""
+        return self._rule.counted
+
     def _kept(self) -> dict[str, list[Array]]:
         """The states that the options ask for, by name."""
         return {name: self._states[name] for name in self._wanted[1] if name is not None}
@@ -186,7 +200,7 @@ class Planned:
     def _ridden(self, groups: list[dict[str, Any]]) -> Riders:
         """Checked: what rides along."""
         arrays = [self._array_of(p) for p in self._parameters]
-        if self._no_riders is not None:
+        if self._refused_riders() == ALL:
             return Riders((), (False,) * len(arrays), (False,) * len(arrays))
         return riders(self._name, groups, arrays, self._settings)
 

@@ -16,18 +16,23 @@ from onepass.optim import _torch_options
 from onepass.optim._torch_options import TorchOptions
 
 
-class SharedOptions(TorchOptions, total=False):
-    """Keywords that every optimizer's constructor takes beside its own."""
+class StorageOptions(TorchOptions, total=False):
+    """Keywords that leave an update as it is: they concern the gradient, averages and storage."""
 
-    l1: float
-    max_weight_norm: float | None
     ema_decay: float | None
     noise: float
     seed: int
-    cautious: bool
     state_dtype: Literal["bfloat16"] | None
     stochastic_rounding: bool
     master_weights: bool
+
+
+class SharedOptions(StorageOptions, total=False):
+    """Keywords that an elementwise optimizer's constructor takes beside its own."""
+
+    l1: float
+    max_weight_norm: float | None
+    cautious: bool
 
 
 # Each group has its own; they may change between steps.
@@ -44,11 +49,13 @@ OF_OPTIMIZER: dict[str, Any] = {
     "stochastic_rounding": False,
     "master_weights": False,
 }
+ALL = frozenset({*OF_GROUPS, *OF_OPTIMIZER})
+OF_UPDATES = frozenset({"l1", "max_weight_norm", "cautious"})  # not StorageOptions
 DOC = (
-    """of every optimizer, all off by default. Of a group too, and free to change between
-        steps: ``l1`` (after the update p ← sign(p)·max(|p| - lr·l1, 0), which leaves exact zeros),
-        ``max_weight_norm`` (then each row of axis 0 of a parameter with two axes or more is scaled
-        back to that norm, in a pass of its own over these parameters), ``ema_decay`` (then
+    """of every elementwise optimizer, all off by default. Of a group too, and free to change
+        between steps: ``l1`` (after the update p ← sign(p)·max(|p| - lr·l1, 0), which leaves exact
+        zeros), ``max_weight_norm`` (then each row of axis 0 of a parameter with two axes or more is
+        scaled back to that norm, in a pass of its own over these parameters), ``ema_decay`` (then
         ``averages`` follow the parameters: a += (1 - ema_decay)·(p - a)), ``noise``
         (the standard deviation of Gaussian noise on the clipped gradient, a function of ``seed``,
         the parameter's number, its step and the element's index), ``cautious`` (an element moves
@@ -64,14 +71,26 @@ DOC = (
 )
 
 
-def refuse(owner: str, given: Mapping[str, Any], why: str | None) -> None:
-    """TypeError for options of riders given to an optimizer that has none, and says why."""
-    for name in given.keys() & (OF_GROUPS.keys() | OF_OPTIMIZER.keys()):
-        if why is not None:
+def refuse(owner: str, given: Mapping[str, Any], refused: frozenset[str], why: str | None) -> None:
+    """TypeError for an option of riders that an optimizer refuses; it says why."""
+    for name in given:
+        if name in refused:
+            none = "no options" if refused == ALL else f"none of {_listed(refused)}"
             raise TypeError(
-                f"{owner}: {name!r} is {given[name]!r}, expected no such keyword: {owner} takes no "
-                f"options that ride along a step, since {why}"
+                f"{owner}: {name!r} is {given[name]!r}, expected no such keyword: {owner} takes "
+                f"{none} that ride along a step, since {why}"
             )
+
+
+def doc(refused: frozenset[str], why: str | None) -> str:
+    """The description of the keywords that ride along, of an optimizer that refuses some."""
+    if not refused:
+        return DOC
+    return f"{DOC}\n        This one takes none of {_listed(refused)}, since\n        {why}."
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(sorted(names))
 
 
 _AVERAGE, _MASTER = "average", "master_param"  # keys in a state_dict
@@ -113,17 +132,22 @@ def settings(owner: str, given: Mapping[str, Any]) -> Settings:
     return Settings(seed, dtype, stochastic, master)
 
 
+def written(own: Settings) -> dict[str, Any]:
+    """Those that a state_dict says: PyTorch's and older ones say none."""
+    return {name: value for name, value in own._asdict().items() if value != OF_OPTIMIZER[name]}
+
+
 def _row(owner: str, group: Mapping[str, Any], own: Settings) -> Row:
     values = {}
     for name, limits in _LIMITS.items():
-        if (value := group[name]) is None and OF_GROUPS[name] is None:
+        if (value := group.get(name)) is None and (name not in group or OF_GROUPS[name] is None):
             continue
         values[name] = limits.check(owner, name, value)
-    cautious = numbers.flag(owner, "cautious", group["cautious"])
+    cautious = numbers.flag(owner, "cautious", group.get("cautious", False))
     row = {
         "noise": values["noise"],
         "cautious": float(cautious),
-        "l1": values["l1"],
+        "l1": values.get("l1", 0.0),
         "average_gain": 1.0 - values.get("ema_decay", 1.0),
         "stochastic_rounding": float(own.stochastic_rounding),
         "max_weight_norm": values.get("max_weight_norm", 0.0),
@@ -183,17 +207,41 @@ def _is_narrow(array: Array) -> bool:
 
 
 class RiderArrays:
-    """The averages and master copies of an optimizer, by parameter; None where it has none."""
+    """The averages and master copies of an optimizer, by parameter; None where it has none.
+
+    Attributes:
+        waiting: positions of averages that start with the next step of their parameters.
+    """
 
     def __init__(self) -> None:
         self.averages: list[Array | None] = []
         self.masters: list[Array | None] = []
+        self.waiting: set[int] = set()
 
     def follow(self, arrays: Sequence[Array], wanted: Riders) -> None:
         """Makes those that are wanted and not there; moves those that are to their parameters."""
-        self.averages = _followed(arrays, self.averages, wanted.averaged, copy=True)
+        held = [a is not None for a in self.averages] + [False] * len(arrays)
+        self.averages = _followed(arrays, self.averages, wanted.averaged)
+        self.waiting = {
+            i
+            for i, (use, was) in enumerate(zip(wanted.averaged, held, strict=False))
+            if use and (not was or i in self.waiting)
+        }
         # Where its rounded value is not the parameter, a step begins with the parameter.
-        self.masters = _followed(arrays, self.masters, wanted.masters, copy=False)
+        self.masters = _followed(arrays, self.masters, wanted.masters)
+
+    def begin(self, arrays: Sequence[Array], grads: Sequence[Any] | None = None) -> set[int]:
+        """Sets waiting averages to their parameters, those of a step or all.
+
+        Returns:
+            Their positions: `waiting` no longer once the step is taken.
+        """
+        begun = self.waiting
+        if grads is not None:
+            begun = {i for i in begun if i < len(grads) and grads[i] is not None}
+        for i in begun:
+            copy_into(self.averages[i], arrays[i])
+        return begun
 
     def stages(self, wanted: Riders) -> tuple[list[Array | None], ...] | None:
         """As a plan takes them."""
@@ -213,11 +261,15 @@ class RiderArrays:
     def load(
         self, entries: Mapping[int, Mapping[str, Any]], arrays: Sequence[Array], wanted: Riders
     ) -> None:
-        """Takes over what `names` of a state_dict had; averages start at the parameters."""
+        """Takes over what `names` of a state_dict had; other averages are still to start."""
         for index, array in enumerate(arrays):
             entry = entries.get(index, {})
             if (average := self.averages[index]) is not None and wanted.averaged[index]:
-                copy_into(average, entry.get(_AVERAGE, array))
+                if _AVERAGE in entry:
+                    copy_into(average, entry[_AVERAGE])
+                    self.waiting.discard(index)
+                else:
+                    self.waiting.add(index)
             if (master := self.masters[index]) is not None and wanted.masters[index]:
                 copy_into(master, entry.get(_MASTER, array))
 
@@ -229,6 +281,7 @@ class RiderArrays:
     def drop(self, first: int) -> None:
         """Forgets those of parameter ``first`` and the ones after it."""
         del self.averages[first:], self.masters[first:]
+        self.waiting = {i for i in self.waiting if i < first}
 
 
 def names(wanted: Riders) -> list[str]:
@@ -246,7 +299,7 @@ def _of(held: Sequence[Array | None], wanted: Sequence[bool]) -> list[Array | No
 
 
 def _followed(
-    arrays: Sequence[Array], held: Sequence[Array | None], wanted: Sequence[bool], copy: bool
+    arrays: Sequence[Array], held: Sequence[Array | None], wanted: Sequence[bool]
 ) -> list[Array | None]:
     followed: list[Array | None] = []
     for index, (array, use) in enumerate(zip(arrays, wanted, strict=True)):
@@ -256,7 +309,5 @@ def _followed(
             own = brought_to(array, own)
         elif use:
             own = zeros_like(array, parameter_dtype(array))
-            if copy:
-                copy_into(own, array)
         followed.append(own)
     return followed

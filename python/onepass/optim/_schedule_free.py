@@ -11,6 +11,7 @@ from onepass._numbers import flag
 from onepass.ops._rule import Launch, uniform
 from onepass.ops._step import StepInfo, plain_sgd, take_step
 from onepass.optim._optimizer import Optimizer
+from onepass.optim._riders import OF_UPDATES
 
 MODE = "train_mode"  # in every group, as in the authors' package, so that a state_dict says it
 
@@ -26,7 +27,8 @@ class ScheduleFree(Optimizer):
     can be thawed in either mode.
     """
 
-    _no_riders = "they would change y and leave z, of which the average is made, as it is"
+    _no_riders = "they would move y and leave z, of which the average is made, as it is"
+    _refused = OF_UPDATES  # noise reaches y and z alike; the others store or follow y
 
     _betas: list[float] | None = None  # of each group: those that y was made with
 
@@ -71,7 +73,10 @@ class ScheduleFree(Optimizer):
             ways = [1 - beta if training else 1 - 1 / beta for beta in betas]
             hypers = [plain_sgd(-way, -1.0) for way in ways]
             groups = [number for number, g in enumerate(self.param_groups) for _ in g["params"]]
-            plan = _C.Plan("sgd", self._arrays, [None], groups, [0] * len(groups))
+            # A master copy is turned, and the parameter is its rounded value.
+            masters = self._rider_arrays.stages(self._riders)
+            stages = None if masters is None else ([None] * len(groups), masters[1])
+            plan = _C.Plan("sgd", self._arrays, [None], groups, [0] * len(groups), stages)
             frozen = {id(p) for p, _ in self._holders if not p.requires_grad}
             frozen |= {id(p) for p in self._of_torch if not p.requires_grad}
             targets: list[Array | None] = []

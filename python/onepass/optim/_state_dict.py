@@ -15,9 +15,13 @@ Groups = list[dict[str, Any]]
 
 
 def saved(
-    groups: Groups, states: Mapping[str, Sequence[Any]], steps: Sequence[int]
+    groups: Groups,
+    states: Mapping[str, Sequence[Any]],
+    steps: Sequence[int],
+    settings: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """The state_dict of parameters that have taken ``steps``; the arrays are not copied."""
+    """The state_dict of parameters that have taken ``steps``; the arrays are not copied. Each group
+    says the ``settings`` of the optimizer, as a distributed checkpoint keeps nothing else."""
     state = {
         index: {
             "step": step,
@@ -30,7 +34,7 @@ def saved(
     for group in groups:
         count = len(group["params"])
         options = {key: value for key, value in group.items() if key != "params"}
-        numbered.append({**options, "params": list(range(first, first + count))})
+        numbered.append({**options, **settings, "params": list(range(first, first + count))})
         first += count
     return {"state": state, "param_groups": numbered}
 
@@ -46,6 +50,7 @@ class Reader:
         identity: those that tell kinds of it apart: they may be missing, but must not differ.
         added: those that may be missing, since PyTorch has none such.
         formula: of PyTorch: what it means where one of `identity` is missing.
+        settings: of the optimizer: a group may have them, but no others.
 
     Raises:
         ValueError: in every method, if the state_dict does not fit.
@@ -60,10 +65,11 @@ class Reader:
         identity: Sequence[str],
         added: Iterable[str] = (),
         formula: Mapping[str, Any] | None = None,
+        settings: Mapping[str, Any] | None = None,
     ) -> None:
         self.owner, self.own, self.names = owner, own, names
         self.options, self.identity, self.added = options, identity, added
-        self.formula = formula or {}
+        self.formula, self.settings = formula or {}, settings or {}
 
     def refuse(self, why: str) -> ValueError:
         return ValueError(f"{self.owner}.load_state_dict: {why}; nothing was changed")
@@ -95,6 +101,12 @@ class Reader:
                     raise self.refuse(
                         f"{key!r} is {group[key]!r}, expected {own[key]!r}: a state of another "
                         "optimizer?"
+                    )
+            for key, setting in self.settings.items():
+                if (meant := group.pop(key, setting)) != setting:
+                    raise self.refuse(
+                        f"{key!r} is {meant!r}, expected {setting!r}: to go on as it was saved, "
+                        f"make the optimizer with {key}={meant!r}"
                     )
         return groups
 

@@ -29,6 +29,7 @@ from onepass import _numbers as numbers
 from onepass._array import to_numpy
 from onepass._keywords import suggest_keywords
 from onepass.nn._state_dict import frozen_arrays
+from onepass.train import _averages
 from onepass.train._files import home, path_of, put_aside, ready_file
 from onepass.train._history import is_other_table
 from onepass.train._monitor import MODES, better, direction, name_of
@@ -194,7 +195,7 @@ class EarlyStopping(Callback):
         if better(mode, value, self.best, self.min_delta):
             self.best, self.best_epoch, self.wait = value, run.epoch, 0
             if self.restore_best_weights:
-                self.best_weights = run.model.state_dict()
+                self.best_weights = run.evaluated_weights()
             return
         self.wait += 1
         if self.wait >= self.patience:
@@ -205,6 +206,7 @@ class EarlyStopping(Callback):
         self._forget_what_is_frozen_elsewhere(run)
         if self.best_weights is not None:
             run.model.load_state_dict(self.best_weights)
+            _averages.follow(run.optimizer)
 
     def _forget_what_is_frozen_elsewhere(self, run: Run) -> None:
         """The best epoch cannot come back without moving what has been frozen since."""

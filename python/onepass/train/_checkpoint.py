@@ -175,7 +175,7 @@ def weights(root: str | Path, which: str) -> dict[str, Any]:
     parts = newest(folder)
     if parts is None:
         raise FileNotFoundError(f"no checkpoint in {folder}")
-    model: dict[str, Any] = parts["model"]
+    model = _evaluated(parts)
     modules = parts["trainer"].get("modules")
     if which == "best":
         states = parts["callbacks"].values()
@@ -187,5 +187,12 @@ def weights(root: str | Path, which: str) -> dict[str, Any]:
                 f"load_weights: 'which' is 'best', expected 'last': no EarlyStopping and no "
                 f"Checkpoint with a monitor has kept the best weights in {folder}"
             )
-        model = kept[0] if kept else _store.read(paths[-1])["model"]
+        model = kept[0] if kept else _evaluated(_store.read(paths[-1]))
     return {"model": model, "modules": modules}
+
+
+def _evaluated(parts: dict[str, Any]) -> dict[str, Any]:
+    """The model as it was evaluated; earlier versions kept no averages."""
+    averages: dict[str, Any] | None = parts.get("averages")
+    model: dict[str, Any] = parts["model"]
+    return model if averages is None else averages

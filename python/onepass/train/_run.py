@@ -235,7 +235,7 @@ class Run(Evaluator):
                 step.
         """
         self.refuse_torn("save")
-        with _use.using(self.model, "save"), _averages.averaged(self.optimizer):
+        with _use.using(self.model, "save"), _averages.turned(self.optimizer):
             self.read_norm()
             return _store.write(dir, self.step, _saving.parts_of(self))
 
@@ -251,6 +251,11 @@ class Run(Evaluator):
                 "optimizer and schedule may be of different steps; go on from a checkpoint, with "
                 "fit(…, ckpt_path=…) or Trainer.load, or begin anew with a new model and Trainer"
             )
+
+    def evaluated_weights(self) -> dict[str, Any]:
+        """A copy of the model's state with the weights that it is evaluated with."""
+        with _averages.averaged(self.optimizer):
+            return dict(self.model.state_dict())
 
     def seed_dropout(self) -> None:
         """Give dropout the masks of ``nn.manual_seed(seed)`` without seeding anything else.

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from onepass import nn
 from onepass.nn import _use
 from onepass.train import _resume
+from onepass.train._averages import has_averages
 from onepass.train._history import History
 from onepass.train._totals import Totals
 from onepass.train._training import Training, adopt
@@ -30,8 +31,10 @@ class Stateful(Protocol):
 def parts_of(run: Any) -> dict[str, Any]:
     """All that a run needs to go on, as the parts of a checkpoint."""
     scheduler = run.scheduler
+    averages = run.evaluated_weights() if has_averages(run.optimizer) else None
     return {
         "model": run.model.state_dict(),
+        "averages": averages,  # to predict with, in the place of "model"
         "optimizer": run.optimizer.state_dict(),
         "scheduler": None if scheduler is None else scheduler.state_dict(),
         "callbacks": {key: c.state_dict() for key, c in _named(run.callbacks).items()},

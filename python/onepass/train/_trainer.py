@@ -42,7 +42,11 @@ class Trainer:
             "probabilities"``. Without it, outputs of a Sequential that ends in a Sigmoid are
             probabilities, others logits; those of a module of your own are if one lies outside of
             0 to 1, and else the metric asks.
-        optimizer: an optimizer over ``model.parameters()``, or over some of them.
+        optimizer: an optimizer over ``model.parameters()``, or over some of them. With its
+            ``ema_decay``, validation, ``evaluate`` and ``predict`` use ``optimizer.averages``, and
+            so do the best weights and ``load_weights``. The model holds its own parameters
+            before and after, trains on with them and keeps them after fit, unless EarlyStopping
+            restores the best weights, from which the averages then start again.
         metrics: of a whole epoch, not averages over batches. Names: ``"accuracy"``,
             ``"top_5_accuracy"`` (any number), ``"balanced_accuracy"``, ``"f1"``, ``"auc"``,
             ``"mse"``, ``"rmse"``, ``"mae"``, ``"r2"``, and those of scikit-learn's scorers and

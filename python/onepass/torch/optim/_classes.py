@@ -1,4 +1,4 @@
-"""The classes: one for each optimizer of ``onepass.optim`` that steps by a rule, found there."""
+"""The classes: one for each optimizer of ``onepass.optim``, found there."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from typing import Any
 from onepass import optim
 from onepass._docs import OPTIONS, parts
 from onepass.optim._schedule_free import MODE, ScheduleFree
-from onepass.torch.optim._engine import engine_of
+from onepass.torch.optim._engine import Engine, engine_of
+from onepass.torch.optim._lbfgs import LBFGSBase, LBFGSEngine
 from onepass.torch.optim._optimizer import FLAGS, Optimizer
 
 _SHARED_ARGS = {
@@ -20,8 +21,11 @@ _SHARED_ARGS = {
     "foreach, capturable, differentiable, fused": "PyTorch's; a step is one launch in any case.\n"
     "        ``differentiable`` accepts gradients that are no part of a graph only.",
 }
-_OF_RULES = ("step", "state_dict", "load_state_dict")  # an optimizer may have its own
-_INSTEAD = "A ``torch.optim.Optimizer`` that steps as `onepass.optim.{name}`, in one launch.\n"
+_INSTEAD = "A ``torch.optim.Optimizer`` that steps as `onepass.optim.{name}`, in {launches}.\n"
+_LAUNCHES = {
+    "Muon": "two launches with PyTorch's products between them",
+    "LBFGS": "PyTorch's products of vectors",
+}
 _DOC = """{text}
 
 Args:
@@ -48,6 +52,20 @@ _EXAMPLE = """
     (3.0, True)
 """.strip("\n")
 _EXAMPLES = {
+    "LBFGS": """
+    >>> import torch
+    >>> from onepass.torch import optim
+    >>> p = torch.nn.Parameter(torch.tensor([-1.2, 1.0], dtype=torch.float64))
+    >>> optimizer = optim.LBFGS([p], max_iter=60, line_search_fn="strong_wolfe")
+    >>> def rosenbrock():
+    ...     optimizer.zero_grad()
+    ...     loss = (1 - p[0]) ** 2 + 100 * (p[1] - p[0] ** 2) ** 2
+    ...     loss.backward()
+    ...     return loss
+    >>> first = optimizer.step(rosenbrock)
+    >>> bool((p - 1).abs().max() < 1e-3)
+    True
+""".strip("\n"),
     "SparseAdam": """
     >>> import torch
     >>> from onepass.torch import optim
@@ -57,22 +75,18 @@ _EXAMPLES = {
     >>> optimizer.step()
     >>> int((optimizer.state[words.weight]["exp_avg"] != 0).any(1).sum())
     2
-""".strip("\n")
+""".strip("\n"),
 }
 
 
-def _steps_by_rule(cls: Any) -> bool:
-    """Whether `Optimizer` can drive it: its step and states are those that the rule says."""
-    return (
-        inspect.isclass(cls)
-        and issubclass(cls, optim.Optimizer)
-        and hasattr(cls, "_rule")
-        and all(getattr(cls, name) is getattr(optim.Optimizer, name) for name in _OF_RULES)
-    )
+def _is_optimizer(cls: Any) -> bool:
+    return inspect.isclass(cls) and issubclass(cls, optim.Optimizer) and hasattr(cls, "_rule")
 
 
 def _class_of(cls: type[optim.Optimizer]) -> type[Optimizer]:
     signature, keywords = _signature(cls), _keywords(cls)
+    of_gradients = cls.step is optim.Optimizer.step
+    base: type[Optimizer] = Optimizer if of_gradients else LBFGSBase
 
     def __init__(self: Optimizer, *args: Any, **kwargs: Any) -> None:  # noqa: N807
         Optimizer.__init__(self, signature, keywords, args, kwargs)
@@ -87,11 +101,11 @@ def _class_of(cls: type[optim.Optimizer]) -> type[Optimizer]:
         "__qualname__": cls.__name__,
         "__doc__": _doc(cls, signature),
         "_of": cls,
-        "_engine": engine_of(cls),
+        "_engine": engine_of(cls, Engine if of_gradients else LBFGSEngine),
         "_modes": (MODE,) if issubclass(cls, ScheduleFree) else (),
     }
     __init__.__qualname__ = f"{cls.__name__}.__init__"
-    return type(cls.__name__, (Optimizer,), body)
+    return type(cls.__name__, (base,), body)
 
 
 def _signature(cls: type[optim.Optimizer]) -> inspect.Signature:
@@ -122,7 +136,9 @@ def _doc(cls: type[optim.Optimizer], signature: inspect.Signature) -> str | None
     if cls.__doc__ is None:  # python -OO has none
         return None
     text, sections, described = parts(cls.__doc__)
-    text = re.sub(r"The optimizer keeps the states .*\n?", _INSTEAD.format(name=cls.__name__), text)
+    instead = _INSTEAD.format(name=cls.__name__, launches=_LAUNCHES.get(cls.__name__, "one launch"))
+    text, count = re.subn(r"The optimizer keeps the states .*\n?", instead, text)
+    text += "" if count else "\n\n" + instead
     known = {**OPTIONS, **described, **_SHARED_ARGS}
     names = [
         f"**{name}" if p.kind is p.VAR_KEYWORD else name
@@ -143,5 +159,5 @@ def _doc(cls: type[optim.Optimizer], signature: inspect.Signature) -> str | None
 CLASSES: dict[str, type[Optimizer]] = {
     name: _class_of(getattr(optim, name))
     for name in sorted(optim.__all__)
-    if _steps_by_rule(getattr(optim, name))
+    if _is_optimizer(getattr(optim, name))
 }

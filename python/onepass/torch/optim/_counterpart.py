@@ -17,8 +17,8 @@ def counterpart(name: str) -> type[torch.optim.Optimizer] | None:
 
 
 def dummy() -> list[torch.nn.Parameter]:
-    """Parameters to make an optimizer with that is thrown away."""
-    return [torch.nn.Parameter(torch.empty(0))]
+    """Parameters to make an optimizer with that is thrown away; PyTorch's Muon wants two axes."""
+    return [torch.nn.Parameter(torch.empty(0, 0))]
 
 
 def made(name: str, params: Any, given: Mapping[str, Any]) -> torch.optim.Optimizer | None:
@@ -70,7 +70,10 @@ def _tried(name: str, params: Any, given: Mapping[str, Any]) -> tuple[Any, Excep
         return None, refusal
 
 
+_TAKEN_HERE = "Muon only supports 2D parameters"  # ours takes others
+
+
 def _joined(name: str, error: Exception, refusal: Exception | None) -> Exception:
-    if refusal is None or str(refusal) in str(error):
+    if refusal is None or str(refusal) in str(error) or _TAKEN_HERE in str(refusal):
         return error
     return type(refusal)(f"{error} (torch.optim.{name}: {refusal})")

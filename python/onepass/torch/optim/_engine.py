@@ -10,6 +10,8 @@ import torch
 from onepass import _C, optim
 from onepass._array import Array
 from onepass.ops._rule import State
+from onepass.optim._per_parameter import with_larger_gradients
+from onepass.optim._riders import written
 
 Entry = dict[str, Any]
 Groups = list[dict[str, Any]]
@@ -37,12 +39,8 @@ class Engine(optim.Optimizer):
     ) -> None:
         self.group_numbers = [n for n, group in enumerate(groups) for _ in group["params"]]
         self.parameters = [p for group in groups for p in group["params"]]
-        sleeping = [
-            _frozen(p) and p.grad is None and not entry
-            for p, entry in zip(self.parameters, entries, strict=True)
-        ]
-        self.dormant = {i for i, sleeps in enumerate(sleeping) if sleeps}
-        self._asleep = {id(self.parameters[i]) for i in self.dormant}
+        self.dormant = {i for i, own in enumerate(self._dormant_at_first(entries)) if own}
+        self._dormant_ids = {id(self.parameters[i]) for i in self.dormant}
         self._entries = entries
         # DTensors, with the parts of them that lie here.
         self._parts: list[tuple[Any, Array]] = []
@@ -51,6 +49,13 @@ class Engine(optim.Optimizer):
         self._lists = tuple((g["params"], tuple(g["params"])) for g in groups)
         self._entries = ()
 
+    def _dormant_at_first(self, entries: Sequence[Entry]) -> list[bool]:
+        """Whether each parameter is frozen and has never had a state."""
+        return [
+            _frozen(p) and p.grad is None and not entry
+            for p, entry in zip(self.parameters, entries, strict=True)
+        ]
+
     # ---- what the optimizer asks
 
     def _filled(self, group: Mapping[str, Any]) -> tuple[dict[str, Any], list[str | None]]:
@@ -58,19 +63,20 @@ class Engine(optim.Optimizer):
         return group, list(group.get("param_names", [None] * len(group["params"])))
 
     def _array_of(self, parameter: Any) -> Array:
-        if id(parameter) in self._asleep:
+        if id(parameter) in self._dormant_ids:
             return torch.empty(0, dtype=parameter.dtype, device=parameter.device)
         return part_of(self._name, parameter)
 
     def _replan(self, kernel: str, names: tuple[str | None, ...]) -> _C.Plan:
         plan = super()._replan(kernel, names)
-        pairs = zip(self.parameters, self._arrays, strict=True)
-        self._parts = [(p, a) for p, a in pairs if a is not p and id(p) not in self._asleep]
-        self._refuse_shards()
+        self._find_parts()
         return plan
 
-    def _refuse_shards(self) -> None:
-        """What is a function of a whole tensor would differ from rank to rank."""
+    def _find_parts(self) -> None:
+        """Which parameters lie here in part; what is a function of a whole one would differ from
+        rank to rank."""
+        pairs = zip(self.parameters, self._arrays, strict=True)
+        self._parts = [(p, a) for p, a in pairs if a is not p and id(p) not in self._dormant_ids]
         shards = [p for p, part in self._parts if tuple(p.shape) != tuple(part.shape)]
         if not shards:
             return
@@ -80,12 +86,10 @@ class Engine(optim.Optimizer):
             for name in ("max_weight_norm", "noise")
             if group.get(name)
         ] + ["stochastic_rounding"] * self._settings.stochastic_rounding
-        if self._rule.norms or self._measures or ridden:
-            what = (
-                "norms of whole parameters"
-                if self._rule.norms
-                else ", ".join(sorted({*ridden, *["diagnostics"] * self._measures}))
-            )
+        ridden += ["diagnostics"] * self._measures
+        what = "norms of whole parameters" if self._rule.norms else self._of_whole
+        if what is not None or ridden:
+            what = what or ", ".join(sorted(set(ridden)))
             raise TypeError(
                 f"{self._name}: a parameter of shape {tuple(shards[0].shape)} is a DTensor of "
                 f"which a part lies here, expected whole parameters for {what}; use an "
@@ -96,7 +100,10 @@ class Engine(optim.Optimizer):
         if self._plan is not None:
             return super()._follow(state, arrays)
         # At first: what the entries hold where it fits, else new.
-        held = [part_of(self._name, entry.get(state.key)) for entry in self._entries]
+        held = [
+            part_of(self._name, entry.get(self._saved_as(i, state.key) or ""))
+            for i, entry in enumerate(self._entries)
+        ]
         fits = [
             adoptable(part, array, state.shape(array.shape))
             for part, array in zip(held, arrays, strict=True)
@@ -139,46 +146,67 @@ class Engine(optim.Optimizer):
     def arrays(self) -> Sequence[Array]:
         return self._arrays
 
-    def keys(self, index: int) -> list[str]:
-        """The states that parameter ``index`` has, by the options of its group."""
+    def shown_as(self, index: int, key: str) -> str | None:
+        """The name of a state in the entry of parameter ``index``; None: it is not shown."""
+        return self._saved_as(index, key)
+
+    def keys(self, index: int) -> dict[str, str]:
+        """The states that parameter ``index`` has, by the options of its group: its name in an
+        entry → its key."""
         group = self.param_groups[self.group_numbers[index]]
         states = [state for state in self._rule.states if state.key in self._wanted[1]]
-        return [
+        held = [
             state.key
             for state in states
             if (state.when is None or group[state.when])
             and self._states[state.key][index] is not None
         ]
+        named = {self._saved_as(index, key): key for key in held}
+        return {name: key for name, key in named.items() if name is not None}
 
     @property
     def states(self) -> dict[str, list[Array]]:
         return self._kept()
 
     @property
+    def settings(self) -> dict[str, Any]:
+        """Options of the whole optimizer that a state_dict says."""
+        return written(self._settings)
+
+    @property
     def scalar_starts(self) -> dict[str, float]:
         return self._rule.scalars
 
-    @property
-    def counted(self) -> bool:
-        """Whether ``state`` shows the counts of steps."""
-        return self._rule.counted
+    def counted(self, index: int) -> bool:
+        """Whether the states of parameter ``index`` mean nothing without its count of steps."""
+        return self._counts_steps(index)
 
-    def further(self) -> dict[int, Entry]:
-        """What the optimizer saves beside its states, for options such as running averages: of
-        parameters that have taken a step, by the id of the parameter."""
-        shown = {"step", *self._rule.keys, *self._rule.scalars}
+    def shows_count(self, index: int) -> bool:
+        """Whether ``state`` shows that count: noise, random roundings and averages follow it too,
+        and a distributed checkpoint steps an optimizer whose ``state`` is empty."""
+        return self._riders.active or self._counts_steps(index)
+
+    def further(self, everyone: bool = False) -> dict[int, Entry]:
+        """What riders save beside the states, by the id of the parameter: running averages and
+        master copies; of parameters that have taken a step, or of everyone."""
         groups, pairs = self.param_groups, zip(self.param_groups, self._lists, strict=False)
         # Also where the groups hold other parameters by now.
         self.param_groups = [{**group, "params": [*own]} for group, (_, own) in pairs]
         try:
-            saved = self.state_dict()["state"]
+            steps = self._prepare().steps
         finally:
             self.param_groups, self._seen = groups, None
-        more = {
-            i: {k: shown_as(self.parameters[i], v) for k, v in entry.items() if k not in shown}
-            for i, entry in saved.items()
-        }
-        return {id(self.parameters[i]): entry for i, entry in more.items() if entry}
+        self._rider_arrays.begin(self._arrays)
+        saved = self._rider_arrays.saved(self._riders)
+        found: dict[int, Entry] = {}
+        for i, (p, count) in enumerate(zip(self.parameters, steps, strict=True)):
+            if not count and not everyone:
+                continue
+            arrays = {key: held[i] for key, held in saved.items()}
+            own = {key: shown_as(p, a) for key, a in arrays.items() if a is not None}
+            if own:
+                found[id(p)] = own
+        return found
 
     def gradients(self, given: list[Array | None] | None = None) -> list[Array | None]:
         """The gradients, None where there is none, of DTensors the part that lies here.
@@ -206,7 +234,7 @@ class Engine(optim.Optimizer):
         """Parameters that were frozen from the start are to be trained."""
         for i in indices:
             self.dormant.discard(i)
-            self._asleep.discard(id(self.parameters[i]))
+            self._dormant_ids.discard(id(self.parameters[i]))
         if indices:
             self.restart(indices)
             self._prepare()
@@ -226,6 +254,12 @@ class Engine(optim.Optimizer):
         """An array to keep a state in; call `renew` afterwards."""
         self._states[key][index] = array
 
+    def unclip(self, factor: float) -> None:
+        """The gradients of the last step were divided by ``factor`` to clip them: their norms are
+        those before that."""
+        if self._measured is not None:
+            self._measured = with_larger_gradients(self._measured, factor)
+
     def mark_written(self, grads: Sequence[Array | None]) -> None:
         """Tells autograd that DTensors were written; of other tensors the step tells it."""
         if self._parts:
@@ -241,8 +275,8 @@ class Engine(optim.Optimizer):
 Engine.OWN = frozenset({*vars(Engine), "parameters", "group_numbers", "dormant"})
 
 
-def engine_of(cls: type[optim.Optimizer]) -> type[Engine]:
-    return type(cls.__name__, (Engine, cls), {"__doc__": None})
+def engine_of(cls: type[optim.Optimizer], base: type[Engine] = Engine) -> type[Engine]:
+    return type(cls.__name__, (base, cls), {"__doc__": None})
 
 
 def part_of(owner: str, tensor: Any) -> Any:

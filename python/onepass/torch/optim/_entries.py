@@ -81,6 +81,14 @@ class Entries:
         pairs = zip(self.engine.parameters, steps, strict=True)
         return {id(state[p]): count for p, count in pairs if p in state}
 
+    def steps(self) -> list[int] | None:
+        """The steps that each parameter has taken, for a pickle."""
+        return self.engine.plan.steps
+
+    def unused(self) -> set[int]:
+        """Positions of parameters that have taken no step."""
+        return {index for index, count in enumerate(self.engine.plan.steps) if count == 0}
+
     # ---- what the user has changed
 
     def take_over(
@@ -148,11 +156,10 @@ class Entries:
         numbers, groups = iter(range(len(self.engine.parameters))), []
         for group in self.engine.param_groups:
             groups.append({**group, "params": [next(numbers) for _ in group["params"]]})
+        pairs = zip(self.engine.parameters, self.engine.plan.steps, strict=True)
         saved = {
             i: {"step": count, **state.get(p, {}), **further.get(id(p), {})}
-            for i, (p, count) in enumerate(
-                zip(self.engine.parameters, self.engine.plan.steps, strict=True)
-            )
+            for i, (p, count) in enumerate(pairs)
             if count
         }
         self.load(state, {"state": saved, "param_groups": groups})
@@ -198,16 +205,17 @@ class Entries:
     def _shows(self, i: int) -> bool:
         """Whether parameter ``i`` has an entry."""
         engine = self.engine
-        return i not in engine.dormant and (engine.counted or bool(engine.keys(i)))
+        return i not in engine.dormant and (engine.shows_count(i) or bool(engine.keys(i)))
 
     def _state(self, i: int, key: str, entry: Entry) -> Any:
         """The tensor that an entry holds as a state: None where it is the engine's or there is
         none."""
-        value = entry.get(key)
+        name = self.engine.shown_as(i, key)
+        value = None if name is None else entry.get(name)
         shown = self._shown.get(key)
         if value is None or (shown is not None and shown[i] is value):
             return None
-        what = f"{self._owner}: {key!r} in the state of parameter {i}"
+        what = f"{self._owner}: {name!r} in the state of parameter {i}"
         if not isinstance(value, torch.Tensor):
             raise TypeError(f"{what} is a {type(value).__name__}, expected a tensor")
         part, held = part_of(self._owner, value), self.engine.states[key][i]
@@ -240,7 +248,7 @@ class Entries:
     def _count(self, i: int, entry: Entry, known: int | None) -> int:
         step = entry.get("step")
         if step is None:
-            return int(not self.engine.counted) if known is None else known
+            return int(not self.engine.counted(i)) if known is None else known
         expected = "a whole number >= 0, the steps taken"
         what = f"'step' in the state of parameter {i}"
         number = as_float(self._owner, what, step, expected)
@@ -275,12 +283,12 @@ class Entries:
             entry = state.get(parameter)
             if not isinstance(entry, dict):
                 entry = state[parameter] = {}
-            if engine.counted:
+            if engine.shows_count(i):
                 entry["step"] = self._step_tensors[i]
             for name, (_, tensors) in self._scalars.items():
                 entry[name] = tensors[i]
-            for key in engine.keys(i):
-                entry[key] = shown[key][i]
+            for own, key in engine.keys(i).items():
+                entry[own] = shown[key][i]
         self._seen = tuple(
             (key, entry, tuple(entry.values()) if isinstance(entry, dict) else ())
             for key, entry in state.items()

@@ -11,7 +11,6 @@ import inspect
 import sys
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from copy import deepcopy
 from typing import Any, ClassVar
 
 import torch
@@ -55,15 +54,18 @@ class Optimizer(torch.optim.Optimizer):
 
     _of: ClassVar[type[optim.Optimizer]]  # the optimizer of onepass.optim
     _engine: ClassVar[type[Engine]]  # and its kind that steps for this one
+    _binds: ClassVar[Any] = Entries  # what holds ``state`` and the engine together
     _modes: ClassVar[tuple[str, ...]] = ()  # options that a method sets in all groups at once
     _step_supports_amp_scaling = True  # torch.amp.GradScaler leaves unscaling and skipping to step
 
-    _entries: Entries | None = None
-    _last_step: StepInfo | None = None
-    _found: torch.Tensor | None = None  # where the next step notes Inf and NaN, for GradScaler
+    # Set in instances only: a wrapper that imitates the class, such as Lightning's, finds what it
+    # lacks in the optimizer.
+    _entries: Any
+    _last_step: StepInfo | None
+    _found: torch.Tensor  # where the next step notes Inf and NaN, for GradScaler
     # From a pickle: counts of steps by the id of an entry, and Engine.further.
-    _known: Mapping[int, int] = {}
-    _further: Mapping[int, dict[str, Any]] = {}
+    _known: Mapping[int, int]
+    _further: Mapping[int, dict[str, Any]]
 
     def __init__(
         self,
@@ -72,6 +74,7 @@ class Optimizer(torch.optim.Optimizer):
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
     ) -> None:
+        self._entries, self._last_step, self._known, self._further = None, None, {}, {}
         name = type(self).__name__
         rest = [p.name for p in signature.parameters.values() if p.kind is p.VAR_KEYWORD]
         known = [key for key in signature.parameters if key not in rest] + sorted(keywords)
@@ -107,7 +110,7 @@ class Optimizer(torch.optim.Optimizer):
 
     # ---- the engine
 
-    def _rebuild(self) -> Entries:
+    def _rebuild(self) -> Any:
         """An engine for the groups and states as they are now."""
         state, known, further = self._state, self._known, self._further
         if self._entries is not None:
@@ -117,13 +120,13 @@ class Optimizer(torch.optim.Optimizer):
         engine = self._engine(
             self.param_groups, self._options, [state.get(p) or {} for p in parameters]
         )
-        entries = Entries(type(self).__name__, engine, state, known)
+        entries = self._binds(type(self).__name__, engine, state, known)
         if further:
             entries.restore(state, further)
         self._entries, self._known, self._further = entries, {}, {}
         return entries
 
-    def _current(self) -> Entries:
+    def _current(self) -> Any:
         """What is bound to the groups and states as they are now."""
         entries = self._entries
         if entries is None or entries.engine.param_groups is not self.param_groups:
@@ -177,7 +180,9 @@ class Optimizer(torch.optim.Optimizer):
         min(1, max_norm/(norm + 1e-6)) → the update.
 
         Under ``torch.amp.GradScaler`` the step divides by its scale, and where the scaler has found
-        an Inf or NaN nothing changes: no parameter, no state, no count.
+        an Inf or NaN nothing changes: no parameter, no state, no count. The scaler's numbers, and a
+        ``norm`` or ``grad_scale`` that is a tensor, are read on the host: on CUDA a step waits for
+        them. ``onepass.torch.GradScaler`` leaves the search for Inf and NaN to the step.
 
         Args:
             closure: is called first, with autograd on; it computes the gradients.
@@ -189,7 +194,8 @@ class Optimizer(torch.optim.Optimizer):
             grad_scale: what the loss was multiplied by, a number or a tensor with one.
             zero_grad: leave the gradients at zero.
             nonfinite: "propagate" (IEEE), "skip" (nothing changes) or "raise" (nothing changes,
-                then FloatingPointError).
+                then FloatingPointError). A ``norm`` that is not finite, which no gradient here
+                need show, raises with "propagate" too.
 
         Returns:
             What the closure returned; None without one.
@@ -197,7 +203,8 @@ class Optimizer(torch.optim.Optimizer):
         Raises:
             ValueError: options out of range, a state of another shape; nothing is changed.
             TypeError: a gradient that is sparse, or of another dtype.
-            FloatingPointError: with ``nonfinite="raise"``, naming the parameter.
+            FloatingPointError: with ``nonfinite="raise"``, naming the parameter; a ``norm`` that
+                is not finite, unless such a step is skipped.
         """
         loss = None
         if closure is not None:
@@ -225,19 +232,22 @@ class Optimizer(torch.optim.Optimizer):
                 if zero_grad:  # or the Inf would stay, and skip every step that follows
                     self.zero_grad(set_to_none=False)
                 return loss
-            max_norm, grad_scale = None, outside.folded_into(grad_scale)
-        entries = self._current()
+        entries, factor = self._current(), 1.0
         for attempt in range(2):
             engine = entries.engine
             try:
                 grads = engine.gradients(own.get("_given"))
                 if self._differentiable:
                     self._refuse_graphs(grads)
+                if outside is not None:
+                    scale, max_norm, factor = outside.clips(grads, grad_scale)
+                else:
+                    scale = grad_scale
                 info = engine.step(
                     grads,
                     max_norm=max_norm,
                     max_value=max_value,
-                    grad_scale=grad_scale,
+                    grad_scale=scale,
                     zero_grad=zero_grad,
                     nonfinite=nonfinite,
                 )
@@ -252,6 +262,8 @@ class Optimizer(torch.optim.Optimizer):
             found.fill_(1.0)
         if outside is not None:
             info = outside.told(info)
+            if factor != 1:
+                engine.unclip(factor)
         self._last_step = info
         return loss
 
@@ -327,29 +339,32 @@ class Optimizer(torch.optim.Optimizer):
 
         A parameter that never had a gradient has no entry, as in PyTorch, and groups have no option
         that PyTorch lacks while it asks for nothing new; but a distributed checkpoint, which loads
-        into what it is given here, gets all of them.
+        into what it is given here, gets all of them. One that ``torch.optim`` wrote is loaded with
+        ``DefaultLoadPlanner(allow_partial_load=True)``.
         """
         caller = sys._getframe(1).f_globals.get("__name__", "")
         entries = self._current()
         if entries.behind:
             entries.read_counts()
-        waiting = [i for i in entries.engine.dormant if entries.engine.parameters[i].requires_grad]
-        if waiting:
-            entries.engine.wake(waiting)
+        thawed = [i for i in entries.engine.dormant if entries.engine.parameters[i].requires_grad]
+        if thawed:
+            entries.engine.wake(thawed)
             entries.take_over(self._state)
         hooks = self._optimizer_state_dict_post_hooks
         distributed = caller.startswith("torch.distributed.")
         unused: set[int] = set()
         if not (self._saves_all or distributed):
-            steps = entries.engine.plan.steps
-            unused = {index for index, count in enumerate(steps) if count == 0}
+            unused = entries.unused()
 
-        parameters, further = entries.engine.parameters, entries.engine.further()
+        parameters, further = entries.engine.parameters, entries.engine.further(distributed)
+        settings = entries.engine.settings
 
         def as_torch(_: Any, state_dict: dict[str, Any]) -> None:
             saved = state_dict["state"]
             if not distributed:
                 state_dict["param_groups"] = self._in_torch(state_dict["param_groups"])
+            for group in state_dict["param_groups"]:
+                group.update(settings)
             for index in unused:
                 saved.pop(index, None)
             for index, parameter in enumerate(parameters if further else ()):
@@ -380,7 +395,7 @@ class Optimizer(torch.optim.Optimizer):
             if changed is not None:
                 state_dict = changed
         entries = self._current()
-        entries.load(self._state, self._completed(state_dict))
+        entries.load(self._state, state_dict)
         for post_hook in self._optimizer_load_state_dict_post_hooks.values():
             post_hook(self)
 
@@ -396,21 +411,6 @@ class Optimizer(torch.optim.Optimizer):
     def __repr__(self) -> str:
         return listed(type(self).__name__, self._in_torch(self.param_groups))
 
-    def _completed(self, state_dict: Any) -> Any:
-        """A copy whose groups have the options that PyTorch's lack, or lacked once.
-
-        Where the formula is missing it is PyTorch's: to another one the states mean other things.
-        """
-        formula = self._of._rule.formula(type(self).__name__, "torch")
-        try:
-            groups = deepcopy(state_dict["param_groups"])
-            for group, own in zip(groups, self.param_groups, strict=False):
-                for key in {"maximize", *self._foreign} & own.keys():
-                    group.setdefault(key, formula.get(key, own[key]))
-            return {**state_dict, "param_groups": groups}
-        except (KeyError, TypeError, AttributeError):
-            return state_dict  # refused where it is read
-
     def __getstate__(self) -> dict[str, Any]:
         entries = self._current()
         base, engine = super().__getstate__(), entries.engine
@@ -421,7 +421,7 @@ class Optimizer(torch.optim.Optimizer):
             "_foreign": self._foreign,
             "_saves_all": self._saves_all,
             "_last_step": self._last_step,
-            "_counts": engine.plan.steps,
+            "_counts": entries.steps(),
             "_more": [further.get(id(p)) for p in engine.parameters] if further else (),
         }
 
@@ -431,7 +431,7 @@ class Optimizer(torch.optim.Optimizer):
         super().__setstate__(state)
         if "state" in self.__dict__:  # beside which a property is not asked
             self._state = self.__dict__.pop("state")
-        self._entries, self._handle = None, handle_of(self)
+        self._entries, self._known, self._handle = None, {}, handle_of(self)
         parameters = [p for group in self.param_groups for p in group["params"]]
         if counts is not None:
             pairs = zip(parameters, counts, strict=True)

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
+from onepass import _C
 from onepass._numbers import as_float, in_range
 from onepass.ops._step import Nonfinite, StepInfo
+
+_LARGEST_SCALE = 1e37
+_LEAST = 5e-324
 
 
 def scaled(owner: str, grad_scale: Any, of_scaler: Any) -> float | None:
@@ -56,10 +61,21 @@ class OutsideNorm:
                 "Lower the learning rate or the gradient scale, or pass nonfinite='skip'"
             )
 
-    def folded_into(self, grad_scale: float | None) -> float:
-        """A scale of gradients that clips them too."""
-        coefficient = min(1.0, self._most / (self.norm + 1e-6))
-        return (1.0 if grad_scale is None else grad_scale) / coefficient
+    def clips(
+        self, grads: Sequence[Any], grad_scale: float | None
+    ) -> tuple[float | None, float | None, float]:
+        """How a step clips ``grads``: by its options (grad_scale, max_norm), of which the scale
+        may have a factor, which is the last, in the place of a max_norm.
+        """
+        scale = 1.0 if grad_scale is None else grad_scale
+        factor = max(1.0, (self.norm + 1e-6) / self._most)
+        if scale * factor <= _LARGEST_SCALE:
+            return scale * factor, None, factor
+        # No gradient of 32 bits can be divided by so much: the step clips by its own norm, which
+        # takes another pass, to the part that it has of the norm of all.
+        held = [g.coalesce().values() if g.is_sparse else g for g in grads if g is not None]
+        own = float(_C.global_norm(held, 2)) / scale
+        return grad_scale, max((own + 1e-6) / (self.norm + 1e-6) * self._most, _LEAST), 1.0
 
     def told(self, info: StepInfo) -> StepInfo:
         return StepInfo(info.skipped, self.norm, info.nonfinite_param)

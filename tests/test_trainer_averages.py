@@ -1,0 +1,157 @@
+"""A Trainer whose optimizer has ema_decay: it evaluates with the averages, and trains on with the
+parameters, whatever happens in between."""
+
+import numpy as np
+import pytest
+from onepass import nn, optim
+from onepass.train import Callback, Checkpoint, EarlyStopping, Trainer
+
+
+def network(seed=0):
+    nn.manual_seed(seed)
+    return nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 2))
+
+
+def data(seed=1):
+    rng = np.random.default_rng(seed)
+    X = rng.standard_normal((64, 4)).astype(np.float32)
+    return X, (X[:, 0] > 0).astype(np.int64)
+
+
+def trainer(model, callbacks=(), loss=None, **options):
+    optimizer = optim.SGD(model.parameters(), **{"lr": 0.5, "ema_decay": 0.8, **options})
+    return Trainer(
+        model, loss or nn.CrossEntropyLoss(), optimizer, callbacks=callbacks, progress=False
+    )
+
+
+def weights(model):
+    return [p.data.copy() for p in model.parameters()]
+
+
+def by_hand(model, averages, X, y):
+    """The loss of a model with these parameters."""
+    other = network()
+    other.load_state_dict(model.state_dict())
+    for p, average in zip(other.parameters(), averages, strict=True):
+        p.data[...] = average
+    other.eval()
+    return float(nn.CrossEntropyLoss()(other(X), y)[0]), other(X)
+
+
+def equal(a, b):
+    return all(np.array_equal(x, y) for x, y in zip(a, b, strict=True))
+
+
+def test_validation_evaluate_and_predict_use_the_averages():
+    X, y = data()
+    model, plain = network(), network()
+    run = trainer(model)
+    history = run.fit(X, y, max_epochs=2, batch_size=16, validation_data=(X, y))
+    trainer(plain, ema_decay=None).fit(X, y, max_epochs=2, batch_size=16)
+    held = weights(model)
+    assert equal(held, weights(plain))  # training is the same
+    loss, outputs = by_hand(model, run.optimizer.averages, X, y)
+    assert loss != pytest.approx(by_hand(model, held, X, y)[0], rel=1e-3)
+    assert history["val_loss"][-1] == pytest.approx(loss, rel=1e-6)
+    assert run.evaluate(X, y)["loss"] == pytest.approx(loss, rel=1e-6)
+    np.testing.assert_allclose(run.predict(X), outputs, rtol=1e-5, atol=1e-6)
+    assert equal(weights(model), held)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])
+@pytest.mark.parametrize("where", ["validation", "evaluate", "predict"])
+def test_an_evaluation_that_ends_early_gives_the_parameters_back(where, error):
+    X, y = data()
+    model = network()
+    fails = []
+
+    class Loss(nn.CrossEntropyLoss):
+        def __call__(self, output, target):
+            if fails and not model.training:
+                raise error("stop")
+            return super().__call__(output, target)
+
+    class Watch(Callback):
+        def on_step_end(self, run):
+            self.after = weights(model)
+            fails.append(1)
+
+    class Fails(nn.Module):
+        def forward(self, x):
+            if where == "predict" and fails:
+                raise error("stop")
+            return x
+
+        def backward(self, dy):
+            return dy
+
+    watch = Watch()
+    model.append(Fails())
+    run = trainer(model, [watch], Loss())
+    validation = (X, y) if where == "validation" else None
+    if where == "validation":
+        with pytest.raises(error, match="stop"):
+            run.fit(X, y, max_epochs=1, batch_size=64, validation_data=validation)
+    else:
+        run.fit(X, y, max_epochs=1, batch_size=64)
+        with pytest.raises(error, match="stop"):
+            run.evaluate(X, y) if where == "evaluate" else run.predict(X)
+    assert equal(weights(model), watch.after)
+    assert not equal(weights(model), run.optimizer.averages)
+
+
+def test_the_best_weights_are_the_averages_that_were_validated():
+    X, y = data()
+    model = network()
+    run = trainer(model, [EarlyStopping("val_loss", patience=9)], lr=2.0)
+    history = run.fit(X, y, max_epochs=6, batch_size=16, validation_data=(X, -y + 1))
+    best = min(history["val_loss"])
+    assert np.argmin(history["val_loss"]) < 5
+    assert run.evaluate(X, -y + 1)["loss"] == pytest.approx(best, rel=1e-5)
+    assert by_hand(model, weights(model), X, -y + 1)[0] == pytest.approx(best, rel=1e-5)
+
+
+def test_a_layer_that_is_frozen_late_is_evaluated_as_it_is_and_the_best_epoch_stays():
+    X, y = data()
+    model = network()
+
+    class Freeze(Callback):
+        def on_epoch_begin(self, run):
+            if run.epoch == 1:
+                model[0].freeze()
+
+    stopping = EarlyStopping("val_loss", patience=9)
+    run = trainer(model, [Freeze(), stopping], lr=0.05)
+    run.fit(X, y, max_epochs=2, batch_size=16, validation_data=(X, y))
+    kept = stopping.best_epoch
+    run.fit(X, y, max_epochs=4, batch_size=16, validation_data=(X, y))
+    assert stopping.best_epoch >= kept > 0
+
+
+@pytest.mark.parametrize("every", [{"every_n_steps": 1}, {"every_n_epochs": 1}])
+def test_a_checkpoint_resumes_with_the_same_bits_and_predicts_with_the_averages(every, tmp_path):
+    X, y = data()
+    whole = network()
+    long = trainer(whole, [Checkpoint(tmp_path / "run", **every)])
+    long.fit(X, y, max_epochs=3, batch_size=16)
+    kept = Trainer.load_weights(tmp_path / "run", network(5), which="last")
+    for p, average in zip(kept.parameters(), long.optimizer.averages, strict=True):
+        np.testing.assert_array_equal(p.data, average)
+    folder = tmp_path / "again"
+    trainer(network(), [Checkpoint(folder, **every)]).fit(X, y, max_epochs=2, batch_size=16)
+    second = network(7)
+    again = trainer(second, [Checkpoint(folder, **every)])
+    again.fit(X, y, max_epochs=3, batch_size=16, ckpt_path=folder)
+    assert equal(weights(second), weights(whole))
+    assert equal(again.optimizer.averages, long.optimizer.averages)
+
+
+def test_the_checkpoint_of_the_best_epoch_has_its_averages(tmp_path):
+    X, y = data()
+    run = trainer(network(), [Checkpoint(tmp_path, monitor="val_loss")], lr=2.0)
+    history = run.fit(X, y, max_epochs=5, batch_size=16, validation_data=(X, -y + 1))
+    best = Trainer.load_weights(tmp_path, network(5))
+    best.eval()
+    loss = float(nn.CrossEntropyLoss()(best(X), -y + 1)[0])
+    assert loss == pytest.approx(min(history["val_loss"]), rel=1e-5)
