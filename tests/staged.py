@@ -10,6 +10,7 @@ from cases.dropout import philox
 from onepass import optim
 
 NOISE, ROUNDING = 64, 65  # csrc/core/philox.h, Draw
+WEYL, LOW = 0x9E3779B9, 0xFFFFFFFF  # csrc/kernels/rounding.h
 # Classes whose weight decay is decoupled without an option that says so.
 DECOUPLED = {"AdamW", "Lion", "AdEMAMix"}
 
@@ -60,6 +61,25 @@ def rounded_at_random(x, dtype, random):
     return np.where(np.isfinite(x), y, x).astype(np.float32)
 
 
+def hashed(h):
+    h = ((h ^ h >> 16) * 0x85EBCA6B) & LOW
+    h = ((h ^ h >> 13) * 0xC2B2AE35) & LOW
+    return h ^ h >> 16
+
+
+def dither(parameter, step, state, size):
+    """The 16 random bits of each element that round a state of a parameter."""
+    salt = hashed((hashed((hashed((step * WEYL + state) & LOW) + parameter) & LOW) * WEYL) & LOW)
+    index = np.arange(size, dtype=np.uint64)
+    return ((index * np.uint64(WEYL) + np.uint64(salt)) & np.uint64(LOW)) >> np.uint64(16)
+
+
+def dithered(x, random):
+    """float32 values as one of their two neighbours in bfloat16, or NaN."""
+    bits = x.view(np.uint32).astype(np.uint64) + np.where(np.isnan(x), np.uint64(0), random)
+    return (bits.astype(np.uint32) & np.uint32(0xFFFF0000)).view(np.float32)
+
+
 def squares_of(row):
     """The sum of squares in 32 lanes, which neighbours fold."""
     lanes = np.zeros(32)
@@ -88,13 +108,25 @@ class Staged:
         averages: likewise, None without ``ema_decay``.
     """
 
-    def __init__(self, variant, params, riders, seed=0, stochastic=False, master=False, **options):
+    def __init__(
+        self,
+        variant,
+        params,
+        riders,
+        seed=0,
+        stochastic=False,
+        master=False,
+        stored=None,
+        **options,
+    ):
         self.riders, self.seed = riders, seed
-        self.stochastic, self.master = stochastic, master
+        self.stochastic, self.master, self.stored = stochastic, master, stored
         self.params = [p.copy() for p in params]
         self.values = [p.astype(computing(p.dtype)) for p in params]
         self.plain = variant.make(self.values, **options)
         self.cls = type(self.plain)
+        for held in itertools.chain(*self.states()) if stored is not None else ():
+            held[...] = held.astype(stored).astype(np.float32)  # what it starts at
         decay = riders.get("ema_decay")
         self.averages = [v.copy() for v in self.values] if decay is not None else None
         # A step of -1 times the noise, in the type that it is computed in.
@@ -133,6 +165,14 @@ class Staged:
                 continue
             self.steps[i] += 1
             self._after(i, before[i], g)
+            for number, held in enumerate(self.states()):
+                if self.stored == "bfloat16":
+                    random = dither(i, self.steps[i], number, held[i].size)
+                    held[i][...] = dithered(held[i].ravel(), random).reshape(held[i].shape)
+
+    def states(self):
+        """Those of the plain optimizer in the order of its kernel, a list of arrays for each."""
+        return list(self.plain._kept().values())
 
     def _after(self, i, before, g):
         riders, v, p = self.riders, self.values[i], self.params[i]
