@@ -7,15 +7,10 @@
 ONEPASS_BEGIN
 namespace {
 
-template <class K, class T, size_t... J>
-ONEPASS_HD void call_leaf(const K& k, int64_t n, T* const* at, std::index_sequence<J...>) {
-  leaf<K, T>(k, n, argument<Signature<K>, J>(at)...);
-}
 template <class K, class T>
 void run_staged_piece(const K k, const Elementwise& call, const Piece piece) {
   using S = Signature<K>;
   constexpr int kOwn = int(S::arity), kAll = kOwn + kStageOperands;
-  constexpr auto kNamed = std::make_index_sequence<S::named>{};
   const Tensor& tensor = call.tensors[piece.tensor];
   const Operand* operands = tensor.operands;
   const GradientRider& rider = call.rider;
@@ -31,14 +26,14 @@ void run_staged_piece(const K k, const Elementwise& call, const Piece piece) {
   const bool limited = stages.max_row_norm > 0 && tensor.rows > 0;
   const bool has_average = operands[kOwn + kAverage].data && !limited;
   const bool prepares = rider.active() || stages.noise != 0;
-  const bool dithers = sizeof(T) == 4 && stages.dither && are_bfloat16<S>(operands);
+  const StoredStates<K, T> states(tensor, stages.dither, random);
   for (int64_t done = 0; done < piece.size; done += kBlockElements) {
     const int64_t begin = piece.begin + done, left = piece.size - done;
     const int64_t n = left < kBlockElements ? left : kBlockElements;
     T* at[kAll];
     for (int o = 0; o < kAll; ++o) {
       at[o] = is_direct<T>(operands[o]) ? static_cast<T*>(operands[o].data) + begin : scratch[o];
-      if (at[o] != scratch[o] || !operands[o].data || (dithers && is_state<S>(o))) continue;
+      if (at[o] != scratch[o] || !operands[o].data || states.owns(o)) continue;
       load_block(tensor, operands[o], begin, n, at[o]);
     }
     T* const param = at[0];
@@ -55,19 +50,14 @@ void run_staged_piece(const K k, const Elementwise& call, const Piece piece) {
     before_update(block, stages, prepare, random);
     at[0] = block.value;
     at[kGradientOperand] = block.gradient;
-    if (dithers) {
-      run_dithered(k, tensor, begin, n, random, at, scratch[0], kNamed);
-    } else {
-      call_leaf<K, T>(k, n, at, kNamed);
-    }
+    states.run(k, begin, n, at);
     after_update(block, stages, random);
     at[0] = param;
     at[kGradientOperand] = gradient;
     for (int64_t i = 0; i < n && rider.zero_grad; ++i) gradient[i] = T(0);
     for (int o = 0; o < kAll; ++o) {
       const bool is_grad = o == kGradientOperand;
-      if (!operands[o].data || (is_grad && !rider.zero_grad)) continue;
-      if (dithers && is_state<S>(o)) continue;
+      if (!operands[o].data || states.owns(o) || (is_grad && !rider.zero_grad)) continue;
       if (at[o] == scratch[o] || is_grad) store_block(tensor, operands[o], begin, n, at[o]);
     }
   }

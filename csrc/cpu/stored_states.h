@@ -1,6 +1,8 @@
-// The leaf loop of an update whose states are stored in fewer bits than it computes with: it
-// converts them in registers, on the way in and out.
+// An update whose states are stored in fewer bits than it computes with. Those of bfloat16 are
+// converted in the registers of its leaf loop; those of 8 bits block by block (core/codes.h), since
+// the scale of a block follows from all its elements.
 #pragma once
+#include "cpu/code_blocks.h"
 #include "cpu/loops.h"
 #include "kernels/rounding.h"
 
@@ -51,58 +53,107 @@ template <class K, class... P>
 }
 
 constexpr int kFirstState = kGradientOperand + 1;
-template <class S>
-constexpr bool is_state(int o) {
-  return o >= kFirstState && o < int(S::arity);
-}
-template <class S>
-ONEPASS_HD bool are_bfloat16(const Operand* operands) {
-  bool all = int(S::arity) > kFirstState;
-  for (int o = kFirstState; o < int(S::arity); ++o) all = all && operands[o].dtype == DType::bf16;
-  return all;
-}
+// How the states of a tensor are stored. Where they differ from each other they are converted block
+// by block, as any operand is.
+enum class Stored { whole, dithered, coded };
 
-// The argument for parameter J of an update whose states are bfloat16.
-template <class S, size_t J>
-ONEPASS_HD auto dithered_argument(float* const* at, StepStream random) {
-  if constexpr (!S::present(J)) {
-    return Absent{};
-  } else {
-    constexpr int o = int(S::operand_of(J));
-    if constexpr (is_state<S>(o)) {
-      const uint32_t salt = dither_salt(random.parameter, random.step, uint32_t(o - kFirstState));
-      return DitheredStates{reinterpret_cast<BFloat16*>(at[o]), salt};
-    } else {
-      return at[o];
-    }
-  }
-}
-// Runs an update over a block, at[o] for operands that are not states.
-template <class K, size_t... J>
-ONEPASS_HD void run_dithered(const K& k, const Tensor& tensor, int64_t begin, int64_t n,
-                             StepStream random, float* const* at, float* scratch,
-                             std::index_sequence<J...>) {
+// The states of a tensor, and the update over them: the one place that knows how they are stored.
+template <class K, class T>
+class StoredStates {
   using S = Signature<K>;
-  float* all[S::arity];
-  for (int o = 0; o < int(S::arity); ++o) {
-    all[o] = at[o];
-    if (!is_state<S>(o)) continue;
-    const Operand& operand = tensor.operands[o];
-    if (operand.strides) {
-      all[o] = scratch + o * kBlockElements;
-      load_block(tensor, operand, begin, n, reinterpret_cast<BFloat16*>(all[o]));
+  static constexpr int kOwn = int(S::arity), kStates = kOwn - kFirstState;
+  static constexpr bool kMayBeNarrow = sizeof(T) == 4 && kStates > 0;
+  static constexpr auto kNamed = std::make_index_sequence<S::named>{};
+
+ public:
+  // `dither`: kDither of the tensor's row.
+  ONEPASS_HD StoredStates(const Tensor& tensor, bool dither, StepStream random) : tensor_(tensor) {
+    int narrow = 0, coded = 0;
+    for (int o = kFirstState; o < kOwn; ++o) {
+      narrow += tensor.operands[o].dtype == DType::bf16;
+      coded += is_coded(tensor.operands[o].dtype);
+      salts_[o] = dither_salt(random.parameter, random.step, uint32_t(o - kFirstState));
+    }
+    if (!kMayBeNarrow) return;
+    if (dither && narrow == kStates) stored_ = Stored::dithered;
+    if (coded < kStates) return;
+    stored_ = Stored::coded;
+    for (int o = kFirstState; o < kOwn; ++o) fill_dither(salts_[o], &dithers_[o]);
+  }
+  // Whether `run` reads and writes operand o, which nobody else does.
+  ONEPASS_HD bool owns(int o) const {
+    return stored_ != Stored::whole && o >= kFirstState && o < kOwn;
+  }
+  // Updates elements [begin, begin + n) of a block, at[o] for operands that are not its own.
+  ONEPASS_HD void run(const K& k, int64_t begin, int64_t n, T* const* at) const {
+    if constexpr (kMayBeNarrow) {
+      if (stored_ == Stored::dithered) return run_dithered(k, begin, n, at, kNamed);
+      if (stored_ == Stored::coded) return run_coded(k, begin, n, at, kNamed);
+    }
+    run_whole(k, n, at, kNamed);
+  }
+
+ private:
+  template <size_t... J>
+  ONEPASS_HD void run_whole(const K& k, int64_t n, T* const* at, std::index_sequence<J...>) const {
+    leaf<K, T>(k, n, argument<S, J>(at)...);
+  }
+
+  template <size_t J>
+  ONEPASS_HD auto dithered_argument(T* const* at, BFloat16* const* states) const {
+    if constexpr (!S::present(J)) {
+      return Absent{};
+    } else if constexpr (int(S::operand_of(J)) < kFirstState) {
+      return at[S::operand_of(J)];
     } else {
-      all[o] = reinterpret_cast<float*>(static_cast<BFloat16*>(operand.data) + begin);
+      return DitheredStates{states[S::operand_of(J)], salts_[S::operand_of(J)]};
     }
   }
-  leaf_dithered(k, n, uint32_t(begin) * kWeyl, dithered_argument<S, J>(all, random)...);
-  for (int o = kFirstState; o < int(S::arity); ++o)
-    if (tensor.operands[o].strides)
-      store_block(tensor, tensor.operands[o], begin, n, reinterpret_cast<const BFloat16*>(all[o]));
-}
-template <class K, size_t... J>
-ONEPASS_HD void run_dithered(const K&, const Tensor&, int64_t, int64_t, StepStream, double* const*,
-                             double*, std::index_sequence<J...>) {}
+  template <size_t... J>
+  ONEPASS_HD void run_dithered(const K& k, int64_t begin, int64_t n, T* const* at,
+                               std::index_sequence<J...>) const {
+    alignas(64) BFloat16 scratch[kOwn][kBlockElements];
+    BFloat16* states[kOwn];
+    for (int o = kFirstState; o < kOwn; ++o) {
+      const Operand& operand = tensor_.operands[o];
+      states[o] = operand.strides ? scratch[o] : static_cast<BFloat16*>(operand.data) + begin;
+      if (operand.strides) load_block(tensor_, operand, begin, n, scratch[o]);
+    }
+    leaf_dithered(k, n, uint32_t(begin) * kWeyl, dithered_argument<J>(at, states)...);
+    for (int o = kFirstState; o < kOwn; ++o)
+      if (tensor_.operands[o].strides)
+        store_block(tensor_, tensor_.operands[o], begin, n, scratch[o]);
+  }
+
+  template <size_t... J>
+  ONEPASS_HD void run_coded(const K& k, int64_t begin, int64_t n, T* const* at,
+                            std::index_sequence<J...> named) const {
+    alignas(64) float states[kStates][kCodeBlock];
+    for (int64_t done = 0; done < n; done += kCodeBlock) {
+      const int64_t left = n - done, size = left < kCodeBlock ? left : kCodeBlock;
+      const int64_t first = begin + done;
+      T* block[kOwn];
+      for (int o = 0; o < kFirstState; ++o) block[o] = at[o] + done;
+      for (int o = kFirstState; o < kOwn; ++o) {
+        block[o] = states[o - kFirstState];
+        load_codes(codes(o) + first, *scale(o, first), is_signed(o), size, block[o]);
+      }
+      run_whole(k, size, block, named);
+      for (int o = kFirstState; o < kOwn; ++o)
+        store_codes(block[o], is_signed(o), dithers_[o], size, codes(o) + first, scale(o, first));
+    }
+  }
+  ONEPASS_HD bool is_signed(int o) const { return tensor_.operands[o].dtype == kSignedCodes; }
+  ONEPASS_HD uint8_t* codes(int o) const { return static_cast<uint8_t*>(tensor_.operands[o].data); }
+  ONEPASS_HD float* scale(int o, int64_t element) const {
+    return reinterpret_cast<float*>(codes(o) + scales_at(tensor_.size)) + element / kCodeBlock;
+  }
+
+  const Tensor& tensor_;
+  Stored stored_ = Stored::whole;
+  uint32_t salts_[kOwn];
+  CodeDither dithers_[kOwn];
+};
 
 }  // namespace
 ONEPASS_END

@@ -37,6 +37,10 @@ ONEPASS_HD uint32_t hashed(uint32_t h) {
 ONEPASS_HD uint32_t dither_salt(uint32_t parameter, uint32_t step, uint32_t state) {
   return hashed(hashed(hashed(step * kWeyl + state) + parameter) * kWeyl);
 }
+// Those of an 8-bit state (core/codes.h), of the element at `index` in its block.
+ONEPASS_HD uint32_t code_dither(uint32_t index, uint32_t salt) {
+  return (index * kWeyl + salt) >> 16;
+}
 
 // bfloat16 cuts off 16 bits: random ones are added to them, and the carry rounds up. A NaN that
 // arithmetic has made stays one.
