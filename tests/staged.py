@@ -8,8 +8,10 @@ import numpy as np
 from cases import as_float64, computing
 from cases.dropout import philox
 from onepass import optim
+from onepass.ops._ranges import SQUARES
 
 NOISE, ROUNDING, LIMIT = 64, 65, 66  # csrc/core/philox.h, Draw
+WEYL, LOW = 0x9E3779B9, 0xFFFFFFFF  # csrc/kernels/rounding.h
 # Classes whose weight decay is decoupled without an option that says so.
 DECOUPLED = {"AdamW", "Lion", "AdEMAMix"}
 
@@ -66,6 +68,78 @@ def rounded_at_random(x, dtype, random):
     return np.where(np.isfinite(x), y, x).astype(np.float32)
 
 
+def hashed(h):
+    h = ((h ^ h >> 16) * 0x85EBCA6B) & LOW
+    h = ((h ^ h >> 13) * 0xC2B2AE35) & LOW
+    return h ^ h >> 16
+
+
+def dither(parameter, step, state, size):
+    """The 16 random bits of each element that round a state of a parameter."""
+    salt = hashed((hashed((hashed((step * WEYL + state) & LOW) + parameter) & LOW) * WEYL) & LOW)
+    index = np.arange(size, dtype=np.uint64)
+    return ((index * np.uint64(WEYL) + np.uint64(salt)) & np.uint64(LOW)) >> np.uint64(16)
+
+
+def dithered(x, random):
+    """float32 values as one of their two neighbours in bfloat16, or NaN."""
+    bits = x.view(np.uint32).astype(np.uint64) + np.where(np.isnan(x), np.uint64(0), random)
+    return (bits.astype(np.uint32) & np.uint32(0xFFFF0000)).view(np.float32)
+
+
+def power_of_lines(y, n):
+    """yⁿ of y >= 0, linear between the points where it is a power of two."""
+    y = np.asarray(y, np.float64)
+    with np.errstate(divide="ignore"):
+        k = np.floor(np.log2(y))
+    at = n * (k + y / 2.0 ** np.maximum(k, -99) - 1)
+    whole = np.floor(np.where(y > 0, at, 0))
+    return np.where(y > 0, 2.0**whole * (1 + at - whole), 0.0)
+
+
+def worth(squares):
+    """What the codes 0 to 255 of a state are worth for a scale of 1, in float64."""
+    if squares:
+        return power_of_lines(np.arange(1, 257) / 256, 4)
+    c = np.arange(256).astype(np.uint8).view(np.int8).astype(np.float64)
+    return np.sign(c) * power_of_lines(np.abs(c) / 128, 2) * 64 / 63
+
+
+def code_dither(parameter, step, state):
+    return dither(parameter, step, state, 256).astype(np.uint32)
+
+
+def coded(x, squares, random):
+    """float32 values, and the codes and scales of which they are what a step stores."""
+    flat = np.ravel(x)
+    blocks = -(-flat.size // 256)
+    padded = np.zeros((blocks, 256), np.float32)
+    padded.ravel()[: flat.size] = flat
+    scale = np.abs(padded).max(axis=1, initial=0)
+    scale[scale < 2.0**-120] = 0
+    live = (scale > 0)[:, None]
+    # In float32, as the loops compute; the border points have a test of their own.
+    with np.errstate(divide="ignore", invalid="ignore"):
+        inverse = (np.float32(16.0) if squares else np.float32(15.75 * (1 - 2.0**-20))) / scale
+        bits = np.where(live, padded * inverse[:, None], np.float32(0)).view(np.uint32)
+    one = 0x3F800000
+    if squares:
+        y = (bits >> 2) + np.uint32(one // 4 * 3 - (1 << 23) + (24 << 23))
+        fixed = y.view(np.float32).astype(np.int64)
+        codes = np.maximum((fixed + random) >> 16, 1) - 1
+    else:
+        a = bits & np.uint32(0x7FFFFFFF)
+        y = (a >> 1) + np.uint32(one // 2 - (2 << 23) + (23 << 23))
+        fixed = y.view(np.float32).astype(np.int64)
+        codes = (np.where(bits >> 31, -fixed, fixed) + random) >> 16
+    codes = np.where(live, codes, 0).astype(np.uint8)
+    unit = scale if squares else scale * np.float32(32 / 63)
+    level = (worth(squares) if squares else worth(squares) * 63 / 32).astype(np.float32)
+    values = level[codes] * unit[:, None]
+    shaped = values.ravel()[: flat.size].reshape(np.shape(x))
+    return shaped, codes.ravel()[: flat.size].reshape(np.shape(x)), scale
+
+
 def squares_of(row):
     """The sum of squares in 32 lanes, which neighbours fold."""
     lanes = np.zeros(32)
@@ -94,13 +168,29 @@ class Staged:
         averages: likewise, None without ``ema_decay``.
     """
 
-    def __init__(self, variant, params, riders, seed=0, stochastic=False, master=False, **options):
+    def __init__(
+        self,
+        variant,
+        params,
+        riders,
+        seed=0,
+        stochastic=False,
+        master=False,
+        stored=None,
+        **options,
+    ):
         self.riders, self.seed = riders, seed
-        self.stochastic, self.master = stochastic, master
+        self.stochastic, self.master, self.stored = stochastic, master, stored
         self.params = [p.copy() for p in params]
         self.values = [p.astype(computing(p.dtype)) for p in params]
         self.plain = variant.make(self.values, **options)
         self.cls = type(self.plain)
+        for key, states in self.plain._kept().items() if stored is not None else ():
+            for held in states:  # what it starts at
+                if stored == "int8":
+                    held[...] = coded(held, key in SQUARES, np.uint32(0x8000))[0]
+                else:
+                    held[...] = held.astype(stored).astype(np.float32)
         decay = riders.get("ema_decay")
         self.averages = [v.copy() for v in self.values] if decay is not None else None
         # A step of -1 times the noise, in the type that it is computed in.
@@ -139,6 +229,17 @@ class Staged:
                 continue
             self.steps[i] += 1
             self._after(i, before[i], g)
+            for number, (key, held) in enumerate(self.plain._kept().items()):
+                if self.stored == "bfloat16":
+                    random = dither(i, self.steps[i], number, held[i].size)
+                    held[i][...] = dithered(held[i].ravel(), random).reshape(held[i].shape)
+                elif self.stored == "int8":
+                    random = code_dither(i, self.steps[i], number)
+                    held[i][...] = coded(held[i], key in SQUARES, random)[0]
+
+    def states(self):
+        """Those of the plain optimizer in the order of its kernel, a list of arrays for each."""
+        return list(self.plain._kept().values())
 
     def _after(self, i, before, g):
         riders, v, p = self.riders, self.values[i], self.params[i]

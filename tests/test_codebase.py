@@ -266,7 +266,8 @@ def test_names_of_options_are_the_same_forward_and_backward() -> None:
 
 CPU_UNITS = {  # csrc/cpu/*.cpp that are compiled once per instruction set, and what each exports
     "activation_blocks": ["activation_table"],
-    "blocks": [*["load_block"] * 2, *["store_block"] * 2, "stream_fence", *["stream_run"] * 2],
+    "blocks": [*["load_block"] * 3, *["store_block"] * 3, "stream_fence", *["stream_run"] * 2],
+    "code_blocks": ["fill_dither", "load_codes", "store_codes"],
     "composed_relu": ["composed_relu"],
     "dropout": ["onepass_cpu_dropout_v3"],
     "global_norm": ["onepass_cpu_global_norm_v3"],
@@ -274,7 +275,7 @@ CPU_UNITS = {  # csrc/cpu/*.cpp that are compiled once per instruction set, and 
     "limit_rows": ["onepass_cpu_limit_rows_v3"],
     "losses": ["onepass_cpu_losses_v3"],
     "normalise": ["onepass_cpu_normalise_v3"],
-    "stages": [*["after_update"] * 2, *["before_update"] * 2, "dither_state", "round_at_random"],
+    "stages": [*["after_update"] * 2, *["before_update"] * 2, "round_at_random"],
     "watch": ["onepass_cpu_watch_v3"],
 }
 FAMILIES = ("activation", "update")  # a unit for each formula, by formula.cpp.in and formula.cu.in

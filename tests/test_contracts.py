@@ -32,7 +32,7 @@ VALUES = {"axis": 1, "flag": True, "text": "relu", "options": (), "integer": -10
           "real": 0.5, "norm_order": 2}  # fmt: skip
 OWN = {("dropout_mask", "count"): 60, ("dropout_mask", "packed"): False}
 RUNTIME = {
-    "same_states",
+    "same_states", "codes_of", "coded_bytes", "values_of",
     "contracts", "cpu_level", "cpu_levels", "cuda_built", "get_num_threads", "kernels",
     "set_cpu_level", "set_num_threads", "set_test_backend", "set_test_cuda_backend",
 }  # fmt: skip

@@ -1,6 +1,9 @@
 // plan_arrays.h: reads the arrays of a plan, checks them and lays them out for a backend.
 #include "bind/plan_arrays.h"
 
+static_assert(int(onepass::bind::Element::i8) == int(onepass::kSignedCodes) &&
+              int(onepass::bind::Element::u8) == int(onepass::kUnsignedCodes));
+
 namespace onepass::bind {
 namespace {
 
@@ -146,9 +149,34 @@ void PlanArrays::open_slot(size_t i, PyObject* grad, Array* arrays) const {
   for (size_t o = 0; o < arity_; ++o) {
     Argument argument = plan_argument(name_of(o), o);
     if (is_factor(o)) argument.kind.shape = Shape::free;
-    if (arrays[o]) check_form(argument, arrays[o], param, nullptr, argument.use & update);
+    if (coded(arrays[o], o)) {
+      check_codes(arrays[o], param);
+    } else if (arrays[o]) {
+      check_form(argument, arrays[o], param, nullptr, argument.use & update);
+    }
+    if (o > kFirstState && o < own_ &&
+        coded(arrays[o], o) != coded(arrays[kFirstState], kFirstState))
+      type_error(op_, arrays[o].label() + " has dtype " + dtype_text(arrays[o]) + " and " +
+                          arrays[kFirstState].label() + " " + dtype_text(arrays[kFirstState]) +
+                          ", expected all states of a parameter in 8 bits, or none");
   }
   if (factors_ > 0) check_factors(arrays);
+}
+
+void PlanArrays::check_codes(const Array& a, const Array& param) const {
+  const std::string given = a.label() + " has dtype " + dtype_text(a);
+  if (a.cuda_device >= 0)
+    type_error(op_, given + " on CUDA device " + std::to_string(a.cuda_device) +
+                        ", expected float32: states of 8 bits exist on the CPU alone");
+  if (computing_type(param.dtype()) == DType::f64)
+    type_error(op_, given + ", expected float64: " + param.label() + " is computed in float64");
+  if (!has_stages()) type_error(op_, given + ", expected float32: the plan has no stages");
+  const int64_t bytes = coded_bytes(param.size());
+  check_shape(a, &bytes, 1, " for the codes and scales of the parameter");
+  check_dense(a);
+  check_writable(a);
+  if (reinterpret_cast<uintptr_t>(a.data) % alignof(float) != 0)
+    value_error(op_, a.label() + " is not aligned to 4 bytes, expected memory that is");
 }
 
 void PlanArrays::remember(size_t i, const Array* arrays) {
@@ -176,7 +204,8 @@ void PlanArrays::lay_out(size_t i, Array* arrays, Staging* staging, bool zero_gr
   layout.strides = dims.get();
   layout.operands = operands_.data() + i * arity_;
   std::vector<const Array*> operands;
-  for (size_t o = 0; o < arity_; ++o) operands.push_back(&arrays[absent(i, o) ? kParam : o]);
+  const auto apart = [&](size_t o) { return absent(i, o) || coded(arrays[o], o); };
+  for (size_t o = 0; o < arity_; ++o) operands.push_back(&arrays[apart(o) ? kParam : o]);
   Spread spread;
   if (factors_ > 0) {
     spread_factors(i, arrays, &spread);
@@ -192,6 +221,7 @@ void PlanArrays::lay_out(size_t i, Array* arrays, Staging* staging, bool zero_gr
   for (size_t o = 0; o < arity_; ++o) {
     Operand& operand = layout.operands[o];
     if (absent(i, o) && !is_factor(o)) operand = {};
+    if (coded(arrays[o], o)) operand = {arrays[o].data, arrays[o].dtype(), nullptr};
     if (!operand.strides) continue;
     int64_t* strides = slot.dims.data() + ndim * (1 + o);
     std::copy(operand.strides, operand.strides + ndim, strides);

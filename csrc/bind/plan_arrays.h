@@ -12,6 +12,7 @@
 #include "bind/border.h"
 #include "bind/kernel_info.h"
 #include "bind/layout.h"
+#include "core/codes.h"
 #include "core/schedule.h"
 
 namespace onepass::bind {
@@ -169,6 +170,11 @@ class PlanArrays {
     return operand >= first_factor_ && operand < first_factor_ + factors_;
   }
   const char* name_of(size_t operand) const;
+  // A state of 8 bits, in memory of its own form (core/codes.h).
+  bool coded(const Array& a, size_t operand) const {
+    return operand >= kFirstState && operand < own_ && a && is_coded(a.dtype());
+  }
+  void check_codes(const Array& a, const Array& param) const;
   Known& known(size_t i, size_t operand) { return known_[i * arity_ + operand]; }
 
   py::tuple tuple_of(const char* name, PyObject* list) const;

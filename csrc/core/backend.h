@@ -103,8 +103,8 @@ enum StageValue : int {
   kAverageGain,  // 1 - decay
   kStochastic,   // rounding of a 16-bit parameter, 0 or 1
   kMaxRowNorm,   // of the rows of a parameter; 0: no limit
-  kDither,       // bfloat16 states are rounded up or down so that they are right on average, 0 or 1
-  kStageStep,    // of the parameter; GradientRider::steps come before it
+  kDither,     // states, if all are bfloat16, are rounded so that they are right on average, 0 or 1
+  kStageStep,  // of the parameter; GradientRider::steps come before it
   kStageValues
 };
 struct StepStages {

@@ -120,6 +120,14 @@ void store_block(const Tensor& tensor, const Operand& operand, int64_t begin, in
                  const double* from) {
   store<double>(tensor, operand, begin, n, from);
 }
+void load_block(const Tensor& tensor, const Operand& operand, int64_t begin, int64_t n,
+                BFloat16* to) {
+  load_from<BFloat16, BFloat16>(tensor, operand, begin, n, to);
+}
+void store_block(const Tensor& tensor, const Operand& operand, int64_t begin, int64_t n,
+                 const BFloat16* from) {
+  store_to<BFloat16, BFloat16>(tensor, operand, begin, n, from);
+}
 
 void stream_run(float* to, const float* from, int64_t n) { stream<float>(to, from, n); }
 void stream_run(double* to, const double* from, int64_t n) { stream<double>(to, from, n); }

@@ -2,6 +2,8 @@
 // the computing type, for every driver. Drivers use dense memory that already holds the computing
 // type where it is (is_direct).
 #pragma once
+#include <type_traits>
+
 #include "core/backend.h"
 #include "core/dtype.h"
 #include "core/hd.h"
@@ -17,6 +19,11 @@ void store_block(const Tensor& tensor, const Operand& operand, int64_t begin, in
                  const float* from);
 void store_block(const Tensor& tensor, const Operand& operand, int64_t begin, int64_t n,
                  const double* from);
+// The same of a bfloat16 operand, as it is stored.
+void load_block(const Tensor& tensor, const Operand& operand, int64_t begin, int64_t n,
+                BFloat16* to);
+void store_block(const Tensor& tensor, const Operand& operand, int64_t begin, int64_t n,
+                 const BFloat16* from);
 
 // Copies past the caches, for outputs that leave them before anything reads them: a plain store
 // first reads the line that it overwrites. Call stream_fence() before other threads read.
@@ -34,7 +41,9 @@ ONEPASS_HD bool same_dtype(DType d) {
 
 template <class S, class T>
 ONEPASS_HD T load_as(S s) {
-  if constexpr (sizeof(S) == 2) {
+  if constexpr (std::is_same_v<S, T>) {
+    return s;
+  } else if constexpr (sizeof(S) == 2) {
     return T(to_float(s));
   } else {
     return T(s);
@@ -42,7 +51,9 @@ ONEPASS_HD T load_as(S s) {
 }
 template <class S, class T>
 ONEPASS_HD S store_as(T v) {
-  if constexpr (sizeof(S) == 2) {
+  if constexpr (std::is_same_v<S, T>) {
+    return v;
+  } else if constexpr (sizeof(S) == 2) {
     return from_float<S>(float(v));
   } else {
     return S(v);

@@ -1,16 +1,12 @@
 // A piece of an update with stages around it (kernels/stages.h): block by block in the first-level
 // cache, the stages before the update, the update, those after it.
 #pragma once
-#include "cpu/loops.h"
 #include "cpu/stages.h"
+#include "cpu/stored_states.h"
 
 ONEPASS_BEGIN
 namespace {
 
-template <class K, class T, size_t... J>
-ONEPASS_HD void call_leaf(const K& k, int64_t n, T* const* at, std::index_sequence<J...>) {
-  leaf<K, T>(k, n, argument<Signature<K>, J>(at)...);
-}
 template <class K, class T>
 void run_staged_piece(const K k, const Elementwise& call, const Piece piece) {
   using S = Signature<K>;
@@ -29,20 +25,23 @@ void run_staged_piece(const K k, const Elementwise& call, const Piece piece) {
   // Rows with a limit are averaged when they keep it.
   const bool limited = stages.max_row_norm > 0 && tensor.rows > 0;
   const bool has_average = operands[kOwn + kAverage].data && !limited;
+  const bool prepares = rider.active() || stages.noise != 0;
+  const StoredStates<K, T> states(tensor, stages.dither, random);
   for (int64_t done = 0; done < piece.size; done += kBlockElements) {
     const int64_t begin = piece.begin + done, left = piece.size - done;
     const int64_t n = left < kBlockElements ? left : kBlockElements;
     T* at[kAll];
     for (int o = 0; o < kAll; ++o) {
       at[o] = is_direct<T>(operands[o]) ? static_cast<T*>(operands[o].data) + begin : scratch[o];
-      if (at[o] == scratch[o] && operands[o].data) load_block(tensor, operands[o], begin, n, at[o]);
+      if (at[o] != scratch[o] || !operands[o].data || states.owns(o)) continue;
+      load_block(tensor, operands[o], begin, n, at[o]);
     }
     T* const param = at[0];
     StageBlock<T> block{};
     block.begin = begin;
     block.n = n;
     block.grad = at[kGradientOperand];
-    block.gradient = gradient;
+    block.gradient = prepares ? gradient : at[kGradientOperand];
     block.value = has_master ? at[kOwn + kMaster] : param;
     block.before = stages.cautious ? before : nullptr;
     block.rounded = narrow ? param : nullptr;
@@ -50,17 +49,15 @@ void run_staged_piece(const K k, const Elementwise& call, const Piece piece) {
     block.dtype = operands[0].dtype;
     before_update(block, stages, prepare, random);
     at[0] = block.value;
-    at[kGradientOperand] = gradient;
-    call_leaf<K, T>(k, n, at, std::make_index_sequence<S::named>{});
+    at[kGradientOperand] = block.gradient;
+    states.run(k, begin, n, at);
     after_update(block, stages, random);
     at[0] = param;
-    for (int o = kGradientOperand + 1; stages.dither && o < kOwn; ++o)
-      if (operands[o].dtype == DType::bf16)
-        dither_state(begin, n, dither_salt(random.parameter, random.step, uint32_t(o)), at[o]);
+    at[kGradientOperand] = gradient;
     for (int64_t i = 0; i < n && rider.zero_grad; ++i) gradient[i] = T(0);
     for (int o = 0; o < kAll; ++o) {
       const bool is_grad = o == kGradientOperand;
-      if (!operands[o].data || (is_grad && !rider.zero_grad)) continue;
+      if (!operands[o].data || states.owns(o) || (is_grad && !rider.zero_grad)) continue;
       if (at[o] == scratch[o] || is_grad) store_block(tensor, operands[o], begin, n, at[o]);
     }
   }

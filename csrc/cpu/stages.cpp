@@ -52,12 +52,6 @@ template <class S>
   for (int64_t i = 0; i < n; ++i) to[i] = stochastic_rounding(from[i], dtype, words[i]);
 }
 
-[[gnu::noinline]] void dither_run(const uint32_t begin, int64_t n, const uint32_t salt, float* v) {
-#pragma GCC ivdep
-  for (int64_t i = 0; i < n; ++i)
-    v[i] = stochastic_rounding(v[i], DType::bf16, dither_bits(begin + uint32_t(i), salt));
-}
-
 void round(const StageBlock<float>& block, const Stages<float>& stages, StepStream random) {
   if (stages.stochastic) {
     round_at_random(block.dtype, block.begin, block.n, random, Draw::rounding, block.value,
@@ -82,7 +76,7 @@ void round(const StageBlock<double>&, const Stages<double>&, StepStream) {}
 template <class T>
 void prepare_block(const StageBlock<T>& block, const Stages<T>& stages,
                    const PrepareGradient<T>& prepare, StepStream random) {
-  prepare_run(prepare, block.n, block.grad, block.gradient);
+  if (block.gradient != block.grad) prepare_run(prepare, block.n, block.grad, block.gradient);
   if (stages.noise != 0) {
     alignas(64) uint32_t words[kBlockElements];
     draw_words(random, Draw::noise, block.begin, block.n, words);
@@ -108,9 +102,6 @@ void round_at_random(DType dtype, int64_t begin, int64_t n, StepStream random, D
   const int64_t skip = begin % 4;
   draw_words(random, draw, begin - skip, n + skip, words);
   stochastic_run(dtype, n, words + skip, from, to);
-}
-void dither_state(int64_t begin, int64_t n, uint32_t salt, float* state) {
-  dither_run(uint32_t(begin), n, salt, state);
 }
 void before_update(const StageBlock<float>& block, const Stages<float>& stages,
                    const PrepareGradient<float>& prepare, StepStream random) {

@@ -12,7 +12,7 @@ template <class T>
 struct StageBlock {
   int64_t begin, n;  // in C order
   const T* grad;
-  T* gradient;  // as the update sees it
+  T* gradient;  // as the update sees it: grad itself if nothing changes it
   T* value;     // the parameter, or its master copy
   T* before;    // the value before the update; null unless the stages are cautious
   T* rounded;  // a 16-bit parameter as it is held; null for others. The value itself if there is no
@@ -20,10 +20,6 @@ struct StageBlock {
   T* average;
   DType dtype;  // of the parameter
 };
-
-// Rounds a bfloat16 state of elements [begin, begin + n).
-void dither_state(int64_t begin, int64_t n, uint32_t salt, float* state);
-ONEPASS_HD void dither_state(int64_t, int64_t, uint32_t, double*) {}
 
 // Rounds values of elements [begin, begin + n) as a 16-bit parameter of `dtype` holds them, at
 // random; n <= kBlockElements.

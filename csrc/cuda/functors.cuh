@@ -43,16 +43,21 @@ class Functors {
     const Stages<T> values(row + kHyper, kept_by<T>(made_.k));
     // Rows with a limit are averaged when they keep it.
     const bool limited = values.max_row_norm > 0 && entry.has_rows;
-    uint32_t dithers = 0;
+    StageTensor<T> tensor{values,
+                          {call_.seed, uint32_t(entry.number), values.step},
+                          entry.dtype(0),
+                          entry.data[kOwn + kMaster] != nullptr,
+                          entry.data[kOwn + kAverage] != nullptr && !limited,
+                          values.dither,
+                          {}};
+    static_assert(kOwn - kGradient - 1 <= kMostStates);
     ONEPASS_UNROLL
-    for (int o = kGradient + 1; o < kOwn; ++o)
-      if (values.dither && entry.dtype(o) == DType::bf16) dithers |= 1u << o;
-    return {values,
-            {call_.seed, uint32_t(entry.number), values.step},
-            entry.dtype(0),
-            entry.data[kOwn + kMaster] != nullptr,
-            entry.data[kOwn + kAverage] != nullptr && !limited,
-            dithers};
+    for (int o = kGradient + 1; o < kOwn; ++o) {
+      tensor.dithers = tensor.dithers && entry.dtype(o) == DType::bf16;
+      tensor.salts[o - kGradient - 1] =
+          dither_salt(uint32_t(entry.number), values.step, uint32_t(o - kGradient - 1));
+    }
+    return tensor;
   }
 
  private:

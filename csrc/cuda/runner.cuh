@@ -59,11 +59,8 @@ struct Runner {
     if constexpr (sizeof(T) == 4) {
       ONEPASS_UNROLL
       for (int o = kGradient + 1; o < kOwn; ++o)
-        if (stages->dithers >> o & 1)
-          v[o] = stochastic_rounding(
-              v[o], DType::bf16,
-              dither_bits(uint32_t(at),
-                          dither_salt(stages->random.parameter, stages->random.step, uint32_t(o))));
+        if (stages->dithers)
+          v[o] = to_float(dithered(v[o], uint32_t(at) * kWeyl + stages->salts[o - kGradient - 1]));
     }
   }
   using Words = std::conditional_t<kStaged, StageWords, NoWords>;

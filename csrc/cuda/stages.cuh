@@ -27,6 +27,8 @@ class StepWords {
   Philox4 bits_{};
 };
 
+constexpr int kMostStates = 3;  // of an update
+
 // Of a tensor.
 template <class T>
 struct StageTensor {
@@ -34,7 +36,8 @@ struct StageTensor {
   StepStream random;
   DType dtype;  // of the parameter
   bool has_master, has_average;
-  uint32_t dithers;  // bit o: operand o is a state to be dithered
+  bool dithers;  // its states are bfloat16, rounded by bits that start at the salt of each
+  uint32_t salts[kMostStates];
 };
 
 // Of both uses, for neighbouring elements.

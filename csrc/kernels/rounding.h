@@ -21,17 +21,32 @@ ONEPASS_HD float master_of(float master, float param, float rounded) {
   return rounded == param ? master : param;
 }
 
-// The random bits that round a bfloat16 state, whose average with a decay of 0.999 would otherwise
-// stand still: a change of a thousandth is below half of its last place. States need no more than a
-// cheap hash (the finaliser of Appleby's MurmurHash3), different in every step and for every state.
-ONEPASS_HD uint32_t dither_bits(uint32_t index, uint32_t salt) {
-  uint32_t h = index * 0x9E3779B9u + salt;
+// The random bits that round a state, whose average with a decay of 0.999 would otherwise stand
+// still: a change of a thousandth is below half of the last place. The upper 16 bits of
+//   index · kWeyl + salt
+// are spread evenly over the elements. Hashes (the finaliser of Appleby's MurmurHash3) start the
+// sequence elsewhere in every step, so that the bits of an element are independent of each other.
+constexpr uint32_t kWeyl = 0x9E3779B9u;
+
+ONEPASS_HD uint32_t hashed(uint32_t h) {
   h = (h ^ h >> 16) * 0x85EBCA6Bu;
   h = (h ^ h >> 13) * 0xC2B2AE35u;
   return h ^ h >> 16;
 }
+// `state`: which one of the parameter.
 ONEPASS_HD uint32_t dither_salt(uint32_t parameter, uint32_t step, uint32_t state) {
-  return dither_bits(dither_bits(step, state), parameter);
+  return hashed(hashed(hashed(step * kWeyl + state) + parameter) * kWeyl);
+}
+// Those of an 8-bit state (core/codes.h), of the element at `index` in its block.
+ONEPASS_HD uint32_t code_dither(uint32_t index, uint32_t salt) {
+  return (index * kWeyl + salt) >> 16;
+}
+
+// bfloat16 cuts off 16 bits: random ones are added to them, and the carry rounds up. A NaN that
+// arithmetic has made stays one.
+ONEPASS_HD BFloat16 dithered(float x, uint32_t random) {
+  const uint32_t added = math::isnan(x) ? 0 : random >> 16;
+  return BFloat16{uint16_t((math::to_bits(x) + added) >> 16)};
 }
 
 // bfloat16 cuts off 16 bits, float16 13 of a normal number: random ones are added to them, and the

@@ -122,12 +122,26 @@ CPU = [
     ),
     Mutant(
         "stages: bfloat16 states are rounded to nearest",
-        "csrc/cpu/staged_piece.h",
-        "stages.dither && o < kOwn",
-        "stages.dither && o < 0",
+        "csrc/cpu/stored_states.h",
+        "dither && narrow == kStates",
+        "dither && narrow < 0",
         (
             "tests/test_rider_stages.py::test_bfloat16_averages_decay_where_rounding_to_nearest_would_hold_them",
         ),
+    ),
+    Mutant(
+        "codes: every block has the scale of the first one",
+        "csrc/cpu/stored_states.h",
+        "+ element / kCodeBlock;",
+        "+ 0 * element;",
+        ("tests/test_coded_states.py::test_states_are_float32_ones_coded_after_every_step",),
+    ),
+    Mutant(
+        "codes: what lies beyond the last element counts for the scale",
+        "csrc/cpu/code_blocks.cpp",
+        "for (int64_t i = n; i < kCodeBlock; ++i) state[i] = 0;",
+        "for (int64_t i = n; i < kCodeBlock; ++i) state[i] += 1;",
+        ("tests/test_coded_states.py::test_a_step_stores_what_the_reference_stores",),
     ),
     Mutant(
         "rows: a master copy is not scaled",

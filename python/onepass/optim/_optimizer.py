@@ -22,7 +22,7 @@ from onepass._numbers import flag
 from onepass._parameter import Parameter
 from onepass.ops._compat import libraries
 from onepass.ops._step import RULES, Nonfinite, StepInfo, take_step, was_skipped, with_loss
-from onepass.optim import _describe, _riders, _torch_options
+from onepass.optim import _codes, _describe, _riders, _torch_options
 from onepass.optim._groups import group_dicts
 from onepass.optim._per_parameter import ArrayWatch, Measured, PerParameter, PlanWatch
 from onepass.optim._planned import Planned
@@ -345,12 +345,14 @@ class Optimizer(Planned):
         """PyTorch's layout: {"state": {index: {"step": t, name: array}}, "param_groups": […]}.
 
         The arrays are the optimizer's own, not copies. Parameters that never had a gradient have no
-        entry.
+        entry. With ``state_dtype="int8"`` ``name`` has the codes, of the parameter's shape (uint8
+        of averages of squares, int8 of others), and ``name_scale`` a float32 for each 256 of them
+        in C order.
         """
         with self._alone:
             plan = self._prepare()
             self._rider_arrays.begin(self._arrays)
-            states = {**self._kept(), **self._rider_arrays.saved(self._riders)}
+            states = {**self._shown(), **self._rider_arrays.saved(self._riders)}
             settings = _riders.written(self._settings)
             return saved(self.param_groups, {**plan.scalars, **states}, plan.steps, settings)
 
@@ -369,6 +371,7 @@ class Optimizer(Planned):
 
     def _load(self, state_dict: Mapping[str, Any]) -> None:
         self._check_parameters()
+        state_dict = _codes.decoded(self._name, state_dict)
         reader = Reader(
             self._name,
             self.param_groups,
@@ -411,8 +414,13 @@ class Optimizer(Planned):
         plan = self._prepare()
         for state in kept:
             for index, start in enumerate(self._starts(state)):
-                if (held := self._states[state.key][index]) is not None:
-                    copy_into(held, entries.get(index, {}).get(state.key, start))
+                entry = entries.get(index, {})
+                codes = _codes.as_saved(entry, state.key)
+                if codes is not None and self._coded:
+                    shape = tuple(self._arrays[index].shape)
+                    _codes.put_parts(self._states[state.key][index], shape, codes)
+                elif self._states[state.key][index] is not None:
+                    self._put(state.key, index, entry.get(state.key, start))
         self._rider_arrays.load(entries, self._arrays, rides)
         everyone = range(len(self._arrays))
         plan.scalars = {

@@ -14,6 +14,7 @@ from onepass._array import Array, DType, copy_into
 from onepass._one_thread import OneThread
 from onepass._parameter import Parameter, array_of
 from onepass.ops._rule import Launch, Rule, State, uniform
+from onepass.optim import _codes
 from onepass.optim._groups import filled
 from onepass.optim._riders import ALL, RiderArrays, Riders, Settings, riders
 from onepass.optim._states import follow, state_dtype
@@ -142,6 +143,18 @@ class Planned:
         """Whether the entry of parameter ``index`` must have its count of steps."""
         return self._rule.counted
 
+    def _shown(self) -> dict[str, list[Any]]:
+        """The states as a state_dict has them."""
+        if not self._coded:
+            return dict(self._kept())
+        shown: dict[str, list[Any]] = {}
+        for key, states in self._kept().items():
+            shapes = [tuple(array.shape) for array in self._arrays]
+            pairs = [_codes.parts(s, shape) for s, shape in zip(states, shapes, strict=True)]
+            shown[key] = [pair.codes for pair in pairs]
+            shown[f"{key}{_codes.SCALE}"] = [pair.scales for pair in pairs]
+        return shown
+
     def _kept(self) -> dict[str, list[Array]]:
         """The states that the options ask for, by name."""
         return {name: self._states[name] for name in self._wanted[1] if name is not None}
@@ -213,15 +226,15 @@ class Planned:
         for state in self._rule.states:
             if not isinstance(state.start, str) or state.key not in self._states:
                 continue
-            for held, start, step in zip(
-                self._states[state.key], self._starts(state), steps, strict=False
-            ):
+            for index, (start, step) in enumerate(zip(self._starts(state), steps, strict=False)):
                 if step == 0:
-                    copy_into(held, start)
+                    self._put(state.key, index, start)
 
     def _replan(self, kernel: str, names: tuple[str | None, ...]) -> _C.Plan:
         self._refuse_other_dtypes()
         arrays = [self._array_of(p) for p in self._parameters]
+        if self._coded:
+            self._refuse_codes(arrays, names)
         for state in self._rule.states:
             if state.key in names:
                 self._states[state.key] = self._follow(state, arrays)
@@ -248,14 +261,39 @@ class Planned:
     def _follow(self, state: State, arrays: list[Array]) -> list[Array]:
         """A state for each parameter: those held, brought to where it lies, and new ones."""
         held = self._states.get(state.key, [])
+        if self._coded:
+            return _codes.follow(state.key, arrays, held, self._starts(state))
         return follow(arrays, held, self._starts(state), self._state_dtype, state.shape)
+
+    @property
+    def _coded(self) -> bool:
+        """Whether states are of 8 bits."""
+        return self._settings.state_dtype == "int8"
+
+    def _put(self, key: str, index: int, value: Any) -> None:
+        """Fills a state."""
+        held = self._states[key][index]
+        if self._coded:
+            _codes.put(key, held, tuple(self._arrays[index].shape), value)
+        else:
+            copy_into(held, value)
 
     def _state_dtype(self, array: Array) -> DType:
         return state_dtype(self._name, array, self._settings.state_dtype)
 
+    def _refuse_codes(self, arrays: Sequence[Array], names: Sequence[str | None]) -> None:
+        """ValueError where states of 8 bits do not do."""
+        why = _codes.refusal([name for name in names if name is not None], arrays)
+        if why is not None:
+            raise ValueError(
+                f"{self._name}: 'state_dtype' is 'int8', expected None or 'bfloat16', since {why}"
+            )
+
     def _refuse_other_dtypes(self) -> None:
         """A message of its own for a parameter that was converted: its states were not."""
         arrays = [self._array_of(p) for p in self._parameters]
+        if self._coded:
+            return  # codes serve every dtype but float64, which _refuse_codes refuses
         for key, states in self._states.items():
             for index, (array, held) in enumerate(zip(arrays, states, strict=False)):
                 if held is not None and held.dtype != self._state_dtype(array):

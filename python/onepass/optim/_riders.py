@@ -22,7 +22,7 @@ class StorageOptions(TorchOptions, total=False):
     ema_decay: float | None
     noise: float
     seed: int
-    state_dtype: Literal["bfloat16"] | None
+    state_dtype: Literal["bfloat16", "int8"] | None
     stochastic_rounding: bool
     master_weights: bool
 
@@ -62,7 +62,10 @@ DOC = (
         only where its update agrees in sign with the gradient; a decoupled decay is no part of the
         update; Liang et al. 2024). Of the optimizer: ``seed``; ``state_dtype="bfloat16"`` (half the
         memory: states are computed in float32 and rounded up or down so that they are right on
-        average; not for float64 parameters); of 16-bit parameters
+        average; not for float64 parameters) or ``"int8"`` (a quarter: a byte an element and a
+        float32 scale for each 256 of a parameter, rounded likewise; a NaN or an infinity makes its
+        256 elements NaN; averages of gradients and of squares alone, on the CPU); of 16-bit
+        parameters
         ``stochastic_rounding`` (to a neighbour that is right on average, with random bits like
         those of ``noise``) or ``master_weights`` (a float32 copy takes the steps, and the parameter
         is its rounded value).
@@ -120,8 +123,10 @@ def settings(owner: str, given: Mapping[str, Any]) -> Settings:
     """
     seed = numbers.seed(owner, "seed", given.get("seed", 0))
     dtype = given.get("state_dtype")
-    if dtype is not None and dtype != "bfloat16":
-        raise ValueError(f"{owner}: 'state_dtype' is {dtype!r}, expected None or 'bfloat16'")
+    if dtype not in (None, "bfloat16", "int8"):
+        raise ValueError(
+            f"{owner}: 'state_dtype' is {dtype!r}, expected None, 'bfloat16' or 'int8'"
+        )
     flags = ("stochastic_rounding", "master_weights")
     stochastic, master = [numbers.flag(owner, name, given.get(name, False)) for name in flags]
     if stochastic and master:
@@ -151,7 +156,7 @@ def _row(owner: str, group: Mapping[str, Any], own: Settings) -> Row:
         "average_gain": 1.0 - values.get("ema_decay", 1.0),
         "stochastic_rounding": float(own.stochastic_rounding),
         "max_weight_norm": values.get("max_weight_norm", 0.0),
-        "dither": float(own.state_dtype == "bfloat16"),
+        "dither": float(own.state_dtype is not None),
     }
     return tuple([row[name] for name in STAGES])
 

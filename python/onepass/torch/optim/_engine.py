@@ -96,6 +96,12 @@ class Engine(optim.Optimizer):
                 "optimizer that treats each element by itself, without them"
             )
 
+    def _refuse_codes(self, arrays: Sequence[Array], names: Sequence[str | None]) -> None:
+        raise ValueError(
+            f"{self._name}: 'state_dtype' is 'int8', expected None or 'bfloat16', since .state "
+            "holds tensors of the parameters' shapes; onepass.optim takes tensors with 8-bit states"
+        )
+
     def _follow(self, state: State, arrays: list[Array]) -> list[Array]:
         if self._plan is not None:
             return super()._follow(state, arrays)

@@ -1,0 +1,99 @@
+// States of 8 bits: blocks of 256 elements, in C order, share one float32 scale, the largest
+// magnitude among them. An element is a code, a float of tapered precision whose value is
+//   averages of squares, uint8:  P4((c + 1)/256) · scale          2^-32 to 1, never 0
+//   other averages, int8:        ±P2(|c|/128) · 64/63 · scale     0, and 2^-14 to 1
+// P2 and P4 are the square and the fourth power, made of straight lines: at 2^k/2 and 2^k/4 they
+// are exact, and between two such points linear. So a code takes shifts of a float's bits, and no
+// table. A number becomes one of its two neighbours, by random bits, so that it is right on average
+// (between the few smallest codes, more than twice apart, too large): an average with a decay of
+// 0.999 changes by far less in a step than codes are apart.
+//
+// Why these laws: the step of Adam divides by the root of an average of squares. A linear code
+// would round an element whose gradient is a sixteenth of the largest one to 0, and the step would
+// explode; with the fourth power the smallest root is 2^-16 of the largest one's, and a step too
+// small is the worst that happens below. An average of gradients must hold 0 exactly: an element
+// that never had a gradient must not move.
+//
+// The memory of a state: the codes, up to a multiple of 64 bytes, then the scales.
+// Dettmers et al., 8-bit Optimizers via Block-wise Quantization, 2021.
+#pragma once
+#include "core/basic.h"
+#include "core/dtype.h"
+
+namespace onepass {
+
+constexpr int64_t kCodeBlock = 256;
+
+// The dtypes of an Operand that is such a state; they are those of its bytes (bind/view.h). Nothing
+// but what asks for them reads or writes such an operand.
+constexpr DType kSignedCodes = DType(4), kUnsignedCodes = DType(8);
+constexpr bool is_coded(DType t) { return t == kSignedCodes || t == kUnsignedCodes; }
+
+constexpr int64_t code_blocks(int64_t elements) { return (elements + kCodeBlock - 1) / kCodeBlock; }
+constexpr int64_t scales_at(int64_t elements) { return (elements + 63) / 64 * 64; }
+constexpr int64_t coded_bytes(int64_t elements) {
+  return scales_at(elements) + code_blocks(elements) * int64_t(sizeof(float));
+}
+
+}  // namespace onepass
+
+ONEPASS_BEGIN
+
+// Constants of the bits of floats. From 1 to 2 they grow by kOctave.
+constexpr uint32_t kBitsOfOne = 0x3f800000u, kOctave = 1u << 23;
+
+// A code times 2 (signed) or as it is (unsigned), for a scale of 1. With y = c/128 the bits of
+// P2(y) are twice those of y less those of 1; P4 likewise.
+template <bool kSigned>
+ONEPASS_HD float from_code(uint8_t code) {
+  if constexpr (kSigned) {
+    const float c = float(int32_t(int8_t(code)));
+    const uint32_t bits = math::to_bits(c);
+    const int32_t square = int32_t(2 * bits - (kBitsOfOne + 13 * kOctave));  // below 0 for c = 0
+    return math::from_bits(uint32_t(square > 0 ? square : 0) | (bits & 0x80000000u));
+  } else {
+    const float c = float(int32_t(code) + 1);
+    return math::from_bits(4 * math::to_bits(c) - (3 * kBitsOfOne + 32 * kOctave));
+  }
+}
+// What from_code is multiplied by.
+template <bool kSigned>
+ONEPASS_HD float unit_of(float scale) {
+  return kSigned ? scale * float(32.0 / 63.0) : scale;
+}
+
+// What a number is multiplied by before it becomes a code: 16/scale, and for a signed one as much
+// less as keeps the largest from being rounded beyond the last code. 16, so that it is normal.
+template <bool kSigned>
+ONEPASS_HD float inverse_of(float scale) {
+  return (kSigned ? 0x1.f7ffep3f : 16.0f) / scale;
+}
+// The inverses of P2 and P4: the bits of y·2^23 and y·2^24, y = c/128 and (c + 1)/256, are a half
+// and a quarter of those of a number that is 16 times as large as P2(y), P4(y), plus these.
+constexpr uint32_t kRootSigned = kBitsOfOne / 2 - 2 * kOctave + 23 * kOctave;
+constexpr uint32_t kRootUnsigned = kBitsOfOne / 4 * 3 - kOctave + 24 * kOctave;
+// `random` has 16 bits.
+template <bool kSigned>
+ONEPASS_HD uint8_t to_code(float scaled, uint32_t random) {
+  const uint32_t bits = math::to_bits(scaled);
+  if constexpr (kSigned) {
+    // The shift leaves a second sign.
+    const uint32_t y = (uint32_t(int32_t(bits) >> 1) & 0xbfffffffu) + kRootSigned;
+    return uint8_t((uint32_t(int32_t(math::from_bits(y))) + random) >> 16);
+  } else {
+    const int32_t fixed = int32_t(math::from_bits((bits >> 2) + kRootUnsigned));
+    const int32_t code = int32_t((uint32_t(fixed) + random) >> 16);
+    return uint8_t((code > 1 ? code : 1) - 1);
+  }
+}
+
+// A block whose largest number is below kLeastScale counts as zero; one with a number that is not
+// finite becomes NaN.
+constexpr float kLeastScale = 0x1p-120f;
+ONEPASS_HD float scale_of(uint32_t largest_bits) {
+  const float largest = math::from_bits(largest_bits);
+  if (largest_bits >= math::Format<float>::kInf) return math::quiet_nan<float>();
+  return largest < kLeastScale ? 0.0f : largest;
+}
+
+ONEPASS_END
