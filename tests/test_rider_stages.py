@@ -624,7 +624,7 @@ needs_bfloat16 = pytest.mark.skipif(BFLOAT16 is None, reason="needs ml_dtypes")
 def test_bfloat16_states_are_float32_ones_rounded_after_every_step(variant):
     """Up or down, by bits that are a function of the parameter, its step and the element."""
     for dtype in ("float32", "float16"):
-        for riders in ({}, staged.RIDERS):
+        for riders in ({}, staged.riders_of(variant)):
             rng, params = start(dtype)
             opt = variant.make(params, state_dtype="bfloat16", seed=7, **riders, **hyper(variant))
             want = staged.Staged(variant, params, riders, 7, stored="bfloat16", **hyper(variant))

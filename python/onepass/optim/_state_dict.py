@@ -106,7 +106,8 @@ class Reader:
                 if (meant := group.pop(key, setting)) != setting:
                     raise self.refuse(
                         f"{key!r} is {meant!r}, expected {setting!r}: to go on as it was saved, "
-                        f"make the optimizer with {key}={meant!r}"
+                        f"make the optimizer with {key}={meant!r}; to go on otherwise, delete it "
+                        "from the groups of the state"
                     )
         return groups
 
