@@ -306,6 +306,12 @@ def test_no_unit_of_a_formula_knows_another_formula() -> None:
         for source in (f"cpu/{family}_unit.h", f"cuda/{family}_unit.cuh"):
             seen = included(source, f"kernels/{family}_list.h") & formulas
             assert not seen, f"csrc/{source} includes {sorted(seen)}"
+    knowing = {
+        path.name
+        for path in (ROOT / "csrc" / "cuda").glob("*.cu")
+        if included(f"cuda/{path.name}", "kernels/tables.h") & formulas - {"kernels/relu.h"}
+    }
+    assert knowing == {"bias.cu", "channel_norms.cu", "workspaces.cu"}, "csrc/README.md names them"
 
 
 def included(header: str, *left_out: str) -> set[str]:

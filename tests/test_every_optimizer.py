@@ -3,6 +3,7 @@ options. One that lacks something is named here with what it lacks."""
 
 import inspect
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from cases.optimizers import BY_NAME, OPTIMIZERS
 from onepass import ops, optim
 from onepass.optim import _optimizers
 
+ROOT = Path(__file__).parents[1]
 CLASSES = [getattr(optim, name) for name in optim.__all__]
 CLASSES = [c for c in CLASSES if inspect.isclass(c) and hasattr(c, "step")]
 CLASSES = [c for c in CLASSES if c is not optim.Optimizer]
@@ -26,6 +28,13 @@ each_ruled = pytest.mark.parametrize("cls", RULED, ids=[c.__name__ for c in RULE
 
 def text_of(cls):
     return " ".join(inspect.getdoc(cls).split())
+
+
+@each_class
+def test_the_readme_lists_it(cls):
+    readme = (ROOT / "README.md").read_text()
+    paragraph = re.search(r"^Optimizers, each one launch a step: .*?\n\n", readme, re.M | re.S)[0]
+    assert re.search(rf"\b{cls.__name__}\b", paragraph)
 
 
 @each_class

@@ -71,7 +71,7 @@ py::object batch_norm(Arguments given) {
   call.momentum = b.number(kMomentum);
   call.eps = b.number(kEps);
   if (call.batch_statistics && call.eps == 0)
-    value_error(b.op(), "eps is " + repr(given[kEps]) + ", expected a finite number > 0");
+    value_error(b.op(), is("eps", given[kEps]) + ", expected a finite number > 0");
   if (!call.batch_statistics) call.epilogue.dropout = {0, 0, 0};
   if (b.has(kMean) != b.has(kVar))
     value_error(b.op(), std::string("'running_mean' and 'running_var' belong together, but '") +

@@ -22,14 +22,14 @@ double Border::number(int i) const {
   const bool failed = value == -1 && PyErr_Occurred();
   if (!failed && value >= a.low && value <= a.high) return value;
   PyErr_Clear();
-  const std::string is = std::string(a.name) + " is " + repr(given(i)) + ", expected a ";
-  if (failed) type_error(op(), is + "number" + a.more);
+  const std::string wrong = is(a.name, given(i)) + ", expected a ";
+  if (failed) type_error(op(), wrong + "number" + a.more);
   std::string low = std::to_string(a.low), high = std::to_string(a.high);
   for (std::string* text : {&low, &high}) {
     text->erase(text->find_last_not_of('0') + 1);
     if (text->back() == '.') text->pop_back();
   }
-  value_error(op(), is +
+  value_error(op(), wrong +
                         (a.high == kLargest ? "finite number >= " + low
                                             : "number, " + low + " <= " + a.name + " <= " + high) +
                         a.more);
@@ -44,15 +44,15 @@ int Border::choice(int i) const {
     if (rest.substr(0, end) == wanted) return n;
     rest = end == rest.npos ? std::string_view() : rest.substr(end + 1);
   }
-  value_error(op(), std::string(a.name) + " is " + repr(given(i)) + ", expected one of " + a.more);
+  value_error(op(), is(a.name, given(i)) + ", expected " + one_of(a.more));
 }
 
 int Border::axis(int i) const {
   const int64_t value = integer(i);
   const int64_t d = value < 0 ? value + first().ndim : value;
   if (d < 0 || d >= first().ndim)
-    value_error(op(), std::string(name(i)) + " is " + std::to_string(value) + ", but " +
-                          first().label() + " has shape " + shape_text(first()));
+    value_error(op(), is(name(i), given(i)) + ", but " + first().label() + " has shape " +
+                          shape_text(first()));
   return int(d);
 }
 

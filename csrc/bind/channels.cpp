@@ -22,13 +22,12 @@ void set_epilogue(const Border& b, Epilogue* epilogue, ActivationOptions* option
   PyObject* const given = b.given(activation + 1);
   const KernelInfo* info = find(activations(), string(b.op(), "activation", name));
   if (!info)
-    value_error(b.op(),
-                "activation is " + repr(name) + ", expected one of " + names_of(activations()));
+    value_error(b.op(), is("activation", name) + ", expected one of " + names_of(activations()));
   const size_t count = info->hyper.size();
   if (count > size_t(ActivationOptions::kMost)) throw std::logic_error("kMost is too small");
   if (!PyTuple_Check(given) || size_t(PyTuple_GET_SIZE(given)) != count)
-    value_error(b.op(), "options of activation " + repr(name) + " are " + repr(given) +
-                            ", expected a tuple of " + std::to_string(count));
+    value_error(b.op(), is("options", given) + ", expected a tuple of " + std::to_string(count) +
+                            " for activation " + repr(name));
   for (size_t i = 0; i < count; ++i)
     options->values[i] = real(b.op(), info->hyper[i], PyTuple_GET_ITEM(given, Py_ssize_t(i)));
   epilogue->activation = info->index;

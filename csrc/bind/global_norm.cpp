@@ -17,7 +17,7 @@ NormOrder order_of(PyObject* object) {
   if (value == 1) return NormOrder::one;
   if (value == 2) return NormOrder::two;
   if (std::isinf(value) && value > 0) return NormOrder::inf;
-  value_error(kOp, "ord is " + repr(object) + ", expected 1, 2 or inf");
+  value_error(kOp, is("ord", object) + ", expected 1, 2 or inf");
 }
 
 // The norm stays on the device: an array of no axes, nothing is waited for.
@@ -25,15 +25,15 @@ py::object measure_on_device(const Target& target, const std::vector<Tensor>& te
                              NormOrder order) {
   int64_t elements = 0;
   for (const Tensor& t : tensors) elements += t.size;
-  static_assert(offsetof(NormResult, norm) == 0);
-  const py::object result = lend(target, sizeof(NormResult) / sizeof(double), "float64");
-  Norm call;
+  static_assert(offsetof(GlobalNormResult, norm) == 0);
+  const py::object result = lend(target, sizeof(GlobalNormResult) / sizeof(double), "float64");
+  GlobalNorm call;
   call.tensors = tensors.data();
   call.count = int64_t(tensors.size());
   call.schedule.elements = elements;
   call.order = order;
-  call.result = static_cast<NormResult*>(pointer_of(result));
-  run(target, target.backend->norm, &call, elements);
+  call.result = static_cast<GlobalNormResult*>(pointer_of(result));
+  run(target, target.backend->global_norm, &call, elements);
   return result[py::make_tuple(0, py::ellipsis())];
 }
 
@@ -67,14 +67,15 @@ py::object global_norm(Arguments given) {
   if (target.on_device()) return measure_on_device(target, tensors, order);
   ScheduleStorage schedule;
   schedule.build(tensors.data(), int64_t(count));
-  NormResult result{0, 0, -1};
-  Norm call;
+  GlobalNormResult result{0, 0, -1};
+  GlobalNorm call;
   call.tensors = tensors.data();
   call.count = int64_t(count);
   call.schedule = schedule.view();
   call.order = order;
   call.result = &result;
-  if (call.schedule.elements > 0) run(target, target.backend->norm, &call, call.schedule.elements);
+  if (call.schedule.elements > 0)
+    run(target, target.backend->global_norm, &call, call.schedule.elements);
   return py::float_(result.norm);
 }
 

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <string>
+#include <string_view>
 
 namespace onepass::bind {
 
@@ -14,5 +15,9 @@ namespace py = pybind11;
 [[noreturn]] void value_error(const char* op, const std::string& text);
 std::string shape_text(const int64_t* shape, int ndim);
 std::string repr(PyObject* object);
+// 'eps' is -1
+std::string is(const char* name, PyObject* object);
+// 'none', 'mean' or 'sum', of "none mean sum"
+std::string one_of(std::string_view words);
 
 }  // namespace onepass::bind

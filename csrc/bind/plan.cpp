@@ -72,8 +72,8 @@ py::object Plan::step(const Arguments& given) {
                              : step_on_cpu(grads, options, &staging);
 }
 
-Norm Plan::norm_call(const StepOptions& options) {
-  Norm call;
+GlobalNorm Plan::norm_call(const StepOptions& options) {
+  GlobalNorm call;
   call.tensors = arrays_.tensors().data();
   call.count = int64_t(arrays_.tensors().size());
   call.schedule = arrays_.schedule();
@@ -120,7 +120,7 @@ py::object Plan::step_on_cpu(const Items& grads, const StepOptions& options, Sta
     const ReleaseGil released(elements);
     for (const Pass* pass : passes) pass->run(&calls);
   }
-  const NormResult& norm = calls.measured;
+  const GlobalNormResult& norm = calls.measured;
   const std::vector<size_t>& order = arrays_.order();
   if (watch_.on) watch_.keep(order, nullptr);
   if (!calls.skipped) {
@@ -137,8 +137,8 @@ py::object Plan::step_on_cpu(const Items& grads, const StepOptions& options, Sta
 }
 
 // The host waits for nothing: the update reads the norm and the counts on the device, and whoever
-// reads the result finds out whether the step was skipped. The result is (None, NormResult as an
-// array of its fields, (index of each tensor's parameter, device, stream)).
+// reads the result finds out whether the step was skipped. The result is (None, GlobalNormResult as
+// an array of its fields, (index of each tensor's parameter, device, stream)).
 py::object Plan::step_on_device(const Items& grads, const StepOptions& options) {
   const std::vector<size_t>& order = arrays_.order();
   if (order.empty()) {
@@ -165,8 +165,8 @@ py::object Plan::step_on_device(const Items& grads, const StepOptions& options) 
   if (watch_.on) watch_.prepare(calls.update, arrays_.count(), &where);
   const int64_t bytes = passes.workspace(calls);
   if (options.measures()) {
-    result = lend(where, sizeof(NormResult) / sizeof(double), "float64");
-    calls.norm.result = static_cast<NormResult*>(pointer_of(result));
+    result = lend(where, sizeof(GlobalNormResult) / sizeof(double), "float64");
+    calls.norm.result = static_cast<GlobalNormResult*>(pointer_of(result));
     GradientRider& rider = calls.update.rider;
     rider.norm = calls.norm.result;
     rider.max_norm = options.clip_norm ? options.max_norm : -1;

@@ -30,7 +30,7 @@ class Plan {
   py::object step(const Arguments& given);
 
  private:
-  Norm norm_call(const StepOptions& options);
+  GlobalNorm norm_call(const StepOptions& options);
   Elementwise update_call(const StepOptions& options);
   py::object step_on_cpu(const Items& grads, const StepOptions& options, Staging* staging);
   py::object step_on_device(const Items& grads, const StepOptions& options);

@@ -140,7 +140,7 @@ void PlanCounts::advance(size_t parameter, const double* row) {
   for (size_t s = 0; s < count; ++s) scalars_[parameter * count + s] = row[rule_.hyper.size() + s];
 }
 
-void PlanCounts::ride(const Target& target, Elementwise* update, Norm* norm) {
+void PlanCounts::ride(const Target& target, Elementwise* update, GlobalNorm* norm) {
   target_ = target;
   auto* counts = static_cast<int64_t*>(pointer_of(memory_));
   auto* tickets = reinterpret_cast<uint32_t*>(counts + steps_.size() + scalars_.size());

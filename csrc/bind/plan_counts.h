@@ -41,7 +41,7 @@ class PlanCounts {
 
   bool on_device() const { return bool(memory_); }
   // Puts the memory into a call on this target, which the counts follow.
-  void ride(const Target& target, Elementwise* update, Norm* norm);
+  void ride(const Target& target, Elementwise* update, GlobalNorm* norm);
 
  private:
   void read();

@@ -1,13 +1,14 @@
 #include "bind/plan_passes.h"
 
 #include <algorithm>
+#include <stdexcept>
 
 #include "kernels/gradient.h"
 
 namespace onepass::bind {
 namespace {
 
-void measure(Calls* calls) { calls->backend.norm(calls->norm); }
+void measure(Calls* calls) { calls->backend.global_norm(calls->norm); }
 
 // On a device the kernel decides by itself: the host waits for nothing.
 void decide_on_cpu(Calls* calls) {
@@ -80,15 +81,20 @@ constexpr Pass kLimitRows{kNoWorkspace, &limit_rows};
 Passes::Passes(const StepOptions& options, const RuleInfo& rule, const PlanWatch& watch,
                const StepStages& stages) {
   if (options.measures()) {
-    at[count++] = &kMeasure;
-    at[count++] = &kDecide;
+    add(&kMeasure);
+    add(&kDecide);
   }
-  if (watch.on) at[count++] = &kWatchBefore;
-  if (!rule.factors.empty()) at[count++] = &kFactorTensors;
-  if (!rule.norms.empty()) at[count++] = &kMeasureTensors;
-  at[count++] = &kUpdate;
-  if (stages.has_limit) at[count++] = &kLimitRows;
-  if (watch.on) at[count++] = &kWatchAfter;
+  if (watch.on) add(&kWatchBefore);
+  if (!rule.factors.empty()) add(&kFactorTensors);
+  if (!rule.norms.empty()) add(&kMeasureTensors);
+  add(&kUpdate);
+  if (stages.has_limit) add(&kLimitRows);
+  if (watch.on) add(&kWatchAfter);
+}
+
+void Passes::add(const Pass* pass) {
+  if (count == kMost) throw std::logic_error("a step has more passes than Passes::kMost");
+  at[count++] = pass;
 }
 
 int64_t Passes::workspace(const Calls& calls) const {

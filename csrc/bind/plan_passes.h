@@ -12,11 +12,11 @@ struct Calls {
   const StepOptions& options;
   const KernelInfo& kernel;
   const PlanWatch& watch;
-  Norm norm{};
+  GlobalNorm norm{};
   Elementwise update{};
-  void* workspace = nullptr;      // of passes that measure tensors
-  NormResult measured{0, 0, -1};  // on the CPU; a device keeps its own
-  bool skipped = false;           // likewise
+  void* workspace = nullptr;            // of passes that measure tensors
+  GlobalNormResult measured{0, 0, -1};  // on the CPU; a device keeps its own
+  bool skipped = false;                 // likewise
 };
 
 // A walk over the tensors of a step.
@@ -27,9 +27,10 @@ struct Pass {
 
 // In order. The decision to skip the step comes before the first pass that writes.
 struct Passes {
-  static constexpr int kMost = 8;
+  static constexpr int kMost = 8;  // that there can be
   const Pass* at[kMost];
   int count = 0;
+  void add(const Pass* pass);
   Passes(const StepOptions& options, const RuleInfo& rule, const PlanWatch& watch,
          const StepStages& stages);
   // Of all passes, one after the other.

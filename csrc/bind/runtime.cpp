@@ -45,7 +45,7 @@ py::object choose_threads(Arguments given) {
   given.expect(kOp, 1);
   const int64_t n = signed_64(kOp, "n", given[0]);
   if (n < 1 || n > kMost)
-    value_error(kOp, "n is " + std::to_string(n) + ", expected 1 <= n <= " + std::to_string(kMost));
+    value_error(kOp, is("n", given[0]) + ", expected 1 <= n <= " + std::to_string(kMost));
   set_num_threads(int(n));
   return py::none();
 }

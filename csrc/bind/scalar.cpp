@@ -8,7 +8,7 @@ double real(const char* op, const char* name, PyObject* object) {
   const double value = PyFloat_AsDouble(object);
   if (value == -1 && PyErr_Occurred()) {
     PyErr_Clear();
-    type_error(op, std::string(name) + " is " + repr(object) + ", expected a number");
+    type_error(op, is(name, object) + ", expected a number");
   }
   return value;
 }
@@ -17,7 +17,7 @@ static py::object as_int(const char* op, const char* name, PyObject* object) {
   PyObject* integer = PyNumber_Index(object);
   if (!integer) {
     PyErr_Clear();
-    type_error(op, std::string(name) + " is " + repr(object) + ", expected an integer");
+    type_error(op, is(name, object) + ", expected an integer");
   }
   return py::reinterpret_steal<py::object>(integer);
 }
@@ -26,8 +26,7 @@ uint64_t unsigned_64(const char* op, const char* name, PyObject* object) {
   const unsigned long long value = PyLong_AsUnsignedLongLong(as_int(op, name, object).ptr());
   if (value == static_cast<unsigned long long>(-1) && PyErr_Occurred()) {
     PyErr_Clear();
-    value_error(op,
-                std::string(name) + " is " + repr(object) + ", expected 0 <= " + name + " < 2**64");
+    value_error(op, is(name, object) + ", expected 0 <= " + name + " < 2**64");
   }
   return value;
 }
@@ -36,7 +35,7 @@ int64_t signed_64(const char* op, const char* name, PyObject* object) {
   const long long value = PyLong_AsLongLong(as_int(op, name, object).ptr());
   if (value == -1 && PyErr_Occurred()) {
     PyErr_Clear();
-    value_error(op, std::string(name) + " is " + repr(object) + ", expected a 64-bit integer");
+    value_error(op, is(name, object) + ", expected a 64-bit integer");
   }
   return value;
 }
@@ -47,14 +46,13 @@ bool boolean(const char* op, const char* name, PyObject* object) {
       PyNumber_Check(object) && !PyComplex_Check(object) ? PyObject_IsTrue(object) : -1;
   if (value < 0) {
     PyErr_Clear();
-    type_error(op, std::string(name) + " is " + repr(object) + ", expected True or False");
+    type_error(op, is(name, object) + ", expected True or False");
   }
   return value;
 }
 
 std::string_view string(const char* op, const char* name, PyObject* object) {
-  if (!PyUnicode_Check(object))
-    type_error(op, std::string(name) + " is " + repr(object) + ", expected a string");
+  if (!PyUnicode_Check(object)) type_error(op, is(name, object) + ", expected a string");
   Py_ssize_t size = 0;
   const char* text = PyUnicode_AsUTF8AndSize(object, &size);
   if (!text) throw py::error_already_set();
@@ -65,8 +63,7 @@ DropoutStream random_stream(const char* op, const char* name, PyObject* p, PyObj
                             PyObject* offset) {
   const double probability = real(op, name, p);
   if (!(probability >= 0 && probability <= 1))
-    value_error(op, std::string(name) + " is " + repr(p) +
-                        ", expected a probability, 0 <= " + name + " <= 1");
+    value_error(op, is(name, p) + ", expected a probability, 0 <= " + name + " <= 1");
   return {unsigned_64(op, "seed", seed), unsigned_64(op, "offset", offset),
           host::dropout_threshold(probability)};
 }

@@ -53,8 +53,8 @@ inline int64_t workspace_bytes(const Backend& b, const Elementwise& call) {
 inline int64_t measure_bytes(const Backend& b, const Elementwise& call) {
   return b.measure_workspace ? b.measure_workspace(call) : 0;
 }
-inline int64_t workspace_bytes(const Backend& b, const Norm& call) {
-  return b.norm_workspace ? b.norm_workspace(call) : 0;
+inline int64_t workspace_bytes(const Backend& b, const GlobalNorm& call) {
+  return b.global_norm_workspace ? b.global_norm_workspace(call) : 0;
 }
 inline int64_t workspace_bytes(const Backend& b, const Channelwise& call) {
   return b.channelwise_workspace ? b.channelwise_workspace(call) : 0;

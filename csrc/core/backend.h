@@ -54,7 +54,7 @@ struct Schedule {
 
 // Norm of a list of tensors after unscaling, with or without clamping.
 enum class NormOrder : int32_t { one, two, inf };
-struct NormResult {
+struct GlobalNormResult {
   double norm;              // of g · unscale
   double clamped_norm;      // of clamp(g · unscale, ±max_value); equal to norm without a limit
   int64_t first_nonfinite;  // index of the first tensor holding Inf or NaN, or -1
@@ -71,7 +71,7 @@ struct GradientRider {
   // On a device the host does not wait for the norm: the update reads it here and multiplies the
   // coefficient by min(1, max_norm/(norm + 1e-6)). With skip_nonfinite it changes nothing (but see
   // zero_skipped) if a gradient is not finite. Null on the CPU.
-  const NormResult* norm = nullptr;
+  const GlobalNormResult* norm = nullptr;
   double max_norm = -1;  // negative: no clipping
   bool skip_nonfinite = false;
   bool zero_skipped = true;  // zero_grad holds for a skipped step too
@@ -152,14 +152,14 @@ struct DropoutMask {
   bool packed = false;
 };
 
-struct Norm {
+struct GlobalNorm {
   const Tensor* tensors = nullptr;
   int64_t count = 0;
   Schedule schedule;
   int32_t operand = 0;  // which operand of each tensor is measured
   NormOrder order = NormOrder::two;
   double unscale = 1, max_value = GradientRider::kNoLimit;
-  NormResult* result = nullptr;
+  GlobalNormResult* result = nullptr;
   void* stream = nullptr;
   void* workspace = nullptr;
   // A word of device memory that is zero before and after every call. With it one launch is enough.
@@ -251,7 +251,7 @@ struct Backend {
   // After an update with stages: scales rows back to kMaxRowNorm.
   void (*limit_rows)(const Elementwise&) = nullptr;
   void (*dropout)(const Elementwise&) = nullptr;
-  void (*norm)(const Norm&) = nullptr;
+  void (*global_norm)(const GlobalNorm&) = nullptr;
   void (*bias_act)(const Channelwise&) = nullptr;
   void (*bias_act_backward)(const Channelwise&) = nullptr;
   void (*cross_entropy)(const CrossEntropy&) = nullptr;
@@ -259,7 +259,7 @@ struct Backend {
   // The second is that of measure, watch_before and watch_after, on the CPU too.
   int64_t (*elementwise_workspace)(const Elementwise&) = nullptr;
   int64_t (*measure_workspace)(const Elementwise&) = nullptr;
-  int64_t (*norm_workspace)(const Norm&) = nullptr;
+  int64_t (*global_norm_workspace)(const GlobalNorm&) = nullptr;
   int64_t (*channelwise_workspace)(const Channelwise&) = nullptr;
   int64_t (*cross_entropy_workspace)(const CrossEntropy&) = nullptr;
   // Returns this thread's first error since the last time, or null, and forgets it. Null: no call

@@ -41,7 +41,7 @@ ONEPASS_HD double square(T v) {
 }
 // sum + square<kMeasure>(v). The square of a float is exact, so that fusing the two changes no bit.
 template <int kMeasure, class T>
-ONEPASS_HD double add_square(double sum, T v) {
+ONEPASS_HD double with_square(double sum, T v) {
 #if defined(__FMA__) || defined(__ARM_FEATURE_FMA)
   if constexpr (kMeasures<T> == 1) return __builtin_fma(double(v), double(v), sum);
 #endif

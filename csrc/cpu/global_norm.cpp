@@ -1,5 +1,5 @@
 // The norm of a list of tensors.
-#include "cpu/reduce.h"
+#include "cpu/global_norm.h"
 #include "cpu/unit.h"
 
-ONEPASS_CPU_UNIT(global_norm) { backend->norm = &onepass::ONEPASS_ISA::norm; }
+ONEPASS_CPU_UNIT(global_norm) { backend->global_norm = &onepass::ONEPASS_ISA::global_norm; }

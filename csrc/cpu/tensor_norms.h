@@ -38,7 +38,7 @@ template <int kMeasure>
 struct Squares {
   template <class T>
   ONEPASS_HD double operator()(double sum, T v) const {
-    return add_square<kMeasure>(sum, v);
+    return with_square<kMeasure>(sum, v);
   }
 };
 struct Values {

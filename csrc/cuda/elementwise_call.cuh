@@ -14,7 +14,7 @@ struct ElementwiseCall {
   TableShape shape;
   DropoutStream random{0, 0, 0};
   PrepareGradient<T> prepare{1, GradientRider::kNoLimit, {1, 1}};
-  const NormResult* norm = nullptr;
+  const GlobalNormResult* norm = nullptr;
   double coefficient = 1, max_norm = -1;
   int64_t* steps = nullptr;
   double* scalars = nullptr;

@@ -25,8 +25,8 @@ struct RowLimit {
   int32_t ndim;
   double max_norm;
   T gain;
-  const NormResult* norm;  // null, or a step that was not finite changes nothing
-  bool at_random;          // how a parameter of 16 bits is rounded
+  const GlobalNormResult* norm;  // null, or a step that was not finite changes nothing
+  bool at_random;                // how a parameter of 16 bits is rounded
   StepStream random;
   const int64_t* taken;  // null, or the step that the update has counted: that of `random`
 

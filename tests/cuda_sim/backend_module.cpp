@@ -93,8 +93,8 @@ void elementwise_at(const Elementwise& call) {
   Side::run((inner().*kMember)[kIndex], inner().elementwise_workspace(call), call);
 }
 template <class Side>
-void norm(const Norm& call) {
-  Side::run(inner().norm, inner().norm_workspace(call), call);
+void global_norm(const GlobalNorm& call) {
+  Side::run(inner().global_norm, inner().global_norm_workspace(call), call);
 }
 template <class Side, auto kMember>
 void channelwise(const Channelwise& call) {
@@ -177,7 +177,7 @@ Backend make_backend() {
   b.watch_after = &watch<Side, &Backend::watch_after>;
   b.dropout = &elementwise<Side, &Backend::dropout>;
   b.limit_rows = &elementwise<Side, &Backend::limit_rows>;
-  b.norm = &norm<Side>;
+  b.global_norm = &global_norm<Side>;
   b.bias_act = &channelwise<Side, &Backend::bias_act>;
   b.bias_act_backward = &channelwise<Side, &Backend::bias_act_backward>;
   b.cross_entropy = &cross_entropy<Side>;

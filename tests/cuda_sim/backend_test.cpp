@@ -145,8 +145,8 @@ Elementwise call_on(const std::vector<Tensor>& tensors, const std::vector<double
   call.hyper_size = int64_t(hyper.size()) / rows;
   return call;
 }
-Norm norm_of(const std::vector<Tensor>& tensors, NormResult* result) {
-  Norm call;
+GlobalNorm norm_of(const std::vector<Tensor>& tensors, GlobalNormResult* result) {
+  GlobalNorm call;
   call.tensors = tensors.data();
   call.count = int64_t(tensors.size());
   call.result = result;
@@ -255,7 +255,7 @@ void factors(const char* name, Run<Elementwise> factor, DType dtype, std::string
   call.factored = factored;
   call.rider.unscale = 0.5;
   call.rider.max_value = 0.75;
-  const NormResult bad{0, 0, 3};
+  const GlobalNormResult bad{0, 0, 3};
   call.rider.norm = &bad;
   run(name, factor, cuda.factor_workspace(call), call);
   for (const Buffer& b : buffers) b.append_to(bits);
@@ -331,14 +331,14 @@ void device_norm(std::string* bits) {
     for (int64_t i = 0; i < n; ++i) sum += g.get(i) * g.get(i) + h.get(i) * h.get(i);
     const std::vector<Operand> a{p.operand(), g.operand()}, b{q.operand(), h.operand()};
     const std::vector<Tensor> tensors{tensor_of(n, DType::f32, a), tensor_of(n, DType::f64, b)};
-    NormResult result{}, again{};
-    Norm norm = norm_of(tensors, &again);
+    GlobalNormResult result{}, again{};
+    GlobalNorm norm = norm_of(tensors, &again);
     norm.operand = 1;
-    run("norm", cuda.norm, cuda.norm_workspace(norm), norm);
+    run("global_norm", cuda.global_norm, cuda.global_norm_workspace(norm), norm);
     uint32_t ticket = 0;
     norm.result = &result;
     norm.ticket = &ticket;
-    run("norm", cuda.norm, cuda.norm_workspace(norm), norm);
+    run("global_norm", cuda.global_norm, cuda.global_norm_workspace(norm), norm);
     check(std::memcmp(&result, &again, sizeof(result)) == 0, "a ticket changes the norm");
     check(ticket == 0, "a norm keeps its ticket");
     check(result.first_nonfinite == (poisoned ? 1 : -1), "first_nonfinite is wrong");
@@ -363,12 +363,12 @@ void device_norm(std::string* bits) {
     Buffer g(DType::bf16, 2100, 5);
     const std::vector<Operand> a{g.operand()};
     const std::vector<Tensor> tensors{tensor_of(2100, DType::f32, a)};
-    NormResult result{};
-    Norm norm = norm_of(tensors, &result);
+    GlobalNormResult result{};
+    GlobalNorm norm = norm_of(tensors, &result);
     norm.order = order;
     norm.unscale = 0.5;
     norm.max_value = 0.75;
-    run("norm", cuda.norm, cuda.norm_workspace(norm), norm);
+    run("global_norm", cuda.global_norm, cuda.global_norm_workspace(norm), norm);
     bits->append(reinterpret_cast<const char*>(&result), sizeof(result));
   }
 }
@@ -391,11 +391,11 @@ void norms_beyond_double(std::string* bits) {
     }
     const std::vector<Operand> a{p.operand(), g.operand()};
     const std::vector<Tensor> tensors{tensor_of(4, DType::f64, a)};
-    NormResult result{};
-    Norm norm = norm_of(tensors, &result);
+    GlobalNormResult result{};
+    GlobalNorm norm = norm_of(tensors, &result);
     norm.operand = 1;
     norm.max_value = row.max_value;
-    run("norm", cuda.norm, cuda.norm_workspace(norm), norm);
+    run("global_norm", cuda.global_norm, cuda.global_norm_workspace(norm), norm);
     const auto close = [](double x, double want) {
       return x == want || std::fabs(x - want) <= 1e-12 * std::fabs(want);
     };
@@ -466,7 +466,7 @@ void counted_steps(const Counted& rule, bool counted, bool skips, std::string* b
   double before[5];
   std::memcpy(before, scalars, sizeof(scalars));
   uint32_t ticket = 0;
-  const NormResult bad{0, 0, 3};
+  const GlobalNormResult bad{0, 0, 3};
   Elementwise call = call_on(tensors, hyper, 6);
   call.rider.zero_grad = zeroes;
   call.rider.norm = skips ? &bad : nullptr;
@@ -517,11 +517,11 @@ void all_counted_steps(std::string* bits) {
   run("sgd", cuda.update[0][0], cuda.elementwise_workspace(call), call);
   check(steps[0] == 7 && steps[1] == 8, "empty tensors do not count");
   // Of nothing, the norm is 0.
-  NormResult result{1, 1, 1};
-  Norm norm = norm_of(tensors, &result);
+  GlobalNormResult result{1, 1, 1};
+  GlobalNorm norm = norm_of(tensors, &result);
   norm.max_value = 2;
   norm.ticket = &ticket;
-  run("norm", cuda.norm, cuda.norm_workspace(norm), norm);
+  run("global_norm", cuda.global_norm, cuda.global_norm_workspace(norm), norm);
   check(result.norm == 0 && result.first_nonfinite == -1, "the norm of nothing is wrong");
   // A counter needs its ticket, and the scalars of a rule that has some.
   Elementwise wrong = call;

@@ -73,14 +73,14 @@ CPU = [
     ),
     Mutant(
         "norm: only the last range counts",
-        "csrc/cpu/reduce.h",
+        "csrc/cpu/global_norm.h",
         "combine<kOrder>(&total.sum, partials[r].sum);",
         "total.sum = partials[r].sum;",
         _case("global_norm-float64"),
     ),
     Mutant(
         "norm: the last range hides an offender",
-        "csrc/cpu/reduce.h",
+        "csrc/cpu/global_norm.h",
         "if (total.first_nonfinite < 0) total.first_nonfinite = partials[r].first_nonfinite;",
         "total.first_nonfinite = partials[r].first_nonfinite;",
         ("tests/test_optim_riders.py::test_the_first_offender_is_named",),

@@ -71,9 +71,9 @@ CUDA = [
     ),
     Mutant(
         "CUDA: the norm of float64 values beside floats overwrites their partials",
-        "csrc/cuda/reduce.cuh",
-        "count += norm_as<double>(call, partials, room, count, true);",
-        "count += norm_as<double>(call, partials, room, 0, true);",
+        "csrc/cuda/global_norm.cuh",
+        "count += global_norm_as<double>(call, partials, room, count, true);",
+        "count += global_norm_as<double>(call, partials, room, 0, true);",
         ("tests/test_cuda_backend.py::test_a_norm_of_float32_and_float64_arrays",),
     ),
     Mutant(
@@ -92,7 +92,7 @@ CUDA = [
     ),
     Mutant(
         "CUDA: a sum that is not finite names no array",
-        "csrc/cuda/reduce.cuh",
+        "csrc/cuda/global_norm.cuh",
         "if (first_nonfinite == kNone && !math::isfinite(sum)) first_nonfinite = position;",
         "(void)position;",
         ("tests/test_cuda_arrays.py::test_a_step_waits_for_nothing_until_its_info_is_read",),

@@ -96,7 +96,7 @@ CPP = [
     ),
     Mutant(
         "norm: a range is believed though squares may have vanished",
-        "csrc/cpu/reduce.h",
+        "csrc/cpu/global_norm.h",
         "(*sum > 1e-28 * double(elements) &&",
         "(*sum > 0 * double(elements) &&",
         (f"{VALUES}::test_a_norm_of_magnitudes_that_vanish_beside_others",),

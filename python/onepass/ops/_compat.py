@@ -23,7 +23,7 @@ class Library(NamedTuple):
     defaults: Mapping[str, Any]
 
 
-# What an option of a formula says in a docstring, where it is on.
+# What an option of a formula says in a docstring, where it is on; one for each.
 WORDS = {
     "decoupled_weight_decay": "p *= 1 - lr·weight_decay instead of the penalty",
     "lr_inside": "lr stands inside the momentum buffer",

@@ -11,14 +11,14 @@ from typing import Any, Literal, NamedTuple
 
 from onepass import _C
 from onepass._numbers import flag, one_of
-from onepass.ops._compat import libraries
+from onepass.ops._compat import WORDS, libraries
 from onepass.ops._ranges import RANGES, SCALAR_RANGES, Limits, Range, reads, several
 
 Options = Mapping[str, Any]
 Launch = tuple[str, tuple[str | None, ...]]  # a kernel, and its states; None: without that one
 
 
-_UPDATES = {kernel["name"]: kernel for kernel in _C.kernels() if kernel["kind"] == "update"}
+UPDATES = {kernel["name"]: kernel for kernel in _C.kernels() if kernel["kind"] == "update"}
 
 
 Each = Literal["element", "row", "column", "vector's element"]
@@ -118,12 +118,12 @@ class Rule:
         ranges: Mapping[str, Limits] | None = None,
         counted: bool = True,
     ) -> None:
-        if kernel not in _UPDATES:
+        if kernel not in UPDATES:
             raise ValueError(
                 f"{kernel}: csrc/kernels/update_list.h has no such optimizer, expected its header "
                 "among the includes and its rule in Updates; build again after adding them"
             )
-        info = _UPDATES[kernel]
+        info = UPDATES[kernel]
         lists = (*info["operands"][2:], *info["optional"])
         special = {state.plural: state for state in states}
         if wrong := set(special) - set(lists):
@@ -142,6 +142,11 @@ class Rule:
         formula = dict.fromkeys(option for row in self.compat.values() for option in row)
         if any(row.keys() != formula.keys() for row in self.compat.values()):
             raise ValueError(f"{kernel}: every row of compat needs all of {sorted(formula)}")
+        if len(self.compat) > 1 and (unknown := sorted(set(formula) - set(WORDS))):
+            raise ValueError(
+                f"{kernel}: no words for {unknown[0]!r} of compat: add it to WORDS in "
+                "python/onepass/ops/_compat.py"
+            )
         self.identity = (*formula, *([instead[0]] if instead else []))
         each = dict(zip(info["factors"], _FACTORS, strict=False))
         self.states = tuple(
@@ -172,7 +177,7 @@ class Rule:
             if state.when is None:
                 raise ValueError(f"{kernel}: nothing says when {state.key} is kept")
         if instead is not None:
-            other = _UPDATES[instead[1]]
+            other = UPDATES[instead[1]]
             if (lists, info["hyper"]) != (
                 (*other["operands"][2:], *other["optional"]),
                 other["hyper"],

@@ -20,7 +20,7 @@ from onepass._cuda_memory import read_back
 from onepass._docs import shares
 from onepass._numbers import as_float, flag, one_of
 from onepass.ops._ranges import SCALAR_RANGES
-from onepass.ops._rule import Rule, State
+from onepass.ops._rule import UPDATES, Rule, State
 
 Nonfinite = Literal["propagate", "skip", "raise"]
 _PROPAGATE: Nonfinite = "propagate"
@@ -285,7 +285,8 @@ def run(kernel: str, given: Mapping[str, Any]) -> StepInfo:
 
 def plain_sgd(lr: float, weight_decay: float) -> tuple[float, ...]:
     """A row for the kernel "sgd" without a buffer, p -= lr·(g + weight_decay·p), with any signs."""
-    return lr, 0.0, 0.0, weight_decay, 0.0, 0.0, 0.0
+    given = {"lr": lr, "weight_decay": weight_decay}
+    return tuple(given.get(name, 0.0) for name in UPDATES["sgd"]["hyper"] if name != "step")
 
 
 def step_options(op: str, given: Mapping[str, Any]) -> Mapping[str, Any]:

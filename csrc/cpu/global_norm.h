@@ -110,7 +110,7 @@ bool all_zero(const T* g, int64_t n) {
 }
 
 template <NormOrder kOrder, class T>
-void norm_piece(const Norm& call, const Piece& piece, Partial* partial) {
+void global_norm_piece(const GlobalNorm& call, const Piece& piece, Partial* partial) {
   const Tensor& tensor = call.tensors[piece.tensor];
   const Operand& operand = tensor.operands[call.operand];
   alignas(64) T scratch[kBlockElements];
@@ -170,7 +170,7 @@ int scaling_exponent(double largest) {
 }
 
 struct NormJob {
-  const Norm& call;
+  const GlobalNorm& call;
   int64_t ranges;
   Partial partials[kRanges];
 
@@ -251,9 +251,9 @@ struct NormJob {
     for (int64_t i = first; i < last; ++i) {
       const Piece& piece = call.schedule.pieces[i];
       if (call.tensors[piece.tensor].computing == DType::f64) {
-        norm_piece<kOrder, double>(call, piece, &partial);
+        global_norm_piece<kOrder, double>(call, piece, &partial);
       } else {
-        norm_piece<kOrder, T>(call, piece, &partial);
+        global_norm_piece<kOrder, T>(call, piece, &partial);
       }
     }
     return partial;
@@ -298,7 +298,7 @@ struct NormJob {
   Scaled scaled_norm(double largest, double Partial::* which) const {
     if (largest == 0) return {0, 0};
     const int exponent = scaling_exponent(largest);
-    Norm scaled = call;
+    GlobalNorm scaled = call;
     scaled.unscale = ::ldexp(call.unscale, -exponent);
     scaled.max_value = ::ldexp(call.max_value, -exponent);
     NormJob job{scaled, ranges, {}};
@@ -327,7 +327,7 @@ struct NormJob {
   }
 };
 
-void norm(const Norm& call) {
+void global_norm(const GlobalNorm& call) {
   const int64_t groups = call.schedule.group_count;
   NormJob job{call, groups < kRanges ? groups : kRanges, {}};
   switch (call.order) {

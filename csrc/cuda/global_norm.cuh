@@ -21,13 +21,13 @@ struct NormPartial {
   double large = 0, clamped_large = 0, small = 0, clamped_small = 0;
 };
 
-struct NormCall {
+struct GlobalNormCall {
   TableShape shape;
   NormOrder order = NormOrder::two;
   double unscale = 1, max_value = GradientRider::kNoLimit;
   NormPartial* partials = nullptr;
   int64_t first = 0, count = 0;  // of this launch's, and of all together
-  NormResult* result = nullptr;
+  GlobalNormResult* result = nullptr;
   uint32_t* ticket = nullptr;  // null: another kernel combines them
 };
 
@@ -153,7 +153,7 @@ ONEPASS_DEVICE NormPartial fold_scaled(NormPartial p) {
 
 // Every element is finite, but a sum of squares is not in the range of numbers. `plain` has been
 // folded.
-ONEPASS_DEVICE void combine_scaled(const NormCall& call, const NormPartial& plain) {
+ONEPASS_DEVICE void combine_scaled(const GlobalNormCall& call, const NormPartial& plain) {
   NormPartial p{0, 0, kNone};
   for (int64_t i = threadIdx.x; i < call.count; i += kThreads) {
     const NormPartial& other = call.partials[i];
@@ -166,7 +166,7 @@ ONEPASS_DEVICE void combine_scaled(const NormCall& call, const NormPartial& plai
   if (threadIdx.x != 0) return;
   const Root free = root_of(plain.sum, p.large, p.small);
   const Root clamped = root_of(plain.clamped, p.clamped_large, p.clamped_small);
-  NormResult result{free.root * free.power, clamped.root * clamped.power, -1};
+  GlobalNormResult result{free.root * free.power, clamped.root * clamped.power, -1};
   if (!math::isfinite(result.clamped_norm)) {
     result.unit = 0x1p64;
     result.clamped_norm = clamped.root * (clamped.power / result.unit);
@@ -175,7 +175,7 @@ ONEPASS_DEVICE void combine_scaled(const NormCall& call, const NormPartial& plai
 }
 
 // One block combines all partials in a fixed order.
-ONEPASS_DEVICE void combine_partials(const NormCall& call) {
+ONEPASS_DEVICE void combine_partials(const GlobalNormCall& call) {
   const NormOrder order = call.order;
   NormPartial p{0, 0, kNone};
   for (int64_t i = threadIdx.x; i < call.count; i += kThreads) {
@@ -204,8 +204,8 @@ ONEPASS_DEVICE NormPartial fold_block(NormOrder order, const NormSum<T, kPlain>&
 
 template <class T, bool kPlain, int64_t kBytes>
 __global__ void __launch_bounds__(kThreads, kPlain ? 3 : 2)
-    norm_kernel(const __grid_constant__ NormCall call,
-                const __grid_constant__ Table<kBytes> table) {
+    global_norm_kernel(const __grid_constant__ GlobalNormCall call,
+                       const __grid_constant__ Table<kBytes> table) {
   const unsigned char* bytes = table.data();
   NormSum<T, kPlain> sum{call.order, T(call.unscale), T(call.max_value), 0, 0, kNone};
   const int tile = call.shape.tile;
@@ -225,7 +225,8 @@ __global__ void __launch_bounds__(kThreads, kPlain ? 3 : 2)
 }
 
 template <class = void>
-__global__ void __launch_bounds__(kThreads, 2) finish_norm(const __grid_constant__ NormCall call) {
+__global__ void __launch_bounds__(kThreads, 2)
+    finish_global_norm(const __grid_constant__ GlobalNormCall call) {
   combine_partials(call);
 }
 
@@ -233,15 +234,15 @@ __global__ void __launch_bounds__(kThreads, 2) finish_norm(const __grid_constant
 
 constexpr int64_t kPartialBytes = (2 * kNormBlocks * int64_t(sizeof(NormPartial)) + 15) / 16 * 16;
 
-inline int64_t norm_workspace(const Norm& call) {
+inline int64_t global_norm_workspace(const GlobalNorm& call) {
   return kPartialBytes + table_bound(call.tensors, call.count, sizeof(Entry<1>), 1, 0, 0);
 }
 
 // Launches the partials of one computing type, from `first` on; returns their number. `finishes`:
 // no other launch follows, so the last block may combine them all.
 template <class T>
-int64_t norm_as(const Norm& call, NormPartial* partials, unsigned char* room, int64_t first,
-                bool finishes) {
+int64_t global_norm_as(const GlobalNorm& call, NormPartial* partials, unsigned char* room,
+                       int64_t first, bool finishes) {
   TableBuilder<T, 1> builder(false);
   builder.fill(
       call.tensors, 0, call.count, int64_t(1) << 30, 0,
@@ -251,7 +252,7 @@ int64_t norm_as(const Norm& call, NormPartial* partials, unsigned char* room, in
   const auto& bytes = builder.finish(std::vector<double>(), {});
   const auto stream = static_cast<cudaStream_t>(call.stream);
   const int64_t blocks = smaller(kNormBlocks, ceil_div(builder.shape().tiles, 4));
-  NormCall arguments;
+  GlobalNormCall arguments;
   arguments.shape = builder.shape();
   arguments.order = call.order;
   arguments.unscale = call.unscale;
@@ -266,27 +267,28 @@ int64_t norm_as(const Norm& call, NormPartial* partials, unsigned char* room, in
   with_table<sizeof(T) == 4>(bytes, room, stream, [&](const auto& table) {
     constexpr int64_t kBytes = std::decay_t<decltype(table)>::kBytes;
     if constexpr (sizeof(T) == 4)
-      if (plain) return start(&norm_kernel<T, true, kBytes>, blocks, stream, arguments, table);
-    start(&norm_kernel<T, false, kBytes>, blocks, stream, arguments, table);
+      if (plain)
+        return start(&global_norm_kernel<T, true, kBytes>, blocks, stream, arguments, table);
+    start(&global_norm_kernel<T, false, kBytes>, blocks, stream, arguments, table);
   });
   return blocks;
 }
 
-inline void norm(const Norm& call) {
+inline void global_norm(const GlobalNorm& call) {
   if (!call.workspace) return record_error("norm needs a workspace");
   auto* partials = static_cast<NormPartial*>(call.workspace);
   auto* room = static_cast<unsigned char*>(call.workspace) + kPartialBytes;
   const bool two = has_any<double>(call.tensors, call.count);
   // The stream runs the second launch after the first, so its table may overwrite the first one.
-  int64_t count = norm_as<float>(call, partials, room, 0, !two);
-  if (two) count += norm_as<double>(call, partials, room, count, true);
+  int64_t count = global_norm_as<float>(call, partials, room, 0, !two);
+  if (two) count += global_norm_as<double>(call, partials, room, count, true);
   if (call.ticket && count > 0) return;
-  NormCall arguments;
+  GlobalNormCall arguments;
   arguments.order = call.order;
   arguments.partials = partials;
   arguments.count = count;
   arguments.result = call.result;
-  start(&finish_norm<>, 1, static_cast<cudaStream_t>(call.stream), arguments);
+  start(&finish_global_norm<>, 1, static_cast<cudaStream_t>(call.stream), arguments);
 }
 
 }  // namespace
