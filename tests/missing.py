@@ -59,7 +59,7 @@ def stops_everything(error: BaseException) -> str | None:
     places = [frame for frame in frames if frame.name == "<module>"]
     if not places or not any(_is_shared(frame.filename) for frame in frames):
         return None
-    last = next(frame for frame in reversed(places) if _is_shared(frame.filename))
+    last = next((frame for frame in reversed(places) if _is_shared(frame.filename)), places[-1])
     said = cure(error) or f"{type(error).__name__}: {error}"
     return f"{said} ({last.filename}:{last.lineno}: {last.line})"
 

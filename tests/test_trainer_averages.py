@@ -1,6 +1,8 @@
 """A Trainer whose optimizer has ema_decay: it evaluates with the averages, and trains on with the
 parameters, whatever happens in between."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 from onepass import nn, optim
@@ -155,3 +157,46 @@ def test_the_checkpoint_of_the_best_epoch_has_its_averages(tmp_path):
     best.eval()
     loss = float(nn.CrossEntropyLoss()(best(X), -y + 1)[0])
     assert loss == pytest.approx(min(history["val_loss"]), rel=1e-5)
+
+
+def test_two_threads_do_not_put_averages_into_one_model_at_once():
+    """The second would keep the first one's averages as what the parameters held."""
+    X, y = data()
+    found = []
+
+    class Looks(nn.Module):
+        def forward(self, x):
+            if watching and not found:
+                found.append(None)
+                with ThreadPoolExecutor(1) as pool:
+                    found.append(pool.submit(t.predict, X).exception())
+                    found.append(pool.submit(t.evaluate, X, y).exception())
+            return x
+
+        def backward(self, dy, *, need_input_grad=True):
+            return dy
+
+    watching = False
+    model = nn.Sequential(Looks(), *network())
+    t = trainer(model)
+    t.fit(X, y, max_epochs=1, batch_size=16)
+    held = weights(model)
+    watching = True
+    want = t.predict(X)
+    assert [type(error) for error in found[1:]] == [RuntimeError] * 2
+    assert all("another thread is in predict" in str(error) for error in found[1:])
+    assert equal(held, weights(model))
+    with ThreadPoolExecutor(1) as pool:
+        assert (pool.submit(t.predict, X).result() == want).all()
+
+
+def test_a_schedule_free_optimizer_is_evaluated_with_its_own_average():
+    X, y = data()
+    found = []
+    for decay in (None, 0.5):
+        model = network()
+        optimizer = optim.ScheduleFreeSGD(model.parameters(), lr=0.5, ema_decay=decay)
+        run = Trainer(model, nn.CrossEntropyLoss(), optimizer, progress=False)
+        run.fit(X, y, max_epochs=2, batch_size=16)
+        found.append(run.predict(X))
+    assert equal(found[:1], found[1:])

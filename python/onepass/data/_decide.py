@@ -272,7 +272,7 @@ class Decided:
         """What was read as the rest of the file shows, with the first such cell."""
         found = []
         for name, cells in self.doubtful.items():
-            column = self.features.get(name)
+            column = self.target if name == self.aim else self.features.get(name)
             if isinstance(column, Numbers):
                 word = cells.doubted()
                 number = column.values[cells.row_of(word) - 1]

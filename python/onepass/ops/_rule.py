@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple
 
 from onepass import _C
 from onepass._numbers import flag, one_of
-from onepass.ops._compat import WORDS, libraries
+from onepass.ops._compat import libraries
 from onepass.ops._ranges import RANGES, SCALAR_RANGES, Limits, Range, reads, several
 
 Options = Mapping[str, Any]
@@ -142,11 +142,6 @@ class Rule:
         formula = dict.fromkeys(option for row in self.compat.values() for option in row)
         if any(row.keys() != formula.keys() for row in self.compat.values()):
             raise ValueError(f"{kernel}: every row of compat needs all of {sorted(formula)}")
-        if len(self.compat) > 1 and (unknown := sorted(set(formula) - set(WORDS))):
-            raise ValueError(
-                f"{kernel}: no words for {unknown[0]!r} of compat: add it to WORDS in "
-                "python/onepass/ops/_compat.py"
-            )
         self.identity = (*formula, *([instead[0]] if instead else []))
         each = dict(zip(info["factors"], _FACTORS, strict=False))
         self.states = tuple(

@@ -50,6 +50,11 @@ def _differences(library: Library, torch: Library) -> str:
     parts = [f"{option}={value!r}" for option, value in library.defaults.items()]
     for option, value in library.formula.items():
         if value != torch.formula[option]:
+            if option not in WORDS:
+                raise ValueError(
+                    f"no words for {option!r} of compat: add it to WORDS in "
+                    "python/onepass/ops/_compat.py"
+                )
             parts.append(WORDS[option] if value else f"not so: {WORDS[option]}")
     return "; ".join(parts) or "nothing differs"
 

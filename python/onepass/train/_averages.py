@@ -55,8 +55,16 @@ def follow(optimizer: Any) -> None:
         copy_into(average, p)
 
 
+def swaps(optimizer: Any) -> bool:
+    """Whether `averaged` changes the parameters meanwhile, which no other thread may read then."""
+    return has_averages(optimizer) or (isinstance(optimizer, ScheduleFree) and optimizer.training)
+
+
 def has_averages(optimizer: Any) -> bool:
-    """Whether there are running averages beside the parameters."""
+    """Whether there are running averages beside the parameters. A schedule-free optimizer is
+    evaluated with the average that it makes itself."""
+    if isinstance(optimizer, ScheduleFree):
+        return False
     groups = getattr(optimizer, "param_groups", ())
     return any(group.get("ema_decay") is not None for group in groups)
 

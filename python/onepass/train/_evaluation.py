@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -67,7 +67,7 @@ class Evaluator:
         home = loader.X if loader.X is not None else np.empty(0)
         # Asking for the threads takes 70 microseconds, as long as a small prediction.
         threads = threads_for(self.model, loader) if len(loader) > FEW else nullcontext()
-        with _use.using(self.model, "predict", evaluates=True), self._averaged(), threads:
+        with self._using("predict"), threads:
             batches = (batch[0] if isinstance(batch, tuple) else batch for batch in loader)
             outputs = [brought_to(home, self.model(self.moved(x))) for x in batches]
         result = library(home).concatenate(outputs)
@@ -78,7 +78,7 @@ class Evaluator:
 
         totals = Totals()
         threads = threads_for(self.model, loader)
-        with _use.using(self.model, "evaluate", evaluates=True), self._averaged(), threads:
+        with self._using("evaluate"), threads:
             for batch in loader:
                 x, target = map(self.moved, batch[:2])  # every sample counts once
                 output = self.model(x)
@@ -86,8 +86,15 @@ class Evaluator:
                 totals.add(self.metrics, float(loss), divisor, output, target)
         return totals.values_of(self.metrics)
 
-    def _averaged(self) -> AbstractContextManager[None]:
-        return _averages.averaged(getattr(self, "optimizer", None))
+    @contextmanager
+    def _using(self, call: str) -> Iterator[None]:
+        """The model in evaluation mode, with averages in place of its parameters if there are any:
+        then no other thread may evaluate it by a Trainer, or train it."""
+        optimizer = getattr(self, "optimizer", None)
+        alone = _averages.swaps(optimizer)
+        use = _use.using(self.model, call, trains=alone, evaluates=True)
+        with use, _averages.averaged(optimizer):
+            yield
 
     def moved(self, array: Any) -> Any:
         """Samples or targets on the device; floating-point ones in the dtype of the model."""

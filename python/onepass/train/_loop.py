@@ -101,6 +101,7 @@ class Loop:
         if validation is not None:
             row |= {f"val_{k}": v for k, v in run.evaluate_batches(validation).items()}
             self._call("on_validation_end", waits=True)
+        before = run.torn  # by a hook that was cut
         run.torn, run.at_boundary = True, False
         try:
             run.history.append({**row, **run.take_logged(), "lr": run.lr})
@@ -109,9 +110,9 @@ class Loop:
             run.epoch += 1
             run.position, run.sums = 0, Totals()
         except REFUSALS:
-            run.torn = False
+            run.torn = before
             raise
-        run.torn, run.at_boundary = False, True
+        run.torn, run.at_boundary = before, True
         self._call("on_epoch_end")
 
     def _run_batches(self, loader: Loader) -> bool:
@@ -180,13 +181,14 @@ class Loop:
         run.read_norm()
         self._call("on_before_step", waits=True)
         counts = vars(run)
+        before = counts["torn"]  # by a hook that was cut
         counts["torn"] = True
         try:
             self._step()
         except REFUSALS:
-            counts["torn"] = False
+            counts["torn"] = before
             raise
-        counts["torn"] = False
+        counts["torn"] = before
 
     def _step(self) -> None:
         run = self.run

@@ -235,7 +235,8 @@ class Run(Evaluator):
                 step.
         """
         self.refuse_torn("save")
-        with _use.using(self.model, "save"), _averages.turned(self.optimizer):
+        alone = _averages.swaps(self.optimizer)
+        with _use.using(self.model, "save", trains=alone), _averages.turned(self.optimizer):
             self.read_norm()
             return _store.write(dir, self.step, _saving.parts_of(self))
 
