@@ -59,7 +59,7 @@ def test_a_number_goes_to_the_neighbour_that_its_random_bits_choose(squares):
     # The smallest are further than twice apart, so that lines have a corner between them.
     straight = np.minimum(np.abs(low), np.abs(high)) > (2.0**-25 if squares else 2.0**-13)
     random = staged.code_dither(0, 1, 1 if squares else 0).astype(np.int64)
-    key = "exp_inf" if squares else "exp_avg"
+    key = "exp_inf_codes" if squares else "exp_avg_codes"
     for shift in range(0, 256, 5):
         for margin in (-24, 24):
             position = (np.arange(low.size) + shift) % 255 + 1
@@ -99,7 +99,7 @@ def test_a_step_stores_what_the_reference_stores(largest):
             random = staged.code_dither(0, 1, number)
             values = np.abs(g) if number else g
             _, codes, scales = staged.coded(values, bool(number), random)
-            assert_same(entry[key].view(np.uint8), codes, f"{key} {size}")
+            assert_same(entry[f"{key}_codes"].view(np.uint8), codes, f"{key} {size}")
             assert_same(entry[f"{key}_scale"], scales, f"{key} {size}")
 
 
@@ -125,8 +125,8 @@ def test_squares_are_never_rounded_to_zero_and_gradients_that_never_came_stay_ze
         opt.step([g])
     entry = opt.state_dict()["state"][0]
     assert p[7] == 1
-    assert entry["exp_avg"][7] == 0
-    v = _C.values_of(entry["exp_avg_sq"], entry["exp_avg_sq_scale"], False)
+    assert entry["exp_avg_codes"][7] == 0
+    v = _C.values_of(entry["exp_avg_sq_codes"], entry["exp_avg_sq_scale"], False)
     assert (v > 0).all()
     assert (np.abs(p - 1) <= 20 * 0.5 * 1.001).all()
 
@@ -137,7 +137,7 @@ def test_a_number_that_is_not_finite_makes_its_block_nan(bad):
     g[300] = bad
     entry = adamax(g)
     for key, signed in (("exp_avg", True), ("exp_inf", False)):
-        flat = entry[key].view(np.uint8)
+        flat = entry[f"{key}_codes"].view(np.uint8)
         got = np.isnan(_C.values_of(flat, entry[f"{key}_scale"], signed))
         np.testing.assert_array_equal(got, np.arange(700) // 256 == 1)
 
@@ -161,7 +161,7 @@ def test_states_are_float32_ones_coded_after_every_step(variant):
                 entries = opt.state_dict()["state"]
                 for key, plain in want.plain._kept().items():
                     for i, entry in entries.items():
-                        flat = np.ascontiguousarray(entry[key]).view(np.uint8).ravel()
+                        flat = np.ascontiguousarray(entry[f"{key}_codes"]).view(np.uint8).ravel()
                         signed = key not in staged.SQUARES
                         got = _C.values_of(flat, entry[f"{key}_scale"], signed)
                         assert_same(got.reshape(plain[i].shape), plain[i], f"{key} {i}, step {t}")
@@ -237,8 +237,8 @@ def test_tensors_of_pytorch_take_the_steps_of_arrays():
         assert_all_same([t.detach().numpy() for t in tensors], arrays)
         assert_all_same([t.numpy() for t in states(two)], states(one))
     entry = two.state_dict()["state"][0]
-    assert entry["exp_avg"].dtype == torch.int8
-    assert entry["exp_avg"].shape == (40, 33)
+    assert entry["exp_avg_codes"].dtype == torch.int8
+    assert entry["exp_avg_codes"].shape == (40, 33)
     assert entry["exp_avg_sq_scale"].shape == (-(-40 * 33 // 256),)
     one.load_state_dict(two.state_dict())
     assert_all_same([t.numpy() for t in states(two)], states(one))
@@ -294,7 +294,9 @@ def test_states_go_from_float32_to_8_bits_and_back():
     again = optim.AdamW([a.copy() for a in p], state_dtype="int8", **HYPER)
     again.load_state_dict(back.state_dict())
     for key in ("exp_avg", "exp_avg_sq"):
-        assert_same(again.state_dict()["state"][0][key], saved["state"][0][key])
+        assert_same(
+            again.state_dict()["state"][0][f"{key}_codes"], saved["state"][0][f"{key}_codes"]
+        )
 
 
 def test_codes_that_do_not_fit_are_refused_and_nothing_changes():
@@ -303,9 +305,9 @@ def test_codes_that_do_not_fit_are_refused_and_nothing_changes():
     opt.step([p.copy()])
     before = [s.copy() for s in states(opt)]
     for key, value in (
-        ("exp_avg", np.zeros(300, np.uint8)),
-        ("exp_avg", np.zeros(299, np.int8)),
-        ("exp_avg", np.zeros(300, np.float32)),
+        ("exp_avg_codes", np.zeros(300, np.uint8)),
+        ("exp_avg_codes", np.zeros(299, np.int8)),
+        ("exp_avg_codes", np.zeros(300, np.float32)),
         ("exp_avg_sq_scale", np.zeros(1, np.float32)),
         ("exp_avg_sq_scale", np.full(2, -1, np.float32)),
         ("exp_avg_sq_scale", np.ones(2)),
@@ -328,6 +330,18 @@ def test_states_follow_added_parameters_and_an_initial_value():
     opt.step([None, np.ones((2, 2), np.float32)])
     assert_same(q, np.full((2, 2), np.float32(4 - 0.5 / np.sqrt(np.float32(1.25)))))
     assert_same(opt.state_dict()["state"][1]["sum_scale"], np.float32([1.25]))
+
+
+def test_pytorch_does_not_take_codes_for_numbers():
+    torch = pytest.importorskip("torch")
+    p = torch.nn.Parameter(torch.ones(300))
+    p.grad = torch.ones(300)
+    ours = optim.AdamW([p], state_dtype="int8")
+    ours.step()
+    theirs = torch.optim.AdamW([p])
+    theirs.load_state_dict(ours.state_dict())
+    with pytest.raises(KeyError, match="exp_avg"):
+        theirs.step()
 
 
 # -------------------------------------------------------------------------------------- wrong use

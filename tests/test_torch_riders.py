@@ -86,6 +86,8 @@ def test_a_resume_with_another_seed_or_storage_is_refused(module, option, value,
     same_options = module.SGD([p], lr=0.5, momentum=0.9, noise=0.1, **{option: value})
     same_options.load_state_dict(copy.deepcopy(saved))
     assert option not in same_options.param_groups[0]
+    with pytest.raises(ValueError, match=f"SGD.load_state_dict: '{option}' is .*, expected "):
+        same_options.load_state_dict(copy.deepcopy(forgetful.state_dict()))
     older = copy.deepcopy(saved)
     del older["param_groups"][0][option]
     for optimizer in (forgetful, same_options):

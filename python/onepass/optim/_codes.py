@@ -23,8 +23,9 @@ from onepass._array import (
 )
 from onepass.ops._ranges import SQUARES
 
-SCALE = "_scale"  # ends the key of the scales in a state_dict
-_CODES = " codes"  # ends that of the codes as they were, beside their values
+# End the keys of codes and scales in a state_dict. The key of the state itself is not there:
+# PyTorch would take codes for numbers.
+CODES, SCALE = "_codes", "_scale"
 _BLOCK = 256
 # The states that a code of 8 bits holds well enough, see `refusal`.
 _FIT = SQUARES | {"exp_avg", "momentum_buffer", "exp_avg_slow", "exp_avg_fast"}
@@ -110,15 +111,16 @@ def decoded(owner: str, state_dict: Any) -> Any:
     except (KeyError, TypeError, ValueError):
         return state_dict  # refused where it is read
     for index, entry in entries.items():
-        for key in [key for key in entry if f"{key}{SCALE}" in entry]:
-            entry[f"{key}{_CODES}"] = found = Parts(entry[key], entry.pop(f"{key}{SCALE}"))
+        for key in [str(key).removesuffix(CODES) for key in entry if str(key).endswith(CODES)]:
+            found = Parts(entry[f"{key}{CODES}"], entry.pop(f"{key}{SCALE}", None))
+            entry[f"{key}{CODES}"] = found
             entry[key] = _values(owner, f"{key!r} of parameter {index}", key, found)
     return {**state_dict, "state": entries}
 
 
 def as_saved(entry: Mapping[str, Any], key: str) -> Parts | None:
     """The codes of an entry that `decoded` has seen."""
-    found: Parts | None = entry.get(f"{key}{_CODES}")
+    found: Parts | None = entry.get(f"{key}{CODES}")
     return found
 
 
@@ -133,7 +135,7 @@ def _values(owner: str, label: str, key: str, found: Parts) -> Array:
         fits = False
     if not fits:
         raise ValueError(
-            f"{owner}.load_state_dict: {label} has scales, expected codes of {wanted} and a "
+            f"{owner}.load_state_dict: {label} has codes, expected them of {wanted} and a "
             "float32 scale >= 0 for each 256 of them; nothing was changed"
         )
     flat = np.ascontiguousarray(codes).view(np.uint8).ravel()

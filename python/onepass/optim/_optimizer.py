@@ -345,15 +345,15 @@ class Optimizer(Planned):
         """PyTorch's layout: {"state": {index: {"step": t, name: array}}, "param_groups": […]}.
 
         The arrays are the optimizer's own, not copies. Parameters that never had a gradient have no
-        entry. With ``state_dtype="int8"`` ``name`` has the codes, of the parameter's shape (uint8
-        of averages of squares, int8 of others), and ``name_scale`` a float32 for each 256 of them
-        in C order.
+        entry. With ``state_dtype="int8"`` there are ``name_codes``, of the parameter's shape (uint8
+        of averages of squares, int8 of others), and ``name_scale``, a float32 for each 256 of them
+        in C order, in place of ``name``.
         """
         with self._alone:
             plan = self._prepare()
             self._rider_arrays.begin(self._arrays)
             states = {**self._shown(), **self._rider_arrays.saved(self._riders)}
-            settings = _riders.written(self._settings)
+            settings = _riders.written(self._settings, self._riders.active)
             return saved(self.param_groups, {**plan.scalars, **states}, plan.steps, settings)
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:

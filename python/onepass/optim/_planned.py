@@ -151,7 +151,7 @@ class Planned:
         for key, states in self._kept().items():
             shapes = [tuple(array.shape) for array in self._arrays]
             pairs = [_codes.parts(s, shape) for s, shape in zip(states, shapes, strict=True)]
-            shown[key] = [pair.codes for pair in pairs]
+            shown[f"{key}{_codes.CODES}"] = [pair.codes for pair in pairs]
             shown[f"{key}{_codes.SCALE}"] = [pair.scales for pair in pairs]
         return shown
 

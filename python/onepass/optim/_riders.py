@@ -137,9 +137,11 @@ def settings(owner: str, given: Mapping[str, Any]) -> Settings:
     return Settings(seed, dtype, stochastic, master)
 
 
-def written(own: Settings) -> dict[str, Any]:
-    """Those that a state_dict says: PyTorch's and older ones say none."""
-    return {name: value for name, value in own._asdict().items() if value != OF_OPTIMIZER[name]}
+def written(own: Settings, riding: bool) -> dict[str, Any]:
+    """Those that a state_dict says: all if anything rides along, else what is not the default;
+    PyTorch's and older ones say none."""
+    given = own._asdict().items()
+    return {name: value for name, value in given if riding or value != OF_OPTIMIZER[name]}
 
 
 def _row(owner: str, group: Mapping[str, Any], own: Settings) -> Row:

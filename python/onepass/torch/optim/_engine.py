@@ -177,7 +177,7 @@ class Engine(optim.Optimizer):
     @property
     def settings(self) -> dict[str, Any]:
         """Options of the whole optimizer that a state_dict says."""
-        return written(self._settings)
+        return written(self._settings, self._riders.active)
 
     @property
     def scalar_starts(self) -> dict[str, float]:
