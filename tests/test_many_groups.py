@@ -182,7 +182,7 @@ def test_rows_of_groups_take_over_no_other_rate(lr):
         (([{"params": []}], "lr", (), []), "'rows' has 0 entries, expected 1"),
         (([{"params": []}], None, (), [()]), r"rows\[0\] has 0 values"),
         (([{"params": []}], None, (), [(1.0,), (1.0, 2.0)]), r"rows\[1\] has 2 values"),
-        (([{"params": []}], None, (), [("x",)]), "rows is 'x', expected a number"),
+        (([{"params": []}], None, (), [("x",)]), "'rows' is 'x', expected a number"),
     ],
 )
 def test_what_rows_of_groups_refuse(given, message):

@@ -176,7 +176,9 @@ def test_propagate_is_ieee(variant):
     grads[1][5] = math.nan
     info = opt.step(grads)
     assert not info.skipped
-    spoilt = range(params[1].size) if variant.needs_norms else [5]
+    # Adafactor divides by max(1, rms), which leaves NaN out, as PyTorch's does.
+    all_of_it = variant.needs_norms and variant.name != "adafactor"
+    spoilt = range(params[1].size) if all_of_it else [5]
     assert np.flatnonzero(np.isnan(params[1])).tolist() == list(spoilt)
     assert all(np.isfinite(p).all() for i, p in enumerate(params) if i != 1)
     info = opt.step(grads, max_norm=1.0)
