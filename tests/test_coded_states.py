@@ -8,6 +8,7 @@ import pytest
 import staged
 from helpers import LAYOUTS, Layout, assert_all_same, assert_same
 from onepass import _C, config, optim
+from onepass._parameter import Parameter
 from onepass.optim._codes import refusal
 from small_steps import assert_unchanged, everything, gradients, start
 from test_rider_stages import RIDDEN, hyper
@@ -416,3 +417,39 @@ def test_training_ends_where_float32_states_end():
         losses[dtype] = float(-np.log(right).mean())
     assert losses[None] < 0.25
     assert losses["int8"] < losses[None] * 1.1 + 0.005
+
+
+@pytest.mark.parametrize("kind", ["Parameter", "torch", "added group"])
+def test_a_parameter_of_another_shape_is_refused_though_its_codes_take_as_many_bytes(kind):
+    """Float32 states say their shape; codes of 10 and of 60 elements have the same memory."""
+    torch = pytest.importorskip("torch") if kind == "torch" else None
+    first = np.ones((2, 5), np.float32)
+    p = Parameter(first) if torch is None else torch.nn.Parameter(torch.from_numpy(first))
+    opt = optim.AdamW([p], state_dtype="int8")
+    opt.step([np.ones_like(first)] if torch is None else [torch.ones(2, 5)])
+    before = [s.copy() for s in states(opt)] if torch is None else None
+    for shape in ((5, 2), (60,)):
+        p.data = np.ones(shape, np.float32) if torch is None else torch.ones(shape)
+        g = np.ones(shape, np.float32) if torch is None else torch.ones(shape)
+        message = r"shape .*, expected \(2, 5\), that of its states"
+        if kind == "added group":
+            with pytest.raises(ValueError, match=message):
+                opt.add_param_group({"params": [np.ones(3, np.float32)]})
+        with pytest.raises(ValueError, match=message):
+            opt.step([g])
+        assert (np.asarray(p.data) == 1).all()
+    if before is not None:
+        p.data = first
+        assert_all_same(states(opt), before)
+        opt.step([np.ones_like(first)])
+
+
+def test_a_state_of_other_averages_is_refused_before_anything_changes():
+    p = np.ones(300, np.float32)
+    centred = optim.RMSprop([p.copy()], centered=True)
+    centred.step([p.copy()])
+    opt = optim.RMSprop([p], state_dtype="int8")
+    with pytest.raises(ValueError, match="8 bits would lose too much of 'grad_avg'"):
+        opt.load_state_dict(centred.state_dict())
+    opt.step([p.copy()])
+    assert not opt.param_groups[0]["centered"]

@@ -119,5 +119,8 @@ def test_decimal_commas_load_as_points_do(monkeypatch):
         table = read_table(source(given), **options)
         np.testing.assert_array_equal(table.x, expected.x)
         np.testing.assert_array_equal(table.y, expected.y)
+    prices = [f"{v:.2f}".replace(".", ",") for v in rng.uniform(1, 999, 3000)]
+    table = read_table(source("a;y\n" + "".join(f"{p};7,25\n" for p in prices)), target="y")
+    assert table.x[:, 0].tolist() == [float(p.replace(",", ".")) for p in prices]
     told = read_table(source(commas), decimal=",", **options)
     np.testing.assert_array_equal(told.x, expected.x)

@@ -41,6 +41,23 @@ def test_a_distributed_checkpoint_has_the_averages_and_master_copies(name, stora
 
 
 @pytest.mark.parametrize("name", ["AdamW", "SGD"])
+def test_a_distributed_checkpoint_beside_a_layer_frozen_from_the_start(name, tmp_path):
+    made = []
+    for lr in (0.1, 0.7):
+        model = network()
+        model[0].requires_grad_(False)
+        made.append((model, getattr(optim, name)(model.parameters(), lr=lr, ema_decay=0.5)))
+    (model, optimizer), (again, resumed) = made
+    train(model, optimizer)
+    dcp.save({"model": model, "optimizer": optimizer}, checkpoint_id=tmp_path)
+    dcp.load({"model": again, "optimizer": resumed}, checkpoint_id=tmp_path)
+    for m, o in made:
+        train(m, o, seed=2)
+    assert same(model, again)
+    assert all(map(torch.equal, optimizer.averages, resumed.averages))
+
+
+@pytest.mark.parametrize("name", ["AdamW", "SGD"])
 def test_a_distributed_checkpoint_of_torchs_own_optimizer_is_loaded(name, tmp_path):
     options = {"lr": 0.1, **({"momentum": 0.9} if name == "SGD" else {})}
     model = network()

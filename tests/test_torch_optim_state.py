@@ -525,3 +525,49 @@ def test_what_needs_whole_parameters_is_refused_for_a_part_of_one(name, options,
     with pytest.raises(TypeError, match=r"shape \(4, 2\) is a DTensor .* expected whole"):
         getattr(optim, name)([p], **options)
     optim.SGD([p])
+
+
+@pytest.mark.parametrize("option", ["max_weight_norm", "noise"])
+def test_what_needs_whole_parameters_is_refused_when_it_is_set_later_too(option, monkeypatch):
+    """At every step until it is taken back, also where another option rides along already."""
+    from onepass.torch.optim import _engine
+
+    p = torch.nn.Parameter(torch.ones(4, 2))
+    p.grad = torch.ones(4, 2)
+    whole, local = _engine.part_of, {id(t): t.detach()[:2] for t in (p, p.grad)}
+    monkeypatch.setattr(
+        _engine, "part_of", lambda owner, t: local[id(t)] if id(t) in local else whole(owner, t)
+    )
+    opt = optim.SGD([p], lr=0.5, l1=0.25)
+    before = opt.param_groups[0][option]
+    opt.param_groups[0][option] = 0.5
+    for _ in range(2):
+        with pytest.raises(TypeError, match=rf"is a DTensor .* expected whole .* for {option}"):
+            opt.step()
+        assert torch.equal(p.detach(), torch.ones(4, 2))
+    opt.param_groups[0][option] = before
+
+
+def test_a_layer_frozen_from_the_start_has_its_own_values_as_averages():
+    model = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.Linear(2, 1))
+    model[0].requires_grad_(False)
+    opt = optim.AdamW(model.parameters(), ema_decay=0.5)
+    for frozen, average in zip(model[0].parameters(), opt.averages[:2], strict=True):
+        assert torch.equal(frozen, average)
+        assert average.data_ptr() != frozen.data_ptr()
+    model(torch.ones(4, 3)).sum().backward()
+    opt.step()
+    with torch.no_grad():
+        for p, average in zip(model.parameters(), opt.averages, strict=True):
+            p.copy_(average)
+
+
+def test_a_count_of_steps_beyond_floats_survives_a_pickle_beside_averages():
+    p = torch.nn.Parameter(torch.ones(3))
+    opt = optim.SGD([p], ema_decay=0.5)
+    p.grad = torch.ones(3)
+    opt.step()
+    opt._current().engine.plan.steps = [2**24 + 2]
+    opt.step()
+    again = pickle.loads(pickle.dumps(opt))
+    assert again._current().engine.plan.steps == [2**24 + 3]

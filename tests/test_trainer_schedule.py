@@ -301,3 +301,20 @@ def test_a_linear_one_cycle_can_be_saved_at_its_end(tmp_path):
     )
     fit(trainer)
     trainer.save(tmp_path)
+
+
+@pytest.mark.parametrize("interval", ["epoch", "step"])
+def test_a_schedule_that_raises_leaves_the_run_whole_or_the_next_fit_says_why_not(interval):
+    """Not one epoch with two rows, nor steps whose rates are one behind."""
+    trainer = trainer_of(
+        lambda o: schedules.LambdaLR(o, lambda t: 1 / (2 - t), interval=interval)  # fails at 2
+    )
+    for _ in range(2):
+        with pytest.raises((ZeroDivisionError, RuntimeError)) as error:
+            trainer.fit(X, Y, max_epochs=EPOCHS, batch_size=BATCH, validation_data=(X, Y))
+        assert len(dict(trainer.history).get("loss", ())) == (1 if interval == "epoch" else 0)
+    if interval == "step":  # the optimizer has taken the step that the schedule has not
+        assert "interrupted inside a step, which is half done" in str(error.value)
+    else:
+        assert error.type is ZeroDivisionError
+        assert trainer.step == 2 * A_STEP

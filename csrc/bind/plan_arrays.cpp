@@ -99,6 +99,8 @@ PlanArrays::PlanArrays(const RuleInfo& rule, const py::object& params, const py:
     if (has_master && size_of(arrays[kParam].dtype()) != 2)
       value_error(op_, arrays[own_ + kMaster].label() + " is given, expected None: " +
                            arrays[kParam].label() + " is not of 16 bits");
+    const Array& param = arrays[kParam];
+    slots_[i].first_shape.assign(param.shape, param.shape + param.ndim);
     remember(i, arrays.data());
   }
   index_owned();
@@ -177,6 +179,18 @@ void PlanArrays::check_codes(const Array& a, const Array& param) const {
   check_writable(a);
   if (reinterpret_cast<uintptr_t>(a.data) % alignof(float) != 0)
     value_error(op_, a.label() + " is not aligned to 4 bytes, expected memory that is");
+}
+
+// The memory of codes does not say the shape of their parameter.
+void PlanArrays::check_coded_shape(size_t i, const Array* arrays) const {
+  if (arity_ == kFirstState || !coded(arrays[kFirstState], kFirstState)) return;
+  const Array& param = arrays[kParam];
+  const std::vector<int64_t>& made_for = slots_[i].first_shape;
+  if (std::equal(made_for.begin(), made_for.end(), param.shape, param.shape + param.ndim)) return;
+  value_error(op_, param.label() + " has shape " + shape_text(param) + ", expected " +
+                       shape_text(made_for.data(), int(made_for.size())) +
+                       ", that of its states of 8 bits; make the optimizer after changing the "
+                       "parameter");
 }
 
 void PlanArrays::remember(size_t i, const Array* arrays) {
@@ -268,6 +282,7 @@ void PlanArrays::refresh_slot(size_t i, PyObject* grad, Staging* staging, bool z
   } else {
     std::vector<Array> arrays(arity_);
     open_slot(i, grad, arrays.data());
+    check_coded_shape(i, arrays.data());
     for (size_t o = 0; o < arity_; ++o)
       if (o != kGrad && !absent(i, o) &&
           (known(i, o).data != arrays[o].data || !known(i, o).same_layout(arrays[o])))

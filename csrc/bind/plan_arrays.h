@@ -140,6 +140,7 @@ class PlanArrays {
     bool active = false;  // has a gradient in this step
     bool staged = false;  // some array of it needs an aligned copy at every step
     bool torch = false;
+    std::vector<int64_t> first_shape;  // of the parameter when the plan was made
     int64_t size = 0;
     int64_t rows = 0;  // Tensor::rows
     Factors factors;   // Elementwise::factors
@@ -180,6 +181,7 @@ class PlanArrays {
   py::tuple tuple_of(const char* name, PyObject* list) const;
   void open_operand(Array* a, size_t i, size_t operand, PyObject* grad) const;
   void open_slot(size_t i, PyObject* grad, Array* arrays) const;
+  void check_coded_shape(size_t i, const Array* arrays) const;
   void remember(size_t i, const Array* arrays);
   void lay_out(size_t i, Array* arrays, Staging* staging, bool zero_grad);
 

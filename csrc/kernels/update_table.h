@@ -1,55 +1,48 @@
-// How a backend fills Backend::update, ::measure and ::factor, with the functions of its driver:
-//
-//   struct Driver {
-//     template <template <class> class K> static constexpr Run<Elementwise> update();
-//     template <template <class> class M> static constexpr Run<Elementwise> measure();
-//     template <template <class> class F> static constexpr Run<Elementwise> factor();
-//     static int64_t factor_workspace(const Elementwise&);
-//   };
+// Fills Backend::update, ::measure and ::factor with what a backend's drivers make of the rules.
+// Included behind those drivers: elementwise, tensor_norms::measure and factors::factor.
 #pragma once
 #include "core/backend.h"
 #include "kernels/update_list.h"
 
 ONEPASS_BEGIN
+namespace {
 
-template <class Driver, class R, size_t... kOn>
+template <class R, size_t... kOn>
 const Run<Elementwise>* updates_of(std::index_sequence<kOn...>) {
   static constexpr Run<Elementwise> kVariant[] = {
-      Driver::template update<Variant<R, kOn>::template Kernel>()...};
+      &elementwise<Variant<R, kOn>::template Kernel, kGradientOperand>...};
   return kVariant;
 }
-template <class Driver, class R, size_t... kOn>
+template <class R, size_t... kOn>
 const Run<Elementwise>* measures_of(std::index_sequence<kOn...>) {
-  if constexpr (R::norms.size == 0) {
-    return nullptr;
-  } else {
-    static constexpr Run<Elementwise> kVariant[] = {
-        Driver::template measure<Variant<R, kOn>::template Measure>()...};
-    return kVariant;
-  }
+  static constexpr Run<Elementwise> kVariant[] = {
+      &tensor_norms::measure<Variant<R, kOn>::template Measure, kGradientOperand>...};
+  return kVariant;
 }
-template <class Driver, class R, size_t... kOn>
+template <class R, size_t... kOn>
 const Run<Elementwise>* factors_of(std::index_sequence<kOn...>) {
   static constexpr Run<Elementwise> kVariant[] = {
-      Driver::template factor<Variant<R, kOn>::template Factor>()...};
+      &factors::factor<Variant<R, kOn>::template Factor>...};
   return kVariant;
 }
-template <class Driver, class R>
+template <class R>
 void add_update(Backend* backend, int index) {
   if constexpr (is_defined<R>) {
-    backend->update[index] = updates_of<Driver, R>(std::make_index_sequence<kVariants<R>>{});
-    backend->measure[index] = measures_of<Driver, R>(std::make_index_sequence<kVariants<R>>{});
+    constexpr auto kOn = std::make_index_sequence<kVariants<R>>{};
+    backend->update[index] = updates_of<R>(kOn);
+    if constexpr (R::norms.size > 0) backend->measure[index] = measures_of<R>(kOn);
     if constexpr (R::factors.size > 0) {
-      backend->factor[index] = factors_of<Driver, R>(std::make_index_sequence<kVariants<R>>{});
-      backend->factor_workspace = &Driver::factor_workspace;
+      backend->factor[index] = factors_of<R>(kOn);
+      backend->factor_workspace = &factors::workspace;
     }
   }
 }
 // The rules whose headers are included here.
-template <class Driver, class... R>
+template <class... R>
 void add_updates(Backend* backend, Rules<R...>) {
   int index = 0;
-  (add_update<Driver, R>(backend, index++), ...);
+  (add_update<R>(backend, index++), ...);
 }
 
+}  // namespace
 ONEPASS_END

@@ -29,7 +29,7 @@ class Layout:
         numeric: for each column, whether the first records have plain numbers in it.
         commas: or numbers some of which have a decimal comma, where commas are no separators.
         fractional: whether some of either are not written as whole numbers.
-        signs: the decimal signs that some column of the first records proves.
+        shows: for each column, the decimal sign that its first records prove, or None.
         notes: on what stands above the header line.
     """
 
@@ -39,7 +39,7 @@ class Layout:
     numeric: tuple[bool, ...]
     commas: tuple[bool, ...]
     fractional: tuple[bool, ...]
-    signs: frozenset[str]
+    shows: tuple[str | None, ...]
     notes: tuple[str, ...] = ()
 
 
@@ -90,10 +90,8 @@ def layout_of(name: str, head: str, sep: str | None, header: bool | None) -> Lay
         comma or (number and not all(map(WHOLE.fullmatch, _filled(column))))
         for number, comma, column in zip(numeric, commas, columns, strict=True)
     )
-    signs = {sign for column in columns if (sign := figures(_filled(column)).shows)}
-    return Layout(
-        sep, tuple(names), start, numeric, commas, fractional, frozenset(signs), tuple(notes)
-    )
+    shows = tuple(figures(_filled(column)).shows for column in columns)
+    return Layout(sep, tuple(names), start, numeric, commas, fractional, shows, tuple(notes))
 
 
 def _fitted(name: str, names: list[str], rows: list[list[str]], line: int) -> list[str]:

@@ -112,7 +112,7 @@ class TextTable:
             self.text.rows,
             self.text.matrix,
             frozenset(unsure),
-            layout.signs | signs,
+            frozenset(filter(None, layout.shows)) | signs,
             "." if layout.sep == "," and len(layout.names) > 1 else None,
         )
 

@@ -112,7 +112,12 @@ class _Reading:
         self.line = 0
         self.blank = self.pending = 0  # rows of empty cells: left out, and perhaps at the end
         self.dots = False
-        self.proven = {place: False for place, kind in enumerate(kinds) if kind in NUMBERS}
+        # The numbers alone do not tell 12,50 from 12,5, which the first cells do.
+        self.proven = {
+            place: self.layout.shows[place] == ("," if kind == COMMA else ".")
+            for place, kind in enumerate(kinds)
+            if kind in NUMBERS
+        }
         self.commas = COMMA in kinds
         self.matrix = np.empty((0, len(self.proven)))
         places = sorted(self.proven, key=lambda place: (place == last, place))

@@ -52,6 +52,19 @@ def refusal(keys: Sequence[str], arrays: Sequence[Array]) -> str | None:
     return None
 
 
+def refuse_other_shapes(
+    owner: str, before: Sequence[tuple[int, ...]], arrays: Sequence[Array]
+) -> None:
+    """ValueError for a parameter of another shape than its codes were made for: their memory does
+    not say it."""
+    for index, (shape, array) in enumerate(zip(before, arrays, strict=False)):
+        if shape != tuple(array.shape):
+            raise ValueError(
+                f"{owner}: parameter {index} has shape {tuple(array.shape)}, expected {shape}, "
+                "that of its states of 8 bits: make the optimizer after changing the parameter"
+            )
+
+
 def follow(
     key: str, arrays: Sequence[Array], held: Sequence[Array], starts: Sequence[float]
 ) -> list[Array]:

@@ -389,6 +389,8 @@ class Optimizer(Planned):
         ]
         _, (_, wanted), _ = self._derived(groups)
         rides = self._ridden(groups)
+        if self._coded:
+            self._refuse_codes(self._arrays, wanted)
         kept = [state for state in self._rule.states if state.key in wanted]
         owners = [group for group in groups for _ in group["params"]]
         required = [

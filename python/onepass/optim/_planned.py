@@ -67,6 +67,7 @@ class Planned:
         self._settings = settings
         self._riders = Riders((), (), ())
         self._rider_arrays = RiderArrays()
+        self._shapes: list[tuple[int, ...]] = []  # of the parameters that the plan was made for
         self._holders: list[tuple[Parameter, Array]] = []  # parameters whose array may be replaced
         self._of_torch: list[Any] = []  # of torch.nn.Parameter, which may be frozen too
         for group in groups:
@@ -104,6 +105,7 @@ class Planned:
                 self._parameters,
                 self._names,
                 self._arrays,
+                self._shapes,
                 *self._states.values(),
             ):
                 del entries[before:]
@@ -149,8 +151,7 @@ class Planned:
             return dict(self._kept())
         shown: dict[str, list[Any]] = {}
         for key, states in self._kept().items():
-            shapes = [tuple(array.shape) for array in self._arrays]
-            pairs = [_codes.parts(s, shape) for s, shape in zip(states, shapes, strict=True)]
+            pairs = [_codes.parts(s, shape) for s, shape in zip(states, self._shapes, strict=True)]
             shown[f"{key}{_codes.CODES}"] = [pair.codes for pair in pairs]
             shown[f"{key}{_codes.SCALE}"] = [pair.scales for pair in pairs]
         return shown
@@ -235,6 +236,7 @@ class Planned:
         arrays = [self._array_of(p) for p in self._parameters]
         if self._coded:
             self._refuse_codes(arrays, names)
+            _codes.refuse_other_shapes(self._name, self._shapes, arrays)
         for state in self._rule.states:
             if state.key in names:
                 self._states[state.key] = self._follow(state, arrays)
@@ -247,6 +249,7 @@ class Planned:
             for name, values in self._plan.scalars.items():
                 scalars[name][: len(old)] = values
             plan.steps, plan.scalars = old + [0] * (len(arrays) - len(old)), scalars
+        self._shapes = [tuple(a.shape) for a in arrays]
         self._plan_is_current = True
         self._holders = [
             (p, a)

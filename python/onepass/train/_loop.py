@@ -19,8 +19,9 @@ from onepass.train._totals import Totals
 from onepass.train._training import adopt
 from onepass.train._weights import WeightedLoss, loss_of
 
-# What a part of the run raises where it refuses something, before it changes anything. Any other
-# exception is an interruption: a second Ctrl-C, or what the handler of another signal raises.
+# What a part of the run raises where it refuses something; the run is whole if nothing has changed.
+# Any other exception is an interruption: a second Ctrl-C, or what the handler of another signal
+# raises.
 REFUSALS = (
     ArithmeticError,
     AttributeError,
@@ -101,16 +102,17 @@ class Loop:
         if validation is not None:
             row |= {f"val_{k}": v for k, v in run.evaluate_batches(validation).items()}
             self._call("on_validation_end", waits=True)
-        before = run.torn  # by a hook that was cut
+        before, mark, logged = run.torn, self._mark(), run.logged  # torn by a hook that was cut
         run.torn, run.at_boundary = True, False
         try:
-            run.history.append({**row, **run.take_logged(), "lr": run.lr})
-            run.row_is_done = True
+            entry = {**row, **run.take_logged(), "lr": run.lr}
             _schedule.after_epoch(run, row)
+            run.history.append(entry)
+            run.row_is_done = True
             run.epoch += 1
             run.position, run.sums = 0, Totals()
         except REFUSALS:
-            run.torn = before
+            run.torn, run.logged = before or self._mark() != mark, logged
             raise
         run.torn, run.at_boundary = before, True
         self._call("on_epoch_end")
@@ -181,14 +183,19 @@ class Loop:
         run.read_norm()
         self._call("on_before_step", waits=True)
         counts = vars(run)
-        before = counts["torn"]  # by a hook that was cut
+        before, mark = counts["torn"], self._mark()  # torn by a hook that was cut
         counts["torn"] = True
         try:
             self._step()
         except REFUSALS:
-            counts["torn"] = before
+            counts["torn"] = before or self._mark() != mark
             raise
         counts["torn"] = before
+
+    def _mark(self) -> tuple[Any, ...]:
+        """What a step changes, or an epoch's end: of the run or of its schedule."""
+        run = self.run
+        return run.step, len(run.history), getattr(run.scheduler, "last_epoch", None)
 
     def _step(self) -> None:
         run = self.run

@@ -68,15 +68,22 @@ class Engine(optim.Optimizer):
         return part_of(self._name, parameter)
 
     def _replan(self, kernel: str, names: tuple[str | None, ...]) -> _C.Plan:
-        plan = super()._replan(kernel, names)
         self._find_parts()
-        return plan
+        return super()._replan(kernel, names)
+
+    def _look(self) -> _C.GroupRows | None:
+        self._refuse_parts()
+        return super()._look()
 
     def _find_parts(self) -> None:
-        """Which parameters lie here in part; what is a function of a whole one would differ from
-        rank to rank."""
-        pairs = zip(self.parameters, self._arrays, strict=True)
+        """Which parameters lie here in part, as far as a step can do with parts."""
+        pairs = [(p, self._array_of(p)) for p in self.parameters]
         self._parts = [(p, a) for p, a in pairs if a is not p and id(p) not in self._dormant_ids]
+        self._refuse_parts()
+
+    def _refuse_parts(self) -> None:
+        """TypeError where a parameter lies here in part and a step needs the whole one: it would
+        differ from rank to rank."""
         shards = [p for p, part in self._parts if tuple(p.shape) != tuple(part.shape)]
         if not shards:
             return
@@ -183,6 +190,15 @@ class Engine(optim.Optimizer):
     def scalar_starts(self) -> dict[str, float]:
         return self._rule.scalars
 
+    @property
+    def averages(self) -> list[Array | None]:
+        found = super().averages
+        for i in self.dormant:
+            if (stand_in := found[i]) is not None:
+                part = part_of(self._name, self.parameters[i]).detach()
+                found[i] = part.to(stand_in.dtype, copy=True)
+        return found
+
     def counted(self, index: int) -> bool:
         """Whether the states of parameter ``index`` mean nothing without its count of steps."""
         return self._counts_steps(index)
@@ -206,7 +222,7 @@ class Engine(optim.Optimizer):
         saved = self._rider_arrays.saved(self._riders)
         found: dict[int, Entry] = {}
         for i, (p, count) in enumerate(zip(self.parameters, steps, strict=True)):
-            if not count and not everyone:
+            if i in self.dormant or not (count or everyone):
                 continue
             arrays = {key: held[i] for key, held in saved.items()}
             own = {key: shown_as(p, a) for key, a in arrays.items() if a is not None}
@@ -278,7 +294,7 @@ class Engine(optim.Optimizer):
         self._plan_is_current, self._seen = False, None
 
 
-Engine.OWN = frozenset({*vars(Engine), "parameters", "group_numbers", "dormant"})
+Engine.OWN = frozenset({*vars(Engine), "parameters", "group_numbers", "dormant"}) - {"averages"}
 
 
 def engine_of(cls: type[optim.Optimizer], base: type[Engine] = Engine) -> type[Engine]:

@@ -158,7 +158,7 @@ class Entries:
             groups.append({**group, "params": [next(numbers) for _ in group["params"]]})
         pairs = zip(self.engine.parameters, self.engine.plan.steps, strict=True)
         saved = {
-            i: {"step": count, **state.get(p, {}), **further.get(id(p), {})}
+            i: {**state.get(p, {}), **further.get(id(p), {}), "step": count}
             for i, (p, count) in enumerate(pairs)
             if count
         }
