@@ -64,6 +64,7 @@ def using(
             for parameter in shared:
                 _leave(parameter, entry)
             over = [ended for module in modules if (ended := _leave(module, entry))]
+            _forget_what_ended(entry.thread)
             own = any(module is model for module, _ in over)
             if own and _overrides_train(model):
                 _switch(model, root)
@@ -162,6 +163,17 @@ def _forget_cut_off(use: _Use, thread: int) -> None:
         use.entries = [o for o in use.entries if not (o.over and o.thread == thread)]
         kinds = {other.trains for other in use.entries}
         use.before = {trains: modes for trains, modes in use.before.items() if trains in kinds}
+
+
+def _forget_what_ended(thread: int) -> None:
+    """Let go of models that an interruption kept calls of this thread from leaving."""
+    ended = [
+        part
+        for part, use in _uses.items()
+        if all(entry.over and entry.thread == thread for entry in use.entries)
+    ]
+    for part in ended:
+        del _uses[part]
 
 
 def _overrides_train(model: Module) -> bool:
