@@ -101,7 +101,7 @@ def test_batches_may_be_dataframes_and_are_refused_as_arrays_are():
 
 
 def rows_as(kind):
-    """Batches whose parts are no arrays."""
+    """Batches whose parts are not arrays."""
 
     class Rows:
         def __iter__(self):

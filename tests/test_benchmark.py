@@ -79,7 +79,7 @@ def test_rows_and_rivals_run(bench, case):
 @NEEDS_TORCH
 @pytest.mark.parametrize("case", cases.CASES, ids=lambda case: case.name)
 def test_rows_and_rivals_take_tensors(bench, case):
-    """As bench/gpu.py gives them; NumPy is no rival there."""
+    """As bench/gpu.py gives them; NumPy is not a rival there."""
     _, workloads = bench
     inputs, keywords = inputs_of(case)
     functions = workloads.single(case, tuple(map(tensor_of, inputs)), keywords)

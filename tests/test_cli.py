@@ -218,7 +218,7 @@ def test_bench_runs_in_the_source_tree(tmp_path):
 
 BENCH_WRONG = {
     "--threads 0": "--threads: '0'; expected numbers of threads",
-    "--only (": "--only: '\\(' is no regular expression",
+    "--only (": "--only: '\\(' is not a regular expression",
     "--only nosuch": "--only 'nosuch' matches no row",
     "--against tf": "--against: 'tf'; expected some of torch,numpy,sklearn,optax,thinc",
 }

@@ -28,7 +28,7 @@ from onepass.ops._ranges import SQUARES
 
 ROOT = Path(__file__).resolve().parents[1]
 ACTIVATIONS = [kernel["name"] for kernel in _C.kernels() if kernel["kind"] == "activation"]
-# Parameters of optimizers that are no options of the formula, or choose another kernel.
+# Parameters of optimizers that are not options of the formula, or choose another kernel.
 NOT_OF_A_RULE = {"params", "compat", "decoupled_weight_decay", "diagnostics", "options"}
 ON_ARRAYS = cases.optimizers.ON_ARRAYS
 FUNCTIONS_ON_ARRAYS = {function for function, _ in ON_ARRAYS.values()}
@@ -260,7 +260,7 @@ def test_names_of_options_are_the_same_forward_and_backward() -> None:
             if value.kind is value.KEYWORD_ONLY
         }
         for key, default in options.items():
-            assert key in forward, f"{name}: {key} is no option of the forward"
+            assert key in forward, f"{name}: {key} is not an option of the forward"
             assert forward[key].default == default, f"{name}: default of {key} differs"
 
 
@@ -463,6 +463,7 @@ STILTED = [  # phrases of an old style, each with a plain equivalent
     r"\b(?:asked for|looked at|done) by hand\b",
     r"\blater caller",
     r"\b[Nn]one of its own\b",
+    r"(?<![Tt]here )\b(?:is|are|was|were) no (?!longer|larger|more|less)",
     r"\bwhat (?:follows|comes) on\b",
 ]
 

@@ -183,7 +183,7 @@ def test_output_into_head(tmp_path):
 
 
 def in_a_notebook(monkeypatch, seconds):
-    """A kernel whose cell output is a stream that is no terminal."""
+    """A kernel whose cell output is a stream that is not a terminal."""
     module = types.ModuleType("IPython")
     module.get_ipython = lambda: types.SimpleNamespace(kernel=object())
     monkeypatch.setitem(sys.modules, "IPython", module)

@@ -289,17 +289,17 @@ UPDATES = [
      lr=0.1), ValueError, ["overlap", "grads[0]"]),
     ("gradient dtype", lambda a: adam(a, grads=[a.f64, a.g[1]]), TypeError,
      ["grads[0]", "float64", "float32"]),
-    ("a limit that is no number", lambda a: ops.sgd_(a.p, a.g, max_norm="1.0 or so"), TypeError,
+    ("a limit that is not a number", lambda a: ops.sgd_(a.p, a.g, max_norm="1.0 or so"), TypeError,
      ["max_norm", "1.0 or so"]),
     ("a momentum in quotes", lambda a: ops.batch_norm(
         a.x, None, None, None, None, training=True, momentum="a"), TypeError, ["momentum", "'a'"]),
     ("a rate in quotes", lambda a: optim.SGD(a.p, lr="0.1"), TypeError, ["lr", "'0.1'"]),
-    ("a scale that is no number", lambda a: optim.SGD(a.p).step(a.g, grad_scale=[1]), TypeError,
+    ("a scale that is not a number", lambda a: optim.SGD(a.p).step(a.g, grad_scale=[1]), TypeError,
      ["grad_scale", "[1]"]),
     ("an option that is not there", lambda a: ops.sgd_(a.p, a.g, maxnorm=1.0), TypeError,
      ["sgd_", "maxnorm", "max_norm"]),
     ("half a step", lambda a: adam(a, step=1.5), TypeError, ["step", "1.5"]),
-    ("an option of an activation that is no number", lambda a: ops.bias_act(
+    ("an option of an activation that is not a number", lambda a: ops.bias_act(
         a.x, a.c5, activation=("leaky_relu", {"negative_slope": "a"})), TypeError,
      ["leaky_relu", "negative_slope", "'a'"]),
     ("a shape of fractions", lambda a: ops.dropout_mask((2, 1.5), seed=0), TypeError,

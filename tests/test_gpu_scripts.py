@@ -228,7 +228,7 @@ def test_the_stages(tmp_path):
 def test_wrong_use_and_a_machine_without_gpu(tmp_path):
     wrong = script("--out", str(tmp_path), "everything")
     assert wrong.returncode == 2
-    assert "'everything' is no stage" in wrong.stderr
+    assert "'everything' is not a stage" in wrong.stderr
     if shutil.which("nvidia-smi"):
         pytest.skip("there is an NVIDIA driver")
     missing = script("--out", str(tmp_path), PYTHON="no-such-python")
@@ -278,7 +278,7 @@ def test_shellcheck():
 
 @pytest.mark.parametrize("mode", ["AUTO", "ON"])
 def test_a_broken_nvcc(tmp_path, mode):
-    """It is no reason not to build for the CPU, unless CUDA is demanded."""
+    """It does not prevent the build for the CPU, unless CUDA is demanded."""
     pybind11 = pytest.importorskip("pybind11")
     cmake = shutil.which("cmake")
     if cmake is None:

@@ -203,7 +203,7 @@ def test_a_module_beside_the_layers_of_a_sequence_is_refused():
         with pytest.raises(TypeError, match="Net: 'head' is a Linear beside the layers"):
             list(use(Net()))
     net = Net()
-    net.append(net.head)  # another name of a layer is no harm
+    net.append(net.head)  # another name of a layer does no harm
     assert len(list(net.parameters())) == 4
 
 

@@ -156,7 +156,7 @@ LOST = {
     "dates": ("0.bias", np.zeros(2, "datetime64[s]"), "is datetime64"),
     "objects": ("0.bias", np.array([1.0, None]), "is object"),
     "records": ("0.bias", np.zeros(2, [("a", "f4")]), r"is \[\('a'"),
-    "ragged": ("0.bias", [[1.0], [2.0, 3.0]], "is no array"),
+    "ragged": ("0.bias", [[1.0], [2.0, 3.0]], "is not an array"),
     "None": ("0.bias", None, "is object"),
 }
 

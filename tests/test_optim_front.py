@@ -75,7 +75,7 @@ def test_words_that_people_use_are_no_slips(name):
 @pytest.mark.parametrize("name", ["momentum", "nesterov", "centered", "alpha", "compat"])
 def test_an_option_of_another_optimizer_in_a_group_is_refused(name):
     """It would do nothing."""
-    with pytest.raises(TypeError, match=f"'{name}' in a parameter group is no option of AdamW"):
+    with pytest.raises(TypeError, match=f"'{name}' in a parameter group is not an option of AdamW"):
         optim.AdamW([{"params": [np.ones(3)], name: 0.5}])
 
 
@@ -121,7 +121,10 @@ BY_HAND = {
         lambda groups: groups.reverse(),
         "'params' of group 0 has another parameter at 0",
     ),
-    "tuple": (lambda g: g[0].update(params=tuple(g[0]["params"])), "a group's 'params' is no list"),
+    "tuple": (
+        lambda g: g[0].update(params=tuple(g[0]["params"])),
+        "a group's 'params' is not a list",
+    ),
     "deleted": (lambda groups: groups[0]["params"].__delitem__(0), r"groups of \[0, 1\]"),
     "cleared": (lambda groups: groups[0]["params"].clear(), r"groups of \[0, 1\]"),
     "no params": (lambda groups: groups[0].pop("params"), r"groups of \[0, 1\]"),

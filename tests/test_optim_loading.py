@@ -82,8 +82,8 @@ def test_a_step_that_is_a_count_is_taken_exactly(step):
 
 @each_variant
 def test_a_state_that_lost_its_steps_does_not_begin_again_in_silence(variant):
-    """SGD and Lion of other libraries have none: one gradient more or less is no matter there, nor
-    to an optimizer that keeps nothing else."""
+    """SGD and Lion of other libraries have none: one gradient more or less does not matter
+    there, nor to an optimizer that keeps nothing else."""
     p = np.ones(4)
     opt = variant.make([p])
     for _ in range(5):

@@ -104,7 +104,7 @@ def test_each_number_of_a_tuple_may_have_its_own_range():
 
 
 def test_a_range_of_an_option_that_the_kernel_lacks_is_refused():
-    with pytest.raises(ValueError, match=r"sgd: \['betas'\] of ranges are no hyper-parameters"):
+    with pytest.raises(ValueError, match=r"sgd: \['betas'\] of ranges are not hyper-parameters"):
         sgd(ranges={"betas": Range(0, 1)})
 
 

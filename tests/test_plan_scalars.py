@@ -88,7 +88,7 @@ def run(dtype, options, steps=20):
     references = [Reference(p) for p in params]
     plan = plan_of(params)
     for t in range(steps):
-        # A schedule of the momentum: the product is no function of the step.
+        # A schedule of the momentum: the product is not a function of the step.
         now = {**options, "betas": (0.9 - 0.01 * t, 0.99)} if t % 3 else options
         grads = [g if (t + i) % 4 else None for i, g in enumerate(arrays(dtype, seed=100 + t))]
         step(plan, grads, now)

@@ -590,13 +590,13 @@ def test_an_optimizer_that_takes_no_riders_says_why(cls):
         with pytest.raises(TypeError, match=f"{name!r} is 1, expected no such.*since") as caught:
             cls([np.ones((2, 2), np.float32)], **{name: 1})
         assert cls._no_riders in str(caught.value)
-        with pytest.raises(TypeError, match=f"'{name}' in a parameter group is no option"):
+        with pytest.raises(TypeError, match=f"'{name}' in a parameter group is not an option"):
             cls([{"params": [np.ones((2, 2), np.float32)], name: 1}])
 
 
 def test_an_option_of_the_optimizer_is_none_of_a_group():
     for name in ("seed", "master_weights", "stochastic_rounding"):
-        with pytest.raises(TypeError, match=f"'{name}' in a parameter group is no option"):
+        with pytest.raises(TypeError, match=f"'{name}' in a parameter group is not an option"):
             optim.SGD([{"params": [np.ones(2)], name: 1}])
 
 

@@ -1,4 +1,4 @@
-"""The quick readers of a part of a table read the same, and nothing that is no plain number."""
+"""The quick readers of a part of a table read the same, and nothing that is not a plain number."""
 
 from functools import partial
 

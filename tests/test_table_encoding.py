@@ -207,7 +207,9 @@ def test_targets_of_another_table_have_the_classes_of_the_first(labels, other, y
     )
     assert table.y.tolist() == y
     assert table.classes == encoding.classes
-    with pytest.raises(ValueError, match="column 'y', row 1: '3' is no class of the training data"):
+    with pytest.raises(
+        ValueError, match="column 'y', row 1: '3' is not a class of the training data"
+    ):
         read_table(file("y,a\n3,1\n"), like=encoding)
 
 
@@ -446,7 +448,7 @@ def test_a_table_that_takes_more_than_a_second_shows_a_bar(monkeypatch, tmp_path
 
 def test_options_of_text_are_refused_for_what_is_none():
     for option in ({"sep": ";"}, {"encoding": "latin-1"}):
-        with pytest.raises(ValueError, match="expected none with the table, which is no text"):
+        with pytest.raises(ValueError, match="expected none with the table, which is not text"):
             read_table({"a": [1, 2], "y": [0.5, 1.5]}, **option)
     encoding = read_table(file("a;y\n1;0.5\n2;1.5\n"), sep=";").encoding
     assert encoding.apply({"a": [3]}).tolist() == [[3]]

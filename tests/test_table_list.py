@@ -331,7 +331,7 @@ REFUSED = {
     "no such position": ("a,y\n1,2.5\n2,3.5\n", {"target": 3}, "'target' is 3, expected"),
     "no such encoding": ("a,y\n1,2\n", {"encoding": "latn"}, "'encoding' is 'latn', expected"),
     "no such option": ("a,y\n1,2\n", {"missing": "mean"}, "'missing' is 'mean', expected"),
-    "a space as separator": ("a y\n1 2\n", {"sep": " "}, "one character that is no space"),
+    "a space as separator": ("a y\n1 2\n", {"sep": " "}, "one character that is not a space"),
     "no separator": ("a,y\n1,2\n", {"sep": "ab"}, "'sep' is 'ab', expected one character"),
 }  # fmt: skip
 

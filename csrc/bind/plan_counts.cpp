@@ -90,7 +90,7 @@ void PlanCounts::write_steps(const py::object& to) {
     for (size_t i = 0; i < steps_.size(); ++i) values[i] = float(steps_[i]);
   }
   PyBuffer_Release(&buffer);
-  if (!fits) type_error(op, "'steps' is no buffer of float32");
+  if (!fits) type_error(op, "'steps' is not a buffer of float32");
   if (!enough)
     value_error(op, "'steps' has not " + std::to_string(steps_.size()) +
                         " entries, one for each parameter");

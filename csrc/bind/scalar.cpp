@@ -41,7 +41,7 @@ int64_t signed_64(const char* op, const char* name, PyObject* object) {
 }
 
 bool boolean(const char* op, const char* name, PyObject* object) {
-  // PyObject_IsTrue takes everything: refuse what is no number, such as None and 'no'.
+  // PyObject_IsTrue takes everything: refuse what is not a number, such as None and 'no'.
   const int value =
       PyNumber_Check(object) && !PyComplex_Check(object) ? PyObject_IsTrue(object) : -1;
   if (value < 0) {

@@ -229,7 +229,7 @@ Team* assemble(int threads) {
   return t;
 }
 
-// The number in an environment variable: 0 if it is not set or empty, -1 if it is no number of
+// The number in an environment variable: 0 if it is not set or empty, -1 if it is not a number of
 // threads. `list`: of numbers for nested levels, as OpenMP takes it; the first counts.
 int threads_of(const char* variable, bool list) {
   const char* text = std::getenv(variable);

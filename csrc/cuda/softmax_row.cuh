@@ -27,8 +27,8 @@ struct SoftmaxSum {
   static constexpr float kNothing = -__builtin_huge_valf();
   float largest = kNothing, sum = 0;
 
-  // A thread may have met nothing but -Inf, and -Inf - -Inf is no number. In a row of nothing else
-  // it comes back with the gradient and the label's logit.
+  // A thread may have met nothing but -Inf, and -Inf - -Inf is not a number. In a row of nothing
+  // else it comes back with the gradient and the label's logit.
   ONEPASS_DEVICE float base() const { return largest == kNothing ? 0.0f : largest; }
   ONEPASS_DEVICE void raise(float to) {
     if (!(to > largest)) return;

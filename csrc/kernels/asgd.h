@@ -3,8 +3,9 @@
 //   lr and μ = 1
 // Polyak & Juditsky, Acceleration of Stochastic Approximation by Averaging, 1992; Bottou,
 // Stochastic Gradient Descent, 2010 (the schedule of η), in PyTorch's form. η is a scalar of the
-// parameter and no function of t: a new lr takes effect one step later. lambd is no weight decay
-// beside the update: Bottou's step is that of the loss with lambd/2·‖p‖². So there is no kept().
+// parameter and not a function of t: a new lr takes effect one step later. lambd is not a weight
+// decay beside the update: Bottou's step is that of the loss with lambd/2·‖p‖². So there is no
+// kept().
 #pragma once
 #include "core/math.h"
 #include "core/rule.h"

@@ -1,6 +1,6 @@
 // An update that moves only the elements where it agrees in sign with the gradient.
 // Liang et al., Cautious Optimizers: Improving Training with One Line of Code, 2024, without the
-// rescaling of what is left. A decoupled weight decay is no part of the update and always happens.
+// rescaling of what is left. A decoupled weight decay is not part of the update and always happens.
 #pragma once
 #include "core/hd.h"
 

@@ -32,7 +32,7 @@ def like(owner: str, name: str, x: Any) -> Like:
     """The kind of ``x``, an array that a kernel would take.
 
     Raises:
-        TypeError: it is no array, or not of floats.
+        TypeError: it is not an array, or not of floats.
     """
     if type(x) is np.ndarray and x.dtype in _NUMPY_FLOATS:  # at once: layers come here every step
         return np, x.dtype, x.shape

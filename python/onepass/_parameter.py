@@ -38,7 +38,7 @@ class Parameter:
             leaves ``data``, the optimizer's state and the step count alone.
 
     Raises:
-        TypeError: ``data`` is no such array; arithmetic on the parameter instead of its ``data``.
+        TypeError: ``data`` is not such an array; arithmetic on the parameter, not its ``data``.
 
     Example:
         >>> import numpy as np
@@ -137,7 +137,7 @@ _OTHERS = ["neg", "abs", "lt", "le", "gt", "ge"]
 
 def _refuse(self: Parameter, *_: Any) -> NoReturn:
     raise TypeError(
-        f"{self!r} is no array: use the one in .data, for example p.data -= lr * p.grad"
+        f"{self!r} is not an array: use the one in .data, for example p.data -= lr * p.grad"
     )
 
 

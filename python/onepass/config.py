@@ -23,8 +23,8 @@ def set_num_threads(n: int) -> None:
 
     Results do not depend on it. The default is the environment variable ``ONEPASS_NUM_THREADS``;
     without it ``OMP_NUM_THREADS``, of which the first number counts if it is a list; without both
-    the number of processors this process may use. A value that is no number of threads is ignored,
-    and a RuntimeWarning at import says so.
+    the number of processors this process may use. A value that is not a number of threads is
+    ignored, and a RuntimeWarning at import says so.
 
     Args:
         n: 1 to 1024.

@@ -326,7 +326,7 @@ def listed(shape):
 
 
 def tensor_of(value: Any) -> Any:
-    """A copy as a tensor, also in lists; what is no array comes back as it is."""
+    """A copy as a tensor, also in lists; what is not an array comes back as it is."""
     if isinstance(value, list):
         return [tensor_of(v) for v in value]
     if hasattr(value, "detach"):

@@ -373,7 +373,7 @@ void device_norm(std::string* bits) {
   }
 }
 
-// Every element is finite, but squares, their sum or the norm itself are no normal doubles.
+// Every element is finite, but squares, their sum or the norm itself are not normal doubles.
 void norms_beyond_double(std::string* bits) {
   struct Row {
     double value, max_value, norm, clamped, unit, moved;

@@ -98,7 +98,7 @@ CUDA = [
         ("tests/test_cuda_arrays.py::test_a_step_waits_for_nothing_until_its_info_is_read",),
     ),
     Mutant(
-        "CUDA: a share of nothing but -Inf is no number",
+        "CUDA: a share of nothing but -Inf is not a number",
         "csrc/cuda/softmax_row.cuh",
         "return largest == kNothing ? 0.0f : largest;",
         "return largest;",

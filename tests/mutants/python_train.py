@@ -395,7 +395,7 @@ TRAIN = [
         ),
     ),
     Mutant(
-        "verdict: a flat loss is no sign of a high rate",
+        "verdict: a flat loss is not a sign of a high rate",
         f"{FOLDER}/_verdict.py",
         "wild = {name: value for name, value in wild.items() if value > WILD}",
         "wild = {}",

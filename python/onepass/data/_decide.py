@@ -61,7 +61,7 @@ class Cells:
     source: str
     name: str
     column: Words
-    values: tuple[str, ...]  # the words that are no gaps
+    values: tuple[str, ...]  # the words that are not gaps
     figures: Figures
 
     @staticmethod
@@ -131,7 +131,7 @@ def _numbers(column: Column) -> Numbers:
 
 
 def feature(cells: Cells, signs: Signs, trained: bool = False) -> Column:
-    """A column that is no target: numbers, truth values as 1 and 0, or words with "" for gaps.
+    """A column that is not a target: numbers, truth values as 1 and 0, or words with "" for gaps.
 
     Whole numbers with a leading zero among them are words: 007 and 7 are two of them.
 
@@ -162,7 +162,7 @@ def option(name: str, values: Sequence[str]) -> str:
     """An option with these values as a shell takes it."""
     text = io.StringIO()
     csv.writer(text, lineterminator="").writerow(values)
-    joint = "=" if values[0].startswith("-") else " "  # a value is no other option
+    joint = "=" if values[0].startswith("-") else " "  # so that a value is not read as an option
     return f"{name}{joint}{shlex.quote(text.getvalue())}"
 
 
@@ -284,7 +284,7 @@ class Decided:
 
     @property
     def target_is_numbers(self) -> bool:
-        """Whether the target's cells could be read as numbers, and are no codes."""
+        """Whether the target's cells could be read as numbers, and are not codes."""
         cells = self.target
         return isinstance(cells, Numbers) or (
             cells is not None and bool(cells.figures.readings) and not are_codes(cells.values)

@@ -1,4 +1,4 @@
-"""Tables that are no text: DataFrames, arrays, Parquet and Excel files, which pandas reads."""
+"""Tables that are not text: DataFrames, arrays, Parquet and Excel files, which pandas reads."""
 
 from __future__ import annotations
 

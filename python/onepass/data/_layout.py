@@ -27,7 +27,7 @@ class Layout:
         names: one for each cell of a record; "" for one without a name.
         start: lines before the first record.
         numeric: for each column, whether the first records have plain numbers in it.
-        commas: or numbers some of which have a decimal comma, where commas are no separators.
+        commas: or numbers some of which have a decimal comma, where commas are not separators.
         fractional: whether some of either are not written as whole numbers.
         shows: for each column, the decimal sign that its first records prove, or None.
         notes: on what stands above the header line.

@@ -52,7 +52,7 @@ class DataLoader:
         weights)``. Without shuffling they are views of the data.
 
     Raises:
-        TypeError: X or y is not an array, weights are no numbers, or a flag is neither True nor
+        TypeError: X or y is not an array, weights are not numbers, or a flag is neither True nor
             False. ValueError: no samples, different lengths, a weight that is negative or not
             finite, a batch size below 1, an unknown ``sampling``, or no batch at all with
             ``drop_last``.

@@ -84,7 +84,7 @@ def notes_on(
                 f"means a missing value, pass na_values=[{number:g}] (--na-values={number:g})"
             )
     if total := _total(columns, numeric_target):
-        notes.append(f"the last row is {total}; if it is no sample, delete the line")
+        notes.append(f"the last row is {total}; if it is not a sample, delete the line")
     long = [n for n, c in columns.by_name.items() if isinstance(c, Numbers) and _is_rounded(c)]
     if long:
         notes.append(f"whole numbers beyond 2**53, which are rounded: {names_of(long)}")

@@ -43,7 +43,7 @@ class Reading:
         sep, header = found.sep, found.header
         if sep is not None and not (isinstance(sep, str) and re.fullmatch(r'[^\w\s".]|\t', sep)):
             raise ValueError(
-                f"{owner}: 'sep' is {sep!r}, expected one character that is no space, letter or "
+                f"{owner}: 'sep' is {sep!r}, expected one character that is not a space, letter or "
                 "digit, such as ',', ';' or '\\t'"
             )
         if found.decimal is not None:

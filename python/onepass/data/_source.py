@@ -108,7 +108,7 @@ class Source:
         """Where the text is not in its encoding, and the cure."""
         named = self.encoding.upper()
         wide = named.replace("_", "-").startswith(("UTF-16", "UTF-32"))
-        odd = "[\ufffd]" if wide else "[\udc80-\udcff]"  # what stands for bytes that are no text
+        odd = "[\ufffd]" if wide else "[\udc80-\udcff]"  # what stands for bytes that are not text
         where = ""
         try:
             with self.open("replace" if wide else "surrogateescape") as file:

@@ -32,15 +32,16 @@ def split_indices(
             number matters.
         test_size: share of the held-out part, in (0, 1).
         stratify: split each class of y by itself. None does so if y holds text, booleans, or
-            integers of which enough occur twice: whole numbers that hardly repeat are no classes.
+            integers of which enough occur twice: whole numbers that hardly repeat are not classes.
         seed: the seed of the random order, 0 <= seed < 2**64.
 
     Returns:
         ``(train, test)``, int64, positions.
 
     Raises:
-        TypeError: ``y`` is no array of numbers or text. ValueError: ``test_size`` out of range, one
-            of the parts would be empty, or with ``stratify=True`` too many classes have one sample.
+        TypeError: ``y`` is not an array of numbers or text.
+        ValueError: ``test_size`` out of range, one of the parts would be empty, or with
+            ``stratify=True`` too many classes have one sample.
 
     Example:
         >>> import numpy as np

@@ -166,7 +166,7 @@ def read_table(
             if given[name] is not None:
                 raise ValueError(
                     f"read_table: {name!r} is {given[name]!r}, expected none with {table.name}, "
-                    "which is no text"
+                    "which is not text"
                 )
     used, called = _chosen(table, drop, features, target)
     told = {_named(table, "words", which) for which in _listed("words", words)}

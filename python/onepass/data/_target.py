@@ -168,7 +168,7 @@ def target_like(cells: Cells | Numbers, classes: Sequence[str] | None, signs: Si
     """The target of another table, as in the first: numbers, or these classes.
 
     Raises:
-        ValueError: a cell that is no number, or none of the classes.
+        ValueError: a cell that is not a number, or none of the classes.
     """
     if classes is None or isinstance(cells, Numbers):
         return target_of(cells, "regression", signs)
@@ -181,7 +181,7 @@ def target_like(cells: Cells | Numbers, classes: Sequence[str] | None, signs: Si
             index = numbers.get(float(word), -1)
         if index < 0 and word != "":
             known = ", ".join(list(classes)[:MOST_NAMES])
-            cells.refuse(word, f"is no class of the training data, expected one of {known}")
+            cells.refuse(word, f"is not a class of the training data, expected one of {known}")
         table.append(index)
     y = np.array(table, np.int64)[cells.column.codes] if table else np.empty(0, np.int64)
     return Target(y, tuple(classes), y < 0)

@@ -204,7 +204,7 @@ class _Reading:
         return True
 
     def _pointed(self, places: Iterable[int]) -> None:
-        """Takes note of columns with a point: it is no decimal sign where that is a comma."""
+        """Takes note of columns with a point: it is not a decimal sign where that is a comma."""
         for place in places:
             if place >= len(self.kinds):
                 return  # a line with too many cells, which is refused later

@@ -23,8 +23,8 @@ def checked_weights(
         axes: how many axes they may have.
 
     Raises:
-        TypeError: they are no numbers, or have another number of axes. ValueError: one is negative,
-            not finite, or so small or large that a product in float32 would lose it.
+        TypeError: they are not numbers, or have another number of axes. ValueError: one is
+            negative, not finite, or so small or large that a product in float32 would lose it.
     """
     listed = isinstance(weights, (list, tuple))
     array = to_numpy(np.asarray(weights) if listed else array_of(owner, name, weights, text=True))

@@ -107,7 +107,8 @@ class Identity(Module):
     """``y = x``, the same array.
 
     Raises:
-        TypeError: in forward and backward, no array of floats; in backward, another dtype than y.
+        TypeError: in forward and backward, not an array of floats; in backward, another dtype
+            than y.
         ValueError: in backward, another shape than y.
 
     Example:

@@ -47,8 +47,8 @@ class BatchNorm(Fusable):
         num_batches_tracked: int64 array (), on the host, or None.
 
     Raises:
-        TypeError: an argument is no number; in forward and backward, no array of floats, or another
-            dtype.
+        TypeError: an argument is not a number; in forward and backward, not an array of floats, or
+            another dtype.
         ValueError: an argument out of range; in forward, another shape, or a single value per
             channel in training.
     """

@@ -28,7 +28,7 @@ def check_gradient(owner: str, dy: Any, y: Like) -> None:
     """``dy`` is an array like the last output.
 
     Raises:
-        TypeError: it is no array, or of another library or dtype. ValueError: of another shape.
+        TypeError: it is not an array, or of another library or dtype. ValueError: of another shape.
     """
     if type(dy) is np.ndarray and (np, dy.dtype, dy.shape) == y:
         return

@@ -23,8 +23,8 @@ class Dropout(Module):
         p: 0 <= p <= 1.
 
     Raises:
-        TypeError: ``p`` is no number; in forward and backward, no array of floats; in backward,
-            another dtype than y.
+        TypeError: ``p`` is not a number; in forward and backward, not an array of floats; in
+            backward, another dtype than y.
         ValueError: ``p`` is out of range; in backward, another shape than y.
 
     Example:

@@ -17,8 +17,8 @@ class Flatten(Module):
         start_dim, end_dim: the first and the last of the axes; negative ones count from the end.
 
     Raises:
-        TypeError: an argument is no whole number; in forward and backward, no array of floats; in
-            backward, another dtype than y.
+        TypeError: an argument is not a whole number; in forward and backward, not an array of
+            floats; in backward, another dtype than y.
         ValueError: in forward, x has no such axes; in backward, another shape than y.
 
     Example:

@@ -54,7 +54,7 @@ def gradcheck(
         ValueError: a gradient is wrong, missing or of another shape: the message names the array
             and the worst of its elements, with both numbers. Or the output is not finite, or not
             float64, so that nothing can be checked.
-        TypeError: ``module`` is no `Module`, ``x`` no array.
+        TypeError: ``module`` is not a `Module`, ``x`` not an array.
 
     Example:
         >>> import numpy as np

@@ -36,7 +36,7 @@ class Linear(Fusable):
     Raises:
         ValueError: a size below 1, another dtype; in forward, another last axis; in backward,
             another shape than y.
-        TypeError: a size that is no whole number; in forward and backward, another dtype or
+        TypeError: a size that is not a whole number; in forward and backward, another dtype or
             library than the parameters', or no array.
 
     Example:

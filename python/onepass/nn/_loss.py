@@ -34,7 +34,7 @@ class CrossEntropyLoss:
         label_smoothing: s in 0 to 1; q becomes ``(1 - s) q + s / C``.
 
     Raises:
-        TypeError: an argument is no number, or ``weight`` no array of floats.
+        TypeError: an argument is not a number, or ``weight`` not an array of floats.
         ValueError: an argument out of range.
 
     Example:
@@ -168,7 +168,7 @@ class CrossEntropyLoss:
 
 
 def _check_weight(given: Any, used: Any) -> None:
-    """Refuse weights of classes that are no weights, or that lose digits as they are used.
+    """Refuse weights of classes that are not weights, or that lose digits as they are used.
 
     Raises:
         ValueError: one is negative, NaN or infinite, or its product with a loss may be.

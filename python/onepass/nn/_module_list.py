@@ -178,7 +178,7 @@ class ModuleList(Layers):
 
 
 def check_module(owner: str, name: str, value: Any) -> None:
-    """Refuse what is no module of onepass, and say which library's it is."""
+    """Refuse what is not a module of onepass, and say which library's it is."""
     if isinstance(value, Module):
         return
     if isinstance(value, type):

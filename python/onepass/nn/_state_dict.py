@@ -124,7 +124,7 @@ def _converted(value: Any, target: Array) -> tuple[Any, str]:
     try:
         source = to_numpy(value)
     except ValueError as error:  # rows of different lengths
-        return None, f"is no array ({error})"
+        return None, f"is not an array ({error})"
     floats = source.dtype.kind == "f" or source.dtype.name == "bfloat16"
     shape = tuple(target.shape)
     if source.shape != shape or not (floats or source.dtype.kind in "iu"):

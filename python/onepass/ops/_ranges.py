@@ -26,7 +26,7 @@ class Range(NamedTuple):
     none: float | None = None
 
     def check(self, owner: str, name: str, value: Any) -> float:
-        """``value`` as a float; TypeError or ValueError if it is no number of the range."""
+        """``value`` as a float; TypeError or ValueError if it is not a number of the range."""
         low, high, above, most, none = self
         if none is None:
             return in_range(owner, name, value, low, high, above=above, most=most)

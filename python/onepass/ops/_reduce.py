@@ -26,7 +26,7 @@ def global_norm(arrays: Sequence[Array], ord: float = 2) -> Any:
 
     Raises:
         ValueError: another ``ord``.
-        TypeError: an entry that is no array of a floating dtype.
+        TypeError: an entry that is not an array of a floating dtype.
 
     Source: Pascanu, Mikolov & Bengio, On the difficulty of training recurrent neural networks,
     2013.

@@ -127,7 +127,7 @@ class Rule:
         lists = (*info["operands"][2:], *info["optional"])
         special = {state.plural: state for state in states}
         if wrong := set(special) - set(lists):
-            raise ValueError(f"{kernel}: {wrong} are no states of the kernel, which has {lists}")
+            raise ValueError(f"{kernel}: {wrong} are not states of the kernel, which has {lists}")
         self.kernel, self.needs, self.instead = kernel, tuple(needs), instead
         self.counted, self.norms = counted, info["norms"]
         self.scalars: dict[str, float] = dict(zip(info["scalars"], info["starts"], strict=True))
@@ -155,8 +155,8 @@ class Rule:
         self._starts = _ranges_of_starts(kernel, self.states, limits)
         if unread := sorted(set(ranges or {}) - self.reads - set(self._starts)):
             raise ValueError(
-                f"{kernel}: {unread} of ranges are no hyper-parameters of the kernel, and no state "
-                "starts at them"
+                f"{kernel}: {unread} of ranges are not hyper-parameters of the kernel, "
+                "and no state starts at them"
             )
         switches = {state.when for state in self.states if state.when is not None}
         self.options = {*self.reads, *self._starts, *switches}

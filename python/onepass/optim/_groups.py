@@ -27,7 +27,7 @@ def filled(
 ) -> tuple[dict[str, Any], list[str | None]]:
     """A group with every option and a list of its parameters, and the parameters' names.
 
-    Keys that are no options, such as "name" or "lr_scale", are kept.
+    Keys that are not options, such as "name" or "lr_scale", are kept.
 
     Raises:
         ValueError: no parameters, or one that is computed. TypeError: a key that is nearly an
@@ -46,7 +46,7 @@ def filled(
             continue
         if key in _options_of_all():
             raise TypeError(
-                f"{owner}: {key!r} in a parameter group is no option of {owner}, expected "
+                f"{owner}: {key!r} in a parameter group is not an option of {owner}, expected "
                 f"{', '.join(defaults)} (any other key is kept)"
             )
         if nearest(str(key), [*defaults, "params"]):

@@ -278,7 +278,7 @@ class LBFGS(Optimizer):
         """Goes on from the entry of the first parameter, as `state_dict` has it; {}: afresh.
 
         Raises:
-            ValueError: it is no memory of these parameters; nothing is changed.
+            ValueError: it is not a memory of these parameters; nothing is changed.
         """
         self._prepare()
         memory = _memory_of(self._reader(), self._flat, entry) if entry else Memory()

@@ -176,8 +176,8 @@ class Optimizer(Planned):
         Raises:
             ValueError: wrong number or shape of gradients, options out of range, parameters
                 exchanged in ``param_groups``; nothing is changed.
-            TypeError: a gradient that is no array, is sparse or of another dtype, a parameter
-                whose dtype has changed, or a ``zero_grad`` that is no flag.
+            TypeError: a gradient that is not an array, is sparse or of another dtype, a parameter
+                whose dtype has changed, or a ``zero_grad`` that is not a flag.
             FloatingPointError: with ``nonfinite="raise"``, naming the parameter.
             RuntimeError: another thread uses the optimizer.
         """
@@ -283,7 +283,8 @@ class Optimizer(Planned):
                 parameters and moves them by their momentum.
 
         Raises:
-            TypeError: ``set_to_none`` is no flag. RuntimeError: another thread uses the optimizer.
+            TypeError: ``set_to_none`` is not a flag.
+            RuntimeError: another thread uses the optimizer.
         """
         set_to_none = flag(self._name, "set_to_none", set_to_none)
         with self._alone:

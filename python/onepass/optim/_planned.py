@@ -328,7 +328,7 @@ class Planned:
                 self._lists = tuple((params, tuple(params)) for params in lists)
                 self._check_options()
                 return
-            what = others[0] if others else "a group's 'params' is no list"
+            what = others[0] if others else "a group's 'params' is not a list"
             what += ", expected those that the optimizer was made with"
         raise ParametersChangedError(
             f"{self._name}: 'param_groups' was changed: {what}; use add_param_group for more "

@@ -59,7 +59,7 @@ DOC = (
         ``averages`` follow the parameters: a += (1 - ema_decay)·(p - a)), ``noise``
         (the standard deviation of Gaussian noise on the clipped gradient, a function of ``seed``,
         the parameter's number, its step and the element's index), ``cautious`` (an element moves
-        only where its update agrees in sign with the gradient; a decoupled decay is no part of the
+        only where its update agrees in sign with the gradient; a decoupled decay is not part of the
         update; Liang et al. 2024). Of the optimizer: ``seed``; ``state_dtype="bfloat16"`` (half the
         memory: states are computed in float32 and rounded up or down so that they are right on
         average; not for float64 parameters) or ``"int8"`` (a quarter: a byte an element and a

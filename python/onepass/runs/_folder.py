@@ -159,7 +159,7 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         record = json.loads((path / RECORD).read_text(encoding="utf-8"))
         if not isinstance(record["options"], dict):
-            raise TypeError("'options' is no object")
+            raise TypeError("'options' is not an object")
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(
             f"{path / RECORD} is damaged ({error}); restore it, or start anew with --overwrite"

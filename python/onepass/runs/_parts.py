@@ -60,7 +60,7 @@ def scaled(scale: Standardize, values: NDArray[np.float64]) -> NDArray[np.float3
 
 
 def check_range(scale: Standardize, X: NDArray[np.float64], encoding: Encoding) -> None:
-    """Refuse inputs that are no numbers in single precision."""
+    """Refuse inputs that are not numbers in single precision."""
     if not len(X):
         return
     with np.errstate(over="ignore"):

@@ -98,7 +98,7 @@ class Batches:
 
 
 def is_batches(X: Any) -> bool:
-    """Whether ``X`` is no array of samples, but gives batches."""
+    """Whether ``X`` is not an array of samples, but gives batches."""
     if isinstance(X, (list, tuple)):  # of pairs, not of rows
         return (
             bool(X)

@@ -39,7 +39,7 @@ from onepass.train._run import Run
 class Callback:
     """Base of all callbacks; override the hooks you need.
 
-    A method ``on_…`` that is no hook is refused by the Trainer, with the nearest one.
+    A method ``on_…`` that is not a hook is refused by the Trainer, with the nearest one.
 
     Attributes:
         monitor: the name in the history that the callback watches; fit checks it before training.
@@ -144,7 +144,7 @@ class EarlyStopping(Callback):
     the best epoch, that epoch is forgotten, and the best one since then counts.
 
     A fit that goes on with the same training, with a larger ``max_epochs``, has the whole patience
-    again and keeps the best epoch. Any other fit that is no resume starts afresh.
+    again and keeps the best epoch. Any other fit that is not a resume starts afresh.
 
     Attributes:
         best, best_epoch: the best value and its epoch, counted from 1; NaN and 0 at first.
@@ -247,7 +247,7 @@ class CSVLogger(Callback):
 
     Raises:
         OSError: at the start of training, the file cannot be written. ValueError: at the start of
-            training, there is a file that is no history, or another callback writes to the path.
+            training, there is a file that is not a history, or another callback writes to the path.
     """
 
     _argument = ("CSVLogger", "path")  # where the path came from, for messages

@@ -14,7 +14,7 @@ def path_of(owner: str, name: str, value: Any) -> Path:
     """``value`` as a path, with ``~`` expanded.
 
     Raises:
-        TypeError: it is no path. ValueError: it is empty.
+        TypeError: it is not a path. ValueError: it is empty.
     """
     if not isinstance(value, (str, os.PathLike)):
         raise TypeError(f"{owner}: {name!r} is {value!r}, expected a path")

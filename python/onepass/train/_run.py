@@ -116,7 +116,7 @@ class Run(Evaluator):
         that is done. A callback that names what it logs in ``logs`` lets others monitor it.
 
         Raises:
-            ValueError: the name is one of the history's own. TypeError: ``value`` is no number.
+            ValueError: the name is one of the history's own. TypeError: ``value`` is not a number.
             RuntimeError: no fit is in progress.
         """
         taken = {*RESERVED, *self.metrics, *(f"val_{name}" for name in self.metrics)}

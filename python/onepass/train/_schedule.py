@@ -11,7 +11,7 @@ from onepass.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 
 def of_optimizer(scheduler: Any, optimizer: Any) -> None:
-    """Refuse what is no schedule, and a schedule of another optimizer: it would change nothing."""
+    """Refuse what is not a schedule, and a schedule of another optimizer, which changes nothing."""
     if scheduler is None:
         return
     if not callable(getattr(scheduler, "step", None)):

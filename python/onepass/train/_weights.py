@@ -94,7 +94,7 @@ def of_samples(
         ignored: labels that the loss leaves out: no class.
 
     Raises:
-        TypeError, ValueError: weights that are no numbers, negative, or do not fit y.
+        TypeError, ValueError: weights that are not numbers, negative, or do not fit y.
     """
     weight = None
     if sample_weight is not None:

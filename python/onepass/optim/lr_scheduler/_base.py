@@ -96,7 +96,7 @@ class LRScheduler:
         """Count one step and set the rates; ``metric`` matters to ReduceLROnPlateau alone.
 
         Raises:
-            ValueError: a rate that the schedule cannot go on from, or that is no number >= 0.
+            ValueError: a rate that the schedule cannot go on from, or that is not a number >= 0.
             RuntimeError: another thread is in ``step()``. Nothing is changed.
         """
         with self._alone:

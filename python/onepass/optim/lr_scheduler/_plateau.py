@@ -71,7 +71,7 @@ class ReduceLROnPlateau(LRScheduler):
         """Compare the metric of an epoch with the best one, and cut the rates if it is due.
 
         Raises:
-            ValueError: no metric. TypeError: it is no number. Nothing is changed.
+            ValueError: no metric. TypeError: it is not a number. Nothing is changed.
         """
         if metric is None:
             raise ValueError(

@@ -38,7 +38,7 @@ def check(owner: str, kept: Any, groups: int) -> None:
     """Check what a state_dict says that each of the groups keeps; None: it says nothing.
 
     Raises:
-        TypeError, ValueError: it is no list of that, or of another number of groups.
+        TypeError, ValueError: it is not a list of that, or of another number of groups.
     """
     name = "state_dict['without_zeros']"
     if kept is None:

@@ -19,7 +19,7 @@ _SHARED_ARGS = {
     "lr": "learning rate, a number or a tensor with one, which each step reads.",
     "maximize": "ascend instead.",
     "foreach, capturable, differentiable, fused": "PyTorch's; a step is one launch in any case.\n"
-    "        ``differentiable`` accepts gradients that are no part of a graph only.",
+    "        ``differentiable`` accepts gradients that are not part of a graph only.",
 }
 _INSTEAD = "A ``torch.optim.Optimizer`` that steps as `onepass.optim.{name}`, in {launches}.\n"
 _LAUNCHES = {
@@ -33,7 +33,7 @@ Args:
 
 Raises:
     ValueError: hyper-parameters out of range, duplicate or overlapping parameters.
-    TypeError: parameters that are no dense tensors of real floating-point numbers.
+    TypeError: parameters that are not dense tensors of real floating-point numbers.
 
 Source:{source}
 

@@ -102,8 +102,8 @@ class Entries:
             fresh: the states of the engine are at their start.
 
         Raises:
-            ValueError: a state of another shape, a step that is no count.
-            TypeError: a state that is no tensor.
+            ValueError: a state of another shape, a step that is not a count.
+            TypeError: a state that is not a tensor.
         """
         engine = self.engine
         if self.behind:

@@ -60,7 +60,7 @@ class MemoryEntry:
         """Takes over what the entry holds.
 
         Raises:
-            ValueError: it is no memory of an LBFGS over these parameters.
+            ValueError: it is not a memory of an LBFGS over these parameters.
         """
         self.engine.remember(state.get(self.engine.parameters[0]) or {})
         self.follow_step(state)
@@ -163,5 +163,5 @@ class LBFGSBase(Optimizer):
         return info.loss
 
     _hooked_step = torch.optim.Optimizer.profile_hook_step(_step)  # type: ignore[arg-type]
-    # A closure's backward pass is no part of a graph.
+    # A closure's backward pass is not part of a graph.
     step = torch._disable_dynamo(Optimizer.step)  # type: ignore[assignment,attr-defined]
