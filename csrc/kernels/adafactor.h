@@ -20,9 +20,12 @@ struct Adafactor : Rule {
   static constexpr auto norms = names("params", "updates");
   static constexpr auto factors = names("row_vars", "col_vars", "variances");
 
+  // By comparisons: a table that is indexed at run time would lie in a GPU's local memory.
   static ONEPASS_HD double eps_of(double eps1, DType dtype) {
-    constexpr double kEpsilon[] = {0x1p-23, 0x1p-52, 0x1p-10, 0x1p-7};  // in DType's order
-    return eps1 < 0 ? kEpsilon[int(dtype)] : eps1;
+    if (!(eps1 < 0)) return eps1;
+    if (dtype == DType::f64) return 0x1p-52;
+    if (dtype == DType::f16) return 0x1p-10;
+    return dtype == DType::bf16 ? 0x1p-7 : 0x1p-23;
   }
   // The larger one, if `a` is a number.
   template <class T>
