@@ -14,6 +14,7 @@ import re
 import shutil
 import subprocess
 import sys
+from fnmatch import fnmatch
 from importlib import import_module
 from pathlib import Path
 
@@ -393,6 +394,19 @@ def test_formulas_are_only_in_kernels() -> None:
 )
 def test_a_formula_outside_kernels_is_seen(line: str) -> None:
     assert formulas(f"x = 1;\n  {line}") == [line]
+
+
+def test_the_map_of_csrc_names_every_file_once_in_its_folder() -> None:
+    text = (ROOT / "csrc" / "README.md").read_text(encoding="utf-8")
+    for folder in (path for path in (ROOT / "csrc").iterdir() if path.is_dir()):
+        section = text.partition(f"\n## {folder.name}\n")[2].partition("\n## ")[0]
+        named = re.findall(r"`(\w+\.(?:\*|[\w.]+))`", section)
+        files = [path.name for path in folder.iterdir()]
+        for file in files:
+            count = sum(fnmatch(file, name) for name in named)
+            assert count == 1, f"csrc/README.md names {folder.name}/{file} {count} times"
+        for name in named:
+            assert any(fnmatch(file, name) for file in files), f"csrc/README.md: no such {name}"
 
 
 def test_kernel_files_are_short() -> None:
