@@ -7,5 +7,5 @@ ONEPASS_CPU_UNIT(normalise) {
   using namespace onepass::ONEPASS_ISA;
   backend->bias_act = &bias_act;
   backend->bias_act_backward = &bias_act_backward;
-  add_channel_norms(backend, ChannelNorms{});
+  add_norms(backend, ChannelNorms{});
 }

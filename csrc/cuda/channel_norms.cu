@@ -7,5 +7,5 @@
 
 ONEPASS_CUDA_UNIT(channel_norms) {
   using namespace onepass::ONEPASS_ISA;
-  add_channel_norms(backend, ChannelNorms{});
+  add_norms(backend, ChannelNorms{});
 }

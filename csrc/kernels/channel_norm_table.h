@@ -7,7 +7,7 @@ ONEPASS_BEGIN
 namespace {
 
 template <template <class> class... R>
-void add_channel_norms(Backend* backend, List<R...>) {
+void add_norms(Backend* backend, List<R...>) {
   int index = 0;
   ((backend->channel_norm[index] = &channel_norm<R>,
     backend->channel_norm_backward[index++] = &channel_norm_backward<R>),
