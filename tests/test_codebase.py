@@ -14,6 +14,7 @@ import re
 import shutil
 import subprocess
 import sys
+from fnmatch import fnmatch
 from importlib import import_module
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from cases.activations import FORMS
 from onepass import _C, ops, optim
 from onepass.nn._activation import Activation
 from onepass.ops._ranges import SQUARES
+from onepass.optim import _optimizers, _riders
 
 ROOT = Path(__file__).resolve().parents[1]
 ACTIVATIONS = [kernel["name"] for kernel in _C.kernels() if kernel["kind"] == "activation"]
@@ -248,6 +250,12 @@ def test_every_promise_of_the_readme_is_linked_to_the_test_that_holds_it() -> No
         assert "[CUDA][" in row, f"README: no test is linked to the row {row[:40]}"
 
 
+def test_the_readme_lists_every_optimizer_and_rider() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    for name in (*_optimizers.__all__, *_riders.OF_GROUPS):
+        assert re.search(rf"\b{name}\b", text), f"README.md: its list lacks {name}"
+
+
 def test_names_of_options_are_the_same_forward_and_backward() -> None:
     for name in FUNCTIONS:
         if not name.endswith("_backward") or name == "batch_norm_backward":
@@ -393,6 +401,19 @@ def test_formulas_are_only_in_kernels() -> None:
 )
 def test_a_formula_outside_kernels_is_seen(line: str) -> None:
     assert formulas(f"x = 1;\n  {line}") == [line]
+
+
+def test_the_map_of_csrc_names_every_file_once_in_its_folder() -> None:
+    text = (ROOT / "csrc" / "README.md").read_text(encoding="utf-8")
+    for folder in (path for path in (ROOT / "csrc").iterdir() if path.is_dir()):
+        section = text.partition(f"\n## {folder.name}\n")[2].partition("\n## ")[0]
+        named = re.findall(r"`(\w+\.(?:\*|[\w.]+))`", section)
+        files = [path.name for path in folder.iterdir()]
+        for file in files:
+            count = sum(fnmatch(file, name) for name in named)
+            assert count == 1, f"csrc/README.md names {folder.name}/{file} {count} times"
+        for name in named:
+            assert any(fnmatch(file, name) for file in files), f"csrc/README.md: no such {name}"
 
 
 def test_kernel_files_are_short() -> None:

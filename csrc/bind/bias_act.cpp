@@ -31,7 +31,7 @@ constexpr auto kBiasActBackwardTable = join(kBackwardArrays, kEpilogueArguments,
 constexpr Contract kBiasActBackward = contract("bias_act_backward", kBiasActBackwardTable.at);
 
 py::object bias_act_backward(Arguments given) {
-  constexpr int kDbias = kBiasActBackward.find("dbias");
+  constexpr int kDbias = kBiasActBackward.position("dbias");
   ChannelBorder<kBiasActBackward, Channelwise> b(given);
   b.run([](const Backend& backend) { return backend.bias_act_backward; });
   return py::make_tuple(b.result(b.kOut), b.result(kDbias));

@@ -260,6 +260,18 @@ class BorderOf : public Border {
   Staging staging_;
 };
 
+// Sets a field of a call to the array at i; -1, of a table without that argument: leaves it alone.
+template <int i, const Contract& kContract, class Field>
+void place([[maybe_unused]] const BorderOf<kContract>& b, [[maybe_unused]] Field* to) {
+  if constexpr (i >= 0) {
+    if constexpr (std::is_same_v<Field, ChannelVector>) {
+      *to = b.vector(i);
+    } else {
+      *to = b.data(i);
+    }
+  }
+}
+
 // The arrays of an argument that is a list: opened, checked, and aligned; for a call that writes
 // none of them.
 struct BorderList {

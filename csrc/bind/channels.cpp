@@ -3,8 +3,6 @@
 #include <functional>
 #include <numeric>
 
-#include "bind/kernel_info.h"
-
 namespace onepass::bind {
 
 void set_channels(Border* b, Channelwise* call, int axis) {
@@ -15,24 +13,6 @@ void set_channels(Border* b, Channelwise* call, int axis) {
   call->inner = std::accumulate(x.shape + d + 1, x.shape + x.ndim, int64_t(1), std::multiplies<>());
   call->dtype = x.dtype();
   b->set(Shape::channel, {call->channels}, ": one value per channel");
-}
-
-void set_epilogue(const Border& b, Epilogue* epilogue, ActivationOptions* options, int activation) {
-  PyObject* const name = b.given(activation);
-  PyObject* const given = b.given(activation + 1);
-  const KernelInfo* info = find(activations(), string(b.op(), "activation", name));
-  if (!info)
-    value_error(b.op(), is("activation", name) + ", expected one of " + names_of(activations()));
-  const size_t count = info->hyper.size();
-  if (count > size_t(ActivationOptions::kMost)) throw std::logic_error("kMost is too small");
-  if (!PyTuple_Check(given) || size_t(PyTuple_GET_SIZE(given)) != count)
-    value_error(b.op(), is("options", given) + ", expected a tuple of " + std::to_string(count) +
-                            " for activation " + repr(name));
-  for (size_t i = 0; i < count; ++i)
-    options->values[i] = real(b.op(), info->hyper[i], PyTuple_GET_ITEM(given, Py_ssize_t(i)));
-  epilogue->activation = info->index;
-  epilogue->options = options->values;
-  epilogue->dropout = b.dropout(activation + 2, activation + 3, activation + 4);
 }
 
 }  // namespace onepass::bind

@@ -19,6 +19,8 @@ std::vector<Listed>& listed() {
 }  // namespace
 
 void list_contract(const Contract& contract, const py::object& callable) {
+  if (contract.count > Contract::kMostArguments)  // one that was made at run time
+    throw std::logic_error(std::string(contract.op) + ": kMostArguments is too small");
   listed().push_back({contract, callable});
 }
 

@@ -7,6 +7,7 @@
 // another role, such as a glu's half-sized output, add a Shape and a Kind; border.h stays as it is.
 #pragma once
 #include <cstdint>
+#include <stdexcept>
 #include <string_view>
 
 #include "bind/fast.h"
@@ -123,7 +124,8 @@ constexpr ArgumentList<(kCounts + ...)> join(const Argument (&... parts)[kCounts
   return all;
 }
 
-// The table of an operation, and where its arrays are: computed by the compiler.
+// The table of an operation, and where its arrays are: computed by the compiler. A call takes the
+// positions of its arguments from here, by their names.
 struct Contract {
   static constexpr int kMostArguments = 20;
   const char* op;
@@ -136,11 +138,16 @@ struct Contract {
   int8_t order[kMostArguments]{};  // positions of the arrays
   int8_t slot[kMostArguments]{};   // the inverse
 
-  // The position of an argument, or -1.
+  // The position of an argument: of one that some tables lack, which is -1 there,
   constexpr int find(std::string_view name) const {
     for (int i = 0; i < count; ++i)
       if (name == arguments[i].name) return i;
     return -1;
+  }
+  // and of one that the table has. A constant of any other name does not compile.
+  constexpr int position(std::string_view name) const {
+    const int i = find(name);
+    return i < 0 ? throw std::logic_error("no argument of that name") : i;
   }
 };
 template <int kCount>

@@ -21,6 +21,15 @@ constexpr Argument kTable[] = {
     {"loss", single, made},
 };
 constexpr Contract kCrossEntropy = contract(kOp, kTable);
+constexpr int kLogits = kCrossEntropy.position("logits");
+constexpr int kTarget = kCrossEntropy.position("target");
+constexpr int kWeight = kCrossEntropy.position("weight");
+constexpr int kOut = kCrossEntropy.position("out");
+constexpr int kSmoothing = kCrossEntropy.position("label_smoothing");
+constexpr int kIgnored = kCrossEntropy.position("ignore_index");
+constexpr int kReduction = kCrossEntropy.position("reduction");
+constexpr int kLosses = kCrossEntropy.position("losses");
+constexpr int kLoss = kCrossEntropy.position("loss");
 
 void set_shape(Border* b, CrossEntropy* call) {
   const Array& x = b->first();
@@ -38,7 +47,6 @@ void set_shape(Border* b, CrossEntropy* call) {
 }
 
 py::object cross_entropy(Arguments given) {
-  enum { kLogits, kTarget, kWeight, kOut, kSmoothing, kIgnored, kReduction, kLosses, kLoss };
   BorderOf<kCrossEntropy> b(given);
   CrossEntropy call{};
   call.label_smoothing = b.number(kSmoothing);

@@ -83,7 +83,8 @@ struct Activation {
 
 template <const Contract& kArrays, auto kTable>
 py::object activation(Arguments given, const Activation& a) {
-  constexpr int kOut = kArrays.count - 1;
+  constexpr int kOut = kArrays.position("out");
+  static_assert(kOut == kArrays.count - 1, "the inputs come first");
   BorderOf<kArrays> b(given, a.contract);
   const int option_count = a.contract.count - kArrays.count;
   double options[Contract::kMostArguments];
@@ -121,7 +122,9 @@ constexpr Argument kDropoutTable[] = {
 constexpr Contract kDropout = contract("dropout", kDropoutTable);
 
 py::object dropout(Arguments given) {
-  enum { kX, kOut, kP, kSeed, kOffset };
+  constexpr int kX = kDropout.position("x"), kOut = kDropout.position("out");
+  constexpr int kP = kDropout.position("p"), kSeed = kDropout.position("seed");
+  constexpr int kOffset = kDropout.position("offset");
   BorderOf<kDropout> b(given);
   const DropoutStream random = b.dropout(kP, kSeed, kOffset);
   const Array* const arrays[] = {&b[kOut], &b[kX]};
@@ -144,7 +147,9 @@ constexpr Argument kMaskTable[] = {
 constexpr Contract kMask = contract("dropout_mask", kMaskTable);
 
 py::object dropout_mask(Arguments given) {
-  enum { kOut, kElements, kP, kSeed, kOffset, kPacked };
+  constexpr int kOut = kMask.position("out"), kElements = kMask.position("count");
+  constexpr int kP = kMask.position("p"), kSeed = kMask.position("seed");
+  constexpr int kOffset = kMask.position("offset"), kPacked = kMask.position("packed");
   BorderOf<kMask> b(given);
   const Array& out = b[kOut];
   DropoutMask call;

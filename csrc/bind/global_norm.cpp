@@ -42,9 +42,9 @@ constexpr Argument kTable[] = {
     norm_order("ord"),
 };
 constexpr Contract kGlobalNorm = contract(kOp, kTable);
+constexpr int kArrays = kGlobalNorm.position("arrays"), kOrder = kGlobalNorm.position("ord");
 
 py::object global_norm(Arguments given) {
-  enum { kArrays, kOrder };
   given.expect(kOp, kGlobalNorm.given);
   const Items items(kOp, kTable[kArrays].name, given[kArrays]);
   const NormOrder order = order_of(given[kOrder]);

@@ -86,6 +86,7 @@ PYBIND11_MODULE(_C, m, pybind11::multiple_interpreters::not_supported()) {
   define_contracts(m);
   define_plan(m);
   define_plan_groups(m);
+  define_same_states(m);
   define_codes(m);
   define_runtime(m);
 }

@@ -3,8 +3,7 @@
 #include "cpu/activation_blocks.h"
 #include "cpu/loops.h"
 #include "cpu/unit.h"
-#include "kernels/activation.h"
-#include "kernels/activation_list.h"
+#include "kernels/activation_table.h"
 
 ONEPASS_BEGIN
 namespace {
@@ -24,20 +23,11 @@ void add_blocks(ActivationBlocks<T>* blocks, int index) {
   blocks->forward[index] = &forward_block<A, T>;
   blocks->backward[index] = &backward_block<A, T>;
 }
-
-template <template <class> class A>
-void add_activation(Backend* backend, int index) {
-  if constexpr (is_defined<A<float>>) {
-    backend->activation[index] = &elementwise<Forward<A>::template Kernel, kNoGradient>;
-    backend->activation_backward[index] = &elementwise<Backward<A>::template Kernel, kNoGradient>;
-    add_blocks<A>(&activation_table()->single, index);
-    add_blocks<A>(&activation_table()->twice, index);
-  }
-}
-template <template <class> class... A>
-void add_activations(Backend* backend, List<A...>) {
-  int index = 0;
-  (add_activation<A>(backend, index++), ...);
+void add_blocks(ActivationTable* table) {
+  for_each_defined(Activations{}, [=](auto tag, int index) {
+    add_blocks<decltype(tag)::template Of>(&table->single, index);
+    add_blocks<decltype(tag)::template Of>(&table->twice, index);
+  });
 }
 
 }  // namespace
@@ -45,5 +35,6 @@ ONEPASS_END
 
 ONEPASS_CPU_UNIT(ONEPASS_FORMULA) {
   using namespace onepass::ONEPASS_ISA;
-  add_activations(backend, Activations{});
+  add_activations(backend);
+  add_blocks(activation_table());
 }

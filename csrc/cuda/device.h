@@ -8,8 +8,8 @@
 //  1. A kernel uses the functions of this file, `__global__`, `__device__`, `__launch_bounds__`,
 //     `__grid_constant__`, threadIdx, blockIdx, blockDim, gridDim, and nothing else of CUDA: no
 //     inline PTX, cooperative groups, cp.async, textures, vector types or device-side globals.
-//  2. Shared memory is ONEPASS_SHARED or ONEPASS_DYNAMIC_SHARED, never `__shared__`. It starts as
-//     garbage: write before reading.
+//  2. Shared memory is ONEPASS_SHARED, never `__shared__`. It starts as garbage: write before
+//     reading.
 //  3. Launches go through launch(), never <<<>>>.
 //  4. Every thread of a block reaches the same block_sync. A warp operation names its lanes by mask
 //     and all of those lanes arrive at the same source line. So no return before a barrier or warp
@@ -35,23 +35,19 @@
 #error "csrc/cuda/device.h needs nvcc, or the simulator: add -I tests/cuda_sim"
 #endif
 
+// ONEPASS_CUDA_OR_SIM is for the wrappers here and in tests/cuda_sim/spare.cuh alone.
 #ifdef __CUDACC__
 #define ONEPASS_DEVICE __device__ __forceinline__
 #define ONEPASS_UNROLL _Pragma("unroll")
 #define ONEPASS_NO_UNROLL _Pragma("unroll 1")
 // Shared variable of the block: ONEPASS_SHARED(float, tile, [32][33]); aligned to 16 bytes.
 #define ONEPASS_SHARED(T, name, ...) __shared__ __align__(16) T name __VA_ARGS__
-// Pointer to the launch's shared_bytes, aligned to 16: ONEPASS_DYNAMIC_SHARED(float, row);
-#define ONEPASS_DYNAMIC_SHARED(T, name)                                          \
-  extern __shared__ __align__(16) unsigned char onepass_dynamic_shared_memory[]; \
-  T* name = reinterpret_cast<T*>(onepass_dynamic_shared_memory)
 #define ONEPASS_CUDA_OR_SIM(real, simulated) real
 #else
 #define ONEPASS_DEVICE inline
 #define ONEPASS_UNROLL
 #define ONEPASS_NO_UNROLL
 #define ONEPASS_SHARED(T, name, ...) auto& name = ::cusim::shared_variable<T __VA_ARGS__>([] {})
-#define ONEPASS_DYNAMIC_SHARED(T, name) T* name = ::cusim::dynamic_shared<T>()
 #define ONEPASS_CUDA_OR_SIM(real, simulated) simulated
 #endif
 
@@ -105,77 +101,15 @@ ONEPASS_DEVICE T warp_shuffle_xor(unsigned mask, T value, int lane_bits,
                              cusim::shuffle(mask, value, cusim::lane() ^ lane_bits, site));
 }
 
-// Each lane gets `value` of the lane `distance` above; the top `distance` lanes keep their own.
-template <class T>
-ONEPASS_DEVICE T warp_shuffle_down(unsigned mask, T value, int distance,
-                                   [[maybe_unused]] Site site = Site::here()) {
-  static_assert(sizeof(T) == 4 || sizeof(T) == 8, "a shuffle moves 4 or 8 bytes");
-  return ONEPASS_CUDA_OR_SIM(__shfl_down_sync(mask, value, distance),
-                             cusim::shuffle(mask, value, cusim::lane_above(distance), site));
-}
-
-// Bit i of the result is lane i's predicate; 0 outside the mask.
-ONEPASS_DEVICE unsigned warp_ballot(unsigned mask, bool predicate,
-                                    [[maybe_unused]] Site site = Site::here()) {
-  return ONEPASS_CUDA_OR_SIM(__ballot_sync(mask, predicate), cusim::ballot(mask, predicate, site));
-}
-
+// Whether the predicate of any lane in the mask is true.
 ONEPASS_DEVICE bool warp_any(unsigned mask, bool predicate,
                              [[maybe_unused]] Site site = Site::here()) {
   return ONEPASS_CUDA_OR_SIM(__any_sync(mask, predicate), cusim::ballot(mask, predicate, site)) !=
          0;
 }
 
-ONEPASS_DEVICE bool warp_all(unsigned mask, bool predicate,
-                             [[maybe_unused]] Site site = Site::here()) {
-  return ONEPASS_CUDA_OR_SIM(__all_sync(mask, predicate) != 0,
-                             cusim::ballot(mask, predicate, site) == mask);
-}
-
 // ---- Atomics -----------------------------------------------------------------------------------
-// On 4- and 8-byte integers, device-wide and relaxed; each returns the value before.
-
-// CUDA's overloads take int, unsigned, long long, unsigned long long; int64_t here is long.
-template <class T>
-using CudaInteger =
-    std::conditional_t<sizeof(T) == 4, std::conditional_t<std::is_signed_v<T>, int, unsigned>,
-                       std::conditional_t<std::is_signed_v<T>, long long, unsigned long long>>;
-
-template <class T>
-ONEPASS_DEVICE CudaInteger<T>* cuda_integer(T* address) {
-  static_assert(std::is_integral_v<T> && (sizeof(T) == 4 || sizeof(T) == 8),
-                "atomics are on integers of 4 or 8 bytes");
-  return reinterpret_cast<CudaInteger<T>*>(address);
-}
-
-// Wraps around on overflow. Unsigned: CUDA has no signed 8-byte form.
-template <class T>
-ONEPASS_DEVICE T atomic_add(T* address, T value) {
-  static_assert(std::is_unsigned_v<T>, "atomic_add is on unsigned integers");
-  return ONEPASS_CUDA_OR_SIM(atomicAdd(cuda_integer(address), CudaInteger<T>(value)),
-                             cusim::atomic(address, [=](T old) { return old + value; }));
-}
-
-template <class T>
-ONEPASS_DEVICE T atomic_min(T* address, T value) {
-  return ONEPASS_CUDA_OR_SIM(
-      atomicMin(cuda_integer(address), CudaInteger<T>(value)),
-      cusim::atomic(address, [=](T old) { return value < old ? value : old; }));
-}
-
-template <class T>
-ONEPASS_DEVICE T atomic_max(T* address, T value) {
-  return ONEPASS_CUDA_OR_SIM(
-      atomicMax(cuda_integer(address), CudaInteger<T>(value)),
-      cusim::atomic(address, [=](T old) { return old < value ? value : old; }));
-}
-
-template <class T>
-ONEPASS_DEVICE T atomic_or(T* address, T value) {
-  static_assert(std::is_unsigned_v<T>, "atomic_or is on unsigned integers");
-  return ONEPASS_CUDA_OR_SIM(atomicOr(cuda_integer(address), CudaInteger<T>(value)),
-                             cusim::atomic(address, [=](T old) { return old | value; }));
-}
+// Device-wide and relaxed.
 
 // Counts 0, 1, …, last, 0, 1, …: the caller that gets `last` is the last of last + 1 to arrive, and
 // the counter is ready for the next launch.
@@ -231,47 +165,33 @@ struct alignas(N * sizeof(T) == 8 ? 8 : 16) Pack {
 
 #ifdef __CUDACC__
 // Copies as uint4 or uint2, each one instruction: nvcc may turn a plain assignment into four. The
-// clobber keeps a load behind the stores before it; CUDA's __ldcs has none.
-ONEPASS_DEVICE uint4 load_piece(const uint4* address, bool streaming) {
+// clobber keeps a load behind the stores before it.
+ONEPASS_DEVICE uint4 load_piece(const uint4* address) {
   uint4 v;
-  if (streaming) {
-    asm volatile("ld.global.cs.v4.u32 {%0, %1, %2, %3}, [%4];"
-                 : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
-                 : "l"(__cvta_generic_to_global(address))
-                 : "memory");
-  } else {
-    asm volatile("ld.global.v4.u32 {%0, %1, %2, %3}, [%4];"
-                 : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
-                 : "l"(__cvta_generic_to_global(address))
-                 : "memory");
-  }
+  asm volatile("ld.global.v4.u32 {%0, %1, %2, %3}, [%4];"
+               : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
+               : "l"(__cvta_generic_to_global(address))
+               : "memory");
   return v;
 }
-ONEPASS_DEVICE uint2 load_piece(const uint2* address, bool streaming) {
+ONEPASS_DEVICE uint2 load_piece(const uint2* address) {
   uint2 v;
-  if (streaming) {
-    asm volatile("ld.global.cs.v2.u32 {%0, %1}, [%2];"
-                 : "=r"(v.x), "=r"(v.y)
-                 : "l"(__cvta_generic_to_global(address))
-                 : "memory");
-  } else {
-    asm volatile("ld.global.v2.u32 {%0, %1}, [%2];"
-                 : "=r"(v.x), "=r"(v.y)
-                 : "l"(__cvta_generic_to_global(address))
-                 : "memory");
-  }
+  asm volatile("ld.global.v2.u32 {%0, %1}, [%2];"
+               : "=r"(v.x), "=r"(v.y)
+               : "l"(__cvta_generic_to_global(address))
+               : "memory");
   return v;
 }
 template <size_t kBytes>
 using PieceOf = std::conditional_t<kBytes == 8, uint2, uint4>;
-template <bool kStreaming, class T, int N>
+template <class T, int N>
 ONEPASS_DEVICE Pack<T, N> load_pieces(const T* address) {
   using Piece = PieceOf<N * sizeof(T)>;
   const Piece* source = reinterpret_cast<const Piece*>(address);
   constexpr int kPieces = N * sizeof(T) / sizeof(Piece);
   Piece pieces[kPieces];
   ONEPASS_UNROLL
-  for (int i = 0; i < kPieces; ++i) pieces[i] = load_piece(source + i, kStreaming);
+  for (int i = 0; i < kPieces; ++i) pieces[i] = load_piece(source + i);
   Pack<T, N> pack;
   memcpy(pack.value, pieces, sizeof(pack));
   return pack;
@@ -299,7 +219,7 @@ ONEPASS_DEVICE void store_pieces(T* address, const Pack<T, N>& pack) {
 // simulator names the line.
 template <int N, class T>
 ONEPASS_DEVICE Pack<T, N> load_pack(const T* address, [[maybe_unused]] Site site = Site::here()) {
-  return ONEPASS_CUDA_OR_SIM((load_pieces<false, T, N>(address)),
+  return ONEPASS_CUDA_OR_SIM((load_pieces<T, N>(address)),
                              (*cusim::aligned<const Pack<T, N>>(address, site)));
 }
 
@@ -311,13 +231,6 @@ ONEPASS_DEVICE void store_pack(T* address, const Pack<T, N>& pack,
 }
 
 // The same for memory that nothing reads again soon: its lines leave the cache first.
-template <int N, class T>
-ONEPASS_DEVICE Pack<T, N> load_pack_streaming(const T* address,
-                                              [[maybe_unused]] Site site = Site::here()) {
-  return ONEPASS_CUDA_OR_SIM((load_pieces<true, T, N>(address)),
-                             (*cusim::aligned<const Pack<T, N>>(address, site)));
-}
-
 template <class T, int N>
 ONEPASS_DEVICE void store_pack_streaming(T* address, const Pack<T, N>& pack,
                                          [[maybe_unused]] Site site = Site::here()) {
@@ -349,16 +262,6 @@ cudaError_t launch(void (*kernel)(P...), dim3 grid, dim3 block, size_t shared_by
   (void)stream;
   return cusim::launch(kernel, grid, block, shared_bytes, addresses);
 #endif
-}
-
-// Lets `kernel` be launched with up to `bytes` of dynamic shared memory; needed once per device
-// where dynamic and static shared memory together exceed 48 KiB.
-template <class... P>
-cudaError_t allow_dynamic_shared(void (*kernel)(P...), size_t bytes) {
-  return ONEPASS_CUDA_OR_SIM(
-      cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
-                           cudaFuncAttributeMaxDynamicSharedMemorySize, int(bytes)),
-      cusim::allow_dynamic_shared(reinterpret_cast<const void*>(kernel), bytes));
 }
 
 // The grid of a persistent kernel: the number of blocks of `threads` threads that the current
@@ -395,5 +298,3 @@ inline const char* error_string(cudaError_t error) {
 
 }  // namespace cuda
 }  // namespace onepass
-
-#undef ONEPASS_CUDA_OR_SIM

@@ -450,6 +450,11 @@ void with_call(const Channelwise& c, F f) {
   is_light(c.epilogue) ? with_stored<R, true>(c.dtype, f) : with_stored<R, false>(c.dtype, f);
 }
 
+template <template <class> class R, bool kForward, class Description>
+void run(const Description& d) {
+  with_call<R>(d, [&](auto kind) { run<kForward>(d, describe<decltype(kind)>(d, !kForward)); });
+}
+
 }  // namespace normalise
 
 inline int64_t channelwise_workspace(const Channelwise& c) {
@@ -461,15 +466,15 @@ inline int64_t channelwise_workspace(const Channelwise& c) {
 template <bool kForward>
 void bias_act(const Channelwise& c) {
   if (kForward && c.outer * c.channels * c.inner == 0) return;
-  normalise::with_call<BiasRule>(c, [&](auto kind) {
-    normalise::run<kForward>(c, normalise::describe<decltype(kind)>(c, !kForward));
-  });
+  normalise::run<BiasRule, kForward>(c);
 }
-template <template <class> class R, bool kForward>
+template <template <class> class R>
 void channel_norm(const ChannelNorm& n) {
-  normalise::with_call<R>(n, [&](auto kind) {
-    normalise::run<kForward>(n, normalise::describe<decltype(kind)>(n, !kForward));
-  });
+  normalise::run<R, true>(n);
+}
+template <template <class> class R>
+void channel_norm_backward(const ChannelNorm& n) {
+  normalise::run<R, false>(n);
 }
 
 }  // namespace

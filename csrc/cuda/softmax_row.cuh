@@ -8,17 +8,20 @@ ONEPASS_BEGIN
 namespace {
 namespace rows {
 
-// exp(x - m). kNarrow: what follows is rounded to 16 bits, so the error of the product with log2(e)
-// may stay; otherwise it is added again, for an error of three units in the last place.
+// exp(x - m). A loss on a GPU need not have the CPU's bits, so the device's own instruction takes
+// the place of the polynomial of core/exp.h (docs/performance.md). kNarrow: what follows is rounded
+// to 16 bits, so the error of the product with log2(e) may stay; otherwise it is added again, for
+// an error of three units in the last place.
 template <bool kNarrow>
 ONEPASS_DEVICE float exp_below(float x, float m) {
-  constexpr float kLog2e = 0x1.715476p0f, kLog2eLow = 0x1.4ae0cp-26f, kLn2 = 0x1.62e43p-1f;
+  using F = math::Format<float>;
+  constexpr float kLog2eLow = 0x1.4ae0cp-26f;  // log2(e) - kLog2e
   float d = x - m;
-  if constexpr (kNarrow) return exp2_approximate(d * kLog2e);
+  if constexpr (kNarrow) return exp2_approximate(d * F::kLog2e);
   d = d < -200.0f ? -200.0f : d;  // -Inf - -Inf below would be NaN
-  const float t = d * kLog2e, y = exp2_approximate(t);
-  const float lost = math::muladd(d, kLog2eLow, math::muladd(d, kLog2e, -t));
-  return math::muladd(y, lost * kLn2, y);
+  const float t = d * F::kLog2e, y = exp2_approximate(t);
+  const float lost = math::muladd(d, kLog2eLow, math::muladd(d, F::kLog2e, -t));
+  return math::muladd(y, lost * F::kLn2Hi, y);
 }
 
 // The largest of some logits, and Σ exp(x - largest).

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from onepass._suggest import suggestion
 
@@ -52,3 +52,12 @@ def suggest_keywords(function: Callable[P, R]) -> Callable[P, R]:
         return function(*args, **kwargs)
 
     return checked
+
+
+class SuggestsKeywords:
+    """Base of classes of which those in this package have `suggest_keywords` constructors."""
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if cls.__module__.startswith("onepass.") and "__init__" in vars(cls):
+            cls.__init__ = suggest_keywords(cls.__init__)  # type: ignore[method-assign]

@@ -145,6 +145,6 @@ for _name in (*(side + name for side in ("", "r", "i") for name in _BINARY), *_O
     setattr(Parameter, f"__{_name}__", _refuse)
 
 
-def array_of(parameter: Any) -> Array:
+def data_of(parameter: Any) -> Array:
     """The array of a ``Parameter``; anything else is one."""
     return parameter.data if isinstance(parameter, Parameter) else parameter

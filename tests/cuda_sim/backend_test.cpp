@@ -299,7 +299,16 @@ void staged(Run<Elementwise> update, DType dtype, std::string* bits) {
     std::vector<Tensor> tensors{tensor_of(size, computing(dtype), operands, shape)};
     tensors[0].rows = 6;
     std::vector<double> row(kOptions.begin(), kOptions.begin() + kHyper);
-    row.insert(row.end(), {0.1, 1, 0.01, 0.25, double(narrow && !with_master), 0.5, 1, 3});
+    double stages[kStageValues] = {};
+    stages[kNoise] = 0.1;
+    stages[kCautious] = 1;
+    stages[kThreshold] = 0.01;
+    stages[kAverageGain] = 0.25;
+    stages[kStochastic] = narrow && !with_master;
+    stages[kMaxRowNorm] = 0.5;
+    stages[kDither] = 1;
+    stages[kStageStep] = 3;
+    row.insert(row.end(), stages, stages + kStageValues);
     Elementwise call = call_on(tensors, row);
     call.stages.active = call.stages.in_order = call.stages.has_limit = true;
     call.stages.first = kOwn;

@@ -1,7 +1,7 @@
 // Kernels with one mistake each. ../test_cuda_sim.py says which builds of the simulator report it;
 // the report must name every line here that carries MISTAKE and the mistake's name.
 #pragma once
-#include "cuda/device.h"
+#include "spare.cuh"
 
 namespace planted {
 

@@ -1,8 +1,8 @@
-// Kernels without mistakes, one for each thing that device.h offers. They must give no report in
-// any build of the simulator, the same bits in every order, and compile under nvcc without a
-// warning.
+// Kernels without mistakes, one for each thing that device.h and spare.cuh offer. They must give no
+// report in any build of the simulator, the same bits in every order, and compile under nvcc
+// without a warning.
 #pragma once
-#include "cuda/device.h"
+#include "spare.cuh"
 
 namespace right {
 
@@ -39,7 +39,7 @@ __global__ void __launch_bounds__(256) elementwise(const T* x, T* y, int64_t n, 
   constexpr int kWidth = 16 / int(sizeof(T));
   const int64_t packs = n / kWidth;
   for (int64_t i = global_thread(); i < packs; i += grid_threads()) {
-    const Pack<T> from = load_pack_streaming<kWidth>(x + i * kWidth);
+    const Pack<T> from = load_pack<kWidth>(x + i * kWidth);
     Pack<T> to = load_pack<kWidth>(y + i * kWidth);
     ONEPASS_UNROLL
     for (int k = 0; k < kWidth; ++k) to[k] = op(from[k], to[k]);

@@ -10,7 +10,7 @@ import numpy as np
 from onepass import _numbers as numbers
 from onepass._array import Array
 from onepass._kind import check_owned, namespace
-from onepass._parameter import Parameter
+from onepass._parameter import data_of
 from onepass.nn._random import init_generator
 
 T = TypeVar("T")  # an array or a Parameter; initialisers return their argument
@@ -18,17 +18,17 @@ T = TypeVar("T")  # an array or a Parameter; initialisers return their argument
 
 def fill(tensor: T, values: Array | float) -> T:
     """Write host values, rounded to the dtype of ``tensor``."""
-    array = array_of(tensor)
+    array = floats_of(tensor)
     array[...] = namespace(array).asarray(values, array.dtype)
     return tensor
 
 
 def normal(tensor: T, mean: float, std: float, seed: int | None) -> T:
-    return fill(tensor, mean + std * generator(seed).standard_normal(array_of(tensor).shape))
+    return fill(tensor, mean + std * generator(seed).standard_normal(floats_of(tensor).shape))
 
 
 def uniform(tensor: T, low: float, high: float, seed: int | None) -> T:
-    return fill(tensor, generator(seed).uniform(low, high, array_of(tensor).shape))
+    return fill(tensor, generator(seed).uniform(low, high, floats_of(tensor).shape))
 
 
 def uniform_of(tensor: T, variance: float, seed: int | None) -> T:
@@ -37,9 +37,9 @@ def uniform_of(tensor: T, variance: float, seed: int | None) -> T:
     return uniform(tensor, -bound, bound, seed)
 
 
-def array_of(tensor: Any) -> Array:
+def floats_of(tensor: Any) -> Array:
     """``tensor``, or the array that it holds if it is a Parameter; must hold floats."""
-    array = tensor.data if isinstance(tensor, Parameter) else tensor
+    array = data_of(tensor)
     check_owned("nn.init", "tensor", array)
     return array
 
@@ -53,7 +53,7 @@ def generator(seed: int | None) -> np.random.Generator:
 
 def fans(tensor: Any) -> tuple[int, int]:
     """``(fan_in, fan_out)`` of an array (out, in, *kernel); an empty array counts as 1."""
-    shape = array_of(tensor).shape
+    shape = floats_of(tensor).shape
     if len(shape) < 2:
         raise ValueError(
             f"nn.init: 'tensor' has shape {tuple(shape)}, expected at least 2 axes: fan_in and "

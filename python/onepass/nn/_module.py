@@ -13,7 +13,7 @@ import numpy as np
 
 from onepass import _numbers as numbers
 from onepass._array import Array
-from onepass._keywords import suggest_keywords
+from onepass._keywords import SuggestsKeywords
 from onepass._parameter import Parameter
 from onepass.nn import _state_dict
 from onepass.nn._facts import NOT_COUNTED, bypassable, edits
@@ -25,7 +25,7 @@ M = TypeVar("M", bound="Module")
 DEPTH = 8  # containers in containers that are looked into
 
 
-class Module(Saves):
+class Module(Saves, SuggestsKeywords):
     """Base of all layers: parameters, running statistics, forward and backward.
 
     A subclass sets `Parameter` and `Module` attributes in its constructor, and writes two methods::
@@ -69,11 +69,6 @@ class Module(Saves):
     statistics_frozen: bool = False  # set by freeze(); batch norms heed it
     buffer_names: ClassVar[tuple[str, ...]] = ()  # attributes that belong to the state, untrained
     _holds_eval: bool = False  # eval() was called on this very module, and no train() since
-
-    def __init_subclass__(cls, **options: Any) -> None:
-        super().__init_subclass__(**options)
-        if cls.__module__.startswith("onepass.") and "__init__" in vars(cls):
-            cls.__init__ = suggest_keywords(cls.__init__)  # type: ignore[method-assign]
 
     def __setattr__(self, name: str, value: Any) -> None:
         if isinstance(vars(self).get(name), Parameter) and not isinstance(

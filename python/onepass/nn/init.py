@@ -244,7 +244,7 @@ def orthogonal(tensor: T, gain: float = 1.0, *, seed: int | None = None) -> T:
         True
     """
     gain = numbers.in_range("orthogonal", "gain", gain)
-    shape = _fill.array_of(tensor).shape
+    shape = _fill.floats_of(tensor).shape
     if len(shape) < 2:
         raise ValueError(f"orthogonal: 'tensor' has shape {tuple(shape)}, expected at least 2 axes")
     rows, columns = shape[0], math.prod(shape[1:])

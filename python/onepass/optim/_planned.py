@@ -12,7 +12,7 @@ import numpy as np
 from onepass import _C
 from onepass._array import Array, DType, copy_into
 from onepass._one_thread import OneThread
-from onepass._parameter import Parameter, array_of
+from onepass._parameter import Parameter, data_of
 from onepass.ops._rule import Launch, Rule, State, uniform
 from onepass.optim import _codes
 from onepass.optim._groups import filled
@@ -131,7 +131,7 @@ class Planned:
 
     def _array_of(self, parameter: Any) -> Array:
         """What a step writes to for ``parameter``."""
-        return array_of(parameter)
+        return data_of(parameter)
 
     @classmethod
     def _refused_riders(cls) -> frozenset[str]:

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from onepass._array import Array, copy_into, zeros_like
-from onepass._parameter import array_of
+from onepass._parameter import data_of
 from onepass.optim._schedule_free import ScheduleFree
 
 
@@ -75,7 +75,7 @@ def _pairs(optimizer: Any) -> list[tuple[Array, Array]]:
         return []
     params = [p for group in optimizer.param_groups for p in group["params"]]
     return [
-        (array_of(p), average)
+        (data_of(p), average)
         for p, average in zip(params, optimizer.averages, strict=True)
         if average is not None and getattr(p, "requires_grad", True)
     ]

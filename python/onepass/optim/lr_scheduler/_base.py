@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from onepass import _numbers as numbers
-from onepass._keywords import suggest_keywords
+from onepass._keywords import SuggestsKeywords
 from onepass._one_thread import OneThread
 from onepass.optim.lr_scheduler import _zeros as zeros
 from onepass.optim.lr_scheduler._arguments import current_lrs, groups_of
@@ -22,7 +22,7 @@ _LIVE: weakref.WeakSet[LRScheduler] = weakref.WeakSet()  # those that something 
 _LOCK = threading.Lock()  # other threads make schedules of other optimizers meanwhile
 
 
-class LRScheduler:
+class LRScheduler(SuggestsKeywords):
     """Base of all schedules: a subclass gives ``rate(lr, t, group)``.
 
     Args:
@@ -41,11 +41,6 @@ class LRScheduler:
 
     interval: str = "epoch"
     total_steps: int | None = None
-
-    def __init_subclass__(cls, **options: Any) -> None:
-        super().__init_subclass__(**options)
-        if cls.__module__.startswith("onepass.") and "__init__" in vars(cls):
-            cls.__init__ = suggest_keywords(cls.__init__)  # type: ignore[method-assign]
 
     def __init__(
         self, optimizer: Any, last_epoch: int = -1, interval: Interval | None = None

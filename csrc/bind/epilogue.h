@@ -1,0 +1,21 @@
+// The activation and dropout that follow a norm or a bias, in the same call.
+#pragma once
+#include "bind/border.h"
+
+namespace onepass::bind {
+
+// The arguments of every such call after its arrays.
+constexpr Argument kEpilogueArguments[] = {
+    text("activation"), options("options"), number("dropout_p", 0, 1), word("seed"), word("offset"),
+};
+
+// The activation's options, in memory that lives as long as the call. Each activation has a
+// contract, in which they are arguments, so none has more.
+struct ActivationOptions {
+  double values[Contract::kMostArguments];
+};
+
+// Reads kEpilogueArguments, which begin at `activation`.
+void set_epilogue(const Border& b, Epilogue* epilogue, ActivationOptions* options, int activation);
+
+}  // namespace onepass::bind

@@ -1,0 +1,97 @@
+// What the simulator can do beyond what csrc/cuda/device.h offers, for the models of right.cuh and
+// the mistakes of planted.cuh. A kernel that needs one of these moves it there.
+#pragma once
+#include "cuda/device.h"
+
+#ifdef __CUDACC__
+// Pointer to the launch's shared_bytes, aligned to 16: ONEPASS_DYNAMIC_SHARED(float, row);
+#define ONEPASS_DYNAMIC_SHARED(T, name)                                          \
+  extern __shared__ __align__(16) unsigned char onepass_dynamic_shared_memory[]; \
+  T* name = reinterpret_cast<T*>(onepass_dynamic_shared_memory)
+#else
+#define ONEPASS_DYNAMIC_SHARED(T, name) T* name = ::cusim::dynamic_shared<T>()
+#endif
+
+namespace onepass {
+namespace cuda {
+
+// Each lane gets `value` of the lane `distance` above; the top `distance` lanes keep their own.
+template <class T>
+ONEPASS_DEVICE T warp_shuffle_down(unsigned mask, T value, int distance,
+                                   [[maybe_unused]] Site site = Site::here()) {
+  static_assert(sizeof(T) == 4 || sizeof(T) == 8, "a shuffle moves 4 or 8 bytes");
+  return ONEPASS_CUDA_OR_SIM(__shfl_down_sync(mask, value, distance),
+                             cusim::shuffle(mask, value, cusim::lane_above(distance), site));
+}
+
+// Bit i of the result is lane i's predicate; 0 outside the mask.
+ONEPASS_DEVICE unsigned warp_ballot(unsigned mask, bool predicate,
+                                    [[maybe_unused]] Site site = Site::here()) {
+  return ONEPASS_CUDA_OR_SIM(__ballot_sync(mask, predicate), cusim::ballot(mask, predicate, site));
+}
+
+ONEPASS_DEVICE bool warp_all(unsigned mask, bool predicate,
+                             [[maybe_unused]] Site site = Site::here()) {
+  return ONEPASS_CUDA_OR_SIM(__all_sync(mask, predicate) != 0,
+                             cusim::ballot(mask, predicate, site) == mask);
+}
+
+// ---- Atomics -----------------------------------------------------------------------------------
+// On 4- and 8-byte integers, device-wide and relaxed; each returns the value before.
+
+// CUDA's overloads take int, unsigned, long long, unsigned long long; int64_t here is long.
+template <class T>
+using CudaInteger =
+    std::conditional_t<sizeof(T) == 4, std::conditional_t<std::is_signed_v<T>, int, unsigned>,
+                       std::conditional_t<std::is_signed_v<T>, long long, unsigned long long>>;
+
+template <class T>
+ONEPASS_DEVICE CudaInteger<T>* cuda_integer(T* address) {
+  static_assert(std::is_integral_v<T> && (sizeof(T) == 4 || sizeof(T) == 8),
+                "atomics are on integers of 4 or 8 bytes");
+  return reinterpret_cast<CudaInteger<T>*>(address);
+}
+
+// Wraps around on overflow. Unsigned: CUDA has no signed 8-byte form.
+template <class T>
+ONEPASS_DEVICE T atomic_add(T* address, T value) {
+  static_assert(std::is_unsigned_v<T>, "atomic_add is on unsigned integers");
+  return ONEPASS_CUDA_OR_SIM(atomicAdd(cuda_integer(address), CudaInteger<T>(value)),
+                             cusim::atomic(address, [=](T old) { return old + value; }));
+}
+
+template <class T>
+ONEPASS_DEVICE T atomic_min(T* address, T value) {
+  return ONEPASS_CUDA_OR_SIM(
+      atomicMin(cuda_integer(address), CudaInteger<T>(value)),
+      cusim::atomic(address, [=](T old) { return value < old ? value : old; }));
+}
+
+template <class T>
+ONEPASS_DEVICE T atomic_max(T* address, T value) {
+  return ONEPASS_CUDA_OR_SIM(
+      atomicMax(cuda_integer(address), CudaInteger<T>(value)),
+      cusim::atomic(address, [=](T old) { return old < value ? value : old; }));
+}
+
+template <class T>
+ONEPASS_DEVICE T atomic_or(T* address, T value) {
+  static_assert(std::is_unsigned_v<T>, "atomic_or is on unsigned integers");
+  return ONEPASS_CUDA_OR_SIM(atomicOr(cuda_integer(address), CudaInteger<T>(value)),
+                             cusim::atomic(address, [=](T old) { return old | value; }));
+}
+
+// ---- Launches ----------------------------------------------------------------------------------
+
+// Lets `kernel` be launched with up to `bytes` of dynamic shared memory; needed once per device
+// where dynamic and static shared memory together exceed 48 KiB.
+template <class... P>
+cudaError_t allow_dynamic_shared(void (*kernel)(P...), size_t bytes) {
+  return ONEPASS_CUDA_OR_SIM(
+      cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
+                           cudaFuncAttributeMaxDynamicSharedMemorySize, int(bytes)),
+      cusim::allow_dynamic_shared(reinterpret_cast<const void*>(kernel), bytes));
+}
+
+}  // namespace cuda
+}  // namespace onepass
