@@ -76,7 +76,7 @@ DATA = [
     ),
     Mutant(
         "tables: the first cell decides what a column is",
-        f"{FOLDER}/_decide.py",
+        f"{FOLDER}/_signs.py",
         "figures(values) if values",
         "figures(values[:1]) if values",
         (f"{TABLES}::test_a_target_that_begins_with_a_number_may_be_text",),

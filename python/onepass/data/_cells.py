@@ -106,6 +106,11 @@ def is_date(cell: str) -> bool:
     return _DATE.fullmatch(cell) is not None
 
 
+def dates_among(values: Sequence[str]) -> bool:
+    """Whether most of the words are dates or times."""
+    return 2 * sum(map(is_date, values)) > len(values)
+
+
 def is_figure(cell: str) -> bool:
     """Whether the cell is a number in some way of writing."""
     return is_plain(cell) or bool(figures([cell]).readings)

@@ -14,8 +14,9 @@ from onepass import _numbers as numbers
 from onepass._suggest import suggestion
 from onepass.data._columns import Columns, Floats, Numbers
 from onepass.data._decide import decided
-from onepass.data._encoding import FILL, Encoding, check_unit, columns_of
+from onepass.data._encoding import FILL, Encoding, columns_of
 from onepass.data._features import check_features, left_out_empty, refuse_gaps
+from onepass.data._likeness import check_unit
 from onepass.data._notes import notes_on
 from onepass.data._reader import FrameTable, TextTable, open_table
 from onepass.data._reading import Reading
