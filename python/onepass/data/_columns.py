@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 from onepass._suggest import suggestion
 
 Floats = NDArray[np.float64]
+TRUTH_UNIT = "true or false"  # what 1 and 0 carry that were True and False
 
 
 @dataclass(frozen=True)
 class Numbers:
-    """Numbers, NaN where a cell is missing; ``unit`` is what they carry: %, $, kg …"""
+    """Numbers, NaN where a cell is missing; ``unit`` is what they carry: %, $, kg, TRUTH_UNIT …"""
 
     values: Floats
     unit: str = ""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from onepass.data._cells import TRUTH, are_codes, is_missing
-from onepass.data._columns import Column, Numbers, Words
+from onepass.data._columns import TRUTH_UNIT, Column, Numbers, Words
 from onepass.data._cures import keep_words, leave_out
 from onepass.data._mixtures import refuse_mixture, refuse_scaled
 from onepass.data._reader import FrameTable, Raw, TextTable
@@ -39,7 +39,7 @@ def feature(cells: Cells, signs: Signs, trained: bool = False) -> Column:
     if cells.figures.readings:
         return cells.numbers(cells.settled(signs), cells.figures.unit)
     if all(word.lower() in TRUTH for word in cells.values):
-        return cells.numbers(TRUTH[word.lower()] for word in cells.values)
+        return cells.numbers((TRUTH[word.lower()] for word in cells.values), TRUTH_UNIT)
     out = "" if trained else f", or {leave_out([cells.name])}"
     keep = "" if trained else f", or pass {keep_words([cells.name])}"
     refuse_scaled(cells, keep)
@@ -60,8 +60,8 @@ class Decided:
     """The columns of a table: features as numbers or words, the target, ``aim``, as cells.
 
     Attributes:
-        doubtful: columns of which the cells alone do not say what their points and commas are, each
-            with such a cell.
+        doubtful: columns of which the cells alone do not say what their points and commas are, and
+            which were read as numbers, or are the target.
     """
 
     features: dict[str, Column]
@@ -69,21 +69,27 @@ class Decided:
     signs: Signs
     raw: Raw
     aim: str | None
-    doubtful: Mapping[str, Cells]
+    doubtful: Sequence[Cells]
 
-    def notes_on_signs(self) -> tuple[str, ...]:
-        """What was read as the rest of the file shows, with the first such cell."""
-        found = []
-        for name, cells in self.doubtful.items():
-            column = self.target if name == self.aim else self.features.get(name)
-            if isinstance(column, Numbers):
-                word = cells.doubted()
-                number = column.values[cells.row_of(word) - 1]
-                found.append(f"{word} in {name!r} is {number:.15g}")
-        if not found:
-            return ()
+    def notes_on_signs(self, words: Sequence[str] = ()) -> tuple[str, ...]:
+        """What was read as other columns, or the training, show, with the first such cell.
+
+        Args:
+            words: the names of the target's classes: cells that are names were not read.
+        """
+        read: dict[str, list[str]] = {}
+        for cells in self.doubtful:
+            if cells.name != self.aim or cells.doubted() not in words:
+                why, what = cells.doubt(self.signs)
+                read.setdefault(why, []).append(what)
+        read.pop("", None)
         cure = "pass decimal='.' (--decimal .) or decimal=',' (--decimal ,) if it is not"
-        return (f"as the rest of the file shows, {', '.join(found)}; {cure}",)
+        notes = [f"as {why}, {', '.join(found)}; {cure}" for why, found in read.items()]
+        if self.signs.asked is None and self.signs.both:
+            notes.append(
+                "some columns have decimal points, some decimal commas; each is read as it is"
+            )
+        return tuple(notes)
 
     @property
     def target_is_numbers(self) -> bool:
@@ -101,8 +107,7 @@ def decided(
     *,
     words: Collection[str] = (),
     labels: bool = False,
-    asked: str | None = None,
-    before: str | None = None,
+    signs: Signs,
     trained: bool = False,
 ) -> Decided:
     """Read these columns and decide what they say; those in ``words`` are words.
@@ -110,6 +115,7 @@ def decided(
     Args:
         labels: whether the text of the target's cells is needed. It is not where the target is
             plain numbers that are not all whole.
+        signs: what is known of them before the table is read.
         trained: whether a model needs just these columns.
     """
     keep = [*features, *([] if target is None else [target])]
@@ -117,22 +123,23 @@ def decided(
     if target is not None and (labels or not table.is_fractional(target)):
         as_words.add(target)
     while True:
-        raw = table.read(keep, as_words, asked)
+        raw = table.read(keep, as_words, signs.asked)
         cells = {
             name: Cells.of(table.name, name, column)
             for name, column in raw.columns.items()
             if isinstance(column, Words) and name not in words
         }
-        seen = {sign for cell in cells.values() if (sign := cell.figures.shows)}
-        signs = Signs(asked, raw.signs | seen, raw.usual, before)
+        seen = {name: sign for name, cell in cells.items() if (sign := cell.figures.shows)}
+        signs = replace(signs, seen={**raw.signs, **seen}, usual=raw.usual)
         unsure = raw.unsure - as_words
         aim = raw.columns.get(target or "")
         if isinstance(aim, Numbers) and target not in as_words and not _has_fractions(aim):
             as_words.add(str(target))
             continue
-        comma, doubt = "," in signs.seen, any(cell.figures.ambiguous for cell in cells.values())
-        shown = "." in signs.seen or (raw.usual == "." and not doubt)
-        if asked is not None or not unsure or (shown and not comma):
+        doubt = any(cell.figures.ambiguous for cell in cells.values())
+        points = "." in signs.seen.values() or (raw.usual == "." and not doubt)
+        commas = {*signs.seen.values(), *(signs.trained.get(name, ".") for name in unsure)}
+        if signs.asked is not None or not unsure or (points and "," not in commas):
             break
         as_words |= unsure  # 1.200: what the cells were must be known
 
@@ -148,5 +155,9 @@ def decided(
         signs,
         raw,
         target,
-        {n: c for n, c in cells.items() if asked is None and c.figures.ambiguous},
+        [
+            cell
+            for name, cell in cells.items()
+            if cell.figures.ambiguous and not are_codes(cell.values)
+        ],
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -16,9 +17,11 @@ from onepass.data._features import refuse_gaps
 from onepass.data._likeness import Feature, check_column, cure_of_utf8, renamed
 from onepass.data._reader import FrameTable, TextTable, open_table
 from onepass.data._reading import Reading
+from onepass.data._signs import Signs
 from onepass.data._transformers import categories_of, encoder, imputed, median
 
 FORMAT = 1
+RARE = 1e-3  # by chance, that every cell of a column is missing
 FILL = "fill them in: the model was trained without missing cells"
 
 
@@ -38,7 +41,9 @@ class Encoding:
         classes: the names of the classes in the order of their indices; None for regression.
         reading: how the file was read (``sep``, ``decimal``, ``header``, ``encoding``,
             ``na_values``); another file is read in the same way.
-        shown: the decimal sign of the file; it settles 1.200 in another file that does not show it.
+        signs: the decimal sign of each column of the file that shows one: 1.200 is read in the same
+            column of another file as it would have been in the first.
+        shown: the one decimal sign of the file, for other columns where a file does not show it.
         unit: that of a regression's target, such as ``%``.
 
     Example:
@@ -61,6 +66,7 @@ class Encoding:
     missing: str = "refuse"
     shown: str | None = None
     unit: str = ""
+    signs: Mapping[str, str] = field(default_factory=dict)
 
     def fit(self, columns: Columns, rows: Any = None) -> Encoding:
         """The encoding with medians and categories of these rows (all if None) of the columns.
@@ -80,7 +86,8 @@ class Encoding:
                 features.append(Feature(name, "category", categories=categories_of(part)))
                 continue
             fill = median(columns.source, name, part) if self.missing == "impute" else None
-            features.append(Feature(name, "number", part.unit, fill))
+            gaps = float(np.mean(part.missing()))
+            features.append(Feature(name, "number", part.unit, fill, gaps))
         return Encoding(**{**vars(self), "features": tuple(features)})
 
     @property
@@ -105,8 +112,13 @@ class Encoding:
         Raises:
             ValueError: a column is missing, holds something else than in training, or has a missing
                 cell that training did not have either.
+
+        Warns of points and commas that only other columns explain (RuntimeWarning).
         """
-        return self.encode(self.read(source, **reading)[0])[0]
+        columns, found, _ = self.read(source, **reading)
+        for text in found.notes_on_signs():
+            warnings.warn(text, RuntimeWarning, stacklevel=2)
+        return self.encode(columns)[0]
 
     def read(
         self, source: Any, *, with_target: bool = False, **reading: Any
@@ -135,8 +147,7 @@ class Encoding:
             target,
             words=words,
             labels=self.classes is not None,
-            asked=how.decimal,
-            before=self.shown,
+            signs=Signs(how.decimal, trained=self.signs, before=self.shown),
             trained=True,
         )
         for feature in self.features:
@@ -162,8 +173,7 @@ class Encoding:
                 values[:, place] = column.values
         notes: tuple[str, ...] = ()
         if self.missing == "impute" and np.isnan(values).any():
-            gaps = np.count_nonzero(np.isnan(values), axis=0).tolist()
-            empty = [n for n, count in zip(numbers, gaps, strict=True) if count == len(values)]
+            empty = self._emptied(values)
             if empty:
                 filled = "the training part's median is in each row"
                 notes = (f"no numbers in {names_of(empty)}: {filled}",)
@@ -178,6 +188,16 @@ class Encoding:
             else:
                 parts.append(coded[feature.name])
         return np.concatenate(parts, axis=1), (*notes, *more)
+
+    def _emptied(self, values: Floats) -> list[str]:
+        """The columns of numbers without one, where chance would hardly leave all cells out."""
+        numbers = [feature for feature in self.features if feature.kind == "number"]
+        rows, empty_in = len(values), np.isnan(values).sum(axis=0).tolist()
+        return [
+            feature.name
+            for feature, count in zip(numbers, empty_in, strict=True)
+            if count == rows and feature.gaps**rows < RARE
+        ]
 
     def _coded(self, columns: Columns) -> tuple[dict[str, Floats], tuple[str, ...]]:
         """The one-hot columns of each text column."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from onepass.data._cells import are_codes, is_code, is_plain
-from onepass.data._columns import Column, Numbers, Words
+from onepass.data._columns import TRUTH_UNIT, Column, Numbers, Words
 from onepass.data._reader import FrameTable, TextTable
 
 
@@ -20,6 +20,7 @@ class Feature:
         kind: ``"number"`` or ``"category"``.
         unit: the unit that the numbers carry in the file, such as ``%`` or ``kg``; "" for none.
         fill: the number for a missing cell; None where a missing cell is an error.
+        gaps: the share of missing cells in the training part.
         categories: the words that have a column of their own in x; "" is a missing cell.
     """
 
@@ -27,6 +28,7 @@ class Feature:
     kind: str
     unit: str = ""
     fill: float | None = None
+    gaps: float = 0.0
     categories: tuple[str, ...] = ()
 
     @property
@@ -59,14 +61,29 @@ def check_column(table: TextTable | FrameTable, feature: Feature, column: Column
             what = "has a leading zero, expected numbers without, as in the training data"
         raise ValueError(f"{where}, row {row + 1}: {column.words[column.codes[row]]!r} {what}")
     if feature.kind == "number" and isinstance(column, Numbers):
+        if feature.unit == TRUTH_UNIT:
+            _check_truth(where, column)
+            return
         if isinstance(table, FrameTable) and not column.unit:
             return  # numbers, not text
         check_unit(where, feature.unit, column)
 
 
+def _check_truth(where: str, column: Numbers) -> None:
+    """Refuses numbers other than 1 and 0 for true and false."""
+    odd = ~np.isin(column.values, (0, 1)) & ~column.missing()
+    if odd.any():
+        row = int(np.argmax(odd))
+        raise ValueError(
+            f"{where}, row {row + 1}: {column.values[row]:.15g} is neither true nor false, which "
+            "the model was trained on"
+        )
+
+
 def check_unit(where: str, unit: str, column: Numbers) -> None:
     """Refuses another unit than in training; all but % may be left out."""
     same = column.unit == unit or (unit != "%" and column.unit == "")
+    same = same or (unit == "" and column.unit == TRUTH_UNIT)
     if not same and not column.missing().all():
         raise ValueError(
             f"{where} has {f'the unit {column.unit}' if column.unit else 'no unit'}, expected "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ class Raw:
         matrix: the numbers of all columns that are numbers, side by side, in the order of the file
             but for the last column asked for, which is the last.
         unsure: columns of plain numbers whose points may be signs of thousands.
-        signs: the decimal signs that some column proves, as far as is known.
+        signs: the decimal sign that each column of the file proves, as far as is known.
         usual: the decimal sign of most files with this separator; None for no such rule.
     """
 
@@ -34,7 +34,7 @@ class Raw:
     rows: int
     matrix: Floats | None = None
     unsure: frozenset[str] = frozenset()
-    signs: frozenset[str] = frozenset()
+    signs: Mapping[str, str] = field(default_factory=dict)
     usual: str | None = None
 
 
@@ -106,13 +106,16 @@ class TextTable:
             for p, sure in proven.items()
             if self.text.dots and not sure and kinds[p] == NUMBER
         )
-        signs = {"," if kinds[p] == COMMA else "." for p, sure in proven.items() if sure}
+        signs = {name: sign for name, sign in zip(called, layout.shows, strict=True) if sign}
+        for place, sure in proven.items():
+            if sure:
+                signs[called[place]] = "," if kinds[place] == COMMA else "."
         return Raw(
             named,
             self.text.rows,
             self.text.matrix,
             frozenset(unsure),
-            frozenset(filter(None, layout.shows)) | signs,
+            signs,
             "." if layout.sep == "," and len(layout.names) > 1 else None,
         )
 

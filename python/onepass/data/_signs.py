@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import NoReturn
 
 import numpy as np
@@ -14,24 +14,44 @@ from onepass.data._columns import Numbers, Words
 
 @dataclass(frozen=True)
 class Signs:
-    """What the file shows of its decimal sign.
+    """What a file shows of its decimal signs, and what the one shows that a model was trained on.
 
     Attributes:
         asked: the sign that the user gave.
-        seen: the signs that some column proves.
+        seen: the sign that each column proves, where one does.
         usual: the sign of most such files, which holds for a point in the file.
-        before: the sign of the table that a model was trained on.
+        trained: ``seen`` of the training's file.
+        before: the one sign that the training's file showed.
     """
 
     asked: str | None = None
-    seen: frozenset[str] = frozenset()
+    seen: Mapping[str, str] = field(default_factory=dict)
     usual: str | None = None
+    trained: Mapping[str, str] = field(default_factory=dict)
     before: str | None = None
 
     @property
     def shown(self) -> str | None:
         """The one sign that the file shows."""
-        return self.asked or (next(iter(self.seen)) if len(self.seen) == 1 else None)
+        signs = set(self.seen.values())
+        return self.asked or (signs.pop() if len(signs) == 1 else None)
+
+    @property
+    def both(self) -> bool:
+        """Whether columns have points and others commas, and not just as in the training."""
+        new = any(self.trained.get(name) != sign for name, sign in self.seen.items())
+        return new and len(set(self.seen.values())) > 1
+
+    def against(self, sign: str) -> str | None:
+        """A column that shows the other sign, and did not in the training.
+
+        Where the training's file had both signs, one more column with the other says nothing.
+        """
+        for name, seen in self.seen.items():
+            before = self.trained.get(name, self.before and sign)
+            if seen != sign and before == sign:
+                return name
+        return None
 
 
 @dataclass(frozen=True)
@@ -78,7 +98,7 @@ class Cells:
         return self.values[place]
 
     def settled(self, signs: Signs) -> list[float]:
-        """The figures with the decimal sign that the cells or the file show."""
+        """The figures with the decimal sign that the cells, the training or the file show."""
         readings = self.figures.readings
         if signs.asked is not None:
             if signs.asked in readings:
@@ -87,15 +107,39 @@ class Cells:
             self.refuse(odd, f"is not a finite number with the decimal sign {signs.asked!r}")
         if not self.figures.ambiguous:
             return next(iter(readings.values()))
+        return readings[self._sign(signs)[0]]
+
+    def _sign(self, signs: Signs) -> tuple[str, str]:
+        """The decimal sign of cells that do not show theirs, and what shows it.
+
+        That of the same column in the training, if there is one and no column contradicts it; else
+        that of the file; else that of the training's file.
+        """
         word = self.doubted()
-        place = self.values.index(word)
-        point, comma = readings["."][place], readings[","][place]
-        usual = signs.usual if "." in word and "," not in signs.seen else None
-        sign = signs.shown or usual or (signs.before if not signs.seen else None)
-        if sign is None:
+        usual = signs.usual if "." in word and "," not in signs.seen.values() else None
+        own = signs.trained.get(self.name)
+        other = own and signs.against(own)
+        if own and other is None:
+            return own, "" if usual in (None, own) else "the training data show"
+        here, before = signs.shown or usual, None if signs.seen else signs.before
+        if other is not None or (here or before) is None:
+            place = self.values.index(word)
+            point, comma = (self.figures.readings[sign][place] for sign in ".,")
+            why = f", as {other!r} has another decimal sign than in the training" if other else ""
             self.refuse(
                 word,
-                f"is {point:.15g} or {comma:.15g}; pass decimal='.' (--decimal .) or "
+                f"is {point:.15g} or {comma:.15g}{why}; pass decimal='.' (--decimal .) or "
                 "decimal=',' (--decimal ,)",
             )
-        return readings[sign]
+        if here:
+            return here, "the rest of the file shows"
+        return str(before), "the training data show"
+
+    def doubt(self, signs: Signs) -> tuple[str, str]:
+        """What settled cells that do not show their sign, and how one was read; "" for none."""
+        if signs.asked is not None or not self.figures.ambiguous:
+            return "", ""
+        sign, why = self._sign(signs)
+        word = self.doubted()
+        number = self.figures.readings[sign][self.values.index(word)]
+        return why, f"{word} in {self.name!r} is {number:.15g}"
