@@ -42,7 +42,7 @@ def target_of(
         words: they are names of classes, whatever they look like.
     """
     if isinstance(cells, Numbers):
-        return Target(cells.values, None, cells.missing())
+        return Target(cells.values, None, cells.missing(), cells.unit)
     if not any(cells.column.words):
         raise ValueError(
             f"{cells.source}: column {cells.name!r} is empty, expected a target; name another with "
