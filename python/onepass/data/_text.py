@@ -177,14 +177,16 @@ class _Reading:
             chunk = bare
         if self._has_blank(chunk):
             return False
-        marks = Marks(chunk, sep) if self.slots else None
+        zeros: Iterable[int] = ()
         if self.forms:
             plain = Plain(chunk, sep, len(self.kinds), self.forms)
             if plain.text is None:
                 return False
             self._to_words(plain.odd)
-            self.dots = self.dots or any(self.kinds[p] == NUMBER for p in plain.pointed)
-            chunk = plain.text
+            self.dots = self.dots or plain.pointed
+            zeros, chunk = plain.zeros(), plain.text
+        elif self.slots:
+            zeros = Marks(chunk, sep).zeros()
         kinds = [kind if isinstance(kind, str) else NUMBER for kind in self.kinds]
         block = _blocks.of(chunk, sep, kinds, self.text.source.size)
         if block is None:
@@ -196,7 +198,7 @@ class _Reading:
                 numbers[:, slot] = block[place]
         if np.isinf(numbers).any():
             return False  # a word such as inf, or too large
-        self._to_words(marks.zeros() if marks is not None else ())
+        self._to_words(zeros)
         if pending := self._pending():
             gaps: dict[int, Iterable[str]] = {p: [""] * pending for p in self.codes}
             self._add(np.full((pending, len(self.slots)), np.nan), gaps)
