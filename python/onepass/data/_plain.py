@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,14 +22,12 @@ class Plain:
 
     Attributes:
         odd: columns with a cell that is written otherwise.
-        pointed: whether a column of another kind may have a point.
         text: the text, None if some line has another number of cells; right where no column is odd.
     """
 
     def __init__(self, text: str, sep: str, width: int, forms: Mapping[int, Form]) -> None:
         self.sep, self.width, self.forms = sep, width, forms
         self.odd: set[int] = set()
-        self.pointed = False
         self.text: str | None = None
         encoded = ("\n" + text.strip("\n") + "\n").encode()
         self.bytes = np.frombuffer(encoded, np.uint8)
@@ -53,13 +51,19 @@ class Plain:
             plain.replace(SHARE, "e-2") if any(f.is_share for f in forms.values()) else plain
         )
 
+    def has_point(self, places: Collection[int]) -> bool:
+        """Whether some cell of these columns has a point."""
+        found = np.flatnonzero(self.bytes == ord(".")) if places else np.empty(0, np.intp)
+        return not set(self._places(self._columns(found))).isdisjoint(places)
+
     def zeros(self) -> list[int]:
         """The columns with a cell that begins with a zero and another digit."""
         begins = self.borders[:-1] + 1
         zero = self.bytes[begins] == ord("0")
-        zero |= (self.bytes[begins] == ord(" ")) & (self.bytes[begins + 1] == ord("0"))
+        spaced = self.bytes[begins] == ord(" ")
+        zero |= spaced & (self.bytes.take(begins + 1, mode="clip") == ord("0"))
         found = np.flatnonzero(zero)
-        second = begins[found] + 1 + (self.bytes[begins[found]] == ord(" "))
+        second = begins[found] + 1 + spaced[found]
         return self._places(found[self._is_digit(second)] % self.width)
 
     def _undress(self, places: Sequence[int], form: Form) -> None:
@@ -130,10 +134,8 @@ class Plain:
         for place, form in self.forms.items():
             role[place] = 1 if sign == form.decimal else 2 if sign == form.group else 3
         roles = set(role.tolist())
-        if sign == ".":
-            self.pointed = len(self.forms) < self.width
-            if roles <= {0, 1}:
-                return
+        if sign == "." and roles <= {0, 1}:
+            return
         if roles == {1}:
             self.changed[found] = ord(".")
             return

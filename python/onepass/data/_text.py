@@ -183,7 +183,8 @@ class _Reading:
             if plain.text is None:
                 return False
             self._to_words(plain.odd)
-            self.dots = self.dots or plain.pointed
+            if not self.dots:
+                self.dots = plain.has_point([p for p, k in enumerate(self.kinds) if k == NUMBER])
             zeros, chunk = plain.zeros(), plain.text
         elif self.slots:
             zeros = Marks(chunk, sep).zeros()
