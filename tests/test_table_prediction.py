@@ -14,7 +14,7 @@ def file(text):
 
 
 GERMAN = "lat;b;y\n{};1,5;2,5\n{};2,5;3,5\n"
-READ_AS = "{}, 52.123 in 'lat' is {}; pass decimal='.' (--decimal .) or decimal=',' (--decimal ,) "
+READ_AS = "{}, 52.123 in 'lat' is {}; if it is not, write it with the decimal sign of the others"
 REST, TRAINING = "as the rest of the file shows", "as the training data show"
 
 

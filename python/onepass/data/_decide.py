@@ -83,7 +83,10 @@ class Decided:
                 why, what = cells.doubt(self.signs)
                 read.setdefault(why, []).append(what)
         read.pop("", None)
-        cure = "pass decimal='.' (--decimal .) or decimal=',' (--decimal ,) if it is not"
+        cure = (
+            "if it is not, write it with the decimal sign of the others, or pass decimal='.' "
+            "(--decimal .) or decimal=',' (--decimal ,)"
+        )
         notes = [f"as {why}, {', '.join(found)}; {cure}" for why, found in read.items()]
         if self.signs.asked is None and self.signs.both:
             notes.append(
