@@ -96,6 +96,6 @@ def has_decimals(column: Floats) -> bool:
     """Whether some number has decimals that cannot be a group of three digits."""
     size = np.abs(column[np.isfinite(column)])
     whole = size == np.rint(size)
-    size = np.minimum(size, 1e6)  # above 1000 there are no groups, and 1e308 has no thousandfold
+    size = np.minimum(size, 1e6)  # groups are below 1000, and 1e308 has no thousandfold
     groups = np.abs(size * 1000 - np.rint(size * 1000)) < 1e-3
     return bool(np.any(~whole & ~(groups & (size >= 1) & (size < 1000))))

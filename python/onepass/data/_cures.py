@@ -19,7 +19,7 @@ def option(name: str, values: Sequence[str]) -> str:
     """An option with these values as a shell takes it."""
     text = io.StringIO()
     csv.writer(text, lineterminator="").writerow(values)
-    joint = "=" if values[0].startswith("-") else " "  # a value is no other option
+    joint = "=" if values[0].startswith("-") else " "  # so that a value is not read as an option
     return f"{name}{joint}{shlex.quote(text.getvalue())}"
 
 

@@ -1,4 +1,4 @@
-"""How the numbers of a column are written where they are no plain numbers: 1,5 or $1,200.50 or 5 %.
+"""How the numbers of a column are written where they are not plain: 1,5 or $1,200.50 or 5 %.
 
 A column of one form is read as quickly as plain numbers (``_plain.py``).
 """
@@ -91,7 +91,7 @@ def sign_of(kind: Kind) -> str | None:
 
 
 def form_of(cells: Sequence[str], sep: str) -> Form | None:
-    """The form of these cells, which are no gaps; None for plain numbers and for no one form.
+    """The form of these cells, which are not gaps; None for plain numbers and for no one form.
 
     None too where they do not show what their points and commas are, but for commas alone, which
     are rather decimal signs if cells are parted by another sign.

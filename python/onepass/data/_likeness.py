@@ -40,7 +40,7 @@ class Feature:
 
 
 def renamed(column: Words, categories: Sequence[str]) -> Words:
-    """Numbers by the names that categories of the same number have: 1 as 1.0; 7 is no 007."""
+    """Numbers by the names that categories of the same number have: 1 as 1.0; 7 is not 007."""
     numbers = [(float(word), word) for word in categories if is_plain(word) and not is_code(word)]
     names = dict(numbers)
     if len(names) < len(numbers):

@@ -1,4 +1,4 @@
-"""The cells of a column that are no plain numbers, and the decimal sign that they are read with."""
+"""The cells of a column that are not plain numbers, and the decimal sign that they are read with."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Cells:
     source: str
     name: str
     column: Words
-    values: tuple[str, ...]  # the words that are no gaps
+    values: tuple[str, ...]  # the words that are not gaps
     figures: Figures
 
     @staticmethod
