@@ -268,7 +268,7 @@ def test_a_damaged_history_does_not_stop_a_resume(table, damage, epochs):  # noq
     (run / "history.csv").write_text(damage)
     done = onepass("train", *more, cwd=table.parent)
     assert (done.returncode, done.stderr) == (0, ""), done.stderr
-    if damage not in ("", "epoch,lo"):  # a table without rows is no other
+    if damage not in ("", "epoch,lo"):  # a table without rows is not another
         said = " ".join(done.stdout.split())
         assert "history.csv was damaged: it is history.1.csv now" in said
         assert (run / "history.1.csv").read_text() == damage

@@ -1,4 +1,4 @@
-"""The cells of a column that are not plain numbers, and the decimal sign that they are read with."""
+"""The cells of a column that are not plain numbers, and the decimal sign they are read with."""
 
 from __future__ import annotations
 
