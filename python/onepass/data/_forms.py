@@ -1,6 +1,6 @@
 """How the numbers of a column are written where they are not plain: 1,5 or $1,200.50 or 5 %.
 
-A column of one form is read as quickly as plain numbers (``_plain.py``).
+A column of one form is made plain and read at once (``_plain.py``), not word by word.
 """
 
 from __future__ import annotations
