@@ -1,5 +1,5 @@
-// The units of all optimizers in one; of a few with ONEPASS_SIM_FEW, which the sanitizers take: every
-// driver, and kernels of two to six arrays.
+// The units of all optimizers in one; of a few with ONEPASS_SIM_FEW, which the sanitizers take:
+// every driver, and kernels of two to six arrays.
 #include "cuda/flushed.h"
 
 #ifdef ONEPASS_SIM_FEW
