@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import dis
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import CodeType, TracebackType
 from typing import Any
 
@@ -30,6 +31,26 @@ def to_the_end(work: Callable[[], Any]) -> None:
             cut = cut or error
     if cut is not None:
         raise cut
+
+
+@contextmanager
+def ending_in(work: Callable[[], Any]) -> Iterator[None]:
+    """The block ends in ``work``, as `to_the_end` does it, whatever cuts the block or its end."""
+    done = False
+
+    def last() -> None:
+        nonlocal done
+        work()
+        done = True
+
+    try:
+        try:
+            yield
+        finally:
+            to_the_end(last)
+    finally:
+        if not done:  # an interruption came before it had begun
+            work()
 
 
 def by_signal(error: BaseException) -> bool:

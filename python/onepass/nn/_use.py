@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from threading import RLock, get_ident
 from typing import Any, TypeAlias
 
-from onepass._interruptions import to_the_end
+from onepass._interruptions import ending_in
 from onepass._parameter import Parameter
 
 Module: TypeAlias = Any  # that of _module.py, which imports this file
@@ -43,6 +43,7 @@ def using(
     root = False
 
     def leave() -> None:
+        entry.over = True  # at once: interruptions may leave the rest undone
         with _lock:
             over = [ended for module in modules if (ended := _ended(module, entry))]
             own = any(module is model for module, _ in over)
@@ -53,7 +54,7 @@ def using(
                 _leave(part, entry)
             _forget_what_ended(entry.thread)
 
-    try:
+    with ending_in(leave):
         with _lock:
             found = list(model.modules())
             shared_found = _parameters(found)
@@ -71,9 +72,6 @@ def using(
                 for module in modules:
                     module._saved.take_over(entry.thread)
         yield
-    finally:
-        entry.over = True  # at once: interruptions may leave the rest undone
-        to_the_end(leave)
 
 
 def train(model: Module) -> None:
@@ -140,11 +138,9 @@ def swapped(parameters: list[Parameter]) -> Iterator[None]:
             swaps.calls.pop(call, None)
             note()
 
-    try:
+    with ending_in(end):
         begin()
         yield
-    finally:
-        to_the_end(end)
 
 
 def refuse_swapped(module: Module, call: str, before: int) -> None:
@@ -216,8 +212,9 @@ def _refuse(part: Any, entry: _Entry) -> None:
 def _enter(part: Any, entry: _Entry, modes: tuple[bool, bool] = (True, False)) -> None:
     use = _uses.setdefault(id(part), _Use(part))
     _forget_cut_off(use, entry.thread)
+    if not any(other.trains == entry.trains for other in use.entries):
+        use.before[entry.trains] = modes
     use.entries.append(entry)
-    use.before.setdefault(entry.trains, modes)
 
 
 def _ended(part: Any, entry: _Entry) -> tuple[Any, tuple[bool, bool]] | None:
@@ -237,9 +234,9 @@ def _leave(part: Any, entry: _Entry) -> None:
     use = _uses.get(id(part))
     if use is None or entry not in use.entries:
         return
-    if not any(other.trains == entry.trains and other is not entry for other in use.entries):
-        use.before.pop(entry.trains, None)
     use.entries.remove(entry)
+    if not any(other.trains == entry.trains for other in use.entries):
+        use.before.pop(entry.trains, None)
     if not use.entries:
         del _uses[id(part)]
 
@@ -276,11 +273,15 @@ def _switch(model: Module, mode: bool) -> None:
         kept = {
             m: m.training for top, hold in holds if hold and top is not model for m in top.modules()
         }
-    model.train(mode)  # a subclass may do more in there
-    for module, hold in holds:
-        module._holds_eval = hold
-    for module, was in kept.items():
-        module.training = was
+
+    def keep() -> None:
+        for module, hold in holds:
+            module._holds_eval = hold
+        for module, was in kept.items():
+            module.training = was
+
+    with ending_in(keep):
+        model.train(mode)  # a subclass may do more in there
 
 
 def _bring_back(over: list[tuple[Module, tuple[bool, bool]]]) -> None:

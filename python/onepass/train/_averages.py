@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any, TypeAlias
 
 from onepass._array import Array, copy_into, zeros_like
-from onepass._interruptions import to_the_end
+from onepass._interruptions import ending_in, to_the_end
 from onepass._parameter import Parameter, data_of
 from onepass.nn import _use
 from onepass.optim._schedule_free import ScheduleFree
@@ -39,12 +39,9 @@ def turned(optimizer: Any) -> Iterator[None]:
     if not isinstance(optimizer, ScheduleFree) or not optimizer.training:
         yield
         return
-    with _swapped(optimizer):
-        try:
-            optimizer.eval()
-            yield
-        finally:
-            to_the_end(optimizer.train)
+    with _swapped(optimizer), ending_in(optimizer.train):
+        optimizer.eval()
+        yield
 
 
 @contextmanager
@@ -56,13 +53,10 @@ def averaged(optimizer: Any) -> Iterator[None]:
             yield
             return
         held = [(p, _copy(p)) for p, _ in pairs]
-        with _swapped(optimizer):
-            try:
-                setattr(optimizer, AWAY, held)
-                _put(pairs)
-                yield
-            finally:
-                to_the_end(partial(_bring_back, optimizer))
+        with _swapped(optimizer), ending_in(partial(_bring_back, optimizer)):
+            setattr(optimizer, AWAY, held)
+            _put(pairs)
+            yield
 
 
 def follow(optimizer: Any) -> None:
