@@ -39,9 +39,9 @@ def split_indices(
         ``(train, test)``, int64, positions.
 
     Raises:
-        TypeError: ``y`` is not an array of numbers or text. ValueError: ``y`` is one value,
-            ``test_size`` out of range, one of the parts would be empty, or with ``stratify=True``
-            too many classes have one sample.
+        TypeError: ``y`` is not an array of numbers or text.
+        ValueError: ``y`` is one value, ``test_size`` out of range, one of the parts would be empty,
+            or with ``stratify=True`` too many classes have one sample.
 
     Example:
         >>> import numpy as np
