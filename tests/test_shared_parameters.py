@@ -243,6 +243,16 @@ def test_workers_go_backward_and_the_main_thread_steps():
         np.testing.assert_allclose(models[0].state_dict()[name], value, rtol=1e-5, atol=1e-6)
 
 
+def test_a_worker_may_step_though_another_one_took_its_last_gradient():
+    """Any thread of a pool goes backward, and any of them steps when all have."""
+    models, optimizers = two_that_share()
+    with ThreadPoolExecutor(1) as one, ThreadPoolExecutor(1) as other:
+        one.submit(go_back, models[0]).result()
+        other.submit(optimizers[0].step, zero_grad=True).result()
+        other.submit(go_back, models[0]).result()
+        one.submit(optimizers[0].step, zero_grad=True).result()
+
+
 def test_models_of_their_own_train_side_by_side():
     def alone(seed):
         nn.manual_seed(seed)

@@ -41,7 +41,7 @@ class Writers:
     Attributes:
         last: the thread that added to it last, None where it was stepped or zeroed since.
         others: those that did before, to the same gradient.
-        lost: threads whose gradient another one stepped with, or zeroed.
+        lost: threads whose gradient another one stepped with, or zeroed, with no new one since.
     """
 
     __slots__ = ("last", "lost", "others")
@@ -80,8 +80,8 @@ class _Turns:
     def note_writer(self, parameter: Parameter) -> None:
         """This thread adds to the gradient, which another one did last."""
         me, writers = _here.thread, parameter._writers or Writers()
-        if parameter.grad is None:
-            writers.others = ()
+        if parameter.grad is None:  # whose step takes it is open again
+            writers.others = writers.lost = ()
         elif writers.last not in (None, me):
             writers.others += (writers.last,)
         writers.last = me
