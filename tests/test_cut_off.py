@@ -33,8 +33,8 @@ def at_a_with(frame):
     return text.lstrip().startswith("with ")
 
 
-def cut(call, place):
-    """``call``, interrupted at the n-th line that it runs; whether it was."""
+def cut(call, place, files=OURS):
+    """``call``, interrupted at the n-th line of ``files`` that it runs; whether it was."""
     left = [place]
 
     def line(frame, event, argument):
@@ -45,7 +45,7 @@ def cut(call, place):
                 raise CutError
         return line
 
-    sys.settrace(lambda f, *_: line if f.f_code.co_filename.endswith(OURS) else None)
+    sys.settrace(lambda f, *_: line if f.f_code.co_filename.endswith(files) else None)
     try:
         call()
     except CutError:
@@ -395,6 +395,21 @@ def test_other_threads_may_go_on_after_all_that():
     trainer = make()
     with ThreadPoolExecutor(1) as pool:
         assert pool.submit(trainer.predict, X).result(60).shape == (30, 2)
+
+
+def test_the_end_of_a_block_is_done_wherever_ctrl_c_comes():
+    place, begun, done = 1, [], []
+
+    def block():
+        with _interruptions.ending_in(lambda: done.append(1)):
+            begun.append(1)
+
+    while cut(block, place, ("_interruptions.py",)):
+        assert bool(done) or not begun
+        place += 1
+        begun.clear()
+        done.clear()
+    assert place > 10
 
 
 def test_work_that_is_always_cut_ends():
