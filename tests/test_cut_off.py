@@ -15,12 +15,13 @@ import numpy as np
 import pytest
 from onepass import _interruptions, nn, optim
 from onepass.nn import _use
+from onepass.optim import lr_scheduler
 from onepass.train import Callback, Checkpoint, EarlyStopping, Trainer, find_lr
 from small_training import VALIDATION, X, Y, everything, fit, make, network, uninterrupted
 
 OURS = ("_averages.py", "_state_dict.py", "_saving.py", "_use.py", "_schedule_free.py",
         "_optimizer.py", "_riders.py", "_planned.py", "_array.py", "_interruptions.py",
-        "_callbacks.py", "_unchanged.py", "_evaluation.py")  # fmt: skip
+        "_callbacks.py", "_unchanged.py", "_evaluation.py", "_base.py", "_zeros.py")  # fmt: skip
 
 
 class CutError(KeyboardInterrupt):
@@ -163,6 +164,35 @@ def test_an_optimizer_is_whole_after_a_load_that_ctrl_c_cuts(kind):
     everywhere(begin, check, step=3)
 
 
+SCHEDULES = {
+    lr_scheduler.CosineAnnealingLR: {"T_max": 20},
+    lr_scheduler.OneCycleLR: {"max_lr": 0.3, "total_steps": 20},
+    lr_scheduler.StepLR: {"step_size": 2},
+}
+
+
+@pytest.mark.parametrize("kind", SCHEDULES)
+def test_a_schedule_is_whole_after_a_load_that_ctrl_c_cuts(kind):
+    def stepped(count):
+        optimizer = optim.SGD(network().parameters(), lr=0.1, momentum=0.9)
+        schedule = kind(optimizer, **SCHEDULES[kind])
+        for _ in range(count):
+            schedule.step()
+        return schedule
+
+    old, new = stepped(3).state_dict(), stepped(7).state_dict()
+    schedule = stepped(3)
+
+    def begin():
+        schedule.load_state_dict(old)
+        return schedule, lambda: schedule.load_state_dict(new)
+
+    def check(schedule):
+        assert schedule.state_dict() in (old, new)
+
+    everywhere(begin, check)
+
+
 @pytest.mark.parametrize("training", [True, False])
 def test_a_schedule_free_optimizer_is_at_the_average_or_at_training_after_ctrl_c(training):
     model = network()
@@ -192,7 +222,7 @@ def test_a_run_is_the_saved_one_or_said_to_be_half_after_a_load_that_ctrl_c_cuts
     saved = make()
     fit(saved, max_epochs=2)
     saved.save(tmp_path)
-    expected = everything(saved)["model"]
+    expected, schedule = everything(saved)["model"], everything(saved)["schedule"]
     before = everything(make())["model"]
 
     def begin():
@@ -211,6 +241,7 @@ def test_a_run_is_the_saved_one_or_said_to_be_half_after_a_load_that_ctrl_c_cuts
         state = everything(trainer)
         assert state["model"] in (expected, before)
         if state["model"] == expected:
+            assert state["schedule"] == schedule
             assert {
                 entry["step"] for entry in trainer.optimizer.state_dict()["state"].values()
             } == {saved.step}
