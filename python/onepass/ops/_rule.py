@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple
 from onepass import _C
 from onepass._numbers import flag, one_of
 from onepass.ops._compat import libraries
-from onepass.ops._ranges import RANGES, SCALAR_RANGES, Limits, Range, reads, several
+from onepass.ops._ranges import RANGES, SCALAR_RANGES, Limits, Range, code_of, reads, several
 
 Options = Mapping[str, Any]
 Launch = tuple[str, tuple[str | None, ...]]  # a kernel, and its states; None: without that one
@@ -46,6 +46,11 @@ class State(NamedTuple):
     @property
     def plural(self) -> str:
         return self.named or f"{self.key}s"
+
+    @property
+    def code(self) -> Literal["uint8", "int8"] | None:
+        """The dtype of its codes of 8 bits; None: it is not stored so."""
+        return code_of(self.key) if self.each == "element" else None
 
     def shape(self, parameter: Sequence[int]) -> tuple[int, ...] | None:
         """Its shape beside a parameter of that shape; None: such a parameter does without it.

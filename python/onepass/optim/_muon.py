@@ -15,7 +15,6 @@ from onepass.ops._rule import Options, Rule, State, uniform
 from onepass.ops._step import RULES, Betas, StepInfo, take_step, was_skipped
 from onepass.optim._optimizer import Optimizer, Parameters
 from onepass.optim._per_parameter import ArrayWatch
-from onepass.optim._states import follow
 from onepass.optim._torch_options import TorchOptions
 
 if TYPE_CHECKING:
@@ -196,7 +195,8 @@ class Muon(Optimizer, op=ops.muon_):
         held = [
             s for s, own in zip(self._states.get(state.key, []), kinds, strict=False) if not own
         ]
-        averages = iter(follow([arrays[i] for i in others], held, [0.0] * len(others)))
+        own_arrays, starts = [arrays[i] for i in others], [0.0] * len(others)
+        averages = iter(self._storage.follow(self._name, state, own_arrays, held, starts))
         return [
             empty((0,), parameter_dtype(array), array) if own else next(averages)
             for array, own in zip(arrays, kinds, strict=True)

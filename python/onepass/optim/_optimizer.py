@@ -248,7 +248,7 @@ class Optimizer(Planned):
                         self._zero(grad)
             return info
         except TypeError:
-            self._refuse_other_dtypes()
+            self._refuse_changed()
             raise
         finally:
             turns.stepping.pop(me, None)
@@ -392,6 +392,7 @@ class Optimizer(Planned):
             {"maximize", *self._rule.added},  # older files of PyTorch's, and its Muon, have none
             self._rule.compat["torch"],
             self._settings._asdict(),
+            self._setting_refusal,
         )
         # Those of PyTorch have no riders.
         groups = [
@@ -400,8 +401,7 @@ class Optimizer(Planned):
         ]
         _, (_, wanted), _ = self._derived(groups)
         rides = self._ridden(groups)
-        if self._coded:
-            self._refuse_codes(self._arrays, wanted)
+        self._refuse_storage(self._arrays, wanted)
         kept = [state for state in self._rule.states if state.key in wanted]
         owners = [group for group in groups for _ in group["params"]]
         required = [
@@ -427,13 +427,10 @@ class Optimizer(Planned):
         plan = self._prepare()
         for state in kept:
             for index, start in enumerate(self._starts(state)):
-                entry = entries.get(index, {})
-                codes = _codes.as_saved(entry, state.key)
-                if codes is not None and self._coded:
+                held = self._states[state.key][index]
+                if held is not None:
                     shape = tuple(self._arrays[index].shape)
-                    _codes.put_parts(self._states[state.key][index], shape, codes)
-                elif self._states[state.key][index] is not None:
-                    self._put(state.key, index, entry.get(state.key, start))
+                    self._storage.load(state, held, shape, entries.get(index, {}), start)
         self._rider_arrays.load(entries, self._arrays, rides)
         everyone = range(len(self._arrays))
         plan.scalars = {
@@ -442,6 +439,12 @@ class Optimizer(Planned):
         }
         plan.steps = [entries.get(i, {"step": 0})["step"] for i in everyone]
         self._all_started = False
+
+    def _setting_refusal(self, key: str, value: Any) -> str | None:
+        """Why the optimizer cannot be made with that value of a setting, as far as it is known."""
+        if key != "state_dtype" or value not in _riders.STATE_DTYPES:
+            return None
+        return self._storage_refusal(value, self._arrays, self._wanted[1])
 
     def __repr__(self) -> str:
         return _describe.listed(self._name, self.param_groups)

@@ -49,6 +49,7 @@ OF_OPTIMIZER: dict[str, Any] = {
     "stochastic_rounding": False,
     "master_weights": False,
 }
+STATE_DTYPES = (None, "bfloat16", "int8")
 ALL = frozenset({*OF_GROUPS, *OF_OPTIMIZER})
 OF_UPDATES = frozenset(OF_GROUPS) - {"noise", "ema_decay"}  # those may change what an update did
 DOC = (
@@ -122,7 +123,7 @@ def settings(owner: str, given: Mapping[str, Any]) -> Settings:
     """
     seed = numbers.seed(owner, "seed", given.get("seed", 0))
     dtype = given.get("state_dtype")
-    if dtype not in (None, "bfloat16", "int8"):
+    if dtype not in STATE_DTYPES:
         raise ValueError(
             f"{owner}: 'state_dtype' is {dtype!r}, expected None, 'bfloat16' or 'int8'"
         )

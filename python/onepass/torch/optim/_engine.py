@@ -103,11 +103,16 @@ class Engine(optim.Optimizer):
                 "optimizer that treats each element by itself, without them"
             )
 
-    def _refuse_codes(self, arrays: Sequence[Array], names: Sequence[str | None]) -> None:
-        raise ValueError(
-            f"{self._name}: 'state_dtype' is 'int8', expected None or 'bfloat16', since .state "
-            "holds tensors of the parameters' shapes; onepass.optim takes tensors with 8-bit states"
-        )
+    def _storage_refusal(
+        self, wanted: str | None, arrays: Sequence[Array], names: Sequence[str | None]
+    ) -> str | None:
+        if wanted == "int8":
+            return (
+                "expected None or 'bfloat16', since .state holds tensors of the parameters' "
+                f"shapes; onepass.optim.{self._name} steps these tensors with states of 8 bits, "
+                "and loads them"
+            )
+        return super()._storage_refusal(wanted, arrays, names)
 
     def _follow(self, state: State, arrays: list[Array]) -> list[Array]:
         if self._plan is not None:
@@ -122,7 +127,7 @@ class Engine(optim.Optimizer):
             for part, array in zip(held, arrays, strict=True)
         ]
         made = self._new(state, arrays, [i for i, fit in enumerate(fits) if not fit])
-        dtypes = map(self._state_dtype, arrays)
+        dtypes = [self._storage.dtype(self._name, array) for array in arrays]
         other = [i for i, dtype in enumerate(dtypes) if fits[i] and held[i].dtype != dtype]
         more = self._new(state, arrays, other)
         for i, fit in enumerate(fits):
