@@ -372,7 +372,7 @@ def test_no_other_storage_is_offered_for_states_of_float64_parameters(wanted):
     saved = optim.Adam(narrow, state_dtype="int8")
     saved.step([np.ones(3, np.float32)] * 2)
     wide = optim.Adam(params)
-    with pytest.raises(ValueError, match="expected None, since .*otherwise, delete 'state_dtype'"):
+    with pytest.raises(ValueError, match=r"expected None, since .*otherwise, delete 'state_dtype'"):
         wide.load_state_dict(saved.state_dict())
 
 

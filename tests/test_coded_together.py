@@ -1,4 +1,4 @@
-"""States of 8 bits with whatever else an optimizer can do: other options, copies, frozen parameters,
+"""States of 8 bits with what else an optimizer can do: other options, copies, frozen parameters,
 groups, resumed training, PyTorch's front."""
 
 import copy

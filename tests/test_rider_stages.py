@@ -699,7 +699,7 @@ def test_bfloat16_states_resume_and_take_their_riders():
 
 
 def test_float64_parameters_have_no_bfloat16_states():
-    with pytest.raises(ValueError, match="'state_dtype' is 'bfloat16', expected None, .*float64"):
+    with pytest.raises(ValueError, match=r"'state_dtype' is 'bfloat16', expected None, .*float64"):
         optim.Adam([np.ones(2)], state_dtype="bfloat16")
     with pytest.raises(
         ValueError, match="'state_dtype' is 'int4', expected None, 'bfloat16' or 'int8'"

@@ -123,10 +123,11 @@ class CodedStorage(Storage):
         """Codes as they are, where the entry has them; else as `put` does."""
         found: Parts | None = entry.get(f"{state.key}{CODES}")
         if found is None:
-            return super().load(state, held, shape, entry, start)
-        own = parts(held, shape)
-        own.codes[...] = beside(held, to_numpy(found.codes))
-        own.scales[...] = beside(held, to_numpy(found.scales))
+            super().load(state, held, shape, entry, start)
+        else:
+            own = parts(held, shape)
+            own.codes[...] = beside(held, to_numpy(found.codes))
+            own.scales[...] = beside(held, to_numpy(found.scales))
 
 
 def storage_of(wanted: str | None) -> Storage:

@@ -374,8 +374,10 @@ class Optimizer(Planned):
             state_dict: of an optimizer of the same kind over parameters of the same shapes.
 
         Raises:
-            ValueError: another number of groups or parameters; missing or misshapen entries, NaN
-                in them, or no count of steps (SGD and Lion do without); nothing is changed.
+            ValueError: another number of groups or parameters; missing or misshapen entries, a
+                negative average of squares, a count that is none, or no count (SGD and Lion do
+                without); nothing is changed. NaN in an array is taken over, as in PyTorch: a run
+                goes on as it was saved.
         """
         with self._alone:
             to_the_end(partial(self._load, state_dict))
