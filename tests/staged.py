@@ -42,6 +42,12 @@ def riders_of(variant):
     return {name: value for name, value in RIDERS.items() if name not in refused}
 
 
+def may_be_coded(variant):
+    """Whether its states may be of 8 bits."""
+    opt = variant.make([np.ones(1, np.float32)])
+    return all(state.code is not None for state, _ in opt._kept_states())
+
+
 def label(riders):
     return "+".join(riders) or "none"
 

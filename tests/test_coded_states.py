@@ -15,12 +15,7 @@ from test_rider_stages import RIDDEN, hyper
 HYPER = {"lr": 0.1, "weight_decay": 0.1}
 
 
-def unfit(variant):
-    opt = variant.make([np.ones(1, np.float32)])
-    return any(state.code is None for state, _ in opt._kept_states())
-
-
-FIT = [v for v in RIDDEN if not unfit(v)]
+FIT = [v for v in RIDDEN if staged.may_be_coded(v)]
 each_fit = pytest.mark.parametrize("variant", FIT, ids=[v.label for v in FIT])
 
 

@@ -13,9 +13,7 @@ static_assert(kSmallTile == kCodeBlock);
 // A lane has two runs of four neighbouring elements: words of codes, and no two lanes of a run in
 // one bank of shared memory.
 constexpr int kRun = 4, kRuns = int(kCodeBlock) / (kRun * kWarpSize);
-ONEPASS_DEVICE int first_of_run(int run) {
-  return (run * kWarpSize + lane_of(threadIdx.x)) * kRun;
-}
+ONEPASS_DEVICE int first_of_run(int run) { return (run * kWarpSize + lane_of(threadIdx.x)) * kRun; }
 
 // `n`: elements of the block that the tensor has.
 template <bool kSigned>

@@ -265,7 +265,8 @@ class TableBuilder {
       e.data[o] = static_cast<char*>(operands[o].data);
       e.dtypes |= uint32_t(operands[o].dtype) << (4 * o);
       dense = dense && !operands[o].strides;
-      if (operands[o].data && !is_coded(operands[o].dtype)) narrow = narrow && size_of(operands[o].dtype) == 2;
+      if (operands[o].data && !is_coded(operands[o].dtype))
+        narrow = narrow && size_of(operands[o].dtype) == 2;
     }
     if (dense) {
       choose_path(&e, narrow);

@@ -270,15 +270,18 @@ def _formulas(kernel: str, more: Mapping[str, Options] | None) -> dict[str, dict
     return {name: {**known.get(name, known["torch"]), **row} for name, row in rows.items()}
 
 
+def each(owner: str, option: str, groups: Sequence[Options]) -> bool | tuple[bool, ...]:
+    """A flag of all groups; where it differs, of each."""
+    # None stands for False in old files of torch's.
+    flags = [flag(owner, option, group[option] or False) for group in groups]
+    return flags[0] if len(set(flags)) == 1 else tuple(flags)
+
+
 def uniform(owner: str, option: str, groups: Sequence[Options]) -> bool:
     """An option that one launch cannot vary between groups."""
-    # None stands for False in old files of torch's.
-    value = flag(owner, option, groups[0][option] or False)
-    for group in groups[1:]:
-        if flag(owner, option, group[option] or False) != value:
-            raise ValueError(
-                f"{owner}: {option!r} differs between groups; use one optimizer for each"
-            )
+    value = each(owner, option, groups)
+    if isinstance(value, tuple):
+        raise ValueError(f"{owner}: {option!r} differs between groups; use one optimizer for each")
     return value
 
 

@@ -138,8 +138,14 @@ def storage_of(wanted: str | None) -> Storage:
 def parts(state: Array, shape: tuple[int, ...]) -> Parts:
     """What a state_dict shows of a state of a parameter of that shape."""
     size = math.prod(shape)
-    scales = state[_C.scales_at(size) : _C.coded_bytes(size)]
-    return Parts(state[:size].reshape(shape), scales.view(library(state).float32))
+    lib = library(state)
+    scales = state[_C.scales_at(size) : _C.coded_bytes(size)].view(lib.float32)
+    if is_torch(lib) and size > 0:
+        # A storage of their own in the same memory: torch.save takes no storage of two dtypes.
+        scales = lib.from_dlpack(scales)
+    elif is_torch(lib):
+        scales = scales.clone()
+    return Parts(state[:size].reshape(shape), scales)
 
 
 def decoded(owner: str, state_dict: Any) -> Any:

@@ -11,7 +11,7 @@ from onepass._array import Array, empty, parameter_dtype, zeros_like
 from onepass.ops import _muon as ops
 from onepass.ops._muon import COEFFICIENTS, Coefficients
 from onepass.ops._ranges import Range, several
-from onepass.ops._rule import Options, Rule, State, uniform
+from onepass.ops._rule import Options, Rule, State, each
 from onepass.ops._step import RULES, Betas, StepInfo, take_step, was_skipped
 from onepass.optim._optimizer import Optimizer, Parameters
 from onepass.optim._per_parameter import ArrayWatch
@@ -156,7 +156,7 @@ class Muon(Optimizer, op=ops.muon_):
 
     def _derived(
         self, groups: list[dict[str, Any]]
-    ) -> tuple[bool, Launch, list[tuple[float, ...]]]:
+    ) -> tuple[bool | tuple[bool, ...], Launch, list[tuple[float, ...]]]:
         kinds = self._kinds(groups)
         if kinds[: len(self._matrices)] != self._matrices[: len(kinds)]:
             raise ValueError(
@@ -164,7 +164,7 @@ class Muon(Optimizer, op=ops.muon_):
                 "was made with: the states of Muon and AdamW differ; make a new optimizer"
             )
         self._matrices = kinds
-        maximize = uniform(self._name, "maximize", groups)
+        maximize = each(self._name, "maximize", groups)
         hypers = []
         adamw = [self._rule.of_group(self._name, group) for group in groups]
         matrices = [ops.Matrices.of(self._name, group).hyper for group in groups]

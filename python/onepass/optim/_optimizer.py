@@ -16,7 +16,7 @@ from threading import get_ident
 from typing import Any
 
 from onepass import _C
-from onepass._array import Array, copy_into
+from onepass._array import Array, copy_into, negative
 from onepass._docs import parts, shares
 from onepass._interruptions import to_the_end
 from onepass._numbers import flag
@@ -84,9 +84,11 @@ class Optimizer(Planned):
         state: a parameter → its ``"step"`` and states, read-only, as in PyTorch.
     """
 
-    # What a subclass may do otherwise: one launch of the plan, and a gradient filled with zeros.
+    # What a subclass may do otherwise: one launch of the plan, a gradient filled with zeros, and a
+    # copy of one with the other sign.
     _take: Callable[..., StepInfo] = staticmethod(take_step)
     _zero = staticmethod(partial(copy_into, value=0.0))
+    _negative = staticmethod(negative)
 
     def __init_subclass__(cls, *, op: Callable[..., StepInfo] | None = None) -> None:
         super().__init_subclass__()
@@ -213,6 +215,11 @@ class Optimizer(Planned):
                 frozen = [p for p, _ in self._holders if not p.requires_grad]
                 frozen += [p for p in self._of_torch if not p.requires_grad]
             taken = self._without(frozen, given) if frozen else given
+            maximize, turned = self._maximize, set[int]()
+            if maximize is not False and maximize is not True:
+                turned = self._ascending(maximize, taken)
+                taken = [self._negative(g) if i in turned else g for i, g in enumerate(taken)]
+                maximize = False
             watch = self._watch(plan, taken) if self._measures else None
             waiting = self._rider_arrays.waiting
             begun = self._rider_arrays.begin(self._arrays, taken) if waiting else ()
@@ -227,7 +234,7 @@ class Optimizer(Planned):
                 # Those of Parameters are forgotten below, which takes no pass over memory.
                 zero_grad and (grads is not None or len(self._holders) < len(given)),
                 nonfinite,
-                self._maximize,
+                maximize,
                 self._names,
             )
             if begun and not was_skipped(info, nonfinite):
@@ -239,6 +246,9 @@ class Optimizer(Planned):
             if zero_grad and grads is None:
                 for parameter, _ in self._holders:
                     parameter.zero_grad()
+            if zero_grad and turned:  # the step has zeroed copies
+                for index in turned:
+                    self._zero(given[index])
             if zero_grad and frozen:
                 for parameter, grad in zip(self._parameters, given, strict=True):
                     forgotten = grads is None and isinstance(parameter, Parameter)
@@ -253,6 +263,13 @@ class Optimizer(Planned):
         finally:
             turns.stepping.pop(me, None)
             held.clear()
+
+    def _ascending(self, maximize: Sequence[bool], grads: Sequence[Any]) -> set[int]:
+        """Positions of the gradients that groups with ``maximize`` have; a launch knows one
+        direction, and takes theirs negated."""
+        numbers = [n for n, group in enumerate(self.param_groups) for _ in group["params"]]
+        pairs = enumerate(zip(numbers, grads, strict=False))
+        return {i for i, (number, grad) in pairs if grad is not None and maximize[number]}
 
     def _watch(self, plan: _C.Plan, grads: Sequence[Any]) -> PlanWatch | ArrayWatch | None:
         return PlanWatch(plan)
@@ -428,7 +445,8 @@ class Optimizer(Planned):
             group.update({key: value for key, value in loaded.items() if key != "params"})
         plan = self._prepare()
         for state in kept:
-            for index, start in enumerate(self._starts(state)):
+            self._begun[state.key] = self._starts(state)
+            for index, start in enumerate(self._begun[state.key]):
                 held = self._states[state.key][index]
                 if held is not None:
                     shape = tuple(self._arrays[index].shape)

@@ -13,7 +13,7 @@ from onepass import _C
 from onepass._array import Array
 from onepass._one_thread import OneThread
 from onepass._parameter import Parameter, data_of, renewals
-from onepass.ops._rule import Launch, Rule, State, uniform
+from onepass.ops._rule import Launch, Rule, State, each
 from onepass.optim._codes import storage_of
 from onepass.optim._groups import filled
 from onepass.optim._riders import ALL, RiderArrays, Riders, Settings, riders
@@ -54,6 +54,7 @@ class Planned:
         self._names: list[str | None] = []
         self._arrays: list[Array] = []
         self._states: dict[str, list[Array]] = {}
+        self._begun: dict[str, list[float]] = {}  # where those that follow an option have started
         self._plan: _C.Plan | None = None
         self._plan_is_current = False  # it is for this kernel and these parameters
         self._option_names = tuple(defaults)
@@ -63,7 +64,7 @@ class Planned:
         self._all_started = False  # every parameter has had a gradient
         self._hypers: Sequence[tuple[float, ...]] = []  # those in _seen, where it is there
         self._wanted: Launch = ("", ())
-        self._maximize = False
+        self._maximize: bool | tuple[bool, ...] = False  # a tuple: for each group
         self._settings = settings
         self._storage = storage_of(settings.state_dtype)
         self._riders = Riders((), (), ())
@@ -110,6 +111,7 @@ class Planned:
                 self._arrays,
                 self._shapes,
                 *self._states.values(),
+                *self._begun.values(),
             ):
                 del entries[before:]
             self._rider_arrays.drop(before)
@@ -120,6 +122,12 @@ class Planned:
     def _append(self, group: Mapping[str, Any]) -> None:
         options, names = self._filled(group)
         self._rule.of_group(self._name, options)
+        for index, parameter in enumerate(options["params"], len(self._parameters)):
+            if getattr(getattr(parameter, "device", None), "type", None) == "meta":
+                raise ValueError(
+                    f"{self._name}: parameter {index} is on the device 'meta', expected one with "
+                    "memory: give it some before, by model.to_empty(device=...)"
+                )
         self.param_groups.append(options)
         self._names += names
         self._parameters += options["params"]
@@ -221,9 +229,9 @@ class Planned:
 
     def _derived(
         self, groups: list[dict[str, Any]]
-    ) -> tuple[bool, Launch, list[tuple[float, ...]]]:
+    ) -> tuple[bool | tuple[bool, ...], Launch, list[tuple[float, ...]]]:
         """Checked: whether to maximize, the kernel with its states, each group's hypers."""
-        maximize = uniform(self._name, "maximize", groups)
+        maximize = each(self._name, "maximize", groups)
         hypers = [self._rule.of_group(self._name, group) for group in groups]
         return maximize, self._rule.launch(self._name, groups), hypers
 
@@ -243,8 +251,10 @@ class Planned:
         for state in self._rule.states:
             if not isinstance(state.start, str) or state.key not in self._states:
                 continue
+            begun = self._begun[state.key]
             for index, (start, step) in enumerate(zip(self._starts(state), steps, strict=False)):
-                if step == 0:
+                if step == 0 and begun[index] != start:  # else an edit of it would be lost
+                    begun[index] = start
                     shape = tuple(self._arrays[index].shape)
                     self._storage.put(state, self._states[state.key][index], shape, start)
 
@@ -255,6 +265,8 @@ class Planned:
         for state in self._rule.states:
             if state.key in names:
                 self._states[state.key] = self._follow(state, arrays)
+                begun = self._begun.setdefault(state.key, [])
+                begun += self._starts(state)[len(begun) :]
         self._arrays = arrays
         self._rider_arrays.follow(arrays, self._riders)
         plan = self._new_plan(kernel, names)

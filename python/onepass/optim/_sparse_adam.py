@@ -62,6 +62,7 @@ class SparseAdam(Optimizer, op=ops.sparse_adam_):
         super().__init__(params, locals())
 
     _zero = staticmethod(ops.zero)
+    _negative = staticmethod(ops.negative)
 
     def _follow(self, state: State, arrays: list[Array]) -> list[Array]:
         """A state of its own memory for each parameter: steps do not run through all of them.

@@ -149,7 +149,8 @@ class Reader:
             if not isinstance(entry, Mapping):
                 raise self.refuse(f"the state {of} is {type(entry).__name__}, expected a dict")
             filled = {key: value for key, value in entry.items() if value is not None}
-            if not filled:
+            # PyTorch's Adagrad has an entry from the start, with a count of 0.
+            if not filled or _is_zero(filled.get("step")):
                 continue
             if missing := sorted({*required[at], *scalars} - set(filled)):
                 raise self.refuse(
@@ -204,6 +205,13 @@ class Reader:
             raise self.refuse(f"{label} has shape {tuple(value.shape)}, expected {shape}")
         if name in SQUARES and bool((value < 0).any()):
             raise self.refuse(f"{label} holds a negative number, expected averages of squares")
+
+
+def _is_zero(step: Any) -> bool:
+    try:
+        return step is not None and as_float("", "", _held(step), "") == 0
+    except (TypeError, ValueError, OverflowError, RuntimeError):
+        return False
 
 
 def _held(value: Any) -> Any:

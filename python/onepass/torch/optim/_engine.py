@@ -25,6 +25,7 @@ class Engine(optim.Optimizer):
         options: of the constructor.
         entries: for each parameter what ``state`` holds of it; tensors that fit become the
             engine's own.
+        begun: `Engine.begun` of the engine that those come from.
 
     Attributes:
         parameters: in flat order.
@@ -35,7 +36,11 @@ class Engine(optim.Optimizer):
     OWN: ClassVar[frozenset[str]]  # names of this class that no optimizer of onepass.optim has
 
     def __init__(
-        self, groups: Groups, options: Mapping[str, Any], entries: Sequence[Entry]
+        self,
+        groups: Groups,
+        options: Mapping[str, Any],
+        entries: Sequence[Entry],
+        begun: Mapping[int, Mapping[str, float]],
     ) -> None:
         self.group_numbers = [n for n, group in enumerate(groups) for _ in group["params"]]
         self.parameters = [p for group in groups for p in group["params"]]
@@ -47,6 +52,9 @@ class Engine(optim.Optimizer):
         super().__init__(groups, **options)
         self.param_groups = groups
         self._lists = tuple((g["params"], tuple(g["params"])) for g in groups)
+        for key, starts in self._begun.items():
+            for i, p in enumerate(self.parameters):
+                starts[i] = begun.get(id(p), {}).get(key, starts[i])
         self._entries = ()
 
     def _dormant_at_first(self, entries: Sequence[Entry]) -> list[bool]:
@@ -257,6 +265,36 @@ class Engine(optim.Optimizer):
                 grads[i] = None
         return grads
 
+    @property
+    def begun(self) -> dict[int, dict[str, float]]:
+        """What the states of each parameter, by its id, have started at."""
+        return {
+            id(p): {key: starts[i] for key, starts in self._begun.items()}
+            for i, p in enumerate(self.parameters)
+        }
+
+    def follow_starts(self) -> None:
+        """States of parameters without a step, whose start has changed, start anew."""
+        if self._rule.starts_follow:
+            self._restart()
+
+    def restore(self, further: Mapping[int, Entry]) -> None:
+        """Takes over what `further` of another engine gave."""
+        self._prepare()
+        ids = [id(p) for p in self.parameters]
+        entries = {
+            i: {name: part_of(self._name, value) for name, value in further[key].items()}
+            for i, key in enumerate(ids)
+            if key in further
+        }
+        self._rider_arrays.load(entries, self._arrays, self._riders)
+
+    def zero(self, grads: Sequence[Array | None]) -> None:
+        """Leaves gradients at zero."""
+        for grad in grads:
+            if grad is not None:
+                self._zero(grad)
+
     def wake(self, indices: Sequence[int]) -> None:
         """Parameters that were frozen from the start are to be trained."""
         for i in indices:
@@ -272,8 +310,10 @@ class Engine(optim.Optimizer):
         for state in self._rule.states:
             if state.key in self._states:
                 new = self._new(state, arrays, indices)
+                starts = self._starts(state)
                 for i in indices:
                     self._states[state.key][i] = new[i]
+                    self._begun[state.key][i] = starts[i]
         self._rider_arrays.restart(indices)
         self.renew()
 
