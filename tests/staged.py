@@ -75,6 +75,8 @@ def rounded_at_random(x, dtype, random):
     cut = np.uint32(0x1FFF if kept == np.float16 else 0xFFFF)
     with np.errstate(over="ignore"):
         y = ((bits + (random & cut)) & ~cut).view(np.float32)
+        nearest = x.astype(kept).astype(np.float32)
+        y = np.where(np.isinf(y.astype(kept)) & np.isfinite(nearest), nearest, y)
     if kept == np.float16:
         least = np.abs(x) < 2.0**-14
         fine = np.floor(np.abs(down) * 2.0**44)

@@ -274,3 +274,134 @@ def test_states_of_8_bits_go_through_torch_save(tmp_path, shapes):
     entry = own.state_dict()["state"][1]
     entry["exp_avg_scale"].fill_(0)  # the optimizer's own memory
     assert not own.state_dict()["state"][1]["exp_avg_scale"].any()
+
+
+# ------------------------------------------------------------------------ what scripts do around it
+
+
+def test_the_modules_beside_the_optimizers_are_there_after_a_swap_of_the_import():
+    from onepass.torch.optim.lr_scheduler import StepLR
+    from onepass.torch.optim.swa_utils import AveragedModel
+
+    assert StepLR is torch.optim.lr_scheduler.StepLR is front.lr_scheduler.StepLR
+    assert AveragedModel is front.swa_utils.AveragedModel
+    p = parameter()
+    own = front.SGD([p], lr=0.5)
+    schedule = front.lr_scheduler.StepLR(own, 1)
+    p.grad = torch.ones(3)
+    own.step()
+    schedule.step()
+    assert schedule.get_last_lr() == [0.05]
+    missing = {n for n in dir(torch.optim) if not n.startswith("_") and not hasattr(front, n)}
+    classes = {n for n in missing if isinstance(getattr(torch.optim, n), type)}
+    assert not classes
+
+
+@pytest.mark.parametrize("of", BOTH, ids=["pytorch", "onepass"])
+def test_hooks_run_once_around_the_step_of_a_subclass(of):
+    ran = []
+
+    class Mine(of.AdamW):
+        def step(self, closure=None):
+            ran.append("mine")
+            return super().step(closure)
+
+    own = Mine([parameter()], lr=0.1)
+    own.register_step_pre_hook(lambda *_: ran.append("before"))
+    own.register_step_post_hook(lambda *_: ran.append("after"))
+    own.param_groups[0]["params"][0].grad = torch.ones(3)
+    own.step()
+    if of is front:  # in PyTorch it depends on whether an AdamW was made before
+        assert ran == ["before", "mine", "after"]
+
+
+NAMES = ["SGD", "Adam", "AdamW", "RMSprop", "Adagrad", "NAdam", "RAdam", "Adamax", "Adadelta"]
+NAMES += ["ASGD", "Rprop"]
+
+
+@pytest.mark.parametrize("bad", [-np.inf, np.inf])
+@pytest.mark.parametrize("name", NAMES)
+def test_an_infinite_parameter_without_gradient_stays_as_it_is(name, bad):
+    """A transition that is forbidden, a class that is masked."""
+    results = []
+    for of in BOTH:
+        p = torch.nn.Parameter(torch.tensor([1.0, bad, 2.0] * 40))
+        options = {"weight_decay": 0.0} if name == "AdamW" else {}
+        own = getattr(of, name)([p], lr=0.1, **options)
+        for _ in range(3):
+            p.grad = torch.tensor([1.0, 0.0, -2.0] * 40)
+            own.step()
+        results.append(p.detach())
+    assert not results[0].isnan().any()
+    torch.testing.assert_close(*results)
+
+
+@pytest.mark.parametrize("name", ["ADOPT", "LAMB", "Lion", "AdEMAMix"])
+def test_an_infinite_parameter_of_other_optimizers_stays_too(name):
+    p = np.float32([1, -np.inf])
+    own = getattr(optim, name)([p], **({"weight_decay": 0.0} if name == "LAMB" else {}))
+    for _ in range(2):
+        own.step([np.float32([1, 0])])
+    assert p[1] == -np.inf
+
+
+def test_no_bias_of_a_recurrent_layer_decays():
+    for layer in (torch.nn.LSTM(3, 4), torch.nn.GRU(3, 4, num_layers=2, bidirectional=True)):
+        for group in optim.param_groups(layer, lr=0.1, weight_decay=0.05):
+            assert group["weight_decay"] == 0.05 * ("weight" in group["param_names"][0])
+            assert len({name.partition("_")[0] for name in group["param_names"]}) == 1
+
+
+CHANGES = {
+    "a group removed": lambda o, b: o.param_groups.pop(),
+    "a group removed with its states": lambda o, b: (o.state.pop(b, None), o.param_groups.pop()),
+    "a group removed with all states": lambda o, b: (o.state.clear(), o.param_groups.pop()),
+    "groups reordered": lambda o, b: o.param_groups.reverse(),
+    "a parameter appended": lambda o, b: o.param_groups[0]["params"].append(parameter(2)),
+    "a parameter moved": lambda o, b: (
+        o.param_groups[1]["params"].append(o.param_groups[0]["params"].pop())
+    ),
+    "another list of groups": lambda o, b: setattr(o, "param_groups", [dict(o.param_groups[0])]),
+}
+THEN = {
+    "step": lambda o: o,
+    "state_dict": lambda o: o.state_dict() and o,
+    "deepcopy": copy.deepcopy,
+    "load_state_dict": lambda o: o.load_state_dict(copy.deepcopy(o.state_dict())) or o,
+    "add_param_group": lambda o: o.add_param_group({"params": [parameter(2)]}) or o,
+}
+
+
+@pytest.mark.parametrize("then", THEN)
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("SGD", {}), ("SGD", {"momentum": 0.9}), ("Adam", {}), ("Rprop", {}), ("Adam", {"ema": 1})],
+)
+def test_groups_may_be_changed_by_hand(name, options, change, then):
+    results = []
+    for of in (front, torch.optim):
+        a, b, c = parameter(3), parameter(4), parameter(5)
+        more = {k: v for k, v in options.items() if k != "ema"}
+        if "ema" in options and of is front:
+            more["ema_decay"] = 0.5
+        own = getattr(of, name)([{"params": [a, c]}, {"params": [b], "lr": 0.2}], lr=0.1, **more)
+        for p in (a, b, c):
+            p.grad = torch.arange(1.0, 1 + len(p))
+        own.step()
+        CHANGES[change](own, b)
+        try:
+            own = THEN[then](own)
+        except KeyError:
+            assert of is torch.optim  # whose state_dict wants states without a parameter to be gone
+            return
+        for group in own.param_groups:
+            for p in group["params"]:
+                p.grad = torch.arange(1.0, 1 + len(p))
+        own.step()
+        own.step()
+        results.append([[p.tolist() for p in g["params"]] for g in own.param_groups])
+    assert [len(g) for g in results[0]] == [len(g) for g in results[1]]
+    for got, want in zip(*results, strict=True):
+        for w, g in zip(want, got, strict=True):
+            np.testing.assert_allclose(g, w, rtol=1e-5)

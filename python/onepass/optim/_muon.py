@@ -15,6 +15,7 @@ from onepass.ops._rule import Options, Rule, State, each
 from onepass.ops._step import RULES, Betas, StepInfo, take_step, was_skipped
 from onepass.optim._optimizer import Optimizer, Parameters
 from onepass.optim._per_parameter import ArrayWatch
+from onepass.optim._states import is_array
 from onepass.optim._torch_options import TorchOptions
 
 if TYPE_CHECKING:
@@ -269,7 +270,11 @@ class Muon(Optimizer, op=ops.muon_):
         momentum = entry.get("momentum_buffer")
         shape = tuple(self._arrays[at].shape)
         if tuple(getattr(momentum, "shape", ())) != shape:
-            said = "missing" if momentum is None else f"of shape {tuple(momentum.shape)}"
+            said = "missing"
+            if momentum is not None and is_array(momentum):
+                said = f"of shape {tuple(momentum.shape)}"
+            elif momentum is not None:
+                said = f"of type {type(momentum).__name__}"
             raise ValueError(
                 f"{self._name}.load_state_dict: 'momentum_buffer' of parameter {at} is {said}, "
                 f"expected an array of shape {shape}; nothing was changed"

@@ -88,7 +88,7 @@ class Optimizer(Planned):
     # copy of one with the other sign.
     _take: Callable[..., StepInfo] = staticmethod(take_step)
     _zero = staticmethod(partial(copy_into, value=0.0))
-    _negative = staticmethod(negative)
+    _negative: Callable[..., Any] = staticmethod(negative)
 
     def __init_subclass__(cls, *, op: Callable[..., StepInfo] | None = None) -> None:
         super().__init_subclass__()
@@ -259,6 +259,11 @@ class Optimizer(Planned):
             return info
         except TypeError:
             self._refuse_changed()
+            if isinstance(grads, (Mapping, str)):
+                raise TypeError(
+                    f"{self._name}: 'grads' is a {type(grads).__name__}, expected a list with an "
+                    "array or None for each parameter"
+                ) from None
             raise
         finally:
             turns.stepping.pop(me, None)

@@ -224,13 +224,10 @@ class Engine(optim.Optimizer):
     def further(self, everyone: bool = False) -> dict[int, Entry]:
         """What riders save beside the states, by the id of the parameter: running averages and
         master copies; of parameters that have taken a step, or of everyone."""
-        groups, pairs = self.param_groups, zip(self.param_groups, self._lists, strict=False)
-        # Also where the groups hold other parameters by now.
-        self.param_groups = [{**group, "params": [*own]} for group, (_, own) in pairs]
-        try:
-            steps = self._prepare().steps
-        finally:
-            self.param_groups, self._seen = groups, None
+        if self.fits():  # else as the last step left them
+            self._prepare()
+        assert self._plan is not None
+        steps = self._plan.steps
         self._rider_arrays.begin(self._arrays)
         saved = self._rider_arrays.saved(self._riders)
         found: dict[int, Entry] = {}
@@ -242,6 +239,10 @@ class Engine(optim.Optimizer):
             if own:
                 found[id(p)] = own
         return found
+
+    def fits(self) -> bool:
+        """Whether the groups hold the parameters that the engine was made for."""
+        return self._lists_are_same()
 
     def gradients(self, given: list[Array | None] | None = None) -> list[Array | None]:
         """The gradients, None where there is none, of DTensors the part that lies here.

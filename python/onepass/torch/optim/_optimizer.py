@@ -131,16 +131,22 @@ class Optimizer(torch.optim.Optimizer):
         self._entries, self._known, self._further, self._begun = entries, {}, {}, {}
         return entries
 
-    def _current(self) -> Any:
-        """What is bound to the groups and states as they are now."""
+    def _current(self, *, stepping: bool = False) -> Any:
+        """What is bound to the groups and states as they are now.
+
+        Args:
+            stepping: the step itself finds parameters that were exchanged, where no state was.
+        """
         entries = self._entries
         if entries is None or entries.engine.param_groups is not self.param_groups:
             return self._rebuild()
-        if not entries.holds(self._state):
-            try:
-                entries.take_over(self._state)
-            except ParametersChangedError:
-                return self._rebuild()
+        held = entries.holds(self._state)
+        if held and stepping:
+            return entries
+        if not entries.engine.fits():
+            return self._rebuild()
+        if not held:
+            entries.take_over(self._state)
         return entries
 
     @property  # type: ignore[override]
@@ -237,7 +243,7 @@ class Optimizer(torch.optim.Optimizer):
                 if zero_grad:  # or the Inf would stay, and skip every step that follows
                     self.zero_grad(set_to_none=False)
                 return loss
-        entries, factor = self._current(), 1.0
+        entries, factor = self._current(stepping=True), 1.0
         for attempt in range(2):
             engine = entries.engine
             try:
@@ -277,6 +283,8 @@ class Optimizer(torch.optim.Optimizer):
         self._last_step = info
         return loss
 
+    _step.__qualname__ = "Optimizer.step"  # for messages
+
     # PyTorch's wrapper runs the hooks and makes a record for profilers. It takes longer
     # than the step itself.
     _hooked_step = torch.optim.Optimizer.profile_hook_step(_step)
@@ -291,12 +299,14 @@ class Optimizer(torch.optim.Optimizer):
             or _global_optimizer_pre_hooks
             or _global_optimizer_post_hooks
         )
-        if hooks or _profiler_enabled():
+        # PyTorch has wrapped the step of a subclass, which runs the hooks around this one.
+        if (hooks or _profiler_enabled()) and hasattr(type(self).step, "runs_hooks"):
             return self._hooked_step(*args, **kwargs)
         return self._step(*args, **kwargs)
 
     step.__name__, step.__qualname__ = "step", "Optimizer.step"
     step.hooked = True  # type: ignore[attr-defined]  # PyTorch is not to wrap it again
+    step.runs_hooks = True  # type: ignore[attr-defined]
 
     def _refuse_graphs(self, grads: list[Any]) -> None:
         for index, grad in enumerate(grads):
@@ -405,6 +415,11 @@ class Optimizer(torch.optim.Optimizer):
             ValueError: another number of groups or parameters, missing or misshapen entries;
                 nothing is changed.
         """
+        if not isinstance(state_dict, dict):
+            raise ValueError(
+                f"{type(self).__name__}.load_state_dict: a {type(state_dict).__name__}, expected "
+                "a dict with 'state' and 'param_groups' as state_dict() gives; nothing was changed"
+            )
         state_dict = state_dict.copy()
         for pre_hook in self._optimizer_load_state_dict_pre_hooks.values():
             changed = pre_hook(self, state_dict)
