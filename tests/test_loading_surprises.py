@@ -67,3 +67,14 @@ def test_the_front_of_pytorch_refuses_what_is_no_state_dict(given):
         opt.load_state_dict(given)
     with pytest.raises(TypeError, match=r"Optimizer\.step\(\) got an unexpected keyword argument"):
         opt.step(foo=1)
+
+
+def test_an_error_is_in_the_name_of_the_class():
+    p = np.ones(3, np.float32)
+    with pytest.raises(TypeError, match=r"^SGD: 'params\[1\]'"):
+        optim.SGD([p, np.ones(3, np.int64)])
+    opt = optim.SGD([p], lr=0.1)
+    with pytest.raises(ValueError, match=r"^SGD: 'grads\[0\]'"):
+        opt.step([np.ones(4, np.float32)])
+    with pytest.raises(ValueError, match=r"^SGD: 'grad_scale'"):
+        opt.step([p.copy()], grad_scale=1e39)

@@ -257,14 +257,15 @@ class Optimizer(Planned):
                     if any(parameter is p for p in frozen):
                         self._zero(grad)
             return info
-        except TypeError:
-            self._refuse_changed()
-            if isinstance(grads, (Mapping, str)):
-                raise TypeError(
-                    f"{self._name}: 'grads' is a {type(grads).__name__}, expected a list with an "
-                    "array or None for each parameter"
-                ) from None
-            raise
+        except (TypeError, ValueError) as error:
+            if isinstance(error, TypeError):
+                self._refuse_changed()
+                if isinstance(grads, (Mapping, str)):
+                    raise TypeError(
+                        f"{self._name}: 'grads' is a {type(grads).__name__}, expected a list with "
+                        "an array or None for each parameter"
+                    ) from None
+            raise self._renamed(error) from None
         finally:
             turns.stepping.pop(me, None)
             held.clear()

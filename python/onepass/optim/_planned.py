@@ -269,7 +269,10 @@ class Planned:
                 begun += self._starts(state)[len(begun) :]
         self._arrays = arrays
         self._rider_arrays.follow(arrays, self._riders)
-        plan = self._new_plan(kernel, names)
+        try:
+            plan = self._new_plan(kernel, names)
+        except (TypeError, ValueError) as error:
+            raise self._renamed(error) from None
         self._set_stages(plan)
         if self._plan is not None:
             old, scalars = self._plan.steps, plan.scalars
@@ -300,6 +303,13 @@ class Planned:
             raise ValueError(
                 f"{self._name}: 'state_dtype' is {self._settings.state_dtype!r}, {why}"
             )
+
+    def _renamed(self, error: Exception) -> Exception:
+        """An error of the kernel in the name of the class."""
+        kernel, text = self._wanted[0], str(error)
+        if type(error) in (TypeError, ValueError) and text.startswith(f"{kernel}: "):
+            return type(error)(f"{self._name}{text[len(kernel) :]}")
+        return error
 
     def _storage_refusal(
         self, wanted: str | None, arrays: Sequence[Array], names: Sequence[str | None]

@@ -65,7 +65,7 @@ DOC = (
         memory: states are computed in float32 and rounded up or down so that they are right on
         average; not for float64 parameters) or ``"int8"`` (a quarter: a byte an element and a
         float32 scale for each 256 of a parameter, rounded likewise; a NaN or an infinity makes its
-        256 elements NaN; averages of gradients and of squares alone, on the CPU, in
+        256 elements NaN; averages of gradients and of squares alone, in
         ``onepass.optim`` alone); of 16-bit parameters ``stochastic_rounding`` (to a neighbour that
         is right on average, with random bits like those of ``noise``) or ``master_weights`` (a
         float32 copy takes the steps, and the parameter is its rounded value).
