@@ -153,10 +153,10 @@ def test_a_group_without_params_is_refused(key):
 )
 @pytest.mark.parametrize("of", [front, optim], ids=["torch", "arrays"])
 def test_an_argument_of_the_constructor_is_refused_in_a_group(of, key, value):
-    with pytest.raises(TypeError, match=f"{key!r} in a parameter group is no option"):
+    with pytest.raises(TypeError, match=f"{key!r} in a parameter group is not an option"):
         of.Adam([{"params": [parameter()], key: value}])
     own = of.Adam([parameter()])
-    with pytest.raises(TypeError, match=f"{key!r} in a parameter group is no option"):
+    with pytest.raises(TypeError, match=f"{key!r} in a parameter group is not an option"):
         own.add_param_group({"params": [parameter()], key: value})
 
 
@@ -336,10 +336,10 @@ def test_an_infinite_parameter_without_gradient_stays_as_it_is(name, bad):
     torch.testing.assert_close(*results)
 
 
-@pytest.mark.parametrize("name", ["ADOPT", "LAMB", "Lion", "AdEMAMix"])
+@pytest.mark.parametrize("name", ["ADOPT", "Lion", "AdEMAMix"])
 def test_an_infinite_parameter_of_other_optimizers_stays_too(name):
     p = np.float32([1, -np.inf])
-    own = getattr(optim, name)([p], **({"weight_decay": 0.0} if name == "LAMB" else {}))
+    own = getattr(optim, name)([p])
     for _ in range(2):
         own.step([np.float32([1, 0])])
     assert p[1] == -np.inf
@@ -392,15 +392,18 @@ def test_groups_may_be_changed_by_hand(name, options, change, then):
         CHANGES[change](own, b)
         try:
             own = THEN[then](own)
-        except KeyError:
-            assert of is torch.optim  # whose state_dict wants states without a parameter to be gone
-            return
+        except KeyError:  # of PyTorch's state_dict: a state is there whose parameter is gone
+            results.append(None)
+            continue
         for group in own.param_groups:
             for p in group["params"]:
                 p.grad = torch.arange(1.0, 1 + len(p))
         own.step()
         own.step()
         results.append([[p.tolist() for p in g["params"]] for g in own.param_groups])
+    if None in results:
+        assert results == [None, None]
+        return
     assert [len(g) for g in results[0]] == [len(g) for g in results[1]]
     for got, want in zip(*results, strict=True):
         for w, g in zip(want, got, strict=True):
