@@ -329,8 +329,8 @@ class Optimizer(torch.optim.Optimizer):
         for key in OF_CONSTRUCTOR:
             if key in param_group:
                 raise TypeError(
-                    f"{type(self).__name__}: {key!r} in a parameter group is not an option of a group, "
-                    "expected it as an argument of the constructor"
+                    f"{type(self).__name__}: {key!r} in a parameter group is not an option of a "
+                    "group, expected it as an argument of the constructor"
                 )
         self._refuse_duplicates(param_group)
         if self._entries is not None:
