@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "core/backend.h"
+#include "core/codes.h"
 #include "cusim.h"
 #include "kernels/activation_list.h"
 #include "kernels/update_list.h"
@@ -340,7 +341,11 @@ void coded(Run<Elementwise> update, DType dtype, std::string* bits) {
     operands.resize(kOwn + 2);
     std::vector<Tensor> tensors{tensor_of(size, DType::f32, operands, shape)};
     std::vector<double> row(kOptions.begin(), kOptions.begin() + kHyper);
-    row.insert(row.end(), {0.1, 0, 0, 0, 0, 0, 1, 3});
+    double stages[kStageValues] = {};
+    stages[kNoise] = 0.1;
+    stages[kDither] = 1;
+    stages[kStageStep] = 3;
+    row.insert(row.end(), stages, stages + kStageValues);
     Elementwise call = call_on(tensors, row);
     call.stages.active = call.stages.in_order = true;
     call.stages.first = kOwn;
