@@ -11,12 +11,12 @@ from onepass.optim._riders import OF_GROUPS, OF_OPTIMIZER
 from onepass.optim._states import is_array
 from onepass.optim._torch_options import refuse_unmet
 
-# Arguments of a constructor that are no options of a group. In one they would do nothing.
+# Arguments of a constructor that are not options of a group, where they would do nothing.
 OF_CONSTRUCTOR = ("compat", "diagnostics", *OF_OPTIMIZER)
 
 
 def refuse_no_group(owner: str, group: Any) -> None:
-    """TypeError for what is no dict, ValueError for one without "params"."""
+    """TypeError for what is not a dict, ValueError for one without "params"."""
     if not isinstance(group, Mapping):
         raise TypeError(f"{owner}: a group is a {type(group).__name__}, expected a dict")
     if "params" not in group:
