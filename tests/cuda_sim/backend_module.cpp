@@ -109,6 +109,11 @@ void cross_entropy(const CrossEntropy& call) {
   Side::run(inner().cross_entropy, inner().cross_entropy_workspace(call), call);
 }
 
+template <class Side, auto kMember>
+void row_call(const RowCall& call) {
+  Side::run(inner().*kMember, 0, call);
+}
+
 template <class Side, int kRule, int kVariant>
 void update_at(const Elementwise& call) {
   Side::run(inner().update[kRule][kVariant], inner().elementwise_workspace(call), call);
@@ -145,7 +150,8 @@ void watch(const Elementwise& call) {
 template <class Side, int... I, template <class> class... A>
 void fill(Tables* t, std::integer_sequence<int, I...>, List<A...>) {
   ((t->activation[I] = &elementwise_at<Side, &Backend::activation, I>,
-    t->activation_backward[I] = &elementwise_at<Side, &Backend::activation_backward, I>),
+    t->activation_backward[I] = &elementwise_at<Side, &Backend::activation_backward, I>,
+    t->activation_backward_y[I] = &elementwise_at<Side, &Backend::activation_backward_y, I>),
    ...);
 }
 template <class Side, int... I, class... R>
@@ -181,6 +187,12 @@ Backend make_backend() {
   b.bias_act = &channelwise<Side, &Backend::bias_act>;
   b.bias_act_backward = &channelwise<Side, &Backend::bias_act_backward>;
   b.cross_entropy = &cross_entropy<Side>;
+  b.softmax = &row_call<Side, &Backend::softmax>;
+  b.softmax_backward = &row_call<Side, &Backend::softmax_backward>;
+  b.maxout = &row_call<Side, &Backend::maxout>;
+  b.maxout_backward = &row_call<Side, &Backend::maxout_backward>;
+  b.glu = &elementwise<Side, &Backend::glu>;
+  b.glu_backward = &elementwise<Side, &Backend::glu_backward>;
   return b;
 }
 

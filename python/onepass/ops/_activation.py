@@ -1,6 +1,7 @@
 """Activations and their gradients, elementwise.
 
-Every ``<name>_backward(dy, x)`` works from the input ``x``. A declaration has no body: `activation`
+Every ``<name>_backward(dy, x)`` works from the input ``x``; those of sigmoid and tanh also take the
+output, ``y=``. A declaration has no body: `activation`
 and `backward_of` make the functions and complete their docstrings.
 """
 
@@ -9,7 +10,7 @@ from __future__ import annotations
 from typing import Literal
 
 from onepass._array import Array
-from onepass.ops._declare import activation, backward_of
+from onepass.ops._declare import activation, backward_of, backward_of_output
 
 __all__ = [
     "abs",
@@ -122,7 +123,7 @@ def sigmoid(x: Array, *, out: Array | None = None) -> Array:
     """
 
 
-sigmoid_backward = backward_of(sigmoid, "dx = dy·σ(x)·(1 - σ(x)).")
+sigmoid_backward = backward_of_output(sigmoid, "dx = dy·y·(1 - y), y = σ(x).")
 
 
 @activation
@@ -139,7 +140,7 @@ def tanh(x: Array, *, out: Array | None = None) -> Array:
     """
 
 
-tanh_backward = backward_of(tanh, "dx = dy·(1 - tanh(x)²).")
+tanh_backward = backward_of_output(tanh, "dx = dy·(1 - y²), y = tanh(x).")
 
 
 @activation

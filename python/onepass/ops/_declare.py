@@ -17,6 +17,7 @@ from typing import (
     Literal,
     NamedTuple,
     ParamSpec,
+    Protocol,
     TypeVar,
     get_args,
     get_origin,
@@ -199,6 +200,44 @@ def backward_of(
     options = "".join(f"    {option}: as in the forward.\n" for option in declared.defaults)
     call.__doc__ = _BACKWARD.format(formula=formula, name=declared.name, options=options)
     return call
+
+
+class BackwardOfOutput(Protocol):
+    """A gradient that takes the forward's input or its output."""
+
+    def __call__(
+        self, dy: Array, x: Array | None = None, *, y: Array | None = None, out: Array | None = None
+    ) -> Array: ...
+
+
+def backward_of_output(forward: Callable[..., Array], formula: str) -> BackwardOfOutput:
+    """The gradient of an activation without options, from x or from y.
+
+    Its kernel has a ``backward_y``.
+    """
+    name = f"{forward.__name__}_backward"
+    of_x, of_y = _C.activation_backward[forward.__name__], _C.activation_backward_y[forward.__name__]
+
+    def backward(
+        dy: Array, x: Array | None = None, *, y: Array | None = None, out: Array | None = None
+    ) -> Array:
+        if y is None and x is not None:
+            return of_x(dy, x, out)
+        if x is None and y is not None:
+            return of_y(dy, y, out)
+        given = "neither" if x is None else "both"
+        raise TypeError(f"{name}: {given} of 'x' and 'y' are given, expected one of them")
+
+    backward.__name__ = backward.__qualname__ = name
+    backward.__module__ = forward.__module__
+    text = _BACKWARD.format(formula=formula, name=forward.__name__, options="")
+    backward.__doc__ = text.replace(
+        "    x: the input of the forward.\n",
+        "    x: the input of the forward.\n"
+        "    y: its output, in place of ``x``: less to compute, and less exact where y is rounded to\n"
+        "        a limit.\n",
+    ).replace("may be ``dy`` or ``x``", "may be ``dy``, ``x`` or ``y``")
+    return backward
 
 
 def _parts(doc: str) -> tuple[str, str, str]:
