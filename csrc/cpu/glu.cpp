@@ -10,9 +10,9 @@ ONEPASS_BEGIN
 namespace {
 
 template <class T>
-[[gnu::noinline]] void multiply(int64_t n, const T* a, const T* b, T* out) {
+[[gnu::noinline]] void gate_all(int64_t n, const T* a, const T* gate, T* out) {
 #pragma GCC ivdep
-  for (int64_t i = 0; i < n; ++i) out[i] = a[i] * b[i];
+  for (int64_t i = 0; i < n; ++i) out[i] = gated(a[i], gate[i]);
 }
 
 template <class T>
@@ -51,7 +51,7 @@ struct GluForward {
     T opened[kBlockElements];
     each_block(n, [&](int64_t i, int64_t count) {
       gate.forward(count, b + i, opened);
-      multiply(count, a + i, opened, y + i);
+      gate_all(count, a + i, opened, y + i);
     });
   }
 };
@@ -67,9 +67,9 @@ struct GluBackward {
     T opened[kBlockElements], product[kBlockElements];
     each_block(n, [&](int64_t i, int64_t count) {
       gate.forward(count, b + i, opened);
-      multiply(count, dy + i, a + i, product);
+      gate_all(count, dy + i, a + i, product);
       gate.backward(count, product, b + i, db + i);
-      multiply(count, dy + i, opened, da + i);
+      gate_all(count, dy + i, opened, da + i);
     });
   }
 };

@@ -31,7 +31,7 @@ struct GluForward {
   ONEPASS_HD GluForward(double index, double option, double other) : gate(index, option, other) {}
   ONEPASS_DEVICE T operator()(T a, T b) const {
     T y = T(0);
-    gate.with<T>([&](auto f) { y = a * f.forward(b); });
+    gate.with<T>([&](auto f) { y = gated(a, f.forward(b)); });
     return y;
   }
 };
@@ -43,8 +43,8 @@ struct GluBackward {
   ONEPASS_HD GluBackward(double index, double option, double other) : gate(index, option, other) {}
   ONEPASS_DEVICE void operator()(Written<T> da, Written<T> db, T dy, T a, T b) const {
     gate.with<T>([&](auto f) {
-      da = dy * f.forward(b);
-      db = f.backward(dy * a, b);
+      da = gated(dy, f.forward(b));
+      db = f.backward(gated(dy, a), b);
     });
   }
 };

@@ -9,6 +9,12 @@
 
 ONEPASS_BEGIN
 
+// a·f(b); of dy in place of a it is da, of dy and a what f'(b) multiplies.
+template <class T>
+ONEPASS_HD T gated(T a, T gate) {
+  return a * gate;
+}
+
 // The index of f in Activations, and its options, as many as the longest list has.
 constexpr auto kGluHyper = names("activation", "option", "option");
 constexpr int kGluOptions = int(kGluHyper.size) - 1;

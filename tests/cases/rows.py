@@ -224,7 +224,7 @@ GATES = [
     {"activation": "relu"},
     {"axis": 1, "activation": ("softplus", {"beta": 3.0, "threshold": 5.0})},
 ]
-GLU_SHAPES = [(2, 2), (4, 6), (6, 34), (2, 66, 5), (4, 6, 3, 8), (2, 2050), (130, 18), (0, 4)]
+GLU_SHAPES = [(2, 2), (4, 6), (6, 34), (2, 66, 6), (4, 6, 2, 8), (2, 2050), (130, 18), (0, 4)]
 _own = [BY_NAME[name] for name in ("sigmoid", "silu", "relu", "softplus")]
 
 

@@ -216,7 +216,10 @@ def backward_of_output(forward: Callable[..., Array], formula: str) -> BackwardO
     Its kernel has a ``backward_y``.
     """
     name = f"{forward.__name__}_backward"
-    of_x, of_y = _C.activation_backward[forward.__name__], _C.activation_backward_y[forward.__name__]
+    of_x, of_y = (
+        _C.activation_backward[forward.__name__],
+        _C.activation_backward_y[forward.__name__],
+    )
 
     def backward(
         dy: Array, x: Array | None = None, *, y: Array | None = None, out: Array | None = None
