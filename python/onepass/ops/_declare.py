@@ -237,8 +237,7 @@ def backward_of_output(forward: Callable[..., Array], formula: str) -> BackwardO
     backward.__doc__ = text.replace(
         "    x: the input of the forward.\n",
         "    x: the input of the forward.\n"
-        "    y: its output, in place of ``x``: less to compute, and less exact where y is rounded to\n"
-        "        a limit.\n",
+        "    y: its output, in place of ``x``: quicker, less exact where y is near a limit.\n",
     ).replace("may be ``dy`` or ``x``", "may be ``dy``, ``x`` or ``y``")
     return backward
 
