@@ -276,6 +276,7 @@ CPU_UNITS = {  # csrc/cpu/*.cpp that are compiled once per instruction set, and 
     "limit_rows": ["onepass_cpu_limit_rows_v3"],
     "losses": ["onepass_cpu_losses_v3"],
     "normalise": ["onepass_cpu_normalise_v3"],
+    "pointwise_losses": ["onepass_cpu_pointwise_losses_v3"],
     "stages": [*["after_update"] * 2, *["before_update"] * 2, "round_at_random"],
     "watch": ["onepass_cpu_watch_v3"],
 }

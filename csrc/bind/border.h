@@ -73,7 +73,9 @@ void check_probabilities(const Array& target, const Array& like, const Extents& 
       break;
   }
   if (shape == Shape::reference) {
-    if (&array != &like) check_shape_like(array, like);
+    if (&array != &like) check_shape_like(array, like, a.more);
+  } else if (shape == Shape::broadcast) {
+    check_broadcast(array, like);
   } else if (shape != Shape::free) {
     const Extents& e = extents_of(extents, shape);
     check_shape(array, e.at, e.ndim, e.why);

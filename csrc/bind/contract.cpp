@@ -48,8 +48,8 @@ namespace {
 py::object contract_list(Arguments given) {
   given.expect("contracts", 0);
   constexpr const char* kShapeNames[] = {
-      "",       "reference", "channel",    "saved",         "rows",
-      "single", "free",      "matrix_row", "matrix_column", "vector"};
+      "",     "reference",  "channel",       "saved",  "rows",     "single",
+      "free", "matrix_row", "matrix_column", "vector", "broadcast"};
   constexpr const char* kTypeNames[] = {
       "",       "floating",   "reference", "parameter", "computing", "compatible",
       "target", "mask",       "flag",      "integer",   "word",      "number",

@@ -230,6 +230,33 @@ struct CrossEntropy {
   uint32_t* bad_label = nullptr;
 };
 
+// The operands of PointwiseLoss::tensor.
+enum LossOperand : int {
+  kLossGradient,  // dinput, which may be the input
+  kLossInput,
+  kLossTarget,
+  kLossWeights,  // null: 1
+  kLosses,       // null: not wanted
+  kLossOperands
+};
+// An element whose input or target is no probability, although the loss takes those alone.
+struct Refusal {
+  int64_t element = -1;  // the first; -1: there is none
+  int32_t operand = 0;
+  double value = 0;
+};
+// A loss of each element by itself, by a rule of kernels/loss_list.h.
+struct PointwiseLoss {
+  Tensor tensor;                  // in C order
+  const double* hyper = nullptr;  // of the rule
+  double divisor = 1;             // of the sum of all losses, and of the gradient
+  ChannelVector loss;             // one value: the sum over the divisor; null: not wanted
+  void* stream = nullptr;
+  void* workspace = nullptr;  // on the CPU too
+  // Where nothing is written because of it. A device gives NaN for such an element instead.
+  Refusal* refusal = nullptr;
+};
+
 template <class Call>
 using Run = void (*)(const Call&);
 
@@ -277,6 +304,9 @@ struct Backend {
   // order of `update`; and its workspace, on the CPU too.
   const Run<Elementwise>** factor = nullptr;
   int64_t (*factor_workspace)(const Elementwise&) = nullptr;
+  // Likewise by the index of a loss.
+  Run<PointwiseLoss>* pointwise_loss = nullptr;
+  int64_t (*pointwise_loss_workspace)(const PointwiseLoss&) = nullptr;
 };
 
 }  // namespace onepass

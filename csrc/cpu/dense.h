@@ -33,8 +33,8 @@ void put(void* data, DType dtype, int64_t at, int64_t n, const T* from) {
 }
 
 // Elements of channel vectors as doubles; `otherwise` where there is no vector.
-void load_channels(const ChannelVector& v, int64_t channel, int64_t n, double otherwise,
-                   double* out) {
+[[maybe_unused]] void load_channels(const ChannelVector& v, int64_t channel, int64_t n,
+                                    double otherwise, double* out) {
   if (!v.data) {
     for (int64_t i = 0; i < n; ++i) out[i] = otherwise;
     return;

@@ -112,6 +112,10 @@ def cross_entropy(
     /,
 ) -> tuple[Any, Array]: ...
 
+# Losses of elements by the kernel's name: pointwise_loss[name](input, target, out, reduction,
+# *options), with pos_weight before `out` where the loss has one.
+pointwise_loss: dict[str, Callable[..., tuple[Any, Array]]]
+
 # The tables of arguments (csrc/bind/contract.h) that drive the checks.
 def contracts() -> list[dict[str, Any]]: ...
 

@@ -109,6 +109,11 @@ void cross_entropy(const CrossEntropy& call) {
   Side::run(inner().cross_entropy, inner().cross_entropy_workspace(call), call);
 }
 
+template <class Side, int kIndex>
+void pointwise_loss_at(const PointwiseLoss& call) {
+  Side::run(inner().pointwise_loss[kIndex], inner().pointwise_loss_workspace(call), call);
+}
+
 template <class Side, int kRule, int kVariant>
 void update_at(const Elementwise& call) {
   Side::run(inner().update[kRule][kVariant], inner().elementwise_workspace(call), call);
@@ -161,6 +166,10 @@ void fill_norms(Tables* t, std::integer_sequence<int, I...>) {
     t->channel_norm_backward[I] = &channel_norm_at<Side, &Backend::channel_norm_backward, I>),
    ...);
 }
+template <class Side, int... I>
+void fill_losses(Tables* t, std::integer_sequence<int, I...>) {
+  ((t->pointwise_loss[I] = &pointwise_loss_at<Side, I>), ...);
+}
 template <class L>
 using Positions = std::make_integer_sequence<int, count_of(L{})>;
 
@@ -173,6 +182,7 @@ Backend make_backend() {
   fill<Side>(&tables, Positions<Activations>{}, Activations{});
   fill<Side>(&tables, Positions<Updates>{}, Updates{});
   fill_norms<Side>(&tables, Positions<ChannelNorms>{});
+  fill_losses<Side>(&tables, Positions<Losses>{});
   b.watch_before = &watch<Side, &Backend::watch_before>;
   b.watch_after = &watch<Side, &Backend::watch_after>;
   b.dropout = &elementwise<Side, &Backend::dropout>;

@@ -95,7 +95,7 @@ class CrossEntropyLoss:
             sum for "none") by y, to pass to ``model.backward``.
         """
         owner = "CrossEntropyLoss"
-        target = _check_arrays(owner, y, target)
+        target = check_arrays(owner, y, target)
         if str(target.dtype) == "bool":
             target = target.astype(np.uint8)
         if y.ndim < 2:
@@ -185,7 +185,7 @@ def _check_weight(given: Any, used: Any) -> None:
         )
 
 
-def _check_arrays(owner: str, y: Any, target: Any) -> Any:
+def check_arrays(owner: str, y: Any, target: Any) -> Any:
     """The target as an array: outputs are floats, targets real numbers of the same library.
 
     A Series or DataFrame is taken by position.
@@ -208,64 +208,3 @@ def _check_arrays(owner: str, y: Any, target: Any) -> Any:
     if library(target) is not lib:
         raise TypeError(f"{owner}: 'target' is a {kind} and 'y' a {type(y).__name__}, expected one")
     return target
-
-
-class MSELoss:
-    """``loss = mean((y - target)²)``, ``dy = 2 (y - target) / size``.
-
-    Mean and sum are taken in float64.
-
-    Args:
-        reduction: "mean" over all elements, "sum" or "none".
-
-    Raises:
-        ValueError: an unknown reduction; ``y`` and ``target`` of different shapes.
-
-    Example:
-        >>> import numpy as np
-        >>> from onepass import nn
-        >>> loss, dy = nn.MSELoss()(np.float32([[1], [3]]), np.float32([[1], [1]]))
-        >>> float(loss), dy.tolist()
-        (2.0, [[0.0], [2.0]])
-    """
-
-    outputs = "numbers"  # what metrics take y for
-
-    @suggest_keywords
-    def __init__(self, *, reduction: Literal["none", "mean", "sum"] = "mean") -> None:
-        numbers.one_of("MSELoss", "reduction", reduction, ("mean", "sum", "none"))
-        self.reduction = reduction
-
-    def __call__(self, y: Array, target: Array) -> tuple[Any, Array]:
-        """Loss and the gradient of its sum by ``y``; ``target`` has the shape of ``y``, and may be
-        whole numbers."""
-        target = _check_arrays("MSELoss", y, target)
-        if is_tensor_of_torch(y):
-            raise TypeError("MSELoss: 'y' is a Tensor, expected a NumPy or CuPy array")
-        if y.shape != target.shape:
-            raise ValueError(
-                f"MSELoss: 'target' has shape {tuple(target.shape)}, expected that of y, "
-                f"{tuple(y.shape)}; reshape one of them"
-            )
-        difference = y - (target if is_floating(target) else target.astype(y.dtype))
-        if self.reduction == "none":
-            return np.square(difference), (difference * 2).astype(y.dtype, copy=False)
-        loss = np.square(difference, dtype=np.float64).sum()
-        if self.reduction == "sum":
-            return loss, (difference * 2).astype(y.dtype, copy=False)
-        count = difference.size
-        if not count:
-            return np.float64(np.nan), np.empty_like(y)  # as in PyTorch
-        dy = difference * difference.dtype.type(2.0 / count)
-        return loss / count, dy.astype(y.dtype, copy=False)
-
-    def weights(self, target: Array) -> Array:
-        """The weight of each loss in their mean."""
-        return np.ones(target.shape)
-
-    def divisor(self, target: Array) -> float | None:
-        """What the loss was divided by; None for a sum."""
-        return None if self.reduction == "sum" else float(target.size)
-
-    def __repr__(self) -> str:
-        return f"MSELoss(reduction={self.reduction!r})"

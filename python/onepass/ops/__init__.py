@@ -14,13 +14,14 @@ All arrays of a call lie on one device. On CUDA a call runs on the current strea
 the first array, borrows memory from its pool, waits for nothing and can be captured in a graph.
 """
 
-from onepass.ops import _activation, _update
+from onepass.ops import _activation, _pointwise_loss, _update
 from onepass.ops._activation import *  # noqa: F403
 from onepass.ops._bias_act import bias_act, bias_act_backward
 from onepass.ops._dropout import dropout, dropout_backward, dropout_mask
 from onepass.ops._loss import cross_entropy
 from onepass.ops._muon import muon_
 from onepass.ops._norm import SavedBatchNorm, batch_norm, batch_norm_backward
+from onepass.ops._pointwise_loss import *  # noqa: F403
 from onepass.ops._reduce import global_norm
 from onepass.ops._sparse_adam import sparse_adam_
 from onepass.ops._step import StepInfo
@@ -42,4 +43,5 @@ __all__ = [
     "sparse_adam_",
 ]
 __all__ += _activation.__all__
+__all__ += _pointwise_loss.__all__
 __all__ += _update.__all__

@@ -1,0 +1,64 @@
+// A loss of elements: a struct template over the computing type with `name`, `hyper` (its options),
+// and operator()(x, t), which gives the loss of one element, x being of the input and t of the
+// target, and its derivative by x. Each option has its range in `ranges`. Some also have
+//
+//   weight         the name of an array that broadcasts to the input; operator()(x, t, w) takes it,
+//                  w = 1 where the caller gives none
+//   probabilities  input and target lie from 0 to 1
+//   batch_mean     the reduction "batchmean" exists, which divides the sum by the number of samples
+//
+// The drivers (cpu/pointwise_loss.h, cuda/pointwise_loss.cuh) reduce the losses and scale the
+// derivatives.
+#pragma once
+#include "core/math.h"
+#include "core/signature.h"
+
+ONEPASS_BEGIN
+
+template <class T>
+struct LossTerm {
+  T loss, gradient;
+};
+
+// Of an option. A flag arrives as 0 or 1.
+enum class OptionRange { from_zero, above_zero, flag };
+
+template <class L, class = void>
+constexpr const char* kLossWeight = nullptr;
+template <class L>
+constexpr const char* kLossWeight<L, std::void_t<decltype(L::weight)>> = L::weight;
+template <class L, class = void>
+constexpr bool kTakesProbabilities = false;
+template <class L>
+constexpr bool kTakesProbabilities<L, std::void_t<decltype(L::probabilities)>> = L::probabilities;
+
+template <class L, class = void>
+constexpr bool kHasBatchMean = false;
+template <class L>
+constexpr bool kHasBatchMean<L, std::void_t<decltype(L::batch_mean)>> = L::batch_mean;
+
+template <class L, class T>
+ONEPASS_HD LossTerm<T> loss_term(const L& loss, T x, T t, [[maybe_unused]] T w) {
+  if constexpr (kLossWeight<L> != nullptr) {
+    return loss(x, t, w);
+  } else {
+    return loss(x, t);
+  }
+}
+
+namespace loss_parts {
+
+// 1, -1, or d itself if it is 0 or NaN.
+template <class T>
+ONEPASS_HD T direction(T d) {
+  return d > T(0) ? T(1) : d < T(0) ? T(-1) : d;
+}
+// q·v, a share of the loss at x; without a share 0, even if v is not finite.
+template <class T>
+ONEPASS_HD T share(T q, T v, T x) {
+  const T none = x == x ? T(0) : x;
+  return q == T(0) ? none : q * v;
+}
+
+}  // namespace loss_parts
+ONEPASS_END
