@@ -10,8 +10,11 @@ import numpy as np
 from onepass import ops
 
 from cases._case import (
+    BENCH,
+    SHAPES,
     Case,
     Derived,
+    computing,
     functional,
     gradients,
     has_torch,
@@ -29,7 +32,8 @@ from cases.channels import per_channel
 class Loss:
     """One loss. No field has a default: an incomplete record cannot be made.
 
-    name      of the function in onepass.ops: (input, target, weight=…, **options) -> (loss, dinput)
+    name      of the function in onepass.ops: (input, target, **options) -> (loss, dinput)
+    weight    the keyword of its weight, None without
     formula   the same in float64, `derived` from operators, NumPy's functions and `where` on
               `Rounded`, as the paper writes it: the bound of each element follows (_rounding.py).
               A sum that the kernel adds up in double is `total`
@@ -42,6 +46,7 @@ class Loss:
     """
 
     name: str
+    weight: str | None
     formula: Callable[..., Any]
     make: Callable[..., tuple]
     shapes: Sequence[tuple[int, ...]]
@@ -50,7 +55,7 @@ class Loss:
     torch: Callable[..., Any] | None
 
     def _weighted(self, function, x, target, weight, options):
-        return function(x, target, **options if weight is None else options | {"weight": weight})
+        return function(x, target, **options if weight is None else options | {self.weight: weight})
 
     def _torch(self, x, target, weight, **options):
         weight = None if weight is None else weight.detach()
@@ -146,9 +151,175 @@ def _make(rng, shape, dtype, with_probabilities=False, with_weight=False, with_i
     return logits, target, weight
 
 
+# ----------------------------------------------------------------------------- losses of elements
+
+
+def of_elements(element):
+    """The reference of a loss of elements, from element(x, t, **options) -> (loss, gradient)."""
+
+    @derived
+    @quiet
+    def reference(x, target, *, reduction="mean", **options):
+        losses, gradient = element(Rounded(x), Rounded(target), **options)
+        if reduction == "none":
+            return losses, gradient
+        if reduction == "sum":
+            return losses.total(), gradient
+        count = Constant(len(x) if reduction == "batchmean" else x.size)
+        return losses.total() / count, gradient * (Constant(1.0) / count)
+
+    return reference
+
+
+def squared(x, t):
+    d = x - t
+    return d * d, 2.0 * d
+
+
+def absolute(x, t):
+    d = x - t
+    return np.abs(d), np.sign(d)
+
+
+def smooth(x, t, *, beta=1.0):
+    d, beta = x - t, Constant(beta)
+    near = np.abs(d.value) < beta.value
+    half = np.abs(d) - 0.5 * beta
+    return where(near, 0.5 * d * (d / beta), half), where(near, d / beta, np.sign(d))
+
+
+def huber(x, t, *, delta=1.0):
+    d, delta = x - t, Constant(delta)
+    near = np.abs(d.value) <= delta.value
+    far = delta * (np.abs(d) - 0.5 * delta)
+    return where(near, 0.5 * d * d, far), where(near, d, delta * np.sign(d))
+
+
+def binary(x, t):
+    """With PyTorch's limits: logarithms of at least -100, a divisor of at least 1e-12."""
+    loss = -1.0 * (t * np.maximum(np.log(x), -100.0))
+    loss = loss - (1.0 - t) * np.maximum(np.log1p(-1.0 * x), -100.0)
+    return loss, (x - t) / np.maximum((1.0 - x) * x, 1e-12)
+
+
+def binary_of_logits(x, t, *, pos_weight=None):
+    w = Rounded(np.broadcast_to(1.0 if pos_weight is None else pos_weight, x.value.shape))
+    e = np.exp(-1.0 * np.abs(x))  # at most 1
+    both = np.log1p(e)
+    up, down = np.maximum(x, 0.0) + both, np.maximum(-1.0 * x, 0.0) + both
+    large, small = 1.0 / (1.0 + e), e / (1.0 + e)
+    rises = x.value >= 0
+    sigmoid, opposite = where(rises, large, small), where(rises, small, large)
+    return w * t * down + (1.0 - t) * up, (1.0 - t) * sigmoid - w * t * opposite
+
+
+def divergence(x, t, *, log_target=False):
+    if log_target:
+        p = np.exp(t)
+        return p * (t - x), -1.0 * p
+    return where(t.value == 0, 0.0, t * (np.log(t) - x)), -1.0 * t
+
+
+def _pair(rng, shape, dtype, **_):
+    """Of ten elements one is right."""
+    x = normal(rng, shape, dtype, 2)
+    return x, np.where(rng.random(shape) < 0.1, x, normal(rng, shape, dtype, 2)).astype(dtype), None
+
+
+def _probabilities(rng, shape, dtype, **_):
+    x = np.asarray(rng.uniform(0.01, 0.99, shape)).astype(dtype)
+    return x, _shares(rng, shape, dtype), None
+
+
+def _shares(rng, shape, dtype):
+    """Numbers from 0 to 1, most of them either."""
+    t = np.asarray(rng.random(shape))
+    return np.where(t < 0.7, t < 0.3, t).astype(dtype)
+
+
+def _logits(rng, shape, dtype, with_weight=None, **_):
+    x = normal(rng, shape, dtype, 4)
+    weight = None
+    if with_weight is not None and x.ndim:
+        extents = {"classes": shape[-1:], "maps": (*shape[:1], *(1,) * (len(shape) - 1))}
+        weight = np.asarray(rng.uniform(0.5, 3, extents[with_weight])).astype(computing(dtype))
+    return x, _shares(rng, shape, dtype), weight
+
+
+def _logarithms(rng, shape, dtype, log_target=False, **_):
+    x, t = np.log(rng.uniform(0.01, 1, shape)), _shares(rng, shape, np.float64)
+    return np.asarray(x).astype(dtype), (np.log(t + 0.01) if log_target else t).astype(dtype), None
+
+
+REDUCTIONS = [{}, {"reduction": "sum"}, {"reduction": "none"}]
+
+
+def elements(name, element, make, torch, sweep=(), shapes=SHAPES, weight=None, bench=BENCH):
+    """The record of a loss of elements. `sweep`: options beside the reductions."""
+    return Loss(
+        name,
+        weight=weight,
+        formula=of_elements(element),
+        make=make,
+        shapes=[shape for shape in shapes if 0 not in shape],  # tests/test_pointwise_losses.py
+        bench=bench,
+        sweep=[*REDUCTIONS, *sweep],
+        torch=torch,
+    )
+
+
+def _without_weight(name):
+    return lambda x, target, _, **options: getattr(functional, name)(x, target, **options)
+
+
 LOSSES = [
+    elements("mse_loss", squared, _pair, _without_weight("mse_loss")),
+    elements("l1_loss", absolute, _pair, _without_weight("l1_loss")),
+    elements(
+        "smooth_l1_loss",
+        smooth,
+        _pair,
+        _without_weight("smooth_l1_loss"),
+        [{"beta": 0.3}, {"beta": 2.5, "reduction": "none"}, {"beta": 0.0, "reduction": "sum"}],
+    ),
+    elements(
+        "huber_loss",
+        huber,
+        _pair,
+        _without_weight("huber_loss"),
+        [{"delta": 0.3}, {"delta": 2.5, "reduction": "none"}],
+    ),
+    elements("bce_loss", binary, _probabilities, _without_weight("binary_cross_entropy")),
+    elements(
+        "bce_with_logits",
+        binary_of_logits,
+        _logits,
+        lambda x, target, weight, **options: functional.binary_cross_entropy_with_logits(
+            x, target, pos_weight=weight, **options
+        ),
+        [
+            {"with_weight": "classes"},
+            {"with_weight": "classes", "reduction": "none"},
+            {"with_weight": "maps", "reduction": "sum"},
+        ],
+        weight="pos_weight",
+        bench=[(64, 1024), (1024, 1024), (16384, 1024)],
+    ),
+    elements(
+        "kl_div",
+        divergence,
+        _logarithms,
+        _without_weight("kl_div"),
+        [
+            {"reduction": "batchmean"},
+            {"log_target": True, "reduction": "batchmean"},
+            {"log_target": True, "reduction": "none"},
+        ],
+        shapes=[shape for shape in SHAPES if shape],
+    ),
     Loss(
         "cross_entropy",
+        weight="weight",
         formula=cross_entropy,
         make=_make,
         shapes=ROW_SHAPES,

@@ -1,0 +1,216 @@
+"""Losses of elements at the edges: nothing to average, values that are not finite, limits of
+logarithms, what is refused, and sums that are the same on every level and number of threads."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+from cases import BFLOAT16, CASES, as_float64
+from helpers import Layout, assert_all_same, each_dtype
+from onepass import _C, config, nn, ops
+
+NAMES = [name for name in _C.pointwise_loss]
+each_name = pytest.mark.parametrize("name", NAMES)
+OPS = {name: getattr(ops, name) for name in NAMES}
+
+
+@each_name
+@each_dtype
+def test_the_mean_over_nothing_is_nan_and_the_sum_zero(name, dtype):
+    for shape in ((0,), (0, 3), (4, 0)):
+        empty = np.zeros(shape, dtype)
+        for reduction, want in (("mean", math.nan), ("sum", 0.0)):
+            loss, gradient = OPS[name](empty, empty, reduction=reduction)
+            np.testing.assert_array_equal(float(loss), want)
+            assert gradient.shape == shape
+        losses, _ = OPS[name](empty, empty, reduction="none")
+        assert losses.shape == shape
+        assert losses.dtype == dtype
+
+
+@each_name
+@each_dtype
+@pytest.mark.parametrize("size", [1, 100, 3000])
+def test_one_nan_spreads_to_the_loss_and_its_own_gradient(name, dtype, size):
+    for where in (0, 1):
+        arrays = [np.full(size, 0.5, dtype), np.full(size, 0.25, dtype)]
+        arrays[where][size // 2] = math.nan
+        loss, gradient = OPS[name](*arrays)
+        assert math.isnan(float(loss)), where
+        losses, each = OPS[name](*arrays, reduction="none")
+        assert np.flatnonzero(np.isnan(as_float64(losses))).tolist() == [size // 2]
+        for d in (gradient, each):
+            wrong = np.flatnonzero(np.isnan(as_float64(d))).tolist()
+            # The gradient of kl_div is minus the target.
+            assert wrong == ([] if name == "kl_div" and where == 0 else [size // 2]), where
+
+
+@each_dtype
+def test_logits_of_any_size(dtype):
+    """The right answer costs nothing, the wrong one its logit, also at infinity."""
+    far = {2: 6e4, 4: 3e38, 8: 1e308}[dtype.itemsize]
+    for size in (1e3, far, math.inf):
+        x = np.array([size, -size, size, -size], dtype)
+        t = np.array([1, 0, 0, 1], dtype)
+        losses, gradient = ops.bce_with_logits(x, t, reduction="none")
+        want = [0, 0, float(x[0]), float(x[0])]
+        np.testing.assert_array_equal(as_float64(losses), want)
+        np.testing.assert_array_equal(as_float64(gradient), [0, 0, 1, -1])
+        weight = np.full(4, 2.0, dtype)
+        losses, _ = ops.bce_with_logits(x, t, pos_weight=weight, reduction="none")
+        with np.errstate(over="ignore"):
+            np.testing.assert_array_equal(losses, np.array([0, 0, x[2], 2 * x[0]], dtype))
+
+
+def test_logarithms_end_at_minus_one_hundred_as_in_pytorch():
+    x, t = np.array([0.0, 1, 0, 1]), np.array([1.0, 0, 0, 1])
+    losses, gradient = ops.bce_loss(x, t, reduction="none")
+    assert losses.tolist() == [100, 100, 0, 0]
+    np.testing.assert_allclose(gradient, [-1e12, 1e12, 0, 0])
+    torch = pytest.importorskip("torch")
+    p = torch.tensor(x, requires_grad=True)
+    want = torch.nn.functional.binary_cross_entropy(p, torch.tensor(t), reduction="none")
+    want.sum().backward()
+    np.testing.assert_allclose(losses, want.detach().numpy())
+    np.testing.assert_allclose(gradient, p.grad.numpy())
+
+
+@each_dtype
+@pytest.mark.parametrize("value", [-0.5, 1.5, math.inf, -math.inf])
+@pytest.mark.parametrize("argument", ["input", "target"])
+@pytest.mark.parametrize("shape", [(), (5,), (3, 7), (2, 5, 1000), (9000, 3)])
+def test_what_is_no_probability_is_refused_and_nothing_is_written(dtype, value, argument, shape):
+    arrays = {"input": np.full(shape, 0.5, dtype), "target": np.full(shape, 1, dtype)}
+    place = tuple(extent // 2 for extent in shape)
+    arrays[argument][place] = value
+    arrays[argument].flat[-1] = value  # the first one is named
+    out = np.full(shape, 7, dtype)
+    shown = "()" if not shape else f"({', '.join(map(str, place))}{',' * (len(place) == 1)})"
+    with pytest.raises(ValueError) as error:
+        ops.bce_loss(**arrays, out=out)
+    assert str(error.value) == (
+        f"bce_loss: '{argument}' holds {value} at {shown}, expected probabilities from 0 to 1; "
+        "bce_with_logits takes logits"
+    )
+    assert (out == 7).all()
+    before = arrays["input"].copy()
+    with pytest.raises(ValueError, match="bce_loss"):
+        ops.bce_loss(**arrays, out=arrays["input"])
+    assert_all_same([arrays["input"]], [before])
+
+
+@each_name
+def test_shapes_are_not_broadcast(name):
+    """PyTorch warns and gives a loss of another shape."""
+    x = np.full((4, 3), 0.5, np.float32)
+    for shape in ((3,), (4, 1), (1, 3), (), (3, 4), (4, 3, 1)):
+        with pytest.raises(ValueError) as error:
+            OPS[name](x, np.full(shape, 0.5, np.float32))
+        assert str(error.value) == (
+            f"{name}: 'target' has shape {shape}, expected (4, 3) like 'input'; nothing is "
+            "broadcast, so reshape one of them, or expand it"
+        )
+    OPS[name](x, np.broadcast_to(np.float32(0.5), (4, 3)))
+
+
+@each_name
+@pytest.mark.parametrize("other", ["float64", "float16", "int64", "bool"])
+def test_a_target_of_another_dtype_is_refused(name, other):
+    x = np.full((4, 3), 0.5, np.float32)
+    out = np.full_like(x, 7)
+    with pytest.raises(TypeError, match=f"^{name}: 'target' has dtype {other}, expected float32"):
+        OPS[name](x, x.astype(other), out=out)
+    assert (out == 7).all()
+
+
+def test_options_out_of_range_are_refused():
+    x = np.zeros(3, np.float32)
+    for call, message in [
+        (lambda: ops.smooth_l1_loss(x, x, beta=-1), "'beta' is -1, expected a finite number >= 0"),
+        (lambda: ops.smooth_l1_loss(x, x, beta=math.nan), "'beta' is nan, expected a finite"),
+        (lambda: ops.huber_loss(x, x, delta=0.0), "'delta' is 0.0, expected a finite number > 0"),
+        (lambda: ops.huber_loss(x, x, delta=-2), "'delta' is -2, expected a finite number"),
+        (lambda: ops.mse_loss(x, x, reduction="batchmean"),
+         "'reduction' is 'batchmean', expected 'none', 'mean' or 'sum'"),
+        (lambda: ops.kl_div(x, x, reduction="avg"), "'none', 'mean', 'sum' or 'batchmean'"),
+        (lambda: ops.kl_div(x[0].reshape(()), x[0].reshape(()), reduction="batchmean"),
+         r"'input' has shape \(\), expected an axis of samples; use 'sum'"),
+        (lambda: ops.bce_with_logits(x, x, pos_weight=np.ones(2, np.float32)),
+         r"'pos_weight' has shape \(2,\), expected one that broadcasts to \(3,\) of 'input'"),
+    ]:  # fmt: skip
+        with pytest.raises(ValueError, match=message):
+            call()
+    with pytest.raises(TypeError, match="'log_target' is 'no'"):
+        ops.kl_div(x, x, log_target="no")
+
+
+ROWS = [case for case in CASES if case.name in NAMES]
+
+
+@pytest.mark.parametrize("case", ROWS, ids=[case.name for case in ROWS])
+@each_dtype
+def test_bits_are_the_same_on_every_level_and_number_of_threads(case, dtype):
+    level, threads = config.cpu_level(), config.get_num_threads()
+    try:
+        for shape, options in itertools.product([(65539,), (129, 33)], case.options):
+            want = None
+            for name, count in itertools.product(_C.cpu_levels(), (1, 2, 3)):
+                config.set_cpu_level(name)
+                config.set_num_threads(count)
+                got = case.run(case.inputs(shape, dtype, options), options)
+                want = got if want is None else want
+                assert_all_same(map(np.asarray, got), map(np.asarray, want), f"{name} {count}")
+    finally:
+        config.set_cpu_level(level)
+        config.set_num_threads(threads)
+
+
+def test_losses_are_added_in_double():
+    x = np.full(3_000_000, 0.1, np.float32)
+    loss, _ = ops.l1_loss(x, np.zeros_like(x), reduction="sum")
+    assert float(loss) == pytest.approx(float(np.float32(0.1)) * x.size, rel=1e-7)
+    many = np.full(5000, 3e38, np.float32)  # their sum exceeds every float, their mean does not
+    loss, _ = ops.l1_loss(many, np.zeros_like(many))
+    assert float(loss) == pytest.approx(3e38, rel=1e-6)
+
+
+@each_dtype
+@pytest.mark.parametrize(
+    "shape", [(), (1,), (5,), (3, 5), (1, 5), (3, 1), (2, 1, 5), (1, 1, 1), (2, 3, 5), (2, 3, 1)]
+)
+def test_weights_of_positives_broadcast_as_in_numpy(dtype, shape):
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((2, 3, 5)).astype(dtype)
+    t = rng.random((2, 3, 5)).astype(dtype)
+    weight = rng.uniform(0.5, 2, shape).astype(dtype)
+    full = np.broadcast_to(weight, x.shape).copy()
+    for reduction in ("mean", "none"):
+        want = ops.bce_with_logits(x, t, pos_weight=full, reduction=reduction)
+        for layout in ("plain", "negative", "step", "fortran"):
+            given = Layout(weight, layout).view if weight.ndim else weight
+            got = ops.bce_with_logits(x, t, pos_weight=given, reduction=reduction)
+            assert_all_same(map(np.asarray, got), map(np.asarray, want), layout)
+
+
+@each_name
+def test_modules_are_the_functions(name):
+    classes = {cls.op: cls for cls in nn._pointwise_loss.PointwiseLoss.__subclasses__()}
+    cls = classes[OPS[name]]
+    y = np.random.default_rng(0).uniform(0.1, 0.9, (6, 3)).astype(np.float32)
+    target = y > 0.5
+    for reduction in cls.reductions:
+        module = cls(reduction=reduction)
+        loss, dy = module(y, target)
+        want = OPS[name](y, target.astype(np.float32), reduction=reduction)
+        assert_all_same([np.asarray(loss), dy], [np.asarray(want[0]), want[1]])
+        divisor = {"mean": 18.0, "sum": None, "none": 18.0, "batchmean": 6.0}[reduction]
+        assert module.divisor(target) == divisor
+        if reduction != "sum":
+            assert module.weights(target).sum() == pytest.approx(divisor)
+        assert eval(repr(module), vars(nn)).reduction == reduction
+    with pytest.raises(ValueError, match=f"{cls.__name__}: 'reduction' is 'avg', expected"):
+        cls(reduction="avg")
+    with pytest.raises(TypeError, match=f"{cls.__name__}.*reductoin.*reduction"):
+        cls(reductoin="sum")
+    assert BFLOAT16 is None or cls()(y.astype(BFLOAT16), target)[1].dtype == BFLOAT16
