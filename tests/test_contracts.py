@@ -31,6 +31,7 @@ EXTENTS = {"reference": SHAPE, "channel": (5,), "saved": (3, 5), "rows": (4, 3),
 VALUES = {"axis": 1, "flag": True, "text": "relu", "options": (), "integer": -100, "word": 7,
           "real": 0.5, "norm_order": 2}  # fmt: skip
 OWN = {("dropout_mask", "count"): 60, ("dropout_mask", "packed"): False}
+PROBABILITIES = {"bce_loss"}  # takes no other inputs
 RUNTIME = {
     "same_states", "codes_of", "coded_bytes", "values_of",
     "contracts", "cpu_level", "cpu_levels", "cuda_built", "get_num_threads", "kernels",
@@ -72,7 +73,7 @@ def is_array(argument):
 
 def valid(argument, rng):
     kind = argument["type"]
-    if kind == "target":
+    if kind in ("target", "labels"):
         return rng.integers(0, 5, EXTENTS["rows"])
     if argument["shape"] == "vector":
         return None  # beside matrices; tests/test_adafactor.py has vectors
@@ -89,7 +90,10 @@ def valid(argument, rng):
 
 def right_call(op):
     rng = np.random.default_rng(0)
-    return [OWN.get((op, a["name"]), valid(a, rng)) for a in given(op)]
+    values = [OWN.get((op, a["name"]), valid(a, rng)) for a in given(op)]
+    if op in PROBABILITIES:
+        values = [v % 1 if isinstance(v, np.ndarray) else v for v in values]
+    return values
 
 
 def frozen(array):
@@ -111,13 +115,13 @@ def wrong_arrays(argument, value):
         yield f"a {type(bad).__name__}", bad
     dtypes = ["c8", "c16", "O", "M8[s]", np.longdouble, ">f4", ">f8", ">f2", ">i4"]
     dtypes += [] if name == "mask" else ["?"]
-    dtypes += [] if name == "target" else ["i4", "u1", "i8"]
+    dtypes += [] if name in ("target", "labels") else ["i4", "u1", "i8"]
     dtypes += [] if name == "floating" else ["f8"]
     dtypes += [] if name in ("floating", "compatible") else ["f2", BFLOAT16]
     for dtype in dtypes:
         yield f"dtype {np.dtype(dtype)}", np.zeros(value.shape, dtype)
     if name != "floating":
-        like = value if name in ("target", "mask") else value.astype(f32)
+        like = value if name in ("target", "labels", "mask") else value.astype(f32)
         if argument["shape"] not in ("free", "broadcast"):
             yield "one axis more", like[None]
             yield "one axis less", like[0].copy()

@@ -87,7 +87,7 @@ def test_what_is_no_probability_is_refused_and_nothing_is_written(dtype, value, 
     arrays[argument].flat[-1] = value  # the first one is named
     out = np.full(shape, 7, dtype)
     shown = "()" if not shape else f"({', '.join(map(str, place))}{',' * (len(place) == 1)})"
-    with pytest.raises(ValueError) as error:
+    with pytest.raises(ValueError, match="^bce_loss: ") as error:
         ops.bce_loss(**arrays, out=out)
     assert str(error.value) == (
         f"bce_loss: '{argument}' holds {value} at {shown}, expected probabilities from 0 to 1; "
@@ -105,7 +105,7 @@ def test_shapes_are_not_broadcast(name):
     """PyTorch warns and gives a loss of another shape."""
     x = np.full((4, 3), 0.5, np.float32)
     for shape in ((3,), (4, 1), (1, 3), (), (3, 4), (4, 3, 1)):
-        with pytest.raises(ValueError) as error:
+        with pytest.raises(ValueError, match=f"^{name}: ") as error:
             OPS[name](x, np.full(shape, 0.5, np.float32))
         assert str(error.value) == (
             f"{name}: 'target' has shape {shape}, expected (4, 3) like 'input'; nothing is "
@@ -134,7 +134,7 @@ def test_options_out_of_range_are_refused():
         (lambda: ops.mse_loss(x, x, reduction="batchmean"),
          "'reduction' is 'batchmean', expected 'none', 'mean' or 'sum'"),
         (lambda: ops.kl_div(x, x, reduction="avg"), "'none', 'mean', 'sum' or 'batchmean'"),
-        (lambda: ops.kl_div(x[0].reshape(()), x[0].reshape(()), reduction="batchmean"),
+        (lambda: ops.kl_div(x[:1].reshape(()), x[:1].reshape(()), reduction="batchmean"),
          r"'input' has shape \(\), expected an axis of samples; use 'sum'"),
         (lambda: ops.bce_with_logits(x, x, pos_weight=np.ones(2, np.float32)),
          r"'pos_weight' has shape \(2,\), expected one that broadcasts to \(3,\) of 'input'"),

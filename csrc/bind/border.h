@@ -36,6 +36,7 @@ inline const Extents& extents_of(const Extents* extents, Shape shape) {
 // Targets of floats are probabilities.
 void check_probabilities(const Array& target, const Array& like, const Extents& rows);
 [[noreturn]] void refuse_target_dtype(const Array& target, const Array& like);
+[[noreturn]] void refuse_label_dtype(const Array& target);
 
 // Checks an array by its entry in a table: dtype, shape, order, writability. `extents` has those of
 // each Shape that the call sets.
@@ -68,6 +69,10 @@ void check_probabilities(const Array& target, const Array& like, const Extents& 
       } else if (array.element == Element::boolean || array.element == Element::other) {
         refuse_target_dtype(array, like);
       }
+      break;
+    case Type::labels:
+      if (array.floating() || array.element == Element::boolean || array.element == Element::other)
+        refuse_label_dtype(array);
       break;
     default:
       break;
@@ -110,7 +115,7 @@ class Border {
   void set(Shape shape, std::initializer_list<int64_t> extents, const char* why) {
     set(shape, extents.begin(), int(extents.size()), why);
   }
-  void set_rows();                             // Shape::rows: the reference without axis 1
+  void set_rows(int axis = 1);                 // Shape::rows: the reference without that axis
   void freeze() { frozen_ = true; }            // arrays to update are only read
   void leave_out(int i) { left_ |= 1u << i; }  // an array that this call does not make
 

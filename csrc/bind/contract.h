@@ -52,8 +52,9 @@ enum class Type : uint8_t {
   text,
   axis,     // of the reference
   options,  // a tuple of the activation's
+  labels,   // integers in the shape given
 };
-constexpr int kTypes = int(Type::options) + 1;
+constexpr int kTypes = int(Type::labels) + 1;
 
 struct Kind {
   Shape shape;
@@ -65,6 +66,7 @@ constexpr Kind per_channel{Shape::channel, Type::parameter};
 constexpr Kind saved{Shape::saved, Type::computing};
 constexpr Kind per_row{Shape::rows, Type::reference};
 constexpr Kind class_target{Shape::rows, Type::target};
+constexpr Kind class_labels{Shape::rows, Type::labels};
 constexpr Kind single{Shape::single, Type::computing};
 constexpr Kind compatible_reference{Shape::reference, Type::compatible};
 constexpr Kind broadcast_weight{Shape::broadcast, Type::parameter};

@@ -93,7 +93,7 @@ LossInfo describe_loss(int index) {
   info.accesses = {Access::write, Access::read, Access::read};
   info.index = index;
   if constexpr (L::hyper.size > 0) info.ranges = {std::begin(L::ranges), std::end(L::ranges)};
-  info.weight = kLossWeight<L>;
+  info.has_pos_weight = kHasPosWeight<L>;
   info.has_batch_mean = kHasBatchMean<L>;
   return info;
 }

@@ -53,7 +53,7 @@ struct RuleInfo {
 // A loss of elements (kernels/loss.h). Its options are the `hyper`.
 struct LossInfo : KernelInfo {
   std::vector<OptionRange> ranges;  // of the options
-  const char* weight;               // the name of an array beside the target; null: there is none
+  bool has_pos_weight;
   bool has_batch_mean;
 };
 

@@ -235,7 +235,7 @@ enum LossOperand : int {
   kLossGradient,  // dinput, which may be the input
   kLossInput,
   kLossTarget,
-  kLossWeights,  // null: 1
+  kLossPosWeight,  // null: 1
   kLosses,       // null: not wanted
   kLossOperands
 };
@@ -304,7 +304,11 @@ struct Backend {
   // order of `update`; and its workspace, on the CPU too.
   const Run<Elementwise>** factor = nullptr;
   int64_t (*factor_workspace)(const Elementwise&) = nullptr;
-  // Likewise by the index of a loss.
+  // Losses of rows. Each takes what it has of a CrossEntropy: nll_loss has labels, its logits being
+  // log-probabilities; wasserstein_1d has probabilities, of histograms along the classes.
+  void (*nll_loss)(const CrossEntropy&) = nullptr;
+  void (*wasserstein_1d)(const CrossEntropy&) = nullptr;
+  // By the index of a loss.
   Run<PointwiseLoss>* pointwise_loss = nullptr;
   int64_t (*pointwise_loss_workspace)(const PointwiseLoss&) = nullptr;
 };

@@ -75,8 +75,8 @@ struct Job {
     const Operand& out = tensor.operands[kLossGradient];
     const bool direct = is_direct<T>(out) && !stream;
     T* gradient = direct ? static_cast<T*>(out.data) + begin : scratch[2];
-    if (kLossWeight<L<T>> != nullptr && tensor.operands[kLossWeights].data) {
-      leaf(loss, scale, n, x, t, load(kLossWeights, begin, n, scratch[3]), gradient, values);
+    if (kHasPosWeight<L<T>> && tensor.operands[kLossPosWeight].data) {
+      leaf(loss, scale, n, x, t, load(kLossPosWeight, begin, n, scratch[3]), gradient, values);
     } else {
       leaf(loss, scale, n, x, t, Uniform<T>{T(1)}, gradient, values);
     }

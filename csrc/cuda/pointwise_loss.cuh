@@ -26,7 +26,7 @@ struct Tile {
 
   ONEPASS_DEVICE bool has(int o) const { return entry.data[o] != nullptr; }
   static ONEPASS_HD constexpr bool reads(int o) {
-    return o == kLossInput || o == kLossTarget || (o == kLossWeights && kLossWeight<L> != nullptr);
+    return o == kLossInput || o == kLossTarget || (o == kLossPosWeight && kHasPosWeight<L>);
   }
   ONEPASS_DEVICE LossTerm<T> term(T x, T t, T w) const {
     LossTerm<T> term = loss_term(call.loss, x, t, w);
@@ -41,7 +41,7 @@ struct Tile {
     ONEPASS_UNROLL
     for (int o = 0; o < kLossOperands; ++o)
       v[o] = reads(o) && has(o) ? load_element<T>(entry.operand(o), offset[o]) : T(1);
-    const LossTerm<T> found = term(v[kLossInput], v[kLossTarget], v[kLossWeights]);
+    const LossTerm<T> found = term(v[kLossInput], v[kLossTarget], v[kLossPosWeight]);
     store_element<T>(entry.operand(kLossGradient), offset[kLossGradient], found.gradient);
     if (has(kLosses)) store_element<T>(entry.operand(kLosses), offset[kLosses], found.loss);
     return double(found.loss);
@@ -53,9 +53,9 @@ struct Tile {
       if (reads(o) && has(o)) decode<W, T>(raw[o], entry.dtype(o), v[o]);
     ONEPASS_UNROLL
     for (int w = 0; w < W; ++w) {
-      const bool weighted = reads(kLossWeights) && has(kLossWeights);
+      const bool weighted = reads(kLossPosWeight) && has(kLossPosWeight);
       const LossTerm<T> found =
-          term(v[kLossInput][w], v[kLossTarget][w], weighted ? v[kLossWeights][w] : T(1));
+          term(v[kLossInput][w], v[kLossTarget][w], weighted ? v[kLossPosWeight][w] : T(1));
       gradient[w] = found.gradient;
       value[w] = found.loss;
       slots[w] += double(found.loss);
@@ -105,8 +105,12 @@ struct Tile {
   }
 };
 
+// Blocks of a multiprocessor. Where two would spill registers, one.
 template <class L, class T>
-__global__ void __launch_bounds__(kThreads, sizeof(T) == 8 ? 1 : 2)
+constexpr int kLossBlocks = sizeof(T) == 8 || kHasPosWeight<L> ? 1 : 2;
+
+template <class L, class T>
+__global__ void __launch_bounds__(kThreads, kLossBlocks<L, T>)
     pointwise_loss_kernel(const __grid_constant__ Call<L, T> call,
                           const __grid_constant__ Table<kSmallTable> table) {
   const unsigned char* bytes = table.data();

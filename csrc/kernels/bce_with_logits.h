@@ -11,7 +11,7 @@ template <class T>
 struct BceWithLogits {
   static constexpr const char* name = "bce_with_logits";
   static constexpr auto hyper = names();
-  static constexpr const char* weight = "pos_weight";
+  static constexpr bool pos_weight = true;
   ONEPASS_HD LossTerm<T> operator()(T x, T t, T w) const {
     const T e = math::exp_down(-math::abs(x)), both = math::log1p(e);
     const T large = T(1) / (T(1) + e), small = e / (T(1) + e);

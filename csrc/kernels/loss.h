@@ -2,8 +2,8 @@
 // and operator()(x, t), which gives the loss of one element, x being of the input and t of the
 // target, and its derivative by x. Each option has its range in `ranges`. Some also have
 //
-//   weight         the name of an array that broadcasts to the input; operator()(x, t, w) takes it,
-//                  w = 1 where the caller gives none
+//   pos_weight     operator()(x, t, w) takes an element of a pos_weight, which broadcasts to the
+//                  input; w = 1 where the caller gives none
 //   probabilities  input and target lie from 0 to 1
 //   batch_mean     the reduction "batchmean" exists, which divides the sum by the number of samples
 //
@@ -24,9 +24,9 @@ struct LossTerm {
 enum class OptionRange { from_zero, above_zero, flag };
 
 template <class L, class = void>
-constexpr const char* kLossWeight = nullptr;
+constexpr bool kHasPosWeight = false;
 template <class L>
-constexpr const char* kLossWeight<L, std::void_t<decltype(L::weight)>> = L::weight;
+constexpr bool kHasPosWeight<L, std::void_t<decltype(L::pos_weight)>> = L::pos_weight;
 template <class L, class = void>
 constexpr bool kTakesProbabilities = false;
 template <class L>
@@ -39,7 +39,7 @@ constexpr bool kHasBatchMean<L, std::void_t<decltype(L::batch_mean)>> = L::batch
 
 template <class L, class T>
 ONEPASS_HD LossTerm<T> loss_term(const L& loss, T x, T t, [[maybe_unused]] T w) {
-  if constexpr (kLossWeight<L> != nullptr) {
+  if constexpr (kHasPosWeight<L>) {
     return loss(x, t, w);
   } else {
     return loss(x, t);

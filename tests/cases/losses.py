@@ -14,12 +14,14 @@ from cases._case import (
     SHAPES,
     Case,
     Derived,
+    Tolerance,
     computing,
     functional,
     gradients,
     has_torch,
     normal,
     quiet,
+    roundings,
     tensor_of,
     torch,
     vector,
@@ -42,6 +44,7 @@ class Loss:
     bench     of the input, for the benchmark
     sweep     options, the defaults first: every reduction, weights, what is ignored. A key that
               starts with "with_" chooses inputs
+    bound     of the results: `Derived()` where the formula yields it
     torch     torch(input, target, weight, **options) -> loss; None if PyTorch has no such loss
     """
 
@@ -51,6 +54,7 @@ class Loss:
     make: Callable[..., tuple]
     shapes: Sequence[tuple[int, ...]]
     bench: Sequence[tuple[int, ...]]
+    bound: Any
     sweep: Sequence[dict[str, Any]]
     torch: Callable[..., Any] | None
 
@@ -83,7 +87,7 @@ class Loss:
             self.make,
             lambda x, target, weight, **o: self._weighted(self.formula, x, target, weight, o),
             self._torch if self.torch is not None else None,
-            Derived(),
+            self.bound,
             lambda s: 2 * s,
             self.shapes,
             self.bench,
@@ -149,6 +153,38 @@ def _make(rng, shape, dtype, with_probabilities=False, with_weight=False, with_i
     if with_ignored is not None:
         target = np.where(rng.random((n, *rest)) < 0.4, with_ignored, target)
     return logits, target, weight
+
+
+@derived
+@quiet
+def negative_log_likelihood(x, target, *, ignore_index=-100, weight=None, reduction="mean"):
+    """(loss, gradient) of log-probabilities, axis 1 of x being the classes."""
+    classes = x.shape[1]
+    w = Rounded(per_channel(np.ones(classes) if weight is None else weight, x.ndim, 1))
+    used = np.expand_dims(target != ignore_index, 1)
+    index = np.where(used, np.expand_dims(target, 1), 0)
+    hot = used & (np.arange(classes).reshape(w.value.shape) == index)
+    weights = where(hot, w * Rounded(np.ones(x.shape)), 0.0)
+    losses = where(hot, -1.0 * (w * Rounded(x)), 0.0).sum(axis=1)
+    gradient = -1.0 * weights
+    if reduction == "none":
+        return losses, gradient
+    if reduction == "sum":
+        return losses.total(), gradient
+    count = weights.total()
+    return losses.total() / count, where(hot, gradient * (1.0 / count), 0.0)
+
+
+@quiet
+def earth_mover(x, target, *, reduction="mean"):
+    """(loss, gradient) of histograms along the last axis; the sums are in longer precision."""
+    difference = np.cumsum(x.astype(np.longdouble) - target, axis=-1)
+    losses, sign = np.abs(difference).sum(axis=-1), np.sign(difference)
+    gradient = np.cumsum(sign[..., ::-1], axis=-1)[..., ::-1]
+    if reduction == "none":
+        return losses.astype(np.float64), gradient.astype(np.float64)
+    loss, count = losses.sum(), losses.size if reduction == "mean" else 1
+    return (loss / count).astype(np.float64), (gradient / count).astype(np.float64)
 
 
 # ----------------------------------------------------------------------------- losses of elements
@@ -263,6 +299,7 @@ def elements(name, element, make, torch, sweep=(), shapes=SHAPES, weight=None, b
         make=make,
         shapes=[shape for shape in shapes if 0 not in shape],  # tests/test_pointwise_losses.py
         bench=bench,
+        bound=Derived(),
         sweep=[*REDUCTIONS, *sweep],
         torch=torch,
     )
@@ -270,6 +307,18 @@ def elements(name, element, make, torch, sweep=(), shapes=SHAPES, weight=None, b
 
 def _without_weight(name):
     return lambda x, target, _, **options: getattr(functional, name)(x, target, **options)
+
+
+def _torch_kl_div(x, target, _, reduction="mean", **options):
+    if reduction != "mean":
+        return functional.kl_div(x, target, reduction=reduction, **options)
+    return functional.kl_div(x, target, reduction="sum", **options) / x.numel()  # or it warns
+
+
+def _histograms(rng, shape, dtype, **_):
+    """Whole numbers of 1/64: sums are exact in every dtype, hence the signs of differences."""
+    x, t = (np.asarray(rng.integers(0, 32, shape)) / 64 for _ in range(2))
+    return x.astype(dtype), t.astype(dtype), None
 
 
 LOSSES = [
@@ -309,7 +358,7 @@ LOSSES = [
         "kl_div",
         divergence,
         _logarithms,
-        _without_weight("kl_div"),
+        _torch_kl_div,
         [
             {"reduction": "batchmean"},
             {"log_target": True, "reduction": "batchmean"},
@@ -324,6 +373,7 @@ LOSSES = [
         make=_make,
         shapes=ROW_SHAPES,
         bench=[(64, 10), (256, 1000), (4096, 1024)],
+        bound=Derived(),
         sweep=[
             {},
             {"reduction": "sum"},
@@ -338,6 +388,42 @@ LOSSES = [
         torch=lambda logits, target, weight, **options: functional.cross_entropy(
             logits, target, weight, **options
         ),
+    ),
+    Loss(
+        "nll_loss",
+        weight="weight",
+        formula=negative_log_likelihood,
+        make=_make,
+        shapes=ROW_SHAPES,
+        bench=[(64, 10), (256, 1000), (4096, 1024)],
+        bound=Derived(),
+        sweep=[
+            {},
+            {"reduction": "sum"},
+            {"reduction": "none"},
+            {"with_weight": True},
+            {"with_ignored": -100, "with_weight": True},
+            {"with_ignored": 0, "ignore_index": 0, "reduction": "none"},
+        ],
+        torch=lambda x, target, weight, **options: functional.nll_loss(
+            x, target, weight, **options
+        ),
+    ),
+    Loss(
+        "wasserstein_1d",
+        weight=None,
+        formula=earth_mover,
+        make=_histograms,
+        shapes=[(7,), (1, 1), (3, 2), (17, 10), (64, 48), (5, 49), (300, 33), (3, 2500), (2, 3, 5)],
+        bench=[(4096, 32), (1024, 256)],
+        bound=Tolerance(
+            roundings(2),
+            why="a float's differences are added in double, so their sum is rounded once, and a "
+            "count of signs is exact: the gradient is rounded where 1/rows and the product are",
+            sums=4096,
+        ),
+        sweep=[{}, {"reduction": "sum"}, {"reduction": "none"}],
+        torch=None,
     ),
 ]
 

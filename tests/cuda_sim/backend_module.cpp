@@ -104,9 +104,9 @@ template <class Side, auto kMember, int kIndex>
 void channel_norm_at(const ChannelNorm& call) {
   Side::run((inner().*kMember)[kIndex], inner().channelwise_workspace(call), call);
 }
-template <class Side>
-void cross_entropy(const CrossEntropy& call) {
-  Side::run(inner().cross_entropy, inner().cross_entropy_workspace(call), call);
+template <class Side, auto kMember>
+void row_loss(const CrossEntropy& call) {
+  Side::run(inner().*kMember, inner().cross_entropy_workspace(call), call);
 }
 
 template <class Side, int kIndex>
@@ -190,7 +190,9 @@ Backend make_backend() {
   b.global_norm = &global_norm<Side>;
   b.bias_act = &channelwise<Side, &Backend::bias_act>;
   b.bias_act_backward = &channelwise<Side, &Backend::bias_act_backward>;
-  b.cross_entropy = &cross_entropy<Side>;
+  b.cross_entropy = &row_loss<Side, &Backend::cross_entropy>;
+  b.nll_loss = &row_loss<Side, &Backend::nll_loss>;
+  b.wasserstein_1d = &row_loss<Side, &Backend::wasserstein_1d>;
   return b;
 }
 

@@ -8,7 +8,7 @@ from onepass.nn._dropout import Dropout
 from onepass.nn._flatten import Flatten
 from onepass.nn._gradcheck import gradcheck
 from onepass.nn._linear import Linear
-from onepass.nn._loss import CrossEntropyLoss
+from onepass.nn._loss import CrossEntropyLoss, NLLLoss
 from onepass.nn._module import Module
 from onepass.nn._module_list import ModuleList
 from onepass.nn._pointwise_loss import *  # noqa: F403
@@ -26,6 +26,7 @@ __all__ = [
     "Linear",
     "Module",
     "ModuleList",
+    "NLLLoss",
     "Parameter",
     "Residual",
     "Sequential",

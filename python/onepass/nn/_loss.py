@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 
@@ -20,101 +20,50 @@ from onepass._array import (
 from onepass._keywords import suggest_keywords
 from onepass._kind import like
 
+L = TypeVar("L", bound="ClassLoss")
 SAFE = 1e8  # between a weight and the ends of its dtype's range, for products
 _INTEGERS = tuple(np.dtype(kind) for kind in ("i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8"))
 
 
-class CrossEntropyLoss:
-    """``loss = -Σ_c w_c q_c log softmax(y)_c``, averaged; q is the target, smoothed.
-
-    Args:
-        weight: array or list (C,), a weight for each class, or None; used in the dtype of y.
-        ignore_index: targets with this class count for nothing.
-        reduction: "mean" (over the weights of the targets), "sum" or "none".
-        label_smoothing: s in 0 to 1; q becomes ``(1 - s) q + s / C``.
-
-    Raises:
-        TypeError: an argument is not a number, or ``weight`` not an array of floats.
-        ValueError: an argument out of range.
-
-    Example:
-        >>> import numpy as np
-        >>> from onepass import nn
-        >>> loss, dy = nn.CrossEntropyLoss()(np.zeros((1, 4), np.float32), np.array([2]))
-        >>> round(float(loss), 4), dy.tolist()
-        (1.3863, [[0.25, 0.25, -0.75, 0.25]])
-    """
+class ClassLoss:
+    """What losses of class labels share: weights of classes, and labels that are ignored."""
 
     outputs = "logits"  # what metrics take y for
+    _owner = ""  # of messages
 
-    @suggest_keywords
     def __init__(
-        self,
-        weight: Array | None = None,
-        *,
-        ignore_index: int = -100,
-        reduction: Literal["none", "mean", "sum"] = "mean",
-        label_smoothing: float = 0.0,
+        self, weight: Array | None, ignore_index: int, reduction: Literal["none", "mean", "sum"]
     ) -> None:
-        numbers.one_of("CrossEntropyLoss", "reduction", reduction, ("mean", "sum", "none"))
+        owner = self._owner
+        numbers.one_of(owner, "reduction", reduction, ("mean", "sum", "none"))
         if isinstance(weight, (list, tuple)) or getattr(weight, "dtype", None) in _INTEGERS:
             try:
                 weight = np.array(weight, np.float64)
             except (TypeError, ValueError):
                 raise TypeError(
-                    f"CrossEntropyLoss: 'weight' is {weight!r}, expected a number for each class"
+                    f"{owner}: 'weight' is {weight!r}, expected a number for each class"
                 ) from None
         if weight is not None:
-            shape = like("CrossEntropyLoss", "weight", weight)[2]
+            shape = like(owner, "weight", weight)[2]
             if len(shape) != 1:
                 raise ValueError(
-                    f"CrossEntropyLoss: 'weight' has shape {shape}, expected (C,), a number for "
-                    "each class"
+                    f"{owner}: 'weight' has shape {shape}, expected (C,), a number for each class"
                 )
-            _check_weight(weight, weight)
-        ignore_index = numbers.integer(
-            "CrossEntropyLoss", "ignore_index", ignore_index, -(2**63), 2**63
-        )
-        label_smoothing = numbers.in_range(
-            "CrossEntropyLoss", "label_smoothing", label_smoothing, 0, most=1
-        )
+            _check_weight(owner, weight, weight)
         self.weight = weight
-        self.ignore_index = ignore_index
+        self.ignore_index = numbers.integer(owner, "ignore_index", ignore_index, -(2**63), 2**63)
         self.reduction = reduction
-        self.label_smoothing = label_smoothing
 
-    def __call__(self, y: Array, target: Array) -> tuple[Array, Array]:
-        """Loss and its gradient.
-
-        Args:
-            y: logits (N, C) or (N, C, d1, …).
-            target: classes (N, d1, …), integers, or probabilities shaped like y.
-
-        Returns:
-            The loss, () or shaped as the target for "none"; and the gradient of the loss (of its
-            sum for "none") by y, to pass to ``model.backward``.
-        """
-        owner = "CrossEntropyLoss"
-        target = check_arrays(owner, y, target)
+    def _checked(self, y: Array, target: Array) -> Array:
+        """The target as integers, or as it is."""
+        target = check_arrays(self._owner, y, target)
         if str(target.dtype) == "bool":
             target = target.astype(np.uint8)
         if y.ndim < 2:
-            raise ValueError(f"{owner}: 'y' has shape {tuple(y.shape)}, expected (N, C) or more")
-        column = target.ndim == y.ndim and target.shape[1] == 1 != y.shape[1]
-        if is_floating(target) and (column or target.ndim == y.ndim - 1):
-            raise TypeError(
-                f"CrossEntropyLoss: 'target' has dtype {target.dtype} and shape "
-                f"{tuple(target.shape)}, expected class indices as integers, such as "
-                "target.astype('int64'), or probabilities shaped like y"
+            raise ValueError(
+                f"{self._owner}: 'y' has shape {tuple(y.shape)}, expected (N, C) or more"
             )
-        return ops.cross_entropy(
-            y,
-            target,
-            weight=self._weight(y),
-            ignore_index=self.ignore_index,
-            reduction=self.reduction,
-            label_smoothing=self.label_smoothing,
-        )
+        return target
 
     def weights(self, target: Array) -> Array:
         """The weight of each loss in their mean: that of its class, 0 where it is ignored.
@@ -143,7 +92,7 @@ class CrossEntropyLoss:
         if is_tensor_of_torch(y):
             if not is_tensor_of_torch(weight):
                 raise TypeError(
-                    f"CrossEntropyLoss: 'weight' is a {type(weight).__name__} and 'y' a Tensor, "
+                    f"{self._owner}: 'weight' is a {type(weight).__name__} and 'y' a Tensor, "
                     "expected one: pass the weights as a tensor"
                 )
             return weight.to(dtype)
@@ -151,14 +100,80 @@ class CrossEntropyLoss:
             weight = to_numpy(weight)
         with np.errstate(over="ignore", under="ignore"):
             converted = weight.astype(dtype)
-        _check_weight(weight, converted)
+        _check_weight(self._owner, weight, converted)
         return converted
 
-    def to(self, device: str) -> CrossEntropyLoss:
+    def to(self: L, device: str) -> L:
         """Move the class weights, as `Module.to` does."""
         move = mover(device)
         self.weight = None if self.weight is None else move(self.weight)
         return self
+
+
+class CrossEntropyLoss(ClassLoss):
+    """``loss = -Σ_c w_c q_c log softmax(y)_c``, averaged; q is the target, smoothed.
+
+    Args:
+        weight: array or list (C,), a weight for each class, or None; used in the dtype of y.
+        ignore_index: targets with this class count for nothing.
+        reduction: "mean" (over the weights of the targets), "sum" or "none".
+        label_smoothing: s in 0 to 1; q becomes ``(1 - s) q + s / C``.
+
+    Raises:
+        TypeError: an argument is not a number, or ``weight`` not an array of floats.
+        ValueError: an argument out of range.
+
+    Example:
+        >>> import numpy as np
+        >>> from onepass import nn
+        >>> loss, dy = nn.CrossEntropyLoss()(np.zeros((1, 4), np.float32), np.array([2]))
+        >>> round(float(loss), 4), dy.tolist()
+        (1.3863, [[0.25, 0.25, -0.75, 0.25]])
+    """
+
+    _owner = "CrossEntropyLoss"
+
+    @suggest_keywords
+    def __init__(
+        self,
+        weight: Array | None = None,
+        *,
+        ignore_index: int = -100,
+        reduction: Literal["none", "mean", "sum"] = "mean",
+        label_smoothing: float = 0.0,
+    ) -> None:
+        super().__init__(weight, ignore_index, reduction)
+        self.label_smoothing = numbers.in_range(
+            self._owner, "label_smoothing", label_smoothing, 0, most=1
+        )
+
+    def __call__(self, y: Array, target: Array) -> tuple[Array, Array]:
+        """Loss and its gradient.
+
+        Args:
+            y: logits (N, C) or (N, C, d1, …).
+            target: classes (N, d1, …), integers, or probabilities shaped like y.
+
+        Returns:
+            The loss, () or shaped as the target for "none"; and the gradient of the loss (of its
+            sum for "none") by y, to pass to ``model.backward``.
+        """
+        target = self._checked(y, target)
+        column = target.ndim == y.ndim and target.shape[1] == 1 != y.shape[1]
+        if is_floating(target) and (column or target.ndim == y.ndim - 1):
+            raise TypeError(
+                f"CrossEntropyLoss: 'target' has dtype {target.dtype} and shape "
+                f"{tuple(target.shape)}, expected class indices as integers, such as "
+                "target.astype('int64'), or probabilities shaped like y"
+            )
+        return ops.cross_entropy(
+            y,
+            target,
+            weight=self._weight(y),
+            ignore_index=self.ignore_index,
+            reduction=self.reduction,
+            label_smoothing=self.label_smoothing,
+        )
 
     def __repr__(self) -> str:
         return (
@@ -167,7 +182,59 @@ class CrossEntropyLoss:
         )
 
 
-def _check_weight(given: Any, used: Any) -> None:
+class NLLLoss(ClassLoss):
+    """``loss = -w[target] y[target]`` of log-probabilities ``y``, averaged.
+
+    Args:
+        weight: array or list (C,), a weight for each class, or None; used in the dtype of y.
+        ignore_index: targets with this class count for nothing.
+        reduction: "mean" (over the weights of the targets), "sum" or "none".
+
+    Raises:
+        TypeError: an argument is not a number, or ``weight`` not an array of floats.
+        ValueError: an argument out of range.
+
+    Example:
+        >>> import numpy as np
+        >>> from onepass import nn
+        >>> loss, dy = nn.NLLLoss()(np.log(np.float32([[0.5, 0.5]])), np.array([1]))
+        >>> round(float(loss), 4), dy.tolist()
+        (0.6931, [[0.0, -1.0]])
+    """
+
+    _owner = "NLLLoss"
+
+    @suggest_keywords
+    def __init__(
+        self,
+        weight: Array | None = None,
+        *,
+        ignore_index: int = -100,
+        reduction: Literal["none", "mean", "sum"] = "mean",
+    ) -> None:
+        super().__init__(weight, ignore_index, reduction)
+
+    def __call__(self, y: Array, target: Array) -> tuple[Array, Array]:
+        """Loss and its gradient.
+
+        Args:
+            y: log-probabilities (N, C) or (N, C, d1, …).
+            target: classes (N, d1, …), integers.
+        """
+        target = self._checked(y, target)
+        return ops.nll_loss(
+            y,
+            target,
+            weight=self._weight(y),
+            ignore_index=self.ignore_index,
+            reduction=self.reduction,
+        )
+
+    def __repr__(self) -> str:
+        return f"NLLLoss(ignore_index={self.ignore_index}, reduction={self.reduction!r})"
+
+
+def _check_weight(owner: str, given: Any, used: Any) -> None:
     """Refuse weights of classes that are not weights, or that lose digits as they are used.
 
     Raises:
@@ -180,7 +247,7 @@ def _check_weight(given: Any, used: Any) -> None:
     if not right.all():
         place = int(np.argmin(right))
         raise ValueError(
-            f"CrossEntropyLoss: 'weight' has {weights[place]} at {place}, expected 0 or a number "
+            f"{owner}: 'weight' has {weights[place]} at {place}, expected 0 or a number "
             f"from {least:.2g} to {most:.2g}, which {kind.dtype} can multiply"
         )
 

@@ -16,7 +16,7 @@ import numpy as np
 from onepass import _numbers as numbers
 from onepass import ops
 from onepass._array import Array, is_tensor_of_torch, mover, parameter_dtype
-from onepass._keywords import suggest_keywords
+from onepass._keywords import SuggestsKeywords
 from onepass.nn._loss import check_arrays
 
 __all__ = [
@@ -32,7 +32,7 @@ __all__ = [
 Reduction = Literal["none", "mean", "sum"]
 
 
-class PointwiseLoss:
+class PointwiseLoss(SuggestsKeywords):
     """``loss, dy = loss_fn(y, target)`` by a function of `onepass.ops`; its options are attributes.
 
     A subclass names the function: ``class MSELoss(PointwiseLoss, op=ops.mse_loss)``.
@@ -46,6 +46,8 @@ class PointwiseLoss:
     def __init_subclass__(
         cls, *, op: Callable[..., tuple[Any, Array]] | None = None, outputs: str = "numbers"
     ) -> None:
+        if op is not None and "__init__" not in vars(cls):
+            cls.__init__ = _constructor(cls.__name__)  # type: ignore[method-assign]
         super().__init_subclass__()
         if op is None:
             return  # a subclass of a named loss
@@ -63,7 +65,6 @@ class PointwiseLoss:
             cls=cls.__name__,
         )
 
-    @suggest_keywords
     def __init__(self, *, reduction: Reduction = "mean") -> None:
         numbers.one_of(type(self).__name__, "reduction", reduction, self.reductions)
         self.reduction: str = reduction
@@ -103,6 +104,16 @@ class PointwiseLoss:
         return f"{type(self).__name__}(reduction={self.reduction!r}{shown})"
 
 
+def _constructor(name: str) -> Callable[..., None]:
+    """A constructor with that class's name in messages."""
+
+    def __init__(self: PointwiseLoss, *, reduction: Reduction = "mean") -> None:
+        PointwiseLoss.__init__(self, reduction=reduction)
+
+    __init__.__qualname__ = f"{name}.__init__"
+    return __init__
+
+
 _DOC = """{formula}
 
 ``loss, dy = loss_fn(y, target)``, see :func:`onepass.ops.{op}`.
@@ -131,14 +142,12 @@ class L1Loss(PointwiseLoss, op=ops.l1_loss): ...
 
 
 class SmoothL1Loss(PointwiseLoss, op=ops.smooth_l1_loss):
-    @suggest_keywords
     def __init__(self, *, reduction: Reduction = "mean", beta: float = 1.0) -> None:
         super().__init__(reduction=reduction)
         self.beta = numbers.in_range(type(self).__name__, "beta", beta, 0)
 
 
 class HuberLoss(PointwiseLoss, op=ops.huber_loss):
-    @suggest_keywords
     def __init__(self, *, reduction: Reduction = "mean", delta: float = 1.0) -> None:
         super().__init__(reduction=reduction)
         self.delta = numbers.in_range(type(self).__name__, "delta", delta, above=0)
@@ -148,10 +157,7 @@ class BCELoss(PointwiseLoss, op=ops.bce_loss, outputs="probabilities"): ...
 
 
 class BCEWithLogitsLoss(PointwiseLoss, op=ops.bce_with_logits, outputs="logits"):
-    @suggest_keywords
-    def __init__(
-        self, *, reduction: Reduction = "mean", pos_weight: Array | None = None
-    ) -> None:
+    def __init__(self, *, reduction: Reduction = "mean", pos_weight: Array | None = None) -> None:
         super().__init__(reduction=reduction)
         if isinstance(pos_weight, (list, tuple, int, float)):
             pos_weight = np.asarray(pos_weight, np.float32)
@@ -175,7 +181,6 @@ class BCEWithLogitsLoss(PointwiseLoss, op=ops.bce_with_logits, outputs="logits")
 class KLDivLoss(PointwiseLoss, op=ops.kl_div, outputs="logits"):
     reductions = ("mean", "sum", "none", "batchmean")
 
-    @suggest_keywords
     def __init__(
         self,
         *,

@@ -18,7 +18,7 @@ from onepass.ops import _activation, _pointwise_loss, _update
 from onepass.ops._activation import *  # noqa: F403
 from onepass.ops._bias_act import bias_act, bias_act_backward
 from onepass.ops._dropout import dropout, dropout_backward, dropout_mask
-from onepass.ops._loss import cross_entropy
+from onepass.ops._loss import cross_entropy, nll_loss, wasserstein_1d
 from onepass.ops._muon import muon_
 from onepass.ops._norm import SavedBatchNorm, batch_norm, batch_norm_backward
 from onepass.ops._pointwise_loss import *  # noqa: F403
@@ -40,7 +40,9 @@ __all__ = [
     "dropout_mask",
     "global_norm",
     "muon_",
+    "nll_loss",
     "sparse_adam_",
+    "wasserstein_1d",
 ]
 __all__ += _activation.__all__
 __all__ += _pointwise_loss.__all__

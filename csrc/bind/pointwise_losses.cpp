@@ -33,7 +33,7 @@ constexpr Argument kPlainTable[] = {
 constexpr Argument kWeightedTable[] = {
     {"input", reference, read | aliased | strided},
     kTargetArgument,
-    {"weight", broadcast_weight, read | optional | strided},  // each loss has a name of its own
+    {"pos_weight", broadcast_weight, read | optional | strided},
     {"out", like_reference, write | strided},
     choice("reduction", kReductions),
 };
@@ -47,8 +47,6 @@ struct Loss {
 
   Loss(const LossInfo& i, const Contract& arrays)
       : info(i), arguments(arrays.arguments, arrays.arguments + arrays.count), contract(arrays) {
-    if (const int weight = arrays.find("weight"); weight >= 0)
-      arguments[size_t(weight)].name = info.weight;
     if (info.has_batch_mean) arguments.back().more = kBatchReductions;
     for (size_t o = 0; o < info.hyper.size(); ++o)
       arguments.push_back(info.ranges[o] == OptionRange::flag ? flag(info.hyper[o])
@@ -115,7 +113,7 @@ template <const Contract& kArrays>
 py::object pointwise_loss(Arguments given, const Loss& loss) {
   constexpr int kInput = kArrays.position("input"), kTarget = kArrays.position("target");
   constexpr int kOut = kArrays.position("out"), kReduction = kArrays.position("reduction");
-  constexpr int kWeight = kArrays.find("weight");
+  constexpr int kWeight = kArrays.find("pos_weight");
   const LossInfo& info = loss.info;
   BorderOf<kArrays> b(given, loss.contract);
   double options[Contract::kMostArguments];
@@ -144,7 +142,7 @@ py::object pointwise_loss(Arguments given, const Loss& loss) {
       arrays[count] = a;
       at[count++] = operand;
     };
-    add(weight, kLossWeights);
+    add(weight, kLossPosWeight);
     add(&losses, kLosses);
     arrange(&layout, arrays, count, true);
     for (int i = 0; i < count; ++i) operands[at[i]] = layout.operands[i];
@@ -189,9 +187,9 @@ void define_pointwise_losses(py::module_& m) {
   py::dict functions;
   for (const LossInfo& info : losses()) {
     // As long as the process lives.
-    const Loss& loss = *new Loss(info, info.weight ? kWeighted : kPlain);
+    const Loss& loss = *new Loss(info, info.has_pos_weight ? kWeighted : kPlain);
     functions[info.name] =
-        info.weight
+        info.has_pos_weight
             ? make_function(m, loss.contract, &fast_with<&pointwise_loss<kWeighted>, Loss>, &loss)
             : make_function(m, loss.contract, &fast_with<&pointwise_loss<kPlain>, Loss>, &loss);
   }
