@@ -22,6 +22,15 @@ RIDERS = {
     "noise": 0.25,
     "cautious": True,
 }
+VALUES = {  # of each stage, by the name that the extension gives it: an option, and what it becomes
+    "l1": ({"l1": 0.5}, 0.5),
+    "max_weight_norm": ({"max_weight_norm": 2.0}, 2.0),
+    "average_gain": ({"ema_decay": 0.75}, 0.25),
+    "noise": ({"noise": 0.25}, 0.25),
+    "cautious": ({"cautious": True}, 1.0),
+    "stochastic_rounding": ({"stochastic_rounding": True}, 1.0),
+    "dither": ({"state_dtype": "bfloat16"}, 1.0),
+}
 ALONE = [{name: value} for name, value in RIDERS.items()]
 PAIRS = [dict(pair) for pair in itertools.combinations(RIDERS.items(), 2)]
 COMBINATIONS = [*ALONE, *PAIRS, RIDERS]

@@ -48,8 +48,7 @@ def test_every_kernel_has_a_row(bench, kernel):
     name = BASES.get(kernel["name"], kernel["name"])
     name += "_backward" if kernel["kind"] == "activation_backward" else ""
     assert name in names, (
-        f"the benchmark has no row for {kernel['kind']} {name!r}: add its record to tests/cases, "
-        "with bench_shapes"
+        f"the benchmark has no row for {kernel['kind']} {name!r}: add its record to tests/cases"
     )
 
 

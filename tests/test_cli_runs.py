@@ -255,3 +255,23 @@ def test_targets_that_float32_cannot_hold_have_errors_in_their_unit(tmp_path):
     done = onepass("train", "t.csv", *FAST, cwd=tmp_path)
     assert done.returncode == 0
     assert "nan" not in done.stdout.partition("held-out part")[2].splitlines()[0]
+
+
+@pytest.mark.parametrize(
+    ("damage", "epochs"), [("", 3), ("epoch,lo", 3), ("x" * 99, 3), ("epoch,loss\n1,0.5\n3,", 5)]
+)
+def test_a_damaged_history_does_not_stop_a_resume(table, damage, epochs):  # noqa: F811
+    """The history is whole again, also where the run was at its end; a damaged file is kept."""
+    run, more = table.parent / "run", ["--resume", "--epochs", str(epochs), "--out", "run"]
+    assert onepass("train", table.name, *FAST, "--out", "run", cwd=table.parent).returncode == 0
+    before = (run / "history.csv").read_text()
+    (run / "history.csv").write_text(damage)
+    done = onepass("train", *more, cwd=table.parent)
+    assert (done.returncode, done.stderr) == (0, ""), done.stderr
+    if damage not in ("", "epoch,lo"):  # a table without rows is not another
+        said = " ".join(done.stdout.split())
+        assert "history.csv was damaged: it is history.1.csv now" in said
+        assert (run / "history.1.csv").read_text() == damage
+    text = (run / "history.csv").read_text()
+    assert text.startswith(before)
+    assert text.count("\n") == epochs + 1

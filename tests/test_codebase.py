@@ -26,6 +26,7 @@ from cases.activations import FORMS
 from onepass import _C, ops, optim
 from onepass.nn._activation import Activation
 from onepass.ops._ranges import SQUARES
+from onepass.optim import _optimizers, _riders
 
 ROOT = Path(__file__).resolve().parents[1]
 ACTIVATIONS = [kernel["name"] for kernel in _C.kernels() if kernel["kind"] == "activation"]
@@ -247,6 +248,12 @@ def test_every_promise_of_the_readme_is_linked_to_the_test_that_holds_it() -> No
     for row in (row for row in rows if "yes" in row):
         assert "[CPU][" in row, f"README: no test is linked to the row {row[:40]}"
         assert "[CUDA][" in row, f"README: no test is linked to the row {row[:40]}"
+
+
+def test_the_readme_lists_every_optimizer_and_rider() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    for name in (*_optimizers.__all__, *_riders.OF_GROUPS):
+        assert re.search(rf"\b{name}\b", text), f"README.md: its list lacks {name}"
 
 
 def test_names_of_options_are_the_same_forward_and_backward() -> None:

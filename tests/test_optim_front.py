@@ -9,6 +9,7 @@ import pytest
 from cases.optimizers import OPTIMIZERS
 from helpers import each_variant
 from onepass import nn, ops, optim
+from onepass.optim._riders import OF_GROUPS
 from small_steps import backward, network
 
 # ------------------------------------------------------------------------------------------- groups
@@ -481,7 +482,7 @@ def test_the_state_is_that_of_pytorch():
     assert set(opt.state[mine]) == set(other.state[theirs])
     for key, value in other.state[theirs].items():
         np.testing.assert_allclose(np.asarray(opt.state[mine][key]), value.numpy(), rtol=1e-6)
-    riders = {"l1", "max_weight_norm", "ema_decay", "noise", "cautious"}
+    riders = set(OF_GROUPS)
     formula = {
         "bias_correction",
         "eps_hat",

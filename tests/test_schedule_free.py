@@ -10,6 +10,7 @@ from helpers import from_torch, to_torch
 from onepass import nn, optim
 from onepass.train import Callback, Checkpoint, EarlyStopping, Trainer
 from small_steps import gradients, start
+from staged import RIDERS
 
 CLASSES = [optim.ScheduleFreeSGD, optim.ScheduleFreeAdamW]
 each_class = pytest.mark.parametrize("cls", CLASSES)
@@ -160,6 +161,16 @@ def test_tensors(cls, dtype):
     for p, t in zip(params, theirs, strict=True):
         np.testing.assert_array_equal(from_torch(t.detach()), p)
     assert all(t._version > version for t, version in zip(theirs, versions, strict=True))
+
+
+@each_class
+@pytest.mark.parametrize("rider", RIDERS)
+def test_riders_that_may_change_what_an_update_did_are_refused(cls, rider):
+    if rider in ("noise", "ema_decay"):  # the one reaches y and z alike, the other follows y
+        made(cls, [np.ones((2, 2))], **{rider: RIDERS[rider]})
+        return
+    with pytest.raises((TypeError, ValueError), match=f"{cls.__name__}: {rider!r} .*move y"):
+        made(cls, [np.ones((2, 2))], **{rider: RIDERS[rider]})
 
 
 @pytest.mark.parametrize("momentum", [0.0, 1.0, -0.5])

@@ -4,26 +4,18 @@ import numpy as np
 import pytest
 from cases import DTYPES
 from onepass import _C, optim
+from staged import VALUES
 
-ONE_EACH = {
-    "l1": ({"l1": 0.5}, 0.5),
-    "max_weight_norm": ({"max_weight_norm": 2.0}, 2.0),
-    "average_gain": ({"ema_decay": 0.75}, 0.25),
-    "noise": ({"noise": 0.25}, 0.25),
-    "cautious": ({"cautious": True}, 1.0),
-    "stochastic_rounding": ({"stochastic_rounding": True}, 1.0),
-    "dither": ({"state_dtype": "bfloat16"}, 1.0),
-}
 NARROW = [d for d in DTYPES if d.itemsize == 2]
 
 
 def test_every_value_of_a_stage_has_a_name():
-    assert sorted(_C.STAGES) == sorted(ONE_EACH)
+    assert sorted(_C.STAGES) == sorted(VALUES), "tests/staged.py: VALUES has others"
 
 
-@pytest.mark.parametrize("name", ONE_EACH)
+@pytest.mark.parametrize("name", VALUES)
 def test_an_option_stands_where_the_extension_reads_it(name):
-    options, value = ONE_EACH[name]
+    options, value = VALUES[name]
     opt = optim.Adam([np.ones((2, 2), np.float32)], lr=0.125, **options)
     (row,) = opt._riders.rows
     assert dict(zip(_C.STAGES, row, strict=True)) == dict.fromkeys(_C.STAGES, 0.0) | {name: value}

@@ -107,7 +107,7 @@ def test_decimal_commas_load_as_points_do(monkeypatch):
     def refuse(source, name, column):
         raise AssertionError(f"column {name!r} was read word by word")
 
-    monkeypatch.setattr("onepass.data._decide.Cells.of", refuse)
+    monkeypatch.setattr("onepass.data._signs.Cells.of", refuse)
     rng = np.random.default_rng(0)
     numbers = rng.standard_normal((3000, 5)) * 10.0 ** rng.integers(-3, 6, 5)
     rows = "".join(f"02.01.2024;{';'.join(f'{v:.7g}' for v in row)};7\n" for row in numbers)

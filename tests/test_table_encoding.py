@@ -125,7 +125,7 @@ def test_words_that_training_lacked_are_none_of_the_known(encoding):
 
 
 def test_a_column_that_is_empty_where_it_is_predicted_is_noted():
-    train = read_table(file("a,b,y\n1,2,0.5\n3,,1.5\n"), missing="impute").encoding
+    train = read_table(file("a,b,y\n1,2,0.5\n3,2,1.5\n"), missing="impute").encoding
     table = read_table(file("b,a\n-,1\n,2\n"), like=train)
     assert table.x.tolist() == [[1, 2], [2, 2]]
     assert "no numbers in 'b': the training part's median is in each row" in table.notes
@@ -176,7 +176,8 @@ def test_missing_cells_that_training_did_not_have_are_refused():
 def test_a_decimal_sign_that_another_file_does_not_show_is_that_of_training():
     encoding = read_table(file("a;y\n1.200;0,5\n1,5;1,5\n")).encoding
     assert encoding.apply(file("a\n1.200\n")).tolist() == [[1200]]
-    assert encoding.apply(file("a;b\n1.200;2.5\n")).tolist() == [[1.2]]
+    with pytest.raises(ValueError, match="as 'b' has another decimal sign than in the training"):
+        encoding.apply(file("a;b\n1.200;2.5\n"))
     assert encoding.apply(file("a\n1.200\n"), decimal=".").tolist() == [[1.2]]
 
 

@@ -3,6 +3,7 @@
 import copy
 
 import pytest
+import staged
 from small_torch import WAYS, copies, give_gradients, gone_on, network, parameters, same, train
 
 torch = pytest.importorskip("torch")
@@ -10,10 +11,7 @@ torch = pytest.importorskip("torch")
 from onepass import optim as arrays  # noqa: E402
 from onepass.torch import optim  # noqa: E402
 
-RIDERS = {
-    "l1": 0.01, "max_weight_norm": 1.5, "ema_decay": 0.75, "noise": 0.25, "cautious": True,
-    "seed": 5,
-}  # fmt: skip
+RIDERS = {**staged.RIDERS, "l1": 0.01, "seed": 5}
 STORED = {
     "float32": {},
     "bfloat16 states": {"state_dtype": "bfloat16"},

@@ -101,12 +101,13 @@ std::vector<DType> dtypes() {
 const std::vector<double> kOptions = {0.1, 0.9, 0.99, 0.01, 0.1, 3, 2, 3, 2, 3, 3};
 
 // f(update, number of its operands, what measures before it or null) for every variant of every
-// rule.
+// rule that was compiled: the tables have null in place of others (updates.cu).
 template <class F>
 void for_updates(F f) {
   int rule = -1;
   onepass::cuda::for_each_variant(onepass::cuda::Updates{}, [&](auto, auto variant) {
     rule += variant.on == 0;
+    if (!cuda.update[rule]) return;
     const Run<Elementwise>* measures = cuda.measure[rule];
     f(cuda.update[rule][variant.on],
       int(Signature<typename decltype(variant)::template Kernel<float>>::arity),
@@ -193,6 +194,7 @@ void elementwise(const char* name, void (*function)(const Elementwise&), int ari
 void all_elementwise(std::string* bits) {
   for (const DType d : dtypes()) {
     for (int k = 0; k < count_of(onepass::cuda::Activations{}); ++k) {
+      if (!cuda.activation[k]) continue;
       elementwise("activation", cuda.activation[k], 2, d, kOptions, kPlain, bits);
       elementwise("backward", cuda.activation_backward[k], 3, d, kOptions, kPlain, bits);
     }
@@ -297,7 +299,16 @@ void staged(Run<Elementwise> update, DType dtype, std::string* bits) {
     std::vector<Tensor> tensors{tensor_of(size, computing(dtype), operands, shape)};
     tensors[0].rows = 6;
     std::vector<double> row(kOptions.begin(), kOptions.begin() + kHyper);
-    row.insert(row.end(), {0.1, 1, 0.01, 0.25, double(narrow && !with_master), 0.5, 1, 3});
+    double stages[kStageValues] = {};
+    stages[kNoise] = 0.1;
+    stages[kCautious] = 1;
+    stages[kThreshold] = 0.01;
+    stages[kAverageGain] = 0.25;
+    stages[kStochastic] = narrow && !with_master;
+    stages[kMaxRowNorm] = 0.5;
+    stages[kDither] = 1;
+    stages[kStageStep] = 3;
+    row.insert(row.end(), stages, stages + kStageValues);
     Elementwise call = call_on(tensors, row);
     call.stages.active = call.stages.in_order = call.stages.has_limit = true;
     call.stages.first = kOwn;
@@ -314,6 +325,7 @@ void all_staged(std::string* bits) {
   int rule = -1;
   onepass::cuda::for_each_variant(onepass::cuda::Updates{}, [&](auto, auto variant) {
     rule += variant.on == 0;
+    if (!cuda.update[rule]) return;
     for (const DType d : dtypes())
       staged<typename decltype(variant)::template Kernel<float>>(cuda.update[rule][variant.on], d,
                                                                  bits);

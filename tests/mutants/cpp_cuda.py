@@ -114,8 +114,8 @@ CUDA = [
     Mutant(
         "CUDA: exponentials lose the product's error",
         "csrc/cuda/softmax_row.cuh",
-        "return math::muladd(y, lost * kLn2, y);",
-        "return y + 0 * lost * kLn2;",
+        "return math::muladd(y, lost * F::kLn2Hi, y);",
+        "return y + 0 * lost * F::kLn2Hi;",
         ("tests/test_cuda_backend.py::test_small_probabilities_keep_their_digits",),
     ),
     Mutant(

@@ -76,7 +76,7 @@ DATA = [
     ),
     Mutant(
         "tables: the first cell decides what a column is",
-        f"{FOLDER}/_decide.py",
+        f"{FOLDER}/_signs.py",
         "figures(values) if values",
         "figures(values[:1]) if values",
         (f"{TABLES}::test_a_target_that_begins_with_a_number_may_be_text",),
@@ -97,10 +97,34 @@ DATA = [
     ),
     Mutant(
         "tables: 1.200 is one and a fifth, whatever the file shows",
-        f"{FOLDER}/_text.py",
+        f"{FOLDER}/_columns.py",
         "return bool(np.any(~whole & ~(groups & (size >= 1) & (size < 1000))))",
         "return bool(np.any(~whole))",
         ("tests/test_table_list.py::test_a_table_is_refused_with_place_and_cure",),
+    ),
+    Mutant(
+        "tables: a point is read as the file's other columns are, not as its own was",
+        f"{FOLDER}/_signs.py",
+        "own = signs.trained.get(self.name)",
+        "own = None",
+        ("tests/test_table_prediction.py::test_a_point_is_read_as_its_column_was_and_else_noted",),
+    ),
+    Mutant(
+        "tables: a quick price may have a group of two digits",
+        f"{FOLDER}/_plain.py",
+        "digit(behind) & digit(behind + 1) & digit(behind + 2) & ~digit(behind + 3)",
+        "digit(behind) & digit(behind + 1)",
+        ("tests/test_table_forms.py::test_an_odd_cell_among_prices_is_refused",),
+    ),
+    Mutant(
+        "tables: True and False take any number where they are predicted",
+        f"{FOLDER}/_likeness.py",
+        "odd = ~np.isin(column.values, (0, 1)) & ~column.missing()",
+        "odd = np.zeros(len(column), bool)",
+        (
+            "tests/test_table_prediction.py::"
+            "test_true_and_false_take_no_other_number_where_they_are_predicted",
+        ),
     ),
     Mutant(
         "tables: a quote that the next one closes swallows the rows between",

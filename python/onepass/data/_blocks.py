@@ -18,8 +18,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 NUMBER, WORD, SKIP = "f8", "O", "U1"  # the dtypes of a column within loadtxt
-COMMA = "f8 with a decimal comma"  # points stand for the commas before a block is read
-NUMBERS = (NUMBER, COMMA)
 GAP = "nAn"  # stands for an empty cell on the way through loadtxt, which reads it as NaN
 WORTH_AN_IMPORT = 1 << 28  # bytes of a text; importing pandas takes as long as reading 50 MB
 

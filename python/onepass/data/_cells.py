@@ -21,6 +21,7 @@ LONGEST_SHOWN = 40
 PLAIN = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)  # float() takes 12_3 too
 WHOLE = re.compile(r"[+-]?\d+", re.ASCII)
 _CODE = re.compile(r"0\d+", re.ASCII)
+MINUS = "-+\u2212"  # in this order a class of a pattern, too
 _SPACES = " \u00a0\u2009\u202f"
 _SIGN = "[$€£¥₹]|(?:EUR|USD|GBP|CHF|JPY|CNY|INR|AUD|CAD|SEK|NOK|DKK|PLN|CZK|BRL)"
 _FIGURE = re.compile(
@@ -29,7 +30,7 @@ _FIGURE = re.compile(
     re.ASCII,
 )
 _THOUSANDS = re.compile(r"[+-]?(\d+|[1-9]\d{0,2}(\.\d{3})+)", re.ASCII)
-_GROUPS = {"comma": ",", "point": r"\.", "space": f"[{_SPACES}]", "quote": "['’]"}
+GROUPS = {"comma": ",", "point": r"\.", "space": f"[{_SPACES}]", "quote": "['’]"}
 _MONTH = (
     r"(jan(uary)?|feb(ruary)?|mar(ch)?|apr(il)?|may|june?|july?|aug(ust)?|sept?(ember)?"
     r"|oct(ober)?|nov(ember)?|dec(ember)?)\.?"
@@ -47,7 +48,7 @@ _DATE = re.compile(
 def _forms(decimal: str, groups: Iterable[str]) -> list[re.Pattern[str]]:
     """Numbers with this decimal sign: without groups of three digits, then with them."""
     plain = rf"(?:\d+(?:{decimal}\d*)?|{decimal}\d+)"
-    grouped = [rf"[1-9]\d{{0,2}}(?:{_GROUPS[g]}\d{{3}})+(?:{decimal}\d*)?" for g in groups]
+    grouped = [rf"[1-9]\d{{0,2}}(?:{GROUPS[g]}\d{{3}})+(?:{decimal}\d*)?" for g in groups]
     return [
         re.compile(rf"{plain}(?:[eE][+-]?\d+)?", re.ASCII),
         *(re.compile(rf"{plain}|{form}", re.ASCII) for form in grouped),
@@ -106,9 +107,19 @@ def is_date(cell: str) -> bool:
     return _DATE.fullmatch(cell) is not None
 
 
+def dates_among(values: Sequence[str]) -> bool:
+    """Whether most of the words are dates or times."""
+    return 2 * sum(map(is_date, values)) > len(values)
+
+
 def is_figure(cell: str) -> bool:
     """Whether the cell is a number in some way of writing."""
     return is_plain(cell) or bool(figures([cell]).readings)
+
+
+def figure(cell: str) -> re.Match[str] | None:
+    """The parts of one number: ``minus``, ``before``, ``inner``, ``body``, ``after``."""
+    return _FIGURE.fullmatch(cell)
 
 
 def figures(cells: Sequence[str]) -> Figures:

@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 from onepass._suggest import suggestion
 
 Floats = NDArray[np.float64]
+TRUTH_UNIT = "true or false"  # what 1 and 0 carry that were True and False
 
 
 @dataclass(frozen=True)
 class Numbers:
-    """Numbers, NaN where a cell is missing; ``unit`` is what they carry: %, $, kg …"""
+    """Numbers, NaN where a cell is missing; ``unit`` is what they carry: %, $, kg, TRUTH_UNIT …"""
 
     values: Floats
     unit: str = ""
@@ -89,3 +90,12 @@ class Columns:
         matrix = None if self.matrix is None else self.matrix[keep]
         found = {name: column.at(keep) for name, column in self.by_name.items()}
         return Columns(self.source, found, int(np.count_nonzero(keep)), matrix)
+
+
+def has_decimals(column: Floats) -> bool:
+    """Whether some number has decimals that cannot be a group of three digits."""
+    size = np.abs(column[np.isfinite(column)])
+    whole = size == np.rint(size)
+    size = np.minimum(size, 1e6)  # groups are below 1000, and 1e308 has no thousandfold
+    groups = np.abs(size * 1000 - np.rint(size * 1000)) < 1e-3
+    return bool(np.any(~whole & ~(groups & (size >= 1) & (size < 1000))))

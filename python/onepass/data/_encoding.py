@@ -2,47 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+import warnings
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 
 from onepass._suggest import suggestion
-from onepass.data._cells import are_codes, is_code, is_plain
-from onepass.data._columns import Column, Columns, Floats, Numbers, Words
-from onepass.data._decide import Decided, decided, leave_out, names_of
+from onepass.data._columns import Columns, Floats, Numbers, Words
+from onepass.data._cures import names_of
+from onepass.data._decide import Decided, decided
 from onepass.data._features import refuse_gaps
+from onepass.data._likeness import Feature, check_column, cure_of_utf8, renamed
 from onepass.data._reader import FrameTable, TextTable, open_table
 from onepass.data._reading import Reading
+from onepass.data._signs import Signs
+from onepass.data._transformers import categories_of, encoder, imputed, median
 
 FORMAT = 1
+RARE = 1e-3  # by chance, that every cell of a column is missing
 FILL = "fill them in: the model was trained without missing cells"
-
-
-@dataclass(frozen=True)
-class Feature:
-    """A column of the file: what it holds, and what fills or encodes it.
-
-    Attributes:
-        kind: ``"number"`` or ``"category"``.
-        unit: the unit that the numbers carry in the file, such as ``%`` or ``kg``; "" for none.
-        fill: the number for a missing cell; None where a missing cell is an error.
-        categories: the words that have a column of their own in x; "" is a missing cell.
-    """
-
-    name: str
-    kind: str
-    unit: str = ""
-    fill: float | None = None
-    categories: tuple[str, ...] = ()
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The names of its columns in x."""
-        if self.kind == "number":
-            return (self.name,)
-        return tuple(f"{self.name}={word or '(missing)'}" for word in self.categories)
 
 
 @dataclass(frozen=True)
@@ -61,7 +41,9 @@ class Encoding:
         classes: the names of the classes in the order of their indices; None for regression.
         reading: how the file was read (``sep``, ``decimal``, ``header``, ``encoding``,
             ``na_values``); another file is read in the same way.
-        shown: the decimal sign of the file; it settles 1.200 in another file that does not show it.
+        signs: the decimal sign of each column of the file that shows one: 1.200 is read in the same
+            column of another file as it would have been in the first.
+        shown: the one decimal sign of the file, for other columns where a file does not show it.
         unit: that of a regression's target, such as ``%``.
 
     Example:
@@ -84,6 +66,7 @@ class Encoding:
     missing: str = "refuse"
     shown: str | None = None
     unit: str = ""
+    signs: Mapping[str, str] = field(default_factory=dict)
 
     def fit(self, columns: Columns, rows: Any = None) -> Encoding:
         """The encoding with medians and categories of these rows (all if None) of the columns.
@@ -100,10 +83,11 @@ class Encoding:
         for name, column in columns.by_name.items():
             part = column if rows is None else column.at(rows)
             if isinstance(part, Words):
-                features.append(Feature(name, "category", categories=_categories(part)))
+                features.append(Feature(name, "category", categories=categories_of(part)))
                 continue
-            fill = _median(columns.source, name, part) if self.missing == "impute" else None
-            features.append(Feature(name, "number", part.unit, fill))
+            fill = median(columns.source, name, part) if self.missing == "impute" else None
+            gaps = float(np.mean(part.missing()))
+            features.append(Feature(name, "number", part.unit, fill, gaps))
         return Encoding(**{**vars(self), "features": tuple(features)})
 
     @property
@@ -128,8 +112,13 @@ class Encoding:
         Raises:
             ValueError: a column is missing, holds something else than in training, or has a missing
                 cell that training did not have either.
+
+        Warns of points and commas that only other columns explain (RuntimeWarning).
         """
-        return self.encode(self.read(source, **reading)[0])[0]
+        columns, found, _ = self.read(source, **reading)
+        for text in found.notes_on_signs():
+            warnings.warn(text, RuntimeWarning, stacklevel=2)
+        return self.encode(columns)[0]
 
     def read(
         self, source: Any, *, with_target: bool = False, **reading: Any
@@ -145,7 +134,7 @@ class Encoding:
             if how.header is False:
                 hint = "; without a header line, columns are called by their places"
             hint += suggestion(absent[0], [n for n in table.names if n not in self.columns])
-            hint += _cure_of_utf8(how.encoding, table.names)
+            hint += cure_of_utf8(how.encoding, table.names)
             raise ValueError(
                 f"{table.name}: no column {', '.join(map(repr, absent))}, which the model was "
                 f"trained on; the table has {', '.join(table.names)}{hint}"
@@ -158,15 +147,14 @@ class Encoding:
             target,
             words=words,
             labels=self.classes is not None,
-            asked=how.decimal,
-            before=self.shown,
+            signs=Signs(how.decimal, trained=self.signs, before=self.shown),
             trained=True,
         )
         for feature in self.features:
             column = found.features[feature.name]
-            _check(table, feature, column)
+            check_column(table, feature, column)
             if isinstance(column, Words) and column.numeric:
-                found.features[feature.name] = _renamed(column, feature.categories)
+                found.features[feature.name] = renamed(column, feature.categories)
         columns = columns_of(table, found)
         if self.missing == "refuse":
             refuse_gaps(table, columns, {}, FILL)
@@ -185,12 +173,11 @@ class Encoding:
                 values[:, place] = column.values
         notes: tuple[str, ...] = ()
         if self.missing == "impute" and np.isnan(values).any():
-            gaps = np.count_nonzero(np.isnan(values), axis=0).tolist()
-            empty = [n for n, count in zip(numbers, gaps, strict=True) if count == len(values)]
+            empty = self._emptied(values)
             if empty:
                 filled = "the training part's median is in each row"
                 notes = (f"no numbers in {names_of(empty)}: {filled}",)
-            values = _imputed(values, [f.fill for f in self.features if f.kind == "number"])
+            values = imputed(values, [f.fill for f in self.features if f.kind == "number"])
         if len(numbers) == len(self.features):
             return values, notes
         coded, more = self._coded(columns)
@@ -201,6 +188,16 @@ class Encoding:
             else:
                 parts.append(coded[feature.name])
         return np.concatenate(parts, axis=1), (*notes, *more)
+
+    def _emptied(self, values: Floats) -> list[str]:
+        """The columns of numbers without one, where chance would hardly leave all cells out."""
+        numbers = [feature for feature in self.features if feature.kind == "number"]
+        rows, empty_in = len(values), np.isnan(values).sum(axis=0).tolist()
+        return [
+            feature.name
+            for feature, count in zip(numbers, empty_in, strict=True)
+            if count == rows and feature.gaps**rows < RARE
+        ]
 
     def _coded(self, columns: Columns) -> tuple[dict[str, Floats], tuple[str, ...]]:
         """The one-hot columns of each text column."""
@@ -219,10 +216,10 @@ class Encoding:
                 notes.append(
                     f"column {feature.name!r}: {rows} words that "
                     f"training lacked, such as {words[row, place]!r}; all its columns are 0 there"
-                    f"{_cure_of_utf8(self.reading.get('encoding'), [words[row, place]])}"
+                    f"{cure_of_utf8(self.reading.get('encoding'), [words[row, place]])}"
                 )
-        encoder = _encoder([list(feature.categories) for feature in features])
-        coded = encoder.transform(words)
+        one_hot = encoder([list(feature.categories) for feature in features])
+        coded = one_hot.transform(words)
         ends = np.cumsum([len(feature.categories) for feature in features])[:-1]
         parts = np.split(coded, ends, axis=1)
         return {f.name: part for f, part in zip(features, parts, strict=True)}, tuple(notes)
@@ -252,16 +249,6 @@ class Encoding:
         return Encoding(**kept)
 
 
-def _renamed(column: Words, categories: Sequence[str]) -> Words:
-    """Numbers by the names that categories of the same number have: 1 as 1.0; 7 is not 007."""
-    numbers = [(float(word), word) for word in categories if is_plain(word) and not is_code(word)]
-    names = dict(numbers)
-    if len(names) < len(numbers):
-        return column  # 1 and 1.0 are two words there
-    words = [w if w in categories or not w else names.get(float(w), w) for w in column.words]
-    return replace(column, words=tuple(words)) if len(set(words)) == len(words) else column
-
-
 def columns_of(table: TextTable | FrameTable, found: Decided) -> Columns:
     """The features, with the matrix that they were read into if they are the whole of it."""
     features, raw = found.features, found.raw
@@ -275,84 +262,3 @@ def columns_of(table: TextTable | FrameTable, found: Decided) -> Columns:
         raw.matrix[:, : len(features)] if whole and in_order and raw.matrix is not None else None
     )
     return Columns(table.name, features, raw.rows, matrix)
-
-
-def _check(table: TextTable | FrameTable, feature: Feature, column: Column) -> None:
-    """Refuses a column that holds something else than in training."""
-    where = f"{table.name}: column {feature.name!r}"
-    if feature.kind == "number" and isinstance(column, Words):
-        row = int(np.flatnonzero(~column.missing())[0])
-        what = "is not a finite number, which the model was trained on"
-        if are_codes([word for word in column.words if word]):
-            codes = np.array([is_code(word) for word in column.words])
-            row = int(np.argmax(codes[column.codes]))
-            what = "has a leading zero, expected numbers without, as in the training data"
-        raise ValueError(f"{where}, row {row + 1}: {column.words[column.codes[row]]!r} {what}")
-    if feature.kind == "number" and isinstance(column, Numbers):
-        if isinstance(table, FrameTable) and not column.unit:
-            return  # numbers, not text
-        check_unit(where, feature.unit, column)
-
-
-def check_unit(where: str, unit: str, column: Numbers) -> None:
-    """Refuses another unit than in training; all but % may be left out."""
-    same = column.unit == unit or (unit != "%" and column.unit == "")
-    if not same and not column.missing().all():
-        raise ValueError(
-            f"{where} has {f'the unit {column.unit}' if column.unit else 'no unit'}, expected "
-            f"{unit or 'plain numbers'} as in the training data"
-        )
-
-
-def _cure_of_utf8(encoding: str | None, texts: Sequence[str]) -> str:
-    """What to do where UTF-8 was read as a text of one byte a character: größe as grÃ¶ÃŸe."""
-    for text in texts if encoding else ():
-        try:
-            if text.encode(str(encoding)).decode("utf-8") != text:
-                return "; if the file is UTF-8, pass encoding='utf-8' (--encoding utf-8)"
-        except UnicodeError:
-            continue
-    return ""
-
-
-def _median(source: str, name: str, column: Numbers) -> float:
-    if column.missing().all():
-        raise ValueError(
-            f"{source}: column {name!r} has no number in the training part; {leave_out([name])}"
-        )
-    if not column.missing().any():
-        return float(np.median(column.values))
-    imputer = _sklearn("impute").SimpleImputer(strategy="median")
-    return float(imputer.fit(column.values[:, None]).statistics_[0])
-
-
-def _imputed(values: Floats, fills: Sequence[float | None]) -> Floats:
-    """The values with medians for NaN; the imputer is fitted on one row, the medians."""
-    imputer = _sklearn("impute").SimpleImputer(strategy="median")
-    filled: Floats = imputer.fit(np.array([fills], np.float64)).transform(values)
-    return filled
-
-
-def _categories(column: Words) -> tuple[str, ...]:
-    words = np.unique(column.text()).astype(object)[:, None]
-    return tuple(_encoder("auto").fit(words).categories_[0].tolist())
-
-
-def _encoder(categories: Any) -> Any:
-    encoder = _sklearn("preprocessing").OneHotEncoder(
-        categories=categories, handle_unknown="ignore", sparse_output=False
-    )
-    if categories != "auto":
-        encoder.fit(np.array([[words[0] for words in categories]], object))
-    return encoder
-
-
-def _sklearn(module: str) -> Any:
-    import importlib
-
-    try:
-        return importlib.import_module(f"sklearn.{module}")
-    except ImportError as error:
-        raise ImportError(
-            "text columns and missing cells need scikit-learn: pip install 'onepass[demo]'"
-        ) from error

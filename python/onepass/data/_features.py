@@ -8,17 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from onepass.data._cells import are_codes, is_code, shown
+from onepass.data._cells import are_codes, dates_among, is_code, shown
 from onepass.data._columns import Columns, Words
-from onepass.data._decide import (
-    MOST_CATEGORIES,
-    Decided,
-    dates_among,
-    keep_words,
-    leave_out,
-    names_of,
-)
+from onepass.data._cures import keep_words, leave_out, names_of
+from onepass.data._decide import Decided
 from onepass.data._reader import FrameTable, TextTable
+
+MOST_CATEGORIES = 50
 
 
 def left_out_empty(

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from onepass.data._cells import shown
-from onepass.data._columns import Column, Numbers, Words
+from onepass.data._columns import TRUTH_UNIT, Column, Numbers, Words
 from onepass.data._edges import filled, refuse_last, titles
 
 EXACT = 2.0**53  # whole numbers above are rounded
@@ -108,7 +108,7 @@ def _column(values: Any, words: bool) -> Column:
     if array.ndim != 1:
         raise ValueError(f"the table: a column has shape {array.shape}, expected (N,)")
     if array.dtype.kind in "biuf" and not words:
-        return Numbers(array.astype(np.float64))
+        return Numbers(array.astype(np.float64), TRUTH_UNIT if array.dtype.kind == "b" else "")
     index: dict[str, int] = {}
     codes = np.empty(len(array), np.int32)
     if array.dtype.kind in "mM":

@@ -9,8 +9,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from onepass.data._cells import WHOLE, figures, is_code, is_figure, is_missing, is_plain, shown
+from onepass.data._cells import WHOLE, figures, is_figure, is_missing, is_plain, shown
 from onepass.data._edges import CURE, filled, separator_told, titles
+from onepass.data._forms import Form, form_of, is_number
 from onepass.data._units import is_unit
 
 SEPARATORS = (",", ";", "\t", "|")
@@ -27,7 +28,7 @@ class Layout:
         names: one for each cell of a record; "" for one without a name.
         start: lines before the first record.
         numeric: for each column, whether the first records have plain numbers in it.
-        commas: or numbers some of which have a decimal comma, where commas are not separators.
+        forms: or else how their numbers are written; None if not in one known way.
         fractional: whether some of either are not written as whole numbers.
         shows: for each column, the decimal sign that its first records prove, or None.
         notes: on what stands above the header line.
@@ -37,7 +38,7 @@ class Layout:
     names: tuple[str, ...]
     start: int
     numeric: tuple[bool, ...]
-    commas: tuple[bool, ...]
+    forms: tuple[Form | None, ...]
     fractional: tuple[bool, ...]
     shows: tuple[str | None, ...]
     notes: tuple[str, ...] = ()
@@ -84,14 +85,15 @@ def layout_of(name: str, head: str, sep: str | None, header: bool | None) -> Lay
             refuse_data(name, names, [cells for cells, _ in records])
     rows = [[cell.strip() for cell in cells] for cells, _ in records if len(cells) == len(names)]
     columns = list(zip(*rows, strict=True)) or [()] * len(names)
-    numeric = tuple(all(map(_is_number, _filled(column))) for column in columns)
-    commas = tuple(sep != "," and _have_commas(_filled(column)) for column in columns)
+    numeric = tuple(all(map(is_number, _filled(column))) for column in columns)
+    forms = tuple(form_of(_filled(column), sep) for column in columns)
     fractional = tuple(
-        comma or (number and not all(map(WHOLE.fullmatch, _filled(column))))
-        for number, comma, column in zip(numeric, commas, columns, strict=True)
-    )
+        any(form.decimal in cell for cell in column) if form and form.decimal
+        else number and not all(map(WHOLE.fullmatch, _filled(column)))
+        for number, form, column in zip(numeric, forms, columns, strict=True)
+    )  # fmt: skip
     shows = tuple(figures(_filled(column)).shows for column in columns)
-    return Layout(sep, tuple(names), start, numeric, commas, fractional, shows, tuple(notes))
+    return Layout(sep, tuple(names), start, numeric, forms, fractional, shows, tuple(notes))
 
 
 def _fitted(name: str, names: list[str], rows: list[list[str]], line: int) -> list[str]:
@@ -119,17 +121,6 @@ def _are_named(rows: list[list[str]]) -> bool:
     counted = first in ([str(i + start) for i in range(len(first))] for start in (0, 1))
     words = all(first) and not any(map(is_figure, first))
     return len(set(first)) == len(first) > 1 and (words or counted)
-
-
-def _is_number(cell: str) -> bool:
-    return is_plain(cell) and not is_code(cell)
-
-
-def _have_commas(cells: Sequence[str]) -> bool:
-    """Whether these are numbers without a point, and some have a decimal comma."""
-    return any("," in cell for cell in cells) and all(
-        "." not in cell and _is_number(cell.replace(",", ".")) for cell in cells
-    )
 
 
 def _filled(column: Sequence[str]) -> list[str]:

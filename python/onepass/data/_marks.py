@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from functools import cached_property
 from typing import Any
 
@@ -18,17 +18,6 @@ class Marks:
     def __init__(self, text: str, sep: str) -> None:
         self.bytes = np.frombuffer(f"\n{text}".encode(), np.uint8)
         self.sep = sep
-
-    def columns_with(self, sign: str) -> list[int]:
-        """The columns that have this character in some cell."""
-        return _unique(self._columns(self._found(sign)))
-
-    def replaced(self, old: str, new: str, places: Collection[int]) -> str:
-        """The text with one character for another in these columns."""
-        found = self._found(old)
-        changed = self.bytes.copy()
-        changed[found[np.isin(self._columns(found), list(places))]] = ord(new)
-        return bytes(changed[1:]).decode()
 
     def zeros(self) -> list[int]:
         """The columns with a cell that begins with a zero and another digit."""

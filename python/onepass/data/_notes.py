@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from onepass.data._cells import are_codes, shown
 from onepass.data._columns import Columns, Floats, Numbers, Words
-from onepass.data._decide import leave_out, names_of
+from onepass.data._cures import leave_out, names_of
 from onepass.data._reader import FrameTable, TextTable
 from onepass.data._units import is_unit
 

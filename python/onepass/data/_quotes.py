@@ -20,15 +20,15 @@ def without(text: str, sep: str) -> str | None:
     begins, ends = quotes[::2], quotes[1::2]
     if len(begins) != len(ends):
         return None
-    borders = np.frombuffer(f"{sep}\n".encode(), np.uint8)
-    if not (np.isin(cells[begins - 1], borders).all() and np.isin(cells[ends + 1], borders).all()):
-        return None
-    lines = np.flatnonzero(cells == ord("\n"))
-    if (np.searchsorted(lines, begins) != np.searchsorted(lines, ends)).any():
-        return None
+    for beside in (cells[begins - 1], cells[ends + 1]):
+        if not ((beside == ord(sep)) | (beside == ord("\n"))).all():
+            return None
     within = np.zeros(len(cells), np.int8)
     within[begins], within[ends] = 1, -1
+    inside = np.cumsum(within, dtype=np.int8).view(bool)
+    if (inside & (cells == ord("\n"))).any():
+        return None
     kept = cells.copy()
-    kept[(kept == ord(sep)) & (np.cumsum(within, dtype=np.int8) > 0)] = ord(HELD)
+    kept[inside & (cells == ord(sep))] = ord(HELD)
     bare: str = kept[cells != ord('"')][1:-1].tobytes().decode()
     return bare

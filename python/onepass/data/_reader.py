@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from onepass.data import _frames, _gaps
-from onepass.data._blocks import COMMA, NUMBER, SKIP, WORD
+from onepass.data._blocks import NUMBER, SKIP, WORD
 from onepass.data._columns import Column, Floats, Numbers
+from onepass.data._forms import Form, Kind, sign_of
 from onepass.data._layout import refuse_data
 from onepass.data._reading import Reading
 from onepass.data._source import Source
@@ -26,7 +27,7 @@ class Raw:
         matrix: the numbers of all columns that are numbers, side by side, in the order of the file
             but for the last column asked for, which is the last.
         unsure: columns of plain numbers whose points may be signs of thousands.
-        signs: the decimal signs that some column proves, as far as is known.
+        signs: the decimal sign that each column of the file proves, as far as is known.
         usual: the decimal sign of most files with this separator; None for no such rule.
     """
 
@@ -34,7 +35,7 @@ class Raw:
     rows: int
     matrix: Floats | None = None
     unsure: frozenset[str] = frozenset()
-    signs: frozenset[str] = frozenset()
+    signs: Mapping[str, str] = field(default_factory=dict)
     usual: str | None = None
 
 
@@ -81,7 +82,7 @@ class TextTable:
             decimal: the decimal sign of all of them, if the user gave it.
         """
         layout = self.text.layout
-        kinds = [SKIP] * len(layout.names)
+        kinds: list[Kind] = [SKIP] * len(layout.names)
         for name in keep:
             place = self.places[name]
             kinds[place] = WORD if name in words else self._kind(place, decimal)
@@ -106,32 +107,36 @@ class TextTable:
             for p, sure in proven.items()
             if self.text.dots and not sure and kinds[p] == NUMBER
         )
-        signs = {"," if kinds[p] == COMMA else "." for p, sure in proven.items() if sure}
+        signs = {name: sign for name, sign in zip(called, layout.shows, strict=True) if sign}
+        for place, sure in proven.items():
+            sign = sign_of(kinds[place])
+            if sure and sign is not None:
+                signs[called[place]] = sign
         return Raw(
             named,
             self.text.rows,
             self.text.matrix,
             frozenset(unsure),
-            frozenset(filter(None, layout.shows)) | signs,
+            signs,
             "." if layout.sep == "," and len(layout.names) > 1 else None,
         )
 
-    def _kind(self, place: int, decimal: str | None) -> str:
+    def _kind(self, place: int, decimal: str | None) -> Kind:
         """How to read a column at first."""
         layout = self.text.layout
-        if decimal == ",":
-            whole = layout.numeric[place] and not layout.fractional[place] and layout.sep != ","
-            return COMMA if whole or layout.commas[place] else WORD
-        if layout.commas[place] and decimal is None:
-            return COMMA
+        form = layout.forms[place]
+        if form is not None:
+            return form if form.decimal is None or decimal in (None, form.decimal) else WORD
+        if decimal == "," and layout.numeric[place]:
+            return WORD if layout.fractional[place] else Form(",")
         return NUMBER if layout.numeric[place] else WORD
 
-    def _doubtful(self, found: Mapping[int, Column], kinds: Sequence[str]) -> list[int]:
+    def _doubtful(self, found: Mapping[int, Column], kinds: Sequence[Kind]) -> list[int]:
         """Columns of numbers whose commas may be signs of thousands."""
         return [
             place
             for place, sure in self.text.proven.items()
-            if kinds[place] == COMMA and not sure and isinstance(found[place], Numbers)
+            if kinds[place] != NUMBER and not sure and isinstance(found[place], Numbers)
         ]
 
 

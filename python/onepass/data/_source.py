@@ -7,7 +7,7 @@ import gzip
 import io
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -156,3 +156,18 @@ def _damage(name: str) -> Iterator[None]:
         yield
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise ValueError(f"{name}: damaged or cut short: {error}") from error
+
+
+class Kept:
+    """Lines one after another; ``taken`` has those since it was emptied last."""
+
+    def __init__(self, *lines: Iterable[str]) -> None:
+        self.lines = (line for part in lines for line in part)
+        self.taken: list[str] = []
+
+    def __iter__(self) -> Kept:
+        return self
+
+    def __next__(self) -> str:
+        self.taken.append(next(self.lines))
+        return self.taken[-1]

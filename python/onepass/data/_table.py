@@ -14,11 +14,13 @@ from onepass import _numbers as numbers
 from onepass._suggest import suggestion
 from onepass.data._columns import Columns, Floats, Numbers
 from onepass.data._decide import decided
-from onepass.data._encoding import FILL, Encoding, check_unit, columns_of
+from onepass.data._encoding import FILL, Encoding, columns_of
 from onepass.data._features import check_features, left_out_empty, refuse_gaps
+from onepass.data._likeness import check_unit
 from onepass.data._notes import notes_on
 from onepass.data._reader import FrameTable, TextTable, open_table
 from onepass.data._reading import Reading
+from onepass.data._signs import Signs
 from onepass.data._target import target_like, target_of
 
 TASKS = ("classification", "regression")
@@ -159,7 +161,7 @@ def read_table(
         missing = "impute" if categorical == "auto" else "refuse"
     numbers.one_of("read_table", "missing", missing, ("refuse", "impute"))
     if like is not None:
-        return _read_like(source, like, reading)
+        return read_like(source, like, reading)[0]
     table = open_table(source, reading)
     if not isinstance(table, TextTable):
         for name in ("sep", "encoding"):
@@ -185,7 +187,7 @@ def read_table(
         called,
         words=told - {called},
         labels=task == "classification",
-        asked=decimal,
+        signs=Signs(decimal),
     )
     assert found.target is not None
     aim = target_of(found.target, task, found.signs, called in told)
@@ -198,14 +200,14 @@ def read_table(
         columns = columns.at(~aim.gaps)
     y = aim.y[~aim.gaps]
     how = asdict(reading)
-    bare = Encoding((), called, aim.classes, how, missing, found.signs.shown, aim.unit)
+    shown = found.signs.shown
+    signs = dict(found.signs.seen)
+    bare = Encoding((), called, aim.classes, how, missing, shown, aim.unit, signs)
     counts = None
     if aim.classes is not None:
         of_class = np.bincount(y, minlength=len(aim.classes)).tolist()
         counts = dict(zip(aim.classes, of_class, strict=True))
-    empty += found.notes_on_signs()
-    if len(found.signs.seen) > 1 and decimal is None:
-        empty += ("some columns have decimal points, some decimal commas; each is read as it is",)
+    empty += found.notes_on_signs(aim.classes or ())
     if task is None and aim.classes and len(aim.classes) > 2 and found.target_is_numbers:
         empty += (
             f"the {len(aim.classes)} whole numbers of {called!r} are classes; as amounts, pass "
@@ -215,7 +217,8 @@ def read_table(
     return Table(table.stem, y, called, aim.classes, bare.fit(columns), notes, columns)
 
 
-def _read_like(source: Any, like: Encoding, reading: Reading) -> Table:
+def read_like(source: Any, like: Encoding, reading: Reading) -> tuple[Table, tuple[str, ...]]:
+    """A table as another was read, and those of its notes that say how a cell was understood."""
     columns, found, table = like.read(source, with_target=True, **vars(reading))
     y = None
     if found.target is not None:
@@ -227,8 +230,9 @@ def _read_like(source: Any, like: Encoding, reading: Reading) -> Table:
             refuse_gaps(table, columns, {like.target or "": aim.gaps}, FILL)
         columns = columns.at(~aim.gaps) if aim.gaps.any() else columns
         y = aim.y[~aim.gaps]
-    notes = (*table.notes, *like.encode(columns)[1])
-    return Table(table.stem, y, like.target, like.classes, like, notes, columns)
+    told = (*found.notes_on_signs(like.classes or ()), *like.encode(columns)[1])
+    notes = (*table.notes, *told)
+    return Table(table.stem, y, like.target, like.classes, like, notes, columns), told
 
 
 def _chosen(

@@ -10,17 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from onepass.data._cells import PLAIN, WHOLE, are_codes, is_code, is_date, is_figure
+from onepass.data._cells import PLAIN, WHOLE, are_codes, dates_among, is_code, is_date, is_figure
 from onepass.data._columns import Numbers
-from onepass.data._decide import (
-    MOST_NAMES,
-    NAMES,
-    Cells,
-    Signs,
-    dates_among,
-    refuse_mixture,
-    refuse_scaled,
-)
+from onepass.data._cures import NAMES
+from onepass.data._mixtures import MOST_NAMES, refuse_mixture, refuse_scaled
+from onepass.data._signs import Cells, Signs
 from onepass.data._units import is_unit
 
 FEW = 8  # words: fewer may all differ and name classes; so many amounts may be names, such as 3g
@@ -48,7 +42,7 @@ def target_of(
         words: they are names of classes, whatever they look like.
     """
     if isinstance(cells, Numbers):
-        return Target(cells.values, None, cells.missing())
+        return Target(cells.values, None, cells.missing(), cells.unit)
     if not any(cells.column.words):
         raise ValueError(
             f"{cells.source}: column {cells.name!r} is empty, expected a target; name another with "

@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 
 import numpy as np
-from numpy.typing import NDArray
 
 from onepass.data import _blocks, _quotes
-from onepass.data._blocks import COMMA, GAP, NUMBER, NUMBERS, WORD
-from onepass.data._cells import is_code, is_missing, is_plain, shown
-from onepass.data._columns import Floats, Numbers, Words
+from onepass.data._blocks import NUMBER, WORD
+from onepass.data._cells import shown
+from onepass.data._codes import Codes
+from onepass.data._columns import Floats, Numbers, Words, has_decimals
 from onepass.data._edges import CURE_BELOW, filled, refuse_last
+from onepass.data._forms import Form, Kind, is_numeric, numbers_of, sign_of
 from onepass.data._layout import (
     LONGEST_CELL,
     Layout,
@@ -30,12 +31,12 @@ from onepass.data._layout import (
 )
 from onepass.data._loading import Loading
 from onepass.data._marks import Marks
-from onepass.data._source import Source, cell_with
+from onepass.data._plain import Plain
+from onepass.data._source import Kept, Source, cell_with
 
 CHUNK = 1 << 20  # characters of a part
 LOOKED_AT = 10_000  # characters at the end that show a total
 HEAD = 1 << 20  # characters that show the layout
-DIGITS = frozenset("0123456789.+-eE")
 
 
 class Text:
@@ -65,12 +66,12 @@ class Text:
         self.rows = 0
         self.matrix: Floats | None = None
 
-    def read(self, kinds: list[str], last: int = -1) -> dict[int, Numbers | Words]:
+    def read(self, kinds: list[Kind], last: int = -1) -> dict[int, Numbers | Words]:
         """The columns by position.
 
         Args:
-            kinds: of each column: NUMBER or COMMA (WORD if it holds anything else), WORD, or SKIP
-                to leave it out.
+            kinds: of each column: NUMBER or a form of numbers (WORD if it holds anything else),
+                WORD, or SKIP to leave it out.
             last: the column that comes last in the matrix of numbers.
         """
         while True:
@@ -106,7 +107,7 @@ class Text:
 class _Reading:
     """One pass over the text."""
 
-    def __init__(self, text: Text, kinds: list[str], last: int) -> None:
+    def __init__(self, text: Text, kinds: list[Kind], last: int) -> None:
         self.text, self.layout, self.kinds = text, text.layout, kinds
         self.rows = 0
         self.line = 0
@@ -114,15 +115,15 @@ class _Reading:
         self.dots = False
         # The numbers alone do not tell 12,50 from 12,5, which the first cells do.
         self.proven = {
-            place: self.layout.shows[place] == ("," if kind == COMMA else ".")
+            place: sign_of(kind) in (None, self.layout.shows[place])
             for place, kind in enumerate(kinds)
-            if kind in NUMBERS
+            if is_numeric(kind)
         }
-        self.commas = COMMA in kinds
+        self.forms = {place: kind for place, kind in enumerate(kinds) if isinstance(kind, Form)}
         self.matrix = np.empty((0, len(self.proven)))
         places = sorted(self.proven, key=lambda place: (place == last, place))
         self.slots = {place: slot for slot, place in enumerate(places)}
-        self.codes = {p: _Codes() for p, kind in enumerate(kinds) if kind == WORD}
+        self.codes = {p: Codes() for p, kind in enumerate(kinds) if kind == WORD}
 
     def run(self, file: io.TextIOWrapper, loading: Loading) -> None:
         for _ in range(self.layout.start):
@@ -131,7 +132,7 @@ class _Reading:
         last = ""
         while chunk := self.text._characters(file, self.line, CHUNK):
             last = last[-LOOKED_AT:] + chunk
-            if not self.commas:
+            if not self.forms:
                 self.dots = self.dots or "." in chunk
             if not self._quick(chunk):
                 self._slow(chunk, file)
@@ -155,8 +156,10 @@ class _Reading:
 
     def columns(self) -> dict[int, Numbers | Words]:
         self.matrix.resize((self.rows, self.matrix.shape[1]), refcheck=False)
+        units = {place: form.unit for place, form in self.forms.items()}
         found: dict[int, Numbers | Words] = {
-            place: Numbers(self.matrix[:, slot]) for place, slot in self.slots.items()
+            place: Numbers(self.matrix[:, slot], units.get(place, ""))
+            for place, slot in self.slots.items()
         }
         found.update((place, codes.words()) for place, codes in self.codes.items())
         return dict(sorted(found.items()))
@@ -174,25 +177,29 @@ class _Reading:
             chunk = bare
         if self._has_blank(chunk):
             return False
-        marks = Marks(chunk, sep) if self.slots else None
-        if marks is not None and self.commas:
-            self._pointed(marks.columns_with("."))
-            places = [p for p, kind in enumerate(self.kinds) if kind == COMMA]
-            chunk = marks.replaced(",", ".", places)
-        kinds = [NUMBER if kind == COMMA else kind for kind in self.kinds]
+        zeros: Iterable[int] = ()
+        if self.forms:
+            plain = Plain(chunk, sep, len(self.kinds), self.forms)
+            if plain.text is None:
+                return False
+            self._to_words(plain.odd)
+            if not self.dots:
+                self.dots = plain.has_point([p for p, k in enumerate(self.kinds) if k == NUMBER])
+            zeros, chunk = plain.zeros(), plain.text
+        elif self.slots:
+            zeros = Marks(chunk, sep).zeros()
+        kinds = [kind if isinstance(kind, str) else NUMBER for kind in self.kinds]
         block = _blocks.of(chunk, sep, kinds, self.text.source.size)
         if block is None:
             return False
         count = max(map(len, block.values()), default=0)
         numbers = np.empty((count, len(self.slots)))
         for place, slot in self.slots.items():
-            if self.kinds[place] in NUMBERS:
+            if is_numeric(self.kinds[place]):
                 numbers[:, slot] = block[place]
         if np.isinf(numbers).any():
             return False  # a word such as inf, or too large
-        for place in marks.zeros() if marks is not None else ():
-            if self.kinds[place] in NUMBERS:
-                self.kinds[place] = WORD  # the next pass reads it as words
+        self._to_words(zeros)
         if pending := self._pending():
             gaps: dict[int, Iterable[str]] = {p: [""] * pending for p in self.codes}
             self._add(np.full((pending, len(self.slots)), np.nan), gaps)
@@ -203,14 +210,11 @@ class _Reading:
         self.line += lines
         return True
 
-    def _pointed(self, places: Iterable[int]) -> None:
-        """Takes note of columns with a point: it is not a decimal sign where that is a comma."""
+    def _to_words(self, places: Iterable[int]) -> None:
+        """Columns that hold something else are read as words by the next pass."""
         for place in places:
-            if place >= len(self.kinds):
-                return  # a line with too many cells, which is refused later
-            if self.kinds[place] == COMMA:
-                self.kinds[place] = WORD  # the next pass reads it as words
-            self.dots = self.dots or self.kinds[place] == NUMBER
+            if is_numeric(self.kinds[place]):
+                self.kinds[place] = WORD
 
     def _has_blank(self, chunk: str) -> bool:
         """Whether a row is empty cells, as far as a quick reader may not see it."""
@@ -227,12 +231,13 @@ class _Reading:
         cells = list(zip(*rows, strict=True))
         numbers = np.full((len(rows), len(self.slots)), np.nan)
         for place, slot in self.slots.items():
-            if self.commas and any("." in cell for cell in cells[place]):
-                self._pointed([place])
-            if self.kinds[place] in NUMBERS:
-                found = _floats(cells[place], self.kinds[place])
+            kind = self.kinds[place]
+            if self.forms and kind == NUMBER:
+                self.dots = self.dots or any("." in cell for cell in cells[place])
+            if is_numeric(kind):
+                found = numbers_of(cells[place], kind)
                 if found is None:
-                    self.kinds[place] = WORD  # the next pass reads it as words
+                    self._to_words([place])
                 else:
                     numbers[:, slot] = found
         self._add(numbers, {place: cells[place] for place in self.codes})
@@ -247,7 +252,7 @@ class _Reading:
 
     def _records(self, chunk: str, file: io.TextIOWrapper) -> Iterator[list[str]]:
         name, width, sep = self.text.source.name, len(self.layout.names), self.layout.sep
-        lines = _Kept(io.StringIO(chunk), file)
+        lines = Kept(io.StringIO(chunk), file)
         records = reader(lines, sep)
         count = chunk.count("\n") + (not chunk.endswith("\n"))
         row, before = self.rows, self.line
@@ -288,83 +293,13 @@ class _Reading:
         self.matrix[self.rows : end] = numbers
         for place, slot in self.slots.items():
             if not self.proven[place]:
-                self.proven[place] = _has_decimals(numbers[:, slot])
+                self.proven[place] = has_decimals(numbers[:, slot])
         for place, found in cells.items():
             self.codes[place].add(found, len(numbers))
         self.rows = end
-
-
-class _Codes(dict[str, int]):
-    """Words by their codes, in the order of their first row."""
-
-    def __init__(self) -> None:
-        self.parts: list[NDArray[np.int32]] = []
-
-    def __missing__(self, word: str) -> int:
-        self[word] = code = len(self)
-        return code
-
-    def add(self, words: Iterable[str], count: int) -> None:
-        self.parts.append(np.fromiter(map(self.__getitem__, words), np.int32, count))
-
-    def words(self) -> Words:
-        """The words stripped, each once."""
-        codes = np.concatenate(self.parts) if self.parts else np.empty(0, np.int32)
-        names = ["" if word == GAP else word.strip() for word in self]
-        if len(set(names)) == len(names):
-            return Words(codes, tuple(names))
-        stripped = _Codes()
-        stripped.add(names, len(names))
-        return Words(stripped.parts[0][codes], tuple(stripped))
-
-
-class _Kept:
-    """Lines one after another; ``taken`` has those since it was emptied last."""
-
-    def __init__(self, *lines: Iterable[str]) -> None:
-        self.lines = (line for part in lines for line in part)
-        self.taken: list[str] = []
-
-    def __iter__(self) -> _Kept:
-        return self
-
-    def __next__(self) -> str:
-        self.taken.append(next(self.lines))
-        return self.taken[-1]
-
-
-def _floats(cells: Sequence[str], kind: str) -> list[float] | None:
-    """Plain numbers, NaN for gaps; None where a cell is anything else."""
-    found = []
-    if kind == COMMA:
-        cells = [cell.replace(",", ".") for cell in cells]
-    for cell in cells:
-        if DIGITS.issuperset(cell) and not is_code(cell):
-            try:
-                found.append(float(cell))
-                continue
-            except ValueError:
-                pass
-        cell = cell.strip()
-        if is_missing(cell):
-            found.append(np.nan)
-        elif is_plain(cell) and not is_code(cell):
-            found.append(float(cell))
-        else:
-            return None
-    return None if np.isinf(found).any() else found
 
 
 def _longest(chunk: str) -> int:
     if len(chunk) <= 2 * CHUNK and chunk.find("\n") <= 1000:
         return 0 if len(chunk) <= LONGEST_CELL else max(map(len, chunk.split("\n")))
     return max(map(len, chunk.split("\n")))
-
-
-def _has_decimals(column: Floats) -> bool:
-    """Whether some number has decimals that cannot be a group of three digits."""
-    size = np.abs(column[np.isfinite(column)])
-    whole = size == np.rint(size)
-    size = np.minimum(size, 1e6)  # above 1000 there are no groups, and 1e308 has no thousandfold
-    groups = np.abs(size * 1000 - np.rint(size * 1000)) < 1e-3
-    return bool(np.any(~whole & ~(groups & (size >= 1) & (size < 1000))))

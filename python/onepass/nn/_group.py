@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from onepass._parameter import Parameter
 from onepass.nn._activation import Activation
 from onepass.nn._dropout import Dropout
 from onepass.nn._epilogue import Epilogue
@@ -74,9 +75,20 @@ def check_distinct(owner: str, modules: Iterator[Module]) -> None:
 def first_trained(groups: list[Group]) -> int:
     """Where backward may stop when nobody needs dx: nothing before this group is trained."""
     for i, part in enumerate(groups[:-1]):
-        if any(parameter.requires_grad for parameter in part.head.parameters()):
+        if _has_trained(part.head) or any(p.requires_grad for p in part.head.parameters()):
             return i
     return len(groups) - 1  # the last always runs: its gradient may belong to a residual
+
+
+def _has_trained(module: Module) -> bool:
+    """Whether an attribute is trained: at every backward, so without the checks of a walk."""
+    for value in vars(module).values():
+        if isinstance(value, Parameter):
+            if value.requires_grad:
+                return True
+        elif isinstance(value, Module) and _has_trained(value):
+            return True
+    return False
 
 
 def unfuse(model: Module) -> None:

@@ -50,7 +50,7 @@ OF_OPTIMIZER: dict[str, Any] = {
     "master_weights": False,
 }
 ALL = frozenset({*OF_GROUPS, *OF_OPTIMIZER})
-OF_UPDATES = frozenset({"l1", "max_weight_norm", "cautious"})  # not StorageOptions
+OF_UPDATES = frozenset(OF_GROUPS) - {"noise", "ema_decay"}  # those may change what an update did
 DOC = (
     """of every elementwise optimizer, all off by default. Of a group too, and free to change
         between steps: ``l1`` (after the update p ← sign(p)·max(|p| - lr·l1, 0), which leaves exact

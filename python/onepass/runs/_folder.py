@@ -14,11 +14,13 @@ from typing import Any
 from onepass.runs import _model_file
 from onepass.runs._model_file import CHECKPOINTS
 from onepass.train import _store
-from onepass.train._files import ready_folder, replacing
+from onepass.train._files import put_aside, ready_folder, replacing
+from onepass.train._history import History, is_other_table
 
 RECORD = "run.json"
+HISTORY = "history.csv"
 PICTURES = ("curves.png", "diagnosis.png")
-FILES = (_model_file.NAME, "history.csv", *PICTURES, CHECKPOINTS, RECORD)
+FILES = (_model_file.NAME, HISTORY, *PICTURES, CHECKPOINTS, RECORD)
 Contradiction = Callable[[dict[str, Any]], str | None]
 
 
@@ -123,6 +125,20 @@ class Folder:
         self.record = {k: v for k, v in {**self.record, **more}.items() if v is not None}
         with replacing(self.path / RECORD, "record of the run") as file:
             file.write((json.dumps(self.record, indent=1) + "\n").encode())
+
+    def put_damaged_history_aside(self) -> str:
+        """Keep a history.csv that is none under another name: the checkpoint has all its numbers.
+
+        Returns:
+            A sentence for the user, or "".
+        """
+        path = self.path / HISTORY
+        try:
+            is_other_table(path, History(), "train", "--out")
+            return ""
+        except ValueError:
+            kept = put_aside(path).name
+        return f"{path} was damaged: it is {kept} now, and {HISTORY} is written anew"
 
     def remove_pictures(self) -> None:
         """They show the part that was done before."""

@@ -12,7 +12,7 @@ import onepass
 from onepass.runs import _cross_validation, _evaluation, _options, _parts, _scores
 from onepass.runs._evaluation import Evaluated
 from onepass.runs._fitting import Fitting
-from onepass.runs._folder import Folder
+from onepass.runs._folder import HISTORY, Folder
 from onepass.runs._model_file import CHECKPOINTS
 from onepass.runs._options import Options
 from onepass.runs._saved_run import KeepBest, SavedRun
@@ -95,6 +95,8 @@ class Recipe:
                 f"--epochs was {before['epochs']}; from here on the learning rate is that of a run "
                 f"of {options.epochs} epochs"
             )
+        if damage := self.folder.put_damaged_history_aside():
+            self.notes.append(damage)
         self.folder.remove_pictures()
         self.folder.write(
             onepass=onepass.__version__,
@@ -140,6 +142,7 @@ class Recipe:
     def train(self) -> Evaluated:
         """Train, write the model, evaluate the held-out part and write the result."""
         self.fitting.fit(self.trainer, self.folder.path / CHECKPOINTS if self.resume else None)
+        self.trainer.history.to_csv(self.out / HISTORY)  # damaged, perhaps, where no epoch was left
         saved = self._saved()
         saved.write(self.out)
         X, y = self.parts.X, self.parts.y

@@ -319,8 +319,8 @@ def _scale(arrays: dict[str, NDArray[Any]], part: str) -> Standardize:
 
 
 def _told(rows: Rows) -> Rows:
-    """The rows, after a warning of words that training lacked."""
-    for text in rows.unseen:
+    """The rows, after a warning of each cell that may have been misunderstood."""
+    for text in rows.warned:
         warnings.warn(text, RuntimeWarning, stacklevel=4)
     return rows
 

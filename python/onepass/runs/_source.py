@@ -18,8 +18,9 @@ from onepass._array import to_numpy
 from onepass._suggest import suggestion
 from onepass.data import Dataset, Encoding, Feature, Table, load, read_table
 from onepass.data._given import array_of
-from onepass.data._reading import READING
+from onepass.data._reading import READING, Reading
 from onepass.data._sets import BUNDLED, TABLES, load_arrays
+from onepass.data._table import read_like
 from onepass.runs import _labels
 from onepass.runs._options import Options
 
@@ -110,7 +111,8 @@ class Rows:
     Attributes:
         name: of the data. x: encoded. y: class indices or numbers, None if there is no target.
         notes: sentences for the user. table: what has been opened, to copy columns from.
-        unseen: those of the notes that tell of words that training lacked.
+        warned: those of the notes that say how a cell was understood: words that training lacked,
+            points and commas that only other columns explain.
     """
 
     name: str
@@ -118,7 +120,7 @@ class Rows:
     y: NDArray[Any] | None
     notes: tuple[str, ...]
     table: Any
-    unseen: tuple[str, ...] = ()
+    warned: tuple[str, ...] = ()
 
     def cells(self, name: str) -> list[str]:
         """The cells of a column, as they are in the file.
@@ -153,8 +155,9 @@ def rows_of(data: Any, encoding: Encoding, /, **reading: Any) -> Rows:
     elif hasattr(data, "dtype"):
         array = to_numpy(array_of("predict", "X", data))
         data = array.reshape(len(array), -1) if array.ndim > 2 else array
-    columns, _, table = encoding.read(data, **reading)
+    columns, found, table = encoding.read(data, **reading)
     x, notes = encoding.encode(columns)
+    notes = (*found.notes_on_signs(), *notes)
     return Rows(table.stem, x, None, (*table.notes, *notes), table, notes)
 
 
@@ -170,9 +173,8 @@ def rows_with_targets(data: Any, encoding: Encoding, /, **reading: Any) -> Rows:
         rows = rows_of(data, encoding)
     else:
         source = _path(data) if isinstance(data, (str, os.PathLike)) else data
-        table = read_table(source, like=encoding, **reading)
-        x, unseen = encoding.encode(table.raw)
-        rows = Rows(table.name, x, table.y, table.notes, None, unseen)
+        table, warned = read_like(source, encoding, Reading.checked("read_table", reading))
+        rows = Rows(table.name, table.x, table.y, table.notes, None, warned)
     if rows.y is None:
         raise ValueError(
             f"{rows.name}: no column {encoding.target!r}, expected the target to compare with"

@@ -116,7 +116,8 @@ def is_other_table(path: Path, history: History, owner: str, name: str) -> bool:
     ):
         raise ValueError(
             f"{owner}: {name!r} is {str(path)!r}, which holds something else than the history of a "
-            "training, expected a path where nothing is overwritten"
+            "training, expected a path where nothing is overwritten; move the file away, or pass "
+            "another path"
         )
     if "loss" not in header or not history.get("loss"):
         return bool(table)

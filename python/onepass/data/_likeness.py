@@ -1,0 +1,102 @@
+"""A column of the table that a model was trained on, and whether another table's is like it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from onepass.data._cells import are_codes, is_code, is_plain
+from onepass.data._columns import TRUTH_UNIT, Column, Numbers, Words
+from onepass.data._reader import FrameTable, TextTable
+
+
+@dataclass(frozen=True)
+class Feature:
+    """A column of the file: what it holds, and what fills or encodes it.
+
+    Attributes:
+        kind: ``"number"`` or ``"category"``.
+        unit: the unit that the numbers carry in the file, such as ``%`` or ``kg``; "" for none.
+        fill: the number for a missing cell; None where a missing cell is an error.
+        gaps: the share of missing cells in the training part.
+        categories: the words that have a column of their own in x; "" is a missing cell.
+    """
+
+    name: str
+    kind: str
+    unit: str = ""
+    fill: float | None = None
+    gaps: float = 0.0
+    categories: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of its columns in x."""
+        if self.kind == "number":
+            return (self.name,)
+        return tuple(f"{self.name}={word or '(missing)'}" for word in self.categories)
+
+
+def renamed(column: Words, categories: Sequence[str]) -> Words:
+    """Numbers by the names that categories of the same number have: 1 as 1.0; 7 is not 007."""
+    numbers = [(float(word), word) for word in categories if is_plain(word) and not is_code(word)]
+    names = dict(numbers)
+    if len(names) < len(numbers):
+        return column  # 1 and 1.0 are two words there
+    words = [w if w in categories or not w else names.get(float(w), w) for w in column.words]
+    return replace(column, words=tuple(words)) if len(set(words)) == len(words) else column
+
+
+def check_column(table: TextTable | FrameTable, feature: Feature, column: Column) -> None:
+    """Refuses a column that holds something else than in training."""
+    where = f"{table.name}: column {feature.name!r}"
+    if feature.kind == "number" and isinstance(column, Words):
+        row = int(np.flatnonzero(~column.missing())[0])
+        what = "is not a finite number, which the model was trained on"
+        if are_codes([word for word in column.words if word]):
+            codes = np.array([is_code(word) for word in column.words])
+            row = int(np.argmax(codes[column.codes]))
+            what = "has a leading zero, expected numbers without, as in the training data"
+        raise ValueError(f"{where}, row {row + 1}: {column.words[column.codes[row]]!r} {what}")
+    if feature.kind == "number" and isinstance(column, Numbers):
+        if feature.unit == TRUTH_UNIT:
+            _check_truth(where, column)
+            return
+        if isinstance(table, FrameTable) and not column.unit:
+            return  # numbers, not text
+        check_unit(where, feature.unit, column)
+
+
+def _check_truth(where: str, column: Numbers) -> None:
+    """Refuses numbers other than 1 and 0 for true and false."""
+    odd = ~np.isin(column.values, (0, 1)) & ~column.missing()
+    if odd.any():
+        row = int(np.argmax(odd))
+        raise ValueError(
+            f"{where}, row {row + 1}: {column.values[row]:.15g} is neither true nor false, which "
+            "the model was trained on"
+        )
+
+
+def check_unit(where: str, unit: str, column: Numbers) -> None:
+    """Refuses another unit than in training; all but % may be left out."""
+    same = column.unit == unit or (unit != "%" and column.unit == "")
+    same = same or (unit == "" and column.unit == TRUTH_UNIT)
+    if not same and not column.missing().all():
+        raise ValueError(
+            f"{where} has {f'the unit {column.unit}' if column.unit else 'no unit'}, expected "
+            f"{unit or 'plain numbers'} as in the training data"
+        )
+
+
+def cure_of_utf8(encoding: str | None, texts: Sequence[str]) -> str:
+    """What to do where UTF-8 was read as a text of one byte a character: größe as grÃ¶ÃŸe."""
+    for text in texts if encoding else ():
+        try:
+            if text.encode(str(encoding)).decode("utf-8") != text:
+                return "; if the file is UTF-8, pass encoding='utf-8' (--encoding utf-8)"
+        except UnicodeError:
+            continue
+    return ""

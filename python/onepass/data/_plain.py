@@ -1,0 +1,193 @@
+"""Numbers of a part of a text made plain, over all its bytes at once: $1,200.50 becomes 1200.50."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onepass.data._cells import is_missing
+from onepass.data._forms import Form
+from onepass.data._quotes import HELD
+
+Positions = NDArray[np.intp]
+SHARE = "\x1e"  # stands for a percent sign, until e-2 does
+_MINUS = "\u2212".encode()
+
+
+class Plain:
+    """A part of a text, whole lines without quotes, whose columns of these forms become plain.
+
+    Attributes:
+        odd: columns with a cell that is written otherwise.
+        text: the text, None if some line has another number of cells; right where no column is odd.
+    """
+
+    def __init__(self, text: str, sep: str, width: int, forms: Mapping[int, Form]) -> None:
+        self.sep, self.width, self.forms = sep, width, forms
+        self.odd: set[int] = set()
+        self.text: str | None = None
+        encoded = ("\n" + text.strip("\n") + "\n").encode()
+        self.bytes = np.frombuffer(encoded, np.uint8)
+        is_border = self.bytes == ord("\n")
+        if width > 1:
+            is_border |= self.bytes == ord(sep)
+        self.borders = np.flatnonzero(is_border)
+        lines = self.bytes[self.borders[::width]] == ord("\n")
+        whole = len(self.borders) % width == (width > 1) and bool(lines.all())
+        if not whole or encoded.count(b"\n") != len(lines) or SHARE in text:
+            return
+        self.has_minus, self.has_exponents = _MINUS in encoded, "e" in text or "E" in text
+        self.changed = self.bytes.copy()
+        self.kept = np.ones(len(self.bytes), bool)
+        for form in set(forms.values()):
+            self._undress([place for place, own in forms.items() if own == form], form)
+        for sign in {".", ",", *(form.group for form in forms.values())} - {""}:
+            self._sign(sign)
+        plain = self.changed[self.kept][1:].tobytes().decode()
+        self.text = (
+            plain.replace(SHARE, "e-2") if any(f.is_share for f in forms.values()) else plain
+        )
+
+    def has_point(self, places: Collection[int]) -> bool:
+        """Whether some cell of these columns has a point."""
+        found = np.flatnonzero(self.bytes == ord(".")) if places else np.empty(0, np.intp)
+        return not set(self._places(self._columns(found))).isdisjoint(places)
+
+    def zeros(self) -> list[int]:
+        """The columns with a cell that begins with a zero and another digit."""
+        begins = self.borders[:-1] + 1
+        zero = self.bytes[begins] == ord("0")
+        spaced = self.bytes[begins] == ord(" ")
+        zero |= spaced & (self.bytes.take(begins + 1, mode="clip") == ord("0"))
+        found = np.flatnonzero(zero)
+        second = begins[found] + 1 + spaced[found]
+        return self._places(found[self._is_digit(second)] % self.width)
+
+    def _undress(self, places: Sequence[int], form: Form) -> None:
+        """Takes away what stands around the numbers of columns, and words for gaps."""
+        text = self.bytes
+        cells = np.arange(0, len(self.borders) - 1, self.width)[:, None] + np.array(places)
+        cells = cells.ravel()
+        begins, ends = self.borders[cells] + 1, self.borders[cells + 1]
+        if not (there := ends > begins).all():
+            cells, begins, ends = cells[there], begins[there], ends[there]
+        first = text[begins]
+        if (spaced := first == ord(" ")).any():
+            begins = begins + spaced
+            first = text[begins]
+        after, before = form.after.encode(), form.before.encode()
+        right = ends - begins > len(after) + len(before)
+        for offset, code in enumerate(after):
+            right &= text[ends - len(after) + offset] == code
+        signed = ((first == ord("-")) | (first == ord("+"))).astype(np.intp)
+        if self.has_minus:
+            long = right.copy()
+            for offset, code in enumerate(_MINUS):
+                long &= text[np.minimum(begins + offset, ends)] == code
+            self.changed[begins[long]] = ord("-")
+            self.kept[begins[long] + 1] = self.kept[begins[long] + 2] = False
+            signed[long] = 3
+        start = begins + signed
+        for offset, code in enumerate(before):
+            right &= text[np.minimum(start + offset, ends)] == code
+        number = np.minimum(start + len(before), ends)
+        if before:
+            inner = (text[number] == ord("-")) | (text[number] == ord("+"))
+            number += inner & (signed == 0)
+        is_number = self._is_digit(number)
+        if form.decimal is not None:
+            is_number |= text[number] == ord(self._byte(form.decimal))
+        right &= is_number
+        if not right.all():
+            self._gaps(begins[~right], ends[~right], cells[~right] % self.width)
+            start, ends = start[right], ends[right]
+        for offset in range(len(before)):
+            self.kept[start + offset] = False
+        for offset in range(len(after)):
+            self.kept[ends - 1 - offset] = False
+        if form.is_share:
+            self.changed[ends - 1] = ord(SHARE)
+            self.kept[ends - 1] = True
+
+    def _gaps(self, begins: Positions, ends: Positions, columns: Positions) -> None:
+        """Takes away cells that are words for gaps; columns with others are odd."""
+        for begin, end, place in zip(begins.tolist(), ends.tolist(), columns.tolist(), strict=True):
+            if place in self.odd:
+                continue
+            if is_missing(self.bytes[begin:end].tobytes().decode().strip()):
+                self.kept[begin:end] = False
+            else:
+                self.odd.add(place)
+
+    def _sign(self, sign: str) -> None:
+        """Takes a sign of thousands away, or makes a decimal sign a point."""
+        code = self._byte(sign).encode()
+        found = np.flatnonzero(self.bytes == code[0])
+        for offset in range(1, len(code)):
+            found = found[self.bytes[found + offset] == code[offset]]
+        if not len(found):
+            return
+        role = np.zeros(self.width, np.int8)
+        for place, form in self.forms.items():
+            role[place] = 1 if sign == form.decimal else 2 if sign == form.group else 3
+        roles = set(role.tolist())
+        if sign == "." and roles <= {0, 1}:
+            return
+        if roles == {1}:
+            self.changed[found] = ord(".")
+            return
+        columns = self._columns(found)
+        of = role[columns]
+        if sign == "," and 1 in roles:
+            self.changed[found[of == 1]] = ord(".")
+        if 3 in roles:
+            self.odd.update(self._places(columns[(of == 3) & self.kept[found]]))
+        if 2 in roles:
+            self._ungroup(found[of == 2], columns[of == 2], code)
+
+    def _ungroup(self, found: Positions, columns: Positions, code: bytes) -> None:
+        """Takes away these signs of thousands, if each stands before three digits and so on."""
+        if not len(found):
+            return
+        text, digit = self.bytes, self._is_digit
+        behind = found + len(code)
+        right = digit(behind) & digit(behind + 1) & digit(behind + 2) & ~digit(behind + 3)
+        one, two, three, four = (digit(found - k) for k in (1, 2, 3, 4))
+        count = 1 + two * (1 + three.astype(np.intp))
+        right &= one & ~(two & three & four)
+        head = found - count  # the first digit before
+        last = text[head - 1]
+        inner = (last == code[-1]) & (count == 3)
+        begins = (text[head] != ord("0")) & (last != code[-1])
+        for other in (".", ",", HELD):
+            begins &= last != ord(other)
+        right &= inner | begins
+        self.odd.update(self._places(columns[~right]))
+        for offset in range(len(code)):
+            self.kept[found + offset] = False
+        if self.has_exponents:  # which no number with groups has
+            exponents = np.flatnonzero(((text | 32) == ord("e")) & self.kept)
+            grouped = set(self._places(columns))
+            self.odd.update(grouped.intersection(self._places(self._columns(exponents))))
+
+    def _byte(self, sign: str) -> str:
+        """What stands for a sign in the text: within quotes, HELD for the separator."""
+        return HELD if sign == self.sep else sign
+
+    def _is_digit(self, places: Positions) -> NDArray[np.bool_]:
+        found: NDArray[np.bool_] = self.bytes.take(places, mode="clip") - ord("0") < 10  # unsigned
+        return found
+
+    def _columns(self, found: Positions) -> Positions:
+        """The column of each of these positions, which increase."""
+        columns: Positions = (np.searchsorted(self.borders, found) - 1) % self.width
+        return columns
+
+    def _places(self, columns: Any) -> list[int]:
+        """Each column once."""
+        counts = np.bincount(columns, minlength=self.width)
+        found: list[int] = np.flatnonzero(counts).tolist()
+        return found

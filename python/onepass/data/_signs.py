@@ -1,0 +1,145 @@
+"""The cells of a column that are not plain numbers, and the decimal sign they are read with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import NoReturn
+
+import numpy as np
+
+from onepass.data._cells import Figures, figures, is_missing, shown
+from onepass.data._columns import Numbers, Words
+
+
+@dataclass(frozen=True)
+class Signs:
+    """What a file shows of its decimal signs, and what the one shows that a model was trained on.
+
+    Attributes:
+        asked: the sign that the user gave.
+        seen: the sign that each column proves, where one does.
+        usual: the sign of most such files, which holds for a point in the file.
+        trained: ``seen`` of the training's file.
+        before: the one sign that the training's file showed.
+    """
+
+    asked: str | None = None
+    seen: Mapping[str, str] = field(default_factory=dict)
+    usual: str | None = None
+    trained: Mapping[str, str] = field(default_factory=dict)
+    before: str | None = None
+
+    @property
+    def shown(self) -> str | None:
+        """The one sign that the file shows."""
+        signs = set(self.seen.values())
+        return self.asked or (signs.pop() if len(signs) == 1 else None)
+
+    @property
+    def both(self) -> bool:
+        """Whether columns have points and others commas, and not just as in the training."""
+        new = any(self.trained.get(name) != sign for name, sign in self.seen.items())
+        return new and len(set(self.seen.values())) > 1
+
+    def against(self, sign: str) -> str | None:
+        """A column that shows the other sign, and did not in the training.
+
+        Where the training's file had both signs, one more column with the other says nothing.
+        """
+        for name, seen in self.seen.items():
+            before = self.trained.get(name, self.before and sign)
+            if seen != sign and before == sign:
+                return name
+        return None
+
+
+@dataclass(frozen=True)
+class Cells:
+    """The words of one column, with what they are as figures."""
+
+    source: str
+    name: str
+    column: Words
+    values: tuple[str, ...]  # the words that are not gaps
+    figures: Figures
+
+    @staticmethod
+    def of(source: str, name: str, column: Words) -> Cells:
+        values = tuple(word for word in column.words if not is_missing(word))
+        return Cells(source, name, column, values, figures(values) if values else Figures({}, ""))
+
+    def counts(self) -> dict[str, int]:
+        """How many rows have each word."""
+        counts = np.bincount(self.column.codes, minlength=len(self.column.words))
+        return dict(zip(self.column.words, counts.tolist(), strict=True))
+
+    def row_of(self, word: str) -> int:
+        """The first row with this word, counted from 1."""
+        code = self.column.words.index(word)
+        return int(np.flatnonzero(self.column.codes == code)[0]) + 1
+
+    def numbers(self, found: Iterable[float], unit: str = "") -> Numbers:
+        """The column as numbers, with these for ``values``, NaN for gaps."""
+        table = np.full(len(self.column.words), np.nan)
+        table[[not is_missing(word) for word in self.column.words]] = list(found)
+        return Numbers(table[self.column.codes], unit)
+
+    def refuse(self, word: str, message: str) -> NoReturn:
+        """ValueError with column, row and cell."""
+        raise ValueError(
+            f"{self.source}: column {self.name!r}, row {self.row_of(word)}: {shown(word)} {message}"
+        )
+
+    def doubted(self) -> str:
+        """The first word that is another number with a decimal point than with a comma."""
+        point, comma = self.figures.readings["."], self.figures.readings[","]
+        place = next(i for i, (a, b) in enumerate(zip(point, comma, strict=True)) if a != b)
+        return self.values[place]
+
+    def settled(self, signs: Signs) -> list[float]:
+        """The figures with the decimal sign that the cells, the training or the file show."""
+        readings = self.figures.readings
+        if signs.asked is not None:
+            if signs.asked in readings:
+                return readings[signs.asked]
+            odd = next(w for w in self.values if signs.asked not in figures([w]).readings)
+            self.refuse(odd, f"is not a finite number with the decimal sign {signs.asked!r}")
+        if not self.figures.ambiguous:
+            return next(iter(readings.values()))
+        return readings[self._sign(signs)[0]]
+
+    def _sign(self, signs: Signs) -> tuple[str, str]:
+        """The decimal sign of cells that do not show theirs, and what shows it.
+
+        That of the same column in the training, if there is one and no column contradicts it; else
+        that of the file; else that of the training's file.
+        """
+        word = self.doubted()
+        usual = signs.usual if "." in word and "," not in signs.seen.values() else None
+        own = signs.trained.get(self.name)
+        other = own and signs.against(own)
+        if own and other is None:
+            return own, "" if usual in (None, own) else "the training data show"
+        here, before = signs.shown or usual, None if signs.seen else signs.before
+        if other is not None or (here or before) is None:
+            place = self.values.index(word)
+            point, comma = (self.figures.readings[sign][place] for sign in ".,")
+            why = f", as {other!r} has another decimal sign than in the training" if other else ""
+            self.refuse(
+                word,
+                f"is {point:.15g} or {comma:.15g}{why}; pass decimal='.' (--decimal .) or "
+                "decimal=',' (--decimal ,)",
+            )
+        if here:
+            return here, "the rest of the file shows"
+        return str(before), "the training data show"
+
+    def doubt(self, signs: Signs) -> tuple[str, str]:
+        """What settled cells that do not show their sign, and how one was read; "" for none."""
+        if signs.asked is not None or not self.figures.ambiguous:
+            return "", ""
+        sign, why = self._sign(signs)
+        word = self.doubted()
+        number = self.figures.readings[sign][self.values.index(word)]
+        return why, f"{word} in {self.name!r} is {number:.15g}"
