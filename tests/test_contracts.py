@@ -25,8 +25,8 @@ HYPER = {
     if kernel["kind"] == "update"
 }
 SHAPE = (4, 5, 3)
-EXTENTS = {"reference": SHAPE, "channel": (5,), "saved": (3, 5), "rows": (4, 3), "free": (60,), "broadcast": (5, 3),
-           "matrix_row": (4, 5, 1), "matrix_column": (4, 1, 3)}  # fmt: skip
+EXTENTS = {"reference": SHAPE, "channel": (5,), "saved": (3, 5), "rows": (4, 3), "free": (60,),
+           "broadcast": (5, 3), "matrix_row": (4, 5, 1), "matrix_column": (4, 1, 3)}  # fmt: skip
 # Checks that the table leaves to the calls.
 VALUES = {"axis": 1, "flag": True, "text": "relu", "options": (), "integer": -100, "word": 7,
           "real": 0.5, "norm_order": 2}  # fmt: skip

@@ -10,7 +10,7 @@ from cases import BFLOAT16, CASES, as_float64
 from helpers import Layout, assert_all_same, each_dtype
 from onepass import _C, config, nn, ops
 
-NAMES = [name for name in _C.pointwise_loss]
+NAMES = list(_C.pointwise_loss)
 each_name = pytest.mark.parametrize("name", NAMES)
 OPS = {name: getattr(ops, name) for name in NAMES}
 

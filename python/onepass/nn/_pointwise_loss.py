@@ -107,11 +107,11 @@ class PointwiseLoss(SuggestsKeywords):
 def _constructor(name: str) -> Callable[..., None]:
     """A constructor with that class's name in messages."""
 
-    def __init__(self: PointwiseLoss, *, reduction: Reduction = "mean") -> None:
+    def constructor(self: PointwiseLoss, *, reduction: Reduction = "mean") -> None:
         PointwiseLoss.__init__(self, reduction=reduction)
 
-    __init__.__qualname__ = f"{name}.__init__"
-    return __init__
+    constructor.__name__, constructor.__qualname__ = "__init__", f"{name}.__init__"
+    return constructor
 
 
 _DOC = """{formula}
