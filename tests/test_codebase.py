@@ -180,8 +180,8 @@ def test_every_loss_of_elements_has_its_function_and_module() -> None:
     kernels = {kernel["name"] for kernel in _C.kernels() if kernel["kind"] == "loss"}
     declared = set(ops._pointwise_loss.__all__)
     assert kernels == declared, (
-        f"python/onepass/ops/_pointwise_loss.py lacks {sorted(kernels - declared)}: declare it with "
-        "@loss_of_elements, and add it to __all__"
+        f"python/onepass/ops/_pointwise_loss.py lacks {sorted(kernels - declared)}: declare it "
+        "with @loss_of_elements, and add it to __all__"
     )
     modules = {cls.op.__name__ for cls in PointwiseLoss.__subclasses__()}
     assert modules >= kernels, (

@@ -87,7 +87,7 @@ def test_what_is_no_probability_is_refused_and_nothing_is_written(dtype, value, 
     arrays[argument].flat[-1] = value  # the first one is named
     out = np.full(shape, 7, dtype)
     shown = "()" if not shape else f"({', '.join(map(str, place))}{',' * (len(place) == 1)})"
-    with pytest.raises(ValueError, match="^bce_loss: ") as error:
+    with pytest.raises(ValueError, match=r"^bce_loss: ") as error:
         ops.bce_loss(**arrays, out=out)
     assert str(error.value) == (
         f"bce_loss: '{argument}' holds {value} at {shown}, expected probabilities from 0 to 1; "

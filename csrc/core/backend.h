@@ -236,10 +236,10 @@ enum LossOperand : int {
   kLossInput,
   kLossTarget,
   kLossPosWeight,  // null: 1
-  kLosses,       // null: not wanted
+  kLosses,         // null: not wanted
   kLossOperands
 };
-// An element whose input or target is no probability, although the loss takes those alone.
+// An element whose input or target lies outside 0 to 1, for a loss of probabilities.
 struct Refusal {
   int64_t element = -1;  // the first; -1: there is none
   int32_t operand = 0;

@@ -21,20 +21,16 @@ template <class L, class T, class W>
                             T* gradient, T* values) {
 #pragma GCC ivdep
   for (int64_t i = 0; i < n; ++i) {
-    const LossTerm<T> term = loss_term(loss, x[i], t[i], weight[i]);
+    const LossTerm<T> term = loss_term(loss, x[i], t[i], weight[i], scale);
     values[i] = term.loss;
-    gradient[i] = term.gradient * scale;
+    gradient[i] = term.gradient;
   }
-}
-template <class T>
-ONEPASS_HD bool is_refused(T v) {
-  return v < T(0) || v > T(1);
 }
 template <class T>
 [[gnu::noinline]] bool any_refused(int64_t n, const T* v) {
   int32_t any = 0;  // no early exit: it would not vectorise
 #pragma GCC ivdep
-  for (int64_t i = 0; i < n; ++i) any |= is_refused(v[i]) ? 1 : 0;
+  for (int64_t i = 0; i < n; ++i) any |= no_probability(v[i]) ? 1 : 0;
   return any != 0;
 }
 
@@ -99,7 +95,7 @@ struct Job {
     if (job.stream) stream_fence();
   }
 
-  // Leaves 1 for each task that holds what is no probability.
+  // Leaves 1 for each task that holds a value outside 0 to 1.
   static void check_task(void* context, int64_t index) {
     const Job& job = *static_cast<const Job*>(context);
     const int64_t end = smaller((index + 1) * kGroupElements, job.tensor.size);
@@ -117,7 +113,7 @@ struct Job {
     for (int64_t i = first;; ++i) {
       for (const int operand : {int(kLossInput), int(kLossTarget)}) {
         const T v = *load(operand, i, 1, scratch);
-        if (is_refused(v)) return void(*found = {i, operand, double(v)});
+        if (no_probability(v)) return void(*found = {i, operand, double(v)});
       }
     }
   }

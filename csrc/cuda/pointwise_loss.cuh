@@ -29,12 +29,9 @@ struct Tile {
     return o == kLossInput || o == kLossTarget || (o == kLossPosWeight && kHasPosWeight<L>);
   }
   ONEPASS_DEVICE LossTerm<T> term(T x, T t, T w) const {
-    LossTerm<T> term = loss_term(call.loss, x, t, w);
-    if constexpr (kTakesProbabilities<L>) {
-      const bool refused = x < T(0) || x > T(1) || t < T(0) || t > T(1);
-      if (refused) term = {math::quiet_nan<T>(), math::quiet_nan<T>()};
-    }
-    return {term.loss, term.gradient * call.scale};
+    if constexpr (kTakesProbabilities<L>)
+      if (no_probability(x) || no_probability(t)) x = math::quiet_nan<T>();
+    return loss_term(call.loss, x, t, w, call.scale);
   }
   ONEPASS_DEVICE double lone(const int64_t* offset) const {
     T v[kLossOperands];

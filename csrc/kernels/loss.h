@@ -37,13 +37,22 @@ constexpr bool kHasBatchMean = false;
 template <class L>
 constexpr bool kHasBatchMean<L, std::void_t<decltype(L::batch_mean)>> = L::batch_mean;
 
+// The loss of an element, and its derivative times `scale`.
 template <class L, class T>
-ONEPASS_HD LossTerm<T> loss_term(const L& loss, T x, T t, [[maybe_unused]] T w) {
+ONEPASS_HD LossTerm<T> loss_term(const L& loss, T x, T t, [[maybe_unused]] T w, T scale) {
+  LossTerm<T> term;
   if constexpr (kHasPosWeight<L>) {
-    return loss(x, t, w);
+    term = loss(x, t, w);
   } else {
-    return loss(x, t);
+    term = loss(x, t);
   }
+  return {term.loss, term.gradient * scale};
+}
+
+// NaN is let through.
+template <class T>
+ONEPASS_HD bool no_probability(T v) {
+  return v < T(0) || v > T(1);
 }
 
 namespace loss_parts {
