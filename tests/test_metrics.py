@@ -1,9 +1,12 @@
 """Metrics are those of the whole epoch, and agree with scikit-learn's."""
 
+import math
+
 import numpy as np
 import pytest
 from onepass import nn, optim
 from onepass.train import Trainer
+from onepass.train._classes import Classes
 from onepass.train._metrics import resolve
 
 RNG = np.random.default_rng(5)
@@ -243,3 +246,55 @@ def test_the_log_loss_of_an_epoch_without_a_sample_of_some_class(name, outputs):
     want = -np.log(shares[:, 1]).mean()
     value = resolve([name])[name](scores, np.ones(5, int))
     assert value == pytest.approx(-want if name[:3] == "neg" else want, rel=1e-12)
+
+
+# Outputs that are NaN.
+
+HOLED = {
+    "several": np.array([[np.nan, 0, 0], [0, np.nan, 0], [0, 3, 0], [0, 0, np.nan], [1, 0, 0]]),
+    "all": np.full((5, 3), np.nan),
+    "two": np.array([[np.nan, 1], [1, np.nan], [0, 3], [np.nan, np.nan], [1, 0]]),
+    "one": np.array([np.nan, np.nan, 2, np.nan, -1]),
+    "column": np.array([[np.nan], [np.nan], [2.0], [np.nan], [-1]]),
+}
+
+
+@pytest.mark.parametrize("case", HOLED)
+def test_an_output_that_is_nan_is_never_right(case):
+    """A row of NaN counted as class 0, and NaN beside numbers as the class where it stands."""
+    outputs = HOLED[case].astype(np.float32)
+    last = 2 if case == "several" else 1
+    y = np.array([0, 1, 1, last, 0])
+    right = 0 if case == "all" else 2
+    made = resolve(["accuracy", "balanced_accuracy", "f1", "auc"], Classes(nn.CrossEntropyLoss()))
+    assert made["accuracy"](outputs, y) == right / 5
+    classes = np.unique(y)
+    recall = [right and np.mean([i in (2, 4) for i in np.flatnonzero(y == c)]) for c in classes]
+    assert made["balanced_accuracy"](outputs, y) == pytest.approx(np.mean(recall))
+    predicted = [-1, -1, 1, -1, 0] if right else [-1] * 5
+    f1 = []
+    for c in [1] if last == 1 and case != "all" else classes:
+        hits = sum(p == t == c for p, t in zip(predicted, y, strict=True))
+        f1.append(2 * hits / (predicted.count(c) + list(y).count(c)))
+    assert made["f1"](outputs, y) == pytest.approx(np.mean(f1))
+    assert math.isnan(made["auc"](outputs, y))
+    if case == "several":
+        top = resolve(["top_2_accuracy"], Classes())["top_2_accuracy"]
+        assert top(outputs, y) <= 3 / 5
+        assert top(outputs[[0, 1, 3]], y[[0, 1, 3]]) == 0
+
+
+@pytest.mark.parametrize("name", ["accuracy_score", "f1_macro", "roc_auc_ovr", "neg_log_loss",
+                                  "neg_mean_squared_error"])  # fmt: skip
+def test_a_metric_of_scikit_learn_is_nan_where_an_output_is(name):
+    """It failed at the end of the epoch, or took NaN for class 0."""
+    pytest.importorskip("sklearn")
+    X = np.zeros((9, 3), np.float32)
+    y = np.arange(9) % 3
+    X[4, 1] = np.nan
+    target = np.eye(3, dtype=np.float32)[y] if name == "neg_mean_squared_error" else y
+    loss = nn.MSELoss() if name == "neg_mean_squared_error" else nn.CrossEntropyLoss()
+    model = nn.Sequential(nn.Linear(3, 3))
+    t = Trainer(model, loss, optim.SGD(model.parameters(), lr=0.1), metrics=[name], progress=False)
+    with pytest.warns(RuntimeWarning, match=rf"the metric '{name}' is nan: an output is NaN"):
+        assert math.isnan(t.evaluate(X, target)[name])

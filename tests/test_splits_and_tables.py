@@ -5,7 +5,7 @@ import zlib
 
 import numpy as np
 import pytest
-from onepass.data import Standardize, load, split_indices
+from onepass.data import Standardize, load, split_indices, train_test_split
 from onepass.data._loader import permutation
 from onepass.data._split import _quotas
 from onepass.runs import _parts
@@ -114,3 +114,17 @@ def test_an_array_that_was_changed_with_its_checksum_is_found(tmp_path):
         assert archive.testzip() is None
     with pytest.raises(_store.CheckpointError, match=r"model\.npz"):
         _store.read(path)
+
+
+@pytest.mark.parametrize("value", [5.0, np.float32(2), np.array(3), np.array("a")])
+def test_one_value_is_no_data_to_split(value):
+    """It was a TypeError of len(), or a message about test_size."""
+    array = np.asarray(value)
+    with pytest.raises(ValueError, match=r"train_test_split: 'y' has shape \(\), expected samples"):
+        train_test_split(np.zeros((4, 2)), array)
+    with pytest.raises(ValueError, match=r"split_indices: 'y' has shape \(\), expected samples"):
+        split_indices(array)
+    if array.dtype.kind != "U":
+        words = r"train_test_split: 'X' has shape \(\), expected samples along axis 0"
+        with pytest.raises(ValueError, match=words):
+            train_test_split(array, np.zeros(4))

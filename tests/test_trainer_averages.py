@@ -1,6 +1,8 @@
 """A Trainer whose optimizer has ema_decay: it evaluates with the averages, and trains on with the
 parameters, whatever happens in between."""
 
+import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -200,3 +202,183 @@ def test_a_schedule_free_optimizer_is_evaluated_with_its_own_average():
         run.fit(X, y, max_epochs=2, batch_size=16)
         found.append(run.predict(X))
     assert equal(found[:1], found[1:])
+
+
+# Weights that load_weights gives to the model.
+
+
+@pytest.mark.parametrize("which", ["last", "best"])
+@pytest.mark.parametrize("decay", [0.8, 0.999])
+def test_after_load_weights_the_loaded_weights_are_evaluated(tmp_path, which, decay):
+    """The averages of the training before were, whatever was loaded."""
+    X, y = data()
+    saved = trainer(network(3), [Checkpoint(tmp_path, monitor="loss")], ema_decay=0.5)
+    saved.fit(X, y, max_epochs=2, batch_size=16)
+    run = trainer(network(), ema_decay=decay)
+    run.fit(X, y, max_epochs=3, batch_size=16)
+    Trainer.load_weights(tmp_path, run.model, which=which)
+    loaded = weights(run.model)
+    loss, outputs = by_hand(run.model, loaded, X, y)
+    np.testing.assert_allclose(run.predict(X), outputs, rtol=1e-5, atol=1e-6)
+    assert run.evaluate(X, y)["loss"] == pytest.approx(loss, rel=1e-6)
+    assert run.run.evaluated_weights().keys() == run.model.state_dict().keys()
+    assert equal(run.optimizer.averages, loaded)
+    run.save(tmp_path / "again")
+    again = Trainer.load_weights(tmp_path / "again", network(7), which="last")
+    assert equal(weights(again), loaded)
+
+
+def test_after_load_weights_the_averages_start_again_from_them(tmp_path):
+    X, y = data()
+    trainer(network(3), [Checkpoint(tmp_path)]).fit(X, y, max_epochs=2, batch_size=16)
+    run = trainer(network())
+    run.fit(X, y, max_epochs=3, batch_size=16)
+    Trainer.load_weights(tmp_path, run.model, which="last")
+    average, steps = weights(run.model), []
+
+    class Follows(Callback):
+        def on_step_end(self, run):
+            steps.append(run.step)
+            for own, p in zip(average, run.model.parameters(), strict=True):
+                own += np.float32(0.2) * (p.data - own)
+
+    run.callbacks = [Follows()]
+    run.fit(X, y, max_epochs=4, batch_size=16)
+    assert len(steps) == 4
+    for own, kept in zip(average, run.optimizer.averages, strict=True):
+        np.testing.assert_allclose(own, kept, rtol=1e-5, atol=1e-6)
+
+
+def test_a_resume_a_swap_by_hand_and_other_models_leave_the_averages_alone(tmp_path):
+    X, y = data()
+    run = trainer(network(), [Checkpoint(tmp_path)])
+    run.fit(X, y, max_epochs=2, batch_size=16)
+    kept = [a.copy() for a in run.optimizer.averages]
+    Trainer.load_weights(tmp_path, network(4), which="last")
+    assert equal(run.optimizer.averages, kept)
+    own = run.model.state_dict()
+    run.model.load_state_dict(network(5).state_dict())
+    run.model.load_state_dict(own)
+    assert equal(run.optimizer.averages, kept)
+    model = Trainer.load_weights(tmp_path, network(6), which="last")
+    optimizer = optim.SGD(model.parameters(), lr=0.5, ema_decay=0.8)
+    again = Trainer.load(tmp_path, model, nn.CrossEntropyLoss(), optimizer, progress=False)
+    assert equal(again.optimizer.averages, kept)
+    assert (again.predict(X) == run.predict(X)).all()
+
+
+# Another thread that calls the model meanwhile.
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [("ema", "predict"), ("ema", "evaluate"), ("ema", "validation"), ("schedule free", "predict"),
+     ("schedule free", "evaluate")],
+)  # fmt: skip
+def test_a_call_of_the_model_in_another_thread_does_not_read_averages(kind, name):
+    """It read averages, or half of them, in silence."""
+    X, y = data()
+    found, other = [], network(1)
+    watching = False
+
+    def reads(call):
+        with ThreadPoolExecutor(1) as pool:
+            return pool.submit(call).exception()
+
+    class Looks(nn.Module):
+        def forward(self, x):
+            nonlocal watching
+            if watching and not self.training:
+                watching = False
+                found.extend([reads(lambda: model(X)), reads(lambda: model[1](X))])
+                found.extend([reads(model.state_dict), reads(lambda: other(X))])
+            return x
+
+        def backward(self, dy, *, need_input_grad=True):
+            return dy
+
+    model = nn.Sequential(Looks(), *network()).eval()
+    other.eval()[0].weight = nn.Parameter(other[0].weight.data)
+    t = trainer(model)
+    if kind == "schedule free":
+        t.optimizer = optim.ScheduleFreeSGD(model.parameters(), lr=0.5)
+    t.fit(X, y, max_epochs=1, batch_size=16)
+    watching = True
+    if kind == "schedule free":
+        t.optimizer.train()
+    if name == "validation":
+        t.fit(X, y, max_epochs=2, batch_size=16, validation_data=(X, y))
+    elif name == "predict":
+        t.predict(X)
+    else:
+        t.evaluate(X, y)
+    assert [type(error) for error in found[:3]] == [RuntimeError] * 3
+    assert all("evaluates this model in another thread with averages" in str(e) for e in found[:3])
+    assert found[3] is None  # another model
+    model.eval()
+    assert reads(lambda: model(X)) is None
+
+
+@pytest.mark.parametrize("shares", [False, True])
+def test_a_call_that_began_before_an_evaluation_with_averages_does_not_end_with_them(shares):
+    """Deterministically: the evaluation begins and ends while the call is inside."""
+    X, y = data()
+    inside, leave = threading.Event(), threading.Event()
+
+    class Waits(nn.Module):
+        def forward(self, x):
+            if threading.current_thread() is not threading.main_thread():
+                inside.set()
+                assert leave.wait(60)
+            return x
+
+        def backward(self, dy, *, need_input_grad=True):
+            return dy
+
+    model = nn.Sequential(*network())
+    t = trainer(model)
+    t.fit(X, y, max_epochs=1, batch_size=16)
+    reader = nn.Sequential(nn.Linear(4, 8), Waits(), nn.Linear(8, 2)).eval()
+    if shares:
+        reader[2].weight = model[3].weight
+    with ThreadPoolExecutor(1) as pool:
+        call = pool.submit(reader, X)
+        assert inside.wait(60)
+        t.predict(X)
+        leave.set()
+        error = call.exception()
+    assert isinstance(error, RuntimeError) is shares
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(reader, X).exception() is None
+
+
+def test_many_calls_beside_many_evaluations_give_one_value_or_an_error():
+    X, y = data()
+    model = network().eval()
+    t = trainer(model)
+    t.fit(X, y, max_epochs=1, batch_size=16)
+    want, wrong, refused, stop = model(X), [], [], threading.Event()
+
+    def reads():
+        while not stop.is_set():
+            try:
+                if not (model(X) == want).all():
+                    wrong.append(1)
+            except RuntimeError as error:
+                refused.append(str(error))
+
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(2) as pool:
+            jobs = [pool.submit(reads) for _ in range(2)]
+            try:
+                for _ in range(60):
+                    t.predict(X, batch_size=16)
+            finally:
+                stop.set()
+            assert [job.exception() for job in jobs] == [None, None]
+    finally:
+        sys.setswitchinterval(before)
+    assert not wrong
+    assert refused

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from sys import getrefcount
-from threading import Lock
+from threading import Lock, get_ident
 from typing import Any, NoReturn
 
 import numpy as np
@@ -12,6 +13,7 @@ import numpy as np
 from onepass._array import Array
 from onepass._kind import check_owned
 from onepass._numbers import flag
+from onepass._turns import Writers, turns
 
 _adding = Lock()
 
@@ -24,6 +26,29 @@ def _renew_lock() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_renew_lock)
+
+
+class _Renewals:
+    """How often parameters got values that do not follow from those before."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def note(self, parameters: Iterable[Parameter]) -> None:
+        for parameter in parameters:
+            parameter._renewed = self.count + 1
+        self.count += 1
+
+
+renewals = _Renewals()
+
+
+def adding() -> bool:
+    """Whether another thread is adding to a gradient; waits until it is done."""
+    if not _adding.locked():
+        return False
+    with _adding:
+        return True
 
 
 class Parameter:
@@ -49,6 +74,11 @@ class Parameter:
 
     grad: Array | None
     _spare: Array | None = None  # memory of a gradient that was zeroed
+    # Of the last swap of its values for others: its number, its thread, and whether it lasts.
+    _swap: tuple[int, int, bool] = (0, 0, False)
+    _renewed: int = 0  # renewals.count of the last time that it got other values
+    _writer: int = 0  # the thread that added to the gradient last
+    _writers: Writers | None = None
 
     def __init__(self, data: Array, requires_grad: bool = True) -> None:
         check_owned("Parameter", "data", data)
@@ -74,10 +104,19 @@ class Parameter:
         return int(self.data.size)
 
     def accumulate(self, grad: Array) -> None:
-        """Add to ``grad`` unless frozen. The first one is kept, not copied: pass a new array."""
+        """Add to ``grad`` unless frozen. The first one is kept, not copied: pass a new array.
+
+        Raises:
+            RuntimeError: an optimizer steps the parameter in another thread.
+        """
         if not self.requires_grad:
             return
         with _adding:  # several threads may go backward in evaluation
+            thread = get_ident()
+            if turns.stepping:
+                turns.refuse_writing(self, thread)
+            if self._writer != thread:
+                turns.note_writer(self)
             if self.grad is None:
                 self.grad, self._spare = grad, None
             else:
@@ -90,6 +129,8 @@ class Parameter:
         """
         if set_to_none is not True:
             set_to_none = flag("Parameter", "set_to_none", set_to_none)
+        if turns.several:
+            turns.note_zeroed(self)
         if self.grad is None:
             return
         if set_to_none:
@@ -115,11 +156,14 @@ class Parameter:
         return np.array(self.data, dtype=dtype) if copy else np.asarray(self.data, dtype=dtype)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {k: v for k, v in vars(self).items() if k != "_spare"}
+        return {k: v for k, v in vars(self).items() if k not in _OF_NOW}
 
     def __repr__(self) -> str:
         frozen = "" if self.requires_grad else ", requires_grad=False"
         return f"Parameter(shape={self.shape}, dtype={self.dtype.name}{frozen})"
+
+
+_OF_NOW = ("_spare", "_renewed", "_swap", "_writer", "_writers")  # a copy has none
 
 
 def _alike(spare: Array, data: Array) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from mutant import Mutant
 
 FOLDER = "python/onepass/nn"
+CUT_OFF = "tests/test_cut_off.py"
 ABSENT = "tests/test_absent_gradients.py"
 FACTS_EDITS = "tests/test_facts_edits.py"
 FROZEN = "tests/test_frozen.py"
@@ -27,8 +28,8 @@ NN = [
     Mutant(
         "threads: the first reader to leave ends evaluation mode for all",
         f"{FOLDER}/_use.py",
-        "if any(other.trains == entry.trains for other in use.entries):",
-        "if any(other.thread == entry.thread for other in use.entries):",
+        "if any(other.trains == entry.trains and other is not entry for other in use.entries):",
+        "if any(other.thread == entry.thread and other is not entry for other in use.entries):",
         (f"{TRAINER_THREADS}::test_predict_from_many_threads_at_once",),
     ),
     Mutant(
@@ -249,13 +250,47 @@ NN = [
         (f"{GRADCHECK}::test_a_backward_that_does_not_add_to_the_gradients_is_told",),
     ),
     Mutant(
-        "threads: a call whose end was cut keeps the model from other threads",
-        f"{FOLDER}/_use.py",
-        "        entry.over = True  # at once: an interruption may leave the rest undone\n",
-        "",
+        "Ctrl-C before the end of a block has begun leaves it out",
+        "python/onepass/_interruptions.py",
+        "        if not done:  # an interruption came before it had begun\n            work()\n",
+        "        pass\n",
+        (f"{CUT_OFF}::test_the_end_of_a_block_is_done_wherever_ctrl_c_comes",),
+    ),
+    Mutant(
+        "an interruption is let through with half of a load done",
+        "python/onepass/_interruptions.py",
+        "            if not left or (isinstance",
+        "            if True or (isinstance",
+        (f"{CUT_OFF}::test_a_model_is_whole_after_a_load_that_ctrl_c_cuts",),
+    ),
+    Mutant(
+        "a step takes a gradient that another thread's backward has half added to",
+        "python/onepass/_turns.py",
+        "if any(t is not me and _goes",
+        "if any(t is me and _goes",
         (
-            "tests/test_trainer_aborts.py::"
-            "test_after_an_interruption_that_cuts_the_end_of_a_call_other_threads_may_go_on",
+            "tests/test_shared_parameters.py::"
+            "test_a_step_while_another_threads_backward_is_half_done_is_refused",
+        ),
+    ),
+    Mutant(
+        "a thread steps though another one took its gradient",
+        "python/onepass/_turns.py",
+        "            if me in writers.lost:",
+        "            if False:",
+        (
+            "tests/test_shared_parameters.py::"
+            "test_a_thread_whose_gradient_another_one_took_does_not_step",
+        ),
+    ),
+    Mutant(
+        "a call beside an evaluation with averages reads them",
+        f"{FOLDER}/_module.py",
+        "                refuse_swapped(self, type(self).__name__, before)",
+        "                pass",
+        (
+            "tests/test_trainer_averages.py::"
+            "test_a_call_that_began_before_an_evaluation_with_averages_does_not_end_with_them",
         ),
     ),
     Mutant(

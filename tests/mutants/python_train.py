@@ -12,6 +12,7 @@ CSV_LOGGER = "tests/test_csv_logger.py"
 DIAGNOSIS = "tests/test_diagnosis.py"
 FINDER = "tests/test_lr_finder.py"
 FROZEN = "tests/test_frozen.py"
+HOOKS = "tests/test_hooks_of_a_fit.py"
 MEMORY_OF_FITS = "tests/test_callback_memory.py"
 METRICS = "tests/test_metrics.py"
 MONITOR_MODES = "tests/test_monitor_modes.py"
@@ -638,5 +639,46 @@ TRAIN = [
         "if last in _MAX and _MIN & set(kept[:-1]):",
         "if False:",
         ("tests/test_monitor_modes.py",),
+    ),
+    Mutant(
+        "a callback that a hook puts into the list does not begin",
+        f"{FOLDER}/_loop.py",
+        "        if self.run.callbacks != self._callbacks:",
+        "        if False:",
+        (f"{HOOKS}::test_a_callback_put_into_the_list_in_a_hook_begins_with_on_fit_begin",),
+    ),
+    Mutant(
+        "a fit in a hook keeps Ctrl-C from the outer fit",
+        f"{FOLDER}/_interrupt.py",
+        "        for fit in self._fits():\n            fit.requested = True",
+        "        self.requested = True",
+        (f"{HOOKS}::test_ctrl_c_in_a_fit_within_a_fit_ends_both_between_two_steps",),
+    ),
+    Mutant(
+        "a hook that SIGTERM cuts counts as whole",
+        f"{FOLDER}/_loop.py",
+        "                self.run.torn |= by_signal(error)  # else the hook itself raised it\n",
+        "",
+        (
+            "tests/test_cut_off.py::"
+            "test_a_hook_cut_by_the_handler_of_another_signal_is_told_as_ctrl_c_is",
+        ),
+    ),
+    Mutant(
+        "metrics: a row with NaN is a class",
+        f"{FOLDER}/_classes.py",
+        "return np.where(np.isnan(scores).any(axis=1), -1, scores.argmax(axis=1))",
+        "return scores.argmax(axis=1)",
+        (f"{METRICS}::test_an_output_that_is_nan_is_never_right",),
+    ),
+    Mutant(
+        "load_weights leaves the averages of the training before",
+        f"{FOLDER}/_saving.py",
+        "            renewals.note(model.parameters())\n",
+        "",
+        (
+            "tests/test_trainer_averages.py::"
+            "test_after_load_weights_the_loaded_weights_are_evaluated",
+        ),
     ),
 ]

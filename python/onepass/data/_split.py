@@ -40,8 +40,8 @@ def split_indices(
 
     Raises:
         TypeError: ``y`` is not an array of numbers or text.
-        ValueError: ``test_size`` out of range, one of the parts would be empty, or with
-            ``stratify=True`` too many classes have one sample.
+        ValueError: ``y`` is one value, ``test_size`` out of range, one of the parts would be empty,
+            or with ``stratify=True`` too many classes have one sample.
 
     Example:
         >>> import numpy as np
@@ -56,7 +56,7 @@ def split_indices(
     listed = isinstance(y, (list, tuple))
     given = array_of("split_indices", "y", np.asarray(y) if listed else y, text=True)
     target = to_numpy(given)
-    size = target.shape[0] if target.ndim else 0
+    size = _samples("split_indices", "y", target)
     count = held_out("split_indices", "test_size", test_size, size)
     shuffled = permutation(size, numbers.seed("split_indices", "seed", seed), STREAM)
     by_class = target.ndim == 1 and target.dtype.kind in "biuUS" if stratify is None else stratify
@@ -98,6 +98,9 @@ def train_test_split(
     Row i of X belongs to row i of y by position, also in DataFrames and Series, which stay what
     they are.
 
+    Raises:
+        TypeError, ValueError: as `split_indices`; X or y of no dimension, or not of one length.
+
     Example:
         >>> import numpy as np
         >>> from onepass.data import train_test_split
@@ -105,12 +108,19 @@ def train_test_split(
         >>> X_test.shape
         (2, 8)
     """
-    size = len(array_of("train_test_split", "X", X))
-    count = len(array_of("train_test_split", "y", y, text=True))
+    owner = "train_test_split"
+    size = _samples(owner, "X", array_of(owner, "X", X))
+    count = _samples(owner, "y", array_of(owner, "y", y, text=True))
     if size != count:
         raise ValueError(f"train_test_split: 'y' has {count} samples, expected {size} as in 'X'")
     train, test = split_indices(y, test_size, stratify=stratify, seed=seed)
     return rows_of(X, train), rows_of(X, test), rows_of(y, train), rows_of(y, test)
+
+
+def _samples(owner: str, name: str, array: Any) -> int:
+    if not array.ndim:
+        raise ValueError(f"{owner}: {name!r} has shape (), expected samples along axis 0")
+    return len(array)
 
 
 def _quotas(counts: NDArray[np.int64], share: float, total: int) -> Indices:

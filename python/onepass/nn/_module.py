@@ -19,7 +19,7 @@ from onepass.nn import _state_dict
 from onepass.nn._facts import NOT_COUNTED, bypassable, edits
 from onepass.nn._saved import Saves
 from onepass.nn._state_dict import LoadResult
-from onepass.nn._use import refuse_change
+from onepass.nn._use import refuse_change, refuse_swapped, swaps
 
 M = TypeVar("M", bound="Module")
 DEPTH = 8  # containers in containers that are looked into
@@ -41,8 +41,11 @@ class Module(Saves, SuggestsKeywords):
     In evaluation mode any number of threads may call one module; each has its own ``saved``.
     Training is for one thread at a time: where two overlap, one of them gets a RuntimeError. A fit
     of a Trainer has the model for itself until it ends, also between two of its calls, and so the
-    parameters that other models share with it. In loops of your own, nothing checks that two
-    threads do not step a shared parameter at once; its gradients add up.
+    parameters that other models share with it. In loops of your own, what several threads add to
+    the gradient of one `Parameter` adds up, and one of them may step with it. A RuntimeError gets
+    who steps it while another thread steps it or is in a backward that adds to its gradient, who
+    adds to it during a step, and who steps it after another thread has taken or zeroed what this
+    thread added.
 
     Modules inside are attributes: one in a list, tuple or dict is refused (`ModuleList`).
 
@@ -90,7 +93,11 @@ class Module(Saves, SuggestsKeywords):
     @bypassable
     def __call__(self, x: Array) -> Array:
         if not self.training:
-            return self.forward(x)
+            before = swaps.state
+            y = self.forward(x)
+            if before < 0 or swaps.state != before:
+                refuse_swapped(self, type(self).__name__, before)
+            return y
         saved, thread = self._saved, get_ident()
         if saved.inside.setdefault(0, thread) != thread:
             saved.refuse(self)
@@ -244,8 +251,16 @@ class Module(Saves, SuggestsKeywords):
     # -- state ---------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Array]:
-        """Copies of all parameters and running statistics, with PyTorch's names and order."""
-        return {name: array.copy() for name, array in _state_dict.live_arrays(self)}
+        """Copies of all parameters and running statistics, with PyTorch's names and order.
+
+        Raises:
+            RuntimeError: a Trainer of another thread evaluates the module with averages.
+        """
+        before = swaps.state
+        state = {name: array.copy() for name, array in _state_dict.live_arrays(self)}
+        if before < 0 or swaps.state != before:
+            refuse_swapped(self, "state_dict", before)
+        return state
 
     def load_state_dict(
         self, state_dict: Mapping[str, Any], strict: bool = True, prefix: str = ""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
 
 from onepass import _numbers as numbers
 from onepass._array import Array, mover, to_numpy
+from onepass._interruptions import to_the_end
 from onepass._kind import namespace
 from onepass._parameter import Parameter
 from onepass.nn._saved import Saved
@@ -67,6 +69,10 @@ def move(model: Model, device: str) -> None:
         array = getattr(owner, name)
         if array is not None and array.dtype.kind == "f":
             moved.append((owner, name, move_one(array)))
+    to_the_end(partial(_take, model, moved))
+
+
+def _take(model: Model, moved: list[tuple[Any, str, Array]]) -> None:
     for owner, name, array in moved:
         setattr(owner, name, array)
     for module in model.modules():
@@ -111,10 +117,13 @@ def load(model: Model, state_dict: Any, strict: Any, prefix: Any) -> LoadResult:
             f"load_state_dict: the state does not fit this {type(model).__name__}; nothing was "
             "changed (strict=False copies what fits):\n  " + "\n  ".join(problems)
         )
-    for name, source in sources.items():
-        target = targets[name]
-        target[...] = namespace(target).asarray(source)
+    to_the_end(partial(_put, [(targets[name], source) for name, source in sources.items()]))
     return result
+
+
+def _put(pairs: list[tuple[Array, Any]]) -> None:
+    for target, source in pairs:
+        target[...] = namespace(target).asarray(source)
 
 
 def _converted(value: Any, target: Array) -> tuple[Any, str]:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from threading import RLock, get_ident
 from typing import Any, TypeAlias
 
+from onepass._interruptions import ending_in
 from onepass._parameter import Parameter
 
 Module: TypeAlias = Any  # that of _module.py, which imports this file
@@ -40,7 +41,20 @@ def using(
     modules: list[Module] = []
     shared: list[Parameter] = []
     root = False
-    try:
+
+    def leave() -> None:
+        entry.over = True  # at once: interruptions may leave the rest undone
+        with _lock:
+            over = [ended for module in modules if (ended := _ended(module, entry))]
+            own = any(module is model for module, _ in over)
+            if own and _overrides_train(model):
+                _switch(model, root)
+            _bring_back(over)
+            for part in (*shared, *modules):
+                _leave(part, entry)
+            _forget_what_ended(entry.thread)
+
+    with ending_in(leave):
         with _lock:
             found = list(model.modules())
             shared_found = _parameters(found)
@@ -58,17 +72,6 @@ def using(
                 for module in modules:
                     module._saved.take_over(entry.thread)
         yield
-    finally:
-        entry.over = True  # at once: an interruption may leave the rest undone
-        with _lock:
-            for parameter in shared:
-                _leave(parameter, entry)
-            over = [ended for module in modules if (ended := _leave(module, entry))]
-            _forget_what_ended(entry.thread)
-            own = any(module is model for module, _ in over)
-            if own and _overrides_train(model):
-                _switch(model, root)
-            _bring_back(over)
 
 
 def train(model: Module) -> None:
@@ -90,6 +93,78 @@ def refuse_change(module: Module, call: str, *, trains: bool = True) -> None:
     if id(module) in _uses:  # else at once: every change comes here
         with _lock:
             _refuse(module, _Entry(get_ident(), call, trains))
+
+
+class _Swaps:
+    """Whether parameters hold other values for a while.
+
+    Attributes:
+        state: another number after each beginning and end; negative while there are some.
+        calls: of each call that has swapped values and will put them back, its thread.
+    """
+
+    __slots__ = ("calls", "number", "state")
+
+    def __init__(self) -> None:
+        self.number = self.state = 0
+        self.calls: dict[object, int] = {}
+
+    def count(self) -> int:
+        self.number += 1
+        self.state = -self.number if self.calls else self.number
+        return self.number
+
+
+swaps = _Swaps()
+
+
+@contextmanager
+def swapped(parameters: list[Parameter]) -> Iterator[None]:
+    """Around a call in which the parameters hold other values, which no other thread may read."""
+    me, call = get_ident(), object()
+
+    def note() -> None:
+        number, lasts = swaps.count(), me in swaps.calls.values()
+        for parameter in parameters:
+            parameter._swap = (number, me, lasts)
+
+    def begin() -> None:
+        with _lock:
+            swaps.calls[call] = me
+            note()
+
+    def end() -> None:
+        with _lock:
+            swaps.calls.pop(call, None)
+            note()
+
+    with ending_in(end):
+        begin()
+        yield
+
+
+def refuse_swapped(module: Module, call: str, before: int) -> None:
+    """Refuse what a call has read where another thread swapped parameters meanwhile.
+
+    Args:
+        call: its name, for messages.
+        before: ``swaps.state`` when it began.
+
+    Raises:
+        RuntimeError: it did.
+    """
+    me = get_ident()
+    with _lock:
+        if swaps.state == before and {*swaps.calls.values()} == {me}:
+            return
+        for parameter in module.parameters():
+            number, thread, lasts = parameter._swap
+            if thread != me and (lasts or number > abs(before)):
+                raise RuntimeError(
+                    f"{call}: a Trainer evaluates this model in another thread with averages in "
+                    "place of its parameters, expected one thread then; wait for it, or give each "
+                    "thread a copy (copy.deepcopy of the model)"
+                )
 
 
 @dataclass(eq=False)
@@ -137,11 +212,12 @@ def _refuse(part: Any, entry: _Entry) -> None:
 def _enter(part: Any, entry: _Entry, modes: tuple[bool, bool] = (True, False)) -> None:
     use = _uses.setdefault(id(part), _Use(part))
     _forget_cut_off(use, entry.thread)
+    if not any(other.trains == entry.trains for other in use.entries):
+        use.before[entry.trains] = modes
     use.entries.append(entry)
-    use.before.setdefault(entry.trains, modes)
 
 
-def _leave(part: Any, entry: _Entry) -> tuple[Any, tuple[bool, bool]] | None:
+def _ended(part: Any, entry: _Entry) -> tuple[Any, tuple[bool, bool]] | None:
     """The module and the modes to bring back, where the last call of this kind ends.
 
     None too where an interruption came before the call had entered this part.
@@ -149,12 +225,20 @@ def _leave(part: Any, entry: _Entry) -> tuple[Any, tuple[bool, bool]] | None:
     use = _uses.get(id(part))
     if use is None or entry not in use.entries:
         return None
+    if any(other.trains == entry.trains and other is not entry for other in use.entries):
+        return None
+    return part, use.before[entry.trains]
+
+
+def _leave(part: Any, entry: _Entry) -> None:
+    use = _uses.get(id(part))
+    if use is None or entry not in use.entries:
+        return
     use.entries.remove(entry)
+    if not any(other.trains == entry.trains for other in use.entries):
+        use.before.pop(entry.trains, None)
     if not use.entries:
         del _uses[id(part)]
-    if any(other.trains == entry.trains for other in use.entries):
-        return None
-    return part, use.before.pop(entry.trains)
 
 
 def _forget_cut_off(use: _Use, thread: int) -> None:
@@ -189,11 +273,15 @@ def _switch(model: Module, mode: bool) -> None:
         kept = {
             m: m.training for top, hold in holds if hold and top is not model for m in top.modules()
         }
-    model.train(mode)  # a subclass may do more in there
-    for module, hold in holds:
-        module._holds_eval = hold
-    for module, was in kept.items():
-        module.training = was
+
+    def keep() -> None:
+        for module, hold in holds:
+            module._holds_eval = hold
+        for module, was in kept.items():
+            module.training = was
+
+    with ending_in(keep):
+        model.train(mode)  # a subclass may do more in there
 
 
 def _bring_back(over: list[tuple[Module, tuple[bool, bool]]]) -> None:

@@ -11,6 +11,7 @@ from onepass import _numbers as numbers
 from onepass._array import Array
 from onepass._docs import shares
 from onepass._parameter import Parameter
+from onepass._turns import in_step
 from onepass.ops._rule import Options, Rule
 from onepass.ops._step import Nonfinite, StepInfo, with_loss
 from onepass.optim._flat import Flat
@@ -212,7 +213,7 @@ class LBFGS(Optimizer):
                 watches.append(self._watch_arrays(grads))
             return loss, grads
 
-        with self._alone:
+        with self._alone, in_step(self):
             group = self._prepare()
             moving = [
                 None if _is_frozen(p) else array

@@ -18,8 +18,10 @@ from typing import Any
 from onepass import _C
 from onepass._array import Array, copy_into
 from onepass._docs import parts, shares
+from onepass._interruptions import to_the_end
 from onepass._numbers import flag
-from onepass._parameter import Parameter
+from onepass._parameter import Parameter, adding
+from onepass._turns import turns
 from onepass.ops._compat import libraries
 from onepass.ops._step import RULES, Nonfinite, StepInfo, take_step, was_skipped, with_loss
 from onepass.optim import _codes, _describe, _riders, _torch_options
@@ -179,7 +181,7 @@ class Optimizer(Planned):
             TypeError: a gradient that is not an array, is sparse or of another dtype, a parameter
                 whose dtype has changed, or a ``zero_grad`` that is not a flag.
             FloatingPointError: with ``nonfinite="raise"``, naming the parameter.
-            RuntimeError: another thread uses the optimizer.
+            RuntimeError: another thread uses the optimizer, or trains one of its ``Parameter``s.
         """
         if zero_grad is not False:
             zero_grad = flag(self._name, "zero_grad", zero_grad)
@@ -196,7 +198,12 @@ class Optimizer(Planned):
         held, me = self._alone.held, get_ident()  # as `with self._alone`, in a third of its time
         if held.setdefault("by", me) != me:
             raise self._alone.error()
+        turns.stepping[me] = self
         try:
+            if len(turns.stepping) > 1 or adding():
+                turns.refuse_steps(self)
+            if turns.several and grads is None:
+                turns.refuse_taken(self._name, (p for p, _ in self._holders))
             given = self._grads() if grads is None else grads
             plan, seen = self._plan, self._seen
             if self._holders or plan is None or seen is None or not seen.follow(self.param_groups):
@@ -227,6 +234,8 @@ class Optimizer(Planned):
                 self._rider_arrays.waiting = waiting - begun
             if watch is not None:
                 self._measured = watch.result(grad_scale)
+            if turns.several and grads is None:
+                turns.settle(p for p, _ in self._holders)
             if zero_grad and grads is None:
                 for parameter, _ in self._holders:
                     parameter.zero_grad()
@@ -242,6 +251,7 @@ class Optimizer(Planned):
             self._refuse_other_dtypes()
             raise
         finally:
+            turns.stepping.pop(me, None)
             held.clear()
 
     def _watch(self, plan: _C.Plan, grads: Sequence[Any]) -> PlanWatch | ArrayWatch | None:
@@ -368,7 +378,7 @@ class Optimizer(Planned):
                 in them, or no count of steps (SGD and Lion do without); nothing is changed.
         """
         with self._alone:
-            self._load(state_dict)
+            to_the_end(partial(self._load, state_dict))
 
     def _load(self, state_dict: Mapping[str, Any]) -> None:
         self._check_parameters()

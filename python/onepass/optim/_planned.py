@@ -12,7 +12,7 @@ import numpy as np
 from onepass import _C
 from onepass._array import Array, DType, copy_into
 from onepass._one_thread import OneThread
-from onepass._parameter import Parameter, data_of
+from onepass._parameter import Parameter, data_of, renewals
 from onepass.ops._rule import Launch, Rule, State, uniform
 from onepass.optim import _codes
 from onepass.optim._groups import filled
@@ -67,6 +67,7 @@ class Planned:
         self._settings = settings
         self._riders = Riders((), (), ())
         self._rider_arrays = RiderArrays()
+        self._renewals = renewals.count  # of the values that the averages follow
         self._shapes: list[tuple[int, ...]] = []  # of the parameters that the plan was made for
         self._holders: list[tuple[Parameter, Array]] = []  # parameters whose array may be replaced
         self._of_torch: list[Any] = []  # of torch.nn.Parameter, which may be frozen too
@@ -88,6 +89,7 @@ class Planned:
 
     def __setstate__(self, state: Mapping[str, Any]) -> None:
         self.__dict__.update(state)
+        self._renewals = renewals.count
         steps, scalars = self.__dict__.pop("_counts")
         self._plan = self._replan(*self._wanted)
         self._plan.steps, self._plan.scalars = steps, scalars
@@ -170,6 +172,8 @@ class Planned:
         for parameter, array in self._holders:
             if parameter.data is not array:
                 self._plan_is_current = False
+        if renewals.count != self._renewals:
+            self._restart_averages()
         if self._plan is None or not self._plan_is_current:
             self._plan = self._replan(*self._wanted)
         if not follows:
@@ -177,6 +181,17 @@ class Planned:
             self._seen = seen
             self._hypers = self._hypers if seen is None else seen
         return self._plan
+
+    def _restart_averages(self) -> None:
+        """Parameters got other values, such as saved ones, of which averages are to be made."""
+        self._rider_arrays.waiting |= {
+            index
+            for index, (p, use) in enumerate(
+                zip(self._parameters, self._riders.averaged, strict=False)
+            )
+            if use and getattr(p, "_renewed", 0) > self._renewals
+        }
+        self._renewals = renewals.count
 
     def _look(self) -> _C.GroupRows | None:
         """Takes over what follows from the options of all groups.

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import Any
 
 from onepass import _C
 from onepass._array import Array, copy_into, zeros_like
+from onepass._interruptions import to_the_end
 from onepass._numbers import flag
 from onepass.ops._rule import Launch, uniform
 from onepass.ops._step import StepInfo, plain_sgd, take_step
@@ -87,8 +89,14 @@ class ScheduleFree(Optimizer):
                 targets.append(_like(array, z) if step and not held else None)  # y = z = x at first
                 if held and step:
                     copy_into(z, array)
-            take_step(self._name, plan, targets, hypers)
-            self._set_mode(training)
+            moves = any(target is not None for target in targets)
+            try:
+                take_step(self._name, plan, targets, hypers)
+                self._set_mode(training)
+            except BaseException:
+                if not moves or any(plan.steps):  # it was cut behind the launch
+                    to_the_end(partial(self._set_mode, training))
+                raise
 
     def _set_mode(self, training: bool) -> None:
         self.defaults[MODE] = training  # of groups that join

@@ -6,17 +6,28 @@ The schedule-free optimizers hold two sets of weights and turn one into the othe
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
+from typing import Any, TypeAlias
 
 from onepass._array import Array, copy_into, zeros_like
-from onepass._parameter import data_of
+from onepass._interruptions import ending_in, to_the_end
+from onepass._parameter import Parameter, data_of
+from onepass.nn import _use
 from onepass.optim._schedule_free import ScheduleFree
+
+Pairs: TypeAlias = Sequence[tuple[Array, Array]]
+
+# The attribute of an optimizer whose averages are in the parameters: each parameter's array, and
+# the values that it held. An interruption may have kept them from coming back; the next call here
+# sees to it.
+AWAY = "_away"
 
 
 def turn(optimizer: Any, *, training: bool) -> None:
     """Bring the parameters to where training happens, or to the average; most have no such two."""
+    _bring_back(optimizer)
     if isinstance(optimizer, ScheduleFree):
         optimizer.train(training)
 
@@ -24,14 +35,13 @@ def turn(optimizer: Any, *, training: bool) -> None:
 @contextmanager
 def turned(optimizer: Any) -> Iterator[None]:
     """Schedule-free parameters hold the average inside the block, and are turned back."""
-    trains = isinstance(optimizer, ScheduleFree) and optimizer.training
-    if trains:
-        optimizer.eval()
-    try:
+    _bring_back(optimizer)
+    if not isinstance(optimizer, ScheduleFree) or not optimizer.training:
         yield
-    finally:
-        if trains:
-            optimizer.train()
+        return
+    with _swapped(optimizer), ending_in(optimizer.train):
+        optimizer.eval()
+        yield
 
 
 @contextmanager
@@ -39,20 +49,31 @@ def averaged(optimizer: Any) -> Iterator[None]:
     """The parameters hold their averages inside the block, and afterwards what they held before."""
     with turned(optimizer):
         pairs = _pairs(optimizer)
-        before = [_copy(p) for p, _ in pairs]
-        try:
-            for p, average in pairs:
-                copy_into(p, average)
+        if not pairs:
             yield
-        finally:
-            for (p, _), held in zip(pairs, before, strict=True):
-                copy_into(p, held)
+            return
+        held = [(p, _copy(p)) for p, _ in pairs]
+        with _swapped(optimizer), ending_in(partial(_bring_back, optimizer)):
+            setattr(optimizer, AWAY, held)
+            _put(pairs)
+            yield
 
 
 def follow(optimizer: Any) -> None:
     """Sets running averages to the parameters, which were given other values."""
-    for p, average in _pairs(optimizer):
-        copy_into(average, p)
+    to_the_end(partial(_put, [(average, p) for p, average in _pairs(optimizer)]))
+
+
+def _put(pairs: Pairs) -> None:
+    for array, values in pairs:
+        copy_into(array, values)
+
+
+def _bring_back(optimizer: Any) -> None:
+    held = getattr(optimizer, AWAY, None)
+    if held is not None:
+        _put(held)
+        setattr(optimizer, AWAY, None)
 
 
 def swaps(optimizer: Any) -> bool:
@@ -73,12 +94,19 @@ def _pairs(optimizer: Any) -> list[tuple[Array, Array]]:
     """Parameters and their running averages. A frozen one is evaluated as it is: it never moves."""
     if not has_averages(optimizer):
         return []
-    params = [p for group in optimizer.param_groups for p in group["params"]]
     return [
         (data_of(p), average)
-        for p, average in zip(params, optimizer.averages, strict=True)
+        for p, average in zip(_parameters(optimizer), optimizer.averages, strict=True)
         if average is not None and getattr(p, "requires_grad", True)
     ]
+
+
+def _swapped(optimizer: Any) -> AbstractContextManager[None]:
+    return _use.swapped([p for p in _parameters(optimizer) if isinstance(p, Parameter)])
+
+
+def _parameters(optimizer: Any) -> list[Any]:
+    return [p for group in optimizer.param_groups for p in group["params"]]
 
 
 def _copy(array: Array) -> Array:

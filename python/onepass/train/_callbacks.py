@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import inspect
 import math
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ import numpy as np
 
 from onepass import _numbers as numbers
 from onepass._array import to_numpy
+from onepass._interruptions import to_the_end
 from onepass._keywords import suggest_keywords
 from onepass.nn._state_dict import frozen_arrays
 from onepass.train import _averages
@@ -205,8 +207,7 @@ class EarlyStopping(Callback):
     def on_fit_end(self, run: Run) -> None:
         self._forget_what_is_frozen_elsewhere(run)
         if self.best_weights is not None:
-            run.model.load_state_dict(self.best_weights)
-            _averages.follow(run.optimizer)
+            to_the_end(partial(_restore, run, self.best_weights))
 
     def _forget_what_is_frozen_elsewhere(self, run: Run) -> None:
         """The best epoch cannot come back without moving what has been frozen since."""
@@ -228,6 +229,11 @@ class EarlyStopping(Callback):
         self.stopped_epoch = int(state_dict["stopped_epoch"])
         self.wait = int(state_dict["wait"])
         self.best_weights = state_dict["best_weights"]
+
+
+def _restore(run: Run, weights: dict[str, Any]) -> None:
+    run.model.load_state_dict(weights)
+    _averages.follow(run.optimizer)
 
 
 class TerminateOnNaN(Callback):

@@ -127,8 +127,9 @@ class Checkpoint(Callback):
         self.best_step = int(state_dict["best_step"])
 
     def _save(self, run: Run) -> None:
-        if not run.torn:  # by a second Ctrl-C in another hook, which the run ends with
-            run.save(self.dir)
+        if run.torn:  # by a signal that cut another hook, which the run ends with
+            return
+        run.save(self.dir)
         *older, _ = _store.checkpoints(self.dir)
         for path in older[: len(older) + 1 - self.keep]:
             if _store.step_of(path) != self.best_step:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
+from collections.abc import Iterable
 from typing import Any
 
 from onepass._suggest import suggestion
@@ -39,23 +40,28 @@ def before_training(run: Run, loader: Loader, validation: Loader | None) -> None
                 f"fit: 'validation_data' has samples of shape {given}, expected {expected} as in "
                 "training"
             )
+    of_monitors(run, run.callbacks, validates=validation is not None)
+    _batches_are_large_enough(run, loader)
+
+
+def of_monitors(run: Run, callbacks: Iterable[Any], *, validates: bool) -> None:
+    """Refuse callbacks that monitor a name that the history will not have."""
     names = ["loss", *run.metrics]
-    names += [f"val_{name}" for name in names] if validation is not None else []
+    names += [f"val_{name}" for name in names] if validates else []
     names += ["grad_norm"] if run.max_norm is not None else []
     for callback in run.callbacks:
         names += [callback.logs] if isinstance(callback.logs, str) else callback.logs
-    for callback in run.callbacks:
+    for callback in callbacks:
         monitor = callback.monitor
         if monitor is not None and monitor not in [*names, "lr"]:
             known = ", ".join(names)
             hint = suggestion(monitor, names)
-            if monitor.startswith("val_") and validation is None:
+            if monitor.startswith("val_") and not validates:
                 hint += "; val_… needs validation_data or validation_split"
             name = type(callback).__name__
             raise ValueError(f"{name}: 'monitor' is {monitor!r}, expected one of {known}{hint}")
         if monitor is not None and (mode := getattr(callback, "mode", None)) in MODES:
             direction(type(callback).__name__, monitor, mode)
-    _batches_are_large_enough(run, loader)
 
 
 def _batches_are_large_enough(run: Run, loader: Loader) -> None:

@@ -52,8 +52,8 @@ class Classes:
         known = said(self.loss) or self.of_model or self.seen
         if known is not None:
             return known
-        if not scores.size:
-            return "logits"  # of no sample; the next outputs decide
+        if np.isnan(scores).all():
+            return "logits"  # of no sample, or none that says anything; the next outputs decide
         if not ((scores < 0) | (scores > 1)).any():
             raise ValueError(
                 "the outputs lie within 0 to 1, so they may be probabilities or logits, expected "
@@ -109,11 +109,11 @@ class Classes:
         return y, t.astype(np.int64)
 
     def predicted(self, scores: Any) -> Any:
-        """The classes that the scores say."""
+        """The classes that the scores say; -1, which no label is, where one is NaN."""
         if scores.ndim > 1:
-            return scores.argmax(axis=1)
+            return np.where(np.isnan(scores).any(axis=1), -1, scores.argmax(axis=1))
         border = 0.0 if self.kind(scores) == "logits" else 0.5
-        return (scores > border).astype(np.int64)
+        return np.where(np.isnan(scores), -1, scores > border)
 
     def settle(self, output: Any, target: Any) -> None:
         """Raise what `predicted` and `shares` would, at an epoch's first batch."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -15,7 +15,8 @@ class Interrupt:
 
     `answer` then does what the program does at a SIGINT: it calls the handler that was there, which
     raises KeyboardInterrupt unless the program has set another one. Outside the main thread, and
-    where SIGINT is ignored, this does nothing.
+    where SIGINT is ignored, this does nothing. Where a hook of one fit begins another fit, a SIGINT
+    is a request to both.
 
     Attributes:
         requested: whether there is a SIGINT to answer.
@@ -23,17 +24,19 @@ class Interrupt:
     """
 
     def __init__(self) -> None:
-        self.requested = self.again = False
+        self.requested = self.again = self._answered = False
         self._raised: KeyboardInterrupt | None = None
         self._own: Callable[[int, FrameType | None], Any] | None = None
 
     def __enter__(self) -> Interrupt:
-        self.requested = self.again = False
+        self.requested = self.again = self._answered = False
         self._raised = None
         own = signal.getsignal(signal.SIGINT)
         if threading.current_thread() is threading.main_thread() and callable(own):
             signal.signal(signal.SIGINT, self._handle)
             self._own = own
+            _, *outer = self._fits()
+            self.requested = any(fit.requested and not fit._answered for fit in outer)
         return self
 
     def __exit__(
@@ -55,18 +58,36 @@ class Interrupt:
 
     def answer(self) -> None:
         """Between two steps: call the program's handler, or raise what a hook raised."""
+        self._answered = True
         if self._raised is not None:
             raise self._raised
-        if self._own is None:
+        if self._own is None or self._handler is signal.default_int_handler:
             raise KeyboardInterrupt
-        self._own(signal.SIGINT, inspect.currentframe())
-        self.requested = False  # that handler lets the program go on
+        self._handler(signal.SIGINT, inspect.currentframe())
+        for fit in self._fits():  # that handler lets the program go on
+            fit.requested = fit._answered = False
+
+    def _fits(self) -> Iterator[Interrupt]:
+        """This one, and those of the fits in whose hooks it began."""
+        yield self
+        outer = getattr(self._own, "__self__", None)
+        if isinstance(outer, Interrupt):
+            yield from outer._fits()
+
+    @property
+    def _handler(self) -> Callable[[int, FrameType | None], Any]:
+        """The program's, from before the first of those fits."""
+        *_, first = self._fits()
+        assert first._own is not None
+        return first._own
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self.requested and self._own is not None:
-            self.again = True
-            self._own(number, frame)
-        self.requested = True
+            for fit in self._fits():
+                fit.again = True
+            self._handler(number, frame)
+        for fit in self._fits():
+            fit.requested = True
 
     def __reduce__(self) -> Any:
         return Interrupt, ()  # a copy made by a hook is in no fit

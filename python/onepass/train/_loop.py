@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any, cast
+from typing import Any
 
+from onepass._interruptions import by_signal, to_the_end
 from onepass.nn import _use
 from onepass.train import _averages, _checks, _schedule
 from onepass.train._buffers import Buffers, StepStart
-from onepass.train._callbacks import Callback
 from onepass.train._interrupt import Interrupt
 from onepass.train._loaders import Loader
 from onepass.train._run import Run
@@ -52,7 +51,9 @@ class Loop:
             else {}
         )
         self._has_weights = loader.sample_weight is not None
-        self._begun: list[Callback] = []
+        self._validates = validation is not None
+        self._callbacks: list[Any] = []
+        self._begun = False
         self._follow_parts()
         self._buffers = Buffers(run.model)
         self._start = StepStart(run, self._buffers)
@@ -60,7 +61,7 @@ class Loop:
         run.optimizer.zero_grad()
         with self._interrupt:
             try:
-                self._begun = list(self._callbacks)
+                self._begun = True
                 self._call("on_fit_begin")
                 while run.epoch < run.max_epochs and not run.stop:
                     self._run_epoch(loader, validation)
@@ -83,15 +84,17 @@ class Loop:
                         other.on_abort(self.run, error)
                 raise
 
-    @property
-    def _callbacks(self) -> Sequence[Callback]:
-        return cast("Sequence[Callback]", self.run.callbacks)
-
     def _run_epoch(self, loader: Loader, validation: Loader | None) -> None:
         """The batches from ``position`` on, then validation and the epoch's row."""
         run = self.run
         run.row_is_done = False
-        self._call("on_epoch_begin")
+        run.epoch_begins = True
+        try:
+            self._call("on_epoch_begin")
+        finally:
+            run.epoch_begins = False
+        if run.position:
+            run.sums.refuse_others(run.metrics)
         _use.train(run.model)
         _averages.turn(run.optimizer, training=True)
         done = self._run_batches(loader)
@@ -111,8 +114,8 @@ class Loop:
             run.row_is_done = True
             run.epoch += 1
             run.position, run.sums = 0, Totals()
-        except REFUSALS:
-            run.torn, run.logged = before or self._mark() != mark, logged
+        except REFUSALS as error:
+            run.torn, run.logged = before or self._mark() != mark or by_signal(error), logged
             raise
         run.torn, run.at_boundary = before, True
         self._call("on_epoch_end")
@@ -143,7 +146,7 @@ class Loop:
                         return False
         except BaseException:
             if pending:
-                self._start.put_back()
+                to_the_end(self._start.put_back)
             raise
         return True
 
@@ -187,8 +190,8 @@ class Loop:
         counts["torn"] = True
         try:
             self._step()
-        except REFUSALS:
-            counts["torn"] = before or self._mark() != mark
+        except REFUSALS as error:
+            counts["torn"] = before or self._mark() != mark or by_signal(error)
             raise
         counts["torn"] = before
 
@@ -221,8 +224,13 @@ class Loop:
             try:
                 getattr(callback, hook)(self.run)
             except KeyboardInterrupt as error:
-                self.run.torn |= self._interrupt.again  # else the hook itself raised it
+                self.run.torn |= self._interrupt.again or by_signal(error)
                 self._interrupt.note(error)
+            except BaseException as error:
+                self.run.torn |= by_signal(error)  # else the hook itself raised it
+                raise
+        if self.run.callbacks != self._callbacks:  # the same ones are equal at once
+            self.run.callbacks = self.run.callbacks  # checks what was put into the list
         if self.run.parts_changed:
             self._follow_parts()
         if self._interrupt.requested and not waits:
@@ -240,9 +248,12 @@ class Loop:
         _schedule.of_optimizer(run.scheduler, run.optimizer)
         if self._has_weights:
             self._weighted = WeightedLoss(run.loss)
-        new = [c for c in self._callbacks if all(c is not other for other in self._begun)]
-        if new and run.training is not None and self._begun:
-            self._begun += new
+        present: list[Any] = list(run.callbacks)
+        new = [c for c in present if all(c is not other for other in self._callbacks)]
+        if new and self._begun:
+            _checks.of_monitors(run, new, validates=self._validates)
+            assert run.training is not None
             adopt(run.training, new, fitting=True)
-            for callback in new:
-                callback.on_fit_begin(run)
+        self._callbacks = present
+        for callback in new if self._begun else ():
+            callback.on_fit_begin(run)

@@ -44,7 +44,7 @@ class Metric:
 
 
 def accuracy(output: Any, target: Any, *, classes: Classes) -> tuple[float, float]:
-    """Right classes, and labels that count."""
+    """Right classes, and labels that count; an output with NaN is never right."""
     scores, true = classes.labels(output, target)
     return float(np.sum(classes.predicted(scores) == true)), float(true.size)
 
@@ -99,7 +99,7 @@ def f1(output: Any, target: Any, *, classes: Classes) -> float:
     scores, true = classes.labels(output, target)
     predicted = classes.predicted(scores)
     values = []
-    for c in [1] if is_binary(scores) else np.union1d(predicted, true):
+    for c in [1] if is_binary(scores) else np.union1d(predicted[predicted >= 0], true):
         hits = 2 * np.sum((predicted == c) & (true == c))
         total = np.sum(predicted == c) + np.sum(true == c)
         values.append(hits / total if total else 0.0)

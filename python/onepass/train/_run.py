@@ -87,6 +87,7 @@ class Run(Evaluator):
     fitting: bool = False
     ended: bool = False  # the last fit came to its end, on_fit_end included
     row_is_done: bool = False  # log adds to the history's last row
+    epoch_begins: bool = False  # on_epoch_begin is called, at a resume also inside an epoch
     parts_changed: bool = False  # a part was set since the loop has looked
     frozen: list[str] | None = None  # the frozen parameters of a state that was restored
     torn: bool = False  # an interruption has left model, optimizer and schedule at two steps

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Protocol
 
 from onepass import nn
+from onepass._interruptions import to_the_end
+from onepass._parameter import renewals
 from onepass.nn import _use
 from onepass.train import _resume
 from onepass.train._averages import has_averages
@@ -64,14 +67,22 @@ def restore(run: Any, parts: dict[str, Any]) -> None:
         RuntimeError: another thread uses the model, or another fit a callback.
     """
     with _use.using(run.model, "load", trains=True):
-        _restore(run, parts)
+        seed = seed_of(run, parts)
+        # Restore the optimizer last: restoring a schedule sets the rates.
+        holders = [h for h in (run.model, run.scheduler, run.optimizer) if h is not None]
+        before = [(holder, copy.deepcopy(holder.state_dict())) for holder in holders]
+        torn, run.torn = run.torn, True
+        try:
+            to_the_end(partial(_restore, run, parts, seed, before))
+        except ValueError:
+            run.torn = torn  # nothing is changed
+            raise
+        run.torn = False
 
 
-def _restore(run: Any, parts: dict[str, Any]) -> None:
-    seed = seed_of(run, parts)
-    # Restore the optimizer last: restoring a schedule sets the rates.
-    holders = [h for h in (run.model, run.scheduler, run.optimizer) if h is not None]
-    before = [copy.deepcopy(holder.state_dict()) for holder in holders]
+def _restore(
+    run: Any, parts: dict[str, Any], seed: int, before: Sequence[tuple[Any, dict[str, Any]]]
+) -> None:
     saved = parts["trainer"]
     try:
         _check_classes(run.model, saved.get("modules"))
@@ -81,7 +92,7 @@ def _restore(run: Any, parts: dict[str, Any]) -> None:
         _resume.check_fixed(run, saved["data"])
         nn.set_rng_state(saved["rng"], run.model)
     except (ValueError, KeyError, TypeError) as error:
-        for holder, state in zip(holders, before, strict=True):
+        for holder, state in before:
             holder.load_state_dict(state)
         raise ValueError(f"the checkpoint does not fit this trainer: {error}") from error
     run.seed = seed
@@ -98,7 +109,7 @@ def _restore(run: Any, parts: dict[str, Any]) -> None:
         if key in parts["callbacks"]:
             callback.load_state_dict(parts["callbacks"][key])
     run.frozen = saved.get("frozen")
-    run.loaded, run.torn = True, False
+    run.loaded = True
 
 
 def seed_of(run: Any, parts: dict[str, Any]) -> int:
@@ -117,11 +128,15 @@ def seed_of(run: Any, parts: dict[str, Any]) -> int:
 
 
 def load_model(model: Any, state: dict[str, Any], classes: dict[str, str] | None) -> None:
-    """Give ``model`` a saved state; ValueError, and nothing changed, where it does not fit."""
+    """Give ``model`` a saved state; ValueError, and nothing changed, where it does not fit.
+
+    Running averages of its parameters start again from it.
+    """
     with _use.using(model, "load_weights", trains=True):
         try:
             _check_classes(model, classes)
             model.load_state_dict(state)
+            renewals.note(model.parameters())
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"the checkpoint does not fit this model: {error}") from error
 

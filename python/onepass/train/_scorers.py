@@ -44,8 +44,8 @@ def names() -> Iterable[str]:
 class Scorer:
     """A function of (outputs, targets), from a scorer or a function of ``sklearn.metrics``.
 
-    A function of classes is NaN where no label counts, and where scikit-learn refuses an epoch that
-    lacks samples of some class.
+    It is NaN where an output is NaN. A function of classes is NaN too where no label counts, and
+    where scikit-learn refuses an epoch that lacks samples of some class.
     """
 
     function: Any
@@ -54,10 +54,14 @@ class Scorer:
     def __call__(self, output: Any, target: Any) -> float:
         function = self.function
         if not self._of_classes(output, target):
+            if np.isnan(to_numpy(output)).any():
+                raise UndefinedError("an output is NaN")
             return self._of_numbers(output, target)
         scores, true = self.classes.labels(output, target)
         if not true.size:
             raise UndefinedError("no label counts")
+        if np.isnan(scores).any():  # scikit-learn refuses them, or would take them for a class
+            raise UndefinedError("an output is NaN")
         try:
             return self._score(scores, true) if _is_scorer(function) else self._value(scores, true)
         except ValueError as error:

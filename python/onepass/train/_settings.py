@@ -154,7 +154,8 @@ def _scheduler(run: Any, scheduler: Any) -> Any:
 
 
 def _metrics(run: Any, metrics: Any) -> dict[str, Metric]:
-    if vars(run).get("fitting") and run.position and metrics is not vars(run).get("metrics"):
+    inside = vars(run).get("fitting") and run.position and not run.epoch_begins
+    if inside and metrics is not vars(run).get("metrics"):
         raise ValueError(
             "Trainer: 'metrics' is set in the middle of an epoch, expected a hook between two "
             "epochs, on_epoch_begin or on_epoch_end: a metric is of a whole epoch"

@@ -68,6 +68,22 @@ class Totals:
             for name, metric in metrics.items()
         }
 
+    def refuse_others(self, metrics: Mapping[str, Metric]) -> None:
+        """Refuse metrics that the batches so far have not been counted in."""
+        if "loss" not in self.sums:
+            return  # all were skipped
+        lacking = [
+            name
+            for name, metric in metrics.items()
+            if (name not in self.sums if metric.parts is not None else not self.outputs)
+        ]
+        if lacking:
+            raise ValueError(
+                f"fit: 'metrics' has {lacking[0]!r}, expected those of the epoch's batches before: "
+                "the run goes on inside an epoch, and a metric is of a whole one; set it in "
+                "on_epoch_end, or resume from a checkpoint between two epochs"
+            )
+
     def mark(self) -> tuple[Any, int]:
         """The state now, for `go_back`; every step asks for it."""
         return self.sums.copy(), len(self.outputs)

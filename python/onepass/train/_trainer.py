@@ -46,13 +46,17 @@ class Trainer:
             ``ema_decay``, validation, ``evaluate`` and ``predict`` use ``optimizer.averages``, and
             so do the best weights and ``load_weights``. The model holds its own parameters
             before and after, trains on with them and keeps them after fit, unless EarlyStopping
-            restores the best weights, from which the averages then start again.
+            restores the best weights, from which the averages then start again, as they do from
+            those of ``load_weights`` (not from those of ``model.load_state_dict``, with which you
+            may swap weights yourself).
         metrics: of a whole epoch, not averages over batches. Names: ``"accuracy"``,
             ``"top_5_accuracy"`` (any number), ``"balanced_accuracy"``, ``"f1"``, ``"auc"``,
             ``"mse"``, ``"rmse"``, ``"mae"``, ``"r2"``, and those of scikit-learn's scorers and
             metrics, called as it calls them. Functions of (outputs, targets), as NumPy arrays. Or a
             dict of both, with names of your own. All but the accuracies, mse, rmse and mae keep an
-            epoch's outputs in memory. Ignored labels do not count in those of classes.
+            epoch's outputs in memory. Ignored labels do not count in those of classes. An output
+            with NaN is never right: in accuracy, top-k, balanced accuracy and f1 it is a wrong
+            answer; auc, those of numbers and scikit-learn's are NaN with it.
         callbacks: called in this order; ``Checkpoint`` runs after the others.
         scheduler: a schedule of ``optimizer``, stepped as its ``interval`` says: after each epoch
             (ReduceLROnPlateau with ``val_loss``, or with ``loss`` if there is no validation), or
@@ -339,7 +343,8 @@ class Trainer:
     def load_weights(dir: str | Path, model: T, *, which: str = "best") -> T:
         """Give ``model`` the weights of a checkpoint, to predict with; returns the model.
 
-        Neither the optimizer nor the schedule of the training is needed.
+        Neither the optimizer nor the schedule of the training is needed. Running averages that an
+        optimizer keeps of the model (``ema_decay``) start again from these weights.
 
         Args:
             dir: of ``save`` or of a Checkpoint.

@@ -6,6 +6,7 @@ import copy
 from typing import Any
 
 from onepass._array import copy_into
+from onepass._interruptions import to_the_end
 from onepass.nn._random import kept_random
 
 
@@ -44,4 +45,4 @@ class Unchanged:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self.restore()
+        to_the_end(self.restore)

@@ -8,9 +8,11 @@ import math
 import threading
 import weakref
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, Literal
 
 from onepass import _numbers as numbers
+from onepass._interruptions import to_the_end
 from onepass._keywords import SuggestsKeywords
 from onepass._one_thread import OneThread
 from onepass.optim.lr_scheduler import _zeros as zeros
@@ -123,11 +125,7 @@ class LRScheduler(SuggestsKeywords):
         """
         with self._alone:
             self._check(state_dict)
-            self._restore(state_dict)
-            if "lrs" in state_dict:
-                self._resume(state_dict)
-            else:  # a state of an earlier version
-                self._apply(self.last_epoch)
+            to_the_end(partial(self._load, state_dict))
 
     def __repr__(self) -> str:
         shown = []
@@ -139,6 +137,13 @@ class LRScheduler(SuggestsKeywords):
         shown += [f"interval={self.interval!r}"] * ("interval" not in self.__dict__)
         shown += [f"last_epoch={self.last_epoch}", f"lrs={self.get_last_lr()}"]
         return f"{type(self).__name__}({', '.join(shown)})"
+
+    def _load(self, state_dict: dict[str, Any]) -> None:
+        self._restore(state_dict)
+        if "lrs" in state_dict:
+            self._resume(state_dict)
+        else:  # a state of an earlier version
+            self._apply(self.last_epoch)
 
     # ---- for subclasses
 
