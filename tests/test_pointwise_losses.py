@@ -9,6 +9,7 @@ import pytest
 from cases import BFLOAT16, CASES, as_float64
 from helpers import Layout, assert_all_same, each_dtype
 from onepass import _C, config, nn, ops
+from onepass.train._weights import WeightedLoss
 
 NAMES = list(_C.pointwise_loss)
 each_name = pytest.mark.parametrize("name", NAMES)
@@ -214,3 +215,92 @@ def test_modules_are_the_functions(name):
     with pytest.raises(TypeError, match=f"{cls.__name__}.*reductoin.*reduction"):
         cls(reductoin="sum")
     assert BFLOAT16 is None or cls()(y.astype(BFLOAT16), target)[1].dtype == BFLOAT16
+
+
+@each_name
+@pytest.mark.parametrize("reduction", ["mean", "sum", "batchmean"])
+def test_weights_of_samples_weigh_losses_and_gradients(name, reduction):
+    """Σ w·l / Σ w with l the loss of a sample; a weight of 2 counts as the sample twice."""
+    cls = next(c for c in nn._pointwise_loss.PointwiseLoss.__subclasses__() if c.op is OPS[name])
+    if reduction not in cls.reductions:
+        pytest.skip("kl_div alone has batchmean")
+    rng = np.random.default_rng(0)
+    y, target = rng.uniform(0.1, 0.9, (2, 4, 3))
+    weight = np.array([1.0, 2, 0, 1])
+    twice = [0, 1, 1, 3]
+    loss, dy, divisor = WeightedLoss(cls(reduction=reduction))(y, target, weight)
+    want, each = cls(reduction=reduction)(y[twice], target[twice])
+    assert float(loss) == pytest.approx(float(want), rel=1e-12)
+    want_dy = np.stack([each[0], each[1] + each[2], np.zeros(3), each[3]])
+    np.testing.assert_allclose(dy, want_dy, rtol=1e-12, atol=1e-15)
+    assert divisor == {"mean": 12, "sum": None, "batchmean": 4}[reduction]
+
+
+def test_modules_with_options_match_pytorch():
+    torch = pytest.importorskip("torch")
+    rng = np.random.default_rng(0)
+    y, t = rng.standard_normal((6, 3)), rng.random((6, 3))
+    weight, labels = np.array([0.5, 1, 3]), np.array([0, 1, 2, 2, -100, 0])
+    w = torch.tensor(weight)
+    for ours, theirs, target in [
+        (nn.BCEWithLogitsLoss(pos_weight=weight), torch.nn.BCEWithLogitsLoss(pos_weight=w), t),
+        (nn.BCEWithLogitsLoss(pos_weight=[0.5, 1, 3]), torch.nn.BCEWithLogitsLoss(pos_weight=w), t),
+        (nn.SmoothL1Loss(beta=0.3), torch.nn.SmoothL1Loss(beta=0.3), t),
+        (nn.HuberLoss(delta=0.3), torch.nn.HuberLoss(delta=0.3), t),
+        (nn.KLDivLoss(reduction="batchmean"), torch.nn.KLDivLoss(reduction="batchmean"), t),
+        (nn.KLDivLoss(reduction="sum", log_target=True),
+         torch.nn.KLDivLoss(reduction="sum", log_target=True), t),
+        (nn.NLLLoss(weight), torch.nn.NLLLoss(w), labels),
+        (nn.NLLLoss([1, 2, 3], ignore_index=2, reduction="sum"),
+         torch.nn.NLLLoss(torch.tensor([1.0, 2, 3], dtype=torch.float64), ignore_index=2,
+                          reduction="sum"), np.abs(labels) % 3),
+    ]:  # fmt: skip
+        x = torch.tensor(y, requires_grad=True)
+        want = theirs(x, torch.tensor(target))
+        want.backward()
+        loss, dy = ours(y, target)
+        assert float(loss) == pytest.approx(want.item(), rel=1e-12)
+        np.testing.assert_allclose(dy, x.grad.numpy(), rtol=1e-12, atol=1e-15)
+        for name in ("weight", "pos_weight"):
+            if getattr(ours, name, None) is not None:
+                with pytest.raises(TypeError, match=f"{name}' is a ndarray.*as a tensor"):
+                    ours(torch.tensor(y, dtype=torch.bfloat16), torch.tensor(target))
+                setattr(ours, name, torch.tensor(getattr(ours, name)))
+        loss, dy = ours(torch.tensor(y), torch.tensor(target))
+        assert float(loss) == pytest.approx(want.item(), rel=1e-12)
+        assert isinstance(dy, torch.Tensor)
+
+
+def test_the_distance_of_histograms_is_scipys():
+    stats = pytest.importorskip("scipy.stats")
+    rng = np.random.default_rng(0)
+    p, q = rng.dirichlet(np.ones(9), (2, 5))
+    losses, _ = ops.wasserstein_1d(p, q, reduction="none")
+    bins = np.arange(9)
+    want = [stats.wasserstein_distance(bins, bins, a, b) for a, b in zip(p, q, strict=True)]
+    np.testing.assert_allclose(losses, want, rtol=1e-12)
+
+
+def test_a_loss_of_rows_without_rows_or_with_a_nan():
+    empty = np.zeros((0, 3), np.float32)
+    for loss, gradient in (
+        ops.wasserstein_1d(empty, empty),
+        ops.nll_loss(empty, np.zeros(0, np.int64)),
+    ):
+        assert math.isnan(float(loss))
+        assert gradient.shape == (0, 3)
+    for classes in (3, 100):
+        x = np.full((2, classes), 0.5, np.float32)
+        x[1, 2] = math.nan
+        losses, gradient = ops.wasserstein_1d(x, np.zeros_like(x), reduction="none")
+        assert np.isnan(losses).tolist() == [False, True]
+        assert np.isnan(gradient).any(axis=1).tolist() == [False, True]
+        losses, _ = ops.nll_loss(x, np.array([2, 1]), reduction="none")  # nobody asks for the NaN
+        assert losses.tolist() == [-0.5, -0.5]
+        losses, _ = ops.nll_loss(x, np.array([1, 2]), reduction="none")
+        assert np.isnan(losses).tolist() == [False, True]
+    with pytest.raises(TypeError, match=r"nll_loss: 'target' has dtype float32, expected integer"):
+        ops.nll_loss(np.zeros((2, 3), np.float32), np.zeros((2, 3), np.float32))
+    for shape in ((), (3, 0)):
+        with pytest.raises(ValueError, match=r"'input' has shape .*expected bins along the last"):
+            ops.wasserstein_1d(np.zeros(shape), np.zeros(shape))

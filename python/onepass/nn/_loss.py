@@ -83,25 +83,11 @@ class ClassLoss:
         return None if self.reduction == "sum" else float(self.weights(target).sum())
 
     def _weight(self, y: Array) -> Array | None:
-        weight: Any = self.weight
-        if weight is None or weight.dtype == y.dtype:
-            return weight
-        dtype = parameter_dtype(y)
-        if weight.dtype == dtype:
-            return weight
-        if is_tensor_of_torch(y):
-            if not is_tensor_of_torch(weight):
-                raise TypeError(
-                    f"{self._owner}: 'weight' is a {type(weight).__name__} and 'y' a Tensor, "
-                    "expected one: pass the weights as a tensor"
-                )
-            return weight.to(dtype)
-        if is_tensor_of_torch(weight) and isinstance(y, np.ndarray):
-            weight = to_numpy(weight)
-        with np.errstate(over="ignore", under="ignore"):
-            converted = weight.astype(dtype)
-        _check_weight(self._owner, weight, converted)
-        return converted
+        given = self.weight
+        weight = weight_beside(self._owner, "weight", given, y)
+        if weight is not None and weight is not given and not is_tensor_of_torch(y):
+            _check_weight(self._owner, given, weight)
+        return weight
 
     def to(self: L, device: str) -> L:
         """Move the class weights, as `Module.to` does."""
@@ -232,6 +218,30 @@ class NLLLoss(ClassLoss):
 
     def __repr__(self) -> str:
         return f"NLLLoss(ignore_index={self.ignore_index}, reduction={self.reduction!r})"
+
+
+def weight_beside(owner: str, name: str, weight: Any, y: Array) -> Any:
+    """Weights in the dtype of ``y``, or the one it computes in; None stays None.
+
+    Raises:
+        TypeError: ``y`` is a tensor of PyTorch and the weights are none.
+    """
+    if weight is None or weight.dtype == y.dtype:
+        return weight
+    dtype = parameter_dtype(y)
+    if weight.dtype == dtype:
+        return weight
+    if is_tensor_of_torch(y):
+        if not is_tensor_of_torch(weight):
+            raise TypeError(
+                f"{owner}: {name!r} is a {type(weight).__name__} and 'y' a Tensor, expected one: "
+                "pass the weights as a tensor"
+            )
+        return weight.to(dtype)
+    if is_tensor_of_torch(weight) and isinstance(y, np.ndarray):
+        weight = to_numpy(weight)
+    with np.errstate(over="ignore", under="ignore"):
+        return weight.astype(dtype, copy=False)
 
 
 def _check_weight(owner: str, given: Any, used: Any) -> None:

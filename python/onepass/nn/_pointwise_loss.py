@@ -15,9 +15,9 @@ import numpy as np
 
 from onepass import _numbers as numbers
 from onepass import ops
-from onepass._array import Array, is_tensor_of_torch, mover, parameter_dtype
+from onepass._array import Array, is_tensor_of_torch, mover
 from onepass._keywords import SuggestsKeywords
-from onepass.nn._loss import check_arrays
+from onepass.nn._loss import check_arrays, weight_beside
 
 __all__ = [
     "BCELoss",
@@ -164,11 +164,7 @@ class BCEWithLogitsLoss(PointwiseLoss, op=ops.bce_with_logits, outputs="logits")
         self.pos_weight = pos_weight
 
     def _options(self, y: Array) -> dict[str, Any]:
-        weight: Any = self.pos_weight
-        if weight is not None and weight.dtype != y.dtype:
-            dtype = parameter_dtype(y)
-            if weight.dtype != dtype:
-                weight = weight.to(dtype) if is_tensor_of_torch(weight) else weight.astype(dtype)
+        weight = weight_beside(type(self).__name__, "pos_weight", self.pos_weight, y)
         return {"pos_weight": weight}
 
     def to(self, device: str) -> BCEWithLogitsLoss:
