@@ -228,6 +228,25 @@ def _muon() -> Made:
     return functions, elements, elements * 20.0
 
 
+def _stored(state_dtype: str, size: int) -> Callable[[], Made]:
+    """AdamW with states of fewer bits beside the same step with those of float32."""
+
+    def make() -> Made:
+        from onepass import optim
+
+        def step(dtype: str | None) -> Function:
+            (p,), (g,) = _float32([(size,)])
+            own = optim.AdamW([p], lr=1e-5, state_dtype=dtype)
+            return lambda: own.step([g])
+
+        functions = {"onepass": step(state_dtype), "float32 states": step(None)}
+        # The parameter is read and written, the gradient read, each of two states read and written.
+        each = 2.0 if state_dtype == "bfloat16" else 1 + 4 / 256
+        return functions, size, size * (12 + 4 * each)
+
+    return make
+
+
 def _sparse_adam() -> Made:
     """2,048 rows, some of them named twice, of a table of 100,000 by 64."""
     from onepass import optim
@@ -312,6 +331,11 @@ WORKLOADS: dict[str, Callable[[], Made]] = {
     "bn+relu+dropout 8x512x7x7": _batch_norm((8, 512, 7, 7), "relu", 0.5),
     "bias+gelu(tanh) fwd+bwd 256x1024": _bias_gelu((256, 1024), "tanh"),
     "bias+gelu fwd+bwd 256x1024": _bias_gelu((256, 1024), "none"),
+    **{
+        f"adamw {dtype} states {name}": _stored(dtype, size)
+        for dtype in ("bfloat16", "int8")
+        for name, size in (("64k", 1 << 16), ("16M", 1 << 24))
+    },
     "muon 6 matrices 790k": _muon,
     "sparse adam 2048 rows": _sparse_adam,
     "lbfgs 10 iterations 1M": _lbfgs,

@@ -42,6 +42,12 @@ def riders_of(variant):
     return {name: value for name, value in RIDERS.items() if name not in refused}
 
 
+def may_be_coded(variant):
+    """Whether its states may be of 8 bits."""
+    opt = variant.make([np.ones(1, np.float32)])
+    return all(state.code is not None for state, _ in opt._kept_states())
+
+
 def label(riders):
     return "+".join(riders) or "none"
 
@@ -69,6 +75,8 @@ def rounded_at_random(x, dtype, random):
     cut = np.uint32(0x1FFF if kept == np.float16 else 0xFFFF)
     with np.errstate(over="ignore"):
         y = ((bits + (random & cut)) & ~cut).view(np.float32)
+        nearest = x.astype(kept).astype(np.float32)
+        y = np.where(np.isinf(y.astype(kept)) & np.isfinite(nearest), nearest, y)
     if kept == np.float16:
         least = np.abs(x) < 2.0**-14
         fine = np.floor(np.abs(down) * 2.0**44)

@@ -347,12 +347,13 @@ def test_norms_of_more_tiles_than_threads_of_a_block(simulator):
 
 
 RIDDEN = [v for v in VARIANTS if staged.riders_of(v)]
+CODED = [v for v in RIDDEN if staged.may_be_coded(v)]
 
 
 @pytest.mark.parametrize("variant", RIDDEN, ids=[v.label for v in RIDDEN])
 @each_dtype
 def test_stages_around_an_update_give_the_bits_of_the_cpu(simulator, variant, dtype):
-    """All riders at once and none but those of storage; views, late gradients, zeroed gradients."""
+    """All riders at once and one, states of fewer bits; views, late and zeroed gradients."""
 
     def run(riders, own, views):
         rng = np.random.default_rng(5)
@@ -373,7 +374,8 @@ def test_stages_around_an_update_give_the_bits_of_the_cpu(simulator, variant, dt
     narrow = [{"stochastic_rounding": True}, {"master_weights": True}] * (dtype.itemsize == 2)
     wide = [{"state_dtype": "bfloat16"}] * (dtype.itemsize < 8 and BFLOAT16 is not None)
     views = [lambda a: a[::2, 1:], lambda a: a.T, lambda a: a.ravel()[3:4001]]
-    for own in ({}, *narrow, *wide):
+    coded = [{"state_dtype": "int8"}] * (dtype.itemsize < 8 and variant in CODED)
+    for own in ({}, *narrow, *wide, *coded):
         all_of_it = staged.riders_of(variant)
         one = "ema_decay" if own or "cautious" not in all_of_it else "cautious"
         for riders in (all_of_it, {one: staged.RIDERS[one]}):

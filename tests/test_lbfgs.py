@@ -508,7 +508,7 @@ def test_wrong_use_has_one_error_and_changes_nothing():
     ("change", "words"),
     [
         (lambda e: e.pop("n_iter"), "lacks 'func_evals' and 'n_iter'"),
-        (lambda e: e.update(n_iter=-1), "expected numbers >= 0"),
+        (lambda e: e.update(n_iter=-1), "expected a whole number >= 0"),
         (lambda e: e.pop("ro"), "the state lacks ro"),
         (lambda e: e["ro"].pop(), "have 3, 3, 2 entries"),
         (lambda e: e.update(d=np.ones(3)), r"'d' has shape \(3,\), expected \(4,\)"),

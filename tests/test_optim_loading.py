@@ -39,7 +39,6 @@ NO_COUNTS = {
     "a word": "3",
     "bytes": b"3",
     "negative": -3,
-    "zero": 0,
     "a fraction": 2.5,
     "a 0-d fraction": np.array(2.5),
     "nan": math.nan,

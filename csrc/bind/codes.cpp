@@ -62,6 +62,9 @@ void define_codes(py::module_& m) {
   m.def("codes_of", &codes_of, py::arg("values"), py::arg("is_signed"), py::pos_only());
   m.def("values_of", &values_of, py::arg("codes"), py::arg("scales"), py::arg("is_signed"),
         py::pos_only());
+  m.attr("CODE_BLOCK") = kCodeBlock;
+  m.def("code_blocks", &code_blocks, py::arg("size"), py::pos_only());
+  m.def("scales_at", &scales_at, py::arg("size"), py::pos_only());
   m.def("coded_bytes", &coded_bytes, py::arg("size"), py::pos_only());
 }
 

@@ -167,9 +167,6 @@ void PlanArrays::open_slot(size_t i, PyObject* grad, Array* arrays) const {
 
 void PlanArrays::check_codes(const Array& a, const Array& param) const {
   const std::string given = a.label() + " has dtype " + dtype_text(a);
-  if (a.cuda_device >= 0)
-    type_error(op_, given + " on CUDA device " + std::to_string(a.cuda_device) +
-                        ", expected float32: states of 8 bits exist on the CPU alone");
   if (computing_type(param.dtype()) == DType::f64)
     type_error(op_, given + ", expected float64: " + param.label() + " is computed in float64");
   if (!has_stages()) type_error(op_, given + ", expected float32: the plan has no stages");

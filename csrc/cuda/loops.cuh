@@ -51,6 +51,26 @@ ONEPASS_DEVICE const StageTensor<T>* address_of(const StageTensor<T>& stages) {
 }
 ONEPASS_DEVICE std::nullptr_t address_of(std::nullptr_t) { return nullptr; }
 
+// Of this warp, for the states of a tile; null in a kernel that never has codes.
+template <class R>
+ONEPASS_DEVICE float* block_of_warp() {
+  if constexpr (R::kMayBeCoded) {
+    ONEPASS_SHARED(float, blocks, [kWarps][R::kStates * int(kCodeBlock)]);
+    return blocks[warp_of(threadIdx.x)];
+  } else {
+    return nullptr;
+  }
+}
+template <Way kWay, class R, class S>
+ONEPASS_DEVICE void move_codes(const TileWalk<R::kArity>& walk, const R& run, const S& stages) {
+  if constexpr (R::kMayBeCoded) {
+    if (!run.block) return;
+    if (kWay == Way::encode) warp_sync(kFullWarp);
+    move_block<kWay, R::kFirstState, R::kStates>(walk, stages.random, run.block);
+    warp_sync(kFullWarp);  // lanes have other elements in the update
+  }
+}
+
 template <class K, class T, int kGradient, bool kStaged, bool kStrided>
 ONEPASS_DEVICE void walk_tiles(const ElementwiseCall<T>& call, const unsigned char* bytes) {
   using R = Runner<K, T, kGradient, kStaged>;
@@ -58,12 +78,15 @@ ONEPASS_DEVICE void walk_tiles(const ElementwiseCall<T>& call, const unsigned ch
   if (riding.skip && !riding.zero_grad) return;
   Functors<K, T, kGradient, kStaged> functors(call, bytes);
   const int tile = call.shape.tile;
+  float* const block = block_of_warp<R>();
   for (TileWalk<R::kArity> walk(call.shape, bytes); walk.has_tile(); walk.next()) {
     const Entry<R::kArity>& entry = walk.entry();
     const int64_t begin = walk.begin();
     if (walk.is_new()) functors.select(entry);
     const auto stages = stages_of<kStaged>(functors, entry);
-    const R run{functors.selected(), riding, address_of(stages)};
+    const bool coded = R::kMayBeCoded && is_coded(entry.dtype(R::kFirstState));
+    const R run{functors.selected(), riding, address_of(stages), coded ? block : nullptr};
+    move_codes<Way::decode>(walk, run, stages);
     uint32_t word = 0;
     bool drawn = false;
     const auto draw = [&] {
@@ -82,6 +105,7 @@ ONEPASS_DEVICE void walk_tiles(const ElementwiseCall<T>& call, const unsigned ch
       if (range.from < range.to)
         run.template elements<kStrided>(entry, bytes, begin, range, draw());
     }
+    if (!riding.skip) move_codes<Way::encode>(walk, run, stages);
   }
   if constexpr (kGradient >= 0)
     if (call.shape.counter_count > 0 && !riding.skip) count_steps<K, kStaged>(call, bytes);

@@ -1,5 +1,6 @@
 // Runs a functor over the elements of a tile: loads, riders and stages in registers, stores.
 #pragma once
+#include "cuda/coded_states.cuh"
 #include "cuda/functors.cuh"
 
 ONEPASS_BEGIN
@@ -10,9 +11,12 @@ template <class K, class T, int kGradient, bool kStaged = false>
 struct Runner {
   using S = Signature<K>;
   static constexpr int kOwn = int(S::arity), kArity = kOwn + (kStaged ? kStageOperands : 0);
+  static constexpr int kFirstState = kGradient + 1, kStates = kOwn - kFirstState;
+  static constexpr bool kMayBeCoded = kStaged && sizeof(T) == 4 && kStates > 0;
   K k;
   Ride<T> ride;
   std::conditional_t<kStaged, const StageTensor<T>*, std::nullptr_t> stages;
+  float* block;  // the states of a tile in shared memory, if they are codes; else null
 
   static ONEPASS_HD constexpr bool reads(int o) { return o >= kOwn || S::reads(size_t(o)); }
   // Whether the tensor has the operand: it may do without those of stages.
@@ -23,6 +27,18 @@ struct Runner {
     if (o == kGradient) return ride.zero_grad;
     if (o >= kOwn) return has(entry, o) && !ride.skip;
     return S::writes(size_t(o)) && !ride.skip;
+  }
+
+  // Whether an operand is in `block`, and its element there.
+  ONEPASS_DEVICE bool in_block(int o) const {
+    if constexpr (kMayBeCoded) {
+      return block && o >= kFirstState && o < kOwn;
+    } else {
+      return false;
+    }
+  }
+  ONEPASS_DEVICE float* in_block(int o, int64_t at) const {
+    return block + (o - kFirstState) * int(kCodeBlock) + int(at % kCodeBlock);
   }
 
   // The argument for parameter J of the functor, from v[operand], the values of one element.
@@ -76,13 +92,25 @@ struct Runner {
                               bool kept) const {
     T v[kArity];
     ONEPASS_UNROLL
-    for (int o = 0; o < kArity; ++o)
-      v[o] = reads(o) && has(entry, o) ? load_element<T>(entry.operand(o), offset[o]) : T(0);
+    for (int o = 0; o < kArity; ++o) {
+      v[o] = T(0);
+      if (in_block(o)) {
+        v[o] = T(*in_block(o, at));
+      } else if (reads(o) && has(entry, o)) {
+        v[o] = load_element<T>(entry.operand(o), offset[o]);
+      }
+    }
     Words words = words_of(stages);
     apply(v, kept, at, &words);
     ONEPASS_UNROLL
-    for (int o = 0; o < kArity; ++o)
-      if (stores(entry, o)) store_element<T>(entry.operand(o), offset[o], v[o]);
+    for (int o = 0; o < kArity; ++o) {
+      if (!stores(entry, o)) continue;
+      if (in_block(o)) {
+        *in_block(o, at) = float(v[o]);
+      } else {
+        store_element<T>(entry.operand(o), offset[o], v[o]);
+      }
+    }
   }
 
   // A tile of units; loads of the next units are under way while one is computed, and those of the
@@ -122,15 +150,21 @@ struct Runner {
     if (!is_whole<W>(entry, at)) return;
     ONEPASS_UNROLL
     for (int o = 0; o < kArity; ++o)
-      if (reads(o) && has(entry, o)) raw[o] = fetch<W, T>(entry.operand(o), at);
+      if (reads(o) && has(entry, o) && !in_block(o)) raw[o] = fetch<W, T>(entry.operand(o), at);
   }
   template <int W>
   ONEPASS_DEVICE void unit(const Entry<kArity>& entry, int64_t at, const Raw* raw,
                            uint32_t kept) const {
     T v[kArity][W];
     ONEPASS_UNROLL
-    for (int o = 0; o < kArity; ++o)
-      if (reads(o) && has(entry, o)) decode<W, T>(raw[o], entry.dtype(o), v[o]);
+    for (int o = 0; o < kArity; ++o) {
+      if (in_block(o)) {
+        ONEPASS_UNROLL
+        for (int w = 0; w < W; ++w) v[o][w] = T(in_block(o, at)[w]);
+      } else if (reads(o) && has(entry, o)) {
+        decode<W, T>(raw[o], entry.dtype(o), v[o]);
+      }
+    }
     Words words = words_of(stages);
     ONEPASS_UNROLL
     for (int w = 0; w < W; ++w) {
@@ -142,8 +176,15 @@ struct Runner {
       for (int o = 0; o < kArity; ++o) v[o][w] = one[o];
     }
     ONEPASS_UNROLL
-    for (int o = 0; o < kArity; ++o)
-      if (stores(entry, o)) store_unit<W, T>(entry.operand(o), at, v[o]);
+    for (int o = 0; o < kArity; ++o) {
+      if (!stores(entry, o)) continue;
+      if (in_block(o)) {
+        ONEPASS_UNROLL
+        for (int w = 0; w < W; ++w) in_block(o, at)[w] = float(v[o][w]);
+      } else {
+        store_unit<W, T>(entry.operand(o), at, v[o]);
+      }
+    }
   }
 
   // Elements [from, to) of the tile at `begin`, neighbours by neighbouring lanes.

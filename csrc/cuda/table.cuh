@@ -10,6 +10,7 @@
 
 #include <vector>
 
+#include "core/codes.h"
 #include "cuda/dropout_bits.cuh"
 #include "cuda/folds.cuh"
 #include "cuda/launch.cuh"
@@ -105,6 +106,8 @@ class TileWalk {
   // Whether this is the first tile of its tensor for this warp.
   ONEPASS_DEVICE bool is_new() const { return is_new_; }
   ONEPASS_DEVICE const Entry<kArity>& entry() const { return entry_; }
+  // Where operand o is, read from the table: an index into registers would take local memory.
+  ONEPASS_DEVICE char* data(int o) const { return entries_[place_].data[o]; }
   // First element of the tile; below 0 if the tensor has a lead.
   ONEPASS_DEVICE int64_t begin() const { return (tile_ - entry_.first_tile) * size_ - entry_.lead; }
 
@@ -197,10 +200,14 @@ class TableBuilder {
       return tensor.size > 0 && (tensor.computing == DType::f64) == (sizeof(T) == 8);
     };
     int64_t elements = 0;
-    for (int64_t i = first; i < count; ++i)
-      if (belongs(tensors[i])) elements += tensors[i].size;
-    // A draw gives bits for 32 elements a lane.
-    if (!keep_order_ && elements < kManyElements) shape_.tile = int32_t(kSmallTile);
+    bool coded = false;
+    for (int64_t i = first; i < count; ++i) {
+      if (!belongs(tensors[i])) continue;
+      elements += tensors[i].size;
+      for (int o = 0; o < kArity; ++o) coded = coded || is_coded(operands_of(tensors[i])[o].dtype);
+    }
+    // A draw gives bits for 32 elements a lane. A tile of codes is a block of them.
+    if (coded || (!keep_order_ && elements < kManyElements)) shape_.tile = int32_t(kSmallTile);
     int64_t t = first;
     for (; t < count; ++t) {
       const Tensor& tensor = tensors[t];
@@ -258,7 +265,8 @@ class TableBuilder {
       e.data[o] = static_cast<char*>(operands[o].data);
       e.dtypes |= uint32_t(operands[o].dtype) << (4 * o);
       dense = dense && !operands[o].strides;
-      if (operands[o].data) narrow = narrow && size_of(operands[o].dtype) == 2;
+      if (operands[o].data && !is_coded(operands[o].dtype))
+        narrow = narrow && size_of(operands[o].dtype) == 2;
     }
     if (dense) {
       choose_path(&e, narrow);
@@ -277,7 +285,8 @@ class TableBuilder {
     const int width = narrow ? 8 : kUnit<T>;
     e->path = narrow ? Path::narrow_units : Path::units;
     for (int o = 0; o < kArity; ++o) {
-      if (!e->data[o]) continue;  // of a stage that the tensor does without
+      // Of a stage that the tensor does without, or codes, which decode_block reads.
+      if (!e->data[o] || is_coded(e->dtype(o))) continue;
       const int64_t size = size_of(e->dtype(o));
       const auto beyond =
           int64_t(reinterpret_cast<uintptr_t>(e->data[o]) % uintptr_t(width * size));

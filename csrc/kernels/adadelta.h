@@ -5,6 +5,7 @@
 #pragma once
 #include "core/math.h"
 #include "core/rule.h"
+#include "kernels/weight_decay.h"
 
 ONEPASS_BEGIN
 
@@ -27,7 +28,7 @@ struct Adadelta : Rule {
     ONEPASS_HD T kept() const { return shrink; }
 
     ONEPASS_HD void operator()(T& p, T g, T& v, T& u) const {
-      g = g + coupled * p;
+      g = with_decay(g, coupled, p);
       const T square = rho * v + gain * g * g;
       const T d = math::sqrt(u + eps) / math::sqrt(square + eps) * g;
       const T moved = rho * u + gain * d * d;

@@ -4,6 +4,7 @@
 #pragma once
 #include "core/math.h"
 #include "core/rule.h"
+#include "kernels/weight_decay.h"
 
 ONEPASS_BEGIN
 
@@ -27,7 +28,7 @@ struct Adagrad : Rule {
     ONEPASS_HD T kept() const { return shrink; }
 
     ONEPASS_HD void operator()(T& p, T g, T& s) const {
-      g = g + coupled * p;
+      g = with_decay(g, coupled, p);
       const T sum = s + g * g;
       const T to = p * shrink - step_size * (g / (math::sqrt(sum + inside) + outside));
       s = sum;

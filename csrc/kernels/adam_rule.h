@@ -10,6 +10,7 @@
 #pragma once
 #include "core/math.h"
 #include "core/rule.h"
+#include "kernels/weight_decay.h"
 
 ONEPASS_BEGIN
 
@@ -43,7 +44,7 @@ struct AdamRule : Rule {
     // Compute everything in values and store last: the references may alias, so an early store
     // forces the compiler to reload the others.
     ONEPASS_HD void operator()(T& p, T g, T& m, T& v, Maximum v_max) const {
-      if constexpr (!kDecoupled) g = g + decay * p;
+      if constexpr (!kDecoupled) g = with_decay(g, decay, p);
       const T mean = m + gain1 * (g - m);
       const T square = beta2 * v + gain2 * g * g;
       T under = square;

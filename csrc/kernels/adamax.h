@@ -6,6 +6,7 @@
 #pragma once
 #include "core/math.h"
 #include "core/rule.h"
+#include "kernels/weight_decay.h"
 
 ONEPASS_BEGIN
 
@@ -32,7 +33,7 @@ struct Adamax : Rule {
     ONEPASS_HD T kept() const { return shrink; }
 
     ONEPASS_HD void operator()(T& p, T g, T& m, T& u) const {
-      g = g + coupled * p;
+      g = with_decay(g, coupled, p);
       const T mean = m + gain * (g - m);
       const T largest = math::max(beta2 * u, math::abs(g) + inside);
       const T to = p * shrink - step_size * (mean / (largest + outside));

@@ -7,6 +7,7 @@
 #pragma once
 #include "core/math.h"
 #include "core/rule.h"
+#include "kernels/weight_decay.h"
 
 ONEPASS_BEGIN
 
@@ -34,7 +35,7 @@ struct Adopt : Rule {
 
     // Values first, stores last: see adam_rule.h.
     ONEPASS_HD void operator()(T& p, T g, T& m, T& v) const {
-      g = g + coupled * p;
+      g = with_decay(g, coupled, p);
       const T scaled = g / math::max(math::sqrt(v), eps);
       const T low = scaled < -most ? -most : scaled;  // not math::max: its NaN costs the vectors
       const T n = low > most ? most : low;

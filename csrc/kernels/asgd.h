@@ -9,6 +9,7 @@
 #pragma once
 #include "core/math.h"
 #include "core/rule.h"
+#include "kernels/weight_decay.h"
 
 ONEPASS_BEGIN
 
@@ -39,7 +40,7 @@ struct Asgd : Rule {
           averages(step > 1 && mu_ != 1) {}
 
     ONEPASS_HD void operator()(T& p, T g, T& ax) const {
-      g = g + weight_decay * p;
+      g = with_decay(g, weight_decay, p);
       const T to = p * shrink - eta * g;
       const T mean = ax + mu * (to - ax);
       ax = averages ? mean : to;

@@ -6,6 +6,7 @@
 #pragma once
 #include "core/math.h"
 #include "core/rule.h"
+#include "kernels/weight_decay.h"
 
 ONEPASS_BEGIN
 
@@ -25,7 +26,7 @@ struct Lamb : Rule {
           eps(T(eps_)),
           weight_decay(T(weight_decay_)) {}
     ONEPASS_HD T operator()(T p, T m, T v) const {
-      return of_mean * m / (math::sqrt(v) * correction + eps) + weight_decay * p;
+      return with_decay(of_mean * m / (math::sqrt(v) * correction + eps), weight_decay, p);
     }
   };
 

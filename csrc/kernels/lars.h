@@ -5,6 +5,7 @@
 // 2017.
 #pragma once
 #include "core/rule.h"
+#include "kernels/weight_decay.h"
 
 ONEPASS_BEGIN
 
@@ -43,7 +44,7 @@ struct Lars : Rule {
     }
 
     ONEPASS_HD void operator()(T& p, T g, Buffer b) const {
-      const T d = ratio * (g + weight_decay * p);
+      const T d = ratio * with_decay(g, weight_decay, p);
       if constexpr (is_present<Buffer>) {
         const T buffer = momentum * b + d;
         const T ahead = d + momentum * buffer;

@@ -10,6 +10,7 @@
 #pragma once
 #include "core/math.h"
 #include "core/rule.h"
+#include "kernels/weight_decay.h"
 
 ONEPASS_BEGIN
 
@@ -50,7 +51,7 @@ struct RAdam : Rule {
 
     // Values first, stores last: see adam_rule.h.
     ONEPASS_HD void operator()(T& p, T g, T& m, T& v) const {
-      g = g + coupled * p;
+      g = with_decay(g, coupled, p);
       const T mean = m + gain1 * (g - m);
       const T square = beta2 * v + gain2 * g * g;
       const T under = adaptive ? math::sqrt(square) + eps : T(1);

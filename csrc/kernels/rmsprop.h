@@ -8,6 +8,7 @@
 #pragma once
 #include "core/math.h"
 #include "core/rule.h"
+#include "kernels/weight_decay.h"
 
 ONEPASS_BEGIN
 
@@ -36,7 +37,7 @@ struct Rmsprop : Rule {
     ONEPASS_HD T kept() const { return shrink; }
 
     ONEPASS_HD void operator()(T& p, T g, T& v, Buffer b, Average a) const {
-      g = g + coupled * p;
+      g = with_decay(g, coupled, p);
       const T square = alpha * v + gain * g * g;
       T under = square, mean = T(0);
       if constexpr (is_present<Average>) {

@@ -51,10 +51,14 @@ ONEPASS_HD BFloat16 dithered(float x, uint32_t random) {
 
 // bfloat16 cuts off 16 bits, float16 13 of a normal number: random ones are added to them, and the
 // carry rounds up. A float16 subnormal is a multiple of 2^-24: 20 bits below that one are compared.
+// Only a number that rounds to infinity to nearest becomes one.
 ONEPASS_HD float stochastic_rounding(float x, DType dtype, uint32_t random) {
   const uint32_t bits = math::to_bits(x);
   const uint32_t cut = dtype == DType::f16 ? 0x1fffu : 0xffffu;
-  const uint32_t rounded = (bits + (random & cut)) & ~cut;
+  uint32_t rounded = (bits + (random & cut)) & ~cut;
+  const uint32_t most = dtype == DType::f16 ? 0x477fe000u : 0x7f7f0000u;  // the largest, below Inf
+  const uint32_t sign = bits & 0x80000000u, magnitude = bits ^ sign;
+  if (magnitude <= most + cut / 2 && (rounded ^ sign) > most) rounded = sign | most;
   const float a = math::abs(x);
   const int32_t fine = int32_t((a < 0x1p-14f ? a : 0.0f) * 0x1p44f);
   const float small = float((fine + int32_t(random & 0xfffffu)) >> 20) * 0x1p-24f;

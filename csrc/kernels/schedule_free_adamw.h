@@ -3,6 +3,7 @@
 // Defazio et al., The Road Less Scheduled, 2024.
 #pragma once
 #include "kernels/schedule_free.h"
+#include "kernels/weight_decay.h"
 
 ONEPASS_BEGIN
 
@@ -35,7 +36,7 @@ struct ScheduleFreeAdamW : Rule {
 
     ONEPASS_HD void operator()(T& y, T g, T& z, T& v) const {
       const T square = beta2 * v + gain2 * g * g;
-      const T u = g / (math::sqrt(square) * correction + eps) + weight_decay * y;
+      const T u = with_decay(g / (math::sqrt(square) * correction + eps), weight_decay, y);
       move(y, u, z);
       v = square;
     }

@@ -2,6 +2,7 @@
 // Defazio et al., The Road Less Scheduled, 2024.
 #pragma once
 #include "kernels/schedule_free.h"
+#include "kernels/weight_decay.h"
 
 ONEPASS_BEGIN
 
@@ -27,7 +28,9 @@ struct ScheduleFreeSgd : Rule {
         : weight_decay(T(weight_decay_)),
           move(lr, momentum, warmup_steps, r, power, step, weight_sum, lr_max) {}
 
-    ONEPASS_HD void operator()(T& y, T g, T& z) const { move(y, g + weight_decay * y, z); }
+    ONEPASS_HD void operator()(T& y, T g, T& z) const {
+      move(y, with_decay(g, weight_decay, y), z);
+    }
   };
 };
 

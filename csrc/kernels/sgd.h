@@ -6,6 +6,7 @@
 // the first step sets b = lr·g.
 #pragma once
 #include "core/rule.h"
+#include "kernels/weight_decay.h"
 
 ONEPASS_BEGIN
 
@@ -33,7 +34,7 @@ struct Sgd : Rule {
     ONEPASS_HD T kept() const { return shrink; }
 
     ONEPASS_HD void operator()(T& p, T g, Buffer b) const {
-      const T d = g + coupled * p;
+      const T d = with_decay(g, coupled, p);
       if constexpr (is_present<Buffer>) {
         const T own = keep * d;
         const T moved = momentum * b + own;

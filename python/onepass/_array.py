@@ -185,6 +185,14 @@ def scalar(value: float, like: Array) -> Any:
         return lib.asarray(value, dtype)
 
 
+def negative(x: Array) -> Array:
+    """A new array of -x, also without axes."""
+    if library(x) is not np:
+        return -x
+    own = as_ndarray(x)
+    return np.negative(own, out=np.empty_like(own, subok=False))
+
+
 def copy_into(to: Array, value: Any) -> None:
     """Overwrites an array with another of the same shape, or with a number."""
     lib = library(to)

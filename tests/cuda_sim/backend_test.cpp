@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "core/backend.h"
+#include "core/codes.h"
 #include "cusim.h"
 #include "kernels/activation_list.h"
 #include "kernels/loss_list.h"
@@ -322,14 +323,53 @@ void staged(Run<Elementwise> update, DType dtype, std::string* bits) {
   }
   for (const Buffer& b : buffers) b.append_to(bits);
 }
+// Updates whose states are codes of 8 bits: a whole block of them and a part of one.
+template <class K>
+void coded(Run<Elementwise> update, DType dtype, std::string* bits) {
+  constexpr int kOwn = int(Signature<K>::arity), kHyper = int(K::hyper.size);
+  if (kOwn == 2 || dtype == DType::f64) return;
+  const int64_t shape[] = {6, 51}, permuted[] = {1, 6}, size = 306;
+  for (const int64_t* strides : {static_cast<const int64_t*>(nullptr), permuted}) {
+    Buffer param(dtype, size, 1), grad(dtype, size, 2);
+    std::vector<Operand> operands{param.operand(strides), grad.operand()};
+    std::vector<std::vector<float>> states;
+    for (int o = 2; o < kOwn; ++o) {
+      states.emplace_back(size_t(onepass::coded_bytes(size)) / sizeof(float), 0.5f);
+      std::memset(states.back().data(), 40 + o, size_t(onepass::scales_at(size)));
+      const DType kind = o % 2 ? onepass::kUnsignedCodes : onepass::kSignedCodes;
+      operands.push_back({states.back().data(), kind, nullptr});
+    }
+    operands.resize(kOwn + 2);
+    std::vector<Tensor> tensors{tensor_of(size, DType::f32, operands, shape)};
+    std::vector<double> row(kOptions.begin(), kOptions.begin() + kHyper);
+    double stages[kStageValues] = {};
+    stages[kNoise] = 0.1;
+    stages[kDither] = 1;
+    stages[kStageStep] = 3;
+    row.insert(row.end(), stages, stages + kStageValues);
+    Elementwise call = call_on(tensors, row);
+    call.stages.active = call.stages.in_order = true;
+    call.stages.first = kOwn;
+    call.stages.seed = 5;
+    std::vector<double> norms(2, 2.0);
+    call.norms = norms.data();
+    call.norm_count = 2;
+    run("coded", update, cuda.elementwise_workspace(call), call);
+    param.append_to(bits);
+    for (const auto& s : states)
+      bits->append(reinterpret_cast<const char*>(s.data()), s.size() * sizeof(float));
+  }
+}
 void all_staged(std::string* bits) {
   int rule = -1;
   onepass::cuda::for_each_variant(onepass::cuda::Updates{}, [&](auto, auto variant) {
     rule += variant.on == 0;
     if (!cuda.update[rule]) return;
-    for (const DType d : dtypes())
-      staged<typename decltype(variant)::template Kernel<float>>(cuda.update[rule][variant.on], d,
-                                                                 bits);
+    for (const DType d : dtypes()) {
+      using K = typename decltype(variant)::template Kernel<float>;
+      staged<K>(cuda.update[rule][variant.on], d, bits);
+      coded<K>(cuda.update[rule][variant.on], d, bits);
+    }
   });
 }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from onepass._numbers import in_range
 
@@ -91,6 +91,17 @@ SQUARES = frozenset(
         *("row_var", "col_var", "variance"),
     }
 )
+# Averages of gradients; with those of squares the states that a code of 8 bits holds well enough.
+_AVERAGES = frozenset({"exp_avg", "momentum_buffer", "exp_avg_slow", "exp_avg_fast"})
+
+
+def code_of(key: str) -> Literal["uint8", "int8"] | None:
+    """The dtype of the codes of a state (csrc/core/codes.h); None: 8 bits would lose too much."""
+    if key in SQUARES:
+        return "uint8"
+    return "int8" if key in _AVERAGES else None
+
+
 # An option, its limits, the option without which it counts as 0, the least number that is surely in
 # the range, the number below which it is.
 Read = tuple[str, Limits, str | None, float, float]

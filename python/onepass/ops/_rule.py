@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple
 from onepass import _C
 from onepass._numbers import flag, one_of
 from onepass.ops._compat import libraries
-from onepass.ops._ranges import RANGES, SCALAR_RANGES, Limits, Range, reads, several
+from onepass.ops._ranges import RANGES, SCALAR_RANGES, Limits, Range, code_of, reads, several
 
 Options = Mapping[str, Any]
 Launch = tuple[str, tuple[str | None, ...]]  # a kernel, and its states; None: without that one
@@ -46,6 +46,11 @@ class State(NamedTuple):
     @property
     def plural(self) -> str:
         return self.named or f"{self.key}s"
+
+    @property
+    def code(self) -> Literal["uint8", "int8"] | None:
+        """The dtype of its codes of 8 bits; None: it is not stored so."""
+        return code_of(self.key) if self.each == "element" else None
 
     def shape(self, parameter: Sequence[int]) -> tuple[int, ...] | None:
         """Its shape beside a parameter of that shape; None: such a parameter does without it.
@@ -265,15 +270,18 @@ def _formulas(kernel: str, more: Mapping[str, Options] | None) -> dict[str, dict
     return {name: {**known.get(name, known["torch"]), **row} for name, row in rows.items()}
 
 
+def each(owner: str, option: str, groups: Sequence[Options]) -> bool | tuple[bool, ...]:
+    """A flag of all groups; where it differs, of each."""
+    # None stands for False in old files of torch's.
+    flags = [flag(owner, option, group[option] or False) for group in groups]
+    return flags[0] if len(set(flags)) == 1 else tuple(flags)
+
+
 def uniform(owner: str, option: str, groups: Sequence[Options]) -> bool:
     """An option that one launch cannot vary between groups."""
-    # None stands for False in old files of torch's.
-    value = flag(owner, option, groups[0][option] or False)
-    for group in groups[1:]:
-        if flag(owner, option, group[option] or False) != value:
-            raise ValueError(
-                f"{owner}: {option!r} differs between groups; use one optimizer for each"
-            )
+    value = each(owner, option, groups)
+    if isinstance(value, tuple):
+        raise ValueError(f"{owner}: {option!r} differs between groups; use one optimizer for each")
     return value
 
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from onepass import _C
 from onepass._array import Array, copy_into, is_floating, is_torch, library, to_numpy
+from onepass._array import negative as negative_array
 from onepass.ops._ranges import Limits, Range
 from onepass.ops._rule import Launch, Options, Rule, State
 from onepass.ops._step import (
@@ -215,6 +216,13 @@ def zero(grad: Gradient) -> None:
         copy_into(grad[1], 0.0)
     else:
         grad.detach()._values().zero_()
+
+
+def negative(grad: Gradient) -> Gradient:
+    """A copy with the other sign."""
+    if isinstance(grad, (tuple, list)):
+        return grad[0], negative_array(grad[1])
+    return -grad
 
 
 @shared_docs

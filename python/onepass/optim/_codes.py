@@ -1,10 +1,12 @@
 """States of 8 bits: their memory, how a state_dict shows them, and loading them.
 
-csrc/core/codes.h has the code. A state is one array of bytes, the codes and then the scales.
+csrc/core/codes.h has the code and the layout: a state is one array of bytes, the codes and then the
+scales.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -13,108 +15,141 @@ import numpy as np
 from onepass import _C
 from onepass._array import (
     Array,
+    DType,
     beside,
     brought_to,
     is_torch,
     library,
-    parameter_dtype,
     to_numpy,
-    zeros,
 )
-from onepass.ops._ranges import SQUARES
+from onepass.ops._ranges import code_of
+from onepass.ops._rule import State
+from onepass.optim._states import Owner, Storage, alike, together
 
 # End the keys of codes and scales in a state_dict. The key of the state itself is not there:
 # PyTorch would take codes for numbers.
 CODES, SCALE = "_codes", "_scale"
-_BLOCK = 256
-# The states that a code of 8 bits holds well enough, see `refusal`.
-_FIT = SQUARES | {"exp_avg", "momentum_buffer", "exp_avg_slow", "exp_avg_fast"}
+_LINE = 64  # bytes
 
 
 class Parts(NamedTuple):
-    """Views of a state: codes of the parameter's shape, and a scale for each 256 of them."""
+    """Views of a state: codes of the parameter's shape, and a scale for each block of them."""
 
     codes: Array
     scales: Array
 
 
-def refusal(keys: Sequence[str], arrays: Sequence[Array]) -> str | None:
-    """Why states of these keys and parameters are not stored in 8 bits."""
-    for key in keys:
-        if key not in _FIT:
-            return f"8 bits would lose too much of {key!r}"
-    for index, array in enumerate(arrays):
-        if parameter_dtype(array).itemsize == 8:
-            return f"parameter {index} has dtype {array.dtype}"
-        lib = library(array)
-        if lib is not np and not (is_torch(lib) and array.device.type == "cpu"):
-            return f"parameter {index} lies on a device, and states of 8 bits on the CPU alone"
-    return None
+class CodedStorage(Storage):
+    """States of 8 bits; `State.code` says which there are."""
+
+    def __init__(self) -> None:
+        super().__init__("int8")
+
+    def refusal(self, states: Sequence[State], arrays: Sequence[Array]) -> str | None:
+        for state in states:
+            if state.code is None:
+                return (
+                    f"expected None or 'bfloat16', since 8 bits would lose too much of "
+                    f"{state.key!r}"
+                )
+        return super().refusal(states, arrays)
+
+    def refuse_changed(
+        self,
+        owner: Owner,
+        states: Mapping[str, Sequence[Array]],
+        shapes: Sequence[tuple[int, ...]],
+        arrays: Sequence[Array],
+    ) -> None:
+        """ValueError for a parameter of another shape than its codes were made for: their memory
+        does not say it. They serve every dtype that is not refused."""
+        for index, (shape, array) in enumerate(zip(shapes, arrays, strict=False)):
+            if shape != tuple(array.shape):
+                raise ValueError(
+                    f"{owner.name}: {owner.parameter(index)} has shape {tuple(array.shape)}, "
+                    f"expected {shape}, that of its states of 8 bits: make the optimizer after "
+                    "changing the parameter"
+                )
+
+    def follow(
+        self,
+        owner: str,
+        state: State,
+        arrays: Sequence[Array],
+        held: Sequence[Array],
+        starts: Sequence[float],
+    ) -> list[Array]:
+        states = [brought_to(array, own) for array, own in zip(arrays, held, strict=False)]
+        first = len(states)
+        new = arrays[first:]
+        states += [None] * len(new)
+
+        def dtype_of(array: Array) -> DType:
+            return _dtype(state, array)
+
+        for group in alike(new, dtype_of):
+            sizes = [_C.coded_bytes(math.prod(new[i].shape)) for i in group]
+            like = new[group[0]]
+            for i, part in zip(group, together(sizes, _LINE, dtype_of(like), like), strict=True):
+                states[first + i] = part
+        for i in range(first, len(arrays)):
+            if starts[i] != 0:
+                self.put(state, states[i], tuple(arrays[i].shape), starts[i])
+        return states
+
+    def put(self, state: State, held: Array, shape: tuple[int, ...], value: Any) -> None:
+        """Each number becomes its nearest code."""
+        numbers = to_numpy(value) if hasattr(value, "shape") else value
+        values = np.ascontiguousarray(np.broadcast_to(np.asarray(numbers, np.float32), shape))
+        held[...] = beside(held, _C.codes_of(values, state.code == "int8").view(state.code))
+
+    def shown(
+        self, state: State, held: Sequence[Array], shapes: Sequence[tuple[int, ...]]
+    ) -> dict[str, list[Any]]:
+        pairs = [parts(own, shape) for own, shape in zip(held, shapes, strict=True)]
+        return {
+            f"{state.key}{CODES}": [pair.codes for pair in pairs],
+            f"{state.key}{SCALE}": [pair.scales for pair in pairs],
+        }
+
+    def load(
+        self,
+        state: State,
+        held: Array,
+        shape: tuple[int, ...],
+        entry: Mapping[str, Any],
+        start: float,
+    ) -> None:
+        """Codes as they are, where the entry has them; else as `put` does."""
+        found: Parts | None = entry.get(f"{state.key}{CODES}")
+        if found is None:
+            super().load(state, held, shape, entry, start)
+        else:
+            own = parts(held, shape)
+            own.codes[...] = beside(held, to_numpy(found.codes))
+            own.scales[...] = beside(held, to_numpy(found.scales))
 
 
-def refuse_other_shapes(
-    owner: str, before: Sequence[tuple[int, ...]], arrays: Sequence[Array]
-) -> None:
-    """ValueError for a parameter of another shape than its codes were made for: their memory does
-    not say it."""
-    for index, (shape, array) in enumerate(zip(before, arrays, strict=False)):
-        if shape != tuple(array.shape):
-            raise ValueError(
-                f"{owner}: parameter {index} has shape {tuple(array.shape)}, expected {shape}, "
-                "that of its states of 8 bits: make the optimizer after changing the parameter"
-            )
-
-
-def follow(
-    key: str, arrays: Sequence[Array], held: Sequence[Array], starts: Sequence[float]
-) -> list[Array]:
-    """A state for each parameter: those held, moved to where it lies, and new ones after them."""
-    states = [brought_to(array, state) for array, state in zip(arrays, held, strict=False)]
-    first = len(states)
-    new = arrays[first:]
-    sizes = [_C.coded_bytes(_size(array)) for array in new]
-    rooms = [-(-size // 64) * 64 for size in sizes]
-    kinds = [(library(array), str(getattr(array, "device", "cpu"))) for array in new]
-    if len(set(kinds)) == 1:  # one stretch of memory
-        buffer, begin = zeros((sum(rooms),), _dtype(key, new[0]), new[0]), 0
-        for size, room in zip(sizes, rooms, strict=True):
-            states.append(buffer[begin : begin + size])
-            begin += room
-    else:
-        states += [zeros((n,), _dtype(key, a), a) for n, a in zip(sizes, new, strict=True)]
-    for array, state, start in zip(new, states[first:], starts[first:], strict=True):
-        if start != 0:
-            put(key, state, tuple(array.shape), start)
-    return states
+def storage_of(wanted: str | None) -> Storage:
+    """What ``state_dtype`` asks for."""
+    return CodedStorage() if wanted == "int8" else Storage(wanted)
 
 
 def parts(state: Array, shape: tuple[int, ...]) -> Parts:
-    """What a state_dict shows of a state."""
-    size = 1
-    for extent in shape:
-        size *= int(extent)
-    scales = state[len(state) - 4 * -(-size // _BLOCK) :]
+    """What a state_dict shows of a state of a parameter of that shape."""
+    size = math.prod(shape)
     lib = library(state)
-    return Parts(state[:size].reshape(shape), scales.view(lib.float32))
-
-
-def put(key: str, state: Array, shape: tuple[int, ...], value: Any) -> None:
-    """Fills a state with numbers, each as its nearest code; an array or one number for all."""
-    numbers = to_numpy(value) if hasattr(value, "shape") else value
-    values = np.ascontiguousarray(np.broadcast_to(np.asarray(numbers, np.float32), shape))
-    coded = _C.codes_of(values, key not in SQUARES)
-    state[:] = beside(state, coded.view(np.uint8 if key in SQUARES else np.int8))
-
-
-def put_parts(state: Array, shape: tuple[int, ...], value: Parts) -> None:
-    """Fills a state with codes and scales as they are."""
-    own = parts(state, shape)
-    own.codes[...] = beside(state, to_numpy(value.codes))
-    own.scales[...] = beside(state, to_numpy(value.scales))
+    scales = state[_C.scales_at(size) : _C.coded_bytes(size)].view(lib.float32)
+    if is_torch(lib) and size > 0:
+        # A storage of their own in the same memory: torch.save takes no storage of two dtypes.
+        scales = lib.from_dlpack(scales)
+    elif is_torch(lib):
+        scales = scales.clone()
+    return Parts(state[:size].reshape(shape), scales)
 
 
 def decoded(owner: str, state_dict: Any) -> Any:
-    """A state_dict with numbers where it has codes; `as_saved` finds the codes.
+    """A state_dict with numbers where it has codes, beside which they stay, as `Parts`.
 
     Raises:
         ValueError: codes without fitting scales.
@@ -131,40 +166,24 @@ def decoded(owner: str, state_dict: Any) -> Any:
     return {**state_dict, "state": entries}
 
 
-def as_saved(entry: Mapping[str, Any], key: str) -> Parts | None:
-    """The codes of an entry that `decoded` has seen."""
-    found: Parts | None = entry.get(f"{key}{CODES}")
-    return found
-
-
 def _values(owner: str, label: str, key: str, found: Parts) -> Array:
-    wanted = np.dtype(np.uint8 if key in SQUARES else np.int8)
+    wanted = np.dtype(code_of(key) or "int8")
     try:
         codes, scales = map(to_numpy, found)
         fits = codes.dtype == wanted and scales.dtype == np.float32
-        fits = fits and scales.shape == (-(-codes.size // _BLOCK),)
+        fits = fits and scales.shape == (_C.code_blocks(codes.size),)
         fits = fits and bool((np.isnan(scales) | (scales >= 0)).all())
     except (TypeError, ValueError):
         fits = False
     if not fits:
         raise ValueError(
             f"{owner}.load_state_dict: {label} has codes, expected them of {wanted} and a "
-            "float32 scale >= 0 for each 256 of them; nothing was changed"
+            f"float32 scale >= 0 for each {_C.CODE_BLOCK} of them; nothing was changed"
         )
     flat = np.ascontiguousarray(codes).view(np.uint8).ravel()
-    return _C.values_of(flat, scales, key not in SQUARES).reshape(codes.shape)
+    return _C.values_of(flat, scales, wanted == np.int8).reshape(codes.shape)
 
 
-def _dtype(key: str, like: Array) -> Any:
+def _dtype(state: State, like: Array) -> Any:
     lib = library(like)
-    unsigned = key in SQUARES
-    if is_torch(lib):
-        return lib.uint8 if unsigned else lib.int8
-    return np.dtype(np.uint8 if unsigned else np.int8)
-
-
-def _size(array: Array) -> int:
-    size = 1
-    for extent in array.shape:
-        size *= int(extent)
-    return size
+    return getattr(lib, state.code or "") if is_torch(lib) else np.dtype(state.code)

@@ -11,6 +11,21 @@ from onepass.optim._riders import OF_GROUPS, OF_OPTIMIZER
 from onepass.optim._states import is_array
 from onepass.optim._torch_options import refuse_unmet
 
+# Arguments of a constructor that are not options of a group, where they would do nothing.
+OF_CONSTRUCTOR = ("compat", "diagnostics", *OF_OPTIMIZER)
+
+
+def refuse_no_group(owner: str, group: Any) -> None:
+    """TypeError for what is not a dict, ValueError for one without "params"."""
+    if not isinstance(group, Mapping):
+        raise TypeError(f"{owner}: a group is a {type(group).__name__}, expected a dict")
+    if "params" not in group:
+        shown = ", ".join(map(repr, group))
+        raise ValueError(
+            f"{owner}: a group has the keys {shown}, expected 'params' and options; for a dict of "
+            "arrays pass list(arrays.values())"
+        )
+
 
 def group_dicts(owner: str, params: Any) -> list[Mapping[str, Any]]:
     """The group dicts of a constructor's ``params``: parameters alone are one group.
@@ -33,14 +48,7 @@ def filled(
         ValueError: no parameters, or one that is computed. TypeError: a key that is nearly an
             option, or one of other optimizers.
     """
-    if not isinstance(group, Mapping):
-        raise TypeError(f"{owner}: a group is a {type(group).__name__}, expected a dict")
-    if "params" not in group:
-        shown = ", ".join(map(repr, group))
-        raise ValueError(
-            f"{owner}: a group has the keys {shown}, expected 'params' and options; for a dict of "
-            "arrays pass list(arrays.values())"
-        )
+    refuse_no_group(owner, group)
     for key in group:
         if key in defaults or key == "params":
             continue
@@ -90,6 +98,6 @@ def _is_parameter(value: Any) -> bool:
 
 def _options_of_all() -> set[str]:
     """Options of optimizers. In a group of one that lacks them they would do nothing."""
-    return {"compat", "maximize", *OF_GROUPS, *OF_OPTIMIZER}.union(
+    return {*OF_CONSTRUCTOR, "maximize", *OF_GROUPS}.union(
         *(rule.options for rule in RULES.values())
     )

@@ -307,6 +307,19 @@ def _memory_of(reader: Reader, flat: Flat, entry: Any) -> Memory:
         except (TypeError, ValueError):
             raise reader.refuse(f"{name!r} is {entry[name]!r}, expected a finite number") from None
 
+    def count(name: str) -> int:
+        value = number(name)
+        if not (value.is_integer() and 0 <= value < 2**63):
+            raise reader.refuse(
+                f"{name!r} is {entry[name]!r}, expected a whole number >= 0 and < 2**63"
+            )
+        return int(value)
+
+    def listed(name: str) -> list[Any]:
+        if not isinstance(entry[name], (list, tuple)):
+            raise reader.refuse(f"{name!r} is a {type(entry[name]).__name__}, expected a list")
+        return list(entry[name])
+
     def vector(name: str, value: Any) -> Any:
         shape = tuple(getattr(value, "shape", ("no array",)))
         if shape != (flat.size,):
@@ -315,17 +328,21 @@ def _memory_of(reader: Reader, flat: Flat, entry: Any) -> Memory:
 
     if not isinstance(entry, Mapping) or not {"func_evals", "n_iter"} <= entry.keys():
         raise reader.refuse("the state lacks 'func_evals' and 'n_iter', expected that of an LBFGS")
-    evals, n_iter = int(number("func_evals")), int(number("n_iter"))
-    if min(evals, n_iter) < 0:
-        raise reader.refuse(f"'func_evals' is {evals}, 'n_iter' is {n_iter}, expected numbers >= 0")
+    evals, n_iter = count("func_evals"), count("n_iter")
     if n_iter == 0:
         return Memory(evals)
     if missing := sorted(set(Memory._fields) - set(entry)):
         raise reader.refuse(f"the state lacks {', '.join(missing)}")
-    lists = [list(entry[name]) for name in ("old_dirs", "old_stps", "ro")]
+    lists = [listed(name) for name in ("old_dirs", "old_stps", "ro")]
     if len({len(values) for values in lists}) > 1:
         lengths = ", ".join(str(len(values)) for values in lists)
         raise reader.refuse(f"'old_dirs', 'old_stps' and 'ro' have {lengths} entries")
+    try:
+        curvatures = [numbers.in_range("", "ro", value) for value in lists[2]]
+    except (TypeError, ValueError):
+        raise reader.refuse(f"'ro' is {lists[2]!r}, expected finite numbers") from None
+    if number("t") < 0:
+        raise reader.refuse(f"'t' is {entry['t']!r}, expected a step length >= 0")
     return Memory(
         evals,
         n_iter,
@@ -333,7 +350,7 @@ def _memory_of(reader: Reader, flat: Flat, entry: Any) -> Memory:
         t=number("t"),
         old_dirs=tuple(vector("old_dirs", y) for y in lists[0]),
         old_stps=tuple(vector("old_stps", s) for s in lists[1]),
-        ro=tuple(float(r) for r in lists[2]),
+        ro=tuple(curvatures),
         H_diag=number("H_diag"),
         prev_flat_grad=vector("prev_flat_grad", entry["prev_flat_grad"]),
         prev_loss=number("prev_loss"),

@@ -11,11 +11,11 @@ from onepass._array import Array, empty, parameter_dtype, zeros_like
 from onepass.ops import _muon as ops
 from onepass.ops._muon import COEFFICIENTS, Coefficients
 from onepass.ops._ranges import Range, several
-from onepass.ops._rule import Options, Rule, State, uniform
+from onepass.ops._rule import Options, Rule, State, each
 from onepass.ops._step import RULES, Betas, StepInfo, take_step, was_skipped
 from onepass.optim._optimizer import Optimizer, Parameters
 from onepass.optim._per_parameter import ArrayWatch
-from onepass.optim._states import follow
+from onepass.optim._states import is_array
 from onepass.optim._torch_options import TorchOptions
 
 if TYPE_CHECKING:
@@ -157,7 +157,7 @@ class Muon(Optimizer, op=ops.muon_):
 
     def _derived(
         self, groups: list[dict[str, Any]]
-    ) -> tuple[bool, Launch, list[tuple[float, ...]]]:
+    ) -> tuple[bool | tuple[bool, ...], Launch, list[tuple[float, ...]]]:
         kinds = self._kinds(groups)
         if kinds[: len(self._matrices)] != self._matrices[: len(kinds)]:
             raise ValueError(
@@ -165,7 +165,7 @@ class Muon(Optimizer, op=ops.muon_):
                 "was made with: the states of Muon and AdamW differ; make a new optimizer"
             )
         self._matrices = kinds
-        maximize = uniform(self._name, "maximize", groups)
+        maximize = each(self._name, "maximize", groups)
         hypers = []
         adamw = [self._rule.of_group(self._name, group) for group in groups]
         matrices = [ops.Matrices.of(self._name, group).hyper for group in groups]
@@ -196,7 +196,8 @@ class Muon(Optimizer, op=ops.muon_):
         held = [
             s for s, own in zip(self._states.get(state.key, []), kinds, strict=False) if not own
         ]
-        averages = iter(follow([arrays[i] for i in others], held, [0.0] * len(others)))
+        own_arrays, starts = [arrays[i] for i in others], [0.0] * len(others)
+        averages = iter(self._storage.follow(self._name, state, own_arrays, held, starts))
         return [
             empty((0,), parameter_dtype(array), array) if own else next(averages)
             for array, own in zip(arrays, kinds, strict=True)
@@ -269,7 +270,11 @@ class Muon(Optimizer, op=ops.muon_):
         momentum = entry.get("momentum_buffer")
         shape = tuple(self._arrays[at].shape)
         if tuple(getattr(momentum, "shape", ())) != shape:
-            said = "missing" if momentum is None else f"of shape {tuple(momentum.shape)}"
+            said = "missing"
+            if momentum is not None and is_array(momentum):
+                said = f"of shape {tuple(momentum.shape)}"
+            elif momentum is not None:
+                said = f"of type {type(momentum).__name__}"
             raise ValueError(
                 f"{self._name}.load_state_dict: 'momentum_buffer' of parameter {at} is {said}, "
                 f"expected an array of shape {shape}; nothing was changed"

@@ -16,7 +16,7 @@ from threading import get_ident
 from typing import Any
 
 from onepass import _C
-from onepass._array import Array, copy_into
+from onepass._array import Array, copy_into, negative
 from onepass._docs import parts, shares
 from onepass._interruptions import to_the_end
 from onepass._numbers import flag
@@ -84,9 +84,11 @@ class Optimizer(Planned):
         state: a parameter → its ``"step"`` and states, read-only, as in PyTorch.
     """
 
-    # What a subclass may do otherwise: one launch of the plan, and a gradient filled with zeros.
+    # What a subclass may do otherwise: one launch of the plan, a gradient filled with zeros, and a
+    # copy of one with the other sign.
     _take: Callable[..., StepInfo] = staticmethod(take_step)
     _zero = staticmethod(partial(copy_into, value=0.0))
+    _negative: Callable[..., Any] = staticmethod(negative)
 
     def __init_subclass__(cls, *, op: Callable[..., StepInfo] | None = None) -> None:
         super().__init_subclass__()
@@ -213,6 +215,11 @@ class Optimizer(Planned):
                 frozen = [p for p, _ in self._holders if not p.requires_grad]
                 frozen += [p for p in self._of_torch if not p.requires_grad]
             taken = self._without(frozen, given) if frozen else given
+            maximize, turned = self._maximize, set[int]()
+            if maximize is not False and maximize is not True:
+                turned = self._ascending(maximize, taken)
+                taken = [self._negative(g) if i in turned else g for i, g in enumerate(taken)]
+                maximize = False
             watch = self._watch(plan, taken) if self._measures else None
             waiting = self._rider_arrays.waiting
             begun = self._rider_arrays.begin(self._arrays, taken) if waiting else ()
@@ -227,7 +234,7 @@ class Optimizer(Planned):
                 # Those of Parameters are forgotten below, which takes no pass over memory.
                 zero_grad and (grads is not None or len(self._holders) < len(given)),
                 nonfinite,
-                self._maximize,
+                maximize,
                 self._names,
             )
             if begun and not was_skipped(info, nonfinite):
@@ -239,6 +246,9 @@ class Optimizer(Planned):
             if zero_grad and grads is None:
                 for parameter, _ in self._holders:
                     parameter.zero_grad()
+            if zero_grad and turned:  # the step has zeroed copies
+                for index in turned:
+                    self._zero(given[index])
             if zero_grad and frozen:
                 for parameter, grad in zip(self._parameters, given, strict=True):
                     forgotten = grads is None and isinstance(parameter, Parameter)
@@ -247,12 +257,25 @@ class Optimizer(Planned):
                     if any(parameter is p for p in frozen):
                         self._zero(grad)
             return info
-        except TypeError:
-            self._refuse_other_dtypes()
-            raise
+        except (TypeError, ValueError) as error:
+            if isinstance(error, TypeError):
+                self._refuse_changed()
+                if isinstance(grads, (Mapping, str)):
+                    raise TypeError(
+                        f"{self._name}: 'grads' is a {type(grads).__name__}, expected a list with "
+                        "an array or None for each parameter"
+                    ) from None
+            raise self._renamed(error) from None
         finally:
             turns.stepping.pop(me, None)
             held.clear()
+
+    def _ascending(self, maximize: Sequence[bool], grads: Sequence[Any]) -> set[int]:
+        """Positions of the gradients that groups with ``maximize`` have; a launch knows one
+        direction, and takes theirs negated."""
+        numbers = [n for n, group in enumerate(self.param_groups) for _ in group["params"]]
+        pairs = enumerate(zip(numbers, grads, strict=False))
+        return {i for i, (number, grad) in pairs if grad is not None and maximize[number]}
 
     def _watch(self, plan: _C.Plan, grads: Sequence[Any]) -> PlanWatch | ArrayWatch | None:
         return PlanWatch(plan)
@@ -374,8 +397,10 @@ class Optimizer(Planned):
             state_dict: of an optimizer of the same kind over parameters of the same shapes.
 
         Raises:
-            ValueError: another number of groups or parameters; missing or misshapen entries, NaN
-                in them, or no count of steps (SGD and Lion do without); nothing is changed.
+            ValueError: another number of groups or parameters; missing or misshapen entries, a
+                negative average of squares, a count that is none, or no count (SGD and Lion do
+                without); nothing is changed. NaN in an array is taken over, as in PyTorch: a run
+                goes on as it was saved.
         """
         with self._alone:
             to_the_end(partial(self._load, state_dict))
@@ -392,6 +417,7 @@ class Optimizer(Planned):
             {"maximize", *self._rule.added},  # older files of PyTorch's, and its Muon, have none
             self._rule.compat["torch"],
             self._settings._asdict(),
+            self._setting_refusal,
         )
         # Those of PyTorch have no riders.
         groups = [
@@ -400,8 +426,7 @@ class Optimizer(Planned):
         ]
         _, (_, wanted), _ = self._derived(groups)
         rides = self._ridden(groups)
-        if self._coded:
-            self._refuse_codes(self._arrays, wanted)
+        self._refuse_storage(self._arrays, wanted)
         kept = [state for state in self._rule.states if state.key in wanted]
         owners = [group for group in groups for _ in group["params"]]
         required = [
@@ -426,14 +451,12 @@ class Optimizer(Planned):
             group.update({key: value for key, value in loaded.items() if key != "params"})
         plan = self._prepare()
         for state in kept:
-            for index, start in enumerate(self._starts(state)):
-                entry = entries.get(index, {})
-                codes = _codes.as_saved(entry, state.key)
-                if codes is not None and self._coded:
+            self._begun[state.key] = self._starts(state)
+            for index, start in enumerate(self._begun[state.key]):
+                held = self._states[state.key][index]
+                if held is not None:
                     shape = tuple(self._arrays[index].shape)
-                    _codes.put_parts(self._states[state.key][index], shape, codes)
-                elif self._states[state.key][index] is not None:
-                    self._put(state.key, index, entry.get(state.key, start))
+                    self._storage.load(state, held, shape, entries.get(index, {}), start)
         self._rider_arrays.load(entries, self._arrays, rides)
         everyone = range(len(self._arrays))
         plan.scalars = {
@@ -442,6 +465,12 @@ class Optimizer(Planned):
         }
         plan.steps = [entries.get(i, {"step": 0})["step"] for i in everyone]
         self._all_started = False
+
+    def _setting_refusal(self, key: str, value: Any) -> str | None:
+        """Why the optimizer cannot be made with that value of a setting, as far as it is known."""
+        if key != "state_dtype" or value not in _riders.STATE_DTYPES:
+            return None
+        return self._storage_refusal(value, self._arrays, self._wanted[1])
 
     def __repr__(self) -> str:
         return _describe.listed(self._name, self.param_groups)

@@ -28,10 +28,10 @@ def param_groups(
         model_or_named_parameters: a module of onepass or PyTorch, or (name, parameter) pairs.
         lr: rate of the last layer.
         weight_decay: of all parameters but those of ``no_decay``.
-        no_decay: "bias" stands for parameters whose name ends in "bias"; "norm" for scales and
-            shifts of norms: vectors in a layer whose class has "Norm" in its name, or, in pairs,
-            vectors with "norm" in their name or called "weight" (the weights of other layers have
-            two axes or more); any other word for parameters with that word in their name.
+        no_decay: "bias" stands for parameters whose name begins or ends with "bias"; "norm" for
+            scales and shifts of norms: vectors in a layer whose class has "Norm" in its name, or,
+            in pairs, vectors with "norm" in their name or called "weight" (the weights of other
+            layers have two axes or more); any other word for parameters with it in their name.
         layer_decay: each layer's rate is ``layer_decay`` times that of the layer behind it. A layer
             begins at a module that holds a parameter of two or more axes; vectors after it, those
             of a norm for example, belong to it. None: all have ``lr``.
@@ -115,7 +115,7 @@ def _norms(source: Any) -> set[int] | None:
 def _is(word: str, name: str, parameter: Any, norms: set[int] | None) -> bool:
     last = name.rpartition(".")[2]
     if word == "bias":
-        return last.endswith("bias")
+        return last.startswith("bias") or last.endswith("bias")
     if word != "norm":
         return word in name
     if parameter.ndim > 1:

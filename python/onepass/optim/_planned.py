@@ -10,14 +10,14 @@ from typing import Any, ClassVar
 import numpy as np
 
 from onepass import _C
-from onepass._array import Array, DType, copy_into
+from onepass._array import Array
 from onepass._one_thread import OneThread
 from onepass._parameter import Parameter, data_of, renewals
-from onepass.ops._rule import Launch, Rule, State, uniform
-from onepass.optim import _codes
+from onepass.ops._rule import Launch, Rule, State, each
+from onepass.optim._codes import storage_of
 from onepass.optim._groups import filled
 from onepass.optim._riders import ALL, RiderArrays, Riders, Settings, riders
-from onepass.optim._states import follow, state_dtype
+from onepass.optim._states import Owner
 
 # Of each group its list of parameters, and what is in it.
 Lists = tuple[tuple[list[Any], tuple[Any, ...]], ...]
@@ -54,6 +54,7 @@ class Planned:
         self._names: list[str | None] = []
         self._arrays: list[Array] = []
         self._states: dict[str, list[Array]] = {}
+        self._begun: dict[str, list[float]] = {}  # where those that follow an option have started
         self._plan: _C.Plan | None = None
         self._plan_is_current = False  # it is for this kernel and these parameters
         self._option_names = tuple(defaults)
@@ -63,8 +64,9 @@ class Planned:
         self._all_started = False  # every parameter has had a gradient
         self._hypers: Sequence[tuple[float, ...]] = []  # those in _seen, where it is there
         self._wanted: Launch = ("", ())
-        self._maximize = False
+        self._maximize: bool | tuple[bool, ...] = False  # a tuple: for each group
         self._settings = settings
+        self._storage = storage_of(settings.state_dtype)
         self._riders = Riders((), (), ())
         self._rider_arrays = RiderArrays()
         self._renewals = renewals.count  # of the values that the averages follow
@@ -109,6 +111,7 @@ class Planned:
                 self._arrays,
                 self._shapes,
                 *self._states.values(),
+                *self._begun.values(),
             ):
                 del entries[before:]
             self._rider_arrays.drop(before)
@@ -119,6 +122,12 @@ class Planned:
     def _append(self, group: Mapping[str, Any]) -> None:
         options, names = self._filled(group)
         self._rule.of_group(self._name, options)
+        for index, parameter in enumerate(options["params"], len(self._parameters)):
+            if getattr(getattr(parameter, "device", None), "type", None) == "meta":
+                raise ValueError(
+                    f"{self._name}: parameter {index} is on the device 'meta', expected one with "
+                    "memory: give it some before, by model.to_empty(device=...)"
+                )
         self.param_groups.append(options)
         self._names += names
         self._parameters += options["params"]
@@ -149,18 +158,18 @@ class Planned:
 
     def _shown(self) -> dict[str, list[Any]]:
         """The states as a state_dict has them."""
-        if not self._coded:
-            return dict(self._kept())
         shown: dict[str, list[Any]] = {}
-        for key, states in self._kept().items():
-            pairs = [_codes.parts(s, shape) for s, shape in zip(states, self._shapes, strict=True)]
-            shown[f"{key}{_codes.CODES}"] = [pair.codes for pair in pairs]
-            shown[f"{key}{_codes.SCALE}"] = [pair.scales for pair in pairs]
+        for state, held in self._kept_states():
+            shown |= self._storage.shown(state, held, self._shapes)
         return shown
 
     def _kept(self) -> dict[str, list[Array]]:
         """The states that the options ask for, by name."""
-        return {name: self._states[name] for name in self._wanted[1] if name is not None}
+        return {state.key: held for state, held in self._kept_states()}
+
+    def _kept_states(self) -> list[tuple[State, list[Array]]]:
+        wanted = self._wanted[1]
+        return [(s, self._states[s.key]) for s in self._rule.states if s.key in wanted]
 
     def _prepare(self) -> _C.Plan:
         """The plan of a step: rebuilt when the kernel or an array has changed."""
@@ -220,9 +229,9 @@ class Planned:
 
     def _derived(
         self, groups: list[dict[str, Any]]
-    ) -> tuple[bool, Launch, list[tuple[float, ...]]]:
+    ) -> tuple[bool | tuple[bool, ...], Launch, list[tuple[float, ...]]]:
         """Checked: whether to maximize, the kernel with its states, each group's hypers."""
-        maximize = uniform(self._name, "maximize", groups)
+        maximize = each(self._name, "maximize", groups)
         hypers = [self._rule.of_group(self._name, group) for group in groups]
         return maximize, self._rule.launch(self._name, groups), hypers
 
@@ -242,22 +251,28 @@ class Planned:
         for state in self._rule.states:
             if not isinstance(state.start, str) or state.key not in self._states:
                 continue
+            begun = self._begun[state.key]
             for index, (start, step) in enumerate(zip(self._starts(state), steps, strict=False)):
-                if step == 0:
-                    self._put(state.key, index, start)
+                if step == 0 and begun[index] != start:  # else an edit of it would be lost
+                    begun[index] = start
+                    shape = tuple(self._arrays[index].shape)
+                    self._storage.put(state, self._states[state.key][index], shape, start)
 
     def _replan(self, kernel: str, names: tuple[str | None, ...]) -> _C.Plan:
-        self._refuse_other_dtypes()
+        self._refuse_changed()
         arrays = [self._array_of(p) for p in self._parameters]
-        if self._coded:
-            self._refuse_codes(arrays, names)
-            _codes.refuse_other_shapes(self._name, self._shapes, arrays)
+        self._refuse_storage(arrays, names)
         for state in self._rule.states:
             if state.key in names:
                 self._states[state.key] = self._follow(state, arrays)
+                begun = self._begun.setdefault(state.key, [])
+                begun += self._starts(state)[len(begun) :]
         self._arrays = arrays
         self._rider_arrays.follow(arrays, self._riders)
-        plan = self._new_plan(kernel, names)
+        try:
+            plan = self._new_plan(kernel, names)
+        except (TypeError, ValueError) as error:
+            raise self._renamed(error) from None
         self._set_stages(plan)
         if self._plan is not None:
             old, scalars = self._plan.steps, plan.scalars
@@ -279,48 +294,35 @@ class Planned:
     def _follow(self, state: State, arrays: list[Array]) -> list[Array]:
         """A state for each parameter: those held, brought to where it lies, and new ones."""
         held = self._states.get(state.key, [])
-        if self._coded:
-            return _codes.follow(state.key, arrays, held, self._starts(state))
-        return follow(arrays, held, self._starts(state), self._state_dtype, state.shape)
+        return self._storage.follow(self._name, state, arrays, held, self._starts(state))
 
-    @property
-    def _coded(self) -> bool:
-        """Whether states are of 8 bits."""
-        return self._settings.state_dtype == "int8"
-
-    def _put(self, key: str, index: int, value: Any) -> None:
-        """Fills a state."""
-        held = self._states[key][index]
-        if self._coded:
-            _codes.put(key, held, tuple(self._arrays[index].shape), value)
-        else:
-            copy_into(held, value)
-
-    def _state_dtype(self, array: Array) -> DType:
-        return state_dtype(self._name, array, self._settings.state_dtype)
-
-    def _refuse_codes(self, arrays: Sequence[Array], names: Sequence[str | None]) -> None:
-        """ValueError where states of 8 bits do not do."""
-        why = _codes.refusal([name for name in names if name is not None], arrays)
+    def _refuse_storage(self, arrays: Sequence[Array], names: Sequence[str | None]) -> None:
+        """ValueError where states of these names are not stored as the options say."""
+        why = self._storage_refusal(self._settings.state_dtype, arrays, names)
         if why is not None:
             raise ValueError(
-                f"{self._name}: 'state_dtype' is 'int8', expected None or 'bfloat16', since {why}"
+                f"{self._name}: 'state_dtype' is {self._settings.state_dtype!r}, {why}"
             )
 
-    def _refuse_other_dtypes(self) -> None:
-        """A message of its own for a parameter that was converted: its states were not."""
+    def _renamed(self, error: Exception) -> Exception:
+        """An error of the kernel in the name of the class."""
+        kernel, text = self._wanted[0], str(error)
+        if type(error) in (TypeError, ValueError) and text.startswith(f"{kernel}: "):
+            return type(error)(f"{self._name}{text[len(kernel) :]}")
+        return error
+
+    def _storage_refusal(
+        self, wanted: str | None, arrays: Sequence[Array], names: Sequence[str | None]
+    ) -> str | None:
+        """Why such states of these parameters are not stored as ``wanted`` says."""
+        states = [state for state in self._rule.states if state.key in names]
+        return storage_of(wanted).refusal(states, arrays)
+
+    def _refuse_changed(self) -> None:
+        """An error for a parameter that no longer fits the states that it has."""
         arrays = [self._array_of(p) for p in self._parameters]
-        if self._coded:
-            return  # codes serve every dtype but float64, which _refuse_codes refuses
-        for key, states in self._states.items():
-            for index, (array, held) in enumerate(zip(arrays, states, strict=False)):
-                if held is not None and held.dtype != self._state_dtype(array):
-                    name = f" ({self._names[index]})" if self._names[index] else ""
-                    raise TypeError(
-                        f"{self._name}: parameter {index}{name} has dtype {array.dtype}, and its "
-                        f"{key!r} is of {held.dtype}, expected the dtype that it had when the "
-                        "optimizer was made: make the optimizer after converting the model"
-                    )
+        owner = Owner(self._name, self._names)
+        self._storage.refuse_changed(owner, self._states, self._shapes, arrays)
 
     def _check_parameters(self) -> None:
         """Others would be trained in silence by no step, or their states be those of others."""

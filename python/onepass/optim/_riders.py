@@ -49,6 +49,7 @@ OF_OPTIMIZER: dict[str, Any] = {
     "stochastic_rounding": False,
     "master_weights": False,
 }
+STATE_DTYPES = (None, "bfloat16", "int8")
 ALL = frozenset({*OF_GROUPS, *OF_OPTIMIZER})
 OF_UPDATES = frozenset(OF_GROUPS) - {"noise", "ema_decay"}  # those may change what an update did
 DOC = (
@@ -64,7 +65,7 @@ DOC = (
         memory: states are computed in float32 and rounded up or down so that they are right on
         average; not for float64 parameters) or ``"int8"`` (a quarter: a byte an element and a
         float32 scale for each 256 of a parameter, rounded likewise; a NaN or an infinity makes its
-        256 elements NaN; averages of gradients and of squares alone, on the CPU, in
+        256 elements NaN; averages of gradients and of squares alone, in
         ``onepass.optim`` alone); of 16-bit parameters ``stochastic_rounding`` (to a neighbour that
         is right on average, with random bits like those of ``noise``) or ``master_weights`` (a
         float32 copy takes the steps, and the parameter is its rounded value).
@@ -122,7 +123,7 @@ def settings(owner: str, given: Mapping[str, Any]) -> Settings:
     """
     seed = numbers.seed(owner, "seed", given.get("seed", 0))
     dtype = given.get("state_dtype")
-    if dtype not in (None, "bfloat16", "int8"):
+    if dtype not in STATE_DTYPES:
         raise ValueError(
             f"{owner}: 'state_dtype' is {dtype!r}, expected None, 'bfloat16' or 'int8'"
         )

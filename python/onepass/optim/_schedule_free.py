@@ -105,7 +105,7 @@ class ScheduleFree(Optimizer):
 
     def _derived(
         self, groups: list[dict[str, Any]]
-    ) -> tuple[bool, Launch, list[tuple[float, ...]]]:
+    ) -> tuple[bool | tuple[bool, ...], Launch, list[tuple[float, ...]]]:
         uniform(self._name, MODE, groups)
         found = super()._derived(groups)
         if groups is self.param_groups:  # else those of a state_dict

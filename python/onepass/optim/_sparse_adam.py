@@ -12,7 +12,6 @@ from onepass.ops._rule import State
 from onepass.ops._step import Betas, StepInfo, was_skipped
 from onepass.optim._optimizer import Optimizer, Parameters
 from onepass.optim._per_parameter import ArrayWatch
-from onepass.optim._states import follow
 from onepass.optim._torch_options import TorchOptions
 
 if TYPE_CHECKING:
@@ -63,6 +62,7 @@ class SparseAdam(Optimizer, op=ops.sparse_adam_):
         super().__init__(params, locals())
 
     _zero = staticmethod(ops.zero)
+    _negative = staticmethod(ops.negative)
 
     def _follow(self, state: State, arrays: list[Array]) -> list[Array]:
         """A state of its own memory for each parameter: steps do not run through all of them.
@@ -72,7 +72,8 @@ class SparseAdam(Optimizer, op=ops.sparse_adam_):
         """
         held = self._states.get(state.key, [])
         new = [zeros_like(a, parameter_dtype(a)) for a in arrays[len(held) :]]
-        return follow(arrays[: len(held)], held, [0.0] * len(held)) + new
+        kept, starts = arrays[: len(held)], [0.0] * len(held)
+        return self._storage.follow(self._name, state, kept, held, starts) + new
 
     def _new_plan(self, kernel: str, names: tuple[str | None, ...]) -> _C.Plan:
         """A plan over all rows. No step runs it: it checks the arrays, and counts on the host."""

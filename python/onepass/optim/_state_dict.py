@@ -51,6 +51,8 @@ class Reader:
         added: those that may be missing, since PyTorch has none such.
         formula: of PyTorch: what it means where one of `identity` is missing.
         settings: of the optimizer: a group may have them, but no others.
+        why_not: why the optimizer cannot be made with another value of a setting, with what it
+            expects; None: it can.
 
     Raises:
         ValueError: in every method, if the state_dict does not fit.
@@ -66,10 +68,11 @@ class Reader:
         added: Iterable[str] = (),
         formula: Mapping[str, Any] | None = None,
         settings: Mapping[str, Any] | None = None,
+        why_not: Callable[[str, Any], str | None] = lambda _key, _value: None,
     ) -> None:
         self.owner, self.own, self.names = owner, own, names
         self.options, self.identity, self.added = options, identity, added
-        self.formula, self.settings = formula or {}, settings or {}
+        self.formula, self.settings, self.why_not = formula or {}, settings or {}, why_not
 
     def refuse(self, why: str) -> ValueError:
         return ValueError(f"{self.owner}.load_state_dict: {why}; nothing was changed")
@@ -104,10 +107,13 @@ class Reader:
                     )
             for key, setting in self.settings.items():
                 if (meant := group.pop(key, setting)) != setting:
+                    why = self.why_not(key, meant) or (
+                        f"expected {setting!r}: to go on as it was saved, make the optimizer with "
+                        f"{key}={meant!r}"
+                    )
                     raise self.refuse(
-                        f"{key!r} is {meant!r}, expected {setting!r}: to go on as it was saved, "
-                        f"make the optimizer with {key}={meant!r}; to go on otherwise, delete it "
-                        "from the groups of the state"
+                        f"{key!r} is {meant!r}, {why}; to go on otherwise, delete {key!r} from the "
+                        "groups of the state"
                     )
         return groups
 
@@ -143,7 +149,8 @@ class Reader:
             if not isinstance(entry, Mapping):
                 raise self.refuse(f"the state {of} is {type(entry).__name__}, expected a dict")
             filled = {key: value for key, value in entry.items() if value is not None}
-            if not filled:
+            # PyTorch's Adagrad has an entry from the start, with a count of 0.
+            if not filled or _is_zero(filled.get("step")):
                 continue
             if missing := sorted({*required[at], *scalars} - set(filled)):
                 raise self.refuse(
@@ -198,6 +205,13 @@ class Reader:
             raise self.refuse(f"{label} has shape {tuple(value.shape)}, expected {shape}")
         if name in SQUARES and bool((value < 0).any()):
             raise self.refuse(f"{label} holds a negative number, expected averages of squares")
+
+
+def _is_zero(step: Any) -> bool:
+    try:
+        return step is not None and as_float("", "", _held(step), "") == 0
+    except (TypeError, ValueError, OverflowError, RuntimeError):
+        return False
 
 
 def _held(value: Any) -> Any:

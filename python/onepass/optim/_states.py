@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from onepass._array import (
     Array,
@@ -17,50 +17,142 @@ from onepass._array import (
     zeros,
     zeros_like,
 )
+from onepass.ops._rule import State
 
 
 def is_array(value: object) -> bool:
     return hasattr(value, "dtype") and hasattr(value, "shape")
 
 
-def state_dtype(owner: str, array: Array, wanted: str | None) -> DType:
-    """The dtype of a state of ``array``: that of its computing type, or "bfloat16".
+class Owner(NamedTuple):
+    """Whom messages name: an optimizer and its parameters."""
 
-    Raises:
-        ValueError: bfloat16 for a float64 array. ModuleNotFoundError: NumPy has no bfloat16.
+    name: str
+    names: Sequence[str | None]
+
+    def parameter(self, index: int) -> str:
+        name = self.names[index]
+        return f"parameter {index}{f' ({name})' if name else ''}"
+
+
+class Storage:
+    """How an optimizer stores its states: as arrays of each parameter's computing type or bfloat16.
+
+    A state of a parameter is one array, which a plan takes; what is in it only this class knows.
+
+    Args:
+        wanted: ``state_dtype``: None or "bfloat16".
     """
-    dtype = parameter_dtype(array)
-    if wanted is None:
-        return dtype
-    if dtype.itemsize == 8:
-        raise ValueError(
-            f"{owner}: 'state_dtype' is {wanted!r}, expected None for float64 parameters"
-        )
-    try:
-        return bfloat16(array)
-    except ModuleNotFoundError:
-        raise ModuleNotFoundError(
-            f"{owner}: 'state_dtype' is {wanted!r}, which NumPy arrays have with the package "
-            "ml_dtypes alone: pip install ml_dtypes"
-        ) from None
+
+    def __init__(self, wanted: str | None) -> None:
+        self._wanted = wanted
+
+    def refusal(self, states: Sequence[State], arrays: Sequence[Array]) -> str | None:
+        """Why these states of these parameters are not stored so, with what is expected; None:
+        they are."""
+        for index, array in enumerate(arrays if self._wanted is not None else ()):
+            if parameter_dtype(array).itemsize == 8:
+                return f"expected None, since parameter {index} has dtype {array.dtype}"
+        return None
+
+    def dtype(self, owner: str, array: Array) -> DType:
+        """The dtype of the array that holds a state of ``array``.
+
+        Raises:
+            ModuleNotFoundError: NumPy has no bfloat16.
+        """
+        if self._wanted is None:
+            return parameter_dtype(array)
+        try:
+            return bfloat16(array)
+        except ModuleNotFoundError:
+            raise ModuleNotFoundError(
+                f"{owner}: 'state_dtype' is {self._wanted!r}, which NumPy arrays have with the "
+                "package ml_dtypes alone: pip install ml_dtypes"
+            ) from None
+
+    def refuse_changed(
+        self,
+        owner: Owner,
+        states: Mapping[str, Sequence[Array]],
+        shapes: Sequence[tuple[int, ...]],
+        arrays: Sequence[Array],
+    ) -> None:
+        """TypeError for a parameter that was converted: its ``states`` were not."""
+        for key, held in states.items():
+            for index, (array, state) in enumerate(zip(arrays, held, strict=False)):
+                if state is not None and state.dtype != self.dtype(owner.name, array):
+                    raise TypeError(
+                        f"{owner.name}: {owner.parameter(index)} has dtype {array.dtype}, and its "
+                        f"{key!r} is of {state.dtype}, expected the dtype that it had when the "
+                        "optimizer was made: make the optimizer after converting the model"
+                    )
+
+    def follow(
+        self,
+        owner: str,
+        state: State,
+        arrays: Sequence[Array],
+        held: Sequence[Array],
+        starts: Sequence[float],
+    ) -> list[Array]:
+        """A state for each parameter: those held, moved to where it lies, and new ones after them.
+
+        None for a parameter that does without the state.
+        """
+        kept = [
+            None if own is None else brought_to(array, own)
+            for array, own in zip(arrays, held, strict=False)
+        ]
+        first = len(kept)
+
+        def dtype_of(array: Array) -> DType:
+            return self.dtype(owner, array)
+
+        return kept + _new(arrays[first:], starts[first:], dtype_of, state.shape)
+
+    def put(self, state: State, held: Array, shape: tuple[int, ...], value: Any) -> None:
+        """Fills a state of a parameter of that shape: with an array's values, or one for all."""
+        copy_into(held, value)
+
+    def shown(
+        self, state: State, held: Sequence[Array], shapes: Sequence[tuple[int, ...]]
+    ) -> dict[str, list[Any]]:
+        """What a state_dict has of a state of all parameters, by name."""
+        return {state.key: list(held)}
+
+    def load(
+        self,
+        state: State,
+        held: Array,
+        shape: tuple[int, ...],
+        entry: Mapping[str, Any],
+        start: float,
+    ) -> None:
+        """Fills a state with what the entry of a state_dict has of it, or with its start."""
+        self.put(state, held, shape, entry.get(state.key, start))
 
 
-def follow(
-    arrays: Sequence[Array],
-    held: Sequence[Array],
-    starts: Sequence[float],
-    dtype_of: Callable[[Array], DType] = parameter_dtype,
-    shape_of: Callable[[Sequence[int]], tuple[int, ...] | None] = tuple,
-) -> list[Array]:
-    """A state for each parameter: those held, moved to where it lies, and new ones after them.
+def together(sizes: Sequence[int], step: int, dtype: DType, like: Array) -> list[Array]:
+    """Zeros of these sizes in one stretch of memory, each at a multiple of ``step`` elements."""
+    rooms = [-(-size // step) * step for size in sizes]
+    buffer, parts, begin = zeros((sum(rooms),), dtype, like), [], 0
+    for size, room in zip(sizes, rooms, strict=True):
+        parts.append(buffer[begin : begin + size])
+        begin += room
+    return parts
 
-    None for a parameter that does without the state, of which ``shape_of`` says None.
-    """
-    kept = [
-        None if state is None else brought_to(array, state)
-        for array, state in zip(arrays, held, strict=False)
-    ]
-    return kept + _new(arrays[len(kept) :], starts[len(kept) :], dtype_of, shape_of)
+
+def alike(arrays: Sequence[Array], dtype_of: Callable[[Array], DType]) -> list[list[int]]:
+    """Positions of arrays that can share memory: of one library, dtype and device."""
+    found: dict[Any, list[int]] = {}
+    for index, array in enumerate(arrays):
+        key = (type(array), str(dtype_of(array)), str(getattr(array, "device", "cpu")))
+        found.setdefault(key, []).append(index)
+    return list(found.values())
+
+
+_LINE = 32  # elements: lines of 64 bytes, also of 16 bits
 
 
 def _new(
@@ -76,29 +168,21 @@ def _new(
     """
     states: list[Array] = [None] * len(arrays)
     shapes = [shape_of(array.shape) for array in arrays]
-    together: dict[Any, list[int]] = {}
+    dense: list[int] = []
     for index, (array, shape) in enumerate(zip(arrays, shapes, strict=True)):
         if shape is None:
             continue
-        dtype = dtype_of(array)
         if is_contiguous(array) or shape != tuple(array.shape):
-            key = (type(array), str(dtype), str(getattr(array, "device", "cpu")))
-            together.setdefault(key, []).append(index)
+            dense.append(index)
         else:
-            states[index] = zeros_like(array, dtype)
-    for indices in together.values():
+            states[index] = zeros_like(array, dtype_of(array))
+    for group in alike([arrays[i] for i in dense], dtype_of):
+        indices = [dense[i] for i in group]
         like = arrays[indices[0]]
         sizes = [math.prod(shapes[i] or ()) for i in indices]
-        buffer = zeros((sum(map(_padded, sizes)),), dtype_of(like), like)
-        begin = 0
-        for index, size in zip(indices, sizes, strict=True):
-            states[index] = buffer[begin : begin + size].reshape(shapes[index])
-            begin += _padded(size)
+        for index, part in zip(indices, together(sizes, _LINE, dtype_of(like), like), strict=True):
+            states[index] = part.reshape(shapes[index])
     for state, start in zip(states, starts, strict=True):
         if start != 0 and state is not None:
             copy_into(state, start)
     return states
-
-
-def _padded(size: int) -> int:
-    return (size + 31) // 32 * 32  # 64-byte lines, also of 16 bits

@@ -1,10 +1,23 @@
 """``torch.optim.Optimizer``s whose step is one launch: a class for each optimizer of onepass.optim.
 
 Change ``from torch import optim`` to ``from onepass.torch import optim``; schedules, hooks, scalers
-and checkpoints of PyTorch work on them as before.
+and checkpoints of PyTorch work on them as before. ``lr_scheduler`` and ``swa_utils`` are PyTorch's.
+
+They differ from PyTorch's in this:
+
+- Sparse gradients are for SparseAdam alone; PyTorch's SGD and Adagrad take them too.
+- ``amsgrad``, ``centered`` and ``decoupled_weight_decay`` are the same in all groups: make an
+  optimizer for each.
+- Adagrad's ``initial_accumulator_value`` of a group counts; PyTorch reads the constructor's alone.
+- Frozen parameters are left alone also where they have a gradient.
+- Subnormal float32 numbers, below 1.2e-38, count as zero in a step.
 """
 
 from __future__ import annotations
+
+import sys
+
+from torch.optim import lr_scheduler, swa_utils
 
 from onepass.optim import StepInfo
 from onepass.torch.optim._classes import CLASSES
@@ -19,3 +32,6 @@ def __getattr__(name: str) -> type[Optimizer]:
 
 
 globals().update(CLASSES)
+# As ``from onepass.torch.optim.lr_scheduler import StepLR`` wants them.
+for _module in (lr_scheduler, swa_utils):
+    sys.modules[f"{__name__}.{_module.__name__.rpartition('.')[2]}"] = _module

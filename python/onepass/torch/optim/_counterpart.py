@@ -18,7 +18,7 @@ def counterpart(name: str) -> type[torch.optim.Optimizer] | None:
 
 def dummy() -> list[torch.nn.Parameter]:
     """Parameters to make an optimizer with that is thrown away; PyTorch's Muon wants two axes."""
-    return [torch.nn.Parameter(torch.empty(0, 0))]
+    return [torch.nn.Parameter(torch.empty(0, 0, device="cpu"))]
 
 
 def made(name: str, params: Any, given: Mapping[str, Any]) -> torch.optim.Optimizer | None:
@@ -47,7 +47,7 @@ def checked(name: str, make: Callable[[], Any], given: Mapping[str, Any]) -> tup
         ours = make()
     except (ValueError, TypeError) as error:
         raise _joined(name, error, refusal) from None
-    if refusal is not None:
+    if refusal is not None and not isinstance(refusal, LookupError):
         raise type(refusal)(f"{name}: {refusal}") from None
     return ours, theirs
 
@@ -66,7 +66,7 @@ def in_both_words(name: str, error: Exception, params: Any, given: Mapping[str, 
 def _tried(name: str, params: Any, given: Mapping[str, Any]) -> tuple[Any, Exception | None]:
     try:
         return made(name, params, given), None
-    except (ValueError, TypeError, RuntimeError) as refusal:
+    except (ValueError, TypeError, RuntimeError, LookupError) as refusal:
         return None, refusal
 
 
@@ -75,5 +75,7 @@ _TAKEN_HERE = "Muon only supports 2D parameters"  # ours takes others
 
 def _joined(name: str, error: Exception, refusal: Exception | None) -> Exception:
     if refusal is None or str(refusal) in str(error) or _TAKEN_HERE in str(refusal):
+        return error
+    if isinstance(refusal, LookupError):  # says nothing: "tuple index out of range"
         return error
     return type(refusal)(f"{error} (torch.optim.{name}: {refusal})")

@@ -25,6 +25,7 @@ class Engine(optim.Optimizer):
         options: of the constructor.
         entries: for each parameter what ``state`` holds of it; tensors that fit become the
             engine's own.
+        begun: `Engine.begun` of the engine that those come from.
 
     Attributes:
         parameters: in flat order.
@@ -35,7 +36,11 @@ class Engine(optim.Optimizer):
     OWN: ClassVar[frozenset[str]]  # names of this class that no optimizer of onepass.optim has
 
     def __init__(
-        self, groups: Groups, options: Mapping[str, Any], entries: Sequence[Entry]
+        self,
+        groups: Groups,
+        options: Mapping[str, Any],
+        entries: Sequence[Entry],
+        begun: Mapping[int, Mapping[str, float]],
     ) -> None:
         self.group_numbers = [n for n, group in enumerate(groups) for _ in group["params"]]
         self.parameters = [p for group in groups for p in group["params"]]
@@ -47,6 +52,9 @@ class Engine(optim.Optimizer):
         super().__init__(groups, **options)
         self.param_groups = groups
         self._lists = tuple((g["params"], tuple(g["params"])) for g in groups)
+        for key, starts in self._begun.items():
+            for i, p in enumerate(self.parameters):
+                starts[i] = begun.get(id(p), {}).get(key, starts[i])
         self._entries = ()
 
     def _dormant_at_first(self, entries: Sequence[Entry]) -> list[bool]:
@@ -103,11 +111,16 @@ class Engine(optim.Optimizer):
                 "optimizer that treats each element by itself, without them"
             )
 
-    def _refuse_codes(self, arrays: Sequence[Array], names: Sequence[str | None]) -> None:
-        raise ValueError(
-            f"{self._name}: 'state_dtype' is 'int8', expected None or 'bfloat16', since .state "
-            "holds tensors of the parameters' shapes; onepass.optim takes tensors with 8-bit states"
-        )
+    def _storage_refusal(
+        self, wanted: str | None, arrays: Sequence[Array], names: Sequence[str | None]
+    ) -> str | None:
+        if wanted == "int8":
+            return (
+                "expected None or 'bfloat16', since .state holds tensors of the parameters' "
+                f"shapes; onepass.optim.{self._name} steps these tensors with states of 8 bits, "
+                "and loads them"
+            )
+        return super()._storage_refusal(wanted, arrays, names)
 
     def _follow(self, state: State, arrays: list[Array]) -> list[Array]:
         if self._plan is not None:
@@ -122,7 +135,7 @@ class Engine(optim.Optimizer):
             for part, array in zip(held, arrays, strict=True)
         ]
         made = self._new(state, arrays, [i for i, fit in enumerate(fits) if not fit])
-        dtypes = map(self._state_dtype, arrays)
+        dtypes = [self._storage.dtype(self._name, array) for array in arrays]
         other = [i for i, dtype in enumerate(dtypes) if fits[i] and held[i].dtype != dtype]
         more = self._new(state, arrays, other)
         for i, fit in enumerate(fits):
@@ -211,13 +224,10 @@ class Engine(optim.Optimizer):
     def further(self, everyone: bool = False) -> dict[int, Entry]:
         """What riders save beside the states, by the id of the parameter: running averages and
         master copies; of parameters that have taken a step, or of everyone."""
-        groups, pairs = self.param_groups, zip(self.param_groups, self._lists, strict=False)
-        # Also where the groups hold other parameters by now.
-        self.param_groups = [{**group, "params": [*own]} for group, (_, own) in pairs]
-        try:
-            steps = self._prepare().steps
-        finally:
-            self.param_groups, self._seen = groups, None
+        if self.fits():  # else as the last step left them
+            self._prepare()
+        assert self._plan is not None
+        steps = self._plan.steps
         self._rider_arrays.begin(self._arrays)
         saved = self._rider_arrays.saved(self._riders)
         found: dict[int, Entry] = {}
@@ -229,6 +239,10 @@ class Engine(optim.Optimizer):
             if own:
                 found[id(p)] = own
         return found
+
+    def fits(self) -> bool:
+        """Whether the groups hold the parameters that the engine was made for."""
+        return self._lists_are_same()
 
     def gradients(self, given: list[Array | None] | None = None) -> list[Array | None]:
         """The gradients, None where there is none, of DTensors the part that lies here.
@@ -252,6 +266,36 @@ class Engine(optim.Optimizer):
                 grads[i] = None
         return grads
 
+    @property
+    def begun(self) -> dict[int, dict[str, float]]:
+        """What the states of each parameter, by its id, have started at."""
+        return {
+            id(p): {key: starts[i] for key, starts in self._begun.items()}
+            for i, p in enumerate(self.parameters)
+        }
+
+    def follow_starts(self) -> None:
+        """States of parameters without a step, whose start has changed, start anew."""
+        if self._rule.starts_follow:
+            self._restart()
+
+    def restore(self, further: Mapping[int, Entry]) -> None:
+        """Takes over what `further` of another engine gave."""
+        self._prepare()
+        ids = [id(p) for p in self.parameters]
+        entries = {
+            i: {name: part_of(self._name, value) for name, value in further[key].items()}
+            for i, key in enumerate(ids)
+            if key in further
+        }
+        self._rider_arrays.load(entries, self._arrays, self._riders)
+
+    def zero(self, grads: Sequence[Array | None]) -> None:
+        """Leaves gradients at zero."""
+        for grad in grads:
+            if grad is not None:
+                self._zero(grad)
+
     def wake(self, indices: Sequence[int]) -> None:
         """Parameters that were frozen from the start are to be trained."""
         for i in indices:
@@ -267,8 +311,10 @@ class Engine(optim.Optimizer):
         for state in self._rule.states:
             if state.key in self._states:
                 new = self._new(state, arrays, indices)
+                starts = self._starts(state)
                 for i in indices:
                     self._states[state.key][i] = new[i]
+                    self._begun[state.key][i] = starts[i]
         self._rider_arrays.restart(indices)
         self.renew()
 

@@ -151,19 +151,6 @@ class Entries:
         self._show(state)
         self.read_counts()
 
-    def restore(self, state: State, further: Mapping[int, Entry]) -> None:
-        """Gives the engine what `Engine.further` of another one gave."""
-        numbers, groups = iter(range(len(self.engine.parameters))), []
-        for group in self.engine.param_groups:
-            groups.append({**group, "params": [next(numbers) for _ in group["params"]]})
-        pairs = zip(self.engine.parameters, self.engine.plan.steps, strict=True)
-        saved = {
-            i: {**state.get(p, {}), **further.get(id(p), {}), "step": count}
-            for i, (p, count) in enumerate(pairs)
-            if count
-        }
-        self.load(state, {"state": saved, "param_groups": groups})
-
     def load(self, state: State, state_dict: Any) -> None:
         """Takes over a state_dict.
 

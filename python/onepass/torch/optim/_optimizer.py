@@ -21,11 +21,12 @@ from onepass import optim
 from onepass._nearest import did_you_mean
 from onepass.ops._step import Nonfinite, StepInfo
 from onepass.optim._describe import listed
+from onepass.optim._groups import OF_CONSTRUCTOR, refuse_no_group
 from onepass.optim._planned import ParametersChangedError
 from onepass.torch.optim._counterpart import checked, dummy, in_both_words
 from onepass.torch.optim._engine import Engine
 from onepass.torch.optim._entries import Entries, State
-from onepass.torch.optim._outside import OutsideNorm, scaled
+from onepass.torch.optim._outside import LARGEST_SCALE, OutsideNorm, lessened, scaled
 from onepass.torch.optim._traced import handle_of, traced_step
 
 # PyTorch's keywords that say how a step runs, not what it computes.
@@ -63,9 +64,10 @@ class Optimizer(torch.optim.Optimizer):
     _entries: Any
     _last_step: StepInfo | None
     _found: torch.Tensor  # where the next step notes Inf and NaN, for GradScaler
-    # From a pickle: counts of steps by the id of an entry, and Engine.further.
+    # From a pickle: counts of steps by the id of an entry, Engine.further and Engine.begun.
     _known: Mapping[int, int]
     _further: Mapping[int, dict[str, Any]]
+    _begun: Mapping[int, dict[str, float]]
 
     def __init__(
         self,
@@ -74,7 +76,8 @@ class Optimizer(torch.optim.Optimizer):
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
     ) -> None:
-        self._entries, self._last_step, self._known, self._further = None, None, {}, {}
+        self._entries, self._last_step = None, None
+        self._known, self._further, self._begun = {}, {}, {}
         name = type(self).__name__
         rest = [p.name for p in signature.parameters.values() if p.kind is p.VAR_KEYWORD]
         known = [key for key in signature.parameters if key not in rest] + sorted(keywords)
@@ -112,30 +115,38 @@ class Optimizer(torch.optim.Optimizer):
 
     def _rebuild(self) -> Any:
         """An engine for the groups and states as they are now."""
-        state, known, further = self._state, self._known, self._further
+        state, known, further, begun = self._state, self._known, self._further, self._begun
         if self._entries is not None:
             known, further = self._entries.counts(state), self._entries.engine.further()
+            begun = self._entries.engine.begun
         self._differentiable = any(group.get("differentiable") for group in self.param_groups)
         parameters = [p for group in self.param_groups for p in group["params"]]
         engine = self._engine(
-            self.param_groups, self._options, [state.get(p) or {} for p in parameters]
+            self.param_groups, self._options, [state.get(p) or {} for p in parameters], begun
         )
         entries = self._binds(type(self).__name__, engine, state, known)
+        engine.follow_starts()
         if further:
-            entries.restore(state, further)
-        self._entries, self._known, self._further = entries, {}, {}
+            engine.restore(further)
+        self._entries, self._known, self._further, self._begun = entries, {}, {}, {}
         return entries
 
-    def _current(self) -> Any:
-        """What is bound to the groups and states as they are now."""
+    def _current(self, *, stepping: bool = False) -> Any:
+        """What is bound to the groups and states as they are now.
+
+        Args:
+            stepping: the step itself finds parameters that were exchanged, where no state was.
+        """
         entries = self._entries
         if entries is None or entries.engine.param_groups is not self.param_groups:
             return self._rebuild()
-        if not entries.holds(self._state):
-            try:
-                entries.take_over(self._state)
-            except ParametersChangedError:
-                return self._rebuild()
+        held = entries.holds(self._state)
+        if held and stepping:
+            return entries
+        if not entries.engine.fits():
+            return self._rebuild()
+        if not held:
+            entries.take_over(self._state)
         return entries
 
     @property  # type: ignore[override]
@@ -232,7 +243,7 @@ class Optimizer(torch.optim.Optimizer):
                 if zero_grad:  # or the Inf would stay, and skip every step that follows
                     self.zero_grad(set_to_none=False)
                 return loss
-        entries, factor = self._current(), 1.0
+        entries, factor = self._current(stepping=True), 1.0
         for attempt in range(2):
             engine = entries.engine
             try:
@@ -243,8 +254,11 @@ class Optimizer(torch.optim.Optimizer):
                     scale, max_norm, factor = outside.clips(grads, grad_scale)
                 else:
                     scale = grad_scale
+                taken = grads
+                if scale is not None and scale > LARGEST_SCALE:
+                    taken, scale = lessened(grads, scale)
                 info = engine.step(
-                    grads,
+                    taken,
                     max_norm=max_norm,
                     max_value=max_value,
                     grad_scale=scale,
@@ -256,6 +270,8 @@ class Optimizer(torch.optim.Optimizer):
                 if attempt:
                     raise
                 entries = self._rebuild()
+        if zero_grad and taken is not grads:
+            engine.zero(grads)
         engine.mark_written(grads)
         entries.follow_step(self._state)
         if found is not None and info.skipped:
@@ -266,6 +282,8 @@ class Optimizer(torch.optim.Optimizer):
                 engine.unclip(factor)
         self._last_step = info
         return loss
+
+    _step.__qualname__ = "Optimizer.step"  # for messages
 
     # PyTorch's wrapper runs the hooks and makes a record for profilers. It takes longer
     # than the step itself.
@@ -281,12 +299,14 @@ class Optimizer(torch.optim.Optimizer):
             or _global_optimizer_pre_hooks
             or _global_optimizer_post_hooks
         )
-        if hooks or _profiler_enabled():
+        # PyTorch has wrapped the step of a subclass, which runs the hooks around this one.
+        if (hooks or _profiler_enabled()) and hasattr(type(self).step, "runs_hooks"):
             return self._hooked_step(*args, **kwargs)
         return self._step(*args, **kwargs)
 
     step.__name__, step.__qualname__ = "step", "Optimizer.step"
     step.hooked = True  # type: ignore[attr-defined]  # PyTorch is not to wrap it again
+    step.runs_hooks = True  # type: ignore[attr-defined]
 
     def _refuse_graphs(self, grads: list[Any]) -> None:
         for index, grad in enumerate(grads):
@@ -305,8 +325,14 @@ class Optimizer(torch.optim.Optimizer):
         Raises:
             ValueError: a parameter that is there already, or overlaps one; nothing is changed.
         """
-        if isinstance(param_group, dict):
-            self._refuse_duplicates(param_group)
+        refuse_no_group(type(self).__name__, param_group)
+        for key in OF_CONSTRUCTOR:
+            if key in param_group:
+                raise TypeError(
+                    f"{type(self).__name__}: {key!r} in a parameter group is not an option of a "
+                    "group, expected it as an argument of the constructor"
+                )
+        self._refuse_duplicates(param_group)
         if self._entries is not None:
             self.defaults.update({key: self.param_groups[0][key] for key in self._modes})
         super().add_param_group(param_group)
@@ -319,7 +345,7 @@ class Optimizer(torch.optim.Optimizer):
             raise
 
     def _refuse_duplicates(self, group: dict[str, Any]) -> None:
-        params = group.get("params", ())
+        params = group["params"]
         if isinstance(params, (torch.Tensor, set)):
             return
         group["params"] = params = list(params)
@@ -389,6 +415,11 @@ class Optimizer(torch.optim.Optimizer):
             ValueError: another number of groups or parameters, missing or misshapen entries;
                 nothing is changed.
         """
+        if not isinstance(state_dict, dict):
+            raise ValueError(
+                f"{type(self).__name__}.load_state_dict: a {type(state_dict).__name__}, expected "
+                "a dict with 'state' and 'param_groups' as state_dict() gives; nothing was changed"
+            )
         state_dict = state_dict.copy()
         for pre_hook in self._optimizer_load_state_dict_pre_hooks.values():
             changed = pre_hook(self, state_dict)
@@ -423,11 +454,13 @@ class Optimizer(torch.optim.Optimizer):
             "_last_step": self._last_step,
             "_counts": entries.steps(),
             "_more": [further.get(id(p)) for p in engine.parameters] if further else (),
+            "_starts": [engine.begun.get(id(p)) for p in engine.parameters],
         }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         state = dict(state)
         counts, more = state.pop("_counts", None), state.pop("_more", ())
+        starts = state.pop("_starts", ())
         super().__setstate__(state)
         if "state" in self.__dict__:  # beside which a property is not asked
             self._state = self.__dict__.pop("state")
@@ -437,3 +470,4 @@ class Optimizer(torch.optim.Optimizer):
             pairs = zip(parameters, counts, strict=True)
             self._known = {id(self._state[p]): n for p, n in pairs if p in self._state}
         self._further = {id(p): own for p, own in zip(parameters, more, strict=False) if own}
+        self._begun = {id(p): own for p, own in zip(parameters, starts, strict=False) if own}

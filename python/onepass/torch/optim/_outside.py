@@ -10,7 +10,9 @@ from onepass import _C
 from onepass._numbers import as_float, in_range
 from onepass.ops._step import Nonfinite, StepInfo
 
-_LARGEST_SCALE = 1e37
+# A larger one has an inverse below the least normal number of 32 bits.
+LARGEST_SCALE = 8e37
+_LESS = 2.0**-4
 _LEAST = 5e-324
 
 
@@ -22,6 +24,12 @@ def scaled(owner: str, grad_scale: Any, of_scaler: Any) -> float | None:
             number = as_float(owner, "grad_scale", given, "a number > 0, or None")
             scale = number if scale is None else scale * number
     return scale
+
+
+def lessened(grads: Sequence[Any], scale: float) -> tuple[list[Any], float]:
+    """Copies of gradients for a scale beyond LARGEST_SCALE, and theirs. A GradScaler doubles its
+    scale up to 2^127 where no loss overflows."""
+    return [None if grad is None else grad * _LESS for grad in grads], scale * _LESS
 
 
 class OutsideNorm:
@@ -69,7 +77,7 @@ class OutsideNorm:
         """
         scale = 1.0 if grad_scale is None else grad_scale
         factor = max(1.0, (self.norm + 1e-6) / self._most)
-        if scale * factor <= _LARGEST_SCALE:
+        if scale * factor <= LARGEST_SCALE:
             return scale * factor, None, factor
         # No gradient of 32 bits can be divided by so much: the step clips by its own norm, which
         # takes another pass, to the part that it has of the norm of all.
