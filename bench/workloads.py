@@ -29,7 +29,10 @@ MANY = [(125_000,)] * 200  # 25M
 def single(case: Case, inputs: tuple, keywords: dict[str, Any]) -> dict[str, Function]:
     """One row of the records, and its rivals on the same inputs."""
     prepared = case.prepare(*inputs, **keywords)
-    more = {"out": empty_like(inputs[0])} if case.out else {}
+    more = {}
+    if case.out:  # like the first result
+        result = case.op(*prepared, **keywords)
+        more["out"] = empty_like(result[0] if isinstance(result, tuple) else result)
     ours: dict[str, Function] = {"onepass": lambda: case.op(*prepared, **keywords, **more)}
     return ours | case.rivals(inputs, keywords)
 

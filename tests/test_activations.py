@@ -39,7 +39,9 @@ def test_functions_are_ordinary_functions(name):
         assert f.__module__ == "onepass.ops._activation"
         assert pickle.loads(pickle.dumps(f)) is f
         parameters = inspect.signature(f).parameters
-        assert list(parameters) == [*arrays, *options, "out"]
+        from_y = ["y"] if function.removesuffix("_backward") in _C.activation_backward_y else []
+        from_y = from_y if function.endswith("_backward") else []
+        assert list(parameters) == [*arrays, *options, *from_y, "out"]
         assert {k: parameters[k].default for k in options} == options
         with pytest.raises(TypeError, match=rf"{function}\(\) got an unexpected keyword .* 'slop'"):
             f(*(np.ones(1, np.float32) for _ in arrays), slop=1)
@@ -97,7 +99,7 @@ def test_modules_are_their_functions(cls):
         np.testing.assert_array_equal(twin.backward(x), want)
     assert cls.declared.formula in cls.__doc__
     with pytest.raises(TypeError):
-        cls(0.1, 0.1)
+        cls(*[0.1] * (len(cls.declared.defaults) + 1))
 
 
 def test_options_are_positional_and_may_be_changed():
@@ -126,6 +128,7 @@ WRONG = {
     'nn.GELU("fast")': "arg-type",
 }
 RIGHT = [
+    "ops.tanh_backward(x, y=x, out=x)",
     "ops.relu(x, out=x)",
     "ops.relu_backward(x, x, out=x)",
     "ops.leaky_relu_backward(x, x, negative_slope=0.1, out=x)",

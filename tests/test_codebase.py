@@ -163,7 +163,8 @@ def test_every_function_has_a_row() -> None:
     rows = {row.name for row in cases.CASES}
     files = {"_loss": "losses.py", "_norm": "norms.py", "_dropout": "dropout.py",
              "_bias_act": "channels.py", "_reduce": "reductions.py",
-             "_activation": "activations.py"}  # fmt: skip
+             "_activation": "activations.py", "_softmax": "rows.py", "_maxout": "rows.py",
+             "_glu": "rows.py"}  # fmt: skip
     for name in (name for name in FUNCTIONS if name not in FUNCTIONS_ON_ARRAYS):
         module = getattr(ops, name).__module__.rpartition(".")[2]
         where = "optimizers.py" if name.endswith("_") else files.get(module, "the family's file")
@@ -289,6 +290,7 @@ def test_names_of_options_are_the_same_forward_and_backward() -> None:
             for key, value in backward.items()
             if value.kind is value.KEYWORD_ONLY
         }
+        options.pop("y", None)  # the forward's output, in place of its input
         for key, default in options.items():
             assert key in forward, f"{name}: {key} is not an option of the forward"
             assert forward[key].default == default, f"{name}: default of {key} differs"
@@ -301,11 +303,14 @@ CPU_UNITS = {  # csrc/cpu/*.cpp that are compiled once per instruction set, and 
     "composed_relu": ["composed_relu"],
     "dropout": ["onepass_cpu_dropout_v3"],
     "global_norm": ["onepass_cpu_global_norm_v3"],
+    "glu": ["onepass_cpu_glu_v3"],
     "keep_words": ["keep_words", "step_words"],
     "limit_rows": ["onepass_cpu_limit_rows_v3"],
     "losses": ["onepass_cpu_losses_v3"],
+    "maxout": ["onepass_cpu_maxout_v3"],
     "normalise": ["onepass_cpu_normalise_v3"],
     "pointwise_losses": ["onepass_cpu_pointwise_losses_v3"],
+    "softmax": ["onepass_cpu_softmax_v3"],
     "stages": [*["after_update"] * 2, *["before_update"] * 2, "round_at_random"],
     "watch": ["onepass_cpu_watch_v3"],
 }
@@ -342,7 +347,9 @@ def test_no_unit_of_a_formula_knows_another_formula() -> None:
         for path in (ROOT / "csrc" / "cuda").glob("*.cu")
         if included(f"cuda/{path.name}", "kernels/tables.h") & formulas - {"kernels/relu.h"}
     }
-    assert knowing == {"bias.cu", "channel_norms.cu", "workspaces.cu"}, "csrc/README.md names them"
+    assert knowing == {"bias.cu", "channel_norms.cu", "glu.cu", "workspaces.cu"}, (
+        "csrc/README.md names them"
+    )
 
 
 def included(header: str, *left_out: str) -> set[str]:

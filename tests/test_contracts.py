@@ -26,12 +26,15 @@ HYPER = {
 }
 SHAPE = (4, 5, 3)
 EXTENTS = {"reference": SHAPE, "channel": (5,), "saved": (3, 5), "rows": (4, 3), "free": (60,),
-           "broadcast": (5, 3), "matrix_row": (4, 5, 1), "matrix_column": (4, 1, 3)}  # fmt: skip
+           "shorter": (2, 5, 3), "broadcast": (5, 3), "matrix_row": (4, 5, 1),
+           "matrix_column": (4, 1, 3)}  # fmt: skip
 # Checks that the table leaves to the calls.
 VALUES = {"axis": 1, "flag": True, "text": "relu", "options": (), "integer": -100, "word": 7,
           "real": 0.5, "norm_order": 2}  # fmt: skip
 OWN = {("dropout_mask", "count"): 60, ("dropout_mask", "packed"): False}
 PROBABILITIES = {"bce_loss"}  # takes no other inputs
+OWN |= {(op, "axis"): 0 for op in ("glu", "glu_backward", "maxout", "maxout_backward")}
+OWN |= {(op, "pieces"): 2 for op in ("maxout", "maxout_backward")}
 RUNTIME = {
     "same_states", "codes_of", "coded_bytes", "values_of",
     "contracts", "cpu_level", "cpu_levels", "cuda_built", "get_num_threads", "kernels",
@@ -356,6 +359,7 @@ def test_every_function_has_a_contract():
     }
     functions |= set(_C.activation) | {f"{name}_backward" for name in _C.activation_backward}
     functions |= set(_C.pointwise_loss)
+    functions |= {f"{name}_backward_y" for name in _C.activation_backward_y}
     functions |= set(HYPER)  # a plan of each rule
     assert set(CONTRACTS) == functions - RUNTIME
     assert len(_C.contracts()) == len(CONTRACTS), "two contracts have one name"

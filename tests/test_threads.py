@@ -23,6 +23,8 @@ def several_chunks(case):
     """One shape small, one that is dealt out to several threads, whatever the serial cutoff."""
     if case.family == "loss":
         return [(17, 10), (4003, 61), (3, 65539)]
+    if case.family == "rows":  # halves and pieces of every axis
+        return [(30, 66), (30, 66, 6, 12), (3000, 66)]
     if (1025,) in case.shapes:
         return [(1025,), (200003,)]
     return [(65, 129), (29, 67, 9, 13), (3001, 67)]

@@ -14,6 +14,19 @@ void Border::set_rows(int axis) {
   e.why = ": the input without its class axis";
 }
 
+Border::Along Border::along(int d) const {
+  const Array& x = first();
+  Along a{1, x.shape[d], 1};
+  for (int i = 0; i < x.ndim; ++i) (i < d ? a.outer : a.inner) *= i == d ? 1 : x.shape[i];
+  return a;
+}
+
+void Border::set_shorter(int d, int64_t extent, const char* why) {
+  const Array& x = first();
+  set(Shape::shorter, x.shape, x.ndim, why);
+  extents_[int(Shape::shorter)].at[d] = extent;
+}
+
 // ---- scalars
 
 double Border::number(int i) const {

@@ -115,6 +115,13 @@ class Border {
   void set(Shape shape, std::initializer_list<int64_t> extents, const char* why) {
     set(shape, extents.begin(), int(extents.size()), why);
   }
+  // The reference along axis d seen as (outer, extent, inner).
+  struct Along {
+    int64_t outer, extent, inner;
+  };
+  Along along(int d) const;
+  // Shape::shorter: the reference with `extent` along axis d.
+  void set_shorter(int d, int64_t extent, const char* why);
   void set_rows(int axis = 1);                 // Shape::rows: the reference without that axis
   void freeze() { frozen_ = true; }            // arrays to update are only read
   void leave_out(int i) { left_ |= 1u << i; }  // an array that this call does not make

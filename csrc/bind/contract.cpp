@@ -47,9 +47,9 @@ namespace {
 
 py::object contract_list(Arguments given) {
   given.expect("contracts", 0);
-  constexpr const char* kShapeNames[] = {
-      "",     "reference",  "channel",       "saved",  "rows",     "single",
-      "free", "matrix_row", "matrix_column", "vector", "broadcast"};
+  constexpr const char* kShapeNames[] = {"",           "reference",     "channel", "saved",
+                                         "rows",       "single",        "shorter", "free",
+                                         "matrix_row", "matrix_column", "vector",  "broadcast"};
   constexpr const char* kTypeNames[] = {
       "",       "floating", "reference", "parameter", "computing", "compatible", "target",
       "mask",   "flag",     "integer",   "word",      "number",    "real",       "norm_order",

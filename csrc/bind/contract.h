@@ -22,6 +22,7 @@ enum class Shape : uint8_t {
   saved,      // what forward leaves for backward
   rows,       // the reference without its class axis
   single,     // 0-d
+  shorter,    // the reference with fewer along one axis
   free,       // the call checks them
   // Of a list, beside a parameter of it: one value for each row and column of its matrices, the
   // last two axes, or None; of a parameter without matrices one for each element, or None.
@@ -67,6 +68,7 @@ constexpr Kind saved{Shape::saved, Type::computing};
 constexpr Kind per_row{Shape::rows, Type::reference};
 constexpr Kind class_target{Shape::rows, Type::target};
 constexpr Kind class_labels{Shape::rows, Type::labels};
+constexpr Kind shorter{Shape::shorter, Type::reference};
 constexpr Kind single{Shape::single, Type::computing};
 constexpr Kind compatible_reference{Shape::reference, Type::compatible};
 constexpr Kind broadcast_weight{Shape::broadcast, Type::parameter};

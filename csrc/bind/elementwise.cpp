@@ -1,51 +1,13 @@
 // activation["relu"](x, out) and activation_backward["relu"](dy, x, out), … for every activation of
 // the list; dropout and its mask.
+#include "bind/elementwise.h"
+
 #include <cstring>
 
-#include "bind/border.h"
 #include "bind/kernel_info.h"
-#include "bind/layout.h"
-#include "core/philox.h"
-#include "core/schedule.h"
 
 namespace onepass::bind {
 namespace {
-
-constexpr DropoutStream kNoDropout{0, 0, 0};
-
-// Runs a driver on one tensor, whose operands are in the order of `arrays`. The first is written.
-template <int kCount, class Choose>
-void run(const Target& target, const Array* const (&arrays)[kCount], bool draws,
-         const double* hyper, int64_t hyper_size, const DropoutStream& random, Choose driver) {
-  if (arrays[0]->size() == 0) return;
-  LayoutOf<kCount> layout;
-  arrange(&layout, arrays, kCount, draws);
-  Tensor tensor;
-  tensor.size = layout.size;
-  tensor.shape = layout.shape;
-  tensor.ndim = layout.ndim;
-  tensor.computing = computing_type(arrays[0]->dtype());
-  tensor.operands = layout.operands;
-  const Piece piece{0, 0, layout.size};
-  const int64_t group[] = {0, 1};
-  Elementwise call;
-  call.tensors = &tensor;
-  call.count = 1;
-  call.schedule.pieces = &piece;
-  call.schedule.groups = group;
-  call.schedule.group_count = 1;
-  call.schedule.elements = layout.size;
-  call.hyper = hyper;
-  call.hyper_rows = 1;
-  call.hyper_size = hyper_size;
-  call.random = random;
-  ScheduleStorage schedule;
-  if (layout.size > kGroupElements && !target.on_device()) {
-    schedule.build(&tensor, 1);
-    call.schedule = schedule.view();
-  }
-  bind::run(target, driver(*target.backend), &call, layout.size);
-}
 
 // ---- activations: the arrays of a pass, then the options of the formula
 
@@ -58,8 +20,14 @@ constexpr Argument kBackwardArrays[] = {
     {"x", reference, read | aliased | strided},
     {"out", like_reference, write | strided},
 };
+constexpr Argument kBackwardYArrays[] = {
+    {"dy", like_reference, read | aliased | strided | pattern},
+    {"y", reference, read | aliased | strided},
+    {"out", like_reference, write | strided},
+};
 constexpr Contract kForward = contract("activation", kForwardArrays);
 constexpr Contract kBackward = contract("activation_backward", kBackwardArrays);
+constexpr Contract kBackwardY = contract("activation_backward_y", kBackwardYArrays);
 
 // A pass of one activation.
 struct Activation {
@@ -91,8 +59,8 @@ py::object activation(Arguments given, const Activation& a) {
   for (int i = 0; i < option_count; ++i) options[i] = b.real(kArrays.count + i);
   const Array* arrays[kArrays.count] = {&b[kOut]};
   for (int i = 0; i < kOut; ++i) arrays[i + 1] = &b[i];
-  run(b.check(), arrays, false, options, option_count, kNoDropout,
-      [&](const Backend& backend) { return (backend.*kTable)[a.index]; });
+  run_tensor(b.check(), arrays, false, options, option_count, kNoDropout,
+             [&](const Backend& backend) { return (backend.*kTable)[a.index]; });
   b.finish();
   return b.result(kOut);
 }
@@ -128,8 +96,8 @@ py::object dropout(Arguments given) {
   BorderOf<kDropout> b(given);
   const DropoutStream random = b.dropout(kP, kSeed, kOffset);
   const Array* const arrays[] = {&b[kOut], &b[kX]};
-  run(b.check(), arrays, true, nullptr, 0, random,
-      [](const Backend& backend) { return backend.dropout; });
+  run_tensor(b.check(), arrays, true, nullptr, 0, random,
+             [](const Backend& backend) { return backend.dropout; });
   b.finish();
   return b.result(kOut);
 }
@@ -184,6 +152,9 @@ void define_elementwise(py::module_& m) {
   m.attr("activation") = activation_functions<kForward, &Backend::activation>(m, activations(), "");
   m.attr("activation_backward") = activation_functions<kBackward, &Backend::activation_backward>(
       m, activation_backwards(), "_backward");
+  m.attr("activation_backward_y") =
+      activation_functions<kBackwardY, &Backend::activation_backward_y>(m, activation_backward_ys(),
+                                                                        "_backward_y");
   define(m, kDropout, &fast<&dropout>);
   define(m, kMask, &fast<&dropout_mask>);
 }

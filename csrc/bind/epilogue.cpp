@@ -4,7 +4,7 @@
 
 namespace onepass::bind {
 
-void set_epilogue(const Border& b, Epilogue* epilogue, ActivationOptions* options, int activation) {
+int32_t read_activation(const Border& b, ActivationOptions* options, int activation) {
   PyObject* const name = b.given(activation);
   PyObject* const given = b.given(activation + 1);
   const KernelInfo* info = find(activations(), string(b.op(), "activation", name));
@@ -16,7 +16,11 @@ void set_epilogue(const Border& b, Epilogue* epilogue, ActivationOptions* option
                             " for activation " + repr(name));
   for (size_t i = 0; i < count; ++i)
     options->values[i] = real(b.op(), info->hyper[i], PyTuple_GET_ITEM(given, Py_ssize_t(i)));
-  epilogue->activation = info->index;
+  return info->index;
+}
+
+void set_epilogue(const Border& b, Epilogue* epilogue, ActivationOptions* options, int activation) {
+  epilogue->activation = read_activation(b, options, activation);
   epilogue->options = options->values;
   epilogue->dropout = b.dropout(activation + 2, activation + 3, activation + 4);
 }

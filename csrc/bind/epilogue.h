@@ -15,6 +15,9 @@ struct ActivationOptions {
   double values[Contract::kMostArguments];
 };
 
+// Reads an activation and its options, two arguments from `activation` on; gives its index.
+int32_t read_activation(const Border& b, ActivationOptions* options, int activation);
+
 // Reads kEpilogueArguments, which begin at `activation`.
 void set_epilogue(const Border& b, Epilogue* epilogue, ActivationOptions* options, int activation);
 

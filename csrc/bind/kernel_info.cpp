@@ -36,6 +36,19 @@ std::vector<KernelInfo> describe_activations(const char* kind, List<A...>) {
   int index = 0;
   return {describe<Form<A<float>, float>, A<float>>(kind, index++)...};
 }
+template <template <class> class... A>
+std::vector<KernelInfo> describe_backward_ys(List<A...>) {
+  std::vector<KernelInfo> all;
+  int index = 0;
+  const auto add = [&](auto a) {
+    using K = decltype(a);
+    if constexpr (has_backward_y<K>)
+      all.push_back(describe<ActivationBackwardY<K, float>, K>("activation_backward_y", index));
+    ++index;
+  };
+  (add(A<float>{}), ...);
+  return all;
+}
 std::vector<RuleInfo> describe_rules() {
   std::vector<RuleInfo> all;
   int32_t index = -1;
@@ -116,6 +129,10 @@ const std::vector<KernelInfo>& activations() {
 const std::vector<KernelInfo>& activation_backwards() {
   static const auto all =
       describe_activations<ActivationBackward>("activation_backward", Activations{});
+  return all;
+}
+const std::vector<KernelInfo>& activation_backward_ys() {
+  static const auto all = describe_backward_ys(Activations{});
   return all;
 }
 const std::vector<RuleInfo>& rules() {

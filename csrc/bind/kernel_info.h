@@ -58,8 +58,9 @@ struct LossInfo : KernelInfo {
 };
 
 const std::vector<LossInfo>& losses();
-const std::vector<KernelInfo>& activations();           // y = f(x)
-const std::vector<KernelInfo>& activation_backwards();  // dx = f'(x)·dy, same order
+const std::vector<KernelInfo>& activations();             // y = f(x)
+const std::vector<KernelInfo>& activation_backwards();    // dx = f'(x)·dy, same order
+const std::vector<KernelInfo>& activation_backward_ys();  // the same from y, of those that have it
 const std::vector<RuleInfo>& rules();
 const KernelInfo& dropout_info();
 

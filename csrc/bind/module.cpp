@@ -83,6 +83,9 @@ PYBIND11_MODULE(_C, m, pybind11::multiple_interpreters::not_supported()) {
   define_batch_norm(m);
   define_row_losses(m);
   define_pointwise_losses(m);
+  define_softmax(m);
+  define_maxout(m);
+  define_glu(m);
   define_global_norm(m);
   define_contracts(m);
   define_plan(m);

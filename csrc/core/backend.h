@@ -257,6 +257,18 @@ struct PointwiseLoss {
   Refusal* refusal = nullptr;
 };
 
+// A kernel along the classes of dense arrays, seen as (outer, classes, inner).
+struct RowCall {
+  int64_t outer = 0, classes = 0, inner = 0;
+  DType dtype = DType::f32;  // of all arrays
+  const void* x = nullptr;   // what the kernel folds; of softmax_backward: y
+  const void* dy = nullptr;  // backward; of maxout: (outer, inner)
+  void* out = nullptr;       // y, which is (outer, inner) of maxout; or dx
+  bool logarithm = false;    // of softmax
+  void* stream = nullptr;
+  void* workspace = nullptr;
+};
+
 template <class Call>
 using Run = void (*)(const Call&);
 
@@ -266,6 +278,8 @@ struct Backend {
   const char* name = nullptr;
   Run<Elementwise>* activation = nullptr;
   Run<Elementwise>* activation_backward = nullptr;
+  // Of an activation whose gradient follows from its output; null for any other.
+  Run<Elementwise>* activation_backward_y = nullptr;
   // [rule][variant]: bit i of the variant is set where optional state i is there.
   const Run<Elementwise>** update = nullptr;
   // Likewise; null for a rule without norms (core/rule.h).
@@ -311,6 +325,13 @@ struct Backend {
   // By the index of a loss.
   Run<PointwiseLoss>* pointwise_loss = nullptr;
   int64_t (*pointwise_loss_workspace)(const PointwiseLoss&) = nullptr;
+  void (*softmax)(const RowCall&) = nullptr;
+  void (*softmax_backward)(const RowCall&) = nullptr;
+  void (*maxout)(const RowCall&) = nullptr;
+  void (*maxout_backward)(const RowCall&) = nullptr;
+  // Operands (y, a, b) and (da, db, dy, a, b); hyper-parameters as in kernels/glu.h.
+  void (*glu)(const Elementwise&) = nullptr;
+  void (*glu_backward)(const Elementwise&) = nullptr;
 };
 
 }  // namespace onepass

@@ -5,6 +5,7 @@
 //   T                returned: the first operand, written only
 //   T                read
 //   T&               read and written
+//   Written<T>       written only
 //   Keep             not memory: the dropout bit of the element, drawn by the driver
 //   Unread           an operand that this functor leaves alone
 //   Terms            returned: not memory, the driver adds up their squares (tensor_norms)
@@ -34,6 +35,14 @@ constexpr bool is_present = !std::is_same_v<A, Absent>;
 struct Unread {
   template <class T>
   ONEPASS_HD Unread(T) {}
+};
+
+// An element that a functor with several results writes.
+template <class T>
+struct Written {
+  T& to;
+  ONEPASS_HD Written(T& element) : to(element) {}
+  ONEPASS_HD void operator=(T value) const { to = value; }
 };
 
 // Of an element, what a measuring functor returns: a value for each norm.
@@ -83,11 +92,16 @@ constexpr bool contains(const Names<N>& all, const char* name) {
 
 namespace detail {
 template <class A>
+constexpr bool is_written = false;
+template <class T>
+constexpr bool is_written<Written<T>> = true;
+template <class A>
 constexpr bool is_keep = std::is_same_v<std::remove_cv_t<std::remove_reference_t<A>>, Keep>;
 template <class A>
 constexpr bool is_memory = !is_keep<A> && is_present<A>;
 template <class A>
 constexpr Access access_of = std::is_same_v<A, Unread> ? Access::none
+                             : is_written<A>           ? Access::write
                              : std::is_reference_v<A>  ? Access::read_write
                                                        : Access::read;
 }  // namespace detail

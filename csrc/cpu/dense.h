@@ -53,7 +53,8 @@ void put(void* data, DType dtype, int64_t at, int64_t n, const T* from) {
   }
   load_run<BFloat16, double>(out, static_cast<const BFloat16*>(from), 1, n);
 }
-void store_channels(const ChannelVector& v, int64_t channel, int64_t n, const double* from) {
+[[maybe_unused]] void store_channels(const ChannelVector& v, int64_t channel, int64_t n,
+                                     const double* from) {
   if (!v.data) return;
   void* to = static_cast<char*>(v.data) + channel * size_of(v.dtype);
   switch (v.dtype) {

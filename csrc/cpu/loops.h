@@ -46,10 +46,18 @@ template <class K, class T, class... P>
   for (int l = 0; l < rest; ++l) out[i + l] = k(p[i + l]..., Keep::of(word, l));
 }
 
+// A functor that computes many elements at a time has run(n, operands...), and no loop here.
+template <class K, class = void>
+constexpr bool kRunsBlocks = false;
+template <class K>
+constexpr bool kRunsBlocks<K, std::void_t<decltype(&K::run)>> = true;
+
 template <class K, class T, size_t... I>
 ONEPASS_HD void run_leaf(const K& k, int64_t n, T* const* at, const uint32_t* words,
                          std::index_sequence<I...>) {
-  if constexpr (Signature<K>::draws) {
+  if constexpr (kRunsBlocks<K>) {
+    k.run(n, at[I]...);
+  } else if constexpr (Signature<K>::draws) {
     leaf_drawing<K, T>(k, n, words, at[I]...);
   } else if constexpr (Signature<K>::returns) {
     leaf_returning<K, T>(k, n, at[I]...);

@@ -56,6 +56,23 @@ struct Row {
   }
 };
 
+// f(row, position, exists) for each position of (outer, inner), of which the threads of a block
+// share kThreads / kGroup at a time. All threads of a block call f equally often; one without a
+// position gets a row of no classes.
+template <int W, int kGroup, class T, class F>
+ONEPASS_DEVICE void each_row(int64_t outer, int64_t classes, int64_t inner, F f) {
+  constexpr int kAtOnce = kThreads / kGroup;
+  const int64_t positions = outer * inner;
+  const int lane = int(threadIdx.x) % kGroup;
+  for (int64_t base = int64_t(blockIdx.x) * kAtOnce; base < positions;
+       base += int64_t(gridDim.x) * kAtOnce) {
+    const int64_t p = base + int(threadIdx.x) / kGroup;
+    const bool exists = p < positions;
+    const int64_t o = exists ? p / inner : 0, i = exists ? p % inner : 0;
+    f(Row<W, kGroup, T>{o * classes * inner + i, exists ? classes : 0, inner, lane}, p, exists);
+  }
+}
+
 }  // namespace rows
 }  // namespace
 ONEPASS_END

@@ -2,8 +2,11 @@
 //
 // An activation is a struct template over the computing type with `name`, `hyper` (its options),
 // `forward(x)` and `backward(dy, x)`. backward takes the input, not the output. At ±Inf it uses the
-// derivative's limit, and it is NaN if x or dy is.
+// derivative's limit, and it is NaN if x or dy is. One whose derivative follows from y also has
+// `backward_y(dy, y)`.
 #pragma once
+#include <type_traits>
+
 #include "core/math.h"
 #include "core/signature.h"
 
@@ -25,6 +28,18 @@ struct ActivationBackward {
   ONEPASS_HD T operator()(T dy, T x) const { return f.backward(dy, x); }
 };
 
+template <class A, class T>
+struct ActivationBackwardY {
+  static constexpr auto operands = names("out", "dy", "y");
+  static constexpr auto hyper = A::hyper;
+  A f;
+  ONEPASS_HD T operator()(T dy, T y) const { return f.backward_y(dy, y); }
+};
+template <class A, class = void>
+constexpr bool has_backward_y = false;
+template <class A>
+constexpr bool has_backward_y<A, std::void_t<decltype(&A::backward_y)>> = true;
+
 // The same as templates over the computing type alone, as the drivers take them.
 template <template <class> class A>
 struct Forward {
@@ -35,6 +50,11 @@ template <template <class> class A>
 struct Backward {
   template <class T>
   using Kernel = ActivationBackward<A<T>, T>;
+};
+template <template <class> class A>
+struct BackwardY {
+  template <class T>
+  using Kernel = ActivationBackwardY<A<T>, T>;
 };
 
 ONEPASS_END

@@ -1,5 +1,6 @@
-// Fills Backend::activation and ::activation_backward with what a backend's driver makes of the
-// activations whose headers are included. Included behind that driver: elementwise.
+// Fills Backend::activation, ::activation_backward and ::activation_backward_y with what a
+// backend's driver makes of the activations whose headers are included. Included behind that
+// driver: elementwise.
 #pragma once
 #include "kernels/activation.h"
 #include "kernels/activation_list.h"
@@ -28,6 +29,9 @@ template <template <class> class A>
 void add_activation(Backend* backend, int index) {
   backend->activation[index] = &elementwise<Forward<A>::template Kernel, kNoGradient>;
   backend->activation_backward[index] = &elementwise<Backward<A>::template Kernel, kNoGradient>;
+  if constexpr (has_backward_y<A<float>>)
+    backend->activation_backward_y[index] =
+        &elementwise<BackwardY<A>::template Kernel, kNoGradient>;
 }
 void add_activations(Backend* backend) {
   for_each_defined(Activations{}, [=](auto tag, int index) {

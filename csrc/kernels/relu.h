@@ -2,6 +2,7 @@
 // Nair & Hinton, Rectified Linear Units Improve Restricted Boltzmann Machines, 2010.
 #pragma once
 #include "kernels/activation.h"
+#include "kernels/selected.h"
 
 ONEPASS_BEGIN
 
@@ -10,10 +11,7 @@ struct Relu {
   static constexpr const char* name = "relu";
   static constexpr auto hyper = names();
   ONEPASS_HD T forward(T x) const { return x <= T(0) ? T(0) : x; }
-  ONEPASS_HD T backward(T dy, T x) const {
-    const T slope = x > T(0) ? dy : T(0);           // selected, so that Inf does not meet 0
-    return (dy != dy) | (x != x) ? dy + x : slope;  // one comparison: either is NaN
-  }
+  ONEPASS_HD T backward(T dy, T x) const { return selected(dy, x, x > T(0) ? dy : T(0)); }
 };
 
 ONEPASS_END

@@ -16,6 +16,7 @@ struct Sigmoid {
     const T e = math::exp_lifted(t, T(-1)), sum = math::muladd(e, F::kDown, T(1));
     return dy * (e * F::kDown / (sum * sum));
   }
+  ONEPASS_HD T backward_y(T dy, T y) const { return dy * (y * (T(1) - y)); }
 };
 
 ONEPASS_END

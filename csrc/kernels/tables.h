@@ -10,6 +10,7 @@ ONEPASS_BEGIN
 struct Tables {
   Run<Elementwise> activation[count_of(Activations{})] = {};
   Run<Elementwise> activation_backward[count_of(Activations{})] = {};
+  Run<Elementwise> activation_backward_y[count_of(Activations{})] = {};
   const Run<Elementwise>* update[count_of(Updates{})] = {};
   const Run<Elementwise>* measure[count_of(Updates{})] = {};
   const Run<Elementwise>* factor[count_of(Updates{})] = {};
@@ -21,6 +22,7 @@ struct Tables {
   void lend(Backend* backend) {
     backend->activation = activation;
     backend->activation_backward = activation_backward;
+    backend->activation_backward_y = activation_backward_y;
     backend->update = update;
     backend->measure = measure;
     backend->factor = factor;

@@ -17,6 +17,7 @@ struct Tanh {
     const T e = math::exp_lifted(t, T(-2)), sum = math::muladd(e, F::kDown, T(1));
     return dy * (e * (T(4) * F::kDown) / (sum * sum));
   }
+  ONEPASS_HD T backward_y(T dy, T y) const { return dy * ((T(1) - y) * (T(1) + y)); }
 };
 
 ONEPASS_END

@@ -30,6 +30,8 @@ class Kernel(TypedDict):
 
 activation: dict[str, Callable[..., Array]]
 activation_backward: dict[str, Callable[..., Array]]
+# The same from y, activation_backward_y[name](dy, y, out), of those whose gradient follows from it.
+activation_backward_y: dict[str, Callable[..., Array]]
 
 def dropout(x: Array, out: Array | None, p: float, seed: int, offset: int, /) -> Array: ...
 def dropout_mask(
@@ -127,6 +129,25 @@ def wasserstein_1d(
 # Losses of elements by the kernel's name: pointwise_loss[name](input, target, out, reduction,
 # *options), with pos_weight before `out` where the loss has one.
 pointwise_loss: dict[str, Callable[..., tuple[Any, Array]]]
+
+def softmax(x: Array, out: Array | None, axis: int, /) -> Array: ...
+def log_softmax(x: Array, out: Array | None, axis: int, /) -> Array: ...
+def softmax_backward(dy: Array, y: Array, out: Array | None, axis: int, /) -> Array: ...
+def log_softmax_backward(dy: Array, y: Array, out: Array | None, axis: int, /) -> Array: ...
+def maxout(x: Array, out: Array | None, pieces: int, axis: int, /) -> Array: ...
+def maxout_backward(dy: Array, x: Array, out: Array | None, pieces: int, axis: int, /) -> Array: ...
+def glu(
+    x: Array, activation: str, options: tuple[float, ...], axis: int, out: Array | None, /
+) -> Array: ...
+def glu_backward(
+    dy: Array,
+    x: Array,
+    activation: str,
+    options: tuple[float, ...],
+    axis: int,
+    out: Array | None,
+    /,
+) -> Array: ...
 
 # The tables of arguments (csrc/bind/contract.h) that drive the checks.
 def contracts() -> list[dict[str, Any]]: ...

@@ -12,7 +12,7 @@ float64; a caller that tests float16 rounds its inputs first, so that the formul
 the kernel sees. Nothing here needs pytest, and PyTorch is imported where it is used.
 """
 
-from cases import channels, dropout, losses, norms, optimizers, reductions
+from cases import channels, dropout, losses, norms, optimizers, reductions, rows
 from cases._case import (
     BFLOAT16,
     DTYPES,
@@ -48,6 +48,7 @@ CASES: list[Case] = [
     *channels.rows(),
     *norms.rows(),
     *losses.rows(),
+    *rows.rows(),
     *reductions.rows(),
     *optimizers.rows(),
 ]

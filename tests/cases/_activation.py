@@ -106,7 +106,7 @@ class Activation:
     @property
     def reads_x(self) -> bool:
         """Whether the gradient depends on x at all."""
-        slopes = np.asarray(self.slope(np.linspace(-2, 2, 9), **self.forms[0].options))
+        slopes = np.asarray(self.slope(np.linspace(-4, 4, 9), **self.forms[0].options))
         return bool(np.ptp(slopes) > 0)
 
     def kernel(self, form: Form, known: Sequence[str]) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 from onepass import nn
 
 from cases._activation import Activation, Form, Torch
-from cases._case import EXACT, Tolerance, functional, roundings, torch
+from cases._case import EXACT, Tolerance, epsilon, functional, roundings, torch
 
 INF = math.inf
 SCALE, ALPHA = 1.0507009873554804934, 1.6732632423543772848  # of selu
@@ -44,6 +44,31 @@ def _gelu_slope(x, approximate="none"):
 def _mish_slope(x):
     s = np.logaddexp(0, x)  # softplus
     return np.tanh(s) + x * _sigmoid(x) / np.cosh(s) ** 2  # 1 - tanh² would cancel
+
+
+def _celu_slope(x, alpha=1.0):
+    q = np.minimum(x, 0).astype(np.longdouble) / alpha  # exp magnifies what float64 rounds here
+    return np.asarray(np.exp(q), float)
+
+
+def _softplus(x, beta=1.0, threshold=20.0):
+    y = np.logaddexp(0, np.asarray(x, np.longdouble) * beta) / beta
+    return np.where(beta * x > threshold, x, np.asarray(y, float))
+
+
+def _softplus_slope(x, beta=1.0, threshold=20.0):
+    slope = _sigmoid(np.asarray(x, np.longdouble) * beta)
+    return np.where(beta * x > threshold, 1.0, np.asarray(slope, float))
+
+
+def _hardswish_slope(x):
+    between = (2 * x + 3) / 6  # x/3 + 1/2 would cancel
+    return np.where(x <= -3, 0.0, np.where(x >= 3, 1.0, between))
+
+
+def _in_range(f):
+    """sin and cos as the kernel has them in float64: NaN beyond 2**23."""
+    return lambda x: np.where((np.abs(x) > 2**23) & (epsilon(x) < 1e-10), math.nan, f(x))
 
 
 def _numpy_sigmoid(x, out):
@@ -253,6 +278,225 @@ ACTIVATIONS = [
             gradient=None,
         ),
         numpy=None,
+    ),
+    Activation(
+        "elu",
+        f=lambda x, alpha=1.0: np.where(x > 0, x, alpha * np.expm1(np.minimum(x, 0))),
+        slope=lambda x, alpha=1.0: np.where(x > 0, 1.0, alpha * np.exp(np.minimum(x, 0))),
+        forms=[
+            Form({}, -1, INF, 0, 1),
+            Form({"alpha": -0.75}, 0.75, INF, 0, 1),
+        ],
+        kinks=[0.0],
+        odd_at_0=True,
+        forward=Tolerance(roundings(2, 1.40), why="math::expm1: 1.40 ulp, alpha rounded, the"
+                          " product; in float64 the formula rounds that product and np.expm1"
+                          " (1 ulp), less than 1.5 times that", sums=2.5),
+        backward=Tolerance(roundings(3, 0.95), why="exp: 0.95 ulp, alpha rounded, the product and"
+                           " that with dy; in float64 the formula rounds no more", sums=2),
+        module=nn.ELU,
+        torch=Torch(
+            call=lambda x, alpha=1.0: functional.elu(x, alpha),
+            out=lambda x, out, alpha=1.0: torch.ops.aten.elu.out(x, alpha, 1, 1, out=out),
+            gradient=lambda dy, x, out, alpha=1.0: lambda: (
+                torch.ops.aten.elu_backward.grad_input(
+                    dy, alpha, 1, 1, False, x, grad_input=out
+                )
+            ),
+        ),
+        numpy=None,
+    ),
+    Activation(
+        "celu",
+        f=lambda x, alpha=1.0: np.where(x > 0, x, alpha * np.expm1(np.minimum(x, 0) / alpha)),
+        slope=_celu_slope,
+        forms=[
+            Form({}, -1, INF, 0, 1),
+            Form({"alpha": 3.0}, -3, INF, 0, 1),
+        ],
+        kinks=[0.0],
+        odd_at_0=True,
+        forward=Tolerance(roundings(3, 1.40), why="the quotient, of which at most as much arrives,"
+                          " math::expm1: 1.40 ulp, alpha rounded, the product; in float64 the"
+                          " formula rounds both and np.expm1 (1 ulp), less than that", sums=2),
+        backward=Tolerance(roundings(3, 0.95), why="exp: 0.95 ulp, e - e·lost and the product with"
+                           " dy; in float64 the formula rounds twice", sums=2),
+        module=nn.CELU,
+        torch=Torch(
+            call=lambda x, alpha=1.0: functional.celu(x, alpha),
+            out=None,
+            gradient=None,
+        ),
+        numpy=None,
+    ),
+    Activation(
+        "softplus",
+        f=_softplus,
+        slope=_softplus_slope,
+        forms=[
+            Form({}, 0, INF, 0, 1),
+            Form({"beta": 3.0, "threshold": 5.0}, 0, INF, 0, 1),
+            Form({"beta": -0.75}, -INF, 0, 1, 0),
+        ],
+        kinks=[5 / 3],
+        odd_at_0=False,
+        forward=Tolerance(roundings(5, 0.95, 1.69), why="exp to 0.95 ulp and e + e·lost (2),"
+                          " math::log1p: 1.69 ulp, of its argument's error at most as much arrives,"
+                          " beta rounded, the quotient, the sum; float64: one rounding", sums=1.2),
+        backward=Tolerance(roundings(5, 0.95), why="exp to 0.95 ulp and e + e·lost (2), 1 + e, the"
+                           " quotient, the product with dy; float64: two roundings", sums=1.5),
+        module=nn.Softplus,
+        torch=Torch(
+            call=lambda x, beta=1.0, threshold=20.0: functional.softplus(x, beta, threshold),
+            out=lambda x, out, beta=1.0, threshold=20.0: torch.ops.aten.softplus.out(
+                x, beta, threshold, out=out
+            ),
+            gradient=lambda dy, x, out, beta=1.0, threshold=20.0: lambda: (
+                torch.ops.aten.softplus_backward.grad_input(
+                    dy, x, beta, threshold, grad_input=out
+                )
+            ),
+        ),
+        numpy=None,
+    ),
+    Activation(
+        "relu6",
+        f=lambda x: np.clip(x, 0, 6),
+        slope=lambda x: np.where((x > 0) & (x < 6), 1.0, 0.0),
+        forms=[Form({}, 0, 6, 0, 0)],
+        kinks=[0.0, 6.0],
+        odd_at_0=False,
+        forward=EXACT,
+        backward=EXACT,
+        module=nn.ReLU6,
+        torch=Torch(
+            call=lambda x: functional.relu6(x),
+            out=lambda x, out: torch.ops.aten.hardtanh.out(x, 0, 6, out=out),
+            gradient=lambda dy, x, out: lambda: torch.ops.aten.hardtanh_backward.grad_input(
+                dy, x, 0, 6, grad_input=out
+            ),
+        ),
+        numpy=lambda x, out: np.clip(x, 0, 6, out=out),
+    ),
+    Activation(
+        "hardtanh",
+        f=lambda x, min_val=-1.0, max_val=1.0: np.clip(x, min_val, max_val),
+        slope=lambda x, min_val=-1.0, max_val=1.0: np.where(
+            (x > min_val) & (x < max_val), 1.0, 0.0
+        ),
+        forms=[
+            Form({}, -1, 1, 0, 0),
+            Form({"min_val": -0.5, "max_val": 2.0}, -0.5, 2, 0, 0),
+        ],
+        kinks=[-1.0, 1.0, -0.5, 2.0],
+        odd_at_0=True,
+        forward=EXACT,
+        backward=EXACT,
+        module=nn.Hardtanh,
+        torch=Torch(
+            call=lambda x, min_val=-1.0, max_val=1.0: functional.hardtanh(x, min_val, max_val),
+            out=lambda x, out, min_val=-1.0, max_val=1.0: torch.ops.aten.hardtanh.out(
+                x, min_val, max_val, out=out
+            ),
+            gradient=lambda dy, x, out, min_val=-1.0, max_val=1.0: lambda: (
+                torch.ops.aten.hardtanh_backward.grad_input(
+                    dy, x, min_val, max_val, grad_input=out
+                )
+            ),
+        ),
+        numpy=None,
+    ),
+    Activation(
+        "hardsigmoid",
+        f=lambda x: np.clip(x + 3, 0, 6) / 6,
+        slope=lambda x: np.where((x > -3) & (x < 3), 1 / 6, 0.0),
+        forms=[Form({}, 0, 1, 0, 0)],
+        kinks=[-3.0, 3.0],
+        odd_at_0=False,
+        forward=Tolerance(roundings(2), why="the sum and the quotient; so in float64", sums=2),
+        backward=Tolerance(roundings(1), why="the quotient; float64: 1/6 and a product", sums=3),
+        module=nn.Hardsigmoid,
+        torch=Torch(
+            call=lambda x: torch.clamp(x + 3, 0, 6) / 6,  # its own has a 1/6 of float32 in float64
+            out=lambda x, out: torch.ops.aten.hardsigmoid.out(x, out=out),
+            gradient=lambda dy, x, out: lambda: torch.ops.aten.hardsigmoid_backward.grad_input(
+                dy, x, grad_input=out
+            ),
+        ),
+        numpy=None,
+    ),
+    Activation(
+        "hardswish",
+        f=lambda x: x * np.clip(x + 3, 0, 6) / 6,
+        slope=_hardswish_slope,
+        forms=[Form({}, 0, INF, 0, 1)],
+        kinks=[-3.0, 3.0],
+        odd_at_0=True,
+        forward=Tolerance(roundings(3), why="the sum, the quotient and the product; so in float64",
+                          sums=2),
+        backward=Tolerance(roundings(3), why="the sum, the quotient and the product with dy; so in"
+                           " float64", sums=2),
+        module=nn.Hardswish,
+        torch=Torch(
+            call=lambda x: functional.hardswish(x),
+            out=lambda x, out: torch.ops.aten.hardswish.out(x, out=out),
+            gradient=None,
+        ),
+        numpy=None,
+    ),
+    Activation(
+        "softsign",
+        f=lambda x: x / (1 + np.abs(x)),
+        slope=lambda x: 1 / (1 + np.abs(x)) ** 2,
+        forms=[Form({}, -1, 1, 0, 0)],
+        kinks=[],
+        odd_at_0=True,
+        forward=Tolerance(roundings(2), why="the sum and the quotient; so in float64", sums=2),
+        backward=Tolerance(roundings(5), why="the sum, twice, two quotients and the product with"
+                           " dy; so in float64", sums=2),
+        module=nn.Softsign,
+        torch=Torch(
+            call=lambda x: functional.softsign(x),
+            out=None,
+            gradient=None,
+        ),
+        numpy=None,
+    ),
+    Activation(
+        "abs",
+        f=np.abs,
+        slope=np.sign,
+        forms=[Form({}, INF, INF, -1, 1)],
+        kinks=[0.0],
+        odd_at_0=False,
+        forward=EXACT,
+        backward=EXACT,
+        module=nn.Abs,
+        torch=Torch(
+            call=lambda x: torch.abs(x),
+            out=lambda x, out: torch.abs(x, out=out),
+            gradient=None,
+        ),
+        numpy=lambda x, out: np.abs(x, out=out),
+    ),
+    Activation(
+        "sin",
+        f=_in_range(np.sin),
+        slope=_in_range(np.cos),
+        forms=[Form({}, math.nan, math.nan, math.nan, math.nan)],
+        kinks=[],
+        odd_at_0=True,
+        forward=Tolerance(roundings(0, 0.79), why="math::sin: 0.79 ulp, stored as it is; NumPy's"
+                          " has no more", sums=2),
+        backward=Tolerance(roundings(1, 0.79), why="math::cos: 0.79 ulp, the product with dy; NumPy"
+                           " has no more", sums=2),
+        module=nn.Sin,
+        torch=Torch(
+            call=lambda x: torch.sin(x),
+            out=lambda x, out: torch.sin(x, out=out),
+            gradient=None,
+        ),
+        numpy=lambda x, out: np.sin(x, out=out),
     ),
 ]  # fmt: skip
 

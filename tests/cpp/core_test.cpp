@@ -19,6 +19,7 @@
 #include "core/dtype.h"
 #include "core/math.h"
 #include "core/philox.h"
+#include "core/sin.h"
 #include "cpu/keep_words.cpp"
 #include "kernels/activation_list.h"
 
@@ -114,7 +115,20 @@ FUNCTION(MathTanh, tanh, std::tanh)
 FUNCTION(Erf, erf, std::erf)
 FUNCTION(MathSigmoid, sigmoid, exact_sigmoid)
 FUNCTION(Sqrt, sqrt, std::sqrt)
-FUNCTION(Abs, abs, std::fabs)
+FUNCTION(MathAbs, abs, std::fabs)
+
+// double ends at kSinMax.
+template <class T>
+T exact_sin(T x) {
+  return sizeof(T) > 8 && std::fabs(x) > math::kSinMax ? T(NAN) : std::sin(x);
+}
+template <class T>
+T exact_cos(T x) {
+  return sizeof(T) > 8 && std::fabs(x) > math::kSinMax ? T(NAN) : std::cos(x);
+}
+
+FUNCTION(MathSin, sin, exact_sin)
+FUNCTION(MathCos, cos, exact_cos)
 
 // Not defined beyond 0: |x| makes a test of every input.
 struct ExpDown {
@@ -261,7 +275,9 @@ void check_accuracies(const std::vector<float>& x, const std::vector<double>& d)
   BOTH(ExpDown, 0.95, 0.90);
   BOTH(Mills, 5.7, 6.8);
   BOTH(Sqrt, 0.5, 0.5005);  // long double measures with 11 bits more
-  BOTH(Abs, 0, 0);
+  BOTH(MathAbs, 0, 0);
+  BOTH(MathSin, 0.51, 0.79);
+  BOTH(MathCos, 0.51, 0.79);
 }
 
 template <class F, class T>
@@ -298,7 +314,10 @@ void check_specials() {
       IS(MathSigmoid, -max, zero);
   IS(MathSigmoid, zero, T(0.5)), IS(MathSigmoid, nan, nan);
   IS(Sqrt, inf, inf), IS(Sqrt, -zero, -zero), IS(Sqrt, -one, nan), IS(Sqrt, nan, nan);
-  IS(Abs, -inf, inf), IS(Abs, -zero, zero), IS(Abs, nan, nan);
+  IS(MathAbs, -inf, inf), IS(MathAbs, -zero, zero), IS(MathAbs, nan, nan);
+  IS(MathSin, inf, nan), IS(MathSin, -inf, nan), IS(MathSin, nan, nan), IS(MathSin, zero, zero);
+  IS(MathSin, -zero, -zero), IS(MathSin, tiny, tiny), IS(MathSin, -tiny, -tiny);
+  IS(MathCos, inf, nan), IS(MathCos, nan, nan), IS(MathCos, -zero, one), IS(MathCos, tiny, one);
   IS(Max, nan, nan), IS(Max, inf, inf), IS(Max, -one, zero), IS(Max, one, one);
   IS(Min, nan, nan), IS(Min, -inf, -inf), IS(Min, inf, one);
   CHECK(math::isnan(math::max(one, nan)) && math::isnan(math::min(one, nan)), "second argument");
@@ -322,8 +341,9 @@ template <class T>
 void hash_functions(const std::vector<T>& x) {
   add_to_hash(map<Exp>(x)), add_to_hash(map<Expm1>(x)), add_to_hash(map<Log>(x));
   add_to_hash(map<Log1p>(x)), add_to_hash(map<MathTanh>(x)), add_to_hash(map<Erf>(x));
-  add_to_hash(map<MathSigmoid>(x)), add_to_hash(map<Sqrt>(x)), add_to_hash(map<Abs>(x));
-  add_to_hash(map<Max>(x)), add_to_hash(map<Min>(x));
+  add_to_hash(map<MathSigmoid>(x)), add_to_hash(map<Sqrt>(x)), add_to_hash(map<MathAbs>(x));
+  add_to_hash(map<Max>(x)), add_to_hash(map<Min>(x)), add_to_hash(map<MathSin>(x));
+  add_to_hash(map<MathCos>(x));
   add_to_hash(map<ExpDown>(x)), add_to_hash(map<ExpFlushed>(x)), add_to_hash(map<Mills>(x));
   for_each_activation(Activations{}, [&](auto forward, auto slope, const char*) {
     add_to_hash(map<decltype(forward)>(x)), add_to_hash(map<decltype(slope)>(x));
@@ -371,6 +391,7 @@ void hash_every_float(const char* part) {
 #define EVERY(Name) hash_every_float<Name>(#Name, part)
   EVERY(Exp), EVERY(Expm1), EVERY(Log), EVERY(Log1p), EVERY(MathTanh), EVERY(Erf);
   EVERY(MathSigmoid), EVERY(ExpDown), EVERY(ExpFlushed), EVERY(Mills);
+  EVERY(MathSin), EVERY(MathCos);
   for_each_activation(Activations{}, [&](auto forward, auto slope, const char* name) {
     hash_every_float<decltype(forward)>(std::string(name) + " forward", part);
     hash_every_float<decltype(slope)>(std::string(name) + " slope", part);

@@ -114,6 +114,11 @@ void pointwise_loss_at(const PointwiseLoss& call) {
   Side::run(inner().pointwise_loss[kIndex], inner().pointwise_loss_workspace(call), call);
 }
 
+template <class Side, auto kMember>
+void row_call(const RowCall& call) {
+  Side::run(inner().*kMember, 0, call);
+}
+
 template <class Side, int kRule, int kVariant>
 void update_at(const Elementwise& call) {
   Side::run(inner().update[kRule][kVariant], inner().elementwise_workspace(call), call);
@@ -150,7 +155,8 @@ void watch(const Elementwise& call) {
 template <class Side, int... I, template <class> class... A>
 void fill(Tables* t, std::integer_sequence<int, I...>, List<A...>) {
   ((t->activation[I] = &elementwise_at<Side, &Backend::activation, I>,
-    t->activation_backward[I] = &elementwise_at<Side, &Backend::activation_backward, I>),
+    t->activation_backward[I] = &elementwise_at<Side, &Backend::activation_backward, I>,
+    t->activation_backward_y[I] = &elementwise_at<Side, &Backend::activation_backward_y, I>),
    ...);
 }
 template <class Side, int... I, class... R>
@@ -193,6 +199,12 @@ Backend make_backend() {
   b.cross_entropy = &row_loss<Side, &Backend::cross_entropy>;
   b.nll_loss = &row_loss<Side, &Backend::nll_loss>;
   b.wasserstein_1d = &row_loss<Side, &Backend::wasserstein_1d>;
+  b.softmax = &row_call<Side, &Backend::softmax>;
+  b.softmax_backward = &row_call<Side, &Backend::softmax_backward>;
+  b.maxout = &row_call<Side, &Backend::maxout>;
+  b.maxout_backward = &row_call<Side, &Backend::maxout_backward>;
+  b.glu = &elementwise<Side, &Backend::glu>;
+  b.glu_backward = &elementwise<Side, &Backend::glu_backward>;
   return b;
 }
 

@@ -199,6 +199,11 @@ void all_elementwise(std::string* bits) {
       if (!cuda.activation[k]) continue;
       elementwise("activation", cuda.activation[k], 2, d, kOptions, kPlain, bits);
       elementwise("backward", cuda.activation_backward[k], 3, d, kOptions, kPlain, bits);
+      if (cuda.activation_backward_y[k])
+        elementwise("backward_y", cuda.activation_backward_y[k], 3, d, kOptions, kPlain, bits);
+      const std::vector<double> gate = {double(k), 0.5, 0.75};
+      elementwise("glu", cuda.glu, 3, d, gate, kPlain, bits);
+      elementwise("glu_backward", cuda.glu_backward, 5, d, gate, kPlain, bits);
     }
     elementwise("dropout", cuda.dropout, 2, d, {}, kPlain, bits);
   }
@@ -857,11 +862,45 @@ void all_pointwise(std::string* bits) {
       }
 }
 
+// softmax and log-softmax, in place or not, and maxout; forward, then backward.
+void row_calls(int64_t outer, int64_t classes, int64_t inner, DType d, bool in_place,
+               std::string* bits) {
+  const int64_t n = outer * classes * inner;
+  Buffer x(d, n, 1, in_place), y(d, n, 2, in_place), dy(d, n, 3, in_place);
+  RowCall call;
+  call.outer = outer;
+  call.classes = classes;
+  call.inner = inner;
+  call.dtype = d;
+  call.logarithm = in_place;
+  call.x = x.data();
+  call.out = in_place ? x.data() : y.data();
+  run("softmax", cuda.softmax, 0, call);
+  call.x = call.out;
+  call.dy = dy.data();
+  call.out = in_place ? dy.data() : x.data();
+  run("softmax_backward", cuda.softmax_backward, 0, call);
+  call.dy = nullptr;
+  call.x = y.data();
+  call.out = dy.data();
+  run("maxout", cuda.maxout, 0, call);
+  call.dy = dy.data();
+  call.out = in_place ? y.data() : x.data();
+  run("maxout_backward", cuda.maxout_backward, 0, call);
+  for (const Buffer* each : {&x, &y, &dy}) each->append_to(bits);
+}
+
 void all_rows(std::string* bits) {
   for (const DType d : dtypes()) {
     row_losses(5, 33, 1, d, bits);
     row_losses(2, 5, 7, d, bits);
   }
+  for (const DType d : dtypes())
+    for (const bool in_place : {false, true}) {
+      row_calls(5, 33, 1, d, in_place, bits);
+      row_calls(3, 1029, 1, d, in_place, bits);
+      row_calls(2, 5, 7, d, in_place, bits);
+    }
   for (const DType d : dtypes())
     for (int kind = 0; kind < 4; ++kind) {
       rows(5, 33, 1, d, kind, bits);

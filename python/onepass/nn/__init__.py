@@ -6,6 +6,7 @@ from onepass.nn._activation import *  # noqa: F403
 from onepass.nn._batch_norm import BatchNorm1d, BatchNorm2d, BatchNorm3d
 from onepass.nn._dropout import Dropout
 from onepass.nn._flatten import Flatten
+from onepass.nn._gated import GLU, Maxout
 from onepass.nn._gradcheck import gradcheck
 from onepass.nn._linear import Linear
 from onepass.nn._loss import CrossEntropyLoss, NLLLoss
@@ -15,8 +16,10 @@ from onepass.nn._pointwise_loss import *  # noqa: F403
 from onepass.nn._random import get_rng_state, manual_seed, set_rng_state
 from onepass.nn._residual import Residual
 from onepass.nn._sequential import Sequential
+from onepass.nn._softmax import LogSoftmax, Softmax
 
 __all__ = [
+    "GLU",
     "BatchNorm1d",
     "BatchNorm2d",
     "BatchNorm3d",
@@ -24,12 +27,15 @@ __all__ = [
     "Dropout",
     "Flatten",
     "Linear",
+    "LogSoftmax",
+    "Maxout",
     "Module",
     "ModuleList",
     "NLLLoss",
     "Parameter",
     "Residual",
     "Sequential",
+    "Softmax",
     "get_rng_state",
     "gradcheck",
     "init",

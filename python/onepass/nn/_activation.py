@@ -18,15 +18,25 @@ from onepass.nn._module import Module
 from onepass.ops._declare import ACTIVATIONS, Declared, Kernel
 
 __all__ = [
+    "CELU",
+    "ELU",
     "GELU",
     "SELU",
+    "Abs",
     "Activation",
+    "Hardsigmoid",
+    "Hardswish",
+    "Hardtanh",
     "Identity",
     "LeakyReLU",
     "Mish",
     "ReLU",
+    "ReLU6",
     "SiLU",
     "Sigmoid",
+    "Sin",
+    "Softplus",
+    "Softsign",
     "Tanh",
 ]
 
@@ -61,8 +71,7 @@ class Activation(Module):
         )
 
     def _set(self, **options: Any) -> None:
-        owner, check = type(self).__name__, self.declared.check
-        vars(self).update({name: check(owner, name, value) for name, value in options.items()})
+        vars(self).update(self.declared.check_all(type(self).__name__, options))
 
     @bypassable
     def kernel(self, op: str, read: Read = getattr) -> Kernel:
@@ -160,3 +169,41 @@ class SELU(Activation, op=ops.selu): ...
 
 
 class Mish(Activation, op=ops.mish): ...
+
+
+class ELU(Activation, op=ops.elu):
+    def __init__(self, alpha: float = 1.0) -> None:
+        self._set(alpha=alpha)
+
+
+class CELU(Activation, op=ops.celu):
+    def __init__(self, alpha: float = 1.0) -> None:
+        self._set(alpha=alpha)
+
+
+class Softplus(Activation, op=ops.softplus):
+    def __init__(self, beta: float = 1.0, threshold: float = 20.0) -> None:
+        self._set(beta=beta, threshold=threshold)
+
+
+class ReLU6(Activation, op=ops.relu6): ...
+
+
+class Hardtanh(Activation, op=ops.hardtanh):
+    def __init__(self, min_val: float = -1.0, max_val: float = 1.0) -> None:
+        self._set(min_val=min_val, max_val=max_val)
+
+
+class Hardsigmoid(Activation, op=ops.hardsigmoid): ...
+
+
+class Hardswish(Activation, op=ops.hardswish): ...
+
+
+class Softsign(Activation, op=ops.softsign): ...
+
+
+class Abs(Activation, op=ops.abs): ...
+
+
+class Sin(Activation, op=ops.sin): ...

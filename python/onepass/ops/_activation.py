@@ -1,6 +1,7 @@
 """Activations and their gradients, elementwise.
 
-Every ``<name>_backward(dy, x)`` works from the input ``x``. A declaration has no body: `activation`
+Every ``<name>_backward(dy, x)`` works from the input ``x``; those of sigmoid and tanh also take the
+output, ``y=``. A declaration has no body: `activation`
 and `backward_of` make the functions and complete their docstrings.
 """
 
@@ -9,11 +10,23 @@ from __future__ import annotations
 from typing import Literal
 
 from onepass._array import Array
-from onepass.ops._declare import activation, backward_of
+from onepass.ops._declare import activation, backward_of, backward_of_output
 
 __all__ = [
+    "abs",
+    "abs_backward",
+    "celu",
+    "celu_backward",
+    "elu",
+    "elu_backward",
     "gelu",
     "gelu_backward",
+    "hardsigmoid",
+    "hardsigmoid_backward",
+    "hardswish",
+    "hardswish_backward",
+    "hardtanh",
+    "hardtanh_backward",
     "identity",
     "identity_backward",
     "leaky_relu",
@@ -21,6 +34,8 @@ __all__ = [
     "mish",
     "mish_backward",
     "relu",
+    "relu6",
+    "relu6_backward",
     "relu_backward",
     "selu",
     "selu_backward",
@@ -28,6 +43,12 @@ __all__ = [
     "sigmoid_backward",
     "silu",
     "silu_backward",
+    "sin",
+    "sin_backward",
+    "softplus",
+    "softplus_backward",
+    "softsign",
+    "softsign_backward",
     "tanh",
     "tanh_backward",
 ]
@@ -102,7 +123,7 @@ def sigmoid(x: Array, *, out: Array | None = None) -> Array:
     """
 
 
-sigmoid_backward = backward_of(sigmoid, "dx = dy·σ(x)·(1 - σ(x)).")
+sigmoid_backward = backward_of_output(sigmoid, "dx = dy·y·(1 - y), y = σ(x).")
 
 
 @activation
@@ -119,7 +140,7 @@ def tanh(x: Array, *, out: Array | None = None) -> Array:
     """
 
 
-tanh_backward = backward_of(tanh, "dx = dy·(1 - tanh(x)²).")
+tanh_backward = backward_of_output(tanh, "dx = dy·(1 - y²), y = tanh(x).")
 
 
 @activation
@@ -202,3 +223,220 @@ def mish(x: Array, *, out: Array | None = None) -> Array:
 mish_backward = backward_of(
     mish, "dx = dy·(tanh(s) + x·σ(x)/cosh²(s)), s = softplus(x), σ(x) = 1 / (1 + exp(-x))."
 )
+
+
+def _positive_alpha(owner: str, *, alpha: float) -> None:
+    if not alpha > 0:
+        raise ValueError(f"{owner}: 'alpha' is {alpha!r}, expected a number > 0")
+
+
+def _beta_not_0(owner: str, *, beta: float, threshold: float) -> None:
+    if beta == 0:
+        raise ValueError(f"{owner}: 'beta' is {beta!r}, expected a number other than 0")
+
+
+def _bounds_in_order(owner: str, *, min_val: float, max_val: float) -> None:
+    if min_val > max_val:
+        raise ValueError(
+            f"{owner}: 'min_val' is {min_val!r}, expected a number <= 'max_val', {max_val!r}"
+        )
+
+
+@activation
+def elu(x: Array, *, alpha: float = 1.0, out: Array | None = None) -> Array:
+    """y = x where x > 0, else alpha·(exp(x) - 1).
+
+    Args:
+        alpha: -alpha is the limit at -Inf.
+
+    Source: Clevert, Unterthiner & Hochreiter, Fast and Accurate Deep Network Learning by
+    Exponential Linear Units, 2016.
+
+    Example:
+        >>> import numpy as np
+        >>> import onepass
+        >>> onepass.ops.elu(np.float32([1, -np.inf]), alpha=0.5)
+        array([ 1. , -0.5], dtype=float32)
+    """
+
+
+elu_backward = backward_of(elu, "dx = dy where x > 0, else alpha·exp(x)·dy.")
+
+
+@activation(valid=_positive_alpha)
+def celu(x: Array, *, alpha: float = 1.0, out: Array | None = None) -> Array:
+    """y = x where x > 0, else alpha·(exp(x/alpha) - 1).
+
+    Args:
+        alpha: above 0; -alpha is the limit at -Inf.
+
+    Source: Barron, Continuously Differentiable Exponential Linear Units, 2017.
+
+    Example:
+        >>> import numpy as np
+        >>> import onepass
+        >>> onepass.ops.celu(np.float32([1, -np.inf]), alpha=0.5)
+        array([ 1. , -0.5], dtype=float32)
+    """
+
+
+celu_backward = backward_of(celu, "dx = dy where x > 0, else exp(x/alpha)·dy.")
+
+
+@activation(valid=_beta_not_0)
+def softplus(
+    x: Array, *, beta: float = 1.0, threshold: float = 20.0, out: Array | None = None
+) -> Array:
+    """y = log(1 + exp(beta·x))/beta, and x itself where beta·x > threshold.
+
+    Args:
+        beta: how sharply y bends; not 0.
+        threshold: for beta·x, above which y = x.
+
+    Source: Dugas, Bengio, Bélisle, Nadeau & Garcia, Incorporating Second-Order Functional
+    Knowledge for Better Option Pricing, 2001.
+
+    Example:
+        >>> import numpy as np
+        >>> import onepass
+        >>> onepass.ops.softplus(np.float32([0, 100, -np.inf]))
+        array([  0.6931472, 100.       ,   0.       ], dtype=float32)
+    """
+
+
+softplus_backward = backward_of(
+    softplus, "dx = dy·σ(beta·x), σ(u) = 1 / (1 + exp(-u)); dy where beta·x > threshold."
+)
+
+
+@activation
+def relu6(x: Array, *, out: Array | None = None) -> Array:
+    """y = min(max(x, 0), 6).
+
+    Source: Krizhevsky, Convolutional Deep Belief Networks on CIFAR-10, 2010.
+
+    Example:
+        >>> import numpy as np
+        >>> import onepass
+        >>> onepass.ops.relu6(np.float32([-1, 2, 9]))
+        array([0., 2., 6.], dtype=float32)
+    """
+
+
+relu6_backward = backward_of(relu6, "dx = dy where 0 < x < 6, else 0.")
+
+
+@activation(valid=_bounds_in_order)
+def hardtanh(
+    x: Array, *, min_val: float = -1.0, max_val: float = 1.0, out: Array | None = None
+) -> Array:
+    """y = min(max(x, min_val), max_val).
+
+    Args:
+        min_val: the lower bound of y.
+        max_val: the upper bound of y, not below ``min_val``.
+
+    Source: Collobert, Large Scale Machine Learning, 2004.
+
+    Example:
+        >>> import numpy as np
+        >>> import onepass
+        >>> onepass.ops.hardtanh(np.float32([-3, 0.5, 3]), max_val=2.0)
+        array([-1. ,  0.5,  2. ], dtype=float32)
+    """
+
+
+hardtanh_backward = backward_of(hardtanh, "dx = dy where min_val < x < max_val, else 0.")
+
+
+@activation
+def hardsigmoid(x: Array, *, out: Array | None = None) -> Array:
+    """y = min(max(x + 3, 0), 6)/6.
+
+    Source: Howard et al., Searching for MobileNetV3, 2019.
+
+    Example:
+        >>> import numpy as np
+        >>> import onepass
+        >>> onepass.ops.hardsigmoid(np.float32([-3, 0, 9]))
+        array([0. , 0.5, 1. ], dtype=float32)
+    """
+
+
+hardsigmoid_backward = backward_of(hardsigmoid, "dx = dy/6 where -3 < x < 3, else 0.")
+
+
+@activation
+def hardswish(x: Array, *, out: Array | None = None) -> Array:
+    """y = x·min(max(x + 3, 0), 6)/6.
+
+    Source: Howard et al., Searching for MobileNetV3, 2019.
+
+    Example:
+        >>> import numpy as np
+        >>> import onepass
+        >>> onepass.ops.hardswish(np.float32([-np.inf, 1.5, 9]))
+        array([-0.   ,  1.125,  9.   ], dtype=float32)
+    """
+
+
+hardswish_backward = backward_of(
+    hardswish, "dx = 0 where x <= -3, dy where x >= 3, and dy·(x/3 + 1/2) between."
+)
+
+
+@activation
+def softsign(x: Array, *, out: Array | None = None) -> Array:
+    """y = x/(1 + |x|).
+
+    Source: Glorot & Bengio, Understanding the Difficulty of Training Deep Feedforward Neural
+    Networks, 2010.
+
+    Example:
+        >>> import numpy as np
+        >>> import onepass
+        >>> onepass.ops.softsign(np.float32([-1, 3, np.inf]))
+        array([-0.5 ,  0.75,  1.  ], dtype=float32)
+    """
+
+
+softsign_backward = backward_of(softsign, "dx = dy/(1 + |x|)².")
+
+
+@activation
+def abs(x: Array, *, out: Array | None = None) -> Array:
+    """y = |x|.
+
+    Source: Jarrett, Kavukcuoglu, Ranzato & LeCun, What is the Best Multi-Stage Architecture for
+    Object Recognition?, 2009.
+
+    Example:
+        >>> import numpy as np
+        >>> import onepass
+        >>> onepass.ops.abs(np.float32([-1, 2]))
+        array([1., 2.], dtype=float32)
+    """
+
+
+abs_backward = backward_of(abs, "dx = dy where x > 0, -dy where x < 0, 0 where x = 0.")
+
+
+@activation
+def sin(x: Array, *, out: Array | None = None) -> Array:
+    """y = sin(x), x in radians; NaN at ±Inf.
+
+    Right however large x is in float32, float16 and bfloat16. In float64 y is NaN where abs(x) is
+    above 2**23, the bound of the exact reduction.
+
+    Source: Sitzmann, Martel, Bergman, Lindell & Wetzstein, Implicit Neural Representations with
+    Periodic Activation Functions, 2020.
+
+    Example:
+        >>> import numpy as np
+        >>> import onepass
+        >>> onepass.ops.sin(np.float32([0, 1]))
+        array([0.        , 0.84147096], dtype=float32)
+    """
+
+
+sin_backward = backward_of(sin, "dx = dy·cos(x); NaN where sin(x) is.")

@@ -17,10 +17,12 @@ from typing import (
     Literal,
     NamedTuple,
     ParamSpec,
+    Protocol,
     TypeVar,
     get_args,
     get_origin,
     get_type_hints,
+    overload,
 )
 
 from onepass import _C
@@ -29,6 +31,7 @@ from onepass._array import Array
 
 P = ParamSpec("P")
 F = TypeVar("F", bound=Callable[..., Array])
+Valid = Callable[..., None]  # valid(owner, **options)
 
 
 class Kernel(NamedTuple):
@@ -46,11 +49,13 @@ class Declared:
         defaults: option → default, in the order of the signature.
         selector: the option that selects a kernel, or None.
         kernels: value of the selector → name of the kernel; of None where there is no selector.
+        valid: raises ValueError for numbers that do not do, or None.
         default: the kernel that the defaults give.
     """
 
-    def __init__(self, function: Callable[..., Array]) -> None:
+    def __init__(self, function: Callable[..., Array], valid: Valid | None = None) -> None:
         self.name = function.__name__
+        self.valid = valid
         hints = get_type_hints(function)
         parameters = inspect.signature(function).parameters
         self.defaults = {k: p.default for k, p in parameters.items() if k not in ("x", "out")}
@@ -101,6 +106,17 @@ class Declared:
         known = " or ".join(map(repr, self.kernels))
         raise ValueError(f"{owner}: {option!r} is {value!r}, expected {known}")
 
+    def check_all(self, owner: str, options: Mapping[str, Any]) -> dict[str, Any]:
+        """All options as the kernel takes them.
+
+        Raises:
+            TypeError, ValueError: as `check`, or they do not go together.
+        """
+        given = {option: self.check(owner, option, value) for option, value in options.items()}
+        if self.valid is not None:
+            self.valid(owner, **given)
+        return given
+
     def kernel(self, op: str, options: Mapping[str, Any]) -> Kernel:
         """The kernel for these options and the defaults of the others; ``op`` asks for it."""
         where = f"{op}: activation {self.name!r}"
@@ -108,7 +124,7 @@ class Declared:
             if option not in self.defaults:
                 known = ", ".join(self.defaults) or "none"
                 raise TypeError(f"{where} has no option {option!r} (options: {known})")
-        given = {k: self.check(where, k, v) for k, v in {**self.defaults, **options}.items()}
+        given = self.check_all(where, {**self.defaults, **options})
         name = self.kernels[None if self.selector is None else given[self.selector]]
         return Kernel(name, tuple(given[k] for k in HYPER[name]))
 
@@ -129,8 +145,11 @@ class Declared:
             chosen = f"({''.join(cases)}{refuse})"
         numeric = [option for option in self.defaults if option != self.selector]
         checks = "".join(f"        {o} = check({name!r}, {o!r}, {o})\n" for o in numeric)
+        if self.valid is not None:
+            same = ", ".join(f"{option}={option}" for option in numeric)
+            checks += f"        valid({name!r}, {same})\n"
         source = (
-            f"def make(check, {', '.join(kernels)}):\n"
+            f"def make(check, valid, {', '.join(kernels)}):\n"
             f"    def {name}({arrays}, *, {', '.join([*self.defaults, 'out'])}):\n"
             f"{checks}"
             f"        return {chosen}({', '.join([arrays, 'out', *HYPER[self.name]])})\n"
@@ -139,7 +158,7 @@ class Declared:
         made: dict[str, Any] = {}
         exec(source, of.__globals__, made)
         call: Callable[..., Array] = made["make"](
-            self.check, *(table[k] for k in self.kernels.values())
+            self.check, self.valid, *(table[k] for k in self.kernels.values())
         )
         call.__kwdefaults__ = {**self.defaults, "out": None}
         call.__annotations__ = ({"dy": "Array"} if backward else {}) | of.__annotations__
@@ -152,16 +171,24 @@ HYPER = {k["name"]: k["hyper"] for k in _C.kernels() if k["kind"] == "activation
 ACTIVATIONS: dict[str, Declared] = {}
 
 
-def activation(function: F) -> F:
+@overload
+def activation(function: F) -> F: ...
+@overload
+def activation(*, valid: Valid) -> Callable[[F], F]: ...
+def activation(function: F | None = None, *, valid: Valid | None = None) -> F | Callable[[F], F]:
     """Declare an activation: a signature ``(x, *, options…, out=None)`` and a docstring.
 
     The docstring has the formula, ``Args:`` with the options if there are any, ``Source:`` and
-    ``Example:``.
+    ``Example:``. Where not all numbers do, ``valid(owner, **options)`` raises ValueError.
     """
-    declared = ACTIVATIONS[function.__name__] = Declared(function)
-    call = declared.function(function, backward=False)
-    call.__doc__ = _FORWARD.format(**vars(declared))
-    return call  # type: ignore[return-value]
+
+    def declare(function: F) -> F:
+        declared = ACTIVATIONS[function.__name__] = Declared(function, valid)
+        call = declared.function(function, backward=False)
+        call.__doc__ = _FORWARD.format(**vars(declared))
+        return call  # type: ignore[return-value]
+
+    return declare if function is None else declare(function)
 
 
 def backward_of(
@@ -173,6 +200,46 @@ def backward_of(
     options = "".join(f"    {option}: as in the forward.\n" for option in declared.defaults)
     call.__doc__ = _BACKWARD.format(formula=formula, name=declared.name, options=options)
     return call
+
+
+class BackwardOfOutput(Protocol):
+    """A gradient that takes the forward's input or its output."""
+
+    def __call__(
+        self, dy: Array, x: Array | None = None, *, y: Array | None = None, out: Array | None = None
+    ) -> Array: ...
+
+
+def backward_of_output(forward: Callable[..., Array], formula: str) -> BackwardOfOutput:
+    """The gradient of an activation without options, from x or from y.
+
+    Its kernel has a ``backward_y``.
+    """
+    name = f"{forward.__name__}_backward"
+    of_x, of_y = (
+        _C.activation_backward[forward.__name__],
+        _C.activation_backward_y[forward.__name__],
+    )
+
+    def backward(
+        dy: Array, x: Array | None = None, *, y: Array | None = None, out: Array | None = None
+    ) -> Array:
+        if y is None and x is not None:
+            return of_x(dy, x, out)
+        if x is None and y is not None:
+            return of_y(dy, y, out)
+        given = "neither" if x is None else "both"
+        raise TypeError(f"{name}: {given} of 'x' and 'y' are given, expected one of them")
+
+    backward.__name__ = backward.__qualname__ = name
+    backward.__module__ = forward.__module__
+    text = _BACKWARD.format(formula=formula, name=forward.__name__, options="")
+    backward.__doc__ = text.replace(
+        "    x: the input of the forward.\n",
+        "    x: the input of the forward.\n"
+        "    y: its output, in place of ``x``: quicker, less exact where y is near a limit.\n",
+    ).replace("may be ``dy`` or ``x``", "may be ``dy``, ``x`` or ``y``")
+    return backward
 
 
 def _parts(doc: str) -> tuple[str, str, str]:
