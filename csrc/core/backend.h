@@ -318,13 +318,6 @@ struct Backend {
   // order of `update`; and its workspace, on the CPU too.
   const Run<Elementwise>** factor = nullptr;
   int64_t (*factor_workspace)(const Elementwise&) = nullptr;
-  // Losses of rows. Each takes what it has of a CrossEntropy: nll_loss has labels, its logits being
-  // log-probabilities; wasserstein_1d has probabilities, of histograms along the classes.
-  void (*nll_loss)(const CrossEntropy&) = nullptr;
-  void (*wasserstein_1d)(const CrossEntropy&) = nullptr;
-  // By the index of a loss.
-  Run<PointwiseLoss>* pointwise_loss = nullptr;
-  int64_t (*pointwise_loss_workspace)(const PointwiseLoss&) = nullptr;
   void (*softmax)(const RowCall&) = nullptr;
   void (*softmax_backward)(const RowCall&) = nullptr;
   void (*maxout)(const RowCall&) = nullptr;
@@ -332,6 +325,13 @@ struct Backend {
   // Operands (y, a, b) and (da, db, dy, a, b); hyper-parameters as in kernels/glu.h.
   void (*glu)(const Elementwise&) = nullptr;
   void (*glu_backward)(const Elementwise&) = nullptr;
+  // Losses of rows. Each takes what it has of a CrossEntropy: nll_loss has labels, its logits being
+  // log-probabilities; wasserstein_1d has probabilities, of histograms along the classes.
+  void (*nll_loss)(const CrossEntropy&) = nullptr;
+  void (*wasserstein_1d)(const CrossEntropy&) = nullptr;
+  // By the index of a loss.
+  Run<PointwiseLoss>* pointwise_loss = nullptr;
+  int64_t (*pointwise_loss_workspace)(const PointwiseLoss&) = nullptr;
 };
 
 }  // namespace onepass
