@@ -13,7 +13,9 @@ ARRAYS = [
     (op, i)
     for op in CONTRACTS
     for i, argument in enumerate(given(op))
-    if is_array(argument) and not is_plan(op) and argument["type"] not in ("target", "mask")
+    if is_array(argument)
+    and not is_plan(op)
+    and argument["type"] not in ("target", "labels", "mask")
 ]
 
 

@@ -25,6 +25,7 @@ from cases._optimizer import Scalar, square
 from cases.activations import FORMS
 from onepass import _C, ops, optim
 from onepass.nn._activation import Activation
+from onepass.nn._pointwise_loss import PointwiseLoss
 from onepass.ops._ranges import SQUARES
 from onepass.optim import _optimizers, _riders
 
@@ -176,6 +177,27 @@ def test_every_function_has_a_row() -> None:
         assert name.rstrip("_") in rows, f"onepass.ops.{name} has no row: {cure}"
 
 
+def test_every_loss_of_elements_has_its_function_and_module() -> None:
+    kernels = {kernel["name"] for kernel in _C.kernels() if kernel["kind"] == "loss"}
+    declared = set(ops._pointwise_loss.__all__)
+    assert kernels == declared, (
+        f"python/onepass/ops/_pointwise_loss.py lacks {sorted(kernels - declared)}: declare it "
+        "with @loss_of_elements, and add it to __all__"
+    )
+    modules = {cls.op.__name__ for cls in PointwiseLoss.__subclasses__()}
+    assert modules >= kernels, (
+        f"python/onepass/nn/_pointwise_loss.py has no class with op=ops.{sorted(kernels - modules)}"
+    )
+    for name in kernels:
+        options = next(k["hyper"] for k in _C.kernels() if k["name"] == name)
+        record = next(record for record in cases.losses.LOSSES if record.name == name)
+        swept = {option for how in record.sweep for option in how}
+        assert set(options) <= swept, (
+            f"tests/cases/losses.py: the sweep of {name!r} leaves out "
+            f"{sorted(set(options) - swept)}"
+        )
+
+
 def test_every_bound_says_where_it_comes_from() -> None:
     for row in cases.CASES:
         assert len(row.tolerance.why) > 20, f"{row.name}: `why` of its Tolerance derives no bound"
@@ -287,6 +309,7 @@ CPU_UNITS = {  # csrc/cpu/*.cpp that are compiled once per instruction set, and 
     "losses": ["onepass_cpu_losses_v3"],
     "maxout": ["onepass_cpu_maxout_v3"],
     "normalise": ["onepass_cpu_normalise_v3"],
+    "pointwise_losses": ["onepass_cpu_pointwise_losses_v3"],
     "softmax": ["onepass_cpu_softmax_v3"],
     "stages": [*["after_update"] * 2, *["before_update"] * 2, "round_at_random"],
     "watch": ["onepass_cpu_watch_v3"],

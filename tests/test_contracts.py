@@ -26,11 +26,13 @@ HYPER = {
 }
 SHAPE = (4, 5, 3)
 EXTENTS = {"reference": SHAPE, "channel": (5,), "saved": (3, 5), "rows": (4, 3), "free": (60,),
-           "shorter": (2, 5, 3), "matrix_row": (4, 5, 1), "matrix_column": (4, 1, 3)}  # fmt: skip
+           "shorter": (2, 5, 3), "broadcast": (5, 3), "matrix_row": (4, 5, 1),
+           "matrix_column": (4, 1, 3)}  # fmt: skip
 # Checks that the table leaves to the calls.
 VALUES = {"axis": 1, "flag": True, "text": "relu", "options": (), "integer": -100, "word": 7,
           "real": 0.5, "norm_order": 2}  # fmt: skip
 OWN = {("dropout_mask", "count"): 60, ("dropout_mask", "packed"): False}
+PROBABILITIES = {"bce_loss"}  # takes no other inputs
 OWN |= {(op, "axis"): 0 for op in ("glu", "glu_backward", "maxout", "maxout_backward")}
 OWN |= {(op, "pieces"): 2 for op in ("maxout", "maxout_backward")}
 RUNTIME = {
@@ -74,7 +76,7 @@ def is_array(argument):
 
 def valid(argument, rng):
     kind = argument["type"]
-    if kind == "target":
+    if kind in ("target", "labels"):
         return rng.integers(0, 5, EXTENTS["rows"])
     if argument["shape"] == "vector":
         return None  # beside matrices; tests/test_adafactor.py has vectors
@@ -91,7 +93,10 @@ def valid(argument, rng):
 
 def right_call(op):
     rng = np.random.default_rng(0)
-    return [OWN.get((op, a["name"]), valid(a, rng)) for a in given(op)]
+    values = [OWN.get((op, a["name"]), valid(a, rng)) for a in given(op)]
+    if op in PROBABILITIES:
+        values = [v % 1 if isinstance(v, np.ndarray) else v for v in values]
+    return values
 
 
 def frozen(array):
@@ -113,17 +118,18 @@ def wrong_arrays(argument, value):
         yield f"a {type(bad).__name__}", bad
     dtypes = ["c8", "c16", "O", "M8[s]", np.longdouble, ">f4", ">f8", ">f2", ">i4"]
     dtypes += [] if name == "mask" else ["?"]
-    dtypes += [] if name == "target" else ["i4", "u1", "i8"]
+    dtypes += [] if name in ("target", "labels") else ["i4", "u1", "i8"]
     dtypes += [] if name == "floating" else ["f8"]
     dtypes += [] if name in ("floating", "compatible") else ["f2", BFLOAT16]
     for dtype in dtypes:
         yield f"dtype {np.dtype(dtype)}", np.zeros(value.shape, dtype)
     if name != "floating":
-        like = value if name in ("target", "mask") else value.astype(f32)
-        if argument["shape"] != "free":
+        like = value if name in ("target", "labels", "mask") else value.astype(f32)
+        if argument["shape"] not in ("free", "broadcast"):
             yield "one axis more", like[None]
             yield "one axis less", like[0].copy()
-        yield "0-d", like.ravel()[:1].reshape(()).copy()
+        if argument["shape"] != "broadcast":
+            yield "0-d", like.ravel()[:1].reshape(()).copy()
         yield "empty", like[:0].copy()
         for axis in range(like.ndim):
             yield f"one more along axis {axis}", np.repeat(like, 2, axis)
@@ -352,6 +358,7 @@ def test_every_function_has_a_contract():
         if callable(getattr(_C, name)) and not isinstance(getattr(_C, name), type)
     }
     functions |= set(_C.activation) | {f"{name}_backward" for name in _C.activation_backward}
+    functions |= set(_C.pointwise_loss)
     functions |= {f"{name}_backward_y" for name in _C.activation_backward_y}
     functions |= set(HYPER)  # a plan of each rule
     assert set(CONTRACTS) == functions - RUNTIME

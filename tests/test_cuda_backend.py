@@ -143,6 +143,32 @@ def test_against_reference(simulator, case, dtype):
         assert_all_close(got, want, case.tolerance, dtype, label)
 
 
+LOSSES = [case for case in RUNNABLE if case.name in _C.pointwise_loss]
+
+
+@each_dtype
+@pytest.mark.parametrize("case", LOSSES, ids=[c.name for c in LOSSES])
+def test_losses_of_elements_have_the_bits_of_the_cpu(simulator, case, dtype):
+    """Also the sums, in every order of threads, of views that lie anywhere."""
+    for _, shape, options in small_sweep(case):
+        for step in (1, 2):
+            x, target, weight = case.inputs(shape, dtype, options)
+            x = np.repeat(x, 2, -1)[..., ::2] if step == 2 and x.ndim else x
+            want = case.run((x, target, weight), options)
+            for order in ORDERS:
+                with on(simulator, order):
+                    got = case.run((x, target, weight), options)
+                assert_all_same(map(np.asarray, got), map(np.asarray, want), f"{shape} {options}")
+
+
+def test_what_is_no_probability_gets_nan_on_a_device(simulator):
+    x = np.float32([0.5, 1.5, 0.25, -1])
+    with on(simulator):
+        losses, gradient = ops.bce_loss(x[:3].copy(), np.float32([1, 1, 2]), reduction="none")
+    assert np.isnan(losses).tolist() == [False, True, True]
+    assert np.isnan(gradient).tolist() == [False, True, True]
+
+
 @each_dtype
 @each_elementwise
 def test_elementwise_kernels_give_the_bits_of_the_cpu(simulator, case, dtype):

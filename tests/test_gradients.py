@@ -5,6 +5,7 @@ import itertools
 
 import numpy as np
 import pytest
+from cases import CASES
 from helpers import each_form
 from onepass import ops
 
@@ -122,3 +123,20 @@ def test_cross_entropy(reduction):
 
         dlogits = ops.cross_entropy(logits, target, **how)[1]
         assert_gradient(dlogits, numeric(loss, logits, np.ones(())), (shape, kind, how))
+
+
+LOSSES = [case for case in CASES if case.family == "loss" and case.name != "cross_entropy"]
+
+
+@pytest.mark.parametrize("case", LOSSES, ids=[case.name for case in LOSSES])
+def test_losses(case):
+    for options in case.options:
+        x, *others = case.inputs((5, 7), "float64", options)
+        if np.shape(others[0]) == x.shape:
+            x[np.abs(x - others[0]) < 1e-3] += 0.01  # away from the kink where they are equal
+
+        def loss(x=x, others=others, options=options):
+            return np.asarray(case.run((x, *others), options)[0], np.float64)
+
+        dx = case.run((x, *others), options)[1]
+        assert_gradient(dx, numeric(loss, x, np.ones(())), (case.name, options))

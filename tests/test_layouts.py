@@ -113,23 +113,37 @@ def test_out_of_any_layout(case):
             laid.check(f"{label} {layout}")
 
 
+LOSSES = [case for case in CASES if case.family == "loss"]
+
+
 @pytest.mark.parametrize("layout", ["plain", *LAYOUTS])
-def test_gradients_of_logits_in_any_layout(layout):
+@pytest.mark.parametrize("case", LOSSES, ids=[c.name for c in LOSSES])
+def test_gradients_of_losses_in_any_layout(case, layout):
+    """Into `out`, which may be the input itself."""
+    for dtype, (label, shape, options) in itertools.product(
+        TWO_DTYPES, sweep(case, shapes=small(case)[:6])
+    ):
+        loss, want = case.run(case.inputs(shape, dtype, options), options)
+        laid = Layout(np.full_like(want, 7), layout)
+        again, got = case.run(case.inputs(shape, dtype, options), options, out=laid.view)
+        assert got is laid.view, f"{label}: out itself comes back"
+        assert_same(np.asarray(again), np.asarray(loss), label)
+        assert_same(laid.view, want, f"{label} {layout}")
+        laid.check(f"{label} {layout}")
+        x, *others = case.inputs(shape, dtype, options)
+        inside = Layout(x, layout)
+        again, _ = case.run((inside.view, *others), options, out=inside.view)
+        assert_same(np.asarray(again), np.asarray(loss), f"{label}: out = input")
+        assert_same(inside.view, want, f"{label} {layout}: out = input")
+        inside.check(f"{label} {layout}")
+
+
+def test_a_wrong_label_leaves_the_gradient_as_it_was():
     logits = np.random.default_rng(0).standard_normal((7, 5, 3)).astype(np.float32)
-    target = np.random.default_rng(1).integers(0, 5, (7, 3))
-    loss, want = ops.cross_entropy(logits, target)
-    laid = Layout(np.full_like(logits, 7), layout)
-    again, got = ops.cross_entropy(logits, target, out=laid.view)
-    assert got is laid.view
-    assert again == loss
-    assert_same(laid.view, want)
-    inside = Layout(logits, layout)
-    ops.cross_entropy(inside.view, target, out=inside.view)
-    assert_same(inside.view, want)
+    out = np.full_like(logits, 7)
     with pytest.raises(IndexError):
-        ops.cross_entropy(logits, target + 3, out=laid.view)
-    assert_same(laid.view, want)
-    laid.check(layout)
+        ops.cross_entropy(logits, np.full((7, 3), 5), out=out)
+    assert (out == 7).all()
 
 
 @pytest.mark.parametrize("case", WITH_OUT, ids=[c.name for c in WITH_OUT])

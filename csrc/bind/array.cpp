@@ -148,10 +148,22 @@ void check_compatible_dtype(const Array& a, const Array& like) {
                          " for " + like.label() + " of " + dtype_text(like));
 }
 
-void check_shape_like(const Array& a, const Array& like) {
+void check_shape_like(const Array& a, const Array& like, const char* cure) {
   if (a.ndim == like.ndim && std::equal(a.shape, a.shape + a.ndim, like.shape)) return;
   value_error(a.op, a.label() + " has shape " + shape_text(a) + ", expected " + shape_text(like) +
-                        " like " + like.label());
+                        " like " + like.label() + cure);
+}
+
+void check_broadcast(const Array& a, const Array& like) {
+  bool fits = a.ndim <= like.ndim;
+  for (int d = 0; fits && d < a.ndim; ++d) {
+    const int64_t extent = a.shape[a.ndim - 1 - d];
+    fits = extent == 1 || extent == like.shape[like.ndim - 1 - d];
+  }
+  if (!fits)
+    value_error(a.op, a.label() + " has shape " + shape_text(a) +
+                          ", expected one that broadcasts to " + shape_text(like) + " of " +
+                          like.label());
 }
 
 void check_shape(const Array& a, const int64_t* shape, int ndim, const char* why) {

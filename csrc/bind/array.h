@@ -48,8 +48,11 @@ void check_parameter_dtype(const Array& a, const Array& like);
 void check_compatible_dtype(const Array& a, const Array& like);
 // The type that `like` computes in.
 void check_computing_dtype(const Array& a, const Array& like);
-void check_shape_like(const Array& a, const Array& like);
+// `cure` ends the message.
+void check_shape_like(const Array& a, const Array& like, const char* cure = "");
 void check_shape(const Array& a, const int64_t* shape, int ndim, const char* why);
+// Its shape broadcasts to that of `like`.
+void check_broadcast(const Array& a, const Array& like);
 void check_dense(const Array& a);
 // Not read-only, and no two elements in one place.
 void check_writable(const Array& a);

@@ -5,12 +5,12 @@
 
 namespace onepass::bind {
 
-void Border::set_rows() {
+void Border::set_rows(int axis) {
   const Array& x = first();
   Extents& e = extents_[int(Shape::rows)];
   e.ndim = 0;
   for (int d = 0; d < x.ndim; ++d)
-    if (d != 1) e.at[e.ndim++] = x.shape[d];
+    if (d != axis) e.at[e.ndim++] = x.shape[d];
   e.why = ": the input without its class axis";
 }
 
@@ -93,6 +93,11 @@ void refuse_target_dtype(const Array& target, const Array& like) {
   type_error(target.op, target.label() + " has dtype " + dtype_text(target) +
                             ", expected integer class indices or probabilities like " +
                             like.label());
+}
+
+void refuse_label_dtype(const Array& target) {
+  type_error(target.op, target.label() + " has dtype " + dtype_text(target) +
+                            ", expected integer class indices, such as astype('int64') makes");
 }
 
 void Border::make_result(Array* to, const Argument& a, const Array& like) const {

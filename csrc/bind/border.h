@@ -36,6 +36,7 @@ inline const Extents& extents_of(const Extents* extents, Shape shape) {
 // Targets of floats are probabilities.
 void check_probabilities(const Array& target, const Array& like, const Extents& rows);
 [[noreturn]] void refuse_target_dtype(const Array& target, const Array& like);
+[[noreturn]] void refuse_label_dtype(const Array& target);
 
 // Checks an array by its entry in a table: dtype, shape, order, writability. `extents` has those of
 // each Shape that the call sets.
@@ -69,11 +70,17 @@ void check_probabilities(const Array& target, const Array& like, const Extents& 
         refuse_target_dtype(array, like);
       }
       break;
+    case Type::labels:
+      if (array.floating() || array.element == Element::boolean || array.element == Element::other)
+        refuse_label_dtype(array);
+      break;
     default:
       break;
   }
   if (shape == Shape::reference) {
-    if (&array != &like) check_shape_like(array, like);
+    if (&array != &like) check_shape_like(array, like, a.more);
+  } else if (shape == Shape::broadcast) {
+    check_broadcast(array, like);
   } else if (shape != Shape::free) {
     const Extents& e = extents_of(extents, shape);
     check_shape(array, e.at, e.ndim, e.why);
@@ -115,7 +122,7 @@ class Border {
   Along along(int d) const;
   // Shape::shorter: the reference with `extent` along axis d.
   void set_shorter(int d, int64_t extent, const char* why);
-  void set_rows();                             // Shape::rows: the reference without axis 1
+  void set_rows(int axis = 1);                 // Shape::rows: the reference without that axis
   void freeze() { frozen_ = true; }            // arrays to update are only read
   void leave_out(int i) { left_ |= 1u << i; }  // an array that this call does not make
 

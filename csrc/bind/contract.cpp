@@ -49,11 +49,11 @@ py::object contract_list(Arguments given) {
   given.expect("contracts", 0);
   constexpr const char* kShapeNames[] = {"",           "reference",     "channel", "saved",
                                          "rows",       "single",        "shorter", "free",
-                                         "matrix_row", "matrix_column", "vector"};
+                                         "matrix_row", "matrix_column", "vector",  "broadcast"};
   constexpr const char* kTypeNames[] = {
-      "",       "floating",   "reference", "parameter", "computing", "compatible",
-      "target", "mask",       "flag",      "integer",   "word",      "number",
-      "real",   "norm_order", "choice",    "text",      "axis",      "options"};
+      "",       "floating", "reference", "parameter", "computing", "compatible", "target",
+      "mask",   "flag",     "integer",   "word",      "number",    "real",       "norm_order",
+      "choice", "text",     "axis",      "options",   "labels"};
   static_assert(std::size(kShapeNames) == kShapes && std::size(kTypeNames) == kTypes);
   py::list all;
   for (const auto& [c, callable] : listed()) {

@@ -29,8 +29,9 @@ enum class Shape : uint8_t {
   matrix_row,
   matrix_column,
   vector,
+  broadcast,  // they broadcast to the reference
 };
-constexpr int kShapes = int(Shape::vector) + 1;
+constexpr int kShapes = int(Shape::broadcast) + 1;
 
 enum class Type : uint8_t {
   none,
@@ -52,8 +53,9 @@ enum class Type : uint8_t {
   text,
   axis,     // of the reference
   options,  // a tuple of the activation's
+  labels,   // integers in the shape given
 };
-constexpr int kTypes = int(Type::options) + 1;
+constexpr int kTypes = int(Type::labels) + 1;
 
 struct Kind {
   Shape shape;
@@ -65,9 +67,11 @@ constexpr Kind per_channel{Shape::channel, Type::parameter};
 constexpr Kind saved{Shape::saved, Type::computing};
 constexpr Kind per_row{Shape::rows, Type::reference};
 constexpr Kind class_target{Shape::rows, Type::target};
+constexpr Kind class_labels{Shape::rows, Type::labels};
 constexpr Kind shorter{Shape::shorter, Type::reference};
 constexpr Kind single{Shape::single, Type::computing};
 constexpr Kind compatible_reference{Shape::reference, Type::compatible};
+constexpr Kind broadcast_weight{Shape::broadcast, Type::parameter};
 constexpr Kind bit_mask{Shape::free, Type::mask};
 
 enum Use : unsigned {
@@ -89,7 +93,9 @@ struct Argument {
   Kind kind;
   unsigned use = read;
   double low = 0, high = 0;  // of a number
-  const char* more = "";     // of a number: the cure; of a choice: what may be chosen
+  // Of a number, or an array with the shape of the reference: the cure; of a choice: what may be
+  // chosen.
+  const char* more = "";
   constexpr bool scalar() const { return kind.shape == Shape::none; }
   constexpr bool result() const { return use & (write | made); }
 };

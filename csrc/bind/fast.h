@@ -66,7 +66,8 @@ class Items {
 void define_elementwise(py::module_& m);
 void define_bias_act(py::module_& m);
 void define_batch_norm(py::module_& m);
-void define_cross_entropy(py::module_& m);
+void define_row_losses(py::module_& m);
+void define_pointwise_losses(py::module_& m);
 void define_softmax(py::module_& m);
 void define_maxout(py::module_& m);
 void define_glu(py::module_& m);

@@ -4,6 +4,7 @@
 
 #include "kernels/activation_list.h"
 #include "kernels/dropout.h"
+#include "kernels/loss_list.h"
 #include "kernels/update_list.h"
 
 namespace onepass::bind {
@@ -95,8 +96,32 @@ std::vector<RuleInfo> describe_rules() {
   return all;
 }
 
+template <class L>
+LossInfo describe_loss(int index) {
+  LossInfo info{};
+  info.name = L::name;
+  info.kind = "loss";
+  info.operands = {"out", "input", "target"};
+  info.hyper = list_of(L::hyper);
+  info.accesses = {Access::write, Access::read, Access::read};
+  info.index = index;
+  if constexpr (L::hyper.size > 0) info.ranges = {std::begin(L::ranges), std::end(L::ranges)};
+  info.has_pos_weight = kHasPosWeight<L>;
+  info.has_batch_mean = kHasBatchMean<L>;
+  return info;
+}
+template <template <class> class... L>
+std::vector<LossInfo> describe_losses(List<L...>) {
+  int index = 0;
+  return {describe_loss<L<float>>(index++)...};
+}
+
 }  // namespace
 
+const std::vector<LossInfo>& losses() {
+  static const auto all = describe_losses(Losses{});
+  return all;
+}
 const std::vector<KernelInfo>& activations() {
   static const auto all = describe_activations<ActivationForward>("activation", Activations{});
   return all;

@@ -8,8 +8,11 @@
 
 #include "core/backend.h"
 #include "core/signature.h"
+#include "kernels/loss.h"
 
 namespace onepass::bind {
+
+using host::OptionRange;
 
 constexpr size_t kParam = 0, kGrad = 1, kFirstState = 2;  // operands of every update
 
@@ -47,6 +50,14 @@ struct RuleInfo {
   size_t row_size() const { return hyper.size() + scalars.size(); }
 };
 
+// A loss of elements (kernels/loss.h). Its options are the `hyper`.
+struct LossInfo : KernelInfo {
+  std::vector<OptionRange> ranges;  // of the options
+  bool has_pos_weight;
+  bool has_batch_mean;
+};
+
+const std::vector<LossInfo>& losses();
 const std::vector<KernelInfo>& activations();             // y = f(x)
 const std::vector<KernelInfo>& activation_backwards();    // dx = f'(x)·dy, same order
 const std::vector<KernelInfo>& activation_backward_ys();  // the same from y, of those that have it

@@ -81,7 +81,8 @@ PYBIND11_MODULE(_C, m, pybind11::multiple_interpreters::not_supported()) {
   define_elementwise(m);
   define_bias_act(m);
   define_batch_norm(m);
-  define_cross_entropy(m);
+  define_row_losses(m);
+  define_pointwise_losses(m);
   define_softmax(m);
   define_maxout(m);
   define_glu(m);

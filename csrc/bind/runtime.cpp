@@ -117,6 +117,7 @@ py::object kernels(Arguments given) {
   for (const KernelInfo& info : activations()) all.append(describe(info));
   for (const KernelInfo& info : activation_backwards()) all.append(describe(info));
   all.append(describe(dropout_info()));
+  for (const LossInfo& info : losses()) all.append(describe(info));
   for (const RuleInfo& rule : rules()) all.append(describe(rule));
   return all;
 }

@@ -62,6 +62,9 @@ inline int64_t workspace_bytes(const Backend& b, const Channelwise& call) {
 inline int64_t workspace_bytes(const Backend& b, const CrossEntropy& call) {
   return b.cross_entropy_workspace ? b.cross_entropy_workspace(call) : 0;
 }
+inline int64_t workspace_bytes(const Backend& b, const PointwiseLoss& call) {
+  return b.pointwise_loss_workspace ? b.pointwise_loss_workspace(call) : 0;
+}
 inline int64_t workspace_bytes(const Backend&, const RowCall&) { return 0; }
 
 // ---- running

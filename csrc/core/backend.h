@@ -230,6 +230,33 @@ struct CrossEntropy {
   uint32_t* bad_label = nullptr;
 };
 
+// The operands of PointwiseLoss::tensor.
+enum LossOperand : int {
+  kLossGradient,  // dinput, which may be the input
+  kLossInput,
+  kLossTarget,
+  kLossPosWeight,  // null: 1
+  kLosses,         // null: not wanted
+  kLossOperands
+};
+// An element whose input or target lies outside 0 to 1, for a loss of probabilities.
+struct Refusal {
+  int64_t element = -1;  // the first; -1: there is none
+  int32_t operand = 0;
+  double value = 0;
+};
+// A loss of each element by itself, by a rule of kernels/loss_list.h.
+struct PointwiseLoss {
+  Tensor tensor;                  // in C order
+  const double* hyper = nullptr;  // of the rule
+  double divisor = 1;             // of the sum of all losses, and of the gradient
+  ChannelVector loss;             // one value: the sum over the divisor; null: not wanted
+  void* stream = nullptr;
+  void* workspace = nullptr;  // on the CPU too
+  // Where nothing is written because of it. A device gives NaN for such an element instead.
+  Refusal* refusal = nullptr;
+};
+
 // A kernel along the classes of dense arrays, seen as (outer, classes, inner).
 struct RowCall {
   int64_t outer = 0, classes = 0, inner = 0;
@@ -298,6 +325,13 @@ struct Backend {
   // Operands (y, a, b) and (da, db, dy, a, b); hyper-parameters as in kernels/glu.h.
   void (*glu)(const Elementwise&) = nullptr;
   void (*glu_backward)(const Elementwise&) = nullptr;
+  // Losses of rows. Each takes what it has of a CrossEntropy: nll_loss has labels, its logits being
+  // log-probabilities; wasserstein_1d has probabilities, of histograms along the classes.
+  void (*nll_loss)(const CrossEntropy&) = nullptr;
+  void (*wasserstein_1d)(const CrossEntropy&) = nullptr;
+  // By the index of a loss.
+  Run<PointwiseLoss>* pointwise_loss = nullptr;
+  int64_t (*pointwise_loss_workspace)(const PointwiseLoss&) = nullptr;
 };
 
 }  // namespace onepass

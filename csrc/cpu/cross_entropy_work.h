@@ -3,7 +3,7 @@
 // there it is computed again. Losses are added in double.
 #pragma once
 #include "cpu/cross_entropy_leaves.h"
-#include "cpu/dense.h"
+#include "cpu/row_loss.h"
 #include "cpu/uniform.h"
 
 ONEPASS_BEGIN
@@ -11,25 +11,22 @@ namespace {
 namespace rows {
 
 template <class T>
-struct CrossEntropyWork {
-  const CrossEntropy& call;
-  RowArrays arrays;
+struct CrossEntropyWork : RowLoss<T> {
+  using RowLoss<T>::call;
+  using RowLoss<T>::arrays;
+  using RowLoss<T>::reduction;
+  using RowLoss<T>::class_weight;
+  using RowLoss<T>::ignored;
+  using RowLoss<T>::store_losses;
+  using RowLoss<T>::clear_row;
   Smoothing<T> smoothing;
-  bool plain;       // labels without smoothing: q is zero but at the label
-  T reduction = 1;  // 1/denominator
+  bool plain;  // labels without smoothing: q is zero but at the label
 
   explicit CrossEntropyWork(const CrossEntropy& c)
-      : call(c),
-        arrays{c.outer, c.classes, c.inner, c.dtype, c.logits, c.probabilities, c.dlogits},
+      : RowLoss<T>(c),
         smoothing(Smoothing<T>::of(c.label_smoothing, c.classes)),
         plain(c.labels && c.label_smoothing == 0) {}
 
-  T class_weight(int64_t c) const {
-    if (!call.weight.data) return T(1);
-    double w;
-    load_channels(call.weight, c, 1, 1, &w);
-    return T(w);
-  }
   const T* class_weights(int64_t c, int64_t n, T* scratch) const {
     if (call.weight.data && same_dtype<T>(call.weight.dtype))
       return static_cast<const T*>(call.weight.data) + c;
@@ -37,12 +34,6 @@ struct CrossEntropyWork {
     load_channels(call.weight, c, n, 1, wide);
     for (int64_t i = 0; i < n; ++i) scratch[i] = T(wide[i]);
     return scratch;
-  }
-  bool ignored(int64_t position) const {
-    return call.labels && call.labels[position] == call.ignore_index;
-  }
-  void store_losses(int64_t position, int64_t n, const T* loss) const {
-    if (call.reduction == Reduction::none) put<T>(call.losses, call.dtype, position, n, loss);
   }
 
   // -- one long row; e waits in dlogits where that can hold it
@@ -110,12 +101,6 @@ struct CrossEntropyWork {
       sum += cross_entropy_formula::half_share(q, *fetch<T>(call.logits, call.dtype, at, 1, &x), m);
     }
     return sum;
-  }
-  void clear_row(int64_t at, T* scratch) const {
-    if (!call.dlogits) return;
-    for (int64_t i = 0; i < kBlockElements; ++i) scratch[i] = T(0);
-    for (int64_t c = 0; c < call.classes; c += kBlockElements)
-      put<T>(call.dlogits, call.dtype, at + c, smaller(kBlockElements, call.classes - c), scratch);
   }
   void add_shares(int64_t at, int64_t c, int64_t n, const T* x, T m, Shares<T>* shares) const {
     T w_scratch[kBlockElements], p_scratch[kBlockElements];

@@ -207,7 +207,7 @@ struct Work {
     }
   }
   double level(const double* total, int64_t n) const {
-    return k.level(tensor_norms::add_up(tensor_norms::Values{}, total, n) / double(cut.height));
+    return k.level(add_up(Values{}, total, n) / double(cut.height));
   }
   T* levelled(int64_t row) const {
     return static_cast<T*>(tensor.operands[kGradientOperand + 1].data) + row;

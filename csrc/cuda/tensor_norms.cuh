@@ -4,15 +4,12 @@
 // with others. In the first a warp adds the squares of a tile, which is a block of core/squares.h,
 // in the second a block adds the tiles of a tensor. The bits are those of the CPU.
 #pragma once
-#include "core/squares.h"
+#include "cuda/columns.cuh"
 #include "cuda/loops.cuh"
 
 ONEPASS_BEGIN
 namespace {
 namespace tensor_norms {
-
-static_assert(kTile == kBlockElements && kColumns == kThreads, "a tile is a block");
-constexpr int kSlots = kColumns / kWarpSize;  // columns of a lane
 
 // The sums of one tile. Units of W elements, kSlots / W of each lane in a row of columns.
 template <class K, class T, int kGradient, int W>
@@ -123,25 +120,12 @@ struct Tile {
     }
   }
 
-  // Folds the columns of all lanes by halves; every lane gets the sum.
-  ONEPASS_DEVICE static double fold(double* slots) {
-    ONEPASS_UNROLL
-    for (int half = kSlots / 2; half >= W; half /= 2) ONEPASS_UNROLL
-    for (int c = 0; c < half; ++c) slots[c] += slots[c + half];
-    ONEPASS_UNROLL
-    for (int bit = kWarpSize / 2; bit > 0; bit /= 2) ONEPASS_UNROLL
-    for (int w = 0; w < W; ++w) slots[w] += warp_shuffle_xor(kFullWarp, slots[w], bit);
-    ONEPASS_UNROLL
-    for (int half = W / 2; half > 0; half /= 2) ONEPASS_UNROLL
-    for (int c = 0; c < half; ++c) slots[c] += slots[c + half];
-    return slots[0];
-  }
   ONEPASS_DEVICE void store(Sums& sums, int64_t tiles, double* to) const {
     ONEPASS_UNROLL
     for (int s = 0; s < kTerms; ++s) {
       ONEPASS_UNROLL
       for (int m = 0; m < kMeasures<T>; ++m) {
-        const double sum = fold(sums[s][m]);
+        const double sum = fold_columns<W>(sums[s][m]);
         if (lane_of(threadIdx.x) == 0) to[int64_t(s * kMeasures<T> + m) * tiles] = sum;
       }
     }
@@ -198,34 +182,15 @@ __global__ void __launch_bounds__(kThreads, 2)
   const auto* entries = reinterpret_cast<const Entry<kArity>*>(table.data());
   const Entry<kArity>& entry = entries[blockIdx.x];
   const int64_t first = entry.first_tile, end = entries[blockIdx.x + 1].first_tile;
-  const int thread = int(threadIdx.x);
   double measures[kMeasures<T>];
   ONEPASS_NO_UNROLL
   for (int s = 0; s < kTerms; ++s) {
     ONEPASS_UNROLL
     for (int m = 0; m < kMeasures<T>; ++m) {
       const double* row = sums + int64_t(s * kMeasures<T> + m) * tiles;
-      constexpr int kTogether = 4;
-      double sum = 0;
-      int64_t i = first + thread;
-      for (; i + (kTogether - 1) * kColumns < end; i += kTogether * kColumns) {
-        double next[kTogether];
-        ONEPASS_UNROLL
-        for (int j = 0; j < kTogether; ++j) next[j] = row[i + j * kColumns];
-        ONEPASS_UNROLL
-        for (int j = 0; j < kTogether; ++j) sum += next[j];
-      }
-      for (; i < end; i += kColumns) sum += row[i];
-      block_sync();  // another thread may still read the previous sum
-      columns[thread] = sum;
-      block_sync();
-      for (int half = kColumns / 2; half > 0; half /= 2) {
-        if (thread < half) columns[thread] += columns[thread + half];
-        block_sync();
-      }
-      measures[m] = columns[0];
+      measures[m] = sum_of_columns(row, first, end, columns);
     }
-    if (thread == 0) norms[int64_t(entry.number) * kTerms + s] = norm_of<T>(measures);
+    if (threadIdx.x == 0) norms[int64_t(entry.number) * kTerms + s] = norm_of<T>(measures);
   }
 }
 

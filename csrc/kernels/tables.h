@@ -2,6 +2,7 @@
 #pragma once
 #include "kernels/activation_list.h"
 #include "kernels/channel_norm_list.h"
+#include "kernels/loss_list.h"
 #include "kernels/update_list.h"
 
 ONEPASS_BEGIN
@@ -15,6 +16,7 @@ struct Tables {
   const Run<Elementwise>* factor[count_of(Updates{})] = {};
   Run<ChannelNorm> channel_norm[count_of(ChannelNorms{})] = {};
   Run<ChannelNorm> channel_norm_backward[count_of(ChannelNorms{})] = {};
+  Run<PointwiseLoss> pointwise_loss[count_of(Losses{})] = {};
 
   // They live as long as the backend does.
   void lend(Backend* backend) {
@@ -26,6 +28,7 @@ struct Tables {
     backend->factor = factor;
     backend->channel_norm = channel_norm;
     backend->channel_norm_backward = channel_norm_backward;
+    backend->pointwise_loss = pointwise_loss;
   }
 };
 

@@ -113,6 +113,23 @@ def cross_entropy(
     reduction: str,
     /,
 ) -> tuple[Any, Array]: ...
+def nll_loss(
+    input: Array,
+    target: Array,
+    weight: Array | None,
+    out: Array | None,
+    ignore_index: int,
+    reduction: str,
+    /,
+) -> tuple[Any, Array]: ...
+def wasserstein_1d(
+    input: Array, target: Array, out: Array | None, reduction: str, /
+) -> tuple[Any, Array]: ...
+
+# Losses of elements by the kernel's name: pointwise_loss[name](input, target, out, reduction,
+# *options), with pos_weight before `out` where the loss has one.
+pointwise_loss: dict[str, Callable[..., tuple[Any, Array]]]
+
 def softmax(x: Array, out: Array | None, axis: int, /) -> Array: ...
 def log_softmax(x: Array, out: Array | None, axis: int, /) -> Array: ...
 def softmax_backward(dy: Array, y: Array, out: Array | None, axis: int, /) -> Array: ...

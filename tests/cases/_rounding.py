@@ -75,6 +75,7 @@ _UNARY: dict[Any, Callable[..., Any]] = {
     # Of core/math.h: what the derivative passes on, and an error in ulp, which is two roundings.
     np.exp: lambda z, x, e: np.where(z == 0, 0.0, z * (e + 2 * 3.0)),  # on a device; CPU 0.95
     np.log: lambda z, x, e: e / np.abs(x) + 2 * 0.94 * np.abs(z),
+    np.log1p: lambda z, x, e: e / np.abs(1 + x) + 2 * 1.69 * np.abs(z),
 }
 
 

@@ -104,9 +104,14 @@ template <class Side, auto kMember, int kIndex>
 void channel_norm_at(const ChannelNorm& call) {
   Side::run((inner().*kMember)[kIndex], inner().channelwise_workspace(call), call);
 }
-template <class Side>
-void cross_entropy(const CrossEntropy& call) {
-  Side::run(inner().cross_entropy, inner().cross_entropy_workspace(call), call);
+template <class Side, auto kMember>
+void row_loss(const CrossEntropy& call) {
+  Side::run(inner().*kMember, inner().cross_entropy_workspace(call), call);
+}
+
+template <class Side, int kIndex>
+void pointwise_loss_at(const PointwiseLoss& call) {
+  Side::run(inner().pointwise_loss[kIndex], inner().pointwise_loss_workspace(call), call);
 }
 
 template <class Side, auto kMember>
@@ -167,6 +172,10 @@ void fill_norms(Tables* t, std::integer_sequence<int, I...>) {
     t->channel_norm_backward[I] = &channel_norm_at<Side, &Backend::channel_norm_backward, I>),
    ...);
 }
+template <class Side, int... I>
+void fill_losses(Tables* t, std::integer_sequence<int, I...>) {
+  ((t->pointwise_loss[I] = &pointwise_loss_at<Side, I>), ...);
+}
 template <class L>
 using Positions = std::make_integer_sequence<int, count_of(L{})>;
 
@@ -179,6 +188,7 @@ Backend make_backend() {
   fill<Side>(&tables, Positions<Activations>{}, Activations{});
   fill<Side>(&tables, Positions<Updates>{}, Updates{});
   fill_norms<Side>(&tables, Positions<ChannelNorms>{});
+  fill_losses<Side>(&tables, Positions<Losses>{});
   b.watch_before = &watch<Side, &Backend::watch_before>;
   b.watch_after = &watch<Side, &Backend::watch_after>;
   b.dropout = &elementwise<Side, &Backend::dropout>;
@@ -186,7 +196,9 @@ Backend make_backend() {
   b.global_norm = &global_norm<Side>;
   b.bias_act = &channelwise<Side, &Backend::bias_act>;
   b.bias_act_backward = &channelwise<Side, &Backend::bias_act_backward>;
-  b.cross_entropy = &cross_entropy<Side>;
+  b.cross_entropy = &row_loss<Side, &Backend::cross_entropy>;
+  b.nll_loss = &row_loss<Side, &Backend::nll_loss>;
+  b.wasserstein_1d = &row_loss<Side, &Backend::wasserstein_1d>;
   b.softmax = &row_call<Side, &Backend::softmax>;
   b.softmax_backward = &row_call<Side, &Backend::softmax_backward>;
   b.maxout = &row_call<Side, &Backend::maxout>;

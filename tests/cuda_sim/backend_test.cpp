@@ -15,6 +15,7 @@
 #include "core/codes.h"
 #include "cusim.h"
 #include "kernels/activation_list.h"
+#include "kernels/loss_list.h"
 #include "kernels/update_list.h"
 
 extern "C" const onepass::Backend* onepass_cuda_backend();
@@ -790,6 +791,77 @@ void rows(int64_t outer, int64_t classes, int64_t inner, DType d, int kind, std:
   bits->append(reinterpret_cast<const char*>(&loss), sizeof(loss));
 }
 
+// Losses of rows without smoothing.
+void row_losses(int64_t outer, int64_t classes, int64_t inner, DType d, std::string* bits) {
+  const int64_t n = outer * classes * inner, positions = outer * inner;
+  Buffer x(d, n, 1), t(d, n, 2), dx(d, n, 3), losses(d, positions, 4);
+  std::vector<int64_t> labels;
+  for (int64_t p = 0; p < positions; ++p) labels.push_back(p % classes);
+  labels[0] = -100;
+  for (const Reduction reduction : {Reduction::none, Reduction::mean}) {
+    double loss = 0;
+    CrossEntropy call{};
+    call.outer = outer;
+    call.classes = classes;
+    call.inner = inner;
+    call.dtype = d;
+    call.logits = x.data();
+    call.dlogits = dx.data();
+    call.reduction = reduction;
+    call.ignore_index = -100;
+    if (reduction == Reduction::none) {
+      call.losses = losses.data();
+    } else {
+      call.loss = {&loss, DType::f64};
+    }
+    const int64_t bytes = cuda.cross_entropy_workspace(call);
+    call.labels = labels.data();
+    run("nll_loss", cuda.nll_loss, bytes, call);
+    dx.append_to(bits);
+    call.labels = nullptr;
+    call.probabilities = t.data();
+    if (inner == 1) run("wasserstein_1d", cuda.wasserstein_1d, bytes, call);
+    for (const Buffer* each : {&dx, &losses}) each->append_to(bits);
+    bits->append(reinterpret_cast<const char*>(&loss), sizeof(loss));
+  }
+}
+
+// One loss of elements: dense, from an odd address, or with a pos_weight for each column.
+void pointwise(int index, int64_t rows, int64_t columns, DType d, int kind, std::string* bits) {
+  const int64_t n = rows * columns;
+  Buffer x(d, n, 1, kind == 1), t(d, n, 2), dx(d, n, 3), w(computing(d), columns, 4);
+  Buffer losses(d, n, 5);
+  const int64_t shape[] = {rows, columns}, column[] = {0, 1};
+  Operand operands[kLossOperands];
+  operands[kLossGradient] = kind == 2 ? x.operand() : dx.operand();
+  operands[kLossInput] = x.operand();
+  operands[kLossTarget] = t.operand();
+  if (kind == 2) operands[kLossPosWeight] = w.operand(column);
+  if (kind == 1) operands[kLosses] = losses.operand();
+  double loss = 0;
+  PointwiseLoss call;
+  call.tensor.size = n;
+  call.tensor.shape = shape;
+  call.tensor.ndim = 2;
+  call.tensor.computing = computing(d);
+  call.tensor.operands = operands;
+  call.hyper = kOptions.data();
+  call.divisor = kind == 0 ? double(n) : 1;
+  if (kind != 1) call.loss = {&loss, DType::f64};
+  run("pointwise_loss", cuda.pointwise_loss[index], cuda.pointwise_loss_workspace(call), call);
+  for (const Buffer* each : {&x, &dx, &losses}) each->append_to(bits);
+  bits->append(reinterpret_cast<const char*>(&loss), sizeof(loss));
+}
+
+void all_pointwise(std::string* bits) {
+  for (const DType d : dtypes())
+    for (int index = 0; index < onepass::cuda::count_of(onepass::cuda::Losses{}); ++index)
+      for (int kind = 0; kind < 3; ++kind) {
+        pointwise(index, 3, 11, d, kind, bits);
+        if (!kBrief) pointwise(index, 7, 515, d, kind, bits);
+      }
+}
+
 // softmax and log-softmax, in place or not, and maxout; forward, then backward.
 void row_calls(int64_t outer, int64_t classes, int64_t inner, DType d, bool in_place,
                std::string* bits) {
@@ -819,6 +891,10 @@ void row_calls(int64_t outer, int64_t classes, int64_t inner, DType d, bool in_p
 }
 
 void all_rows(std::string* bits) {
+  for (const DType d : dtypes()) {
+    row_losses(5, 33, 1, d, bits);
+    row_losses(2, 5, 7, d, bits);
+  }
   for (const DType d : dtypes())
     for (const bool in_place : {false, true}) {
       row_calls(5, 33, 1, d, in_place, bits);
@@ -846,7 +922,8 @@ int main() {
       {"counted_steps", all_counted_steps},
       {"devices", devices},
       {"channelwise", all_channelwise},
-      {"rows", all_rows}};
+      {"rows", all_rows},
+      {"pointwise", all_pointwise}};
   const cusim::Options orders[] = {{cusim::Order::kForward, 0, 2},
                                    {cusim::Order::kReverse, 0, 1},
                                    {cusim::Order::kRandom, 5, 3}};

@@ -121,4 +121,11 @@ BIND = [
         "if (target.ndim == like.ndim && std::equal(",
         ("tests/test_cross_entropy.py::test_float_labels_are_told_apart_from_probabilities",),
     ),
+    Mutant(
+        "pos_weight: an axis of one is walked along",
+        "csrc/bind/pointwise_losses.cpp",
+        "own < 0 || a.shape[own] == 1 ? 0 : a.strides[own]",
+        "own < 0 ? 0 : a.strides[own]",
+        ("tests/test_pointwise_losses.py::test_weights_of_positives_broadcast_as_in_numpy",),
+    ),
 ]  # fmt: skip

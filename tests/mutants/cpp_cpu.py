@@ -7,6 +7,8 @@ def _case(row: str) -> tuple[str, ...]:
     return (f"tests/test_kernels.py::test_against_reference[{row}]",)
 
 
+POINTWISE = "tests/test_pointwise_losses.py"
+
 CPU = [
     Mutant(
         "mask: bits beyond the last element are set",
@@ -87,7 +89,7 @@ CPU = [
     ),
     Mutant(
         "cross entropy: ignored labels count in the mean",
-        "csrc/cpu/cross_entropy.h",
+        "csrc/cpu/row_loss.h",
         "const bool counts = job.call.labels[p] != job.call.ignore_index;",
         "const bool counts = true;",
         ("tests/test_cross_entropy.py::test_an_ignored_row_may_hold_anything",),
@@ -98,6 +100,20 @@ CPU = [
         "const double loss = this->group(r, n, x, p,",
         "const double loss = this->group(r - r % (2 * kTile), n, x, p,",
         ("tests/test_cross_entropy.py::test_more_rows_than_a_tile_holds",),
+    ),
+    Mutant(
+        "bce_loss: targets are not checked",
+        "csrc/cpu/pointwise_loss.h",
+        "any |= any_refused(n, job.load(operand, begin, n, scratch));",
+        "any |= any_refused(n, job.load(kLossInput, begin, n, scratch));",
+        (f"{POINTWISE}::test_what_is_no_probability_is_refused_and_nothing_is_written",),
+    ),
+    Mutant(
+        "losses of elements: values of the block before are added behind a short one",
+        "csrc/cpu/pointwise_loss.h",
+        "add_up(Values{}, values, n);",
+        "add_up_block(Values{}, values);",
+        _case("mse_loss-float64"),
     ),
     Mutant(
         "channels: the bias of another channel",

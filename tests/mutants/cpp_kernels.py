@@ -101,6 +101,13 @@ KERNELS = [
         ("tests/test_batch_norm.py::test_running_variance_is_unbiased",),
     ),
     Mutant(
+        "losses of elements: no share of an infinite loss is NaN",
+        "csrc/kernels/loss.h",
+        "return q == T(0) ? none : q * v;",
+        "return q * v;",
+        ("tests/test_pointwise_losses.py::test_logits_of_any_size",),
+    ),
+    Mutant(
         "cross entropy: smoothing leaves the label's own share out",
         "csrc/kernels/cross_entropy.h",
         "T(label_smoothing / double(classes))",

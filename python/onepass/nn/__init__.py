@@ -1,7 +1,7 @@
 """Modules with forward and backward: ``y = m(x)``, ``dx = m.backward(dy)``."""
 
 from onepass._parameter import Parameter
-from onepass.nn import _activation, init
+from onepass.nn import _activation, _pointwise_loss, init
 from onepass.nn._activation import *  # noqa: F403
 from onepass.nn._batch_norm import BatchNorm1d, BatchNorm2d, BatchNorm3d
 from onepass.nn._dropout import Dropout
@@ -9,9 +9,10 @@ from onepass.nn._flatten import Flatten
 from onepass.nn._gated import GLU, Maxout
 from onepass.nn._gradcheck import gradcheck
 from onepass.nn._linear import Linear
-from onepass.nn._loss import CrossEntropyLoss, MSELoss
+from onepass.nn._loss import CrossEntropyLoss, NLLLoss
 from onepass.nn._module import Module
 from onepass.nn._module_list import ModuleList
+from onepass.nn._pointwise_loss import *  # noqa: F403
 from onepass.nn._random import get_rng_state, manual_seed, set_rng_state
 from onepass.nn._residual import Residual
 from onepass.nn._sequential import Sequential
@@ -27,10 +28,10 @@ __all__ = [
     "Flatten",
     "Linear",
     "LogSoftmax",
-    "MSELoss",
     "Maxout",
     "Module",
     "ModuleList",
+    "NLLLoss",
     "Parameter",
     "Residual",
     "Sequential",
@@ -42,3 +43,4 @@ __all__ = [
     "set_rng_state",
 ]
 __all__ += _activation.__all__
+__all__ += _pointwise_loss.__all__

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 
@@ -20,11 +20,83 @@ from onepass._array import (
 from onepass._keywords import suggest_keywords
 from onepass._kind import like
 
+L = TypeVar("L", bound="ClassLoss")
 SAFE = 1e8  # between a weight and the ends of its dtype's range, for products
 _INTEGERS = tuple(np.dtype(kind) for kind in ("i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8"))
 
 
-class CrossEntropyLoss:
+class ClassLoss:
+    """What losses of class labels share: weights of classes, and labels that are ignored."""
+
+    outputs = "logits"  # what metrics take y for
+    _owner = ""  # of messages
+
+    def __init__(
+        self, weight: Array | None, ignore_index: int, reduction: Literal["none", "mean", "sum"]
+    ) -> None:
+        owner = self._owner
+        numbers.one_of(owner, "reduction", reduction, ("mean", "sum", "none"))
+        if isinstance(weight, (list, tuple)) or getattr(weight, "dtype", None) in _INTEGERS:
+            try:
+                weight = np.array(weight, np.float64)
+            except (TypeError, ValueError):
+                raise TypeError(
+                    f"{owner}: 'weight' is {weight!r}, expected a number for each class"
+                ) from None
+        if weight is not None:
+            shape = like(owner, "weight", weight)[2]
+            if len(shape) != 1:
+                raise ValueError(
+                    f"{owner}: 'weight' has shape {shape}, expected (C,), a number for each class"
+                )
+            _check_weight(owner, weight, weight)
+        self.weight = weight
+        self.ignore_index = numbers.integer(owner, "ignore_index", ignore_index, -(2**63), 2**63)
+        self.reduction = reduction
+
+    def _checked(self, y: Array, target: Array) -> Array:
+        """The target as integers, or as it is."""
+        target = check_arrays(self._owner, y, target)
+        if str(target.dtype) == "bool":
+            target = target.astype(np.uint8)
+        if y.ndim < 2:
+            raise ValueError(
+                f"{self._owner}: 'y' has shape {tuple(y.shape)}, expected (N, C) or more"
+            )
+        return target
+
+    def weights(self, target: Array) -> Array:
+        """The weight of each loss in their mean: that of its class, 0 where it is ignored.
+
+        1 for probabilities.
+        """
+        if is_floating(target):
+            return np.ones((len(target), *target.shape[2:]))
+        labels = to_numpy(target)
+        used = labels != self.ignore_index
+        if self.weight is None:
+            return used.astype(np.float64)
+        return np.where(used, to_numpy(self.weight)[used * labels], 0.0)
+
+    def divisor(self, target: Array) -> float | None:
+        """What the loss was divided by; None for a sum."""
+        return None if self.reduction == "sum" else float(self.weights(target).sum())
+
+    def _weight(self, y: Array) -> Array | None:
+        given = self.weight
+        weight = weight_beside(self._owner, "weight", given, y)
+        if weight is not None and weight is not given and not is_tensor_of_torch(y):
+            _check_weight(self._owner, given, weight)
+        return weight
+
+    def to(self: L, device: str) -> L:
+        """Move the class weights, as `Module.to` does."""
+        move = mover(device)
+        self.weight = None if self.weight is None else move(self.weight)
+        return self
+
+
+class CrossEntropyLoss(ClassLoss):
     """``loss = -Σ_c w_c q_c log softmax(y)_c``, averaged; q is the target, smoothed.
 
     Args:
@@ -45,7 +117,7 @@ class CrossEntropyLoss:
         (1.3863, [[0.25, 0.25, -0.75, 0.25]])
     """
 
-    outputs = "logits"  # what metrics take y for
+    _owner = "CrossEntropyLoss"
 
     @suggest_keywords
     def __init__(
@@ -56,32 +128,10 @@ class CrossEntropyLoss:
         reduction: Literal["none", "mean", "sum"] = "mean",
         label_smoothing: float = 0.0,
     ) -> None:
-        numbers.one_of("CrossEntropyLoss", "reduction", reduction, ("mean", "sum", "none"))
-        if isinstance(weight, (list, tuple)) or getattr(weight, "dtype", None) in _INTEGERS:
-            try:
-                weight = np.array(weight, np.float64)
-            except (TypeError, ValueError):
-                raise TypeError(
-                    f"CrossEntropyLoss: 'weight' is {weight!r}, expected a number for each class"
-                ) from None
-        if weight is not None:
-            shape = like("CrossEntropyLoss", "weight", weight)[2]
-            if len(shape) != 1:
-                raise ValueError(
-                    f"CrossEntropyLoss: 'weight' has shape {shape}, expected (C,), a number for "
-                    "each class"
-                )
-            _check_weight(weight, weight)
-        ignore_index = numbers.integer(
-            "CrossEntropyLoss", "ignore_index", ignore_index, -(2**63), 2**63
+        super().__init__(weight, ignore_index, reduction)
+        self.label_smoothing = numbers.in_range(
+            self._owner, "label_smoothing", label_smoothing, 0, most=1
         )
-        label_smoothing = numbers.in_range(
-            "CrossEntropyLoss", "label_smoothing", label_smoothing, 0, most=1
-        )
-        self.weight = weight
-        self.ignore_index = ignore_index
-        self.reduction = reduction
-        self.label_smoothing = label_smoothing
 
     def __call__(self, y: Array, target: Array) -> tuple[Array, Array]:
         """Loss and its gradient.
@@ -94,12 +144,7 @@ class CrossEntropyLoss:
             The loss, () or shaped as the target for "none"; and the gradient of the loss (of its
             sum for "none") by y, to pass to ``model.backward``.
         """
-        owner = "CrossEntropyLoss"
-        target = _check_arrays(owner, y, target)
-        if str(target.dtype) == "bool":
-            target = target.astype(np.uint8)
-        if y.ndim < 2:
-            raise ValueError(f"{owner}: 'y' has shape {tuple(y.shape)}, expected (N, C) or more")
+        target = self._checked(y, target)
         column = target.ndim == y.ndim and target.shape[1] == 1 != y.shape[1]
         if is_floating(target) and (column or target.ndim == y.ndim - 1):
             raise TypeError(
@@ -116,50 +161,6 @@ class CrossEntropyLoss:
             label_smoothing=self.label_smoothing,
         )
 
-    def weights(self, target: Array) -> Array:
-        """The weight of each loss in their mean: that of its class, 0 where it is ignored.
-
-        1 for probabilities.
-        """
-        if is_floating(target):
-            return np.ones((len(target), *target.shape[2:]))
-        labels = to_numpy(target)
-        used = labels != self.ignore_index
-        if self.weight is None:
-            return used.astype(np.float64)
-        return np.where(used, to_numpy(self.weight)[used * labels], 0.0)
-
-    def divisor(self, target: Array) -> float | None:
-        """What the loss was divided by; None for a sum."""
-        return None if self.reduction == "sum" else float(self.weights(target).sum())
-
-    def _weight(self, y: Array) -> Array | None:
-        weight: Any = self.weight
-        if weight is None or weight.dtype == y.dtype:
-            return weight
-        dtype = parameter_dtype(y)
-        if weight.dtype == dtype:
-            return weight
-        if is_tensor_of_torch(y):
-            if not is_tensor_of_torch(weight):
-                raise TypeError(
-                    f"CrossEntropyLoss: 'weight' is a {type(weight).__name__} and 'y' a Tensor, "
-                    "expected one: pass the weights as a tensor"
-                )
-            return weight.to(dtype)
-        if is_tensor_of_torch(weight) and isinstance(y, np.ndarray):
-            weight = to_numpy(weight)
-        with np.errstate(over="ignore", under="ignore"):
-            converted = weight.astype(dtype)
-        _check_weight(weight, converted)
-        return converted
-
-    def to(self, device: str) -> CrossEntropyLoss:
-        """Move the class weights, as `Module.to` does."""
-        move = mover(device)
-        self.weight = None if self.weight is None else move(self.weight)
-        return self
-
     def __repr__(self) -> str:
         return (
             f"CrossEntropyLoss(ignore_index={self.ignore_index}, reduction={self.reduction!r}, "
@@ -167,7 +168,83 @@ class CrossEntropyLoss:
         )
 
 
-def _check_weight(given: Any, used: Any) -> None:
+class NLLLoss(ClassLoss):
+    """``loss = -w[target] y[target]`` of log-probabilities ``y``, averaged.
+
+    Args:
+        weight: array or list (C,), a weight for each class, or None; used in the dtype of y.
+        ignore_index: targets with this class count for nothing.
+        reduction: "mean" (over the weights of the targets), "sum" or "none".
+
+    Raises:
+        TypeError: an argument is not a number, or ``weight`` not an array of floats.
+        ValueError: an argument out of range.
+
+    Example:
+        >>> import numpy as np
+        >>> from onepass import nn
+        >>> loss, dy = nn.NLLLoss()(np.log(np.float32([[0.5, 0.5]])), np.array([1]))
+        >>> round(float(loss), 4), dy.tolist()
+        (0.6931, [[0.0, -1.0]])
+    """
+
+    _owner = "NLLLoss"
+
+    @suggest_keywords
+    def __init__(
+        self,
+        weight: Array | None = None,
+        *,
+        ignore_index: int = -100,
+        reduction: Literal["none", "mean", "sum"] = "mean",
+    ) -> None:
+        super().__init__(weight, ignore_index, reduction)
+
+    def __call__(self, y: Array, target: Array) -> tuple[Array, Array]:
+        """Loss and its gradient.
+
+        Args:
+            y: log-probabilities (N, C) or (N, C, d1, …).
+            target: classes (N, d1, …), integers.
+        """
+        target = self._checked(y, target)
+        return ops.nll_loss(
+            y,
+            target,
+            weight=self._weight(y),
+            ignore_index=self.ignore_index,
+            reduction=self.reduction,
+        )
+
+    def __repr__(self) -> str:
+        return f"NLLLoss(ignore_index={self.ignore_index}, reduction={self.reduction!r})"
+
+
+def weight_beside(owner: str, name: str, weight: Any, y: Array) -> Any:
+    """Weights in the dtype of ``y``, or the one it computes in; None stays None.
+
+    Raises:
+        TypeError: ``y`` is a tensor of PyTorch and the weights are none.
+    """
+    if weight is None or weight.dtype == y.dtype:
+        return weight
+    dtype = parameter_dtype(y)
+    if weight.dtype == dtype:
+        return weight
+    if is_tensor_of_torch(y):
+        if not is_tensor_of_torch(weight):
+            raise TypeError(
+                f"{owner}: {name!r} is a {type(weight).__name__} and 'y' a Tensor, expected one: "
+                "pass the weights as a tensor"
+            )
+        return weight.to(dtype)
+    if is_tensor_of_torch(weight) and isinstance(y, np.ndarray):
+        weight = to_numpy(weight)
+    with np.errstate(over="ignore", under="ignore"):
+        return weight.astype(dtype, copy=False)
+
+
+def _check_weight(owner: str, given: Any, used: Any) -> None:
     """Refuse weights of classes that are not weights, or that lose digits as they are used.
 
     Raises:
@@ -180,12 +257,12 @@ def _check_weight(given: Any, used: Any) -> None:
     if not right.all():
         place = int(np.argmin(right))
         raise ValueError(
-            f"CrossEntropyLoss: 'weight' has {weights[place]} at {place}, expected 0 or a number "
+            f"{owner}: 'weight' has {weights[place]} at {place}, expected 0 or a number "
             f"from {least:.2g} to {most:.2g}, which {kind.dtype} can multiply"
         )
 
 
-def _check_arrays(owner: str, y: Any, target: Any) -> Any:
+def check_arrays(owner: str, y: Any, target: Any) -> Any:
     """The target as an array: outputs are floats, targets real numbers of the same library.
 
     A Series or DataFrame is taken by position.
@@ -208,64 +285,3 @@ def _check_arrays(owner: str, y: Any, target: Any) -> Any:
     if library(target) is not lib:
         raise TypeError(f"{owner}: 'target' is a {kind} and 'y' a {type(y).__name__}, expected one")
     return target
-
-
-class MSELoss:
-    """``loss = mean((y - target)²)``, ``dy = 2 (y - target) / size``.
-
-    Mean and sum are taken in float64.
-
-    Args:
-        reduction: "mean" over all elements, "sum" or "none".
-
-    Raises:
-        ValueError: an unknown reduction; ``y`` and ``target`` of different shapes.
-
-    Example:
-        >>> import numpy as np
-        >>> from onepass import nn
-        >>> loss, dy = nn.MSELoss()(np.float32([[1], [3]]), np.float32([[1], [1]]))
-        >>> float(loss), dy.tolist()
-        (2.0, [[0.0], [2.0]])
-    """
-
-    outputs = "numbers"  # what metrics take y for
-
-    @suggest_keywords
-    def __init__(self, *, reduction: Literal["none", "mean", "sum"] = "mean") -> None:
-        numbers.one_of("MSELoss", "reduction", reduction, ("mean", "sum", "none"))
-        self.reduction = reduction
-
-    def __call__(self, y: Array, target: Array) -> tuple[Any, Array]:
-        """Loss and the gradient of its sum by ``y``; ``target`` has the shape of ``y``, and may be
-        whole numbers."""
-        target = _check_arrays("MSELoss", y, target)
-        if is_tensor_of_torch(y):
-            raise TypeError("MSELoss: 'y' is a Tensor, expected a NumPy or CuPy array")
-        if y.shape != target.shape:
-            raise ValueError(
-                f"MSELoss: 'target' has shape {tuple(target.shape)}, expected that of y, "
-                f"{tuple(y.shape)}; reshape one of them"
-            )
-        difference = y - (target if is_floating(target) else target.astype(y.dtype))
-        if self.reduction == "none":
-            return np.square(difference), (difference * 2).astype(y.dtype, copy=False)
-        loss = np.square(difference, dtype=np.float64).sum()
-        if self.reduction == "sum":
-            return loss, (difference * 2).astype(y.dtype, copy=False)
-        count = difference.size
-        if not count:
-            return np.float64(np.nan), np.empty_like(y)  # as in PyTorch
-        dy = difference * difference.dtype.type(2.0 / count)
-        return loss / count, dy.astype(y.dtype, copy=False)
-
-    def weights(self, target: Array) -> Array:
-        """The weight of each loss in their mean."""
-        return np.ones(target.shape)
-
-    def divisor(self, target: Array) -> float | None:
-        """What the loss was divided by; None for a sum."""
-        return None if self.reduction == "sum" else float(target.size)
-
-    def __repr__(self) -> str:
-        return f"MSELoss(reduction={self.reduction!r})"

@@ -14,15 +14,16 @@ All arrays of a call lie on one device. On CUDA a call runs on the current strea
 the first array, borrows memory from its pool, waits for nothing and can be captured in a graph.
 """
 
-from onepass.ops import _activation, _update
+from onepass.ops import _activation, _pointwise_loss, _update
 from onepass.ops._activation import *  # noqa: F403
 from onepass.ops._bias_act import bias_act, bias_act_backward
 from onepass.ops._dropout import dropout, dropout_backward, dropout_mask
 from onepass.ops._glu import glu, glu_backward
-from onepass.ops._loss import cross_entropy
+from onepass.ops._loss import cross_entropy, nll_loss, wasserstein_1d
 from onepass.ops._maxout import maxout, maxout_backward
 from onepass.ops._muon import muon_
 from onepass.ops._norm import SavedBatchNorm, batch_norm, batch_norm_backward
+from onepass.ops._pointwise_loss import *  # noqa: F403
 from onepass.ops._reduce import global_norm
 from onepass.ops._softmax import log_softmax, log_softmax_backward, softmax, softmax_backward
 from onepass.ops._sparse_adam import sparse_adam_
@@ -48,9 +49,12 @@ __all__ = [
     "maxout",
     "maxout_backward",
     "muon_",
+    "nll_loss",
     "softmax",
     "softmax_backward",
     "sparse_adam_",
+    "wasserstein_1d",
 ]
 __all__ += _activation.__all__
+__all__ += _pointwise_loss.__all__
 __all__ += _update.__all__

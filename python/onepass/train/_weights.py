@@ -76,7 +76,7 @@ class WeightedLoss:
         total = float((own * losses).sum(dtype=np.float64))
         divisor = None
         if self._own.reduction != "sum":
-            counted = self._each.weights(target)
+            counted = self._own.weights(target)
             divisor = float((to_numpy(_shaped(weight, counted)) * to_numpy(counted)).sum())
         scale = own if divisor is None else own / (divisor or 1.0)
         if losses.ndim < dy.ndim:  # one loss for all classes
