@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "core/backend.h"
+#include "core/stage_row.h"
 #include "cusim.h"
 #include "kernels/activation_list.h"
 #include "kernels/update_list.h"
