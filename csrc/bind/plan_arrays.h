@@ -14,6 +14,7 @@
 #include "bind/layout.h"
 #include "core/codes.h"
 #include "core/schedule.h"
+#include "core/stage_row.h"
 
 namespace onepass::bind {
 

@@ -88,25 +88,7 @@ struct GradientRider {
   }
 };
 
-// Stages around the update of an element (kernels/stages.h). While they are active, a tensor has
-// kStageOperands more operands behind those of the rule, each of them null where the tensor does
-// without, and a row of hyper-parameters kStageValues more values behind all others.
-enum StageOperand : int {
-  kAverage,  // of the parameter
-  kMaster,   // float32 copy of a 16-bit parameter
-  kStageOperands
-};
-enum StageValue : int {
-  kNoise,        // standard deviation
-  kCautious,     // 0 or 1
-  kThreshold,    // lr · l1
-  kAverageGain,  // 1 - decay
-  kStochastic,   // rounding of a 16-bit parameter, 0 or 1
-  kMaxRowNorm,   // of the rows of a parameter; 0: no limit
-  kDither,     // states, if all are bfloat16, are rounded so that they are right on average, 0 or 1
-  kStageStep,  // of the parameter; GradientRider::steps come before it
-  kStageValues
-};
+// Stages around the update of an element: see core/stage_row.h.
 struct StepStages {
   bool active = false;
   int32_t first = 0;       // position of a tensor's first StageOperand

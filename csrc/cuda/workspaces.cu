@@ -2,6 +2,7 @@
 // of all optimizers, so that an edit of one compiles no kernels here.
 #include "cuda/flushed.h"
 
+#include "core/stage_row.h"
 #include "cuda/tensor_norms.cuh"
 #include "cuda/units.h"
 #include "kernels/update_list.h"

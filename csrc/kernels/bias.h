@@ -1,5 +1,5 @@
 // bias: z = x + bias, per channel; dx = g and dbias = Σg, g = dz.
-// To the drivers it is a norm without a mean and a scale.
+// The drivers of norms run it too; kScales tells them that it has no mean and no scale.
 #pragma once
 #include "core/signature.h"
 

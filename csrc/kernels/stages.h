@@ -6,6 +6,7 @@
 #pragma once
 #include "core/backend.h"
 #include "core/rule.h"
+#include "core/stage_row.h"
 #include "kernels/cautious.h"
 #include "kernels/gaussian.h"
 #include "kernels/rounding.h"

@@ -13,6 +13,7 @@
 
 #include "core/backend.h"
 #include "core/codes.h"
+#include "core/stage_row.h"
 #include "cusim.h"
 #include "kernels/activation_list.h"
 #include "kernels/loss_list.h"
