@@ -452,11 +452,12 @@ def test_a_full_disk_leaves_the_predictions_of_before(trained):
 
 
 @pytest.mark.parametrize("command", ["predict run t.csv", "evaluate run t.csv", "info"])
-def test_a_closed_output_ends_in_silence(trained, command):
+def test_a_closed_output_is_one_line(trained, command):
     trained()
     line = f"{sys.executable} -m onepass {command} >&-"
     done = subprocess.run(["bash", "-c", line], env=ENVIRONMENT, capture_output=True, text=True)
     assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith("onepass: there is no standard output")
     assert "Traceback" not in done.stderr
 
 

@@ -427,6 +427,17 @@ def test_an_interrupt_leaves_curves_and_says_how_to_go_on(here, capsys, monkeypa
     assert Path("r/curves.png").is_file()
 
 
+def test_an_interrupt_while_the_curves_are_drawn_is_one_line(here, capsys, monkeypatch):
+    """It may cut the import of matplotlib, of which a second import then finds parts only."""
+    errors = iter([KeyboardInterrupt(), KeyError("Text:kwdoc")])
+    monkeypatch.setattr(
+        "onepass.runs._recipe.Recipe.plot", lambda run: (_ for _ in ()).throw(next(errors))
+    )
+    assert main(["train", "t.csv", *FAST, "--out", "r", "--quiet"]) == 130
+    error = capsys.readouterr().err
+    assert error == "onepass: interrupted; go on with: onepass train --resume --out r\n"
+
+
 def test_a_warning_is_one_line(here, capsys):
     """Not a line of this package's source."""
     assert main(["train", "t.csv", *FAST, "--batch-size", "4", "--quiet"]) == 0

@@ -10,6 +10,7 @@ from typing import Any
 
 import onepass
 from onepass.cli._arguments import Arguments
+from onepass.cli._output import fail
 
 # What onepass uses where it is installed, and for what.
 LIBRARIES = {
@@ -31,8 +32,8 @@ CUPY_PACKAGES = ("cupy-cuda13x", "cupy-cuda12x", "cupy")
 
 def info(options: Arguments) -> int:
     """Print it; returns the exit status."""
-    if sys.stdout is None:  # closed by the caller
-        return 1
+    if sys.stdout is None:
+        return fail("there is no standard output", 1)
     found = _collect()
     if options.json:
         print(json.dumps(found, indent=1))

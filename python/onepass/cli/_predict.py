@@ -64,7 +64,7 @@ def evaluate(options: Arguments) -> int:
     except ERRORS as error:
         return fail(error, 2)
     if sys.stdout is None:
-        return 1
+        return fail("there is no standard output, where the metrics would be", 1)
     if "json" in chosen:
         print(json.dumps(_scores.as_json(done.scores), indent=1))
         return 0
@@ -134,7 +134,7 @@ def _lines(columns: Columns, file: Any) -> None:
 
 def _print(columns: Columns) -> int:
     if sys.stdout is None:
-        return 1
+        return fail("there is no standard output; pass --out FILE", 1)
     _lines(columns, _able(sys.stdout, columns))
     return 0
 
