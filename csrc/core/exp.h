@@ -103,8 +103,14 @@ ONEPASS_HD T exp_lifted(T x, T f, int lift = Format<T>::kLift) {
   return exp_reduced(e) * from_bits(e.shifted << F::kMantissa);
 }
 
-// exp(x) for x <= 0 only, cheaper, with subnormal results flushed to zero: k stops at -kBias, where
-// the power's bits are 0.
+// exp(x) for x <= 0 only; cheaper.
+template <class T>
+ONEPASS_HD T exp_down(T x) {
+  using F = Format<T>;
+  return exp_lifted(at_least(x, F::kExpMin), T(1)) * F::kDown;
+}
+
+// exp_down with subnormal results flushed to zero: k stops at -kBias, where the power's bits are 0.
 template <class T>
 ONEPASS_HD T exp_flushed(T x) {
   return exp_lifted(at_least(x, Format<T>::kExpFlushed), T(1), 0);

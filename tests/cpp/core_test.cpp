@@ -130,12 +130,11 @@ T exact_cos(T x) {
 FUNCTION(MathSin, sin, exact_sin)
 FUNCTION(MathCos, cos, exact_cos)
 
-// exp_lifted() and exp_flushed() are not defined beyond 0: |x| makes a test of every input.
+// Not defined beyond 0: |x| makes a test of every input.
 struct ExpDown {
   template <class T>
   ONEPASS_HD static T f(T x) {
-    using F = math::Format<T>;
-    return math::exp_lifted(math::at_least(-math::abs(x), F::kExpMin), T(1)) * F::kDown;
+    return math::exp_down(-math::abs(x));
   }
   template <class T>
   static auto exact(T x) {
