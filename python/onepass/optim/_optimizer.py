@@ -84,6 +84,8 @@ class Optimizer(Planned):
         state: a parameter → its ``"step"`` and states, read-only, as in PyTorch.
     """
 
+    _taken = 0  # steps, with those that were skipped: tells whether one that failed was done
+
     # What a subclass may do otherwise: one launch of the plan, a gradient filled with zeros, and a
     # copy of one with the other sign.
     _take: Callable[..., StepInfo] = staticmethod(take_step)
@@ -237,6 +239,7 @@ class Optimizer(Planned):
                 maximize,
                 self._names,
             )
+            self._taken += 1
             if begun and not was_skipped(info, nonfinite):
                 self._rider_arrays.waiting = waiting - begun
             if watch is not None:
