@@ -1,4 +1,4 @@
-"""Ctrl-C sets a flag, so that the step in progress ends first; what other signals cut is counted."""
+"""Ctrl-C sets a flag, so that the step in progress ends first; what handlers raise is counted."""
 
 from __future__ import annotations
 

@@ -184,7 +184,7 @@ class Loop:
         counts["torn"] = before
 
     def _mark(self) -> tuple[Any, ...]:
-        """What a step changes, or an epoch's end, and what cuts one: as before, nothing was done."""
+        """What a step changes, or an epoch's end, and what cuts one."""
         run = self.run
         return (
             run.step,
