@@ -266,8 +266,8 @@ NN = [
     Mutant(
         "a step takes a gradient that another thread's backward has half added to",
         "python/onepass/_turns.py",
-        "if any(t is not me and _goes",
-        "if any(t is me and _goes",
+        "elif self._adds(thread, parameter):",
+        "elif False:",
         (
             "tests/test_shared_parameters.py::"
             "test_a_step_while_another_threads_backward_is_half_done_is_refused",
