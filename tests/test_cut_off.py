@@ -5,7 +5,9 @@ An interruption is placed at every line, and every few calls, of the code in que
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import functools
 import linecache
 import signal
 import sys
@@ -473,3 +475,118 @@ def test_a_checkpoint_is_not_written_by_a_run_that_is_half_done(tmp_path, step):
         signal.signal(signal.SIGTERM, before)
     written = sorted(path.name for path in tmp_path.glob("step_*"))
     assert written[-1:] == [f"step_{step - 1:08d}"] * (step > 1)
+
+
+@contextlib.contextmanager
+def handling(number, handler):
+    before = signal.signal(number, handler)
+    try:
+        yield
+    finally:
+        signal.signal(number, before)
+
+
+def resets_itself(number, frame):
+    signal.signal(number, signal.SIG_DFL)
+    raise RuntimeError("time is up")
+
+
+def converts(number, frame):
+    try:
+        raise TimeoutError
+    except TimeoutError:
+        raise ValueError("too long") from None
+
+
+@pytest.mark.parametrize("handler", [resets_itself, converts, functools.partial(converts)])
+def test_a_step_cut_by_a_handler_that_is_gone_since_is_half_done(handler):
+    """The batch was trained twice, in silence."""
+    trainer = make()
+    step = trainer.optimizer.step
+
+    def cuts(**options):
+        info = step(**options)
+        if trainer.step == 2:
+            del trainer.optimizer.step
+            signal.raise_signal(signal.SIGTERM)
+        return info
+
+    trainer.optimizer.step = cuts
+    with handling(signal.SIGTERM, handler), pytest.raises((RuntimeError, ValueError)):
+        fit(trainer)
+    with pytest.raises(RuntimeError, match="interrupted inside a step"):
+        fit(trainer)
+
+
+def test_a_handler_that_a_hook_has_set_cuts_too():
+    def sets(run):
+        signal.signal(signal.SIGTERM, resets_itself)
+
+    callback = Callback()
+    callback.on_fit_begin = sets
+    trainer = make([callback])
+    callback.on_before_step = lambda run: run.step == 2 and signal.raise_signal(signal.SIGTERM)
+    with handling(signal.SIGTERM, signal.SIG_DFL), pytest.raises(RuntimeError, match="time is up"):
+        fit(trainer)
+    assert trainer.run.torn
+
+
+@pytest.mark.parametrize("error", [ValueError("log"), OSError("disk"), RuntimeError("no")])
+@pytest.mark.parametrize("done", [True, False])
+def test_a_step_of_ones_own_that_fails_is_half_done_only_behind_the_step(error, done):
+    def fails(optimizer, **options):
+        if trainer.step == 2 and not done:
+            raise error
+        info = optim.SGD.step(optimizer, **options)
+        if trainer.step == 2:
+            raise error
+        return info
+
+    kind = type("Own", (optim.SGD,), {"step": fails})
+    model = network()
+    optimizer = kind(model.parameters(), lr=0.1)
+    trainer = Trainer(model, nn.CrossEntropyLoss(), optimizer, progress=False)
+    with pytest.raises(type(error)):
+        trainer.fit(X, Y, max_epochs=2, batch_size=8)
+    assert trainer.run.torn is done
+
+
+def test_a_hook_that_calls_the_programs_handler_by_itself_is_whole():
+    def ends(run):
+        if run.step == 6:
+            callback.on_step_end = Callback.on_step_end.__get__(callback)
+            exits(signal.SIGTERM, None)
+
+    callback = Callback()
+    callback.on_step_end = ends
+    trainer = make([callback])
+    with handling(signal.SIGTERM, exits), pytest.raises(SystemExit):
+        fit(trainer)
+    fit(trainer)
+    assert everything(trainer) == uninterrupted()
+
+
+def test_a_hook_that_throws_an_interrupt_into_a_generator_is_whole():
+    def waits():
+        yield
+
+    def ends(run):
+        if run.step == 6:
+            callback.on_step_end = Callback.on_step_end.__get__(callback)
+            generator = waits()
+            next(generator)
+            generator.throw(KeyboardInterrupt())
+
+    callback = Callback()
+    callback.on_step_end = ends
+    trainer = make([callback])
+    with pytest.raises(KeyboardInterrupt):
+        fit(trainer)
+    fit(trainer)
+    assert everything(trainer) == uninterrupted()
+
+
+def test_handlers_are_the_programs_own_after_a_fit():
+    with handling(signal.SIGTERM, exits):
+        fit(make(), max_epochs=1)
+        assert signal.getsignal(signal.SIGTERM) is exits

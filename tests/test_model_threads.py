@@ -6,6 +6,7 @@ import copy
 import random
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -196,6 +197,46 @@ def test_a_thread_may_go_back_through_what_another_did():
     assert together(lambda: outputs.append(model(normal((8, 6))))) == []
     model.backward(outputs[0])
     assert all(grad is not None for grad in grads(model).values())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_forward_and_backward_may_be_in_any_threads_one_after_another(kind):
+    """With the threads of a pool, which run what comes next, it was refused at random."""
+    model = small(kind)
+    twin = copy.deepcopy(model)
+    outputs = []
+    threads = [ThreadPoolExecutor(1) for _ in range(2)]
+    for number in range(6):
+        forward, backward = threads if number % 2 else threads[::-1]
+        x = normal((8, 6), seed=number)
+        outputs = [forward.submit(model, x).result()]
+        backward.submit(model.backward, outputs[0]).result()
+        if number == 3:
+            backward.submit(model.backward, outputs[0]).result()
+            twin.backward(twin(x))
+            twin.backward(outputs[0])
+        else:
+            twin.backward(twin(x))
+    for pool in threads:
+        pool.shutdown()
+    assert_same(model.state_dict(), twin.state_dict())
+    assert_same(grads(model), grads(twin))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_forward_between_forward_and_backward_is_refused_after_many_good_ones(kind):
+    model = small(kind)
+    pool = ThreadPoolExecutor(1)
+    for seed in range(3):
+        y = model(normal((8, 6), seed=seed))
+        pool.submit(model.backward, y).result()
+    y = model(normal((8, 6)))
+    pool.submit(model, normal((8, 6), seed=2)).result()
+    pool.shutdown()
+    before = dict(grads(model))
+    with pytest.raises(RuntimeError, match="two threads train this module at once"):
+        model.backward(y)
+    assert grads(model) == before
 
 
 @pytest.mark.parametrize("kind", KINDS)

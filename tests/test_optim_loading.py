@@ -243,3 +243,24 @@ def test_a_tensor_that_does_not_fit_is_refused_by_name(value):
     state = copy.deepcopy(opt.state_dict())
     state["state"][1]["exp_avg"] = tensor
     assert_refused(opt, state, rf"'exp_avg' of parameter 1 \(0.bias\) {words}")
+
+
+@pytest.mark.parametrize("options", [{}, {"state_dtype": "int8"}, {"ema_decay": 0.9}])
+@pytest.mark.parametrize("other", [np.ones(500, np.float32), np.ones((600, 1), np.float32)])
+def test_a_load_into_a_parameter_of_another_shape_changes_nothing(options, other):
+    parameter = nn.Parameter(np.ones(600, np.float32))
+    optimizer = optim.AdamW([parameter], lr=0.1, **options)
+    parameter.grad = np.ones(600, np.float32)
+    optimizer.step()
+    saved = copy.deepcopy(optimizer.state_dict())
+    saved["param_groups"][0]["lr"] = 0.7
+    own = parameter.data
+    before = copy.deepcopy(optimizer.state_dict())
+    parameter.data = other
+    with pytest.raises(ValueError, match="parameter 0"):
+        optimizer.load_state_dict(saved)
+    assert optimizer.param_groups[0]["lr"] == 0.1
+    parameter.data = own
+    np.testing.assert_equal(optimizer.state_dict(), before)
+    optimizer.load_state_dict(saved)
+    assert optimizer.param_groups[0]["lr"] == 0.7

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import os
 import pickle
+import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -157,6 +160,87 @@ def test_a_thread_whose_gradient_another_one_took_does_not_step(how):
     optimizers[0].step()
 
 
+class Tied(nn.Module):
+    """A module of one's own that goes back through several layers."""
+
+    def __init__(self, *layers):
+        self.layers = nn.ModuleList(layers)
+
+    def forward(self, x):
+        for layer in self.layers:
+            x = layer(x)
+        return x
+
+    def backward(self, dy, *, need_input_grad=True):
+        for layer in reversed(list(self.layers)):
+            dy = layer.backward(dy)
+        return dy
+
+
+FIRST = """
+import threading, sys
+sys.path.insert(0, {tests!r})
+from onepass import nn, optim
+from test_shared_parameters import Tied, Waits, go_back
+waits = Waits()
+kind = {kind}
+model = kind(nn.Linear(4, 5), waits, nn.Linear(5, 3))
+optimizer = optim.{optimizer}(model.parameters(), lr=0.1)
+if {evaluates}:
+    model.eval()
+before = model.state_dict()
+thread = threading.Thread(target=go_back, args=(model,))
+thread.start()
+assert waits.there.wait(60)
+try:
+    optimizer.step()
+except RuntimeError as error:
+    print(error)
+waits.go_on.set()
+thread.join()
+assert all((model.state_dict()[name] == value).all() for name, value in before.items())
+optimizer.step()
+assert not (model.state_dict()[min(before)] == before[min(before)]).all()
+"""
+
+
+@pytest.mark.parametrize(
+    ("kind", "optimizer", "evaluates"),
+    [
+        ("nn.Sequential", "SGD", False),
+        ("Tied", "AdamW", False),
+        ("Tied", "SGD", True),
+        ("lambda *layers: nn.Sequential(nn.Sequential(*layers))", "Adam", True),
+    ],
+)
+def test_a_step_beside_the_first_backward_of_another_thread_is_refused(kind, optimizer, evaluates):
+    """It moved half of the layers, in silence, as only one thread had gone backward."""
+    code = FIRST.format(
+        tests=os.path.dirname(__file__), kind=kind, optimizer=optimizer, evaluates=evaluates
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert f"{optimizer}: another thread is in a backward that adds" in done.stdout
+
+
+def test_after_a_step_in_a_closure_the_outer_step_still_keeps_others_out():
+    models, _ = two_that_share()
+    inner = optim.SGD([nn.Parameter(np.ones(2, np.float32))], lr=0.1)
+    optimizer = optim.LBFGS(models[0].parameters())
+    found = []
+
+    def closure():
+        optimizer.zero_grad()
+        go_back(models[0])
+        inner.step([np.ones(2, np.float32)])
+        if not found:
+            found.append(in_a_thread(lambda: go_back(models[1])))
+        return float(np.sum(models[0](X) * DY))
+
+    optimizer.step(closure)
+    assert "another thread is in a step of LBFGS" in str(found[0])
+
+
 def test_an_optimizer_with_a_closure_is_for_one_thread_too():
     models, _ = two_that_share()
     optimizer = optim.LBFGS(models[0].parameters())
@@ -251,6 +335,131 @@ def test_a_worker_may_step_though_another_one_took_its_last_gradient():
         other.submit(optimizers[0].step, zero_grad=True).result()
         other.submit(go_back, models[0]).result()
         one.submit(optimizers[0].step, zero_grad=True).result()
+
+
+class Heads(nn.Module):
+    """A trunk with two heads; a call goes through one of them."""
+
+    def __init__(self):
+        self.trunk = nn.Linear(4, 5)
+        self.a, self.b = nn.Linear(5, 3), nn.Linear(5, 3)
+
+    def forward(self, given):
+        head, x = given
+        self.saved = head
+        return getattr(self, head)(self.trunk(x))
+
+    def backward(self, dy, *, need_input_grad=True):
+        return self.trunk.backward(getattr(self, self.recall()).backward(dy))
+
+
+def pools(stack, number=2):
+    return [stack.enter_context(ThreadPoolExecutor(1)) for _ in range(number)]
+
+
+def phases(steps, zero, freeze, kind):
+    """The phases of each iteration in the threads of a pool, one after another."""
+    nn.manual_seed(0)
+    model = Heads().eval()
+    optimizer = optim.SGD(model.parameters(), lr=0.01)
+
+    def back(head):
+        model((head, X))
+        model.backward(DY)
+
+    with contextlib.ExitStack() as stack:
+        one, other = pools(stack)
+        if kind == "alone":
+            other = one
+        for number in range(steps):
+            first, second = (one, other) if number % 2 else (other, one)
+            first.submit(back, "ab"[number // 2 % 2]).result()
+            second.submit(optimizer.step, zero_grad=zero).result()
+            if not zero:
+                second.submit(optimizer.zero_grad, set_to_none=False).result()
+            if freeze and number == 2:
+                model.trunk.freeze()
+    return model.state_dict()
+
+
+@pytest.mark.parametrize("zero", [True, False])
+@pytest.mark.parametrize("freeze", [True, False])
+def test_phases_of_an_iteration_may_be_in_any_threads_of_a_pool(zero, freeze):
+    """Frozen layers, and heads that were not called, were taken for lost gradients."""
+    apart, alone = (phases(9, zero, freeze, kind) for kind in ("apart", "alone"))
+    assert all((apart[name] == alone[name]).all() for name in apart)
+
+
+def test_a_thread_whose_whole_backward_another_one_took_may_step():
+    model = nn.Linear(4, 3).eval()
+    optimizer = optim.SGD(model.parameters(), lr=0.1)
+    with contextlib.ExitStack() as stack:
+        one, other = pools(stack)
+        one.submit(go_back, model).result()
+        other.submit(optimizer.step).result()
+        other.submit(optimizer.zero_grad, False).result()
+        other.submit(go_back, model).result()
+        one.submit(optimizer.step).result()
+
+
+def test_threads_that_have_ended_are_forgotten():
+    model = nn.Linear(4, 3).eval()
+    optimizer = optim.SGD(model.parameters(), lr=0.01)
+    for _ in range(60):
+        in_a_thread(lambda: go_back(model))
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=False)
+    writers = model.weight._writers
+    assert len(writers.lost) + len(writers.present) < 20
+
+
+def test_an_object_of_the_program_that_has_a_backward_too_is_no_module():
+    class Graph:
+        parameters = (1, 2)
+
+        def backward(self):
+            there.set()
+            assert go_on.wait(60)
+
+    there, go_on = threading.Event(), threading.Event()
+    model = nn.Linear(4, 3)
+    optimizer = optim.SGD(model.parameters(), lr=0.1)
+    in_a_thread(lambda: go_back(model))
+    model.zero_grad()
+
+    def work():
+        go_back(model)
+        Graph().backward()
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    assert there.wait(60)
+    try:
+        optimizer.step()
+    finally:
+        go_on.set()
+        thread.join()
+
+
+def test_a_step_of_one_head_beside_a_backward_through_the_other_is_allowed():
+    model = Heads().eval()
+    waits = Waits()
+    model.b = nn.Sequential(waits, nn.Linear(5, 3))
+    optimizer = optim.SGD(model.a.parameters(), lr=0.1)
+
+    def back(head):
+        model((head, X))
+        model.backward(DY)
+
+    back("a")
+    thread = threading.Thread(target=back, args=("b",))
+    thread.start()
+    assert waits.there.wait(60)
+    try:
+        optimizer.step()
+    finally:
+        waits.go_on.set()
+        thread.join()
 
 
 def test_models_of_their_own_train_side_by_side():

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 from onepass.nn import _use
-from onepass.train import Callback, Checkpoint, Profile, _store
+from onepass.train import Callback, Checkpoint, EarlyStopping, Profile, _saving, _store
 from small_training import EPOCHS, KilledError, X, Y, everything, fit, make, uninterrupted
 
 
@@ -237,3 +237,59 @@ def test_after_an_interruption_that_cuts_the_end_of_a_call_other_threads_may_go_
         assert pool.submit(lambda: trainer.predict(X)).result().shape == (30, 2)
         pool.submit(lambda: fit(trainer, max_epochs=EPOCHS + 1)).result()
     assert trainer.epoch == EPOCHS + 1
+
+
+class Refuses(Callback):
+    """Takes no saved state, or only its own."""
+
+    def __init__(self, error=None):
+        self.error, self.own = error, {"a": 1}
+
+    def state_dict(self):
+        return self.own
+
+    def load_state_dict(self, state):
+        if self.error is not None and state != self.own:
+            raise self.error
+        self.own = state
+
+
+@pytest.mark.parametrize("error", [ValueError("no a"), KeyError("a"), OSError("disk")])
+@pytest.mark.parametrize("trained", [False, True])
+def test_a_checkpoint_that_a_callback_refuses_changes_nothing(tmp_path, error, trained):
+    """The fit after it went on with the model of the checkpoint and its own counters."""
+    saved = make([EarlyStopping("loss"), Refuses()])
+    fit(saved, max_epochs=2)
+    saved.save(tmp_path)
+    refuses = Refuses(error)
+    refuses.own = {"a": 2}
+    trainer = make([EarlyStopping("loss"), refuses])
+    if trained:
+        fit(trainer, max_epochs=1)
+    before, best = everything(trainer), repr(trainer.callbacks[0].state_dict()["best"])
+    with pytest.raises((ValueError, OSError), match=r"no a|'a'|disk"):
+        fit(trainer, ckpt_path=tmp_path)
+    assert everything(trainer) == before
+    assert repr(trainer.callbacks[0].state_dict()["best"]) == best
+    assert (refuses.own, trainer.run.loaded, trainer.run.torn) == ({"a": 2}, False, False)
+    fit(trainer)
+    assert everything(trainer) == uninterrupted()
+
+
+def test_a_checkpoint_whose_history_is_none_changes_nothing(tmp_path, monkeypatch):
+    saved = make()
+    fit(saved, max_epochs=2)
+    saved.save(tmp_path)
+    trainer = make()
+    before = everything(trainer)
+
+    def refuses(*arguments):
+        raise ValueError("no history")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_saving, "History", refuses)
+        with pytest.raises(ValueError, match="does not fit this trainer: no history"):
+            fit(trainer, ckpt_path=tmp_path)
+    assert everything(trainer) == before
+    fit(trainer)
+    assert everything(trainer) == uninterrupted()

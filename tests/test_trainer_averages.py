@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 from onepass import nn, optim
+from onepass.nn import _use
 from onepass.train import Callback, Checkpoint, EarlyStopping, Trainer
 
 
@@ -382,3 +383,24 @@ def test_many_calls_beside_many_evaluations_give_one_value_or_an_error():
         sys.setswitchinterval(before)
     assert not wrong
     assert refused
+
+
+def test_a_swap_within_a_swap_ends_with_it():
+    """Who read the inner parameters afterwards was refused as long as the outer one lasted."""
+    outer, layer = nn.Linear(2, 2), nn.Linear(2, 2).eval()
+    x = np.ones((1, 2), np.float32)
+    with ThreadPoolExecutor(1) as pool:
+        with _use.swapped(list(outer.parameters())):
+            with (
+                _use.swapped(list(layer.parameters())),
+                pytest.raises(RuntimeError, match="evaluates this model in another thread"),
+            ):
+                pool.submit(layer, x).result()
+            assert pool.submit(layer, x).result().shape == (1, 2)
+            with pytest.raises(RuntimeError, match="evaluates this model in another thread"):
+                pool.submit(outer.eval(), x).result()
+            with _use.swapped(list(outer.parameters())):
+                pass
+            with pytest.raises(RuntimeError, match="evaluates this model in another thread"):
+                pool.submit(outer, x).result()  # the first one has not ended
+        assert pool.submit(outer, x).result().shape == (1, 2)

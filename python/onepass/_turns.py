@@ -1,19 +1,21 @@
 """Two threads that train one Parameter at once get an error, in loops of their own too.
 
-A step must not meet another thread's step or half-done backward. And a thread whose gradient
-another one has stepped with, or zeroed, must not step as if it were still there. A thread may step
-with what others have computed and no longer touch.
+A step must not meet another thread's step or half-done backward. And a thread whose backward
+another one has stepped with, or zeroed, in part must not step with the rest. A thread may step with
+what others have computed and no longer touch.
 """
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterable, Iterator
+import functools
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from threading import get_ident, local
-from typing import Any, TypeAlias
+from itertools import count
+from threading import get_ident
+from typing import Any, TypeAlias, TypeVar
 from weakref import WeakKeyDictionary
 
+F = TypeVar("F", bound=Callable[..., Any])
 Parameter: TypeAlias = Any  # that of _parameter.py, which imports this file
 CURE = (
     "expected one thread at a time; put a lock around each whole iteration, or give each thread a "
@@ -21,81 +23,62 @@ CURE = (
 )
 
 
-class _Thread:
-    """A thread; unlike its ``ident`` never used again for another one."""
-
-    __slots__ = ("ident",)
-
-    def __init__(self) -> None:
-        self.ident = get_ident()
-
-
-class _Here(local):
-    def __init__(self) -> None:
-        self.thread = _Thread()
-
-
 class Writers:
-    """Of a parameter's gradient, where threads have taken turns in it.
+    """Threads that have added to a parameter's gradient, and when, on the clock of all of them.
 
     Attributes:
-        last: the thread that added to it last, None where it was stepped or zeroed since.
-        others: those that did before, to the same gradient.
-        lost: threads whose gradient another one stepped with, or zeroed, with no new one since.
+        present: of those whose additions are in it, when each began.
+        lost: of those whose additions another one stepped with, or zeroed, with no new one since.
     """
 
-    __slots__ = ("last", "lost", "others")
+    __slots__ = ("lost", "present")
 
     def __init__(self) -> None:
-        self.last: _Thread | None = None
-        self.others: tuple[_Thread, ...] = ()
-        self.lost: tuple[_Thread, ...] = ()
+        self.present: dict[int, int] = {}
+        self.lost: dict[int, int] = {}
 
-    def all(self) -> list[_Thread]:
-        return [*self.others, *([] if self.last is None else [self.last])]
-
-    def settle(self, there: bool, me: _Thread) -> None:
-        """``me`` has stepped or zeroed the gradient, if one was ``there``."""
+    def take(self, there: bool, me: int) -> None:
+        """``me`` has stepped with or zeroed the gradient, if one was ``there``."""
         if there:
-            self.lost += tuple(t for t in self.all() if t is not me and t not in self.lost)
-        self.last, self.others = None, ()
+            now = next(_clock)
+            self.lost.update((thread, now) for thread in [*self.present] if thread != me)
+        self.present = {}
 
 
 class _Turns:
-    """What every thread looks at.
+    """What every thread looks at; threads by their idents.
 
     Attributes:
-        stepping: the optimizer that each thread is in a step of, by its ident.
-        several: whether more than one thread has gone backward so far: else there is nothing to
-            look for.
+        stepping: the optimizer that each thread is in a step of.
+        going_back: the outermost module that each thread is in the backward of.
+        several: whether more than one thread has gone backward so far: else none has lost anything.
     """
 
-    __slots__ = ("_first", "several", "stepping")
+    __slots__ = ("_first", "going_back", "several", "stepping")
 
     def __init__(self) -> None:
         self.stepping: dict[int, Any] = {}
+        self.going_back: dict[int, Any] = {}
         self.several = False
-        self._first: _Thread | None = None
+        self._first = 0
 
     def note_writer(self, parameter: Parameter) -> None:
         """This thread adds to the gradient, which another one did last."""
-        me, writers = _here.thread, parameter._writers or Writers()
+        me, writers = get_ident(), parameter._writers or Writers()
         if parameter.grad is None:  # whose step takes it is open again
-            writers.others = writers.lost = ()
-        elif writers.last not in (None, me):
-            writers.others += (writers.last,)
-        writers.last = me
-        writers.lost = tuple(t for t in writers.lost if t is not me)
-        parameter._writer, parameter._writers = me.ident, writers
+            writers.present, writers.lost = {}, {}
+        writers.present.setdefault(me, next(_clock))
+        writers.lost.pop(me, None)
+        parameter._writer, parameter._writers = me, writers
         self._first = self._first or me
-        self.several = self.several or self._first is not me
+        self.several = self.several or self._first != me
 
     def note_zeroed(self, parameter: Parameter) -> None:
         """This thread begins anew with the gradient."""
         if (writers := parameter._writers) is not None:
-            me = _here.thread
-            writers.settle(parameter.grad is not None, me)
-            writers.lost = tuple(t for t in writers.lost if t is not me)
+            me = get_ident()
+            writers.take(parameter.grad is not None, me)
+            writers.lost.pop(me, None)
             parameter._writer = 0
 
     def refuse_writing(self, parameter: Parameter, thread: int) -> None:
@@ -120,48 +103,85 @@ class _Turns:
                     )
 
     def refuse_taken(self, owner: str, parameters: Iterable[Parameter]) -> None:
-        """Refuse a step with gradients that other threads have taken, or are still adding to."""
-        me = _here.thread
+        """Refuse a step beside a backward that has begun to add to one of its gradients, and one
+        with the rest of a backward that another thread has taken in part."""
+        me = get_ident()
+        begun: list[int] = []  # when this thread's additions did that are there
+        lost: list[tuple[int, Parameter]] = []
         for parameter in parameters:
             writers = parameter._writers
-            if writers is None:
+            if writers is None or not parameter.requires_grad:
                 continue
             if me in writers.lost:
+                lost.append((writers.lost[me], parameter))
+            if parameter.grad is None:
+                continue
+            for thread, when in [*writers.present.items()]:
+                if thread == me:
+                    begun.append(when)
+                elif self._adds(thread, parameter):
+                    raise RuntimeError(
+                        f"{owner}: another thread is in a backward that adds to the gradient of "
+                        f"the {parameter!r}, {CURE}"
+                    )
+        for when, parameter in lost:
+            if begun and min(begun) < when:
                 raise RuntimeError(
                     f"{owner}: another thread has stepped with, or zeroed, the gradient that this "
                     f"thread's backward gave the {parameter!r}, {CURE}; zero_grad() begins anew"
                 )
-            there = writers.all() if parameter.grad is not None else []
-            if any(t is not me and _goes_backward(t.ident, parameter) for t in there):
-                raise RuntimeError(
-                    f"{owner}: another thread is in a backward that adds to the gradient of the "
-                    f"{parameter!r}, {CURE}"
-                )
 
-    def settle(self, parameters: Iterable[Parameter]) -> None:
+    def _adds(self, thread: int, parameter: Parameter) -> bool:
+        """Whether a thread is in the backward of a module that has the parameter."""
+        module = self.going_back.get(thread)
+        return module is not None and any(p is parameter for p in module.parameters())
+
+    def take(self, parameters: Iterable[Parameter]) -> None:
         """A step has taken the gradients of these parameters."""
-        me = _here.thread
+        me = get_ident()
         for parameter in parameters:
             if (writers := parameter._writers) is not None and parameter.requires_grad:
-                writers.settle(parameter.grad is not None, me)
+                writers.take(parameter.grad is not None, me)
                 parameter._writer = 0
 
 
-_here = _Here()
+_clock = count(1)
 _known: WeakKeyDictionary[Any, tuple[Any, frozenset[int]]] = WeakKeyDictionary()
 turns = _Turns()
+_going_back = turns.going_back
+
+
+def noted(backward: F) -> F:
+    """A module's ``backward`` that is in ``turns.going_back`` while it runs."""
+
+    @functools.wraps(backward)
+    def note(module: Any, *args: Any, **kwargs: Any) -> Any:
+        me = get_ident()
+        if me in _going_back:  # inside that of another module
+            return backward(module, *args, **kwargs)
+        _going_back[me] = module
+        try:
+            return backward(module, *args, **kwargs)
+        finally:
+            _going_back.pop(me, None)
+
+    return note  # type: ignore[return-value]
 
 
 @contextmanager
 def in_step(optimizer: Any) -> Iterator[None]:
     """Around a step."""
     me = get_ident()
+    outer = turns.stepping.get(me)
     turns.stepping[me] = optimizer
     try:
         turns.refuse_steps(optimizer)
         yield
     finally:
-        turns.stepping.pop(me, None)
+        if outer is None:
+            turns.stepping.pop(me, None)
+        else:  # this one was in a closure of that one
+            turns.stepping[me] = outer
 
 
 def _ids(optimizer: Any) -> frozenset[int]:
@@ -176,16 +196,3 @@ def _ids(optimizer: Any) -> frozenset[int]:
 def _shown(parameter: Any) -> str:
     own = hasattr(parameter, "requires_grad")
     return repr(parameter) if own else f"array of shape {tuple(parameter.shape)}"
-
-
-def _goes_backward(ident: int, parameter: Parameter) -> bool:
-    """Whether a thread is in the ``backward`` of a module that has the parameter."""
-    frame = sys._current_frames().get(ident)
-    while frame is not None:
-        if frame.f_code.co_name == "backward":
-            module = frame.f_locals.get("self")
-            own: Iterable[Any] = getattr(module, "parameters", tuple)()
-            if any(p is parameter for p in own):
-                return True
-        frame = frame.f_back
-    return False

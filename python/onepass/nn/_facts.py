@@ -38,6 +38,11 @@ def bypassable(method: F) -> F:
     return method
 
 
+def is_bypassable(function: Callable[..., Any]) -> bool:
+    """Whether it is marked so."""
+    return function in _bypassable
+
+
 class Facts(Generic[V]):
     """Attributes as they were when read, and what was decided from them: ``value``."""
 

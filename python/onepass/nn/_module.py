@@ -6,7 +6,7 @@ from collections import UserList, deque
 from collections.abc import Iterable, Iterator, Mapping, MappingView
 from dataclasses import is_dataclass
 from threading import get_ident
-from types import NoneType, SimpleNamespace
+from types import FunctionType, NoneType, SimpleNamespace
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
@@ -15,8 +15,9 @@ from onepass import _numbers as numbers
 from onepass._array import Array
 from onepass._keywords import SuggestsKeywords
 from onepass._parameter import Parameter
+from onepass._turns import noted
 from onepass.nn import _state_dict
-from onepass.nn._facts import NOT_COUNTED, bypassable, edits
+from onepass.nn._facts import NOT_COUNTED, bypassable, edits, is_bypassable
 from onepass.nn._saved import Saves
 from onepass.nn._state_dict import LoadResult
 from onepass.nn._use import refuse_change, refuse_swapped, swaps
@@ -73,6 +74,13 @@ class Module(Saves, SuggestsKeywords):
     buffer_names: ClassVar[tuple[str, ...]] = ()  # attributes that belong to the state, untrained
     _holds_eval: bool = False  # eval() was called on this very module, and no train() since
 
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        backward = vars(cls).get("backward")
+        # Those of the library are bypassable; the ones that have modules inside are noted there.
+        if isinstance(backward, FunctionType) and not is_bypassable(backward):
+            cls.backward = noted(backward)  # type: ignore[method-assign]
+
     def __setattr__(self, name: str, value: Any) -> None:
         if isinstance(vars(self).get(name), Parameter) and not isinstance(
             value, (Parameter, NoneType)
@@ -104,6 +112,7 @@ class Module(Saves, SuggestsKeywords):
         try:
             if saved.thread != thread:
                 saved.change_thread(self, thread)
+            saved.went_back = False
             return self.forward(x)
         finally:
             saved.inside.pop(0, None)

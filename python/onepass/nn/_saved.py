@@ -24,16 +24,19 @@ class Saved:
         trained: the value of the last forward in training mode.
         thread: which made it; 0 at first.
         here: ``here.saved`` is the value of this thread's last forward in evaluation mode.
-        displaced: threads after whose last forward in training mode another thread made one.
+        went_back: whether a backward has read it.
+        displaced: threads after whose last forward in training mode another thread made one, before
+            any backward.
         inside: the thread that is in a call in training mode, under the key 0. A dict, as its
             ``setdefault`` is one uninterrupted act and takes a third of a lock's time.
     """
 
-    __slots__ = ("displaced", "here", "inside", "thread", "trained")
+    __slots__ = ("displaced", "here", "inside", "thread", "trained", "went_back")
 
     def __init__(self) -> None:
         self.trained: Any = None
         self.thread = 0
+        self.went_back = False
         self.here = _OfThread()
         self.displaced: set[int] = set()
         self.inside: dict[int, int] = {}
@@ -49,7 +52,7 @@ class Saved:
 
     def take_over(self, thread: int) -> None:
         """``thread`` makes the next forward in training mode."""
-        if self.thread and self.thread != thread:
+        if self.thread and self.thread != thread and not self.went_back:
             self.displaced.add(self.thread)
         self.thread = thread
         self.displaced.discard(thread)
@@ -100,6 +103,7 @@ class Saves:
             return saved.here.saved
         if saved.displaced and get_ident() in saved.displaced:
             saved.refuse(self)
+        saved.went_back = True
         return saved.trained
 
     @saved.setter
@@ -125,6 +129,7 @@ class Saves:
             value = saved.here.saved
         else:
             value = self.saved if saved.displaced else saved.trained
+            saved.went_back = True
         if value is None:
             mode = "training" if self.training else "evaluation"
             raise RuntimeError(

@@ -100,14 +100,15 @@ class _Swaps:
 
     Attributes:
         state: another number after each beginning and end; negative while there are some.
-        calls: of each call that has swapped values and will put them back, its thread.
+        calls: of each call that has swapped values and will put them back, its thread and the ids
+            of the parameters.
     """
 
     __slots__ = ("calls", "number", "state")
 
     def __init__(self) -> None:
         self.number = self.state = 0
-        self.calls: dict[object, int] = {}
+        self.calls: dict[object, tuple[int, frozenset[int]]] = {}
 
     def count(self) -> int:
         self.number += 1
@@ -121,16 +122,17 @@ swaps = _Swaps()
 @contextmanager
 def swapped(parameters: list[Parameter]) -> Iterator[None]:
     """Around a call in which the parameters hold other values, which no other thread may read."""
-    me, call = get_ident(), object()
+    me, call, ids = get_ident(), object(), frozenset(map(id, parameters))
 
     def note() -> None:
-        number, lasts = swaps.count(), me in swaps.calls.values()
+        number = swaps.count()
+        own = [held for thread, held in swaps.calls.values() if thread == me]
         for parameter in parameters:
-            parameter._swap = (number, me, lasts)
+            parameter._swap = (number, me, any(id(parameter) in held for held in own))
 
     def begin() -> None:
         with _lock:
-            swaps.calls[call] = me
+            swaps.calls[call] = me, ids
             note()
 
     def end() -> None:
@@ -155,7 +157,7 @@ def refuse_swapped(module: Module, call: str, before: int) -> None:
     """
     me = get_ident()
     with _lock:
-        if swaps.state == before and {*swaps.calls.values()} == {me}:
+        if swaps.state == before and {thread for thread, _ in swaps.calls.values()} == {me}:
             return
         for parameter in module.parameters():
             number, thread, lasts = parameter._swap

@@ -231,6 +231,7 @@ class LBFGS(Optimizer):
                 raise
             else:
                 self._memory = memory
+                self._taken += 1
                 if watches and watches[0] is not None:
                     self._measured = watches[0].result(None)
         if skipped and nonfinite == "raise":

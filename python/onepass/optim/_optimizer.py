@@ -84,6 +84,8 @@ class Optimizer(Planned):
         state: a parameter → its ``"step"`` and states, read-only, as in PyTorch.
     """
 
+    _taken = 0  # steps, with those that were skipped: tells whether one that failed was done
+
     # What a subclass may do otherwise: one launch of the plan, a gradient filled with zeros, and a
     # copy of one with the other sign.
     _take: Callable[..., StepInfo] = staticmethod(take_step)
@@ -200,11 +202,12 @@ class Optimizer(Planned):
         held, me = self._alone.held, get_ident()  # as `with self._alone`, in a third of its time
         if held.setdefault("by", me) != me:
             raise self._alone.error()
+        outer = turns.stepping.get(me)  # whose closure this is in
         turns.stepping[me] = self
         try:
             if len(turns.stepping) > 1 or adding():
                 turns.refuse_steps(self)
-            if turns.several and grads is None:
+            if grads is None and (turns.several or turns.going_back):
                 turns.refuse_taken(self._name, (p for p, _ in self._holders))
             given = self._grads() if grads is None else grads
             plan, seen = self._plan, self._seen
@@ -237,12 +240,13 @@ class Optimizer(Planned):
                 maximize,
                 self._names,
             )
+            self._taken += 1
             if begun and not was_skipped(info, nonfinite):
                 self._rider_arrays.waiting = waiting - begun
             if watch is not None:
                 self._measured = watch.result(grad_scale)
             if turns.several and grads is None:
-                turns.settle(p for p, _ in self._holders)
+                turns.take(p for p, _ in self._holders)
             if zero_grad and grads is None:
                 for parameter, _ in self._holders:
                     parameter.zero_grad()
@@ -267,7 +271,10 @@ class Optimizer(Planned):
                     ) from None
             raise self._renamed(error) from None
         finally:
-            turns.stepping.pop(me, None)
+            if outer is None:
+                turns.stepping.pop(me, None)
+            else:
+                turns.stepping[me] = outer
             held.clear()
 
     def _ascending(self, maximize: Sequence[bool], grads: Sequence[Any]) -> set[int]:
@@ -407,6 +414,8 @@ class Optimizer(Planned):
 
     def _load(self, state_dict: Mapping[str, Any]) -> None:
         self._check_parameters()
+        self._refuse_changed()
+        self._refuse_reshaped()
         state_dict = _codes.decoded(self._name, state_dict)
         reader = Reader(
             self._name,

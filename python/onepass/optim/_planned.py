@@ -324,6 +324,18 @@ class Planned:
         owner = Owner(self._name, self._names)
         self._storage.refuse_changed(owner, self._states, self._shapes, arrays)
 
+    def _refuse_reshaped(self) -> None:
+        """ValueError for a parameter of another shape than its states: a step's plan refuses it."""
+        owner = Owner(self._name, self._names)
+        for index, (parameter, shape) in enumerate(
+            zip(self._parameters, self._shapes, strict=True)
+        ):
+            if (now := tuple(self._array_of(parameter).shape)) != shape:
+                raise ValueError(
+                    f"{self._name}: {owner.parameter(index)} has shape {now}, and its state is of "
+                    f"shape {shape}, expected the one that it had when the optimizer was made"
+                )
+
     def _check_parameters(self) -> None:
         """Others would be trained in silence by no step, or their states be those of others."""
         if self._lists_are_same():

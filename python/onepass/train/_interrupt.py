@@ -1,4 +1,4 @@
-"""Ctrl-C sets a flag, so that the step in progress ends first."""
+"""Ctrl-C sets a flag, so that the step in progress ends first; what handlers raise is counted."""
 
 from __future__ import annotations
 
@@ -20,16 +20,18 @@ class Interrupt:
 
     Attributes:
         requested: whether there is a SIGINT to answer.
-        again: whether a second one came, which may have interrupted anything.
+        cuts: how often the handler of a signal has raised: it may have cut anything in two.
     """
 
     def __init__(self) -> None:
-        self.requested = self.again = self._answered = False
+        self.requested = self._answered = False
+        self.cuts = 0
         self._raised: KeyboardInterrupt | None = None
+        self._watched: dict[int, _Watched] = {}
         self._own: Callable[[int, FrameType | None], Any] | None = None
 
     def __enter__(self) -> Interrupt:
-        self.requested = self.again = self._answered = False
+        self.requested = self._answered = False
         self._raised = None
         own = signal.getsignal(signal.SIGINT)
         if threading.current_thread() is threading.main_thread() and callable(own):
@@ -37,6 +39,7 @@ class Interrupt:
             self._own = own
             _, *outer = self._fits()
             self.requested = any(fit.requested and not fit._answered for fit in outer)
+        self.watch()
         return self
 
     def __exit__(
@@ -48,9 +51,24 @@ class Interrupt:
         own = self._own
         if own is not None and signal.getsignal(signal.SIGINT) == self._handle:
             signal.signal(signal.SIGINT, own)  # unless a hook has set its own
+        for number, watched in self._watched.items():
+            if signal.getsignal(number) is watched:
+                signal.signal(number, watched.handler)
+        self._watched = {}
         if self.requested and kind is None:
             self.answer()
         self._own = None
+
+    def watch(self) -> None:
+        """Count from now on what the handlers raise that the program has set."""
+        if threading.current_thread() is not threading.main_thread():
+            return  # where no handler is called
+        for number in signal.valid_signals():
+            handler = signal.getsignal(number)
+            known = isinstance(handler, signal.Handlers) or handler == self._handle
+            if callable(handler) and not known and handler is not self._watched.get(number):
+                self._watched[number] = watched = _Watched(self, handler)
+                signal.signal(number, watched)
 
     def note(self, raised: KeyboardInterrupt) -> None:
         """A hook was interrupted: `answer` raises that again."""
@@ -83,11 +101,28 @@ class Interrupt:
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self.requested and self._own is not None:
-            for fit in self._fits():
-                fit.again = True
-            self._handler(number, frame)
+            try:
+                self._handler(number, frame)
+            except BaseException:
+                for fit in self._fits():
+                    fit.cuts += 1
+                raise
         for fit in self._fits():
             fit.requested = True
 
     def __reduce__(self) -> Any:
         return Interrupt, ()  # a copy made by a hook is in no fit
+
+
+class _Watched:
+    """The program's handler of a signal, which counts what it raises."""
+
+    def __init__(self, fit: Interrupt, handler: Callable[[int, FrameType | None], Any]) -> None:
+        self._fit, self.handler = fit, handler
+
+    def __call__(self, number: int, frame: FrameType | None) -> Any:
+        try:
+            return self.handler(number, frame)
+        except BaseException:
+            self._fit.cuts += 1
+            raise

@@ -7,7 +7,7 @@ import math
 from contextlib import suppress
 from typing import Any
 
-from onepass._interruptions import by_signal, to_the_end
+from onepass._interruptions import to_the_end
 from onepass.nn import _use
 from onepass.train import _averages, _checks, _schedule
 from onepass.train._buffers import Buffers, StepStart
@@ -17,19 +17,6 @@ from onepass.train._run import Run
 from onepass.train._totals import Totals
 from onepass.train._training import adopt
 from onepass.train._weights import WeightedLoss, loss_of
-
-# What a part of the run raises where it refuses something; the run is whole if nothing has changed.
-# Any other exception is an interruption: a second Ctrl-C, or what the handler of another signal
-# raises.
-REFUSALS = (
-    ArithmeticError,
-    AttributeError,
-    LookupError,
-    MemoryError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-)
 
 
 class Loop:
@@ -87,6 +74,7 @@ class Loop:
     def _run_epoch(self, loader: Loader, validation: Loader | None) -> None:
         """The batches from ``position`` on, then validation and the epoch's row."""
         run = self.run
+        self._interrupt.watch()  # handlers that the program has set since
         run.row_is_done = False
         run.epoch_begins = True
         try:
@@ -114,8 +102,8 @@ class Loop:
             run.row_is_done = True
             run.epoch += 1
             run.position, run.sums = 0, Totals()
-        except REFUSALS as error:
-            run.torn, run.logged = before or self._mark() != mark or by_signal(error), logged
+        except Exception:
+            run.torn, run.logged = before or self._mark() != mark, logged
             raise
         run.torn, run.at_boundary = before, True
         self._call("on_epoch_end")
@@ -190,15 +178,21 @@ class Loop:
         counts["torn"] = True
         try:
             self._step()
-        except REFUSALS as error:
-            counts["torn"] = before or self._mark() != mark or by_signal(error)
+        except Exception:
+            counts["torn"] = before or self._mark() != mark
             raise
         counts["torn"] = before
 
     def _mark(self) -> tuple[Any, ...]:
-        """What a step changes, or an epoch's end: of the run or of its schedule."""
+        """What a step changes, or an epoch's end, and what cuts one."""
         run = self.run
-        return run.step, len(run.history), getattr(run.scheduler, "last_epoch", None)
+        return (
+            run.step,
+            len(run.history),
+            getattr(run.optimizer, "_taken", 0),
+            getattr(run.scheduler, "last_epoch", None),
+            self._interrupt.cuts,
+        )
 
     def _step(self) -> None:
         run = self.run
@@ -221,14 +215,14 @@ class Loop:
         where the run is between two of its states now.
         """
         for callback in self._callbacks:
+            cuts = self._interrupt.cuts
             try:
                 getattr(callback, hook)(self.run)
-            except KeyboardInterrupt as error:
-                self.run.torn |= self._interrupt.again or by_signal(error)
-                self._interrupt.note(error)
             except BaseException as error:
-                self.run.torn |= by_signal(error)  # else the hook itself raised it
-                raise
+                self.run.torn |= self._interrupt.cuts != cuts  # else the hook itself raised it
+                if not isinstance(error, KeyboardInterrupt):
+                    raise
+                self._interrupt.note(error)
         if self.run.callbacks != self._callbacks:  # the same ones are equal at once
             self.run.callbacks = self.run.callbacks  # checks what was put into the list
         if self.run.parts_changed:

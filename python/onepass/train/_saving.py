@@ -70,20 +70,32 @@ def restore(run: Any, parts: dict[str, Any]) -> None:
         seed = seed_of(run, parts)
         # Restore the optimizer last: restoring a schedule sets the rates.
         holders = [h for h in (run.model, run.scheduler, run.optimizer) if h is not None]
-        before = [(holder, copy.deepcopy(holder.state_dict())) for holder in holders]
-        torn, run.torn = run.torn, True
-        try:
-            to_the_end(partial(_restore, run, parts, seed, before))
-        except ValueError:
-            run.torn = torn  # nothing is changed
-            raise
-        run.torn = False
+        holders += _named(run.callbacks).values()
+        to_the_end(partial(_restore, run, parts, seed, _Before(run, holders)))
 
 
-def _restore(
-    run: Any, parts: dict[str, Any], seed: int, before: Sequence[tuple[Any, dict[str, Any]]]
-) -> None:
+class _Before:
+    """What a run was before a load, to go back to where the load is refused."""
+
+    def __init__(self, run: Any, holders: Sequence[Any]) -> None:
+        self._run, self._torn, self._rng = run, run.torn, nn.get_rng_state(run.model)
+        self._states = [(holder, copy.deepcopy(holder.state_dict())) for holder in holders]
+        self._trainings = [(c, getattr(c, "_training", None)) for c in run.callbacks]
+
+    def come_back(self) -> None:
+        for holder, state in self._states:
+            holder.load_state_dict(state)
+        for callback, training in self._trainings:
+            callback._training = training
+        nn.set_rng_state(self._rng, self._run.model)
+        self._run.torn = self._torn
+
+
+def _restore(run: Any, parts: dict[str, Any], seed: int, before: _Before) -> None:
     saved = parts["trainer"]
+    training = Training(run.model)
+    adopt(training, run.callbacks, fitting=False)
+    run.torn = True
     try:
         _check_classes(run.model, saved.get("modules"))
         run.model.load_state_dict(parts["model"])
@@ -91,9 +103,14 @@ def _restore(
         _restore_scheduler(run.scheduler, parts["scheduler"])
         _resume.check_fixed(run, saved["data"])
         nn.set_rng_state(saved["rng"], run.model)
-    except (ValueError, KeyError, TypeError) as error:
-        for holder, state in before:
-            holder.load_state_dict(state)
+        sums, history = Totals.from_state(saved["sums"]), History(saved["history"])
+        for key, callback in _named(run.callbacks).items():
+            if key in parts["callbacks"]:
+                callback.load_state_dict(parts["callbacks"][key])
+    except Exception as error:
+        before.come_back()
+        if not isinstance(error, (ValueError, KeyError, TypeError)):
+            raise
         raise ValueError(f"the checkpoint does not fit this trainer: {error}") from error
     run.seed = seed
     run.model.zero_grad()
@@ -101,15 +118,9 @@ def _restore(
         if name in saved:  # checkpoints of earlier versions lack "logged"
             setattr(run, name, saved[name])
     run.note_lr(saved["lr"])
-    run.sums = Totals.from_state(saved["sums"])
-    run.history = History(saved["history"])
-    run.training = Training(run.model)
-    adopt(run.training, run.callbacks, fitting=False)
-    for key, callback in _named(run.callbacks).items():
-        if key in parts["callbacks"]:
-            callback.load_state_dict(parts["callbacks"][key])
+    run.sums, run.history, run.training = sums, history, training
     run.frozen = saved.get("frozen")
-    run.loaded = True
+    run.loaded, run.torn = True, False
 
 
 def seed_of(run: Any, parts: dict[str, Any]) -> int:
