@@ -108,6 +108,8 @@ def _column(values: Any, words: bool) -> Column:
     array = np.asarray(values.to_numpy() if hasattr(values, "to_numpy") else values)
     if array.ndim != 1:
         raise ValueError(f"the table: a column has shape {array.shape}, expected (N,)")
+    if array.dtype.kind == "U" and not hasattr(values, "dtype"):
+        array = np.array(list(values), object)  # NumPy made text of the numbers in a list
     if array.dtype.kind in "biuf" and not words:
         return Numbers(array.astype(np.float64), TRUTH_UNIT if array.dtype.kind == "b" else "")
     numeric, write = array.dtype.kind in "iuf", _word
