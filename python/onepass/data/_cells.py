@@ -106,6 +106,12 @@ def named_number(name: str) -> float | None:
     return float(name)
 
 
+def has_leading_zero(cell: str) -> bool:
+    """Whether the cell begins with a zero and another digit: 007, 01.5. All cells of its column
+    must be known then."""
+    return cell[:1] == "0" and "0" <= cell[1:2] <= "9"
+
+
 def are_codes(cells: Collection[str]) -> bool:
     """Whether the cells are whole numbers and one of them is a code."""
     return any(map(is_code, cells)) and all(map(WHOLE.fullmatch, cells))

@@ -14,7 +14,7 @@ from onepass.data._columns import Columns, Floats, Numbers, Words
 from onepass.data._cures import names_of
 from onepass.data._decide import Decided, decided
 from onepass.data._features import refuse_gaps
-from onepass.data._likeness import Feature, check_column, cure_of_utf8, renamed
+from onepass.data._likeness import Feature, check_column, cure_of_utf8, refuse_lost_zeros, renamed
 from onepass.data._reader import FrameTable, TextTable, open_table, refuse_text_options
 from onepass.data._reading import Reading
 from onepass.data._signs import Signs
@@ -155,6 +155,8 @@ class Encoding:
             column = found.features[feature.name]
             check_column(table, feature, column, found.raw.columns[feature.name])
             if isinstance(column, Words) and column.numeric:
+                where = f"{table.name}: column {feature.name!r}"
+                refuse_lost_zeros(where, column, feature.categories)
                 found.features[feature.name] = renamed(column, feature.categories)
         columns = columns_of(table, found)
         if self.missing == "refuse":

@@ -39,6 +39,17 @@ class Feature:
         return tuple(f"{self.name}={word or '(missing)'}" for word in self.categories)
 
 
+def refuse_lost_zeros(where: str, column: Words, names: Sequence[str]) -> None:
+    """Refuses a number that the training had with and without a leading zero: 7 may be 007."""
+    codes = {str(int(name)): name for name in names if is_code(name)} if column.numeric else {}
+    lost = next((word for word in column.words if word in codes and word in names), None)
+    if lost is not None:
+        raise ValueError(
+            f"{where} holds the number {lost}, which may be {codes[lost]!r} or {lost!r} of the "
+            "training data; read the column as text, such as dtype=str in pandas"
+        )
+
+
 def renamed(column: Words, categories: Sequence[str]) -> Words:
     """Numbers by the names that categories of the same number have: 1 as 1.0; 7 is not 007."""
     numbers = [(number, word) for word in categories if (number := named_number(word)) is not None]

@@ -141,7 +141,8 @@ class Plain:
         if 3 in roles:
             self.odd.update(self._places(columns[(of == 3) & self.kept[found]]))
         if 2 in roles:
-            self._ungroup(found[of == 2], columns[of == 2], code)
+            mine = (of == 2) & self.kept[found]  # not those around the number: 1 234 kg
+            self._ungroup(found[mine], columns[mine], code)
 
     def _ungroup(self, found: Positions, columns: Positions, code: bytes) -> None:
         """Takes away these signs of thousands, if each stands before three digits and so on."""
@@ -154,7 +155,7 @@ class Plain:
         count = 1 + two * (1 + three.astype(np.intp))
         right &= one & ~(two & three & four)
         head = found - count  # the first digit before
-        last = text[head - 1]
+        last = text[head - 1] * self.kept[head - 1]
         inner = (last == code[-1]) & (count == 3)
         begins = (text[head] != ord("0")) & (last != code[-1])
         for other in (".", ",", HELD):

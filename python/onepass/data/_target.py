@@ -21,6 +21,7 @@ from onepass.data._cells import (
 )
 from onepass.data._columns import Numbers
 from onepass.data._cures import NAMES
+from onepass.data._likeness import refuse_lost_zeros
 from onepass.data._mixtures import MOST_NAMES, refuse_mixture, refuse_scaled
 from onepass.data._signs import Cells, Signs
 from onepass.data._units import is_unit
@@ -174,6 +175,8 @@ def target_like(cells: Cells | Numbers, classes: Sequence[str] | None, signs: Si
     """
     if classes is None or isinstance(cells, Numbers):
         return target_of(cells, "regression", signs)
+    where = f"{cells.source}: column {cells.name!r}"
+    refuse_lost_zeros(where, cells.column, classes)
     place = {name: index for index, name in enumerate(classes)}
     numbers = _by_number(classes)
     table = []
