@@ -18,19 +18,22 @@ def leading_zeros(text: NDArray[np.uint8], sep: str) -> Positions:
     The text begins with a line end. Every byte of a character beyond ASCII counts as a space, as
     U+00A0 is one: a cell too many is found where it is a letter, and is then read as a word.
     """
-    found = text[1:-1] == ord("0")
+    before = text[:-2]
+    found = (before - 33) >= 128 - 33  # unsigned: up to a space, or beyond ASCII
+    found |= before == ord(sep)
+    found &= text[1:-1] == ord("0")
     found &= (text[2:] - ord("0")) < 10  # unsigned: what comes before "0" is large
     zeros: Positions = np.flatnonzero(found) + 1
-    before = zeros - 1
+    ends = zeros - 1
     while True:
-        last = text[before]
+        last = text[ends]
         border = (last == ord("\n")) | (last == ord(sep))
         space = ((last <= ord(" ")) | (last >= 128)) & ~border
         kept = border | space
-        zeros, before = zeros[kept], before[kept]
+        zeros, ends = zeros[kept], ends[kept]
         if not (space := space[kept]).any():
             return zeros
-        before = before - space
+        ends = ends - space
 
 
 class Marks:
