@@ -30,6 +30,10 @@ FORMS = {
     "commas within quotes": (",", lambda v: f'"{v:.2f}"'.replace(".", ","), ""),
     "a minus of Unicode": (",", lambda v: f"{MINUS}{v:.2f}", ""),
     "kilograms": (",", lambda v: f"{v:.2f} kg", "kg"),
+    "French euros": (";", lambda v: german(v).replace(".", NBSP) + NBSP + EURO, EURO),
+    "kilograms with spaces": (";", lambda v: f"{v:,.2f} kg".replace(",", " "), "kg"),
+    "Swedish crowns": (";", lambda v: "SEK " + german(v).replace(".", " "), "SEK"),
+    "percentages with spaces": (";", lambda v: german(v).replace(".", " ") + " %", "%"),
 }
 
 

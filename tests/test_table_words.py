@@ -91,7 +91,7 @@ def test_numbers_of_a_dataframe_are_the_words_that_they_were(tmp_path, trained):
         assert encoding.apply(frame.astype(kind)).tolist() == want
 
 
-@pytest.mark.parametrize("trained", [["007", "7", "012"], ["007", "012", "013"], ["3.1", "3.10"]])
+@pytest.mark.parametrize("trained", [["007", "8", "012"], ["007", "012", "013"], ["3.1", "3.10"]])
 def test_numbers_that_are_several_words_or_none_are_unseen(tmp_path, trained):
     path = written(tmp_path, "what,y", [f"{w},{n}.5" for n, w in enumerate(trained * 4)])
     encoding = read_table(path, words=["what"]).encoding

@@ -85,7 +85,7 @@ def separator(text: str) -> str:
     """One character; ``\\t`` and ``tab`` are the tab."""
     text = {"\\t": "\t", "tab": "\t"}.get(text, text)
     if len(text) != 1:
-        raise UsageError(f"train: '--sep' is {text!r}, expected one character, or tab")
+        raise UsageError(f"read_table: '--sep' is {text!r}, expected one character, or tab")
     return text
 
 

@@ -45,7 +45,7 @@ def of(text: str, sep: str, kinds: Sequence[str], size: int) -> Block | None:
     if block is None:
         filled = _filled(text, sep)
         block = _by_numpy(filled, sep, kinds) if filled != text else None
-        if block is None or _has_blank(block, kinds):
+        if block is None:
             return None
     return {p: block[f"f{p}"] for p, kind in enumerate(kinds) if kind != SKIP}
 
@@ -109,14 +109,6 @@ def _by_numpy(text: str, sep: str, kinds: Sequence[str]) -> Any:
         return np.loadtxt(io.StringIO(text), dtypes, comments=None, delimiter=sep, ndmin=1)
     except ValueError:
         return None
-
-
-def _has_blank(block: Any, kinds: Sequence[str]) -> bool:
-    blank = np.ones(len(block), bool)
-    for place, kind in enumerate(kinds):
-        cells = block[f"f{place}"]
-        blank &= np.isnan(cells) if kind == NUMBER else np.isin(cells, ["", GAP, GAP[0]])
-    return bool(blank.any())
 
 
 def _filled(text: str, sep: str) -> str:

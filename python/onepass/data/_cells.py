@@ -17,6 +17,7 @@ MISSING = frozenset({
 })  # fmt: skip
 TRUTH = {"true": 1.0, "false": 0.0}
 LONGEST_SHOWN = 40
+EXACT = 2.0**53  # whole numbers above are rounded
 
 PLAIN = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)  # float() takes 12_3 too
 WHOLE = re.compile(r"[+-]?\d+", re.ASCII)
@@ -47,11 +48,11 @@ _DATE = re.compile(
 
 def _forms(decimal: str, groups: Iterable[str]) -> list[re.Pattern[str]]:
     """Numbers with this decimal sign: without groups of three digits, then with them."""
-    plain = rf"(?:\d+(?:{decimal}\d*)?|{decimal}\d+)"
+    plain, exponent = rf"(?:\d+(?:{decimal}\d*)?|{decimal}\d+)", r"(?:[eE][+-]?\d+)?"
     grouped = [rf"[1-9]\d{{0,2}}(?:{GROUPS[g]}\d{{3}})+(?:{decimal}\d*)?" for g in groups]
     return [
-        re.compile(rf"{plain}(?:[eE][+-]?\d+)?", re.ASCII),
-        *(re.compile(rf"{plain}|{form}", re.ASCII) for form in grouped),
+        re.compile(rf"{plain}{exponent}", re.ASCII),
+        *(re.compile(rf"{plain}{exponent}|{form}", re.ASCII) for form in grouped),
     ]
 
 
@@ -95,6 +96,20 @@ def is_plain(cell: str) -> bool:
 def is_code(cell: str) -> bool:
     """Whether a zero stands before other digits: 007 is a code, and another one than 7."""
     return _CODE.fullmatch(cell) is not None
+
+
+def named_number(name: str) -> float | None:
+    """The number that a name is: 1 and 1.0 are one; None for 007, for what float64 rounds, and for
+    text."""
+    if PLAIN.fullmatch(name) is None or is_code(name) or abs(float(name)) >= EXACT:
+        return None
+    return float(name)
+
+
+def has_leading_zero(cell: str) -> bool:
+    """Whether the cell begins with a zero and another digit: 007, 01.5. All cells of its column
+    must be known then."""
+    return cell[:1] == "0" and "0" <= cell[1:2] <= "9"
 
 
 def are_codes(cells: Collection[str]) -> bool:
@@ -151,6 +166,14 @@ def figures(cells: Sequence[str]) -> Figures:
         if numbers is not None:
             readings[decimal] = numbers
     return Figures(readings, unit)
+
+
+def way_of(cell: str) -> tuple[str, str, str]:
+    """In which way a number is written: its unit, its decimal sign if it shows one, and the signs
+    between its digits."""
+    found, match = figures([cell]), figure(cell)
+    between = re.sub(r"[\d+-]", "", match["body"]) if match else ""
+    return found.unit, found.shows or "", "".join(sorted(set(between)))
 
 
 def _plain_figures(cells: Sequence[str]) -> Figures:

@@ -34,12 +34,17 @@ class Numbers:
         """Which cells are missing."""
         return np.isnan(self.values)
 
+    def has_fractions(self) -> bool:
+        """Whether some numbers are not whole."""
+        return bool(np.any(self.values[~self.missing()] % 1 != 0))
+
 
 @dataclass(frozen=True)
 class Words:
     """Text: row i holds ``words[codes[i]]``; the words differ, and "" is a missing cell.
 
-    ``numeric`` words are numbers that were none in writing: 1 may have been 1.0.
+    ``numeric`` words are numbers that were none in writing: 1 may have been 1.0, and the points are
+    Python's.
     """
 
     codes: NDArray[np.int32]

@@ -7,16 +7,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from onepass.data import _gaps
 from onepass.data._cells import TRUTH, are_codes, is_missing
 from onepass.data._columns import TRUTH_UNIT, Column, Numbers, Words
 from onepass.data._cures import keep_words, leave_out
 from onepass.data._mixtures import refuse_mixture, refuse_scaled
 from onepass.data._reader import FrameTable, Raw, TextTable
 from onepass.data._signs import Cells, Signs
-
-
-def _has_fractions(column: Numbers) -> bool:
-    return bool(np.any(column.values[~column.missing()] % 1 != 0))
 
 
 def _numbers(column: Column) -> Numbers:
@@ -110,6 +107,7 @@ def decided(
     *,
     words: Collection[str] = (),
     labels: bool = False,
+    named: bool = False,
     signs: Signs,
     trained: bool = False,
 ) -> Decided:
@@ -118,6 +116,7 @@ def decided(
     Args:
         labels: whether the text of the target's cells is needed. It is not where the target is
             plain numbers that are not all whole.
+        named: whether the target's cells are names of classes, whatever they look like.
         signs: what is known of them before the table is read.
         trained: whether a model needs just these columns.
     """
@@ -127,21 +126,26 @@ def decided(
         as_words.add(target)
     while True:
         raw = table.read(keep, as_words, signs.asked)
+        if table.na_values:
+            known = {n: signs.asked or raw.signs.get(n) or raw.usual for n in raw.columns}
+            emptied = _gaps.emptied(table.name, raw.columns, table.na_values, known)
+            raw = replace(raw, columns=emptied)
         cells = {
             name: Cells.of(table.name, name, column)
             for name, column in raw.columns.items()
             if isinstance(column, Words) and name not in words
         }
-        seen = {name: sign for name, cell in cells.items() if (sign := cell.figures.shows)}
-        signs = replace(signs, seen={**raw.signs, **seen}, usual=raw.usual)
+        read = {name: cell for name, cell in cells.items() if not (named and name == target)}
+        seen = {name: sign for name, cell in read.items() if (sign := cell.shows)}
+        signs = replace(signs, seen={**raw.signs, **seen}, others=raw.others, usual=raw.usual)
         unsure = raw.unsure - as_words
         aim = raw.columns.get(target or "")
-        if isinstance(aim, Numbers) and target not in as_words and not _has_fractions(aim):
+        if isinstance(aim, Numbers) and target not in as_words and not aim.has_fractions():
             as_words.add(str(target))
             continue
         doubt = any(cell.figures.ambiguous for cell in cells.values())
         points = "." in signs.seen.values() or (raw.usual == "." and not doubt)
-        commas = {*signs.seen.values(), *(signs.trained.get(name, ".") for name in unsure)}
+        commas = {*signs.all.values(), *(signs.trained.get(name, ".") for name in unsure)}
         if signs.asked is not None or not unsure or (points and "," not in commas):
             break
         as_words |= unsure  # 1.200: what the cells were must be known

@@ -14,8 +14,8 @@ from onepass.data._columns import Columns, Floats, Numbers, Words
 from onepass.data._cures import names_of
 from onepass.data._decide import Decided, decided
 from onepass.data._features import refuse_gaps
-from onepass.data._likeness import Feature, check_column, cure_of_utf8, renamed
-from onepass.data._reader import FrameTable, TextTable, open_table
+from onepass.data._likeness import Feature, check_column, cure_of_utf8, refuse_lost_zeros, renamed
+from onepass.data._reader import FrameTable, TextTable, open_table, refuse_text_options
 from onepass.data._reading import Reading
 from onepass.data._signs import Signs
 from onepass.data._transformers import categories_of, encoder, imputed, median
@@ -124,8 +124,9 @@ class Encoding:
         self, source: Any, *, with_target: bool = False, **reading: Any
     ) -> tuple[Columns, Decided, TextTable | FrameTable]:
         """The columns of another table, decided as those of the first."""
-        how = Reading.checked("read_table", reading).after(self.reading)
-        table = open_table(source, how, self.columns)
+        given = Reading.checked("read_table", reading)
+        table = open_table(source, how := given.after(self.reading), self.columns)
+        refuse_text_options("read_table", table, given)
         if isinstance(table, TextTable):
             table.text.keeps_blank = not with_target  # each row gets a prediction
         absent = [name for name in self.columns if name not in table.names]
@@ -152,8 +153,10 @@ class Encoding:
         )
         for feature in self.features:
             column = found.features[feature.name]
-            check_column(table, feature, column)
+            check_column(table, feature, column, found.raw.columns[feature.name])
             if isinstance(column, Words) and column.numeric:
+                where = f"{table.name}: column {feature.name!r}"
+                refuse_lost_zeros(where, column, feature.categories)
                 found.features[feature.name] = renamed(column, feature.categories)
         columns = columns_of(table, found)
         if self.missing == "refuse":

@@ -14,7 +14,16 @@ from functools import cached_property
 import numpy as np
 
 from onepass.data._blocks import NUMBER
-from onepass.data._cells import GROUPS, MINUS, figure, figures, is_code, is_missing, is_plain
+from onepass.data._cells import (
+    GROUPS,
+    MINUS,
+    figure,
+    figures,
+    has_leading_zero,
+    is_code,
+    is_missing,
+    is_plain,
+)
 
 DIGITS = frozenset("0123456789.+-eE")
 USUAL_GROUP = {".": ",", ",": "."}  # beside each decimal sign, if the first cells have no other
@@ -63,7 +72,7 @@ class Form:
                 found.append(math.nan)
                 continue
             match = self._pattern.fullmatch(cell)
-            if match is None or (not self.unit and is_code(cell)):
+            if match is None or has_leading_zero(cell):
                 return None
             signs = match["minus"] + match["inner"]
             if len(signs) > 1:
@@ -137,7 +146,7 @@ def numbers_of(cells: Sequence[str], kind: Kind) -> list[float] | None:
         return kind.read(cells)
     found = []
     for cell in cells:
-        if DIGITS.issuperset(cell) and not is_code(cell):
+        if DIGITS.issuperset(cell) and not has_leading_zero(cell):
             try:
                 found.append(float(cell))
                 continue
@@ -146,7 +155,7 @@ def numbers_of(cells: Sequence[str], kind: Kind) -> list[float] | None:
         cell = cell.strip()
         if is_missing(cell):
             found.append(np.nan)
-        elif is_number(cell):
+        elif is_plain(cell) and not has_leading_zero(cell):
             found.append(float(cell))
         else:
             return None

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from onepass.data._cells import shown
+from onepass.data._cells import EXACT, figures, is_missing, is_plain, shown
 from onepass.data._columns import TRUTH_UNIT, Column, Numbers, Words
 from onepass.data._edges import filled, refuse_last, titles
 
-EXACT = 2.0**53  # whole numbers above are rounded
 ENDINGS = {".parquet": "pyarrow", ".xlsx": "openpyxl"}  # and what pandas needs for each
 
 
@@ -107,15 +108,63 @@ def _column(values: Any, words: bool) -> Column:
     array = np.asarray(values.to_numpy() if hasattr(values, "to_numpy") else values)
     if array.ndim != 1:
         raise ValueError(f"the table: a column has shape {array.shape}, expected (N,)")
+    if array.dtype.kind == "U" and not hasattr(values, "dtype"):
+        array = np.array(list(values), object)  # NumPy made text of the numbers in a list
     if array.dtype.kind in "biuf" and not words:
         return Numbers(array.astype(np.float64), TRUTH_UNIT if array.dtype.kind == "b" else "")
+    numeric, write = array.dtype.kind in "iuf", _word
+    if array.dtype.kind == "O":
+        cells = array.tolist()
+        numbers = _typed(cells)
+        if numbers is not None and not words:
+            return Numbers(numbers)
+        numeric = numbers is not None
+        if not numeric and _has_text_numbers(cells):
+            write = _without_point
     index: dict[str, int] = {}
     codes = np.empty(len(array), np.int32)
     if array.dtype.kind in "mM":
         array = array.astype(str)  # not the count of an unnamed unit
     for row, value in enumerate(array.tolist()):
-        codes[row] = index.setdefault(_word(value), len(index))
-    return Words(codes, tuple(index), array.dtype.kind in "iuf")
+        codes[row] = index.setdefault(write(value), len(index))
+    return Words(codes, tuple(index), numeric)
+
+
+def _is_typed(cell: Any) -> bool:
+    """Whether the cell is a number, and none in writing."""
+    return isinstance(cell, (int, float, np.number, Decimal)) and not isinstance(cell, bool)
+
+
+def _typed(cells: Sequence[Any]) -> NDArray[np.float64] | None:
+    """The cells as numbers, NaN for gaps; None where some are written, or all are gaps."""
+    found = np.full(len(cells), np.nan)
+    some = False
+    for row, cell in enumerate(cells):
+        if _is_typed(cell):
+            try:
+                found[row] = cell
+            except OverflowError:
+                return None
+            some = True
+        elif not is_missing(_word(cell)):
+            return None
+    return found if some else None
+
+
+def _has_text_numbers(cells: Sequence[Any]) -> bool:
+    """Whether some cells are numbers, and the others are numbers in writing."""
+    text = {word for cell in cells if not _is_typed(cell) and not is_missing(word := _word(cell))}
+    return any(map(_is_typed, cells)) and bool(figures(list(text)).readings)
+
+
+def _without_point(value: Any) -> str:
+    """A number without a decimal sign, 15e-1: Python's point says nothing of those in writing."""
+    word = _word(value)
+    if not _is_typed(value) or not is_plain(word):
+        return word
+    sign, digits, exponent = Decimal(word).as_tuple()
+    whole = "-" * sign + "".join(map(str, digits))
+    return whole + (f"e{exponent}" if exponent else "")
 
 
 def _word(value: Any) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from onepass.data._cells import are_codes, is_code, is_plain
+from onepass.data._cells import are_codes, is_code, named_number
 from onepass.data._columns import TRUTH_UNIT, Column, Numbers, Words
 from onepass.data._reader import FrameTable, TextTable
 
@@ -39,18 +39,40 @@ class Feature:
         return tuple(f"{self.name}={word or '(missing)'}" for word in self.categories)
 
 
+def refuse_lost_zeros(where: str, column: Words, names: Sequence[str]) -> None:
+    """Refuses a number that the training had with and without a leading zero: 7 may be 007."""
+    codes = {str(int(name)): name for name in names if is_code(name)} if column.numeric else {}
+    lost = next((word for word in column.words if word in codes and word in names), None)
+    if lost is not None:
+        raise ValueError(
+            f"{where} holds the number {lost}, which may be {codes[lost]!r} or {lost!r} of the "
+            "training data; read the column as text, such as dtype=str in pandas"
+        )
+
+
 def renamed(column: Words, categories: Sequence[str]) -> Words:
     """Numbers by the names that categories of the same number have: 1 as 1.0; 7 is not 007."""
-    numbers = [(float(word), word) for word in categories if is_plain(word) and not is_code(word)]
+    numbers = [(number, word) for word in categories if (number := named_number(word)) is not None]
     names = dict(numbers)
     if len(names) < len(numbers):
         return column  # 1 and 1.0 are two words there
-    words = [w if w in categories or not w else names.get(float(w), w) for w in column.words]
+    by_number = (None if w in categories else named_number(w) for w in column.words)
+    words = [
+        w if n is None else names.get(n, w) for w, n in zip(column.words, by_number, strict=True)
+    ]
     return replace(column, words=tuple(words)) if len(set(words)) == len(words) else column
 
 
-def check_column(table: TextTable | FrameTable, feature: Feature, column: Column) -> None:
-    """Refuses a column that holds something else than in training."""
+def is_written(table: TextTable | FrameTable, raw: Column) -> bool:
+    """Whether the numbers of a column as read stand there in writing, so that units count."""
+    typed = isinstance(raw, Numbers) or raw.numeric
+    return isinstance(table, TextTable) or not typed
+
+
+def check_column(
+    table: TextTable | FrameTable, feature: Feature, column: Column, raw: Column
+) -> None:
+    """Refuses a column that holds something else than in training; ``raw`` is it as read."""
     where = f"{table.name}: column {feature.name!r}"
     if feature.kind == "number" and isinstance(column, Words):
         row = int(np.flatnonzero(~column.missing())[0])
@@ -64,9 +86,8 @@ def check_column(table: TextTable | FrameTable, feature: Feature, column: Column
         if feature.unit == TRUTH_UNIT:
             _check_truth(where, column)
             return
-        if isinstance(table, FrameTable) and not column.unit:
-            return  # numbers, not text
-        check_unit(where, feature.unit, column)
+        if is_written(table, raw) or column.unit:
+            check_unit(where, feature.unit, column)
 
 
 def _check_truth(where: str, column: Numbers) -> None:

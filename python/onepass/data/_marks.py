@@ -1,4 +1,4 @@
-"""In which columns of a part of a text certain characters stand, over all its bytes at once."""
+"""The columns of a part of a text with leading zeros, over all its bytes at once."""
 
 from __future__ import annotations
 
@@ -12,6 +12,30 @@ from numpy.typing import NDArray
 Positions = NDArray[np.intp]
 
 
+def leading_zeros(text: NDArray[np.uint8], sep: str) -> Positions:
+    """Where a cell begins with a zero and another digit, after spaces of any kind.
+
+    The text begins with a line end. Every byte of a character beyond ASCII counts as a space, as
+    U+00A0 is one: a cell too many is found where it is a letter, and is then read as a word.
+    """
+    before = text[:-2]
+    found = (before - 33) >= 128 - 33  # unsigned: up to a space, or beyond ASCII
+    found |= before == ord(sep)
+    found &= text[1:-1] == ord("0")
+    found &= (text[2:] - ord("0")) < 10  # unsigned: what comes before "0" is large
+    zeros: Positions = np.flatnonzero(found) + 1
+    ends = zeros - 1
+    while True:
+        last = text[ends]
+        border = (last == ord("\n")) | (last == ord(sep))
+        space = ((last <= ord(" ")) | (last >= 128)) & ~border
+        kept = border | space
+        zeros, ends = zeros[kept], ends[kept]
+        if not (space := space[kept]).any():
+            return zeros
+        ends = ends - space
+
+
 class Marks:
     """A part of a text, whole lines without quotes."""
 
@@ -21,15 +45,7 @@ class Marks:
 
     def zeros(self) -> list[int]:
         """The columns with a cell that begins with a zero and another digit."""
-        text = self.bytes
-        before, first, second = text[:-2], text[1:-1], text[2:]
-        found = first == ord("0")
-        found &= (second - ord("0")) < 10  # unsigned: what comes before "0" is large
-        borders = before == ord(self.sep)
-        for border in "\n\t ":
-            borders |= before == ord(border)
-        found &= borders
-        return _unique(self._columns(np.flatnonzero(found)))
+        return _unique(self._columns(leading_zeros(self.bytes, self.sep)))
 
     def _found(self, sign: str) -> Positions:
         return np.flatnonzero(self.bytes == ord(sign))

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Sequence
-from typing import NoReturn
 
-from onepass.data._cells import figures, is_figure, shown
+from onepass.data._cells import is_figure
 from onepass.data._cures import option
 from onepass.data._signs import Cells
 from onepass.data._units import is_scaled
@@ -28,7 +26,7 @@ def refuse_mixture(cells: Cells, cure: str, *, feature: bool = False, other_ways
     numeric = {word: is_figure(word) for word in cells.values}
     count = sum(counts[word] for word, number in numeric.items() if number)
     if numeric and all(numeric.values()):
-        _refuse_ways(cells, counts, other_ways)
+        cells.refuse_ways(other_ways)
     if not count or are_names(cells.values, counts):
         return
     whole = sum(counts[word] for word in cells.values)
@@ -46,21 +44,6 @@ def refuse_mixture(cells: Cells, cure: str, *, feature: bool = False, other_ways
         gap = option("--na-values", [word])
         cure = f"{cure}, or pass na_values={[word]} ({gap}) if it means a missing cell"
     cells.refuse(word, f"{where}; {cure}")
-
-
-def _refuse_ways(cells: Cells, counts: dict[str, int], cure: str) -> NoReturn:
-    """Names a cell that is not written as most of the others are."""
-    ways: Counter[tuple[str, ...]] = Counter()
-    way_of = {}
-    for word in cells.values:
-        single = figures([word])
-        signs = tuple(single.readings) if single.ambiguous or single.shows else ()
-        way_of[word] = (single.unit, *signs)
-        ways[way_of[word]] += counts[word]
-    usual = ways.most_common(1)[0][0]
-    example = next(word for word in cells.values if way_of[word] == usual)
-    odd = next((word for word in cells.values if way_of[word] != usual), cells.values[-1])
-    cells.refuse(odd, f"among numbers such as {shown(example)}; write all of them in one way{cure}")
 
 
 def are_names(values: Sequence[str], counts: dict[str, int]) -> bool:

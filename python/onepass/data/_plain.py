@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from onepass.data._cells import is_missing
 from onepass.data._forms import Form
+from onepass.data._marks import Positions, leading_zeros
 from onepass.data._quotes import HELD
 
-Positions = NDArray[np.intp]
-SHARE = "\x1e"  # stands for a percent sign, until e-2 does
+SHARE = "\x02"  # stands for a percent sign, until e-2 does
 _MINUS = "\u2212".encode()
 
 
@@ -58,13 +58,7 @@ class Plain:
 
     def zeros(self) -> list[int]:
         """The columns with a cell that begins with a zero and another digit."""
-        begins = self.borders[:-1] + 1
-        zero = self.bytes[begins] == ord("0")
-        spaced = self.bytes[begins] == ord(" ")
-        zero |= spaced & (self.bytes.take(begins + 1, mode="clip") == ord("0"))
-        found = np.flatnonzero(zero)
-        second = begins[found] + 1 + spaced[found]
-        return self._places(found[self._is_digit(second)] % self.width)
+        return self._places(self._columns(leading_zeros(self.bytes, self.sep)))
 
     def _undress(self, places: Sequence[int], form: Form) -> None:
         """Takes away what stands around the numbers of columns, and words for gaps."""
@@ -117,7 +111,8 @@ class Plain:
         for begin, end, place in zip(begins.tolist(), ends.tolist(), columns.tolist(), strict=True):
             if place in self.odd:
                 continue
-            if is_missing(self.bytes[begin:end].tobytes().decode().strip()):
+            cell = self.bytes[begin:end].tobytes().decode().replace(HELD, self.sep)
+            if is_missing(cell.strip()):
                 self.kept[begin:end] = False
             else:
                 self.odd.add(place)
@@ -146,7 +141,8 @@ class Plain:
         if 3 in roles:
             self.odd.update(self._places(columns[(of == 3) & self.kept[found]]))
         if 2 in roles:
-            self._ungroup(found[of == 2], columns[of == 2], code)
+            mine = (of == 2) & self.kept[found]  # not those around the number: 1 234 kg
+            self._ungroup(found[mine], columns[mine], code)
 
     def _ungroup(self, found: Positions, columns: Positions, code: bytes) -> None:
         """Takes away these signs of thousands, if each stands before three digits and so on."""
@@ -159,7 +155,7 @@ class Plain:
         count = 1 + two * (1 + three.astype(np.intp))
         right &= one & ~(two & three & four)
         head = found - count  # the first digit before
-        last = text[head - 1]
+        last = text[head - 1] * self.kept[head - 1]
         inner = (last == code[-1]) & (count == 3)
         begins = (text[head] != ord("0")) & (last != code[-1])
         for other in (".", ",", HELD):
@@ -170,8 +166,8 @@ class Plain:
             self.kept[found + offset] = False
         if self.has_exponents:  # which no number with groups has
             exponents = np.flatnonzero(((text | 32) == ord("e")) & self.kept)
-            grouped = set(self._places(columns))
-            self.odd.update(grouped.intersection(self._places(self._columns(exponents))))
+            both = np.intersect1d(self._cells(found), self._cells(exponents))
+            self.odd.update(self._places(both % self.width))
 
     def _byte(self, sign: str) -> str:
         """What stands for a sign in the text: within quotes, HELD for the separator."""
@@ -183,8 +179,12 @@ class Plain:
 
     def _columns(self, found: Positions) -> Positions:
         """The column of each of these positions, which increase."""
-        columns: Positions = (np.searchsorted(self.borders, found) - 1) % self.width
+        columns: Positions = self._cells(found) % self.width
         return columns
+
+    def _cells(self, found: Positions) -> Positions:
+        """The cell of each of these positions, counted over all lines."""
+        return np.searchsorted(self.borders, found) - 1
 
     def _places(self, columns: Any) -> list[int]:
         """Each column once."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-HELD = "\x1f"  # stands for a separator that was within quotes
+HELD = "\x01"  # stands for a separator that was within quotes; no white space, as \x1f is
 
 
 def without(text: str, sep: str) -> str | None:

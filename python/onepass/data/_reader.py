@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from onepass.data import _frames, _gaps
+from onepass.data import _frames
 from onepass.data._blocks import NUMBER, SKIP, WORD
 from onepass.data._columns import Column, Floats, Numbers
 from onepass.data._forms import Form, Kind, sign_of
@@ -27,7 +27,8 @@ class Raw:
         matrix: the numbers of all columns that are numbers, side by side, in the order of the file
             but for the last column asked for, which is the last.
         unsure: columns of plain numbers whose points may be signs of thousands.
-        signs: the decimal sign that each column of the file proves, as far as is known.
+        signs: the decimal sign of each of these columns that are numbers and prove theirs.
+        others: that of the first cells of any column of the file, be it dates or not needed.
         usual: the decimal sign of most files with this separator; None for no such rule.
     """
 
@@ -36,6 +37,7 @@ class Raw:
     matrix: Floats | None = None
     unsure: frozenset[str] = frozenset()
     signs: Mapping[str, str] = field(default_factory=dict)
+    others: Mapping[str, str] = field(default_factory=dict)
     usual: str | None = None
 
 
@@ -48,7 +50,7 @@ class TextTable:
         reading: Reading,
         needed: Sequence[str] | None = None,
     ) -> None:
-        self.na_values: Sequence[str] = ()
+        self.na_values: Sequence[str | float] = ()
         source = Source(given, reading.encoding)
         self.name, self.stem = source.name, source.stem
         self.blank = 0  # rows of empty cells that were left out
@@ -64,16 +66,22 @@ class TextTable:
         if needed is not None:
             unnamed.clear()  # they may hold anything
         for name in self.places if needed is None else needed:
-            if names.count(name) > 1:
-                raise ValueError(
-                    f"{self.name}: two columns are called {name!r}; rename one of them"
-                )
+            self._refuse_twice(name)
         self.unnamed = unnamed
         self.names = tuple(self.places)
 
     def is_fractional(self, name: str) -> bool:
         """Whether the first rows have numbers here, plain or with commas, not all of them whole."""
-        return self.text.layout.fractional[self.places[name]]
+        return self.text.layout.fractional[self._place(name)]
+
+    def _place(self, name: str) -> int:
+        """The position of the one column with this name."""
+        self._refuse_twice(name)
+        return self.places[name]
+
+    def _refuse_twice(self, name: str) -> None:
+        if self.text.layout.names.count(name) > 1:
+            raise ValueError(f"{self.name}: two columns are called {name!r}; rename one of them")
 
     def read(self, keep: Sequence[str], words: Collection[str], decimal: str | None = None) -> Raw:
         """These columns; those in ``words`` as words, whatever they hold.
@@ -84,7 +92,7 @@ class TextTable:
         layout = self.text.layout
         kinds: list[Kind] = [SKIP] * len(layout.names)
         for name in keep:
-            place = self.places[name]
+            place = self._place(name)
             kinds[place] = WORD if name in words else self._kind(place, decimal)
         for place in self.unnamed:
             kinds[place] = WORD
@@ -98,8 +106,6 @@ class TextTable:
             if not found[place].missing().all():
                 _refuse_unnamed(self.name, place)
         named = {name: found[self.places[name]] for name in keep}
-        if self.na_values:
-            named = _gaps.emptied(named, self.na_values)
         self.blank = self.text.blank
         called, proven = layout.names, self.text.proven
         unsure = (
@@ -107,17 +113,15 @@ class TextTable:
             for p, sure in proven.items()
             if self.text.dots and not sure and kinds[p] == NUMBER
         )
-        signs = {name: sign for name, sign in zip(called, layout.shows, strict=True) if sign}
-        for place, sure in proven.items():
-            sign = sign_of(kinds[place])
-            if sure and sign is not None:
-                signs[called[place]] = sign
+        sure = [place for place, is_sure in proven.items() if is_sure]
+        signs = {called[place]: sign for place in sure if (sign := sign_of(kinds[place]))}
         return Raw(
             named,
             self.text.rows,
             self.text.matrix,
             frozenset(unsure),
             signs,
+            {name: sign for name, sign in zip(called, layout.shows, strict=True) if sign},
             "." if layout.sep == "," and len(layout.names) > 1 else None,
         )
 
@@ -150,22 +154,20 @@ class FrameTable:
         columns: dict[str, Callable[[bool], Column]],
         notes: Sequence[str] = (),
     ) -> None:
-        self.na_values: Sequence[str] = ()
+        self.na_values: Sequence[str | float] = ()
         self.name, self.stem, self.notes = name, stem, list(notes)
         self.blank = 0
         self.columns = columns
         self.names = tuple(columns)
 
     def is_fractional(self, name: str) -> bool:
-        """Whether it is known before reading that the column has fractions."""
-        return False
+        """Whether the column is known to be numbers of which some are not whole."""
+        column = self.columns[name](False)
+        return isinstance(column, Numbers) and column.has_fractions()
 
     def read(self, keep: Sequence[str], words: Collection[str], decimal: str | None = None) -> Raw:
-        """These columns; those in ``words`` as words, whatever they hold, and all if text may have
-        a decimal comma."""
-        found = {name: self.columns[name](name in words or decimal == ",") for name in keep}
-        if self.na_values:
-            found = _gaps.emptied(found, self.na_values)
+        """These columns; those in ``words`` as words, whatever they hold."""
+        found = {name: self.columns[name](name in words) for name in keep}
         sizes = {name: len(column) for name, column in found.items()}
         rows = next(iter(sizes.values()), 0)
         if not rows:
@@ -194,6 +196,18 @@ def open_table(
     table = _opened(given, reading, names)
     table.na_values = reading.na_values or ()
     return table
+
+
+def refuse_text_options(owner: str, table: TextTable | FrameTable, given: Reading) -> None:
+    """ValueError for an option of text that is given with a table that is none."""
+    if isinstance(table, TextTable):
+        return
+    for name in ("sep", "encoding"):
+        if (value := getattr(given, name)) is not None:
+            raise ValueError(
+                f"{owner}: {name!r} is {value!r}, expected none with {table.name}, which is not "
+                "text"
+            )
 
 
 def _opened(given: Any, reading: Reading, names: Sequence[str] | None) -> TextTable | FrameTable:

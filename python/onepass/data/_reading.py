@@ -24,7 +24,7 @@ class Reading:
     decimal: str | None = None
     header: bool | None = None
     encoding: str | None = None
-    na_values: Sequence[str] | None = None
+    na_values: Sequence[str | float] | None = None
 
     @classmethod
     def checked(cls, owner: str, given: Mapping[str, Any]) -> Reading:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NoReturn
 
 import numpy as np
 
-from onepass.data._cells import Figures, figures, is_missing, shown
+from onepass.data._cells import Figures, figures, is_missing, shown, way_of
 from onepass.data._columns import Numbers, Words
 
 
@@ -19,6 +21,7 @@ class Signs:
     Attributes:
         asked: the sign that the user gave.
         seen: the sign that each column proves, where one does.
+        others: the sign of further columns, such as dates: they contradict, and decide nothing.
         usual: the sign of most such files, which holds for a point in the file.
         trained: ``seen`` of the training's file.
         before: the one sign that the training's file showed.
@@ -26,6 +29,7 @@ class Signs:
 
     asked: str | None = None
     seen: Mapping[str, str] = field(default_factory=dict)
+    others: Mapping[str, str] = field(default_factory=dict)
     usual: str | None = None
     trained: Mapping[str, str] = field(default_factory=dict)
     before: str | None = None
@@ -35,6 +39,11 @@ class Signs:
         """The one sign that the file shows."""
         signs = set(self.seen.values())
         return self.asked or (signs.pop() if len(signs) == 1 else None)
+
+    @property
+    def all(self) -> dict[str, str]:
+        """The sign of each column of the file that shows one."""
+        return {**self.others, **self.seen}
 
     @property
     def both(self) -> bool:
@@ -47,7 +56,7 @@ class Signs:
 
         Where the training's file had both signs, one more column with the other says nothing.
         """
-        for name, seen in self.seen.items():
+        for name, seen in self.all.items():
             before = self.trained.get(name, self.before and sign)
             if seen != sign and before == sign:
                 return name
@@ -67,7 +76,15 @@ class Cells:
     @staticmethod
     def of(source: str, name: str, column: Words) -> Cells:
         values = tuple(word for word in column.words if not is_missing(word))
-        return Cells(source, name, column, values, figures(values) if values else Figures({}, ""))
+        found = figures(values) if values else Figures({}, "")
+        if column.numeric and "." in found.readings:
+            found = Figures({".": found.readings["."]}, found.unit)
+        return Cells(source, name, column, values, found)
+
+    @property
+    def shows(self) -> str | None:
+        """The decimal sign that the cells prove in writing."""
+        return None if self.column.numeric else self.figures.shows
 
     def counts(self) -> dict[str, int]:
         """How many rows have each word."""
@@ -91,6 +108,38 @@ class Cells:
             f"{self.source}: column {self.name!r}, row {self.row_of(word)}: {shown(word)} {message}"
         )
 
+    def refuse_ways(self, cure: str = "", asked: str | None = None) -> NoReturn:
+        """ValueError for numbers written in several ways: names a rare one, and a usual one that it
+        cannot stand beside.
+
+        Args:
+            asked: the decimal sign that the user gave.
+        """
+
+        def may_stand(words: Sequence[str]) -> bool:
+            readings = figures(words).readings
+            return asked in readings if asked else bool(readings)
+
+        counts = self.counts()
+        ways: Counter[tuple[str, str, str]] = Counter()
+        first: dict[tuple[str, str, str], str] = {}
+        for word in self.values:
+            way = way_of(word)
+            first.setdefault(way, word)
+            ways[way] += counts[word]
+        usual = [first[way] for way, _ in ways.most_common()]
+        pairs = ((a, b) for a in usual for b in reversed(usual))
+        pair = next((pair for pair in pairs if not may_stand(pair)), None)
+        if pair is None:  # no two are at odds, but several are: which one breaks the rest?
+            values = self.values
+            last = bisect_left(
+                range(len(values)), True, key=lambda n: not may_stand(values[: n + 1])
+            )
+            pair = values[0], values[min(last, len(values) - 1)]
+        self.refuse(
+            pair[1], f"among numbers such as {shown(pair[0])}; write all of them in one way{cure}"
+        )
+
     def doubted(self) -> str:
         """The first word that is another number with a decimal point than with a comma."""
         point, comma = self.figures.readings["."], self.figures.readings[","]
@@ -100,11 +149,14 @@ class Cells:
     def settled(self, signs: Signs) -> list[float]:
         """The figures with the decimal sign that the cells, the training or the file show."""
         readings = self.figures.readings
-        if signs.asked is not None:
-            if signs.asked in readings:
-                return readings[signs.asked]
-            odd = next(w for w in self.values if signs.asked not in figures([w]).readings)
-            self.refuse(odd, f"is not a finite number with the decimal sign {signs.asked!r}")
+        asked = None if self.column.numeric else signs.asked
+        if asked is not None:
+            if asked in readings:
+                return readings[asked]
+            odd = next((w for w in self.values if asked not in figures([w]).readings), None)
+            if odd is None:
+                self.refuse_ways(asked=asked)
+            self.refuse(odd, f"is not a finite number with the decimal sign {asked!r}")
         if not self.figures.ambiguous:
             return next(iter(readings.values()))
         return readings[self._sign(signs)[0]]
@@ -116,7 +168,7 @@ class Cells:
         that of the file; else that of the training's file.
         """
         word = self.doubted()
-        usual = signs.usual if "." in word and "," not in signs.seen.values() else None
+        usual = signs.usual if "." in word and "," not in signs.all.values() else None
         own = signs.trained.get(self.name)
         other = own and signs.against(own)
         if own and other is None:

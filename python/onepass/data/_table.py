@@ -16,9 +16,9 @@ from onepass.data._columns import Columns, Floats, Numbers
 from onepass.data._decide import decided
 from onepass.data._encoding import FILL, Encoding, columns_of
 from onepass.data._features import check_features, left_out_empty, refuse_gaps
-from onepass.data._likeness import check_unit
+from onepass.data._likeness import check_unit, is_written
 from onepass.data._notes import notes_on
-from onepass.data._reader import FrameTable, TextTable, open_table
+from onepass.data._reader import FrameTable, TextTable, open_table, refuse_text_options
 from onepass.data._reading import Reading
 from onepass.data._signs import Signs
 from onepass.data._target import target_like, target_of
@@ -154,22 +154,24 @@ def read_table(
     """
     given = {"sep": sep, "decimal": decimal, "header": header, "encoding": encoding}
     reading = Reading.checked("read_table", {**given, "na_values": na_values})
+    if like is not None:
+        own = {"target": target, "task": task, "missing": missing, "features": features}
+        own |= {"drop": drop or None, "words": words or None}
+        own["categorical"] = None if categorical == "refuse" else categorical
+        for name, value in own.items():
+            if value is not None:
+                raise ValueError(
+                    f"read_table: {name!r} is {value!r}, expected none beside 'like', which says it"
+                )
+        return read_like(source, like, reading)[0]
     if task is not None:
         numbers.one_of("read_table", "task", task, TASKS)
     numbers.one_of("read_table", "categorical", categorical, ("refuse", "auto"))
     if missing is None:
         missing = "impute" if categorical == "auto" else "refuse"
     numbers.one_of("read_table", "missing", missing, ("refuse", "impute"))
-    if like is not None:
-        return read_like(source, like, reading)[0]
     table = open_table(source, reading)
-    if not isinstance(table, TextTable):
-        for name in ("sep", "encoding"):
-            if given[name] is not None:
-                raise ValueError(
-                    f"read_table: {name!r} is {given[name]!r}, expected none with {table.name}, "
-                    "which is not text"
-                )
+    refuse_text_options("read_table", table, reading)
     used, called = _chosen(table, drop, features, target)
     told = {_named(table, "words", which) for which in _listed("words", words)}
     if odd := sorted(told - {*used, called}):
@@ -187,6 +189,7 @@ def read_table(
         called,
         words=told - {called},
         labels=task == "classification",
+        named=called in told,
         signs=Signs(decimal),
     )
     assert found.target is not None
@@ -201,7 +204,7 @@ def read_table(
     y = aim.y[~aim.gaps]
     how = asdict(reading)
     shown = found.signs.shown
-    signs = dict(found.signs.seen)
+    signs = found.signs.all
     bare = Encoding((), called, aim.classes, how, missing, shown, aim.unit, signs)
     counts = None
     if aim.classes is not None:
@@ -223,7 +226,7 @@ def read_like(source: Any, like: Encoding, reading: Reading) -> tuple[Table, tup
     y = None
     if found.target is not None:
         aim = target_like(found.target, like.classes, found.signs)
-        if like.classes is None and isinstance(table, TextTable):
+        if like.classes is None and is_written(table, found.raw.columns[like.target or ""]):
             where = f"{table.name}: column {like.target!r}"
             check_unit(where, like.unit, Numbers(aim.y, aim.unit))
         if like.missing == "refuse":

@@ -10,9 +10,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from onepass.data._cells import PLAIN, WHOLE, are_codes, dates_among, is_code, is_date, is_figure
+from onepass.data._cells import (
+    PLAIN,
+    WHOLE,
+    are_codes,
+    dates_among,
+    is_date,
+    is_figure,
+    named_number,
+)
 from onepass.data._columns import Numbers
 from onepass.data._cures import NAMES
+from onepass.data._likeness import refuse_lost_zeros
 from onepass.data._mixtures import MOST_NAMES, refuse_mixture, refuse_scaled
 from onepass.data._signs import Cells, Signs
 from onepass.data._units import is_unit
@@ -166,13 +175,15 @@ def target_like(cells: Cells | Numbers, classes: Sequence[str] | None, signs: Si
     """
     if classes is None or isinstance(cells, Numbers):
         return target_of(cells, "regression", signs)
+    where = f"{cells.source}: column {cells.name!r}"
+    refuse_lost_zeros(where, cells.column, classes)
     place = {name: index for index, name in enumerate(classes)}
     numbers = _by_number(classes)
     table = []
     for word in cells.column.words:
         index = place.get(word, -1)
-        if index < 0 and _is_float(word):
-            index = numbers.get(float(word), -1)
+        if index < 0 and (number := named_number(word)) is not None:
+            index = numbers.get(number, -1)
         if index < 0 and word != "":
             known = ", ".join(list(classes)[:MOST_NAMES])
             cells.refuse(word, f"is not a class of the training data, expected one of {known}")
@@ -183,11 +194,6 @@ def target_like(cells: Cells | Numbers, classes: Sequence[str] | None, signs: Si
 
 def _by_number(classes: Sequence[str]) -> dict[float, int]:
     """The classes by their numbers, if each is a number of its own: 1.0 is the class 1."""
-    if not all(_is_float(name) and not is_code(name) for name in classes):
-        return {}
-    found = {float(name): index for index, name in enumerate(classes)}
-    return found if len(found) == len(classes) else {}
-
-
-def _is_float(word: str) -> bool:
-    return PLAIN.fullmatch(word) is not None
+    found = {named_number(name): index for index, name in enumerate(classes)}
+    known = {number: index for number, index in found.items() if number is not None}
+    return known if len(known) == len(classes) else {}

@@ -165,9 +165,11 @@ class _Reading:
         return dict(sorted(found.items()))
 
     def _quick(self, chunk: str) -> bool:
-        """Read at once; False, and nothing done, where that cannot be right."""
+        """Read at once; False, and no row added, where that cannot be right."""
         sep, lines = self.layout.sep, chunk.count("\n") + (not chunk.endswith("\n"))
         if not sep.isascii() or chunk.isspace() or _longest(chunk) > LONGEST_CELL:
+            return False
+        if _quotes.HELD in chunk:
             return False
         quoted = '"' in chunk
         if quoted:
@@ -175,8 +177,7 @@ class _Reading:
             if bare is None:
                 return False
             chunk = bare
-        if self._has_blank(chunk):
-            return False
+        given = chunk
         zeros: Iterable[int] = ()
         if self.forms:
             plain = Plain(chunk, sep, len(self.kinds), self.forms)
@@ -199,6 +200,10 @@ class _Reading:
                 numbers[:, slot] = block[place]
         if np.isinf(numbers).any():
             return False  # a word such as inf, or too large
+        if count != lines and count != self._filled_lines(given):
+            return False  # a line that became empty was left out
+        if self._has_blank(given, numbers):
+            return False
         self._to_words(zeros)
         if pending := self._pending():
             gaps: dict[int, Iterable[str]] = {p: [""] * pending for p in self.codes}
@@ -216,12 +221,20 @@ class _Reading:
             if is_numeric(self.kinds[place]):
                 self.kinds[place] = WORD
 
-    def _has_blank(self, chunk: str) -> bool:
-        """Whether a row is empty cells, as far as a quick reader may not see it."""
-        chunk = chunk if chunk.endswith("\n") else f"{chunk}\n"
-        if len(self.kinds) == 1:
-            return not all(map(str.strip, chunk[:-1].split("\n")))
-        return f"\n{self.layout.sep * (len(self.kinds) - 1)}\n" in f"\n{chunk}"
+    def _has_blank(self, chunk: str, numbers: Floats) -> bool:
+        """Whether a row is empty cells; ``numbers`` are those that were read from the chunk."""
+        empty = np.ones(len(numbers), bool)
+        for place, slot in self.slots.items():
+            if is_numeric(self.kinds[place]):
+                empty &= np.isnan(numbers[:, slot])
+                if not empty.any():
+                    return False
+        return any(line and is_blank(line.split(self.layout.sep)) for line in _lines(chunk))
+
+    def _filled_lines(self, chunk: str) -> int:
+        """How many lines are rows: all where there is one column, whose cell may be empty."""
+        lines = _lines(chunk)
+        return len(lines) if len(self.kinds) == 1 else sum(map(bool, lines))
 
     def _slow(self, chunk: str, file: io.TextIOWrapper) -> None:
         """Read cell by cell; records that go over the end of ``chunk`` take lines of ``file``."""
@@ -297,6 +310,10 @@ class _Reading:
         for place, found in cells.items():
             self.codes[place].add(found, len(numbers))
         self.rows = end
+
+
+def _lines(chunk: str) -> list[str]:
+    return chunk.removesuffix("\n").split("\n")
 
 
 def _longest(chunk: str) -> int:

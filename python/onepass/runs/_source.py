@@ -53,10 +53,12 @@ class Source:
             ValueError: what cannot be read, with column, row and cell. OSError: no such file.
         """
         if not is_table(options.data):
-            given = [name for name in (*READING, *CHOICE) if getattr(options, name)]
+            names = (*READING, *CHOICE)
+            given = [name for name in names if getattr(options, name) not in (None, ())]
             if given and (options.data in BUNDLED or options.data.lower().endswith(".npz")):
+                option = given[0].replace("_", "-")
                 raise ValueError(
-                    f"train: '--{given[0]}' is given, expected it with a table only, and "
+                    f"train: '--{option}' is given, expected it with a table only, and "
                     f"{options.data} is none"
                 )
             data = load(options.data, options.target, task=options.task)
