@@ -362,3 +362,33 @@ def test_an_optimizer_of_ones_own_may_name_its_options_in_any_order():
             opt.step([np.ones(3)])
     np.testing.assert_array_equal(p, q)
     assert "lr" in inspect.signature(Mine).parameters
+
+
+@pytest.mark.parametrize(
+    ("grads", "words"),
+    [
+        ("x", r"'grads\[1\]' is a str"),
+        ([1, 2, 3], r"'grads\[1\]' is a list"),
+        (np.ones(3, bool), r"'grads\[1\]' has dtype bool"),
+        (np.ones(3, np.int64), r"'grads\[1\]' has dtype int64"),
+        (np.ma.masked_array(np.ones(3, np.float32), [0, 1, 0]), r"'grads\[1\]' is a MaskedArray"),
+        (np.ones(4, np.float32), r"'grads\[1\]' has shape \(4,\)"),
+    ],
+)
+def test_a_wrong_gradient_of_a_group_that_ascends_is_refused_by_name(grads, words):
+    params = [np.ones(3, np.float32) for _ in range(2)]
+    groups = [{"params": params[:1]}, {"params": params[1:], "maximize": True}]
+    optimizer = optim.SGD(groups, lr=0.1)
+    with pytest.raises((TypeError, ValueError), match=f"^SGD: {words}"):
+        optimizer.step([np.ones(3, np.float32), grads])
+    assert all((p == 1).all() for p in params)
+    optimizer.step(np.ones(3, np.float32) for _ in params)  # gradients one after another
+    np.testing.assert_allclose(params, [[0.9] * 3, [1.1] * 3], rtol=1e-6)
+
+
+@pytest.mark.parametrize("differ", [False, True])
+def test_gradients_that_are_no_list_are_refused_by_name(differ):
+    params = [np.ones(3, np.float32) for _ in range(2)]
+    groups = [{"params": params[:1]}, {"params": params[1:], "maximize": differ}]
+    with pytest.raises(TypeError, match=r"^SGD: 'grads' is a int, expected a list"):
+        optim.SGD(groups, lr=0.1).step(5)

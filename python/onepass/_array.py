@@ -218,6 +218,23 @@ def beside(like: Array, value: np.ndarray[Any, Any]) -> Array:
         return lib.asarray(value)
 
 
+def converted(value: Any, like: Array, dtype: DType) -> tuple[Array, Any]:
+    """``value`` in a dtype and where ``like`` lies: itself or a copy; and a finite number of it
+    that the dtype does not have, None if it has all."""
+    lib = library(like)
+    if is_torch(lib):
+        source = lib.as_tensor(value, device=like.device).detach()
+        result = source.to(dtype)
+    else:
+        source = to_numpy(value) if lib is np else brought_to(like, value)
+        with np.errstate(all="ignore"):
+            result = source.astype(dtype, copy=False)
+    if source.dtype == result.dtype:
+        return result, None
+    wrong = lib.isfinite(source) & ~lib.isfinite(result)
+    return result, float(source[wrong][0]) if bool(wrong.any()) else None
+
+
 def brought_to(like: Array, value: Array) -> Array:
     """``value`` in the library and on the device of ``like``: itself or a copy."""
     lib = library(like)

@@ -20,6 +20,7 @@ from onepass._array import (
     brought_to,
     is_torch,
     library,
+    parameter_dtype,
     to_numpy,
 )
 from onepass.ops._ranges import code_of
@@ -53,6 +54,9 @@ class CodedStorage(Storage):
                     f"{state.key!r}"
                 )
         return super().refusal(states, arrays)
+
+    def number_dtype(self, owner: str, array: Array) -> DType:
+        return parameter_dtype(array)  # float32: others are refused
 
     def refuse_changed(
         self,
@@ -160,6 +164,11 @@ def decoded(owner: str, state_dict: Any) -> Any:
         return state_dict  # refused where it is read
     for index, entry in entries.items():
         for key in [str(key).removesuffix(CODES) for key in entry if str(key).endswith(CODES)]:
+            if entry.get(key) is not None:
+                raise ValueError(
+                    f"{owner}.load_state_dict: parameter {index} has {key!r} and "
+                    f"{f'{key}{CODES}'!r}, expected one of them; nothing was changed"
+                )
             found = Parts(entry[f"{key}{CODES}"], entry.pop(f"{key}{SCALE}", None))
             entry[f"{key}{CODES}"] = found
             entry[key] = _values(owner, f"{key!r} of parameter {index}", key, found)
@@ -172,13 +181,13 @@ def _values(owner: str, label: str, key: str, found: Parts) -> Array:
         codes, scales = map(to_numpy, found)
         fits = codes.dtype == wanted and scales.dtype == np.float32
         fits = fits and scales.shape == (_C.code_blocks(codes.size),)
-        fits = fits and bool((np.isnan(scales) | (scales >= 0)).all())
-    except (TypeError, ValueError):
+        fits = fits and not bool(((scales < 0) | np.isinf(scales)).any())
+    except (TypeError, ValueError, RuntimeError):
         fits = False
     if not fits:
         raise ValueError(
             f"{owner}.load_state_dict: {label} has codes, expected them of {wanted} and a "
-            f"float32 scale >= 0 for each {_C.CODE_BLOCK} of them; nothing was changed"
+            f"float32 scale >= 0, not inf, for each {_C.CODE_BLOCK} of them; nothing was changed"
         )
     flat = np.ascontiguousarray(codes).view(np.uint8).ravel()
     return _C.values_of(flat, scales, wanted == np.int8).reshape(codes.shape)

@@ -11,14 +11,16 @@ import functools
 import inspect
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from copy import copy
 from functools import partial
 from threading import get_ident
 from typing import Any
 
 from onepass import _C
-from onepass._array import Array, copy_into, negative
+from onepass._array import Array, copy_into, negative, parameter_dtype
 from onepass._docs import parts, shares
 from onepass._interruptions import to_the_end
+from onepass._kind import like
 from onepass._numbers import flag
 from onepass._parameter import Parameter, adding
 from onepass._turns import turns
@@ -37,7 +39,8 @@ Parameters = Iterable[Any]
 
 SHARED_ARGS = {
     "params": "arrays, ``nn.Parameter`` objects, tensors, a module, or group dicts.",
-    "maximize": "ascend instead.",
+    "maximize": "ascend instead. Where groups differ in it, a step copies the gradients of those\n"
+    "        that ascend.",
     "diagnostics": "measure each step: ``per_parameter`` then has the norms of each parameter's\n"
     "        gradient, update and value before it. It takes two more passes over memory and a\n"
     "        copy of the parameters.",
@@ -220,8 +223,9 @@ class Optimizer(Planned):
             taken = self._without(frozen, given) if frozen else given
             maximize, turned = self._maximize, set[int]()
             if maximize is not False and maximize is not True:
+                taken = list(taken)
                 turned = self._ascending(maximize, taken)
-                taken = [self._negative(g) if i in turned else g for i, g in enumerate(taken)]
+                taken = [self._turned(i, g) if i in turned else g for i, g in enumerate(taken)]
                 maximize = False
             watch = self._watch(plan, taken) if self._measures else None
             waiting = self._rider_arrays.waiting
@@ -264,7 +268,8 @@ class Optimizer(Planned):
         except (TypeError, ValueError) as error:
             if isinstance(error, TypeError):
                 self._refuse_changed()
-                if isinstance(grads, (Mapping, str)):
+                listed = grads is None or isinstance(grads, Iterable)
+                if isinstance(grads, (Mapping, str)) or not listed:
                     raise TypeError(
                         f"{self._name}: 'grads' is a {type(grads).__name__}, expected a list with "
                         "an array or None for each parameter"
@@ -283,6 +288,10 @@ class Optimizer(Planned):
         numbers = [n for n, group in enumerate(self.param_groups) for _ in group["params"]]
         pairs = enumerate(zip(numbers, grads, strict=False))
         return {i for i, (number, grad) in pairs if grad is not None and maximize[number]}
+
+    def _turned(self, index: int, grad: Any) -> Any:
+        like(self._name, f"'grads[{index}]'", grad)
+        return self._negative(grad)
 
     def _watch(self, plan: _C.Plan, grads: Sequence[Any]) -> PlanWatch | ArrayWatch | None:
         return PlanWatch(plan)
@@ -405,9 +414,10 @@ class Optimizer(Planned):
 
         Raises:
             ValueError: another number of groups or parameters; missing or misshapen entries, a
-                negative average of squares, a count that is none, or no count (SGD and Lion do
-                without); nothing is changed. NaN in an array is taken over, as in PyTorch: a run
-                goes on as it was saved.
+                negative average of squares, a number beyond the state's dtype, a count that is
+                none, or no count (SGD and Lion do without), a parameter that has changed since
+                the states were made; nothing is changed. NaN in an array is taken over, as in
+                PyTorch: a run goes on as it was saved.
         """
         with self._alone:
             to_the_end(partial(self._load, state_dict))
@@ -435,7 +445,10 @@ class Optimizer(Planned):
         ]
         _, (_, wanted), _ = self._derived(groups)
         rides = self._ridden(groups)
-        self._refuse_storage(self._arrays, wanted)
+        arrays = [self._array_of(p) for p in self._parameters]  # as they are now
+        self._refuse_storage(arrays, wanted)
+        self._refuse_changed()
+        self._refuse_other_shapes(arrays)
         kept = [state for state in self._rule.states if state.key in wanted]
         owners = [group for group in groups for _ in group["params"]]
         required = [
@@ -445,7 +458,7 @@ class Optimizer(Planned):
                 if (state.when is None or group[state.when])
                 and state.shape(array.shape) is not None
             }
-            for group, array in zip(owners, self._arrays, strict=True)
+            for group, array in zip(owners, arrays, strict=True)
         ]
         required = [
             names | _riders.required(rides, i) | ({"step"} if self._counts_steps(i) else set())
@@ -455,10 +468,13 @@ class Optimizer(Planned):
         shapes = {state.key: state.shape for state in kept}
         shapes |= dict.fromkeys(_riders.names(rides), tuple)
         scalars = self._rule.scalars
-        entries = reader.entries(state_dict, groups, shapes, required, scalars, self._arrays)
-        for group, loaded in zip(self.param_groups, groups, strict=True):
-            group.update({key: value for key, value in loaded.items() if key != "params"})
-        plan = self._prepare()
+        entries = reader.entries(state_dict, groups, shapes, required, scalars, arrays)
+        for index, entry in entries.items():  # beside their parameters before one is written
+            stored = self._storage.number_dtype(self._name, arrays[index])
+            for name in shapes.keys() & entry.keys():
+                dtype = stored if name in wanted else parameter_dtype(arrays[index])
+                entry[name] = reader.placed(name, index, entry[name], arrays[index], dtype)
+        plan = self._take_groups(groups)
         for state in kept:
             self._begun[state.key] = self._starts(state)
             for index, start in enumerate(self._begun[state.key]):
@@ -474,6 +490,29 @@ class Optimizer(Planned):
         }
         plan.steps = [entries.get(i, {"step": 0})["step"] for i in everyone]
         self._all_started = False
+
+    def _refuse_other_shapes(self, arrays: Sequence[Array]) -> None:
+        for index, (array, shape) in enumerate(zip(arrays, self._shapes, strict=False)):
+            if self._states and tuple(array.shape) != shape:
+                raise ValueError(
+                    f"{self._name}.load_state_dict: parameter {index} has shape "
+                    f"{tuple(array.shape)}, expected {shape}, that of its states: make the "
+                    "optimizer after changing the parameter; nothing was changed"
+                )
+
+    def _take_groups(self, groups: list[dict[str, Any]]) -> _C.Plan:
+        """The plan for the options of ``groups``; where it cannot be made, the old ones stay."""
+        before, rides = [dict(group) for group in self.param_groups], copy(self._rider_arrays)
+        try:
+            for group, loaded in zip(self.param_groups, groups, strict=True):
+                group.update({key: value for key, value in loaded.items() if key != "params"})
+            return self._prepare()
+        except BaseException:
+            for group, own in zip(self.param_groups, before, strict=True):
+                group.clear()
+                group.update(own)
+            self._rider_arrays, self._seen, self._plan_is_current = rides, None, False
+            raise
 
     def _setting_refusal(self, key: str, value: Any) -> str | None:
         """Why the optimizer cannot be made with that value of a setting, as far as it is known."""

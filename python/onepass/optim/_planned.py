@@ -28,6 +28,12 @@ class ParametersChangedError(ValueError):
     """Groups hold other parameters than those that the states belong to."""
 
 
+def shown_params(group: Any) -> Any:
+    """For a message: how many parameters a group has, or what it has in their place."""
+    params = group.get("params", ()) if isinstance(group, Mapping) else group
+    return len(params) if isinstance(params, (list, tuple)) else params
+
+
 class Planned:
     """What an optimizer holds; `_prepare` brings it up to date with the options and arrays.
 
@@ -341,7 +347,7 @@ class Planned:
         if self._lists_are_same():
             self._check_options()
             return
-        now = [len(group.get("params", ())) for group in self.param_groups]
+        now = [shown_params(group) for group in self.param_groups]
         before = [len(parameters) for _, parameters in self._lists]
         what = f"groups of {now} parameters, expected {before}"
         if now == before:

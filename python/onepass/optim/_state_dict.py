@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from onepass._array import Array
+from onepass._array import Array, DType, converted
 from onepass._kind import like
 from onepass._numbers import as_float
 from onepass.ops._ranges import SCALAR_RANGES, SQUARES
@@ -172,6 +172,22 @@ class Reader:
             entries[at] = filled
         return entries
 
+    def placed(self, name: str, index: int, value: Any, like: Array, dtype: DType) -> Array:
+        """An array of `entries` in a dtype and where ``like`` lies.
+
+        Raises:
+            ValueError: it has a number that the dtype has not.
+        """
+        result, lost = converted(value, like, dtype)
+        if lost is not None:
+            own = self.names[index]
+            raise self.refuse(
+                f"{name!r} of parameter {index}{f' ({own})' if own else ''} holds {lost}, expected "
+                f"numbers of {str(dtype).removeprefix('torch.')}: a state of a run that diverged? "
+                "Load an earlier one"
+            )
+        return result
+
     def _number(self, name: str, of: str, value: Any) -> float:
         try:
             return SCALAR_RANGES[name].check(self.owner, name, _held(value))
@@ -201,6 +217,8 @@ class Reader:
             raise self.refuse(str(error).removeprefix(f"{self.owner}: ")) from None
         if str(getattr(value, "layout", "")).startswith("torch.sparse"):
             raise self.refuse(f"{label} is a sparse tensor, expected a dense one")
+        if str(getattr(value, "device", "")) == "meta":
+            raise self.refuse(f"{label} is on the device 'meta', expected an array with memory")
         if tuple(value.shape) != shape:
             raise self.refuse(f"{label} has shape {tuple(value.shape)}, expected {shape}")
         if name in SQUARES and bool((value < 0).any()):

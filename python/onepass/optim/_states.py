@@ -71,6 +71,10 @@ class Storage:
                 "package ml_dtypes alone: pip install ml_dtypes"
             ) from None
 
+    def number_dtype(self, owner: str, array: Array) -> DType:
+        """Of the numbers that `put` takes without loss of range."""
+        return self.dtype(owner, array)
+
     def refuse_changed(
         self,
         owner: Owner,

@@ -305,6 +305,14 @@ class Engine(optim.Optimizer):
             self.restart(indices)
             self._prepare()
 
+    def sleep(self, indices: Sequence[int]) -> None:
+        """Takes back what `wake` did."""
+        self.dormant.update(indices)
+        self._dormant_ids.update(id(self.parameters[i]) for i in indices)
+        if indices:
+            self.restart(indices)
+            self._prepare()
+
     def restart(self, indices: Sequence[int]) -> None:
         """Gives parameters new states, as before their first gradients; others may hold the old."""
         arrays = [self._array_of(p) for p in self.parameters]

@@ -159,8 +159,15 @@ class Entries:
         """
         engine = self.engine
         own, others, used = self._sorted(state_dict)
-        engine.wake([i for i in engine.dormant if i in used])
-        engine.load_state_dict(state_dict if own is state_dict else {**state_dict, "state": own})
+        waking = [i for i in engine.dormant if i in used]
+        try:
+            engine.wake(waking)
+            engine.load_state_dict(
+                state_dict if own is state_dict else {**state_dict, "state": own}
+            )
+        except BaseException:
+            engine.sleep(waking)
+            raise
         state.update(others)
         self._show(state)
         self.read_counts()

@@ -115,6 +115,7 @@ class Optimizer(torch.optim.Optimizer):
 
     def _rebuild(self) -> Any:
         """An engine for the groups and states as they are now."""
+        self._refuse_lost()
         state, known, further, begun = self._state, self._known, self._further, self._begun
         if self._entries is not None:
             known, further = self._entries.counts(state), self._entries.engine.further()
@@ -130,6 +131,23 @@ class Optimizer(torch.optim.Optimizer):
             engine.restore(further)
         self._entries, self._known, self._further, self._begun = entries, {}, {}, {}
         return entries
+
+    def _refuse_lost(self) -> None:
+        """TypeError where a group has no list of tensors."""
+        for number, group in enumerate(self.param_groups):
+            params = group.get("params")
+            strange = params
+            if isinstance(params, (list, tuple)):
+                others = [p for p in params if not isinstance(p, torch.Tensor)]
+                if not others:
+                    continue
+                strange = others[0]
+            has = "no 'params'" if "params" not in group else f"{strange!r} in 'params'"
+            raise TypeError(
+                f"{type(self).__name__}: 'param_groups' was changed: group {number} has {has}, "
+                "expected a list of tensors; use add_param_group for more parameters, or make a "
+                "new optimizer"
+            )
 
     def _current(self, *, stepping: bool = False) -> Any:
         """What is bound to the groups and states as they are now.
@@ -318,6 +336,14 @@ class Optimizer(torch.optim.Optimizer):
                 )
 
     # ---- groups
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forgets the gradients, or fills them with zeros, as PyTorch's does."""
+        try:
+            super().zero_grad(set_to_none)
+        except (AttributeError, KeyError, TypeError):
+            self._refuse_lost()
+            raise
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Adds parameters with options of their own; their state starts afresh.
