@@ -36,7 +36,7 @@ PROBABILITIES = {"bce_loss"}  # takes no other inputs
 OWN |= {(op, "axis"): 0 for op in ("glu", "glu_backward", "maxout", "maxout_backward")}
 OWN |= {(op, "pieces"): 2 for op in ("maxout", "maxout_backward")}
 RUNTIME = {
-    "same_states", "codes_of", "coded_bytes", "values_of",
+    "same_states", "code_blocks", "codes_of", "coded_bytes", "scales_at", "values_of",
     "contracts", "cpu_level", "cpu_levels", "cuda_built", "get_num_threads", "kernels",
     "set_cpu_level", "set_num_threads", "set_test_backend", "set_test_cuda_backend",
 }  # fmt: skip

@@ -276,9 +276,11 @@ __global__ void __launch_bounds__(kThreads, 2) share_kernel(const __grid_constan
       call, Share<W, kColumns>(call, block % groups, block / groups, gridDim.x / groups));
 }
 
-// Sums, what follows, and their use, by the block that has the channels.
+// Sums, what follows, and their use, by the block that has the channels. Doubles need more
+// registers than two blocks of a multiprocessor have.
 template <class T, bool kForward, bool kColumns, int W, class Call>
-__global__ void __launch_bounds__(kThreads, 2) whole_kernel(const __grid_constant__ Call call) {
+__global__ void __launch_bounds__(kThreads, sizeof(T) == 8 ? 1 : 2)
+    whole_kernel(const __grid_constant__ Call call) {
   const Share<W, kColumns> share(call, blockIdx.x, 0, 1);
   const auto sums = sum_share<W, kColumns, kForward, T>(call, share);
   fold_sums<W, kColumns>(call, share, sums, [&](int64_t c, double s, double q) {

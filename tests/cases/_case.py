@@ -73,16 +73,18 @@ class Tolerance:
     rel   derive it with `roundings`, where no sum cancels.
     peak  where a sum cancels, the error is relative to its largest term: count that term's
           roundings here. Inputs are of size 1; of fewer than 64 results even the largest may have
-          cancelled, so max|want| is then at least 1.
+          cancelled, so max|want| is then at least `least`.
     why   the derivation, in words.
     sums  multiplies rel and peak for float64, in which the reference rounds too: its sums over
           many elements have no wider type.
+    least as above: √n for sums of n terms, about what they are where they do not cancel.
     """
 
     rel: float
     peak: float = 0.0
     why: str = ""
     sums: float = 1.0
+    least: float = 1.0
 
     def bound(self, want: np.ndarray, stored: np.dtype, computed: np.dtype) -> np.ndarray:
         if stored.name not in SIGNIFICAND:  # bool, bytes of packed bits
@@ -92,7 +94,7 @@ class Tolerance:
         storage = storage_error(stored)
         size = np.abs(want)
         finite = size[np.isfinite(size)]
-        top = max(finite.max(initial=0.0), 1.0 if finite.size < 64 else 0.0)
+        top = max(finite.max(initial=0.0), self.least if finite.size < 64 else 0.0)
         return (storage + eps * self.rel) * size + eps * self.peak * top + SMALLEST[stored.name]
 
 

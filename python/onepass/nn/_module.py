@@ -143,11 +143,11 @@ class Module(Saves, SuggestsKeywords):
 
     def named_children(self) -> Iterator[tuple[str, Module]]:
         """The modules directly inside, by attribute name."""
-        return ((k, v) for k, v in vars(self).items() if isinstance(v, Module))
+        return ((k, v) for k, v in tuple(vars(self).items()) if isinstance(v, Module))
 
     def _check_attributes(self) -> None:
         """Refuse modules and parameters where nothing would find them."""
-        for name, value in vars(self).items():
+        for name, value in tuple(vars(self).items()):
             self._check_one(name, value)
 
     def _check_one(self, name: str, value: Any) -> None:
@@ -187,7 +187,7 @@ class Module(Saves, SuggestsKeywords):
         """Every parameter once, as PyTorch names it: ``"0.weight"``."""
         seen: set[int] = set()
         for prefix, module in self.named_modules():
-            for name, value in vars(module).items():
+            for name, value in tuple(vars(module).items()):
                 if isinstance(value, Parameter) and id(value) not in seen:
                     seen.add(id(value))
                     yield (f"{prefix}.{name}" if prefix else name), value
@@ -308,7 +308,9 @@ class Module(Saves, SuggestsKeywords):
         return self
 
     def __getstate__(self) -> dict[str, Any]:
-        return {k: v for k, v in vars(self).items() if k != "_saved"}  # no activations in a pickle
+        return {
+            k: v for k, v in tuple(vars(self).items()) if k != "_saved"
+        }  # no activations in a pickle
 
     # -- printing ------------------------------------------------------------------------------
 

@@ -35,7 +35,7 @@ class Layers(Module):
         return ((str(i), layer) for i, layer in enumerate(self.layers))
 
     def _check_attributes(self) -> None:
-        for name, value in vars(self).items():
+        for name, value in tuple(vars(self).items()):
             if name != "layers":
                 self._check_one(name, value)
             if isinstance(value, Module) and not any(

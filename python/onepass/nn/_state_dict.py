@@ -33,7 +33,7 @@ def live_arrays(model: Model) -> Iterator[tuple[str, Array]]:
     """``(name, array)``, parameters before buffers; a shared parameter under each of its names."""
     for prefix, module in model.named_modules():
         dot = f"{prefix}." if prefix else ""
-        for name, value in vars(module).items():
+        for name, value in tuple(vars(module).items()):
             if isinstance(value, Parameter):
                 yield dot + name, value.data
         for name in module.buffer_names:
@@ -45,7 +45,7 @@ def frozen_arrays(model: Model) -> Iterator[tuple[str, Array]]:
     """Those of `live_arrays` that training leaves alone."""
     for prefix, module in model.named_modules():
         dot = f"{prefix}." if prefix else ""
-        for name, value in vars(module).items():
+        for name, value in tuple(vars(module).items()):
             if isinstance(value, Parameter) and not value.requires_grad:
                 yield dot + name, value.data
         for name in module.buffer_names if module.statistics_frozen else ():

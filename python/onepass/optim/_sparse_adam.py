@@ -64,6 +64,9 @@ class SparseAdam(Optimizer, op=ops.sparse_adam_):
     _zero = staticmethod(ops.zero)
     _negative = staticmethod(ops.negative)
 
+    def _turned(self, index: int, grad: Any) -> Any:
+        return self._negative(grad)  # pairs, which the step itself checks
+
     def _follow(self, state: State, arrays: list[Array]) -> list[Array]:
         """A state of its own memory for each parameter: steps do not run through all of them.
 
