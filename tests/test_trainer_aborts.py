@@ -193,6 +193,31 @@ def test_a_programs_own_handler_of_ctrl_c_is_called_between_two_steps(place):
     assert everything(trainer) == uninterrupted()
 
 
+@pytest.mark.parametrize("own", [signal.default_int_handler, "noted"])
+def test_ctrl_c_works_after_a_debugger_has_put_a_fits_handler_back(own):
+    """As pdb does at its next breakpoint with the handler that it found in a hook."""
+    seen, found = [], []
+
+    class Finds(Callback):
+        def on_epoch_begin(self, run):
+            found.append(signal.getsignal(signal.SIGINT))
+
+    before = signal.signal(
+        signal.SIGINT, own if callable(own) else lambda number, frame: seen.append(number)
+    )
+    try:
+        fit(make([Finds()]))
+        signal.signal(signal.SIGINT, found[0])
+        if callable(own):
+            with pytest.raises(KeyboardInterrupt):
+                signal.raise_signal(signal.SIGINT)
+        else:
+            signal.raise_signal(signal.SIGINT)
+            assert seen == [signal.SIGINT]
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def test_a_handler_that_only_takes_note_lets_the_fit_go_on():
     seen = []
     before = signal.signal(signal.SIGINT, lambda number, frame: seen.append(number))

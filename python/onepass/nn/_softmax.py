@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from onepass import _numbers as numbers
 from onepass import ops
 from onepass._array import Array
@@ -9,7 +11,31 @@ from onepass.nn._facts import bypassable
 from onepass.nn._module import Module
 
 
-class Softmax(Module):
+class _OverAxis(Module):
+    """A function along an axis, whose gradient needs its output alone."""
+
+    _function: Callable[..., Array]
+    _gradient: Callable[..., Array]
+
+    def __init__(self, dim: int) -> None:
+        self.dim = numbers.integer(type(self).__name__, "dim", dim)
+
+    @bypassable
+    def forward(self, x: Array) -> Array:
+        y = self._function(x, self.dim)
+        self._remember((y, self.dim))
+        return y
+
+    @bypassable
+    def backward(self, dy: Array, *, need_input_grad: bool = True) -> Array | None:
+        y, dim = self.recall()
+        return self._gradient(dy, y, dim) if need_input_grad else None
+
+    def extra_repr(self) -> str:
+        return f"dim={self.dim}"
+
+
+class Softmax(_OverAxis):
     """``y = exp(x - m) / Σ exp(x - m)``, m = max x, along ``dim``.
 
     The function `onepass.ops.softmax` as a module. ``backward`` works from y, which the module
@@ -30,25 +56,11 @@ class Softmax(Module):
                [0. , 1. ]], dtype=float32)
     """
 
-    def __init__(self, dim: int) -> None:
-        self.dim = numbers.integer(type(self).__name__, "dim", dim)
-
-    @bypassable
-    def forward(self, x: Array) -> Array:
-        y = ops.softmax(x, self.dim)
-        self._remember((y, self.dim))
-        return y
-
-    @bypassable
-    def backward(self, dy: Array, *, need_input_grad: bool = True) -> Array | None:
-        y, dim = self.recall()
-        return ops.softmax_backward(dy, y, dim) if need_input_grad else None
-
-    def extra_repr(self) -> str:
-        return f"dim={self.dim}"
+    _function = staticmethod(ops.softmax)
+    _gradient = staticmethod(ops.softmax_backward)
 
 
-class LogSoftmax(Module):
+class LogSoftmax(_OverAxis):
     """``y = (x - m) - log Σ exp(x - m)``, m = max x, along ``dim``.
 
     The function `onepass.ops.log_softmax` as a module. ``backward`` works from y, which the module
@@ -68,19 +80,5 @@ class LogSoftmax(Module):
         array([[-0.6931472, -0.6931472]], dtype=float32)
     """
 
-    def __init__(self, dim: int) -> None:
-        self.dim = numbers.integer(type(self).__name__, "dim", dim)
-
-    @bypassable
-    def forward(self, x: Array) -> Array:
-        y = ops.log_softmax(x, self.dim)
-        self._remember((y, self.dim))
-        return y
-
-    @bypassable
-    def backward(self, dy: Array, *, need_input_grad: bool = True) -> Array | None:
-        y, dim = self.recall()
-        return ops.log_softmax_backward(dy, y, dim) if need_input_grad else None
-
-    def extra_repr(self) -> str:
-        return f"dim={self.dim}"
+    _function = staticmethod(ops.log_softmax)
+    _gradient = staticmethod(ops.log_softmax_backward)

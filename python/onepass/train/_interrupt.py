@@ -29,6 +29,7 @@ class Interrupt:
         self._raised: KeyboardInterrupt | None = None
         self._watched: dict[int, _Watched] = {}
         self._own: Callable[[int, FrameType | None], Any] | None = None
+        self._before: Callable[[int, FrameType | None], Any] = signal.default_int_handler
 
     def __enter__(self) -> Interrupt:
         self.requested = self._answered = False
@@ -36,7 +37,7 @@ class Interrupt:
         own = signal.getsignal(signal.SIGINT)
         if threading.current_thread() is threading.main_thread() and callable(own):
             signal.signal(signal.SIGINT, self._handle)
-            self._own = own
+            self._own = self._before = own
             _, *outer = self._fits()
             self.requested = any(fit.requested and not fit._answered for fit in outer)
         self.watch()
@@ -99,8 +100,10 @@ class Interrupt:
         assert first._own is not None
         return first._own
 
-    def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self.requested and self._own is not None:
+    def _handle(self, number: int, frame: FrameType | None) -> Any:
+        if self._own is None:  # a debugger in a hook, say, has put it back after the fit
+            return self._before(number, frame)
+        if self.requested:
             try:
                 self._handler(number, frame)
             except BaseException:
@@ -109,6 +112,7 @@ class Interrupt:
                 raise
         for fit in self._fits():
             fit.requested = True
+        return None
 
     def __reduce__(self) -> Any:
         return Interrupt, ()  # a copy made by a hook is in no fit
