@@ -31,6 +31,8 @@ RESNET50 = [
     *DECISIVE, (256, 64, 56, 56), (256, 512, 28, 28), (256, 256, 14, 14), (256, 1024, 14, 14),
     (256, 2048, 7, 7),
 ]  # fmt: skip
+# Optimizers that PyTorch runs as lists of elementwise kernels.
+NOT_FUSED = ["rmsprop", "adadelta", "adamax", "nadam", "radam", "lamb", "lion"]
 MANY = [(64_000 + 8 * i,) for i in range(1000)]
 FEW = [(384, 216 + i % 3) if i % 2 else (1024 + i,) for i in range(120)]
 TINY = [(48, 170 + i % 3) if i % 2 else (256 + i,) for i in range(120)]
@@ -56,19 +58,36 @@ def _random(shape: Any, dtype: str = "float32") -> Any:
     return torch.randn(shape, device=DEVICE, dtype=getattr(torch, dtype))
 
 
-def _adamw(
-    shapes: list[tuple[int, ...]], clips: bool, dtype: str = "float32", graph: bool = False
+def _step(
+    name: str,
+    shapes: list[tuple[int, ...]],
+    clips: bool = False,
+    dtype: str = "float32",
+    graph: bool = False,
+    form: str = "fused",
 ) -> tuple[dict[str, Function], float]:
     import workloads
     from cases import optimizers
 
-    variant = optimizers.BY_NAME["adamw"]
+    variant = optimizers.BY_NAME[name]
     params = [_random(shape, dtype) for shape in shapes]
     grads = [_random(shape, dtype).mul_(0.01) for shape in shapes]
     options = {"capturable": True} if graph else {}
-    functions = workloads.optimizer_step(variant, params, grads, clips, ("fused",), options)
+    functions = workloads.optimizer_step(variant, params, grads, clips, (form,), options)
     each = workloads.step_bytes(variant, clips, params[0].element_size())
     return functions, sum(p.numel() for p in params) * each
+
+
+def _options(each: float, **options: Any) -> tuple[dict[str, Function], float]:
+    """AdamW of one tensor with options of ours, beside the step without them."""
+    from onepass import optim
+
+    def step(**options: Any) -> Function:
+        p, g = _random(LARGE), _random(LARGE)
+        own = optim.AdamW([p], lr=1e-5, **options)
+        return lambda: own.step([g])
+
+    return {"onepass": step(**options), "onepass plain": step()}, LARGE * each
 
 
 def _single(
@@ -86,6 +105,11 @@ def _elementwise(
     name: str, elements: int, dtype: str, **keywords: Any
 ) -> tuple[dict[str, Function], float]:
     return _single(name, (_random(elements, dtype),), keywords, elements)
+
+
+def _loss(name: str, elements: int, dtype: str) -> tuple[dict[str, Function], float]:
+    inputs = (_random(elements, dtype), _random(elements, dtype).sigmoid_())
+    return _single(name, inputs, {}, elements)
 
 
 def _norm(elements: int, dtype: str) -> tuple[dict[str, Function], float]:
@@ -126,25 +150,62 @@ def _optimizer_rows() -> Iterator[Row]:
     ):
         for clips in (False, True):
             label = "clip+adamw+zero" if clips else "adamw"
-            make = lambda s=shapes, c=clips: _adamw(s, c)  # noqa: E731
+            make = lambda s=shapes, c=clips: _step("adamw", s, c)  # noqa: E731
             yield Row(f"{label} {name}", "optimizer", make)
     yield Row(
-        "adamw 1 tensor of 1 G bfloat16", "optimizer", lambda: _adamw([(LARGE,)], False, "bfloat16")
+        "adamw 1 tensor of 1 G bfloat16",
+        "optimizer",
+        lambda: _step("adamw", [(LARGE,)], dtype="bfloat16"),
     )
     for name, shapes in (("120 tensors of 5 M", FEW), ("120 tensors of 0.5 M", TINY)):
-        make = lambda s=shapes: _adamw(s, False, graph=True)  # noqa: E731
+        make = lambda s=shapes: _step("adamw", s, graph=True)  # noqa: E731
         yield Row(f"adamw {name} graph", "optimizer", make, graph=True)
     for dtype in ("float32", "bfloat16"):
         yield Row(f"global_norm 1 G {dtype}", "optimizer", lambda d=dtype: _norm(LARGE, d))
+    for name in NOT_FUSED:
+        make = lambda n=name: _step(n, [(LARGE,)], form="foreach")  # noqa: E731
+        yield Row(f"{name} 1 tensor of 1 G", "optimizer", make)
+    # Bytes: 12 for the parameter and the gradient, twice two states; an average is read and written.
+    for each, label, options in (
+        (20.0, "bfloat16 states", {"state_dtype": "bfloat16"}),
+        (16.0 + 4 / 64, "int8 states", {"state_dtype": "int8"}),
+        (36.0, "ema", {"ema_decay": 0.999}),
+        (28.0, "cautious", {"cautious": True}),
+    ):
+        make = lambda e=each, o=options: _options(e, **o)  # noqa: E731
+        yield Row(f"adamw 1 G {label}", "optimizer", make)
 
 
 def _elementwise_rows() -> Iterator[Row]:
     for dtype in ("bfloat16", "float32"):
         make = lambda d=dtype: _elementwise("dropout", LARGE, d, p=0.1, seed=1)  # noqa: E731
         yield Row(f"dropout 1 G {dtype}", "elementwise", make)
-    for name in ("relu", "gelu"):
+    for name in ("relu", "gelu", "silu", "tanh"):
         make = lambda n=name: _elementwise(n, LARGE, "bfloat16")  # noqa: E731
         yield Row(f"{name} 1 G bfloat16", "elementwise", make)
+    for name in ("gelu", "mish"):
+        make = lambda n=name: _elementwise(n, LARGE // 4, "float32")  # noqa: E731
+        yield Row(f"{name} 256 M float32", "elementwise", make)
+
+
+def _row_rows() -> Iterator[Row]:
+    """Kernels along rows."""
+    for shape in ((8192, 1024), (65536, 4096), (512, 65536)):
+        for dtype in ("bfloat16", "float32"):
+            for name in ("softmax", "log_softmax"):
+                make = lambda n=name, s=shape, d=dtype: _single(  # noqa: E731
+                    n, (_random(s, d),), {}, s[0] * s[1]
+                )
+                yield Row(f"{name} {shape[0]}x{shape[1]} {dtype}", "rows", make)
+
+
+def _loss_rows() -> Iterator[Row]:
+    for dtype in ("bfloat16", "float32"):
+        make = lambda d=dtype: _cross_entropy(8192, 50257, d)  # noqa: E731
+        yield Row(f"cross_entropy 8192x50257 {dtype}", "loss", make)
+    for name in ("mse_loss", "bce_with_logits"):
+        make = lambda n=name: _loss(n, LARGE // 4, "float32")  # noqa: E731
+        yield Row(f"{name} 256 M float32", "loss", make)
 
 
 def _norm_rows(shapes: list[tuple[int, ...]]) -> Iterator[Row]:
@@ -165,9 +226,8 @@ def rows() -> Iterator[Row]:
     yield from _optimizer_rows()
     yield from _elementwise_rows()
     yield from _norm_rows(DECISIVE)
-    for dtype in ("bfloat16", "float32"):
-        make = lambda d=dtype: _cross_entropy(8192, 50257, d)  # noqa: E731
-        yield Row(f"cross_entropy 8192x50257 {dtype}", "loss", make)
+    yield from _loss_rows()
+    yield from _row_rows()
     for dtype in ("bfloat16", "float32"):
         make = lambda d=dtype: _batch_norm(  # noqa: E731
             (4096, 1024), d, False, False, dropout_p=0.1, seed=1
@@ -231,7 +291,7 @@ def write(path: Path, content: dict[str, Any]) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    groups = ["optimizer", "elementwise", "norm", "loss"]
+    groups = ["optimizer", "elementwise", "norm", "loss", "rows"]
     parser.add_argument("--group", choices=[*groups, "all"], default="all")
     parser.add_argument("--only", metavar="REGEX", default="", help="rows whose name matches")
     parser.add_argument("--minutes", type=float, default=1e9, help="start no row after so long")

@@ -26,6 +26,14 @@ int64_t option_count(int32_t activation, List<A...>) {
 }
 constexpr int32_t kIdentity = Epilogue::kIdentity;
 
+// The activations that a kernel holds: all, but for the simulator's builds with checks, which
+// would take minutes longer to compile.
+#ifdef ONEPASS_SIM_FEW
+using Held = List<Identity, Relu, LeakyRelu>;
+#else
+using Held = Activations;
+#endif
+
 // Calls f with the activation of a call. Kernels for light epilogues are compiled apart: the
 // others' code, and that of dropout's bits, would take registers from them. A new activation adds
 // no kernel.
@@ -250,7 +258,7 @@ ONEPASS_DEVICE void forward_unit(const Call& call, const Parameters<T>* p, const
         ONEPASS_UNROLL
         for (int w = 0; w < W; ++w) v[w] = activation.forward(v[w]);
       },
-      Activations{});
+      Held{});
   drop<W>(call, kept, v);
   store_unit<W, T>(call.in(call.y), at, v);
 }
@@ -275,7 +283,7 @@ ONEPASS_DEVICE void gradient_of_unit(const Call& call, const Parameters<T>* p, c
         ONEPASS_UNROLL
         for (int w = 0; w < W; ++w) g[w] = activation.backward(g[w], z[w]);
       },
-      Activations{});
+      Held{});
 }
 
 template <int W, bool kEach, class T, class Call>

@@ -20,7 +20,7 @@ struct Gate {
       : activation(int32_t(index)), options{option, other} {}
   template <class T, class F>
   ONEPASS_DEVICE void with(F f) const {
-    normalise::with_activation<T>(*this, f, Activations{});
+    normalise::with_activation<T>(*this, f, normalise::Held{});
   }
 };
 
