@@ -108,7 +108,7 @@ def _elementwise(
 
 
 def _loss(name: str, elements: int, dtype: str) -> tuple[dict[str, Function], float]:
-    inputs = (_random(elements, dtype), _random(elements, dtype).sigmoid_())
+    inputs = (_random(elements, dtype), _random(elements, dtype).sigmoid_(), None)
     return _single(name, inputs, {}, elements)
 
 

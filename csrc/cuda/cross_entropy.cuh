@@ -18,10 +18,8 @@ namespace rows {
 using cross_entropy_formula::Smoothing;
 
 constexpr int64_t kBlocks = 528;
-constexpr int64_t kLongRow = 1024;  // classes from which on a row is a block's
-// Of plain_kernel. Blocks as large as their rows: what all of them hold at once is in the cache.
-constexpr int64_t kWideRow = 32 << 10, kWidestRow = 128 << 10;  // bytes
-constexpr int64_t kWideBlocks = 264, kWidestBlocks = 132;       // two and one for each of an H200's
+constexpr int64_t kLongRow = 1024;      // classes from which on a row is a block's
+constexpr int64_t kWideRow = 32 << 10;  // bytes, of plain_kernel
 
 struct Call {
   int64_t outer = 0, classes = 0, inner = 0;

@@ -8,6 +8,10 @@ ONEPASS_BEGIN
 namespace {
 namespace rows {
 
+// Blocks as large as their rows: what all of them hold at once is in the second-level cache.
+constexpr int64_t kWidestRow = 128 << 10;                  // bytes
+constexpr int64_t kWideBlocks = 264, kWidestBlocks = 132;  // two and one for each of an H200's
+
 // exp(x - m). A loss on a GPU need not have the CPU's bits, so the device's own instruction takes
 // the place of the polynomial of core/exp.h (docs/performance.md). kNarrow: what follows is rounded
 // to 16 bits, so the error of the product with log2(e) may stay; otherwise it is added again, for
@@ -70,6 +74,8 @@ struct FlatRow {
   }
   // The first element of a unit.
   ONEPASS_DEVICE int64_t at(int64_t unit) const { return begin + head + unit * W; }
+  // Whether the thread has a unit j.
+  ONEPASS_DEVICE bool has(int j) const { return lane + j * kGroup < units; }
   // f(element, x[W]) for the thread's units; kTogether are loaded at once.
   template <int kTogether, class F>
   ONEPASS_DEVICE void each_unit(Memory in, F f) const {
@@ -88,12 +94,38 @@ struct FlatRow {
       }
     }
   }
-  // f(element, x) for the thread's elements at the ends: fewer than a warp.
+  // f(element, a[W], b[W]) likewise, of two arrays.
+  template <int kTogether, class F>
+  ONEPASS_DEVICE void each_pair(Memory a, Memory b, F f) const {
+    ONEPASS_NO_UNROLL
+    for (int64_t u = lane; u < units; u += kTogether * kGroup) {
+      Raw of_a[kTogether], of_b[kTogether];
+      ONEPASS_UNROLL
+      for (int j = 0; j < kTogether; ++j) {
+        if (u + j * kGroup >= units) continue;
+        of_a[j] = fetch<W, float>(a, at(u + j * kGroup));
+        of_b[j] = fetch<W, float>(b, at(u + j * kGroup));
+      }
+      ONEPASS_UNROLL
+      for (int j = 0; j < kTogether; ++j) {
+        if (u + j * kGroup >= units) continue;
+        float v[W], w[W];
+        decode<W, float>(of_a[j], a.dtype, v);
+        decode<W, float>(of_b[j], b.dtype, w);
+        f(at(u + j * kGroup), v, w);
+      }
+    }
+  }
+  // f(element) for the thread's elements at the ends: fewer than a warp.
   template <class F>
-  ONEPASS_DEVICE void each_rest(Memory in, F f) const {
+  ONEPASS_DEVICE void each_end(F f) const {
     static_assert(2 * W <= kWarpSize, "the ends are one element a lane");
     const int64_t i = lane < head ? lane : lane + units * W;
-    if (i < classes && lane < classes - units * W) f(begin + i, load_element<float>(in, begin + i));
+    if (i < classes && lane < classes - units * W) f(begin + i);
+  }
+  template <class F>
+  ONEPASS_DEVICE void each_rest(Memory in, F f) const {
+    each_end([&](int64_t at) { f(at, load_element<float>(in, at)); });
   }
 };
 

@@ -69,9 +69,9 @@ struct Table {
   ONEPASS_HD const unsigned char* data() const { return elsewhere ? elsewhere : bytes; }
 };
 
-template <class = void>
+template <int64_t kSize>
 __global__ void __launch_bounds__(kThreads, 2)
-    write_table(unsigned char* to, const __grid_constant__ Table<kSmallTable> from, int32_t bytes) {
+    write_table(unsigned char* to, const __grid_constant__ Table<kSize> from, int32_t bytes) {
   auto* words = reinterpret_cast<uint64_t*>(to);
   for (int32_t i = int32_t(threadIdx.x); i < bytes / 8; i += kThreads)
     words[i] = reinterpret_cast<const uint64_t*>(from.bytes)[i];
@@ -323,6 +323,15 @@ void with_inline_table(const std::vector<unsigned char>& bytes, Run run) {
   memcpy(table.bytes, bytes.data(), bytes.size());
   run(table);
 }
+template <int64_t kSize>
+void write_slice(unsigned char* to, const std::vector<unsigned char>& bytes, int64_t at,
+                 cudaStream_t stream) {
+  const int64_t n = smaller(kSize, int64_t(bytes.size()) - at);
+  Table<kSize> slice;
+  slice.elsewhere = nullptr;
+  memcpy(slice.bytes, bytes.data() + at, size_t(n));
+  start(&write_table<kSize>, 1, stream, to, slice, int32_t(n));
+}
 template <bool kLarge, class Run>
 void with_table(const std::vector<unsigned char>& bytes, void* workspace, cudaStream_t stream,
                 Run run) {
@@ -332,14 +341,13 @@ void with_table(const std::vector<unsigned char>& bytes, void* workspace, cudaSt
     if (size <= kLargeTable) return with_inline_table<kLargeTable>(bytes, run);
   if (!workspace) return record_error("a long list of tensors needs a workspace");
   auto* to = static_cast<unsigned char*>(workspace);
-  Table<kSmallTable> slice{};
-  for (int64_t at = 0; at < size; at += kSmallTable) {
-    const int64_t n = smaller(kSmallTable, size - at);
-    memcpy(slice.bytes, bytes.data() + at, size_t(n));
-    start(&write_table<>, 1, stream, to + at, slice, int32_t(n));
-  }
-  slice.elsewhere = to;
-  run(slice);
+  int64_t at = 0;
+  for (; size - at > kSmallTable; at += kLargeTable)
+    write_slice<kLargeTable>(to + at, bytes, at, stream);
+  if (at < size) write_slice<kSmallTable>(to + at, bytes, at, stream);
+  Table<kSmallTable> table;
+  table.elsewhere = to;
+  run(table);
 }
 
 }  // namespace

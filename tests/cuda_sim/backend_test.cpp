@@ -909,6 +909,10 @@ void all_rows(std::string* bits) {
       row_calls(3, 1029, 1, d, in_place, bits);
       row_calls(2, 5, 7, d, in_place, bits);
     }
+  for (const int64_t classes : {701, 9001, 17003})  // of a warp, of a block, and read twice
+    row_calls(2, classes, 1, DType::f32, classes == 9001, bits);
+  row_calls(2, 9004, 1, DType::bf16, false, bits);
+  row_calls(2, 70004, 1, DType::f32, false, bits);
   for (const DType d : dtypes())
     for (int kind = 0; kind < 4; ++kind) {
       rows(5, 33, 1, d, kind, bits);
