@@ -62,8 +62,8 @@ struct Backward {
   template <class W>
   void add_run(const State& state, int64_t n, const T* g, const T* x, W weight, double* s,
                double* q) const {
-    const FlushDenormals flush;
-    normalise::add_terms_of_plane(n, s, q, RowPair<R, T, W>{state.hat, g, x, weight});
+    call.flushed(
+        [&] { normalise::add_terms_of_plane(n, s, q, RowPair<R, T, W>{state.hat, g, x, weight}); });
   }
   // The sums of a row, of g·g_scale. first: g is computed, delivered, and kept; `of_channels`, if
   // given, gets those of each channel without its weight.
@@ -130,11 +130,8 @@ struct Backward {
              T* scratch) const {
     T* dx = call.direct ? static_cast<T*>(call.norm.dx) + at : scratch;
     if (state.g_scale != T(1)) g = normalise::scale_run(n, g, Uniform<T>{state.g_scale}, scratch);
-    {
-      const FlushDenormals flush;
-      const RowInputGradient<R, T> k{state.hat, state.level, state.slope};
-      leaf_returning<RowInputGradient<R, T>, T>(k, n, dx, g, x, weight);
-    }
+    const RowInputGradient<R, T> k{state.hat, state.level, state.slope};
+    call.flushed([&] { leaf_returning<RowInputGradient<R, T>, T>(k, n, dx, g, x, weight); });
     if (state.g_scale != T(1))
       normalise::unscale_run(n, dx, Uniform<T>{state.x_scale()}, Uniform<T>{state.g_scale});
     put<T>(call.norm.dx, call.norm.dtype, at, n, dx);
@@ -161,7 +158,10 @@ struct Backward {
     const int64_t first = index * call.cut.task_rows();
     const int64_t last = smaller(first + call.cut.task_rows(), call.cut.rows);
     KeepBits bits = call.keep_bits(), again = call.keep_bits();
-    for (int64_t r = first; r < last; ++r) Backward{call}.row(r, call.begin_of(last), bits, again);
+    call.flushed_task([&] {
+      for (int64_t r = first; r < last; ++r)
+        Backward{call}.row(r, call.begin_of(last), bits, again);
+    });
   }
 
   // ---- panels of rows of one group, with the sums of their columns
@@ -182,10 +182,7 @@ struct Backward {
       rows.x[j] = call.x_of(states[j], at[j], n, x_scratch[j]);
       rows.g[j] = gradient_again(states[j], at[j], n, at[j] + n, w, b, bits, g_scratch[j]);
     }
-    {
-      const FlushDenormals flush;
-      add_columns<R, kRows, T>(n, s + c, q + c, rows);
-    }
+    call.flushed([&] { add_columns<R, kRows, T>(n, s + c, q + c, rows); });
     if (!call.norm.dx) return;
     for (int j = 0; j < kRows; ++j) write(states[j], at[j], n, rows.g[j], rows.x[j], w, scratch);
   }
@@ -211,11 +208,13 @@ struct Backward {
     for (int64_t i = 0; i < 2 * cut.length; ++i) s[i] = 0;
     KeepBits bits = call.keep_bits(), again = call.keep_bits();
     const Backward self{call};
-    int64_t o = first;
-    if (cut.length * int64_t(sizeof(T)) <= kPanelBytes)
-      for (; o + kPanelRows <= last; o += kPanelRows)
-        self.template panel<kPanelRows>(o * call.norm.groups + group, bits, again, s, q);
-    for (; o < last; ++o) self.template panel<1>(o * call.norm.groups + group, bits, again, s, q);
+    call.flushed_task([&] {
+      int64_t o = first;
+      if (cut.length * int64_t(sizeof(T)) <= kPanelBytes)
+        for (; o + kPanelRows <= last; o += kPanelRows)
+          self.template panel<kPanelRows>(o * call.norm.groups + group, bits, again, s, q);
+      for (; o < last; ++o) self.template panel<1>(o * call.norm.groups + group, bits, again, s, q);
+    });
   }
 
   // ---- gradients of weight and bias

@@ -62,10 +62,11 @@ inline int64_t row_norm_workspace(const RowNorm& c) {
 }
 
 // By halves, so that the order is that of no instruction set.
-ONEPASS_HD double fold_lanes(double* lanes) {
-  for (int64_t half = kSumLanes / 2; half > 0; half /= 2)
-    for (int64_t l = 0; l < half; ++l) lanes[l] += lanes[l + half];
-  return lanes[0];
+ONEPASS_HD double fold_lanes(const double* lanes) {
+  static_assert(kSumLanes == 32);
+  double of_8[8];
+  for (int l = 0; l < 8; ++l) of_8[l] = (lanes[l] + lanes[l + 16]) + (lanes[l + 8] + lanes[l + 24]);
+  return ((of_8[0] + of_8[4]) + (of_8[2] + of_8[6])) + ((of_8[1] + of_8[5]) + (of_8[3] + of_8[7]));
 }
 
 template <class R, class T>
@@ -180,6 +181,20 @@ struct RowCall {
       spread_channels(i, smaller(kUnits, cut.columns - i));
   }
 
+  // Subnormals count as zero in the norm's own arithmetic, and in no activation. Where there is
+  // none, a whole task flushes them: changing the mode takes as long as a short row.
+  template <class F>
+  void flushed_task(F f) const {
+    if (!is_identity()) return f();
+    const FlushDenormals flush;
+    f();
+  }
+  template <class F>
+  void flushed(F f) const {
+    if (is_identity()) return f();
+    const FlushDenormals flush;
+    f();
+  }
   void run(void (*task)(void*, int64_t), int64_t tasks) const {
     void* self = const_cast<RowCall*>(this);
     if (cut.rows * cut.length <= kSerialElements) {

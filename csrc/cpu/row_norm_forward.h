@@ -72,11 +72,10 @@ struct Forward {
       residual = fetch<T>(norm.epilogue.residual, norm.dtype, at, n, y_scratch);
     const uint32_t* words = call.drops() ? bits.at(at, n, end) : nullptr;
     T* y = call.direct && !call.stream ? static_cast<T*>(norm.y) + at : y_scratch;
-    {
-      const FlushDenormals flush;
-      const RowAffine<R, T> affine{state.hat, call.dropout};
+    const RowAffine<R, T> affine{state.hat, call.dropout};
+    call.flushed([&] {
       compose(affine, n, call.is_identity() ? words : nullptr, residual, y, x, weight, bias);
-    }
+    });
     if (!call.is_identity()) {
       call.blocks.forward[norm.epilogue.activation](n, norm.epilogue.options, y, y);
       if (words) leaf_drawing<Dropout<T>, T>(call.dropout, n, words, y, y);
@@ -104,7 +103,9 @@ struct Forward {
     const int64_t first = index * call.cut.task_rows();
     const int64_t last = smaller(first + call.cut.task_rows(), call.cut.rows);
     KeepBits bits = call.keep_bits();
-    for (int64_t r = first; r < last; ++r) Forward{call}.row(r, call.begin_of(last), bits);
+    call.flushed_task([&] {
+      for (int64_t r = first; r < last; ++r) Forward{call}.row(r, call.begin_of(last), bits);
+    });
     if (call.stream) stream_fence();
   }
 
