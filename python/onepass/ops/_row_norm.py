@@ -375,7 +375,7 @@ def weight_norm(v: Array, g: Array, dim: int = 0) -> Array:
         v: array of one axis or more. With another ``dim`` than 0 it is copied first, and the
             result is a view of an array whose axes 0 and ``dim`` are exchanged.
         g: a value for each slice: (n,), or (1, …, n, …, 1) as PyTorch has it.
-        dim: axis of ``v`` whose slices are normalised.
+        dim: axis of ``v`` whose slices are normalised, counted from 0.
 
     Returns:
         w, like ``v``.
@@ -440,16 +440,17 @@ def _kept(op: str, saved: SavedRowNorm) -> tuple[Any, ...]:
     if isinstance(saved, SavedRowNorm) and saved.op == op:
         return saved.kept
     given = saved.op if isinstance(saved, SavedRowNorm) else type(saved).__name__
-    raise TypeError(
-        f"{op}_backward: 'saved' is of {given}, expected the second result of {op}"
-    )
+    raise TypeError(f"{op}_backward: 'saved' is of {given}, expected the second result of {op}")
 
 
 def _dim(v: Any, dim: int) -> int:
     ndim = getattr(v, "ndim", 0)
-    if not isinstance(dim, int) or not -ndim <= dim < max(ndim, 1):
-        raise ValueError(f"weight_norm: 'dim' is {dim!r}, expected an axis of v, which has {ndim}")
-    return dim % ndim if ndim else 0
+    if type(dim) is not int or not 0 <= dim < max(ndim, 1):
+        raise ValueError(
+            f"weight_norm: 'dim' is {dim!r}, expected an axis of v, which has {ndim}, counted from "
+            "0 (PyTorch takes -1 for the norm of the whole array: pass v.reshape(1, -1))"
+        )
+    return dim
 
 
 def _exchanged(a: Any, axis: int) -> Any:
