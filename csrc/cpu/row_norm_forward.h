@@ -23,33 +23,32 @@ struct Forward {
     T x = 0;
     return R::kCentres ? *fetch<T>(call.norm.x, call.norm.dtype, call.begin_of(row), 1, &x) : T(0);
   }
-  // Of x·scale about first·scale. exact: each square in double.
-  Moments moments(int64_t row, T first, T scale, bool exact) const {
+  // Of x·by about first·by. exact: each square in double.
+  Moments moments(int64_t row, T first, T by, bool exact) const {
     alignas(kLine) double s[kSumLanes] = {}, q[kSumLanes] = {};
     T scratch[kBlockElements];
     const int64_t begin = call.begin_of(row);
     for (int64_t i = 0; i < call.cut.length; i += kBlockElements) {
       const int64_t n = smaller(kBlockElements, call.cut.length - i);
       const T* x = fetch<T>(call.norm.x, call.norm.dtype, begin + i, n, scratch);
-      if (scale != T(1)) x = normalise::scale_run(n, x, Uniform<T>{scale}, scratch);
-      normalise::add_moments_of_plane(n, s, q, x, Uniform<T>{first * scale}, exact);
+      if (by != T(1)) x = normalise::scale_run(n, x, Uniform<T>{by}, scratch);
+      normalise::add_moments_of_plane(n, s, q, x, Uniform<T>{first * by}, exact);
     }
     return {fold_lanes(s), fold_lanes(q)};
   }
-  void keep_statistics(int64_t row, Moments m, double first, double back) const {
+  // For running statistics: of the sums of d·by.
+  void keep_statistics(int64_t row, Moments m, double first, double by) const {
     if (!call.norm.running_mean.data && !call.norm.running_var.data) return;
     const double n = double(call.cut.length);
     const auto found = BatchNormRule<T>::moments(m.sum, m.squares, 1 / n);
-    call.sums[row] = first + found.offset * back;
-    call.sums[call.cut.rows + row] = found.variance * back * back * BatchNormRule<T>::bessel(n);
+    call.sums[row] = first + found.offset / by;
+    call.sums[call.cut.rows + row] = found.variance / by / by * BatchNormRule<T>::bessel(n);
   }
   // Where squares leave the range of the computing type, or vanish in it.
   [[gnu::noinline]] typename R::Saved careful_statistics(int64_t row, T first, double scale) const {
     const Moments m = moments(row, first, T(scale), true);
-    keep_statistics(row, m, double(first), 1 / scale);
-    return unscaled<T>(
-        R::save(m.sum, m.squares, double(first) * scale, call.part, call.norm.eps * scale * scale),
-        scale);
+    keep_statistics(row, m, double(first), scale);
+    return row_of_scaled<R>(m.sum, m.squares, double(first), scale, call.part, call.norm.eps);
   }
   typename R::Saved statistics(int64_t row) const {
     const T first = first_of(row);

@@ -10,6 +10,7 @@
 // `lost`.
 #pragma once
 #include "kernels/batch_norm.h"
+#include "kernels/norm_range.h"
 
 ONEPASS_BEGIN
 
@@ -26,7 +27,8 @@ struct LayerNormRule {
   // the rule centres, else 0.
   static ONEPASS_HD Saved save(double sum, double squares, double first, double part, double eps) {
     const auto m = BatchNormRule<T>::moments(sum, squares, part);
-    return BatchNormRule<T>::save(first, m.offset, m.variance, eps);
+    const auto s = BatchNormRule<T>::save(first, m.offset, m.variance, eps);
+    return {s.mean, s.lost, narrowed(1 / math::sqrt(m.variance + eps), T())};
   }
 
   // What every element of a row needs: x̂ = (x - mean)·rstd + offset.

@@ -33,6 +33,15 @@ ONEPASS_HD Saved unscaled(Saved s, double scale) {
   return {T(s.mean * back), T(s.lost * back), rstd};
 }
 
+// Of a row, by rule R: from the sums of d·scale and (d·scale)².
+template <class R>
+ONEPASS_HD typename R::Saved row_of_scaled(double sum, double squares, double first, double scale,
+                                           double part, double eps) {
+  using T = decltype(R::Saved::mean);
+  const auto s = R::save(sum, squares, first * scale, part, eps * scale * scale);
+  return unscaled<T>(s, scale);
+}
+
 // The moments from the sums of d·scale and (d·scale)². The variance may exceed double, as Inf.
 template <class R>
 struct MomentsInRange {

@@ -15,7 +15,7 @@ struct RmsNormRule : LayerNormRule<T> {
   using typename LayerNormRule<T>::Saved;
   using typename LayerNormRule<T>::Correction;
   static ONEPASS_HD Saved save(double, double squares, double, double part, double eps) {
-    return {T(0), T(0), T(1 / math::sqrt(squares * part + eps))};
+    return {T(0), T(0), narrowed(1 / math::sqrt(squares * part + eps), T())};
   }
   static ONEPASS_HD Correction correction(double, double products, double part) {
     return {T(0), T(products * part)};

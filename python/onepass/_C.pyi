@@ -206,6 +206,7 @@ def weight_norm_backward(
     out: Array | None,
     /,
 ) -> tuple[Array, Array]: ...
+
 # The second result is what batch_norm_backward takes between dy and out.
 def batch_norm(
     x: Array,

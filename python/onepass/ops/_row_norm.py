@@ -130,7 +130,7 @@ def layer_norm_backward(
         >>> dx
         array([[0., 0.]], dtype=float32)
     """
-    return _C.layer_norm_backward(dy, *_kept("layer_norm", saved), out)
+    return _C.layer_norm_backward(*(dy, *_kept("layer_norm", saved), out))
 
 
 @_norm
@@ -205,7 +205,7 @@ def rms_norm_backward(
         >>> bool(abs(dx).max() < 1e-6)  # the norm does not depend on the size of x
         True
     """
-    dx, dweight, _, *rest = _C.rms_norm_backward(dy, *_kept("rms_norm", saved), out)
+    dx, dweight, _, *rest = _C.rms_norm_backward(*(dy, *_kept("rms_norm", saved), out))
     return dx, dweight, *rest
 
 
@@ -276,7 +276,7 @@ def group_norm_backward(
         >>> dx
         array([[0., 0., 0., 0.]], dtype=float32)
     """
-    return _C.group_norm_backward(dy, *_kept("group_norm", saved), out)
+    return _C.group_norm_backward(*(dy, *_kept("group_norm", saved), out))
 
 
 @_norm
@@ -365,7 +365,7 @@ def instance_norm_backward(
     """
     if isinstance(saved, SavedBatchNorm):
         return batch_norm_backward(dy, saved, out=out)
-    return _C.instance_norm_backward(dy, *_kept("instance_norm", saved), out)
+    return _C.instance_norm_backward(*(dy, *_kept("instance_norm", saved), out))
 
 
 def weight_norm(v: Array, g: Array, dim: int = 0) -> Array:
