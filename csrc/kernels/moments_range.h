@@ -28,6 +28,7 @@ ONEPASS_HD double row_moments_scale(double sum, double squares, double first, do
 // The statistics of x from those of x·scale.
 template <class T, class Saved>
 ONEPASS_HD Saved unscaled(Saved s, double scale) {
+  if (scale == 1) return s;
   const double back = 1 / scale;
   const T rstd = scale == NormRange<T>::kMoments ? lower<T>(double(s.rstd)) : T(s.rstd * scale);
   return {T(s.mean * back), T(s.lost * back), rstd};
