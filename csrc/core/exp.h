@@ -1,4 +1,4 @@
-// exp, expm1, tanh and sigmoid: exp(x) = 2^k exp(r) with |r| <= ln(2) / 2.
+// exp, expm1, tanh and the logistic function: exp(x) = 2^k exp(r) with |r| <= ln(2) / 2.
 #pragma once
 #include "basic.h"
 
@@ -59,20 +59,27 @@ ONEPASS_HD Reduced<double> reduce(double x, int move = 0, double f = 1.0) {
 ONEPASS_HD Reduced<float> opposite(Reduced<float> e) { return {e.shifted, e.r, -e.f}; }
 ONEPASS_HD Reduced<double> opposite(Reduced<double> e) { return {e.shifted, -e.r, -e.tiny}; }
 
-// c + expm1(f r + tiny). With r * r first muladd() would be wrong on x86-64-v2 for six floats.
-ONEPASS_HD float add_expm1(float c, Reduced<float> e) {
-  return muladd(e.r, e.r * expm1_tail(e.r, e.f), muladd(e.f, e.r, c));
+// c - 1 + exp(f r + tiny).
+ONEPASS_HD float exp_reduced(Reduced<float> e, float c = 1.0f) {
+  return muladd(e.r, muladd(e.r, expm1_tail(e.r, e.f), e.f), c);
 }
-ONEPASS_HD double add_expm1(double c, Reduced<double> e) {
-  return (c + e.r) + (e.r * e.r * expm1_tail(e.r) + e.tiny);
+ONEPASS_HD double exp_reduced(Reduced<double> e, double c = 1.0) {
+  return c + (e.r + (e.r * e.r * expm1_tail(e.r) + e.tiny));
 }
 
-// exp(f r + tiny).
-ONEPASS_HD float exp_reduced(Reduced<float> e) {
-  return muladd(e.r, muladd(e.r, expm1_tail(e.r, e.f), e.f), 1.0f);
+// Of f x + d, where d is less than a rounding of f x.
+ONEPASS_HD Reduced<float> plus(Reduced<float> e, float d) { return {e.shifted, e.r + d / e.f, e.f}; }
+ONEPASS_HD Reduced<double> plus(Reduced<double> e, double d) {
+  const double r = e.r + d;
+  return {e.shifted, r, ((e.r - r) + d) + e.tiny};
 }
-ONEPASS_HD double exp_reduced(Reduced<double> e) {
-  return 1.0 + (e.r + (e.r * e.r * expm1_tail(e.r) + e.tiny));
+
+// expm1(f r + tiny).
+ONEPASS_HD float expm1_reduced(Reduced<float> e) {
+  return muladd(e.r, e.r * expm1_tail(e.r, e.f), e.f * e.r);
+}
+ONEPASS_HD double expm1_reduced(Reduced<double> e) {
+  return e.r + (e.r * e.r * expm1_tail(e.r) + e.tiny);
 }
 
 // y 2^k in two exact steps and one rounding, since 2^k itself may be out of range on either side.
@@ -116,37 +123,75 @@ ONEPASS_HD T exp_flushed(T x) {
   return exp_lifted(at_least(x, Format<T>::kExpFlushed), T(1), 0);
 }
 
-// expm1(x) = 2^k (1 - 2^-k + expm1(r)): exact where it cancels. Error: 1.33, 1.40 ulp.
+// factor expm1(x) for x <= 0; 0 for -0. With factor exp(x) = a (1 + t) that is a - factor + a t,
+// where a - factor is 0 for k = 0. No muladd(): factor is a second operand. Error with a factor that
+// is a float: 1.9, 2.0 ulp.
 template <class T>
-ONEPASS_HD T expm1(T x) {
+ONEPASS_HD T scaled_expm1(T factor, T x) {
   using F = Format<T>;
-  using Bits = typename F::Bits;
-  T c = x > F::kExpMax ? F::kExpMax : x;
-  c = c < F::kExpm1Min ? F::kExpm1Min : c;
-  Reduced<T> e = reduce(c);
-  Bits minus_k = F::kShiftBits + F::kBias - e.shifted;  // biased; the clamp keeps it an exponent
-  minus_k = c > T(60) ? Bits(F::kBias - 60) : minus_k;
-  T y = add_expm1(T(1) - from_bits(minus_k << F::kMantissa), e);
-  return copysign(scale_by_power(y, e.shifted), x);
+  const Reduced<T> e = reduce(at_least(x, F::kExpm1Min), F::kBias);
+  const T a = factor * from_bits(e.shifted << F::kMantissa);
+  return a * expm1_reduced(e) + (a - factor);
 }
 
-// tanh(x) = t / (t + 2), t = expm1(2 |x|), both scaled by s = 2^-k: of -2 |x| reduce() gives -k.
-// Error: 2.53, 2.60 ulp.
+// tanh(|x|) = (1 - e) / (1 + e), e = exp(-2 |x|) = (1 + t) / up, so that each sum with 1 rounds
+// once. Below 1/2 the sum under it is less than 2, where it rounds by half as much as above: hence
+// not in exp(2 |x|). Error: 1.97, 2.1 ulp.
 template <class T>
 ONEPASS_HD T tanh(T x) {
   using F = Format<T>;
-  T a = at_most(abs(x), F::kTanhMax);
-  Reduced<T> e = opposite(reduce<Ln2::rounded>(a, F::kBias, T(-2)));
-  T s = from_bits(e.shifted << F::kMantissa), t = add_expm1(T(1) - s, e);
-  return with_sign(t / muladd(T(2), s, t), x);
+  const T a = at_most(abs(x), F::kTanhMax);
+  const Reduced<T> e = opposite(reduce<Ln2::rounded>(a, F::kBias, T(2)));
+  const T up = from_bits(e.shifted << F::kMantissa), t = expm1_reduced(e);
+  return with_sign(((up - T(1)) - t) / ((up + T(1)) + t), x);
 }
 
-// 1 / (1 + e^-x), without overflow: small results are e^x. Error: 2.41, 2.40 ulp.
+// exp(f t), t >= 0 and f a power of two, as (1 + expm1(rest)) / down, since 1 / (1 + exp(f t)) is
+// then down / (1 + (down + expm1(rest))). `lifted` is down / kDown, for quotients that may become
+// subnormal.
+template <class T>
+struct Rising {
+  Reduced<T> rest;
+  T lifted, down;
+};
+
+// From what reduce() gives of -f t, with the exponent of 1 / kDown.
+template <class T>
+ONEPASS_HD Rising<T> rising_of(Reduced<T> falling) {
+  const T lifted = from_bits(falling.shifted << Format<T>::kMantissa);
+  return {opposite(falling), lifted, lifted * Format<T>::kDown};
+}
+
+template <class T>
+ONEPASS_HD Rising<T> rising(T t, T f = T(1)) {
+  using F = Format<T>;
+  return rising_of(reduce(t, F::kBias + F::kLift, -f));
+}
+
+// factor / (1 + exp(f t)) / kDown.
+template <class T>
+ONEPASS_HD T lifted_logistic(Rising<T> e, T factor = T(1)) {
+  return factor * e.lifted / (T(1) + exp_reduced(e.rest, e.down));
+}
+
+// 1 / (1 + exp(f t)), which is at most 1/2. Error: 2.0, 2.1 ulp.
+template <class T>
+ONEPASS_HD T logistic(Rising<T> e) {
+  return lifted_logistic(e) * Format<T>::kDown;
+}
+
+// exp(f t) / (1 + exp(f t))^2 times a power of two. Error: 2.0, 2.1 ulp.
+template <class T>
+ONEPASS_HD T logistic_slope(Rising<T> e, T factor = T(1)) {
+  const T q = lifted_logistic(e) * (factor * Format<T>::kDown);
+  return muladd(q * (T(-1) / factor), q, q);
+}
+
+// 1 / (1 + e^-x), without overflow. Error: 2.0, 2.1 ulp.
 template <class T>
 ONEPASS_HD T sigmoid(T x) {
-  using F = Format<T>;
-  T e = exp_lifted(at_most(abs(x), -F::kExpMin), T(-1));
-  return (x < T(0) ? e * F::kDown : T(1)) / muladd(e, F::kDown, T(1));
+  const T q = logistic(rising(at_most(abs(x), -Format<T>::kExpMin)));
+  return x < T(0) ? q : T(1) - q;
 }
 
 }  // namespace math

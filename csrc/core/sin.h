@@ -6,16 +6,16 @@
 // bit on that depends on the exponent (Payne & Hanek, Radian reduction for trigonometric functions,
 // 1983). Selects find them, since a table would lie in a GPU's local memory.
 //
-// double subtracts q times π/2 in four parts, of which the first products are exact up to kSinMax
-// (Cody & Waite, Software manual for the elementary functions, 1980). Beyond that the result is
-// NaN. Polynomials: fdlibm (Sun, 1993), and its float version in FreeBSD (Ian Taylor, Bruce Evans).
+// double subtracts q times π/2 in five parts (Cody & Waite, Software manual for the elementary
+// functions, 1980). q is a multiple of 2^23 and a rest of 22 bits, so that up to kSinMax their
+// products with the first four parts, of at most 30 bits, are exact. Beyond that the result is NaN. Polynomials: fdlibm (Sun, 1993), and its float version in FreeBSD (Ian Taylor, Bruce Evans).
 #pragma once
 #include "basic.h"
 
 ONEPASS_BEGIN
 namespace math {
 
-constexpr double kSinMax = 0x1p23;
+constexpr double kSinMax = 0x1p46;
 
 // r + tail is the rest; of q only the last two bits count.
 struct Angle {
@@ -51,15 +51,20 @@ ONEPASS_HD Angle reduce_angle(float x) {
           small ? 0 : (turns + (uint64_t(1) << 61)) >> 62};
 }
 
+// Of differences below 1 `lost` has what rounding takes; the others are exact.
 ONEPASS_HD Angle reduce_angle(double x) {
   using F = Format<double>;
+  constexpr double first = 0x1.921fb54p+0, second = 0x1.10b46118p-30, third = 0x1.313198ap-61;
+  constexpr double fourth = 0x1.701b838p-92, fifth = 0x1.a252049c1114dp-120;
   const double t = at_most(abs(x), kSinMax);
   const double shifted = t * 0x1.45f306dc9c883p-1 + F::kShift, q = shifted - F::kShift;
-  const double a = t - q * 0x1.921fb54p+0, p = q * 0x1.10b46118p-30, s = q * 0x1.313198ap-61;
-  const double b = a - p, c = b - s;
-  const double lost = ((a - b) - p) + ((b - c) - s) - q * 0x1.701b839a25205p-92;
-  const double r = c + lost;
-  return {r, (c - r) + lost, to_bits(shifted)};
+  const double m = (q + F::kShift * 0x1p23) - F::kShift * 0x1p23, n = q - m;
+  const double a = ((t - m * first) - n * first) - m * second;
+  const double b = a - n * second, c = b - m * third, d = c - n * third, e = d - m * fourth;
+  const double lost = ((a - b) - n * second) + ((b - c) - m * third) + ((c - d) - n * third) +
+                      ((d - e) - m * fourth) - (n * fourth + q * fifth);
+  const double r = e + lost;
+  return {r, (e - r) + lost, to_bits(shifted)};
 }
 
 // Of an Angle whose tail is 0, for a float result.

@@ -16,8 +16,7 @@ struct Celu {
   static constexpr T kFar = math::Format<T>::kExpMin;  // exp is 0 there
   T alpha;
   ONEPASS_HD T forward(T x) const {
-    const T below = alpha * math::expm1(x / alpha);
-    return x > T(0) ? x : below;
+    return x >= T(0) ? x : math::scaled_expm1(alpha, x / alpha);
   }
   ONEPASS_HD T backward(T dy, T x) const {
     const T q = x / alpha;

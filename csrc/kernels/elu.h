@@ -18,8 +18,7 @@ struct Elu {
   static constexpr T kRoot = sizeof(T) == 4 ? T(0x1p-32) : T(0x1p-256);
   T alpha;
   ONEPASS_HD T forward(T x) const {
-    const T below = alpha * math::expm1(x);
-    return x > T(0) ? x : below;
+    return x >= T(0) ? x : math::scaled_expm1(alpha, x);
   }
   ONEPASS_HD T backward(T dy, T x) const {
     const T e = math::exp_lifted(math::at_least(x, kFar), T(1));  // for x <= 0 only

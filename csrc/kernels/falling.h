@@ -1,4 +1,4 @@
-// exp(-|x|) for activations that take it times |x|: large enough to keep its digits until the end.
+// |x| and exp(|x|) for activations that take |x| times exp(-|x|).
 #pragma once
 #include "core/math.h"
 
@@ -6,12 +6,11 @@ ONEPASS_BEGIN
 
 template <class T>
 struct Falling {
-  T t, lifted;  // |x|, up to where t·exp(-t) is 0; and exp(-t) / kDown
-  static constexpr T kDown = math::Format<T>::kDown;
+  T t;  // |x|, up to where t·exp(-t) is 0
+  math::Rising<T> e;
 
   explicit ONEPASS_HD Falling(T x)
-      : t(math::at_most(math::abs(x), sizeof(T) == 4 ? T(109) : T(752))),
-        lifted(math::exp_lifted(t, T(-1))) {}
+      : t(math::at_most(math::abs(x), sizeof(T) == 4 ? T(109) : T(752))), e(math::rising(t)) {}
 };
 
 ONEPASS_END

@@ -2,11 +2,11 @@
 //       y' = tanh(softplus(x)) + x·σ(x)/cosh²(softplus(x)), σ(x) = 1/(1 + exp(-x)).
 // Misra, Mish: A Self Regularized Non-Monotonic Activation Function, 2019.
 //
-// tanh(log(1 + w)) = h/(1 + h), h = w + w²/2, is rational in e = exp(-|x|): for x < 0 w is e, else
-// it is 1/e. So with t = |x|
-//   y(-t) = -t·h/(1 + h)     y'(-t) = e·((1 + e/2)·(1 + h) - t·(1 + e))/(1 + h)²    h = e + e²/2
-//   y(t)  = t·p/q            y'(t)  = (p·q + 4·t·e²·(1 + e))/q²        p = 1 + 2e, q = p + 2e²
-// At -Inf y is the limit -0 and at ±Inf the derivative is 0 or 1: t ends where t·e is 0
+// tanh(log(1 + w)) = ((1 + w)² - 1)/((1 + w)² + 1), w = exp(x). With t = |x|, exp(t) = p/s, s a
+// power of two, and for x < 0 h = s/2, else h = s, b = p + h and u = b² + h² that gives
+//   y(-t) = -t·s·b/u         y'(-t) = s·(b·u - t·p²·(b + h))/u²
+//   y(t)  = t - 2·t·s·h/u    y'(t)  = 1 - 2·s·h·(u - 2·t·p·b)/u²
+// At -Inf y is the limit -0 and at ±Inf the derivative is 0 or 1: t ends where t·exp(-t) is 0
 // (falling.h).
 #pragma once
 #include "kernels/activation.h"
@@ -18,25 +18,30 @@ template <class T>
 struct Mish {
   static constexpr const char* name = "mish";
   static constexpr auto hyper = names();
-  static constexpr T kDown = Falling<T>::kDown;
 
+  static constexpr T kDown = math::Format<T>::kDown;
+  // Beyond that b/u is 1/(b + h²) for y(-t), within half a rounding, and spares two.
+  static constexpr T kSteep = sizeof(T) == 4 ? T(7.2) : T(19);
+
+  static ONEPASS_HD T half(T x) { return math::where_negative(x, T(0.5), T(1)); }
+
+  // b1 = b - 1: products of 1 + b1 round once.
   ONEPASS_HD T forward(T x) const {
-    const bool below = x < T(0);
-    const auto [t, lifted] = Falling<T>(x);
-    const T e = lifted * kDown;
-    const T half = math::muladd(e, T(0.5), T(1)), p = math::muladd(e, T(2), T(1));
-    const T under = math::muladd(below ? e : e + e, below ? half : e, below ? T(1) : p);
-    return (below ? -(t * lifted) * half * kDown : x * p) / under;
+    const auto [t, e] = Falling<T>(x);
+    const T h = e.down * half(x), b1 = math::exp_reduced(e.rest, h), v = t * e.lifted;
+    const T up = t > kSteep ? T(0) : b1, more = t > kSteep ? T(1) : b1 + T(2);
+    const T u = math::muladd(b1, more, math::muladd(h, h, T(1)));
+    const T w = math::where_negative(x, math::muladd(v, up, v), v * (h + h)) / u;
+    return math::ramp(x) - w * kDown;
   }
   ONEPASS_HD T backward(T dy, T x) const {
-    const bool below = x < T(0);
-    const auto [t, lifted] = Falling<T>(x);
-    const T e = lifted * kDown, one = T(1) + e;
-    const T half = math::muladd(e, T(0.5), T(1)), p = math::muladd(e, T(2), T(1));
-    const T under = math::muladd(below ? e : e + e, below ? half : e, below ? T(1) : p);
-    const T left = lifted * (half * under - t * one) * kDown;
-    const T right = p * under + T(4) * t * (e * e) * one;
-    return dy * ((below ? left : right) / (under * under));
+    const auto [t, e] = Falling<T>(x);
+    const T h = e.down * half(x), b = T(1) + math::exp_reduced(e.rest, h), p = b - h;
+    const T u = math::muladd(b, b, h * h), rest = math::where_negative(x, p * (b + h), b + b);
+    const T inner = math::muladd(-(t * p), rest, u * math::where_negative(x, b, T(1)));
+    const T scale = math::where_negative(x, T(1), h + h) * kDown;
+    const T w = e.lifted * inner / (u * u) * scale;
+    return dy * math::where_negative(x, w, T(1) - w);
   }
 };
 

@@ -17,8 +17,7 @@ struct Selu {
   static constexpr T kDepth = T(1.7580993408473768599402175208123);  // scale·alpha
 
   ONEPASS_HD T forward(T x) const {
-    const T below = kDepth * math::expm1(x);
-    return x > T(0) ? kScale * x : below;
+    return x >= T(0) ? kScale * x : math::scaled_expm1(kDepth, x);
   }
   ONEPASS_HD T backward(T dy, T x) const {
     using F = math::Format<T>;

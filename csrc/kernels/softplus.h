@@ -17,22 +17,30 @@ struct Softplus {
   static constexpr auto hyper = names("beta", "threshold");
   T beta, threshold;
 
-  // exp(-|u|)/kDown.
-  ONEPASS_HD T falling(T u, T x) const {
-    const T t = math::abs(u), far = -math::Format<T>::kExpMin;
-    const T e = math::exp_lifted(math::at_most(t, far), T(-1));
+  // Of exp(-|beta·x|), lifted.
+  ONEPASS_HD math::Reduced<T> reduced(T u, T x) const {
+    using F = math::Format<T>;
+    const T t = math::abs(u), far = -F::kExpMin;
     const T lost = t < far ? math::product_error(beta, x, u) : T(0);
-    return e + e * (u < T(0) ? lost : -lost);
+    const math::Reduced<T> e = math::reduce(math::at_most(t, far), F::kBias + F::kLift, T(-1));
+    return math::plus(e, math::from_bits(math::to_bits(lost) ^ (~math::to_bits(u) & F::kSign)));
   }
   ONEPASS_HD T forward(T x) const {
+    using F = math::Format<T>;
     const T u = beta * x;
-    const T bend = math::log1p(falling(u, x) * math::Format<T>::kDown) / beta;
+    const math::Reduced<T> e = reduced(u, x);
+    const T falling = math::exp_reduced(e) * math::from_bits(e.shifted << F::kMantissa);
+    const T bend = math::log1p(falling * F::kDown) / beta;
     const T y = u > T(0) ? x + bend : bend;
     return u > threshold ? x : y;
   }
   ONEPASS_HD T backward(T dy, T x) const {
-    const T u = beta * x, e = falling(u, x), small = e * math::Format<T>::kDown;
-    const T slope = (u < T(0) ? small : T(1)) / (T(1) + small);
+    const T u = beta * x;
+    // As math::logistic(), but for muladd(), which r and k do not suit that depend on two numbers.
+    const math::Rising<T> e = math::rising_of(reduced(u, x));
+    const T under = T(1) + (e.down + math::expm1_reduced(e.rest));
+    const T q = e.lifted / under * math::Format<T>::kDown;
+    const T slope = u < T(0) ? q : T(1) - q;
     return dy * (u > threshold ? T(1) : slope);
   }
 };

@@ -426,7 +426,7 @@ def sin(x: Array, *, out: Array | None = None) -> Array:
     """y = sin(x), x in radians; NaN at ±Inf.
 
     Right however large x is in float32, float16 and bfloat16. In float64 y is NaN where abs(x) is
-    above 2**23, the bound of the exact reduction.
+    above 2**46, the bound of the exact reduction.
 
     Source: Sitzmann, Martel, Bergman, Lindell & Wetzstein, Implicit Neural Representations with
     Periodic Activation Functions, 2020.
