@@ -1,4 +1,4 @@
-"""What each column of a table says: numbers, truth values or words, decided over all its cells."""
+"""Decides from all cells of a column whether it holds numbers, truth values or words."""
 
 from __future__ import annotations
 

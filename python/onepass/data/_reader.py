@@ -1,4 +1,4 @@
-"""A table of any kind, opened: its columns by name, before it is decided what they say."""
+"""Opens a table of any kind: its columns by name, before their kinds are decided."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tables as people have them: read as what the file says, or refused with column, row and cell."""
+"""Reads real-world tables, or refuses them with column, row and cell."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the target of a table says: numbers, or the names of classes."""
+"""The target column of a table: numbers, or names of classes."""
 
 from __future__ import annotations
 

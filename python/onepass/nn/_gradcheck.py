@@ -1,4 +1,4 @@
-"""Whether a module's backward is the derivative of its forward."""
+"""Checks that a module's backward is the derivative of its forward."""
 
 from __future__ import annotations
 

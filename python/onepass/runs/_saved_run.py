@@ -1,4 +1,4 @@
-"""A run that can predict: the best weights with everything that came before and after them."""
+"""A saved run that can predict: its best weights, and the encodings around them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The schedule that follows a metric."""
+"""`ReduceLROnPlateau`: the schedule that follows a metric."""
 
 from __future__ import annotations
 
