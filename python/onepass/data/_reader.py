@@ -180,7 +180,7 @@ class FrameTable:
                 row = int(np.flatnonzero(np.isinf(column.values))[0])
                 raise ValueError(
                     f"{self.name}: column {name!r}, row {row + 1}: {column.values[row]} is not a "
-                    "finite number; mend the cell"
+                    "finite number; correct the cell"
                 )
         return Raw(found, rows, usual=".")
 

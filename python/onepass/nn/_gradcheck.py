@@ -160,7 +160,7 @@ class _Check:
         dx = self.model.backward(given)
         if not np.array_equal(given, dy):
             raise ValueError(
-                f"gradcheck: {owner}.backward changes dy, expected it as it was: a layer beside "
+                f"gradcheck: {owner}.backward changes dy, expected it unchanged: a layer beside "
                 "this one, or a loss, may still need it"
             )
         grads = [("x", self.x, dx)] if self.moves_x else []

@@ -164,8 +164,8 @@ class SavedRun:
         odd = ~np.isfinite(result).all(axis=1)
         if odd.any():
             raise ValueError(
-                f"row {int(odd.argmax()) + 1}: what the network gives is not finite; its numbers "
-                "are too far from those of the training, mend them"
+                f"row {int(odd.argmax()) + 1}: the network's output is not finite; its numbers "
+                "are too far from the training data, correct them"
             )
         return result
 
