@@ -269,7 +269,7 @@ struct Backend {
   const Run<Elementwise>** measure = nullptr;
   Run<ChannelNorm>* channel_norm = nullptr;
   Run<ChannelNorm>* channel_norm_backward = nullptr;
-  // The diagnostic passes before and after a step (kernels/watch.h).
+  // What a step does to each tensor (kernels/watch.h): before it and after it.
   void (*watch_before)(const Elementwise&) = nullptr;
   void (*watch_after)(const Elementwise&) = nullptr;
   // After an update with stages: scales rows back to kMaxRowNorm.
