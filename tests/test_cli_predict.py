@@ -556,7 +556,7 @@ def test_a_number_beyond_the_network_is_refused_with_its_place(trained, capsys, 
     Path("new.csv").write_text(f"a,b,y,price\n1,2,3,3\n{cell},3,12,4\n")
     for command in ("predict", "evaluate"):
         error = said(capsys, command, "run", "new.csv", status=2)
-        assert f"column 'a', row 2: {float(cell):.6g} is too far from the numbers of the" in error
+        assert f"column 'a', row 2: {float(cell):.6g} is too far from the training data" in error
     found = columns(kind)
     row = int(package.load_run("run").held_out[0])
     write("t.csv", {**found, "a": [cell if i == row else a for i, a in enumerate(found["a"])]})
@@ -571,7 +571,7 @@ def test_a_row_from_which_nothing_finite_follows_is_refused(trained, capsys):
     run = package.load_run("run")
     for parameter in run.model.parameters():
         parameter.data[...] *= 1e6
-    with pytest.raises(ValueError, match="row 2: what the network gives is not finite; its numb"):
+    with pytest.raises(ValueError, match="row 2: the network's output is not finite; its numb"):
         run.predict("new.csv")
 
 

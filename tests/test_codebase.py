@@ -521,6 +521,9 @@ STILTED = [  # phrases of an old style, each with a plain equivalent
     r"\b[Nn]one of its own\b",
     r"(?<![Tt]here )\b(?:is|are|was|were) no (?!longer|larger|more|less)",
     r"\bwhat (?:follows|comes) on\b",
+    r"\b(?:of no (?:more )?|(?:has|have) no )use\b",
+    r"\b(?:is|are) seen to\b",
+    r"\A(?://|\"\"\") ?(?:Whether|Those|Of|To which)\b",  # how a file begins
 ]
 
 
@@ -550,6 +553,7 @@ def test_stilted_phrases_are_found() -> None:
         "what follows on",
     ]
     assert not stilted("arrays are told apart by their type")
+    assert stilted('"""Whether one has no use for it."""') == ["has no use", '"""Whether']
 
 
 def test_everything_offered_exists() -> None:

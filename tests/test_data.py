@@ -318,7 +318,7 @@ TABLES = {
     "a,b\n1,2\n3,\n": "column 'b', row 2: missing value ''",
     "a,b\n1,2\nNaN,4\n": "column 'a', row 2: missing value 'NaN'",
     "a,b\n1,2\n?,4\n": "column 'a', row 2: missing value",
-    "a,b\nred,2\n3,4\n": "column 'a', row 1: 'red' is not a finite number.*mend the cell",
+    "a,b\nred,2\n3,4\n": "column 'a', row 1: 'red' is not a finite number.*correct the cell",
     "a,b\nred,2\nblue,4\nred,5\nblue,6\n": "column 'a', row 1: 'red' is not a .*one-hot",
     "a,b\ninf,2\n3,4\n": "column 'a', row 1: 'inf'",
     "1,2\n3,4\n": "header",

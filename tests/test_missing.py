@@ -1,5 +1,5 @@
-"""What someone reads who has left out one of the edits of a new kernel (CONTRIBUTING.md): one
-message with the file and the line that it lacks, whichever edit it is."""
+"""If any edit of a new kernel (CONTRIBUTING.md) is missing, pytest prints one message, which names
+the file and the line that it lacks."""
 
 import inspect
 import os

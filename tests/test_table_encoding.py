@@ -111,7 +111,7 @@ def test_empty_columns_are_noted_and_need_not_be_there_later():
 
 def test_what_stands_above_the_table_is_noted():
     table = read_table(file("My sales\n2024\n\na,y\n1,0.5\n3,1.5\n"))
-    assert table.notes == ("left out what stands above the header line: 'My sales'",)
+    assert table.notes == ("left out the lines above the header line: 'My sales'",)
 
 
 def test_words_that_training_lacked_are_none_of_the_known(encoding):
@@ -392,7 +392,7 @@ def test_parquet_and_excel_files_are_read_by_pandas(tmp_path):
     pandas.DataFrame(book).to_excel(path, header=False, index=False)
     table = read_table(path)
     assert (table.x.tolist(), table.y.tolist()) == ([[1], [2]], [2.5, 3.5])
-    assert table.notes == ("left out what stands above the header line: 'Report'",)
+    assert table.notes == ("left out the lines above the header line: 'Report'",)
     pandas.DataFrame([*book, ["Total", 6, ""]]).to_excel(path, header=False, index=False)
     with pytest.raises(ValueError, match="line 7: the last row begins with 'Total', a total"):
         read_table(path)

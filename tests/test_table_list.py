@@ -260,7 +260,7 @@ REFUSED = {
     "text of many words": (lines(("id,c,y", "k{i},{},{i}.5"), "xzxz"), {"categorical": "auto"},
                            r"'id' \(4 words\).*--drop id\)"),
     "an odd cell": (lines(("a,y", "{},{i}.5"), ["1", "2", "n.d.", "4"]), {"categorical": "auto"},
-                    "column 'a', row 3: 'n.d.' is not a finite number.*mend the cell"),
+                    "column 'a', row 3: 'n.d.' is not a finite number.*correct the cell"),
     "an odd target": (lines(AB, ["0.5", "1.5", "x", "2.5", "0.5", "1.5"]), {},
                       "column 'y', row 3: 'x' among numbers"),
     "a number among words": (lines(AB, ["x", "z", "7.5", "x", "z"]), {}, "row 3: '7.5' among text"),

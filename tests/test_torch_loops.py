@@ -1,4 +1,4 @@
-"""What other programs do around an optimizer: wrappers, moves of states, Inductor."""
+"""Usage of other programs around an optimizer: wrappers, moves of states, Inductor."""
 
 import copy
 import shutil

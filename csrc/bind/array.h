@@ -1,5 +1,5 @@
-// An array argument: opened, labelled, and compared with what a call expects of it. Nothing here
-// writes to one.
+// An array argument: opens it, labels it, and compares it with what the call expects. Nothing here
+// writes to an array.
 #pragma once
 #include <string>
 

@@ -1,5 +1,5 @@
-// torch's autograd: a call that it cannot see must not cut its graph in silence, and it must hear
-// of every write in place.
+// PyTorch's autograd does not see our calls. So a call that autograd would have to record is
+// refused, and every in-place write is reported to autograd.
 #pragma once
 #include "bind/array.h"
 

@@ -24,8 +24,8 @@ enum class Shape : uint8_t {
   single,     // 0-d
   shorter,    // the reference with fewer along one axis
   free,       // the call checks them
-  // Of a list, beside a parameter of it: one value for each row and column of its matrices, the
-  // last two axes, or None; of a parameter without matrices one for each element, or None.
+  // An entry of a list, for one parameter: a value for each row or column of its matrices (its last
+  // two axes), or None. For a parameter without matrices: a value for each element, or None.
   matrix_row,
   matrix_column,
   vector,
@@ -94,8 +94,7 @@ struct Argument {
   Kind kind;
   unsigned use = read;
   double low = 0, high = 0;  // of a number
-  // Of a number, or an array with the shape of the reference: the cure; of a choice: what may be
-  // chosen.
+  // For a number, or an array shaped like the reference: the cure. For a choice: its values.
   const char* more = "";
   constexpr bool scalar() const { return kind.shape == Shape::none; }
   constexpr bool result() const { return use & (write | made); }

@@ -17,7 +17,7 @@ std::vector<const char*> list_of(const Names<N>& names) {
   return std::vector<const char*>(names.at, names.at + N);
 }
 
-// Of the first `count` operands.
+// How the first `count` operands are accessed.
 template <class F>
 std::vector<Access> accesses_of(size_t count = Signature<F>::arity) {
   const auto accesses = Signature<F>::accesses();

@@ -1,6 +1,6 @@
-// The kernels as tables that the border reads at run time: names, operands, options. They come from
-// the lists in kernels/, which kernel_info.cpp alone includes, so that a new kernel compiles no
-// other part of the border.
+// The kernels as tables that the border reads at run time: names, operands, options. Only
+// kernel_info.cpp includes the lists of kernels/, so a new kernel recompiles no other part of the
+// border.
 #pragma once
 #include <string>
 #include <string_view>
@@ -38,8 +38,8 @@ struct RuleInfo {
   // The last required ones of `states`: those of rows, of columns, and of the elements of tensors
   // without matrices. A kernel has the operands of the first two in their place.
   std::vector<const char*> factors;
-  // Of a row [hyper…, scalars…], takes the scalars to the step in it, before the kernel reads them
-  // or after the step.
+  // Moves the scalars of a row [hyper…, scalars…] to the step in that row: before the kernel reads
+  // them, or after the step.
   void (*advance)(double* row);
   bool advances_first;
   std::vector<KernelInfo> variants;  // bit i of the position: optional state i is there

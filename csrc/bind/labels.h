@@ -1,5 +1,6 @@
-// Class labels of a loss, as the backends take them. On the CPU they are checked before anything is
-// written; on a device the kernel checks them, and the next call on that device raises.
+// Checks class labels of a loss and passes them on to a backend. On the CPU they are checked before
+// anything is written. On a device the kernel checks them, and the next call on that device raises
+// the error.
 #pragma once
 #include <vector>
 

@@ -1,5 +1,5 @@
-// The errors that a call raises, and the texts in them. Every message names the operation, the
-// argument, the value given, what was expected and, where there is one, the cure.
+// The errors that a call raises. Every message names the operation, the argument, the value given,
+// what was expected and, if possible, the cure.
 #pragma once
 #include <pybind11/pybind11.h>
 

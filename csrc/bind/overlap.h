@@ -1,4 +1,4 @@
-// Whether two arrays share memory.
+// Tests whether two arrays share memory.
 #pragma once
 #include "bind/array.h"
 

@@ -1,7 +1,6 @@
-// Plan: an optimizer step over a list of parameters as one call. plan_arrays.h has its arrays,
-// plan_counts.h the numbers it keeps for each parameter, plan_rows.h the hyper-parameters of a
-// step, plan_passes.h what it runs, plan_watch.h what it did to the parameters; plan_type.cpp is
-// the type.
+// Plan: an optimizer step over a list of parameters, as one call. Its parts: arrays
+// (plan_arrays.h), step counts and scalars (plan_counts.h), hyper-parameters (plan_rows.h), passes
+// (plan_passes.h), diagnostics (plan_watch.h) and the Python type (plan_type.cpp).
 #pragma once
 #include <atomic>
 #include <string>

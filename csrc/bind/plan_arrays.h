@@ -1,7 +1,7 @@
 // The arrays of a plan: parameters, gradients, states. They are checked in full once; a step
-// compares them with what the plan remembers and checks again only what has changed.
-// plan_overlap.cpp keeps apart in memory what is written; plan_factors.cpp has the states of rows
-// and columns.
+// compares them with those of the last step and checks again only the ones that changed.
+// plan_overlap.cpp checks that no two written arrays share memory; plan_factors.cpp handles states
+// of rows and columns.
 #pragma once
 #include <pybind11/numpy.h>
 
@@ -112,8 +112,8 @@ class PlanArrays {
   // Elements keep their C-order index: random bits follow it.
   void keep_order(bool keep);
 
-  // Of a rule with factors (core/factors.h): the bytes that the pass over them leaves for the
-  // others, and where these will be.
+  // For a rule with factors (core/factors.h): the bytes that its pass leaves for the later passes,
+  // and where they will be.
   const std::vector<Factors>& factors() const { return all_factors_; }
   int64_t factored_bytes() const;
   void place_factored(void* memory);

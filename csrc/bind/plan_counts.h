@@ -1,6 +1,6 @@
-// The numbers that a plan keeps for each parameter: the steps it has taken, and the scalars of
-// rules that have some (core/rule.h). On the host; or on a CUDA device, which alone knows whether
-// it has skipped a step, in memory of the parameters' library.
+// The numbers that a plan keeps for each parameter: its step count, and its scalars if the rule has
+// some (core/rule.h). They live on the host, or, where only the device knows whether it skipped a
+// step, on that CUDA device, in memory of the parameters' library.
 #pragma once
 #include <vector>
 
@@ -49,7 +49,7 @@ class PlanCounts {
 
   const RuleInfo& rule_;
   uint64_t edits_ = 0;
-  // Of the host; of a device, a copy that is out of date.
+  // The counts and scalars on the host; if a device counts, an outdated copy.
   std::vector<int64_t> steps_;
   std::vector<double> scalars_;  // parameter by parameter
   // int64: a count for each parameter, the bits of the scalars, then two tickets of 32 bits.

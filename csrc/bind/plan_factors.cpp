@@ -8,7 +8,7 @@ namespace {
 
 constexpr int64_t kAlignment = 64;
 
-// Of what the pass leaves for the rows of a tensor.
+// The size of the values that the pass leaves for the rows of a tensor.
 int64_t row_bytes(const Tensor& tensor, const Factors& own) {
   const int64_t rows = own.width == 0 ? 0 : tensor.size / own.width;
   const int64_t bytes = rows * size_of(tensor.computing);
@@ -55,7 +55,8 @@ void PlanArrays::check_factors(const Array* arrays) const {
   }
 }
 
-// What an update reads has the parameter's shape, with strides of 0 along a row or column.
+// The operands that an update reads have the parameter's shape, with stride 0 along a row or
+// column.
 void PlanArrays::spread_factors(size_t i, const Array* arrays, Spread* spread) {
   Slot& slot = slots_[i];
   const Array& param = arrays[kParam];
@@ -66,7 +67,7 @@ void PlanArrays::spread_factors(size_t i, const Array* arrays, Spread* spread) {
   const Array& column = arrays[first_factor_ + (matrices ? 1 : 2)];
   slot.factors.rows = {row.data, row.dtype(), nullptr};
   slot.factors.columns = {column.data, column.dtype(), nullptr};
-  // Of matrices the pass leaves the rows' values in memory of its own, of others it leaves a 1.
+  // For matrices the pass leaves the rows' values in its own memory, for other tensors a 1.
   const auto computing = Element(int(slot.computing));
   set_strides(param, matrices ? param.ndim - 1 : -1, spread->strides[0]);
   set_strides(param, param.ndim - 2, spread->strides[1]);

@@ -1,6 +1,6 @@
 // The groups of an optimizer, as its last step saw them. Each step asks whether they are still the
-// same, so objects are compared by identity alone: Python looks closer at another object that may
-// be equal. Only a new rate, which a schedule sets at every step, is taken over here.
+// same. Objects are compared by identity alone; if one was replaced, Python compares it in full.
+// Only a new learning rate, which a schedule sets at every step, is taken over here.
 #pragma once
 #include <vector>
 
@@ -17,8 +17,8 @@ class GroupRows {
   // Null for any other object.
   static const GroupRows* of(PyObject* object);
 
-  // Whether the groups hold the same values of options and the same parameters. If not, this
-  // object is of no more use.
+  // Whether the groups hold the same option values and the same parameters. If not, discard this
+  // object.
   bool follow(PyObject* groups);
 
   Py_ssize_t row_count() const { return row_count_; }

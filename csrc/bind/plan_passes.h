@@ -1,4 +1,4 @@
-// A step is a list of passes over its tensors: which ones, and in which order.
+// Decides which passes a step runs over its tensors, and in which order.
 #pragma once
 #include "bind/kernel_info.h"
 #include "bind/plan_options.h"
@@ -33,7 +33,7 @@ struct Passes {
   void add(const Pass* pass);
   Passes(const StepOptions& options, const RuleInfo& rule, const PlanWatch& watch,
          const StepStages& stages);
-  // Of all passes, one after the other.
+  // The bytes for all passes, one after the other.
   int64_t workspace(const Calls& calls) const;
   const Pass* const* begin() const { return at; }
   const Pass* const* end() const { return at + count; }

@@ -1,5 +1,5 @@
-// The hyper-parameters of a step, as its kernels take them: a row for the parameters that share
-// one, with the step and the scalars that these carry, and what its stages do at the end.
+// The hyper-parameters of a step in the form that kernels read: one row for all parameters with the
+// same values. It also holds the step, the scalars and, at the end, the values of the stages.
 #pragma once
 #include <vector>
 
@@ -61,7 +61,7 @@ class PlanRows {
   std::vector<double> group_rates_;   // where `rate_` is nowhere
   uint64_t read_ = 0;                 // GroupRows::version of group_hyper_; 0: of no GroupRows
   bool filled_ = false;               // rows have the values of their groups
-  // What the rows were shared for: PlanArrays::collected, PlanCounts::edits.
+  // The state for which the rows were shared: PlanArrays::collected, PlanCounts::edits.
   bool shared_known_ = false;
   uint64_t collected_ = 0, edits_ = 0;
   std::vector<Shared> shared_;

@@ -70,7 +70,7 @@ double option(const Border& b, int i, const LossInfo& info, size_t o) {
   return value;
 }
 
-// What the sum of all losses is divided by.
+// The divisor of the sum of all losses.
 double divisor(const Border& b, int reduction) {
   const Array& x = b.first();
   if (reduction == mean) return double(x.size());

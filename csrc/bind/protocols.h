@@ -1,5 +1,5 @@
-// The readers behind view(): one per library or exchange protocol, and what they share. Each fills
-// a View from an object of a type that offers the protocol.
+// The readers behind view(), one per library or exchange protocol, and their shared code. Each
+// fills a View from an object whose type offers the protocol.
 #pragma once
 #include <string>
 #include <utility>

@@ -1,4 +1,4 @@
-// Arrays that a call makes, of the library and on the device of an array it was given.
+// Creates a call's result arrays, in the library and on the device of one of its arguments.
 #pragma once
 #include "bind/array.h"
 

@@ -1,4 +1,4 @@
-// Whether the states of an optimizer of PyTorch are still the ones that were seen: objects are
+// Tests whether the states of a PyTorch optimizer are still the ones last seen: objects are
 // compared by identity alone, since each step asks.
 #include "bind/fast.h"
 

@@ -1,4 +1,4 @@
-// Python scalars → C++: each reads one argument or raises an error that names it.
+// Python scalars to C++: each function reads one argument or raises an error that names it.
 #pragma once
 #include <string_view>
 

@@ -1,5 +1,5 @@
-// Aligned dense copies of arrays whose elements are not at multiples of their size, or which must
-// be dense and are not: the only copies that the border makes.
+// Aligned dense copies of arrays whose elements are not aligned to their size, or that must be
+// dense but are not. The border makes no other copies.
 #pragma once
 #include <vector>
 

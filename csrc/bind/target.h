@@ -1,6 +1,6 @@
-// Where a call runs, and running it there: the backend of the arrays' device, the stream that their
-// library works on, memory lent by it. Nothing here waits for a device or allocates on one by
-// itself.
+// Decides where a call runs, and runs it: the backend of the arrays' device, their library's
+// current stream, and memory that this library lends. Nothing here waits for a device or allocates
+// on one by itself.
 #pragma once
 #include <vector>
 
@@ -49,7 +49,7 @@ void overwrite(const Target& target, const py::object& array, const py::list& va
 inline int64_t workspace_bytes(const Backend& b, const Elementwise& call) {
   return b.elementwise_workspace ? b.elementwise_workspace(call) : 0;
 }
-// Of measure, watch_before and watch_after.
+// The workspace of measure, watch_before and watch_after.
 inline int64_t measure_bytes(const Backend& b, const Elementwise& call) {
   return b.measure_workspace ? b.measure_workspace(call) : 0;
 }

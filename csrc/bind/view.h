@@ -1,8 +1,8 @@
-// Array → View: what any array object says about its memory, without copying it. Knows the
-// libraries and the exchange protocols; knows nothing of kernels.
+// Array → View: the memory of any array object (address, shape, strides, dtype, device), without
+// copying it. This file knows the libraries and the exchange protocols, but no kernels.
 //
-// Tried in this order, the answer cached by type: NumPy (its struct is read),
-// __dlpack_c_exchange_api__, CuPy (its attributes are read), __cuda_array_interface__, __dlpack__
+// Tried in this order, with the answer cached by type: NumPy (reads its struct),
+// __dlpack_c_exchange_api__, CuPy (reads its attributes), __cuda_array_interface__, __dlpack__
 // (with max_version, then without).
 #pragma once
 #include <pybind11/pybind11.h>

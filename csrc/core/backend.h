@@ -97,9 +97,9 @@ struct StepStages {
   uint64_t seed = 0;
 };
 
-// Of a tensor, for a rule with factors (core/factors.h): the last two extents of a parameter with
-// two axes or more, and the states of its rows and columns; of any other 0 and 0, and in the place
-// of rows the state of its elements. States are dense.
+// A tensor's part of a rule with factors (core/factors.h). If the parameter has two axes or more:
+// its last two extents, and the states of its rows and columns. Else: extents 0 and 0, and the
+// state of its elements in place of that of rows. States are dense.
 struct Factors {
   int64_t height = 0, width = 0;
   Operand rows, columns;
@@ -121,7 +121,8 @@ struct Elementwise {
   int64_t norm_count = 0;
   void* stream = nullptr;
   void* workspace = nullptr;
-  // Of a rule with factors, one for each tensor, and what the pass over them leaves for the others.
+  // For a rule with factors: one for each tensor, and the values that its pass leaves for later
+  // ones.
   const Factors* factors = nullptr;
   void* factored = nullptr;
 };
@@ -282,7 +283,7 @@ struct Backend {
   const char* name = nullptr;
   Run<Elementwise>* activation = nullptr;
   Run<Elementwise>* activation_backward = nullptr;
-  // Of an activation whose gradient follows from its output; null for any other.
+  // For activations whose gradient follows from the output; null for all others.
   Run<Elementwise>* activation_backward_y = nullptr;
   // [rule][variant]: bit i of the variant is set where optional state i is there.
   const Run<Elementwise>** update = nullptr;

@@ -1,20 +1,21 @@
-// States of 8 bits: blocks of 256 elements, in C order, share one float32 scale, the largest
-// magnitude among them. An element is a code, a float of tapered precision whose value is
+// States of 8 bits. Each block of 256 elements, in C order, shares one float32 scale: the largest
+// magnitude in the block. An element's code is a float of tapered precision with the value
 //   averages of squares, uint8:  P4((c + 1)/256) · scale          2^-32 to 1, never 0
 //   other averages, int8:        ±P2(|c|/128) · 64/63 · scale     0, and 2^-14 to 1
-// P2 and P4 are the square and the fourth power, made of straight lines: at 2^k/2 and 2^k/4 they
-// are exact, and between two such points linear. So a code takes shifts of a float's bits, and no
-// table. A number becomes one of its two neighbours, by random bits, so that it is right on average
-// (between the few smallest codes, more than twice apart, too large): an average with a decay of
-// 0.999 changes by far less in a step than codes are apart.
+// P2 and P4 are piecewise linear versions of the square and the fourth power: exact at 2^k/2 and
+// 2^k/4, and linear between such points. So coding needs only shifts of a float's bits, no table. A
+// number is rounded at random to one of its two neighbours, so it is right on average (between the
+// smallest few codes, which are more than a factor of two apart, too large). Rounding to nearest
+// would lose updates: an average with a decay of 0.999 changes by far less in a step than codes are
+// apart.
 //
-// Why these laws: the step of Adam divides by the root of an average of squares. A linear code
-// would round an element whose gradient is a sixteenth of the largest one to 0, and the step would
-// explode; with the fourth power the smallest root is 2^-16 of the largest one's, and a step too
-// small is the worst that happens below. An average of gradients must hold 0 exactly: an element
-// that never had a gradient must not move.
+// Why these curves: Adam's step divides by the root of an average of squares. A linear code would
+// round an element whose gradient is a sixteenth of the largest one to 0, and its step would
+// explode. With the fourth power the smallest root is 2^-16 of the largest, and anything smaller
+// only makes the step too small. An average of gradients must represent 0 exactly: an element that
+// never had a gradient must not move.
 //
-// The memory of a state: the codes, up to a multiple of 64 bytes, then the scales.
+// Memory of a state: the codes, padded to a multiple of 64 bytes, then the scales.
 // Dettmers et al., 8-bit Optimizers via Block-wise Quantization, 2021.
 #pragma once
 #include "core/basic.h"
@@ -56,7 +57,7 @@ ONEPASS_HD float from_code(uint8_t code) {
     return math::from_bits(4 * math::to_bits(c) - (3 * kBitsOfOne + 32 * kOctave));
   }
 }
-// What from_code is multiplied by.
+// The factor of from_code.
 template <bool kSigned>
 ONEPASS_HD float unit_of(float scale) {
   return kSigned ? scale * float(32.0 / 63.0) : scale;

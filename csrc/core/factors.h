@@ -1,14 +1,16 @@
-// Mean squares along the rows and columns of matrices, for rules with factors (core/rule.h), and
-// the order of their sums: sizes alone decide it.
+// Mean squares along the rows and columns of matrices, for rules with factors (core/rule.h). The
+// order of the sums depends only on sizes:
 //
-// A matrix is cut into tiles: bands of rows, strips of kStrip columns. Within a tile the squares
-// along a row are added in kLanes lanes, column c in lane c mod kLanes, and the lanes are folded by
-// halves; those along a column are added row by row. The sums of tiles follow one by one: along a
-// row those of its strips, along a column those of its bands. All of this is in double.
+// A matrix is cut into tiles: bands of rows, strips of kStrip columns. Within a tile, the squares
+// along a row are added in kLanes lanes (column c in lane c mod kLanes), which are folded by
+// halves; the squares along a column are added row by row. Then the sums of tiles are added one by
+// one: for a row over its strips, for a column over its bands. All sums are in double.
 //
-// The mean of the rows' values adds row r to column r mod kColumns, and folds these by halves.
+// The mean of the rows' values adds row r to column r mod kColumns, then folds these columns by
+// halves.
 //
-// The pass leaves in Elementwise::factored a `Factored`, and behind it the levelled values of rows.
+// The pass leaves a `Factored` in Elementwise::factored, followed by the rows' values divided by
+// their level.
 #pragma once
 #include "core/sizes.h"
 #include "core/squares.h"
@@ -18,14 +20,14 @@ ONEPASS_BEGIN
 constexpr int64_t kStrip = 256;
 constexpr int kLanes = 32;
 
-// What a tensor without matrices has in place of its columns' values.
+// The column's value of a tensor without matrices: 1.
 struct Factored {
   double double_one;
   float float_one;
 };
 constexpr int64_t kFactoredBytes = 64;
 
-// What Kernel and Measure have for a row.
+// The row's operand of Kernel and Measure.
 template <class T>
 ONEPASS_HD T over_level(T row, double level) {
   return T(double(row) / level);
@@ -35,7 +37,7 @@ struct FactorCut {
   int64_t matrices, height, width;
   int64_t strips, bands, band;  // `band` rows each
 
-  // Of a tensor of that many elements.
+  // The cut of a tensor of `size` elements.
   ONEPASS_HD FactorCut(int64_t size, int64_t height_, int64_t width_)
       : matrices(size / larger(1, height_ * width_)),
         height(height_),

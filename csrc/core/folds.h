@@ -1,4 +1,5 @@
-// The operations by which lanes and threads fold values into one.
+// The binary operations of a fold (sum, maximum, minimum), for both backends. The loops that fold
+// are in cpu/row_folds.h and cuda/folds.cuh.
 #pragma once
 #include "hd.h"
 

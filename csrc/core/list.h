@@ -1,4 +1,5 @@
-// Lists of templates over the computing type: what is registered, and at which index of a table.
+// Lists of templates over the computing type: they register formulas, and an entry's position is
+// its index in the tables.
 #pragma once
 #include <type_traits>
 

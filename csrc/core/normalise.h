@@ -1,4 +1,4 @@
-// Which passes a norm over channels or a bias needs, decided here for the CPU and CUDA alike.
+// Decides which passes a norm over channels or a bias needs, for both CPU and CUDA.
 #pragma once
 #include "hd.h"
 

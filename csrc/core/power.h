@@ -1,4 +1,4 @@
-// Powers with a real exponent; those with a whole one are `power` of basic.h.
+// Powers with a real exponent; `power` in basic.h has the integer exponents.
 #pragma once
 #include "exp.h"
 #include "log.h"

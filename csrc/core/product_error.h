@@ -1,4 +1,4 @@
-// What rounding takes from a product or a quotient.
+// The rounding error of a product, or the remainder of a quotient.
 #pragma once
 #include "basic.h"
 

@@ -1,36 +1,36 @@
-// An optimizer with n optional states is one rule, and 2^n kernels follow from it:
+// An optimizer is a rule. A rule with n optional states gives 2^n kernels:
 //
 //   struct Lion : Rule {
-//     name, hyper      of the optimizer; if the last of `hyper` is "step", the driver passes each
-//                      parameter's own step count there, 1 on its first step
+//     name, hyper      the optimizer's name and hyper-parameters; if the last of `hyper` is "step",
+//                      the driver passes each parameter's own step count there, 1 on its first step
 //     operands         params, grads and the required states
 //     optional         the states that the caller may leave out
-//     scalars, starts  the numbers that each parameter carries beside its step count, in double,
-//                      and their values before the first step
-//     static void advance(double* scalars, double… hyper)    takes them to the step in `hyper`
-//     advances_first   whether that comes before the kernel is made, or after the step
-//     norms            the 2-norms of each tensor that Kernel needs, by name
+//     scalars, starts  further numbers of each parameter, in double, and their initial values
+//     static void advance(double* scalars, double… hyper)    moves them to the step in `hyper`
+//     advances_first   true: advance() runs before Kernel is constructed; false: after the step
+//     norms            the names of the 2-norms of each tensor that Kernel needs
 //     factors          none; or the states of rows, of columns and of vectors, see below
 //     template <class T, class... S> struct Kernel   // one S for each optional state: T& or Absent
 //     template <class T, class... S> struct Measure  // of a rule with norms
 //     template <class T> struct Factor               // of a rule with factors
 //   };
 //
-// Kernel's constructor takes `hyper`, then the scalars as `advance` leaves them (or as it finds
-// them, without advances_first), all as doubles; likewise Measure's. Measure runs before Kernel
-// over the same tensors: for each element it returns a value for each norm (Terms), and it may
-// write states. Kernel::take(norms) follows, for each tensor; operands that Kernel has no use for
-// are Unread.
+// The constructors of Kernel and Measure take `hyper`, then the scalars, all as doubles. Measure
+// runs before Kernel over the same tensors. For each element it returns one value per norm (Terms),
+// and it may write states. The driver then passes the norms of each tensor to Kernel::take(norms).
+// An operand that Kernel does not use has the type Unread. Kernel clamps as kernels/gradient.h
+// does: nested math::min and math::max do not vectorise.
 //
-// A rule with factors keeps, of a tensor with two axes or more, a value for each row and one for
-// each column of its matrices, those of the last two axes; of others a value for each element. A
-// pass of its own comes first (core/factors.h): Factor::operator()(held, mean) is the next value,
-// where `mean` is of the gradient's squares along the row or column. Kernel and Measure then have
-// two operands more behind the others, for each element: the row's value over
-// Factor::level(the mean of those of its matrix), and the column's value. Of a tensor without
-// matrices these are the element's own value and 1.
+// A rule with factors treats a tensor of two or more axes as matrices over the last two axes, and
+// keeps one value for each row and one for each column; for any other tensor it keeps one value for
+// each element. A separate pass runs first (core/factors.h): Factor::operator()(held, mean) returns
+// the next value, where `mean` is the mean square of the gradient along the row or column. Kernel
+// and Measure then take two more operands at the end: the row's value divided by Factor::level(mean
+// of the row values of its matrix), and the column's value. For a tensor without matrices they are
+// the element's own value and 1.
 //
-// A functor with see(size, dtype) is shown the elements of each tensor and its parameter's dtype.
+// If a functor has see(size, dtype), the driver calls it for each tensor with its size and its
+// parameter's dtype.
 #pragma once
 #include "core/dtype.h"
 #include "core/signature.h"
@@ -110,7 +110,7 @@ constexpr size_t kNorms<K, std::void_t<decltype(K::norms)>> = K::norms;
 template <class R>
 constexpr size_t kVariants = size_t(1) << R::optional.size;
 
-// The step at which a rule counts is the last of its own hyper-parameters; its scalars follow.
+// A rule's step is the last of its own hyper-parameters; its scalars follow.
 template <class R>
 constexpr bool kCountsSteps = last_is_step(R::hyper);
 template <class R>
@@ -128,8 +128,8 @@ ONEPASS_HD void advance(double* row) {
   if constexpr (kScalars<R> > 0) advance<R>(row, std::make_index_sequence<R::hyper.size>{});
 }
 
-// What the decoupled weight decay of an update multiplies a parameter by, before the rest is
-// subtracted: T kept() const of its Kernel; 1 where there is none.
+// The factor of a decoupled weight decay, by which an update multiplies the parameter before it
+// subtracts the rest: `T kept() const` of its Kernel, else 1.
 template <class K, class = void>
 constexpr bool kDecays = false;
 template <class K>

@@ -1,9 +1,10 @@
 // Cuts the elements of a list of tensors into pieces, which never cross a tensor, and gathers
-// pieces into groups, a thread's unit of work: all of one size, at most about kGroupElements, and
-// an even number of them, so that two threads end together. Sizes alone decide, never the number of
-// threads, so that reductions over groups give the same bits on any machine.
+// pieces into groups, a thread's unit of work. All groups have one size, about kGroupElements or
+// less, and their number is even, so that two threads finish together. Only sizes decide, never the
+// number of threads, so reductions over groups give the same bits on any machine.
 //
-// The caller builds a schedule and keeps it while the sizes stay: a plan does so over many steps.
+// The caller builds a schedule once and keeps it until sizes change; a plan keeps its own for many
+// steps.
 #pragma once
 #include <vector>
 

@@ -1,4 +1,4 @@
-// Reads a functor's operator(): its type tells the operands, which of them are read and written,
+// Reads the type of a functor's operator(): which operands there are, which are read or written,
 // and whether the functor draws random bits. Loops, bindings, error messages and the benchmark's
 // bytes per element follow from it.
 //
@@ -7,8 +7,8 @@
 //   T&               read and written
 //   Written<T>       written only
 //   Keep             not memory: the dropout bit of the element, drawn by the driver
-//   Unread           an operand that this functor leaves alone
-//   Terms            returned: not memory, the driver adds up their squares (tensor_norms)
+//   Unread           an operand that this functor does not touch
+//   Terms            returned, not memory: the driver adds up their squares (tensor_norms)
 #pragma once
 #include <type_traits>
 #include <utility>
@@ -45,7 +45,7 @@ struct Written {
   ONEPASS_HD void operator=(T value) const { to = value; }
 };
 
-// Of an element, what a measuring functor returns: a value for each norm.
+// The values that a Measure functor returns for an element, one for each norm.
 template <class T, size_t N>
 struct Terms {
   static constexpr size_t size = N;

@@ -67,7 +67,7 @@ ONEPASS_HD Angle reduce_angle(double x) {
   return {r, (e - r) + lost, to_bits(shifted)};
 }
 
-// Of an Angle whose tail is 0, for a float result.
+// The sine of an Angle whose tail is 0, for a float result.
 ONEPASS_HD double sin_short(double r) {
   const double z = r * r, s = z * r;
   const double high = -0x1.a00f9e2cae774p-13 + z * 0x1.6cd878c3b46a7p-19;

@@ -1,9 +1,9 @@
-// Sums of squares whose root is right wherever the values are, and their order: every driver that
-// adds up the squares of a tensor gives the same bits.
+// Sums of squares without overflow or underflow, in one fixed order: every driver that adds up the
+// squares of a tensor gives the same bits.
 //
-// The elements of a tensor are taken in blocks of kBlockElements. Within a block, element e is
-// added to column e mod kColumns, and the columns are folded by halves. The blocks of a tensor are
-// added in the same way, a block in an element's place. So sizes alone decide the order.
+// A tensor's elements are taken in blocks of kBlockElements. Within a block, element e is added to
+// column e mod kColumns, and the columns are folded by halves. The sums of the blocks are added in
+// the same way. So only sizes decide the order.
 #pragma once
 #include "core/backend.h"
 #include "core/math.h"

@@ -1,5 +1,5 @@
-// How the stages around an update (kernels/stages.h) stand in a call: behind the operands of a
-// rule, and behind the values of its row.
+// Where a call holds the operands and values of the stages around an update (kernels/stages.h):
+// after the rule's operands, and after the values of its row.
 #pragma once
 
 namespace onepass {

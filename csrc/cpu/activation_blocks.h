@@ -1,5 +1,6 @@
-// Activations as functions of a block, through which a norm or bias runs all but the cheapest. The
-// unit of each formula adds its own, so that a new activation compiles nothing of a norm.
+// Activations as functions over a block. A norm or bias calls them through a table (except ReLU,
+// see composed.h). The unit of each activation adds its own entry, so a new activation does not
+// recompile any norm.
 #pragma once
 #include "core/backend.h"
 #include "core/hd.h"

@@ -1,4 +1,5 @@
-// g, the gradient of the affine part: of a run of elements, and where it is kept.
+// Computes g, the gradient of the affine part, for a run of elements, and decides where it is
+// stored.
 #pragma once
 #include "cpu/normalise_call.h"
 

@@ -1,4 +1,5 @@
-// The steps between the passes: a region's parameters before its sums, and its results after them.
+// Per-channel steps between the passes over a region: parameters before its sums, results after
+// them.
 #pragma once
 #include "cpu/scaled_channels.h"
 

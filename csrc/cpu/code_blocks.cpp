@@ -9,7 +9,7 @@
 ONEPASS_BEGIN
 namespace {
 
-// Of whole blocks. GCC widens and narrows 8 bits through 16 by more instructions than AVX2 needs.
+// Whole blocks by AVX2: GCC widens and narrows 8 bits through 16, which takes more instructions.
 #ifdef __AVX2__
 
 ONEPASS_HD __m256i constant(uint32_t bits) { return _mm256_set1_epi32(int32_t(bits)); }

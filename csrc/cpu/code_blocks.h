@@ -1,5 +1,5 @@
-// Blocks of 8-bit states (core/codes.h) to and from first-level-cache scratch. code_blocks.cpp
-// compiles the loops once for a level, so that no unit of an optimizer does.
+// Converts blocks of 8-bit states (core/codes.h) to and from first-level-cache scratch.
+// code_blocks.cpp compiles the loops once per level, so that the units of optimizers need not.
 #pragma once
 #include "core/codes.h"
 #include "core/hd.h"

@@ -1,5 +1,5 @@
-// Sums in the order of core/squares.h: a block of elements, or any number of values, in kColumns
-// columns that are folded by halves. `add` says how a column takes a value.
+// Sums in the order of core/squares.h: values are added in kColumns columns, which are folded by
+// halves. `add` defines how a column takes a value.
 #pragma once
 #include "core/squares.h"
 

@@ -1,8 +1,8 @@
-// ReLU composed with the affine part of a norm or bias, as a table of functions that run such a
-// leaf over the elements of a run. composed_relu.cpp compiles them, so that an edit of relu.h
-// compiles none of a norm's driver, and a rule's driver none of the activation's leaves.
+// ReLU composed with the affine part of a norm or bias, as a table of functions over a run of
+// elements. composed_relu.cpp compiles them, so that an edit of relu.h does not recompile the
+// norm's driver, nor an edit of the driver ReLU's leaves.
 //
-// Each activation that is composed has a unit of its own, a table, and a constant in Epilogue.
+// Each composed activation has its own unit, table, and constant in Epilogue.
 #pragma once
 #include "cpu/uniform.h"
 #include "kernels/bias.h"

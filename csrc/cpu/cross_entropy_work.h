@@ -89,7 +89,7 @@ struct CrossEntropyWork : RowLoss<T> {
     store_losses(r, 1, &stored);
     return loss;
   }
-  // Of a position whose m leaves the range. Reads the logits, which dlogits may replace.
+  // For a position whose m leaves the range. Reads the logits: dlogits must not yet replace them.
   [[gnu::noinline]] double half_shares(int64_t position, T m, T hot, T picked) const {
     double sum = cross_entropy_formula::half_share(hot, picked, m);
     const int64_t o = position / call.inner, i = position % call.inner;

@@ -1,5 +1,5 @@
-// How the normalise driver cuts a call into regions, rows × units, by size alone (normalise.h says
-// why).
+// Cuts a call of the normalise driver into regions, rows × units, by size alone. normalise.h
+// explains why.
 #pragma once
 #include "core/backend.h"
 #include "cpu/dense.h"

@@ -1,5 +1,5 @@
-// Dense memory as the norm and row drivers use it. fetch() gives a run of an array in the computing
-// type, in place if it is stored so, else converted into scratch; put() is its inverse.
+// Access to dense memory for the norm and row drivers. fetch() returns a run of an array in the
+// computing type: in place if it is stored so, else converted into scratch. put() is its inverse.
 // load_channels() and store_channels() convert channel vectors of any dtype to and from double.
 #pragma once
 #include "core/sizes.h"

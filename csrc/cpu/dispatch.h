@@ -1,5 +1,5 @@
-// Chooses the instruction-set level of the CPU kernels at the first use: the best one of the
-// processor, unless ONEPASS_CPU_LEVEL or set_cpu_level (for tests) choose another.
+// Chooses the instruction-set level of the CPU kernels on first use: the best one that the
+// processor supports, unless ONEPASS_CPU_LEVEL or set_cpu_level (for tests) says otherwise.
 #pragma once
 #include <string>
 #include <vector>

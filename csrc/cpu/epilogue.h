@@ -1,10 +1,9 @@
-// The epilogue of a norm or bias: all that follows its affine part, on a block in cache: y =
-// dropout(activation(z + residual)), and its gradient g = activation'(z + residual)·dropout(dy).
+// The epilogue of a norm or bias: everything after its affine part, on a block in cache. Forward: y
+// = dropout(activation(z + residual)); backward: g = activation'(z + residual)·dropout(dy).
 //
-// ReLU costs nothing next to memory and is composed with the affine part into one leaf
-// (composed.h). Any other activation is a call through a table of block functions, one per
-// activation and computing type. Neither is compiled here: a new or changed activation compiles
-// nothing of a norm.
+// ReLU is composed with the affine part into one leaf (composed.h), where it costs nothing next to
+// memory. Any other activation is called through a table of block functions, one per activation and
+// computing type. So a new or changed activation does not recompile the norms.
 #pragma once
 #include "cpu/activation_blocks.h"
 #include "cpu/blocks.h"

@@ -1,6 +1,6 @@
-// The driver of factors (core/rule.h): one pass over the gradients adds up squares along rows and
-// columns, a second over what they leave takes the states to their next values. A tensor without
-// matrices has its states taken there in the first. core/factors.h says in which order.
+// The driver of factors (core/rule.h). One pass over the gradients adds up squares along rows and
+// columns; a second pass over these sums moves the states to their next values. For a tensor
+// without matrices the first pass already does that. core/factors.h defines the order.
 #pragma once
 #include "core/factors.h"
 #include "cpu/tensor_norms.h"
@@ -192,7 +192,7 @@ struct Work {
       store_block(states, state, first + done, n, held);
     }
   }
-  // Of matrices [first, end).
+  // Finishes matrices [first, end).
   void finish(int64_t first, int64_t end) const {
     move(own.rows, first * cut.height, (end - first) * cut.height,
          sums + cut.row_sum(first * cut.height, 0), cut.strips, cut.strips, 1, double(cut.width));

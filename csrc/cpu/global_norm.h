@@ -1,8 +1,8 @@
-// The reduction driver: the norm of a list of tensors after unscaling, and the first tensor that
-// holds Inf or NaN. Deterministic: size alone cuts the list into at most kRanges ranges, sums run
-// in fixed lanes, and ranges are added in order. A range is summed at once in float; if that
-// overflows or vanishes, again block by block. If even doubles overflow or vanish although every
-// element is finite, the list is measured once more, scaled by a power of two.
+// The driver of the global norm: the norm of a list of tensors after unscaling, and the first
+// tensor that holds Inf or NaN. Deterministic: size alone cuts the list into at most kRanges
+// ranges, each is summed in fixed lanes, and the ranges are added in order. A range is first summed
+// in float; if that overflows or vanishes, again block by block. If even doubles overflow or vanish
+// although every element is finite, the whole list is measured again, scaled by a power of two.
 #pragma once
 #include <math.h>
 

@@ -1,8 +1,8 @@
-// Leaves that add gradient terms to the sums of units, backward: g, or the pair g and g·x̂. Lanes
-// and order are those of moment_sums.h.
+// Backward leaves that add gradient terms to the sums of units: g, or the pair g and g·x̂. They use
+// the lanes and the order of moment_sums.h.
 //
 //   add_term_*      terms
-//   add_dropped_*   pairs whose g comes out of dropout, with 32 keep bits a word
+//   add_dropped_*   pairs whose g comes out of dropout, with 32 keep bits per word
 #pragma once
 #include "cpu/composed.h"
 #include "cpu/epilogue_leaves.h"

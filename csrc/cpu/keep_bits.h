@@ -1,4 +1,4 @@
-// The keep bits of dropout as the passes of a norm meet them: runs of elements at any offset.
+// The keep bits of dropout for the passes of a norm: runs of elements at any offset.
 #pragma once
 #include "cpu/keep_words.h"
 

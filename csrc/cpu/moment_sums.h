@@ -1,8 +1,8 @@
-// Leaves that add moments to the sums of units, forward: d and d² about a shift. They add eight
-// elements in the computing type, then double. Lanes and order are fixed, so that neither the
-// instruction set nor the number of threads shows in the result.
+// Forward leaves that add d and d² (d: distance from a shift) to the sums of units. They add eight
+// elements in the computing type, then add that to a double. Lanes and order are fixed, so neither
+// the instruction set nor the number of threads changes the result.
 //
-//   *_of_columns    a panel of rows: each column has a sum of its own
+//   *_of_columns    a panel of rows: each column has its own sum
 //   *_of_plane      a run of one plane, in kSumLanes lanes
 #pragma once
 #include "cpu/norm_sizes.h"

@@ -1,4 +1,4 @@
-// Sizes that the normalise driver shares with its leaves.
+// Sizes that the normalise driver and its leaves share.
 #pragma once
 #include "core/hd.h"
 

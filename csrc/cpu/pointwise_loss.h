@@ -1,6 +1,6 @@
-// The driver of losses of elements (kernels/loss.h): value, gradient and sum in one pass over
-// memory. Values stay in the first-level cache, block by block, where they are added;
-// core/squares.h says in which order, so that the sum has the same bits on every level, device and
+// The driver of elementwise losses (kernels/loss.h): value, gradient and sum in one pass over
+// memory. The values stay in the first-level cache, where they are added block by block in the
+// order of core/squares.h, so that the sum has the same bits on every level and device and for any
 // number of threads.
 #pragma once
 #include "core/sizes.h"

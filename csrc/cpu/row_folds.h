@@ -1,9 +1,10 @@
-// The folds of which a Work is made (row_walk.h): the maximum m and Σ exp(x − m), which every
-// kernel of softmax's family needs.
+// The CPU's folds over rows of classes (row_walk.h): the maximum m and Σ exp(x − m), which every
+// kernel of softmax's family needs. core/folds.h has the operations; cuda/row_walk.cuh is the
+// counterpart.
 //
 //   *_along    one run of a row, in lanes; returns its fold
-//   *_across   a class of positions side by side, each with a fold of its own
-//   …_of_row, …_of_group   the same over all classes, of an array of any dtype
+//   *_across   one class of positions side by side; each position has its own fold
+//   …_of_row, …_of_group   the same over all classes of an array of any dtype
 #pragma once
 #include "core/folds.h"
 #include "cpu/row_walk.h"
@@ -87,7 +88,7 @@ void exp_across(int64_t n, const T* x, const T* m, T* e, double* sum) {
 
 // ---- over all classes
 
-// Of the row that starts at element `at`; scratch: kBlockElements.
+// The maximum of the row that starts at element `at`; scratch: kBlockElements.
 template <class T>
 T max_of_row(const RowArrays& a, int64_t at, T* scratch) {
   T m = *fetch<T>(a.x, a.dtype, at, 1, scratch);
@@ -97,7 +98,7 @@ T max_of_row(const RowArrays& a, int64_t at, T* scratch) {
   }
   return m;
 }
-// Of n positions side by side; scratch: kPositions.
+// The maxima of n positions side by side; scratch: kPositions.
 template <class T>
 void max_of_group(ClassRows<T> rows, int64_t classes, int64_t n, T* m, T* scratch) {
   const T* x = rows.load(0, n, scratch);

@@ -1,5 +1,5 @@
-// Losses of rows on the row walk: what their Works share, and the driver: the denominator of a
-// mean, the walk, and the loss.
+// The driver of losses over rows, on the row walk, and what their Works share: the denominator of a
+// mean, the walk, the loss.
 #pragma once
 #include "cpu/dense.h"
 #include "cpu/row_walk.h"

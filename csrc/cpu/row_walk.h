@@ -1,10 +1,11 @@
-// The walk over the rows of (outer, classes, inner) that every kernel along the classes shares. A
-// kernel is a Work that says what happens to a row; the walk decides in what form it gets the rows.
+// The walk over the rows of (outer, classes, inner), shared by all kernels along the classes. A
+// kernel is a Work that defines what happens to a row; the walk decides in which form it passes the
+// rows.
 //
 // Long contiguous rows come one by one, with lanes along the classes. Short rows, and rows whose
-// classes lie `inner` apart, come as a group of positions with lanes across the positions. Short
-// rows are transposed into a tile for that. Tasks follow from sizes alone; each leaves one double,
-// which are added in order.
+// classes lie `inner` apart, come as a group of positions with lanes across the positions; short
+// rows are first transposed into a tile. Tasks depend only on sizes. Each task leaves one double,
+// and these are added in order.
 #pragma once
 #include "cpu/dense.h"
 #include "cpu/loops.h"

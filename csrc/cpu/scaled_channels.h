@@ -1,6 +1,6 @@
 // The rare channels whose x or g must be scaled by a power of two (kernels/norm_range.h): their
-// parameters, and their sums taken again. Each channel is treated by itself, so that its
-// neighbours' bits stay.
+// parameters, and their sums, which are computed again. Each channel is handled separately, so its
+// neighbours keep their bits.
 #pragma once
 #include "cpu/sum_pass.h"
 #include "kernels/moments_range.h"
@@ -71,7 +71,7 @@ struct ScaledChannels {
     spread(call.cut, n, by, p.g_scale);
   }
 
-  // Replaces the moments of the channels whose sums are of no use.
+  // Replaces the moments of channels whose sums overflowed or vanished.
   [[gnu::noinline]] void moments(const Region& r, const double* s, const double* q, const T* first,
                                  Parameters<T> p, SavedRows<R, T> saved, double* mean,
                                  double* unbiased) const {

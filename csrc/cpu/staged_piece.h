@@ -1,5 +1,5 @@
-// A piece of an update with stages around it (kernels/stages.h): block by block in the first-level
-// cache, the stages before the update, the update, those after it.
+// Runs one piece of an update with stages around it (kernels/stages.h). For each block, in the
+// first-level cache: the stages before the update, the update, the stages after it.
 #pragma once
 #include "cpu/stages.h"
 #include "cpu/stored_states.h"

@@ -1,5 +1,5 @@
-// The stages around an update (kernels/stages.h) over a block of elements in the first-level cache.
-// stages.cpp compiles their loops once for a level, so that no unit of an optimizer does.
+// The stages around an update (kernels/stages.h), over a block of elements in the first-level
+// cache. stages.cpp compiles their loops once per level, so that the units of optimizers need not.
 #pragma once
 #include "cpu/blocks.h"
 #include "kernels/gradient.h"

@@ -1,6 +1,6 @@
-// An update whose states are stored in fewer bits than it computes with. Those of bfloat16 are
-// converted in the registers of its leaf loop; those of 8 bits block by block (core/codes.h), since
-// the scale of a block follows from all its elements.
+// An update whose states are stored in fewer bits than it computes with. bfloat16 states are
+// converted in the registers of the leaf loop; 8-bit states block by block (core/codes.h), because
+// all elements of a block share its scale.
 #pragma once
 #include "cpu/code_blocks.h"
 #include "cpu/loops.h"
@@ -9,7 +9,7 @@
 ONEPASS_BEGIN
 namespace {
 
-// What the update sees of an element of an operand, and how that is stored.
+// How an update sees an element of an operand, and how it is stored.
 template <class T>
 struct InPlace {
   T& value;

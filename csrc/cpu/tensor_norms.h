@@ -1,7 +1,7 @@
-// The driver of norms for each tensor: runs a measuring functor (core/rule.h) over a list of
-// tensors in one pass over memory, and leaves the 2-norms of its terms in Elementwise::norms. The
-// functor may write operands, as an update does. Its terms stay in the first-level cache, block by
-// block, where their squares are added; core/squares.h says in which order.
+// The driver of norms for each tensor: runs a Measure functor (core/rule.h) over a list of tensors
+// in one pass over memory and leaves the 2-norms of its terms in Elementwise::norms. The functor
+// may write operands, as an update does. The terms stay in the first-level cache, where their
+// squares are added block by block in the order of core/squares.h.
 #pragma once
 #include "core/sizes.h"
 #include "core/squares.h"

@@ -1,4 +1,4 @@
-// An operand of a leaf that is one value for the whole run.
+// A leaf's operand with one value for the whole run.
 #pragma once
 #include "core/hd.h"
 

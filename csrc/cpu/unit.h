@@ -1,6 +1,5 @@
-// A unit of the CPU backend (dropout.cpp, losses.cpp, the unit of each formula) hands over what it
-// compiled for its instruction-set level by one exported function, which fills its part of the
-// table.
+// How a unit of the CPU backend (dropout.cpp, losses.cpp, the unit of each formula) hands over its
+// functions: it exports one function per level, which fills the unit's part of that level's table.
 #pragma once
 #include "core/backend.h"
 #include "core/hd.h"

@@ -1,5 +1,5 @@
-// The Wasserstein distance of histograms on the row walk: forwards for the distance, and backwards
-// for the gradient, whose place holds the signs until then.
+// The Wasserstein distance of histograms, on the row walk: forwards for the distance, then
+// backwards for the gradient. Until then the gradient's memory holds the signs.
 #pragma once
 #include "cpu/row_loss.h"
 #include "kernels/wasserstein.h"

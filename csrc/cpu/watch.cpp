@@ -1,4 +1,4 @@
-// What a step does to each tensor.
+// The passes of diagnostics (kernels/watch.h).
 #include "kernels/watch.h"
 #include "cpu/tensor_norms.h"
 #include "cpu/unit.h"

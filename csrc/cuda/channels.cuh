@@ -1,5 +1,5 @@
 // Shares the elements of a group of channels among the threads of a block, as planes (one channel
-// each) or columns (paths.h), and folds their sums.
+// each) or columns (channel_path.h), and folds their sums.
 #pragma once
 #include "cuda/channel_path.h"
 #include "cuda/folds.cuh"
@@ -13,8 +13,8 @@ namespace normalise {
 struct Walk {
   int64_t left, at;
   int64_t step;  // elements to the next unit
-  // Of planes, in units: the place in the plane, what a step adds to it, the plane's length; and
-  // the elements from the end of a plane to the start of the channel's next one.
+  // For planes: the position in the plane, the step and the plane's length, all in units; and the
+  // number of elements from the end of a plane to the channel's next plane.
   int64_t rest, rest_step, length, gap;
 
   ONEPASS_DEVICE void next() {
@@ -57,7 +57,7 @@ struct Share {
     }
   }
   ONEPASS_DEVICE int64_t columns() const { return channels * inner; }
-  // Of element i of the thread's units; planes have one for all.
+  // The channel of element i of the thread's units; for planes it is the same for all.
   ONEPASS_DEVICE int64_t channel(int i) const {
     if constexpr (kColumns) return inner == 1 ? start + i : (start + i) / inner;
     return start;

@@ -77,7 +77,7 @@ ONEPASS_DEVICE void encode_block(const float* states, uint32_t salt, int n, uint
   }
 }
 
-// Of all states of an entry, the operands from kFirst on: into shared memory, or back.
+// Moves all states of an entry (the operands from kFirst on) into shared memory, or back.
 enum class Way { decode, encode };
 template <Way kWay, int kFirst, int kStates, int kArity>
 ONEPASS_DEVICE void move_block(const TileWalk<kArity>& walk, const StepStream& random,

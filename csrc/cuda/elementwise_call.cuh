@@ -1,5 +1,5 @@
-// A launch of the elementwise driver (loops.cuh): its arguments, and what a thread makes of them
-// first: the riders of the step, and the rows of hyper-parameters at the step of each tensor.
+// A launch of the elementwise driver (loops.cuh): its arguments, and what each thread first derives
+// from them: the gradient's change and the row of hyper-parameters at the tensor's step.
 #pragma once
 #include "core/rule.h"
 #include "cuda/table.cuh"

@@ -15,7 +15,7 @@ constexpr int kTileColumns = int(kStrip) / kWarpSize;  // of a lane
 constexpr int64_t kVectorElements = 4 * kThreads;      // of a block
 constexpr int kArity = 2;                              // of an entry: parameter, gradient
 
-// Of a tensor, beside its Entry.
+// What a tensor needs beside its Entry.
 struct Matrices {
   int64_t first_tile, first_job, first_sum;
   int64_t size, height, width;
@@ -23,7 +23,7 @@ struct Matrices {
   char* levelled;
 
   ONEPASS_HD FactorCut cut() const { return FactorCut(size, height, width); }
-  // Of a matrix: one for its rows, and one for each kThreads columns.
+  // One job for the rows of a matrix, and one for each kThreads columns.
   ONEPASS_HD int64_t jobs_of_matrix() const { return 1 + ceil_div(width, kThreads); }
 };
 

@@ -1,5 +1,5 @@
-// One thread turns the sums of a norm's channel into the rows that are saved, the running
-// statistics, the gradients of weight and bias, and the parameters of the pass that applies them.
+// Finishes a channel of a norm: one thread turns its sums into the saved rows, the running
+// statistics, the gradients of weight and bias, and the parameters of the apply pass.
 #pragma once
 #include "cuda/epilogue.cuh"
 #include "kernels/moments_range.h"

@@ -1,7 +1,8 @@
-// Included first by units that take subnormal float32 values for zero, as the CPU's optimizers,
-// norms and losses do. cmake/cuda.cmake compiles them with --ftz=true, which nvcc knows for whole
-// units only; the simulator runs them under FlushDenormals. Subnormal float64 values stay on a GPU.
-// An activation behind a batch norm flushes too, unlike the CPU's; no normal result shows it.
+// Units that flush subnormal float32 values to zero, like the CPU's optimizers, norms and losses,
+// include this file first. cmake/cuda.cmake compiles them with --ftz=true, which nvcc accepts only
+// for whole units; the simulator runs them under FlushDenormals. A GPU does not flush subnormal
+// float64 values. Unlike on the CPU, an activation after a batch norm flushes too; this never
+// changes a normal result.
 #pragma once
 #define ONEPASS_ISA cuda_flushed
 #define ONEPASS_FLUSHED

@@ -1,5 +1,6 @@
-// Sums, maxima and minima over the threads of a warp or block, in an order that depends only on the
-// number of threads, and the ticket that tells a block that it is the last one.
+// Folds values over the threads of a warp or block with the operations of core/folds.h, in an order
+// that depends only on the number of threads; and is_last_block(), which tells one block that all
+// others are done.
 #pragma once
 #include "core/folds.h"
 #include "cuda/memory.cuh"

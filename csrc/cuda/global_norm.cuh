@@ -17,7 +17,7 @@ constexpr int64_t kNone = int64_t(1) << 62;
 struct NormPartial {
   double sum, clamped;
   int64_t first_nonfinite;  // kNone: none
-  // Of squares of float64 values · kDown and · kUp.
+  // The sums of the squares of float64 values times kDown, and times kUp.
   double large = 0, clamped_large = 0, small = 0, clamped_small = 0;
 };
 

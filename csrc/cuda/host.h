@@ -1,5 +1,5 @@
-// Host state of all units: the first error of a thread, the current device, and the word in which a
-// kernel reports to the host.
+// Host state that all units share: the first error of each thread, the current device, and the word
+// in which kernels report errors to the host.
 #pragma once
 #include <cstdint>
 

@@ -1,6 +1,6 @@
-// Starts kernels, with kThreads threads a block unless they say otherwise and no dynamic shared
-// memory, and keeps errors for Backend::last_error. Nothing here waits for the device, allocates on
-// it, or clears an error of another library.
+// Launches kernels and keeps their errors for Backend::last_error. The default is kThreads threads
+// per block and no dynamic shared memory. Nothing here waits for the device, allocates on it, or
+// clears an error of another library.
 #pragma once
 #include "core/dtype.h"
 #include "core/hd.h"

@@ -51,7 +51,7 @@ ONEPASS_DEVICE const StageTensor<T>* address_of(const StageTensor<T>& stages) {
 }
 ONEPASS_DEVICE std::nullptr_t address_of(std::nullptr_t) { return nullptr; }
 
-// Of this warp, for the states of a tile; null in a kernel that never has codes.
+// This warp's shared memory for the states of a tile; null in kernels without codes.
 template <class R>
 ONEPASS_DEVICE float* block_of_warp() {
   if constexpr (R::kMayBeCoded) {

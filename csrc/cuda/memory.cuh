@@ -111,7 +111,7 @@ ONEPASS_DEVICE void store_element(Memory m, int64_t at, T value) {
         m.dtype == DType::f16 ? half_of(value).bits : bfloat16_of(value).bits;
   }
 }
-// Of any dtype, for what is one value a channel.
+// A value per channel, of any dtype.
 ONEPASS_DEVICE double load_wide(Memory m, int64_t at, double otherwise) {
   if (!m.data) return otherwise;
   return m.dtype == DType::f64 ? load_element<double>(m, at) : double(load_element<float>(m, at));

@@ -1,6 +1,6 @@
-// nll_loss and wasserstein_1d: loss and gradient in one launch, behind the helpers of cross
-// entropy. A thread takes an element of nll_loss, whose gradient is zero but at the labels, and a
-// row of wasserstein_1d.
+// nll_loss and wasserstein_1d: loss and gradient in one launch, after the helper kernels of cross
+// entropy. A thread of nll_loss handles one element of the gradient (zero except at the label), a
+// thread of wasserstein_1d one row.
 #pragma once
 #include "cuda/cross_entropy.cuh"
 #include "kernels/nll_loss.h"

@@ -1,5 +1,5 @@
-// How the threads that share a row of classes walk over it and fold what they found. Kernels along
-// the classes (cross_entropy.cuh) are written on it.
+// How the threads that share a row of classes walk over it and fold their results. The kernels
+// along the classes (such as cross_entropy.cuh) build on it.
 #pragma once
 #include "cuda/folds.cuh"
 

@@ -1,5 +1,5 @@
-// The stages around an update (kernels/stages.h) in registers: those of one element, with the
-// random bits that they take.
+// The stages around an update (kernels/stages.h) in registers, for one element, with the random
+// bits that they use.
 #pragma once
 #include "cuda/table.cuh"
 #include "kernels/gradient.h"
@@ -29,7 +29,7 @@ class StepWords {
 
 constexpr int kMostStates = 3;  // of an update
 
-// Of a tensor.
+// The stages of one tensor.
 template <class T>
 struct StageTensor {
   Stages<T> stages;
@@ -40,7 +40,7 @@ struct StageTensor {
   uint32_t salts[kMostStates];
 };
 
-// Of both uses, for neighbouring elements.
+// The random words of both uses, for neighbouring elements.
 struct StageWords {
   StepWords noise, rounding;
 };
@@ -51,7 +51,7 @@ ONEPASS_DEVICE StageWords words_of(const StageTensor<T>* tensor) {
 }
 ONEPASS_DEVICE NoWords words_of(std::nullptr_t) { return {}; }
 
-// Of an element, from before the update to after it.
+// The stages of one element, from before the update to after it.
 template <class T>
 class StageElement {
  public:

@@ -285,7 +285,7 @@ class TableBuilder {
     const int width = narrow ? 8 : kUnit<T>;
     e->path = narrow ? Path::narrow_units : Path::units;
     for (int o = 0; o < kArity; ++o) {
-      // Of a stage that the tensor does without, or codes, which decode_block reads.
+      // Null: a stage's operand that this tensor lacks. Codes are read by decode_block.
       if (!e->data[o] || is_coded(e->dtype(o))) continue;
       const int64_t size = size_of(e->dtype(o));
       const auto beyond =

@@ -1,5 +1,6 @@
-// A unit of the CUDA backend (dropout.cu, losses.cu, the unit of each formula) hands over what it
-// compiled by one function, which fills its part of the table: add_losses(), add_activation_relu().
+// How a unit of the CUDA backend (dropout.cu, losses.cu, the unit of each formula) hands over its
+// functions: one function, such as add_losses() or add_activation_relu(), fills the unit's part of
+// the table.
 #pragma once
 #include "core/backend.h"
 

@@ -10,7 +10,7 @@
 ONEPASS_BEGIN
 namespace {
 
-// Of updates; other elementwise calls need none.
+// The table of an update; other elementwise calls need none.
 int64_t table_bytes(const Elementwise& call) {
   constexpr int kOperands = int(most_operands(Updates{})) + kStageOperands;
   constexpr int64_t kRowBytes = int64_t((longest_row(Updates{}) + kStageValues) * sizeof(double));

@@ -1,7 +1,8 @@
-// THE registration of activations: one exists when its name is in this list. Its position is its
-// index in the tables of core/backend.h.
+// The list that registers activations: to add one, add its name here. Its position is its index in
+// the tables of core/backend.h.
 //
-// A unit of one formula (cpu/formula.cpp.in) includes that alone and knows the others by name.
+// The unit of one formula (cpu/formula.cpp.in) includes only that formula's header; here it needs
+// just the names of the others.
 #pragma once
 #include "core/backend.h"
 #include "core/list.h"

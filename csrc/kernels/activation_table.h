@@ -1,6 +1,5 @@
-// Fills Backend::activation, ::activation_backward and ::activation_backward_y with what a
-// backend's driver makes of the activations whose headers are included. Included behind that
-// driver: elementwise.
+// Fills Backend::activation, ::activation_backward and ::activation_backward_y for the activations
+// whose headers are included. Include the backend's driver, which defines elementwise(), first.
 #pragma once
 #include "kernels/activation.h"
 #include "kernels/activation_list.h"

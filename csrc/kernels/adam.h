@@ -1,4 +1,4 @@
-// Adam and AdamW, which differ in their weight decay alone: adam_rule.h.
+// Adam and AdamW: adam_rule.h has the formula; they differ only in weight decay.
 #pragma once
 #include "kernels/adam_rule.h"
 

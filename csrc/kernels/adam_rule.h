@@ -1,12 +1,12 @@
-// The formula of Adam and AdamW (adam.h), which Muon (muon.h) has too.
+// The formula that Adam, AdamW (adam.h) and Muon (muon.h) share.
 // adam:  g += weight_decay·p, then the Adam update;  adamw: p *= 1 - lr·weight_decay first.
 //   m += (1 - β1)·(g - m);  v = β2·v + (1 - β2)·g²
 //   p -= lr/(1 - β1^t) · m / (√v/√(1 - β2^t) + eps)
-// Without bias_correction both 1 - β^t are 1. Elsewhere eps stands beside √v (eps_hat), decay is
-// not scaled by lr (decay_by_lr = 0) or comes after the update (decay_last).
-// With the running maximum of v (amsgrad; uncorrected, as PyTorch keeps it) it stands in v's place.
-// Kingma & Ba, Adam, 2014; Loshchilov & Hutter, Decoupled Weight Decay Regularization, 2017;
-// Reddi et al., On the Convergence of Adam and Beyond, 2018.
+// Without bias_correction both 1 - β^t are 1. In other libraries eps is added to √v (eps_hat),
+// decay is not scaled by lr (decay_by_lr = 0) or comes after the update (decay_last). With amsgrad
+// the running maximum of v replaces v; it is uncorrected, as in PyTorch.
+// Kingma & Ba, Adam, 2014; Loshchilov & Hutter, Decoupled Weight Decay Regularization, 2017; Reddi
+// et al., On the Convergence of Adam and Beyond, 2018.
 #pragma once
 #include "core/math.h"
 #include "core/rule.h"

@@ -1,7 +1,8 @@
-// An optimizer step changes a gradient before the update sees it:
+// The change of a gradient before an optimizer's update reads it:
 //   g ← clamp(g · unscale, ±max_value) · coefficient · rest
 // unscale = 1/grad_scale; coefficient · rest = min(1, max_norm/(norm + 1e-6)), negative to
 // maximize. NaN stays NaN.
+// Updates clamp as clamp_gradient() does: nested math::min and math::max stop the vectoriser.
 #pragma once
 #include "core/math.h"
 #include "core/signature.h"

@@ -1,9 +1,9 @@
-// A loss of elements: a struct template over the computing type with `name`, `hyper` (its options),
-// and operator()(x, t), which gives the loss of one element, x being of the input and t of the
-// target, and its derivative by x. Each option has its range in `ranges`. Some also have
+// A loss of elements is a struct template over the computing type with `name`, `hyper` (its
+// options), `ranges` (one for each option) and operator()(x, t), which returns the loss of one
+// element with input x and target t, and its derivative by x. It may also have
 //
-//   pos_weight     operator()(x, t, w) takes an element of a pos_weight, which broadcasts to the
-//                  input; w = 1 where the caller gives none
+//   pos_weight     operator()(x, t, w) also takes an element of pos_weight, which broadcasts to the
+//                  input; w = 1 without one
 //   probabilities  input and target lie from 0 to 1
 //   batch_mean     the reduction "batchmean" exists, which divides the sum by the number of samples
 //
@@ -20,7 +20,7 @@ struct LossTerm {
   T loss, gradient;
 };
 
-// Of an option. A flag arrives as 0 or 1.
+// The range of an option. A flag arrives as 0 or 1.
 enum class OptionRange { from_zero, above_zero, flag };
 
 template <class L, class = void>

@@ -1,5 +1,5 @@
-// THE registration of losses of elements: one exists when its name is in this list. Its position is
-// its index in Backend::pointwise_loss.
+// The list that registers losses of elements: to add one, add its name here. Its position is its
+// index in Backend::pointwise_loss.
 #pragma once
 #include "core/list.h"
 #include "kernels/bce_loss.h"

@@ -1,5 +1,5 @@
-// Fills Backend::pointwise_loss with what a backend's driver makes of the losses. Included behind
-// that driver: pointwise_loss.
+// Fills Backend::pointwise_loss for every loss. Include the backend's driver, which defines
+// pointwise_loss(), first.
 #pragma once
 #include "kernels/loss_list.h"
 

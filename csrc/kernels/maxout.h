@@ -6,7 +6,7 @@
 
 ONEPASS_BEGIN
 
-// Of the pieces until now: the largest, and which it is.
+// The largest piece so far, and its index.
 template <class T>
 struct MaxoutPick {
   T most;

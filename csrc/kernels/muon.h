@@ -1,5 +1,6 @@
-// muon:  adamw; but of a matrix the direction that the optimizer then orthogonalises, in v's place:
-//   m += (1 - β1)·(g - m);  v = m + look·(g - m);  p waits
+// muon: adamw for all parameters but matrices. For a matrix v holds the direction that the
+// optimizer then orthogonalises:
+//   m += (1 - β1)·(g - m);  v = m + look·(g - m);  p is unchanged
 // look is 1 - β1 with Nesterov's momentum, else 0. Jordan et al., Muon, 2024.
 #pragma once
 #include "kernels/adam_rule.h"

@@ -1,12 +1,12 @@
-// Where the formulas of a norm leave the range of T although inputs and results are finite, and the
-// powers of two by which a channel's x and g are multiplied there. A power of two moves exponents
-// only: no bit of a result changes that does not underflow.
+// A norm's formulas can overflow or underflow in T although inputs and results are finite. For such
+// channels the drivers multiply x and g by the powers of two below. Powers of two change only
+// exponents, so every bit of a result stays, unless it underflows.
 //
 //   x̂ = (x·d - mean·d)·(rstd/d)                      d = kDown
 //   dx = [(scale/d)·(g·e - level·e - …)]·(d/e)       e = kGradientDown
 //
-// The drivers do this for channels that leave_range() or whose sums are beyond kMostSum. All
-// others, and all calls in practice, are untouched.
+// The drivers scale a channel only if leaves_range() is true or its sums exceed kMostSum. Ordinary
+// data never does that.
 #pragma once
 #include "core/basic.h"
 

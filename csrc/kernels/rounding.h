@@ -1,6 +1,6 @@
-// A float32 value as a 16-bit parameter holds it: rounded to the nearest, or at random to one of
-// its two neighbours, so that it is right on average and small updates move the parameter too.
-// States of bfloat16 are rounded likewise.
+// Rounds a float32 value to a 16-bit parameter or bfloat16 state: to nearest, or at random to one
+// of its two neighbours. Random rounding is right on average, so small updates move the parameter
+// too.
 // Gupta et al., Deep Learning with Limited Numerical Precision, 2015.
 #pragma once
 #include "core/dtype.h"

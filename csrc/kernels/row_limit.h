@@ -1,4 +1,4 @@
-// A limit to the norm of a row of weights, those of one output: a longer row is scaled back to it.
+// Scales a row of weights (those of one output) back to a largest norm:
 //   w ← w·min(1, max_norm/‖w‖)
 // Srebro & Shraibman, Rank, Trace-Norm and Max-Norm, 2005; Hinton et al., Improving neural networks
 // by preventing co-adaptation of feature detectors, 2012.

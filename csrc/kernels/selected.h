@@ -1,4 +1,5 @@
-// A gradient that a comparison selects.
+// For activations that select their gradient instead of multiplying by the slope, so that Inf never
+// meets 0.
 #pragma once
 #include "core/hd.h"
 

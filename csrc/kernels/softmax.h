@@ -2,8 +2,8 @@
 // log_softmax: y = (x − m) − log Σe; dx = dy − exp(y)·Σ dy.
 // Bridle, Probabilistic Interpretation of Feedforward Classification Network Outputs, 1990.
 //
-// Of a row `of_sum` keeps what every element needs of Σe; `share` is what backward adds up. A row
-// of -Inf alone is NaN, since m − m is.
+// `of_sum` turns a row's Σe into the factor or offset of its elements; backward adds up `share`. A
+// row of only -Inf is NaN, because m − m is.
 #pragma once
 #include "core/math.h"
 

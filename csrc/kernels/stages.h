@@ -1,8 +1,9 @@
-// What rides along an update beside the gradient's rider (gradient.h), element by element:
+// The stages that run around an update, one element at a time, after the gradient's change
+// (gradient.h):
 //   noise on the prepared gradient → the update → cautious → soft threshold → rounding → average
-// A backend runs each stage where it has the element: the CPU over a block in the first-level
-// cache, CUDA in registers. A master copy of a 16-bit parameter takes the parameter's place in all
-// of them but the rounding, which makes the parameter; the average is that of the master copy.
+// Each backend runs them where it holds the element: the CPU over a block in the first-level cache,
+// CUDA in registers. If a 16-bit parameter has a master copy, the stages work on that; rounding
+// then writes the parameter, and the average is that of the master copy.
 #pragma once
 #include "core/backend.h"
 #include "core/rule.h"

@@ -1,7 +1,8 @@
-// THE registration of optimizers: one exists when its rule is in this list. Its position is its
-// index in Backend::update.
+// The list that registers optimizers: to add one, add its rule here. Its position is its index in
+// Backend::update.
 //
-// A unit of one formula (cpu/formula.cpp.in) includes that alone and knows the others by name.
+// The unit of one formula (cpu/formula.cpp.in) includes only that formula's header; here it needs
+// just the names of the others.
 #pragma once
 #include "core/list.h"
 #include "core/rule.h"

@@ -1,5 +1,5 @@
-// Fills Backend::update, ::measure and ::factor with what a backend's drivers make of the rules.
-// Included behind those drivers: elementwise, tensor_norms::measure and factors::factor.
+// Fills Backend::update, ::measure and ::factor for every rule whose header is included. Include
+// the backend's drivers first: elementwise(), tensor_norms::measure() and factors::factor().
 #pragma once
 #include "core/backend.h"
 #include "kernels/update_list.h"

@@ -1,5 +1,5 @@
-// What a step does to each tensor, as norms: of the parameter and of the gradient before it, which
-// keeps a copy, and of the parameter's change after it.
+// The norms of each tensor that diagnostics=True reports: of the parameter and gradient before a
+// step (this pass also copies the parameter), and of the parameter's change after it.
 #pragma once
 #include "core/rule.h"
 

@@ -1,6 +1,5 @@
-// A weight decay that is added to what an update goes along: d + decay·p. Where there is none
-// nothing is added: 0·p would make an infinite parameter NaN, such as the -Inf that forbids a
-// transition or masks a logit.
+// Adds a weight decay to the direction of an update: d + decay·p. Without a decay nothing is added,
+// because 0·p would be NaN for an infinite parameter, such as the -Inf that masks a logit.
 #pragma once
 #include "core/hd.h"
 

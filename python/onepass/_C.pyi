@@ -353,7 +353,7 @@ STAGES: tuple[str, ...]
 
 # Rows of hyper-parameters, which a plan takes as `hyper`. It knows the values
 # of `keys` in the groups, their lists "params" and what is in them. `follow` says whether all are
-# still the same objects; if not, this one is of no more use. A new float >= 0 of the key `rate`
+# still the same objects; if not, discard this one. A new float >= 0 of the key `rate`
 # becomes the first value of the group's row.
 @final
 class GroupRows(Sequence[tuple[float, ...]]):

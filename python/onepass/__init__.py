@@ -6,7 +6,7 @@ array([0., 2.], dtype=float32)
 
 Submodules are imported when they are first used: ``ops`` (functions on arrays), ``optim``, ``nn``,
 ``data``, ``train``, ``runs``, ``config``, and, where PyTorch is installed, ``torch``. ``load_run``
-opens what ``onepass train`` has left.
+opens a run that ``onepass train`` has saved.
 """
 
 from __future__ import annotations

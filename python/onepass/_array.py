@@ -1,4 +1,4 @@
-"""Arrays of NumPy, CuPy and PyTorch behind one set of functions; no other file tells them apart.
+"""One set of functions over arrays of NumPy, CuPy and PyTorch; no other file tells them apart.
 
 The module of an array's type says which library made it. Only libraries that the program has
 imported are used, except that moving an array to CUDA imports CuPy. csrc/bind calls some of these

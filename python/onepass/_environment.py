@@ -1,7 +1,4 @@
-"""The environment variables that onepass reads, and a warning where one says what cannot be.
-
-A value that is not understood counts as if the variable were not set.
-"""
+"""The environment variables that onepass reads. An invalid value is ignored, with a warning."""
 
 from __future__ import annotations
 
@@ -12,14 +9,14 @@ from collections.abc import Mapping
 from onepass import _C
 
 BLAS_THREADS = "ONEPASS_BLAS_THREADS"
-# What each may be. Numbers of threads are seen to where they are read, in csrc/cpu/parallel.cpp.
+# The values of each variable. csrc/cpu/parallel.cpp checks the number of threads when it reads it.
 VALUES: dict[str, tuple[str, ...] | None] = {
     "ONEPASS_NUM_THREADS": None,
     "ONEPASS_CPU_LEVEL": (*_C.cpu_levels(),),
     BLAS_THREADS: ("keep",),
     "ONEPASS_CUDA_CHECK": ("0", "1"),
 }
-# Those of the build and of the tests, which other programs read.
+# Variables of the build and of the tests, which other programs read.
 OTHERS = ("ONEPASS_CUDA", "ONEPASS_WERROR", "ONEPASS_WRITE_BUDGET")
 OTHER_PREFIX = "ONEPASS_TEST_"
 

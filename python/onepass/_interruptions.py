@@ -1,4 +1,4 @@
-"""Work that neither Ctrl-C nor what the handler of another signal raises may leave half done."""
+"""Work that Ctrl-C, or an exception from another signal handler, must not leave half done."""
 
 from __future__ import annotations
 

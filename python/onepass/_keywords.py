@@ -1,4 +1,8 @@
-"""Errors that name the nearest valid spelling, and what a call lacks."""
+"""A decorator that makes unknown, missing or surplus arguments clear TypeErrors.
+
+For functions and constructors with a Python signature. `_suggest.py` finds the nearest keyword;
+`_nearest.py` serves the options of optimizers, which no signature lists.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
 """The kind of an array: its library, dtype and shape, checked before a kernel sees it.
 
-The kernels check what reaches them; these functions are for arrays that do not: a module's input
-that no kernel reads as it is, or an array that a parameter keeps.
+For arrays that no kernel checks, such as a parameter's, or an input that a module changes first.
 """
 
 from __future__ import annotations

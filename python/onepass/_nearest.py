@@ -1,10 +1,13 @@
-"""Slips of the pen in names of options."""
+"""The option of an optimizer that a misspelt name stands for, or what other libraries call it.
+
+Stricter than `_suggest.py`: an optimizer also takes options that it does not know.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-# What other libraries call an option.
+# Names of options in other libraries.
 _ELSEWHERE = {
     "learning_rate": "lr",
     "wd": "weight_decay",

@@ -1,4 +1,4 @@
-"""One thread at a time, and an error for the others."""
+"""A section for one thread at a time; any other thread gets an error."""
 
 from __future__ import annotations
 

@@ -74,7 +74,7 @@ class Parameter:
 
     grad: Array | None
     _spare: Array | None = None  # memory of a gradient that was zeroed
-    # Of the last swap of its values for others: its number, its thread, and whether it lasts.
+    # The last swap of its values for others: its number, its thread, and whether it lasts.
     _swap: tuple[int, int, bool] = (0, 0, False)
     _renewed: int = 0  # renewals.count of the last time that it got other values
     _writer: int = 0  # the thread that added to the gradient last

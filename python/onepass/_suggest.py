@@ -1,4 +1,4 @@
-"""The nearest valid spelling, for messages."""
+"""``"; did you mean 'x'?"`` for any message: the known word that looks most like a given one."""
 
 from __future__ import annotations
 

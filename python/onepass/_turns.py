@@ -1,8 +1,8 @@
-"""Two threads that train one Parameter at once get an error, in loops of their own too.
+"""Raises an error if two threads train one Parameter at once, even in their own loops.
 
-A step must not meet another thread's step or half-done backward. And a thread whose backward
-another one has stepped with, or zeroed, in part must not step with the rest. A thread may step with
-what others have computed and no longer touch.
+A step must not overlap another thread's step or backward. If another thread has already stepped
+with, or zeroed, some of a thread's gradients, that thread must not step with the rest. A thread
+may step with gradients that other threads have finished.
 """
 
 from __future__ import annotations

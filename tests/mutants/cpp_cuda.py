@@ -170,8 +170,8 @@ CUDA = [
     Mutant(
         "CUDA: a long row's later units are left out",
         "csrc/cuda/softmax_row.cuh",
-        "for (int64_t u = lane; u < units; u += kTogether * kGroup) {",
-        "for (int64_t u = lane; u < units && u < 4 * kGroup; u += kTogether * kGroup) {",
+        "u < units; u += kTogether * kGroup) {\n      Raw raw[",
+        "u < units && u < 4 * kGroup; u += kTogether * kGroup) {\n      Raw raw[",
         ("tests/test_cuda_backend.py::test_labelled_rows_of_every_length",),
     ),
 ]  # fmt: skip

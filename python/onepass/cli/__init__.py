@@ -1,7 +1,7 @@
 """The command line: ``onepass train``, ``predict``, ``evaluate``, ``bench``, ``info``.
 
-Wrong use is one line on standard error and exit status 2; a run that fails, 1; Ctrl-C, 130; an
-output whose reader has gone, 141.
+Exit status: 2 for wrong use, with one line on standard error; 1 for a run that fails; 130 for
+Ctrl-C; 141 if the reader of the output has gone.
 """
 
 from __future__ import annotations

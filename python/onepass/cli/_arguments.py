@@ -1,4 +1,4 @@
-"""Types of options: a value, or one line that names the option and what it expects."""
+"""Parsers of option values; an error is one line with the option and the expected value."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``onepass bench``: bench/run.py of the source tree; the package does not contain it."""
+"""``onepass bench``: runs bench/run.py of the source tree, which the package does not contain."""
 
 from __future__ import annotations
 

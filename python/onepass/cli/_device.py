@@ -1,4 +1,4 @@
-"""The device that an option names."""
+"""The ``--device`` option."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ import onepass
 from onepass.cli._arguments import Arguments
 from onepass.cli._output import fail
 
-# What onepass uses where it is installed, and for what.
+# Optional packages, and what onepass uses them for.
 LIBRARIES = {
     "numpy": "arrays",
     "cupy": "arrays on CUDA: --device cuda, Module.to",

@@ -1,4 +1,4 @@
-"""One command: its options, its exit status, its errors as one line."""
+"""Runs one command: parses its options, prints errors as one line, sets the exit status."""
 
 from __future__ import annotations
 

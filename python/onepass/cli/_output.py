@@ -1,4 +1,4 @@
-"""What the command line prints."""
+"""Printing, for all commands."""
 
 from __future__ import annotations
 

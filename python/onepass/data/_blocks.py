@@ -1,6 +1,6 @@
-"""A part of a text as columns: by pandas where it reads as NumPy does, which is quicker, or NumPy.
+"""Parses a part of a text into columns: by pandas if it agrees with NumPy (faster), else by NumPy.
 
-Both take plain numbers and words without quotes, and refuse a part that holds anything else.
+Both accept plain numbers and words without quotes, and refuse a part with anything else.
 """
 
 from __future__ import annotations

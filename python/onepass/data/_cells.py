@@ -1,5 +1,4 @@
-"""What a cell says: a number in one of the ways people write numbers, a truth value, a date, or
-nothing."""
+"""Parses one cell: a number in any usual notation, a truth value, a date, or nothing."""
 
 from __future__ import annotations
 

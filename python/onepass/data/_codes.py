@@ -1,4 +1,4 @@
-"""Words by their codes, as they are read."""
+"""Encodes words as integer codes while they are read."""
 
 from __future__ import annotations
 

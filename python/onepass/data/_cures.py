@@ -1,4 +1,4 @@
-"""What a message tells the user to pass, as Python and a shell take it."""
+"""The cures in messages, written as Python code or as command-line options."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What each column of a table says: numbers, truth values or words, decided over all its cells."""
+"""Decides from all cells of a column whether it holds numbers, truth values or words."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def feature(cells: Cells, signs: Signs, trained: bool = False) -> Column:
     out = "" if trained else f", or {leave_out([cells.name])}"
     keep = "" if trained else f", or pass {keep_words([cells.name])}"
     refuse_scaled(cells, keep)
-    refuse_mixture(cells, f"mend the cell{out}", feature=True, other_ways=keep)
+    refuse_mixture(cells, f"correct the cell{out}", feature=True, other_ways=keep)
     return words_of(cells.column)
 
 

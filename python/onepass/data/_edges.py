@@ -1,4 +1,4 @@
-"""What stands above and below a table in a file: a line sep=;, titles, totals, notes."""
+"""Lines above and below a table in a file: ``sep=;``, titles, totals, notes."""
 
 from __future__ import annotations
 

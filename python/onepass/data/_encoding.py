@@ -1,4 +1,4 @@
-"""From the columns of a table to numbers, as fitted on the training part."""
+"""Encodes the columns of a table as numbers, fitted on the training part."""
 
 from __future__ import annotations
 

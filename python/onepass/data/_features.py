@@ -1,4 +1,4 @@
-"""Text and gaps in the columns of a table that are refused."""
+"""Refuses text and gaps in the columns of a table."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How the numbers of a column are written where they are not plain: 1,5 or $1,200.50 or 5 %.
+"""Notations of numbers that are not plain: 1,5 or $1,200.50 or 5 %.
 
 A column of one form is made plain and read at once (``_plain.py``), not word by word.
 """

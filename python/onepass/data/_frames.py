@@ -62,7 +62,7 @@ def grid_of(path: Path) -> tuple[list[list[str]], list[Sequence[Any]], list[str]
         end -= 1
     head = [(place, row) for place, row in enumerate(words[begin:end], begin) if any(row)]
     if above := titles([row for _, row in head]):
-        notes.append(f"left out what stands above the header line: {shown(filled(head[0][1])[0])}")
+        notes.append(f"left out the lines above the header line: {shown(filled(head[0][1])[0])}")
         begin = head[above][0]
     if end - begin < 2:
         raise ValueError(f"{path}: expected a line with column names and at least one row")

@@ -1,4 +1,4 @@
-"""What means a missing cell in a table beside the usual words: ---, unknown, -9999."""
+"""Unusual marks of a missing cell: ---, unknown, -9999."""
 
 from __future__ import annotations
 

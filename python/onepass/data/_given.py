@@ -1,4 +1,4 @@
-"""Data as users have it, as arrays: by position, or refused by the name of its type."""
+"""Converts users' data to arrays, or refuses it and names its type."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ class Layout:
         forms: or else how their numbers are written; None if not in one known way.
         fractional: whether some of either are not written as whole numbers.
         shows: for each column, the decimal sign that its first records prove, or None.
-        notes: on what stands above the header line.
+        notes: on lines above the header line.
     """
 
     sep: str
@@ -76,7 +76,7 @@ def layout_of(name: str, head: str, sep: str | None, header: bool | None) -> Lay
         above = titles([cells for cells, _ in records])
         if above:
             first = shown(filled(records[0][0])[0])
-            notes.append(f"left out what stands above the header line: {first}")
+            notes.append(f"left out the lines above the header line: {first}")
             del records[:above]
         names, start = records.pop(0)
         names, start = [cell.strip() for cell in names], start + commented

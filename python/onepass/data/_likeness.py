@@ -1,4 +1,4 @@
-"""A column of the table that a model was trained on, and whether another table's is like it."""
+"""Compares a column of a new table with the one that a model was trained on."""
 
 from __future__ import annotations
 

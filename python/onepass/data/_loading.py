@@ -1,4 +1,4 @@
-"""A bar for a table that takes more than a second to read."""
+"""A progress bar for tables that take more than a second to read."""
 
 from __future__ import annotations
 

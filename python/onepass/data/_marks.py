@@ -1,4 +1,4 @@
-"""The columns of a part of a text with leading zeros, over all its bytes at once."""
+"""Finds columns with leading zeros in a part of a text, over all its bytes at once."""
 
 from __future__ import annotations
 

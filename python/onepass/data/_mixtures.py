@@ -1,4 +1,4 @@
-"""Columns of numbers and text, or of numbers written in several ways: refused by a cell."""
+"""Refuses columns that mix numbers and text, or several notations, and names a cell."""
 
 from __future__ import annotations
 

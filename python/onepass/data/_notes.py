@@ -1,4 +1,4 @@
-"""What of a table is worth a note of one line."""
+"""One-line notes about a table, for things worth a look."""
 
 from __future__ import annotations
 

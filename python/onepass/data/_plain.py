@@ -1,4 +1,4 @@
-"""Numbers of a part of a text made plain, over all its bytes at once: $1,200.50 becomes 1200.50."""
+"""Makes the numbers in a part of a text plain, over all its bytes at once: $1,200.50 → 1200.50."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Quotes around whole cells taken away, so that a quick reader may read a text that has some."""
+"""Removes quotes around whole cells, so that a fast reader can parse the text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A table of any kind, opened: its columns by name, before it is decided what they say."""
+"""Opens a table of any kind: its columns by name, before their kinds are decided."""
 
 from __future__ import annotations
 
@@ -180,7 +180,7 @@ class FrameTable:
                 row = int(np.flatnonzero(np.isinf(column.values))[0])
                 raise ValueError(
                     f"{self.name}: column {name!r}, row {row + 1}: {column.values[row]} is not a "
-                    "finite number; mend the cell"
+                    "finite number; correct the cell"
                 )
         return Raw(found, rows, usual=".")
 

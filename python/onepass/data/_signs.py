@@ -1,4 +1,4 @@
-"""The cells of a column that are not plain numbers, and the decimal sign they are read with."""
+"""Finds cells of a column that are not plain numbers, and the decimal sign to read them with."""
 
 from __future__ import annotations
 

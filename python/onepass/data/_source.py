@@ -1,4 +1,4 @@
-"""Where the text of a table comes from: a file, packed or not, standard input, an open file."""
+"""Reads the text of a table from a file (compressed or not), standard input or an open file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tables as people have them: read as what the file says, or refused with column, row and cell."""
+"""Reads real-world tables, or refuses them with column, row and cell."""
 
 from __future__ import annotations
 
@@ -161,7 +161,7 @@ def read_table(
         for name, value in own.items():
             if value is not None:
                 raise ValueError(
-                    f"read_table: {name!r} is {value!r}, expected none beside 'like', which says it"
+                    f"read_table: {name!r} is {value!r}, expected None beside 'like', which sets it"
                 )
         return read_like(source, like, reading)[0]
     if task is not None:

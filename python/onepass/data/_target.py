@@ -1,4 +1,4 @@
-"""What the target of a table says: numbers, or the names of classes."""
+"""The target column of a table: numbers, or names of classes."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def target_of(
         refuse_scaled(cells, f", or {NAMES}")
         refuse_mixture(
             replace(cells, values=tuple(_unless_gaps(cells, text))),
-            f"mend the cell, or {NAMES}",
+            f"correct the cell, or {NAMES}",
             other_ways=f", or {NAMES}",
         )
     if task is None and 2 * len(text) > len(cells.column) and _are_amounts(text):

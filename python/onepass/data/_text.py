@@ -1,8 +1,8 @@
-"""The records of a text as columns: numbers at once where they are plain, else the cells' words.
+"""Parses the records of a text into columns: numbers where all are plain, else words.
 
-A part of the text that is numbers, words and quotes around whole cells goes through a quick reader;
-any other part through ``csv``. A column that turns out to hold anything else than plain numbers and
-gaps is read again as words: what they say is decided over all of them.
+A part of the text with only numbers, words and quotes around whole cells goes through a fast
+reader, any other part through ``csv``. If a column holds more than plain numbers and gaps, it is
+read again as words, and all of them together decide its kind.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What scikit-learn does of an encoding: medians for gaps, columns of 0 and 1 for words."""
+"""The parts of an encoding that scikit-learn does: medians for gaps, one-hot columns for words."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Units that stand behind a number in a cell: 5 kg, 12px, 3h."""
+"""Units after a number in a cell: 5 kg, 12px, 3h."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checks of the dtype of a module and of the gradients that it takes."""
+"""Checks of a module's dtype and of the gradients passed to its ``backward``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a kernel does after its own formula: add a residual, apply an activation, drop."""
+"""The operations that a kernel can apply after its own formula: residual, activation, dropout."""
 
 from __future__ import annotations
 

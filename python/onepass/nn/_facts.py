@@ -1,8 +1,7 @@
-"""Decisions that are kept until something they were based on changes.
+"""Caches the decision which layers run as one kernel, until something it depends on changes.
 
-Which layers run as one kernel depends on modes, options, flags and overridden methods. The code
-that decides reads all of these through `Facts`, which can later tell whether a new decision would
-read the same.
+It depends on modes, options, flags and overridden methods. The deciding code reads all of these
+through `Facts`, which can later check whether they are still the same.
 """
 
 from __future__ import annotations

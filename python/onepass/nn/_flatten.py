@@ -1,4 +1,4 @@
-"""From feature maps to vectors."""
+"""Flattens feature maps to vectors."""
 
 from __future__ import annotations
 

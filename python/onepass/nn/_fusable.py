@@ -1,4 +1,4 @@
-"""Modules whose last kernel goes on with what follows them; `Sequential` decides what follows."""
+"""Modules whose last kernel can also run the layers after them; `Sequential` decides which."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Layers that make one channel of several: GLU and Maxout."""
+"""Layers that combine several channels into one: GLU and Maxout."""
 
 from __future__ import annotations
 

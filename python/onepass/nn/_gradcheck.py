@@ -1,4 +1,4 @@
-"""Whether a module's backward is the derivative of its forward."""
+"""Checks that a module's backward is the derivative of its forward."""
 
 from __future__ import annotations
 
@@ -160,7 +160,7 @@ class _Check:
         dx = self.model.backward(given)
         if not np.array_equal(given, dy):
             raise ValueError(
-                f"gradcheck: {owner}.backward changes dy, expected it as it was: a layer beside "
+                f"gradcheck: {owner}.backward changes dy, expected it unchanged: a layer beside "
                 "this one, or a loss, may still need it"
             )
         grads = [("x", self.x, dx)] if self.moves_x else []

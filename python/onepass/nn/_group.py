@@ -1,4 +1,4 @@
-"""Which neighbours run as one kernel."""
+"""Groups of neighbouring layers that run as one kernel."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A body with a way around it."""
+"""A residual connection around a body of layers."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""What a module's forward saved for its backward: for each mode, and in evaluation for each thread.
+"""Values that forward saves for backward: per mode, and in evaluation per thread.
 
 In evaluation any number of threads may call one module: each finds what its own last call saved.
-Training changes the module, so one thread trains at a time; where two do, one gets an error.
+Training changes the module, so only one thread may train it; a second one gets an error.
 """
 
 from __future__ import annotations

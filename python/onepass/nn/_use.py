@@ -1,11 +1,11 @@
-"""Which threads use a model now, and its modes meanwhile: training excludes the other threads.
+"""Locks a model while threads use it, and restores its modes: training excludes other threads.
 
 A call that evaluates or trains switches the modes; when it ends, every mode comes back. A layer's
 own ``eval()`` outlives the switch: such a layer, with all that is inside it, keeps the mode it has
 while the rest trains. The model's own ``eval()`` does not keep it from being trained.
 
 Any number of threads may evaluate a model together; the last one that ends brings the modes back.
-Models that share a Parameter are as one model in this.
+Models that share a Parameter count as one.
 """
 
 from __future__ import annotations
@@ -183,7 +183,7 @@ class _Use:
     def __init__(self, part: Any) -> None:
         self.part = part  # kept alive, so that its id stays its own
         self.entries: list[_Entry] = []
-        # Of the calls that train and of those that read: the modes before the first of them.
+        # The modes before the first call, for calls that train and for calls that read.
         self.before: dict[bool, tuple[bool, bool]] = {}
 
 

@@ -1,7 +1,7 @@
 """How optimizers of other libraries differ from PyTorch's: the table behind ``compat=``.
 
-For each kernel and library, what its formula has otherwise and the defaults it has otherwise; every
-library of a kernel names the same parts of the formula. Sources: Keras 3 (keras.optimizers), optax
+For each kernel and library: the hyper-parameters and defaults that differ. All libraries of a
+kernel name the same hyper-parameters. Sources: Keras 3 (keras.optimizers), optax
 0.2, Chainer 7, thinc 9 and NVIDIA Apex (apex.optimizers).
 """
 
@@ -23,7 +23,7 @@ class Library(NamedTuple):
     defaults: Mapping[str, Any]
 
 
-# What an option of a formula says in a docstring, where it is on; one for each.
+# The docstring's words for each option of a formula that is on.
 WORDS = {
     "decoupled_weight_decay": "p *= 1 - lr·weight_decay instead of the penalty",
     "lr_inside": "lr stands inside the momentum buffer",

@@ -1,8 +1,8 @@
 """Muon: the step of a list of matrices, and the products that make a direction orthogonal.
 
-What is elementwise are two launches: one kernel ("muon" in csrc/kernels/adam.h) leaves the
-directions, `Directions` orthogonalises them by products of the arrays' own library, and the kernel
-of SGD adds them to the parameters. ``optim.Muon`` has other parameters in the first launch too.
+Two launches do the elementwise work. The first (csrc/kernels/muon.h) computes the directions,
+`Directions` orthogonalises them with the matrix products of the arrays' library, and SGD's kernel
+adds them to the parameters. The first launch of ``optim.Muon`` also steps the other parameters.
 """
 
 from __future__ import annotations

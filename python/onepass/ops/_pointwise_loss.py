@@ -1,7 +1,7 @@
 """Losses of elements: value and gradient in one pass over memory.
 
-The docstring of a loss has the formula of one element, what is its own, ``Source:`` and
-``Example:``; `loss_of_elements` writes what all of them share.
+The docstring of a loss has the formula of one element, its own options, ``Source:`` and
+``Example:``; `loss_of_elements` adds the text that all losses share.
 """
 
 from __future__ import annotations

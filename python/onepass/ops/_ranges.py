@@ -1,4 +1,4 @@
-"""The ranges of hyper-parameters, one table for all optimizers, and how a kernel's are read."""
+"""The ranges of hyper-parameters, one table for all optimizers, and their checks."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ class Range(NamedTuple):
 
 # A range, None for True or False, or a range for each number of a tuple.
 Limits = Range | tuple[Range, ...] | None
-# Of every option. The kernel reads a tuple such as betas as beta1 and beta2; a single range holds
-# for each of its numbers. A rule may say otherwise for its optimizer.
+# The range of every option. The kernel reads a tuple such as betas as beta1 and beta2; a single
+# range holds for each of its numbers. A rule may override a range for its optimizer.
 RANGES: dict[str, Limits] = {
     "lr": Range(0),
     "betas": Range(0, 1),
@@ -66,7 +66,7 @@ RANGES: dict[str, Limits] = {
     "r": Range(0),
     "weight_lr_power": Range(0),
     "bias_correction": None,
-    # Of formulas (_compat.py):
+    # Hyper-parameters that choose a library's formula (_compat.py):
     "lr_inside": None,
     "eps_inside": None,
     "eps_outside": None,

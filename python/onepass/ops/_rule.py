@@ -1,7 +1,7 @@
-"""What an optimizer is, as data: kernel, states, options and their ranges.
+"""An optimizer as data: kernel, states, options and their ranges.
 
-The in-place function of ``ops`` and the class of ``optim`` share one `Rule`. The extension says how
-a kernel's states and hyper-parameters are named and ordered; a rule adds what it cannot know.
+The in-place function of ``ops`` and the class of ``optim`` share one `Rule`. The extension gives
+the names and order of a kernel's states and hyper-parameters; a rule adds the rest.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""In-place steps of the optimizers, one function each; ``onepass.optim`` has them as classes.
+"""In-place optimizer steps, one function each; ``onepass.optim`` has them as classes.
 
 A function is a signature, a docstring and the rule (_rule.py) beside its name.
 """

@@ -1,4 +1,4 @@
-"""What an optimizer says of itself: in its docstring what follows from its rule, and its repr."""
+"""Generates an optimizer's repr and the parts of its docstring that follow from its rule."""
 
 from __future__ import annotations
 

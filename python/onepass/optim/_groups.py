@@ -1,4 +1,4 @@
-"""Parameter groups, as an optimizer is given them."""
+"""Reads the parameter groups that are passed to an optimizer."""
 
 from __future__ import annotations
 

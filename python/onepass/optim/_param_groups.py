@@ -1,4 +1,4 @@
-"""Groups with a weight decay and a rate of their own, from a model."""
+"""`param_groups`: makes groups of a model's parameters, with their own weight decay and rate."""
 
 from __future__ import annotations
 

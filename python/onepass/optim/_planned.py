@@ -1,4 +1,4 @@
-"""Parameters in groups, their states, and the plan of a step over them, which follows changes."""
+"""Keeps parameters, their states and the plan of a step in agreement when groups change."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from onepass.optim._groups import filled
 from onepass.optim._riders import ALL, RiderArrays, Riders, Settings, riders
 from onepass.optim._states import Owner
 
-# Of each group its list of parameters, and what is in it.
+# For each group: its list of parameters, and the list's contents.
 Lists = tuple[tuple[list[Any], tuple[Any, ...]], ...]
 _FROZEN = (bool, int, float, str, tuple, type(None), np.generic)
 

@@ -1,4 +1,4 @@
-"""Options of every optimizer that ride along its step: what they are, their ranges, their arrays.
+"""Options that ride along the step of any optimizer: descriptions, ranges, arrays.
 
 The formulas are in csrc/kernels/stages.h and the headers that it includes.
 """

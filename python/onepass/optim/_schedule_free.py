@@ -1,4 +1,4 @@
-"""What the schedule-free optimizers add: training happens at y, evaluation at the average x."""
+"""The schedule-free optimizers: training happens at y, evaluation at the average x."""
 
 from __future__ import annotations
 

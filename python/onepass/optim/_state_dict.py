@@ -1,4 +1,4 @@
-"""PyTorch's state_dict layout: written, and checked before anything is taken over from it."""
+"""Writes state dicts in PyTorch's layout, and checks them completely before loading."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``optimizer.state``: what an optimizer keeps, looked up by parameter."""
+"""``optimizer.state``: the states of an optimizer, by parameter."""
 
 from __future__ import annotations
 

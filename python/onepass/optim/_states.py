@@ -1,4 +1,4 @@
-"""The arrays that an optimizer keeps for its parameters: made, and put where the parameters are."""
+"""Creates the arrays that an optimizer keeps, and moves them to the device of their parameters."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The keywords of PyTorch's optimizers that say how a step runs, not what it computes."""
+"""Keywords of PyTorch's optimizers that affect only how a step runs (``foreach``, ``fused``, …)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs of ``onepass train``: what they leave, and predicting with it."""
+"""Saved runs of ``onepass train``, and predictions with them."""
 
 from onepass.runs._saved_run import SavedRun, load_run
 

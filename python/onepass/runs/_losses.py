@@ -1,4 +1,4 @@
-"""Losses whose value is in the unit that a user expects, whatever the gradient is of."""
+"""Losses that report their value in the user's unit, although they train on a scaled one."""
 
 from __future__ import annotations
 

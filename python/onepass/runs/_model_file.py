@@ -1,4 +1,4 @@
-"""``model.npz``: weights and all else that a prediction needs, in one file.
+"""``model.npz``: everything that a prediction needs, in one file.
 
 An archive of NumPy, without pickles, that ``numpy.load`` reads too: an array for each weight and
 ``about.json`` for the rest. It is replaced as a whole, and equal contents give equal bytes.

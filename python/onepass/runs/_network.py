@@ -1,4 +1,4 @@
-"""The network of a run, from numbers that a file can keep."""
+"""Builds the network of a run from numbers that a file can hold."""
 
 from __future__ import annotations
 

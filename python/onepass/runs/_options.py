@@ -1,4 +1,4 @@
-"""What can be chosen of a run, and the optimizer, schedule and loss that follow from it."""
+"""The options of a run, and the optimizer, schedule and loss that follow from them."""
 
 from __future__ import annotations
 

@@ -71,7 +71,7 @@ def check_range(scale: Standardize, X: NDArray[np.float64], encoding: Encoding) 
         row = int(column.argmin() if not np.isfinite(end[0]) else column.argmax())
         raise ValueError(
             f"column {encoding.feature_names[odd[0]]!r}, row {row + 1}: {column[row]:.6g} is too "
-            "far from the numbers of the training, beyond the range of float32; mend the cell"
+            "far from the training data, beyond the range of float32; correct the cell"
         )
 
 
@@ -127,6 +127,6 @@ def check(source: Source) -> None:
         )
     if source.classes is not None and len(source.classes) == len(source.y):
         raise ValueError(
-            f"target {source.target!r} has a class of its own for each of {len(source.y)} samples; "
+            f"target {source.target!r} has a different class for each of {len(source.y)} samples; "
             "if it is numbers, pass --task regression"
         )

@@ -1,4 +1,4 @@
-"""A run that can predict: the best weights with everything that came before and after them."""
+"""A saved run that can predict: its best weights, and the encodings around them."""
 
 from __future__ import annotations
 
@@ -164,8 +164,8 @@ class SavedRun:
         odd = ~np.isfinite(result).all(axis=1)
         if odd.any():
             raise ValueError(
-                f"row {int(odd.argmax()) + 1}: what the network gives is not finite; its numbers "
-                "are too far from those of the training, mend them"
+                f"row {int(odd.argmax()) + 1}: the network's output is not finite; its numbers "
+                "are too far from the training data, correct them"
             )
         return result
 

@@ -1,4 +1,4 @@
-"""How good predictions are, in numbers and in lines to print."""
+"""Scores of predictions, as numbers and as printed lines."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Weights to evaluate and to keep, of optimizers that train with others: averages of them.
+"""Averaged weights, for optimizers that evaluate and save other weights than they train.
 
 The schedule-free optimizers hold two sets of weights and turn one into the other; with
 ``ema_decay`` an optimizer has averages beside its parameters.

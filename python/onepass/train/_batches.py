@@ -1,4 +1,4 @@
-"""Batches that something else makes: a DataLoader of PyTorch, or an iterable of (x, y)."""
+"""Batches from outside: a PyTorch DataLoader, or any iterable of (x, y)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a step changes beside the parameters, from before it, to undo one that did not count."""
+"""Saves the buffers that a step changes, to restore them if the step is skipped or refused."""
 
 from __future__ import annotations
 

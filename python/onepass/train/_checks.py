@@ -1,4 +1,4 @@
-"""Checks before the first batch: parts that belong together, data, monitors."""
+"""Checks before the first batch: that the parts fit together, the data, the monitors."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""What the outputs and targets of a classification say: scores, classes, margins, shares.
+"""Reads the outputs and targets of a classification: scores, classes, margins, shares.
 
-Where a sample has one output, class 1 begins at 0 if that is a logit, at a half if it is a
-probability or a number that is to come near the target, 0 or 1. Which it is, the loss says, else
-the layer that a `Sequential` ends in, else the first outputs; or the metric asks.
+If a sample has one output, the threshold of class 1 is 0 for a logit, and a half for a probability
+or a number that approximates the target, 0 or 1. The loss decides which it is, else the last layer
+of a `Sequential`, else the first outputs; or the metric requires one.
 """
 
 from __future__ import annotations

@@ -25,8 +25,8 @@ class Loop:
     def __init__(self, run: Run) -> None:
         self.run = run
         self._interrupt = Interrupt()
-        # Of the step: what the loss of its first batch was divided by, which weighs 1; and the sum
-        # of the weights of its batches so far.
+        # The divisor of the loss of the step's first batch, whose weight is 1; and the sum of the
+        # weights of its batches so far.
         self._first_divisor = self._weight = 0.0
 
     def train(self, loader: Loader, validation: Loader | None) -> None:

@@ -1,4 +1,4 @@
-"""What the curve of a learning-rate range test says: pure functions of its numbers."""
+"""Analyses the curve of a learning-rate range test: pure functions of its numbers."""
 
 from __future__ import annotations
 

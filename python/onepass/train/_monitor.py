@@ -1,4 +1,4 @@
-"""Whether a monitored number is better when it is lower or higher."""
+"""Decides whether lower or higher is better for a monitored number."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An attribute of a run, under the same name on its trainer."""
+"""Makes an attribute of a run available on its trainer, under the same name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a fit that goes on must share with the run that it goes on from."""
+"""Checks that a resumed fit matches the run that it continues."""
 
 from __future__ import annotations
 

@@ -80,7 +80,7 @@ class Run(Evaluator):
     loaded: bool = False  # a state was restored and fit has not started from it yet
     at_boundary: bool = False
     sums: Totals = field(default_factory=Totals)  # of the current epoch
-    # Of the current epoch, by log: name → (sum, count).
+    # Values logged in the current epoch: name → (sum, count).
     logged: dict[str, tuple[float, int]] = field(default_factory=dict)
     data: dict[str, Any] | None = None  # of _resume.described
     training: Training | None = None

@@ -1,4 +1,4 @@
-"""A run as the parts of a checkpoint, and back."""
+"""Converts a run to the parts of a checkpoint, and back."""
 
 from __future__ import annotations
 

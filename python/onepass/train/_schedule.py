@@ -1,4 +1,4 @@
-"""A trainer's schedule: whether it fits the run, and when it is stepped."""
+"""Checks that a trainer's schedule fits the run, and steps it."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ from onepass.train._run import Run
 
 NONFINITE = ("raise", "skip", "propagate")
 STATIC = (staticmethod, classmethod)
-# What Keras, Lightning and fastai call them.
+# Their names in Keras, Lightning and fastai.
 OTHER_NAMES = {
     "on_train_begin": "on_fit_begin", "on_train_start": "on_fit_begin",
     "on_fit_start": "on_fit_begin", "on_train_end": "on_fit_end",

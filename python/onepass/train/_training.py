@@ -1,4 +1,4 @@
-"""To which training the memory of callbacks belongs, and one fit at a time for each of them."""
+"""Ties the memory of callbacks to one training, and refuses a callback in two fits at once."""
 
 from __future__ import annotations
 

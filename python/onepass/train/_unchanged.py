@@ -1,4 +1,4 @@
-"""A model and its optimizer as they were, whatever happened in between."""
+"""Restores a model and its optimizer afterwards, whatever happened in between."""
 
 from __future__ import annotations
 

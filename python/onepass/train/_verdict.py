@@ -1,4 +1,4 @@
-"""One sentence about a training, from its numbers alone; the words are those of the courses.
+"""One sentence about a training, from its numbers alone, in the terms of the textbooks.
 
 Source: Karpathy's CS231n notes, "Babysitting the learning process" (loss curves, the ratio of
 updates to weights, dead units); Glorot and Bengio 2010 (gradients by layer).

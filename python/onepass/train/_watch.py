@@ -1,4 +1,4 @@
-"""What the activations of a model give, layer by layer, seen without changing it."""
+"""Records the activations of a model, layer by layer, without changing it."""
 
 from __future__ import annotations
 

@@ -8,27 +8,27 @@ an uninterrupted run. Names, arguments and values are PyTorch's for the schedule
 A constructor sets the optimizer's rate for t = 0. The optimizer is anything with ``param_groups``,
 a list of dicts with ``"lr"``; as in PyTorch, the base rate stays there as ``"initial_lr"``.
 
-The base rate is the rate that a group has when the schedule is made (``"initial_lr"`` if another
-schedule has brought it down to 0 by then, which that one's next ``step()`` may do again). Nobody's
-rate is lost afterwards: if ``group["lr"]`` is no longer what the schedule has set, the next
-``step()`` goes on from there, as if the base rate had been the one that leads to it. So
+The base rate is a group's rate when the schedule is made (or ``"initial_lr"``, if another schedule
+has set the rate to 0 by then). Later changes are kept: if ``group["lr"]`` is no longer the rate
+that the schedule has set, the next ``step()`` chooses the base rate that leads to it, and continues
+from there. So
 
-- two schedules of one optimizer, stepped in turn, multiply: lr·f₁(t)·f₂(t), also those that set the
+- two schedules of one optimizer, stepped in turn, multiply: lr·f₁(t)·f₂(t), even if one sets the
   rate itself, as `LambdaLR`, `OneCycleLR` and `HarmonicLR` do. (PyTorch's `LambdaLR` and
-  `OneCycleLR` undo what other schedules have done, and a factor of 0 is for ever.) While a factor
+  `OneCycleLR` overwrite the work of other schedules, and a factor of 0 is final.) While a factor
   is 0, ``group["lr_without_zeros"]`` keeps the product of the others, and the rate is -0.0. With an
   ``eta_min`` the schedules of a step apply one after another;
-- a rate set by hand is kept, and scheduled on in proportion; a 0 set by hand stays, also where a
-  schedule had set the rate to 0;
-- a group that was added follows from its own rate at that step.
+- if you set a rate yourself, the schedule continues in proportion to it; a 0 that you set stays,
+  even if a schedule had already set the rate to 0;
+- the schedule of a group that was added later starts at the group's rate.
 
-Where the schedule itself is at 0, no base rate leads to a rate set by hand: then ``step()`` is a
+If the schedule's factor is 0 when you set a rate, no base rate leads to it: ``step()`` raises a
 ValueError.
 
 ``interval`` says when a Trainer calls ``step()``: after each "epoch", the default, or after each
 "step" of the optimizer that was not skipped, the default of `OneCycleLR`, `LinearWarmup` and a
-`SequentialLR` with one of those. Count ``T_max``, ``step_size`` and the like in that unit. In a
-loop of your own, ``t`` is however often you call ``step()``.
+`SequentialLR` with one of those. Count ``T_max``, ``step_size`` and the like in that unit. In your
+own loop, ``t`` is the number of your ``step()`` calls.
 """
 
 from onepass.optim.lr_scheduler._anneal import _cosine, _linear

@@ -1,4 +1,4 @@
-"""Checks of what the constructors of schedules take."""
+"""Checks of the arguments of schedules."""
 
 from __future__ import annotations
 

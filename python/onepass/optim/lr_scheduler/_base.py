@@ -324,7 +324,7 @@ class LRScheduler(SuggestsKeywords):
     def _check(self, state: Mapping[str, Any]) -> None:
         owner = type(self).__name__
         if not isinstance(state, Mapping):
-            raise TypeError(f"{owner}: 'state_dict' is {state!r}, expected what state_dict() gives")
+            raise TypeError(f"{owner}: 'state_dict' is {state!r}, expected a state_dict()")
         optional = ("last_lrs", "lrs", "without_zeros", "zeros")
         missing = [key for key in self.state_dict() if key not in state and key not in optional]
         if missing:

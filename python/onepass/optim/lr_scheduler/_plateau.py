@@ -1,4 +1,4 @@
-"""The schedule that follows a metric."""
+"""`ReduceLROnPlateau`: the schedule that follows a metric."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ class ReduceLROnPlateau(LRScheduler):
         if len(self.min_lrs) != len(now):
             raise ValueError(
                 f"ReduceLROnPlateau: 'min_lr' has {len(self.min_lrs)} numbers, one for each group, "
-                f"expected {len(now)}: the groups have changed; change min_lrs likewise"
+                f"expected {len(now)}: the groups have changed; change min_lrs too"
             )
         self.current = now
         self.base_lrs += now[len(self.base_lrs) :]

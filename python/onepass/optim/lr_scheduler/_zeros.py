@@ -1,9 +1,9 @@
 """Rates of zero. Schedules of one optimizer multiply, and 0 times anything is 0.
 
-Where schedules set a group's rate to 0, the product of all others would be lost, so the group keeps
-it beside ``"lr"``. It counts as long as the rate is that 0: where a user sets another one, the next
-step of a schedule goes on from that. A schedule's 0 is -0.0, which equals 0 and survives copies and
-files, so that a 0 set by hand can be told from it.
+When a schedule sets a group's rate to 0, the product of the other factors would be lost. So the
+group keeps it beside ``"lr"``, until a user sets another rate, from which the next step continues.
+A schedule's 0 is -0.0, which equals 0 and survives copies and files, but differs from a 0 that a
+user sets.
 """
 
 from __future__ import annotations
