@@ -134,6 +134,25 @@ def _batch_norm(
     return functions, x.numel() * workloads.both_bytes("batch_norm", x.element_size())
 
 
+def _row_norm(
+    name: str, shape: tuple[int, ...], dtype: str, backward: bool, **keywords: Any
+) -> tuple[dict[str, Function], float]:
+    import torch
+    import workloads
+    from cases import BY_NAME
+
+    x, dy = _random(shape, dtype), _random(shape, dtype)
+    w, b = (torch.rand(shape[1], device=DEVICE) + 0.5 for _ in range(2))
+    if dtype != "float32":  # as PyTorch wants them
+        w, b = w.to(x.dtype), b.to(x.dtype)
+    if name == "rms_norm":
+        b = None
+    if not backward:
+        return _single(name, (x, w, b, None), keywords, x.numel())
+    functions = BY_NAME[f"{name}_backward"].both((dy, x, w, b, None), keywords)
+    return functions, x.numel() * workloads.both_bytes(name, x.element_size())
+
+
 def _cross_entropy(rows: int, classes: int, dtype: str) -> tuple[dict[str, Function], float]:
     import torch
 
@@ -188,6 +207,22 @@ def _elementwise_rows() -> Iterator[Row]:
         yield Row(f"{name} 256 M float32", "elementwise", make)
 
 
+def _row_norm_rows() -> Iterator[Row]:
+    shapes = [("layer_norm", s) for s in ((8192, 1024), (65536, 1024), (16384, 8192), (262144, 64))]
+    shapes += [("rms_norm", (65536, 1024)), ("rms_norm", (16384, 8192))]
+    shapes += [("group_norm", (64, 256, 56, 56)), ("group_norm", (256, 512, 7, 7))]
+    for name, shape in shapes:
+        more = {"num_groups": 32} if name == "group_norm" else {}
+        for dtype in ("bfloat16", "float32"):
+            for backward in (True, False):
+                what = "fwd+bwd" if backward else "fwd"
+                yield Row(
+                    f"{name} {what} {'x'.join(map(str, shape))} {dtype}",
+                    "rows",
+                    lambda a=(name, shape, dtype, backward), m=more: _row_norm(*a, **m),
+                )
+
+
 def _row_rows() -> Iterator[Row]:
     """Kernels along rows."""
     for shape in ((8192, 1024), (65536, 4096), (512, 65536)):
@@ -227,6 +262,7 @@ def rows() -> Iterator[Row]:
     yield from _elementwise_rows()
     yield from _norm_rows(DECISIVE)
     yield from _loss_rows()
+    yield from _row_norm_rows()
     yield from _row_rows()
     for dtype in ("bfloat16", "float32"):
         make = lambda d=dtype: _batch_norm(  # noqa: E731
