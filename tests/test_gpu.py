@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import warnings
 from contextlib import contextmanager
 
 import numpy as np
@@ -153,7 +154,9 @@ class Torch:
 
     @contextmanager
     def no_synchronising(self):
-        self.torch.cuda.set_sync_debug_mode("error")
+        with warnings.catch_warnings():  # PyTorch says that the mode is a prototype
+            warnings.simplefilter("ignore")
+            self.torch.cuda.set_sync_debug_mode("error")
         try:
             yield
         finally:
