@@ -280,7 +280,8 @@ class Variant:
     # ---- single steps
 
     def row(self) -> Case:
-        count = 0 if self.factored else len(self.states)  # those with a value for each element
+        own = [s for s in self.states if not isinstance(s, Scalar)]
+        count = 0 if self.factored else len(own)  # those with a value for each element
 
         def make(rng, shape, dtype, **_):
             states = [s.drawn(rng, shape, computing(dtype)) for s in self.states]

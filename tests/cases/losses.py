@@ -88,7 +88,7 @@ class Loss:
             lambda x, target, weight, **o: self._weighted(self.formula, x, target, weight, o),
             self._torch if self.torch is not None else None,
             self.bound,
-            lambda s: 2 * s,
+            lambda s: 3 * s,  # input and target are read, the gradient is written
             self.shapes,
             self.bench,
             self._rivals,
