@@ -37,7 +37,7 @@ struct Mish {
   ONEPASS_HD T backward(T dy, T x) const {
     const auto [t, e] = Falling<T>(x);
     const T h = e.down * half(x), b = T(1) + math::exp_reduced(e.rest, h), p = b - h;
-    const T u = math::muladd(b, b, h * h), rest = math::where_negative(x, p * (b + h), b + b);
+    const T u = b * b + h * h, rest = math::where_negative(x, p * (b + h), b + b);
     const T inner = u * math::where_negative(x, b, T(1)) - t * p * rest;
     const T scale = math::where_negative(x, T(1), h + h) * kDown;
     const T w = e.lifted * inner / (u * u) * scale;
