@@ -31,9 +31,9 @@ using namespace onepass;
 using namespace onepass::ONEPASS_ISA;
 template <class T>
 __device__ T functions(T x) {
-  return math::exp(x) + math::scaled_expm1(T(-2), x) + math::log(x) + math::log1p(x) + math::tanh(x) +
-         math::erf(x) + math::sigmoid(x) + math::sqrt(x) + math::max(x, T(1)) + math::min(x, T(2)) +
-         math::copysign(x, T(1)) + (math::isfinite(x) ? T(1) : T(0));
+  return math::exp(x) + math::scaled_expm1(T(-2), x) + math::log(x) + math::log1p(x) +
+         math::tanh(x) + math::erf(x) + math::sigmoid(x) + math::sqrt(x) + math::max(x, T(1)) +
+         math::min(x, T(2)) + math::copysign(x, T(1)) + (math::isfinite(x) ? T(1) : T(0));
 }
 __global__ void probe(float* f, double* d, Half* h, BFloat16* b, uint32_t* m, DropoutStream s) {
   int i = threadIdx.x;

@@ -136,8 +136,8 @@ ONEPASS_HD T ramp(T x) {
   return from_bits(to_bits(x) < s ? to_bits(x) : s);
 }
 
-// a where the sign bit of x is set, else b. By bits: of a few selects by one comparison GCC makes two
-// copies of all that lies between them.
+// a where the sign bit of x is set, else b. By bits: of a few selects by one comparison GCC makes
+// two copies of all that lies between them.
 template <class T>
 ONEPASS_HD T where_negative(T x, T a, T b) {
   using Bits = typename Format<T>::Bits;

@@ -68,7 +68,9 @@ ONEPASS_HD double exp_reduced(Reduced<double> e, double c = 1.0) {
 }
 
 // Of f x + d, where d is less than a rounding of f x.
-ONEPASS_HD Reduced<float> plus(Reduced<float> e, float d) { return {e.shifted, e.r + d / e.f, e.f}; }
+ONEPASS_HD Reduced<float> plus(Reduced<float> e, float d) {
+  return {e.shifted, e.r + d / e.f, e.f};
+}
 ONEPASS_HD Reduced<double> plus(Reduced<double> e, double d) {
   const double r = e.r + d;
   return {e.shifted, r, ((e.r - r) + d) + e.tiny};
@@ -124,8 +126,8 @@ ONEPASS_HD T exp_flushed(T x) {
 }
 
 // factor expm1(x) for x <= 0; 0 for -0. With factor exp(x) = a (1 + t) that is a - factor + a t,
-// where a - factor is 0 for k = 0. No muladd(): factor is a second operand. Error with a factor that
-// is a float: 1.9, 2.0 ulp.
+// where a - factor is 0 for k = 0. No muladd(): factor is a second operand. Error with a factor
+// that is a float: 1.9, 2.0 ulp.
 template <class T>
 ONEPASS_HD T scaled_expm1(T factor, T x) {
   using F = Format<T>;

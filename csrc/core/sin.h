@@ -8,7 +8,8 @@
 //
 // double subtracts q times π/2 in five parts (Cody & Waite, Software manual for the elementary
 // functions, 1980). q is a multiple of 2^23 and a rest of 22 bits, so that up to kSinMax their
-// products with the first four parts, of at most 30 bits, are exact. Beyond that the result is NaN. Polynomials: fdlibm (Sun, 1993), and its float version in FreeBSD (Ian Taylor, Bruce Evans).
+// products with the first four parts, of at most 30 bits, are exact. Beyond that the result is NaN.
+// Polynomials: fdlibm (Sun, 1993), and its float version in FreeBSD (Ian Taylor, Bruce Evans).
 #pragma once
 #include "basic.h"
 

@@ -15,9 +15,7 @@ struct Celu {
   static constexpr auto hyper = names("alpha");
   static constexpr T kFar = math::Format<T>::kExpMin;  // exp is 0 there
   T alpha;
-  ONEPASS_HD T forward(T x) const {
-    return x >= T(0) ? x : math::scaled_expm1(alpha, x / alpha);
-  }
+  ONEPASS_HD T forward(T x) const { return x >= T(0) ? x : math::scaled_expm1(alpha, x / alpha); }
   ONEPASS_HD T backward(T dy, T x) const {
     const T q = x / alpha;
     const T e = math::exp_lifted(math::at_least(q, kFar), T(1));  // for x <= 0 only

@@ -17,9 +17,7 @@ struct Elu {
   static constexpr T kFar = sizeof(T) == 4 ? T(-130) : T(-1060);
   static constexpr T kRoot = sizeof(T) == 4 ? T(0x1p-32) : T(0x1p-256);
   T alpha;
-  ONEPASS_HD T forward(T x) const {
-    return x >= T(0) ? x : math::scaled_expm1(alpha, x);
-  }
+  ONEPASS_HD T forward(T x) const { return x >= T(0) ? x : math::scaled_expm1(alpha, x); }
   ONEPASS_HD T backward(T dy, T x) const {
     const T e = math::exp_lifted(math::at_least(x, kFar), T(1));  // for x <= 0 only
     const T below = x < kFar ? T(0) : (e * kRoot) * (alpha * kRoot);

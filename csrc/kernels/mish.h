@@ -20,7 +20,7 @@ struct Mish {
   static constexpr auto hyper = names();
 
   static constexpr T kDown = math::Format<T>::kDown;
-  // Beyond that b/u is 1/(b + h²) for y(-t), within half a rounding, and spares two.
+  // Below -kSteep b/u is 1/(b + h²), within half a rounding, and spares two.
   static constexpr T kSteep = sizeof(T) == 4 ? T(7.2) : T(19);
 
   static ONEPASS_HD T half(T x) { return math::where_negative(x, T(0.5), T(1)); }
@@ -29,7 +29,7 @@ struct Mish {
   ONEPASS_HD T forward(T x) const {
     const auto [t, e] = Falling<T>(x);
     const T h = e.down * half(x), b1 = math::exp_reduced(e.rest, h), v = t * e.lifted;
-    const T up = t > kSteep ? T(0) : b1, more = t > kSteep ? T(1) : b1 + T(2);
+    const T up = x < -kSteep ? T(0) : b1, more = x < -kSteep ? T(1) : b1 + T(2);
     const T u = math::muladd(b1, more, math::muladd(h, h, T(1)));
     const T w = math::where_negative(x, math::muladd(v, up, v), v * (h + h)) / u;
     return math::ramp(x) - w * kDown;
@@ -37,8 +37,8 @@ struct Mish {
   ONEPASS_HD T backward(T dy, T x) const {
     const auto [t, e] = Falling<T>(x);
     const T h = e.down * half(x), b = T(1) + math::exp_reduced(e.rest, h), p = b - h;
-    const T u = math::muladd(b, b, h * h), rest = math::where_negative(x, p * (b + h), b + b);
-    const T inner = math::muladd(-(t * p), rest, u * math::where_negative(x, b, T(1)));
+    const T u = b * b + h * h, rest = math::where_negative(x, p * (b + h), b + b);
+    const T inner = u * math::where_negative(x, b, T(1)) - t * p * rest;
     const T scale = math::where_negative(x, T(1), h + h) * kDown;
     const T w = e.lifted * inner / (u * u) * scale;
     return dy * math::where_negative(x, w, T(1) - w);

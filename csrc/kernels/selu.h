@@ -16,9 +16,7 @@ struct Selu {
   static constexpr T kScale = T(1.0507009873554804934193349852946);
   static constexpr T kDepth = T(1.7580993408473768599402175208123);  // scale·alpha
 
-  ONEPASS_HD T forward(T x) const {
-    return x >= T(0) ? kScale * x : math::scaled_expm1(kDepth, x);
-  }
+  ONEPASS_HD T forward(T x) const { return x >= T(0) ? kScale * x : math::scaled_expm1(kDepth, x); }
   ONEPASS_HD T backward(T dy, T x) const {
     using F = math::Format<T>;
     const T e = math::exp_lifted(math::at_least(x, kFar), T(1));  // for x <= 0 only

@@ -20,7 +20,8 @@ struct Softsign {
     return math::with_sign(t / (T(1) + t), x);
   }
   ONEPASS_HD T backward(T dy, T x) const {
-    const T t = math::at_most(math::abs(x), kFlat), big = math::at_least(t, T(1)), small = math::at_most(t, T(1));
+    const T t = math::at_most(math::abs(x), kFlat), big = math::at_least(t, T(1)),
+            small = math::at_most(t, T(1));
     const T sum = big + small, lost = small - (sum - big);
     const T root = sum * kRoot, twice = lost * (T(2) * kRoot);
     return dy * (kDown / math::muladd(root, root, root * twice));

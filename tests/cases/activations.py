@@ -180,8 +180,8 @@ ACTIVATIONS = [
         kinks=[],
         odd_at_0=True,
         forward=Tolerance(roundings(0, 2.10), why="math::tanh: 2.10 ulp, stored as it is"),
-        backward=Tolerance(roundings(1, 2.10), why=f"{LOGISTIC}; the float64 formula squares np.cosh"
-                           " (2.5)", sums=2.2),
+        backward=Tolerance(roundings(1, 2.10), why=f"{LOGISTIC}; the float64 formula squares"
+                           " np.cosh (2.5)", sums=2.2),
         module=nn.Tanh,
         torch=Torch(
             call=lambda x: functional.tanh(x),
@@ -224,8 +224,8 @@ ACTIVATIONS = [
         forms=[Form({}, 0, INF, 0, 1)],
         kinks=[],
         odd_at_0=True,
-        forward=Tolerance(roundings(4), why="expm1(r), the sums with 2^-k and with 1, the quotient; above"
-                          " zero that is at most x/2, and the difference"),
+        forward=Tolerance(roundings(4), why="expm1(r), the sums with 2^-k and with 1, the quotient;"
+                          " above zero that is at most x/2, and the difference"),
         backward=Tolerance(8, 2, why="σ·(1 + x·(1 - σ)) cancels beside its zero, x = -1.28"),
         module=nn.SiLU,
         torch=Torch(
@@ -244,9 +244,9 @@ ACTIVATIONS = [
         forms=[Form({}, -SCALE * ALPHA, INF, 0, SCALE)],
         kinks=[0.0],
         odd_at_0=True,
-        forward=Tolerance(roundings(0, 2.0), why="math::scaled_expm1 with the error of scale·alpha, -0.2"
-                          " roundings: 2.0 ulp; in float64 the formula rounds two constants and two"
-                          " products (2 eps) and np.expm1 (1 ulp), 1.5 times that", sums=2.5),
+        forward=Tolerance(roundings(0, 2.0), why="math::scaled_expm1 with scale·alpha rounded: 2.0"
+                          " ulp; in float64 the formula rounds two constants and two products (2"
+                          " eps) and np.expm1 (1 ulp), 1.5 times that", sums=2.5),
         backward=Tolerance(roundings(3, 0.95), why="exp: 0.95 ulp, scale·alpha rounded, the product"
                            " and that with dy; in float64 the formula rounds 2.5 eps and np.exp"
                            " (1 ulp), less than 1.5 times that", sums=2.5),
@@ -265,13 +265,13 @@ ACTIVATIONS = [
         forms=[Form({}, 0, INF, 0, 1)],
         kinks=[],
         odd_at_0=True,
-        forward=Tolerance(roundings(7), why="below zero b - 1 (2, of which half arrives), b + 1, its"
-                          " product in float64, u, the product with b, the quotient; above zero that"
-                          " is at most 0.4 x, and the difference; in float64 the formula rounds"
+        forward=Tolerance(roundings(7), why="below zero b - 1 (2, of which half arrives), b + 1,"
+                          " its product in float64, u, the product with b, the quotient; above zero"
+                          " that is at most 0.4 x, and the difference; in float64 the formula has"
                           " three functions (1 ulp) and a product, less than that", sums=2),
         backward=Tolerance(roundings(14), 2, why="b (2), p, p·(b + h) and t·p (4), u (1, and what b"
-                           " brings), b·u, the difference, u², two products, the quotient, that with"
-                           " dy; below zero two terms of at most 0.3 cancel beside the zero,"
+                           " brings), b·u, the difference, u², two products, the quotient, that"
+                           " with dy; below zero two terms of at most 0.3 cancel beside the zero,"
                            " x = -1.19", sums=2),
         module=nn.Mish,
         torch=Torch(

@@ -272,9 +272,11 @@ std::vector<double> double_inputs() {
     x.push_back(random.uniform() * 80 - 40);
     x.push_back(random.uniform() * 16 - 8);
     x.push_back(random.uniform() * 4 - 2);
-    x.push_back(std::ldexp(random.uniform() * 2 - 1, 47 - int(random.bits() % 87)));
+    const int exponent = 47 - int(random.bits() % 87);
+    x.push_back(std::ldexp(random.uniform() * 2 - 1, exponent));
     // Beside a multiple of π/2, where sine or cosine cancel.
-    x.push_back(double((long double)(random.bits() >> (19 + random.bits() % 44)) * 1.57079632679489661923L));
+    const int shift = 19 + int(random.bits() % 44);
+    x.push_back(double((long double)(random.bits() >> shift) * 1.57079632679489661923L));
   }
   return x;
 }

@@ -216,7 +216,7 @@ def mish(x: Array, *, out: Array | None = None) -> Array:
         >>> import numpy as np
         >>> import onepass
         >>> onepass.ops.mish(np.float32([0, 1, -np.inf]))
-        array([ 0.       ,  0.8650984, -0.       ], dtype=float32)
+        array([ 0.        ,  0.86509836, -0.        ], dtype=float32)
     """
 
 
