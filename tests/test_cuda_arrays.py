@@ -488,6 +488,8 @@ def calls(cupy):
     mean, var = cupy.zeros(5, np.float32), cupy.ones(5, np.float32)
     labels = cupy.zeros(6, np.int64)
     saved = ops.batch_norm(x, vector, vector, None, None, training=True)[1]
+    of_rows, maps = ops.layer_norm(x, 5, vector, vector)[1], x.reshape(2, 3, 5)
+    of_groups = [cupy.zeros(3, np.float32), cupy.ones(3, np.float32)]
     p, g = [cupy.ones(40, np.float32)], [cupy.ones(40, np.float32)]
     many = [[cupy.ones(3, np.float32) for _ in range(60)] for _ in range(4)]  # a long table
     optimizer = optim.AdamW(p)
@@ -502,6 +504,9 @@ def calls(cupy):
             [out, mean, var],
         ),
         "batch_norm_backward": (lambda: ops.batch_norm_backward(x, saved, out=out), [out]),
+        "layer_norm": (lambda: ops.layer_norm(x, 5, vector, vector, out=out), [out]),
+        "layer_norm_backward": (lambda: ops.layer_norm_backward(x, of_rows, out=out), [out]),
+        "instance_norm": (lambda: ops.instance_norm(maps, *of_groups), of_groups),
         "cross_entropy": (lambda: ops.cross_entropy(x, labels, out=out), [out]),
         "global_norm": (lambda: ops.global_norm([x]), []),
         "adamw_": (lambda: ops.adamw_(*many, step=1), [*many[0], *many[2], *many[3]]),
@@ -513,7 +518,8 @@ def calls(cupy):
 
 
 KINDS = ["relu", "gelu_backward", "dropout", "bias_act", "bias_act_backward", "batch_norm"]
-KINDS += ["batch_norm_backward", "cross_entropy", "global_norm", "adamw_", "step"]
+KINDS += ["batch_norm_backward", "layer_norm", "layer_norm_backward", "instance_norm"]
+KINDS += ["cross_entropy", "global_norm", "adamw_", "step"]
 
 
 @pytest.mark.parametrize("kind", KINDS)

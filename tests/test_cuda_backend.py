@@ -600,8 +600,8 @@ def test_the_path_of_a_row(simulator, backward):
     shapes = [(1, 8, n, 1) for n in (1, 7, 8, 33, 257, 1000, 4096, 4097, 8192, 16385, 2**20)]
     shapes += [(64, 32, 8, 49), (2, 32, 10, 4096), (1, 4096, 1, 1024), (128, 256, 1, 3136)]
     shapes += [(2, 1, 64, 200 * 200), (1, 1, 1, 1), (9, 70_000, 1, 64)]
-    for outer, groups, channels, inner in shapes:
-        for outer in (outer, 1000 * outer):
+    for samples, groups, channels, inner in shapes:
+        for outer in (samples, 1000 * samples):
             for unit in (1, 2, 4, 8):
                 double = unit == 2
                 path = simulator.row_norm_path(

@@ -32,6 +32,7 @@ struct RowPath {
 // aligned; `walked_unit` the same for rows that are not held.
 inline RowPath row_norm_path(int64_t outer, int64_t groups, int64_t channels, int64_t inner,
                              int32_t unit, int32_t walked_unit, bool is_double, bool backward) {
+  constexpr int64_t kFewLanes = 256;    // beyond which a thread holds more: two blocks fit
   constexpr int64_t kBlocks = 264;      // blocks that add up columns, two a multiprocessor
   constexpr int64_t kLeastRows = 4;     // of a block, for each row that it adds at once
   constexpr int64_t kWarpRow = 2048;    // elements up to which a row that is not held is a warp's
@@ -51,7 +52,8 @@ inline RowPath row_norm_path(int64_t outer, int64_t groups, int64_t channels, in
   const bool by_columns = backward && inner == 1;  // neighbours have weights of their own
   const int32_t held_width = length % unit == 0 ? unit : 1;
   const int32_t few = held_elements(held_width);
-  path.kept = length <= most_row_lanes(is_double) * few || held_width < 4 ? few : kManyHeldElements;
+  const bool many = !backward && held_width >= 4 && length > kFewLanes * few;
+  path.kept = many ? kManyHeldElements : few;
   path.held = backward ? by_columns && length <= most_row_lanes(is_double) * few
                        : length <= most_row_lanes(is_double) * path.kept;
   if (path.held) {
