@@ -91,7 +91,8 @@ ONEPASS_HD uint32_t keep_word(DropoutStream s, int64_t word_index) {
 
 // The keep bits of 32 elements where each bit of the mask serves a run of `repeat`, at least two:
 // `bits` are those of the mask from the first element's on, which is element `phase` of its run.
-ONEPASS_HD uint32_t repeated_bits(uint64_t bits, int64_t phase, int64_t repeat) {
+// All are bits of one word: 32 of them serve 32 · repeat elements, a multiple of 32.
+ONEPASS_HD uint32_t repeated_bits(uint32_t bits, int64_t phase, int64_t repeat) {
   uint32_t word = 0;
   for (int64_t from = 0, to = repeat - phase; from < 32; from = to, to += repeat, bits >>= 1) {
     const uint32_t run = ~uint32_t(0) << from;

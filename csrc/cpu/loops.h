@@ -89,11 +89,8 @@ inline void draw_words(uint32_t* words, const Elementwise& call, const Piece& pi
   const int64_t first = run / 32 & ~int64_t(3);  // words come in groups of four
   const int64_t last = (piece.begin + piece.size - 1) / repeat / 32;
   keep_words(drawn, first, last + 1 - first, call.random);
-  drawn[last + 1 - first] = 0;
   for (int64_t i = 0; i < count; ++i) {
-    const int64_t at = run / 32 - first;
-    const uint64_t both = drawn[at] | uint64_t(drawn[at + 1]) << 32;
-    words[i] = repeated_bits(both >> (run % 32), phase, repeat);
+    words[i] = repeated_bits(drawn[run / 32 - first] >> (run % 32), phase, repeat);
     for (phase += 32; phase >= repeat; phase -= repeat) ++run;
   }
 }

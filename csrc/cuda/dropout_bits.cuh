@@ -44,10 +44,8 @@ ONEPASS_DEVICE uint32_t keep_word_of_lane(DropoutStream s, int64_t begin, int64_
   const uint32_t drawn = keep_word_of_lane(s, first);  // 1024 bits; 640 are enough
   const int64_t element = begin + 32 * lane_of(threadIdx.x);
   const int64_t run = element / repeat, phase = element - run * repeat;
-  const int at = int(run / 32 - first);
-  const uint32_t low = warp_shuffle(kFullWarp, drawn, at);
-  const uint32_t high = warp_shuffle(kFullWarp, drawn, at + 1);
-  return repeated_bits((low | uint64_t(high) << 32) >> (run % 32), phase, repeat);
+  const uint32_t word = warp_shuffle(kFullWarp, drawn, int(run / 32 - first));
+  return repeated_bits(word >> (run % 32), phase, repeat);
 }
 
 }  // namespace

@@ -20,6 +20,7 @@ from cases._case import (
     quiet,
     roundings,
     tensor_of,
+    torch,
     without_grad,
 )
 
@@ -136,16 +137,14 @@ MAPS_BENCH = [(32, 64, 56, 56), (64, 256, 14, 14), (8, 512, 7, 7)]
 SCALED = "the scale is rounded once, the product once"
 
 
-def _rival(name, functional_name):
-    """PyTorch's, forward and backward: both are a call of it on another array."""
-
+def _rival(name):
     def rivals(inputs, keywords):
         if not has_torch():
             return {}
-        function = getattr(functional, functional_name)
+        function = getattr(torch, name.removesuffix("_backward"))
         return {"torch": without_grad(function, tensor_of(inputs[0]), keywords["p"], True)}
 
-    return {name: rivals, f"{name}_backward": rivals}
+    return rivals
 
 
 def _rivals(inputs, keywords):
@@ -181,10 +180,6 @@ def rows():
             out=True,
             alias=(0,),
         )
-    rivals = {
-        **_rival("feature_dropout", "dropout2d"),
-        **_rival("alpha_dropout", "alpha_dropout"),
-    }
     affine = Tolerance(
         roundings(4),
         roundings(8),
@@ -212,7 +207,7 @@ def rows():
             lambda s: 2 * s,
             MAPS if maps else [*SHAPES, (5, 4097)],
             MAPS_BENCH if maps else BENCH,
-            rivals[name],
+            _rival(name),
             SWEEP,
             {"p": 0.5, "seed": 1},
             out=True,
