@@ -109,6 +109,9 @@ DROPOUT = [
         (f"p = {p}", lambda a, p=p: ops.dropout(a.x, p, seed=1), ValueError, ["p", str(p), "1"])
         for p in (-0.1, 1.5, NAN, INF, -1e-300)
     ),
+    ("maps without channels", lambda a: ops.feature_dropout(a.x[0], seed=1), ValueError,
+     ["feature_dropout", "x", "shape", "two axes"]),
+    ("p of alpha dropout", lambda a: ops.alpha_dropout(a.x, 2.0, seed=1), ValueError, ["p", "2"]),
     ("p of a gradient", lambda a: ops.dropout_backward(a.x, 2.0, seed=1), ValueError, ["p", "2"]),
     ("p of a mask", lambda a: ops.dropout_mask((3,), NAN, seed=1), ValueError, ["p", "nan"]),
     ("p is text", lambda a: ops.dropout(a.x, "half", seed=1), TypeError, []),

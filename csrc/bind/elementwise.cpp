@@ -88,16 +88,32 @@ constexpr Argument kDropoutTable[] = {
     word("offset"),
 };
 constexpr Contract kDropout = contract("dropout", kDropoutTable);
+constexpr Contract kFeatureDropout = contract("feature_dropout", kDropoutTable);
+constexpr Contract kAlphaDropout = contract("alpha_dropout", kDropoutTable);
+constexpr Contract kAlphaDropoutBackward = contract("alpha_dropout_backward", kDropoutTable);
 
+// Elements of a map of x, whose axes are samples, channels, and those of a map.
+int64_t map_size(const char* op, const Array& x) {
+  if (x.ndim < 2)
+    value_error(op, x.label() + " has shape " + shape_text(x) +
+                        ", expected two axes or more: samples, channels, and those of a map");
+  int64_t size = 1;
+  for (int d = 2; d < x.ndim; ++d) size *= x.shape[d];
+  return size;
+}
+
+template <const Contract& kContract, auto kDriver, bool kWholeMaps>
 py::object dropout(Arguments given) {
-  constexpr int kX = kDropout.position("x"), kOut = kDropout.position("out");
-  constexpr int kP = kDropout.position("p"), kSeed = kDropout.position("seed");
-  constexpr int kOffset = kDropout.position("offset");
-  BorderOf<kDropout> b(given);
+  constexpr int kX = kContract.position("x"), kOut = kContract.position("out");
+  constexpr int kP = kContract.position("p"), kSeed = kContract.position("seed");
+  constexpr int kOffset = kContract.position("offset");
+  BorderOf<kContract> b(given);
   const DropoutStream random = b.dropout(kP, kSeed, kOffset);
+  const int64_t repeat = kWholeMaps ? map_size(b.op(), b[kX]) : 1;
   const Array* const arrays[] = {&b[kOut], &b[kX]};
-  run_tensor(b.check(), arrays, true, nullptr, 0, random,
-             [](const Backend& backend) { return backend.dropout; });
+  run_tensor(
+      b.check(), arrays, true, nullptr, 0, random,
+      [](const Backend& backend) { return backend.*kDriver; }, repeat);
   b.finish();
   return b.result(kOut);
 }
@@ -155,7 +171,11 @@ void define_elementwise(py::module_& m) {
   m.attr("activation_backward_y") =
       activation_functions<kBackwardY, &Backend::activation_backward_y>(m, activation_backward_ys(),
                                                                         "_backward_y");
-  define(m, kDropout, &fast<&dropout>);
+  define(m, kDropout, &fast<&dropout<kDropout, &Backend::dropout, false>>);
+  define(m, kFeatureDropout, &fast<&dropout<kFeatureDropout, &Backend::dropout, true>>);
+  define(m, kAlphaDropout, &fast<&dropout<kAlphaDropout, &Backend::alpha_dropout, false>>);
+  define(m, kAlphaDropoutBackward,
+         &fast<&dropout<kAlphaDropoutBackward, &Backend::alpha_dropout_backward, false>>);
   define(m, kMask, &fast<&dropout_mask>);
 }
 

@@ -12,8 +12,8 @@ constexpr DropoutStream kNoDropout{0, 0, 0};
 // Runs a driver on one tensor, whose operands are in the order of `arrays`. The first is written.
 template <int kCount, class Choose>
 void run_tensor(const Target& target, const Array* const (&arrays)[kCount], bool draws,
-                const double* hyper, int64_t hyper_size, const DropoutStream& random,
-                Choose driver) {
+                const double* hyper, int64_t hyper_size, const DropoutStream& random, Choose driver,
+                int64_t repeat = 1) {
   if (arrays[0]->size() == 0) return;
   LayoutOf<kCount> layout;
   arrange(&layout, arrays, kCount, draws);
@@ -36,6 +36,7 @@ void run_tensor(const Target& target, const Array* const (&arrays)[kCount], bool
   call.hyper_rows = 1;
   call.hyper_size = hyper_size;
   call.random = random;
+  call.repeat = repeat;
   ScheduleStorage schedule;
   if (layout.size > kGroupElements && !target.on_device()) {
     schedule.build(&tensor, 1);

@@ -125,6 +125,8 @@ struct Elementwise {
   // ones.
   const Factors* factors = nullptr;
   void* factored = nullptr;
+  // Elements in a row, of the whole tensor in C order, that share a bit of `random`.
+  int64_t repeat = 1;
 };
 
 // The keep bits of elements 0 to `elements`, one byte each, or packed, the first in the lowest bit.
@@ -340,6 +342,9 @@ struct Backend {
   // By the index of a loss.
   Run<PointwiseLoss>* pointwise_loss = nullptr;
   int64_t (*pointwise_loss_workspace)(const PointwiseLoss&) = nullptr;
+  // Like dropout.
+  void (*alpha_dropout)(const Elementwise&) = nullptr;
+  void (*alpha_dropout_backward)(const Elementwise&) = nullptr;
 };
 
 }  // namespace onepass

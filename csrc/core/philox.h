@@ -89,6 +89,18 @@ ONEPASS_HD uint32_t keep_word(DropoutStream s, int64_t word_index) {
   return ~below;
 }
 
+// The keep bits of 32 elements where each bit of the mask serves a run of `repeat`, at least two:
+// `bits` are those of the mask from the first element's on, which is element `phase` of its run.
+// All are bits of one word: 32 of them serve 32 · repeat elements, a multiple of 32.
+ONEPASS_HD uint32_t repeated_bits(uint32_t bits, int64_t phase, int64_t repeat) {
+  uint32_t word = 0;
+  for (int64_t from = 0, to = repeat - phase; from < 32; from = to, to += repeat, bits >>= 1) {
+    const uint32_t run = ~uint32_t(0) << from;
+    word |= bits & 1 ? (to < 32 ? run & ~(~uint32_t(0) << to) : run) : 0u;
+  }
+  return word;
+}
+
 // The random bits of an optimizer's step: 32 for each element of a parameter, a function of the
 // seed, the parameter's number, its step and the element's C-order index. `draw` keeps uses
 // apart, and all from the planes of a mask, of which there are 32.

@@ -1,4 +1,4 @@
-// Dropout, and its mask.
+// Dropout, alpha dropout, and the mask.
 #include "cpu/loops.h"
 #include "cpu/mask.h"
 #include "cpu/unit.h"
@@ -6,5 +6,7 @@
 ONEPASS_CPU_UNIT(dropout) {
   using namespace onepass::ONEPASS_ISA;
   backend->dropout = &elementwise<Dropout, kNoGradient>;
+  backend->alpha_dropout = &elementwise<AlphaDropout, kNoGradient>;
+  backend->alpha_dropout_backward = &elementwise<AlphaDropoutBackward, kNoGradient>;
   backend->dropout_mask = &dropout_mask;
 }

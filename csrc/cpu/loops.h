@@ -80,6 +80,21 @@ ONEPASS_HD void run_update(const K& k, const GradientRider& rider, int64_t n, T*
   }
 }
 
+// The keep bits of a piece.
+inline void draw_words(uint32_t* words, const Elementwise& call, const Piece& piece) {
+  const int64_t count = (piece.size + 31) / 32, repeat = call.repeat;
+  if (repeat == 1) return keep_words(words, piece.begin / 32, count, call.random);
+  uint32_t drawn[kGroupElements / 64 + 8];  // a run may begin before the piece
+  int64_t run = piece.begin / repeat, phase = piece.begin % repeat;
+  const int64_t first = run / 32 & ~int64_t(3);  // words come in groups of four
+  const int64_t last = (piece.begin + piece.size - 1) / repeat / 32;
+  keep_words(drawn, first, last + 1 - first, call.random);
+  for (int64_t i = 0; i < count; ++i) {
+    words[i] = repeated_bits(drawn[run / 32 - first] >> (run % 32), phase, repeat);
+    for (phase += 32; phase >= repeat; phase -= repeat) ++run;
+  }
+}
+
 // Runs a functor over one piece of one tensor. kGradient is the operand that the rider prepares, or
 // -1 if the functor is not an optimizer update. With `stream` the output, which is dense and of
 // type T, goes past the caches.
@@ -90,7 +105,7 @@ void run_piece(const K k, const Elementwise& call, const Piece piece, bool strea
   const Tensor& tensor = call.tensors[piece.tensor];
   alignas(64) T scratch[S::arity][kBlockElements];
   uint32_t words[kGroupElements / 32];
-  if constexpr (S::draws) keep_words(words, piece.begin / 32, (piece.size + 31) / 32, call.random);
+  if constexpr (S::draws) draw_words(words, call, piece);
 
   bool in_place[S::arity];
   bool all_in_place = true;
@@ -157,7 +172,7 @@ struct Functors {
   }
   ONEPASS_HD K make(int64_t row) const {
     if constexpr (Signature<K>::draws) {
-      return K{dropout_scale<T>(call.random.threshold)};
+      return K::of(call.random.threshold);
     } else {
       return make_functor<K, T>(call.hyper + row * call.hyper_size);
     }

@@ -1,4 +1,4 @@
-// Dropout.
+// Dropout and alpha dropout.
 #define ONEPASS_ISA cuda
 #include "cuda/loops.cuh"
 #include "cuda/units.h"
@@ -6,4 +6,6 @@
 ONEPASS_CUDA_UNIT(dropout) {
   using namespace onepass::ONEPASS_ISA;
   backend->dropout = &elementwise<Dropout, kNoGradient>;
+  backend->alpha_dropout = &elementwise<AlphaDropout, kNoGradient>;
+  backend->alpha_dropout_backward = &elementwise<AlphaDropoutBackward, kNoGradient>;
 }

@@ -37,5 +37,16 @@ ONEPASS_DEVICE uint32_t keep_word_of_lane(DropoutStream s, int64_t first_word) {
   return ~below;
 }
 
+// The keep bits of elements begin + 32 lane … + 31, of which `repeat` in a row share a bit.
+ONEPASS_DEVICE uint32_t keep_word_of_lane(DropoutStream s, int64_t begin, int64_t repeat) {
+  if (repeat == 1) return keep_word_of_lane(s, begin / 32);
+  const int64_t first = begin / repeat / 32 & ~int64_t(3);
+  const uint32_t drawn = keep_word_of_lane(s, first);  // 1024 bits; 640 are enough
+  const int64_t element = begin + 32 * lane_of(threadIdx.x);
+  const int64_t run = element / repeat, phase = element - run * repeat;
+  const uint32_t word = warp_shuffle(kFullWarp, drawn, int(run / 32 - first));
+  return repeated_bits(word >> (run % 32), phase, repeat);
+}
+
 }  // namespace
 ONEPASS_END

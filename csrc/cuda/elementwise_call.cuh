@@ -13,6 +13,7 @@ template <class T>
 struct ElementwiseCall {
   TableShape shape;
   DropoutStream random{0, 0, 0};
+  int64_t repeat = 1;
   PrepareGradient<T> prepare{1, GradientRider::kNoLimit, {1, 1}};
   const GlobalNormResult* norm = nullptr;
   double coefficient = 1, max_norm = -1;
@@ -74,6 +75,7 @@ ElementwiseCall<T> arguments_of(const Elementwise& call, const TableShape& shape
   ElementwiseCall<T> arguments;
   arguments.shape = shape;
   arguments.random = call.random;
+  arguments.repeat = call.repeat;
   arguments.prepare = {rider.unscale, rider.max_value, {rider.coefficient, rider.rest}};
   arguments.norm = rider.norm;
   arguments.coefficient = rider.coefficient;

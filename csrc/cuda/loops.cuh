@@ -91,7 +91,7 @@ ONEPASS_DEVICE void walk_tiles(const ElementwiseCall<T>& call, const unsigned ch
     bool drawn = false;
     const auto draw = [&] {
       if constexpr (R::S::draws) {
-        if (!drawn) word = keep_word_of_lane(call.random, begin / 32);
+        if (!drawn) word = keep_word_of_lane(call.random, begin, call.repeat);
         drawn = true;
       }
       return word;
@@ -132,7 +132,7 @@ template <class K, class T>
 std::vector<K> rows_of(const Elementwise& call, std::false_type) {
   std::vector<K> made;
   if constexpr (Signature<K>::draws) {
-    made.push_back(K{dropout_scale<T>(call.random.threshold)});
+    made.push_back(K::of(call.random.threshold));
   } else {
     for (int64_t r = 0; r < larger(1, call.hyper_rows); ++r)
       made.push_back(make_functor<K, T>(call.hyper + r * call.hyper_size));

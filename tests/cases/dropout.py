@@ -20,6 +20,7 @@ from cases._case import (
     quiet,
     roundings,
     tensor_of,
+    torch,
     without_grad,
 )
 
@@ -90,6 +91,33 @@ def dropout(x, p=0.5, *, seed, offset=0):
     return np.where(keep, x * dropout_scale(p), 0.0)
 
 
+@quiet
+def feature_dropout(x, p=0.5, *, seed, offset=0):
+    keep = dropout_mask(x.shape[:2], p, seed=seed, offset=offset)
+    return np.where(keep.reshape(*x.shape[:2], *[1] * (x.ndim - 2)), x * dropout_scale(p), 0.0)
+
+
+def alpha_scales(p):
+    """a, b, and what dropped elements become."""
+    q, limit = round(p * 2**32) / 2**32, -1.7580993408473766
+    if q == 1:
+        return 0.0, 0.0, 0.0
+    a = 1 / math.sqrt((limit**2 * q + 1) * (1 - q))
+    return a, -a * limit * q, a * limit * (1 - q)
+
+
+@quiet
+def alpha_dropout(x, p=0.5, *, seed, offset=0):
+    a, b, dropped = alpha_scales(p)
+    return np.where(dropout_mask(x.shape, p, seed=seed, offset=offset), a * x + b, dropped)
+
+
+@quiet
+def alpha_dropout_backward(dy, p=0.5, *, seed, offset=0):
+    a, _, _ = alpha_scales(p)
+    return np.where(dropout_mask(dy.shape, p, seed=seed, offset=offset), a * dy, 0.0)
+
+
 SWEEP = [
     {"p": 0.5, "seed": 1},
     {"p": 0.1, "seed": 2**64 - 3, "offset": 7},
@@ -97,6 +125,26 @@ SWEEP = [
     {"p": 0.0, "seed": 3},
     {"p": 1.0, "seed": 3},
 ]
+
+
+# Runs of one element and of two, around a word's 32, and across pieces and tiles of 1024.
+MAPS = [
+    *[(3, 5), (2, 0, 4), (0, 3, 2), (1, 1, 1), (300, 4, 2), (65, 7, 3), (9, 31, 7), (3, 5, 31)],
+    *[(2, 33, 32), (4, 9, 33), (5, 3, 7, 9), (2, 3, 4, 5, 6), (3, 40, 100), (2, 3, 4097)],
+    (1, 2, 33001),
+]
+MAPS_BENCH = [(32, 64, 56, 56), (64, 256, 14, 14), (8, 512, 7, 7)]
+SCALED = "the scale is rounded once, the product once"
+
+
+def _rival(name):
+    def rivals(inputs, keywords):
+        if not has_torch():
+            return {}
+        function = getattr(torch, name.removesuffix("_backward"))
+        return {"torch": without_grad(function, tensor_of(inputs[0]), keywords["p"], True)}
+
+    return rivals
 
 
 def _rivals(inputs, keywords):
@@ -122,11 +170,44 @@ def rows():
             lambda rng, shape, dtype, **_: (normal(rng, shape, dtype),),
             dropout,
             None,  # PyTorch draws other bits
-            Tolerance(roundings(2), why="the scale is rounded once, the product once"),
+            Tolerance(roundings(2), why=SCALED),
             lambda s: 2 * s,
             [*SHAPES, (5, 4097)],
             BENCH,
             _rivals,
+            SWEEP,
+            {"p": 0.5, "seed": 1},
+            out=True,
+            alias=(0,),
+        )
+    affine = Tolerance(
+        roundings(4),
+        roundings(8),
+        why="a and b are rounded, from about six roundings in double; a product and a sum, whose "
+        "terms may cancel",
+        sums=2,
+    )
+    scaled = Tolerance(roundings(2), why=SCALED)
+    alpha_scaled = Tolerance(roundings(2), why=SCALED, sums=4)  # a in double: six roundings
+    for name, reference, tolerance in (
+        ("feature_dropout", feature_dropout, scaled),
+        ("feature_dropout_backward", feature_dropout, scaled),
+        ("alpha_dropout", alpha_dropout, affine),
+        ("alpha_dropout_backward", alpha_dropout_backward, alpha_scaled),
+    ):
+        maps = name.startswith("feature")
+        yield Case(
+            name,
+            "dropout",
+            getattr(ops, name),
+            lambda rng, shape, dtype, **_: (normal(rng, shape, dtype),),
+            reference,
+            None,  # PyTorch draws other bits
+            tolerance,
+            lambda s: 2 * s,
+            MAPS if maps else [*SHAPES, (5, 4097)],
+            MAPS_BENCH if maps else BENCH,
+            _rival(name),
             SWEEP,
             {"p": 0.5, "seed": 1},
             out=True,

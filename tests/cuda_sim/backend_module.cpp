@@ -205,6 +205,8 @@ Backend make_backend() {
   b.watch_before = &watch<Side, &Backend::watch_before>;
   b.watch_after = &watch<Side, &Backend::watch_after>;
   b.dropout = &elementwise<Side, &Backend::dropout>;
+  b.alpha_dropout = &elementwise<Side, &Backend::alpha_dropout>;
+  b.alpha_dropout_backward = &elementwise<Side, &Backend::alpha_dropout_backward>;
   b.limit_rows = &elementwise<Side, &Backend::limit_rows>;
   b.global_norm = &global_norm<Side>;
   b.bias_act = &channelwise<Side, &Backend::bias_act>;

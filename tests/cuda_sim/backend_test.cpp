@@ -161,7 +161,7 @@ GlobalNorm norm_of(const std::vector<Tensor>& tensors, GlobalNormResult* result)
 
 void elementwise(const char* name, void (*function)(const Elementwise&), int arity, DType dtype,
                  std::vector<double> hyper, const GradientRider& rider, std::string* bits,
-                 int64_t lists = 1, bool measures = false) {
+                 int64_t lists = 1, bool measures = false, int64_t repeat = 1) {
   const int64_t sizes[] = {37, 1061, 5, 60};
   const int64_t shape[] = {6, 10}, strides[] = {1, 6};
   std::vector<std::vector<Operand>> operands;
@@ -184,6 +184,7 @@ void elementwise(const char* name, void (*function)(const Elementwise&), int ari
   }
   Elementwise call = call_on(tensors, hyper);
   call.random = {7, 9, uint64_t(1) << 30};
+  call.repeat = repeat;
   call.rider = rider;
   std::vector<double> norms(tensors.size() * 2, 2.0);  // of rules that read or write them
   call.norms = norms.data();
@@ -207,6 +208,10 @@ void all_elementwise(std::string* bits) {
       elementwise("glu_backward", cuda.glu_backward, 5, d, gate, kPlain, bits);
     }
     elementwise("dropout", cuda.dropout, 2, d, {}, kPlain, bits);
+    for (const int64_t repeat : {2, 33, 1000})
+      elementwise("repeated", cuda.dropout, 2, d, {}, kPlain, bits, 1, false, repeat);
+    elementwise("alpha", cuda.alpha_dropout, 2, d, {}, kPlain, bits);
+    elementwise("alpha backward", cuda.alpha_dropout_backward, 2, d, {}, kPlain, bits);
   }
 }
 

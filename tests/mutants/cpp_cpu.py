@@ -167,6 +167,13 @@ CPU = [
         ("tests/test_rider_stages.py::test_all_riders_at_once_in_every_dtype",),
     ),
     Mutant(
+        "dropout of maps: every piece begins with a map",
+        "csrc/cpu/loops.h",
+        "phase = piece.begin % repeat;",
+        "phase = 0;",
+        ("tests/test_kernels.py::test_against_reference[feature_dropout-float32]",),
+    ),
+    Mutant(
         "rows: a limited parameter is averaged twice",
         "csrc/cpu/staged_piece.h",
         ".data && !limited;",

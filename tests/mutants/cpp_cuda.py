@@ -49,6 +49,13 @@ CUDA = [
         ("tests/test_cuda_backend.py::test_norms_at_the_ends_of_the_range",),
     ),
     Mutant(
+        "CUDA: every lane begins with a map",
+        "csrc/cuda/dropout_bits.cuh",
+        "phase = element - run * repeat;",
+        "phase = 0;",
+        (f"{ELEMENTWISE}[feature_dropout-float32]",),
+    ),
+    Mutant(
         "CUDA: bits of dropout come from the neighbour's plane",
         "csrc/cuda/dropout_bits.cuh",
         "const uint32_t plane[4] = {j & 2 ? u : p, j & 2 ? v : q, j & 2 ? p : u, j & 2 ? q : v};",

@@ -4,7 +4,7 @@ from onepass._parameter import Parameter
 from onepass.nn import _activation, _pointwise_loss, init
 from onepass.nn._activation import *  # noqa: F403
 from onepass.nn._batch_norm import BatchNorm1d, BatchNorm2d, BatchNorm3d
-from onepass.nn._dropout import Dropout
+from onepass.nn._dropout import AlphaDropout, Dropout, Dropout1d, Dropout2d, Dropout3d
 from onepass.nn._flatten import Flatten
 from onepass.nn._gated import GLU, Maxout
 from onepass.nn._gradcheck import gradcheck
@@ -29,11 +29,15 @@ from onepass.nn._weight_norm import WeightNorm
 
 __all__ = [
     "GLU",
+    "AlphaDropout",
     "BatchNorm1d",
     "BatchNorm2d",
     "BatchNorm3d",
     "CrossEntropyLoss",
     "Dropout",
+    "Dropout1d",
+    "Dropout2d",
+    "Dropout3d",
     "Flatten",
     "GroupNorm",
     "InstanceNorm1d",

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import ClassVar
+
 from onepass import _numbers as numbers
 from onepass import ops
 from onepass._array import Array
@@ -11,7 +14,58 @@ from onepass.nn._module import Module
 from onepass.nn._random import Stream
 
 
-class Dropout(Module):
+class _Dropping(Module):
+    """A layer that drops with probability ``p``: `_forward` and `_backward` are its functions."""
+
+    _forward: ClassVar[Callable[..., Array]]
+    _backward: ClassVar[Callable[..., Array]]
+
+    def __init__(self, p: float = 0.5) -> None:
+        self.p = numbers.in_range(type(self).__name__, "p", p, 0, most=1)
+        self.stream = Stream()
+
+    @bypassable
+    def drops(self, read: Read = getattr) -> bool:
+        """Whether the next call drops anything."""
+        return bool(read(self, "training") and read(self, "p") > 0)
+
+    def _check(self, x: Array) -> None:
+        """Refuse a shape that the layer does not take."""
+
+    @bypassable
+    def forward(self, x: Array) -> Array:
+        kind = like(type(self).__name__, "x", x)
+        self._check(x)
+        if not self.drops():
+            self._remember((kind, None))
+            return x
+        seed, offset = self.stream.take()
+        try:
+            y = self._apply(type(self)._forward, x, self.p, seed, offset)
+        except BaseException:
+            self.stream.give_back()
+            raise
+        self._remember((kind, (self.p, seed, offset)))
+        return y
+
+    @bypassable
+    def backward(self, dy: Array, *, need_input_grad: bool = True) -> Array | None:
+        y, mask = self.recall()
+        if not need_input_grad:
+            return None
+        check_gradient(f"{type(self).__name__}.backward", dy, y)
+        return dy if mask is None else self._apply(type(self)._backward, dy, *mask)
+
+    def _apply(
+        self, function: Callable[..., Array], x: Array, p: float, seed: int, offset: int
+    ) -> Array:
+        return function(x, p, seed=seed, offset=offset)
+
+    def extra_repr(self) -> str:
+        return f"p={self.p}"
+
+
+class Dropout(_Dropping):
     """``y = 0`` with probability ``p``, else ``x / (1 - p)``; in evaluation ``y = x``.
 
     The mask is a function of the layer's ``(seed, offset)`` and the element's index; ``backward``
@@ -35,40 +89,127 @@ class Dropout(Module):
         [0.0, 2.0]
     """
 
-    def __init__(self, p: float = 0.5) -> None:
-        self.p = numbers.in_range("Dropout", "p", p, 0, most=1)
-        self.stream = Stream()
+    _forward, _backward = staticmethod(ops.dropout), staticmethod(ops.dropout_backward)
 
-    @bypassable
-    def drops(self, read: Read = getattr) -> bool:
-        """Whether the next call drops anything."""
-        return bool(read(self, "training") and read(self, "p") > 0)
 
-    @bypassable
-    def forward(self, x: Array) -> Array:
-        kind = like("Dropout", "x", x)
-        if not self.drops():
-            self._remember((kind, None))
-            return x
-        seed, offset = self.stream.take()
-        try:
-            y = ops.dropout(x, self.p, seed=seed, offset=offset)
-        except BaseException:
-            self.stream.give_back()
-            raise
-        self._remember((kind, (self.p, seed, offset)))
-        return y
+class AlphaDropout(_Dropping):
+    """Dropout that keeps a mean of 0 and a variance of 1, for networks of SELU.
 
-    @bypassable
-    def backward(self, dy: Array, *, need_input_grad: bool = True) -> Array | None:
-        y, mask = self.recall()
-        if not need_input_grad:
-            return None
-        check_gradient("Dropout.backward", dy, y)
-        if mask is None:
-            return dy
-        p, seed, offset = mask
-        return ops.dropout_backward(dy, p, seed=seed, offset=offset)
+    `ops.alpha_dropout` has the formula. Masks, evaluation and errors are as in `Dropout`. Source:
+    Klambauer et al. 2017.
 
-    def extra_repr(self) -> str:
-        return f"p={self.p}"
+    Args:
+        p: 0 <= p <= 1.
+
+    Raises:
+        TypeError: as `Dropout`.
+        ValueError: as `Dropout`.
+
+    Example:
+        >>> import numpy as np
+        >>> from onepass import nn
+        >>> y = nn.AlphaDropout(0.5)(np.zeros(1000))
+        >>> len(set(y.tolist()))
+        2
+    """
+
+    _forward, _backward = staticmethod(ops.alpha_dropout), staticmethod(ops.alpha_dropout_backward)
+
+
+class _FeatureDropout(_Dropping):
+    """Drops whole maps; ``_shapes`` names those it takes, by their number of axes."""
+
+    _forward, _backward = (
+        staticmethod(ops.feature_dropout),
+        staticmethod(ops.feature_dropout_backward),
+    )
+    _shapes: ClassVar[dict[int, str]]
+    _one_sample: ClassVar[int] = 0  # the number of axes of an array without that of samples
+
+    def _check(self, x: Array) -> None:
+        if x.ndim not in self._shapes:
+            raise ValueError(
+                f"{type(self).__name__}: 'x' has shape {tuple(x.shape)}, expected "
+                + " or ".join(self._shapes.values())
+            )
+
+    def _apply(
+        self, function: Callable[..., Array], x: Array, p: float, seed: int, offset: int
+    ) -> Array:
+        if x.ndim == self._one_sample:
+            return function(x[None], p, seed=seed, offset=offset)[0]
+        return function(x, p, seed=seed, offset=offset)
+
+
+class Dropout1d(_FeatureDropout):
+    """Dropout of whole maps: those of each sample and channel are kept or dropped together.
+
+    x is ``(N, C, L)``, or ``(C, L)`` of one sample. `ops.feature_dropout`
+    has the formula. Masks and evaluation are as in `Dropout`. Source: Tompson et al. 2015.
+
+    Args:
+        p: 0 <= p <= 1.
+
+    Raises:
+        TypeError: as `Dropout`.
+        ValueError: ``x`` has another number of axes; else as `Dropout`.
+
+    Example:
+        >>> import numpy as np
+        >>> from onepass import nn
+        >>> y = nn.Dropout1d(0.5)(np.ones((8, 4, 3)))
+        >>> bool((y == y[:, :, :1]).all())
+        True
+    """
+
+    _shapes: ClassVar[dict[int, str]] = {3: "(N, C, L)", 2: "(C, L)"}
+    _one_sample = 2
+
+
+class Dropout2d(_FeatureDropout):
+    """Dropout of whole maps: those of each sample and channel are kept or dropped together.
+
+    x is ``(N, C, H, W)``, or ``(N, C, L)`` as in PyTorch. `ops.feature_dropout`
+    has the formula. Masks and evaluation are as in `Dropout`. Source: Tompson et al. 2015.
+
+    Args:
+        p: 0 <= p <= 1.
+
+    Raises:
+        TypeError: as `Dropout`.
+        ValueError: ``x`` has another number of axes; else as `Dropout`.
+
+    Example:
+        >>> import numpy as np
+        >>> from onepass import nn
+        >>> y = nn.Dropout2d(0.5)(np.ones((8, 4, 3, 3)))
+        >>> bool((y == y[:, :, :1, :1]).all())
+        True
+    """
+
+    _shapes: ClassVar[dict[int, str]] = {4: "(N, C, H, W)", 3: "(N, C, L)"}
+
+
+class Dropout3d(_FeatureDropout):
+    """Dropout of whole maps: those of each sample and channel are kept or dropped together.
+
+    x is ``(N, C, D, H, W)``, or ``(C, D, H, W)`` of one sample. `ops.feature_dropout`
+    has the formula. Masks and evaluation are as in `Dropout`. Source: Tompson et al. 2015.
+
+    Args:
+        p: 0 <= p <= 1.
+
+    Raises:
+        TypeError: as `Dropout`.
+        ValueError: ``x`` has another number of axes; else as `Dropout`.
+
+    Example:
+        >>> import numpy as np
+        >>> from onepass import nn
+        >>> y = nn.Dropout3d(0.5)(np.ones((8, 4, 3, 3, 3)))
+        >>> bool((y == y[:, :, :1, :1, :1]).all())
+        True
+    """
+
+    _shapes: ClassVar[dict[int, str]] = {5: "(N, C, D, H, W)", 4: "(C, D, H, W)"}
+    _one_sample = 4

@@ -17,7 +17,15 @@ the first array, borrows memory from its pool, waits for nothing and can be capt
 from onepass.ops import _activation, _pointwise_loss, _update
 from onepass.ops._activation import *  # noqa: F403
 from onepass.ops._bias_act import bias_act, bias_act_backward
-from onepass.ops._dropout import dropout, dropout_backward, dropout_mask
+from onepass.ops._dropout import (
+    alpha_dropout,
+    alpha_dropout_backward,
+    dropout,
+    dropout_backward,
+    dropout_mask,
+    feature_dropout,
+    feature_dropout_backward,
+)
 from onepass.ops._glu import glu, glu_backward
 from onepass.ops._loss import cross_entropy, nll_loss, wasserstein_1d
 from onepass.ops._maxout import maxout, maxout_backward
@@ -47,6 +55,8 @@ __all__ = [
     "SavedBatchNorm",
     "SavedRowNorm",
     "StepInfo",
+    "alpha_dropout",
+    "alpha_dropout_backward",
     "batch_norm",
     "batch_norm_backward",
     "bias_act",
@@ -55,6 +65,8 @@ __all__ = [
     "dropout",
     "dropout_backward",
     "dropout_mask",
+    "feature_dropout",
+    "feature_dropout_backward",
     "global_norm",
     "glu",
     "glu_backward",

@@ -80,6 +80,132 @@ def dropout_backward(
     return dropout(dy, p, seed=seed, offset=offset, out=out)
 
 
+def feature_dropout(
+    x: Array, p: float = 0.5, *, seed: int, offset: int = 0, out: Array | None = None
+) -> Array:
+    """Dropout of whole maps: ``y[n, c] = x[n, c]/(1 - p)`` where map (n, c) is kept, else 0.
+
+    Which maps are kept is ``dropout_mask(x.shape[:2], p, seed=seed, offset=offset)``. Otherwise as
+    :func:`dropout`.
+
+    Args:
+        x: array of shape (N, C, …); axis 1 has the channels, whatever the strides.
+        p: probability of dropping a map, in [0, 1].
+        seed: 64-bit key.
+        offset: names an independent 64-bit stream, for instance layer and step.
+        out: array like ``x`` to write to; may be ``x``.
+
+    Returns:
+        y, like ``x``.
+
+    Raises:
+        ValueError: ``x`` has fewer than two axes; else as :func:`dropout`.
+
+    Source: Tompson et al., Efficient Object Localization Using Convolutional Networks, 2015.
+
+    Example:
+        >>> import numpy as np
+        >>> import onepass
+        >>> y = onepass.ops.feature_dropout(np.ones((8, 4, 5, 5), np.float32), seed=0)
+        >>> bool((y == y[:, :, :1, :1]).all())
+        True
+    """
+    return _C.feature_dropout(x, out, p, seed, offset)
+
+
+def feature_dropout_backward(
+    dy: Array, p: float = 0.5, *, seed: int, offset: int = 0, out: Array | None = None
+) -> Array:
+    """dx = dy/(1 - p) in the maps that were kept, 0 in the others.
+
+    Args:
+        dy: gradient of y, of shape (N, C, …).
+        p: as in the forward.
+        seed: as in the forward.
+        offset: as in the forward.
+        out: array like ``dy`` to write to; may be ``dy``.
+
+    Returns:
+        dx, like ``dy``.
+
+    Raises:
+        ValueError: as :func:`feature_dropout`.
+
+    Source: the derivative of :func:`feature_dropout`.
+
+    Example:
+        >>> import numpy as np
+        >>> import onepass
+        >>> onepass.ops.feature_dropout_backward(np.ones((1, 2), np.float32), 0.0, seed=0)
+        array([[1., 1.]], dtype=float32)
+    """
+    return feature_dropout(dy, p, seed=seed, offset=offset, out=out)
+
+
+def alpha_dropout(
+    x: Array, p: float = 0.5, *, seed: int, offset: int = 0, out: Array | None = None
+) -> Array:
+    """Dropout for SELU: y = a·x + b where the element is kept, a·α' + b where it is dropped.
+
+    α' = -1.7580993408473766 is SELU's lower limit -λα. a = ((α'²·p + 1)·(1 - p))^(-½) and
+    b = -a·α'·p keep a mean of 0 and a variance of 1. Which elements are kept is
+    :func:`dropout_mask`. p = 0 gives x, p = 1 zeros, as in PyTorch.
+
+    Args:
+        x: array of any shape.
+        p: probability of dropping an element, in [0, 1].
+        seed: 64-bit key.
+        offset: names an independent 64-bit stream, for instance layer and step.
+        out: array like ``x`` to write to; may be ``x``.
+
+    Returns:
+        y, like ``x``.
+
+    Raises:
+        ValueError: as :func:`dropout`.
+
+    Source: Klambauer et al., Self-Normalizing Neural Networks, 2017.
+
+    Example:
+        >>> import numpy as np
+        >>> import onepass
+        >>> x = np.random.default_rng(0).standard_normal(100_000)
+        >>> y = onepass.ops.alpha_dropout(x, 0.2, seed=0)
+        >>> bool(abs(y.mean()) < 0.02), bool(abs(y.std() - 1) < 0.02)
+        (True, True)
+    """
+    return _C.alpha_dropout(x, out, p, seed, offset)
+
+
+def alpha_dropout_backward(
+    dy: Array, p: float = 0.5, *, seed: int, offset: int = 0, out: Array | None = None
+) -> Array:
+    """dx = a·dy where the element was kept, 0 where it was dropped; a of :func:`alpha_dropout`.
+
+    Args:
+        dy: gradient of y, any shape.
+        p: as in the forward.
+        seed: as in the forward.
+        offset: as in the forward.
+        out: array like ``dy`` to write to; may be ``dy``.
+
+    Returns:
+        dx, like ``dy``.
+
+    Raises:
+        ValueError: as :func:`dropout`.
+
+    Source: the derivative of :func:`alpha_dropout`.
+
+    Example:
+        >>> import numpy as np
+        >>> import onepass
+        >>> onepass.ops.alpha_dropout_backward(np.ones(2, np.float32), 0.0, seed=0)
+        array([1., 1.], dtype=float32)
+    """
+    return _C.alpha_dropout_backward(dy, out, p, seed, offset)
+
+
 def dropout_mask(
     shape: int | Sequence[int],
     p: float = 0.5,
