@@ -29,7 +29,7 @@ ONEPASS_DEVICE double fold_columns(double* slots) {
 // kColumns of them.
 ONEPASS_DEVICE double sum_of_columns(const double* row, int64_t first, int64_t end,
                                      double* columns) {
-  constexpr int kTogether = 4;
+  constexpr int kTogether = 16;  // one block has to hide the latency of all its loads
   const int thread = int(threadIdx.x);
   double sum = 0;
   int64_t i = first + thread;

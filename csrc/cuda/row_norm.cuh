@@ -460,8 +460,8 @@ void run_held(const Call& call, cudaStream_t stream) {
     const int64_t blocks = smaller(kMostBlocks, ceil_div(call.rows(), at_once));
     auto kernel = &held_forward_kernel<T, W, held_elements(W), Call>;
     if constexpr (W >= 4)
-      if (call.path.kept == kManyHeldElements)
-        kernel = &held_forward_kernel<T, W, kManyHeldElements, Call>;
+      if (call.path.kept == many_held_elements(W))
+        kernel = &held_forward_kernel<T, W, many_held_elements(W), Call>;
     start_held(kernel, lanes, blocks, stream, call);
   } else {
     start_held(&held_backward_kernel<T, W, Call>, lanes, call.groups * call.path.parts, stream,

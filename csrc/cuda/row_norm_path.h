@@ -10,7 +10,8 @@ namespace cuda {
 // registers take beside the sums of columns, and twice as many forward, where there are none.
 constexpr int most_row_lanes(bool is_double) { return is_double ? 256 : 512; }
 constexpr int held_elements(int width) { return width >= 4 ? 8 : 4; }
-constexpr int kManyHeldElements = 16;  // in units of four elements or more
+// Forward, in units of four elements or more: what is in flight decides.
+constexpr int many_held_elements(int width) { return width >= 8 ? 32 : 16; }
 
 struct RowPath {
   // Held: the threads of a row keep it in registers. Else whole: one block, or one warp, walks over
@@ -32,7 +33,7 @@ struct RowPath {
 // aligned; `walked_unit` the same for rows that are not held.
 inline RowPath row_norm_path(int64_t outer, int64_t groups, int64_t channels, int64_t inner,
                              int32_t unit, int32_t walked_unit, bool is_double, bool backward) {
-  constexpr int64_t kFewLanes = 256;    // beyond which a thread holds more: two blocks fit
+  constexpr int64_t kFewLanes = 32;     // beyond which a thread holds more
   constexpr int64_t kBlocks = 264;      // blocks that add up columns, two a multiprocessor
   constexpr int64_t kLeastRows = 4;     // of a block, for each row that it adds at once
   constexpr int64_t kWarpRow = 2048;    // elements up to which a row that is not held is a warp's
@@ -53,7 +54,7 @@ inline RowPath row_norm_path(int64_t outer, int64_t groups, int64_t channels, in
   const int32_t held_width = length % unit == 0 ? unit : 1;
   const int32_t few = held_elements(held_width);
   const bool many = !backward && held_width >= 4 && length > kFewLanes * few;
-  path.kept = many ? kManyHeldElements : few;
+  path.kept = many ? many_held_elements(held_width) : few;
   path.held = backward ? by_columns && length <= most_row_lanes(is_double) * few
                        : length <= most_row_lanes(is_double) * path.kept;
   if (path.held) {

@@ -88,7 +88,8 @@ class Loss:
             lambda x, target, weight, **o: self._weighted(self.formula, x, target, weight, o),
             self._torch if self.torch is not None else None,
             self.bound,
-            lambda s: 3 * s,  # input and target are read, the gradient is written
+            # The input is read and its gradient written; a target that is not labels is read too.
+            lambda s: (2 if self.name in ("cross_entropy", "nll_loss") else 3) * s,
             self.shapes,
             self.bench,
             self._rivals,
