@@ -165,7 +165,7 @@ def _optimizer_rows() -> Iterator[Row]:
     for name in NOT_FUSED:
         make = lambda n=name: _step(n, [(LARGE,)], form="foreach")  # noqa: E731
         yield Row(f"{name} 1 tensor of 1 G", "optimizer", make)
-    # Bytes: 12 for the parameter and the gradient, twice two states; an average is read and written.
+    # Bytes: 12 for parameter and gradient, and two states read and written; an average likewise.
     for each, label, options in (
         (20.0, "bfloat16 states", {"state_dtype": "bfloat16"}),
         (16.0 + 4 / 64, "int8 states", {"state_dtype": "int8"}),

@@ -3,8 +3,7 @@
     ncu --profile-from-start off --clock-control none --csv --page raw --metrics METRICS \\
         python bench/gpu_profile.py --only REGEX > profile.csv
 
-Each row is called a few times before. `row NAME` is printed after the call that the profiler saw, so
-that in one stream the kernels of a row stand above its name.
+Each row is called a few times before. `row NAME` is printed after the call that the profiler saw.
 """
 
 from __future__ import annotations

@@ -89,12 +89,13 @@ endif()
 add_library(onepass_cuda OBJECT
   csrc/cuda/backend.cu csrc/cuda/bias.cu csrc/cuda/channel_norms.cu csrc/cuda/dropout.cu
   csrc/cuda/glu.cu csrc/cuda/host.cu csrc/cuda/losses.cu csrc/cuda/passes.cu
-  csrc/cuda/pointwise_losses.cu csrc/cuda/rows.cu csrc/cuda/workspaces.cu
+  csrc/cuda/pointwise_losses.cu csrc/cuda/row_norms.cu csrc/cuda/rows.cu
+  csrc/cuda/workspaces.cu
   ${formula_cuda_units})
 # Those that include cuda/flushed.h.
 set_source_files_properties(
-  csrc/cuda/channel_norms.cu csrc/cuda/losses.cu csrc/cuda/passes.cu csrc/cuda/rows.cu
-  csrc/cuda/workspaces.cu ${formula_flushed_units}
+  csrc/cuda/channel_norms.cu csrc/cuda/losses.cu csrc/cuda/passes.cu
+  csrc/cuda/row_norms.cu csrc/cuda/rows.cu csrc/cuda/workspaces.cu ${formula_flushed_units}
   PROPERTIES COMPILE_OPTIONS --ftz=true)
 target_include_directories(onepass_cuda PRIVATE csrc "${formula_include}")
 target_compile_options(onepass_cuda PRIVATE ${cuda_flags})

@@ -161,15 +161,19 @@ def test_every_optimizer_has_a_record() -> None:
 
 def test_every_function_has_a_row() -> None:
     rows = {row.name for row in cases.CASES}
-    files = {"_loss": "losses.py", "_norm": "norms.py", "_dropout": "dropout.py",
-             "_bias_act": "channels.py", "_reduce": "reductions.py",
+    files = {"_loss": "losses.py", "_norm": "norms.py", "_row_norm": "row_norms.py",
+             "_dropout": "dropout.py", "_bias_act": "channels.py", "_reduce": "reductions.py",
              "_activation": "activations.py", "_softmax": "rows.py", "_maxout": "rows.py",
              "_glu": "rows.py"}  # fmt: skip
     for name in (name for name in FUNCTIONS if name not in FUNCTIONS_ON_ARRAYS):
         module = getattr(ops, name).__module__.rpartition(".")[2]
         where = "optimizers.py" if name.endswith("_") else files.get(module, "the family's file")
         cure = f"add its record to tests/cases/{where}"
-        record = {"losses.py": cases.losses.Loss, "norms.py": cases.norms.Norm}.get(where)
+        record = {
+            "losses.py": cases.losses.Loss,
+            "norms.py": cases.norms.Norm,
+            "row_norms.py": cases.row_norms.RowNorm,
+        }.get(where)
         if record is not None:
             first = name.removesuffix("_backward")
             fields = ", ".join(f"{f.name}=…" for f in dataclasses.fields(record)[1:])
@@ -205,7 +209,8 @@ def test_every_bound_says_where_it_comes_from() -> None:
 
 def test_a_record_without_one_of_its_fields_cannot_be_made() -> None:
     for cls in (cases._activation.Activation, cases._optimizer.Optimizer, cases._optimizer.State,
-                cases._activation.Form, cases.norms.Norm, cases.losses.Loss):  # fmt: skip
+                cases._activation.Form, cases.norms.Norm, cases.row_norms.RowNorm,
+                cases.losses.Loss):  # fmt: skip
         for field in dataclasses.fields(cls):
             without = {f.name: None for f in dataclasses.fields(cls) if f.name != field.name}
             with pytest.raises(TypeError, match=field.name):
@@ -310,6 +315,7 @@ CPU_UNITS = {  # csrc/cpu/*.cpp that are compiled once per instruction set, and 
     "maxout": ["onepass_cpu_maxout_v3"],
     "normalise": ["onepass_cpu_normalise_v3"],
     "pointwise_losses": ["onepass_cpu_pointwise_losses_v3"],
+    "row_norms": ["onepass_cpu_row_norms_v3"],
     "softmax": ["onepass_cpu_softmax_v3"],
     "stages": [*["after_update"] * 2, *["before_update"] * 2, "round_at_random"],
     "watch": ["onepass_cpu_watch_v3"],
@@ -347,9 +353,8 @@ def test_no_unit_of_a_formula_knows_another_formula() -> None:
         for path in (ROOT / "csrc" / "cuda").glob("*.cu")
         if included(f"cuda/{path.name}", "kernels/tables.h") & formulas - {"kernels/relu.h"}
     }
-    assert knowing == {"bias.cu", "channel_norms.cu", "glu.cu", "workspaces.cu"}, (
-        "csrc/README.md names them"
-    )
+    known = {"bias.cu", "channel_norms.cu", "glu.cu", "row_norms.cu", "workspaces.cu"}
+    assert knowing == known, "csrc/README.md names them"
 
 
 def included(header: str, *left_out: str) -> set[str]:

@@ -28,12 +28,19 @@ SHAPE = (4, 5, 3)
 EXTENTS = {"reference": SHAPE, "channel": (5,), "saved": (3, 5), "rows": (4, 3), "free": (60,),
            "shorter": (2, 5, 3), "broadcast": (5, 3), "matrix_row": (4, 5, 1),
            "matrix_column": (4, 1, 3)}  # fmt: skip
+# Norms over rows have a statistic for each row, and weights of another shape.
+OWN_EXTENTS = {("layer_norm", "channel"): (5, 3), ("layer_norm", "saved"): (3, 4)}
+OWN_EXTENTS |= {("rms_norm", shape): OWN_EXTENTS["layer_norm", shape]
+                for shape in ("channel", "saved")}  # fmt: skip
+OWN_EXTENTS |= {("group_norm", "saved"): (3, 4), ("instance_norm", "saved"): (3, 20)}
+OWN_EXTENTS |= {("weight_norm", "channel"): (4,), ("weight_norm", "saved"): (3, 4)}
 # Checks that the table leaves to the calls.
 VALUES = {"axis": 1, "flag": True, "text": "relu", "options": (), "integer": -100, "word": 7,
-          "real": 0.5, "norm_order": 2}  # fmt: skip
+          "real": 0.5, "norm_order": 2, "extents": (5, 3)}  # fmt: skip
 OWN = {("dropout_mask", "count"): 60, ("dropout_mask", "packed"): False}
 PROBABILITIES = {"bce_loss"}  # takes no other inputs
 OWN |= {(op, "axis"): 0 for op in ("glu", "glu_backward", "maxout", "maxout_backward")}
+OWN |= {(op, "num_groups"): 1 for op in ("group_norm", "group_norm_backward")}
 OWN |= {(op, "pieces"): 2 for op in ("maxout", "maxout_backward")}
 RUNTIME = {
     "same_states", "code_blocks", "codes_of", "coded_bytes", "scales_at", "values_of",
@@ -74,7 +81,7 @@ def is_array(argument):
     return argument["shape"] not in ("", "vector")
 
 
-def valid(argument, rng):
+def valid(argument, rng, op=""):
     kind = argument["type"]
     if kind in ("target", "labels"):
         return rng.integers(0, 5, EXTENTS["rows"])
@@ -83,7 +90,9 @@ def valid(argument, rng):
     if kind == "mask":
         return np.zeros(EXTENTS["free"], bool)
     if is_array(argument):
-        return np.abs(rng.standard_normal(EXTENTS[argument["shape"]])).astype(np.float32) + 0.5
+        shape = argument["shape"]
+        extents = OWN_EXTENTS.get((op.removesuffix("_backward"), shape), EXTENTS[shape])
+        return np.abs(rng.standard_normal(extents)).astype(np.float32) + 0.5
     if kind == "number":
         return 0.25
     if kind == "choice":
@@ -93,7 +102,7 @@ def valid(argument, rng):
 
 def right_call(op):
     rng = np.random.default_rng(0)
-    values = [OWN.get((op, a["name"]), valid(a, rng)) for a in given(op)]
+    values = [OWN.get((op, a["name"]), valid(a, rng, op)) for a in given(op)]
     if op in PROBABILITIES:
         values = [v % 1 if isinstance(v, np.ndarray) else v for v in values]
     return values

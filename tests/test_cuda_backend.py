@@ -594,6 +594,45 @@ def test_the_path_of_a_shape(simulator):
                         assert path["groups"] * path["splits"] >= 128, label
 
 
+@pytest.mark.parametrize("backward", [False, True])
+def test_the_path_of_a_row(simulator, backward):
+    """Short rows are held, all elements have a thread, long ones are whole or shared by many."""
+    shapes = [(1, 8, n, 1) for n in (1, 7, 8, 33, 257, 1000, 4096, 4097, 8192, 16385, 2**20)]
+    shapes += [(64, 32, 8, 49), (2, 32, 10, 4096), (1, 4096, 1, 1024), (128, 256, 1, 3136)]
+    shapes += [(2, 1, 64, 200 * 200), (1, 1, 1, 1), (9, 70_000, 1, 64)]
+    for outer, groups, channels, inner in shapes:
+        for outer in (outer, 1000 * outer):
+            for unit in (1, 2, 4, 8):
+                double = unit == 2
+                path = simulator.row_norm_path(
+                    outer, groups, channels, inner, unit, double, backward
+                )
+                label = f"{outer, groups, channels, inner, unit}: {path}"
+                length, rows, kind = channels * inner, outer * groups, path["kind"]
+                assert path["width"] in (1, unit), label
+                assert 1 <= path["parts"] <= max(1, min(outer // 4, 264)), label
+                if kind == "held":
+                    assert length % path["width"] == 0, label
+                    assert not backward or inner == 1, label
+                    assert length <= path["lanes"] * path["kept"] <= 2 * length + 16, label
+                    assert path["lanes"] <= (256 if double else 512), label
+                    assert path["kept"] % path["width"] == 0, label
+                    continue
+                assert (inner if inner > 1 else length) % path["width"] == 0, label
+                assert path["lanes"] <= 32, label
+                planes = channels if backward and inner > 1 else 1
+                assert path["pieces"] == planes * path["splits"], label
+                plane = length // planes
+                assert path["splits"] == 1 or path["splits"] * 1024 < plane + 1024, label
+                assert kind != "warps" or length <= 2048, label
+                assert kind == "split" or path["apply_splits"] == 1, label
+                if rows >= 264 or length <= 16384:
+                    assert kind != "split", label
+                elif length * rows > 2**25:  # work for a whole GPU
+                    assert path["pieces"] * rows >= 1056, label
+                    assert path["apply_splits"] * rows >= 264, label
+
+
 # ------------------------------------------------------------------------------------ sanitizers
 
 

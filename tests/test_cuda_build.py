@@ -24,7 +24,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 BUDGET = Path(__file__).parent / "cuda_sim" / "budget.json"
 # With --ftz=true, as cmake/cuda.cmake has them.
-FLUSHED = {"channel_norms", "losses", "passes", "rows", "workspaces"}
+FLUSHED = {"channel_norms", "losses", "passes", "row_norms", "rows", "workspaces"}
 KEPT = {"bias", "dropout", "glu", "pointwise_losses"}
 HOST = {"backend", "host"}
 RESOURCES = re.compile(

@@ -42,9 +42,7 @@ py::object channel_norm(Arguments given) {
   if (call.batch_statistics && call.eps == 0)
     value_error(b.op(), is("eps", given[kEps]) + ", expected a finite number > 0");
   if (!call.batch_statistics) call.epilogue.dropout = {0, 0, 0};
-  if (b.has(kMean) != b.has(kVar))
-    value_error(b.op(), std::string("'running_mean' and 'running_var' belong together, but '") +
-                            (b.has(kMean) ? "running_var" : "running_mean") + "' is None");
+  check_running_pair(b, kMean, kVar);
   if (!call.batch_statistics && !b.has(kMean))
     value_error(b.op(),
                 "'running_mean' and 'running_var' are needed with training=False; pass them, or "

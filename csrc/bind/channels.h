@@ -8,7 +8,27 @@ namespace onepass::bind {
 // Where the channels are. Sets the extents of Shape::channel.
 void set_channels(Border* b, Channelwise* call, int axis);
 
-// A call over channels by its contract. `out` is y forward, and dx where there is a dy.
+// Sets the fields of a call that its arrays are; a table may lack some. `out` is y forward, and dx
+// where there is a dy.
+template <const Contract& kContract>
+void place_arrays(const BorderOf<kContract>& b, Channelwise* call) {
+  constexpr int kOut = kContract.position("out");
+  place<kContract.find("x")>(b, &call->x);
+  place<kContract.find("residual")>(b, &call->epilogue.residual);
+  place<kContract.find("weight")>(b, &call->weight);
+  place<kContract.find("dweight")>(b, &call->dweight);
+  place<kContract.find("bias")>(b, &call->bias);
+  place<kContract.find("dbias")>(b, &call->dbias);
+  if constexpr (kContract.find("dy") < 0) {
+    place<kOut>(b, &call->y);
+  } else {
+    place<kContract.find("dy")>(b, &call->dy);
+    place<kOut>(b, &call->dx);
+    place<kContract.find("dresidual")>(b, &call->dresidual);
+  }
+}
+
+// A call over channels by its contract.
 template <const Contract& kContract, class Call>
 class ChannelBorder : public BorderOf<kContract> {
   using Base = BorderOf<kContract>;
@@ -26,19 +46,7 @@ class ChannelBorder : public BorderOf<kContract> {
   template <class Choose>
   void run(Choose driver) {
     const Target target = this->check();
-    place<kContract.find("x")>(*this, &call.x);
-    place<kContract.find("residual")>(*this, &call.epilogue.residual);
-    place<kContract.find("weight")>(*this, &call.weight);
-    place<kContract.find("dweight")>(*this, &call.dweight);
-    place<kContract.find("bias")>(*this, &call.bias);
-    place<kContract.find("dbias")>(*this, &call.dbias);
-    if constexpr (kContract.find("dy") < 0) {
-      place<kOut>(*this, &call.y);
-    } else {
-      place<kContract.find("dy")>(*this, &call.dy);
-      place<kOut>(*this, &call.dx);
-      place<kContract.find("dresidual")>(*this, &call.dresidual);
-    }
+    place_arrays(*this, &call);
     if constexpr (std::is_same_v<Call, ChannelNorm>) {
       place<kContract.find("running_mean")>(*this, &call.running_mean);
       place<kContract.find("running_var")>(*this, &call.running_var);

@@ -54,8 +54,9 @@ enum class Type : uint8_t {
   axis,     // of the reference
   options,  // a tuple of the activation's
   labels,   // integers in the shape given
+  extents,  // a tuple of sizes: the call checks it
 };
-constexpr int kTypes = int(Type::labels) + 1;
+constexpr int kTypes = int(Type::extents) + 1;
 
 struct Kind {
   Shape shape;
@@ -104,6 +105,7 @@ constexpr double kLargest = 1.7976931348623157e308;
 constexpr Argument flag(const char* name) { return {name, {Shape::none, Type::flag}}; }
 constexpr Argument axis(const char* name) { return {name, {Shape::none, Type::axis}}; }
 constexpr Argument options(const char* name) { return {name, {Shape::none, Type::options}}; }
+constexpr Argument extents(const char* name) { return {name, {Shape::none, Type::extents}}; }
 constexpr Argument text(const char* name) { return {name, {Shape::none, Type::text}}; }
 constexpr Argument word(const char* name) { return {name, {Shape::none, Type::word}}; }
 constexpr Argument real(const char* name) { return {name, {Shape::none, Type::real}}; }

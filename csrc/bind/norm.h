@@ -39,6 +39,14 @@ py::tuple kept_for(const BorderOf<kForward>& b, bool drops) {
   return tuple;
 }
 
+// Running statistics come together or not at all.
+template <const Contract& kContract>
+void check_running_pair(const BorderOf<kContract>& b, int mean, int var) {
+  if (b.has(mean) != b.has(var))
+    value_error(b.op(), std::string("'running_mean' and 'running_var' belong together, but '") +
+                            (b.has(mean) ? "running_var" : "running_mean") + "' is None");
+}
+
 // The results of backward.
 constexpr Argument kNormGradients[] = {
     {"out", like_reference, write},

@@ -59,6 +59,9 @@ inline int64_t workspace_bytes(const Backend& b, const GlobalNorm& call) {
 inline int64_t workspace_bytes(const Backend& b, const Channelwise& call) {
   return b.channelwise_workspace ? b.channelwise_workspace(call) : 0;
 }
+inline int64_t workspace_bytes(const Backend& b, const RowNorm& call) {
+  return b.row_norm_workspace ? b.row_norm_workspace(call) : 0;
+}
 inline int64_t workspace_bytes(const Backend& b, const CrossEntropy& call) {
   return b.cross_entropy_workspace ? b.cross_entropy_workspace(call) : 0;
 }

@@ -191,6 +191,28 @@ struct ChannelNorm : Channelwise {
   void* saved = nullptr;
 };
 
+// A norm over the elements of each row, by a rule of kernels/row_norm_list.h. Arrays are seen as
+// (outer, groups, channels, inner), and a row is the (channels, inner) of one (outer, group). There
+// is a weight and a bias for each (group, channel).
+//
+//   layer_norm, rms_norm    groups = inner = 1, a channel for each element of a row
+//   group_norm              channels = C / groups
+//   instance_norm           groups = C, channels = 1
+//   weight_norm             outer = channels = 1, groups = rows
+struct RowNorm : Channelwise {
+  int64_t groups = 1;
+  double eps = 0;
+  // Three values of the computing type for each row, written by forward, read by backward: row
+  // after row the mean; behind them the parts that rounding lost; then 1/deviation.
+  void* saved = nullptr;
+  // One value for each group: moved to the mean over outer of what its rows have. Null: none.
+  ChannelVector running_mean, running_var;
+  double momentum = 0;
+
+  int64_t rows() const { return outer * groups; }
+  int64_t row_elements() const { return channels * inner; }
+};
+
 enum class Reduction : int32_t { none, mean, sum };
 struct CrossEntropy {
   int64_t outer = 0, classes = 0, inner = 0;  // logits (N, C, d1…) seen as (N, C, d1·…)
@@ -268,6 +290,8 @@ struct Backend {
   const Run<Elementwise>** measure = nullptr;
   Run<ChannelNorm>* channel_norm = nullptr;
   Run<ChannelNorm>* channel_norm_backward = nullptr;
+  Run<RowNorm>* row_norm = nullptr;
+  Run<RowNorm>* row_norm_backward = nullptr;
   // What a step does to each tensor (kernels/watch.h): before it and after it.
   void (*watch_before)(const Elementwise&) = nullptr;
   void (*watch_after)(const Elementwise&) = nullptr;
@@ -284,6 +308,7 @@ struct Backend {
   int64_t (*measure_workspace)(const Elementwise&) = nullptr;
   int64_t (*global_norm_workspace)(const GlobalNorm&) = nullptr;
   int64_t (*channelwise_workspace)(const Channelwise&) = nullptr;
+  int64_t (*row_norm_workspace)(const RowNorm&) = nullptr;
   int64_t (*cross_entropy_workspace)(const CrossEntropy&) = nullptr;
   // Returns this thread's first error since the last time, or null, and forgets it. Null: no call
   // can fail.

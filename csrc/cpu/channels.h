@@ -2,6 +2,7 @@
 // sums to them, and between channels and the units of a region. R: the rule.
 #pragma once
 #include "cpu/cut.h"
+#include "cpu/scaled_runs.h"
 #include "cpu/uniform.h"
 
 ONEPASS_BEGIN
@@ -46,20 +47,6 @@ template <class T>
 ONEPASS_HD Scales<Uniform<T>> scales_of(Parameters<T> p, bool any, Uniform<T>) {
   return {any, {any ? *p.x_scale : T(1)}, {any ? *p.g_scale : T(1)}};
 }
-// x·by; `to` may be x.
-template <class T, class P>
-[[gnu::noinline]] const T* scale_run(int64_t n, const T* x, P by, T* to) {
-#pragma GCC ivdep
-  for (int64_t i = 0; i < n; ++i) to[i] = x[i] * by[i];
-  return to;
-}
-// dx = dx'·(x_scale/g_scale).
-template <class T, class P>
-[[gnu::noinline]] void unscale_run(int64_t n, T* dx, P x, P g) {
-#pragma GCC ivdep
-  for (int64_t i = 0; i < n; ++i) dx[i] *= x[i] / g[i];
-}
-
 // The three rows of ChannelNorm::saved.
 template <class R, class T>
 struct SavedRows {

@@ -8,10 +8,11 @@
 #include "kernels/tables.h"
 
 // unit(name, level) for every unit that fills a part of the table. CMake lists those of formulas.
-#define ONEPASS_UNITS(unit, level)                                                                 \
-  unit(dropout, level) unit(global_norm, level) unit(limit_rows, level) unit(losses, level)        \
-      unit(normalise, level) unit(pointwise_losses, level) unit(watch, level) unit(softmax, level) \
-          unit(maxout, level) unit(glu, level) ONEPASS_FORMULA_UNITS(unit, level)
+#define ONEPASS_UNITS(unit, level)                                                          \
+  unit(dropout, level) unit(global_norm, level) unit(limit_rows, level) unit(losses, level) \
+      unit(normalise, level) unit(row_norms, level) unit(pointwise_losses, level)           \
+          unit(watch, level) unit(softmax, level) unit(maxout, level) unit(glu, level)      \
+              ONEPASS_FORMULA_UNITS(unit, level)
 
 #define ONEPASS_DECLARE_UNIT(name, level) void onepass_cpu_##name##_##level(onepass::Backend*);
 #define ONEPASS_FILL_FROM(name, level) onepass_cpu_##name##_##level(&b);

@@ -7,9 +7,9 @@
 #include "kernels/tables.h"
 
 // unit(name, ) for every unit that fills a part of the table. CMake lists those of formulas.
-#define ONEPASS_UNITS(unit)                                                        \
-  unit(bias, ) unit(dropout, ) unit(losses, ) unit(channel_norms, ) unit(passes, ) \
-      unit(pointwise_losses, ) unit(workspaces, ) unit(rows, ) unit(glu, )         \
+#define ONEPASS_UNITS(unit)                                                                  \
+  unit(bias, ) unit(dropout, ) unit(losses, ) unit(channel_norms, ) unit(passes, )           \
+      unit(pointwise_losses, ) unit(workspaces, ) unit(rows, ) unit(row_norms, ) unit(glu, ) \
           ONEPASS_FORMULA_UNITS(unit, )
 #define ONEPASS_DECLARE_UNIT(name, level) void add_##name(Backend*);
 #define ONEPASS_FILL_FROM(name, level) add_##name(&b);

@@ -16,6 +16,32 @@ ONEPASS_HD double moments_scale(double sum, double squares, double first, double
   const bool vanish = sizeof(T) == 8 && eps < kTiny && squares < kTiny * count;
   return vanish && math::abs(first) < kSmall ? 1 / NormRange<T>::kMoments : 0;
 }
+// The same of a row, of which a norm without eps may also be that of floats whose squares vanish.
+template <class T>
+ONEPASS_HD double row_moments_scale(double sum, double squares, double first, double count,
+                                    double eps) {
+  constexpr double kTiny = 0x1p-100, kSmall = 0x1p-80;
+  if (sizeof(T) == 4 && eps < kTiny && squares < kSmall * count) return NormRange<T>::kMoments;
+  return moments_scale<T>(sum, squares, first, count, eps);
+}
+
+// The statistics of x from those of x·scale.
+template <class T, class Saved>
+ONEPASS_HD Saved unscaled(Saved s, double scale) {
+  const double back = 1 / scale;
+  const T rstd = scale == NormRange<T>::kMoments ? lower<T>(double(s.rstd)) : T(s.rstd * scale);
+  return {T(s.mean * back), T(s.lost * back), rstd};
+}
+
+// Of a row, by rule R: from the sums of d·scale and (d·scale)².
+template <class R>
+ONEPASS_HD typename R::Saved row_of_scaled(double sum, double squares, double first, double scale,
+                                           double part, double eps) {
+  using T = decltype(R::Saved::mean);
+  const auto s = R::save(sum, squares, first * scale, part, eps * scale * scale);
+  return unscaled<T>(s, scale);
+}
+
 // The moments from the sums of d·scale and (d·scale)². The variance may exceed double, as Inf.
 template <class R>
 struct MomentsInRange {
@@ -29,10 +55,7 @@ ONEPASS_HD MomentsInRange<R> moments_in_range(double sum, double squares, double
   const auto m = R::moments(sum, squares, part);
   const auto s = R::save(first * scale, m.offset, m.variance, eps * scale * scale);
   const double back = 1 / scale;
-  const T rstd = scale == NormRange<T>::kMoments ? lower<T>(double(s.rstd)) : T(s.rstd * scale);
-  return {{T(s.mean * back), T(s.lost * back), rstd},
-          (first * scale + m.offset) * back,
-          m.variance * back * back};
+  return {unscaled<T>(s, scale), (first * scale + m.offset) * back, m.variance * back * back};
 }
 
 ONEPASS_END

@@ -61,6 +61,9 @@ ONEPASS_HD T lower(double x) {
     return x * NormRange<double>::kMoments;
   }
 }
+// T(x), also where that is subnormal and arithmetic flushes.
+ONEPASS_HD float narrowed(double x, float) { return lower<float>(x); }
+ONEPASS_HD double narrowed(double x, double) { return x; }
 // Normalises x·kDown.
 template <class T, class Saved>
 ONEPASS_HD Saved in_range(Saved s) {

@@ -3,6 +3,7 @@
 #include "kernels/activation_list.h"
 #include "kernels/channel_norm_list.h"
 #include "kernels/loss_list.h"
+#include "kernels/row_norm_list.h"
 #include "kernels/update_list.h"
 
 ONEPASS_BEGIN
@@ -16,6 +17,8 @@ struct Tables {
   const Run<Elementwise>* factor[count_of(Updates{})] = {};
   Run<ChannelNorm> channel_norm[count_of(ChannelNorms{})] = {};
   Run<ChannelNorm> channel_norm_backward[count_of(ChannelNorms{})] = {};
+  Run<RowNorm> row_norm[count_of(RowNorms{})] = {};
+  Run<RowNorm> row_norm_backward[count_of(RowNorms{})] = {};
   Run<PointwiseLoss> pointwise_loss[count_of(Losses{})] = {};
 
   // They live as long as the backend does.
@@ -28,6 +31,8 @@ struct Tables {
     backend->factor = factor;
     backend->channel_norm = channel_norm;
     backend->channel_norm_backward = channel_norm_backward;
+    backend->row_norm = row_norm;
+    backend->row_norm_backward = row_norm_backward;
     backend->pointwise_loss = pointwise_loss;
   }
 };

@@ -189,6 +189,13 @@ for _name in (*(side + name for side in ("", "r", "i") for name in _BINARY), *_O
     setattr(Parameter, f"__{_name}__", _refuse)
 
 
+class Computed(Parameter):
+    """A parameter that a module computes from others before each call.
+
+    It takes part in backward, and is neither trained, nor moved, nor part of the state.
+    """
+
+
 def data_of(parameter: Any) -> Array:
     """The array of a ``Parameter``; anything else is one."""
     return parameter.data if isinstance(parameter, Parameter) else parameter

@@ -3,8 +3,8 @@
 A record says what a kernel computes, how exactly, and which options to try. The rows of CASES,
 limits, gradient checks, fusion, trajectories, PyTorch's counterpart, the simulator's and the
 benchmark's lists follow from it; tests iterate over them and name no kernel. To add a kernel, add
-its record: to activations.py, optimizers.py, norms.py or losses.py. test_codebase.py fails with
-the line to write where one is missing.
+its record: to activations.py, optimizers.py, norms.py, row_norms.py or losses.py. test_codebase.py
+fails with the line to write where one is missing.
 
 The float64 formulas stand beside the records, written as the papers write them: whole arrays, no
 blocking, nothing in place. They share no code with the package. Arrays come in and go out as
@@ -12,7 +12,7 @@ float64; a caller that tests float16 rounds its inputs first, so that the formul
 the kernel sees. Nothing here needs pytest, and PyTorch is imported where it is used.
 """
 
-from cases import channels, dropout, losses, norms, optimizers, reductions, rows
+from cases import channels, dropout, losses, norms, optimizers, reductions, row_norms, rows
 from cases._case import (
     BFLOAT16,
     DTYPES,
@@ -47,6 +47,7 @@ CASES: list[Case] = [
     *dropout.rows(),
     *channels.rows(),
     *norms.rows(),
+    *row_norms.rows(),
     *losses.rows(),
     *rows.rows(),
     *reductions.rows(),

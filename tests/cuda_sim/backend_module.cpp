@@ -12,6 +12,7 @@
 //   current_device(device)        makes a device the current one, and returns which one was
 //   set_order(name, seed, resident_blocks)
 //   channel_path(outer, channels, inner, unit)
+//   row_norm_path(outer, groups, channels, inner, unit, is_double, backward)
 #include <Python.h>
 
 #include <algorithm>
@@ -21,6 +22,7 @@
 
 #include "core/backend.h"
 #include "cuda/channel_path.h"
+#include "cuda/row_norm_path.h"
 #include "cusim.h"
 #include "kernels/tables.h"
 
@@ -104,6 +106,10 @@ template <class Side, auto kMember, int kIndex>
 void channel_norm_at(const ChannelNorm& call) {
   Side::run((inner().*kMember)[kIndex], inner().channelwise_workspace(call), call);
 }
+template <class Side, auto kMember, int kIndex>
+void row_norm_at(const RowNorm& call) {
+  Side::run((inner().*kMember)[kIndex], inner().row_norm_workspace(call), call);
+}
 template <class Side, auto kMember>
 void row_loss(const CrossEntropy& call) {
   Side::run(inner().*kMember, inner().cross_entropy_workspace(call), call);
@@ -173,6 +179,12 @@ void fill_norms(Tables* t, std::integer_sequence<int, I...>) {
    ...);
 }
 template <class Side, int... I>
+void fill_row_norms(Tables* t, std::integer_sequence<int, I...>) {
+  ((t->row_norm[I] = &row_norm_at<Side, &Backend::row_norm, I>,
+    t->row_norm_backward[I] = &row_norm_at<Side, &Backend::row_norm_backward, I>),
+   ...);
+}
+template <class Side, int... I>
 void fill_losses(Tables* t, std::integer_sequence<int, I...>) {
   ((t->pointwise_loss[I] = &pointwise_loss_at<Side, I>), ...);
 }
@@ -188,6 +200,7 @@ Backend make_backend() {
   fill<Side>(&tables, Positions<Activations>{}, Activations{});
   fill<Side>(&tables, Positions<Updates>{}, Updates{});
   fill_norms<Side>(&tables, Positions<ChannelNorms>{});
+  fill_row_norms<Side>(&tables, Positions<RowNorms>{});
   fill_losses<Side>(&tables, Positions<Losses>{});
   b.watch_before = &watch<Side, &Backend::watch_before>;
   b.watch_after = &watch<Side, &Backend::watch_after>;
@@ -268,6 +281,22 @@ PyObject* path(PyObject*, PyObject* args) {
                        static_cast<long long>(p.splits));
 }
 
+PyObject* row_path(PyObject*, PyObject* args) {
+  long long outer, groups, channels, inner_size;
+  int unit, is_double, backward;
+  if (!PyArg_ParseTuple(args, "LLLLipp", &outer, &groups, &channels, &inner_size, &unit, &is_double,
+                        &backward))
+    return nullptr;
+  const auto p = onepass::cuda::row_norm_path(outer, groups, channels, inner_size, unit, unit,
+                                              is_double != 0, backward != 0);
+  const char* kind = p.held ? "held" : p.by_warps ? "warps" : p.whole ? "whole" : "split";
+  const auto number = [](int64_t n) { return static_cast<long long>(n); };
+  return Py_BuildValue("{s:s,s:i,s:i,s:i,s:L,s:L,s:L,s:L}", "kind", kind, "width", int(p.width),
+                       "kept", int(p.kept), "lanes", int(p.lanes), "pieces", number(p.pieces),
+                       "splits", number(p.splits), "apply_splits", number(p.apply_splits), "parts",
+                       number(p.parts));
+}
+
 PyMethodDef methods[] = {{"backend", backend, METH_NOARGS, nullptr},
                          {"device_backend", device_backend, METH_NOARGS, nullptr},
                          {"device_calls", device_calls, METH_NOARGS, nullptr},
@@ -275,6 +304,7 @@ PyMethodDef methods[] = {{"backend", backend, METH_NOARGS, nullptr},
                          {"current_device", current_device, METH_O, nullptr},
                          {"set_order", set_order, METH_VARARGS, nullptr},
                          {"channel_path", path, METH_VARARGS, nullptr},
+                         {"row_norm_path", row_path, METH_VARARGS, nullptr},
                          {nullptr, nullptr, 0, nullptr}};
 PyModuleDef module = {PyModuleDef_HEAD_INIT,
                       "onepass_cuda_sim",

@@ -15,8 +15,17 @@ from onepass.nn._module_list import ModuleList
 from onepass.nn._pointwise_loss import *  # noqa: F403
 from onepass.nn._random import get_rng_state, manual_seed, set_rng_state
 from onepass.nn._residual import Residual
+from onepass.nn._row_norm import (
+    GroupNorm,
+    InstanceNorm1d,
+    InstanceNorm2d,
+    InstanceNorm3d,
+    LayerNorm,
+    RMSNorm,
+)
 from onepass.nn._sequential import Sequential
 from onepass.nn._softmax import LogSoftmax, Softmax
+from onepass.nn._weight_norm import WeightNorm
 
 __all__ = [
     "GLU",
@@ -26,6 +35,11 @@ __all__ = [
     "CrossEntropyLoss",
     "Dropout",
     "Flatten",
+    "GroupNorm",
+    "InstanceNorm1d",
+    "InstanceNorm2d",
+    "InstanceNorm3d",
+    "LayerNorm",
     "Linear",
     "LogSoftmax",
     "Maxout",
@@ -33,9 +47,11 @@ __all__ = [
     "ModuleList",
     "NLLLoss",
     "Parameter",
+    "RMSNorm",
     "Residual",
     "Sequential",
     "Softmax",
+    "WeightNorm",
     "get_rng_state",
     "gradcheck",
     "init",

@@ -14,7 +14,7 @@ import numpy as np
 from onepass import _numbers as numbers
 from onepass._array import Array
 from onepass._keywords import SuggestsKeywords
-from onepass._parameter import Parameter
+from onepass._parameter import Computed, Parameter
 from onepass._turns import noted
 from onepass.nn import _state_dict
 from onepass.nn._facts import NOT_COUNTED, bypassable, edits, is_bypassable
@@ -188,7 +188,9 @@ class Module(Saves, SuggestsKeywords):
         seen: set[int] = set()
         for prefix, module in self.named_modules():
             for name, value in tuple(vars(module).items()):
-                if isinstance(value, Parameter) and id(value) not in seen:
+                if isinstance(value, Computed) or id(value) in seen:
+                    continue
+                if isinstance(value, Parameter):
                     seen.add(id(value))
                     yield (f"{prefix}.{name}" if prefix else name), value
 

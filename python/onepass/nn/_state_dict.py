@@ -12,7 +12,7 @@ from onepass import _numbers as numbers
 from onepass._array import Array, mover, to_numpy
 from onepass._interruptions import to_the_end
 from onepass._kind import namespace
-from onepass._parameter import Parameter
+from onepass._parameter import Computed, Parameter
 from onepass.nn._saved import Saved
 from onepass.nn._use import refuse_change
 
@@ -34,7 +34,7 @@ def live_arrays(model: Model) -> Iterator[tuple[str, Array]]:
     for prefix, module in model.named_modules():
         dot = f"{prefix}." if prefix else ""
         for name, value in tuple(vars(module).items()):
-            if isinstance(value, Parameter):
+            if isinstance(value, Parameter) and not isinstance(value, Computed):
                 yield dot + name, value.data
         for name in module.buffer_names:
             if (array := getattr(module, name)) is not None:

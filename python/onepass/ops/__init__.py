@@ -25,6 +25,19 @@ from onepass.ops._muon import muon_
 from onepass.ops._norm import SavedBatchNorm, batch_norm, batch_norm_backward
 from onepass.ops._pointwise_loss import *  # noqa: F403
 from onepass.ops._reduce import global_norm
+from onepass.ops._row_norm import (
+    SavedRowNorm,
+    group_norm,
+    group_norm_backward,
+    instance_norm,
+    instance_norm_backward,
+    layer_norm,
+    layer_norm_backward,
+    rms_norm,
+    rms_norm_backward,
+    weight_norm,
+    weight_norm_backward,
+)
 from onepass.ops._softmax import log_softmax, log_softmax_backward, softmax, softmax_backward
 from onepass.ops._sparse_adam import sparse_adam_
 from onepass.ops._step import StepInfo
@@ -32,6 +45,7 @@ from onepass.ops._update import *  # noqa: F403
 
 __all__ = [
     "SavedBatchNorm",
+    "SavedRowNorm",
     "StepInfo",
     "batch_norm",
     "batch_norm_backward",
@@ -44,16 +58,26 @@ __all__ = [
     "global_norm",
     "glu",
     "glu_backward",
+    "group_norm",
+    "group_norm_backward",
+    "instance_norm",
+    "instance_norm_backward",
+    "layer_norm",
+    "layer_norm_backward",
     "log_softmax",
     "log_softmax_backward",
     "maxout",
     "maxout_backward",
     "muon_",
     "nll_loss",
+    "rms_norm",
+    "rms_norm_backward",
     "softmax",
     "softmax_backward",
     "sparse_adam_",
     "wasserstein_1d",
+    "weight_norm",
+    "weight_norm_backward",
 ]
 __all__ += _activation.__all__
 __all__ += _pointwise_loss.__all__

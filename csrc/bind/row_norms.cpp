@@ -1,0 +1,250 @@
+// Norms over rows and what follows them, forward and backward: layer_norm, rms_norm, group_norm,
+// instance_norm; and weight_norm, which nothing follows.
+#include <functional>
+#include <memory>
+#include <numeric>
+
+#include "bind/channels.h"
+#include "bind/norm.h"
+#include "kernels/row_norm_list.h"
+
+namespace onepass::bind {
+namespace {
+
+// ---- what a row is
+
+int64_t product(const int64_t* extents, int count) {
+  return std::accumulate(extents, extents + count, int64_t(1), std::multiplies<>());
+}
+
+// The last axes, which are those of a tuple.
+void rows_of_shape(Border* b, RowNorm* call, int given) {
+  const Array& x = b->first();
+  const char* const name = "normalized_shape";
+  const Items items(b->op(), name, b->given(given));
+  const int count = int(items.count()), first = x.ndim - count;
+  int64_t extents[kMaxAxes];
+  bool fits = count > 0 && first >= 0;
+  for (int i = 0; i < count && i < kMaxAxes; ++i) {
+    extents[i] = signed_64(b->op(), name, items[i]);
+    fits = fits && extents[i] == x.shape[first + i];
+  }
+  if (!fits)
+    value_error(b->op(), is(name, b->given(given)) + ", expected the last extents of " + x.label() +
+                             ", which has shape " + shape_text(x));
+  call->outer = product(x.shape, first);
+  call->groups = call->inner = 1;
+  call->channels = product(extents, count);
+  b->set(Shape::channel, extents, count, ": that of normalized_shape");
+}
+
+// Groups of the channels of (N, C, ...).
+void rows_of_groups(Border* b, RowNorm* call, int given) {
+  const Array& x = b->first();
+  if (x.ndim < 2)
+    value_error(b->op(), x.label() + " has shape " + shape_text(x) +
+                             ", expected two axes or more: (N, C, ...)");
+  const int64_t groups = b->integer(given), channels = x.shape[1];
+  if (groups < 1 || channels % groups != 0)
+    value_error(b->op(), is("num_groups", b->given(given)) + ", expected a divisor of the " +
+                             std::to_string(channels) + " channels of " + x.label() +
+                             ", which has shape " + shape_text(x));
+  call->outer = x.shape[0];
+  call->groups = groups;
+  call->channels = channels / groups;
+  call->inner = product(x.shape + 2, x.ndim - 2);
+  b->set(Shape::channel, {channels}, ": one value per channel");
+}
+
+// Each channel of each sample of (N, C, L, ...).
+void rows_of_channels(Border* b, RowNorm* call) {
+  const Array& x = b->first();
+  if (x.ndim < 3)
+    value_error(b->op(), x.label() + " has shape " + shape_text(x) +
+                             ", expected three axes or more: (N, C, L), (N, C, H, W), ...");
+  call->outer = x.shape[0];
+  call->groups = x.shape[1];
+  call->channels = 1;
+  call->inner = product(x.shape + 2, x.ndim - 2);
+  if (call->inner == 1 && call->outer * call->groups > 0)
+    value_error(b->op(), x.label() + " has shape " + shape_text(x) +
+                             ": one value per channel of a sample has no variance; use "
+                             "batch_norm, or larger inputs");
+  b->set(Shape::channel, {call->groups}, ": one value per channel");
+}
+
+// Each row of the first axis.
+void rows_of_weight(Border* b, RowNorm* call) {
+  const Array& v = b->first();
+  if (v.ndim < 1) value_error(b->op(), v.label() + " has shape (), expected one axis or more");
+  call->outer = call->channels = 1;
+  call->groups = v.shape[0];
+  call->inner = product(v.shape + 1, v.ndim - 1);
+  b->set(Shape::channel, {call->groups}, ": one value per row");
+}
+
+// ---- tables
+
+constexpr Argument kForwardArrays[] = {
+    {"x", reference, read | dense},         {"weight", per_channel, read | optional},
+    {"bias", per_channel, read | optional}, {"residual", like_reference, read | dense | optional},
+    {"out", like_reference, write},
+};
+constexpr Argument kBackwardArrays[] = {
+    {"dy", like_reference, read | dense | aliased},
+    {"x", reference, read | dense},
+    {"weight", per_channel, read | optional},
+    {"bias", per_channel, read | optional},
+    {"residual", like_reference, read | dense | optional},
+    {"statistics", saved, read | packed},
+};
+constexpr Argument kNormalizedShape[] = {extents("normalized_shape")};
+constexpr Argument kNumGroups[] = {integer("num_groups")};
+constexpr Argument kRunning[] = {
+    {"running_mean", per_channel, update | optional},
+    {"running_var", per_channel, update | optional},
+    number("momentum", 0, 1),
+};
+constexpr Argument kEps[] = {number("eps", 0, kLargest)};
+constexpr Argument kStatistics[] = {{"statistics", saved, made}};
+
+constexpr auto kShapedTable =
+    join(kForwardArrays, kNormalizedShape, kEps, kEpilogueArguments, kStatistics);
+constexpr auto kShapedBackwardTable =
+    join(kBackwardArrays, kNormalizedShape, kEpilogueArguments, kNormGradients);
+constexpr auto kGroupTable =
+    join(kForwardArrays, kNumGroups, kEps, kEpilogueArguments, kStatistics);
+constexpr auto kGroupBackwardTable =
+    join(kBackwardArrays, kNumGroups, kEpilogueArguments, kNormGradients);
+constexpr auto kInstanceTable =
+    join(kForwardArrays, kRunning, kEps, kEpilogueArguments, kStatistics);
+constexpr auto kInstanceBackwardTable = join(kBackwardArrays, kEpilogueArguments, kNormGradients);
+
+constexpr Contract kLayer = contract("layer_norm", kShapedTable.at);
+constexpr Contract kLayerBackward = contract("layer_norm_backward", kShapedBackwardTable.at);
+constexpr Contract kRms = contract("rms_norm", kShapedTable.at);
+constexpr Contract kRmsBackward = contract("rms_norm_backward", kShapedBackwardTable.at);
+constexpr Contract kGroup = contract("group_norm", kGroupTable.at);
+constexpr Contract kGroupBackward = contract("group_norm_backward", kGroupBackwardTable.at);
+constexpr Contract kInstance = contract("instance_norm", kInstanceTable.at);
+constexpr Contract kInstanceBackward =
+    contract("instance_norm_backward", kInstanceBackwardTable.at);
+
+constexpr Argument kWeightArguments[] = {
+    {"x", reference, read | dense},
+    {"weight", per_channel, read},
+    {"out", like_reference, write},
+    {"statistics", saved, made},
+};
+constexpr Argument kWeightBackwardArguments[] = {
+    {"dy", like_reference, read | dense | aliased},
+    {"x", reference, read | dense},
+    {"weight", per_channel, read},
+    {"statistics", saved, read | packed},
+    {"out", like_reference, write},
+    {"dweight", per_channel, made},
+};
+constexpr Contract kWeight = contract("weight_norm", kWeightArguments);
+constexpr Contract kWeightBackward = contract("weight_norm_backward", kWeightBackwardArguments);
+
+// ---- calls
+
+template <const Contract& kContract>
+struct RowNormBorder : BorderOf<kContract> {
+  static constexpr int kOut = kContract.position("out");
+
+  explicit RowNormBorder(Arguments given) : BorderOf<kContract>(given) {
+    constexpr int kShape = kContract.find("normalized_shape");
+    constexpr int kGroups = kContract.find("num_groups");
+    constexpr int kActivation = kContract.find("activation");
+    if constexpr (kShape >= 0) {
+      rows_of_shape(this, &call, kShape);
+    } else if constexpr (kGroups >= 0) {
+      rows_of_groups(this, &call, kGroups);
+    } else if constexpr (kActivation >= 0) {
+      rows_of_channels(this, &call);
+    } else {
+      rows_of_weight(this, &call);
+    }
+    call.dtype = this->first().dtype();
+    if constexpr (kActivation >= 0) set_epilogue(*this, &call.epilogue, &options_, kActivation);
+    this->set(Shape::saved, {3, call.rows()}, ": three values per row");
+  }
+  template <template <class> class R>
+  void run() {
+    constexpr bool kBackward = kContract.find("dy") >= 0;
+    constexpr int kIndex = host::index_in<R>(host::RowNorms{});
+    const Target target = this->check();
+    place_arrays(*this, &call);
+    place<kContract.find("running_mean")>(*this, &call.running_mean);
+    place<kContract.find("running_var")>(*this, &call.running_var);
+    place<kContract.find("statistics")>(*this, &call.saved);
+    const Backend& backend = *target.backend;
+    std::unique_ptr<char[]> memory;
+    if (!target.on_device()) {
+      memory.reset(new char[size_t(workspace_bytes(backend, call))]);
+      call.workspace = memory.get();
+    }
+    BorderOf<kContract>::run(
+        target, (kBackward ? backend.row_norm_backward : backend.row_norm)[kIndex], &call);
+  }
+
+  RowNorm call{};
+
+ private:
+  ActivationOptions options_;
+};
+
+// (y, saved); saved is what backward takes after dy.
+template <template <class> class R, const Contract& kForward, const Contract& kBackward>
+py::object row_norm(Arguments given) {
+  constexpr int kMomentum = kForward.find("momentum");
+  RowNormBorder<kForward> b(given);
+  b.call.eps = b.number(kForward.position("eps"));
+  if constexpr (kMomentum >= 0) {
+    b.call.momentum = b.number(kMomentum);
+    constexpr int kMean = kForward.position("running_mean");
+    constexpr int kVar = kForward.position("running_var");
+    check_running_pair(b, kMean, kVar);
+  }
+  b.template run<R>();
+  return py::make_tuple(b.result(b.kOut), kept_for<kBackward, kForward>(b, true));
+}
+// (dx, dweight, dbias), and dresidual if there is a residual.
+template <template <class> class R, const Contract& kBackward>
+py::object row_norm_backward(Arguments given) {
+  RowNormBorder<kBackward> b(given);
+  leave_out_gradients<kBackward>(&b);
+  b.template run<R>();
+  return gradients_of<kBackward>(b);
+}
+
+py::object weight_norm(Arguments given) {
+  RowNormBorder<kWeight> b(given);
+  b.run<host::WeightNormRule>();
+  return py::make_tuple(b.result(b.kOut), b.result(kWeight.position("statistics")));
+}
+py::object weight_norm_backward(Arguments given) {
+  RowNormBorder<kWeightBackward> b(given);
+  b.run<host::WeightNormRule>();
+  return py::make_tuple(b.result(b.kOut), b.result(kWeightBackward.position("dweight")));
+}
+
+template <template <class> class R, const Contract& kForward, const Contract& kBackward>
+void define_pair(py::module_& m) {
+  define(m, kForward, &fast<&row_norm<R, kForward, kBackward>>);
+  define(m, kBackward, &fast<&row_norm_backward<R, kBackward>>);
+}
+
+}  // namespace
+
+void define_row_norms(py::module_& m) {
+  define_pair<host::LayerNormRule, kLayer, kLayerBackward>(m);
+  define_pair<host::RmsNormRule, kRms, kRmsBackward>(m);
+  define_pair<host::LayerNormRule, kGroup, kGroupBackward>(m);
+  define_pair<host::LayerNormRule, kInstance, kInstanceBackward>(m);
+  define(m, kWeight, &fast<&weight_norm>);
+  define(m, kWeightBackward, &fast<&weight_norm_backward>);
+}
+
+}  // namespace onepass::bind

@@ -1,0 +1,52 @@
+// The driver of norms over rows, by any rule (kernels/row_norm_list.h), with the epilogue behind
+// them, forward and backward. row_norm_call.h describes a call, row_norm_forward.h and
+// row_norm_backward.h are its passes.
+//
+// A task takes some rows and does all of a row while it is in a cache, so memory is read once; rows
+// longer than the caches are read twice. Moments are sums about the row's first element, as exact
+// as in double (moment_sums.h).
+#pragma once
+#include "cpu/row_norm_backward.h"
+#include "cpu/row_norm_forward.h"
+#include "kernels/row_norm_list.h"
+
+ONEPASS_BEGIN
+namespace {
+namespace row_norms {
+
+// Without elements the gradients of weight and bias are zero, and running statistics stay.
+inline void zero_parameters(const RowNorm& c) {
+  const int64_t channels = c.groups * c.channels;
+  const double zeros[kUnits] = {};
+  for (int64_t k = 0; k < channels; k += kUnits) {
+    store_channels(c.dweight, k, smaller(kUnits, channels - k), zeros);
+    store_channels(c.dbias, k, smaller(kUnits, channels - k), zeros);
+  }
+}
+inline bool is_empty(const RowNorm& c) { return c.rows() * c.row_elements() == 0; }
+
+template <template <class> class Pass, template <class> class R>
+void run(const RowNorm& c) {
+  if (c.dtype == DType::f64) {
+    const RowCall<R<double>, double> call(c);
+    Pass<RowCall<R<double>, double>>{call}.run();
+  } else {
+    const RowCall<R<float>, float> call(c);
+    Pass<RowCall<R<float>, float>>{call}.run();
+  }
+}
+
+}  // namespace row_norms
+
+template <template <class> class R>
+void row_norm(const RowNorm& c) {
+  if (!row_norms::is_empty(c)) row_norms::run<row_norms::Forward, R>(c);
+}
+template <template <class> class R>
+void row_norm_backward(const RowNorm& c) {
+  if (row_norms::is_empty(c)) return row_norms::zero_parameters(c);
+  row_norms::run<row_norms::Backward, R>(c);
+}
+
+}  // namespace
+ONEPASS_END

@@ -1,0 +1,137 @@
+// A row norm forward: the statistics of a row, then y while x is in a cache.
+#pragma once
+#include "cpu/moment_sums.h"
+#include "cpu/row_norm_call.h"
+
+ONEPASS_BEGIN
+namespace {
+namespace row_norms {
+
+// Σd and Σd² over a row.
+struct Moments {
+  double sum = 0, squares = 0;
+};
+
+template <class Call>
+struct Forward {
+  using R = typename Call::R;
+  using T = typename Call::T;
+
+  const Call& call;
+
+  T first_of(int64_t row) const {
+    T x = 0;
+    return R::kCentres ? *fetch<T>(call.norm.x, call.norm.dtype, call.begin_of(row), 1, &x) : T(0);
+  }
+  // Of x·by about first·by. exact: each square in double.
+  Moments moments(int64_t row, T first, T by, bool exact) const {
+    alignas(kLine) double s[kSumLanes] = {}, q[kSumLanes] = {};
+    T scratch[kBlockElements];
+    const int64_t begin = call.begin_of(row);
+    for (int64_t i = 0; i < call.cut.length; i += kBlockElements) {
+      const int64_t n = smaller(kBlockElements, call.cut.length - i);
+      const T* x = fetch<T>(call.norm.x, call.norm.dtype, begin + i, n, scratch);
+      if (by != T(1)) x = normalise::scale_run(n, x, Uniform<T>{by}, scratch);
+      normalise::add_moments_of_plane(n, s, q, x, Uniform<T>{first * by}, exact);
+    }
+    return {fold_lanes(s), fold_lanes(q)};
+  }
+  // For running statistics: of the sums of d·by.
+  void keep_statistics(int64_t row, Moments m, double first, double by) const {
+    if (!call.norm.running_mean.data && !call.norm.running_var.data) return;
+    const double n = double(call.cut.length);
+    const auto found = BatchNormRule<T>::moments(m.sum, m.squares, 1 / n);
+    call.sums[row] = first + found.offset / by;
+    call.sums[call.cut.rows + row] = found.variance / by / by * BatchNormRule<T>::bessel(n);
+  }
+  // Where squares leave the range of the computing type, or vanish in it.
+  [[gnu::noinline]] typename R::Saved careful_statistics(int64_t row, T first, double scale) const {
+    const Moments m = moments(row, first, T(scale), true);
+    keep_statistics(row, m, double(first), scale);
+    return row_of_scaled<R>(m.sum, m.squares, double(first), scale, call.part, call.norm.eps);
+  }
+  typename R::Saved statistics(int64_t row) const {
+    const T first = first_of(row);
+    const Moments m = moments(row, first, T(1), false);
+    const double scale = row_moments_scale<T>(m.sum, m.squares, double(first),
+                                              double(call.cut.length), call.norm.eps);
+    if (scale != 0) return careful_statistics(row, first, scale);
+    keep_statistics(row, m, double(first), 1);
+    return R::save(m.sum, m.squares, double(first), call.part, call.norm.eps);
+  }
+
+  template <class W>
+  void write(const RowState<R, T>& state, int64_t at, int64_t n, int64_t end, W weight, W bias,
+             KeepBits& bits) const {
+    const RowNorm& norm = call.norm;
+    T x_scratch[kBlockElements], y_scratch[kBlockElements];
+    const T* x = call.x_of(state, at, n, x_scratch);
+    const T* residual = nullptr;
+    if (norm.epilogue.residual)
+      residual = fetch<T>(norm.epilogue.residual, norm.dtype, at, n, y_scratch);
+    const uint32_t* words = call.drops() ? bits.at(at, n, end) : nullptr;
+    T* y = call.direct && !call.stream ? static_cast<T*>(norm.y) + at : y_scratch;
+    const RowAffine<R, T> affine{state.hat, call.dropout};
+    call.flushed([&] {
+      compose(affine, n, call.is_identity() ? words : nullptr, residual, y, x, weight, bias);
+    });
+    if (!call.is_identity()) {
+      call.blocks.forward[norm.epilogue.activation](n, norm.epilogue.options, y, y);
+      if (words) leaf_drawing<Dropout<T>, T>(call.dropout, n, words, y, y);
+    }
+    if (call.stream) {
+      stream_run(static_cast<T*>(norm.y) + at, y, n);
+    } else {
+      put<T>(norm.y, norm.dtype, at, n, y);
+    }
+  }
+  void row(int64_t row, int64_t end, KeepBits& bits) const {
+    const auto saved = statistics(row);
+    call.saved_row(0)[row] = saved.mean;
+    call.saved_row(1)[row] = saved.lost;
+    call.saved_row(2)[row] = saved.rstd;
+    const auto state = call.state_of(saved);
+    call.each_run(row, [&](int64_t at, int64_t count, auto weight, auto bias, int64_t) {
+      for (int64_t i = 0; i < count; i += kBlockElements)
+        write(state, at + i, smaller(kBlockElements, count - i), end, Call::from(weight, i),
+              Call::from(bias, i), bits);
+    });
+  }
+  static void task(void* context, int64_t index) {
+    const Call& call = *static_cast<const Call*>(context);
+    const int64_t first = index * call.cut.task_rows();
+    const int64_t last = smaller(first + call.cut.task_rows(), call.cut.rows);
+    KeepBits bits = call.keep_bits();
+    call.flushed_task([&] {
+      for (int64_t r = first; r < last; ++r) Forward{call}.row(r, call.begin_of(last), bits);
+    });
+    if (call.stream) stream_fence();
+  }
+
+  // Running statistics move to the mean over outer of what the rows of each group have.
+  void move_running(const ChannelVector& v, const double* of_rows) const {
+    if (!v.data || call.norm.outer == 0) return;
+    double running[kUnits], mean[kUnits];
+    for (int64_t g = 0; g < call.norm.groups; g += kUnits) {
+      const int64_t n = smaller(kUnits, call.norm.groups - g);
+      for (int64_t k = 0; k < n; ++k) mean[k] = 0;
+      for (int64_t o = 0; o < call.norm.outer; ++o)
+        for (int64_t k = 0; k < n; ++k) mean[k] += of_rows[o * call.norm.groups + g + k];
+      for (int64_t k = 0; k < n; ++k) mean[k] /= double(call.norm.outer);
+      load_channels(v, g, n, 0, running);
+      for (int64_t k = 0; k < n; ++k)
+        running[k] = BatchNormRule<T>::running(running[k], mean[k], call.norm.momentum);
+      store_channels(v, g, n, running);
+    }
+  }
+  void run() const {
+    call.prepare();
+    call.run(&task, ceil_div(call.cut.rows, call.cut.task_rows()));
+    move_running(call.norm.running_mean, call.sums);
+    move_running(call.norm.running_var, call.sums + call.cut.rows);
+  }
+};
+
+}  // namespace row_norms
+}  // namespace
+ONEPASS_END
