@@ -1,7 +1,8 @@
 """onepass in PyTorch's own clothes: ``onepass.torch.optim.<Name>`` swaps in for ``torch.optim``'s.
 
 >>> import torch
->>> from onepass.torch import optim
+>>> from onepass.torch import nn, optim
+from onepass.torch._fuse import fuse
 >>> model = torch.nn.Linear(2, 1)
 >>> optimizer = optim.AdamW(model.parameters(), lr=1e-2)
 >>> model(torch.ones(1, 2)).sum().backward()
@@ -22,7 +23,8 @@ except ImportError as error:
         "libraries are trained with onepass.optim"
     ) from error
 
-from onepass.torch import optim
+from onepass.torch import nn, optim
+from onepass.torch._fuse import fuse
 from onepass.torch._grad_scaler import GradScaler
 
-__all__ = ["GradScaler", "optim"]
+__all__ = ["GradScaler", "fuse", "nn", "optim"]
