@@ -59,6 +59,7 @@ def modules(name, arguments, dtype=torch.float32, **epilogue):
 
 def near(ours, reference, bound):
     assert ours.shape == reference.shape
+    ours, reference = ours.detach(), reference.detach()
     scale = max(float(reference.abs().max()), 1.0)
     assert float((ours.double() - reference.double()).abs().max()) <= bound * scale
 
@@ -95,11 +96,14 @@ def test_norms_are_torchs_in_training_and_evaluation(name, arguments, shape, dty
 @each_dtype
 @pytest.mark.parametrize(("name", "arguments", "shape"), PLAIN)
 def test_activations_and_softmax_are_torchs(name, arguments, shape, dtype):
-    compare(*modules(name, arguments, dtype), randn(shape, 1, dtype), BOUND[dtype])
+    # torch's Hardsigmoid has 1/6 in float32, in float64 too
+    bound = max(BOUND[dtype], 1e-7 if name == "Hardsigmoid" else 0)
+    compare(*modules(name, arguments, dtype), randn(shape, 1, dtype), bound)
 
 
 @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
 @pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.filterwarnings("ignore:reduction")
 def test_pointwise_losses_are_torchs(name, reduction):
     x, target = randn((5, 7), 1, torch.float64), randn((5, 7), 2, torch.float64).sigmoid()
     x = x.sigmoid() if name == "BCELoss" else x

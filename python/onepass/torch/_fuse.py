@@ -187,10 +187,14 @@ def _fuse_sequential(
         # A shared activation may be absorbed: it has no state, and only this place changes.
         if rest and (activation := _activation(rest[0][1])) is not None:
             absorbed.append(rest.pop(0)[0])
-        if rest and type(rest[0][1]) is torch_nn.Dropout and not _entangled(rest[0][1], Counter()):
-            if rest[0][1].training == old.training:  # type: ignore[union-attr]
-                dropout = rest[0][1].p
-                absorbed.append(rest[0][0])
+        last: Any = rest[0][1] if rest else None
+        if (
+            type(last) is torch_nn.Dropout
+            and last.training == parent._modules[name].training  # type: ignore[union-attr]
+            and not _entangled(last, Counter())
+        ):
+            dropout = last.p
+            absorbed.append(rest[0][0])
         parent._modules[name] = _replacement(old, activation, dropout)
         for gone in absorbed:
             parent._modules[gone] = nn.Identity()
@@ -198,8 +202,30 @@ def _fuse_sequential(
     return became
 
 
+class _InPlace(fx.Proxy):
+    """``a += b`` is recorded as it is; fx makes an addition of it, which aliases of a lose."""
+
+    def _write(self, function: Any, other: Any) -> Any:
+        return self.tracer.create_proxy("call_function", function, (self, other), {})
+
+    def __iadd__(self, other: Any) -> Any:
+        return self._write(operator.iadd, other)
+
+    def __isub__(self, other: Any) -> Any:
+        return self._write(operator.isub, other)
+
+    def __imul__(self, other: Any) -> Any:
+        return self._write(operator.imul, other)
+
+    def __itruediv__(self, other: Any) -> Any:
+        return self._write(operator.itruediv, other)
+
+
 class _Shallow(fx.Tracer):
     """Children are calls, whatever they are."""
+
+    def proxy(self, node: fx.Node) -> fx.Proxy:
+        return _InPlace(node, self)
 
     def is_leaf_module(self, m: torch.nn.Module, module_qualified_name: str) -> bool:
         return True
@@ -280,9 +306,9 @@ def _fuse_node(
     # The norm moves to the end of the chain: what lies between must not get at what it reads.
     read = (node.args[0], residual)
     for other in graph.nodes:
-        if node < other < end and other not in chain:
-            if any(argument in read for argument in other.all_input_nodes):
-                return None
+        between = node < other < end and other not in chain
+        if between and any(argument in read for argument in other.all_input_nodes):
+            return None
     with graph.inserting_before(end):
         arguments = node.args if residual is None else (node.args[0], residual)
         call = graph.call_module(str(node.target), arguments)

@@ -68,10 +68,11 @@ class Differentiable:
         count = inputs.count("Tensor")
         tail = f", {options}" if options else ""
         given = ", ".join(["Tensor"] * results)
-        define(name, f"({inputs}{tail}) -> ({given})" if results > 1 else
-               f"({inputs}{tail}) -> Tensor", *(_single(f, results) for f in (pure or run, fake)))  # fmt: skip
-        define(f"{name}_backward", f"(Tensor dy, bool[] wanted, {saved}{tail}) -> Tensor[]",
-               gradient, fake_gradient)  # fmt: skip
+        made = f"({given})" if results > 1 else given
+        functions = [_single(function, results) for function in (pure or run, fake)]
+        define(name, f"({inputs}{tail}) -> {made}", *functions)
+        schema = f"(Tensor dy, bool[] wanted, {saved}{tail}) -> Tensor[]"
+        define(f"{name}_backward", schema, gradient, fake_gradient)
         operator = getattr(torch.ops.onepass, name)
         operator_backward = getattr(torch.ops.onepass, f"{name}_backward")
 
@@ -89,7 +90,8 @@ class Differentiable:
                 return tuple(grads)
             wanted = list(ctx.needs_input_grad[:size])
             places = gradients(wanted, ctx.present)
-            for place, grad in zip(places, call(dy, wanted, *ctx.saved_tensors, *rest), strict=True):
+            found = call(dy, wanted, *ctx.saved_tensors, *rest)
+            for place, grad in zip(places, found, strict=True):
                 grads[place] = grad
             return tuple(grads)
 

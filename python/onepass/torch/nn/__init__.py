@@ -1,10 +1,12 @@
 """Modules of torch with autograd over onepass's kernels; names and arguments are torch's.
 
-Norms and `Linear` take ``activation=`` and ``dropout=``, norms a residual in their forward. Gradients
-are differentiable once. `torch.func` transforms raise.
+Norms and `Linear` take ``activation=`` and ``dropout=``, norms a residual in their forward.
+Gradients are differentiable once. `torch.func` transforms raise.
 """
 
 from __future__ import annotations
+
+from torch.nn import Identity
 
 from onepass.torch.nn._activation import (
     CELU,
@@ -21,8 +23,8 @@ from onepass.torch.nn._activation import (
     Mish,
     ReLU,
     ReLU6,
-    SiLU,
     Sigmoid,
+    SiLU,
     Sin,
     Softmax,
     Softplus,
@@ -55,21 +57,21 @@ from onepass.torch.nn._norm import (
     LayerNorm,
     RMSNorm,
 )
-from torch.nn import Identity
 
 __all__ = [
+    "CELU",
+    "ELU",
+    "GELU",
+    "GLU",
+    "SELU",
     "Abs",
     "BCELoss",
     "BCEWithLogitsLoss",
     "BatchNorm1d",
     "BatchNorm2d",
     "BatchNorm3d",
-    "CELU",
     "CrossEntropyLoss",
     "Dropout",
-    "ELU",
-    "GELU",
-    "GLU",
     "GroupNorm",
     "Hardsigmoid",
     "Hardswish",
@@ -91,7 +93,6 @@ __all__ = [
     "RMSNorm",
     "ReLU",
     "ReLU6",
-    "SELU",
     "SiLU",
     "Sigmoid",
     "Sin",

@@ -27,7 +27,8 @@ class Activation(nn.Module):
         cls.op = op
         cls.__doc__ = (
             f"`torch.nn.{cls.__name__}` over the kernel of `onepass.ops.{op}`; keeps its input for "
-            "the backward.\n\nExample:\n    >>> import torch\n    >>> from onepass.torch import nn\n"
+            "the backward.\n\nExample:\n    >>> import torch\n"
+            "    >>> from onepass.torch import nn\n"
             f"    >>> nn.{cls.__name__}()(torch.ones(2)).shape\n    torch.Size([2])\n"
         )
 
@@ -129,6 +130,8 @@ class _Softmax(nn.Module):
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         if self.dim is None:
             raise ValueError(f"{type(self).__name__}: 'dim' is None, expected an int")
+        if input.dim() == 0 and self.dim in (0, -1):  # as in torch
+            return softmax(input.unsqueeze(0), 0, self.log).squeeze(0)
         return softmax(input, self.dim, self.log)
 
 

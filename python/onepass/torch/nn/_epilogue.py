@@ -17,7 +17,7 @@ class Epilogue(torch.nn.Module):
     def _set_epilogue(self, activation: ActivationSpec, dropout: float) -> None:
         owner = type(self).__name__
         self.activation = activation
-        self.dropout = numbers.in_range(owner, "dropout", dropout, 0, 1)
+        self.dropout = numbers.in_range(owner, "dropout", dropout, 0, most=1)
         kernel = resolve(owner, activation)
         self._kernel = (kernel.name, list(kernel.options))
 

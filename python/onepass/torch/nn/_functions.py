@@ -126,9 +126,13 @@ bias_act = Differentiable(
 
 # Norms. `size` is the normalized shape, or the number of groups.
 
-_NORM_BACKWARD = {"batch_norm": _C.batch_norm_backward, "layer_norm": _C.layer_norm_backward,
-                  "rms_norm": _C.rms_norm_backward, "group_norm": _C.group_norm_backward,
-                  "instance_norm": _C.instance_norm_backward}  # fmt: skip
+_NORM_BACKWARD: dict[str, Any] = {
+    "batch_norm": _C.batch_norm_backward,
+    "layer_norm": _C.layer_norm_backward,
+    "rms_norm": _C.rms_norm_backward,
+    "group_norm": _C.group_norm_backward,
+    "instance_norm": _C.instance_norm_backward,
+}
 
 
 def is_channels_last(x: torch.Tensor) -> bool:
@@ -179,7 +183,7 @@ def _norm(
 def _pure_norm(*arguments: Any) -> tuple[torch.Tensor, ...]:
     """The same without writing: the new running statistics are results."""
     x, weight, bias, mean, var, *rest = arguments
-    new = [None if t is None else t.clone() for t in (mean, var)]
+    new: list[Any] = [None if t is None else t.clone() for t in (mean, var)]
     y, statistics = _norm(x, weight, bias, *new, *rest)
     return (y, statistics, *(x.new_empty(0) if t is None else t for t in new))
 
@@ -226,7 +230,7 @@ def _norm_gradient(
     dresidual = rest[0] if rest else None
     if last:
         dx, dresidual = dx.movedim(-1, 1), None if dresidual is None else dresidual.movedim(-1, 1)
-    grads = {0: dx, 5: dresidual}
+    grads: dict[int, Any] = {0: dx, 5: dresidual}
     for place, grad, parameter in ((1, dweight, weight), (2, dbias, bias)):
         if parameter is not None:
             grads[place] = grad.to(parameter.dtype)
@@ -237,7 +241,7 @@ def _fake_norm_gradient(
     dy: Any, wanted: Any, x: Any, weight: Any, bias: Any, residual: Any, statistics: Any, seed: Any,
     kind: str, *_: Any,
 ) -> list[torch.Tensor]:  # fmt: skip
-    grads = {0: _laid_out_as(x, kind), 5: _laid_out_as(x, kind)}
+    grads: dict[int, Any] = {0: _laid_out_as(x, kind), 5: _laid_out_as(x, kind)}
     for place, parameter in ((1, weight), (2, bias)):
         if parameter is not None:
             grads[place] = parameter.new_empty(parameter.shape)
@@ -273,9 +277,10 @@ def norm(
     return y
 
 
-# Losses: the forward gives the gradient.
+# Losses.
 
 
+# The forward gives the gradient.
 def _scaled(dy: torch.Tensor, dinput: torch.Tensor, per_row: bool) -> torch.Tensor:
     return dinput * (dy.unsqueeze(1) if per_row else dy).to(dinput.dtype)
 

@@ -92,12 +92,16 @@ class _Pointwise(_Loss):
         input, target = _widened(input), _widened(target)
         weight = getattr(self, "weight", None)
         reduction = self.reduction if weight is None else "none"
+        if reduction == "batchmean" and input.dim() == 0:  # one sample, as in torch
+            reduction = "sum"
         pos_weight = getattr(self, "pos_weight", None)
         loss = pointwise_loss(input, target, pos_weight, self.op, reduction, self._values())
         if weight is None:
             return loss
-        loss = loss * weight
-        return loss if self.reduction == "none" else getattr(loss, self.reduction)()
+        loss = torch.mul(loss, weight)
+        if self.reduction == "none":
+            return loss
+        return torch.sum(loss) if self.reduction == "sum" else torch.mean(loss)
 
 
 class MSELoss(_Pointwise, nn.MSELoss, op="mse_loss"):

@@ -20,8 +20,8 @@ from onepass.torch.nn._functions import norm
 _DOC = """`torch.nn.{name}`: y = dropout(activation(norm(x) + residual)), in one pass.
 
 Kept for the backward: the input, the statistics, and the residual where there is one; a mask of
-dropout is a seed. Results come in the input's dtype, computed in float32 for 16 bits, under autocast
-too. state_dicts are torch's.
+dropout is a seed. Results come in the input's dtype, computed in float32 for 16 bits, also under
+autocast. state_dicts are torch's.
 
 Args:
     {arguments}: as in torch.
@@ -121,16 +121,12 @@ class _InstanceNorm(_Running):
         momentum: float = 0.1,
         affine: bool = False,
         track_running_stats: bool = False,
-        device: Any = None,
-        dtype: Any = None,
-        *,
-        activation: ActivationSpec = None,
-        dropout: float = 0.0,
+        *arguments: Any,
+        **rest: Any,
     ) -> None:
         super().__init__(
-            num_features, eps, momentum, affine, track_running_stats, device, dtype,
-            activation=activation, dropout=dropout,
-        )  # fmt: skip
+            num_features, eps, momentum, affine, track_running_stats, *arguments, **rest
+        )
 
     def forward(
         self, input: torch.Tensor, residual: torch.Tensor | None = None
@@ -161,16 +157,14 @@ class InstanceNorm3d(_InstanceNorm, arguments=_BATCH, example="2", shape="3, 2, 
 class _RowNorm(_Norm):
     """Those without running statistics."""
 
-    weight: torch.nn.Parameter | None
-    eps: float | None
-
     def _rows(
         self, x: torch.Tensor, residual: torch.Tensor | None, size: list[int], eps: float
     ) -> torch.Tensor:
         seed, rest = self._rest(x)
+        weight: Any = self.weight
         bias = getattr(self, "bias", None)
         return norm(
-            x, self.weight, bias, None, None, residual, seed, None, self.kind, size, True, 0.0, eps,
+            x, weight, bias, None, None, residual, seed, None, self.kind, size, True, 0.0, eps,
             *rest,
         )  # fmt: skip
 
