@@ -177,7 +177,8 @@ def test_channels_last_stays_so_and_takes_no_copy(name, shape, layout, monkeypat
     monkeypatch.setattr(_C, "batch_norm", lambda x, *r: seen.append((x, r[6])) or real(x, *r))
     a = x.clone(memory_format=torch.preserve_format).requires_grad_()
     y = ours(a, a.detach())
-    assert seen[0][0].data_ptr() == a.data_ptr() and seen[0][0].is_contiguous()
+    assert seen[0][0].data_ptr() == a.data_ptr()
+    assert seen[0][0].is_contiguous()
     assert seen[0][1] == -1
     y.backward(torch.ones_like(y))
     for t in (y, a.grad):
@@ -250,7 +251,8 @@ def test_dropout_follows_torchs_generator():
     torch.manual_seed(3)
     first, second = m(x), m(x)
     torch.manual_seed(3)
-    assert torch.equal(first, m(x)) and not torch.equal(first, second)
+    assert torch.equal(first, m(x))
+    assert not torch.equal(first, second)
     (dx,) = torch.autograd.grad(first.sum(), x)
     assert torch.equal(dx, first)
     assert 0.2 < float((first == 0).float().mean()) < 0.3

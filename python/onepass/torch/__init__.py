@@ -1,8 +1,7 @@
 """onepass in PyTorch's own clothes: ``onepass.torch.optim.<Name>`` swaps in for ``torch.optim``'s.
 
 >>> import torch
->>> from onepass.torch import nn, optim
-from onepass.torch._fuse import fuse
+>>> from onepass.torch import optim
 >>> model = torch.nn.Linear(2, 1)
 >>> optimizer = optim.AdamW(model.parameters(), lr=1e-2)
 >>> model(torch.ones(1, 2)).sum().backward()
@@ -10,6 +9,7 @@ from onepass.torch._fuse import fuse
 >>> optimizer.last_step.skipped
 False
 
+`nn` has PyTorch's modules over the kernels, `fuse` puts them into a model that exists.
 `GradScaler` is ``torch.amp.GradScaler`` without its pass over the gradients.
 """
 
