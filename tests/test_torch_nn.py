@@ -176,14 +176,22 @@ def test_channels_last_stays_so_and_takes_no_copy(name, shape, layout, monkeypat
     real = _C.batch_norm
     monkeypatch.setattr(_C, "batch_norm", lambda x, *r: seen.append((x, r[6])) or real(x, *r))
     a = x.clone(memory_format=torch.preserve_format).requires_grad_()
-    y = ours(a, a.detach())
+    r = randn(shape, 2).to(memory_format=layout).requires_grad_()
+    y = ours(a, r)
     assert seen[0][0].data_ptr() == a.data_ptr()
     assert seen[0][0].is_contiguous()
     assert seen[0][1] == -1
-    y.backward(torch.ones_like(y))
-    for t in (y, a.grad):
+    b, s = (t.detach().double().requires_grad_() for t in (a, r))
+    expected = reference(b) + s
+    dy = randn(shape, 3)
+    y.backward(dy)
+    expected.backward(dy.double())
+    for t in (y, a.grad, r.grad):
         assert t.is_contiguous(memory_format=layout)
-    near(y, (reference(x.double()) + x.double()), 1e-5)
+    for one, other in zip((y, a.grad, r.grad), (expected, b.grad, s.grad), strict=True):
+        near(one, other, 1e-5)
+    for p, q in zip(ours.parameters(), reference.parameters(), strict=True):
+        near(p.grad, q.grad, 1e-5)
 
 
 def test_what_is_kept_is_less_than_torchs():
