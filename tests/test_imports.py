@@ -41,7 +41,8 @@ def test_imports_have_no_circle(package: Path) -> None:
     files = [path for path in (SOURCES / package).glob("*.py") if path.stem != "__init__"]
     names = {module_of(path) for path in files}
     graph = {module_of(path): imports_of(path) & names for path in files}
-    assert any(graph.values()) or len(files) < 2, (
+    named = {name for path in files for name in imports_of(path)}
+    assert any(name.startswith("onepass") for name in named) or len(files) < 2, (
         "no import was found: the test looks in the wrong place"
     )
     check(graph)

@@ -9,6 +9,7 @@
 >>> optimizer.last_step.skipped
 False
 
+`nn` has PyTorch's modules over the kernels, `fuse` puts them into a model that exists.
 `GradScaler` is ``torch.amp.GradScaler`` without its pass over the gradients.
 """
 
@@ -22,7 +23,8 @@ except ImportError as error:
         "libraries are trained with onepass.optim"
     ) from error
 
-from onepass.torch import optim
+from onepass.torch import nn, optim
+from onepass.torch._fuse import fuse
 from onepass.torch._grad_scaler import GradScaler
 
-__all__ = ["GradScaler", "optim"]
+__all__ = ["GradScaler", "fuse", "nn", "optim"]

@@ -13,9 +13,9 @@ from typing import Any
 
 import torch
 
-# Operators live as long as this.
-_LIBRARY = torch.library.Library("onepass", "DEF")  # type: ignore[no-untyped-call]
-_LIBRARY.define(  # type: ignore[no-untyped-call]
+from onepass.torch._library import LIBRARY
+
+LIBRARY.define(  # type: ignore[no-untyped-call]
     "optimizer_step(int handle, Tensor(a!)[] params, Tensor[] grads, int[] places, "
     "float? max_norm, float? max_value, Tensor? norm, Tensor? grad_scale, str nonfinite) -> ()"
 )
@@ -127,5 +127,5 @@ def _run(
 
 
 for _device in ("CPU", "CUDA"):
-    _LIBRARY.impl("optimizer_step", _run, _device)  # type: ignore[no-untyped-call]
-torch.library.register_fake("onepass::optimizer_step", lambda *_: None, lib=_LIBRARY)
+    LIBRARY.impl("optimizer_step", _run, _device)  # type: ignore[no-untyped-call]
+torch.library.register_fake("onepass::optimizer_step", lambda *_: None, lib=LIBRARY)

@@ -1,0 +1,161 @@
+"""Activations, gated units and softmax: torch's modules over the kernels."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import torch
+from torch import nn
+
+from onepass.ops._declare import ACTIVATIONS
+from onepass.ops._fused import ActivationSpec, resolve
+from onepass.torch.nn._functions import activation, glu, softmax
+
+
+class Activation(nn.Module):
+    """Mixin before an activation of torch, whose constructor and attributes stay.
+
+    ``inplace`` has no effect: the backward reads the input, which is therefore never overwritten.
+    """
+
+    op: ClassVar[str]
+
+    def __init_subclass__(cls, *, op: str | None = None, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if op is None:
+            return
+        cls.op = op
+        cls.__doc__ = (
+            f"`torch.nn.{cls.__name__}` over the kernel of `onepass.ops.{op}`; keeps its input for "
+            "the backward.\n\nExample:\n    >>> import torch\n"
+            "    >>> from onepass.torch import nn\n"
+            f"    >>> nn.{cls.__name__}()(torch.ones(2)).shape\n    torch.Size([2])\n"
+        )
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        declared = ACTIVATIONS[self.op]
+        if not declared.defaults:
+            return activation(input, declared.name, [])
+        options = {name: getattr(self, name) for name in declared.defaults}
+        kernel = declared.kernel(type(self).__name__, options)
+        return activation(input, kernel.name, list(kernel.options))
+
+
+class ReLU(Activation, nn.ReLU, op="relu"): ...
+
+
+class LeakyReLU(Activation, nn.LeakyReLU, op="leaky_relu"): ...
+
+
+class Sigmoid(Activation, nn.Sigmoid, op="sigmoid"): ...
+
+
+class Tanh(Activation, nn.Tanh, op="tanh"): ...
+
+
+class GELU(Activation, nn.GELU, op="gelu"): ...
+
+
+class SiLU(Activation, nn.SiLU, op="silu"): ...
+
+
+class SELU(Activation, nn.SELU, op="selu"): ...
+
+
+class Mish(Activation, nn.Mish, op="mish"): ...
+
+
+class ELU(Activation, nn.ELU, op="elu"): ...
+
+
+class CELU(Activation, nn.CELU, op="celu"): ...
+
+
+class Softplus(Activation, nn.Softplus, op="softplus"): ...
+
+
+class Hardtanh(Activation, nn.Hardtanh, op="hardtanh"): ...
+
+
+class ReLU6(Activation, nn.ReLU6, op="relu6"): ...
+
+
+class Hardsigmoid(Activation, nn.Hardsigmoid, op="hardsigmoid"): ...
+
+
+class Hardswish(Activation, nn.Hardswish, op="hardswish"): ...
+
+
+class Softsign(Activation, nn.Softsign, op="softsign"): ...
+
+
+class Abs(Activation, op="abs"): ...
+
+
+class Sin(Activation, op="sin"): ...
+
+
+class GLU(nn.GLU):
+    """`torch.nn.GLU` with a gate of choice: a·activation(b), the halves of the input along ``dim``.
+
+    Args:
+        dim: along which the input is halved.
+        activation: "silu" makes it SwiGLU, "gelu" GEGLU, "relu" ReGLU; a name or (name, options).
+
+    Example:
+        >>> import torch
+        >>> from onepass.torch import nn
+        >>> nn.GLU(activation="silu")(torch.ones(3, 4)).shape
+        torch.Size([3, 2])
+    """
+
+    def __init__(self, dim: int = -1, *, activation: ActivationSpec = "sigmoid") -> None:
+        super().__init__(dim)
+        self.activation = activation
+        kernel = resolve("GLU", activation)
+        self._kernel = (kernel.name, list(kernel.options))
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        return glu(input, *self._kernel, self.dim)
+
+    def extra_repr(self) -> str:
+        gate = "" if self.activation == "sigmoid" else f", activation={self.activation!r}"
+        return super().extra_repr() + gate
+
+
+class _Softmax(nn.Module):
+    dim: int | None
+    log: ClassVar[bool]
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        if self.dim is None:
+            raise ValueError(f"{type(self).__name__}: 'dim' is None, expected an int")
+        if input.dim() == 0 and self.dim in (0, -1):  # as in torch
+            return softmax(input.unsqueeze(0), 0, self.log).squeeze(0)
+        return softmax(input, self.dim, self.log)
+
+
+class Softmax(_Softmax, nn.Softmax):
+    """`torch.nn.Softmax` over the kernel of `onepass.ops.softmax`; ``dim`` must be given.
+
+    Example:
+        >>> import torch
+        >>> from onepass.torch import nn
+        >>> nn.Softmax(dim=-1)(torch.zeros(1, 2))
+        tensor([[0.5000, 0.5000]])
+    """
+
+    log = False
+
+
+class LogSoftmax(_Softmax, nn.LogSoftmax):
+    """`torch.nn.LogSoftmax` over the kernel of `onepass.ops.log_softmax`; ``dim`` must be given.
+
+    Example:
+        >>> import torch
+        >>> from onepass.torch import nn
+        >>> nn.LogSoftmax(dim=-1)(torch.zeros(1, 2))
+        tensor([[-0.6931, -0.6931]])
+    """
+
+    log = True

@@ -1,0 +1,137 @@
+"""Losses: the forward computes the gradient in the same pass, and keeps that alone."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import torch
+from torch import nn
+
+from onepass.torch.nn._functions import pointwise_loss, row_loss
+
+_DOC = """`torch.nn.{name}` over the kernel of `onepass.ops.{op}`.
+
+The forward computes the gradient too, which is all that is kept for the backward. {note}Under
+autocast a 16-bit input is widened to float32 first, as in torch.
+
+Example:
+    >>> import torch
+    >>> from onepass.torch import nn
+    >>> x = torch.full((2, 3), 0.5, requires_grad=True)
+    >>> nn.{name}()(x, {target}).backward()
+    >>> x.grad.shape
+    torch.Size([2, 3])
+"""
+
+
+def _widened(x: torch.Tensor) -> torch.Tensor:
+    narrow = x.dtype in (torch.float16, torch.bfloat16)
+    return x.float() if narrow and torch.is_autocast_enabled(x.device.type) else x
+
+
+class _Loss(nn.Module):
+    op: ClassVar[str]
+    reduction: str
+
+    def __init_subclass__(
+        cls, *, op: str | None = None, note: str = "", target: str = "torch.ones(2, 3)",
+        **rest: Any,
+    ) -> None:  # fmt: skip
+        super().__init_subclass__(**rest)
+        if op is not None:
+            cls.op = op
+            cls.__doc__ = _DOC.format(
+                name=cls.__name__, op=op, note=note and note + " ", target=target
+            )
+
+
+class _RowLoss(_Loss):
+    weight: torch.Tensor | None
+    ignore_index: int
+
+    def forward(self, input: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        if target.requires_grad:
+            raise ValueError(
+                f"{type(self).__name__}: 'target' requires a gradient, which is not computed; pass "
+                "target.detach()"
+            )
+        input = _widened(input)
+        if target.is_floating_point():
+            target = target.to(input.dtype)
+        alone = input.dim() == 1
+        if alone:
+            input, target = input.unsqueeze(0), target.unsqueeze(0)
+        smoothing = getattr(self, "label_smoothing", 0.0)
+        loss = row_loss(
+            input, target, self.weight, self.op, smoothing, self.ignore_index, self.reduction
+        )
+        return loss.squeeze(0) if alone and self.reduction == "none" else loss
+
+
+class CrossEntropyLoss(
+    _RowLoss, nn.CrossEntropyLoss, op="cross_entropy", target="torch.tensor([0, 2])"
+): ...
+
+
+class NLLLoss(_RowLoss, nn.NLLLoss, op="nll_loss", target="torch.tensor([0, 2])"): ...
+
+
+class _Pointwise(_Loss):
+    # Whether the loss is one of input - target, whose gradients are each other's negative.
+    symmetric: ClassVar[bool] = False
+
+    def _values(self) -> list[float]:
+        return []
+
+    def forward(self, input: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        if target.requires_grad and not self.symmetric:
+            raise ValueError(
+                f"{type(self).__name__}: 'target' requires a gradient, which is not computed; pass "
+                "target.detach()"
+            )
+        input, target = _widened(input), _widened(target)
+        weight = getattr(self, "weight", None)
+        reduction = self.reduction if weight is None else "none"
+        if reduction == "batchmean" and input.dim() == 0:  # one sample, as in torch
+            reduction = "sum"
+        pos_weight = getattr(self, "pos_weight", None)
+        loss = pointwise_loss(input, target, pos_weight, self.op, reduction, self._values())
+        if weight is None:
+            return loss
+        loss = torch.mul(loss, weight)
+        if self.reduction == "none":
+            return loss
+        return torch.sum(loss) if self.reduction == "sum" else torch.mean(loss)
+
+
+class MSELoss(_Pointwise, nn.MSELoss, op="mse_loss"):
+    symmetric = True
+
+
+class L1Loss(_Pointwise, nn.L1Loss, op="l1_loss"):
+    symmetric = True
+
+
+class SmoothL1Loss(_Pointwise, nn.SmoothL1Loss, op="smooth_l1_loss"):
+    symmetric = True
+
+    def _values(self) -> list[float]:
+        return [float(self.beta)]
+
+
+class HuberLoss(_Pointwise, nn.HuberLoss, op="huber_loss"):
+    symmetric = True
+
+    def _values(self) -> list[float]:
+        return [float(self.delta)]
+
+
+class BCELoss(_Pointwise, nn.BCELoss, op="bce_loss"): ...
+
+
+class BCEWithLogitsLoss(_Pointwise, nn.BCEWithLogitsLoss, op="bce_with_logits"): ...
+
+
+class KLDivLoss(_Pointwise, nn.KLDivLoss, op="kl_div"):
+    def _values(self) -> list[float]:
+        return [float(self.log_target)]

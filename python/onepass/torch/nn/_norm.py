@@ -1,0 +1,213 @@
+"""Norms with residual, activation and dropout in the same pass.
+
+Batch and instance norm derive from what torch's derive from: a conversion that knows torch's class
+alone (`torch.nn.SyncBatchNorm.convert_sync_batchnorm`) leaves these as they are, and drops no
+activation.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _NormBase
+
+from onepass.ops._fused import ActivationSpec
+from onepass.torch.nn._epilogue import Epilogue
+from onepass.torch.nn._functions import norm
+
+_DOC = """`torch.nn.{name}`: y = dropout(activation(norm(x) + residual)), in one pass.
+
+Kept for the backward: the input, the statistics, and the residual where there is one; a mask of
+dropout is a seed. Results come in the input's dtype, computed in float32 for 16 bits, also under
+autocast. state_dicts are torch's.
+
+Args:
+    {arguments}: as in torch.
+    activation: name of a function in ``onepass.ops``, or (name, options).
+    dropout: probability of dropping an element in training; the mask depends on torch's generator
+        of the CPU.
+
+Example:
+    >>> import torch
+    >>> from onepass.torch import nn
+    >>> m = nn.{name}({example}, activation="relu")
+    >>> x = torch.randn({shape})
+    >>> m(x, residual=x).shape == x.shape
+    True
+"""
+
+
+class _Norm(Epilogue):
+    kind: ClassVar[str]
+
+    def __init_subclass__(
+        cls, *, arguments: str = "", example: str = "", shape: str = "", **options: Any
+    ) -> None:
+        super().__init_subclass__(**options)
+        if arguments:
+            cls.__doc__ = _DOC.format(
+                name=cls.__name__, arguments=arguments, example=example, shape=shape
+            )
+
+    def __init__(
+        self, *arguments: Any, activation: ActivationSpec = None, dropout: float = 0.0, **rest: Any
+    ) -> None:
+        super().__init__(*arguments, **rest)
+        self._set_epilogue(activation, dropout)
+
+
+class _Running(_Norm, _NormBase):
+    """Those with running statistics."""
+
+    axes: ClassVar[tuple[int, ...]]
+
+    def _check_input_dim(self, input: torch.Tensor) -> None:
+        if input.dim() not in self.axes:
+            known = " or ".join(f"{n}" for n in self.axes)
+            raise ValueError(
+                f"{type(self).__name__}: the input has {input.dim()} axes, expected {known}"
+            )
+        if input.shape[1] != self.num_features:
+            raise ValueError(
+                f"{type(self).__name__}: the input has {input.shape[1]} channels, expected "
+                f"num_features, {self.num_features}"
+            )
+
+    def _norm(
+        self, kind: str, x: torch.Tensor, residual: torch.Tensor | None, own: bool, update: bool
+    ) -> torch.Tensor:
+        seed, rest = self._rest(x)
+        mean, var = (self.running_mean, self.running_var) if update or not own else (None, None)
+        return norm(
+            x, self.weight, self.bias, mean, var, residual, seed, self.num_batches_tracked, kind,
+            [], own, self.momentum, self.eps, *rest,
+        )  # fmt: skip
+
+
+class _BatchNorm(_Running):
+    def forward(
+        self, input: torch.Tensor, residual: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        self._check_input_dim(input)
+        if self.training and self.track_running_stats and self.num_batches_tracked is not None:
+            self.num_batches_tracked.add_(1)
+        own = self.training or self.running_mean is None or self.running_var is None
+        update = self.training and self.track_running_stats
+        return self._norm("batch_norm", input, residual, own, update)
+
+
+_BATCH = "num_features, eps, momentum, affine, track_running_stats, device, dtype"
+
+
+class BatchNorm1d(_BatchNorm, arguments=_BATCH, example="2", shape="3, 2"):
+    axes = (2, 3)
+
+
+class BatchNorm2d(_BatchNorm, arguments=_BATCH, example="2", shape="3, 2, 4, 4"):
+    axes = (4,)
+
+
+class BatchNorm3d(_BatchNorm, arguments=_BATCH, example="2", shape="3, 2, 4, 4, 4"):
+    axes = (5,)
+
+
+class _InstanceNorm(_Running):
+    def __init__(
+        self,
+        num_features: int,
+        eps: float = 1e-5,
+        momentum: float = 0.1,
+        affine: bool = False,
+        track_running_stats: bool = False,
+        *arguments: Any,
+        **rest: Any,
+    ) -> None:
+        super().__init__(
+            num_features, eps, momentum, affine, track_running_stats, *arguments, **rest
+        )
+
+    def forward(
+        self, input: torch.Tensor, residual: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        batched = input.dim() != self.axes[0] - 1
+        if not batched:
+            input = input.unsqueeze(0)
+            residual = None if residual is None else residual.unsqueeze(0)
+        self._check_input_dim(input)
+        own = self.training or not self.track_running_stats
+        kind = "instance_norm" if own else "batch_norm"
+        y = self._norm(kind, input, residual, own, self.training and self.track_running_stats)
+        return y if batched else y.squeeze(0)
+
+
+class InstanceNorm1d(_InstanceNorm, arguments=_BATCH, example="2", shape="3, 2, 4"):
+    axes = (3,)
+
+
+class InstanceNorm2d(_InstanceNorm, arguments=_BATCH, example="2", shape="3, 2, 4, 4"):
+    axes = (4,)
+
+
+class InstanceNorm3d(_InstanceNorm, arguments=_BATCH, example="2", shape="3, 2, 4, 4, 4"):
+    axes = (5,)
+
+
+class _RowNorm(_Norm):
+    """Those without running statistics."""
+
+    def _rows(
+        self, x: torch.Tensor, residual: torch.Tensor | None, size: list[int], eps: float
+    ) -> torch.Tensor:
+        seed, rest = self._rest(x)
+        weight: Any = self.weight
+        bias = getattr(self, "bias", None)
+        return norm(
+            x, weight, bias, None, None, residual, seed, None, self.kind, size, True, 0.0, eps,
+            *rest,
+        )  # fmt: skip
+
+
+class LayerNorm(
+    _RowNorm, nn.LayerNorm, example="2", shape="3, 2",
+    arguments="normalized_shape, eps, elementwise_affine, bias, device, dtype",
+):  # fmt: skip
+    kind = "layer_norm"
+
+    def forward(
+        self, input: torch.Tensor, residual: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        return self._rows(input, residual, list(self.normalized_shape), self.eps)
+
+
+class RMSNorm(
+    _RowNorm, nn.RMSNorm, example="2", shape="3, 2",
+    arguments="normalized_shape, eps, elementwise_affine, device, dtype",
+):  # fmt: skip
+    kind = "rms_norm"
+
+    def forward(
+        self, input: torch.Tensor, residual: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        eps = self.eps
+        if eps is None:  # of the type that computes
+            eps = 2.0**-52 if input.dtype == torch.float64 else 2.0**-23
+        return self._rows(input, residual, list(self.normalized_shape), eps)
+
+
+class GroupNorm(
+    _RowNorm, nn.GroupNorm, example="1, 2", shape="3, 2, 4",
+    arguments="num_groups, num_channels, eps, affine, device, dtype",
+):  # fmt: skip
+    kind = "group_norm"
+
+    def forward(
+        self, input: torch.Tensor, residual: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        if input.dim() < 2 or input.shape[1] != self.num_channels:
+            raise ValueError(
+                f"GroupNorm: the input has the shape {tuple(input.shape)}, expected (N, "
+                f"{self.num_channels}, …)"
+            )
+        return self._rows(input, residual, [self.num_groups], self.eps)

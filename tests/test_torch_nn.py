@@ -1,0 +1,328 @@
+"""onepass.torch.nn against torch.nn: values, gradients, states, memory, and what is refused."""
+
+import copy
+import pickle
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from onepass.torch import nn  # noqa: E402
+
+theirs = torch.nn
+# name, arguments, shape
+NORMS = [
+    ("BatchNorm1d", (5,), (7, 5)),
+    ("BatchNorm1d", (5,), (3, 5, 9)),
+    ("BatchNorm2d", (3,), (4, 3, 5, 7)),
+    ("BatchNorm3d", (2,), (2, 2, 3, 4, 5)),
+    ("LayerNorm", (9,), (3, 5, 9)),
+    ("LayerNorm", ((5, 9),), (3, 5, 9)),
+    ("RMSNorm", (9,), (3, 5, 9)),
+    ("GroupNorm", (2, 6), (3, 6, 9)),
+    ("InstanceNorm1d", (5, 1e-5, 0.1, True, True), (3, 5, 9)),
+    ("InstanceNorm2d", (5,), (3, 5, 3, 9)),
+    ("InstanceNorm3d", (2,), (2, 2, 3, 4, 5)),
+]
+ACTIVATIONS = [
+    "ReLU", "LeakyReLU", "Sigmoid", "Tanh", "GELU", "SiLU", "SELU", "Mish", "ELU", "CELU",
+    "Softplus", "Hardtanh", "ReLU6", "Hardsigmoid", "Hardswish", "Softsign", "GLU",
+]  # fmt: skip
+PLAIN = [(name, (), (3, 17, 4)) for name in ACTIVATIONS] + [
+    ("GELU", ("tanh",), (33,)),
+    ("LeakyReLU", (0.3,), (33,)),
+    ("Softmax", (1,), (3, 17, 4)),
+    ("LogSoftmax", (-1,), (3, 17)),
+]
+LOSSES = ["MSELoss", "L1Loss", "SmoothL1Loss", "HuberLoss", "BCELoss", "BCEWithLogitsLoss",
+          "KLDivLoss"]  # fmt: skip
+BOUND = {torch.float64: 1e-12, torch.float32: 4e-6, torch.float16: 4e-3, torch.bfloat16: 3e-2}
+each_dtype = pytest.mark.parametrize("dtype", list(BOUND), ids=lambda d: str(d)[6:])
+each_norm = pytest.mark.parametrize(("name", "arguments", "shape"), NORMS)
+
+
+def randn(shape, seed=0, dtype=torch.float32):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(shape, generator=generator, dtype=torch.float64).to(dtype)
+
+
+def modules(name, arguments, dtype=torch.float32, **epilogue):
+    """Ours in ``dtype`` and torch's in float64, with the same numbers that are not 0 and 1."""
+    ours, reference = getattr(nn, name)(*arguments, **epilogue), getattr(theirs, name)(*arguments)
+    for i, p in enumerate(reference.parameters()):
+        p.data = (1 + randn(p.shape, i) / 3).to(dtype)
+    ours = ours.to(dtype)
+    ours.load_state_dict(reference.state_dict())
+    reference = reference.double()
+    return ours, reference
+
+
+def near(ours, reference, bound):
+    assert ours.shape == reference.shape
+    ours, reference = ours.detach(), reference.detach()
+    scale = max(float(reference.abs().max()), 1.0)
+    assert float((ours.double() - reference.double()).abs().max()) <= bound * scale
+
+
+def compare(ours, reference, x, bound, *more):
+    a, b = x.clone().requires_grad_(), x.double().requires_grad_()
+    y, expected = ours(a, *more), reference(b)
+    assert y.dtype == x.dtype
+    near(y, expected, bound)
+    dy = randn(y.shape, 9, x.dtype)
+    y.backward(dy)
+    expected.backward(dy.double())
+    near(a.grad, b.grad, 3 * bound)
+    for p, q in zip(ours.parameters(), reference.parameters(), strict=True):
+        assert p.grad.dtype == p.dtype
+        near(p.grad, q.grad, 4 * bound)
+    for p, q in zip(ours.buffers(), reference.buffers(), strict=True):
+        near(p, q, bound)
+
+
+@each_dtype
+@each_norm
+def test_norms_are_torchs_in_training_and_evaluation(name, arguments, shape, dtype):
+    ours, reference = modules(name, arguments, dtype)
+    for step in range(2):
+        for p in (*ours.parameters(), *reference.parameters()):
+            p.grad = None
+        compare(ours, reference, randn(shape, step, dtype), BOUND[dtype])
+    for p in (*ours.parameters(), *reference.parameters()):
+        p.grad = None
+    compare(ours.eval(), reference.eval(), randn(shape, 5, dtype), BOUND[dtype])
+
+
+@each_dtype
+@pytest.mark.parametrize(("name", "arguments", "shape"), PLAIN)
+def test_activations_and_softmax_are_torchs(name, arguments, shape, dtype):
+    # torch's Hardsigmoid has 1/6 in float32, in float64 too
+    bound = max(BOUND[dtype], 1e-7 if name == "Hardsigmoid" else 0)
+    compare(*modules(name, arguments, dtype), randn(shape, 1, dtype), bound)
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.filterwarnings("ignore:reduction")
+def test_pointwise_losses_are_torchs(name, reduction):
+    x, target = randn((5, 7), 1, torch.float64), randn((5, 7), 2, torch.float64).sigmoid()
+    x = x.sigmoid() if name == "BCELoss" else x
+    results = []
+    for library in (nn, theirs):
+        a = x.clone().requires_grad_()
+        t = target.clone().requires_grad_(name in LOSSES[:4])
+        loss = getattr(library, name)(reduction=reduction)(a, t)
+        loss.backward(randn(loss.shape, 3, torch.float64))
+        results.append([v for v in (loss.detach(), a.grad, t.grad) if v is not None])
+    for one, other in zip(*results, strict=True):
+        near(one, other, 1e-12)
+
+
+@pytest.mark.parametrize("name", ["BCELoss", "BCEWithLogitsLoss"])
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+def test_weights_of_elements(name, reduction):
+    x, target, weight = (randn((5, 7), i, torch.float64).sigmoid() for i in range(3))
+    near(getattr(nn, name)(weight, reduction=reduction)(x, target),
+         getattr(theirs, name)(weight, reduction=reduction)(x, target), 1e-12)  # fmt: skip
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+@pytest.mark.parametrize("shape", [(6, 4), (3, 4, 5), (4,)], ids=str)
+@pytest.mark.parametrize("name", ["CrossEntropyLoss", "NLLLoss"])
+def test_losses_of_classes_are_torchs(name, shape, reduction):
+    x = randn(shape, 1, torch.float64)
+    places = shape[:1] + shape[2:] if len(shape) > 1 else ()
+    target = torch.randint(0, 4, places, generator=torch.Generator().manual_seed(2))
+    weight = torch.arange(1.0, 5.0, dtype=torch.float64)
+    results = []
+    for library in (nn, theirs):
+        a = x.clone().requires_grad_()
+        loss = getattr(library, name)(weight=weight, reduction=reduction)(a, target)
+        loss.backward(randn(loss.shape, 3, torch.float64))
+        results.append((loss.detach(), a.grad))
+    for one, other in zip(*results, strict=True):
+        near(one, other, 1e-12)
+
+
+@each_norm
+def test_gradients_are_those_of_differences(name, arguments, shape):
+    """Of every argument, and of each alone; with residual and activation."""
+    ours, _ = modules(name, arguments, torch.float64, activation="tanh")
+    x, residual = randn(shape, 1, torch.float64), randn(shape, 2, torch.float64)
+    names = [key for key, _ in ours.named_parameters()]
+    given = [x, residual, *(p.detach().clone() for p in ours.parameters())]
+
+    def function(x, residual, *parameters):
+        return torch.func.functional_call(
+            ours, dict(zip(names, parameters, strict=True)), (x, residual)
+        )
+
+    for wanted in [range(len(given)), *([i] for i in range(len(given)))]:
+        inputs = [t.clone().requires_grad_(i in wanted) for i, t in enumerate(given)]
+        assert torch.autograd.gradcheck(function, inputs, fast_mode=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "layout"),
+    [("BatchNorm2d", (4, 3, 5, 7), torch.channels_last),
+     ("BatchNorm3d", (2, 3, 3, 4, 5), torch.channels_last_3d)],
+)  # fmt: skip
+def test_channels_last_stays_so_and_takes_no_copy(name, shape, layout, monkeypatch):
+    from onepass import _C
+
+    ours, reference = modules(name, (3,))
+    x = randn(shape, 1).to(memory_format=layout)
+    seen = []
+    real = _C.batch_norm
+    monkeypatch.setattr(_C, "batch_norm", lambda x, *r: seen.append((x, r[6])) or real(x, *r))
+    a = x.clone(memory_format=torch.preserve_format).requires_grad_()
+    r = randn(shape, 2).to(memory_format=layout).requires_grad_()
+    y = ours(a, r)
+    assert seen[0][0].data_ptr() == a.data_ptr()
+    assert seen[0][0].is_contiguous()
+    assert seen[0][1] == -1
+    b, s = (t.detach().double().requires_grad_() for t in (a, r))
+    expected = reference(b) + s
+    dy = randn(shape, 3)
+    y.backward(dy)
+    expected.backward(dy.double())
+    for t in (y, a.grad, r.grad):
+        assert t.is_contiguous(memory_format=layout)
+    for one, other in zip((y, a.grad, r.grad), (expected, b.grad, s.grad), strict=True):
+        near(one, other, 1e-5)
+    for p, q in zip(ours.parameters(), reference.parameters(), strict=True):
+        near(p.grad, q.grad, 1e-5)
+
+
+def test_what_is_kept_is_less_than_torchs():
+    """Input and statistics; a mask of dropout is a seed, an activation's input nothing."""
+
+    def kept(model, x):
+        storages = {}
+        def pack(t):
+            storages[t.untyped_storage().data_ptr()] = t.untyped_storage().nbytes()
+            return t
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
+            y = model(x)
+        del y
+        return sum(storages.values())
+
+    x = randn((64, 32, 8, 8)).requires_grad_()
+    size = x.numel() * 4
+    fused = nn.BatchNorm2d(32, activation="silu", dropout=0.2)
+    parts = theirs.Sequential(theirs.BatchNorm2d(32), theirs.SiLU(), theirs.Dropout(0.2))
+    assert kept(fused, x) < size * 1.01
+    assert kept(parts, x) > size * 2.2
+    assert kept(nn.Dropout(0.2), x) == 8
+
+
+@each_norm
+def test_states_go_both_ways_and_copies_are_whole(name, arguments, shape):
+    ours, reference = modules(name, arguments, activation="relu", dropout=0.1)
+    reference = reference.float()
+    assert list(ours.state_dict()) == list(reference.state_dict())
+    reference.load_state_dict(ours.state_dict())
+    for twin in (copy.deepcopy(ours), pickle.loads(pickle.dumps(ours))):
+        assert repr(twin) == repr(ours)
+        twin.eval(), ours.eval()
+        assert torch.equal(twin(randn(shape)), ours(randn(shape)))
+
+
+def test_a_state_of_old_torch_without_the_batch_count():
+    old = {k: v for k, v in theirs.BatchNorm1d(2).state_dict().items() if k[:3] != "num"}
+    nn.BatchNorm1d(2).load_state_dict(old)
+
+
+def test_changed_inputs_are_noticed_and_graphs_run_twice():
+    m = nn.BatchNorm1d(3, activation="gelu")
+    x = randn((5, 3)).requires_grad_()
+    h = x * 1
+    y = m(h)
+    h.add_(1)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        y.sum().backward()
+    first, second = m(x), m(x + 1)
+    (a,) = torch.autograd.grad(second.square().sum(), x, retain_graph=True)
+    (b,) = torch.autograd.grad(second.square().sum(), x)
+    assert torch.equal(a, b)
+    first.sum().backward()
+    with pytest.raises(RuntimeError, match="a second time"):
+        first.sum().backward()
+    (g,) = torch.autograd.grad(m(x).square().sum(), x, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        g.sum().backward()
+
+
+def test_dropout_follows_torchs_generator():
+    x = torch.ones(1000, requires_grad=True)
+    m = nn.Dropout(0.25)
+    torch.manual_seed(3)
+    first, second = m(x), m(x)
+    torch.manual_seed(3)
+    assert torch.equal(first, m(x))
+    assert not torch.equal(first, second)
+    (dx,) = torch.autograd.grad(first.sum(), x)
+    assert torch.equal(dx, first)
+    assert 0.2 < float((first == 0).float().mean()) < 0.3
+    assert m.eval()(x) is x
+    from torch.utils.checkpoint import checkpoint
+
+    model = nn.Linear(1000, 50, activation="relu", dropout=0.5)
+    torch.manual_seed(4)
+    (a,) = torch.autograd.grad(model(x).square().sum(), x)
+    torch.manual_seed(4)
+    (b,) = torch.autograd.grad(checkpoint(model, x, use_reentrant=False).square().sum(), x)
+    assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_linear_with_its_epilogue(bias):
+    model = nn.Linear(4, 3, bias=bias, activation="gelu", dtype=torch.float64)
+    x = randn((2, 5, 4), 1, torch.float64).requires_grad_()
+    expected = theirs.functional.gelu(theirs.functional.linear(x, model.weight, model.bias))
+    near(model(x), expected, 1e-12)
+    assert torch.autograd.gradcheck(lambda x, *_: model(x), (x, *model.parameters()))
+
+
+@pytest.mark.parametrize("momentum", [None, 0.3, 0.0])
+@pytest.mark.parametrize("tracked", [True, False])
+def test_momentum_and_statistics_of_batch_norm(momentum, tracked):
+    arguments = (3, 1e-3, momentum, False, tracked)
+    ours, reference = modules("BatchNorm1d", arguments)
+    for step in range(3):
+        compare(ours, reference, randn((6, 3), step), 1e-5)
+    compare(ours.eval(), reference.eval(), randn((6, 3), 7), 1e-5)
+
+
+def test_what_cannot_be_done_is_said():
+    x = torch.ones(2, 3)
+    for call, match in [
+        (lambda: nn.BatchNorm2d(3)(x), "2 axes, expected 4"),
+        (lambda: nn.BatchNorm1d(4)(x), "3 channels, expected num_features, 4"),
+        (lambda: nn.BatchNorm1d(3)(x[:1]), "value"),
+        (lambda: nn.GroupNorm(1, 4)(x), r"expected \(N, 4, …\)"),
+        (lambda: nn.Softmax()(x), "'dim' is None"),
+        (lambda: nn.BCELoss()(x, x.clone().requires_grad_()), "'target' requires a gradient"),
+        (lambda: nn.BatchNorm1d(3, activation="rleu"), "'activation' is 'rleu'"),
+        (lambda: nn.LayerNorm(3, dropout=2.0), "'dropout'"),
+        (lambda: nn.BatchNorm1d(3)(x, x[:1]), "residual"),
+        (lambda: torch.func.vmap(nn.ReLU())(x.clone().requires_grad_()), "setup_context|vmap"),
+    ]:
+        with pytest.raises((ValueError, RuntimeError), match=match):
+            call()
+    with pytest.raises(TypeError, match="cannot be read"), torch.no_grad():
+        torch.func.vmap(nn.ReLU())(x)
+
+
+def test_conversion_to_sync_batch_norm_drops_no_activation():
+    model = theirs.Sequential(nn.BatchNorm1d(3, activation="relu"))
+    converted = theirs.SyncBatchNorm.convert_sync_batchnorm(model)
+    assert converted[0] is model[0]
+
+
+def test_autocast_widens_losses_and_leaves_norms():
+    x = randn((4, 3), 1, torch.bfloat16)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert nn.BatchNorm1d(3)(x).dtype == torch.bfloat16
+        assert nn.CrossEntropyLoss()(x, torch.tensor([0, 1, 2, 0])).dtype == torch.float32
+        assert nn.MSELoss()(x, x).dtype == torch.float32
