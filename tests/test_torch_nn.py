@@ -199,9 +199,11 @@ def test_what_is_kept_is_less_than_torchs():
 
     def kept(model, x):
         storages = {}
+
         def pack(t):
             storages[t.untyped_storage().data_ptr()] = t.untyped_storage().nbytes()
             return t
+
         with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
             y = model(x)
         del y

@@ -102,9 +102,7 @@ softmax = Differentiable(
 def _bias_gradients(
     dy: Any, wanted: Any, x: Any, bias: Any, seed: Any, axis: int, name: str, values: Any, p: float
 ) -> list[torch.Tensor]:
-    dx, dbias = _C.bias_act_backward(
-        dy, x, bias, None, axis, name, tuple(values), p, _int(seed), 0
-    )
+    dx, dbias = _C.bias_act_backward(dy, x, bias, None, axis, name, tuple(values), p, _int(seed), 0)
     both = zip(wanted, (dx, dbias.to(bias.dtype)), strict=False)
     return [grad for want, grad in both if want]
 

@@ -87,9 +87,7 @@ class _Running(_Norm, _NormBase):
 
 
 class _BatchNorm(_Running):
-    def forward(
-        self, input: torch.Tensor, residual: torch.Tensor | None = None
-    ) -> torch.Tensor:
+    def forward(self, input: torch.Tensor, residual: torch.Tensor | None = None) -> torch.Tensor:
         self._check_input_dim(input)
         if self.training and self.track_running_stats and self.num_batches_tracked is not None:
             self.num_batches_tracked.add_(1)
@@ -128,9 +126,7 @@ class _InstanceNorm(_Running):
             num_features, eps, momentum, affine, track_running_stats, *arguments, **rest
         )
 
-    def forward(
-        self, input: torch.Tensor, residual: torch.Tensor | None = None
-    ) -> torch.Tensor:
+    def forward(self, input: torch.Tensor, residual: torch.Tensor | None = None) -> torch.Tensor:
         batched = input.dim() != self.axes[0] - 1
         if not batched:
             input = input.unsqueeze(0)
@@ -175,9 +171,7 @@ class LayerNorm(
 ):  # fmt: skip
     kind = "layer_norm"
 
-    def forward(
-        self, input: torch.Tensor, residual: torch.Tensor | None = None
-    ) -> torch.Tensor:
+    def forward(self, input: torch.Tensor, residual: torch.Tensor | None = None) -> torch.Tensor:
         return self._rows(input, residual, list(self.normalized_shape), self.eps)
 
 
@@ -187,9 +181,7 @@ class RMSNorm(
 ):  # fmt: skip
     kind = "rms_norm"
 
-    def forward(
-        self, input: torch.Tensor, residual: torch.Tensor | None = None
-    ) -> torch.Tensor:
+    def forward(self, input: torch.Tensor, residual: torch.Tensor | None = None) -> torch.Tensor:
         eps = self.eps
         if eps is None:  # of the type that computes
             eps = 2.0**-52 if input.dtype == torch.float64 else 2.0**-23
@@ -202,9 +194,7 @@ class GroupNorm(
 ):  # fmt: skip
     kind = "group_norm"
 
-    def forward(
-        self, input: torch.Tensor, residual: torch.Tensor | None = None
-    ) -> torch.Tensor:
+    def forward(self, input: torch.Tensor, residual: torch.Tensor | None = None) -> torch.Tensor:
         if input.dim() < 2 or input.shape[1] != self.num_channels:
             raise ValueError(
                 f"GroupNorm: the input has the shape {tuple(input.shape)}, expected (N, "
