@@ -37,9 +37,13 @@ ONEPASS_DEVICE uint32_t keep_word_of_lane(DropoutStream s, int64_t first_word) {
   return ~below;
 }
 
-// The keep bits of elements begin + 32 lane … + 31, of which `repeat` in a row share a bit.
-ONEPASS_DEVICE uint32_t keep_word_of_lane(DropoutStream s, int64_t begin, int64_t repeat) {
-  if (repeat == 1) return keep_word_of_lane(s, begin / 32);
+// The keep bits of elements begin + 32 lane … + 31, of which `repeat`, at least two, in a row share
+// a bit. Its divisions take registers: kernels that need them are apart.
+template <class K, class = void>
+constexpr bool kRepeats = false;
+template <class K>
+constexpr bool kRepeats<K, std::void_t<decltype(K::repeats)>> = K::repeats;
+ONEPASS_DEVICE uint32_t repeated_word_of_lane(DropoutStream s, int64_t begin, int64_t repeat) {
   const int64_t first = begin / repeat / 32 & ~int64_t(3);
   const uint32_t drawn = keep_word_of_lane(s, first);  // 1024 bits; 640 are enough
   const int64_t element = begin + 32 * lane_of(threadIdx.x);

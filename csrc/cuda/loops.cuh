@@ -91,7 +91,12 @@ ONEPASS_DEVICE void walk_tiles(const ElementwiseCall<T>& call, const unsigned ch
     bool drawn = false;
     const auto draw = [&] {
       if constexpr (R::S::draws) {
-        if (!drawn) word = keep_word_of_lane(call.random, begin, call.repeat);
+        if (drawn) return word;
+        if constexpr (kRepeats<K>) {
+          word = repeated_word_of_lane(call.random, begin, call.repeat);
+        } else {
+          word = keep_word_of_lane(call.random, begin / 32);
+        }
         drawn = true;
       }
       return word;
