@@ -4,6 +4,7 @@ from onepass._parameter import Parameter
 from onepass.nn import _activation, _pointwise_loss, init
 from onepass.nn._activation import *  # noqa: F403
 from onepass.nn._batch_norm import BatchNorm1d, BatchNorm2d, BatchNorm3d
+from onepass.nn._decorrelated import DecorrelatedBatchNorm
 from onepass.nn._dropout import AlphaDropout, Dropout, Dropout1d, Dropout2d, Dropout3d
 from onepass.nn._flatten import Flatten
 from onepass.nn._gated import GLU, Maxout
@@ -34,6 +35,7 @@ __all__ = [
     "BatchNorm2d",
     "BatchNorm3d",
     "CrossEntropyLoss",
+    "DecorrelatedBatchNorm",
     "Dropout",
     "Dropout1d",
     "Dropout2d",
