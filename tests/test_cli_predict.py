@@ -109,6 +109,18 @@ def test_evaluate_of_a_data_set_by_name_and_of_arrays(here, capsys):
     assert "no column 'label'" in said(capsys, "evaluate", "t.n", "new.npz", status=2)
 
 
+@pytest.mark.parametrize("command", ["predict", "evaluate"])
+def test_how_a_file_is_read_is_refused_where_there_is_no_file(here, capsys, command):
+    pytest.importorskip("sklearn")
+    said(capsys, "train", "iris", *FAST, "--out", "r")
+    error = said(capsys, command, "r", "iris", "--sep", ";", status=2)
+    assert "'--sep' is given, expected it with a table only, and iris is none" in error
+    call = getattr(package.load_run("r"), command)
+    more = (np.zeros(2),) if command == "evaluate" else ()
+    with pytest.raises((ValueError, TypeError), match="decimal"):
+        call(np.ones((2, 4)), *more, decimal=",")
+
+
 def test_evaluate_says_what_was_trained_on(trained, capsys):
     trained()
     assert main(["evaluate", "run", "t.csv"]) == 0

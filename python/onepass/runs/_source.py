@@ -7,6 +7,7 @@ import hashlib
 import json
 import math
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,14 +54,9 @@ class Source:
             ValueError: what cannot be read, with column, row and cell. OSError: no such file.
         """
         if not is_table(options.data):
-            names = (*READING, *CHOICE)
-            given = [name for name in names if getattr(options, name) not in (None, ())]
-            if given and (options.data in BUNDLED or options.data.lower().endswith(".npz")):
-                option = given[0].replace("_", "-")
-                raise ValueError(
-                    f"train: '--{option}' is given, expected it with a table only, and "
-                    f"{options.data} is none"
-                )
+            given = {name: getattr(options, name) for name in (*READING, *CHOICE)}
+            if options.data in BUNDLED or options.data.lower().endswith(".npz"):
+                _refuse_reading("train", options.data, given)
             data = load(options.data, options.target, task=options.task)
             return cls(data.name, data.y, data.classes, data.target, (), data)
         reading = {name: getattr(options, name) for name in READING}
@@ -138,6 +134,16 @@ class Rows:
         return list(self.table.read([name], [name]).columns[name].text())
 
 
+def _refuse_reading(op: str, data: str, options: Mapping[str, Any]) -> None:
+    """ValueError where an option says how a file is read, and ``data`` is no table."""
+    for name, value in options.items():
+        if value not in (None, ()):
+            raise ValueError(
+                f"{op}: '--{name.replace('_', '-')}' is given, expected it with a table only, and "
+                f"{data} is none"
+            )
+
+
 def rows_of(data: Any, encoding: Encoding, /, **reading: Any) -> Rows:
     """Rows to predict, all that there are.
 
@@ -152,9 +158,11 @@ def rows_of(data: Any, encoding: Encoding, /, **reading: Any) -> Rows:
     """
     if isinstance(data, (str, os.PathLike)):
         if not is_table(data):
+            _refuse_reading("predict", os.fspath(data), reading)
             return _of_set(os.fspath(data), encoding)
         data = _path(data)
     elif hasattr(data, "dtype"):
+        _refuse_reading("predict", "an array", reading)
         array = to_numpy(array_of("predict", "X", data))
         data = array.reshape(len(array), -1) if array.ndim > 2 else array
     columns, found, table = encoding.read(data, **reading)
@@ -170,8 +178,10 @@ def rows_with_targets(data: Any, encoding: Encoding, /, **reading: Any) -> Rows:
         ValueError: no target, a class that the training did not have, or as ``rows_of``.
     """
     if isinstance(data, (str, os.PathLike)) and not is_table(data):
+        _refuse_reading("evaluate", os.fspath(data), reading)
         rows = _of_set(os.fspath(data), encoding)
     elif hasattr(data, "dtype"):
+        _refuse_reading("evaluate", "an array", reading)
         rows = rows_of(data, encoding)
     else:
         source = _path(data) if isinstance(data, (str, os.PathLike)) else data
