@@ -137,6 +137,46 @@ def test_running_statistics_of_maps(shape, dtype):
     assert dbias is None
 
 
+def test_a_momentum_of_zero_keeps_the_running_statistics():
+    x = np.random.default_rng(8).standard_normal((2, 3, 40)) * 1e200
+    mean, var = np.full(3, 2.0), np.full(3, 5.0)
+    ops.instance_norm(x, mean, var, momentum=0.0)
+    np.testing.assert_array_equal(mean, 2)
+    np.testing.assert_array_equal(var, 5)
+
+
+def test_a_slice_of_zeros_has_no_direction():
+    v = np.float32([[0, 0], [3, 4]])
+    w = ops.weight_norm(v, np.float32([1, 10]))
+    assert np.isnan(w[0]).all()
+    np.testing.assert_allclose(w[1], [6, 8], rtol=1e-6)
+
+
+def test_machine_epsilon_of_arrays_of_other_libraries():
+    from helpers import Exported
+
+    x = np.random.default_rng(9).standard_normal((3, 40)) * 1e-7
+    want = ops.rms_norm(x, 40)[0]
+    np.testing.assert_array_equal(ops.rms_norm(Exported(x), 40)[0], want)
+
+
+@pytest.mark.parametrize("name", ["layer_norm", "group_norm"])
+def test_gradients_of_rows_whose_sums_are_taken_again(name):
+    """x and dy at the ends of the range give the gradients of the same, scaled by powers of two."""
+    rng = np.random.default_rng(10)
+    x, dy = (rng.standard_normal((6, 4, 80)).astype(np.float32) for _ in range(2))
+    w = rng.uniform(0.5, 1.5, 80 if name == "layer_norm" else 4).astype(np.float32)
+    shape = (80,) if name == "layer_norm" else 2
+    op, backward = getattr(ops, name), getattr(ops, f"{name}_backward")
+    want = backward(dy, op(x, shape, w, w, eps=0.0)[1])
+    far, huge = np.float32(2.0**110), np.float32(2.0**115)
+    got = backward(dy * huge, op(x * far, shape, w, w, eps=0.0)[1])
+    scales = (float(huge) / float(far), float(huge), float(huge))
+    for one, other, scale in zip(got, want, scales, strict=True):
+        np.testing.assert_allclose(one / np.float32(scale), other, rtol=0,
+                                   atol=2e-6 * np.abs(other).max())  # fmt: skip
+
+
 @pytest.mark.parametrize("record", NORMS, ids=lambda record: record.name)
 @pytest.mark.parametrize("shape", [(0, 4, 3), (2, 4, 0)])
 def test_empty_arrays(record, shape):
@@ -168,7 +208,19 @@ def test_empty_arrays(record, shape):
             lambda x: ops.instance_norm(x[None], np.zeros(2, "f4")),
             "'running_mean' and 'running_var' belong together",
         ),
-        (lambda x: ops.weight_norm(x, np.ones(3, "f4")), "'weight' has shape (3,).*(2,)"),
+        (lambda x: ops.weight_norm(x, np.ones(3, "f4")), "'g' has shape (3,).*(2,)"),
+        (
+            lambda x: ops.weight_norm(x, np.ones((1, 2), "f4")),
+            "'g' has shape (1, 2), expected (2,)",
+        ),
+        (
+            lambda x: ops.weight_norm_backward(x[:1], x, np.ones(2, "f4")),
+            "'dw' has shape (1, 4), expected (2, 4) like 'v'",
+        ),
+        (
+            lambda x: ops.instance_norm(x[None], use_input_stats=False),
+            "'running_mean' and 'running_var' are needed with use_input_stats=False",
+        ),
         (lambda x: ops.weight_norm(x, np.ones(2, "f4"), dim=-1), "'dim' is -1.*whole array"),
         (
             lambda x: ops.layer_norm_backward(x, ops.rms_norm(x, 4)[1]),
@@ -221,6 +273,31 @@ def test_modules_equal_torch(name, shape, fuse):
             np.testing.assert_allclose(ours_p.grad, theirs_p.grad.numpy(), rtol=1e-3, atol=1e-5)
     for key, value in theirs.state_dict().items():
         np.testing.assert_allclose(ours.state_dict()[key], value.numpy(), rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: nn.LayerNorm(6, bias=False),
+        lambda: nn.LayerNorm(6, elementwise_affine=False),
+        lambda: nn.RMSNorm(6),
+        lambda: nn.RMSNorm(6, elementwise_affine=False),
+    ],
+)
+def test_fused_residuals_equal_separate_ones(make):
+    """A residual, an activation and a norm in one kernel, bit for bit."""
+    x, dy = np.random.default_rng(11).standard_normal((2, 7, 6)).astype(np.float32)
+    found = []
+    for fuse in (True, False):
+        nn.manual_seed(0)
+        model = nn.Sequential(
+            nn.Residual(nn.Linear(6, 6), make(), fuse=fuse), nn.ReLU(), nn.Dropout(0.3), fuse=fuse
+        )
+        y = model(x)
+        dx = model.backward(dy)
+        found.append([y, dx, *(p.grad for p in model.parameters())])
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 def test_weight_norm_trains_lengths_and_directions():

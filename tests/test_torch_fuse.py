@@ -259,3 +259,32 @@ def test_what_is_no_model_is_refused():
         fuse(3)
     with pytest.raises(ValueError, match="is a BatchNorm1d itself"):
         fuse(theirs.BatchNorm1d(3))
+
+
+class Gated(torch.nn.Module):
+    """Adds what is not like the norm's output."""
+
+    def __init__(self, what):
+        super().__init__()
+        self.bn, self.act = torch.nn.BatchNorm2d(3), torch.nn.ReLU()
+        self.what = what
+
+    def forward(self, x):
+        y = self.bn(x)
+        if self.what == "size":
+            return self.act(y + x.size(0))
+        if self.what == "pooled":
+            return self.act(y + x.mean((2, 3), keepdim=True))
+        return self.act(y + x.double())
+
+
+@pytest.mark.parametrize("what", ["size", "pooled", "double"])
+def test_what_is_added_need_not_be_like_the_norm(what):
+    plain = Gated(what)
+    fused = copy.deepcopy(plain)
+    fuse(fused)
+    x = torch.randn(4, 3, 5, 5)
+    for training in (True, False):
+        want, got = plain.train(training)(x), fused.train(training)(x)
+        assert got.dtype == want.dtype
+        torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-5)

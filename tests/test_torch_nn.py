@@ -328,3 +328,15 @@ def test_autocast_widens_losses_and_leaves_norms():
         assert nn.BatchNorm1d(3)(x).dtype == torch.bfloat16
         assert nn.CrossEntropyLoss()(x, torch.tensor([0, 1, 2, 0])).dtype == torch.float32
         assert nn.MSELoss()(x, x).dtype == torch.float32
+
+
+@pytest.mark.parametrize("momentum", [None, 0.3])
+def test_running_statistics_of_instance_norm(momentum):
+    options = {"momentum": momentum, "track_running_stats": True, "affine": True}
+    ours, theirs = nn.InstanceNorm1d(3, **options), torch.nn.InstanceNorm1d(3, **options)
+    for _ in range(3):
+        x = torch.randn(4, 3, 9) + 2
+        torch.testing.assert_close(ours(x), theirs(x), rtol=1e-4, atol=1e-5)
+    for key, value in theirs.state_dict().items():
+        torch.testing.assert_close(ours.state_dict()[key], value, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(ours.eval()(x), theirs.eval()(x), rtol=1e-4, atol=1e-5)

@@ -131,18 +131,18 @@ constexpr Contract kInstanceBackward =
     contract("instance_norm_backward", kInstanceBackwardTable.at);
 
 constexpr Argument kWeightArguments[] = {
-    {"x", reference, read | dense},
-    {"weight", per_channel, read},
+    {"v", reference, read | dense},
+    {"g", per_channel, read},
     {"out", like_reference, write},
     {"statistics", saved, made},
 };
 constexpr Argument kWeightBackwardArguments[] = {
-    {"dy", like_reference, read | dense | aliased},
-    {"x", reference, read | dense},
-    {"weight", per_channel, read},
+    {"dw", like_reference, read | dense | aliased},
+    {"v", reference, read | dense},
+    {"g", per_channel, read},
     {"statistics", saved, read | packed},
     {"out", like_reference, write},
-    {"dweight", per_channel, made},
+    {"dg", per_channel, made},
 };
 constexpr Contract kWeight = contract("weight_norm", kWeightArguments);
 constexpr Contract kWeightBackward = contract("weight_norm_backward", kWeightBackwardArguments);
@@ -172,10 +172,19 @@ struct RowNormBorder : BorderOf<kContract> {
   }
   template <template <class> class R>
   void run() {
-    constexpr bool kBackward = kContract.find("dy") >= 0;
+    constexpr int kV = kContract.find("v"), kDw = kContract.find("dw");
+    constexpr bool kBackward = kContract.find("dy") >= 0 || kDw >= 0;
     constexpr int kIndex = host::index_in<R>(host::RowNorms{});
     const Target target = this->check();
-    place_arrays(*this, &call);
+    if constexpr (kV >= 0) {  // weight_norm has names of its own
+      place<kV>(*this, &call.x);
+      place<kContract.find("g")>(*this, &call.weight);
+      place<kContract.find("dg")>(*this, &call.dweight);
+      place<kDw>(*this, &call.dy);
+      place<kOut>(*this, kBackward ? &call.dx : &call.y);
+    } else {
+      place_arrays(*this, &call);
+    }
     place<kContract.find("running_mean")>(*this, &call.running_mean);
     place<kContract.find("running_var")>(*this, &call.running_var);
     place<kContract.find("statistics")>(*this, &call.saved);
@@ -227,7 +236,7 @@ py::object weight_norm(Arguments given) {
 py::object weight_norm_backward(Arguments given) {
   RowNormBorder<kWeightBackward> b(given);
   b.run<host::WeightNormRule>();
-  return py::make_tuple(b.result(b.kOut), b.result(kWeightBackward.position("dweight")));
+  return py::make_tuple(b.result(b.kOut), b.result(kWeightBackward.position("dg")));
 }
 
 template <template <class> class R, const Contract& kForward, const Contract& kBackward>

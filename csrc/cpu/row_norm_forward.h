@@ -42,7 +42,9 @@ struct Forward {
     const double n = double(call.cut.length);
     const auto found = BatchNormRule<T>::moments(m.sum, m.squares, 1 / n);
     call.sums[row] = first + found.offset / by;
-    call.sums[call.cut.rows + row] = found.variance / by / by * BatchNormRule<T>::bessel(n);
+    // Inf must not meet a momentum of 0.
+    call.sums[call.cut.rows + row] =
+        call.norm.momentum == 0 ? 0 : found.variance / by / by * BatchNormRule<T>::bessel(n);
   }
   // Where squares leave the range of the computing type, or vanish in it.
   [[gnu::noinline]] typename R::Saved careful_statistics(int64_t row, T first, double scale) const {

@@ -1,4 +1,4 @@
-// The driver of norms within rows, by any rule (kernels/row_norm_list.h), with the epilogue behind
+// The driver of norms over rows, by any rule (kernels/row_norm_list.h), with the epilogue behind
 // them, forward and backward, over dense (outer, groups, channels, inner) arrays.
 //
 // A short row is held: its threads read it once and keep it in registers until they write. Any

@@ -1,5 +1,5 @@
-// Cuts a norm within rows into threads and blocks by its shape alone, so that every run and every
-// device adds sums in the same order.
+// Cuts a norm over rows into threads and blocks, by its shape, dtype and alignment, so that every
+// run and every device adds sums in the same order.
 #pragma once
 #include <cstdint>
 

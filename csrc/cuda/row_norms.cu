@@ -1,4 +1,4 @@
-// Norms within rows with what follows them, forward and backward.
+// Norms over rows with what follows them, forward and backward.
 #include "cuda/flushed.h"
 
 #include "cuda/row_norm.cuh"

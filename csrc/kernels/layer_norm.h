@@ -1,5 +1,5 @@
 // layer_norm: z = x̂·weight + bias with x̂ = (x - mean)/√(variance + eps), over the elements of a
-// row; the variance is the biased one. group_norm and instance_norm are the same of other rows.
+// row; the variance is the biased one. group_norm and instance_norm are the same over other rows.
 // Gradients over the n elements of a row, g = dz and w the element's weight:
 //   dx = rstd·(g·w - mean(g·w) - x̂·mean(g·w·x̂)),  rstd = 1/√(variance + eps)
 //   dweight = Σ g·x̂ and dbias = Σ g over the elements that share them
@@ -20,7 +20,7 @@ struct LayerNormRule {
   static constexpr bool kCentres = true;  // x̂ has a mean of 0
 
   using Saved = typename BatchNormRule<T>::Saved;
-  // By the mean of x̂: what a sum over a row is multiplied by.
+  // A sum over a row times this is its mean.
   static ONEPASS_HD double part(double count) { return 1 / count; }
 
   // Of a row, from the sums of d and d², where d = x - first; `first` is its first element where

@@ -198,15 +198,15 @@ def instance_norm_backward(
     /,
 ) -> tuple[Array | None, ...]: ...
 def weight_norm(
-    x: Array,
-    weight: Array,
+    v: Array,
+    g: Array,
     out: Array | None,
     /,
 ) -> tuple[Array, Array]: ...
 def weight_norm_backward(
-    dy: Array,
-    x: Array,
-    weight: Array,
+    dw: Array,
+    v: Array,
+    g: Array,
     statistics: Array,
     out: Array | None,
     /,

@@ -182,4 +182,25 @@ CPU = [
             "tests/test_rider_stages.py::test_every_rider_alone_and_every_two_equal_the_stages_one_after_another",
         ),
     ),
+    Mutant(
+        "row norm: columns of a group land in another's block",
+        "csrc/cpu/row_norm_backward.h",
+        "call.sums + 2 * (group * cut.blocks + b) * cut.length + column",
+        "call.sums + 2 * (group + b) * cut.length + column",
+        ("tests/test_kernels.py::test_against_reference[group_norm_backward-float64]",),
+    ),
+    Mutant(
+        "row norm: a gradient taken again keeps its scale in dweight",
+        "csrc/cpu/row_norm_backward.h",
+        "of_channels[channel + call.cut.sums() / 2] = products / by;",
+        "of_channels[channel + call.cut.sums() / 2] = products;",
+        ("tests/test_row_norms.py::test_gradients_of_rows_whose_sums_are_taken_again",),
+    ),
+    Mutant(
+        "row norm: a momentum of 0 meets an infinite variance",
+        "csrc/cpu/row_norm_forward.h",
+        "call.norm.momentum == 0 ? 0 : found.variance",
+        "found.variance",
+        ("tests/test_row_norms.py::test_a_momentum_of_zero_keeps_the_running_statistics",),
+    ),
 ]

@@ -163,4 +163,18 @@ KERNELS = [
         'const bool tail = !(w < 9.0f);',
         ('tests/test_rider_stages.py::test_noise_is_the_normal_quantile_of_random_bits',),
     ),
+    Mutant(
+        "layer norm: dx without the mean of g",
+        "csrc/kernels/layer_norm.h",
+        "return rstd * (gw - level - hat * slope);",
+        "return rstd * (gw - hat * slope);",
+        _case("layer_norm_backward-float64"),
+    ),
+    Mutant(
+        "rms norm: eps is left out",
+        "csrc/kernels/rms_norm.h",
+        "math::sqrt(squares * part + eps)",
+        "math::sqrt(squares * part)",
+        _case("rms_norm-float64"),
+    ),
 ]  # fmt: skip

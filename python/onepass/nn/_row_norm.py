@@ -60,7 +60,7 @@ def _data(parameter: Parameter | None) -> Array | None:
 
 
 def _extents(owner: str, normalized_shape: int | Sequence[int]) -> tuple[int, ...]:
-    given = (normalized_shape,) if isinstance(normalized_shape, int) else normalized_shape
+    given = (normalized_shape,) if hasattr(normalized_shape, "__index__") else normalized_shape
     try:
         extents = tuple(given)
     except TypeError:
@@ -135,7 +135,7 @@ class RMSNorm(RowNorm):
 
     Args:
         normalized_shape: extents of the last axes, which are normalised; an int for the last one.
-        eps: added to the mean square, >= 0; None for the machine epsilon of ``dtype``.
+        eps: added to the mean square, >= 0; None for the machine epsilon of the input's dtype.
         elementwise_affine: False leaves the weight out.
         dtype: "float32" or "float64".
 

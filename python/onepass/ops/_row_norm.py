@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from onepass import _C
 from onepass._array import Array
@@ -12,7 +15,7 @@ from onepass.ops._fused import ActivationSpec, resolve
 from onepass.ops._norm import SavedBatchNorm, batch_norm, batch_norm_backward
 
 _ARGS = {
-    "eps": "added to the variance, >= 0.",
+    "eps": "added to the variance, >= 0; with 0 a constant row gives NaN, as in PyTorch.",
     "weight": "like the array of ones that it replaces; None for 1. float32 (float64 with float64"
     " ``x``) or of the dtype of ``x``.",
     "bias": "likewise, for 0.",
@@ -55,7 +58,7 @@ class SavedRowNorm(NamedTuple):
 
     @property
     def statistics(self) -> Array:
-        """(3, rows): the mean, what rounding it lost, and 1/√(variance + eps)."""
+        """(3, rows): the mean (0 of rms_norm), what rounding it lost, and the factor of x̂."""
         return self.kept[4]
 
 
@@ -77,8 +80,9 @@ def layer_norm(
     """y = dropout(activation((x - mean)/√(var + eps)·weight + bias + residual)), per row.
 
     A row is what the last axes hold, those of ``normalized_shape``; mean and var (biased) are its
-    own, in training and evaluation alike. They are summed in float64: a constant row gives exactly
-    ``bias`` at any magnitude. Subnormal numbers count as zero up to the activation.
+    own, in training and evaluation alike. They are as exact as if summed in float64 up to the last
+    bits of the dtype: a constant row gives exactly ``bias`` at any magnitude. Subnormal numbers
+    count as zero up to the activation.
 
     Args:
         x: array whose shape ends in ``normalized_shape``. One that is not C-contiguous is copied
@@ -149,8 +153,8 @@ def rms_norm(
 ) -> tuple[Array, SavedRowNorm]:
     """y = dropout(activation(x/√(mean(x²) + eps)·weight + residual)), per row.
 
-    A row is what the last axes hold, those of ``normalized_shape``. Squares are summed in float64.
-    Subnormal numbers count as zero up to the activation.
+    A row is what the last axes hold, those of ``normalized_shape``. Subnormal numbers count as zero
+    up to the activation.
 
     Args:
         x: array whose shape ends in ``normalized_shape``. One that is not C-contiguous is copied
@@ -172,7 +176,7 @@ def rms_norm(
     """
     name, options = resolve("rms_norm", activation)
     if eps is None:
-        eps = 2.0**-52 if str(getattr(x, "dtype", "")).endswith("float64") else 2.0**-23
+        eps = machine_epsilon(x)
     y, kept = _C.rms_norm(
         x, weight, None, residual, out, _shape(normalized_shape), eps, name, options, dropout_p,
         seed, offset,
@@ -227,8 +231,8 @@ def group_norm(
     """y = dropout(activation((x - mean)/√(var + eps)·weight + bias + residual)), per group.
 
     The channels of a sample are cut into ``num_groups`` groups of neighbours; mean and var (biased)
-    are those of a group, in training and evaluation alike. They are summed in float64: a constant
-    group gives exactly ``bias`` at any magnitude.
+    are those of a group, in training and evaluation alike. A constant group gives exactly ``bias``
+    at any magnitude.
 
     Args:
         x: array (N, C, …), C a multiple of ``num_groups``. One that is not C-contiguous is copied
@@ -326,6 +330,16 @@ def instance_norm(
                 [ 0.,  0.]]], dtype=float32)
     """
     if not use_input_stats:
+        if running_mean is None or running_var is None:
+            raise ValueError(
+                "instance_norm: 'running_mean' and 'running_var' are needed with "
+                "use_input_stats=False; pass both"
+            )
+        if 0 < len(getattr(x, "shape", ())) < 3:
+            raise ValueError(
+                f"instance_norm: 'x' has shape {tuple(x.shape)}, expected three axes or more: "
+                "(N, C, L), (N, C, H, W), ..."
+            )
         return batch_norm(
             x, weight, bias, running_mean, running_var, training=False, momentum=momentum, eps=eps,
             residual=residual, activation=activation, dropout_p=dropout_p, seed=seed,
@@ -393,9 +407,10 @@ def weight_norm(v: Array, g: Array, dim: int = 0) -> Array:
         >>> onepass.ops.weight_norm(np.float32([[3, 4]]), np.float32([10]))
         array([[6., 8.]], dtype=float32)
     """
-    axis = _dim(v, dim)
-    w, _ = _C.weight_norm(_exchanged(v, axis), _flat(g), None)
-    return _exchanged(w, axis)
+    op = "weight_norm"
+    axis = _dim(op, v, dim)
+    w, _ = _C.weight_norm(_exchanged(op, "v", v, axis), _flat(op, g, v, axis), None)
+    return _exchanged(op, "w", w, axis)
 
 
 def weight_norm_backward(dw: Array, v: Array, g: Array, dim: int = 0) -> tuple[Array, Array]:
@@ -425,15 +440,28 @@ def weight_norm_backward(dw: Array, v: Array, g: Array, dim: int = 0) -> tuple[A
         >>> dv.round(2), dg.round(2)
         (array([[ 1.28, -0.96]], dtype=float32), array([0.6], dtype=float32))
     """
-    axis = _dim(v, dim)
-    rows, flat = _exchanged(v, axis), _flat(g)
+    op = "weight_norm_backward"
+    axis = _dim(op, v, dim)
+    rows, flat = _exchanged(op, "v", v, axis), _flat(op, g, v, axis)
     _, statistics = _C.weight_norm(rows, flat, None)
-    dv, dg = _C.weight_norm_backward(_exchanged(dw, axis), rows, flat, statistics, None)
-    return _exchanged(dv, axis), dg.reshape(g.shape)
+    along = _exchanged(op, "dw", dw, axis)
+    dv, dg = _C.weight_norm_backward(along, rows, flat, statistics, None)
+    return _exchanged(op, "dv", dv, axis), dg if flat is g else dg.reshape(g.shape)
+
+
+def machine_epsilon(x: Any) -> float:
+    """That of the type in which an array is computed with."""
+    dtype = getattr(x, "dtype", None)
+    if dtype is None and hasattr(x, "__dlpack__"):
+        dtype = np.from_dlpack(x).dtype
+    return 2.0**-52 if "float64" in str(dtype) else 2.0**-23
 
 
 def _shape(normalized_shape: int | Sequence[int]) -> Any:
-    return (normalized_shape,) if isinstance(normalized_shape, int) else normalized_shape
+    try:
+        return (operator.index(normalized_shape),)  # type: ignore[arg-type]
+    except TypeError:
+        return normalized_shape
 
 
 def _kept(op: str, saved: SavedRowNorm) -> tuple[Any, ...]:
@@ -443,19 +471,40 @@ def _kept(op: str, saved: SavedRowNorm) -> tuple[Any, ...]:
     raise TypeError(f"{op}_backward: 'saved' is of {given}, expected the second result of {op}")
 
 
-def _dim(v: Any, dim: int) -> int:
-    ndim = getattr(v, "ndim", 0)
-    if type(dim) is not int or not 0 <= dim < max(ndim, 1):
+def _dim(op: str, v: Any, dim: int) -> int:
+    ndim = getattr(v, "ndim", 1)
+    if isinstance(dim, bool) or not hasattr(dim, "__index__"):
+        raise TypeError(f"{op}: 'dim' is {dim!r}, expected an int")
+    axis = operator.index(dim)
+    if not 0 <= axis < max(ndim, 1):
         raise ValueError(
-            f"weight_norm: 'dim' is {dim!r}, expected an axis of v, which has {ndim}, counted from "
-            "0 (PyTorch takes -1 for the norm of the whole array: pass v.reshape(1, -1))"
+            f"{op}: 'dim' is {dim!r}, expected an axis of v, which has {ndim}, counted from 0 "
+            "(PyTorch takes -1 for the norm of the whole array: pass v.reshape(1, -1))"
         )
-    return dim
+    return axis
 
 
-def _exchanged(a: Any, axis: int) -> Any:
-    return a.swapaxes(0, axis) if axis and hasattr(a, "swapaxes") else a
+def _exchanged(op: str, name: str, a: Any, axis: int) -> Any:
+    if axis == 0:
+        return a
+    if not hasattr(a, "swapaxes"):
+        raise TypeError(
+            f"{op}: {name!r} is a {type(a).__name__} without swapaxes, expected an array of NumPy, "
+            "CuPy or PyTorch where dim is not 0"
+        )
+    return a.swapaxes(0, axis)
 
 
-def _flat(g: Any) -> Any:
-    return g.reshape(-1) if getattr(g, "ndim", 1) != 1 else g
+def _flat(op: str, g: Any, v: Any, axis: int) -> Any:
+    """g as a vector."""
+    shape = tuple(getattr(g, "shape", ()))
+    if len(shape) < 2:
+        return g
+    of_v = tuple(getattr(v, "shape", ()))
+    wide = tuple(n if i == axis else 1 for i, n in enumerate(of_v))
+    if shape != wide:
+        raise ValueError(
+            f"{op}: 'g' has shape {shape}, expected {wide[axis : axis + 1]} or {wide}: one value "
+            "per slice of v"
+        )
+    return g.reshape(-1)

@@ -67,10 +67,12 @@ def fuse(model: torch.nn.Module) -> FuseReport:
     In a ``Sequential``, BatchNorm → activation → Dropout; in other modules whose forward `torch.fx`
     can trace with their children as they are, also BatchNorm → add → activation, as in residual
     blocks. Such a module gets a subclass of its class with the rewritten forward, as
-    `torch.nn.utils.parametrize` does; of what its forward does in Python only what a trace sees
-    stays. Parameters and buffers are the same objects under the same keys; outputs and gradients
-    are the same but for rounding, masks of dropout are others. Left alone: modules that are used
-    twice, have hooks or parametrizations, or are of a subclass.
+    `torch.nn.utils.parametrize` does; its forward is the one recorded now, so that later changes of
+    attributes that it reads, prints and counters in it have no effect. A ``Sequential`` that is
+    iterated or indexed, not called, gives what stands behind the activation at the batch norm's
+    place: fuse such models by their parts. Parameters and buffers are the same objects under the
+    same keys; outputs and gradients are the same but for rounding, masks of dropout are others.
+    Left alone: modules that are used twice, have hooks or parametrizations, or are of a subclass.
 
     Args:
         model: changed in place. Fuse before `torch.compile` and wrappers such as
@@ -316,6 +318,8 @@ def _fuse_node(
     for gone in reversed(chain):
         graph.erase_node(gone)
     made = _replacement(old, activation, 0.0)
+    if residual is not None:
+        made._adds_anything = True  # type: ignore[assignment]
     return made, _said(old, residual is not None, activation, 0.0)
 
 

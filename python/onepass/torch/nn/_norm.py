@@ -14,8 +14,9 @@ from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from onepass.ops._fused import ActivationSpec
+from onepass.ops._row_norm import machine_epsilon
 from onepass.torch.nn._epilogue import Epilogue
-from onepass.torch.nn._functions import norm
+from onepass.torch.nn._functions import activation, norm
 
 _DOC = """`torch.nn.{name}`: y = dropout(activation(norm(x) + residual)), in one pass.
 
@@ -62,6 +63,8 @@ class _Running(_Norm, _NormBase):
     """Those with running statistics."""
 
     axes: ClassVar[tuple[int, ...]]
+    # In a traced block (`onepass.torch.fuse`): what is added may broadcast, or be a number.
+    _adds_anything = False
 
     def _check_input_dim(self, input: torch.Tensor) -> None:
         if input.dim() not in self.axes:
@@ -79,11 +82,25 @@ class _Running(_Norm, _NormBase):
         self, kind: str, x: torch.Tensor, residual: torch.Tensor | None, own: bool, update: bool
     ) -> torch.Tensor:
         seed, rest = self._rest(x)
+        apart = residual is not None and self._adds_anything and not _is_like(residual, x)
+        if apart:
+            seed, rest = None, ("identity", [], 0.0)
         mean, var = (self.running_mean, self.running_var) if update or not own else (None, None)
-        return norm(
-            x, self.weight, self.bias, mean, var, residual, seed, self.num_batches_tracked, kind,
-            [], own, self.momentum, self.eps, *rest,
+        momentum = self.momentum
+        if momentum is None and kind == "instance_norm":
+            momentum = 0.0  # PyTorch has no cumulative average of these
+        y = norm(
+            x, self.weight, self.bias, mean, var, None if apart else residual, seed,
+            self.num_batches_tracked, kind, [], own, momentum, self.eps, *rest,
         )  # fmt: skip
+        if residual is None or not apart:
+            return y
+        return activation(y + residual, *self._kernel)
+
+
+def _is_like(residual: object, x: torch.Tensor) -> bool:
+    same = isinstance(residual, torch.Tensor) and residual.shape == x.shape
+    return same and residual.dtype == x.dtype  # type: ignore[attr-defined]
 
 
 class _BatchNorm(_Running):
@@ -182,9 +199,7 @@ class RMSNorm(
     kind = "rms_norm"
 
     def forward(self, input: torch.Tensor, residual: torch.Tensor | None = None) -> torch.Tensor:
-        eps = self.eps
-        if eps is None:  # of the type that computes
-            eps = 2.0**-52 if input.dtype == torch.float64 else 2.0**-23
+        eps = machine_epsilon(input) if self.eps is None else self.eps
         return self._rows(input, residual, list(self.normalized_shape), eps)
 
 
