@@ -164,17 +164,17 @@ KERNELS = [
         ('tests/test_rider_stages.py::test_noise_is_the_normal_quantile_of_random_bits',),
     ),
     Mutant(
-        "layer norm: dx without the mean of g",
+        "layer norm: the mean of g is added to dx",
         "csrc/kernels/layer_norm.h",
         "return rstd * (gw - level - hat * slope);",
-        "return rstd * (gw - hat * slope);",
+        "return rstd * (gw + level - hat * slope);",
         _case("layer_norm_backward-float64"),
     ),
     Mutant(
-        "rms norm: eps is left out",
+        "rms norm: eps is taken off",
         "csrc/kernels/rms_norm.h",
         "math::sqrt(squares * part + eps)",
-        "math::sqrt(squares * part)",
+        "math::sqrt(squares * part - eps)",
         _case("rms_norm-float64"),
     ),
 ]  # fmt: skip
