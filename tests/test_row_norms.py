@@ -324,6 +324,16 @@ def test_weight_norm_trains_lengths_and_directions():
     assert all(p.grad is None for p in layer.parameters())
 
 
+@pytest.mark.parametrize("scale", [1e-200, 1e200])
+def test_weight_norm_of_weights_of_any_size(scale):
+    layer = nn.Linear(3, 4, dtype="float64")
+    layer.weight.data[...] = scale * np.arange(1, 13).reshape(4, 3)
+    want = layer.weight.data.copy()
+    normed = nn.WeightNorm(layer)
+    assert np.isfinite(normed(np.ones((2, 3)) / 16)).all()
+    np.testing.assert_allclose(layer.weight.data, want, rtol=1e-14)
+
+
 @pytest.mark.parametrize(
     ("make", "words"),
     [

@@ -288,3 +288,27 @@ def test_what_is_added_need_not_be_like_the_norm(what):
         want, got = plain.train(training)(x), fused.train(training)(x)
         assert got.dtype == want.dtype
         torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-5)
+
+
+class InPlace(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.bn = torch.nn.BatchNorm1d(4)
+
+    def forward(self, x, z):
+        y = self.bn(x)
+        y += z
+        return torch.relu(y)
+
+
+def test_an_addition_in_place_keeps_dtype_and_shape():
+    plain, fused = InPlace(), InPlace()
+    assert len(fuse(fused).replaced) == 1
+    x = torch.randn(5, 4)
+    for z in (torch.randn(5, 4).double(), torch.randn(4), torch.randn(5, 1)):
+        want, got = plain(x, z), fused(x, z)
+        assert got.dtype == want.dtype
+        torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-5)
+    for model in (plain, fused):
+        with pytest.raises(RuntimeError):
+            model(x, torch.randn(3, 5, 4))

@@ -317,9 +317,21 @@ def test_what_cannot_be_done_is_said():
 
 
 def test_conversion_to_sync_batch_norm_drops_no_activation():
-    model = theirs.Sequential(nn.BatchNorm1d(3, activation="relu"))
-    converted = theirs.SyncBatchNorm.convert_sync_batchnorm(model)
-    assert converted[0] is model[0]
+    convert = theirs.SyncBatchNorm.convert_sync_batchnorm
+    with pytest.raises(RuntimeError, match=r"would drop activation='relu'.*before"):
+        convert(theirs.Sequential(nn.BatchNorm1d(3, activation="relu")))
+    plain = theirs.Sequential(nn.BatchNorm1d(3))
+    assert type(convert(plain)[0]) is theirs.SyncBatchNorm
+
+
+def test_what_looks_for_torchs_norms_finds_these():
+    model = theirs.Sequential(theirs.Linear(4, 8), nn.BatchNorm1d(8, activation="relu"))
+    batches = [torch.randn(16, 4) for _ in range(4)]
+    torch.optim.swa_utils.update_bn(batches, model)
+    assert int(model[1].num_batches_tracked) == 4
+    assert bool((model[1].running_mean != 0).all())
+    assert isinstance(nn.BatchNorm2d(3), theirs.BatchNorm2d)
+    assert isinstance(nn.InstanceNorm3d(3), theirs.InstanceNorm3d)
 
 
 def test_autocast_widens_losses_and_leaves_norms():

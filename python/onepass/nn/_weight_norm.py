@@ -57,14 +57,17 @@ class WeightNorm(Module):
                 f"WeightNorm: dim is {dim!r}, expected an axis of {name}, which has {weight.ndim}"
             )
         others = tuple(i for i in range(weight.ndim) if i != dim)
-        squares = (weight.data.astype("float64") ** 2).sum(axis=others, keepdims=True)
-        if not bool((squares > 0).all()):
+        values = weight.data.astype("float64")
+        largest = abs(values).max(axis=others, keepdims=True)
+        if not bool((largest > 0).all()):
             raise ValueError(
                 f"WeightNorm: a slice of {name} along axis {dim} is zero, which has no direction; "
                 "initialise the layer first"
             )
+        unit = values / largest  # whose squares are in range
+        lengths = largest * (unit * unit).sum(axis=others, keepdims=True) ** 0.5
         self.name, self.dim = name, dim
-        self.weight_g = Parameter((squares**0.5).astype(weight.data.dtype))
+        self.weight_g = Parameter(lengths.astype(weight.data.dtype))
         self.weight_v = Parameter(weight.data.copy())
         setattr(module, name, Computed(weight.data))
         self.module = module

@@ -106,6 +106,7 @@ def fuse(model: torch.nn.Module) -> FuseReport:
             name: child
             for name, child in parent.named_children()
             if isinstance(child, torch_nn.modules.batchnorm._BatchNorm)
+            and not isinstance(child, tuple(_NORMS.values()))
         }
         if not own:
             continue
@@ -319,7 +320,8 @@ def _fuse_node(
         graph.erase_node(gone)
     made = _replacement(old, activation, 0.0)
     if residual is not None:
-        made._adds_anything = True  # type: ignore[assignment]
+        writes = chain[1].target in (operator.iadd, "add_")
+        made._adds_anything = operator.iadd if writes else operator.add  # type: ignore[assignment]
     return made, _said(old, residual is not None, activation, 0.0)
 
 

@@ -1,8 +1,7 @@
 """Norms with residual, activation and dropout in the same pass.
 
-Batch and instance norm derive from what torch's derive from: a conversion that knows torch's class
-alone (`torch.nn.SyncBatchNorm.convert_sync_batchnorm`) leaves these as they are, and drops no
-activation.
+They are subclasses of torch's, so that what looks for those finds them too:
+`torch.optim.swa_utils.update_bn`, and loops that freeze norms.
 """
 
 from __future__ import annotations
@@ -63,8 +62,9 @@ class _Running(_Norm, _NormBase):
     """Those with running statistics."""
 
     axes: ClassVar[tuple[int, ...]]
-    # In a traced block (`onepass.torch.fuse`): what is added may broadcast, or be a number.
-    _adds_anything = False
+    # In a traced block (`onepass.torch.fuse`) the addition of what is not like x: it may broadcast,
+    # be a number, or write to its first operand.
+    _adds_anything: Any = None
 
     def _check_input_dim(self, input: torch.Tensor) -> None:
         if input.dim() not in self.axes:
@@ -82,7 +82,8 @@ class _Running(_Norm, _NormBase):
         self, kind: str, x: torch.Tensor, residual: torch.Tensor | None, own: bool, update: bool
     ) -> torch.Tensor:
         seed, rest = self._rest(x)
-        apart = residual is not None and self._adds_anything and not _is_like(residual, x)
+        apart = residual is not None and self._adds_anything is not None
+        apart = apart and not _is_like(residual, x)
         if apart:
             seed, rest = None, ("identity", [], 0.0)
         mean, var = (self.running_mean, self.running_var) if update or not own else (None, None)
@@ -95,7 +96,7 @@ class _Running(_Norm, _NormBase):
         )  # fmt: skip
         if residual is None or not apart:
             return y
-        return activation(y + residual, *self._kernel)
+        return activation(self._adds_anything(y, residual), *self._kernel)
 
 
 def _is_like(residual: object, x: torch.Tensor) -> bool:
@@ -104,6 +105,27 @@ def _is_like(residual: object, x: torch.Tensor) -> bool:
 
 
 class _BatchNorm(_Running):
+    @property
+    def qconfig(self) -> Any:
+        """What conversions of PyTorch copy last (`torch.nn.SyncBatchNorm.convert_sync_batchnorm`).
+
+        They make a norm without the activation and dropout of this one, so that they stop here.
+        """
+        if self.activation is not None or self.dropout:
+            raise RuntimeError(
+                f"{type(self).__name__}: this conversion would drop activation={self.activation!r} "
+                f"and dropout={self.dropout}; convert the model before onepass.torch.fuse, or use "
+                "norms without them"
+            )
+        try:
+            return self.__dict__["qconfig"]
+        except KeyError:
+            raise AttributeError("qconfig") from None
+
+    @qconfig.setter
+    def qconfig(self, value: Any) -> None:
+        self.__dict__["qconfig"] = value
+
     def forward(self, input: torch.Tensor, residual: torch.Tensor | None = None) -> torch.Tensor:
         self._check_input_dim(input)
         if self.training and self.track_running_stats and self.num_batches_tracked is not None:
@@ -116,15 +138,15 @@ class _BatchNorm(_Running):
 _BATCH = "num_features, eps, momentum, affine, track_running_stats, device, dtype"
 
 
-class BatchNorm1d(_BatchNorm, arguments=_BATCH, example="2", shape="3, 2"):
+class BatchNorm1d(_BatchNorm, nn.BatchNorm1d, arguments=_BATCH, example="2", shape="3, 2"):
     axes = (2, 3)
 
 
-class BatchNorm2d(_BatchNorm, arguments=_BATCH, example="2", shape="3, 2, 4, 4"):
+class BatchNorm2d(_BatchNorm, nn.BatchNorm2d, arguments=_BATCH, example="2", shape="3, 2, 4, 4"):
     axes = (4,)
 
 
-class BatchNorm3d(_BatchNorm, arguments=_BATCH, example="2", shape="3, 2, 4, 4, 4"):
+class BatchNorm3d(_BatchNorm, nn.BatchNorm3d, arguments=_BATCH, example="2", shape="3, 2, 4, 4, 4"):
     axes = (5,)
 
 
@@ -155,15 +177,21 @@ class _InstanceNorm(_Running):
         return y if batched else y.squeeze(0)
 
 
-class InstanceNorm1d(_InstanceNorm, arguments=_BATCH, example="2", shape="3, 2, 4"):
+class InstanceNorm1d(
+    _InstanceNorm, nn.InstanceNorm1d, arguments=_BATCH, example="2", shape="3, 2, 4"
+):
     axes = (3,)
 
 
-class InstanceNorm2d(_InstanceNorm, arguments=_BATCH, example="2", shape="3, 2, 4, 4"):
+class InstanceNorm2d(
+    _InstanceNorm, nn.InstanceNorm2d, arguments=_BATCH, example="2", shape="3, 2, 4, 4"
+):
     axes = (4,)
 
 
-class InstanceNorm3d(_InstanceNorm, arguments=_BATCH, example="2", shape="3, 2, 4, 4, 4"):
+class InstanceNorm3d(
+    _InstanceNorm, nn.InstanceNorm3d, arguments=_BATCH, example="2", shape="3, 2, 4, 4, 4"
+):
     axes = (5,)
 
 
