@@ -135,7 +135,7 @@ class Rows:
 
 
 def _refuse_reading(op: str, data: str, options: Mapping[str, Any]) -> None:
-    """ValueError where an option says how a file is read, and ``data`` is no table."""
+    """ValueError where an option says how a file is read, and ``data`` is not a table."""
     for name, value in options.items():
         if value not in (None, ()):
             raise ValueError(
