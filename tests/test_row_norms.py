@@ -324,6 +324,26 @@ def test_weight_norm_trains_lengths_and_directions():
     assert all(p.grad is None for p in layer.parameters())
 
 
+def test_weight_norm_goes_backward_from_several_threads():
+    from concurrent.futures import ThreadPoolExecutor
+
+    layer = nn.WeightNorm(nn.Linear(30, 40)).eval()
+    x, dy = np.ones((8, 30), np.float32), np.ones((8, 40), np.float32)
+
+    def work(_):
+        for _ in range(50):
+            layer(x)
+            layer.backward(dy)
+
+    layer(x)
+    layer.backward(dy)
+    once = layer.weight_g.grad.copy()
+    layer.zero_grad()
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(work, range(4)))
+    np.testing.assert_allclose(layer.weight_g.grad, 200 * once, rtol=1e-4)
+
+
 @pytest.mark.parametrize("scale", [1e-200, 1e200])
 def test_weight_norm_of_weights_of_any_size(scale):
     layer = nn.Linear(3, 4, dtype="float64")

@@ -312,3 +312,27 @@ def test_an_addition_in_place_keeps_dtype_and_shape():
     for model in (plain, fused):
         with pytest.raises(RuntimeError):
             model(x, torch.randn(3, 5, 4))
+
+
+class Aliased(torch.nn.Module):
+    """Writes to what is added, by another name."""
+
+    def __init__(self):
+        super().__init__()
+        self.lin, self.bn = torch.nn.Linear(4, 4), torch.nn.BatchNorm1d(4)
+
+    def forward(self, x):
+        i = self.lin(x)
+        k = i.view(-1, 4)
+        y = self.bn(x) + i
+        k.mul_(0)
+        return torch.relu(y)
+
+
+def test_a_write_by_another_name_is_not_moved_before():
+    plain = Aliased()
+    fused = copy.deepcopy(plain)
+    fuse(fused)
+    x = torch.randn(5, 4)
+    with torch.no_grad():
+        torch.testing.assert_close(fused(x), plain(x), rtol=1e-4, atol=1e-5)

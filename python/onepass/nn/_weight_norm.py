@@ -2,10 +2,25 @@
 
 from __future__ import annotations
 
+import os
+from threading import RLock
+
 from onepass import ops
 from onepass._array import Array
 from onepass._parameter import Computed, Parameter
 from onepass.nn._module import Module
+
+_backward = RLock()  # the layer's gradient belongs to one backward at a time
+
+
+def _renew_lock() -> None:
+    """In a forked child, where no other thread is left to release it."""
+    global _backward
+    _backward = RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_lock)
 
 
 class WeightNorm(Module):
@@ -86,12 +101,11 @@ class WeightNorm(Module):
     def backward(self, dy: Array, *, need_input_grad: bool = True) -> Array | None:
         self.recall()
         weight = self._weight()
-        weight.grad = None
-        dx = self.module.backward(dy, need_input_grad=need_input_grad)
-        dv, dg = ops.weight_norm_backward(
-            weight.grad, self.weight_v.data, self.weight_g.data, self.dim
-        )
-        weight.grad = None
+        with _backward:  # in evaluation several threads may go backward
+            weight.grad = None
+            dx = self.module.backward(dy, need_input_grad=need_input_grad)
+            dw, weight.grad = weight.grad, None
+        dv, dg = ops.weight_norm_backward(dw, self.weight_v.data, self.weight_g.data, self.dim)
         self.weight_v.accumulate(dv)
         self.weight_g.accumulate(dg)
         return dx

@@ -29,7 +29,7 @@ _ARGS = {
 _RETURNS = "(y, saved): y like ``x``; saved for the function of the same name and ``_backward``."
 _RAISES = (
     "ValueError: wrong shape, range or overlap; nothing is written.\n"
-    "TypeError: wrong dtype or type of an argument; likewise."
+    "    TypeError: wrong dtype or type of an argument; likewise."
 )
 _norm = shares(_ARGS, Returns=_RETURNS, Raises=_RAISES)
 _BACKWARD_ARGS = {
@@ -397,7 +397,7 @@ def weight_norm(v: Array, g: Array, dim: int = 0) -> Array:
     Raises:
         TypeError, ValueError: wrong dtype or shape; nothing is written.
 
-    A slice of zeros gives NaN, as in PyTorch.
+    A slice of zeros gives NaN, as in PyTorch, and so does one of subnormal numbers.
 
     Source: Salimans & Kingma, Weight Normalization, 2016.
 

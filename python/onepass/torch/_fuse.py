@@ -72,7 +72,8 @@ def fuse(model: torch.nn.Module) -> FuseReport:
     iterated or indexed, not called, gives what stands behind the activation at the batch norm's
     place: fuse such models by their parts. Parameters and buffers are the same objects under the
     same keys; outputs and gradients are the same but for rounding, masks of dropout are others.
-    Left alone: modules that are used twice, have hooks or parametrizations, or are of a subclass.
+    A dropout behind a norm in a ``Sequential`` follows that norm's mode from then on. Left alone:
+    modules that are used twice, have hooks or parametrizations, or are of a subclass.
 
     Args:
         model: changed in place. Fuse before `torch.compile` and wrappers such as
@@ -310,8 +311,8 @@ def _fuse_node(
     read = (node.args[0], residual)
     for other in graph.nodes:
         between = node < other < end and other not in chain
-        if between and any(argument in read for argument in other.all_input_nodes):
-            return None
+        if between and (_writes(other, parent) or any(a in read for a in other.all_input_nodes)):
+            return None  # a write may go to what is read by another name
     with graph.inserting_before(end):
         arguments = node.args if residual is None else (node.args[0], residual)
         call = graph.call_module(str(node.target), arguments)
@@ -327,6 +328,15 @@ def _fuse_node(
 
 def _only_user(node: fx.Node) -> fx.Node | None:
     return next(iter(node.users)) if len(node.users) == 1 else None
+
+
+def _writes(node: fx.Node, parent: torch.nn.Module) -> bool:
+    """Whether ``node`` may change a tensor that exists already."""
+    if node.op == "call_module":
+        return bool(getattr(parent.get_submodule(str(node.target)), "inplace", False))
+    name = str(getattr(node.target, "__name__", node.target))
+    in_place = name.endswith("_") or name in ("iadd", "isub", "imul", "itruediv", "setitem")
+    return in_place or bool(node.kwargs.get("inplace")) or "out" in node.kwargs
 
 
 def _is_add(node: fx.Node, norm: fx.Node) -> bool:
