@@ -163,7 +163,7 @@ def test_what_does_not_fit_is_skipped_and_what_is_known_is_not_measured_again(be
 def test_rows_are_named_once_and_grouped(bench):
     rows = list(bench.rows())
     assert len({row.name for row in rows}) == len(rows)
-    assert {row.group for row in rows} == {"optimizer", "elementwise", "norm", "loss"}
+    assert {row.group for row in rows} == {"optimizer", "elementwise", "norm", "loss", "rows"}
     assert sum(s[0] * (s[1] if len(s) == 2 else 1) for s in bench.FEW) == pytest.approx(
         5e6, rel=0.1
     )
@@ -174,9 +174,18 @@ def test_rows_are_named_once_and_grouped(bench):
 @pytest.mark.parametrize(
     ("make", "arguments", "bytes_", "rivals"),
     [
-        ("_adamw", ([(5,), (3, 4)], False), 17 * 28, ["torch fused"]),
-        ("_adamw", ([(5,), (3, 4)], True), 17 * 36, ["torch fused"]),
-        ("_adamw", ([(5,), (3, 4)], False, "bfloat16"), 17 * 22, ["torch fused"]),
+        ("_step", ("adamw", [(5,), (3, 4)], False), 17 * 28, ["torch fused"]),
+        ("_step", ("adamw", [(5,), (3, 4)], True), 17 * 36, ["torch fused"]),
+        ("_step", ("adamw", [(5,), (3, 4)], False, "bfloat16"), 17 * 22, ["torch fused"]),
+        (
+            "_step",
+            ("nadam", [(5,), (3, 4)], False, "float32", False, "foreach"),
+            17 * 28,
+            ["torch foreach"],
+        ),
+        ("_loss", ("mse_loss", 40, "float32"), 40 * 12, ["torch"]),
+        ("_row_norm", ("layer_norm", (4, 6), "float32", False), 24 * 8, ["torch"]),
+        ("_row_norm", ("rms_norm", (4, 6), "float32", True), 24 * 20, ["torch"]),
         ("_elementwise", ("relu", 40, "bfloat16"), 40 * 4, ["torch out="]),
         ("_norm", (40, "bfloat16"), 40 * 2, ["torch"]),
         ("_batch_norm", ((2, 3, 4, 5), "float32", False, False), 120 * 8, ["torch"]),

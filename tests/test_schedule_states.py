@@ -33,7 +33,7 @@ def sequence(optimizer):
 
 NO_STATES = {
     **{
-        repr(state): (exponential, lambda s, state=state: state, "'state_dict' is .*, expected w")
+        repr(state): (exponential, lambda s, state=state: state, "'state_dict' is .*, expected a")
         for state in (None, 3, "x", [], [("type", "ExponentialLR")])
     },
     "no count": (exponential, {"last_epoch": None}, "last_epoch.* is None"),
@@ -56,7 +56,7 @@ NO_STATES = {
     "no cooldown": (plateau, {"cooldown_counter": None}, "cooldown_counter.* is None"),
     "no rates of a plateau": (plateau, {"current": 0.1}, r"current.* is 0\.1, expected a list"),
     "no parts": (sequence, {"schedulers": None}, "schedulers.* is None, expected a list"),
-    "an empty part": (sequence, {"schedulers": [None, None]}, "'state_dict' is None, expected w"),
+    "an empty part": (sequence, {"schedulers": [None, None]}, "'state_dict' is None, expected a"),
     "too few parts": (sequence, {"schedulers": []}, "has 0 schedules, expected 2"),
 }  # fmt: skip
 

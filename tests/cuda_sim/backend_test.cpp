@@ -856,6 +856,7 @@ void all_row_norms(std::string* bits) {
   for (const RowShape& s : shapes)
     for (const DType d : dtypes()) {
       ++turn;
+      if (kBrief && s.channels * s.inner > 600) continue;  // minutes under ThreadSanitizer
       row_norm(s, d, turn % 3, turn % 2 == 0, turn % kHeld, bits);
     }
 }
@@ -1014,9 +1015,9 @@ void all_rows(std::string* bits) {
       row_calls(2, 5, 7, d, in_place, bits);
     }
   for (const int64_t classes : {701, 9001, 17003})  // of a warp, of a block, and read twice
-    row_calls(2, classes, 1, DType::f32, classes == 9001, bits);
-  row_calls(2, 9004, 1, DType::bf16, false, bits);
-  row_calls(2, 70004, 1, DType::f32, false, bits);
+    if (!kBrief || classes == 701) row_calls(2, classes, 1, DType::f32, classes == 9001, bits);
+  if (!kBrief) row_calls(2, 9004, 1, DType::bf16, false, bits);
+  if (!kBrief) row_calls(2, 70004, 1, DType::f32, false, bits);
   for (const DType d : dtypes())
     for (int kind = 0; kind < 4; ++kind) {
       rows(5, 33, 1, d, kind, bits);
