@@ -3,8 +3,8 @@
     ncu --profile-from-start off --clock-control none --csv --page raw --metrics METRICS \\
         python bench/gpu_profile.py --only REGEX > profile.csv
 
-Each row is called a few times before the profiled call. `row NAME` is printed after it, so that in
-one stream the kernels of a row stand above its name.
+Each row is called a few times before the profiled call. The profiler lists the kernels in the order
+in which `row NAME` is printed.
 """
 
 from __future__ import annotations

@@ -41,11 +41,15 @@ def test_a_large_mean_keeps_its_digits(length):
     np.testing.assert_allclose(y, normalised(x).y, rtol=0, atol=1e-6 * np.abs(y).max())
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("power", [-25, -12, 12, 18, 30, 37, 37.9, 150, 300, 307])
+POWERS = [-25, -12, 12, 18, 30, 37]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "power"),
+    [(dtype, power) for dtype in ("float32", "float64") for power in POWERS]
+    + [("float64", power) for power in (37.9, 150, 300, 307)],
+)
 def test_rows_of_any_magnitude(dtype, power):
-    if dtype == "float32" and abs(power) > 37:
-        pytest.skip("beyond float32")
     rng = np.random.default_rng(1)
     unit, top = rng.standard_normal((4, 700)), float(np.finfo(dtype).max)
     x = np.clip(unit * 10.0**power, -top, top).astype(dtype)

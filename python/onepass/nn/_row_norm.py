@@ -23,6 +23,7 @@ class RowNorm(Fusable):
     weight: Parameter | None
     bias: Parameter | None
     gradient: ClassVar[Any]  # the function of ops that goes backward
+    has_bias: ClassVar[bool] = True  # gradient gives that of a bias
 
     def _norm(self, x: Array, options: dict[str, Any]) -> tuple[Array, Any]:
         """(y, saved) of the function of ops."""
@@ -47,7 +48,7 @@ class RowNorm(Fusable):
         dx, dweight, *rest = type(self).gradient(dy, saved)
         if self.weight is not None:
             self.weight.accumulate(dweight)
-        dbias = rest.pop(0) if type(self).gradient is not ops.rms_norm_backward else None
+        dbias = rest.pop(0) if self.has_bias else None
         if self.bias is not None:
             self.bias.accumulate(dbias)
         if rest:
@@ -155,6 +156,7 @@ class RMSNorm(RowNorm):
     """
 
     gradient = staticmethod(ops.rms_norm_backward)
+    has_bias = False
     bias = None
 
     def __init__(
@@ -321,14 +323,9 @@ class InstanceNorm(RowNorm):
             given = like(owner, "x", x)[2]
             expected = self.shapes.replace("C", str(self.num_features))
             raise ValueError(f"{owner}: x has shape {given}, expected {expected}")
-        from_input = self.uses_input()
-        follows = self.training and not self.statistics_frozen
-        running = (
-            (self.running_mean, self.running_var) if follows or not from_input else (None,) * 2
-        )
         return ops.instance_norm(
-            x, *running, _data(self.weight), _data(self.bias), from_input, self.momentum, self.eps,
-            **options,
+            x, self.running_mean, self.running_var, _data(self.weight), _data(self.bias),
+            self.uses_input(), self.momentum, self.eps, **options,
         )  # fmt: skip
 
     def extra_repr(self) -> str:

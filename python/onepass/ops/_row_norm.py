@@ -16,9 +16,6 @@ from onepass.ops._norm import SavedBatchNorm, batch_norm, batch_norm_backward
 
 _ARGS = {
     "eps": "added to the variance, >= 0; with 0 a constant row gives NaN, as in PyTorch.",
-    "weight": "like the array of ones that it replaces; None for 1. float32 (float64 with float64"
-    " ``x``) or of the dtype of ``x``.",
-    "bias": "likewise, for 0.",
     "residual": "array like ``x``, added before the activation.",
     "activation": "name of a function in ``onepass.ops``, or (name, options); None for none.",
     "dropout_p": "probability of dropping an element; 0 draws nothing.",
