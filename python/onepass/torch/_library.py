@@ -13,6 +13,23 @@ LIBRARY = torch.library.Library("onepass", "DEF")  # type: ignore[no-untyped-cal
 
 Tensors = Sequence["torch.Tensor | None"]
 
+_PLAIN = (torch.Tensor, torch.nn.Parameter)
+_modes = torch._C._len_torch_dispatch_stack
+_transforms = torch._C._are_functorch_transforms_active
+_trace = torch._C._get_tracing_state
+
+
+def is_plain(x: torch.Tensor) -> bool:
+    """Whether ``x`` is memory that a kernel may read now, with nobody recording what happens.
+
+    Not so: in a graph of `torch.compile`, `torch.export`, `make_fx` or `torch.jit.trace`, under
+    transforms of `torch.func`, for fake and meta tensors and other subclasses.
+    """
+    if torch.compiler.is_compiling():
+        return False
+    plain = type(x) in _PLAIN and (x.is_cpu or x.is_cuda)
+    return plain and not _modes() and not _transforms() and _trace() is None
+
 
 def define(name: str, schema: str, run: Callable[..., Any], fake: Callable[..., Any]) -> None:
     """``torch.ops.onepass.<name>``, which does ``run`` on every device that has kernels."""
@@ -28,10 +45,10 @@ def define(name: str, schema: str, run: Callable[..., Any], fake: Callable[..., 
 
 
 class Differentiable:
-    """A kernel with its gradient: straight to the extension, or an operator in a graph.
+    """A kernel with its gradient: straight to the extension, or an operator where that is recorded.
 
     Calling it with ``(*inputs, *options)`` gives the first result. The dispatcher costs more than a
-    small kernel, so that only a compiler's graph has operators.
+    small kernel, so that plain tensors do without operators.
 
     Args:
         name: the operator, and ``<name>_backward``.
@@ -40,13 +57,14 @@ class Differentiable:
         results: how many tensors ``run`` gives; those after the first have no gradient.
         run: ``run(*inputs, *options)``: a tuple.
         fake: shapes and dtypes of the same.
-        save: ``save(inputs, results)``: the tensors to keep.
-        gradient: ``gradient(dy, wanted, *saved, *options)``: a list, a tensor for each input in
-            ``gradients`` that is wanted and has one.
-        fake_gradient: shapes and dtypes of the same.
-        gradients: ``gradients(wanted, given)``: the places of the inputs that the list is for.
         saved: the schema of what is kept.
+        save: ``save(inputs, results, options)``: the tensors to keep.
+        gradient: ``gradient(dy, wanted, *saved, *options)``: a list, a tensor for each of
+            ``differentiable`` that is wanted.
+        fake_gradient: shapes and dtypes of the same.
+        differentiable: the places of the inputs that may have a gradient.
         pure: ``run`` for the operator, where ``run`` writes to its inputs.
+        pure_gradient: ``gradient`` for the operator, where ``gradient`` returns one of its inputs.
     """
 
     def __init__(
@@ -59,11 +77,12 @@ class Differentiable:
         saved: str,
         run: Callable[..., tuple[torch.Tensor, ...]],
         fake: Callable[..., tuple[torch.Tensor, ...]],
-        save: Callable[[Tensors, Sequence[torch.Tensor]], Tensors],
+        save: Callable[[Tensors, Sequence[torch.Tensor], Sequence[Any]], Tensors],
         gradient: Callable[..., list[torch.Tensor]],
         fake_gradient: Callable[..., list[torch.Tensor]],
-        gradients: Callable[..., list[int]],
+        differentiable: tuple[int, ...] = (0,),
         pure: Callable[..., tuple[torch.Tensor, ...]] | None = None,
+        pure_gradient: Callable[..., list[torch.Tensor]] | None = None,
     ) -> None:
         count = inputs.count("Tensor")
         tail = f", {options}" if options else ""
@@ -72,25 +91,23 @@ class Differentiable:
         functions = [_single(function, results) for function in (pure or run, fake)]
         define(name, f"({inputs}{tail}) -> {made}", *functions)
         schema = f"(Tensor dy, bool[] wanted, {saved}{tail}) -> Tensor[]"
-        define(f"{name}_backward", schema, gradient, fake_gradient)
+        define(f"{name}_backward", schema, pure_gradient or gradient, fake_gradient)
         operator = getattr(torch.ops.onepass, name)
         operator_backward = getattr(torch.ops.onepass, f"{name}_backward")
 
         def keep(ctx: Any, arguments: Sequence[Any], results: Sequence[torch.Tensor]) -> None:
-            tensors = arguments[:count]
-            ctx.save_for_backward(*save(tensors, results))
-            ctx.rest = (count, arguments[count:])
-            ctx.present = tuple(t is not None for t in tensors)
+            ctx.options = rest = arguments[count:]
+            ctx.save_for_backward(*save(arguments, results, rest))
             ctx.set_materialize_grads(False)
 
-        def back(ctx: Any, call: Callable[..., list[torch.Tensor]], dy: Any) -> tuple[Any, ...]:
-            size, rest = ctx.rest
-            grads: list[Any] = [None] * (size + len(rest))
+        def back(ctx: Any, call: Callable[..., Any], dy: Any) -> tuple[Any, ...]:
+            grads: list[Any] = [None] * (count + len(ctx.options))
             if dy is None:
                 return tuple(grads)
-            wanted = list(ctx.needs_input_grad[:size])
-            places = gradients(wanted, ctx.present)
-            found = call(dy, wanted, *ctx.saved_tensors, *rest)
+            needed = ctx.needs_input_grad
+            places = [i for i in differentiable if needed[i]]
+            wanted = [needed[i] for i in differentiable]
+            found = call(dy, wanted, *ctx.saved_tensors, *ctx.options)
             for place, grad in zip(places, found, strict=True):
                 grads[place] = grad
             return tuple(grads)
@@ -105,6 +122,11 @@ class Differentiable:
             lib=LIBRARY,
         )
 
+        def run_backward(ctx: Any, dy: torch.Tensor | None) -> tuple[Any, ...]:
+            return back(ctx, gradient if dy is None or is_plain(dy) else operator_backward, dy)
+
+        run_backward_once = once_differentiable(run_backward)  # type: ignore[no-untyped-call]
+
         class Recorded(torch.autograd.Function):
             @staticmethod
             def forward(ctx: Any, *arguments: Any) -> torch.Tensor:
@@ -113,16 +135,55 @@ class Differentiable:
                 return outputs[0]
 
             @staticmethod
-            @once_differentiable  # type: ignore[untyped-decorator]
-            def backward(ctx: Any, dy: torch.Tensor | None) -> tuple[Any, ...]:
-                return back(ctx, gradient, dy)
+            def backward(ctx: Any, dy: torch.Tensor | None) -> Any:
+                # `once_differentiable` costs two microseconds, and matters with create_graph=True.
+                function = run_backward_once if torch.is_grad_enabled() else run_backward
+                return function(ctx, dy)
 
-        Recorded.__name__ = Recorded.__qualname__ = f"onepass.{name}"
+        class Gradient(torch.autograd.Function):
+            generate_vmap_rule = True
+
+            @staticmethod
+            def forward(*arguments: Any) -> tuple[torch.Tensor, ...]:
+                return tuple(operator_backward(*arguments))
+
+            @staticmethod
+            def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+                pass
+
+            @staticmethod
+            def backward(ctx: Any, *_: Any) -> Any:
+                raise RuntimeError(f"the gradient of onepass's {name} is differentiable once")
+
+        class Transformed(torch.autograd.Function):
+            """For `torch.func`: the operators of what a transform has unwrapped."""
+
+            generate_vmap_rule = True
+
+            @staticmethod
+            def forward(*arguments: Any) -> Any:
+                return operator(*arguments)
+
+            @staticmethod
+            def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+                keep_traced(ctx, inputs, output)
+                if results > 1:
+                    ctx.mark_non_differentiable(*output[1:])
+
+            @staticmethod
+            def backward(ctx: Any, dy: torch.Tensor | None, *_: Any) -> tuple[Any, ...]:
+                return back(ctx, Gradient.apply, dy)
+
+        for function in (Recorded, Gradient, Transformed):
+            function.__name__ = function.__qualname__ = f"onepass.{name}"
+        for operation in (operator, operator_backward):
+            torch.library.register_vmap(operation.default, _one_by_one(operation), lib=LIBRARY)
         self.results = results
-        self.run, self.operator, self.apply = run, operator, Recorded.apply
+        self.run, self.operator = run, operator
+        self.apply, self.transformed = Recorded.apply, Transformed.apply
 
     def __call__(self, *arguments: Any) -> torch.Tensor:
-        if torch.compiler.is_compiling():
+        if not is_plain(arguments[0]):
             return self.traced(*arguments)[0]
         if torch.is_grad_enabled():
             return self.apply(*arguments)  # type: ignore[no-any-return,no-untyped-call]
@@ -130,9 +191,28 @@ class Differentiable:
 
     def traced(self, *arguments: Any) -> tuple[torch.Tensor, ...]:
         """All results, of the operator."""
-        results = self.operator(*arguments)
+        compiling = torch.compiler.is_compiling()
+        transformed = not compiling and _transforms()
+        results = (self.transformed if transformed else self.operator)(*arguments)
         return results if self.results > 1 else (results,)
 
 
 def _single(function: Callable[..., Any], results: int) -> Callable[..., Any]:
     return function if results > 1 else lambda *arguments: function(*arguments)[0]
+
+
+def _one_by_one(operation: Callable[..., Any]) -> Callable[..., Any]:
+    """The rule of `torch.vmap`: a call for each, whose results are stacked."""
+
+    def rule(info: Any, in_dims: tuple[Any, ...], *arguments: Any) -> tuple[Any, Any]:
+        def call(i: int) -> Any:
+            given = zip(arguments, in_dims, strict=True)
+            return operation(*(a.select(d, i) if isinstance(d, int) else a for a, d in given))
+
+        found = [call(i) for i in range(info.batch_size)]
+        if isinstance(found[0], torch.Tensor):
+            return torch.stack(found), 0
+        made = type(found[0])(map(torch.stack, zip(*found, strict=True)))
+        return made, type(made)([0] * len(made))
+
+    return rule

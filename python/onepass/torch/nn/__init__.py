@@ -1,7 +1,8 @@
 """Modules of torch with autograd over onepass's kernels; names and arguments are torch's.
 
 Norms and `Linear` take ``activation=`` and ``dropout=``, norms a residual in their forward.
-Gradients are differentiable once. `torch.func` transforms raise.
+Gradients are differentiable once. `torch.func.grad` is as in torch, `torch.func.vmap` calls a
+kernel for each, and forward-mode differentiation (`jvp`) raises.
 """
 
 from __future__ import annotations
@@ -32,9 +33,13 @@ from onepass.torch.nn._activation import (
     Tanh,
 )
 from onepass.torch.nn._dropout import (
+    AlphaDropout,
     Dropout,
-    Linear,
+    Dropout1d,
+    Dropout2d,
+    Dropout3d,
 )
+from onepass.torch.nn._linear import Linear
 from onepass.torch.nn._loss import (
     BCELoss,
     BCEWithLogitsLoss,
@@ -65,6 +70,7 @@ __all__ = [
     "GLU",
     "SELU",
     "Abs",
+    "AlphaDropout",
     "BCELoss",
     "BCEWithLogitsLoss",
     "BatchNorm1d",
@@ -72,6 +78,9 @@ __all__ = [
     "BatchNorm3d",
     "CrossEntropyLoss",
     "Dropout",
+    "Dropout1d",
+    "Dropout2d",
+    "Dropout3d",
     "GroupNorm",
     "Hardsigmoid",
     "Hardswish",

@@ -8,8 +8,12 @@ import torch
 from torch import nn
 
 from onepass.ops._declare import ACTIVATIONS
-from onepass.ops._fused import ActivationSpec, resolve
-from onepass.torch.nn._functions import activation, glu, softmax
+from onepass.ops._fused import ActivationSpec
+from onepass.torch.nn._elementwise import activation, glu, softmax
+from onepass.torch.nn._epilogue import Activated
+
+# (op, values of the options) → kernel with options. Looking one up anew takes two microseconds.
+_KERNELS: dict[tuple[Any, ...], tuple[str, list[float]]] = {}
 
 
 class Activation(nn.Module):
@@ -19,12 +23,13 @@ class Activation(nn.Module):
     """
 
     op: ClassVar[str]
+    options: ClassVar[tuple[str, ...]]
 
     def __init_subclass__(cls, *, op: str | None = None, **options: Any) -> None:
         super().__init_subclass__(**options)
         if op is None:
             return
-        cls.op = op
+        cls.op, cls.options = op, tuple(ACTIVATIONS[op].defaults)
         cls.__doc__ = (
             f"`torch.nn.{cls.__name__}` over the kernel of `onepass.ops.{op}`; keeps its input for "
             "the backward.\n\nExample:\n    >>> import torch\n"
@@ -33,12 +38,18 @@ class Activation(nn.Module):
         )
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        declared = ACTIVATIONS[self.op]
-        if not declared.defaults:
-            return activation(input, declared.name, [])
-        options = {name: getattr(self, name) for name in declared.defaults}
-        kernel = declared.kernel(type(self).__name__, options)
-        return activation(input, kernel.name, list(kernel.options))
+        given = tuple([getattr(self, name) for name in self.options])
+        return activation(input, *self._kernel(given))
+
+    def _kernel(self, given: tuple[Any, ...]) -> tuple[str, list[float]]:
+        found = None if torch.compiler.is_compiling() else _KERNELS.get((self.op, given))
+        if found is None:
+            options = dict(zip(self.options, given, strict=True))
+            kernel = ACTIVATIONS[self.op].kernel(type(self).__name__, options)
+            found = kernel.name, list(kernel.options)
+            if not torch.compiler.is_compiling():
+                _KERNELS[self.op, given] = found
+        return found
 
 
 class ReLU(Activation, nn.ReLU, op="relu"): ...
@@ -95,7 +106,7 @@ class Abs(Activation, op="abs"): ...
 class Sin(Activation, op="sin"): ...
 
 
-class GLU(nn.GLU):
+class GLU(Activated, nn.GLU):
     """`torch.nn.GLU` with a gate of choice: a·activation(b), the halves of the input along ``dim``.
 
     Args:
@@ -112,8 +123,6 @@ class GLU(nn.GLU):
     def __init__(self, dim: int = -1, *, activation: ActivationSpec = "sigmoid") -> None:
         super().__init__(dim)
         self.activation = activation
-        kernel = resolve("GLU", activation)
-        self._kernel = (kernel.name, list(kernel.options))
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         return glu(input, *self._kernel, self.dim)

@@ -1,72 +1,82 @@
-"""Dropout without a stored mask, and the linear layer with its epilogue."""
+"""Dropout that keeps a seed and no mask."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
 
-from onepass.ops._fused import ActivationSpec
-from onepass.torch.nn._epilogue import Epilogue
-from onepass.torch.nn._functions import activation as activate
-from onepass.torch.nn._functions import bias_act, draw_seed
-from onepass.torch.nn._functions import dropout as drop
+from onepass.torch.nn._elementwise import draw_seed
+from onepass.torch.nn._elementwise import dropout as drop
+
+_DOC = """`torch.nn.{name}` over the kernel of `onepass.ops.{op}`; {takes}.
+
+A seed is kept for the backward, and no mask. The seed comes from torch's generator of the CPU:
+`torch.manual_seed` repeats a run, on a device too, without waiting for it. The masks are others
+than torch's. ``inplace`` has no effect.
+
+Example:
+    >>> import torch
+    >>> from onepass.torch import nn
+    >>> nn.{name}(1.0)(torch.ones({shape})).any()
+    tensor(False)
+"""
 
 
-class Dropout(nn.Dropout):
-    """`torch.nn.Dropout` that keeps a seed for the backward, and no mask.
+class _Dropout(nn.Module):
+    """Mixin before a dropout of torch, whose constructor and attributes stay."""
 
-    The seed comes from torch's generator of the CPU: `torch.manual_seed` repeats a run, on a device
-    too, without waiting for it. The masks are others than torch's. ``inplace`` has no effect.
+    op: ClassVar[str]
+    p: float
+    # The numbers of axes that are taken; none where all are.
+    axes: ClassVar[tuple[int, ...]] = ()
+    # The number of axes of one sample, without the axis of the batch; 0 where there is none.
+    one_sample: ClassVar[int] = 0
 
-    Example:
-        >>> import torch
-        >>> from onepass.torch import nn
-        >>> nn.Dropout(1.0)(torch.ones(2))
-        tensor([0., 0.])
-    """
-
-    def forward(self, input: torch.Tensor) -> torch.Tensor:
-        seed = draw_seed(self.p, input.device) if self.training else None
-        return input if seed is None else drop(input, seed, self.p)
-
-
-class Linear(Epilogue, nn.Linear):
-    """`torch.nn.Linear`, its bias, ``activation`` and ``dropout`` in one pass behind the product.
-
-    Args:
-        in_features, out_features, bias, device, dtype: as in torch.
-        activation: name of a function in ``onepass.ops``, or (name, options).
-        dropout: probability of dropping an element in training.
-
-    Example:
-        >>> import torch
-        >>> from onepass.torch import nn
-        >>> nn.Linear(3, 2, activation="relu")(torch.ones(1, 3)).shape
-        torch.Size([1, 2])
-    """
-
-    def __init__(
-        self,
-        in_features: int,
-        out_features: int,
-        bias: bool = True,
-        device: Any = None,
-        dtype: Any = None,
-        *,
-        activation: ActivationSpec = None,
-        dropout: float = 0.0,
+    def __init_subclass__(
+        cls, *, op: str, takes: str = "input of any shape", shape: str = "2", **options: Any
     ) -> None:
-        super().__init__(in_features, out_features, bias, device, dtype)
-        self._set_epilogue(activation, dropout)
+        super().__init_subclass__(**options)
+        cls.op = op
+        cls.__doc__ = _DOC.format(name=cls.__name__, op=op, takes=takes, shape=shape)
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        if self.activation is None and not (self.dropout and self.training):
-            return super().forward(input)
-        y = nn.functional.linear(input, self.weight)
-        seed, rest = self._rest(y)
-        if self.bias is not None:
-            return bias_act(y, self.bias, seed, -1, *rest)
-        y = activate(y, *self._kernel) if self.activation is not None else y
-        return y if seed is None else drop(y, seed, self.dropout)
+        if self.axes and input.dim() not in self.axes:
+            known = " or ".join(f"{n}" for n in self.axes)
+            raise ValueError(
+                f"{type(self).__name__}: the input has {input.dim()} axes, expected {known}"
+            )
+        seed = draw_seed(self.p, input.device) if self.training else None
+        if seed is None:
+            return input
+        if input.dim() == self.one_sample:
+            return drop(input.unsqueeze(0), seed, self.op, self.p).squeeze(0)
+        return drop(input, seed, self.op, self.p)
+
+
+class Dropout(_Dropout, nn.Dropout, op="dropout"): ...
+
+
+class AlphaDropout(_Dropout, nn.AlphaDropout, op="alpha_dropout"): ...
+
+
+class Dropout1d(
+    _Dropout, nn.Dropout1d, op="feature_dropout", takes="(N, C, L), or (C, L) of one sample",
+    shape="3, 2, 4",
+):  # fmt: skip
+    axes, one_sample = (2, 3), 2
+
+
+class Dropout2d(
+    _Dropout, nn.Dropout2d, op="feature_dropout", takes="(N, C, H, W), or (N, C, L) as in torch",
+    shape="3, 2, 4, 4",
+):  # fmt: skip
+    axes = (3, 4)
+
+
+class Dropout3d(
+    _Dropout, nn.Dropout3d, op="feature_dropout",
+    takes="(N, C, D, H, W), or (C, D, H, W) of one sample", shape="3, 2, 4, 4, 4",
+):  # fmt: skip
+    axes, one_sample = (4, 5), 4

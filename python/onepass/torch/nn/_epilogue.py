@@ -8,23 +8,38 @@ import torch
 
 from onepass import _numbers as numbers
 from onepass.ops._fused import ActivationSpec, resolve
-from onepass.torch.nn._functions import draw_seed
+from onepass.torch.nn._elementwise import draw_seed
 
 
-class Epilogue(torch.nn.Module):
+class Activated(torch.nn.Module):
+    """Mixin before a class of torch: the attribute ``activation``, and the kernel that it names."""
+
+    _activation: ActivationSpec
+    _kernel: tuple[str, list[float]]
+
+    @property
+    def activation(self) -> ActivationSpec:
+        return self._activation
+
+    @activation.setter
+    def activation(self, value: ActivationSpec) -> None:
+        kernel = resolve(type(self).__name__, value)
+        self._kernel = (kernel.name, list(kernel.options))
+        self._activation = value
+
+
+class Epilogue(Activated):
     """Mixin before a class of torch: the arguments ``activation=`` and ``dropout=``."""
 
     def _set_epilogue(self, activation: ActivationSpec, dropout: float) -> None:
-        owner = type(self).__name__
         self.activation = activation
-        self.dropout = numbers.in_range(owner, "dropout", dropout, 0, most=1)
-        kernel = resolve(owner, activation)
-        self._kernel = (kernel.name, list(kernel.options))
+        self.dropout = numbers.in_range(type(self).__name__, "dropout", dropout, 0, most=1)
 
     def _rest(self, x: torch.Tensor) -> tuple[torch.Tensor | None, tuple[Any, ...]]:
         """The seed, and what kernels take at their end."""
         p = self.dropout if self.training else 0.0
-        return draw_seed(p, x.device), (*self._kernel, p)
+        seed = None if p == 0.0 else draw_seed(p, x.device)
+        return seed, (*self._kernel, p)
 
     def extra_repr(self) -> str:
         said = super().extra_repr()

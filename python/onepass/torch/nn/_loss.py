@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import torch
 from torch import nn
 
-from onepass.torch.nn._functions import pointwise_loss, row_loss
+from onepass.torch.nn._loss_functions import pointwise_loss, row_loss
 
 _DOC = """`torch.nn.{name}` over the kernel of `onepass.ops.{op}`.
 

@@ -14,14 +14,15 @@ from torch.nn.modules.batchnorm import _NormBase
 
 from onepass.ops._fused import ActivationSpec
 from onepass.ops._row_norm import machine_epsilon
+from onepass.torch.nn._elementwise import activation
 from onepass.torch.nn._epilogue import Epilogue
-from onepass.torch.nn._functions import activation, norm
+from onepass.torch.nn._norm_function import norm
 
 _DOC = """`torch.nn.{name}`: y = dropout(activation(norm(x) + residual)), in one pass.
 
-Kept for the backward: the input, the statistics, and the residual where there is one; a mask of
-dropout is a seed. Results come in the input's dtype, computed in float32 for 16 bits, also under
-autocast. state_dicts are torch's.
+Kept for the backward: the input, the statistics, and the residual where an activation follows it;
+a mask of dropout is a seed. Results come in the input's dtype, computed in float32 for 16 bits,
+also under autocast. state_dicts are torch's.
 
 Args:
     {arguments}: as in torch.

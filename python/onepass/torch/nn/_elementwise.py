@@ -1,0 +1,122 @@
+"""Activations, dropout, gated units and softmax as functions with a gradient, for tensors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from onepass import _C
+from onepass.torch._library import Differentiable
+
+# PyTorch makes a result in half the time that the extension takes to ask for one.
+_like = torch.empty_like
+
+
+def draw_seed(p: float, device: torch.device) -> torch.Tensor | None:
+    """The seed of a mask, from torch's generator of the CPU; None where nothing is dropped.
+
+    Hence `torch.manual_seed` repeats a run, and `torch.utils.checkpoint` the mask.
+
+    Raises:
+        RuntimeError: a CUDA graph is being captured, which would replay one mask for ever.
+    """
+    if p == 0.0:
+        return None
+    if (
+        not torch.compiler.is_compiling()
+        and device.type == "cuda"
+        and torch.cuda.is_current_stream_capturing()
+    ):
+        raise RuntimeError(
+            "dropout: a CUDA graph is being captured, and would draw the same mask at each replay; "
+            "capture the model with dropout 0, or use torch.nn.Dropout"
+        )
+    return torch.randint(0, 2**63 - 1, (), dtype=torch.int64, device="cpu")
+
+
+def as_int(seed: torch.Tensor | None) -> int:
+    return 0 if seed is None else int(seed)
+
+
+activation = Differentiable(
+    "activation", inputs="Tensor x", options="str name, float[] values", results=1,
+    saved="Tensor x",
+    run=lambda x, name, values: (_C.activation[name](x, _like(x), *values),),
+    fake=lambda x, name, values: (_like(x),),
+    save=lambda given, results, options: (given[0],),
+    gradient=lambda dy, wanted, x, name, values: [
+        _C.activation_backward[name](dy, x, _like(dy), *values)],
+    fake_gradient=lambda dy, wanted, x, name, values: [_like(dy)],
+)  # fmt: skip
+
+# Kind → forward and backward. The seed is all that is kept.
+_DROPOUTS = {
+    "dropout": (_C.dropout, _C.dropout),
+    "feature_dropout": (_C.feature_dropout, _C.feature_dropout),
+    "alpha_dropout": (_C.alpha_dropout, _C.alpha_dropout_backward),
+}
+dropout = Differentiable(
+    "dropout", inputs="Tensor x, Tensor seed", options="str kind, float p", results=1,
+    saved="Tensor seed",
+    run=lambda x, seed, kind, p: (_DROPOUTS[kind][0](x, _like(x), p, int(seed), 0),),
+    fake=lambda x, seed, kind, p: (_like(x),),
+    save=lambda given, results, options: (given[1],),
+    gradient=lambda dy, wanted, seed, kind, p: [
+        _DROPOUTS[kind][1](dy, _like(dy), p, int(seed), 0)],
+    fake_gradient=lambda dy, wanted, seed, kind, p: [_like(dy)],
+)  # fmt: skip
+
+
+def _half(x: torch.Tensor, axis: int) -> torch.Tensor:
+    shape = list(x.shape)
+    shape[axis] //= 2
+    return x.new_empty(shape)
+
+
+glu = Differentiable(
+    "glu", inputs="Tensor x", options="str name, float[] values, int axis", results=1,
+    saved="Tensor x",
+    run=lambda x, name, values, axis: (_C.glu(x, name, tuple(values), axis, None),),
+    fake=lambda x, name, values, axis: (_half(x, axis),),
+    save=lambda given, results, options: (given[0],),
+    gradient=lambda dy, wanted, x, name, values, axis: [
+        _C.glu_backward(dy, x, name, tuple(values), axis, _like(x))],
+    fake_gradient=lambda dy, wanted, x, name, values, axis: [_like(x)],
+)  # fmt: skip
+
+_SOFTMAX = {True: (_C.log_softmax, _C.log_softmax_backward),
+            False: (_C.softmax, _C.softmax_backward)}  # fmt: skip
+softmax = Differentiable(
+    "softmax", inputs="Tensor x", options="int axis, bool log", results=1, saved="Tensor y",
+    run=lambda x, axis, log: (_SOFTMAX[log][0](x, _like(x), axis),),
+    fake=lambda x, axis, log: (_like(x),),
+    save=lambda given, results, options: (results[0],),
+    gradient=lambda dy, wanted, y, axis, log: [_SOFTMAX[log][1](dy, y, _like(y), axis)],
+    fake_gradient=lambda dy, wanted, y, axis, log: [_like(y)],
+)  # fmt: skip
+
+
+def _bias_gradients(
+    dy: Any, wanted: Any, x: Any, bias: Any, seed: Any, axis: int, name: str, values: Any, p: float
+) -> list[torch.Tensor]:
+    dx, dbias = _C.bias_act_backward(
+        dy, x, bias, _like(x), axis, name, tuple(values), p, as_int(seed), 0
+    )
+    both = zip(wanted, (dx, dbias.to(bias.dtype)), strict=True)
+    return [grad for want, grad in both if want]
+
+
+bias_act = Differentiable(
+    "bias_act", inputs="Tensor x, Tensor bias, Tensor? seed",
+    options="int axis, str name, float[] values, float p", results=1,
+    saved="Tensor x, Tensor bias, Tensor? seed",
+    run=lambda x, bias, seed, axis, name, values, p: (
+        _C.bias_act(x, bias, _like(x), axis, name, tuple(values), p, as_int(seed), 0),),
+    fake=lambda x, *_: (_like(x),),
+    save=lambda given, results, options: given[:3],
+    gradient=_bias_gradients,
+    fake_gradient=lambda dy, wanted, x, bias, *_: [
+        _like(t) for want, t in zip(wanted, (x, bias), strict=True) if want],
+    differentiable=(0, 1),
+)  # fmt: skip
