@@ -1,4 +1,5 @@
-"""onepass in PyTorch's own clothes: ``onepass.torch.optim.<Name>`` swaps in for ``torch.optim``'s.
+"""onepass behind PyTorch's own names: import ``onepass.torch.optim`` and ``onepass.torch.nn`` for
+``torch.optim`` and ``torch.nn``.
 
 >>> import torch
 >>> from onepass.torch import optim
@@ -9,7 +10,7 @@
 >>> optimizer.last_step.skipped
 False
 
-`nn` has PyTorch's modules over the kernels, `fuse` puts them into a model that exists.
+`nn` has PyTorch's modules over the kernels, `fuse` puts its norms into a model that exists.
 `GradScaler` is ``torch.amp.GradScaler`` without its pass over the gradients.
 """
 

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import operator
 from collections import Counter
-from copy import deepcopy
+from collections.abc import Mapping
+from functools import partial
+from importlib import import_module
+from inspect import ismodule
 from typing import Any, NamedTuple
+from warnings import warn
 
 import torch
 from torch import fx
 from torch import nn as torch_nn
 from torch.nn.utils import parametrize
 
-from onepass.ops._declare import ACTIVATIONS
 from onepass.torch import nn
 from onepass.torch.nn._activation import Activation
 
@@ -23,13 +26,9 @@ _NORMS: dict[type, Any] = {
 }
 # torch's class → (name, its attributes that are options)
 _ACTIVATIONS: dict[type, tuple[str, tuple[str, ...]]] = {
-    getattr(torch_nn, cls.__name__): (cls.op, tuple(nn_options))
-    for cls, nn_options in (
-        (cls, ACTIVATIONS[cls.op].defaults)
-        for cls in vars(nn).values()
-        if isinstance(cls, type) and issubclass(cls, Activation)
-    )
-    if hasattr(torch_nn, cls.__name__)
+    getattr(torch_nn, cls.__name__): (cls.op, cls.options)
+    for cls in vars(nn).values()
+    if isinstance(cls, type) and issubclass(cls, Activation) and hasattr(torch_nn, cls.__name__)
 }
 _FUNCTIONS = {torch.relu: "relu", torch.nn.functional.relu: "relu", torch.relu_: "relu"}
 _METHODS = {"relu": "relu", "relu_": "relu"}
@@ -73,11 +72,13 @@ def fuse(model: torch.nn.Module) -> FuseReport:
     place: fuse such models by their parts. Parameters and buffers are the same objects under the
     same keys; outputs and gradients are the same but for rounding, masks of dropout are others.
     A dropout behind a norm in a ``Sequential`` follows that norm's mode from then on. Left alone:
-    modules that are used twice, have hooks or parametrizations, or are of a subclass.
+    modules that are used twice, have hooks or parametrizations, or are of a subclass. A hook that is
+    registered later on a norm sees what its activation gives; on an activation that a rewritten
+    forward no longer calls it warns that it will not fire.
 
     Args:
         model: changed in place. Fuse before `torch.compile` and wrappers such as
-            `DistributedDataParallel`, and save state_dicts: a rewritten module cannot be pickled.
+            `DistributedDataParallel`.
 
     Returns:
         report: of every batch norm what it became, or why it was left alone.
@@ -262,6 +263,7 @@ def _fuse_traced(
     if any(node.op == "get_attr" for node in graph.nodes):
         return {}, f"the forward of {cls.__name__} reads attributes, which may change"
     made, became = {}, {}
+    before = {node.target for node in graph.nodes if node.op == "call_module"}
     for node in list(graph.nodes):
         if node.op == "call_module" and node.target in free:
             if sum(other.target == node.target for other in graph.nodes) > 1:
@@ -274,19 +276,62 @@ def _fuse_traced(
         return {}, ""
     graph.lint()
     parent._modules.update(made)
+    called = {node.target for node in graph.nodes if node.op == "call_module"}
+    for name in before - called:
+        _warn_of_hooks(parent.get_submodule(str(name)), f"{cls.__name__}.{name}")
     code = graph.python_code("self")
-    names = dict(code.globals)
-    exec(code.src, names)
+    parent.__class__ = _rewritten(cls, code.src, _used(code.src, code.globals))
+    return became, ""
+
+
+def _used(source: str, known: Mapping[str, Any]) -> dict[str, Any]:
+    """What ``source`` refers to; modules by their names, which can be pickled."""
+    (function,) = (c for c in compile(source, "", "exec").co_consts if hasattr(c, "co_names"))
+    used = {name: known[name] for name in function.co_names if name in known}
+    return {name: _Named(v.__name__) if ismodule(v) else v for name, v in used.items()}
+
+
+class _Named(NamedTuple):
+    module: str
+
+
+def _rewritten(cls: type, source: str, used: Mapping[str, Any]) -> type:
+    """A subclass of ``cls`` whose forward is ``source``."""
+    names = {k: import_module(v.module) if isinstance(v, _Named) else v for k, v in used.items()}
+    exec(source, names)
     members = {
         "forward": names["forward"],
-        "__getstate__": _not_pickled,
-        "__deepcopy__": _copied,
+        "__reduce_ex__": lambda self, protocol: (_restored, (cls, source, used), vars(self)),
         "__module__": cls.__module__,
         "__doc__": cls.__doc__,
         "__qualname__": cls.__qualname__,
     }
-    parent.__class__ = type(cls.__name__, (cls,), members)
-    return became, ""
+    return type(cls.__name__, (cls,), members)
+
+
+def _restored(cls: type, source: str, used: Mapping[str, Any]) -> Any:
+    made = _rewritten(cls, source, used)
+    return made.__new__(made)
+
+
+_HOOKS = (
+    "register_forward_hook", "register_forward_pre_hook", "register_full_backward_hook",
+    "register_full_backward_pre_hook", "register_backward_hook",
+)  # fmt: skip
+
+
+def _warn_of_hooks(absorbed: torch.nn.Module, name: str) -> None:
+    for register in _HOOKS:
+        vars(absorbed)[register] = partial(_register, absorbed, register, name)
+
+
+def _register(absorbed: torch.nn.Module, register: str, name: str, *rest: Any, **more: Any) -> Any:
+    warn(
+        f"{register}: {name} is part of a norm since onepass.torch.fuse and is no longer called "
+        "there: the hook will not fire; register it before fuse, which then leaves the layer alone",
+        stacklevel=2,
+    )
+    return getattr(type(absorbed), register)(absorbed, *rest, **more)
 
 
 def _fuse_node(
@@ -358,17 +403,3 @@ def _activation_of(node: fx.Node, parent: torch.nn.Module) -> Any:
     if node.op == "call_function":
         return _FUNCTIONS.get(node.target)  # type: ignore[arg-type]
     return _METHODS.get(str(node.target)) if node.op == "call_method" else None
-
-
-def _not_pickled(self: Any) -> Any:
-    raise RuntimeError(
-        f"a {type(self).__name__} that onepass.torch.fuse rewrote cannot be pickled; save its "
-        "state_dict, and fuse the model again after building it"
-    )
-
-
-def _copied(self: Any, memo: dict[int, Any]) -> Any:
-    made = self.__new__(type(self))
-    memo[id(self)] = made
-    vars(made).update(deepcopy(vars(self), memo))
-    return made

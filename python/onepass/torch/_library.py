@@ -96,40 +96,48 @@ class Differentiable:
         operator_backward = getattr(torch.ops.onepass, f"{name}_backward")
 
         def keep(ctx: Any, arguments: Sequence[Any], results: Sequence[torch.Tensor]) -> None:
-            ctx.options = rest = arguments[count:]
-            ctx.save_for_backward(*save(arguments, results, rest))
+            ctx.options = arguments[count:]
+            ctx.save_for_backward(*save(arguments, results, ctx.options))
             ctx.set_materialize_grads(False)
-
-        def back(ctx: Any, call: Callable[..., Any], dy: Any) -> tuple[Any, ...]:
-            grads: list[Any] = [None] * (count + len(ctx.options))
-            if dy is None:
-                return tuple(grads)
-            needed = ctx.needs_input_grad
-            places = [i for i in differentiable if needed[i]]
-            wanted = [needed[i] for i in differentiable]
-            found = call(dy, wanted, *ctx.saved_tensors, *ctx.options)
-            for place, grad in zip(places, found, strict=True):
-                grads[place] = grad
-            return tuple(grads)
 
         def keep_traced(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
             keep(ctx, inputs, output if results > 1 else (output,))
 
+        def back_traced(ctx: Any, call: Callable[..., Any], dy: Any) -> tuple[Any, ...]:
+            grads: list[Any] = [None] * (count + len(ctx.options))
+            if dy is not None:
+                wanted = [ctx.needs_input_grad[i] for i in differentiable]
+                places = [i for i in differentiable if ctx.needs_input_grad[i]]
+                found = call(dy, wanted, *ctx.saved_tensors, *ctx.options)
+                for place, grad in zip(places, found, strict=True):
+                    grads[place] = grad
+            return tuple(grads)
+
         torch.library.register_autograd(
             f"onepass::{name}",
-            lambda ctx, dy, *_: back(ctx, operator_backward, dy),
+            lambda ctx, dy, *_: back_traced(ctx, operator_backward, dy),
             setup_context=keep_traced,
             lib=LIBRARY,
         )
 
-        def run_backward(ctx: Any, dy: torch.Tensor | None) -> tuple[Any, ...]:
-            return back(ctx, gradient if dy is None or is_plain(dy) else operator_backward, dy)
+        def back(ctx: Any, dy: torch.Tensor | None) -> tuple[Any, ...]:
+            wanted = ctx.needs_input_grad[1:]
+            if dy is None:
+                return (None,) * (1 + len(wanted))
+            call = gradient if is_plain(dy) else operator_backward
+            found = call(dy, wanted, *ctx.saved_tensors, *ctx.options)
+            if len(found) == len(wanted):
+                return (None, *found)
+            each = iter(found)
+            return (None, *(next(each) if want else None for want in wanted))
 
-        run_backward_once = once_differentiable(run_backward)  # type: ignore[no-untyped-call]
+        back_once = once_differentiable(back)  # type: ignore[no-untyped-call]
 
         class Recorded(torch.autograd.Function):
+            """Of (all arguments, *those with a gradient): each of its own costs half a µs."""
+
             @staticmethod
-            def forward(ctx: Any, *arguments: Any) -> torch.Tensor:
+            def forward(ctx: Any, arguments: tuple[Any, ...], *_: Any) -> torch.Tensor:
                 outputs = run(*arguments)
                 keep(ctx, arguments, outputs)
                 return outputs[0]
@@ -137,8 +145,7 @@ class Differentiable:
             @staticmethod
             def backward(ctx: Any, dy: torch.Tensor | None) -> Any:
                 # `once_differentiable` costs two microseconds, and matters with create_graph=True.
-                function = run_backward_once if torch.is_grad_enabled() else run_backward
-                return function(ctx, dy)
+                return back_once(ctx, dy) if torch.is_grad_enabled() else back(ctx, dy)
 
         class Gradient(torch.autograd.Function):
             generate_vmap_rule = True
@@ -172,22 +179,25 @@ class Differentiable:
 
             @staticmethod
             def backward(ctx: Any, dy: torch.Tensor | None, *_: Any) -> tuple[Any, ...]:
-                return back(ctx, Gradient.apply, dy)
+                return back_traced(ctx, Gradient.apply, dy)
 
         for function in (Recorded, Gradient, Transformed):
             function.__name__ = function.__qualname__ = f"onepass.{name}"
         for operation in (operator, operator_backward):
             torch.library.register_vmap(operation.default, _one_by_one(operation), lib=LIBRARY)
-        self.results = results
+        self.results, self.differentiable = results, differentiable
         self.run, self.operator = run, operator
-        self.apply, self.transformed = Recorded.apply, Transformed.apply
+        self.recorded, self.transformed = Recorded.apply, Transformed.apply
 
     def __call__(self, *arguments: Any) -> torch.Tensor:
-        if not is_plain(arguments[0]):
-            return self.traced(*arguments)[0]
-        if torch.is_grad_enabled():
-            return self.apply(*arguments)  # type: ignore[no-any-return,no-untyped-call]
-        return self.run(*arguments)[0]
+        return self.plain(*arguments) if is_plain(arguments[0]) else self.traced(*arguments)[0]
+
+    def plain(self, *arguments: Any) -> torch.Tensor:
+        """The first result, of the extension."""
+        if not torch.is_grad_enabled():
+            return self.run(*arguments)[0]
+        inputs = [arguments[i] for i in self.differentiable]
+        return self.recorded(arguments, *inputs)  # type: ignore[no-any-return,no-untyped-call]
 
     def traced(self, *arguments: Any) -> tuple[torch.Tensor, ...]:
         """All results, of the operator."""

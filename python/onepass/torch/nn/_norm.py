@@ -6,6 +6,7 @@ They are subclasses of torch's, so that what looks for those finds them too:
 
 from __future__ import annotations
 
+from sys import _getframe
 from typing import Any, ClassVar
 
 import torch
@@ -80,20 +81,18 @@ class _Running(_Norm, _NormBase):
             )
 
     def _norm(
-        self, kind: str, x: torch.Tensor, residual: torch.Tensor | None, own: bool, update: bool
-    ) -> torch.Tensor:
+        self, kind: str, x: torch.Tensor, residual: torch.Tensor | None, own: bool,
+        mean: torch.Tensor | None, var: torch.Tensor | None, batches: torch.Tensor | None,
+    ) -> torch.Tensor:  # fmt: skip
+        """With the running statistics that are read or written, or None."""
         seed, rest = self._rest(x)
         apart = residual is not None and self._adds_anything is not None
         apart = apart and not _is_like(residual, x)
         if apart:
             seed, rest = None, ("identity", [], 0.0)
-        mean, var = (self.running_mean, self.running_var) if update or not own else (None, None)
-        momentum = self.momentum
-        if momentum is None and kind == "instance_norm":
-            momentum = 0.0  # PyTorch has no cumulative average of these
         y = norm(
-            x, self.weight, self.bias, mean, var, None if apart else residual, seed,
-            self.num_batches_tracked, kind, [], own, momentum, self.eps, *rest,
+            x, self.weight, self.bias, mean, var, None if apart else residual, seed, batches, kind,
+            [], own, self.momentum, self.__dict__["eps"], *rest,
         )  # fmt: skip
         if residual is None or not apart:
             return y
@@ -127,13 +126,30 @@ class _BatchNorm(_Running):
     def qconfig(self, value: Any) -> None:
         self.__dict__["qconfig"] = value
 
+    @property
+    def eps(self) -> float:
+        """As in torch, whose `fuse_conv_bn_eval` would drop the activation."""
+        if self._activation is not None and _getframe(1).f_code.co_name == "fuse_conv_bn_eval":
+            raise RuntimeError(
+                f"fuse_conv_bn_eval would drop activation={self._activation!r} of this "
+                f"{type(self).__name__}; set its 'activation' to None and apply it behind the "
+                "merged layer"
+            )
+        return self.__dict__["eps"]  # type: ignore[no-any-return]
+
+    @eps.setter
+    def eps(self, value: float) -> None:
+        self.__dict__["eps"] = value
+
     def forward(self, input: torch.Tensor, residual: torch.Tensor | None = None) -> torch.Tensor:
         self._check_input_dim(input)
-        if self.training and self.track_running_stats and self.num_batches_tracked is not None:
-            self.num_batches_tracked.add_(1)
-        own = self.training or self.running_mean is None or self.running_var is None
-        update = self.training and self.track_running_stats
-        return self._norm("batch_norm", input, residual, own, update)
+        mean, var, batches = self.running_mean, self.running_var, self.num_batches_tracked
+        own = self.training or mean is None or var is None
+        if self.training and not self.track_running_stats:
+            mean = var = None
+        elif self.training and batches is not None:
+            batches.add_(1)
+        return self._norm("batch_norm", input, residual, own, mean, var, batches)
 
 
 _BATCH = "num_features, eps, momentum, affine, track_running_stats, device, dtype"
@@ -172,9 +188,11 @@ class _InstanceNorm(_Running):
             input = input.unsqueeze(0)
             residual = None if residual is None else residual.unsqueeze(0)
         self._check_input_dim(input)
-        own = self.training or not self.track_running_stats
+        tracked = self.track_running_stats
+        own = self.training or not tracked
+        mean, var = (self.running_mean, self.running_var) if tracked else (None, None)
         kind = "instance_norm" if own else "batch_norm"
-        y = self._norm(kind, input, residual, own, self.training and self.track_running_stats)
+        y = self._norm(kind, input, residual, own, mean, var, None)
         return y if batched else y.squeeze(0)
 
 

@@ -181,10 +181,8 @@ def _fake_norm(*arguments: Any) -> tuple[torch.Tensor, ...]:
 
 def _kept(given: Any, results: Any, options: Any) -> tuple[Given, ...]:
     """The residual only where it decides the gradient: of an addition that is all, it does not."""
-    x, weight, bias, _, _, residual, seed, _ = given[:8]
-    if options[5] == "identity":
-        residual = None
-    return x, weight, bias, residual, results[1], seed
+    residual = None if options[5] == "identity" else given[5]
+    return given[0], given[1], given[2], residual, results[1], given[6]
 
 
 def _norm_gradient(
@@ -251,7 +249,7 @@ def norm(
 ) -> torch.Tensor:
     """A norm; the running statistics move, where it is an operator by operators of their own."""
     if is_plain(x):
-        return _norm_function(x, weight, bias, mean, var, *rest)
+        return _norm_function.plain(x, weight, bias, mean, var, *rest)
     y, _, *new = _norm_function.traced(x, weight, bias, mean, var, *rest)
     if rest[5]:  # training
         for running, moved in zip((mean, var), new, strict=True):
