@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
 from onepass.data import _frames
 from onepass.data._blocks import NUMBER, SKIP, WORD
 from onepass.data._columns import Column, Floats, Numbers
+from onepass.data._edges import CURE, filled
 from onepass.data._forms import Form, Kind, sign_of
 from onepass.data._layout import refuse_data
 from onepass.data._reading import Reading
@@ -83,6 +84,13 @@ class TextTable:
         if self.text.layout.names.count(name) > 1:
             raise ValueError(f"{self.name}: two columns are called {name!r}; rename one of them")
 
+    def refuse_unnamed(self, place: int) -> NoReturn:
+        """ValueError for a column without a name."""
+        layout = self.text.layout
+        few = 2 * len(filled(layout.names)) <= len(layout.names)
+        title = f"; if line {layout.start} is a title above the table, {CURE}"
+        _refuse_unnamed(self.name, place, title * few)
+
     def read(self, keep: Sequence[str], words: Collection[str], decimal: str | None = None) -> Raw:
         """These columns; those in ``words`` as words, whatever they hold.
 
@@ -104,7 +112,7 @@ class TextTable:
             found = self.text.read(kinds, last)
         for place in self.unnamed:
             if not found[place].missing().all():
-                _refuse_unnamed(self.name, place)
+                self.refuse_unnamed(place)
         named = {name: found[self.places[name]] for name in keep}
         self.blank = self.text.blank
         called, proven = layout.names, self.text.proven
@@ -268,5 +276,5 @@ def _of_grid(path: Path, header: bool | None) -> FrameTable:
     return FrameTable(str(path), path.stem, columns, found)
 
 
-def _refuse_unnamed(name: str, place: int) -> None:
-    raise ValueError(f"{name}: column {place + 1} has no name; name or remove it")
+def _refuse_unnamed(name: str, place: int, hint: str = "") -> NoReturn:
+    raise ValueError(f"{name}: column {place + 1} has no name; name or remove it{hint}")

@@ -267,6 +267,8 @@ def _chosen(
             raise ValueError(f"read_table: 'features' has {odd!r}, {what}, expected other columns")
         used = [name for name in table.names if name in chosen]
     if not used:
+        if isinstance(table, TextTable) and table.unnamed:
+            table.refuse_unnamed(min(table.unnamed))
         only = f"one column, {called!r}"
         if len(table.names) > 1:
             only = f"no feature beside {called!r}"
