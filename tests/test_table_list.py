@@ -101,7 +101,8 @@ READ = {
     "a title in a file whose lines end in separators": (
         "Sales 2024;;;\n;;;\na;b;y;\n1,0;1;2,5;\n2,0;1;3,5;\n", {"drop": ["b"]}, X2, Y2, None),
     "titles, and many separators behind": (
-        "Sales 2024,,,,\nby me,,,,\na,b,y,,\n1,1,2.5,,\n2,1,3.5,,\n", {"drop": ["b"]}, X2, Y2, None),
+        "Sales 2024,,,,\nby me,,,,\na,b,y,,\n1,1,2.5,,\n2,1,3.5,,\n", {"drop": ["b"]}, X2, Y2,
+        None),
     "a title with separators, and none behind the rows": (
         "Sales 2024;;;\na;b;y;\n1,0;1;2,5\n2,0;1;3,5\n", {"drop": ["b"]}, X2, Y2, None),
     "a title with fewer separators than the rows": (
@@ -222,9 +223,11 @@ REFUSED = {
     "no name": ("a,,y\n1,2,3.5\n2,3,4.5\n", {}, "column 2 has no name"),
     "a line of units": ("a,b,y\nm,s,kg\n1,2,3.5\n2,3,4.5\n", {}, "row 1: 'm' .*line if it has u"),
     "a trailing column with cells": ("a,y,\n1,2.5,\n2,3.5,x\n", {}, "column 3 has no name"),
-    "a title of two cells, and separators": ("Sales,EUR,,\na,b,y,\n1,2,3.5,\n2,3,4.5,\n", {},
-                                             "column 3 has no name.*if line 1 is a title.*delete"),
-    "one name, and rows of several cells": ("a;;\nx;z;\nx;w;\n", {}, "column 2 has no name.*if line 1"),
+    "a title of two cells, and separators": (
+        "Sales,EUR,,\na,b,y,\n1,2,3.5,\n2,3,4.5,\n", {},
+        "column 3 has no name.*if line 1 is a title.*delete"),
+    "one name, and rows of several cells": ("a;;\nx;z;\nx;w;\n", {},
+                                            "column 2 has no name.*if line 1 is"),
     "a title of two cells": ("Sales, 2024\na,b,y\n1,2,3.5\n2,3,4.5\n", {},
                              "line 1: 2 names of columns, and rows of 3 cells; .*title.*delete"),
     "a total": ("c;a;y\nx;1;2,5\nz;2;3,5\nSumme;;6\n;;\n", {"categorical": "auto"},

@@ -116,6 +116,11 @@ def are_codes(cells: Collection[str]) -> bool:
     return any(map(is_code, cells)) and all(map(WHOLE.fullmatch, cells))
 
 
+def may_have_thousands(cell: str) -> bool:
+    """Whether the points of a plain number may be signs of thousands: 1.200, and not 1.20."""
+    return _THOUSANDS.fullmatch(cell) is not None
+
+
 def is_date(cell: str) -> bool:
     """Whether the cell looks like a date or a time."""
     return _DATE.fullmatch(cell) is not None
@@ -179,7 +184,7 @@ def _plain_figures(cells: Sequence[str]) -> Figures:
     """Of cells with digits and points alone: most columns, so this is quick."""
     numbers = list(map(float, cells))
     readings = {".": numbers} if all(map(math.isfinite, numbers)) else {}
-    if readings and all(map(_THOUSANDS.fullmatch, cells)):
+    if readings and all(map(may_have_thousands, cells)):
         readings[","] = [float(cell.replace(".", "")) for cell in cells]
     return Figures(readings, "")
 

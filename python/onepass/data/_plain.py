@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from onepass.data._cells import is_missing
 from onepass.data._forms import Form
-from onepass.data._marks import Positions, leading_zeros
+from onepass.data._marks import Positions, groups_at, is_digit, leading_zeros
 from onepass.data._quotes import HELD
 
 SHARE = "\x02"  # stands for a percent sign, until e-2 does
@@ -51,11 +50,6 @@ class Plain:
             plain.replace(SHARE, "e-2") if any(f.is_share for f in forms.values()) else plain
         )
 
-    def has_point(self, places: Collection[int]) -> bool:
-        """Whether some cell of these columns has a point."""
-        found = np.flatnonzero(self.bytes == ord(".")) if places else np.empty(0, np.intp)
-        return not set(self._places(self._columns(found))).isdisjoint(places)
-
     def zeros(self) -> list[int]:
         """The columns with a cell that begins with a zero and another digit."""
         return self._places(self._columns(leading_zeros(self.bytes, self.sep)))
@@ -91,7 +85,7 @@ class Plain:
         if before:
             inner = (text[number] == ord("-")) | (text[number] == ord("+"))
             number += inner & (signed == 0)
-        is_number = self._is_digit(number)
+        is_number = is_digit(text, number)
         if form.decimal is not None:
             is_number |= text[number] == ord(self._byte(form.decimal))
         right &= is_number
@@ -148,13 +142,8 @@ class Plain:
         """Takes away these signs of thousands, if each stands before three digits and so on."""
         if not len(found):
             return
-        text, digit = self.bytes, self._is_digit
-        behind = found + len(code)
-        right = digit(behind) & digit(behind + 1) & digit(behind + 2) & ~digit(behind + 3)
-        one, two, three, four = (digit(found - k) for k in (1, 2, 3, 4))
-        count = 1 + two * (1 + three.astype(np.intp))
-        right &= one & ~(two & three & four)
-        head = found - count  # the first digit before
+        text = self.bytes
+        right, count, head = groups_at(text, found, len(code))
         last = text[head - 1] * self.kept[head - 1]
         inner = (last == code[-1]) & (count == 3)
         begins = (text[head] != ord("0")) & (last != code[-1])
@@ -172,10 +161,6 @@ class Plain:
     def _byte(self, sign: str) -> str:
         """What stands for a sign in the text: within quotes, HELD for the separator."""
         return HELD if sign == self.sep else sign
-
-    def _is_digit(self, places: Positions) -> NDArray[np.bool_]:
-        found: NDArray[np.bool_] = self.bytes.take(places, mode="clip") - ord("0") < 10  # unsigned
-        return found
 
     def _columns(self, found: Positions) -> Positions:
         """The column of each of these positions, which increase."""

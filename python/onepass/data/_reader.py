@@ -27,19 +27,21 @@ class Raw:
     Attributes:
         matrix: the numbers of all columns that are numbers, side by side, in the order of the file
             but for the last column asked for, which is the last.
-        unsure: columns of plain numbers whose points may be signs of thousands.
+        unsure: columns of plain numbers whose points may be signs of thousands, with a cell.
         signs: the decimal sign of each of these columns that are numbers and prove theirs.
         others: that of the first cells of any column of the file, be it dates or not needed.
         usual: the decimal sign of most files with this separator; None for no such rule.
+        usual_why: what a note says of text that is read by that rule; "" where it needs none.
     """
 
     columns: dict[str, Column]
     rows: int
     matrix: Floats | None = None
-    unsure: frozenset[str] = frozenset()
+    unsure: Mapping[str, str] = field(default_factory=dict)
     signs: Mapping[str, str] = field(default_factory=dict)
     others: Mapping[str, str] = field(default_factory=dict)
     usual: str | None = None
+    usual_why: str = ""
 
 
 class TextTable:
@@ -116,18 +118,14 @@ class TextTable:
         named = {name: found[self.places[name]] for name in keep}
         self.blank = self.text.blank
         called, proven = layout.names, self.text.proven
-        unsure = (
-            called[p]
-            for p, sure in proven.items()
-            if self.text.dots and not sure and kinds[p] == NUMBER
-        )
+        unsure = {called[place]: cell for place, cell in self.text.doubtful.items()}
         sure = [place for place, is_sure in proven.items() if is_sure]
         signs = {called[place]: sign for place in sure if (sign := sign_of(kinds[place]))}
         return Raw(
             named,
             self.text.rows,
             self.text.matrix,
-            frozenset(unsure),
+            unsure,
             signs,
             {name: sign for name, sign in zip(called, layout.shows, strict=True) if sign},
             "." if layout.sep == "," and len(layout.names) > 1 else None,
@@ -190,7 +188,7 @@ class FrameTable:
                     f"{self.name}: column {name!r}, row {row + 1}: {column.values[row]} is not a "
                     "finite number; correct the cell"
                 )
-        return Raw(found, rows, usual=".")
+        return Raw(found, rows, usual=".", usual_why="decimal points are usual")
 
 
 def open_table(
