@@ -243,7 +243,10 @@ NOTES = {
     ),
     "numbers": ("k,a,y\n" + "".join(f"{i},{i % 3},{i}.5\n" for i in range(30)), "--drop k"),
     "constant": ("c,a,y\n" + "".join(f"4,{i % 3},{i}.5\n" for i in range(9)), "every row: 'c'"),
-    "long": (f"n,y\n{2**62},0.5\n{2**62 + 1},1.5\n", "beyond 2\\*\\*53, which are rounded: 'n'"),
+    "long": (
+        f"n,y\n{2**62 + 1},0.5\n{2**61 + 1},1.5\n",
+        "beyond 2\\*\\*53, which are rounded: 'n'",
+    ),
     "dates as numbers": (
         "d,a,y\n" + "".join(f"202402{i + 1:02d},{i % 3},{i}.5\n" for i in range(9)),
         "dates as numbers, perhaps: 'd'; .*--drop d",

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onepass._suggest import suggestion
+from onepass.data._cells import EXACT
 
 Floats = NDArray[np.float64]
 TRUTH_UNIT = "true or false"  # what 1 and 0 carry that were True and False
@@ -17,10 +18,16 @@ TRUTH_UNIT = "true or false"  # what 1 and 0 carry that were True and False
 
 @dataclass(frozen=True)
 class Numbers:
-    """Numbers, NaN where a cell is missing; ``unit`` is what they carry: %, $, kg, TRUTH_UNIT …"""
+    """Numbers, NaN where a cell is missing.
+
+    Attributes:
+        unit: what they carry: %, $, kg, TRUTH_UNIT …
+        rounded: whether some are whole numbers that float64 does not hold.
+    """
 
     values: Floats
     unit: str = ""
+    rounded: bool = False
     kind = "number"
 
     def __len__(self) -> int:
@@ -28,7 +35,7 @@ class Numbers:
 
     def at(self, rows: Any) -> Numbers:
         """The numbers of these rows."""
-        return Numbers(self.values[rows], self.unit)
+        return replace(self, values=self.values[rows])
 
     def missing(self) -> NDArray[np.bool_]:
         """Which cells are missing."""
@@ -95,6 +102,11 @@ class Columns:
         matrix = None if self.matrix is None else self.matrix[keep]
         found = {name: column.at(keep) for name, column in self.by_name.items()}
         return Columns(self.source, found, int(np.count_nonzero(keep)), matrix)
+
+
+def beyond_exact(column: Column) -> bool:
+    """Whether some numbers are so large that float64 rounds whole numbers."""
+    return isinstance(column, Numbers) and bool((np.abs(column.values) >= EXACT).any())
 
 
 def has_decimals(column: Floats) -> bool:

@@ -9,7 +9,7 @@ import numpy as np
 
 from onepass.data import _gaps
 from onepass.data._cells import TRUTH, are_codes, is_missing
-from onepass.data._columns import TRUTH_UNIT, Column, Numbers, Words
+from onepass.data._columns import TRUTH_UNIT, Column, Numbers, Words, beyond_exact
 from onepass.data._cures import keep_words, leave_out
 from onepass.data._mixtures import refuse_mixture, refuse_scaled
 from onepass.data._reader import FrameTable, Raw, TextTable
@@ -34,7 +34,14 @@ def feature(cells: Cells, signs: Signs, trained: bool = False) -> Column:
     if are_codes(cells.values):
         return words_of(cells.column)
     if cells.figures.readings:
-        return cells.numbers(cells.settled(signs), cells.figures.unit)
+        found = cells.settled(signs)
+        if not trained and (same := cells.merged(found)):
+            cells.refuse(
+                same[1],
+                f"is {same[0]} to float64, which has no digits beyond 2**53; "
+                f"{leave_out([cells.name])}, or pass {keep_words([cells.name])}",
+            )
+        return cells.numbers(found, cells.figures.unit)
     if all(word.lower() in TRUTH for word in cells.values):
         return cells.numbers((TRUTH[word.lower()] for word in cells.values), TRUTH_UNIT)
     out = "" if trained else f", or {leave_out([cells.name])}"
@@ -144,6 +151,10 @@ def decided(
         signs = replace(signs, seen={**raw.signs, **seen}, others=raw.others)
         signs = replace(signs, usual=raw.usual, usual_why=raw.usual_why)
         unsure = set(raw.unsure)
+        long = {n for n in features if not trained and beyond_exact(raw.columns[n])} - as_words
+        if long:
+            as_words |= long  # 9007199254740993: which digits were lost must be known
+            continue
         aim = raw.columns.get(target or "")
         if isinstance(aim, Numbers) and target not in as_words and not aim.has_fractions():
             as_words.add(str(target))

@@ -17,7 +17,6 @@ from onepass.data._units import is_unit
 
 FEW_ROWS = 20  # in fewer, numbers may all differ by chance
 FILLERS = {sign * float("9" * digits) for sign in (-1, 1) for digits in (3, 4, 5, 6)}
-EXACT = 2.0**53  # whole numbers above are rounded
 LEAST_TOTALLED = 3  # rows with a total among them
 LARGEST_ADDED = 1e290  # sums of larger ones may be beyond float64
 TOTAL_ROUNDING = 1e-9  # of the sum of absolute numbers
@@ -85,9 +84,12 @@ def notes_on(
             )
     if total := _total(columns, numeric_target):
         notes.append(f"the last row is {total}; if it is not a sample, delete the line")
-    long = [n for n, c in columns.by_name.items() if isinstance(c, Numbers) and _is_rounded(c)]
+    long = [n for n, c in columns.by_name.items() if isinstance(c, Numbers) and c.rounded]
     if long:
-        notes.append(f"whole numbers beyond 2**53, which are rounded: {names_of(long)}")
+        notes.append(
+            f"whole numbers beyond 2**53, which are rounded: {names_of(long)}; if that is an id, "
+            f"{leave_out(long)}"
+        )
     rare = [name for name, count in (classes or {}).items() if count == 1]
     if rare:
         notes.append(f"classes of one sample: {', '.join(map(shown, rare[:10]))}")
@@ -128,11 +130,6 @@ def _filler(column: Numbers) -> float | None:
         if len(values) - len(others) > 1 and len(others) and np.abs(others).max() * 5 < abs(number):
             return float(number)
     return None
-
-
-def _is_rounded(column: Numbers) -> bool:
-    big = np.abs(column.values[np.abs(column.values) > EXACT])
-    return bool(big.size) and bool((big < 1e22).all()) and bool((big % 1 == 0).all())
 
 
 def _total(columns: Columns, target: Floats | None) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,7 +11,7 @@ from typing import NoReturn
 
 import numpy as np
 
-from onepass.data._cells import Figures, figures, is_missing, shown, way_of
+from onepass.data._cells import EXACT, Figures, figures, is_missing, shown, way_of
 from onepass.data._columns import Numbers, Words
 
 
@@ -124,9 +125,10 @@ class Cells:
 
     def numbers(self, found: Iterable[float], unit: str = "") -> Numbers:
         """The column as numbers, with these for ``values``, NaN for gaps."""
+        numbers = list(found)
         table = np.full(len(self.column.words), np.nan)
-        table[[not is_missing(word) for word in self.column.words]] = list(found)
-        return Numbers(table[self.column.codes], unit)
+        table[[not is_missing(word) for word in self.column.words]] = numbers
+        return Numbers(table[self.column.codes], unit, self.are_rounded(numbers))
 
     def refuse(self, word: str, message: str) -> NoReturn:
         """ValueError with column, row and cell."""
@@ -172,6 +174,30 @@ class Cells:
         place = next(i for i, (a, b) in enumerate(zip(point, comma, strict=True)) if a != b)
         return self.values[place]
 
+    def merged(self, numbers: Sequence[float]) -> tuple[str, str] | None:
+        """Two words of other digits that float64 cannot tell apart: whole numbers beyond 2**53.
+
+        Args:
+            numbers: those of ``values``.
+        """
+        first: dict[float, str] = {}
+        for word, number in zip(self.values, numbers, strict=True):
+            if abs(number) < EXACT:
+                continue
+            if (digits := _whole_digits(word, number)) is not None:
+                other = first.setdefault(number, word)
+                if digits != _whole_digits(other, number):
+                    return other, word
+        return None
+
+    def are_rounded(self, numbers: Sequence[float]) -> bool:
+        """Whether some whole number is another in float64."""
+        return any(
+            _whole_digits(word, number) not in (None, abs(number))
+            for word, number in zip(self.values, numbers, strict=True)
+            if abs(number) >= EXACT
+        )
+
     def settled(self, signs: Signs) -> list[float]:
         """The figures with the decimal sign that the cells, the training or the file show."""
         readings = self.figures.readings
@@ -210,6 +236,12 @@ class Cells:
         word = self.doubted()
         number = self.figures.readings[sign][self.values.index(word)]
         return why, doubt(word, self.name, number)
+
+
+def _whole_digits(word: str, number: float) -> int | None:
+    """The digits of a whole number beyond 2**53, whatever parts them; None for others."""
+    whole, size = int(re.sub(r"\D", "", word, flags=re.ASCII)), int(abs(number))
+    return whole if abs(whole - size) <= size * 2.0**-50 else None  # not 1e20, nor 1.0
 
 
 def doubt(cell: str, name: str, number: float) -> str:

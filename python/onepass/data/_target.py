@@ -114,7 +114,7 @@ def _numeric(cells: Cells, counts: dict[str, int], task: str | None, signs: Sign
     rows = sum(counts[word] for word in cells.values)
     plain = all(map(PLAIN.fullmatch, cells.values))
     whole = plain and all(number == round(number) for number in found)
-    texts_differ = _whole(cells.values) and len(set(map(int, cells.values))) > len(set(found))
+    texts_differ = cells.merged(found) is not None
     different = len(cells.values) if texts_differ else len(set(found))
     few = whole and different <= MOST_NAMES and different < rows
     if task == "classification" or (task is None and few):
@@ -132,7 +132,7 @@ def _numeric(cells: Cells, counts: dict[str, int], task: str | None, signs: Sign
     if texts_differ and task is None:
         raise ValueError(
             f"{cells.source}: column {cells.name!r} has whole numbers that float64 cannot tell "
-            f"apart, such as {max(cells.values, key=len)}; {NAMES}"
+            f"apart, such as {' and '.join(cells.merged(found) or ())}; {NAMES}"
         )
     numbers = cells.numbers(found)
     return Target(numbers.values, None, numbers.missing(), cells.figures.unit)
