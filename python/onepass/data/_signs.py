@@ -14,6 +14,8 @@ import numpy as np
 from onepass.data._cells import EXACT, Figures, figures, is_missing, shown, way_of
 from onepass.data._columns import Numbers, Words
 
+LONGEST = 400  # digits of a whole number that float64 reaches; int() takes 4300
+
 
 @dataclass(frozen=True)
 class Signs:
@@ -240,7 +242,10 @@ class Cells:
 
 def _whole_digits(word: str, number: float) -> int | None:
     """The digits of a whole number beyond 2**53, whatever parts them; None for others."""
-    whole, size = int(re.sub(r"\D", "", word, flags=re.ASCII)), int(abs(number))
+    digits, size = re.sub(r"\D", "", word, flags=re.ASCII), int(abs(number))
+    if len(digits) > LONGEST:
+        return None
+    whole = int(digits)
     return whole if abs(whole - size) <= size * 2.0**-50 else None  # not 1e20, nor 1.0
 
 

@@ -21,9 +21,7 @@ from onepass.data._notes import notes_on
 from onepass.data._reader import FrameTable, TextTable, open_table, refuse_text_options
 from onepass.data._reading import Reading
 from onepass.data._signs import Signs
-from onepass.data._target import target_like, target_of
-
-TASKS = ("classification", "regression")
+from onepass.data._target import TASKS, target_like, target_of
 
 
 @dataclass(frozen=True)
