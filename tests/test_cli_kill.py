@@ -103,7 +103,7 @@ new = files(pathlib.Path("run"))
 assert old != new and "notes.txt" in new[-1] and new[3] == ["curves.png"]
 total = int(pathlib.Path("moments").read_text())
 found = []
-for number in [*range(1, total - 60, step), *range(max(1, total - 60), total + 1)]:
+for number in [*range(1, total - 60, step), *range(max(1, total - 60), total + 1, 2)]:
     os.mkdir(f"../{number}")
     os.chdir(f"../{number}")
     shutil.copytree("../old", "run")
@@ -168,11 +168,11 @@ def test_a_kill_while_predictions_are_written_leaves_those_of_before(table):
 
 def test_a_kill_while_a_run_is_replaced_leaves_the_old_or_the_new_one_whole(table):
     """And files of the user where they are; a run that was cut short can be resumed."""
-    code = [sys.executable, "-c", REPLACING, json.dumps([str(table.parent), str(table), 23])]
+    code = [sys.executable, "-c", REPLACING, json.dumps([str(table.parent), str(table), 61])]
     done = subprocess.run(code, env=ENVIRONMENT, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
     outcomes = json.loads(done.stdout)
     assert {killed for killed, _ in outcomes} == {-9}
     replaced = [new for _, new in outcomes]
     assert replaced == sorted(replaced)
-    assert 8 < sum(replaced) < len(replaced) - 8
+    assert 4 < sum(replaced) < len(replaced) - 4

@@ -39,15 +39,29 @@ class Feature:
         return tuple(f"{self.name}={word or '(missing)'}" for word in self.categories)
 
 
+AS_TEXT = "read the column as text, such as dtype=str in pandas"
+
+
+def _lost_zeros(column: Words, names: Sequence[str]) -> dict[str, str]:
+    """Numbers of the column that may be codes: 7 may be 007."""
+    codes = {str(int(name)): name for name in names if is_code(name)} if column.numeric else {}
+    return {word: codes[word] for word in column.words if word in codes}
+
+
 def refuse_lost_zeros(where: str, column: Words, names: Sequence[str]) -> None:
     """Refuses a number that the training had with and without a leading zero: 7 may be 007."""
-    codes = {str(int(name)): name for name in names if is_code(name)} if column.numeric else {}
-    lost = next((word for word in column.words if word in codes and word in names), None)
-    if lost is not None:
-        raise ValueError(
-            f"{where} holds the number {lost}, which may be {codes[lost]!r} or {lost!r} of the "
-            "training data; read the column as text, such as dtype=str in pandas"
-        )
+    for lost, code in _lost_zeros(column, names).items():
+        if lost in names:
+            raise ValueError(
+                f"{where} holds the number {lost}, which may be {code!r} or {lost!r} of the "
+                f"training data; {AS_TEXT}"
+            )
+
+
+def cure_of_zeros(column: Words, names: Sequence[str]) -> str:
+    """What to do where numbers that training lacked may be its codes."""
+    lost = _lost_zeros(column, names)
+    return f"; if {next(iter(lost))} is {next(iter(lost.values()))!r}, {AS_TEXT}" if lost else ""
 
 
 def renamed(column: Words, categories: Sequence[str]) -> Words:
