@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -38,7 +39,11 @@ class Numbers:
         return replace(self, values=self.values[rows])
 
     def missing(self) -> NDArray[np.bool_]:
-        """Which cells are missing."""
+        """Which cells are missing; the values do not change from then on."""
+        return self._missing
+
+    @cached_property
+    def _missing(self) -> NDArray[np.bool_]:
         return np.isnan(self.values)
 
     def has_fractions(self) -> bool:

@@ -99,6 +99,8 @@ def notes_on(
 def _is_constant(column: Any) -> bool:
     if isinstance(column, Words):
         return len(np.unique(column.codes)) == 1
+    if len(set(column.values[:FEW_ROWS].tolist())) > 2:
+        return False  # most columns
     values = column.values[~column.missing()]
     return len(values) > 1 and len(values) == len(column) and bool((values == values[0]).all())
 
@@ -114,8 +116,10 @@ def _is_id(name: str, column: Numbers) -> bool:
 
 def _are_dates(column: Numbers) -> bool:
     """Whether numbers are such as 20240131."""
+    if not 19e6 <= np.nan_to_num(column.values[0], nan=19e6) < 21e6:
+        return False  # most columns
     values = column.values[~column.missing()]
-    if not len(values) or values[0] < 19e6 or values.min() < 19e6 or values.max() >= 21e6:
+    if not len(values) or values.min() < 19e6 or values.max() >= 21e6:
         return False
     month, day = values // 100 % 100, values % 100
     valid = (month >= 1) & (month <= 12) & (day >= 1) & (day <= 31)
@@ -124,8 +128,9 @@ def _are_dates(column: Numbers) -> bool:
 
 def _filler(column: Numbers) -> float | None:
     """A number such as -9999 that stands apart and comes again: perhaps it means a gap."""
-    values = column.values[~column.missing()]
-    for number in {values.min(), values.max()} & FILLERS if len(values) else ():
+    ends = np.fmin.reduce(column.values), np.fmax.reduce(column.values)  # NaN where all are
+    values = column.values[~column.missing()] if FILLERS.intersection(ends) else column.values[:0]
+    for number in FILLERS.intersection(ends):
         others = values[values != number]
         if len(values) - len(others) > 1 and len(others) and np.abs(others).max() * 5 < abs(number):
             return float(number)

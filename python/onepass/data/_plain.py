@@ -128,6 +128,9 @@ class Plain:
         if roles == {1}:
             self.changed[found] = ord(".")
             return
+        if roles == {2}:
+            self._ungroup(found[self.kept[found]], code)
+            return
         columns = self._columns(found)
         of = role[columns]
         if sign == "," and 1 in roles:
@@ -136,9 +139,9 @@ class Plain:
             self.odd.update(self._places(columns[(of == 3) & self.kept[found]]))
         if 2 in roles:
             mine = (of == 2) & self.kept[found]  # not those around the number: 1 234 kg
-            self._ungroup(found[mine], columns[mine], code)
+            self._ungroup(found[mine], code)
 
-    def _ungroup(self, found: Positions, columns: Positions, code: bytes) -> None:
+    def _ungroup(self, found: Positions, code: bytes) -> None:
         """Takes away these signs of thousands, if each stands before three digits and so on."""
         if not len(found):
             return
@@ -150,7 +153,7 @@ class Plain:
         for other in (".", ",", HELD):
             begins &= last != ord(other)
         right &= inner | begins
-        self.odd.update(self._places(columns[~right]))
+        self.odd.update(self._places(self._columns(found[~right])))
         for offset in range(len(code)):
             self.kept[found + offset] = False
         if self.has_exponents:  # which no number with groups has

@@ -167,7 +167,7 @@ class _Reading:
     def _quick(self, chunk: str) -> bool:
         """Read at once; False, and no row added, where that cannot be right."""
         sep, lines = self.layout.sep, chunk.count("\n") + (not chunk.endswith("\n"))
-        if not sep.isascii() or chunk.isspace() or _longest(chunk) > LONGEST_CELL:
+        if not sep.isascii() or chunk.isspace() or _has_long(chunk):
             return False
         if _quotes.HELD in chunk:
             return False
@@ -330,7 +330,8 @@ def _lines(chunk: str) -> list[str]:
     return chunk.removesuffix("\n").split("\n")
 
 
-def _longest(chunk: str) -> int:
-    if len(chunk) <= 2 * CHUNK and chunk.find("\n") <= 1000:
-        return 0 if len(chunk) <= LONGEST_CELL else max(map(len, chunk.split("\n")))
-    return max(map(len, chunk.split("\n")))
+def _has_long(chunk: str) -> bool:
+    """Whether a line may be longer than a cell may be."""
+    step = LONGEST_CELL // 2
+    places = range(0, len(chunk) - step, step)
+    return any(chunk.find("\n", place, place + step) < 0 for place in places)
