@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onepass._suggest import suggestion
-from onepass.data._cells import EXACT
+from onepass.data._cells import EXACT, are_codes
 
 Floats = NDArray[np.float64]
 TRUTH_UNIT = "true or false"  # what 1 and 0 carry that were True and False
@@ -75,6 +75,15 @@ class Words:
         """Which cells are missing."""
         empty = np.array([word == "" for word in self.words], dtype=bool)
         return empty[self.codes] if len(self.words) else np.zeros(len(self), bool)
+
+    def first(self, which: Callable[[str], bool]) -> tuple[int, str]:
+        """The first row with such a word, counted from 1, and the word."""
+        row = int(np.argmax(np.array([which(word) for word in self.words])[self.codes]))
+        return row + 1, self.words[self.codes[row]]
+
+    def are_codes(self) -> bool:
+        """Whether the words are whole numbers and one of them has a leading zero."""
+        return are_codes([word for word in self.words if word])
 
     def text(self) -> NDArray[Any]:
         """The word of each row, as objects."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from onepass.data._cells import are_codes, is_code, named_number
+from onepass.data._cells import is_code, named_number
 from onepass.data._columns import TRUTH_UNIT, Column, Numbers, Words
 from onepass.data._reader import FrameTable, TextTable
 
@@ -89,13 +89,12 @@ def check_column(
     """Refuses a column that holds something else than in training; ``raw`` is it as read."""
     where = f"{table.name}: column {feature.name!r}"
     if feature.kind == "number" and isinstance(column, Words):
-        row = int(np.flatnonzero(~column.missing())[0])
+        row, word = column.first(bool)
         what = "is not a finite number, which the model was trained on"
-        if are_codes([word for word in column.words if word]):
-            codes = np.array([is_code(word) for word in column.words])
-            row = int(np.argmax(codes[column.codes]))
+        if column.are_codes():
+            row, word = column.first(is_code)
             what = "has a leading zero, expected numbers without, as in the training data"
-        raise ValueError(f"{where}, row {row + 1}: {column.words[column.codes[row]]!r} {what}")
+        raise ValueError(f"{where}, row {row}: {word!r} {what}")
     if feature.kind == "number" and isinstance(column, Numbers):
         if feature.unit == TRUTH_UNIT:
             _check_truth(where, column)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from onepass.data._cells import are_codes, shown
+from onepass.data._cells import shown
 from onepass.data._columns import Columns, Floats, Numbers, Words
 from onepass.data._cures import leave_out, names_of
 from onepass.data._reader import FrameTable, TextTable
@@ -44,9 +44,7 @@ def notes_on(
     if words:
         listed = ", ".join(f"{n!r} ({len(c.words)} words)" for n, c in words.items())
         notes.append(f"one-hot encoded: {listed}")
-    codes = [
-        name for name, column in words.items() if are_codes([word for word in column.words if word])
-    ]
+    codes = [name for name, column in words.items() if column.are_codes()]
     if codes:
         notes.append(f"codes, as they have leading zeros, and no numbers: {names_of(codes)}")
     units = [

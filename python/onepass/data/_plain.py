@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from onepass.data._cells import is_missing
+from onepass.data._cells import MINUS, is_missing
 from onepass.data._forms import Form
 from onepass.data._marks import Positions, groups_at, is_digit, leading_zeros
 from onepass.data._quotes import HELD
 
 SHARE = "\x02"  # stands for a percent sign, until e-2 does
-_MINUS = "\u2212".encode()
+_MINUS = MINUS[-1].encode()  # that of Unicode
 
 
 class Plain:
