@@ -70,9 +70,9 @@ def check_features(columns: Columns, categorical: str, words: Collection[str] = 
             )
         if texts[name].are_codes():
             raise ValueError(
-                f"{columns.source}: column {name!r}, {_first(texts[name], is_code)} has a leading zero, "
-                "so the column holds codes and no numbers; write it without the zeros if they are "
-                f"numbers; {', or '.join(cures)}"
+                f"{columns.source}: column {name!r}, {_first(texts[name], is_code)} has a leading "
+                "zero, so the column holds codes and no numbers; write it without the zeros if "
+                f"they are numbers; {', or '.join(cures)}"
             )
         also = f" (nor are the cells of {', '.join(map(repr, others))})" if others else ""
         raise ValueError(

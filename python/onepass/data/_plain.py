@@ -57,11 +57,10 @@ class Plain:
     def _undress(self, places: Sequence[int], form: Form) -> None:
         """Takes away what stands around the numbers of columns, and words for gaps."""
         text = self.bytes
-        cells = np.arange(0, len(self.borders) - 1, self.width)[:, None] + np.array(places)
-        cells = cells.ravel()
-        begins, ends = self.borders[cells] + 1, self.borders[cells + 1]
+        begins, ends = self._ends_of(places, 0) + 1, self._ends_of(places, 1)
+        cells: Any = None
         if not (there := ends > begins).all():
-            cells, begins, ends = cells[there], begins[there], ends[there]
+            cells, begins, ends = np.flatnonzero(there), begins[there], ends[there]
         first = text[begins]
         if (spaced := first == ord(" ")).any():
             begins = begins + spaced
@@ -90,7 +89,9 @@ class Plain:
             is_number |= text[number] == ord(self._byte(form.decimal))
         right &= is_number
         if not right.all():
-            self._gaps(begins[~right], ends[~right], cells[~right] % self.width)
+            wrong = np.flatnonzero(~right)
+            columns = np.array(places)[(wrong if cells is None else cells[wrong]) % len(places)]
+            self._gaps(begins[wrong], ends[wrong], columns)
             start, ends = start[right], ends[right]
         for offset in range(len(before)):
             self.kept[start + offset] = False
@@ -99,6 +100,13 @@ class Plain:
         if form.is_share:
             self.changed[ends - 1] = ord(SHARE)
             self.kept[ends - 1] = True
+
+    def _ends_of(self, places: Sequence[int], which: int) -> Positions:
+        """The border before (0) or behind (1) each cell of these columns, line by line."""
+        last = len(self.borders) - 1
+        found = self.borders[which : last + which].reshape(-1, self.width)
+        whole = len(places) == self.width
+        return found.ravel() if whole else found[:, np.array(places)].ravel()
 
     def _gaps(self, begins: Positions, ends: Positions, columns: Positions) -> None:
         """Takes away cells that are words for gaps; columns with others are odd."""
