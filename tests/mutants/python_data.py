@@ -227,7 +227,7 @@ DATA = [
     Mutant(
         "predict: replaces the files of a run",
         f"{RUNS}/_folder.py",
-        "if real.name in FILES and _holds_a_run(real.parent):",
+        "if real.name in FILES and holds_a_run(real.parent):",
         "if False:",
         (
             "tests/test_cli_predict.py::"
