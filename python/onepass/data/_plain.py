@@ -45,7 +45,8 @@ class Plain:
             self._undress([place for place, own in forms.items() if own == form], form)
         for sign in {".", ",", *(form.group for form in forms.values())} - {""}:
             self._sign(sign)
-        plain = self.changed[self.kept][1:].tobytes().decode()
+        kept = self.changed * self.kept  # what goes is NUL, which no text has
+        plain = kept[1:].tobytes().translate(None, b"\0").decode()
         self.text = (
             plain.replace(SHARE, "e-2") if any(f.is_share for f in forms.values()) else plain
         )

@@ -31,5 +31,5 @@ def without(text: str, sep: str) -> str | None:
         return None
     kept = cells.copy()
     kept[within] = ord(HELD)
-    bare: str = kept[~is_quote][1:-1].tobytes().decode()
+    bare: str = kept[1:-1].tobytes().translate(None, b'"').decode()  # quicker than by a mask
     return bare
