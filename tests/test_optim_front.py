@@ -589,7 +589,7 @@ def test_an_optimizer_in_two_threads_is_an_error_or_one_step_after_the_other():
     np.testing.assert_array_equal(p, q)
     assert opt.state[p]["step"] == len(done)
     assert len(done) + len(refused) == threads * rounds
-    assert all("AdamW is in use in another thread" in words for words in refused)
+    assert all("AdamW: another thread uses it" in words for words in refused)
 
 
 CALLS = [
@@ -635,7 +635,7 @@ def test_what_another_thread_may_not_do_during_a_step(call):
     thread.start()
     assert inside.wait(10)
     try:
-        with pytest.raises(RuntimeError, match="AdamW is in use in another thread"):
+        with pytest.raises(RuntimeError, match="AdamW: another thread uses it"):
             calls[call]()
         copied = copy.deepcopy(opt)
     finally:
