@@ -45,6 +45,7 @@ class SparseRule(Rule):
 
     def hyper(self, owner: str, options: Options) -> tuple[float, ...]:
         fixed = {"weight_decay": 0.0, "bias_correction": True, **self.compat["torch"]}
+        fixed |= {"decoupled_weight_decay": False, "amsgrad": False}
         return super().hyper(owner, {**options, **fixed})
 
     def launch(self, owner: str, groups: Sequence[Options]) -> Launch:

@@ -96,6 +96,7 @@ def sgd_(
     _MAXIMUM,
     instead=("decoupled_weight_decay", "adamw"),
     added=_CORRECTS,
+    decided={"decoupled_weight_decay": False},
 )
 def adam_(
     params: Arrays,
@@ -138,7 +139,7 @@ def adam_(
     return run("adam", locals())
 
 
-@update("adamw", _MAXIMUM, added=_CORRECTS)
+@update("adamw", _MAXIMUM, added=_CORRECTS, decided={"decoupled_weight_decay": True})
 def adamw_(
     params: Arrays,
     grads: Grads,

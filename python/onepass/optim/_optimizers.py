@@ -62,7 +62,7 @@ class SGD(Optimizer, op=ops.sgd_):
 class Adam(Optimizer, op=ops.adam_):
     """
     Args:
-        amsgrad: use the maximum of past v, the same for all groups.
+        amsgrad: use the maximum of past v.
         decoupled_weight_decay: p *= 1 - lr·weight_decay instead: :class:`AdamW`'s update.
     """
 
@@ -88,7 +88,7 @@ class Adam(Optimizer, op=ops.adam_):
 class AdamW(Adam, op=ops.adamw_):
     """
     Args:
-        amsgrad: use the maximum of past v, the same for all groups.
+        amsgrad: use the maximum of past v.
     """
 
     _rule = Adam._rule
@@ -114,7 +114,7 @@ class AdamW(Adam, op=ops.adamw_):
 class RMSprop(Optimizer, op=ops.rmsprop_):
     """
     Args:
-        centered: divide by the estimated deviation of g; the same for all groups.
+        centered: divide by the estimated deviation of g.
     """
 
     def __init__(
