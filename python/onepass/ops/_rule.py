@@ -170,8 +170,8 @@ class Rule:
         switches = {state.when: state for state in self.states if state.when is not None}
         if unread := sorted(switches.keys() - self.reads):
             raise ValueError(
-                f"{kernel}: the kernel does not read {unread[0]!r}, which asks for a state, expected "
-                "it in 'hyper': groups may differ in it"
+                f"{kernel}: the kernel does not read {unread[0]!r}, which asks for a state, "
+                "expected it in 'hyper': groups may differ in it"
             )
         self.options = {*self.reads, *self._starts, *switches}
         self.switches = {flag: switches[flag] for flag in switches if limits[flag] is None}

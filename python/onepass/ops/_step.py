@@ -284,9 +284,9 @@ def run(kernel: str, given: Mapping[str, Any]) -> StepInfo:
     return info
 
 
-def plain_sgd(lr: float, weight_decay: float) -> tuple[float, ...]:
+def plain_sgd(lr: float, weight_decay: float, *, decoupled: bool = False) -> tuple[float, ...]:
     """A row for the kernel "sgd" without a buffer, p -= lr·(g + weight_decay·p), with any signs."""
-    given = {"lr": lr, "weight_decay": weight_decay}
+    given = {"lr": lr, "weight_decay": weight_decay, "decoupled_weight_decay": float(decoupled)}
     return tuple(given.get(name, 0.0) for name in UPDATES["sgd"]["hyper"] if name != "step")
 
 

@@ -13,6 +13,7 @@ from onepass.ops._step import Betas
 from onepass.optim._optimizer import Optimizer, Parameters
 from onepass.optim._riders import SharedOptions, StorageOptions
 from onepass.optim._schedule_free import ScheduleFree
+from onepass.optim._sparse_gradients import SparseGradients
 from onepass.optim._torch_options import TorchOptions
 
 if TYPE_CHECKING:
@@ -41,7 +42,14 @@ __all__ = [
 ]
 
 
-class SGD(Optimizer, op=ops.sgd_):
+class SGD(SparseGradients, op=ops.sgd_):
+    """
+    Of a sparse COO gradient, such as ``torch.nn.Embedding(sparse=True)`` leaves, the rows alone are
+    stepped; with momentum, by which every row moves, it is made dense.
+    """
+
+    _moves_all = "momentum"
+
     def __init__(
         self,
         params: Parameters,
@@ -216,8 +224,11 @@ class LAMB(Optimizer, op=ops.lamb_):
         super().__init__(params, locals())
 
 
-class Adagrad(Optimizer, op=ops.adagrad_):
+class Adagrad(SparseGradients, op=ops.adagrad_):
     """
+    Of a sparse COO gradient, such as ``torch.nn.Embedding(sparse=True)`` leaves, the rows alone are
+    stepped.
+
     Args:
         initial_accumulator_value: s before a parameter's first gradient.
     """
