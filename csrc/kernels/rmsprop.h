@@ -16,16 +16,16 @@ struct Rmsprop : Rule {
   static constexpr const char* name = "rmsprop";
   static constexpr auto operands = names("params", "grads", "square_avgs");
   static constexpr auto optional = names("momentum_buffers", "grad_avgs");
-  static constexpr auto hyper = names("lr", "alpha", "eps", "weight_decay", "momentum",
-                                      "decoupled_weight_decay", "eps_inside", "lr_inside", "centered");
+  static constexpr auto hyper =
+      names("lr", "alpha", "eps", "weight_decay", "momentum", "decoupled_weight_decay",
+            "eps_inside", "lr_inside", "centered");
 
   template <class T, class Buffer, class Average>
   struct Kernel {
     T lr, lr_inside, alpha, gain, inside, outside, coupled, shrink, momentum;
     bool centered;
     ONEPASS_HD Kernel(double lr_, double alpha_, double eps, double weight_decay, double momentum_,
-                      double decoupled, double eps_inside, double lr_inside_,
-                      double centered_)
+                      double decoupled, double eps_inside, double lr_inside_, double centered_)
         : lr(T(lr_inside_ != 0 ? 1 : lr_)),
           lr_inside(T(lr_inside_ != 0 ? lr_ : 1)),
           alpha(T(alpha_)),
