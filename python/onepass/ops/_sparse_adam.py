@@ -30,7 +30,7 @@ class SparseRule(Rule):
         formula = {"torch": {"eps_hat": True}}
         maximum = State("max_exp_avg_sq", when="amsgrad")
         super().__init__("adam", maximum, ranges=_LIMITS, compat=formula)
-        self.states, self.keys = self.states[:2], self.keys[:2]
+        self.states, self.keys, self.switches = self.states[:2], self.keys[:2], {}
         self.options, self.lr_leads = {"lr", "betas", "eps"}, False
 
     def hyper(self, owner: str, options: Options) -> tuple[float, ...]:

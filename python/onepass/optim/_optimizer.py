@@ -544,7 +544,7 @@ def _check_signature(cls: type[Optimizer], op: Callable[..., StepInfo]) -> None:
                 f"{where}.__init__ has '{name}: {annotation} = {default!r}', expected '{written}' "
                 f"as in {function}"
             )
-    switches = cls._rule.options - cls._rule.reads
+    switches = {*(cls._rule.options - cls._rule.reads), *cls._rule.switches}
     for name in sorted(switches | {argument.strip("*") for argument in SHARED_ARGS}):
         if name not in own:
             raise TypeError(f"{where}.__init__ lacks {name!r}, expected it as in the other classes")
