@@ -185,8 +185,9 @@ class Optimizer(Planned):
         Raises:
             ValueError: wrong number or shape of gradients, options out of range, parameters
                 exchanged in ``param_groups``; nothing is changed.
-            TypeError: a gradient that is not an array, is sparse or of another dtype, a parameter
-                whose dtype has changed, or a ``zero_grad`` that is not a flag.
+            TypeError: a gradient that is not an array, is sparse (except of SGD, Adagrad and
+                SparseAdam) or of another dtype, a parameter whose dtype has changed, or a
+                ``zero_grad`` that is not a flag.
             FloatingPointError: with ``nonfinite="raise"``, naming the parameter.
             RuntimeError: another thread uses the optimizer, or trains one of its ``Parameter``s.
         """
