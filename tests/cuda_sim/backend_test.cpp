@@ -101,7 +101,7 @@ std::vector<DType> dtypes() {
   if (kBrief) return {DType::f32};
   return {DType::f32, DType::f64, DType::f16, DType::bf16};
 }
-const std::vector<double> kOptions = {0.1, 0.9, 0.99, 0.01, 0.1, 3, 2, 3, 2, 3, 3};
+const std::vector<double> kOptions = {0.1, 0.9, 0.99, 0.01, 0.1, 3, 2, 3, 2, 3, 3, 3};
 
 // f(update, number of its operands, what measures before it or null) for every variant of every
 // rule that was compiled: the tables have null in place of others (updates.cu).

@@ -32,9 +32,19 @@ KERNELS = [
     Mutant(
         "adam: the largest second moment starts anew",
         "csrc/kernels/adam_rule.h",
-        "under = math::max(v_max, square);",
-        "under = math::max(v, square);",
+        "math::max(v_max, square) : square;",
+        "math::max(v, square) : square;",
         _case("adam_amsgrad-float64"),
+    ),
+    Mutant(
+        "adam: the largest second moment moves in a group without it",
+        "csrc/kernels/adam_rule.h",
+        "v_max = takes_maximum ? under : v_max;",
+        "v_max = under;",
+        (
+            "tests/test_many_groups.py::"
+            "test_groups_that_differ_in_a_flag_step_as_optimizers_of_their_own[amsgrad]",
+        ),
     ),
     Mutant(
         "adam: eps inside the root's correction",

@@ -239,6 +239,16 @@ OPTIM = [
         ("tests/test_sparse_adam.py::test_states_begin_at_their_storage",),
     ),
     Mutant(
+        "sparse gradients: a decay of the rows alone",
+        "python/onepass/optim/_sparse_gradients.py",
+        'if group["weight_decay"]:',
+        "if False:",
+        (
+            "tests/test_torch_sparse.py::"
+            "test_what_concerns_every_row_is_refused_beside_a_sparse_gradient",
+        ),
+    ),
+    Mutant(
         "schedule-free: the turn of the modes moves what is frozen",
         "python/onepass/optim/_schedule_free.py",
         "_like(array, z) if step and not held else None)",

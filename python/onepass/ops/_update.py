@@ -96,6 +96,7 @@ def sgd_(
     _MAXIMUM,
     instead=("decoupled_weight_decay", "adamw"),
     added=_CORRECTS,
+    decided={"decoupled_weight_decay": False},
 )
 def adam_(
     params: Arrays,
@@ -138,7 +139,7 @@ def adam_(
     return run("adam", locals())
 
 
-@update("adamw", _MAXIMUM, added=_CORRECTS)
+@update("adamw", _MAXIMUM, added=_CORRECTS, decided={"decoupled_weight_decay": True})
 def adamw_(
     params: Arrays,
     grads: Grads,
@@ -342,7 +343,7 @@ def lars_(
     call; ``max_norm`` and the others change g before.
 
     Against the paper, lr stands outside the buffer and eps is added to the divisor. PyTorch has no
-    LARS.
+    LARS. An infinite element has no norm to go by: its parameter becomes NaN.
 
     Args:
         momentum_buffers: b, like ``params`` (float32 for 16-bit parameters); needed with momentum.
@@ -383,7 +384,8 @@ def lamb_(
     m += (1 - β₁)(g - m), v = β₂v + (1 - β₂)g², m̂ = m/(1 - β₁ᵗ), v̂ = v/(1 - β₂ᵗ). The ratio is 1
     where ‖p‖ or ‖u‖ is 0. A first pass moves m and v and measures the norms, in the same call.
 
-    Against the paper, its function φ of ‖p‖ is the identity. PyTorch has no LAMB.
+    Against the paper, its function φ of ‖p‖ is the identity. PyTorch has no LAMB. An infinite
+    element has no norm to go by: its parameter becomes NaN.
 
     Args:
         eps: added to √v̂.
@@ -778,7 +780,8 @@ def schedulefreesgd_(
     evaluates with, is x = y + (1 - 1/β)(z - y).
 
     Nothing differs from the paper; the authors' package keeps Σw and lr_max for each group
-    instead of each parameter. PyTorch has no schedule-free optimizer.
+    instead of each parameter. An infinite parameter, such as the -Inf of a mask, becomes NaN in
+    both. PyTorch has no schedule-free optimizer.
 
     Args:
         zs: z, like ``params`` (float32 for 16-bit parameters); the first step does not read it.
@@ -837,7 +840,8 @@ def schedulefreeadamw_(
     z, which one evaluates with, is x = y + (1 - 1/β₁)(z - y).
 
     Nothing differs from the paper; the authors' package keeps Σw and lr_max for each group
-    instead of each parameter. PyTorch has no schedule-free optimizer.
+    instead of each parameter. An infinite parameter, such as the -Inf of a mask, becomes NaN in
+    both. PyTorch has no schedule-free optimizer.
 
     Args:
         zs: z, like ``params`` (float32 for 16-bit parameters); the first step does not read it.
@@ -893,7 +897,8 @@ def adafactor_(
     added to g²), r and c are means (there sums), and the decay is added. PyTorch does the same.
     Against it, r·c does not leave the range of numbers, an empty parameter is left alone (PyTorch
     divides by its size), and with 16-bit parameters all is computed in float32, with float32
-    states.
+    states. A parameter with an infinite element becomes infinite or NaN, in PyTorch too: α is
+    infinite.
 
     Args:
         row_vars: r, arrays of shape (…, rows, 1), None for a parameter with fewer than two axes.

@@ -187,8 +187,9 @@ class Optimizer(Planned):
         Raises:
             ValueError: wrong number or shape of gradients, options out of range, parameters
                 exchanged in ``param_groups``; nothing is changed.
-            TypeError: a gradient that is not an array, is sparse or of another dtype, a parameter
-                whose dtype has changed, or a ``zero_grad`` that is not a flag.
+            TypeError: a gradient that is not an array, is sparse (except of SGD, Adagrad and
+                SparseAdam) or of another dtype, a parameter whose dtype has changed, or a
+                ``zero_grad`` that is not a flag.
             FloatingPointError: with ``nonfinite="raise"``, naming the parameter.
             RuntimeError: another thread uses the optimizer, or trains one of its ``Parameter``s.
         """
@@ -551,7 +552,7 @@ def _check_signature(cls: type[Optimizer], op: Callable[..., StepInfo]) -> None:
                 f"{where}.__init__ has '{name}: {annotation} = {default!r}', expected '{written}' "
                 f"as in {function}"
             )
-    switches = cls._rule.options - cls._rule.reads
+    switches = {*(cls._rule.options - cls._rule.reads), *cls._rule.switches}
     for name in sorted(switches | {argument.strip("*") for argument in SHARED_ARGS}):
         if name not in own:
             raise TypeError(f"{where}.__init__ lacks {name!r}, expected it as in the other classes")

@@ -13,6 +13,7 @@ from onepass.ops._step import Betas
 from onepass.optim._optimizer import Optimizer, Parameters
 from onepass.optim._riders import SharedOptions, StorageOptions
 from onepass.optim._schedule_free import ScheduleFree
+from onepass.optim._sparse_gradients import SparseGradients
 from onepass.optim._torch_options import TorchOptions
 
 if TYPE_CHECKING:
@@ -41,7 +42,14 @@ __all__ = [
 ]
 
 
-class SGD(Optimizer, op=ops.sgd_):
+class SGD(SparseGradients, op=ops.sgd_):
+    """
+    Of a sparse COO gradient, such as ``torch.nn.Embedding(sparse=True)`` leaves, the rows alone are
+    stepped; with momentum, by which every row moves, it is made dense.
+    """
+
+    _moves_all = "momentum"
+
     def __init__(
         self,
         params: Parameters,
@@ -62,7 +70,7 @@ class SGD(Optimizer, op=ops.sgd_):
 class Adam(Optimizer, op=ops.adam_):
     """
     Args:
-        amsgrad: use the maximum of past v, the same for all groups.
+        amsgrad: use the maximum of past v.
         decoupled_weight_decay: p *= 1 - lr·weight_decay instead: :class:`AdamW`'s update.
     """
 
@@ -88,7 +96,7 @@ class Adam(Optimizer, op=ops.adam_):
 class AdamW(Adam, op=ops.adamw_):
     """
     Args:
-        amsgrad: use the maximum of past v, the same for all groups.
+        amsgrad: use the maximum of past v.
     """
 
     _rule = Adam._rule
@@ -114,7 +122,7 @@ class AdamW(Adam, op=ops.adamw_):
 class RMSprop(Optimizer, op=ops.rmsprop_):
     """
     Args:
-        centered: divide by the estimated deviation of g; the same for all groups.
+        centered: divide by the estimated deviation of g.
     """
 
     def __init__(
@@ -216,8 +224,11 @@ class LAMB(Optimizer, op=ops.lamb_):
         super().__init__(params, locals())
 
 
-class Adagrad(Optimizer, op=ops.adagrad_):
+class Adagrad(SparseGradients, op=ops.adagrad_):
     """
+    Of a sparse COO gradient, such as ``torch.nn.Embedding(sparse=True)`` leaves, the rows alone are
+    stepped.
+
     Args:
         initial_accumulator_value: s before a parameter's first gradient.
     """
