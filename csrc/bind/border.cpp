@@ -43,8 +43,9 @@ double Border::number(int i) const {
     if (text->back() == '.') text->pop_back();
   }
   value_error(op(), wrong +
-                        (a.high == kLargest ? "finite number >= " + low
-                                            : "number, " + low + " <= " + a.name + " <= " + high) +
+                        (a.high == kLargest    ? "finite number >= " + low
+                         : a.high == kInfinity ? "number >= " + low
+                                               : "number, " + low + " <= " + a.name + " <= " + high) +
                         a.more);
 }
 
