@@ -17,12 +17,20 @@ void check_batch(const ChannelNorm& call, const Array& input) {
                               "running statistics (eval mode)");
 }
 
-constexpr Argument kForwardArguments[] = {
+constexpr Argument kInputs[] = {
     {"x", reference, read | dense},
     {"weight", per_channel, read | optional},
     {"bias", per_channel, read | optional},
+};
+constexpr Argument kRunning[] = {
     {"running_mean", per_channel, update | optional},
     {"running_var", per_channel, update | optional},
+};
+constexpr Argument kNeededRunning[] = {
+    {"running_mean", per_channel, update},
+    {"running_var", per_channel, update},
+};
+constexpr Argument kOptions[] = {
     {"residual", like_reference, read | dense | optional},
     {"out", like_reference, write},
     axis("axis"),
@@ -30,10 +38,11 @@ constexpr Argument kForwardArguments[] = {
     number("momentum", 0, 1, "; for the cumulative average pass 1/(number of batches so far)"),
     number("eps", 0, kLargest),
 };
-constexpr auto kForwardTable = join(kForwardArguments, kEpilogueArguments, kSavedStatistics);
+constexpr auto kForwardTable =
+    join(kInputs, kRunning, kOptions, kEpilogueArguments, kSavedStatistics);
 constexpr Contract kForward = contract("batch_norm", kForwardTable.at);
 constexpr auto kRenormTable =
-    join(kForwardArguments, kRenormLimits, kEpilogueArguments, kSavedStatistics);
+    join(kInputs, kNeededRunning, kOptions, kRenormLimits, kEpilogueArguments, kSavedStatistics);
 constexpr Contract kRenorm = contract("batch_renorm", kRenormTable.at);
 
 constexpr Argument kBackwardArguments[] = {

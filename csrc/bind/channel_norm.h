@@ -48,8 +48,6 @@ py::object channel_norm(Arguments given) {
   if constexpr (R<float>::kRenormalises) {
     call.rmax = b.number(kForward.position("rmax"));
     call.dmax = b.number(kForward.position("dmax"));
-    if (!b.has(kMean))
-      value_error(b.op(), "'running_mean' and 'running_var' are needed: r and d follow from them");
   }
   if (!call.batch_statistics && !b.has(kMean))
     value_error(b.op(),

@@ -100,7 +100,7 @@ void affine_of_channels(int64_t n, SavedRows<R, T> saved, const double* weight, 
 // q: Σ g·(x - mean)·rstd, replaced by dweight.
 template <class R, class T>
 void gradients_of_channels(int64_t n, const double* s, double* q, double part,
-                             SavedRows<R, T> saved, T* level, T* slope) {
+                           SavedRows<R, T> saved, T* level, T* slope) {
 #pragma GCC ivdep
   for (int64_t k = 0; k < n; ++k) {
     const auto of = R::gradients(saved[k], s[k], q[k], part);

@@ -96,7 +96,8 @@ struct CallOf : CallData {
   using Rule = R<T>;
   static constexpr bool is_norm = R<float>::kScales, is_light = kLight;
   // The same call by the rule of its elements, for kernels that only visit elements.
-  using Elements = typename CallsOf<typename R<Computing>::Elements>::template Call<kLight, kStored>;
+  using Elements =
+      typename CallsOf<typename R<Computing>::Elements>::template Call<kLight, kStored>;
 
   ONEPASS_HD DType dtype() const {
     if (is_narrow) return is_half ? DType::f16 : DType::bf16;

@@ -81,9 +81,9 @@ ONEPASS_DEVICE void finish_moments(const Call& call, int64_t c, double s, double
     variance = call.momentum == 0 ? 0 : m.variance;  // Inf must not meet a momentum of 0
   }
   if constexpr (R::kRenormalises)
-    saved = R::renormalise(saved, load_wide(memory(call.running_mean), c, 0),
-                           load_wide(memory(call.running_var), c, 1), call.eps, call.rmax,
-                           call.dmax);
+    saved =
+        R::renormalise(saved, load_wide(memory(call.running_mean), c, 0),
+                       load_wide(memory(call.running_var), c, 1), call.eps, call.rmax, call.dmax);
   save<T>(call, c, saved);
   move_running<R>(call.running_mean, c, mean, call.momentum);
   move_running<R>(call.running_var, c, variance * R::bessel(count), call.momentum);

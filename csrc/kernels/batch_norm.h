@@ -19,7 +19,7 @@ ONEPASS_BEGIN
 template <class T>
 struct BatchNormRule {
   static constexpr const char* name = "batch_norm";
-  static constexpr bool kScales = true;        // z has a mean and a scale; else it is a bias
+  static constexpr bool kScales = true;         // z has a mean and a scale; else it is a bias
   static constexpr bool kRenormalises = false;  // the running statistics too shape z in training
   // The rule whose normalise(), product() and input_gradient() are these: passes over elements are
   // compiled for it.

@@ -22,16 +22,15 @@ struct BatchRenormRule : BatchNormRule<T> {
   struct Saved : Norm::Saved {
     T r, d;
   };
-  using Rows =
-      Members<&Saved::mean, &Saved::lost, &Saved::rstd, &Saved::r, &Saved::d>;
+  using Rows = Members<&Saved::mean, &Saved::lost, &Saved::rstd, &Saved::r, &Saved::d>;
 
   // What evaluation normalises by, or batch norm.
   static ONEPASS_HD Saved save(double a, double b, double variance, double eps) {
     return {Norm::save(a, b, variance, eps), T(1), T(0)};
   }
 
-  // No limit is larger, so that 1/rmax is a normal number.
-  static constexpr double kMost = sizeof(T) == 4 ? 0x1p126 : 0x1p1022;
+  // No limit is larger: r and d are finite.
+  static constexpr double kMost = sizeof(T) == 4 ? 0x1.fffffep127 : 0x1.fffffffffffffp1023;
   static ONEPASS_HD double least(double a, double b) { return b < a ? b : a; }
   static ONEPASS_HD T clip(double x, double low, double high) {  // NaN stays
     return T(x < low ? low : x > high ? high : x);

@@ -26,6 +26,7 @@ from cases._case import (
     quiet,
     summed,
     tensor_of,
+    torch,
     total,
     vector,
     widest,
@@ -362,7 +363,7 @@ RENORMALISED = NORMALISED + R + D
 WIDE = {"rmax": 3.0, "dmax": 5.0}
 
 
-def torch_batch_renorm(x, mean, var, w, b, training, momentum=0.1, eps=1e-5, rmax=3.0, dmax=5.0):
+def torch_batch_renorm(x, w, b, mean, var, training, momentum=0.1, eps=1e-5, rmax=3.0, dmax=5.0):
     """Batch norm by other weights."""
     if not training:
         return functional.batch_norm(x, mean, var, w, b, False, momentum, eps)

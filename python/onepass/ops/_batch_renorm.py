@@ -61,17 +61,17 @@ def batch_renorm(
         running_mean: (C,).
         running_var: (C,).
         training: normalise by the batch's statistics, r and d.
-        rmax: limit of r, >= 1; ``math.inf`` for none (that is 2¹²⁶, or 2¹⁰²² for float64). It may
-            differ from call to call.
+        rmax: limit of r, >= 1; ``math.inf`` for none, though r and d stay finite. It may differ
+            from call to call.
         dmax: limit of d, >= 0, likewise.
 
     Returns:
         (y, saved): y like ``x``; saved for :func:`batch_renorm_backward`.
 
     Raises:
-        ValueError: one value per channel in training, momentum None, no running statistics, wrong
-            shapes or ranges; nothing is written.
-        TypeError: wrong dtypes.
+        ValueError: one value per channel in training, momentum None, wrong shapes or ranges;
+            nothing is written.
+        TypeError: wrong dtypes, no running statistics; likewise.
 
     Source: Ioffe, Batch Renormalization, 2017.
 
