@@ -189,9 +189,10 @@ struct ChannelNorm : Channelwise {
   ChannelVector running_mean, running_var;
   bool batch_statistics = false;  // else normalise by the running ones
   double momentum = 0, eps = 0;
-  // Three rows of `channels` values of the computing type, written by forward, read by backward:
-  // the mean, the part of it that rounding lost, and 1/sqrt(variance + eps).
+  // Rows of `channels` values of the computing type, written by forward, read by backward: the
+  // mean, the part of it that rounding lost, 1/sqrt(variance + eps), and what else the rule has.
   void* saved = nullptr;
+  double rmax = 1, dmax = 0;  // limits of batch_renorm
 };
 
 // A norm over the elements of each row, by a rule of kernels/row_norm_list.h. Arrays are seen as

@@ -212,7 +212,7 @@ def weight_norm_backward(
     /,
 ) -> tuple[Array, Array]: ...
 
-# The second result is what batch_norm_backward takes between dy and out.
+# The second result is what the backward takes between dy and out.
 def batch_norm(
     x: Array,
     weight: Array | None,
@@ -233,6 +233,44 @@ def batch_norm(
     /,
 ) -> tuple[Array, tuple[Any, ...]]: ...
 def batch_norm_backward(
+    dy: Array,
+    x: Array,
+    weight: Array | None,
+    bias: Array | None,
+    residual: Array | None,
+    statistics: Array,
+    axis: int,
+    training: bool,
+    activation: str,
+    options: tuple[float, ...],
+    dropout_p: float,
+    seed: int,
+    offset: int,
+    out: Array | None,
+    /,
+) -> tuple[Array | None, ...]: ...
+def batch_renorm(
+    x: Array,
+    weight: Array | None,
+    bias: Array | None,
+    running_mean: Array,
+    running_var: Array,
+    residual: Array | None,
+    out: Array | None,
+    axis: int,
+    training: bool,
+    momentum: float,
+    eps: float,
+    rmax: float,
+    dmax: float,
+    activation: str,
+    options: tuple[float, ...],
+    dropout_p: float,
+    seed: int,
+    offset: int,
+    /,
+) -> tuple[Array, tuple[Any, ...]]: ...
+def batch_renorm_backward(
     dy: Array,
     x: Array,
     weight: Array | None,

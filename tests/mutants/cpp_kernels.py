@@ -111,6 +111,20 @@ KERNELS = [
         ("tests/test_batch_norm.py::test_running_variance_is_unbiased",),
     ),
     Mutant(
+        "batch renorm: nothing limits r from below",
+        "csrc/kernels/batch_renorm.h",
+        "1 / rmax, rmax)",
+        "0, rmax)",
+        ("tests/test_batch_renorm.py::test_r_and_d_inside_at_and_outside_their_limits",),
+    ),
+    Mutant(
+        "batch renorm: the weight's gradient forgets d",
+        "csrc/kernels/batch_renorm.h",
+        " + sum_g * double(saved.d)",
+        "",
+        ("tests/test_batch_renorm.py::test_r_and_d_are_constants_backward",),
+    ),
+    Mutant(
         "losses of elements: no share of an infinite loss is NaN",
         "csrc/kernels/loss.h",
         "return q == T(0) ? none : q * v;",

@@ -75,6 +75,13 @@ NN = [
         (f"{MODES}::test_a_layers_own_eval_outlives_every_call",),
     ),
     Mutant(
+        "batch renorm: later limits are ignored",
+        f"{FOLDER}/_batch_renorm.py",
+        "rmax=self.rmax, dmax=self.dmax, **options",
+        "**options",
+        ("tests/test_batch_renorm.py::test_limits_may_change_between_calls_and_are_checked",),
+    ),
+    Mutant(
         "batch norm: frozen statistics follow the batch",
         f"{FOLDER}/_batch_norm.py",
         ' and not read(self, "statistics_frozen")',

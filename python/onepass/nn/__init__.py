@@ -4,6 +4,7 @@ from onepass._parameter import Parameter
 from onepass.nn import _activation, _pointwise_loss, init
 from onepass.nn._activation import *  # noqa: F403
 from onepass.nn._batch_norm import BatchNorm1d, BatchNorm2d, BatchNorm3d
+from onepass.nn._batch_renorm import BatchRenorm
 from onepass.nn._decorrelated import DecorrelatedBatchNorm
 from onepass.nn._dropout import AlphaDropout, Dropout, Dropout1d, Dropout2d, Dropout3d
 from onepass.nn._flatten import Flatten
@@ -34,6 +35,7 @@ __all__ = [
     "BatchNorm1d",
     "BatchNorm2d",
     "BatchNorm3d",
+    "BatchRenorm",
     "CrossEntropyLoss",
     "DecorrelatedBatchNorm",
     "Dropout",

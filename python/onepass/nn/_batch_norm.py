@@ -56,6 +56,7 @@ class BatchNorm(Fusable):
     ranks: ClassVar[tuple[int, ...]]
     shapes: ClassVar[str]
     decides = (*Fusable.decides, "uses_batch")
+    gradient: ClassVar[Any] = staticmethod(ops.batch_norm_backward)  # goes backward
     buffer_names = ("running_mean", "running_var", "num_batches_tracked")
 
     def __init__(
@@ -107,7 +108,7 @@ class BatchNorm(Fusable):
             self._refuse(x)
         momentum, batch = self.momentum, self.uses_batch()
         try:
-            y, saved = ops.batch_norm(
+            y, saved = self._norm(
                 x,
                 None if self.weight is None else self.weight.data,
                 None if self.bias is None else self.bias.data,
@@ -130,10 +131,14 @@ class BatchNorm(Fusable):
         self._remember((saved, epilogue))
         return y
 
+    def _norm(self, *arrays: Any, **options: Any) -> tuple[Array, Any]:
+        """(y, saved) of the function of ops."""
+        return ops.batch_norm(*arrays, **options)
+
     @bypassable
     def backward(self, dy: Array, *, need_input_grad: bool = True) -> Array | None:
         saved, epilogue = self.recall()
-        dx, dweight, dbias, *rest = ops.batch_norm_backward(dy, saved)
+        dx, dweight, dbias, *rest = type(self).gradient(dy, saved)
         if self.weight is not None:
             self.weight.accumulate(dweight)
         if self.bias is not None:

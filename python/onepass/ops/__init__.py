@@ -16,6 +16,7 @@ the first array, borrows memory from its pool, waits for nothing and can be capt
 
 from onepass.ops import _activation, _pointwise_loss, _update
 from onepass.ops._activation import *  # noqa: F403
+from onepass.ops._batch_renorm import SavedBatchRenorm, batch_renorm, batch_renorm_backward
 from onepass.ops._bias_act import bias_act, bias_act_backward
 from onepass.ops._dropout import (
     alpha_dropout,
@@ -53,12 +54,15 @@ from onepass.ops._update import *  # noqa: F403
 
 __all__ = [
     "SavedBatchNorm",
+    "SavedBatchRenorm",
     "SavedRowNorm",
     "StepInfo",
     "alpha_dropout",
     "alpha_dropout_backward",
     "batch_norm",
     "batch_norm_backward",
+    "batch_renorm",
+    "batch_renorm_backward",
     "bias_act",
     "bias_act_backward",
     "cross_entropy",
