@@ -21,7 +21,7 @@ constexpr Argument kRenormLimits[] = {number("rmax", 1, kInfinity), number("dmax
 template <template <class> class R, const Contract& kContract, auto kCheck>
 struct ChannelNormBorder : ChannelBorder<kContract, ChannelNorm> {
   static constexpr int64_t kRows = host::count_of(typename R<float>::Rows{});
-  static_assert(sizeof(typename R<float>::Saved) == kRows * sizeof(float), "a member is no row");
+  static_assert(sizeof(typename R<float>::Saved) == kRows * sizeof(float), "every member is a row");
 
   explicit ChannelNormBorder(Arguments given) : ChannelBorder<kContract, ChannelNorm>(given) {
     constexpr int kTraining = kContract.position("training");
