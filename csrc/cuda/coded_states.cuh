@@ -80,8 +80,7 @@ ONEPASS_DEVICE void encode_block(const float* states, uint32_t salt, int n, uint
 // Moves all states of an entry (the operands from kFirst on) into shared memory, or back.
 enum class Way { decode, encode };
 template <Way kWay, int kFirst, int kStates, int kArity>
-ONEPASS_DEVICE void move_block(const TileWalk<kArity>& walk, const StepStream& random,
-                               float* states) {
+ONEPASS_DEVICE void move_block(const TileWalk<kArity>& walk, const uint32_t* salts, float* states) {
   const int64_t begin = walk.begin();
   const int n = int(smaller(kCodeBlock, walk.entry().size - begin));
   ONEPASS_NO_UNROLL
@@ -95,7 +94,7 @@ ONEPASS_DEVICE void move_block(const TileWalk<kArity>& walk, const StepStream& r
       is_signed ? decode_block<true>(codes, *scale, n, states)
                 : decode_block<false>(codes, *scale, n, states);
     } else {
-      const uint32_t salt = dither_salt(random.parameter, random.step, uint32_t(s));
+      const uint32_t salt = salts[s];
       is_signed ? encode_block<true>(states, salt, n, codes, scale)
                 : encode_block<false>(states, salt, n, codes, scale);
     }
