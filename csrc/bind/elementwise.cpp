@@ -91,6 +91,9 @@ constexpr Contract kDropout = contract("dropout", kDropoutTable);
 constexpr Contract kFeatureDropout = contract("feature_dropout", kDropoutTable);
 constexpr Contract kAlphaDropout = contract("alpha_dropout", kDropoutTable);
 constexpr Contract kAlphaDropoutBackward = contract("alpha_dropout_backward", kDropoutTable);
+constexpr Contract kFeatureAlphaDropout = contract("feature_alpha_dropout", kDropoutTable);
+constexpr Contract kFeatureAlphaDropoutBackward =
+    contract("feature_alpha_dropout_backward", kDropoutTable);
 
 // Elements of a map of x, whose axes are samples, channels, and those of a map.
 int64_t map_size(const char* op, const Array& x) {
@@ -176,6 +179,10 @@ void define_elementwise(py::module_& m) {
   define(m, kAlphaDropout, &fast<&dropout<kAlphaDropout, &Backend::alpha_dropout, false>>);
   define(m, kAlphaDropoutBackward,
          &fast<&dropout<kAlphaDropoutBackward, &Backend::alpha_dropout_backward, false>>);
+  define(m, kFeatureAlphaDropout,
+         &fast<&dropout<kFeatureAlphaDropout, &Backend::alpha_dropout, true>>);
+  define(m, kFeatureAlphaDropoutBackward,
+         &fast<&dropout<kFeatureAlphaDropoutBackward, &Backend::alpha_dropout_backward, true>>);
   define(m, kMask, &fast<&dropout_mask>);
 }
 

@@ -207,11 +207,14 @@ void all_elementwise(std::string* bits) {
       elementwise("glu", cuda.glu, 3, d, gate, kPlain, bits);
       elementwise("glu_backward", cuda.glu_backward, 5, d, gate, kPlain, bits);
     }
-    elementwise("dropout", cuda.dropout, 2, d, {}, kPlain, bits);
-    for (const int64_t repeat : {2, 33, 1000})
-      elementwise("repeated", cuda.dropout, 2, d, {}, kPlain, bits, 1, false, repeat);
-    elementwise("alpha", cuda.alpha_dropout, 2, d, {}, kPlain, bits);
-    elementwise("alpha backward", cuda.alpha_dropout_backward, 2, d, {}, kPlain, bits);
+    for (const int64_t repeat : {1, 2, 33, 1000}) {
+      const auto drop = [&](const char* name, Run<Elementwise> function) {
+        elementwise(name, function, 2, d, {}, kPlain, bits, 1, false, repeat);
+      };
+      drop("dropout", cuda.dropout);
+      drop("alpha", cuda.alpha_dropout);
+      drop("alpha backward", cuda.alpha_dropout_backward);
+    }
   }
 }
 

@@ -206,6 +206,70 @@ def alpha_dropout_backward(
     return _C.alpha_dropout_backward(dy, out, p, seed, offset)
 
 
+def feature_alpha_dropout(
+    x: Array, p: float = 0.5, *, seed: int, offset: int = 0, out: Array | None = None
+) -> Array:
+    """Alpha dropout of whole maps: y = a·x + b in maps that are kept, a·α' + b in the others.
+
+    Which maps are kept is ``dropout_mask(x.shape[:2], p, seed=seed, offset=offset)``. Otherwise as
+    :func:`alpha_dropout`.
+
+    Args:
+        x: array of shape (N, C, …); axis 1 has the channels, whatever the strides.
+        p: probability of dropping a map, in [0, 1].
+        seed: 64-bit key.
+        offset: names an independent 64-bit stream, for instance layer and step.
+        out: array like ``x`` to write to; may be ``x``.
+
+    Returns:
+        y, like ``x``.
+
+    Raises:
+        ValueError: ``x`` has fewer than two axes; else as :func:`dropout`.
+
+    Source: Klambauer et al., Self-Normalizing Neural Networks, 2017; Tompson et al., Efficient
+    Object Localization Using Convolutional Networks, 2015.
+
+    Example:
+        >>> import numpy as np
+        >>> import onepass
+        >>> y = onepass.ops.feature_alpha_dropout(np.ones((8, 4, 5, 5), np.float32), seed=0)
+        >>> bool((y == y[:, :, :1, :1]).all())
+        True
+    """
+    return _C.feature_alpha_dropout(x, out, p, seed, offset)
+
+
+def feature_alpha_dropout_backward(
+    dy: Array, p: float = 0.5, *, seed: int, offset: int = 0, out: Array | None = None
+) -> Array:
+    """dx = a·dy in the maps that were kept, 0 in the others; a of :func:`alpha_dropout`.
+
+    Args:
+        dy: gradient of y, of shape (N, C, …).
+        p: as in the forward.
+        seed: as in the forward.
+        offset: as in the forward.
+        out: array like ``dy`` to write to; may be ``dy``.
+
+    Returns:
+        dx, like ``dy``.
+
+    Raises:
+        ValueError: as :func:`feature_alpha_dropout`.
+
+    Source: the derivative of :func:`feature_alpha_dropout`.
+
+    Example:
+        >>> import numpy as np
+        >>> import onepass
+        >>> dy = np.ones((1, 2), np.float32)
+        >>> onepass.ops.feature_alpha_dropout_backward(dy, 0.0, seed=0)
+        array([[1., 1.]], dtype=float32)
+    """
+    return _C.feature_alpha_dropout_backward(dy, out, p, seed, offset)
+
+
 def dropout_mask(
     shape: int | Sequence[int],
     p: float = 0.5,
