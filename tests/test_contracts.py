@@ -37,7 +37,7 @@ OWN_EXTENTS |= {("weight_norm", "channel"): (4,), ("weight_norm", "saved"): (3, 
 # Checks that the table leaves to the calls.
 VALUES = {"axis": 1, "flag": True, "text": "relu", "options": (), "integer": -100, "word": 7,
           "real": 0.5, "norm_order": 2, "extents": (5, 3)}  # fmt: skip
-OWN = {("dropout_mask", "count"): 60, ("dropout_mask", "packed"): False}
+OWN = {("dropout_mask", "shape"): (60,), ("dropout_mask", "packed"): False}
 PROBABILITIES = {"bce_loss"}  # takes no other inputs
 OWN |= {(op, "axis"): 0 for op in ("glu", "glu_backward", "maxout", "maxout_backward")}
 OWN |= {(op, "num_groups"): 1 for op in ("group_norm", "group_norm_backward")}

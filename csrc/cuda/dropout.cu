@@ -1,5 +1,6 @@
-// Dropout and alpha dropout.
+// Dropout, alpha dropout, and the mask.
 #define ONEPASS_ISA cuda
+#include "cuda/dropout_mask.cuh"
 #include "cuda/loops.cuh"
 #include "cuda/units.h"
 
@@ -29,4 +30,5 @@ ONEPASS_CUDA_UNIT(dropout) {
   backend->dropout = &drop<Dropout>;
   backend->alpha_dropout = &drop<AlphaDropout>;
   backend->alpha_dropout_backward = &drop<AlphaDropoutBackward>;
+  backend->dropout_mask = &dropout_mask;
 }

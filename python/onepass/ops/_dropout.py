@@ -2,18 +2,10 @@
 
 from __future__ import annotations
 
-import math
-import operator
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from onepass import _C
 from onepass._array import Array
-
-if TYPE_CHECKING:
-    import numpy.typing as npt
 
 
 def dropout(
@@ -277,7 +269,8 @@ def dropout_mask(
     seed: int,
     offset: int = 0,
     packed: bool = False,
-) -> npt.NDArray[Any]:
+    out: Array | None = None,
+) -> Array:
     """The mask that :func:`dropout` applies: True = kept.
 
     Args:
@@ -287,12 +280,15 @@ def dropout_mask(
         offset: as in :func:`dropout`.
         packed: give ceil(n/8) bytes instead, bit i of byte b for element 8b + i
             (``numpy.packbits(mask, bitorder="little")``).
+        out: array to write to, of the dtype and shape below, dense in C order. One on a CUDA device
+            is written there.
 
     Returns:
-        bool array of ``shape``, or uint8 of shape (ceil(n/8),).
+        ``out``, or a NumPy array: bool of ``shape``, or uint8 of shape (ceil(n/8),).
 
     Raises:
-        ValueError: as :func:`dropout`.
+        ValueError: as :func:`dropout`; ``shape`` has a negative extent or 2⁶³ elements and more.
+        TypeError: ``shape`` is not an integer or a sequence of integers; ``out`` has another dtype.
 
     Source: as :func:`dropout`.
 
@@ -301,22 +297,5 @@ def dropout_mask(
         >>> onepass.ops.dropout_mask(3, 0.0, seed=1)
         array([ True,  True,  True])
     """
-    try:
-        entries = shape if isinstance(shape, Sequence) else (shape,)
-        extents = tuple(operator.index(extent) for extent in entries)
-    except TypeError:
-        raise TypeError(
-            f"dropout_mask: 'shape' is {shape!r}, expected an integer or a sequence of integers"
-        ) from None
-    if any(extent < 0 for extent in extents):
-        raise ValueError(f"dropout_mask: 'shape' is {shape!r}, expected extents >= 0")
-    count = math.prod(extents)
-    if count >= 2**63:
-        raise ValueError(f"dropout_mask: 'shape' is {shape!r}, expected fewer than 2**63 elements")
-    if packed:
-        mask = np.empty((count + 7) // 8, np.uint8)
-        _C.dropout_mask(mask, count, p, seed, offset, True)
-        return mask
-    mask = np.empty(extents, np.bool_)
-    _C.dropout_mask(mask, mask.size, p, seed, offset, False)
-    return mask
+    extents = shape if isinstance(shape, Sequence) else (shape,)
+    return _C.dropout_mask(out, extents, p, seed, offset, packed)
