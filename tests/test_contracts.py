@@ -39,7 +39,7 @@ VALUES = {"axis": 1, "flag": True, "text": "relu", "options": (), "integer": -10
           "real": 0.5, "norm_order": 2, "extents": (5, 3)}  # fmt: skip
 OWN_EXTENTS |= {("batch_renorm", "saved"): (5, 5)}
 OWN = {("batch_renorm", "rmax"): 1.5}
-OWN |= {("dropout_mask", "count"): 60, ("dropout_mask", "packed"): False}
+OWN |= {("dropout_mask", "shape"): (60,), ("dropout_mask", "packed"): False}
 PROBABILITIES = {"bce_loss"}  # takes no other inputs
 OWN |= {(op, "axis"): 0 for op in ("glu", "glu_backward", "maxout", "maxout_backward")}
 OWN |= {(op, "num_groups"): 1 for op in ("group_norm", "group_norm_backward")}

@@ -135,6 +135,8 @@ struct DropoutMask {
   int64_t elements = 0;
   DropoutStream random{0, 0, 0};
   bool packed = false;
+  void* stream = nullptr;
+  void* workspace = nullptr;
 };
 
 struct GlobalNorm {
@@ -323,7 +325,6 @@ struct Backend {
   // A word of host memory that kernels on the device can write, for CrossEntropy::bad_label: always
   // the same one. Null result: see last_error.
   uint32_t* (*host_word)(int device) = nullptr;
-  // Null on a device.
   void (*dropout_mask)(const DropoutMask&) = nullptr;
   // The pass before measure and update of a rule with factors, null for any other rule, in the
   // order of `update`; and its workspace, on the CPU too.

@@ -39,9 +39,15 @@ def alpha_dropout(x: Array, out: Array | None, p: float, seed: int, offset: int,
 def alpha_dropout_backward(
     x: Array, out: Array | None, p: float, seed: int, offset: int, /
 ) -> Array: ...
+def feature_alpha_dropout(
+    x: Array, out: Array | None, p: float, seed: int, offset: int, /
+) -> Array: ...
+def feature_alpha_dropout_backward(
+    x: Array, out: Array | None, p: float, seed: int, offset: int, /
+) -> Array: ...
 def dropout_mask(
-    out: Array, count: int, p: float, seed: int, offset: int, packed: bool, /
-) -> None: ...
+    out: Array | None, shape: Sequence[int], p: float, seed: int, offset: int, packed: bool, /
+) -> Array: ...
 
 # Channel-wise: `axis` holds the channels, `options` are the activation's.
 

@@ -207,12 +207,32 @@ void all_elementwise(std::string* bits) {
       elementwise("glu", cuda.glu, 3, d, gate, kPlain, bits);
       elementwise("glu_backward", cuda.glu_backward, 5, d, gate, kPlain, bits);
     }
-    elementwise("dropout", cuda.dropout, 2, d, {}, kPlain, bits);
-    for (const int64_t repeat : {2, 33, 1000})
-      elementwise("repeated", cuda.dropout, 2, d, {}, kPlain, bits, 1, false, repeat);
-    elementwise("alpha", cuda.alpha_dropout, 2, d, {}, kPlain, bits);
-    elementwise("alpha backward", cuda.alpha_dropout_backward, 2, d, {}, kPlain, bits);
+    for (const int64_t repeat : {1, 2, 33, 1000}) {
+      const auto drop = [&](const char* name, Run<Elementwise> function) {
+        elementwise(name, function, 2, d, {}, kPlain, bits, 1, false, repeat);
+      };
+      drop("dropout", cuda.dropout);
+      drop("alpha", cuda.alpha_dropout);
+      drop("alpha backward", cuda.alpha_dropout_backward);
+    }
   }
+}
+
+// Bits and bytes, some behind an unaligned address, of whole warps and parts of them.
+void all_masks(std::string* bits) {
+  for (const int64_t n : {1, 31, 1021, 1024, 3 * 8192 + 37})
+    for (const bool packed : {false, true})
+      for (const int lead : {0, 1, 4}) {
+        const int64_t bytes = packed ? (n + 7) / 8 : n;
+        std::vector<uint8_t> out(size_t(bytes + lead));
+        DropoutMask call;
+        call.out = out.data() + lead;
+        call.elements = n;
+        call.random = {7, 9, uint64_t(1) << 30};
+        call.packed = packed;
+        run("dropout_mask", cuda.dropout_mask, 0, call);
+        bits->append(out.begin(), out.end());
+      }
 }
 
 void all_updates(std::string* bits) {
@@ -1037,6 +1057,7 @@ void all_rows(std::string* bits) {
 int main() {
   const std::pair<const char*, std::function<void(std::string*)>> parts[] = {
       {"elementwise", all_elementwise},
+      {"masks", all_masks},
       {"updates", all_updates},
       {"staged", all_staged},
       {"device_norm", device_norm},

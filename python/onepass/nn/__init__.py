@@ -6,7 +6,14 @@ from onepass.nn._activation import *  # noqa: F403
 from onepass.nn._batch_norm import BatchNorm1d, BatchNorm2d, BatchNorm3d
 from onepass.nn._batch_renorm import BatchRenorm
 from onepass.nn._decorrelated import DecorrelatedBatchNorm
-from onepass.nn._dropout import AlphaDropout, Dropout, Dropout1d, Dropout2d, Dropout3d
+from onepass.nn._dropout import (
+    AlphaDropout,
+    Dropout,
+    Dropout1d,
+    Dropout2d,
+    Dropout3d,
+    FeatureAlphaDropout,
+)
 from onepass.nn._flatten import Flatten
 from onepass.nn._gated import GLU, Maxout
 from onepass.nn._gradcheck import gradcheck
@@ -42,6 +49,7 @@ __all__ = [
     "Dropout1d",
     "Dropout2d",
     "Dropout3d",
+    "FeatureAlphaDropout",
     "Flatten",
     "GroupNorm",
     "InstanceNorm1d",

@@ -24,6 +24,8 @@ from onepass.ops._dropout import (
     dropout,
     dropout_backward,
     dropout_mask,
+    feature_alpha_dropout,
+    feature_alpha_dropout_backward,
     feature_dropout,
     feature_dropout_backward,
 )
@@ -69,6 +71,8 @@ __all__ = [
     "dropout",
     "dropout_backward",
     "dropout_mask",
+    "feature_alpha_dropout",
+    "feature_alpha_dropout_backward",
     "feature_dropout",
     "feature_dropout_backward",
     "global_norm",
