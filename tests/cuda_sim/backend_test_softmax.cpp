@@ -9,7 +9,7 @@ void along_classes(int64_t outer, int64_t classes, int64_t inner, DType d, bool 
                    std::string* bits) {
   const int64_t n = outer * classes * inner;
   Buffer x(d, n, 1, in_place), y(d, n, 2, in_place), dy(d, n, 3, in_place);
-  RowCall call;
+  AlongClasses call;
   call.outer = outer;
   call.classes = classes;
   call.inner = inner;
