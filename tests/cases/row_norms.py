@@ -15,8 +15,6 @@ from cases._case import (
     Steps,
     backward_only,
     cancelling,
-    empty_like,
-    forward_and_backward,
     functional,
     fused,
     gradients,
@@ -31,6 +29,7 @@ from cases._case import (
     widest,
     without_grad,
 )
+from cases._norm import NormRivals
 from cases.channels import (
     BACKWARD,
     DROPPED,
@@ -122,7 +121,7 @@ def _maps(x, **_):
 
 
 @dataclasses.dataclass(frozen=True)
-class RowNorm:
+class RowNorm(NormRivals):
     """One norm over rows. No field has a default: an incomplete record cannot be made.
 
     name        of the function in onepass.ops, with its <name>_backward
@@ -183,31 +182,6 @@ class RowNorm:
             return rival_epilogue(z, activation, dropout_p)
 
         return forward, [w, b]
-
-    def _rivals(self, inputs, keywords):
-        if not has_torch():
-            return {}
-        return {"torch": without_grad(self._rival(inputs, **keywords)[0], tensor_of(inputs[0]))}
-
-    def _rivals_backward(self, inputs, keywords):
-        if not has_torch():
-            return {}
-        dy, *others = inputs
-        return {"torch": backward_only(self._rival(others, **keywords)[0], others[0], dy)}
-
-    def _both(self, inputs, keywords):
-        op, op_backward = getattr(ops, self.name), getattr(ops, f"{self.name}_backward")
-        dy, x, w, b, residual = inputs
-        y, dx = empty_like(x), empty_like(x)
-
-        def ours():
-            _, saved = self.call(op, x, w, b, residual=residual, out=y, **keywords)
-            op_backward(dy, saved, out=dx)
-
-        functions = {"onepass": ours}
-        if has_torch():
-            functions["torch"] = forward_and_backward(*self._rival(inputs[1:], **keywords), x, dy)
-        return functions
 
     def cases(self) -> Iterator[Case]:
         op, op_backward = getattr(ops, self.name), getattr(ops, f"{self.name}_backward")
