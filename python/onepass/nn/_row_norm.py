@@ -17,6 +17,15 @@ from onepass.nn._epilogue import Epilogue
 from onepass.nn._facts import Facts, bypassable
 from onepass.nn._fusable import Fusable
 
+__all__ = [
+    "GroupNorm",
+    "InstanceNorm1d",
+    "InstanceNorm2d",
+    "InstanceNorm3d",
+    "LayerNorm",
+    "RMSNorm",
+]
+
 
 class RowNorm(Fusable):
     """What these norms share. ``weight`` and ``bias`` are a `Parameter` or None."""
