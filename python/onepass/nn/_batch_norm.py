@@ -71,8 +71,7 @@ class BatchNorm(ChannelNorm):
         return self.epilogue_head(facts) is not None
 
     def fused_forward(self, x: Array, epilogue: Epilogue) -> Array:
-        self._check_shape(x)
-        momentum, batch = self.momentum, self.uses_batch()
+        momentum, batch = self.momentum, self._begin(x)
         try:
             y, saved = ops.batch_norm(
                 x,

@@ -52,13 +52,15 @@ class ChannelNorm(Fusable):
     def can_drop(self, read: Read) -> bool:
         return self.uses_batch(read)  # with running statistics the kernel does not drop
 
-    def _check_shape(self, x: Array) -> None:
+    def _begin(self, x: Array) -> bool:
+        """Whether the statistics are those of x, whose shape is checked."""
         shape: Any = getattr(x, "shape", ())  # the kernel refuses other things than float arrays
         if len(shape) not in self.ranks or shape[1] != self.num_features:
             owner = type(self).__name__
             given = like(owner, "x", x)[2]
             expected = self.shapes.replace("C", str(self.num_features))
             raise ValueError(f"{owner}: x has shape {given}, expected {expected}")
+        return self.uses_batch()
 
     def extra_repr(self) -> str:
         return (

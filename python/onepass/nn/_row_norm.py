@@ -304,10 +304,10 @@ class InstanceNorm(ChannelNorm, RowNorm):
         self.momentum: float = numbers.in_range(owner, "momentum", momentum, 0, most=1)
 
     def _norm(self, x: Array, options: dict[str, Any]) -> tuple[Array, Any]:
-        self._check_shape(x)
+        batch = self._begin(x)
         return ops.instance_norm(
             x, self.running_mean, self.running_var, _data(self.weight), _data(self.bias),
-            self.uses_batch(), self.momentum, self.eps, **options,
+            batch, self.momentum, self.eps, **options,
         )  # fmt: skip
 
 
