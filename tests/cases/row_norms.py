@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import math
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -155,8 +156,10 @@ class RowNorm(NormRivals):
     shapes: list[tuple[int, ...]]
     bench_shapes: list[tuple[int, ...]]
 
-    def _reference(self, x, w, b, residual, *, eps=1e-5, axes=1, num_groups=None, **tail):
+    def _reference(self, x, w, b, residual, *, eps=None, axes=1, num_groups=None, **tail):
         rows, _, wide = self.rows(x, axes=axes, num_groups=num_groups)
+        if eps is None:
+            eps = inspect.signature(getattr(ops, self.name)).parameters["eps"].default
         return self.reference(x, w, b, residual, rows, wide, eps, **tail)
 
     def _make(self, rng, shape, dtype, with_residual=False, with_affine=True, axes=1,
