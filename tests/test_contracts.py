@@ -29,9 +29,8 @@ EXTENTS = {"reference": SHAPE, "channel": (5,), "saved": (3, 5), "rows": (4, 3),
            "shorter": (2, 5, 3), "broadcast": (5, 3), "matrix_row": (4, 5, 1),
            "matrix_column": (4, 1, 3)}  # fmt: skip
 # Norms over rows have a statistic for each row, and weights of another shape.
-OWN_EXTENTS = {("layer_norm", "channel"): (5, 3), ("layer_norm", "saved"): (3, 4)}
-OWN_EXTENTS |= {("rms_norm", shape): OWN_EXTENTS["layer_norm", shape]
-                for shape in ("channel", "saved")}  # fmt: skip
+SHAPED = [op for op in CONTRACTS if any(a["name"] == "normalized_shape" for a in CONTRACTS[op])]
+OWN_EXTENTS = {(op, "channel"): (5, 3) for op in SHAPED} | {(op, "saved"): (3, 4) for op in SHAPED}
 OWN_EXTENTS |= {("group_norm", "saved"): (3, 4), ("instance_norm", "saved"): (3, 20)}
 OWN_EXTENTS |= {("weight_norm", "channel"): (4,), ("weight_norm", "saved"): (3, 4)}
 # Checks that the table leaves to the calls.

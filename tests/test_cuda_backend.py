@@ -46,6 +46,7 @@ UNITS = [
     *sorted((ROOT / "csrc" / "cuda").glob("*.cu")),
     *(ROOT / "tests" / "cuda_sim" / f"{family}.cu" for family in ("activations", "updates")),
 ]
+BACKEND_TEST = sorted((ROOT / "tests" / "cuda_sim").glob("backend_test*.cpp"))
 FLAGS = ["-std=c++17", "-g1", "-fPIC", "-fno-strict-aliasing", "-ffp-contract=off"]
 FLAGS += [f"-I{ROOT}/csrc", f"-I{ROOT}/tests/cuda_sim"]
 SANITIZERS = {
@@ -669,7 +670,7 @@ def test_every_line_of_the_kernels_runs(tmp_path):
     gcov = shutil.which("gcov")
     if gcov is None:
         pytest.skip("gcov is not installed")
-    sources = [ROOT / "tests/cuda_sim/backend_test.cpp", *UNITS]
+    sources = [*BACKEND_TEST, *UNITS]
     command = ["g++", *FLAGS, "-O0", "--coverage", "-x", "c++", *map(str, sources), "-x", "none"]
     for step in ([*command, str(scheduler()), "-o", "covered"], ["./covered"]):
         done = subprocess.run(step, cwd=tmp_path, capture_output=True, text=True, check=False)
@@ -714,7 +715,7 @@ def programs():
             "-O1",
             *few,
             *SANITIZERS[sanitizer],
-            ROOT / "tests/cuda_sim/backend_test.cpp",
+            *BACKEND_TEST,
             *("-x", "c++", *UNITS, "-x", "none"),
             cusim,
         )

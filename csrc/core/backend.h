@@ -268,7 +268,7 @@ struct PointwiseLoss {
 };
 
 // A kernel along the classes of dense arrays, seen as (outer, classes, inner).
-struct RowCall {
+struct AlongClasses {
   int64_t outer = 0, classes = 0, inner = 0;
   DType dtype = DType::f32;  // of all arrays
   const void* x = nullptr;   // what the kernel folds; of softmax_backward: y
@@ -330,10 +330,10 @@ struct Backend {
   // order of `update`; and its workspace, on the CPU too.
   const Run<Elementwise>** factor = nullptr;
   int64_t (*factor_workspace)(const Elementwise&) = nullptr;
-  void (*softmax)(const RowCall&) = nullptr;
-  void (*softmax_backward)(const RowCall&) = nullptr;
-  void (*maxout)(const RowCall&) = nullptr;
-  void (*maxout_backward)(const RowCall&) = nullptr;
+  void (*softmax)(const AlongClasses&) = nullptr;
+  void (*softmax_backward)(const AlongClasses&) = nullptr;
+  void (*maxout)(const AlongClasses&) = nullptr;
+  void (*maxout_backward)(const AlongClasses&) = nullptr;
   // Operands (y, a, b) and (da, db, dy, a, b); hyper-parameters as in kernels/glu.h.
   void (*glu)(const Elementwise&) = nullptr;
   void (*glu_backward)(const Elementwise&) = nullptr;

@@ -9,7 +9,8 @@
 ONEPASS_BEGIN
 namespace {
 
-// Whole blocks by vectors: GCC widens and narrows 8 bits through 16, which takes more instructions.
+// Whole blocks: from_code, to_code and magnitude_bits of core/codes.h by vectors, because GCC widens
+// and narrows 8 bits through 16, which takes more instructions.
 #ifdef __AVX2__
 
 using V = Vectors;
@@ -84,7 +85,7 @@ template <bool kSigned>
   int32_t most = 0;
 #pragma GCC ivdep
   for (int64_t i = 0; i < kCodeBlock; ++i) {
-    const int32_t bits = int32_t(math::to_bits(v[i]) & 0x7fffffffu);
+    const int32_t bits = int32_t(magnitude_bits(v[i]));
     most = most > bits ? most : bits;
   }
   return uint32_t(most);
@@ -104,16 +105,15 @@ template <bool kSigned>
 ONEPASS_HD void store(float* state, const CodeDither& dither, int64_t n, uint8_t* codes,
                       float* scale) {
   for (int64_t i = n; i < kCodeBlock; ++i) state[i] = 0;
-  const float most = scale_of(largest_bits(state));
-  *scale = most;
-  if (!(most > 0)) {
+  const BlockScale<kSigned> block(largest_bits(state));
+  *scale = block.scale;
+  if (!block.any) {
     for (int64_t i = 0; i < n; ++i) codes[i] = 0;
     return;
   }
-  const float inverse = inverse_of<kSigned>(most);
-  if (n == kCodeBlock) return store_run<kSigned>(state, inverse, dither.at, codes);
+  if (n == kCodeBlock) return store_run<kSigned>(state, block.inverse, dither.at, codes);
   alignas(64) uint8_t whole[kCodeBlock];
-  store_run<kSigned>(state, inverse, dither.at, whole);
+  store_run<kSigned>(state, block.inverse, dither.at, whole);
   for (int64_t i = 0; i < n; ++i) codes[i] = whole[i];
 }
 

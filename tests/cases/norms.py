@@ -14,14 +14,10 @@ from cases._case import (
     Case,
     Steps,
     Tolerance,
-    backward_only,
     cancelling,
-    empty_like,
-    forward_and_backward,
     functional,
     fused,
     gradients,
-    has_torch,
     normal,
     quiet,
     summed,
@@ -30,8 +26,8 @@ from cases._case import (
     total,
     vector,
     widest,
-    without_grad,
 )
+from cases._norm import NormRivals
 from cases.channels import (
     BACKWARD,
     DROPPED,
@@ -162,7 +158,7 @@ class BatchRenorm(BatchNorm):
 
 
 @dataclasses.dataclass(frozen=True)
-class Norm:
+class Norm(NormRivals):
     """One norm. No field has a default: an incomplete record cannot be made.
 
     name        of the function in onepass.ops, with its <name>_backward
@@ -189,6 +185,9 @@ class Norm:
     forward: Tolerance
     backward: Tolerance
     torch: Callable[..., Any]
+
+    def call(self, op, *inputs, **options):
+        return op(*inputs, **options)
 
     def _torch(self, x, w, b, mean, var, residual, *, training, channels_last=False,
                activation=None, dropout_p=0.0, seed=0, offset=0, **options):  # fmt: skip
@@ -222,31 +221,6 @@ class Norm:
             return rival_epilogue(z, activation, dropout_p)
 
         return forward, [w, b]
-
-    def _rivals(self, inputs, keywords):
-        if not has_torch():
-            return {}
-        return {"torch": without_grad(self._rival(inputs, **keywords)[0], tensor_of(inputs[0]))}
-
-    def _rivals_backward(self, inputs, keywords):
-        if not has_torch():
-            return {}
-        dy, *others = inputs
-        return {"torch": backward_only(self._rival(others, **keywords)[0], others[0], dy)}
-
-    def _both(self, inputs, keywords):
-        op, op_backward = getattr(ops, self.name), getattr(ops, f"{self.name}_backward")
-        dy, x, w, b, mean, var, residual = inputs
-        y, dx = empty_like(x), empty_like(x)
-
-        def ours():
-            _, saved = op(x, w, b, mean, var, residual=residual, out=y, **keywords)
-            op_backward(dy, saved, out=dx)
-
-        functions = {"onepass": ours}
-        if has_torch():
-            functions["torch"] = forward_and_backward(*self._rival(inputs[1:], **keywords), x, dy)
-        return functions
 
     def rows(self) -> Iterator[Case]:
         op, op_backward = getattr(ops, self.name), getattr(ops, f"{self.name}_backward")

@@ -125,7 +125,7 @@ void pointwise_loss_at(const PointwiseLoss& call) {
 }
 
 template <class Side, auto kMember>
-void row_call(const RowCall& call) {
+void row_call(const AlongClasses& call) {
   Side::run(inner().*kMember, 0, call);
 }
 

@@ -83,7 +83,7 @@ NN = [
     ),
     Mutant(
         "batch norm: frozen statistics follow the batch",
-        f"{FOLDER}/_batch_norm.py",
+        f"{FOLDER}/_channel_norm.py",
         ' and not read(self, "statistics_frozen")',
         "",
         (f"{FROZEN}::test_freeze_without_statistics_and_unfreeze",),
@@ -206,9 +206,9 @@ NN = [
     ),
     Mutant(
         "state: numbers beyond the dtype become inf",
-        f"{FOLDER}/_state_dict.py",
-        "wrong = np.isfinite(source) & ~np.isfinite(result)",
-        "wrong = np.isnan(source) & ~np.isnan(result)",
+        "python/onepass/_array.py",
+        "wrong = lib.isfinite(source) & ~lib.isfinite(result)",
+        "wrong = lib.isnan(source) & ~lib.isnan(result)",
         (f"{MODULE_STATE}::test_values_that_would_be_lost_in_a_state_are_refused",),
     ),
     Mutant(

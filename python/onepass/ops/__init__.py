@@ -14,7 +14,7 @@ All arrays of a call lie on one device. On CUDA a call runs on the current strea
 the first array, borrows memory from its pool, waits for nothing and can be captured in a graph.
 """
 
-from onepass.ops import _activation, _pointwise_loss, _update
+from onepass.ops import _activation, _pointwise_loss, _row_norm, _update
 from onepass.ops._activation import *  # noqa: F403
 from onepass.ops._batch_renorm import SavedBatchRenorm, batch_renorm, batch_renorm_backward
 from onepass.ops._bias_act import bias_act, bias_act_backward
@@ -36,19 +36,7 @@ from onepass.ops._muon import muon_
 from onepass.ops._norm import SavedBatchNorm, batch_norm, batch_norm_backward
 from onepass.ops._pointwise_loss import *  # noqa: F403
 from onepass.ops._reduce import global_norm
-from onepass.ops._row_norm import (
-    SavedRowNorm,
-    group_norm,
-    group_norm_backward,
-    instance_norm,
-    instance_norm_backward,
-    layer_norm,
-    layer_norm_backward,
-    rms_norm,
-    rms_norm_backward,
-    weight_norm,
-    weight_norm_backward,
-)
+from onepass.ops._row_norm import *  # noqa: F403
 from onepass.ops._softmax import log_softmax, log_softmax_backward, softmax, softmax_backward
 from onepass.ops._sparse_adam import sparse_adam_
 from onepass.ops._step import StepInfo
@@ -57,7 +45,6 @@ from onepass.ops._update import *  # noqa: F403
 __all__ = [
     "SavedBatchNorm",
     "SavedBatchRenorm",
-    "SavedRowNorm",
     "StepInfo",
     "alpha_dropout",
     "alpha_dropout_backward",
@@ -78,27 +65,18 @@ __all__ = [
     "global_norm",
     "glu",
     "glu_backward",
-    "group_norm",
-    "group_norm_backward",
-    "instance_norm",
-    "instance_norm_backward",
-    "layer_norm",
-    "layer_norm_backward",
     "log_softmax",
     "log_softmax_backward",
     "maxout",
     "maxout_backward",
     "muon_",
     "nll_loss",
-    "rms_norm",
-    "rms_norm_backward",
     "softmax",
     "softmax_backward",
     "sparse_adam_",
     "wasserstein_1d",
-    "weight_norm",
-    "weight_norm_backward",
 ]
 __all__ += _activation.__all__
 __all__ += _pointwise_loss.__all__
+__all__ += _row_norm.__all__
 __all__ += _update.__all__
