@@ -6,9 +6,9 @@
 // Without bias_correction both 1 - β^t are 1. In other libraries eps is added to √v (eps_hat),
 // decay is not scaled by lr (decay_by_lr = 0) or comes after the update (decay_last). With amsgrad
 // the running maximum of v replaces v; it is uncorrected, as in PyTorch. Where amsgrad is 0 the
-// maximum stays as it is: another group has it. Kingma & Ba, Adam, 2014; Loshchilov & Hutter,
-// Decoupled Weight Decay Regularization, 2017; Reddi et al., On the Convergence of Adam and Beyond,
-// 2018.
+// maximum stays as it is: another group has it.
+// Kingma & Ba, Adam, 2014; Loshchilov & Hutter, Decoupled Weight Decay Regularization, 2017; Reddi
+// et al., On the Convergence of Adam and Beyond, 2018.
 #pragma once
 #include "core/math.h"
 #include "core/rule.h"
