@@ -229,8 +229,9 @@ class TableBuilder {
   template <class R>
   const std::vector<unsigned char>& finish(const std::vector<R>& rows,
                                            const std::vector<int32_t>& counters) {
-    if (shape_.tiles > INT32_MAX) {
-      record_error("more than 2^31 tiles of elements");
+    // A warp may step beyond the last tile, by less than a block's warps.
+    if (shape_.tiles > INT32_MAX - kWarps) {
+      record_error("a call has more than 2^39 elements: split it");
       shape_.tiles = 0;
     }
     shape_.entries = int32_t(entries_.size());

@@ -6,9 +6,9 @@
 // Without bias_correction both 1 - β^t are 1. In other libraries eps is added to √v (eps_hat),
 // decay is not scaled by lr (decay_by_lr = 0) or comes after the update (decay_last). With amsgrad
 // the running maximum of v replaces v; it is uncorrected, as in PyTorch. Where amsgrad is 0 the
-// maximum stays as it is: another group has it. Kingma & Ba, Adam, 2014; Loshchilov & Hutter,
-// Decoupled Weight Decay Regularization, 2017; Reddi et al., On the Convergence of Adam and Beyond,
-// 2018.
+// maximum stays as it is: another group has it.
+// Kingma & Ba, Adam, 2014; Loshchilov & Hutter, Decoupled Weight Decay Regularization, 2017; Reddi
+// et al., On the Convergence of Adam and Beyond, 2018.
 #pragma once
 #include "core/math.h"
 #include "core/rule.h"
@@ -27,11 +27,14 @@ struct AdamRule : Rule {
   template <class T, class Maximum>
   struct Kernel {
     T step_size, gain1, beta2, gain2, eps, coupled, shrink, correction;
-    bool takes_maximum;
+    T maximum;  // -1 with amsgrad, else 1: a choice by a bool would not be vectorised
     ONEPASS_HD Kernel(double lr, double beta1, double beta2_, double eps_, double weight_decay,
                       double bias_correction, double eps_hat, double decay_by_lr, double decay_last,
                       double decoupled_, double amsgrad, double step)
-        : gain1(T(1 - beta1)), beta2(T(beta2_)), gain2(T(1 - beta2_)), takes_maximum(amsgrad != 0) {
+        : gain1(T(1 - beta1)),
+          beta2(T(beta2_)),
+          gain2(T(1 - beta2_)),
+          maximum(T(amsgrad != 0 ? -1 : 1)) {
       const bool decoupled = kDecoupled || decoupled_ != 0;
       const bool corrects = bias_correction != 0;
       const double fix1 = corrects ? 1 - math::power(beta1, uint64_t(step)) : 1;
@@ -53,11 +56,12 @@ struct AdamRule : Rule {
       const T mean = m + gain1 * (g - m);
       const T square = beta2 * v + gain2 * g * g;
       T under = square;
-      if constexpr (is_present<Maximum>) under = takes_maximum ? math::max(v_max, square) : square;
+      if constexpr (is_present<Maximum>)
+        under = math::where_negative(maximum, math::max(v_max, square), square);
       const T to = p * shrink - step_size * (mean / (math::sqrt(under) * correction + eps));
       m = mean;
       v = square;
-      if constexpr (is_present<Maximum>) v_max = takes_maximum ? under : v_max;
+      if constexpr (is_present<Maximum>) v_max = math::where_negative(maximum, under, v_max);
       p = to;
     }
   };

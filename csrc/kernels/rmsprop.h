@@ -23,7 +23,7 @@ struct Rmsprop : Rule {
   template <class T, class Buffer, class Average>
   struct Kernel {
     T lr, lr_inside, alpha, gain, inside, outside, coupled, shrink, momentum;
-    bool centered;
+    T centered;  // -1 or 1: a choice by a bool would not be vectorised
     ONEPASS_HD Kernel(double lr_, double alpha_, double eps, double weight_decay, double momentum_,
                       double decoupled, double eps_inside, double lr_inside_, double centered_)
         : lr(T(lr_inside_ != 0 ? 1 : lr_)),
@@ -35,7 +35,7 @@ struct Rmsprop : Rule {
           coupled(T(decoupled != 0 ? 0 : weight_decay)),
           shrink(T(decoupled != 0 ? 1 - lr_ * weight_decay : 1)),
           momentum(T(momentum_)),
-          centered(centered_ != 0) {}
+          centered(T(centered_ != 0 ? -1 : 1)) {}
 
     ONEPASS_HD T kept() const { return shrink; }
 
@@ -45,8 +45,8 @@ struct Rmsprop : Rule {
       T under = square, mean = T(0);
       if constexpr (is_present<Average>) {
         mean = a + gain * (g - a);
-        under = centered ? math::at_least(square - mean * mean, T(0)) : square;
-        mean = centered ? mean : a;
+        under = math::where_negative(centered, math::at_least(square - mean * mean, T(0)), square);
+        mean = math::where_negative(centered, mean, a);
       }
       T d = lr_inside * g / (math::sqrt(under + inside) + outside);
       if constexpr (is_present<Buffer>) d = momentum * b + d;
