@@ -224,5 +224,6 @@ def row_of(kernel, *values):
     """A row of hyper-parameters for a plan: the first of them, and the formula as in PyTorch."""
     rule = RULES[kernel]
     names = next(k["hyper"] for k in _C.kernels() if k["name"] == kernel)
-    rest = {"bias_correction": True, **rule.compat["torch"]}
+    rest = {"bias_correction": True, **dict.fromkeys(rule.switches, False), **rule.decided}
+    rest |= rule.compat["torch"]
     return (*values, *(float(rest[n]) for n in names[len(values) :] if n != "step"))

@@ -2,6 +2,7 @@
 comparisons of everything an optimizer holds."""
 
 import copy
+import pickle
 
 import numpy as np
 from cases import as_float64
@@ -50,6 +51,22 @@ def assert_unchanged(optimizer, params, before, label):
     for i, entry in before[1]["state"].items():
         for key, value in entry.items():
             assert_same(now[1]["state"][i][key], value, f"{label}: {key} of {i}")
+
+
+def assert_resumes(cls, params, grads, **options):
+    """A run stopped halfway goes on with the same bits, loaded with its options or unpickled."""
+    optimizer, half = cls(params, **options), len(grads) // 2
+    for g in grads[:half]:
+        optimizer.step(g)
+    saved, held = copy.deepcopy(optimizer.state_dict()), copy.deepcopy(params)
+    loaded, pickled = cls(held), pickle.loads(pickle.dumps(optimizer))
+    loaded.load_state_dict(saved)
+    for g in grads[half:]:
+        for each in (optimizer, loaded, pickled):
+            each.step(g)
+    own = [p for group in pickled.param_groups for p in group["params"]]
+    assert_all_same(held, params, "loaded")
+    assert_all_same(own, params, "unpickled")
 
 
 def network():

@@ -10,7 +10,7 @@ from test_cli import ENVIRONMENT
 
 # Runs each command in a child that kills itself at the Nth change of the disk.
 DRIVER = r"""
-import csv, io, json, os, pathlib, signal, sys, zipfile
+import csv, io, json, os, pathlib, shutil, signal, sys, zipfile
 import numpy, onepass.cli, onepass.runs._recipe, onepass.runs._evaluation
 
 class counted_writer:
@@ -75,6 +75,56 @@ def table(tmp_path):
     return tmp_path / "t.csv"
 
 
+# The same for a training that replaces a run: what each kill leaves, and what a reader finds then.
+REPLACING = (
+    DRIVER.partition("home, table")[0]
+    + r"""
+def files(run):
+    found = [(run / name).read_bytes() for name in ("model.npz", "history.csv")]
+    seed = json.loads((run / "run.json").read_text())["options"]["seed"]
+    steps = sorted(p.name for p in (run / "checkpoints").iterdir())
+    pictures = sorted(p.name for p in run.glob("*.png"))
+    return [found, seed, steps, pictures, sorted(p.name for p in run.iterdir())]
+
+home, table, step = json.loads(sys.argv[1])
+os.chdir(home)
+train = ["train", table, "--hidden", "4", "--out", "run", "--quiet"]
+first = [*train, "--epochs", "2", "--diagnose"]
+second = [*train, "--epochs", "3", "--seed", "1", "--overwrite"]
+predict = ["predict", "run", table, "--out", "p.csv"]
+os.mkdir("whole")
+os.chdir("whole")
+assert child(first, 0) == 0
+pathlib.Path("run/notes.txt").write_text("mine")
+old = files(pathlib.Path("run"))
+shutil.copytree("run", "../old")
+assert child(second, 0) == 0
+new = files(pathlib.Path("run"))
+assert old != new and "notes.txt" in new[-1] and new[3] == ["curves.png"]
+total = int(pathlib.Path("moments").read_text())
+found = []
+for number in [*range(1, total - 60, step), *range(max(1, total - 60), total + 1, 2)]:
+    os.mkdir(f"../{number}")
+    os.chdir(f"../{number}")
+    shutil.copytree("../old", "run")
+    killed = child(second, number)
+    assert child(predict, 0) == 0, number
+    now = files(pathlib.Path("run"))
+    now[-1] = [name for name in now[-1] if name != ".new"]
+    assert now in (old, new), (number, now[1:], old[1:], new[1:])
+    found.append([killed, now == new])
+    if number % 5 == 0:
+        assert child(second if now == old else predict, 0) == 0
+        assert files(pathlib.Path("run")) == new, number
+    if number % 5 == 1 and os.path.exists("run/.new/run.json"):
+        assert child(["train", "--resume", "--quiet", "--out", "run/.new"], 0) == 0
+        assert files(pathlib.Path("run")) == new, number
+    shutil.rmtree("run")
+print(json.dumps(found))
+"""
+)
+
+
 def driven(table, train, after, step):
     home = str(table.parent)
     code = [sys.executable, "-c", DRIVER, json.dumps([home, str(table), train, after, step])]
@@ -114,3 +164,15 @@ def test_a_kill_while_predictions_are_written_leaves_those_of_before(table):
     assert {early for *_, early in outcomes} == {None, whole}
     for number, *_ in outcomes:
         assert (table.parent / str(number) / "p.csv").read_text() == whole
+
+
+def test_a_kill_while_a_run_is_replaced_leaves_the_old_or_the_new_one_whole(table):
+    """And files of the user where they are; a run that was cut short can be resumed."""
+    code = [sys.executable, "-c", REPLACING, json.dumps([str(table.parent), str(table), 61])]
+    done = subprocess.run(code, env=ENVIRONMENT, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    outcomes = json.loads(done.stdout)
+    assert {killed for killed, _ in outcomes} == {-9}
+    replaced = [new for _, new in outcomes]
+    assert replaced == sorted(replaced)
+    assert 4 < sum(replaced) < len(replaced) - 4

@@ -143,7 +143,7 @@ def test_evaluate_needs_the_target_and_known_classes(trained, capsys):
     write("other.csv", {**found, "y": [99] * 120})
     assert "99" in said(capsys, "evaluate", "run", "other.csv", status=2)
     run = package.load_run("run")
-    with pytest.raises(ValueError, match="'y' holds the class '99', expected one of 3, 12"):
+    with pytest.raises(ValueError, match=r"'y', row 1: '99' is not a class .* one of 3, 12"):
         run.evaluate("bare.csv", [99] * 120)
     with pytest.raises(ValueError, match="'y' has 2 values, expected 120"):
         run.evaluate("bare.csv", [3, 12])

@@ -156,6 +156,33 @@ def test_out_with_a_run_or_with_files_of_ones_own_is_refused(table, file):  # no
     refused(both, "'--overwrite' is given, expected none with --resume")
 
 
+def test_a_run_is_replaced_when_the_new_one_is_done(table):  # noqa: F811
+    """Not before; Ctrl-C leaves it, and the command to go on with the new one."""
+    pytest.importorskip("fcntl")
+    here = table.parent / "here"
+    line = ["train", table.name, "--out", "here"]
+    assert onepass(*line, *FAST, cwd=table.parent).returncode == 0
+    before = {p.name: p.read_bytes() for p in here.iterdir() if p.is_file()}
+    more = [sys.executable, "-m", "onepass", *line, "--epochs", "100000", "--overwrite"]
+    with subprocess.Popen(more, cwd=table.parent, env=ENVIRONMENT, stdout=subprocess.PIPE,
+                          stderr=subprocess.PIPE, text=True) as process:  # fmt: skip
+        for shown in process.stdout:
+            if shown.split()[:1] == ["1/100000"]:
+                break
+        refused(onepass(*line, "--resume", cwd=table.parent), "here is in use by another process")
+        assert onepass("predict", "here", table.name, cwd=table.parent).returncode == 0
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+    assert errors == "onepass: interrupted; go on with: onepass train --resume --out here/.new\n"
+    assert {p.name: p.read_bytes() for p in here.iterdir() if p.is_file()} == before
+    again = onepass("train", "--resume", "--epochs", "3", "--early-stopping", "1", "--out",
+                    "here/.new", cwd=table.parent)  # fmt: skip
+    assert again.returncode == 0, again.stderr
+    assert "the run is in here: " in again.stdout
+    assert not (here / ".new").exists()
+    assert (here / "model.npz").read_bytes() != before["model.npz"]
+
+
 def test_two_runs_at_once_do_not_share_a_directory(table):  # noqa: F811
     pytest.importorskip("fcntl")
     line = [sys.executable, "-m", "onepass", "train", table.name, "--out", "here"]

@@ -6,7 +6,7 @@ import pickle
 import numpy as np
 import pytest
 import staged
-from helpers import LAYOUTS, Layout, assert_all_same, assert_same
+from helpers import LAYOUTS, Layout, assert_all_same, assert_same, row_of
 from onepass import _C, config, optim
 from onepass._parameter import Parameter
 from small_steps import assert_unchanged, everything, gradients, start
@@ -390,6 +390,24 @@ def test_a_plan_refuses_memory_that_is_no_coded_state():
             _C.Plan("adamw", [p], [one, two, None], [0], None, given)
     with pytest.raises(TypeError, match="float64"):
         _C.Plan("adamw", [p.astype(np.float64)], [*good, None], [0], None, stages)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_plan_whose_stages_do_nothing_keeps_codes_in_c_order(layout):
+    """Nothing but the codes then asks for that order."""
+    rng = np.random.default_rng(3)
+    plain = rng.standard_normal((5, 6, 67)).astype(np.float32)
+    held, results = Layout(plain.copy(), layout), []
+    grads = [rng.standard_normal(plain.shape).astype(np.float32) for _ in range(3)]
+    for p, lay in ((plain, np.asarray), (held.view, lambda g: Layout(g, layout).view)):
+        codes = [[np.zeros(_C.coded_bytes(plain.size), d)] for d in (np.int8, np.uint8)]
+        plan = _C.Plan("adamw", [p], [*codes, None], [0], None, ([None], [None]))
+        for g in grads:
+            row = row_of("adamw", 0.1, 0.9, 0.999, 1e-8, 0.01)
+            plan.step([lay(g)], (row,), 1.0, None, None, False, False, False, True)
+        results.append([np.ascontiguousarray(p), *(held for (held,) in codes)])
+    assert_all_same(*results)
+    held.check(layout)
 
 
 # --------------------------------------------------------------------------------------- training

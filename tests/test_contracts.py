@@ -29,15 +29,16 @@ EXTENTS = {"reference": SHAPE, "channel": (5,), "saved": (3, 5), "rows": (4, 3),
            "shorter": (2, 5, 3), "broadcast": (5, 3), "matrix_row": (4, 5, 1),
            "matrix_column": (4, 1, 3)}  # fmt: skip
 # Norms over rows have a statistic for each row, and weights of another shape.
-OWN_EXTENTS = {("layer_norm", "channel"): (5, 3), ("layer_norm", "saved"): (3, 4)}
-OWN_EXTENTS |= {("rms_norm", shape): OWN_EXTENTS["layer_norm", shape]
-                for shape in ("channel", "saved")}  # fmt: skip
+SHAPED = [op for op in CONTRACTS if any(a["name"] == "normalized_shape" for a in CONTRACTS[op])]
+OWN_EXTENTS = {(op, "channel"): (5, 3) for op in SHAPED} | {(op, "saved"): (3, 4) for op in SHAPED}
 OWN_EXTENTS |= {("group_norm", "saved"): (3, 4), ("instance_norm", "saved"): (3, 20)}
 OWN_EXTENTS |= {("weight_norm", "channel"): (4,), ("weight_norm", "saved"): (3, 4)}
 # Checks that the table leaves to the calls.
 VALUES = {"axis": 1, "flag": True, "text": "relu", "options": (), "integer": -100, "word": 7,
           "real": 0.5, "norm_order": 2, "extents": (5, 3)}  # fmt: skip
-OWN = {("dropout_mask", "count"): 60, ("dropout_mask", "packed"): False}
+OWN_EXTENTS |= {("batch_renorm", "saved"): (5, 5)}
+OWN = {("batch_renorm", "rmax"): 1.5}
+OWN |= {("dropout_mask", "shape"): (60,), ("dropout_mask", "packed"): False}
 PROBABILITIES = {"bce_loss"}  # takes no other inputs
 OWN |= {(op, "axis"): 0 for op in ("glu", "glu_backward", "maxout", "maxout_backward")}
 OWN |= {(op, "num_groups"): 1 for op in ("group_norm", "group_norm_backward")}
@@ -158,7 +159,9 @@ def wrong_scalars(argument):
         else:
             yield f"a {type(bad).__name__}", bad
     if kind == "number":
-        numbers = [math.nan, -math.inf, math.inf, argument["low"] - 0.5]
+        numbers = [math.nan, -math.inf, argument["low"] - 0.5]
+        if argument["high"] < math.inf:
+            numbers.append(math.inf)
         if argument["high"] < 1e300:
             numbers.append(argument["high"] + 0.5)
         for number in numbers:

@@ -5,7 +5,8 @@ import copy
 
 import numpy as np
 import pytest
-from onepass import optim
+from helpers import assert_all_same, row_of
+from onepass import _C, optim
 from test_cuda_arrays import cupy, simulator, to_device, to_host  # noqa: F401
 
 SHAPES = [(5, 8), (8, 5), (5, 8), (2, 3, 2), (7,), ()]
@@ -73,3 +74,27 @@ def test_lbfgs(cupy, search):  # noqa: F811
     for p, q in zip(params, there, strict=True):
         np.testing.assert_allclose(to_host(q), p, 1e-4, 1e-5)
     assert float(np.abs(params[0]).max()) < 0.5
+
+
+def test_codes_stand_in_c_order_though_no_stage_asks_for_it(cupy):  # noqa: F811
+    """Also beside a parameter that starts within a unit, or that is transposed."""
+    (plain,), (grad,) = arrays([(12, 50)]), arrays([(12, 50)], 1)
+    row, results = row_of("adamw", 0.1, 0.9, 0.999, 1e-8, 0.01), []
+
+    def within_a_unit(a):
+        memory = cupy.zeros(a.size + 1, np.float32)
+        memory[1:] = to_device(a.ravel())
+        return memory[1:].reshape(a.shape)
+
+    for place in (None, to_device, within_a_unit, lambda a: to_device(a.T.copy()).T):
+        size = _C.coded_bytes(plain.size)
+        codes = [[np.zeros(size, d)] for d in (np.int8, np.uint8)]
+        p, g = plain.copy(), grad
+        if place is not None:
+            p, g, codes = place(p), place(g), to_device(codes)
+        plan = _C.Plan("adamw", [p], [*codes, None], [0], None, ([None], [None]))
+        for _ in range(3):
+            plan.step([g], (row,), 1.0, None, None, False, False, False, True)
+        results.append([np.ascontiguousarray(to_host(p)), *(to_host(held) for (held,) in codes)])
+    for result in results[1:]:
+        assert_all_same(result, results[0])

@@ -95,6 +95,20 @@ def test_against_reference(cupy, case, dtype):
                 assert_all_same(to_host(got), want, label)
 
 
+def test_a_mask_is_drawn_where_its_array_lies(cupy, simulator):  # noqa: F811
+    simulator.device_calls()
+    for packed in (False, True):
+        want = ops.dropout_mask((7, 300), 0.3, seed=5, offset=2, packed=packed)
+        out = cupy.zeros(want.shape, want.dtype)
+        before = fake_cupy.state.synchronised
+        with cupy.cuda.Stream() as stream:
+            made = ops.dropout_mask((7, 300), 0.3, seed=5, offset=2, packed=packed, out=out)
+        assert made is out
+        assert fake_cupy.state.synchronised == before, "the host waited for the device"
+        assert [call[1] for call in simulator.device_calls()] == [stream.ptr]
+        assert_all_same([out.get()], [want])
+
+
 # ------------------------------------------------------------------------------- optimizer steps
 
 
@@ -642,8 +656,10 @@ def test_what_is_written_must_be_writable_apart_and_dense(cupy):
     crooked = fake_cupy._view(raw, raw._host[1:].view(np.float32))
     with pytest.raises(ValueError, match="not aligned to its elements"):
         ops.relu(crooked)
-    with pytest.raises(TypeError, match=r"'out' lies on a CUDA device, but the mask is drawn"):
-        _C.dropout_mask(cupy.zeros(8, np.uint8), 64, 0.5, 1, 0, True)
+    with pytest.raises(ValueError, match=r"'out' is not contiguous in C order"):
+        ops.dropout_mask((4, 6), seed=1, out=cupy.zeros((6, 4), np.bool_).T)
+    with pytest.raises(TypeError, match=r"'out' has dtype bool, expected uint8 for a packed mask"):
+        ops.dropout_mask(8, seed=1, packed=True, out=cupy.zeros(1, np.bool_))
     with pytest.raises(TypeError, match=r"'x' has dtype int32"):
         ops.relu(cupy.ones(3, np.int32))
     assert bool((x == 1).all())

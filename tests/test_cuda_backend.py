@@ -14,6 +14,7 @@ import contextlib
 import dataclasses
 import hashlib
 import importlib.util
+import itertools
 import json
 import math
 import os
@@ -45,6 +46,7 @@ UNITS = [
     *sorted((ROOT / "csrc" / "cuda").glob("*.cu")),
     *(ROOT / "tests" / "cuda_sim" / f"{family}.cu" for family in ("activations", "updates")),
 ]
+BACKEND_TEST = sorted((ROOT / "tests" / "cuda_sim").glob("backend_test*.cpp"))
 FLAGS = ["-std=c++17", "-g1", "-fPIC", "-fno-strict-aliasing", "-ffp-contract=off"]
 FLAGS += [f"-I{ROOT}/csrc", f"-I{ROOT}/tests/cuda_sim"]
 SANITIZERS = {
@@ -56,7 +58,7 @@ ORDERS = [("forward", 0, 4), ("reverse", 0, 1), ("random", 1, 3)]
 
 pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="the simulator needs g++")
 
-RUNNABLE = [c for c in CASES if c.family != "mask"]  # no device draws it yet
+RUNNABLE = [c for c in CASES if c.family != "mask"]  # test_masks_…
 ELEMENTWISE = [c for c in RUNNABLE if c.elementwise]
 
 
@@ -220,6 +222,23 @@ def test_a_list_of_any_length_is_one_call(simulator, count, dtype):
     for g, w in zip(got, want, strict=True):
         assert_all_same(g, w, f"{count} tensors")
     assert norm == pytest.approx(float(ops.global_norm(want[0])), rel=1e-6)
+
+
+@pytest.mark.parametrize("p", [0.5, 1 / 3, 0.0, 1.0])
+@pytest.mark.parametrize("packed", [False, True])
+def test_masks_give_the_bits_of_the_cpu(simulator, p, packed):
+    """Of parts of a warp and of several blocks, behind any address; nothing around is touched."""
+    sizes = (0, 1, 7, 8, 9, 31, 33, 1016, 1023, 1024, 1025, 5000, 8 * 8192 + 1000)
+    for n, lead, order in itertools.product(sizes, (0, 1, 4, 16), ORDERS):
+        want = ops.dropout_mask(n, p, seed=2, offset=2**40, packed=packed)
+        memory = np.full(want.size + 32, 0xA5, np.uint8)
+        aligned = -memory.ctypes.data % 16
+        out = memory[aligned + lead :][: want.size].view(want.dtype)
+        with on(simulator, order):
+            ops.dropout_mask(n, p, seed=2, offset=2**40, packed=packed, out=out)
+        assert_all_same([out], [want], f"{n} elements, {lead} bytes off")
+        out[:] = 0
+        assert (memory == 0xA5).sum() == memory.size - want.size
 
 
 @each_dtype
@@ -651,7 +670,7 @@ def test_every_line_of_the_kernels_runs(tmp_path):
     gcov = shutil.which("gcov")
     if gcov is None:
         pytest.skip("gcov is not installed")
-    sources = [ROOT / "tests/cuda_sim/backend_test.cpp", *UNITS]
+    sources = [*BACKEND_TEST, *UNITS]
     command = ["g++", *FLAGS, "-O0", "--coverage", "-x", "c++", *map(str, sources), "-x", "none"]
     for step in ([*command, str(scheduler()), "-o", "covered"], ["./covered"]):
         done = subprocess.run(step, cwd=tmp_path, capture_output=True, text=True, check=False)
@@ -696,7 +715,7 @@ def programs():
             "-O1",
             *few,
             *SANITIZERS[sanitizer],
-            ROOT / "tests/cuda_sim/backend_test.cpp",
+            *BACKEND_TEST,
             *("-x", "c++", *UNITS, "-x", "none"),
             cusim,
         )

@@ -457,6 +457,100 @@ def test_work_that_is_always_cut_ends():
     assert len(begun) == _interruptions.TIMES
 
 
+class OwnError(Exception):
+    pass
+
+
+@pytest.mark.parametrize(
+    "error", [ValueError("own"), OwnError(), MemoryError(), OSError(28, "full")]
+)
+@pytest.mark.parametrize("how", ["to_the_end", "ending_in"])
+def test_work_that_fails_by_itself_is_run_once(how, error):
+    begun = []
+
+    def work():
+        begun.append(1)
+        raise error
+
+    def call():
+        if how == "to_the_end":
+            _interruptions.to_the_end(work)
+        else:
+            with _interruptions.ending_in(work):
+                pass
+
+    with pytest.raises(type(error)) as raised:
+        call()
+    assert raised.value is error
+    assert begun == [1]
+
+
+class Handler:
+    """An object of the program, which takes itself out before it raises."""
+
+    def __init__(self, before):
+        self.before = before
+
+    def __call__(self, number, frame):
+        signal.signal(signal.SIGTERM, self.before)
+        raise OwnError
+
+
+def plain_handler(number, frame):
+    raise OwnError
+
+
+def any_handler(*_):
+    raise OwnError
+
+
+@pytest.mark.parametrize("kind", ["plain", "any", "object", "partial"])
+@pytest.mark.parametrize("reworded", [False, True])
+def test_an_error_from_a_handler_is_an_interruption(kind, reworded):
+    """The work is done to the end, and the error raised afterwards."""
+    before = signal.getsignal(signal.SIGTERM)
+    handler = {
+        "plain": plain_handler,
+        "any": any_handler,
+        "object": Handler(before),
+        "partial": functools.partial(plain_handler),
+    }[kind]
+    begun, done = [], []
+
+    def work():
+        begun.append(1)
+        try:
+            if len(begun) == 1:
+                signal.raise_signal(signal.SIGTERM)
+        except OwnError as error:
+            if reworded:
+                raise ValueError("in other words") from error
+            raise
+        done.append(1)
+
+    signal.signal(signal.SIGTERM, handler)
+    try:
+        with pytest.raises(ValueError if reworded else OwnError):
+            _interruptions.to_the_end(work)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert (begun, done) == ([1, 1], [1])
+
+
+def test_a_load_that_is_refused_is_tried_once(monkeypatch):
+    optimizer, tried = optim.AdamW(network().parameters(), lr=0.1), []
+    load = optimizer._load
+
+    def counted(state):
+        tried.append(1)
+        load(state)
+
+    monkeypatch.setattr(optimizer, "_load", counted)
+    with pytest.raises(ValueError, match="groups"):
+        optimizer.load_state_dict({**optimizer.state_dict(), "param_groups": []})
+    assert tried == [1]
+
+
 @pytest.mark.parametrize("step", [1, 5])
 def test_a_checkpoint_is_not_written_by_a_run_that_is_half_done(tmp_path, step):
     """Nor is one missed where there is none yet."""

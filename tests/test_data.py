@@ -1,10 +1,20 @@
 """Loaders, splits, scaling and data sets."""
 
+import io
 import sys
 
 import numpy as np
 import pytest
-from onepass.data import DataLoader, MinMax, Standardize, load, split_indices, train_test_split
+from onepass.data import (
+    DataLoader,
+    MinMax,
+    Standardize,
+    load,
+    read_table,
+    split_indices,
+    train_test_split,
+)
+from onepass.runs._source import targets
 
 N = 23
 X = np.arange(2 * N, dtype=np.float32).reshape(N, 2)
@@ -375,6 +385,35 @@ def test_npz_tasks_follow_the_dtype(tmp_path, values, task):
     assert load(tmp_path / "a.npz").task == task
     other = "regression" if task == "classification" else "classification"
     assert load(tmp_path / "a.npz", task=other).task == other
+
+
+@pytest.mark.parametrize("values", [
+    [True, False, True, True], [10, 9, 9, -1], [1.0, 2.5, 2.5, 10.0], ["b", "a", "NA", "b"],
+    ["007", "7", "07", "7"], ["2", "10", "2", "10"], [2**62 + 1, 2**62, 2**62, 7],
+    np.array([b"b", b"a", b"b", b"c"]),
+], ids=str)  # fmt: skip
+def test_an_array_has_the_classes_of_a_table_with_its_cells(tmp_path, values):
+    """Where it is trained on, and where a run is evaluated on it."""
+    values = np.array(values)
+    np.savez(tmp_path / "a.npz", X=np.ones((4, 2)), y=values)
+    cells = values.astype(str) if values.dtype.kind == "S" else values
+    rows = "".join(f"{i},{cell}\n" for i, cell in enumerate(cells.tolist()))
+    rows = rows.replace(".0\n", "\n")  # 1.0 of an array is 1
+    table = read_table(io.StringIO(f"a,y\n{rows}"), task="classification")
+    data = load(tmp_path / "a.npz", task="classification")
+    assert data.classes == table.classes
+    assert data.y.tolist() == table.y.tolist()
+    found = targets(values[::-1], table.encoding)
+    assert found.tolist() == table.y[::-1].tolist()
+    if values.dtype.kind != "b":
+        with pytest.raises(ValueError, match="column 'y', row 2: '99' is not a class of the trai"):
+            targets(np.array([*values.tolist()[:1], cells.dtype.type(99)]), table.encoding)
+
+
+def test_an_array_of_classes_holds_no_gap(tmp_path):
+    np.savez(tmp_path / "a.npz", X=np.ones((3, 2)), y=np.array(["a", "", "b"]))
+    with pytest.raises(ValueError, match=r"a.npz: 'y' holds a missing value in row 2"):
+        load(tmp_path / "a.npz")
 
 
 def test_a_data_set_unpacks(tmp_path):

@@ -151,6 +151,34 @@ def test_alpha_dropout_takes_the_values_of_pytorch():
     np.testing.assert_allclose(np.unique(ours), np.unique(theirs), rtol=1e-8)  # p as rounded
 
 
+def test_alpha_dropout_of_whole_maps():
+    layer, x = nn.FeatureAlphaDropout(0.25), normal((6, 7, 3, 5), "float32")
+    seed, offset = layer.stream.peek()
+    keep = ops.dropout_mask(x.shape[:2], 0.25, seed=seed, offset=offset)[:, :, None, None]
+    assert 0 < keep.sum() < keep.size
+    zeros = ops.alpha_dropout(np.zeros(100, np.float32), 0.25, seed=1)
+    a = ops.alpha_dropout_backward(np.ones(100, np.float32), 0.25, seed=1).max()
+    dropped, b = zeros.min(), zeros.max()
+    assert dropped < 0 < b
+    np.testing.assert_array_equal(layer(x), np.where(keep, a * x + b, dropped))
+    np.testing.assert_array_equal(layer.backward(x), np.where(keep, a * x, 0))
+    assert layer.eval()(x) is x
+    flat, before = nn.FeatureAlphaDropout(0.25), layer.stream.peek()
+    assert flat(x[:, :, 0, 0]).shape == (6, 7)
+    with pytest.raises(ValueError, match=r"FeatureAlphaDropout: 'x' has shape \(6,\), expected"):
+        layer(x[:, 0, 0, 0])
+    assert layer.stream.peek() == before
+
+
+def test_alpha_dropout_of_whole_maps_takes_the_values_of_pytorch():
+    torch = pytest.importorskip("torch")
+    x = np.full((50, 20, 3), 0.5)
+    module = torch.nn.FeatureAlphaDropout(0.3)
+    theirs = module(torch.from_numpy(x)).numpy()
+    ours = ops.feature_alpha_dropout(x, 0.3, seed=1)
+    np.testing.assert_allclose(np.unique(ours), np.unique(theirs), rtol=1e-8)  # p as rounded
+
+
 def test_sequential_runs_them_by_themselves():
     def run(fuse):
         nn.manual_seed(4)

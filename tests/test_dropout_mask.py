@@ -27,6 +27,30 @@ def test_mask_is_the_normative_one(p):
             assert_same(ops.dropout(ones, p, seed=seed, offset=offset) != 0, want, label)
 
 
+def test_a_mask_is_written_to_the_array_given():
+    want = dropout_mask((3, 43), 0.3, seed=4, offset=1)
+    packed = np.packbits(want.ravel(), bitorder="little")
+    for expected in (want, packed):
+        out, how = np.empty_like(expected), {"packed": expected is packed}
+        assert ops.dropout_mask((3, 43), 0.3, seed=4, offset=1, out=out, **how) is out
+        assert_same(out, expected)
+        for other in (np.zeros(expected.size + 1, out.dtype), out[None], out.T[:, None]):
+            with pytest.raises(ValueError, match=r"'out' has shape .* of 'shape'"):
+                ops.dropout_mask((3, 43), 0.3, seed=4, offset=1, out=other, **how)
+        with pytest.raises(TypeError, match=r"'out' has dtype float32, expected (bool|uint8)"):
+            ops.dropout_mask((3, 43), seed=4, out=out.astype(np.float32), **how)
+        assert_same(out, expected, "refused calls")
+
+
+def test_a_mask_for_pytorch():
+    torch = pytest.importorskip("torch")
+    for packed, dtype in ((False, torch.bool), (True, torch.uint8)):
+        want = ops.dropout_mask((5, 8), 0.3, seed=4, packed=packed)
+        out = torch.zeros(want.shape, dtype=dtype)
+        assert ops.dropout_mask((5, 8), 0.3, seed=4, packed=packed, out=out) is out
+        assert_same(out.numpy(), want)
+
+
 def test_threshold_is_exact():
     """An element whose fraction equals p is kept, and dropped when p is one step larger."""
     u = uniform_bits(1000, 21, 5)

@@ -111,6 +111,8 @@ DROPOUT = [
     ),
     ("maps without channels", lambda a: ops.feature_dropout(a.x[0], seed=1), ValueError,
      ["feature_dropout", "x", "shape", "two axes"]),
+    ("maps of alpha dropout", lambda a: ops.feature_alpha_dropout_backward(a.x[0], seed=1),
+     ValueError, ["feature_alpha_dropout_backward", "x", "shape", "two axes"]),
     ("p of alpha dropout", lambda a: ops.alpha_dropout(a.x, 2.0, seed=1), ValueError, ["p", "2"]),
     ("p of a gradient", lambda a: ops.dropout_backward(a.x, 2.0, seed=1), ValueError, ["p", "2"]),
     ("p of a mask", lambda a: ops.dropout_mask((3,), NAN, seed=1), ValueError, ["p", "nan"]),

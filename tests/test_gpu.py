@@ -230,6 +230,16 @@ def test_elementwise_kernels_give_the_bits_of_the_cpu(gpu, case, dtype):
         assert_all_same(on_host(gpu, got), want, label)
 
 
+@pytest.mark.parametrize("packed", [False, True])
+def test_masks_give_the_bits_of_the_cpu(gpu, packed):
+    for n in (1, 31, 1024, 5000, 100_003):
+        for p in (0.5, 0.1, 1.0):
+            want = ops.dropout_mask(n, p, seed=2, offset=2**40, packed=packed)
+            out = gpu.array(np.zeros_like(want))
+            assert ops.dropout_mask(n, p, seed=2, offset=2**40, packed=packed, out=out) is out
+            assert_all_same([gpu.host(out)], [want], f"{n} elements, p = {p}")
+
+
 def test_subnormal_moments_are_zero_as_on_the_cpu(gpu):
     def run(array):
         least = np.float32(np.finfo(np.float32).tiny)
@@ -303,7 +313,7 @@ def test_the_current_stream_is_used(real):
 
 def test_the_host_does_not_wait(real):
     x, w = real.array(values(256, 300)), real.array(np.ones(300, np.float32))
-    labels = real.array(np.zeros(256, np.int64))
+    labels, mask = real.array(np.zeros(256, np.int64)), real.array(np.zeros((256, 300), np.bool_))
     params = [real.array(values(1000, seed=i)) for i in range(3)]
     grads = [real.array(values(1000, seed=i)) for i in range(3)]
     optimizer = optim.AdamW(params, lr=1e-3)
@@ -311,6 +321,7 @@ def test_the_host_does_not_wait(real):
     def everything():
         ops.gelu(x)
         ops.dropout(x, 0.3, seed=1)
+        ops.dropout_mask((256, 300), seed=1, out=mask)
         _, saved = ops.batch_norm(x, w, w, None, None, training=True, activation="relu")
         ops.batch_norm_backward(x, saved)
         ops.bias_act(x, w, activation="tanh")

@@ -545,7 +545,7 @@ def test_a_schedule_is_used_by_one_thread_at_a_time():
     first.start()
     assert inside.wait(10)
     try:
-        with pytest.raises(RuntimeError, match="LambdaLR is in use in another thread"):
+        with pytest.raises(RuntimeError, match="LambdaLR: another thread uses it"):
             schedule.step()
     finally:
         leave.set()

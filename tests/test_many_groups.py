@@ -58,6 +58,53 @@ class Twins:
         np.testing.assert_array_equal(self.params, self.others)
 
 
+# Flags that groups may differ in, each with what the optimizer has elsewhere.
+FLAGS = {
+    "amsgrad": (optim.AdamW, {"weight_decay": 0.1}),
+    "decoupled_weight_decay": (optim.Adam, {"weight_decay": 0.1, "amsgrad": True}),
+    "centered": (optim.RMSprop, {"momentum": 0.9, "eps": 1e-3, "weight_decay": 0.1}),
+    "amsgrad with riders": (optim.Adam, {**RIDERS, "weight_decay": 0.1}),
+    "decoupled_weight_decay, cautious": (optim.Adam, {"cautious": True, "weight_decay": 0.1}),
+    "amsgrad of 8 bits": (optim.Adam, {"state_dtype": "int8"}),
+    "centered of bfloat16": (optim.RMSprop, {"state_dtype": "bfloat16", "eps": 1e-3}),
+}
+SHAPES = [(3,), (40, 33), (), (0, 2), (7,), (257,)]
+
+
+@pytest.mark.parametrize("case", FLAGS)
+def test_groups_that_differ_in_a_flag_step_as_optimizers_of_their_own(case):
+    """In one launch; the flags change hands between the steps, and take their states along."""
+    (cls, options), flag = FLAGS[case], case.replace(",", "").split()[0]
+    rng = np.random.default_rng(0)
+    options = {key: value for key, value in options.items() if key != "noise"}  # by position
+    same = options.get("state_dtype") is None  # random bits follow the position too
+    params = [np.asarray(rng.standard_normal(s), np.float32) for s in SHAPES]
+    others, on = copy.deepcopy(params), {0, 1, 4}
+    groups = [{"params": [p], flag: i in on} for i, p in enumerate(params)]
+    opt = cls(groups, lr=0.1, **options)
+    alone = [cls([p], lr=0.1, **options, **{flag: i in on}) for i, p in enumerate(others)]
+    for step in range(9):
+        if step in (3, 6):  # other groups, then back
+            on ^= {1, 2, 5}
+            for i, own in enumerate(alone):
+                opt.param_groups[i][flag] = own.param_groups[0][flag] = i in on
+        grads = [np.asarray(rng.standard_normal(p.shape), np.float32) for p in params]
+        opt.step(grads)
+        for own, g in zip(alone, grads, strict=True):
+            own.step([g])
+        if same:
+            for p, q in zip(params, others, strict=True):
+                np.testing.assert_array_equal(p, q, f"step {step}")
+        else:
+            np.testing.assert_array_equal(params[0], others[0])
+        saved = opt.state_dict()["state"]
+        for i, own in enumerate(alone):
+            entry = own.state_dict()["state"][0]
+            assert entry.keys() <= saved[i].keys()  # which has the states of all groups
+            for key, value in entry.items() if same else ():
+                np.testing.assert_array_equal(saved[i][key], value, f"{key} {i}, step {step}")
+
+
 def to_half(group):
     group["lr"] *= 0.5
 

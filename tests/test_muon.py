@@ -2,12 +2,12 @@
 
 import copy
 import math
-import pickle
 
 import numpy as np
 import pytest
 from onepass import _C, nn, ops, optim
 from onepass.ops._muon import COEFFICIENTS, Directions, Iteration, orthogonalize
+from small_steps import assert_resumes
 
 MATRICES = [(8, 5), (5, 8), (8, 5), (1, 7), (7, 1), (3, 3), (4, 2, 3, 3), (33, 17), (8, 5)]
 OTHERS = [(17,), (), (1,), (0,)]
@@ -282,20 +282,7 @@ def test_resumed_training_has_the_same_bits():
     grads = [
         [np.asarray(rng.standard_normal(p.shape), np.float32) for p in params] for _ in range(12)
     ]
-    optimizer = optim.Muon(params, lr=0.1)
-    for g in grads[:6]:
-        optimizer.step(g)
-    saved, held = copy.deepcopy(optimizer.state_dict()), copy.deepcopy(params)
-    loaded, pickled = optim.Muon(held), pickle.loads(pickle.dumps(optimizer))
-    loaded.load_state_dict(saved)
-    for g in grads[6:]:
-        optimizer.step(g)
-        loaded.step(g)
-        pickled.step(g)
-    own = [p for group in pickled.param_groups for p in group["params"]]
-    for p, q, r in zip(params, held, own, strict=True):
-        np.testing.assert_array_equal(p, q)
-        np.testing.assert_array_equal(p, r)
+    assert_resumes(optim.Muon, params, grads, lr=0.1)
 
 
 def test_states_go_to_pytorch_and_back():

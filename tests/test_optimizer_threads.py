@@ -130,7 +130,7 @@ def test_gradients_are_not_cleared_in_another_thread_during_a_step():
     finally:
         stop.set()
         thread.join()
-    assert all(words.startswith("SGD is in use in another thread") for words in refused)
+    assert all(words.startswith("SGD: another thread uses it") for words in refused)
 
 
 def test_a_plan_in_use_keeps_its_counts():

@@ -304,3 +304,14 @@ def test_a_loss_of_rows_without_rows_or_with_a_nan():
     for shape in ((), (3, 0)):
         with pytest.raises(ValueError, match=r"'input' has shape .*expected bins along the last"):
             ops.wasserstein_1d(np.zeros(shape), np.zeros(shape))
+
+
+@pytest.mark.parametrize(
+    "weight", [[1.0, np.inf], np.float32([np.nan]), -0.5, np.float64([-np.inf])]
+)
+def test_weights_of_positives_that_are_none_are_refused(weight):
+    """Inf gave a loss of NaN in the first batch."""
+    with pytest.raises(
+        ValueError, match=r"BCEWithLogitsLoss: 'pos_weight' has .*finite numbers >= 0"
+    ):
+        nn.BCEWithLogitsLoss(pos_weight=weight)

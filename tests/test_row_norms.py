@@ -188,7 +188,7 @@ def test_empty_arrays(record, shape):
     x = np.zeros(shape, np.float32)
     _, of_weight, _ = record.rows(x)
     w = np.ones(of_weight, np.float32)
-    y, saved = record.call(op, x, w, w if record.centres else None)
+    y, saved = record.call(op, x, w, w if record.reference.centres else None)
     assert y.shape == shape
     dx, dweight, *_ = getattr(ops, f"{record.name}_backward")(y, saved)
     assert dx.shape == shape

@@ -379,6 +379,47 @@ def test_a_zero_set_by_hand_where_a_schedule_is_zero_stays(zero, through, others
     assert optimizer.lrs[1] == pytest.approx(0.1)
 
 
+BY_HAND = {
+    "0": lambda lr: 0,
+    "0.0": lambda lr: 0.0,
+    "-0.0": lambda lr: -0.0,
+    "times 0": lambda lr: lr * 0,
+    "times 0.5": lambda lr: lr * 0.5,
+    "NumPy's": lambda lr: np.float64(0),
+    "NumPy's negative": lambda lr: np.float32(-0.0),
+}
+
+
+@pytest.mark.parametrize("name", ZEROS)
+@pytest.mark.parametrize("by_hand", BY_HAND)
+@pytest.mark.parametrize("through", ["nothing", "a pickle", "a copy"])
+def test_a_zero_by_hand_over_a_schedules_zero_is_not_lost(name, by_hand, through):
+    """A schedule's 0 is -0.0, and so is what ``*= 0`` makes of it."""
+    optimizer = optim.SGD([np.zeros(2)], lr=0.1)
+    schedule = ZEROS[name][0](optimizer)
+    group = optimizer.param_groups[0]
+    for _ in range(20):
+        if group["lr"] == 0:
+            break
+        schedule.step()
+    assert group["lr"] == 0
+    if through != "nothing":
+        both = optimizer, schedule
+        pickles = through == "a pickle" and not isinstance(schedule, schedules.LambdaLR)
+        both = pickle.loads(pickle.dumps(both)) if pickles else copy.deepcopy(both)
+        optimizer, schedule = both
+        group = optimizer.param_groups[0]
+        schedule.get_last_lr()
+    group["lr"] = BY_HAND[by_hand](group["lr"])
+    try:
+        for _ in range(5):
+            schedule.step()
+            assert group["lr"] == 0
+    except ValueError as error:
+        assert "set elsewhere" in str(error)  # noqa: PT017 (either way)
+        assert group["lr"] == 0
+
+
 def test_a_rate_set_by_hand_where_two_schedules_are_zero_is_refused_and_kept():
     optimizer = Groups(0.1)
     both = [ZEROS["pause"][0](optimizer) for _ in range(2)]

@@ -9,6 +9,7 @@ import pickle
 import subprocess
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -68,11 +69,12 @@ def test_two_loops_over_models_that_share_a_parameter_get_an_error(at_the_end):
     """Both were taken for one training: each stepped with the other's gradient, in silence."""
     models, optimizers = two_that_share()
     errors, barrier = [], threading.Barrier(2)
+    end = time.monotonic() + 60
 
     def loop(model, optimizer):
         barrier.wait()
         try:
-            for _ in range(400):
+            while time.monotonic() < end:  # one of them may get no processor for a while
                 if not at_the_end:
                     optimizer.zero_grad()
                 go_back(model)
@@ -255,6 +257,71 @@ def test_an_optimizer_with_a_closure_is_for_one_thread_too():
 
     optimizer.step(closure)
     assert "another thread is in a step of LBFGS" in str(found[0])
+
+
+LAYERS = {
+    "linear": lambda: nn.Linear(4, 4),
+    "batch norm": lambda: nn.BatchNorm1d(4),
+    "layer norm": lambda: nn.LayerNorm(4),
+    "weight norm": lambda: nn.WeightNorm(nn.Linear(4, 4)),
+    "residual": lambda: nn.Residual(nn.Linear(4, 4)),
+}
+
+
+@pytest.mark.parametrize("kind", LAYERS)
+@pytest.mark.parametrize("evaluates", [False, True])
+def test_a_layer_by_itself_in_two_threads_is_told(kind, evaluates, monkeypatch):
+    """Outside of any container its backward was not noted: a step took the half of it."""
+    layer = LAYERS[kind]().train(not evaluates)
+    optimizer = optim.SGD(layer.parameters(), lr=0.1)
+    before, found, own = layer.state_dict(), [], nn.Parameter.accumulate
+
+    def half(self, grad):
+        own(self, grad)
+        monkeypatch.setattr(nn.Parameter, "accumulate", own)
+        found.append(in_a_thread(optimizer.step))  # after the first parameter of several
+
+    layer(X)
+    monkeypatch.setattr(nn.Parameter, "accumulate", half)
+    layer.backward(X)
+    assert "SGD: another thread is in a backward that adds to the gradient" in str(found[0])
+    after = dict(layer.named_parameters())
+    assert all((after[name].data == before[name]).all() for name in after)
+    optimizer.step()  # it is through
+
+
+@pytest.mark.parametrize("how", ["zero_grad", "zero_grad(False)", "parameter"])
+def test_a_gradient_zeroed_within_a_backward_is_lost(how, monkeypatch):
+    """What this thread added before was gone, and what it added afterwards was there."""
+    layer = nn.Linear(4, 4)
+    optimizer, own = optim.SGD(layer.parameters(), lr=0.1), nn.Parameter.accumulate
+    in_a_thread(lambda: go_back_through(nn.Linear(4, 4)))  # so that there are several threads
+    go_back_through(layer)
+    optimizer.step(zero_grad=True)
+    zero = {
+        "zero_grad": optimizer.zero_grad,
+        "zero_grad(False)": lambda: optimizer.zero_grad(set_to_none=False),
+        "parameter": layer.bias.zero_grad,
+    }[how]
+
+    def half(self, grad):
+        own(self, grad)
+        monkeypatch.setattr(nn.Parameter, "accumulate", own)
+        assert in_a_thread(zero) is None
+
+    layer(X)
+    monkeypatch.setattr(nn.Parameter, "accumulate", half)
+    layer.backward(X)
+    with pytest.raises(RuntimeError, match="another thread has stepped with, or zeroed"):
+        optimizer.step()
+    optimizer.zero_grad()
+    go_back_through(layer)
+    optimizer.step()
+
+
+def go_back_through(layer):
+    layer(X)
+    layer.backward(X)
 
 
 # What stays allowed.

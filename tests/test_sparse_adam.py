@@ -1,11 +1,11 @@
 """SparseAdam: the rows that a gradient names are stepped as in PyTorch, and no others."""
 
 import copy
-import pickle
 
 import numpy as np
 import pytest
 from onepass import nn, ops, optim
+from small_steps import assert_resumes
 
 SHAPES = [(50, 4), (33,), (5, 3, 2), (1, 1), (9, 0), (7, 17)]
 SWEEP = [
@@ -230,20 +230,7 @@ def test_a_gradient_with_two_sparse_axes_moves_single_elements():
 def test_resumed_training_has_the_same_bits():
     rng, params = start(np.float32)
     grads = [[drawn(rng, p.shape, np.float32) for p in params] for _ in range(20)]
-    optimizer = optim.SparseAdam(params, lr=0.1)
-    for g in grads[:10]:
-        optimizer.step(g)
-    saved, held = copy.deepcopy(optimizer.state_dict()), copy.deepcopy(params)
-    loaded, pickled = optim.SparseAdam(held), pickle.loads(pickle.dumps(optimizer))
-    loaded.load_state_dict(saved)
-    for g in grads[10:]:
-        optimizer.step(g)
-        loaded.step(g)
-        pickled.step(g)
-    own = [p for group in pickled.param_groups for p in group["params"]]
-    for p, q, r in zip(params, held, own, strict=True):
-        np.testing.assert_array_equal(p, q)
-        np.testing.assert_array_equal(p, r)
+    assert_resumes(optim.SparseAdam, params, grads, lr=0.1)
 
 
 def test_the_norm_is_that_of_summed_rows_and_clips_them():

@@ -98,6 +98,18 @@ READ = {
     "a title": ("Sales of 2024\n\na,y\n1,2.5\n2,3.5\n", {}, X2, Y2, None),
     "titles with separators": ("Sales;;\nof 2024;;\n;;\na;b;y\n1,0;1;2,5\n2,0;1;3,5\n",
                                {"drop": ["b"]}, X2, Y2, None),
+    "a title in a file whose lines end in separators": (
+        "Sales 2024;;;\n;;;\na;b;y;\n1,0;1;2,5;\n2,0;1;3,5;\n", {"drop": ["b"]}, X2, Y2, None),
+    "titles, and many separators behind": (
+        "Sales 2024,,,,\nby me,,,,\na,b,y,,\n1,1,2.5,,\n2,1,3.5,,\n", {"drop": ["b"]}, X2, Y2,
+        None),
+    "a title with separators, and none behind the rows": (
+        "Sales 2024;;;\na;b;y;\n1,0;1;2,5\n2,0;1;3,5\n", {"drop": ["b"]}, X2, Y2, None),
+    "a title with fewer separators than the rows": (
+        "Sales 2024,,\na,b,y,,\n1,1,2.5,,\n2,1,3.5,,\n", {"drop": ["b"]}, X2, Y2, None),
+    "a title above an index": ("Sales,,,\n,a,y,\n0,1,2.5,\n1,2,3.5,\n", {}, X2, Y2, None),
+    "a title above a column without names and cells": (
+        "Sales,,,\na,,y,\n1,,2.5,\n2,,3.5,\n", {}, X2, Y2, None),
     "row names as R writes them": ('"a","y"\n"r1",1,2.5\n"r2",2,3.5\n', {}, X2, Y2, None),
     "row numbers as R writes them": ('"a","y"\n"1",1,2.5\n"2",2,3.5\n', {}, X2, Y2, None),
     "a name that begins as a total": ("c,a,y\nx,1,2.5\nTotal Recall,2,3.5\n", {"drop": ["c"]},
@@ -211,6 +223,11 @@ REFUSED = {
     "no name": ("a,,y\n1,2,3.5\n2,3,4.5\n", {}, "column 2 has no name"),
     "a line of units": ("a,b,y\nm,s,kg\n1,2,3.5\n2,3,4.5\n", {}, "row 1: 'm' .*line if it has u"),
     "a trailing column with cells": ("a,y,\n1,2.5,\n2,3.5,x\n", {}, "column 3 has no name"),
+    "a title of two cells, and separators": (
+        "Sales,EUR,,\na,b,y,\n1,2,3.5,\n2,3,4.5,\n", {},
+        "column 3 has no name.*if line 1 is a title.*delete"),
+    "one name, and rows of several cells": ("a;;\nx;z;\nx;w;\n", {},
+                                            "column 2 has no name.*if line 1 is"),
     "a title of two cells": ("Sales, 2024\na,b,y\n1,2,3.5\n2,3,4.5\n", {},
                              "line 1: 2 names of columns, and rows of 3 cells; .*title.*delete"),
     "a total": ("c;a;y\nx;1;2,5\nz;2;3,5\nSumme;;6\n;;\n", {"categorical": "auto"},

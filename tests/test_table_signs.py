@@ -4,7 +4,7 @@ import io
 
 import numpy as np
 import pytest
-from onepass.data import read_table
+from onepass.data import _text, read_table
 from onepass.runs._source import rows_of
 
 
@@ -196,3 +196,63 @@ def test_a_number_that_may_be_one_of_two_codes_is_refused(numbers):
     classes = read_table({"a": list(range(9)), "y": codes}).encoding
     with pytest.raises(ValueError, match=r"column 'y' holds the number 1234, which"):
         read_table({"a": [1, 2], "y": numbers}, like=classes)
+
+
+# ------------------------------------------------------- a doubt is noted whatever reads the cells
+
+
+@pytest.fixture(params=["at once", "cell by cell"])
+def way(request, monkeypatch):
+    if request.param == "cell by cell":
+        monkeypatch.setattr(_text._Reading, "_quick", lambda *a: False)
+    return request.param
+
+
+def doubts(text, **options):
+    notes = read_table(io.StringIO(text), **options).notes
+    return [note.partition("; ")[0] for note in notes if note.startswith("as ")]
+
+
+def column(sep, cells, unit=""):
+    rows = (sep.join((f"{cell}{unit}", f"{i}.25", f"{i}.5")) for i, cell in enumerate(cells))
+    return "\n".join((sep.join("aby"), *rows)) + "\n"
+
+
+IN_DOUBT = {
+    "at once": (["1.200", "7.125"], "1.200{} in 'a' is 1.2"),
+    "and whole numbers": (["7", "1.200", "3"], "1.200{} in 'a' is 1.2"),
+    "late": (["7"] * 60 + ["1.200"], "1.200{} in 'a' is 1.2"),
+    "late and whole": (["7"] * 60 + ["-1.000"], "-1.000{} in 'a' is -1"),
+    "late decimals": (["7"] * 60 + ["7.5"], None),
+    "decimals behind": (["1.200"] * 60 + ["7.5"], None),
+    "a point before nothing": (["1.200"] * 60 + ["7."], None),
+    "no group": (["1.200"] * 60 + ["1234.000"], None),
+    "a zero before": (["1.200"] * 60 + ["0.125"], None),
+    "none": (["7"] * 60 + ["9"], None),
+}
+
+
+@pytest.mark.parametrize("unit", ["", " kg"])
+@pytest.mark.parametrize("sep", [";", "\t", "|", ","])
+@pytest.mark.parametrize("case", IN_DOUBT)
+def test_a_doubt_is_noted_of_numbers_and_of_words_alike(case, sep, unit, way):
+    """Points are usual between commas: nothing is noted of them there."""
+    cells, said = IN_DOUBT[case]
+    want = [f"as the rest of the file shows, {said.format(unit)}"] if said and sep != "," else []
+    text = column(sep, cells, unit)
+    assert doubts(text) == want
+    assert doubts(text, decimal=".") == []
+
+
+def test_a_doubt_of_any_part_is_noted_once(way, monkeypatch):
+    monkeypatch.setattr(_text, "CHUNK", 300)
+    cells = ["7"] * 100 + ["1.200"] * 50 + ["7"] * 50
+    assert doubts(column(";", cells)) == ["as the rest of the file shows, 1.200 in 'a' is 1.2"]
+    assert doubts(column(";", [*cells, "7.5"])) == []
+    assert doubts(column(";", ["7.5", *cells])) == []
+
+
+def test_text_of_a_frame_in_doubt_is_noted():
+    frame = {"a": ["1.200", "7.125"], "y": [0.5, 1.5]}
+    notes = read_table(frame).notes
+    assert notes[0].startswith("as decimal points are usual, 1.200 in 'a' is 1.2; ")

@@ -100,6 +100,10 @@ def test_numbers_that_are_several_words_or_none_are_unseen(tmp_path, trained):
     place = [sorted(trained).index(w) if w in trained else None for w in ("7", "12", "3.1")]
     assert [row.argmax() if row.any() else None for row in x] == place
     assert "words that training lacked" in notes[0]
+    with pytest.warns(RuntimeWarning, match="words that training lacked") as caught:
+        assert encoding.apply({"what": [7.0, 12.0, 3.1]}).tolist() == x.tolist()
+    told = "if 7 is '007', read the column as text, such as dtype=str"
+    assert (told in str(caught[0].message)) == ("007" in trained)
 
 
 # --------------------------------------------------------------------------- totals without a name

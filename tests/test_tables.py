@@ -4,7 +4,7 @@ import re
 
 import numpy as np
 import pytest
-from onepass.data import load
+from onepass.data import load, read_table
 
 
 def table(tmp_path, text, name="t.csv"):
@@ -189,3 +189,36 @@ def test_whole_numbers_beyond_float64_are_not_merged(tmp_path):
     assert load(table(tmp_path, f"a,id\n{rows}")).classes == tuple(str(2**53 + i) for i in range(4))
     rows = "".join(f"{i},{2**53 + i}\n" for i in range(40))
     refused(tmp_path, f"a,id\n{rows}", "cannot tell apart, such as 90071992547409")
+
+
+@pytest.mark.parametrize("sign", ["", "-"])
+@pytest.mark.parametrize("first", [2**53 + 1, 10**18 + 1, 10**24 + 1])
+def test_ids_beyond_float64_are_refused_among_the_features_too(tmp_path, first, sign):
+    """Merged they would be one number, and the column 'the same in every row'."""
+    rows = "".join(f"{sign}{first + i},{i}.5\n" for i in range(6))
+    text = f"id,y\n{rows}"
+    refused(
+        tmp_path, text, r"column 'id', row \d: .* is .* to float64.*leave it out with.*--drop id"
+    )
+    grouped = re.sub(r"(\d)(?=(\d{3})+,\d\.5)", r"\1'", text)
+    refused(tmp_path, grouped, r"column 'id', row \d: .* is .* to float64")
+    words = read_table(table(tmp_path, text + rows), words=["id"])
+    assert words.x.tolist() == np.concatenate([np.eye(6)] * 2).tolist()
+
+
+def test_amounts_beyond_float64_are_rounded_and_noted(tmp_path):
+    """As 0.1 is: they stay apart. One that float64 holds is not noted."""
+    rng = np.random.default_rng(0)
+    amounts = [str(rng.integers(10**18, 9 * 10**18) | 1) for _ in range(9)]
+    for cells, noted in ((amounts, True), ([str(10**18 * i) for i in range(9)], False)):
+        rows = "".join(f"{cell},{i}.5\n" for i, cell in enumerate(cells))
+        found = read_table(table(tmp_path, f"wei,y\n{rows}"))
+        assert found.x[:, 0].tolist() == [float(cell) for cell in cells]
+        assert (
+            any("beyond 2**53, which are rounded: 'wei'" in note for note in found.notes) == noted
+        )
+    typed = {"wei": list(map(int, amounts)), "y": [0.5] * 4 + [1.5] * 5}
+    assert any("which are rounded: 'wei'" in note for note in read_table(typed).notes)
+    typed["wei"] = np.arange(10**18, 10**18 + 9)
+    with pytest.raises(ValueError, match=r"column 'wei', row 2: '10.*01' is 10.* to float64"):
+        read_table(typed)

@@ -1,5 +1,6 @@
 """onepass.torch.optim beside torch.optim: the same steps, groups, hooks, states and schedules."""
 
+import copy
 import inspect
 
 import numpy as np
@@ -86,6 +87,78 @@ def test_every_optimizer_of_onepass_optim_is_here():
     """The classes are found, not listed: each one of onepass.optim has its own."""
     assert {n for n in arrays.__all__ if inspect.isclass(getattr(arrays, n))} <= {*optim.__all__}
     assert {name for name in ALL if hasattr(torch.optim, name)} >= {r.torch for r, _ in COMPARED}
+
+
+@pytest.mark.parametrize(("name", "flag", "options"), [
+    ("Adam", "amsgrad", {"weight_decay": 0.1}),
+    ("Adam", "decoupled_weight_decay", {"weight_decay": 0.1, "amsgrad": True}),
+    ("AdamW", "amsgrad", {}),
+    ("RMSprop", "centered", {"momentum": 0.9, "eps": 1e-3}),
+    ("NAdam", "decoupled_weight_decay", {"weight_decay": 0.1}),
+    ("RAdam", "decoupled_weight_decay", {"weight_decay": 0.1}),
+    ("SGD", "nesterov", {"momentum": 0.9}),
+    ("SGD", "maximize", {"momentum": 0.9}),
+])  # fmt: skip
+def test_groups_may_differ_in_every_flag_as_in_torch(name, flag, options):
+    made = torch.Generator().manual_seed(0)
+    sizes = [(5,), (3, 4), (), (8,)]
+    mine = [torch.nn.Parameter(torch.randn(s, generator=made, dtype=torch.float64)) for s in sizes]
+    theirs = copy.deepcopy(mine)
+
+    def make(module, params):
+        groups = [{"params": [p], flag: i % 2 == 0} for i, p in enumerate(params)]
+        return getattr(module, name)(groups, lr=0.05, **options)
+
+    ours, other = make(optim, mine), make(torch.optim, theirs)
+    for step in range(30):
+        for p, q in zip(mine, theirs, strict=True):
+            p.grad = torch.randn(p.shape, generator=made, dtype=torch.float64)
+            q.grad = p.grad.clone()
+        if step == 20:  # changes hands; PyTorch makes no state late
+            for optimizer in (ours, other):
+                for i, group in enumerate(optimizer.param_groups):
+                    group[flag] = flag not in ("amsgrad", "centered") and i % 2 == 1
+        ours.step()
+        other.step()
+        for p, q in zip(mine, theirs, strict=True):
+            torch.testing.assert_close(p, q, rtol=1e-11, atol=1e-13, msg=f"step {step}")
+        if step == 10:
+            entries = [
+                list(optimizer.state_dict()["state"].values()) for optimizer in (ours, other)
+            ]
+            assert [e.keys() for e in entries[0]] == [e.keys() for e in entries[1]]
+            saved = copy.deepcopy(other.state_dict())
+            other.load_state_dict(copy.deepcopy(ours.state_dict()))
+            ours.load_state_dict(saved)
+
+
+# Those that go by an average with another number, or by a norm, as their docstrings say.
+WITHOUT_INF = {"LAMB", "LARS", "ScheduleFreeAdamW", "ScheduleFreeSGD"}
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.1])
+@pytest.mark.parametrize("name", sorted(set(ALL) - {"LBFGS", "SparseAdam"}))
+def test_an_infinite_parameter_ends_where_it_ends_in_torch(name, decay):
+    """Such as the -Inf of a mask, whose gradient is zero."""
+    for shape in ((4,), (2, 2)):
+        mine = torch.nn.Parameter(torch.tensor([1.0, -torch.inf, 2.0, torch.inf]).reshape(shape))
+        theirs = copies([mine])[0]
+        options = {} if name in ("Rprop",) else {"weight_decay": decay}
+        pairs = [(mine, getattr(optim, name)([mine], lr=0.01, **options))]
+        beside = hasattr(torch.optim, name) and not (name == "Muon" and len(shape) < 2)
+        if beside:
+            pairs.append((theirs, getattr(torch.optim, name)([theirs], lr=0.01, **options)))
+        for _ in range(3):
+            for p, optimizer in pairs:
+                p.grad = torch.tensor([0.5, 0.0, -0.25, 0.0]).reshape(shape)
+                optimizer.step()
+        if beside:
+            torch.testing.assert_close(mine, theirs, equal_nan=True, rtol=1e-3, atol=0)
+        elif name in WITHOUT_INF:
+            assert torch.isnan(mine.flatten()[[1, 3]]).all()
+            assert "becomes NaN" in " ".join((getattr(optim, name).__doc__ or "").split())
+        elif name != "ADOPT" or decay == 0:
+            assert mine.flatten()[[1, 3]].tolist() == [-torch.inf, torch.inf]
 
 
 def test_sparse_gradients_of_an_embedding_move_their_rows_as_in_torch():

@@ -162,7 +162,14 @@ def test_the_checkpoint_of_the_best_epoch_has_its_averages(tmp_path):
     assert loss == pytest.approx(min(history["val_loss"]), rel=1e-5)
 
 
-def test_two_threads_do_not_put_averages_into_one_model_at_once():
+def with_averages(kind, model):
+    if kind == "ema":
+        return optim.SGD(model.parameters(), lr=0.5, momentum=0.9, ema_decay=0.8)
+    return optim.ScheduleFreeSGD(model.parameters(), lr=0.5)
+
+
+@pytest.mark.parametrize("kind", ["ema", "schedule free"])
+def test_a_second_thread_evaluates_with_averages_beside_the_first(kind):
     """The second would keep the first one's averages as what the parameters held."""
     X, y = data()
     found = []
@@ -172,8 +179,8 @@ def test_two_threads_do_not_put_averages_into_one_model_at_once():
             if watching and not found:
                 found.append(None)
                 with ThreadPoolExecutor(1) as pool:
-                    found.append(pool.submit(t.predict, X).exception())
-                    found.append(pool.submit(t.evaluate, X, y).exception())
+                    found.append(pool.submit(t.predict, X).result())
+                    found.append(pool.submit(t.evaluate, X, y).result())
             return x
 
         def backward(self, dy, *, need_input_grad=True):
@@ -181,16 +188,108 @@ def test_two_threads_do_not_put_averages_into_one_model_at_once():
 
     watching = False
     model = nn.Sequential(Looks(), *network())
-    t = trainer(model)
+    t = Trainer(model, nn.CrossEntropyLoss(), with_averages(kind, model), progress=False)
     t.fit(X, y, max_epochs=1, batch_size=16)
+    if kind == "schedule free":
+        t.optimizer.train()
     held = weights(model)
+    loss = t.evaluate(X, y)
     watching = True
     want = t.predict(X)
-    assert [type(error) for error in found[1:]] == [RuntimeError] * 2
-    assert all("another thread is in predict" in str(error) for error in found[1:])
+    assert (found[1] == want).all()
+    assert found[2] == loss
+    assert kind == "schedule free" or equal(held, weights(model))
+
+
+@pytest.mark.parametrize("kind", ["ema", "schedule free"])
+def test_any_number_of_threads_predict_with_averages_at_once(kind):
+    """Three of four were refused."""
+    X, y = data()
+    model = network()
+    t = Trainer(model, nn.CrossEntropyLoss(), with_averages(kind, model), progress=False)
+    t.fit(X, y, max_epochs=2, batch_size=16)
+    held, want, loss = weights(model), t.predict(X), t.evaluate(X, y)
+    start = threading.Barrier(4)
+
+    def work(number):
+        start.wait()
+        for _ in range(40):
+            assert (t.predict(X, batch_size=16) == want).all()
+            assert t.evaluate(X, y) == loss
+
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(work, range(4)))
+    finally:
+        sys.setswitchinterval(before)
     assert equal(held, weights(model))
+    t.fit(X, y, max_epochs=3, batch_size=16)  # nothing is left that would keep it out
+
+
+def test_trainers_with_other_averages_of_one_model_wait_for_each_other():
+    X, y = data()
+    model = network()
+    trainers = []
+    for number, decay in enumerate((0.5, 0.99, None)):
+        optimizer = optim.SGD(model.parameters(), lr=0.5, ema_decay=decay)
+        trainers.append(Trainer(model, nn.CrossEntropyLoss(), optimizer, progress=False))
+        trainers[-1].fit(X, y, max_epochs=1 + number, batch_size=16)
+    want = [t.predict(X) for t in trainers]
+    assert not (want[0] == want[2]).all()
+    start = threading.Barrier(6)
+
+    def work(number):
+        start.wait()
+        for _ in range(30):
+            assert (trainers[number % 3].predict(X, batch_size=16) == want[number % 3]).all()
+
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(work, range(6)))
+
+
+def test_an_evaluation_that_would_wait_inside_another_one_is_refused():
+    """The other thread may wait for this one as well."""
+    X, _ = data()
+    inside, leave, found = threading.Event(), threading.Event(), []
+
+    class Holds(nn.Module):
+        def forward(self, x):
+            if threading.current_thread() is not threading.main_thread():
+                inside.set()
+                assert leave.wait(60)
+            return x
+
+        def backward(self, dy, *, need_input_grad=True):
+            return dy
+
+    class Asks(nn.Module):
+        def forward(self, x):
+            try:
+                plain.predict(X)
+            except RuntimeError as error:
+                found.append(str(error))
+            return x
+
+        def backward(self, dy, *, need_input_grad=True):
+            return dy
+
+    model = nn.Sequential(Holds(), *network())
+    t = trainer(model)
+    plain = Trainer(model, t.loss, optim.SGD(model.parameters(), lr=0.5), progress=False)
+    other = nn.Sequential(Asks(), nn.Linear(4, 2))
+    asking = Trainer(other, t.loss, optim.SGD(other.parameters(), lr=0.5), progress=False)
     with ThreadPoolExecutor(1) as pool:
-        assert (pool.submit(t.predict, X).result() == want).all()
+        job = pool.submit(t.predict, X)
+        assert inside.wait(60)
+        try:
+            asking.predict(X)
+        finally:
+            leave.set()
+        job.result()
+    assert found
+    assert "predict: another thread is in predict with this model" in found[0]
 
 
 def test_a_schedule_free_optimizer_is_evaluated_with_its_own_average():
@@ -314,7 +413,10 @@ def test_a_call_of_the_model_in_another_thread_does_not_read_averages(kind, name
     else:
         t.evaluate(X, y)
     assert [type(error) for error in found[:3]] == [RuntimeError] * 3
-    assert all("evaluates this model in another thread with averages" in str(e) for e in found[:3])
+    assert all(
+        "another thread evaluates this model by a Trainer, with averages" in str(e)
+        for e in found[:3]
+    )
     assert found[3] is None  # another model
     model.eval()
     assert reads(lambda: model(X)) is None
@@ -393,14 +495,14 @@ def test_a_swap_within_a_swap_ends_with_it():
         with _use.swapped(list(outer.parameters())):
             with (
                 _use.swapped(list(layer.parameters())),
-                pytest.raises(RuntimeError, match="evaluates this model in another thread"),
+                pytest.raises(RuntimeError, match="another thread evaluates this model"),
             ):
                 pool.submit(layer, x).result()
             assert pool.submit(layer, x).result().shape == (1, 2)
-            with pytest.raises(RuntimeError, match="evaluates this model in another thread"):
+            with pytest.raises(RuntimeError, match="another thread evaluates this model"):
                 pool.submit(outer.eval(), x).result()
             with _use.swapped(list(outer.parameters())):
                 pass
-            with pytest.raises(RuntimeError, match="evaluates this model in another thread"):
+            with pytest.raises(RuntimeError, match="another thread evaluates this model"):
                 pool.submit(outer, x).result()  # the first one has not ended
         assert pool.submit(outer, x).result().shape == (1, 2)

@@ -1,4 +1,4 @@
-// batch_norm: a norm over each channel and what follows it, forward and backward.
+// batch_norm and batch_renorm: a norm over each channel and what follows it, forward and backward.
 #include "bind/channel_norm.h"
 
 namespace onepass::bind {
@@ -17,12 +17,20 @@ void check_batch(const ChannelNorm& call, const Array& input) {
                               "running statistics (eval mode)");
 }
 
-constexpr Argument kForwardArguments[] = {
+constexpr Argument kInputs[] = {
     {"x", reference, read | dense},
     {"weight", per_channel, read | optional},
     {"bias", per_channel, read | optional},
+};
+constexpr Argument kRunning[] = {
     {"running_mean", per_channel, update | optional},
     {"running_var", per_channel, update | optional},
+};
+constexpr Argument kNeededRunning[] = {
+    {"running_mean", per_channel, update},
+    {"running_var", per_channel, update},
+};
+constexpr Argument kOptions[] = {
     {"residual", like_reference, read | dense | optional},
     {"out", like_reference, write},
     axis("axis"),
@@ -30,8 +38,12 @@ constexpr Argument kForwardArguments[] = {
     number("momentum", 0, 1, "; for the cumulative average pass 1/(number of batches so far)"),
     number("eps", 0, kLargest),
 };
-constexpr auto kForwardTable = join(kForwardArguments, kEpilogueArguments, kSavedStatistics);
+constexpr auto kForwardTable =
+    join(kInputs, kRunning, kOptions, kEpilogueArguments, kSavedStatistics);
 constexpr Contract kForward = contract("batch_norm", kForwardTable.at);
+constexpr auto kRenormTable =
+    join(kInputs, kNeededRunning, kOptions, kRenormLimits, kEpilogueArguments, kSavedStatistics);
+constexpr Contract kRenorm = contract("batch_renorm", kRenormTable.at);
 
 constexpr Argument kBackwardArguments[] = {
     {"dy", like_reference, read | dense | aliased},
@@ -45,12 +57,19 @@ constexpr Argument kBackwardArguments[] = {
 };
 constexpr auto kBackwardTable = join(kBackwardArguments, kEpilogueArguments, kNormGradients);
 constexpr Contract kBackward = contract("batch_norm_backward", kBackwardTable.at);
+constexpr Contract kRenormBackward = contract("batch_renorm_backward", kBackwardTable.at);
+
+template <template <class> class R, const Contract& kForward, const Contract& kBackward>
+void define_pair(py::module_& m) {
+  define(m, kForward, &fast<&channel_norm<R, kForward, kBackward, &check_batch>>);
+  define(m, kBackward, &fast<&channel_norm_backward<R, kBackward, &check_batch>>);
+}
 
 }  // namespace
 
 void define_batch_norm(py::module_& m) {
-  define(m, kForward, &fast<&channel_norm<host::BatchNormRule, kForward, kBackward, &check_batch>>);
-  define(m, kBackward, &fast<&channel_norm_backward<host::BatchNormRule, kBackward, &check_batch>>);
+  define_pair<host::BatchNormRule, kForward, kBackward>(m);
+  define_pair<host::BatchRenormRule, kRenorm, kRenormBackward>(m);
 }
 
 }  // namespace onepass::bind

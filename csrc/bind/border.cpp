@@ -42,10 +42,12 @@ double Border::number(int i) const {
     text->erase(text->find_last_not_of('0') + 1);
     if (text->back() == '.') text->pop_back();
   }
-  value_error(op(), wrong +
-                        (a.high == kLargest ? "finite number >= " + low
-                                            : "number, " + low + " <= " + a.name + " <= " + high) +
-                        a.more);
+  value_error(op(),
+              wrong +
+                  (a.high == kLargest    ? "finite number >= " + low
+                   : a.high == kInfinity ? "number >= " + low
+                                         : "number, " + low + " <= " + a.name + " <= " + high) +
+                  a.more);
 }
 
 int Border::choice(int i) const {

@@ -14,18 +14,20 @@ constexpr int kNormIndex = host::index_in<R>(host::ChannelNorms{});
 
 // ChannelNorm::saved, forward's to make and backward's to read.
 constexpr Argument kSavedStatistics[] = {{"statistics", saved, made}};
+// Of a rule that renormalises: how far the batch's statistics may be from the running ones.
+constexpr Argument kRenormLimits[] = {number("rmax", 1, kInfinity), number("dmax", 0, kInfinity)};
 
 // kCheck: of (call, x).
 template <template <class> class R, const Contract& kContract, auto kCheck>
 struct ChannelNormBorder : ChannelBorder<kContract, ChannelNorm> {
-  using Saved = typename R<float>::Saved;
-  static_assert(sizeof(Saved) == 3 * sizeof(float), "the drivers save three values per channel");
+  static constexpr int64_t kRows = host::count_of(typename R<float>::Rows{});
+  static_assert(sizeof(typename R<float>::Saved) == kRows * sizeof(float), "every member is a row");
 
   explicit ChannelNormBorder(Arguments given) : ChannelBorder<kContract, ChannelNorm>(given) {
     constexpr int kTraining = kContract.position("training");
     this->call.batch_statistics = this->boolean(kTraining);
     kCheck(this->call, this->first());
-    this->set(Shape::saved, {3, this->call.channels}, ": three values per channel");
+    this->set(Shape::saved, {kRows, this->call.channels}, ": what forward leaves per channel");
   }
 };
 
@@ -43,6 +45,10 @@ py::object channel_norm(Arguments given) {
     value_error(b.op(), is("eps", given[kEps]) + ", expected a finite number > 0");
   if (!call.batch_statistics) call.epilogue.dropout = {0, 0, 0};
   check_running_pair(b, kMean, kVar);
+  if constexpr (R<float>::kRenormalises) {
+    call.rmax = b.number(kForward.position("rmax"));
+    call.dmax = b.number(kForward.position("dmax"));
+  }
   if (!call.batch_statistics && !b.has(kMean))
     value_error(b.op(),
                 "'running_mean' and 'running_var' are needed with training=False; pass them, or "

@@ -21,13 +21,10 @@ void encode(const float* values, int64_t size, uint8_t* codes, float* scales) {
   for (int64_t begin = 0; begin < size; begin += kCodeBlock) {
     const int64_t end = std::min(begin + kCodeBlock, size);
     uint32_t most = 0;
-    for (int64_t i = begin; i < end; ++i)
-      most = std::max(most, host::math::to_bits(values[i]) & 0x7fffffffu);
-    const float scale = host::scale_of(most);
-    scales[begin / kCodeBlock] = scale;
-    if (!(scale > 0)) continue;
-    for (int64_t i = begin; i < end; ++i)
-      codes[i] = host::to_code<kSigned>(values[i] * host::inverse_of<kSigned>(scale), kNearest);
+    for (int64_t i = begin; i < end; ++i) most = std::max(most, host::magnitude_bits(values[i]));
+    const host::BlockScale<kSigned> block(most);
+    scales[begin / kCodeBlock] = block.scale;
+    for (int64_t i = begin; i < end; ++i) codes[i] = block.code(values[i], kNearest);
   }
 }
 template <bool kSigned>

@@ -100,7 +100,7 @@ struct Argument {
   constexpr bool result() const { return use & (write | made); }
 };
 
-constexpr double kLargest = 1.7976931348623157e308;
+constexpr double kLargest = 1.7976931348623157e308, kInfinity = __builtin_huge_val();
 constexpr Argument flag(const char* name) { return {name, {Shape::none, Type::flag}}; }
 constexpr Argument axis(const char* name) { return {name, {Shape::none, Type::axis}}; }
 constexpr Argument options(const char* name) { return {name, {Shape::none, Type::options}}; }

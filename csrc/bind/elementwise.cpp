@@ -2,8 +2,6 @@
 // the list; dropout and its mask.
 #include "bind/elementwise.h"
 
-#include <cstring>
-
 #include "bind/kernel_info.h"
 
 namespace onepass::bind {
@@ -91,6 +89,9 @@ constexpr Contract kDropout = contract("dropout", kDropoutTable);
 constexpr Contract kFeatureDropout = contract("feature_dropout", kDropoutTable);
 constexpr Contract kAlphaDropout = contract("alpha_dropout", kDropoutTable);
 constexpr Contract kAlphaDropoutBackward = contract("alpha_dropout_backward", kDropoutTable);
+constexpr Contract kFeatureAlphaDropout = contract("feature_alpha_dropout", kDropoutTable);
+constexpr Contract kFeatureAlphaDropoutBackward =
+    contract("feature_alpha_dropout_backward", kDropoutTable);
 
 // Elements of a map of x, whose axes are samples, channels, and those of a map.
 int64_t map_size(const char* op, const Array& x) {
@@ -121,8 +122,8 @@ py::object dropout(Arguments given) {
 // ---- the mask itself
 
 constexpr Argument kMaskTable[] = {
-    {"out", bit_mask, update | bind::packed},
-    integer("count"),
+    {"out", bit_mask, update | optional | bind::packed},
+    extents("shape"),
     number("p", 0, 1),
     word("seed"),
     word("offset"),
@@ -130,36 +131,63 @@ constexpr Argument kMaskTable[] = {
 };
 constexpr Contract kMask = contract("dropout_mask", kMaskTable);
 
+struct MaskShape {
+  int64_t at[kMaxAxes];
+  int ndim;
+  int64_t elements;
+};
+MaskShape mask_shape(const Border& b, int i) {
+  const char* const name = "shape";
+  const Items items(b.op(), name, b.given(i));
+  if (items.count() > kMaxAxes)
+    value_error(b.op(),
+                is(name, b.given(i)) + ", expected at most " + std::to_string(kMaxAxes) + " axes");
+  MaskShape shape{{}, int(items.count()), 1};
+  bool empty = false, fits = true;
+  for (int d = 0; d < shape.ndim; ++d) {
+    shape.at[d] = PyNumber_AsSsize_t(items[d], nullptr);  // the nearest that there is
+    if (PyErr_Occurred()) {
+      PyErr_Clear();
+      type_error(b.op(), is(name, b.given(i)) + ", expected an integer or a sequence of integers");
+    }
+    if (shape.at[d] < 0) value_error(b.op(), is(name, b.given(i)) + ", expected extents >= 0");
+    empty = empty || shape.at[d] == 0;
+    fits = !__builtin_mul_overflow(shape.elements, shape.at[d], &shape.elements) && fits;
+    fits = fits && shape.at[d] < PY_SSIZE_T_MAX;
+  }
+  if (!empty && !fits)
+    value_error(b.op(), is(name, b.given(i)) + ", expected fewer than 2**63 elements");
+  if (empty) shape.elements = 0;
+  return shape;
+}
+
 py::object dropout_mask(Arguments given) {
-  constexpr int kOut = kMask.position("out"), kElements = kMask.position("count");
+  constexpr int kOut = kMask.position("out"), kShape = kMask.position("shape");
   constexpr int kP = kMask.position("p"), kSeed = kMask.position("seed");
   constexpr int kOffset = kMask.position("offset"), kPacked = kMask.position("packed");
   BorderOf<kMask> b(given);
-  const Array& out = b[kOut];
+  MaskShape shape = mask_shape(b, kShape);
   DropoutMask call;
-  call.elements = b.integer(kElements);
+  call.elements = shape.elements;
   call.random = b.dropout(kP, kSeed, kOffset);
   call.packed = b.boolean(kPacked);
-  if (out.cuda_device >= 0)
-    type_error(b.op(), out.label() +
-                           " lies on a CUDA device, but the mask is drawn on the CPU; pass a "
-                           "NumPy array");
-  if (out.element != (call.packed ? Element::u8 : Element::boolean))
+  if (call.packed) {
+    shape.at[0] = call.elements / 8 + (call.elements % 8 != 0);
+    shape.ndim = 1;
+  }
+  const Element element = call.packed ? Element::u8 : Element::boolean;
+  Array& out = b[kOut];
+  if (!out) make_bytes(&out, b.op(), "out", shape.at, shape.ndim, element);
+  if (out.element != element)
     type_error(b.op(), out.label() + " has dtype " + dtype_text(out) + ", expected " +
                            (call.packed ? "uint8 for a packed mask" : "bool"));
-  const int64_t bytes = call.packed ? call.elements / 8 + (call.elements % 8 != 0) : call.elements;
-  if (call.elements < 0 || out.size() != bytes)
-    value_error(b.op(), out.label() + " has " + std::to_string(out.size()) + " entries, expected " +
-                            std::to_string(bytes) + " for a mask of " +
-                            std::to_string(call.elements) + " elements");
+  check_shape(out, shape.at, shape.ndim,
+              call.packed ? ": a byte for eight elements of 'shape'" : ": that of 'shape'");
   const Target target = b.check();
   call.out = static_cast<uint8_t*>(out.data);
-  {
-    const ReleaseGil released(call.elements);
-    target.backend->dropout_mask(call);
-  }
+  bind::run(target, target.backend->dropout_mask, &call, call.elements);
   b.finish();
-  return py::none();
+  return b.result(kOut);
 }
 
 }  // namespace
@@ -176,6 +204,10 @@ void define_elementwise(py::module_& m) {
   define(m, kAlphaDropout, &fast<&dropout<kAlphaDropout, &Backend::alpha_dropout, false>>);
   define(m, kAlphaDropoutBackward,
          &fast<&dropout<kAlphaDropoutBackward, &Backend::alpha_dropout_backward, false>>);
+  define(m, kFeatureAlphaDropout,
+         &fast<&dropout<kFeatureAlphaDropout, &Backend::alpha_dropout, true>>);
+  define(m, kFeatureAlphaDropoutBackward,
+         &fast<&dropout<kFeatureAlphaDropoutBackward, &Backend::alpha_dropout_backward, true>>);
   define(m, kMask, &fast<&dropout_mask>);
 }
 

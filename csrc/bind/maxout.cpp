@@ -33,7 +33,7 @@ py::object maxout(Arguments given) {
                             std::to_string(along.extent) + ", the extent of " + b.first().label() +
                             " along axis " + std::to_string(d));
   b.set_shorter(d, along.extent / pieces, ": one value for each group of pieces");
-  RowCall call;
+  AlongClasses call;
   call.outer = along.outer * (along.extent / pieces);
   call.classes = pieces;
   call.inner = along.inner;

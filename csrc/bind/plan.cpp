@@ -89,6 +89,7 @@ Elementwise Plan::update_call(const StepOptions& options) {
   call.count = int64_t(arrays_.tensors().size());
   call.schedule = arrays_.schedule();
   rows_.describe(&call);
+  call.stages.in_order = call.stages.in_order || arrays_.has_codes();
   call.norm_count = int64_t(rule_.norms.size());
   call.rider.unscale = options.unscale;
   call.rider.max_value = options.max_value;

@@ -196,8 +196,11 @@ void PlanArrays::remember(size_t i, const Array* arrays) {
   const Array& param = arrays[kParam];
   slots_[i].rows = param.ndim >= 2 ? param.shape[0] : 0;
   slots_[i].computing = computing_type(arrays[kParam].dtype());
-  for (size_t o = 0; o < arity_; ++o)
-    if (arrays[o]) known(i, o).remember(arrays[o]);
+  for (size_t o = 0; o < arity_; ++o) {
+    if (!arrays[o]) continue;
+    known(i, o).remember(arrays[o]);
+    has_codes_ = has_codes_ || coded(arrays[o], o);
+  }
 }
 
 // The operands of a parameter, as a backend wants them.
@@ -224,7 +227,7 @@ void PlanArrays::lay_out(size_t i, Array* arrays, Staging* staging, bool zero_gr
     operands[first_factor_ + 1] = &spread.of_column;
     operands[first_factor_ + 2] = &arrays[kParam];
   }
-  arrange(&layout, operands.data(), int(arity_), keep_order_);
+  arrange(&layout, operands.data(), int(arity_), keep_order_ || has_codes_);
   const auto ndim = size_t(layout.ndim);
   slot.ndim = layout.ndim;
   slot.dims.resize(ndim * (1 + arity_));

@@ -109,6 +109,8 @@ class PlanArrays {
   void check_count(const char* name, size_t count) const;
   // Whether tensors have the operands of stages.
   bool has_stages() const { return arity_ > own_; }
+  // Whether some states are codes, which stand in C order.
+  bool has_codes() const { return has_codes_; }
   // Elements keep their C-order index: random bits follow it.
   void keep_order(bool keep);
 
@@ -209,7 +211,7 @@ class PlanArrays {
   size_t first_factor_, factors_;  // operands that are factors
   size_t own_;                     // operands of the rule
   size_t arity_;                   // with those of stages
-  bool keep_order_ = false;
+  bool keep_order_ = false, has_codes_ = false;
   py::tuple params_;
   std::vector<py::tuple> states_;
   std::vector<Slot> slots_;

@@ -82,6 +82,12 @@ void make(Array* a, const char* op, const char* name, const int64_t* shape, int 
             }));
 }
 
+void make_bytes(Array* a, const char* op, const char* name, const int64_t* shape, int ndim,
+                Element element) {
+  const int type = element == Element::boolean ? NumPy::NPY_BOOL_ : NumPy::NPY_UBYTE_;
+  open_made(a, op, name, new_ndarray(NumPy::get().PyArray_DescrFromType_(type), shape, ndim));
+}
+
 void open_dense(Array* a, const char* op, const char* name, PyObject* object) {
   open_detached(a, op, name, object);
   if (a->c_order) return;

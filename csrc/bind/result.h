@@ -9,6 +9,9 @@ void open_result(Array* a, const char* op, const char* name, PyObject* given, co
 // A new array in C order: of the type that `like` computes in, or of its own dtype.
 void make(Array* a, const char* op, const char* name, const int64_t* shape, int ndim,
           const Array& like, bool computing = true);
+// A new NumPy array of one byte an element: bool, or uint8.
+void make_bytes(Array* a, const char* op, const char* name, const int64_t* shape, int ndim,
+                Element element);
 // Reads an argument, or a copy of it if it is not dense in C order.
 void open_dense(Array* a, const char* op, const char* name, PyObject* object);
 // A copy in another dtype, made by the array's library.

@@ -25,7 +25,7 @@ py::object softmax(Arguments given) {
   constexpr int kDy = kContract.find("dy"), kOut = kContract.position("out");
   BorderOf<kContract> b(given);
   const auto along = b.along(b.axis(kContract.position("axis")));
-  RowCall call;
+  AlongClasses call;
   call.outer = along.outer;
   call.classes = along.extent;
   call.inner = along.inner;

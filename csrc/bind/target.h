@@ -68,7 +68,8 @@ inline int64_t workspace_bytes(const Backend& b, const CrossEntropy& call) {
 inline int64_t workspace_bytes(const Backend& b, const PointwiseLoss& call) {
   return b.pointwise_loss_workspace ? b.pointwise_loss_workspace(call) : 0;
 }
-inline int64_t workspace_bytes(const Backend&, const RowCall&) { return 0; }
+inline int64_t workspace_bytes(const Backend&, const AlongClasses&) { return 0; }
+inline int64_t workspace_bytes(const Backend&, const DropoutMask&) { return 0; }
 
 // ---- running
 

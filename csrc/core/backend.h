@@ -135,6 +135,8 @@ struct DropoutMask {
   int64_t elements = 0;
   DropoutStream random{0, 0, 0};
   bool packed = false;
+  void* stream = nullptr;
+  void* workspace = nullptr;
 };
 
 struct GlobalNorm {
@@ -189,9 +191,10 @@ struct ChannelNorm : Channelwise {
   ChannelVector running_mean, running_var;
   bool batch_statistics = false;  // else normalise by the running ones
   double momentum = 0, eps = 0;
-  // Three rows of `channels` values of the computing type, written by forward, read by backward:
-  // the mean, the part of it that rounding lost, and 1/sqrt(variance + eps).
+  // Rows of `channels` values of the computing type, written by forward, read by backward: the
+  // mean, the part of it that rounding lost, 1/sqrt(variance + eps), and what else the rule has.
   void* saved = nullptr;
+  double rmax = 1, dmax = 0;  // limits of batch_renorm
 };
 
 // A norm over the elements of each row, by a rule of kernels/row_norm_list.h. Arrays are seen as
@@ -265,7 +268,7 @@ struct PointwiseLoss {
 };
 
 // A kernel along the classes of dense arrays, seen as (outer, classes, inner).
-struct RowCall {
+struct AlongClasses {
   int64_t outer = 0, classes = 0, inner = 0;
   DType dtype = DType::f32;  // of all arrays
   const void* x = nullptr;   // what the kernel folds; of softmax_backward: y
@@ -322,16 +325,15 @@ struct Backend {
   // A word of host memory that kernels on the device can write, for CrossEntropy::bad_label: always
   // the same one. Null result: see last_error.
   uint32_t* (*host_word)(int device) = nullptr;
-  // Null on a device.
   void (*dropout_mask)(const DropoutMask&) = nullptr;
   // The pass before measure and update of a rule with factors, null for any other rule, in the
   // order of `update`; and its workspace, on the CPU too.
   const Run<Elementwise>** factor = nullptr;
   int64_t (*factor_workspace)(const Elementwise&) = nullptr;
-  void (*softmax)(const RowCall&) = nullptr;
-  void (*softmax_backward)(const RowCall&) = nullptr;
-  void (*maxout)(const RowCall&) = nullptr;
-  void (*maxout_backward)(const RowCall&) = nullptr;
+  void (*softmax)(const AlongClasses&) = nullptr;
+  void (*softmax_backward)(const AlongClasses&) = nullptr;
+  void (*maxout)(const AlongClasses&) = nullptr;
+  void (*maxout_backward)(const AlongClasses&) = nullptr;
   // Operands (y, a, b) and (da, db, dy, a, b); hyper-parameters as in kernels/glu.h.
   void (*glu)(const Elementwise&) = nullptr;
   void (*glu_backward)(const Elementwise&) = nullptr;

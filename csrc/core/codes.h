@@ -97,4 +97,21 @@ ONEPASS_HD float scale_of(uint32_t largest_bits) {
   return largest < kLeastScale ? 0.0f : largest;
 }
 
+// What the largest magnitude of a block decides: its scale, and how its numbers become codes.
+template <bool kSigned>
+struct BlockScale {
+  float scale, inverse;
+  bool any;  // else all codes are 0
+
+  ONEPASS_HD explicit BlockScale(uint32_t largest_bits)
+      : scale(scale_of(largest_bits)),
+        inverse(scale > 0 ? inverse_of<kSigned>(scale) : 0.0f),
+        any(scale > 0) {}
+  ONEPASS_HD uint8_t code(float v, uint32_t random) const {
+    const uint8_t code = to_code<kSigned>(any ? v * inverse : 0.0f, random);
+    return any ? code : uint8_t(0);
+  }
+};
+ONEPASS_HD uint32_t magnitude_bits(float v) { return math::to_bits(v) & 0x7fffffffu; }
+
 ONEPASS_END

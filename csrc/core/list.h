@@ -1,5 +1,5 @@
 // Lists of templates over the computing type: they register formulas, and an entry's position is
-// its index in the tables.
+// its index in the tables. And lists of a struct's members.
 #pragma once
 #include <type_traits>
 
@@ -28,6 +28,27 @@ constexpr int32_t index_in(List<Head, Tail...>) {
   } else {
     return 1 + index_in<A>(List<Tail...>{});
   }
+}
+
+// Members of a struct S, kept as rows of `stride` values.
+template <auto... kMembers>
+struct Members {
+  template <class S, class T>
+  static ONEPASS_HD S load(const T* rows, int64_t stride) {
+    S s{};
+    int64_t row = 0;
+    ((s.*kMembers = rows[stride * row++]), ...);
+    return s;
+  }
+  template <class S, class T>
+  static ONEPASS_HD void store(const S& s, T* rows, int64_t stride) {
+    int64_t row = 0;
+    ((rows[stride * row++] = s.*kMembers), ...);
+  }
+};
+template <auto... kMembers>
+constexpr int64_t count_of(Members<kMembers...>) {
+  return int64_t(sizeof...(kMembers));
 }
 
 ONEPASS_END

@@ -7,19 +7,16 @@ ONEPASS_BEGIN
 namespace {
 namespace normalise {
 
-template <class Call>
+// R: the rule, of which Call::Rule has the formulas of elements.
+template <class R, class Call>
 struct ChannelStep {
-  using Rule = typename Call::Rule;
   using T = typename Call::Type;
 
   const Call& call;
 
   double count() const { return double(call.norm.outer) * double(call.norm.inner); }
-  T* saved_row(int64_t row, int64_t channel) const {
-    return static_cast<T*>(call.norm.saved) + row * call.norm.channels + channel;
-  }
-  SavedRows<Rule, T> saved(int64_t channel) const {
-    return {saved_row(0, channel), saved_row(1, channel), saved_row(2, channel)};
+  SavedRows<R, T> saved(int64_t channel) const {
+    return {static_cast<T*>(call.norm.saved) + channel, call.norm.channels};
   }
   // Returns whether x must be scaled.
   bool affine_parameters(const Region& r, Parameters<T> p) const {
@@ -29,15 +26,15 @@ struct ChannelStep {
     load_channels(call.norm.bias, first, n, 0, bias);
     T scale[kUnits], shift[kUnits];
     if constexpr (Call::kScales) {
-      const SavedRows<Rule, T> s = saved(first);
+      const SavedRows<R, T> s = saved(first);
       affine_of_channels(n, s, weight, bias, scale, shift);
       if (any_leaves_range(n, s, scale)) {
-        ScaledChannels<Call>{call}.parameters(r, s, weight, bias, p);
+        ScaledChannels<R, Call>{call}.parameters(r, s, weight, bias, p);
         return true;
       }
-      spread(call.cut, n, s.mean, p.mean);
+      spread(call.cut, n, s.mean(), p.mean);
       spread(call.cut, n, scale, p.scale);
-      if (Call::kBackward) spread(call.cut, n, s.rstd, p.rstd);
+      if (Call::kBackward) spread(call.cut, n, s.rstd(), p.rstd);
     } else {
       for (int64_t k = 0; k < n; ++k) shift[k] = T(bias[k]);
     }
@@ -56,19 +53,28 @@ struct ChannelStep {
     T shift[kUnits];
     double mean[kUnits], variance[kUnits];
     first_elements(first, n, shift);
-    statistics_of_channels(n, s, q, shift, 1 / count(), Rule::bessel(count()), call.norm.eps,
+    statistics_of_channels(n, s, q, shift, 1 / count(), R::bessel(count()), call.norm.eps,
                            saved(first), mean, variance);
     if (any_moments_scale(n, s, q, shift, count(), call.norm.eps))
-      ScaledChannels<Call>{call}.moments(r, s, q, shift, p, saved(first), mean, variance);
+      ScaledChannels<R, Call>{call}.moments(r, s, q, shift, p, saved(first), mean, variance);
+    if constexpr (R::kRenormalises) renormalise(first, n);
     move_running(call.norm.running_mean, first, n, mean);
     move_running(call.norm.running_var, first, n, variance);
     return affine_parameters(r, p);
+  }
+  // By the running statistics before they move.
+  void renormalise(int64_t first, int64_t n) const {
+    double mean[kUnits], variance[kUnits];
+    load_channels(call.norm.running_mean, first, n, 0, mean);
+    load_channels(call.norm.running_var, first, n, 1, variance);
+    renormalise_channels(n, mean, variance, call.norm.eps, call.norm.rmax, call.norm.dmax,
+                         saved(first));
   }
   void move_running(const ChannelVector& v, int64_t first, int64_t n, const double* value) const {
     if (!v.data) return;
     double running[kUnits];
     load_channels(v, first, n, 0, running);
-    running_of_channels<Rule>(n, value, call.norm.momentum, running);
+    running_of_channels<R>(n, value, call.norm.momentum, running);
     store_channels(v, first, n, running);
   }
   bool finish_backward(const Region& r, double* s, double* q, Parameters<T> p, bool scaled) const {
@@ -76,10 +82,10 @@ struct ChannelStep {
     if constexpr (Call::kScales) {
       T level[kUnits], slope[kUnits];
       if (scaled || any_sum_leaves_range<T>(n, s, q)) {
-        ScaledChannels<Call>{call}.gradients(r, s, q, scaled, saved(first), p, level, slope);
+        ScaledChannels<R, Call>{call}.gradients(r, s, q, scaled, saved(first), p, level, slope);
         scaled = true;
       } else {
-        corrections_of_channels(n, s, q, 1 / count(), saved(first), level, slope);
+        gradients_of_channels(n, s, q, 1 / count(), saved(first), level, slope);
       }
       store_channels(call.norm.dweight, first, n, q);
       spread(call.cut, n, level, p.level);

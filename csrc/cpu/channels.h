@@ -47,11 +47,20 @@ template <class T>
 ONEPASS_HD Scales<Uniform<T>> scales_of(Parameters<T> p, bool any, Uniform<T>) {
   return {any, {any ? *p.x_scale : T(1)}, {any ? *p.g_scale : T(1)}};
 }
-// The three rows of ChannelNorm::saved.
+// The rows of ChannelNorm::saved from a channel on.
 template <class R, class T>
 struct SavedRows {
-  T *mean, *lost, *rstd;
-  ONEPASS_HD typename R::Saved operator[](int64_t k) const { return {mean[k], lost[k], rstd[k]}; }
+  using Saved = typename R::Saved;
+  T* rows;
+  int64_t channels;
+  ONEPASS_HD const T* mean() const { return rows; }
+  ONEPASS_HD const T* rstd() const { return rows + 2 * channels; }
+  ONEPASS_HD Saved operator[](int64_t k) const {
+    return R::Rows::template load<Saved>(rows + k, channels);
+  }
+  ONEPASS_HD void set(int64_t k, const Saved& saved) const {
+    R::Rows::store(saved, rows + k, channels);
+  }
 };
 
 template <class R, class T>
@@ -61,10 +70,7 @@ void statistics_of_channels(int64_t n, const double* sum, const double* squares,
 #pragma GCC ivdep
   for (int64_t k = 0; k < n; ++k) {
     const auto m = R::moments(sum[k], squares[k], part);
-    const auto s = R::save(double(shift[k]), m.offset, m.variance, eps);
-    saved.mean[k] = s.mean;
-    saved.lost[k] = s.lost;
-    saved.rstd[k] = s.rstd;
+    saved.set(k, R::save(double(shift[k]), m.offset, m.variance, eps));
     mean[k] = double(shift[k]) + m.offset;
     unbiased[k] = m.variance * bessel;
   }
@@ -73,6 +79,13 @@ template <class R>
 void running_of_channels(int64_t n, const double* value, double momentum, double* running) {
 #pragma GCC ivdep
   for (int64_t k = 0; k < n; ++k) running[k] = R::running(running[k], value[k], momentum);
+}
+template <class R, class T>
+void renormalise_channels(int64_t n, const double* running_mean, const double* running_var,
+                          double eps, double rmax, double dmax, SavedRows<R, T> saved) {
+#pragma GCC ivdep
+  for (int64_t k = 0; k < n; ++k)
+    saved.set(k, R::renormalise(saved[k], running_mean[k], running_var[k], eps, rmax, dmax));
 }
 template <class R, class T>
 void affine_of_channels(int64_t n, SavedRows<R, T> saved, const double* weight, const double* bias,
@@ -86,15 +99,14 @@ void affine_of_channels(int64_t n, SavedRows<R, T> saved, const double* weight, 
 }
 // q: Σ g·(x - mean)·rstd, replaced by dweight.
 template <class R, class T>
-void corrections_of_channels(int64_t n, const double* s, double* q, double part,
-                             SavedRows<R, T> saved, T* level, T* slope) {
+void gradients_of_channels(int64_t n, const double* s, double* q, double part,
+                           SavedRows<R, T> saved, T* level, T* slope) {
 #pragma GCC ivdep
   for (int64_t k = 0; k < n; ++k) {
-    const double dweight = R::dweight(saved[k], s[k], q[k]);
-    const auto c = R::correction(saved[k], s[k], dweight, part);
-    q[k] = dweight;
-    level[k] = c.level;
-    slope[k] = c.slope;
+    const auto of = R::gradients(saved[k], s[k], q[k], part);
+    q[k] = of.dweight;
+    level[k] = of.level;
+    slope[k] = of.slope;
   }
 }
 

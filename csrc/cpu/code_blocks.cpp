@@ -3,89 +3,68 @@
 #include "kernels/rounding.h"
 
 #ifdef __AVX2__
-#include <immintrin.h>
+#include "cpu/code_vectors.h"
 #endif
 
 ONEPASS_BEGIN
 namespace {
 
-// Whole blocks by AVX2: GCC widens and narrows 8 bits through 16, which takes more instructions.
+// Whole blocks: from_code, to_code and magnitude_bits of core/codes.h by vectors, because GCC widens
+// and narrows 8 bits through 16, which takes more instructions.
 #ifdef __AVX2__
 
-ONEPASS_HD __m256i constant(uint32_t bits) { return _mm256_set1_epi32(int32_t(bits)); }
+using V = Vectors;
+constexpr int kLanes = V::kLanes, kGroup = 4 * kLanes;
 
 template <bool kSigned>
-ONEPASS_HD __m256 load_8(const uint8_t* codes) {
-  const __m128i bytes = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(codes));
+ONEPASS_HD V::Floats load(const uint8_t* codes) {
   if constexpr (kSigned) {
-    const __m256 c = _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(bytes));
-    const __m256i twice = _mm256_slli_epi32(_mm256_castps_si256(c), 1);
-    const __m256i square = _mm256_max_epi32(
-        _mm256_sub_epi32(twice, constant(kBitsOfOne + 13 * kOctave)), _mm256_setzero_si256());
-    return _mm256_or_ps(_mm256_castsi256_ps(square), _mm256_and_ps(c, _mm256_set1_ps(-0.0f)));
+    const V::Ints c = V::bits(V::to_float(V::widen<true>(codes)));
+    const V::Ints square = V::larger(V::subtract(V::left<1>(c), V::all(kBitsOfOne + 13 * kOctave)),
+                                     V::all(uint32_t(0)));
+    return V::value(V::with(square, c, V::all(0x80000000u)));
   } else {
-    const __m256i next = _mm256_add_epi32(_mm256_cvtepu8_epi32(bytes), constant(1));
-    const __m256i c = _mm256_castps_si256(_mm256_cvtepi32_ps(next));
-    return _mm256_castsi256_ps(
-        _mm256_sub_epi32(_mm256_slli_epi32(c, 2), constant(3 * kBitsOfOne + 32 * kOctave)));
+    const V::Ints next = V::add(V::widen<false>(codes), V::all(uint32_t(1)));
+    const V::Ints c = V::bits(V::to_float(next));
+    return V::value(V::subtract(V::left<2>(c), V::all(3 * kBitsOfOne + 32 * kOctave)));
   }
 }
 template <bool kSigned>
 [[gnu::noinline]] void load_run(const uint8_t* codes, float unit, float* to) {
-  const __m256 scale = _mm256_set1_ps(unit);
-  for (int64_t i = 0; i < kCodeBlock; i += 32)
-    for (int64_t at = i; at < i + 32; at += 8)
-      _mm256_storeu_ps(to + at, _mm256_mul_ps(load_8<kSigned>(codes + at), scale));
+  const V::Floats scale = V::all(unit);
+  for (int64_t i = 0; i < kCodeBlock; i += kGroup)
+    for (int64_t at = i; at < i + kGroup; at += kLanes)
+      V::store(to + at, V::times(load<kSigned>(codes + at), scale));
 }
 template <bool kSigned>
 [[gnu::noinline]] void store_run(const float* from, float inverse, const uint32_t* dither,
                                  uint8_t* codes) {
-  const __m256 scale = _mm256_set1_ps(inverse);
-  for (int64_t i = 0; i < kCodeBlock; i += 32) {
-    __m256i code[4];  // in the upper halves
+  const V::Floats scale = V::all(inverse);
+  for (int64_t i = 0; i < kCodeBlock; i += kGroup) {
+    V::Ints code[4];  // in the upper halves
     for (int v = 0; v < 4; ++v) {
-      const int64_t at = i + 8 * v;
-      const __m256i bits = _mm256_castps_si256(_mm256_mul_ps(_mm256_loadu_ps(from + at), scale));
-      __m256i y;
+      const int64_t at = i + kLanes * v;
+      const V::Ints bits = V::bits(V::times(V::load(from + at), scale));
+      V::Ints y;
       if constexpr (kSigned) {
-        y = _mm256_add_epi32(_mm256_and_si256(_mm256_srai_epi32(bits, 1), constant(0xbfffffffu)),
-                             constant(kRootSigned));
+        y = V::add(V::both(V::right_signed<1>(bits), V::all(0xbfffffffu)), V::all(kRootSigned));
       } else {
-        y = _mm256_add_epi32(_mm256_srli_epi32(bits, 2), constant(kRootUnsigned));
+        y = V::add(V::right<2>(bits), V::all(kRootUnsigned));
       }
-      code[v] = _mm256_add_epi32(_mm256_cvttps_epi32(_mm256_castsi256_ps(y)),
-                                 _mm256_loadu_si256(reinterpret_cast<const __m256i*>(dither + at)));
+      code[v] = V::add(V::truncate(V::value(y)), V::load(dither + at));
     }
-    constexpr int kOdd = 0xaa;
-    const __m256i a = _mm256_blend_epi16(_mm256_srli_epi32(code[0], 16), code[1], kOdd);
-    const __m256i b = _mm256_blend_epi16(_mm256_srli_epi32(code[2], 16), code[3], kOdd);
-    __m256i bytes;
-    if constexpr (kSigned) {
-      bytes = _mm256_packs_epi16(a, b);
-    } else {
-      const __m256i one = _mm256_set1_epi16(1);
-      bytes = _mm256_packus_epi16(_mm256_subs_epu16(a, one), _mm256_subs_epu16(b, one));
-    }
-    const __m128i pairs = _mm_setr_epi8(0, 2, 4, 6, 1, 3, 5, 7, 8, 10, 12, 14, 9, 11, 13, 15);
-    bytes = _mm256_shuffle_epi8(bytes, _mm256_broadcastsi128_si256(pairs));
-    bytes = _mm256_permutevar8x32_epi32(bytes, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(codes + i), bytes);
+    V::Ints a = V::upper_halves(code[0], code[1]), b = V::upper_halves(code[2], code[3]);
+    if constexpr (!kSigned) a = V::less_one(a), b = V::less_one(b);
+    V::store(codes + i, V::pack<kSigned>(a, b));
   }
 }
 [[gnu::noinline]] uint32_t largest_bits(const float* v) {
-  const __m256i magnitude = constant(0x7fffffffu);
-  __m256i most[4] = {};
-  for (int64_t i = 0; i < kCodeBlock; i += 32)
-    for (int l = 0; l < 4; ++l) {
-      const __m256i bits = _mm256_castps_si256(_mm256_loadu_ps(v + i + 8 * l));
-      most[l] = _mm256_max_epi32(most[l], _mm256_and_si256(bits, magnitude));
-    }
-  const __m256i pair =
-      _mm256_max_epi32(_mm256_max_epi32(most[0], most[1]), _mm256_max_epi32(most[2], most[3]));
-  __m128i one = _mm_max_epi32(_mm256_castsi256_si128(pair), _mm256_extracti128_si256(pair, 1));
-  one = _mm_max_epi32(one, _mm_shuffle_epi32(one, 0x4e));
-  one = _mm_max_epi32(one, _mm_shuffle_epi32(one, 0xb1));
-  return uint32_t(_mm_cvtsi128_si32(one));
+  const V::Ints magnitude = V::all(0x7fffffffu);
+  V::Ints most[4] = {};
+  for (int64_t i = 0; i < kCodeBlock; i += kGroup)
+    for (int l = 0; l < 4; ++l)
+      most[l] = V::larger(most[l], V::both(V::bits(V::load(v + i + kLanes * l)), magnitude));
+  return V::largest(V::larger(V::larger(most[0], most[1]), V::larger(most[2], most[3])));
 }
 
 #else
@@ -106,7 +85,7 @@ template <bool kSigned>
   int32_t most = 0;
 #pragma GCC ivdep
   for (int64_t i = 0; i < kCodeBlock; ++i) {
-    const int32_t bits = int32_t(math::to_bits(v[i]) & 0x7fffffffu);
+    const int32_t bits = int32_t(magnitude_bits(v[i]));
     most = most > bits ? most : bits;
   }
   return uint32_t(most);
@@ -126,16 +105,15 @@ template <bool kSigned>
 ONEPASS_HD void store(float* state, const CodeDither& dither, int64_t n, uint8_t* codes,
                       float* scale) {
   for (int64_t i = n; i < kCodeBlock; ++i) state[i] = 0;
-  const float most = scale_of(largest_bits(state));
-  *scale = most;
-  if (!(most > 0)) {
+  const BlockScale<kSigned> block(largest_bits(state));
+  *scale = block.scale;
+  if (!block.any) {
     for (int64_t i = 0; i < n; ++i) codes[i] = 0;
     return;
   }
-  const float inverse = inverse_of<kSigned>(most);
-  if (n == kCodeBlock) return store_run<kSigned>(state, inverse, dither.at, codes);
+  if (n == kCodeBlock) return store_run<kSigned>(state, block.inverse, dither.at, codes);
   alignas(64) uint8_t whole[kCodeBlock];
-  store_run<kSigned>(state, inverse, dither.at, whole);
+  store_run<kSigned>(state, block.inverse, dither.at, whole);
   for (int64_t i = 0; i < n; ++i) codes[i] = whole[i];
 }
 

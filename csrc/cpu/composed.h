@@ -64,8 +64,8 @@ struct ComposedWithAll;
 template <class T, template <class> class... R>
 struct ComposedWithAll<T, List<R...>> : ComposedWith<BiasRule<T>, T>, ComposedWith<R<T>, T>... {};
 
-struct ComposedTable : ComposedWithAll<float, ChannelNorms>,
-                       ComposedWithAll<double, ChannelNorms> {};
+struct ComposedTable : ComposedWithAll<float, ElementNorms>,
+                       ComposedWithAll<double, ElementNorms> {};
 
 const ComposedTable* composed_relu();
 

@@ -68,8 +68,8 @@ template <template <class> class A, class T, template <class> class... R>
 constexpr ComposedWithAll<T, List<R...>> composed_with_all(List<R...>) {
   return {composed_with<A, BiasRule<T>, T>(), composed_with<A, R<T>, T>()...};
 }
-constexpr ComposedTable kRelu{composed_with_all<Relu, float>(ChannelNorms{}),
-                              composed_with_all<Relu, double>(ChannelNorms{})};
+constexpr ComposedTable kRelu{composed_with_all<Relu, float>(ElementNorms{}),
+                              composed_with_all<Relu, double>(ElementNorms{})};
 
 }  // namespace normalise
 }  // namespace

@@ -27,10 +27,10 @@ template <class T>
 // Both directions walk the same pieces; the arrays beside them have one value a row.
 template <class T>
 struct MaxoutWork {
-  const RowCall& call;
+  const AlongClasses& call;
   RowArrays arrays;  // out: dx, or null forward
 
-  explicit MaxoutWork(const RowCall& c)
+  explicit MaxoutWork(const AlongClasses& c)
       : call(c),
         arrays{c.outer, c.classes, c.inner, c.dtype, c.x, nullptr, c.dy ? c.out : nullptr} {}
 
@@ -77,7 +77,7 @@ struct MaxoutWork {
 
 }  // namespace rows
 
-void maxout(const RowCall& call) { rows::walk_rows<rows::MaxoutWork>(call); }
+void maxout(const AlongClasses& call) { rows::walk_rows<rows::MaxoutWork>(call); }
 
 }  // namespace
 ONEPASS_END

@@ -31,10 +31,10 @@ namespace normalise {
 
 template <class R, class T, bool kForward>
 struct Job {
-  using Call = normalise::Call<R, T, kForward>;
+  using Call = normalise::Call<typename R::Elements, T, kForward>;
 
   Call call;
-  const ChannelStep<Call> step{call};
+  const ChannelStep<R, Call> step{call};
   const SumPass<Call> sum{call};
 
   explicit Job(const typename Call::Description& description) : call(description) {}
@@ -160,16 +160,11 @@ void zero_channels(const ChannelVector& v, int64_t channels) {
 // Fills `saved` from the running statistics: in evaluation, and for an input without elements.
 template <class R, class T>
 void save_running(const ChannelNorm& norm, int64_t first, int64_t n) {
-  T* rows = static_cast<T*>(norm.saved);
+  const SavedRows<R, T> saved{static_cast<T*>(norm.saved) + first, norm.channels};
   double mean[kUnits], variance[kUnits];
   load_channels(norm.running_mean, first, n, 0, mean);
   load_channels(norm.running_var, first, n, 1, variance);
-  for (int64_t k = 0; k < n; ++k) {
-    const auto s = R::save(mean[k], 0, variance[k], norm.eps);
-    rows[first + k] = s.mean;
-    rows[norm.channels + first + k] = s.lost;
-    rows[2 * norm.channels + first + k] = s.rstd;
-  }
+  for (int64_t k = 0; k < n; ++k) saved.set(k, R::save(mean[k], 0, variance[k], norm.eps));
 }
 template <template <class> class R>
 void save_running(const ChannelNorm& norm) {

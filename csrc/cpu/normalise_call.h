@@ -35,7 +35,7 @@ void* keep_gradient(const Description& norm, const EpilogueRunner<R, T>& epilogu
   }
 }
 
-// R: the rule. T: the type it computes in.
+// R: the rule of the elements. T: the type it computes in.
 template <class R, class T, bool kForward_>
 struct Call {
   using Rule = R;

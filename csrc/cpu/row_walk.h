@@ -149,14 +149,14 @@ struct RowWalk : Work {
 
 // Walks the rows of a call whose Work adds nothing up.
 template <template <class> class Work, class T>
-void walk_rows_as(const RowCall& call) {
+void walk_rows_as(const AlongClasses& call) {
   double partial[kMostTasks + 1];
   RowWalk<T, Work<T>> walk(call);
   walk.partial = partial;
   walk.walk();
 }
 template <template <class> class Work>
-void walk_rows(const RowCall& call) {
+void walk_rows(const AlongClasses& call) {
   if (call.outer * call.classes * call.inner == 0) return;
   call.dtype == DType::f64 ? walk_rows_as<Work, double>(call) : walk_rows_as<Work, float>(call);
 }

@@ -14,7 +14,7 @@ bool any_leaves_range(int64_t n, Rows saved, const T* scale) {
   int64_t any = 0;  // no early exit: it would not vectorise
 #pragma GCC ivdep
   for (int64_t k = 0; k < n; ++k)
-    any |= leaves_range(saved.mean[k], saved.rstd[k], scale[k]) ? 1 : 0;
+    any |= leaves_range(saved.mean()[k], saved.rstd()[k], scale[k]) ? 1 : 0;
   return any != 0;
 }
 template <class T>
@@ -35,9 +35,8 @@ bool any_moments_scale(int64_t n, const double* s, const double* q, const T* fir
   return any != 0;
 }
 
-template <class Call>
+template <class R, class Call>
 struct ScaledChannels {
-  using R = typename Call::Rule;
   using T = typename Call::Type;
   using Range = NormRange<T>;
 
@@ -95,9 +94,7 @@ struct ScaledChannels {
       if (scale[k] == 0) continue;
       const auto m =
           moments_in_range<R>(again_s[k], again_q[k], double(first[k]), scale[k], 1 / count, eps);
-      saved.mean[k] = m.saved.mean;
-      saved.lost[k] = m.saved.lost;
-      saved.rstd[k] = m.saved.rstd;
+      saved.set(k, m.saved);
       mean[k] = m.mean;
       // Inf must not meet a momentum of 0.
       unbiased[k] = call.norm.momentum == 0 ? 0 : m.variance * R::bessel(count);
@@ -130,12 +127,11 @@ struct ScaledChannels {
       const double sum = again[k] ? again_s[k] : s[k] * by;
       const double product = again[k] ? again_q[k] : q[k] * by;
       const auto row = x_scale[k] == T(1) ? saved[k] : in_range<T>(saved[k]);
-      const double dweight = R::dweight(row, sum, product);
-      const auto c = R::correction(row, sum, dweight, 1 / count());
+      const auto of = R::gradients(row, sum, product, 1 / count());
       s[k] = sum / by;
-      q[k] = dweight / by;
-      level[k] = c.level;
-      slope[k] = c.slope;
+      q[k] = of.dweight / by;
+      level[k] = of.level;
+      slope[k] = of.slope;
     }
   }
 

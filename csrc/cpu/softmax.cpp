@@ -29,7 +29,7 @@ struct SoftmaxWork {
   using F = Formula<T>;
   RowArrays arrays;
 
-  explicit SoftmaxWork(const RowCall& c)
+  explicit SoftmaxWork(const AlongClasses& c)
       : arrays{c.outer, c.classes, c.inner, c.dtype, c.x, nullptr, c.out} {}
 
   // exp(x − m) waits in the result where that can hold it.
@@ -117,7 +117,7 @@ struct SoftmaxBackwardWork {
   using F = Formula<T>;
   RowArrays arrays;  // x: y; other: dy
 
-  explicit SoftmaxBackwardWork(const RowCall& c)
+  explicit SoftmaxBackwardWork(const AlongClasses& c)
       : arrays{c.outer, c.classes, c.inner, c.dtype, c.x, c.dy, c.out} {}
 
   double row(int64_t r) const {
@@ -168,11 +168,11 @@ using LogSoftmaxGradient = SoftmaxBackwardWork<T, LogSoftmax>;
 
 }  // namespace rows
 
-void softmax(const RowCall& call) {
+void softmax(const AlongClasses& call) {
   call.logarithm ? rows::walk_rows<rows::LogSoftmaxForward>(call)
                  : rows::walk_rows<rows::SoftmaxForward>(call);
 }
-void softmax_backward(const RowCall& call) {
+void softmax_backward(const AlongClasses& call) {
   call.logarithm ? rows::walk_rows<rows::LogSoftmaxGradient>(call)
                  : rows::walk_rows<rows::SoftmaxGradient>(call);
 }

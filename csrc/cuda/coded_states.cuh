@@ -47,25 +47,22 @@ ONEPASS_DEVICE void encode_block(const float* states, uint32_t salt, int n, uint
     for (int i = 0; i < kRun; ++i) {
       const int at = first_of_run(r) + i;
       v[r][i] = at < n ? states[at] : 0.0f;
-      most = larger_bits(most, math::to_bits(v[r][i]) & 0x7fffffffu);
+      most = larger_bits(most, magnitude_bits(v[r][i]));
     }
   }
   ONEPASS_UNROLL
   for (int bits = kWarpSize / 2; bits > 0; bits /= 2)
     most = larger_bits(most, warp_shuffle_xor(kFullWarp, most, bits));
-  const float largest = scale_of(most);
-  const bool any = largest > 0;  // else all codes are 0
-  const float inverse = any ? inverse_of<kSigned>(largest) : 0.0f;
-  if (lane_of(threadIdx.x) == 0) *scale = largest;
+  const BlockScale<kSigned> block(most);
+  if (lane_of(threadIdx.x) == 0) *scale = block.scale;
   ONEPASS_UNROLL
   for (int r = 0; r < kRuns; ++r) {
     const int first = first_of_run(r);
     uint32_t word = 0;
     ONEPASS_UNROLL
     for (int i = 0; i < kRun; ++i) {
-      const float scaled = any ? v[r][i] * inverse : 0.0f;
-      const uint8_t code = to_code<kSigned>(scaled, code_dither(uint32_t(first + i), salt));
-      word |= uint32_t(any ? code : uint8_t(0)) << (8 * i);
+      const uint8_t code = block.code(v[r][i], code_dither(uint32_t(first + i), salt));
+      word |= uint32_t(code) << (8 * i);
     }
     if (first + kRun <= n) {
       *reinterpret_cast<uint32_t*>(codes + first) = word;
@@ -80,8 +77,7 @@ ONEPASS_DEVICE void encode_block(const float* states, uint32_t salt, int n, uint
 // Moves all states of an entry (the operands from kFirst on) into shared memory, or back.
 enum class Way { decode, encode };
 template <Way kWay, int kFirst, int kStates, int kArity>
-ONEPASS_DEVICE void move_block(const TileWalk<kArity>& walk, const StepStream& random,
-                               float* states) {
+ONEPASS_DEVICE void move_block(const TileWalk<kArity>& walk, const uint32_t* salts, float* states) {
   const int64_t begin = walk.begin();
   const int n = int(smaller(kCodeBlock, walk.entry().size - begin));
   ONEPASS_NO_UNROLL
@@ -95,7 +91,7 @@ ONEPASS_DEVICE void move_block(const TileWalk<kArity>& walk, const StepStream& r
       is_signed ? decode_block<true>(codes, *scale, n, states)
                 : decode_block<false>(codes, *scale, n, states);
     } else {
-      const uint32_t salt = dither_salt(random.parameter, random.step, uint32_t(s));
+      const uint32_t salt = salts[s];
       is_signed ? encode_block<true>(states, salt, n, codes, scale)
                 : encode_block<false>(states, salt, n, codes, scale);
     }

@@ -1,5 +1,6 @@
-// Dropout and alpha dropout.
+// Dropout, alpha dropout, and the mask.
 #define ONEPASS_ISA cuda
+#include "cuda/dropout_mask.cuh"
 #include "cuda/loops.cuh"
 #include "cuda/units.h"
 
@@ -7,14 +8,18 @@ ONEPASS_BEGIN
 namespace {
 
 // Runs of elements share a bit.
-template <class T>
-struct RepeatedDropout : Dropout<T> {
-  static constexpr bool repeats = true;
-  static ONEPASS_HD RepeatedDropout of(uint64_t threshold) { return {Dropout<T>::of(threshold)}; }
+template <template <class> class K>
+struct Repeated {
+  template <class T>
+  struct Of : K<T> {
+    static constexpr bool repeats = true;
+    static ONEPASS_HD Of of(uint64_t threshold) { return {K<T>::of(threshold)}; }
+  };
 };
-void dropout(const Elementwise& call) {
-  call.repeat == 1 ? elementwise<Dropout, kNoGradient>(call)
-                   : elementwise<RepeatedDropout, kNoGradient>(call);
+template <template <class> class K>
+void drop(const Elementwise& call) {
+  call.repeat == 1 ? elementwise<K, kNoGradient>(call)
+                   : elementwise<Repeated<K>::template Of, kNoGradient>(call);
 }
 
 }  // namespace
@@ -22,7 +27,8 @@ ONEPASS_END
 
 ONEPASS_CUDA_UNIT(dropout) {
   using namespace onepass::ONEPASS_ISA;
-  backend->dropout = &dropout;
-  backend->alpha_dropout = &elementwise<AlphaDropout, kNoGradient>;
-  backend->alpha_dropout_backward = &elementwise<AlphaDropoutBackward, kNoGradient>;
+  backend->dropout = &drop<Dropout>;
+  backend->alpha_dropout = &drop<AlphaDropout>;
+  backend->alpha_dropout_backward = &drop<AlphaDropoutBackward>;
+  backend->dropout_mask = &dropout_mask;
 }

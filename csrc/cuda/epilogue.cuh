@@ -57,14 +57,8 @@ inline Stored stored_of(DType t) {
   return t == DType::f64 ? Stored::f64 : t == DType::f32 ? Stored::f32 : Stored::narrow;
 }
 
-// The arguments of a kernel. R: the rule of a norm, or BiasRule; kLight: the epilogue is light.
-template <template <class> class R, bool kLight, Stored kStored>
-struct CallOf {
-  using Computing = std::conditional_t<kStored == Stored::f64, double, float>;
-  static constexpr bool is_narrow = kStored == Stored::narrow;
-  template <class T>
-  using Rule = R<T>;
-  static constexpr bool is_norm = R<float>::kScales, is_light = kLight;
+// The arguments of a kernel.
+struct CallData {
   int64_t outer, channels, inner;
   bool is_half;  // of the 16-bit types
   const void *x, *residual, *dy, *kept_gradient;
@@ -81,6 +75,29 @@ struct CallOf {
   bool batch_statistics, backward;
   bool packs_parameters;  // those of a unit lie together: see load_parameters
   ChannelPath path;
+  double rmax, dmax;
+};
+
+template <template <class> class R, bool kLight, Stored kStored>
+struct CallOf;
+template <class Rule>
+struct CallsOf;
+template <template <class> class R, class T>
+struct CallsOf<R<T>> {
+  template <bool kLight, Stored kStored>
+  using Call = CallOf<R, kLight, kStored>;
+};
+// R: the rule of a norm, or BiasRule; kLight: the epilogue is light.
+template <template <class> class R, bool kLight, Stored kStored>
+struct CallOf : CallData {
+  using Computing = std::conditional_t<kStored == Stored::f64, double, float>;
+  static constexpr bool is_narrow = kStored == Stored::narrow;
+  template <class T>
+  using Rule = R<T>;
+  static constexpr bool is_norm = R<float>::kScales, is_light = kLight;
+  // The same call by the rule of its elements, for kernels that only visit elements.
+  using Elements =
+      typename CallsOf<typename R<Computing>::Elements>::template Call<kLight, kStored>;
 
   ONEPASS_HD DType dtype() const {
     if (is_narrow) return is_half ? DType::f16 : DType::bf16;
@@ -112,8 +129,9 @@ constexpr int kParameters = 8;
 
 template <class T, class Call>
 ONEPASS_DEVICE typename Call::template Rule<T>::Saved load_saved(const Call& call, int64_t c) {
-  const T* rows = static_cast<const T*>(call.saved);
-  return {rows[c], rows[call.channels + c], rows[2 * call.channels + c]};
+  using R = typename Call::template Rule<T>;
+  const T* rows = static_cast<const T*>(call.saved) + c;
+  return R::Rows::template load<typename R::Saved>(rows, call.channels);
 }
 template <class T, class Call>
 ONEPASS_DEVICE Parameters<T> affine_parameters(const Call& call, int64_t c) {

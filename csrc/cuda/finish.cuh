@@ -16,10 +16,7 @@ ONEPASS_DEVICE void move_running(const ChannelVector& v, int64_t c, double value
 template <class T, class Call>
 ONEPASS_DEVICE void save(const Call& call, int64_t c,
                          typename Call::template Rule<T>::Saved saved) {
-  T* rows = static_cast<T*>(call.saved);
-  rows[c] = saved.mean;
-  rows[call.channels + c] = saved.lost;
-  rows[2 * call.channels + c] = saved.rstd;
+  Call::template Rule<T>::Rows::store(saved, static_cast<T*>(call.saved) + c, call.channels);
 }
 template <class T, class Call>
 ONEPASS_DEVICE void save_running(const Call& call, int64_t c) {
@@ -83,6 +80,10 @@ ONEPASS_DEVICE void finish_moments(const Call& call, int64_t c, double s, double
     mean = m.mean;
     variance = call.momentum == 0 ? 0 : m.variance;  // Inf must not meet a momentum of 0
   }
+  if constexpr (R::kRenormalises)
+    saved =
+        R::renormalise(saved, load_wide(memory(call.running_mean), c, 0),
+                       load_wide(memory(call.running_var), c, 1), call.eps, call.rmax, call.dmax);
   save<T>(call, c, saved);
   move_running<R>(call.running_mean, c, mean, call.momentum);
   move_running<R>(call.running_var, c, variance * R::bessel(count), call.momentum);
@@ -111,12 +112,11 @@ ONEPASS_DEVICE bool finish_channel(const Call& call, int64_t c, double s, double
         s *= double(p.g_scale);
         q *= double(p.g_scale);
       }
-      const double dweight = R::dweight(saved, s, q);
-      const auto correction = R::correction(saved, s, dweight, call.part());
-      p.level = correction.level;
-      p.slope = correction.slope;
+      const auto of = R::gradients(saved, s, q, call.part());
+      p.level = of.level;
+      p.slope = of.slope;
       store_wide(memory(call.dbias), c, s / double(p.g_scale));
-      store_wide(memory(call.dweight), c, dweight / double(p.g_scale));
+      store_wide(memory(call.dweight), c, of.dweight / double(p.g_scale));
     }
     store_parameters(call, c, p);
     return p.scales();

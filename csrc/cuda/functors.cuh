@@ -34,30 +34,34 @@ class Functors {
   ONEPASS_DEVICE const K& selected() const { return made_.k; }
   // The stages of the entry that was selected last.
   template <int kArity>
-  ONEPASS_DEVICE StageTensor<T> stages(const Entry<kArity>& entry) const {
+  ONEPASS_DEVICE void stages(const Entry<kArity>& entry, StageTensor<T>* to) const {
     constexpr int kHyper = int(K::hyper.size), kOwn = int(Signature<K>::arity);
-    double row[kHyper + kStageValues];
-    ONEPASS_UNROLL
-    for (int h = 0; h < kHyper + kStageValues; ++h) row[h] = row_at(row_)[h];
-    if (step_ > 0) row[kHyper + kStageStep] = double(step_);
-    const Stages<T> values(row + kHyper, kept_by<T>(made_.k));
-    // Rows with a limit are averaged when they keep it.
-    const bool limited = values.max_row_norm > 0 && entry.has_rows;
-    StageTensor<T> tensor{values,
-                          {call_.seed, uint32_t(entry.number), values.step},
-                          entry.dtype(0),
-                          entry.data[kOwn + kMaster] != nullptr,
-                          entry.data[kOwn + kAverage] != nullptr && !limited,
-                          values.dither,
-                          {}};
     static_assert(kOwn - kGradient - 1 <= kMostStates);
+    double row[kStageValues];
+    ONEPASS_UNROLL
+    for (int h = 0; h < kStageValues; ++h) row[h] = row_at(row_)[kHyper + h];
+    if (step_ > 0) row[kStageStep] = double(step_);
+    const Stages<T> s(row, kept_by<T>(made_.k));
+    // Rows with a limit are averaged when they keep it.
+    const bool limited = s.max_row_norm > 0 && entry.has_rows;
+    *to = {s.noise,
+           s.keep,
+           s.threshold,
+           s.gain,
+           {call_.seed, uint32_t(entry.number), s.step},
+           entry.dtype(0),
+           s.cautious,
+           s.stochastic,
+           entry.data[kOwn + kMaster] != nullptr,
+           entry.data[kOwn + kAverage] != nullptr && !limited,
+           s.dither,
+           {}};
     ONEPASS_UNROLL
     for (int o = kGradient + 1; o < kOwn; ++o) {
-      tensor.dithers = tensor.dithers && entry.dtype(o) == DType::bf16;
-      tensor.salts[o - kGradient - 1] =
-          dither_salt(uint32_t(entry.number), values.step, uint32_t(o - kGradient - 1));
+      to->dithers = to->dithers && entry.dtype(o) == DType::bf16;
+      to->salts[o - kGradient - 1] =
+          dither_salt(uint32_t(entry.number), s.step, uint32_t(o - kGradient - 1));
     }
-    return tensor;
   }
 
  private:

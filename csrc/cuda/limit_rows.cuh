@@ -54,7 +54,6 @@ __global__ void __launch_bounds__(kThreads, 2)
   const RowOperand& value = call.master.memory.data ? call.master : call.param;
   StepStream random = call.random;
   if (call.taken) random.step = uint32_t(uint64_t(*call.taken));
-  StepWords words(random, Draw::limit);
   const int64_t warps = int64_t(gridDim.x) * kWarps;
   for (int64_t row = int64_t(blockIdx.x) * kWarps + warp_of(threadIdx.x); row < call.rows;
        row += warps) {
@@ -72,7 +71,10 @@ __global__ void __launch_bounds__(kThreads, 2)
         v = limited(v, factor);
         if (call.master.memory.data) call.store(call.master, at, v);
         if constexpr (sizeof(T) == 4)
-          if (call.at_random) v = stochastic_rounding(v, call.param.memory.dtype, words.at(at));
+          if (call.at_random)
+            each_word<1>(random, Draw::limit, at, [&](int, uint32_t word) {
+              v = stochastic_rounding(v, call.param.memory.dtype, word);
+            });
         call.store(call.param, at, v);
         if constexpr (sizeof(T) == 4)
           if (value.memory.dtype != DType::f32) v = nearest(v, value.memory.dtype);

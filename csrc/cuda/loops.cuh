@@ -36,20 +36,24 @@ ONEPASS_DEVICE void count_steps(const ElementwiseCall<T>& call, const unsigned c
   }
 }
 
-// Nothing, of a kernel without stages.
-template <bool kStaged, class F, class E>
-ONEPASS_DEVICE auto stages_of(const F& functors, const E& entry) {
+// This warp's shared memory for the stages of its tensor; null in kernels without them.
+template <bool kStaged, class T>
+ONEPASS_DEVICE auto stages_of_warp() {
   if constexpr (kStaged) {
-    return functors.stages(entry);
+    ONEPASS_SHARED(StageTensor<T>, stages, [kWarps]);
+    return &stages[warp_of(threadIdx.x)];
   } else {
     return nullptr;
   }
 }
-template <class T>
-ONEPASS_DEVICE const StageTensor<T>* address_of(const StageTensor<T>& stages) {
-  return &stages;
+template <class F, class E, class T>
+ONEPASS_DEVICE void leave_stages(const F& functors, const E& entry, StageTensor<T>* to) {
+  warp_sync(kFullWarp);  // other lanes may still read those of the tensor before
+  if (lane_of(threadIdx.x) == 0) functors.stages(entry, to);
+  warp_sync(kFullWarp);
 }
-ONEPASS_DEVICE std::nullptr_t address_of(std::nullptr_t) { return nullptr; }
+template <class F, class E>
+ONEPASS_DEVICE void leave_stages(const F&, const E&, std::nullptr_t) {}
 
 // This warp's shared memory for the states of a tile; null in kernels without codes.
 template <class R>
@@ -61,12 +65,12 @@ ONEPASS_DEVICE float* block_of_warp() {
     return nullptr;
   }
 }
-template <Way kWay, class R, class S>
-ONEPASS_DEVICE void move_codes(const TileWalk<R::kArity>& walk, const R& run, const S& stages) {
+template <Way kWay, class R>
+ONEPASS_DEVICE void move_codes(const TileWalk<R::kArity>& walk, const R& run) {
   if constexpr (R::kMayBeCoded) {
     if (!run.block) return;
     if (kWay == Way::encode) warp_sync(kFullWarp);
-    move_block<kWay, R::kFirstState, R::kStates>(walk, stages.random, run.block);
+    move_block<kWay, R::kFirstState, R::kStates>(walk, run.stages->salts, run.block);
     warp_sync(kFullWarp);  // lanes have other elements in the update
   }
 }
@@ -78,15 +82,18 @@ ONEPASS_DEVICE void walk_tiles(const ElementwiseCall<T>& call, const unsigned ch
   if (riding.skip && !riding.zero_grad) return;
   Functors<K, T, kGradient, kStaged> functors(call, bytes);
   const int tile = call.shape.tile;
+  const auto stages = stages_of_warp<kStaged, T>();
   float* const block = block_of_warp<R>();
   for (TileWalk<R::kArity> walk(call.shape, bytes); walk.has_tile(); walk.next()) {
     const Entry<R::kArity>& entry = walk.entry();
     const int64_t begin = walk.begin();
-    if (walk.is_new()) functors.select(entry);
-    const auto stages = stages_of<kStaged>(functors, entry);
+    if (walk.is_new()) {
+      functors.select(entry);
+      leave_stages(functors, entry, stages);
+    }
     const bool coded = R::kMayBeCoded && is_coded(entry.dtype(R::kFirstState));
-    const R run{functors.selected(), riding, address_of(stages), coded ? block : nullptr};
-    move_codes<Way::decode>(walk, run, stages);
+    const R run{functors.selected(), riding, stages, coded ? block : nullptr};
+    move_codes<Way::decode>(walk, run);
     uint32_t word = 0;
     bool drawn = false;
     const auto draw = [&] {
@@ -102,7 +109,7 @@ ONEPASS_DEVICE void walk_tiles(const ElementwiseCall<T>& call, const unsigned ch
       return word;
     };
     if (entry.path == Path::units) run.template units<kUnit<T>>(entry, begin, tile, draw);
-    if constexpr (sizeof(T) == 4)
+    if constexpr (sizeof(T) == 4 && !kStaged)
       if (entry.path == Path::narrow_units) run.template units<8>(entry, begin, tile, draw);
     ONEPASS_NO_UNROLL
     for (int i = 0; i < 2; ++i) {
@@ -110,7 +117,7 @@ ONEPASS_DEVICE void walk_tiles(const ElementwiseCall<T>& call, const unsigned ch
       if (range.from < range.to)
         run.template elements<kStrided>(entry, bytes, begin, range, draw());
     }
-    if (!riding.skip) move_codes<Way::encode>(walk, run, stages);
+    if (!riding.skip) move_codes<Way::encode>(walk, run);
   }
   if constexpr (kGradient >= 0)
     if (call.shape.counter_count > 0 && !riding.skip) count_steps<K, kStaged>(call, bytes);
@@ -122,9 +129,8 @@ __global__ void __launch_bounds__(kThreads, sizeof(T) == 8 && kStrided ? 1 : 2)
                        const __grid_constant__ Table<kBytes> table) {
   walk_tiles<K, T, kGradient, false, kStrided>(call, table.data());
 }
-// Stages take more registers.
 template <class K, class T, int kGradient, bool kStrided, int64_t kBytes>
-__global__ void __launch_bounds__(kThreads, 1)
+__global__ void __launch_bounds__(kThreads, sizeof(T) == 4 && !kStrided ? 2 : 1)
     staged_kernel(const __grid_constant__ ElementwiseCall<T> call,
                   const __grid_constant__ Table<kBytes> table) {
   walk_tiles<K, T, kGradient, true, kStrided>(call, table.data());
@@ -180,7 +186,7 @@ template <class K, class T, int kGradient, bool kStaged>
 void elementwise_as(const Elementwise& call, const std::vector<int32_t>& counters) {
   using R = Runner<K, T, kGradient, kStaged>;
   constexpr bool kUpdates = kGradient >= 0;
-  TableBuilder<T, R::kArity> builder(R::S::draws || call.stages.in_order);
+  TableBuilder<T, R::kArity> builder(R::S::draws || call.stages.in_order, !kStaged);
   const auto stream = static_cast<cudaStream_t>(call.stream);
   decltype(rows_of<K, T>(call, std::bool_constant<kUpdates>())) rows;
   // Updates come in long lists; other calls have one tensor, or are cut into several launches.
@@ -204,13 +210,12 @@ void elementwise_as(const Elementwise& call, const std::vector<int32_t>& counter
     const auto dense = [&](const auto& table) { run(std::false_type(), table); };
     const auto strided = [&](const auto& table) { run(std::true_type(), table); };
     const bool is_strided = arguments.shape.strided;
-    if constexpr (kStaged) {  // one kernel for all lists: each takes long to compile
-      with_table<false>(bytes, call.workspace, stream, strided);
-    } else if constexpr (kUpdates) {
-      if (is_strided) {
+    if constexpr (kUpdates) {
+      constexpr bool kOnlyStrided = kStaged && sizeof(T) == 8;  // a kernel takes long to compile
+      if (is_strided || kOnlyStrided) {
         with_table<false>(bytes, call.workspace, stream, strided);
-      } else {
-        with_table<sizeof(T) == 4>(bytes, call.workspace, stream, dense);
+      } else if constexpr (!kOnlyStrided) {
+        with_table<sizeof(T) == 4 && !kStaged>(bytes, call.workspace, stream, dense);
       }
     } else if (int64_t(bytes.size()) > kSmallTable) {
       record_error("too many rows of hyper-parameters");

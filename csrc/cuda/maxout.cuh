@@ -38,7 +38,7 @@ __global__ void __launch_bounds__(kThreads, 2)
 }
 
 template <class T>
-void run_maxout(const RowCall& c) {
+void run_maxout(const AlongClasses& c) {
   const MaxoutCall call{c.outer, c.classes, c.inner, c.dtype, c.x, c.dy, c.out};
   const int64_t blocks = smaller(kMostMaxoutBlocks, ceil_div(c.outer * c.inner, kThreads));
   start(&maxout_kernel<T>, blocks, static_cast<cudaStream_t>(c.stream), call);
@@ -47,7 +47,7 @@ void run_maxout(const RowCall& c) {
 }  // namespace rows
 
 // Forward, or backward where there is a dy.
-inline void maxout(const RowCall& c) {
+inline void maxout(const AlongClasses& c) {
   if (c.outer * c.classes * c.inner == 0) return;
   c.dtype == DType::f64 ? rows::run_maxout<double>(c) : rows::run_maxout<float>(c);
 }

@@ -357,6 +357,8 @@ Call describe(const ChannelNorm& n, bool backward) {
   call.momentum = n.momentum;
   call.eps = n.eps;
   call.saved = n.saved;
+  call.rmax = n.rmax;
+  call.dmax = n.dmax;
   return call;
 }
 
@@ -391,8 +393,10 @@ bool run_sums(const Call& call, cudaStream_t stream) {
     constexpr int W = decltype(width)::value;
     if (whole) {
       start(&whole_kernel<T, kForward, kColumns, W, Call>, path.groups, stream, call);
-    } else if (call.sums()) {
-      start(&sum_kernel<T, kForward, kColumns, W, Call>, path.groups * path.splits, stream, call);
+    } else if (call.sums()) {  // backward, z depends on the rule
+      using Summed = std::conditional_t<kForward, typename Call::Elements, Call>;
+      start(&sum_kernel<T, kForward, kColumns, W, Summed>, path.groups * path.splits, stream,
+            Summed{call});
     }
   });
   if (whole) return true;
@@ -425,7 +429,8 @@ void run_as(const Call& call, bool aligned, cudaStream_t stream) {
   }
   if constexpr (Call::is_norm || !kForward)
     if (run_sums<T, kForward>(call, stream)) return;
-  if constexpr (Call::is_norm || kForward) run_apply<T, kForward>(call, aligned, stream);
+  if constexpr (Call::is_norm || kForward)
+    run_apply<T, kForward>(typename Call::Elements{call}, aligned, stream);
 }
 template <bool kForward, class Call>
 void run(const Channelwise& c, const Call& call) {

@@ -82,6 +82,7 @@ ONEPASS_DEVICE Result finish_held(int lanes, double s, double q, F finish) {
   block_sync();
   if (warp % warps == 0) {
     s = q = 0;
+    ONEPASS_NO_UNROLL
     for (int i = 0; i < warps; ++i) {
       s += parts[0][warp + i];
       q += parts[1][warp + i];
@@ -93,8 +94,9 @@ ONEPASS_DEVICE Result finish_held(int lanes, double s, double q, F finish) {
   return results[row];
 }
 
-// Weights and biases of a thread's elements: in registers where those suffice.
-template <class T, int W, int kHeld, bool kKept, class Call>
+// Weights and biases of a thread's elements: in registers where those suffice (kKept). kPacked:
+// each element has its own, and those of a unit are loaded at once.
+template <class T, int W, int kHeld, bool kKept, bool kPacked, class Call>
 struct HeldWeights {
   T weight[kKept ? kHeld : W], bias[kKept ? kHeld : W];
   float part_of_inner;
@@ -102,6 +104,12 @@ struct HeldWeights {
   ONEPASS_DEVICE explicit HeldWeights(const Call& call) : part_of_inner(1.0f / float(call.inner)) {}
   ONEPASS_DEVICE void load_unit(const Call& call, const Holding<W, kHeld>& mine, int64_t group,
                                 int j, T* w, T* b) const {
+    if constexpr (kPacked) {
+      if (!mine.has(j)) return;
+      load_packed<W>(call.weight, mine.element(j), T(1), w);
+      load_packed<W>(call.bias, mine.element(j), T(0), b);
+      return;
+    }
     // Exact: elements of a held row are few.
     const int e = mine.element(j);
     const int c = call.inner == 1 ? e : int((float(e) + 0.5f) * part_of_inner);
@@ -129,32 +137,36 @@ struct HeldWeights {
   }
 };
 
-// Where the rows of a thread are. Every thread of a block takes the same number of steps.
+// The rows of a thread. Every thread of a block takes the same number of steps.
 struct RowSteps {
-  int64_t row, end, steps, step;
-  ONEPASS_DEVICE RowSteps(int64_t first, int64_t last, int64_t by, int at)
-      : row(first + at),
-        end(last),
-        steps(first < last ? ceil_div(last - first, by) : 0),
-        step(by) {}
-  ONEPASS_DEVICE bool exists() const { return row < end; }
+  int64_t first, end;  // `first`: of the block
+  int step, place;
+  ONEPASS_DEVICE RowSteps(int64_t from, int64_t to, int at_once, int at)
+      : first(from), end(to), step(at_once), place(at) {}
+  ONEPASS_DEVICE bool any() const { return first < end; }
+  ONEPASS_DEVICE void next() { first += step; }
+  ONEPASS_DEVICE int64_t row() const { return first + place; }
+  ONEPASS_DEVICE bool exists() const { return row() < end; }
 };
 
-template <class T, int W, int kHeld, class Call>
-__global__ void __launch_bounds__(most_row_lanes(sizeof(T) == 8), 1)
+// kPacked: one group of rows, whose elements each have a weight of their own.
+template <class T, int W, int kHeld, bool kPacked, class Call>
+__global__ void __launch_bounds__(most_row_lanes(sizeof(T) == 8),
+                                  kPacked&& kHeld == many_held_elements(W) ? 2 : 1)
     held_forward_kernel(const __grid_constant__ Call call) {
   using Rule = typename Call::template Rule<T>;
   const int lanes = call.path.lanes, at_once = int(blockDim.x) / lanes;
   const Holding<W, kHeld> mine(lanes, call.row_elements());
-  HeldWeights<T, W, kHeld, kHeld == held_elements(W), Call> weights(call);
-  if (call.groups == 1) weights.load(call, mine, 0);
-  RowSteps at(int64_t(blockIdx.x) * at_once, call.rows(), int64_t(gridDim.x) * at_once,
+  HeldWeights<T, W, kHeld, kHeld == held_elements(W), kPacked, Call> weights(call);
+  const int64_t groups = kPacked ? 1 : call.groups;
+  if (groups == 1) weights.load(call, mine, 0);
+  RowSteps at(int64_t(blockIdx.x) * at_once, call.rows(), int(gridDim.x) * at_once,
               int(threadIdx.x) / lanes);
-  int64_t group = divide(at.row, call.groups).rest;
-  const int64_t group_step = divide(at.step, call.groups).rest;
-  for (int64_t i = 0; i < at.steps; ++i, at.row += at.step) {
-    const int64_t row = at.row, begin = row * mine.length;
-    if (call.groups > 1 && at.exists()) weights.load(call, mine, group);
+  int64_t group = divide(at.row(), groups).rest;
+  const int64_t group_step = divide(at.step, groups).rest;
+  for (; at.any(); at.next()) {
+    const int64_t row = at.row(), begin = row * mine.length;
+    if (groups > 1 && at.exists()) weights.load(call, mine, group);
     const T shift = Rule::kCentres && at.exists() ? load_element<T>(call.in(call.x), begin) : T(0);
     Unit<T> unit[mine.kUnits];
     ONEPASS_UNROLL
@@ -177,8 +189,9 @@ __global__ void __launch_bounds__(most_row_lanes(sizeof(T) == 8), 1)
         store_output<W>(call, p, unit[j], w, b, begin + mine.element(j), kept);
       });
     }
+    if (groups == 1) continue;
     group += group_step;
-    if (group >= call.groups) group -= call.groups;
+    if (group >= groups) group -= groups;
   }
 }
 
@@ -220,13 +233,13 @@ __global__ void __launch_bounds__(most_row_lanes(sizeof(T) == 8), 1)
   const int64_t group = blockIdx.x % call.groups, part = blockIdx.x / call.groups;
   const int64_t parts = call.path.parts;
   const Holding<W, kHeld> mine(lanes, call.row_elements());
-  HeldWeights<T, W, kHeld, Call::is_light, Call> weights(call);
+  HeldWeights<T, W, kHeld, Call::is_light, false, Call> weights(call);
   weights.load(call, mine, group);
   double sums[2][kHeld] = {};
   RowSteps at(call.outer * part / parts, call.outer * (part + 1) / parts, at_once,
               int(threadIdx.x) / lanes);
-  for (int64_t i = 0; i < at.steps; ++i, at.row += at.step) {
-    const int64_t row = at.row * call.groups + group, begin = row * mine.length;
+  for (; at.any(); at.next()) {
+    const int64_t row = at.row() * call.groups + group, begin = row * mine.length;
     RowState<T> p{};
     if (at.exists()) p = state_of<T, Call>(load_saved<T>(call, row));
     Unit<T> unit[mine.kUnits];
@@ -380,7 +393,7 @@ inline int unit_of(const RowNorm& n) {
 // Backward behind a heavy epilogue, registers suffice for four elements of a walked row.
 inline RowPath path_of(const RowNorm& n) {
   const bool backward = n.dy != nullptr;
-  const int unit = unit_of(n), walked = unit == 8 && backward && !is_light(n.epilogue) ? 4 : unit;
+  const int unit = unit_of(n), walked = unit == 8 && backward && !is_light(n) ? 4 : unit;
   return row_norm_path(n.outer, n.groups, n.channels, n.inner, unit, walked, n.dtype == DType::f64,
                        backward);
 }
@@ -458,10 +471,15 @@ void run_held(const Call& call, cudaStream_t stream) {
   const int lanes = call.path.lanes, at_once = lanes < kThreads ? kThreads / lanes : 1;
   if constexpr (kForward) {
     const int64_t blocks = smaller(kMostBlocks, ceil_div(call.rows(), at_once));
-    auto kernel = &held_forward_kernel<T, W, held_elements(W), Call>;
-    if constexpr (W >= 4)
-      if (call.path.kept == many_held_elements(W))
-        kernel = &held_forward_kernel<T, W, many_held_elements(W), Call>;
+    constexpr int kFew = held_elements(W), kMany = many_held_elements(W);
+    auto kernel = &held_forward_kernel<T, W, kFew, false, Call>;
+    if constexpr (W >= 4) {
+      if (call.path.kept == kMany) kernel = &held_forward_kernel<T, W, kMany, false, Call>;
+      if constexpr (Call::is_light)
+        if (call.is_packed())
+          kernel = call.path.kept == kMany ? &held_forward_kernel<T, W, kMany, true, Call>
+                                           : &held_forward_kernel<T, W, kFew, true, Call>;
+    }
     start_held(kernel, lanes, blocks, stream, call);
   } else {
     start_held(&held_backward_kernel<T, W, Call>, lanes, call.groups * call.path.parts, stream,
@@ -542,7 +560,7 @@ void run_rule(const RowNorm& n, double part) {
         return run_call<kForward>(describe<RowCallOf<R, kLight, Stored::narrow>>(n, part), stream);
     }
   };
-  is_light(n.epilogue) ? run_as(std::true_type()) : run_as(std::false_type());
+  is_light(n) ? run_as(std::true_type()) : run_as(std::false_type());
 }
 template <template <class> class R, bool kForward>
 void run(const RowNorm& n) {

@@ -13,7 +13,6 @@ namespace {
 namespace row_norms {
 
 using normalise::drop;
-using normalise::is_light;
 using normalise::keep_bits;
 using normalise::kIdentity;
 using normalise::most_options;
@@ -23,6 +22,10 @@ using normalise::stored_of;
 using normalise::Unit;
 using normalise::with_activation;
 
+// A light epilogue has no residual either.
+inline bool is_light(const RowNorm& n) {
+  return normalise::is_light(n.epilogue) && !n.epilogue.residual;
+}
 // The arguments of a kernel. R: the rule; kLight: the epilogue is light.
 template <template <class> class R, bool kLight, Stored kStored>
 struct RowCallOf {
@@ -58,7 +61,15 @@ struct RowCallOf {
   ONEPASS_HD int64_t row_elements() const { return channels * inner; }
   ONEPASS_HD int64_t elements() const { return rows() * row_elements(); }
   ONEPASS_HD bool drops() const { return !kLight && dropout.threshold != 0; }
+  ONEPASS_HD bool adds_residual() const { return !kLight && residual; }
   ONEPASS_HD bool applies() const { return !backward || dx != nullptr; }
+  // Each element of a row has a weight, or none has, and those of a unit can be loaded at once.
+  ONEPASS_HD bool is_packed() const {
+    constexpr bool kWide = kStored == Stored::f64;
+    return groups == 1 && inner == 1 && packs_weights &&
+           (!weight.data || (weight.dtype == DType::f64) == kWide) &&
+           (!bias.data || (bias.dtype == DType::f64) == kWide);
+  }
   // Pieces of channels, which have one weight each.
   ONEPASS_HD bool by_channels() const { return backward && inner > 1; }
 };
@@ -91,24 +102,32 @@ ONEPASS_DEVICE typename Call::template Rule<T>::Saved load_saved(const Call& cal
 
 // ---- a unit of W elements
 
+// Of channels `at` and on, which can be loaded at once.
+template <int W, class T>
+ONEPASS_DEVICE void load_packed(const ChannelVector& v, int64_t at, T otherwise, T* out) {
+  const Memory m = memory(v);
+  if (!m.data) {
+    ONEPASS_UNROLL
+    for (int w = 0; w < W; ++w) out[w] = otherwise;
+    return;
+  }
+  if constexpr (sizeof(T) == 4) {
+    if (m.dtype == DType::f32) {
+      ONEPASS_UNROLL
+      for (int w = 0; w < W; w += 4) load_unit<4, T>(m, at + w, out + w);
+      return;
+    }
+  }
+  load_unit<W, T>(m, at, out);
+}
 // Of channels `at` and on.
 template <int W, class T>
 ONEPASS_DEVICE void load_channels(const ChannelVector& v, int64_t at, T otherwise, bool packs,
                                   T* out) {
   const Memory m = memory(v);
-  if constexpr (W > 1) {
-    if (m.data && packs) {
-      if (sizeof(T) == 8 && m.dtype == DType::f64) return load_unit<W, T>(m, at, out);
-      if (sizeof(T) == 4 && size_of(m.dtype) == 2) return load_unit<W, T>(m, at, out);
-      if constexpr (sizeof(T) == 4) {
-        if (m.dtype == DType::f32) {
-          ONEPASS_UNROLL
-          for (int w = 0; w < W; w += 4) load_unit<4, T>(m, at + w, out + w);
-          return;
-        }
-      }
-    }
-  }
+  if constexpr (W > 1)
+    if (packs && (m.dtype == DType::f64) == (sizeof(T) == 8))
+      return load_packed<W>(v, at, otherwise, out);
   ONEPASS_UNROLL
   for (int w = 0; w < W; ++w) out[w] = T(load_wide(m, at + w, double(otherwise)));
 }
@@ -141,13 +160,13 @@ template <int W, class T, class Call>
 ONEPASS_DEVICE Unit<T> fetch_forward(const Call& call, int64_t at) {
   Unit<T> unit{};
   unit.x = fetch<W, T>(call.in(call.x), at);
-  if (call.residual) unit.residual = fetch<W, T>(call.in(call.residual), at);
+  if (call.adds_residual()) unit.residual = fetch<W, T>(call.in(call.residual), at);
   return unit;
 }
 // Of the gradient.
 template <class Call>
 ONEPASS_DEVICE bool needs_residual(const Call& call) {
-  return call.residual && call.activation != kIdentity;
+  return call.adds_residual() && call.activation != kIdentity;
 }
 // again: g may have been kept.
 template <int W, class T, class Call>
@@ -188,7 +207,7 @@ ONEPASS_DEVICE void affine(const Call& call, const T* hat, const T* weight, cons
                            const Raw& residual, T* z) {
   ONEPASS_UNROLL
   for (int w = 0; w < W; ++w) z[w] = Call::template Rule<T>::affine(hat[w], weight[w], bias[w]);
-  if (!call.residual) return;
+  if (!call.adds_residual()) return;
   T r[W];
   decode<W, T>(residual, call.dtype(), r);
   ONEPASS_UNROLL

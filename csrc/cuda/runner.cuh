@@ -64,51 +64,80 @@ struct Runner {
     }
   }
   template <size_t... I>
-  ONEPASS_DEVICE void apply_staged(T* v, StageElement<T> element, int64_t at,
-                                   std::index_sequence<I...>) const {
-    v[kGradient] = ride.prepare(v[kGradient]);
-    v[0] = element.before(at, v[0], v[kOwn + kMaster], &v[kGradient]);
+  ONEPASS_DEVICE void update_staged(T* v, std::index_sequence<I...>) const {
+    const T gradient = v[kGradient];
+    const T before = v[0] = start_of(*stages, v[0], v[kOwn + kMaster]);
     k(value<I>(v)...);
-    v[kOwn + kMaster] = v[0];
-    v[0] = element.after(at, &v[kOwn + kMaster], &v[kOwn + kAverage]);
-    v[kGradient] = T(0);  // stored if gradients are zeroed
+    v[0] = after_update(*stages, before, v[0], gradient);
+  }
+  // Of W neighbours: v[operand][w].
+  template <int W>
+  ONEPASS_DEVICE void apply_staged(const Entry<kArity>& entry, int64_t at,
+                                   T (&v)[kArity][W]) const {
+    T* gradient = v[kGradient];
+    ONEPASS_UNROLL
+    for (int w = 0; w < W; ++w) gradient[w] = ride.prepare(gradient[w]);
+    add_noise<W>(*stages, at, gradient);
+    each<W>(entry, v,
+            [&](T* one, int) { update_staged(one, std::make_index_sequence<S::named>{}); });
+    round_and_average<W>(*stages, at, v[0], v[kOwn + kMaster], v[kOwn + kAverage]);
+    ONEPASS_UNROLL
+    for (int w = 0; w < W; ++w) gradient[w] = T(0);  // stored if gradients are zeroed
     if constexpr (sizeof(T) == 4) {
+      if (!stages->dithers) return;
       ONEPASS_UNROLL
-      for (int o = kGradient + 1; o < kOwn; ++o)
-        if (stages->dithers)
-          v[o] = to_float(dithered(v[o], uint32_t(at) * kWeyl + stages->salts[o - kGradient - 1]));
+      for (int o = kFirstState; o < kOwn; ++o) {
+        ONEPASS_UNROLL
+        for (int w = 0; w < W; ++w)
+          v[o][w] = to_float(
+              dithered(v[o][w], uint32_t(at + w) * kWeyl + stages->salts[o - kFirstState]));
+      }
     }
   }
-  using Words = std::conditional_t<kStaged, StageWords, NoWords>;
-  ONEPASS_DEVICE void apply(T* v, bool kept, int64_t at, Words* words) const {
+  // f(values of an element, w) for each of W neighbours.
+  template <int W, class F>
+  ONEPASS_DEVICE void each(const Entry<kArity>& entry, T (&v)[kArity][W], F f) const {
+    ONEPASS_UNROLL
+    for (int w = 0; w < W; ++w) {
+      T one[kArity];
+      ONEPASS_UNROLL
+      for (int o = 0; o < kArity; ++o) one[o] = reads(o) && has(entry, o) ? v[o][w] : T(0);
+      f(one, w);
+      ONEPASS_UNROLL
+      for (int o = 0; o < kArity; ++o) v[o][w] = one[o];
+    }
+  }
+  template <int W>
+  ONEPASS_DEVICE void apply_each(const Entry<kArity>& entry, int64_t at, uint32_t kept,
+                                 T (&v)[kArity][W]) const {
     if constexpr (kStaged) {
-      apply_staged(v, StageElement<T>(*stages, words), at, std::make_index_sequence<S::named>{});
+      apply_staged<W>(entry, at, v);
     } else {
-      apply(v, kept, std::make_index_sequence<S::named>{});
+      each<W>(entry, v, [&](T* one, int w) {
+        apply(one, kept >> w & 1, std::make_index_sequence<S::named>{});
+      });
     }
   }
 
   ONEPASS_DEVICE void element(const Entry<kArity>& entry, int64_t at, const int64_t* offset,
                               bool kept) const {
-    T v[kArity];
+    T v[kArity][1];
     ONEPASS_UNROLL
     for (int o = 0; o < kArity; ++o) {
-      v[o] = T(0);
       if (in_block(o)) {
-        v[o] = T(*in_block(o, at));
+        v[o][0] = T(*in_block(o, at));
       } else if (reads(o) && has(entry, o)) {
-        v[o] = load_element<T>(entry.operand(o), offset[o]);
+        v[o][0] = load_element<T>(entry.operand(o), offset[o]);
       }
     }
-    Words words = words_of(stages);
-    apply(v, kept, at, &words);
+    apply_each<1>(entry, at, kept, v);
     ONEPASS_UNROLL
     for (int o = 0; o < kArity; ++o) {
       if (!stores(entry, o)) continue;
       if (in_block(o)) {
-        *in_block(o, at) = float(v[o]);
+        *in_block(o, at) = float(v[o][0]);
       } else {
-        store_element<T>(entry.operand(o), offset[o], v[o]);
+        store_element<T>(entry.operand(o), offset[o], v[o][0]);
       }
     }
   }
@@ -165,16 +194,7 @@ struct Runner {
         decode<W, T>(raw[o], entry.dtype(o), v[o]);
       }
     }
-    Words words = words_of(stages);
-    ONEPASS_UNROLL
-    for (int w = 0; w < W; ++w) {
-      T one[kArity];
-      ONEPASS_UNROLL
-      for (int o = 0; o < kArity; ++o) one[o] = reads(o) && has(entry, o) ? v[o][w] : T(0);
-      apply(one, kept >> w & 1, at + w, &words);
-      ONEPASS_UNROLL
-      for (int o = 0; o < kArity; ++o) v[o][w] = one[o];
-    }
+    apply_each<W>(entry, at, kept, v);
     ONEPASS_UNROLL
     for (int o = 0; o < kArity; ++o) {
       if (!stores(entry, o)) continue;

@@ -305,7 +305,7 @@ void run_flat(const SoftmaxCall& call, cudaStream_t stream) {
 }
 
 template <class F, class T>
-void run_softmax(const RowCall& c) {
+void run_softmax(const AlongClasses& c) {
   const auto aligned = [&](int width) {
     return is_aligned(c.x, c.dtype, width) && is_aligned(c.out, c.dtype, width) &&
            (!c.dy || is_aligned(c.dy, c.dtype, width));
@@ -326,7 +326,7 @@ void run_softmax(const RowCall& c) {
                               : run_walk<F, T, kThreads>(call, stream);
 }
 template <template <class> class F>
-void run_softmax(const RowCall& c) {
+void run_softmax(const AlongClasses& c) {
   if (c.outer * c.classes * c.inner == 0) return;
   c.dtype == DType::f64 ? run_softmax<F<double>, double>(c) : run_softmax<F<float>, float>(c);
 }
@@ -334,7 +334,7 @@ void run_softmax(const RowCall& c) {
 }  // namespace rows
 
 // Forward, or backward where there is a dy.
-inline void softmax(const RowCall& c) {
+inline void softmax(const AlongClasses& c) {
   c.logarithm ? rows::run_softmax<LogSoftmax>(c) : rows::run_softmax<Softmax>(c);
 }
 

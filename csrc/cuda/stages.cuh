@@ -1,5 +1,4 @@
-// The stages around an update (kernels/stages.h) in registers, for one element, with the random
-// bits that they use.
+// The stages around an update (kernels/stages.h) in registers, with the random bits that they use.
 #pragma once
 #include "cuda/table.cuh"
 #include "kernels/gradient.h"
@@ -8,88 +7,77 @@
 ONEPASS_BEGIN
 namespace {
 
-// The random bits of one use. Neighbours share a draw.
-class StepWords {
- public:
-  ONEPASS_DEVICE StepWords(StepStream random, Draw draw) : random_(random), draw_(draw) {}
-  ONEPASS_DEVICE uint32_t at(int64_t index) {
-    if (index >> 2 != group_) {
-      group_ = index >> 2;
-      bits_ = step_bits(random_, draw_, uint64_t(group_));
-    }
-    return word_of(bits_, int(index & 3));
-  }
-
- private:
-  StepStream random_;
-  Draw draw_;
-  int64_t group_ = -1;
-  Philox4 bits_{};
-};
-
 constexpr int kMostStates = 3;  // of an update
 
-// The stages of one tensor.
+// The stages of one tensor, of which a warp has one in shared memory: registers are short.
 template <class T>
 struct StageTensor {
-  Stages<T> stages;
+  T noise, keep, threshold, gain;
   StepStream random;
   DType dtype;  // of the parameter
-  bool has_master, has_average;
+  bool cautious, stochastic, has_master, has_average;
   bool dithers;  // its states are bfloat16, rounded by bits that start at the salt of each
   uint32_t salts[kMostStates];
 };
 
-// The random words of both uses, for neighbouring elements.
-struct StageWords {
-  StepWords noise, rounding;
-};
-struct NoWords {};
-template <class T>
-ONEPASS_DEVICE StageWords words_of(const StageTensor<T>* tensor) {
-  return {StepWords(tensor->random, Draw::noise), StepWords(tensor->random, Draw::rounding)};
-}
-ONEPASS_DEVICE NoWords words_of(std::nullptr_t) { return {}; }
-
-// The stages of one element, from before the update to after it.
-template <class T>
-class StageElement {
- public:
-  ONEPASS_DEVICE StageElement(const StageTensor<T>& tensor, StageWords* words)
-      : tensor_(tensor), words_(words) {}
-
-  // Returns the value that the update changes: the parameter's, or that of its master copy.
-  ONEPASS_DEVICE T before(int64_t at, T param, T master, T* gradient) {
-    const Stages<T>& s = tensor_.stages;
-    if (s.noise != T(0)) *gradient = *gradient + s.noise * T(gaussian(words_->noise.at(at)));
-    gradient_ = *gradient;
-    before_ = param;
-    if constexpr (sizeof(T) == 4)
-      if (tensor_.has_master) before_ = master_of(master, param, nearest(master, tensor_.dtype));
-    return before_;
+// f(w, word) with the random word of each of W neighbouring elements; `at` is a multiple of W. Four
+// share a draw.
+template <int W, class F>
+ONEPASS_DEVICE void each_word(const StepStream& random, Draw draw, int64_t at, F f) {
+  ONEPASS_UNROLL
+  for (int w = 0; w < W; w += 4) {
+    const Philox4 bits = step_bits(random, draw, uint64_t(at + w) >> 2);
+    const int first = W < 4 ? int(at & 3) : 0;
+    ONEPASS_UNROLL
+    for (int i = 0; i < 4 && w + i < W; ++i) f(w + i, word_of(bits, first + i));
   }
-  // Returns the parameter; `value` is what the update left, and becomes the master copy.
-  ONEPASS_DEVICE T after(int64_t at, T* value, T* average) {
-    const Stages<T>& s = tensor_.stages;
-    if (s.cautious) *value = cautious(before_, *value, gradient_, s.keep);
-    if (s.threshold != T(0)) *value = soft_threshold(*value, s.threshold);
-    T param = *value;
-    if constexpr (sizeof(T) == 4) {
-      if (tensor_.dtype != DType::f32) {
-        param = s.stochastic ? stochastic_rounding(*value, tensor_.dtype, words_->rounding.at(at))
-                             : nearest(*value, tensor_.dtype);
-        if (!tensor_.has_master) *value = param;
+}
+
+// What runs before the update of W neighbouring elements of which the first is `at`…
+template <int W, class T>
+ONEPASS_DEVICE void add_noise(const StageTensor<T>& tensor, int64_t at, T* gradient) {
+  const T noise = tensor.noise;
+  if (noise == T(0)) return;
+  each_word<W>(tensor.random, Draw::noise, at, [&](int w, uint32_t word) {
+    gradient[w] = gradient[w] + noise * T(gaussian(word));
+  });
+}
+// The value that the update of an element changes: the parameter's, or that of its master copy.
+template <class T>
+ONEPASS_DEVICE T start_of(const StageTensor<T>& tensor, T param, T master) {
+  if constexpr (sizeof(T) == 4)
+    if (tensor.has_master) return master_of(master, param, nearest(master, tensor.dtype));
+  return param;
+}
+// … and after it. `value` is what the update left.
+template <class T>
+ONEPASS_DEVICE T after_update(const StageTensor<T>& tensor, T before, T value, T gradient) {
+  if (tensor.cautious) value = cautious(before, value, gradient, tensor.keep);
+  return tensor.threshold != T(0) ? soft_threshold(value, tensor.threshold) : value;
+}
+// `value` becomes the parameter, `master` its copy before it is rounded.
+template <int W, class T>
+ONEPASS_DEVICE void round_and_average(const StageTensor<T>& tensor, int64_t at, T* value, T* master,
+                                      T* average) {
+  ONEPASS_UNROLL
+  for (int w = 0; w < W; ++w) master[w] = value[w];
+  if constexpr (sizeof(T) == 4) {
+    if (tensor.dtype != DType::f32) {
+      if (tensor.stochastic) {
+        each_word<W>(tensor.random, Draw::rounding, at, [&](int w, uint32_t word) {
+          value[w] = stochastic_rounding(value[w], tensor.dtype, word);
+        });
+      } else {
+        ONEPASS_UNROLL
+        for (int w = 0; w < W; ++w) value[w] = nearest(value[w], tensor.dtype);
       }
     }
-    if (tensor_.has_average) *average = running_average(*average, *value, s.gain);
-    return param;
   }
-
- private:
-  const StageTensor<T>& tensor_;
-  StageWords* words_;
-  T gradient_, before_;
-};
+  if (!tensor.has_average) return;
+  ONEPASS_UNROLL
+  for (int w = 0; w < W; ++w)
+    average[w] = running_average(average[w], tensor.has_master ? master[w] : value[w], tensor.gain);
+}
 
 }  // namespace
 ONEPASS_END

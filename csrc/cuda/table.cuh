@@ -35,9 +35,10 @@ enum class Path : int32_t {
 template <int kArity>
 struct Entry {
   static_assert(kArity * 4 <= 32, "dtypes has no room");
-  int64_t first_tile, size;
+  int64_t size;
   char* data[kArity];
-  int64_t dims;     // offset in bytes of shape and strides in the table; 0: dense
+  int64_t dims;  // offset in bytes of shape and strides in the table; 0: dense
+  int32_t first_tile;
   int32_t row;      // of functors or hyper-parameters
   int32_t number;   // the driver's own
   uint32_t dtypes;  // 4 bits each
@@ -85,8 +86,8 @@ class TileWalk {
  public:
   ONEPASS_DEVICE TileWalk(const TableShape& shape, const unsigned char* table)
       : entries_(reinterpret_cast<const Entry<kArity>*>(table)), size_(shape.tile) {
-    tile_ = shape.tiles * blockIdx.x / gridDim.x + warp_of(threadIdx.x);
-    end_ = shape.tiles * (int64_t(blockIdx.x) + 1) / gridDim.x;
+    tile_ = int32_t(shape.tiles * blockIdx.x / gridDim.x) + warp_of(threadIdx.x);
+    end_ = int32_t(shape.tiles * (int64_t(blockIdx.x) + 1) / gridDim.x);
     int32_t low = 0, high = shape.entries;  // the tile is in [low, high)
     while (high - low > 1) {
       const int32_t middle = (low + high) / 2;
@@ -109,7 +110,9 @@ class TileWalk {
   // Where operand o is, read from the table: an index into registers would take local memory.
   ONEPASS_DEVICE char* data(int o) const { return entries_[place_].data[o]; }
   // First element of the tile; below 0 if the tensor has a lead.
-  ONEPASS_DEVICE int64_t begin() const { return (tile_ - entry_.first_tile) * size_ - entry_.lead; }
+  ONEPASS_DEVICE int64_t begin() const {
+    return int64_t(tile_ - entry_.first_tile) * size_ - entry_.lead;
+  }
 
  private:
   ONEPASS_DEVICE void load() {
@@ -119,7 +122,7 @@ class TileWalk {
   }
   const Entry<kArity>* entries_;
   Entry<kArity> entry_;
-  int64_t tile_, end_, until_;  // until_: the first tile of the next entry
+  int32_t tile_, end_, until_;  // until_: the first tile of the next entry
   int32_t size_, place_;
   bool is_new_ = true;
 };
@@ -187,7 +190,9 @@ inline int64_t table_bound(const Tensor* tensors, int64_t count, int64_t entry_b
 template <class T, int kArity>
 class TableBuilder {
  public:
-  explicit TableBuilder(bool keep_order) : keep_order_(keep_order) {}
+  // narrow: the kernel has a path for units of eight 16-bit elements.
+  explicit TableBuilder(bool keep_order, bool narrow = true)
+      : keep_order_(keep_order), narrow_(narrow && sizeof(T) == 4) {}
 
   // Returns the first tensor that did not fit, or count. number_of(tensor, its place in the list).
   template <class Operands, class Number>
@@ -224,9 +229,14 @@ class TableBuilder {
   template <class R>
   const std::vector<unsigned char>& finish(const std::vector<R>& rows,
                                            const std::vector<int32_t>& counters) {
+    // A warp may step beyond the last tile, by less than a block's warps.
+    if (shape_.tiles > INT32_MAX - kWarps) {
+      record_error("a call has more than 2^39 elements: split it");
+      shape_.tiles = 0;
+    }
     shape_.entries = int32_t(entries_.size());
     Entry<kArity> last{};
-    last.first_tile = shape_.tiles;
+    last.first_tile = int32_t(shape_.tiles);
     entries_.push_back(last);
     const int64_t entry_bytes = int64_t(entries_.size() * sizeof(Entry<kArity>));
     const auto row_bytes = int64_t(rows.size() * sizeof(R));
@@ -255,12 +265,12 @@ class TableBuilder {
   }
   void add(const Tensor& tensor, const Operand* operands, int32_t number) {
     Entry<kArity> e{};
-    e.first_tile = shape_.tiles;
+    e.first_tile = int32_t(shape_.tiles);
     e.size = tensor.size;
     e.row = tensor.hyper_set;
     e.number = number;
     e.has_rows = tensor.rows > 0;
-    bool dense = true, narrow = sizeof(T) == 4;
+    bool dense = true, narrow = narrow_;
     for (int o = 0; o < kArity; ++o) {
       e.data[o] = static_cast<char*>(operands[o].data);
       e.dtypes |= uint32_t(operands[o].dtype) << (4 * o);
@@ -284,7 +294,9 @@ class TableBuilder {
   void choose_path(Entry<kArity>* e, bool narrow) const {
     const int width = narrow ? 8 : kUnit<T>;
     e->path = narrow ? Path::narrow_units : Path::units;
+    bool coded = false;
     for (int o = 0; o < kArity; ++o) {
+      coded = coded || is_coded(e->dtype(o));
       // Null: a stage's operand that this tensor lacks. Codes are read by decode_block.
       if (!e->data[o] || is_coded(e->dtype(o))) continue;
       const int64_t size = size_of(e->dtype(o));
@@ -293,8 +305,8 @@ class TableBuilder {
       if (o == 0) e->lead = int16_t(beyond / size);
       if (beyond / size != e->lead) e->path = Path::elements;
     }
-    // A draw gives bits for 32 elements, counted from the first.
-    if (keep_order_ && e->lead) e->path = Path::elements;
+    // A draw gives bits for 32 elements, counted from the first; a block of codes begins there.
+    if ((keep_order_ || coded) && e->lead) e->path = Path::elements;
     if (e->path == Path::elements) e->lead = 0;
   }
   void add_strides(const Tensor& tensor, const Operand& operand) {
@@ -307,7 +319,7 @@ class TableBuilder {
     }
   }
 
-  const bool keep_order_;
+  const bool keep_order_, narrow_;
   TableShape shape_{};
   std::vector<Entry<kArity>> entries_;
   std::vector<int64_t> dims_;

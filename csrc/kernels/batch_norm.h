@@ -12,13 +12,18 @@
 // constant channel gives exactly its bias.
 #pragma once
 #include "core/basic.h"
+#include "core/list.h"
 
 ONEPASS_BEGIN
 
 template <class T>
 struct BatchNormRule {
   static constexpr const char* name = "batch_norm";
-  static constexpr bool kScales = true;  // z has a mean and a scale; else it is a bias
+  static constexpr bool kScales = true;         // z has a mean and a scale; else it is a bias
+  static constexpr bool kRenormalises = false;  // the running statistics too shape z in training
+  // The rule whose normalise(), product() and input_gradient() are these: passes over elements are
+  // compiled for it.
+  using Elements = BatchNormRule;
 
   // Mean and variance from the channel's sums of d and d², where d = x - shift, shift is one of its
   // elements and part = 1/n.
@@ -33,10 +38,11 @@ struct BatchNormRule {
   // The factor n/(n - 1) that makes a variance unbiased.
   static ONEPASS_HD double bessel(double count) { return count > 1 ? count / (count - 1) : 1; }
 
-  // The three rows of ChannelNorm::saved.
+  // A channel's values in ChannelNorm::saved, whose rows begin with these three in every rule.
   struct Saved {
     T mean, lost, rstd;
   };
+  using Rows = Members<&Saved::mean, &Saved::lost, &Saved::rstd>;
 
   // The mean a + b as its rounded value and the rounding error: exact for double (Knuth, TwoSum).
   static ONEPASS_HD Saved save(double a, double b, double variance, double eps) {
@@ -63,18 +69,17 @@ struct BatchNormRule {
     return (x - mean) * scale + shift;
   }
 
-  // One term of Σ g·x̂, without x̂'s constant -lost·rstd; dweight() adds that to the sum.
+  // One term of Σ g·x̂, without x̂'s constant -lost·rstd; gradients() adds that to the sum.
   static ONEPASS_HD T product(T g, T x, T mean, T rstd) { return g * ((x - mean) * rstd); }
-  static ONEPASS_HD double dweight(Saved saved, double sum_g, double sum_gx) {
-    return sum_gx - double(saved.lost) * double(saved.rstd) * sum_g;
-  }
-  // dx = scale·(g - level - (x - mean)·slope).
-  struct Correction {
+  // From the sums of g and of products: dweight, and dx = scale·(g - level - (x - mean)·slope).
+  struct Gradients {
+    double dweight;
     T level, slope;
   };
-  static ONEPASS_HD Correction correction(Saved saved, double dbias, double dweight, double part) {
+  static ONEPASS_HD Gradients gradients(Saved saved, double sum_g, double sum_gx, double part) {
+    const double dweight = sum_gx - double(saved.lost) * double(saved.rstd) * sum_g;
     const double slope = dweight * part * double(saved.rstd);
-    return {T(dbias * part - double(saved.lost) * slope), T(slope)};
+    return {dweight, T(sum_g * part - double(saved.lost) * slope), T(slope)};
   }
   static ONEPASS_HD T input_gradient(T g, T x, T mean, T scale, T level, T slope) {
     return scale * (g - level - (x - mean) * slope);

@@ -9,6 +9,7 @@ template <class T>
 struct BiasRule {
   static constexpr const char* name = "bias";
   static constexpr bool kScales = false;
+  using Elements = BiasRule;
   static ONEPASS_HD T normalise(T x, Absent, Absent, T bias) { return x + bias; }
 };
 

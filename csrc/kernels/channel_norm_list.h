@@ -5,9 +5,12 @@
 #pragma once
 #include "core/list.h"
 #include "kernels/batch_norm.h"
+#include "kernels/batch_renorm.h"
 
 ONEPASS_BEGIN
 
-using ChannelNorms = List<BatchNormRule>;
+using ChannelNorms = List<BatchNormRule, BatchRenormRule>;
+// Those with formulas of elements of their own (see Elements).
+using ElementNorms = List<BatchNormRule>;
 
 ONEPASS_END

@@ -31,7 +31,10 @@ ONEPASS_HD Saved unscaled(Saved s, double scale) {
   if (scale == 1) return s;
   const double back = 1 / scale;
   const T rstd = scale == NormRange<T>::kMoments ? lower<T>(double(s.rstd)) : T(s.rstd * scale);
-  return {T(s.mean * back), T(s.lost * back), rstd};
+  s.mean = T(s.mean * back);
+  s.lost = T(s.lost * back);
+  s.rstd = rstd;
+  return s;
 }
 
 // Of a row, by rule R: from the sums of d·scale and (d·scale)².

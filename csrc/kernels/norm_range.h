@@ -64,11 +64,20 @@ ONEPASS_HD T lower(double x) {
 // T(x), also where that is subnormal and arithmetic flushes.
 ONEPASS_HD float narrowed(double x, float) { return lower<float>(x); }
 ONEPASS_HD double narrowed(double x, double) { return x; }
+// double(x) of a positive x, likewise.
+ONEPASS_HD double widened(float x) {
+  const uint32_t bits = math::to_bits(x);
+  return bits >> math::Format<float>::kMantissa ? double(x) : double(bits) * 0x1p-149;
+}
+ONEPASS_HD double widened(double x) { return x; }
 // Normalises x·kDown.
 template <class T, class Saved>
 ONEPASS_HD Saved in_range(Saved s) {
   using Range = NormRange<T>;
-  return {s.mean * Range::kDown, s.lost * Range::kDown, lift(s.rstd)};
+  s.mean *= Range::kDown;
+  s.lost *= Range::kDown;
+  s.rstd = lift(s.rstd);
+  return s;
 }
 
 // Σg and Σ g·x̂ from which g - level - (x - mean)·slope may overflow, and sums that have overflowed.

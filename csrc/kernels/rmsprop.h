@@ -1,5 +1,5 @@
 // rmsprop: g += weight_decay·p, or decoupled p *= 1 - lr·weight_decay first;  v = α·v + (1 - α)·g²;
-// centred: a += (1 - α)·(g - a)
+// centered: a += (1 - α)·(g - a)
 //   d = g / (√(v - a²) + eps);  with a buffer b = momentum·b + d, p -= lr·b;  else p -= lr·d
 // A constant gradient makes v - a² vanish. Rounding may leave it below 0: it counts as 0 then,
 // where PyTorch has NaN. Tieleman & Hinton, Lecture 6.5, 2012; Graves, Generating Sequences, 2013
@@ -16,14 +16,16 @@ struct Rmsprop : Rule {
   static constexpr const char* name = "rmsprop";
   static constexpr auto operands = names("params", "grads", "square_avgs");
   static constexpr auto optional = names("momentum_buffers", "grad_avgs");
-  static constexpr auto hyper = names("lr", "alpha", "eps", "weight_decay", "momentum",
-                                      "decoupled_weight_decay", "eps_inside", "lr_inside");
+  static constexpr auto hyper =
+      names("lr", "alpha", "eps", "weight_decay", "momentum", "decoupled_weight_decay",
+            "eps_inside", "lr_inside", "centered");
 
   template <class T, class Buffer, class Average>
   struct Kernel {
     T lr, lr_inside, alpha, gain, inside, outside, coupled, shrink, momentum;
+    T centered;  // -1 or 1: a choice by a bool would not be vectorised
     ONEPASS_HD Kernel(double lr_, double alpha_, double eps, double weight_decay, double momentum_,
-                      double decoupled, double eps_inside, double lr_inside_)
+                      double decoupled, double eps_inside, double lr_inside_, double centered_)
         : lr(T(lr_inside_ != 0 ? 1 : lr_)),
           lr_inside(T(lr_inside_ != 0 ? lr_ : 1)),
           alpha(T(alpha_)),
@@ -32,7 +34,8 @@ struct Rmsprop : Rule {
           outside(T(eps_inside != 0 ? 0 : eps)),
           coupled(T(decoupled != 0 ? 0 : weight_decay)),
           shrink(T(decoupled != 0 ? 1 - lr_ * weight_decay : 1)),
-          momentum(T(momentum_)) {}
+          momentum(T(momentum_)),
+          centered(T(centered_ != 0 ? -1 : 1)) {}
 
     ONEPASS_HD T kept() const { return shrink; }
 
@@ -42,7 +45,8 @@ struct Rmsprop : Rule {
       T under = square, mean = T(0);
       if constexpr (is_present<Average>) {
         mean = a + gain * (g - a);
-        under = math::at_least(square - mean * mean, T(0));
+        under = math::where_negative(centered, math::at_least(square - mean * mean, T(0)), square);
+        mean = math::where_negative(centered, mean, a);
       }
       T d = lr_inside * g / (math::sqrt(under + inside) + outside);
       if constexpr (is_present<Buffer>) d = momentum * b + d;

@@ -1,6 +1,6 @@
 // sgd: g += weight_decay·p; b = momentum·b + (1 - dampening)·g, on the first step b = g;
 //      p -= lr·(g + momentum·b) with Nesterov, else p -= lr·b; without a buffer p -= lr·g.
-// Decoupled p *= 1 - lr·weight_decay first. Without a buffer that is the same.
+// Decoupled p *= 1 - lr·weight_decay first.
 // Sutskever et al., On the importance of initialization and momentum in deep learning, 2013, in
 // PyTorch's form: lr stands outside the buffer; Keras and Chainer have it inside (lr_inside), where
 // the first step sets b = lr·g.
@@ -26,7 +26,7 @@ struct Sgd : Rule {
         : lr(T(is_present<Buffer> && lr_inside != 0 ? 1 : lr_)),
           momentum(T(momentum_)),
           keep(T((step > 1 ? 1 - dampening : 1) * (lr_inside != 0 ? lr_ : 1))),
-          coupled(T(is_present<Buffer> && decoupled != 0 ? 0 : weight_decay)),
+          coupled(T(decoupled != 0 ? 0 : weight_decay)),
           shrink(T(decoupled != 0 ? 1 - lr_ * weight_decay : 1)),
           nesterov(nesterov_ != 0),
           first(step <= 1) {}
@@ -44,7 +44,7 @@ struct Sgd : Rule {
         b = buffer;
         p = to;
       } else {
-        p -= lr * d;
+        p = p * shrink - lr * d;
       }
     }
   };

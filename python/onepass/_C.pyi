@@ -39,9 +39,15 @@ def alpha_dropout(x: Array, out: Array | None, p: float, seed: int, offset: int,
 def alpha_dropout_backward(
     x: Array, out: Array | None, p: float, seed: int, offset: int, /
 ) -> Array: ...
+def feature_alpha_dropout(
+    x: Array, out: Array | None, p: float, seed: int, offset: int, /
+) -> Array: ...
+def feature_alpha_dropout_backward(
+    x: Array, out: Array | None, p: float, seed: int, offset: int, /
+) -> Array: ...
 def dropout_mask(
-    out: Array, count: int, p: float, seed: int, offset: int, packed: bool, /
-) -> None: ...
+    out: Array | None, shape: Sequence[int], p: float, seed: int, offset: int, packed: bool, /
+) -> Array: ...
 
 # Channel-wise: `axis` holds the channels, `options` are the activation's.
 
@@ -212,7 +218,7 @@ def weight_norm_backward(
     /,
 ) -> tuple[Array, Array]: ...
 
-# The second result is what batch_norm_backward takes between dy and out.
+# The second result is what the backward takes between dy and out.
 def batch_norm(
     x: Array,
     weight: Array | None,
@@ -233,6 +239,44 @@ def batch_norm(
     /,
 ) -> tuple[Array, tuple[Any, ...]]: ...
 def batch_norm_backward(
+    dy: Array,
+    x: Array,
+    weight: Array | None,
+    bias: Array | None,
+    residual: Array | None,
+    statistics: Array,
+    axis: int,
+    training: bool,
+    activation: str,
+    options: tuple[float, ...],
+    dropout_p: float,
+    seed: int,
+    offset: int,
+    out: Array | None,
+    /,
+) -> tuple[Array | None, ...]: ...
+def batch_renorm(
+    x: Array,
+    weight: Array | None,
+    bias: Array | None,
+    running_mean: Array,
+    running_var: Array,
+    residual: Array | None,
+    out: Array | None,
+    axis: int,
+    training: bool,
+    momentum: float,
+    eps: float,
+    rmax: float,
+    dmax: float,
+    activation: str,
+    options: tuple[float, ...],
+    dropout_p: float,
+    seed: int,
+    offset: int,
+    /,
+) -> tuple[Array, tuple[Any, ...]]: ...
+def batch_renorm_backward(
     dy: Array,
     x: Array,
     weight: Array | None,

@@ -232,7 +232,10 @@ def converted(value: Any, like: Array, dtype: DType) -> tuple[Array, Any]:
     if source.dtype == result.dtype:
         return result, None
     wrong = lib.isfinite(source) & ~lib.isfinite(result)
-    return result, float(source[wrong][0]) if bool(wrong.any()) else None
+    if not bool(wrong.any()):
+        return result, None
+    lost = source[wrong][0]
+    return result, lost if lib is np else float(lost)
 
 
 def brought_to(like: Array, value: Array) -> Array:

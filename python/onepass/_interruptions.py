@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import TracebackType
 from typing import Any
 
 TIMES = 3  # that a piece of work is begun, before an interruption is let through
 
 
 def to_the_end(work: Callable[[], Any]) -> None:
-    """Do ``work``; where an exception ends it, begin it again, and raise that afterwards.
+    """Do ``work``; where an interruption ends it, begin it again, and raise that afterwards.
 
-    The handler of a signal may raise any exception, so all are taken for interruptions; what the
-    work itself refuses it refuses again.
+    Its own errors are raised at once: they would come again.
 
     Args:
         work: leads to the same state however often it was begun before.
@@ -24,22 +24,46 @@ def to_the_end(work: Callable[[], Any]) -> None:
             work()
             break
         except BaseException as error:
-            if not left:
+            if not left or not _interrupts(error):
                 raise
             cut = cut or error
     if cut is not None:
         raise cut
 
 
+def _interrupts(error: BaseException | None) -> bool:
+    """Whether it came from outside of the work: Ctrl-C, or from the handler of a signal."""
+    while error is not None:
+        if not isinstance(error, Exception) or _from_handler(error.__traceback__):
+            return True
+        error = error.__context__  # such as that of an error which was given other words
+    return False
+
+
+def _from_handler(trace: TracebackType | None) -> bool:
+    """Whether a function in the traceback was given the frame that it interrupted.
+
+    Handlers are, whatever they are called and whether or not they are installed any more.
+    """
+    while trace is not None:
+        frame = trace.tb_frame
+        caller = frame.f_back
+        for value in frame.f_locals.values() if caller is not None else ():
+            if value is caller or (type(value) is tuple and any(v is caller for v in value)):
+                return True
+        trace = trace.tb_next
+    return False
+
+
 @contextmanager
 def ending_in(work: Callable[[], Any]) -> Iterator[None]:
     """The block ends in ``work``, as `to_the_end` does it, whatever cuts the block or its end."""
-    done = False
+    begun = False
 
     def last() -> None:
-        nonlocal done
+        nonlocal begun
+        begun = True
         work()
-        done = True
 
     try:
         try:
@@ -47,5 +71,5 @@ def ending_in(work: Callable[[], Any]) -> Iterator[None]:
         finally:
             to_the_end(last)
     finally:
-        if not done:  # an interruption came before it had begun
+        if not begun:  # an interruption came before it had begun
             work()

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from sys import getrefcount
-from threading import Lock, get_ident
+from threading import get_ident
 from typing import Any, NoReturn
 
 import numpy as np
@@ -14,18 +13,6 @@ from onepass._array import Array
 from onepass._kind import check_owned
 from onepass._numbers import flag
 from onepass._turns import Writers, turns
-
-_adding = Lock()
-
-
-def _renew_lock() -> None:
-    """In a forked child, where no other thread is left to release it."""
-    global _adding
-    _adding = Lock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_renew_lock)
 
 
 class _Renewals:
@@ -41,14 +28,6 @@ class _Renewals:
 
 
 renewals = _Renewals()
-
-
-def adding() -> bool:
-    """Whether another thread is adding to a gradient; waits until it is done."""
-    if not _adding.locked():
-        return False
-    with _adding:
-        return True
 
 
 class Parameter:
@@ -74,10 +53,10 @@ class Parameter:
 
     grad: Array | None
     _spare: Array | None = None  # memory of a gradient that was zeroed
-    # The last swap of its values for others: its number, its thread, and whether it lasts.
-    _swap: tuple[int, int, bool] = (0, 0, False)
+    _swap: int = 0  # the number of the last swap of its values for others
     _renewed: int = 0  # renewals.count of the last time that it got other values
-    _writer: int = 0  # the thread that added to the gradient last
+    _writer: int = 0  # the thread that alone has added to the gradient
+    _since: int = 0  # turns.losses when it became that
     _writers: Writers | None = None
 
     def __init__(self, data: Array, requires_grad: bool = True) -> None:
@@ -111,12 +90,12 @@ class Parameter:
         """
         if not self.requires_grad:
             return
-        with _adding:  # several threads may go backward in evaluation
+        with turns.adding:  # several threads may go backward in evaluation
             thread = get_ident()
-            if turns.stepping:
+            if _stepping:
                 turns.refuse_writing(self, thread)
             if self._writer != thread:
-                turns.note_writer(self)
+                turns.note_writer(self, thread)
             if self.grad is None:
                 self.grad, self._spare = grad, None
             else:
@@ -129,14 +108,18 @@ class Parameter:
         """
         if set_to_none is not True:
             set_to_none = flag("Parameter", "set_to_none", set_to_none)
-        if turns.several:
-            turns.note_zeroed(self)
+        if turns.several and self._writer != (me := get_ident()):
+            turns.note_taken(self, me, zeroed=True)
         if self.grad is None:
             return
         if set_to_none:
-            self._spare, self.grad = self.grad, None
+            self._forget()
         else:
             self.grad.fill(0)
+
+    def _forget(self) -> None:
+        if self.grad is not None:
+            self._spare, self.grad = self.grad, None
 
     def room(self) -> Array | None:
         """Memory to write the next gradient to and pass to `accumulate`, or None: make a new array.
@@ -163,7 +146,8 @@ class Parameter:
         return f"Parameter(shape={self.shape}, dtype={self.dtype.name}{frozen})"
 
 
-_OF_NOW = ("_spare", "_renewed", "_swap", "_writer", "_writers")  # a copy has none
+_stepping = turns.stepping
+_OF_NOW = ("_spare", "_renewed", "_swap", "_since", "_writer", "_writers")  # a copy has none
 
 
 def _alike(spare: Array, data: Array) -> bool:

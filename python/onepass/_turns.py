@@ -3,31 +3,35 @@
 A step must not overlap another thread's step or backward. If another thread has already stepped
 with, or zeroed, some of a thread's gradients, that thread must not step with the rest. A thread
 may step with gradients that other threads have finished.
+
+Almost always one thread alone has added to a gradient. Then ``Parameter._writer`` is that thread,
+and nothing else is kept; only where a second one comes in are there `Writers`.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Iterator
+import inspect
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import count
-from threading import get_ident
+from threading import Lock, get_ident
 from typing import Any, TypeAlias, TypeVar
 from weakref import WeakKeyDictionary
 
+from onepass._one_thread import after_fork, refusal
+
 F = TypeVar("F", bound=Callable[..., Any])
 Parameter: TypeAlias = Any  # that of _parameter.py, which imports this file
-CURE = (
-    "expected one thread at a time; put a lock around each whole iteration, or give each thread a "
-    "copy of the model (copy.deepcopy)"
-)
+NEVER = sys.maxsize  # a time after all others
 
 
 class Writers:
-    """Threads that have added to a parameter's gradient, and when, on the clock of all of them.
+    """Threads that have added to a parameter's gradient, and when, by ``turns.losses``.
 
     Attributes:
-        present: of those whose additions are in it, when each began.
+        present: of those whose additions are in it, when each began. Empty where
+            ``Parameter._writer`` is the only one.
         lost: of those whose additions another one stepped with, or zeroed, with no new one since.
     """
 
@@ -37,13 +41,6 @@ class Writers:
         self.present: dict[int, int] = {}
         self.lost: dict[int, int] = {}
 
-    def take(self, there: bool, me: int) -> None:
-        """``me`` has stepped with or zeroed the gradient, if one was ``there``."""
-        if there:
-            now = next(_clock)
-            self.lost.update((thread, now) for thread in [*self.present] if thread != me)
-        self.present = {}
-
 
 class _Turns:
     """What every thread looks at; threads by their idents.
@@ -51,121 +48,185 @@ class _Turns:
     Attributes:
         stepping: the optimizer that each thread is in a step of.
         going_back: the outermost module that each thread is in the backward of.
+        adding: held while a thread adds to a gradient.
         several: whether more than one thread has gone backward so far: else none has lost anything.
+        losses: how often a thread has lost additions: the clock that tells those before from after.
+        changes: another number whenever another thread has added to some gradient than before.
     """
 
-    __slots__ = ("_first", "going_back", "several", "stepping")
+    __slots__ = ("_first", "adding", "changes", "going_back", "losses", "several", "stepping")
 
     def __init__(self) -> None:
         self.stepping: dict[int, Any] = {}
         self.going_back: dict[int, Any] = {}
+        self.adding = Lock()
         self.several = False
+        self.losses = self.changes = 0
         self._first = 0
 
-    def note_writer(self, parameter: Parameter) -> None:
-        """This thread adds to the gradient, which another one did last."""
-        me, writers = get_ident(), parameter._writers or Writers()
-        if parameter.grad is None:  # whose step takes it is open again
-            writers.present, writers.lost = {}, {}
-        writers.present.setdefault(me, next(_clock))
-        writers.lost.pop(me, None)
-        parameter._writer, parameter._writers = me, writers
+    def forget_others(self, thread: int) -> None:
+        """In a forked child, where this thread is the only one."""
+        for entries in (self.stepping, self.going_back):
+            for other in entries.keys() - {thread}:
+                del entries[other]
+        self.adding = Lock()  # nobody is left to release it
+
+    def note_writer(self, parameter: Parameter, me: int) -> None:
+        """This thread adds to a gradient, and is not known as the only one; ``adding`` is held."""
         self._first = self._first or me
         self.several = self.several or self._first != me
-
-    def note_zeroed(self, parameter: Parameter) -> None:
-        """This thread begins anew with the gradient."""
-        if (writers := parameter._writers) is not None:
-            me = get_ident()
-            writers.take(parameter.grad is not None, me)
+        self.changes += 1
+        writers, others = parameter._writers, {}
+        if parameter.grad is not None:
+            if parameter._writer:
+                others = {parameter._writer: parameter._since}
+            elif writers is not None:
+                others = writers.present
+        if writers is not None:
             writers.lost.pop(me, None)
-            parameter._writer = 0
+        since = others.pop(me, None)
+        parameter._since = self.losses if since is None else since
+        parameter._writer = 0 if others else me
+        if others:
+            writers = writers or Writers()
+            writers.present = {**others, me: parameter._since}
+        elif writers is not None:
+            writers.present = {}
+            writers = writers if writers.lost else None
+        parameter._writers = writers
+
+    def note_taken(self, parameter: Parameter, me: int, *, zeroed: bool = False) -> None:
+        """This thread steps with a gradient to which others have added, or zeroes it."""
+        with self.adding:
+            writers = parameter._writers
+            present = {parameter._writer: 0} if parameter._writer else {}
+            present = present if writers is None else {**present, **writers.present}
+            there = parameter.grad is not None
+            lost = [thread for thread in present if thread != me] if there else []
+            if lost:
+                when, self.losses = self.losses, self.losses + 1
+                writers = writers or Writers()
+                for thread in lost:  # within a backward no later addition makes it whole
+                    writers.lost[thread] = NEVER if self._adds(thread, parameter) else when
+            if writers is not None:
+                writers.present = {}
+                if zeroed:
+                    writers.lost.pop(me, None)
+            parameter._writer, parameter._writers = 0, writers
+            self.changes += 1
+
+    def note_step(self, parameters: Iterable[Parameter], me: int, *, zeroed: bool) -> None:
+        """This thread has stepped with gradients to which others have added."""
+        for parameter in parameters:
+            if parameter.requires_grad or zeroed:
+                self.note_taken(parameter, me, zeroed=zeroed)
 
     def refuse_writing(self, parameter: Parameter, thread: int) -> None:
         """Refuse to add to a gradient while another thread is in a step of its parameter."""
         for other, optimizer in [*self.stepping.items()]:
             if other != thread and id(parameter) in _ids(optimizer):
-                raise RuntimeError(
-                    f"backward: another thread is in a step of {optimizer._name} over the "
-                    f"{parameter!r}, {CURE}"
-                )
+                raise refusal("backward", f"is in a step of {optimizer._name} over the {parameter}")
 
     def refuse_steps(self, optimizer: Any) -> None:
-        """Refuse a step over a parameter that another thread is in a step of."""
+        """Refuse a step over a parameter that another thread is in a step of.
+
+        Waits until an addition to a gradient that another thread has begun is done.
+        """
         me = get_ident()
+        with self.adding:
+            pass
         for other, stepped in [*self.stepping.items()]:
             shared = _ids(stepped) & _ids(optimizer) if other != me else ()
             for parameter in optimizer._parameters if shared else ():
                 if id(parameter) in shared:
-                    raise RuntimeError(
-                        f"{optimizer._name}: another thread is in a step over the "
-                        f"{_shown(parameter)} too, {CURE}"
-                    )
+                    raise refusal(optimizer._name, f"is in a step over the {_shown(parameter)} too")
 
-    def refuse_taken(self, owner: str, parameters: Iterable[Parameter]) -> None:
-        """Refuse a step beside a backward that has begun to add to one of its gradients, and one
-        with the rest of a backward that another thread has taken in part."""
-        me = get_ident()
-        begun: list[int] = []  # when this thread's additions did that are there
+    def taken(
+        self, owner: str, holders: Sequence[tuple[Parameter, Any]], me: int
+    ) -> Sequence[Parameter]:
+        """The parameters to whose gradients others have added, which a step is about to take.
+
+        Raises:
+            RuntimeError: a backward that has begun to add to one of them is not through, or another
+                thread has taken in part what this thread's backward gave.
+        """
+        shared = [p for p, _ in holders if p._writer != me and (p._writer or p._writers)]
+        if not shared:
+            return shared
+        begun = [p._since for p, _ in holders if p._writer == me and p.grad is not None]
         lost: list[tuple[int, Parameter]] = []
-        for parameter in parameters:
+        for parameter in shared:
             writers = parameter._writers
-            if writers is None or not parameter.requires_grad:
+            if not parameter.requires_grad:
                 continue
-            if me in writers.lost:
+            if writers is not None and me in writers.lost:
                 lost.append((writers.lost[me], parameter))
             if parameter.grad is None:
                 continue
-            for thread, when in [*writers.present.items()]:
-                if thread == me:
-                    begun.append(when)
-                elif self._adds(thread, parameter):
-                    raise RuntimeError(
-                        f"{owner}: another thread is in a backward that adds to the gradient of "
-                        f"the {parameter!r}, {CURE}"
+            present = {} if writers is None else writers.present
+            if me in present:
+                begun.append(present[me])
+            for thread in (parameter._writer, *present):
+                if thread not in (0, me) and self._adds(thread, parameter):
+                    raise refusal(
+                        owner, f"is in a backward that adds to the gradient of the {parameter}"
                     )
         for when, parameter in lost:
-            if begun and min(begun) < when:
-                raise RuntimeError(
-                    f"{owner}: another thread has stepped with, or zeroed, the gradient that this "
-                    f"thread's backward gave the {parameter!r}, {CURE}; zero_grad() begins anew"
+            if begun and min(begun) <= when:
+                raise refusal(
+                    owner,
+                    "has stepped with, or zeroed, the gradient that this thread's backward gave "
+                    f"the {parameter}",
+                    "; zero_grad() begins anew",
                 )
+        return shared
 
     def _adds(self, thread: int, parameter: Parameter) -> bool:
         """Whether a thread is in the backward of a module that has the parameter."""
         module = self.going_back.get(thread)
         return module is not None and any(p is parameter for p in module.parameters())
 
-    def take(self, parameters: Iterable[Parameter]) -> None:
-        """A step has taken the gradients of these parameters."""
-        me = get_ident()
-        for parameter in parameters:
-            if (writers := parameter._writers) is not None and parameter.requires_grad:
-                writers.take(parameter.grad is not None, me)
-                parameter._writer = 0
 
-
-_clock = count(1)
 _known: WeakKeyDictionary[Any, tuple[Any, frozenset[int]]] = WeakKeyDictionary()
 turns = _Turns()
+after_fork(turns.forget_others)
 _going_back = turns.going_back
 
 
 def noted(backward: F) -> F:
     """A module's ``backward`` that is in ``turns.going_back`` while it runs."""
 
+    # Without *args and **kwargs, which cost a tenth of a microsecond a layer.
     @functools.wraps(backward)
-    def note(module: Any, *args: Any, **kwargs: Any) -> Any:
+    def note(module: Any, dy: Any, *, need_input_grad: bool = True) -> Any:
         me = get_ident()
         if me in _going_back:  # inside that of another module
+            return backward(module, dy, need_input_grad=need_input_grad)
+        _going_back[me] = module
+        try:
+            return backward(module, dy, need_input_grad=need_input_grad)
+        finally:
+            del _going_back[me]
+
+    @functools.wraps(backward)
+    def note_any(module: Any, *args: Any, **kwargs: Any) -> Any:
+        me = get_ident()
+        if me in _going_back:
             return backward(module, *args, **kwargs)
         _going_back[me] = module
         try:
             return backward(module, *args, **kwargs)
         finally:
-            _going_back.pop(me, None)
+            del _going_back[me]
 
-    return note  # type: ignore[return-value]
+    given = [(p.name, p.kind, p.default) for p in inspect.signature(backward).parameters.values()]
+    return note if given[1:] == _USUAL else note_any  # type: ignore[return-value]
+
+
+_USUAL = [
+    ("dy", inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.empty),
+    ("need_input_grad", inspect.Parameter.KEYWORD_ONLY, True),
+]
 
 
 @contextmanager

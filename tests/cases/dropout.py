@@ -91,10 +91,14 @@ def dropout(x, p=0.5, *, seed, offset=0):
     return np.where(keep, x * dropout_scale(p), 0.0)
 
 
+def map_mask(x, p, seed, offset):
+    keep = dropout_mask(x.shape[:2], p, seed=seed, offset=offset)
+    return keep.reshape(*x.shape[:2], *[1] * (x.ndim - 2))
+
+
 @quiet
 def feature_dropout(x, p=0.5, *, seed, offset=0):
-    keep = dropout_mask(x.shape[:2], p, seed=seed, offset=offset)
-    return np.where(keep.reshape(*x.shape[:2], *[1] * (x.ndim - 2)), x * dropout_scale(p), 0.0)
+    return np.where(map_mask(x, p, seed, offset), x * dropout_scale(p), 0.0)
 
 
 def alpha_scales(p):
@@ -116,6 +120,18 @@ def alpha_dropout(x, p=0.5, *, seed, offset=0):
 def alpha_dropout_backward(dy, p=0.5, *, seed, offset=0):
     a, _, _ = alpha_scales(p)
     return np.where(dropout_mask(dy.shape, p, seed=seed, offset=offset), a * dy, 0.0)
+
+
+@quiet
+def feature_alpha_dropout(x, p=0.5, *, seed, offset=0):
+    a, b, dropped = alpha_scales(p)
+    return np.where(map_mask(x, p, seed, offset), a * x + b, dropped)
+
+
+@quiet
+def feature_alpha_dropout_backward(dy, p=0.5, *, seed, offset=0):
+    a, _, _ = alpha_scales(p)
+    return np.where(map_mask(dy, p, seed, offset), a * dy, 0.0)
 
 
 SWEEP = [
@@ -194,6 +210,8 @@ def rows():
         ("feature_dropout_backward", feature_dropout, scaled),
         ("alpha_dropout", alpha_dropout, affine),
         ("alpha_dropout_backward", alpha_dropout_backward, alpha_scaled),
+        ("feature_alpha_dropout", feature_alpha_dropout, affine),
+        ("feature_alpha_dropout_backward", feature_alpha_dropout_backward, alpha_scaled),
     ):
         maps = name.startswith("feature")
         yield Case(

@@ -14,23 +14,20 @@ from cases._case import (
     Case,
     Steps,
     Tolerance,
-    backward_only,
     cancelling,
-    empty_like,
-    forward_and_backward,
     functional,
     fused,
     gradients,
-    has_torch,
     normal,
     quiet,
     summed,
     tensor_of,
+    torch,
     total,
     vector,
     widest,
-    without_grad,
 )
+from cases._norm import NormRivals
 from cases.channels import (
     BACKWARD,
     DROPPED,
@@ -128,11 +125,45 @@ class BatchNorm:
         )
 
 
+class BatchRenorm(BatchNorm):
+    """y = dropout(act((xh·r + d)·w + b + residual)): Ioffe, Batch Renormalization, 2017.
+
+    Batch norm by the weight w·r and the bias b + w·d, r and d being constants backward.
+    """
+
+    @quiet
+    def __init__(
+        self, x, weight, bias, running_mean, running_var, *, training, rmax=3.0, dmax=5.0, eps=1e-5,
+        channels_last=False, **options,
+    ):  # fmt: skip
+        options |= {"training": training, "eps": eps, "channels_last": channels_last}
+        w = np.ones_like(running_mean) if weight is None else weight
+        b = np.zeros_like(running_mean) if bias is None else bias
+        self.r, self.d = np.ones_like(running_mean), np.zeros_like(running_mean)
+        if training and x.size:
+            plain = BatchNorm(x, None, None, None, None, training=True, eps=eps,
+                              channels_last=channels_last)  # fmt: skip
+            std = np.sqrt(running_var + eps)
+            self.r = np.clip(np.sqrt(plain.var + eps) / std, 1 / rmax, rmax)
+            self.d = np.clip((plain.mean - running_mean) / std, -dmax, dmax)
+        super().__init__(x, w * self.r, b + w * self.d, running_mean, running_var, **options)
+        self.given = weight is not None, bias is not None
+
+    @quiet
+    def backward(self, dy):
+        dx, product, dbias, dresidual = super().backward(dy)
+        dweight = self.r * product + self.d * dbias
+        with_weight, with_bias = self.given
+        return dx, dweight if with_weight else None, dbias if with_bias else None, dresidual
+
+
 @dataclasses.dataclass(frozen=True)
-class Norm:
+class Norm(NormRivals):
     """One norm. No field has a default: an incomplete record cannot be made.
 
     name        of the function in onepass.ops, with its <name>_backward
+    tracks      training reads the running statistics: no call goes without, and so a backward row
+                moves them, forward being a part of it
     reference   reference(x, weight, bias, running_mean, running_var, residual=…, **options) in
                 float64, with `y`, `running_mean`, `running_var` and `backward(dy)`
     options     to sweep; "with_affine", "with_running" and "with_residual" choose inputs
@@ -147,12 +178,16 @@ class Norm:
     """
 
     name: str
+    tracks: bool
     reference: Callable[..., Any]
     options: list[dict[str, Any]]
     bench: dict[str, Any]
     forward: Tolerance
     backward: Tolerance
     torch: Callable[..., Any]
+
+    def call(self, op, *inputs, **options):
+        return op(*inputs, **options)
 
     def _torch(self, x, w, b, mean, var, residual, *, training, channels_last=False,
                activation=None, dropout_p=0.0, seed=0, offset=0, **options):  # fmt: skip
@@ -168,9 +203,9 @@ class Norm:
         )
 
     def _torch_backward(self, dy, x, w, b, mean, var, residual, **options):
-        y = self._torch(x, w, b, mean, var, residual, **options)[0]
+        y, *moved = self._torch(x, w, b, mean, var, residual, **options)
         found = gradients(y, dy, [x, w, b, residual])
-        return found if residual is not None else found[:3]
+        return (*(found if residual is not None else found[:3]), *(moved if self.tracks else ()))
 
     def _rival(self, inputs, *, training, channels_last=False, activation=None, dropout_p=0.0,
                seed=0, **options):  # fmt: skip
@@ -187,31 +222,6 @@ class Norm:
 
         return forward, [w, b]
 
-    def _rivals(self, inputs, keywords):
-        if not has_torch():
-            return {}
-        return {"torch": without_grad(self._rival(inputs, **keywords)[0], tensor_of(inputs[0]))}
-
-    def _rivals_backward(self, inputs, keywords):
-        if not has_torch():
-            return {}
-        dy, *others = inputs
-        return {"torch": backward_only(self._rival(others, **keywords)[0], others[0], dy)}
-
-    def _both(self, inputs, keywords):
-        op, op_backward = getattr(ops, self.name), getattr(ops, f"{self.name}_backward")
-        dy, x, w, b, mean, var, residual = inputs
-        y, dx = empty_like(x), empty_like(x)
-
-        def ours():
-            _, saved = op(x, w, b, mean, var, residual=residual, out=y, **keywords)
-            op_backward(dy, saved, out=dx)
-
-        functions = {"onepass": ours}
-        if has_torch():
-            functions["torch"] = forward_and_backward(*self._rival(inputs[1:], **keywords), x, dy)
-        return functions
-
     def rows(self) -> Iterator[Case]:
         op, op_backward = getattr(ops, self.name), getattr(ops, f"{self.name}_backward")
 
@@ -219,7 +229,7 @@ class Norm:
             return op(x, w, b, mean, var, residual=residual, **options)[0]
 
         def forward(dy, x, w, b, mean, var, residual, **options):
-            if options["training"]:  # then they are outputs, which are not this row's
+            if options["training"] and not self.tracks:  # outputs, which are not this row's
                 mean = var = None
             return dy, op(x, w, b, mean, var, residual=residual, **options)[1]
 
@@ -229,8 +239,8 @@ class Norm:
 
         def expect_backward(dy, x, w, b, mean, var, residual, **options):
             norm = self.reference(x, w, b, mean, var, residual=residual, **options)
-            grads = norm.backward(dy)
-            return grads if residual is not None else grads[:3]
+            moved = (norm.running_mean, norm.running_var) if self.tracks else ()
+            return (*norm.backward(dy)[: 3 if residual is None else 4], *moved)
 
         yield Case(
             self.name,
@@ -264,6 +274,7 @@ class Norm:
             self._rivals_backward,
             self.options,
             self.bench,
+            written=(4, 5) if self.tracks else (),
             prepare=forward,
             out=True,
             alias=(0,),
@@ -320,9 +331,31 @@ CORRECTED = Steps(
      ("the difference", 1), RSTD, ("scale", 1), ("product", 1)]
 )  # fmt: skip
 
+# The scale by r, the shift by d.
+R, D = Steps([("r", 1)]), Steps([("d", 1)])
+RENORMALISED = NORMALISED + R + D
+WIDE = {"rmax": 3.0, "dmax": 5.0}
+
+
+def torch_batch_renorm(x, w, b, mean, var, training, momentum=0.1, eps=1e-5, rmax=3.0, dmax=5.0):
+    """Batch norm by other weights."""
+    if not training:
+        return functional.batch_norm(x, mean, var, w, b, False, momentum, eps)
+    with torch.no_grad():
+        axes = [i for i in range(x.ndim) if i != 1]
+        batch_var, batch_mean = torch.var_mean(x.to(var.dtype), axes, correction=0)
+        std = torch.sqrt(var + eps)
+        r = torch.clamp(torch.sqrt(batch_var + eps) / std, 1 / rmax, rmax)
+        d = torch.clamp((batch_mean - mean) / std, -dmax, dmax)
+    scale, shift = (r, d) if w is None else (w * r, w * d)
+    shift = shift if b is None else shift + b
+    return functional.batch_norm(x, mean, var, scale, shift, True, momentum, eps)
+
+
 NORMS = [
     Norm(
         "batch_norm",
+        tracks=False,
         reference=BatchNorm,
         options=[
             *({"training": True, **tail} for tail in EPILOGUES),
@@ -345,6 +378,32 @@ NORMS = [
         torch=lambda x, w, b, mean, var, training, momentum=0.1, eps=1e-5: functional.batch_norm(
             x, mean, var, w, b, training, momentum, eps
         ),
+    ),
+    Norm(
+        "batch_renorm",
+        tracks=True,
+        reference=BatchRenorm,
+        options=[
+            # Within the limits, at one of them, and at both.
+            *({"training": True, **WIDE, **tail} for tail in EPILOGUES),
+            {"training": True, "rmax": 1.1, "dmax": 5.0, "channels_last": True,
+             "activation": "relu", "with_residual": True},
+            {"training": True, "rmax": 3.0, "dmax": 0.01, "with_residual": True, "momentum": 0.3,
+             "eps": 1e-2, "dropout_p": 0.2},
+            {"training": True, "rmax": 1.1, "dmax": 0.01, "with_affine": False,
+             "channels_last": True, "activation": "gelu", "dropout_p": 0.5, "seed": 4, "offset": 11,
+             "with_residual": True},
+            {"training": True, "rmax": math.inf, "dmax": math.inf, "activation": "leaky_relu"},
+            {"training": False, **WIDE, "activation": "relu", "dropout_p": 0.5,
+             "with_residual": True},
+        ],
+        bench={"training": True, "activation": "relu", **WIDE},
+        forward=fused(RENORMALISED, FORWARD, DROPPED, sums=8),
+        backward=widest(
+            dx=cancelling(fused(RENORMALISED, BACKWARD, DROPPED + CORRECTED + R, sums=8)),
+            dweight=summed(fused(RENORMALISED, BACKWARD, DROPPED + TERM + R + D, sums=8)),
+        ),
+        torch=torch_batch_renorm,
     ),
 ]  # fmt: skip
 

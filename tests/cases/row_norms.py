@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import math
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -15,8 +16,6 @@ from cases._case import (
     Steps,
     backward_only,
     cancelling,
-    empty_like,
-    forward_and_backward,
     functional,
     fused,
     gradients,
@@ -31,6 +30,7 @@ from cases._case import (
     widest,
     without_grad,
 )
+from cases._norm import NormRivals
 from cases.channels import (
     BACKWARD,
     DROPPED,
@@ -47,24 +47,32 @@ from cases.channels import (
 class Rows:
     """y = dropout(act(xh·w + b + r)), xh = (x - mean)/√(mean of squares of that + eps), per row.
 
-    `rows` of x are the last axes of x.reshape(rows, -1). `wide` shapes a weight to x. `centres`:
-    otherwise the mean is left out.
+    `rows` of x are the last axes of x.reshape(rows, -1). `wide` shapes a weight to x. A norm with
+    another formula is a subclass.
     """
 
+    centres = True  # False leaves the mean out, and there is no bias
+
+    def factor(self, flat, eps):
+        """Of each row, by which x - mean becomes xh."""
+        return 1 / np.sqrt((flat**2).mean(axis=1, keepdims=True) + eps)
+
+    def slope(self, gw, xh):
+        """Of each row, how much of xh the gradient of xh loses."""
+        return (gw * xh).mean(axis=1, keepdims=True)
+
     @quiet
-    def __init__(self, x, weight, bias, residual, rows, wide, eps, centres=True, activation=None,
+    def __init__(self, x, weight, bias, residual, rows, wide, eps, activation=None,
                  dropout_p=0.0, seed=0, offset=0):  # fmt: skip
         self.shape, self.rows = x.shape, rows
         self.n = x.size // rows if rows else 0
         flat = x.reshape(rows, self.n)
-        if centres and x.size:
+        if self.centres and x.size:
             d = flat - flat[:, :1]  # a constant row has variance 0 exactly
             flat = d - d.mean(axis=1, keepdims=True)
             self.mean = (x.reshape(rows, self.n)[:, :1] + d.mean(axis=1, keepdims=True))[:, 0]
-        self.var = (flat**2).mean(axis=1) if x.size else np.zeros(rows)
-        self.invstd = 1 / np.sqrt(self.var + eps)[:, None]
+        self.invstd = self.factor(flat, eps) if x.size else np.ones((rows, 1))
         self.xh = (flat * self.invstd).reshape(x.shape)
-        self.centres = centres
         self.weight, self.bias, self.residual = weight, bias, residual
         self.wide = wide
         z = self.xh
@@ -84,7 +92,7 @@ class Rows:
         g = epilogue_backward(dy, self.z, *self.tail)
         gw = (g if self.weight is None else g * self.wide(self.weight)).reshape(self.rows, self.n)
         xh = self.xh.reshape(self.rows, self.n)
-        inner = gw - xh * (gw * xh).mean(axis=1, keepdims=True) if self.n else gw
+        inner = gw - xh * self.slope(gw, xh) if self.n else gw
         if self.centres and self.n:
             inner = inner - gw.mean(axis=1, keepdims=True)
         dx = (inner * self.invstd).reshape(self.shape)
@@ -94,6 +102,10 @@ class Rows:
 
         residual = None if self.residual is None else g
         return dx, shared(g * self.xh, self.weight), shared(g, self.bias), residual
+
+
+class RmsRows(Rows):
+    centres = False
 
 
 def _shared(terms, wide, like):
@@ -122,14 +134,14 @@ def _maps(x, **_):
 
 
 @dataclasses.dataclass(frozen=True)
-class RowNorm:
+class RowNorm(NormRivals):
     """One norm over rows. No field has a default: an incomplete record cannot be made.
 
     name        of the function in onepass.ops, with its <name>_backward
     rows        rows(x, **options) -> (number of rows, shape of a weight, its shape beside x)
     call        call(op, x, weight, bias, **options): op with what the function takes
     torch       torch(x, weight, bias, **options) -> y before residual and epilogue
-    centres     x̂ has a mean of 0, and there is a bias
+    reference   Rows, or a subclass with the formula of x̂
     options     to sweep; "with_affine" and "with_residual" choose inputs
     shapes      for the tests; the first dozen around the vector width
     bench_shapes
@@ -139,14 +151,16 @@ class RowNorm:
     rows: Callable[..., Any]
     call: Callable[..., Any]
     torch: Callable[..., Any]
-    centres: bool
+    reference: type[Rows]
     options: list[dict[str, Any]]
     shapes: list[tuple[int, ...]]
     bench_shapes: list[tuple[int, ...]]
 
-    def _reference(self, x, w, b, residual, *, eps=1e-5, axes=1, num_groups=None, **tail):
+    def _reference(self, x, w, b, residual, *, eps=None, axes=1, num_groups=None, **tail):
         rows, _, wide = self.rows(x, axes=axes, num_groups=num_groups)
-        return Rows(x, w, b, residual, rows, wide, eps, self.centres, **tail)
+        if eps is None:
+            eps = inspect.signature(getattr(ops, self.name)).parameters["eps"].default
+        return self.reference(x, w, b, residual, rows, wide, eps, **tail)
 
     def _make(self, rng, shape, dtype, with_residual=False, with_affine=True, axes=1,
               num_groups=None, **_):  # fmt: skip
@@ -156,7 +170,7 @@ class RowNorm:
         w = vector(rng, n, dtype).reshape(of_weight) if with_affine else None
         b = (
             vector(rng, n, dtype, -1, 1).reshape(of_weight)
-            if with_affine and self.centres
+            if with_affine and self.reference.centres
             else None
         )
         return x, w, b, normal(rng, shape, dtype) if with_residual else None
@@ -170,7 +184,7 @@ class RowNorm:
     def _shown(self, found, residual):
         """Of (dx, dweight, dbias, dresidual) what the function returns."""
         dx, dweight, dbias, dresidual = found
-        shown = (dx, dweight, dbias) if self.centres else (dx, dweight)
+        shown = (dx, dweight, dbias) if self.reference.centres else (dx, dweight)
         return shown if residual is None else (*shown, dresidual)
 
     def _rival(self, inputs, *, activation=None, dropout_p=0.0, seed=0, **options):
@@ -183,31 +197,6 @@ class RowNorm:
             return rival_epilogue(z, activation, dropout_p)
 
         return forward, [w, b]
-
-    def _rivals(self, inputs, keywords):
-        if not has_torch():
-            return {}
-        return {"torch": without_grad(self._rival(inputs, **keywords)[0], tensor_of(inputs[0]))}
-
-    def _rivals_backward(self, inputs, keywords):
-        if not has_torch():
-            return {}
-        dy, *others = inputs
-        return {"torch": backward_only(self._rival(others, **keywords)[0], others[0], dy)}
-
-    def _both(self, inputs, keywords):
-        op, op_backward = getattr(ops, self.name), getattr(ops, f"{self.name}_backward")
-        dy, x, w, b, residual = inputs
-        y, dx = empty_like(x), empty_like(x)
-
-        def ours():
-            _, saved = self.call(op, x, w, b, residual=residual, out=y, **keywords)
-            op_backward(dy, saved, out=dx)
-
-        functions = {"onepass": ours}
-        if has_torch():
-            functions["torch"] = forward_and_backward(*self._rival(inputs[1:], **keywords), x, dy)
-        return functions
 
     def cases(self) -> Iterator[Case]:
         op, op_backward = getattr(ops, self.name), getattr(ops, f"{self.name}_backward")
@@ -322,7 +311,7 @@ NORMS = [
         torch=lambda x, w, b, axes=1, eps=1e-5: functional.layer_norm(
             x, x.shape[x.ndim - axes :], w, b, eps
         ),
-        centres=True,
+        reference=Rows,
         options=[*EPILOGUES, *MORE, {"axes": 2, "activation": "tanh"}],
         shapes=SHAPES,
         bench_shapes=BENCH,
@@ -334,7 +323,7 @@ NORMS = [
         torch=lambda x, w, b, axes=1, eps=1e-5: functional.rms_norm(
             x, x.shape[x.ndim - axes :], w, eps
         ),
-        centres=False,
+        reference=RmsRows,
         # eps=None is machine epsilon: test_row_norms.py.
         options=[{"eps": 1e-5}, *({"eps": 1e-5} | more for more in MORE), {"axes": 2, "eps": 1e-5}],
         shapes=SHAPES,
@@ -347,7 +336,7 @@ NORMS = [
         torch=lambda x, w, b, num_groups=None, eps=1e-5: functional.group_norm(
             x, num_groups or math.gcd(x.shape[1], 4), w, b, eps
         ),
-        centres=True,
+        reference=Rows,
         options=[{}, *MORE, {"num_groups": 1, "activation": "silu"}],
         shapes=[*IMAGES, (3, 12), (33, 64)],
         bench_shapes=BENCH_IMAGES,
@@ -359,7 +348,7 @@ NORMS = [
         torch=lambda x, w, b, eps=1e-5: functional.instance_norm(
             x, None, None, w, b, True, 0.1, eps
         ),
-        centres=True,
+        reference=Rows,
         options=[{}, *MORE],
         shapes=IMAGES,
         bench_shapes=BENCH_IMAGES,

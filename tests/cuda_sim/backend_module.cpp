@@ -95,6 +95,10 @@ void elementwise_at(const Elementwise& call) {
   Side::run((inner().*kMember)[kIndex], inner().elementwise_workspace(call), call);
 }
 template <class Side>
+void dropout_mask(const DropoutMask& call) {
+  Side::run(inner().dropout_mask, 0, call);
+}
+template <class Side>
 void global_norm(const GlobalNorm& call) {
   Side::run(inner().global_norm, inner().global_norm_workspace(call), call);
 }
@@ -121,7 +125,7 @@ void pointwise_loss_at(const PointwiseLoss& call) {
 }
 
 template <class Side, auto kMember>
-void row_call(const RowCall& call) {
+void row_call(const AlongClasses& call) {
   Side::run(inner().*kMember, 0, call);
 }
 
@@ -207,6 +211,7 @@ Backend make_backend() {
   b.dropout = &elementwise<Side, &Backend::dropout>;
   b.alpha_dropout = &elementwise<Side, &Backend::alpha_dropout>;
   b.alpha_dropout_backward = &elementwise<Side, &Backend::alpha_dropout_backward>;
+  b.dropout_mask = &dropout_mask<Side>;
   b.limit_rows = &elementwise<Side, &Backend::limit_rows>;
   b.global_norm = &global_norm<Side>;
   b.bias_act = &channelwise<Side, &Backend::bias_act>;

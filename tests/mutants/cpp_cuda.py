@@ -56,6 +56,13 @@ CUDA = [
         (f"{ELEMENTWISE}[feature_dropout-float32]",),
     ),
     Mutant(
+        "CUDA: elements of a map have bits of their own",
+        "csrc/cuda/dropout.cu",
+        "call.repeat == 1 ? elementwise<K,",
+        "call.repeat > 0 ? elementwise<K,",
+        (f"{ELEMENTWISE}[feature_alpha_dropout-float32]",),
+    ),
+    Mutant(
         "CUDA: bits of dropout come from the neighbour's plane",
         "csrc/cuda/dropout_bits.cuh",
         "const uint32_t plane[4] = {j & 2 ? u : p, j & 2 ? v : q, j & 2 ? p : u, j & 2 ? q : v};",

@@ -32,9 +32,19 @@ KERNELS = [
     Mutant(
         "adam: the largest second moment starts anew",
         "csrc/kernels/adam_rule.h",
-        "under = math::max(v_max, square);",
-        "under = math::max(v, square);",
+        "math::max(v_max, square) : square;",
+        "math::max(v, square) : square;",
         _case("adam_amsgrad-float64"),
+    ),
+    Mutant(
+        "adam: the largest second moment moves in a group without it",
+        "csrc/kernels/adam_rule.h",
+        "v_max = takes_maximum ? under : v_max;",
+        "v_max = under;",
+        (
+            "tests/test_many_groups.py::"
+            "test_groups_that_differ_in_a_flag_step_as_optimizers_of_their_own[amsgrad]",
+        ),
     ),
     Mutant(
         "adam: eps inside the root's correction",
@@ -99,6 +109,20 @@ KERNELS = [
         "return count > 1 ? count / (count - 1) : 1;",
         "return 1;",
         ("tests/test_batch_norm.py::test_running_variance_is_unbiased",),
+    ),
+    Mutant(
+        "batch renorm: nothing limits r from below",
+        "csrc/kernels/batch_renorm.h",
+        "1 / rmax, rmax)",
+        "0, rmax)",
+        ("tests/test_batch_renorm.py::test_r_and_d_inside_at_and_outside_their_limits",),
+    ),
+    Mutant(
+        "batch renorm: the weight's gradient forgets d",
+        "csrc/kernels/batch_renorm.h",
+        " + sum_g * double(saved.d)",
+        "",
+        ("tests/test_batch_renorm.py::test_r_and_d_are_constants_backward",),
     ),
     Mutant(
         "losses of elements: no share of an infinite loss is NaN",

@@ -105,16 +105,62 @@ DATA = [
     Mutant(
         "tables: a point is read as the file's other columns are, not as its own was",
         f"{FOLDER}/_signs.py",
-        "own = signs.trained.get(self.name)",
+        "own = self.trained.get(name)",
         "own = None",
         ("tests/test_table_prediction.py::test_a_point_is_read_as_its_column_was_and_else_noted",),
     ),
     Mutant(
         "tables: a quick price may have a group of two digits",
-        f"{FOLDER}/_plain.py",
-        "digit(behind) & digit(behind + 1) & digit(behind + 2) & ~digit(behind + 3)",
-        "digit(behind) & digit(behind + 1)",
+        f"{FOLDER}/_marks.py",
+        "& is_digit(text, behind + 1) & is_digit(text, behind + 2)\n"
+        "    right &= ~is_digit(text, behind + 3)",
+        "& is_digit(text, behind + 1)",
         ("tests/test_table_forms.py::test_an_odd_cell_among_prices_is_refused",),
+    ),
+    Mutant(
+        "tables: a point in doubt among numbers is noted of words alone",
+        f"{FOLDER}/_text.py",
+        "self.doubtful = {**found, **self.doubtful}",
+        "self.doubtful = {}",
+        ("tests/test_table_signs.py::test_a_doubt_is_noted_of_numbers_and_of_words_alike",),
+    ),
+    Mutant(
+        "tables: other points of a column do not settle a doubt",
+        f"{FOLDER}/_marks.py",
+        "return cells, others & {*doubtful, *cells}",
+        "return cells, set()",
+        ("tests/test_table_signs.py::test_a_doubt_is_noted_of_numbers_and_of_words_alike",),
+    ),
+    Mutant(
+        "tables: ids that float64 merges are one number",
+        f"{FOLDER}/_decide.py",
+        "if not trained and (same := cells.merged(found)):",
+        "if False:",
+        ("tests/test_tables.py::test_ids_beyond_float64_are_refused_among_the_features_too",),
+    ),
+    Mutant(
+        "tables: a title above lines that end in separators is the header",
+        f"{FOLDER}/_edges.py",
+        "(whole or above)",
+        "whole",
+        ("tests/test_table_list.py::test_a_table_is_read_as_what_it_says",),
+    ),
+    Mutant(
+        "runs: a run is deleted before the one that replaces it is done",
+        f"{RUNS}/_folder.py",
+        "if not (overwrite and holds_a_run(path)):",
+        "if True:",
+        ("tests/test_cli_runs.py::test_a_run_is_replaced_when_the_new_one_is_done",),
+    ),
+    Mutant(
+        "runs: a replacement that was cut short is not finished",
+        f"{RUNS}/_replacing.py",
+        "    if cleared.is_dir():",
+        "    if whole.is_dir():",
+        (
+            "tests/test_cli_kill.py::"
+            "test_a_kill_while_a_run_is_replaced_leaves_the_old_or_the_new_one_whole",
+        ),
     ),
     Mutant(
         "tables: True and False take any number where they are predicted",
@@ -181,7 +227,7 @@ DATA = [
     Mutant(
         "predict: replaces the files of a run",
         f"{RUNS}/_folder.py",
-        "if real.name in FILES and _holds_a_run(real.parent):",
+        "if real.name in FILES and holds_a_run(real.parent):",
         "if False:",
         (
             "tests/test_cli_predict.py::"

@@ -75,8 +75,15 @@ NN = [
         (f"{MODES}::test_a_layers_own_eval_outlives_every_call",),
     ),
     Mutant(
+        "batch renorm: later limits are ignored",
+        f"{FOLDER}/_batch_renorm.py",
+        "rmax=self.rmax, dmax=self.dmax, **options",
+        "**options",
+        ("tests/test_batch_renorm.py::test_limits_may_change_between_calls_and_are_checked",),
+    ),
+    Mutant(
         "batch norm: frozen statistics follow the batch",
-        f"{FOLDER}/_batch_norm.py",
+        f"{FOLDER}/_channel_norm.py",
         ' and not read(self, "statistics_frozen")',
         "",
         (f"{FROZEN}::test_freeze_without_statistics_and_unfreeze",),
@@ -199,9 +206,9 @@ NN = [
     ),
     Mutant(
         "state: numbers beyond the dtype become inf",
-        f"{FOLDER}/_state_dict.py",
-        "wrong = np.isfinite(source) & ~np.isfinite(result)",
-        "wrong = np.isnan(source) & ~np.isnan(result)",
+        "python/onepass/_array.py",
+        "wrong = lib.isfinite(source) & ~lib.isfinite(result)",
+        "wrong = lib.isnan(source) & ~lib.isnan(result)",
         (f"{MODULE_STATE}::test_values_that_would_be_lost_in_a_state_are_refused",),
     ),
     Mutant(
@@ -228,8 +235,8 @@ NN = [
     Mutant(
         "a Parameter of two models is trained in two threads",
         f"{FOLDER}/_use.py",
-        "for part in (*found, *shared_found):",
-        "for part in found:",
+        "while _waits((*found, *shared_found), entry):",
+        "while _waits(tuple(found), entry):",
         (
             f"{TRAINER_THREADS}::"
             "test_models_that_share_a_parameter_are_trained_one_at_a_time[on_before_step-fit]",
@@ -252,22 +259,22 @@ NN = [
     Mutant(
         "Ctrl-C before the end of a block has begun leaves it out",
         "python/onepass/_interruptions.py",
-        "        if not done:  # an interruption came before it had begun\n            work()\n",
+        "        if not begun:  # an interruption came before it had begun\n            work()\n",
         "        pass\n",
         (f"{CUT_OFF}::test_the_end_of_a_block_is_done_wherever_ctrl_c_comes",),
     ),
     Mutant(
         "an interruption is let through with half of a load done",
         "python/onepass/_interruptions.py",
-        "            if not left:\n",
+        "            if not left or not _interrupts(error):\n",
         "            if True:\n",
         (f"{CUT_OFF}::test_a_model_is_whole_after_a_load_that_ctrl_c_cuts",),
     ),
     Mutant(
         "a step takes a gradient that another thread's backward has half added to",
         "python/onepass/_turns.py",
-        "elif self._adds(thread, parameter):",
-        "elif False:",
+        "if thread not in (0, me) and self._adds(thread, parameter):",
+        "if False:",
         (
             "tests/test_shared_parameters.py::"
             "test_a_step_while_another_threads_backward_is_half_done_is_refused",
@@ -276,12 +283,54 @@ NN = [
     Mutant(
         "a thread steps though another one took its gradient",
         "python/onepass/_turns.py",
-        "            if me in writers.lost:",
+        "            if writers is not None and me in writers.lost:",
         "            if False:",
         (
             "tests/test_shared_parameters.py::"
             "test_a_thread_whose_gradient_another_one_took_does_not_step",
         ),
+    ),
+    Mutant(
+        "the backward of a layer by itself is not noted",
+        f"{FOLDER}/_module.py",
+        "        if isinstance(backward, FunctionType):",
+        "        if isinstance(backward, FunctionType) and not is_bypassable(backward):",
+        ("tests/test_shared_parameters.py::test_a_layer_by_itself_in_two_threads_is_told",),
+    ),
+    Mutant(
+        "a thread whose backward was cut in the middle goes on with the rest",
+        "python/onepass/_turns.py",
+        "NEVER if self._adds(thread, parameter) else when",
+        "when",
+        ("tests/test_shared_parameters.py::test_a_gradient_zeroed_within_a_backward_is_lost",),
+    ),
+    Mutant(
+        "a forked child keeps what other threads were in",
+        "python/onepass/_turns.py",
+        "after_fork(turns.forget_others)",
+        "pass",
+        ("tests/test_forked_children.py::test_a_step_beside_another_threads_backward",),
+    ),
+    Mutant(
+        "a forked child keeps the models of other threads' calls",
+        f"{FOLDER}/_use.py",
+        "[entry for entry in use.entries if entry.thread == thread]",
+        "list(use.entries)",
+        ("tests/test_forked_children.py::test_a_trainer_that_another_thread_uses",),
+    ),
+    Mutant(
+        "an error of the work itself is taken for an interruption",
+        "python/onepass/_interruptions.py",
+        "        if not isinstance(error, Exception) or _from_handler(error.__traceback__):\n",
+        "        if True:\n",
+        (f"{CUT_OFF}::test_work_that_fails_by_itself_is_run_once",),
+    ),
+    Mutant(
+        "what a signal's handler raises is taken for an error of the work",
+        "python/onepass/_interruptions.py",
+        "value is caller or",
+        "False or",
+        (f"{CUT_OFF}::test_an_error_from_a_handler_is_an_interruption",),
     ),
     Mutant(
         "a call beside an evaluation with averages reads them",

@@ -59,16 +59,23 @@ OPTIM = [
     Mutant(
         "schedule: a factor of 0 hides the others for ever",
         f"{SCHEDULES}/_zeros.py",
-        "float(kept) if ours and kept is not None else None",
-        "None",
+        "    return float(kept) if ours else None",
+        "    return None",
         (f"{TOGETHER}::test_two_schedules_of_one_optimizer_multiply[cosine and pause-]",),
     ),
     Mutant(
         "schedule: a 0 set by hand is taken for its own",
         f"{SCHEDULES}/_zeros.py",
-        "ours = lr == 0 and math.copysign(1, lr) < 0",
-        "ours = lr == 0",
-        (f"{TOGETHER}::test_a_zero_set_by_hand_where_a_schedule_is_zero_stays[0-nothing-0]",),
+        "return lr == 0 and math.copysign(1, lr) < 0",
+        "return lr == 0",
+        (f"{TOGETHER}::test_a_zero_set_by_hand_where_a_schedule_is_zero_stays[0-a text-0]",),
+    ),
+    Mutant(
+        "schedule: what is made of its 0 by hand is taken for its own",
+        f"{SCHEDULES}/_zeros.py",
+        "        ours = lr is ZERO\n",
+        "        pass\n",
+        (f"{TOGETHER}::test_a_zero_by_hand_over_a_schedules_zero_is_not_lost",),
     ),
     Mutant(
         "schedule: one of two at 0 lets the rate go",
@@ -230,6 +237,16 @@ OPTIM = [
         "new = [zeros_like(a, parameter_dtype(a)) for a in arrays[len(held) :]]",
         "new = follow(arrays[len(held) :], [], [0.0] * len(arrays))",
         ("tests/test_sparse_adam.py::test_states_begin_at_their_storage",),
+    ),
+    Mutant(
+        "sparse gradients: a decay of the rows alone",
+        "python/onepass/optim/_sparse_gradients.py",
+        'if group["weight_decay"]:',
+        "if False:",
+        (
+            "tests/test_torch_sparse.py::"
+            "test_what_concerns_every_row_is_refused_beside_a_sparse_gradient",
+        ),
     ),
     Mutant(
         "schedule-free: the turn of the modes moves what is frozen",

@@ -408,8 +408,8 @@ TRAIN = [
     Mutant(
         "BLAS: one training with large products gets one thread beside a small one",
         f"{FOLDER}/_blas.py",
-        "limit = self.small > 0 and self.large == 0",
-        "limit = self.small > 0",
+        "limit = bool(self.small) and not self.large",
+        "limit = bool(self.small)",
         (f"{BLAS_THREADS}::test_trainings_at_the_same_time_agree",),
     ),
     Mutant(
@@ -422,8 +422,8 @@ TRAIN = [
     Mutant(
         "BLAS: threads are not given back after an error",
         f"{FOLDER}/_blas.py",
-        "    try:\n        yield\n    finally:\n        _users.change(small, -1)\n",
-        "    yield\n    _users.change(small, -1)\n",
+        "    try:\n        yield\n    finally:\n        _users.end(training)\n",
+        "    yield\n    _users.end(training)\n",
         (f"{BLAS_THREADS}::test_an_exception_gives_the_threads_back",),
     ),
     Mutant(

@@ -172,7 +172,7 @@ def _add_run(group: Any) -> None:
     add = group.add_argument
     add("--out", type=types.path("--out"), metavar="DIR", help="instead of runs/<name>")
     add("--resume", action="store_true", help="go on with the run that is there, with its options")
-    add("--overwrite", action="store_true", help="replace the run that is there")
+    add("--overwrite", action="store_true", help="replace the run there, once this is done")
     add("--quiet", action="store_true", help="no bar and no table, only the end")
     add("--profile", action="store_true", help="time the parts of a step")
     add("--diagnose", action="store_true", help="gradients, updates and dead units by layer")

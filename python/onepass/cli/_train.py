@@ -52,6 +52,7 @@ def _trained(run: Recipe, quiet: bool) -> int:
             folds = _cross_validate(run, quiet)
             result = run.train()
             pictures = _pictures(run)
+            run.finish()
     except KeyboardInterrupt:
         with suppress(Exception):  # matplotlib, cut while it was imported, may raise anything
             run.plot()

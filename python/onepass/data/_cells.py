@@ -25,7 +25,7 @@ MINUS = "-+\u2212"  # in this order a class of a pattern, too
 _SPACES = " \u00a0\u2009\u202f"
 _SIGN = "[$€£¥₹]|(?:EUR|USD|GBP|CHF|JPY|CNY|INR|AUD|CAD|SEK|NOK|DKK|PLN|CZK|BRL)"
 _FIGURE = re.compile(
-    rf"(?P<minus>[+\-\u2212]?)[{_SPACES}]?(?P<before>{_SIGN})?[{_SPACES}]?(?P<inner>[+\-\u2212]?)"
+    rf"(?P<minus>[{MINUS}]?)[{_SPACES}]?(?P<before>{_SIGN})?[{_SPACES}]?(?P<inner>[{MINUS}]?)"
     rf"(?P<body>[\d.,'’{_SPACES}]*\d[.,]?(?:[eE][+-]?\d+)?)[{_SPACES}]?(?P<after>%|{_SIGN}|{_units.UNIT})?",
     re.ASCII,
 )
@@ -45,14 +45,27 @@ _DATE = re.compile(
 )
 
 
+def number_pattern(decimal: str, group: str = "") -> str:
+    """The pattern of a number without a sign; of a number with groups of three digits too.
+
+    Args:
+        decimal, group: patterns of the decimal sign and of the sign of thousands, "" for none.
+    """
+    decimals = rf"(?:{decimal}\d*)?" if decimal else ""
+    plain = rf"(?:\d+{decimals}|{decimal}\d+)(?:[eE][+-]?\d+)?"
+    return rf"{plain}|[1-9]\d{{0,2}}(?:{group}\d{{3}})+{decimals}" if group else plain
+
+
+def minus_of(match: re.Match[str]) -> str | None:
+    """The minus in front of a number, or "", from its parts; None for two signs."""
+    signs = match["minus"] + match["inner"]
+    return None if len(signs) > 1 else "" if signs in ("", "+") else "-"
+
+
 def _forms(decimal: str, groups: Iterable[str]) -> list[re.Pattern[str]]:
     """Numbers with this decimal sign: without groups of three digits, then with them."""
-    plain, exponent = rf"(?:\d+(?:{decimal}\d*)?|{decimal}\d+)", r"(?:[eE][+-]?\d+)?"
-    grouped = [rf"[1-9]\d{{0,2}}(?:{GROUPS[g]}\d{{3}})+(?:{decimal}\d*)?" for g in groups]
-    return [
-        re.compile(rf"{plain}{exponent}", re.ASCII),
-        *(re.compile(rf"{plain}{exponent}|{form}", re.ASCII) for form in grouped),
-    ]
+    signs = ("", *(GROUPS[group] for group in groups))
+    return [re.compile(number_pattern(decimal, sign), re.ASCII) for sign in signs]
 
 
 FORMS = {
@@ -116,6 +129,11 @@ def are_codes(cells: Collection[str]) -> bool:
     return any(map(is_code, cells)) and all(map(WHOLE.fullmatch, cells))
 
 
+def may_have_thousands(cell: str) -> bool:
+    """Whether the points of a plain number may be signs of thousands: 1.200, and not 1.20."""
+    return _THOUSANDS.fullmatch(cell) is not None
+
+
 def is_date(cell: str) -> bool:
     """Whether the cell looks like a date or a time."""
     return _DATE.fullmatch(cell) is not None
@@ -150,12 +168,11 @@ def figures(cells: Sequence[str]) -> Figures:
         if found is None:
             return Figures({}, "")
         before, after = found["before"] or "", found["after"] or ""
-        signs = found["minus"] + found["inner"]
-        if (before and after) or len(signs) > 1:
+        minus = minus_of(found)
+        if (before and after) or minus is None:
             return Figures({}, "")
         units.add(before or _units.name_of(after))
-        minus = signs in ("-", "\u2212")
-        bodies.append(("-" if minus else "", found["body"]))
+        bodies.append((minus, found["body"]))
     if len(units) > 1:
         return Figures({}, "")
     unit = units.pop() if units else ""
@@ -179,7 +196,7 @@ def _plain_figures(cells: Sequence[str]) -> Figures:
     """Of cells with digits and points alone: most columns, so this is quick."""
     numbers = list(map(float, cells))
     readings = {".": numbers} if all(map(math.isfinite, numbers)) else {}
-    if readings and all(map(_THOUSANDS.fullmatch, cells)):
+    if readings and all(map(may_have_thousands, cells)):
         readings[","] = [float(cell.replace(".", "")) for cell in cells]
     return Figures(readings, "")
 

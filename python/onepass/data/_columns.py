@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from onepass._suggest import suggestion
+from onepass.data._cells import EXACT, are_codes
 
 Floats = NDArray[np.float64]
 TRUTH_UNIT = "true or false"  # what 1 and 0 carry that were True and False
@@ -17,10 +19,16 @@ TRUTH_UNIT = "true or false"  # what 1 and 0 carry that were True and False
 
 @dataclass(frozen=True)
 class Numbers:
-    """Numbers, NaN where a cell is missing; ``unit`` is what they carry: %, $, kg, TRUTH_UNIT …"""
+    """Numbers, NaN where a cell is missing.
+
+    Attributes:
+        unit: what they carry: %, $, kg, TRUTH_UNIT …
+        rounded: whether some are whole numbers that float64 does not hold.
+    """
 
     values: Floats
     unit: str = ""
+    rounded: bool = False
     kind = "number"
 
     def __len__(self) -> int:
@@ -28,10 +36,14 @@ class Numbers:
 
     def at(self, rows: Any) -> Numbers:
         """The numbers of these rows."""
-        return Numbers(self.values[rows], self.unit)
+        return replace(self, values=self.values[rows])
 
     def missing(self) -> NDArray[np.bool_]:
-        """Which cells are missing."""
+        """Which cells are missing; the values do not change from then on."""
+        return self._missing
+
+    @cached_property
+    def _missing(self) -> NDArray[np.bool_]:
         return np.isnan(self.values)
 
     def has_fractions(self) -> bool:
@@ -64,6 +76,15 @@ class Words:
         empty = np.array([word == "" for word in self.words], dtype=bool)
         return empty[self.codes] if len(self.words) else np.zeros(len(self), bool)
 
+    def first(self, which: Callable[[str], bool]) -> tuple[int, str]:
+        """The first row with such a word, counted from 1, and the word."""
+        row = int(np.argmax(np.array([which(word) for word in self.words])[self.codes]))
+        return row + 1, self.words[self.codes[row]]
+
+    def are_codes(self) -> bool:
+        """Whether the words are whole numbers and one of them has a leading zero."""
+        return are_codes([word for word in self.words if word])
+
     def text(self) -> NDArray[Any]:
         """The word of each row, as objects."""
         return np.array([*self.words, ""], dtype=object)[self.codes]
@@ -95,6 +116,11 @@ class Columns:
         matrix = None if self.matrix is None else self.matrix[keep]
         found = {name: column.at(keep) for name, column in self.by_name.items()}
         return Columns(self.source, found, int(np.count_nonzero(keep)), matrix)
+
+
+def beyond_exact(column: Column) -> bool:
+    """Whether some numbers are so large that float64 rounds whole numbers."""
+    return isinstance(column, Numbers) and bool((np.abs(column.values) >= EXACT).any())
 
 
 def has_decimals(column: Floats) -> bool:

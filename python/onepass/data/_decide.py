@@ -9,11 +9,11 @@ import numpy as np
 
 from onepass.data import _gaps
 from onepass.data._cells import TRUTH, are_codes, is_missing
-from onepass.data._columns import TRUTH_UNIT, Column, Numbers, Words
+from onepass.data._columns import TRUTH_UNIT, Column, Numbers, Words, beyond_exact
 from onepass.data._cures import keep_words, leave_out
 from onepass.data._mixtures import refuse_mixture, refuse_scaled
 from onepass.data._reader import FrameTable, Raw, TextTable
-from onepass.data._signs import Cells, Signs
+from onepass.data._signs import Cells, Signs, doubt
 
 
 def _numbers(column: Column) -> Numbers:
@@ -34,7 +34,14 @@ def feature(cells: Cells, signs: Signs, trained: bool = False) -> Column:
     if are_codes(cells.values):
         return words_of(cells.column)
     if cells.figures.readings:
-        return cells.numbers(cells.settled(signs), cells.figures.unit)
+        found = cells.settled(signs)
+        if not trained and (same := cells.merged(found)):
+            cells.refuse(
+                same[1],
+                f"is {same[0]} to float64, which has no digits beyond 2**53; "
+                f"{leave_out([cells.name])}, or pass {keep_words([cells.name])}",
+            )
+        return cells.numbers(found, cells.figures.unit)
     if all(word.lower() in TRUTH for word in cells.values):
         return cells.numbers((TRUTH[word.lower()] for word in cells.values), TRUTH_UNIT)
     out = "" if trained else f", or {leave_out([cells.name])}"
@@ -79,6 +86,10 @@ class Decided:
             if cells.name != self.aim or cells.doubted() not in words:
                 why, what = cells.doubt(self.signs)
                 read.setdefault(why, []).append(what)
+        for name, cell in self.raw.unsure.items():
+            if self.signs.asked is None:
+                why = self.signs.settle(name, True)[1]
+                read.setdefault(why, []).append(doubt(cell, name, float(cell)))
         read.pop("", None)
         cure = (
             "if it is not, write it with the decimal sign of the others, or pass decimal='.' "
@@ -137,14 +148,19 @@ def decided(
         }
         read = {name: cell for name, cell in cells.items() if not (named and name == target)}
         seen = {name: sign for name, cell in read.items() if (sign := cell.shows)}
-        signs = replace(signs, seen={**raw.signs, **seen}, others=raw.others, usual=raw.usual)
-        unsure = raw.unsure - as_words
+        signs = replace(signs, seen={**raw.signs, **seen}, others=raw.others)
+        signs = replace(signs, usual=raw.usual, usual_why=raw.usual_why)
+        unsure = set(raw.unsure)
+        long = {n for n in features if not trained and beyond_exact(raw.columns[n])} - as_words
+        if long:
+            as_words |= long  # 9007199254740993: which digits were lost must be known
+            continue
         aim = raw.columns.get(target or "")
         if isinstance(aim, Numbers) and target not in as_words and not aim.has_fractions():
             as_words.add(str(target))
             continue
-        doubt = any(cell.figures.ambiguous for cell in cells.values())
-        points = "." in signs.seen.values() or (raw.usual == "." and not doubt)
+        doubtful = any(cell.figures.ambiguous for cell in cells.values())
+        points = "." in signs.seen.values() or (raw.usual == "." and not doubtful)
         commas = {*signs.all.values(), *(signs.trained.get(name, ".") for name in unsure)}
         if signs.asked is not None or not unsure or (points and "," not in commas):
             break

@@ -25,15 +25,23 @@ def separator_told(line: str) -> str | None:
 
 
 def titles(records: Sequence[Sequence[str]]) -> int:
-    """How many of the first records are titles: one cell with text where the rows have several."""
+    """How many of the first records are titles: one cell with text where the rows have several.
+
+    Lines that end in separators, as a spreadsheet writes them, have empty cells; so may columns
+    without a name, but then the names must be words above some number.
+    """
     count = 0
     while count < len(records) and len(filled(records[count])) == 1:
         count += 1
     if not count or count + 2 > len(records):
         return 0
-    below = len(filled(records[count]))
+    names, rows = filled(records[count]), records[count + 1 :]
     width = max(len(record) for record in records[:count])
-    return count if below > 1 and (width == 1 or below == len(records[count])) else 0
+    whole = width == 1 or len(names) == len(records[count])
+    above = not any(map(is_figure, names)) and any(
+        is_figure(cell) for row in rows for cell in filled(row)
+    )
+    return count if len(names) > 1 and (whole or above) else 0
 
 
 def filled(cells: Sequence[str]) -> list[str]:

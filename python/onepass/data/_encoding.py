@@ -14,7 +14,14 @@ from onepass.data._columns import Columns, Floats, Numbers, Words
 from onepass.data._cures import names_of
 from onepass.data._decide import Decided, decided
 from onepass.data._features import refuse_gaps
-from onepass.data._likeness import Feature, check_column, cure_of_utf8, refuse_lost_zeros, renamed
+from onepass.data._likeness import (
+    Feature,
+    check_column,
+    cure_of_utf8,
+    cure_of_zeros,
+    refuse_lost_zeros,
+    renamed,
+)
 from onepass.data._reader import FrameTable, TextTable, open_table, refuse_text_options
 from onepass.data._reading import Reading
 from onepass.data._signs import Signs
@@ -55,8 +62,8 @@ class Encoding:
         ('size', 'town=Oslo', 'town=Rome')
         >>> stored = json.dumps(encoding.to_dict())
         >>> same = Encoding.from_dict(json.loads(stored))
-        >>> same.apply({"town": ["Rome", "Paris"], "size": [7, 8]}).tolist()
-        [[7.0, 0.0, 1.0], [8.0, 0.0, 0.0]]
+        >>> same.apply({"town": ["Rome", "Oslo"], "size": [7, 8]}).tolist()
+        [[7.0, 0.0, 1.0], [8.0, 1.0, 0.0]]
     """
 
     features: tuple[Feature, ...]
@@ -113,12 +120,14 @@ class Encoding:
             ValueError: a column is missing, holds something else than in training, or has a missing
                 cell that training did not have either.
 
-        Warns of points and commas that only other columns explain (RuntimeWarning).
+        Warns of points and commas that only other columns explain, of words that training lacked,
+        and of columns without a number (RuntimeWarning).
         """
         columns, found, _ = self.read(source, **reading)
-        for text in found.notes_on_signs():
+        x, notes = self.encode(columns)
+        for text in (*found.notes_on_signs(), *notes):
             warnings.warn(text, RuntimeWarning, stacklevel=2)
-        return self.encode(columns)[0]
+        return x
 
     def read(
         self, source: Any, *, with_target: bool = False, **reading: Any
@@ -220,6 +229,7 @@ class Encoding:
                     f"column {feature.name!r}: {rows} words that "
                     f"training lacked, such as {words[row, place]!r}; all its columns are 0 there"
                     f"{cure_of_utf8(self.reading.get('encoding'), [words[row, place]])}"
+                    f"{cure_of_zeros(column, feature.categories)}"
                 )
         one_hot = encoder([list(feature.categories) for feature in features])
         coded = one_hot.transform(words)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from onepass.data._cells import are_codes, dates_among, is_code, shown
+from onepass.data._cells import dates_among, is_code, shown
 from onepass.data._columns import Columns, Words
 from onepass.data._cures import keep_words, leave_out, names_of
 from onepass.data._decide import Decided
@@ -68,11 +68,11 @@ def check_features(columns: Columns, categorical: str, words: Collection[str] = 
             cures.insert(
                 0, f"one-hot encode {names_of(few)}: categorical='auto' (--categorical auto)"
             )
-        if _are_codes(texts[name]):
+        if texts[name].are_codes():
             raise ValueError(
-                f"{columns.source}: column {name!r}, {_code(texts[name])} has a leading zero, so "
-                "the column holds codes and no numbers; write it without the zeros if they are "
-                f"numbers; {', or '.join(cures)}"
+                f"{columns.source}: column {name!r}, {_first(texts[name], is_code)} has a leading "
+                "zero, so the column holds codes and no numbers; write it without the zeros if "
+                f"they are numbers; {', or '.join(cures)}"
             )
         also = f" (nor are the cells of {', '.join(map(repr, others))})" if others else ""
         raise ValueError(
@@ -87,8 +87,8 @@ def _refuse(
     name = names[0]
     what = "is a date or time, expected a number" if name in dates else "is text"
     first = _first(texts[name])
-    if _are_codes(texts[name]):
-        first, what = _code(texts[name]), "has a leading zero, so the column holds codes"
+    if texts[name].are_codes():
+        first, what = _first(texts[name], is_code), "has a leading zero, so the column holds codes"
     counts = [f"{n!r} ({len(texts[n].words)} words)" for n in names if n not in dates]
     many = f"; too many words to encode: {', '.join(counts)}, at most {MOST_CATEGORIES}, each twice"
     keep = f", or pass {keep_words(dates)}" if dates else ""
@@ -104,19 +104,10 @@ def _are_few(column: Words) -> bool:
     return words <= MOST_CATEGORIES and 2 * words <= max(len(column), 2)
 
 
-def _first(column: Words) -> str:
-    row = int(np.flatnonzero(~column.missing())[0])
-    return f"row {row + 1}: {shown(column.words[column.codes[row]])}"
-
-
-def _are_codes(column: Words) -> bool:
-    return are_codes([word for word in column.words if word])
-
-
-def _code(column: Words) -> str:
-    """The first row with a leading zero."""
-    row = int(np.argmax(np.array([is_code(word) for word in column.words])[column.codes]))
-    return f"row {row + 1}: {shown(column.words[column.codes[row]])}"
+def _first(column: Words, which: Callable[[str], bool] = bool) -> str:
+    """The first row with a word, or with one such."""
+    row, word = column.first(which)
+    return f"row {row}: {shown(word)}"
 
 
 def refuse_gaps(

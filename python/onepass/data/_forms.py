@@ -23,6 +23,8 @@ from onepass.data._cells import (
     is_code,
     is_missing,
     is_plain,
+    minus_of,
+    number_pattern,
 )
 
 DIGITS = frozenset("0123456789.+-eE")
@@ -52,12 +54,7 @@ class Form:
 
     @cached_property
     def _pattern(self) -> re.Pattern[str]:
-        decimal = re.escape(self.decimal or "")
-        number = rf"\d+(?:{decimal}\d*)?|{decimal}\d+" if decimal else r"\d+"
-        number = rf"(?:{number})(?:[eE][+-]?\d+)?"
-        if self.group:
-            decimals = rf"(?:{decimal}\d*)?" if decimal else ""
-            number += rf"|[1-9]\d{{0,2}}(?:{re.escape(self.group)}\d{{3}})+{decimals}"
+        number = number_pattern(re.escape(self.decimal or ""), re.escape(self.group))
         before, after = re.escape(self.before), re.escape(self.after)
         signs = rf"(?P<minus>[{MINUS}]?){before}(?P<inner>{f'[{MINUS}]?' if before else ''})"
         return re.compile(rf"{signs}(?P<body>{number}){after}", re.ASCII)
@@ -74,13 +71,13 @@ class Form:
             match = self._pattern.fullmatch(cell)
             if match is None or has_leading_zero(cell):
                 return None
-            signs = match["minus"] + match["inner"]
-            if len(signs) > 1:
+            minus = minus_of(match)
+            if minus is None:
                 return None
             body = match["body"].replace(self.group, "") if self.group else match["body"]
             body = body.replace(self.decimal, ".") if self.decimal else body
             try:
-                found.append(float(signs.replace("\u2212", "-") + body + scale))
+                found.append(float(minus + body + scale))
             except ValueError:  # 1e5%
                 return None
         return None if np.isinf(found).any() else found

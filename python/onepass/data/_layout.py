@@ -214,7 +214,8 @@ def _separator(text: str) -> str:
         if counts and counts[-1] > 1 and len(set(counts[1:])) <= 1:
             short = counts[-1] - counts[0]
             tail = [cell for cells in rows[1:] for cell in cells[counts[0] :]]
-            if short == 0 or (short > 0 and not any(tail)) or (short == 1 and _are_named(rows[1:])):
+            behind = not any(tail if short > 0 else rows[0][counts[-1] :])  # separators alone
+            if short == 0 or behind or (short == 1 and _are_named(rows[1:])):
                 found[sep] = (_clean(rows[1:] or rows, sep), counts[-1])
     if found:
         return max(found, key=found.__getitem__)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from onepass.data._cells import are_codes, is_code, named_number
+from onepass.data._cells import is_code, named_number
 from onepass.data._columns import TRUTH_UNIT, Column, Numbers, Words
 from onepass.data._reader import FrameTable, TextTable
 
@@ -39,15 +39,29 @@ class Feature:
         return tuple(f"{self.name}={word or '(missing)'}" for word in self.categories)
 
 
+AS_TEXT = "read the column as text, such as dtype=str in pandas"
+
+
+def _lost_zeros(column: Words, names: Sequence[str]) -> dict[str, str]:
+    """Numbers of the column that may be codes: 7 may be 007."""
+    codes = {str(int(name)): name for name in names if is_code(name)} if column.numeric else {}
+    return {word: codes[word] for word in column.words if word in codes}
+
+
 def refuse_lost_zeros(where: str, column: Words, names: Sequence[str]) -> None:
     """Refuses a number that the training had with and without a leading zero: 7 may be 007."""
-    codes = {str(int(name)): name for name in names if is_code(name)} if column.numeric else {}
-    lost = next((word for word in column.words if word in codes and word in names), None)
-    if lost is not None:
-        raise ValueError(
-            f"{where} holds the number {lost}, which may be {codes[lost]!r} or {lost!r} of the "
-            "training data; read the column as text, such as dtype=str in pandas"
-        )
+    for lost, code in _lost_zeros(column, names).items():
+        if lost in names:
+            raise ValueError(
+                f"{where} holds the number {lost}, which may be {code!r} or {lost!r} of the "
+                f"training data; {AS_TEXT}"
+            )
+
+
+def cure_of_zeros(column: Words, names: Sequence[str]) -> str:
+    """What to do where numbers that training lacked may be its codes."""
+    lost = _lost_zeros(column, names)
+    return f"; if {next(iter(lost))} is {next(iter(lost.values()))!r}, {AS_TEXT}" if lost else ""
 
 
 def renamed(column: Words, categories: Sequence[str]) -> Words:
@@ -75,13 +89,12 @@ def check_column(
     """Refuses a column that holds something else than in training; ``raw`` is it as read."""
     where = f"{table.name}: column {feature.name!r}"
     if feature.kind == "number" and isinstance(column, Words):
-        row = int(np.flatnonzero(~column.missing())[0])
+        row, word = column.first(bool)
         what = "is not a finite number, which the model was trained on"
-        if are_codes([word for word in column.words if word]):
-            codes = np.array([is_code(word) for word in column.words])
-            row = int(np.argmax(codes[column.codes]))
+        if column.are_codes():
+            row, word = column.first(is_code)
             what = "has a leading zero, expected numbers without, as in the training data"
-        raise ValueError(f"{where}, row {row + 1}: {column.words[column.codes[row]]!r} {what}")
+        raise ValueError(f"{where}, row {row}: {word!r} {what}")
     if feature.kind == "number" and isinstance(column, Numbers):
         if feature.unit == TRUTH_UNIT:
             _check_truth(where, column)

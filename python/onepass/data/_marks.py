@@ -1,8 +1,8 @@
-"""Finds columns with leading zeros in a part of a text, over all its bytes at once."""
+"""Finds leading zeros, and points that may be signs of thousands, over all bytes of a text."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from functools import cached_property
 from typing import Any
 
@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Positions = NDArray[np.intp]
+Points = tuple[dict[int, str], set[int]]  # by column: the first cell with such a point; the others
 
 
 def leading_zeros(text: NDArray[np.uint8], sep: str) -> Positions:
@@ -36,6 +37,32 @@ def leading_zeros(text: NDArray[np.uint8], sep: str) -> Positions:
         ends = ends - space
 
 
+def is_digit(text: NDArray[np.uint8], places: Positions) -> NDArray[np.bool_]:
+    """Whether there are digits at these places."""
+    found: NDArray[np.bool_] = text.take(places, mode="clip") - ord("0") < 10  # unsigned
+    return found
+
+
+def groups_at(
+    text: NDArray[np.uint8], signs: Positions, size: int = 1
+) -> tuple[NDArray[np.bool_], Positions, Positions]:
+    """Whether one to three digits stand before each sign, and just three behind.
+
+    Args:
+        size: bytes of a sign.
+
+    Returns:
+        That, how many digits stand before, and where the first of them is.
+    """
+    behind = signs + size
+    right = is_digit(text, behind) & is_digit(text, behind + 1) & is_digit(text, behind + 2)
+    right &= ~is_digit(text, behind + 3)
+    one, two, three, four = (is_digit(text, signs - k) for k in (1, 2, 3, 4))
+    count = 1 + two * (1 + three.astype(np.intp))
+    right &= one & ~(two & three & four)
+    return right, count, signs - count
+
+
 class Marks:
     """A part of a text, whole lines without quotes."""
 
@@ -46,6 +73,36 @@ class Marks:
     def zeros(self) -> list[int]:
         """The columns with a cell that begins with a zero and another digit."""
         return _unique(self._columns(leading_zeros(self.bytes, self.sep)))
+
+    def points(self, doubtful: Collection[int], open_: Collection[int]) -> Points:
+        """Which columns have points that may be signs of thousands, and which have others.
+
+        Args:
+            doubtful: columns that had such a point in an earlier part.
+            open_: all columns that count, the doubtful ones among them.
+        """
+        found = self._found(".")
+        group, _, head = groups_at(self.bytes, found)
+        behind = self.bytes.take(found + 4, mode="clip") | 32
+        group &= (self.bytes[head] != ord("0")) & (behind != ord("e"))
+        signs = found[group]
+        columns = self._columns(signs)
+        which, first = np.unique(columns, return_index=True)
+        cells = {int(c): self._cell(signs[n]) for c, n in zip(which, first, strict=True)}
+        cells = {place: cell for place, cell in cells.items() if place in open_}
+        if not cells and not doubtful:
+            return {}, set()
+        others = set(_unique(self._columns(found[~group])))
+        return cells, others & {*doubtful, *cells}
+
+    def _cell(self, place: Any) -> str:
+        """The cell around this place."""
+        text = self.bytes.tobytes()
+        line = text[text.rfind(b"\n", 0, place) + 1 :].split(b"\n", 1)[0]
+        start = place - (text.rfind(b"\n", 0, place) + 1)
+        sep = self.sep.encode()
+        cell = line[line.rfind(sep, 0, start) + 1 :].split(sep, 1)[0]
+        return cell.decode().strip()
 
     def _found(self, sign: str) -> Positions:
         return np.flatnonzero(self.bytes == ord(sign))

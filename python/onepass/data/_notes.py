@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from onepass.data._cells import are_codes, shown
+from onepass.data._cells import shown
 from onepass.data._columns import Columns, Floats, Numbers, Words
 from onepass.data._cures import leave_out, names_of
 from onepass.data._reader import FrameTable, TextTable
@@ -17,7 +17,6 @@ from onepass.data._units import is_unit
 
 FEW_ROWS = 20  # in fewer, numbers may all differ by chance
 FILLERS = {sign * float("9" * digits) for sign in (-1, 1) for digits in (3, 4, 5, 6)}
-EXACT = 2.0**53  # whole numbers above are rounded
 LEAST_TOTALLED = 3  # rows with a total among them
 LARGEST_ADDED = 1e290  # sums of larger ones may be beyond float64
 TOTAL_ROUNDING = 1e-9  # of the sum of absolute numbers
@@ -45,9 +44,7 @@ def notes_on(
     if words:
         listed = ", ".join(f"{n!r} ({len(c.words)} words)" for n, c in words.items())
         notes.append(f"one-hot encoded: {listed}")
-    codes = [
-        name for name, column in words.items() if are_codes([word for word in column.words if word])
-    ]
+    codes = [name for name, column in words.items() if column.are_codes()]
     if codes:
         notes.append(f"codes, as they have leading zeros, and no numbers: {names_of(codes)}")
     units = [
@@ -85,9 +82,12 @@ def notes_on(
             )
     if total := _total(columns, numeric_target):
         notes.append(f"the last row is {total}; if it is not a sample, delete the line")
-    long = [n for n, c in columns.by_name.items() if isinstance(c, Numbers) and _is_rounded(c)]
+    long = [n for n, c in columns.by_name.items() if isinstance(c, Numbers) and c.rounded]
     if long:
-        notes.append(f"whole numbers beyond 2**53, which are rounded: {names_of(long)}")
+        notes.append(
+            f"whole numbers beyond 2**53, which are rounded: {names_of(long)}; if that is an id, "
+            f"{leave_out(long)}"
+        )
     rare = [name for name, count in (classes or {}).items() if count == 1]
     if rare:
         notes.append(f"classes of one sample: {', '.join(map(shown, rare[:10]))}")
@@ -97,6 +97,8 @@ def notes_on(
 def _is_constant(column: Any) -> bool:
     if isinstance(column, Words):
         return len(np.unique(column.codes)) == 1
+    if len(set(column.values[:FEW_ROWS].tolist())) > 2:
+        return False  # most columns
     values = column.values[~column.missing()]
     return len(values) > 1 and len(values) == len(column) and bool((values == values[0]).all())
 
@@ -112,8 +114,10 @@ def _is_id(name: str, column: Numbers) -> bool:
 
 def _are_dates(column: Numbers) -> bool:
     """Whether numbers are such as 20240131."""
+    if not 19e6 <= np.nan_to_num(column.values[0], nan=19e6) < 21e6:
+        return False  # most columns
     values = column.values[~column.missing()]
-    if not len(values) or values[0] < 19e6 or values.min() < 19e6 or values.max() >= 21e6:
+    if not len(values) or values.min() < 19e6 or values.max() >= 21e6:
         return False
     month, day = values // 100 % 100, values % 100
     valid = (month >= 1) & (month <= 12) & (day >= 1) & (day <= 31)
@@ -122,17 +126,13 @@ def _are_dates(column: Numbers) -> bool:
 
 def _filler(column: Numbers) -> float | None:
     """A number such as -9999 that stands apart and comes again: perhaps it means a gap."""
-    values = column.values[~column.missing()]
-    for number in {values.min(), values.max()} & FILLERS if len(values) else ():
+    ends = np.fmin.reduce(column.values), np.fmax.reduce(column.values)  # NaN where all are
+    values = column.values[~column.missing()] if FILLERS.intersection(ends) else column.values[:0]
+    for number in FILLERS.intersection(ends):
         others = values[values != number]
         if len(values) - len(others) > 1 and len(others) and np.abs(others).max() * 5 < abs(number):
             return float(number)
     return None
-
-
-def _is_rounded(column: Numbers) -> bool:
-    big = np.abs(column.values[np.abs(column.values) > EXACT])
-    return bool(big.size) and bool((big < 1e22).all()) and bool((big % 1 == 0).all())
 
 
 def _total(columns: Columns, target: Floats | None) -> str:

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from onepass.data._cells import is_missing
+from onepass.data._cells import MINUS, is_missing
 from onepass.data._forms import Form
-from onepass.data._marks import Positions, leading_zeros
+from onepass.data._marks import Positions, groups_at, is_digit, leading_zeros
 from onepass.data._quotes import HELD
 
 SHARE = "\x02"  # stands for a percent sign, until e-2 does
-_MINUS = "\u2212".encode()
+_MINUS = MINUS[-1].encode()  # that of Unicode
 
 
 class Plain:
@@ -46,15 +45,11 @@ class Plain:
             self._undress([place for place, own in forms.items() if own == form], form)
         for sign in {".", ",", *(form.group for form in forms.values())} - {""}:
             self._sign(sign)
-        plain = self.changed[self.kept][1:].tobytes().decode()
+        kept = self.changed * self.kept  # what goes is NUL, which no text has
+        plain = kept[1:].tobytes().translate(None, b"\0").decode()
         self.text = (
             plain.replace(SHARE, "e-2") if any(f.is_share for f in forms.values()) else plain
         )
-
-    def has_point(self, places: Collection[int]) -> bool:
-        """Whether some cell of these columns has a point."""
-        found = np.flatnonzero(self.bytes == ord(".")) if places else np.empty(0, np.intp)
-        return not set(self._places(self._columns(found))).isdisjoint(places)
 
     def zeros(self) -> list[int]:
         """The columns with a cell that begins with a zero and another digit."""
@@ -63,11 +58,10 @@ class Plain:
     def _undress(self, places: Sequence[int], form: Form) -> None:
         """Takes away what stands around the numbers of columns, and words for gaps."""
         text = self.bytes
-        cells = np.arange(0, len(self.borders) - 1, self.width)[:, None] + np.array(places)
-        cells = cells.ravel()
-        begins, ends = self.borders[cells] + 1, self.borders[cells + 1]
+        begins, ends = self._ends_of(places, 0) + 1, self._ends_of(places, 1)
+        cells: Any = None
         if not (there := ends > begins).all():
-            cells, begins, ends = cells[there], begins[there], ends[there]
+            cells, begins, ends = np.flatnonzero(there), begins[there], ends[there]
         first = text[begins]
         if (spaced := first == ord(" ")).any():
             begins = begins + spaced
@@ -91,12 +85,14 @@ class Plain:
         if before:
             inner = (text[number] == ord("-")) | (text[number] == ord("+"))
             number += inner & (signed == 0)
-        is_number = self._is_digit(number)
+        is_number = is_digit(text, number)
         if form.decimal is not None:
             is_number |= text[number] == ord(self._byte(form.decimal))
         right &= is_number
         if not right.all():
-            self._gaps(begins[~right], ends[~right], cells[~right] % self.width)
+            wrong = np.flatnonzero(~right)
+            columns = np.array(places)[(wrong if cells is None else cells[wrong]) % len(places)]
+            self._gaps(begins[wrong], ends[wrong], columns)
             start, ends = start[right], ends[right]
         for offset in range(len(before)):
             self.kept[start + offset] = False
@@ -105,6 +101,13 @@ class Plain:
         if form.is_share:
             self.changed[ends - 1] = ord(SHARE)
             self.kept[ends - 1] = True
+
+    def _ends_of(self, places: Sequence[int], which: int) -> Positions:
+        """The border before (0) or behind (1) each cell of these columns, line by line."""
+        last = len(self.borders) - 1
+        found = self.borders[which : last + which].reshape(-1, self.width)
+        whole = len(places) == self.width
+        return found.ravel() if whole else found[:, np.array(places)].ravel()
 
     def _gaps(self, begins: Positions, ends: Positions, columns: Positions) -> None:
         """Takes away cells that are words for gaps; columns with others are odd."""
@@ -134,6 +137,9 @@ class Plain:
         if roles == {1}:
             self.changed[found] = ord(".")
             return
+        if roles == {2}:
+            self._ungroup(found[self.kept[found]], code)
+            return
         columns = self._columns(found)
         of = role[columns]
         if sign == "," and 1 in roles:
@@ -142,26 +148,21 @@ class Plain:
             self.odd.update(self._places(columns[(of == 3) & self.kept[found]]))
         if 2 in roles:
             mine = (of == 2) & self.kept[found]  # not those around the number: 1 234 kg
-            self._ungroup(found[mine], columns[mine], code)
+            self._ungroup(found[mine], code)
 
-    def _ungroup(self, found: Positions, columns: Positions, code: bytes) -> None:
+    def _ungroup(self, found: Positions, code: bytes) -> None:
         """Takes away these signs of thousands, if each stands before three digits and so on."""
         if not len(found):
             return
-        text, digit = self.bytes, self._is_digit
-        behind = found + len(code)
-        right = digit(behind) & digit(behind + 1) & digit(behind + 2) & ~digit(behind + 3)
-        one, two, three, four = (digit(found - k) for k in (1, 2, 3, 4))
-        count = 1 + two * (1 + three.astype(np.intp))
-        right &= one & ~(two & three & four)
-        head = found - count  # the first digit before
+        text = self.bytes
+        right, count, head = groups_at(text, found, len(code))
         last = text[head - 1] * self.kept[head - 1]
         inner = (last == code[-1]) & (count == 3)
         begins = (text[head] != ord("0")) & (last != code[-1])
         for other in (".", ",", HELD):
             begins &= last != ord(other)
         right &= inner | begins
-        self.odd.update(self._places(columns[~right]))
+        self.odd.update(self._places(self._columns(found[~right])))
         for offset in range(len(code)):
             self.kept[found + offset] = False
         if self.has_exponents:  # which no number with groups has
@@ -172,10 +173,6 @@ class Plain:
     def _byte(self, sign: str) -> str:
         """What stands for a sign in the text: within quotes, HELD for the separator."""
         return HELD if sign == self.sep else sign
-
-    def _is_digit(self, places: Positions) -> NDArray[np.bool_]:
-        found: NDArray[np.bool_] = self.bytes.take(places, mode="clip") - ord("0") < 10  # unsigned
-        return found
 
     def _columns(self, found: Positions) -> Positions:
         """The column of each of these positions, which increase."""

@@ -16,19 +16,20 @@ def without(text: str, sep: str) -> str | None:
     if HELD in text:
         return None
     cells = np.frombuffer(f"\n{text}\n".encode(), np.uint8)
-    quotes = np.flatnonzero(cells == ord('"'))
+    is_quote, is_sep, is_end = (cells == ord(sign) for sign in ('"', sep, "\n"))
+    marks = np.flatnonzero(is_quote | is_sep | is_end)
+    quoting = is_quote[marks]
+    quotes = marks[quoting]
     begins, ends = quotes[::2], quotes[1::2]
     if len(begins) != len(ends):
         return None
     for beside in (cells[begins - 1], cells[ends + 1]):
         if not ((beside == ord(sep)) | (beside == ord("\n"))).all():
             return None
-    within = np.zeros(len(cells), np.int8)
-    within[begins], within[ends] = 1, -1
-    inside = np.cumsum(within, dtype=np.int8).view(bool)
-    if (inside & (cells == ord("\n"))).any():
+    within = marks[np.cumsum(quoting, dtype=np.int8).view(np.uint8) & 1 > quoting]
+    if is_end[within].any():
         return None
     kept = cells.copy()
-    kept[inside & (cells == ord(sep))] = ord(HELD)
-    bare: str = kept[cells != ord('"')][1:-1].tobytes().decode()
+    kept[within] = ord(HELD)
+    bare: str = kept[1:-1].tobytes().translate(None, b'"').decode()  # quicker than by a mask
     return bare

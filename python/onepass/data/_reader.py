@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
 from onepass.data import _frames
 from onepass.data._blocks import NUMBER, SKIP, WORD
 from onepass.data._columns import Column, Floats, Numbers
+from onepass.data._edges import CURE, filled
 from onepass.data._forms import Form, Kind, sign_of
 from onepass.data._layout import refuse_data
 from onepass.data._reading import Reading
@@ -26,19 +27,21 @@ class Raw:
     Attributes:
         matrix: the numbers of all columns that are numbers, side by side, in the order of the file
             but for the last column asked for, which is the last.
-        unsure: columns of plain numbers whose points may be signs of thousands.
+        unsure: columns of plain numbers whose points may be signs of thousands, with a cell.
         signs: the decimal sign of each of these columns that are numbers and prove theirs.
         others: that of the first cells of any column of the file, be it dates or not needed.
         usual: the decimal sign of most files with this separator; None for no such rule.
+        usual_why: what a note says of text that is read by that rule; "" where it needs none.
     """
 
     columns: dict[str, Column]
     rows: int
     matrix: Floats | None = None
-    unsure: frozenset[str] = frozenset()
+    unsure: Mapping[str, str] = field(default_factory=dict)
     signs: Mapping[str, str] = field(default_factory=dict)
     others: Mapping[str, str] = field(default_factory=dict)
     usual: str | None = None
+    usual_why: str = ""
 
 
 class TextTable:
@@ -83,6 +86,13 @@ class TextTable:
         if self.text.layout.names.count(name) > 1:
             raise ValueError(f"{self.name}: two columns are called {name!r}; rename one of them")
 
+    def refuse_unnamed(self, place: int) -> NoReturn:
+        """ValueError for a column without a name."""
+        layout = self.text.layout
+        few = 2 * len(filled(layout.names)) <= len(layout.names)
+        title = f"; if line {layout.start} is a title above the table, {CURE}"
+        _refuse_unnamed(self.name, place, title * few)
+
     def read(self, keep: Sequence[str], words: Collection[str], decimal: str | None = None) -> Raw:
         """These columns; those in ``words`` as words, whatever they hold.
 
@@ -104,22 +114,18 @@ class TextTable:
             found = self.text.read(kinds, last)
         for place in self.unnamed:
             if not found[place].missing().all():
-                _refuse_unnamed(self.name, place)
+                self.refuse_unnamed(place)
         named = {name: found[self.places[name]] for name in keep}
         self.blank = self.text.blank
         called, proven = layout.names, self.text.proven
-        unsure = (
-            called[p]
-            for p, sure in proven.items()
-            if self.text.dots and not sure and kinds[p] == NUMBER
-        )
+        unsure = {called[place]: cell for place, cell in self.text.doubtful.items()}
         sure = [place for place, is_sure in proven.items() if is_sure]
         signs = {called[place]: sign for place in sure if (sign := sign_of(kinds[place]))}
         return Raw(
             named,
             self.text.rows,
             self.text.matrix,
-            frozenset(unsure),
+            unsure,
             signs,
             {name: sign for name, sign in zip(called, layout.shows, strict=True) if sign},
             "." if layout.sep == "," and len(layout.names) > 1 else None,
@@ -182,7 +188,7 @@ class FrameTable:
                     f"{self.name}: column {name!r}, row {row + 1}: {column.values[row]} is not a "
                     "finite number; correct the cell"
                 )
-        return Raw(found, rows, usual=".")
+        return Raw(found, rows, usual=".", usual_why="decimal points are usual")
 
 
 def open_table(
@@ -268,5 +274,5 @@ def _of_grid(path: Path, header: bool | None) -> FrameTable:
     return FrameTable(str(path), path.stem, columns, found)
 
 
-def _refuse_unnamed(name: str, place: int) -> None:
-    raise ValueError(f"{name}: column {place + 1} has no name; name or remove it")
+def _refuse_unnamed(name: str, place: int, hint: str = "") -> NoReturn:
+    raise ValueError(f"{name}: column {place + 1} has no name; name or remove it{hint}")

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onepass import _numbers as numbers
-from onepass.data._table import TASKS, read_table
+from onepass.data._table import read_table
+from onepass.data._target import TASKS, classes_of
 
 BUNDLED = ("breast_cancer", "diabetes", "digits", "iris", "wine")
 TABLES = (".csv", ".tsv", ".txt", ".gz", ".parquet", ".xlsx")
@@ -177,28 +178,23 @@ def _from_npz(path: Path, target: str | None, task: str | None) -> Dataset:
             where = np.argwhere(~np.isfinite(array))[0].tolist()
             raise ValueError(f"{path}: {name} holds a missing or infinite value at {where}")
     task = task or TASKS[values.dtype.kind == "f"]
-    y, classes = _interpret(values, task, f"{path.name}: {key}")
+    y, classes = _interpret(values, task, path.name, key)
     names = tuple(f"x{i}" for i in range(features.shape[1])) if features.ndim == 2 else ()
     return Dataset(path.stem, features.astype(np.float64), y, names, classes, key)
 
 
 def _interpret(
-    values: NDArray[Any], task: str, what: str
+    values: NDArray[Any], task: str, file: str, name: str
 ) -> tuple[NDArray[Any], tuple[str, ...] | None]:
     """Targets as class indices with the classes' names, or as numbers with None."""
     text = values.dtype.kind in "US"
     if not text and values.dtype.kind not in "biuf":
-        raise ValueError(f"{what} is {values.dtype}, expected numbers or text")
-    found, index = np.unique(values, return_inverse=True)
-    if task == "regression":
-        if text:
-            raise ValueError(f"{what} holds text ({found[0]!s}, …), expected numbers")
-        return values.astype(np.float64), None
-    if len(found) < 2:
-        raise ValueError(f"{what} has the one class {found[0]!s}, expected two or more")
-    whole_numbers = not text and bool(np.all(found == np.round(found.astype(np.float64))))
-    names = (str(int(v)) if whole_numbers else str(v) for v in found)
-    return index.reshape(-1).astype(np.int64), tuple(names)
+        raise ValueError(f"{file}: {name} is {values.dtype}, expected numbers or text")
+    if task != "regression":
+        return classes_of(file, name, values)
+    if text:
+        raise ValueError(f"{file}: {name} holds text ({values[0]!s}, …), expected numbers")
+    return values.astype(np.float64), None
 
 
 def _unknown(name: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,8 +11,10 @@ from typing import NoReturn
 
 import numpy as np
 
-from onepass.data._cells import Figures, figures, is_missing, shown, way_of
+from onepass.data._cells import EXACT, Figures, figures, is_missing, shown, way_of
 from onepass.data._columns import Numbers, Words
+
+LONGEST = 400  # digits of a whole number that float64 reaches; int() takes 4300
 
 
 @dataclass(frozen=True)
@@ -23,6 +26,7 @@ class Signs:
         seen: the sign that each column proves, where one does.
         others: the sign of further columns, such as dates: they contradict, and decide nothing.
         usual: the sign of most such files, which holds for a point in the file.
+        usual_why: what a note says of that; "" where it needs none.
         trained: ``seen`` of the training's file.
         before: the one sign that the training's file showed.
     """
@@ -31,6 +35,7 @@ class Signs:
     seen: Mapping[str, str] = field(default_factory=dict)
     others: Mapping[str, str] = field(default_factory=dict)
     usual: str | None = None
+    usual_why: str = ""
     trained: Mapping[str, str] = field(default_factory=dict)
     before: str | None = None
 
@@ -61,6 +66,30 @@ class Signs:
             if seen != sign and before == sign:
                 return name
         return None
+
+    def settle(self, name: str, point: bool) -> tuple[str | None, str]:
+        """The decimal sign of a column that does not show its own, and what shows it: "" for what
+        needs no note; None, and the column that contradicts, or "", where nothing settles it.
+
+        That of the same column in the training, if there is one and no column contradicts it; else
+        that of the file; else that of the training's file.
+
+        Args:
+            point: whether the sign in doubt is a point.
+        """
+        usual = self.usual if point and "," not in self.all.values() else None
+        own = self.trained.get(name)
+        other = own and self.against(own)
+        if other:
+            return None, other
+        if own:
+            return own, "" if usual in (None, own) else "the training data show"
+        here, before = self.shown or usual, None if self.seen else self.before
+        if here is None:
+            return before, "the training data show" if before else ""
+        if here == usual and not (self.usual_why and self.shown):
+            return here, self.usual_why
+        return here, "the rest of the file shows"
 
 
 @dataclass(frozen=True)
@@ -98,9 +127,10 @@ class Cells:
 
     def numbers(self, found: Iterable[float], unit: str = "") -> Numbers:
         """The column as numbers, with these for ``values``, NaN for gaps."""
+        numbers = list(found)
         table = np.full(len(self.column.words), np.nan)
-        table[[not is_missing(word) for word in self.column.words]] = list(found)
-        return Numbers(table[self.column.codes], unit)
+        table[[not is_missing(word) for word in self.column.words]] = numbers
+        return Numbers(table[self.column.codes], unit, self.are_rounded(numbers))
 
     def refuse(self, word: str, message: str) -> NoReturn:
         """ValueError with column, row and cell."""
@@ -146,6 +176,30 @@ class Cells:
         place = next(i for i, (a, b) in enumerate(zip(point, comma, strict=True)) if a != b)
         return self.values[place]
 
+    def merged(self, numbers: Sequence[float]) -> tuple[str, str] | None:
+        """Two words of other digits that float64 cannot tell apart: whole numbers beyond 2**53.
+
+        Args:
+            numbers: those of ``values``.
+        """
+        first: dict[float, str] = {}
+        for word, number in zip(self.values, numbers, strict=True):
+            if abs(number) < EXACT:
+                continue
+            if (digits := _whole_digits(word, number)) is not None:
+                other = first.setdefault(number, word)
+                if digits != _whole_digits(other, number):
+                    return other, word
+        return None
+
+    def are_rounded(self, numbers: Sequence[float]) -> bool:
+        """Whether some whole number is another in float64."""
+        return any(
+            _whole_digits(word, number) not in (None, abs(number))
+            for word, number in zip(self.values, numbers, strict=True)
+            if abs(number) >= EXACT
+        )
+
     def settled(self, signs: Signs) -> list[float]:
         """The figures with the decimal sign that the cells, the training or the file show."""
         readings = self.figures.readings
@@ -162,30 +216,19 @@ class Cells:
         return readings[self._sign(signs)[0]]
 
     def _sign(self, signs: Signs) -> tuple[str, str]:
-        """The decimal sign of cells that do not show theirs, and what shows it.
-
-        That of the same column in the training, if there is one and no column contradicts it; else
-        that of the file; else that of the training's file.
-        """
+        """The decimal sign of cells that do not show theirs, and what shows it."""
         word = self.doubted()
-        usual = signs.usual if "." in word and "," not in signs.all.values() else None
-        own = signs.trained.get(self.name)
-        other = own and signs.against(own)
-        if own and other is None:
-            return own, "" if usual in (None, own) else "the training data show"
-        here, before = signs.shown or usual, None if signs.seen else signs.before
-        if other is not None or (here or before) is None:
+        sign, why = signs.settle(self.name, "." in word)
+        if sign is None:
             place = self.values.index(word)
             point, comma = (self.figures.readings[sign][place] for sign in ".,")
-            why = f", as {other!r} has another decimal sign than in the training" if other else ""
+            why = why and f", as {why!r} has another decimal sign than in the training"
             self.refuse(
                 word,
                 f"is {point:.15g} or {comma:.15g}{why}; pass decimal='.' (--decimal .) or "
                 "decimal=',' (--decimal ,)",
             )
-        if here:
-            return here, "the rest of the file shows"
-        return str(before), "the training data show"
+        return sign, why
 
     def doubt(self, signs: Signs) -> tuple[str, str]:
         """What settled cells that do not show their sign, and how one was read; "" for none."""
@@ -194,4 +237,18 @@ class Cells:
         sign, why = self._sign(signs)
         word = self.doubted()
         number = self.figures.readings[sign][self.values.index(word)]
-        return why, f"{word} in {self.name!r} is {number:.15g}"
+        return why, doubt(word, self.name, number)
+
+
+def _whole_digits(word: str, number: float) -> int | None:
+    """The digits of a whole number beyond 2**53, whatever parts them; None for others."""
+    digits, size = re.sub(r"\D", "", word, flags=re.ASCII), int(abs(number))
+    if len(digits) > LONGEST:
+        return None
+    whole = int(digits)
+    return whole if abs(whole - size) <= size * 2.0**-50 else None  # not 1e20, nor 1.0
+
+
+def doubt(cell: str, name: str, number: float) -> str:
+    """How a cell in doubt was read, for a note."""
+    return f"{cell} in {name!r} is {number:.15g}"

@@ -21,9 +21,7 @@ from onepass.data._notes import notes_on
 from onepass.data._reader import FrameTable, TextTable, open_table, refuse_text_options
 from onepass.data._reading import Reading
 from onepass.data._signs import Signs
-from onepass.data._target import target_like, target_of
-
-TASKS = ("classification", "regression")
+from onepass.data._target import TASKS, target_like, target_of
 
 
 @dataclass(frozen=True)
@@ -267,6 +265,8 @@ def _chosen(
             raise ValueError(f"read_table: 'features' has {odd!r}, {what}, expected other columns")
         used = [name for name in table.names if name in chosen]
     if not used:
+        if isinstance(table, TextTable) and table.unnamed:
+            table.refuse_unnamed(min(table.unnamed))
         only = f"one column, {called!r}"
         if len(table.names) > 1:
             only = f"no feature beside {called!r}"

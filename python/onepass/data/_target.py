@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from onepass._suggest import suggestion
 from onepass.data._cells import (
     PLAIN,
     WHOLE,
@@ -19,13 +20,15 @@ from onepass.data._cells import (
     is_figure,
     named_number,
 )
-from onepass.data._columns import Numbers
+from onepass.data._columns import Numbers, Words
 from onepass.data._cures import NAMES
+from onepass.data._frames import cells_of
 from onepass.data._likeness import refuse_lost_zeros
 from onepass.data._mixtures import MOST_NAMES, refuse_mixture, refuse_scaled
 from onepass.data._signs import Cells, Signs
 from onepass.data._units import is_unit
 
+TASKS = ("classification", "regression")
 FEW = 8  # words: fewer may all differ and name classes; so many amounts may be names, such as 3g
 
 
@@ -114,7 +117,7 @@ def _numeric(cells: Cells, counts: dict[str, int], task: str | None, signs: Sign
     rows = sum(counts[word] for word in cells.values)
     plain = all(map(PLAIN.fullmatch, cells.values))
     whole = plain and all(number == round(number) for number in found)
-    texts_differ = _whole(cells.values) and len(set(map(int, cells.values))) > len(set(found))
+    texts_differ = cells.merged(found) is not None
     different = len(cells.values) if texts_differ else len(set(found))
     few = whole and different <= MOST_NAMES and different < rows
     if task == "classification" or (task is None and few):
@@ -132,7 +135,7 @@ def _numeric(cells: Cells, counts: dict[str, int], task: str | None, signs: Sign
     if texts_differ and task is None:
         raise ValueError(
             f"{cells.source}: column {cells.name!r} has whole numbers that float64 cannot tell "
-            f"apart, such as {max(cells.values, key=len)}; {NAMES}"
+            f"apart, such as {' and '.join(cells.merged(found) or ())}; {NAMES}"
         )
     numbers = cells.numbers(found)
     return Target(numbers.values, None, numbers.missing(), cells.figures.unit)
@@ -167,6 +170,30 @@ def _labels(cells: Cells, names: dict[str, str], order: dict[str, float] | None 
     return Target(y, tuple(classes), y < 0)
 
 
+def classes_of(
+    source: str, name: str, values: NDArray[Any], like: Sequence[str] | None = None
+) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+    """The class indices and names of an array, as of the same cells of a table.
+
+    Args:
+        like: the classes of a training; None: those that there are.
+
+    Raises:
+        ValueError: a missing value, one class, or none of ``like``.
+    """
+    values = values.astype(str) if values.dtype.kind == "S" else values
+    column = cells_of(values, True)
+    assert isinstance(column, Words)
+    cells = Cells.of(source, name, column)
+    found = (
+        target_of(cells, TASKS[0], Signs()) if like is None else target_like(cells, like, Signs())
+    )
+    if found.gaps.any():
+        row = int(np.argmax(found.gaps)) + 1
+        raise ValueError(f"{source}: {name!r} holds a missing value in row {row}, expected classes")
+    return found.y, found.classes or ()
+
+
 def target_like(cells: Cells | Numbers, classes: Sequence[str] | None, signs: Signs) -> Target:
     """The target of another table, as in the first: numbers, or these classes.
 
@@ -185,7 +212,7 @@ def target_like(cells: Cells | Numbers, classes: Sequence[str] | None, signs: Si
         if index < 0 and (number := named_number(word)) is not None:
             index = numbers.get(number, -1)
         if index < 0 and word != "":
-            known = ", ".join(list(classes)[:MOST_NAMES])
+            known = ", ".join(list(classes)[:MOST_NAMES]) + suggestion(word, classes)
             cells.refuse(word, f"is not a class of the training data, expected one of {known}")
         table.append(index)
     y = np.array(table, np.int64)[cells.column.codes] if table else np.empty(0, np.int64)

@@ -15,7 +15,7 @@ import numpy as np
 
 from onepass.data import _blocks, _quotes
 from onepass.data._blocks import NUMBER, WORD
-from onepass.data._cells import shown
+from onepass.data._cells import PLAIN, may_have_thousands, shown
 from onepass.data._codes import Codes
 from onepass.data._columns import Floats, Numbers, Words, has_decimals
 from onepass.data._edges import CURE_BELOW, filled, refuse_last
@@ -47,9 +47,10 @@ class Text:
         keeps_blank: whether a row of empty cells is a row, as it is where each gets a prediction;
             not at the end of the file.
         blank: how many such rows were left out.
-        dots: whether a column that was read with decimal points may have a point.
         proven: for each column that was read as numbers, whether its points, or commas, are decimal
             signs for sure: 1.5 is, 1.500 may be one and a half thousand.
+        doubtful: the first cell such as 1.500 of each column of plain numbers that has them and is
+            not proven.
     """
 
     def __init__(self, source: Source, sep: str | None, header: bool | None) -> None:
@@ -61,8 +62,8 @@ class Text:
         if sep is None and source.ending == ".tsv":
             sep = "\t"
         self.layout: Layout = layout_of(source.name, head.lstrip("\ufeff"), sep, header)
-        self.dots = False
         self.proven: dict[int, bool] = {}
+        self.doubtful: dict[int, str] = {}
         self.rows = 0
         self.matrix: Floats | None = None
 
@@ -80,7 +81,8 @@ class Text:
                 reading.run(file, loading)
             if reading.kinds == kinds:
                 columns = reading.columns()
-                self.dots, self.proven, self.rows = reading.dots, reading.proven, reading.rows
+                self.proven, self.doubtful = reading.proven, reading.doubtful
+                self.rows = reading.rows
                 self.matrix, self.blank = reading.matrix, reading.blank
                 return columns
             kinds = reading.kinds
@@ -112,7 +114,7 @@ class _Reading:
         self.rows = 0
         self.line = 0
         self.blank = self.pending = 0  # rows of empty cells: left out, and perhaps at the end
-        self.dots = False
+        self.doubtful: dict[int, str] = {}
         # The numbers alone do not tell 12,50 from 12,5, which the first cells do.
         self.proven = {
             place: sign_of(kind) in (None, self.layout.shows[place])
@@ -132,8 +134,6 @@ class _Reading:
         last = ""
         while chunk := self.text._characters(file, self.line, CHUNK):
             last = last[-LOOKED_AT:] + chunk
-            if not self.forms:
-                self.dots = self.dots or "." in chunk
             if not self._quick(chunk):
                 self._slow(chunk, file)
             loading.update()
@@ -167,7 +167,7 @@ class _Reading:
     def _quick(self, chunk: str) -> bool:
         """Read at once; False, and no row added, where that cannot be right."""
         sep, lines = self.layout.sep, chunk.count("\n") + (not chunk.endswith("\n"))
-        if not sep.isascii() or chunk.isspace() or _longest(chunk) > LONGEST_CELL:
+        if not sep.isascii() or chunk.isspace() or _has_long(chunk):
             return False
         if _quotes.HELD in chunk:
             return False
@@ -184,8 +184,6 @@ class _Reading:
             if plain.text is None:
                 return False
             self._to_words(plain.odd)
-            if not self.dots:
-                self.dots = plain.has_point([p for p, k in enumerate(self.kinds) if k == NUMBER])
             zeros, chunk = plain.zeros(), plain.text
         elif self.slots:
             zeros = Marks(chunk, sep).zeros()
@@ -212,8 +210,22 @@ class _Reading:
         if quoted and _quotes.HELD in chunk:
             cells = {p: [word.replace(_quotes.HELD, sep) for word in c] for p, c in cells.items()}
         self._add(numbers, cells)
+        if "." in given and (unproven := self._unproven()):
+            found, others = Marks(given, sep).points(self.doubtful, unproven)
+            self._doubt(found, others)
         self.line += lines
         return True
+
+    def _unproven(self) -> list[int]:
+        """The columns of plain numbers whose points may be signs of thousands."""
+        return [p for p, sure in self.proven.items() if not sure and self.kinds[p] == NUMBER]
+
+    def _doubt(self, found: dict[int, str], others: Iterable[int]) -> None:
+        """Takes in points that may be signs of thousands, and columns with others."""
+        self.doubtful = {**found, **self.doubtful}
+        for place in others:
+            self.proven[place] = True
+        self.doubtful = {p: cell for p, cell in self.doubtful.items() if not self.proven[p]}
 
     def _to_words(self, places: Iterable[int]) -> None:
         """Columns that hold something else are read as words by the next pass."""
@@ -245,8 +257,6 @@ class _Reading:
         numbers = np.full((len(rows), len(self.slots)), np.nan)
         for place, slot in self.slots.items():
             kind = self.kinds[place]
-            if self.forms and kind == NUMBER:
-                self.dots = self.dots or any("." in cell for cell in cells[place])
             if is_numeric(kind):
                 found = numbers_of(cells[place], kind)
                 if found is None:
@@ -254,6 +264,10 @@ class _Reading:
                 else:
                     numbers[:, slot] = found
         self._add(numbers, {place: cells[place] for place in self.codes})
+        for place in self._unproven():
+            pointed = [cell.strip() for cell in cells[place] if "." in cell and PLAIN.search(cell)]
+            groups = list(filter(may_have_thousands, pointed))
+            self._doubt({place: groups[0]} if groups else {}, [place] * (groups != pointed))
 
     def _pending(self) -> int:
         """How many rows of empty cells come before the next row, where they are rows."""
@@ -316,7 +330,8 @@ def _lines(chunk: str) -> list[str]:
     return chunk.removesuffix("\n").split("\n")
 
 
-def _longest(chunk: str) -> int:
-    if len(chunk) <= 2 * CHUNK and chunk.find("\n") <= 1000:
-        return 0 if len(chunk) <= LONGEST_CELL else max(map(len, chunk.split("\n")))
-    return max(map(len, chunk.split("\n")))
+def _has_long(chunk: str) -> bool:
+    """Whether a line may be longer than a cell may be."""
+    step = LONGEST_CELL // 2
+    places = range(0, len(chunk) - step, step)
+    return any(chunk.find("\n", place, place + step) < 0 for place in places)

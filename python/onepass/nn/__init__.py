@@ -1,11 +1,19 @@
 """Modules with forward and backward: ``y = m(x)``, ``dx = m.backward(dy)``."""
 
 from onepass._parameter import Parameter
-from onepass.nn import _activation, _pointwise_loss, init
+from onepass.nn import _activation, _pointwise_loss, _row_norm, init
 from onepass.nn._activation import *  # noqa: F403
 from onepass.nn._batch_norm import BatchNorm1d, BatchNorm2d, BatchNorm3d
+from onepass.nn._batch_renorm import BatchRenorm
 from onepass.nn._decorrelated import DecorrelatedBatchNorm
-from onepass.nn._dropout import AlphaDropout, Dropout, Dropout1d, Dropout2d, Dropout3d
+from onepass.nn._dropout import (
+    AlphaDropout,
+    Dropout,
+    Dropout1d,
+    Dropout2d,
+    Dropout3d,
+    FeatureAlphaDropout,
+)
 from onepass.nn._flatten import Flatten
 from onepass.nn._gated import GLU, Maxout
 from onepass.nn._gradcheck import gradcheck
@@ -16,14 +24,7 @@ from onepass.nn._module_list import ModuleList
 from onepass.nn._pointwise_loss import *  # noqa: F403
 from onepass.nn._random import get_rng_state, manual_seed, set_rng_state
 from onepass.nn._residual import Residual
-from onepass.nn._row_norm import (
-    GroupNorm,
-    InstanceNorm1d,
-    InstanceNorm2d,
-    InstanceNorm3d,
-    LayerNorm,
-    RMSNorm,
-)
+from onepass.nn._row_norm import *  # noqa: F403
 from onepass.nn._sequential import Sequential
 from onepass.nn._softmax import LogSoftmax, Softmax
 from onepass.nn._weight_norm import WeightNorm
@@ -34,18 +35,15 @@ __all__ = [
     "BatchNorm1d",
     "BatchNorm2d",
     "BatchNorm3d",
+    "BatchRenorm",
     "CrossEntropyLoss",
     "DecorrelatedBatchNorm",
     "Dropout",
     "Dropout1d",
     "Dropout2d",
     "Dropout3d",
+    "FeatureAlphaDropout",
     "Flatten",
-    "GroupNorm",
-    "InstanceNorm1d",
-    "InstanceNorm2d",
-    "InstanceNorm3d",
-    "LayerNorm",
     "Linear",
     "LogSoftmax",
     "Maxout",
@@ -53,7 +51,6 @@ __all__ = [
     "ModuleList",
     "NLLLoss",
     "Parameter",
-    "RMSNorm",
     "Residual",
     "Sequential",
     "Softmax",
@@ -66,3 +63,4 @@ __all__ = [
 ]
 __all__ += _activation.__all__
 __all__ += _pointwise_loss.__all__
+__all__ += _row_norm.__all__

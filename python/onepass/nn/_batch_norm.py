@@ -4,16 +4,12 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-import numpy as np
-
 from onepass import _numbers as numbers
 from onepass import ops
 from onepass._array import Array
-from onepass._parameter import Parameter
-from onepass.nn._checks import check_dtype, like
+from onepass.nn._channel_norm import ChannelNorm
 from onepass.nn._epilogue import Epilogue
-from onepass.nn._facts import Facts, Read, bypassable
-from onepass.nn._fusable import Fusable
+from onepass.nn._facts import Facts, bypassable
 
 
 class OneValueError(ValueError):
@@ -26,7 +22,7 @@ class OneValueError(ValueError):
     norm = "BatchNorm"
 
 
-class BatchNorm(Fusable):
+class BatchNorm(ChannelNorm):
     """``y = (x - mean) / √(var + eps) · weight + bias``, per channel (axis 1).
 
     In training mean and var are those of the batch (var over n), and the running statistics move:
@@ -53,10 +49,7 @@ class BatchNorm(Fusable):
             channel in training.
     """
 
-    ranks: ClassVar[tuple[int, ...]]
-    shapes: ClassVar[str]
-    decides = (*Fusable.decides, "uses_batch")
-    buffer_names = ("running_mean", "running_var", "num_batches_tracked")
+    gradient: ClassVar[Any] = staticmethod(ops.batch_norm_backward)  # goes backward
 
     def __init__(
         self,
@@ -69,45 +62,20 @@ class BatchNorm(Fusable):
         dtype: Any = "float32",
     ) -> None:
         owner = type(self).__name__
-        num_features = numbers.integer(owner, "num_features", num_features, 1)
-        eps = numbers.in_range(owner, "eps", eps, above=0)
+        self._make(num_features, affine, track_running_stats, dtype)
+        self.eps = numbers.in_range(owner, "eps", eps, above=0)
         if momentum is not None:
             momentum = numbers.in_range(owner, "momentum", momentum, 0, most=1, or_none=True)
-        known = check_dtype(type(self).__name__, dtype)
-        self.num_features = num_features
-        self.eps = eps
         self.momentum = momentum
-        self.affine = affine
-        self.track_running_stats = track_running_stats
-        self.weight = Parameter(np.ones(num_features, known)) if affine else None
-        self.bias = Parameter(np.zeros(num_features, known)) if affine else None
-        tracks = track_running_stats
-        self.running_mean: Array | None = np.zeros(num_features, known) if tracks else None
-        self.running_var: Array | None = np.ones(num_features, known) if tracks else None
-        self.num_batches_tracked = np.zeros((), np.int64) if tracks else None
-
-    @bypassable
-    def uses_batch(self, read: Read = getattr) -> bool:
-        """Whether the next call takes its statistics from the batch."""
-        if read(self, "training") and not read(self, "statistics_frozen"):
-            return True
-        return read(self, "running_mean") is None
 
     @bypassable
     def takes_residual(self, facts: Facts[Any]) -> bool:
         return self.epilogue_head(facts) is not None
 
-    @bypassable
-    def can_drop(self, read: Read) -> bool:
-        return self.uses_batch(read)  # the kernel drops in training only
-
     def fused_forward(self, x: Array, epilogue: Epilogue) -> Array:
-        shape: Any = getattr(x, "shape", ())  # the kernel refuses other things than float arrays
-        if len(shape) not in self.ranks or shape[1] != self.num_features:
-            self._refuse(x)
-        momentum, batch = self.momentum, self.uses_batch()
+        momentum, batch = self.momentum, self._begin(x)
         try:
-            y, saved = ops.batch_norm(
+            y, saved = self._norm(
                 x,
                 None if self.weight is None else self.weight.data,
                 None if self.bias is None else self.bias.data,
@@ -130,10 +98,14 @@ class BatchNorm(Fusable):
         self._remember((saved, epilogue))
         return y
 
+    def _norm(self, *arrays: Any, **options: Any) -> tuple[Array, Any]:
+        """(y, saved) of the function of ops."""
+        return ops.batch_norm(*arrays, **options)
+
     @bypassable
     def backward(self, dy: Array, *, need_input_grad: bool = True) -> Array | None:
         saved, epilogue = self.recall()
-        dx, dweight, dbias, *rest = ops.batch_norm_backward(dy, saved)
+        dx, dweight, dbias, *rest = type(self).gradient(dy, saved)
         if self.weight is not None:
             self.weight.accumulate(dweight)
         if self.bias is not None:
@@ -145,17 +117,6 @@ class BatchNorm(Fusable):
     def _average(self) -> float:
         """The plain average is a momentum of 1/n at the n-th batch."""
         return 1.0 if self.num_batches_tracked is None else 1 / (int(self.num_batches_tracked) + 1)
-
-    def _refuse(self, x: Array) -> None:
-        shape = like(type(self).__name__, "x", x)[2]
-        expected = self.shapes.replace("C", str(self.num_features))
-        raise ValueError(f"{type(self).__name__}: x has shape {shape}, expected {expected}")
-
-    def extra_repr(self) -> str:
-        return (
-            f"{self.num_features}, eps={self.eps}, momentum={self.momentum}, "
-            f"affine={self.affine}, track_running_stats={self.track_running_stats}"
-        )
 
 
 class BatchNorm1d(BatchNorm):

@@ -116,6 +116,39 @@ class AlphaDropout(_Dropping):
     _forward, _backward = staticmethod(ops.alpha_dropout), staticmethod(ops.alpha_dropout_backward)
 
 
+class FeatureAlphaDropout(_Dropping):
+    """Alpha dropout of whole maps: those of each sample and channel are kept or dropped together.
+
+    x is ``(N, C, …)``, with two axes or more, as in PyTorch. `ops.feature_alpha_dropout` has the
+    formula. Masks and evaluation are as in `Dropout`. Source: Klambauer et al. 2017.
+
+    Args:
+        p: 0 <= p <= 1.
+
+    Raises:
+        TypeError: as `Dropout`.
+        ValueError: ``x`` has fewer than two axes; else as `Dropout`.
+
+    Example:
+        >>> import numpy as np
+        >>> from onepass import nn
+        >>> y = nn.FeatureAlphaDropout(0.5)(np.ones((8, 4, 3, 3)))
+        >>> bool((y == y[:, :, :1, :1]).all())
+        True
+    """
+
+    _forward, _backward = (
+        staticmethod(ops.feature_alpha_dropout),
+        staticmethod(ops.feature_alpha_dropout_backward),
+    )
+
+    def _check(self, x: Array) -> None:
+        if x.ndim < 2:
+            raise ValueError(
+                f"{type(self).__name__}: 'x' has shape {tuple(x.shape)}, expected (N, C, ...)"
+            )
+
+
 class _FeatureDropout(_Dropping):
     """Drops whole maps; ``_shapes`` names those it takes, by their number of axes."""
 

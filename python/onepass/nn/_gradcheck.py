@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from onepass import _numbers as numbers
 from onepass._array import Array, is_floating, to_numpy
 from onepass._keywords import suggest_keywords
+from onepass.nn._batch_renorm import BatchRenorm
 from onepass.nn._module import Module
 from onepass.nn._random import kept_random
 
@@ -39,7 +40,8 @@ def gradcheck(
 
     All of it runs in float64, on a copy: the module keeps its dtype, values, gradients, running
     statistics and dropout streams. It is checked in the mode it is in. Dropout draws the same mask
-    each time, and batch norm starts from the same running statistics. An x of integers, as of an
+    each time, batch norm starts from the same running statistics, and `BatchRenorm` is checked with
+    limits of 1 and 0, because its r and d are constants backward. An x of integers, as of an
     embedding, has no gradient and is not moved.
 
     Args:
@@ -108,6 +110,8 @@ class _Check:
         for parameter in self.model.parameters():
             parameter.data = np.array(parameter.data, np.float64)
         for part in self.model.modules():
+            if isinstance(part, BatchRenorm):
+                part.rmax, part.dmax = 1.0, 0.0
             for name in part.buffer_names:
                 value = getattr(part, name)
                 if value is not None and value.dtype.kind == "f":

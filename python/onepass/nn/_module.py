@@ -77,9 +77,10 @@ class Module(Saves, SuggestsKeywords):
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
         backward = vars(cls).get("backward")
-        # Those of the library are bypassable; the ones that have modules inside are noted there.
-        if isinstance(backward, FunctionType) and not is_bypassable(backward):
-            cls.backward = noted(backward)  # type: ignore[method-assign]
+        if isinstance(backward, FunctionType):
+            cls.backward = note = noted(backward)  # type: ignore[method-assign]
+            if is_bypassable(backward):
+                bypassable(note)
 
     def __setattr__(self, name: str, value: Any) -> None:
         if isinstance(vars(self).get(name), Parameter) and not isinstance(

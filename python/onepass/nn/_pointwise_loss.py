@@ -15,7 +15,7 @@ import numpy as np
 
 from onepass import _numbers as numbers
 from onepass import ops
-from onepass._array import Array, is_tensor_of_torch, mover
+from onepass._array import Array, is_tensor_of_torch, mover, to_numpy
 from onepass._keywords import SuggestsKeywords
 from onepass.nn._loss import check_arrays, weight_beside
 
@@ -161,6 +161,14 @@ class BCEWithLogitsLoss(PointwiseLoss, op=ops.bce_with_logits, outputs="logits")
         super().__init__(reduction=reduction)
         if isinstance(pos_weight, (list, tuple, int, float)):
             pos_weight = np.asarray(pos_weight, np.float32)
+        if pos_weight is not None:
+            weights = to_numpy(pos_weight)
+            right = (weights >= 0) & np.isfinite(weights)
+            if not right.all():
+                raise ValueError(
+                    f"{type(self).__name__}: 'pos_weight' has {weights[~right].flat[0]}, expected "
+                    "finite numbers >= 0"
+                )
         self.pos_weight = pos_weight
 
     def _options(self, y: Array) -> dict[str, Any]:

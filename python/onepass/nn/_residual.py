@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from onepass._array import Array
-from onepass._turns import noted
 from onepass.nn._epilogue import Epilogue
 from onepass.nn._facts import Facts, bypassable
 from onepass.nn._fusable import Fusable
@@ -92,7 +91,6 @@ class Residual(Fusable):
         return [saved for s in sides if s.training != training for saved in s._all_saved()]
 
     @bypassable
-    @noted
     def backward(self, dy: Array, *, need_input_grad: bool = True) -> Array | None:
         whole, others = self.recall()
         for module, value in others:  # a call in their mode may have come in between

@@ -11,10 +11,20 @@ from onepass import _numbers as numbers
 from onepass import ops
 from onepass._array import Array
 from onepass._parameter import Parameter
+from onepass.nn._channel_norm import ChannelNorm
 from onepass.nn._checks import check_dtype, like
 from onepass.nn._epilogue import Epilogue
-from onepass.nn._facts import Facts, Read, bypassable
+from onepass.nn._facts import Facts, bypassable
 from onepass.nn._fusable import Fusable
+
+__all__ = [
+    "GroupNorm",
+    "InstanceNorm1d",
+    "InstanceNorm2d",
+    "InstanceNorm3d",
+    "LayerNorm",
+    "RMSNorm",
+]
 
 
 class RowNorm(Fusable):
@@ -249,7 +259,7 @@ class GroupNorm(RowNorm):
         return f"{self.num_groups}, {self.num_channels}, eps={self.eps}, affine={self.affine}"
 
 
-class InstanceNorm(RowNorm):
+class InstanceNorm(ChannelNorm, RowNorm):
     """``y = (x - mean) / √(var + eps) · weight + bias``, over each channel of each sample.
 
     mean and var (over n) are those of each map. With ``track_running_stats`` training moves the
@@ -276,11 +286,7 @@ class InstanceNorm(RowNorm):
         ValueError: an argument out of range; in forward, another shape, or one value a map.
     """
 
-    ranks: ClassVar[tuple[int, ...]]
-    shapes: ClassVar[str]
     gradient = staticmethod(ops.instance_norm_backward)
-    decides = (*Fusable.decides, "uses_input")
-    buffer_names = ("running_mean", "running_var", "num_batches_tracked")
 
     def __init__(
         self,
@@ -293,46 +299,16 @@ class InstanceNorm(RowNorm):
         dtype: Any = "float32",
     ) -> None:
         owner = type(self).__name__
-        self.num_features = numbers.integer(owner, "num_features", num_features, 1)
+        self._make(num_features, affine, track_running_stats, dtype)
         self.eps = numbers.in_range(owner, "eps", eps, 0)
-        self.momentum = numbers.in_range(owner, "momentum", momentum, 0, most=1)
-        self.affine = affine
-        self.track_running_stats = track_running_stats
-        known, tracks = check_dtype(owner, dtype), track_running_stats
-        self.weight = Parameter(np.ones(num_features, known)) if affine else None
-        self.bias = Parameter(np.zeros(num_features, known)) if affine else None
-        self.running_mean: Array | None = np.zeros(num_features, known) if tracks else None
-        self.running_var: Array | None = np.ones(num_features, known) if tracks else None
-        self.num_batches_tracked = np.zeros((), np.int64) if tracks else None
-
-    @bypassable
-    def uses_input(self, read: Read = getattr) -> bool:
-        """Whether the next call takes its statistics from the input."""
-        if read(self, "training") and not read(self, "statistics_frozen"):
-            return True
-        return read(self, "running_mean") is None
-
-    @bypassable
-    def can_drop(self, read: Read) -> bool:
-        return self.uses_input(read)  # with running statistics the kernel does not drop
+        self.momentum: float = numbers.in_range(owner, "momentum", momentum, 0, most=1)
 
     def _norm(self, x: Array, options: dict[str, Any]) -> tuple[Array, Any]:
-        shape: Any = getattr(x, "shape", ())
-        owner = type(self).__name__
-        if len(shape) not in self.ranks or shape[1] != self.num_features:
-            given = like(owner, "x", x)[2]
-            expected = self.shapes.replace("C", str(self.num_features))
-            raise ValueError(f"{owner}: x has shape {given}, expected {expected}")
+        batch = self._begin(x)
         return ops.instance_norm(
             x, self.running_mean, self.running_var, _data(self.weight), _data(self.bias),
-            self.uses_input(), self.momentum, self.eps, **options,
+            batch, self.momentum, self.eps, **options,
         )  # fmt: skip
-
-    def extra_repr(self) -> str:
-        return (
-            f"{self.num_features}, eps={self.eps}, momentum={self.momentum}, "
-            f"affine={self.affine}, track_running_stats={self.track_running_stats}"
-        )
 
 
 class InstanceNorm1d(InstanceNorm):

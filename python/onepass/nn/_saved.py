@@ -10,6 +10,7 @@ from sys import getrefcount
 from threading import get_ident, local
 from typing import Any, NoReturn
 
+from onepass._one_thread import EVALUATES, freed_by_fork, keep_only, refusal
 from onepass.nn._use import refuse_change
 
 
@@ -31,7 +32,7 @@ class Saved:
             ``setdefault`` is one uninterrupted act and takes a third of a lock's time.
     """
 
-    __slots__ = ("displaced", "here", "inside", "thread", "trained", "went_back")
+    __slots__ = ("__weakref__", "displaced", "here", "inside", "thread", "trained", "went_back")
 
     def __init__(self) -> None:
         self.trained: Any = None
@@ -40,6 +41,7 @@ class Saved:
         self.here = _OfThread()
         self.displaced: set[int] = set()
         self.inside: dict[int, int] = {}
+        freed_by_fork(self)
 
     def change_thread(self, module: Any, thread: int) -> None:
         """``thread`` makes the next forward in training mode, after another one.
@@ -65,11 +67,11 @@ class Saved:
         return self.here.saved if getrefcount(self.here.saved) == 2 else None
 
     def refuse(self, module: Any) -> NoReturn:
-        raise RuntimeError(
-            f"{type(module).__name__}: two threads train this module at once; train it from one "
-            "thread at a time, or give each thread a copy (copy.deepcopy). In evaluation mode, "
-            "after eval(), any number of threads may call it"
-        )
+        raise refusal(type(module).__name__, "trains this module too", EVALUATES)
+
+    def forget_others(self, thread: int) -> None:
+        """In a forked child, where this thread is the only one."""
+        keep_only(thread, self.inside)
 
     def __reduce__(self) -> Any:
         return Saved, ()  # a copy of a module starts with nothing saved

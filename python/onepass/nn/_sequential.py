@@ -7,7 +7,6 @@ from threading import get_ident
 from typing import Any
 
 from onepass._array import Array
-from onepass._turns import noted
 from onepass.nn._activation import Identity
 from onepass.nn._epilogue import NOTHING, Epilogue
 from onepass.nn._facts import Facts, bypassable
@@ -108,7 +107,6 @@ class Sequential(Layers, Fusable):
         return x
 
     @bypassable
-    @noted
     def backward(self, dy: Array, *, need_input_grad: bool = True) -> Array | None:
         groups, others = self.recall()
         saved, thread = self._saved, get_ident()

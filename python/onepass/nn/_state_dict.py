@@ -9,7 +9,7 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 import numpy as np
 
 from onepass import _numbers as numbers
-from onepass._array import Array, mover, to_numpy
+from onepass._array import Array, converted, mover, to_numpy
 from onepass._interruptions import to_the_end
 from onepass._kind import namespace
 from onepass._parameter import Computed, Parameter
@@ -106,7 +106,7 @@ def load(model: Model, state_dict: Any, strict: Any, prefix: Any) -> LoadResult:
     problems += [f"unexpected {k}" for k in result.unexpected]
     sources = {}
     for name in filter(given.__contains__, targets):
-        source, problem = _converted(given[name], targets[name])
+        source, problem = _fitted(given[name], targets[name])
         if not problem:
             sources[name] = source
             continue
@@ -126,7 +126,7 @@ def _put(pairs: list[tuple[Array, Any]]) -> None:
         target[...] = namespace(target).asarray(source)
 
 
-def _converted(value: Any, target: Array) -> tuple[Any, str]:
+def _fitted(value: Any, target: Array) -> tuple[Any, str]:
     """``value`` in the dtype of ``target``; or why that cannot be, in words behind its name."""
     if isinstance(value, np.ma.MaskedArray):
         return None, "is a MaskedArray, expected an array whose values all count"
@@ -138,16 +138,13 @@ def _converted(value: Any, target: Array) -> tuple[Any, str]:
     shape = tuple(target.shape)
     if source.shape != shape or not (floats or source.dtype.kind in "iu"):
         return None, f"is {source.dtype} {source.shape}, expected {target.dtype} {shape}"
-    if source.dtype == target.dtype and target.dtype.kind not in "iu":
-        return source, ""
-    with np.errstate(all="ignore"):
-        result = source.astype(target.dtype)
-        if target.dtype.kind in "iu":
+    if target.dtype.kind in "iu":
+        with np.errstate(all="ignore"):
+            result = source.astype(target.dtype)
             wrong = (result != source) | (result < 0)
-            expected = "whole numbers"
-        else:
-            wrong = np.isfinite(source) & ~np.isfinite(result)
-            expected = f"numbers of {target.dtype}"
-    if wrong.any():
-        return None, f"holds {source[wrong][0]!s}, expected {expected}"
-    return result, ""
+        lost = source[wrong][0] if wrong.any() else None
+        expected = "whole numbers"
+    else:
+        result, lost = converted(source, source, target.dtype)
+        expected = f"numbers of {target.dtype}"
+    return (result, "") if lost is None else (None, f"holds {lost!s}, expected {expected}")

@@ -5,6 +5,7 @@ own ``eval()`` outlives the switch: such a layer, with all that is inside it, ke
 while the rest trains. The model's own ``eval()`` does not keep it from being trained.
 
 Any number of threads may evaluate a model together; the last one that ends brings the modes back.
+Those that evaluate it with other values of its parameters, such as averages, wait for each other.
 Models that share a Parameter count as one.
 """
 
@@ -13,10 +14,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from threading import RLock, get_ident
+from threading import Condition, RLock, get_ident
 from typing import Any, TypeAlias
 
 from onepass._interruptions import ending_in
+from onepass._one_thread import after_fork, refusal
 from onepass._parameter import Parameter
 
 Module: TypeAlias = Any  # that of _module.py, which imports this file
@@ -24,20 +26,24 @@ Module: TypeAlias = Any  # that of _module.py, which imports this file
 
 @contextmanager
 def using(
-    model: Module, call: str, *, trains: bool = False, evaluates: bool = False
+    model: Module, call: str, *, trains: bool = False, evaluates: bool = False, values: Any = None
 ) -> Iterator[None]:
     """Around a call that trains or reads the model; several threads may read at once.
+
+    One that reads other values than those that do so now waits until they are through.
 
     Args:
         model: the module; all inside it is in use too.
         call: its name, for messages.
         trains: whether the call changes the model; it may call `train`.
         evaluates: whether it needs evaluation mode.
+        values: the optimizer whose averages the call reads; None: the parameters' own.
 
     Raises:
-        RuntimeError: another thread trains the model, or reads it and this call would train it.
+        RuntimeError: another thread trains the model, or reads it and this call would train it; or
+            this call would have to wait, and others for what this thread is in.
     """
-    entry = _Entry(get_ident(), call, trains)
+    entry = _Entry(get_ident(), call, trains, values)
     modules: list[Module] = []
     shared: list[Parameter] = []
     root = False
@@ -53,13 +59,14 @@ def using(
             for part in (*shared, *modules):
                 _leave(part, entry)
             _forget_what_ended(entry.thread)
+            _changed.notify_all()
 
     with ending_in(leave):
         with _lock:
             found = list(model.modules())
             shared_found = _parameters(found)
-            for part in (*found, *shared_found):
-                _refuse(part, entry)
+            while _waits((*found, *shared_found), entry):
+                _changed.wait()
             root = model.training
             modules, shared = found, shared_found
             for module in modules:
@@ -121,14 +128,16 @@ swaps = _Swaps()
 
 @contextmanager
 def swapped(parameters: list[Parameter]) -> Iterator[None]:
-    """Around a call in which the parameters hold other values, which no other thread may read."""
+    """Around a call in which the parameters hold other values.
+
+    Other threads may read them only in such a call of their own.
+    """
     me, call, ids = get_ident(), object(), frozenset(map(id, parameters))
 
     def note() -> None:
         number = swaps.count()
-        own = [held for thread, held in swaps.calls.values() if thread == me]
         for parameter in parameters:
-            parameter._swap = (number, me, any(id(parameter) in held for held in own))
+            parameter._swap = number
 
     def begin() -> None:
         with _lock:
@@ -159,13 +168,15 @@ def refuse_swapped(module: Module, call: str, before: int) -> None:
     with _lock:
         if swaps.state == before and {thread for thread, _ in swaps.calls.values()} == {me}:
             return
+        own = [ids for thread, ids in swaps.calls.values() if thread == me]
+        others = [ids for thread, ids in swaps.calls.values() if thread != me]
         for parameter in module.parameters():
-            number, thread, lasts = parameter._swap
-            if thread != me and (lasts or number > abs(before)):
-                raise RuntimeError(
-                    f"{call}: a Trainer evaluates this model in another thread with averages in "
-                    "place of its parameters, expected one thread then; wait for it, or give each "
-                    "thread a copy (copy.deepcopy of the model)"
+            key = id(parameter)
+            if any(key in ids for ids in own):  # it holds them as long as this thread wants
+                continue
+            if parameter._swap > abs(before) or any(key in ids for ids in others):
+                raise refusal(
+                    call, "evaluates this model by a Trainer, with averages in its parameters"
                 )
 
 
@@ -174,6 +185,7 @@ class _Entry:
     thread: int
     call: str
     trains: bool
+    values: Any = None
     over: bool = False  # the call has ended
 
 
@@ -188,7 +200,29 @@ class _Use:
 
 
 _lock = RLock()  # held while modes change, not while they last
+_changed = Condition(_lock)  # a call has ended
 _uses: dict[int, _Use] = {}  # by the id of the module or parameter
+
+
+@after_fork
+def _forget_others(thread: int) -> None:
+    """In a forked child, where only this thread is left, and nobody to release the lock."""
+    global _lock, _changed
+    _lock = RLock()
+    _changed = Condition(_lock)
+    over = []
+    for key, use in list(_uses.items()):
+        use.entries = [entry for entry in use.entries if entry.thread == thread]
+        kinds = {entry.trains for entry in use.entries}
+        ended = [use.before.pop(kind) for kind in list(use.before) if kind not in kinds]
+        over += [(use.part, modes) for modes in ended if not isinstance(use.part, Parameter)]
+        if not use.entries:
+            del _uses[key]
+    _bring_back(over)
+    for call, (other, _) in list(swaps.calls.items()):
+        if other != thread:
+            del swaps.calls[call]
+    swaps.count()
 
 
 def _parameters(modules: list[Module]) -> list[Parameter]:
@@ -197,18 +231,36 @@ def _parameters(modules: list[Module]) -> list[Parameter]:
     return list({id(parameter): parameter for parameter in found}.values())
 
 
+def _waits(parts: tuple[Any, ...], entry: _Entry) -> bool:
+    """Whether a call must wait for those that read other values; refuses one that must not be."""
+    for part in parts:
+        _refuse(part, entry)
+    others = [
+        (part, other)
+        for part in parts
+        if id(part) in _uses
+        for other in _uses[id(part)].entries
+        if other.thread != entry.thread and other.values is not entry.values and not other.over
+    ]
+    if others and any(
+        own.thread == entry.thread and not own.over for use in _uses.values() for own in use.entries
+    ):  # they may wait for this thread as well
+        raise _refusal(*others[0], entry)
+    return bool(others)
+
+
 def _refuse(part: Any, entry: _Entry) -> None:
     use = _uses.get(id(part))
     for other in use.entries if use is not None else ():
         if other.thread != entry.thread and (other.trains or entry.trains) and not other.over:
-            what = "this model"
-            if isinstance(part, Parameter):
-                what = f"a model that shares the {part!r} with this one"
-            raise RuntimeError(
-                f"{entry.call}: another thread is in {other.call} with {what}, expected one "
-                "thread while a model is trained; wait for it, or give each thread a copy "
-                "(copy.deepcopy of the trainer, or of the model)"
-            )
+            raise _refusal(part, other, entry)
+
+
+def _refusal(part: Any, other: _Entry, entry: _Entry) -> RuntimeError:
+    what = "this model"
+    if isinstance(part, Parameter):
+        what = f"a model that shares the {part!r} with this one"
+    return refusal(entry.call, f"is in {other.call} with {what}")
 
 
 def _enter(part: Any, entry: _Entry, modes: tuple[bool, bool] = (True, False)) -> None:

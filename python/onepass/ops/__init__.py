@@ -14,8 +14,9 @@ All arrays of a call lie on one device. On CUDA a call runs on the current strea
 the first array, borrows memory from its pool, waits for nothing and can be captured in a graph.
 """
 
-from onepass.ops import _activation, _pointwise_loss, _update
+from onepass.ops import _activation, _pointwise_loss, _row_norm, _update
 from onepass.ops._activation import *  # noqa: F403
+from onepass.ops._batch_renorm import SavedBatchRenorm, batch_renorm, batch_renorm_backward
 from onepass.ops._bias_act import bias_act, bias_act_backward
 from onepass.ops._dropout import (
     alpha_dropout,
@@ -23,6 +24,8 @@ from onepass.ops._dropout import (
     dropout,
     dropout_backward,
     dropout_mask,
+    feature_alpha_dropout,
+    feature_alpha_dropout_backward,
     feature_dropout,
     feature_dropout_backward,
 )
@@ -33,19 +36,7 @@ from onepass.ops._muon import muon_
 from onepass.ops._norm import SavedBatchNorm, batch_norm, batch_norm_backward
 from onepass.ops._pointwise_loss import *  # noqa: F403
 from onepass.ops._reduce import global_norm
-from onepass.ops._row_norm import (
-    SavedRowNorm,
-    group_norm,
-    group_norm_backward,
-    instance_norm,
-    instance_norm_backward,
-    layer_norm,
-    layer_norm_backward,
-    rms_norm,
-    rms_norm_backward,
-    weight_norm,
-    weight_norm_backward,
-)
+from onepass.ops._row_norm import *  # noqa: F403
 from onepass.ops._softmax import log_softmax, log_softmax_backward, softmax, softmax_backward
 from onepass.ops._sparse_adam import sparse_adam_
 from onepass.ops._step import StepInfo
@@ -53,44 +44,39 @@ from onepass.ops._update import *  # noqa: F403
 
 __all__ = [
     "SavedBatchNorm",
-    "SavedRowNorm",
+    "SavedBatchRenorm",
     "StepInfo",
     "alpha_dropout",
     "alpha_dropout_backward",
     "batch_norm",
     "batch_norm_backward",
+    "batch_renorm",
+    "batch_renorm_backward",
     "bias_act",
     "bias_act_backward",
     "cross_entropy",
     "dropout",
     "dropout_backward",
     "dropout_mask",
+    "feature_alpha_dropout",
+    "feature_alpha_dropout_backward",
     "feature_dropout",
     "feature_dropout_backward",
     "global_norm",
     "glu",
     "glu_backward",
-    "group_norm",
-    "group_norm_backward",
-    "instance_norm",
-    "instance_norm_backward",
-    "layer_norm",
-    "layer_norm_backward",
     "log_softmax",
     "log_softmax_backward",
     "maxout",
     "maxout_backward",
     "muon_",
     "nll_loss",
-    "rms_norm",
-    "rms_norm_backward",
     "softmax",
     "softmax_backward",
     "sparse_adam_",
     "wasserstein_1d",
-    "weight_norm",
-    "weight_norm_backward",
 ]
 __all__ += _activation.__all__
 __all__ += _pointwise_loss.__all__
+__all__ += _row_norm.__all__
 __all__ += _update.__all__

@@ -2,18 +2,10 @@
 
 from __future__ import annotations
 
-import math
-import operator
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from onepass import _C
 from onepass._array import Array
-
-if TYPE_CHECKING:
-    import numpy.typing as npt
 
 
 def dropout(
@@ -206,6 +198,70 @@ def alpha_dropout_backward(
     return _C.alpha_dropout_backward(dy, out, p, seed, offset)
 
 
+def feature_alpha_dropout(
+    x: Array, p: float = 0.5, *, seed: int, offset: int = 0, out: Array | None = None
+) -> Array:
+    """Alpha dropout of whole maps: y = a·x + b in maps that are kept, a·α' + b in the others.
+
+    Which maps are kept is ``dropout_mask(x.shape[:2], p, seed=seed, offset=offset)``. Otherwise as
+    :func:`alpha_dropout`.
+
+    Args:
+        x: array of shape (N, C, …); axis 1 has the channels, whatever the strides.
+        p: probability of dropping a map, in [0, 1].
+        seed: 64-bit key.
+        offset: names an independent 64-bit stream, for instance layer and step.
+        out: array like ``x`` to write to; may be ``x``.
+
+    Returns:
+        y, like ``x``.
+
+    Raises:
+        ValueError: ``x`` has fewer than two axes; else as :func:`dropout`.
+
+    Source: Klambauer et al., Self-Normalizing Neural Networks, 2017; Tompson et al., Efficient
+    Object Localization Using Convolutional Networks, 2015.
+
+    Example:
+        >>> import numpy as np
+        >>> import onepass
+        >>> y = onepass.ops.feature_alpha_dropout(np.ones((8, 4, 5, 5), np.float32), seed=0)
+        >>> bool((y == y[:, :, :1, :1]).all())
+        True
+    """
+    return _C.feature_alpha_dropout(x, out, p, seed, offset)
+
+
+def feature_alpha_dropout_backward(
+    dy: Array, p: float = 0.5, *, seed: int, offset: int = 0, out: Array | None = None
+) -> Array:
+    """dx = a·dy in the maps that were kept, 0 in the others; a of :func:`alpha_dropout`.
+
+    Args:
+        dy: gradient of y, of shape (N, C, …).
+        p: as in the forward.
+        seed: as in the forward.
+        offset: as in the forward.
+        out: array like ``dy`` to write to; may be ``dy``.
+
+    Returns:
+        dx, like ``dy``.
+
+    Raises:
+        ValueError: as :func:`feature_alpha_dropout`.
+
+    Source: the derivative of :func:`feature_alpha_dropout`.
+
+    Example:
+        >>> import numpy as np
+        >>> import onepass
+        >>> dy = np.ones((1, 2), np.float32)
+        >>> onepass.ops.feature_alpha_dropout_backward(dy, 0.0, seed=0)
+        array([[1., 1.]], dtype=float32)
+    """
+    return _C.feature_alpha_dropout_backward(dy, out, p, seed, offset)
+
+
 def dropout_mask(
     shape: int | Sequence[int],
     p: float = 0.5,
@@ -213,7 +269,8 @@ def dropout_mask(
     seed: int,
     offset: int = 0,
     packed: bool = False,
-) -> npt.NDArray[Any]:
+    out: Array | None = None,
+) -> Array:
     """The mask that :func:`dropout` applies: True = kept.
 
     Args:
@@ -223,12 +280,15 @@ def dropout_mask(
         offset: as in :func:`dropout`.
         packed: give ceil(n/8) bytes instead, bit i of byte b for element 8b + i
             (``numpy.packbits(mask, bitorder="little")``).
+        out: array to write to, of the dtype and shape below, dense in C order. One on a CUDA device
+            is written there.
 
     Returns:
-        bool array of ``shape``, or uint8 of shape (ceil(n/8),).
+        ``out``, or a NumPy array: bool of ``shape``, or uint8 of shape (ceil(n/8),).
 
     Raises:
-        ValueError: as :func:`dropout`.
+        ValueError: as :func:`dropout`; ``shape`` has a negative extent or 2⁶³ elements and more.
+        TypeError: ``shape`` is not an integer or a sequence of integers; ``out`` has another dtype.
 
     Source: as :func:`dropout`.
 
@@ -237,22 +297,5 @@ def dropout_mask(
         >>> onepass.ops.dropout_mask(3, 0.0, seed=1)
         array([ True,  True,  True])
     """
-    try:
-        entries = shape if isinstance(shape, Sequence) else (shape,)
-        extents = tuple(operator.index(extent) for extent in entries)
-    except TypeError:
-        raise TypeError(
-            f"dropout_mask: 'shape' is {shape!r}, expected an integer or a sequence of integers"
-        ) from None
-    if any(extent < 0 for extent in extents):
-        raise ValueError(f"dropout_mask: 'shape' is {shape!r}, expected extents >= 0")
-    count = math.prod(extents)
-    if count >= 2**63:
-        raise ValueError(f"dropout_mask: 'shape' is {shape!r}, expected fewer than 2**63 elements")
-    if packed:
-        mask = np.empty((count + 7) // 8, np.uint8)
-        _C.dropout_mask(mask, count, p, seed, offset, True)
-        return mask
-    mask = np.empty(extents, np.bool_)
-    _C.dropout_mask(mask, mask.size, p, seed, offset, False)
-    return mask
+    extents = shape if isinstance(shape, Sequence) else (shape,)
+    return _C.dropout_mask(out, extents, p, seed, offset, packed)

@@ -81,10 +81,10 @@ class Matrices(NamedTuple):
         return cls(lr, decay, adjust, iteration, (0.0, momentum, 0.0, 1.0, 0.0, look, 1.0))
 
     def final(self, rows: int, columns: int) -> tuple[float, ...]:
-        """Hyper-parameters of SGD: p -= lr·adjusted·direction + lr·weight_decay·p."""
+        """Hyper-parameters of SGD: p = (1 - lr·weight_decay)·p - lr·adjusted·direction."""
         rate = self.lr * _ADJUSTMENTS[self.adjust_lr_fn](rows, columns)
         decay = self.lr * self.weight_decay / rate if rate > 0 else 0.0
-        return plain_sgd(rate, decay)
+        return plain_sgd(rate, decay, decoupled=True)
 
 
 def matrix_shape(array: Array) -> tuple[int, int]:

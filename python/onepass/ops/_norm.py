@@ -136,9 +136,13 @@ def batch_norm_backward(
         array([[0.],
                [0.]], dtype=float32)
     """
-    if not isinstance(saved, SavedBatchNorm):
-        raise TypeError(
-            f"batch_norm_backward: 'saved' is {type(saved).__name__}, expected the second result "
-            "of batch_norm"
-        )
+    check_saved("batch_norm", saved, SavedBatchNorm)
     return _C.batch_norm_backward(dy, *saved, out)
+
+
+def check_saved(op: str, saved: object, kind: type) -> None:
+    """Refuses what another function than ``op`` saved."""
+    if type(saved) is not kind:
+        raise TypeError(
+            f"{op}_backward: 'saved' is {type(saved).__name__}, expected the second result of {op}"
+        )

@@ -57,6 +57,8 @@ RANGES: dict[str, Limits] = {
     "beta2_decay": Range(most=0),
     "d": Range(1),
     "decoupled_weight_decay": None,
+    "amsgrad": None,
+    "centered": None,
     "lambd": Range(0),
     "t0": Range(0),
     "etas": (Range(above=0, high=1), Range(above=1)),

@@ -14,6 +14,20 @@ from onepass._docs import shares
 from onepass.ops._fused import ActivationSpec, resolve
 from onepass.ops._norm import SavedBatchNorm, batch_norm, batch_norm_backward
 
+__all__ = [
+    "SavedRowNorm",
+    "group_norm",
+    "group_norm_backward",
+    "instance_norm",
+    "instance_norm_backward",
+    "layer_norm",
+    "layer_norm_backward",
+    "rms_norm",
+    "rms_norm_backward",
+    "weight_norm",
+    "weight_norm_backward",
+]
+
 _ARGS = {
     "eps": "added to the variance, >= 0; with 0 a constant row gives NaN, as in PyTorch.",
     "residual": "array like ``x``, added before the activation.",

@@ -95,6 +95,7 @@ class Rule:
             option that the kernel does not read and a state starts at.
         counted: whether a state_dict must have the step counts. Those of other libraries have none
             for an optimizer whose formula hardly needs them.
+        decided: {option: value}: the function of ``ops`` does not take the option, and means that.
 
     Attributes:
         identity: options that a state_dict may lack but not contradict.
@@ -102,6 +103,8 @@ class Rule:
             they start.
         options: all that the constructor takes and the formula or a state depends on.
         reads: those of them that the kernel reads.
+        switches: flags that ask for a state; the function of ``ops`` does not take them, and means
+            those whose lists of states it is given.
         keys: of the states, as a state_dict names them.
         starts_follow: whether a state starts at the value of an option.
         lr_leads: whether a new learning rate >= 0 changes the first hyper-parameter and no more.
@@ -122,6 +125,7 @@ class Rule:
         added: Sequence[str] = (),
         ranges: Mapping[str, Limits] | None = None,
         counted: bool = True,
+        decided: Options | None = None,
     ) -> None:
         if kernel not in UPDATES:
             raise ValueError(
@@ -163,8 +167,15 @@ class Rule:
                 f"{kernel}: {unread} of ranges are not hyper-parameters of the kernel, "
                 "and no state starts at them"
             )
-        switches = {state.when for state in self.states if state.when is not None}
+        switches = {state.when: state for state in self.states if state.when is not None}
+        if unread := sorted(switches.keys() - self.reads):
+            raise ValueError(
+                f"{kernel}: the kernel does not read {unread[0]!r}, which asks for a state, "
+                "expected it in 'hyper': groups may differ in it"
+            )
         self.options = {*self.reads, *self._starts, *switches}
+        self.switches = {flag: switches[flag] for flag in switches if limits[flag] is None}
+        self.decided = dict(decided or {})
         self.starts_follow = bool(self._starts)
         leads = self._reads[0][:2] == ("lr", Range(0))
         judged = {name for need in self.needs for name in (need.option, *need.others)}
@@ -213,6 +224,8 @@ class Rule:
             if type(value) is float and low <= value < high:
                 number = value  # at once: a schedule changes the learning rate every step
             elif limits is None:
+                if value is None and option in self.switches:
+                    value = False  # in old files of torch's
                 number = float(value if type(value) is bool else flag(owner, option, value))
             elif not isinstance(limits, Range):
                 values += several(owner, option, value, limits)
@@ -233,25 +246,26 @@ class Rule:
     def launch(self, owner: str, groups: Sequence[Options]) -> Launch:
         """The kernel that serves all groups, and its states; None for one that is not kept."""
         kernel = self.kernel
-        if self.instead is not None and uniform(owner, self.instead[0], groups):
+        if self.instead is not None and each(owner, self.instead[0], groups) is True:
             kernel = self.instead[1]
+        # A group that does without has 0: the state has no effect there.
         kept = [
-            state.key if state.when is None or self._keeps(owner, state.when, groups) else None
+            state.key if state.when is None or any(group[state.when] for group in groups) else None
             for state in self.states
         ]
         return kernel, tuple(kept)
 
-    def _keeps(self, owner: str, option: str, groups: Sequence[Options]) -> bool:
-        if option in self.reads:  # 0 in a group that does without: the state has no effect there
-            return any(group[option] != 0 for group in groups)
-        return uniform(owner, option, groups)
+    def meant(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """The options that a function of ``ops`` does not take, for the arguments that it got."""
+        asked = {flag: given[state.plural] is not None for flag, state in self.switches.items()}
+        return {**self.decided, **asked}
 
     def lists(self, op: str, given: Mapping[str, Any]) -> list[Any]:
         """The lists of states that a function of ``ops`` was given; None for one not asked for."""
         lists = []
         for state in self.states:
             arrays = given[state.plural]
-            if state.when in self.reads:
+            if state.when is not None and state.when not in self.switches:
                 if given[state.when] == 0:
                     arrays = None
                 elif arrays is None:

@@ -4,24 +4,38 @@ from __future__ import annotations
 
 from onepass import _C
 from onepass._array import Array
+from onepass._docs import shares
+
+_RAISES = "TypeError, ValueError: wrong dtype, shape, overlap or axis; nothing is written."
+_softmax = shares(
+    {
+        "x": "array of any shape; float32, float64, float16 or bfloat16. Arrays that are not\n"
+        "        C-contiguous are copied first.",
+        "out": "array like ``x`` to write to; may be ``x``.",
+    },
+    Returns="y, like ``x``; NaN along an axis that holds NaN or +Inf, or nothing but -Inf.",
+    Raises=_RAISES,
+)
+_gradient = shares(
+    {
+        "dy": "gradient of y, like ``y``. Arrays that are not C-contiguous are copied first.",
+        "y": "what the forward returned.",
+        "axis": "as in the forward.",
+        "out": "array like ``y`` to write to; may be ``dy`` or ``y``.",
+    },
+    Returns="dx, like ``y``.",
+    Raises=_RAISES,
+)
 
 
+@_softmax
 def softmax(x: Array, axis: int = -1, *, out: Array | None = None) -> Array:
     """y = exp(x - m) / Σ exp(x - m), m = max x, along ``axis``.
 
     Results below the smallest normal number of the computing type are 0.
 
     Args:
-        x: array of any shape; float32, float64, float16 or bfloat16. Arrays that are not
-            C-contiguous are copied first.
         axis: along which y adds up to 1.
-        out: array like ``x`` to write to; may be ``x``.
-
-    Returns:
-        y, like ``x``; NaN along an axis that holds NaN or +Inf, or nothing but -Inf.
-
-    Raises:
-        TypeError, ValueError: wrong dtype, shape, overlap or axis; nothing is written.
 
     Source: Bridle, Probabilistic Interpretation of Feedforward Classification Network Outputs,
     1990.
@@ -35,20 +49,12 @@ def softmax(x: Array, axis: int = -1, *, out: Array | None = None) -> Array:
     return _C.softmax(x, out, axis)
 
 
+@_softmax
 def log_softmax(x: Array, axis: int = -1, *, out: Array | None = None) -> Array:
     """y = (x - m) - log Σ exp(x - m), m = max x, along ``axis``.
 
     Args:
-        x: array of any shape; float32, float64, float16 or bfloat16. Arrays that are not
-            C-contiguous are copied first.
         axis: along which exp(y) adds up to 1.
-        out: array like ``x`` to write to; may be ``x``.
-
-    Returns:
-        y, like ``x``; NaN along an axis that holds NaN or +Inf, or nothing but -Inf.
-
-    Raises:
-        TypeError, ValueError: wrong dtype, shape, overlap or axis; nothing is written.
 
     Source: the logarithm of :func:`softmax`.
 
@@ -61,20 +67,9 @@ def log_softmax(x: Array, axis: int = -1, *, out: Array | None = None) -> Array:
     return _C.log_softmax(x, out, axis)
 
 
+@_gradient
 def softmax_backward(dy: Array, y: Array, axis: int = -1, *, out: Array | None = None) -> Array:
     """dx = y·(dy - Σ dy·y), the sum along ``axis``.
-
-    Args:
-        dy: gradient of y, like ``y``. Arrays that are not C-contiguous are copied first.
-        y: what the forward returned.
-        axis: as in the forward.
-        out: array like ``y`` to write to; may be ``dy`` or ``y``.
-
-    Returns:
-        dx, like ``y``.
-
-    Raises:
-        TypeError, ValueError: wrong dtype, shape, overlap or axis; nothing is written.
 
     Source: the derivative of :func:`softmax`.
 
@@ -87,20 +82,9 @@ def softmax_backward(dy: Array, y: Array, axis: int = -1, *, out: Array | None =
     return _C.softmax_backward(dy, y, out, axis)
 
 
+@_gradient
 def log_softmax_backward(dy: Array, y: Array, axis: int = -1, *, out: Array | None = None) -> Array:
     """dx = dy - exp(y)·Σ dy, the sum along ``axis``.
-
-    Args:
-        dy: gradient of y, like ``y``. Arrays that are not C-contiguous are copied first.
-        y: what the forward returned.
-        axis: as in the forward.
-        out: array like ``y`` to write to; may be ``dy`` or ``y``.
-
-    Returns:
-        dx, like ``y``.
-
-    Raises:
-        TypeError, ValueError: wrong dtype, shape, overlap or axis; nothing is written.
 
     Source: the derivative of :func:`log_softmax`.
 

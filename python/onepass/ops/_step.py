@@ -241,7 +241,8 @@ def _check_signature(function: Callable[..., Any], rule: Rule) -> None:
             f"operands, optional states and scalars of {kernel} in their order"
         )
     options = {p.name for p in parameters if p.kind is p.KEYWORD_ONLY}
-    needed = {"step", *rule.reads} - rule.compat["torch"].keys()
+    meant = {*rule.compat["torch"], *rule.decided, *rule.switches}
+    needed = {"step", *rule.reads} - meant
     for missing in sorted(needed - options):
         raise TypeError(f"{where} lacks the option {missing!r}, which 'hyper' of {kernel} has")
     for unread in sorted(options - needed):
@@ -259,7 +260,7 @@ def run(kernel: str, given: Mapping[str, Any]) -> StepInfo:
     if "compat" in options:
         options = {**options}
         formula = rule.formula(op, options.pop("compat"))
-    hyper = rule.hyper(op, {**formula, **given})
+    hyper = rule.hyper(op, {**formula, **rule.meant(given), **given})
     states = rule.lists(op, given)
     for name, arrays in (("params", params), ("grads", grads)):
         if type(arrays) is not list and not isinstance(arrays, Sequence):
@@ -283,9 +284,9 @@ def run(kernel: str, given: Mapping[str, Any]) -> StepInfo:
     return info
 
 
-def plain_sgd(lr: float, weight_decay: float) -> tuple[float, ...]:
+def plain_sgd(lr: float, weight_decay: float, *, decoupled: bool = False) -> tuple[float, ...]:
     """A row for the kernel "sgd" without a buffer, p -= lr·(g + weight_decay·p), with any signs."""
-    given = {"lr": lr, "weight_decay": weight_decay}
+    given = {"lr": lr, "weight_decay": weight_decay, "decoupled_weight_decay": float(decoupled)}
     return tuple(given.get(name, 0.0) for name in UPDATES["sgd"]["hyper"] if name != "step")
 
 

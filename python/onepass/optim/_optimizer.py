@@ -22,7 +22,7 @@ from onepass._docs import parts, shares
 from onepass._interruptions import to_the_end
 from onepass._kind import like
 from onepass._numbers import flag
-from onepass._parameter import Parameter, adding
+from onepass._parameter import Parameter
 from onepass._turns import turns
 from onepass.ops._compat import libraries
 from onepass.ops._step import RULES, Nonfinite, StepInfo, take_step, was_skipped, with_loss
@@ -32,7 +32,9 @@ from onepass.optim._per_parameter import ArrayWatch, Measured, PerParameter, Pla
 from onepass.optim._planned import Planned
 from onepass.optim._state_dict import Reader, saved
 from onepass.optim._state_view import StateView
+from onepass.optim.lr_scheduler import _zeros as zeros
 
+_stepping = turns.stepping
 _NO_OPTIONS = {"self", "params", "compat", "diagnostics", "options", "__class__"}
 
 Parameters = Iterable[Any]
@@ -185,8 +187,9 @@ class Optimizer(Planned):
         Raises:
             ValueError: wrong number or shape of gradients, options out of range, parameters
                 exchanged in ``param_groups``; nothing is changed.
-            TypeError: a gradient that is not an array, is sparse or of another dtype, a parameter
-                whose dtype has changed, or a ``zero_grad`` that is not a flag.
+            TypeError: a gradient that is not an array, is sparse (except of SGD, Adagrad and
+                SparseAdam) or of another dtype, a parameter whose dtype has changed, or a
+                ``zero_grad`` that is not a flag.
             FloatingPointError: with ``nonfinite="raise"``, naming the parameter.
             RuntimeError: another thread uses the optimizer, or trains one of its ``Parameter``s.
         """
@@ -205,13 +208,17 @@ class Optimizer(Planned):
         held, me = self._alone.held, get_ident()  # as `with self._alone`, in a third of its time
         if held.setdefault("by", me) != me:
             raise self._alone.error()
-        outer = turns.stepping.get(me)  # whose closure this is in
-        turns.stepping[me] = self
+        outer = _stepping.setdefault(me, self)  # whose closure this is in
+        if outer is not self:
+            _stepping[me] = self
         try:
-            if len(turns.stepping) > 1 or adding():
+            if len(_stepping) > 1 or turns.adding.locked():
                 turns.refuse_steps(self)
-            if grads is None and (turns.several or turns.going_back):
-                turns.refuse_taken(self._name, (p for p, _ in self._holders))
+            shared: Sequence[Parameter] = ()
+            if grads is None and (turns.changes != self._changes or me != self._stepper):
+                changes = turns.changes
+                shared = turns.taken(self._name, self._holders, me)
+                self._changes, self._stepper = (-1 if shared else changes), me
             given = self._grads() if grads is None else grads
             plan, seen = self._plan, self._seen
             if self._holders or plan is None or seen is None or not seen.follow(self.param_groups):
@@ -249,11 +256,11 @@ class Optimizer(Planned):
                 self._rider_arrays.waiting = waiting - begun
             if watch is not None:
                 self._measured = watch.result(grad_scale)
-            if turns.several and grads is None:
-                turns.take(p for p, _ in self._holders)
+            if shared:
+                turns.note_step(shared, me, zeroed=zero_grad)
             if zero_grad and grads is None:
                 for parameter, _ in self._holders:
-                    parameter.zero_grad()
+                    parameter._forget()
             if zero_grad and turned:  # the step has zeroed copies
                 for index in turned:
                     self._zero(given[index])
@@ -276,10 +283,10 @@ class Optimizer(Planned):
                     ) from None
             raise self._renamed(error) from None
         finally:
-            if outer is None:
-                turns.stepping.pop(me, None)
+            if outer is self:
+                _stepping.pop(me, None)
             else:
-                turns.stepping[me] = outer
+                _stepping[me] = outer
             held.clear()
 
     def _ascending(self, maximize: Sequence[bool], grads: Sequence[Any]) -> set[int]:
@@ -357,7 +364,7 @@ class Optimizer(Planned):
         return self._measured() if callable(self._measured) else self._measured
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**super().__getstate__(), "_measured": self.per_parameter}
+        return {**super().__getstate__(), "_measured": self.per_parameter, "_changes": -1}
 
     @property
     def state(self) -> StateView:
@@ -506,6 +513,7 @@ class Optimizer(Planned):
         try:
             for group, loaded in zip(self.param_groups, groups, strict=True):
                 group.update({key: value for key, value in loaded.items() if key != "params"})
+            zeros.adopt(self.param_groups)
             return self._prepare()
         except BaseException:
             for group, own in zip(self.param_groups, before, strict=True):
@@ -544,7 +552,7 @@ def _check_signature(cls: type[Optimizer], op: Callable[..., StepInfo]) -> None:
                 f"{where}.__init__ has '{name}: {annotation} = {default!r}', expected '{written}' "
                 f"as in {function}"
             )
-    switches = cls._rule.options - cls._rule.reads
+    switches = {*(cls._rule.options - cls._rule.reads), *cls._rule.switches}
     for name in sorted(switches | {argument.strip("*") for argument in SHARED_ARGS}):
         if name not in own:
             raise TypeError(f"{where}.__init__ lacks {name!r}, expected it as in the other classes")

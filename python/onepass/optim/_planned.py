@@ -18,6 +18,7 @@ from onepass.optim._codes import storage_of
 from onepass.optim._groups import filled
 from onepass.optim._riders import ALL, RiderArrays, Riders, Settings, riders
 from onepass.optim._states import Owner
+from onepass.optim.lr_scheduler import _zeros as zeros
 
 # For each group: its list of parameters, and the list's contents.
 Lists = tuple[tuple[list[Any], tuple[Any, ...]], ...]
@@ -47,6 +48,8 @@ class Planned:
     _name: ClassVar[str] = "Optimizer"  # of the class, for messages
     _no_riders: ClassVar[str | None] = None  # why some of _riders.py are refused
     _refused: ClassVar[frozenset[str]] = ALL  # those, in a class that says why
+    # turns.changes and the thread of the last step that found all gradients to be its own.
+    _changes, _stepper = -1, 0
     _of_whole: ClassVar[str | None] = None  # what a step needs whole parameters for, if it does
 
     def __init__(
@@ -97,6 +100,7 @@ class Planned:
 
     def __setstate__(self, state: Mapping[str, Any]) -> None:
         self.__dict__.update(state)
+        zeros.adopt(self.param_groups)
         self._renewals = renewals.count
         steps, scalars = self.__dict__.pop("_counts")
         self._plan = self._replan(*self._wanted)
@@ -287,6 +291,7 @@ class Planned:
             plan.steps, plan.scalars = old + [0] * (len(arrays) - len(old)), scalars
         self._shapes = [tuple(a.shape) for a in arrays]
         self._plan_is_current = True
+        self._changes = -1
         self._holders = [
             (p, a)
             for p, a in zip(self._parameters, arrays, strict=True)

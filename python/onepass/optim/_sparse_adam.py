@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from onepass import _C
 from onepass._array import Array, parameter_dtype, zeros_like
+from onepass.ops import _rows
 from onepass.ops import _sparse_adam as ops
 from onepass.ops._rule import State
 from onepass.ops._step import Betas, StepInfo, was_skipped
@@ -61,8 +62,8 @@ class SparseAdam(Optimizer, op=ops.sparse_adam_):
     ) -> None:
         super().__init__(params, locals())
 
-    _zero = staticmethod(ops.zero)
-    _negative = staticmethod(ops.negative)
+    _zero = staticmethod(_rows.zero)
+    _negative = staticmethod(_rows.negative)
 
     def _turned(self, index: int, grad: Any) -> Any:
         return self._negative(grad)  # pairs, which the step itself checks
@@ -88,7 +89,7 @@ class SparseAdam(Optimizer, op=ops.sparse_adam_):
         self,
         op: str,
         plan: _C.Plan,
-        grads: Sequence[ops.Gradient | None],
+        grads: Sequence[_rows.Gradient | None],
         hypers: Sequence[tuple[float, ...]],
         max_norm: float | None,
         max_value: float | None,
@@ -100,11 +101,13 @@ class SparseAdam(Optimizer, op=ops.sparse_adam_):
     ) -> StepInfo:
         of_group = zip(hypers, self.param_groups, strict=True)
         steps = plan.steps
-        info = ops.take_rows(
+        info = _rows.take_rows(
             op,
+            "adam",
             self._arrays,
             grads,
-            [self._states[key] for key in self._rule.keys],
+            _rows.all_rows_of(op, self._arrays, grads),
+            [*(self._states[key] for key in self._rule.keys), None],
             [hyper for hyper, group in of_group for _ in group["params"]],
             steps,
             max_norm=max_norm,
@@ -119,12 +122,9 @@ class SparseAdam(Optimizer, op=ops.sparse_adam_):
             plan.steps = [t + (g is not None) for t, g in zip(steps, grads, strict=True)]
         return info
 
-    def _watch(self, plan: _C.Plan, grads: Sequence[ops.Gradient | None]) -> ArrayWatch | None:
+    def _watch(self, plan: _C.Plan, grads: Sequence[_rows.Gradient | None]) -> ArrayWatch | None:
         try:
-            rows = [
-                None if g is None else ops.rows_of(self._name, i, p, g)
-                for i, (p, g) in enumerate(zip(self._arrays, grads, strict=True))
-            ]
+            rows = _rows.all_rows_of(self._name, self._arrays, grads)
         except (TypeError, ValueError, IndexError):
             return None  # the step refuses them
         return self._watch_arrays([None if r is None else r.values for r in rows])

@@ -6,21 +6,17 @@ import itertools
 import json
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from onepass.runs import _model_file
+from onepass.runs import _replacing
 from onepass.runs._model_file import CHECKPOINTS
-from onepass.train import _store
+from onepass.runs._replacing import FILES, HISTORY, NEW, PICTURES, RECORD, holds_a_run
 from onepass.train._files import put_aside, ready_folder, replacing
 from onepass.train._history import History, is_other_table
 
-RECORD = "run.json"
-HISTORY = "history.csv"
-PICTURES = ("curves.png", "diagnosis.png")
-FILES = (_model_file.NAME, HISTORY, *PICTURES, CHECKPOINTS, RECORD)
 Contradiction = Callable[[dict[str, Any]], str | None]
 
 
@@ -37,9 +33,9 @@ class Folder:
     """
 
     def __init__(
-        self, path: Path, lock: int | None, record: dict[str, Any], note: str = ""
+        self, path: Path, locks: Sequence[int | None], record: dict[str, Any], note: str = ""
     ) -> None:
-        self._lock = lock
+        self._locks = list(locks)
         self.path = path
         self.record = record
         self.note = note
@@ -49,7 +45,7 @@ class Folder:
         """``out``, or else runs/<name>, runs/<name>-2, …: the first that holds no run.
 
         Args:
-            overwrite: delete the run that is there.
+            overwrite: replace the run that is there, once this one is done: see ``finish``.
 
         Raises:
             ValueError: ``out`` holds another run. OSError: another process uses it, or nothing can
@@ -59,21 +55,19 @@ class Folder:
             return cls._numbered(name, overwrite)
         if out.exists() and not out.is_dir():
             raise ValueError(f"train: '--out' is {str(out)!r}, expected a directory, not a file")
-        if not overwrite and _holds_a_run(out):
+        if not overwrite and holds_a_run(out):
             raise ValueError(
                 f"train: '--out' is {str(out)!r}, which holds a run, expected another directory "
                 "(or --resume to go on with it, --overwrite to replace it)"
             )
         ready_folder("train", "--out", out)
-        folder = cls(out, _lock(out), {})
-        folder._clear()
-        return folder
+        return cls._beginning(out, _lock(out), overwrite)
 
     @classmethod
     def _numbered(cls, name: str, overwrite: bool) -> Folder:
         note = ""
         for path in _candidates(name):
-            if not overwrite and _holds_a_run(path):
+            if not overwrite and holds_a_run(path):
                 note = note or f"{path} holds another run; this one goes to "
                 continue
             ready_folder("train", "--out", path)
@@ -83,12 +77,25 @@ class Folder:
                 if overwrite:
                     raise
                 continue
-            folder = cls(path, lock, {}, note and f"{note}{path}")
-            if overwrite or not _holds_a_run(path):  # another process may have been faster
-                folder._clear()
-                return folder
-            folder.close()
+            if overwrite or not holds_a_run(path):  # another process may have been faster
+                return cls._beginning(path, lock, overwrite, note and f"{note}{path}")
+            cls(path, [lock], {}).close()
         raise AssertionError("names do not end")
+
+    @classmethod
+    def _beginning(cls, path: Path, lock: int | None, overwrite: bool, note: str = "") -> Folder:
+        """A folder for a new run, beside the one that it is to replace."""
+        folder = cls(path, [lock], {}, note)
+        _replacing.settle(path)
+        if not (overwrite and holds_a_run(path)):
+            _replacing.clear(path)
+            return folder
+        folder.path = path / NEW
+        folder.path.mkdir(exist_ok=True)
+        folder._locks.append(_lock(folder.path))
+        _replacing.clear(folder.path)
+        folder.note = f"{path} keeps its run until this one is done, in {folder.path}"
+        return folder
 
     @classmethod
     def earlier(cls, name: str, out: Path | None, contradiction: Contradiction) -> Folder | None:
@@ -101,10 +108,15 @@ class Folder:
             ValueError: run.json is damaged, or every run is contradicted. OSError: another process
                 uses the directory.
         """
+        if out is not None and out.name == NEW:
+            settled(out.parent)
+            out = out if out.is_dir() else out.parent  # it has taken its place
         reasons = []
         for path in [out] if out is not None else _newest_first(name):
+            settled(path)
+        for path in [out] if out is not None else _newest_first(name):
             if not (path / RECORD).is_file():
-                if out is not None and _holds_a_run(out):
+                if out is not None and holds_a_run(out):
                     raise ValueError(
                         f"{out}: {RECORD} is missing, expected it with --resume; put it back, or "
                         "train into another folder (--out)"
@@ -114,8 +126,8 @@ class Folder:
             if reason is not None:
                 reasons.append(f"{path} was started with {reason}")
                 continue
-            lock = _lock(path)
-            return cls(path, lock, _read(path))
+            locks = [_lock(path.parent)] if _replacing.is_replacement(path) else []
+            return cls(path, [*locks, _lock(path)], _read(path))
         if reasons:
             raise ValueError(reasons[0])
         return None
@@ -145,30 +157,47 @@ class Folder:
         for name in PICTURES:
             (self.path / name).unlink(missing_ok=True)
 
+    def finish(self) -> None:
+        """Take the place of the run that this one replaces, if it does; ``path`` is then its."""
+        if _replacing.is_replacement(self.path):
+            inner, self.path = self.path, self.path.parent
+            try:
+                _replacing.take_place(self.path)
+            except BaseException:
+                if inner.is_dir():
+                    self.path = inner
+                raise
+
     def close(self) -> None:
         """Let other processes use the directory."""
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
+        for lock in self._locks:
+            if lock is not None:
+                os.close(lock)
+        self._locks = []
 
     def __del__(self) -> None:
         self.close()
 
-    def _clear(self) -> None:
-        """Delete the run; its record last, so that a kill leaves no files of another run."""
-        for checkpoint in _store.checkpoints(self.path / CHECKPOINTS):
-            _store.retire(checkpoint)
-        for name in FILES:
-            if name != CHECKPOINTS:
-                (self.path / name).unlink(missing_ok=True)
+
+def settled(path: Path) -> None:
+    """Finish a replacement in the directory that a kill has cut short, if no process is at it."""
+    if _replacing.is_settled(path):
+        return
+    with suppress(OSError):  # a process is at it, or it cannot be written: the old model is there
+        lock = _lock(path)
+        try:
+            _replacing.settle(path)
+        finally:
+            if lock is not None:
+                os.close(lock)
 
 
 def is_of_a_run(path: Path) -> bool:
     """Whether the file is, or would be, one that a run keeps in its directory."""
     real = path.resolve()
-    if real.name in FILES and _holds_a_run(real.parent):
+    if real.name in FILES and holds_a_run(real.parent):
         return True
-    return any(f.name == CHECKPOINTS and _holds_a_run(f.parent) for f in real.parents)
+    return any(f.name == CHECKPOINTS and holds_a_run(f.parent) for f in real.parents)
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -197,10 +226,6 @@ def _newest_first(name: str) -> list[Path]:
     found = [(pattern.fullmatch(path.name), path) for path in folders]
     numbered = [(int(match[1] or 1), path) for match, path in found if match]
     return [path for _, path in sorted(numbered, reverse=True)]
-
-
-def _holds_a_run(path: Path) -> bool:
-    return any((path / name).exists() for name in FILES)
 
 
 def _lock(path: Path) -> int | None:

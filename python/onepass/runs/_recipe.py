@@ -12,9 +12,10 @@ import onepass
 from onepass.runs import _cross_validation, _evaluation, _options, _parts, _scores
 from onepass.runs._evaluation import Evaluated
 from onepass.runs._fitting import Fitting
-from onepass.runs._folder import HISTORY, Folder
+from onepass.runs._folder import Folder
 from onepass.runs._model_file import CHECKPOINTS
 from onepass.runs._options import Options
+from onepass.runs._replacing import HISTORY
 from onepass.runs._saved_run import KeepBest, SavedRun
 from onepass.runs._source import Source, digest, found_again, name_of, same_place
 from onepass.train._callbacks import EarlyStopping
@@ -34,7 +35,7 @@ class Recipe:
         given: options by name, as in ``Options``; a resume takes the others from the run.
         out: the directory, or None for one in runs/.
         resume: go on with the run that is there.
-        overwrite: replace the run that is there.
+        overwrite: replace the run that is there, once this one is done.
         diagnose, profile: watch layers, time the parts of a step.
         progress: show a bar and a table.
 
@@ -154,6 +155,13 @@ class Recipe:
             result=_scores.as_json(result.scores),
         )
         return result
+
+    def finish(self) -> None:
+        """Take the place of the run that this one replaces, if it does; the last step."""
+        try:
+            self.folder.finish()
+        finally:
+            self.out = self.folder.path
 
     def judged(self) -> str:
         """One sentence about the run; the table of a Diagnosis, which has said its own."""

@@ -19,6 +19,7 @@ from onepass._suggest import suggestion
 from onepass.data import Encoding, Standardize
 from onepass.data._given import array_of
 from onepass.runs import _labels, _model_file, _scores
+from onepass.runs._folder import settled
 from onepass.runs._network import Architecture
 from onepass.runs._parts import Parts, check_range, scaled
 from onepass.runs._source import Rows, rows_of, rows_with_targets, targets
@@ -258,6 +259,7 @@ def load_run(folder: str | os.PathLike[str]) -> SavedRun:
         FileNotFoundError: runs/no-such-run: no such folder, expected that of a run
     """
     path = Path(os.path.expanduser(folder))
+    settled(path)
     file = path / _model_file.NAME
     if not file.is_file():
         raise FileNotFoundError(_no_run(path))

@@ -22,6 +22,7 @@ from onepass.data._given import array_of
 from onepass.data._reading import READING, Reading
 from onepass.data._sets import BUNDLED, TABLES, load_arrays
 from onepass.data._table import read_like
+from onepass.data._target import classes_of
 from onepass.runs import _labels
 from onepass.runs._options import Options
 
@@ -253,4 +254,4 @@ def targets(values: NDArray[Any], encoding: Encoding) -> NDArray[Any]:
     """Class indices, or numbers, as the training has them."""
     if encoding.classes is None:
         return _labels.as_numbers(values)
-    return _labels.indices(values, encoding.classes)
+    return classes_of("evaluate", "y", values, encoding.classes)[0]

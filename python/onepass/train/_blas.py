@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import math
-import threading
 from collections.abc import Iterator
 from functools import cache
+from threading import get_ident
 from typing import Any
 
 from onepass import _environment
+from onepass._one_thread import Lock, freed_by_fork, keep_only
 
 LARGE = 1 << 24  # multiply-adds of a product: about a millisecond of one core
 
@@ -23,26 +24,39 @@ class _Users:
     """The trainings in progress, and the threads there were before the first."""
 
     def __init__(self) -> None:
-        self.lock = threading.Lock()
-        self.small = self.large = 0
+        self.lock = Lock()
+        self.small: dict[object, int] = {}  # a training whose products are small, and its thread
+        self.large: dict[object, int] = {}
         self.before: list[tuple[Any, int]] = []
+        freed_by_fork(self)
 
-    def change(self, small: bool, by: int) -> None:
+    def forget_others(self, thread: int) -> None:
+        """In a forked child; the next training follows."""
+        keep_only(thread, self.small)
+        keep_only(thread, self.large)
+
+    def begin(self, training: object, *, small: bool) -> None:
         with self.lock:
-            if small:
-                self.small += by
-            else:
-                self.large += by
-            limit = self.small > 0 and self.large == 0
-            if limit and not self.before:
-                self.before = [(library, library.get_num_threads()) for library in libraries()]
-                for library, _ in self.before:
-                    library.set_num_threads(1)
-            elif not limit and self.before:
-                for library, count in self.before:
-                    if library.get_num_threads() == 1:  # else someone has chosen in between
-                        library.set_num_threads(count)
-                self.before = []
+            (self.small if small else self.large)[training] = get_ident()
+            self._follow()
+
+    def end(self, training: object) -> None:
+        with self.lock:
+            self.small.pop(training, None)
+            self.large.pop(training, None)
+            self._follow()
+
+    def _follow(self) -> None:
+        limit = bool(self.small) and not self.large
+        if limit and not self.before:
+            self.before = [(library, library.get_num_threads()) for library in libraries()]
+            for library, _ in self.before:
+                library.set_num_threads(1)
+        elif not limit and self.before:
+            for library, count in self.before:
+                if library.get_num_threads() == 1:  # else someone has chosen in between
+                    library.set_num_threads(count)
+            self.before = []
 
 
 _users = _Users()
@@ -80,12 +94,12 @@ def threads_for(model: Any, loader: Any) -> Iterator[None]:
     if work is None:
         yield
         return
-    small = work < LARGE
-    _users.change(small, 1)
+    training = object()
+    _users.begin(training, small=work < LARGE)
     try:
         yield
     finally:
-        _users.change(small, -1)
+        _users.end(training)
 
 
 def state() -> dict[str, Any]:

@@ -89,10 +89,10 @@ class Evaluator:
     @contextmanager
     def _using(self, call: str) -> Iterator[None]:
         """The model in evaluation mode, with averages in place of its parameters if there are any:
-        then no other thread may evaluate it by a Trainer, or train it."""
+        no other thread may train it then, and those that evaluate it with others wait."""
         optimizer = getattr(self, "optimizer", None)
-        alone = _averages.swaps(optimizer)
-        use = _use.using(self.model, call, trains=alone, evaluates=True)
+        values = optimizer if _averages.swaps(optimizer) else None
+        use = _use.using(self.model, call, evaluates=True, values=values)
         with use, _averages.averaged(optimizer):
             yield
 

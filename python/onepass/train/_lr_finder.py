@@ -56,8 +56,9 @@ class _Rates(Callback):
             self.start, self.noise = float(np.mean(starts)), float(np.std(starts, ddof=1))
 
     def on_step_end(self, run: Run) -> None:
+        if self.start is None:  # Ctrl-C has cut the look at it, and is answered after this hook
+            return
         self.measured.append(self.measure(run))
-        assert self.start is not None
         run.stop = len(self.measured) == len(self.rates) or diverged(
             self.start, self.measured, self.noise
         )

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import get_ident
 from typing import Any
 
 from onepass import _numbers as numbers
@@ -18,7 +19,7 @@ from onepass.train._evaluation import Evaluator
 from onepass.train._history import History
 from onepass.train._saving import Stateful
 from onepass.train._totals import Totals
-from onepass.train._training import Training, adopt
+from onepass.train._training import Training, adopt, fits
 
 RESERVED = ("loss", "val_loss", "lr", "epoch", "grad_norm")
 
@@ -209,6 +210,7 @@ class Run(Evaluator):
         self.training = training
         self.resumed = self.loaded or (goes_on and not self.ended)
         self.loaded, self.fitting, self.ended, self.row_is_done = False, True, False, False
+        fits[self] = get_ident()
 
     @contextmanager
     def alone(self) -> Iterator[None]:
@@ -224,6 +226,7 @@ class Run(Evaluator):
                 yield
             finally:
                 self.fitting = False
+                fits.pop(self, None)
                 if self.training is not None:
                     self.training.fitting = False
 
@@ -236,8 +239,9 @@ class Run(Evaluator):
                 step.
         """
         self.refuse_torn("save")
-        alone = _averages.swaps(self.optimizer)
-        with _use.using(self.model, "save", trains=alone), _averages.turned(self.optimizer):
+        averaged = _averages.averaged(self.optimizer, turned_only=True)
+        turns = _averages.turns(self.optimizer)
+        with _use.using(self.model, "save", trains=turns), averaged:
             self.read_norm()
             return _store.write(dir, self.step, _saving.parts_of(self))
 

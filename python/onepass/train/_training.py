@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import zlib
 from collections.abc import Iterable
 from typing import Any
@@ -10,9 +9,21 @@ from typing import Any
 import numpy as np
 
 from onepass._array import beside, to_numpy
+from onepass._one_thread import Lock, after_fork
 
 SAMPLED = 64  # rows that tell data apart
-_LOCK = threading.Lock()
+_LOCK = Lock()
+fits: dict[Any, int] = {}  # the runs that are in a fit, and its thread
+
+
+@after_fork
+def _forget_others(thread: int) -> None:
+    """In a forked child, where this thread is the only one: the fits of others are over."""
+    for run, other in list(fits.items()):
+        if other != thread:
+            del fits[run]
+            run.fitting = run.training.fitting = False
+            run.torn = run.torn or not run.at_boundary
 
 
 class Training:

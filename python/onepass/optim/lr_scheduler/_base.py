@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import itertools
 import math
-import threading
 import weakref
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -14,14 +13,14 @@ from typing import Any, Literal
 from onepass import _numbers as numbers
 from onepass._interruptions import to_the_end
 from onepass._keywords import SuggestsKeywords
-from onepass._one_thread import OneThread
+from onepass._one_thread import Lock, OneThread
 from onepass.optim.lr_scheduler import _zeros as zeros
 from onepass.optim.lr_scheduler._arguments import current_lrs, groups_of
 
 Interval = Literal["epoch", "step"]
 _MADE = itertools.count()
 _LIVE: weakref.WeakSet[LRScheduler] = weakref.WeakSet()  # those that something still refers to
-_LOCK = threading.Lock()  # other threads make schedules of other optimizers meanwhile
+_LOCK = Lock()  # other threads make schedules of other optimizers meanwhile
 
 
 class LRScheduler(SuggestsKeywords):
@@ -162,6 +161,7 @@ class LRScheduler(SuggestsKeywords):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
+        zeros.adopt(getattr(self.optimizer, "param_groups", ()))
         self._register()
 
     def _register(self) -> None:
@@ -296,7 +296,7 @@ class LRScheduler(SuggestsKeywords):
             before = group["lr"]
             lr = zeros.ZERO if own is not None else rate
             if type(before) is float or not hasattr(before, "fill_"):
-                group["lr"] = float(lr)
+                group["lr"] = lr if lr is zeros.ZERO else float(lr)
             else:  # a tensor, which a CUDA graph may have captured; it rounds
                 before.fill_(lr)
             rates.append(float(group["lr"]))

@@ -2,36 +2,56 @@
 
 When a schedule sets a group's rate to 0, the product of the other factors would be lost. So the
 group keeps it beside ``"lr"``, until a user sets another rate, from which the next step continues.
-A schedule's 0 is -0.0, which equals 0 and survives copies and files, but differs from a 0 that a
-user sets.
+A schedule's 0 is -0.0, which equals 0, survives files, and differs from a 0 that a user sets. Where
+``group["lr"] *= 0`` makes -0.0 of it, that is another object; so as long as what a schedule put
+beside the rate is there itself, not a value from a file, the object decides.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 from onepass import _numbers as numbers
 
 KEY = "lr_without_zeros"
 ZERO = -0.0
+_kept: dict[int, float] = {}  # what schedules have put into groups, by id
 
 
 def held(group: dict[str, Any]) -> float | None:
     """The product that the group keeps; None where no schedule has set its rate to 0."""
     kept = group.get(KEY)
-    lr = float(group["lr"])
+    if kept is None:
+        return None
+    lr = group["lr"]
     # A rate that was set by hand since counts.
-    ours = lr == 0 and math.copysign(1, lr) < 0
-    return float(kept) if ours and kept is not None else None
+    ours = _is_negative_zero(float(lr))
+    if id(kept) in _kept and not hasattr(lr, "fill_"):
+        ours = lr is ZERO
+    return float(kept) if ours else None
+
+
+def adopt(groups: Iterable[dict[str, Any]]) -> None:
+    """Take zeros that were loaded as if they were set now."""
+    for group in groups:
+        if id(group.get(KEY)) not in _kept and (kept := held(group)) is not None:
+            if not hasattr(group["lr"], "fill_"):
+                group["lr"] = ZERO
+            put(group, kept)
+
+
+def _is_negative_zero(lr: float) -> bool:
+    return lr == 0 and math.copysign(1, lr) < 0
 
 
 def put(group: dict[str, Any], kept: float | None) -> None:
     """Keep ``kept`` beside the rate, or nothing."""
-    if kept is None:
-        group.pop(KEY, None)
-    else:
-        group[KEY] = float(kept)
+    _kept.pop(id(group.pop(KEY, None)), None)
+    if kept is not None:
+        own = float(kept) + 0.0  # an object of its own
+        _kept[id(own)] = group[KEY] = own
 
 
 def check(owner: str, kept: Any, groups: int) -> None:

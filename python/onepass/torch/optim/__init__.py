@@ -5,9 +5,8 @@ and checkpoints of PyTorch work on them as before. ``lr_scheduler`` and ``swa_ut
 
 They differ from PyTorch's in this:
 
-- Sparse gradients are for SparseAdam alone; PyTorch's SGD and Adagrad take them too.
-- ``amsgrad``, ``centered`` and ``decoupled_weight_decay`` are the same in all groups: make an
-  optimizer for each.
+- SGD with momentum makes a sparse gradient dense, where PyTorch's buffer would grow by its rows at
+  every step; the numbers are the same.
 - Adagrad's ``initial_accumulator_value`` of a group counts; PyTorch reads the constructor's alone.
 - Frozen parameters are left alone also where they have a gradient.
 - Subnormal float32 numbers, below 1.2e-38, count as zero in a step.

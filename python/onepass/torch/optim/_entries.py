@@ -190,6 +190,11 @@ class Entries:
                 if "step" in entry and not np.any(to_numpy(entry["step"])):
                     continue  # as before the first gradient
                 entry = {key: part_of(self._owner, value) for key, value in entry.items()}
+                buffer = entry.get("momentum_buffer")
+                if buffer is not None and getattr(
+                    buffer, "is_sparse", False
+                ):  # PyTorch's, beside a sparse gradient
+                    entry["momentum_buffer"] = buffer.to_dense()
                 if all(value is None for value in entry.values()):
                     continue
             own[name] = entry

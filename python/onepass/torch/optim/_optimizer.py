@@ -231,7 +231,8 @@ class Optimizer(torch.optim.Optimizer):
 
         Raises:
             ValueError: options out of range, a state of another shape; nothing is changed.
-            TypeError: a gradient that is sparse, or of another dtype.
+            TypeError: a gradient of another dtype, or a sparse one of another optimizer than SGD,
+                Adagrad and SparseAdam.
             FloatingPointError: with ``nonfinite="raise"``, naming the parameter; a ``norm`` that
                 is not finite, unless such a step is skipped.
         """

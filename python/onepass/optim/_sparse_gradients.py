@@ -1,0 +1,120 @@
+"""Optimizers of dense parameters whose gradients may be sparse tensors: those that PyTorch has."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+from onepass import _C
+from onepass._array import Array
+from onepass.ops import _rows
+from onepass.ops._step import Nonfinite, StepInfo, take_step, was_skipped
+from onepass.optim._optimizer import Optimizer
+from onepass.optim._per_parameter import ArrayWatch, PlanWatch
+from onepass.optim._riders import OF_GROUPS
+
+
+class SparseGradients(Optimizer):
+    """Steps the rows that a sparse gradient names, as PyTorch does, where the others stay as they
+    are without a gradient. Where ``_moves_all`` is an option that moves all of them, and it is
+    on, the gradient is made dense."""
+
+    _moves_all: ClassVar[str | None] = None
+
+    def _take(
+        self,
+        op: str,
+        plan: _C.Plan,
+        grads: Sequence[Any],
+        hypers: Sequence[tuple[float, ...]],
+        max_norm: float | None,
+        max_value: float | None,
+        grad_scale: float | None,
+        zero_grad: bool,
+        nonfinite: Nonfinite,
+        maximize: bool,
+        names: Sequence[str | None],
+    ) -> StepInfo:
+        controls: dict[str, Any] = {
+            "max_norm": max_norm,
+            "max_value": max_value,
+            "grad_scale": grad_scale,
+            "zero_grad": zero_grad,
+            "nonfinite": nonfinite,
+            "maximize": maximize,
+            "names": names,
+        }
+        try:
+            return take_step(op, plan, grads, hypers, **controls)
+        except TypeError:  # a plan does not read sparse tensors; to look first costs every step
+            if not (isinstance(grads, Sequence) and any(map(_is_sparse, grads))):
+                raise
+        rows = self._rows(op, grads)
+        if not any(isinstance(r, _rows.Rows) for r in rows):
+            info = take_step(op, plan, rows, hypers, **controls)
+            if zero_grad:
+                for grad in filter(_is_sparse, grads):
+                    self._zero(grad)
+            return info
+        self._refuse_riders(op)
+        numbers = [number for number, g in enumerate(self.param_groups) for _ in g["params"]]
+        states = [None if key is None else self._states[key] for key in self._wanted[1]]
+        steps = plan.steps
+        info = _rows.take_rows(
+            op, self._wanted[0], self._arrays, grads, rows, states, [hypers[n] for n in numbers],
+            steps, **controls,
+        )  # fmt: skip
+        if not was_skipped(info, nonfinite):
+            plan.steps = [t + (g is not None) for t, g in zip(steps, grads, strict=True)]
+        return info
+
+    def _rows(self, op: str, grads: Sequence[Any]) -> list[Any]:
+        """The gradients, rows in the place of sparse tensors."""
+        groups = [group for group in self.param_groups for _ in group["params"]]
+        if len(grads) != len(groups):
+            raise ValueError(f"{op}: 'grads' has {len(grads)} entries, expected {len(groups)}")
+        found = list(grads)
+        for index, (grad, group) in enumerate(zip(grads, groups, strict=True)):
+            if not _is_sparse(grad):
+                continue
+            if group["weight_decay"]:
+                raise ValueError(
+                    f"{op}: 'grads[{index}]' is sparse and 'weight_decay' is "
+                    f"{group['weight_decay']!r}, expected 0, since a decay concerns every row; "
+                    "make the gradient dense, or give the parameter a group without decay"
+                )
+            rows = _rows.rows_of(op, index, self._arrays[index], grad)
+            all_move = self._moves_all is not None and group[self._moves_all]
+            found[index] = grad.detach().to_dense() if all_move else rows
+        return found
+
+    def _refuse_riders(self, op: str) -> None:
+        groups, settings = self.param_groups, self._settings._asdict()
+        ridden = {key for group in groups for key in OF_GROUPS if group.get(key)}
+        ridden |= {key for key in ("stochastic_rounding", "master_weights") if settings[key]}
+        ridden |= {"state_dtype"} if settings["state_dtype"] is not None else set()
+        if ridden:
+            raise ValueError(
+                f"{op}: a gradient is sparse and the optimizer has {', '.join(sorted(ridden))}, "
+                "expected none of them, since they concern every row; make the gradient dense"
+            )
+
+    def _watch(self, plan: _C.Plan, grads: Sequence[Any]) -> PlanWatch | ArrayWatch | None:
+        if not any(map(_is_sparse, grads)):
+            return super()._watch(plan, grads)
+        return self._watch_arrays([_values(g) for g in grads])
+
+    def _turned(self, index: int, grad: Any) -> Any:
+        return -grad if _is_sparse(grad) else super()._turned(index, grad)
+
+    @staticmethod
+    def _zero(grad: Array) -> None:
+        _rows.zero(grad) if _is_sparse(grad) else Optimizer._zero(grad)
+
+
+def _is_sparse(grad: Any) -> bool:
+    return str(getattr(grad, "layout", "")) == "torch.sparse_coo"
+
+
+def _values(grad: Any) -> Any:
+    return grad.detach().coalesce().values() if _is_sparse(grad) else grad

@@ -1,0 +1,81 @@
+"""Puts a run in the place of another one, once it is whole.
+
+A run that is to replace another is trained in a folder within that run's, ``.new``. When it is done
+that folder is renamed, which decides; the rest can be finished after a kill at any moment. Files of
+the user stay where they are, and the folder itself is the same one.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection
+from contextlib import suppress
+from pathlib import Path
+
+from onepass.runs._model_file import CHECKPOINTS
+from onepass.runs._model_file import NAME as MODEL
+from onepass.train import _store
+from onepass.train._files import put_aside
+
+RECORD = "run.json"
+HISTORY = "history.csv"
+PICTURES = ("curves.png", "diagnosis.png")
+FILES = (MODEL, HISTORY, *PICTURES, CHECKPOINTS, RECORD)
+NEW = ".new"
+_WHOLE = ".whole"  # what was .new, and is done
+_CLEARED = ".taking-the-place"  # the same, when the run of before is gone, but for its model
+
+
+def is_replacement(folder: Path) -> bool:
+    """Whether the run in this folder is to replace the one around it."""
+    return folder.name == NEW and holds_a_run(folder.parent)
+
+
+def holds_a_run(folder: Path) -> bool:
+    """Whether there is a file of a run."""
+    return any((folder / name).exists() for name in FILES)
+
+
+def take_place(folder: Path) -> None:
+    """Replace the run in ``folder`` by the one in its ``.new``, which is done."""
+    os.rename(folder / NEW, folder / _WHOLE)
+    settle(folder)
+
+
+def is_settled(folder: Path) -> bool:
+    """Whether no replacement was cut short here."""
+    return not any((folder / name).is_dir() for name in (_WHOLE, _CLEARED))
+
+
+def settle(folder: Path) -> None:
+    """Finish a replacement that was cut short; the folder must be locked."""
+    whole, cleared = folder / _WHOLE, folder / _CLEARED
+    if whole.is_dir():
+        clear(folder, but=[MODEL])  # which is replaced at once
+        os.rename(whole, cleared)
+    if cleared.is_dir():
+        _move(cleared, folder)
+
+
+def clear(folder: Path, but: Collection[str] = ()) -> None:
+    """Delete the run in a folder; its record last: a kill leaves no files of another run."""
+    _store.clean(folder / CHECKPOINTS)
+    for checkpoint in _store.checkpoints(folder / CHECKPOINTS):
+        _store.retire(checkpoint)
+    for name in FILES:
+        if name != CHECKPOINTS and name not in but:
+            (folder / name).unlink(missing_ok=True)
+    with suppress(OSError):  # not there, or something else is in it
+        (folder / CHECKPOINTS).rmdir()
+
+
+def _move(source: Path, folder: Path) -> None:
+    for path in source.iterdir():
+        there = folder / path.name
+        if path.is_dir() and there.is_dir():
+            _move(path, there)
+            continue
+        if there.exists() and path.name not in FILES:
+            put_aside(there)
+        os.replace(path, there)
+    source.rmdir()
