@@ -95,7 +95,7 @@ def test_operators_pass_the_checks_of_torch():
         check(ops.norm.default, (x, w, bias, *more, x, seed, None, kind, size, True, 0.1, 1e-5,
                                  "silu", [], 0.25))  # fmt: skip
     for op, arguments in [
-        (ops.activation, (x, "elu", [0.5])), (ops.dropout, (x, seed, 0.5)),
+        (ops.activation, (x, "elu", [0.5])), (ops.dropout, (x, seed, "dropout", 0.5)),
         (ops.glu, (x, "silu", [], -1)), (ops.softmax, (x, 1, True)),
         (ops.bias_act, (x, w, seed, -1, "relu", [], 0.5)),
         (ops.row_loss, (x, labels, None, "cross_entropy", 0.1, -100, "mean")),

@@ -72,8 +72,8 @@ def fuse(model: torch.nn.Module) -> FuseReport:
     place: fuse such models by their parts. Parameters and buffers are the same objects under the
     same keys; outputs and gradients are the same but for rounding, masks of dropout are others.
     A dropout behind a norm in a ``Sequential`` follows that norm's mode from then on. Left alone:
-    modules that are used twice, have hooks or parametrizations, or are of a subclass. A hook that is
-    registered later on a norm sees what its activation gives; on an activation that a rewritten
+    modules that are used twice, have hooks or parametrizations, or are of a subclass. A hook that
+    is registered later on a norm sees what its activation gives; on an activation that a rewritten
     forward no longer calls it warns that it will not fire.
 
     Args:
@@ -310,7 +310,7 @@ def _rewritten(cls: type, source: str, used: Mapping[str, Any]) -> type:
 
 
 def _restored(cls: type, source: str, used: Mapping[str, Any]) -> Any:
-    made = _rewritten(cls, source, used)
+    made: Any = _rewritten(cls, source, used)
     return made.__new__(made)
 
 
