@@ -169,12 +169,17 @@ def test_gradients_are_those_of_differences(name, arguments, shape):
 )  # fmt: skip
 def test_channels_last_stays_so_and_takes_no_copy(name, shape, layout, monkeypatch):
     from onepass import _C
+    from onepass.torch.nn import _norm_function
 
     ours, reference = modules(name, (3,))
     x = randn(shape, 1).to(memory_format=layout)
     seen = []
-    real = _C.batch_norm
-    monkeypatch.setattr(_C, "batch_norm", lambda x, *r: seen.append((x, r[6])) or real(x, *r))
+    watched = _norm_function._KINDS["batch_norm"]._replace(
+        forward=_norm_function._channel_norm(
+            lambda x, *r: seen.append((x, r[6])) or _C.batch_norm(x, *r)
+        )
+    )
+    monkeypatch.setitem(_norm_function._KINDS, "batch_norm", watched)
     a = x.clone(memory_format=torch.preserve_format).requires_grad_()
     r = randn(shape, 2).to(memory_format=layout).requires_grad_()
     y = ours(a, r)

@@ -88,11 +88,13 @@ def test_operators_pass_the_checks_of_torch():
     running = torch.zeros(6), torch.ones(6)
     labels = torch.tensor([0, 1, 5, 2])
     for kind, size, more in [
-        ("batch_norm", [], running), ("layer_norm", [6], (None, None)),
+        ("batch_norm", [], running), ("batch_renorm", [], running),
+        ("layer_norm", [6], (None, None)),
         ("rms_norm", [6], (None, None)), ("group_norm", [2], (None, None)),
     ]:  # fmt: skip
         bias = None if kind == "rms_norm" else w
-        check(ops.norm.default, (x, w, bias, *more, x, seed, None, kind, size, True, 0.1, 1e-5,
+        numbers = [1e-5, 3.0, 5.0] if kind == "batch_renorm" else [1e-5]
+        check(ops.norm.default, (x, w, bias, *more, x, seed, None, kind, size, True, 0.1, numbers,
                                  "silu", [], 0.25))  # fmt: skip
     for op, arguments in [
         (ops.activation, (x, "elu", [0.5])), (ops.dropout, (x, seed, "dropout", 0.5)),

@@ -38,6 +38,7 @@ from onepass.torch.nn._dropout import (
     Dropout1d,
     Dropout2d,
     Dropout3d,
+    FeatureAlphaDropout,
 )
 from onepass.torch.nn._linear import Linear
 from onepass.torch.nn._loss import (
@@ -55,6 +56,7 @@ from onepass.torch.nn._norm import (
     BatchNorm1d,
     BatchNorm2d,
     BatchNorm3d,
+    BatchRenorm,
     GroupNorm,
     InstanceNorm1d,
     InstanceNorm2d,
@@ -76,11 +78,13 @@ __all__ = [
     "BatchNorm1d",
     "BatchNorm2d",
     "BatchNorm3d",
+    "BatchRenorm",
     "CrossEntropyLoss",
     "Dropout",
     "Dropout1d",
     "Dropout2d",
     "Dropout3d",
+    "FeatureAlphaDropout",
     "GroupNorm",
     "Hardsigmoid",
     "Hardswish",

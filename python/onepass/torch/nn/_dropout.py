@@ -61,6 +61,11 @@ class Dropout(_Dropout, nn.Dropout, op="dropout"): ...
 class AlphaDropout(_Dropout, nn.AlphaDropout, op="alpha_dropout"): ...
 
 
+class FeatureAlphaDropout(
+    _Dropout, nn.FeatureAlphaDropout, op="feature_alpha_dropout", takes="(N, C, …)", shape="3, 2, 4"
+): ...
+
+
 class Dropout1d(
     _Dropout, nn.Dropout1d, op="feature_dropout", takes="(N, C, L), or (C, L) of one sample",
     shape="3, 2, 4",

@@ -55,6 +55,7 @@ _DROPOUTS = {
     "dropout": (_C.dropout, _C.dropout),
     "feature_dropout": (_C.feature_dropout, _C.feature_dropout),
     "alpha_dropout": (_C.alpha_dropout, _C.alpha_dropout_backward),
+    "feature_alpha_dropout": (_C.feature_alpha_dropout, _C.feature_alpha_dropout_backward),
 }
 dropout = Differentiable(
     "dropout", inputs="Tensor x, Tensor seed", options="str kind, float p", results=1,

@@ -6,18 +6,25 @@ They are subclasses of torch's, so that what looks for those finds them too:
 
 from __future__ import annotations
 
+import math
 from sys import _getframe
 from typing import Any, ClassVar
 
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm as TorchBatchNorm
 from torch.nn.modules.batchnorm import _NormBase
 
+from onepass import _numbers as numbers
 from onepass.ops._fused import ActivationSpec
 from onepass.ops._row_norm import machine_epsilon
 from onepass.torch.nn._elementwise import activation
 from onepass.torch.nn._epilogue import Epilogue
 from onepass.torch.nn._norm_function import norm
+
+# In the names of functions that put a batch norm's numbers into the layer before it:
+# `torch.nn.utils.fuse_conv_bn_eval` and those of other projects.
+_MERGE = ("fuse", "fold", "merge", "absorb")
 
 _DOC = """`torch.nn.{name}`: y = dropout(activation(norm(x) + residual)), in one pass.
 
@@ -68,6 +75,10 @@ class _Running(_Norm, _NormBase):
     # be a number, or write to its first operand.
     _adds_anything: Any = None
 
+    def _numbers(self) -> list[float]:
+        """What a kernel takes in the place of eps."""
+        return [self.__dict__["eps"]]
+
     def _check_input_dim(self, input: torch.Tensor) -> None:
         if input.dim() not in self.axes:
             known = " or ".join(f"{n}" for n in self.axes)
@@ -92,7 +103,7 @@ class _Running(_Norm, _NormBase):
             seed, rest = None, ("identity", [], 0.0)
         y = norm(
             x, self.weight, self.bias, mean, var, None if apart else residual, seed, batches, kind,
-            [], own, self.momentum, self.__dict__["eps"], *rest,
+            [], own, self.momentum, self._numbers(), *rest,
         )  # fmt: skip
         if residual is None or not apart:
             return y
@@ -105,17 +116,23 @@ def _is_like(residual: object, x: torch.Tensor) -> bool:
 
 
 class _BatchNorm(_Running):
+    kind = "batch_norm"
+
+    def _own(self) -> str:
+        """What torch's batch norm has not; "" for what is that exactly."""
+        options = {"activation": self._activation, "dropout": self.dropout}
+        return ", ".join(f"{name}={value!r}" for name, value in options.items() if value)
+
     @property
     def qconfig(self) -> Any:
         """What conversions of PyTorch copy last (`torch.nn.SyncBatchNorm.convert_sync_batchnorm`).
 
-        They make a norm without the activation and dropout of this one, so that they stop here.
+        They make a norm without what this one has beside it, so that they stop here.
         """
-        if self.activation is not None or self.dropout:
+        if own := self._own():
             raise RuntimeError(
-                f"{type(self).__name__}: this conversion would drop activation={self.activation!r} "
-                f"and dropout={self.dropout}; convert the model before onepass.torch.fuse, or use "
-                "norms without them"
+                f"{type(self).__name__}: this conversion would drop {own}; convert the model "
+                "before onepass.torch.fuse, or use norms without them"
             )
         try:
             return self.__dict__["qconfig"]
@@ -128,13 +145,15 @@ class _BatchNorm(_Running):
 
     @property
     def eps(self) -> float:
-        """As in torch, whose `fuse_conv_bn_eval` would drop the activation."""
-        if self._activation is not None and _getframe(1).f_code.co_name == "fuse_conv_bn_eval":
-            raise RuntimeError(
-                f"fuse_conv_bn_eval would drop activation={self._activation!r} of this "
-                f"{type(self).__name__}; set its 'activation' to None and apply it behind the "
-                "merged layer"
-            )
+        """As in torch; functions that merge a norm into a convolution would drop the activation."""
+        if self._activation is not None:
+            caller = _getframe(1).f_code.co_name
+            if any(word in caller for word in _MERGE):
+                raise RuntimeError(
+                    f"{caller} would drop activation={self._activation!r} of this "
+                    f"{type(self).__name__}; set its 'activation' to None and apply it behind the "
+                    "merged layer"
+                )
         return self.__dict__["eps"]  # type: ignore[no-any-return]
 
     @eps.setter
@@ -149,7 +168,7 @@ class _BatchNorm(_Running):
             mean = var = None
         elif self.training and batches is not None:
             batches.add_(1)
-        return self._norm("batch_norm", input, residual, own, mean, var, batches)
+        return self._norm(self.kind, input, residual, own, mean, var, batches)
 
 
 _BATCH = "num_features, eps, momentum, affine, track_running_stats, device, dtype"
@@ -165,6 +184,66 @@ class BatchNorm2d(_BatchNorm, nn.BatchNorm2d, arguments=_BATCH, example="2", sha
 
 class BatchNorm3d(_BatchNorm, nn.BatchNorm3d, arguments=_BATCH, example="2", shape="3, 2, 4, 4, 4"):
     axes = (5,)
+
+
+class BatchRenorm(_BatchNorm, TorchBatchNorm):
+    """Batch norm that trains with what evaluation does: y = (x̂·r + d)·weight + bias, per channel.
+
+    Behind it as in `BatchNorm2d`: dropout(activation(y + residual)), in one pass. With
+    σ = √(var + eps) and the running statistics before they move,
+    r = clip(σ/σ_run, 1/rmax, rmax) and d = clip((mean - running_mean)/σ_run, -dmax, dmax), which
+    are constants in the backward. Evaluation, running statistics and state_dicts are those of
+    `torch.nn.BatchNorm2d`. ``rmax`` and ``dmax`` may be set at any time: begin with 1 and 0, which
+    is batch norm, and raise them slowly. Source: Ioffe, Batch Renormalization, 2017.
+
+    Args:
+        num_features, eps, momentum, affine, device, dtype: as in `torch.nn.BatchNorm2d`; inputs are
+            (N, C), (N, C, L), (N, C, H, W) or (N, C, D, H, W).
+        rmax: limit of r, >= 1; ``math.inf`` for none.
+        dmax: limit of d, >= 0; likewise.
+        activation: name of a function in ``onepass.ops``, or (name, options).
+        dropout: probability of dropping an element in training.
+
+    Example:
+        >>> import torch
+        >>> from onepass.torch import nn
+        >>> norm = nn.BatchRenorm(1, rmax=1.5, dmax=0.5)
+        >>> norm(torch.tensor([[1.0], [5.0]])).round(decimals=3).tolist()
+        [[-1.0], [2.0]]
+    """
+
+    kind = "batch_renorm"
+    axes = (2, 3, 4, 5)
+
+    def __init__(
+        self,
+        num_features: int,
+        eps: float = 1e-5,
+        momentum: float | None = 0.1,
+        affine: bool = True,
+        device: Any = None,
+        dtype: Any = None,
+        *,
+        rmax: float = 3.0,
+        dmax: float = 5.0,
+        activation: ActivationSpec = None,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__(
+            num_features, eps, momentum, affine, device=device, dtype=dtype, activation=activation,
+            dropout=dropout,
+        )  # fmt: skip
+        self.rmax = numbers.in_range("BatchRenorm", "rmax", rmax, 1, most=math.inf)
+        self.dmax = numbers.in_range("BatchRenorm", "dmax", dmax, 0, most=math.inf)
+
+    def _numbers(self) -> list[float]:
+        return [self.__dict__["eps"], self.rmax, self.dmax]
+
+    def _own(self) -> str:
+        return ", ".join(filter(None, [f"rmax={self.rmax}, dmax={self.dmax}", super()._own()]))
+
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}, rmax={self.rmax}, dmax={self.dmax}"
 
 
 class _InstanceNorm(_Running):
@@ -224,7 +303,7 @@ class _RowNorm(_Norm):
         weight: Any = self.weight
         bias = getattr(self, "bias", None)
         return norm(
-            x, weight, bias, None, None, residual, seed, None, self.kind, size, True, 0.0, eps,
+            x, weight, bias, None, None, residual, seed, None, self.kind, size, True, 0.0, [eps],
             *rest,
         )  # fmt: skip
 

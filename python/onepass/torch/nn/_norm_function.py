@@ -18,12 +18,13 @@ Given = torch.Tensor | None
 class _Kind(NamedTuple):
     """How a norm is called; ``size`` is the normalized shape, or (the number of groups,)."""
 
-    # (x, weight, bias, mean, var, residual, size, training, momentum, eps, *rest) → (y, saved)
+    # (x, weight, bias, mean, var, residual, size, training, momentum, *numbers, *rest) → (y, saved)
     forward: Callable[..., tuple[Any, Any]]
     # (dy, x, weight, bias, residual, statistics, size, training, *rest) → dx, dweight, dbias, …
     backward: Callable[..., Sequence[Any]]
     # (x, size) → how many there are of each statistic
     rows: Callable[[torch.Tensor, Sequence[int]], int]
+    statistics: int = 3
 
 
 def is_channels_last(x: torch.Tensor) -> bool:
@@ -40,43 +41,46 @@ def _empty(x: torch.Tensor) -> torch.Tensor:
     return torch.empty_like(x) if x.is_contiguous() else x.new_empty(x.shape)
 
 
-def _batch_norm(
-    x: Any, weight: Given, bias: Given, mean: Given, var: Given, residual: Given, size: Any,
-    training: bool, momentum: float, eps: float, *rest: Any,
-) -> tuple[Any, Any]:  # fmt: skip
-    last = is_channels_last(x)
-    if last:
-        x, residual = x.movedim(1, -1), _last(residual)
-    y, saved = _C.batch_norm(
-        x, weight, bias, mean, var, residual, _empty(x), -1 if last else 1, training, momentum, eps,
-        *rest,
-    )  # fmt: skip
-    return (y.movedim(-1, 1) if last else y), saved  # type: ignore[attr-defined]
+def _channel_norm(kernel: Any) -> Callable[..., tuple[Any, Any]]:
+    def forward(
+        x: Any, weight: Given, bias: Given, mean: Given, var: Given, residual: Given, size: Any,
+        training: bool, momentum: float, *rest: Any,
+    ) -> tuple[Any, Any]:  # fmt: skip
+        last = is_channels_last(x)
+        if last:
+            x, residual = x.movedim(1, -1), _last(residual)
+        y, saved = kernel(
+            x, weight, bias, mean, var, residual, _empty(x), -1 if last else 1, training, momentum,
+            *rest,
+        )  # fmt: skip
+        return (y.movedim(-1, 1) if last else y), saved
+
+    return forward
 
 
-def _batch_norm_backward(
-    dy: Any, x: Any, weight: Given, bias: Given, residual: Given, statistics: Any, size: Any,
-    training: bool, *rest: Any,
-) -> Sequence[Any]:  # fmt: skip
-    last = is_channels_last(x)
-    if last:
-        dy, x, residual = dy.movedim(1, -1), x.movedim(1, -1), _last(residual)
-    kernel: Any = _C.batch_norm_backward
-    dx, dweight, dbias, *dresidual = kernel(
-        dy, x, weight, bias, residual, statistics, -1 if last else 1, training, *rest, _empty(x)
-    )
-    if last:
-        dx, dresidual = dx.movedim(-1, 1), [d.movedim(-1, 1) for d in dresidual]
-    return dx, dweight, dbias, *dresidual
+def _channel_norm_backward(kernel: Any) -> Callable[..., Sequence[Any]]:
+    def backward(
+        dy: Any, x: Any, weight: Given, bias: Given, residual: Given, statistics: Any, size: Any,
+        training: bool, *rest: Any,
+    ) -> Sequence[Any]:  # fmt: skip
+        last = is_channels_last(x)
+        if last:
+            dy, x, residual = dy.movedim(1, -1), x.movedim(1, -1), _last(residual)
+        dx, dweight, dbias, *dresidual = kernel(
+            dy, x, weight, bias, residual, statistics, -1 if last else 1, training, *rest, _empty(x)
+        )
+        if last:
+            dx, dresidual = dx.movedim(-1, 1), [d.movedim(-1, 1) for d in dresidual]
+        return dx, dweight, dbias, *dresidual
+
+    return backward
 
 
 def _instance_norm(
     x: Any, weight: Given, bias: Given, mean: Given, var: Given, residual: Given, size: Any,
-    training: bool, momentum: float, eps: float, *rest: Any,
+    training: bool, momentum: float, *rest: Any,
 ) -> tuple[Any, Any]:  # fmt: skip
-    return _C.instance_norm(
-        x, weight, bias, residual, _empty(x), mean, var, momentum, eps, *rest
-    )  # fmt: skip
+    return _C.instance_norm(x, weight, bias, residual, _empty(x), mean, var, momentum, *rest)
 
 
 def _row_norm(kernel: Callable[..., Any], shaped: bool) -> Callable[..., tuple[Any, Any]]:
@@ -84,10 +88,10 @@ def _row_norm(kernel: Callable[..., Any], shaped: bool) -> Callable[..., tuple[A
 
     def forward(
         x: Any, weight: Given, bias: Given, mean: Given, var: Given, residual: Given, size: Any,
-        training: bool, momentum: float, eps: float, *rest: Any,
+        training: bool, momentum: float, *rest: Any,
     ) -> tuple[Any, Any]:  # fmt: skip
         taken = tuple(size) if shaped else size[0]
-        return kernel(x, weight, bias, residual, _empty(x), taken, eps, *rest)  # type: ignore[no-any-return]
+        return kernel(x, weight, bias, residual, _empty(x), taken, *rest)  # type: ignore[no-any-return]
 
     return forward
 
@@ -111,7 +115,17 @@ def _outer(x: torch.Tensor, size: Sequence[int]) -> int:
 
 
 _KINDS = {
-    "batch_norm": _Kind(_batch_norm, _batch_norm_backward, lambda x, size: x.shape[1]),
+    "batch_norm": _Kind(
+        _channel_norm(_C.batch_norm),
+        _channel_norm_backward(_C.batch_norm_backward),
+        lambda x, size: x.shape[1],
+    ),
+    "batch_renorm": _Kind(
+        _channel_norm(_C.batch_renorm),
+        _channel_norm_backward(_C.batch_renorm_backward),
+        lambda x, size: x.shape[1],
+        statistics=5,
+    ),
     "instance_norm": _Kind(
         _instance_norm,
         _row_norm_backward(_C.instance_norm_backward, lambda size: ()),
@@ -134,18 +148,20 @@ _KINDS = {
     ),
 }
 
+BY_CHANNEL = ("batch_norm", "batch_renorm")
+
 
 def _norm(
     x: torch.Tensor, weight: Given, bias: Given, mean: Given, var: Given, residual: Given,
     seed: Given, batches: Given, kind: str, size: Sequence[int], training: bool,
-    momentum: float | None, eps: float, name: str, values: Sequence[float], p: float,
+    momentum: float | None, numbers: Sequence[float], name: str, values: Sequence[float], p: float,
 ) -> tuple[torch.Tensor, torch.Tensor]:  # fmt: skip
-    """Writes the running statistics."""
+    """Writes the running statistics. ``numbers`` are eps, and what else the kernel takes there."""
     if momentum is None:  # the cumulative average
         momentum = 0.0 if batches is None else 1.0 / max(int(batches), 1)
     y, saved = _KINDS[kind].forward(
-        x, weight, bias, mean, var, residual, size, training, momentum, eps, name, tuple(values), p,
-        as_int(seed), 0,
+        x, weight, bias, mean, var, residual, size, training, momentum, *numbers, name,
+        tuple(values), p, as_int(seed), 0,
     )  # fmt: skip
     return y, saved[4]
 
@@ -165,7 +181,7 @@ def _moved(x: torch.Tensor, running: Given, training: bool) -> torch.Tensor:
 
 def _laid_out_as(x: torch.Tensor, kind: str) -> torch.Tensor:
     """A result of the same shape, strides included."""
-    if kind == "batch_norm" and is_channels_last(x):
+    if kind in BY_CHANNEL and is_channels_last(x):
         return torch.empty_like(x.movedim(1, -1)).movedim(-1, 1)
     return x.new_empty(x.shape)
 
@@ -174,7 +190,8 @@ def _fake_norm(*arguments: Any) -> tuple[torch.Tensor, ...]:
     x, _, _, mean, var = arguments[:5]
     kind, size, training = arguments[8:11]
     dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
-    statistics = x.new_empty((3, _KINDS[kind].rows(x, size)), dtype=dtype)
+    shape = _KINDS[kind].statistics, _KINDS[kind].rows(x, size)
+    statistics = x.new_empty(shape, dtype=dtype)
     new = (None if t is None else torch.empty_like(t) for t in (mean, var))
     return (_laid_out_as(x, kind), statistics, *(_moved(x, t, training) for t in new))
 
@@ -188,14 +205,14 @@ def _kept(given: Any, results: Any, options: Any) -> tuple[Given, ...]:
 def _norm_gradient(
     dy: Any, wanted: Sequence[bool], x: Any, weight: Given, bias: Given, residual: Given,
     statistics: Any, seed: Given, kind: str, size: Sequence[int], training: bool,
-    momentum: float | None, eps: float, name: str, values: Sequence[float], p: float,
+    momentum: float | None, numbers: Sequence[float], name: str, values: Sequence[float], p: float,
 ) -> list[torch.Tensor]:  # fmt: skip
     number = as_int(seed)
     dx, dweight, dbias, *dresidual = _KINDS[kind].backward(
         dy, x, weight, bias, residual, statistics, size, training, name, tuple(values), p, number, 0
     )
     if wanted[3] and not dresidual:
-        last = kind == "batch_norm" and is_channels_last(x)
+        last = kind in BY_CHANNEL and is_channels_last(x)
         dresidual = [dy if p == 0.0 else _dropped(dy, last, p, number)]
     grads = (dx, _of(weight, dweight), _of(bias, dbias), *dresidual)
     return [grad for want, grad in zip(wanted, grads, strict=False) if want]
@@ -233,8 +250,8 @@ _norm_function = Differentiable(
     "norm",
     inputs="Tensor x, Tensor? weight, Tensor? bias, Tensor? running_mean, Tensor? running_var, "
     "Tensor? residual, Tensor? seed, Tensor? batches",
-    options="str kind, SymInt[] size, bool training, float? momentum, float eps, str name, "
-    "float[] values, float p",
+    options="str kind, SymInt[] size, bool training, float? momentum, float[] numbers, "
+    "str name, float[] values, float p",
     results=4,
     saved="Tensor x, Tensor? weight, Tensor? bias, Tensor? residual, Tensor statistics, "
     "Tensor? seed",
