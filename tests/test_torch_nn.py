@@ -282,6 +282,41 @@ def test_dropout_follows_torchs_generator():
     assert torch.equal(a, b)
 
 
+# name, shape, axes of a map
+DROPOUTS = [
+    ("Dropout", (1200,), ()), ("AlphaDropout", (40, 30), ()),
+    ("Dropout1d", (40, 30, 4), (2,)), ("Dropout1d", (999, 4), (1,)),
+    ("Dropout2d", (40, 30, 4, 3), (2, 3)), ("Dropout2d", (40, 30, 4), (2,)),
+    ("Dropout3d", (40, 30, 2, 3, 2), (2, 3, 4)), ("Dropout3d", (999, 2, 3, 2), (1, 2, 3)),
+    ("FeatureAlphaDropout", (40, 30, 4), (2,)), ("FeatureAlphaDropout", (40, 30), ()),
+]  # fmt: skip
+SELU_FLOOR = -1.7580993408473766
+
+
+@each_dtype
+@pytest.mark.parametrize("p", [0.0, 0.375, 1.0])
+@pytest.mark.parametrize(("name", "shape", "axes"), DROPOUTS)
+def test_every_dropout_follows_its_formula(name, shape, axes, p, dtype):
+    """Values and gradients, where the mask is read from the gradient; maps are dropped whole."""
+    ours = getattr(nn, name)(p)
+    x = (randn(shape, 1).abs() + 0.5).to(dtype).requires_grad_()
+    y = ours(x)
+    y.backward(torch.ones_like(y))
+    kept = x.grad != 0
+    scale, floor = 1 / (1 - p) if p < 1 else 0.0, 0.0
+    if "Alpha" in name:
+        scale, floor = ((1 - p) * (1 + p * SELU_FLOOR**2)) ** -0.5 if p < 1 else 0.0, SELU_FLOOR
+    value = scale * (torch.where(kept, x.detach().double(), floor) - p * floor)
+    assert y.dtype == x.grad.dtype == dtype
+    near(y, value, BOUND[dtype])
+    near(x.grad, kept.double() * scale, BOUND[dtype])
+    assert abs(float(kept.double().mean()) - (1 - p)) < 0.06
+    if axes:
+        assert bool((kept.all(axes) | ~kept.any(axes)).all())
+    assert ours.eval()(x) is x
+    assert repr(ours) == repr(getattr(theirs, name)(p))
+
+
 @pytest.mark.parametrize("bias", [True, False])
 def test_linear_with_its_epilogue(bias):
     model = nn.Linear(4, 3, bias=bias, activation="gelu", dtype=torch.float64)
@@ -313,17 +348,44 @@ def test_what_cannot_be_done_is_said():
         (lambda: nn.BatchNorm1d(3, activation="rleu"), "'activation' is 'rleu'"),
         (lambda: nn.LayerNorm(3, dropout=2.0), "'dropout'"),
         (lambda: nn.BatchNorm1d(3)(x, x[:1]), "residual"),
+        (lambda: nn.Dropout1d(0.5)(x[0]), "1 axes, expected 2 or 3"),
+        (lambda: nn.Dropout2d(0.5)(x), "2 axes, expected 3 or 4"),
+        (lambda: nn.FeatureAlphaDropout(0.5)(x[0]), "1 axis|1-d|axes"),
+        (lambda: nn.AlphaDropout(1.5), "1.5"),
+        (lambda: nn.BatchRenorm(3, rmax=0.5), "'rmax' is 0.5"),
+        (lambda: nn.BatchRenorm(3, dmax=-1.0), "'dmax' is -1.0"),
     ]:
         with pytest.raises((ValueError, RuntimeError), match=match):
             call()
 
 
-def test_conversion_to_sync_batch_norm_drops_no_activation():
+def test_conversion_to_sync_batch_norm_drops_nothing():
     convert = theirs.SyncBatchNorm.convert_sync_batchnorm
-    with pytest.raises(RuntimeError, match=r"would drop activation='relu'.*before"):
-        convert(theirs.Sequential(nn.BatchNorm1d(3, activation="relu")))
+    for norm, said in [
+        (nn.BatchNorm1d(3, activation="relu"), "activation='relu'"),
+        (nn.BatchNorm1d(3, dropout=0.2), "dropout=0.2"),
+        (nn.BatchRenorm(3), "rmax=3.0, dmax=5.0"),
+    ]:
+        with pytest.raises(RuntimeError, match=rf"would drop {said}.*before"):
+            convert(theirs.Sequential(norm))
     plain = theirs.Sequential(nn.BatchNorm1d(3))
     assert type(convert(plain)[0]) is theirs.SyncBatchNorm
+
+
+def test_merging_into_a_convolution_drops_no_activation():
+    merge = theirs.utils.fuse_conv_bn_eval
+
+    def fold_conv_bn(conv, norm):
+        return norm.eps
+
+    conv, x = theirs.Conv2d(2, 3, 3).eval(), randn((2, 2, 5, 5))
+    norm = nn.BatchNorm2d(3, activation="relu").eval()
+    assert norm.eps == 1e-5
+    for function in (merge, fold_conv_bn):
+        with pytest.raises(RuntimeError, match=r"would drop activation='relu'.*behind"):
+            function(conv, norm)
+    norm.activation = None
+    near(merge(conv, norm)(x), norm(conv(x)), 1e-6)
 
 
 def test_what_looks_for_torchs_norms_finds_these():

@@ -22,8 +22,10 @@ from onepass.torch.nn._elementwise import activation
 from onepass.torch.nn._epilogue import Epilogue
 from onepass.torch.nn._norm_function import norm
 
-# In the names of functions that put a batch norm's numbers into the layer before it:
-# `torch.nn.utils.fuse_conv_bn_eval` and those of other projects.
+# In the names of functions of torch and other projects that make another norm of a batch norm
+# (`torch.nn.SyncBatchNorm.convert_sync_batchnorm`), or put it into the layer before it
+# (`torch.nn.utils.fuse_conv_bn_eval`).
+_CONVERT = ("convert", "replace", "swap")
 _MERGE = ("fuse", "fold", "merge", "absorb")
 
 _DOC = """`torch.nn.{name}`: y = dropout(activation(norm(x) + residual)), in one pass.
@@ -117,6 +119,8 @@ def _is_like(residual: object, x: torch.Tensor) -> bool:
 
 class _BatchNorm(_Running):
     kind = "batch_norm"
+    # Properties that `torch.jit.trace` would read of every module.
+    __jit_ignored_attributes__ = ("eps", "activation")
 
     def _own(self) -> str:
         """What torch's batch norm has not; "" for what is that exactly."""
@@ -124,31 +128,16 @@ class _BatchNorm(_Running):
         return ", ".join(f"{name}={value!r}" for name, value in options.items() if value)
 
     @property
-    def qconfig(self) -> Any:
-        """What conversions of PyTorch copy last (`torch.nn.SyncBatchNorm.convert_sync_batchnorm`).
-
-        They make a norm without what this one has beside it, so that they stop here.
-        """
-        if own := self._own():
-            raise RuntimeError(
-                f"{type(self).__name__}: this conversion would drop {own}; convert the model "
-                "before onepass.torch.fuse, or use norms without them"
-            )
-        try:
-            return self.__dict__["qconfig"]
-        except KeyError:
-            raise AttributeError("qconfig") from None
-
-    @qconfig.setter
-    def qconfig(self, value: Any) -> None:
-        self.__dict__["qconfig"] = value
-
-    @property
     def eps(self) -> float:
-        """As in torch; functions that merge a norm into a convolution would drop the activation."""
-        if self._activation is not None:
+        """As in torch, where functions that replace a norm read it; they would drop the rest."""
+        if own := self._own():
             caller = _getframe(1).f_code.co_name
-            if any(word in caller for word in _MERGE):
+            if any(word in caller for word in _CONVERT):
+                raise RuntimeError(
+                    f"{caller} would drop {own} of this {type(self).__name__}; call it before "
+                    "onepass.torch.fuse, or use norms without them"
+                )
+            if self._activation is not None and any(word in caller for word in _MERGE):
                 raise RuntimeError(
                     f"{caller} would drop activation={self._activation!r} of this "
                     f"{type(self).__name__}; set its 'activation' to None and apply it behind the "
