@@ -9,8 +9,21 @@ from torch import nn
 
 from onepass.ops._declare import ACTIVATIONS
 from onepass.ops._fused import ActivationSpec
+from onepass.torch.nn._docs import formula
 from onepass.torch.nn._elementwise import activation, glu, softmax
 from onepass.torch.nn._epilogue import Activated
+
+_DOC = """{formula}
+
+{theirs} the kernel of `onepass.ops.{op}`.
+Shapes: any, and a result like the input, which is kept for the backward.
+
+Example:
+    >>> import torch
+    >>> from onepass.torch import nn
+    >>> nn.{name}()(torch.ones(2)).shape
+    torch.Size([2])
+"""
 
 # (op, values of the options) → kernel with options. Looking one up anew takes two microseconds.
 _KERNELS: dict[tuple[Any, ...], tuple[str, list[float]]] = {}
@@ -30,12 +43,8 @@ class Activation(nn.Module):
         if op is None:
             return
         cls.op, cls.options = op, tuple(ACTIVATIONS[op].defaults)
-        cls.__doc__ = (
-            f"`torch.nn.{cls.__name__}` over the kernel of `onepass.ops.{op}`; keeps its input for "
-            "the backward.\n\nExample:\n    >>> import torch\n"
-            "    >>> from onepass.torch import nn\n"
-            f"    >>> nn.{cls.__name__}()(torch.ones(2)).shape\n    torch.Size([2])\n"
-        )
+        theirs = f"`torch.nn.{cls.__name__}` over" if hasattr(nn, cls.__name__) else "Over"
+        cls.__doc__ = _DOC.format(formula=formula(op), theirs=theirs, op=op, name=cls.__name__)
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         given = tuple([getattr(self, name) for name in self.options])
@@ -107,10 +116,12 @@ class Sin(Activation, op="sin"): ...
 
 
 class GLU(Activated, nn.GLU):
-    """`torch.nn.GLU` with a gate of choice: a·activation(b), the halves of the input along ``dim``.
+    """y = a·activation(b), a and b the halves of the input along ``dim``, of any shape.
+
+    `torch.nn.GLU` with a gate of choice. The input is kept for the backward.
 
     Args:
-        dim: along which the input is halved.
+        dim: along which the input is halved; its extent is even.
         activation: "silu" makes it SwiGLU, "gelu" GEGLU, "relu" ReGLU; a name or (name, options).
 
     Example:
@@ -145,7 +156,10 @@ class _Softmax(nn.Module):
 
 
 class Softmax(_Softmax, nn.Softmax):
-    """`torch.nn.Softmax` over the kernel of `onepass.ops.softmax`; ``dim`` must be given.
+    """y = exp(x) / Σ exp(x) along ``dim``, which must be given; any shape, stable for any logits.
+
+    `torch.nn.Softmax` over the kernel of `onepass.ops.softmax`. The result is
+    kept for the backward.
 
     Example:
         >>> import torch
@@ -158,7 +172,10 @@ class Softmax(_Softmax, nn.Softmax):
 
 
 class LogSoftmax(_Softmax, nn.LogSoftmax):
-    """`torch.nn.LogSoftmax` over the kernel of `onepass.ops.log_softmax`; ``dim`` must be given.
+    """y = x - log Σ exp(x) along ``dim``, which must be given; any shape, stable for any logits.
+
+    `torch.nn.LogSoftmax` over the kernel of `onepass.ops.log_softmax`. The result is
+    kept for the backward.
 
     Example:
         >>> import torch

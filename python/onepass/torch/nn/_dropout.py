@@ -7,10 +7,15 @@ from typing import Any, ClassVar
 import torch
 from torch import nn
 
+from onepass.torch.nn._docs import formula
 from onepass.torch.nn._elementwise import draw_seed
 from onepass.torch.nn._elementwise import dropout as drop
 
-_DOC = """`torch.nn.{name}` over the kernel of `onepass.ops.{op}`; {takes}.
+_DOC = """{formula}
+
+`torch.nn.{name}` over the kernel of `onepass.ops.{op}`.
+Shapes: {takes}; the result is like it.
+In evaluation the result is the input.
 
 A seed is kept for the backward, and no mask. The seed comes from torch's generator of the CPU:
 `torch.manual_seed` repeats a run, on a device too, without waiting for it. The masks are others
@@ -39,7 +44,9 @@ class _Dropout(nn.Module):
     ) -> None:
         super().__init_subclass__(**options)
         cls.op = op
-        cls.__doc__ = _DOC.format(name=cls.__name__, op=op, takes=takes, shape=shape)
+        cls.__doc__ = _DOC.format(
+            formula=formula(op), name=cls.__name__, op=op, takes=takes, shape=shape
+        )
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         if self.axes and input.dim() not in self.axes:

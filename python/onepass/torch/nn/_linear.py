@@ -15,7 +15,10 @@ from onepass.torch.nn._epilogue import Epilogue
 
 
 class Linear(Epilogue, nn.Linear):
-    """`torch.nn.Linear`, its bias, ``activation`` and ``dropout`` in one pass behind the product.
+    """y = dropout(activation(x·weightᵀ + bias)), of (…, in_features) → (…, out_features).
+
+    `torch.nn.Linear`, whose bias, ``activation`` and ``dropout`` are one pass behind the product.
+    The product is kept for the backward, and a seed.
 
     Args:
         in_features, out_features, bias, device, dtype: as in torch.

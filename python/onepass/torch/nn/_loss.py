@@ -7,12 +7,17 @@ from typing import Any, ClassVar
 import torch
 from torch import nn
 
+from onepass.torch.nn._docs import formula
 from onepass.torch.nn._loss_functions import pointwise_loss, row_loss
 
-_DOC = """`torch.nn.{name}` over the kernel of `onepass.ops.{op}`.
+_DOC = """{formula}
 
-The forward computes the gradient too, which is all that is kept for the backward. {note}Under
-autocast a 16-bit input is widened to float32 first, as in torch.
+`torch.nn.{name}` over the kernel of `onepass.ops.{op}`.
+Shapes: {takes}.
+The loss has no axes; with reduction="none" it has those of the target.
+
+The forward computes the gradient too, which is all that is kept for the backward. Under autocast a
+16-bit input is widened to float32 first, as in torch.
 
 Example:
     >>> import torch
@@ -34,14 +39,14 @@ class _Loss(nn.Module):
     reduction: str
 
     def __init_subclass__(
-        cls, *, op: str | None = None, note: str = "", target: str = "torch.ones(2, 3)",
-        **rest: Any,
+        cls, *, op: str | None = None, takes: str = "input and target of one shape",
+        target: str = "torch.ones(2, 3)", **rest: Any,
     ) -> None:  # fmt: skip
         super().__init_subclass__(**rest)
         if op is not None:
             cls.op = op
             cls.__doc__ = _DOC.format(
-                name=cls.__name__, op=op, note=note and note + " ", target=target
+                formula=formula(op), name=cls.__name__, op=op, takes=takes, target=target
             )
 
 
@@ -68,12 +73,25 @@ class _RowLoss(_Loss):
         return loss.squeeze(0) if alone and self.reduction == "none" else loss
 
 
+_ROWS = "input (N, C) or (N, C, d1, …), or (C) of one sample; target of class indices\n(N, d1, …)"
+
+
 class CrossEntropyLoss(
-    _RowLoss, nn.CrossEntropyLoss, op="cross_entropy", target="torch.tensor([0, 2])"
-): ...
+    _RowLoss,
+    nn.CrossEntropyLoss,
+    op="cross_entropy",
+    target="torch.tensor([0, 2])",
+    takes=_ROWS + ", l = -weight[t]·log softmax(input)_t, or of probabilities like the input",
+): ...  # fmt: skip
 
 
-class NLLLoss(_RowLoss, nn.NLLLoss, op="nll_loss", target="torch.tensor([0, 2])"): ...
+class NLLLoss(
+    _RowLoss,
+    nn.NLLLoss,
+    op="nll_loss",
+    target="torch.tensor([0, 2])",
+    takes=_ROWS,
+): ...  # fmt: skip
 
 
 class _Pointwise(_Loss):

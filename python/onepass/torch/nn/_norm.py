@@ -18,6 +18,7 @@ from torch.nn.modules.batchnorm import _NormBase
 from onepass import _numbers as numbers
 from onepass.ops._fused import ActivationSpec
 from onepass.ops._row_norm import machine_epsilon
+from onepass.torch.nn._docs import formula
 from onepass.torch.nn._elementwise import activation
 from onepass.torch.nn._epilogue import Epilogue
 from onepass.torch.nn._norm_function import norm
@@ -28,7 +29,10 @@ from onepass.torch.nn._norm_function import norm
 _CONVERT = ("convert", "replace", "swap")
 _MERGE = ("fuse", "fold", "merge", "absorb")
 
-_DOC = """`torch.nn.{name}`: y = dropout(activation(norm(x) + residual)), in one pass.
+_DOC = """{formula}
+
+`torch.nn.{name}` over the kernel of `onepass.ops.{kind}`, all of that in one pass.
+The input is {takes}; residual and result are like it.
 
 Kept for the backward: the input, the statistics, and the residual where an activation follows it;
 a mask of dropout is a seed. Results come in the input's dtype, computed in float32 for 16 bits,
@@ -51,16 +55,19 @@ Example:
 
 
 class _Norm(Epilogue):
-    kind: ClassVar[str]
+    kind: ClassVar[str] = ""
 
     def __init_subclass__(
-        cls, *, arguments: str = "", example: str = "", shape: str = "", **options: Any
-    ) -> None:
+        cls, *, kind: str = "", takes: str = "", arguments: str = "", example: str = "",
+        shape: str = "", **options: Any,
+    ) -> None:  # fmt: skip
         super().__init_subclass__(**options)
+        cls.kind = kind or cls.kind
         if arguments:
             cls.__doc__ = _DOC.format(
-                name=cls.__name__, arguments=arguments, example=example, shape=shape
-            )
+                formula=formula(cls.kind), name=cls.__name__, kind=cls.kind, takes=takes,
+                arguments=arguments, example=example, shape=shape,
+            )  # fmt: skip
 
     def __init__(
         self, *arguments: Any, activation: ActivationSpec = None, dropout: float = 0.0, **rest: Any
@@ -117,8 +124,7 @@ def _is_like(residual: object, x: torch.Tensor) -> bool:
     return same and residual.dtype == x.dtype  # type: ignore[attr-defined]
 
 
-class _BatchNorm(_Running):
-    kind = "batch_norm"
+class _BatchNorm(_Running, kind="batch_norm"):
     # Properties that `torch.jit.trace` would read of every module.
     __jit_ignored_attributes__ = ("eps", "activation")
 
@@ -163,19 +169,28 @@ class _BatchNorm(_Running):
 _BATCH = "num_features, eps, momentum, affine, track_running_stats, device, dtype"
 
 
-class BatchNorm1d(_BatchNorm, nn.BatchNorm1d, arguments=_BATCH, example="2", shape="3, 2"):
+class BatchNorm1d(
+    _BatchNorm, nn.BatchNorm1d, arguments=_BATCH, example="2", shape="3, 2",
+    takes="(N, C) or (N, C, L)",
+):  # fmt: skip
     axes = (2, 3)
 
 
-class BatchNorm2d(_BatchNorm, nn.BatchNorm2d, arguments=_BATCH, example="2", shape="3, 2, 4, 4"):
+class BatchNorm2d(
+    _BatchNorm, nn.BatchNorm2d, arguments=_BATCH, example="2", shape="3, 2, 4, 4",
+    takes="(N, C, H, W)",
+):  # fmt: skip
     axes = (4,)
 
 
-class BatchNorm3d(_BatchNorm, nn.BatchNorm3d, arguments=_BATCH, example="2", shape="3, 2, 4, 4, 4"):
+class BatchNorm3d(
+    _BatchNorm, nn.BatchNorm3d, arguments=_BATCH, example="2", shape="3, 2, 4, 4, 4",
+    takes="(N, C, D, H, W)",
+):  # fmt: skip
     axes = (5,)
 
 
-class BatchRenorm(_BatchNorm, TorchBatchNorm):
+class BatchRenorm(_BatchNorm, TorchBatchNorm, kind="batch_renorm"):
     """Batch norm that trains with what evaluation does: y = (x̂·r + d)·weight + bias, per channel.
 
     Behind it as in `BatchNorm2d`: dropout(activation(y + residual)), in one pass. With
@@ -201,7 +216,6 @@ class BatchRenorm(_BatchNorm, TorchBatchNorm):
         [[-1.0], [2.0]]
     """
 
-    kind = "batch_renorm"
     axes = (2, 3, 4, 5)
 
     def __init__(
@@ -235,7 +249,7 @@ class BatchRenorm(_BatchNorm, TorchBatchNorm):
         return f"{super().extra_repr()}, rmax={self.rmax}, dmax={self.dmax}"
 
 
-class _InstanceNorm(_Running):
+class _InstanceNorm(_Running, kind="instance_norm"):
     def __init__(
         self,
         num_features: int,
@@ -259,26 +273,29 @@ class _InstanceNorm(_Running):
         tracked = self.track_running_stats
         own = self.training or not tracked
         mean, var = (self.running_mean, self.running_var) if tracked else (None, None)
-        kind = "instance_norm" if own else "batch_norm"
+        kind = self.kind if own else "batch_norm"
         y = self._norm(kind, input, residual, own, mean, var, None)
         return y if batched else y.squeeze(0)
 
 
 class InstanceNorm1d(
-    _InstanceNorm, nn.InstanceNorm1d, arguments=_BATCH, example="2", shape="3, 2, 4"
-):
+    _InstanceNorm, nn.InstanceNorm1d, arguments=_BATCH, example="2", shape="3, 2, 4",
+    takes="(N, C, L) or (C, L)",
+):  # fmt: skip
     axes = (3,)
 
 
 class InstanceNorm2d(
-    _InstanceNorm, nn.InstanceNorm2d, arguments=_BATCH, example="2", shape="3, 2, 4, 4"
-):
+    _InstanceNorm, nn.InstanceNorm2d, arguments=_BATCH, example="2", shape="3, 2, 4, 4",
+    takes="(N, C, H, W) or (C, H, W)",
+):  # fmt: skip
     axes = (4,)
 
 
 class InstanceNorm3d(
-    _InstanceNorm, nn.InstanceNorm3d, arguments=_BATCH, example="2", shape="3, 2, 4, 4, 4"
-):
+    _InstanceNorm, nn.InstanceNorm3d, arguments=_BATCH, example="2", shape="3, 2, 4, 4, 4",
+    takes="(N, C, D, H, W) or (C, D, H, W)",
+):  # fmt: skip
     axes = (5,)
 
 
@@ -298,32 +315,28 @@ class _RowNorm(_Norm):
 
 
 class LayerNorm(
-    _RowNorm, nn.LayerNorm, example="2", shape="3, 2",
+    _RowNorm, nn.LayerNorm, kind="layer_norm", example="2", shape="3, 2",
     arguments="normalized_shape, eps, elementwise_affine, bias, device, dtype",
+    takes="(…, *normalized_shape)",
 ):  # fmt: skip
-    kind = "layer_norm"
-
     def forward(self, input: torch.Tensor, residual: torch.Tensor | None = None) -> torch.Tensor:
         return self._rows(input, residual, list(self.normalized_shape), self.eps)
 
 
 class RMSNorm(
-    _RowNorm, nn.RMSNorm, example="2", shape="3, 2",
+    _RowNorm, nn.RMSNorm, kind="rms_norm", example="2", shape="3, 2",
     arguments="normalized_shape, eps, elementwise_affine, device, dtype",
+    takes="(…, *normalized_shape)",
 ):  # fmt: skip
-    kind = "rms_norm"
-
     def forward(self, input: torch.Tensor, residual: torch.Tensor | None = None) -> torch.Tensor:
         eps = machine_epsilon(input) if self.eps is None else self.eps
         return self._rows(input, residual, list(self.normalized_shape), eps)
 
 
 class GroupNorm(
-    _RowNorm, nn.GroupNorm, example="1, 2", shape="3, 2, 4",
-    arguments="num_groups, num_channels, eps, affine, device, dtype",
+    _RowNorm, nn.GroupNorm, kind="group_norm", example="1, 2", shape="3, 2, 4",
+    arguments="num_groups, num_channels, eps, affine, device, dtype", takes="(N, C, …)",
 ):  # fmt: skip
-    kind = "group_norm"
-
     def forward(self, input: torch.Tensor, residual: torch.Tensor | None = None) -> torch.Tensor:
         if input.dim() < 2 or input.shape[1] != self.num_channels:
             raise ValueError(
