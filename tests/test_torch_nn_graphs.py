@@ -1,0 +1,86 @@
+"""Every module of onepass.torch.nn where a graph is used in unusual ways: written to, run twice."""
+
+import copy
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from onepass.torch import nn  # noqa: E402
+from test_torch_nn_transforms import each_module  # noqa: E402
+
+LOSSES = (torch.nn.modules.loss._Loss,)
+DROPOUTS = (torch.nn.modules.dropout._DropoutNd,)
+
+
+def fresh(model, inputs):
+    """Copies that are no leaves, and the leaves; a target of a loss has no gradient."""
+    count = 1 if isinstance(model, LOSSES) else len(inputs)
+    leaves = [t.clone().requires_grad_(i < count) for i, t in enumerate(inputs)]
+    return [t * 1 if t.requires_grad else t for t in leaves], leaves
+
+
+def gradient(y, leaves, **options):
+    return torch.autograd.grad(y.square().sum(), leaves[0], **options)[0]
+
+
+@each_module
+def test_writes_to_what_is_kept_are_noticed(model, inputs):
+    """PyTorch's version counter; where only a seed or the gradient is kept, writes are harmless."""
+    given, leaves = fresh(model, inputs)
+    torch.manual_seed(0)
+    expected = gradient(model(*given), leaves)
+    for place, tensor in enumerate(given):
+        if not tensor.requires_grad:
+            continue
+        now, leaves = fresh(model, inputs)
+        torch.manual_seed(0)
+        twin = copy.deepcopy(model)
+        y = twin(*now)
+        now[place].detach().zero_()  # shares the version
+        if isinstance(model, LOSSES + DROPOUTS):
+            assert torch.equal(gradient(y, leaves), expected)
+        elif isinstance(model, (nn.Softmax, nn.LogSoftmax)):
+            assert torch.equal(gradient(y, leaves), expected)  # keeps the result
+            now, leaves = fresh(model, inputs)
+            y = model(*now)
+            loss = y.sin().sum()
+            y.detach().zero_()
+            with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+                loss.backward()
+        elif isinstance(model, nn.Linear):
+            with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+                torch.autograd.grad(y.sum(), twin.weight)
+        else:
+            with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+                gradient(y, leaves)
+
+
+@each_module
+@pytest.mark.parametrize("training", [True, False])
+def test_graphs_are_independent_and_run_twice_where_kept(model, inputs, training):
+    """Forward twice before a backward, backward in another order, twice, and once too often."""
+    model = copy.deepcopy(model).train(training)
+    other = [t + 1 if t.is_floating_point() and not isinstance(model, LOSSES) else t
+             for t in inputs]  # fmt: skip
+    alone = []
+    for seed, given in enumerate((inputs, other)):
+        twin = copy.deepcopy(model)
+        if seed and isinstance(model, nn.BatchRenorm) and training:
+            twin(*inputs)  # its statistics have moved once
+        now, leaves = fresh(model, given)
+        torch.manual_seed(seed)
+        alone.append(gradient(twin(*now), leaves))
+    graphs = []
+    for seed, given in enumerate((inputs, other)):
+        now, leaves = fresh(model, given)
+        torch.manual_seed(seed)
+        graphs.append((model(*now), leaves))
+    for (y, leaves), expected in reversed(list(zip(graphs, alone, strict=True))):
+        if y is leaves[0] or y.grad_fn is None:
+            continue
+        for _ in range(2):
+            assert torch.equal(gradient(y, leaves, retain_graph=True), expected)
+        gradient(y, leaves)
+        with pytest.raises(RuntimeError, match="a second time"):
+            gradient(y, leaves)
