@@ -140,8 +140,8 @@ def test_a_sequential_takes_its_dropout_along():
     )  # fmt: skip
     reference = copy.deepcopy(model).eval()
     fuse(model)
-    assert [type(m).__name__ for m in model] == ["BatchNorm1d", "Identity", "Identity",
-                                                 "BatchNorm1d", "Identity"]  # fmt: skip
+    assert [type(m).__name__ for m in model] == ["BatchNorm1d", "Identity", "DropoutBefore",
+                                                 "BatchNorm1d", "DropoutBefore"]  # fmt: skip
     assert (model[0].activation, model[0].dropout) == (("elu", {"alpha": 0.5}), 0.25)
     x = torch.randn(5, 4)
     assert not model(x).any()

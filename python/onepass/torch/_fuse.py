@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import re
 from collections import Counter
 from collections.abc import Mapping
 from functools import partial
@@ -17,7 +18,9 @@ from torch import nn as torch_nn
 from torch.nn.utils import parametrize
 
 from onepass.torch import nn
+from onepass.torch._recorded import ABSENT, WRITTEN, UnrecordableError, record
 from onepass.torch.nn._activation import Activation
+from onepass.torch.nn._dropout import absorb_dropout
 
 _NORMS: dict[type, Any] = {
     torch_nn.BatchNorm1d: nn.BatchNorm1d,
@@ -102,6 +105,7 @@ def fuse(model: torch.nn.Module) -> FuseReport:
             f"fuse: 'model' is a {type(model).__name__} itself, expected a module that holds it"
         )
     uses = Counter(id(m) for _, m in model.named_modules(remove_duplicate=False))
+    by_parts = _used_by_parts(model)
     found: dict[str, Fused] = {}
     for path, parent in list(model.named_modules()):
         own = {
@@ -119,8 +123,10 @@ def fuse(model: torch.nn.Module) -> FuseReport:
         why = ""
         if free and uses[id(parent)] > 1:
             why = "its parent is used at two places"
-        elif free and type(parent) is torch_nn.Sequential:
-            became = _fuse_sequential(parent, free, uses)
+        elif free and id(parent) in by_parts:
+            why = "layers of its Sequential are called one by one"
+        elif free and _is_sequential(parent):
+            became = _fuse_sequential(parent, free, uses)  # type: ignore[arg-type]
         elif free:
             became, why = _fuse_traced(parent, free, uses)
         for name in own:
@@ -147,6 +153,8 @@ def _entangled(module: torch.nn.Module, uses: Counter[int]) -> str:
         return "it has hooks"
     if "forward" in vars(module):
         return "its forward was replaced"
+    if vars(module).get("_compiled_call_impl") is not None:
+        return "it is compiled"
     return ""
 
 
@@ -179,6 +187,35 @@ def _said(old: Any, residual: bool, activation: Any, dropout: float) -> str:
     return " → ".join(part for part in parts if part)
 
 
+def _is_sequential(module: torch.nn.Module) -> bool:
+    """Whether its children are called one after the other, as they stand in it."""
+    cls, plain = type(module), torch_nn.Sequential
+    return (
+        isinstance(module, plain)
+        and all(getattr(cls, n) is getattr(plain, n) for n in ("forward", "__call__", "__iter__"))
+        and "forward" not in vars(module)
+    )
+
+
+def _used_by_parts(model: torch.nn.Module) -> set[int]:
+    """The ids of the `Sequential`s that a forward indexes or runs through."""
+    found = set()
+    for module in model.modules():
+        inner = [m for m in module.modules() if m is not module and _is_sequential(m)]
+        if not inner or _is_sequential(module):
+            continue
+        try:
+            graph, _ = record(module)
+        except UnrecordableError:
+            continue
+        for node in graph.nodes:
+            path = str(node.target) if node.op == "call_module" else ""
+            while "." in path:
+                path = path.rpartition(".")[0]
+                found.add(id(module.get_submodule(path)))
+    return found
+
+
 def _fuse_sequential(
     parent: torch.nn.Sequential, free: list[str], uses: Counter[int]
 ) -> dict[str, str]:
@@ -187,57 +224,18 @@ def _fuse_sequential(
     for at, (name, old) in enumerate(layers):
         if name not in free:
             continue
-        activation, dropout, rest = None, 0.0, layers[at + 1 :]
-        absorbed = []
+        activation, rest = None, layers[at + 1 :]
         # A shared activation may be absorbed: it has no state, and only this place changes.
         if rest and (activation := _activation(rest[0][1])) is not None:
-            absorbed.append(rest.pop(0)[0])
+            parent._modules[rest.pop(0)[0]] = nn.Identity()
         last: Any = rest[0][1] if rest else None
-        if (
-            type(last) is torch_nn.Dropout
-            and last.training == parent._modules[name].training  # type: ignore[union-attr]
-            and not _entangled(last, Counter())
-        ):
-            dropout = last.p
-            absorbed.append(rest[0][0])
-        parent._modules[name] = _replacement(old, activation, dropout)
-        for gone in absorbed:
-            parent._modules[gone] = nn.Identity()
-        became[name] = _said(old, False, activation, dropout)
+        drops = type(last) is torch_nn.Dropout and last.p > 0 and not _entangled(last, uses)
+        made: Any = _replacement(old, activation, last.p if drops else 0.0)
+        if drops:
+            parent._modules[rest[0][0]] = absorb_dropout(made, last)
+        parent._modules[name] = made
+        became[name] = _said(old, False, activation, made.dropout)
     return became
-
-
-class _InPlace(fx.Proxy):
-    """``a += b`` is recorded as it is; fx makes an addition of it, which aliases of a lose."""
-
-    def _write(self, function: Any, other: Any) -> Any:
-        return self.tracer.create_proxy("call_function", function, (self, other), {})
-
-    def __iadd__(self, other: Any) -> Any:
-        return self._write(operator.iadd, other)
-
-    def __isub__(self, other: Any) -> Any:
-        return self._write(operator.isub, other)
-
-    def __imul__(self, other: Any) -> Any:
-        return self._write(operator.imul, other)
-
-    def __itruediv__(self, other: Any) -> Any:
-        return self._write(operator.itruediv, other)
-
-
-class _Shallow(fx.Tracer):
-    """Children are calls, whatever they are."""
-
-    def proxy(self, node: fx.Node) -> fx.Proxy:
-        return _InPlace(node, self)
-
-    def is_leaf_module(self, m: torch.nn.Module, module_qualified_name: str) -> bool:
-        return True
-
-
-def _graph_of(module: torch.nn.Module) -> fx.Graph:
-    return _Shallow().trace(module)
 
 
 def _fuse_traced(
@@ -247,21 +245,12 @@ def _fuse_traced(
     cls = type(parent)
     if why := _entangled(parent, uses):
         return {}, f"its parent: {why}"
+    if why := _copies_itself(cls):
+        return {}, why
     try:
-        graph = _graph_of(parent)
-        mode = parent.training
-        try:
-            parent.training = not mode
-            other = _graph_of(parent)
-        finally:
-            parent.training = mode
-    except Exception as error:
-        said = str(error).strip().splitlines() or [""]
-        return {}, f"torch.fx cannot trace the forward of {cls.__name__}: {said[0]}"
-    if str(graph) != str(other):
-        return {}, f"the forward of {cls.__name__} depends on 'training'"
-    if any(node.op == "get_attr" for node in graph.nodes):
-        return {}, f"the forward of {cls.__name__} reads attributes, which may change"
+        graph, holds = record(parent)
+    except UnrecordableError as error:
+        return {}, str(error)
     made, became = {}, {}
     before = {node.target for node in graph.nodes if node.op == "call_module"}
     for node in list(graph.nodes):
@@ -275,13 +264,29 @@ def _fuse_traced(
     if not made:
         return {}, ""
     graph.lint()
-    parent._modules.update(made)
     called = {node.target for node in graph.nodes if node.op == "call_module"}
-    for name in before - called:
-        _warn_of_hooks(parent.get_submodule(str(name)), f"{cls.__name__}.{name}")
+    absorbed = [str(name) for name in before - called]
+    holds.update((name, type(parent.get_submodule(name))) for name in absorbed)
+    holds.update((name, type(norm)) for name, norm in made.items())
     code = graph.python_code("self")
-    parent.__class__ = _rewritten(cls, code.src, _used(code.src, code.globals))
+    source = re.sub(r"(def forward\(.*:\n)", r"\1    onepass_check(self)\n", code.src, count=1)
+    try:
+        rewritten = _rewritten(cls, source, _used(source, code.globals), holds)
+    except SyntaxError as error:  # of a keyword without a default behind one that has it
+        return {}, f"torch.fx cannot write the forward of {cls.__name__}: {error.msg}"
+    parent._modules.update(made)
+    parent.__class__ = rewritten
+    for name in absorbed:
+        _warn_of_hooks(parent.get_submodule(name), f"{cls.__name__}.{name}")
     return became, ""
+
+
+def _copies_itself(cls: type) -> str:
+    """Why a class cannot be rewritten: it makes copies that would not be of the new class."""
+    for name in ("__reduce__", "__reduce_ex__", "__deepcopy__"):
+        if getattr(cls, name, None) is not getattr(torch_nn.Module, name, None):
+            return f"{cls.__name__} has a {name} of its own"
+    return ""
 
 
 def _used(source: str, known: Mapping[str, Any]) -> dict[str, Any]:
@@ -295,23 +300,53 @@ class _Named(NamedTuple):
     module: str
 
 
-def _rewritten(cls: type, source: str, used: Mapping[str, Any]) -> type:
-    """A subclass of ``cls`` whose forward is ``source``."""
+def _rewritten(cls: type, source: str, used: Mapping[str, Any], holds: Mapping[str, Any]) -> type:
+    """A subclass of ``cls`` whose forward is ``source``, where ``holds`` does."""
     names = {k: import_module(v.module) if isinstance(v, _Named) else v for k, v in used.items()}
+    names["onepass_check"] = partial(_check, cls.__name__, tuple(holds.items()))
     exec(source, names)
-    members = {
-        "forward": names["forward"],
-        "__reduce_ex__": lambda self, protocol: (_restored, (cls, source, used), vars(self)),
-        "__module__": cls.__module__,
-        "__doc__": cls.__doc__,
-        "__qualname__": cls.__qualname__,
-    }
-    return type(cls.__name__, (cls,), members)
+
+    def reduced(self: Any, protocol: Any) -> tuple[Any, ...]:
+        state = torch_nn.Module.__reduce_ex__(self, protocol)[2]
+        return _restored, (cls, source, used, holds), state
+
+    return type(
+        cls.__name__,
+        (cls,),
+        {
+            "forward": names["forward"],
+            "__reduce_ex__": reduced,
+            "__module__": cls.__module__,
+            "__doc__": cls.__doc__,
+            "__qualname__": cls.__qualname__,
+        },
+    )
 
 
-def _restored(cls: type, source: str, used: Mapping[str, Any]) -> Any:
-    made: Any = _rewritten(cls, source, used)
+def _restored(cls: type, source: str, used: Mapping[str, Any], holds: Mapping[str, Any]) -> Any:
+    made: Any = _rewritten(cls, source, used, holds)
     return made.__new__(made)
+
+
+def _check(cls: str, holds: tuple[tuple[str, Any], ...], module: torch_nn.Module) -> None:
+    """Raises where the module is no longer what its forward was recorded for."""
+    for name, then in holds:
+        now = _now(module, name)
+        if isinstance(now, torch_nn.Module):
+            now = type(now)
+        if now is not then and (type(now) is not type(then) or now != then):
+            raise RuntimeError(
+                f"{cls}.{name} is {now!r} and was {then!r} at onepass.torch.fuse, which wrote a "
+                "forward for that; change it back, or fuse the model after such changes"
+            )
+
+
+def _now(module: Any, name: str) -> Any:
+    if name.endswith("._modules"):
+        return tuple(module.get_submodule(name.removesuffix("._modules"))._modules)
+    for part in name.split("."):
+        module = getattr(module, part, ABSENT)
+    return module
 
 
 _HOOKS = (
@@ -352,12 +387,8 @@ def _fuse_node(
     if following is not None and (activation := _activation_of(following, parent)) is not None:
         chain.append(following)
     end = chain[-1]
-    # The norm moves to the end of the chain: what lies between must not get at what it reads.
-    read = (node.args[0], residual)
-    for other in graph.nodes:
-        between = node < other < end and other not in chain
-        if between and (_writes(other, parent) or any(a in read for a in other.all_input_nodes)):
-            return None  # a write may go to what is read by another name
+    if _is_disturbed(graph, chain, (node.args[0], residual), parent):
+        return None
     with graph.inserting_before(end):
         arguments = node.args if residual is None else (node.args[0], residual)
         call = graph.call_module(str(node.target), arguments)
@@ -371,6 +402,40 @@ def _fuse_node(
     return made, _said(old, residual is not None, activation, 0.0)
 
 
+def _is_disturbed(
+    graph: fx.Graph, chain: list[fx.Node], read: tuple[Any, Any], parent: torch.nn.Module
+) -> bool:
+    """Whether something between may write to what the norm reads at the end of the chain.
+
+    It may do so by another name, but for a result of a convolution that nothing else has; what is
+    added is read at its own place as before.
+    """
+    node, end = chain[0], chain[-1]
+    private = len(read[0].users) == 1 and _is_fresh(read[0], parent)
+    for other in graph.nodes:
+        if not node < other < end or other in chain:
+            continue
+        if private and len(chain) > 1 and other < chain[1]:
+            continue
+        if _writes(other, parent) or any(a in read for a in other.all_input_nodes):
+            return True
+    return False
+
+
+_FRESH = (
+    torch_nn.Conv1d, torch_nn.Conv2d, torch_nn.Conv3d, torch_nn.ConvTranspose1d,
+    torch_nn.ConvTranspose2d, torch_nn.ConvTranspose3d, torch_nn.Linear,
+)  # fmt: skip
+
+
+def _is_fresh(node: Any, parent: torch.nn.Module) -> bool:
+    """Whether the result of ``node`` is memory of its own."""
+    if not isinstance(node, fx.Node) or node.op != "call_module":
+        return False
+    module = parent.get_submodule(str(node.target))
+    return type(module) in _FRESH and not _entangled(module, Counter())
+
+
 def _only_user(node: fx.Node) -> fx.Node | None:
     return next(iter(node.users)) if len(node.users) == 1 else None
 
@@ -378,10 +443,25 @@ def _only_user(node: fx.Node) -> fx.Node | None:
 def _writes(node: fx.Node, parent: torch.nn.Module) -> bool:
     """Whether ``node`` may change a tensor that exists already."""
     if node.op == "call_module":
-        return bool(getattr(parent.get_submodule(str(node.target)), "inplace", False))
+        return not all(map(_is_pure, parent.get_submodule(str(node.target)).modules()))
     name = str(getattr(node.target, "__name__", node.target))
-    in_place = name.endswith("_") or name in ("iadd", "isub", "imul", "itruediv", "setitem")
-    return in_place or bool(node.kwargs.get("inplace")) or "out" in node.kwargs
+    if name.endswith("_") or name in _IN_PLACE or "out" in node.kwargs:
+        return True
+    functional = getattr(node.target, "__module__", "") == "torch.nn.functional"
+    return bool(node.kwargs.get("inplace")) or (functional and True in map(_flag, node.args))
+
+
+_IN_PLACE = {"setitem", *(f"i{name}" for name in WRITTEN)}
+
+
+def _flag(argument: object) -> bool:
+    return argument is True
+
+
+def _is_pure(module: torch.nn.Module) -> bool:
+    """Whether a layer is known to write to no tensor that it is given."""
+    known = type(module).__module__.startswith(("torch.nn.modules.", "onepass.torch.nn."))
+    return known and not getattr(module, "inplace", False) and not _entangled(module, Counter())
 
 
 def _is_add(node: fx.Node, norm: fx.Node) -> bool:

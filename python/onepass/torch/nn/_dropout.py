@@ -92,3 +92,26 @@ class Dropout3d(
     takes="(N, C, D, H, W), or (C, D, H, W) of one sample", shape="3, 2, 4, 4, 4",
 ):  # fmt: skip
     axes, one_sample = (4, 5), 4
+
+
+class DropoutBefore(nn.Dropout):
+    """In the place of a dropout that the norm before it does, where both are in training.
+
+    ``p`` and the mode stay its own, so that what sets them for every dropout of a model does so.
+    """
+
+    _norm: tuple[nn.Module]  # no child
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        if self._norm[0].training or not self.training:
+            return input
+        seed = draw_seed(self.p, input.device)
+        return input if seed is None else drop(input, seed, "dropout", self.p)
+
+
+def absorb_dropout(norm: Any, layer: nn.Dropout) -> DropoutBefore:
+    """Lets ``norm``, which has a dropout, follow ``layer``; what stands in its place then."""
+    made = DropoutBefore(layer.p, layer.inplace)
+    made.train(layer.training)
+    made._norm, norm._drops_for = (norm,), (made,)
+    return made

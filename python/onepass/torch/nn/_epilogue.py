@@ -31,6 +31,9 @@ class Activated(torch.nn.Module):
 class Epilogue(Activated):
     """Mixin before a class of torch: the arguments ``activation=`` and ``dropout=``."""
 
+    # The dropout of torch that this one's stands for (`onepass.torch.fuse`), in a tuple: no child.
+    _drops_for: tuple[Any] | None = None
+
     def _set_epilogue(self, activation: ActivationSpec, dropout: float) -> None:
         self.activation = activation
         self.dropout = numbers.in_range(type(self).__name__, "dropout", dropout, 0, most=1)
@@ -38,6 +41,9 @@ class Epilogue(Activated):
     def _rest(self, x: torch.Tensor) -> tuple[torch.Tensor | None, tuple[Any, ...]]:
         """The seed, and what kernels take at their end."""
         p = self.dropout if self.training else 0.0
+        if p and self._drops_for is not None:
+            layer = self._drops_for[0]
+            p = layer.p if layer.training else 0.0
         seed = None if p == 0.0 else draw_seed(p, x.device)
         return seed, (*self._kernel, p)
 

@@ -106,15 +106,14 @@ class _Running(_Norm, _NormBase):
     ) -> torch.Tensor:  # fmt: skip
         """With the running statistics that are read or written, or None."""
         seed, rest = self._rest(x)
-        apart = residual is not None and self._adds_anything is not None
-        apart = apart and not _is_like(residual, x)
+        apart = self._adds_anything is not None and not _is_like(residual, x)
         if apart:
             seed, rest = None, ("identity", [], 0.0)
         y = norm(
             x, self.weight, self.bias, mean, var, None if apart else residual, seed, batches, kind,
             [], own, self.momentum, self._numbers(), *rest,
         )  # fmt: skip
-        if residual is None or not apart:
+        if not apart:
             return y
         return activation(self._adds_anything(y, residual), *self._kernel)
 
