@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import functools
 import json
 import math
 import os
@@ -33,7 +34,9 @@ TUNED_MALLOC = (
 def rows(only: re.Pattern[str], quick: bool, compiled: bool) -> Iterator[tuple[str, Any]]:
     """(name, maker) pairs; maker() gives (functions, elements, bytes)."""
     import cases
+    import front
     import workloads
+    from cases._case import has_torch
 
     def of_case(case: Any, shape: tuple[int, ...]) -> Any:
         def make() -> tuple[dict[str, Any], int, float]:
@@ -57,11 +60,12 @@ def rows(only: re.Pattern[str], quick: bool, compiled: bool) -> Iterator[tuple[s
     for name, make in workloads.WORKLOADS.items():
         if only.search(name) and not (quick and name.endswith(("16M", "25M"))):
             yield name, make
+    for name, build in front.ROWS.items() if has_torch() else ():
+        if only.search(name) and not (quick and re.search("1M|8192|2048|28x28", name)):
+            yield name, functools.partial(build, compiled)
 
 
 def compiled_by_torch(case: Any, inputs: tuple, keywords: dict[str, Any]) -> Any:
-    import functools
-
     import torch
     from cases._case import tensor_of, without_grad
 

@@ -18,6 +18,7 @@ from torch.nn.modules.batchnorm import _NormBase
 from onepass import _numbers as numbers
 from onepass.ops._fused import ActivationSpec
 from onepass.ops._row_norm import machine_epsilon
+from onepass.torch._library import is_compiling
 from onepass.torch.nn._docs import formula
 from onepass.torch.nn._elementwise import activation
 from onepass.torch.nn._epilogue import Epilogue
@@ -52,6 +53,24 @@ Example:
     >>> m(x, residual=x).shape == x.shape
     True
 """
+
+
+_WEIGHTS = ("weight", "bias")
+_STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
+
+
+def held(module: nn.Module, kind: str, names: tuple[str, ...]) -> list[torch.Tensor | None]:
+    """Parameters or buffers in a fifth of the time of attributes, each of which a module looks for.
+
+    One that is not registered is an attribute: of a parametrization, a replica, a shard.
+    """
+    if not is_compiling():
+        registered = module.__dict__[kind]
+        try:
+            return [registered[name] for name in names]
+        except KeyError:
+            pass
+    return [getattr(module, name) for name in names]
 
 
 class _Norm(Epilogue):
@@ -109,8 +128,9 @@ class _Running(_Norm, _NormBase):
         apart = self._adds_anything is not None and not _is_like(residual, x)
         if apart:
             seed, rest = None, ("identity", [], 0.0)
+        weight, bias = held(self, "_parameters", _WEIGHTS)
         y = norm(
-            x, self.weight, self.bias, mean, var, None if apart else residual, seed, batches, kind,
+            x, weight, bias, mean, var, None if apart else residual, seed, batches, kind,
             [], own, self.momentum, self._numbers(), *rest,
         )  # fmt: skip
         if not apart:
@@ -156,7 +176,7 @@ class _BatchNorm(_Running, kind="batch_norm"):
 
     def forward(self, input: torch.Tensor, residual: torch.Tensor | None = None) -> torch.Tensor:
         self._check_input_dim(input)
-        mean, var, batches = self.running_mean, self.running_var, self.num_batches_tracked
+        mean, var, batches = held(self, "_buffers", _STATISTICS)
         own = self.training or mean is None or var is None
         if self.training and not self.track_running_stats:
             mean = var = None
@@ -301,15 +321,16 @@ class InstanceNorm3d(
 class _RowNorm(_Norm):
     """Those without running statistics."""
 
+    weights: ClassVar[tuple[str, ...]] = _WEIGHTS
+
     def _rows(
         self, x: torch.Tensor, residual: torch.Tensor | None, size: list[int], eps: float
     ) -> torch.Tensor:
         seed, rest = self._rest(x)
-        weight: Any = self.weight
-        bias = getattr(self, "bias", None)
+        weight, *bias = held(self, "_parameters", self.weights)
         return norm(
-            x, weight, bias, None, None, residual, seed, None, self.kind, size, True, 0.0, [eps],
-            *rest,
+            x, weight, bias[0] if bias else None, None, None, residual, seed, None, self.kind, size,
+            True, 0.0, [eps], *rest,
         )  # fmt: skip
 
 
@@ -327,6 +348,8 @@ class RMSNorm(
     arguments="normalized_shape, eps, elementwise_affine, device, dtype",
     takes="(…, *normalized_shape)",
 ):  # fmt: skip
+    weights = ("weight",)
+
     def forward(self, input: torch.Tensor, residual: torch.Tensor | None = None) -> torch.Tensor:
         eps = machine_epsilon(input) if self.eps is None else self.eps
         return self._rows(input, residual, list(self.normalized_shape), eps)
