@@ -16,6 +16,7 @@ import subprocess
 import sys
 from fnmatch import fnmatch
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 
 import cases
@@ -251,9 +252,13 @@ def test_examples_in_docstrings_print_what_they_say(name: str) -> None:
 
 def test_the_readme_prints_what_it_says() -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    code, said = re.search(r"```python\n(.*?)```\n\n```\n(.*?)```", text, re.DOTALL).groups()
-    done = run(sys.executable, "-c", code)
-    assert done.stdout == said, done.stdout + done.stderr
+    examples = re.findall(r"```python\n(.*?)```\n\n```\n(.*?)```", text, re.DOTALL)
+    assert len(examples) >= 2
+    for code, said in examples:
+        if "import torch" in code and find_spec("torch") is None:
+            continue
+        done = run(sys.executable, "-c", code)
+        assert done.stdout == said, done.stdout + done.stderr
 
 
 def test_every_promise_of_the_readme_is_linked_to_the_test_that_holds_it() -> None:
