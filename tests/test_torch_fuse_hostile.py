@@ -110,7 +110,7 @@ def asks_a_layer(self, x):
 
 def asks_the_mode_of_a_layer(self, x):
     y = self.bn(x)
-    return self.act(y) if self.bn.training else y
+    return self.act(y) if self.training and not self.bn.training else y
 
 
 def reads_a_dict(self, x):
@@ -167,7 +167,7 @@ REFUSED = [
     (torch_random, "random"), (counts, "sets attributes"), (remembers, "sets attributes"),
     (moves_a_buffer, "tensors of the module|sets"),
     (moves_a_buffer_in_place, "tensors of the module"), (asks_a_layer, "reads 'p' of a layer"),
-    (asks_the_mode_of_a_layer, "'training'"), (reads_a_dict, "reads 'config'"),
+    (asks_the_mode_of_a_layer, "reads 'training' of a layer"), (reads_a_dict, "reads 'config'"),
     (tags, "sets 'tag' of a tensor"), (aliased_layer, "in another way"),
     (aliased_function, "in another way"), (aliased_power, "in another way"),
     (before_the_activation, "in another way"), (list_of_layers, "reads 'plain'"),

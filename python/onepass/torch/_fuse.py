@@ -72,19 +72,19 @@ def fuse(model: torch.nn.Module) -> FuseReport:
     are the same but for rounding, masks of dropout are others.
 
     A dropout behind a norm in a ``Sequential`` stays in its place, does nothing itself while both
-    are in training, and keeps its mode and ``p``. A module whose forward is recorded gets a subclass
-    of its class with the rewritten forward, as `torch.nn.utils.parametrize` does. A call raises
-    RuntimeError where an attribute that the forward read, or the type of a layer in it, has changed
-    since; globals and attributes of other objects that it read have the values of then, and prints
-    in it are lost.
+    are in training, and keeps its mode and ``p``. A module whose forward is recorded gets a
+    subclass of its class with the rewritten forward, as `torch.nn.utils.parametrize` does. A call
+    raises RuntimeError where an attribute that the forward read, or the type of a layer in it, has
+    changed since; globals and attributes of other objects that it read have the values of then, and
+    prints in it are lost.
 
     Left alone: modules that are used twice, have hooks or parametrizations, are compiled or of a
     subclass, and forwards that are not one graph: they depend on ``training``, on whether gradients
     are computed, on the type or absence of an argument, on random numbers, on attributes of layers,
-    or set attributes, or switch gradients or autocast. A ``Sequential`` whose layers a forward calls
-    one by one is left alone where that forward can be recorded; who indexes it from outside finds
-    at the norm's place what stands behind the activation: fuse such models by their parts. A hook
-    that is registered later on a norm sees what its activation gives; on an activation that a
+    or set attributes, or switch gradients or autocast. A ``Sequential`` whose layers a forward
+    calls one by one is left alone where that forward can be recorded; who indexes it from outside
+    finds at the norm's place what stands behind the activation: fuse such models by their parts. A
+    hook that is registered later on a norm sees what its activation gives; on an activation that a
     rewritten forward no longer calls it warns that it will not fire.
 
     Args:

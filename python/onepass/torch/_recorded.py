@@ -274,7 +274,8 @@ def _watched(module: torch_nn.Module, reads: dict[str, Any]) -> Iterator[None]:
             if name not in _OF_MODULES and self is module:
                 reads[name] = value
             raise
-        if name in _OF_MODULES or id(self) not in modules or _is_method(value):
+        mode = name == "training" and self is not module
+        if (name in _OF_MODULES and not mode) or id(self) not in modules or _is_method(value):
             return value
         if self is not module:
             raise UnrecordableError(f"it reads '{name}' of a layer, which may change")
