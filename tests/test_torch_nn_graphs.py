@@ -14,7 +14,7 @@ DROPOUTS = (torch.nn.modules.dropout._DropoutNd,)
 
 
 def fresh(model, inputs):
-    """Copies that are no leaves, and the leaves; a target of a loss has no gradient."""
+    """Copies of leaves, and the leaves; a target of a loss has no gradient."""
     count = 1 if isinstance(model, LOSSES) else len(inputs)
     leaves = [t.clone().requires_grad_(i < count) for i, t in enumerate(inputs)]
     return [t * 1 if t.requires_grad else t for t in leaves], leaves
