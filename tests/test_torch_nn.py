@@ -282,6 +282,65 @@ def test_dropout_follows_torchs_generator():
     assert torch.equal(a, b)
 
 
+def renorm(x, norm, residual):
+    """The formula, in float64, where autograd takes r and d for constants."""
+    axes = (0, *range(2, x.dim()))
+    form = (1, -1, *(1 for _ in axes[1:]))
+    mean, var = x.mean(axes), x.var(axes, correction=0)
+    sigma, run = (var + norm.eps).sqrt(), (norm.running_var.double() + norm.eps).sqrt()
+    r = (sigma / run).clamp(1 / norm.rmax, norm.rmax).detach()
+    d = ((mean - norm.running_mean.double()) / run).clamp(-norm.dmax, norm.dmax).detach()
+    weight, bias = (p.detach().double().requires_grad_() for p in (norm.weight, norm.bias))
+    shaped = [t.view(form) for t in (mean, sigma, r, d, weight, bias)]
+    mean, sigma, r, d, w, b = shaped
+    return torch.relu(((x - mean) / sigma * r + d) * w + b + residual), weight, bias
+
+
+@each_dtype
+@pytest.mark.parametrize("shape", [(9, 3), (4, 3, 7), (2, 3, 4, 5), (2, 3, 2, 3, 4)], ids=str)
+@pytest.mark.parametrize("limits", [(1.0, 0.0), (1.1, 0.3), (3.0, 5.0)])
+def test_batch_renorm_follows_its_formula(shape, limits, dtype):
+    norm = nn.BatchRenorm(3, rmax=limits[0], dmax=limits[1], activation="relu").to(dtype)
+    theirs_norm = theirs.BatchNorm1d(3).double()
+    for i, p in enumerate(norm.parameters()):
+        p.data = (1 + randn(p.shape, i) / 3).to(dtype)
+    for step in range(2):
+        x = (randn(shape, step) * 2 + 1).to(dtype).requires_grad_()
+        residual = randn(shape, 7, dtype)
+        wide = x.detach().double().requires_grad_()
+        expected, weight, bias = renorm(wide, norm, residual.double())
+        y = norm(x, residual)
+        dy = randn(shape, 9, dtype)
+        norm.zero_grad()
+        y.backward(dy)
+        expected.backward(dy.double())
+        near(y, expected, 3 * BOUND[dtype])
+        near(x.grad, wide.grad, 9 * BOUND[dtype])
+        near(norm.weight.grad, weight.grad, 9 * BOUND[dtype])
+        near(norm.bias.grad, bias.grad, 9 * BOUND[dtype])
+        theirs_norm(wide.detach().movedim(1, -1).reshape(-1, 3))
+    near(norm.running_mean, theirs_norm.running_mean, 3 * BOUND[dtype])
+    near(norm.running_var, theirs_norm.running_var, 3 * BOUND[dtype])
+    assert list(norm.state_dict()) == list(theirs_norm.state_dict())
+    norm.eval()
+    evaluated = theirs.BatchNorm1d(3).double().eval()
+    evaluated.load_state_dict(norm.state_dict())
+    flat = x.detach().double().movedim(1, -1).reshape(-1, 3)
+    got = norm(x).detach().movedim(1, -1).reshape(-1, 3)
+    near(got, torch.relu(evaluated(flat)), 3 * BOUND[dtype])
+
+
+@each_dtype
+@pytest.mark.parametrize("name", ["abs", "sin"])
+def test_activations_that_torch_has_as_functions_alone(name, dtype):
+    x = randn((33,), 1, dtype).requires_grad_()
+    wide = x.detach().double().requires_grad_()
+    for function, given in ((getattr(nn, name.title())(), x), (getattr(torch, name), wide)):
+        function(given).backward(randn((33,), 2, given.dtype))
+    near(getattr(nn, name.title())()(x), getattr(torch, name)(wide), BOUND[dtype])
+    near(x.grad, wide.grad, 3 * BOUND[dtype])
+
+
 # name, shape, axes of a map
 DROPOUTS = [
     ("Dropout", (1200,), ()), ("AlphaDropout", (40, 30), ()),

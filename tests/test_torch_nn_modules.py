@@ -63,5 +63,5 @@ def test_it_has_counterparts(module):
 def test_it_is_compared_with_a_reference(module):
     rows = [*test_torch_nn.NORMS, *test_torch_nn.PLAIN, *test_torch_nn.DROPOUTS]
     named = {row[0] for row in rows} | {*test_torch_nn.LOSSES, "CrossEntropyLoss", "NLLLoss"}
-    named |= {"Linear", "Abs", "Sin", "BatchRenorm"}  # tests of their own
+    named |= {"Linear", "Abs", "Sin", "BatchRenorm"}  # in tests of their own
     assert module.__name__ in named
