@@ -57,7 +57,9 @@ def test_the_rest_has_them_too():
     compiled_equals_eager(nn.BatchNorm1d(7, momentum=None), randn((5, 7)))
     compiled_equals_eager(nn.BatchNorm1d(7, track_running_stats=False), randn((5, 7)))
     x = randn((4, 3, 5, 5)).to(memory_format=torch.channels_last)
-    compiled_equals_eager(nn.BatchNorm2d(3, activation="relu"), x, x)
+    for norm in (nn.BatchNorm2d, nn.BatchRenorm):
+        compiled_equals_eager(norm(3, activation="relu"), x, x)
+        compiled_equals_eager(norm(3, dropout=0.3), x, x)
 
     class Loss(torch.nn.Module):
         def __init__(self, loss, target):
