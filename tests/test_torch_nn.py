@@ -199,6 +199,18 @@ def test_channels_last_stays_so_and_takes_no_copy(name, shape, layout, monkeypat
         near(p.grad, q.grad, 1e-5)
 
 
+@pytest.mark.parametrize("name", ["BatchNorm2d", "BatchRenorm"])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_a_dropped_residual_has_no_gradient(name, layout):
+    """Where nothing else decides it, its gradient is made of the mask alone."""
+    x, r = (randn((4, 3, 5, 7), i).to(memory_format=layout).requires_grad_() for i in range(2))
+    y = getattr(nn, name)(3, dropout=0.5)(x, r)
+    dy = randn(y.shape, 3)
+    y.backward(dy)
+    assert torch.equal(r.grad, torch.where(y == 0, 0, 2 * dy))
+    assert 0.3 < float((y == 0).double().mean()) < 0.7
+
+
 def test_what_is_kept_is_less_than_torchs():
     """Input and statistics; a mask of dropout is a seed, an activation's input nothing."""
 

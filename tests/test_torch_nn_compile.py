@@ -98,6 +98,10 @@ def test_operators_pass_the_checks_of_torch():
         numbers = [1e-5, 3.0, 5.0] if kind == "batch_renorm" else [1e-5]
         check(ops.norm.default, (x, w, bias, *more, x, seed, None, kind, size, True, 0.1, numbers,
                                  "silu", [], 0.25))  # fmt: skip
+    images = randn((2, 6, 3, 4)).to(memory_format=torch.channels_last).requires_grad_()
+    for kind, numbers in (("batch_norm", [1e-5]), ("batch_renorm", [1e-5, 3.0, 5.0])):
+        check(ops.norm.default, (images, w, w, *running, images, seed, None, kind, [], True, 0.1,
+                                 numbers, "silu", [], 0.25))  # fmt: skip
     for op, arguments in [
         (ops.activation, (x, "elu", [0.5])), (ops.dropout, (x, seed, "dropout", 0.5)),
         (ops.glu, (x, "silu", [], -1)), (ops.softmax, (x, 1, True)),
