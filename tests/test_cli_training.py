@@ -7,6 +7,7 @@ import math
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -508,6 +509,32 @@ def test_a_profile_of_few_steps_times_the_last(run, size):
     shown = run("t.csv", *FAST, "--batch-size", size, "--profile", "--epochs", "1")
     assert re.search(r"whole step +\d", shown)
     assert "no step was timed" not in shown
+
+
+@pytest.mark.parametrize("name", [".csv", ".csv.gz", "t.csv.csv"])
+def test_a_file_with_an_ending_alone_is_trained_on(here, name):
+    """It used to be asked for its stem without an end."""
+    contents = Path("t.csv").read_bytes()
+    Path(name).write_bytes(contents)
+    signal.setitimer(signal.ITIMER_REAL, 60)  # ends the test, not only the wait
+    try:
+        assert main(["train", name, *FAST, "--quiet"]) == 0
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+    assert len(os.listdir("runs")) == 1
+
+
+def test_an_option_behind_two_dashes_is_told_to_go_before_them(here, capsys):
+    assert main(["train", "--", "t.csv", "--epochs", "2"]) == 2
+    assert "unknown argument '--epochs'; options go before --\n" in capsys.readouterr().err
+
+
+def test_a_target_of_one_number_is_refused_as_one_class_is(run):
+    """Predictions beside it would follow features that say nothing of it."""
+    a = np.arange(40.0)
+    write("c.csv", a, a % 7, np.full(40, 5.5))
+    error = run("c.csv", *FAST, status=2)
+    assert "target 'y' is 5.5 in every row; expected numbers that vary" in error
 
 
 # ------------------------------------------------------------------------------- curves
