@@ -126,10 +126,6 @@ def check(source: Source) -> None:
             f"{source.called} has {samples}, expected at least {MIN_SAMPLES}: one part "
             "is held out and one decides when to stop"
         )
-    if source.classes is None and (source.y == source.y[0]).all():
-        raise ValueError(
-            f"target {source.target!r} is {source.y[0]:g} in every row; expected numbers that vary"
-        )
     if source.classes is not None and len(source.classes) == len(source.y):
         raise ValueError(
             f"target {source.target!r} has a different class for each of {len(source.y)} samples; "
