@@ -84,7 +84,10 @@ class TextTable:
 
     def _refuse_twice(self, name: str) -> None:
         if self.text.layout.names.count(name) > 1:
-            raise ValueError(f"{self.name}: two columns are called {name!r}; rename one of them")
+            raise ValueError(
+                f"{self.name}: two columns are called {name!r}; rename one of them, or pass "
+                "header=False (--no-header) if the first line is data"
+            )
 
     def refuse_unnamed(self, place: int) -> NoReturn:
         """ValueError for a column without a name."""
