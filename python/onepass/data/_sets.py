@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onepass import _numbers as numbers
+from onepass._suggest import suggestion
 from onepass.data._table import read_table
 from onepass.data._target import TASKS, classes_of
 
@@ -198,7 +198,5 @@ def _interpret(
 
 
 def _unknown(name: str) -> str:
-    near = difflib.get_close_matches(name, BUNDLED, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
-    known = ", ".join(BUNDLED)
+    known, hint = ", ".join(BUNDLED), suggestion(name, BUNDLED)
     return f"load: 'name_or_path' is {name!r}, expected {known}, or a file (.csv, .npz, …){hint}"
