@@ -25,7 +25,7 @@ ERRORS = (ValueError, TypeError, OSError, ImportError, MemoryError)
 def predict(options: Arguments) -> int:
     """Write predictions; returns the exit status."""
     from onepass.runs import load_run
-    from onepass.runs._saved_run import is_finished
+    from onepass.runs._folder import is_finished
     from onepass.runs._source import rows_of
 
     chosen = vars(options)

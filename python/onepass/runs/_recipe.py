@@ -13,9 +13,8 @@ from onepass.runs import _cross_validation, _evaluation, _options, _parts, _scor
 from onepass.runs._evaluation import Evaluated
 from onepass.runs._fitting import Fitting
 from onepass.runs._folder import Folder
-from onepass.runs._model_file import CHECKPOINTS
+from onepass.runs._names import CHECKPOINTS, CURVES, DIAGNOSIS, HISTORY
 from onepass.runs._options import Options
-from onepass.runs._replacing import HISTORY
 from onepass.runs._saved_run import KeepBest, SavedRun
 from onepass.runs._source import Source, digest, found_again, name_of, same_place
 from onepass.train._callbacks import EarlyStopping
@@ -179,11 +178,11 @@ class Recipe:
         if not self.trainer.history.epochs:
             return []
         best = self.stopping.best_epoch or None
-        self.trainer.history.plot(self.out / "curves.png", best=best)
+        self.trainer.history.plot(self.out / CURVES, best=best)
         if self.diagnosis is None or not self.diagnosis.history:
-            return ["curves.png"]
-        self.diagnosis.plot(self.out / "diagnosis.png")
-        return ["curves.png", "diagnosis.png"]
+            return [CURVES]
+        self.diagnosis.plot(self.out / DIAGNOSIS)
+        return [CURVES, DIAGNOSIS]
 
     @staticmethod
     def _earlier(given: Mapping[str, Any], out: Path | None) -> Folder | None:

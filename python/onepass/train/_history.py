@@ -11,6 +11,7 @@ from typing import Any
 from onepass.train._files import home, replacing
 
 FEW = 10  # epochs, which are drawn with a marker each
+FILE = "history.csv"  # its name in a log_dir
 OWN = ("loss", "lr", "epoch", "grad_norm")  # names that no metric and no log may take
 
 

@@ -17,7 +17,7 @@ from onepass.train._callbacks import Callback, CSVLogger
 from onepass.train._checkpoint import newest, weights
 from onepass.train._evaluation import BATCH
 from onepass.train._files import path_of
-from onepass.train._history import History
+from onepass.train._history import FILE, History
 from onepass.train._loaders import Loader
 from onepass.train._loop import Loop
 from onepass.train._metrics import Chosen, Metric
@@ -171,7 +171,7 @@ class Trainer:
         _schedule.of_optimizer(scheduler, optimizer)
         helpers = [*run.callbacks]
         if log_dir is not None:
-            logger = CSVLogger(path_of("Trainer", "log_dir", log_dir) / "history.csv")
+            logger = CSVLogger(path_of("Trainer", "log_dir", log_dir) / FILE)
             logger._argument = ("Trainer", "log_dir")
             helpers.append(logger)
         if numbers.flag("Trainer", "progress", progress) and not any(
