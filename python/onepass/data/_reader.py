@@ -19,6 +19,8 @@ from onepass.data._reading import Reading
 from onepass.data._source import Source
 from onepass.data._text import Text
 
+INDEX = "left out the first column, which has no name: an index"
+
 
 @dataclass(frozen=True)
 class Raw:
@@ -65,11 +67,11 @@ class TextTable:
         if len(names) > 1 and (0 in unnamed or names[0] == "Unnamed: 0"):
             unnamed.discard(0)
             self.places.pop("Unnamed: 0", None)
-            self.notes.append("left out the first column, which has no name: an index")
+            self.notes.append(INDEX)
         if needed is not None:
             unnamed.clear()  # they may hold anything
         for name in self.places if needed is None else needed:
-            self._refuse_twice(name)
+            _frames.refuse_twice(self.name, name, names)
         self.unnamed = unnamed
         self.names = tuple(self.places)
 
@@ -79,12 +81,8 @@ class TextTable:
 
     def _place(self, name: str) -> int:
         """The position of the one column with this name."""
-        self._refuse_twice(name)
+        _frames.refuse_twice(self.name, name, self.text.layout.names)
         return self.places[name]
-
-    def _refuse_twice(self, name: str) -> None:
-        if self.text.layout.names.count(name) > 1:
-            raise ValueError(f"{self.name}: two columns are called {name!r}; rename one of them")
 
     def refuse_unnamed(self, place: int) -> NoReturn:
         """ValueError for a column without a name."""
@@ -262,14 +260,13 @@ def _of_grid(path: Path, header: bool | None) -> FrameTable:
     columns: dict[str, Callable[[bool], Column]] = {}
     for place, (name, cells) in enumerate(zip(names, below, strict=True)):
         if not name and place == 0:
-            found.append("left out the first column, which has no name: an index")
+            found.append(INDEX)
             continue
         if not name:
             if not _frames.cells_of(cells, True).missing().all():
                 _refuse_unnamed(str(path), place)
             continue
-        if name in columns:
-            raise ValueError(f"{path}: two columns are called {name!r}; rename one of them")
+        _frames.refuse_twice(str(path), name, names)
         columns[name] = _made(cells)
     return FrameTable(str(path), path.stem, columns, found)
 
