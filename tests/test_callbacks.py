@@ -228,6 +228,15 @@ def test_profile_measures_and_unwraps(stop):
     assert len(profile.table().splitlines()) == 6
 
 
+@pytest.mark.parametrize(("skip", "counted"), [(0, 12), (2, 10), (11, 1), (12, 1), (99, 1)])
+def test_profile_counts_all_steps_but_those_that_warm_up(skip, counted):
+    """A training that has no others is timed by its last one."""
+    profile = Profile(steps=99, skip=skip)
+    fit(make([profile]))
+    assert profile.counted == counted
+    assert "whole step" in profile.table()
+
+
 # Arguments of the hooks.
 
 

@@ -440,8 +440,8 @@ def test_a_prediction_that_cannot_be_written_is_one_line(trained, capsys):
         assert "cannot write /dev/full: No space left" in error
     error = said(capsys, "predict", "run", "t.csv", "--out", "/proc/p.csv", status=1)
     assert "cannot write /proc/p.csv" in error
-    error = said(capsys, "predict", "run", "t.csv", "--out", "run", status=1)
-    assert "cannot write run" in error
+    error = said(capsys, "predict", "run", "t.csv", "--out", "run", status=2)
+    assert "'--out' is 'run', a folder, expected the name of a CSV" in error
 
 
 def test_a_full_disk_leaves_the_predictions_of_before(trained):
@@ -716,3 +716,14 @@ def test_one_epoch_is_no_epochs(here, capsys):
     write("t.csv", columns("classes"))
     assert main(["train", "t.csv", *FAST, "--epochs", "1", "--drop", "id"]) == 0
     assert "(1 epoch, best epoch 1)" in capsys.readouterr().out
+
+
+def test_messages_have_the_name_of_the_file_and_the_right_number(trained, capsys):
+    trained()
+    write("new.csv", {"a": [1], "b": [2]})
+    assert main(["evaluate", "run", "new.csv"]) == 2
+    assert "new.csv: no column 'y'" in capsys.readouterr().err
+    assert main(["predict", "run", "new.csv", "--out", "p.csv"]) == 0
+    assert capsys.readouterr().out == "1 prediction of 'y' is in p.csv\n"
+    assert main(["train", "new.csv", "--target", "b"]) == 2
+    assert "new.csv has 1 sample, expected at least" in capsys.readouterr().err

@@ -6,6 +6,7 @@ import json
 import math
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -454,6 +455,59 @@ def test_a_damaged_checkpoint_is_passed_over_with_a_note(run, capsys):
     error = capsys.readouterr().err
     assert re.fullmatch(r"note: damaged checkpoint left out: \S+model\.npz.*\n", error)
     assert Path("r/model.npz").read_bytes() == whole
+
+
+def test_a_picture_that_cannot_be_drawn_takes_nothing_with_it(here, capsys, monkeypatch):
+    """The model, the numbers and the last lines are there all the same."""
+    pytest.importorskip("matplotlib")
+
+    def draw(history, *arguments, **options):
+        raise ValueError("no such backend:\nnone")
+
+    monkeypatch.setattr(History, "plot", draw)
+    assert main(["train", "t.csv", *FAST, "--out", "r", "--quiet"]) == 0
+    shown = capsys.readouterr()
+    assert shown.err == "note: there is no curves.png: no such backend: none\n"
+    assert "the run is in r: model.npz, history.csv" in shown.out
+    assert record("r")["result"]
+
+
+def test_a_folder_where_the_picture_goes_takes_nothing_with_it(run, capsys):
+    pytest.importorskip("matplotlib")
+    run("t.csv", *FAST, "--out", "r")
+    Path("r/curves.png").unlink()
+    Path("r/curves.png").mkdir()
+    assert main(["train", "--resume", "--out", "r", "--epochs", "3", "--quiet"]) == 0
+    shown = capsys.readouterr()
+    assert re.fullmatch(r"note: there is no curves\.png: .*irectory.*\n", shown.err)
+    assert "(3 epochs" in shown.out
+
+
+@pytest.mark.parametrize("done", [True, False])
+def test_a_trained_model_without_checkpoints_is_not_trained_over(run, done):
+    """--resume has nothing to go on from: it would begin again, and replace the model."""
+    run("t.csv", *FAST, "--out", "r")
+    if not done:  # as a kill leaves it
+        whole = record("r")
+        Path("r/run.json").write_text(json.dumps({k: whole[k] for k in whole if k != "finished"}))
+    before = Path("r/model.npz").read_bytes()
+    shutil.rmtree("r/checkpoints")
+    for empty in (False, True):
+        if empty:
+            Path("r/checkpoints").mkdir()
+        error = run("--resume", "--out", "r", "--epochs", "3", status=2)
+        assert "r has a model and no checkpoint to go on from" in error
+        assert "--overwrite" in error
+    assert Path("r/model.npz").read_bytes() == before
+    run("t.csv", *FAST, "--out", "r", "--overwrite")
+
+
+@pytest.mark.parametrize("size", ["8", "100"])
+def test_a_profile_of_few_steps_times_the_last(run, size):
+    """Two of one batch: warming up takes more."""
+    shown = run("t.csv", *FAST, "--batch-size", size, "--profile", "--epochs", "1")
+    assert re.search(r"whole step +\d", shown)
+    assert "no step was timed" not in shown
 
 
 # ------------------------------------------------------------------------------- curves

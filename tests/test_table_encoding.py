@@ -263,6 +263,10 @@ NOTES = {
         "a,y\n" + "".join(f"{i % 5}.5,{1000 * (i % 9)}\n" for i in range(30)),
         "the 9 whole numbers of 'y' are classes; as amounts, .*--task regression",
     ),
+    "classes of two spellings": (
+        "a,y\n" + "".join(f"{i % 4},{w}\n" for i, w in enumerate(["True", "no", "true", "NO"] * 2)),
+        "capitals alone, and count as different: 'NO', 'no' of 'y'; 'True', 'true' of 'y'",
+    ),
     "rare": ("a,y\n1,x\n2,x\n3,z\n", "classes of one sample: 'z'"),
     "index": (",a,y\n0,1,0.5\n1,3,1.5\n", "left out the first column, which has no name"),
 }
@@ -273,6 +277,15 @@ def test_what_is_worth_a_look_is_noted(case):
     text, words = NOTES[case]
     notes = read_table(file(text)).notes
     assert [note for note in notes if re.search(words, note)], notes
+
+
+def test_words_of_two_spellings_are_noted():
+    """They are two columns of x, which is seldom meant."""
+    text = "town,y\n" + "".join(f"{w},{i}.5\n" for i, w in enumerate(["Rome", "rome", "Oslo"] * 3))
+    assert read_table(file(text), categorical="auto").notes == (
+        "one-hot encoded: 'town' (3 words)",
+        "words differ in capitals alone, and count as different: 'Rome', 'rome' of 'town'",
+    )
 
 
 def test_nothing_is_noted_of_an_ordinary_table():

@@ -24,6 +24,7 @@ def lines(head, cells, end="\n"):
 AB = ("a,y", "{i},{}")
 X2 = [[1.0], [2.0]]
 Y2 = [2.5, 3.5]
+TICKETS = [(f"A/{i}", str(i))[i % 3 == 0] for i in range(99)]
 EURO = "\u20ac"
 
 # text, options, x, y (indices of classes or numbers), classes
@@ -206,6 +207,19 @@ READ = {
     "words": (lines(("c,y", "{},{i}.5"), ["x", "z", "x", "z", "", ""]), {"categorical": "auto"},
               [[0, 1, 0], [0, 0, 1], [0, 1, 0], [0, 0, 1], [1, 0, 0], [1, 0, 0]],
               [0.5, 1.5, 2.5, 3.5, 4.5, 5.5], None),
+    "a name among its cells": (
+        lines(("no,y", "{},{i}.5"), ["yes", "no"] * 2), {"categorical": "auto"},
+        [[0, 1], [1, 0]] * 2, [0.5, 1.5, 2.5, 3.5], None),
+    "names among the cells of some, and numbers": (
+        "a,b,c,y\n" + "a,b,1,b\nb,a,2,y\n" * 2, {"categorical": "auto"},
+        [[1, 0, 0, 1, 1], [0, 1, 1, 0, 2]] * 2, [0, 1, 0, 1], ("b", "y")),
+    "names among the cells, told": (
+        "red,small,yes\n" + "blue,small,no\nred,large,yes\n" * 2,
+        {"categorical": "auto", "header": True},
+        [[1, 0, 0, 1], [0, 1, 1, 0]] * 2, [0, 1, 0, 1], ("no", "yes")),
+    "no header, all words, told": (
+        "red,yes\nblue,no\n" * 2, {"categorical": "auto", "header": False},
+        [[0, 1], [1, 0]] * 2, [1, 0, 1, 0], ("no", "yes")),
     "many digits": ("a,y\n0.1000000000000000055511151231257827,2.5\n1e-320,3.5\n", {},
                     [[0.1], [1e-320]], Y2, None),
 }  # fmt: skip
@@ -219,6 +233,32 @@ REFUSED = {
     "no header": ("1,2.5\n2,3.5\n", {}, r"the first line is numbers.*--no-header"),
     "no header, one word": ("5.0,3.4,oak\n4.5,3.5,ash\n", {}, "column 1 is called '5.0' and holds"),
     "no header, decimal commas": ("5,0;3,4;oak\n4,5;3,5;ash\n", {}, "column 1 is called '5,0' and"),
+    "no header, all words": (
+        "red,small,yes\nblue,large,no\nred,large,no\nblue,small,yes\n", {"categorical": "auto"},
+        "'red', 'small', 'yes' are names of columns and cells of theirs; is the first line data"
+        ".*--no-header.*--header"),
+    "names again among words": (
+        "a,c,y\nu,p,1\nv,q,2\n".replace("1", "x").replace("2", "z") * 2, {"categorical": "auto"},
+        "row 3 holds the names of the columns again, 'a', 'c', 'y'; delete the line.*--no-header"),
+    "names again among numbers": (
+        "a,y\n1,2.5\na,y\n2,3.5\n", {},
+        "column 'a', row 2: 'a' .*; delete the line if the names of the columns are repeated th"),
+    "numbers among many words": (
+        lines(("name,ticket,y", "n{i},{},{i}.5"), TICKETS), {"categorical": "auto"},
+        r"column 'name', row 1: 'n0' is text; too many words to encode: 'name' \(99 words\), "
+        r"'ticket' \(99 words\).*--drop name,ticket"),
+    "numbers among many words, first": (
+        lines(("ticket,y", "{},{i}.5"), TICKETS), {},
+        r"column 'ticket', row 2: 'A/1' is not a finite number; leave it out"),
+    "a web page": ("\n<!DOCTYPE html>\n<p>a,b</p>\n", {}, "t.csv is a web page, HTML"),
+    "Excel's other format": ('<?xml version="1.0"?>\n<Workbook>,</Workbook>\n', {}, "t.csv is XML"),
+    "JSON": ('[{"a": 1, "y": 2}]\n', {}, "t.csv is JSON.*read_json"),
+    "lines of JSON": ('{"a": 1, "y": 2}\n{"a": 2, "y": 3}\n', {}, "t.csv is JSON"),
+    "a PDF": (b"%PDF-1.4\n1,2\n", {}, "t.csv is a PDF"),
+    "a database": (b"SQLite format 3\0abc", {}, "t.csv is a database of SQLite"),
+    "packed twice": (gzip.compress(gzip.compress(b"a,y\n1,2\n")), {}, "t.csv is packed twice"),
+    "an encoding that is none": ("a,y\n1,2\n", {"encoding": "undefined"},
+                                 "'encoding' is 'undefined', expected the name"),
     "a name twice": ("a,a,y\n1,2,3\n2,3,4\n", {}, "two columns are called 'a'"),
     "no name": ("a,,y\n1,2,3.5\n2,3,4.5\n", {}, "column 2 has no name"),
     "a line of units": ("a,b,y\nm,s,kg\n1,2,3.5\n2,3,4.5\n", {}, "row 1: 'm' .*line if it has u"),

@@ -47,7 +47,9 @@ def predict(options: Arguments) -> int:
         _write(out, columns)
     except OSError as error:
         return fail(error, 1)
-    say(f"{len(rows.x)} predictions of {run.target!r} are in {out}")
+    count = len(rows.x)
+    made = "1 prediction" if count == 1 else f"{count} predictions"
+    say(f"{made} of {run.target!r} {'is' if count == 1 else 'are'} in {out}")
     return 0
 
 
@@ -86,6 +88,10 @@ def _check_out(out: Path | None, data: str) -> None:
         )
     if out is None or not out.exists():
         return
+    if out.is_dir():
+        raise ValueError(
+            f"predict: '--out' is {str(out)!r}, a folder, expected the name of a CSV file"
+        )
     if data == "-":
         same = sys.stdin is not None and _is_open_on(sys.stdin, out)
     else:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from onepass.cli._arguments import Arguments
 from onepass.cli._device import device_of
-from onepass.cli._output import fail, say
+from onepass.cli._output import fail, note, say
 
 if TYPE_CHECKING:
     from onepass.runs._evaluation import Evaluated
@@ -78,9 +78,13 @@ def _cross_validate(run: Recipe, quiet: bool) -> str:
 
 
 def _pictures(run: Recipe) -> list[str]:
+    """The names of the pictures; a note where they cannot be drawn: the model is there."""
     try:
         return run.plot()
     except ImportError:
+        return []
+    except Exception as error:  # matplotlib raises anything, such as for a wrong MPLBACKEND
+        note(f"there is no curves.png: {error}")
         return []
 
 

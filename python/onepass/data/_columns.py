@@ -14,6 +14,7 @@ from onepass._suggest import suggestion
 from onepass.data._cells import EXACT, are_codes
 
 Floats = NDArray[np.float64]
+MOST_CATEGORIES = 50
 TRUTH_UNIT = "true or false"  # what 1 and 0 carry that were True and False
 
 
@@ -91,6 +92,12 @@ class Words:
 
 
 Column = Numbers | Words
+
+
+def are_few(column: Words) -> bool:
+    """Whether the words of a column can be encoded."""
+    words = sum(word != "" for word in column.words)
+    return words <= MOST_CATEGORIES and 2 * words <= max(len(column), 2)
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ import io
 import shlex
 from collections.abc import Sequence
 
+HEADER = "pass header=False (--no-header) if it is data, header=True (--header) if it has names"
 NAMES = "pass task='classification' (--task classification) if the cells are names of classes"
 
 

@@ -8,13 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from onepass.data._cells import dates_among, is_code, shown
-from onepass.data._columns import Columns, Words
+from onepass.data._cells import dates_among, is_code, is_figure, shown
+from onepass.data._columns import MOST_CATEGORIES, Columns, Words, are_few
 from onepass.data._cures import keep_words, leave_out, names_of
 from onepass.data._decide import Decided
 from onepass.data._reader import FrameTable, TextTable
-
-MOST_CATEGORIES = 50
 
 
 def left_out_empty(
@@ -53,11 +51,11 @@ def check_features(columns: Columns, categorical: str, words: Collection[str] = 
         ValueError: one message for all such columns, with the first cell.
     """
     told = {n: c for n, c in columns.by_name.items() if n in words and isinstance(c, Words)}
-    if crowded := [name for name, c in told.items() if not _are_few(c)]:
+    if crowded := [name for name, c in told.items() if not are_few(c)]:
         _refuse(columns, crowded, told, [])
     texts = {n: c for n, c in columns.by_name.items() if isinstance(c, Words) and n not in told}
     dates = [name for name, c in texts.items() if dates_among([w for w in c.words if w])]
-    many = [name for name, c in texts.items() if name not in dates and not _are_few(c)]
+    many = [name for name, c in texts.items() if name not in dates and not are_few(c)]
     if dates or (many and categorical == "auto"):
         _refuse(columns, [*dates, *many], texts, dates)
     if texts and categorical == "refuse":
@@ -98,15 +96,13 @@ def _refuse(
     )
 
 
-def _are_few(column: Words) -> bool:
-    """Whether the words of a column can be encoded."""
-    words = sum(word != "" for word in column.words)
-    return words <= MOST_CATEGORIES and 2 * words <= max(len(column), 2)
+def _is_text(word: str) -> bool:
+    return word != "" and not is_figure(word)
 
 
-def _first(column: Words, which: Callable[[str], bool] = bool) -> str:
-    """The first row with a word, or with one such."""
-    row, word = column.first(which)
+def _first(column: Words, which: Callable[[str], bool] = _is_text) -> str:
+    """The first row with text, or with such a word."""
+    row, word = column.first(which if any(map(which, column.words)) else bool)
     return f"row {row}: {shown(word)}"
 
 

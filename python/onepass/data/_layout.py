@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from onepass.data._cells import WHOLE, figures, is_figure, is_missing, is_plain, shown
+from onepass.data._cures import HEADER
 from onepass.data._edges import CURE, filled, separator_told, titles
 from onepass.data._forms import Form, form_of, is_number
 from onepass.data._units import is_unit
@@ -248,13 +249,12 @@ def _is_value(cell: str) -> bool:
 
 def refuse_data(name: str, names: list[str], rows: list[list[str]]) -> None:
     """Refuses a header line that looks like data."""
-    cure = "pass header=False (--no-header) if it is data, header=True (--header) if it has names"
     if all(map(is_plain, names)):
-        raise ValueError(f"{name}: the first line is numbers, expected column names; {cure}")
+        raise ValueError(f"{name}: the first line is numbers, expected column names; {HEADER}")
     for place, cell in enumerate(names):
         below = (row[place].strip() for row in rows if len(row) == len(names))
         if _is_value(cell) and any(map(is_figure, below)):
             raise ValueError(
                 f"{name}: column {place + 1} is called {cell!r} and holds numbers; is the first "
-                f"line data? {cure[0].upper()}{cure[1:]}"
+                f"line data? {HEADER[0].upper()}{HEADER[1:]}"
             )

@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 
 from onepass.data._cells import is_figure
+from onepass.data._columns import are_few
 from onepass.data._cures import option
 from onepass.data._signs import Cells
 from onepass.data._units import is_scaled
@@ -31,6 +32,8 @@ def refuse_mixture(cells: Cells, cure: str, *, feature: bool = False, other_ways
         return
     whole = sum(counts[word] for word in cells.values)
     odd_is_number = 2 * count < whole
+    if feature and odd_is_number and not are_few(cells.column):
+        return  # text of many words, which is refused with the other such columns
     odd = [word for word, number in numeric.items() if number == odd_is_number]
     word = min(odd, key=counts.__getitem__)  # the rarest
     where = "among text" if odd_is_number else "among numbers"
@@ -38,6 +41,8 @@ def refuse_mixture(cells: Cells, cure: str, *, feature: bool = False, other_ways
         where = "is not a finite number, as others of the column are"
     if not odd_is_number and (found := _underscored(word)):
         cure = f"write it without underscores, {found}"
+    elif word == cells.name:
+        cure = f"delete the line if the names of the columns are repeated there; else {cure}"
     elif cells.row_of(word) == 1 and not odd_is_number:
         cure = f"delete the line if it has units or the like; else {cure}"
     elif other_ways and not odd_is_number and not re.search(r"\d", word):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from onepass.data._units import is_unit
 
 FEW_ROWS = 20  # in fewer, numbers may all differ by chance
 FILLERS = {sign * float("9" * digits) for sign in (-1, 1) for digits in (3, 4, 5, 6)}
+MOST_SHOWN = 5
 LEAST_TOTALLED = 3  # rows with a total among them
 LARGEST_ADDED = 1e290  # sums of larger ones may be beyond float64
 TOTAL_ROUNDING = 1e-9  # of the sum of absolute numbers
@@ -26,6 +27,7 @@ def notes_on(
     table: TextTable | FrameTable,
     columns: Columns,
     y_gaps: NDArray[np.bool_],
+    target: str,
     classes: Mapping[str, int] | None,
     numeric_target: Floats | None = None,
 ) -> tuple[str, ...]:
@@ -33,6 +35,7 @@ def notes_on(
 
     Args:
         y_gaps: rows that were left out, as they have no target.
+        target: its name.
         classes: how many samples each class has; None for a regression.
         numeric_target: of a regression, in the rows of the columns.
     """
@@ -88,10 +91,29 @@ def notes_on(
             f"whole numbers beyond 2**53, which are rounded: {names_of(long)}; if that is an id, "
             f"{leave_out(long)}"
         )
+    for what, of in _spelt_twice(words, classes or {}, target):
+        notes.append(f"{what} differ in capitals alone, and count as different: {of}")
     rare = [name for name, count in (classes or {}).items() if count == 1]
     if rare:
         notes.append(f"classes of one sample: {', '.join(map(shown, rare[:10]))}")
     return tuple(notes)
+
+
+def _spelt_twice(
+    words: Mapping[str, Words], classes: Collection[str], target: str
+) -> Iterator[tuple[str, str]]:
+    """What differs in capitals alone, such as Yes and yes: words of features, then classes."""
+    features = {name: column.words for name, column in words.items()}
+    for what, of in (("words", features), ("classes", {target: classes})):
+        found = []
+        for name, spelt in of.items():
+            same: dict[str, list[str]] = {}
+            for word in sorted(spelt):
+                same.setdefault(word.casefold(), []).append(word)
+            found += [f"{names_of(s)} of {name!r}" for s in same.values() if len(s) > 1]
+        if found:
+            more = f" and {len(found) - MOST_SHOWN} more" if len(found) > MOST_SHOWN else ""
+            yield what, "; ".join(found[:MOST_SHOWN]) + more
 
 
 def _is_constant(column: Any) -> bool:

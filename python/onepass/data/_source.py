@@ -22,14 +22,22 @@ MARKS = (  # the longer first: UTF-32's begins as UTF-16's
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
 PACKED = b"\x1f\x8b"
-NO_TEXT = {
+OTHER_FILES = {
     b"PK\x03\x04": "a zip archive or an Excel file; unpack it, or name it .xlsx",
     b"\xd0\xcf\x11\xe0": "an old Excel file; save it as .xlsx or CSV",
     b"PAR1": "a Parquet file; name it .parquet",
     b"\x93NUM": "an array of NumPy; save it as .npz with X and y",
     b"BZh": "packed by bzip2; unpack it",
     b"\xfd7zX": "packed by xz; unpack it",
+    b"%PDF-": "a PDF; save its table as CSV",
+    b"SQLite format 3": "a database of SQLite; save a table of it as CSV",
 }
+OTHER_TEXT = {
+    rb"<(!doctype )?html": "a web page, HTML, and no table; download the file itself",
+    rb"<\?xml": "XML; save it as .xlsx or CSV",
+    rb"\[\s*[\[{]|\{\s*\"": "JSON; save it as CSV, such as by pandas' read_json and to_csv",
+}
+BEGINNING = 256  # bytes that show what a file is
 
 
 class Source:
@@ -70,30 +78,40 @@ class Source:
     def _kind(self, encoding: str | None) -> tuple[bool, str]:
         """Whether it is packed, and its encoding."""
         with self._binary() as raw:
-            first = raw.read(4)
-        for begin, what in NO_TEXT.items():
-            if first.startswith(begin):
-                raise ValueError(f"{self.name} is {what}")
+            first = raw.read(BEGINNING)
         packed = first.startswith(PACKED)
         if packed:
             with self._binary() as raw, _damage(self.name), gzip.GzipFile(fileobj=raw) as inner:
-                first = inner.read(4)
+                first = inner.read(BEGINNING)
+        self._refuse_others(first, packed)
         marked = next((name for mark, name in MARKS if first.startswith(mark)), None)
         if encoding is not None:
             try:
                 "".encode(encoding)
-            except (LookupError, TypeError):
+            except (LookupError, TypeError, UnicodeError):
                 raise ValueError(
                     f"read_table: 'encoding' is {encoding!r}, expected the name of a text encoding,"
                     " such as 'utf-8', 'latin-1', 'cp1252' or 'utf-16'"
                 ) from None
-        if marked is None and encoding is None and b"\0" in first:
+        if marked is None and encoding is None and b"\0" in first[:4]:
             order = "be" if first.startswith(b"\0") else "le"
             raise ValueError(
                 f"{self.name}: not UTF-8 text, but perhaps UTF-16 without a byte-order mark; pass "
                 f"encoding='utf-16-{order}' (--encoding utf-16-{order})"
             )
         return packed, marked or encoding or "utf-8"
+
+    def _refuse_others(self, first: bytes, packed: bool) -> None:
+        """Refuses files of other kinds by their beginning, with the cure."""
+        if packed and first.startswith(PACKED):
+            raise ValueError(f"{self.name} is packed twice; unpack it")
+        for begin, what in OTHER_FILES.items():
+            if first.startswith(begin):
+                raise ValueError(f"{self.name} is {what}")
+        text = first.removeprefix(codecs.BOM_UTF8).lstrip()
+        for pattern, what in OTHER_TEXT.items():
+            if re.match(pattern, text, re.IGNORECASE):
+                raise ValueError(f"{self.name} is {what}")
 
     @contextmanager
     def open(self, errors: str = "strict") -> Iterator[io.TextIOWrapper]:

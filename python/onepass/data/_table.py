@@ -16,6 +16,7 @@ from onepass.data._columns import Columns, Floats, Numbers
 from onepass.data._decide import decided
 from onepass.data._encoding import FILL, Encoding, columns_of
 from onepass.data._features import check_features, left_out_empty, refuse_gaps
+from onepass.data._header import refuse_repeated_names
 from onepass.data._likeness import check_unit, is_written
 from onepass.data._notes import notes_on
 from onepass.data._reader import FrameTable, TextTable, open_table, refuse_text_options
@@ -192,6 +193,7 @@ def read_table(
     )
     assert found.target is not None
     aim = target_of(found.target, task, found.signs, called in told)
+    refuse_repeated_names(table, found, header)
     empty = left_out_empty(table, found, features)
     columns = columns_of(table, found)
     check_features(columns, categorical, told)
@@ -214,7 +216,10 @@ def read_table(
             f"the {len(aim.classes)} whole numbers of {called!r} are classes; as amounts, pass "
             "task='regression' (--task regression)",
         )
-    notes = (*empty, *notes_on(table, columns, aim.gaps, counts, y if counts is None else None))
+    notes = (
+        *empty,
+        *notes_on(table, columns, aim.gaps, called, counts, y if counts is None else None),
+    )
     return Table(table.stem, y, called, aim.classes, bare.fit(columns), notes, columns)
 
 

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from onepass.runs import _replacing
-from onepass.runs._names import CHECKPOINTS, FILES, HISTORY, PICTURES, RECORD
+from onepass.runs._names import CHECKPOINTS, FILES, HISTORY, MODEL, PICTURES, RECORD
 from onepass.runs._replacing import NEW, holds_a_run
+from onepass.train import _store
 from onepass.train._files import put_aside, ready_folder, replacing
 from onepass.train._history import History, is_other_table
 
@@ -126,6 +127,7 @@ class Folder:
             if reason is not None:
                 reasons.append(f"{path} was started with {reason}")
                 continue
+            _refuse_bare_model(path)
             locks = [_lock(path.parent)] if _replacing.is_replacement(path) else []
             return cls(path, [*locks, _lock(path)], _read(path))
         if reasons:
@@ -155,7 +157,8 @@ class Folder:
     def remove_pictures(self) -> None:
         """They show the part that was done before."""
         for name in PICTURES:
-            (self.path / name).unlink(missing_ok=True)
+            with suppress(IsADirectoryError, PermissionError):  # what macOS says of a directory
+                (self.path / name).unlink(missing_ok=True)
 
     def finish(self) -> None:
         """Take the place of the run that this one replaces, if it does; ``path`` is then its."""
@@ -207,6 +210,22 @@ def is_finished(folder: str | os.PathLike[str]) -> bool:
         return "result" in record
     except (OSError, ValueError, TypeError):
         return True  # only the model was copied here
+
+
+def _refuse_bare_model(path: Path) -> None:
+    """Refuses a resume without a checkpoint where a model is, which it would replace.
+
+    A kill in the first epoch may leave a model of that epoch alone; it is begun again.
+    """
+    if not (path / MODEL).exists() or _store.checkpoints(path / CHECKPOINTS):
+        return
+    history = path / HISTORY
+    lines = history.read_bytes().count(b"\n") if history.is_file() else 0
+    if "finished" in _read(path) or lines > 2:  # the names, and the first epoch
+        raise ValueError(
+            f"{path} has a model and no checkpoint to go on from; put {CHECKPOINTS} back, train "
+            "into another folder (--out), or start anew with --overwrite"
+        )
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -121,8 +121,9 @@ def stratified(source: Source) -> bool | None:
 def check(source: Source) -> None:
     """Refuse data from which nothing can be learnt."""
     if len(source.y) < MIN_SAMPLES:
+        samples = "1 sample" if len(source.y) == 1 else f"{len(source.y)} samples"
         raise ValueError(
-            f"{source.name} has {len(source.y)} samples, expected at least {MIN_SAMPLES}: one part "
+            f"{source.called} has {samples}, expected at least {MIN_SAMPLES}: one part "
             "is held out and one decides when to stop"
         )
     if source.classes is not None and len(source.classes) == len(source.y):

@@ -38,6 +38,7 @@ class Source:
     Attributes:
         name: of the data. y: (N,) class indices or numbers. classes: their names, or None.
         target: the name of the target. notes: sentences for the user.
+        called: the data as messages call it, such as a file with its ending.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Source:
     target: str
     notes: tuple[str, ...]
     data: Dataset | Table
+    called: str
 
     @classmethod
     def read(cls, options: Options) -> Source:
@@ -59,7 +61,7 @@ class Source:
             if options.data in BUNDLED or options.data.lower().endswith(".npz"):
                 _refuse_reading("train", options.data, given)
             data = load(options.data, options.target, task=options.task)
-            return cls(data.name, data.y, data.classes, data.target, (), data)
+            return cls(data.name, data.y, data.classes, data.target, (), data, options.data)
         reading = {name: getattr(options, name) for name in READING}
         table = read_table(
             _path(options.data),
@@ -74,7 +76,15 @@ class Source:
         )
         if table.y is None or table.target is None:
             raise ValueError(f"{options.data}: no target column")
-        return cls(table.name, table.y, table.classes, table.target, table.notes, table)
+        return cls(
+            table.name,
+            table.y,
+            table.classes,
+            table.target,
+            table.notes,
+            table,
+            _called(options.data),
+        )
 
     def encoded(self, rows: Any) -> tuple[Encoding, Floats]:
         """How features become numbers, as fitted on these rows; and the numbers of all rows."""
@@ -187,7 +197,8 @@ def rows_with_targets(data: Any, encoding: Encoding, /, **reading: Any) -> Rows:
     else:
         source = _path(data) if isinstance(data, (str, os.PathLike)) else data
         table, warned = read_like(source, encoding, Reading.checked("read_table", reading))
-        rows = Rows(table.name, table.x, table.y, table.notes, None, warned)
+        name = _called(data) if isinstance(data, (str, os.PathLike)) else table.name
+        rows = Rows(name, table.x, table.y, table.notes, None, warned)
     if rows.y is None:
         raise ValueError(
             f"{rows.name}: no column {encoding.target!r}, expected the target to compare with"
@@ -195,6 +206,10 @@ def rows_with_targets(data: Any, encoding: Encoding, /, **reading: Any) -> Rows:
     if not len(rows.y):
         raise ValueError(f"{rows.name}: column {encoding.target!r} is empty, expected targets")
     return rows
+
+
+def _called(path: str | os.PathLike[str]) -> str:
+    return "standard input" if os.fspath(path) == "-" else os.fspath(path)
 
 
 def is_table(data: str | os.PathLike[str]) -> bool:

@@ -26,7 +26,7 @@ class Profile(Callback):
 
     Args:
         steps: how many steps to time.
-        skip: steps before, to warm up.
+        skip: steps before, to warm up. A training that has no others is timed by its last one.
 
     Attributes:
         seconds: part → seconds, over ``counted`` steps.
@@ -44,13 +44,16 @@ class Profile(Callback):
         self.reset()
 
     def reset(self) -> None:
-        self.seconds = dict.fromkeys(PARTS, 0.0)
-        self.counted = 0
         self._passed = 0
         self._undo: list[tuple[Any, str, Any]] = []
         self._inside = False
         self._spent = dict.fromkeys(PARTS[:3], 0.0)
         self._mark = 0.0
+        self._begin_count()
+
+    def _begin_count(self) -> None:
+        self.seconds = dict.fromkeys(PARTS, 0.0)
+        self.counted = 0
 
     def table(self) -> str:
         """The parts, microseconds a step and shares, a line each."""
@@ -64,20 +67,22 @@ class Profile(Callback):
         return "\n".join(lines)
 
     def on_epoch_begin(self, run: Run) -> None:
+        if self.counted < self.steps and not self._undo:
+            self._wrap(run)
         self._begin_step()
 
     def on_step_end(self, run: Run) -> None:
         whole = time.perf_counter() - self._mark
         if self._undo:
+            if self._passed <= self.skip:
+                self._begin_count()  # the step before was to warm up
             self.counted += 1
             for part, seconds in self._spent.items():
                 self.seconds[part] += seconds
             self.seconds[PARTS[3]] += whole - sum(self._spent.values())
-        if self.counted >= self.steps:
+            self._passed += 1
+        if self.counted >= self.steps and self._passed > self.skip:
             self._unwrap()
-        elif not self._undo and self._passed >= self.skip:
-            self._wrap(run)
-        self._passed += 1
         self._begin_step()
 
     def on_fit_end(self, run: Run) -> None:
