@@ -38,11 +38,17 @@ def held(group: dict[str, Any]) -> float | None:
 
 
 def adopt(groups: Iterable[dict[str, Any]]) -> None:
-    """Take zeros that were loaded as if they were set now."""
+    """Take zeros that were loaded or copied as if they were set now."""
     for group in groups:
-        if id(group.get(KEY)) not in _kept and (kept := held(group)) is not None:
-            if not hasattr(group["lr"], "fill_"):
+        tensor = hasattr(group["lr"], "fill_")
+        noted = _kept.get(id(group.get(KEY)))
+        if noted is not None and not (tensor and noted[1][0] != id(group["lr"])):
+            continue
+        if (kept := held(group)) is not None:
+            if not tensor:
                 group["lr"] = ZERO
+            if noted is not None:
+                del group[KEY]  # that of the original, which a copy shares
             put(group, kept)
 
 
