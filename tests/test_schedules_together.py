@@ -427,7 +427,7 @@ IN_PLACE = ["mul_(0)", "mul_(0.5)", "zero_()", "fill_(0.0)", "fill_(-0.0)", "div
 @pytest.mark.parametrize("by_hand", [*IN_PLACE, ""])
 @pytest.mark.parametrize("through", ["nothing", "a pickle", "a copy"])
 def test_a_tensor_set_to_zero_over_a_schedules_zero_is_not_lost(name, by_hand, through):
-    """``mul_(0)`` leaves -0.0 as it is, in the same object. Nothing by hand: the schedule goes on."""
+    """``mul_(0)`` leaves -0.0 as it is, in the same object. Without it the schedule goes on."""
     torch = pytest.importorskip("torch")
     rates = []
     for lr in (torch.tensor(0.1, dtype=torch.float64), 0.1):

@@ -7,7 +7,9 @@ import types
 from pathlib import Path
 
 import numpy as np
+import onepass
 import pytest
+from onepass.data import load, read_table
 from onepass.train import (
     Callback,
     Checkpoint,
@@ -145,6 +147,41 @@ def test_a_tilde_is_the_home_everywhere(tmp_path, monkeypatch, writer):
     assert sorted(os.listdir(home)) == ["b", "c", "l", "other.csv", "s", "t"]
     assert os.listdir(here) == []
     np.testing.assert_array_equal(model[0].weight.data, trainer.model[0].weight.data)
+
+
+NOBODY = "~nobody_of_this_name/x"
+
+
+@pytest.mark.parametrize("path", [NOBODY, "~nobody_of_this_name", "a\0b"])
+def test_a_path_that_means_nothing_is_refused_before_the_first_step(tmp_path, monkeypatch, path):
+    """Without a home for it, ``~name`` would be a folder of that name here."""
+    monkeypatch.chdir(tmp_path)
+    cure = "NUL characters" if "\0" in path else "no home directory is known for '~nobody_of_thi"
+    for refused, words in (
+        (lambda: Checkpoint(path), "Checkpoint: 'dir' is"),
+        (lambda: CSVLogger(path), "CSVLogger: 'path' is"),
+        (lambda: make(log_dir=path), "Trainer: 'log_dir' is"),
+        (lambda: make().save(path), "save: 'dir' is"),
+        (lambda: fit(make(), ckpt_path=path), "fit: 'ckpt_path' is"),
+        (lambda: make().history.to_csv(path), "the path is"),
+        (lambda: Trainer.load_weights(path, network(3)), "load_weights: 'dir' is"),
+        (lambda: read_table(path), "read_table: 'source' is"),
+        (lambda: load(path), "load: 'name_or_path' is"),
+        (lambda: onepass.load_run(path), "load_run: 'folder' is"),
+    ):
+        with pytest.raises(ValueError, match=words) as caught:
+            refused()
+        assert cure in str(caught.value)
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_folder_that_begins_with_a_tilde_and_is_there_is_meant(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    os.mkdir("~nobody_of_this_name")
+    fit(make([Checkpoint(NOBODY)]))
+    assert os.listdir(tmp_path / "~nobody_of_this_name" / "x")
+    fit(make([Checkpoint("./~other")]))
+    assert os.listdir("./~other")
 
 
 def test_two_checkpoints_in_one_directory_are_refused(tmp_path):

@@ -9,9 +9,10 @@ from typing import Any
 
 from onepass import _numbers as numbers
 from onepass._keywords import suggest_keywords
+from onepass._paths import expanded
 from onepass.train import _store
 from onepass.train._callbacks import Callback, watched
-from onepass.train._files import home, path_of, ready_folder
+from onepass.train._files import path_of, ready_folder
 from onepass.train._monitor import MODES, better, direction, name_of
 from onepass.train._run import Run
 from onepass.train._store import CheckpointError
@@ -145,7 +146,7 @@ def newest(root: str | Path) -> dict[str, Any] | None:
         CheckpointError: there are checkpoints and none is valid. NotADirectoryError: ``root`` is a
             file.
     """
-    folder = home(root)
+    folder = expanded(root)
     if folder.exists() and not folder.is_dir():
         raise NotADirectoryError(f"{folder}: a file, expected a Checkpoint directory")
     if (folder / _store.STATE).exists():
@@ -173,7 +174,7 @@ def weights(root: str | Path, which: str) -> dict[str, Any]:
             ``"best"`` and no callback has kept one.
     """
     numbers.one_of("load_weights", "which", which, ("best", "last"))
-    folder = home(root)
+    folder = expanded(root)
     parts = newest(folder)
     if parts is None:
         raise FileNotFoundError(f"no checkpoint in {folder}")

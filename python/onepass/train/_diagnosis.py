@@ -14,7 +14,7 @@ from onepass.train._callbacks import Callback
 from onepass.train._history import new_figure, save_figure
 from onepass.train._progress import ProgressBar
 from onepass.train._run import Run
-from onepass.train._spoilt import SpoiltBatch
+from onepass.train._spoilt import SpoiltBatchError
 from onepass.train._verdict import verdict
 from onepass.train._watch import Mean, Units, Watch, activations
 
@@ -194,7 +194,7 @@ class Diagnosis(Callback):
     def on_abort(self, run: Run, error: BaseException) -> None:
         failed = isinstance(error, FloatingPointError)
         where = f"epoch {run.epoch + 1}" if failed else ""
-        self._ends(run, where, spoken=failed, spoilt=isinstance(error, SpoiltBatch))
+        self._ends(run, where, spoken=failed, spoilt=isinstance(error, SpoiltBatchError))
 
     def _ends(self, run: Run, failed: str, spoken: bool = True, spoilt: bool = False) -> None:
         for watch in self._watches:

@@ -9,6 +9,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from onepass._paths import expanded
+
 
 def path_of(owner: str, name: str, value: Any) -> Path:
     """``value`` as a path, with ``~`` expanded.
@@ -20,12 +22,7 @@ def path_of(owner: str, name: str, value: Any) -> Path:
         raise TypeError(f"{owner}: {name!r} is {value!r}, expected a path")
     if not os.fspath(value):
         raise ValueError(f"{owner}: {name!r} is {value!r}, expected a path")
-    return home(value)
-
-
-def home(path: str | os.PathLike[str]) -> Path:
-    """The path with ``~`` expanded."""
-    return Path(os.path.expanduser(path))
+    return expanded(value, f"{owner}: {name!r}")
 
 
 def ready_folder(owner: str, name: str, folder: Path, value: Path | None = None) -> None:

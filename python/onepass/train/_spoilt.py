@@ -9,7 +9,7 @@ import numpy as np
 from onepass._array import is_floating, to_numpy
 
 
-class SpoiltBatch(FloatingPointError):
+class SpoiltBatchError(FloatingPointError):
     """A loss is not finite because the data of its batch are not."""
 
 
@@ -25,7 +25,7 @@ def not_finite(loss: float, where: str, **batch: Any) -> FloatingPointError:
         spoilt = _first_not_finite(values)
         if spoilt is not None:
             sample, value = spoilt
-            return SpoiltBatch(
+            return SpoiltBatchError(
                 f"the loss is {loss} in {where}: {name!r} has {value} in sample {sample} of this "
                 "batch; mend the data, or pass nonfinite='skip'"
             )

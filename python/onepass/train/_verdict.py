@@ -20,7 +20,7 @@ LARGE = 0.015  # update over weight: large enough to make it worse; else the bat
 ROSE = 1.5  # times the least loss
 SLOPE = 0.03  # of the fall so far, in the last quarter of the epochs
 LEARNT = 0.02  # of the first loss
-FLAT = 4  # epochs: in fewer, a loss that is flat cannot be told from one that has just begun to fall
+FLAT = 4  # epochs: in fewer, flat cannot be told from what has just begun to fall
 STEADY = 4  # epochs, each with a lower loss than the one before: no accident, however slow
 OVERFIT = 0.1  # of the least validation loss
 
@@ -118,8 +118,8 @@ def _dead(layers: Layers, limit: float) -> str:
         return ""
     return (
         f"dead units in layer {worst}: {shares[worst]:.0%} of its units pass no gradient for any "
-        "sample; lower the learning rate, check the scale of the inputs and of the initial weights, "
-        "or take leaky_relu instead of relu"
+        "sample; lower the learning rate, check the scale of inputs and initial weights, or take "
+        "leaky_relu instead of relu"
     )
 
 

@@ -40,7 +40,7 @@ def held(group: dict[str, Any]) -> float | None:
 def adopt(groups: Iterable[dict[str, Any]]) -> None:
     """Take zeros that were loaded or copied as if they were set now."""
     for group in groups:
-        tensor = hasattr(group["lr"], "fill_")
+        tensor = hasattr(group.get("lr"), "fill_")
         noted = _kept.get(id(group.get(KEY)))
         if noted is not None and not (tensor and noted[1][0] != id(group["lr"])):
             continue
