@@ -4,6 +4,7 @@ import errno
 import os
 import sys
 import types
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -188,6 +189,56 @@ def test_two_checkpoints_in_one_directory_are_refused(tmp_path):
     trainer = make([Checkpoint(tmp_path), Checkpoint(tmp_path / "x" / "..", every_n_steps=2)])
     refused(trainer, "twice in 'callbacks'", ValueError)
     fit(make([Checkpoint(tmp_path / "a"), Checkpoint(tmp_path / "b", every_n_steps=2)]))
+
+
+WRITERS = {
+    "a Checkpoint": lambda place: {"callbacks": [Checkpoint(place / "c")]},
+    "a CSVLogger": lambda place: {"callbacks": [CSVLogger(place / "h.csv")]},
+    "a log_dir": lambda place: {"log_dir": place / "l"},
+}
+
+
+class Inside(Callback):
+    """Begin another fit within the first epoch of this one."""
+
+    def __init__(self, begin):
+        self.begin, self.refused = begin, []
+
+    def on_step_end(self, run):
+        if run.step == 1:
+            try:
+                self.begin()
+            except RuntimeError as error:
+                self.refused.append(str(error))
+
+
+@pytest.mark.parametrize("writer", WRITERS)
+@pytest.mark.parametrize("elsewhere", [False, True], ids=["here", "in another thread"])
+def test_two_fits_at_once_do_not_write_to_one_place(tmp_path, writer, elsewhere):
+    """The second one ended after its first epoch, or both mixed their files."""
+    writes = WRITERS[writer]
+
+    def second():
+        other = make(writes(tmp_path / "x" / "..").get("callbacks", []),
+                     log_dir=writes(tmp_path).get("log_dir"))  # fmt: skip
+        if not elsewhere:
+            return fit(other)
+        with ThreadPoolExecutor(1) as pool:
+            return pool.submit(fit, other).result()
+
+    inside = Inside(second)
+    options = writes(tmp_path)
+    (tmp_path / "x").mkdir()
+    first = make([inside, *options.pop("callbacks", [])], **options)
+    fit(first)
+    (words,) = inside.refused
+    assert "to which another fit is writing, expected a place of its own" in words
+    if writer != "a Checkpoint":  # whose files now are those of a run that went on
+        second()  # the first is over
+    options = writes(tmp_path / "of its own")
+    inside = Inside(lambda: fit(make(options.get("callbacks", []), log_dir=options.get("log_dir"))))
+    fit(make([inside]))
+    assert inside.refused == []
 
 
 class FullDisk(Callback):

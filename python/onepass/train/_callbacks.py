@@ -33,7 +33,7 @@ from onepass._keywords import suggest_keywords
 from onepass._paths import expanded
 from onepass.nn._state_dict import frozen_arrays
 from onepass.train import _averages
-from onepass.train._files import path_of, put_aside, ready_file
+from onepass.train._files import claim, path_of, put_aside, ready_file
 from onepass.train._history import is_other_table
 from onepass.train._monitor import MODES, better, direction, name_of
 from onepass.train._run import Run
@@ -255,6 +255,7 @@ class CSVLogger(Callback):
     Raises:
         OSError: at the start of training, the file cannot be written. ValueError: at the start of
             training, there is a file that is not a history, or another callback writes to the path.
+            RuntimeError: at the start of training, another fit of this process writes there.
     """
 
     _argument = ("CSVLogger", "path")  # where the path came from, for messages
@@ -264,6 +265,7 @@ class CSVLogger(Callback):
         self.path = path_of("CSVLogger", "path", path)
 
     def on_fit_begin(self, run: Run) -> None:
+        claim(*self._argument, self.path, run)
         ready_file(*self._argument, self.path)
         owner, name = self._argument
         for other in run.callbacks:
