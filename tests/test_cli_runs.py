@@ -215,6 +215,15 @@ def test_a_tilde_is_the_home(table, monkeypatch):  # noqa: F811
     assert not os.path.exists("/~")
 
 
+@pytest.mark.parametrize("command", ["train", "predict"])
+def test_an_error_is_one_line_whatever_it_names(table, command):  # noqa: F811
+    more = ["things.csv"] if command == "predict" else []
+    done = onepass(command, "two\nlines.csv", *more, cwd=table.parent)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "two lines.csv" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("line", "named"),
     [

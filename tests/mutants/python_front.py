@@ -29,7 +29,7 @@ FRONT = [
         f"{CLI}/_output.py",
         "f\"onepass: {' '.join(str(error).split())}\\n\"",
         'f"onepass: {error}\\n"',
-        (f"{COMMANDS}::test_a_full_disk_is_one_line", f"{COMMANDS}::test_wrong_use"),
+        (f"{OWN_RUNS}::test_an_error_is_one_line_whatever_it_names",),
     ),
     Mutant(
         "cli: a reader that has gone is an error of the program",
