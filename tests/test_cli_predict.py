@@ -92,6 +92,16 @@ def test_evaluate_gives_the_numbers_of_the_training(trained, capsys, kind):
     assert json.loads(said(capsys, "evaluate", "run", "t.csv", "--held-out", "--json")) == record
 
 
+def test_scores_that_no_row_gives_are_null_in_json(trained, capsys):
+    """JSON has no NaN: of one row, r2 is none."""
+    trained("numbers")
+    write("one.csv", columns("numbers", 1))
+    text = said(capsys, "evaluate", "run", "one.csv", "--json")
+    scores = json.loads(text, parse_constant=lambda word: pytest.fail(f"{word} is not JSON"))
+    assert scores["r2"] is None
+    assert scores["mae"] == pytest.approx(scores["rmse"])
+
+
 def test_evaluate_of_a_data_set_by_name_and_of_arrays(here, capsys):
     pytest.importorskip("sklearn")
     rng = np.random.default_rng(0)

@@ -63,6 +63,39 @@ void set_shape(Border* b, CrossEntropy* call, bool last) {
   b->set(Shape::single, {}, "");
 }
 
+// On the CPU. With others, products, sums or quotients leave the range of their type, and a loss
+// would be 0 or NaN in silence. (To look at weights on a device is to wait for it.)
+template <class T>
+void check_weights(const char* op, const T* weight, int64_t classes, DType computing) {
+  constexpr double kMargin = 1e8;
+  const bool wide = computing == DType::f64;
+  const double least = kMargin * (wide ? 0x1p-1022 : 0x1p-126);
+  const double most = (wide ? 0x1p1023 : 0x1p127) / kMargin;
+  for (int64_t c = 0; c < classes; ++c) {
+    const double w = host::to_double(weight[c]), size = w < 0 ? -w : w;
+    if (w == 0 || (size >= least && size <= most)) continue;
+    const std::string given = py::str(py::float_(w)), low = py::str(py::float_(least)),
+                      high = py::str(py::float_(most));
+    value_error(op, "'weight' has " + given + " at " + std::to_string(c) +
+                        ", expected 0 or a size from " + low + " to " + high + ", which " +
+                        (wide ? "float64" : "float32") + " can multiply");
+  }
+}
+void check_weights(const char* op, const ChannelVector& weight, int64_t classes, DType dtype) {
+  const DType computing = computing_type(dtype);
+  const void* data = weight.data;
+  switch (weight.dtype) {
+    case DType::f32:
+      return check_weights(op, static_cast<const float*>(data), classes, computing);
+    case DType::f64:
+      return check_weights(op, static_cast<const double*>(data), classes, computing);
+    case DType::f16:
+      return check_weights(op, static_cast<const Half*>(data), classes, computing);
+    case DType::bf16:
+      return check_weights(op, static_cast<const BFloat16*>(data), classes, computing);
+  }
+}
+
 template <const Contract& kLoss, auto kDriver>
 py::object row_loss(Arguments given) {
   constexpr int kTarget = kLoss.position("target"), kOut = kLoss.position("out");
@@ -83,6 +116,8 @@ py::object row_loss(Arguments given) {
   call.dlogits = b.data(kOut);
   call.losses = b.data(kLosses);
   place<kWeight>(b, &call.weight);
+  if (call.weight.data && !where.on_device())
+    check_weights(b.op(), call.weight, call.classes, call.dtype);
   std::optional<Labels> labels;
   if (b[kTarget].floating()) {
     call.probabilities = b.data(kTarget);

@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from onepass._paths import expanded
 from onepass.data import _frames
 from onepass.data._blocks import NUMBER, SKIP, WORD
 from onepass.data._columns import Column, Floats, Numbers
@@ -224,7 +225,9 @@ def _opened(given: Any, reading: Reading, names: Sequence[str] | None) -> TextTa
             f"read_table: 'source' is a {type(given).__name__}, expected a path, '-', an open file "
             "or a DataFrame"
         )
-    path = Path(given).expanduser() if isinstance(given, (str, Path)) else Path()
+    path = Path()
+    if isinstance(given, (str, Path)) and str(given) != "-":
+        path = expanded(given, "read_table: 'source'")
     ending = path.suffix.lower()
     if ending == ".parquet":
         table = _frames.columns_of(str(path), _frames.frame_of(path))

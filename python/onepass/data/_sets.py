@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onepass import _numbers as numbers
+from onepass._paths import expanded
 from onepass._suggest import suggestion
 from onepass.data._table import read_table
 from onepass.data._target import TASKS, classes_of
@@ -94,7 +95,7 @@ def load(
     """
     if task is not None:
         numbers.one_of("load", "task", task, TASKS)
-    path = Path(name_or_path).expanduser()
+    path = expanded(name_or_path, "load: 'name_or_path'")
     ending = path.suffix.lower()
     if ending in (*TABLES, ".npz") and not path.is_file():
         raise FileNotFoundError(f"no such file: {path}")

@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from onepass._paths import expanded
 from onepass.runs import _replacing
 from onepass.runs._names import CHECKPOINTS, FILES, HISTORY, MODEL, PICTURES, RECORD
 from onepass.runs._replacing import NEW, holds_a_run
@@ -206,7 +207,7 @@ def is_of_a_run(path: Path) -> bool:
 def is_finished(folder: str | os.PathLike[str]) -> bool:
     """Whether the training of the run has come to its end."""
     try:
-        record = json.loads((Path(os.path.expanduser(folder)) / RECORD).read_text("utf-8"))
+        record = json.loads((expanded(folder) / RECORD).read_text("utf-8"))
         return "result" in record
     except (OSError, ValueError, TypeError):
         return True  # only the model was copied here

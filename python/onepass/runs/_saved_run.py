@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onepass._array import to_numpy
+from onepass._paths import expanded
 from onepass._suggest import suggestion
 from onepass.data import Encoding, Standardize
 from onepass.data._given import array_of
@@ -258,7 +259,7 @@ def load_run(folder: str | os.PathLike[str]) -> SavedRun:
         Traceback (most recent call last):
         FileNotFoundError: runs/no-such-run: no such folder, expected that of a run
     """
-    path = Path(os.path.expanduser(folder))
+    path = expanded(folder, "load_run: 'folder'")
     settled(path)
     file = path / MODEL
     if not file.is_file():

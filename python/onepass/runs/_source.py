@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onepass._array import to_numpy
+from onepass._paths import expanded
 from onepass._suggest import suggestion
 from onepass.data import Dataset, Encoding, Feature, Table, load, read_table
 from onepass.data._given import array_of
@@ -248,7 +249,7 @@ def same_place(before: Any, given: str) -> bool:
 
 
 def _path(data: str | os.PathLike[str]) -> Any:
-    return data if os.fspath(data) == "-" else Path(os.path.expanduser(data))
+    return data if os.fspath(data) == "-" else expanded(data)
 
 
 def _of_set(name: str, encoding: Encoding) -> Rows:
