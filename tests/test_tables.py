@@ -132,7 +132,7 @@ def test_a_file_of_words_without_a_header_line_loses_no_sample(tmp_path, first, 
     words = [{"i": i, "c": ("red", "blue")[i % 2], "s": ("big", "small", "tiny")[i % 3],
               "y": ("yes", "no")[i // 2 % 2]} for i in range(12)]  # fmt: skip
     rows = "".join(row.format(**cells) + "\n" for cells in words)
-    refused(tmp_path, f"{first}\n{rows}", "among their own cells too; is the first line data?")
+    refused(tmp_path, f"{first}\n{rows}", "cells of theirs; is the first line data?")
     path = table(tmp_path, f"{first}\n{rows}")
     drop = [1] if first.startswith("a17") else []
     assert len(read_table(path, header=False, categorical="auto", drop=drop).y) == 13
@@ -152,6 +152,18 @@ def test_a_name_may_be_a_cell_of_its_column(tmp_path, text):
         refused(tmp_path, text, "is the first line data")
     else:
         assert len(read_table(table(tmp_path, text), categorical="auto").y) == 8
+
+
+def test_a_first_line_is_looked_at_in_a_spreadsheet_and_not_in_a_dataframe(tmp_path):
+    pandas = pytest.importorskip("pandas")
+    pytest.importorskip("openpyxl")
+    rows = [("red", "big", "yes"), ("red", "small", "no"), ("blue", "big", "no")] * 3
+    frame = pandas.DataFrame(rows, columns=["red", "big", "yes"])
+    path = tmp_path / "t.xlsx"
+    frame.to_excel(path, index=False)
+    with pytest.raises(ValueError, match="cells of theirs; is the first line data"):
+        read_table(path, categorical="auto")
+    assert len(read_table(frame, categorical="auto").y) == 9
 
 
 def test_columns_may_begin_with_digits(tmp_path):

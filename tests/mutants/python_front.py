@@ -110,10 +110,10 @@ FRONT = [
         (f"{TRAINING}::test_many_classes_are_cut_to_the_worst",),
     ),
     Mutant(
-        "runs: r2 is the share that is not explained",
-        f"{RUNS}/_scores.py",
-        '"r2": 1.0 - square / spread if spread else math.nan,',
-        '"r2": square / spread if spread else math.nan,',
+        "metrics: r2 is the share that is not explained",
+        "python/onepass/train/_metrics.py",
+        "np.where(around > 0, 1 - left / around, np.nan)",
+        "np.where(around > 0, left / around, np.nan)",
         (f"{PREDICT}::test_evaluate_of_numbers_in_python",),
     ),
     Mutant(

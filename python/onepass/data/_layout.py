@@ -248,30 +248,13 @@ def _is_value(cell: str) -> bool:
 
 
 def refuse_data(name: str, names: list[str], rows: list[list[str]]) -> None:
-    """Refuses a header line that looks like data."""
+    """Refuses a header line with numbers that looks like data; for words see `_header.py`."""
     if all(map(is_plain, names)):
         raise ValueError(f"{name}: the first line is numbers, expected column names; {HEADER}")
-    columns = list(zip(*(row for row in rows if len(row) == len(names)), strict=True))
-    below = [[cell.strip() for cell in column] for column in columns] or [[] for _ in names]
-    asked = f"is the first line data? {HEADER[0].upper()}{HEADER[1:]}"
     for place, cell in enumerate(names):
-        if _is_value(cell) and any(map(is_figure, below[place])):
+        below = (row[place].strip() for row in rows if len(row) == len(names))
+        if _is_value(cell) and any(map(is_figure, below)):
             raise ValueError(
-                f"{name}: column {place + 1} is called {cell!r} and holds numbers; {asked}"
+                f"{name}: column {place + 1} is called {cell!r} and holds numbers; is the first "
+                f"line data? {HEADER[0].upper()}{HEADER[1:]}"
             )
-    if _are_words_of_columns(names, below):
-        raise ValueError(
-            f"{name}: the columns are called {', '.join(map(repr, names))}, which are among their "
-            f"own cells too; {asked}"
-        )
-
-
-def _are_words_of_columns(names: list[str], below: list[list[str]]) -> bool:
-    """Whether each name is a cell of its column, but for columns of words that never repeat."""
-    repeated = 0
-    for cell, column in zip(names, below, strict=True):
-        if cell and cell in column:
-            repeated += 1
-        elif len(set(column)) < len(column) or any(map(is_figure, column)):
-            return False
-    return repeated > 1

@@ -50,6 +50,8 @@ class Raw:
 class TextTable:
     """A table in a text file."""
 
+    has_line_of_names = True  # or may have one
+
     def __init__(
         self,
         given: Any,
@@ -158,7 +160,10 @@ class FrameTable:
         stem: str,
         columns: dict[str, Callable[[bool], Column]],
         notes: Sequence[str] = (),
+        *,
+        has_line_of_names: bool = False,
     ) -> None:
+        self.has_line_of_names = has_line_of_names
         self.na_values: Sequence[str | float] = ()
         self.name, self.stem, self.notes = name, stem, list(notes)
         self.blank = 0
@@ -271,7 +276,7 @@ def _of_grid(path: Path, header: bool | None) -> FrameTable:
             continue
         _frames.refuse_twice(str(path), name, names)
         columns[name] = _made(cells)
-    return FrameTable(str(path), path.stem, columns, found)
+    return FrameTable(str(path), path.stem, columns, found, has_line_of_names=True)
 
 
 def _refuse_unnamed(name: str, place: int, hint: str = "") -> NoReturn:
