@@ -13,9 +13,8 @@ from onepass._suggest import suggestion
 from onepass.data._columns import Columns, Floats, Numbers, Words
 from onepass.data._cures import names_of
 from onepass.data._decide import Decided, decided
-from onepass.data._features import refuse_gaps
+from onepass.data._feature import Feature
 from onepass.data._likeness import (
-    Feature,
     check_column,
     cure_of_utf8,
     cure_of_zeros,
@@ -25,6 +24,7 @@ from onepass.data._likeness import (
 from onepass.data._reader import FrameTable, TextTable, open_table, refuse_text_options
 from onepass.data._reading import Reading
 from onepass.data._signs import Signs
+from onepass.data._text_and_gaps import refuse_gaps
 from onepass.data._transformers import categories_of, encoder, imputed, median
 
 FORMAT = 1

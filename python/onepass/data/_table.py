@@ -15,7 +15,6 @@ from onepass._suggest import suggestion
 from onepass.data._columns import Columns, Floats, Numbers
 from onepass.data._decide import decided
 from onepass.data._encoding import FILL, Encoding, columns_of
-from onepass.data._features import check_features, left_out_empty, refuse_gaps
 from onepass.data._header import refuse_repeated_names
 from onepass.data._likeness import check_unit, is_written
 from onepass.data._notes import notes_on
@@ -23,6 +22,7 @@ from onepass.data._reader import FrameTable, TextTable, open_table, refuse_text_
 from onepass.data._reading import Reading
 from onepass.data._signs import Signs
 from onepass.data._target import TASKS, target_like, target_of
+from onepass.data._text_and_gaps import check_features, left_out_empty, refuse_gaps
 
 
 @dataclass(frozen=True)
