@@ -533,7 +533,7 @@ TRAIN = [
     Mutant(
         "resume: other validation data are not noticed",
         f"{FOLDER}/_resume.py",
-        '        "validation": data_of(validation),\n',
+        '        "validation": fingerprint(validation),\n',
         "",
         (
             f"{RESUME_DIFFERENCES}::test_a_resume_made_otherwise_is_told_between_epochs_and_refused_inside_one",

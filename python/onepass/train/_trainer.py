@@ -25,7 +25,7 @@ from onepass.train._of_run import _OfRun
 from onepass.train._progress import ProgressBar
 from onepass.train._run import Run
 from onepass.train._totals import Totals
-from onepass.train._training import data_of
+from onepass.train._training import fingerprint
 from onepass.train._weights import ClassWeight
 
 T = TypeVar("T")
@@ -384,7 +384,7 @@ class Trainer:
             _resume.warn_of_options(data, before["data"])
         if run.loaded:
             _resume.warn_of_frozen(run.model, run.frozen)
-        run.begin(data_of(loader, validation))
+        run.begin(fingerprint(loader, validation))
         if not run.resumed:
             run.stop = False
             if run.step == 0:
