@@ -451,6 +451,22 @@ def test_the_map_of_csrc_names_every_file_once_in_its_folder() -> None:
             assert any(fnmatch(file, name) for file in files), f"csrc/README.md: no such {name}"
 
 
+def test_the_map_of_python_names_every_file_once_in_its_folder() -> None:
+    text = (ROOT / "python" / "README.md").read_text(encoding="utf-8")
+    package = ROOT / "python" / "onepass"
+    for folder in {path.parent for path in package.rglob("*.py")}:
+        title = folder.relative_to(package).as_posix()
+        section = text.partition(f"\n## {title}\n")[2].partition("\n## ")[0]
+        assert section, f"python/README.md has no section for {title}"
+        rows = "".join(line for line in section.splitlines() if line.startswith("|"))
+        named = sorted(re.findall(r"`(\w+\.py)`", rows))
+        files = sorted(path.name for path in folder.glob("*.py") if path.name != "__init__.py")
+        lacking, gone = set(files) - set(named), set(named) - set(files)
+        assert not lacking, f"python/README.md: the rows of {title} lack {sorted(lacking)}"
+        assert not gone, f"python/README.md: {title} has no {sorted(gone)}"
+        assert named == files, f"python/README.md names a file of {title} twice"
+
+
 def test_kernel_files_are_short() -> None:
     for path in (ROOT / "csrc" / "kernels").glob("*.h"):
         lines = path.read_text().count("\n")

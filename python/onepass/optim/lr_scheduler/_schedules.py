@@ -365,7 +365,7 @@ class LambdaLR(LRScheduler):
         optimizer, last_epoch, interval: as of `LRScheduler`.
 
     Raises:
-        TypeError: ``lr_lambda`` is no function and no list of them. ValueError: the list has not
+        TypeError: ``lr_lambda`` is neither a function nor a list. ValueError: the list has not
             one for each group, or, in ``step()``, one returns something else than a number >= 0.
 
     Example:
