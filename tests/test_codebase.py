@@ -256,6 +256,13 @@ def test_the_readme_prints_what_it_says() -> None:
     assert done.stdout == said, done.stdout + done.stderr
 
 
+def paragraphs(text: str) -> list[str]:
+    """The paragraphs and points of a list, without titles, code and tables."""
+    prose = re.sub(r"^```.*?^```|^#.*?$|^\|.*?$", "", text, flags=re.DOTALL | re.MULTILINE)
+    _, *parts = re.split(r"\n\s*\n|\n- ", prose)
+    return [part for part in parts if part.strip()]
+
+
 def test_every_promise_of_the_readme_is_linked_to_the_test_that_holds_it() -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     targets = re.findall(r'^\[([\w-]+)\]: (\S+) "(\w+)"$', text, re.MULTILINE)
@@ -265,6 +272,8 @@ def test_every_promise_of_the_readme_is_linked_to_the_test_that_holds_it() -> No
         assert f"\ndef {name}(" in source, f"README: [{label}]: {path} has no {name}"
     used = set(re.findall(r"\[(?:test|CPU|CUDA)\]\[([\w-]+)\]", text))
     assert used == {label for label, _, _ in targets}
+    for promise in paragraphs(text.partition("## From a table")[2].partition("## How fast")[0]):
+        assert "][" in promise, f"README: no test is linked to: {promise}"
     promises = text.partition("## What you can rely on\n")[2].partition("## What there is")[0]
     for promise in promises.split("\n- ")[1:]:
         sentences = re.split(r"\.\**\s", promise + " ")[:-1]
