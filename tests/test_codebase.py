@@ -17,17 +17,18 @@ import sys
 from fnmatch import fnmatch
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 
 import cases
 import onepass
 import pytest
 from cases._optimizer import Scalar, square
 from cases.activations import FORMS
-from onepass import _C, ops, optim
+from onepass import _C, data, ops, optim, runs, train
 from onepass.nn._activation import Activation
 from onepass.nn._pointwise_loss import PointwiseLoss
 from onepass.ops._ranges import SQUARES
-from onepass.optim import _optimizers, _riders
+from onepass.optim import _optimizers, _riders, lr_scheduler
 
 ROOT = Path(__file__).resolve().parents[1]
 ACTIVATIONS = [kernel["name"] for kernel in _C.kernels() if kernel["kind"] == "activation"]
@@ -229,6 +230,30 @@ def test_docstrings_say_what_a_user_needs(name: str) -> None:
         assert re.search(rf"^\s+\*{{0,2}}{parameter.name}: ", text, re.M), (
             f"{name}: {parameter.name} is undocumented"
         )
+
+
+PUBLIC = [
+    (package, name)
+    for package in (data, runs, train, lr_scheduler)
+    for name in package.__all__
+    if callable(getattr(package, name))
+]
+
+
+@pytest.mark.parametrize(("package", "name"), PUBLIC, ids=[name for _, name in PUBLIC])
+def test_docstrings_of_the_layers_above_have_an_example_and_every_argument(
+    package: ModuleType, name: str
+) -> None:
+    public = getattr(package, name)
+    text = inspect.getdoc(public) or ""
+    assert re.search(r"^Example:\n    >>> ", text, re.M), f"{name}: docstring lacks an example"
+    described = re.findall(r"^    ([\w, ]+): ", text, re.M)
+    known = {part.strip() for names in described for part in names.split(",")}
+    if name == "Run" or (inspect.isclass(public) and issubclass(public, (Exception, dict))):
+        return  # the Trainer makes a Run; the others have no arguments of their own
+    for parameter in inspect.signature(public).parameters.values():
+        if parameter.kind is not parameter.VAR_KEYWORD:
+            assert parameter.name in known, f"{name}: {parameter.name} is undocumented"
 
 
 def modules() -> list[str]:

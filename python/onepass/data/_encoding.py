@@ -48,6 +48,7 @@ class Encoding:
         classes: the names of the classes in the order of their indices; None for regression.
         reading: how the file was read (``sep``, ``decimal``, ``header``, ``encoding``,
             ``na_values``); another file is read in the same way.
+        missing: ``"refuse"`` or ``"impute"``, as in `read_table`.
         signs: the decimal sign of each column of the file that shows one: 1.200 is read in the same
             column of another file as it would have been in the first.
         shown: the one decimal sign of the file, for other columns where a file does not show it.

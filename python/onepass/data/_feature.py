@@ -16,6 +16,11 @@ class Feature:
         fill: the number for a missing cell; None where a missing cell is an error.
         gaps: the share of missing cells in the training part.
         categories: the words that have a column of their own in x; "" is a missing cell.
+
+    Example:
+        >>> from onepass.data import Feature
+        >>> Feature("town", "category", categories=("Oslo", "Rome")).names
+        ('town=Oslo', 'town=Rome')
     """
 
     name: str

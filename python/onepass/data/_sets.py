@@ -33,6 +33,13 @@ class Dataset:
         feature_names: one for each column of a two-dimensional X.
         classes: the names of the classes in the order of their indices; None for regression.
         target: the name of the target.
+
+    Example:
+        >>> import numpy as np
+        >>> from onepass.data import Dataset
+        >>> X, y = Dataset("two", np.eye(2), np.array([0, 1]), ("a", "b"), ("no", "yes"), "kind")
+        >>> X.shape, y.tolist()
+        ((2, 2), [0, 1])
     """
 
     name: str
@@ -86,7 +93,7 @@ def load(
     Raises:
         ValueError: an unknown name or column, a missing value or text among the features (the
             message names the column and the row). FileNotFoundError: no such file. ImportError: a
-            bundled set without scikit-learn.
+            bundled set without scikit-learn. TypeError: an option of tables with something else.
 
     Example:
         >>> from onepass.data import load

@@ -37,6 +37,13 @@ class Table:
         encoding: how the columns become x; fitted on all rows until :meth:`fit` is called.
         notes: messages of one line each on what was left out, encoded or worth a look.
         raw: the features' columns as read.
+
+    Example:
+        >>> import io
+        >>> from onepass.data import read_table
+        >>> table = read_table(io.StringIO("size,price\\n1,2.5\\n2,3.5\\n3,4.5\\n"))
+        >>> table
+        Table('the table', x (3, 1), target 'price', regression)
     """
 
     name: str

@@ -44,6 +44,7 @@ class SavedRun:
     Attributes:
         model: the network, an ``nn.Sequential`` in evaluation mode; its inputs are scaled.
         encoding: how the columns of a table become numbers.
+        scale, target_scale: of the inputs, and of a regression's target, or None.
         about: the version, the data, the target and more, as the file has them.
         held_out: the rows of the training's data that no training has seen.
         device: where the network computes.

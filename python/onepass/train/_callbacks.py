@@ -153,6 +153,10 @@ class EarlyStopping(Callback):
         best, best_epoch: the best value and its epoch, counted from 1; NaN and 0 at first.
         stopped_epoch: the epoch after which training stopped, or 0.
 
+    Raises:
+        TypeError, ValueError: an argument of another type or out of range; at the start of
+            training, a name that is not in the history, or does not settle the mode.
+
     Example:
         >>> from onepass.train import EarlyStopping
         >>> EarlyStopping("val_accuracy", patience=10).monitor
@@ -238,7 +242,13 @@ def _restore(run: Run, weights: dict[str, Any]) -> None:
 
 
 class TerminateOnNaN(Callback):
-    """Stop after a step whose loss is NaN or infinite; for ``nonfinite="propagate"``."""
+    """Stop after a step whose loss is NaN or infinite; for ``nonfinite="propagate"``.
+
+    Example:
+        >>> from onepass.train import TerminateOnNaN
+        >>> TerminateOnNaN()
+        TerminateOnNaN()
+    """
 
     def on_step_end(self, run: Run) -> None:
         if not math.isfinite(run.batch_loss):
@@ -251,6 +261,14 @@ class CSVLogger(Callback):
     Each epoch writes a new file and then replaces the old one, so the table is always whole and a
     resumed run does not repeat rows. The table of another run is kept beside the new one, as
     ``history.1.csv``.
+
+    Args:
+        path: of the file; its folder is made.
+
+    Example:
+        >>> from onepass.train import CSVLogger
+        >>> CSVLogger("runs/digits/history.csv").path.name
+        'history.csv'
 
     Raises:
         OSError: at the start of training, the file cannot be written. ValueError: at the start of

@@ -27,6 +27,11 @@ class LRFinderResult:
         suggestion: a rate at which training works, one of ``lrs``; None where there is none.
         reason: how the suggestion was chosen, or why there is none.
         trials: (rate, final loss) of the short trainings that chose it, from the highest rate.
+
+    Example:
+        >>> from onepass.train import LRFinderResult
+        >>> LRFinderResult([0.01, 0.1], [2.0, 1.0], 0.1, "the best of 2 rates").suggestion
+        0.1
     """
 
     lrs: list[float]

@@ -79,8 +79,26 @@ class LRFinder(_Rates):
     `find_lr` measures better ones and tries its suggestion out.
 
     Args:
-        min_lr, max_lr: first and last rate.
-        steps: how many rates.
+        min_lr, max_lr: first and last rate, 0 < min_lr < max_lr.
+        steps: how many rates, >= 3.
+
+    Attributes:
+        result: what was found, an `LRFinderResult`.
+
+    Raises:
+        TypeError, ValueError: an argument of another type or out of range.
+
+    Example:
+        >>> import numpy as np
+        >>> from onepass import nn, optim
+        >>> from onepass.train import LRFinder, Trainer
+        >>> model, finder = nn.Sequential(nn.Linear(2, 2)), LRFinder(1e-4, 1.0, steps=20)
+        >>> trainer = Trainer(model, nn.CrossEntropyLoss(), optim.SGD(model.parameters(), lr=0.1),
+        ...                   callbacks=[finder], progress=False)
+        >>> X = np.eye(2, dtype=np.float32)
+        >>> history = trainer.fit(X, np.array([0, 1]), max_epochs=20)
+        >>> len(finder.result.lrs)
+        20
     """
 
     @suggest_keywords

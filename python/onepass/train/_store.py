@@ -37,7 +37,13 @@ _PART = re.compile(r"[a-z]+")
 
 
 class CheckpointError(ValueError):
-    """A checkpoint that cannot be used; the message names the file and what is wrong."""
+    """A checkpoint that cannot be used; the message names the file and what is wrong.
+
+    Example:
+        >>> from onepass.train import CheckpointError
+        >>> issubclass(CheckpointError, ValueError)
+        True
+    """
 
 
 def checkpoints(root: str | Path) -> list[Path]:
