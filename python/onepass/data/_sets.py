@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -106,7 +107,7 @@ def load(
     ending = path.suffix.lower()
     if ending in (*TABLES, ".npz") and not path.is_file():
         raise FileNotFoundError(f"no such file: {path}")
-    if ending != ".npz" and (path.is_file() or str(name_or_path) == "-"):
+    if is_table(name_or_path):
         return _from_table(name_or_path, target, task, reading)
     if reading:
         raise TypeError(
@@ -123,6 +124,15 @@ def load(
                 f"{str(name_or_path)!r} has its own"
             )
     return _from_sklearn(str(name_or_path))
+
+
+def is_table(name_or_path: str | os.PathLike[str]) -> bool:
+    """Whether it names a table, and not a data set or a file of arrays."""
+    if os.fspath(name_or_path) == "-":
+        return True
+    path = expanded(name_or_path)
+    ending = path.suffix.lower()
+    return ending != ".npz" and (path.is_file() or ending in TABLES)
 
 
 def _from_sklearn(name: str) -> Dataset:

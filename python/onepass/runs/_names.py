@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from onepass.train._history import FILE as HISTORY
+from onepass.train._history import FILE
 
 MODEL = "model.npz"  # all that a prediction needs
+HISTORY = FILE  # as a Trainer with a log_dir writes it
 RECORD = "run.json"  # the options, the data, the result
 CURVES, DIAGNOSIS = "curves.png", "diagnosis.png"
 PICTURES = (CURVES, DIAGNOSIS)

@@ -21,7 +21,7 @@ from onepass._suggest import suggestion
 from onepass.data import Dataset, Encoding, Feature, Table, load, read_table
 from onepass.data._given import array_of
 from onepass.data._reading import READING, Reading
-from onepass.data._sets import BUNDLED, TABLES, load_arrays
+from onepass.data._sets import BUNDLED, TABLES, is_table, load_arrays
 from onepass.data._table import read_like
 from onepass.data._target import classes_of
 from onepass.runs import _labels
@@ -211,15 +211,6 @@ def rows_with_targets(data: Any, encoding: Encoding, /, **reading: Any) -> Rows:
 
 def _called(path: str | os.PathLike[str]) -> str:
     return "standard input" if os.fspath(path) == "-" else os.fspath(path)
-
-
-def is_table(data: str | os.PathLike[str]) -> bool:
-    """Whether it names a table, and not a data set or a file of arrays."""
-    if os.fspath(data) == "-":
-        return True
-    path = _path(data)
-    ending = path.suffix.lower()
-    return ending != ".npz" and (path.is_file() or ending in TABLES)
 
 
 def name_of(data: str) -> str:

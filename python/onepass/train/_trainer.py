@@ -261,12 +261,12 @@ class Trainer:
                 shuffle,
                 run.last_batch,
                 seed,
-                validation_data,
-                validation_split,
-                sample_weight,
-                class_weight,
-                transform,
-                getattr(run.loss, "ignore_index", None),
+                validation_data=validation_data,
+                validation_split=validation_split,
+                sample_weight=sample_weight,
+                class_weight=class_weight,
+                transform=transform,
+                ignored=getattr(run.loss, "ignore_index", None),
             )
             _checks.before_training(run, loader, validation)
             _schedule.reaches(run, len(loader), max_epochs, parts)
