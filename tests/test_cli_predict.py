@@ -443,6 +443,19 @@ def test_a_reader_that_goes_away_ends_a_prediction_in_silence(trained):
     assert (done.stdout.splitlines(), done.stderr) == (["y", "141"], "")
 
 
+@pytest.mark.parametrize("encoding", ["ascii", "shift_jis"])
+def test_a_plain_console_shows_the_recalls_of_classes_with_other_letters(trained, encoding):
+    trained("rare")
+    found = columns("rare")
+    write("t.csv", {**found, "y": ["gr\u00fcn" if y == "bad" else y for y in found["y"]]})
+    assert main(["train", "t.csv", "--drop", "id", "--out", "green", *FAST]) == 0
+    line = [sys.executable, "-m", "onepass", "evaluate", "green", "t.csv", "--held-out"]
+    env = {**ENVIRONMENT, "PYTHONIOENCODING": encoding}
+    done = subprocess.run(line, env=env, capture_output=True)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b"gr?n" in done.stdout
+
+
 def test_a_prediction_that_cannot_be_written_is_one_line(trained, capsys):
     trained()
     if os.path.exists("/dev/full"):

@@ -22,7 +22,7 @@ FRONT = [
         f"{CLI}/_output.py",
         "    return status\n",
         "    return 0\n",
-        (f"{COMMANDS}::test_wrong_use",),
+        (f"{COMMANDS}::test_wrong_use[trian]",),
     ),
     Mutant(
         "cli: an error keeps its line breaks",
@@ -36,14 +36,14 @@ FRONT = [
         f"{CLI}/_main.py",
         "        if isinstance(error, BrokenPipeError):  # the reader (head, less) has gone\n",
         "        if False:\n",
-        (f"{OWN_RUNS}::test_a_reader_that_goes_away_leaves_no_traceback",),
+        (f"{PREDICT}::test_a_reader_that_goes_away_ends_a_prediction_in_silence",),
     ),
     Mutant(
         "cli: a console that lacks a character raises",
         f"{CLI}/_main.py",
         '            stream.reconfigure(errors="replace")  # a console may lack a character\n',
         '            stream.reconfigure(errors="strict")\n',
-        (f"{OWN_RUNS}::test_a_console_of_any_encoding_shows_the_training",),
+        (f"{PREDICT}::test_a_plain_console_shows_the_recalls_of_classes_with_other_letters",),
     ),
     Mutant(
         "cli: a tilde is kept",
