@@ -188,6 +188,12 @@ def test_scores_of_classes_against_their_definitions(trained):
     assert scores["majority"] == np.mean(y == "good")
     own = p[np.arange(120), np.searchsorted(run.classes, y)]
     np.testing.assert_allclose(scores["loss"], -np.log(own).mean(), rtol=1e-6)
+    found = columns("rare")  # without a bad one there is no recall of it
+    write("good.csv", {name: [v for v, c in zip(found[name], y, strict=True) if c == "good"]
+                       for name in found})  # fmt: skip
+    scores = run.evaluate("good.csv")
+    assert scores["recall"] == pytest.approx({"good": recall["good"]})
+    assert scores["balanced_accuracy"] == pytest.approx(recall["good"])
 
 
 # ------------------------------------------------------------------------------- predict
