@@ -9,13 +9,20 @@ ONEPASS_BEGIN
 namespace {
 
 template <int kMeasure, class T>
+double squared(T v) {
+  if constexpr (kMeasure == 0)
+    return double(v) * double(v);
+  else
+    return square<kMeasure>(v);
+}
+template <int kMeasure, class T>
 [[gnu::noinline]] void square_run(int64_t n, const T* p, double* lanes) {
   int64_t i = 0;
   for (; i + kRowLanes <= n; i += kRowLanes) {
 #pragma GCC ivdep
-    for (int l = 0; l < kRowLanes; ++l) lanes[l] += square<kMeasure>(p[i + l]);
+    for (int l = 0; l < kRowLanes; ++l) lanes[l] += squared<kMeasure>(p[i + l]);
   }
-  for (int l = 0; i + l < n; ++l) lanes[l] += square<kMeasure>(p[i + l]);
+  for (int l = 0; i + l < n; ++l) lanes[l] += squared<kMeasure>(p[i + l]);
 }
 template <class T>
 [[gnu::noinline]] void limit_run(const T factor, int64_t n, T* p) {

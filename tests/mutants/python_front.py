@@ -1,4 +1,4 @@
-"""Planted mistakes in python/onepass/cli, runs and ops: see README.md."""
+"""Planted mistakes in python/onepass/cli, runs, ops and torch: see README.md."""
 
 from __future__ import annotations
 
@@ -8,11 +8,15 @@ CLI = "python/onepass/cli"
 RUNS = "python/onepass/runs"
 OPS = "python/onepass/ops"
 COMMANDS = "tests/test_cli.py"
+FUSE = "tests/test_torch_fuse.py"
 MUON = "tests/test_muon.py"
 OWN_RUNS = "tests/test_cli_runs.py"
 PREDICT = "tests/test_cli_predict.py"
 RIDERS = "tests/test_optim_riders.py"
+SCALER = "tests/test_torch_grad_scaler.py"
 SPARSE = "tests/test_sparse_adam.py"
+TORCH = "python/onepass/torch"
+TORCH_NN = "tests/test_torch_nn.py"
 TRAINING = "tests/test_cli_training.py"
 
 FRONT = [
@@ -22,7 +26,7 @@ FRONT = [
         f"{CLI}/_output.py",
         "    return status\n",
         "    return 0\n",
-        (f"{COMMANDS}::test_wrong_use",),
+        (f"{COMMANDS}::test_wrong_use[trian]",),
     ),
     Mutant(
         "cli: an error keeps its line breaks",
@@ -36,14 +40,14 @@ FRONT = [
         f"{CLI}/_main.py",
         "        if isinstance(error, BrokenPipeError):  # the reader (head, less) has gone\n",
         "        if False:\n",
-        (f"{OWN_RUNS}::test_a_reader_that_goes_away_leaves_no_traceback",),
+        (f"{PREDICT}::test_a_reader_that_goes_away_ends_a_prediction_in_silence",),
     ),
     Mutant(
         "cli: a console that lacks a character raises",
         f"{CLI}/_main.py",
         '            stream.reconfigure(errors="replace")  # a console may lack a character\n',
         '            stream.reconfigure(errors="strict")\n',
-        (f"{OWN_RUNS}::test_a_console_of_any_encoding_shows_the_training",),
+        (f"{PREDICT}::test_a_plain_console_shows_the_recalls_of_classes_with_other_letters",),
     ),
     Mutant(
         "cli: a tilde is kept",
@@ -185,7 +189,7 @@ FRONT = [
         f"{OPS}/_step.py",
         "    if skipped and raises:\n",
         "    if skipped and not checks:\n",
-        (f"{RIDERS}::test_the_first_offender_is_named",),
+        (f"{RIDERS}::test_a_step_that_raises_leaves_the_gradients",),
     ),
     Mutant(
         "ops: a max_norm of 0 is taken",
@@ -235,5 +239,83 @@ FRONT = [
         "    x = x / largest\n",
         "    largest = lib.ones_like(largest)\n",
         (f"{MUON}::test_directions_are_those_of_the_singular_vectors",),
+    ),
+    # ----------------------------------------------------------------------------------- torch
+    Mutant(
+        "torch: the negative gradient goes to the input",
+        f"{TORCH}/nn/_functions.py",
+        "zip(wanted, (scaled, -scaled), strict=False)",
+        "zip(wanted, (-scaled, scaled), strict=False)",
+        (f"{TORCH_NN}::test_pointwise_losses_are_torchs",),
+    ),
+    Mutant(
+        "torch: the incoming gradient is not applied to a loss",
+        f"{TORCH}/nn/_functions.py",
+        "    return dinput * (dy.unsqueeze(1) if per_row else dy).to(dinput.dtype)\n",
+        "    return dinput\n",
+        (f"{TORCH_NN}::test_losses_of_classes_are_torchs",),
+    ),
+    Mutant(
+        "torch: the cumulative average of a batch norm counts from 0",
+        f"{TORCH}/nn/_functions.py",
+        "1.0 / max(int(batches), 1)",
+        "1.0 / (int(batches) + 1)",
+        (f"{TORCH_NN}::test_momentum_and_statistics_of_batch_norm",),
+    ),
+    Mutant(
+        "torch: backward of dropout draws another mask",
+        f"{TORCH}/nn/_functions.py",
+        "gradient=lambda dy, wanted, seed, p: [_C.dropout(dy, None, p, int(seed), 0)],",
+        "gradient=lambda dy, wanted, seed, p: [_C.dropout(dy, None, p, int(seed), 1)],",
+        (f"{TORCH_NN}::test_dropout_follows_torchs_generator",),
+    ),
+    Mutant(
+        "torch: channels_last is copied",
+        f"{TORCH}/nn/_functions.py",
+        "    return x.dim() > 2 and not x.is_contiguous() and x.movedim(1, -1).is_contiguous()\n",
+        "    return False\n",
+        (f"{TORCH_NN}::test_channels_last_stays_so_and_takes_no_copy",),
+    ),
+    Mutant(
+        "torch: losses of 16 bits are not widened under autocast",
+        f"{TORCH}/nn/_loss.py",
+        "    return x.float() if narrow and torch.is_autocast_enabled(x.device.type) else x\n",
+        "    return x\n",
+        (f"{TORCH_NN}::test_autocast_widens_losses_and_leaves_norms",),
+    ),
+    Mutant(
+        "torch: evaluation counts batches",
+        f"{TORCH}/nn/_norm.py",
+        "        if self.training and self.track_running_stats and self.num_batches_tracked is not",
+        "        if self.track_running_stats and self.num_batches_tracked is not",
+        (f"{TORCH_NN}::test_norms_are_torchs_in_training_and_evaluation",),
+    ),
+    Mutant(
+        "torch: the scaler reads all gradients before the step",
+        f"{TORCH}/_grad_scaler.py",
+        "        if not isinstance(optimizer, Optimizer) or self._scale is None:\n",
+        "        if True:\n",
+        (f"{SCALER}::test_our_scaler_leaves_the_check_to_the_step",),
+    ),
+    Mutant(
+        "torch: fuse takes activations with hooks",
+        f"{TORCH}/_fuse.py",
+        "    if type(module) not in _ACTIVATIONS or _entangled(module, Counter()):\n",
+        "    if type(module) not in _ACTIVATIONS:\n",
+        (f"{FUSE}::test_activations_with_hooks_are_not_absorbed",),
+    ),
+    Mutant(
+        "torch: fuse takes a norm that is used at two places",
+        f"{TORCH}/_fuse.py",
+        "    if uses[id(module)] > 1:\n",
+        "    if uses[id(module)] > 2:\n",
+        (f"{FUSE}::test_what_cannot_be_fused_is_left_alone_and_said",),
+    ),
+    Mutant(
+        "torch: fuse moves a norm past a write",
+        f"{TORCH}/_fuse.py",
+        "        between = node < other < end and other not in chain\n",
+        "        between = False\n",
+        (f"{FUSE}::test_a_write_by_another_name_is_not_moved_before",),
     ),
 ]

@@ -79,8 +79,8 @@ def _batches_are_large_enough(run: Run, loader: Loader) -> None:
     except TypeError:
         return  # it holds something that cannot be copied, such as a lock
     _use.train(trial)
-    if whitens and (few := _refusal(run, trial, loader.X[:size], FewValuesError)):
-        raise ValueError(f"{_cause(loader, 'a larger one')}: {few}") from few
+    if whitens and (refused := _refusal(run, trial, loader.X[:size], FewValuesError)):
+        raise ValueError(f"{_cause(loader, 'a larger one')}: {refused}") from refused
     uses = any(isinstance(m, BatchNorm) and m.uses_batch() for m in trial.modules())
     if size > FEW or not uses:
         return
