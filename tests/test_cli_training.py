@@ -7,6 +7,7 @@ import math
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -151,7 +152,9 @@ def test_a_spread_whose_square_leaves_the_range_is_refused(run):
 
 def test_a_target_that_never_changes(run):
     write("same.csv", *np.random.default_rng(0).standard_normal((2, 40)), np.full(40, 2.5))
-    assert "r2 nan" in run("same.csv", *FAST, "--task", "regression", "--out", "r")
+    shown = run("same.csv", *FAST, "--task", "regression", "--out", "r")
+    assert "note: the same in every row: the target 'y', of which nothing can be learnt" in shown
+    assert "r2 nan" in shown
     assert record("r")["result"]["r2"] is None
 
 
@@ -512,6 +515,24 @@ def test_a_profile_of_few_steps_times_the_last(run, size):
     shown = run("t.csv", *FAST, "--batch-size", size, "--profile", "--epochs", "1")
     assert re.search(r"whole step +\d", shown)
     assert "no step was timed" not in shown
+
+
+@pytest.mark.parametrize("name", [".csv", ".csv.gz", "t.csv.csv"])
+def test_a_file_with_an_ending_alone_is_trained_on(here, name):
+    """It used to be asked for its stem without an end."""
+    contents = Path("t.csv").read_bytes()
+    Path(name).write_bytes(contents)
+    signal.setitimer(signal.ITIMER_REAL, 60)  # ends the test, not only the wait
+    try:
+        assert main(["train", name, *FAST, "--quiet"]) == 0
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+    assert len(os.listdir("runs")) == 1
+
+
+def test_an_option_behind_two_dashes_is_told_to_go_before_them(here, capsys):
+    assert main(["train", "--", "t.csv", "--epochs", "2"]) == 2
+    assert "unknown argument '--epochs'; options go before --\n" in capsys.readouterr().err
 
 
 # ------------------------------------------------------------------------------- curves

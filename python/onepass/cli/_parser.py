@@ -49,6 +49,8 @@ def parsed(arguments: list[str]) -> Arguments:
         name = next((a.partition("=")[0] for a in unknown if a.startswith("-")), unknown[0])
         near = OTHER_NAMES.get(name)
         hint = f"; did you mean {near!r}?" if near in known_options else ""
+        if name in known_options:
+            hint = "; options go before --"
         raise UsageError(
             f"{arguments[0]}: unknown argument {name!r}{hint or _hint(name, known_options)}"
         )

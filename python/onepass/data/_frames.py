@@ -37,10 +37,10 @@ def columns_of(owner: str, source: Any) -> dict[str, Callable[[bool], Column]]:
     return {str(name): column(name) for name in names}
 
 
-def refuse_twice(owner: str, name: str, names: Sequence[str]) -> None:
-    """Refuses a name that several of the columns have."""
+def refuse_twice(owner: str, name: str, names: Sequence[str], cure: str = "") -> None:
+    """Refuses a name that several of the columns have; ``cure`` is another one."""
     if names.count(name) > 1:
-        raise ValueError(f"{owner}: two columns are called {name!r}; rename one of them")
+        raise ValueError(f"{owner}: two columns are called {name!r}; rename one of them{cure}")
 
 
 def grid_of(path: Path) -> tuple[list[list[str]], list[Sequence[Any]], list[str]]:

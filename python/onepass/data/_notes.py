@@ -70,6 +70,14 @@ def notes_on(
     constant = [n for n, c in columns.by_name.items() if _is_constant(c)]
     if constant:
         notes.append(f"the same in every row: {names_of(constant)}")
+    if (
+        numeric_target is not None
+        and len(numeric_target) > 1
+        and (numeric_target == numeric_target[0]).all()
+    ):
+        notes.append(
+            f"the same in every row: the target {target!r}, of which nothing can be learnt"
+        )
     ids = [n for n, c in columns.by_name.items() if isinstance(c, Numbers) and _is_id(n, c)]
     if ids:
         notes.append(f"different in every row: {names_of(ids)}; if that is an id, {leave_out(ids)}")

@@ -20,6 +20,7 @@ from onepass.data._reading import Reading
 from onepass.data._source import Source
 from onepass.data._text import Text
 
+OR_DATA = ", or pass header=False (--no-header) if the first line is data"
 INDEX = "left out the first column, which has no name: an index"
 
 
@@ -74,7 +75,7 @@ class TextTable:
         if needed is not None:
             unnamed.clear()  # they may hold anything
         for name in self.places if needed is None else needed:
-            _frames.refuse_twice(self.name, name, names)
+            _frames.refuse_twice(self.name, name, names, OR_DATA)
         self.unnamed = unnamed
         self.names = tuple(self.places)
 
@@ -84,7 +85,7 @@ class TextTable:
 
     def _place(self, name: str) -> int:
         """The position of the one column with this name."""
-        _frames.refuse_twice(self.name, name, self.text.layout.names)
+        _frames.refuse_twice(self.name, name, self.text.layout.names, OR_DATA)
         return self.places[name]
 
     def refuse_unnamed(self, place: int) -> NoReturn:
@@ -274,7 +275,7 @@ def _of_grid(path: Path, header: bool | None) -> FrameTable:
             if not _frames.cells_of(cells, True).missing().all():
                 _refuse_unnamed(str(path), place)
             continue
-        _frames.refuse_twice(str(path), name, names)
+        _frames.refuse_twice(str(path), name, names, OR_DATA)
         columns[name] = _made(cells)
     return FrameTable(str(path), path.stem, columns, found, has_line_of_names=True)
 

@@ -218,7 +218,7 @@ def name_of(data: str) -> str:
     if data == "-":
         return "stdin"
     name = Path(data).name
-    while name.lower().endswith(ENDINGS) and Path(name).stem:
+    while name.lower().endswith(ENDINGS) and Path(name).stem != name:  # as of .csv
         name = Path(name).stem
     return name
 
