@@ -92,6 +92,16 @@ def test_evaluate_gives_the_numbers_of_the_training(trained, capsys, kind):
     assert json.loads(said(capsys, "evaluate", "run", "t.csv", "--held-out", "--json")) == record
 
 
+def test_scores_that_no_row_gives_are_null_in_json(trained, capsys):
+    """JSON has no NaN: of one row, r2 is none."""
+    trained("numbers")
+    write("one.csv", columns("numbers", 1))
+    text = said(capsys, "evaluate", "run", "one.csv", "--json")
+    scores = json.loads(text, parse_constant=lambda word: pytest.fail(f"{word} is not JSON"))
+    assert scores["r2"] is None
+    assert scores["mae"] == pytest.approx(scores["rmse"])
+
+
 def test_evaluate_of_a_data_set_by_name_and_of_arrays(here, capsys):
     pytest.importorskip("sklearn")
     rng = np.random.default_rng(0)
@@ -178,6 +188,12 @@ def test_scores_of_classes_against_their_definitions(trained):
     assert scores["majority"] == np.mean(y == "good")
     own = p[np.arange(120), np.searchsorted(run.classes, y)]
     np.testing.assert_allclose(scores["loss"], -np.log(own).mean(), rtol=1e-6)
+    found = columns("rare")  # without a bad one there is no recall of it
+    write("good.csv", {name: [v for v, c in zip(found[name], y, strict=True) if c == "good"]
+                       for name in found})  # fmt: skip
+    scores = run.evaluate("good.csv")
+    assert scores["recall"] == pytest.approx({"good": recall["good"]})
+    assert scores["balanced_accuracy"] == pytest.approx(recall["good"])
 
 
 # ------------------------------------------------------------------------------- predict
@@ -431,6 +447,19 @@ def test_a_reader_that_goes_away_ends_a_prediction_in_silence(trained):
     line = f"{sys.executable} -m onepass predict run many.csv | head -1; echo ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", line], env=ENVIRONMENT, capture_output=True, text=True)
     assert (done.stdout.splitlines(), done.stderr) == (["y", "141"], "")
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "shift_jis"])
+def test_a_plain_console_shows_the_recalls_of_classes_with_other_letters(trained, encoding):
+    trained("rare")
+    found = columns("rare")
+    write("t.csv", {**found, "y": ["gr\u00fcn" if y == "bad" else y for y in found["y"]]})
+    assert main(["train", "t.csv", "--drop", "id", "--out", "green", *FAST]) == 0
+    line = [sys.executable, "-m", "onepass", "evaluate", "green", "t.csv", "--held-out"]
+    env = {**ENVIRONMENT, "PYTHONIOENCODING": encoding}
+    done = subprocess.run(line, env=env, capture_output=True)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b"gr?n" in done.stdout
 
 
 def test_a_prediction_that_cannot_be_written_is_one_line(trained, capsys):

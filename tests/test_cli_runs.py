@@ -215,6 +215,34 @@ def test_a_tilde_is_the_home(table, monkeypatch):  # noqa: F811
     assert not os.path.exists("/~")
 
 
+@pytest.mark.parametrize("command", ["train", "predict"])
+def test_an_error_is_one_line_whatever_it_names(table, command):  # noqa: F811
+    more = ["things.csv"] if command == "predict" else []
+    done = onepass(command, "two\nlines.csv", *more, cwd=table.parent)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "two lines.csv" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("line", "named"),
+    [
+        ("train things.csv --out ~nobody_here/x", "train: '--out' is '~nobody_here/x'"),
+        ("train things.csv --out=~nobody_here", "train: '--out' is '~nobody_here'"),
+        ("train ~nobody_here/things.csv", "'~nobody_here/things.csv'"),
+        ("predict ~nobody_here/run things.csv", "'~nobody_here/run'"),
+        ("evaluate ~nobody_here/run things.csv", "'~nobody_here/run'"),
+    ],
+)
+def test_a_tilde_of_nobody_is_one_line(table, line, named):  # noqa: F811
+    """It was a traceback; a folder called ~nobody_here is not made either."""
+    done = onepass(*line.split(), cwd=table.parent)
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1
+    assert f"{named}, and no home directory is known for '~nobody_here'" in done.stderr
+    assert not (table.parent / "~nobody_here").exists()
+
+
 # ------------------------------------------------------------------------------- words, interrupts
 
 

@@ -20,6 +20,7 @@ from onepass.runs import _cross_validation, _options, _parts, _scores
 from onepass.runs._losses import PlainCrossEntropy, ScaledMSE
 from onepass.runs._options import Options
 from onepass.runs._recipe import Recipe
+from onepass.runs._saved_run import SavedRun
 from onepass.runs._source import Source
 from onepass.train import History
 from test_cli import ENVIRONMENT
@@ -219,7 +220,7 @@ def test_early_stopping(run):
     assert 1 <= second["best_epoch"] < 30
 
 
-def test_cross_validation_scores_each_fold_on_what_it_has_not_seen(run):
+def test_cross_validation_scores_each_fold_on_what_it_has_not_seen(run, monkeypatch):
     shown = run("t.csv", *FAST, "--cv", "3", "--out", "r")
     assert [f"fold {i}/3: accuracy" in shown for i in (1, 2, 3)] == [True] * 3
     folds = record("r")["folds"]
@@ -234,9 +235,12 @@ def test_cross_validation_scores_each_fold_on_what_it_has_not_seen(run):
         parts = _parts.split_rest(source, np.setdiff1d(np.arange(120), test), test, 0)
         assert not set(parts.train) & set(test)
         assert not set(parts.validation) & set(test)
+    scored, scores = [], SavedRun.scores
+    monkeypatch.setattr(SavedRun, "scores", lambda own, X, y: scored.append(X) or scores(own, X, y))
     done = list(_cross_validation.scores(source, Options(data="t.csv", cv=3, hidden=(4,), epochs=2),
                                          {"classes": ["no", "yes"]}, folds[:2]))  # fmt: skip
     assert done == folds[2:]
+    np.testing.assert_array_equal(scored[-1], parts.X[rows[2]])
 
 
 def test_folds_of_one_row_have_no_r2(run):

@@ -18,17 +18,18 @@ from fnmatch import fnmatch
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from types import ModuleType
 
 import cases
 import onepass
 import pytest
 from cases._optimizer import Scalar, square
 from cases.activations import FORMS
-from onepass import _C, ops, optim
+from onepass import _C, data, ops, optim, runs, train
 from onepass.nn._activation import Activation
 from onepass.nn._pointwise_loss import PointwiseLoss
 from onepass.ops._ranges import SQUARES
-from onepass.optim import _optimizers, _riders
+from onepass.optim import _optimizers, _riders, lr_scheduler
 
 ROOT = Path(__file__).resolve().parents[1]
 ACTIVATIONS = [kernel["name"] for kernel in _C.kernels() if kernel["kind"] == "activation"]
@@ -232,6 +233,30 @@ def test_docstrings_say_what_a_user_needs(name: str) -> None:
         )
 
 
+PUBLIC = [
+    (package, name)
+    for package in (data, runs, train, lr_scheduler)
+    for name in package.__all__
+    if callable(getattr(package, name))
+]
+
+
+@pytest.mark.parametrize(("package", "name"), PUBLIC, ids=[name for _, name in PUBLIC])
+def test_docstrings_of_the_layers_above_have_an_example_and_every_argument(
+    package: ModuleType, name: str
+) -> None:
+    public = getattr(package, name)
+    text = inspect.getdoc(public) or ""
+    assert re.search(r"^Example:\n    >>> ", text, re.M), f"{name}: docstring lacks an example"
+    described = re.findall(r"^    ([\w, ]+): ", text, re.M)
+    known = {part.strip() for names in described for part in names.split(",")}
+    if name == "Run" or (inspect.isclass(public) and issubclass(public, (Exception, dict))):
+        return  # the Trainer makes a Run; the others have no arguments of their own
+    for parameter in inspect.signature(public).parameters.values():
+        if parameter.kind is not parameter.VAR_KEYWORD:
+            assert parameter.name in known, f"{name}: {parameter.name} is undocumented"
+
+
 def modules() -> list[str]:
     names = ["onepass"]
     for info in pkgutil.walk_packages(onepass.__path__, "onepass."):
@@ -261,6 +286,13 @@ def test_the_readme_prints_what_it_says() -> None:
         assert done.stdout == said, done.stdout + done.stderr
 
 
+def paragraphs(text: str) -> list[str]:
+    """The paragraphs and points of a list, without titles, code and tables."""
+    prose = re.sub(r"^```.*?^```|^#.*?$|^\|.*?$", "", text, flags=re.DOTALL | re.MULTILINE)
+    _, *parts = re.split(r"\n\s*\n|\n- ", prose)
+    return [part for part in parts if part.strip()]
+
+
 def test_every_promise_of_the_readme_is_linked_to_the_test_that_holds_it() -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     targets = re.findall(r'^\[([\w-]+)\]: (\S+) "(\w+)"$', text, re.MULTILINE)
@@ -270,6 +302,8 @@ def test_every_promise_of_the_readme_is_linked_to_the_test_that_holds_it() -> No
         assert f"\ndef {name}(" in source, f"README: [{label}]: {path} has no {name}"
     used = set(re.findall(r"\[(?:test|CPU|CUDA)\]\[([\w-]+)\]", text))
     assert used == {label for label, _, _ in targets}
+    for promise in paragraphs(text.partition("## From a table")[2].partition("## How fast")[0]):
+        assert "][" in promise, f"README: no test is linked to: {promise}"
     promises = text.partition("## What you can rely on\n")[2].partition("## What there is")[0]
     for promise in promises.split("\n- ")[1:]:
         sentences = re.split(r"\.\**\s", promise + " ")[:-1]
@@ -454,6 +488,22 @@ def test_the_map_of_csrc_names_every_file_once_in_its_folder() -> None:
             assert count == 1, f"csrc/README.md names {folder.name}/{file} {count} times"
         for name in named:
             assert any(fnmatch(file, name) for file in files), f"csrc/README.md: no such {name}"
+
+
+def test_the_map_of_python_names_every_file_once_in_its_folder() -> None:
+    text = (ROOT / "python" / "README.md").read_text(encoding="utf-8")
+    package = ROOT / "python" / "onepass"
+    for folder in {path.parent for path in package.rglob("*.py")}:
+        title = folder.relative_to(package).as_posix()
+        section = text.partition(f"\n## {title}\n")[2].partition("\n## ")[0]
+        assert section, f"python/README.md has no section for {title}"
+        rows = "".join(line for line in section.splitlines() if line.startswith("|"))
+        named = sorted(re.findall(r"`(\w+\.py)`", rows))
+        files = sorted(path.name for path in folder.glob("*.py") if path.name != "__init__.py")
+        lacking, gone = set(files) - set(named), set(named) - set(files)
+        assert not lacking, f"python/README.md: the rows of {title} lack {sorted(lacking)}"
+        assert not gone, f"python/README.md: {title} has no {sorted(gone)}"
+        assert named == files, f"python/README.md names a file of {title} twice"
 
 
 def test_kernel_files_are_short() -> None:

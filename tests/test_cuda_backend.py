@@ -30,7 +30,7 @@ import pytest
 import staged
 from cases import BFLOAT16, CASES, DTYPES, computing
 from cases.optimizers import VARIANTS
-from helpers import assert_all_close, assert_all_same, each_dtype, sweep
+from helpers import assert_all_close, assert_all_same, assert_same, each_dtype, sweep
 from norm_range import EPILOGUES, TOP, arrays, compare, reference, wide
 from norm_range import run as extreme
 from onepass import _C, ops, optim
@@ -404,6 +404,24 @@ def test_stages_around_an_update_give_the_bits_of_the_cpu(simulator, variant, dt
                 got = run(riders, own, views)
             for g, w in zip(got, want, strict=True):
                 assert_all_same([np.asarray(g)], [np.asarray(w)], f"{riders} {own}")
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_rows_of_any_magnitude_are_limited_to_the_bits_of_the_cpu(simulator, dtype):
+    kind = np.finfo(dtype)
+    sizes = np.array([[1.0], [0.0], [kind.max / 4], [kind.tiny * 8], [1e30], [1e-30], [np.inf]])
+
+    def run(limit):
+        p = (np.random.default_rng(3).uniform(-1, 1, (7, 131)) * sizes).astype(dtype)
+        optim.SGD([p], lr=0.0, max_weight_norm=limit).step([np.zeros(p.shape, dtype)])
+        return p
+
+    for limit in (1.0, float(kind.max) / 64, float(kind.tiny) * 2):
+        with np.errstate(invalid="ignore"):
+            want = run(limit)
+            with on(simulator):
+                got = run(limit)
+        assert_same(got, want)
 
 
 @each_dtype

@@ -7,7 +7,8 @@ import pickle
 
 import numpy as np
 import pytest
-from onepass import nn
+from onepass import nn, optim
+from onepass.train import Trainer
 
 
 def correlated(shape, dtype="float64", seed=0):
@@ -168,3 +169,31 @@ def test_a_refused_batch_changes_nothing():
         layer(np.ones((3, 4), np.float32))
     for key, value in layer.state_dict().items():
         np.testing.assert_array_equal(value, before[key])
+
+
+@pytest.mark.parametrize(
+    ("samples", "options", "words"),
+    [
+        (35, {"last_batch": "keep"}, "'last_batch' is 'keep', which leaves a last batch of 3"),
+        (35, {"batch_size": 8}, "'batch_size' is 8, which leaves 7 in a batch of 35 samples"),
+        (6, {}, "'batch_size' is 32, which leaves 6 in a batch of 6 samples, expected a larger"),
+    ],
+)
+def test_batches_too_small_to_whiten_are_refused_before_the_first_step(samples, options, words):
+    """The error came with the last batch, after the others had moved the model."""
+    x = np.random.default_rng(0).standard_normal((samples, 4)).astype(np.float32)
+    y = (x[:, 0] > 0).astype(np.int64)
+    model = nn.Sequential(nn.Linear(4, 8), nn.DecorrelatedBatchNorm(8), nn.Linear(8, 2))
+    before = {name: value.copy() for name, value in model.state_dict().items()}
+    optimizer = optim.SGD(model.parameters(), lr=0.1)
+    keep = {k: options.pop(k) for k in ("last_batch",) if k in options}
+    trainer = Trainer(model, nn.CrossEntropyLoss(), optimizer, progress=False, **keep)
+    with pytest.raises(ValueError, match=words):
+        trainer.fit(x, y, max_epochs=1, **options)
+    for name, value in model.state_dict().items():
+        np.testing.assert_array_equal(value, before[name])
+    if keep:
+        balanced = Trainer(model, nn.CrossEntropyLoss(), optimizer, progress=False)
+        assert balanced.fit(x, y, max_epochs=1)["loss"]
+    model[1].freeze()
+    trainer.fit(x, y, max_epochs=1, **options)  # its running statistics

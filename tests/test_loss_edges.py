@@ -1,5 +1,7 @@
 """Cross entropy where a target is 0 and a logit -Inf, and where rows are wide."""
 
+import math
+
 import numpy as np
 import pytest
 from cases import BFLOAT16
@@ -190,3 +192,28 @@ def test_targets_of_pandas_are_taken_by_position(index, loss):
     np.testing.assert_array_equal(ours[1], plain[1])
     with pytest.raises(TypeError, match="'target' has other things than numbers"):
         loss(y, pandas.Series(["a", 1, 2]))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16"])
+@pytest.mark.parametrize("loss", [ops.cross_entropy, ops.nll_loss])
+@pytest.mark.parametrize("weight", [math.inf, -math.inf, math.nan, "largest", "least"])
+def test_weights_of_classes_that_cannot_be_multiplied_are_refused(dtype, loss, weight):
+    """They gave a loss of 0, or a gradient of NaN, in silence."""
+    kind = np.finfo("float64" if dtype == "float64" else "float32")
+    value = {"largest": kind.max, "least": kind.smallest_subnormal}.get(weight, weight)
+    out = np.full((4, 3), 7, dtype)
+    weights = np.array([1, value, 1], kind.dtype)
+    with pytest.raises(ValueError, match=r"'weight' has \S+ at 1, expected 0 or a size from"):
+        loss(np.zeros((4, 3), dtype), np.array([0, 1, 2, 0]), weight=weights, out=out)
+    assert (out == 7).all()
+
+
+@pytest.mark.parametrize("loss", [ops.cross_entropy, ops.nll_loss])
+def test_weights_of_classes_at_the_ends_of_what_is_taken(loss):
+    logits, labels = np.log([[0.2, 0.3, 0.5]] * 3), np.array([0, 1, 2])
+    for least in (1e-299, 1e-100, 1e100, 1e299):
+        weighted, gradient = loss(logits, labels, weight=np.array([1, 2, 4]) * least)
+        want, plain = loss(logits, labels, weight=np.array([1.0, 2, 4]))
+        np.testing.assert_allclose(weighted, want, rtol=1e-14)
+        np.testing.assert_allclose(gradient, plain, rtol=1e-14)
+    np.testing.assert_array_equal(loss(logits, labels, weight=np.array([0.0, 0, 1]))[1][:2], 0)

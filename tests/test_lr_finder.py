@@ -65,6 +65,37 @@ def test_the_suggestion_trains_64_128_10_with_sgd(seed, data):
     assert trained(t, found.suggestion, x, y, epochs=6) < 0.1
 
 
+def pixels():
+    """Digits whose pixels go from 0 to 1."""
+    data = pytest.importorskip("sklearn.datasets").load_digits()
+    return (data.data / 16).astype(np.float32), data.target.astype(np.int64)
+
+
+def linear_teacher(samples=640):
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((samples, 64)).astype(np.float32)
+    return x, (x @ rng.standard_normal((64, 10))).argmax(axis=1)
+
+
+def labels_at_random(samples=256):
+    rng = np.random.default_rng(0)
+    return rng.standard_normal((samples, 64)).astype(np.float32), rng.integers(0, 10, samples)
+
+
+@pytest.mark.parametrize(
+    ("data", "epochs"), [(pixels, 15), (linear_teacher, 15), (labels_at_random, 30)]
+)
+@pytest.mark.parametrize("seed", range(10))
+def test_the_suggestion_has_a_margin_where_one_rate_alone_trains_well(seed, data, epochs):
+    """The next rate, a factor of three above, diverges or is worse."""
+    x, y = data()
+    t = trainer(net(seed, 64, 128, 10), seed=seed)
+    found = find_lr(t, x, y)
+    assert 0.03 <= found.suggestion <= 0.7
+    assert found.suggestion in found.lrs
+    assert trained(t, found.suggestion, x, y, epochs=epochs) < 0.1
+
+
 @pytest.mark.parametrize(
     ("kind", "low", "high"), [(momentum, 0.005, 0.15), (optim.AdamW, 1e-3, 3e-2)]
 )
@@ -142,7 +173,7 @@ def test_a_range_without_a_rate_that_works_says_so(options, words):
 def test_a_loss_that_is_not_finite_at_the_start_is_refused():
     x, y = blobs()
     x[:, 3] = np.nan
-    with pytest.raises(RuntimeError, match="loss is inf before the first step"):
+    with pytest.raises(RuntimeError, match="loss is nan before the first step"):
         find_lr(trainer(net(0, 64, 32, 10)), x, y)
 
 

@@ -269,6 +269,30 @@ def test_rows_are_scaled_back_to_their_largest_norm():
     np.testing.assert_allclose(p[2], np.full((2, 3, 2), 1 / math.sqrt(6)), rtol=1e-12)
 
 
+@pytest.mark.parametrize(
+    ("dtype", "size", "limit"),
+    [
+        ("float64", 1e200, 1.0),
+        ("float64", 1.7e308, 1e300),
+        ("float64", 1e-200, 1e-210),
+        ("float64", 1e-250, 1.0),
+        ("float32", 3e38, 1.0),
+        ("float32", 3e38, 1e38),
+        ("float32", 1e-30, 1e-32),
+    ],
+)
+def test_rows_of_any_magnitude_are_scaled_back(dtype, size, limit):
+    """Squares that overflow or vanish in float64 must not leave a row as it is."""
+    p = np.full((2, 70), size, dtype)
+    p[1] *= 0.25
+    start = p.astype(np.longdouble)
+    norms = np.sqrt(np.square(start).sum(axis=1, keepdims=True))
+    want = (start * np.minimum(1, limit / norms)).astype(dtype)
+    opt = optim.SGD([p], lr=0.0, max_weight_norm=limit)
+    opt.step([np.zeros(p.shape, p.dtype)])
+    np.testing.assert_allclose(p, want, rtol=3e-7)
+
+
 # ------------------------------------------------------------------------------------------ noise
 
 

@@ -420,6 +420,48 @@ def test_a_zero_by_hand_over_a_schedules_zero_is_not_lost(name, by_hand, through
         assert group["lr"] == 0
 
 
+IN_PLACE = ["mul_(0)", "mul_(0.5)", "zero_()", "fill_(0.0)", "fill_(-0.0)", "div_(2)"]
+
+
+@pytest.mark.parametrize("name", ZEROS)
+@pytest.mark.parametrize("by_hand", [*IN_PLACE, ""])
+@pytest.mark.parametrize("through", ["nothing", "a pickle", "a copy"])
+def test_a_tensor_set_to_zero_over_a_schedules_zero_is_not_lost(name, by_hand, through):
+    """``mul_(0)`` leaves -0.0 as it is, in the same object. Without it the schedule goes on."""
+    torch = pytest.importorskip("torch")
+    rates = []
+    for lr in (torch.tensor(0.1, dtype=torch.float64), 0.1):
+        optimizer = optim.SGD([np.zeros(2)], lr=lr)
+        schedule = ZEROS[name][0](optimizer)
+        for _ in range(20):
+            if optimizer.param_groups[0]["lr"] == 0:
+                break
+            schedule.step()
+        if through != "nothing":
+            both = optimizer, schedule
+            pickles = through == "a pickle" and not isinstance(schedule, schedules.LambdaLR)
+            both = pickle.loads(pickle.dumps(both)) if pickles else copy.deepcopy(both)
+            optimizer, schedule = both
+        group = optimizer.param_groups[0]
+        assert group["lr"] == 0
+        if by_hand:
+            if lr == 0:  # a rate that a schedule has brought to 0 in place
+                exec(f"rate.{by_hand}", {"rate": group["lr"]})
+            else:
+                group["lr"] = 0.0
+        seen = []
+        try:
+            for _ in range(5):
+                schedule.step()
+                seen.append(float(group["lr"]))
+        except ValueError as error:
+            assert "set elsewhere" in str(error)  # noqa: PT017 (either way)
+            seen = [0.0]
+        rates.append(seen)
+    assert rates[0] == pytest.approx(rates[1], rel=1e-12)
+    assert not by_hand or set(rates[0]) == {0.0}
+
+
 def test_a_rate_set_by_hand_where_two_schedules_are_zero_is_refused_and_kept():
     optimizer = Groups(0.1)
     both = [ZEROS["pause"][0](optimizer) for _ in range(2)]

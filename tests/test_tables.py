@@ -118,6 +118,54 @@ def test_a_file_without_a_header_line_loses_no_sample(tmp_path, first):
     refused(tmp_path, f"{first}\n{rows}", "first line")
 
 
+@pytest.mark.parametrize(
+    ("first", "row"),
+    [
+        ("red,big,yes", "{c},{s},{y}"),
+        ("big,yes", "{s},{y}"),
+        ("a17,red,yes", "b{i},{c},{y}"),
+        (" red , big,yes", "{c},{s},{y}"),
+    ],
+)
+def test_a_file_of_words_without_a_header_line_loses_no_sample(tmp_path, first, row):
+    """Each name is a cell of its own column, but for one whose words never repeat."""
+    words = [{"i": i, "c": ("red", "blue")[i % 2], "s": ("big", "small", "tiny")[i % 3],
+              "y": ("yes", "no")[i // 2 % 2]} for i in range(12)]  # fmt: skip
+    rows = "".join(row.format(**cells) + "\n" for cells in words)
+    refused(tmp_path, f"{first}\n{rows}", "cells of theirs; is the first line data?")
+    path = table(tmp_path, f"{first}\n{rows}")
+    drop = [1] if first.startswith("a17") else []
+    assert len(read_table(path, header=False, categorical="auto", drop=drop).y) == 13
+    assert len(read_table(path, header=True, categorical="auto", drop=drop).y) == 12
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "y,n\n" + "y,n\nn,y\n" * 3 + "y,m\n",
+        "x,size,y\n" + "x,1,y\nn,2,n\n" * 4,
+        "red,town,y\n" + "red,Ulm,y\nblue,Bonn,n\n" * 4,
+    ],
+)
+def test_a_name_may_be_a_cell_of_its_column(tmp_path, text):
+    if text.startswith("y,n"):  # each of them: asked about
+        refused(tmp_path, text, "is the first line data")
+    else:
+        assert len(read_table(table(tmp_path, text), categorical="auto").y) == 8
+
+
+def test_a_first_line_is_looked_at_in_a_spreadsheet_and_not_in_a_dataframe(tmp_path):
+    pandas = pytest.importorskip("pandas")
+    pytest.importorskip("openpyxl")
+    rows = [("red", "big", "yes"), ("red", "small", "no"), ("blue", "big", "no")] * 3
+    frame = pandas.DataFrame(rows, columns=["red", "big", "yes"])
+    path = tmp_path / "t.xlsx"
+    frame.to_excel(path, index=False)
+    with pytest.raises(ValueError, match="cells of theirs; is the first line data"):
+        read_table(path, categorical="auto")
+    assert len(read_table(frame, categorical="auto").y) == 9
+
+
 def test_columns_may_begin_with_digits(tmp_path):
     assert load(table(tmp_path, "2019 sales,3d,y\n1,2,3.5\n2,3,4.5\n")).feature_names == (
         "2019 sales", "3d",

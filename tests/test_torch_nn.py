@@ -475,6 +475,8 @@ def test_autocast_widens_losses_and_leaves_norms():
         assert nn.BatchNorm1d(3)(x).dtype == torch.bfloat16
         assert nn.CrossEntropyLoss()(x, torch.tensor([0, 1, 2, 0])).dtype == torch.float32
         assert nn.MSELoss()(x, x).dtype == torch.float32
+        squares = nn.MSELoss(reduction="none")(x, torch.zeros_like(x))
+    torch.testing.assert_close(squares, x.float() ** 2, rtol=0, atol=0)  # not rounded to 16 bits
 
 
 @pytest.mark.parametrize("momentum", [None, 0.3])

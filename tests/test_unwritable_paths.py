@@ -4,10 +4,13 @@ import errno
 import os
 import sys
 import types
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import onepass
 import pytest
+from onepass.data import load, read_table
 from onepass.train import (
     Callback,
     Checkpoint,
@@ -147,10 +150,95 @@ def test_a_tilde_is_the_home_everywhere(tmp_path, monkeypatch, writer):
     np.testing.assert_array_equal(model[0].weight.data, trainer.model[0].weight.data)
 
 
+NOBODY = "~nobody_of_this_name/x"
+
+
+@pytest.mark.parametrize("path", [NOBODY, "~nobody_of_this_name", "a\0b"])
+def test_a_path_that_means_nothing_is_refused_before_the_first_step(tmp_path, monkeypatch, path):
+    """Without a home for it, ``~name`` would be a folder of that name here."""
+    monkeypatch.chdir(tmp_path)
+    cure = "NUL characters" if "\0" in path else "no home directory is known for '~nobody_of_thi"
+    for refused, words in (
+        (lambda: Checkpoint(path), "Checkpoint: 'dir' is"),
+        (lambda: CSVLogger(path), "CSVLogger: 'path' is"),
+        (lambda: make(log_dir=path), "Trainer: 'log_dir' is"),
+        (lambda: make().save(path), "save: 'dir' is"),
+        (lambda: fit(make(), ckpt_path=path), "fit: 'ckpt_path' is"),
+        (lambda: make().history.to_csv(path), "the path is"),
+        (lambda: Trainer.load_weights(path, network(3)), "load_weights: 'dir' is"),
+        (lambda: read_table(path), "read_table: 'source' is"),
+        (lambda: load(path), "load: 'name_or_path' is"),
+        (lambda: onepass.load_run(path), "load_run: 'folder' is"),
+    ):
+        with pytest.raises(ValueError, match=words) as caught:
+            refused()
+        assert cure in str(caught.value)
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_folder_that_begins_with_a_tilde_and_is_there_is_meant(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    os.mkdir("~nobody_of_this_name")
+    fit(make([Checkpoint(NOBODY)]))
+    assert os.listdir(tmp_path / "~nobody_of_this_name" / "x")
+    fit(make([Checkpoint("./~other")]))
+    assert os.listdir("./~other")
+
+
 def test_two_checkpoints_in_one_directory_are_refused(tmp_path):
     trainer = make([Checkpoint(tmp_path), Checkpoint(tmp_path / "x" / "..", every_n_steps=2)])
     refused(trainer, "twice in 'callbacks'", ValueError)
     fit(make([Checkpoint(tmp_path / "a"), Checkpoint(tmp_path / "b", every_n_steps=2)]))
+
+
+WRITERS = {
+    "a Checkpoint": lambda place: {"callbacks": [Checkpoint(place / "c")]},
+    "a CSVLogger": lambda place: {"callbacks": [CSVLogger(place / "h.csv")]},
+    "a log_dir": lambda place: {"log_dir": place / "l"},
+}
+
+
+class Inside(Callback):
+    """Begin another fit within the first epoch of this one."""
+
+    def __init__(self, begin):
+        self.begin, self.refused = begin, []
+
+    def on_step_end(self, run):
+        if run.step == 1:
+            try:
+                self.begin()
+            except RuntimeError as error:
+                self.refused.append(str(error))
+
+
+@pytest.mark.parametrize("writer", WRITERS)
+@pytest.mark.parametrize("elsewhere", [False, True], ids=["here", "in another thread"])
+def test_two_fits_at_once_do_not_write_to_one_place(tmp_path, writer, elsewhere):
+    """The second one ended after its first epoch, or both mixed their files."""
+    writes = WRITERS[writer]
+
+    def second():
+        other = make(writes(tmp_path / "x" / "..").get("callbacks", []),
+                     log_dir=writes(tmp_path).get("log_dir"))  # fmt: skip
+        if not elsewhere:
+            return fit(other)
+        with ThreadPoolExecutor(1) as pool:
+            return pool.submit(fit, other).result()
+
+    inside = Inside(second)
+    options = writes(tmp_path)
+    (tmp_path / "x").mkdir()
+    first = make([inside, *options.pop("callbacks", [])], **options)
+    fit(first)
+    (words,) = inside.refused
+    assert "to which another fit is writing, expected a place of its own" in words
+    if writer != "a Checkpoint":  # whose files now are those of a run that went on
+        second()  # the first is over
+    options = writes(tmp_path / "of its own")
+    inside = Inside(lambda: fit(make(options.get("callbacks", []), log_dir=options.get("log_dir"))))
+    fit(make([inside]))
+    assert inside.refused == []
 
 
 class FullDisk(Callback):

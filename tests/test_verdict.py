@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from onepass import nn, optim
-from onepass.train import Diagnosis, Trainer, verdict
+from onepass.train import Callback, Diagnosis, Trainer, verdict
 from test_lr_finder import blobs, momentum, net
 
 HARD, LABELS = blobs(600)
@@ -32,6 +32,47 @@ def test_a_rate_too_high_is_told(seed, kind, lr):
 def test_a_rate_so_high_that_the_loss_is_not_finite():
     said = diagnosed(net(0, 64, 64, 10), 1e4)
     assert said.startswith("rate too high: the loss is not finite in epoch 1")
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1e39])
+@pytest.mark.parametrize("sample", [0, 300, 599])
+def test_a_value_that_is_not_finite_in_the_data_is_not_called_a_rate_too_high(sample, value):
+    x = HARD.astype(np.float64)
+    x[sample, 5] = value  # 1e39 is infinite in the float32 of the model
+    said = diagnosed(net(0, 64, 64, 10), 0.05, x, split=0.0)
+    assert said.startswith("data not finite: the loss is not finite in epoch 1, as a value of the")
+
+
+def test_the_same_in_a_later_epoch():
+    class Spoil(Callback):
+        def on_epoch_begin(self, run):
+            if run.epoch == 2:
+                x[7] = np.nan
+
+    x = HARD.copy()
+    diagnosis, model = Diagnosis(), net(0, 64, 64, 10)
+    t = Trainer(
+        model,
+        nn.CrossEntropyLoss(),
+        optim.SGD(model.parameters(), lr=0.05),
+        callbacks=[Spoil(), diagnosis],
+        progress=False,
+    )
+    with pytest.raises(FloatingPointError), np.errstate(all="ignore"):
+        t.fit(x, LABELS, max_epochs=5)
+    assert diagnosis.verdict.startswith("data not finite: the loss is not finite in epoch 3")
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(
+    ("samples", "lr", "epochs"), [(64, 0.1, 3), (300, 0.5, 3), (64, 0.5, 3), (64, 0.1, 5)]
+)
+def test_a_short_run_that_falls_is_not_called_flat(seed, samples, lr, epochs):
+    rng = np.random.default_rng(seed)
+    x = rng.standard_normal((samples, 4)).astype(np.float32)
+    y = (x[:, 0] > 0).astype(np.int64)
+    said = diagnosed(net(seed, 4, 16, 2, norm=True), lr, x, y, epochs=epochs, split=0.0)
+    assert not said.startswith("rate too high")
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -126,6 +167,19 @@ FALLING = [2.0, 1.0, 0.5, 0.3, 0.2, 0.15, 0.13, 0.125, 0.124, 0.124]
         (
             {"loss": [2.2, 2.1, 2.15, 2.12, 2.13], "update_ratio": {"0": [0.3] * 5}},
             "rate too high: the loss is flat early",
+        ),
+        (
+            {"loss": [0.70, 0.62, 0.53], "update_ratio": {"0": [0.06] * 3}},
+            "more epochs wanted: loss",
+        ),
+        (
+            {"loss": [0.74, 0.72, 0.65, 0.62, 0.58], "update_ratio": {"0": [0.06] * 5}},
+            "more epochs wanted: loss",
+        ),
+        ({"loss": [2.0], "failed": "epoch 2"}, "rate too high: the loss is not finite in epoch 2"),
+        (
+            {"loss": [2.0], "failed": "epoch 2", "spoilt": True},
+            "data not finite: the loss is not finite in epoch 2",
         ),
         ({"loss": [2.2, 2.2, 2.2]}, "nothing is learnt"),
         ({"loss": [2.2, 2.19, 2.195, 2.18]}, "nothing is learnt"),

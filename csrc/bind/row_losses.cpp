@@ -1,5 +1,7 @@
 // Losses of rows, each with its gradient in one pass: cross_entropy, nll_loss, wasserstein_1d.
+#include <limits>
 #include <optional>
+#include <type_traits>
 
 #include "bind/border.h"
 #include "bind/labels.h"
@@ -63,6 +65,54 @@ void set_shape(Border* b, CrossEntropy* call, bool last) {
   b->set(Shape::single, {}, "");
 }
 
+template <class C, class T>
+C widened(T w) {
+  if constexpr (sizeof(T) == 2)
+    return host::to_float(w);
+  else
+    return C(w);
+}
+
+// On the CPU. With others, products, sums or quotients leave the range of their type, and a loss
+// would be 0 or NaN in silence. (To look at weights on a device is to wait for it.)
+template <class C, class T>
+void check_weights(const char* op, const T* weight, int64_t classes) {
+  constexpr C kMargin = C(1e8);
+  constexpr C least = kMargin * std::numeric_limits<C>::min();
+  constexpr C most = std::numeric_limits<C>::max() / kMargin;
+  // By bits without the sign, which order as sizes do: that loop is vectorised.
+  using Bits = std::conditional_t<sizeof(C) == 8, uint64_t, uint32_t>;
+  constexpr Bits low = host::math::to_bits(least) << 1, high = host::math::to_bits(most) << 1;
+  const auto outside = [](T w) -> Bits {
+    const Bits size = host::math::to_bits(widened<C>(w)) << 1;
+    return Bits(size - low > high - low) & Bits(size != 0);
+  };
+  Bits wrong = 0;
+  for (int64_t c = 0; c < classes; ++c) wrong |= outside(weight[c]);
+  if (!wrong) return;
+  int64_t c = 0;
+  while (!outside(weight[c])) ++c;
+  const std::string given = py::str(py::float_(double(widened<C>(weight[c])))),
+                    from = py::str(py::float_(double(least))),
+                    to = py::str(py::float_(double(most)));
+  value_error(op, "'weight' has " + given + " at " + std::to_string(c) +
+                      ", expected 0 or a size from " + from + " to " + to + ", which " +
+                      (sizeof(C) == 8 ? "float64" : "float32") + " can multiply");
+}
+void check_weights(const char* op, const ChannelVector& weight, int64_t classes) {
+  const void* w = weight.data;
+  switch (weight.dtype) {
+    case DType::f32:
+      return check_weights<float>(op, static_cast<const float*>(w), classes);
+    case DType::f64:
+      return check_weights<double>(op, static_cast<const double*>(w), classes);
+    case DType::f16:
+      return check_weights<float>(op, static_cast<const Half*>(w), classes);
+    case DType::bf16:
+      return check_weights<float>(op, static_cast<const BFloat16*>(w), classes);
+  }
+}
+
 template <const Contract& kLoss, auto kDriver>
 py::object row_loss(Arguments given) {
   constexpr int kTarget = kLoss.position("target"), kOut = kLoss.position("out");
@@ -83,6 +133,7 @@ py::object row_loss(Arguments given) {
   call.dlogits = b.data(kOut);
   call.losses = b.data(kLosses);
   place<kWeight>(b, &call.weight);
+  if (call.weight.data && !where.on_device()) check_weights(b.op(), call.weight, call.classes);
   std::optional<Labels> labels;
   if (b[kTarget].floating()) {
     call.probabilities = b.data(kTarget);

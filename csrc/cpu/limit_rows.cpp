@@ -8,14 +8,21 @@
 ONEPASS_BEGIN
 namespace {
 
-template <class T>
+template <int kMeasure, class T>
+double squared(T v) {
+  if constexpr (kMeasure == 0)
+    return double(v) * double(v);
+  else
+    return square<kMeasure>(v);
+}
+template <int kMeasure, class T>
 [[gnu::noinline]] void square_run(int64_t n, const T* p, double* lanes) {
   int64_t i = 0;
   for (; i + kRowLanes <= n; i += kRowLanes) {
 #pragma GCC ivdep
-    for (int l = 0; l < kRowLanes; ++l) lanes[l] += double(p[i + l]) * double(p[i + l]);
+    for (int l = 0; l < kRowLanes; ++l) lanes[l] += squared<kMeasure>(p[i + l]);
   }
-  for (int l = 0; i + l < n; ++l) lanes[l] += double(p[i + l]) * double(p[i + l]);
+  for (int l = 0; i + l < n; ++l) lanes[l] += squared<kMeasure>(p[i + l]);
 }
 template <class T>
 [[gnu::noinline]] void limit_run(const T factor, int64_t n, T* p) {
@@ -36,6 +43,28 @@ struct LimitJob {
     return {call.stages.seed, uint32_t(tensor.counter), uint32_t(uint64_t(values()[kStageStep]))};
   }
 
+  template <int kMeasure, class T>
+  double squares(const Operand& value, int64_t begin, int64_t size, T* scratch) const {
+    double lanes[kRowLanes] = {};
+    for (int64_t done = 0, n; done < size; done += n) {
+      n = size - done < kBlockElements ? size - done : kBlockElements;
+      load_block(tensor, value, begin + done, n, scratch);
+      square_run<kMeasure>(n, scratch, lanes);
+    }
+    for (int width = 1; width < kRowLanes; width *= 2)
+      for (int l = 0; l < kRowLanes; l += 2 * width) lanes[l] += lanes[l + width];
+    return lanes[0];
+  }
+  template <class T>
+  RowFactor<T> factor(const Operand& value, int64_t begin, int64_t size, T* scratch) const {
+    double sum = squares<0>(value, begin, size, scratch);
+    const int measure = row_measure<T>(sum);
+    if constexpr (kMeasures<T> > 1) {
+      if (measure == 1) sum = squares<1>(value, begin, size, scratch);
+      if (measure == 2) sum = squares<2>(value, begin, size, scratch);
+    }
+    return row_factor<T>(limit(), sum, measure);
+  }
   template <class T>
   void row(int64_t begin, int64_t size) const {
     const Operand* stages = tensor.operands + call.stages.first;
@@ -45,21 +74,14 @@ struct LimitJob {
     const Operand& value = master.data ? master : param;
     const bool at_random = values()[kStochastic] != 0 && size_of(param.dtype) == 2;
     alignas(64) T scratch[kBlockElements], averaged[kBlockElements];
-    double lanes[kRowLanes] = {};
+    const RowFactor<T> by = factor(value, begin, size, scratch);
+    if (by.is_one() && !average.data) return;
     for (int64_t done = 0, n; done < size; done += n) {
       n = size - done < kBlockElements ? size - done : kBlockElements;
       load_block(tensor, value, begin + done, n, scratch);
-      square_run(n, scratch, lanes);
-    }
-    for (int width = 1; width < kRowLanes; width *= 2)
-      for (int l = 0; l < kRowLanes; l += 2 * width) lanes[l] += lanes[l + width];
-    const T factor = T(row_scale(limit(), lanes[0]));
-    if (factor == T(1) && !average.data) return;
-    for (int64_t done = 0, n; done < size; done += n) {
-      n = size - done < kBlockElements ? size - done : kBlockElements;
-      load_block(tensor, value, begin + done, n, scratch);
-      if (factor != T(1)) {
-        limit_run(factor, n, scratch);
+      if (!by.is_one()) {
+        if (by.power != T(1)) limit_run(by.power, n, scratch);
+        limit_run(by.scale, n, scratch);
         if (master.data) store_block(tensor, master, begin + done, n, scratch);
         if (at_random)
           round_at_random(param.dtype, begin + done, n, random(), Draw::limit, scratch, scratch);

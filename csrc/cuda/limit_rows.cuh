@@ -47,6 +47,15 @@ struct RowLimit {
   }
 };
 
+template <int kMeasure, class T>
+ONEPASS_DEVICE double squares(const RowLimit<T>& call, const RowOperand& value, int64_t begin,
+                              int64_t end) {
+  double sum = 0;
+  for (int64_t at = begin + lane_of(threadIdx.x); at < end; at += kWarpSize)
+    sum += square<kMeasure>(call.load(value, at));
+  return warp_fold(sum, Plus{});
+}
+
 template <class T>
 __global__ void __launch_bounds__(kThreads, 2)
     limit_rows_kernel(const __grid_constant__ RowLimit<T> call) {
@@ -58,17 +67,18 @@ __global__ void __launch_bounds__(kThreads, 2)
   for (int64_t row = int64_t(blockIdx.x) * kWarps + warp_of(threadIdx.x); row < call.rows;
        row += warps) {
     const int64_t begin = row * call.size, end = begin + call.size;
-    double squares = 0;
-    for (int64_t at = begin + lane_of(threadIdx.x); at < end; at += kWarpSize) {
-      const double wide = double(call.load(value, at));
-      squares += wide * wide;
+    double sum = squares<0>(call, value, begin, end);
+    const int measure = row_measure<T>(sum);
+    if constexpr (kMeasures<T> > 1) {
+      if (measure == 1) sum = squares<1>(call, value, begin, end);
+      if (measure == 2) sum = squares<2>(call, value, begin, end);
     }
-    const T factor = T(row_scale(call.max_norm, warp_fold(squares, Plus{})));
-    if (factor == T(1) && !call.average.memory.data) continue;
+    const RowFactor<T> by = row_factor<T>(call.max_norm, sum, measure);
+    if (by.is_one() && !call.average.memory.data) continue;
     for (int64_t at = begin + lane_of(threadIdx.x); at < end; at += kWarpSize) {
       T v = call.load(value, at);
-      if (factor != T(1)) {
-        v = limited(v, factor);
+      if (!by.is_one()) {
+        v = limited(limited(v, by.power), by.scale);
         if (call.master.memory.data) call.store(call.master, at, v);
         if constexpr (sizeof(T) == 4)
           if (call.at_random)

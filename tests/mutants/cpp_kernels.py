@@ -169,9 +169,16 @@ KERNELS = [
     Mutant(
         'rows: the limit is squared',
         'csrc/kernels/row_limit.h',
-        '? max_norm / norm : 1.0',
-        '? max_norm * max_norm / norm : 1.0',
+        'return {T(power), T(max_norm / norm)};',
+        'return {T(power), T(max_norm * max_norm / norm)};',
         ('tests/test_rider_stages.py::test_every_rider_alone_and_every_two_equal_the_stages_one_after_another',),
+    ),
+    Mutant(
+        'rows: squares that overflow leave a row as it is',
+        'csrc/kernels/row_limit.h',
+        'return plain > 1 ? 1 : 2;',
+        'return 0;',
+        ('tests/test_rider_stages.py::test_rows_of_any_magnitude_are_scaled_back[float64-1e+200-1.0]',),
     ),
     Mutant(
         'master: a parameter changed by hand is lost',

@@ -12,6 +12,7 @@ from cpp_cuda import CUDA
 from cpp_kernels import KERNELS
 from mutant import Mutant
 from python_data import DATA
+from python_front import FRONT
 from python_nn import NN
 from python_optim import OPTIM
 from python_train import TRAIN
@@ -159,6 +160,6 @@ CPP = [
     ),
 ]
 
-PYTHON = [*DATA, *OPTIM, *NN, *TRAIN]
+PYTHON = [*DATA, *FRONT, *OPTIM, *NN, *TRAIN]
 CPP += KERNELS + BIND + CPU + CORE + CUDA
 MUTANTS = [*PYTHON, *CPP]

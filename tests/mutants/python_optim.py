@@ -73,9 +73,16 @@ OPTIM = [
     Mutant(
         "schedule: what is made of its 0 by hand is taken for its own",
         f"{SCHEDULES}/_zeros.py",
-        "        ours = lr is ZERO\n",
-        "        pass\n",
+        "        ours = ours and not written if tensor else lr is ZERO\n",
+        "        ours = ours and not (tensor and written)\n",
         (f"{TOGETHER}::test_a_zero_by_hand_over_a_schedules_zero_is_not_lost",),
+    ),
+    Mutant(
+        "schedule: a tensor of 0 that was multiplied by 0 is taken for its own",
+        f"{SCHEDULES}/_zeros.py",
+        "which == id(lr) and version != _version(lr)[1]",
+        "False",
+        (f"{TOGETHER}::test_a_tensor_set_to_zero_over_a_schedules_zero_is_not_lost",),
     ),
     Mutant(
         "schedule: one of two at 0 lets the rate go",

@@ -503,10 +503,10 @@ TRAIN = [
         (f"{TRAINER_ATTRIBUTES}::test_nonsense_put_into_a_list_of_the_trainer_is_refused_by_fit",),
     ),
     Mutant(
-        "settings: a new model keeps the dtype of the old one",
-        f"{FOLDER}/_settings.py",
-        "    run._dtype = next(iter(run.model.parameters())).dtype\n",
-        '    vars(run).setdefault("_dtype", next(iter(run.model.parameters())).dtype)\n',
+        "evaluation: a new model keeps the dtype of the old one",
+        f"{FOLDER}/_evaluation.py",
+        "        self._dtype = next(iter(self.model.parameters())).dtype\n",
+        '        vars(self).setdefault("_dtype", next(iter(self.model.parameters())).dtype)\n',
         (f"{TRAINER_ATTRIBUTES}::test_a_model_of_another_dtype_gets_its_own_dtype",),
     ),
     Mutant(
@@ -533,7 +533,7 @@ TRAIN = [
     Mutant(
         "resume: other validation data are not noticed",
         f"{FOLDER}/_resume.py",
-        '        "validation": data_of(validation),\n',
+        '        "validation": fingerprint(validation),\n',
         "",
         (
             f"{RESUME_DIFFERENCES}::test_a_resume_made_otherwise_is_told_between_epochs_and_refused_inside_one",

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
 from onepass import _numbers as numbers
+from onepass._paths import expanded
 
 Arguments: TypeAlias = argparse.Namespace
 T = TypeVar("T")
@@ -35,7 +36,10 @@ def path(option: str, owner: str = "train") -> Callable[[str], Path]:
     def parse(text: str) -> Path:
         if not text:
             raise UsageError(f"{owner}: {option!r} is empty, expected a path")
-        return Path(text).expanduser()
+        try:
+            return expanded(text, f"{owner}: {option!r}")
+        except ValueError as error:
+            raise UsageError(str(error)) from None
 
     return parse
 

@@ -187,7 +187,7 @@ def _add_predict(commands: Any) -> None:
         help="predict with a run of `onepass train`",
         description="Write a table with a prediction for each row of DATA.",
     )
-    _add_what(parser)
+    _add_what(parser, "predict")
     add = parser.add_argument
     out = types.written("--out", "predict")
     add("--out", type=out, metavar="FILE", help="a CSV file (default: the console)")
@@ -208,16 +208,16 @@ def _add_evaluate(commands: Any) -> None:
         help="compare predictions of a run with targets",
         description="Print how good the predictions for DATA are.",
     )
-    _add_what(parser)
+    _add_what(parser, "evaluate")
     add = parser.add_argument
     add("--held-out", action="store_true", help="of the training's data, only the part held out")
     add("--json", action="store_true", help="as one JSON object, with all digits")
     parser.set_defaults(command=evaluate, names=[*parser._option_string_actions])
 
 
-def _add_what(parser: Any) -> None:
+def _add_what(parser: Any, owner: str) -> None:
     parser.add_argument(
-        "run", metavar="RUN", type=types.path("RUN", "predict"), help="such as runs/prices"
+        "run", metavar="RUN", type=types.path("RUN", owner), help="such as runs/prices"
     )
     parser.add_argument(
         "data", metavar="DATA", help="a table with the columns of the training, in any order"

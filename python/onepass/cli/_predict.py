@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from onepass._paths import expanded
 from onepass.cli._arguments import Arguments
 from onepass.cli._device import device_of
 from onepass.cli._output import fail, note, say
@@ -25,7 +26,7 @@ ERRORS = (ValueError, TypeError, OSError, ImportError, MemoryError)
 def predict(options: Arguments) -> int:
     """Write predictions; returns the exit status."""
     from onepass.runs import load_run
-    from onepass.runs._saved_run import is_finished
+    from onepass.runs._folder import is_finished
     from onepass.runs._source import rows_of
 
     chosen = vars(options)
@@ -95,7 +96,7 @@ def _check_out(out: Path | None, data: str) -> None:
     if data == "-":
         same = sys.stdin is not None and _is_open_on(sys.stdin, out)
     else:
-        source = Path(data).expanduser()
+        source = expanded(data, "predict: 'DATA'")
         same = source.exists() and out.samefile(source)
     if same:
         raise ValueError(f"predict: '--out' is {str(out)!r}, DATA itself, expected another file")

@@ -90,6 +90,8 @@ def _pictures(run: Recipe) -> list[str]:
 
 def _report(run: Recipe, result: Evaluated, pictures: list[str], folds: str, quiet: bool) -> None:
     """What was learnt, where the model is, and how to predict with it: three lines."""
+    from onepass.runs._names import CHECKPOINTS, HISTORY, MODEL, RECORD
+
     if not quiet:
         say(f"\n{run.judged()}", wrapped=run.diagnosis is None)
     if run.profile is not None:  # asked for, so shown with --quiet too
@@ -104,7 +106,7 @@ def _report(run: Recipe, result: Evaluated, pictures: list[str], folds: str, qui
     across = f"; {folds}" if folds else ""
     epochs = f"{run.trainer.epoch} epoch{'s' * (run.trainer.epoch != 1)}"
     say(f"{result}  ({epochs}{best}){across}")
-    files = ", ".join(["model.npz", *pictures, "history.csv", "run.json", "checkpoints"])
+    files = ", ".join([MODEL, *pictures, HISTORY, RECORD, CHECKPOINTS])
     say(f"the run is in {run.out}: {files}")
     folder = shlex.quote(str(run.out))
     say(f"predict with: onepass predict {folder} NEW.csv --out predictions.csv")

@@ -1,7 +1,7 @@
 """Data: loaders with a reproducible order, scaling, splits, and named or tabular data sets."""
 
 from onepass.data._encoding import Encoding
-from onepass.data._likeness import Feature
+from onepass.data._feature import Feature
 from onepass.data._loader import DataLoader
 from onepass.data._scaling import MinMax, Standardize
 from onepass.data._sets import Dataset, load

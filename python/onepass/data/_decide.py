@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from onepass.data import _gaps
+from onepass.data import _na_values
 from onepass.data._cells import TRUTH, are_codes, is_missing
 from onepass.data._columns import TRUTH_UNIT, Column, Numbers, Words, beyond_exact
 from onepass.data._cures import keep_words, leave_out
@@ -139,7 +139,7 @@ def decided(
         raw = table.read(keep, as_words, signs.asked)
         if table.na_values:
             known = {n: signs.asked or raw.signs.get(n) or raw.usual for n in raw.columns}
-            emptied = _gaps.emptied(table.name, raw.columns, table.na_values, known)
+            emptied = _na_values.emptied(table.name, raw.columns, table.na_values, known)
             raw = replace(raw, columns=emptied)
         cells = {
             name: Cells.of(table.name, name, column)

@@ -13,9 +13,8 @@ from onepass._suggest import suggestion
 from onepass.data._columns import Columns, Floats, Numbers, Words
 from onepass.data._cures import names_of
 from onepass.data._decide import Decided, decided
-from onepass.data._features import refuse_gaps
+from onepass.data._feature import Feature
 from onepass.data._likeness import (
-    Feature,
     check_column,
     cure_of_utf8,
     cure_of_zeros,
@@ -25,6 +24,7 @@ from onepass.data._likeness import (
 from onepass.data._reader import FrameTable, TextTable, open_table, refuse_text_options
 from onepass.data._reading import Reading
 from onepass.data._signs import Signs
+from onepass.data._text_and_gaps import refuse_gaps
 from onepass.data._transformers import categories_of, encoder, imputed, median
 
 FORMAT = 1
@@ -48,6 +48,7 @@ class Encoding:
         classes: the names of the classes in the order of their indices; None for regression.
         reading: how the file was read (``sep``, ``decimal``, ``header``, ``encoding``,
             ``na_values``); another file is read in the same way.
+        missing: ``"refuse"`` or ``"impute"``, as in `read_table`.
         signs: the decimal sign of each column of the file that shows one: 1.200 is read in the same
             column of another file as it would have been in the first.
         shown: the one decimal sign of the file, for other columns where a file does not show it.

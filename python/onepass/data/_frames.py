@@ -28,14 +28,19 @@ def columns_of(owner: str, source: Any) -> dict[str, Callable[[bool], Column]]:
     """The columns of a DataFrame or dict by name; each is made when called, as words if True."""
     names = list(source) if isinstance(source, Mapping) else list(source.columns)
     called = [str(name) for name in names]
-    twice = next((name for name in called if called.count(name) > 1), None)
-    if twice is not None:
-        raise ValueError(f"{owner}: two columns are called {twice!r}; rename one of them")
+    for name in called:
+        refuse_twice(owner, name, called)
 
     def column(name: Any) -> Callable[[bool], Column]:
-        return lambda words: _column(source[name], words)
+        return lambda words: cells_of(source[name], words)
 
     return {str(name): column(name) for name in names}
+
+
+def refuse_twice(owner: str, name: str, names: Sequence[str], cure: str = "") -> None:
+    """Refuses a name that several of the columns have; ``cure`` is another one."""
+    if names.count(name) > 1:
+        raise ValueError(f"{owner}: two columns are called {name!r}; rename one of them{cure}")
 
 
 def grid_of(path: Path) -> tuple[list[list[str]], list[Sequence[Any]], list[str]]:
@@ -101,10 +106,6 @@ def _needs(path: Path, error: ImportError) -> ImportError:
 
 def cells_of(values: Any, words: bool) -> Column:
     """A column of any values: numbers if they all are numbers, else the words that name them."""
-    return _column(values, words)
-
-
-def _column(values: Any, words: bool) -> Column:
     array = np.asarray(values.to_numpy() if hasattr(values, "to_numpy") else values)
     if array.ndim != 1:
         raise ValueError(f"the table: a column has shape {array.shape}, expected (N,)")

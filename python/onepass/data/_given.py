@@ -12,8 +12,7 @@ def array_of(owner: str, name: str, value: Any, *, text: bool = False) -> Any:
 
     Taken: arrays of NumPy, CuPy and PyTorch (tensors in CPU memory as NumPy arrays, without their
     gradients), DataFrames and Series by position whatever their index (what is missing in them is
-    NaN), and objects that NumPy can
-    read with a shape of their own.
+    NaN), and objects that NumPy can read with a shape of their own.
 
     Args:
         owner, name: of the call and its argument, for messages.

@@ -248,7 +248,7 @@ def _is_value(cell: str) -> bool:
 
 
 def refuse_data(name: str, names: list[str], rows: list[list[str]]) -> None:
-    """Refuses a header line that looks like data."""
+    """Refuses a header line with numbers that looks like data; for words see `_header.py`."""
     if all(map(is_plain, names)):
         raise ValueError(f"{name}: the first line is numbers, expected column names; {HEADER}")
     for place, cell in enumerate(names):

@@ -3,41 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
 from onepass.data._cells import is_code, named_number
 from onepass.data._columns import TRUTH_UNIT, Column, Numbers, Words
+from onepass.data._feature import Feature
 from onepass.data._reader import FrameTable, TextTable
-
-
-@dataclass(frozen=True)
-class Feature:
-    """A column of the file: what it holds, and what fills or encodes it.
-
-    Attributes:
-        kind: ``"number"`` or ``"category"``.
-        unit: the unit that the numbers carry in the file, such as ``%`` or ``kg``; "" for none.
-        fill: the number for a missing cell; None where a missing cell is an error.
-        gaps: the share of missing cells in the training part.
-        categories: the words that have a column of their own in x; "" is a missing cell.
-    """
-
-    name: str
-    kind: str
-    unit: str = ""
-    fill: float | None = None
-    gaps: float = 0.0
-    categories: tuple[str, ...] = ()
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The names of its columns in x."""
-        if self.kind == "number":
-            return (self.name,)
-        return tuple(f"{self.name}={word or '(missing)'}" for word in self.categories)
-
 
 AS_TEXT = "read the column as text, such as dtype=str in pandas"
 

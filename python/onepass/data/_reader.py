@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from onepass._paths import expanded
 from onepass.data import _frames
 from onepass.data._blocks import NUMBER, SKIP, WORD
 from onepass.data._columns import Column, Floats, Numbers
@@ -18,6 +19,9 @@ from onepass.data._layout import refuse_data
 from onepass.data._reading import Reading
 from onepass.data._source import Source
 from onepass.data._text import Text
+
+OR_DATA = ", or pass header=False (--no-header) if the first line is data"
+INDEX = "left out the first column, which has no name: an index"
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,8 @@ class Raw:
 class TextTable:
     """A table in a text file."""
 
+    has_line_of_names = True  # or may have one
+
     def __init__(
         self,
         given: Any,
@@ -65,11 +71,11 @@ class TextTable:
         if len(names) > 1 and (0 in unnamed or names[0] == "Unnamed: 0"):
             unnamed.discard(0)
             self.places.pop("Unnamed: 0", None)
-            self.notes.append("left out the first column, which has no name: an index")
+            self.notes.append(INDEX)
         if needed is not None:
             unnamed.clear()  # they may hold anything
         for name in self.places if needed is None else needed:
-            self._refuse_twice(name)
+            _frames.refuse_twice(self.name, name, names, OR_DATA)
         self.unnamed = unnamed
         self.names = tuple(self.places)
 
@@ -79,15 +85,8 @@ class TextTable:
 
     def _place(self, name: str) -> int:
         """The position of the one column with this name."""
-        self._refuse_twice(name)
+        _frames.refuse_twice(self.name, name, self.text.layout.names, OR_DATA)
         return self.places[name]
-
-    def _refuse_twice(self, name: str) -> None:
-        if self.text.layout.names.count(name) > 1:
-            raise ValueError(
-                f"{self.name}: two columns are called {name!r}; rename one of them, or pass "
-                "header=False (--no-header) if the first line is data"
-            )
 
     def refuse_unnamed(self, place: int) -> NoReturn:
         """ValueError for a column without a name."""
@@ -162,7 +161,10 @@ class FrameTable:
         stem: str,
         columns: dict[str, Callable[[bool], Column]],
         notes: Sequence[str] = (),
+        *,
+        has_line_of_names: bool = False,
     ) -> None:
+        self.has_line_of_names = has_line_of_names
         self.na_values: Sequence[str | float] = ()
         self.name, self.stem, self.notes = name, stem, list(notes)
         self.blank = 0
@@ -229,7 +231,9 @@ def _opened(given: Any, reading: Reading, names: Sequence[str] | None) -> TextTa
             f"read_table: 'source' is a {type(given).__name__}, expected a path, '-', an open file "
             "or a DataFrame"
         )
-    path = Path(given).expanduser() if isinstance(given, (str, Path)) else Path()
+    path = Path()
+    if isinstance(given, (str, Path)) and str(given) != "-":
+        path = expanded(given, "read_table: 'source'")
     ending = path.suffix.lower()
     if ending == ".parquet":
         table = _frames.columns_of(str(path), _frames.frame_of(path))
@@ -265,16 +269,15 @@ def _of_grid(path: Path, header: bool | None) -> FrameTable:
     columns: dict[str, Callable[[bool], Column]] = {}
     for place, (name, cells) in enumerate(zip(names, below, strict=True)):
         if not name and place == 0:
-            found.append("left out the first column, which has no name: an index")
+            found.append(INDEX)
             continue
         if not name:
             if not _frames.cells_of(cells, True).missing().all():
                 _refuse_unnamed(str(path), place)
             continue
-        if name in columns:
-            raise ValueError(f"{path}: two columns are called {name!r}; rename one of them")
+        _frames.refuse_twice(str(path), name, names, OR_DATA)
         columns[name] = _made(cells)
-    return FrameTable(str(path), path.stem, columns, found)
+    return FrameTable(str(path), path.stem, columns, found, has_line_of_names=True)
 
 
 def _refuse_unnamed(name: str, place: int, hint: str = "") -> NoReturn:

@@ -9,7 +9,7 @@ from typing import Any
 
 from onepass import _numbers as numbers
 from onepass._suggest import suggestion
-from onepass.data import _gaps
+from onepass.data import _na_values
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Reading:
             numbers.one_of(owner, "decimal", found.decimal, (".", ","))
         if header is not None:
             header = numbers.flag(owner, "header", header)
-        return replace(found, header=header, na_values=_gaps.check(owner, found.na_values))
+        return replace(found, header=header, na_values=_na_values.check(owner, found.na_values))
 
     def after(self, before: Mapping[str, Any]) -> Reading:
         """These options where they say something, else those of ``before``; gaps add up."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
+import os
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -14,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onepass import _numbers as numbers
+from onepass._paths import expanded
+from onepass._suggest import suggestion
 from onepass.data._table import read_table
 from onepass.data._target import TASKS, classes_of
 
@@ -32,6 +34,13 @@ class Dataset:
         feature_names: one for each column of a two-dimensional X.
         classes: the names of the classes in the order of their indices; None for regression.
         target: the name of the target.
+
+    Example:
+        >>> import numpy as np
+        >>> from onepass.data import Dataset
+        >>> X, y = Dataset("two", np.eye(2), np.array([0, 1]), ("a", "b"), ("no", "yes"), "kind")
+        >>> X.shape, y.tolist()
+        ((2, 2), [0, 1])
     """
 
     name: str
@@ -85,7 +94,7 @@ def load(
     Raises:
         ValueError: an unknown name or column, a missing value or text among the features (the
             message names the column and the row). FileNotFoundError: no such file. ImportError: a
-            bundled set without scikit-learn.
+            bundled set without scikit-learn. TypeError: an option of tables with something else.
 
     Example:
         >>> from onepass.data import load
@@ -94,11 +103,11 @@ def load(
     """
     if task is not None:
         numbers.one_of("load", "task", task, TASKS)
-    path = Path(name_or_path).expanduser()
+    path = expanded(name_or_path, "load: 'name_or_path'")
     ending = path.suffix.lower()
     if ending in (*TABLES, ".npz") and not path.is_file():
         raise FileNotFoundError(f"no such file: {path}")
-    if ending != ".npz" and (path.is_file() or str(name_or_path) == "-"):
+    if is_table(name_or_path):
         return _from_table(name_or_path, target, task, reading)
     if reading:
         raise TypeError(
@@ -115,6 +124,15 @@ def load(
                 f"{str(name_or_path)!r} has its own"
             )
     return _from_sklearn(str(name_or_path))
+
+
+def is_table(name_or_path: str | os.PathLike[str]) -> bool:
+    """Whether it names a table, and not a data set or a file of arrays."""
+    if os.fspath(name_or_path) == "-":
+        return True
+    path = expanded(name_or_path)
+    ending = path.suffix.lower()
+    return ending != ".npz" and (path.is_file() or ending in TABLES)
 
 
 def _from_sklearn(name: str) -> Dataset:
@@ -198,7 +216,5 @@ def _interpret(
 
 
 def _unknown(name: str) -> str:
-    near = difflib.get_close_matches(name, BUNDLED, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
-    known = ", ".join(BUNDLED)
+    known, hint = ", ".join(BUNDLED), suggestion(name, BUNDLED)
     return f"load: 'name_or_path' is {name!r}, expected {known}, or a file (.csv, .npz, …){hint}"

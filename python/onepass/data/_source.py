@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from onepass._paths import expanded
 from onepass.data._cells import shown
 
 MARKS = (  # the longer first: UTF-32's begins as UTF-16's
@@ -62,7 +63,7 @@ class Source:
                 raise ValueError("read_table: there is no standard input")
             self._bytes = _contents(getattr(sys.stdin, "buffer", sys.stdin))
         else:
-            self._path = Path(given).expanduser()
+            self._path = expanded(given, "read_table: 'source'")
             self.name = str(self._path)
             if not self._path.is_file():
                 what = "is a folder" if self._path.is_dir() else "no such file"

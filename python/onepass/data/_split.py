@@ -98,6 +98,10 @@ def train_test_split(
     Row i of X belongs to row i of y by position, also in DataFrames and Series, which stay what
     they are.
 
+    Args:
+        X, y: arrays, DataFrames or Series of one length.
+        test_size, stratify, seed: as of `split_indices`.
+
     Raises:
         TypeError, ValueError: as `split_indices`; X or y of no dimension, or not of one length.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -15,7 +15,6 @@ from onepass._suggest import suggestion
 from onepass.data._columns import Columns, Floats, Numbers
 from onepass.data._decide import decided
 from onepass.data._encoding import FILL, Encoding, columns_of
-from onepass.data._features import check_features, left_out_empty, refuse_gaps
 from onepass.data._header import refuse_repeated_names
 from onepass.data._likeness import check_unit, is_written
 from onepass.data._notes import notes_on
@@ -23,6 +22,7 @@ from onepass.data._reader import FrameTable, TextTable, open_table, refuse_text_
 from onepass.data._reading import Reading
 from onepass.data._signs import Signs
 from onepass.data._target import TASKS, target_like, target_of
+from onepass.data._text_and_gaps import check_features, left_out_empty, refuse_gaps
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,13 @@ class Table:
         encoding: how the columns become x; fitted on all rows until :meth:`fit` is called.
         notes: messages of one line each on what was left out, encoded or worth a look.
         raw: the features' columns as read.
+
+    Example:
+        >>> import io
+        >>> from onepass.data import read_table
+        >>> table = read_table(io.StringIO("size,price\\n1,2.5\\n2,3.5\\n3,4.5\\n"))
+        >>> table
+        Table('the table', x (3, 1), target 'price', regression)
     """
 
     name: str
@@ -156,12 +163,9 @@ def read_table(
     if like is not None:
         own = {"target": target, "task": task, "missing": missing, "features": features}
         own |= {"drop": drop or None, "words": words or None}
-        own["categorical"] = None if categorical == "refuse" else categorical
-        for name, value in own.items():
-            if value is not None:
-                raise ValueError(
-                    f"read_table: {name!r} is {value!r}, expected None beside 'like', which sets it"
-                )
+        _refuse_beside_like(
+            {**own, "categorical": None if categorical == "refuse" else categorical}
+        )
         return read_like(source, like, reading)[0]
     if task is not None:
         numbers.one_of("read_table", "task", task, TASKS)
@@ -194,7 +198,7 @@ def read_table(
     assert found.target is not None
     aim = target_of(found.target, task, found.signs, called in told)
     refuse_repeated_names(table, found, header)
-    empty = left_out_empty(table, found, features)
+    notes = left_out_empty(table, found, features)
     columns = columns_of(table, found)
     check_features(columns, categorical, told)
     if missing == "refuse":
@@ -206,18 +210,15 @@ def read_table(
     shown = found.signs.shown
     signs = found.signs.all
     bare = Encoding((), called, aim.classes, how, missing, shown, aim.unit, signs)
-    counts = None
-    if aim.classes is not None:
-        of_class = np.bincount(y, minlength=len(aim.classes)).tolist()
-        counts = dict(zip(aim.classes, of_class, strict=True))
-    empty += found.notes_on_signs(aim.classes or ())
+    counts = None if aim.classes is None else _counts(y, aim.classes)
+    notes += found.notes_on_signs(aim.classes or ())
     if task is None and aim.classes and len(aim.classes) > 2 and found.target_is_numbers:
-        empty += (
+        notes += (
             f"the {len(aim.classes)} whole numbers of {called!r} are classes; as amounts, pass "
             "task='regression' (--task regression)",
         )
     notes = (
-        *empty,
+        *notes,
         *notes_on(table, columns, aim.gaps, called, counts, y if counts is None else None),
     )
     return Table(table.stem, y, called, aim.classes, bare.fit(columns), notes, columns)
@@ -239,6 +240,19 @@ def read_like(source: Any, like: Encoding, reading: Reading) -> tuple[Table, tup
     told = (*found.notes_on_signs(like.classes or ()), *like.encode(columns)[1])
     notes = (*table.notes, *told)
     return Table(table.stem, y, like.target, like.classes, like, notes, columns), told
+
+
+def _refuse_beside_like(options: Mapping[str, Any]) -> None:
+    for name, value in options.items():
+        if value is not None:
+            raise ValueError(
+                f"read_table: {name!r} is {value!r}, expected None beside 'like', which sets it"
+            )
+
+
+def _counts(y: NDArray[Any], classes: Sequence[str]) -> dict[str, int]:
+    """The samples of each class."""
+    return dict(zip(classes, np.bincount(y, minlength=len(classes)).tolist(), strict=True))
 
 
 def _chosen(

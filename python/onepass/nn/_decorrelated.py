@@ -15,6 +15,10 @@ from onepass.nn._facts import Read
 from onepass.nn._module import Module
 
 
+class FewValuesError(ValueError):
+    """A batch with too few values per channel to whiten by."""
+
+
 class _Whitening(NamedTuple):
     """What a training forward keeps."""
 
@@ -152,7 +156,7 @@ class DecorrelatedBatchNorm(Module):
     def _check_count(self, rows: Array, shape: tuple[int, ...]) -> None:
         _, width, count = rows.shape
         if count <= width:
-            raise ValueError(
+            raise FewValuesError(
                 f"DecorrelatedBatchNorm: x has shape {shape}, {count} values per channel; a group "
                 f"of {width} channels needs more than {width}: train on larger batches, or use "
                 "more groups"

@@ -152,6 +152,14 @@ def set_rng_state(state: dict[str, Any], model: Module | None = None) -> None:
 
     Raises:
         ValueError: the dropout layers of the model are not those of the state; nothing is changed.
+
+    Example:
+        >>> from onepass import nn
+        >>> state = nn.get_rng_state()
+        >>> first = nn.Linear(3, 2).weight.data
+        >>> nn.set_rng_state(state)
+        >>> bool((nn.Linear(3, 2).weight.data == first).all())
+        True
     """
     streams = {} if model is None else _streams(model)
     layers = state["layers"]

@@ -20,6 +20,7 @@ from onepass.runs._source import Source
 from onepass.train._callbacks import Callback, EarlyStopping
 from onepass.train._metrics import Metric, distances
 from onepass.train._trainer import NothingLeft, Trainer
+from onepass.train._weights import balanced
 
 MAX_NORM = 1.0
 
@@ -89,7 +90,7 @@ class Fitting:
         counts = np.bincount(self.parts.y[self.parts.train], minlength=self.architecture.outputs)
         weight = None
         if self.options.class_weight == "balanced":
-            weight = (counts.sum() / (np.count_nonzero(counts) * np.maximum(counts, 1))).tolist()
+            weight = balanced(counts).tolist()
         metrics = ["accuracy"]
         if weight is not None or _scores.is_imbalanced(counts):
             metrics.append("balanced_accuracy")

@@ -11,10 +11,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from onepass._paths import expanded
 from onepass.runs import _replacing
-from onepass.runs._model_file import CHECKPOINTS
-from onepass.runs._model_file import NAME as MODEL
-from onepass.runs._replacing import FILES, HISTORY, NEW, PICTURES, RECORD, holds_a_run
+from onepass.runs._names import CHECKPOINTS, FILES, HISTORY, MODEL, PICTURES, RECORD
+from onepass.runs._replacing import NEW, holds_a_run
 from onepass.train import _store
 from onepass.train._files import put_aside, ready_folder, replacing
 from onepass.train._history import History, is_other_table
@@ -202,6 +202,15 @@ def is_of_a_run(path: Path) -> bool:
     if real.name in FILES and holds_a_run(real.parent):
         return True
     return any(f.name == CHECKPOINTS and holds_a_run(f.parent) for f in real.parents)
+
+
+def is_finished(folder: str | os.PathLike[str]) -> bool:
+    """Whether the training of the run has come to its end."""
+    try:
+        record = json.loads((expanded(folder) / RECORD).read_text("utf-8"))
+        return "result" in record
+    except (OSError, ValueError, TypeError):
+        return True  # only the model was copied here
 
 
 def _refuse_bare_model(path: Path) -> None:

@@ -16,10 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from onepass.runs._names import CHECKPOINTS, MODEL
 from onepass.train._files import replacing
 
-NAME = "model.npz"
-CHECKPOINTS = "checkpoints"  # the folder beside it, from which a resume writes it anew
 ABOUT = "about.json"
 FORMAT = 1
 DATE = (1980, 1, 1, 0, 0, 0)  # the least that an archive can hold: equal bytes on every day
@@ -33,7 +32,7 @@ def write(folder: Path, about: dict[str, Any], arrays: dict[str, NDArray[Any]]) 
     """
     text = json.dumps({"format": FORMAT, **about}, indent=1, allow_nan=False)
     with (
-        replacing(folder / NAME, "model") as file,
+        replacing(folder / MODEL, "model") as file,
         zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive,
     ):
         archive.writestr(zipfile.ZipInfo(ABOUT, DATE), text)

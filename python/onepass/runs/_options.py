@@ -1,4 +1,4 @@
-"""The options of a run, and the optimizer, schedule and loss that follow from them."""
+"""The options of a run, and the optimizer and schedule that follow from them."""
 
 from __future__ import annotations
 

@@ -13,9 +13,8 @@ from onepass.runs import _cross_validation, _evaluation, _options, _parts, _scor
 from onepass.runs._evaluation import Evaluated
 from onepass.runs._fitting import Fitting
 from onepass.runs._folder import Folder
-from onepass.runs._model_file import CHECKPOINTS
+from onepass.runs._names import CHECKPOINTS, CURVES, DIAGNOSIS, HISTORY
 from onepass.runs._options import Options
-from onepass.runs._replacing import HISTORY
 from onepass.runs._saved_run import KeepBest, SavedRun
 from onepass.runs._source import Source, digest, found_again, name_of, same_place
 from onepass.train._callbacks import EarlyStopping
@@ -66,12 +65,7 @@ class Recipe:
             raise ValueError("train: 'DATA' is missing, expected a data set or a file")
         self.options = options = Options.of(given, before)
         self.source = Source.read(options)
-        for name in ("class_weight", "label_smoothing"):
-            if self.source.classes is None and given.get(name):
-                raise ValueError(
-                    f"train: '--{name.replace('_', '-')}' is given, expected it with classes; the "
-                    f"target {self.source.target!r} is numbers"
-                )
+        self._check_options_of_classes(given)
         self.parts = _parts.split(self.source, options.seed)
         if options.cv is not None:
             _cross_validation.folds(self.source, options.cv, options.seed)
@@ -88,27 +82,7 @@ class Recipe:
         self.fitting = Fitting(self.source, self.parts, options)
         self.folder = folder or Folder.new(name_of(options.data), out, overwrite=overwrite)
         self.out = self.folder.path
-        self.notes = [*self.source.notes, *filter(None, [self.folder.note])]
-        if resume and not self.resume:
-            self.notes.append(f"there is no run to resume; this one begins in {self.out}")
-        if before and before["epochs"] != options.epochs:
-            self.notes.append(
-                f"--epochs was {before['epochs']}; from here on the learning rate is that of a run "
-                f"of {options.epochs} epochs"
-            )
-        if damage := self.folder.put_damaged_history_aside():
-            self.notes.append(damage)
-        self.folder.remove_pictures()
-        self.folder.write(
-            onepass=onepass.__version__,
-            started=self.folder.record.get("started", _now()),
-            finished=None,
-            options=options.as_json(),
-            directory=os.getcwd(),
-            contents=contents,
-            classes=self.source.classes and list(self.source.classes),
-            result=None,
-        )
+        self.notes = [*self._notes(resume, before), *filter(None, [self._begin(contents)])]
         self.about = self._about(contents)
         self.trainer = self._trainer()
 
@@ -179,11 +153,11 @@ class Recipe:
         if not self.trainer.history.epochs:
             return []
         best = self.stopping.best_epoch or None
-        self.trainer.history.plot(self.out / "curves.png", best=best)
+        self.trainer.history.plot(self.out / CURVES, best=best)
         if self.diagnosis is None or not self.diagnosis.history:
-            return ["curves.png"]
-        self.diagnosis.plot(self.out / "diagnosis.png")
-        return ["curves.png", "diagnosis.png"]
+            return [CURVES]
+        self.diagnosis.plot(self.out / DIAGNOSIS)
+        return [CURVES, DIAGNOSIS]
 
     @staticmethod
     def _earlier(given: Mapping[str, Any], out: Path | None) -> Folder | None:
@@ -198,6 +172,46 @@ class Recipe:
             return Options.of({"data": "", **given}, before).contradicts(before)
 
         return Folder.earlier(name_of(given.get("data", "")), out, contradiction)
+
+    def _check_options_of_classes(self, given: Mapping[str, Any]) -> None:
+        for name in ("class_weight", "label_smoothing"):
+            if self.source.classes is None and given.get(name):
+                raise ValueError(
+                    f"train: '--{name.replace('_', '-')}' is given, expected it with classes; the "
+                    f"target {self.source.target!r} is numbers"
+                )
+
+    def _notes(self, resume: bool, before: Mapping[str, Any]) -> list[str]:
+        """On the data, the folder, and what a resume does.
+
+        Args:
+            before: the options of the run that this one goes on with.
+        """
+        notes = [*self.source.notes, *filter(None, [self.folder.note])]
+        if resume and not self.resume:
+            notes.append(f"there is no run to resume; this one begins in {self.out}")
+        if before and before["epochs"] != self.options.epochs:
+            notes.append(
+                f"--epochs was {before['epochs']}; from here on the learning rate is that of a run "
+                f"of {self.options.epochs} epochs"
+            )
+        return notes
+
+    def _begin(self, contents: str) -> str:
+        """Make the folder that of a run in progress; returns a sentence for the user, or ""."""
+        note = self.folder.put_damaged_history_aside()
+        self.folder.remove_pictures()
+        self.folder.write(
+            onepass=onepass.__version__,
+            started=self.folder.record.get("started", _now()),
+            finished=None,
+            options=self.options.as_json(),
+            directory=os.getcwd(),
+            contents=contents,
+            classes=self.source.classes and list(self.source.classes),
+            result=None,
+        )
+        return note
 
     def _about(self, contents: str) -> dict[str, Any]:
         """What a prediction needs beside arrays."""

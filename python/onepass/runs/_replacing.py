@@ -12,15 +12,10 @@ from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
 
-from onepass.runs._model_file import CHECKPOINTS
-from onepass.runs._model_file import NAME as MODEL
+from onepass.runs._names import CHECKPOINTS, FILES, MODEL
 from onepass.train import _store
 from onepass.train._files import put_aside
 
-RECORD = "run.json"
-HISTORY = "history.csv"
-PICTURES = ("curves.png", "diagnosis.png")
-FILES = (MODEL, HISTORY, *PICTURES, CHECKPOINTS, RECORD)
 NEW = ".new"
 _WHOLE = ".whole"  # what was .new, and is done
 _CLEARED = ".taking-the-place"  # the same, when the run of before is gone, but for its model

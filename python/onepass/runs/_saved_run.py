@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import json
 import os
 import warnings
 from collections.abc import Callable
@@ -15,11 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onepass._array import to_numpy
+from onepass._paths import expanded
 from onepass._suggest import suggestion
 from onepass.data import Encoding, Standardize
 from onepass.data._given import array_of
 from onepass.runs import _labels, _model_file, _scores
 from onepass.runs._folder import settled
+from onepass.runs._names import MODEL, RECORD
 from onepass.runs._network import Architecture
 from onepass.runs._parts import Parts, check_range, scaled
 from onepass.runs._source import Rows, rows_of, rows_with_targets, targets
@@ -43,6 +44,7 @@ class SavedRun:
     Attributes:
         model: the network, an ``nn.Sequential`` in evaluation mode; its inputs are scaled.
         encoding: how the columns of a table become numbers.
+        scale, target_scale: of the inputs, and of a regression's target, or None.
         about: the version, the data, the target and more, as the file has them.
         held_out: the rows of the training's data that no training has seen.
         device: where the network computes.
@@ -258,9 +260,9 @@ def load_run(folder: str | os.PathLike[str]) -> SavedRun:
         Traceback (most recent call last):
         FileNotFoundError: runs/no-such-run: no such folder, expected that of a run
     """
-    path = Path(os.path.expanduser(folder))
+    path = expanded(folder, "load_run: 'folder'")
     settled(path)
-    file = path / _model_file.NAME
+    file = path / MODEL
     if not file.is_file():
         raise FileNotFoundError(_no_run(path))
     about, arrays = _model_file.read(file)
@@ -299,15 +301,6 @@ class KeepBest(Callback):
             self.saved().write(self.folder)
 
 
-def is_finished(folder: str | os.PathLike[str]) -> bool:
-    """Whether the training of the run has come to its end."""
-    try:
-        record = json.loads((Path(os.path.expanduser(folder)) / "run.json").read_text("utf-8"))
-        return "result" in record
-    except (OSError, ValueError, TypeError):
-        return True  # only the model was copied here
-
-
 def _architecture(about: dict[str, Any]) -> Architecture:
     fields = about["architecture"]
     return Architecture(**{**fields, "hidden": tuple(fields["hidden"])})
@@ -333,11 +326,11 @@ def _array(y: Any) -> Any:
 
 def _no_run(path: Path) -> str:
     if path.is_dir():
-        if (path / "run.json").is_file():
-            cure = _model_file.written_anew(path / _model_file.NAME)
+        if (path / RECORD).is_file():
+            cure = _model_file.written_anew(path / MODEL)
             cure = cure or "; no epoch of the training is done yet"
-            return f"{path}: no {_model_file.NAME}{cure}"
-        return f"{path} holds no run ({_model_file.NAME} is missing)"
+            return f"{path}: no {MODEL}{cure}"
+        return f"{path} holds no run ({MODEL} is missing)"
     beside = path.parent
     there = [p.name for p in beside.iterdir() if p.is_dir()] if beside.is_dir() else []
     return f"{path}: no such folder, expected that of a run{suggestion(path.name, there)}"

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from onepass import nn
+from onepass.train import _metrics
 
 IMBALANCED = 3.0  # times the rarest class: from here on accuracy alone misleads
 MOST_LINES = 10
@@ -44,14 +44,8 @@ def of_numbers(predicted: NDArray[np.float64], y: NDArray[np.float64]) -> Scores
         ``rmse``, ``mae``, and ``r2``, the share of the variance that is explained (NaN where all
         targets are equal).
     """
-    error = predicted - y
-    spread = float(np.mean((y - y.mean()) ** 2))
-    square = float(np.mean(error**2))
-    return {
-        "rmse": math.sqrt(square),
-        "mae": float(np.mean(np.abs(error))),
-        "r2": 1.0 - square / spread if spread else math.nan,
-    }
+    metrics = _metrics.resolve(["rmse", "mae", "r2"])
+    return {name: metric(predicted, y) for name, metric in metrics.items()}
 
 
 def is_imbalanced(counts: NDArray[np.int64]) -> bool:

@@ -16,11 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onepass._array import to_numpy
+from onepass._paths import expanded
 from onepass._suggest import suggestion
 from onepass.data import Dataset, Encoding, Feature, Table, load, read_table
 from onepass.data._given import array_of
 from onepass.data._reading import READING, Reading
-from onepass.data._sets import BUNDLED, TABLES, load_arrays
+from onepass.data._sets import BUNDLED, TABLES, is_table, load_arrays
 from onepass.data._table import read_like
 from onepass.data._target import classes_of
 from onepass.runs import _labels
@@ -212,15 +213,6 @@ def _called(path: str | os.PathLike[str]) -> str:
     return "standard input" if os.fspath(path) == "-" else os.fspath(path)
 
 
-def is_table(data: str | os.PathLike[str]) -> bool:
-    """Whether it names a table, and not a data set or a file of arrays."""
-    if os.fspath(data) == "-":
-        return True
-    path = _path(data)
-    ending = path.suffix.lower()
-    return ending != ".npz" and (path.is_file() or ending in TABLES)
-
-
 def name_of(data: str) -> str:
     """The name of a run on this data."""
     if data == "-":
@@ -248,7 +240,7 @@ def same_place(before: Any, given: str) -> bool:
 
 
 def _path(data: str | os.PathLike[str]) -> Any:
-    return data if os.fspath(data) == "-" else Path(os.path.expanduser(data))
+    return data if os.fspath(data) == "-" else expanded(data)
 
 
 def _of_set(name: str, encoding: Encoding) -> Rows:

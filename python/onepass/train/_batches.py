@@ -18,9 +18,9 @@ class Batches:
 
     Args:
         source: each ``iter(source)`` is an epoch of pairs of arrays, tensors or lists,
-            ``len(source)`` of
-            them where it has a length. A method ``set_epoch`` is called with the epoch first, as
-            for samplers of PyTorch. Without a length each batch is read one step ahead.
+            ``len(source)`` of them where it has a length. A method ``set_epoch`` is called with the
+            epoch first, as for samplers of PyTorch. Without a length each batch is read one step
+            ahead.
 
     Raises:
         TypeError: it can be read only once.

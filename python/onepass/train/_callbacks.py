@@ -30,9 +30,10 @@ from onepass import _numbers as numbers
 from onepass._array import to_numpy
 from onepass._interruptions import to_the_end
 from onepass._keywords import suggest_keywords
+from onepass._paths import expanded
 from onepass.nn._state_dict import frozen_arrays
 from onepass.train import _averages
-from onepass.train._files import home, path_of, put_aside, ready_file
+from onepass.train._files import claim, path_of, put_aside, ready_file
 from onepass.train._history import is_other_table
 from onepass.train._monitor import MODES, better, direction, name_of
 from onepass.train._run import Run
@@ -152,6 +153,10 @@ class EarlyStopping(Callback):
         best, best_epoch: the best value and its epoch, counted from 1; NaN and 0 at first.
         stopped_epoch: the epoch after which training stopped, or 0.
 
+    Raises:
+        TypeError, ValueError: an argument of another type or out of range; at the start of
+            training, a name that is not in the history, or does not settle the mode.
+
     Example:
         >>> from onepass.train import EarlyStopping
         >>> EarlyStopping("val_accuracy", patience=10).monitor
@@ -237,7 +242,13 @@ def _restore(run: Run, weights: dict[str, Any]) -> None:
 
 
 class TerminateOnNaN(Callback):
-    """Stop after a step whose loss is NaN or infinite; for ``nonfinite="propagate"``."""
+    """Stop after a step whose loss is NaN or infinite; for ``nonfinite="propagate"``.
+
+    Example:
+        >>> from onepass.train import TerminateOnNaN
+        >>> TerminateOnNaN()
+        TerminateOnNaN()
+    """
 
     def on_step_end(self, run: Run) -> None:
         if not math.isfinite(run.batch_loss):
@@ -251,9 +262,18 @@ class CSVLogger(Callback):
     resumed run does not repeat rows. The table of another run is kept beside the new one, as
     ``history.1.csv``.
 
+    Args:
+        path: of the file; its folder is made.
+
+    Example:
+        >>> from onepass.train import CSVLogger
+        >>> CSVLogger("runs/digits/history.csv").path.name
+        'history.csv'
+
     Raises:
         OSError: at the start of training, the file cannot be written. ValueError: at the start of
             training, there is a file that is not a history, or another callback writes to the path.
+            RuntimeError: at the start of training, another fit of this process writes there.
     """
 
     _argument = ("CSVLogger", "path")  # where the path came from, for messages
@@ -263,12 +283,13 @@ class CSVLogger(Callback):
         self.path = path_of("CSVLogger", "path", path)
 
     def on_fit_begin(self, run: Run) -> None:
+        claim(*self._argument, self.path, run)
         ready_file(*self._argument, self.path)
         owner, name = self._argument
         for other in run.callbacks:
             place: Any = other.path if isinstance(other, CSVLogger) else getattr(other, "dir", None)
             known = other is not self and isinstance(place, (str, Path))
-            if known and home(place).resolve() == self.path.resolve():
+            if known and expanded(place).resolve() == self.path.resolve():
                 raise ValueError(
                     f"{owner}: {name!r} is {str(self.path)!r}, where {type(other).__name__} writes "
                     "too, expected a path for each: they would overwrite each other's files"

@@ -9,9 +9,10 @@ from typing import Any
 
 from onepass import _numbers as numbers
 from onepass._keywords import suggest_keywords
+from onepass._paths import expanded
 from onepass.train import _store
 from onepass.train._callbacks import Callback, watched
-from onepass.train._files import home, path_of, ready_folder
+from onepass.train._files import claim, path_of, ready_folder
 from onepass.train._monitor import MODES, better, direction, name_of
 from onepass.train._run import Run
 from onepass.train._store import CheckpointError
@@ -35,6 +36,7 @@ class Checkpoint(Callback):
             training, ``dir`` holds checkpoints of another run that are further on, or belongs to
             another Checkpoint of the trainer as well. OSError: at the start of training, nothing
             can be written there; later, such as on a full disk: the file, and what is whole.
+            RuntimeError: at the start of training, another fit of this process writes there.
 
     Example:
         >>> from onepass.train import Checkpoint
@@ -86,6 +88,7 @@ class Checkpoint(Callback):
         return next(found, None)
 
     def on_fit_begin(self, run: Run) -> None:
+        claim("Checkpoint", "dir", self.dir, run)
         ready_folder("Checkpoint", "dir", self.dir)
         others = [c for c in run.callbacks if isinstance(c, Checkpoint) and c is not self]
         if any(other.dir.resolve() == self.dir.resolve() for other in others):
@@ -145,7 +148,7 @@ def newest(root: str | Path) -> dict[str, Any] | None:
         CheckpointError: there are checkpoints and none is valid. NotADirectoryError: ``root`` is a
             file.
     """
-    folder = home(root)
+    folder = expanded(root)
     if folder.exists() and not folder.is_dir():
         raise NotADirectoryError(f"{folder}: a file, expected a Checkpoint directory")
     if (folder / _store.STATE).exists():
@@ -173,7 +176,7 @@ def weights(root: str | Path, which: str) -> dict[str, Any]:
             ``"best"`` and no callback has kept one.
     """
     numbers.one_of("load_weights", "which", which, ("best", "last"))
-    folder = home(root)
+    folder = expanded(root)
     parts = newest(folder)
     if parts is None:
         raise FileNotFoundError(f"no checkpoint in {folder}")

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import copy
+import sys
 import warnings
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, TypeVar
 
 from onepass._suggest import suggestion
 from onepass.nn import _use
 from onepass.nn._batch_norm import BatchNorm, OneValueError
+from onepass.nn._decorrelated import DecorrelatedBatchNorm, FewValuesError
 from onepass.train._loaders import Loader
 from onepass.train._monitor import MODES, direction
 from onepass.train._run import Run
+
+Refusal = TypeVar("Refusal", bound=ValueError)
 
 FEW = 4  # samples whose statistics are too uncertain to normalise by
 
@@ -65,37 +69,52 @@ def of_monitors(run: Run, callbacks: Iterable[Any], *, validates: bool) -> None:
 
 
 def _batches_are_large_enough(run: Run, loader: Loader) -> None:
-    """Refuse batches that leave a batch norm one value per channel; warn where they leave few."""
+    """Refuse batches that leave a norm too few values; warn where they leave a batch norm few."""
     size = loader.smallest_batch
-    if size > FEW:
+    whitens = any(isinstance(m, DecorrelatedBatchNorm) for m in run.model.modules())
+    if size == sys.maxsize or not (whitens or size <= FEW):
         return
     try:
         trial = copy.deepcopy(run.model)
     except TypeError:
         return  # it holds something that cannot be copied, such as a lock
     _use.train(trial)
-    norm = next((m for m in trial.modules() if isinstance(m, BatchNorm) and m.uses_batch()), None)
-    if norm is None:
+    if whitens and (refused := _refusal(run, trial, loader.X[:size], FewValuesError)):
+        raise ValueError(f"{_cause(loader, 'a larger one')}: {refused}") from refused
+    uses = any(isinstance(m, BatchNorm) and m.uses_batch() for m in trial.modules())
+    if size > FEW or not uses:
         return
-    try:
-        trial(run.moved(loader.X[:1]))
-    except OneValueError as error:
-        name = error.norm
-    except ValueError:
-        return  # training says what is wrong
-    else:
+    error = _refusal(run, trial, loader.X[:1], OneValueError)
+    if error is None:
         return  # images or sequences: one sample has many values of a channel
-    if loader.batch_size > FEW and loader.last_batch == "keep":
+    cure = f"a batch_size above {FEW}" if loader.size > FEW else "more samples"
+    text = f"{_cause(loader, cure)}: {error.norm} normalises by their statistics, and "
+    if size == 1:
+        raise ValueError(f"{text}one sample has no variance")
+    warnings.warn(
+        f"{text}those of so few samples are too uncertain to train with",
+        RuntimeWarning,
+        stacklevel=5,
+    )
+
+
+def _refusal(run: Run, trial: Any, x: Any, kind: type[Refusal]) -> Refusal | None:
+    """The error of that kind that a forward of x raises; of others, training says what is wrong."""
+    try:
+        trial(run.moved(x))
+    except kind as error:
+        return error
+    except ValueError:
+        pass
+    return None
+
+
+def _cause(loader: Loader, cure: str) -> str:
+    """Where the smallest batch comes from, and what to do about it."""
+    size = loader.smallest_batch
+    if loader.batch_size > FEW and loader.last_batch == "keep" and size < loader.batch_size:
         cause = f"'last_batch' is 'keep', which leaves a last batch of {size}"
         cure = "last_batch='balance' or 'drop'"
     else:
         cause = f"'batch_size' is {loader.batch_size}, which leaves {size} in a batch"
-        cure = f"a batch_size above {FEW}" if loader.size > FEW else "more samples"
-    text = f"fit: {cause} of {loader.size} samples, expected {cure}: {name} normalises by their "
-    if size == 1:
-        raise ValueError(f"{text}statistics, and one sample has no variance")
-    warnings.warn(
-        f"{text}statistics, and those of so few samples are too uncertain to train with",
-        RuntimeWarning,
-        stacklevel=5,
-    )
+    return f"fit: {cause} of {loader.size} samples, expected {cure}"

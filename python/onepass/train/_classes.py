@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from onepass import _numbers as numbers
-from onepass import nn
+from onepass import nn, ops
 from onepass._array import is_floating, to_numpy
 
 KINDS = ("logits", "probabilities", "numbers")
@@ -132,9 +132,7 @@ class Classes:
 
 def softmax(scores: Any) -> Any:
     """Along axis 1, in double."""
-    z = np.asarray(scores, np.float64)
-    e = np.exp(z - z.max(axis=1, keepdims=True))
-    return e / e.sum(axis=1, keepdims=True)
+    return ops.softmax(np.asarray(scores, np.float64), 1)
 
 
 def margins(scores: Any) -> Any:

@@ -14,6 +14,7 @@ from onepass.train._callbacks import Callback
 from onepass.train._history import new_figure, save_figure
 from onepass.train._progress import ProgressBar
 from onepass.train._run import Run
+from onepass.train._spoilt import SpoiltBatchError
 from onepass.train._verdict import verdict
 from onepass.train._watch import Mean, Units, Watch, activations
 
@@ -192,9 +193,10 @@ class Diagnosis(Callback):
 
     def on_abort(self, run: Run, error: BaseException) -> None:
         failed = isinstance(error, FloatingPointError)
-        self._ends(run, f"epoch {run.epoch + 1}" if failed else "", spoken=failed)
+        where = f"epoch {run.epoch + 1}" if failed else ""
+        self._ends(run, where, spoken=failed, spoilt=isinstance(error, SpoiltBatchError))
 
-    def _ends(self, run: Run, failed: str, spoken: bool = True) -> None:
+    def _ends(self, run: Run, failed: str, spoken: bool = True, spoilt: bool = False) -> None:
         for watch in self._watches:
             watch.remove()
         self._watches = []
@@ -208,6 +210,7 @@ class Diagnosis(Callback):
             start_gradients=self.start_gradients,
             start_variances=self.start_variances,
             failed=failed,
+            spoilt=spoilt,
         )
         bars = [callback for callback in run.callbacks if isinstance(callback, ProgressBar)]
         if spoken and bars:

@@ -51,7 +51,15 @@ class Evaluator:
 
     def __post_init__(self) -> None:
         """Of a ``Run``, the settings do this whenever they change."""
-        self._move = mover(self.device, "Trainer") if self.device else unmoved
+        self.follow_device()
+        self.follow_model()
+
+    def follow_device(self) -> None:
+        """Move arrays to ``device`` from now on."""
+        self._move = mover(self.device, "Trainer") if self.device else _unmoved
+
+    def follow_model(self) -> None:
+        """Convert arrays to the dtype of ``model`` from now on."""
         self._dtype = next(iter(self.model.parameters())).dtype
 
     def evaluate(self, X: Any, y: Any, *, batch_size: int = BATCH) -> dict[str, float]:
@@ -103,5 +111,5 @@ class Evaluator:
         return self._move(array)
 
 
-def unmoved(array: Any) -> Any:
+def _unmoved(array: Any) -> Any:
     return array

@@ -8,6 +8,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
+from weakref import WeakValueDictionary
+
+from onepass._one_thread import Lock
+from onepass._paths import expanded
 
 
 def path_of(owner: str, name: str, value: Any) -> Path:
@@ -20,12 +24,28 @@ def path_of(owner: str, name: str, value: Any) -> Path:
         raise TypeError(f"{owner}: {name!r} is {value!r}, expected a path")
     if not os.fspath(value):
         raise ValueError(f"{owner}: {name!r} is {value!r}, expected a path")
-    return home(value)
+    return expanded(value, f"{owner}: {name!r}")
 
 
-def home(path: str | os.PathLike[str]) -> Path:
-    """The path with ``~`` expanded."""
-    return Path(os.path.expanduser(path))
+_writing: WeakValueDictionary[Path, Any] = WeakValueDictionary()  # place → the run of a fit
+_lock = Lock()
+
+
+def claim(owner: str, name: str, place: Path, run: Any) -> None:
+    """Refuse a place that another fit of this process, which is not over, writes to.
+
+    Raises:
+        RuntimeError: there is one.
+    """
+    with _lock:
+        other = _writing.setdefault(place.resolve(), run)
+        if other is run or not other.fitting:
+            _writing[place.resolve()] = run
+            return
+    raise RuntimeError(
+        f"{owner}: {name!r} is {str(place)!r}, to which another fit is writing, expected a place "
+        "of its own for each"
+    )
 
 
 def ready_folder(owner: str, name: str, folder: Path, value: Path | None = None) -> None:

@@ -8,9 +8,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from onepass.train._files import home, replacing
+from onepass._paths import expanded
+from onepass.train._files import replacing
 
 FEW = 10  # epochs, which are drawn with a marker each
+FILE = "history.csv"  # its name in a log_dir
+OWN = ("loss", "lr", "epoch", "grad_norm")  # names that no metric and no log may take
 
 
 class History(dict[str, list[float]]):
@@ -42,7 +45,7 @@ class History(dict[str, list[float]]):
 
     def to_csv(self, path: str | Path) -> None:
         """Write a table: ``epoch`` from 1, then one column a name, with all digits."""
-        with replacing(home(path), "table", sync=False) as file:
+        with replacing(expanded(path), "table", sync=False) as file:
             text = io.TextIOWrapper(file, "utf-8", newline="")
             writer = csv.writer(text, lineterminator="\n")
             writer.writerow(["epoch", *self])
@@ -137,7 +140,7 @@ def new_figure(width: float) -> Any:
 
 def save_figure(figure: Any, path: str | Path) -> None:
     """Write the figure, making the folder where it is missing."""
-    target = home(path)
+    target = expanded(path)
     image = io.BytesIO()
     figure.savefig(image, format=target.suffix[1:] or None, dpi=120)
     with replacing(target, "picture") as file:

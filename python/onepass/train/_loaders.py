@@ -26,6 +26,7 @@ def to_train(
     shuffle: bool,
     last_batch: str,
     seed: int,
+    *,
     validation_data: tuple[Any, Any] | None = None,
     validation_split: float = 0.0,
     sample_weight: Any = None,

@@ -14,6 +14,7 @@ from onepass.train._buffers import Buffers, StepStart
 from onepass.train._interrupt import Interrupt
 from onepass.train._loaders import Loader
 from onepass.train._run import Run
+from onepass.train._spoilt import not_finite
 from onepass.train._totals import Totals
 from onepass.train._training import adopt
 from onepass.train._weights import WeightedLoss, loss_of
@@ -149,10 +150,7 @@ class Loop:
         finite = math.isfinite(run.batch_loss)
         if not finite and run.nonfinite == "raise":
             where = f"epoch {run.epoch + 1}, batch {run.position + 1}"
-            raise FloatingPointError(
-                f"the loss is {run.batch_loss} in {where}; lower the learning rate, "
-                "check the data, or pass nonfinite='skip'"
-            )
+            raise not_finite(run.batch_loss, where, X=x, y=target)
         if finite or run.nonfinite == "propagate":
             run.sums.add(run.metrics, run.batch_loss, divisor, output, target)
         run.model.backward(self._weighed(dy, divisor), **self._options)

@@ -27,6 +27,11 @@ class LRFinderResult:
         suggestion: a rate at which training works, one of ``lrs``; None where there is none.
         reason: how the suggestion was chosen, or why there is none.
         trials: (rate, final loss) of the short trainings that chose it, from the highest rate.
+
+    Example:
+        >>> from onepass.train import LRFinderResult
+        >>> LRFinderResult([0.01, 0.1], [2.0, 1.0], 0.1, "the best of 2 rates").suggestion
+        0.1
     """
 
     lrs: list[float]
@@ -139,6 +144,8 @@ def choose(
     The candidates lie a factor of about three apart, from above the rate of the least loss down.
     Those that train as well as the best are one stretch, cut off above by divergence and below by
     slowness. The suggestion is its middle (the lower of two), which leaves a margin on both sides.
+    A rate that alone is good may lie just below those that diverge in a longer training: the
+    suggestion is half a stride below it.
 
     Args:
         start: the loss before any step.
@@ -161,8 +168,10 @@ def choose(
         return None, f"{why} from {start:.4g} (best {best:.4g})", trials
     good = [(rate, loss) for rate, loss in trials if loss <= _limit(start, best, noise)]
     rate, loss = good[len(good) // 2]
-    works = f"the middle of {good[-1][0]:.2g} to {good[0][0]:.2g}, which train equally well"
-    why = works if len(good) > 1 else f"the best of {len(trials)} rates a factor of 3 apart"
+    why = f"the middle of {good[-1][0]:.2g} to {good[0][0]:.2g}, which train equally well"
+    if len(good) == 1:
+        why = f"a step below {rate:.2g}, the best of {len(trials)} rates a factor of 3 apart"
+        rate = lrs[max(0, lrs.index(rate) - (stride + 1) // 2)]
     return rate, f"{rate:.2g} is {why} (loss {start:.3g} to {loss:.3g})", trials
 
 

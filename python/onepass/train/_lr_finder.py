@@ -79,8 +79,26 @@ class LRFinder(_Rates):
     `find_lr` measures better ones and tries its suggestion out.
 
     Args:
-        min_lr, max_lr: first and last rate.
-        steps: how many rates.
+        min_lr, max_lr: first and last rate, 0 < min_lr < max_lr.
+        steps: how many rates, >= 3.
+
+    Attributes:
+        result: what was found, an `LRFinderResult`.
+
+    Raises:
+        TypeError, ValueError: an argument of another type or out of range.
+
+    Example:
+        >>> import numpy as np
+        >>> from onepass import nn, optim
+        >>> from onepass.train import LRFinder, Trainer
+        >>> model, finder = nn.Sequential(nn.Linear(2, 2)), LRFinder(1e-4, 1.0, steps=20)
+        >>> trainer = Trainer(model, nn.CrossEntropyLoss(), optim.SGD(model.parameters(), lr=0.1),
+        ...                   callbacks=[finder], progress=False)
+        >>> X = np.eye(2, dtype=np.float32)
+        >>> history = trainer.fit(X, np.array([0, 1]), max_epochs=20)
+        >>> len(finder.result.lrs)
+        20
     """
 
     @suggest_keywords
@@ -133,8 +151,9 @@ def find_lr(
     First one step with each of ``steps`` rates, rising in equal ratios, until the loss is far above
     its start. Then short trainings of ``steps`` steps from the present state, with rates a factor
     of three apart, downwards from above the rate of the least loss: the suggestion is the highest
-    that trains well while the next one above still does. Groups with rates of their own keep their
-    ratios to the first group's, whose rate is the suggestion.
+    that trains well while the next one above still does, or a step below the one that alone trains
+    well. Groups with rates of their own keep their ratios to the first group's, whose rate is the
+    suggestion.
 
     The loss is that of the same samples (up to 256, in training mode) after each step, or after
     each training, so the batches' noise is not in it. All in all 4 to 8 times ``steps`` steps.
@@ -231,7 +250,7 @@ class _Probe:
 
     def __call__(self, run: Run) -> float:
         losses = [self._loss(run, *map(run.moved, batch)) for batch in self._batches]
-        return math.fsum(losses) / len(losses) if all(map(math.isfinite, losses)) else math.inf
+        return sum(losses) / len(losses)
 
     def _loss(self, run: Run, x: Any, target: Any) -> float:
         return float(run.loss(run.model(x), target)[0])

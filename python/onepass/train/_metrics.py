@@ -15,6 +15,7 @@ from onepass._array import to_numpy
 from onepass._suggest import suggestion
 from onepass.train import _scorers
 from onepass.train._classes import Classes, is_binary, margins, softmax
+from onepass.train._history import OWN
 
 Function = Callable[[Any, Any], float]
 
@@ -156,7 +157,6 @@ def named(name: str, classes: Classes) -> Metric | None:
 
 
 Chosen = str | Function
-TAKEN = ("loss", "lr", "epoch", "grad_norm", "outputs", "targets")
 
 
 def resolve(
@@ -177,7 +177,7 @@ def resolve(
     for name, metric in pairs:
         if not isinstance(name, str):
             raise TypeError(f"Trainer: 'metrics' has the name {name!r}, expected a text")
-        if name in chosen or name in TAKEN or name[:4] == "val_":
+        if name in chosen or name in OWN or name.startswith("val_"):
             raise ValueError(
                 f"Trainer: 'metrics' has the name {name!r}, expected one that is not taken; name "
                 "functions yourself with a dict: metrics={'first': f, 'second': g}"

@@ -31,6 +31,9 @@ class Profile(Callback):
     Attributes:
         seconds: part → seconds, over ``counted`` steps.
 
+    Raises:
+        TypeError, ValueError: an argument that is no whole number, or out of range.
+
     Example:
         >>> from onepass.train import Profile
         >>> Profile(steps=20).table()

@@ -23,6 +23,14 @@ class ProgressBar(Callback):
 
     Args:
         file: the output stream, standard output by default. A pickle leaves it out.
+
+    Raises:
+        TypeError: ``file`` has no ``write``.
+
+    Example:
+        >>> from onepass.train import ProgressBar
+        >>> ProgressBar()
+        ProgressBar(file=None)
     """
 
     @suggest_keywords

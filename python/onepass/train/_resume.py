@@ -15,7 +15,7 @@ from onepass._array import to_numpy
 from onepass.optim.lr_scheduler import _zeros as zeros
 from onepass.train import _schedule
 from onepass.train._loaders import Loader
-from onepass.train._training import data_of
+from onepass.train._training import fingerprint
 
 OF_LOADER = ("size", "batch_size", "shuffle", "last_batch", "seed", "sampling")
 OF_RUN = ("accumulate", "max_norm", "nonfinite")
@@ -40,8 +40,8 @@ def described(run: Any, loader: Loader, validation: Loader | None) -> dict[str, 
         **{name: getattr(loader, name) for name in OF_LOADER},
         **{name: getattr(run, name) for name in OF_RUN},
         **_fixed(run),
-        "contents": data_of(loader),
-        "validation": data_of(validation),
+        "contents": fingerprint(loader),
+        "validation": fingerprint(validation),
         OPTIONS: _options(run.optimizer),
     }
 

@@ -16,12 +16,10 @@ from onepass.nn import _use
 from onepass.ops import StepInfo
 from onepass.train import _averages, _saving, _store
 from onepass.train._evaluation import Evaluator
-from onepass.train._history import History
+from onepass.train._history import OWN, History
 from onepass.train._saving import Stateful
 from onepass.train._totals import Totals
 from onepass.train._training import Training, adopt, fits
-
-RESERVED = ("loss", "val_loss", "lr", "epoch", "grad_norm")
 
 
 @dataclass(eq=False)
@@ -121,7 +119,7 @@ class Run(Evaluator):
             ValueError: the name is one of the history's own. TypeError: ``value`` is not a number.
             RuntimeError: no fit is in progress.
         """
-        taken = {*RESERVED, *self.metrics, *(f"val_{name}" for name in self.metrics)}
+        taken = {*OWN, "val_loss", *self.metrics, *(f"val_{name}" for name in self.metrics)}
         if not isinstance(name, str) or not name or name in taken:
             raise ValueError(
                 f"log: 'name' is {name!r}, expected a name that the history does not have itself "

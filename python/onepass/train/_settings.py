@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from onepass import _numbers as numbers
-from onepass._array import mover
 from onepass._suggest import suggestion
 from onepass.data._loader import LAST_BATCH
 from onepass.optim import LBFGS
@@ -20,7 +19,6 @@ from onepass.train import _schedule
 from onepass.train._callbacks import HOOKS, Callback
 from onepass.train._checkpoint import Checkpoint
 from onepass.train._classes import Classes, said
-from onepass.train._evaluation import unmoved
 from onepass.train._history import History
 from onepass.train._metrics import Metric, resolve
 from onepass.train._run import Run
@@ -108,10 +106,6 @@ def _one_in_a_fit(run: Any, name: str, value: Any, other: bool) -> None:
 
 def _part_changed(run: Any) -> None:
     vars(run)["parts_changed"] = True
-
-
-def _follow_model(run: Any) -> None:
-    run._dtype = next(iter(run.model.parameters())).dtype
 
 
 def _loss(run: Any, loss: Any) -> Any:
@@ -236,10 +230,6 @@ def _seed(run: Any, value: Any) -> int:
     return seed
 
 
-def _follow_device(run: Any) -> None:
-    run._move = mover(run.device, "Trainer") if run.device else unmoved
-
-
 def _history(run: Any, value: Any) -> History:
     columns = isinstance(value, Mapping) and all(isinstance(v, list) for v in value.values())
     if not columns or len({len(column) for column in value.values()}) > 1:
@@ -260,10 +250,10 @@ def _stop(run: Any, value: Any) -> bool:
 
 
 CHECKED = {
-    "model": Checked("model", _model, _follow_model),
+    "model": Checked("model", _model, Run.follow_model),
     "loss": Checked("loss", _loss, _part_changed),
     "metrics": Checked("metrics", _metrics),
-    "device": Checked("device", lambda run, value: value, _follow_device),
+    "device": Checked("device", lambda run, value: value, Run.follow_device),
     "optimizer": Checked("optimizer", _optimizer, _part_changed),
     "scheduler": Checked("scheduler", _scheduler, _part_changed),
     "callbacks": Checked("callbacks", _callbacks, _part_changed),

@@ -25,7 +25,8 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from onepass.train._files import home, naming, writing
+from onepass._paths import expanded
+from onepass.train._files import naming, writing
 from onepass.train._tree import pack, unpack
 
 FORMAT = 1
@@ -36,12 +37,18 @@ _PART = re.compile(r"[a-z]+")
 
 
 class CheckpointError(ValueError):
-    """A checkpoint that cannot be used; the message names the file and what is wrong."""
+    """A checkpoint that cannot be used; the message names the file and what is wrong.
+
+    Example:
+        >>> from onepass.train import CheckpointError
+        >>> issubclass(CheckpointError, ValueError)
+        True
+    """
 
 
 def checkpoints(root: str | Path) -> list[Path]:
     """The checkpoint directories in ``root``, oldest step first, valid or not."""
-    folder = home(root)
+    folder = expanded(root)
     found = folder.iterdir() if folder.is_dir() else ()
     return sorted((p for p in found if _STEP.fullmatch(p.name)), key=_order)
 
@@ -60,7 +67,7 @@ def write(root: str | Path, step: int, parts: Mapping[str, Any]) -> Path:
     Raises:
         OSError: with the file that could not be written and the newest checkpoint there is.
     """
-    folder = home(root)
+    folder = expanded(root)
     older = checkpoints(folder)
     kept = f"{older[-1]} is whole" if older else "no checkpoint was written before"
     with naming(folder, kept):
@@ -93,7 +100,7 @@ def retire(path: Path) -> None:
 
 def clean(root: str | Path) -> None:
     """Remove temporary directories and retired checkpoints of killed processes."""
-    folder = home(root)
+    folder = expanded(root)
     for path in folder.iterdir() if folder.is_dir() else ():
         left = re.fullmatch(r"\.(tmp|trash)-.*-(\d+)", path.name)
         if left and (int(left[2]) == os.getpid() or not _alive(int(left[2]))):

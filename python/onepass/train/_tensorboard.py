@@ -16,6 +16,13 @@ class TensorBoard(Callback):
 
     Uses ``tensorboardX``, else ``torch.utils.tensorboard``.
 
+    Args:
+        log_dir: the folder of the events; it is made.
+
+    Example:
+        >>> from onepass.train import TensorBoard
+        >>> callback = TensorBoard("runs/digits")  # doctest: +SKIP
+
     Raises:
         ImportError: neither is installed. OSError: at the start of training, nothing can be written
             to ``log_dir``.

@@ -17,7 +17,7 @@ from onepass.train._callbacks import Callback, CSVLogger
 from onepass.train._checkpoint import newest, weights
 from onepass.train._evaluation import BATCH
 from onepass.train._files import path_of
-from onepass.train._history import History
+from onepass.train._history import FILE, History
 from onepass.train._loaders import Loader
 from onepass.train._loop import Loop
 from onepass.train._metrics import Chosen, Metric
@@ -25,7 +25,7 @@ from onepass.train._of_run import _OfRun
 from onepass.train._progress import ProgressBar
 from onepass.train._run import Run
 from onepass.train._totals import Totals
-from onepass.train._training import data_of
+from onepass.train._training import fingerprint
 from onepass.train._weights import ClassWeight
 
 T = TypeVar("T")
@@ -171,7 +171,7 @@ class Trainer:
         _schedule.of_optimizer(scheduler, optimizer)
         helpers = [*run.callbacks]
         if log_dir is not None:
-            logger = CSVLogger(path_of("Trainer", "log_dir", log_dir) / "history.csv")
+            logger = CSVLogger(path_of("Trainer", "log_dir", log_dir) / FILE)
             logger._argument = ("Trainer", "log_dir")
             helpers.append(logger)
         if numbers.flag("Trainer", "progress", progress) and not any(
@@ -261,12 +261,12 @@ class Trainer:
                 shuffle,
                 run.last_batch,
                 seed,
-                validation_data,
-                validation_split,
-                sample_weight,
-                class_weight,
-                transform,
-                getattr(run.loss, "ignore_index", None),
+                validation_data=validation_data,
+                validation_split=validation_split,
+                sample_weight=sample_weight,
+                class_weight=class_weight,
+                transform=transform,
+                ignored=getattr(run.loss, "ignore_index", None),
             )
             _checks.before_training(run, loader, validation)
             _schedule.reaches(run, len(loader), max_epochs, parts)
@@ -384,7 +384,7 @@ class Trainer:
             _resume.warn_of_options(data, before["data"])
         if run.loaded:
             _resume.warn_of_frozen(run.model, run.frozen)
-        run.begin(data_of(loader, validation))
+        run.begin(fingerprint(loader, validation))
         if not run.resumed:
             run.stop = False
             if run.step == 0:

@@ -67,7 +67,7 @@ def adopt(training: Training, callbacks: Iterable[Any], *, fitting: bool) -> Non
         training.fitting = fitting
 
 
-def data_of(*loaders: Any) -> list[Any]:
+def fingerprint(*loaders: Any) -> list[Any]:
     """What tells the data of loaders apart: shapes, dtypes and a checksum of some rows."""
     return [
         _array(array)

@@ -20,6 +20,7 @@ LARGE = 0.015  # update over weight: large enough to make it worse; else the bat
 ROSE = 1.5  # times the least loss
 SLOPE = 0.03  # of the fall so far, in the last quarter of the epochs
 LEARNT = 0.02  # of the first loss
+FLAT = 4  # epochs: in fewer, flat cannot be told from what has just begun to fall
 STEADY = 4  # epochs, each with a lower loss than the one before: no accident, however slow
 OVERFIT = 0.1  # of the least validation loss
 
@@ -38,6 +39,7 @@ def verdict(
     start_gradients: Mapping[str, float] | None = None,
     start_variances: Mapping[str, float] | None = None,
     failed: str = "",
+    spoilt: bool = False,
 ) -> str:
     """What went well or wrong, the most serious first, and what to do.
 
@@ -48,6 +50,7 @@ def verdict(
         start, start_gradients, start_variances: loss, gradients and variances of activations of
             the first batch.
         failed: where the loss was not finite, if training ended by that.
+        spoilt: whether that was because the data of the batch were not.
 
     Example:
         >>> from onepass.train import verdict
@@ -55,6 +58,11 @@ def verdict(
         'more epochs wanted'
     """
     gradients, updates, dead = gradient_rms or {}, update_ratio or {}, dead_units or {}
+    if spoilt:
+        return (
+            f"data not finite: the loss is not finite in {failed}, as a value of the batch; mend "
+            "the data, or leave such batches out (nonfinite='skip')"
+        )
     return (
         _explodes(start_variances or {})
         or _by_layer(start_gradients or {})
@@ -110,7 +118,8 @@ def _dead(layers: Layers, limit: float) -> str:
         return ""
     return (
         f"dead units in layer {worst}: {shares[worst]:.0%} of its units pass no gradient for any "
-        "sample; lower the learning rate, check the scale of the inputs, or take leaky_relu"
+        "sample; lower the learning rate, check the scale of inputs and initial weights, or take "
+        "leaky_relu instead of relu"
     )
 
 
@@ -153,12 +162,14 @@ def _too_high(loss: Numbers, updates: Layers) -> str:
     """Flat early, at a high level, while each step changes the weights by a lot."""
     wild = {name: median(values[len(values) // 2 :]) for name, values in updates.items() if values}
     wild = {name: value for name, value in wild.items() if value > WILD}
-    if not wild or len(loss) < 3:
+    if not wild or len(loss) < FLAT:
         return ""
     half = len(loss) // 2
     early, late = min(loss[: half + 1]), fmean(loss[half:])
     if late < 0.9 * early or late < 0.1 * loss[0]:
         return ""
+    if early - fmean(loss[-2:]) > 0.1 * (loss[0] - min(loss)):
+        return ""  # it still falls
     worst = max(wild, key=wild.__getitem__)
     return (
         f"rate too high: the loss is flat early, at {late:.3g}, while a step changes the weights "

@@ -113,6 +113,12 @@ def of_samples(
     return None if weight is None else beside(y, weight)
 
 
+def balanced(counts: Any) -> Any:
+    """samples / (classes · samples of the class), of classes that have any."""
+    there = counts > 0
+    return counts.sum() / (np.count_nonzero(there) * np.where(there, counts, 1))
+
+
 def _by_class(y: Any, class_weight: ClassWeight, ignored: int | None) -> Any:
     to_dict = getattr(class_weight, "to_dict", None)
     if to_dict is not None:  # the index of a Series has the classes
@@ -130,7 +136,7 @@ def _by_class(y: Any, class_weight: ClassWeight, ignored: int | None) -> Any:
                 f"fit: 'class_weight' is {class_weight!r}, expected 'balanced', a dict or an array"
             )
         counts = np.array([np.sum(y == c) for c in known])
-        given = dict(zip(known.tolist(), counts.sum() / (len(known) * counts), strict=True))
+        given = dict(zip(known.tolist(), balanced(counts), strict=True))
     elif isinstance(class_weight, Mapping):
         values = checked_weights("fit", "class_weight", list(class_weight.values()))
         wrong = [k for k in class_weight if not isinstance(k, (int, np.integer))]

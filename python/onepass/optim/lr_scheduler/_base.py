@@ -38,6 +38,22 @@ class LRScheduler(SuggestsKeywords):
         total_steps: how often ``step()`` may be called; None: any number of times.
         base_lrs: the base rate of each group.
         last_epoch: how often ``step()`` was called.
+
+    Raises:
+        TypeError: ``optimizer`` has no groups with rates, or another argument is of another type.
+        ValueError: an argument out of range, or a rate that is not a finite number >= 0.
+
+    Example:
+        >>> import numpy as np
+        >>> from onepass import optim
+        >>> from onepass.optim.lr_scheduler import LRScheduler
+        >>> class Halves(LRScheduler):
+        ...     def rate(self, lr, t, group):
+        ...         return lr * 0.5**t
+        >>> schedule = Halves(optim.SGD([np.ones(2, np.float32)], lr=1.0))
+        >>> schedule.step()
+        >>> schedule.get_last_lr()
+        [0.5]
     """
 
     interval: str = "epoch"

@@ -17,8 +17,34 @@ class OneCycleLR(LRScheduler):
     From max_lr / div_factor to max_lr over the first ``pct_start`` of the steps, then to
     max_lr / div_factor / final_div_factor; with ``three_phase`` back down as it went up, and then
     on to the end. ``momentum`` or ``betas[0]`` goes the other way, from ``max_momentum`` to
-    ``base_momentum`` and back. ``step()`` beyond ``total_steps`` is a ValueError. A Trainer steps
-    it after each step of the optimizer.
+    ``base_momentum`` and back. A Trainer steps it after each step of the optimizer.
+
+    Args:
+        max_lr: the peak, > 0; one number, or one for each group.
+        total_steps: how often ``step()`` will be called; None for epochs · steps_per_epoch.
+        epochs, steps_per_epoch: instead of ``total_steps``.
+        pct_start: the share of the way up, in [0, 1], with three phases in [0, 0.5].
+        anneal_strategy: the curve, ``"cos"`` or ``"linear"``.
+        cycle_momentum: False leaves the momentum alone.
+        base_momentum, max_momentum: its ends, in [0, 1); one number, or one for each group.
+        div_factor, final_div_factor: > 0.
+        three_phase: see above.
+        optimizer, last_epoch, interval: as of `LRScheduler`.
+
+    Raises:
+        TypeError, ValueError: an argument of another type or out of range, no number of steps,
+            groups without a momentum to cycle; ``step()`` beyond ``total_steps``.
+
+    Example:
+        >>> import numpy as np
+        >>> from onepass import optim
+        >>> from onepass.optim.lr_scheduler import OneCycleLR
+        >>> optimizer = optim.SGD([np.ones(2, np.float32)], lr=1.0)
+        >>> schedule = OneCycleLR(
+        ...     optimizer, max_lr=1.0, total_steps=10, pct_start=0.5, cycle_momentum=False
+        ... )
+        >>> [round(schedule.rates(t)[0], 3) for t in (0, 4, 9)]
+        [0.04, 1.0, 0.0]
     """
 
     def __init__(

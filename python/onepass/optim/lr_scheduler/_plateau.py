@@ -15,12 +15,33 @@ class ReduceLROnPlateau(LRScheduler):
     """lr·factor each time the metric has not improved for more than ``patience`` steps.
 
     Better means below best - threshold·|best|, with ``threshold_mode="abs"`` below best -
-    threshold; with ``mode="max"`` above, the sign turned. A metric that is NaN is not better. After
-    a cut, ``cooldown`` steps are not counted. A rate never falls below ``min_lr``; a cut by less
-    than ``eps`` is left out. ``factor`` lies between 0 and 1. A Trainer steps it after each epoch.
+    threshold; with ``mode="max"`` above, the sign turned. A metric that is NaN is not better. A
+    Trainer steps it after each epoch.
 
     For metrics above zero this is PyTorch's rule. PyTorch takes best·(1 - threshold), which lies
     above a negative best, so that a constant negative metric would improve for ever.
+
+    Args:
+        mode: ``"min"`` or ``"max"``: whether lower or higher is better.
+        factor: of a cut, between 0 and 1.
+        patience: steps in a row without improvement that are allowed, >= 0.
+        threshold, threshold_mode: see above; >= 0, and ``"rel"`` or ``"abs"``.
+        cooldown: steps after a cut that are not counted, >= 0.
+        min_lr: the least rate, >= 0; one number, or one for each group.
+        eps: a cut by less than this is left out, >= 0.
+        optimizer: as of `LRScheduler`.
+
+    Raises:
+        TypeError, ValueError: an argument of another type or out of range.
+
+    Example:
+        >>> import numpy as np
+        >>> from onepass import optim
+        >>> from onepass.optim.lr_scheduler import ReduceLROnPlateau
+        >>> optimizer = optim.SGD([np.ones(2, np.float32)], lr=1.0)
+        >>> schedule = ReduceLROnPlateau(optimizer, factor=0.5, patience=0)
+        >>> [(schedule.step(loss), schedule.get_last_lr()[0])[1] for loss in (3.0, 2.0, 2.0, 1.0)]
+        [1.0, 1.0, 0.5, 0.5]
     """
 
     def __init__(

@@ -13,7 +13,25 @@ from onepass.optim.lr_scheduler._base import Interval, LRScheduler
 
 
 class ConstantLR(LRScheduler):
-    """lr·factor for the first ``total_iters`` steps, then lr; ``factor`` in [0, 1]."""
+    """lr·factor for the first ``total_iters`` steps, then lr.
+
+    Args:
+        factor: in [0, 1].
+        total_iters: how many steps, >= 0.
+        optimizer, last_epoch, interval: as of `LRScheduler`.
+
+    Raises:
+        TypeError, ValueError: an argument of another type or out of range.
+
+    Example:
+        >>> import numpy as np
+        >>> from onepass import optim
+        >>> from onepass.optim.lr_scheduler import ConstantLR
+        >>> optimizer = optim.SGD([np.ones(2, np.float32)], lr=1.0)
+        >>> schedule = ConstantLR(optimizer, factor=0.5, total_iters=2)
+        >>> [schedule.rates(t)[0] for t in range(5)]
+        [0.5, 0.5, 1.0, 1.0, 1.0]
+    """
 
     def __init__(
         self,
@@ -35,7 +53,25 @@ class ConstantLR(LRScheduler):
 
 
 class StepLR(LRScheduler):
-    """lr·gamma^⌊t / step_size⌋; ``step_size`` at least 1."""
+    """lr·gamma^⌊t / step_size⌋.
+
+    Args:
+        step_size: steps from one factor to the next, >= 1.
+        gamma: the factor, >= 0.
+        optimizer, last_epoch, interval: as of `LRScheduler`.
+
+    Raises:
+        TypeError, ValueError: an argument of another type or out of range.
+
+    Example:
+        >>> import numpy as np
+        >>> from onepass import optim
+        >>> from onepass.optim.lr_scheduler import StepLR
+        >>> optimizer = optim.SGD([np.ones(2, np.float32)], lr=1.0)
+        >>> schedule = StepLR(optimizer, step_size=2, gamma=0.5)
+        >>> [schedule.rates(t)[0] for t in range(5)]
+        [1.0, 1.0, 0.5, 0.5, 0.25]
+    """
 
     def __init__(
         self,
@@ -56,7 +92,25 @@ class StepLR(LRScheduler):
 
 
 class MultiStepLR(LRScheduler):
-    """lr·gamma^(number of milestones ≤ t); ``milestones`` ascending, from 1."""
+    """lr·gamma^(number of milestones ≤ t).
+
+    Args:
+        milestones: steps in ascending order, from 1; one may come twice.
+        gamma: the factor at each, >= 0.
+        optimizer, last_epoch, interval: as of `LRScheduler`.
+
+    Raises:
+        TypeError, ValueError: an argument of another type or out of range.
+
+    Example:
+        >>> import numpy as np
+        >>> from onepass import optim
+        >>> from onepass.optim.lr_scheduler import MultiStepLR
+        >>> optimizer = optim.SGD([np.ones(2, np.float32)], lr=1.0)
+        >>> schedule = MultiStepLR(optimizer, milestones=[1, 3], gamma=0.5)
+        >>> [schedule.rates(t)[0] for t in range(5)]
+        [1.0, 0.5, 0.5, 0.25, 0.25]
+    """
 
     def __init__(
         self,
@@ -76,7 +130,24 @@ class MultiStepLR(LRScheduler):
 
 
 class ExponentialLR(LRScheduler):
-    """lr·gamma^t."""
+    """lr·gamma^t.
+
+    Args:
+        gamma: the factor of a step, >= 0.
+        optimizer, last_epoch, interval: as of `LRScheduler`.
+
+    Raises:
+        TypeError, ValueError: an argument of another type or out of range.
+
+    Example:
+        >>> import numpy as np
+        >>> from onepass import optim
+        >>> from onepass.optim.lr_scheduler import ExponentialLR
+        >>> optimizer = optim.SGD([np.ones(2, np.float32)], lr=1.0)
+        >>> schedule = ExponentialLR(optimizer, gamma=0.5)
+        >>> [schedule.rates(t)[0] for t in range(5)]
+        [1.0, 0.5, 0.25, 0.125, 0.0625]
+    """
 
     def __init__(
         self,
@@ -94,7 +165,24 @@ class ExponentialLR(LRScheduler):
 
 
 class InverseTimeLR(LRScheduler):
-    """lr / (1 + decay·t): the Robbins-Monro schedule."""
+    """lr / (1 + decay·t): the Robbins-Monro schedule.
+
+    Args:
+        decay: >= 0.
+        optimizer, last_epoch, interval: as of `LRScheduler`.
+
+    Raises:
+        TypeError, ValueError: an argument of another type or out of range.
+
+    Example:
+        >>> import numpy as np
+        >>> from onepass import optim
+        >>> from onepass.optim.lr_scheduler import InverseTimeLR
+        >>> optimizer = optim.SGD([np.ones(2, np.float32)], lr=1.0)
+        >>> schedule = InverseTimeLR(optimizer, decay=1.0)
+        >>> [schedule.rates(t)[0] for t in (0, 1, 3)]
+        [1.0, 0.5, 0.25]
+    """
 
     def __init__(
         self,
@@ -115,7 +203,22 @@ class InverseTimeLR(LRScheduler):
 class HarmonicLR(LRScheduler):
     """scale / (⌊t / period⌋ + shift), whatever rate the groups had: a Robbins-Monro staircase.
 
-    All three are > 0, ``period`` a whole number of steps.
+    Args:
+        scale, shift: > 0.
+        period: the steps of a stair, >= 1.
+        optimizer, last_epoch, interval: as of `LRScheduler`.
+
+    Raises:
+        TypeError, ValueError: an argument of another type or out of range.
+
+    Example:
+        >>> import numpy as np
+        >>> from onepass import optim
+        >>> from onepass.optim.lr_scheduler import HarmonicLR
+        >>> optimizer = optim.SGD([np.ones(2, np.float32)], lr=1.0)
+        >>> schedule = HarmonicLR(optimizer, scale=4.0, shift=2.0, period=2)
+        >>> [round(schedule.rates(t)[0], 3) for t in range(5)]
+        [2.0, 2.0, 1.333, 1.333, 1.0]
     """
 
     def __init__(
@@ -141,7 +244,27 @@ class HarmonicLR(LRScheduler):
 
 
 class CosineAnnealingLR(LRScheduler):
-    """eta_min + (lr - eta_min)·(1 + cos(π·t / T_max)) / 2 (Loshchilov & Hutter 2017, SGDR)."""
+    """eta_min + (lr - eta_min)·(1 + cos(π·t / T_max)) / 2.
+
+    Source: Loshchilov & Hutter 2017, SGDR.
+
+    Args:
+        T_max: the steps down to ``eta_min``, >= 1.
+        eta_min: the least rate, >= 0.
+        optimizer, last_epoch, interval: as of `LRScheduler`.
+
+    Raises:
+        TypeError, ValueError: an argument of another type or out of range.
+
+    Example:
+        >>> import numpy as np
+        >>> from onepass import optim
+        >>> from onepass.optim.lr_scheduler import CosineAnnealingLR
+        >>> optimizer = optim.SGD([np.ones(2, np.float32)], lr=1.0)
+        >>> schedule = CosineAnnealingLR(optimizer, T_max=4)
+        >>> [round(schedule.rates(t)[0], 3) for t in range(5)]
+        [1.0, 0.854, 0.5, 0.146, 0.0]
+    """
 
     def __init__(
         self,
@@ -166,6 +289,22 @@ class LinearWarmup(LRScheduler):
     """lr·min(1, (t + 1) / steps): the first step is taken with lr / steps, not with 0.
 
     A Trainer steps it after each step of the optimizer.
+
+    Args:
+        steps: up to lr, >= 1.
+        optimizer, last_epoch, interval: as of `LRScheduler`.
+
+    Raises:
+        TypeError, ValueError: an argument of another type or out of range.
+
+    Example:
+        >>> import numpy as np
+        >>> from onepass import optim
+        >>> from onepass.optim.lr_scheduler import LinearWarmup
+        >>> optimizer = optim.SGD([np.ones(2, np.float32)], lr=1.0)
+        >>> schedule = LinearWarmup(optimizer, steps=4)
+        >>> [schedule.rates(t)[0] for t in range(5)]
+        [0.25, 0.5, 0.75, 1.0, 1.0]
     """
 
     def __init__(
@@ -180,7 +319,25 @@ class LinearWarmup(LRScheduler):
 
 
 class PolynomialLR(LRScheduler):
-    """lr·(1 - min(t, total_iters) / total_iters)^power; ``power`` at least 0."""
+    """lr·(1 - min(t, total_iters) / total_iters)^power.
+
+    Args:
+        total_iters: the steps down to 0, >= 1.
+        power: >= 0.
+        optimizer, last_epoch, interval: as of `LRScheduler`.
+
+    Raises:
+        TypeError, ValueError: an argument of another type or out of range.
+
+    Example:
+        >>> import numpy as np
+        >>> from onepass import optim
+        >>> from onepass.optim.lr_scheduler import PolynomialLR
+        >>> optimizer = optim.SGD([np.ones(2, np.float32)], lr=1.0)
+        >>> schedule = PolynomialLR(optimizer, total_iters=4)
+        >>> [schedule.rates(t)[0] for t in range(5)]
+        [1.0, 0.75, 0.5, 0.25, 0.0]
+    """
 
     def __init__(
         self,
@@ -201,9 +358,24 @@ class PolynomialLR(LRScheduler):
 
 
 class LambdaLR(LRScheduler):
-    """lr·lr_lambda(t), one function for all groups or one each, which returns a number >= 0.
+    """lr·lr_lambda(t). Functions are not part of ``state_dict``.
 
-    Functions are not part of ``state_dict``.
+    Args:
+        lr_lambda: a function for all groups, or a list of one each, which returns a number >= 0.
+        optimizer, last_epoch, interval: as of `LRScheduler`.
+
+    Raises:
+        TypeError: ``lr_lambda`` is neither a function nor a list. ValueError: the list has not
+            one for each group, or, in ``step()``, one returns something else than a number >= 0.
+
+    Example:
+        >>> import numpy as np
+        >>> from onepass import optim
+        >>> from onepass.optim.lr_scheduler import LambdaLR
+        >>> optimizer = optim.SGD([np.ones(2, np.float32)], lr=1.0)
+        >>> schedule = LambdaLR(optimizer, lambda t: 1 / (t + 1))
+        >>> [schedule.rates(t)[0] for t in (0, 1, 3)]
+        [1.0, 0.5, 0.25]
     """
 
     def __init__(

@@ -17,6 +17,26 @@ class SequentialLR(LRScheduler):
     Each begins with the rates that the optimizer had before the first of them was made. A Trainer
     steps it after each step of the optimizer if that holds for one of ``schedulers``, else after
     each epoch: count ``milestones`` and the lengths of all of them in that unit.
+
+    Args:
+        schedulers: of the same optimizer; any but ReduceLROnPlateau.
+        milestones: the steps at which the second and the others begin, in ascending order.
+        optimizer, last_epoch, interval: as of `LRScheduler`.
+
+    Raises:
+        TypeError, ValueError: an argument of another type, milestones that do not fit, a schedule
+            of another optimizer, or one that ends before the next begins.
+
+    Example:
+        >>> import numpy as np
+        >>> from onepass import optim
+        >>> from onepass.optim.lr_scheduler import ExponentialLR, LinearWarmup, SequentialLR
+        >>> optimizer = optim.SGD([np.ones(2, np.float32)], lr=1.0)
+        >>> warmup = LinearWarmup(optimizer, steps=2)
+        >>> decay = ExponentialLR(optimizer, gamma=0.5)
+        >>> schedule = SequentialLR(optimizer, [warmup, decay], milestones=[2])
+        >>> [schedule.rates(t)[0] for t in range(5)]
+        [0.5, 1.0, 1.0, 0.5, 0.25]
     """
 
     def __init__(

@@ -4,7 +4,8 @@ When a schedule sets a group's rate to 0, the product of the other factors would
 group keeps it beside ``"lr"``, until a user sets another rate, from which the next step continues.
 A schedule's 0 is -0.0, which equals 0, survives files, and differs from a 0 that a user sets. Where
 ``group["lr"] *= 0`` makes -0.0 of it, that is another object; so as long as what a schedule put
-beside the rate is there itself, not a value from a file, the object decides.
+beside the rate is there itself, not a value from a file, the object decides: of a tensor, which
+``mul_(0)`` leaves as it is, its version.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from onepass import _numbers as numbers
 
 KEY = "lr_without_zeros"
 ZERO = -0.0
-_kept: dict[int, float] = {}  # what schedules have put into groups, by id
+_kept: dict[int, tuple[float, tuple[int, Any]]] = {}  # what schedules put into groups, by id
 
 
 def held(group: dict[str, Any]) -> float | None:
@@ -28,17 +29,26 @@ def held(group: dict[str, Any]) -> float | None:
     lr = group["lr"]
     # A rate that was set by hand since counts.
     ours = _is_negative_zero(float(lr))
-    if id(kept) in _kept and not hasattr(lr, "fill_"):
-        ours = lr is ZERO
+    if id(kept) in _kept:
+        tensor = hasattr(lr, "fill_")
+        which, version = _kept[id(kept)][1]
+        written = which == id(lr) and version != _version(lr)[1]  # a copy has another id
+        ours = ours and not written if tensor else lr is ZERO
     return float(kept) if ours else None
 
 
 def adopt(groups: Iterable[dict[str, Any]]) -> None:
-    """Take zeros that were loaded as if they were set now."""
+    """Take zeros that were loaded or copied as if they were set now."""
     for group in groups:
-        if id(group.get(KEY)) not in _kept and (kept := held(group)) is not None:
-            if not hasattr(group["lr"], "fill_"):
+        tensor = hasattr(group.get("lr"), "fill_")
+        noted = _kept.get(id(group.get(KEY)))
+        if noted is not None and not (tensor and noted[1][0] != id(group["lr"])):
+            continue
+        if (kept := held(group)) is not None:
+            if not tensor:
                 group["lr"] = ZERO
+            if noted is not None:
+                del group[KEY]  # that of the original, which a copy shares
             put(group, kept)
 
 
@@ -50,8 +60,13 @@ def put(group: dict[str, Any], kept: float | None) -> None:
     """Keep ``kept`` beside the rate, or nothing."""
     _kept.pop(id(group.pop(KEY, None)), None)
     if kept is not None:
-        own = float(kept) + 0.0  # an object of its own
-        _kept[id(own)] = group[KEY] = own
+        own = group[KEY] = float(kept) + 0.0  # an object of its own
+        _kept[id(own)] = own, _version(group["lr"])
+
+
+def _version(lr: Any) -> tuple[int, Any]:
+    """Which rate this is, and how often a tensor of PyTorch was written to; None of others."""
+    return id(lr), getattr(lr, "_version", None)
 
 
 def check(owner: str, kept: Any, groups: int) -> None:

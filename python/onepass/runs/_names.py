@@ -1,0 +1,13 @@
+"""The files that a run keeps in its folder."""
+
+from __future__ import annotations
+
+from onepass.train._history import FILE
+
+MODEL = "model.npz"  # all that a prediction needs
+HISTORY = FILE  # as a Trainer with a log_dir writes it
+RECORD = "run.json"  # the options, the data, the result
+CURVES, DIAGNOSIS = "curves.png", "diagnosis.png"
+PICTURES = (CURVES, DIAGNOSIS)
+CHECKPOINTS = "checkpoints"  # a folder, from which a resume goes on
+FILES = (MODEL, HISTORY, *PICTURES, CHECKPOINTS, RECORD)

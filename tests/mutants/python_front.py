@@ -1,0 +1,321 @@
+"""Planted mistakes in python/onepass/cli, runs, ops and torch: see README.md."""
+
+from __future__ import annotations
+
+from mutant import Mutant
+
+CLI = "python/onepass/cli"
+RUNS = "python/onepass/runs"
+OPS = "python/onepass/ops"
+COMMANDS = "tests/test_cli.py"
+FUSE = "tests/test_torch_fuse.py"
+MUON = "tests/test_muon.py"
+OWN_RUNS = "tests/test_cli_runs.py"
+PREDICT = "tests/test_cli_predict.py"
+RIDERS = "tests/test_optim_riders.py"
+SCALER = "tests/test_torch_grad_scaler.py"
+SPARSE = "tests/test_sparse_adam.py"
+TORCH = "python/onepass/torch"
+TORCH_NN = "tests/test_torch_nn.py"
+TRAINING = "tests/test_cli_training.py"
+
+FRONT = [
+    # ------------------------------------------------------------------------------------- cli
+    Mutant(
+        "cli: an error is printed with status 0",
+        f"{CLI}/_output.py",
+        "    return status\n",
+        "    return 0\n",
+        (f"{COMMANDS}::test_wrong_use[trian]",),
+    ),
+    Mutant(
+        "cli: an error keeps its line breaks",
+        f"{CLI}/_output.py",
+        "f\"onepass: {' '.join(str(error).split())}\\n\"",
+        'f"onepass: {error}\\n"',
+        (f"{OWN_RUNS}::test_an_error_is_one_line_whatever_it_names",),
+    ),
+    Mutant(
+        "cli: a reader that has gone is an error of the program",
+        f"{CLI}/_main.py",
+        "        if isinstance(error, BrokenPipeError):  # the reader (head, less) has gone\n",
+        "        if False:\n",
+        (f"{PREDICT}::test_a_reader_that_goes_away_ends_a_prediction_in_silence",),
+    ),
+    Mutant(
+        "cli: a console that lacks a character raises",
+        f"{CLI}/_main.py",
+        '            stream.reconfigure(errors="replace")  # a console may lack a character\n',
+        '            stream.reconfigure(errors="strict")\n',
+        (f"{PREDICT}::test_a_plain_console_shows_the_recalls_of_classes_with_other_letters",),
+    ),
+    Mutant(
+        "cli: a tilde is kept",
+        f"{CLI}/_arguments.py",
+        '            return expanded(text, f"{owner}: {option!r}")\n',
+        "            return Path(text)\n",
+        (f"{OWN_RUNS}::test_a_tilde_is_the_home",),
+    ),
+    Mutant(
+        "cli: names in quotes are cut at their commas",
+        f"{CLI}/_arguments.py",
+        "        parts = next(csv.reader([text], skipinitialspace=True), [])\n",
+        '        parts = text.split(",")\n',
+        (f"{TRAINING}::test_names_with_commas_stand_in_quotes",),
+    ),
+    Mutant(
+        "cli: predictions are written over the rows they are for",
+        f"{CLI}/_predict.py",
+        "        same = source.exists() and out.samefile(source)\n",
+        "        same = False\n",
+        (f"{PREDICT}::test_predictions_do_not_replace_their_rows",),
+    ),
+    Mutant(
+        "cli: the prediction takes the place of a kept column of its name",
+        f"{CLI}/_predict.py",
+        '        answer += " (predicted)"\n',
+        "        break\n",
+        (f"{PREDICT}::test_columns_to_keep_are_kept_beside_the_prediction",),
+    ),
+    Mutant(
+        "cli: NaN in JSON",
+        f"{CLI}/_predict.py",
+        "print(json.dumps(_scores.as_json(done.scores), indent=1))",
+        "print(json.dumps(done.scores, indent=1))",
+        (f"{PREDICT}::test_scores_that_no_row_gives_are_null_in_json",),
+    ),
+    Mutant(
+        "cli: an interrupt has the status of an error",
+        f"{CLI}/_train.py",
+        'return fail(f"interrupted; go on with: {again}", 130)',
+        'return fail(f"interrupted; go on with: {again}", 1)',
+        (f"{COMMANDS}::test_interrupt",),
+    ),
+    Mutant(
+        "cli: the command for predictions is not quoted",
+        f"{CLI}/_train.py",
+        "    folder = shlex.quote(str(run.out))\n",
+        "    folder = str(run.out)\n",
+        (f"{TRAINING}::test_the_command_for_predictions_can_be_pasted",),
+    ),
+    # ------------------------------------------------------------------------------------ runs
+    Mutant(
+        "runs: recalls of classes without a sample count as 0",
+        f"{RUNS}/_scores.py",
+        "zip(classes, right, counts, strict=True) if n}",
+        "zip(classes, right, np.maximum(counts, 1), strict=True)}",
+        (f"{PREDICT}::test_scores_of_classes_against_their_definitions",),
+    ),
+    Mutant(
+        "runs: the best recognised classes are listed first",
+        f"{RUNS}/_scores.py",
+        'key=lambda name: (scores["recall"][name], name))',
+        'key=lambda name: (-scores["recall"][name], name))',
+        (f"{TRAINING}::test_many_classes_are_cut_to_the_worst",),
+    ),
+    Mutant(
+        "metrics: r2 is the share that is not explained",
+        "python/onepass/train/_metrics.py",
+        "np.where(around > 0, 1 - left / around, np.nan)",
+        "np.where(around > 0, left / around, np.nan)",
+        (f"{PREDICT}::test_evaluate_of_numbers_in_python",),
+    ),
+    Mutant(
+        "runs: the spread of folds is that of all possible ones",
+        f"{RUNS}/_cross_validation.py",
+        "float(np.std(values, ddof=1))",
+        "float(np.std(values))",
+        (f"{TRAINING}::test_cross_validation_scores_each_fold_on_what_it_has_not_seen",),
+    ),
+    Mutant(
+        "runs: a fold is scored on what it was trained on",
+        f"{RUNS}/_cross_validation.py",
+        "yield _scores.as_json(saved.scores(parts.X[test], parts.y[test]))",
+        "yield _scores.as_json(saved.scores(parts.X[rest], parts.y[rest]))",
+        (f"{TRAINING}::test_cross_validation_scores_each_fold_on_what_it_has_not_seen",),
+    ),
+    Mutant(
+        "runs: the value of a smoothed loss is the smoothed one",
+        f"{RUNS}/_losses.py",
+        "            return loss, super().__call__(y, target)[1]\n",
+        "            return super().__call__(y, target)\n",
+        (f"{TRAINING}::test_losses_are_those_without_smoothing",),
+    ),
+    Mutant(
+        "runs: the gradient of a scaled loss is scaled too",
+        f"{RUNS}/_losses.py",
+        "        return float(loss) * self.square, dy\n",
+        "        return float(loss) * self.square, dy * self.square\n",
+        (f"{TRAINING}::test_a_loss_in_another_unit",),
+    ),
+    Mutant(
+        "runs: classes such as 007 become numbers",
+        f"{RUNS}/_labels.py",
+        "return str(int(name)) == name and -LARGEST <= int(name) < LARGEST",
+        "return -LARGEST <= int(name) < LARGEST",
+        (f"{PREDICT}::test_classes_come_back_as_they_were",),
+    ),
+    Mutant(
+        "runs: --held-out of other data is evaluated",
+        f"{RUNS}/_evaluation.py",
+        "    if held_out and not same:\n",
+        "    if False:\n",
+        (f"{PREDICT}::test_evaluate_says_what_was_trained_on",),
+    ),
+    Mutant(
+        "runs: a resume goes on with other contents of the file",
+        f"{RUNS}/_recipe.py",
+        'folder.record.get("contents", contents) != contents',
+        'folder.record.get("contents", contents) is None',
+        (f"{OWN_RUNS}::test_a_resume_of_a_table_with_other_contents_is_refused",),
+    ),
+    Mutant(
+        "runs: two that begin at once may share a directory",
+        f"{RUNS}/_folder.py",
+        "fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)",
+        "fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)",
+        (f"{OWN_RUNS}::test_two_runs_at_once_do_not_share_a_directory",),
+    ),
+    # ------------------------------------------------------------------------------------- ops
+    Mutant(
+        "ops: gradients are multiplied by their scale",
+        f"{OPS}/_step.py",
+        "        unscale = 1.0 / scale\n",
+        "        unscale = scale\n",
+        (f"{RIDERS}::test_unscale_then_clip_values_then_clip_the_norm",),
+    ),
+    Mutant(
+        "ops: nonfinite='raise' skips in silence",
+        f"{OPS}/_step.py",
+        "    if skipped and raises:\n",
+        "    if skipped and not checks:\n",
+        (f"{RIDERS}::test_a_step_that_raises_leaves_the_gradients",),
+    ),
+    Mutant(
+        "ops: a max_norm of 0 is taken",
+        f"{OPS}/_step.py",
+        "    if not number > 0:\n",
+        "    if not number >= 0:\n",
+        ("tests/test_errors.py::test_wrong_call",),
+    ),
+    Mutant(
+        "ops: an unknown option of a step is ignored",
+        f"{OPS}/_step.py",
+        "    if given and (unknown := sorted(set(given).difference(_STEP_OPTIONS))):\n",
+        "    if (unknown := sorted(set(given).difference(_STEP_OPTIONS))) and not given:\n",
+        ("tests/test_errors.py::test_wrong_call",),
+    ),
+    Mutant(
+        "ops: the first of two rows with one index is lost",
+        f"{OPS}/_rows.py",
+        "    first[1:] = sorted_indices[1:] != sorted_indices[:-1]\n",
+        "    first[1:] = True\n",
+        (f"{SPARSE}::test_sixty_steps_are_the_formula",),
+    ),
+    Mutant(
+        "ops: a row behind the last is taken",
+        f"{OPS}/_rows.py",
+        "int(indices.max()) < shape[0]):",
+        "int(indices.max()) <= shape[0]):",
+        (f"{SPARSE}::test_what_is_no_sparse_gradient_is_refused_and_changes_nothing",),
+    ),
+    Mutant(
+        "ops: zero_grad fills the indices of a sparse gradient",
+        f"{OPS}/_rows.py",
+        "        copy_into(grad[1], 0.0)\n",
+        "        copy_into(grad[0], 0)\n",
+        (f"{SPARSE}::test_zero_grad_fills_values_with_zeros",),
+    ),
+    Mutant(
+        "ops: Muon's rate follows the shorter side",
+        f"{OPS}/_muon.py",
+        '"match_rms_adamw": lambda rows, columns: 0.2 * math.sqrt(max(rows, columns)),',
+        '"match_rms_adamw": lambda rows, columns: 0.2 * math.sqrt(min(rows, columns)),',
+        (f"{MUON}::test_sixty_steps_are_the_formula_and_adamw",),
+    ),
+    Mutant(
+        "ops: Muon's squares of a large direction overflow",
+        f"{OPS}/_muon.py",
+        "    x = x / largest\n",
+        "    largest = lib.ones_like(largest)\n",
+        (f"{MUON}::test_directions_are_those_of_the_singular_vectors",),
+    ),
+    # ----------------------------------------------------------------------------------- torch
+    Mutant(
+        "torch: the negative gradient goes to the input",
+        f"{TORCH}/nn/_functions.py",
+        "zip(wanted, (scaled, -scaled), strict=False)",
+        "zip(wanted, (-scaled, scaled), strict=False)",
+        (f"{TORCH_NN}::test_pointwise_losses_are_torchs",),
+    ),
+    Mutant(
+        "torch: the incoming gradient is not applied to a loss",
+        f"{TORCH}/nn/_functions.py",
+        "    return dinput * (dy.unsqueeze(1) if per_row else dy).to(dinput.dtype)\n",
+        "    return dinput\n",
+        (f"{TORCH_NN}::test_losses_of_classes_are_torchs",),
+    ),
+    Mutant(
+        "torch: the cumulative average of a batch norm counts from 0",
+        f"{TORCH}/nn/_functions.py",
+        "1.0 / max(int(batches), 1)",
+        "1.0 / (int(batches) + 1)",
+        (f"{TORCH_NN}::test_momentum_and_statistics_of_batch_norm",),
+    ),
+    Mutant(
+        "torch: backward of dropout draws another mask",
+        f"{TORCH}/nn/_functions.py",
+        "gradient=lambda dy, wanted, seed, p: [_C.dropout(dy, None, p, int(seed), 0)],",
+        "gradient=lambda dy, wanted, seed, p: [_C.dropout(dy, None, p, int(seed), 1)],",
+        (f"{TORCH_NN}::test_dropout_follows_torchs_generator",),
+    ),
+    Mutant(
+        "torch: channels_last is copied",
+        f"{TORCH}/nn/_functions.py",
+        "    return x.dim() > 2 and not x.is_contiguous() and x.movedim(1, -1).is_contiguous()\n",
+        "    return False\n",
+        (f"{TORCH_NN}::test_channels_last_stays_so_and_takes_no_copy",),
+    ),
+    Mutant(
+        "torch: losses of 16 bits are not widened under autocast",
+        f"{TORCH}/nn/_loss.py",
+        "    return x.float() if narrow and torch.is_autocast_enabled(x.device.type) else x\n",
+        "    return x\n",
+        (f"{TORCH_NN}::test_autocast_widens_losses_and_leaves_norms",),
+    ),
+    Mutant(
+        "torch: evaluation counts batches",
+        f"{TORCH}/nn/_norm.py",
+        "        if self.training and self.track_running_stats and self.num_batches_tracked is not",
+        "        if self.track_running_stats and self.num_batches_tracked is not",
+        (f"{TORCH_NN}::test_norms_are_torchs_in_training_and_evaluation",),
+    ),
+    Mutant(
+        "torch: the scaler reads all gradients before the step",
+        f"{TORCH}/_grad_scaler.py",
+        "        if not isinstance(optimizer, Optimizer) or self._scale is None:\n",
+        "        if True:\n",
+        (f"{SCALER}::test_our_scaler_leaves_the_check_to_the_step",),
+    ),
+    Mutant(
+        "torch: fuse takes activations with hooks",
+        f"{TORCH}/_fuse.py",
+        "    if type(module) not in _ACTIVATIONS or _entangled(module, Counter()):\n",
+        "    if type(module) not in _ACTIVATIONS:\n",
+        (f"{FUSE}::test_activations_with_hooks_are_not_absorbed",),
+    ),
+    Mutant(
+        "torch: fuse takes a norm that is used at two places",
+        f"{TORCH}/_fuse.py",
+        "    if uses[id(module)] > 1:\n",
+        "    if uses[id(module)] > 2:\n",
+        (f"{FUSE}::test_what_cannot_be_fused_is_left_alone_and_said",),
+    ),
+    Mutant(
+        "torch: fuse moves a norm past a write",
+        f"{TORCH}/_fuse.py",
+        "        between = node < other < end and other not in chain\n",
+        "        between = False\n",
+        (f"{FUSE}::test_a_write_by_another_name_is_not_moved_before",),
+    ),
+]
