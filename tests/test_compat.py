@@ -134,8 +134,10 @@ def moments(g, s, t, betas, amsgrad=False):
     return m / (1 - betas[0] ** t), v / (1 - betas[1] ** t)
 
 
-def optax_adam(p, g, s, t, lr, betas=(0.9, 0.999), eps=1e-8):
+def optax_adam(p, g, s, t, lr, betas=(0.9, 0.999), eps=1e-8, amsgrad=False):
     m, v = moments(g, s, t, betas)
+    if amsgrad:  # of v̂, where PyTorch takes it of v
+        s["hat"] = v = np.maximum(s.get("hat", 0), v)
     return p - lr * m / (np.sqrt(v) + eps)
 
 
@@ -240,7 +242,8 @@ TABLE = {
     ("SGD", "apex"): (penalised_sgd, [{"lr": 0.1, "momentum": 0.9, "weight_decay": 0.1}]),
     ("Adam", "keras"): (keras_adam, [{}, {"lr": 0.05, "weight_decay": 0.1, "eps": 1e-2},
                                      {"amsgrad": True, "eps": 0.1}]),
-    ("Adam", "optax"): (optax_adam, [{}, {"lr": 0.1, "betas": (0.8, 0.9), "eps": 0.1}]),
+    ("Adam", "optax"): (optax_adam, [{}, {"lr": 0.1, "betas": (0.8, 0.9), "eps": 0.1},
+                                     {"amsgrad": True, "betas": (0.5, 0.9)}]),
     ("Adam", "chainer"): (chainer_adam, [{}, {"lr": 0.1, "weight_decay": 0.05, "eps": 0.1},
                                          {"amsgrad": True, "eps": 0.1}]),
     ("Adam", "thinc"): (thinc_adam, [{}, {"lr": 0.1, "weight_decay": 0.5, "eps": 0.1}]),
@@ -457,7 +460,8 @@ def test_optax(name, options):
     params = parameters()
     opt = CLASSES[name](params, compat="optax", **options)
     given = renamed("optax", {"lr": opt.param_groups[0]["lr"], **options})
-    theirs = getattr(optax, name.lower())(**given)
+    kind = "amsgrad" if given.pop("amsgrad", False) else name.lower()
+    theirs = getattr(optax, kind)(**given)
     values = [jax.numpy.asarray(p.copy()) for p in params]
     state = theirs.init(values)
 

@@ -490,7 +490,9 @@ def test_wrong_use_has_one_error_and_changes_nothing():
         optimizer.step(lambda: (1.0, [np.ones(3)]))
     with pytest.raises(TypeError, match="'loss' is 'x', expected a number"):
         optimizer.step(lambda: ("x", [p]))
-    with pytest.raises(TypeError, match=r"parameter 0 has no \.grad"):
+    with pytest.raises(
+        TypeError, match=r"the closure returned a float, expected \(loss, gradients"
+    ):
         optimizer.step(lambda: 1.0)
     with pytest.raises(ValueError, match="'group' cannot be added"):
         optimizer.add_param_group({"params": [np.ones(2)]})

@@ -91,6 +91,13 @@ def test_an_option_of_another_optimizer_in_a_group_is_refused(name):
         ([], ValueError, "'params' is empty"),
         ({"params": []}, ValueError, "'params' is empty"),
         ({"params": 3}, TypeError, "'params' is int"),
+        ([np.ones(3), 1.0], TypeError, r"'params\[1\]' is a float, expected an array: NumPy"),
+        ([[1.0, 2.0]], TypeError, r"'params\[0\]' is a list, expected an array"),
+        ([None], TypeError, r"'params\[0\]' is None, expected an array"),
+        ([np.float32(1)], TypeError, r"'params\[0\]' is a float32, expected an array"),
+        ([("a", "b")], TypeError, r"'params\[0\]' is a str, expected an array"),
+        ([{"params": [1.0]}], TypeError, r"'params\[0\]' is a float, expected an array"),
+        ([np.ones(2), {"params": [np.ones(3)]}], TypeError, r"'params\[1\]' is a dict, expected"),
         (nn.Sequential(nn.ReLU()), ValueError, "'params' is empty"),
     ],
     ids=str,
@@ -442,6 +449,7 @@ def test_a_closure_over_arrays():
     info = opt.step(closure, max_norm=0.1, zero_grad=True)
     assert info.loss == 0.5
     assert info.grad_norm > 0
+    assert repr(info) == f"StepInfo(skipped=False, grad_norm={info[1]!r}, nonfinite_param=None)"
     assert not np.array_equal(model.state_dict()["0.weight"], before["0.weight"])
     assert opt.step([np.zeros_like(p.data) for p in model.parameters()]).loss is None
     with pytest.raises(ZeroDivisionError):
@@ -488,6 +496,7 @@ def test_the_state_is_that_of_pytorch():
         "eps_hat",
         "decay_by_lr",
         "decay_last",
+        "amsgrad_corrected",
     }  # of bias_correction=, compat=
     assert set(opt.defaults) - riders - formula <= {*other.defaults, "lr"}
     assert opt.defaults["lr"] == 0.1

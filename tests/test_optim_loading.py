@@ -177,6 +177,24 @@ def test_a_parameter_named_twice_is_refused():
         opt.load_state_dict(state)
 
 
+@pytest.mark.parametrize("in_torch", [False, True])
+def test_a_state_that_went_through_json_is_refused_by_the_name_of_its_keys(in_torch):
+    """The front took strings for entries of its user's own, and trained on without moments."""
+    opt = trained()
+    if in_torch:
+        torch = pytest.importorskip("torch")
+        import onepass.torch.optim as front
+
+        p = torch.nn.Parameter(torch.ones(3))
+        p.grad = torch.ones(3)
+        opt = front.Adam([p])
+        opt.step()
+    state = opt.state_dict()
+    state = {**state, "state": {str(key): entry for key, entry in state["state"].items()}}
+    with pytest.raises(ValueError, match=r"the key '0', expected the number 0: JSON makes strings"):
+        opt.load_state_dict(state)
+
+
 def test_a_state_is_not_loaded_over_parameters_exchanged_by_hand():
     opt = trained()
     state = copy.deepcopy(opt.state_dict())

@@ -297,6 +297,8 @@ def test_step_returns_the_loss_of_the_closure():
         loss = optimizer.step(closure)
     assert float(loss.detach()) == 3.0
     assert p.tolist() == [0.8, 0.8, 0.8]
+    with pytest.raises(TypeError, match="SGD: 'closure' is a list, expected a function"):
+        optimizer.step([torch.ones(3)])
     assert optimizer.step(closure=closure).item() == pytest.approx(1.92)
 
 

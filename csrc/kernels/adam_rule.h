@@ -5,10 +5,10 @@
 //   p -= lr/(1 - β1^t) · m / (√v/√(1 - β2^t) + eps)
 // Without bias_correction both 1 - β^t are 1. In other libraries eps is added to √v (eps_hat),
 // decay is not scaled by lr (decay_by_lr = 0) or comes after the update (decay_last). With amsgrad
-// the running maximum of v replaces v; it is uncorrected, as in PyTorch. Where amsgrad is 0 the
-// maximum stays as it is: another group has it.
-// Kingma & Ba, Adam, 2014; Loshchilov & Hutter, Decoupled Weight Decay Regularization, 2017; Reddi
-// et al., On the Convergence of Adam and Beyond, 2018.
+// the running maximum of v replaces v, uncorrected, as in PyTorch, or that of v̂
+// (amsgrad_corrected). Where amsgrad is 0 the maximum stays as it is: another group has it. Kingma
+// & Ba, Adam, 2014; Loshchilov & Hutter, Decoupled Weight Decay Regularization, 2017; Reddi et al.,
+// On the Convergence of Adam and Beyond, 2018.
 #pragma once
 #include "core/math.h"
 #include "core/rule.h"
@@ -20,17 +20,17 @@ template <bool kDecoupled>
 struct AdamRule : Rule {
   static constexpr auto operands = names("params", "grads", "exp_avgs", "exp_avg_sqs");
   static constexpr auto optional = names("max_exp_avg_sqs");
-  static constexpr auto hyper =
-      names("lr", "beta1", "beta2", "eps", "weight_decay", "bias_correction", "eps_hat",
-            "decay_by_lr", "decay_last", "decoupled_weight_decay", "amsgrad", "step");
+  static constexpr auto hyper = names(
+      "lr", "beta1", "beta2", "eps", "weight_decay", "bias_correction", "eps_hat", "decay_by_lr",
+      "decay_last", "amsgrad_corrected", "decoupled_weight_decay", "amsgrad", "step");
 
   template <class T, class Maximum>
   struct Kernel {
-    T step_size, gain1, beta2, gain2, eps, coupled, shrink, correction;
+    T step_size, gain1, beta2, gain2, eps, coupled, shrink, correction, before;
     T maximum;  // -1 with amsgrad, else 1: a choice by a bool would not be vectorised
     ONEPASS_HD Kernel(double lr, double beta1, double beta2_, double eps_, double weight_decay,
                       double bias_correction, double eps_hat, double decay_by_lr, double decay_last,
-                      double decoupled_, double amsgrad, double step)
+                      double amsgrad_corrected, double decoupled_, double amsgrad, double step)
         : gain1(T(1 - beta1)),
           beta2(T(beta2_)),
           gain2(T(1 - beta2_)),
@@ -44,7 +44,9 @@ struct AdamRule : Rule {
       eps = T(eps_hat != 0 ? eps_ / root2 : eps_);
       coupled = T(decoupled ? 0 : weight_decay);
       shrink = T(left);
-      correction = T(1 / root2);
+      const bool sooner = amsgrad != 0 && amsgrad_corrected != 0;  // before the maximum
+      correction = T(sooner ? 1 : 1 / root2);
+      before = T(sooner ? 1 / (root2 * root2) : 1);
     }
 
     ONEPASS_HD T kept() const { return shrink; }
@@ -57,7 +59,7 @@ struct AdamRule : Rule {
       const T square = beta2 * v + gain2 * g * g;
       T under = square;
       if constexpr (is_present<Maximum>)
-        under = math::where_negative(maximum, math::max(v_max, square), square);
+        under = math::where_negative(maximum, math::max(v_max, before * square), square);
       const T to = p * shrink - step_size * (mean / (math::sqrt(under) * correction + eps));
       m = mean;
       v = square;

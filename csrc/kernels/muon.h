@@ -20,7 +20,7 @@ struct Muon : Rule {
     bool matrix;
     ONEPASS_HD Kernel(double lr, double beta1, double beta2, double eps, double weight_decay,
                       double look_, double matrix_, double step)
-        : adamw(lr, beta1, beta2, eps, weight_decay, 1, 0, 1, 0, 1, 0, step),
+        : adamw(lr, beta1, beta2, eps, weight_decay, 1, 0, 1, 0, 0, 1, 0, step),
           look(T(look_)),
           matrix(matrix_ != 0) {}
 

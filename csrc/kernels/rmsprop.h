@@ -23,7 +23,7 @@ struct Rmsprop : Rule {
   template <class T, class Buffer, class Average>
   struct Kernel {
     T lr, lr_inside, alpha, gain, inside, outside, coupled, shrink, momentum;
-    T centered;  // -1 or 1: a choice by a bool would not be vectorised
+    T moves, centered;  // -1 or 1: a choice by a bool would not be vectorised
     ONEPASS_HD Kernel(double lr_, double alpha_, double eps, double weight_decay, double momentum_,
                       double decoupled, double eps_inside, double lr_inside_, double centered_)
         : lr(T(lr_inside_ != 0 ? 1 : lr_)),
@@ -35,6 +35,7 @@ struct Rmsprop : Rule {
           coupled(T(decoupled != 0 ? 0 : weight_decay)),
           shrink(T(decoupled != 0 ? 1 - lr_ * weight_decay : 1)),
           momentum(T(momentum_)),
+          moves(T(momentum_ != 0 ? -1 : 1)),
           centered(T(centered_ != 0 ? -1 : 1)) {}
 
     ONEPASS_HD T kept() const { return shrink; }
@@ -53,7 +54,7 @@ struct Rmsprop : Rule {
       const T to = p * shrink - lr * d;
       v = square;
       if constexpr (is_present<Average>) a = mean;
-      if constexpr (is_present<Buffer>) b = d;
+      if constexpr (is_present<Buffer>) b = math::where_negative(moves, d, b);
       p = to;
     }
   };

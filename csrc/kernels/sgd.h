@@ -1,10 +1,12 @@
 // sgd: g += weight_decay·p; b = momentum·b + (1 - dampening)·g, on the first step b = g;
 //      p -= lr·(g + momentum·b) with Nesterov, else p -= lr·b; without a buffer p -= lr·g.
-// Decoupled p *= 1 - lr·weight_decay first.
+// Decoupled p *= 1 - lr·weight_decay first. Where momentum is 0 the buffer stays as it is: another
+// group has one.
 // Sutskever et al., On the importance of initialization and momentum in deep learning, 2013, in
 // PyTorch's form: lr stands outside the buffer; Keras and Chainer have it inside (lr_inside), where
 // the first step sets b = lr·g.
 #pragma once
+#include "core/math.h"
 #include "core/rule.h"
 #include "kernels/weight_decay.h"
 
@@ -20,6 +22,7 @@ struct Sgd : Rule {
   template <class T, class Buffer>
   struct Kernel {
     T lr, momentum, keep, coupled, shrink;
+    T moves;  // -1 with momentum, else 1: a choice by a bool would not be vectorised
     bool nesterov, first;
     ONEPASS_HD Kernel(double lr_, double momentum_, double dampening, double weight_decay,
                       double nesterov_, double decoupled, double lr_inside, double step)
@@ -28,6 +31,7 @@ struct Sgd : Rule {
           keep(T((step > 1 ? 1 - dampening : 1) * (lr_inside != 0 ? lr_ : 1))),
           coupled(T(decoupled != 0 ? 0 : weight_decay)),
           shrink(T(decoupled != 0 ? 1 - lr_ * weight_decay : 1)),
+          moves(T(momentum_ != 0 ? -1 : 1)),
           nesterov(nesterov_ != 0),
           first(step <= 1) {}
 
@@ -41,7 +45,7 @@ struct Sgd : Rule {
         const T buffer = first ? own : moved;     // selected: an uninitialised buffer may hold NaN
         const T ahead = own + momentum * buffer;  // there is no dampening
         const T to = p * shrink - lr * (nesterov ? ahead : buffer);
-        b = buffer;
+        b = math::where_negative(moves, buffer, b);
         p = to;
       } else {
         p = p * shrink - lr * d;

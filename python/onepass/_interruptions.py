@@ -24,14 +24,14 @@ def to_the_end(work: Callable[[], Any]) -> None:
             work()
             break
         except BaseException as error:
-            if not left or not _interrupts(error):
+            if not left or not interrupts(error):
                 raise
             cut = cut or error
     if cut is not None:
         raise cut
 
 
-def _interrupts(error: BaseException | None) -> bool:
+def interrupts(error: BaseException | None) -> bool:
     """Whether it came from outside of the work: Ctrl-C, or from the handler of a signal."""
     while error is not None:
         if not isinstance(error, Exception) or _from_handler(error.__traceback__):

@@ -32,8 +32,8 @@ KERNELS = [
     Mutant(
         "adam: the largest second moment starts anew",
         "csrc/kernels/adam_rule.h",
-        "math::max(v_max, square), square);",
-        "math::max(v, square), square);",
+        "math::max(v_max, before * square), square);",
+        "math::max(v, before * square), square);",
         _case("adam_amsgrad-float64"),
     ),
     Mutant(
@@ -44,6 +44,16 @@ KERNELS = [
         (
             "tests/test_many_groups.py::"
             "test_groups_that_differ_in_a_flag_step_as_optimizers_of_their_own[amsgrad]",
+        ),
+    ),
+    Mutant(
+        "sgd: the buffer of a group without momentum follows its gradients",
+        "csrc/kernels/sgd.h",
+        "b = math::where_negative(moves, buffer, b);",
+        "b = buffer;",
+        (
+            "tests/test_switched_options.py::"
+            "test_a_group_that_is_switched_off_goes_on_where_it_was_though_another_is_on[sgd]",
         ),
     ),
     Mutant(

@@ -266,7 +266,7 @@ NN = [
     Mutant(
         "an interruption is let through with half of a load done",
         "python/onepass/_interruptions.py",
-        "            if not left or not _interrupts(error):\n",
+        "            if not left or not interrupts(error):\n",
         "            if True:\n",
         (f"{CUT_OFF}::test_a_model_is_whole_after_a_load_that_ctrl_c_cuts",),
     ),

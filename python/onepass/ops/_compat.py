@@ -33,6 +33,7 @@ WORDS = {
     "eps_corrected": "eps is added to √v̂, corrected",
     "decay_by_lr": "decoupled decay is scaled by lr",
     "decay_last": "decoupled decay comes after the update",
+    "amsgrad_corrected": "amsgrad takes the maximum of v̂, corrected",
     "adapts_undecayed": "the ratio is not 1 where weight_decay is 0",
     "steps_ahead": "t is one step ahead",
 }
@@ -44,9 +45,18 @@ def _sgd(decoupled: bool, lr_inside: bool, **defaults: Any) -> Library:
 
 
 def _adam(
-    eps_hat: bool = False, decay_by_lr: bool = True, decay_last: bool = False, **defaults: Any
+    eps_hat: bool = False,
+    decay_by_lr: bool = True,
+    decay_last: bool = False,
+    amsgrad_corrected: bool = False,
+    **defaults: Any,
 ) -> Library:
-    formula = {"eps_hat": eps_hat, "decay_by_lr": decay_by_lr, "decay_last": decay_last}
+    formula = {
+        "eps_hat": eps_hat,
+        "decay_by_lr": decay_by_lr,
+        "decay_last": decay_last,
+        "amsgrad_corrected": amsgrad_corrected,
+    }
     return Library(formula, defaults)
 
 
@@ -99,7 +109,7 @@ COMPAT: dict[str, Mapping[str, Library]] = {
     "adam": {
         "torch": _adam(),
         "keras": _adam(eps_hat=True, eps=1e-7, **_DECOUPLED),
-        "optax": _adam(),
+        "optax": _adam(amsgrad_corrected=True),
         "chainer": _adam(eps_hat=True, decay_by_lr=False, **_DECOUPLED),
         "thinc": _adam(eps_hat=True, decay_last=True, **_DECOUPLED),
         "apex": _adam(**_DECOUPLED),

@@ -76,6 +76,7 @@ RANGES: dict[str, Limits] = {
     "eps_corrected": None,
     "decay_by_lr": None,
     "decay_last": None,
+    "amsgrad_corrected": None,
     "steps_ahead": Range(0),
 }
 # The numbers that a plan carries for each parameter.

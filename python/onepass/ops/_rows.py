@@ -6,7 +6,7 @@ them back.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,6 +14,7 @@ import numpy as np
 from onepass import _C
 from onepass._array import Array, copy_into, is_floating, is_torch, library, to_numpy
 from onepass._array import negative as negative_array
+from onepass._interruptions import ending_in
 from onepass.ops._step import StepInfo, take_step, was_skipped
 
 Gradient = Any  # a pair (indices, values), or a sparse COO tensor
@@ -144,6 +145,7 @@ def take_rows(
     hypers: Sequence[tuple[float, ...]],
     taken: Sequence[int],
     *,
+    then: Callable[[], None] = lambda: None,
     zero_grad: bool = False,
     **controls: Any,
 ) -> StepInfo:
@@ -152,6 +154,8 @@ def take_rows(
     Args:
         rows: of ``grads``; an array in their place is a dense gradient, of the whole parameter.
         hypers, taken: hyper-parameters and steps taken, one per parameter.
+        then: is called when all rows are back, not after a step that is skipped or refused; an
+            interruption comes before all of that or after it.
     """
     whole = [params, *(arrays for arrays in states if arrays is not None)]
     parts = [[_part(a, r) for a, r in zip(arrays, rows, strict=True)] for arrays in whole]
@@ -160,12 +164,23 @@ def take_rows(
     plan = _C.Plan(kernel, parts[0], lists, list(range(len(params))), list(taken))
     values = [r.values if isinstance(r, Rows) else r for r in rows]
     dense = any(r is not None and not isinstance(r, Rows) for r in rows)
-    info = take_step(op, plan, values, hypers, zero_grad=zero_grad and dense, **controls)
-    if not was_skipped(info, controls.get("nonfinite", "propagate")):
+    info: StepInfo | None = None
+
+    def put_back() -> None:
+        if info is None:  # refused, or interrupted, maybe after the launch
+            if list(plan.steps) == list(taken):
+                return
+        elif was_skipped(info, controls.get("nonfinite", "propagate")):
+            return
         for arrays, stepped in zip(whole, parts, strict=True):
             for array, part, r in zip(arrays, stepped, rows, strict=True):
                 if isinstance(r, Rows):
                     _put(array, r.index, part)
+        then()
+
+    with ending_in(put_back):
+        info = take_step(op, plan, values, hypers, zero_grad=zero_grad and dense, **controls)
+    assert info is not None
     if zero_grad:
         for grad, r in zip(grads, rows, strict=True):
             if isinstance(r, Rows):

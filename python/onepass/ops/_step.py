@@ -85,6 +85,9 @@ class _OwnStepInfo(StepInfo):
 
     _loss: Any
 
+    def __repr__(self) -> str:
+        return repr(StepInfo(*self))
+
 
 def with_loss(info: StepInfo, loss: Any) -> StepInfo:
     """``info`` of a step before which a closure returned ``loss``."""

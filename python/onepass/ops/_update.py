@@ -907,10 +907,11 @@ def sgd_(
 ) -> StepInfo:
     """g += weight_decay·p; b = momentum·b + (1 - dampening)·g; p -= lr·(g + momentum·b or b).
 
-    The first step sets b = g. Without momentum p -= lr·g.
+    The first step sets b = g. Without momentum p -= lr·g, and b stays as it is.
 
-    Against the paper, lr stands outside the buffer; PyTorch does the same, and nothing differs
-    from it.
+    Against the paper, lr stands outside the buffer; PyTorch does the same. Where momentum is
+    switched on after steps without it, b starts at zero, while PyTorch sets b = g then: with
+    ``dampening`` the two differ.
 
     Args:
         momentum_buffers: b, like ``params`` (float32 for 16-bit parameters); needed with momentum.

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import numpy as np
+
 from onepass._nearest import did_you_mean, nearest
 from onepass.ops._step import RULES
 from onepass.optim._riders import OF_GROUPS, OF_OPTIMIZER
@@ -64,6 +66,13 @@ def filled(
     entries = group["params"]
     entries = [entries] if _is_parameter(entries) else _entries(owner, entries)
     pairs = [e if isinstance(e, tuple) and len(e) == 2 else (None, e) for e in entries]
+    for index, (_, parameter) in enumerate(pairs):
+        if not is_array(parameter) or isinstance(parameter, (np.generic, type)):
+            shown = "None" if parameter is None else f"a {type(parameter).__name__}"
+            raise TypeError(
+                f"{owner}: 'params[{index}]' is {shown}, expected an array: NumPy, CuPy, PyTorch, "
+                "or anything with __cuda_array_interface__ or __dlpack__"
+            )
     if not all(getattr(p, "is_leaf", True) for _, p in pairs):
         raise ValueError(f"{owner}: a parameter is the result of an operation, not a leaf")
     names = [name for name, _ in pairs]

@@ -208,6 +208,11 @@ class LBFGS(Optimizer):
             grads: Sequence[Array | None] | None = None
             if isinstance(given, tuple) and len(given) == 2 and isinstance(given[1], (list, tuple)):
                 loss, grads = given
+            if grads is None and not all(hasattr(p, "grad") for p in self._parameters):
+                raise TypeError(
+                    f"{self._name}: the closure returned a {type(given).__name__}, expected (loss, "
+                    "gradients): arrays have no .grad to read them from"
+                )
             grads = self._grads() if grads is None else grads
             if self._measures and not watches:
                 watches.append(self._watch_arrays(grads))

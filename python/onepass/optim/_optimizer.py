@@ -19,7 +19,7 @@ from typing import Any
 from onepass import _C
 from onepass._array import Array, copy_into, negative, parameter_dtype
 from onepass._docs import parts, shares
-from onepass._interruptions import to_the_end
+from onepass._interruptions import interrupts, to_the_end
 from onepass._kind import like
 from onepass._numbers import flag
 from onepass._parameter import Parameter
@@ -173,6 +173,8 @@ class Optimizer(Planned):
                 and ``info.loss`` is what it returns.
             max_norm: clip by the global norm. A clipped gradient below four of the computing
                 type's least normal numbers (5e-38, 9e-308 in float64) may count as zero.
+                Subnormal numbers (below 1.2e-38, 2.2e-308 in float64) count as zero in any step,
+                and a parameter or state that is one becomes zero.
             max_value: clamp elements first.
             grad_scale: what the loss was multiplied by.
             zero_grad: forget the gradients of ``Parameter``s, as `zero_grad` does, and leave other
@@ -237,23 +239,32 @@ class Optimizer(Planned):
             watch = self._watch(plan, taken) if self._measures else None
             waiting = self._rider_arrays.waiting
             begun = self._rider_arrays.begin(self._arrays, taken) if waiting else ()
-            info = self._take(
-                self._name,
-                plan,
-                taken,
-                self._hypers,
-                max_norm,
-                max_value,
-                grad_scale,
-                # Those of Parameters are forgotten below, which takes no pass over memory.
-                zero_grad and (grads is not None or len(self._holders) < len(given)),
-                nonfinite,
-                maximize,
-                self._names,
-            )
-            self._taken += 1
-            if begun and not was_skipped(info, nonfinite):
+            # Before the launch: an interruption may come right after it, and an average that began
+            # again would lack this step.
+            if begun:
                 self._rider_arrays.waiting = waiting - begun
+            try:
+                info = self._take(
+                    self._name,
+                    plan,
+                    taken,
+                    self._hypers,
+                    max_norm,
+                    max_value,
+                    grad_scale,
+                    # Those of Parameters are forgotten below, which takes no pass over memory.
+                    zero_grad and (grads is not None or len(self._holders) < len(given)),
+                    nonfinite,
+                    maximize,
+                    self._names,
+                )
+            except BaseException as error:
+                if begun and not interrupts(error):
+                    self._rider_arrays.waiting = waiting
+                raise
+            self._taken += 1
+            if begun and was_skipped(info, nonfinite):
+                self._rider_arrays.waiting = waiting
             if watch is not None:
                 self._measured = watch.result(grad_scale)
             if shared:
@@ -453,6 +464,10 @@ class Optimizer(Planned):
         _, (_, wanted), _ = self._derived(groups)
         rides = self._ridden(groups)
         arrays = [self._array_of(p) for p in self._parameters]  # as they are now
+        # With what was saved of states that no option asks for now: one may again.
+        entries_as_saved = [e for e in state_dict["state"].values() if isinstance(e, Mapping)]
+        held = {key for entry in entries_as_saved for key, v in entry.items() if v is not None}
+        wanted = tuple(s.key for s in self._rule.states if s.key in {*wanted, *held})
         self._refuse_storage(arrays, wanted)
         self._refuse_changed()
         self._refuse_other_shapes(arrays)
@@ -482,6 +497,11 @@ class Optimizer(Planned):
                 dtype = stored if name in wanted else parameter_dtype(arrays[index])
                 entry[name] = reader.placed(name, index, entry[name], arrays[index], dtype)
         plan = self._take_groups(groups)
+        for state in self._rule.states:
+            if state not in kept:
+                self._states.pop(state.key, None)
+            elif state.key not in self._states:
+                self._states[state.key] = self._follow(state, self._arrays)
         for state in kept:
             self._begun[state.key] = self._starts(state)
             for index, start in enumerate(self._begun[state.key]):

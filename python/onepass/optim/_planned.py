@@ -167,10 +167,12 @@ class Planned:
         return self._rule.counted
 
     def _shown(self) -> dict[str, list[Any]]:
-        """The states as a state_dict has them."""
+        """The states as a state_dict has them, with those that no option asks for any more: it may
+        again, and PyTorch keeps them too."""
         shown: dict[str, list[Any]] = {}
-        for state, held in self._kept_states():
-            shown |= self._storage.shown(state, held, self._shapes)
+        for state in self._rule.states:
+            if (held := self._states.get(state.key)) is not None:
+                shown |= self._storage.shown(state, held, self._shapes)
         return shown
 
     def _kept(self) -> dict[str, list[Array]]:
@@ -180,6 +182,10 @@ class Planned:
     def _kept_states(self) -> list[tuple[State, list[Array]]]:
         wanted = self._wanted[1]
         return [(s, self._states[s.key]) for s in self._rule.states if s.key in wanted]
+
+    def _is_held(self, state: State) -> bool:
+        """Whether there is something in the state, though no option may ask for it now."""
+        return state.key in self._states
 
     def _prepare(self) -> _C.Plan:
         """The plan of a step: rebuilt when the kernel or an array has changed."""
@@ -273,7 +279,7 @@ class Planned:
         arrays = [self._array_of(p) for p in self._parameters]
         self._refuse_storage(arrays, names)
         for state in self._rule.states:
-            if state.key in names:
+            if state.key in names or self._is_held(state):
                 self._states[state.key] = self._follow(state, arrays)
                 begun = self._begun.setdefault(state.key, [])
                 begun += self._starts(state)[len(begun) :]

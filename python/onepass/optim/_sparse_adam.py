@@ -10,7 +10,7 @@ from onepass._array import Array, parameter_dtype, zeros_like
 from onepass.ops import _rows
 from onepass.ops import _sparse_adam as ops
 from onepass.ops._rule import State
-from onepass.ops._step import Betas, StepInfo, was_skipped
+from onepass.ops._step import Betas, StepInfo
 from onepass.optim._optimizer import Optimizer, Parameters
 from onepass.optim._per_parameter import ArrayWatch
 from onepass.optim._torch_options import TorchOptions
@@ -101,7 +101,11 @@ class SparseAdam(Optimizer, op=ops.sparse_adam_):
     ) -> StepInfo:
         of_group = zip(hypers, self.param_groups, strict=True)
         steps = plan.steps
-        info = _rows.take_rows(
+
+        def count() -> None:
+            plan.steps = [t + (g is not None) for t, g in zip(steps, grads, strict=True)]
+
+        return _rows.take_rows(
             op,
             "adam",
             self._arrays,
@@ -110,6 +114,7 @@ class SparseAdam(Optimizer, op=ops.sparse_adam_):
             [*(self._states[key] for key in self._rule.keys), None],
             [hyper for hyper, group in of_group for _ in group["params"]],
             steps,
+            then=count,
             max_norm=max_norm,
             max_value=max_value,
             grad_scale=grad_scale,
@@ -118,9 +123,6 @@ class SparseAdam(Optimizer, op=ops.sparse_adam_):
             maximize=maximize,
             names=names,
         )
-        if not was_skipped(info, nonfinite):
-            plan.steps = [t + (g is not None) for t, g in zip(steps, grads, strict=True)]
-        return info
 
     def _watch(self, plan: _C.Plan, grads: Sequence[_rows.Gradient | None]) -> ArrayWatch | None:
         try:

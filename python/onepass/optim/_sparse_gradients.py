@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from onepass import _C
 from onepass._array import Array
 from onepass.ops import _rows
-from onepass.ops._step import Nonfinite, StepInfo, take_step, was_skipped
+from onepass.ops._step import Nonfinite, StepInfo, take_step
 from onepass.optim._optimizer import Optimizer
 from onepass.optim._per_parameter import ArrayWatch, PlanWatch
 from onepass.optim._riders import OF_GROUPS
@@ -60,13 +60,14 @@ class SparseGradients(Optimizer):
         numbers = [number for number, g in enumerate(self.param_groups) for _ in g["params"]]
         states = [None if key is None else self._states[key] for key in self._wanted[1]]
         steps = plan.steps
-        info = _rows.take_rows(
-            op, self._wanted[0], self._arrays, grads, rows, states, [hypers[n] for n in numbers],
-            steps, **controls,
-        )  # fmt: skip
-        if not was_skipped(info, nonfinite):
+
+        def count() -> None:
             plan.steps = [t + (g is not None) for t, g in zip(steps, grads, strict=True)]
-        return info
+
+        return _rows.take_rows(
+            op, self._wanted[0], self._arrays, grads, rows, states, [hypers[n] for n in numbers],
+            steps, then=count, **controls,
+        )  # fmt: skip
 
     def _rows(self, op: str, grads: Sequence[Any]) -> list[Any]:
         """The gradients, rows in the place of sparse tensors."""

@@ -143,6 +143,11 @@ class Reader:
         entries: dict[int, dict[str, Any]] = {}
         for index, entry in dict(state_dict["state"]).items():
             if index not in position:
+                if isinstance(index, str) and index.isdecimal() and int(index) in position:
+                    raise self.refuse(
+                        f"'state' has the key {index!r}, expected the number {index}: JSON makes "
+                        "strings of numbers; make them numbers again"
+                    )
                 raise self.refuse(f"state for parameter {index}, which no group names")
             at = position[index]
             of = f"of parameter {index}{f' ({self.names[at]})' if self.names[at] else ''}"

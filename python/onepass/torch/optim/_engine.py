@@ -31,6 +31,7 @@ class Engine(optim.Optimizer):
         parameters: in flat order.
         group_numbers: the group of each.
         dormant: positions of parameters that need no state yet: they were frozen from the start.
+        asked: for each option that asks for a state whether each group has it on.
     """
 
     OWN: ClassVar[frozenset[str]]  # names of this class that no optimizer of onepass.optim has
@@ -79,9 +80,20 @@ class Engine(optim.Optimizer):
         self._find_parts()
         return super()._replan(kernel, names)
 
+    def _is_held(self, state: State) -> bool:
+        if self._plan is not None:
+            return super()._is_held(state)
+        entries = enumerate(self._entries)
+        return any(
+            entry.get(self._saved_as(i, state.key) or "") is not None for i, entry in entries
+        )
+
     def _look(self) -> _C.GroupRows | None:
         self._refuse_parts()
-        return super()._look()
+        seen = super()._look()
+        options = [state.when for state in self._rule.states if state.when is not None]
+        self.asked = [bool(group[option]) for option in options for group in self.param_groups]
+        return seen
 
     def _find_parts(self) -> None:
         """Which parameters lie here in part, as far as a step can do with parts."""
@@ -163,6 +175,10 @@ class Engine(optim.Optimizer):
         """Up to date with the groups and arrays."""
         return self._prepare()
 
+    def bring_up_to_date(self) -> None:
+        """Takes over changes of the groups and arrays before a step does."""
+        self._prepare()
+
     @property
     def current_plan(self) -> _C.Plan | None:
         """As the last step left it."""
@@ -189,6 +205,16 @@ class Engine(optim.Optimizer):
         ]
         named = {self._saved_as(index, key): key for key in held}
         return {name: key for name, key in named.items() if name is not None}
+
+    def idle(self, index: int) -> dict[str, Array]:
+        """States of parameter ``index`` that its group does not ask for now, by their names in an
+        entry."""
+        asked, found = {*self.keys(index).values()}, {}
+        for key, held in self._states.items():
+            name = self._saved_as(index, key)
+            if key not in asked and name is not None and held[index] is not None:
+                found[name] = held[index]
+        return found
 
     @property
     def states(self) -> dict[str, list[Array]]:
@@ -348,7 +374,9 @@ class Engine(optim.Optimizer):
         self._plan_is_current, self._seen = False, None
 
 
-Engine.OWN = frozenset({*vars(Engine), "parameters", "group_numbers", "dormant"}) - {"averages"}
+Engine.OWN = frozenset(
+    {*vars(Engine), "parameters", "group_numbers", "dormant", "asked"} - {"averages"}
+)
 
 
 def engine_of(cls: type[optim.Optimizer], base: type[Engine] = Engine) -> type[Engine]:

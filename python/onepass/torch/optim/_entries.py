@@ -39,7 +39,9 @@ class Entries:
         self._shown: dict[str, list[Any]] = {}
         self._seen: tuple[tuple[Any, Entry, tuple[Any, ...]], ...] = ()
         self._plan: Any = None
-        self.behind = False  # the counts lie on a device and have moved on
+        self._asked: list[bool] = []
+        # The counts lie on a device and have moved on, or a step has been cut off.
+        self.behind = False
         self._written: list[bytes] = []
         self.take_over(state, known, fresh=True)
 
@@ -52,12 +54,23 @@ class Entries:
     def follow_step(self, state: State) -> None:
         """The counts as a step left them, and entries for states that it needed first."""
         engine = self.engine
-        if engine.current_plan is not self._plan:
+        if self._is_new():
             self._show(state)
         if engine.arrays and engine.arrays[0].device.type != "cpu":
             self.behind = True  # reading them would wait for the device
         else:
             self.read_counts()
+
+    def catch_up(self, state: State) -> None:
+        """Shows what steps have left, where `follow_step` did not."""
+        if self._is_new():
+            self._show(state)
+        if self.behind:
+            self.read_counts()
+
+    def _is_new(self) -> bool:
+        """Whether the engine has other states, or groups ask for others."""
+        return self.engine.current_plan is not self._plan or self.engine.asked != self._asked
 
     def read_counts(self) -> None:
         """Shows the counts that the engine has."""
@@ -119,7 +132,7 @@ class Entries:
             known = {id(e): n for e, n in zip(entries, before, strict=True)}
         counts = [
             self._count(i, entry, known.get(id(entry)))
-            if (i in waking or self._shows(i)) and not empty[i]
+            if (i in waking or self._shows(i) or engine.idle(i)) and not empty[i]
             else 0
             for i, entry in enumerate(entries)
         ]
@@ -170,7 +183,19 @@ class Entries:
             raise
         state.update(others)
         self._show(state)
+        names = [index for group in state_dict["param_groups"] for index in group["params"]]
+        for i, name in enumerate(names):
+            self._show_idle(i, state, own.get(name) or {})
         self.read_counts()
+
+    def _show_idle(self, i: int, state: State, loaded: Entry) -> None:
+        """Shows what was loaded of states that no option asks for now, and nothing older."""
+        parameter = self.engine.parameters[i]
+        for name, part in self.engine.idle(i).items():
+            if loaded.get(name) is not None:
+                state.setdefault(parameter, {})[name] = shown_as(parameter, part)
+            elif parameter in state:
+                state[parameter].pop(name, None)
 
     def _sorted(self, state_dict: Any) -> tuple[Any, State, Any]:
         """Entries of parameters that have taken steps, as the engine reads them; what is no
@@ -181,7 +206,14 @@ class Entries:
         except (KeyError, TypeError, ValueError):
             return state_dict, {}, state_dict  # the engine refuses it
         positions = {name: at for at, name in enumerate(names)}
-        others = {k: v for k, v in saved.items() if k not in positions and not isinstance(k, int)}
+        others = {
+            k: v
+            for k, v in saved.items()
+            if k not in positions
+            and not isinstance(k, int)
+            # Of a file in JSON: the engine refuses it.
+            and not (isinstance(k, str) and k.isdecimal() and int(k) in positions)
+        }
         own, used = {}, set()
         for name, entry in saved.items():
             if name in others:
@@ -267,7 +299,7 @@ class Entries:
     def _show(self, state: State) -> None:
         """Puts the engine's states and the counts where they are not in the dicts."""
         engine = self.engine
-        self._plan = engine.plan
+        self._plan, self._asked = engine.plan, engine.asked
         shown: dict[str, list[Any]] = {}
         for key, parts in engine.states.items():
             before = self._shown.get(key, [None] * len(parts))

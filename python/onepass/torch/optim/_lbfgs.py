@@ -43,10 +43,9 @@ class MemoryEntry:
         known: unused.
     """
 
-    behind = False
-
     def __init__(self, owner: str, engine: Any, state: State, known: Mapping[int, int]) -> None:
         self.engine = engine
+        self.behind = False  # a step has been cut off after it was taken
         self._seen: list[Any] = []
         self.take_over(state)
 
@@ -65,6 +64,14 @@ class MemoryEntry:
         self.engine.remember(state.get(self.engine.parameters[0]) or {})
         self.follow_step(state)
 
+    def catch_up(self, state: State) -> None:
+        """Shows the memory where `follow_step` did not."""
+        if self.behind:
+            self.follow_step(state)
+
+    def read_counts(self) -> None:
+        """There are none beside the memory."""
+
     def follow_step(self, state: State) -> None:
         """Shows the memory that the engine has."""
         first = self.engine.parameters[0]
@@ -74,6 +81,7 @@ class MemoryEntry:
                 entry = state[first] = {}
             entry.update(memory)
         self._seen = _values(state.get(first))
+        self.behind = False
 
     def load(self, state: State, state_dict: Any) -> None:
         """Takes over a state_dict.
@@ -143,7 +151,9 @@ class LBFGSBase(Optimizer):
             then as before, as after any error in the closure.
         """
         entries = self._current()
+        entries.catch_up(self._state)
         for attempt in range(2):
+            entries.behind = True  # until `follow_step`, which an interruption may prevent
             try:
                 info = entries.engine.step(
                     closure,

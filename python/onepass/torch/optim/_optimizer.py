@@ -18,6 +18,7 @@ from torch._C._autograd import _profiler_enabled
 from torch.optim.optimizer import _global_optimizer_post_hooks, _global_optimizer_pre_hooks
 
 from onepass import optim
+from onepass._interruptions import interrupts
 from onepass._nearest import did_you_mean
 from onepass.ops._step import Nonfinite, StepInfo
 from onepass.optim._describe import listed
@@ -118,6 +119,8 @@ class Optimizer(torch.optim.Optimizer):
         self._refuse_lost()
         state, known, further, begun = self._state, self._known, self._further, self._begun
         if self._entries is not None:
+            if self._entries.behind:
+                self._entries.read_counts()
             known, further = self._entries.counts(state), self._entries.engine.further()
             begun = self._entries.engine.begun
         self._differentiable = any(group.get("differentiable") for group in self.param_groups)
@@ -170,8 +173,8 @@ class Optimizer(torch.optim.Optimizer):
     @property  # type: ignore[override]
     def state(self) -> State:
         """A parameter → its step count and states; edits take effect at the next step."""
-        if self._entries is not None and self._entries.behind:
-            self._entries.read_counts()
+        if self._entries is not None:
+            self._entries.catch_up(self._state)
         return self._state
 
     @state.setter
@@ -212,6 +215,7 @@ class Optimizer(torch.optim.Optimizer):
         an Inf or NaN nothing changes: no parameter, no state, no count. The scaler's numbers, and a
         ``norm`` or ``grad_scale`` that is a tensor, are read on the host: on CUDA a step waits for
         them. ``onepass.torch.GradScaler`` leaves the search for Inf and NaN to the step.
+        Subnormal numbers (below 1.2e-38, 2.2e-308 in float64) count as zero.
 
         Args:
             closure: is called first, with autograd on; it computes the gradients.
@@ -232,12 +236,17 @@ class Optimizer(torch.optim.Optimizer):
         Raises:
             ValueError: options out of range, a state of another shape; nothing is changed.
             TypeError: a gradient of another dtype, or a sparse one of another optimizer than SGD,
-                Adagrad and SparseAdam.
+                Adagrad and SparseAdam; a closure that cannot be called.
             FloatingPointError: with ``nonfinite="raise"``, naming the parameter; a ``norm`` that
                 is not finite, unless such a step is skipped.
         """
         loss = None
         if closure is not None:
+            if not callable(closure):
+                raise TypeError(
+                    f"{type(self).__name__}: 'closure' is a {type(closure).__name__}, expected a "
+                    "function that computes the gradients; they are read from .grad"
+                )
             with torch.enable_grad():
                 loss = closure()
         own = self.__dict__
@@ -276,14 +285,20 @@ class Optimizer(torch.optim.Optimizer):
                 taken = grads
                 if scale is not None and scale > LARGEST_SCALE:
                     taken, scale = lessened(grads, scale)
-                info = engine.step(
-                    taken,
-                    max_norm=max_norm,
-                    max_value=max_value,
-                    grad_scale=scale,
-                    zero_grad=zero_grad,
-                    nonfinite=nonfinite,
-                )
+                # Until `follow_step`, which an interruption may prevent.
+                behind, entries.behind = entries.behind, True
+                try:
+                    info = engine.step(
+                        taken,
+                        max_norm=max_norm,
+                        max_value=max_value,
+                        grad_scale=scale,
+                        zero_grad=zero_grad,
+                        nonfinite=nonfinite,
+                    )
+                except Exception as error:
+                    entries.behind = behind or interrupts(error)
+                    raise
                 break
             except ParametersChangedError:  # a program has put other parameters into a group
                 if attempt:
@@ -397,8 +412,9 @@ class Optimizer(torch.optim.Optimizer):
         """
         caller = sys._getframe(1).f_globals.get("__name__", "")
         entries = self._current()
-        if entries.behind:
-            entries.read_counts()
+        if entries.engine.fits():
+            entries.engine.bring_up_to_date()
+        entries.catch_up(self._state)
         thawed = [i for i in entries.engine.dormant if entries.engine.parameters[i].requires_grad]
         if thawed:
             entries.engine.wake(thawed)
