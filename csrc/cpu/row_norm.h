@@ -28,11 +28,11 @@ inline bool is_empty(const RowNorm& c) { return c.rows() * c.row_elements() == 0
 template <template <class> class Pass, template <class> class R>
 void run(const RowNorm& c) {
   if (c.dtype == DType::f64) {
-    const RowCall<R<double>, double> call(c);
-    Pass<RowCall<R<double>, double>>{call}.run();
+    const RowNormCall<R<double>, double> call(c);
+    Pass<RowNormCall<R<double>, double>>{call}.run();
   } else {
-    const RowCall<R<float>, float> call(c);
-    Pass<RowCall<R<float>, float>>{call}.run();
+    const RowNormCall<R<float>, float> call(c);
+    Pass<RowNormCall<R<float>, float>>{call}.run();
   }
 }
 

@@ -58,12 +58,27 @@ struct Backward {
     return gradient(state, at, n, end, weight, bias, bits, scratch);
   }
 
-  // Adds Σ g·w and Σ g·w·x̂ of a run to s and q.
+  // Adds Σ g·w and Σ g·w·x̂ of a run to the lanes s and q.
   template <class W>
   void add_run(const State& state, int64_t n, const T* g, const T* x, W weight, double* s,
                double* q) const {
     call.flushed(
         [&] { normalise::add_terms_of_plane(n, s, q, RowPair<R, T, W>{state.hat, g, x, weight}); });
+  }
+  // Those of a whole row of a tile, which needs one lane for each.
+  template <class W>
+  void add_tile_row(const State& state, int64_t n, const T* g, const T* x, W weight, double* s,
+                    double* q) const {
+    TileRows<T> tile;
+    tile.hat[0] = state.hat;
+    call.flushed([&] {
+      if constexpr (std::is_pointer_v<W>) {
+        tile.weight[0] = weight;
+        gradient_sums_of_rows<R, true>(1, n, tile, g, x, s, q);
+      } else {
+        gradient_sums_of_rows<R, false>(1, n, tile, g, x, s, q);
+      }
+    });
   }
   // The sums of a row, of g·g_scale. first: g is computed, delivered, and kept; `of_channels`, if
   // given, gets those of each channel without its weight.
@@ -82,14 +97,16 @@ struct Backward {
           put<T>(call.norm.dresidual, call.norm.dtype, at + i, n, g);
         if (!first) g = normalise::scale_run(n, g, Uniform<T>{state.g_scale}, g_scratch);
         const T* x = call.x_of(state, at + i, n, x_scratch);
-        if constexpr (std::is_pointer_v<decltype(weight)>) {
+        if (call.cut.tiles) {
+          add_tile_row(state, n, g, x, w, lane_s, lane_q);
+        } else if constexpr (std::is_pointer_v<decltype(weight)>) {
           add_run(state, n, g, x, w, lane_s, lane_q);
         } else {
           add_run(state, n, g, x, Uniform<T>{T(1)}, lane_s, lane_q);
         }
       }
-      double sum = fold_lanes(lane_s);
-      double products = fold_lanes(lane_q);
+      double sum = call.cut.tiles ? lane_s[0] : fold_lanes_by_halves(lane_s);
+      double products = call.cut.tiles ? lane_q[0] : fold_lanes_by_halves(lane_q);
       if constexpr (!std::is_pointer_v<decltype(weight)>) {
         if (of_channels) {
           const double by = first ? 1 : double(state.g_scale);
@@ -103,26 +120,30 @@ struct Backward {
       *q += products;
     });
   }
+  double* channel_sums(int64_t row) const {
+    return call.cut.runs && call.wants_parameters() ? call.sums + row * call.norm.channels
+                                                    : nullptr;
+  }
   // A row's statistics and sums.
   State prepare_row(int64_t row, int64_t end, KeepBits& bits) const {
     State state = call.state_of(row);
-    double* of_channels = nullptr;
-    if (call.cut.runs && call.wants_parameters())
-      of_channels = call.sums + row * call.norm.channels;
     double s, q;
-    sum_row(row, end, state, true, bits, &s, &q, of_channels);
+    sum_row(row, end, state, true, bits, &s, &q, channel_sums(row));
+    finish_row(row, end, s, q, &state);
+    return state;
+  }
+  void finish_row(int64_t row, int64_t end, double s, double q, State* state) const {
     if (sum_leaves_range<T>(s) || sum_leaves_range<T>(q)) {
-      state.g_scale = NormRange<T>::kGradientDown;
+      state->g_scale = NormRange<T>::kGradientDown;
       KeepBits again = call.keep_bits();
-      sum_row(row, end, state, false, again, &s, &q, of_channels);
+      sum_row(row, end, *state, false, again, &s, &q, channel_sums(row));
     } else {
-      s *= double(state.g_scale);
-      q *= double(state.g_scale);
+      s *= double(state->g_scale);
+      q *= double(state->g_scale);
     }
     const auto c = R::correction(s, q, call.part);
-    state.level = c.level;
-    state.slope = c.slope;
-    return state;
+    state->level = c.level;
+    state->slope = c.slope;
   }
 
   template <class W>
@@ -137,11 +158,103 @@ struct Backward {
     put<T>(call.norm.dx, call.norm.dtype, at, n, dx);
   }
 
+  // ---- tiles
+
+  // g of the rows of a tile; `scratch` may become it.
+  template <bool kColumns>
+  const T* tile_gradient(int64_t rows, int64_t at, int64_t end, const TileRows<T>& tile, const T* x,
+                         KeepBits& bits, T* scratch) const {
+    const RowNorm& norm = call.norm;
+    const int64_t n = rows * call.cut.length;
+    const T* const dy = fetch<T>(norm.dy, norm.dtype, at, n, scratch);
+    const T* g = dy;
+    if (!is_dy()) {
+      T* const kept = this->kept();
+      T* const to = kept ? kept + at : scratch;
+      T z[kPanelRows * kTileRow], residual_scratch[kPanelRows * kTileRow];
+      if (!call.is_identity()) {
+        const FlushDenormals flush;
+        if (norm.epilogue.residual) {
+          affine_rows<R, kColumns>(
+              rows, call.cut.length, tile,
+              fetch<T>(norm.epilogue.residual, norm.dtype, at, n, residual_scratch), x, z);
+        } else {
+          affine_rows<R, kColumns>(rows, call.cut.length, tile, Absent{}, x, z);
+        }
+      }
+      const uint32_t* words = call.drops() ? bits.at(at, n, end) : nullptr;
+      if (words) leaf_drawing<Dropout<T>, T>(call.dropout, n, words, to, dy);
+      if (!call.is_identity())
+        call.blocks.backward[norm.epilogue.activation](n, norm.epilogue.options, words ? to : dy, z,
+                                                       to);
+      g = to;
+    }
+    if (norm.dresidual) put<T>(norm.dresidual, norm.dtype, at, n, g);
+    return g;
+  }
+  // The states of rows that follow each other, with g and x of them all. False: one of them is
+  // scaled, and g and x are not.
+  template <bool kColumns>
+  bool prepare_tile(int64_t row, int64_t rows, int64_t end, State* states, TileRows<T>* tile,
+                    const T** g, const T** x, T* g_scratch, T* x_scratch, KeepBits& bits) const {
+    const int64_t n = call.cut.length, at = call.begin_of(row);
+    bool scaled = false;
+    for (int64_t r = 0; r < rows; ++r) {
+      states[r] = call.state_of(row + r);
+      tile->hat[r] = states[r].hat;
+      scaled = scaled || states[r].scaled;
+    }
+    if (scaled) {
+      for (int64_t r = 0; r < rows; ++r) states[r] = prepare_row(row + r, end, bits);
+      return false;
+    }
+    call.place_weights(row, rows, tile);
+    *x = fetch<T>(call.norm.x, call.norm.dtype, at, rows * n, x_scratch);
+    *g = tile_gradient<kColumns>(rows, at, end, *tile, *x, bits, g_scratch);
+    double s[kTileRows], q[kTileRows];
+    call.flushed([&] { gradient_sums_of_rows<R, kColumns>(rows, n, *tile, *g, *x, s, q); });
+    for (int64_t r = 0; r < rows; ++r) {
+      if constexpr (!kColumns) {
+        if (double* const of_channel = channel_sums(row + r)) {
+          of_channel[0] = s[r];
+          of_channel[call.cut.sums() / 2] = q[r];
+        }
+        s[r] *= double(*tile->weight[r]);
+        q[r] *= double(*tile->weight[r]);
+      }
+      finish_row(row + r, end, s[r], q[r], states + r);
+      tile->level[r] = states[r].level;
+      tile->slope[r] = states[r].slope;
+      scaled = scaled || states[r].g_scale != T(1);
+    }
+    return !scaled;
+  }
+  template <bool kColumns>
+  void tile(int64_t row, int64_t rows, int64_t end, KeepBits& bits, KeepBits& again) const {
+    T g_scratch[kBlockElements], x_scratch[kBlockElements];
+    State states[kTileRows];
+    TileRows<T> tile;
+    const T *g, *x;
+    const bool plain = prepare_tile<kColumns>(row, rows, end, states, &tile, &g, &x, g_scratch,
+                                              x_scratch, bits);
+    if (!call.norm.dx) return;
+    if (!plain) {
+      for (int64_t r = 0; r < rows; ++r) write_row(row + r, end, states[r], again);
+      return;
+    }
+    const int64_t at = call.begin_of(row), n = rows * call.cut.length;
+    T* const dx = call.direct ? static_cast<T*>(call.norm.dx) + at : g_scratch;
+    call.flushed([&] { input_gradient_rows<R, kColumns>(rows, call.cut.length, tile, g, x, dx); });
+    put<T>(call.norm.dx, call.norm.dtype, at, n, dx);
+  }
+
   // ---- rows by themselves
 
   void row(int64_t row, int64_t end, KeepBits& bits, KeepBits& again) const {
     const State state = prepare_row(row, end, bits);
-    if (!call.norm.dx) return;
+    if (call.norm.dx) write_row(row, end, state, again);
+  }
+  void write_row(int64_t row, int64_t end, const State& state, KeepBits& again) const {
     call.each_run(row, [&](int64_t at, int64_t count, auto weight, auto bias, int64_t) {
       for (int64_t i = 0; i < count; i += kBlockElements) {
         const int64_t n = smaller(kBlockElements, count - i);
@@ -153,15 +266,24 @@ struct Backward {
       }
     });
   }
+  void rows(int64_t first, int64_t last, KeepBits& bits, KeepBits& again) const {
+    const int64_t end = call.begin_of(last), step = call.cut.tile_rows();
+    if (!call.cut.tiles) {
+      for (int64_t r = first; r < last; ++r) row(r, end, bits, again);
+    } else if (call.cut.runs) {
+      for (int64_t r = first; r < last; r += step)
+        tile<false>(r, smaller(step, last - r), end, bits, again);
+    } else {
+      for (int64_t r = first; r < last; r += step)
+        tile<true>(r, smaller(step, last - r), end, bits, again);
+    }
+  }
   static void row_task(void* context, int64_t index) {
     const Call& call = *static_cast<const Call*>(context);
     const int64_t first = index * call.cut.task_rows();
     const int64_t last = smaller(first + call.cut.task_rows(), call.cut.rows);
     KeepBits bits = call.keep_bits(), again = call.keep_bits();
-    call.flushed_task([&] {
-      for (int64_t r = first; r < last; ++r)
-        Backward{call}.row(r, call.begin_of(last), bits, again);
-    });
+    call.flushed_task([&] { Backward{call}.rows(first, last, bits, again); });
   }
 
   // ---- panels of rows of one group, with the sums of their columns
@@ -175,16 +297,29 @@ struct Backward {
     const T *w = call.weights + group * call.cut.length + c,
             *b = call.biases + group * call.cut.length + c;
     ColumnRows<R, kRows, T> rows;
+    rows.weight = w;
     int64_t at[kRows];
+    bool plain = call.norm.dx;
     for (int j = 0; j < kRows; ++j) {
       at[j] = call.begin_of(row + j * call.norm.groups) + c;
       rows.row[j] = states[j].hat;
+      rows.level[j] = states[j].level;
+      rows.slope[j] = states[j].slope;
       rows.x[j] = call.x_of(states[j], at[j], n, x_scratch[j]);
       rows.g[j] = gradient_again(states[j], at[j], n, at[j] + n, w, b, bits, g_scratch[j]);
+      rows.dx[j] = call.direct ? static_cast<T*>(call.norm.dx) + at[j] : x_scratch[j];
+      plain = plain && states[j].g_scale == T(1);
     }
-    call.flushed([&] { add_columns<R, kRows, T>(n, s + c, q + c, rows); });
+    if (plain) return apply_panel<kRows>(n, s + c, q + c, rows, at);
+    call.flushed([&] { add_columns<R, kRows, false, T>(n, s + c, q + c, rows); });
     if (!call.norm.dx) return;
     for (int j = 0; j < kRows; ++j) write(states[j], at[j], n, rows.g[j], rows.x[j], w, scratch);
+  }
+  template <int kRows>
+  void apply_panel(int64_t n, double* s, double* q, const ColumnRows<R, kRows, T>& rows,
+                   const int64_t* at) const {
+    call.flushed([&] { add_columns<R, kRows, true, T>(n, s, q, rows); });
+    for (int j = 0; j < kRows; ++j) put<T>(call.norm.dx, call.norm.dtype, at[j], n, rows.dx[j]);
   }
   template <int kRows>
   void panel(int64_t row, KeepBits& bits, KeepBits& again, double* s, double* q) const {
@@ -193,9 +328,38 @@ struct Backward {
       const int64_t r = row + j * call.norm.groups;
       states[j] = prepare_row(r, call.begin_of(r + 1), bits);
     }
+    finish_panel<kRows>(row, states, again, s, q);
+  }
+  template <int kRows>
+  void finish_panel(int64_t row, const State* states, KeepBits& again, double* s, double* q) const {
     for (int64_t c = 0; c < call.cut.length; c += kPanelColumns)
       panel_columns<kRows>(row, states, c, smaller(kPanelColumns, call.cut.length - c), again, s,
                            q);
+  }
+  // The same where rows are short, and those of the only group follow each other.
+  template <int kRows>
+  void tile_panel(int64_t row, KeepBits& bits, KeepBits& again, double* s, double* q) const {
+    T g_scratch[kRows * kTileRow], x_scratch[kRows * kTileRow];
+    State states[kRows];
+    TileRows<T> tile;
+    const T *g, *x;
+    const int64_t n = call.cut.length, first = call.begin_of(row);
+    const bool plain = prepare_tile<true>(row, kRows, call.begin_of(row + kRows), states, &tile, &g,
+                                          &x, g_scratch, x_scratch, bits);
+    if (!plain || !call.norm.dx) return finish_panel<kRows>(row, states, again, s, q);
+    ColumnRows<R, kRows, T> rows;
+    rows.weight = call.weights;
+    T* const dx = call.direct ? static_cast<T*>(call.norm.dx) + first : g_scratch;
+    for (int j = 0; j < kRows; ++j) {
+      rows.row[j] = states[j].hat;
+      rows.level[j] = states[j].level;
+      rows.slope[j] = states[j].slope;
+      rows.g[j] = g + j * n;
+      rows.x[j] = x + j * n;
+      rows.dx[j] = dx + j * n;
+    }
+    call.flushed([&] { add_columns<R, kRows, true, T>(n, s, q, rows); });
+    put<T>(call.norm.dx, call.norm.dtype, first, kRows * n, dx);
   }
   static void panel_task(void* context, int64_t index) {
     const Call& call = *static_cast<const Call*>(context);
@@ -210,6 +374,12 @@ struct Backward {
     const Backward self{call};
     call.flushed_task([&] {
       int64_t o = first;
+      if (cut.tiles && call.norm.groups == 1) {
+        for (; o + kPanelRows <= last; o += kPanelRows)
+          self.template tile_panel<kPanelRows>(o, bits, again, s, q);
+        for (; o < last; ++o) self.template tile_panel<1>(o, bits, again, s, q);
+        return;
+      }
       if (cut.length * int64_t(sizeof(T)) <= kPanelBytes)
         for (; o + kPanelRows <= last; o += kPanelRows)
           self.template panel<kPanelRows>(o * call.norm.groups + group, bits, again, s, q);

@@ -34,7 +34,7 @@ struct Forward {
       if (by != T(1)) x = normalise::scale_run(n, x, Uniform<T>{by}, scratch);
       normalise::add_moments_of_plane(n, s, q, x, Uniform<T>{first * by}, exact);
     }
-    return {fold_lanes(s), fold_lanes(q)};
+    return {fold_lanes_by_halves(s), fold_lanes_by_halves(q)};
   }
   // For running statistics: of the sums of d·by.
   void keep_statistics(int64_t row, Moments m, double first, double by) const {
@@ -81,10 +81,13 @@ struct Forward {
       call.blocks.forward[norm.epilogue.activation](n, norm.epilogue.options, y, y);
       if (words) leaf_drawing<Dropout<T>, T>(call.dropout, n, words, y, y);
     }
+    deliver(at, n, y);
+  }
+  void deliver(int64_t at, int64_t n, const T* y) const {
     if (call.stream) {
-      stream_run(static_cast<T*>(norm.y) + at, y, n);
+      stream_run(static_cast<T*>(call.norm.y) + at, y, n);
     } else {
-      put<T>(norm.y, norm.dtype, at, n, y);
+      put<T>(call.norm.y, call.norm.dtype, at, n, y);
     }
   }
   void row(int64_t row, int64_t end, KeepBits& bits) const {
@@ -99,14 +102,81 @@ struct Forward {
               Call::from(bias, i), bits);
     });
   }
+
+  // ---- short rows, several at once
+
+  // Statistics of rows [row, row + rows), and whether each of them wants care: then they are not
+  // right.
+  bool tile_statistics(int64_t row, int64_t rows, const T* x, TileRows<T>* tile,
+                       bool* careful) const {
+    double s[kTileRows], q[kTileRows];
+    const int64_t n = call.cut.length;
+    moments_of_rows<R>(rows, n, x, s, q);
+    T *mean = call.saved_row(0) + row, *lost = call.saved_row(1) + row,
+      *rstd = call.saved_row(2) + row;
+    bool any = false;
+    for (int64_t r = 0; r < rows; ++r) {
+      const double first = R::kCentres ? double(x[r * n]) : 0;
+      const auto saved = R::save(s[r], q[r], first, call.part, call.norm.eps);
+      careful[r] =
+          row_moments_scale<T>(s[r], q[r], first, double(n), call.norm.eps) != 0 ||
+          leaves_range(saved.mean, saved.rstd, saved.rstd);
+      any = any || careful[r];
+      mean[r] = saved.mean;
+      lost[r] = saved.lost;
+      rstd[r] = saved.rstd;
+      tile->hat[r] = {saved.mean, saved.rstd, R::offset(saved)};
+      keep_statistics(row + r, {s[r], q[r]}, first, 1);
+    }
+    return any;
+  }
+  template <bool kColumns>
+  void tile(int64_t row, int64_t rows, int64_t end, KeepBits& bits) const {
+    const RowNorm& norm = call.norm;
+    const int64_t length = call.cut.length, n = rows * length, at = call.begin_of(row);
+    T x_scratch[kBlockElements], y_scratch[kBlockElements];
+    TileRows<T> tile;
+    bool careful[kTileRows];
+    const T* const x = fetch<T>(norm.x, norm.dtype, at, n, x_scratch);
+    const uint32_t* words = call.drops() ? bits.at(at, n, end) : nullptr;
+    T* const y = call.direct && !call.stream ? static_cast<T*>(norm.y) + at : y_scratch;
+    const T* residual = nullptr;
+    if (norm.epilogue.residual)
+      residual = fetch<T>(norm.epilogue.residual, norm.dtype, at, n, y_scratch);
+    call.place_weights(row, rows, &tile);
+    bool care;
+    call.flushed([&] {
+      care = tile_statistics(row, rows, x, &tile, careful);
+      if (residual) {
+        affine_rows<R, kColumns>(rows, length, tile, residual, x, y);
+      } else {
+        affine_rows<R, kColumns>(rows, length, tile, Absent{}, x, y);
+      }
+    });
+    if (!call.is_identity())
+      call.blocks.forward[norm.epilogue.activation](n, norm.epilogue.options, y, y);
+    if (words) leaf_drawing<Dropout<T>, T>(call.dropout, n, words, y, y);
+    deliver(at, n, y);
+    if (!care) return;
+    for (int64_t r = 0; r < rows; ++r)
+      if (careful[r]) this->row(row + r, end, bits);
+  }
+  void rows(int64_t first, int64_t last, KeepBits& bits) const {
+    const int64_t end = call.begin_of(last), step = call.cut.tile_rows();
+    if (!call.cut.tiles) {
+      for (int64_t r = first; r < last; ++r) row(r, end, bits);
+    } else if (call.cut.runs) {
+      for (int64_t r = first; r < last; r += step) tile<false>(r, smaller(step, last - r), end, bits);
+    } else {
+      for (int64_t r = first; r < last; r += step) tile<true>(r, smaller(step, last - r), end, bits);
+    }
+  }
   static void task(void* context, int64_t index) {
     const Call& call = *static_cast<const Call*>(context);
     const int64_t first = index * call.cut.task_rows();
     const int64_t last = smaller(first + call.cut.task_rows(), call.cut.rows);
     KeepBits bits = call.keep_bits();
-    call.flushed_task([&] {
-      for (int64_t r = first; r < last; ++r) Forward{call}.row(r, call.begin_of(last), bits);
-    });
+    call.flushed_task([&] { Forward{call}.rows(first, last, bits); });
     if (call.stream) stream_fence();
   }
 

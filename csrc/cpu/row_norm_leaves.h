@@ -31,7 +31,7 @@ struct RowAffine {
 };
 
 // Σ g·w and Σ g·w·x̂ over a row.
-template <class R, class T, class W>
+template <class R, class T, class W, int64_t kLanes = normalise::kSumLanes>
 struct RowPair {
   using Sum = T;
   static constexpr bool kPair = true, kDrops = false;
@@ -39,14 +39,14 @@ struct RowPair {
   const T *g, *x;
   W weight;
   ONEPASS_HD T value(int64_t j, int64_t c) const {
-    const int64_t i = j * normalise::kSumLanes + c;
+    const int64_t i = j * kLanes + c;
     return g[i] * weight[i];
   }
   ONEPASS_HD T times(T value, int64_t j, int64_t c) const {
-    return value * R::hat(x[j * normalise::kSumLanes + c], row.mean, row.rstd, row.offset);
+    return value * R::hat(x[j * kLanes + c], row.mean, row.rstd, row.offset);
   }
   ONEPASS_HD RowPair next(int64_t rows) const {
-    const int64_t n = rows * normalise::kSumLanes;
+    const int64_t n = rows * kLanes;
     if constexpr (std::is_pointer_v<W>) {
       return {row, g + n, x + n, weight + n};
     } else {
@@ -55,13 +55,17 @@ struct RowPair {
   }
 };
 
-// Adds Σg to s and Σ g·x̂ to q, column by column, of kRows rows: in the computing type, then double.
+// kRows rows side by side: adds Σg to s and Σ g·x̂ to q, column by column, in the computing type, then
+// double. kApplies: dx of the same elements too.
 template <class R, int kRows, class T>
 struct ColumnRows {
   Hat<T> row[kRows];
+  T level[kRows], slope[kRows];
   const T *g[kRows], *x[kRows];
+  T* dx[kRows];
+  const T* weight;
 };
-template <class R, int kRows, class T>
+template <class R, int kRows, bool kApplies, class T>
 [[gnu::noinline]] void add_columns(int64_t n, double* s, double* q,
                                    const ColumnRows<R, kRows, T> rows) {
 #pragma GCC ivdep
@@ -70,8 +74,12 @@ template <class R, int kRows, class T>
 #pragma GCC unroll 8
     for (int j = 0; j < kRows; ++j) {
       const T g = rows.g[j][c];
+      const T hat = R::hat(rows.x[j][c], rows.row[j].mean, rows.row[j].rstd, rows.row[j].offset);
       a += g;
-      b += g * R::hat(rows.x[j][c], rows.row[j].mean, rows.row[j].rstd, rows.row[j].offset);
+      b += g * hat;
+      if constexpr (kApplies)
+        rows.dx[j][c] = R::input_gradient(g * rows.weight[c], hat, rows.row[j].rstd, rows.level[j],
+                                          rows.slope[j]);
     }
     s[c] += double(a);
     q[c] += double(b);
