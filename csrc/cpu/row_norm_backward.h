@@ -235,8 +235,8 @@ struct Backward {
     State states[kTileRows];
     TileRows<T> tile;
     const T *g, *x;
-    const bool plain = prepare_tile<kColumns>(row, rows, end, states, &tile, &g, &x, g_scratch,
-                                              x_scratch, bits);
+    const bool plain =
+        prepare_tile<kColumns>(row, rows, end, states, &tile, &g, &x, g_scratch, x_scratch, bits);
     if (!call.norm.dx) return;
     if (!plain) {
       for (int64_t r = 0; r < rows; ++r) write_row(row + r, end, states[r], again);
@@ -288,102 +288,123 @@ struct Backward {
 
   // ---- panels of rows of one group, with the sums of their columns
 
-  // Of kRows rows of a group from `row` on, columns [c, c + n).
+  // The sums of columns of a panel, in the computing type.
+  struct ColumnSums {
+    T sums[kPanelColumns], products[kPanelColumns];
+
+    explicit ColumnSums(int64_t n) {
+      for (int64_t c = 0; c < n; ++c) sums[c] = products[c] = T(0);
+    }
+    void add_to(int64_t n, double* s, double* q) const {
+      add_to_doubles(n, s, sums);
+      add_to_doubles(n, q, products);
+    }
+  };
+  // Runs of n columns of kRows rows, the first at element at[j], with their g and x.
   template <int kRows>
-  void panel_columns(int64_t row, const State* states, int64_t c, int64_t n, KeepBits& bits,
-                     double* s, double* q) const {
-    T g_scratch[kRows][kPanelColumns], x_scratch[kRows][kPanelColumns], scratch[kPanelColumns];
-    const int64_t group = call.group_of(row);
-    const T *w = call.weights + group * call.cut.length + c,
-            *b = call.biases + group * call.cut.length + c;
-    ColumnRows<R, kRows, T> rows;
-    rows.weight = w;
-    int64_t at[kRows];
+  void apply(const State* states, const int64_t* at, int64_t n, const T* const* g,
+             const T* const* x, const T* weight, ColumnSums* sums) const {
+    T scratch[kRows][kPanelColumns];
+    SideBySide<R, T, kRows> rows;
     bool plain = call.norm.dx;
     for (int j = 0; j < kRows; ++j) {
-      at[j] = call.begin_of(row + j * call.norm.groups) + c;
-      rows.row[j] = states[j].hat;
-      rows.level[j] = states[j].level;
-      rows.slope[j] = states[j].slope;
-      rows.x[j] = call.x_of(states[j], at[j], n, x_scratch[j]);
-      rows.g[j] = gradient_again(states[j], at[j], n, at[j] + n, w, b, bits, g_scratch[j]);
-      rows.dx[j] = call.direct ? static_cast<T*>(call.norm.dx) + at[j] : x_scratch[j];
+      rows.row[j] = {states[j].hat, states[j].level, states[j].slope};
+      rows.g[j] = g[j];
+      rows.x[j] = x[j];
+      rows.dx[j] = call.direct ? static_cast<T*>(call.norm.dx) + at[j] : scratch[j];
       plain = plain && states[j].g_scale == T(1);
     }
-    if (plain) return apply_panel<kRows>(n, s + c, q + c, rows, at);
-    call.flushed([&] { add_columns<R, kRows, false, T>(n, s + c, q + c, rows); });
-    if (!call.norm.dx) return;
-    for (int j = 0; j < kRows; ++j) write(states[j], at[j], n, rows.g[j], rows.x[j], w, scratch);
+    if (plain) {
+      call.flushed([&] { add_columns<true>(n, sums->sums, sums->products, weight, rows); });
+      for (int j = 0; j < kRows; ++j) put<T>(call.norm.dx, call.norm.dtype, at[j], n, rows.dx[j]);
+    } else {
+      call.flushed([&] { add_columns<false>(n, sums->sums, sums->products, weight, rows); });
+      if (!call.norm.dx) return;
+      for (int j = 0; j < kRows; ++j) write(states[j], at[j], n, g[j], x[j], weight, scratch[j]);
+    }
   }
+  // The same of columns [c, c + n) of rows of a group, of which the first is `row`.
   template <int kRows>
-  void apply_panel(int64_t n, double* s, double* q, const ColumnRows<R, kRows, T>& rows,
-                   const int64_t* at) const {
-    call.flushed([&] { add_columns<R, kRows, true, T>(n, s, q, rows); });
-    for (int j = 0; j < kRows; ++j) put<T>(call.norm.dx, call.norm.dtype, at[j], n, rows.dx[j]);
-  }
-  template <int kRows>
-  void panel(int64_t row, KeepBits& bits, KeepBits& again, double* s, double* q) const {
-    State states[kRows];
+  void apply_again(int64_t row, const State* states, int64_t c, int64_t n, KeepBits& bits,
+                   ColumnSums* sums) const {
+    T g_scratch[kRows][kPanelColumns], x_scratch[kRows][kPanelColumns];
+    const int64_t column = call.group_of(row) * call.cut.length + c;
+    const T *weight = call.weights + column, *bias = call.biases + column;
+    const T *g[kRows], *x[kRows];
+    int64_t at[kRows];
     for (int j = 0; j < kRows; ++j) {
+      at[j] = call.begin_of(row + j * call.norm.groups) + c;
+      x[j] = call.x_of(states[j], at[j], n, x_scratch[j]);
+      g[j] = gradient_again(states[j], at[j], n, at[j] + n, weight, bias, bits, g_scratch[j]);
+    }
+    apply<kRows>(states, at, n, g, x, weight, sums);
+  }
+  void apply_panel(int64_t row, int64_t rows, const State* states, KeepBits& bits, double* s,
+                   double* q) const {
+    for (int64_t c = 0; c < call.cut.length; c += kPanelColumns) {
+      const int64_t n = smaller(kPanelColumns, call.cut.length - c);
+      ColumnSums sums(n);
+      int64_t j = 0;
+      for (; j + kSide <= rows; j += kSide)
+        apply_again<kSide>(row + j * call.norm.groups, states + j, c, n, bits, &sums);
+      for (; j < rows; ++j)
+        apply_again<1>(row + j * call.norm.groups, states + j, c, n, bits, &sums);
+      sums.add_to(n, s + c, q + c);
+    }
+  }
+  void panel(int64_t row, int64_t rows, KeepBits& bits, KeepBits& again, double* s,
+             double* q) const {
+    State states[kPanelRows];
+    for (int64_t j = 0; j < rows; ++j) {
       const int64_t r = row + j * call.norm.groups;
       states[j] = prepare_row(r, call.begin_of(r + 1), bits);
     }
-    finish_panel<kRows>(row, states, again, s, q);
-  }
-  template <int kRows>
-  void finish_panel(int64_t row, const State* states, KeepBits& again, double* s, double* q) const {
-    for (int64_t c = 0; c < call.cut.length; c += kPanelColumns)
-      panel_columns<kRows>(row, states, c, smaller(kPanelColumns, call.cut.length - c), again, s,
-                           q);
+    apply_panel(row, rows, states, again, s, q);
   }
   // The same where rows are short, and those of the only group follow each other.
-  template <int kRows>
-  void tile_panel(int64_t row, KeepBits& bits, KeepBits& again, double* s, double* q) const {
-    T g_scratch[kRows * kTileRow], x_scratch[kRows * kTileRow];
-    State states[kRows];
+  void tile_panel(int64_t row, int64_t rows, KeepBits& bits, KeepBits& again, double* s,
+                  double* q) const {
+    T g_scratch[kPanelRows * kTileRow], x_scratch[kPanelRows * kTileRow];
+    State states[kPanelRows];
     TileRows<T> tile;
-    const T *g, *x;
-    const int64_t n = call.cut.length, first = call.begin_of(row);
-    const bool plain = prepare_tile<true>(row, kRows, call.begin_of(row + kRows), states, &tile, &g,
-                                          &x, g_scratch, x_scratch, bits);
-    if (!plain || !call.norm.dx) return finish_panel<kRows>(row, states, again, s, q);
-    ColumnRows<R, kRows, T> rows;
-    rows.weight = call.weights;
-    T* const dx = call.direct ? static_cast<T*>(call.norm.dx) + first : g_scratch;
-    for (int j = 0; j < kRows; ++j) {
-      rows.row[j] = states[j].hat;
-      rows.level[j] = states[j].level;
-      rows.slope[j] = states[j].slope;
-      rows.g[j] = g + j * n;
-      rows.x[j] = x + j * n;
-      rows.dx[j] = dx + j * n;
+    const T *all_g, *all_x;
+    const int64_t n = call.cut.length;
+    if (!prepare_tile<true>(row, rows, call.begin_of(row + rows), states, &tile, &all_g, &all_x,
+                            g_scratch, x_scratch, bits))
+      return apply_panel(row, rows, states, again, s, q);
+    const T *g[kPanelRows], *x[kPanelRows];
+    int64_t at[kPanelRows], j = 0;
+    for (int64_t k = 0; k < rows; ++k) {
+      at[k] = call.begin_of(row + k);
+      g[k] = all_g + k * n;
+      x[k] = all_x + k * n;
     }
-    call.flushed([&] { add_columns<R, kRows, true, T>(n, s, q, rows); });
-    put<T>(call.norm.dx, call.norm.dtype, first, kRows * n, dx);
+    ColumnSums sums(n);
+    for (; j + kSide <= rows; j += kSide)
+      apply<kSide>(states + j, at + j, n, g + j, x + j, call.weights, &sums);
+    for (; j < rows; ++j) apply<1>(states + j, at + j, n, g + j, x + j, call.weights, &sums);
+    sums.add_to(n, s, q);
   }
   static void panel_task(void* context, int64_t index) {
     const Call& call = *static_cast<const Call*>(context);
     const RowCut& cut = call.cut;
     const int64_t group = index / cut.blocks, block = index % cut.blocks;
-    const int64_t first = call.norm.outer * block / cut.blocks;
     const int64_t last = call.norm.outer * (block + 1) / cut.blocks;
     double* s = call.sums + 2 * index * cut.length;
     double* q = s + cut.length;
     for (int64_t i = 0; i < 2 * cut.length; ++i) s[i] = 0;
     KeepBits bits = call.keep_bits(), again = call.keep_bits();
     const Backward self{call};
+    const int64_t most = cut.length * int64_t(sizeof(T)) <= kPanelBytes ? kPanelRows : 1;
     call.flushed_task([&] {
-      int64_t o = first;
-      if (cut.tiles && call.norm.groups == 1) {
-        for (; o + kPanelRows <= last; o += kPanelRows)
-          self.template tile_panel<kPanelRows>(o, bits, again, s, q);
-        for (; o < last; ++o) self.template tile_panel<1>(o, bits, again, s, q);
-        return;
+      for (int64_t o = call.norm.outer * block / cut.blocks; o < last; o += most) {
+        const int64_t rows = smaller(most, last - o);
+        if (cut.tiles && call.norm.groups == 1) {
+          self.tile_panel(o, rows, bits, again, s, q);
+        } else {
+          self.panel(o * call.norm.groups + group, rows, bits, again, s, q);
+        }
       }
-      if (cut.length * int64_t(sizeof(T)) <= kPanelBytes)
-        for (; o + kPanelRows <= last; o += kPanelRows)
-          self.template panel<kPanelRows>(o * call.norm.groups + group, bits, again, s, q);
-      for (; o < last; ++o) self.template panel<1>(o * call.norm.groups + group, bits, again, s, q);
     });
   }
 

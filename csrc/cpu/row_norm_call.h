@@ -24,6 +24,7 @@ constexpr int64_t kBlockRows = 32, kMostBlocks = 64;  // rows whose columns a ta
 constexpr int64_t kPanelRows = 8;                     // of them, those added in the computing type
 constexpr int64_t kPanelBytes = 64 << 10;             // a longer row is a panel by itself
 constexpr int64_t kPanelColumns = 512;
+constexpr int kSide = 2;  // rows that a loop takes side by side
 
 // How a call is cut, by sizes alone. `runs`: all elements of a channel lie together and share one
 // weight, so that a row's sums are those of its channels. Otherwise weights are a row of columns.
@@ -33,7 +34,7 @@ struct RowCut {
   bool runs;
   bool tiles;       // rows are done several at once
   int64_t columns;  // of all groups; where rows with one weight each are tiles, these weights
-  int64_t blocks;  // of outer, whose columns are added up apart
+  int64_t blocks;   // of outer, whose columns are added up apart
 
   explicit RowCut(const RowNorm& c)
       : outer(c.outer),

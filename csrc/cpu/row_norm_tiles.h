@@ -1,8 +1,8 @@
 // Leaves over a tile: rows that follow each other, each so short that several are done together.
 // That shares what a call costs, and hides the latencies of one row behind those of others.
 //
-// A row is added up in kTileLanes lanes: up to eight elements of a lane in the computing type, these
-// in double. Lanes and order follow from its length alone.
+// A row is added up in kTileLanes lanes: up to eight elements of a lane in the computing type,
+// these in double. Lanes and order follow from its length alone.
 #pragma once
 #include "cpu/epilogue_leaves.h"
 #include "cpu/moment_sums.h"
@@ -68,16 +68,6 @@ ONEPASS_HD void sum_rows(int64_t rows, double* s, double* q, F add) {
   fold_rows(rows, lane_q, q);
 }
 
-template <class T>
-struct Squares {
-  using Sum = T;
-  static constexpr bool kPair = false, kDrops = false;
-  const T* x;
-  ONEPASS_HD T value(int64_t j, int64_t c) const {
-    const T v = x[j * kTileLanes + c];
-    return v * v;
-  }
-};
 // Σd and Σd² of each row about its first element, or Σx² where R does not centre.
 template <class R, class T>
 [[gnu::noinline]] void moments_of_rows(int64_t rows, int64_t n, const T* x, double* s, double* q) {
@@ -88,7 +78,7 @@ template <class R, class T>
         normalise::add_moment_rows<steps()>(lanes, lane_s, lane_q, row + i, kTileLanes,
                                             Uniform<T>{row[0]});
       } else {
-        normalise::add_term_rows<steps()>(lanes, lane_q, lane_s, Squares<T>{row + i});
+        normalise::add_term_rows<steps()>(lanes, lane_q, lane_s, Squares<T, kTileLanes>{row + i});
       }
     });
   });
@@ -125,8 +115,7 @@ template <class R, bool kColumns, class T>
         normalise::add_term_rows<steps()>(lanes, lane_s, lane_q, Pair{hat, g + at, x + at, w + i});
       } else {
         using Pair = RowPair<R, T, Uniform<T>, kTileLanes>;
-        normalise::add_term_rows<steps()>(lanes, lane_s, lane_q,
-                                          Pair{hat, g + at, x + at, {T(1)}});
+        normalise::add_term_rows<steps()>(lanes, lane_s, lane_q, Pair{hat, g + at, x + at, {T(1)}});
       }
     });
   });
