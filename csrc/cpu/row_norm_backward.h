@@ -65,9 +65,9 @@ struct Backward {
     call.flushed(
         [&] { normalise::add_terms_of_plane(n, s, q, RowPair<R, T, W>{state.hat, g, x, weight}); });
   }
-  // Those of a whole row of a tile, which needs one lane for each.
+  // Those of a whole short run, which needs one lane for each.
   template <class W>
-  void add_tile_row(const State& state, int64_t n, const T* g, const T* x, W weight, double* s,
+  void add_short_run(const State& state, int64_t n, const T* g, const T* x, W weight, double* s,
                     double* q) const {
     TileRows<T> tile;
     tile.hat[0] = state.hat;
@@ -97,16 +97,16 @@ struct Backward {
           put<T>(call.norm.dresidual, call.norm.dtype, at + i, n, g);
         if (!first) g = normalise::scale_run(n, g, Uniform<T>{state.g_scale}, g_scratch);
         const T* x = call.x_of(state, at + i, n, x_scratch);
-        if (call.cut.tiles) {
-          add_tile_row(state, n, g, x, w, lane_s, lane_q);
+        if (call.cut.is_short) {
+          add_short_run(state, n, g, x, w, lane_s, lane_q);
         } else if constexpr (std::is_pointer_v<decltype(weight)>) {
           add_run(state, n, g, x, w, lane_s, lane_q);
         } else {
           add_run(state, n, g, x, Uniform<T>{T(1)}, lane_s, lane_q);
         }
       }
-      double sum = call.cut.tiles ? lane_s[0] : fold_lanes_by_halves(lane_s);
-      double products = call.cut.tiles ? lane_q[0] : fold_lanes_by_halves(lane_q);
+      double sum = call.cut.is_short ? lane_s[0] : fold_lanes_by_halves(lane_s);
+      double products = call.cut.is_short ? lane_q[0] : fold_lanes_by_halves(lane_q);
       if constexpr (!std::is_pointer_v<decltype(weight)>) {
         if (of_channels) {
           const double by = first ? 1 : double(state.g_scale);

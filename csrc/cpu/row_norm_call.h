@@ -32,6 +32,7 @@ struct RowCut {
   int64_t outer, rows, length;  // of a row
   int64_t channels;             // of all groups
   bool runs;
+  bool is_short;    // runs of one form of weight are added up in kTileLanes lanes
   bool tiles;       // rows are done several at once
   int64_t columns;  // of all groups; where rows with one weight each are tiles, these weights
   int64_t blocks;   // of outer, whose columns are added up apart
@@ -42,7 +43,8 @@ struct RowCut {
         length(c.row_elements()),
         channels(c.groups * c.channels),
         runs(c.channels == 1 || c.inner >= kLongRun),
-        tiles(length <= kTileRow && (c.channels == 1 || !runs)),
+        is_short((runs ? c.inner : length) <= kTileRow),
+        tiles(is_short && (c.channels == 1 || !runs)),
         columns(c.groups * (runs ? tiles : length)),
         blocks(larger(1, smaller(kMostBlocks, c.outer / kBlockRows))) {}
 
