@@ -232,7 +232,7 @@ py::object weight_norm(Arguments given) {
   b.finish();
   return b.result(kWeight.position("out"));
 }
-// Nothing is kept of forward: the statistics are taken again, on a device with w, into dv.
+// Nothing is kept of forward: the statistics are taken again, with w, which dv holds meanwhile.
 py::object weight_norm_backward(Arguments given) {
   constexpr int kDv = kWeightBackward.position("dv"), kDg = kWeightBackward.position("dg");
   RowNormBorder<kWeightBackward, kFirstAxis> b(given);
@@ -240,7 +240,7 @@ py::object weight_norm_backward(Arguments given) {
   place<kWeightBackward.position("v")>(b, &b.call.x);
   place<kWeightBackward.position("g")>(b, &b.call.weight);
   place<kWeightBackward.position("statistics")>(b, &b.call.saved);
-  if (target.on_device()) place<kDv>(b, &b.call.y);
+  place<kDv>(b, &b.call.y);
   b.run_driver<host::WeightNormRule>(target, false);
   b.call.y = nullptr;
   place<kWeightBackward.position("dw")>(b, &b.call.dy);

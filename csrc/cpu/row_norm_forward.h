@@ -97,7 +97,6 @@ struct Forward {
     call.saved_row(0)[row] = saved.mean;
     call.saved_row(1)[row] = saved.lost;
     call.saved_row(2)[row] = saved.rstd;
-    if (!call.norm.y) return;  // statistics alone are wanted
     const auto state = call.state_of(saved);
     call.each_run(row, [&](int64_t at, int64_t count, auto weight, auto bias, int64_t) {
       for (int64_t i = 0; i < count; i += kBlockElements)
@@ -149,14 +148,13 @@ struct Forward {
     bool care;
     call.flushed([&] {
       care = tile_statistics(row, rows, x, &tile, careful);
-      if (!norm.y) return;
       if (residual) {
         affine_rows<R, kColumns>(rows, length, tile, residual, x, y);
       } else {
         affine_rows<R, kColumns>(rows, length, tile, Absent{}, x, y);
       }
     });
-    if (norm.y) finish(at, n, words, y);
+    finish(at, n, words, y);
     if (!care) return;
     for (int64_t r = 0; r < rows; ++r)
       if (careful[r]) this->row(row + r, end, bits);
