@@ -16,6 +16,7 @@ import os
 import platform
 import re
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
@@ -83,7 +84,9 @@ def copier(count: float, threads: int) -> Any:
     return lambda: ops.identity(source, out=target)
 
 
-def measure(name: str, make: Any, threads: int, against: set[str] | None) -> dict[str, Any]:
+def measure(
+    name: str, make: Any, threads: int, against: set[str] | None, clock: Any = time.perf_counter
+) -> dict[str, Any]:
     """One row at one number of threads."""
     from cases._case import has_torch, torch
     from onepass import config
@@ -100,7 +103,7 @@ def measure(name: str, make: Any, threads: int, against: set[str] | None) -> dic
     if threads != os.cpu_count():
         functions.pop("optax jit", None)  # JAX takes all processors
     functions["copy"] = copier(count, threads)
-    seconds = interleaved(functions)
+    seconds = interleaved(functions, clock=clock)
     own = ("onepass", "onepass tensors", "copy")
     rivals = {k: v for k, v in seconds.items() if k not in own}
     best = min(rivals, key=lambda label: rivals[label]) if rivals else None
@@ -193,21 +196,30 @@ def main() -> int:
     parser.add_argument("--json", metavar="FILE")
     parser.add_argument("--compile", action="store_true", help="torch.compile too (slow to start)")
     parser.add_argument("--plain-malloc", action="store_true", help="leave malloc as it is")
+    parser.add_argument(
+        "--processor-time",
+        action="store_true",
+        help="of the calling thread, for a busy machine; with --threads 1 only",
+    )
     options = parser.parse_args()
+    if options.processor_time and options.threads != [1]:
+        parser.error("--processor-time is that of one thread; pass --threads 1")
     if not options.plain_malloc and os.environ.get("GLIBC_TUNABLES") != TUNED_MALLOC:
         os.environ["GLIBC_TUNABLES"] = TUNED_MALLOC
         os.execv(sys.executable, [sys.executable, *sys.argv])
     results = []
     for name, make in rows(options.only, options.quick, options.compile):
         for threads in options.threads:
-            results.append(measure(name, make, threads, options.against))
+            clock = time.thread_time if options.processor_time else time.perf_counter
+            results.append(measure(name, make, threads, options.against, clock))
             print(show(results[-1]), flush=True)
     if not results:
         pattern = options.only.pattern
         parser.error(f"--only {pattern!r} matches no row; expected a part of a row's name")
     if options.json:
+        about = {"clock": "processor time"} if options.processor_time else {}
         Path(options.json).write_text(
-            json.dumps({"machine": machine(), "results": results}, indent=1) + "\n"
+            json.dumps({"machine": machine() | about, "results": results}, indent=1) + "\n"
         )
     return 0
 

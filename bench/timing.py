@@ -27,22 +27,27 @@ def _preemptions() -> int:
     return resource.getrusage(resource.RUSAGE_THREAD).ru_nivcsw
 
 
-def _calls_per_sample(function: Function) -> int:
+def _calls_per_sample(function: Function, clock: Callable[[], float]) -> int:
     function()
-    start = time.perf_counter()
+    start = clock()
     function()
-    once = time.perf_counter() - start
+    once = clock() - start
     return max(1, min(10_000, round(SAMPLE_SECONDS / max(once, 1e-7))))
 
 
-def interleaved(functions: Mapping[str, Function], rounds: int = ROUNDS) -> dict[str, float]:
+def interleaved(
+    functions: Mapping[str, Function],
+    rounds: int = ROUNDS,
+    clock: Callable[[], float] = time.perf_counter,
+) -> dict[str, float]:
     """Median seconds of one call of each function.
 
     Args:
         functions: what to compare, by name.
         rounds: samples of each; fewer where one round takes long (at most MOST_SECONDS in all).
+        clock: in seconds.
     """
-    calls = {name: _calls_per_sample(function) for name, function in functions.items()}
+    calls = {name: _calls_per_sample(function, clock) for name, function in functions.items()}
     quiet: dict[str, list[float]] = {name: [] for name in functions}
     disturbed: dict[str, list[float]] = {name: [] for name in functions}
     began = time.perf_counter()
@@ -53,10 +58,10 @@ def interleaved(functions: Mapping[str, Function], rounds: int = ROUNDS) -> dict
                 time.sleep(REST_SECONDS)
                 function()  # what the rivals have pushed out of the caches comes back untimed
                 before = _preemptions()
-                start = time.perf_counter()
+                start = clock()
                 for _ in range(calls[name]):
                     function()
-                seconds = (time.perf_counter() - start) / calls[name]
+                seconds = (clock() - start) / calls[name]
                 (quiet if _preemptions() == before else disturbed)[name].append(seconds)
             if turn >= 4 and time.perf_counter() - began > MOST_SECONDS:
                 break

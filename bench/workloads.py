@@ -24,6 +24,8 @@ SMALL6 = [(64, 256), (256,), (256, 32), (256,), (32, 10), (10,)]  # 26k paramete
 SMALL120 = [(48, 43 + i % 3) if i % 2 else (2048 + i,) for i in range(120)]  # 250k
 MLP = [(784, 512), (512,), (512, 512), (512,), (512, 10), (10,)]  # 670k
 MANY = [(125_000,)] * 200  # 25M
+LAYERS = [(8192, 1024), (512, 4096)]  # of the norms over rows
+MAPS = [(64, 256, 14, 14), (8, 512, 7, 7)]
 
 
 def single(case: Case, inputs: tuple, keywords: dict[str, Any]) -> dict[str, Function]:
@@ -332,6 +334,16 @@ WORKLOADS: dict[str, Callable[[], Made]] = {
     "bn+relu+dropout 32x64x56x56": _batch_norm((32, 64, 56, 56), "relu", 0.5),
     "bn+relu+dropout 64x256x14x14": _batch_norm((64, 256, 14, 14), "relu", 0.5),
     "bn+relu+dropout 8x512x7x7": _batch_norm((8, 512, 7, 7), "relu", 0.5),
+    **{
+        f"{name} fwd+bwd {'x'.join(map(str, shape))}": _both(name, shape)
+        for name, shapes in (
+            ("layer_norm", LAYERS),
+            ("rms_norm", LAYERS),
+            ("group_norm", MAPS),
+            ("instance_norm", MAPS),
+        )
+        for shape in shapes
+    },
     "bias+gelu(tanh) fwd+bwd 256x1024": _bias_gelu((256, 1024), "tanh"),
     "bias+gelu fwd+bwd 256x1024": _bias_gelu((256, 1024), "none"),
     **{

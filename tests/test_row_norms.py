@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from cases import computing
+from cases import BFLOAT16, computing
 from cases.row_norms import NORMS, Rows
 from helpers import each_dtype
 from onepass import nn, ops
@@ -15,6 +15,7 @@ ROWS = {
 }
 BACKWARD = {name: getattr(ops, f"{name}_backward") for name in ROWS}
 each_kind = pytest.mark.parametrize("kind", ROWS)
+each_length = pytest.mark.parametrize("length", [70, 1300])  # rows by the tile, and one by one
 MAGNITUDES = [1e-30, 1e-10, 1.0, 1e10, 1e30]
 
 
@@ -49,19 +50,20 @@ POWERS = [-25, -12, 12, 18, 30, 37]
     [(dtype, power) for dtype in ("float32", "float64") for power in POWERS]
     + [("float64", power) for power in (37.9, 150, 300, 307)],
 )
-def test_rows_of_any_magnitude(dtype, power):
+@each_length
+def test_rows_of_any_magnitude(dtype, power, length):
     rng = np.random.default_rng(1)
-    unit, top = rng.standard_normal((4, 700)), float(np.finfo(dtype).max)
+    unit, top = rng.standard_normal((4, length)), float(np.finfo(dtype).max)
     x = np.clip(unit * 10.0**power, -top, top).astype(dtype)
     unit = x.astype(np.longdouble) / np.longdouble(10) ** power
     far = unit - unit.mean(axis=1, keepdims=True)
     want = far / np.sqrt((far**2).mean(axis=1, keepdims=True))
-    y, saved = ops.layer_norm(x, 700, eps=0.0)
+    y, saved = ops.layer_norm(x, length, eps=0.0)
     bound = 1e-6 if dtype == "float32" else 1e-14
     np.testing.assert_allclose(y, want.astype(float), rtol=0, atol=5 * bound)
     dx, _, _ = ops.layer_norm_backward(y * np.asarray(0.5, dtype), saved)
     assert np.isfinite(dx).all()
-    y, saved = ops.rms_norm(x, 700, eps=0.0)
+    y, saved = ops.rms_norm(x, length, eps=0.0)
     want = unit / np.sqrt((unit**2).mean(axis=1, keepdims=True))
     np.testing.assert_allclose(y, want.astype(float), rtol=0, atol=5 * bound)
     g = np.ones(4, dtype)
@@ -69,30 +71,64 @@ def test_rows_of_any_magnitude(dtype, power):
     np.testing.assert_allclose(ops.weight_norm(x, g), want.astype(float), rtol=0, atol=bound)
 
 
+@each_length
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_gradients_of_huge_gradients(dtype):
+def test_gradients_of_huge_gradients(dtype, length):
     rng = np.random.default_rng(2)
-    x, dy = (rng.standard_normal((4, 900)).astype(dtype) for _ in range(2))
+    x, dy = (rng.standard_normal((4, length)).astype(dtype) for _ in range(2))
     huge = np.asarray(2.0**120 if dtype == "float32" else 2.0**1000, dtype)
-    _, saved = ops.layer_norm(x, 900)
+    _, saved = ops.layer_norm(x, length)
     want = ops.layer_norm_backward(dy, saved)[0]
     got = ops.layer_norm_backward(dy * huge, saved)[0]
     bound = 1e-6 if dtype == "float32" else 1e-14
     np.testing.assert_allclose(got / huge, want, rtol=0, atol=bound * np.abs(want).max())
 
 
+@each_length
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_one_bad_value_spoils_its_row_only(bad):
-    x = np.random.default_rng(3).standard_normal((6, 1300)).astype(np.float32)
-    clean, _ = ops.layer_norm(x, 1300)
-    x[2, 1299] = bad
-    y, saved = ops.layer_norm(x, 1300)
+def test_one_bad_value_spoils_its_row_only(bad, length):
+    x = np.random.default_rng(3).standard_normal((6, length)).astype(np.float32)
+    clean, _ = ops.layer_norm(x, length)
+    x[2, -1] = bad
+    y, saved = ops.layer_norm(x, length)
     assert np.isnan(y[2]).any()
     others = [0, 1, 3, 4, 5]
     np.testing.assert_array_equal(y[others], clean[others])
     dx = ops.layer_norm_backward(np.ones_like(x), saved)[0]
     assert np.isfinite(dx[others]).all()
     assert np.isnan(dx[2]).all()
+
+
+@each_length
+@pytest.mark.parametrize("power", [-70, 70, 120])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("name", ["layer_norm", "rms_norm", "instance_norm"])
+def test_a_row_out_of_range_beside_others(name, dtype, power, length):
+    """It is done apart and keeps its dropout bits; no bit of the other rows changes."""
+    dtype = np.dtype(dtype) if dtype == "float32" else BFLOAT16
+    if dtype is None:
+        pytest.skip("ml_dtypes is not installed")
+    rng = np.random.default_rng(12)
+    x, dy, residual = (rng.standard_normal((1, 21, length)).astype(dtype) for _ in range(3))
+    scaled = x.copy()
+    scaled[0, 10] *= dtype.type(2.0**power)
+    op, backward = getattr(ops, name), getattr(ops, f"{name}_backward")
+    arguments = () if name == "instance_norm" else (length,)
+    more = {"residual": residual, "activation": "tanh", "dropout_p": 0.3, "seed": 3, "eps": 0.0}
+    found = []
+    for given, back in ((x, 1.0), (scaled, 2.0**power)):
+        y, saved = op(given, *arguments, **more)
+        dx, *_, dresidual = backward(dy, saved)
+        dx = dx.astype(np.float64)
+        dx[0, 10] *= back
+        found.append([a.astype(np.float64) for a in (y, dresidual, dx)])
+    near = 1e-2 if dtype == BFLOAT16 else 1e-5
+    others = np.arange(21) != 10
+    for want, got in zip(*found, strict=True):
+        np.testing.assert_array_equal(got[:, others], want[:, others])
+        np.testing.assert_allclose(got[0, 10], want[0, 10], rtol=near, atol=near)
+    y, dresidual, _ = (got for _, got in zip(*found, strict=True))
+    np.testing.assert_array_equal(y == 0, dresidual == 0)
 
 
 @each_kind

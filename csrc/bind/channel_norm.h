@@ -12,8 +12,6 @@ namespace onepass::bind {
 template <template <class> class R>
 constexpr int kNormIndex = host::index_in<R>(host::ChannelNorms{});
 
-// ChannelNorm::saved, forward's to make and backward's to read.
-constexpr Argument kSavedStatistics[] = {{"statistics", saved, made}};
 // Of a rule that renormalises: how far the batch's statistics may be from the running ones.
 constexpr Argument kRenormLimits[] = {number("rmax", 1, kInfinity), number("dmax", 0, kInfinity)};
 

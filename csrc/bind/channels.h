@@ -2,6 +2,7 @@
 // norm or bias takes by their names, and the activation and dropout that follow.
 #pragma once
 #include "bind/epilogue.h"
+#include "bind/norm.h"
 
 namespace onepass::bind {
 
@@ -47,11 +48,7 @@ class ChannelBorder : public BorderOf<kContract> {
   void run(Choose driver) {
     const Target target = this->check();
     place_arrays(*this, &call);
-    if constexpr (std::is_same_v<Call, ChannelNorm>) {
-      place<kContract.find("running_mean")>(*this, &call.running_mean);
-      place<kContract.find("running_var")>(*this, &call.running_var);
-      place<kContract.find("statistics")>(*this, &call.saved);
-    }
+    if constexpr (std::is_same_v<Call, ChannelNorm>) place_statistics(*this, &call);
     Base::run(target, driver(*target.backend), &call);
   }
 

@@ -5,6 +5,17 @@
 
 namespace onepass::bind {
 
+// `saved` of a norm's call, forward's to make and backward's to read.
+constexpr Argument kSavedStatistics[] = {{"statistics", saved, made}};
+
+// Running and saved statistics, of those that the contract has.
+template <const Contract& kContract, class Call>
+void place_statistics(const BorderOf<kContract>& b, Call* call) {
+  place<kContract.find("running_mean")>(b, &call->running_mean);
+  place<kContract.find("running_var")>(b, &call->running_var);
+  place<kContract.find("statistics")>(b, &call->saved);
+}
+
 namespace detail {
 template <int i, const Contract& kForward>
 PyObject* kept(const BorderOf<kForward>& b) {

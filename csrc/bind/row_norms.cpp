@@ -57,7 +57,7 @@ void rows_of_groups(Border* b, RowNorm* call, int given) {
 }
 
 // Each channel of each sample of (N, C, L, ...).
-void rows_of_channels(Border* b, RowNorm* call) {
+void rows_of_channels(Border* b, RowNorm* call, int) {
   const Array& x = b->first();
   if (x.ndim < 3)
     value_error(b->op(), x.label() + " has shape " + shape_text(x) +
@@ -74,7 +74,7 @@ void rows_of_channels(Border* b, RowNorm* call) {
 }
 
 // Each row of the first axis.
-void rows_of_weight(Border* b, RowNorm* call) {
+void rows_of_weight(Border* b, RowNorm* call, int) {
   const Array& v = b->first();
   if (v.ndim < 1) value_error(b->op(), v.label() + " has shape (), expected one axis or more");
   call->outer = call->channels = 1;
@@ -82,6 +82,16 @@ void rows_of_weight(Border* b, RowNorm* call) {
   call->inner = product(v.shape + 1, v.ndim - 1);
   b->set(Shape::channel, {call->groups}, ": one value per row");
 }
+
+// option: the argument that says what a row is, "" where none does.
+struct RowKind {
+  void (*set)(Border* b, RowNorm* call, int given);
+  const char* option;
+};
+constexpr RowKind kLastAxes = {rows_of_shape, "normalized_shape"};
+constexpr RowKind kGroups = {rows_of_groups, "num_groups"};
+constexpr RowKind kChannels = {rows_of_channels, ""};
+constexpr RowKind kFirstAxis = {rows_of_weight, ""};
 
 // ---- tables
 
@@ -106,18 +116,17 @@ constexpr Argument kRunning[] = {
     number("momentum", 0, 1),
 };
 constexpr Argument kEps[] = {number("eps", 0, kLargest)};
-constexpr Argument kStatistics[] = {{"statistics", saved, made}};
 
 constexpr auto kShapedTable =
-    join(kForwardArrays, kNormalizedShape, kEps, kEpilogueArguments, kStatistics);
+    join(kForwardArrays, kNormalizedShape, kEps, kEpilogueArguments, kSavedStatistics);
 constexpr auto kShapedBackwardTable =
     join(kBackwardArrays, kNormalizedShape, kEpilogueArguments, kNormGradients);
 constexpr auto kGroupTable =
-    join(kForwardArrays, kNumGroups, kEps, kEpilogueArguments, kStatistics);
+    join(kForwardArrays, kNumGroups, kEps, kEpilogueArguments, kSavedStatistics);
 constexpr auto kGroupBackwardTable =
     join(kBackwardArrays, kNumGroups, kEpilogueArguments, kNormGradients);
 constexpr auto kInstanceTable =
-    join(kForwardArrays, kRunning, kEps, kEpilogueArguments, kStatistics);
+    join(kForwardArrays, kRunning, kEps, kEpilogueArguments, kSavedStatistics);
 constexpr auto kInstanceBackwardTable = join(kBackwardArrays, kEpilogueArguments, kNormGradients);
 
 constexpr Contract kLayer = contract("layer_norm", kShapedTable.at);
@@ -137,65 +146,48 @@ constexpr Argument kWeightArguments[] = {
     {"statistics", saved, made},
 };
 constexpr Argument kWeightBackwardArguments[] = {
-    {"dw", like_reference, read | dense | aliased},
+    {"dw", like_reference, read | dense},
     {"v", reference, read | dense},
     {"g", per_channel, read},
-    {"statistics", saved, read | packed},
-    {"out", like_reference, write},
+    {"dv", like_reference, made},
     {"dg", per_channel, made},
+    {"statistics", saved, made},
 };
 constexpr Contract kWeight = contract("weight_norm", kWeightArguments);
 constexpr Contract kWeightBackward = contract("weight_norm_backward", kWeightBackwardArguments);
 
 // ---- calls
 
-template <const Contract& kContract>
+template <const Contract& kContract, const RowKind& kRows>
 struct RowNormBorder : BorderOf<kContract> {
-  static constexpr int kOut = kContract.position("out");
-
   explicit RowNormBorder(Arguments given) : BorderOf<kContract>(given) {
-    constexpr int kShape = kContract.find("normalized_shape");
-    constexpr int kGroups = kContract.find("num_groups");
     constexpr int kActivation = kContract.find("activation");
-    if constexpr (kShape >= 0) {
-      rows_of_shape(this, &call, kShape);
-    } else if constexpr (kGroups >= 0) {
-      rows_of_groups(this, &call, kGroups);
-    } else if constexpr (kActivation >= 0) {
-      rows_of_channels(this, &call);
-    } else {
-      rows_of_weight(this, &call);
-    }
+    constexpr int kOption = kContract.find(kRows.option);
+    kRows.set(this, &call, kOption);
     call.dtype = this->first().dtype();
     if constexpr (kActivation >= 0) set_epilogue(*this, &call.epilogue, &options_, kActivation);
     this->set(Shape::saved, {3, call.rows()}, ": three values per row");
   }
   template <template <class> class R>
   void run() {
-    constexpr int kV = kContract.find("v"), kDw = kContract.find("dw");
-    constexpr bool kBackward = kContract.find("dy") >= 0 || kDw >= 0;
-    constexpr int kIndex = host::index_in<R>(host::RowNorms{});
     const Target target = this->check();
-    if constexpr (kV >= 0) {  // weight_norm has names of its own
-      place<kV>(*this, &call.x);
-      place<kContract.find("g")>(*this, &call.weight);
-      place<kContract.find("dg")>(*this, &call.dweight);
-      place<kDw>(*this, &call.dy);
-      place<kOut>(*this, kBackward ? &call.dx : &call.y);
-    } else {
-      place_arrays(*this, &call);
-    }
-    place<kContract.find("running_mean")>(*this, &call.running_mean);
-    place<kContract.find("running_var")>(*this, &call.running_var);
-    place<kContract.find("statistics")>(*this, &call.saved);
+    place_arrays(*this, &call);
+    place_statistics(*this, &call);
+    run_driver<R>(target, kContract.find("dy") >= 0);
+    this->finish();
+  }
+  // Of what has been placed.
+  template <template <class> class R>
+  void run_driver(const Target& target, bool backward) {
+    constexpr int kIndex = host::index_in<R>(host::RowNorms{});
     const Backend& backend = *target.backend;
     std::unique_ptr<char[]> memory;
     if (!target.on_device()) {
       memory.reset(new char[size_t(workspace_bytes(backend, call))]);
       call.workspace = memory.get();
     }
-    BorderOf<kContract>::run(
-        target, (kBackward ? backend.row_norm_backward : backend.row_norm)[kIndex], &call);
+    bind::run(target, (backward ? backend.row_norm_backward : backend.row_norm)[kIndex], &call,
+              this->first().size());
   }
 
   RowNorm call{};
@@ -205,10 +197,11 @@ struct RowNormBorder : BorderOf<kContract> {
 };
 
 // (y, saved); saved is what backward takes after dy.
-template <template <class> class R, const Contract& kForward, const Contract& kBackward>
+template <template <class> class R, const RowKind& kRows, const Contract& kForward,
+          const Contract& kBackward>
 py::object row_norm(Arguments given) {
   constexpr int kMomentum = kForward.find("momentum");
-  RowNormBorder<kForward> b(given);
+  RowNormBorder<kForward, kRows> b(given);
   b.call.eps = b.number(kForward.position("eps"));
   if constexpr (kMomentum >= 0) {
     b.call.momentum = b.number(kMomentum);
@@ -217,41 +210,61 @@ py::object row_norm(Arguments given) {
     check_running_pair(b, kMean, kVar);
   }
   b.template run<R>();
-  return py::make_tuple(b.result(b.kOut), kept_for<kBackward, kForward>(b, true));
+  return py::make_tuple(b.result(kForward.position("out")), kept_for<kBackward, kForward>(b, true));
 }
 // (dx, dweight, dbias), and dresidual if there is a residual.
-template <template <class> class R, const Contract& kBackward>
+template <template <class> class R, const RowKind& kRows, const Contract& kBackward>
 py::object row_norm_backward(Arguments given) {
-  RowNormBorder<kBackward> b(given);
+  RowNormBorder<kBackward, kRows> b(given);
   leave_out_gradients<kBackward>(&b);
   b.template run<R>();
   return gradients_of<kBackward>(b);
 }
 
 py::object weight_norm(Arguments given) {
-  RowNormBorder<kWeight> b(given);
-  b.run<host::WeightNormRule>();
-  return py::make_tuple(b.result(b.kOut), b.result(kWeight.position("statistics")));
+  RowNormBorder<kWeight, kFirstAxis> b(given);
+  const Target target = b.check();
+  place<kWeight.position("v")>(b, &b.call.x);
+  place<kWeight.position("g")>(b, &b.call.weight);
+  place<kWeight.position("out")>(b, &b.call.y);
+  place<kWeight.position("statistics")>(b, &b.call.saved);
+  b.run_driver<host::WeightNormRule>(target, false);
+  b.finish();
+  return b.result(kWeight.position("out"));
 }
+// Nothing is kept of forward: the statistics are taken again, with w, which dv holds meanwhile.
 py::object weight_norm_backward(Arguments given) {
-  RowNormBorder<kWeightBackward> b(given);
-  b.run<host::WeightNormRule>();
-  return py::make_tuple(b.result(b.kOut), b.result(kWeightBackward.position("dg")));
+  constexpr int kDv = kWeightBackward.position("dv"), kDg = kWeightBackward.position("dg");
+  RowNormBorder<kWeightBackward, kFirstAxis> b(given);
+  const Target target = b.check();
+  place<kWeightBackward.position("v")>(b, &b.call.x);
+  place<kWeightBackward.position("g")>(b, &b.call.weight);
+  place<kWeightBackward.position("statistics")>(b, &b.call.saved);
+  place<kDv>(b, &b.call.y);
+  b.run_driver<host::WeightNormRule>(target, false);
+  b.call.y = nullptr;
+  place<kWeightBackward.position("dw")>(b, &b.call.dy);
+  place<kDv>(b, &b.call.dx);
+  place<kDg>(b, &b.call.dweight);
+  b.run_driver<host::WeightNormRule>(target, true);
+  b.finish();
+  return py::make_tuple(b.result(kDv), b.result(kDg));
 }
 
-template <template <class> class R, const Contract& kForward, const Contract& kBackward>
+template <template <class> class R, const RowKind& kRows, const Contract& kForward,
+          const Contract& kBackward>
 void define_pair(py::module_& m) {
-  define(m, kForward, &fast<&row_norm<R, kForward, kBackward>>);
-  define(m, kBackward, &fast<&row_norm_backward<R, kBackward>>);
+  define(m, kForward, &fast<&row_norm<R, kRows, kForward, kBackward>>);
+  define(m, kBackward, &fast<&row_norm_backward<R, kRows, kBackward>>);
 }
 
 }  // namespace
 
 void define_row_norms(py::module_& m) {
-  define_pair<host::LayerNormRule, kLayer, kLayerBackward>(m);
-  define_pair<host::RmsNormRule, kRms, kRmsBackward>(m);
-  define_pair<host::LayerNormRule, kGroup, kGroupBackward>(m);
-  define_pair<host::LayerNormRule, kInstance, kInstanceBackward>(m);
+  define_pair<host::LayerNormRule, kLastAxes, kLayer, kLayerBackward>(m);
+  define_pair<host::RmsNormRule, kLastAxes, kRms, kRmsBackward>(m);
+  define_pair<host::LayerNormRule, kGroups, kGroup, kGroupBackward>(m);
+  define_pair<host::LayerNormRule, kChannels, kInstance, kInstanceBackward>(m);
   define(m, kWeight, &fast<&weight_norm>);
   define(m, kWeightBackward, &fast<&weight_norm_backward>);
 }

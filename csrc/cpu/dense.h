@@ -68,6 +68,11 @@ void put(void* data, DType dtype, int64_t at, int64_t n, const T* from) {
       return store_run<BFloat16, double>(static_cast<BFloat16*>(to), from, 1, n);
   }
 }
+// The gradients of channels without elements.
+[[maybe_unused]] void zero_channels(const ChannelVector& v, int64_t channels) {
+  char* const bytes = static_cast<char*>(v.data);
+  for (int64_t i = 0; bytes && i < channels * size_of(v.dtype); ++i) bytes[i] = 0;
+}
 
 }  // namespace
 ONEPASS_END

@@ -150,13 +150,6 @@ void run(const Description& norm) {
   }
 }
 
-// Without elements: the gradients of vectors are zero, the running statistics stay.
-void zero_channels(const ChannelVector& v, int64_t channels) {
-  const double zeros[kUnits] = {};
-  for (int64_t c = 0; c < channels; c += kUnits)
-    store_channels(v, c, smaller(kUnits, channels - c), zeros);
-}
-
 // Fills `saved` from the running statistics: in evaluation, and for an input without elements.
 template <class R, class T>
 void save_running(const ChannelNorm& norm, int64_t first, int64_t n) {
@@ -186,7 +179,7 @@ void bias_act(const Channelwise& call) {
 }
 
 void bias_act_backward(const Channelwise& call) {
-  if (is_empty(call)) return normalise::zero_channels(call.dbias, call.channels);
+  if (is_empty(call)) return zero_channels(call.dbias, call.channels);
   normalise::run<BiasRule, false>(call);
 }
 
@@ -199,8 +192,8 @@ void channel_norm(const ChannelNorm& norm) {
 template <template <class> class R>
 void channel_norm_backward(const ChannelNorm& norm) {
   if (!is_empty(norm)) return normalise::run<R, false>(norm);
-  normalise::zero_channels(norm.dweight, norm.channels);
-  normalise::zero_channels(norm.dbias, norm.channels);
+  zero_channels(norm.dweight, norm.channels);
+  zero_channels(norm.dbias, norm.channels);
 }
 
 }  // namespace

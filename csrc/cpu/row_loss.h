@@ -32,6 +32,11 @@ struct RowLoss {
   }
   void clear_row(int64_t at, T* scratch) const {
     if (!call.dlogits) return;
+    if (same_dtype<T>(call.dtype)) {
+      T* const row = static_cast<T*>(call.dlogits) + at;
+      for (int64_t c = 0; c < call.classes; ++c) row[c] = T(0);
+      return;
+    }
     for (int64_t i = 0; i < kBlockElements; ++i) scratch[i] = T(0);
     for (int64_t c = 0; c < call.classes; c += kBlockElements)
       put<T>(call.dlogits, call.dtype, at + c, smaller(kBlockElements, call.classes - c), scratch);

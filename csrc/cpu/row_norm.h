@@ -3,8 +3,8 @@
 // row_norm_backward.h are its passes.
 //
 // A task takes some rows and does all of a row while it is in a cache, so memory is read once; rows
-// longer than the caches are read twice. Moments are sums about the row's first element, as exact
-// as in double (moment_sums.h).
+// longer than the caches are read twice. Moments are sums about the row's first element: up to
+// eight elements in the computing type, these in double (moment_sums.h).
 #pragma once
 #include "cpu/row_norm_backward.h"
 #include "cpu/row_norm_forward.h"
@@ -14,25 +14,16 @@ ONEPASS_BEGIN
 namespace {
 namespace row_norms {
 
-// Without elements the gradients of weight and bias are zero, and running statistics stay.
-inline void zero_parameters(const RowNorm& c) {
-  const int64_t channels = c.groups * c.channels;
-  const double zeros[kUnits] = {};
-  for (int64_t k = 0; k < channels; k += kUnits) {
-    store_channels(c.dweight, k, smaller(kUnits, channels - k), zeros);
-    store_channels(c.dbias, k, smaller(kUnits, channels - k), zeros);
-  }
-}
 inline bool is_empty(const RowNorm& c) { return c.rows() * c.row_elements() == 0; }
 
 template <template <class> class Pass, template <class> class R>
 void run(const RowNorm& c) {
   if (c.dtype == DType::f64) {
-    const RowCall<R<double>, double> call(c);
-    Pass<RowCall<R<double>, double>>{call}.run();
+    const RowNormCall<R<double>, double> call(c);
+    Pass<RowNormCall<R<double>, double>>{call}.run();
   } else {
-    const RowCall<R<float>, float> call(c);
-    Pass<RowCall<R<float>, float>>{call}.run();
+    const RowNormCall<R<float>, float> call(c);
+    Pass<RowNormCall<R<float>, float>>{call}.run();
   }
 }
 
@@ -44,8 +35,9 @@ void row_norm(const RowNorm& c) {
 }
 template <template <class> class R>
 void row_norm_backward(const RowNorm& c) {
-  if (row_norms::is_empty(c)) return row_norms::zero_parameters(c);
-  row_norms::run<row_norms::Backward, R>(c);
+  if (!row_norms::is_empty(c)) return row_norms::run<row_norms::Backward, R>(c);
+  zero_channels(c.dweight, c.groups * c.channels);
+  zero_channels(c.dbias, c.groups * c.channels);
 }
 
 }  // namespace

@@ -58,12 +58,27 @@ struct Backward {
     return gradient(state, at, n, end, weight, bias, bits, scratch);
   }
 
-  // Adds Σ g·w and Σ g·w·x̂ of a run to s and q.
+  // Adds Σ g·w and Σ g·w·x̂ of a run to the lanes s and q.
   template <class W>
   void add_run(const State& state, int64_t n, const T* g, const T* x, W weight, double* s,
                double* q) const {
     call.flushed(
         [&] { normalise::add_terms_of_plane(n, s, q, RowPair<R, T, W>{state.hat, g, x, weight}); });
+  }
+  // Those of a whole short run, which needs one lane for each.
+  template <class W>
+  void add_short_run(const State& state, int64_t n, const T* g, const T* x, W weight, double* s,
+                    double* q) const {
+    TileRows<T> tile;
+    tile.hat[0] = state.hat;
+    call.flushed([&] {
+      if constexpr (std::is_pointer_v<W>) {
+        tile.weight[0] = weight;
+        gradient_sums_of_rows<R, true>(1, n, tile, g, x, s, q);
+      } else {
+        gradient_sums_of_rows<R, false>(1, n, tile, g, x, s, q);
+      }
+    });
   }
   // The sums of a row, of g·g_scale. first: g is computed, delivered, and kept; `of_channels`, if
   // given, gets those of each channel without its weight.
@@ -82,14 +97,16 @@ struct Backward {
           put<T>(call.norm.dresidual, call.norm.dtype, at + i, n, g);
         if (!first) g = normalise::scale_run(n, g, Uniform<T>{state.g_scale}, g_scratch);
         const T* x = call.x_of(state, at + i, n, x_scratch);
-        if constexpr (std::is_pointer_v<decltype(weight)>) {
+        if (call.cut.is_short) {
+          add_short_run(state, n, g, x, w, lane_s, lane_q);
+        } else if constexpr (std::is_pointer_v<decltype(weight)>) {
           add_run(state, n, g, x, w, lane_s, lane_q);
         } else {
           add_run(state, n, g, x, Uniform<T>{T(1)}, lane_s, lane_q);
         }
       }
-      double sum = fold_lanes(lane_s);
-      double products = fold_lanes(lane_q);
+      double sum = call.cut.is_short ? lane_s[0] : fold_lanes_by_halves(lane_s);
+      double products = call.cut.is_short ? lane_q[0] : fold_lanes_by_halves(lane_q);
       if constexpr (!std::is_pointer_v<decltype(weight)>) {
         if (of_channels) {
           const double by = first ? 1 : double(state.g_scale);
@@ -103,26 +120,30 @@ struct Backward {
       *q += products;
     });
   }
+  double* channel_sums(int64_t row) const {
+    return call.cut.runs && call.wants_parameters() ? call.sums + row * call.norm.channels
+                                                    : nullptr;
+  }
   // A row's statistics and sums.
   State prepare_row(int64_t row, int64_t end, KeepBits& bits) const {
     State state = call.state_of(row);
-    double* of_channels = nullptr;
-    if (call.cut.runs && call.wants_parameters())
-      of_channels = call.sums + row * call.norm.channels;
     double s, q;
-    sum_row(row, end, state, true, bits, &s, &q, of_channels);
+    sum_row(row, end, state, true, bits, &s, &q, channel_sums(row));
+    finish_row(row, end, s, q, &state);
+    return state;
+  }
+  void finish_row(int64_t row, int64_t end, double s, double q, State* state) const {
     if (sum_leaves_range<T>(s) || sum_leaves_range<T>(q)) {
-      state.g_scale = NormRange<T>::kGradientDown;
+      state->g_scale = NormRange<T>::kGradientDown;
       KeepBits again = call.keep_bits();
-      sum_row(row, end, state, false, again, &s, &q, of_channels);
+      sum_row(row, end, *state, false, again, &s, &q, channel_sums(row));
     } else {
-      s *= double(state.g_scale);
-      q *= double(state.g_scale);
+      s *= double(state->g_scale);
+      q *= double(state->g_scale);
     }
     const auto c = R::correction(s, q, call.part);
-    state.level = c.level;
-    state.slope = c.slope;
-    return state;
+    state->level = c.level;
+    state->slope = c.slope;
   }
 
   template <class W>
@@ -137,11 +158,103 @@ struct Backward {
     put<T>(call.norm.dx, call.norm.dtype, at, n, dx);
   }
 
+  // ---- tiles
+
+  // g of the rows of a tile; `scratch` may become it.
+  template <bool kColumns>
+  const T* tile_gradient(int64_t rows, int64_t at, int64_t end, const TileRows<T>& tile, const T* x,
+                         KeepBits& bits, T* scratch) const {
+    const RowNorm& norm = call.norm;
+    const int64_t n = rows * call.cut.length;
+    const T* const dy = fetch<T>(norm.dy, norm.dtype, at, n, scratch);
+    const T* g = dy;
+    if (!is_dy()) {
+      T* const kept = this->kept();
+      T* const to = kept ? kept + at : scratch;
+      T z[kPanelRows * kTileRow], residual_scratch[kPanelRows * kTileRow];
+      if (!call.is_identity()) {
+        const FlushDenormals flush;
+        if (norm.epilogue.residual) {
+          affine_rows<R, kColumns>(
+              rows, call.cut.length, tile,
+              fetch<T>(norm.epilogue.residual, norm.dtype, at, n, residual_scratch), x, z);
+        } else {
+          affine_rows<R, kColumns>(rows, call.cut.length, tile, Absent{}, x, z);
+        }
+      }
+      const uint32_t* words = call.drops() ? bits.at(at, n, end) : nullptr;
+      if (words) leaf_drawing<Dropout<T>, T>(call.dropout, n, words, to, dy);
+      if (!call.is_identity())
+        call.blocks.backward[norm.epilogue.activation](n, norm.epilogue.options, words ? to : dy, z,
+                                                       to);
+      g = to;
+    }
+    if (norm.dresidual) put<T>(norm.dresidual, norm.dtype, at, n, g);
+    return g;
+  }
+  // The states of rows that follow each other, with g and x of them all. False: one of them is
+  // scaled, and g and x are not.
+  template <bool kColumns>
+  bool prepare_tile(int64_t row, int64_t rows, int64_t end, State* states, TileRows<T>* tile,
+                    const T** g, const T** x, T* g_scratch, T* x_scratch, KeepBits& bits) const {
+    const int64_t n = call.cut.length, at = call.begin_of(row);
+    bool scaled = false;
+    for (int64_t r = 0; r < rows; ++r) {
+      states[r] = call.state_of(row + r);
+      tile->hat[r] = states[r].hat;
+      scaled = scaled || states[r].scaled;
+    }
+    if (scaled) {
+      for (int64_t r = 0; r < rows; ++r) states[r] = prepare_row(row + r, end, bits);
+      return false;
+    }
+    call.place_weights(row, rows, tile);
+    *x = fetch<T>(call.norm.x, call.norm.dtype, at, rows * n, x_scratch);
+    *g = tile_gradient<kColumns>(rows, at, end, *tile, *x, bits, g_scratch);
+    double s[kTileRows], q[kTileRows];
+    call.flushed([&] { gradient_sums_of_rows<R, kColumns>(rows, n, *tile, *g, *x, s, q); });
+    for (int64_t r = 0; r < rows; ++r) {
+      if constexpr (!kColumns) {
+        if (double* const of_channel = channel_sums(row + r)) {
+          of_channel[0] = s[r];
+          of_channel[call.cut.sums() / 2] = q[r];
+        }
+        s[r] *= double(*tile->weight[r]);
+        q[r] *= double(*tile->weight[r]);
+      }
+      finish_row(row + r, end, s[r], q[r], states + r);
+      tile->level[r] = states[r].level;
+      tile->slope[r] = states[r].slope;
+      scaled = scaled || states[r].g_scale != T(1);
+    }
+    return !scaled;
+  }
+  template <bool kColumns>
+  void tile(int64_t row, int64_t rows, int64_t end, KeepBits& bits, KeepBits& again) const {
+    T g_scratch[kBlockElements], x_scratch[kBlockElements];
+    State states[kTileRows];
+    TileRows<T> tile;
+    const T *g, *x;
+    const bool plain =
+        prepare_tile<kColumns>(row, rows, end, states, &tile, &g, &x, g_scratch, x_scratch, bits);
+    if (!call.norm.dx) return;
+    if (!plain) {
+      for (int64_t r = 0; r < rows; ++r) write_row(row + r, end, states[r], again);
+      return;
+    }
+    const int64_t at = call.begin_of(row), n = rows * call.cut.length;
+    T* const dx = call.direct ? static_cast<T*>(call.norm.dx) + at : g_scratch;
+    call.flushed([&] { input_gradient_rows<R, kColumns>(rows, call.cut.length, tile, g, x, dx); });
+    put<T>(call.norm.dx, call.norm.dtype, at, n, dx);
+  }
+
   // ---- rows by themselves
 
   void row(int64_t row, int64_t end, KeepBits& bits, KeepBits& again) const {
     const State state = prepare_row(row, end, bits);
-    if (!call.norm.dx) return;
+    if (call.norm.dx) write_row(row, end, state, again);
+  }
+  void write_row(int64_t row, int64_t end, const State& state, KeepBits& again) const {
     call.each_run(row, [&](int64_t at, int64_t count, auto weight, auto bias, int64_t) {
       for (int64_t i = 0; i < count; i += kBlockElements) {
         const int64_t n = smaller(kBlockElements, count - i);
@@ -153,67 +266,145 @@ struct Backward {
       }
     });
   }
+  void rows(int64_t first, int64_t last, KeepBits& bits, KeepBits& again) const {
+    const int64_t end = call.begin_of(last), step = call.cut.tile_rows();
+    if (!call.cut.tiles) {
+      for (int64_t r = first; r < last; ++r) row(r, end, bits, again);
+    } else if (call.cut.runs) {
+      for (int64_t r = first; r < last; r += step)
+        tile<false>(r, smaller(step, last - r), end, bits, again);
+    } else {
+      for (int64_t r = first; r < last; r += step)
+        tile<true>(r, smaller(step, last - r), end, bits, again);
+    }
+  }
   static void row_task(void* context, int64_t index) {
     const Call& call = *static_cast<const Call*>(context);
     const int64_t first = index * call.cut.task_rows();
     const int64_t last = smaller(first + call.cut.task_rows(), call.cut.rows);
     KeepBits bits = call.keep_bits(), again = call.keep_bits();
-    call.flushed_task([&] {
-      for (int64_t r = first; r < last; ++r)
-        Backward{call}.row(r, call.begin_of(last), bits, again);
-    });
+    call.flushed_task([&] { Backward{call}.rows(first, last, bits, again); });
   }
 
   // ---- panels of rows of one group, with the sums of their columns
 
-  // Of kRows rows of a group from `row` on, columns [c, c + n).
+  // The sums of columns of a panel, in the computing type.
+  struct ColumnSums {
+    T sums[kPanelColumns], products[kPanelColumns];
+
+    explicit ColumnSums(int64_t n) {
+      for (int64_t c = 0; c < n; ++c) sums[c] = products[c] = T(0);
+    }
+    void add_to(int64_t n, double* s, double* q) const {
+      add_to_doubles(n, s, sums);
+      add_to_doubles(n, q, products);
+    }
+  };
+  // Runs of n columns of kRows rows, the first at element at[j], with their g and x.
   template <int kRows>
-  void panel_columns(int64_t row, const State* states, int64_t c, int64_t n, KeepBits& bits,
-                     double* s, double* q) const {
-    T g_scratch[kRows][kPanelColumns], x_scratch[kRows][kPanelColumns], scratch[kPanelColumns];
-    const int64_t group = call.group_of(row);
-    const T *w = call.weights + group * call.cut.length + c,
-            *b = call.biases + group * call.cut.length + c;
-    ColumnRows<R, kRows, T> rows;
+  void apply(const State* states, const int64_t* at, int64_t n, const T* const* g,
+             const T* const* x, const T* weight, ColumnSums* sums) const {
+    T scratch[kRows][kPanelColumns];
+    SideBySide<R, T, kRows> rows;
+    bool plain = call.norm.dx;
+    for (int j = 0; j < kRows; ++j) {
+      rows.row[j] = {states[j].hat, states[j].level, states[j].slope};
+      rows.g[j] = g[j];
+      rows.x[j] = x[j];
+      rows.dx[j] = call.direct ? static_cast<T*>(call.norm.dx) + at[j] : scratch[j];
+      plain = plain && states[j].g_scale == T(1);
+    }
+    if (plain) {
+      call.flushed([&] { add_columns<true>(n, sums->sums, sums->products, weight, rows); });
+      for (int j = 0; j < kRows; ++j) put<T>(call.norm.dx, call.norm.dtype, at[j], n, rows.dx[j]);
+    } else {
+      call.flushed([&] { add_columns<false>(n, sums->sums, sums->products, weight, rows); });
+      if (!call.norm.dx) return;
+      for (int j = 0; j < kRows; ++j) write(states[j], at[j], n, g[j], x[j], weight, scratch[j]);
+    }
+  }
+  // The same of columns [c, c + n) of rows of a group, of which the first is `row`.
+  template <int kRows>
+  void apply_again(int64_t row, const State* states, int64_t c, int64_t n, KeepBits& bits,
+                   ColumnSums* sums) const {
+    T g_scratch[kRows][kPanelColumns], x_scratch[kRows][kPanelColumns];
+    const int64_t column = call.group_of(row) * call.cut.length + c;
+    const T *weight = call.weights + column, *bias = call.biases + column;
+    const T *g[kRows], *x[kRows];
     int64_t at[kRows];
     for (int j = 0; j < kRows; ++j) {
       at[j] = call.begin_of(row + j * call.norm.groups) + c;
-      rows.row[j] = states[j].hat;
-      rows.x[j] = call.x_of(states[j], at[j], n, x_scratch[j]);
-      rows.g[j] = gradient_again(states[j], at[j], n, at[j] + n, w, b, bits, g_scratch[j]);
+      x[j] = call.x_of(states[j], at[j], n, x_scratch[j]);
+      g[j] = gradient_again(states[j], at[j], n, at[j] + n, weight, bias, bits, g_scratch[j]);
     }
-    call.flushed([&] { add_columns<R, kRows, T>(n, s + c, q + c, rows); });
-    if (!call.norm.dx) return;
-    for (int j = 0; j < kRows; ++j) write(states[j], at[j], n, rows.g[j], rows.x[j], w, scratch);
+    apply<kRows>(states, at, n, g, x, weight, sums);
   }
-  template <int kRows>
-  void panel(int64_t row, KeepBits& bits, KeepBits& again, double* s, double* q) const {
-    State states[kRows];
-    for (int j = 0; j < kRows; ++j) {
+  void apply_panel(int64_t row, int64_t rows, const State* states, KeepBits& bits, double* s,
+                   double* q) const {
+    for (int64_t c = 0; c < call.cut.length; c += kPanelColumns) {
+      const int64_t n = smaller(kPanelColumns, call.cut.length - c);
+      ColumnSums sums(n);
+      int64_t j = 0;
+      for (; j + kSide <= rows; j += kSide)
+        apply_again<kSide>(row + j * call.norm.groups, states + j, c, n, bits, &sums);
+      for (; j < rows; ++j)
+        apply_again<1>(row + j * call.norm.groups, states + j, c, n, bits, &sums);
+      sums.add_to(n, s + c, q + c);
+    }
+  }
+  void panel(int64_t row, int64_t rows, KeepBits& bits, KeepBits& again, double* s,
+             double* q) const {
+    State states[kPanelRows];
+    for (int64_t j = 0; j < rows; ++j) {
       const int64_t r = row + j * call.norm.groups;
       states[j] = prepare_row(r, call.begin_of(r + 1), bits);
     }
-    for (int64_t c = 0; c < call.cut.length; c += kPanelColumns)
-      panel_columns<kRows>(row, states, c, smaller(kPanelColumns, call.cut.length - c), again, s,
-                           q);
+    apply_panel(row, rows, states, again, s, q);
+  }
+  // The same where rows are short, and those of the only group follow each other.
+  void tile_panel(int64_t row, int64_t rows, KeepBits& bits, KeepBits& again, double* s,
+                  double* q) const {
+    T g_scratch[kPanelRows * kTileRow], x_scratch[kPanelRows * kTileRow];
+    State states[kPanelRows];
+    TileRows<T> tile;
+    const T *all_g, *all_x;
+    const int64_t n = call.cut.length;
+    if (!prepare_tile<true>(row, rows, call.begin_of(row + rows), states, &tile, &all_g, &all_x,
+                            g_scratch, x_scratch, bits))
+      return apply_panel(row, rows, states, again, s, q);
+    const T *g[kPanelRows], *x[kPanelRows];
+    int64_t at[kPanelRows], j = 0;
+    for (int64_t k = 0; k < rows; ++k) {
+      at[k] = call.begin_of(row + k);
+      g[k] = all_g + k * n;
+      x[k] = all_x + k * n;
+    }
+    ColumnSums sums(n);
+    for (; j + kSide <= rows; j += kSide)
+      apply<kSide>(states + j, at + j, n, g + j, x + j, call.weights, &sums);
+    for (; j < rows; ++j) apply<1>(states + j, at + j, n, g + j, x + j, call.weights, &sums);
+    sums.add_to(n, s, q);
   }
   static void panel_task(void* context, int64_t index) {
     const Call& call = *static_cast<const Call*>(context);
     const RowCut& cut = call.cut;
     const int64_t group = index / cut.blocks, block = index % cut.blocks;
-    const int64_t first = call.norm.outer * block / cut.blocks;
     const int64_t last = call.norm.outer * (block + 1) / cut.blocks;
     double* s = call.sums + 2 * index * cut.length;
     double* q = s + cut.length;
     for (int64_t i = 0; i < 2 * cut.length; ++i) s[i] = 0;
     KeepBits bits = call.keep_bits(), again = call.keep_bits();
     const Backward self{call};
+    const int64_t most = cut.length * int64_t(sizeof(T)) <= kPanelBytes ? kPanelRows : 1;
     call.flushed_task([&] {
-      int64_t o = first;
-      if (cut.length * int64_t(sizeof(T)) <= kPanelBytes)
-        for (; o + kPanelRows <= last; o += kPanelRows)
-          self.template panel<kPanelRows>(o * call.norm.groups + group, bits, again, s, q);
-      for (; o < last; ++o) self.template panel<1>(o * call.norm.groups + group, bits, again, s, q);
+      for (int64_t o = call.norm.outer * block / cut.blocks; o < last; o += most) {
+        const int64_t rows = smaller(most, last - o);
+        if (cut.tiles && call.norm.groups == 1) {
+          self.tile_panel(o, rows, bits, again, s, q);
+        } else {
+          self.panel(o * call.norm.groups + group, rows, bits, again, s, q);
+        }
+      }
     });
   }
 

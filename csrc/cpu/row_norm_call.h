@@ -6,7 +6,7 @@
 #include "cpu/dense.h"
 #include "cpu/epilogue.h"
 #include "cpu/parallel.h"
-#include "cpu/row_norm_leaves.h"
+#include "cpu/row_norm_tiles.h"
 #include "cpu/scaled_runs.h"
 #include "kernels/moments_range.h"
 
@@ -18,32 +18,38 @@ using normalise::kLine;
 using normalise::kSumLanes;
 using normalise::kUnits;
 
-constexpr int64_t kLongRun = 64;             // elements of a channel that are a run by themselves
-constexpr int64_t kTaskElements = 16 << 10;  // of a task that adds up no columns
+constexpr int64_t kLongRun = 64;             // elements of a channel that are taken by themselves
+constexpr int64_t kTaskElements = 16 << 10;  // of a task, unless it adds up columns
 constexpr int64_t kBlockRows = 32, kMostBlocks = 64;  // rows whose columns a task adds up; tasks
 constexpr int64_t kPanelRows = 8;                     // of them, those added in the computing type
 constexpr int64_t kPanelBytes = 64 << 10;             // a longer row is a panel by itself
 constexpr int64_t kPanelColumns = 512;
+constexpr int kSide = 2;  // rows that a loop takes side by side
 
 // How a call is cut, by sizes alone. `runs`: all elements of a channel lie together and share one
 // weight, so that a row's sums are those of its channels. Otherwise weights are a row of columns.
 struct RowCut {
   int64_t outer, rows, length;  // of a row
   int64_t channels;             // of all groups
-  int64_t columns;              // of all groups
   bool runs;
-  int64_t blocks;  // of outer, whose columns are added up apart
+  bool is_short;    // runs of one form of weight are added up in kTileLanes lanes
+  bool tiles;       // rows are done several at once
+  int64_t columns;  // of all groups; where rows with one weight each are tiles, these weights
+  int64_t blocks;   // of outer, whose columns are added up apart
 
   explicit RowCut(const RowNorm& c)
       : outer(c.outer),
         rows(c.rows()),
         length(c.row_elements()),
         channels(c.groups * c.channels),
-        columns(c.groups * length),
         runs(c.channels == 1 || c.inner >= kLongRun),
+        is_short((runs ? c.inner : length) <= kTileRow),
+        tiles(is_short && (c.channels == 1 || !runs)),
+        columns(c.groups * (runs ? tiles : length)),
         blocks(larger(1, smaller(kMostBlocks, c.outer / kBlockRows))) {}
 
   int64_t task_rows() const { return larger(1, ceil_div(kTaskElements, larger(1, length))); }
+  int64_t tile_rows() const { return smaller(kTileRows, kBlockElements / larger(1, length)); }
   // Doubles in which backward leaves the sums of channels: for each row in turn, or for each block
   // of columns; of each, Σg and Σ g·x̂.
   int64_t sums() const { return 2 * (runs ? outer * channels : blocks * columns); }
@@ -52,7 +58,7 @@ struct RowCut {
 // Bytes of a call's workspace: weight and bias of each column, then the sums, or of a forward call
 // with running statistics the mean and variance of each row.
 inline int64_t column_bytes(const RowNorm& c, const RowCut& cut) {
-  return cut.runs ? 0 : round_up(2 * cut.columns * (c.dtype == DType::f64 ? 8 : 4), kLine);
+  return round_up(2 * cut.columns * (c.dtype == DType::f64 ? 8 : 4), kLine);
 }
 inline int64_t row_norm_workspace(const RowNorm& c) {
   const RowCut cut(c);
@@ -62,7 +68,7 @@ inline int64_t row_norm_workspace(const RowNorm& c) {
 }
 
 // By halves, so that the order is that of no instruction set.
-ONEPASS_HD double fold_lanes(const double* lanes) {
+ONEPASS_HD double fold_lanes_by_halves(const double* lanes) {
   static_assert(kSumLanes == 32);
   double of_8[8];
   for (int l = 0; l < 8; ++l) of_8[l] = (lanes[l] + lanes[l + 16]) + (lanes[l + 8] + lanes[l + 24]);
@@ -81,7 +87,7 @@ struct RowState {
 };
 
 template <class R_, class T_>
-struct RowCall {
+struct RowNormCall {
   using R = R_;
   using T = T_;
 
@@ -95,7 +101,7 @@ struct RowCall {
   T *weights, *biases;  // of columns
   double* sums;
 
-  explicit RowCall(const RowNorm& c)
+  explicit RowNormCall(const RowNorm& c)
       : norm(c),
         cut(c),
         part(R::part(double(cut.length))),
@@ -163,20 +169,29 @@ struct RowCall {
     }
   }
 
+  // Weights of the rows of a tile.
+  void place_weights(int64_t row, int64_t rows, TileRows<T>* tile) const {
+    const int64_t each = cut.runs ? 1 : cut.length;
+    for (int64_t r = 0, group = group_of(row); r < rows; ++r) {
+      tile->weight[r] = weights + group * each;
+      tile->bias[r] = biases + group * each;
+      if (++group == norm.groups) group = 0;
+    }
+  }
   // Weight and bias of columns [first, first + n) of all groups.
   void spread_channels(int64_t first, int64_t n) const {
     double weight[kUnits], bias[kUnits];
-    const int64_t channel = first / norm.inner, last = (first + n - 1) / norm.inner;
+    const int64_t inner = cut.runs ? 1 : norm.inner;
+    const int64_t channel = first / inner, last = (first + n - 1) / inner;
     load_channels(norm.weight, channel, last - channel + 1, 1, weight);
     load_channels(norm.bias, channel, last - channel + 1, 0, bias);
     for (int64_t i = 0; i < n; ++i) {
-      const int64_t c = norm.inner == 1 ? i : (first + i) / norm.inner - channel;
+      const int64_t c = inner == 1 ? i : (first + i) / inner - channel;
       weights[first + i] = T(weight[c]);
       biases[first + i] = T(bias[c]);
     }
   }
   void prepare() const {
-    if (cut.runs) return;
     for (int64_t i = 0; i < cut.columns; i += kUnits)
       spread_channels(i, smaller(kUnits, cut.columns - i));
   }
@@ -196,7 +211,7 @@ struct RowCall {
     f();
   }
   void run(void (*task)(void*, int64_t), int64_t tasks) const {
-    void* self = const_cast<RowCall*>(this);
+    void* self = const_cast<RowNormCall*>(this);
     if (cut.rows * cut.length <= kSerialElements) {
       for (int64_t i = 0; i < tasks; ++i) task(self, i);
     } else {

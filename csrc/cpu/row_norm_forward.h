@@ -8,8 +8,8 @@ namespace {
 namespace row_norms {
 
 // Σd and Σd² over a row.
-struct Moments {
-  double sum = 0, squares = 0;
+struct Sums {
+  double sum, squares;
 };
 
 template <class Call>
@@ -24,7 +24,7 @@ struct Forward {
     return R::kCentres ? *fetch<T>(call.norm.x, call.norm.dtype, call.begin_of(row), 1, &x) : T(0);
   }
   // Of x·by about first·by. exact: each square in double.
-  Moments moments(int64_t row, T first, T by, bool exact) const {
+  Sums moments(int64_t row, T first, T by, bool exact) const {
     alignas(kLine) double s[kSumLanes] = {}, q[kSumLanes] = {};
     T scratch[kBlockElements];
     const int64_t begin = call.begin_of(row);
@@ -32,29 +32,31 @@ struct Forward {
       const int64_t n = smaller(kBlockElements, call.cut.length - i);
       const T* x = fetch<T>(call.norm.x, call.norm.dtype, begin + i, n, scratch);
       if (by != T(1)) x = normalise::scale_run(n, x, Uniform<T>{by}, scratch);
-      normalise::add_moments_of_plane(n, s, q, x, Uniform<T>{first * by}, exact);
+      if (R::kCentres || exact) {
+        normalise::add_moments_of_plane(n, s, q, x, Uniform<T>{first * by}, exact);
+      } else {
+        normalise::add_terms_of_plane(n, q, s, Squares<T, kSumLanes>{x});
+      }
     }
-    return {fold_lanes(s), fold_lanes(q)};
+    return {fold_lanes_by_halves(s), fold_lanes_by_halves(q)};
   }
-  // For running statistics: of the sums of d·by.
-  void keep_statistics(int64_t row, Moments m, double first, double by) const {
+  // For running statistics: those of the sums of d·by. Only centring norms have them.
+  void keep_statistics(int64_t row, Sums m, double first, double by) const {
     if (!call.norm.running_mean.data && !call.norm.running_var.data) return;
-    const double n = double(call.cut.length);
-    const auto found = BatchNormRule<T>::moments(m.sum, m.squares, 1 / n);
-    call.sums[row] = first + found.offset / by;
-    // Inf must not meet a momentum of 0.
-    call.sums[call.cut.rows + row] =
-        call.norm.momentum == 0 ? 0 : found.variance / by / by * BatchNormRule<T>::bessel(n);
+    const auto found =
+        moments_of_scaled<BatchNormRule<double>>(m.sum, m.squares, first, by, call.part);
+    call.sums[row] = found.mean;
+    call.sums[call.cut.rows + row] = found.variance;
   }
   // Where squares leave the range of the computing type, or vanish in it.
   [[gnu::noinline]] typename R::Saved careful_statistics(int64_t row, T first, double scale) const {
-    const Moments m = moments(row, first, T(scale), true);
+    const Sums m = moments(row, first, T(scale), true);
     keep_statistics(row, m, double(first), scale);
     return row_of_scaled<R>(m.sum, m.squares, double(first), scale, call.part, call.norm.eps);
   }
   typename R::Saved statistics(int64_t row) const {
     const T first = first_of(row);
-    const Moments m = moments(row, first, T(1), false);
+    const Sums m = moments(row, first, T(1), false);
     const double scale = row_moments_scale<T>(m.sum, m.squares, double(first),
                                               double(call.cut.length), call.norm.eps);
     if (scale != 0) return careful_statistics(row, first, scale);
@@ -77,14 +79,17 @@ struct Forward {
     call.flushed([&] {
       compose(affine, n, call.is_identity() ? words : nullptr, residual, y, x, weight, bias);
     });
-    if (!call.is_identity()) {
-      call.blocks.forward[norm.epilogue.activation](n, norm.epilogue.options, y, y);
-      if (words) leaf_drawing<Dropout<T>, T>(call.dropout, n, words, y, y);
-    }
+    finish(at, n, call.is_identity() ? nullptr : words, y);
+  }
+  // What follows z.
+  void finish(int64_t at, int64_t n, const uint32_t* words, T* y) const {
+    const Epilogue& epilogue = call.norm.epilogue;
+    if (!call.is_identity()) call.blocks.forward[epilogue.activation](n, epilogue.options, y, y);
+    if (words) leaf_drawing<Dropout<T>, T>(call.dropout, n, words, y, y);
     if (call.stream) {
-      stream_run(static_cast<T*>(norm.y) + at, y, n);
+      stream_run(static_cast<T*>(call.norm.y) + at, y, n);
     } else {
-      put<T>(norm.y, norm.dtype, at, n, y);
+      put<T>(call.norm.y, call.norm.dtype, at, n, y);
     }
   }
   void row(int64_t row, int64_t end, KeepBits& bits) const {
@@ -99,19 +104,84 @@ struct Forward {
               Call::from(bias, i), bits);
     });
   }
+
+  // ---- short rows, several at once
+
+  // Statistics of rows [row, row + rows), and whether each of them wants care: then they are not
+  // right.
+  bool tile_statistics(int64_t row, int64_t rows, const T* x, TileRows<T>* tile,
+                       bool* careful) const {
+    double s[kTileRows], q[kTileRows];
+    const int64_t n = call.cut.length;
+    moments_of_rows<R>(rows, n, x, s, q);
+    T *mean = call.saved_row(0) + row, *lost = call.saved_row(1) + row,
+      *rstd = call.saved_row(2) + row;
+    bool any = false;
+    for (int64_t r = 0; r < rows; ++r) {
+      const double first = R::kCentres ? double(x[r * n]) : 0;
+      const auto saved = R::save(s[r], q[r], first, call.part, call.norm.eps);
+      careful[r] = row_moments_scale<T>(s[r], q[r], first, double(n), call.norm.eps) != 0 ||
+                   leaves_range(saved.mean, saved.rstd, saved.rstd);
+      any = any || careful[r];
+      mean[r] = saved.mean;
+      lost[r] = saved.lost;
+      rstd[r] = saved.rstd;
+      tile->hat[r] = {saved.mean, saved.rstd, R::offset(saved)};
+      keep_statistics(row + r, {s[r], q[r]}, first, 1);
+    }
+    return any;
+  }
+  template <bool kColumns>
+  void tile(int64_t row, int64_t rows, int64_t end, KeepBits& bits) const {
+    const RowNorm& norm = call.norm;
+    const int64_t length = call.cut.length, n = rows * length, at = call.begin_of(row);
+    T x_scratch[kBlockElements], y_scratch[kBlockElements];
+    TileRows<T> tile;
+    bool careful[kTileRows];
+    const T* const x = fetch<T>(norm.x, norm.dtype, at, n, x_scratch);
+    const uint32_t* words = call.drops() ? bits.at(at, n, end) : nullptr;
+    T* const y = call.direct && !call.stream ? static_cast<T*>(norm.y) + at : y_scratch;
+    const T* residual = nullptr;
+    if (norm.epilogue.residual)
+      residual = fetch<T>(norm.epilogue.residual, norm.dtype, at, n, y_scratch);
+    call.place_weights(row, rows, &tile);
+    bool care;
+    call.flushed([&] {
+      care = tile_statistics(row, rows, x, &tile, careful);
+      if (residual) {
+        affine_rows<R, kColumns>(rows, length, tile, residual, x, y);
+      } else {
+        affine_rows<R, kColumns>(rows, length, tile, Absent{}, x, y);
+      }
+    });
+    finish(at, n, words, y);
+    if (!care) return;
+    for (int64_t r = 0; r < rows; ++r)
+      if (careful[r]) this->row(row + r, end, bits);
+  }
+  void rows(int64_t first, int64_t last, KeepBits& bits) const {
+    const int64_t end = call.begin_of(last), step = call.cut.tile_rows();
+    if (!call.cut.tiles) {
+      for (int64_t r = first; r < last; ++r) row(r, end, bits);
+    } else if (call.cut.runs) {
+      for (int64_t r = first; r < last; r += step)
+        tile<false>(r, smaller(step, last - r), end, bits);
+    } else {
+      for (int64_t r = first; r < last; r += step)
+        tile<true>(r, smaller(step, last - r), end, bits);
+    }
+  }
   static void task(void* context, int64_t index) {
     const Call& call = *static_cast<const Call*>(context);
     const int64_t first = index * call.cut.task_rows();
     const int64_t last = smaller(first + call.cut.task_rows(), call.cut.rows);
     KeepBits bits = call.keep_bits();
-    call.flushed_task([&] {
-      for (int64_t r = first; r < last; ++r) Forward{call}.row(r, call.begin_of(last), bits);
-    });
+    call.flushed_task([&] { Forward{call}.rows(first, last, bits); });
     if (call.stream) stream_fence();
   }
 
-  // Running statistics move to the mean over outer of what the rows of each group have.
-  void move_running(const ChannelVector& v, const double* of_rows) const {
+  // Running statistics move to the mean over outer of what the rows of each group have, times `by`.
+  void move_running(const ChannelVector& v, const double* of_rows, double by) const {
     if (!v.data || call.norm.outer == 0) return;
     double running[kUnits], mean[kUnits];
     for (int64_t g = 0; g < call.norm.groups; g += kUnits) {
@@ -119,7 +189,9 @@ struct Forward {
       for (int64_t k = 0; k < n; ++k) mean[k] = 0;
       for (int64_t o = 0; o < call.norm.outer; ++o)
         for (int64_t k = 0; k < n; ++k) mean[k] += of_rows[o * call.norm.groups + g + k];
-      for (int64_t k = 0; k < n; ++k) mean[k] /= double(call.norm.outer);
+      // Inf must not meet a momentum of 0.
+      for (int64_t k = 0; k < n; ++k)
+        mean[k] = call.norm.momentum == 0 ? 0 : mean[k] / double(call.norm.outer) * by;
       load_channels(v, g, n, 0, running);
       for (int64_t k = 0; k < n; ++k)
         running[k] = BatchNormRule<T>::running(running[k], mean[k], call.norm.momentum);
@@ -129,8 +201,9 @@ struct Forward {
   void run() const {
     call.prepare();
     call.run(&task, ceil_div(call.cut.rows, call.cut.task_rows()));
-    move_running(call.norm.running_mean, call.sums);
-    move_running(call.norm.running_var, call.sums + call.cut.rows);
+    const double bessel = BatchNormRule<T>::bessel(double(call.cut.length));
+    move_running(call.norm.running_mean, call.sums, 1);
+    move_running(call.norm.running_var, call.sums + call.cut.rows, bessel);
   }
 };
 

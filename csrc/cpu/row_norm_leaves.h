@@ -30,8 +30,21 @@ struct RowAffine {
   }
 };
 
+// Σx² over a row.
+template <class T, int64_t kLanes>
+struct Squares {
+  using Sum = T;
+  static constexpr bool kPair = false, kDrops = false;
+  const T* x;
+  ONEPASS_HD T value(int64_t j, int64_t c) const {
+    const T v = x[j * kLanes + c];
+    return v * v;
+  }
+  ONEPASS_HD Squares next(int64_t rows) const { return {x + rows * kLanes}; }
+};
+
 // Σ g·w and Σ g·w·x̂ over a row.
-template <class R, class T, class W>
+template <class R, class T, class W, int64_t kLanes = normalise::kSumLanes>
 struct RowPair {
   using Sum = T;
   static constexpr bool kPair = true, kDrops = false;
@@ -39,14 +52,14 @@ struct RowPair {
   const T *g, *x;
   W weight;
   ONEPASS_HD T value(int64_t j, int64_t c) const {
-    const int64_t i = j * normalise::kSumLanes + c;
+    const int64_t i = j * kLanes + c;
     return g[i] * weight[i];
   }
   ONEPASS_HD T times(T value, int64_t j, int64_t c) const {
-    return value * R::hat(x[j * normalise::kSumLanes + c], row.mean, row.rstd, row.offset);
+    return value * R::hat(x[j * kLanes + c], row.mean, row.rstd, row.offset);
   }
   ONEPASS_HD RowPair next(int64_t rows) const {
-    const int64_t n = rows * normalise::kSumLanes;
+    const int64_t n = rows * kLanes;
     if constexpr (std::is_pointer_v<W>) {
       return {row, g + n, x + n, weight + n};
     } else {
@@ -54,29 +67,6 @@ struct RowPair {
     }
   }
 };
-
-// Adds Σg to s and Σ g·x̂ to q, column by column, of kRows rows: in the computing type, then double.
-template <class R, int kRows, class T>
-struct ColumnRows {
-  Hat<T> row[kRows];
-  const T *g[kRows], *x[kRows];
-};
-template <class R, int kRows, class T>
-[[gnu::noinline]] void add_columns(int64_t n, double* s, double* q,
-                                   const ColumnRows<R, kRows, T> rows) {
-#pragma GCC ivdep
-  for (int64_t c = 0; c < n; ++c) {
-    T a = 0, b = 0;
-#pragma GCC unroll 8
-    for (int j = 0; j < kRows; ++j) {
-      const T g = rows.g[j][c];
-      a += g;
-      b += g * R::hat(rows.x[j][c], rows.row[j].mean, rows.row[j].rstd, rows.row[j].offset);
-    }
-    s[c] += double(a);
-    q[c] += double(b);
-  }
-}
 
 template <class R, class T>
 struct RowInputGradient {
@@ -87,6 +77,40 @@ struct RowInputGradient {
                              slope);
   }
 };
+
+// Rows side by side.
+template <class R, class T, int kRows>
+struct SideBySide {
+  RowInputGradient<R, T> row[kRows];
+  const T *g[kRows], *x[kRows];
+  T* dx[kRows];
+};
+// Adds g to sums and g·x̂ to products, column by column. kApplies: dx of the same elements too.
+template <bool kApplies, class R, class T, int kRows>
+[[gnu::noinline]] void add_columns(int64_t n, T* sums, T* products, const T* weight,
+                                   const SideBySide<R, T, kRows> rows) {
+#pragma GCC ivdep
+  for (int64_t c = 0; c < n; ++c) {
+    T a = sums[c], b = products[c];
+#pragma GCC unroll 8
+    for (int j = 0; j < kRows; ++j) {
+      const auto k = rows.row[j];
+      const T g = rows.g[j][c];
+      const T hat = R::hat(rows.x[j][c], k.row.mean, k.row.rstd, k.row.offset);
+      a += g;
+      b += g * hat;
+      if constexpr (kApplies)
+        rows.dx[j][c] = R::input_gradient(g * weight[c], hat, k.row.rstd, k.level, k.slope);
+    }
+    sums[c] = a;
+    products[c] = b;
+  }
+}
+template <class T>
+[[gnu::noinline]] void add_to_doubles(int64_t n, double* sums, const T* terms) {
+#pragma GCC ivdep
+  for (int64_t c = 0; c < n; ++c) sums[c] += double(terms[c]);
+}
 
 }  // namespace row_norms
 }  // namespace

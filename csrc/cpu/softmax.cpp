@@ -88,11 +88,14 @@ template <class F, class T>
 [[gnu::noinline]] T share_along(int64_t n, const T* dy, const T* y) {
   T lanes[kLanes];
   for (int l = 0; l < kLanes; ++l) lanes[l] = T(0);
-  for (int64_t i = 0; i < n; i += kLanes) {
-    const int k = int(smaller(kLanes, n - i));
+  int64_t i = 0;
+  for (; i + kLanes <= n; i += kLanes) {
 #pragma GCC ivdep
-    for (int l = 0; l < k; ++l) lanes[l] += F::share(dy[i + l], y[i + l]);
+    for (int l = 0; l < kLanes; ++l) lanes[l] += F::share(dy[i + l], y[i + l]);
   }
+  const int rest = int(n - i);
+#pragma GCC ivdep
+  for (int l = 0; l < rest; ++l) lanes[l] += F::share(dy[i + l], y[i + l]);
   return fold<kLanes>(lanes, Plus{});
 }
 template <class F, class T>

@@ -4,7 +4,7 @@
 // A short row is held: its threads read it once and keep it in registers until they write. Any
 // other row is walked over twice, the second time while it is in cache if one block has it (whole).
 // Few long rows are split: blocks share the sums of a row, a small kernel finishes the rows, blocks
-// share the rest. Sums are in double, of x minus the row's first element, as on the CPU.
+// share the rest. Sums are in double, of x minus the row's first element.
 #pragma once
 #include "cuda/launch.cuh"
 #include "cuda/row_norm_sums.cuh"

@@ -316,7 +316,7 @@ ONEPASS_DEVICE RowState<T> finish_forward(const Call& call, int64_t row, double 
             lower<T>(Call::template Rule<double>::save(s, q, first, call.part, call.eps).rstd);
   } else {
     moments_again<T>(call, row, first * by, by, &s, &q);
-    saved = unscaled<T>(R::save(s, q, first * by, call.part, call.eps * by * by), by);
+    saved = row_of_scaled<R>(s, q, first, by, call.part, call.eps);
   }
   if (stores) {
     T* values = static_cast<T*>(call.saved) + row;
@@ -324,10 +324,10 @@ ONEPASS_DEVICE RowState<T> finish_forward(const Call& call, int64_t row, double 
     values[call.rows()] = saved.lost;
     values[2 * call.rows()] = saved.rstd;
     if (R::kCentres && call.moments) {
-      const double back = by == 0 ? 1 : 1 / by;
-      const auto m = BatchNormRule<double>::moments(s, q, call.part);
-      call.moments[2 * row] = by == 0 ? first + m.offset : (first * by + m.offset) * back;
-      call.moments[2 * row + 1] = m.variance * back * back;
+      using Wide = BatchNormRule<double>;
+      const auto m = moments_of_scaled<Wide>(s, q, first, by == 0 ? 1 : by, call.part);
+      call.moments[2 * row] = m.mean;
+      call.moments[2 * row + 1] = m.variance;
     }
   }
   return state_of<T, Call>(saved);

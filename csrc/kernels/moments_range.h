@@ -1,5 +1,5 @@
-// A norm's moments where the sums of a channel leave the range of double: taken again of x times a
-// power of two.
+// A norm's moments where the sums of a channel or row leave the range of double: taken again of x
+// times a power of two.
 #pragma once
 #include "kernels/norm_range.h"
 
@@ -16,7 +16,8 @@ ONEPASS_HD double moments_scale(double sum, double squares, double first, double
   const bool vanish = sizeof(T) == 8 && eps < kTiny && squares < kTiny * count;
   return vanish && math::abs(first) < kSmall ? 1 / NormRange<T>::kMoments : 0;
 }
-// The same of a row, of which a norm without eps may also be that of floats whose squares vanish.
+// The same of a row. A norm of rows may have no eps, and then sums of floats whose squares vanish
+// are taken again too, each square in double.
 template <class T>
 ONEPASS_HD double row_moments_scale(double sum, double squares, double first, double count,
                                     double eps) {
@@ -46,7 +47,20 @@ ONEPASS_HD typename R::Saved row_of_scaled(double sum, double squares, double fi
   return unscaled<T>(s, scale);
 }
 
-// The moments from the sums of d·scale and (d·scale)². The variance may exceed double, as Inf.
+// Mean and variance of x from the sums of d·scale and (d·scale)². The variance may exceed double,
+// as Inf.
+struct Moments {
+  double mean, variance;
+};
+template <class R>
+ONEPASS_HD Moments moments_of_scaled(double sum, double squares, double first, double scale,
+                                     double part) {
+  const auto m = R::moments(sum, squares, part);
+  const double back = 1 / scale;
+  return {(first * scale + m.offset) * back, m.variance * back * back};
+}
+
+// The same of a channel, with its statistics.
 template <class R>
 struct MomentsInRange {
   typename R::Saved saved;
@@ -58,8 +72,8 @@ ONEPASS_HD MomentsInRange<R> moments_in_range(double sum, double squares, double
   using T = decltype(R::Saved::mean);
   const auto m = R::moments(sum, squares, part);
   const auto s = R::save(first * scale, m.offset, m.variance, eps * scale * scale);
-  const double back = 1 / scale;
-  return {unscaled<T>(s, scale), (first * scale + m.offset) * back, m.variance * back * back};
+  const auto found = moments_of_scaled<R>(sum, squares, first, scale, part);
+  return {unscaled<T>(s, scale), found.mean, found.variance};
 }
 
 ONEPASS_END

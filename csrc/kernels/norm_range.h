@@ -1,6 +1,6 @@
 // A norm's formulas can overflow or underflow in T although inputs and results are finite. For such
-// channels the drivers multiply x and g by the powers of two below. Powers of two change only
-// exponents, so every bit of a result stays, unless it underflows.
+// channels and rows the drivers multiply x and g by the powers of two below. Powers of two change
+// only exponents, so every bit of a result stays, unless it underflows.
 //
 //   x̂ = (x·d - mean·d)·(rstd/d)                      d = kDown
 //   dx = [(scale/d)·(g·e - level·e - …)]·(d/e)       e = kGradientDown
@@ -19,7 +19,8 @@ struct NormRange<float> {
   static constexpr float kDown = 0x1p-64f, kUp = 0x1p64f, kGradientDown = 0x1p-40f;
   static constexpr float kLeastRstd = 0x1p-90f, kMostRstd = 0x1p60f, kMostMean = 0x1p120f;
   static constexpr double kMostSum = 0x1p88;
-  static constexpr double kMoments = 1;  // their sums are in double, which holds any float's square
+  // Moments are taken again of x itself, but exactly: double holds the square of any float.
+  static constexpr double kMoments = 1;
 };
 template <>
 struct NormRange<double> {

@@ -208,13 +208,11 @@ def weight_norm(
     g: Array,
     out: Array | None,
     /,
-) -> tuple[Array, Array]: ...
+) -> Array: ...
 def weight_norm_backward(
     dw: Array,
     v: Array,
     g: Array,
-    statistics: Array,
-    out: Array | None,
     /,
 ) -> tuple[Array, Array]: ...
 

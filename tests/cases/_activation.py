@@ -173,5 +173,5 @@ class Activation:
         dy, x = map(tensor_of, inputs)
         if self.torch.gradient is None:
             whole = functools.partial(self.torch.call, **keywords)
-            return {"torch": backward_only(whole, inputs[1], inputs[0])}
+            return {"torch": backward_only(whole, [], inputs[1], inputs[0])}
         return {"torch out=": self.torch.gradient(dy, x, torch.empty_like(x), **keywords)}

@@ -358,17 +358,22 @@ def without_grad(function: Callable[..., Any], *args: Any) -> Callable[[], objec
     return run
 
 
-def backward_only(function: Callable[[Any], Any], x: Any, dy: Any) -> Callable[[], object]:
-    """The graph of function(x) run backwards once more at each call."""
-    leaf, gradient = tensor_of(x).requires_grad_(), tensor_of(dy)
-    y = function(leaf)
-    return lambda: torch.autograd.grad(y, leaf, gradient, retain_graph=True)
+def backward_only(
+    function: Callable[[Any], Any], leaves: Sequence[Any], x: Any, dy: Any
+) -> Callable[[], object]:
+    """The graph of function(x) run backwards once more at each call, as below."""
+    wanted, gradient = _wanted(leaves, x), tensor_of(dy)
+    y = function(wanted[0])
+    return lambda: torch.autograd.grad(y, wanted, gradient, retain_graph=True)
 
 
 def forward_and_backward(
     function: Callable[[Any], Any], leaves: Sequence[Any], x: Any, dy: Any
 ) -> Callable[[], object]:
-    """function(x), then the gradients of x and of the leaves that `function` reads."""
-    leaf, gradient = tensor_of(x).requires_grad_(), tensor_of(dy)
-    wanted = [leaf, *(tensor for tensor in leaves if tensor is not None)]
-    return lambda: torch.autograd.grad(function(leaf), wanted, gradient)
+    """function(x), then the gradients of x and of the leaves that `function` reads, None aside."""
+    wanted, gradient = _wanted(leaves, x), tensor_of(dy)
+    return lambda: torch.autograd.grad(function(wanted[0]), wanted, gradient)
+
+
+def _wanted(leaves: Sequence[Any], x: Any) -> list[Any]:
+    return [tensor_of(x).requires_grad_(), *(tensor for tensor in leaves if tensor is not None)]

@@ -30,7 +30,7 @@ class NormRivals:
         if not has_torch():
             return {}
         dy, *others = inputs
-        return {"torch": backward_only(self._rival(others, **keywords)[0], others[0], dy)}
+        return {"torch": backward_only(*self._rival(others, **keywords), others[0], dy)}
 
     def _both(self, inputs, keywords):
         op, op_backward = getattr(ops, self.name), getattr(ops, f"{self.name}_backward")

@@ -150,7 +150,8 @@ def _rivals_backward(inputs, keywords):
     if not has_torch():
         return {}
     dy, x, bias = inputs
-    return {"torch": backward_only(_rival(tensor_of(bias).requires_grad_(), **keywords), x, dy)}
+    leaf = tensor_of(bias).requires_grad_()
+    return {"torch": backward_only(_rival(leaf, **keywords), [leaf], x, dy)}
 
 
 def _both(inputs, keywords):

@@ -89,7 +89,8 @@ class Loss:
             self._torch if self.torch is not None else None,
             self.bound,
             # The input is read and its gradient written; a target that is not labels is read too.
-            lambda s: (2 if self.name in ("cross_entropy", "nll_loss") else 3) * s,
+            # Of nll_loss's input only the elements at the labels are.
+            lambda s: {"cross_entropy": 2, "nll_loss": 1}.get(self.name, 3) * s,
             self.shapes,
             self.bench,
             self._rivals,

@@ -402,8 +402,8 @@ def _weight_rows() -> Iterator[Case]:
         if not has_torch():
             return {}
         dw, v, g = inputs
-        g = tensor_of(g)
-        return {"torch": backward_only(lambda v: _torch_weight_norm(v, g, **keywords), v, dw)}
+        g = tensor_of(g).requires_grad_()
+        return {"torch": backward_only(lambda v: _torch_weight_norm(v, g, **keywords), [g], v, dw)}
 
     forward = Steps([RSTD, ("product", 1), ("g", 1)])
     backward = Steps([RSTD, ("g·dw", 1), ("v̂, the sum and their product", 6), ("difference", 1),

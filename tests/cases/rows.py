@@ -184,7 +184,7 @@ def _maxout_rows():
         MAXOUT_SHAPES,
         [(256, 1024), (4096, 1024)],
         lambda inputs, keywords: (
-            {"torch": backward_only(_torch_maxout, inputs[1], inputs[0])} if has_torch() else {}
+            {"torch": backward_only(_torch_maxout, [], inputs[1], inputs[0])} if has_torch() else {}
         ),
         PIECES,
         {"pieces": 2},
@@ -272,7 +272,9 @@ def _glu_rows():
         GLU_SHAPES,
         [(256, 2048), (4096, 2048)],
         lambda inputs, keywords: (
-            {"torch": backward_only(functional.glu, inputs[1], inputs[0])} if has_torch() else {}
+            {"torch": backward_only(functional.glu, [], inputs[1], inputs[0])}
+            if has_torch()
+            else {}
         ),
         GATES,
         out=True,

@@ -91,9 +91,9 @@ def layer_norm(
     """y = dropout(activation((x - mean)/√(var + eps)·weight + bias + residual)), per row.
 
     A row is what the last axes hold, those of ``normalized_shape``; mean and var (biased) are its
-    own, in training and evaluation alike. They are as exact as if summed in float64 up to the last
-    bits of the dtype: a constant row gives exactly ``bias`` at any magnitude. Subnormal numbers
-    count as zero up to the activation.
+    own, in training and evaluation alike, of distances from the row's first element, summed in
+    float64 (on the CPU eight at a time in the computing type first): with eps > 0 a constant row
+    gives exactly ``bias`` at any magnitude. Subnormal numbers count as zero up to the activation.
 
     Args:
         x: array whose shape ends in ``normalized_shape``. One that is not C-contiguous is copied
@@ -420,7 +420,7 @@ def weight_norm(v: Array, g: Array, dim: int = 0) -> Array:
     """
     op = "weight_norm"
     axis = _dim(op, v, dim)
-    w, _ = _C.weight_norm(_exchanged(op, "v", v, axis), _flat(op, g, v, axis), None)
+    w = _C.weight_norm(_exchanged(op, "v", v, axis), _flat(op, g, v, axis), None)
     return _exchanged(op, "w", w, axis)
 
 
@@ -454,9 +454,7 @@ def weight_norm_backward(dw: Array, v: Array, g: Array, dim: int = 0) -> tuple[A
     op = "weight_norm_backward"
     axis = _dim(op, v, dim)
     rows, flat = _exchanged(op, "v", v, axis), _flat(op, g, v, axis)
-    _, statistics = _C.weight_norm(rows, flat, None)
-    along = _exchanged(op, "dw", dw, axis)
-    dv, dg = _C.weight_norm_backward(along, rows, flat, statistics, None)
+    dv, dg = _C.weight_norm_backward(_exchanged(op, "dw", dw, axis), rows, flat)
     return _exchanged(op, "dv", dv, axis), dg if flat is g else dg.reshape(g.shape)
 
 
