@@ -32,7 +32,7 @@ class Profile(Callback):
         seconds: part → seconds, over ``counted`` steps.
 
     Raises:
-        TypeError, ValueError: an argument that is no whole number, or out of range.
+        TypeError, ValueError: an argument that is not a whole number, or out of range.
 
     Example:
         >>> from onepass.train import Profile
