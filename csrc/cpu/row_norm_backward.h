@@ -68,7 +68,7 @@ struct Backward {
   // Those of a whole short run, which needs one lane for each.
   template <class W>
   void add_short_run(const State& state, int64_t n, const T* g, const T* x, W weight, double* s,
-                    double* q) const {
+                     double* q) const {
     TileRows<T> tile;
     tile.hat[0] = state.hat;
     call.flushed([&] {

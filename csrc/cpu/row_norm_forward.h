@@ -182,16 +182,14 @@ struct Forward {
 
   // Running statistics move to the mean over outer of what the rows of each group have, times `by`.
   void move_running(const ChannelVector& v, const double* of_rows, double by) const {
-    if (!v.data || call.norm.outer == 0) return;
+    if (!v.data || call.norm.momentum == 0) return;  // Inf must not meet a momentum of 0
     double running[kUnits], mean[kUnits];
     for (int64_t g = 0; g < call.norm.groups; g += kUnits) {
       const int64_t n = smaller(kUnits, call.norm.groups - g);
       for (int64_t k = 0; k < n; ++k) mean[k] = 0;
       for (int64_t o = 0; o < call.norm.outer; ++o)
         for (int64_t k = 0; k < n; ++k) mean[k] += of_rows[o * call.norm.groups + g + k];
-      // Inf must not meet a momentum of 0.
-      for (int64_t k = 0; k < n; ++k)
-        mean[k] = call.norm.momentum == 0 ? 0 : mean[k] / double(call.norm.outer) * by;
+      for (int64_t k = 0; k < n; ++k) mean[k] *= by / double(call.norm.outer);
       load_channels(v, g, n, 0, running);
       for (int64_t k = 0; k < n; ++k)
         running[k] = BatchNormRule<T>::running(running[k], mean[k], call.norm.momentum);
