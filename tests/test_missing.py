@@ -47,6 +47,26 @@ LEFT_OUT = {  # what: (file, text that goes, what the message says)
         r'    "mish_backward",\n',
         "python/onepass/ops/_activation.py: __all__ lacks 'mish_backward'",
     ),
+    "loss": (
+        "ops/_pointwise_loss.py",
+        r"@loss_of_elements\ndef l1_loss.*?(?=@loss_of_elements)",
+        "python/onepass/ops/_pointwise_loss.py has no 'l1_loss': add `@loss_of_elements` on `def ",
+    ),
+    "the loss's name": (
+        "ops/_pointwise_loss.py",
+        r'    "l1_loss",\n',
+        "python/onepass/ops/_pointwise_loss.py: __all__ lacks 'l1_loss'",
+    ),
+    "norm": (
+        "ops/_row_norm.py",
+        r"@_norm\ndef rms_norm.*?(?=@_gradient)",
+        "python/onepass/ops/_row_norm.py has no 'rms_norm': add `def rms_norm(…)`",
+    ),
+    "the norm's gradient": (
+        "ops/_row_norm.py",
+        r"@_gradient\ndef rms_norm_backward.*?(?=@_norm)",
+        "python/onepass/ops/_row_norm.py has no 'rms_norm_backward': add `def rms_norm_back",
+    ),
     "module": (
         "nn/_activation.py",
         r"class Mish.*?\n",

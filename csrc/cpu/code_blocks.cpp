@@ -9,8 +9,8 @@
 ONEPASS_BEGIN
 namespace {
 
-// Whole blocks: from_code, to_code and magnitude_bits of core/codes.h by vectors, because GCC widens
-// and narrows 8 bits through 16, which takes more instructions.
+// Whole blocks: from_code, to_code and magnitude_bits of core/codes.h by vectors, because GCC
+// widens and narrows 8 bits through 16, which takes more instructions.
 #ifdef __AVX2__
 
 using V = Vectors;
