@@ -54,7 +54,10 @@ def _completed(documented: Any, args: Mapping[str, str], sections: Mapping[str, 
         name = stars.get(parameter.kind, "") + parameter.name
         says = own.pop(name, args.get(name, OPTIONS.get(name)))
         if says is None:
-            raise ValueError(f"{documented.__qualname__}: the docstring lacks {name!r}")
+            raise ValueError(
+                f"{documented.__qualname__}: the docstring lacks {name!r}, expected a line "
+                f"`{name}: …` below 'Args:'"
+            )
         described[name] = says
     for head in ("Source", "Example"):
         if not found.get(head, "").strip():

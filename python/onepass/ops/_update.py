@@ -368,7 +368,8 @@ def adopt_(
     n is clipped to ±(t - 1)^¼. The first step sets v = g² and moves nothing. Before that
     g += weight_decay·p. The present g is not in the v that divides it, so any β₂ converges.
 
-    Against the paper, n is clipped, as in the authors' code. PyTorch has no ADOPT.
+    Against the paper, n is clipped, as in the authors' code. PyTorch has no ADOPT. An infinite
+    parameter becomes NaN with a weight decay that is not decoupled.
 
     Args:
         eps: the least √v.
