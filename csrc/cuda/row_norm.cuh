@@ -7,7 +7,8 @@
 // share the rest. Sums are in double, of x minus the row's first element, as on the CPU.
 #pragma once
 #include "cuda/launch.cuh"
-#include "cuda/row_norm_sums.cuh"
+#include "cuda/row_norm_columns.cuh"
+#include "cuda/row_norm_walk.cuh"
 
 ONEPASS_BEGIN
 namespace {
@@ -56,8 +57,8 @@ struct HeldBits {
   }
 };
 
-// The sums of a row, and what `finish` makes of them, for each of its threads. What other threads
-// of the row have read before may be written afterwards.
+// Adds up the sums of a row and returns the result of `finish` to each of its threads. Memory that
+// other threads of the row have read before may be written afterwards.
 template <class Result, class F>
 ONEPASS_DEVICE Result finish_held(int lanes, double s, double q, F finish) {
   ONEPASS_NO_UNROLL
