@@ -44,7 +44,7 @@ ONEPASS_DEVICE void each_word(const StepStream& random, Draw draw, int64_t at, F
   }
 }
 
-// What runs before the update of W neighbouring elements of which the first is `at`…
+// Before the update of W neighbouring elements, of which the first is `at`…
 template <int W, class T>
 ONEPASS_DEVICE void add_noise(const StageTensor<T>& tensor, int64_t at, T* gradient) {
   const T noise = tensor.noise;
