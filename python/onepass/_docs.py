@@ -18,6 +18,9 @@ OPTIONS = {
     "momentum": "μ; 0 keeps no buffer.",
     "bias_correction": "False leaves out the divisions by 1 - βᵗ.",
 }
+_IMPORTS = """
+    >>> import numpy as np
+    >>> import onepass"""
 _HEADS = ("Args", "Returns", "Raises", "Source", "Example")
 
 
@@ -36,6 +39,11 @@ def shares(args: Mapping[str, str], **sections: str) -> Callable[[T], T]:
         return documented
 
     return complete
+
+
+def with_imports(example: str) -> str:
+    """The example of a function of `onepass.ops`, behind the imports if it has none of its own."""
+    return example if ">>> import" in example else f"{_IMPORTS}{example}"
 
 
 def parts(doc: str) -> tuple[str, dict[str, str], dict[str, str]]:
@@ -66,6 +74,8 @@ def _completed(documented: Any, args: Mapping[str, str], sections: Mapping[str, 
             )
     if own:
         raise ValueError(f"{documented.__qualname__}: no arguments {sorted(own)}")
+    if documented.__module__.startswith("onepass.ops."):
+        found["Example"] = with_imports(found["Example"])
     found["Args"] = "".join(f"\n    {name}: {says}" for name, says in described.items())
     found |= {head: f"\n    {body}" for head, body in sections.items() if head not in found}
     return "\n\n".join([text, *(f"{h}:{found[h].rstrip()}" for h in _HEADS if h in found)]) + "\n"

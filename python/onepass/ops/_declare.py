@@ -28,6 +28,7 @@ from typing import (
 from onepass import _C
 from onepass import _numbers as numbers
 from onepass._array import Array
+from onepass._docs import with_imports
 
 P = ParamSpec("P")
 F = TypeVar("F", bound=Callable[..., Array])
@@ -71,8 +72,8 @@ class Declared:
             self.kernels = {v: self.name if v == default else f"{self.name}_{v}" for v in values}
         self.formula, described, rest = _parts(inspect.getdoc(function) or "")
         self.described = described  # the options, as lines of a docstring
-        self.source, _, example = rest.partition("\n\n")
-        self.example = example.replace("Example:", _IMPORTS, 1)
+        self.source, _, rest = rest.partition("\n\n")
+        self.example = with_imports(rest.removeprefix("Example:"))
         where = f"{function.__module__}: {self.name}"
         given = sorted(self.defaults.keys() - {self.selector})
         for kernel in self.kernels.values():
@@ -91,7 +92,7 @@ class Declared:
             said = {
                 "a formula": self.formula,
                 "'Source: '": self.source,
-                "'Example:'": self.example,
+                "'Example:'": rest.removeprefix("Example:"),
             }
             for part, text in said.items():
                 if not text.strip():
@@ -263,9 +264,6 @@ def _parts(doc: str) -> tuple[str, str, str]:
     return formula, options + "\n" if options else "", rest
 
 
-_IMPORTS = """Example:
-    >>> import numpy as np
-    >>> import onepass"""
 _FORWARD = """{formula}
 
 Args:
@@ -280,7 +278,7 @@ Raises:
 
 Source: {source}
 
-{example}
+Example:{example}
 """
 
 _BACKWARD = """{formula}
