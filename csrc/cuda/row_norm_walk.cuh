@@ -7,21 +7,6 @@ ONEPASS_BEGIN
 namespace {
 namespace row_norms {
 
-struct Quotient {
-  int64_t whole, rest;
-};
-ONEPASS_DEVICE Quotient divide(int64_t a, int64_t b) {
-  if (b == 1) return {a, 0};
-  if ((a | b) >> 32) return {a / b, a % b};
-  const uint32_t whole = uint32_t(a) / uint32_t(b);
-  return {whole, uint32_t(a) - whole * uint32_t(b)};
-}
-// Where the weights of a row's channels begin.
-template <class Call>
-ONEPASS_DEVICE int64_t channels_of(const Call& call, int64_t row) {
-  return divide(row, call.groups).rest * call.channels;
-}
-
 // The units of a thread: u, u + step, … below end, counted from the start of the row; and where
 // they begin among the channels. A step needs no division.
 template <int W>
