@@ -1,7 +1,6 @@
 // Rows that are held: a row's threads read it once and keep it in registers until they write
 // (row_norm.cuh says which rows).
 #pragma once
-#include "cuda/folds.cuh"
 #include "cuda/row_norm_finish.cuh"
 
 ONEPASS_BEGIN
