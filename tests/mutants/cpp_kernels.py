@@ -32,14 +32,14 @@ KERNELS = [
     Mutant(
         "adam: the largest second moment starts anew",
         "csrc/kernels/adam_rule.h",
-        "math::max(v_max, square) : square;",
-        "math::max(v, square) : square;",
+        "math::max(v_max, square), square);",
+        "math::max(v, square), square);",
         _case("adam_amsgrad-float64"),
     ),
     Mutant(
         "adam: the largest second moment moves in a group without it",
         "csrc/kernels/adam_rule.h",
-        "v_max = takes_maximum ? under : v_max;",
+        "v_max = math::where_negative(maximum, under, v_max);",
         "v_max = under;",
         (
             "tests/test_many_groups.py::"

@@ -24,15 +24,15 @@ CPP = [
     Mutant(
         "rmsprop: centred variance has the wrong sign",
         "csrc/kernels/rmsprop.h",
-        "math::at_least(square - mean * mean, T(0)) : square;",
-        "math::at_least(square + mean * mean, T(0)) : square;",
+        "math::at_least(square - mean * mean, T(0)), square);",
+        "math::at_least(square + mean * mean, T(0)), square);",
         ("tests/test_kernels.py::test_against_reference[rmsprop_centered-float64]",),
     ),
     Mutant(
         "rmsprop: a centred variance below zero is NaN",
         "csrc/kernels/rmsprop.h",
-        "math::at_least(square - mean * mean, T(0)) : square;",
-        "square - mean * mean : square;",
+        "math::at_least(square - mean * mean, T(0)), square);",
+        "square - mean * mean, square);",
         (
             "tests/test_optimizer_rules.py::"
             "test_rmsprop_centred_has_no_nan_where_the_variance_vanishes",
