@@ -42,7 +42,7 @@ def shares(args: Mapping[str, str], **sections: str) -> Callable[[T], T]:
 
 
 def with_imports(example: str) -> str:
-    """The example of a function of `onepass.ops`, behind the imports unless it has imports itself."""
+    """An example of a function of `onepass.ops`, behind the imports if it has none itself."""
     return example if ">>> import" in example else f"{_IMPORTS}{example}"
 
 
