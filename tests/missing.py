@@ -15,9 +15,13 @@ from types import ModuleType
 FILES = {
     "onepass.ops._activation": "`@activation` on `def {name}(x: Array, …)`",
     "onepass.ops._update": "`@update({kernel!r})` on `def {name}(params, grads, …)`",
+    "onepass.ops._pointwise_loss": "`@loss_of_elements` on `def {name}(input, target, …)`",
+    "onepass.ops._row_norm": "`def {name}(…)`",
     "onepass.nn._activation": "`class {name}(Activation, op=ops.…): ...`",
     "onepass.optim._optimizers": "`class {name}(Optimizer, op=ops.…_)` with a constructor",
 }
+# A file of records → the module that has its functions; a file of `nn` has the module's name.
+RECORDS = {"losses": "_pointwise_loss", "row_norms": "_row_norm"}
 BACKWARD = "`{name} = backward_of({kernel}, …)`"
 
 
@@ -34,8 +38,9 @@ def cure(error: BaseException) -> str | None:
             return f"{path_of(place)}: __all__ lacks {name!r}, expected every name it defines"
     if not places:
         return None
-    update = name.endswith("_")
-    place = next((m for m in places if m.endswith("_update") == update), places[0])
+    asking = Path(traceback.extract_tb(error.__traceback__)[-1].filename).stem
+    family = "_update" if name.endswith("_") else RECORDS.get(asking, asking)
+    place = next((m for m in places if m.endswith(f".{family}")), places[0])
     backward = name.endswith("_backward") and place.endswith("ops._activation")
     line = (BACKWARD if backward else FILES[place]).format(
         name=name, kernel=name.removesuffix("_backward").rstrip("_")

@@ -28,6 +28,7 @@ from cases.activations import FORMS
 from onepass import _C, data, ops, optim, runs, train
 from onepass.nn._activation import Activation
 from onepass.nn._pointwise_loss import PointwiseLoss
+from onepass.nn._row_norm import RowNorm
 from onepass.ops._ranges import SQUARES
 from onepass.optim import _optimizers, _riders, lr_scheduler
 
@@ -166,21 +167,34 @@ def test_every_function_has_a_row() -> None:
     files = {"_loss": "losses.py", "_norm": "norms.py", "_row_norm": "row_norms.py",
              "_dropout": "dropout.py", "_bias_act": "channels.py", "_reduce": "reductions.py",
              "_activation": "activations.py", "_softmax": "rows.py", "_maxout": "rows.py",
-             "_glu": "rows.py"}  # fmt: skip
+             "_glu": "rows.py", "_pointwise_loss": "losses.py",
+             "_batch_renorm": "norms.py"}  # fmt: skip
     for name in (name for name in FUNCTIONS if name not in FUNCTIONS_ON_ARRAYS):
         module = getattr(ops, name).__module__.rpartition(".")[2]
-        where = "optimizers.py" if name.endswith("_") else files.get(module, "the family's file")
+        where = "optimizers.py" if name.endswith("_") else files.get(module, "")
         cure = f"add its record to tests/cases/{where}"
         record = {
             "losses.py": cases.losses.Loss,
             "norms.py": cases.norms.Norm,
             "row_norms.py": cases.row_norms.RowNorm,
         }.get(where)
-        if record is not None:
+        if module == "_pointwise_loss":
+            cure += f", elements({name!r}, element, make, torch)"
+        elif record is not None:
             first = name.removesuffix("_backward")
             fields = ", ".join(f"{f.name}=…" for f in dataclasses.fields(record)[1:])
             cure += f", {record.__name__}({first!r}, {fields})"
         assert name.rstrip("_") in rows, f"onepass.ops.{name} has no row: {cure}"
+
+
+def test_every_norm_over_rows_has_a_module() -> None:
+    modules = {cls.gradient for cls in RowNorm.__subclasses__()}
+    for record in cases.row_norms.NORMS:
+        assert getattr(ops, f"{record.name}_backward") in modules, (
+            f"python/onepass/nn/_row_norm.py has no class for ops.{record.name}: add `class "
+            f"…(RowNorm)` with gradient = staticmethod(ops.{record.name}_backward), and its name "
+            "to __all__"
+        )
 
 
 def test_every_loss_of_elements_has_its_function_and_module() -> None:
@@ -191,9 +205,11 @@ def test_every_loss_of_elements_has_its_function_and_module() -> None:
         "with @loss_of_elements, and add it to __all__"
     )
     modules = {cls.op.__name__ for cls in PointwiseLoss.__subclasses__()}
-    assert modules >= kernels, (
-        f"python/onepass/nn/_pointwise_loss.py has no class with op=ops.{sorted(kernels - modules)}"
-    )
+    for name in sorted(kernels - modules):
+        raise AssertionError(
+            f"python/onepass/nn/_pointwise_loss.py has no class with op=ops.{name}: add "
+            f"`class …(PointwiseLoss, op=ops.{name}): ...`, and its name to __all__"
+        )
     for name in kernels:
         options = next(k["hyper"] for k in _C.kernels() if k["name"] == name)
         record = next(record for record in cases.losses.LOSSES if record.name == name)

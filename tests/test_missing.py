@@ -15,6 +15,7 @@ import pytest
 from onepass import ops, optim
 from onepass.ops import _ranges
 from onepass.ops._declare import activation
+from onepass.ops._pointwise_loss import loss_of_elements
 from onepass.ops._rule import Rule
 from onepass.ops._step import RULES, update
 
@@ -46,6 +47,26 @@ LEFT_OUT = {  # what: (file, text that goes, what the message says)
         "ops/_activation.py",
         r'    "mish_backward",\n',
         "python/onepass/ops/_activation.py: __all__ lacks 'mish_backward'",
+    ),
+    "loss": (
+        "ops/_pointwise_loss.py",
+        r"@loss_of_elements\ndef l1_loss.*?(?=@loss_of_elements)",
+        "python/onepass/ops/_pointwise_loss.py has no 'l1_loss': add `@loss_of_elements` on `def ",
+    ),
+    "the loss's name": (
+        "ops/_pointwise_loss.py",
+        r'    "l1_loss",\n',
+        "python/onepass/ops/_pointwise_loss.py: __all__ lacks 'l1_loss'",
+    ),
+    "norm": (
+        "ops/_row_norm.py",
+        r"@_norm\ndef rms_norm.*?(?=@_gradient)",
+        "python/onepass/ops/_row_norm.py has no 'rms_norm': add `def rms_norm(…)`",
+    ),
+    "the norm's gradient": (
+        "ops/_row_norm.py",
+        r"@_gradient\ndef rms_norm_backward.*?(?=@_norm)",
+        "python/onepass/ops/_row_norm.py has no 'rms_norm_backward': add `def rms_norm_back",
     ),
     "module": (
         "nn/_activation.py",
@@ -269,6 +290,32 @@ def test_an_activation_that_contradicts_its_kernel_is_refused(old, new, words):
     with pytest.raises(TypeError, match=r"onepass\.somewhere: ") as e:
         activation(function)
     assert words in str(e.value)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("mse_loss", "mse2", "loss_list.h has no 'mse2', expected its header among the includes"),
+        ("Source: a test.", "Source:", "mse_loss: the docstring lacks 'Source:'"),
+        ("Example:\n        >>> 1\n        1\n", "", "mse_loss: the docstring lacks 'Example:'"),
+    ],
+)
+def test_a_loss_that_lacks_something_is_refused(old, new, words):
+    source = ACTIVATION.replace("leaky_relu(x, *, negative_slope=0.01,", "mse_loss(input, target,")
+    made = execute(source, old, new)
+    function = next(value for value in made.values() if inspect.isfunction(value))
+    with pytest.raises(TypeError, match=r"onepass\.somewhere: ") as e:
+        loss_of_elements(function)
+    assert words in str(e.value)
+
+
+def test_a_class_that_does_not_describe_an_option_says_where_to():
+    source = inspect.getsource(optim.Adagrad)
+    given = {"Optimizer": optim.Optimizer, "ops": ops, "SparseGradients": optim.Adagrad.__base__}
+    words = r"Adagrad: the docstring lacks 'initial_accumulator_value', expected a line `init"
+    line = "        initial_accumulator_value: s before a parameter's first gradient.\n"
+    with pytest.raises(ValueError, match=words):
+        execute(source, line, "", **given)
 
 
 def test_a_rule_whose_kernel_is_not_registered_says_where_to_register_it():

@@ -7,6 +7,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+import onepass.nn  # noqa: E402
 from onepass.torch import nn  # noqa: E402
 
 theirs = torch.nn
@@ -39,6 +40,20 @@ LOSSES = ["MSELoss", "L1Loss", "SmoothL1Loss", "HuberLoss", "BCELoss", "BCEWithL
 BOUND = {torch.float64: 1e-12, torch.float32: 4e-6, torch.float16: 4e-3, torch.bfloat16: 3e-2}
 each_dtype = pytest.mark.parametrize("dtype", list(BOUND), ids=lambda d: str(d)[6:])
 each_norm = pytest.mark.parametrize(("name", "arguments", "shape"), NORMS)
+
+
+def test_every_module_of_one_kernel_is_here_and_compared():
+    """An activation or loss of elements of onepass.nn that is in torch.nn too."""
+    compared = {name for name, _, _ in PLAIN} | {*LOSSES}
+    kernels = {*onepass.nn._activation.__all__, *onepass.nn._pointwise_loss.__all__}
+    for name in sorted(kernels & set(dir(theirs)) - {"Identity"}):
+        assert name in nn.__all__, (
+            f"python/onepass/torch/nn has no {name}: add its class before torch's, and its name to "
+            "the imports and __all__ of __init__.py"
+        )
+        assert name in compared, (
+            f"tests/test_torch_nn.py compares no {name}: add it to ACTIVATIONS, PLAIN or LOSSES"
+        )
 
 
 def randn(shape, seed=0, dtype=torch.float32):

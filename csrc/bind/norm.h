@@ -1,5 +1,5 @@
-// What any norm's pair of functions has in common, over channels or rows: forward returns what its
-// backward takes, and backward returns the gradients of the arrays that were given.
+// Shared by the pair of functions of any norm, over channels or rows: forward returns the arguments
+// of backward, and backward returns the gradients of the arrays that were given.
 #pragma once
 #include "bind/border.h"
 
@@ -38,8 +38,8 @@ py::tuple kept_for(const BorderOf<kForward>& b, std::index_sequence<I...>) {
 }
 }  // namespace detail
 
-// What backward takes after dy, up to its results: forward's arguments of the same names. drops:
-// forward took part in dropout; otherwise backward's dropout_p is 0.
+// The arguments of backward after dy, up to its results: forward's arguments of the same names.
+// drops: forward took part in dropout; otherwise backward's dropout_p is 0.
 template <const Contract& kBackward, const Contract& kForward>
 py::tuple kept_for(const BorderOf<kForward>& b, bool drops) {
   static_assert(kBackward.position("dy") == 0, "dy comes first");

@@ -13,8 +13,8 @@ class PlanRows {
   // `groups`: the number of each parameter's group.
   PlanRows(const RuleInfo& rule, const py::object& groups, const PlanArrays& arrays);
 
-  // What the stages of each group do: a value for each StageValue but the step. rates: of each
-  // group, by which l1 is multiplied where the kernel does not have the rate in its row.
+  // The settings of the stages of each group: a value for each StageValue but the step. rates: of
+  // each group, by which l1 is multiplied where the kernel does not have the rate in its row.
   void set_stages(const py::object& groups, const py::object& rates, const py::object& seed);
   const StepStages& stages() const { return stages_; }
 

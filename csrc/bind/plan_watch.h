@@ -1,5 +1,5 @@
-// What each step of a plan does to its parameters, for diagnostics: the norms of the parameter, its
-// gradient and its change. On a device they stay there until somebody reads them.
+// The effect of each step of a plan on its parameters, for diagnostics: the norms of the parameter,
+// its gradient and its change. On a device they stay there until somebody reads them.
 #pragma once
 #include <memory>
 #include <vector>

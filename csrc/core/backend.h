@@ -298,7 +298,7 @@ struct Backend {
   Run<ChannelNorm>* channel_norm_backward = nullptr;
   Run<RowNorm>* row_norm = nullptr;
   Run<RowNorm>* row_norm_backward = nullptr;
-  // What a step does to each tensor (kernels/watch.h): before it and after it.
+  // The norms of diagnostics (kernels/watch.h), before a step and after it.
   void (*watch_before)(const Elementwise&) = nullptr;
   void (*watch_after)(const Elementwise&) = nullptr;
   // After an update with stages: scales rows back to kMaxRowNorm.

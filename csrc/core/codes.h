@@ -63,8 +63,8 @@ ONEPASS_HD float unit_of(float scale) {
   return kSigned ? scale * float(32.0 / 63.0) : scale;
 }
 
-// What a number is multiplied by before it becomes a code: 16/scale, and for a signed one as much
-// less as keeps the largest from being rounded beyond the last code. 16, so that it is normal.
+// The factor of a number before it becomes a code: 16/scale, which is normal. For a signed code it
+// is a little less, so that the largest number is not rounded beyond the last code.
 template <bool kSigned>
 ONEPASS_HD float inverse_of(float scale) {
   return (kSigned ? 0x1.f7ffep3f : 16.0f) / scale;
@@ -97,7 +97,7 @@ ONEPASS_HD float scale_of(uint32_t largest_bits) {
   return largest < kLeastScale ? 0.0f : largest;
 }
 
-// What the largest magnitude of a block decides: its scale, and how its numbers become codes.
+// Follows from the largest magnitude of a block: its scale, and how its numbers become codes.
 template <bool kSigned>
 struct BlockScale {
   float scale, inverse;

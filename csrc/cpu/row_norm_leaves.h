@@ -8,7 +8,7 @@ ONEPASS_BEGIN
 namespace {
 namespace row_norms {
 
-// What x̂ needs of its row.
+// The values of a row that x̂ needs.
 template <class T>
 struct Hat {
   T mean, rstd, offset;

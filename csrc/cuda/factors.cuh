@@ -15,7 +15,7 @@ constexpr int kTileColumns = int(kStrip) / kWarpSize;  // of a lane
 constexpr int64_t kVectorElements = 4 * kThreads;      // of a block
 constexpr int kArity = 2;                              // of an entry: parameter, gradient
 
-// What a tensor needs beside its Entry.
+// The data of a tensor beside its Entry.
 struct Matrices {
   int64_t first_tile, first_job, first_sum;
   int64_t size, height, width;

@@ -44,18 +44,11 @@ class Functors {
     const Stages<T> s(row, kept_by<T>(made_.k));
     // Rows with a limit are averaged when they keep it.
     const bool limited = s.max_row_norm > 0 && entry.has_rows;
-    *to = {s.noise,
-           s.keep,
-           s.threshold,
-           s.gain,
-           {call_.seed, uint32_t(entry.number), s.step},
-           entry.dtype(0),
-           s.cautious,
-           s.stochastic,
-           entry.data[kOwn + kMaster] != nullptr,
-           entry.data[kOwn + kAverage] != nullptr && !limited,
-           s.dither,
-           {}};
+    to->take(s);
+    to->random = {call_.seed, uint32_t(entry.number), s.step};
+    to->dtype = entry.dtype(0);
+    to->has_master = entry.data[kOwn + kMaster] != nullptr;
+    to->has_average = entry.data[kOwn + kAverage] != nullptr && !limited;
     ONEPASS_UNROLL
     for (int o = kGradient + 1; o < kOwn; ++o) {
       to->dithers = to->dithers && entry.dtype(o) == DType::bf16;

@@ -1,7 +1,7 @@
-// The reduction driver: the norm of a list of tensors after unscaling, and the first tensor that
-// holds Inf or NaN. Deterministic: sizes alone decide the grid, every block writes one partial
-// result, and the last block, or a second kernel, combines them in order. It adds squares in
-// double, where no float overflows or vanishes; squares of doubles also scaled by two powers of
+// The driver of the global norm: the norm of a list of tensors after unscaling, and the first
+// tensor that holds Inf or NaN. Deterministic: sizes alone decide the grid, every block writes one
+// partial result, and the last block, or a second kernel, combines them in order. It adds squares
+// in double, where no float overflows or vanishes; squares of doubles also scaled by two powers of
 // two, of which one is in range where the plain sum is not.
 #pragma once
 #include "core/squares.h"

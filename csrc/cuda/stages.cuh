@@ -18,6 +18,17 @@ struct StageTensor {
   bool cautious, stochastic, has_master, has_average;
   bool dithers;  // its states are bfloat16, rounded by bits that start at the salt of each
   uint32_t salts[kMostStates];
+
+  // The values of the tensor's row.
+  ONEPASS_DEVICE void take(const Stages<T>& row) {
+    noise = row.noise;
+    keep = row.keep;
+    threshold = row.threshold;
+    gain = row.gain;
+    cautious = row.cautious;
+    stochastic = row.stochastic;
+    dithers = row.dither;
+  }
 };
 
 // f(w, word) with the random word of each of W neighbouring elements; `at` is a multiple of W. Four
@@ -33,7 +44,7 @@ ONEPASS_DEVICE void each_word(const StepStream& random, Draw draw, int64_t at, F
   }
 }
 
-// What runs before the update of W neighbouring elements of which the first is `at`…
+// Before the update of W neighbouring elements, of which the first is `at`…
 template <int W, class T>
 ONEPASS_DEVICE void add_noise(const StageTensor<T>& tensor, int64_t at, T* gradient) {
   const T noise = tensor.noise;

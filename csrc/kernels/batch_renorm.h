@@ -24,7 +24,7 @@ struct BatchRenormRule : BatchNormRule<T> {
   };
   using Rows = Members<&Saved::mean, &Saved::lost, &Saved::rstd, &Saved::r, &Saved::d>;
 
-  // What evaluation normalises by, or batch norm.
+  // The statistics of evaluation, or of batch norm.
   static ONEPASS_HD Saved save(double a, double b, double variance, double eps) {
     return {Norm::save(a, b, variance, eps), T(1), T(0)};
   }

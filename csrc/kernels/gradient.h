@@ -36,7 +36,7 @@ ONEPASS_HD Clip clip_to(double max_norm, double norm, double unit) {
 
 // A coefficient below T's normal numbers is split into two factors, T's least normal number and one
 // of at most 1. As one, it would be flushed to zero, and stop the huge gradients that it is meant
-// for. What the two make of a gradient may vanish only below four of T's least normal numbers.
+// for. Their product with a gradient vanishes only below four of T's least normal numbers.
 template <class T>
 struct PrepareGradient {
   T unscale, max_value, coefficient, rest;

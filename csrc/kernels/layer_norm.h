@@ -31,7 +31,7 @@ struct LayerNormRule {
     return {s.mean, s.lost, narrowed(1 / math::sqrt(m.variance + eps), T())};
   }
 
-  // What every element of a row needs: x̂ = (x - mean)·rstd + offset.
+  // Every element of a row: x̂ = (x - mean)·rstd + offset.
   static ONEPASS_HD T offset(Saved saved) { return T(-double(saved.lost) * double(saved.rstd)); }
   static ONEPASS_HD T hat(T x, T mean, T rstd, T offset) { return (x - mean) * rstd + offset; }
   static ONEPASS_HD T affine(T hat, T weight, T bias) { return hat * weight + bias; }

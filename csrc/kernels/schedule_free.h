@@ -1,4 +1,4 @@
-// What a schedule-free optimizer does with its direction u, with y in the parameter:
+// The step of a schedule-free optimizer along its direction u; the parameter holds y:
 //   lr_t = lr·min(1, t/warmup_steps);  w = t^r·lr_max^weight_lr_power;  c = w/Σw
 //   y += c·(z - y) + lr_t·(β·(1 - c) - 1)·u;  z -= lr_t·u;  before the first step z = y
 // The average x, which one evaluates at, is not stored: y = (1 - β)·z + β·x.

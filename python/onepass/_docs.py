@@ -18,6 +18,9 @@ OPTIONS = {
     "momentum": "μ; 0 keeps no buffer.",
     "bias_correction": "False leaves out the divisions by 1 - βᵗ.",
 }
+_IMPORTS = """
+    >>> import numpy as np
+    >>> import onepass"""
 _HEADS = ("Args", "Returns", "Raises", "Source", "Example")
 
 
@@ -38,6 +41,11 @@ def shares(args: Mapping[str, str], **sections: str) -> Callable[[T], T]:
     return complete
 
 
+def with_imports(example: str) -> str:
+    """An example of a function of `onepass.ops`, behind the imports if it has none itself."""
+    return example if ">>> import" in example else f"{_IMPORTS}{example}"
+
+
 def parts(doc: str) -> tuple[str, dict[str, str], dict[str, str]]:
     """A docstring's text before its sections, the sections, and what describes each argument."""
     split = re.split(rf"^({'|'.join(_HEADS)}):", inspect.cleandoc(doc), flags=re.M)
@@ -54,7 +62,10 @@ def _completed(documented: Any, args: Mapping[str, str], sections: Mapping[str, 
         name = stars.get(parameter.kind, "") + parameter.name
         says = own.pop(name, args.get(name, OPTIONS.get(name)))
         if says is None:
-            raise ValueError(f"{documented.__qualname__}: the docstring lacks {name!r}")
+            raise ValueError(
+                f"{documented.__qualname__}: the docstring lacks {name!r}, expected a line "
+                f"`{name}: …` below 'Args:'"
+            )
         described[name] = says
     for head in ("Source", "Example"):
         if not found.get(head, "").strip():
@@ -63,6 +74,8 @@ def _completed(documented: Any, args: Mapping[str, str], sections: Mapping[str, 
             )
     if own:
         raise ValueError(f"{documented.__qualname__}: no arguments {sorted(own)}")
+    if documented.__module__.startswith("onepass.ops."):
+        found["Example"] = with_imports(found["Example"])
     found["Args"] = "".join(f"\n    {name}: {says}" for name, says in described.items())
     found |= {head: f"\n    {body}" for head, body in sections.items() if head not in found}
     return "\n\n".join([text, *(f"{h}:{found[h].rstrip()}" for h in _HEADS if h in found)]) + "\n"

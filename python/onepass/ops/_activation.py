@@ -1,8 +1,8 @@
-"""Activations and their gradients, elementwise.
+"""Activations and their gradients, elementwise. σ(x) = 1 / (1 + exp(-x)).
 
 Every ``<name>_backward(dy, x)`` works from the input ``x``; those of sigmoid and tanh also take the
-output, ``y=``. A declaration has no body: `activation`
-and `backward_of` make the functions and complete their docstrings.
+output, ``y=``. A declaration has no body: `activation` and `backward_of` make the functions and
+complete their docstrings.
 """
 
 from __future__ import annotations
@@ -61,8 +61,6 @@ def identity(x: Array, *, out: Array | None = None) -> Array:
     Source: the neutral activation of fused kernels.
 
     Example:
-        >>> import numpy as np
-        >>> import onepass
         >>> onepass.ops.identity(np.float32([1, -2]))
         array([ 1., -2.], dtype=float32)
     """
@@ -78,8 +76,6 @@ def relu(x: Array, *, out: Array | None = None) -> Array:
     Source: Nair & Hinton, Rectified Linear Units Improve Restricted Boltzmann Machines, 2010.
 
     Example:
-        >>> import numpy as np
-        >>> import onepass
         >>> onepass.ops.relu(np.float32([1, -2, 0.5]))
         array([1. , 0. , 0.5], dtype=float32)
     """
@@ -99,8 +95,6 @@ def leaky_relu(x: Array, *, negative_slope: float = 0.01, out: Array | None = No
     2013.
 
     Example:
-        >>> import numpy as np
-        >>> import onepass
         >>> onepass.ops.leaky_relu(np.float32([1, -2]), negative_slope=0.5)
         array([ 1., -1.], dtype=float32)
     """
@@ -116,8 +110,6 @@ def sigmoid(x: Array, *, out: Array | None = None) -> Array:
     Source: Rumelhart, Hinton & Williams, Learning representations by back-propagating errors, 1986.
 
     Example:
-        >>> import numpy as np
-        >>> import onepass
         >>> onepass.ops.sigmoid(np.float32([0]))
         array([0.5], dtype=float32)
     """
@@ -133,8 +125,6 @@ def tanh(x: Array, *, out: Array | None = None) -> Array:
     Source: LeCun, Bottou, Orr & Müller, Efficient BackProp, 1998.
 
     Example:
-        >>> import numpy as np
-        >>> import onepass
         >>> onepass.ops.tanh(np.float32([0, np.inf]))
         array([0., 1.], dtype=float32)
     """
@@ -147,18 +137,14 @@ tanh_backward = backward_of_output(tanh, "dx = dy·(1 - y²), y = tanh(x).")
 def gelu(
     x: Array, *, approximate: Literal["none", "tanh"] = "none", out: Array | None = None
 ) -> Array:
-    """y = x·Φ(x), Φ the normal distribution function; or its tanh form.
-
-    ``approximate="tanh"``: y = x/2·(1 + tanh(√(2/π)·(x + 0.044715·x³))).
+    """y = x·Φ(x), Φ the normal distribution function.
 
     Args:
-        approximate: "none" or "tanh".
+        approximate: "none"; or "tanh" for y = x/2·(1 + tanh(√(2/π)·(x + 0.044715·x³))).
 
     Source: Hendrycks & Gimpel, Gaussian Error Linear Units, 2016.
 
     Example:
-        >>> import numpy as np
-        >>> import onepass
         >>> onepass.ops.gelu(np.float32([0, -np.inf]))
         array([ 0., -0.], dtype=float32)
     """
@@ -177,8 +163,6 @@ def silu(x: Array, *, out: Array | None = None) -> Array:
     Approximation in Reinforcement Learning, 2018.
 
     Example:
-        >>> import numpy as np
-        >>> import onepass
         >>> onepass.ops.silu(np.float32([0, -np.inf]))
         array([ 0., -0.], dtype=float32)
     """
@@ -196,8 +180,6 @@ def selu(x: Array, *, out: Array | None = None) -> Array:
     Source: Klambauer, Unterthiner, Mayr & Hochreiter, Self-Normalizing Neural Networks, 2017.
 
     Example:
-        >>> import numpy as np
-        >>> import onepass
         >>> onepass.ops.selu(np.float32([1, -np.inf]))
         array([ 1.050701 , -1.7580993], dtype=float32)
     """
@@ -213,8 +195,6 @@ def mish(x: Array, *, out: Array | None = None) -> Array:
     Source: Misra, Mish: A Self Regularized Non-Monotonic Activation Function, 2019.
 
     Example:
-        >>> import numpy as np
-        >>> import onepass
         >>> onepass.ops.mish(np.float32([0, 1, -np.inf]))
         array([ 0.        ,  0.86509836, -0.        ], dtype=float32)
     """
@@ -223,23 +203,6 @@ def mish(x: Array, *, out: Array | None = None) -> Array:
 mish_backward = backward_of(
     mish, "dx = dy·(tanh(s) + x·σ(x)/cosh²(s)), s = softplus(x), σ(x) = 1 / (1 + exp(-x))."
 )
-
-
-def _positive_alpha(owner: str, *, alpha: float) -> None:
-    if not alpha > 0:
-        raise ValueError(f"{owner}: 'alpha' is {alpha!r}, expected a number > 0")
-
-
-def _beta_not_0(owner: str, *, beta: float, threshold: float) -> None:
-    if beta == 0:
-        raise ValueError(f"{owner}: 'beta' is {beta!r}, expected a number other than 0")
-
-
-def _bounds_in_order(owner: str, *, min_val: float, max_val: float) -> None:
-    if min_val > max_val:
-        raise ValueError(
-            f"{owner}: 'min_val' is {min_val!r}, expected a number <= 'max_val', {max_val!r}"
-        )
 
 
 @activation
@@ -253,8 +216,6 @@ def elu(x: Array, *, alpha: float = 1.0, out: Array | None = None) -> Array:
     Exponential Linear Units, 2016.
 
     Example:
-        >>> import numpy as np
-        >>> import onepass
         >>> onepass.ops.elu(np.float32([1, -np.inf]), alpha=0.5)
         array([ 1. , -0.5], dtype=float32)
     """
@@ -263,7 +224,7 @@ def elu(x: Array, *, alpha: float = 1.0, out: Array | None = None) -> Array:
 elu_backward = backward_of(elu, "dx = dy where x > 0, else alpha·exp(x)·dy.")
 
 
-@activation(valid=_positive_alpha)
+@activation(valid=lambda alpha: alpha > 0, expected="a number > 0")
 def celu(x: Array, *, alpha: float = 1.0, out: Array | None = None) -> Array:
     """y = x where x > 0, else alpha·(exp(x/alpha) - 1).
 
@@ -273,8 +234,6 @@ def celu(x: Array, *, alpha: float = 1.0, out: Array | None = None) -> Array:
     Source: Barron, Continuously Differentiable Exponential Linear Units, 2017.
 
     Example:
-        >>> import numpy as np
-        >>> import onepass
         >>> onepass.ops.celu(np.float32([1, -np.inf]), alpha=0.5)
         array([ 1. , -0.5], dtype=float32)
     """
@@ -283,7 +242,7 @@ def celu(x: Array, *, alpha: float = 1.0, out: Array | None = None) -> Array:
 celu_backward = backward_of(celu, "dx = dy where x > 0, else exp(x/alpha)·dy.")
 
 
-@activation(valid=_beta_not_0)
+@activation(valid=lambda beta: beta != 0, expected="a number other than 0")
 def softplus(
     x: Array, *, beta: float = 1.0, threshold: float = 20.0, out: Array | None = None
 ) -> Array:
@@ -297,16 +256,12 @@ def softplus(
     Knowledge for Better Option Pricing, 2001.
 
     Example:
-        >>> import numpy as np
-        >>> import onepass
         >>> onepass.ops.softplus(np.float32([0, 100, -np.inf]))
         array([  0.6931472, 100.       ,   0.       ], dtype=float32)
     """
 
 
-softplus_backward = backward_of(
-    softplus, "dx = dy·σ(beta·x), σ(u) = 1 / (1 + exp(-u)); dy where beta·x > threshold."
-)
+softplus_backward = backward_of(softplus, "dx = dy·σ(beta·x), and dy where beta·x > threshold.")
 
 
 @activation
@@ -316,8 +271,6 @@ def relu6(x: Array, *, out: Array | None = None) -> Array:
     Source: Krizhevsky, Convolutional Deep Belief Networks on CIFAR-10, 2010.
 
     Example:
-        >>> import numpy as np
-        >>> import onepass
         >>> onepass.ops.relu6(np.float32([-1, 2, 9]))
         array([0., 2., 6.], dtype=float32)
     """
@@ -326,7 +279,7 @@ def relu6(x: Array, *, out: Array | None = None) -> Array:
 relu6_backward = backward_of(relu6, "dx = dy where 0 < x < 6, else 0.")
 
 
-@activation(valid=_bounds_in_order)
+@activation(valid=lambda min_val, max_val: min_val <= max_val, expected="'min_val' <= 'max_val'")
 def hardtanh(
     x: Array, *, min_val: float = -1.0, max_val: float = 1.0, out: Array | None = None
 ) -> Array:
@@ -339,8 +292,6 @@ def hardtanh(
     Source: Collobert, Large Scale Machine Learning, 2004.
 
     Example:
-        >>> import numpy as np
-        >>> import onepass
         >>> onepass.ops.hardtanh(np.float32([-3, 0.5, 3]), max_val=2.0)
         array([-1. ,  0.5,  2. ], dtype=float32)
     """
@@ -356,8 +307,6 @@ def hardsigmoid(x: Array, *, out: Array | None = None) -> Array:
     Source: Howard et al., Searching for MobileNetV3, 2019.
 
     Example:
-        >>> import numpy as np
-        >>> import onepass
         >>> onepass.ops.hardsigmoid(np.float32([-3, 0, 9]))
         array([0. , 0.5, 1. ], dtype=float32)
     """
@@ -373,8 +322,6 @@ def hardswish(x: Array, *, out: Array | None = None) -> Array:
     Source: Howard et al., Searching for MobileNetV3, 2019.
 
     Example:
-        >>> import numpy as np
-        >>> import onepass
         >>> onepass.ops.hardswish(np.float32([-np.inf, 1.5, 9]))
         array([-0.   ,  1.125,  9.   ], dtype=float32)
     """
@@ -393,8 +340,6 @@ def softsign(x: Array, *, out: Array | None = None) -> Array:
     Networks, 2010.
 
     Example:
-        >>> import numpy as np
-        >>> import onepass
         >>> onepass.ops.softsign(np.float32([-1, 3, np.inf]))
         array([-0.5 ,  0.75,  1.  ], dtype=float32)
     """
@@ -411,8 +356,6 @@ def abs(x: Array, *, out: Array | None = None) -> Array:
     Object Recognition?, 2009.
 
     Example:
-        >>> import numpy as np
-        >>> import onepass
         >>> onepass.ops.abs(np.float32([-1, 2]))
         array([1., 2.], dtype=float32)
     """
@@ -432,8 +375,6 @@ def sin(x: Array, *, out: Array | None = None) -> Array:
     Periodic Activation Functions, 2020.
 
     Example:
-        >>> import numpy as np
-        >>> import onepass
         >>> onepass.ops.sin(np.float32([0, 1]))
         array([0.        , 0.84147096], dtype=float32)
     """

@@ -28,10 +28,11 @@ from typing import (
 from onepass import _C
 from onepass import _numbers as numbers
 from onepass._array import Array
+from onepass._docs import with_imports
 
 P = ParamSpec("P")
 F = TypeVar("F", bound=Callable[..., Array])
-Valid = Callable[..., None]  # valid(owner, **options)
+Valid = Callable[..., bool]  # takes some of the options, by their names
 
 
 class Kernel(NamedTuple):
@@ -49,13 +50,17 @@ class Declared:
         defaults: option → default, in the order of the signature.
         selector: the option that selects a kernel, or None.
         kernels: value of the selector → name of the kernel; of None where there is no selector.
-        valid: raises ValueError for numbers that do not do, or None.
+        valid: whether numbers will do, or None; `judged`: the options it takes; `expected`: the
+            words of the error.
         default: the kernel that the defaults give.
     """
 
-    def __init__(self, function: Callable[..., Array], valid: Valid | None = None) -> None:
+    def __init__(
+        self, function: Callable[..., Array], valid: Valid | None = None, expected: str = ""
+    ) -> None:
         self.name = function.__name__
-        self.valid = valid
+        self.valid, self.expected = valid, expected
+        self.judged = list(inspect.signature(valid).parameters) if valid is not None else []
         hints = get_type_hints(function)
         parameters = inspect.signature(function).parameters
         self.defaults = {k: p.default for k, p in parameters.items() if k not in ("x", "out")}
@@ -67,7 +72,8 @@ class Declared:
             self.kernels = {v: self.name if v == default else f"{self.name}_{v}" for v in values}
         self.formula, described, rest = _parts(inspect.getdoc(function) or "")
         self.described = described  # the options, as lines of a docstring
-        self.source, _, self.example = rest.partition("\n\n")
+        self.source, _, rest = rest.partition("\n\n")
+        self.example = with_imports(rest.removeprefix("Example:"))
         where = f"{function.__module__}: {self.name}"
         given = sorted(self.defaults.keys() - {self.selector})
         for kernel in self.kernels.values():
@@ -86,7 +92,7 @@ class Declared:
             said = {
                 "a formula": self.formula,
                 "'Source: '": self.source,
-                "'Example:'": self.example,
+                "'Example:'": rest.removeprefix("Example:"),
             }
             for part, text in said.items():
                 if not text.strip():
@@ -113,9 +119,16 @@ class Declared:
             TypeError, ValueError: as `check`, or they do not go together.
         """
         given = {option: self.check(owner, option, value) for option, value in options.items()}
-        if self.valid is not None:
-            self.valid(owner, **given)
+        judged = [given[option] for option in self.judged]
+        if self.valid is not None and not self.valid(*judged):
+            self.refuse(owner, *judged)
         return given
+
+    def refuse(self, owner: str, *judged: float) -> None:
+        """ValueError for numbers that `valid` refuses."""
+        given = zip(self.judged, judged, strict=True)
+        said = ", ".join(f"{option!r} is {value!r}" for option, value in given)
+        raise ValueError(f"{owner}: {said}, expected {self.expected}")
 
     def kernel(self, op: str, options: Mapping[str, Any]) -> Kernel:
         """The kernel for these options and the defaults of the others; ``op`` asks for it."""
@@ -141,15 +154,14 @@ class Declared:
         if self.selector is not None:
             each = zip(kernels, self.kernels, strict=True)
             cases = [f"{kernel} if {self.selector} == {value!r} else " for kernel, value in each]
-            refuse = f"check({name!r}, {self.selector!r}, {self.selector})"
-            chosen = f"({''.join(cases)}{refuse})"
+            chosen = f"({''.join(cases)}check({name!r}, {self.selector!r}, {self.selector}))"
         numeric = [option for option in self.defaults if option != self.selector]
         checks = "".join(f"        {o} = check({name!r}, {o!r}, {o})\n" for o in numeric)
         if self.valid is not None:
-            same = ", ".join(f"{option}={option}" for option in numeric)
-            checks += f"        valid({name!r}, {same})\n"
+            judged = ", ".join(self.judged)
+            checks += f"        if not valid({judged}): refuse({name!r}, {judged})\n"
         source = (
-            f"def make(check, valid, {', '.join(kernels)}):\n"
+            f"def make(check, valid, refuse, {', '.join(kernels)}):\n"
             f"    def {name}({arrays}, *, {', '.join([*self.defaults, 'out'])}):\n"
             f"{checks}"
             f"        return {chosen}({', '.join([arrays, 'out', *HYPER[self.name]])})\n"
@@ -158,7 +170,7 @@ class Declared:
         made: dict[str, Any] = {}
         exec(source, of.__globals__, made)
         call: Callable[..., Array] = made["make"](
-            self.check, self.valid, *(table[k] for k in self.kernels.values())
+            self.check, self.valid, self.refuse, *(table[k] for k in self.kernels.values())
         )
         call.__kwdefaults__ = {**self.defaults, "out": None}
         call.__annotations__ = ({"dy": "Array"} if backward else {}) | of.__annotations__
@@ -174,16 +186,19 @@ ACTIVATIONS: dict[str, Declared] = {}
 @overload
 def activation(function: F) -> F: ...
 @overload
-def activation(*, valid: Valid) -> Callable[[F], F]: ...
-def activation(function: F | None = None, *, valid: Valid | None = None) -> F | Callable[[F], F]:
+def activation(*, valid: Valid, expected: str) -> Callable[[F], F]: ...
+def activation(
+    function: F | None = None, *, valid: Valid | None = None, expected: str = ""
+) -> F | Callable[[F], F]:
     """Declare an activation: a signature ``(x, *, options…, out=None)`` and a docstring.
 
     The docstring has the formula, ``Args:`` with the options if there are any, ``Source:`` and
-    ``Example:``. Where not all numbers do, ``valid(owner, **options)`` raises ValueError.
+    ``Example:``, to which the imports are added. Numbers for which ``valid`` is false are refused:
+    "'option' is value, ``expected``".
     """
 
     def declare(function: F) -> F:
-        declared = ACTIVATIONS[function.__name__] = Declared(function, valid)
+        declared = ACTIVATIONS[function.__name__] = Declared(function, valid, expected)
         call = declared.function(function, backward=False)
         call.__doc__ = _FORWARD.format(**vars(declared))
         return call  # type: ignore[return-value]
@@ -263,7 +278,7 @@ Raises:
 
 Source: {source}
 
-{example}
+Example:{example}
 """
 
 _BACKWARD = """{formula}

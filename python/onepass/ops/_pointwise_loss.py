@@ -12,6 +12,7 @@ from typing import Any, Literal, TypeVar
 
 from onepass import _C
 from onepass._array import Array
+from onepass._docs import with_imports
 from onepass.ops._loss import Reduction
 
 __all__ = [
@@ -38,8 +39,12 @@ def loss_of_elements(function: F) -> F:
         )
     head, _, rest = (inspect.getdoc(function) or "").partition("\n\nSource: ")
     formula, _, own = head.partition("\n\nArgs:\n")
-    source, _, example = rest.partition("\n\n")
+    source, _, rest = rest.partition("\n\n")
+    example = with_imports(rest.removeprefix("Example:"))
     if function.__doc__ is not None:  # python -OO has none
+        for part, text in (("Source:", source), ("Example:", rest)):
+            if not text.strip():
+                raise TypeError(f"{function.__module__}: {name}: the docstring lacks {part!r}")
         batch = ', "batchmean" (the sum over the number of samples)' if name == "kl_div" else ""
         function.__doc__ = _DOC.format(
             formula=formula, own=own + "\n" if own else "", source=source, example=example,
@@ -66,7 +71,7 @@ Raises:
 
 Source: {source}
 
-{example}
+Example:{example}
 """
 
 
@@ -79,8 +84,6 @@ def mse_loss(
     Source: Gauss, Theoria Motus, 1809; PyTorch's ``mse_loss``.
 
     Example:
-        >>> import numpy as np
-        >>> import onepass
         >>> loss, dinput = onepass.ops.mse_loss(np.float32([1, 3]), np.float32([1, 1]))
         >>> float(loss), dinput
         (2.0, array([0., 2.], dtype=float32))
@@ -97,8 +100,6 @@ def l1_loss(
     Source: Laplace, 1774; PyTorch's ``l1_loss``.
 
     Example:
-        >>> import numpy as np
-        >>> import onepass
         >>> loss, dinput = onepass.ops.l1_loss(np.float32([1, 3]), np.float32([1, 1]))
         >>> float(loss), dinput
         (1.0, array([0. , 0.5], dtype=float32))
@@ -123,8 +124,6 @@ def smooth_l1_loss(
     Source: Girshick, Fast R-CNN, 2015; PyTorch's ``smooth_l1_loss``.
 
     Example:
-        >>> import numpy as np
-        >>> import onepass
         >>> loss, dinput = onepass.ops.smooth_l1_loss(np.float32([1.5, 3]), np.float32([1, 1]))
         >>> float(loss), dinput
         (0.8125, array([0.25, 0.5 ], dtype=float32))
@@ -149,8 +148,6 @@ def huber_loss(
     Source: Huber, Robust Estimation of a Location Parameter, 1964; PyTorch's ``huber_loss``.
 
     Example:
-        >>> import numpy as np
-        >>> import onepass
         >>> loss, dinput = onepass.ops.huber_loss(np.float32([1.5, 3]), np.float32([1, 1]))
         >>> float(loss), dinput
         (0.8125, array([0.25, 0.5 ], dtype=float32))
@@ -172,8 +169,6 @@ def bce_loss(
     Source: Good, Rational Decisions, 1952; PyTorch's ``binary_cross_entropy``.
 
     Example:
-        >>> import numpy as np
-        >>> import onepass
         >>> loss, dinput = onepass.ops.bce_loss(np.float32([0.5, 0.75]), np.float32([1, 0]))
         >>> round(float(loss), 4), dinput
         (1.0397, array([-1.,  2.], dtype=float32))
@@ -201,8 +196,6 @@ def bce_with_logits(
     Source: Good, Rational Decisions, 1952; PyTorch's ``binary_cross_entropy_with_logits``.
 
     Example:
-        >>> import numpy as np
-        >>> import onepass
         >>> loss, dinput = onepass.ops.bce_with_logits(np.float32([0, 0]), np.float32([1, 0]))
         >>> round(float(loss), 4), dinput
         (0.6931, array([-0.25,  0.25], dtype=float32))
@@ -230,8 +223,6 @@ def kl_div(
     Source: Kullback & Leibler, On Information and Sufficiency, 1951; PyTorch's ``kl_div``.
 
     Example:
-        >>> import numpy as np
-        >>> import onepass
         >>> loss, dinput = onepass.ops.kl_div(
         ...     np.log(np.float32([[0.5, 0.5]])), np.float32([[1, 0]]), reduction="batchmean"
         ... )

@@ -1,7 +1,8 @@
 """In-place optimizer steps, one function each; ``onepass.optim`` has them as classes.
 
-A function is a signature, a docstring and the rule (_rule.py) beside its name. They stand in
-alphabetical order, as their classes in ``optim/_optimizers.py`` do.
+A function is a signature, a docstring and the rule (_rule.py) beside its name; the decorator adds
+the descriptions that all share, and the imports to the example. They stand in alphabetical order,
+as their classes in ``optim/_optimizers.py`` do.
 """
 
 from __future__ import annotations
@@ -66,8 +67,6 @@ def adadelta_(
     Source: Zeiler, ADADELTA: An Adaptive Learning Rate Method, 2012; PyTorch's Adadelta.
 
     Example:
-        >>> import numpy as np
-        >>> import onepass
         >>> p, v, u = (np.zeros(1, np.float32) for _ in range(3))
         >>> info = onepass.ops.adadelta_([p], [np.float32([2.0])], [v], [u], rho=0.75, eps=1.0)
         >>> p.round(4), v
@@ -121,8 +120,6 @@ def adafactor_(
     PyTorch's Adafactor.
 
     Example:
-        >>> import numpy as np
-        >>> import onepass
         >>> p, g = np.float32([[3, 3], [3, 3]]), np.float32([[2, 2], [4, 4]])
         >>> r, c = np.zeros((2, 1), np.float32), np.zeros((1, 2), np.float32)
         >>> info = onepass.ops.adafactor_([p], [g], [r], [c], [None], step=1, lr=0.5)
@@ -164,8 +161,6 @@ def adagrad_(
     Adagrad.
 
     Example:
-        >>> import numpy as np
-        >>> import onepass
         >>> p, s = np.zeros(1, np.float32), np.zeros(1, np.float32)
         >>> info = onepass.ops.adagrad_([p], [np.float32([2.0])], [s], lr=0.5)
         >>> p, s
@@ -212,8 +207,6 @@ def adam_(
     Source: Kingma & Ba, Adam: A Method for Stochastic Optimization, 2014; Reddi et al., 2018.
 
     Example:
-        >>> import numpy as np
-        >>> import onepass
         >>> p, m, v = (np.zeros(1, np.float32) for _ in range(3))
         >>> info = onepass.ops.adam_([p], [np.float32([2.0])], [m], [v], step=1, lr=0.5)
         >>> p
@@ -250,8 +243,6 @@ def adamax_(
     Source: Kingma & Ba, Adam: A Method for Stochastic Optimization, 2014, §7.1; PyTorch's Adamax.
 
     Example:
-        >>> import numpy as np
-        >>> import onepass
         >>> p, m, u = (np.zeros(1, np.float32) for _ in range(3))
         >>> info = onepass.ops.adamax_([p], [np.float32([2.0])], [m], [u], step=1, lr=0.5)
         >>> p, u
@@ -289,8 +280,6 @@ def adamw_(
     Source: Loshchilov & Hutter, Decoupled Weight Decay Regularization, 2017.
 
     Example:
-        >>> import numpy as np
-        >>> import onepass
         >>> p, m, v = np.ones(1, np.float32), np.zeros(1, np.float32), np.zeros(1, np.float32)
         >>> info = onepass.ops.adamw_([p], [np.float32([0.0])], [m], [v], lr=0.5, weight_decay=0.5)
         >>> p
@@ -338,8 +327,6 @@ def ademamix_(
     the authors' code.
 
     Example:
-        >>> import numpy as np
-        >>> import onepass
         >>> p, m1, m2, v = (np.zeros(1, np.float32) for _ in range(4))
         >>> info = onepass.ops.ademamix_([p], [np.float32([2.0])], [m1], [m2], [v], lr=0.5)
         >>> p
@@ -368,7 +355,8 @@ def adopt_(
     n is clipped to ±(t - 1)^¼. The first step sets v = g² and moves nothing. Before that
     g += weight_decay·p. The present g is not in the v that divides it, so any β₂ converges.
 
-    Against the paper, n is clipped, as in the authors' code. PyTorch has no ADOPT.
+    Against the paper, n is clipped, as in the authors' code. PyTorch has no ADOPT. An infinite
+    parameter becomes NaN with a weight decay that is not decoupled.
 
     Args:
         eps: the least √v.
@@ -378,8 +366,6 @@ def adopt_(
     2024, and the authors' code (the clipping).
 
     Example:
-        >>> import numpy as np
-        >>> import onepass
         >>> p, m, v = (np.zeros(1, np.float32) for _ in range(3))
         >>> for t in (1, 2):
         ...     info = onepass.ops.adopt_([p], [np.float32([2.0])], [m], [v], step=t, lr=0.5)
@@ -428,8 +414,6 @@ def asgd_(
     Stochastic Gradient Descent, 2010; PyTorch's ASGD.
 
     Example:
-        >>> import numpy as np
-        >>> import onepass
         >>> p, ax = np.float32([1.0]), np.zeros(1, np.float32)
         >>> eta, mu = [0.0], [1.0]
         >>> info = onepass.ops.asgd_([p], [np.float32([2.0])], [ax], eta, mu, lr=0.5, lambd=0.5)
@@ -469,8 +453,6 @@ def lamb_(
     2019, with φ(‖p‖) = ‖p‖.
 
     Example:
-        >>> import numpy as np
-        >>> import onepass
         >>> p, m, v = np.float32([3.0, 4.0]), *(np.zeros(2, np.float32) for _ in range(2))
         >>> info = onepass.ops.lamb_(
         ...     [p], [np.float32([0.0, 2.0])], [m], [v], step=1, lr=0.5, weight_decay=0.0
@@ -525,8 +507,6 @@ def lars_(
     Source: You et al., Large Batch Training of Convolutional Networks, 2017.
 
     Example:
-        >>> import numpy as np
-        >>> import onepass
         >>> p, b = np.float32([3.0, 4.0]), np.zeros(2, np.float32)
         >>> options = {"lr": 1.0, "trust_coefficient": 0.5, "eps": 0.0}
         >>> info = onepass.ops.lars_([p], [np.float32([0.0, 2.0])], [b], **options)
@@ -560,8 +540,6 @@ def lion_(
     Source: Chen et al., Symbolic Discovery of Optimization Algorithms, 2023.
 
     Example:
-        >>> import numpy as np
-        >>> import onepass
         >>> p, m = np.ones(3, np.float32), np.zeros(3, np.float32)
         >>> info = onepass.ops.lion_([p], [np.float32([2.0, 0.0, -0.1])], [m], lr=0.5)
         >>> p
@@ -606,8 +584,6 @@ def nadam_(
     Source: Dozat, Incorporating Nesterov Momentum into Adam, 2016, in PyTorch's form.
 
     Example:
-        >>> import numpy as np
-        >>> import onepass
         >>> p, m, v = (np.zeros(1, np.float32) for _ in range(3))
         >>> products = [1.0]
         >>> info = onepass.ops.nadam_([p], [np.float32([2.0])], [m], [v], products, lr=0.5)
@@ -649,8 +625,6 @@ def radam_(
     RAdam (the paper adapts where ρ > 4).
 
     Example:
-        >>> import numpy as np
-        >>> import onepass
         >>> p, m, v = (np.zeros(1, np.float32) for _ in range(3))
         >>> info = onepass.ops.radam_([p], [np.float32([2.0])], [m], [v], step=1, lr=0.5)
         >>> p
@@ -700,8 +674,6 @@ def rmsprop_(
     Networks, 2013 (centred); PyTorch's RMSprop.
 
     Example:
-        >>> import numpy as np
-        >>> import onepass
         >>> p, v = np.zeros(1, np.float32), np.zeros(1, np.float32)
         >>> info = onepass.ops.rmsprop_([p], [np.float32([2.0])], [v], lr=0.5, alpha=0.75)
         >>> p
@@ -749,8 +721,6 @@ def rprop_(
     RPROP Algorithm, 1993; PyTorch's Rprop.
 
     Example:
-        >>> import numpy as np
-        >>> import onepass
         >>> p, prev, size = np.zeros(2), np.float64([1.0, -1.0]), np.full(2, 0.5)
         >>> info = onepass.ops.rprop_([p], [np.float64([2.0, 2.0])], [prev], [size])
         >>> p, size
@@ -807,8 +777,6 @@ def schedulefreeadamw_(
     Source: Defazio et al., The Road Less Scheduled, 2024, and the authors' package schedulefree.
 
     Example:
-        >>> import numpy as np
-        >>> import onepass
         >>> y, z, v, sums, largest = np.ones(1), np.zeros(1), np.zeros(1), [0.0], [0.0]
         >>> info = onepass.ops.schedulefreeadamw_(
         ...     [y], [np.full(1, 0.5)], [z], [v], sums, largest, lr=0.5
@@ -863,8 +831,6 @@ def schedulefreesgd_(
     Source: Defazio et al., The Road Less Scheduled, 2024, and the authors' package schedulefree.
 
     Example:
-        >>> import numpy as np
-        >>> import onepass
         >>> y, z, sums, largest = np.ones(1), np.zeros(1), [0.0], [0.0]
         >>> for t in (1, 2):
         ...     info = onepass.ops.schedulefreesgd_(
@@ -922,8 +888,6 @@ def sgd_(
     2013; PyTorch's SGD.
 
     Example:
-        >>> import numpy as np
-        >>> import onepass
         >>> p = np.float32([1.0])
         >>> info = onepass.ops.sgd_([p], [np.float32([2.0])], lr=0.25)
         >>> p
