@@ -243,35 +243,35 @@ FRONT = [
     # ----------------------------------------------------------------------------------- torch
     Mutant(
         "torch: the negative gradient goes to the input",
-        f"{TORCH}/nn/_functions.py",
-        "zip(wanted, (scaled, -scaled), strict=False)",
-        "zip(wanted, (-scaled, scaled), strict=False)",
+        f"{TORCH}/nn/_loss_functions.py",
+        "return [scaled, -scaled] if wanted[0]",
+        "return [-scaled, scaled] if wanted[0]",
         (f"{TORCH_NN}::test_pointwise_losses_are_torchs",),
     ),
     Mutant(
         "torch: the incoming gradient is not applied to a loss",
-        f"{TORCH}/nn/_functions.py",
+        f"{TORCH}/nn/_loss_functions.py",
         "    return dinput * (dy.unsqueeze(1) if per_row else dy).to(dinput.dtype)\n",
         "    return dinput\n",
         (f"{TORCH_NN}::test_losses_of_classes_are_torchs",),
     ),
     Mutant(
         "torch: the cumulative average of a batch norm counts from 0",
-        f"{TORCH}/nn/_functions.py",
+        f"{TORCH}/nn/_norm_function.py",
         "1.0 / max(int(batches), 1)",
         "1.0 / (int(batches) + 1)",
         (f"{TORCH_NN}::test_momentum_and_statistics_of_batch_norm",),
     ),
     Mutant(
         "torch: backward of dropout draws another mask",
-        f"{TORCH}/nn/_functions.py",
-        "gradient=lambda dy, wanted, seed, p: [_C.dropout(dy, None, p, int(seed), 0)],",
-        "gradient=lambda dy, wanted, seed, p: [_C.dropout(dy, None, p, int(seed), 1)],",
+        f"{TORCH}/nn/_elementwise.py",
+        "_DROPOUTS[kind][1](dy, _like(dy), p, int(seed), 0)],",
+        "_DROPOUTS[kind][1](dy, _like(dy), p, int(seed), 1)],",
         (f"{TORCH_NN}::test_dropout_follows_torchs_generator",),
     ),
     Mutant(
         "torch: channels_last is copied",
-        f"{TORCH}/nn/_functions.py",
+        f"{TORCH}/nn/_norm_function.py",
         "    return x.dim() > 2 and not x.is_contiguous() and x.movedim(1, -1).is_contiguous()\n",
         "    return False\n",
         (f"{TORCH_NN}::test_channels_last_stays_so_and_takes_no_copy",),
@@ -286,8 +286,8 @@ FRONT = [
     Mutant(
         "torch: evaluation counts batches",
         f"{TORCH}/nn/_norm.py",
-        "        if self.training and self.track_running_stats and self.num_batches_tracked is not",
-        "        if self.track_running_stats and self.num_batches_tracked is not",
+        "        elif self.training and batches is not None:",
+        "        elif batches is not None:",
         (f"{TORCH_NN}::test_norms_are_torchs_in_training_and_evaluation",),
     ),
     Mutant(
@@ -314,8 +314,8 @@ FRONT = [
     Mutant(
         "torch: fuse moves a norm past a write",
         f"{TORCH}/_fuse.py",
-        "        between = node < other < end and other not in chain\n",
-        "        between = False\n",
+        "if _writes(other, parent) or any(a in read",
+        "if any(a in read",
         (f"{FUSE}::test_a_write_by_another_name_is_not_moved_before",),
     ),
 ]
