@@ -12,6 +12,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import networks
 import numpy as np
 import peers
 from cases import BY_NAME, Case, optimizers
@@ -313,6 +314,16 @@ def _stepping(
     return tensors, cls(tensors, lr=1e-5, **options).step
 
 
+def _network(name: str, shape: tuple[int, ...]) -> Callable[[], Made]:
+    """A convolutional network; the bytes are those of its images alone."""
+
+    def make() -> Made:
+        elements = math.prod(shape)
+        return networks.functions(networks.NETWORKS[name], shape), elements, 4.0 * elements
+
+    return make
+
+
 _ADAMW = optimizers.BY_NAME["adamw"]
 _EVERY = [v for v in optimizers.VARIANTS if not v.switches]  # of each optimizer that has a record
 
@@ -355,4 +366,9 @@ WORKLOADS: dict[str, Callable[[], Made]] = {
     "sparse adam 2048 rows": _sparse_adam,
     "lbfgs 10 iterations 1M": _lbfgs,
     "demo training step": _demo_step,
+    **{
+        f"{name} fwd+bwd {size}": _network(name, shape)
+        for name in networks.NETWORKS
+        for size, shape in networks.SIZES.items()
+    },
 }

@@ -90,7 +90,7 @@ add_library(onepass_cuda OBJECT
   csrc/cuda/backend.cu csrc/cuda/bias.cu csrc/cuda/channel_norms.cu csrc/cuda/dropout.cu
   csrc/cuda/glu.cu csrc/cuda/host.cu csrc/cuda/losses.cu csrc/cuda/passes.cu
   csrc/cuda/pointwise_losses.cu csrc/cuda/row_norms.cu csrc/cuda/rows.cu
-  csrc/cuda/workspaces.cu
+  csrc/cuda/windows.cu csrc/cuda/workspaces.cu
   ${formula_cuda_units})
 # Those that include cuda/flushed.h.
 set_source_files_properties(

@@ -167,8 +167,8 @@ def test_every_function_has_a_row() -> None:
     files = {"_loss": "losses.py", "_norm": "norms.py", "_row_norm": "row_norms.py",
              "_dropout": "dropout.py", "_bias_act": "channels.py", "_reduce": "reductions.py",
              "_activation": "activations.py", "_softmax": "rows.py", "_maxout": "rows.py",
-             "_glu": "rows.py", "_pointwise_loss": "losses.py",
-             "_batch_renorm": "norms.py"}  # fmt: skip
+             "_glu": "rows.py", "_pointwise_loss": "losses.py", "_batch_renorm": "norms.py",
+             "_windows": "windows.py"}  # fmt: skip
     for name in (name for name in FUNCTIONS if name not in FUNCTIONS_ON_ARRAYS):
         module = getattr(ops, name).__module__.rpartition(".")[2]
         where = "optimizers.py" if name.endswith("_") else files.get(module, "")
@@ -374,6 +374,7 @@ CPU_UNITS = {  # csrc/cpu/*.cpp that are compiled once per instruction set, and 
     "softmax": ["onepass_cpu_softmax_v3"],
     "stages": [*["after_update"] * 2, *["before_update"] * 2, "round_at_random"],
     "watch": ["onepass_cpu_watch_v3"],
+    "windows": ["onepass_cpu_windows_v3"],
 }
 FAMILIES = ("activation", "update")  # a unit for each formula, by formula.cpp.in and formula.cu.in
 

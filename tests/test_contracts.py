@@ -43,6 +43,18 @@ PROBABILITIES = {"bce_loss"}  # takes no other inputs
 OWN |= {(op, "axis"): 0 for op in ("glu", "glu_backward", "maxout", "maxout_backward")}
 OWN |= {(op, "num_groups"): 1 for op in ("group_norm", "group_norm_backward")}
 OWN |= {(op, "pieces"): 2 for op in ("maxout", "maxout_backward")}
+# Windows of 3 by 3 that leave an image its size, and of one element.
+POOLS = ("max_pool2d", "max_pool2d_backward", "avg_pool2d", "avg_pool2d_backward")
+OWN |= {(op, "kernel_size"): (3, 3) for op in POOLS} | {(op, "size"): (4, 5) for op in POOLS}
+OWN |= {(op, "padding"): (1, 1, 1, 1) for op in POOLS}
+OWN |= {(op, "kernel_size"): (1, 1) for op in ("im2col", "col2im")}
+OWN |= {(op, "padding"): (0, 0, 0, 0) for op in ("im2col", "col2im")}
+OWN |= {
+    (op, name): (1, 1) for op in (*POOLS, "im2col", "col2im") for name in ("stride", "dilation")
+}
+OWN |= {("col2im", "size"): (5, 1)}
+OWN_EXTENTS |= {(op, "shorter"): SHAPE for op in ("max_pool2d", "avg_pool2d")}
+OWN_EXTENTS |= {("im2col", "shorter"): (1, 20, 3), ("col2im", "shorter"): (4, 5, 1, 3)}
 RUNTIME = {
     "same_states", "code_blocks", "codes_of", "coded_bytes", "scales_at", "values_of",
     "contracts", "cpu_level", "cpu_levels", "cuda_built", "get_num_threads", "kernels",

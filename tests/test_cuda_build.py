@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[1]
 BUDGET = Path(__file__).parent / "cuda_sim" / "budget.json"
 # With --ftz=true, as cmake/cuda.cmake has them.
 FLUSHED = {"channel_norms", "losses", "passes", "row_norms", "rows", "workspaces"}
-KEPT = {"bias", "dropout", "glu", "pointwise_losses"}
+KEPT = {"bias", "dropout", "glu", "pointwise_losses", "windows"}
 HOST = {"backend", "host"}
 RESOURCES = re.compile(
     r" Function (?P<name>\S+):\s+REG:(?P<registers>\d+) STACK:(?P<stack>\d+) "

@@ -55,6 +55,33 @@ MODELS = {
         ),
         (7, 5),
     ),
+    "convolutions": (
+        lambda d: nn.Sequential(
+            nn.Conv2d(3, 4, 3, padding="same", dtype=d),
+            nn.ReLU(),
+            nn.Dropout(0.3),
+            nn.MaxPool2d(2),
+            nn.Conv2d(4, 4, 3, groups=4, padding=1, dtype=d),
+            nn.Conv2d(4, 6, 1, groups=2, dtype=d),
+            nn.BatchNorm2d(6, dtype=d),
+            nn.AdaptiveAvgPool2d(2),
+            nn.Flatten(),
+        ),
+        (3, 3, 6, 7),
+    ),
+    "convolutions, channels last": (
+        lambda d: nn.Sequential(
+            nn.Conv2d(3, 4, 3, 2, 1, channels_last=True, dtype=d),
+            nn.ReLU(),
+            nn.Dropout(0.3),
+            nn.Conv2d(4, 4, 3, groups=4, padding=1, dtype=d),
+            nn.BatchNorm2d(4, dtype=d),
+            nn.Conv2d(4, 6, 1, dtype=d),
+            nn.AvgPool2d(2),
+            nn.Flatten(),
+        ),
+        (3, 3, 8, 9),
+    ),
     "unfused": (
         lambda d: nn.Sequential(
             nn.Linear(5, 4, dtype=d), nn.Tanh(), nn.Sigmoid(), nn.Dropout(0.2), fuse=False

@@ -72,6 +72,7 @@ void define_pointwise_losses(py::module_& m);
 void define_softmax(py::module_& m);
 void define_maxout(py::module_& m);
 void define_glu(py::module_& m);
+void define_windows(py::module_& m);
 void define_global_norm(py::module_& m);
 void define_contracts(py::module_& m);
 void define_plan(py::module_& m);

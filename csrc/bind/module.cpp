@@ -87,6 +87,7 @@ PYBIND11_MODULE(_C, m, pybind11::multiple_interpreters::not_supported()) {
   define_softmax(m);
   define_maxout(m);
   define_glu(m);
+  define_windows(m);
   define_global_norm(m);
   define_contracts(m);
   define_plan(m);

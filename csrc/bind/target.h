@@ -70,6 +70,7 @@ inline int64_t workspace_bytes(const Backend& b, const PointwiseLoss& call) {
 }
 inline int64_t workspace_bytes(const Backend&, const AlongClasses&) { return 0; }
 inline int64_t workspace_bytes(const Backend&, const DropoutMask&) { return 0; }
+inline int64_t workspace_bytes(const Backend&, const Windows&) { return 0; }
 
 // ---- running
 

@@ -279,6 +279,27 @@ struct AlongClasses {
   void* workspace = nullptr;
 };
 
+// Windows over images, seen as (samples, channels, rows, columns) or with the channels last; dense.
+// core/windows.h says which elements a window covers.
+struct WindowAxis {
+  int64_t in = 0, out = 0;  // extents of the image, and windows
+  int64_t kernel = 1, stride = 1, dilation = 1;
+  int64_t before = 0, after = 0;  // padding
+};
+struct Windows {
+  int64_t samples = 0, channels = 0;
+  WindowAxis rows, columns;
+  bool channels_last = false;
+  bool count_padding = true;  // an average divides by the window's padding too
+  DType dtype = DType::f32;   // of `from` and `out`
+  // The image; of a backward, and of col2im, what has a value for each window.
+  const void* from = nullptr;
+  void* indices = nullptr;  // of max_pool2d, of the computing type: which tap was the largest
+  void* out = nullptr;
+  void* stream = nullptr;
+  void* workspace = nullptr;
+};
+
 template <class Call>
 using Run = void (*)(const Call&);
 
@@ -347,6 +368,14 @@ struct Backend {
   // Like dropout.
   void (*alpha_dropout)(const Elementwise&) = nullptr;
   void (*alpha_dropout_backward)(const Elementwise&) = nullptr;
+  // im2col gives (samples, windows, taps, channels) where the channels are last, else (channels,
+  // taps, samples, windows).
+  void (*im2col)(const Windows&) = nullptr;
+  void (*col2im)(const Windows&) = nullptr;
+  void (*max_pool2d)(const Windows&) = nullptr;
+  void (*max_pool2d_backward)(const Windows&) = nullptr;
+  void (*avg_pool2d)(const Windows&) = nullptr;
+  void (*avg_pool2d_backward)(const Windows&) = nullptr;
 };
 
 }  // namespace onepass

@@ -10,7 +10,7 @@
 #define ONEPASS_UNITS(unit)                                                                  \
   unit(bias, ) unit(dropout, ) unit(losses, ) unit(channel_norms, ) unit(passes, )           \
       unit(pointwise_losses, ) unit(workspaces, ) unit(rows, ) unit(row_norms, ) unit(glu, ) \
-          ONEPASS_FORMULA_UNITS(unit, )
+          unit(windows, ) ONEPASS_FORMULA_UNITS(unit, )
 #define ONEPASS_DECLARE_UNIT(name, level) void add_##name(Backend*);
 #define ONEPASS_FILL_FROM(name, level) add_##name(&b);
 

@@ -322,6 +322,74 @@ def softmax(x: Array, out: Array | None, axis: int, /) -> Array: ...
 def log_softmax(x: Array, out: Array | None, axis: int, /) -> Array: ...
 def softmax_backward(dy: Array, y: Array, out: Array | None, axis: int, /) -> Array: ...
 def log_softmax_backward(dy: Array, y: Array, out: Array | None, axis: int, /) -> Array: ...
+def im2col(
+    x: Array,
+    out: Array | None,
+    kernel_size: Any,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    channels_last: bool,
+    /,
+) -> Array: ...
+def col2im(
+    cols: Array,
+    out: Array | None,
+    size: Any,
+    kernel_size: Any,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    channels_last: bool,
+    /,
+) -> Array: ...
+def max_pool2d(
+    x: Array,
+    out: Array | None,
+    kernel_size: Any,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    ceil_mode: bool,
+    channels_last: bool,
+    /,
+) -> tuple[Array, Array]: ...
+def max_pool2d_backward(
+    dy: Array,
+    out: Array | None,
+    size: Any,
+    indices: Array,
+    kernel_size: Any,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    ceil_mode: bool,
+    channels_last: bool,
+    /,
+) -> Array: ...
+def avg_pool2d(
+    x: Array,
+    out: Array | None,
+    kernel_size: Any,
+    stride: Any,
+    padding: Any,
+    ceil_mode: bool,
+    count_include_pad: bool,
+    channels_last: bool,
+    /,
+) -> Array: ...
+def avg_pool2d_backward(
+    dy: Array,
+    out: Array | None,
+    size: Any,
+    kernel_size: Any,
+    stride: Any,
+    padding: Any,
+    ceil_mode: bool,
+    count_include_pad: bool,
+    channels_last: bool,
+    /,
+) -> Array: ...
 def maxout(x: Array, out: Array | None, pieces: int, axis: int, /) -> Array: ...
 def maxout_backward(dy: Array, x: Array, out: Array | None, pieces: int, axis: int, /) -> Array: ...
 def glu(

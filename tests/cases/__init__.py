@@ -12,7 +12,7 @@ float64; a caller that tests float16 rounds its inputs first, so that the formul
 the kernel sees. Nothing here needs pytest, and PyTorch is imported where it is used.
 """
 
-from cases import channels, dropout, losses, norms, optimizers, reductions, row_norms, rows
+from cases import channels, dropout, losses, norms, optimizers, reductions, row_norms, rows, windows
 from cases._case import (
     BFLOAT16,
     DTYPES,
@@ -50,6 +50,7 @@ CASES: list[Case] = [
     *row_norms.rows(),
     *losses.rows(),
     *rows.rows(),
+    *windows.rows(),
     *reductions.rows(),
     *optimizers.rows(),
 ]

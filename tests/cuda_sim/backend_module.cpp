@@ -125,6 +125,10 @@ void pointwise_loss_at(const PointwiseLoss& call) {
 }
 
 template <class Side, auto kMember>
+void windows(const Windows& call) {
+  Side::run(inner().*kMember, 0, call);
+}
+template <class Side, auto kMember>
 void row_call(const AlongClasses& call) {
   Side::run(inner().*kMember, 0, call);
 }
@@ -223,6 +227,12 @@ Backend make_backend() {
   b.softmax_backward = &row_call<Side, &Backend::softmax_backward>;
   b.maxout = &row_call<Side, &Backend::maxout>;
   b.maxout_backward = &row_call<Side, &Backend::maxout_backward>;
+  b.im2col = &windows<Side, &Backend::im2col>;
+  b.col2im = &windows<Side, &Backend::col2im>;
+  b.max_pool2d = &windows<Side, &Backend::max_pool2d>;
+  b.max_pool2d_backward = &windows<Side, &Backend::max_pool2d_backward>;
+  b.avg_pool2d = &windows<Side, &Backend::avg_pool2d>;
+  b.avg_pool2d_backward = &windows<Side, &Backend::avg_pool2d_backward>;
   b.glu = &elementwise<Side, &Backend::glu>;
   b.glu_backward = &elementwise<Side, &Backend::glu_backward>;
   return b;

@@ -37,6 +37,7 @@ int main() {
       {"row_norms", row_norms_part},
       {"row_losses", row_losses_part},
       {"softmax", softmax_part},
+      {"windows", windows_part},
       {"pointwise_losses", pointwise_losses_part}};
   const cusim::Options orders[] = {{cusim::Order::kForward, 0, 2},
                                    {cusim::Order::kReverse, 0, 1},

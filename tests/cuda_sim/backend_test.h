@@ -152,5 +152,6 @@ void row_norms_part(std::string* bits);
 void row_losses_part(std::string* bits);
 void pointwise_losses_part(std::string* bits);
 void softmax_part(std::string* bits);
+void windows_part(std::string* bits);
 
 }  // namespace backend_test

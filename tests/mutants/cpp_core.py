@@ -89,4 +89,11 @@ CORE = [
         "pieces_.push_back({t, 0, size});",
         ("tests/test_large_arrays.py",),
     ),
+    Mutant(
+        "windows: an average counts what lies beyond the padding",
+        "csrc/core/windows.h",
+        "const int64_t end = smaller(begin + a.kernel, a.in + a.after);",
+        "const int64_t end = begin + a.kernel;",
+        ("tests/test_kernels.py::test_against_reference[avg_pool2d-float64]",),
+    ),
 ]

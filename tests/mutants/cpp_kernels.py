@@ -218,4 +218,11 @@ KERNELS = [
         "math::sqrt(squares * part - eps)",
         _case("rms_norm-float64"),
     ),
+    Mutant(
+        "max pool: of equal elements the last is the largest",
+        "csrc/kernels/max_pool.h",
+        "(x > most)",
+        "(x >= most)",
+        _case("max_pool2d-bfloat16"),
+    ),
 ]  # fmt: skip

@@ -349,4 +349,18 @@ NN = [
         "if False:",
         (f"{MODULE_EDITING}::test_modules_in_any_container_are_refused",),
     ),
+    Mutant(
+        "convolution: a piece overwrites the rows that it shares",
+        f"{FOLDER}/_convolution.py",
+        "            to += part",
+        "            to[...] = part",
+        ("tests/test_conv.py::test_an_image_larger_than_a_piece_is_done_by_rows",),
+    ),
+    Mutant(
+        "images: a mask follows the memory, not the elements",
+        f"{FOLDER}/_batch_norm.py",
+        "mask = take_mask(options) if last else None",
+        "mask = None",
+        ("tests/test_conv.py::test_both_orders_have_the_same_masks",),
+    ),
 ]

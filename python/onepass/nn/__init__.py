@@ -5,6 +5,7 @@ from onepass.nn import _activation, _pointwise_loss, _row_norm, init
 from onepass.nn._activation import *  # noqa: F403
 from onepass.nn._batch_norm import BatchNorm1d, BatchNorm2d, BatchNorm3d
 from onepass.nn._batch_renorm import BatchRenorm
+from onepass.nn._conv import Conv2d
 from onepass.nn._decorrelated import DecorrelatedBatchNorm
 from onepass.nn._dropout import (
     AlphaDropout,
@@ -22,6 +23,7 @@ from onepass.nn._loss import CrossEntropyLoss, NLLLoss
 from onepass.nn._module import Module
 from onepass.nn._module_list import ModuleList
 from onepass.nn._pointwise_loss import *  # noqa: F403
+from onepass.nn._pool import AdaptiveAvgPool2d, AvgPool2d, MaxPool2d
 from onepass.nn._random import get_rng_state, manual_seed, set_rng_state
 from onepass.nn._residual import Residual
 from onepass.nn._row_norm import *  # noqa: F403
@@ -31,11 +33,14 @@ from onepass.nn._weight_norm import WeightNorm
 
 __all__ = [
     "GLU",
+    "AdaptiveAvgPool2d",
     "AlphaDropout",
+    "AvgPool2d",
     "BatchNorm1d",
     "BatchNorm2d",
     "BatchNorm3d",
     "BatchRenorm",
+    "Conv2d",
     "CrossEntropyLoss",
     "DecorrelatedBatchNorm",
     "Dropout",
@@ -46,6 +51,7 @@ __all__ = [
     "Flatten",
     "Linear",
     "LogSoftmax",
+    "MaxPool2d",
     "Maxout",
     "Module",
     "ModuleList",

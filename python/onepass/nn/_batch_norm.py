@@ -10,6 +10,7 @@ from onepass._array import Array
 from onepass.nn._channel_norm import ChannelNorm
 from onepass.nn._epilogue import Epilogue
 from onepass.nn._facts import Facts, bypassable
+from onepass.nn._images import channels_first, channels_last, lies_channels_last, take_mask
 
 
 class OneValueError(ValueError):
@@ -74,9 +75,16 @@ class BatchNorm(ChannelNorm):
 
     def fused_forward(self, x: Array, epilogue: Epilogue) -> Array:
         momentum, batch = self.momentum, self._begin(x)
+        options = epilogue.options()
+        last = lies_channels_last(x)
+        mask = take_mask(options) if last else None
+        if last:
+            options["channels_last"] = True
+            if "residual" in options:
+                options["residual"] = channels_last(options["residual"])
         try:
             y, saved = self._norm(
-                x,
+                channels_last(x) if last else x,
                 None if self.weight is None else self.weight.data,
                 None if self.bias is None else self.bias.data,
                 self.running_mean,
@@ -84,7 +92,7 @@ class BatchNorm(ChannelNorm):
                 training=batch,
                 momentum=self._average() if momentum is None else momentum,
                 eps=self.eps,
-                **epilogue.options(),
+                **options,
             )
         except BaseException as error:
             epilogue.refused()
@@ -95,8 +103,9 @@ class BatchNorm(ChannelNorm):
             raise
         if batch and (tracked := self.num_batches_tracked) is not None:
             tracked += 1
-        self._remember((saved, epilogue))
-        return y
+        self._remember((saved, epilogue, mask))
+        y = channels_first(y) if last else y
+        return y if mask is None else ops.dropout(y, out=y, **mask)
 
     def _norm(self, *arrays: Any, **options: Any) -> tuple[Array, Any]:
         """(y, saved) of the function of ops."""
@@ -104,15 +113,20 @@ class BatchNorm(ChannelNorm):
 
     @bypassable
     def backward(self, dy: Array, *, need_input_grad: bool = True) -> Array | None:
-        saved, epilogue = self.recall()
-        dx, dweight, dbias, *rest = type(self).gradient(dy, saved)
+        saved, epilogue, mask = self.recall()
+        last = saved.axis != 1
+        if mask is not None:
+            dy = ops.dropout_backward(dy, **mask)
+        dx, dweight, dbias, *rest = type(self).gradient(channels_last(dy) if last else dy, saved)
         if self.weight is not None:
             self.weight.accumulate(dweight)
         if self.bias is not None:
             self.bias.accumulate(dbias)
         if rest:
-            epilogue.residual_grad = rest[0]
-        return dx if need_input_grad else None
+            epilogue.residual_grad = channels_first(rest[0]) if last else rest[0]
+        if not need_input_grad:
+            return None
+        return channels_first(dx) if last else dx
 
     def _average(self) -> float:
         """The plain average is a momentum of 1/n at the n-th batch."""

@@ -41,6 +41,14 @@ from onepass.ops._softmax import log_softmax, log_softmax_backward, softmax, sof
 from onepass.ops._sparse_adam import sparse_adam_
 from onepass.ops._step import StepInfo
 from onepass.ops._update import *  # noqa: F403
+from onepass.ops._windows import (
+    avg_pool2d,
+    avg_pool2d_backward,
+    col2im,
+    im2col,
+    max_pool2d,
+    max_pool2d_backward,
+)
 
 __all__ = [
     "SavedBatchNorm",
@@ -48,12 +56,15 @@ __all__ = [
     "StepInfo",
     "alpha_dropout",
     "alpha_dropout_backward",
+    "avg_pool2d",
+    "avg_pool2d_backward",
     "batch_norm",
     "batch_norm_backward",
     "batch_renorm",
     "batch_renorm_backward",
     "bias_act",
     "bias_act_backward",
+    "col2im",
     "cross_entropy",
     "dropout",
     "dropout_backward",
@@ -65,8 +76,11 @@ __all__ = [
     "global_norm",
     "glu",
     "glu_backward",
+    "im2col",
     "log_softmax",
     "log_softmax_backward",
+    "max_pool2d",
+    "max_pool2d_backward",
     "maxout",
     "maxout_backward",
     "muon_",

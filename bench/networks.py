@@ -1,0 +1,157 @@
+"""Convolutional networks, the same layers of onepass.nn and of torch.nn: forward and gradient.
+
+python bench/networks.py     # prints the share of the time that is inside matrix products
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+Functions = dict[str, Callable[[], object]]
+SIZES = {"64x1x8x8": (64, 1, 8, 8), "32x3x32x32": (32, 3, 32, 32)}
+
+
+def lenet(n: Any, shape: tuple[int, ...], **first: Any) -> Any:
+    """LeNet with a padded second convolution, for images of any size."""
+    pixels = 16 * (shape[2] // 4) * (shape[3] // 4)
+    return n.Sequential(
+        n.Conv2d(shape[1], 6, 5, padding=2, **first),
+        n.ReLU(),
+        n.MaxPool2d(2),
+        n.Conv2d(6, 16, 3, padding=1),
+        n.ReLU(),
+        n.MaxPool2d(2),
+        n.Flatten(),
+        n.Linear(pixels, 120),
+        n.ReLU(),
+        n.Linear(120, 84),
+        n.ReLU(),
+        n.Linear(84, 10),
+    )
+
+
+def resnet20(n: Any, shape: tuple[int, ...], **first: Any) -> Any:
+    """He, Zhang, Ren & Sun, 2015, section 4.2, with convolutions in the shortcuts."""
+    residual = n.Residual if hasattr(n, "Residual") else _residual()
+    layers = [n.Conv2d(shape[1], 16, 3, padding=1, bias=False, **first)]
+    layers += [n.BatchNorm2d(16), n.ReLU()]
+    width = 16
+    for out in (16, 32, 64):
+        for i in range(3):
+            stride = 2 if i == 0 and out > 16 else 1
+            body = [
+                n.Conv2d(width, out, 3, stride, 1, bias=False),
+                n.BatchNorm2d(out),
+                n.ReLU(),
+                n.Conv2d(out, out, 3, 1, 1, bias=False),
+                n.BatchNorm2d(out),
+            ]
+            shortcut = None
+            if width != out:
+                shortcut = n.Sequential(
+                    n.Conv2d(width, out, 1, stride, bias=False), n.BatchNorm2d(out)
+                )
+            layers += [residual(*body, shortcut=shortcut), n.ReLU()]
+            width = out
+    return n.Sequential(*layers, n.AdaptiveAvgPool2d(1), n.Flatten(), n.Linear(64, 10))
+
+
+def _residual() -> Any:
+    from torch import nn
+
+    class Residual(nn.Module):
+        def __init__(self, *body: Any, shortcut: Any = None) -> None:
+            super().__init__()
+            self.body, self.shortcut = nn.Sequential(*body), shortcut
+
+        def forward(self, x: Any) -> Any:
+            return self.body(x) + (x if self.shortcut is None else self.shortcut(x))
+
+    return Residual
+
+
+NETWORKS = {"lenet": lenet, "resnet20": resnet20}
+
+
+def functions(network: Callable[..., Any], shape: tuple[int, ...]) -> Functions:
+    """Forward and gradient in training, without the gradient of the images."""
+    from onepass import nn
+
+    rng = np.random.default_rng(0)
+    x, dy = (rng.standard_normal(s).astype(np.float32) for s in (shape, (shape[0], 10)))
+    nn.manual_seed(0)
+    model = network(nn, shape, channels_last=True)
+    parameters = list(model.parameters())
+
+    def ours() -> None:
+        for p in parameters:
+            p.zero_grad()
+        model(x)
+        model.backward(dy, need_input_grad=False)
+
+    found: Functions = {"onepass": ours}
+    if importlib.util.find_spec("torch"):
+        import torch
+
+        for label, order in (
+            ("torch eager", torch.contiguous_format),
+            ("torch eager channels_last", torch.channels_last),
+        ):
+            found[label] = _torch_step(
+                network(torch.nn, shape).to(memory_format=order),
+                torch.from_numpy(x).to(memory_format=order),
+                torch.from_numpy(dy),
+            )
+    return found
+
+
+def _torch_step(model: Any, x: Any, dy: Any) -> Callable[[], object]:
+    parameters = list(model.parameters())
+
+    def step() -> None:
+        for p in parameters:
+            p.grad = None
+        model(x).backward(dy)
+
+    return step
+
+
+def share_of_products(step: Callable[[], object], times: int = 10) -> float:
+    """The part of the time of ``step`` that is inside numpy.matmul, a median."""
+    plain, shares = np.matmul, []
+    inside = 0.0
+
+    def timed(*arrays: Any, **options: Any) -> Any:
+        nonlocal inside
+        begin = time.perf_counter()
+        result = plain(*arrays, **options)
+        inside += time.perf_counter() - begin
+        return result
+
+    for _ in range(times):
+        inside = 0.0
+        np.matmul = timed  # type: ignore[assignment]
+        try:
+            begin = time.perf_counter()
+            step()
+            shares.append(inside / (time.perf_counter() - begin))
+        finally:
+            np.matmul = plain
+    return float(np.median(shares))
+
+
+def main() -> None:
+    for name, network in NETWORKS.items():
+        for size, shape in SIZES.items():
+            step = functions(network, shape)["onepass"]
+            step()
+            print(f"{name} {size}: {share_of_products(step):.0%} in matrix products", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,384 @@
+"""Convolutions as matrix products of the array library, by pieces that fit into a cache.
+
+A piece is some samples, or some rows of windows of one sample. Its windows are written side by side
+(`ops.im2col`), and one product does them all. With the channels last the windows are the rows of
+the matrix, else its columns, so that no weight and no large array is transposed. A kernel of one
+element needs no windows, and a depthwise convolution, which has no sums over channels, no product.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from onepass import ops
+from onepass._array import Array, contiguous, empty, library, zeros
+from onepass.nn._images import channels_first, channels_last, in_order
+
+PIECE = 256 << 10  # elements of the windows of a piece: a second-level cache of 1 MiB in float32
+
+
+class Piece(NamedTuple):
+    """Some samples, rows of their windows, rows of the image under those, and their padding."""
+
+    samples: slice
+    windows: slice
+    rows: slice
+    padding: tuple[int, int, int, int]
+    number: int  # of its windows
+
+
+class Room:
+    """Memory for the windows of one piece after another.
+
+    Each thread keeps that of its last call: the pages of a new megabyte take as long as a product.
+    On a device the library's pool does so, which knows the streams.
+    """
+
+    def __init__(self, like: Array) -> None:
+        self.like, self.host = like, library(like) is np
+        self.flat = getattr(_kept, "flat", _NONE) if self.host else like[:0].reshape(-1)
+        if self.flat.dtype != like.dtype:
+            self.flat = self.flat.view(like.dtype)
+
+    def take(self, *shape: int) -> Array:
+        size = math.prod(shape)
+        if self.flat.size < size:
+            even = size + size % 2  # to be seen as float64 later
+            self.flat = empty((even,), self.like.dtype, self.like)
+            if self.host and size <= 2 * PIECE:
+                _kept.flat = self.flat
+        return self.flat[:size].reshape(shape)
+
+
+_kept, _NONE = threading.local(), np.empty(0)
+
+
+@dataclass(frozen=True)
+class Convolution:
+    """``y[n, o] = Σ_c weight[o, c] ⋆ x[n, c]`` without a bias, and its gradients.
+
+    Arrays of images are in C order: (N, C, H, W), or (N, H, W, C) with the channels last.
+    """
+
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+    padding: tuple[int, int, int, int]  # above, below, left, right
+    dilation: tuple[int, int]
+    groups: int
+
+    def extents(self) -> tuple[int, int]:
+        """Rows and columns that a window spans."""
+        height, width = (d * (k - 1) + 1 for k, d in zip(self.kernel, self.dilation, strict=True))
+        return height, width
+
+    def windows(self, height: int, width: int) -> tuple[int, int]:
+        """How many there are down and across; 0 or less where the image is too small."""
+        (tall, wide), (top, bottom, left, right) = self.extents(), self.padding
+        return (
+            (height + top + bottom - tall) // self.stride[0] + 1,
+            (width + left + right - wide) // self.stride[1] + 1,
+        )
+
+    def forward(self, x: Array, weight: Array, last: bool) -> Array:
+        if last and self.groups > 1 and not self._is_depthwise(weight):
+            y = self.forward(in_order(channels_first(x), False), weight, False)
+            return contiguous(channels_last(y))
+        n, height, width, _ = _sizes(x, last)
+        down, across = self.windows(height, width)
+        shape = (n, down, across, len(weight)) if last else (n, len(weight), down, across)
+        y = empty(shape, x.dtype, x)
+        if n == 0:
+            return y
+        if self._is_depthwise(weight):
+            self._depthwise(x, weight, y, last)
+        elif last:
+            self._rows(x, weight, y)
+        else:
+            self._columns(x, weight, y)
+        return y
+
+    def backward(
+        self, dy: Array, x: Array, weight: Array, last: bool, to_weight: Array | None, dx: bool
+    ) -> Array | None:
+        """Writes the weight's gradient to ``to_weight``, where there is one; dx, where wanted."""
+        if last and self.groups > 1 and not self._is_depthwise(weight):
+            given, image = (in_order(channels_first(array), False) for array in (dy, x))
+            to_x = self.backward(given, image, weight, False, to_weight, dx)
+            return None if to_x is None else contiguous(channels_last(to_x))
+        to_x = empty(x.shape, x.dtype, x) if dx else None
+        if len(x) == 0:
+            if to_weight is not None:
+                to_weight[...] = 0
+        elif self._is_depthwise(weight):
+            self._depthwise_backward(dy, x, weight, last, to_weight, to_x)
+        elif last:
+            self._rows_backward(dy, x, weight, to_weight, to_x)
+        else:
+            self._columns_backward(dy, x, weight, to_weight, to_x)
+        return to_x
+
+    def _is_depthwise(self, weight: Array) -> bool:
+        return self.groups == len(weight) and weight.shape[1] == 1 and self.groups > 1
+
+    # -- pieces --------------------------------------------------------------------------------
+
+    @property
+    def _plain(self) -> bool:
+        """Whether the windows are the elements."""
+        return self.kernel == self.stride == (1, 1) and not any(self.padding) and self.groups == 1
+
+    def _pieces(self, n: int, height: int, width: int, taps: int) -> Iterator[Piece]:
+        """``taps`` are those of all channels."""
+        down, across = self.windows(height, width)
+        sample = max(1, down * across * taps)
+        tall, (top, bottom) = self.extents()[0], self.padding[:2]
+        if sample > 2 * PIECE and max(top, bottom) < tall:  # so each window lies on some row
+            each = _balanced(down, max(1, PIECE // (across * taps)))
+            for i in range(n):
+                for first in range(0, down, each):
+                    end = min(first + each, down)
+                    begin = first * self.stride[0] - top
+                    behind = (end - 1) * self.stride[0] - top + tall
+                    yield Piece(
+                        slice(i, i + 1),
+                        slice(first, end),
+                        slice(max(begin, 0), min(behind, height)),
+                        (max(-begin, 0), max(behind - height, 0), *self.padding[2:]),
+                        (end - first) * across,
+                    )
+            return
+        each = _balanced(n, max(1, PIECE // sample))
+        for i in range(0, n, each):
+            end = min(i + each, n)
+            windows = (end - i) * down * across
+            yield Piece(slice(i, end), slice(0, down), slice(0, height), self.padding, windows)
+
+    def _im2col(self, x: Array, piece: Piece, room: Room, last: bool) -> Array:
+        """The windows of a piece as a matrix, whose rows or columns they are."""
+        image = x[piece.samples, piece.rows] if last else x[piece.samples, :, piece.rows]
+        taps, n = self.kernel[0] * self.kernel[1] * x.shape[3 if last else 1], len(image)
+        windows = piece.number // n
+        cols = room.take(*((n, windows, taps) if last else (taps, n, windows)))
+        ops.im2col(
+            image,
+            self.kernel,
+            stride=self.stride,
+            padding=piece.padding,
+            dilation=self.dilation,
+            channels_last=last,
+            out=cols,
+        )
+        return cols.reshape((piece.number, taps) if last else (taps, piece.number))
+
+    def _col2im(self, cols: Array, dx: Array, piece: Piece, last: bool) -> None:
+        height, width = dx.shape[1:3] if last else dx.shape[2:]
+        whole = piece.windows == slice(0, self.windows(height, width)[0])
+        size = (piece.rows.stop - piece.rows.start, width)
+        to = dx[piece.samples, piece.rows] if last else dx[piece.samples, :, piece.rows]
+        n = len(to)
+        part = ops.col2im(
+            cols.reshape(n, -1, cols.shape[1]) if last else cols.reshape(len(cols), n, -1),
+            size,
+            self.kernel,
+            stride=self.stride,
+            padding=piece.padding,
+            dilation=self.dilation,
+            channels_last=last,
+            out=to if whole else None,
+        )
+        if not whole:  # neighbouring pieces share rows
+            to += part
+
+    # -- the channels last: a row of the matrix for each window --------------------------------
+
+    def _rows(self, x: Array, weight: Array, y: Array) -> None:
+        matmul, outputs = library(x).matmul, len(weight)
+        by_rows = _by_rows(weight)
+        if self._plain:
+            matmul(x.reshape(-1, x.shape[3]), by_rows.T, out=y.reshape(-1, outputs))
+            return
+        room = Room(x)
+        for piece in self._pieces(len(x), x.shape[1], x.shape[2], by_rows.shape[1]):
+            cols = self._im2col(x, piece, room, True)
+            matmul(cols, by_rows.T, out=y[piece.samples, piece.windows].reshape(-1, outputs))
+
+    def _rows_backward(
+        self, dy: Array, x: Array, weight: Array, dweight: Array | None, dx: Array | None
+    ) -> None:
+        matmul, outputs = library(x).matmul, len(weight)
+        by_rows = _by_rows(weight)
+        total = None
+        if self._plain:
+            rows, given = x.reshape(-1, x.shape[3]), dy.reshape(-1, outputs)
+            if dweight is not None:
+                total = matmul(given.T, rows)
+            if dx is not None:
+                matmul(given, by_rows, out=dx.reshape(rows.shape))
+        else:
+            room = Room(x)
+            pieces = list(self._pieces(len(x), x.shape[1], x.shape[2], by_rows.shape[1]))
+            if dx is not None and len(pieces) > len(x):
+                dx[...] = 0
+            for piece in pieces:
+                given = dy[piece.samples, piece.windows].reshape(-1, outputs)
+                if dweight is not None:
+                    cols = self._im2col(x, piece, room, True)
+                    total = _added(total, matmul(given.T, cols))
+                if dx is not None:
+                    cols = room.take(piece.number, by_rows.shape[1])
+                    self._col2im(matmul(given, by_rows, out=cols), dx, piece, True)
+        if dweight is not None and total is not None:
+            split = total.reshape(outputs, *self.kernel, x.shape[3])
+            dweight[...] = split.transpose(0, 3, 1, 2)
+
+    # -- C order, and groups: a column for each window ------------------------------------------
+
+    def _columns(self, x: Array, weight: Array, y: Array) -> None:
+        matmul = library(x).matmul
+        by_group = self._by_group(weight)
+        if self._plain:
+            matmul(by_group[0], x.reshape(*x.shape[:2], -1), out=y.reshape(*y.shape[:2], -1))
+            return
+        room = Room(x)
+        for piece in self._pieces(len(x), x.shape[2], x.shape[3], weight[0].size * self.groups):
+            cols = self._im2col(x, piece, room, False)
+            to = y[piece.samples, :, piece.windows]
+            product = matmul(by_group, cols.reshape(self.groups, by_group.shape[2], -1))
+            to[...] = product.reshape(to.shape[1], len(to), *to.shape[2:]).transpose(1, 0, 2, 3)
+
+    def _columns_backward(
+        self, dy: Array, x: Array, weight: Array, dweight: Array | None, dx: Array | None
+    ) -> None:
+        matmul = library(x).matmul
+        by_group = self._by_group(weight)
+        if self._plain and dx is not None:
+            given = dy.reshape(*dy.shape[:2], -1)
+            matmul(by_group[0].T, given, out=dx.reshape(*dx.shape[:2], -1))
+            dx = None
+        room = Room(x)
+        total = None
+        pieces = list(self._pieces(len(x), x.shape[2], x.shape[3], weight[0].size * self.groups))
+        if dx is not None and len(pieces) > len(x):
+            dx[...] = 0
+        for piece in pieces if dweight is not None or dx is not None else ():
+            part = dy[piece.samples, :, piece.windows].transpose(1, 0, 2, 3)
+            given = contiguous(part).reshape(*by_group.shape[:2], -1)
+            if dweight is not None:
+                cols = self._im2col(x, piece, room, False)
+                cols = cols.reshape(self.groups, by_group.shape[2], -1)
+                total = _added(total, matmul(given, cols.transpose(0, 2, 1)))
+            if dx is not None:
+                cols = room.take(self.groups, by_group.shape[2], piece.number)
+                matmul(by_group.transpose(0, 2, 1), given, out=cols)
+                self._col2im(cols.reshape(-1, piece.number), dx, piece, False)
+        if dweight is not None and total is not None:
+            dweight[...] = total.reshape(dweight.shape)
+
+    def _by_group(self, weight: Array) -> Array:
+        return weight.reshape(self.groups, len(weight) // self.groups, -1)
+
+    # -- depthwise: a loop over the taps ---------------------------------------------------------
+
+    def _taps(self, x: Array, weight: Array, last: bool) -> Iterator[tuple[Any, Any, Array]]:
+        """For each tap: its index in the weight, the elements under it of all windows as an index
+        of a padded image, and its weights."""
+        _, height, width, _ = _sizes(x, last)
+        counts = self.windows(height, width)
+        for i in range(self.kernel[0]):
+            for j in range(self.kernel[1]):
+                under = tuple(
+                    slice(at * d, at * d + (count - 1) * s + 1, s)
+                    for at, d, count, s in zip(
+                        (i, j), self.dilation, counts, self.stride, strict=True
+                    )
+                )
+                values = weight[:, 0, i, j]
+                if last:
+                    yield (i, j), (slice(None), *under), values
+                else:
+                    yield (i, j), (slice(None), slice(None), *under), values[:, None, None]
+
+    def _padded(self, x: Array, last: bool) -> tuple[Array, Any]:
+        """A copy of x with zeros around, and x as an index of it."""
+        n, height, width, channels = _sizes(x, last)
+        top, bottom, left, right = self.padding
+        inner = (slice(top, top + height), slice(left, left + width))
+        tall, wide = height + top + bottom, width + left + right
+        shape = (n, tall, wide, channels) if last else (n, channels, tall, wide)
+        index = (slice(None), *inner) if last else (slice(None), slice(None), *inner)
+        padded = zeros(shape, x.dtype, x)
+        padded[index] = x
+        return padded, index
+
+    def _depthwise(self, x: Array, weight: Array, y: Array, last: bool) -> None:
+        multiply = library(x).multiply
+        each = _samples_of(x)
+        for first in range(0, len(x), each):
+            part, to = x[first : first + each], y[first : first + each]
+            padded, _ = self._padded(part, last)
+            product = empty(to.shape, x.dtype, x)
+            to[...] = 0
+            for _, under, values in self._taps(part, weight, last):
+                to += multiply(padded[under], values, out=product)
+
+    def _depthwise_backward(
+        self,
+        dy: Array,
+        x: Array,
+        weight: Array,
+        last: bool,
+        dweight: Array | None,
+        dx: Array | None,
+    ) -> None:
+        multiply, axes = library(x).multiply, (0, 1, 2) if last else (0, 2, 3)
+        each = _samples_of(x)
+        if dweight is not None:
+            dweight[...] = 0
+        for first in range(0, len(x), each):
+            part, given = x[first : first + each], dy[first : first + each]
+            padded, index = self._padded(part, last)
+            product = empty(given.shape, x.dtype, x)
+            if dweight is not None:
+                for (i, j), under, _ in self._taps(part, weight, last):
+                    multiply(padded[under], given, out=product)
+                    dweight[:, 0, i, j] += product.sum(axis=axes)
+            if dx is not None:
+                padded[...] = 0
+                for _, under, values in self._taps(part, weight, last):
+                    padded[under] += multiply(given, values, out=product)
+                dx[first : first + each] = padded[index]
+
+
+def _sizes(x: Array, last: bool) -> tuple[int, int, int, int]:
+    """Samples, height, width and channels."""
+    n, *rest = x.shape
+    return (n, *rest) if last else (n, rest[1], rest[2], rest[0])
+
+
+def _by_rows(weight: Array) -> Array:
+    """The weights (out, in, *kernel) as a matrix (out, kernel · in)."""
+    return contiguous(weight.transpose(0, 2, 3, 1)).reshape(len(weight), -1)
+
+
+def _samples_of(x: Array) -> int:
+    """How many samples make a piece."""
+    return _balanced(len(x), max(1, PIECE // (x.size // len(x))))
+
+
+def _balanced(count: int, most: int) -> int:
+    """The size of equal pieces of ``count`` that are no larger than ``most``."""
+    pieces = -(-count // most)
+    return -(-count // pieces)
+
+
+def _added(total: Array | None, part: Array) -> Array:
+    if total is None:
+        return part
+    total += part
+    return total
