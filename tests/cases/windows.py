@@ -278,7 +278,7 @@ def _rival_back(call):
     def rivals(inputs, keywords):
         if not has_torch():
             return {}
-        return {"torch": backward_only(lambda x: call(x, **keywords), inputs[1], inputs[0])}
+        return {"torch": backward_only(lambda x: call(x, **keywords), [], inputs[1], inputs[0])}
 
     return rivals
 
