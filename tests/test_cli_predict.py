@@ -407,6 +407,17 @@ def test_a_damaged_model_is_one_line(trained, capsys):
     assert "format 99, expected at most 1: it was written by onepass 9.9" in error
 
 
+def test_predictions_say_that_the_record_of_the_run_is_damaged(trained, capsys):
+    trained()
+    for content in ("[]", "{}", "null", "x", ""):
+        Path("run/run.json").write_text(content)
+        assert main(["predict", "run", "t.csv", "--out", "p.csv"]) == 0
+        assert "note: run/run.json is damaged" in capsys.readouterr().err, content
+    Path("run/run.json").unlink()  # a model that was copied alone
+    assert main(["predict", "run", "t.csv", "--out", "p.csv"]) == 0
+    assert capsys.readouterr().err == ""
+
+
 def test_equal_models_are_equal_bytes(tmp_path):
     arrays = {"x": np.arange(3.0)}
     for name in ("a", "b"):

@@ -435,6 +435,7 @@ def test_wrong_npz(tmp_path):
     refused("no array 'y'", X=X)
     refused("shape \\(22,\\)", X=X, y=Y[:-1])
     refused("shape \\(23,\\)", X=Y, y=Y)
+    refused("X is float64 of shape \\(4, 0\\)", X=np.ones((4, 0)), y=np.arange(4))
     refused("X holds a missing", X=np.full((4, 1), np.nan), y=np.arange(4))
     refused("pickle", X=np.array([[object()]]), y=Y[:1])
     np.save(tmp_path / "array.npy", X)

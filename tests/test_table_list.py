@@ -230,6 +230,8 @@ REFUSED = {
     "blank lines alone": ("\n\n", {}, "the file is empty"),
     "a header alone": ("a,y\n", {}, "one line, expected a header line and at least one row"),
     "one column": ("a\n1\n2\n", {}, "one column, 'a', expected features and a target"),
+    "lines quoted as a whole": (
+        '"a,y"\n"1,2"\n"3,4"\n', {}, "one column, 'a,y'.*lines are quoted as a whole"),
     "no header": ("1,2.5\n2,3.5\n", {}, r"the first line is numbers.*--no-header"),
     "no header, one word": ("5.0,3.4,oak\n4.5,3.5,ash\n", {}, "column 1 is called '5.0' and holds"),
     "no header, decimal commas": ("5,0;3,4;oak\n4,5;3,5;ash\n", {}, "column 1 is called '5,0' and"),

@@ -26,7 +26,7 @@ ERRORS = (ValueError, TypeError, OSError, ImportError, MemoryError)
 def predict(options: Arguments) -> int:
     """Write predictions; returns the exit status."""
     from onepass.runs import load_run
-    from onepass.runs._folder import is_finished
+    from onepass.runs._folder import doubt_of
     from onepass.runs._source import rows_of
 
     chosen = vars(options)
@@ -39,8 +39,9 @@ def predict(options: Arguments) -> int:
         return fail(error, 2)
     for text in rows.notes:
         note(text)
-    if not is_finished(options.run):
-        note(f"{options.run} is not trained to its end; these are its best weights so far")
+    doubt = doubt_of(options.run)
+    if doubt is not None:
+        note(doubt)
     out = chosen.get("out")
     if out is None:
         return _print(columns)

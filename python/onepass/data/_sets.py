@@ -183,7 +183,7 @@ def load_arrays(path: Path, *names: str, optional: str = "") -> list[Any]:
 def _from_npz(path: Path, target: str | None, task: str | None) -> Dataset:
     key = target or "y"
     features, values = load_arrays(path, "X", key)
-    if features.ndim < 2 or features.dtype.kind not in "biuf" or features.shape[0] == 0:
+    if features.ndim < 2 or features.dtype.kind not in "biuf" or features.size == 0:
         raise ValueError(
             f"{path}: X is {features.dtype} of shape {features.shape}, expected real numbers (N, …)"
         )

@@ -289,10 +289,10 @@ def _chosen(
         only = f"one column, {called!r}"
         if len(table.names) > 1:
             only = f"no feature beside {called!r}"
-        raise ValueError(
-            f"{table.name}: {only}, expected features and a target; if the cells are parted by "
-            "another sign, pass sep= (--sep)"
-        )
+        cure = "if the cells are parted by another sign, pass sep= (--sep)"
+        if len(table.names) == 1 and any(sign in str(called) for sign in ",;\t|"):
+            cure = "if lines are quoted as a whole, take those quotes away; else pass sep= (--sep)"
+        raise ValueError(f"{table.name}: {only}, expected features and a target; {cure}")
     return used, called
 
 

@@ -204,13 +204,18 @@ def is_of_a_run(path: Path) -> bool:
     return any(f.name == CHECKPOINTS and holds_a_run(f.parent) for f in real.parents)
 
 
-def is_finished(folder: str | os.PathLike[str]) -> bool:
-    """Whether the training of the run has come to its end."""
+def doubt_of(folder: str | os.PathLike[str]) -> str | None:
+    """Why the run's model may not be its last, or None; a model that was copied alone is."""
+    path = expanded(folder)
     try:
-        record = json.loads((expanded(folder) / RECORD).read_text("utf-8"))
-        return "result" in record
-    except (OSError, ValueError, TypeError):
-        return True  # only the model was copied here
+        finished = "result" in _read(path)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        return str(error)
+    if finished:
+        return None
+    return f"{folder} is not trained to its end; these are its best weights so far"
 
 
 def _refuse_bare_model(path: Path) -> None:
@@ -232,13 +237,13 @@ def _refuse_bare_model(path: Path) -> None:
 def _read(path: Path) -> dict[str, Any]:
     try:
         record = json.loads((path / RECORD).read_text(encoding="utf-8"))
-        if not isinstance(record["options"], dict):
-            raise TypeError("'options' is not an object")
-    except (ValueError, KeyError, TypeError) as error:
+        if not isinstance(record, dict) or not isinstance(record.get("options"), dict):
+            raise ValueError("expected an object with 'options'")
+    except ValueError as error:
         raise ValueError(
             f"{path / RECORD} is damaged ({error}); restore it, or start anew with --overwrite"
         ) from error
-    return dict(record)
+    return record
 
 
 def _candidates(name: str) -> Iterator[Path]:
