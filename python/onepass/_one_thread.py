@@ -22,7 +22,7 @@ EVALUATES = "; in evaluation mode, after eval(), any number of threads may call 
 
 
 def refusal(owner: str, does: str, more: str = "") -> RuntimeError:
-    """What a thread gets that comes second.
+    """The error of a thread that comes second.
 
     Args:
         owner: the call or the class that refuses.
@@ -103,7 +103,7 @@ class OneThread:
         freed_by_fork(self)
 
     def error(self) -> RuntimeError:
-        """What a second thread gets."""
+        """The error of a second thread."""
         return refusal(self._owner, "uses it")
 
     def forget_others(self, thread: int) -> None:

@@ -43,7 +43,7 @@ class Writers:
 
 
 class _Turns:
-    """What every thread looks at; threads by their idents.
+    """Shared by all threads, which are known by their idents.
 
     Attributes:
         stepping: the optimizer that each thread is in a step of.

@@ -56,7 +56,7 @@ def _flush() -> None:
 
 
 def _forget_output() -> None:
-    """What is left of the output goes nowhere, so that the end of Python does not fail on it."""
+    """Send the rest of the output nowhere, so that the end of Python does not fail on it."""
     with suppress(OSError, AttributeError, ValueError):
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, sys.stdout.fileno())

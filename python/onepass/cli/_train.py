@@ -89,7 +89,7 @@ def _pictures(run: Recipe) -> list[str]:
 
 
 def _report(run: Recipe, result: Evaluated, pictures: list[str], folds: str, quiet: bool) -> None:
-    """What was learnt, where the model is, and how to predict with it: three lines."""
+    """Three lines: the scores, the place of the model, and how to predict with it."""
     from onepass.runs._names import CHECKPOINTS, HISTORY, MODEL, RECORD
 
     if not quiet:

@@ -169,7 +169,7 @@ def _without_point(value: Any) -> str:
 
 
 def _word(value: Any) -> str:
-    """What a file would have in the cell."""
+    """The cell as a file would have it."""
     if value is None or type(value).__name__ in ("NAType", "NaTType"):
         return ""
     if isinstance(value, float) and value != value:

@@ -191,7 +191,7 @@ def _first(name: str, text: str, sep: str, start: int = 0) -> Iterator[tuple[lis
 
 
 def explained(error: csv.Error) -> str:
-    """What csv found, with the probable reason."""
+    """The finding of csv, with the probable reason."""
     what = str(error)
     if "field limit" in what:
         what = f"a cell of more than {LONGEST_CELL} characters"

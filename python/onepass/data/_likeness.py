@@ -32,7 +32,7 @@ def refuse_lost_zeros(where: str, column: Words, names: Sequence[str]) -> None:
 
 
 def cure_of_zeros(column: Words, names: Sequence[str]) -> str:
-    """What to do where numbers that training lacked may be its codes."""
+    """The cure where numbers that training lacked may be its codes."""
     lost = _lost_zeros(column, names)
     return f"; if {next(iter(lost))} is {next(iter(lost.values()))!r}, {AS_TEXT}" if lost else ""
 
@@ -99,7 +99,7 @@ def check_unit(where: str, unit: str, column: Numbers) -> None:
 
 
 def cure_of_utf8(encoding: str | None, texts: Sequence[str]) -> str:
-    """What to do where UTF-8 was read as a text of one byte a character: größe as grÃ¶ÃŸe."""
+    """The cure where UTF-8 was read as a text of one byte a character: größe as grÃ¶ÃŸe."""
     for text in texts if encoding else ():
         try:
             if text.encode(str(encoding)).decode("utf-8") != text:

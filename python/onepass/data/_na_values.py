@@ -110,7 +110,7 @@ def _refuse(source: str, name: str, row: int, cell: str, word: str) -> None:
 
 
 def _readings(value: str | float) -> Readings:
-    """What it says as a number: -9999, −9999,0, -9,999 kg; nothing where it is none, or a code:
+    """Its value as a number: -9999, −9999,0, -9,999 kg; nothing where it is none, or a code:
     007."""
     if not isinstance(value, str):
         return dict.fromkeys(SIGNS, value)

@@ -110,7 +110,7 @@ def notes_on(
 def _spelt_twice(
     words: Mapping[str, Words], classes: Collection[str], target: str
 ) -> Iterator[tuple[str, str]]:
-    """What differs in capitals alone, such as Yes and yes: words of features, then classes."""
+    """Spellings such as Yes and yes, which differ in capitals alone: of features, then classes."""
     features = {name: column.words for name, column in words.items()}
     for what, of in (("words", features), ("classes", {target: classes})):
         found = []

@@ -171,7 +171,7 @@ class Plain:
             self.odd.update(self._places(both % self.width))
 
     def _byte(self, sign: str) -> str:
-        """What stands for a sign in the text: within quotes, HELD for the separator."""
+        """The stand-in for a sign in the text: within quotes, HELD for the separator."""
         return HELD if sign == self.sep else sign
 
     def _columns(self, found: Positions) -> Positions:

@@ -19,7 +19,7 @@ LONGEST = 400  # digits of a whole number that float64 reaches; int() takes 4300
 
 @dataclass(frozen=True)
 class Signs:
-    """What a file shows of its decimal signs, and what the one shows that a model was trained on.
+    """The decimal signs that a file shows, and those of the file that a model was trained on.
 
     Attributes:
         asked: the sign that the user gave.

@@ -1,4 +1,4 @@
-"""What batch and instance norms share: parameters and running statistics of each channel."""
+"""Common to batch and instance norms: parameters and running statistics of each channel."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ class FewValuesError(ValueError):
 
 
 class _Whitening(NamedTuple):
-    """What a training forward keeps."""
+    """The values that a training forward keeps."""
 
     projections: list[Array]  # P₀ to P_T, (groups, d, d)
     covariance: Array  # divided by its trace
@@ -163,7 +163,7 @@ class DecorrelatedBatchNorm(Module):
             )
 
     def _whitening(self, lib: Any, centred: Array, factor: float) -> tuple[_Whitening, Array]:
-        """What backward needs, and Σ^(-1/2), of x·factor."""
+        """For the backward, and Σ^(-1/2), of x·factor."""
         _, width, count = centred.shape
         real = centred.dtype.type
         one = lib.eye(width, dtype=centred.dtype)

@@ -53,7 +53,7 @@ def take_mask(options: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def image(owner: str, x: Array, channels: int | None = None) -> Like:
-    """What ``x`` is, an array (N, C, H, W).
+    """Library, dtype and shape of ``x``, an array (N, C, H, W).
 
     Raises:
         TypeError: no array of floats. ValueError: another shape.

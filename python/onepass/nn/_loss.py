@@ -26,7 +26,7 @@ _INTEGERS = tuple(np.dtype(kind) for kind in ("i1", "i2", "i4", "i8", "u1", "u2"
 
 
 class ClassLoss:
-    """What losses of class labels share: weights of classes, and labels that are ignored."""
+    """Common to losses of class labels: weights of classes, and labels that are ignored."""
 
     outputs = "logits"  # what metrics take y for
     _owner = ""  # of messages
@@ -79,7 +79,7 @@ class ClassLoss:
         return np.where(used, to_numpy(self.weight)[used * labels], 0.0)
 
     def divisor(self, target: Array) -> float | None:
-        """What the loss was divided by; None for a sum."""
+        """The divisor of the loss; None for a sum."""
         return None if self.reduction == "sum" else float(self.weights(target).sum())
 
     def _weight(self, y: Array) -> Array | None:

@@ -137,7 +137,7 @@ class Module(Saves, SuggestsKeywords):
         raise NotImplementedError(f"{type(self).__name__} has no backward")
 
     def _all_saved(self) -> list[tuple[Module, Any]]:
-        """What this module and all inside it saved in their present modes."""
+        """The saved values of this module and all inside it, in their present modes."""
         return [(module, module.saved) for module in self.modules()]
 
     # -- the tree ------------------------------------------------------------------------------
@@ -327,7 +327,7 @@ class Module(Saves, SuggestsKeywords):
 
 
 def _entries(value: Any, depth: int) -> Iterator[Any]:
-    """What a container holds, also in containers inside; nothing of what is none."""
+    """The modules in a container, also in containers inside; none of anything else."""
     for entry in _contents(value):
         if isinstance(entry, (Module, Parameter)):
             yield entry

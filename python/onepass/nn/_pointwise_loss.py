@@ -94,7 +94,7 @@ class PointwiseLoss(SuggestsKeywords):
         return np.full(tuple(target.shape), weight)
 
     def divisor(self, target: Array) -> float | None:
-        """What the loss was divided by; None for a sum."""
+        """The divisor of the loss; None for a sum."""
         if self.reduction == "sum":
             return None
         return float(len(target) if self.reduction == "batchmean" else math.prod(target.shape))

@@ -85,7 +85,7 @@ class Residual(Fusable):
         return main + side
 
     def _others(self) -> list[tuple[Module, Any]]:
-        """What the sides saved that are in another mode than the block."""
+        """The saved values of sides in another mode than the block."""
         training = self.training
         sides = (self.body,) if self.shortcut is None else (self.body, self.shortcut)
         return [saved for s in sides if s.training != training for saved in s._all_saved()]

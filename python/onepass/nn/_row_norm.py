@@ -28,7 +28,7 @@ __all__ = [
 
 
 class RowNorm(Fusable):
-    """What these norms share. ``weight`` and ``bias`` are a `Parameter` or None."""
+    """Common to these norms. ``weight`` and ``bias`` are a `Parameter` or None."""
 
     weight: Parameter | None
     bias: Parameter | None

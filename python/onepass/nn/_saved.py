@@ -92,14 +92,14 @@ class SavedAttribute:
 
 
 class Saves:
-    """What every `Module` saves in its forward for its backward."""
+    """The values that a `Module` saves in its forward for its backward."""
 
     training: bool
     _saved = SavedAttribute()
 
     @property
     def saved(self) -> Any:
-        """What the last forward in the present mode saved (in evaluation, of this thread)."""
+        """The saved value of the last forward in this mode (in evaluation, of this thread)."""
         saved = self._saved
         if not self.training:
             return saved.here.saved
@@ -120,7 +120,7 @@ class Saves:
             self._saved.here.saved = value
 
     def recall(self) -> Any:
-        """What the last forward call saved.
+        """The saved value of the last forward call.
 
         Raises:
             RuntimeError: there was none in the module's present mode, or two threads train the

@@ -13,7 +13,7 @@ _BACKWARD_ARGS = parts(batch_norm_backward.__doc__ or "")[2]
 
 
 class SavedBatchRenorm(SavedBatchNorm):
-    """What :func:`batch_renorm_backward` needs: as `SavedBatchNorm`, statistics of another shape.
+    """For :func:`batch_renorm_backward`: as `SavedBatchNorm`, statistics of another shape.
 
     Attributes:
         statistics: (5, C): the mean, what rounding it lost, 1/√(variance + eps), r and d.

@@ -10,7 +10,7 @@ from onepass.ops._fused import ActivationSpec, resolve
 
 
 class SavedBatchNorm(NamedTuple):
-    """What :func:`batch_norm_backward` needs: references to the inputs, and the statistics.
+    """For :func:`batch_norm_backward`: references to the inputs, and the statistics.
 
     Attributes:
         x: the input, as it was normalised (a copy only where ``x`` was not C-contiguous).

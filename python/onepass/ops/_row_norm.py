@@ -56,7 +56,7 @@ _gradient = shares(
 
 
 class SavedRowNorm(NamedTuple):
-    """What the backward of a norm over rows needs: references to the inputs, and the statistics.
+    """For the backward of a norm over rows: references to the inputs, and the statistics.
 
     Attributes:
         op: name of the function.

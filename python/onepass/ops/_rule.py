@@ -207,7 +207,7 @@ class Rule:
         return self.hyper(owner, group)
 
     def start(self, owner: str, state: State, group: Options) -> float:
-        """What ``state`` holds before the first gradient of a parameter in ``group``."""
+        """The value of ``state`` before the first gradient of a parameter in ``group``."""
         if not isinstance(state.start, str):
             return float(state.start)
         return self._starts[state.start].check(owner, state.start, group[state.start])

@@ -27,7 +27,7 @@ _PROPAGATE: Nonfinite = "propagate"
 
 
 class StepInfo(NamedTuple):
-    """What a step did.
+    """The outcome of a step.
 
     A step on CUDA arrays leaves some attributes on the device: all of them with
     ``nonfinite="skip"``, ``grad_norm`` with ``max_norm``. Reading one of those waits for the step.
@@ -49,7 +49,7 @@ class StepInfo(NamedTuple):
 
     @property
     def loss(self) -> Any:
-        """What the closure of ``step(closure)`` returned; None without one."""
+        """The result of the closure of ``step(closure)``; None without one."""
         return getattr(self, "_loss", None)
 
 

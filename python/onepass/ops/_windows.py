@@ -22,7 +22,7 @@ def pair(value: Sizes) -> Any:
 
 
 def sides(padding: Any) -> Any:
-    """What is padded above, below, left and right, from an integer, a pair, or these four."""
+    """Padding above, below, left and right, from an integer, a pair, or these four."""
     both = pair(padding)
     if isinstance(both, (tuple, list)) and len(both) == 2:
         return (both[0], both[0], both[1], both[1])

@@ -135,12 +135,12 @@ class CodedStorage(Storage):
 
 
 def storage_of(wanted: str | None) -> Storage:
-    """What ``state_dtype`` asks for."""
+    """The storage that ``state_dtype`` asks for."""
     return CodedStorage() if wanted == "int8" else Storage(wanted)
 
 
 def parts(state: Array, shape: tuple[int, ...]) -> Parts:
-    """What a state_dict shows of a state of a parameter of that shape."""
+    """A parameter's state of that shape as a state_dict shows it."""
     size = math.prod(shape)
     lib = library(state)
     scales = state[_C.scales_at(size) : _C.coded_bytes(size)].view(lib.float32)

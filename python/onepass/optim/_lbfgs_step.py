@@ -18,7 +18,7 @@ _LEAST_CURVATURE = 1e-10
 
 
 class Memory(NamedTuple):
-    """What a step leaves for the next one, by the names of PyTorch's state. No vector of it is
+    """Memory from one step to the next, by the names of PyTorch's state. No vector of it is
     written again.
 
     Attributes:

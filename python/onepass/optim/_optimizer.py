@@ -597,7 +597,7 @@ def _follow_defaults(cls: type[Optimizer], kernel: str) -> None:
 
 
 def loss_of(closure: Callable[[], Any]) -> Any:
-    """What PyTorch's closure returns, called as PyTorch's optimizers call it."""
+    """The result of PyTorch's closure, called as PyTorch's optimizers call it."""
     torch = sys.modules.get("torch")
     with torch.enable_grad() if torch is not None else contextlib.nullcontext():
         return closure()

@@ -11,7 +11,7 @@ from onepass._cuda_memory import read_back
 
 
 class PerParameter(NamedTuple):
-    """What a step did to each parameter.
+    """The effect of a step on each parameter.
 
     Each attribute is a list in flat order with a float for every parameter, None where it had no
     gradient. (Of Muon and SparseAdam on a CUDA device, a 0-d array.)
@@ -59,7 +59,7 @@ class PlanWatch:
 
 
 def with_larger_gradients(measured: Measured, factor: float) -> Measured:
-    """What was measured of gradients that were divided by ``factor``, as before."""
+    """Measures of gradients that were divided by ``factor``, as before."""
     if callable(measured):
         look = measured
         return lambda: _larger(look(), factor)

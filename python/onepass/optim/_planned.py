@@ -36,7 +36,7 @@ def shown_params(group: Any) -> Any:
 
 
 class Planned:
-    """What an optimizer holds; `_prepare` brings it up to date with the options and arrays.
+    """The contents of an optimizer; `_prepare` brings it up to date with the options and arrays.
 
     Args:
         defaults: options of a group that does not set its own.
@@ -151,7 +151,7 @@ class Planned:
         return filled(self._name, group, self.defaults)
 
     def _array_of(self, parameter: Any) -> Array:
-        """What a step writes to for ``parameter``."""
+        """The arrays that a step writes to for ``parameter``."""
         return data_of(parameter)
 
     @classmethod
@@ -417,7 +417,7 @@ class Planned:
             plan.set_stages(self._riders.rows, rates, self._settings.seed)
 
     def _starts(self, state: State) -> list[float]:
-        """What a state holds before each parameter's first gradient."""
+        """The value of a state before each parameter's first gradient."""
         starts = [self._rule.start(self._name, state, group) for group in self.param_groups]
         return [
             start

@@ -116,7 +116,7 @@ class Settings(NamedTuple):
 
 
 def settings(owner: str, given: Mapping[str, Any]) -> Settings:
-    """What a constructor was given of OF_OPTIMIZER.
+    """The options of OF_OPTIMIZER that a constructor was given.
 
     Raises:
         TypeError, ValueError: naming the option.
@@ -164,7 +164,7 @@ def _row(owner: str, group: Mapping[str, Any], own: Settings) -> Row:
 
 
 class Riders(NamedTuple):
-    """What rides along the steps of some groups.
+    """The options that ride along the steps of some groups.
 
     Attributes:
         rows: of each group.
@@ -182,7 +182,7 @@ class Riders(NamedTuple):
 
     @property
     def arrays(self) -> Any:
-        """What a plan must be made for."""
+        """The options that a plan must be made for."""
         return self.active, self.averaged, self.masters
 
 

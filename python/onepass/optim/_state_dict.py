@@ -126,7 +126,7 @@ class Reader:
         scalars: Iterable[str],
         arrays: Sequence[Array],
     ) -> dict[int, dict[str, Any]]:
-        """What is saved for each parameter, by its position; nothing for one without a gradient.
+        """The saved states of each parameter, by its position; nothing for one without a gradient.
 
         Args:
             state_dict: as `groups` took it.

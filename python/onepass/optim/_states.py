@@ -122,7 +122,7 @@ class Storage:
     def shown(
         self, state: State, held: Sequence[Array], shapes: Sequence[tuple[int, ...]]
     ) -> dict[str, list[Any]]:
-        """What a state_dict has of a state of all parameters, by name."""
+        """The entries of a state_dict for one state of all parameters, by name."""
         return {state.key: list(held)}
 
     def load(

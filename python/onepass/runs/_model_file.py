@@ -55,7 +55,7 @@ def written_anew(path: Path) -> str:
 
 
 def read(path: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
-    """What ``write`` was given.
+    """The arguments of ``write``.
 
     Raises:
         ValueError: the file is damaged, or of a later version. OSError: it cannot be read.

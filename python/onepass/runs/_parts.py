@@ -103,7 +103,7 @@ def split_rest(source: Source, rest: Indices, test: Indices, seed: int) -> Parts
 
 
 def unit_of(target_scale: Standardize) -> float:
-    """What one step of the scaled target is in the unit of the target."""
+    """One step of the scaled target, in the unit of the target."""
     return float(target_scale.scale[0]) / float(target_scale.unit[0])
 
 

@@ -88,7 +88,7 @@ class Recipe:
 
     @property
     def stopping(self) -> EarlyStopping:
-        """What has chosen the best epoch."""
+        """The measure that has chosen the best epoch."""
         return self.fitting.stopping
 
     def describe(self) -> str:
@@ -214,7 +214,7 @@ class Recipe:
         return note
 
     def _about(self, contents: str) -> dict[str, Any]:
-        """What a prediction needs beside arrays."""
+        """For a prediction, everything beside arrays."""
         options, source = self.options, self.source
         return {
             "version": onepass.__version__,

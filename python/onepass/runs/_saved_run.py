@@ -158,7 +158,7 @@ class SavedRun:
         return _told(rows_of(X, self.encoding))
 
     def outputs(self, X: NDArray[np.float64]) -> NDArray[np.float32]:
-        """What the network gives for encoded rows."""
+        """The network's outputs for encoded rows."""
         check_range(self.scale, X, self.encoding)
         x = scaled(self.scale, X)
         evaluator = Evaluator(self.model, None, {}, None if self.device == "cpu" else self.device)

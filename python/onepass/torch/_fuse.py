@@ -39,7 +39,7 @@ _ADDS = (operator.add, operator.iadd, torch.add)
 
 
 class Fused(NamedTuple):
-    """What became of one batch norm."""
+    """The fate of one batch norm."""
 
     name: str
     became: str | None  # what it does now; None where it was left alone
@@ -298,7 +298,7 @@ def _copies_itself(cls: type) -> str:
 
 
 def _used(source: str, known: Mapping[str, Any]) -> dict[str, Any]:
-    """What ``source`` refers to; modules by their names, which can be pickled."""
+    """The objects that ``source`` refers to; modules by their names, which can be pickled."""
     (function,) = (c for c in compile(source, "", "exec").co_consts if hasattr(c, "co_names"))
     used = {name: known[name] for name in function.co_names if name in known}
     return {name: _Named(v.__name__) if ismodule(v) else v for name, v in used.items()}

@@ -179,7 +179,7 @@ def _independent(module: torch_nn.Module, graph: fx.Graph, name: str, parameter:
 
 
 def _form(graph: fx.Graph, given: Mapping[str, Any] | None = None) -> str:
-    """What a graph does, whatever its nodes are called; with the values of some arguments."""
+    """The work of a graph, whatever its nodes are called; with the values of some arguments."""
     names: dict[fx.Node, str] = {}
     lines: list[str] = []
     for node in graph.nodes:

@@ -30,7 +30,7 @@ _lock = RLock()  # held while averages come and go
 
 
 class _Away:
-    """What the parameters of an optimizer held before its averages were put in their place.
+    """The parameters of an optimizer from before its averages were put in their place.
 
     An interruption may have kept that from coming back; the next call here sees to it.
 
@@ -127,7 +127,7 @@ def _put(pairs: Pairs) -> None:
 
 
 def _bring_back(optimizer: Any) -> None:
-    """What the parameters held, unless a call still reads the averages."""
+    """The parameters' own values, unless a call still reads the averages."""
     with _lock:
         away = getattr(optimizer, AWAY, None)
         if away is not None and not away.readers:

@@ -103,7 +103,7 @@ def threads_for(model: Any, loader: Any) -> Iterator[None]:
 
 
 def state() -> dict[str, Any]:
-    """What ``onepass info`` shows."""
+    """The line of ``onepass info``."""
     found = libraries()
     return {
         "libraries": [f"{item.internal_api} {item.version}" for item in found],

@@ -26,7 +26,7 @@ class UndefinedError(ValueError):
 
 @dataclass(eq=False)
 class Classes:
-    """What outputs are, of one loss and one model.
+    """The kind of the outputs of one loss and one model.
 
     Attributes:
         loss: its ``ignore_index`` marks labels that do not count; its ``outputs``, one of KINDS,
@@ -44,7 +44,7 @@ class Classes:
         self.loss, self.of_model, self.seen = loss, _of_model(model), None
 
     def kind(self, scores: Any) -> str:
-        """What one output a sample is; ``scores`` are some, (M,).
+        """The kind of one output a sample; ``scores`` are some, (M,).
 
         Raises:
             ValueError: nothing says so, and they may be logits as well as probabilities.

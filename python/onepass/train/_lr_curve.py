@@ -20,7 +20,7 @@ SAFE = 10.0  # without trials: the suggestion is the rate of the least loss over
 
 @dataclass(frozen=True)
 class LRFinderResult:
-    """What a range test found.
+    """The results of a range test.
 
     Attributes:
         lrs, losses: the rates, and the loss after a step with each, smoothed over neighbours.

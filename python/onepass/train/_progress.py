@@ -92,7 +92,7 @@ class ProgressBar(Callback):
 
 
 def _fitting(row: dict[str, float], file: Any) -> dict[str, float]:
-    """What fits a line of the terminal; both losses stay."""
+    """The parts that fit a line of the terminal; both losses stay."""
     if not _console.is_terminal(file):
         return row
     room = shutil.get_terminal_size().columns - FRAME

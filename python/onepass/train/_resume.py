@@ -35,7 +35,7 @@ SHOWN = {
 
 
 def described(run: Any, loader: Loader, validation: Loader | None) -> dict[str, Any]:
-    """What a checkpoint tells of data, batches and options, for `check`."""
+    """A checkpoint's record of data, batches and options, for `check`."""
     return {
         **{name: getattr(loader, name) for name in OF_LOADER},
         **{name: getattr(run, name) for name in OF_RUN},

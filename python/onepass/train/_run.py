@@ -160,7 +160,7 @@ class Run(Evaluator):
         return averages
 
     def counters(self) -> tuple[Any, ...]:
-        """What the batches of a step change in the run, for ``go_back``."""
+        """The values of the run that the batches of a step change, for ``go_back``."""
         return self.step, self.position, self.sums.mark(), self.logged.copy(), self._unread
 
     def go_back(self, counters: tuple[Any, ...]) -> bool:

@@ -75,7 +75,7 @@ def restore(run: Any, parts: dict[str, Any]) -> None:
 
 
 class _Before:
-    """What a run was before a load, to go back to where the load is refused."""
+    """The run before a load, to go back to where the load is refused."""
 
     def __init__(self, run: Any, holders: Sequence[Any]) -> None:
         self._run, self._torn, self._rng = run, run.torn, nn.get_rng_state(run.model)

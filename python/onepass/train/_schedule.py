@@ -77,5 +77,5 @@ def after_epoch(run: Any, row: Mapping[str, float]) -> None:
 
 
 def interval(scheduler: Any) -> str | None:
-    """What the trainer steps the schedule after, ``"epoch"`` or ``"step"``."""
+    """The interval after which the trainer steps the schedule, ``"epoch"`` or ``"step"``."""
     return None if scheduler is None else getattr(scheduler, "interval", "epoch")

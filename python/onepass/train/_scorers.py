@@ -142,7 +142,7 @@ class Scorer:
         return float(function(true, self.classes.predicted(scores)))
 
     def _score(self, scores: Any, true: Any) -> float:
-        """What a scorer says of an estimator that gives these outputs for any X."""
+        """The score of an estimator that gives these outputs for any X."""
         from sklearn.base import BaseEstimator, ClassifierMixin
 
         classes, function = self.classes, self.function._score_func

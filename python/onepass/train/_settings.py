@@ -162,7 +162,7 @@ def _metrics(run: Any, metrics: Any) -> dict[str, Metric]:
 
 
 def _classes(run: Any) -> Classes:
-    """What outputs are, for the metrics of the run: one object as long as it lives."""
+    """The kind of the outputs, for the metrics of the run: one object as long as it lives."""
     found: Classes = vars(run).setdefault("_classes", Classes())
     return found
 

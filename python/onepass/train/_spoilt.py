@@ -1,4 +1,4 @@
-"""What a loss that is not finite comes from: values of the batch, or the training."""
+"""The cause of a loss that is not finite: values of the batch, or the training."""
 
 from __future__ import annotations
 

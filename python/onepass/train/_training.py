@@ -68,7 +68,7 @@ def adopt(training: Training, callbacks: Iterable[Any], *, fitting: bool) -> Non
 
 
 def fingerprint(*loaders: Any) -> list[Any]:
-    """What tells the data of loaders apart: shapes, dtypes and a checksum of some rows."""
+    """Marks by which the data of loaders differ: shapes, dtypes and a checksum of some rows."""
     return [
         _array(array)
         for loader in loaders

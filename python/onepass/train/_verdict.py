@@ -41,7 +41,7 @@ def verdict(
     failed: str = "",
     spoilt: bool = False,
 ) -> str:
-    """What went well or wrong, the most serious first, and what to do.
+    """Findings about a training, the most serious first, and what to do.
 
     Args:
         loss, val_loss: one number an epoch.

@@ -1,4 +1,4 @@
-"""What a module does behind its own formula, in the same pass: residual, activation, dropout."""
+"""Behind a module's own formula, in the same pass: residual, activation, dropout."""
 
 from __future__ import annotations
 

@@ -104,7 +104,7 @@ class _Running(_Norm, _NormBase):
     _adds_anything: Any = None
 
     def _numbers(self) -> list[float]:
-        """What a kernel takes in the place of eps."""
+        """The numbers that a kernel takes in the place of eps."""
         return [self.__dict__["eps"]]
 
     def _check_input_dim(self, input: torch.Tensor) -> None:
@@ -148,7 +148,7 @@ class _BatchNorm(_Running, kind="batch_norm"):
     __jit_ignored_attributes__ = ("eps", "activation")
 
     def _own(self) -> str:
-        """What torch's batch norm has not; "" for what is that exactly."""
+        """Options that torch's batch norm has not; "" where there are none."""
         options = {"activation": self._activation, "dropout": self.dropout}
         return ", ".join(f"{name}={value!r}" for name, value in options.items() if value)
 

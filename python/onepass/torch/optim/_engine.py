@@ -248,7 +248,7 @@ class Engine(optim.Optimizer):
         return self._riders.active or self._counts_steps(index)
 
     def further(self, everyone: bool = False) -> dict[int, Entry]:
-        """What riders save beside the states, by the id of the parameter: running averages and
+        """Values of riders beside the states, by the id of the parameter: running averages and
         master copies; of parameters that have taken a step, or of everyone."""
         if self.fits():  # else as the last step left them
             self._prepare()
@@ -294,7 +294,7 @@ class Engine(optim.Optimizer):
 
     @property
     def begun(self) -> dict[int, dict[str, float]]:
-        """What the states of each parameter, by its id, have started at."""
+        """The first values of each parameter's states, by its id."""
         return {
             id(p): {key: starts[i] for key, starts in self._begun.items()}
             for i, p in enumerate(self.parameters)

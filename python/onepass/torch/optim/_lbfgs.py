@@ -104,7 +104,7 @@ class MemoryEntry:
 
 
 def _values(entry: Any) -> list[Any]:
-    """What an entry holds, with the contents of its lists."""
+    """The values of an entry, with the contents of its lists."""
     if not isinstance(entry, dict):
         return []
     values: list[Any] = [entry]
@@ -114,7 +114,7 @@ def _values(entry: Any) -> list[Any]:
 
 
 class LBFGSBase(Optimizer):
-    """What LBFGS has of its own: its step calls the closure, several times."""
+    """The parts of LBFGS alone: its step calls the closure, several times."""
 
     _binds: ClassVar[Any] = MemoryEntry
     _step_supports_amp_scaling = False  # PyTorch's scalers take no closure

@@ -153,7 +153,7 @@ class Optimizer(torch.optim.Optimizer):
             )
 
     def _current(self, *, stepping: bool = False) -> Any:
-        """What is bound to the groups and states as they are now.
+        """The step bound to the groups and states as they are now.
 
         Args:
             stepping: the step itself finds parameters that were exchanged, where no state was.
@@ -183,11 +183,11 @@ class Optimizer(torch.optim.Optimizer):
 
     @property
     def last_step(self) -> StepInfo | None:
-        """What the last step did; on a device nothing waits until a field is read."""
+        """The outcome of the last step; on a device nothing waits until a field is read."""
         return self._last_step
 
     def __getattr__(self, name: str) -> Any:
-        """What optimizers of onepass.optim offer beside a step, such as ``per_parameter``."""
+        """Offers of onepass.optim beside a step, such as ``per_parameter``."""
         offered = not name.startswith("_") and name not in Engine.OWN
         if offered and hasattr(self._engine, name):  # of the class: a copy begins without groups
             return getattr(self._current().engine, name)

@@ -17,7 +17,7 @@ _LEAST = 5e-324
 
 
 def scaled(owner: str, grad_scale: Any, of_scaler: Any) -> float | None:
-    """What gradients are divided by: the product of the user's scale and a GradScaler's."""
+    """The divisor of gradients: the product of the user's scale and a GradScaler's."""
     scale = None
     for given in (grad_scale, of_scaler):
         if given is not None:
