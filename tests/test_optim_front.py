@@ -249,6 +249,21 @@ def test_an_option_that_becomes_an_array_of_the_same_value_is_followed_in_place(
     np.testing.assert_array_equal(*results)
 
 
+def test_an_array_within_a_tuple_is_followed_in_place():
+    results = []
+    for late in (False, True):
+        p, beta = np.ones(3), np.array(0.9)
+        opt = optim.AdamW([p], lr=0.1, betas=(beta, 0.999))
+        opt.step([np.ones(3)])
+        if late:
+            beta[...] = 0.1
+        else:
+            opt.param_groups[0]["betas"] = (0.1, 0.999)
+        opt.step([np.full(3, -2.0)])
+        results.append(p)
+    np.testing.assert_array_equal(*results)
+
+
 def test_a_model_is_taken_as_its_parameters_and_names_them():
     model, twin = network(), network()
     twin.load_state_dict(model.state_dict())

@@ -395,3 +395,17 @@ def test_lion_does_not_move_where_nothing_pulls(dtype):
     params, grads, means = np.ones(5, dtype), np.array([0, 1, -1, 0, 0], dtype), np.zeros(5, dtype)
     ops.lion_([params], [grads], [means], lr=0.25, weight_decay=0)
     np.testing.assert_array_equal(params, np.array([1, 0.75, 1.25, 1, 1], dtype))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("eps", [0.0, 1e-60])
+def test_adopts_first_step_moves_nothing_whatever_eps(dtype, eps):
+    """An element without a gradient was 0/0 there, and NaN ever after."""
+    g = np.linspace(-1, 1, 33).astype(dtype)
+    g[::4] = 0
+    p, start = np.ones(33, dtype), np.ones(33, dtype)
+    opt = optim.ADOPT([p], lr=0.1, eps=eps)
+    opt.step([g])
+    np.testing.assert_array_equal(p, start)
+    opt.step([np.where(g == 0, dtype(1), g)])
+    assert np.isfinite(p[g != 0]).all()

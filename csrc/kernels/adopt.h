@@ -26,7 +26,7 @@ struct Adopt : Rule {
           gain1(T(step > 1 ? 1 - beta1 : 0)),
           beta2(T(step > 1 ? beta2_ : 1)),
           gain2(T(step > 1 ? 1 - beta2_ : 1)),
-          eps(T(eps_)),
+          eps(T(step > 1 ? eps_ : 1)),  // v is 0 on the first step, and eps may be
           coupled(T(decoupled != 0 ? 0 : weight_decay)),
           shrink(T(decoupled != 0 && step > 1 ? 1 - lr_ * weight_decay : 1)),
           most(T(math::sqrt(math::sqrt(step - 1)))) {}

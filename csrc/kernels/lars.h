@@ -1,9 +1,11 @@
 // lars: r = trust·‖p‖/(‖g‖ + weight_decay·‖p‖ + eps), 1 where a norm is 0;
 //   d = r·(g + weight_decay·p);  b = momentum·b + d
 //   p -= lr·(d + momentum·b) with Nesterov, else p -= lr·b; without a buffer p -= lr·d
+// Where momentum is 0 the buffer stays as it is: another group has one.
 // The norms are those of each tensor. You et al., Large Batch Training of Convolutional Networks,
 // 2017.
 #pragma once
+#include "core/math.h"
 #include "core/rule.h"
 #include "kernels/weight_decay.h"
 
@@ -27,6 +29,7 @@ struct Lars : Rule {
   struct Kernel {
     double trust, decay, eps;
     T lr, momentum, weight_decay, ratio;
+    T moves;  // -1 with momentum, else 1: a choice by a bool would not be vectorised
     bool nesterov;
     ONEPASS_HD Kernel(double lr_, double momentum_, double weight_decay_, double trust_,
                       double eps_, double nesterov_)
@@ -37,6 +40,7 @@ struct Lars : Rule {
           momentum(T(momentum_)),
           weight_decay(T(weight_decay_)),
           ratio(T(1)),
+          moves(T(momentum_ != 0 ? -1 : 1)),
           nesterov(nesterov_ != 0) {}
     ONEPASS_HD void take(const double* norms) {
       const double p = norms[0], g = norms[1];
@@ -48,7 +52,7 @@ struct Lars : Rule {
       if constexpr (is_present<Buffer>) {
         const T buffer = momentum * b + d;
         const T ahead = d + momentum * buffer;
-        b = buffer;
+        b = math::where_negative(moves, buffer, b);
         p -= lr * (nesterov ? ahead : buffer);
       } else {
         p -= lr * d;

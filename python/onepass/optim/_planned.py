@@ -22,7 +22,7 @@ from onepass.optim.lr_scheduler import _zeros as zeros
 
 # For each group: its list of parameters, and the list's contents.
 Lists = tuple[tuple[list[Any], tuple[Any, ...]], ...]
-_FROZEN = (bool, int, float, str, tuple, type(None), np.generic)
+_FROZEN = (bool, int, float, str, type(None), np.generic)
 
 
 class ParametersChangedError(ValueError):
@@ -33,6 +33,11 @@ def shown_params(group: Any) -> Any:
     """For a message: how many parameters a group has, or what it has in their place."""
     params = group.get("params", ()) if isinstance(group, Mapping) else group
     return len(params) if isinstance(params, (list, tuple)) else params
+
+
+def _is_frozen(value: Any) -> bool:
+    """Whether the value of an option cannot change in place."""
+    return isinstance(value, _FROZEN) or (isinstance(value, tuple) and all(map(_is_frozen, value)))
 
 
 class Planned:
@@ -239,7 +244,7 @@ class Planned:
         leads = self._rule.lr_leads and all(type(group["lr"]) is float for group in groups)
         rate = "lr" if leads else None
         keys = tuple(key for key in self._option_names if key != rate)
-        if not all(isinstance(group[key], _FROZEN) for group in groups for key in keys):
+        if not all(_is_frozen(group[key]) for group in groups for key in keys):
             return None
         return _C.GroupRows(groups, rate, keys, hypers)
 

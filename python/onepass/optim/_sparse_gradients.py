@@ -91,7 +91,7 @@ class SparseGradients(Optimizer):
 
     def _refuse_riders(self, op: str) -> None:
         groups, settings = self.param_groups, self._settings._asdict()
-        ridden = {key for group in groups for key in OF_GROUPS if group.get(key)}
+        ridden = {k for group in groups for k, off in OF_GROUPS.items() if group.get(k, off) != off}
         ridden |= {key for key in ("stochastic_rounding", "master_weights") if settings[key]}
         ridden |= {"state_dtype"} if settings["state_dtype"] is not None else set()
         if ridden:
