@@ -9,7 +9,7 @@ import threading
 
 import numpy as np
 import pytest
-from onepass import nn
+from onepass import nn, ops
 from onepass.nn import _convolution
 from onepass.nn._group import unfuse
 from small_models import assert_same, grads, normal, run
@@ -139,10 +139,7 @@ def test_pools_match_torch(dtype, last):
     torch = pytest.importorskip("torch")
     for pool in POOLS:
         for shape in ((2, 3, 7, 10), (3, 17, 6, 9)):
-            ours = pool(nn)
-            if isinstance(ours, nn.AdaptiveAvgPool2d) and last:
-                continue  # a product of matrices, in C order
-            compare(ours, pool(torch.nn), shape, dtype, last)
+            compare(pool(nn), pool(torch.nn), shape, dtype, last)
 
 
 @each_order
@@ -152,6 +149,59 @@ def test_adaptive_means_of_both_orders_agree(size, last):
     x = normal((2, 3, 6, 10))
     want = torch.nn.functional.adaptive_avg_pool2d(torch.from_numpy(x), size).numpy()
     np.testing.assert_allclose(nn.AdaptiveAvgPool2d(size)(lying(x, last)), want, rtol=1e-12)
+
+
+@each_order
+@pytest.mark.parametrize("odd", [np.inf, -np.inf, np.nan])
+@pytest.mark.parametrize("size", [1, 3, 7])
+def test_an_odd_element_reaches_the_windows_over_it_alone(size, odd, last):
+    torch = pytest.importorskip("torch")
+    x = np.ones((2, 3, 7, 7), np.float32)
+    x[0, 1, 2, 5] = odd
+    want = torch.nn.functional.adaptive_avg_pool2d(torch.from_numpy(x), size).numpy()
+    layer = nn.AdaptiveAvgPool2d(size)
+    np.testing.assert_array_equal(layer(lying(x, last)), want)
+    dy = np.ones_like(want)
+    dy[1, 2, 0, 0] = odd
+    dx = layer.backward(lying(dy, last))
+    assert np.isfinite(dx[0]).all()
+    assert np.isfinite(dx[1, 2, -(7 // size) :] if size > 1 else dx[1, :2]).all()
+
+
+@each_order
+def test_means_of_large_windows_are_exact_to_some_roundings(last):
+    x = np.full((1, 2, 1024, 1024), 0.1, np.float32)
+    y = nn.AdaptiveAvgPool2d(1)(lying(x, last))
+    np.testing.assert_allclose(y, np.float32(0.1), rtol=2e-4)
+
+
+@each_order
+@pytest.mark.parametrize("rows", [1, 2])
+def test_rows_below_the_last_window_have_no_gradient(monkeypatch, rows, last):
+    """Of an image larger than a piece; new memory holds something else."""
+    monkeypatch.setattr(_convolution, "PIECE", 64)
+    plain = _convolution.empty
+
+    def spoilt(shape, dtype, like):
+        made = plain(shape, dtype, like)
+        made[...] = np.nan
+        return made
+
+    monkeypatch.setattr(_convolution, "empty", spoilt)
+    layer = nn.Conv2d(3, 2, 4, stride=4, dtype="float64")
+    y = layer(lying(normal((2, 3, 4 * rows + 3, 19)), last))
+    dx = layer.backward(np.ones_like(y))
+    assert np.isfinite(dx).all()
+    assert (dx[:, :, 4 * rows :] == 0).all()
+
+
+def test_sizes_that_no_memory_holds_are_refused():
+    for n in (2**31 - 1, 2**30):
+        with pytest.raises(ValueError, match=r"more than 2\*\*63 elements"):
+            ops.im2col(np.ones((1, 4, 2, 2), np.float32), 1, padding=n)
+    with pytest.raises(ValueError, match=r"expected at most 2\*\*24"):
+        ops.max_pool2d(np.ones((1, 1, 4100, 4100), np.float32), 4100)
+    nn.Conv2d(2, 2, 3, padding=2, groups=2)(np.ones((2, 2, 0, 4), np.float32))
 
 
 @each_order

@@ -58,6 +58,8 @@ class WindowBorder : public BorderOf<kContract> {
   static constexpr int at(const char* name) { return kContract.find(name); }
   static constexpr bool kBackward = kContract.find("size") >= 0;
   static constexpr bool kTaps = kContract.find("ceil_mode") < 0;  // not of a pool
+  static constexpr bool kTaken = kContract.find("indices") >= 0;  // taps are remembered
+  static constexpr int64_t kMostTaps = 1 << 24;
 
  public:
   explicit WindowBorder(Arguments given) : Base(given) {
@@ -161,7 +163,15 @@ class WindowBorder : public BorderOf<kContract> {
     const int64_t height = kBackward ? call.rows.in : call.rows.out;
     const int64_t width = kBackward ? call.columns.in : call.columns.out;
     const int64_t taps = call.rows.kernel * call.columns.kernel;
-    const int64_t windows = call.rows.out * call.columns.out;
+    int64_t windows = 0, all = 0;
+    if (__builtin_mul_overflow(call.rows.out, call.columns.out, &windows) ||
+        __builtin_mul_overflow(std::max(windows, call.rows.in * call.columns.in), taps, &all) ||
+        __builtin_mul_overflow(all, std::max(call.samples * call.channels, int64_t(1)), &all))
+      refuse(given_as("kernel_size") + ", " + given_as("padding") + ", " + given_as("stride") +
+             " give more than 2**63 elements; expected fewer windows");
+    if (kTaken && taps > kMostTaps)
+      refuse(given_as("kernel_size") + " has " + std::to_string(taps) +
+             " elements, expected at most 2**24, which float32 tells apart");
     if constexpr (kBackward) {
       const bool fits = kTaps ? extents_[0] == windows
                               : extents_[0] == call.rows.out && extents_[1] == call.columns.out;

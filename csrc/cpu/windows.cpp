@@ -146,16 +146,39 @@ struct MaxPoolBackward : Work<S> {
   }
 };
 
+// Row by row of the window, so that the rounding of a large one grows with its rows and columns,
+// not with their product.
 template <class S>
 struct AvgPool : Work<S> {
   using T = Computing<S>;
+  T part[kLanes];  // of the tap row in hand
+  int64_t tap_row = 0, lanes = 0;
+
   explicit AvgPool(const Windows& c) : Work<S>(c) {}
-  void take(const Run& r) { add_run(r.count, this->from(r.from), r.step, this->sum + r.lane); }
+  void begin(int64_t n) {
+    Work<S>::begin(n);
+    fill_run(part, n, T(0));
+    lanes = n;
+    tap_row = 0;
+  }
+  void take(const Run& r) {
+    const int64_t row = r.tap / this->call.columns.kernel;
+    if (row != tap_row) end_row();
+    tap_row = row;
+    add_run(r.count, this->from(r.from), r.step, part + r.lane);
+  }
   void finish(int64_t at, int64_t n, int64_t row, int64_t column) {
+    end_row();
     T counts[kLanes];
     this->count(row, column, n, counts);
     divide_run(n, this->sum, counts);
     Work<S>::finish(at, n, row, column);
+  }
+
+ private:
+  void end_row() {
+    add_run<T, T>(lanes, part, 1, this->sum);
+    fill_run(part, lanes, T(0));
   }
 };
 template <class S>

@@ -99,10 +99,16 @@ template <class T>
 struct AvgPool {
   static constexpr bool back = false;
   static ONEPASS_DEVICE T result(const Windows& w, const Place& p, int64_t) {
+    // Row by row, as on the CPU.
     T sum = T(0);
-    each_tap(w, p, [&](int64_t, int64_t row, int64_t column) {
-      sum += load_element<T>(from_of(w), pixel(w, p, row, column));
-    });
+    const Range down = taps(w.rows, p.row), across = taps(w.columns, p.column);
+    for (int64_t i = down.begin; i < down.end; ++i) {
+      T part = T(0);
+      for (int64_t j = across.begin; j < across.end; ++j)
+        part += load_element<T>(
+            from_of(w), pixel(w, p, element(w.rows, p.row, i), element(w.columns, p.column, j)));
+      sum += part;
+    }
     return sum / T(counts(w, p.row, p.column));
   }
 };

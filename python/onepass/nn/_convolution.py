@@ -223,7 +223,7 @@ class Convolution:
         else:
             room = Room(x)
             pieces = list(self._pieces(len(x), x.shape[1], x.shape[2], by_rows.shape[1]))
-            if dx is not None and len(pieces) > len(x):
+            if dx is not None and not _cover(pieces, x.shape[1]):
                 dx[...] = 0
             for piece in pieces:
                 given = dy[piece.samples, piece.windows].reshape(-1, outputs)
@@ -264,7 +264,7 @@ class Convolution:
         room = Room(x)
         total = None
         pieces = list(self._pieces(len(x), x.shape[2], x.shape[3], weight[0].size * self.groups))
-        if dx is not None and len(pieces) > len(x):
+        if dx is not None and not _cover(pieces, x.shape[2]):
             dx[...] = 0
         for piece in pieces if dweight is not None or dx is not None else ():
             part = dy[piece.samples, :, piece.windows].transpose(1, 0, 2, 3)
@@ -366,9 +366,14 @@ def _by_rows(weight: Array) -> Array:
     return contiguous(weight.transpose(0, 2, 3, 1)).reshape(len(weight), -1)
 
 
+def _cover(pieces: list[Piece], height: int) -> bool:
+    """Whether each piece writes all rows of its images."""
+    return all(piece.rows == slice(0, height) for piece in pieces)
+
+
 def _samples_of(x: Array) -> int:
     """How many samples make a piece."""
-    return _balanced(len(x), max(1, PIECE // (x.size // len(x))))
+    return _balanced(len(x), max(1, PIECE // max(1, x.size // len(x))))
 
 
 def _balanced(count: int, most: int) -> int:

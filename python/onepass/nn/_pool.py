@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from typing import Any
-
-import numpy as np
 
 from onepass import _numbers as numbers
 from onepass import ops
-from onepass._array import Array, beside, convert
+from onepass._array import Array, convert, empty, zeros
 from onepass.nn._checks import check_gradient
 from onepass.nn._images import image, in_order, lies_channels_last, out_of_order, pair
 from onepass.nn._module import Module
 
 Pair = int | tuple[int, int]
+_AXES = {False: (2, 3), True: (1, 2)}  # the channels last or not → rows and columns
 
 
 class _Pool(Module):
@@ -209,44 +209,65 @@ class AdaptiveAvgPool2d(_Pool):
         array, last, (lib, dtype, shape) = self._take(x)
         if 0 in shape[2:]:
             raise ValueError(f"AdaptiveAvgPool2d: x has shape {shape}, expected rows and columns")
-        size = tuple(
+        down, across = (
             n if n is not None else h for n, h in zip(self.output_size, shape[2:], strict=True)
         )
+        size = (down, across)
+        window = None  # where all windows have one size
         if all(h % n == 0 for n, h in zip(size, shape[2:], strict=True)):
-            how: Any = tuple(h // n for n, h in zip(size, shape[2:], strict=True))
-            y = out_of_order(ops.avg_pool2d(array, how, channels_last=last), last)
+            window = tuple(h // n for n, h in zip(size, shape[2:], strict=True))
+            made = ops.avg_pool2d(array, window, channels_last=last)
         else:
-            how = [_means(n, h) for n, h in zip(size, shape[2:], strict=True)]
-            y = _resized(x, *how)
-        self._remember((how, last, shape, (lib, dtype, tuple(y.shape))))
+            made = _in_float32(array, lambda a: _means(a, _AXES[last], size))
+        y = out_of_order(made, last)
+        self._remember((window, last, shape, (lib, dtype, tuple(y.shape))))
         return y
 
     def backward(self, dy: Array, *, need_input_grad: bool = True) -> Array | None:
-        how, last, shape, y = self.recall()
+        window, last, shape, y = self.recall()
         if not need_input_grad:
             return None
         check_gradient("AdaptiveAvgPool2d.backward", dy, y)
-        if isinstance(how, list):
-            return _resized(dy, *(matrix.T for matrix in how))
-        dx = ops.avg_pool2d_backward(in_order(dy, last), shape[2:], how, channels_last=last)
+        given, size = in_order(dy, last), shape[2:]
+        if window is None:
+            dx = _in_float32(given, lambda a: _shares(a, _AXES[last], size))
+        else:
+            dx = ops.avg_pool2d_backward(given, size, window, channels_last=last)
         return out_of_order(dx, last)
 
     def extra_repr(self) -> str:
         return f"output_size={self.output_size}"
 
 
-def _means(count: int, extent: int) -> np.ndarray[Any, Any]:
-    """The matrix (count, extent) of the windows' means."""
-    matrix = np.zeros((count, extent))
+def _spans(count: int, extent: int) -> Iterator[tuple[int, slice]]:
+    """The elements under each of ``count`` windows along an axis; they may overlap by one."""
     for i in range(count):
-        begin, end = i * extent // count, -(-(i + 1) * extent // count)
-        matrix[i, begin:end] = 1 / (end - begin)
-    return matrix
+        yield i, slice(i * extent // count, -(-(i + 1) * extent // count))
 
 
-def _resized(x: Array, rows: np.ndarray[Any, Any], columns: np.ndarray[Any, Any]) -> Array:
-    """``rows @ x @ columnsᵀ`` of each image, computed in float32 or float64 and stored as x is."""
-    wide = x if x.dtype.itemsize > 2 else convert(x, "float32")
-    left, right = (beside(x, matrix.astype(wide.dtype)) for matrix in (rows, columns.T))
-    y = left @ wide @ right
-    return y if wide is x else y.astype(x.dtype)
+def _means(x: Array, axes: tuple[int, int], counts: tuple[int, int]) -> Array:
+    """The means of windows along both axes, in float32 or float64."""
+    for axis, count in zip(axes, counts, strict=True):
+        before: tuple[slice, ...] = (slice(None),) * axis
+        y = empty((*x.shape[:axis], count, *x.shape[axis + 1 :]), x.dtype, x)
+        for i, span in _spans(count, x.shape[axis]):
+            part = x[(*before, span)]
+            y[(*before, i)] = part.sum(axis=axis) / part.shape[axis]
+        x = y
+    return x
+
+
+def _shares(dy: Array, axes: tuple[int, int], extents: tuple[int, int]) -> Array:
+    """The gradient of `_means`: each element's share of the windows over it."""
+    for axis, extent in zip(axes, extents, strict=True):
+        before: tuple[slice, ...] = (slice(None),) * axis
+        dx = zeros((*dy.shape[:axis], extent, *dy.shape[axis + 1 :]), dy.dtype, dy)
+        for i, span in _spans(dy.shape[axis], extent):
+            dx[(*before, span)] += dy[(*before, slice(i, i + 1))] / (span.stop - span.start)
+        dy = dx
+    return dy
+
+
+def _in_float32(x: Array, made: Callable[[Array], Array]) -> Array:
+    """``made(x)``, computed in float32 where x has 16 bits, and stored as x is."""
+    return made(x) if x.dtype.itemsize > 2 else made(convert(x, "float32")).astype(x.dtype)
