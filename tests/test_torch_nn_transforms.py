@@ -103,12 +103,12 @@ def test_gradients_of_cross_entropy_of_samples_are_torchs():
 
 
 def test_an_ensemble_runs_under_vmap():
-    members = [torch.nn.Sequential(nn.Linear(4, 5, activation="relu"), nn.LayerNorm(5))
+    members = [torch.nn.Sequential(nn.Linear(4, 5, activation="relu"), nn.LayerNorm(5)).double()
                for _ in range(3)]  # fmt: skip
     parameters, buffers = torch.func.stack_module_state(members)
-    x = randn((6, 4))
+    x = randn((6, 4)).double()
     got = vmap(lambda p, b: functional_call(members[0], (p, b), (x,)))(parameters, buffers)
-    near(got, torch.stack([m(x) for m in members]), 1e-6)
+    near(got, torch.stack([m(x) for m in members]), 1e-12)
 
 
 @each_module

@@ -175,7 +175,7 @@ def _torch_im2col(x, kernel_size, channels_last=False, stride=1, padding=0, dila
     if channels_last:
         taps = int(np.prod(two(kernel_size)))
         split = cols.reshape(x.shape[0], x.shape[1], taps, cols.shape[2])
-        return split.permute(0, 3, 2, 1).reshape(x.shape[0], cols.shape[2], -1)
+        return split.permute(0, 3, 2, 1).reshape(x.shape[0], cols.shape[2], taps * x.shape[1])
     return cols.permute(1, 0, 2)
 
 

@@ -25,7 +25,7 @@ struct Counted {
   double start = 0;           // of its one scalar; 0: it has none
   void (*advance)(double* row) = nullptr;
 };
-const Counted kAdamW{"adamw", {0.1, 0.9, 0.99, 1e-8, 0.01, 1, 0, 1, 0, 1, 0}};
+const Counted kAdamW{"adamw", {0.1, 0.9, 0.99, 1e-8, 0.01, 1, 0, 1, 0, 0, 1, 0}};
 const Counted kNAdam{"nadam", {0.1, 0.9, 0.99, 1e-8, 0.01, 0.3, 0, 1}, 1, [](double* row) {
                        onepass::cuda::advance<onepass::cuda::NAdam>(row);
                      }};
