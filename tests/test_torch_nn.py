@@ -494,6 +494,31 @@ def test_autocast_widens_losses_and_leaves_norms():
     torch.testing.assert_close(squares, x.float() ** 2, rtol=0, atol=0)  # not rounded to 16 bits
 
 
+@pytest.mark.parametrize("name", [*LOSSES, "CrossEntropyLoss", "NLLLoss"])
+def test_a_loss_scale_reaches_float16_gradients_before_they_are_rounded(name):
+    """With 1/n in them they are subnormal there, or 0."""
+    x = randn((2048, 512), 1).sigmoid().half()
+    target = randn((2048, 512), 2).sigmoid().half()
+    options = {"log_target": True, "reduction": "batchmean"} if name == "KLDivLoss" else {}
+    if name in ("CrossEntropyLoss", "NLLLoss"):
+        target = torch.arange(2048) % 512
+        options = {"weight": torch.linspace(0.5, 1, 512).half()}
+    if name == "BCEWithLogitsLoss":
+        options = {"pos_weight": torch.linspace(0.5, 1, 512).half()}
+    a, b = x.clone().requires_grad_(), x.double().requires_grad_()
+    loss = getattr(nn, name)(**options)(a, target)
+    assert loss.dtype == torch.float16
+    (loss * 4096).backward()
+    assert a.grad.dtype == torch.float16
+    options = {k: v.double() if torch.is_tensor(v) else v for k, v in options.items()}
+    wide = target.double() if target.is_floating_point() else target
+    want = getattr(theirs, name)(**options)(b, wide)
+    (want * 4096).backward()
+    near(loss, want, 2**-10)
+    largest = float(b.grad.abs().max())  # far below 1
+    near(a.grad.double() / largest, b.grad / largest, 2**-10)
+
+
 @pytest.mark.parametrize("momentum", [None, 0.3])
 def test_running_statistics_of_instance_norm(momentum):
     options = {"momentum": momentum, "track_running_stats": True, "affine": True}

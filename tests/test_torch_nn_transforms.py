@@ -61,7 +61,7 @@ def test_vmap_gives_what_single_calls_give(name, arguments, shape):
 @pytest.mark.parametrize(("name", "arguments", "shape"), NORMS)
 def test_gradients_of_samples_are_torchs(name, arguments, shape):
     """vmap of grad, of input and parameters; statistics of a batch are each sample's own here."""
-    if "tracked" in name or name.startswith("Batch"):
+    if name.startswith("Batch"):
         arguments = (*arguments, 1e-5, 0.1, True, False)
     if name == "InstanceNorm1d":
         arguments = (5, 1e-5, 0.1, True, False)
@@ -224,7 +224,7 @@ def test_forward_mode_and_second_derivatives_are_refused():
         lambda: torch.func.hessian(lambda x: nn.Tanh()(x).sum())(x),
         lambda: grad(lambda x: grad(lambda x: nn.Tanh()(x).sum())(x).sum())(x),
     ):
-        with pytest.raises((RuntimeError, NotImplementedError)):
+        with pytest.raises((RuntimeError, NotImplementedError), match=r"jvp|differentiable once"):
             call()
 
 

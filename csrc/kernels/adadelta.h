@@ -1,5 +1,5 @@
-// adadelta: g += weight_decay·p, or decoupled p *= 1 - lr·weight_decay first;  v = ρ·v + (1 -
-// ρ)·g²;  d = √(u + eps)/√(v + eps)·g
+// adadelta: g += weight_decay·p, or decoupled p *= 1 - lr·weight_decay first;
+//   v = ρ·v + (1 - ρ)·g²;  d = √(u + eps)/√(v + eps)·g
 //   u = ρ·u + (1 - ρ)·d²;  p -= lr·d
 // Zeiler, ADADELTA: An Adaptive Learning Rate Method, 2012.
 #pragma once

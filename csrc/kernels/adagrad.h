@@ -1,6 +1,7 @@
-// adagrad: g += weight_decay·p, or decoupled p *= 1 - lr·weight_decay first;  s += g²;  p -= lr/(1
-// + (t - 1)·lr_decay) · g/(√s + eps) Duchi, Hazan & Singer, Adaptive Subgradient Methods, 2011, in
-// PyTorch's form. Keras and optax have eps under the root (eps_inside).
+// adagrad: g += weight_decay·p, or decoupled p *= 1 - lr·weight_decay first;
+//   s += g²;  p -= lr/(1 + (t - 1)·lr_decay) · g/(√s + eps)
+// Duchi, Hazan & Singer, Adaptive Subgradient Methods, 2011, in PyTorch's form. Keras and optax
+// have eps under the root (eps_inside).
 #pragma once
 #include "core/math.h"
 #include "core/rule.h"

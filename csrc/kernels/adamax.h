@@ -1,5 +1,5 @@
-// adamax: g += weight_decay·p, or decoupled p *= 1 - lr·weight_decay first;  m += (1 - β1)·(g - m);
-// u = max(β2·u, |g| + eps)
+// adamax: g += weight_decay·p, or decoupled p *= 1 - lr·weight_decay first;
+//   m += (1 - β1)·(g - m);  u = max(β2·u, |g| + eps)
 //   p -= lr/(1 - β1^t) · m/u;  without bias_correction 1 - β1^t is 1
 // In Keras eps stands beside u (eps_outside).
 // Kingma & Ba, Adam, 2014, §7.1, in PyTorch's form: eps stands beside |g|.

@@ -1,6 +1,6 @@
 // asgd: g += weight_decay·p;  p *= 1 - lambd·η;  p -= η·g;  ax += μ·(p - ax), or ax = p where μ = 1
-//   after that η = lr/(1 + lambd·lr·t)^α and μ = 1/max(1, t - t0), for the next step; at first η =
-//   lr and μ = 1
+//   after that η = lr/(1 + lambd·lr·t)^α and μ = 1/max(1, t - t0), for the next step;
+//   at first η = lr and μ = 1
 // Polyak & Juditsky, Acceleration of Stochastic Approximation by Averaging, 1992; Bottou,
 // Stochastic Gradient Descent, 2010 (the schedule of η), in PyTorch's form. η is a scalar of the
 // parameter and not a function of t: a new lr takes effect one step later. lambd is not a weight

@@ -1,5 +1,5 @@
-// rmsprop: g += weight_decay·p, or decoupled p *= 1 - lr·weight_decay first;  v = α·v + (1 - α)·g²;
-// centered: a += (1 - α)·(g - a)
+// rmsprop: g += weight_decay·p, or decoupled p *= 1 - lr·weight_decay first;
+//   v = α·v + (1 - α)·g²;  centered: a += (1 - α)·(g - a)
 //   d = g / (√(v - a²) + eps);  with a buffer b = momentum·b + d, p -= lr·b;  else p -= lr·d
 // A constant gradient makes v - a² vanish. Rounding may leave it below 0: it counts as 0 then,
 // where PyTorch has NaN. Tieleman & Hinton, Lecture 6.5, 2012; Graves, Generating Sequences, 2013

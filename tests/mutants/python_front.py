@@ -279,9 +279,16 @@ FRONT = [
     Mutant(
         "torch: losses of 16 bits are not widened under autocast",
         f"{TORCH}/nn/_loss.py",
-        "    return x.float() if narrow and torch.is_autocast_enabled(x.device.type) else x\n",
-        "    return x\n",
+        "    narrow = x.dtype is torch.float16 or (x.dtype is torch.bfloat16 and _is_cast(x))\n",
+        "    narrow = x.dtype is torch.float16\n",
         (f"{TORCH_NN}::test_autocast_widens_losses_and_leaves_norms",),
+    ),
+    Mutant(
+        "torch: losses of float16 round their gradient before the loss scale",
+        f"{TORCH}/nn/_loss.py",
+        "    narrow = x.dtype is torch.float16 or (x.dtype is torch.bfloat16 and _is_cast(x))\n",
+        "    narrow = _is_cast(x)\n",
+        (f"{TORCH_NN}::test_a_loss_scale_reaches_float16_gradients_before_they_are_rounded",),
     ),
     Mutant(
         "torch: evaluation counts batches",

@@ -1,4 +1,4 @@
-"""Checks of a module's dtype and of the gradients passed to its ``backward``."""
+"""Checks of a module's dtype, its input and the gradients passed to its ``backward``."""
 
 from __future__ import annotations
 
@@ -22,6 +22,28 @@ def check_dtype(owner: str, dtype: Any) -> np.dtype[Any]:
     except TypeError:
         pass  # not a dtype at all
     raise ValueError(f"{owner}: 'dtype' is {dtype!r}, expected {' or '.join(map(repr, DTYPES))}")
+
+
+def check_beside(owner: str, x: Any, kind: Like, weight: Any, *, narrow: bool = False) -> None:
+    """x, which is ``kind``, fits the weights; NumPy would convert them at each call, silently.
+
+    Args:
+        narrow: x of 16 bits is computed in float32, beside such weights.
+
+    Raises:
+        TypeError: it is of another library or dtype.
+    """
+    lib, dtype, _ = kind
+    if lib is not namespace(weight):
+        raise TypeError(
+            f"{owner}: x is a {type(x).__name__}, the parameters are {type(weight).__name__}; "
+            "move the model with to('cpu') or to('cuda'), or move x"
+        )
+    if dtype != weight.dtype and not (narrow and dtype.itemsize == 2 and weight.dtype == "float32"):
+        raise TypeError(
+            f"{owner}: x is {dtype} and the parameters are {weight.dtype}; convert x with "
+            f"x.astype('{weight.dtype}'), or build the layer with dtype='{dtype}'"
+        )
 
 
 def check_gradient(owner: str, dy: Any, y: Like) -> None:

@@ -12,7 +12,7 @@ from onepass import ops
 from onepass._array import Array, convert, empty
 from onepass._parameter import Parameter
 from onepass.nn import init
-from onepass.nn._checks import Like, check_dtype, check_gradient, namespace
+from onepass.nn._checks import Like, check_beside, check_dtype, check_gradient
 from onepass.nn._convolution import Convolution
 from onepass.nn._epilogue import Epilogue
 from onepass.nn._facts import Facts, bypassable
@@ -201,20 +201,8 @@ class Conv2d(Fusable):
         return dx if y[1] == weight.dtype else dx.astype(y[1])
 
     def _check(self, x: Array) -> Like:
-        """What x is: NumPy would convert the weights at every call, silently."""
-        weight = self.weight.data
-        lib, dtype, _ = kind = image("Conv2d", x, self.in_channels)
-        if lib is not namespace(weight):
-            raise TypeError(
-                f"Conv2d: x is a {type(x).__name__}, the parameters are {type(weight).__name__}; "
-                "move the model with to('cpu') or to('cuda'), or move x"
-            )
-        narrow = dtype.itemsize == 2 and weight.dtype == np.float32
-        if dtype != weight.dtype and not narrow:
-            raise TypeError(
-                f"Conv2d: x is {dtype} and the parameters are {weight.dtype}; convert x with "
-                f"x.astype('{weight.dtype}'), or build the layer with dtype='{dtype}'"
-            )
+        kind = image("Conv2d", x, self.in_channels)
+        check_beside("Conv2d", x, kind, self.weight.data, narrow=True)
         return kind
 
     def extra_repr(self) -> str:

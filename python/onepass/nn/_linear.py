@@ -12,7 +12,7 @@ from onepass import ops
 from onepass._array import Array
 from onepass._parameter import Parameter
 from onepass.nn import init
-from onepass.nn._checks import Like, check_dtype, check_gradient, like, namespace
+from onepass.nn._checks import Like, check_beside, check_dtype, check_gradient, like
 from onepass.nn._epilogue import Epilogue
 from onepass.nn._facts import Facts, bypassable
 from onepass.nn._fusable import Fusable
@@ -106,19 +106,8 @@ class Linear(Fusable):
         return y[0].matmul(dz, self.weight.data).reshape(shape)
 
     def _check(self, x: Array) -> Like:
-        """What x is: NumPy would convert the weights at every call, silently."""
-        weight = self.weight.data
-        lib, dtype, shape = kind = like("Linear", "x", x)
-        if lib is not namespace(weight):
-            raise TypeError(
-                f"Linear: x is a {type(x).__name__}, the parameters are {type(weight).__name__}; "
-                "move the model with to('cpu') or to('cuda'), or move x"
-            )
-        if dtype != weight.dtype:
-            raise TypeError(
-                f"Linear: x is {dtype} and the parameters are {weight.dtype}; convert x with "
-                f"x.astype('{weight.dtype}'), or build the layer with dtype='{dtype}'"
-            )
+        _, _, shape = kind = like("Linear", "x", x)
+        check_beside("Linear", x, kind, self.weight.data)
         if shape[-1:] != (self.in_features,):
             raise ValueError(f"Linear: x has shape {shape}, expected (…, {self.in_features})")
         return kind

@@ -29,9 +29,21 @@ Example:
 """
 
 
+def _is_cast(x: torch.Tensor) -> bool:
+    device = x.device.type  # "meta" has no autocast, and asking for it is an error
+    return torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
+
+
 def _widened(x: torch.Tensor) -> torch.Tensor:
-    narrow = x.dtype in (torch.float16, torch.bfloat16)
-    return x.float() if narrow and torch.is_autocast_enabled(x.device.type) else x
+    """In float32 under autocast, float16 always: a gradient with its 1/n would vanish there before
+    the loss scale reaches it."""
+    narrow = x.dtype is torch.float16 or (x.dtype is torch.bfloat16 and _is_cast(x))
+    return x.float() if narrow else x
+
+
+def _stored(loss: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    """In the dtype of the input, as torch has it; under autocast in float32."""
+    return loss if loss.dtype is x.dtype or _is_cast(x) else loss.to(x.dtype)
 
 
 class _Loss(nn.Module):
@@ -60,17 +72,18 @@ class _RowLoss(_Loss):
                 f"{type(self).__name__}: 'target' requires a gradient, which is not computed; pass "
                 "target.detach()"
             )
-        input = _widened(input)
+        given, input = input, _widened(input)
         if target.is_floating_point():
             target = target.to(input.dtype)
+        weight = None if self.weight is None else _widened(self.weight)
         alone = input.dim() == 1
         if alone:
             input, target = input.unsqueeze(0), target.unsqueeze(0)
         smoothing = getattr(self, "label_smoothing", 0.0)
         loss = row_loss(
-            input, target, self.weight, self.op, smoothing, self.ignore_index, self.reduction
+            input, target, weight, self.op, smoothing, self.ignore_index, self.reduction
         )
-        return loss.squeeze(0) if alone and self.reduction == "none" else loss
+        return _stored(loss.squeeze(0) if alone and self.reduction == "none" else loss, given)
 
 
 _ROWS = "input (N, C) or (N, C, d1, …), or (C) of one sample; target of class indices\n(N, d1, …)"
@@ -107,19 +120,20 @@ class _Pointwise(_Loss):
                 f"{type(self).__name__}: 'target' requires a gradient, which is not computed; pass "
                 "target.detach()"
             )
-        input, target = _widened(input), _widened(target)
+        given, input, target = input, _widened(input), _widened(target)
         weight = getattr(self, "weight", None)
         reduction = self.reduction if weight is None else "none"
         if reduction == "batchmean" and input.dim() == 0:  # one sample, as in torch
             reduction = "sum"
         pos_weight = getattr(self, "pos_weight", None)
+        if pos_weight is not None:
+            pos_weight = _widened(pos_weight)
         loss = pointwise_loss(input, target, pos_weight, self.op, reduction, self._values())
-        if weight is None:
-            return loss
-        loss = torch.mul(loss, weight)
-        if self.reduction == "none":
-            return loss
-        return torch.sum(loss) if self.reduction == "sum" else torch.mean(loss)
+        if weight is not None:
+            loss = torch.mul(loss, weight)
+            if self.reduction != "none":
+                loss = torch.sum(loss) if self.reduction == "sum" else torch.mean(loss)
+        return _stored(loss, given)
 
 
 class MSELoss(_Pointwise, nn.MSELoss, op="mse_loss"):
