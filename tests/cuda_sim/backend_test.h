@@ -95,7 +95,13 @@ inline std::vector<DType> dtypes() {
   if (kBrief) return {DType::f32};
   return {DType::f32, DType::f64, DType::f16, DType::bf16};
 }
-inline const std::vector<double> kOptions = {0.1, 0.9, 0.99, 0.01, 0.1, 3, 2, 3, 2, 3, 3, 3};
+// Values of a row of `size` hyper-parameters, whatever rule it belongs to.
+inline std::vector<double> options_of(size_t size) {
+  std::vector<double> row = {0.1, 0.9, 0.99, 0.01, 0.1, 3, 2, 3, 2};
+  row.resize(size, 3);
+  return row;
+}
+inline const std::vector<double> kOptions = options_of(12);
 
 inline const GradientRider kPlain;
 inline DType computing(DType d) { return d == DType::f64 ? DType::f64 : DType::f32; }

@@ -26,7 +26,7 @@ void staged(Run<Elementwise> update, DType dtype, std::string* bits) {
     if (with_master) operands.back() = buffers.back().operand(nullptr);
     std::vector<Tensor> tensors{tensor_of(size, computing(dtype), operands, shape)};
     tensors[0].rows = 6;
-    std::vector<double> row(kOptions.begin(), kOptions.begin() + kHyper);
+    std::vector<double> row = options_of(kHyper);
     double stages[kStageValues] = {};
     stages[kNoise] = 0.1;
     stages[kCautious] = 1;
@@ -67,7 +67,7 @@ void coded(Run<Elementwise> update, DType dtype, std::string* bits) {
     }
     operands.resize(kOwn + 2);
     std::vector<Tensor> tensors{tensor_of(size, DType::f32, operands, shape)};
-    std::vector<double> row(kOptions.begin(), kOptions.begin() + kHyper);
+    std::vector<double> row = options_of(kHyper);
     double stages[kStageValues] = {};
     stages[kNoise] = 0.1;
     stages[kDither] = 1;

@@ -136,9 +136,10 @@ void updates_part(std::string* bits) {
   rider.zero_grad = true;
   for (const DType d : dtypes())
     for_updates([&](int index, auto variant) {
-      constexpr int kArity = int(Signature<KernelOf<decltype(variant)>>::arity);
+      using K = KernelOf<decltype(variant)>;
+      constexpr int kArity = int(Signature<K>::arity);
       const auto call = [&](const char* name, Run<Elementwise> function, bool measures) {
-        elementwise(name, function, kArity, d, kOptions, rider, bits, 1, measures);
+        elementwise(name, function, kArity, d, options_of(K::hyper.size), rider, bits, 1, measures);
       };
       call("update", cuda.update[index][variant.on], false);
       if (cuda.measure[index]) call("measure", cuda.measure[index][variant.on], true);
