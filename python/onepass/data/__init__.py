@@ -1,5 +1,6 @@
-"""Data: loaders with a reproducible order, scaling, splits, and named or tabular data sets."""
+"""Data: reproducible loaders, augmentation, scaling, splits, and named or tabular data sets."""
 
+from onepass.data import augment
 from onepass.data._encoding import Encoding
 from onepass.data._feature import Feature
 from onepass.data._loader import DataLoader
@@ -16,6 +17,7 @@ __all__ = [
     "MinMax",
     "Standardize",
     "Table",
+    "augment",
     "load",
     "read_table",
     "split_indices",

@@ -1,0 +1,174 @@
+"""What all transforms share: their call, the arrays they take, their arguments."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onepass import _numbers as numbers
+from onepass.data.augment._draws import Draws
+
+DTYPES = ("uint8", "float16", "float32", "float64")
+SLACK = 1e-3  # beyond 0 to 1, which roundings of a transform before may leave
+
+
+class Transform:
+    """A random change of the images of a batch: a function of (seed, epoch, index) alone.
+
+    Subclasses define `images`, or `batch` where they change the targets too.
+
+    Attributes:
+        whole_range: whether it takes numbers of any range; else floating-point images are in 0 to 1
+            and uint8 images in 0 to 255.
+    """
+
+    whole_range = True
+
+    def __call__(self, X: Any, y: Any = None, *, seed: int, epoch: int, index: Any) -> Any:
+        """The batch, changed; ``X`` and ``y`` stay as they are.
+
+        Args:
+            X: images (N, C, H, W), float32, float64, float16 or uint8.
+            y: a target for each, or None.
+            seed, epoch: whole numbers below 2⁶⁴.
+            index: (N,) the samples' places in the data.
+
+        Returns:
+            ``(X, y)``: a new array of the same dtype, and the targets.
+
+        Raises:
+            TypeError: another dtype, or no NumPy array. ValueError: another shape, numbers out of
+                the range that the transform needs.
+        """
+        owner = type(self).__name__
+        X = images_of(owner, X)
+        seed = numbers.seed(owner, "seed", seed)
+        epoch = numbers.integer(owner, "epoch", epoch, 0, 2**64)
+        places = _index(owner, index, len(X))
+        if y is not None and (not hasattr(y, "__len__") or len(y) != len(X)):
+            raise ValueError(
+                f"{owner}: 'y' has {len(y) if hasattr(y, '__len__') else 'no'} targets, expected "
+                f"{len(X)}, one for each image"
+            )
+        if not self.whole_range:
+            _check_range(owner, X)
+        return self.batch(X, y, Draws(owner, seed, epoch, places))
+
+    def batch(self, X: NDArray[Any], y: Any, draws: Draws) -> tuple[Any, Any]:
+        """Images and targets, changed; `images` has the images alone."""
+        result = stored(self.images(X.astype(working(X.dtype)), draws), X.dtype)
+        return result, y
+
+    def images(self, X: NDArray[Any], draws: Draws) -> NDArray[Any]:
+        """Images in float32 or float64, which may be overwritten, changed."""
+        raise NotImplementedError
+
+    def __repr__(self) -> str:
+        names = list(inspect.signature(type(self)).parameters)
+        return f"{type(self).__name__}({', '.join(f'{n}={getattr(self, n)!r}' for n in names)})"
+
+
+class Moved(Transform):
+    """A transform that only moves pixels: it keeps their dtype and bits."""
+
+    def batch(self, X: NDArray[Any], y: Any, draws: Draws) -> tuple[Any, Any]:
+        return self.images(X, draws), y
+
+
+def images_of(owner: str, X: Any) -> NDArray[Any]:
+    """Images as an array (N, C, H, W) of a dtype that transforms take."""
+    if not isinstance(X, np.ndarray):
+        raise TypeError(
+            f"{owner}: 'X' is a {type(X).__name__}, expected a NumPy array: images are changed in "
+            "CPU memory, before Trainer(device=…) moves a batch"
+        )
+    if X.dtype.name not in DTYPES or not X.dtype.isnative:
+        raise TypeError(f"{owner}: 'X' has dtype {X.dtype}, expected {', '.join(DTYPES)}")
+    if X.ndim != 4 or 0 in X.shape[1:]:
+        raise ValueError(
+            f"{owner}: 'X' has shape {X.shape}, expected images (N, C, H, W); digits in rows of 64 "
+            "become them by X.reshape(-1, 1, 8, 8)"
+        )
+    return np.asarray(X)
+
+
+def working(dtype: Any) -> Any:
+    """The dtype that images of ``dtype`` are computed in."""
+    return np.float64 if dtype == np.float64 else np.float32
+
+
+def stored(images: NDArray[Any], dtype: Any) -> NDArray[Any]:
+    """Computed images in ``dtype``; whole numbers are rounded, halves upwards, and limited."""
+    if dtype == np.uint8:
+        images = np.clip(np.floor(images + 0.5), 0, 255)
+    return images.astype(dtype, copy=False)
+
+
+def top_of(dtype: Any) -> float:
+    """The number that white has: 255 in uint8, else 1."""
+    return 255.0 if dtype == np.uint8 else 1.0
+
+
+def _index(owner: str, index: Any, count: int) -> NDArray[np.uint64]:
+    places = np.asarray(index)
+    if places.size == 0 and count == 0:
+        return np.empty(0, np.uint64)
+    if places.dtype.kind not in "iu" or places.shape != (count,) or (places < 0).any():
+        raise ValueError(
+            f"{owner}: 'index' has dtype {places.dtype} and shape {places.shape}, expected "
+            f"({count},) whole numbers >= 0, the place of each image in the data"
+        )
+    return places.astype(np.uint64)
+
+
+def _check_range(owner: str, X: NDArray[Any]) -> None:
+    if X.dtype == np.uint8 or not X.size:
+        return
+    low, high = float(X.min()), float(X.max())
+    if low < -SLACK or high > 1 + SLACK:  # NaN passes, and stays NaN
+        raise ValueError(
+            f"{owner}: 'X' lies within {low:g} to {high:g}, expected images from 0 to 1, or uint8 "
+            "from 0 to 255; scale them first, and standardize behind it"
+        )
+
+
+def size_of(owner: str, value: Any) -> tuple[int, int]:
+    """``size``: a whole number, or (height, width)."""
+    pair = value if isinstance(value, (tuple, list)) else (value, value)
+    if len(pair) != 2:
+        raise ValueError(
+            f"{owner}: 'size' is {value!r}, expected a whole number or (height, width)"
+        )
+    height, width = (numbers.integer(owner, "size", v, 1) for v in pair)
+    return height, width
+
+
+def interval(
+    owner: str, name: str, value: Any, *, least: float = -np.inf, most: float = np.inf
+) -> tuple[float, float]:
+    """``value``, a pair (low, high), as floats in ``least`` to ``most``."""
+    if not isinstance(value, (tuple, list)) or len(value) != 2:
+        raise ValueError(f"{owner}: {name!r} is {value!r}, expected a pair (low, high)")
+    low, high = (numbers.in_range(owner, name, v, least, most=most) for v in value)
+    if low > high or not np.isfinite(low) or not np.isfinite(high):
+        raise ValueError(f"{owner}: {name!r} is {value!r}, expected a pair with low <= high")
+    return low, high
+
+
+def around(
+    owner: str,
+    name: str,
+    value: Any,
+    *,
+    centre: float = 0.0,
+    least: float = -np.inf,
+    most: float = np.inf,
+) -> tuple[float, float]:
+    """A number v >= 0 as (centre - v, centre + v), a pair as it is."""
+    if isinstance(value, (tuple, list)):
+        return interval(owner, name, value, least=least, most=most)
+    half = numbers.in_range(owner, name, value, 0)
+    return interval(owner, name, (max(centre - half, least), centre + half), least=least, most=most)
