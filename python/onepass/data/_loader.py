@@ -6,27 +6,34 @@ promise that for ``Generator.permutation``. So a run resumed after an upgrade se
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import copy
+from collections.abc import Generator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from onepass import _numbers as numbers
-from onepass._array import beside
 from onepass._keywords import suggest_keywords
+from onepass.data._ahead import ahead
 from onepass.data._given import array_of
+from onepass.data._rows import Column, Pairs, is_data_set, note, order_for, rows_or_array
 from onepass.data._weights import checked_weights
 
 SAMPLING = ("epoch", "replacement", "cyclic")
 LAST_BATCH = ("balance", "keep", "drop")
+MOST = 257  # threads
+SHOWN = 8  # samples that a message lists
 
 
 class DataLoader:
     """Iterate over ``X`` (and ``y``) in batches; every ``iter()`` is the next epoch.
 
     Args:
-        X: array whose axis 0 counts the samples; or a DataFrame, by position.
+        X: array whose axis 0 counts the samples; or a DataFrame, by position. A memory-mapped array
+            (``np.load(path, mmap_mode="r")``) or a data set of h5py is read batch by batch. So are
+            the samples ``X[i]`` of any object with ``__getitem__`` and ``__len__``, such as a
+            Dataset of PyTorch or a list: pairs (x, y) without ``y``, or x alone.
         y: array or Series of as many targets, or None.
         batch_size: samples in a batch.
         shuffle: draw a new order for every epoch; else the given order.
@@ -42,7 +49,12 @@ class DataLoader:
             that y has for a sample; or None.
         transform: ``X, y = transform(X, y, seed=…, epoch=…, index=…)`` of each batch, a function of
             these alone, so that a resumed run sees the same; ``index`` has the samples' places in
-            the data.
+            the data. Those of ``onepass.data.augment`` are. It is for training: a Trainer's
+            ``evaluate``, ``predict`` and validation leave it out.
+        num_workers: threads that read and transform batches ahead, two for each; batches and their
+            order are the same for any number. 0 does it when a batch is asked for. None is 1 with a
+            transform, else 0. A data set or function of your own is called by several threads at
+            once if there are more than one.
 
     Attributes:
         epoch: the epoch of the next ``iter()``, from 0; you may set it, to a count below 2⁶⁴.
@@ -55,7 +67,8 @@ class DataLoader:
         TypeError: X or y is not an array, weights are not numbers, or a flag is neither True nor
             False. ValueError: no samples, different lengths, a weight that is negative or not
             finite, a batch size below 1, an unknown ``sampling``, or no batch at all with
-            ``drop_last``.
+            ``drop_last``. While it iterates, what the data set or the transform raises, with a note
+            of the batch and its samples.
 
     Example:
         >>> import numpy as np
@@ -81,9 +94,12 @@ class DataLoader:
         last_batch: str | None = None,
         sample_weight: Any = None,
         transform: Any = None,
+        num_workers: int | None = None,
     ) -> None:
-        self.X = X = array_of("DataLoader", "X", X)
-        self.y = y = None if y is None else array_of("DataLoader", "y", y)
+        if y is None and is_data_set(X):
+            X, y = (*Pairs("DataLoader", X).columns(), None)[:2]
+        self.X = X = rows_or_array("DataLoader", "X", X)
+        self.y = y = None if y is None else rows_or_array("DataLoader", "y", y)
         self.size = _length("X", X)
         if self.size == 0:
             raise ValueError(
@@ -119,6 +135,9 @@ class DataLoader:
                 "epoch, index) -> (X, y)"
             )
         self.transform = transform
+        if num_workers is not None:
+            numbers.integer("DataLoader", "num_workers", num_workers, 0, MOST)
+        self.num_workers = num_workers
         self.sample_weight = sample_weight
         if sample_weight is not None:
             if y is None:
@@ -149,10 +168,18 @@ class DataLoader:
         """Whether batch number ``count``, from 1, is the last of an epoch."""
         return count == len(self)
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Generator[Any, None, None]:
         """Batches of the epoch ``self.epoch``; advances ``self.epoch``."""
         epoch, self.epoch = self.epoch, self.epoch + 1
         return self.batches(epoch)
+
+    def untransformed(self) -> DataLoader:
+        """This loader, to evaluate by: without its transform."""
+        if self.transform is None:
+            return self
+        plain = copy.copy(self)
+        plain.transform = None
+        return plain
 
     def __repr__(self) -> str:
         return (
@@ -174,23 +201,41 @@ class DataLoader:
             return None
         return permutation(self.size, self.seed, 0 if self.sampling == "cyclic" else epoch)
 
-    def batches(self, epoch: int, start: int = 0) -> Iterator[Any]:
+    def batches(self, epoch: int, start: int = 0) -> Generator[Any, None, None]:
         """Batches of epoch ``epoch`` from number ``start`` on; leaves ``self.epoch`` alone."""
         order = self.order(numbers.integer("DataLoader", "epoch", epoch, 0))
         arrays = [a for a in (self.X, self.y, self.sample_weight) if a is not None]
-        orders = [None if order is None else beside(array, order) for array in arrays]
-        numbers_left = range(start, len(self))
-        if self.transform is None:
-            return (self._batch(arrays, orders, number) for number in numbers_left)
-        return (self._transformed(arrays, orders, order, epoch, n) for n in numbers_left)
+        orders = [None if order is None else order_for(array, order) for array in arrays]
 
-    def _transformed(
-        self, arrays: list[Any], orders: list[Any], order: Any, epoch: int, number: int
-    ) -> Any:
-        places = range(self._bounds(number), self._bounds(number + 1))
-        index = np.array(places) if order is None else order[places.start : places.stop]
-        batch = self._batch(arrays, orders, number)
-        x, y, *weight = (batch, None) if self.y is None else batch
+        def make(number: int) -> Any:
+            span = slice(self._bounds(number), self._bounds(number + 1))
+            try:
+                batch = self._read(arrays, orders, span)
+                if self.transform is not None:
+                    index = np.arange(self.size)[span] if order is None else order[span]
+                    batch[:2] = self._transformed(*batch[:2], epoch=epoch, index=index)
+            except Exception as error:
+                index = np.arange(self.size)[span] if order is None else order[span]
+                note(error, f"batch {number} of epoch {epoch}, samples {_listed(index)}")
+                raise
+            return batch[0] if self.y is None else tuple(batch)
+
+        workers = self.num_workers
+        if workers is None:
+            workers = int(self.transform is not None)
+        return ahead(make, range(start, len(self)), workers)
+
+    def first(self, count: int) -> Any:
+        """The X of the first ``count`` samples, as they come in a batch."""
+        batch = self._read(
+            [self.X, *([] if self.y is None else [self.y])], [None, None], slice(count)
+        )
+        if self.transform is None:
+            return batch[0]
+        return self._transformed(*batch, epoch=0, index=np.arange(count))[0]
+
+    def _transformed(self, x: Any, y: Any = None, *, epoch: int, index: Any) -> tuple[Any, ...]:
+        """X, and y where there are any, of a batch after the transform."""
         result = self.transform(x, y, seed=self.seed, epoch=epoch, index=index)
         if not isinstance(result, tuple) or len(result) != 2:
             raise TypeError(
@@ -199,16 +244,24 @@ class DataLoader:
             )
         x = array_of("DataLoader", "X of 'transform'", result[0])
         if self.y is None:
-            return x
-        return (x, array_of("DataLoader", "y of 'transform'", result[1]), *weight)
+            return (x,)
+        y = array_of("DataLoader", "y of 'transform'", result[1])
+        if len(x) != len(y) or (self.sample_weight is not None and len(x) != len(index)):
+            raise ValueError(
+                f"DataLoader: 'transform' returned {len(x)} samples and {len(y)} targets, expected "
+                f"as many, {len(index)} as before"
+            )
+        return x, y
 
-    def _batch(self, arrays: list[Any], orders: list[Any], number: int) -> Any:
-        span = slice(self._bounds(number), self._bounds(number + 1))
-        batch = [
-            array[span if order is None else order[span]]
-            for array, order in zip(arrays, orders, strict=True)
-        ]
-        return batch[0] if self.y is None else tuple(batch)
+    def _read(self, arrays: list[Any], orders: list[Any], span: slice) -> list[Any]:
+        """The samples of a batch, of each array."""
+        taken = [span if order is None else order[span] for order in orders]
+        x, y = self.X, self.y
+        if isinstance(x, Column) and isinstance(y, Column) and x.source is y.source:
+            places = np.arange(self.size)[span] if orders[0] is None else taken[0]
+            both = x.source.read(places)  # a pair is read once
+            return [*both, *(a[t] for a, t in zip(arrays[2:], taken[2:], strict=True))]
+        return [array[part] for array, part in zip(arrays, taken, strict=False)]
 
     def _bounds(self, number: int) -> int:
         """The place in the order where batch ``number`` begins."""
@@ -216,6 +269,11 @@ class DataLoader:
             return min(number * self.batch_size, self.size)
         size, larger = divmod(self.size, len(self))
         return number * size + min(number, larger)
+
+
+def _listed(index: NDArray[np.int64]) -> str:
+    few = ", ".join(map(str, index[:SHOWN].tolist()))
+    return few + (f", … ({len(index)} of them)" if len(index) > SHOWN else "")
 
 
 def permutation(size: int, seed: int, epoch: int) -> NDArray[np.int64]:
@@ -246,7 +304,7 @@ def _weights(y: Any, sample_weight: Any) -> Any:
         )
     if not weight.sum() > 0:
         raise ValueError("DataLoader: 'sample_weight' has the sum 0, expected a positive weight")
-    return beside(y, weight)
+    return order_for(y, weight)
 
 
 def _length(name: str, array: Any) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from itertools import islice
 from typing import Any
 
@@ -35,6 +35,7 @@ class Batches:
     last_batch: Any = None
     seed: Any = None
     sampling: Any = None
+    transform: Any = None
     smallest_batch = sys.maxsize
 
     def __init__(self, call: str, source: Any) -> None:
@@ -56,10 +57,10 @@ class Batches:
         """Whether the batch read last, number ``count``, is the last of its epoch."""
         return count == len(self) or self._at_end
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Generator[Any, None, None]:
         return self.batches(0)
 
-    def batches(self, epoch: int, start: int = 0) -> Iterator[Any]:
+    def batches(self, epoch: int, start: int = 0) -> Generator[Any, None, None]:
         """The batches of an epoch from number ``start`` on."""
         set_epoch = getattr(self.source, "set_epoch", None)
         if set_epoch is not None:
@@ -103,7 +104,7 @@ def is_batches(X: Any) -> bool:
         return (
             bool(X)
             and all(isinstance(x, (list, tuple)) and len(x) == 2 for x in X)
-            and all(hasattr(part, "shape") for x in X for part in x)
+            and all(getattr(part, "shape", ()) != () for x in X for part in x)
         )
     return not hasattr(X, "shape") and not isinstance(X, (dict, str)) and hasattr(X, "__iter__")
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import copy
-import sys
 import warnings
 from collections.abc import Iterable
 from typing import Any, TypeVar
 
 from onepass._suggest import suggestion
+from onepass.data import DataLoader
 from onepass.nn import _use
 from onepass.nn._batch_norm import BatchNorm, OneValueError
 from onepass.nn._decorrelated import DecorrelatedBatchNorm, FewValuesError
@@ -39,6 +39,8 @@ def before_training(run: Run, loader: Loader, validation: Loader | None) -> None
     of_model("fit", run.model, run.optimizer)
     if validation is not None and validation.X is not None and loader.X is not None:
         given, expected = tuple(validation.X.shape[1:]), tuple(loader.X.shape[1:])
+        if given != expected and isinstance(loader, DataLoader):  # a transform may change it
+            expected = tuple(loader.first(1).shape[1:])
         if given != expected:
             raise ValueError(
                 f"fit: 'validation_data' has samples of shape {given}, expected {expected} as in "
@@ -72,19 +74,19 @@ def _batches_are_large_enough(run: Run, loader: Loader) -> None:
     """Refuse batches that leave a norm too few values; warn where they leave a batch norm few."""
     size = loader.smallest_batch
     whitens = any(isinstance(m, DecorrelatedBatchNorm) for m in run.model.modules())
-    if size == sys.maxsize or not (whitens or size <= FEW):
+    if not isinstance(loader, DataLoader) or not (whitens or size <= FEW):
         return
     try:
         trial = copy.deepcopy(run.model)
     except TypeError:
         return  # it holds something that cannot be copied, such as a lock
     _use.train(trial)
-    if whitens and (refused := _refusal(run, trial, loader.X[:size], FewValuesError)):
+    if whitens and (refused := _refusal(run, trial, loader.first(size), FewValuesError)):
         raise ValueError(f"{_cause(loader, 'a larger one')}: {refused}") from refused
     uses = any(isinstance(m, BatchNorm) and m.uses_batch() for m in trial.modules())
     if size > FEW or not uses:
         return
-    error = _refusal(run, trial, loader.X[:1], OneValueError)
+    error = _refusal(run, trial, loader.first(1), OneValueError)
     if error is None:
         return  # images or sequences: one sample has many values of a channel
     cure = f"a batch_size above {FEW}" if loader.size > FEW else "more samples"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,6 +18,7 @@ from onepass._array import (
     library,
     mover,
 )
+from onepass.data._rows import Rows
 from onepass.nn import _use
 from onepass.train import _averages, _loaders
 from onepass.train._blas import threads_for
@@ -75,9 +76,10 @@ class Evaluator:
         home = loader.X if loader.X is not None else np.empty(0)
         # Asking for the threads takes 70 microseconds, as long as a small prediction.
         threads = threads_for(self.model, loader) if len(loader) > FEW else nullcontext()
-        with self._using("predict"), threads:
-            batches = (batch[0] if isinstance(batch, tuple) else batch for batch in loader)
-            outputs = [brought_to(home, self.model(self.moved(x))) for x in batches]
+        home = np.empty(0) if isinstance(home, Rows) else home
+        with self._using("predict"), threads, closing(iter(loader)) as batches:
+            inputs = (batch[0] if isinstance(batch, tuple) else batch for batch in batches)
+            outputs = [brought_to(home, self.model(self.moved(x))) for x in inputs]
         result = library(home).concatenate(outputs)
         return beside(X, result) if is_tensor_of_torch(X) else result
 
@@ -86,8 +88,8 @@ class Evaluator:
 
         totals = Totals()
         threads = threads_for(self.model, loader)
-        with self._using("evaluate"), threads:
-            for batch in loader:
+        with self._using("evaluate"), threads, closing(iter(loader)) as batches:
+            for batch in batches:
                 x, target = map(self.moved, batch[:2])  # every sample counts once
                 output = self.model(x)
                 loss, _, divisor = loss_of(self.loss, output, target)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import inspect
 import math
-from contextlib import suppress
+from collections.abc import Iterable
+from contextlib import closing, suppress
 from typing import Any
 
 from onepass._interruptions import to_the_end
@@ -86,7 +87,8 @@ class Loop:
             run.sums.refuse_others(run.metrics)
         _use.train(run.model)
         _averages.turn(run.optimizer, training=True)
-        done = self._run_batches(loader)
+        with closing(loader.batches(run.epoch, run.position)) as batches:  # ends their threads
+            done = self._run_batches(loader, batches)
         _averages.turn(run.optimizer, training=False)
         if not done:
             return
@@ -109,13 +111,13 @@ class Loop:
         run.torn, run.at_boundary = before, True
         self._call("on_epoch_end")
 
-    def _run_batches(self, loader: Loader) -> bool:
+    def _run_batches(self, loader: Loader, batches: Iterable[Any]) -> bool:
         """The rest of an epoch's batches; False where a callback stopped the run."""
         run = self.run
         counts = vars(run)  # the checks of what users set take longer than a batch's other counting
         pending = 0
         try:
-            for batch in loader.batches(run.epoch, run.position):
+            for batch in batches:
                 run.at_boundary = False
                 if pending == 0:
                     if not run.model.training:  # a hook has called its eval()

@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 
 from onepass._array import to_numpy
+from onepass.data import augment
 from onepass.optim.lr_scheduler import _zeros as zeros
 from onepass.train import _schedule
-from onepass.train._loaders import Loader
+from onepass.train._loaders import Loader, placed
 from onepass.train._training import fingerprint
 
 OF_LOADER = ("size", "batch_size", "shuffle", "last_batch", "seed", "sampling")
@@ -42,6 +43,7 @@ def described(run: Any, loader: Loader, validation: Loader | None) -> dict[str, 
         **_fixed(run),
         "contents": fingerprint(loader),
         "validation": fingerprint(validation),
+        "transform": _of_transform(loader.transform),
         OPTIONS: _options(run.optimizer),
     }
 
@@ -189,6 +191,15 @@ def _described(part: Any) -> str:
     names = [n for n in inspect.signature(kind).parameters if hasattr(part, n)]
     arguments = ", ".join(f"{n}={_argument(getattr(part, n))}" for n in names)
     return f"{kind.__qualname__}({arguments})"
+
+
+def _of_transform(transform: Any) -> str:
+    if isinstance(transform, functools.partial) and transform.func is placed:
+        transform = transform.args[0]  # beside a split
+    if isinstance(transform, augment.Compose):
+        return f"Compose([{', '.join(map(_of_transform, transform.transforms))}])"
+    ours = type(transform).__module__.startswith("onepass.")
+    return repr(transform) if transform is None or ours else _described(transform)
 
 
 def _argument(value: Any) -> str:

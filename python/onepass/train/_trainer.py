@@ -197,6 +197,7 @@ class Trainer:
         validation_split: float = 0.0,
         shuffle: bool = True,
         transform: Any = None,
+        num_workers: int | None = None,
         sample_weight: Any = None,
         class_weight: ClassWeight = None,
         ckpt_path: str | Path | None = None,
@@ -204,16 +205,19 @@ class Trainer:
         """Train until ``max_epochs`` epochs are done, counted over all calls and resumes.
 
         Args:
-            X: samples along axis 0, floating point. Or, without ``y``, batches: a DataLoader, one
-                of PyTorch, or any object whose ``iter()`` gives the pairs (x, y) of
-                an epoch. A resume inside an epoch then skips as many batches as were done.
+            X: samples along axis 0, floating point; a memory-mapped array is read batch by batch.
+                Or, without ``y``, a data set: pairs (x, y) by ``X[i]`` and ``len(X)``, without
+                ``iter()``. Or batches: a DataLoader, one of PyTorch, or any object whose ``iter()``
+                gives the pairs (x, y) of an epoch. A resume inside an epoch then skips as many
+                batches as were done.
             y: targets: classes (integers), or numbers.
             max_epochs: the total.
             batch_size, shuffle: as in DataLoader, with the ``seed`` of the trainer and its
                 ``last_batch``.
-            validation_data: ``(X, y)``, or batches, to evaluate after each epoch.
+            validation_data: ``(X, y)``, batches or a data set, to evaluate after each epoch.
             validation_split: share of the data to hold out for that (by class where y is integers).
             transform: of each training batch, as in DataLoader; validation data stay as they are.
+            num_workers: threads that read and transform batches ahead, as in DataLoader.
             sample_weight: (N,) a weight for each sample: the loss is Σ w l / Σ w. The metrics, and
                 the loss of validation, count every sample once.
             class_weight: {class: weight} (1 for others), an array of them, or "balanced" for
@@ -266,6 +270,7 @@ class Trainer:
                 sample_weight=sample_weight,
                 class_weight=class_weight,
                 transform=transform,
+                num_workers=num_workers,
                 ignored=getattr(run.loss, "ignore_index", None),
             )
             _checks.before_training(run, loader, validation)
@@ -281,7 +286,7 @@ class Trainer:
 
     @suggest_keywords
     def evaluate(self, X: Any, y: Any = None, *, batch_size: int = BATCH) -> dict[str, float]:
-        """``loss`` and the metrics over ``(X, y)``, or over batches as in fit, in evaluation mode.
+        """``loss`` and the metrics over ``(X, y)``, batches or a data set, in evaluation mode.
 
         Raises:
             TypeError: no ``y``, or not arrays. ValueError: no samples, or X and y of different

@@ -33,7 +33,7 @@ class Draws:
         """(N, count) words of 64 bits."""
         out = np.empty((len(self._index), count), np.uint64)
         generator = self._generator
-        state: dict[str, Any] = dict(generator.state)
+        state: Any = generator.state
         counter = state["state"]["counter"]
         counter[1] = self._name + (self._part << 32)
         for row, index in zip(out, self._index, strict=True):
@@ -55,7 +55,7 @@ class Draws:
         """(N, count) standard normal numbers: two of each word, by Box and Muller (1958)."""
         words = self.words((count + 1) // 2)
         one = np.dtype(dtype).type(2.0**-32)
-        radius = ((words >> np.uint64(32)).astype(dtype) + 1) * one  # in (0, 1]
+        radius: Any = ((words >> np.uint64(32)).astype(dtype) + 1) * one  # in (0, 1]
         radius = np.sqrt(-2 * np.log(np.minimum(radius, 1)))
         angle = (words & np.uint64(0xFFFFFFFF)).astype(dtype) * (one * dtype(2 * np.pi))
         pairs = np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=2)
@@ -72,8 +72,8 @@ class Draws:
         v = (1 + z / np.sqrt(9 * d)) ** 3
         log_v = np.log(np.maximum(v, 1e-300))
         taken = (v > 0) & (np.log1p(-u[:, 1:]) < z**2 / 2 + d - d * v + d * log_v)
-        first = log_v[np.arange(len(v)), taken.argmax(axis=1)]
-        return np.asarray(np.log(d) + first + np.log1p(-u[:, 0]) / alpha)
+        accepted = log_v[np.arange(len(v)), taken.argmax(axis=1)]
+        return np.asarray(np.log(d) + accepted + np.log1p(-u[:, 0]) / alpha)
 
     def beta(self, alpha: float) -> NDArray[np.float64]:
         """(N,) numbers of the distribution Beta(alpha, alpha)."""
@@ -92,5 +92,4 @@ def _philox(seed: int, second: int, domain: int) -> np.random.Philox:
 
 
 def _unit(words: NDArray[np.uint64]) -> NDArray[np.float64]:
-    unit: NDArray[np.float64] = (words >> np.uint64(11)) * 2.0**-53
-    return unit
+    return np.asarray((words >> np.uint64(11)) * 2.0**-53, np.float64)

@@ -50,7 +50,7 @@ class RandomFlip(Moved):
     def images(self, X: NDArray[Any], draws: Draws) -> NDArray[Any]:
         """Images, flipped."""
         across, down = (draws.uniform(2) < self.p).T
-        out = X.copy()
+        out: NDArray[Any] = X.copy()
         if self.mode != "vertical":
             out[across] = out[across, :, :, ::-1]
         if self.mode != "horizontal":

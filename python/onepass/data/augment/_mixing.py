@@ -51,7 +51,7 @@ class Mixing(Transform):
         y = np.asarray(y)
         kind = working(dtype)
         if y.dtype.kind == "f":
-            return y.astype(np.result_type(y.dtype, np.float32), copy=False)
+            return np.asarray(y, np.result_type(y.dtype, np.float32))
         if y.dtype.kind not in "iub":
             raise TypeError(f"{owner}: 'y' has dtype {y.dtype}, expected classes or numbers")
         if self.num_classes is None:

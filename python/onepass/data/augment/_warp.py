@@ -40,7 +40,8 @@ def warp(
     padded[:, :, 1:-2, 1:-2] = images
     pays = height * width >= SMALL and max(padded.shape[2:]) <= LONGEST
     read = _by_opencv if pays and _has_opencv() else _by_numpy
-    return read(padded, _steps(x, width), _steps(y, height))
+    out: NDArray[Any] = read(padded, _steps(x, width), _steps(y, height))
+    return out
 
 
 def _steps(place: NDArray[np.float64], size: int) -> NDArray[np.int64]:
@@ -56,7 +57,7 @@ def _by_numpy(images: NDArray[Any], x: NDArray[np.int64], y: NDArray[np.int64]) 
     one = images.dtype.type(1 / STEPS)
     right, low = ((v % STEPS).astype(images.dtype).reshape(corner.shape) * one for v in (x, y))
     left, high = 1 - right, 1 - low
-    out = high * left * np.take_along_axis(flat, corner, axis=2)
+    out: NDArray[Any] = high * left * np.take_along_axis(flat, corner, axis=2)
     out += high * right * np.take_along_axis(flat, corner + 1, axis=2)
     out += low * left * np.take_along_axis(flat, corner + width, axis=2)
     out += low * right * np.take_along_axis(flat, corner + width + 1, axis=2)

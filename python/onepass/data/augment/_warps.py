@@ -189,7 +189,7 @@ class ElasticDeformation(Transform):
         fill: float = 0.0,
     ) -> None:
         owner = "ElasticDeformation"
-        self.alpha = _pair(owner, "alpha", alpha, least=0)
+        self.alpha = _pair(owner, "alpha", alpha, 0)
         self.sigma = _pair(owner, "sigma", sigma, above=0)
         self.fill = numbers.in_range(owner, "fill", fill)
 
@@ -229,10 +229,11 @@ def _shears(owner: str, value: Any) -> tuple[float, float, float, float]:
     return (*interval(owner, "shear", (low, high), **limits), 0.0, 0.0)
 
 
-def _pair(owner: str, name: str, value: Any, **limits: float) -> tuple[float, float]:
+def _pair(
+    owner: str, name: str, value: Any, low: float = -math.inf, *, above: float | None = None
+) -> tuple[float, float]:
     values = value if isinstance(value, (tuple, list)) else (value, value)
     if len(values) != 2:
         raise ValueError(f"{owner}: {name!r} is {value!r}, expected a number or a pair")
-    limits = {"low": limits["least"]} if "least" in limits else limits
-    across, down = (numbers.in_range(owner, name, v, **limits) for v in values)
+    across, down = (numbers.in_range(owner, name, v, low, above=above) for v in values)
     return across, down

@@ -1,0 +1,178 @@
+"""Data that stay where they are: rows are read when a batch needs them.
+
+`Rows` look like an array with the samples along axis 0: they have a shape, a dtype, and rows by
+position. A memory-mapped array (``np.load(…, mmap_mode="r")``) needs no such disguise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onepass._array import beside
+from onepass.data._given import array_of
+
+IN_MEMORY = ("__array_interface__", "__array_struct__", "__cuda_array_interface__", "__dlpack__",
+             "iloc", "toarray", "mask")  # fmt: skip
+
+
+class Rows:
+    """The samples of ``source``, read by position."""
+
+    def __init__(self, source: Any, shape: Sequence[int], dtype: Any) -> None:
+        self.source = source
+        self.shape = tuple(shape)
+        self.dtype = np.dtype(dtype)
+        self.ndim = len(self.shape)
+
+    def __len__(self) -> int:
+        return int(self.shape[0])
+
+    def __getitem__(self, index: Any) -> NDArray[Any]:
+        """The rows of a slice, or at these positions, as an array."""
+        if isinstance(index, slice):
+            index = np.arange(*index.indices(len(self)))
+        return self.at(np.asarray(index))
+
+    def at(self, places: NDArray[np.int64]) -> NDArray[Any]:
+        """The rows at these positions, one at a time: files take few other orders."""
+        rows = [np.asarray(self.source[int(place)]) for place in places]
+        return np.stack(rows) if rows else np.empty((0, *self.shape[1:]), self.dtype)
+
+
+class Part(Rows):
+    """The samples of an array or of other rows at some places, as it would have them in memory."""
+
+    def __init__(self, source: Any, places: NDArray[np.int64]) -> None:
+        super().__init__(source, (len(places), *source.shape[1:]), source.dtype)
+        self.places = places
+
+    def at(self, places: NDArray[np.int64]) -> NDArray[Any]:
+        """Those at these places of the part."""
+        return np.asarray(self.source[self.places[places]])
+
+
+class Pairs:
+    """A data set of samples ``(x, y)``, or of ``x`` alone: ``len(source)`` and ``source[i]``.
+
+    Args:
+        owner: the call, for messages.
+
+    Raises:
+        TypeError: a sample is something else. ValueError: there is none.
+    """
+
+    def __init__(self, owner: str, source: Any) -> None:
+        self.source, self._owner = source, owner
+        if not len(source):
+            raise ValueError(f"{owner}: 'X' is a data set of no samples, expected at least one")
+        first = source[0]
+        self.has_targets = isinstance(first, (tuple, list))
+        self._shapes: list[tuple[int, ...]] = []
+        self._shapes = [part.shape for part in self._sample(first, 0)]
+
+    def columns(self) -> list[Rows]:
+        """Its x, and its y where it has them, as rows."""
+        return [Column(self, number, part) for number, part in enumerate(self.read([0]))]
+
+    def read(self, places: Any) -> list[NDArray[Any]]:
+        """The x, and the y, of the samples at these places."""
+        samples = [self._sample(self._item(int(place)), int(place)) for place in places]
+        return [np.stack(parts) for parts in zip(*samples, strict=True)]
+
+    def _item(self, place: int) -> Any:
+        try:
+            return self.source[place]
+        except Exception as error:
+            note(error, f"sample {place}")
+            raise
+
+    def _sample(self, sample: Any, place: int) -> list[NDArray[Any]]:
+        pair = isinstance(sample, (tuple, list))
+        if pair != self.has_targets or (pair and len(sample) != 2):
+            told = f"{len(sample)} parts" if pair else f"a {type(sample).__name__}"
+            raise TypeError(
+                f"{self._owner}: 'X' has {told} as sample {place}, expected "
+                f"{'a pair (x, y)' if self.has_targets else 'an array'}"
+            )
+        parts = [self._array(value, place) for value in (sample if pair else [sample])]
+        for part, shape in zip(parts, self._shapes, strict=False):
+            if part.shape != shape:
+                raise ValueError(
+                    f"{self._owner}: 'X' has the shape {part.shape} in sample {place}, expected "
+                    f"{shape} as in sample 0"
+                )
+        return parts
+
+    def _array(self, value: Any, place: int) -> NDArray[Any]:
+        tensor = hasattr(value, "detach")
+        array = array_of(self._owner, f"sample {place} of X", value) if tensor else value
+        array = np.asarray(array)
+        if array.dtype.kind not in "biuf":
+            raise TypeError(
+                f"{self._owner}: 'X' has a {type(value).__name__} in sample {place}, expected real "
+                "numbers"
+            )
+        return array
+
+
+class Column(Rows):
+    """The x, or the y, of `Pairs`."""
+
+    def __init__(self, pairs: Pairs, number: int, first: NDArray[Any]) -> None:
+        super().__init__(pairs, (len(pairs.source), *first.shape[1:]), first.dtype)
+        self.number = number
+
+    def at(self, places: NDArray[np.int64]) -> NDArray[Any]:
+        """The x, or the y, at these positions."""
+        if not len(places):
+            return np.empty((0, *self.shape[1:]), self.dtype)
+        part: NDArray[Any] = self.source.read(places)[self.number]
+        return part
+
+
+def rows_or_array(owner: str, name: str, value: Any) -> Any:
+    """An array as `array_of` has it, or `Rows` of what lies in a file, as h5py's data sets do."""
+    if isinstance(value, Rows):
+        return value
+    dtype = getattr(value, "dtype", None)
+    outside = isinstance(dtype, np.dtype) and dtype.kind in "biuf" and hasattr(value, "__len__")
+    if outside and not any(hasattr(value, name) for name in IN_MEMORY):
+        shape = getattr(value, "shape", ())
+        if len(shape) and hasattr(value, "__getitem__"):
+            return Rows(value, shape, dtype)
+    return array_of(owner, name, value)
+
+
+def is_data_set(X: Any) -> bool:
+    """Whether ``X`` has samples by number, as a Dataset of PyTorch has or a list of pairs."""
+    if isinstance(X, (list, tuple)):
+        return bool(X) and all(
+            isinstance(x, (list, tuple)) and len(x) == 2 and hasattr(x[0], "shape") for x in X
+        )
+    if hasattr(X, "shape") or hasattr(X, "iloc") or isinstance(X, (dict, str, bytes, set)):
+        return False
+    return hasattr(X, "__getitem__") and hasattr(X, "__len__")
+
+
+def take(array: Any, places: NDArray[np.int64]) -> Any:
+    """The samples of an array at these places; of what lies in a file, only when they are read."""
+    if isinstance(array, (Rows, np.memmap)):
+        return Part(array, places)
+    return array[order_for(array, places)]
+
+
+def note(error: BaseException, where: str) -> None:
+    """Say beside the message of an error where it happened."""
+    if hasattr(error, "add_note"):
+        error.add_note(f"DataLoader: in {where}")
+    elif len(error.args) == 1 and isinstance(error.args[0], str):  # Python 3.10
+        error.args = (f"{error.args[0]} (DataLoader: in {where})",)
+
+
+def order_for(array: Any, places: NDArray[Any]) -> Any:
+    """Positions, or weights, of the samples of ``array``: beside it on its device."""
+    return places if isinstance(array, Rows) else beside(array, places)
