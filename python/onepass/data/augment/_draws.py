@@ -34,6 +34,7 @@ class Draws:
         out = np.empty((len(self._index), count), np.uint64)
         generator = self._generator
         state: Any = generator.state
+        state["buffer_pos"] = len(state["buffer"])  # words left of the sample before do not count
         counter = state["state"]["counter"]
         counter[1] = self._name + (self._part << 32)
         for row, index in zip(out, self._index, strict=True):
@@ -59,7 +60,7 @@ class Draws:
         radius = np.sqrt(-2 * np.log(np.minimum(radius, 1)))
         angle = (words & np.uint64(0xFFFFFFFF)).astype(dtype) * (one * dtype(2 * np.pi))
         pairs = np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=2)
-        return pairs.reshape(len(words), -1)[:, :count]
+        return pairs.reshape(len(words), 2 * words.shape[1])[:, :count]
 
     def log_gamma(self, alpha: float) -> NDArray[np.float64]:
         """(N,) logarithms of numbers of the gamma distribution of shape ``alpha``, scale 1.

@@ -36,7 +36,7 @@ class Mixing(Transform):
         images, kept = self.mixed(X, X[other], kept, draws)
         if targets is None:
             return images, None
-        share = kept.astype(targets.dtype).reshape(-1, *(1,) * (targets.ndim - 1))
+        share = kept.astype(targets.dtype).reshape(len(X), *(1,) * (targets.ndim - 1))
         return images, share * targets + (1 - share) * targets[other]
 
     def mixed(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -125,7 +126,7 @@ class GaussianNoise(Transform):
     def batch(self, X: NDArray[Any], y: Any, draws: Draws) -> tuple[Any, Any]:
         """Images with noise; the targets as they are."""
         kind, top = working(X.dtype), top_of(X.dtype)
-        noise = draws.normal(X[0].size if len(X) else 0, kind).reshape(X.shape)
+        noise = draws.normal(math.prod(X.shape[1:]), kind).reshape(X.shape)
         images = X.astype(kind)
         images += noise * kind(self.sigma * top) + kind(self.mean * top)
         if self.clip:
@@ -231,7 +232,8 @@ def _brighter(images: NDArray[Any], f: NDArray[Any]) -> NDArray[Any]:
 
 def _contrasted(images: NDArray[Any], f: NDArray[Any]) -> NDArray[Any]:
     grey = _grey(images) if images.shape[1] == 3 else images
-    return np.asarray(f * images + (1 - f) * grey.mean(axis=(1, 2, 3), keepdims=True))
+    mean = grey.reshape(len(grey), grey[0].size).mean(axis=1)
+    return np.asarray(f * images + (1 - f) * mean[:, None, None, None])
 
 
 def _saturated(images: NDArray[Any], f: NDArray[Any]) -> NDArray[Any]:

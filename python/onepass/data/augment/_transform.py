@@ -92,7 +92,7 @@ def images_of(owner: str, X: Any) -> NDArray[Any]:
             f"{owner}: 'X' has shape {X.shape}, expected images (N, C, H, W); digits in rows of 64 "
             "become them by X.reshape(-1, 1, 8, 8)"
         )
-    return np.asarray(X)
+    return np.ascontiguousarray(X)  # sums then run alike
 
 
 def working(dtype: Any) -> Any:

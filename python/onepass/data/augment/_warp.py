@@ -53,7 +53,7 @@ def _steps(place: NDArray[np.float64], size: int) -> NDArray[np.int64]:
 def _by_numpy(images: NDArray[Any], x: NDArray[np.int64], y: NDArray[np.int64]) -> NDArray[Any]:
     count, channels, height, width = images.shape
     flat = images.reshape(count, channels, height * width)
-    corner = (y // STEPS * width + x // STEPS).reshape(count, 1, -1)
+    corner = (y // STEPS * width + x // STEPS).reshape(count, 1, x[0].size if count else 0)
     one = images.dtype.type(1 / STEPS)
     right, low = ((v % STEPS).astype(images.dtype).reshape(corner.shape) * one for v in (x, y))
     left, high = 1 - right, 1 - low

@@ -196,7 +196,8 @@ class ElasticDeformation(Transform):
     def images(self, X: NDArray[Any], draws: Draws) -> NDArray[Any]:
         """Images, bent."""
         height, width = X.shape[2:]
-        noise = draws.uniform(2 * height * width, -1, 1).reshape(-1, 2, height, width)
+        noise = draws.uniform(2 * height * width, -1, 1)
+        noise = noise.reshape(len(X), 2, height, width)
         across, down = (
             gaussian(np.array([sigma]), 2 * math.ceil(4 * sigma) + 1) for sigma in self.sigma
         )
