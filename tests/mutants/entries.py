@@ -11,6 +11,7 @@ from cpp_cpu import CPU
 from cpp_cuda import CUDA
 from cpp_kernels import KERNELS
 from mutant import Mutant
+from python_augment import AUGMENT
 from python_data import DATA
 from python_front import FRONT
 from python_nn import NN
@@ -160,6 +161,6 @@ CPP = [
     ),
 ]
 
-PYTHON = [*DATA, *FRONT, *OPTIM, *NN, *TRAIN]
+PYTHON = [*AUGMENT, *DATA, *FRONT, *OPTIM, *NN, *TRAIN]
 CPP += KERNELS + BIND + CPU + CORE + CUDA
 MUTANTS = [*PYTHON, *CPP]
