@@ -1,4 +1,4 @@
-"""`nn.init.apply`: what each parameter gets, the spread of the values, seeds, and what it is for."""
+"""`nn.init.apply`: what each parameter gets, the spread of the values, seeds, the digits."""
 
 from __future__ import annotations
 
@@ -263,7 +263,7 @@ def test_errors_change_nothing():
         nn.init.apply(model, "kaimin_normal")
     with pytest.raises(ValueError, match="apply: 'seed' is -1"):
         nn.init.apply(model, seed=-1)
-    with pytest.raises(TypeError, match="apply: 'model' is a ndarray, expected an nn.Module"):
+    with pytest.raises(TypeError, match=r"apply: 'model' is a ndarray, expected an nn\.Module"):
         nn.init.apply(np.zeros((3, 3)))
     assert_same(model.state_dict(), before)
 

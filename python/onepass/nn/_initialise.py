@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterator
-from functools import lru_cache, partial
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -160,14 +160,14 @@ def _of_activation(name: str, label: str, options: dict[str, Any]) -> After:
     return After(label)
 
 
-@lru_cache(maxsize=None)
+@cache
 def _is_like_relu(name: str) -> bool:
     """Whether it passes what is positive and stops most of what is negative."""
     below, above = getattr(ops, name)(np.array([-3.0, 3.0]))
     return bool(above >= 2 and abs(below) <= 1)
 
 
-@lru_cache(maxsize=None)
+@cache
 def _mean_square_of_maximum(pieces: int) -> float:
     """E max(z₁, …, z_k)² of normal z: ∫ z² k φ(z) Φ(z)^(k-1) dz."""
     z = np.linspace(-12, 12, 4801)
@@ -235,7 +235,7 @@ def _of_module(
 def _weight(
     shape: tuple[int, ...], groups: int, name: str, place: Place, scheme: str, seed: int
 ) -> tuple[Choice, Floats]:
-    """A weight is a function of the seed and its name, each group of a convolution one by itself."""
+    """A function of the seed and the name; each group of a convolution is drawn by itself."""
     after = place.after
     chosen, factor, options = scheme, place.scale, {}
     why = f"before {after.label}"

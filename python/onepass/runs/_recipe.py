@@ -86,7 +86,10 @@ class Recipe:
         self.parts = self.fitting.parts
         self.folder = folder or Folder.new(name_of(options.data), out, overwrite=overwrite)
         self.out = self.folder.path
-        self.notes = [*self._notes(resume, before, contents), *filter(None, [self._begin(contents)])]
+        self.notes = [
+            *self._notes(resume, before, contents),
+            *filter(None, [self._begin(contents)]),
+        ]
         self.about = self._about(contents)
         self.trainer = self._trainer()
 
