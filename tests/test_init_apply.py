@@ -41,6 +41,15 @@ def test_auto_goes_by_the_activation(name):
     assert got["5.weight"] == "xavier_normal"  # before the output
 
 
+@pytest.mark.parametrize(
+    ("gate", "scheme"),
+    [("sigmoid", "xavier_normal"), (("silu", {}), "kaiming_normal"), (None, "xavier_normal")],
+)
+def test_a_gated_layer_goes_by_its_gate(gate, scheme):
+    model = nn.Sequential(nn.Linear(4, 6), nn.GLU(activation=gate), nn.Linear(3, 2))
+    assert schemes(model)["0.weight"] == scheme
+
+
 def test_a_new_activation_is_seen_by_its_values():
     for name, cls in MODULES.items():
         y = getattr(ops, name)(np.array([-3.0, 3.0]))

@@ -36,6 +36,7 @@ from onepass.nn._sequential import Sequential
 from onepass.nn._softmax import LogSoftmax, Softmax
 from onepass.nn._use import refuse_change
 from onepass.nn._weight_norm import WeightNorm
+from onepass.ops._fused import resolve
 
 NORMS = (ChannelNorm, RowNorm, DecorrelatedBatchNorm)
 WEIGHTED = (Linear, Conv2d)
@@ -128,8 +129,7 @@ def _walk(module: Module, after: After, places: dict[int, Place]) -> After:
     if isinstance(module, Activation):
         return _of_activation(module.declared.name, type(module).__name__, vars(module))
     if isinstance(module, GLU):
-        name = module.activation if isinstance(module.activation, str) else module.activation[0]
-        return _of_activation(name, "GLU", {})
+        return _of_activation(resolve("GLU", module.activation).name, "GLU", {})
     if isinstance(module, Maxout):
         return After("Maxout", "lecun", 1 / math.sqrt(_mean_square_of_maximum(module.pieces)))
     if isinstance(module, (Softmax, LogSoftmax)):
