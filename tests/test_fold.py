@@ -193,12 +193,11 @@ class Backwards(nn.Sequential):
 
 KEPT = {
     "an activation": (
-        lambda: nn.Sequential(nn.Linear(4, 3, **k()), nn.ReLU(), nn.BatchNorm1d(3, **k())), (9, 4)
+        lambda: nn.Sequential(nn.Linear(4, 3, **k()), nn.ReLU(), nn.BatchNorm1d(3, **k())),
+        (9, 4),
     ),
     "a pool": (
-        lambda: nn.Sequential(
-            nn.Conv2d(4, 3, 1, **k()), nn.MaxPool2d(2), nn.BatchNorm2d(3, **k())
-        ),
+        lambda: nn.Sequential(nn.Conv2d(4, 3, 1, **k()), nn.MaxPool2d(2), nn.BatchNorm2d(3, **k())),
         (9, 4, 4, 4),
     ),
     "flattened": (
@@ -206,30 +205,37 @@ KEPT = {
         (9, 4, 1, 1),
     ),
     "at the beginning": (
-        lambda: nn.Sequential(nn.BatchNorm1d(4, **k()), nn.Linear(4, 3, **k())), (9, 4)
+        lambda: nn.Sequential(nn.BatchNorm1d(4, **k()), nn.Linear(4, 3, **k())),
+        (9, 4),
     ),
     "behind a residual block": (
-        lambda: nn.Sequential(nn.Linear(4, 4, **k()), nn.Residual(nn.Linear(4, 4, **k())),
-                              nn.BatchNorm1d(4, **k())),
+        lambda: nn.Sequential(
+            nn.Linear(4, 4, **k()), nn.Residual(nn.Linear(4, 4, **k())), nn.BatchNorm1d(4, **k())
+        ),
         (9, 4),
     ),
     "at the beginning of a block": (
-        lambda: nn.Sequential(nn.Linear(4, 4, **k()), nn.Residual(nn.BatchNorm1d(4, **k()))), (9, 4)
+        lambda: nn.Sequential(nn.Linear(4, 4, **k()), nn.Residual(nn.BatchNorm1d(4, **k()))),
+        (9, 4),
     ),
     "without statistics": (
-        lambda: nn.Sequential(nn.Linear(4, 3, **k()),
-                              nn.BatchNorm1d(3, track_running_stats=False, **k())),
+        lambda: nn.Sequential(
+            nn.Linear(4, 3, **k()), nn.BatchNorm1d(3, track_running_stats=False, **k())
+        ),
         (9, 4),
     ),
     "over the other axis": (
-        lambda: nn.Sequential(nn.Linear(4, 3, **k()), nn.BatchNorm1d(5, **k())), (9, 5, 4)
+        lambda: nn.Sequential(nn.Linear(4, 3, **k()), nn.BatchNorm1d(5, **k())),
+        (9, 5, 4),
     ),
     "a layer in two places": (Twice, (9, 4)),
     "a layer of one's own": (
-        lambda: nn.Sequential(Doubled(4, 3, **k()), nn.BatchNorm1d(3, **k())), (9, 4)
+        lambda: nn.Sequential(Doubled(4, 3, **k()), nn.BatchNorm1d(3, **k())),
+        (9, 4),
     ),
     "a sequence of one's own": (
-        lambda: Backwards(nn.Linear(4, 3, **k()), nn.BatchNorm1d(3, **k())), (9, 4)
+        lambda: Backwards(nn.Linear(4, 3, **k()), nn.BatchNorm1d(3, **k())),
+        (9, 4),
     ),
     "whitening across the groups of a convolution": (
         lambda: nn.Sequential(
@@ -244,6 +250,15 @@ KEPT = {
 def test_norms_that_cannot_be_merged_stay(name):
     make, shape = KEPT[name]
     check(make(), shape, left=1)
+
+
+@pytest.mark.parametrize(
+    ("layer", "norm"),
+    [(nn.Conv2d(4, 3, 1), nn.BatchNorm1d(3)), (nn.Linear(4, 3), nn.BatchNorm2d(3)),
+     (nn.Conv2d(4, 3, 1), nn.BatchNorm2d(4)), (nn.Linear(4, 3), nn.BatchNorm3d(3))],
+)  # fmt: skip
+def test_a_norm_that_does_not_go_with_the_layer_stays(layer, norm):
+    assert len(nn.fold_batch_norm(nn.Sequential(layer, norm))) == 2
 
 
 def test_a_method_on_the_layer_itself_keeps_the_norm():
