@@ -59,10 +59,10 @@ def fold_batch_norm(model: M) -> M:
     magnitudes of all that is added up in it (each w·x, bias, mean and β, with the norm's factors),
     and n the number of the w·x.
 
-    A norm is merged where it comes right after the layer in a `Sequential`, also across
-    `Sequential` in `Sequential`, or after dropout, which does nothing in evaluation. All others stay:
-    after an activation, a pool or a residual block, at the beginning of a block, without running
-    statistics, in modules of your own, where a layer stands in two places, overridden layers.
+    A norm is merged where it comes right after the layer in a `Sequential`, across `Sequential` in
+    `Sequential` too, and after dropout, which does nothing in evaluation. All others stay: after an
+    activation, a pool or a residual block, at the beginning of a block, without running statistics,
+    in modules of your own, where a layer stands in two places or a method is overridden.
     `WeightNorm` of a layer with a norm behind it becomes the plain layer.
 
     The layers that follow a merged norm are renumbered, as it is gone.

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from onepass._array import Array, as_ndarray, copy_into, is_tensor_of_torch
-from onepass._kind import namespace
 from onepass.nn._channel_norm import ChannelNorm
 from onepass.nn._decorrelated import DecorrelatedBatchNorm
 from onepass.nn._module import Module
@@ -26,9 +25,9 @@ def update_batch_norm(model: Module, loader: Iterable[Any]) -> None:
     The variance is the mean of those within the batches, as in training.
 
     While it lasts the norms are in training mode and everything else in evaluation mode, so that
-    dropout does not drop. Then modes and momenta are as before; parameters, gradients, what backward
-    needs, random numbers and the epoch of a `DataLoader` are not touched. Norms that are frozen,
-    or whose own ``eval()`` holds, are left alone and use their running statistics.
+    dropout does not drop. Then modes and momenta are as before; parameters, gradients, what
+    backward needs, random numbers and the epoch of a `DataLoader` are not touched. Norms that are
+    frozen, or whose own ``eval()`` holds, are left alone and use their running statistics.
 
     Args:
         model: module.
