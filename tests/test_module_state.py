@@ -72,6 +72,26 @@ def test_load_state_dict_is_all_or_nothing():
     assert_same(model.state_dict(), before)
 
 
+def test_a_partial_load_tells_both_shapes_and_keeps_the_rest():
+    model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 2))
+    before = model.state_dict()
+    other = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 5), nn.Linear(5, 1))
+    state = {"body." + k: v + 1 for k, v in other.state_dict().items()} | {"head.w": np.zeros(3)}
+    result = model.load_state_dict({**state, "body.2.bias": "text"}, strict=False, prefix="body.")
+    missing, unexpected, mismatched = result
+    assert missing == [f"body.1.{name}" for name in nn.BatchNorm1d(4).state_dict()]
+    assert unexpected == ["body.3.weight", "body.3.bias"]
+    assert mismatched == result.mismatched == ["body.2.weight", "body.2.bias"]
+    assert (mismatched[0].given, mismatched[0].expected) == ((5, 4), (2, 4))
+    assert (mismatched[1].given, mismatched[1].expected) == (None, (2,))
+    assert repr(mismatched[0]) == "<body.2.weight is float32 (5, 4), expected float32 (2, 4)>"
+    after = model.state_dict()
+    for name in before:
+        moved = name.startswith("0.")
+        assert (after[name] == before[name]).all() == (not moved), name
+    np.testing.assert_array_equal(after["0.weight"], state["body.0.weight"])
+
+
 def test_shared_parameters_count_once():
     model = nn.Sequential(nn.Linear(3, 3), nn.ReLU(), nn.Linear(3, 3))
     model[2].weight = model[0].weight

@@ -118,6 +118,7 @@ WORDS = [
     ("Linear", "dtype", lambda v: nn.Linear(3, 2, dtype=v)),
     ("BatchNorm2d", "dtype", lambda v: nn.BatchNorm2d(3, dtype=v)),
     ("to", "device", lambda v: nn.Linear(3, 2).to(v)),
+    ("apply", "scheme", lambda v: nn.init.apply(nn.Linear(3, 2), v)),
     ("kaiming_normal", "mode", lambda v: nn.init.kaiming_normal(W, mode=v)),
     ("kaiming_uniform", "mode", lambda v: nn.init.kaiming_uniform(W, mode=v)),
     ("kaiming_normal", "nonlinearity", lambda v: nn.init.kaiming_normal(W, nonlinearity=v)),

@@ -138,6 +138,12 @@ def _add_network(group: Any) -> None:
     add("--activation", metavar="NAME", help="relu, leaky_relu, gelu, … (default relu)")
     share = types.number("--dropout", low=0, high=1)
     add("--dropout", type=share, metavar="P", help="probability, 0 for none (default 0.2)")
+    add("--init", metavar="NAME", help="of the weights: auto (by the activation), "
+        "kaiming_normal, orthogonal, … (default: PyTorch's)")  # fmt: skip
+    add("--init-from", type=types.path("--init-from"), metavar="RUN", help="begin with the weights "
+        "of an earlier run on the same columns, and with its network")  # fmt: skip
+    frozen = types.count("--freeze", 0)
+    add("--freeze", type=frozen, metavar="N", help="with --init-from: keep its first N layers")
 
 
 def _add_training(group: Any) -> None:

@@ -16,6 +16,7 @@ from onepass.nn._dropout import (
     FeatureAlphaDropout,
 )
 from onepass.nn._flatten import Flatten
+from onepass.nn._fold import fold_batch_norm
 from onepass.nn._gated import GLU, Maxout
 from onepass.nn._gradcheck import gradcheck
 from onepass.nn._linear import Linear
@@ -29,6 +30,7 @@ from onepass.nn._residual import Residual
 from onepass.nn._row_norm import *  # noqa: F403
 from onepass.nn._sequential import Sequential
 from onepass.nn._softmax import LogSoftmax, Softmax
+from onepass.nn._statistics import update_batch_norm
 from onepass.nn._weight_norm import WeightNorm
 
 __all__ = [
@@ -61,11 +63,13 @@ __all__ = [
     "Sequential",
     "Softmax",
     "WeightNorm",
+    "fold_batch_norm",
     "get_rng_state",
     "gradcheck",
     "init",
     "manual_seed",
     "set_rng_state",
+    "update_batch_norm",
 ]
 __all__ += _activation.__all__
 __all__ += _pointwise_loss.__all__

@@ -286,7 +286,9 @@ class Module(Saves, SuggestsKeywords):
                 ``"body."`` for the part ``body`` of a larger model.
 
         Returns:
-            The names that are (missing, unexpected, mismatched); none of them with ``strict``.
+            The names that are (missing, unexpected, mismatched), which are left as they are; none
+            of them with ``strict``. Those of another shape have both: ``name.given`` and
+            ``name.expected``.
 
         Raises:
             TypeError: no dict of names.

@@ -79,12 +79,37 @@ def _take(model: Model, moved: list[tuple[Any, str, Array]]) -> None:
         module._saved = Saved()
 
 
+class Mismatch(str):
+    """The name of an entry of another shape, or of values that do not fit.
+
+    Attributes:
+        given, expected: the shapes; ``given`` is None where the entry is no array.
+        problem: in words.
+    """
+
+    given: tuple[int, ...] | None
+    expected: tuple[int, ...]
+    problem: str
+
+    @classmethod
+    def of(cls, name: str, value: Any, target: Array, problem: str) -> Mismatch:
+        mismatch = cls(name)
+        shape = getattr(value, "shape", None)
+        mismatch.given = None if shape is None else tuple(map(int, shape))
+        mismatch.expected = tuple(target.shape)
+        mismatch.problem = problem
+        return mismatch
+
+    def __repr__(self) -> str:
+        return f"<{self} {self.problem}>"
+
+
 class LoadResult(NamedTuple):
     """Names of entries that `load_state_dict` left out."""
 
     missing: list[str]
     unexpected: list[str]
-    mismatched: list[str]
+    mismatched: list[Mismatch]
 
 
 def load(model: Model, state_dict: Any, strict: Any, prefix: Any) -> LoadResult:
@@ -110,7 +135,7 @@ def load(model: Model, state_dict: Any, strict: Any, prefix: Any) -> LoadResult:
         if not problem:
             sources[name] = source
             continue
-        result.mismatched.append(name)
+        result.mismatched.append(Mismatch.of(name, given[name], targets[name], problem))
         problems.append(f"{name} {problem}")
     if problems and strict:
         raise ValueError(

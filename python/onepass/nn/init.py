@@ -25,13 +25,70 @@ Example:
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from onepass import _numbers as numbers
 from onepass.nn import _fill
 from onepass.nn._fill import T, fans
+
+if TYPE_CHECKING:
+    from onepass.nn._initialise import Report
+    from onepass.nn._module import Module
+
+
+def apply(model: Module, scheme: str = "auto", seed: int = 0) -> Report:
+    """Initialise a whole model, and return what each parameter got.
+
+    ``"auto"`` looks at what comes after a linear layer or a convolution, through norms, dropout and
+    pools, and keeps the mean square of the signal: `kaiming_normal` before what is like ReLU
+    (GELU, SiLU, ELU, … too; with the slope of a leaky one), `lecun_normal` before SELU, and before
+    Maxout with 1/√E[max²], `xavier_normal` before everything else (tanh, sigmoid, another layer,
+    the output). The last layer or norm of a residual branch begins at 0, so that a block passes its
+    input on; where an activation stands behind it, at a tenth. A name of an initialiser takes that
+    for every weight; `orthogonal` has the gain √2 before what is like ReLU.
+
+    With every scheme the weights of norms are 1 (but at the end of a branch), biases 0, running
+    statistics those of new norms. A grouped convolution is so many convolutions. Frozen parameters
+    stay as they are, and so do those of your own modules unless they are named as weights (at least
+    2 axes) or biases; the report says so. In a module of your own, layers count as called in
+    the order in which its constructor sets them.
+
+    A weight is a function of (seed, its name): adding a layer does not change the others, and
+    neither `nn.manual_seed` nor the values before count.
+
+    Args:
+        model: module, changed in place.
+        scheme: "auto", or the name of an initialiser: kaiming_normal, kaiming_uniform,
+            xavier_normal, xavier_uniform, lecun_normal, lecun_uniform, geometric_mean, orthogonal,
+            normal, uniform, zeros, ones.
+        seed: an integer, 0 <= seed < 2**64.
+
+    Returns:
+        A dict of names to (scheme, std, why), which prints as a table.
+
+    Raises:
+        TypeError: ``model`` is no module, or ``seed`` no integer.
+        ValueError: another scheme or seed; nothing is changed.
+        RuntimeError: the Trainer of another thread uses the model.
+
+    Source: He et al. 2015, Glorot & Bengio 2010, Klambauer et al. 2017; the zero at the end of a
+    branch: Goyal et al., Accurate, Large Minibatch SGD, 2017, and Zhang et al., Fixup
+    Initialization, 2019.
+
+    Example:
+        >>> from onepass import nn
+        >>> nn.init.apply(nn.Sequential(nn.Linear(50, 8), nn.ReLU(), nn.Linear(8, 2)))
+        parameter  scheme          std    because
+        0.weight   kaiming_normal  0.198  before ReLU
+        0.bias     zeros           0      bias
+        2.weight   xavier_normal   0.453  before the output
+        2.bias     zeros           0      bias
+    """
+    from onepass.nn._initialise import initialised  # whose layers use this file
+
+    return initialised(model, scheme, seed)
 
 
 def zeros(tensor: T, *, seed: int | None = None) -> T:

@@ -16,6 +16,7 @@ from onepass.runs._fitting import Fitting
 from onepass.runs._options import Options
 from onepass.runs._saved_run import SavedRun
 from onepass.runs._source import Source
+from onepass.runs._start import Start
 
 LEAST = 6  # samples outside of a fold: with fewer, none would be left to decide when to stop
 
@@ -43,17 +44,21 @@ def folds(source: Source, count: int, seed: int) -> list[NDArray[np.int64]]:
 
 
 def scores(
-    source: Source, options: Options, about: dict[str, Any], done: list[dict[str, Any]]
+    source: Source,
+    options: Options,
+    about: dict[str, Any],
+    done: list[dict[str, Any]],
+    start: Start | None = None,
 ) -> Iterator[dict[str, Any]]:
     """The scores of each fold, from the one after those that are ``done``."""
     rows = folds(source, options.cv or 0, options.seed)
     for test in rows[len(done) :]:
         rest = np.setdiff1d(np.arange(len(source.y)), test)
         parts = _parts.split_rest(source, rest, test, options.seed)
-        fitting = Fitting(source, parts, options)
+        fitting = Fitting(source, parts, options, start)
         fitting.fit(fitting.trainer([]))
         about = {**about, "architecture": vars(fitting.architecture)}
-        saved = SavedRun.of(about, fitting.model, parts)
+        saved = SavedRun.of(about, fitting.model, fitting.parts)
         yield _scores.as_json(saved.scores(parts.X[test], parts.y[test]))
 
 

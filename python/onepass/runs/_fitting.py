@@ -17,6 +17,7 @@ from onepass.runs._network import Architecture
 from onepass.runs._options import Options
 from onepass.runs._parts import Indices, Parts
 from onepass.runs._source import Source
+from onepass.runs._start import Start, freeze
 from onepass.train._callbacks import Callback, EarlyStopping
 from onepass.train._metrics import Metric, distances
 from onepass.train._trainer import NothingLeft, Trainer
@@ -28,10 +29,15 @@ MAX_NORM = 1.0
 class Fitting:
     """A network that is fitted to parts of the data: for a run, or a fold of a cross-validation.
 
-    Draws the weights from ``options.seed``.
+    Draws the weights from ``options.seed``; those that ``start`` has come from there.
     """
 
-    def __init__(self, source: Source, parts: Parts, options: Options) -> None:
+    def __init__(
+        self, source: Source, parts: Parts, options: Options, start: Start | None = None
+    ) -> None:
+        if start is not None:
+            start.check(options, parts)
+            parts = start.scaled(parts, source)
         self.parts, self.options = parts, options
         self.architecture = Architecture(
             parts.X.shape[1],
@@ -42,7 +48,13 @@ class Fitting:
             options.dropout,
         )
         nn.manual_seed(options.seed)
-        self.model = self.architecture.build().to(options.device)
+        model = self.architecture.build()
+        if options.init is not None:
+            nn.init.apply(model, options.init, options.seed)
+        if start is not None:
+            start.put_into(model, source)
+        freeze(model, options.freeze)
+        self.model = model.to(options.device)
         self.optimizer = _options.optimizer(self.model, options)
         self.stopping = EarlyStopping(patience=options.early_stopping or options.epochs)
 

@@ -24,7 +24,9 @@ FORMAT = 1
 DATE = (1980, 1, 1, 0, 0, 0)  # the least that an archive can hold: equal bytes on every day
 
 
-def write(folder: Path, about: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> None:
+def write(
+    folder: Path, about: dict[str, Any], arrays: dict[str, NDArray[Any]], name: str = MODEL
+) -> None:
     """Write the file into ``folder``.
 
     Raises:
@@ -32,14 +34,14 @@ def write(folder: Path, about: dict[str, Any], arrays: dict[str, NDArray[Any]]) 
     """
     text = json.dumps({"format": FORMAT, **about}, indent=1, allow_nan=False)
     with (
-        replacing(folder / MODEL, "model") as file,
+        replacing(folder / name, "model") as file,
         zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive,
     ):
         archive.writestr(zipfile.ZipInfo(ABOUT, DATE), text)
-        for name, array in arrays.items():
+        for key, array in arrays.items():
             data = io.BytesIO()
             np.lib.format.write_array(data, np.asarray(array, order="C"), allow_pickle=False)
-            archive.writestr(zipfile.ZipInfo(f"{name}.npy", DATE), data.getvalue())
+            archive.writestr(zipfile.ZipInfo(f"{key}.npy", DATE), data.getvalue())
 
 
 def damaged(path: Path, error: Exception) -> ValueError:

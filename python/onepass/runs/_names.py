@@ -6,8 +6,9 @@ from onepass.train._history import FILE
 
 MODEL = "model.npz"  # all that a prediction needs
 HISTORY = FILE  # as a Trainer with a log_dir writes it
+START = "start.npz"  # the model that a run with --init-from began with
 RECORD = "run.json"  # the options, the data, the result
 CURVES, DIAGNOSIS = "curves.png", "diagnosis.png"
 PICTURES = (CURVES, DIAGNOSIS)
 CHECKPOINTS = "checkpoints"  # a folder, from which a resume goes on
-FILES = (MODEL, HISTORY, *PICTURES, CHECKPOINTS, RECORD)
+FILES = (MODEL, START, HISTORY, *PICTURES, CHECKPOINTS, RECORD)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 from onepass import optim
 from onepass._suggest import suggestion
 from onepass.data._reading import Reading
+from onepass.nn._initialise import SCHEMES
 from onepass.optim.lr_scheduler import CosineAnnealingLR, LinearWarmup, LRScheduler, SequentialLR
 from onepass.runs._network import activations
 
@@ -40,6 +42,9 @@ class Options(Reading):
     norm: str = "batch"
     activation: str = "relu"
     dropout: float = 0.2
+    init: str | None = None
+    init_from: str | None = None
+    freeze: int = 0
     label_smoothing: float = 0.1
     class_weight: str | None = None
     early_stopping: int = 20
@@ -68,15 +73,29 @@ class Options(Reading):
         for name in ("activation", "optimizer"):
             if name in merged:
                 merged[name] = merged[name].lower()
+        if merged.get("init_from") is not None:
+            merged["init_from"] = os.fspath(merged["init_from"])
         options = cls(**merged)
         _known("activation", options.activation, activations())
         _known("optimizer", options.optimizer, optimizers())
+        if options.init is not None:
+            _known("init", options.init, dict.fromkeys(SCHEMES))
+        options._check_freeze()
         if options.batch_size == 1 and options.norm == "batch" and options.hidden:
             raise ValueError(
                 "train: '--batch-size' is 1, expected a number above 1 with batch norm (or --norm "
                 "none)"
             )
         return options
+
+    def _check_freeze(self) -> None:
+        if self.freeze and self.init_from is None:
+            raise ValueError("train: '--freeze' is given, expected --init-from with it")
+        if self.freeze > len(self.hidden):
+            raise ValueError(
+                f"train: '--freeze' is {self.freeze}, expected at most {len(self.hidden)}, the "
+                "number of hidden layers: the last layer is trained"
+            )
 
     def contradicts(self, before: Mapping[str, Any]) -> str | None:
         """The first option that a run's record has otherwise, in words."""

@@ -17,6 +17,7 @@ from onepass.runs._names import CHECKPOINTS, CURVES, DIAGNOSIS, HISTORY
 from onepass.runs._options import Options
 from onepass.runs._saved_run import KeepBest, SavedRun
 from onepass.runs._source import Source, digest, found_again, name_of, same_place
+from onepass.runs._start import Start
 from onepass.train._callbacks import EarlyStopping
 from onepass.train._checkpoint import Checkpoint
 from onepass.train._diagnosis import Diagnosis
@@ -63,7 +64,9 @@ class Recipe:
             before = {**before, "data": found_again(before["data"], folder.record.get("directory"))}
         if "data" not in {**before, **given}:
             raise ValueError("train: 'DATA' is missing, expected a data set or a file")
-        self.options = options = Options.of(given, before)
+        self.start = Start.of(given.get("init_from"), folder)
+        network = self.start.options if self.start is not None else {}
+        self.options = options = Options.of(given, {**network, **before})
         self.source = Source.read(options)
         self._check_options_of_classes(given)
         self.parts = _parts.split(self.source, options.seed)
@@ -79,10 +82,14 @@ class Recipe:
         self.diagnosis = next((c for c in self.callbacks if isinstance(c, Diagnosis)), None)
         self.profile = next((c for c in self.callbacks if isinstance(c, Profile)), None)
         self.progress = progress
-        self.fitting = Fitting(self.source, self.parts, options)
+        self.fitting = Fitting(self.source, self.parts, options, self.start)
+        self.parts = self.fitting.parts
         self.folder = folder or Folder.new(name_of(options.data), out, overwrite=overwrite)
         self.out = self.folder.path
-        self.notes = [*self._notes(resume, before), *filter(None, [self._begin(contents)])]
+        self.notes = [
+            *self._notes(resume, before, contents),
+            *filter(None, [self._begin(contents)]),
+        ]
         self.about = self._about(contents)
         self.trainer = self._trainer()
 
@@ -108,7 +115,9 @@ class Recipe:
         if self.options.cv is None:
             return
         done = list(self.folder.record.get("folds", []))
-        for scores in _cross_validation.scores(self.source, self.options, self.about, done):
+        for scores in _cross_validation.scores(
+            self.source, self.options, self.about, done, self.start
+        ):
             done.append(scores)
             self.folder.write(folds=done)
             yield f"fold {len(done)}/{self.options.cv}: {_scores.line(scores)}"
@@ -181,13 +190,15 @@ class Recipe:
                     f"target {self.source.target!r} is numbers"
                 )
 
-    def _notes(self, resume: bool, before: Mapping[str, Any]) -> list[str]:
+    def _notes(self, resume: bool, before: Mapping[str, Any], contents: str) -> list[str]:
         """On the data, the folder, and what a resume does.
 
         Args:
             before: the options of the run that this one goes on with.
         """
         notes = [*self.source.notes, *filter(None, [self.folder.note])]
+        if self.start is not None:
+            notes += self.start.notes(self.options, self.source, self.parts, contents)
         if resume and not self.resume:
             notes.append(f"there is no run to resume; this one begins in {self.out}")
         if before and before["epochs"] != self.options.epochs:
@@ -211,6 +222,8 @@ class Recipe:
             classes=self.source.classes and list(self.source.classes),
             result=None,
         )
+        if self.start is not None:
+            self.start.keep(self.folder.path)
         return note
 
     def _about(self, contents: str) -> dict[str, Any]:

@@ -193,17 +193,17 @@ class SavedRun:
             return _scores.of_numbers(self._in_units(outputs), y)
         return _scores.of_classes(outputs, y, names)
 
-    def write(self, folder: Path) -> None:
-        """Write model.npz into the folder."""
+    def write(self, folder: Path, name: str = MODEL) -> None:
+        """Write model.npz into the folder, or a file of another name."""
         weights = self.model.state_dict()
-        arrays = {f"{WEIGHTS}{name}": to_numpy(array) for name, array in weights.items()}
+        arrays = {f"{WEIGHTS}{key}": to_numpy(array) for key, array in weights.items()}
         scales = {"inputs": self.scale, "target": self.target_scale}
         for part, scale in scales.items():
             if scale is not None:
-                arrays |= {f"{part}/{name}": getattr(scale, name) for name in SCALES}
+                arrays |= {f"{part}/{key}": getattr(scale, key) for key in SCALES}
         arrays[HELD_OUT] = self.held_out
         about = {**self.about, "encoding": self.encoding.to_dict()}
-        _model_file.write(folder, about, arrays)
+        _model_file.write(folder, about, arrays, name)
 
     def _in_units(self, outputs: NDArray[np.float32]) -> NDArray[np.float64]:
         """In double: float32 may not reach as far as the targets."""
@@ -265,6 +265,15 @@ def load_run(folder: str | os.PathLike[str]) -> SavedRun:
     file = path / MODEL
     if not file.is_file():
         raise FileNotFoundError(_no_run(path))
+    return read_run(file)
+
+
+def read_run(file: Path) -> SavedRun:
+    """What `SavedRun.write` has written.
+
+    Raises:
+        ValueError: the file is damaged, or of a later version. OSError: it cannot be read.
+    """
     about, arrays = _model_file.read(file)
     try:
         encoding = Encoding.from_dict(about.pop("encoding"))

@@ -1,0 +1,154 @@
+"""Running statistics of norms, estimated anew over data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from onepass._array import Array, as_ndarray, copy_into, is_tensor_of_torch
+from onepass.nn._channel_norm import ChannelNorm
+from onepass.nn._decorrelated import DecorrelatedBatchNorm
+from onepass.nn._module import Module
+from onepass.nn._saved import Saved
+from onepass.nn._use import using
+
+OWNER = "update_batch_norm"
+
+
+def update_batch_norm(model: Module, loader: Iterable[Any]) -> None:
+    """Estimate the running statistics of all norms anew, as one pass over the data gives them.
+
+    For weights that no training step has seen with its statistics, such as the averages of an
+    optimizer (``ema_decay``). Each statistic becomes the mean over the batches, a batch weighted by
+    its samples: ``running = Σ n·batch / Σ n``. Where batches have one size this is
+    ``torch.optim.swa_utils.update_bn``; there a smaller last batch counts as much as the others.
+    The variance is the mean of those within the batches, as in training.
+
+    While it lasts the norms are in training mode and everything else in evaluation mode, so that
+    dropout does not drop. Then modes and momenta are as before; parameters, gradients, what
+    backward needs, random numbers and the epoch of a `DataLoader` are not touched. Norms that are
+    frozen, or whose own ``eval()`` holds, are left alone and use their running statistics.
+
+    Args:
+        model: module.
+        loader: batches x, or tuples or lists that begin with x; arrays of the model's library, or
+            tensors of PyTorch on the CPU. Batches without samples are passed over.
+
+    Raises:
+        TypeError: ``model`` is no module, or ``loader`` is an array or gives something else.
+        ValueError: it gives no sample, or a batch with one value per channel; or what the model
+            raises. All statistics are as before then.
+        RuntimeError: another thread uses the model.
+
+    Source: Izmailov et al., Averaging Weights Leads to Wider Optima and Better Generalization,
+    2018.
+
+    Example:
+        >>> import numpy as np
+        >>> from onepass import data, nn
+        >>> x = np.random.default_rng(0).normal(3, 2, (1000, 4)).astype(np.float32)
+        >>> model = nn.Sequential(nn.BatchNorm1d(4), nn.Dropout(0.5))
+        >>> nn.update_batch_norm(model, data.DataLoader(x, batch_size=100))
+        >>> bool(np.allclose(model[0].running_mean, x.mean(axis=0), atol=1e-5))
+        True
+    """
+    if not isinstance(model, Module):
+        raise TypeError(f"{OWNER}: 'model' is a {type(model).__name__}, expected an nn.Module")
+    if hasattr(loader, "shape") or isinstance(loader, (str, Mapping)) or not _iterates(loader):
+        raise TypeError(
+            f"{OWNER}: 'loader' is a {type(loader).__name__}, expected batches, such as "
+            "DataLoader(X, batch_size=64)"
+        )
+    with using(model, OWNER, trains=True):
+        norms = _norms(model)
+        if not norms:
+            return
+        before = [_State(norm) for norm in norms]
+        epoch = getattr(loader, "epoch", None)
+        for module in model.modules():
+            module.training = False
+        try:
+            _estimate(model, norms, loader)
+        except BaseException:
+            for state in before:
+                state.put_back()
+            raise
+        finally:
+            for state in before:
+                state.finish()
+            if epoch is not None:
+                loader.epoch = epoch  # type: ignore[attr-defined]
+
+
+def _norms(model: Module) -> list[Any]:
+    """The norms with running statistics, but for those that keep them."""
+    held = [
+        inner
+        for top in model.modules()
+        if top is not model and top._holds_eval
+        for inner in top.modules()
+        if not inner.training
+    ]
+    kept = {id(module) for module in held}
+    found = {
+        id(m): m
+        for m in model.modules()
+        if isinstance(m, (ChannelNorm, DecorrelatedBatchNorm))
+        and getattr(m, "running_mean", None) is not None
+        and not m.statistics_frozen
+        and id(m) not in kept
+    }
+    return list(found.values())
+
+
+def _estimate(model: Module, norms: list[Any], loader: Iterable[Any]) -> None:
+    for norm in norms:
+        for name in norm.buffer_names:
+            array = getattr(norm, name)
+            array[...] = 0
+        norm._saved = Saved()
+        norm.training = True
+    count = 0
+    for x in _inputs(model, loader):
+        size = int(x.shape[0])
+        count += size
+        for norm in norms:
+            norm.momentum = size / count
+        model(x)
+    if not count:
+        raise ValueError(f"{OWNER}: 'loader' gave no sample, expected at least one batch")
+
+
+def _inputs(model: Module, loader: Iterable[Any]) -> Iterator[Array]:
+    on_host = not any(hasattr(p.data, "__cuda_array_interface__") for p in model.parameters())
+    for batch in loader:
+        x = batch[0] if isinstance(batch, (tuple, list)) and batch else batch
+        if not hasattr(x, "shape") or not len(x.shape):
+            raise TypeError(
+                f"{OWNER}: 'loader' gave a {type(batch).__name__}, expected an array, or a tuple "
+                "that begins with one"
+            )
+        if is_tensor_of_torch(x) and on_host:
+            x = as_ndarray(x.detach())
+        if x.shape[0]:
+            yield x
+
+
+def _iterates(loader: Any) -> bool:
+    return hasattr(loader, "__iter__") or hasattr(loader, "__getitem__")
+
+
+class _State:
+    """A norm as it was."""
+
+    def __init__(self, norm: Any) -> None:
+        self.norm, self.momentum, self.saved = norm, norm.momentum, norm._saved
+        arrays = [getattr(norm, name) for name in norm.buffer_names]
+        self.arrays = [(array, array.copy()) for array in arrays if array is not None]
+
+    def put_back(self) -> None:
+        for array, values in self.arrays:
+            copy_into(array, values)
+
+    def finish(self) -> None:
+        self.norm.momentum, self.norm._saved = self.momentum, self.saved
