@@ -1,5 +1,6 @@
 """Training: the loop, its history, callbacks, checkpoints, and a learning-rate finder."""
 
+from onepass.train import regularizers
 from onepass.train._callbacks import Callback, CSVLogger, EarlyStopping, TerminateOnNaN
 from onepass.train._checkpoint import Checkpoint
 from onepass.train._diagnosis import Diagnosis
@@ -31,5 +32,6 @@ __all__ = [
     "TerminateOnNaN",
     "Trainer",
     "find_lr",
+    "regularizers",
     "verdict",
 ]

@@ -53,6 +53,7 @@ def of_monitors(run: Run, callbacks: Iterable[Any], *, validates: bool) -> None:
     names = ["loss", *run.metrics]
     names += [f"val_{name}" for name in names] if validates else []
     names += ["grad_norm"] if run.max_norm is not None else []
+    names += [regularizer.name for regularizer in run.regularizers]
     for callback in run.callbacks:
         names += [callback.logs] if isinstance(callback.logs, str) else callback.logs
     for callback in callbacks:

@@ -13,6 +13,7 @@ from onepass.train import _averages, _checks, _schedule
 from onepass.train._buffers import Buffers, StepStart
 from onepass.train._interrupt import Interrupt
 from onepass.train._loaders import Loader
+from onepass.train._penalties import Penalties
 from onepass.train._run import Run
 from onepass.train._spoilt import not_finite
 from onepass.train._totals import Totals
@@ -29,6 +30,7 @@ class Loop:
         # The divisor of the loss of the step's first batch, whose weight is 1; and the sum of the
         # weights of its batches so far.
         self._first_divisor = self._weight = 0.0
+        self._penalties = Penalties()
 
     def train(self, loader: Loader, validation: Loader | None) -> None:
         """Epochs until ``run.max_epochs`` or ``run.stop``."""
@@ -42,7 +44,11 @@ class Loop:
         self._validates = validation is not None
         self._callbacks: list[Any] = []
         self._begun = False
-        self._follow_parts()
+        try:
+            self._follow_parts()
+        except BaseException:
+            self._penalties.end()
+            raise
         self._buffers = Buffers(run.model)
         self._start = StepStart(run, self._buffers)
         run.at_boundary = True
@@ -60,6 +66,8 @@ class Loop:
                 _averages.turn(run.optimizer, training=False)
                 self._abort(error)
                 raise
+            finally:
+                self._penalties.end()
 
     def _abort(self, error: BaseException) -> None:
         """Call ``on_abort`` of every callback, also where that of another one fails."""
@@ -153,16 +161,23 @@ class Loop:
             raise not_finite(run.batch_loss, where, X=x, y=target)
         if finite or run.nonfinite == "propagate":
             run.sums.add(run.metrics, run.batch_loss, divisor, output, target)
-        run.model.backward(self._weighed(dy, divisor), **self._options)
+        share = self._share(divisor)
+        dy = dy if share == 1 else dy * share
+        if not self._penalties:
+            run.model.backward(dy, **self._options)
+            return
+        self._penalties.before_backward(run, share)
+        run.model.backward(dy, **self._options)
+        self._penalties.after_batch(run, x, share, divisor)
 
-    def _weighed(self, dy: Any, divisor: float | None) -> Any:
-        """``dy`` times the weight of the batch in the step, against the first that has any."""
+    def _share(self, divisor: float | None) -> float:
+        """The weight of the batch in the step, against the first that has any."""
         if divisor is None:  # sums add up to the sum of all
-            return dy
+            return 1.0
         self._first_divisor = self._first_divisor or divisor
         weight = divisor / self._first_divisor if self._first_divisor else 0.0
         self._weight += weight
-        return dy if weight == 1 else dy * weight
+        return weight
 
     def _update(self) -> None:
         """Step with the mean over all that the accumulated batches hold, and zero the gradients."""
@@ -170,6 +185,7 @@ class Loop:
         run.read_lr()
         run.grad_scale = self._weight or 1.0
         run.read_norm()
+        self._penalties.before_step(run)
         self._call("on_before_step", waits=True)
         counts = vars(run)
         before, mark = counts["torn"], self._mark()  # torn by a hook that was cut
@@ -238,6 +254,7 @@ class Loop:
         run.parts_changed = False
         _checks.of_model("Trainer", run.model, run.optimizer)
         _schedule.of_optimizer(run.scheduler, run.optimizer)
+        self._penalties.follow(run)
         if self._has_weights:
             self._weighted = WeightedLoss(run.loss)
         present: list[Any] = list(run.callbacks)

@@ -15,7 +15,7 @@ from onepass import _numbers as numbers
 from onepass._suggest import suggestion
 from onepass.data._loader import LAST_BATCH
 from onepass.optim import LBFGS
-from onepass.train import _schedule
+from onepass.train import _penalties, _schedule
 from onepass.train._callbacks import HOOKS, Callback
 from onepass.train._checkpoint import Checkpoint
 from onepass.train._classes import Classes, said
@@ -261,6 +261,9 @@ CHECKED = {
     "nonfinite": Checked("nonfinite", _nonfinite),
     "accumulate": Checked(
         "accumulate", lambda run, value: numbers.integer("Trainer", "accumulate", value, 1)
+    ),
+    "regularizers": Checked(
+        "regularizers", lambda run, value: _penalties.checked(value), _part_changed
     ),
     "last_batch": Checked("last_batch", _last_batch),
     "seed": Checked("seed", _seed),

@@ -27,6 +27,7 @@ from onepass.train._run import Run
 from onepass.train._totals import Totals
 from onepass.train._training import fingerprint
 from onepass.train._weights import ClassWeight
+from onepass.train.regularizers import Regularizer
 
 T = TypeVar("T")
 
@@ -68,6 +69,9 @@ class Trainer:
             statistics as they were before it.
         accumulate: batches that make one step, with the gradient of one batch of all their samples;
             the rest at an epoch's end is a step too.
+        regularizers: of ``onepass.train.regularizers``: penalties that training adds to the loss,
+            each with a column of the history, such as ``history["l2"]``; ``history["loss"]`` stays
+            the loss of the data.
         last_batch: ``"balance"`` spreads the samples of an epoch evenly over its batches, so that
             none is much smaller than the others, which would spoil a batch norm; ``"keep"`` and
             ``"drop"`` as in DataLoader, which has its own where you pass one.
@@ -112,6 +116,7 @@ class Trainer:
     max_norm = _OfRun["float | None"]()
     nonfinite = _OfRun[str]()
     accumulate = _OfRun[int]()
+    regularizers = _OfRun[list[Regularizer]]()
     last_batch = _OfRun[str]()
     seed = _OfRun[int]()
     history = _OfRun[History]()
@@ -146,6 +151,7 @@ class Trainer:
         max_norm: float | None = None,
         nonfinite: str = "raise",
         accumulate: int = 1,
+        regularizers: Iterable[Regularizer] = (),
         last_batch: str = "balance",
         seed: int = 0,
         log_dir: str | Path | None = None,
@@ -164,6 +170,7 @@ class Trainer:
             max_norm=max_norm,
             nonfinite=nonfinite,
             accumulate=accumulate,
+            regularizers=cast("Any", regularizers),
             last_batch=last_batch,
             seed=seed,
         )
