@@ -97,6 +97,7 @@ class LBFGS(Optimizer):
     """
 
     _rule = LbfgsRule()
+    steps_by_closure = True
     _no_riders = "its step is a search along a line"
     _of_whole = "products of vectors of all parameters"
 

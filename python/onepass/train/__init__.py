@@ -14,6 +14,7 @@ from onepass.train._restarts import Restart, Restarts, restarts
 from onepass.train._run import Run
 from onepass.train._store import CheckpointError
 from onepass.train._tensorboard import TensorBoard
+from onepass.train._tolerance import GradientTolerance
 from onepass.train._trainer import Trainer
 from onepass.train._verdict import verdict
 
@@ -25,6 +26,7 @@ __all__ = [
     "Diagnosis",
     "EarlyStopping",
     "Ensemble",
+    "GradientTolerance",
     "History",
     "LRFinder",
     "LRFinderResult",

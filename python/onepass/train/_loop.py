@@ -9,7 +9,7 @@ from typing import Any
 
 from onepass._interruptions import to_the_end
 from onepass.nn import _use
-from onepass.train import _averages, _checks, _schedule
+from onepass.train import _averages, _checks, _closure, _schedule
 from onepass.train._buffers import Buffers, StepStart
 from onepass.train._interrupt import Interrupt
 from onepass.train._loaders import Loader
@@ -149,11 +149,9 @@ class Loop:
 
     def _forward_backward(self, x: Any, target: Any, *weight: Any) -> None:
         run = self.run
+        self._batch = x, target, *weight
         output = run.model(x)
-        if weight:
-            loss, dy, divisor = self._weighted(output, target, *weight)
-        else:
-            loss, dy, divisor = loss_of(run.loss, output, target)
+        loss, dy, divisor = self._loss_of(output, target, *weight)
         run.batch_loss = 0.0 if divisor == 0 else float(loss)  # no label counts: nothing to learn
         finite = math.isfinite(run.batch_loss)
         if not finite and run.nonfinite == "raise":
@@ -161,7 +159,16 @@ class Loop:
             raise not_finite(run.batch_loss, where, X=x, y=target)
         if finite or run.nonfinite == "propagate":
             run.sums.add(run.metrics, run.batch_loss, divisor, output, target)
-        share = self._share(divisor)
+        self._backward(x, dy, divisor)
+
+    def _loss_of(self, output: Any, target: Any, *weight: Any) -> tuple[Any, Any, float | None]:
+        if weight:
+            return self._weighted(output, target, *weight)
+        return loss_of(self.run.loss, output, target)
+
+    def _backward(self, x: Any, dy: Any, divisor: float | None) -> None:
+        """The gradients of the loss and of the penalties of a batch."""
+        run, share = self.run, self._share(divisor)
         dy = dy if share == 1 else dy * share
         if not self._penalties:
             run.model.backward(dy, **self._options)
@@ -186,8 +193,10 @@ class Loop:
         run.grad_scale = self._weight or 1.0
         run.read_norm()
         self._penalties.before_step(run)
-        self._call("on_before_step", waits=True)
         counts = vars(run)
+        if _closure.needed(run.optimizer) and math.isfinite(norm := _closure.gradient_norm(run)):
+            run.add_to_epoch("grad_norm", norm)
+        self._call("on_before_step", waits=True)
         before, mark = counts["torn"], self._mark()  # torn by a hook that was cut
         counts["torn"] = True
         try:
@@ -208,14 +217,39 @@ class Loop:
             self._interrupt.cuts,
         )
 
+    def _objective(self) -> float:
+        """The loss of the batch and the penalties, as they were evaluated last."""
+        return self.run.batch_loss + (self._penalties.value if self._penalties else 0.0)
+
+    def _evaluate(self) -> float:
+        """The same of the step's batch where the parameters are now, and its gradients.
+
+        With the masks of dropout and the running statistics of the step's start.
+        """
+        run, counts, (x, target, *weight) = self.run, vars(self.run), self._batch
+        kept = counts["position"], counts["batch_loss"]
+        run.optimizer.zero_grad()
+        self._start.again()
+        self._first_divisor = self._weight = 0.0
+        counts["position"], self._penalties.silent = kept[0] - 1, True
+        try:
+            loss, dy, divisor = self._loss_of(run.model(x), target, *weight)
+            counts["batch_loss"] = 0.0 if divisor == 0 else float(loss)
+            self._backward(x, dy, divisor)
+            self._penalties.before_step(run)
+            return self._objective()
+        finally:
+            (counts["position"], counts["batch_loss"]), self._penalties.silent = kept, False
+
     def _step(self) -> None:
         run = self.run
-        info = run.optimizer.step(
-            max_norm=run.max_norm,
-            grad_scale=run.grad_scale if run.grad_scale != 1 else None,
-            nonfinite=run.nonfinite,
-            zero_grad=True,
-        )
+        options: dict[str, Any] = {"max_norm": run.max_norm}
+        if _closure.needed(run.optimizer):
+            _closure.check(run, 1)
+            options = {"closure": _closure.Closure(self._objective(), self._evaluate)}
+        elif run.grad_scale != 1:
+            options["grad_scale"] = run.grad_scale
+        info = run.optimizer.step(**options, nonfinite=run.nonfinite, zero_grad=True)
         run.note_step(info)
         skipped = run.nonfinite == "skip" and bool(info.skipped)
         vars(run)["step"] += 1

@@ -54,6 +54,9 @@ class Penalties:
     def __init__(self) -> None:
         self._active: list[Regularizer] = []
 
+        self.silent = False  # whether values stay out of the history: those of a line search
+        self.value = 0.0  # of those of the step, at the last call
+
     def __bool__(self) -> bool:
         return bool(self._active)
 
@@ -80,6 +83,7 @@ class Penalties:
 
     def after_batch(self, run: Any, x: Any, share: float, divisor: float | None) -> None:
         count = 1.0 if divisor is None else divisor
+        self.value = 0.0
         for regularizer in self._active:
             value = regularizer.after_batch(run, x, share)
             self._note(run, regularizer, value, count, run.position + 1)
@@ -92,6 +96,9 @@ class Penalties:
         self, run: Any, regularizer: Regularizer, value: float | None, count: float, batch: int
     ) -> None:
         if value is None:
+            return
+        self.value += value
+        if self.silent:
             return
         finite = math.isfinite(value)
         if not finite and run.nonfinite == "raise":

@@ -56,7 +56,8 @@ class Restart:
 class Restarts(list[Restart]):
     """What `restarts` returns: a list of `Restart`, in the order of their seeds.
 
-    Attributes:
+    Args:
+        runs: the trainings.
         metric, mode: by which the best is chosen, and whether "min" or "max" of it.
 
     Example:

@@ -14,7 +14,6 @@ from typing import Any
 from onepass import _numbers as numbers
 from onepass._suggest import suggestion
 from onepass.data._loader import LAST_BATCH
-from onepass.optim import LBFGS
 from onepass.train import _penalties, _schedule
 from onepass.train._callbacks import HOOKS, Callback
 from onepass.train._checkpoint import Checkpoint
@@ -131,12 +130,6 @@ def _optimizer(run: Any, optimizer: Any) -> Any:
         raise TypeError(
             f"Trainer: 'optimizer' is {shown} {kind.__name__}, expected "
             "optim.<Name>(model.parameters())"
-        )
-    if isinstance(optimizer, LBFGS):
-        raise TypeError(
-            f"Trainer: 'optimizer' is a {type(optimizer).__name__}, whose step evaluates the loss "
-            "several times, expected one that steps by the gradients of a batch; call "
-            "step(closure) in a loop of your own"
         )
     return optimizer
 

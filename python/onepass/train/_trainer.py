@@ -43,7 +43,10 @@ class Trainer:
             "probabilities"``. Without it, outputs of a Sequential that ends in a Sigmoid are
             probabilities, others logits; those of a module of your own are if one lies outside of
             0 to 1, and else the metric asks.
-        optimizer: an optimizer over ``model.parameters()``, or over some of them. With its
+        optimizer: an optimizer over ``model.parameters()``, or over some of them. One whose step
+            evaluates the loss several times, such as LBFGS, needs all samples in one batch
+            (``batch_size=len(X)``); every evaluation of a step has the same masks of dropout and
+            begins with the same running statistics, and the history has ``grad_norm``. With its
             ``ema_decay``, validation, ``evaluate`` and ``predict`` use ``optimizer.averages``, and
             so do the best weights and ``load_weights``. The model holds its own parameters
             before and after, trains on with them and keeps them after fit, unless EarlyStopping
@@ -63,7 +66,7 @@ class Trainer:
             (ReduceLROnPlateau with ``val_loss``, or with ``loss`` if there is no validation), or
             after each optimizer step that was not skipped.
         max_norm: clip gradients to this global norm. The history has ``grad_norm``, the mean of
-            the norms before clipping; inf only measures.
+            the norms before clipping; inf only measures. None with LBFGS.
         nonfinite: ``"raise"``, ``"skip"`` (the step, and its loss in the averages) or
             ``"propagate"``. A refused or skipped step leaves the parameters and the running
             statistics as they were before it.
