@@ -17,7 +17,9 @@ class GradientTolerance(Callback):
     For training on all samples at once (``batch_size=len(X)``, or ``accumulate`` as large as the
     batches of an epoch): the norm is that of the gradient at which the epoch's step began, before
     clipping. The history gets ``grad_norm`` where it has none yet. A gradient that is small in
-    one of several batches would say little, so these are refused.
+    one of several batches would say little, so these are refused. An LBFGS has a tolerance of its
+    own, below which it stays where it is: for a ``tol`` below 1e-4, make it with
+    ``tolerance_change=0``.
 
     Args:
         tol: the norm at which training ends.
@@ -37,7 +39,8 @@ class GradientTolerance(Callback):
         >>> from onepass.train import GradientTolerance, Trainer
         >>> X = np.random.default_rng(0).standard_normal((50, 3))
         >>> model = nn.Linear(3, 1, dtype="float64")
-        >>> optimizer = optim.LBFGS(model.parameters(), line_search_fn="strong_wolfe", max_iter=1)
+        >>> optimizer = optim.LBFGS(model.parameters(), line_search_fn="strong_wolfe",
+        ...                         tolerance_change=0)
         >>> small = GradientTolerance(1e-6)
         >>> trainer = Trainer(model, nn.MSELoss(), optimizer, callbacks=[small], progress=False)
         >>> history = trainer.fit(X, X[:, :1] + 1, max_epochs=100, batch_size=50)
