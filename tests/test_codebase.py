@@ -251,7 +251,15 @@ def test_docstrings_say_what_a_user_needs(name: str) -> None:
 
 PUBLIC = [
     (package, name)
-    for package in (data, data.augment, runs, train, lr_scheduler)
+    for package in (
+        data,
+        data.augment,
+        runs,
+        train,
+        train.regularizers,
+        lr_scheduler,
+        optim.full_batch,
+    )
     for name in package.__all__
     if callable(getattr(package, name))
 ]

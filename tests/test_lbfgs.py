@@ -529,11 +529,3 @@ def test_a_state_that_does_not_fit_is_refused_and_changes_nothing(change, words)
     with pytest.raises(ValueError, match=f"LBFGS.load_state_dict: .*{words}.*nothing was changed"):
         optimizer.load_state_dict(other)
     np.testing.assert_equal(optimizer.state_dict(), before)
-
-
-def test_a_trainer_refuses_it():
-    from onepass.train import Trainer
-
-    model = nn.Sequential(nn.Linear(3, 2))
-    with pytest.raises(TypeError, match="'optimizer' is a LBFGS, whose step evaluates the loss"):
-        Trainer(model, nn.MSELoss(), optim.LBFGS(model.parameters()))

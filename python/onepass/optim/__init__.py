@@ -1,7 +1,7 @@
 """Optimizers over any arrays: one launch steps all parameters, clips, unscales and zeroes."""
 
 from onepass.ops import StepInfo
-from onepass.optim import _optimizers, lr_scheduler
+from onepass.optim import _optimizers, full_batch, lr_scheduler
 from onepass.optim._lbfgs import LBFGS
 from onepass.optim._muon import Muon
 from onepass.optim._optimizer import Optimizer
@@ -9,5 +9,14 @@ from onepass.optim._optimizers import *  # noqa: F403
 from onepass.optim._param_groups import param_groups
 from onepass.optim._sparse_adam import SparseAdam
 
-__all__ = ["LBFGS", "Muon", "Optimizer", "SparseAdam", "StepInfo", "lr_scheduler", "param_groups"]
+__all__ = [
+    "LBFGS",
+    "Muon",
+    "Optimizer",
+    "SparseAdam",
+    "StepInfo",
+    "full_batch",
+    "lr_scheduler",
+    "param_groups",
+]
 __all__ += _optimizers.__all__

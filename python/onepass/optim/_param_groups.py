@@ -60,12 +60,12 @@ def param_groups(
     if isinstance(no_decay, str) or not all(isinstance(word, str) for word in no_decay):
         raise TypeError(f"param_groups: 'no_decay' is {no_decay!r}, expected a list of words")
     pairs = _pairs(model_or_named_parameters)
-    norms = _norms(model_or_named_parameters)
+    norms = norms_of(model_or_named_parameters)
     layers = _layers(pairs)
     groups: dict[tuple[int, bool], dict[str, Any]] = {}
     for (name, parameter), layer in zip(pairs, layers, strict=True):
         depth = 0 if layer_decay is None else layers[-1] - layer
-        free = any(_is(word, name, parameter, norms) for word in no_decay)
+        free = any(is_one_of(word, name, parameter, norms) for word in no_decay)
         if (depth, free) not in groups:
             label = "no_decay" if free else "decay"
             groups[depth, free] = {
@@ -98,7 +98,7 @@ def _pairs(source: Any) -> list[tuple[str, Any]]:
     return pairs
 
 
-def _norms(source: Any) -> set[int] | None:
+def norms_of(source: Any) -> set[int] | None:
     """Ids of the parameters of norms; None where only names are known."""
     if not hasattr(source, "named_modules"):
         return None
@@ -112,7 +112,8 @@ def _norms(source: Any) -> set[int] | None:
     }
 
 
-def _is(word: str, name: str, parameter: Any, norms: set[int] | None) -> bool:
+def is_one_of(word: str, name: str, parameter: Any, norms: set[int] | None) -> bool:
+    """Whether a word of ``no_decay`` stands for the parameter; ``norms`` is of `norms_of`."""
     last = name.rpartition(".")[2]
     if word == "bias":
         return last.startswith("bias") or last.endswith("bias")

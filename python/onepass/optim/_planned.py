@@ -51,6 +51,7 @@ class Planned:
 
     _rule: ClassVar[Rule]
     _name: ClassVar[str] = "Optimizer"  # of the class, for messages
+    steps_by_closure: ClassVar[bool] = False  # whether ``step`` needs a closure
     _no_riders: ClassVar[str | None] = None  # why some of _riders.py are refused
     _refused: ClassVar[frozenset[str]] = ALL  # those, in a class that says why
     # turns.changes and the thread of the last step that found all gradients to be its own.

@@ -60,9 +60,13 @@ class StepStart:
     def put_back(self) -> None:
         """Return to the state of the last ``keep``, unless the step was done."""
         if self._run.go_back(self._counters):
-            self._buffers.put_back()
-            for stream, mask in zip(self._streams, self._masks, strict=True):
-                stream.set(*mask)
+            self.again()
+
+    def again(self) -> None:
+        """Give the model the buffers and the masks of the last ``keep``."""
+        self._buffers.put_back()
+        for stream, mask in zip(self._streams, self._masks, strict=True):
+            stream.set(*mask)
 
 
 def _copier(array: Any) -> Callable[[Any, Any], None]:

@@ -12,6 +12,7 @@ from onepass.data import DataLoader
 from onepass.nn import _use
 from onepass.nn._batch_norm import BatchNorm, OneValueError
 from onepass.nn._decorrelated import DecorrelatedBatchNorm, FewValuesError
+from onepass.train import _closure
 from onepass.train._loaders import Loader
 from onepass.train._monitor import MODES, direction
 from onepass.train._run import Run
@@ -47,6 +48,7 @@ def before_training(run: Run, loader: Loader, validation: Loader | None) -> None
                 "training"
             )
     of_monitors(run, run.callbacks, validates=validation is not None)
+    _closure.check(run, len(loader))
     _batches_are_large_enough(run, loader)
 
 
@@ -54,7 +56,9 @@ def of_monitors(run: Run, callbacks: Iterable[Any], *, validates: bool) -> None:
     """Refuse callbacks that monitor a name that the history will not have."""
     names = ["loss", *run.metrics]
     names += [f"val_{name}" for name in names] if validates else []
-    names += ["grad_norm"] if run.max_norm is not None else []
+    measured = run.max_norm is not None or _closure.needed(run.optimizer)
+    names += ["grad_norm"] if measured else []
+    names += [regularizer.name for regularizer in run.regularizers]
     for callback in run.callbacks:
         names += [callback.logs] if isinstance(callback.logs, str) else callback.logs
     for callback in callbacks:

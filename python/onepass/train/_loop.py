@@ -10,10 +10,11 @@ from typing import Any
 
 from onepass._interruptions import to_the_end
 from onepass.nn import _use
-from onepass.train import _averages, _checks, _schedule
+from onepass.train import _averages, _checks, _closure, _schedule
 from onepass.train._buffers import Buffers, StepStart
 from onepass.train._interrupt import Interrupt
 from onepass.train._loaders import Loader
+from onepass.train._penalties import Penalties
 from onepass.train._run import Run
 from onepass.train._spoilt import not_finite
 from onepass.train._totals import Totals
@@ -30,6 +31,7 @@ class Loop:
         # The divisor of the loss of the step's first batch, whose weight is 1; and the sum of the
         # weights of its batches so far.
         self._first_divisor = self._weight = 0.0
+        self._penalties = Penalties()
 
     def train(self, loader: Loader, validation: Loader | None) -> None:
         """Epochs until ``run.max_epochs`` or ``run.stop``."""
@@ -43,7 +45,11 @@ class Loop:
         self._validates = validation is not None
         self._callbacks: list[Any] = []
         self._begun = False
-        self._follow_parts()
+        try:
+            self._follow_parts()
+        except BaseException:
+            self._penalties.end()
+            raise
         self._buffers = Buffers(run.model)
         self._start = StepStart(run, self._buffers)
         run.at_boundary = True
@@ -61,6 +67,8 @@ class Loop:
                 _averages.turn(run.optimizer, training=False)
                 self._abort(error)
                 raise
+            finally:
+                self._penalties.end()
 
     def _abort(self, error: BaseException) -> None:
         """Call ``on_abort`` of every callback, also where that of another one fails."""
@@ -143,11 +151,9 @@ class Loop:
 
     def _forward_backward(self, x: Any, target: Any, *weight: Any) -> None:
         run = self.run
+        self._batch = x, target, *weight
         output = run.model(x)
-        if weight:
-            loss, dy, divisor = self._weighted(output, target, *weight)
-        else:
-            loss, dy, divisor = loss_of(run.loss, output, target)
+        loss, dy, divisor = self._loss_of(output, target, *weight)
         run.batch_loss = 0.0 if divisor == 0 else float(loss)  # no label counts: nothing to learn
         finite = math.isfinite(run.batch_loss)
         if not finite and run.nonfinite == "raise":
@@ -155,16 +161,32 @@ class Loop:
             raise not_finite(run.batch_loss, where, X=x, y=target)
         if finite or run.nonfinite == "propagate":
             run.sums.add(run.metrics, run.batch_loss, divisor, output, target)
-        run.model.backward(self._weighed(dy, divisor), **self._options)
+        self._backward(x, dy, divisor)
 
-    def _weighed(self, dy: Any, divisor: float | None) -> Any:
-        """``dy`` times the weight of the batch in the step, against the first that has any."""
+    def _loss_of(self, output: Any, target: Any, *weight: Any) -> tuple[Any, Any, float | None]:
+        if weight:
+            return self._weighted(output, target, *weight)
+        return loss_of(self.run.loss, output, target)
+
+    def _backward(self, x: Any, dy: Any, divisor: float | None) -> None:
+        """The gradients of the loss and of the penalties of a batch."""
+        run, share = self.run, self._share(divisor)
+        dy = dy if share == 1 else dy * share
+        if not self._penalties:
+            run.model.backward(dy, **self._options)
+            return
+        self._penalties.before_backward(run, share)
+        run.model.backward(dy, **self._options)
+        self._penalties.after_batch(run, x, share, divisor)
+
+    def _share(self, divisor: float | None) -> float:
+        """The weight of the batch in the step, against the first that has any."""
         if divisor is None:  # sums add up to the sum of all
-            return dy
+            return 1.0
         self._first_divisor = self._first_divisor or divisor
         weight = divisor / self._first_divisor if self._first_divisor else 0.0
         self._weight += weight
-        return dy if weight == 1 else dy * weight
+        return weight
 
     def _update(self) -> None:
         """Step with the mean over all that the accumulated batches hold, and zero the gradients."""
@@ -172,8 +194,11 @@ class Loop:
         run.read_lr()
         run.grad_scale = self._weight or 1.0
         run.read_norm()
-        self._call("on_before_step", waits=True)
+        self._penalties.before_step(run)
         counts = vars(run)
+        if _closure.needed(run.optimizer) and math.isfinite(norm := _closure.gradient_norm(run)):
+            run.add_to_epoch("grad_norm", norm)
+        self._call("on_before_step", waits=True)
         before, mark = counts["torn"], self._mark()  # torn by a hook that was cut
         counts["torn"] = True
         try:
@@ -194,14 +219,39 @@ class Loop:
             self._interrupt.cuts,
         )
 
+    def _objective(self) -> float:
+        """The loss of the batch and the penalties, as they were evaluated last."""
+        return self.run.batch_loss + (self._penalties.value if self._penalties else 0.0)
+
+    def _evaluate(self) -> float:
+        """The same of the step's batch where the parameters are now, and its gradients.
+
+        With the masks of dropout and the running statistics of the step's start.
+        """
+        run, counts, (x, target, *weight) = self.run, vars(self.run), self._batch
+        kept = counts["position"], counts["batch_loss"]
+        run.optimizer.zero_grad()
+        self._start.again()
+        self._first_divisor = self._weight = 0.0
+        counts["position"], self._penalties.silent = kept[0] - 1, True
+        try:
+            loss, dy, divisor = self._loss_of(run.model(x), target, *weight)
+            counts["batch_loss"] = 0.0 if divisor == 0 else float(loss)
+            self._backward(x, dy, divisor)
+            self._penalties.before_step(run)
+            return self._objective()
+        finally:
+            (counts["position"], counts["batch_loss"]), self._penalties.silent = kept, False
+
     def _step(self) -> None:
         run = self.run
-        info = run.optimizer.step(
-            max_norm=run.max_norm,
-            grad_scale=run.grad_scale if run.grad_scale != 1 else None,
-            nonfinite=run.nonfinite,
-            zero_grad=True,
-        )
+        options: dict[str, Any] = {"max_norm": run.max_norm}
+        if _closure.needed(run.optimizer):
+            _closure.check(run, 1)
+            options = {"closure": _closure.Closure(self._objective(), self._evaluate)}
+        elif run.grad_scale != 1:
+            options["grad_scale"] = run.grad_scale
+        info = run.optimizer.step(**options, nonfinite=run.nonfinite, zero_grad=True)
         run.note_step(info)
         skipped = run.nonfinite == "skip" and bool(info.skipped)
         vars(run)["step"] += 1
@@ -240,6 +290,7 @@ class Loop:
         run.parts_changed = False
         _checks.of_model("Trainer", run.model, run.optimizer)
         _schedule.of_optimizer(run.scheduler, run.optimizer)
+        self._penalties.follow(run)
         if self._has_weights:
             self._weighted = WeightedLoss(run.loss)
         present: list[Any] = list(run.callbacks)

@@ -159,8 +159,8 @@ def find_lr(
     each training, so the batches' noise is not in it. All in all 4 to 8 times ``steps`` steps.
 
     Args:
-        trainer: its model, loss, optimizer, clipping, accumulation and device; no schedule, no
-            callbacks.
+        trainer: its model, loss, optimizer, regularizers, clipping, accumulation and device; no
+            schedule, no callbacks.
         X, y, batch_size: as for ``fit``.
         min_lr, max_lr: first and last rate.
         steps: how many rates, and the length of each short training.
@@ -204,6 +204,7 @@ def find_lr(
                 max_norm=trainer.max_norm,
                 nonfinite="propagate",
                 accumulate=trainer.accumulate,
+                regularizers=trainer.regularizers,
                 last_batch=trainer.last_batch,
                 seed=trainer.seed,
                 progress=False,

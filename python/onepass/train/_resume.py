@@ -40,6 +40,7 @@ def described(run: Any, loader: Loader, validation: Loader | None) -> dict[str, 
     return {
         **{name: getattr(loader, name) for name in OF_LOADER},
         **{name: getattr(run, name) for name in OF_RUN},
+        "regularizers": [_of_kind(type(r), r) for r in run.regularizers],
         **_fixed(run),
         "contents": fingerprint(loader),
         "validation": fingerprint(validation),
@@ -188,6 +189,10 @@ def _described(part: Any) -> str:
     # A subclass of a loss of onepass counts as that one: it may only watch.
     kinds = [kind for kind in type(part).__mro__ if kind.__module__.startswith("onepass.")]
     kind = kinds[0] if kinds else type(part)
+    return _of_kind(kind, part)
+
+
+def _of_kind(kind: type, part: Any) -> str:
     names = [n for n in inspect.signature(kind).parameters if hasattr(part, n)]
     arguments = ", ".join(f"{n}={_argument(getattr(part, n))}" for n in names)
     return f"{kind.__qualname__}({arguments})"
@@ -205,6 +210,8 @@ def _of_transform(transform: Any) -> str:
 def _argument(value: Any) -> str:
     if value is None or isinstance(value, (bool, int, float, str)):
         return repr(value)
+    if isinstance(value, (tuple, list)):
+        return f"({', '.join(map(_argument, value))})"
     if hasattr(value, "dtype") and hasattr(value, "shape"):
         array = np.ascontiguousarray(to_numpy(value))
         return f"<array {array.shape} of checksum {zlib.crc32(array.tobytes()):08x}>"

@@ -32,7 +32,8 @@ class Run(Evaluator):
 
     Attributes:
         model, loss, metrics, optimizer, scheduler, callbacks: the parts, as the Trainer got them.
-        max_norm, nonfinite, accumulate, last_batch, seed, device: the Trainer's options.
+        max_norm, nonfinite, accumulate, regularizers, last_batch, seed, device: the Trainer's
+            options.
         history: the numbers of all epochs so far.
         epoch, step, position: epochs done, steps done, batches done in the current epoch.
         max_epochs, batches: epochs at which the run ends, batches in an epoch.
@@ -61,6 +62,7 @@ class Run(Evaluator):
     max_norm: float | None
     nonfinite: str
     accumulate: int
+    regularizers: Sequence[Any]
     last_batch: str
     seed: int
     history: History = field(default_factory=History)
@@ -80,7 +82,7 @@ class Run(Evaluator):
     at_boundary: bool = False
     sums: Totals = field(default_factory=Totals)  # of the current epoch
     # Values logged in the current epoch: name → (sum, count).
-    logged: dict[str, tuple[float, int]] = field(default_factory=dict)
+    logged: dict[str, tuple[float, float]] = field(default_factory=dict)
     data: dict[str, Any] | None = None  # of _resume.described
     training: Training | None = None
     fitting: bool = False
@@ -120,6 +122,7 @@ class Run(Evaluator):
             RuntimeError: no fit is in progress.
         """
         taken = {*OWN, "val_loss", *self.metrics, *(f"val_{name}" for name in self.metrics)}
+        taken |= {regularizer.name for regularizer in self.regularizers}
         if not isinstance(name, str) or not name or name in taken:
             raise ValueError(
                 f"log: 'name' is {name!r}, expected a name that the history does not have itself "
@@ -131,7 +134,7 @@ class Run(Evaluator):
         if self.row_is_done:
             self.history.set_last(name, number)
         else:
-            self._add(name, number)
+            self.add_to_epoch(name, number)
 
     @property
     def lr(self) -> float:
@@ -155,7 +158,10 @@ class Run(Evaluator):
     def take_logged(self) -> dict[str, float]:
         """The averages of what was logged in this epoch, which begin anew."""
         self.read_norm()
-        averages = {name: total / count for name, (total, count) in self.logged.items()}
+        averages = {
+            name: total / count if count else math.nan
+            for name, (total, count) in self.logged.items()
+        }
         self.logged = {}
         return averages
 
@@ -181,11 +187,12 @@ class Run(Evaluator):
         """Add the norm of the last step's gradients to the average of the epoch."""
         info, self._unread = self._unread, None
         if info is not None and info.grad_norm is not None and not info.skipped:
-            self._add("grad_norm", info.grad_norm)
+            self.add_to_epoch("grad_norm", info.grad_norm)
 
-    def _add(self, name: str, value: float) -> None:
+    def add_to_epoch(self, name: str, value: float, weight: float = 1.0) -> None:
+        """Count a number in the epoch's average of that name."""
         total, count = self.logged.get(name, (0.0, 0))
-        self.logged[name] = total + value, count + 1
+        self.logged[name] = total + value * weight, count + weight
 
     def begin(self, data: Any) -> None:
         """Begin a fit: callbacks start afresh, unless it goes on with the training before.

@@ -14,8 +14,7 @@ from typing import Any
 from onepass import _numbers as numbers
 from onepass._suggest import suggestion
 from onepass.data._loader import LAST_BATCH
-from onepass.optim import LBFGS
-from onepass.train import _schedule
+from onepass.train import _penalties, _schedule
 from onepass.train._callbacks import HOOKS, Callback
 from onepass.train._checkpoint import Checkpoint
 from onepass.train._classes import Classes, said
@@ -131,12 +130,6 @@ def _optimizer(run: Any, optimizer: Any) -> Any:
         raise TypeError(
             f"Trainer: 'optimizer' is {shown} {kind.__name__}, expected "
             "optim.<Name>(model.parameters())"
-        )
-    if isinstance(optimizer, LBFGS):
-        raise TypeError(
-            f"Trainer: 'optimizer' is a {type(optimizer).__name__}, whose step evaluates the loss "
-            "several times, expected one that steps by the gradients of a batch; call "
-            "step(closure) in a loop of your own"
         )
     return optimizer
 
@@ -261,6 +254,9 @@ CHECKED = {
     "nonfinite": Checked("nonfinite", _nonfinite),
     "accumulate": Checked(
         "accumulate", lambda run, value: numbers.integer("Trainer", "accumulate", value, 1)
+    ),
+    "regularizers": Checked(
+        "regularizers", lambda run, value: _penalties.checked(value), _part_changed
     ),
     "last_batch": Checked("last_batch", _last_batch),
     "seed": Checked("seed", _seed),

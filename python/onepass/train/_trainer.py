@@ -27,6 +27,7 @@ from onepass.train._run import Run
 from onepass.train._totals import Totals
 from onepass.train._training import fingerprint
 from onepass.train._weights import ClassWeight
+from onepass.train.regularizers import Regularizer
 
 T = TypeVar("T")
 
@@ -42,7 +43,10 @@ class Trainer:
             "probabilities"``. Without it, outputs of a Sequential that ends in a Sigmoid are
             probabilities, others logits; those of a module of your own are if one lies outside of
             0 to 1, and else the metric asks.
-        optimizer: an optimizer over ``model.parameters()``, or over some of them. With its
+        optimizer: an optimizer over ``model.parameters()``, or over some of them. One whose step
+            evaluates the loss several times, such as LBFGS, needs all samples in one batch
+            (``batch_size=len(X)``); every evaluation of a step has the same masks of dropout and
+            begins with the same running statistics, and the history has ``grad_norm``. With its
             ``ema_decay``, validation, ``evaluate`` and ``predict`` use ``optimizer.averages``, and
             so do the best weights and ``load_weights``. The model holds its own parameters
             before and after, trains on with them and keeps them after fit, unless EarlyStopping
@@ -62,12 +66,15 @@ class Trainer:
             (ReduceLROnPlateau with ``val_loss``, or with ``loss`` if there is no validation), or
             after each optimizer step that was not skipped.
         max_norm: clip gradients to this global norm. The history has ``grad_norm``, the mean of
-            the norms before clipping; inf only measures.
+            the norms before clipping; inf only measures. None with LBFGS.
         nonfinite: ``"raise"``, ``"skip"`` (the step, and its loss in the averages) or
             ``"propagate"``. A refused or skipped step leaves the parameters and the running
             statistics as they were before it.
         accumulate: batches that make one step, with the gradient of one batch of all their samples;
             the rest at an epoch's end is a step too.
+        regularizers: of ``onepass.train.regularizers``: penalties that training adds to the loss,
+            each with a column of the history, such as ``history["l2"]``; ``history["loss"]`` stays
+            the loss of the data.
         last_batch: ``"balance"`` spreads the samples of an epoch evenly over its batches, so that
             none is much smaller than the others, which would spoil a batch norm; ``"keep"`` and
             ``"drop"`` as in DataLoader, which has its own where you pass one.
@@ -112,6 +119,7 @@ class Trainer:
     max_norm = _OfRun["float | None"]()
     nonfinite = _OfRun[str]()
     accumulate = _OfRun[int]()
+    regularizers = _OfRun[list[Regularizer]]()
     last_batch = _OfRun[str]()
     seed = _OfRun[int]()
     history = _OfRun[History]()
@@ -146,6 +154,7 @@ class Trainer:
         max_norm: float | None = None,
         nonfinite: str = "raise",
         accumulate: int = 1,
+        regularizers: Iterable[Regularizer] = (),
         last_batch: str = "balance",
         seed: int = 0,
         log_dir: str | Path | None = None,
@@ -164,6 +173,7 @@ class Trainer:
             max_norm=max_norm,
             nonfinite=nonfinite,
             accumulate=accumulate,
+            regularizers=cast("Any", regularizers),
             last_batch=last_batch,
             seed=seed,
         )

@@ -11,6 +11,7 @@ import numpy as np
 from onepass import ops
 from onepass._array import library, to_numpy
 from onepass.nn._activation import Activation
+from onepass.train._stand_in import StandIn, of_class
 
 FLAT = 0.005  # a derivative below this passes no gradient worth the name
 
@@ -79,23 +80,12 @@ class Mean:
         self.total, self.count = float(state[0]), int(state[1])
 
 
-class Watch:
-    """Stands in for ``layer.forward``, calls it, and shows what it gave.
-
-    A layer with a method of its own runs by itself instead of inside a fused kernel, which gives
-    the same bits. A copy of a watched layer is not watched.
-    """
+class Watch(StandIn):
+    """Calls ``layer.forward``, and shows what it gave."""
 
     def __init__(self, layer: Activation, see: Callable[[Activation, Any, Any], None]) -> None:
-        self.layer, self.see = layer, see
-        self.inner = layer.forward
-
-    def install(self) -> None:
-        self.layer.forward = self  # type: ignore[method-assign]
-
-    def remove(self) -> None:
-        if vars(self.layer).get("forward") is self:
-            del self.layer.forward
+        super().__init__(layer)
+        self.see = see
 
     def __call__(self, x: Any) -> Any:
         y = self.inner(x)
@@ -103,17 +93,13 @@ class Watch:
             self.see(self.layer, x, y)
         return y
 
-    def __reduce__(self) -> Any:
-        return getattr, (self.layer, "forward")
-
 
 def activations(model: Any) -> Iterator[tuple[str, Activation, bool]]:
     """Name, layer, and whether its units lie along the last axis: those behind a linear layer."""
     last = False
     for name, module in model.named_modules():
         if isinstance(module, Activation):
-            own = getattr(module.forward, "__func__", None)  # a method of the instance stays alone
-            if own is type(module).forward:
+            if of_class(module):  # a method of the instance stays alone
                 yield name, module, last
         elif hasattr(module, "in_features"):
             last = True

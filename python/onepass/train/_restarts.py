@@ -1,0 +1,273 @@
+"""The same training from several seeds."""
+
+from __future__ import annotations
+
+import json
+import math
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from onepass import _numbers as numbers
+from onepass import nn
+from onepass._keywords import suggest_keywords
+from onepass.train import _checks
+from onepass.train._callbacks import EarlyStopping
+from onepass.train._checkpoint import Checkpoint
+from onepass.train._ensemble import Ensemble
+from onepass.train._files import path_of, replacing
+from onepass.train._history import History, new_figure, save_figure
+from onepass.train._monitor import MODES, direction, name_of
+from onepass.train._trainer import NothingLeft, Trainer
+
+RECORD = "restarts.json"
+
+
+@dataclass(frozen=True)
+class Restart:
+    """One training of several: its seed, trainer and score.
+
+    Attributes:
+        seed: what ``build`` got.
+        trainer: with the model as it was when its fit ended.
+        score: the metric at the epoch whose weights the model has; NaN where ``error`` says why.
+        error: the FloatingPointError that ended it, or None.
+
+    Example:
+        >>> from onepass.train import Restart
+        >>> Restart(seed=3, trainer=None, score=0.5).error is None
+        True
+    """
+
+    seed: int
+    trainer: Any
+    score: float
+    error: FloatingPointError | None = None
+
+    @property
+    def history(self) -> History:
+        """That of its trainer."""
+        history: History = self.trainer.history
+        return history
+
+
+class Restarts(list[Restart]):
+    """What `restarts` returns: a list of `Restart`, in the order of their seeds.
+
+    Args:
+        runs: the trainings.
+        metric, mode: by which the best is chosen, and whether "min" or "max" of it.
+
+    Example:
+        >>> from onepass.train import Restart, Restarts
+        >>> runs = [Restart(seed, None, score) for seed, score in enumerate([0.5, 0.2, 0.9])]
+        >>> Restarts(runs, metric="val_loss", mode="min").best.seed
+        1
+    """
+
+    def __init__(self, runs: list[Restart], *, metric: str, mode: str) -> None:
+        super().__init__(runs)
+        self.metric, self.mode = metric, mode
+
+    @property
+    def scores(self) -> list[float]:
+        """Of each run."""
+        return [run.score for run in self]
+
+    @property
+    def ranked(self) -> list[Restart]:
+        """Best first; those whose score is NaN last."""
+        sign = 1 if self.mode == "min" else -1
+        return sorted(self, key=lambda run: (math.isnan(run.score), sign * run.score))
+
+    @property
+    def best(self) -> Restart:
+        """The one with the best score, the first of equals."""
+        return self.ranked[0]
+
+    def ensemble(self, most: int | None = None, average: str | None = None) -> Ensemble:
+        """Of the ``most`` best, None for all that ended with a score.
+
+        Raises:
+            ValueError: there is none, or fewer than ``most``.
+        """
+        good = [run.trainer for run in self.ranked if not math.isnan(run.score)]
+        if most is not None and not 1 <= numbers.integer("ensemble", "most", most) <= len(good):
+            raise ValueError(
+                f"ensemble: 'most' is {most}, expected 1 to {len(good)}, the trainings that ended "
+                "with a score"
+            )
+        return Ensemble(good[:most], average)
+
+    def plot(self, path: str | Path) -> None:
+        """Draw the metric over the epochs, a line a training, into an image file.
+
+        Raises:
+            ImportError: Matplotlib is not installed.
+        """
+        figure = new_figure(width=8)
+        axes = figure.subplots()
+        for run in self:
+            values = run.history.get(self.metric, [])
+            axes.plot(range(1, len(values) + 1), values, label=f"seed {run.seed}")
+        axes.set(xlabel="epoch", ylabel=self.metric)
+        axes.legend()
+        save_figure(figure, path)
+
+    def __repr__(self) -> str:
+        scores = ", ".join(f"{score:.4g}" for score in self.scores)
+        return f"Restarts({self.metric}: {scores}; best seed {self.best.seed})"
+
+
+@suggest_keywords
+def restarts(
+    build: Callable[[int], Trainer],
+    X: Any,
+    y: Any = None,
+    *,
+    n: int,
+    seed: int = 0,
+    metric: str | None = None,
+    mode: str = "auto",
+    resume: str | Path | None = None,
+    **fit: Any,
+) -> Restarts:
+    """Train ``n`` times, from the seeds ``seed``, ``seed + 1``, …, one after the other.
+
+    Before each ``build(s)``, ``nn.manual_seed(s)`` is called, so that the weights differ; pass s to
+    the Trainer too (``Trainer(…, seed=s)``) to have other batches and masks. A training depends on
+    its own seed alone: more of them, or an interruption, change none.
+
+    Args:
+        build: a function of a seed, which returns a new Trainer of a new model.
+        X, y: as for ``Trainer.fit``.
+        n: how many.
+        seed: the first one.
+        metric: a name in the history; None: "val_loss", or "loss" without validation.
+        mode: "min", "max", or "auto": what the name says.
+        resume: a directory. Each training keeps a checkpoint an epoch in a folder of its own there;
+            called again after an interruption, those that are done are loaded and the others go on,
+            with the same bits. A larger ``n`` adds some.
+        fit: the other arguments of ``Trainer.fit``, such as ``max_epochs``.
+
+    Returns:
+        A list of `Restart`, with ``best``, ``scores``, ``ranked``, ``ensemble()``, ``plot(path)``.
+        A training that ends in a FloatingPointError has the score NaN.
+
+    Raises:
+        TypeError: build returns no Trainer; an unknown keyword. ValueError: an argument out of
+            range, a metric that the history will not have, a model of an earlier training, a
+            directory of other restarts. FloatingPointError: all trainings ended so.
+
+    Example:
+        >>> import numpy as np
+        >>> from onepass import nn, optim
+        >>> from onepass.train import Trainer, restarts
+        >>> X = np.random.default_rng(0).standard_normal((60, 2), np.float32)
+        >>> y = (X[:, 0] * X[:, 1] > 0).astype(np.int64)
+        >>> def build(seed):
+        ...     model = nn.Sequential(nn.Linear(2, 8), nn.Tanh(), nn.Linear(8, 2))
+        ...     optimizer = optim.Adam(model.parameters(), lr=0.05)
+        ...     return Trainer(model, nn.CrossEntropyLoss(), optimizer, seed=seed, progress=False)
+        >>> runs = restarts(build, X, y, n=3, max_epochs=30)
+        >>> runs.best.score == min(runs.scores)
+        True
+        >>> runs.ensemble().predict(X).shape
+        (60, 2)
+    """
+    if not callable(build):
+        raise TypeError(f"restarts: 'build' is {build!r}, expected a function of a seed")
+    numbers.integer("restarts", "n", n, 1)
+    numbers.seed("restarts", "seed", seed)
+    numbers.seed("restarts", "seed + n - 1", seed + n - 1)
+    numbers.one_of("restarts", "mode", mode, MODES)
+    validates = fit.get("validation_data") is not None or bool(fit.get("validation_split"))
+    if metric is None:
+        metric = "val_loss" if validates else "loss"
+    name_of("restarts", metric)
+    if "ckpt_path" in fit:
+        raise TypeError(
+            "restarts: unknown keyword 'ckpt_path', expected resume=, a directory for all trainings"
+        )
+    folder = None if resume is None else _folder(path_of("restarts", "resume", resume), seed)
+    mode = direction("restarts", metric, mode)
+    runs: list[Restart] = []
+    for number in range(n):
+        nn.manual_seed(seed + number)
+        trainer = build(seed + number)
+        _check(trainer, runs, metric, mode, validates)
+        options = dict(fit)
+        if folder is not None:
+            place = folder / f"seed_{seed + number}"
+            trainer.callbacks = [*trainer.callbacks, Checkpoint(place, every_n_epochs=1, keep=2)]
+            options["ckpt_path"] = place
+        error = None
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", NothingLeft)
+                trainer.fit(X, y, **options)
+        except FloatingPointError as found:
+            error = found
+        score = math.nan if error is not None else _score(trainer, metric)
+        runs.append(Restart(seed + number, trainer, score, error))
+    if all(run.error is not None for run in runs):
+        assert runs[-1].error is not None
+        raise runs[-1].error
+    return Restarts(runs, metric=metric, mode=mode)
+
+
+def _check(trainer: Any, runs: list[Restart], metric: str, mode: str, validates: bool) -> None:
+    """Refuse what cannot be trained and compared."""
+    if not isinstance(trainer, Trainer):
+        raise TypeError(
+            f"restarts: 'build' returned a {type(trainer).__name__}, expected a Trainer"
+        )
+    for run in runs:
+        if run.trainer.model is trainer.model:
+            raise ValueError(
+                f"restarts: 'build' returned the model of seed {run.seed} again, expected a new "
+                "one each time"
+            )
+    watcher = type("restarts", (), {"monitor": metric, "mode": mode, "logs": ()})()
+    _checks.of_monitors(trainer.run, [watcher], validates=validates)
+
+
+def _score(trainer: Trainer, metric: str) -> float:
+    """The metric at the epoch whose weights the model has."""
+    values = trainer.history.get(metric, [])
+    for callback in trainer.callbacks:
+        if isinstance(callback, EarlyStopping) and callback.best_weights is not None:
+            return values[callback.best_epoch - 1]
+    return values[-1] if values else math.nan
+
+
+def _folder(folder: Path, seed: int) -> Path:
+    """The directory, which says what it holds.
+
+    Raises:
+        ValueError: it holds trainings of other seeds, or something else.
+    """
+    record = folder / RECORD
+    if record.is_file():
+        try:
+            known = json.loads(record.read_text(encoding="utf-8"))["seed"]
+        except (ValueError, KeyError, TypeError):
+            raise ValueError(
+                f"restarts: {record} is damaged, expected what restarts wrote"
+            ) from None
+        if known != seed:
+            raise ValueError(
+                f"restarts: 'seed' is {seed}, expected {known}, the first of those in {folder}"
+            )
+        return folder
+    if folder.is_dir() and any(p.suffix != ".partial" for p in folder.iterdir()):
+        raise ValueError(
+            f"restarts: 'resume' is {str(folder)!r}, which holds something else, expected a "
+            "directory of restarts, an empty one or a new one"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    with replacing(record, "record") as file:
+        file.write(json.dumps({"seed": seed}).encode())
+    return folder
