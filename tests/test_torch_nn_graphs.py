@@ -11,6 +11,7 @@ from test_torch_nn_transforms import each_module  # noqa: E402
 
 LOSSES = (torch.nn.modules.loss._Loss,)
 DROPOUTS = (torch.nn.modules.dropout._DropoutNd,)
+OF_RESULT = (nn.Softmax, nn.LogSoftmax, nn.ReLU, nn.Sigmoid, nn.Tanh)  # which keep it, as torch's
 
 
 def fresh(model, inputs):
@@ -40,7 +41,7 @@ def test_writes_to_what_is_kept_are_noticed(model, inputs):
         now[place].detach().zero_()  # shares the version
         if isinstance(model, LOSSES + DROPOUTS):
             assert torch.equal(gradient(y, leaves), expected)
-        elif isinstance(model, (nn.Softmax, nn.LogSoftmax)):
+        elif isinstance(model, OF_RESULT):
             assert torch.equal(gradient(y, leaves), expected)  # keeps the result
             now, leaves = fresh(model, inputs)
             y = model(*now)

@@ -9,6 +9,7 @@ from torch import nn
 
 from onepass.ops._declare import ACTIVATIONS
 from onepass.ops._fused import ActivationSpec
+from onepass.torch._operators import is_compiling
 from onepass.torch.nn._docs import formula
 from onepass.torch.nn._elementwise import activation, glu, softmax
 from onepass.torch.nn._epilogue import Activated
@@ -51,12 +52,12 @@ class Activation(nn.Module):
         return activation(input, *self._kernel(given))
 
     def _kernel(self, given: tuple[Any, ...]) -> tuple[str, list[float]]:
-        found = None if torch.compiler.is_compiling() else _KERNELS.get((self.op, given))
+        found = None if is_compiling() else _KERNELS.get((self.op, given))
         if found is None:
             options = dict(zip(self.options, given, strict=True))
             kernel = ACTIVATIONS[self.op].kernel(type(self).__name__, options)
             found = kernel.name, list(kernel.options)
-            if not torch.compiler.is_compiling():
+            if not is_compiling():
                 _KERNELS[self.op, given] = found
         return found
 

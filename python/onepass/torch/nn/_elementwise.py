@@ -7,7 +7,8 @@ from typing import Any
 import torch
 
 from onepass import _C
-from onepass.torch._library import Differentiable
+from onepass.torch._differentiable import Differentiable
+from onepass.torch._operators import is_compiling
 
 # PyTorch makes a result in half the time that the extension takes to ask for one.
 _like = torch.empty_like
@@ -23,11 +24,7 @@ def draw_seed(p: float, device: torch.device) -> torch.Tensor | None:
     """
     if p == 0.0:
         return None
-    if (
-        not torch.compiler.is_compiling()
-        and device.type == "cuda"
-        and torch.cuda.is_current_stream_capturing()
-    ):
+    if not is_compiling() and device.type == "cuda" and torch.cuda.is_current_stream_capturing():
         raise RuntimeError(
             "dropout: a CUDA graph is being captured, and would draw the same mask at each replay; "
             "capture the model with dropout 0, or use torch.nn.Dropout"
@@ -39,15 +36,20 @@ def as_int(seed: torch.Tensor | None) -> int:
     return 0 if seed is None else int(seed)
 
 
+# Activations whose gradient needs their result alone, which is kept as PyTorch does: the next layer
+# keeps it too, as its input. That of ReLU is the same for the result as for the input.
+_OF_RESULT = ("relu", "sigmoid", "tanh")
+_ACTIVATION_BACKWARD = {**_C.activation_backward, **_C.activation_backward_y}
+
 activation = Differentiable(
     "activation", inputs="Tensor x", options="str name, float[] values", results=1,
-    saved="Tensor x",
+    saved="Tensor x_or_y",
     run=lambda x, name, values: (_C.activation[name](x, _like(x), *values),),
     fake=lambda x, name, values: (_like(x),),
-    save=lambda given, results, options: (given[0],),
-    gradient=lambda dy, wanted, x, name, values: [
-        _C.activation_backward[name](dy, x, _like(dy), *values)],
-    fake_gradient=lambda dy, wanted, x, name, values: [_like(dy)],
+    save=lambda given, results, options: (results if options[0] in _OF_RESULT else given)[:1],
+    gradient=lambda dy, wanted, x_or_y, name, values: [
+        _ACTIVATION_BACKWARD[name](dy, x_or_y, _like(dy), *values)],
+    fake_gradient=lambda dy, wanted, x_or_y, name, values: [_like(dy)],
 )  # fmt: skip
 
 # Kind → forward and backward. The seed is all that is kept.
@@ -98,11 +100,16 @@ softmax = Differentiable(
 )  # fmt: skip
 
 
+# Behind these the gradient is the same for the result, without a bias, as for the product.
+_PASSES = ("identity", "relu")
+
+
 def _bias_gradients(
     dy: Any, wanted: Any, x: Any, bias: Any, seed: Any, axis: int, name: str, values: Any, p: float
 ) -> list[torch.Tensor]:
+    added = torch.zeros_like(bias) if name in _PASSES else bias
     dx, dbias = _C.bias_act_backward(
-        dy, x, bias, _like(x), axis, name, tuple(values), p, as_int(seed), 0
+        dy, x, added, _like(x), axis, name, tuple(values), p, as_int(seed), 0
     )
     both = zip(wanted, (dx, dbias.to(bias.dtype)), strict=True)
     return [grad for want, grad in both if want]
@@ -111,13 +118,14 @@ def _bias_gradients(
 bias_act = Differentiable(
     "bias_act", inputs="Tensor x, Tensor bias, Tensor? seed",
     options="int axis, str name, float[] values, float p", results=1,
-    saved="Tensor x, Tensor bias, Tensor? seed",
+    saved="Tensor x_or_y, Tensor bias, Tensor? seed",
     run=lambda x, bias, seed, axis, name, values, p: (
         _C.bias_act(x, bias, _like(x), axis, name, tuple(values), p, as_int(seed), 0),),
     fake=lambda x, *_: (_like(x),),
-    save=lambda given, results, options: given[:3],
+    save=lambda given, results, options: (
+        results[0] if options[1] in _PASSES else given[0], *given[1:3]),
     gradient=_bias_gradients,
-    fake_gradient=lambda dy, wanted, x, bias, *_: [
-        _like(t) for want, t in zip(wanted, (x, bias), strict=True) if want],
+    fake_gradient=lambda dy, wanted, x_or_y, bias, *_: [
+        _like(t) for want, t in zip(wanted, (x_or_y, bias), strict=True) if want],
     differentiable=(0, 1),
 )  # fmt: skip
