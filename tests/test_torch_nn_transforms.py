@@ -60,7 +60,8 @@ def test_vmap_gives_what_single_calls_give(name, arguments, shape):
 
 @each_module
 def test_no_samples_have_no_results(model, inputs):
-    """vmap, vmap of grad and grad of vmap over none: the shapes that torch gives, zeros as gradient."""
+    """vmap, vmap of grad and grad of vmap over none: the shapes that torch gives, zeros as
+    gradient of parameters."""
     model = without_statistics(model)
     none = tuple(torch.empty((0, *t.shape), dtype=t.dtype) for t in inputs)
     one = called(model, inputs)

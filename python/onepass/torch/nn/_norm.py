@@ -21,7 +21,6 @@ from onepass.ops._fused import ActivationSpec
 from onepass.ops._row_norm import machine_epsilon
 from onepass.torch._operators import is_compiling
 from onepass.torch.nn._docs import formula
-from onepass.torch.nn._elementwise import activation
 from onepass.torch.nn._epilogue import Epilogue
 from onepass.torch.nn._norm_function import norm
 
@@ -112,9 +111,6 @@ class _Running(_Norm, _NormBase):
     """Those with running statistics."""
 
     axes: ClassVar[tuple[int, ...]]
-    # In a traced block (`onepass.torch.fuse`) the addition of what is not like x: it may broadcast,
-    # be a number, or write to its first operand.
-    _adds_anything: Any = None
 
     def _numbers(self) -> list[float]:
         """The numbers that a kernel takes in the place of eps."""
@@ -135,25 +131,14 @@ class _Running(_Norm, _NormBase):
     def _norm(
         self, kind: str, x: torch.Tensor, residual: torch.Tensor | None, own: bool,
         mean: torch.Tensor | None, var: torch.Tensor | None, batches: torch.Tensor | None,
+        seed: torch.Tensor | None, rest: tuple[Any, ...],
     ) -> torch.Tensor:  # fmt: skip
         """With the running statistics that are read or written, or None."""
-        seed, rest = self._rest(x)
-        apart = self._adds_anything is not None and not _is_like(residual, x)
-        if apart:
-            seed, rest = None, ("identity", [], 0.0)
         weight, bias = held(self, "_parameters", _WEIGHTS)
-        y = norm(
-            x, weight, bias, mean, var, None if apart else residual, seed, batches, kind,
-            [], own, self.momentum, self._numbers(), *rest,
+        return norm(
+            x, weight, bias, mean, var, residual, seed, batches, kind, [], own, self.momentum,
+            self._numbers(), *rest,
         )  # fmt: skip
-        if not apart:
-            return y
-        return activation(self._adds_anything(y, residual), *self._kernel)
-
-
-def _is_like(residual: object, x: torch.Tensor) -> bool:
-    same = isinstance(residual, torch.Tensor) and residual.shape == x.shape
-    return same and residual.dtype == x.dtype  # type: ignore[attr-defined]
 
 
 def _does(caller: FrameType, functions: set[CodeType], words: tuple[str, ...]) -> bool:
@@ -201,6 +186,13 @@ class _BatchNorm(_Running, kind="batch_norm"):
         self.__dict__["eps"] = value
 
     def forward(self, input: torch.Tensor, residual: torch.Tensor | None = None) -> torch.Tensor:
+        return self._normed(input, residual, *self._rest(input))
+
+    def _normed(
+        self, input: torch.Tensor, residual: torch.Tensor | None, seed: torch.Tensor | None,
+        rest: tuple[Any, ...],
+    ) -> torch.Tensor:  # fmt: skip
+        """With the seed of its dropout and what `_rest` gives besides."""
         self._check_input_dim(input)
         mean, var, batches = held(self, "_buffers", _STATISTICS)
         own = self.training or mean is None or var is None
@@ -208,7 +200,7 @@ class _BatchNorm(_Running, kind="batch_norm"):
             mean = var = None
         elif self.training and batches is not None:
             batches.add_(1)
-        return self._norm(self.kind, input, residual, own, mean, var, batches)
+        return self._norm(self.kind, input, residual, own, mean, var, batches, seed, rest)
 
 
 _BATCH = "num_features, eps, momentum, affine, track_running_stats, device, dtype"
@@ -319,7 +311,7 @@ class _InstanceNorm(_Running, kind="instance_norm"):
         own = self.training or not tracked
         mean, var = (self.running_mean, self.running_var) if tracked else (None, None)
         kind = self.kind if own else "batch_norm"
-        y = self._norm(kind, input, residual, own, mean, var, None)
+        y = self._norm(kind, input, residual, own, mean, var, None, *self._rest(input))
         return y if batched else y.squeeze(0)
 
 
