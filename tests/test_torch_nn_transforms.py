@@ -28,6 +28,10 @@ def of_each_kind():
     for name, shape in MAPS.items():
         yield getattr(nn, name)(0.3), (randn(shape),)
     yield nn.Linear(7, 3, activation="gelu", dropout=0.3), (randn((5, 7)),)
+    yield nn.Linear(7, 3, activation="relu", dropout=0.3), (randn((5, 7)),)
+    yield nn.Maxout(4), (randn((5, 8)),)
+    yield nn.DecorrelatedBatchNorm(4, 2), (randn((5, 4, 7)),)
+    yield nn.WeightNorm(nn.Linear(7, 3)), (randn((5, 7)),)
     for name in LOSSES:
         yield getattr(nn, name)(), (randn((5, 7)).sigmoid(), randn((5, 7), 2).sigmoid())
     for name in ("CrossEntropyLoss", "NLLLoss"):
@@ -87,7 +91,7 @@ def test_no_samples_have_no_results(model, inputs):
 def without_statistics(model):
     """That of a batch norm which has none: to move them under vmap is an error, in torch too."""
     model = copy.deepcopy(model)
-    if isinstance(model, nn.BatchRenorm):
+    if isinstance(model, (nn.BatchRenorm, nn.DecorrelatedBatchNorm)):
         return model.eval()
     for name in ("running_mean", "running_var", "num_batches_tracked"):
         if name in model._buffers:

@@ -20,7 +20,7 @@ class _Kernel(NamedTuple):
     """What the functions of autograd are made of; see `Differentiable`."""
 
     name: str
-    count: int  # of the inputs
+    inputs: int  # how many come before the options
     results: int
     differentiable: tuple[int, ...]
     run: Callable[..., tuple[torch.Tensor, ...]]
@@ -30,7 +30,7 @@ class _Kernel(NamedTuple):
     operator_backward: Callable[..., Any]
 
     def keep(self, ctx: Any, arguments: Sequence[Any], results: Sequence[torch.Tensor]) -> None:
-        ctx.options = arguments[self.count :]
+        ctx.options = arguments[self.inputs :]
         ctx.save_for_backward(*self.save(arguments, results, ctx.options))
         ctx.set_materialize_grads(False)
 
@@ -39,7 +39,7 @@ class _Kernel(NamedTuple):
 
     def back_traced(self, ctx: Any, call: Callable[..., Any], dy: Any) -> tuple[Any, ...]:
         """The gradients of all arguments, of the results of `keep_traced`."""
-        grads: list[Any] = [None] * (self.count + len(ctx.options))
+        grads: list[Any] = [None] * (self.inputs + len(ctx.options))
         if dy is not None:
             wanted = [ctx.needs_input_grad[i] for i in self.differentiable]
             places = [i for i in self.differentiable if ctx.needs_input_grad[i]]
@@ -118,7 +118,7 @@ class Differentiable:
         # Of all arguments those with a gradient, as a tuple: a slice of one, or places.
         first = differentiable[0]
         one = slice(first, first + 1) if len(differentiable) == 1 else None
-        self.inputs = itemgetter(one) if one is not None else itemgetter(*differentiable)
+        self.taken = itemgetter(one) if one is not None else itemgetter(*differentiable)
 
     def __call__(self, *arguments: Any) -> torch.Tensor:
         return self.plain(*arguments) if is_plain(arguments[0]) else self.traced(*arguments)[0]
@@ -127,7 +127,7 @@ class Differentiable:
         """The first result, of the extension."""
         if not is_grad_enabled():
             return self.run(*arguments)[0]
-        return self.recorded(arguments, *self.inputs(arguments))  # type: ignore[no-any-return]
+        return self.recorded(arguments, *self.taken(arguments))  # type: ignore[no-any-return]
 
     def traced(self, *arguments: Any) -> tuple[torch.Tensor, ...]:
         """All results, of the operator."""

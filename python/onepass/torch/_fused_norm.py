@@ -28,7 +28,7 @@ class _Adds(torch_nn.Module):
     # operator.iadd where the block writes to the result of its norm, whose dtype that keeps.
     _add: Callable[[Any, Any], Any] = operator.add
 
-    def forward(self, input: torch.Tensor, residual: Any) -> torch.Tensor:
+    def forward(self, input: torch.Tensor, residual: Any = None) -> torch.Tensor:
         norm: Any = self
         if _is_like(residual, input):
             return super().forward(input, residual)  # type: ignore[misc, no-any-return]

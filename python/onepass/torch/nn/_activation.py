@@ -1,4 +1,4 @@
-"""Activations, gated units and softmax: torch's modules over the kernels."""
+"""Activations and softmax: torch's modules over the kernels."""
 
 from __future__ import annotations
 
@@ -8,11 +8,9 @@ import torch
 from torch import nn
 
 from onepass.ops._declare import ACTIVATIONS
-from onepass.ops._fused import ActivationSpec
 from onepass.torch._operators import is_compiling
 from onepass.torch.nn._docs import formula
-from onepass.torch.nn._elementwise import activation, glu, softmax
-from onepass.torch.nn._epilogue import Activated
+from onepass.torch.nn._elementwise import activation, softmax
 
 _DOC = """{formula}
 
@@ -114,34 +112,6 @@ class Abs(Activation, op="abs"): ...
 
 
 class Sin(Activation, op="sin"): ...
-
-
-class GLU(Activated, nn.GLU):
-    """y = a·activation(b), a and b the halves of the input along ``dim``, of any shape.
-
-    `torch.nn.GLU` with a gate of choice. The input is kept for the backward.
-
-    Args:
-        dim: along which the input is halved; its extent is even.
-        activation: "silu" makes it SwiGLU, "gelu" GEGLU, "relu" ReGLU; a name or (name, options).
-
-    Example:
-        >>> import torch
-        >>> from onepass.torch import nn
-        >>> nn.GLU(activation="silu")(torch.ones(3, 4)).shape
-        torch.Size([3, 2])
-    """
-
-    def __init__(self, dim: int = -1, *, activation: ActivationSpec = "sigmoid") -> None:
-        super().__init__(dim)
-        self.activation = activation
-
-    def forward(self, input: torch.Tensor) -> torch.Tensor:
-        return glu(input, *self._kernel, self.dim)
-
-    def extra_repr(self) -> str:
-        gate = "" if self.activation == "sigmoid" else f", activation={self.activation!r}"
-        return super().extra_repr() + gate
 
 
 class _Softmax(nn.Module):

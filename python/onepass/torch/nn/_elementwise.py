@@ -1,4 +1,4 @@
-"""Activations, dropout, gated units and softmax as functions with a gradient, for tensors."""
+"""Activations, dropout, gated units, softmax, weight norm: functions of tensors with a gradient."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from onepass import _C
+from onepass import _C, ops
 from onepass.torch._differentiable import Differentiable
 from onepass.torch._operators import is_compiling
 
@@ -71,9 +71,9 @@ dropout = Differentiable(
 )  # fmt: skip
 
 
-def _half(x: torch.Tensor, axis: int) -> torch.Tensor:
+def _part(x: torch.Tensor, axis: int, pieces: int) -> torch.Tensor:
     shape = list(x.shape)
-    shape[axis] //= 2
+    shape[axis] //= pieces
     return x.new_empty(shape)
 
 
@@ -81,11 +81,21 @@ glu = Differentiable(
     "glu", inputs="Tensor x", options="str name, float[] values, int axis", results=1,
     saved="Tensor x",
     run=lambda x, name, values, axis: (_C.glu(x, name, tuple(values), axis, None),),
-    fake=lambda x, name, values, axis: (_half(x, axis),),
+    fake=lambda x, name, values, axis: (_part(x, axis, 2),),
     save=lambda given, results, options: (given[0],),
     gradient=lambda dy, wanted, x, name, values, axis: [
         _C.glu_backward(dy, x, name, tuple(values), axis, _like(x))],
     fake_gradient=lambda dy, wanted, x, name, values, axis: [_like(x)],
+)  # fmt: skip
+
+maxout = Differentiable(
+    "maxout", inputs="Tensor x", options="int pieces, int axis", results=1, saved="Tensor x",
+    run=lambda x, pieces, axis: (_C.maxout(x, None, pieces, axis),),
+    fake=lambda x, pieces, axis: (_part(x, axis, pieces),),
+    save=lambda given, results, options: (given[0],),
+    gradient=lambda dy, wanted, x, pieces, axis: [
+        _C.maxout_backward(dy, x, _like(x), pieces, axis)],
+    fake_gradient=lambda dy, wanted, x, pieces, axis: [_like(x)],
 )  # fmt: skip
 
 _SOFTMAX = {True: (_C.log_softmax, _C.log_softmax_backward),
@@ -127,5 +137,24 @@ bias_act = Differentiable(
     gradient=_bias_gradients,
     fake_gradient=lambda dy, wanted, x_or_y, bias, *_: [
         _like(t) for want, t in zip(wanted, (x_or_y, bias), strict=True) if want],
+    differentiable=(0, 1),
+)  # fmt: skip
+
+
+def _weight_norm_gradients(dw: Any, wanted: Any, v: Any, g: Any, dim: int) -> list[torch.Tensor]:
+    dv, dg = ops.weight_norm_backward(dw, v, g, dim)
+    both = zip(wanted, (dv.contiguous(), dg.to(g.dtype)), strict=True)  # type: ignore[attr-defined]
+    return [grad for want, grad in both if want]
+
+
+weight_norm = Differentiable(
+    "weight_norm", inputs="Tensor v, Tensor g", options="int dim", results=1,
+    saved="Tensor v, Tensor g",
+    run=lambda v, g, dim: (ops.weight_norm(v, g, dim).contiguous(),),  # type: ignore[attr-defined]
+    fake=lambda v, g, dim: (v.new_empty(v.shape),),
+    save=lambda given, results, options: given[:2],
+    gradient=_weight_norm_gradients,
+    fake_gradient=lambda dw, wanted, v, g, dim: [
+        t.new_empty(t.shape) for want, t in zip(wanted, (v, g), strict=True) if want],
     differentiable=(0, 1),
 )  # fmt: skip
