@@ -209,9 +209,24 @@ def twins():
     return theirs.Sequential(block, block)
 
 
+def named(name):
+    """With an attribute of the user that the norm in its place has for itself."""
+    model = theirs.Sequential(theirs.BatchNorm2d(4), theirs.ReLU())
+    setattr(model[0], name, "mine")
+    return model
+
+
 @pytest.mark.parametrize(
     ("make", "name", "why"),
     [
+        *(
+            (
+                lambda name=name: named(name),
+                "0",
+                f"an attribute '{name}', which the norm in its place",
+            )
+            for name in ("dropout", "activation", "kind", "_kernel", "_add", "_drops_for")
+        ),
         (shared, "0", "used at two places"),
         (hooked, "0", "has hooks"),
         (parametrized, "0", "is not one of torch.nn's|has parametrizations"),
@@ -268,24 +283,40 @@ class Gated(torch.nn.Module):
         self.what = what
 
     def forward(self, x):
-        y = self.bn(x)
         if self.what == "size":
-            return self.act(y + x.size(0))
-        if self.what == "pooled":
-            return self.act(y + x.mean((2, 3), keepdim=True))
-        return self.act(y + x.double())
+            other = x.size(0)
+        else:
+            other = x.mean((2, 3), keepdim=True) if self.what == "pooled" else x.double()
+        return self.act(self.bn(x) + other)
 
 
 @pytest.mark.parametrize("what", ["size", "pooled", "double"])
 def test_what_is_added_need_not_be_like_the_norm(what):
     plain = Gated(what)
     fused = copy.deepcopy(plain)
-    fuse(fused)
+    assert fuse(fused)[0].became == "BatchNorm2d → add → relu"
     x = torch.randn(4, 3, 5, 5)
     for training in (True, False):
         want, got = plain.train(training)(x), fused.train(training)(x)
         assert got.dtype == want.dtype
         torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("what", ["size", "pooled", "double"])
+def test_what_is_set_on_a_norm_with_an_addition_holds_for_all_that_is_added(what):
+    """An activation or dropout that a user gives it later, by another pass where it must."""
+    model = Gated(what)
+    fuse(model)
+    assert type(model.bn).__name__ == "AddingBatchNorm2d"
+    assert not hasattr(nn.BatchNorm2d(3), "_add")
+    model.bn.dropout, model.bn.activation = 0.3, ("elu", {"alpha": 0.5})
+    x = torch.randn(4, 3, 5, 5)
+    for twin in (model, copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        y = twin.train()(x)
+        assert 0.2 < float((y == 0).float().mean()) < 0.4
+        assert float(y.min()) < 0 or what == "size"
+        assert float(y.min()) > -0.5 / 0.7
+        assert not bool((twin.eval()(x) == 0).any())
 
 
 class InPlace(torch.nn.Module):

@@ -4,6 +4,7 @@ import copy
 import pickle
 import random
 import re
+import threading
 
 import pytest
 
@@ -462,3 +463,52 @@ def test_gradients_of_frozen_norms_in_a_block():
             torch.testing.assert_close(p.grad, q.grad, rtol=1e-4, atol=1e-4)
     assert isinstance(model.bn, nn.BatchNorm2d)
     assert int(model.bn.num_batches_tracked) == int(plain.bn.num_batches_tracked) == 0
+
+
+def test_a_recording_leaves_other_tools_and_threads_alone():
+    """It looks at attributes of all modules meanwhile: those of other threads pass, and what
+    another tool has put there is called, and back when it ends."""
+    cls, seen = theirs.Module, []
+
+    def others(self, name):
+        seen.append(name)
+        return object.__getattribute__(self, name)
+
+    recording, other = threading.Event(), threading.Event()
+    busy = theirs.BatchNorm1d(3)
+    found = []
+
+    def waits(self, x):
+        recording.set()
+        assert other.wait(10)
+        return self.act(self.bn(x))
+
+    def reads():
+        recording.wait(10)
+        found.append((busy.training, busy.eps, hasattr(busy, "none")))
+        found.append(busy(torch.ones(4, 3)).sum().isfinite())
+        other.set()
+
+    model = module(waits)
+    cls.__getattribute__ = others
+    try:
+        thread = threading.Thread(target=reads)
+        thread.start()
+        entry, _ = fuse(model)
+        thread.join()
+        assert vars(cls)["__getattribute__"] is others
+    finally:
+        del cls.__getattribute__
+    assert entry.became == "BatchNorm2d → relu"
+    assert found == [(True, 1e-5, False), True]
+    assert {"act", "eps", "none"} <= set(seen)
+
+
+def test_recordings_at_once_are_one_after_the_other():
+    models = [module(convolved) for _ in range(8)]
+    threads = [threading.Thread(target=fuse, args=(m,)) for m in models]
+    for step in (threading.Thread.start, threading.Thread.join):
+        for thread in threads:
+            step(thread)
+    assert "__getattribute__" not in vars(theirs.Module)
+    assert all(isinstance(m.bn, nn.BatchNorm2d) for m in models)

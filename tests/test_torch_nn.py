@@ -8,6 +8,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 import onepass.nn  # noqa: E402
+from onepass import ops  # noqa: E402
 from onepass.torch import nn  # noqa: E402
 
 theirs = torch.nn
@@ -73,10 +74,14 @@ def modules(name, arguments, dtype=torch.float32, **epilogue):
 
 
 def near(ours, reference, bound):
+    """Within ``bound`` of the largest value of the reference, however small that is."""
     assert ours.shape == reference.shape
-    ours, reference = ours.detach(), reference.detach()
-    scale = max(float(reference.abs().max()), 1.0)
-    assert float((ours.double() - reference.double()).abs().max()) <= bound * scale
+    if not reference.numel():
+        return
+    ours, reference = ours.detach().double(), reference.detach().double()
+    scale = float(reference.abs().max())
+    worst = float((ours - reference).abs().max())
+    assert worst <= bound * scale, (worst, scale, worst / scale if scale else "of zeros")
 
 
 def compare(ours, reference, x, bound, *more):
@@ -309,6 +314,43 @@ def test_dropout_follows_torchs_generator():
     assert torch.equal(a, b)
 
 
+IMAGES = (4, 5, 3, 7)
+MASKED = [
+    (nn.Dropout(0.5), IMAGES), (nn.AlphaDropout(0.5), IMAGES),
+    (nn.GroupNorm(5, 5, dropout=0.5), IMAGES),
+    (nn.BatchNorm2d(5, dropout=0.5), IMAGES), (nn.BatchNorm3d(5, dropout=0.5), (4, 5, 3, 2, 7)),
+    (nn.BatchRenorm(5, dropout=0.5), IMAGES), (nn.InstanceNorm2d(5, dropout=0.5), IMAGES),
+    (nn.LayerNorm(7, dropout=0.5), IMAGES), (nn.RMSNorm(7, dropout=0.5), IMAGES),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("residual", [False, True])
+@pytest.mark.parametrize(("model", "shape"), MASKED, ids=lambda v: type(v).__name__)
+def test_a_mask_is_that_of_elements_wherever_they_lie(model, shape, residual):
+    """`ops.dropout_mask` of the shape, for the seed that torch's generator gives."""
+    torch.manual_seed(3)
+    seed = int(torch.randint(0, 2**63 - 1, (), dtype=torch.int64))
+    mask = torch.from_numpy(ops.dropout_mask(shape, 0.5, seed=seed))
+    last = torch.channels_last if len(shape) == 4 else torch.channels_last_3d
+    for layout in (torch.contiguous_format, last, None):
+        x = randn(shape).to(memory_format=layout) if layout else randn(shape[::-1]).permute(
+            *reversed(range(len(shape))))  # fmt: skip
+        x = x.requires_grad_()
+        r = randn(shape, 1).requires_grad_()
+        if residual and isinstance(model, theirs.modules.dropout._DropoutNd):
+            continue
+        torch.manual_seed(3)
+        y = model(x, r) if residual else model(x)
+        dropped = y.detach() == 0
+        if isinstance(model, nn.AlphaDropout):
+            (dx,) = torch.autograd.grad(y.sum(), x)
+            dropped = dx == 0
+        elif residual:
+            (dr,) = torch.autograd.grad(y.sum(), r)
+            assert torch.equal(dr == 0, dropped)
+        assert torch.equal(dropped, ~mask)
+
+
 def renorm(x, norm, residual):
     """The formula, in float64, where autograd takes r and d for constants."""
     axes = (0, *range(2, x.dim()))
@@ -429,6 +471,9 @@ def test_what_cannot_be_done_is_said():
         (lambda: nn.BatchNorm1d(4)(x), "3 channels, expected num_features, 4"),
         (lambda: nn.BatchNorm1d(3)(x[:1]), "value"),
         (lambda: nn.GroupNorm(1, 4)(x), r"expected \(N, 4, …\)"),
+        (lambda: nn.GroupNorm(3, 3)(x[:1]), "one value per group has no variance; use fewer"),
+        (lambda: nn.GroupNorm(3, 3).eval()(x[:1, :, None]), "one value per group"),
+        (lambda: nn.InstanceNorm1d(3)(x[:, :, None]), "one value per channel of a sample"),
         (lambda: nn.Softmax()(x), "'dim' is None"),
         (lambda: nn.BCELoss()(x, x.clone().requires_grad_()), "'target' requires a gradient"),
         (lambda: nn.BatchNorm1d(3, activation="rleu"), "'activation' is 'rleu'"),
@@ -443,6 +488,44 @@ def test_what_cannot_be_done_is_said():
     ]:
         with pytest.raises((ValueError, RuntimeError), match=match):
             call()
+
+
+ONE_VALUE = [
+    ("BatchNorm1d", (3,), (1, 3)), ("BatchNorm1d", (3,), (1, 3, 1)),
+    ("BatchNorm2d", (3,), (1, 3, 1, 1)), ("BatchNorm3d", (3,), (1, 3, 1, 1, 1)),
+    ("InstanceNorm1d", (3,), (2, 3, 1)), ("InstanceNorm2d", (3,), (2, 3, 1, 1)),
+    ("InstanceNorm1d", (3, 1e-5, 0.1, True, True), (1, 3, 1)),
+    ("InstanceNorm3d", (3,), (1, 3, 1, 1, 1)), ("GroupNorm", (3, 3), (1, 3)),
+    ("GroupNorm", (3, 3), (1, 3, 1)), ("GroupNorm", (3, 3), (2, 3)),
+    ("LayerNorm", (1,), (1, 1)), ("LayerNorm", (1,), (4, 1)), ("RMSNorm", (1,), (1, 1)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize(("name", "arguments", "shape"), ONE_VALUE)
+def test_one_value_has_no_variance_where_torch_says_so(name, arguments, shape, training):
+    """Refused where torch refuses it, in onepass.nn too; else the bias, torch's to rounding."""
+    x = randn(shape)
+    reference = getattr(theirs, name)(*arguments).train(training)
+    ours = getattr(nn, name)(*arguments).train(training)
+    arrays = getattr(onepass.nn, name)(*arguments)
+    arrays.train() if training else arrays.eval()
+    before = copy.deepcopy(ours.state_dict())
+    try:
+        expected = reference(x).detach()
+    except ValueError:
+        with pytest.raises(ValueError, match="one value per"):
+            ours(x)
+        with pytest.raises(ValueError, match="one value per"):
+            arrays(x.numpy())
+        for key, value in ours.state_dict().items():
+            assert "tracked" in key or torch.equal(value, before[key])
+        return
+    if name in ("GroupNorm", "LayerNorm"):
+        assert float(expected.abs().max()) < 1e-3
+        expected = torch.zeros(shape)
+    near(ours(x), expected, 1e-5)
+    near(torch.from_numpy(arrays(x.numpy())), expected, 1e-5)
 
 
 def test_conversion_to_sync_batch_norm_drops_nothing():
@@ -460,18 +543,29 @@ def test_conversion_to_sync_batch_norm_drops_nothing():
 
 def test_merging_into_a_convolution_drops_no_activation():
     merge = theirs.utils.fuse_conv_bn_eval
-
-    def fold_conv_bn(conv, norm):
-        return norm.eps
-
     conv, x = theirs.Conv2d(2, 3, 3).eval(), randn((2, 2, 5, 5))
     norm = nn.BatchNorm2d(3, activation="relu").eval()
-    assert norm.eps == 1e-5
-    for function in (merge, fold_conv_bn):
-        with pytest.raises(RuntimeError, match=r"would drop activation='relu'.*behind"):
-            function(conv, norm)
+    with pytest.raises(RuntimeError, match=r"would drop activation='relu'.*behind"):
+        merge(conv, norm)
+    linear, flat = theirs.Linear(2, 3).eval(), nn.BatchNorm1d(3, activation="relu").eval()
+    with pytest.raises(RuntimeError, match=r"fuse_linear_bn_eval would drop activation"):
+        theirs.utils.fuse_linear_bn_eval(linear, flat)
     norm.activation = None
     near(merge(conv, norm)(x), norm(conv(x)), 1e-6)
+
+
+@pytest.mark.parametrize("name", ["convert_frozen_batchnorm", "replace_logs", "fold_bn", "to_sync"])
+@pytest.mark.parametrize("project", ["detectron2.layers.batch_norm", "__main__", "my.detectron2"])
+def test_eps_asks_who_reads_it_and_not_what_he_is_called(name, project):
+    """A function of a project that is known to replace norms; a user's own may have any name."""
+    names = {"__name__": project}
+    exec(f"def {name}(norm):\n    return norm.eps", names)
+    if project.startswith("detectron2") and name != "to_sync":
+        with pytest.raises(RuntimeError, match=f"{name} would drop activation='relu'"):
+            names[name](nn.BatchNorm2d(3, activation="relu"))
+    else:
+        assert names[name](nn.BatchNorm2d(3, activation="relu", dropout=0.1)) == 1e-5
+    assert names[name](nn.BatchNorm2d(3)) == 1e-5
 
 
 def test_what_looks_for_torchs_norms_finds_these():

@@ -9,12 +9,20 @@ import pytest
 torch = pytest.importorskip("torch")
 
 import onepass  # noqa: E402
-import test_torch_nn  # noqa: E402
 from onepass.torch import nn  # noqa: E402
 
 MODULES = [getattr(nn, name) for name in nn.__all__ if name != "Identity"]
-# Those that PyTorch has not.
-OWN = {"Abs", "Sin", "BatchRenorm"}
+# Those that PyTorch has not, or not as a class of torch.nn.
+OWN = {"Abs", "Sin", "BatchRenorm", "DecorrelatedBatchNorm", "Maxout", "WeightNorm"}
+# Classes of onepass.nn that are not here, and why.
+ABSENT = {
+    "Activation": "a base class",
+    "Module": "torch.nn's", "Parameter": "torch.nn's", "ModuleList": "torch.nn's",
+    "Sequential": "torch.nn's", "Flatten": "torch.nn's: no kernel",
+    "Residual": "a forward of PyTorch adds by itself, and norms take residual=",
+    "Conv2d": "PyTorch's own kernels: ours are for arrays, which have none",
+    "MaxPool2d": "likewise", "AvgPool2d": "likewise", "AdaptiveAvgPool2d": "likewise",
+}  # fmt: skip
 each_module = pytest.mark.parametrize("module", MODULES, ids=lambda m: m.__name__)
 
 
@@ -29,13 +37,24 @@ def test_all_names_are_there():
     assert len(nn.__all__) == len(public)
 
 
+def test_every_class_of_onepass_nn_is_here_or_left_out_for_a_reason():
+    classes = {name for name in onepass.nn.__all__ if inspect.isclass(getattr(onepass.nn, name))}
+    missing = classes - {*nn.__all__}
+    assert missing == ABSENT.keys(), (
+        "python/onepass/torch/nn: add the class, or to ABSENT of this file the reason why not"
+    )
+    for name, why in ABSENT.items():
+        assert hasattr(torch.nn, name) == (name not in ("Activation", "Residual")), why
+
+
 @each_module
 def test_it_is_documented(module):
     """A formula, what PyTorch calls it, shapes, what is kept, and an example that runs."""
     doc = inspect.getdoc(module)
     assert doc is not None
-    assert "l = " in doc or re.search("[ly] = |\\] = ", doc.splitlines()[0])
-    assert module.__name__ in OWN or f"`torch.nn.{module.__name__}`" in doc
+    assert "l = " in doc or re.search("[lyw] = |\\] = ", doc.splitlines()[0])
+    named = module.__name__ in OWN - {"WeightNorm"} or "`torch.nn.utils.param" in doc
+    assert named or f"`torch.nn.{module.__name__}`" in doc
     assert re.search(r"shape|Shapes: |\(N, C|\(…, ", doc)
     assert re.search(r"[Kk]ept\s+for the backward|constants\s+in the backward", doc)
     assert max(map(len, doc.splitlines())) <= 100
@@ -57,11 +76,3 @@ def test_it_has_counterparts(module):
         arguments = {p.kind for p in ours.values()}
         if inspect.Parameter.VAR_POSITIONAL not in arguments:
             assert list(ours)[: len(given)] == list(given)
-
-
-@each_module
-def test_it_is_compared_with_a_reference(module):
-    rows = [*test_torch_nn.NORMS, *test_torch_nn.PLAIN, *test_torch_nn.DROPOUTS]
-    named = {row[0] for row in rows} | {*test_torch_nn.LOSSES, "CrossEntropyLoss", "NLLLoss"}
-    named |= {"Linear", "Abs", "Sin", "BatchRenorm"}  # in tests of their own
-    assert module.__name__ in named

@@ -9,7 +9,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("sklearn")
 
 from onepass.torch import fuse, nn  # noqa: E402
-from test_torch_nn import near, randn  # noqa: E402
+from test_torch_nn import ACTIVATIONS, near, randn  # noqa: E402
 
 SCRIPT = """
 import torch
@@ -146,6 +146,33 @@ def test_the_backward_keeps_inputs_statistics_and_a_seed(ours, reference, count,
     small = 3 * 4 * rows + 8
     assert tensors * SIZE <= bytes_ <= tensors * SIZE + small
     assert bytes_ <= kept(reference, *inputs) + small
+
+
+def between_layers(make):
+    """Kept by a network of two layers with ``make(library)`` between them."""
+    return [kept(theirs.Sequential(*make(library), theirs.Linear(64, 8)), randn((128, 32)))
+            for library in (nn, theirs)]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [name for name in ACTIVATIONS if name != "GLU"])
+def test_an_activation_between_layers_keeps_no_more_than_torchs(name):
+    """ReLU, sigmoid and tanh their result, which is the next layer's input: nothing more."""
+    ours, reference = between_layers(
+        lambda library: (theirs.Linear(32, 64), getattr(library, name)())
+    )
+    assert ours <= reference
+    if name in ("ReLU", "Sigmoid", "Tanh"):
+        assert ours == reference == 128 * (32 + 64) * 4
+
+
+def test_relu_behind_the_bias_of_a_layer_keeps_no_more_than_torchs():
+    for dropout in (0.0, 0.3):
+        ours, reference = between_layers(
+            lambda library, p=dropout: (nn.Linear(32, 64, activation="relu", dropout=p),)
+            if library is nn else (theirs.Linear(32, 64), theirs.ReLU(), theirs.Dropout(p))
+        )  # fmt: skip
+        assert ours == 128 * (32 + 64) * 4 + (8 if dropout else 0)
+        assert ours <= reference
 
 
 def test_a_module_that_trains_alone_under_ddp():

@@ -28,6 +28,10 @@ def of_each_kind():
     for name, shape in MAPS.items():
         yield getattr(nn, name)(0.3), (randn(shape),)
     yield nn.Linear(7, 3, activation="gelu", dropout=0.3), (randn((5, 7)),)
+    yield nn.Linear(7, 3, activation="relu", dropout=0.3), (randn((5, 7)),)
+    yield nn.Maxout(4), (randn((5, 8)),)
+    yield nn.DecorrelatedBatchNorm(4, 2), (randn((5, 4, 7)),)
+    yield nn.WeightNorm(nn.Linear(7, 3)), (randn((5, 7)),)
     for name in LOSSES:
         yield getattr(nn, name)(), (randn((5, 7)).sigmoid(), randn((5, 7), 2).sigmoid())
     for name in ("CrossEntropyLoss", "NLLLoss"):
@@ -56,6 +60,45 @@ def test_vmap_gives_what_single_calls_give(name, arguments, shape):
     ours, reference = modules(name, arguments)
     x = torch.stack([randn(shape, i) for i in range(3)], 1)
     near(vmap(ours, in_dims=1)(x), vmap(reference, in_dims=1)(x.double()), 1e-5)
+
+
+@each_module
+def test_no_samples_have_no_results(model, inputs):
+    """vmap, vmap of grad and grad of vmap over none: the shapes that torch gives, zeros as
+    gradient of parameters."""
+    model = without_statistics(model)
+    none = tuple(torch.empty((0, *t.shape), dtype=t.dtype) for t in inputs)
+    one = called(model, inputs)
+
+    def loss(*inputs):
+        return model(*inputs).double().sum()
+
+    over = {"randomness": "different"}
+    y = vmap(model, **over)(*none)
+    assert (y.shape, y.dtype) == ((0, *one.shape), one.dtype)
+    assert vmap(vmap(model, **over), **over)(*(t[None] for t in none)).shape == (1, *y.shape)
+    of_samples = vmap(grad(loss), **over)(*none)
+    of_all = grad(lambda *inputs: vmap(model, **over)(*inputs).double().sum())(*none)
+    for dx in (of_samples, of_all):
+        assert (dx.shape, dx.dtype) == (none[0].shape, none[0].dtype)
+    parameters = dict(model.named_parameters())
+    if parameters:
+        grads = grad(lambda p: vmap(lambda *x: functional_call(model, p, x), **over)(*none).sum())
+        for key, value in grads(parameters).items():
+            assert torch.equal(value, torch.zeros_like(parameters[key]))
+
+
+def without_statistics(model):
+    """That of a batch norm which has none: to move them under vmap is an error, in torch too."""
+    model = copy.deepcopy(model)
+    if isinstance(model, (nn.BatchRenorm, nn.DecorrelatedBatchNorm)):
+        return model.eval()
+    for name in ("running_mean", "running_var", "num_batches_tracked"):
+        if name in model._buffers:
+            model._buffers[name] = None
+    if hasattr(model, "track_running_stats"):
+        model.track_running_stats = False
+    return model
 
 
 @pytest.mark.parametrize(("name", "arguments", "shape"), NORMS)

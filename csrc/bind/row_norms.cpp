@@ -53,6 +53,11 @@ void rows_of_groups(Border* b, RowNorm* call, int given) {
   call->groups = groups;
   call->channels = channels / groups;
   call->inner = product(x.shape + 2, x.ndim - 2);
+  // As in PyTorch, which takes several samples: each value gives the bias.
+  if (call->outer == 1 && call->channels * call->inner == 1)
+    value_error(b->op(), x.label() + " has shape " + shape_text(x) +
+                             ": one value per group has no variance; use fewer groups, or larger "
+                             "inputs");
   b->set(Shape::channel, {channels}, ": one value per channel");
 }
 

@@ -121,7 +121,7 @@ class DecorrelatedBatchNorm(Module):
             mean = rows.mean(axis=2, keepdims=True)
         centred = rows - mean
         if batch:
-            factor = _factor(lib, centred)
+            factor = _factor(lib, centred, self.eps)
             centred = centred if factor == 1 else centred * centred.dtype.type(factor)
             whitening, projection = self._whitening(lib, centred, factor)
             self._move(mean, projection * centred.dtype.type(factor))
@@ -245,9 +245,10 @@ class DecorrelatedBatchNorm(Module):
         )
 
 
-def _factor(lib: Any, centred: Array) -> float:
-    """1, or the power of two that keeps the squares of unusual numbers in range."""
-    largest = float(lib.abs(centred).max())
-    if largest == 0 or 1e-12 < largest < 1e12 or not math.isfinite(largest):
+def _factor(lib: Any, centred: Array, eps: float) -> float:
+    """1, or the power of two that keeps the squares of unusual numbers in range, and eps beside
+    them."""
+    largest = max(float(lib.abs(centred).max()), math.sqrt(eps))
+    if 1e-12 < largest < 1e12 or not math.isfinite(largest):
         return 1.0
-    return 2.0 ** -math.frexp(largest)[1]
+    return 2.0 ** -max(-126, min(math.frexp(largest)[1], 126))

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from enum import Enum
 from inspect import Parameter, signature
+from threading import RLock, get_ident
 from types import BuiltinFunctionType, FunctionType
 from typing import Any
 
@@ -28,6 +29,8 @@ _CONSTANTS = (
     type(None), bool, int, float, complex, str, Enum, type, torch.dtype, torch.device,
     FunctionType, BuiltinFunctionType,
 )  # fmt: skip
+# torch.fx, and `_watched`, change `torch.nn.Module` while they record.
+_ONE_AT_A_TIME = RLock()
 # What every module has.
 _OF_MODULES = {*dir(torch_nn.Module()), "__dict__", "__class__"}
 
@@ -76,7 +79,12 @@ class _Shallow(fx.Tracer):
     def __init__(self, kind: type[fx.Proxy] = _Written, **given: Any) -> None:
         super().__init__()
         self.kind, self.given = kind, given
-        self.mode = _mode()
+        self.mode, self.thread = _mode(), get_ident()
+
+    def call_module(self, m: Any, forward: Any, args: Any, kwargs: Any) -> Any:
+        if get_ident() != self.thread:  # torch.fx changes the calls of all modules
+            return forward(*args, **kwargs)
+        return super().call_module(m, forward, args, kwargs)
 
     def proxy(self, node: fx.Node) -> fx.Proxy:
         return self.kind(node, self)
@@ -114,6 +122,11 @@ def record(module: torch_nn.Module) -> tuple[fx.Graph, dict[str, Any]]:
     Raises:
         UnrecordableError: it is not one graph, or changes anything but its results.
     """
+    with _ONE_AT_A_TIME:
+        return _recorded(module)
+
+
+def _recorded(module: torch_nn.Module) -> tuple[fx.Graph, dict[str, Any]]:
     cls = type(module).__name__
     reads: dict[str, Any] = {}
     try:
@@ -260,12 +273,19 @@ def _are(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
 
 @contextmanager
 def _watched(module: torch_nn.Module, reads: dict[str, Any]) -> Iterator[None]:
-    """Notes the attributes that are read of ``module``; refuses those of its children."""
+    """Notes the attributes that are read of ``module``; refuses those of its children.
+
+    For that `torch.nn.Module` has another ``__getattribute__`` meanwhile, which lets other threads
+    through. What another tool has put there is used, and back after.
+    """
     modules = {id(m) for m in module.modules()}
+    thread = get_ident()
 
     def look(self: Any, name: str) -> Any:
+        if get_ident() != thread:
+            return read(self, name)
         try:
-            value = object.__getattribute__(self, name)
+            value = read(self, name)
         except AttributeError:
             held = [d[name] for d in _of(self) if name in d]
             if held and held[0] is not None:
@@ -284,11 +304,17 @@ def _watched(module: torch_nn.Module, reads: dict[str, Any]) -> Iterator[None]:
         reads[name] = value
         return value
 
-    torch_nn.Module.__getattribute__ = look  # type: ignore[method-assign, assignment]
+    cls: Any = torch_nn.Module
+    former = vars(cls).get("__getattribute__")
+    read = former or object.__getattribute__
+    cls.__getattribute__ = look
     try:
         yield
     finally:
-        del torch_nn.Module.__getattribute__
+        if former is None:
+            del cls.__getattribute__
+        else:
+            cls.__getattribute__ = former
 
 
 def _is_method(value: object) -> bool:

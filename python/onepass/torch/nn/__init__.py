@@ -13,7 +13,6 @@ from onepass.torch.nn._activation import (
     CELU,
     ELU,
     GELU,
-    GLU,
     SELU,
     Abs,
     Hardsigmoid,
@@ -32,6 +31,7 @@ from onepass.torch.nn._activation import (
     Softsign,
     Tanh,
 )
+from onepass.torch.nn._decorrelated import DecorrelatedBatchNorm
 from onepass.torch.nn._dropout import (
     AlphaDropout,
     Dropout,
@@ -40,6 +40,7 @@ from onepass.torch.nn._dropout import (
     Dropout3d,
     FeatureAlphaDropout,
 )
+from onepass.torch.nn._gated import GLU, Maxout
 from onepass.torch.nn._linear import Linear
 from onepass.torch.nn._loss import (
     BCELoss,
@@ -64,6 +65,7 @@ from onepass.torch.nn._norm import (
     LayerNorm,
     RMSNorm,
 )
+from onepass.torch.nn._weight_norm import WeightNorm
 
 __all__ = [
     "CELU",
@@ -80,6 +82,7 @@ __all__ = [
     "BatchNorm3d",
     "BatchRenorm",
     "CrossEntropyLoss",
+    "DecorrelatedBatchNorm",
     "Dropout",
     "Dropout1d",
     "Dropout2d",
@@ -101,6 +104,7 @@ __all__ = [
     "Linear",
     "LogSoftmax",
     "MSELoss",
+    "Maxout",
     "Mish",
     "NLLLoss",
     "RMSNorm",
@@ -114,4 +118,5 @@ __all__ = [
     "Softplus",
     "Softsign",
     "Tanh",
+    "WeightNorm",
 ]

@@ -1,4 +1,4 @@
-"""Activations, gated units and softmax: torch's modules over the kernels."""
+"""Activations and softmax: torch's modules over the kernels."""
 
 from __future__ import annotations
 
@@ -8,10 +8,9 @@ import torch
 from torch import nn
 
 from onepass.ops._declare import ACTIVATIONS
-from onepass.ops._fused import ActivationSpec
+from onepass.torch._operators import is_compiling
 from onepass.torch.nn._docs import formula
-from onepass.torch.nn._elementwise import activation, glu, softmax
-from onepass.torch.nn._epilogue import Activated
+from onepass.torch.nn._elementwise import activation, softmax
 
 _DOC = """{formula}
 
@@ -51,12 +50,12 @@ class Activation(nn.Module):
         return activation(input, *self._kernel(given))
 
     def _kernel(self, given: tuple[Any, ...]) -> tuple[str, list[float]]:
-        found = None if torch.compiler.is_compiling() else _KERNELS.get((self.op, given))
+        found = None if is_compiling() else _KERNELS.get((self.op, given))
         if found is None:
             options = dict(zip(self.options, given, strict=True))
             kernel = ACTIVATIONS[self.op].kernel(type(self).__name__, options)
             found = kernel.name, list(kernel.options)
-            if not torch.compiler.is_compiling():
+            if not is_compiling():
                 _KERNELS[self.op, given] = found
         return found
 
@@ -113,34 +112,6 @@ class Abs(Activation, op="abs"): ...
 
 
 class Sin(Activation, op="sin"): ...
-
-
-class GLU(Activated, nn.GLU):
-    """y = a·activation(b), a and b the halves of the input along ``dim``, of any shape.
-
-    `torch.nn.GLU` with a gate of choice. The input is kept for the backward.
-
-    Args:
-        dim: along which the input is halved; its extent is even.
-        activation: "silu" makes it SwiGLU, "gelu" GEGLU, "relu" ReGLU; a name or (name, options).
-
-    Example:
-        >>> import torch
-        >>> from onepass.torch import nn
-        >>> nn.GLU(activation="silu")(torch.ones(3, 4)).shape
-        torch.Size([3, 2])
-    """
-
-    def __init__(self, dim: int = -1, *, activation: ActivationSpec = "sigmoid") -> None:
-        super().__init__(dim)
-        self.activation = activation
-
-    def forward(self, input: torch.Tensor) -> torch.Tensor:
-        return glu(input, *self._kernel, self.dim)
-
-    def extra_repr(self) -> str:
-        gate = "" if self.activation == "sigmoid" else f", activation={self.activation!r}"
-        return super().extra_repr() + gate
 
 
 class _Softmax(nn.Module):

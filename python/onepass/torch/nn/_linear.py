@@ -18,7 +18,7 @@ class Linear(Epilogue, nn.Linear):
     """y = dropout(activation(x·weightᵀ + bias)), of (…, in_features) → (…, out_features).
 
     `torch.nn.Linear`, whose bias, ``activation`` and ``dropout`` are one pass behind the product.
-    The product is kept for the backward, and a seed.
+    The product is kept for the backward, behind "relu" the result in its place; and a seed.
 
     Args:
         in_features, out_features, bias, device, dtype: as in torch.

@@ -29,7 +29,7 @@ Example:
 """
 
 
-def _is_cast(x: torch.Tensor) -> bool:
+def is_cast(x: torch.Tensor) -> bool:
     device = x.device.type  # "meta" has no autocast, and asking for it is an error
     return torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
 
@@ -37,13 +37,13 @@ def _is_cast(x: torch.Tensor) -> bool:
 def _widened(x: torch.Tensor) -> torch.Tensor:
     """In float32 under autocast, float16 always: a gradient with its 1/n would vanish there before
     the loss scale reaches it."""
-    narrow = x.dtype is torch.float16 or (x.dtype is torch.bfloat16 and _is_cast(x))
+    narrow = x.dtype is torch.float16 or (x.dtype is torch.bfloat16 and is_cast(x))
     return x.float() if narrow else x
 
 
 def _stored(loss: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
     """In the dtype of the input, as torch has it; under autocast in float32."""
-    return loss if loss.dtype is x.dtype or _is_cast(x) else loss.to(x.dtype)
+    return loss if loss.dtype is x.dtype or is_cast(x) else loss.to(x.dtype)
 
 
 class _Loss(nn.Module):

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from onepass import _C
-from onepass.torch._library import Differentiable
+from onepass.torch._differentiable import Differentiable
 
 Given = torch.Tensor | None
 

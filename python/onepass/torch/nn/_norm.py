@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from sys import _getframe
+from types import CodeType, FrameType
 from typing import Any, ClassVar
 
 import torch
@@ -18,17 +19,21 @@ from torch.nn.modules.batchnorm import _NormBase
 from onepass import _numbers as numbers
 from onepass.ops._fused import ActivationSpec
 from onepass.ops._row_norm import machine_epsilon
-from onepass.torch._library import is_compiling
+from onepass.torch._operators import is_compiling
 from onepass.torch.nn._docs import formula
-from onepass.torch.nn._elementwise import activation
 from onepass.torch.nn._epilogue import Epilogue
 from onepass.torch.nn._norm_function import norm
 
-# In the names of functions of torch and other projects that make another norm of a batch norm
-# (`torch.nn.SyncBatchNorm.convert_sync_batchnorm`), or put it into the layer before it
-# (`torch.nn.utils.fuse_conv_bn_eval`).
-_CONVERT = ("convert", "replace", "swap")
-_MERGE = ("fuse", "fold", "merge", "absorb")
+# Functions that make another norm of a batch norm, or put it into the layer before it: torch's, and
+# in these projects those with such names.
+_CONVERT = {nn.SyncBatchNorm.convert_sync_batchnorm.__code__}
+_MERGE = {nn.utils.fuse_conv_bn_eval.__code__, nn.utils.fuse_linear_bn_eval.__code__}
+_PROJECTS = (
+    "apex", "composer", "detectron2", "fvcore", "lightning", "mmcv", "mmengine",
+    "pytorch_lightning", "timm", "torch", "torchvision", "ultralytics",
+)  # fmt: skip
+_CONVERTING = ("convert", "replace", "swap")
+_MERGING = ("fuse", "fold", "merge", "absorb")
 
 _DOC = """{formula}
 
@@ -38,7 +43,7 @@ The input is {takes}; residual and result are like it.
 Kept for the backward: the input, the statistics, and the residual where an activation follows it;
 a mask of dropout is a seed. Results come in the input's dtype, computed in float32 for 16 bits,
 also under autocast. state_dicts are torch's.
-
+{replaced}
 Args:
     {arguments}: as in torch.
     activation: name of a function in ``onepass.ops``, or (name, options).
@@ -54,6 +59,12 @@ Example:
     True
 """
 
+_REPLACED = """
+Functions that replace a batch norm, or put it into the layer before it, read ``eps``. With an
+activation or dropout that raises RuntimeError in those of torch
+(`torch.nn.SyncBatchNorm.convert_sync_batchnorm`, `torch.nn.utils.fuse_conv_bn_eval`) and of some
+other projects. Any other gives a norm without them: call it before `onepass.torch.fuse`.
+"""
 
 _WEIGHTS = ("weight", "bias")
 _STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
@@ -86,6 +97,7 @@ class _Norm(Epilogue):
             cls.__doc__ = _DOC.format(
                 formula=formula(cls.kind), name=cls.__name__, kind=cls.kind, takes=takes,
                 arguments=arguments, example=example, shape=shape,
+                replaced=_REPLACED if issubclass(cls, TorchBatchNorm) else "",
             )  # fmt: skip
 
     def __init__(
@@ -99,9 +111,6 @@ class _Running(_Norm, _NormBase):
     """Those with running statistics."""
 
     axes: ClassVar[tuple[int, ...]]
-    # In a traced block (`onepass.torch.fuse`) the addition of what is not like x: it may broadcast,
-    # be a number, or write to its first operand.
-    _adds_anything: Any = None
 
     def _numbers(self) -> list[float]:
         """The numbers that a kernel takes in the place of eps."""
@@ -122,25 +131,23 @@ class _Running(_Norm, _NormBase):
     def _norm(
         self, kind: str, x: torch.Tensor, residual: torch.Tensor | None, own: bool,
         mean: torch.Tensor | None, var: torch.Tensor | None, batches: torch.Tensor | None,
+        seed: torch.Tensor | None, rest: tuple[Any, ...],
     ) -> torch.Tensor:  # fmt: skip
         """With the running statistics that are read or written, or None."""
-        seed, rest = self._rest(x)
-        apart = self._adds_anything is not None and not _is_like(residual, x)
-        if apart:
-            seed, rest = None, ("identity", [], 0.0)
         weight, bias = held(self, "_parameters", _WEIGHTS)
-        y = norm(
-            x, weight, bias, mean, var, None if apart else residual, seed, batches, kind,
-            [], own, self.momentum, self._numbers(), *rest,
+        return norm(
+            x, weight, bias, mean, var, residual, seed, batches, kind, [], own, self.momentum,
+            self._numbers(), *rest,
         )  # fmt: skip
-        if not apart:
-            return y
-        return activation(self._adds_anything(y, residual), *self._kernel)
 
 
-def _is_like(residual: object, x: torch.Tensor) -> bool:
-    same = isinstance(residual, torch.Tensor) and residual.shape == x.shape
-    return same and residual.dtype == x.dtype  # type: ignore[attr-defined]
+def _does(caller: FrameType, functions: set[CodeType], words: tuple[str, ...]) -> bool:
+    """Whether the code that reads an attribute is one of ``functions``, or one of a known project
+    that is named so."""
+    if caller.f_code in functions:
+        return True
+    project = str(caller.f_globals.get("__name__", "")).partition(".")[0]
+    return project in _PROJECTS and any(word in caller.f_code.co_name for word in words)
 
 
 class _BatchNorm(_Running, kind="batch_norm"):
@@ -154,17 +161,21 @@ class _BatchNorm(_Running, kind="batch_norm"):
 
     @property
     def eps(self) -> float:
-        """As in torch, where functions that replace a norm read it; they would drop the rest."""
+        """As in torch, where functions that replace a norm read it; they would drop the rest.
+
+        Raises:
+            RuntimeError: such a function reads it.
+        """
         if own := self._own():
-            caller = _getframe(1).f_code.co_name
-            if any(word in caller for word in _CONVERT):
+            caller = _getframe(1)
+            if _does(caller, _CONVERT, _CONVERTING):
                 raise RuntimeError(
-                    f"{caller} would drop {own} of this {type(self).__name__}; call it before "
-                    "onepass.torch.fuse, or use norms without them"
+                    f"{caller.f_code.co_name} would drop {own} of this {type(self).__name__}; call "
+                    "it before onepass.torch.fuse, or use norms without them"
                 )
-            if self._activation is not None and any(word in caller for word in _MERGE):
+            if self._activation is not None and _does(caller, _MERGE, _MERGING):
                 raise RuntimeError(
-                    f"{caller} would drop activation={self._activation!r} of this "
+                    f"{caller.f_code.co_name} would drop activation={self._activation!r} of this "
                     f"{type(self).__name__}; set its 'activation' to None and apply it behind the "
                     "merged layer"
                 )
@@ -175,6 +186,13 @@ class _BatchNorm(_Running, kind="batch_norm"):
         self.__dict__["eps"] = value
 
     def forward(self, input: torch.Tensor, residual: torch.Tensor | None = None) -> torch.Tensor:
+        return self._normed(input, residual, *self._rest(input))
+
+    def _normed(
+        self, input: torch.Tensor, residual: torch.Tensor | None, seed: torch.Tensor | None,
+        rest: tuple[Any, ...],
+    ) -> torch.Tensor:  # fmt: skip
+        """With the seed of its dropout and what `_rest` gives besides."""
         self._check_input_dim(input)
         mean, var, batches = held(self, "_buffers", _STATISTICS)
         own = self.training or mean is None or var is None
@@ -182,7 +200,7 @@ class _BatchNorm(_Running, kind="batch_norm"):
             mean = var = None
         elif self.training and batches is not None:
             batches.add_(1)
-        return self._norm(self.kind, input, residual, own, mean, var, batches)
+        return self._norm(self.kind, input, residual, own, mean, var, batches, seed, rest)
 
 
 _BATCH = "num_features, eps, momentum, affine, track_running_stats, device, dtype"
@@ -293,7 +311,7 @@ class _InstanceNorm(_Running, kind="instance_norm"):
         own = self.training or not tracked
         mean, var = (self.running_mean, self.running_var) if tracked else (None, None)
         kind = self.kind if own else "batch_norm"
-        y = self._norm(kind, input, residual, own, mean, var, None)
+        y = self._norm(kind, input, residual, own, mean, var, None, *self._rest(input))
         return y if batched else y.squeeze(0)
 
 

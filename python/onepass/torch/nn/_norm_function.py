@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 import torch
 
 from onepass import _C
-from onepass.torch._library import Differentiable, is_plain
+from onepass.torch._differentiable import Differentiable
+from onepass.torch._operators import is_plain
 from onepass.torch.nn._elementwise import as_int
 
 Given = torch.Tensor | None
@@ -42,18 +43,29 @@ def _empty(x: torch.Tensor) -> torch.Tensor:
 
 
 def _channel_norm(kernel: Any) -> Callable[..., tuple[Any, Any]]:
+    """Of a kernel that takes the axis of the channels.
+
+    With the channels last the dropout is a pass of its own: a mask is that of the elements of
+    (N, C, …) in C order, wherever they lie, and the kernel would count them in another order.
+    """
+
     def forward(
         x: Any, weight: Given, bias: Given, mean: Given, var: Given, residual: Given, size: Any,
         training: bool, momentum: float, *rest: Any,
     ) -> tuple[Any, Any]:  # fmt: skip
-        last = is_channels_last(x)
-        if last:
-            x, residual = x.movedim(1, -1), _last(residual)
+        if not is_channels_last(x):
+            y, saved = kernel(
+                x, weight, bias, mean, var, residual, _empty(x), 1, training, momentum, *rest
+            )
+            return y, saved
+        *options, p, seed, offset = rest
+        x, residual = x.movedim(1, -1), _last(residual)
         y, saved = kernel(
-            x, weight, bias, mean, var, residual, _empty(x), -1 if last else 1, training, momentum,
-            *rest,
+            x, weight, bias, mean, var, residual, _empty(x), -1, training, momentum, *options,
+            0.0, 0, 0,
         )  # fmt: skip
-        return (y.movedim(-1, 1) if last else y), saved
+        y = y.movedim(-1, 1)
+        return (_C.dropout(y, y, p, seed, offset) if p else y), saved
 
     return forward
 
@@ -63,15 +75,17 @@ def _channel_norm_backward(kernel: Any) -> Callable[..., Sequence[Any]]:
         dy: Any, x: Any, weight: Given, bias: Given, residual: Given, statistics: Any, size: Any,
         training: bool, *rest: Any,
     ) -> Sequence[Any]:  # fmt: skip
-        last = is_channels_last(x)
-        if last:
-            dy, x, residual = dy.movedim(1, -1), x.movedim(1, -1), _last(residual)
+        if not is_channels_last(x):
+            return kernel(  # type: ignore[no-any-return]
+                dy, x, weight, bias, residual, statistics, 1, training, *rest, _empty(x)
+            )
+        *options, p, seed, _ = rest
+        dy = _dropped(dy, p, seed).movedim(1, -1)
+        x, residual = x.movedim(1, -1), _last(residual)
         dx, dweight, dbias, *dresidual = kernel(
-            dy, x, weight, bias, residual, statistics, -1 if last else 1, training, *rest, _empty(x)
+            dy, x, weight, bias, residual, statistics, -1, training, *options, 0.0, 0, 0, _empty(x)
         )
-        if last:
-            dx, dresidual = dx.movedim(-1, 1), [d.movedim(-1, 1) for d in dresidual]
-        return dx, dweight, dbias, *dresidual
+        return dx.movedim(-1, 1), dweight, dbias, *(d.movedim(-1, 1) for d in dresidual)
 
     return backward
 
@@ -212,17 +226,14 @@ def _norm_gradient(
         dy, x, weight, bias, residual, statistics, size, training, name, tuple(values), p, number, 0
     )
     if wanted[3] and not dresidual:
-        last = kind in BY_CHANNEL and is_channels_last(x)
-        dresidual = [dy if p == 0.0 else _dropped(dy, last, p, number)]
+        dresidual = [_dropped(dy, p, number)]
     grads = (dx, _of(weight, dweight), _of(bias, dbias), *dresidual)
     return [grad for want, grad in zip(wanted, grads, strict=False) if want]
 
 
-def _dropped(dy: Any, last: bool, p: float, seed: int) -> Any:
-    """The gradient behind a dropout, whose mask follows the order in which the norm reads."""
-    taken = dy.movedim(1, -1) if last else dy
-    made = _C.dropout(taken, torch.empty_like(taken), p, seed, 0)
-    return made.movedim(-1, 1) if last else made  # type: ignore[attr-defined]
+def _dropped(dy: Any, p: float, seed: int) -> Any:
+    """The gradient behind a dropout."""
+    return dy if p == 0.0 else _C.dropout(dy, torch.empty_like(dy), p, seed, 0)
 
 
 def _of(parameter: Given, grad: Any) -> Any:

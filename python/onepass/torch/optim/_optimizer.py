@@ -24,6 +24,7 @@ from onepass.ops._step import Nonfinite, StepInfo
 from onepass.optim._describe import listed
 from onepass.optim._groups import OF_CONSTRUCTOR, refuse_no_group
 from onepass.optim._planned import ParametersChangedError
+from onepass.torch._operators import is_compiling
 from onepass.torch.optim._counterpart import checked, dummy, in_both_words
 from onepass.torch.optim._engine import Engine
 from onepass.torch.optim._entries import Entries, State
@@ -325,7 +326,7 @@ class Optimizer(torch.optim.Optimizer):
 
     @functools.wraps(_step)
     def step(self, *args: Any, **kwargs: Any) -> Any:  # type: ignore[override]
-        if torch.compiler.is_compiling():
+        if is_compiling():
             return traced_step(self, *args, **kwargs)
         hooks = (
             self._optimizer_step_pre_hooks

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from onepass.torch._library import LIBRARY
+from onepass.torch._operators import LIBRARY
 
 LIBRARY.define(  # type: ignore[no-untyped-call]
     "optimizer_step(int handle, Tensor(a!)[] params, Tensor[] grads, int[] places, "
