@@ -15,7 +15,7 @@ each_odd = pytest.mark.parametrize("odd", ODD)
 
 
 def batch(odd, shape, dtype, last):
-    """One element is odd; a second channel is large enough for float64's sums to leave the range."""
+    """One element is odd; in float64 the sums of a second channel leave the range."""
     x = np.random.default_rng(7).standard_normal(shape)
     x[0, 0, ...] = odd
     if np.dtype(dtype) == np.float64:
