@@ -76,6 +76,55 @@ def _residual() -> Any:
 
 
 NETWORKS = {"lenet": lenet, "resnet20": resnet20}
+# One layer between others: its forward, and all gradients. In C order and with the channels last.
+LAYERS = {
+    "max pool 2x2": (lambda n: n.MaxPool2d(2), (8, 64, 56, 56)),
+    "max pool 3x3 stride 2": (lambda n: n.MaxPool2d(3, 2, 1), (8, 64, 56, 56)),
+    "avg pool 2x2": (lambda n: n.AvgPool2d(2), (8, 64, 56, 56)),
+    "global avg pool": (lambda n: n.AdaptiveAvgPool2d(1), (8, 64, 56, 56)),
+    "depthwise 3x3": (
+        lambda n: n.Conv2d(64, 64, 3, padding=1, groups=64, bias=False),
+        (8, 64, 32, 32),
+    ),
+    "depthwise 3x3 stride 2": (
+        lambda n: n.Conv2d(64, 64, 3, 2, 1, groups=64, bias=False),
+        (8, 64, 32, 32),
+    ),
+}
+ORDERS = {"": False, " channels last": True}
+
+
+def layer_functions(make: Callable[[Any], Any], shape: tuple[int, ...], last: bool) -> Functions:
+    """Forward and all gradients of a layer of onepass.nn and of torch.nn."""
+    from onepass import nn
+
+    rng = np.random.default_rng(0)
+    ours, x = make(nn), _lying(rng.standard_normal(shape).astype(np.float32), last)
+    dy = _lying(rng.standard_normal(ours(x).shape).astype(np.float32), last)
+    parameters = list(ours.parameters())
+
+    def step() -> None:
+        for p in parameters:
+            p.zero_grad()
+        ours(x)
+        ours.backward(dy)
+
+    found: Functions = {"onepass": step}
+    if importlib.util.find_spec("torch"):
+        import torch
+
+        theirs = make(torch.nn)
+        if last:
+            theirs = theirs.to(memory_format=torch.channels_last)
+        image, gradient = torch.from_numpy(x).requires_grad_(), torch.from_numpy(dy)
+        leaves = [image, *theirs.parameters()]
+        found["torch eager"] = lambda: torch.autograd.grad(theirs(image), leaves, gradient)
+    return found
+
+
+def _lying(x: np.ndarray, last: bool) -> np.ndarray:
+    """The same array, with the channels last in memory."""
+    return np.ascontiguousarray(x.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2) if last else x
 
 
 def functions(network: Callable[..., Any], shape: tuple[int, ...]) -> Functions:

@@ -324,6 +324,17 @@ def _network(name: str, shape: tuple[int, ...]) -> Callable[[], Made]:
     return make
 
 
+def _layer(name: str, last: bool) -> Callable[[], Made]:
+    """A layer over images; the bytes are those of x and dx."""
+    make_layer, shape = networks.LAYERS[name]
+
+    def make() -> Made:
+        elements = math.prod(shape)
+        return networks.layer_functions(make_layer, shape, last), elements, 8.0 * elements
+
+    return make
+
+
 _ADAMW = optimizers.BY_NAME["adamw"]
 _EVERY = [v for v in optimizers.VARIANTS if not v.switches]  # of each optimizer that has a record
 
@@ -366,6 +377,11 @@ WORKLOADS: dict[str, Callable[[], Made]] = {
     "sparse adam 2048 rows": _sparse_adam,
     "lbfgs 10 iterations 1M": _lbfgs,
     "demo training step": _demo_step,
+    **{
+        f"{name}{order} fwd+bwd": _layer(name, last)
+        for name in networks.LAYERS
+        for order, last in networks.ORDERS.items()
+    },
     **{
         f"{name} fwd+bwd {size}": _network(name, shape)
         for name in networks.NETWORKS

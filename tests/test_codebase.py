@@ -370,19 +370,21 @@ CPU_UNITS = {  # csrc/cpu/*.cpp that are compiled once per instruction set, and 
     "code_blocks": ["fill_dither", "load_codes", "store_codes"],
     "composed_relu": ["composed_relu"],
     "dropout": ["onepass_cpu_dropout_v3"],
+    "depthwise": ["onepass_cpu_depthwise_v3"],
     "global_norm": ["onepass_cpu_global_norm_v3"],
     "glu": ["onepass_cpu_glu_v3"],
+    "im2col": ["onepass_cpu_im2col_v3"],
     "keep_words": ["keep_words", "step_words"],
     "limit_rows": ["onepass_cpu_limit_rows_v3"],
     "losses": ["onepass_cpu_losses_v3"],
     "maxout": ["onepass_cpu_maxout_v3"],
     "normalise": ["onepass_cpu_normalise_v3"],
     "pointwise_losses": ["onepass_cpu_pointwise_losses_v3"],
+    "pools": ["onepass_cpu_pools_v3"],
     "row_norms": ["onepass_cpu_row_norms_v3"],
     "softmax": ["onepass_cpu_softmax_v3"],
     "stages": [*["after_update"] * 2, *["before_update"] * 2, "round_at_random"],
     "watch": ["onepass_cpu_watch_v3"],
-    "windows": ["onepass_cpu_windows_v3"],
 }
 FAMILIES = ("activation", "update")  # a unit for each formula, by formula.cpp.in and formula.cu.in
 

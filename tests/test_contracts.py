@@ -55,6 +55,15 @@ OWN |= {
 OWN |= {("col2im", "size"): (5, 1)}
 OWN_EXTENTS |= {(op, "shorter"): SHAPE for op in ("max_pool2d", "avg_pool2d")}
 OWN_EXTENTS |= {("im2col", "shorter"): (1, 20, 3), ("col2im", "shorter"): (4, 5, 1, 3)}
+# Depthwise convolutions: the same windows of 3 by 3, and a kernel for each channel.
+DEPTHWISE = [f"depthwise_conv2d{part}" for part in ("", "_backward", "_weight_backward")]
+OWN |= {(op, name): (1, 1) for op in DEPTHWISE for name in ("stride", "dilation")}
+OWN |= {(op, "padding"): (1, 1, 1, 1) for op in DEPTHWISE} | {(DEPTHWISE[1], "size"): (4, 5)}
+OWN |= {(DEPTHWISE[2], "kernel_size"): (3, 3)}
+OWN_EXTENTS |= {(op, "shorter"): SHAPE for op in DEPTHWISE}
+OWN_EXTENTS |= {("depthwise_conv2d", "channel"): (3, 1, 3, 3)}
+OWN_EXTENTS |= {("depthwise_conv2d_weight", "channel"): (3, 1, 3, 3)}
+OWN_EXTENTS |= {("depthwise_conv2d_weight", "shorter"): SHAPE}
 RUNTIME = {
     "same_states", "code_blocks", "codes_of", "coded_bytes", "scales_at", "values_of",
     "contracts", "cpu_level", "cpu_levels", "cuda_built", "get_num_threads", "kernels",

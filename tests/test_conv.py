@@ -9,7 +9,7 @@ import threading
 
 import numpy as np
 import pytest
-from onepass import nn, ops
+from onepass import _C, nn, ops
 from onepass.nn import _convolution
 from onepass.nn._group import unfuse
 from small_models import assert_same, grads, normal, run
@@ -31,14 +31,14 @@ def lies_last(x):
     return x.transpose(0, 2, 3, 1).flags.c_contiguous
 
 
-def compare(ours, theirs, shape, dtype="float64", last=False, seed=1):
+def compare(ours, theirs, shape, dtype="float64", last=False, seed=1, x=None):
     """Output and all gradients of a layer and of torch's in float64."""
     torch = pytest.importorskip("torch")
     theirs = theirs.double()
     state = {k: torch.from_numpy(v.astype(float)) for k, v in ours.state_dict().items()}
     assert list(state) == list(theirs.state_dict())
     theirs.load_state_dict(state)
-    x = normal(shape, dtype, seed)
+    x = normal(shape, dtype, seed) if x is None else x
     xt = torch.from_numpy(x.astype(float)).requires_grad_()
     y, yt = ours(lying(x, last)), theirs(xt)
     assert y.dtype == dtype
@@ -201,7 +201,6 @@ def test_sizes_that_no_memory_holds_are_refused():
             ops.im2col(np.ones((1, 4, 2, 2), np.float32), 1, padding=n)
     with pytest.raises(ValueError, match=r"expected at most 2\*\*24"):
         ops.max_pool2d(np.ones((1, 1, 4100, 4100), np.float32), 4100)
-    nn.Conv2d(2, 2, 3, padding=2, groups=2)(np.ones((2, 2, 0, 4), np.float32))
 
 
 @each_order
@@ -359,6 +358,8 @@ X = np.zeros((2, 3, 6, 6), np.float32)
         (lambda: nn.Conv2d(3, 3, 7)(X), ValueError, "smaller than the kernel"),
         (lambda: nn.Conv2d(3, 3, 3)(X.astype(float)), TypeError, "x is float64 and the param"),
         (lambda: nn.Conv2d(3, 3, 3)(X.tolist()), TypeError, "x is a list"),
+        (lambda: nn.Conv2d(3, 3, 3, padding=2)(X[:, :, :0]), ValueError, "expected rows and col"),
+        (lambda: nn.Conv2d(3, 3, 3, 1, 2, 1, 3)(X[..., :0]), ValueError, "expected rows and col"),
         (lambda: nn.MaxPool2d(2, padding=2), ValueError, r"'padding' is \(2, 2\)"),
         (lambda: nn.MaxPool2d(2, ceil_mode="no"), TypeError, "'ceil_mode' is 'no'"),
         (lambda: nn.AvgPool2d(7)(X), ValueError, "smaller than a window"),
@@ -380,3 +381,125 @@ def test_a_gradient_of_another_shape_changes_nothing(layer):
     with pytest.raises(TypeError, match=r"backward: dy is"):
         layer.backward(y.astype(np.float64))
     assert all(p.grad is None for p in layer.parameters())
+
+
+def spoilt(rng, x):
+    """Some elements are infinite or NaN."""
+    x = x.copy()
+    for odd in (np.nan, np.inf, -np.inf):
+        x[rng.random(x.shape) < 0.02] = odd
+    return x
+
+
+@each_order
+@pytest.mark.parametrize("dtype", CLOSE)
+def test_pools_of_ties_and_odd_values(dtype, last):
+    """The first of equal elements and of several NaN is the largest; averages take all in."""
+    torch = pytest.importorskip("torch")
+    rng = np.random.default_rng(5)
+    for pool in POOLS[:6]:
+        for shape in ((2, 3, 7, 10), (3, 17, 6, 9)):
+            ties = rng.integers(0, 4, shape).astype(dtype)
+            compare(pool(nn), pool(torch.nn), shape, dtype, last, x=ties)
+            x = spoilt(rng, ties)
+            y = pool(nn)(lying(x, last))
+            want = pool(torch.nn)(torch.from_numpy(x.astype(float))).numpy()
+            np.testing.assert_allclose(y, want, rtol=CLOSE[dtype]["rtol"])
+
+
+@each_order
+def test_of_several_nan_the_first_has_the_gradient(last):
+    x = np.float32([[[[0, np.nan, 1, 2], [np.nan, 3, 4, 4]]]])
+    layer = nn.MaxPool2d(2)
+    y = layer(lying(x, last))
+    assert np.isnan(y[0, 0, 0, 0])
+    dx = layer.backward(np.ones_like(y))
+    assert dx[0, 0].tolist() == [[0, 1, 0, 0], [0, 0, 1, 0]]
+
+
+@each_order
+def test_windows_of_padding_alone(last):
+    """Of dilated taps: -Inf, and nothing goes back."""
+    x = np.float32([[[[5.0]]]])
+    options = {"stride": 1, "padding": (0, 2), "dilation": (1, 3), "channels_last": last}
+    y, taps = ops.max_pool2d(x, (1, 2), **options)
+    assert (y == -np.inf).sum() == (taps == -1).sum() > 0
+    dx = ops.max_pool2d_backward(np.ones_like(y), taps, (1, 1), (1, 2), **options)
+    assert dx.item() == (taps >= 0).sum()
+
+
+@each_order
+@pytest.mark.parametrize("kernel", [(1, 4), (4, 3), (5, 5)])
+def test_the_only_window_may_reach_beyond_a_small_image(kernel, last):
+    torch = pytest.importorskip("torch")
+    for stride in (2, 3, 4):
+        for name in ("MaxPool2d", "AvgPool2d"):
+            arguments = (kernel, stride, 0)
+            options = {"ceil_mode": True}
+            if any(k - 3 >= stride for k in kernel):
+                with pytest.raises(ValueError, match="smaller than a window"):
+                    getattr(nn, name)(*arguments, **options)(np.ones((1, 2, 3, 3), np.float32))
+                continue
+            ours, theirs = (getattr(n, name)(*arguments, **options) for n in (nn, torch.nn))
+            compare(ours, theirs, (1, 2, 3, 3), last=last)
+
+
+@each_order
+def test_padding_beyond_the_kernel_is_cut_by_rows_too(monkeypatch, last):
+    torch = pytest.importorskip("torch")
+    monkeypatch.setattr(_convolution, "PIECE", 32)
+    for kernel, stride, padding, dilation in ((1, 1, 2, 1), (2, 1, 5, 1), (2, 3, 6, 2)):
+        arguments = (3, 4, kernel, stride, padding, dilation)
+        ours = nn.Conv2d(*arguments, dtype="float64")
+        compare(ours, torch.nn.Conv2d(*arguments), (2, 3, 5, 6), last=last)
+
+
+def test_a_pool_goes_back_as_it_went_forward():
+    layer = nn.MaxPool2d(2)
+    y = layer(X)
+    layer.kernel_size = layer.stride = (3, 3)
+    assert layer.backward(np.ones_like(y)).shape == X.shape
+
+
+@each_order
+@pytest.mark.parametrize("stride", [1, 2])
+def test_gradients_of_depthwise_weights_keep_their_digits(stride, last):
+    x = np.full((32, 4, 64, 64), 0.1, np.float32)
+    dy = np.ones((32, 4, 64 // stride, 64 // stride), np.float32)
+    dy, x = (lying(a, last) for a in (dy, x))
+    given = (a.transpose(0, 2, 3, 1) if last else a for a in (dy, x))
+    got = ops.depthwise_conv2d_weight_backward(*given, 1, stride=stride, channels_last=last)
+    np.testing.assert_allclose(got, np.float64(np.float32(0.1)) * dy[:, 0].size, rtol=1e-6)
+
+
+@each_order
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16"])
+def test_depthwise_results_do_not_depend_on_threads_or_levels(dtype, last):
+    x = normal((3, 4, 37, 5), dtype) if not last else normal((3, 37, 5, 70), dtype)
+    channels = x.shape[3] if last else 4
+    weight = normal((channels, 1, 3, 3), dtype, 2)
+    threads, level = _C.get_num_threads(), _C.cpu_level()
+
+    def everything():
+        found = []
+        for stride in (1, 2):
+            options = {"stride": stride, "padding": 1, "channels_last": last}
+            y = ops.depthwise_conv2d(x, weight, **options)
+            size = x.shape[1:3] if last else x.shape[2:]
+            found += [
+                y,
+                ops.depthwise_conv2d_backward(y, weight, size, **options),
+                ops.depthwise_conv2d_weight_backward(y, x, 3, **options),
+            ]
+        return found
+
+    want = everything()
+    try:
+        for count, name in itertools.product((1, 2, 3, 7), _C.cpu_levels()):
+            _C.set_num_threads(count)
+            _C.set_cpu_level(name)
+            for a, b in zip(everything(), want, strict=True):
+                np.testing.assert_array_equal(a, b)
+    finally:
+        _C.set_num_threads(threads)
+        _C.set_cpu_level(level)

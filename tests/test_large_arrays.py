@@ -57,3 +57,17 @@ def test_a_streamed_batch_norm_has_the_bits_of_a_small_one(x, level, past_line):
     cut = rows // 2
     assert_same(whole[:cut], norm(samples[:cut].copy()), "first half")
     assert_same(whole[cut:], norm(samples[cut:].copy()), "second half")
+
+
+def test_windows_over_more_than_2_to_the_31_elements() -> None:
+    """Zeros that are never written take no memory; the last window has the only element."""
+    x = np.zeros((2, 1, 2**15 + 64, 2**15), np.float16)
+    assert x.size > 2**31
+    x[-1, -1, -1, -1] = 64
+    for pool, want in (
+        (lambda: ops.max_pool2d(x, 64)[0], 64),
+        (lambda: ops.avg_pool2d(x, 64), 2**-6),
+    ):
+        y = pool()
+        assert y[-1, -1, -1, -1] == want
+        assert np.count_nonzero(y) == 1

@@ -1,5 +1,7 @@
-// im2col, max_pool2d, avg_pool2d and what goes back: windows over (N, C, H, W), or (N, H, W, C).
+// im2col, pools, depthwise convolutions and what goes back: windows over (N, C, H, W), or
+// (N, H, W, C).
 #include <algorithm>
+#include <memory>
 
 #include "bind/border.h"
 
@@ -25,6 +27,17 @@ constexpr Argument kCeil[] = {flag("ceil_mode")};
 constexpr Argument kCounted[] = {flag("count_include_pad")};
 constexpr Argument kLast[] = {flag("channels_last")};
 
+constexpr Argument kWeight[] = {{"weight", {Shape::channel, Type::parameter}, read | dense}};
+constexpr Argument kOfWeight[] = {
+    {"x", reference, read | dense},
+    {"dy", shorter, read | dense},
+    {"out", {Shape::channel, Type::computing}, write},
+};
+constexpr Argument kStepped[] = {extents("stride"), extents("padding"), extents("dilation")};
+
+constexpr auto kDepthwiseTable = join(kImage, kWeight, kStepped, kLast);
+constexpr auto kDepthwiseBackTable = join(kBack, kWeight, kStepped, kLast);
+constexpr auto kDepthwiseWeightTable = join(kOfWeight, kWindow, kDilated, kLast);
 constexpr auto kIm2colTable = join(kImage, kWindow, kDilated, kLast);
 constexpr auto kCol2imTable = join(kColumns, kWindow, kDilated, kLast);
 constexpr auto kMaxTable = join(kImage, kWindow, kDilated, kCeil, kLast, kIndices);
@@ -37,6 +50,10 @@ constexpr Contract kMax = contract("max_pool2d", kMaxTable.at);
 constexpr Contract kMaxBack = contract("max_pool2d_backward", kMaxBackTable.at);
 constexpr Contract kAvg = contract("avg_pool2d", kAvgTable.at);
 constexpr Contract kAvgBack = contract("avg_pool2d_backward", kAvgBackTable.at);
+constexpr Contract kDepthwise = contract("depthwise_conv2d", kDepthwiseTable.at);
+constexpr Contract kDepthwiseBack = contract("depthwise_conv2d_backward", kDepthwiseBackTable.at);
+constexpr Contract kDepthwiseWeight =
+    contract("depthwise_conv2d_weight_backward", kDepthwiseWeightTable.at);
 
 // Reads `count` integers from `least` on; those of an argument that a table lacks stay.
 void read_sizes(const Border& b, const char* name, int i, int64_t least, int count, int64_t* to) {
@@ -57,7 +74,10 @@ class WindowBorder : public BorderOf<kContract> {
   using Base = BorderOf<kContract>;
   static constexpr int at(const char* name) { return kContract.find(name); }
   static constexpr bool kBackward = kContract.find("size") >= 0;
-  static constexpr bool kTaps = kContract.find("ceil_mode") < 0;  // not of a pool
+  static constexpr bool kPool = kContract.find("ceil_mode") >= 0;
+  static constexpr bool kWeights = kContract.find("weight") >= 0;
+  static constexpr bool kOfWeights = kContract.find("dy") >= 0 && !kBackward;
+  static constexpr bool kColumns = !kPool && !kWeights && !kOfWeights;
   static constexpr bool kTaken = kContract.find("indices") >= 0;  // taps are remembered
   static constexpr int64_t kMostTaps = 1 << 24;
 
@@ -70,6 +90,9 @@ class WindowBorder : public BorderOf<kContract> {
       call.count_padding = this->boolean(at("count_include_pad"));
     read_windows();
     read_image();
+    if constexpr (kWeights || kOfWeights)
+      this->set(Shape::channel, {call.channels, 1, call.rows.kernel, call.columns.kernel},
+                ": a kernel for each channel of the image");
     count_windows(&call.rows);
     count_windows(&call.columns);
     set_result();
@@ -80,6 +103,15 @@ class WindowBorder : public BorderOf<kContract> {
     call.from = this->first().data;
     call.out = this->data(kContract.position("out"));
     if constexpr (at("indices") >= 0) call.indices = this->data(at("indices"));
+    if constexpr (kOfWeights) call.dy = this->data(at("dy"));
+    std::unique_ptr<char[]> memory;
+    if constexpr (kWeights) {
+      call.weight = this->vector(at("weight"));
+      if (!target.on_device()) {
+        memory.reset(new char[size_t(workspace_bytes(*target.backend, call))]);
+        call.workspace = memory.get();
+      }
+    }
     Base::run(target, target.backend->*driver, &call);
     return this->result(kContract.position("out"));
   }
@@ -92,8 +124,23 @@ class WindowBorder : public BorderOf<kContract> {
     return is(name, this->given(kContract.find(name)));
   }
 
+  std::string window_as_given() const {
+    if constexpr (kWeights)
+      return "a kernel of " + std::to_string(call.rows.kernel) + " by " +
+             std::to_string(call.columns.kernel);
+    else
+      return given_as("kernel_size");
+  }
+
   void read_windows() {
     int64_t kernel[2], stride[2], dilation[2] = {1, 1}, padding[4];
+    if constexpr (kWeights) {
+      const Array& weight = (*this)[at("weight")];
+      if (weight.ndim != 4 || weight.shape[2] < 1 || weight.shape[3] < 1)
+        refuse(weight.label() + " has shape " + shape_text(weight) +
+               ", expected (C, 1, rows, columns)");
+      for (int d = 0; d < 2; ++d) kernel[d] = weight.shape[2 + d];
+    }
     read_sizes(*this, "kernel_size", at("kernel_size"), 1, 2, kernel);
     read_sizes(*this, "stride", at("stride"), 1, 2, stride);
     read_sizes(*this, "dilation", at("dilation"), 1, 2, dilation);
@@ -102,7 +149,7 @@ class WindowBorder : public BorderOf<kContract> {
     WindowAxis* const axes[] = {&call.rows, &call.columns};
     for (int d = 0; d < 2; ++d)
       *axes[d] = {0, 0, kernel[d], stride[d], dilation[d], padding[2 * d], padding[2 * d + 1]};
-    if constexpr (kTaps) return;
+    if constexpr (!kPool) return;
     for (int d = 0; d < 2; ++d)
       if (2 * larger_padding(*axes[d]) > (kernel[d] - 1) * dilation[d] + 1)
         refuse(given_as("padding") + ", expected at most half of the kernel, " +
@@ -119,7 +166,7 @@ class WindowBorder : public BorderOf<kContract> {
       call.rows.in = size[0];
       call.columns.in = size[1];
     }
-    if constexpr (kBackward && kTaps) {
+    if constexpr (kBackward && kColumns) {
       read_columns(x);
     } else {
       if (x.ndim != 3 && x.ndim != 4)
@@ -149,12 +196,13 @@ class WindowBorder : public BorderOf<kContract> {
   }
 
   void count_windows(WindowAxis* a) {
-    const int64_t room = a->in + a->before + a->after - a->dilation * (a->kernel - 1) - 1;
+    int64_t room = a->in + a->before + a->after - a->dilation * (a->kernel - 1) - 1;
+    if (ceil_) room += a->stride - 1;  // the last window may reach beyond the padding
     if (room < 0 || a->in == 0)
       refuse((kBackward ? given_as("size")
                         : this->first().label() + " has shape " + shape_text(this->first())) +
-             ", smaller than a window: " + given_as("kernel_size") + ", " + given_as("padding"));
-    a->out = (room + (ceil_ ? a->stride - 1 : 0)) / a->stride + 1;
+             ", smaller than a window: " + window_as_given() + ", " + given_as("padding"));
+    a->out = room / a->stride + 1;
     // The last window begins on the image, or on the padding before it.
     if (ceil_ && (a->out - 1) * a->stride >= a->in + a->before) --a->out;
   }
@@ -167,19 +215,19 @@ class WindowBorder : public BorderOf<kContract> {
     if (__builtin_mul_overflow(call.rows.out, call.columns.out, &windows) ||
         __builtin_mul_overflow(std::max(windows, call.rows.in * call.columns.in), taps, &all) ||
         __builtin_mul_overflow(all, std::max(call.samples * call.channels, int64_t(1)), &all))
-      refuse(given_as("kernel_size") + ", " + given_as("padding") + ", " + given_as("stride") +
+      refuse(window_as_given() + ", " + given_as("padding") + ", " + given_as("stride") +
              " give more than 2**63 elements; expected fewer windows");
     if (kTaken && taps > kMostTaps)
       refuse(given_as("kernel_size") + " has " + std::to_string(taps) +
              " elements, expected at most 2**24, which float32 tells apart");
     if constexpr (kBackward) {
-      const bool fits = kTaps ? extents_[0] == windows
-                              : extents_[0] == call.rows.out && extents_[1] == call.columns.out;
+      const bool fits = kColumns ? extents_[0] == windows
+                                 : extents_[0] == call.rows.out && extents_[1] == call.columns.out;
       if (!fits)
         refuse(this->first().label() + " has shape " + shape_text(this->first()) + ", but " +
                given_as("size") + " has " + std::to_string(call.rows.out) + " by " +
                std::to_string(call.columns.out) + " windows");
-    } else if constexpr (kTaps) {
+    } else if constexpr (kColumns) {
       const char* const why = ": a row for each window";
       if (call.channels_last) {
         this->set(Shape::shorter, {call.samples, windows, taps * call.channels}, why);
@@ -221,6 +269,10 @@ void define_windows(py::module_& m) {
   define(m, kMaxBack, &fast<&windows<kMaxBack, &Backend::max_pool2d_backward>>);
   define(m, kAvg, &fast<&windows<kAvg, &Backend::avg_pool2d>>);
   define(m, kAvgBack, &fast<&windows<kAvgBack, &Backend::avg_pool2d_backward>>);
+  define(m, kDepthwise, &fast<&windows<kDepthwise, &Backend::depthwise_conv2d>>);
+  define(m, kDepthwiseBack, &fast<&windows<kDepthwiseBack, &Backend::depthwise_conv2d_backward>>);
+  define(m, kDepthwiseWeight,
+         &fast<&windows<kDepthwiseWeight, &Backend::depthwise_conv2d_weight_backward>>);
 }
 
 }  // namespace onepass::bind

@@ -295,6 +295,10 @@ struct Windows {
   // The image; of a backward, and of col2im, what has a value for each window.
   const void* from = nullptr;
   void* indices = nullptr;  // of max_pool2d, of the computing type: which tap was the largest
+  // Of a depthwise convolution, (channels, taps); and of its gradient, which has the image as
+  // `from` and gives (channels, taps) of the computing type.
+  ChannelVector weight{nullptr, DType::f32};
+  const void* dy = nullptr;
   void* out = nullptr;
   void* stream = nullptr;
   void* workspace = nullptr;
@@ -376,6 +380,10 @@ struct Backend {
   void (*max_pool2d_backward)(const Windows&) = nullptr;
   void (*avg_pool2d)(const Windows&) = nullptr;
   void (*avg_pool2d_backward)(const Windows&) = nullptr;
+  void (*depthwise_conv2d)(const Windows&) = nullptr;
+  void (*depthwise_conv2d_backward)(const Windows&) = nullptr;
+  void (*depthwise_conv2d_weight_backward)(const Windows&) = nullptr;
+  int64_t (*depthwise_workspace)(const Windows&) = nullptr;  // of the first two; null: none
 };
 
 }  // namespace onepass

@@ -12,6 +12,9 @@ struct Range {
   int64_t begin, end;
 };
 
+// a / b rounded up, for a >= 0; most strides and dilations are 1.
+ONEPASS_HD int64_t steps_to(int64_t a, int64_t b) { return b == 1 ? a : ceil_div(a, b); }
+
 ONEPASS_HD int64_t taps_of(const Windows& w) { return w.rows.kernel * w.columns.kernel; }
 
 // The element under tap i of window o, which may be one of the padding.
@@ -21,27 +24,53 @@ ONEPASS_HD int64_t element(const WindowAxis& a, int64_t o, int64_t i) {
 // The taps of window o that lie on elements.
 ONEPASS_HD Range taps(const WindowAxis& a, int64_t o) {
   const int64_t first = element(a, o, 0), left = a.in - first;
-  const int64_t begin = first >= 0 ? 0 : smaller(a.kernel, ceil_div(-first, a.dilation));
-  const int64_t end = left <= 0 ? 0 : smaller(a.kernel, ceil_div(left, a.dilation));
+  const int64_t begin = first >= 0 ? 0 : smaller(a.kernel, steps_to(-first, a.dilation));
+  const int64_t end = left <= 0 ? 0 : smaller(a.kernel, steps_to(left, a.dilation));
   return {begin, larger(begin, end)};
 }
 // The windows whose tap i lies on elements [low, high).
 ONEPASS_HD Range windows_on(const WindowAxis& a, int64_t i, int64_t low, int64_t high) {
   const int64_t shift = a.before - i * a.dilation;
-  const int64_t begin = low + shift <= 0 ? 0 : ceil_div(low + shift, a.stride);
-  const int64_t end = high + shift <= 0 ? 0 : smaller(a.out, ceil_div(high + shift, a.stride));
+  const int64_t begin = low + shift <= 0 ? 0 : steps_to(low + shift, a.stride);
+  const int64_t end = high + shift <= 0 ? 0 : smaller(a.out, steps_to(high + shift, a.stride));
   return {begin, larger(begin, end)};
 }
-// The window whose tap i lies on element v; -1: there is none.
-ONEPASS_HD int64_t window_at(const WindowAxis& a, int64_t v, int64_t i) {
-  const int64_t past = v + a.before - i * a.dilation;
-  if (past < 0) return -1;
-  const int64_t o = a.stride == 1 ? past : past / a.stride;
-  return o * a.stride == past && o < a.out ? o : -1;
+// The windows over an element: with each, the tap that lies on it. From one to the next the tap grows
+// by `tap_step` and the window falls by `window_step`.
+struct Cover {
+  int64_t tap, window, count, tap_step, window_step;
+};
+ONEPASS_HD Cover windows_over(const WindowAxis& a, int64_t v) {
+  Cover c{0, 0, 0, a.stride, 1};
+  if (a.dilation != 1) {
+    int64_t divisor = a.stride;  // of both
+    for (int64_t rest = a.dilation % divisor; rest != 0;) {
+      const int64_t next = divisor % rest;
+      divisor = rest;
+      rest = next;
+    }
+    c.tap_step = a.stride / divisor;
+    c.window_step = a.dilation / divisor;
+  }
+  const int64_t past = v + a.before, behind = past - (a.out - 1) * a.stride;
+  if (past < 0) return c;
+  const int64_t end = smaller(a.kernel, a.dilation == 1 ? past + 1 : past / a.dilation + 1);
+  int64_t i = behind <= 0 ? 0 : steps_to(behind, a.dilation);
+  if (a.dilation == 1) {
+    i += a.stride == 1 || i >= end ? 0 : (past - i) % a.stride;
+  } else {  // of tap_step taps one at most
+    for (int64_t n = c.tap_step; n > 0 && (past - i * a.dilation) % a.stride != 0; --n) ++i;
+    if ((past - i * a.dilation) % a.stride != 0) return c;
+  }
+  if (i >= end) return c;
+  c.tap = i;
+  c.window = a.stride == 1 ? past - i * a.dilation : (past - i * a.dilation) / a.stride;
+  c.count = steps_to(end - i, c.tap_step);
+  return c;
 }
 
-// What window o of an average counts along an axis: its taps without dilation, those on padding too
-// or not, but none beyond the padding.
+// The elements along an axis by which window o of an average divides: with `padding` those on
+// padding too; never what lies beyond it. An average has no dilation.
 ONEPASS_HD int64_t counted(const WindowAxis& a, int64_t o, bool padding) {
   const int64_t begin = element(a, o, 0);
   const int64_t end = smaller(begin + a.kernel, a.in + a.after);

@@ -8,6 +8,10 @@
 
 namespace onepass {
 
+// Elements of a chunk where nothing else decides: microseconds of work, beside which handing it over
+// costs little, and few enough for any core's second-level cache.
+constexpr int64_t kTaskElements = 16 << 10;
+
 using ChunkFn = void (*)(void* context, int64_t chunk);
 
 // Runs fn(context, chunk) once for every chunk in [0, chunks), on the caller and the pool's

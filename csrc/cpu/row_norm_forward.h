@@ -182,7 +182,7 @@ struct Forward {
 
   // Running statistics move to the mean over outer of what the rows of each group have, times `by`.
   void move_running(const ChannelVector& v, const double* of_rows, double by) const {
-    if (!v.data || call.norm.momentum == 0) return;  // Inf must not meet a momentum of 0
+    if (!v.data) return;
     double running[kUnits], mean[kUnits];
     for (int64_t g = 0; g < call.norm.groups; g += kUnits) {
       const int64_t n = smaller(kUnits, call.norm.groups - g);

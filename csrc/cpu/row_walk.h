@@ -18,7 +18,6 @@ namespace rows {
 constexpr int64_t kShortRow = 48;    // classes up to which rows are transposed
 constexpr int64_t kTile = 64;        // rows transposed at a time
 constexpr int64_t kPositions = 256;  // positions taken at a time
-constexpr int64_t kTaskElements = 16 << 10;
 constexpr int64_t kMostTasks = 512;  // their partial losses live on the caller's stack
 
 // An array with one row of positions per class, `stride` elements apart.

@@ -96,8 +96,7 @@ struct ScaledChannels {
           moments_in_range<R>(again_s[k], again_q[k], double(first[k]), scale[k], 1 / count, eps);
       saved.set(k, m.saved);
       mean[k] = m.mean;
-      // Inf must not meet a momentum of 0.
-      unbiased[k] = call.norm.momentum == 0 ? 0 : m.variance * R::bessel(count);
+      unbiased[k] = m.variance * R::bessel(count);
     }
     spread(call.cut, n, by, p.x_scale);
   }

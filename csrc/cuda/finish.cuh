@@ -78,7 +78,7 @@ ONEPASS_DEVICE void finish_moments(const Call& call, int64_t c, double s, double
     const auto m = moments_in_range<R>(s, q, shift, by, call.part(), call.eps);
     saved = m.saved;
     mean = m.mean;
-    variance = call.momentum == 0 ? 0 : m.variance;  // Inf must not meet a momentum of 0
+    variance = m.variance;
   }
   if constexpr (R::kRenormalises)
     saved =

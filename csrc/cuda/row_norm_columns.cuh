@@ -93,7 +93,7 @@ __global__ void __launch_bounds__(kThreads, 2)
   variance = warp_fold(variance, Plus{});
   if (lane_of(threadIdx.x) != 0) return;
   using R = BatchNormRule<double>;
-  variance = call.momentum == 0 ? 0 : variance * R::bessel(double(call.row_elements()));
+  variance *= R::bessel(double(call.row_elements()));
   const auto move = [&](const ChannelVector& v, double value) {
     const Memory m = memory(v);
     if (m.data) store_wide(m, group, R::running(load_wide(m, group, 0), value, call.momentum));

@@ -1,7 +1,8 @@
-// Windows over images: im2col and pooling.
+// Windows over images: im2col, pooling and depthwise convolutions.
 #define ONEPASS_ISA cuda
 #include "cuda/windows.cuh"
 
+#include "cuda/depthwise.cuh"
 #include "cuda/units.h"
 
 ONEPASS_CUDA_UNIT(windows) {
@@ -12,4 +13,7 @@ ONEPASS_CUDA_UNIT(windows) {
   backend->max_pool2d_backward = &windows::run_windows<windows::MaxPoolBackward>;
   backend->avg_pool2d = &windows::run_windows<windows::AvgPool>;
   backend->avg_pool2d_backward = &windows::run_windows<windows::AvgPoolBackward>;
+  backend->depthwise_conv2d = &windows::run_windows<windows::Depthwise>;
+  backend->depthwise_conv2d_backward = &windows::run_windows<windows::DepthwiseBackward>;
+  backend->depthwise_conv2d_weight_backward = &windows::depthwise_weight_backward;
 }

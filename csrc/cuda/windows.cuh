@@ -54,16 +54,14 @@ ONEPASS_DEVICE void each_tap(const Windows& w, const Place& p, F f) {
     for (int64_t j = across.begin; j < across.end; ++j)
       f(i * w.columns.kernel + j, element(w.rows, p.row, i), element(w.columns, p.column, j));
 }
-// and for each window that covers the element at p.
+// and for each window over the element at p.
 template <class F>
 ONEPASS_DEVICE void each_window(const Windows& w, const Place& p, F f) {
-  for (int64_t i = 0; i < w.rows.kernel; ++i) {
-    const int64_t row = window_at(w.rows, p.row, i);
-    for (int64_t j = row < 0 ? -1 : w.columns.kernel - 1; j >= 0; --j) {
-      const int64_t column = window_at(w.columns, p.column, j);
-      if (column >= 0) f(i * w.columns.kernel + j, row, column);
-    }
-  }
+  const Cover down = windows_over(w.rows, p.row), beside = windows_over(w.columns, p.column);
+  for (int64_t m = 0; m < down.count; ++m)
+    for (int64_t k = beside.count - 1; k >= 0; --k)
+      f((down.tap + m * down.tap_step) * w.columns.kernel + beside.tap + k * beside.tap_step,
+        down.window - m * down.window_step, beside.window - k * beside.window_step);
 }
 
 template <class T>
@@ -119,6 +117,34 @@ struct AvgPoolBackward {
     T sum = T(0);
     each_window(w, p, [&](int64_t, int64_t row, int64_t column) {
       sum += load_element<T>(from_of(w), window(w, p, row, column)) / T(counts(w, row, column));
+    });
+    return sum;
+  }
+};
+
+// Convolutions of each channel with its own kernel.
+template <class T>
+ONEPASS_DEVICE T weight_of(const Windows& w, const Place& p, int64_t tap) {
+  return load_element<T>(memory(w.weight), p.channel * taps_of(w) + tap);
+}
+template <class T>
+struct Depthwise {
+  static constexpr bool back = false;
+  static ONEPASS_DEVICE T result(const Windows& w, const Place& p, int64_t) {
+    T sum = T(0);
+    each_tap(w, p, [&](int64_t tap, int64_t row, int64_t column) {
+      sum += weight_of<T>(w, p, tap) * load_element<T>(from_of(w), pixel(w, p, row, column));
+    });
+    return sum;
+  }
+};
+template <class T>
+struct DepthwiseBackward {
+  static constexpr bool back = true;
+  static ONEPASS_DEVICE T result(const Windows& w, const Place& p, int64_t) {
+    T sum = T(0);
+    each_window(w, p, [&](int64_t tap, int64_t row, int64_t column) {
+      sum += weight_of<T>(w, p, tap) * load_element<T>(from_of(w), window(w, p, row, column));
     });
     return sum;
   }

@@ -53,8 +53,9 @@ struct BatchNormRule {
     return {mean, T((sum - double(mean)) + error), T(1 / math::sqrt(variance + eps))};
   }
 
+  // A momentum of 0 keeps `old` whatever the batch has, an Inf or NaN too.
   static ONEPASS_HD double running(double old, double value, double momentum) {
-    return (1 - momentum) * old + momentum * value;
+    return momentum == 0 ? old : (1 - momentum) * old + momentum * value;
   }
 
   // z = (x - mean)·scale + shift.

@@ -1,6 +1,7 @@
 // max_pool2d: y = the largest element of a window, by its taps in their order, and which tap it is;
 // dx = the sum of the dy of the windows whose largest element it is. Of equal elements the first is
-// the largest, and a NaN is larger than all others, as in PyTorch.
+// the largest. A NaN is larger than all others, and of several the first has the gradient; PyTorch,
+// whose values are the same, gives it to the last in C order.
 #pragma once
 #include "core/hd.h"
 

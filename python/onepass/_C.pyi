@@ -390,6 +390,38 @@ def avg_pool2d_backward(
     channels_last: bool,
     /,
 ) -> Array: ...
+def depthwise_conv2d(
+    x: Array,
+    out: Array | None,
+    weight: Array,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    channels_last: bool,
+    /,
+) -> Array: ...
+def depthwise_conv2d_backward(
+    dy: Array,
+    out: Array | None,
+    size: Any,
+    weight: Array,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    channels_last: bool,
+    /,
+) -> Array: ...
+def depthwise_conv2d_weight_backward(
+    x: Array,
+    dy: Array,
+    out: Array | None,
+    kernel_size: Any,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    channels_last: bool,
+    /,
+) -> Array: ...
 def maxout(x: Array, out: Array | None, pieces: int, axis: int, /) -> Array: ...
 def maxout_backward(dy: Array, x: Array, out: Array | None, pieces: int, axis: int, /) -> Array: ...
 def glu(

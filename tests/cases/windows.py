@@ -1,6 +1,8 @@
-"""Windows over images: im2col, its transpose, and pooling."""
+"""Windows over images: im2col, its transpose, pooling, and depthwise convolutions."""
 
 from __future__ import annotations
+
+import dataclasses
 
 import numpy as np
 from onepass import ops
@@ -10,6 +12,7 @@ from cases._case import (
     Case,
     Tolerance,
     backward_only,
+    computing,
     functional,
     gradients,
     has_torch,
@@ -21,12 +24,12 @@ from cases._case import (
 )
 
 
-def two(size):
+def both_axes(size):
     return size if isinstance(size, tuple) else (size, size)
 
 
-def four(padding):
-    rows, columns = two(padding)
+def sides(padding):
+    rows, columns = both_axes(padding)
     return rows, rows, columns, columns
 
 
@@ -34,10 +37,10 @@ class Windows:
     """The windows of an image (N, C, H, W), one by one."""
 
     def __init__(self, shape, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False):
-        self.kernel = two(kernel_size)
-        self.stride = self.kernel if stride is None else two(stride)
-        self.dilation = two(dilation)
-        top, bottom, left, right = padding if np.size(padding) == 4 else four(padding)
+        self.kernel = both_axes(kernel_size)
+        self.stride = self.kernel if stride is None else both_axes(stride)
+        self.dilation = both_axes(dilation)
+        top, bottom, left, right = padding if np.size(padding) == 4 else sides(padding)
         self.before, self.after, self.size = (top, left), (bottom, right), shape[2:]
         self.counts = tuple(self._count(axis, ceil_mode) for axis in (0, 1))
 
@@ -77,12 +80,15 @@ class Windows:
 
 
 def first(x, channels_last):
-    """(N, C, H, W) of (N, H, W, C)."""
+    """(N, C, H, W) of (N, H, W, C), or of either without N."""
+    x = x if x.ndim == 4 else x[None]
     return np.moveaxis(x, 3, 1) if channels_last else x
 
 
-def back(y, channels_last):
-    return np.moveaxis(y, 1, 3) if channels_last else y
+def back(y, channels_last, like):
+    """The inverse, with as many axes as `like`."""
+    y = np.moveaxis(y, 1, 3) if channels_last else y
+    return y if like.ndim == 4 else y[0]
 
 
 def im2col(x, kernel_size, channels_last=False, stride=1, **how):
@@ -110,19 +116,21 @@ def col2im(cols, like, kernel_size, channels_last=False, stride=1, **how):
     for p, q, under in windows.each():
         for tap, i, j in under:
             dx[:, :, i, j] += cols[:, tap, :, p, q].T
-    return back(dx, channels_last)
+    return back(dx, channels_last, like)
 
 
 def max_pool2d(x, kernel_size, channels_last=False, **how):
-    x = first(x, channels_last)
+    given, x = x, first(x, channels_last)
     windows = Windows(x.shape, kernel_size, **how)
-    y = np.zeros((*x.shape[:2], *windows.counts))
-    indices = np.zeros_like(y)
+    y = np.full((*x.shape[:2], *windows.counts), -np.inf)
+    indices = np.full_like(y, -1)
     for p, q, under in windows.each():
+        if not under:
+            continue
         values = np.stack([x[:, :, i, j] for _, i, j in under])
         y[:, :, p, q] = values.max(axis=0)
         indices[:, :, p, q] = np.array([tap for tap, _, _ in under])[values.argmax(axis=0)]
-    return back(y, channels_last), back(indices, channels_last)
+    return back(y, channels_last, given), back(indices, channels_last, given)
 
 
 def max_pool2d_backward(dy, x, kernel_size, channels_last=False, **how):
@@ -132,17 +140,17 @@ def max_pool2d_backward(dy, x, kernel_size, channels_last=False, **how):
     for p, q, under in Windows(dx.shape, kernel_size, **how).each():
         for tap, i, j in under:
             dx[:, :, i, j] += np.where(indices[:, :, p, q] == tap, dy[:, :, p, q], 0)
-    return back(dx, channels_last)
+    return back(dx, channels_last, x)
 
 
 def avg_pool2d(x, kernel_size, channels_last=False, count_include_pad=True, **how):
-    x = first(x, channels_last)
+    given, x = x, first(x, channels_last)
     windows = Windows(x.shape, kernel_size, **how)
     y = np.zeros((*x.shape[:2], *windows.counts))
     for p, q, under in windows.each():
         n = windows.counted(0, p, count_include_pad) * windows.counted(1, q, count_include_pad)
         y[:, :, p, q] = sum(x[:, :, i, j] for _, i, j in under) / n
-    return back(y, channels_last)
+    return back(y, channels_last, given)
 
 
 def avg_pool2d_backward(dy, x, kernel_size, channels_last=False, count_include_pad=True, **how):
@@ -153,27 +161,68 @@ def avg_pool2d_backward(dy, x, kernel_size, channels_last=False, count_include_p
         n = windows.counted(0, p, count_include_pad) * windows.counted(1, q, count_include_pad)
         for _, i, j in under:
             dx[:, :, i, j] += dy[:, :, p, q] / n
-    return back(dx, channels_last)
+    return back(dx, channels_last, x)
+
+
+def depthwise_conv2d(x, weight, channels_last=False, stride=1, **how):
+    given, x = x, first(x, channels_last)
+    windows = Windows(x.shape, weight.shape[2:], stride, **how)
+    taps = weight.reshape(len(weight), -1)
+    y = np.zeros((*x.shape[:2], *windows.counts))
+    for p, q, under in windows.each():
+        for tap, i, j in under:
+            y[:, :, p, q] += taps[:, tap] * x[:, :, i, j]
+    return back(y, channels_last, given)
+
+
+def depthwise_conv2d_backward(dy, weight, like, channels_last=False, stride=1, **how):
+    dy = first(dy, channels_last)
+    dx = np.zeros(first(like, channels_last).shape)
+    taps = weight.reshape(len(weight), -1)
+    for p, q, under in Windows(dx.shape, weight.shape[2:], stride, **how).each():
+        for tap, i, j in under:
+            dx[:, :, i, j] += taps[:, tap] * dy[:, :, p, q]
+    return back(dx, channels_last, like)
+
+
+def depthwise_conv2d_weight_backward(dy, x, kernel_size, channels_last=False, stride=1, **how):
+    dy, x = first(dy, channels_last), first(x, channels_last)
+    windows = Windows(x.shape, kernel_size, stride, **how)
+    dweight = np.zeros((x.shape[1], int(np.prod(windows.kernel))))
+    for p, q, under in windows.each():
+        for tap, i, j in under:
+            dweight[:, tap] += (dy[:, :, p, q] * x[:, :, i, j]).sum(axis=0)
+    return dweight.reshape(-1, 1, *windows.kernel)
 
 
 # ---------------------------------------------------------------------------------------- PyTorch
 
 
 def _first(x, channels_last):
-    return x.permute(0, 3, 1, 2) if channels_last else x
+    return x.movedim(-1, -3) if channels_last else x
 
 
 def _last(y, channels_last):
-    return y.permute(0, 2, 3, 1) if channels_last else y
+    return y.movedim(-3, -1) if channels_last else y
+
+
+def _torch_depthwise(x, weight, channels_last=False, padding=0, **how):
+    top, bottom, left, right = padding if np.size(padding) == 4 else sides(padding)
+    symmetric = (top, left) if (top, left) == (bottom, right) else None
+    image = _first(x, channels_last)
+    if symmetric is None:
+        image, symmetric = functional.pad(image, (left, right, top, bottom)), 0
+    y = functional.conv2d(image, weight, padding=symmetric, groups=len(weight), **how)
+    return _last(y, channels_last)
 
 
 def _torch_im2col(x, kernel_size, channels_last=False, stride=1, padding=0, dilation=1):
     x = _first(x, channels_last)
-    top, bottom, left, right = padding if np.size(padding) == 4 else four(padding)
+    top, bottom, left, right = padding if np.size(padding) == 4 else sides(padding)
     padded = functional.pad(x, (left, right, top, bottom))
-    cols = functional.unfold(padded, two(kernel_size), dilation, 0, stride)
+    cols = functional.unfold(padded, both_axes(kernel_size), dilation, 0, stride)
     if channels_last:
-        taps = int(np.prod(two(kernel_size)))
+        taps = int(np.prod(both_axes(kernel_size)))
         split = cols.reshape(x.shape[0], x.shape[1], taps, cols.shape[2])
         return split.permute(0, 3, 2, 1).reshape(x.shape[0], cols.shape[2], taps * x.shape[1])
     return cols.permute(1, 0, 2)
@@ -191,9 +240,9 @@ def _torch_max(x, kernel_size, channels_last=False, **how):
     """(y, the taps that were the largest): PyTorch has the elements' indices in place of taps."""
     image = _first(x, channels_last)
     y, flat = functional.max_pool2d(image, kernel_size, return_indices=True, **how)
-    windows = Windows(image.shape, kernel_size, **how)
+    windows = Windows((1, *image.shape)[-4:], kernel_size, **how)
     down, across = (torch.arange(n) for n in windows.counts)
-    row, column = flat // image.shape[3], flat % image.shape[3]
+    row, column = flat // image.shape[-1], flat % image.shape[-1]
     i, j = (
         (at - (o * s - before)) // d
         for at, o, s, before, d in zip(
@@ -212,6 +261,8 @@ def _torch_max(x, kernel_size, channels_last=False, **how):
 # ------------------------------------------------------------------------------------------- rows
 
 SHAPES = [(1, 1, 4, 5), (2, 3, 7, 6), (3, 17, 5, 9), (2, 300, 4, 5), (1, 2, 5, 300), (0, 3, 5, 5)]
+SHAPES += [(2, 0, 4, 5)]
+ALONE = [(3, 5, 6)]  # an image without samples
 BENCH = [(64, 16, 8, 8), (32, 64, 32, 32)]
 LAST = {"channels_last": True}
 WINDOWS = [
@@ -221,12 +272,16 @@ WINDOWS = [
     {"kernel_size": (2, 3), "stride": (1, 3), "dilation": (3, 1), "padding": (1, 1)},
     {"kernel_size": (1, 2), "dilation": (1, 2)},
     {"kernel_size": 4, "stride": 3, "padding": 2},
+    {"kernel_size": (4, 5)},
+    {"kernel_size": (2, 5), "stride": 1},
 ]
 WINDOWS = [{**how, **last} for how in WINDOWS for last in ({}, LAST)]
 SIDES = [{"kernel_size": 2, "padding": (0, 1, 2, 1), **last} for last in ({}, LAST)]
 CEIL = [
     {"kernel_size": 3, "stride": 2, "ceil_mode": True},
     {"kernel_size": (2, 3), "stride": (3, 2), "padding": 1, "ceil_mode": True, **LAST},
+    {"kernel_size": (2, 1), "stride": (3, 2), "ceil_mode": True},
+    {"kernel_size": (3, 6), "stride": (2, 5), "ceil_mode": True},
 ]
 AVERAGES = [how for how in WINDOWS if "dilation" not in how] + CEIL
 AVERAGES += [{**how, "count_include_pad": False} for how in AVERAGES if "padding" in how]
@@ -234,8 +289,8 @@ BENCH_OPTIONS = {"kernel_size": 3, "padding": 1, "stride": 1, **LAST}
 
 
 def _image(rng, shape, dtype, channels_last=False, **_):
-    n, c, h, w = shape
-    return (normal(rng, (n, h, w, c) if channels_last else shape, dtype),)
+    *n, c, h, w = shape
+    return (normal(rng, (*n, h, w, c) if channels_last else shape, dtype),)
 
 
 def _with(forward):
@@ -251,7 +306,7 @@ def _with(forward):
 
 
 def _size(x, channels_last=False, **_):
-    return x.shape[1:3] if channels_last else x.shape[2:]
+    return x.shape[-3:-1] if channels_last else x.shape[-2:]
 
 
 def _pooled(dy, x, **options):
@@ -283,7 +338,109 @@ def _rival_back(call):
     return rivals
 
 
+KERNELS = [how for how in WINDOWS if how["kernel_size"] != (4, 5)] + SIDES
+KERNELS = [{"stride": 1, **how} for how in KERNELS]
+
+
+def _kernels(rng, x, dtype, kernel_size, channels_last=False, **_):
+    """A kernel for each channel; of the dtype of x, or the one that it computes in."""
+    channels = x.shape[-1 if channels_last else -3]
+    wide = dtype if channels_last else computing(dtype)
+    return normal(rng, (channels, 1, *both_axes(kernel_size)), wide)
+
+
+def _depthwise_inputs(rng, shape, dtype, **options):
+    (x,) = _image(rng, shape, dtype, **options)
+    return x, _kernels(rng, x, dtype, **options)
+
+
+def _depthwise_back(rng, shape, dtype, kernel_size, **options):
+    x, weight = _depthwise_inputs(rng, shape, dtype, kernel_size=kernel_size, **options)
+    y = depthwise_conv2d(np.zeros(x.shape), np.zeros(weight.shape), **options)
+    return normal(rng, y.shape, dtype), weight, x
+
+
+def _depthwise_weight_back(rng, shape, dtype, **options):
+    dy, _, x = _depthwise_back(rng, shape, dtype, **options)
+    return dy, x
+
+
+def _without_kernel_size(call):
+    return lambda *arrays, kernel_size=None, **options: call(*arrays, **options)
+
+
+def _torch_kernel(x, kernel_size, channels_last=False, **_):
+    channels = x.shape[-1 if channels_last else -3]
+    return torch.zeros((channels, 1, *both_axes(kernel_size)), dtype=x.dtype)
+
+
+def _depthwise_rows():
+    def run_back(dy, weight, x, kernel_size=None, **options):
+        out = {"out": options.pop("out")} if "out" in options else {}
+        size = _size(x, **options)
+        return ops.depthwise_conv2d_backward(dy, weight, size, **options, **out)
+
+    def torch_back(dy, weight, x, kernel_size=None, **options):
+        return gradients(_torch_depthwise(x, weight, **options), dy, [x])[0]
+
+    def torch_weight_back(dy, x, kernel_size, **options):
+        weight = _torch_kernel(x, kernel_size, **options).requires_grad_()
+        return gradients(_torch_depthwise(x, weight, **options), dy, [weight])[0]
+
+    def rival(inputs, keywords):
+        if not has_torch():
+            return {}
+        x, weight = map(tensor_of, inputs)
+        call = _without_kernel_size(_torch_depthwise)
+        return {"torch": without_grad(lambda: call(x, weight, **keywords))}
+
+    def rival_back(inputs, keywords):
+        if not has_torch():
+            return {}
+        dy, weight, x = inputs
+        call, weight = _without_kernel_size(_torch_depthwise), tensor_of(weight)
+        return {"torch": backward_only(lambda x: call(x, weight, **keywords), [], x, dy)}
+
+    def rival_weight_back(inputs, keywords):
+        if not has_torch():
+            return {}
+        dy, x = inputs
+        call, image = _without_kernel_size(_torch_depthwise), tensor_of(x)
+        weight = _torch_kernel(image, **keywords).numpy()
+        return {"torch": backward_only(lambda w: call(image, w, **keywords), [], weight, dy)}
+
+    taps = _sums(17, "at most 16 products of two roundings each, added up")
+    terms = _sums(34, "products, of which 32 are added in the computing type, and a rounding")
+    terms = dataclasses.replace(terms, sums=4.0, least=8.0)
+    for name, op, make, reference, peer, bound, rivals in (
+        ("", _without_kernel_size(ops.depthwise_conv2d), _depthwise_inputs,
+         _without_kernel_size(depthwise_conv2d), _without_kernel_size(_torch_depthwise), taps,
+         rival),
+        ("_backward", run_back, _depthwise_back, _without_kernel_size(depthwise_conv2d_backward),
+         torch_back, taps, rival_back),
+        ("_weight_backward", ops.depthwise_conv2d_weight_backward, _depthwise_weight_back,
+         depthwise_conv2d_weight_backward, torch_weight_back, terms, rival_weight_back),
+    ):  # fmt: skip
+        yield Case(
+            f"depthwise_conv2d{name}",
+            "windows",
+            op,
+            make,
+            reference,
+            peer,
+            bound,
+            lambda s: 2 * s,
+            SHAPES + ALONE,
+            BENCH,
+            rivals,
+            KERNELS,
+            BENCH_OPTIONS,
+            out=True,
+        )
+
+
 def rows():
+    yield from _depthwise_rows()
     forward = [
         ("im2col", im2col, _torch_im2col, EXACT, WINDOWS + SIDES, lambda s: 10 * s),
         ("max_pool2d", max_pool2d, _torch_max, EXACT, WINDOWS + CEIL, lambda s: 3 * s),
@@ -300,7 +457,7 @@ def rows():
             peer,
             bound,
             size,
-            SHAPES,
+            SHAPES + ALONE,
             BENCH,
             _rival(peer),
             options,
@@ -334,7 +491,7 @@ def rows():
             lambda dy, x, peer=peer, **o: gradients(peer(x, **o), dy, [x])[0],
             _sums(16, "at most 16 windows cover an element, each with a quotient"),
             lambda s: 3 * s,
-            SHAPES,
+            SHAPES if name == "col2im" else SHAPES + ALONE,
             BENCH,
             _rival_back(peer),
             options,

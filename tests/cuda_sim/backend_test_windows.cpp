@@ -1,19 +1,27 @@
-// im2col, its transpose, and pooling.
+// im2col, its transpose, pooling, and depthwise convolutions.
 #include "backend_test.h"
 
 namespace backend_test {
 namespace {
 
-void windows(int64_t samples, int64_t channels, bool last, DType d, std::string* bits) {
+// in, out, kernel, stride, dilation, padding before and after
+constexpr WindowAxis kPlain[] = {{5, 3, 3, 2, 1, 1, 1}, {7, 4, 2, 2, 1, 1, 0}};
+// The last window reaches beyond the image. Averages have no dilation.
+constexpr WindowAxis kDilated[] = {{5, 2, 2, 3, 3, 1, 1}, {7, 3, 3, 3, 2, 2, 1}};
+
+void windows(int64_t samples, int64_t channels, bool last, bool dilated, DType d,
+             std::string* bits) {
+  const WindowAxis* const axes = dilated ? kDilated : kPlain;
   Windows w;
   w.samples = samples;
   w.channels = channels;
-  w.rows = {5, 3, 3, 2, 1, 1, 1};     // 5 rows, 3 windows of 3, stride 2, padding 1
-  w.columns = {7, 4, 2, 2, 1, 1, 0};  // 7 columns, 4 windows of 2, padding on the left
+  w.rows = axes[0];
+  w.columns = axes[1];
   w.channels_last = last;
   w.dtype = d;
-  const int64_t image = samples * channels * 35, outputs = samples * channels * 12;
-  Buffer x(d, image, 1), y(d, outputs, 2), cols(d, outputs * 6, 3), dx(d, image, 4);
+  const int64_t image = samples * channels * 35, outputs = samples * channels * w.rows.out * w.columns.out;
+  const int64_t taps = w.rows.kernel * w.columns.kernel;
+  Buffer x(d, image, 1), y(d, outputs, 2), cols(d, outputs * taps, 3), dx(d, image, 4);
   Buffer indices(d == DType::f64 ? DType::f64 : DType::f32, outputs, 5);
   const auto call = [&](const char* name, void (*driver)(const Windows&), Buffer* from,
                         Buffer* to) {
@@ -24,13 +32,22 @@ void windows(int64_t samples, int64_t channels, bool last, DType d, std::string*
   };
   call("im2col", cuda.im2col, &x, &cols);
   call("col2im", cuda.col2im, &cols, &dx);
-  call("avg_pool2d", cuda.avg_pool2d, &x, &y);
-  w.count_padding = false;
-  call("avg_pool2d_backward", cuda.avg_pool2d_backward, &y, &dx);
+  if (!dilated) {
+    call("avg_pool2d", cuda.avg_pool2d, &x, &y);
+    w.count_padding = false;
+    call("avg_pool2d_backward", cuda.avg_pool2d_backward, &y, &dx);
+  }
   w.indices = indices.data();
   call("max_pool2d", cuda.max_pool2d, &x, &y);
   indices.append_to(bits);
   call("max_pool2d_backward", cuda.max_pool2d_backward, &y, &dx);
+  const DType wide = d == DType::f64 ? d : DType::f32;
+  Buffer weight(d, channels * taps, 6), dweight(wide, channels * taps, 7);
+  w.weight = weight.vector();
+  call("depthwise_conv2d", cuda.depthwise_conv2d, &x, &y);
+  call("depthwise_conv2d_backward", cuda.depthwise_conv2d_backward, &y, &dx);
+  w.dy = y.data();
+  call("depthwise_conv2d_weight_backward", cuda.depthwise_conv2d_weight_backward, &x, &dweight);
 }
 
 }  // namespace
@@ -38,8 +55,8 @@ void windows(int64_t samples, int64_t channels, bool last, DType d, std::string*
 void windows_part(std::string* bits) {
   for (const DType d : dtypes())
     for (const bool last : {false, true}) {
-      windows(2, 3, last, d, bits);
-      if (!kBrief) windows(3, 17, last, d, bits);
+      for (const bool dilated : {false, true}) windows(2, 3, last, dilated, d, bits);
+      if (!kBrief) windows(3, 37, last, false, d, bits);
     }
 }
 

@@ -225,4 +225,11 @@ KERNELS = [
         "(x >= most)",
         _case("max_pool2d-bfloat16"),
     ),
+    Mutant(
+        "norms: a momentum of 0 meets an Inf",
+        "csrc/kernels/batch_norm.h",
+        "return momentum == 0 ? old : (1 - momentum) * old + momentum * value;",
+        "return (1 - momentum) * old + momentum * value;",
+        ("tests/test_running_statistics.py::test_functions_keep_them",),
+    ),
 ]  # fmt: skip

@@ -12,24 +12,24 @@ from onepass import ops
 from onepass._array import Array, convert, empty
 from onepass._parameter import Parameter
 from onepass.nn import init
+from onepass.nn._affine import Affine
 from onepass.nn._checks import Like, check_beside, check_dtype, check_gradient
 from onepass.nn._convolution import Convolution
 from onepass.nn._epilogue import Epilogue
-from onepass.nn._facts import Facts, bypassable
-from onepass.nn._fusable import Fusable
+from onepass.nn._facts import bypassable
 from onepass.nn._images import (
     image,
-    in_order,
     lies_channels_last,
-    out_of_order,
     pair,
     take_mask,
+    to_dense,
+    to_images,
 )
 
 Pair = int | tuple[int, int]
 
 
-class Conv2d(Fusable):
+class Conv2d(Affine):
     """``y[n, o, p, q] = b[o] + Σ_{c,i,j} W[o, c, i, j] x[n, c, p·stride - padding + i, …]``.
 
     Backward: ``dx`` is the transposed convolution of dy, ``dW`` that of x with dy, and
@@ -37,7 +37,8 @@ class Conv2d(Fusable):
     of an output), as PyTorch's do.
 
     x is (N, C, H, W) in C order or with the channels last in memory, and y lies in the same order.
-    With the channels last it is faster. A float16 or bfloat16 x is computed in float32, and y is
+    With the channels last it is faster, except that groups of several channels are then copied to C
+    order and back. A float16 or bfloat16 x is computed in float32, and y is
     stored as x is.
 
     Args:
@@ -136,9 +137,6 @@ class Conv2d(Fusable):
         padding = (top, bottom, left, right)
         return Convolution(self.kernel_size, self.stride, padding, self.dilation, self.groups)
 
-    def epilogue_head(self, facts: Facts[Any]) -> Fusable | None:
-        return None if facts.read(self, "bias") is None else super().epilogue_head(facts)
-
     def fused_forward(self, x: Array, epilogue: Epilogue) -> Array:
         lib, dtype, shape = self._check(x)
         convolution = self._convolution()
@@ -149,21 +147,14 @@ class Conv2d(Fusable):
                 f"{self.kernel_size}, padding={self.padding}, dilation={self.dilation}"
             )
         last = lies_channels_last(x) if self.channels_last is None else self.channels_last
-        weight, bias = self.weight.data, self.bias
-        stored = in_order(x, last)
+        weight = self.weight.data
+        stored = to_dense(x, last)
         wide = stored if dtype == weight.dtype else convert(stored, weight.dtype.name)
-        y = convolution.forward(wide, weight, last)
+        product = convolution.forward(wide, weight, last)
         options = epilogue.options()
         mask = take_mask(options) if last else None
-        axis, product = -1 if last else 1, None
-        if bias is not None:
-            product = y if options else None
-            try:
-                y = ops.bias_act(y, bias.data, axis=axis, out=None if options else y, **options)
-            except BaseException:
-                epilogue.refused()
-                raise
-        y = out_of_order(y, last)
+        y, product = self._add_bias(product, epilogue, options, -1 if last else 1)
+        y = to_images(y, last)
         if mask is not None:
             y = ops.dropout(y, out=y, **mask)
         if dtype != weight.dtype:
@@ -181,13 +172,7 @@ class Conv2d(Fusable):
             dy, stored = (convert(array, weight.dtype.name) for array in (dy, stored))
         if mask is not None:
             dy = ops.dropout_backward(dy, **mask)
-        dz = in_order(dy, last)
-        if self.bias is not None and (options or self.bias.requires_grad):
-            # Without options dz is dy whatever the product was, and it was not kept.
-            z = dz if product is None else product
-            axis = -1 if last else 1
-            dz, db = ops.bias_act_backward(dz, z, self.bias.data, axis=axis, **options)
-            self.bias.accumulate(db)
+        dz = self._bias_gradient(to_dense(dy, last), product, options, -1 if last else 1)
         dweight = None
         if self.weight.requires_grad:
             room = self.weight.room()
@@ -197,11 +182,13 @@ class Conv2d(Fusable):
             self.weight.accumulate(dweight)
         if dx is None:
             return None
-        dx = out_of_order(dx, last)
+        dx = to_images(dx, last)
         return dx if y[1] == weight.dtype else dx.astype(y[1])
 
     def _check(self, x: Array) -> Like:
         kind = image("Conv2d", x, self.in_channels)
+        if 0 in kind[2][2:]:
+            raise ValueError(f"Conv2d: x has shape {kind[2]}, expected rows and columns")
         check_beside("Conv2d", x, kind, self.weight.data, narrow=True)
         return kind
 

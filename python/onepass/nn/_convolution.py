@@ -3,7 +3,8 @@
 A piece is some samples, or some rows of windows of one sample. Its windows are written side by side
 (`ops.im2col`), and one product does them all. With the channels last the windows are the rows of
 the matrix, else its columns, so that no weight and no large array is transposed. A kernel of one
-element needs no windows, and a depthwise convolution, which has no sums over channels, no product.
+element needs no windows. A depthwise convolution, which has no sums over channels, is a kernel
+(`ops.depthwise_conv2d`).
 """
 
 from __future__ import annotations
@@ -17,10 +18,18 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from onepass import ops
-from onepass._array import Array, contiguous, empty, library, zeros
-from onepass.nn._images import channels_first, channels_last, in_order
+from onepass._array import Array, contiguous, empty, library
+from onepass.nn._images import channels_first, channels_last, to_dense
 
 PIECE = 256 << 10  # elements of the windows of a piece: a second-level cache of 1 MiB in float32
+
+
+def _most() -> int:
+    """Elements that a piece has at most, and `Room` keeps.
+
+    A sample beyond that is cut by rows into pieces of half of it or so: products of less are slow.
+    """
+    return 2 * PIECE
 
 
 class Piece(NamedTuple):
@@ -31,6 +40,11 @@ class Piece(NamedTuple):
     rows: slice
     padding: tuple[int, int, int, int]
     number: int  # of its windows
+
+    @property
+    def on_padding(self) -> bool:
+        """Whether no window touches the image."""
+        return self.rows.start == self.rows.stop
 
 
 class Room:
@@ -51,7 +65,7 @@ class Room:
         if self.flat.size < size:
             even = size + size % 2  # to be seen as float64 later
             self.flat = empty((even,), self.like.dtype, self.like)
-            if self.host and size <= 2 * PIECE:
+            if self.host and size <= _most():
                 _kept.flat = self.flat
         return self.flat[:size].reshape(shape)
 
@@ -87,7 +101,7 @@ class Convolution:
 
     def forward(self, x: Array, weight: Array, last: bool) -> Array:
         if last and self.groups > 1 and not self._is_depthwise(weight):
-            y = self.forward(in_order(channels_first(x), False), weight, False)
+            y = self.forward(to_dense(channels_first(x), False), weight, False)
             return contiguous(channels_last(y))
         n, height, width, _ = _sizes(x, last)
         down, across = self.windows(height, width)
@@ -96,7 +110,7 @@ class Convolution:
         if n == 0:
             return y
         if self._is_depthwise(weight):
-            self._depthwise(x, weight, y, last)
+            ops.depthwise_conv2d(x, weight, channels_last=last, out=y, **self._steps())
         elif last:
             self._rows(x, weight, y)
         else:
@@ -108,7 +122,7 @@ class Convolution:
     ) -> Array | None:
         """Writes the weight's gradient to ``to_weight``, where there is one; dx, where wanted."""
         if last and self.groups > 1 and not self._is_depthwise(weight):
-            given, image = (in_order(channels_first(array), False) for array in (dy, x))
+            given, image = (to_dense(channels_first(array), False) for array in (dy, x))
             to_x = self.backward(given, image, weight, False, to_weight, dx)
             return None if to_x is None else contiguous(channels_last(to_x))
         to_x = empty(x.shape, x.dtype, x) if dx else None
@@ -116,12 +130,20 @@ class Convolution:
             if to_weight is not None:
                 to_weight[...] = 0
         elif self._is_depthwise(weight):
-            self._depthwise_backward(dy, x, weight, last, to_weight, to_x)
+            options = {"channels_last": last, **self._steps()}
+            if to_weight is not None:
+                ops.depthwise_conv2d_weight_backward(dy, x, self.kernel, out=to_weight, **options)
+            if to_x is not None:
+                size = x.shape[1:3] if last else x.shape[2:]
+                ops.depthwise_conv2d_backward(dy, weight, size, out=to_x, **options)
         elif last:
             self._rows_backward(dy, x, weight, to_weight, to_x)
         else:
             self._columns_backward(dy, x, weight, to_weight, to_x)
         return to_x
+
+    def _steps(self) -> dict[str, Any]:
+        return {"stride": self.stride, "padding": self.padding, "dilation": self.dilation}
 
     def _is_depthwise(self, weight: Array) -> bool:
         return self.groups == len(weight) and weight.shape[1] == 1 and self.groups > 1
@@ -137,18 +159,19 @@ class Convolution:
         """``taps`` are those of all channels."""
         down, across = self.windows(height, width)
         sample = max(1, down * across * taps)
-        tall, (top, bottom) = self.extents()[0], self.padding[:2]
-        if sample > 2 * PIECE and max(top, bottom) < tall:  # so each window lies on some row
+        tall, top = self.extents()[0], self.padding[0]
+        if sample > _most():
             each = _balanced(down, max(1, PIECE // (across * taps)))
             for i in range(n):
                 for first in range(0, down, each):
                     end = min(first + each, down)
                     begin = first * self.stride[0] - top
                     behind = (end - 1) * self.stride[0] - top + tall
+                    low = min(max(begin, 0), height)
                     yield Piece(
                         slice(i, i + 1),
                         slice(first, end),
-                        slice(max(begin, 0), min(behind, height)),
+                        slice(low, max(low, min(behind, height))),  # empty: padding alone
                         (max(-begin, 0), max(behind - height, 0), *self.padding[2:]),
                         (end - first) * across,
                     )
@@ -165,18 +188,16 @@ class Convolution:
         taps, n = self.kernel[0] * self.kernel[1] * x.shape[3 if last else 1], len(image)
         windows = piece.number // n
         cols = room.take(*((n, windows, taps) if last else (taps, n, windows)))
-        ops.im2col(
-            image,
-            self.kernel,
-            stride=self.stride,
-            padding=piece.padding,
-            dilation=self.dilation,
-            channels_last=last,
-            out=cols,
-        )
+        if piece.on_padding:
+            cols[...] = 0
+        else:
+            options = {**self._steps(), "padding": piece.padding, "channels_last": last}
+            ops.im2col(image, self.kernel, out=cols, **options)
         return cols.reshape((piece.number, taps) if last else (taps, piece.number))
 
     def _col2im(self, cols: Array, dx: Array, piece: Piece, last: bool) -> None:
+        if piece.on_padding:
+            return
         height, width = dx.shape[1:3] if last else dx.shape[2:]
         whole = piece.windows == slice(0, self.windows(height, width)[0])
         size = (piece.rows.stop - piece.rows.start, width)
@@ -186,11 +207,8 @@ class Convolution:
             cols.reshape(n, -1, cols.shape[1]) if last else cols.reshape(len(cols), n, -1),
             size,
             self.kernel,
-            stride=self.stride,
-            padding=piece.padding,
-            dilation=self.dilation,
-            channels_last=last,
             out=to if whole else None,
+            **{**self._steps(), "padding": piece.padding, "channels_last": last},
         )
         if not whole:  # neighbouring pieces share rows
             to += part
@@ -283,77 +301,6 @@ class Convolution:
     def _by_group(self, weight: Array) -> Array:
         return weight.reshape(self.groups, len(weight) // self.groups, -1)
 
-    # -- depthwise: a loop over the taps ---------------------------------------------------------
-
-    def _taps(self, x: Array, weight: Array, last: bool) -> Iterator[tuple[Any, Any, Array]]:
-        """For each tap: its index in the weight, the elements under it of all windows as an index
-        of a padded image, and its weights."""
-        _, height, width, _ = _sizes(x, last)
-        counts = self.windows(height, width)
-        for i in range(self.kernel[0]):
-            for j in range(self.kernel[1]):
-                under = tuple(
-                    slice(at * d, at * d + (count - 1) * s + 1, s)
-                    for at, d, count, s in zip(
-                        (i, j), self.dilation, counts, self.stride, strict=True
-                    )
-                )
-                values = weight[:, 0, i, j]
-                if last:
-                    yield (i, j), (slice(None), *under), values
-                else:
-                    yield (i, j), (slice(None), slice(None), *under), values[:, None, None]
-
-    def _padded(self, x: Array, last: bool) -> tuple[Array, Any]:
-        """A copy of x with zeros around, and x as an index of it."""
-        n, height, width, channels = _sizes(x, last)
-        top, bottom, left, right = self.padding
-        inner = (slice(top, top + height), slice(left, left + width))
-        tall, wide = height + top + bottom, width + left + right
-        shape = (n, tall, wide, channels) if last else (n, channels, tall, wide)
-        index = (slice(None), *inner) if last else (slice(None), slice(None), *inner)
-        padded = zeros(shape, x.dtype, x)
-        padded[index] = x
-        return padded, index
-
-    def _depthwise(self, x: Array, weight: Array, y: Array, last: bool) -> None:
-        multiply = library(x).multiply
-        each = _samples_of(x)
-        for first in range(0, len(x), each):
-            part, to = x[first : first + each], y[first : first + each]
-            padded, _ = self._padded(part, last)
-            product = empty(to.shape, x.dtype, x)
-            to[...] = 0
-            for _, under, values in self._taps(part, weight, last):
-                to += multiply(padded[under], values, out=product)
-
-    def _depthwise_backward(
-        self,
-        dy: Array,
-        x: Array,
-        weight: Array,
-        last: bool,
-        dweight: Array | None,
-        dx: Array | None,
-    ) -> None:
-        multiply, axes = library(x).multiply, (0, 1, 2) if last else (0, 2, 3)
-        each = _samples_of(x)
-        if dweight is not None:
-            dweight[...] = 0
-        for first in range(0, len(x), each):
-            part, given = x[first : first + each], dy[first : first + each]
-            padded, index = self._padded(part, last)
-            product = empty(given.shape, x.dtype, x)
-            if dweight is not None:
-                for (i, j), under, _ in self._taps(part, weight, last):
-                    multiply(padded[under], given, out=product)
-                    dweight[:, 0, i, j] += product.sum(axis=axes)
-            if dx is not None:
-                padded[...] = 0
-                for _, under, values in self._taps(part, weight, last):
-                    padded[under] += multiply(given, values, out=product)
-                dx[first : first + each] = padded[index]
-
 
 def _sizes(x: Array, last: bool) -> tuple[int, int, int, int]:
     """Samples, height, width and channels."""
@@ -369,11 +316,6 @@ def _by_rows(weight: Array) -> Array:
 def _cover(pieces: list[Piece], height: int) -> bool:
     """Whether each piece writes all rows of its images."""
     return all(piece.rows == slice(0, height) for piece in pieces)
-
-
-def _samples_of(x: Array) -> int:
-    """How many samples make a piece."""
-    return _balanced(len(x), max(1, PIECE // max(1, x.size // len(x))))
 
 
 def _balanced(count: int, most: int) -> int:

@@ -207,6 +207,8 @@ class DecorrelatedBatchNorm(Module):
     def _move(self, mean: Array, projection: Array) -> None:
         """The running statistics, in place."""
         m = self.momentum
+        if m == 0:  # whatever the batch has, an Inf or NaN too
+            return
         self.running_mean[...] = (1 - m) * self.running_mean + m * mean.reshape(-1)
         self.running_projection[...] = (1 - m) * self.running_projection + m * projection
 

@@ -1,7 +1,8 @@
 """Images (N, C, H, W) in two memory orders: C order, or with the channels last, as PyTorch's.
 
-A layer takes both as they are and gives its result in the order of its input; an array in any other
-order is copied to C order. ``channels_last(x)`` is such an array as ``(N, H, W, C)`` in C order.
+A layer over images (convolutions, pools, batch norms, activations, dropout) takes both as they are
+and gives its result in the order of its input; an array in any other order is copied to C order.
+Layers over rows (layer, group and instance norm, softmax) copy both to C order and say so. ``channels_last(x)`` is such an array as ``(N, H, W, C)`` in C order.
 """
 
 from __future__ import annotations
@@ -31,13 +32,13 @@ def channels_first(x: Array) -> Array:
     return x.transpose(0, x.ndim - 1, *range(1, x.ndim - 1))
 
 
-def in_order(x: Array, last: bool) -> Array:
+def to_dense(x: Array, last: bool) -> Array:
     """``x`` (N, C, …) in C order, itself or with the channels last; copied where it must be."""
     return contiguous(channels_last(x) if last else x)
 
 
-def out_of_order(y: Array, last: bool) -> Array:
-    """(N, C, …) from `in_order`."""
+def to_images(y: Array, last: bool) -> Array:
+    """The images (N, C, …) of `to_dense`."""
     return channels_first(y) if last else y
 
 

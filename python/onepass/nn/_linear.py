@@ -8,17 +8,16 @@ from typing import Any
 import numpy as np
 
 from onepass import _numbers as numbers
-from onepass import ops
 from onepass._array import Array
 from onepass._parameter import Parameter
 from onepass.nn import init
+from onepass.nn._affine import Affine
 from onepass.nn._checks import Like, check_beside, check_dtype, check_gradient, like
 from onepass.nn._epilogue import Epilogue
-from onepass.nn._facts import Facts, bypassable
-from onepass.nn._fusable import Fusable
+from onepass.nn._facts import bypassable
 
 
-class Linear(Fusable):
+class Linear(Affine):
     """``y = x Wᵀ + b``.
 
     Backward: ``dx = dy W``, ``dW = dyᵀ x``, ``db = Σ dy`` over the rows. Weight and bias start
@@ -64,27 +63,12 @@ class Linear(Fusable):
             bound = 1 / math.sqrt(in_features)
             init.uniform(self.bias, -bound, bound)
 
-    def epilogue_head(self, facts: Facts[Any]) -> Fusable | None:
-        return None if facts.read(self, "bias") is None else super().epilogue_head(facts)
-
     def fused_forward(self, x: Array, epilogue: Epilogue) -> Array:
         lib, dtype, shape = self._check(x)
         rows = x.reshape(-1, self.in_features)
-        weight, bias = self.weight.data, self.bias
-        product = lib.matmul(rows, weight.T, out=self._room(rows))
+        product = lib.matmul(rows, self.weight.data.T, out=self._room(rows))
         options = epilogue.options()
-        kept = None
-        if bias is None:
-            y = product
-        elif epilogue.empty:
-            y = ops.bias_act(product, bias.data, out=product)
-        else:
-            try:
-                y = ops.bias_act(product, bias.data, **options)
-            except BaseException:
-                epilogue.refused()
-                raise
-            kept = product
+        y, kept = self._add_bias(product, epilogue, options, -1)
         y_shape = (*shape[:-1], self.out_features)
         self._remember((rows, kept, options, shape, (lib, dtype, y_shape)))
         return y.reshape(y_shape)
@@ -93,12 +77,7 @@ class Linear(Fusable):
     def backward(self, dy: Array, *, need_input_grad: bool = True) -> Array | None:
         rows, product, options, shape, y = self.recall()
         check_gradient("Linear.backward", dy, y)
-        dz = dy.reshape(-1, self.out_features)
-        if self.bias is not None and (options or self.bias.requires_grad):
-            # Without options dz is dy whatever the product was, and it was not kept.
-            z = dz if product is None else product
-            dz, db = ops.bias_act_backward(dz, z, self.bias.data, **options)
-            self.bias.accumulate(db)
+        dz = self._bias_gradient(dy.reshape(-1, self.out_features), product, options, -1)
         if self.weight.requires_grad:
             self.weight.accumulate(y[0].matmul(dz.T, rows, out=self.weight.room()))
         if not need_input_grad:

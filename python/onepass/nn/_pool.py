@@ -8,16 +8,25 @@ from typing import Any
 from onepass import _numbers as numbers
 from onepass import ops
 from onepass._array import Array, convert, empty, zeros
-from onepass.nn._checks import check_gradient
-from onepass.nn._images import image, in_order, lies_channels_last, out_of_order, pair
+from onepass.nn._checks import Like, check_gradient
+from onepass.nn._images import image, lies_channels_last, pair, to_dense, to_images
 from onepass.nn._module import Module
 
 Pair = int | tuple[int, int]
 _AXES = {False: (2, 3), True: (1, 2)}  # the channels last or not → rows and columns
 
 
+def _taken(owner: str, x: Array) -> tuple[Array, bool, Like]:
+    """x as the kernels take it, whether its channels are last, and its kind."""
+    kind, last = image(owner, x), lies_channels_last(x)
+    return to_dense(x, last), last, kind
+
+
 class _Pool(Module):
-    """A pool over windows, one kernel forward and one backward."""
+    """A pool over windows of one size: one kernel forward and one backward.
+
+    Its attributes may change between calls; backward is that of the forward before it.
+    """
 
     kernel_size: tuple[int, int]
     stride: tuple[int, int]
@@ -39,13 +48,12 @@ class _Pool(Module):
             )
 
     def _options(self) -> dict[str, Any]:
-        return {"stride": self.stride, "padding": self.padding, "ceil_mode": self.ceil_mode}
-
-    def _take(self, x: Array) -> tuple[Array, bool, Any]:
-        """x as the kernel takes it, whether its channels are last, and its kind."""
-        lib, dtype, shape = image(type(self).__name__, x)
-        last = lies_channels_last(x)
-        return in_order(x, last), last, (lib, dtype, shape)
+        return {
+            "kernel_size": self.kernel_size,
+            "stride": self.stride,
+            "padding": self.padding,
+            "ceil_mode": self.ceil_mode,
+        }
 
     def extra_repr(self) -> str:
         return (
@@ -65,7 +73,8 @@ class MaxPool2d(_Pool):
         stride: from one window to the next; None for kernel_size.
         padding: around the image, at most half a window; never the largest.
         dilation: from one element of a window to the next.
-        ceil_mode: a last window may reach beyond the padding.
+        ceil_mode: the last windows may reach beyond the padding, also the only one of an image that
+            is smaller than it by less than a stride.
 
     Raises:
         TypeError: a size is not a whole number; in forward and backward, not an array of floats, or
@@ -97,10 +106,10 @@ class MaxPool2d(_Pool):
         return {**super()._options(), "dilation": self.dilation}
 
     def forward(self, x: Array) -> Array:
-        array, last, (lib, dtype, shape) = self._take(x)
+        array, last, (lib, dtype, shape) = _taken("MaxPool2d", x)
         options = self._options()
-        y, indices = ops.max_pool2d(array, self.kernel_size, channels_last=last, **options)
-        y = out_of_order(y, last)
+        y, indices = ops.max_pool2d(array, channels_last=last, **options)
+        y = to_images(y, last)
         self._remember((indices, last, shape, options, (lib, dtype, tuple(y.shape))))
         return y
 
@@ -110,9 +119,9 @@ class MaxPool2d(_Pool):
             return None
         check_gradient("MaxPool2d.backward", dy, y)
         dx = ops.max_pool2d_backward(
-            in_order(dy, last), indices, shape[2:], self.kernel_size, channels_last=last, **options
+            to_dense(dy, last), indices, shape[2:], channels_last=last, **options
         )
-        return out_of_order(dx, last)
+        return to_images(dx, last)
 
 
 class AvgPool2d(_Pool):
@@ -124,7 +133,7 @@ class AvgPool2d(_Pool):
         kernel_size: rows and columns of a window; like all sizes a number for both, or a pair.
         stride: from one window to the next; None for kernel_size.
         padding: zeros around the image, at most half a window.
-        ceil_mode: a last window may reach beyond the padding; what lies there is not counted.
+        ceil_mode: as of `MaxPool2d`; what lies beyond the padding is not counted.
         count_include_pad: the mean counts the padding.
 
     Raises:
@@ -154,9 +163,9 @@ class AvgPool2d(_Pool):
         return {**super()._options(), "count_include_pad": self.count_include_pad}
 
     def forward(self, x: Array) -> Array:
-        array, last, (lib, dtype, shape) = self._take(x)
-        options = {"kernel_size": self.kernel_size, **self._options()}
-        y = out_of_order(ops.avg_pool2d(array, channels_last=last, **options), last)
+        array, last, (lib, dtype, shape) = _taken("AvgPool2d", x)
+        options = self._options()
+        y = to_images(ops.avg_pool2d(array, channels_last=last, **options), last)
         self._remember((last, shape, options, (lib, dtype, tuple(y.shape))))
         return y
 
@@ -165,14 +174,14 @@ class AvgPool2d(_Pool):
         if not need_input_grad:
             return None
         check_gradient("AvgPool2d.backward", dy, y)
-        dx = ops.avg_pool2d_backward(in_order(dy, last), shape[2:], channels_last=last, **options)
-        return out_of_order(dx, last)
+        dx = ops.avg_pool2d_backward(to_dense(dy, last), shape[2:], channels_last=last, **options)
+        return to_images(dx, last)
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, count_include_pad={self.count_include_pad}"
 
 
-class AdaptiveAvgPool2d(_Pool):
+class AdaptiveAvgPool2d(Module):
     """The means of windows that divide (N, C, H, W) into ``output_size`` rows and columns.
 
     Window i of n covers the elements from ⌊i·H/n⌋ to ⌈(i+1)·H/n⌉: equal windows where n divides H,
@@ -206,7 +215,7 @@ class AdaptiveAvgPool2d(_Pool):
         self.output_size = (down, across)
 
     def forward(self, x: Array) -> Array:
-        array, last, (lib, dtype, shape) = self._take(x)
+        array, last, (lib, dtype, shape) = _taken("AdaptiveAvgPool2d", x)
         if 0 in shape[2:]:
             raise ValueError(f"AdaptiveAvgPool2d: x has shape {shape}, expected rows and columns")
         down, across = (
@@ -219,7 +228,7 @@ class AdaptiveAvgPool2d(_Pool):
             made = ops.avg_pool2d(array, window, channels_last=last)
         else:
             made = _in_float32(array, lambda a: _means(a, _AXES[last], size))
-        y = out_of_order(made, last)
+        y = to_images(made, last)
         self._remember((window, last, shape, (lib, dtype, tuple(y.shape))))
         return y
 
@@ -228,12 +237,12 @@ class AdaptiveAvgPool2d(_Pool):
         if not need_input_grad:
             return None
         check_gradient("AdaptiveAvgPool2d.backward", dy, y)
-        given, size = in_order(dy, last), shape[2:]
+        given, size = to_dense(dy, last), shape[2:]
         if window is None:
             dx = _in_float32(given, lambda a: _shares(a, _AXES[last], size))
         else:
             dx = ops.avg_pool2d_backward(given, size, window, channels_last=last)
-        return out_of_order(dx, last)
+        return to_images(dx, last)
 
     def extra_repr(self) -> str:
         return f"output_size={self.output_size}"

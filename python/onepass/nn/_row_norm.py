@@ -196,7 +196,8 @@ class RMSNorm(RowNorm):
 class GroupNorm(RowNorm):
     """``y = (x - mean) / √(var + eps) · weight + bias``, over groups of channels of each sample.
 
-    mean and var (over n) are those of each group, in training and evaluation alike.
+    mean and var (over n) are those of each group, in training and evaluation alike. y is in C order;
+    an x with the channels last in memory is copied to it first.
     Source: Wu and He 2018.
 
     Args:
@@ -264,7 +265,8 @@ class InstanceNorm(ChannelNorm, RowNorm):
 
     mean and var (over n) are those of each map. With ``track_running_stats`` training moves the
     running statistics to their averages over the batch (var over n - 1):
-    ``running = (1 - momentum) running + momentum · batch``, and evaluation normalises by them.
+    ``running = (1 - momentum) running + momentum · batch``, and evaluation normalises by them. y is
+    in C order; an x with the channels last in memory is copied to it first.
     Source: Ulyanov, Vedaldi and Lempitsky 2016.
 
     Args:

@@ -39,7 +39,7 @@ class Softmax(_OverAxis):
     """``y = exp(x - m) / Σ exp(x - m)``, m = max x, along ``dim``.
 
     The function `onepass.ops.softmax` as a module. ``backward`` works from y, which the module
-    keeps: leave it as it is until then.
+    keeps: leave it as it is until then. y is in C order whatever the order of x.
 
     Args:
         dim: the axis along which y adds up to 1.
@@ -64,7 +64,7 @@ class LogSoftmax(_OverAxis):
     """``y = (x - m) - log Σ exp(x - m)``, m = max x, along ``dim``.
 
     The function `onepass.ops.log_softmax` as a module. ``backward`` works from y, which the module
-    keeps: leave it as it is until then.
+    keeps: leave it as it is until then. y is in C order whatever the order of x.
 
     Args:
         dim: the axis along which exp(y) adds up to 1.

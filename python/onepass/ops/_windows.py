@@ -1,4 +1,6 @@
-"""Windows over images: pooling, and the rows of windows that make a convolution a product."""
+"""Windows over images: pooling, depthwise convolutions, and the rows of windows that make any other
+convolution a product.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,7 @@ from onepass._array import Array
 Sizes = Any  # an integer, or a pair: of rows, of columns
 
 
-def pair(value: Sizes) -> Any:
+def both_axes(value: Sizes) -> Any:
     """One integer for both axes; anything else is for the border to read."""
     if type(value) is tuple:
         return value
@@ -23,10 +25,16 @@ def pair(value: Sizes) -> Any:
 
 def sides(padding: Any) -> Any:
     """Padding above, below, left and right, from an integer, a pair, or these four."""
-    both = pair(padding)
+    both = both_axes(padding)
     if isinstance(both, (tuple, list)) and len(both) == 2:
         return (both[0], both[0], both[1], both[1])
     return both
+
+
+def kernel_and_stride(kernel_size: Sizes, stride: Sizes | None) -> tuple[Any, Any]:
+    """Those of a pool, whose windows lie side by side unless a stride says otherwise."""
+    kernel = both_axes(kernel_size)
+    return kernel, kernel if stride is None else both_axes(stride)
 
 
 def im2col(
@@ -41,7 +49,9 @@ def im2col(
 ) -> Array:
     """cols[c, i, j, n, p, q] = x[n, c, p·stride - padding + i·dilation, q·…], 0 on the padding.
 
-    With it a convolution is a matrix product: weight.reshape(out, -1) @ cols.reshape(taps, -1).
+    With it a convolution is a matrix product: weight.reshape(out, -1) @ cols.reshape(C·taps, -1).
+    With the channels last a row has all channels of a tap side by side, so the weights need that
+    order too: weight.transpose(0, 2, 3, 1).reshape(out, -1).
 
     Args:
         x: array (N, C, H, W) or (C, H, W), or with the channels last; float32, float64, float16 or
@@ -54,7 +64,8 @@ def im2col(
         out: array of the result's shape to write to.
 
     Returns:
-        cols: (C·kernel, N, windows); with the channels last (N, windows, kernel·C).
+        cols: (C·taps, N, windows), the taps of a channel one after another; with the channels last
+        (N, windows, taps·C).
 
     Raises:
         TypeError, ValueError: wrong dtype, shape, overlap or size, or a window that is larger than
@@ -71,7 +82,13 @@ def im2col(
         [[0.0, 1.0], [1.0, 2.0], [2.0, 3.0]]
     """
     return _C.im2col(
-        x, out, pair(kernel_size), pair(stride), sides(padding), pair(dilation), channels_last
+        x,
+        out,
+        both_axes(kernel_size),
+        both_axes(stride),
+        sides(padding),
+        both_axes(dilation),
+        channels_last,
     )
 
 
@@ -116,11 +133,11 @@ def col2im(
     return _C.col2im(
         cols,
         out,
-        pair(size),
-        pair(kernel_size),
-        pair(stride),
+        both_axes(size),
+        both_axes(kernel_size),
+        both_axes(stride),
         sides(padding),
-        pair(dilation),
+        both_axes(dilation),
         channels_last,
     )
 
@@ -138,6 +155,9 @@ def max_pool2d(
 ) -> tuple[Array, Array]:
     """y = the largest element of each window of the image; NaN where one of them is.
 
+    A window of dilated taps may have none on the image: its y is -Inf and its index -1, and nothing
+    goes back from it.
+
     Args:
         x: array (N, C, H, W) or (C, H, W), or with the channels last; float32, float64, float16 or
             bfloat16. Arrays that are not C-contiguous are copied first.
@@ -145,9 +165,11 @@ def max_pool2d(
         stride: from one window to the next; None for kernel_size.
         padding: around the image, at most half a window; never the largest.
         dilation: from one tap of a window to the next.
-        ceil_mode: a last window may reach beyond the padding.
+        ceil_mode: the last windows may reach beyond the padding, also the only one of an image that
+            is smaller than it by less than a stride.
         channels_last: the channels are the last axis of ``x``.
-        out: array (N, C, windows down, windows across) of the dtype of ``x`` to write to.
+        out: array to write y to: (N, C, windows down, windows across), or (N, windows down, windows
+            across, C) with the channels last, of the dtype of ``x``.
 
     Returns:
         (y, indices): y of the dtype of ``x``; indices like it, in float32 (float64 for float64
@@ -165,10 +187,9 @@ def max_pool2d(
         >>> y.tolist(), indices.tolist()
         ([[[5.0]]], [[[1.0]]])
     """
-    kernel = pair(kernel_size)
-    steps = kernel if stride is None else pair(stride)
+    kernel, steps = kernel_and_stride(kernel_size, stride)
     return _C.max_pool2d(
-        x, out, kernel, steps, sides(padding), pair(dilation), ceil_mode, channels_last
+        x, out, kernel, steps, sides(padding), both_axes(dilation), ceil_mode, channels_last
     )
 
 
@@ -214,17 +235,16 @@ def max_pool2d_backward(
         >>> onepass.ops.max_pool2d_backward(np.full_like(y, 7), indices, 2, 2).tolist()
         [[[0.0, 7.0], [0.0, 0.0]]]
     """
-    kernel = pair(kernel_size)
-    steps = kernel if stride is None else pair(stride)
+    kernel, steps = kernel_and_stride(kernel_size, stride)
     return _C.max_pool2d_backward(
         dy,
         out,
-        pair(size),
+        both_axes(size),
         indices,
         kernel,
         steps,
         sides(padding),
-        pair(dilation),
+        both_axes(dilation),
         ceil_mode,
         channels_last,
     )
@@ -241,7 +261,7 @@ def avg_pool2d(
     channels_last: bool = False,
     out: Array | None = None,
 ) -> Array:
-    """y = Σ x / n over each window of n elements of the image.
+    """y = Σ x / n over each window, of n elements on the image and its padding.
 
     Args:
         x: array (N, C, H, W) or (C, H, W), or with the channels last; float32, float64, float16 or
@@ -249,10 +269,10 @@ def avg_pool2d(
         kernel_size: rows and columns of a window; like all sizes an integer, or a pair.
         stride: from one window to the next; None for kernel_size.
         padding: zeros around the image, at most half a window.
-        ceil_mode: a last window may reach beyond the padding, what lies there is not counted.
-        count_include_pad: the n elements include those of the padding.
+        ceil_mode: as of max_pool2d; what lies beyond the padding is not counted.
+        count_include_pad: False counts the n elements on the image alone.
         channels_last: the channels are the last axis of ``x``.
-        out: array (N, C, windows down, windows across) of the dtype of ``x`` to write to.
+        out: as of :func:`max_pool2d`.
 
     Returns:
         y, of the dtype of ``x``.
@@ -268,8 +288,7 @@ def avg_pool2d(
         >>> onepass.ops.avg_pool2d(np.float32([[[1, 5], [2, 0]]]), 2).tolist()
         [[[2.0]]]
     """
-    kernel = pair(kernel_size)
-    steps = kernel if stride is None else pair(stride)
+    kernel, steps = kernel_and_stride(kernel_size, stride)
     return _C.avg_pool2d(
         x, out, kernel, steps, sides(padding), ceil_mode, count_include_pad, channels_last
     )
@@ -314,16 +333,167 @@ def avg_pool2d_backward(
         >>> onepass.ops.avg_pool2d_backward(np.float32([[[8]]]), 2, 2).tolist()
         [[[2.0, 2.0], [2.0, 2.0]]]
     """
-    kernel = pair(kernel_size)
-    steps = kernel if stride is None else pair(stride)
+    kernel, steps = kernel_and_stride(kernel_size, stride)
     return _C.avg_pool2d_backward(
         dy,
         out,
-        pair(size),
+        both_axes(size),
         kernel,
         steps,
         sides(padding),
         ceil_mode,
         count_include_pad,
+        channels_last,
+    )
+
+
+def depthwise_conv2d(
+    x: Array,
+    weight: Array,
+    *,
+    stride: Sizes = 1,
+    padding: Any = 0,
+    dilation: Sizes = 1,
+    channels_last: bool = False,
+    out: Array | None = None,
+) -> Array:
+    """y[n, c, p, q] = Σ_{i,j} weight[c, 0, i, j] · x[n, c, p·stride - padding + i·dilation, q·…].
+
+    What PyTorch's conv2d computes with as many groups as channels, and no bias.
+
+    Args:
+        x: array (N, C, H, W) or (C, H, W), or with the channels last; float32, float64, float16 or
+            bfloat16. Arrays that are not C-contiguous are copied first.
+        weight: array (C, 1, rows, columns), whatever the order of ``x``; of its dtype or the one
+            that it computes in.
+        stride: from one window to the next; like all sizes an integer, or a pair.
+        padding: zeros around the image: an integer, a pair, or (above, below, left, right).
+        dilation: from one element under the kernel to the next.
+        channels_last: the channels are the last axis of ``x``.
+        out: array to write y to, of the dtype of ``x``.
+
+    Returns:
+        y: (N, C, windows down, windows across), or (N, windows down, windows across, C) with the
+        channels last; of the dtype of ``x``.
+
+    Raises:
+        TypeError, ValueError: wrong dtype, shape, overlap or size, or a kernel that is larger than
+            the padded image; nothing is written.
+
+    Source: Sifre & Mallat, Rigid-Motion Scattering for Texture Classification, 2014.
+
+    Example:
+        >>> import numpy as np
+        >>> import onepass
+        >>> x = np.arange(4, dtype=np.float32).reshape(1, 1, 1, 4)
+        >>> onepass.ops.depthwise_conv2d(x, np.float32([[[[1, 10]]]])).tolist()
+        [[[[10.0, 21.0, 32.0]]]]
+    """
+    return _C.depthwise_conv2d(
+        x, out, weight, both_axes(stride), sides(padding), both_axes(dilation), channels_last
+    )
+
+
+def depthwise_conv2d_backward(
+    dy: Array,
+    weight: Array,
+    size: Sizes,
+    *,
+    stride: Sizes = 1,
+    padding: Any = 0,
+    dilation: Sizes = 1,
+    channels_last: bool = False,
+    out: Array | None = None,
+) -> Array:
+    """dx = Σ weight · dy over the windows that cover the element, each with the weight on it.
+
+    Args:
+        dy: gradient of y. Arrays that are not C-contiguous are copied first.
+        weight: as in the forward.
+        size: (H, W) of the image.
+        stride: as in the forward.
+        padding: as in the forward.
+        dilation: as in the forward.
+        channels_last: as in the forward.
+        out: array like the image for dx.
+
+    Returns:
+        dx, like the image. Each element is summed in an order that the sizes alone decide.
+
+    Raises:
+        TypeError, ValueError: wrong dtype, shape, overlap or size; nothing is written.
+
+    Source: the derivative of :func:`depthwise_conv2d` by x.
+
+    Example:
+        >>> import numpy as np
+        >>> import onepass
+        >>> dy = np.ones((1, 1, 1, 3), np.float32)
+        >>> onepass.ops.depthwise_conv2d_backward(dy, np.float32([[[[1, 10]]]]), (1, 4)).tolist()
+        [[[[1.0, 11.0, 11.0, 10.0]]]]
+    """
+    return _C.depthwise_conv2d_backward(
+        dy,
+        out,
+        both_axes(size),
+        weight,
+        both_axes(stride),
+        sides(padding),
+        both_axes(dilation),
+        channels_last,
+    )
+
+
+def depthwise_conv2d_weight_backward(
+    dy: Array,
+    x: Array,
+    kernel_size: Sizes,
+    *,
+    stride: Sizes = 1,
+    padding: Any = 0,
+    dilation: Sizes = 1,
+    channels_last: bool = False,
+    out: Array | None = None,
+) -> Array:
+    """dweight[c, 0, i, j] = Σ_{n,p,q} dy[n, c, p, q] · x[n, c, p·stride - padding + i·dilation, …].
+
+    Long sums keep their digits: at most 32 products are added in float32, then in float64.
+
+    Args:
+        dy: gradient of y. Arrays that are not C-contiguous are copied first.
+        x: as in the forward.
+        kernel_size: rows and columns of the weight.
+        stride: as in the forward.
+        padding: as in the forward.
+        dilation: as in the forward.
+        channels_last: as in the forward.
+        out: array for dweight.
+
+    Returns:
+        dweight: (C, 1, rows, columns), in float32 (float64 for float64 ``x``). Each element is
+        summed in an order that the sizes alone decide.
+
+    Raises:
+        TypeError, ValueError: wrong dtype, shape, overlap or size; nothing is written.
+
+    Source: the derivative of :func:`depthwise_conv2d` by its weight.
+
+    Example:
+        >>> import numpy as np
+        >>> import onepass
+        >>> x, dy = np.arange(4, dtype=np.float32), np.ones(3, np.float32)
+        >>> onepass.ops.depthwise_conv2d_weight_backward(
+        ...     dy.reshape(1, 1, 1, 3), x.reshape(1, 1, 1, 4), (1, 2)
+        ... ).tolist()
+        [[[[3.0, 6.0]]]]
+    """
+    return _C.depthwise_conv2d_weight_backward(
+        x,
+        dy,
+        out,
+        both_axes(kernel_size),
+        both_axes(stride),
+        sides(padding),
+        both_axes(dilation),
         channels_last,
     )

@@ -1,0 +1,378 @@
+// The convolution of each channel with a kernel of its own, and its gradients.
+//
+// An output adds its taps in their order. The gradient of the image does so too with a stride of 1,
+// since it is the convolution of dy with the kernel turned round; else it gathers the windows over
+// an element, in the order of window_lines.h. A weight's gradient adds kTogether terms at most in
+// the computing type, then in double.
+#include "cpu/unit.h"
+#include "cpu/window_lines.h"
+
+ONEPASS_BEGIN
+namespace windows {
+namespace {
+
+// ---- forward
+
+// sum += Σ x of K taps · weights, one tap after another. Elements are kStep apart, or `step` where
+// it is 0; taps `apart`. Each lane has weights of its own, `weights_apart`, or all have the same.
+template <int K, int kStep, bool kOwn, class S, class T>
+[[gnu::noinline]] void add_taps(int64_t n, const S* x, int64_t step, int64_t apart,
+                                const T* weights, int64_t weights_apart, T* sum) {
+  if (kStep != 0) step = kStep;
+  T same[K];
+  for (int k = 0; k < K; ++k) same[k] = weights[k * weights_apart];
+#pragma GCC ivdep
+  for (int64_t l = 0; l < n; ++l) {
+    T s = sum[l];
+    for (int k = 0; k < K; ++k)
+      s += (kOwn ? weights[k * weights_apart + l] : same[k]) *
+           load_as<S, T>(x[l * step + k * apart]);
+    sum[l] = s;
+  }
+}
+template <int kStep, bool kOwn, class S, class T>
+void add_taps_of(int64_t taps, int64_t n, const S* x, int64_t step, int64_t apart,
+                 const T* weights, int64_t weights_apart, T* sum) {
+  for (; taps >= 3; taps -= 3, x += 3 * apart, weights += 3 * weights_apart)
+    add_taps<3, kStep, kOwn>(n, x, step, apart, weights, weights_apart, sum);
+  if (taps == 2) add_taps<2, kStep, kOwn>(n, x, step, apart, weights, weights_apart, sum);
+  if (taps == 1) add_taps<1, kStep, kOwn>(n, x, step, apart, weights, weights_apart, sum);
+}
+
+template <class S>
+struct Depthwise : Work<S> {
+  using T = Computing<S>;
+  using Work<S>::Work;
+  // (channels, taps), or (taps, channels) where those are last.
+  const T* weights() const { return static_cast<const T*>(this->call.workspace); }
+
+  void last(const Line& line, int64_t begin, int64_t n) {
+    const Windows& w = this->call;
+    const WindowAxis &rows = w.rows, &columns = w.columns;
+    const Range down = taps(rows, line.row), beside = taps(columns, line.column);
+    this->begin(n);
+    for (int64_t i = down.begin; i < down.end && beside.begin < beside.end; ++i) {
+      const int64_t at = (line.plane * rows.in + element(rows, line.row, i)) * columns.in +
+                         element(columns, line.column, beside.begin);
+      add_taps_of<1, true>(
+          beside.end - beside.begin, n, this->from(at * w.channels + begin), 1,
+          columns.dilation * w.channels,
+          weights() + (i * columns.kernel + beside.begin) * w.channels + begin, w.channels,
+          this->sum);
+    }
+    const int64_t at = (line.plane * rows.out + line.row) * columns.out + line.column;
+    this->finish(at * w.channels + begin, n, 0, 0);
+  }
+
+  // Windows that lie on the image as a whole go side by side, those at its edges one by one.
+  void row(const Line& line, const Range& inner, int64_t begin, int64_t n) {
+    const Windows& w = this->call;
+    const WindowAxis &rows = w.rows, &columns = w.columns;
+    const int64_t end = begin + n;
+    const int64_t low = smaller(larger(inner.begin, begin), end);
+    const int64_t high = larger(smaller(inner.end, end), low);
+    const Range down = taps(rows, line.row);
+    this->begin(n);
+    for (int64_t i = down.begin; i < down.end; ++i) {
+      const S* const x =
+          this->from((line.plane * rows.in + element(rows, line.row, i)) * columns.in);
+      const T* const by =
+          weights() + (line.plane % w.channels) * taps_of(w) + i * columns.kernel;
+      for (int64_t o = begin; o < low; ++o) add_edge(x, by, o, begin);
+      if (low < high) {
+        const S* const at = x + element(columns, low, 0);
+        T* const to = this->sum + low - begin;
+        const int64_t apart = columns.dilation;
+        columns.stride == 1
+            ? add_taps_of<1, false>(columns.kernel, high - low, at, 1, apart, by, 1, to)
+        : columns.stride == 2
+            ? add_taps_of<2, false>(columns.kernel, high - low, at, 2, apart, by, 1, to)
+            : add_taps_of<0, false>(columns.kernel, high - low, at, columns.stride, apart, by, 1,
+                                    to);
+      }
+      for (int64_t o = high; o < end; ++o) add_edge(x, by, o, begin);
+    }
+    this->finish((line.plane * rows.out + line.row) * columns.out + begin, n, 0, 0);
+  }
+
+ private:
+  void add_edge(const S* x, const T* by, int64_t o, int64_t begin) {
+    const WindowAxis& columns = this->call.columns;
+    const Range inside = taps(columns, o);
+    T s = this->sum[o - begin];
+    for (int64_t j = inside.begin; j < inside.end; ++j)
+      s += by[j] * load_as<S, T>(x[element(columns, o, j)]);
+    this->sum[o - begin] = s;
+  }
+};
+
+template <class S>
+void forward_task(void* context, int64_t index) {
+  const Lines& all = *static_cast<const Lines*>(context);
+  const Windows& w = *all.call;
+  const WindowAxis& columns = w.columns;
+  const int64_t first = index * all.each, end = smaller(all.lines, first + all.each);
+  const int64_t extent = w.channels_last ? w.channels : columns.out;
+  const Range inner = {windows_on(columns, 0, 0, columns.in).begin,
+                       windows_on(columns, columns.kernel - 1, 0, columns.in).end};
+  Depthwise<S> work(w);
+  LineWalk walk(w, w.rows.out, columns.out, first);
+  for (int64_t line = first; line < end; ++line, walk.next())
+    for (int64_t at = 0; at < extent; at += kLanes) {
+      const int64_t n = smaller(kLanes, extent - at);
+      w.channels_last ? work.last(*walk, at, n) : work.row(*walk, inner, at, n);
+    }
+}
+
+// ---- the gradient of the image with any stride
+
+template <class S>
+struct DepthwiseBackward : Work<S> {
+  using T = Computing<S>;
+  static constexpr bool kByWindow = false;
+  OverLine over{};
+  using Work<S>::Work;
+
+  void load(const OverLine& o, int64_t) { over = o; }
+  void add_tap(const UnderTap& u) {
+    const Windows& w = this->call;
+    const T* const weights = static_cast<const T*>(w.workspace);
+    const int64_t tap = u.i * w.columns.kernel + u.j;
+    const S* const dy = this->from(over.from + u.from);
+    if (w.channels_last) {
+      const int64_t channel = over.from % w.channels;
+      add_taps<1, 1, true>(u.count, dy, 1, 0, weights + tap * w.channels + channel, 0, this->sum);
+    } else {
+      scale_run(u.count, dy, weights[(over.plane % w.channels) * taps_of(w) + tap],
+                this->sum + u.lane, u.step);
+    }
+  }
+
+ private:
+  [[gnu::noinline]] static void scale_run(int64_t n, const S* dy, T by, T* sum, int64_t step) {
+    add_along(n, sum, step, [=](int64_t l) { return by * load_as<S, T>(dy[l]); });
+  }
+};
+
+// ---- both: the weights in the computing type, side by side as their lines need them
+
+template <class T>
+T weight_at(const ChannelVector& v, int64_t i) {
+  switch (v.dtype) {
+    case DType::f32:
+      return T(static_cast<const float*>(v.data)[i]);
+    case DType::f64:
+      return T(static_cast<const double*>(v.data)[i]);
+    case DType::f16:
+      return load_as<Half, T>(static_cast<const Half*>(v.data)[i]);
+    case DType::bf16:
+      break;
+  }
+  return load_as<BFloat16, T>(static_cast<const BFloat16*>(v.data)[i]);
+}
+template <class S>
+void prepare(const Windows& w, bool turned) {
+  using T = Computing<S>;
+  T* const to = static_cast<T*>(w.workspace);
+  const int64_t taps = taps_of(w);
+  for (int64_t c = 0; c < w.channels; ++c)
+    for (int64_t tap = 0; tap < taps; ++tap) {
+      const int64_t at = c * taps + tap, seen = turned ? taps - 1 - tap : tap;
+      to[w.channels_last ? seen * w.channels + c : c * taps + seen] = weight_at<T>(w.weight, at);
+    }
+}
+template <class S>
+void run_forward(const Windows& w) {
+  const int64_t extent = w.channels_last ? w.channels : w.columns.out;
+  if (extent == 0) return;
+  const int64_t beside = w.channels_last ? w.columns.out : w.channels;
+  run_lines(w, w.samples * w.rows.out * beside, extent * taps_of(w), &forward_task<S>);
+}
+template <class S>
+void forward(const Windows& w) {
+  prepare<S>(w, false);
+  run_forward<S>(w);
+}
+WindowAxis turned(const WindowAxis& a) {
+  WindowAxis t = a;
+  t.in = a.out;
+  t.out = a.in;
+  t.before = a.dilation * (a.kernel - 1) - a.before;
+  return t;
+}
+template <class S>
+void backward(const Windows& w) {
+  const bool turns = w.rows.stride == 1 && w.columns.stride == 1;
+  prepare<S>(w, turns);
+  if (!turns) return run_work<DepthwiseBackward<S>, true>(w);
+  Windows convolution = w;
+  convolution.rows = turned(w.rows);
+  convolution.columns = turned(w.columns);
+  run_forward<S>(convolution);
+}
+
+// ---- the gradient of the weights: a task has some taps of a row of the kernel, of one channel or,
+// where they are last, of some.
+
+constexpr int64_t kTogether = 32;     // terms of a sum in the computing type
+constexpr int64_t kTapsTogether = 8;  // taps of a task
+constexpr int64_t kDotLanes = 8, kChannelLanes = 32;
+
+// Adds dy · x to lanes; n at most kTogether of a lane.
+template <class S, class T>
+[[gnu::noinline]] void add_products(int64_t n, const S* dy, const S* x, int64_t step, T* lanes) {
+  T sum[kDotLanes];
+  for (int l = 0; l < kDotLanes; ++l) sum[l] = lanes[l];
+  int64_t i = 0;
+  const auto add_blocks = [&](int64_t by) {
+    for (; i + kDotLanes <= n; i += kDotLanes)
+      for (int l = 0; l < kDotLanes; ++l)
+        sum[l] += load_as<S, T>(dy[i + l]) * load_as<S, T>(x[(i + l) * by]);
+  };
+  step == 1 ? add_blocks(1) : step == 2 ? add_blocks(2) : add_blocks(step);
+  for (int l = 0; i + l < n; ++l)
+    lanes[l] = sum[l] + load_as<S, T>(dy[i + l]) * load_as<S, T>(x[(i + l) * step]);
+  for (int64_t l = n - i; l < kDotLanes; ++l) lanes[l] = sum[l];
+}
+template <class S>
+void weight_of_channel(const Windows& w, int64_t channel, int64_t i, int64_t first,
+                       int64_t count) {
+  using T = Computing<S>;
+  const WindowAxis &rows = w.rows, &columns = w.columns;
+  double sums[kTapsTogether] = {};
+  T lanes[kTapsTogether][kDotLanes] = {};
+  Range inside[kTapsTogether];
+  for (int64_t j = 0; j < count; ++j) inside[j] = windows_on(columns, first + j, 0, columns.in);
+  const Range down = windows_on(rows, i, 0, rows.in);
+  const auto fold = [&] {
+    for (int64_t j = 0; j < count; ++j)
+      for (T& lane : lanes[j]) {
+        sums[j] += double(lane);
+        lane = T(0);
+      }
+  };
+  int64_t terms = 0;
+  for (int64_t n = 0; n < w.samples; ++n)
+    for (int64_t row = down.begin; row < down.end; ++row) {
+      const int64_t plane = n * w.channels + channel;
+      const S* const dy =
+          static_cast<const S*>(w.dy) + (plane * rows.out + row) * columns.out;
+      const S* const x = static_cast<const S*>(w.from) +
+                         (plane * rows.in + element(rows, row, i)) * columns.in;
+      for (int64_t at = 0; at < columns.out; at += kTogether * kDotLanes) {
+        const int64_t part = smaller(kTogether * kDotLanes, columns.out - at);
+        const int64_t more = ceil_div(part, kDotLanes);
+        if (terms + more > kTogether) {
+          fold();
+          terms = 0;
+        }
+        terms += more;
+        for (int64_t j = 0; j < count; ++j) {
+          const int64_t low = larger(inside[j].begin, at);
+          const int64_t high = smaller(inside[j].end, at + part);
+          if (low < high)
+            add_products<S, T>(high - low, dy + low, x + element(columns, low, first + j),
+                               columns.stride, lanes[j]);
+        }
+      }
+    }
+  fold();
+  for (int64_t j = 0; j < count; ++j)
+    static_cast<T*>(w.out)[channel * taps_of(w) + i * columns.kernel + first + j] = T(sums[j]);
+}
+
+// sums += Σ dy · x over n windows, n at most kTogether.
+template <bool kWhole, class S, class T>
+[[gnu::noinline]] void add_channels(int64_t n, int64_t channels, const S* dy, int64_t dy_apart,
+                                    const S* x, int64_t x_apart, double* sums) {
+  if (kWhole) channels = kChannelLanes;
+  T sum[kChannelLanes] = {};
+  for (int64_t i = 0; i < n; ++i, dy += dy_apart, x += x_apart) {
+#pragma GCC ivdep
+    for (int64_t c = 0; c < channels; ++c) sum[c] += load_as<S, T>(dy[c]) * load_as<S, T>(x[c]);
+  }
+#pragma GCC ivdep
+  for (int64_t c = 0; c < channels; ++c) sums[c] += double(sum[c]);
+}
+template <class S>
+void weight_of_channels(const Windows& w, int64_t channel, int64_t i, int64_t first,
+                        int64_t count) {
+  using T = Computing<S>;
+  const WindowAxis &rows = w.rows, &columns = w.columns;
+  const int64_t channels = smaller(kChannelLanes, w.channels - channel);
+  double sums[kTapsTogether][kChannelLanes] = {};
+  Range inside[kTapsTogether];
+  for (int64_t j = 0; j < count; ++j) inside[j] = windows_on(columns, first + j, 0, columns.in);
+  const Range down = windows_on(rows, i, 0, rows.in);
+  for (int64_t n = 0; n < w.samples; ++n)
+    for (int64_t row = down.begin; row < down.end; ++row) {
+      const S* const dy = static_cast<const S*>(w.dy) +
+                          (n * rows.out + row) * columns.out * w.channels + channel;
+      const S* const x = static_cast<const S*>(w.from) +
+                         (n * rows.in + element(rows, row, i)) * columns.in * w.channels + channel;
+      for (int64_t j = 0; j < count; ++j)
+        for (int64_t o = inside[j].begin; o < inside[j].end; o += kTogether) {
+          const auto add = channels == kChannelLanes ? &add_channels<true, S, T>
+                                                     : &add_channels<false, S, T>;
+          add(smaller(kTogether, inside[j].end - o), channels, dy + o * w.channels, w.channels,
+              x + element(columns, o, first + j) * w.channels, columns.stride * w.channels,
+              sums[j]);
+        }
+    }
+  for (int64_t c = 0; c < channels; ++c)
+    for (int64_t j = 0; j < count; ++j)
+      static_cast<T*>(w.out)[(channel + c) * taps_of(w) + i * columns.kernel + first + j] =
+          T(sums[j][c]);
+}
+
+template <class S>
+void weight_task(void* context, int64_t index) {
+  const Lines& all = *static_cast<const Lines*>(context);
+  const Windows& w = *all.call;
+  const int64_t parts = ceil_div(w.columns.kernel, kTapsTogether);
+  const int64_t end = smaller(all.lines, (index + 1) * all.each);
+  for (int64_t line = index * all.each; line < end; ++line) {
+    const int64_t first = line % parts * kTapsTogether, i = line / parts % w.rows.kernel;
+    const int64_t count = smaller(kTapsTogether, w.columns.kernel - first);
+    const int64_t at = line / parts / w.rows.kernel;
+    w.channels_last ? weight_of_channels<S>(w, at * kChannelLanes, i, first, count)
+                    : weight_of_channel<S>(w, at, i, first, count);
+  }
+}
+template <class S>
+void weight_backward(const Windows& w) {
+  const int64_t lanes = w.channels_last ? kChannelLanes : 1;
+  const int64_t windows = w.samples * w.rows.out * w.columns.out;
+  run_lines(w,
+            ceil_div(w.channels, lanes) * w.rows.kernel * ceil_div(w.columns.kernel, kTapsTogether),
+            windows * lanes * smaller(w.columns.kernel, kTapsTogether), &weight_task<S>);
+}
+
+template <class F>
+void by_dtype(DType d, F f) {
+  d == DType::f64   ? f(double{})
+  : d == DType::f32 ? f(float{})
+  : d == DType::f16 ? f(Half{})
+                    : f(BFloat16{});
+}
+
+}  // namespace
+}  // namespace windows
+ONEPASS_END
+
+ONEPASS_CPU_UNIT(depthwise) {
+  using namespace onepass;
+  using namespace onepass::ONEPASS_ISA::windows;
+  backend->depthwise_conv2d = [](const Windows& w) {
+    by_dtype(w.dtype, [&](auto s) { forward<decltype(s)>(w); });
+  };
+  backend->depthwise_conv2d_backward = [](const Windows& w) {
+    by_dtype(w.dtype, [&](auto s) { backward<decltype(s)>(w); });
+  };
+  backend->depthwise_conv2d_weight_backward = [](const Windows& w) {
+    by_dtype(w.dtype, [&](auto s) { weight_backward<decltype(s)>(w); });
+  };
+  backend->depthwise_workspace = [](const Windows& w) {
+    return w.channels * taps_of(w) * int64_t(w.dtype == DType::f64 ? sizeof(double) : sizeof(float));
+  };
+}

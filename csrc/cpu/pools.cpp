@@ -1,0 +1,241 @@
+// Max and average pooling of images, and what goes back.
+#include "cpu/unit.h"
+#include "cpu/window_lines.h"
+#include "kernels/max_pool.h"
+
+ONEPASS_BEGIN
+namespace windows {
+namespace {
+
+// ---- leaves
+
+template <class S, class T>
+[[gnu::always_inline]] inline void pick(S x, T tap, T* most, T* picked) {
+  MaxPoolPick<T> now{*most, *picked};
+  now.take(load_as<S, T>(x), tap);
+  *most = now.most;
+  *picked = now.tap;
+}
+template <class S, class T>
+[[gnu::noinline]] void pick_run(int64_t n, const S* x, int64_t step, T tap, T* most, T* picked) {
+  if (step == 1) {
+#pragma GCC ivdep
+    for (int64_t l = 0; l < n; ++l) pick(x[l], tap, most + l, picked + l);
+  } else if (step == 2) {
+#pragma GCC ivdep
+    for (int64_t l = 0; l < n; ++l) pick(x[2 * l], tap, most + l, picked + l);
+  } else {
+#pragma GCC ivdep
+    for (int64_t l = 0; l < n; ++l) pick(x[l * step], tap, most + l, picked + l);
+  }
+}
+template <class T>
+[[gnu::noinline]] void add_picked(int64_t n, const T* dy, const T* picked, T tap, T* sum,
+                                  int64_t step) {
+  add_along(n, sum, step,
+            [=](int64_t l) { return max_pool_gradient(dy[l], picked[l], tap); });
+}
+template <class S, class T>
+[[gnu::noinline]] void gather_run(int64_t n, const S* x, int64_t step, T* sum) {
+  if (step == 1) {
+#pragma GCC ivdep
+    for (int64_t l = 0; l < n; ++l) sum[l] += load_as<S, T>(x[l]);
+  } else if (step == 2) {
+#pragma GCC ivdep
+    for (int64_t l = 0; l < n; ++l) sum[l] += load_as<S, T>(x[2 * l]);
+  } else {
+#pragma GCC ivdep
+    for (int64_t l = 0; l < n; ++l) sum[l] += load_as<S, T>(x[l * step]);
+  }
+}
+template <class T>
+[[gnu::noinline]] void divide_run(int64_t n, T* sum, const T* divisors) {
+#pragma GCC ivdep
+  for (int64_t l = 0; l < n; ++l) sum[l] /= divisors[l];
+}
+// The sums of rows of n elements, `width` apart, added up: several at a time, so that one addition
+// need not wait for the one before it.
+template <class S, class T>
+[[gnu::noinline]] T add_rows(int64_t rows, int64_t n, const S* x, int64_t width) {
+  constexpr int kTogether = 8;
+  T sum = T(0);
+  for (int64_t first = 0; first < rows; first += kTogether) {
+    const S* at[kTogether];
+    T part[kTogether] = {};
+    for (int64_t r = 0; r < kTogether; ++r) at[r] = x + smaller(first + r, rows - 1) * width;
+    for (int64_t i = 0; i < n; ++i)
+      for (int r = 0; r < kTogether; ++r) part[r] += load_as<S, T>(at[r][i]);
+    for (int64_t r = 0; r < smaller(kTogether, rows - first); ++r) sum += part[r];
+  }
+  return sum;
+}
+
+// ---- works
+
+template <class S>
+struct Pool : Work<S> {
+  using T = Computing<S>;
+  static constexpr bool kByWindow = true;
+  using Work<S>::Work;
+
+ protected:
+  // What windows (row, column) and its right neighbours are divided by.
+  void divisors(int64_t row, int64_t column, int64_t n, T* to) const {
+    const Windows& w = this->call;
+    const bool padding = w.count_padding;
+    const int64_t height = counted(w.rows, row, padding);
+    if (w.channels_last || counts_alike(w.columns, padding)) {
+      fill_run(to, n, T(height * counted(w.columns, column, padding)));
+      return;
+    }
+    for (int64_t l = 0; l < n; ++l) to[l] = T(height * counted(w.columns, column + l, padding));
+  }
+};
+
+template <class S>
+struct MaxPool : Pool<S> {
+  using T = Computing<S>;
+  T picked[kLanes];
+  using Pool<S>::Pool;
+
+  void begin(int64_t n) {
+    fill_run(this->sum, n, MaxPoolPick<T>{}.most);
+    fill_run(picked, n, MaxPoolPick<T>{}.tap);
+  }
+  void take(const UnderTap& u) {
+    pick_run(u.count, this->from(u.from), u.step, T(u.i * this->call.columns.kernel + u.j),
+             this->sum + u.lane, picked + u.lane);
+  }
+  void finish(int64_t at, int64_t n, int64_t row, int64_t column) {
+    Work<S>::finish(at, n, row, column);
+    if (this->call.indices) store_run<T, T>(static_cast<T*>(this->call.indices) + at, picked, 1, n);
+  }
+};
+template <class S>
+struct MaxPoolBackward : Pool<S> {
+  using T = Computing<S>;
+  T loaded[kLanes];
+  const T *dy = nullptr, *picked = nullptr;
+  using Pool<S>::Pool;
+
+  void load(const OverLine& o, int64_t) {
+    picked = static_cast<const T*>(this->call.indices) + o.from;
+    if constexpr (std::is_same_v<S, T>) {
+      dy = this->from(o.from);
+    } else {
+      load_run<S, T>(loaded, this->from(o.from), 1, o.count);
+      dy = loaded;
+    }
+  }
+  void add_tap(const UnderTap& u) {
+    add_picked(u.count, dy + u.from, picked + u.from, T(u.i * this->call.columns.kernel + u.j),
+               this->sum + u.lane, u.step);
+  }
+  void add_window(int64_t k, int64_t i, int64_t j, int64_t count, int64_t lane, int64_t step) {
+    const int64_t tap = int64_t(picked[k]) - i * this->call.columns.kernel - j;
+    if (tap >= 0 && tap < count) this->sum[lane + tap * step] += dy[k];
+  }
+};
+
+// Row by row of the window, so that the rounding of a large one grows with its rows and columns,
+// not with their product.
+template <class S>
+struct AvgPool : Pool<S> {
+  using T = Computing<S>;
+  T part[kLanes];  // of the tap row in hand
+  int64_t tap_row = 0, lanes = 0;
+  using Pool<S>::Pool;
+
+  void begin(int64_t n) {
+    Work<S>::begin(n);
+    fill_run(part, n, T(0));
+    lanes = n;
+    tap_row = 0;
+  }
+  void take(const UnderTap& u) {
+    if (u.i != tap_row) end_row();
+    tap_row = u.i;
+    gather_run(u.count, this->from(u.from), u.step, part + u.lane);
+  }
+  void finish(int64_t at, int64_t n, int64_t row, int64_t column) {
+    end_row();
+    T by[kLanes];
+    this->divisors(row, column, n, by);
+    divide_run(n, this->sum, by);
+    Work<S>::finish(at, n, row, column);
+  }
+  // A window in C order, in the same order of additions.
+  void whole(const Line& line, int64_t column) {
+    const Windows& w = this->call;
+    const Range down = taps(w.rows, line.row), beside = taps(w.columns, column);
+    const int64_t at = (line.plane * w.rows.in + element(w.rows, line.row, down.begin)) *
+                           w.columns.in +
+                       element(w.columns, column, beside.begin);
+    this->sum[0] = add_rows<S, T>(down.end - down.begin, beside.end - beside.begin, this->from(at),
+                                  w.columns.in);
+    T by;
+    this->divisors(line.row, column, 1, &by);
+    this->sum[0] /= by;
+    Work<S>::finish((line.plane * w.rows.out + line.row) * w.columns.out + column, 1, 0, 0);
+  }
+
+ private:
+  void end_row() {
+    add_run<T, T>(lanes, part, this->sum, 1);
+    fill_run(part, lanes, T(0));
+  }
+};
+template <class S>
+struct AvgPoolBackward : Pool<S> {
+  using T = Computing<S>;
+  T shares[kLanes];
+  using Pool<S>::Pool;
+
+  void load(const OverLine& o, int64_t) {
+    load_run<S, T>(shares, this->from(o.from), 1, o.count);
+    T by[kLanes];
+    this->divisors(o.row, o.column, o.count, by);
+    divide_run(o.count, shares, by);
+  }
+  void add_tap(const UnderTap& u) {
+    add_run<T, T>(u.count, shares + u.from, this->sum + u.lane, u.step);
+  }
+  void add_window(int64_t k, int64_t, int64_t, int64_t count, int64_t lane, int64_t) {
+    const T share = shares[k];
+    for (int64_t l = lane; l < lane + count; ++l) this->sum[l] += share;
+  }
+};
+
+// ---- averages of few wide windows in C order: window by window, as those of global pooling
+
+template <class S>
+void whole_task(void* context, int64_t index) {
+  const Lines& all = *static_cast<const Lines*>(context);
+  const Windows& w = *all.call;
+  const int64_t first = index * all.each, end = smaller(all.lines, first + all.each);
+  AvgPool<S> work(w);
+  LineWalk walk(w, w.rows.out, w.columns.out, first);
+  for (int64_t line = first; line < end; ++line, walk.next())
+    for (int64_t column = 0; column < w.columns.out; ++column) work.whole(*walk, column);
+}
+void avg_pool2d(const Windows& w) {
+  if (w.channels_last || w.columns.kernel < w.columns.out || w.columns.kernel < 4)
+    return run_windows<AvgPool, false>(w);
+  run_lines(w, w.samples * w.channels * w.rows.out, w.columns.out * taps_of(w),
+            w.dtype == DType::f64   ? &whole_task<double>
+            : w.dtype == DType::f32 ? &whole_task<float>
+            : w.dtype == DType::f16 ? &whole_task<Half>
+                                    : &whole_task<BFloat16>);
+}
+
+}  // namespace
+}  // namespace windows
+ONEPASS_END
+
+ONEPASS_CPU_UNIT(pools) {
+  using namespace onepass::ONEPASS_ISA::windows;
+  backend->max_pool2d = &run_windows<MaxPool, false>;
+  backend->max_pool2d_backward = &run_windows<MaxPoolBackward, true>;
+  backend->avg_pool2d = &avg_pool2d;
+  backend->avg_pool2d_backward = &run_windows<AvgPoolBackward, true>;
+}
