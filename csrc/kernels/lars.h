@@ -50,7 +50,8 @@ struct Lars : Rule {
     ONEPASS_HD void operator()(T& p, T g, Buffer b) const {
       const T d = ratio * with_decay(g, weight_decay, p);
       if constexpr (is_present<Buffer>) {
-        const T buffer = momentum * b + d;
+        // Selected: without momentum the buffer is not read, and 0 · Inf would be NaN.
+        const T buffer = math::where_negative(moves, momentum * b + d, d);
         const T ahead = d + momentum * buffer;
         b = math::where_negative(moves, buffer, b);
         p -= lr * (nesterov ? ahead : buffer);

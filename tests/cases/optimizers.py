@@ -411,7 +411,7 @@ OPTIMIZERS = [
         sweep=[
             {},
             {"lr": 0.5, "beta2_decay": -0.5, "eps": (0.3, 0.1), "weight_decay": 0.1},
-            {"lr": 0.05, "beta2_decay": 0.0, "eps": (1e-30, 2.0), "d": 1.5, "maximize": True},
+            {"lr": 0.05, "beta2_decay": 0.0, "eps": (1e-15, 2.0), "d": 1.5, "maximize": True},
         ],
         torch="Adafactor",
     ),
@@ -481,6 +481,7 @@ OPTIMIZERS = [
             {},
             {"lr": 0.1, "betas": (0.8, 0.9), "weight_decay": 0.1, "maximize": True},
             {"lr": 0.05, "eps": 0.5, "weight_decay": 0.1, "decoupled_weight_decay": True},
+            {"lr": 0.05, "eps": 0.0, "weight_decay": 0.1},
         ],
         torch=None,
     ),
