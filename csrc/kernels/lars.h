@@ -47,6 +47,8 @@ struct Lars : Rule {
       ratio = T(p == 0 || g == 0 ? 1 : trust * p / (g + decay * p + eps));
     }
 
+    ONEPASS_HD T kept() const { return T(1); }
+
     ONEPASS_HD void operator()(T& p, T g, Buffer b) const {
       const T d = ratio * with_decay(g, weight_decay, p);
       if constexpr (is_present<Buffer>) {

@@ -31,7 +31,7 @@ BIND = [
     ),
     Mutant(
         "plan: a group's options are read once",
-        "csrc/bind/plan_groups.cpp",
+        "csrc/bind/group_rows.cpp",
         "if (version == 0 || version != group.version) {",
         "if (version == 0) {",
         ("tests/test_many_groups.py::test_a_change_of_one_group_among_many_takes_effect_at_the_next_step",),

@@ -190,7 +190,7 @@ CUDA = [
     ),
     Mutant(
         "CUDA: operands aligned unlike each other are read in units",
-        "csrc/cuda/table.cuh",
+        "csrc/cuda/table_builder.cuh",
         "if (beyond / size != e->lead) e->path = Path::elements;",
         "if (beyond / size > width) e->path = Path::elements;",
         ("tests/test_cuda_backend.py::test_layouts_give_the_bits_of_the_cpu",),

@@ -52,8 +52,8 @@ KERNELS = [
         "b = math::where_negative(moves, buffer, b);",
         "b = buffer;",
         (
-            "tests/test_switched_options.py::"
-            "test_a_group_that_is_switched_off_goes_on_where_it_was_though_another_is_on[sgd momentum 1]",
+            "tests/test_switched_options.py::test_a_group_that_is_switched_off_goes_on_where_it_"
+            "was_though_another_is_on[sgd momentum 1]",
         ),
     ),
     Mutant(

@@ -1,4 +1,4 @@
-"""The planted mistakes: a list for each folder of csrc and each package of Python, see README.md."""
+"""The planted mistakes: a list for each folder of csrc and each package of Python (README.md)."""
 
 from __future__ import annotations
 

@@ -12,8 +12,10 @@ from onepass._array import Array
 from onepass._docs import shares
 from onepass._parameter import Parameter
 from onepass._turns import in_step
-from onepass.ops._rule import Options, Rule
-from onepass.ops._step import Nonfinite, StepInfo, with_loss
+from onepass.ops._ranges import RANGES, Range
+from onepass.ops._rule import OptionRule, Options
+from onepass.ops._step import Nonfinite
+from onepass.ops._step_info import StepInfo, with_loss
 from onepass.optim._flat import Flat
 from onepass.optim._lbfgs_step import SEARCHES, Memory, NonFiniteError, Step
 from onepass.optim._optimizer import SHARED_ARGS, Optimizer, Parameters, loss_of
@@ -25,21 +27,23 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 
-class LbfgsRule(Rule):
+class LbfgsRule(OptionRule):
     """The options; no kernel belongs to them."""
 
     def __init__(self) -> None:
-        self.compat, self.states, self.scalars = {"torch": {}}, (), {}
-        self.identity, self.reads, self.keys = (), set(), ()
-        self.starts_follow = self.lr_leads = self.counted = False
-        self.options = {
-            *("lr", "max_iter", "max_eval", "tolerance_grad", "tolerance_change"),
-            *("history_size", "line_search_fn"),
-        }
+        super().__init__(
+            (
+                *("lr", "max_iter", "max_eval", "tolerance_grad", "tolerance_change"),
+                *("history_size", "line_search_fn"),
+            ),
+            counted=False,
+        )
 
     def of_group(self, owner: str, group: Options) -> tuple[float, ...]:
         for name in ("lr", "tolerance_grad", "tolerance_change"):
-            numbers.in_range(owner, name, group[name], 0)
+            limits = RANGES[name]
+            assert isinstance(limits, Range)
+            limits.check(owner, name, group[name])
         for name in ("max_iter", "max_eval", "history_size"):
             numbers.integer(owner, name, group[name], 1)
         if group["line_search_fn"] is not None:
@@ -98,6 +102,7 @@ class LBFGS(Optimizer):
 
     _rule = LbfgsRule()
     _no_riders = "its step is a search along a line"
+    _work = "PyTorch's products of vectors"
     _of_whole = "products of vectors of all parameters"
 
     def __init__(
@@ -133,11 +138,17 @@ class LBFGS(Optimizer):
         self._rule.of_group(self._name, group)
         self._arrays = [self._array_of(p) for p in self._parameters]
         self._flat = Flat(self._name, self._arrays)
-        try:  # no step runs it: it refuses arrays that overlap or cannot be written
-            _C.Plan("sgd", self._arrays, [None], [0] * len(self._arrays))
-        except (TypeError, ValueError) as error:
-            raise type(error)(f"{self._name}{str(error).removeprefix('sgd')}") from None
+        # No step runs it: it refuses arrays that overlap or cannot be written.
+        count = len(self._arrays)
+        _C.Plan("sgd", self._arrays, [None], [0] * count, None, None, self._name)
         return group
+
+    def _frozen(self) -> set[int]:
+        kinds = (
+            Parameter,
+            sys.modules["torch"].nn.Parameter if "torch" in sys.modules else Parameter,
+        )
+        return {id(p) for p in self._parameters if isinstance(p, kinds) and not p.requires_grad}
 
     def add_param_group(self, group: Mapping[str, Any]) -> NoReturn:
         """Refused: one vector of all parameters is stepped.
@@ -220,8 +231,9 @@ class LBFGS(Optimizer):
 
         with self._alone, in_step(self):
             group = self._prepare()
+            frozen = self._frozen()
             moving = [
-                None if _is_frozen(p) else array
+                None if id(p) in frozen else array
                 for p, array in zip(self._parameters, self._arrays, strict=True)
             ]
             checks = nonfinite != "propagate"
@@ -297,11 +309,6 @@ class LBFGS(Optimizer):
     def __setstate__(self, state: Mapping[str, Any]) -> None:
         self.__dict__.update(state)
         self._prepare()
-
-
-def _is_frozen(parameter: Any) -> bool:
-    of_torch = "torch" in sys.modules and isinstance(parameter, sys.modules["torch"].nn.Parameter)
-    return (of_torch or isinstance(parameter, Parameter)) and not parameter.requires_grad
 
 
 def _memory_of(reader: Reader, flat: Flat, entry: Any) -> Memory:
