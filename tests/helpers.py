@@ -8,7 +8,7 @@ from cases import BFLOAT16, CASES, DTYPES, as_float64, computing, label_of
 from cases.activations import FORMS
 from cases.optimizers import VARIANTS
 from onepass import _C
-from onepass.ops._step import RULES
+from onepass.ops._declare_update import RULES
 
 CASE_IDS = [case.name for case in CASES]
 DTYPE_IDS = [dtype.name for dtype in DTYPES]

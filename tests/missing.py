@@ -33,7 +33,7 @@ def cure(error: BaseException) -> str | None:
     """The file and the line that it lacks; None for any other error."""
     package, name = _asked(error)
     places = [m for m in FILES if package in (m, m.rpartition(".")[0])]
-    for place in places:
+    for place in _with_families(places):
         if package != place and hasattr(sys.modules.get(place), name):
             return f"{path_of(place)}: __all__ lacks {name!r}, expected every name it defines"
     if not places:
@@ -45,7 +45,15 @@ def cure(error: BaseException) -> str | None:
     line = (BACKWARD if backward else FILES[place]).format(
         name=name, kernel=name.removesuffix("_backward").rstrip("_")
     )
-    return f"{path_of(place)} has no {name!r}: add {line}, and the name to __all__"
+    where = path_of(place)
+    if family == "_update":
+        where = f"{where.removesuffix('.py')}_*.py, the file of its family,"
+    return f"{where} has no {name!r}: add {line}, and the name to __all__"
+
+
+def _with_families(modules: list[str]) -> list[str]:
+    """The modules, and those that a module joins: onepass.ops._update_adam beside _update."""
+    return [m for m in sys.modules if any(m == own or m.startswith(f"{own}_") for own in modules)]
 
 
 def _asked(error: BaseException) -> tuple[str, str]:

@@ -18,10 +18,12 @@ def start(dtype="float64", shapes=SHAPES, seed=0):
 
 
 def gradients(rng, params, present=lambda i: True):
-    """Fresh arrays in a layout that changes from call to call, None where not present."""
+    """Fresh arrays in a layout that changes from call to call, None where not present. One element
+    in 16 is 0, as those of a unit that took no part."""
     grads = []
     for i, p in enumerate(params):
         g = np.asarray(rng.standard_normal(p.shape)).astype(p.dtype)
+        g[rng.random(p.shape) < 1 / 16] = 0
         layout = ["plain", "plain", *LAYOUTS][rng.integers(2 + len(LAYOUTS))]
         grads.append(Layout(g, layout).view if present(i) else None)
     return grads

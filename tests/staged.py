@@ -12,8 +12,6 @@ from onepass.ops._ranges import SQUARES
 
 NOISE, ROUNDING, LIMIT = 64, 65, 66  # csrc/core/philox.h, Draw
 WEYL, LOW = 0x9E3779B9, 0xFFFFFFFF  # csrc/kernels/rounding.h
-# Classes whose weight decay is decoupled without an option that says so.
-DECOUPLED = {"AdamW", "Lion", "AdEMAMix"}
 
 RIDERS = {
     "l1": 0.03,
@@ -169,14 +167,6 @@ def squares_of(row):
     return lanes[0]
 
 
-def decay_factor(cls, options, step):
-    """What a decoupled weight decay multiplies a parameter by."""
-    decoupled = options.get("decoupled_weight_decay", cls.__name__ in DECOUPLED)
-    if not decoupled or (cls.__name__ == "ADOPT" and step == 1):
-        return 1.0
-    return 1.0 - options["lr"] * options["weight_decay"]
-
-
 class Staged:
     """A plain optimizer and what rides along, over copies of the parameters.
 
@@ -201,7 +191,7 @@ class Staged:
         self.params = [p.copy() for p in params]
         self.values = [p.astype(computing(p.dtype)) for p in params]
         self.plain = variant.make(self.values, **options)
-        self.cls = type(self.plain)
+        self.keep = variant.record.keep
         for key, states in self.plain._kept().items() if stored is not None else ():
             for held in states:  # what it starts at
                 if stored == "int8":
@@ -263,7 +253,7 @@ class Staged:
         group = self.plain.param_groups[0]
         kind = v.dtype.type
         if riders.get("cautious"):
-            start = before * kind(decay_factor(self.cls, group, self.steps[i]))
+            start = before * kind(self.keep(self.steps[i], **group))
             agrees = ((v < start) & (g > 0)) | ((v > start) & (g < 0))
             v[...] = np.where(agrees, v, start)
         if riders.get("l1"):

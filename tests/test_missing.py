@@ -15,9 +15,9 @@ import pytest
 from onepass import ops, optim
 from onepass.ops import _ranges
 from onepass.ops._declare import activation
+from onepass.ops._declare_update import RULES, update
 from onepass.ops._pointwise_loss import loss_of_elements
 from onepass.ops._rule import Rule
-from onepass.ops._step import RULES, update
 
 TESTS = Path(__file__).parent
 CODE = """

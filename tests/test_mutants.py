@@ -21,7 +21,7 @@ def test_a_mutant_can_be_planted(mutant):
     count = (ROOT / mutant.file).read_text(encoding="utf-8").count(mutant.find)
     assert count == 1, (
         f"{mutant.find!r} occurs {count} times in {mutant.file}, expected once: write the text as "
-        f"it is now into the entry {mutant.name!r} of tests/mutants/entries.py"
+        f"it is now into the entry {mutant.name!r} in tests/mutants"
     )
     assert mutant.find != mutant.put
     assert (mutant in CPP) == mutant.file.startswith("csrc/")

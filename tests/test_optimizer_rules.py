@@ -1,39 +1,27 @@
 """The rules beside their kernels: where states start, options that groups may vary, compat, the
-docstrings; and RMSprop, whose kernel has two optional states, in its four forms."""
+docstrings; and what is RMSprop's alone."""
 
 import copy
 import inspect
-import itertools
 import math
 import pickle
 import re
 
 import numpy as np
 import pytest
+from cases.optimizers import rmsprop
 from onepass import ops, optim
 from onepass.ops._ranges import RANGES
 from onepass.ops._rule import Needs, Rule, State
 from onepass.optim import _optimizers
 
 SHAPES = [(7, 5), (33,), (), (1025,), (0,)]
-FORMS = [
-    {"momentum": momentum, "centered": centered}
-    for momentum, centered in itertools.product((0.0, 0.9), (False, True))
-]
 OPTIONS = {"lr": 0.05, "alpha": 0.9, "eps": 1e-3, "weight_decay": 0.1}
 
 
 def start(seed=0):
     rng = np.random.default_rng(seed)
     return rng, [np.asarray(rng.standard_normal(shape)) for shape in SHAPES]
-
-
-def rmsprop(p, g, v, b, a, *, lr, alpha, eps, weight_decay, momentum, centered):
-    g = g + weight_decay * p
-    v = alpha * v + (1 - alpha) * g * g
-    a = alpha * a + (1 - alpha) * g
-    b = momentum * b + g / (np.sqrt(v - a * a if centered else v) + eps)
-    return p - lr * b, v, b, a
 
 
 def assert_near(params, want, label, rel=1e-12):
@@ -45,63 +33,10 @@ def assert_near(params, want, label, rel=1e-12):
 # ------------------------------------------------------------------------------------------ RMSprop
 
 
-@pytest.mark.parametrize("form", FORMS, ids=str)
-def test_rmsprop_function_class_reference_and_torch(form):
-    torch = pytest.importorskip("torch")
-    rng, params = start()
-    mine, want = copy.deepcopy(params), copy.deepcopy(params)
-    theirs = [torch.nn.Parameter(torch.from_numpy(p.copy())) for p in params]
-    opt, other = (
-        optim.RMSprop(params, **OPTIONS, **form),
-        torch.optim.RMSprop(theirs, **OPTIONS, **form),
-    )
-    lists = [[np.zeros_like(p) for p in params] for _ in range(3)]
-    state = [[np.zeros_like(p) for p in params] for _ in range(3)]
-    for step in range(1, 41):
-        grads = [np.asarray(rng.standard_normal(p.shape)) for p in params]
-        opt.step(grads)
-        ops.rmsprop_(mine, grads, lists[0], lists[1], lists[2] if form["centered"] else None,
-                     step=step, momentum=form["momentum"], **OPTIONS)  # fmt: skip
-        for i, g in enumerate(grads):
-            theirs[i].grad = torch.from_numpy(g.copy())
-            want[i], *new = rmsprop(want[i], g, *(s[i] for s in state), **OPTIONS, **form)
-            for s, value in zip(state, new, strict=True):
-                s[i] = value
-        other.step()
-        assert_near(params, want, f"reference, step {step}")
-        assert_near(params, [p.detach().numpy() for p in theirs], f"torch, step {step}", 1e-11)
-        for p, m in zip(params, mine, strict=True):
-            np.testing.assert_array_equal(m, p, err_msg=f"function, step {step}")
-    assert any(b.any() for b in lists[1]) == (form["momentum"] > 0)  # not asked for: left alone
-
-
-@pytest.mark.parametrize("centered", [False, True])
-def test_rmsprop_groups_that_differ_in_momentum(centered):
-    """Beside a group with momentum, one without has a buffer that forgets: the same bits."""
-    rng, params = start()
-    alone = copy.deepcopy(params)
-    options = {**OPTIONS, "centered": centered}
-    opt = optim.RMSprop(
-        [{"params": params[:2], "momentum": 0.9}, {"params": params[2:]}], **options
-    )
-    first = optim.RMSprop(alone[:2], momentum=0.9, **options)
-    second = optim.RMSprop(alone[2:], **options)
-    for _ in range(40):
-        grads = [np.asarray(rng.standard_normal(p.shape)) for p in params]
-        opt.step(grads)
-        first.step(grads[:2])
-        second.step(grads[2:])
-        for p, q in zip(params, alone, strict=True):
-            np.testing.assert_array_equal(p, q)
-
-
-@pytest.mark.parametrize("form", [*FORMS, "mixed"], ids=str)
-def test_rmsprop_state_dicts_go_to_torch_and_back(form):
+def test_states_of_groups_that_differ_go_to_torch_and_back():
     torch = pytest.importorskip("torch")
 
     def made(cls, params):
-        if form != "mixed":
-            return cls(params, **OPTIONS, **form)
         groups = [{"params": params[:2], "momentum": 0.9}, {"params": params[2:]}]
         return cls(groups, **OPTIONS)
 
@@ -185,8 +120,8 @@ class Ones(optim.RMSprop):
 
 
 def expected(p, g, lr, first=None):
-    options = {"alpha": 0.9, "eps": 1e-3, "weight_decay": 0.0, "momentum": 0.5, "centered": False}
-    return rmsprop(p, g, np.ones_like(p), np.full_like(p, first or lr), 0.0, lr=lr, **options)[0]
+    options = {"alpha": 0.9, "eps": 1e-3, "momentum": 0.5, "lr": lr}
+    return rmsprop(p, g, np.ones_like(p), np.full_like(p, first or lr), None, step=1, **options)[0]
 
 
 def ones(params):

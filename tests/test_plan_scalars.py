@@ -1,61 +1,30 @@
-"""Scalars that a parameter carries beside its step count: NAdam's product of momenta, at the level
-of a plan, against a float64 reference, torch.optim.NAdam and the CUDA backend in the simulator."""
+"""Scalars that a parameter carries beside its step count, such as NAdam's product of momenta, at
+the level of a plan, against the formula of the record and the CUDA backend in the simulator."""
 
 import numpy as np
 import pytest
+from cases import Derived
+from cases._optimizer import Scalar
+from cases.optimizers import OPTIMIZERS
+from helpers import assert_all_close
 from onepass import _C, ops, optim
 from test_cuda_arrays import cupy, to_device, to_host  # noqa: F401
 from test_cuda_backend import ORDERS, on, simulator  # noqa: F401
 
 SHAPES = [(7, 5), (33,), (1025,), (0,), ()]
-DEFAULTS = {
-    "lr": 2e-3,
-    "betas": (0.9, 0.999),
-    "eps": 1e-8,
-    "weight_decay": 0.0,
-    "momentum_decay": 4e-3,
-    "decoupled_weight_decay": False,
-}
-SWEEP = [
-    {},
-    {"lr": 0.05, "betas": (0.8, 0.9), "weight_decay": 0.1},
-    {"lr": 0.05, "weight_decay": 0.1, "decoupled_weight_decay": True, "momentum_decay": 0.5},
-]
-every_option = pytest.mark.parametrize("options", SWEEP, ids=str)
+RECORDS = [r for r in OPTIMIZERS if any(isinstance(s, Scalar) for s in r.states)]
+NADAM = next(r for r in RECORDS if r.name == "nadam")
+every_option = pytest.mark.parametrize(
+    ("record", "options"),
+    [(record, options) for record in RECORDS for options in record.sweep],
+    ids=lambda value: getattr(value, "name", str(value)),
+)
 
 
-def hyper(options):
-    given = {**DEFAULTS, **options}
-    return (
-        given["lr"], *given["betas"], given["eps"], given["weight_decay"],
-        given["momentum_decay"], float(given["decoupled_weight_decay"]), 1.0,
-    )  # fmt: skip
-
-
-class Reference:
-    """torch's formula for one parameter, in float64."""
-
-    def __init__(self, param):
-        self.p = param.astype(np.float64)
-        self.m, self.v = np.zeros_like(self.p), np.zeros_like(self.p)
-        self.t, self.product = 0, 1.0
-
-    def step(self, grad, options):
-        lr, beta1, beta2, eps, decay, psi, decoupled, _ = hyper(options)
-        g = grad.astype(np.float64)
-        self.t += 1
-        mu = beta1 * (1 - 0.5 * 0.96 ** (self.t * psi))
-        ahead = beta1 * (1 - 0.5 * 0.96 ** ((self.t + 1) * psi))
-        self.product *= mu
-        if decoupled:
-            self.p *= 1 - lr * decay
-        else:
-            g = g + decay * self.p
-        self.m = beta1 * self.m + (1 - beta1) * g
-        self.v = beta2 * self.v + (1 - beta2) * g * g
-        under = np.sqrt(self.v / (1 - beta2**self.t)) + eps
-        self.p = self.p - lr * (1 - mu) / (1 - self.product) * g / under
-        self.p -= lr * ahead / (1 - self.product * ahead) * self.m / under
+def hyper(record, options):
+    """A row of the kernel."""
+    rule = record.cls._rule
+    return rule.hyper(record.name, {**rule.compat["torch"], **record.complete(options)})
 
 
 def arrays(dtype=np.float64, seed=0):
@@ -63,39 +32,31 @@ def arrays(dtype=np.float64, seed=0):
     return [np.asarray(rng.standard_normal(s), dtype) for s in SHAPES]
 
 
-def plan_of(params, states=None, steps=None):
-    states = states or [[np.zeros_like(p) for p in params] for _ in range(2)]
-    return _C.Plan("nadam", params, states, [0] * len(params), steps)
+def plan_of(record, params, states=None, steps=None, groups=None):
+    own = [s for s in record.states if not isinstance(s, Scalar)]
+    states = states or [[s.fresh(p, record.complete({})) for p in params] for s in own]
+    return _C.Plan(record.name, params, states, groups or [0] * len(params), steps)
 
 
-def step(plan, grads, options, check_nonfinite=False):
-    return plan.step(grads, [hyper(options)], 1.0, None, None, check_nonfinite, False, False, True)
+def step(plan, grads, rows, check_nonfinite=False, maximize=False):
+    return plan.step(grads, rows, 1.0, None, None, check_nonfinite, False, maximize, True)
 
 
-# Rounding: a few operations on numbers of this size a step, and one division.
-TOLERANCE = {np.float64: 1e-12, np.float32: 2e-5}
-
-
-def assert_near(params, references):
-    for p, r in zip(params, references, strict=True):
-        bound = TOLERANCE[p.dtype.type]
-        np.testing.assert_allclose(p, r.p, rtol=bound, atol=bound)
-
-
-def run(dtype, options, steps=20):
-    """Each parameter misses some gradients, so steps and products differ between parameters."""
+def run(record, dtype, options, steps=20):
+    """Each parameter misses some gradients, so steps and scalars differ between parameters."""
     params = arrays(dtype)
-    references = [Reference(p) for p in params]
-    plan = plan_of(params)
+    want, plan = record.trajectory(params, **options), plan_of(record, params)
+    given = record.complete(options)
     for t in range(steps):
-        # A schedule of the momentum: the product is not a function of the step.
-        now = {**options, "betas": (0.9 - 0.01 * t, 0.99)} if t % 3 else options
+        # Schedules: a scalar is not a function of the step alone.
+        now = {**options, "lr": given["lr"] * (1 + t % 3)}
+        if "betas" in given:
+            now["betas"] = (given["betas"][0] * (1 - 0.01 * (t % 5)), given["betas"][1])
         grads = [g if (t + i) % 4 else None for i, g in enumerate(arrays(dtype, seed=100 + t))]
-        step(plan, grads, now)
-        for g, r in zip(grads, references, strict=True):
-            if g is not None:
-                r.step(g, now)
-    return params, references, plan
+        want.options = now
+        step(plan, grads, [hyper(record, now)], maximize=options.get("maximize", False))
+        want.step(grads)
+    return params, want, plan
 
 
 def test_the_kernel_says_what_it_keeps():
@@ -116,41 +77,22 @@ def test_the_kernel_says_what_it_keeps():
 
 @every_option
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
-def test_against_the_reference(dtype, options):
-    params, references, plan = run(dtype, options)
-    assert_near(params, references)
-    assert plan.steps == [r.t for r in references]
-    np.testing.assert_allclose(
-        plan.scalars["mu_product"], [r.product for r in references], rtol=1e-14
-    )
-    assert len(set(plan.scalars["mu_product"])) > 1
-
-
-@every_option
-def test_against_torch(options):
-    torch = pytest.importorskip("torch")
-    params = arrays()
-    plan = plan_of(params)
-    theirs = [torch.from_numpy(p.copy()).requires_grad_() for p in params]
-    optimizer = torch.optim.NAdam(theirs, **{**DEFAULTS, **options})
-    for t in range(20):
-        grads = arrays(seed=t + 1)
-        step(plan, grads, options)
-        for p, g in zip(theirs, grads, strict=True):
-            p.grad = torch.from_numpy(g)
-        optimizer.step()
-    for p, q in zip(params, theirs, strict=True):
-        # torch keeps the product in a float32 tensor.
-        np.testing.assert_allclose(p, q.detach().numpy(), rtol=1e-5, atol=1e-6)
+def test_against_the_formula(dtype, record, options):
+    params, want, plan = run(record, dtype, options)
+    assert_all_close(params, want.params, Derived(), np.dtype(dtype).name, record.name)
+    assert plan.steps == want.steps
+    for scalar in (s.name for s in record.states if isinstance(s, Scalar)):
+        expected = [float(want.entry(i)[scalar]) for i in range(len(params))]
+        np.testing.assert_allclose(plan.scalars[scalar], expected, rtol=1e-12, err_msg=scalar)
 
 
 @every_option
 @pytest.mark.parametrize("order", ORDERS, ids=str)
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
-def test_the_simulator_gives_the_same_bits(simulator, order, dtype, options):  # noqa: F811
-    params, _, plan = run(dtype, options, steps=6)
+def test_the_simulator_gives_the_same_bits(simulator, order, dtype, record, options):  # noqa: F811
+    params, _, plan = run(record, dtype, options, steps=6)
     with on(simulator, order):
-        again, _, other = run(dtype, options, steps=6)
+        again, _, other = run(record, dtype, options, steps=6)
     for p, q in zip(params, again, strict=True):
         assert p.tobytes() == q.tobytes()
     assert plan.scalars == other.scalars
@@ -158,23 +100,22 @@ def test_the_simulator_gives_the_same_bits(simulator, order, dtype, options):  #
 
 def test_a_device_keeps_them_beside_its_step_counts(cupy):  # noqa: F811
     """Groups, late gradients, a skipped step and resume: the host's bits."""
-    options = [DEFAULTS | {"lr": 0.05}, DEFAULTS | {"lr": 0.1, "betas": (0.7, 0.9)}]
-    rows = [hyper(o) for o in options]
+    rows = [hyper(NADAM, {"lr": 0.05}), hyper(NADAM, {"lr": 0.1, "betas": (0.7, 0.9)})]
     groups = [i % 2 for i in range(len(SHAPES))]
 
     def trajectory(wrap):
         params = wrap(arrays())
         states = [wrap([np.zeros(s) for s in SHAPES]) for _ in range(2)]
-        plan = _C.Plan("nadam", params, states, groups)
+        plan = plan_of(NADAM, params, states, groups=groups)
         for t in range(6):
             grads = [g if (t + i) % 3 else None for i, g in enumerate(arrays(seed=20 + t))]
             if t == 3:
                 grads[1][5] = np.nan
             if t == 4:  # resumes in a new plan
-                again = _C.Plan("nadam", params, states, groups)
+                again = plan_of(NADAM, params, states, groups=groups)
                 again.scalars, again.steps = plan.scalars, plan.steps
                 plan = again
-            plan.step(wrap(grads), rows, 1.0, None, None, True, False, False, True)
+            step(plan, wrap(grads), rows, check_nonfinite=True)
         return to_host(params), plan.steps, plan.scalars
 
     params, steps, scalars = trajectory(to_device)
@@ -187,26 +128,26 @@ def test_a_device_keeps_them_beside_its_step_counts(cupy):  # noqa: F811
 
 def test_a_skipped_step_changes_no_scalar():
     params = arrays()
-    plan = plan_of(params)
+    plan = plan_of(NADAM, params)
     grads = arrays(seed=1)
-    step(plan, grads, {})
+    step(plan, grads, [hyper(NADAM, {})])
     before, steps = plan.scalars, plan.steps
     grads[1][3] = np.inf
-    assert step(plan, grads, {}, check_nonfinite=True)[0]
+    assert step(plan, grads, [hyper(NADAM, {})], check_nonfinite=True)[0]
     assert (plan.scalars, plan.steps) == (before, steps)
 
 
 def test_scalars_resume():
-    params, _, plan = run(np.float64, {})
+    params, _, plan = run(NADAM, np.float64, {})
     states = [[np.full_like(p, 0.25) for p in params] for _ in range(2)]
     copies = [p.copy() for p in params], [[s.copy() for s in each] for each in states]
-    one = plan_of(params, states, plan.steps)
+    one = plan_of(NADAM, params, states, plan.steps)
     one.scalars = plan.scalars
-    two = plan_of(*copies, plan.steps)
+    two = plan_of(NADAM, *copies, plan.steps)
     grads = arrays(seed=9)
     two.scalars = {"mu_product": tuple(plan.scalars["mu_product"])}
-    step(one, grads, {})
-    step(two, grads, {})
+    step(one, grads, [hyper(NADAM, {})])
+    step(two, grads, [hyper(NADAM, {})])
     for p, q in zip(params, copies[0], strict=True):
         assert p.tobytes() == q.tobytes()
     assert one.scalars == two.scalars != plan.scalars
@@ -232,8 +173,8 @@ def test_rules_without_scalars_have_none():
     ],
 )
 def test_wrong_scalars_are_refused_and_nothing_changes(given, error, message):
-    plan = plan_of(arrays())
-    step(plan, arrays(seed=1), {})
+    plan = plan_of(NADAM, arrays())
+    step(plan, arrays(seed=1), [hyper(NADAM, {})])
     before = plan.scalars
     with pytest.raises(error, match=r"^nadam: ") as raised:
         plan.scalars = given
@@ -293,14 +234,14 @@ def test_a_saved_product_out_of_range_is_refused(wrong):
 def test_many_parameters_with_products_of_their_own():
     """More rows of hyper-parameters than a launch shares: each parameter has its own."""
     params = [np.full(1 + i % 5, 0.5) for i in range(200)]
-    plan = plan_of(params)
+    plan = plan_of(NADAM, params)
     plan.scalars = {"mu_product": [0.2 + i / 400 for i in range(200)]}
     plan.steps = [i % 7 + 1 for i in range(200)]
-    references = [Reference(p) for p in params]
-    for i, r in enumerate(references):
-        r.t, r.product = i % 7 + 1, 0.2 + i / 400
+    want = NADAM.trajectory(params)
+    want.steps = list(plan.steps)
+    for states, product in zip(want._states, plan.scalars["mu_product"], strict=True):
+        states[-1] = NADAM.states[-1].tracked(np.asarray(product))
     grads = [np.full(p.shape, 0.25) for p in params]
-    step(plan, grads, {})
-    for g, r in zip(grads, references, strict=True):
-        r.step(g, {})
-    assert_near(params, references)
+    step(plan, grads, [hyper(NADAM, {})])
+    want.step(grads)
+    assert_all_close(params, want.params, Derived(), "float64", "")

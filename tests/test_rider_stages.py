@@ -614,9 +614,9 @@ def test_wrong_options_are_refused_by_name(options, error, message):
 @pytest.mark.parametrize(
     "cls",
     [
-        getattr(optim, name)
-        for name in optim.__all__
-        if getattr(getattr(optim, name), "_no_riders", 0)
+        cls
+        for cls in (getattr(optim, name) for name in optim.__all__)
+        if hasattr(cls, "_rule") and (cls._no_riders or cls._rule.norms or cls._rule.factors)
     ],
 )
 def test_an_optimizer_that_takes_no_riders_says_why(cls):
@@ -625,9 +625,26 @@ def test_an_optimizer_that_takes_no_riders_says_why(cls):
     for name in refused:
         with pytest.raises(TypeError, match=f"{name!r} is 1, expected no such.*since") as caught:
             cls([np.ones((2, 2), np.float32)], **{name: 1})
-        assert cls._no_riders in str(caught.value)
+        assert cls._why_no_riders() in str(caught.value)
         with pytest.raises(TypeError, match=f"'{name}' in a parameter group is not an option"):
             cls([{"params": [np.ones((2, 2), np.float32)], name: 1}])
+
+
+@pytest.mark.parametrize("base", [optim.LAMB, optim.LARS, optim.Adafactor])
+def test_a_class_cannot_take_riders_that_its_rule_refuses(base):
+    """It would run with norms of the plain gradient."""
+
+    class Own(base):
+        _no_riders = None
+
+    with pytest.raises(TypeError, match=r"'noise' is 1\.0, expected no such keyword.*since its"):
+        Own([np.ones(3, np.float32)], noise=1.0)
+    p = np.ones(3, np.float32)
+    states = [[np.zeros(3, np.float32)] for _ in range(2)]
+    with pytest.raises(
+        ValueError, match="'stages' is given, expected None for an update with norm"
+    ):
+        _C.Plan("lamb", [p], states, [0], None, (None, None))
 
 
 def test_an_option_of_the_optimizer_is_none_of_a_group():

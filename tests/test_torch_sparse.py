@@ -178,6 +178,7 @@ def test_other_rows_are_not_written():
     (lambda p: optim.Adagrad(p, weight_decay=0.1), "'weight_decay' is 0.1, expected 0"),
     (lambda p: optim.SGD(p, lr=0.1, l1=0.5, cautious=True), "has cautious, l1, expected none"),
     (lambda p: optim.SGD(p, lr=0.1, ema_decay=0.0), "has ema_decay, expected none"),
+    (lambda p: optim.SGD(p, lr=0.1, ema_decay=1.0), "has ema_decay, expected none"),
     (lambda p: optim.Adagrad(p, state_dtype="bfloat16"), "has state_dtype, expected none"),
 ])  # fmt: skip
 def test_what_concerns_every_row_is_refused_beside_a_sparse_gradient(make, match):

@@ -76,7 +76,7 @@ void define_windows(py::module_& m);
 void define_global_norm(py::module_& m);
 void define_contracts(py::module_& m);
 void define_plan(py::module_& m);
-void define_plan_groups(py::module_& m);
+void define_group_rows(py::module_& m);
 void define_same_states(py::module_& m);
 void define_codes(py::module_& m);
 void define_runtime(py::module_& m);

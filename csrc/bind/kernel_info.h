@@ -14,7 +14,9 @@ namespace onepass::bind {
 
 using host::OptionRange;
 
-constexpr size_t kParam = 0, kGrad = 1, kFirstState = 2;  // operands of every update
+// As indices of vectors.
+constexpr size_t kParam = size_t(onepass::kParam), kGrad = size_t(onepass::kGrad),
+                 kFirstState = size_t(onepass::kFirstState);
 
 struct KernelInfo {
   const char* name;

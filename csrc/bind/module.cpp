@@ -91,7 +91,7 @@ PYBIND11_MODULE(_C, m, pybind11::multiple_interpreters::not_supported()) {
   define_global_norm(m);
   define_contracts(m);
   define_plan(m);
-  define_plan_groups(m);
+  define_group_rows(m);
   define_same_states(m);
   define_codes(m);
   define_runtime(m);

@@ -31,12 +31,14 @@ py::object outcome(PyObject* skipped, const py::object& norm, const py::object& 
 }  // namespace
 
 Plan::Plan(const std::string& kernel, const py::object& params, const py::object& states,
-           const py::object& groups, const py::object& steps, const py::object& stages)
+           const py::object& groups, const py::object& steps, const py::object& stages,
+           const std::string& owner)
     : rule_(rule_named(kernel)),
-      op_(rule_.name),
-      arrays_(rule_, params, states, stages),
-      counts_(rule_, arrays_.count()),
-      rows_(rule_, groups, arrays_) {
+      owner_(owner),
+      op_(owner_.empty() ? rule_.name : owner_.c_str()),
+      arrays_(rule_, op_, params, states, stages),
+      counts_(rule_, op_, arrays_.count()),
+      rows_(rule_, op_, groups, arrays_) {
   if (!steps.is_none()) {
     counts_.set_steps(steps);
   } else if (arrays_.on_device()) {
@@ -47,7 +49,7 @@ Plan::Plan(const std::string& kernel, const py::object& params, const py::object
 void Plan::set_stages(const py::object& groups, const py::object& rates, const py::object& seed) {
   const Busy busy(op_, busy_);
   rows_.set_stages(groups, rates, seed);
-  arrays_.keep_order(rows_.stages().in_order);
+  arrays_.keep_order(rows_.need_order());
 }
 void Plan::set_steps(const py::object& steps) {
   const Busy busy(op_, busy_);
@@ -59,11 +61,11 @@ void Plan::set_scalars(const py::object& scalars) {
 }
 
 py::object Plan::step(const Arguments& given) {
-  given.expect(op_, 9);
+  given.expect(op_, kStepArguments);
   const Busy busy(op_, busy_);
-  const Items grads(op_, "grads", given[0]);
+  const Items grads(op_, "grads", given[kGrads]);
   const StepOptions options = read_options(op_, given);
-  rows_.read(given[1]);
+  rows_.read(given[kHyper]);
   Staging staging;
   arrays_.refresh(grads, &staging, options.zero_grad);
   rows_.assign(&arrays_, counts_);
@@ -89,7 +91,7 @@ Elementwise Plan::update_call(const StepOptions& options) {
   call.count = int64_t(arrays_.tensors().size());
   call.schedule = arrays_.schedule();
   rows_.describe(&call);
-  call.stages.in_order = call.stages.in_order || arrays_.has_codes();
+  call.stages.in_order = arrays_.in_order();
   call.norm_count = int64_t(rule_.norms.size());
   call.rider.unscale = options.unscale;
   call.rider.max_value = options.max_value;
@@ -143,7 +145,10 @@ py::object Plan::step_on_cpu(const Items& grads, const StepOptions& options, Sta
 py::object Plan::step_on_device(const Items& grads, const StepOptions& options) {
   const std::vector<size_t>& order = arrays_.order();
   if (order.empty()) {
-    if (watch_.on) watch_.prepare({}, arrays_.count(), nullptr), watch_.keep(order, nullptr);
+    if (watch_.on) {
+      watch_.prepare({}, arrays_.count(), nullptr);
+      watch_.keep(order, nullptr);
+    }
     return outcome(Py_False, py::none(), py::none());
   }
   const Target where = arrays_.target(&grads);

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "bind/host_memory.h"
 #include "bind/plan_arrays.h"
 #include "bind/plan_counts.h"
 #include "bind/plan_options.h"
@@ -17,9 +18,10 @@ namespace onepass::bind {
 class Plan {
  public:
   // `steps`: how many each parameter has taken, if the caller counts; None: the plan counts.
-  // `stages`: see PlanArrays.
+  // `stages`: see PlanArrays. `owner`: whom messages name; empty: the kernel.
   Plan(const std::string& kernel, const py::object& params, const py::object& states,
-       const py::object& groups, const py::object& steps, const py::object& stages);
+       const py::object& groups, const py::object& steps, const py::object& stages,
+       const std::string& owner);
 
   PlanCounts& counts() { return counts_; }
   PlanWatch& watch() { return watch_; }
@@ -35,6 +37,7 @@ class Plan {
   py::object step_on_device(const Items& grads, const StepOptions& options);
 
   const RuleInfo& rule_;
+  const std::string owner_;
   const char* op_;
   PlanArrays arrays_;
   PlanCounts counts_;

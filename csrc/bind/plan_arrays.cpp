@@ -23,16 +23,16 @@ bool try_view(PyObject* object, View* v) {
 }
 
 // The variant with those optional states whose list is not None.
-const KernelInfo& variant_of(const RuleInfo& rule, const Items& lists) {
+const KernelInfo& variant_of(const RuleInfo& rule, const char* op, const Items& lists) {
   if (lists.count() != Py_ssize_t(rule.states.size()))
-    value_error(rule.name, "'states' has " + std::to_string(lists.count()) + " lists, expected " +
-                               std::to_string(rule.states.size()));
+    value_error(op, "'states' has " + std::to_string(lists.count()) + " lists, expected " +
+                        std::to_string(rule.states.size()));
   size_t on = 0;
   for (size_t s = 0; s < rule.states.size(); ++s) {
     const bool given = lists[Py_ssize_t(s)] != Py_None;
     if (!given && s < rule.required())
-      type_error(rule.name, "'" + std::string(rule.states[s]) +
-                                "' is None, expected a list of arrays, one for each parameter");
+      type_error(op, "'" + std::string(rule.states[s]) +
+                         "' is None, expected a list of arrays, one for each parameter");
     if (given && s >= rule.required()) on |= size_t(1) << (s - rule.required());
   }
   return rule.variants[on];
@@ -56,17 +56,17 @@ Contract plan_contract(const RuleInfo& rule) {
   return c;
 }
 
-PlanArrays::PlanArrays(const RuleInfo& rule, const py::object& params, const py::object& states,
-                       const py::object& stages)
-    : info_(variant_of(rule, Items(rule.name, "states", states.ptr()))),
-      op_(rule.name),
+PlanArrays::PlanArrays(const RuleInfo& rule, const char* op, const py::object& params,
+                       const py::object& states, const py::object& stages)
+    : info_(variant_of(rule, op, Items(op, "states", states.ptr()))),
+      op_(op),
       first_factor_(rule.first_factor()),
       factors_(rule.factors.size()),
       own_(info_.operands.size()),
       arity_(own_ + (stages.is_none() ? 0 : kStageOperands)) {
-  if (factors_ > 0 && !stages.is_none())
-    value_error(op_, "'stages' is given, expected None for an update with states of rows");
-  keep_order_ = factors_ > 0;
+  if ((factors_ > 0 || !rule.norms.empty()) && !stages.is_none())
+    value_error(op_, "'stages' is given, expected None for an update with " +
+                         std::string(factors_ > 0 ? "states of rows" : "norms of tensors"));
   params_ = tuple_of("params", params.ptr());
   slots_.resize(params_.size());
   const Items lists(op_, "states", states.ptr());
@@ -115,12 +115,10 @@ py::tuple PlanArrays::tuple_of(const char* name, PyObject* list) const {
 }
 
 const char* PlanArrays::name_of(size_t operand) const {
-  constexpr const char* kStages[kStageOperands] = {"averages", "masters"};
-  return operand < own_ ? info_.operands[operand] : kStages[operand - own_];
+  return operand < own_ ? info_.operands[operand] : kStageOperandNames[operand - own_];
 }
 
 void PlanArrays::keep_order(bool keep) {
-  keep = keep || factors_ > 0;
   if (keep == keep_order_) return;
   keep_order_ = keep;
   for (size_t i = 0; i < count(); ++i) known(i, kParam) = {};  // lays everything out again
@@ -227,7 +225,7 @@ void PlanArrays::lay_out(size_t i, Array* arrays, Staging* staging, bool zero_gr
     operands[first_factor_ + 1] = &spread.of_column;
     operands[first_factor_ + 2] = &arrays[kParam];
   }
-  arrange(&layout, operands.data(), int(arity_), keep_order_ || has_codes_);
+  arrange(&layout, operands.data(), int(arity_), in_order() || factors_ > 0);
   const auto ndim = size_t(layout.ndim);
   slot.ndim = layout.ndim;
   slot.dims.resize(ndim * (1 + arity_));
@@ -259,7 +257,7 @@ void PlanArrays::refresh_slot(size_t i, PyObject* grad, Staging* staging, bool z
       changed = true;
       break;
     }
-    const Known& k = known(i, o);
+    const KnownArray& k = known(i, o);
     changed = !k.same_layout(v);
     if (o == kGrad) {
       grad_data = v.data;
@@ -336,7 +334,7 @@ void PlanArrays::collect() {
     tensor.ndim = slot.ndim;
     tensor.computing = slot.computing;
     tensor.operands = operands_.data() + i * arity_;
-    tensor.counter = int64_t(i);
+    tensor.parameter = int64_t(i);
     tensor.rows = slot.rows;
     tensors_.push_back(tensor);
     if (factors_ > 0) all_factors_.push_back(slot.factors);

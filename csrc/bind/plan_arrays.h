@@ -3,14 +3,13 @@
 // plan_overlap.cpp checks that no two written arrays share memory; plan_factors.cpp handles states
 // of rows and columns.
 #pragma once
-#include <pybind11/numpy.h>
-
 #include <algorithm>
 #include <string>
 #include <vector>
 
 #include "bind/border.h"
 #include "bind/kernel_info.h"
+#include "bind/known_array.h"
 #include "bind/layout.h"
 #include "core/codes.h"
 #include "core/schedule.h"
@@ -33,73 +32,14 @@ constexpr Argument factor_argument(const char* name, size_t factor) {
 // The same of all lists of a rule; lives as long as the process.
 Contract plan_contract(const RuleInfo& rule);
 
-// An array as the plan last saw it.
-struct Known {
-  PyObject* object = nullptr;  // borrowed: of a gradient only its identity matters
-  void* data = nullptr;
-  Element element = Element::other;
-  Library library = Library::other;
-  bool writable = false;
-  int32_t ndim = -1;  // not seen yet
-  int32_t cuda_device = -1;
-  std::vector<int64_t> dims;  // shape, then strides in bytes
-  // The fields of an exact NumPy array's object, which can be compared without following a pointer.
-  const py::detail::PyArray_Proxy* fields = nullptr;
-  const void *shape_at = nullptr, *strides_at = nullptr, *descr = nullptr;
-  int flags = 0;
-
-  // Whether an exact NumPy array has not changed. Reads one or two cache lines; viewing the array
-  // reads five, and a step over many small arrays finds most of them cold.
-  bool still(PyObject* array) const {
-    return fields && array == object && Py_TYPE(array) == ndarray() && fields->data == data &&
-           fields->dimensions == shape_at && fields->strides == strides_at &&
-           fields->descr == descr && fields->flags == flags;
-  }
-  // A CuPy array keeps its memory as long as it lives, and the plan keeps its arrays alive.
-  bool held(PyObject* array) const { return library == Library::cupy && array == object; }
-  bool same_layout(const View& v) const {
-    if (ndim != v.ndim || element != v.element || writable != v.writable ||
-        cuda_device != v.cuda_device || library != v.library)
-      return false;
-    const int64_t* known = dims.data();
-    for (int d = 0; d < ndim; ++d)
-      if (known[d] != v.shape[d] || known[ndim + d] != v.stride(d)) return false;
-    return true;
-  }
-  void remember(const Array& v) {
-    object = v.object;
-    data = v.data;
-    element = v.element;
-    library = v.library;
-    writable = v.writable;
-    ndim = v.ndim;
-    cuda_device = v.cuda_device;
-    dims.assign(v.shape, v.shape + v.ndim);
-    for (int d = 0; d < v.ndim; ++d) dims.push_back(v.stride(d));
-    remember_fields();
-  }
-  static const PyTypeObject* ndarray() {
-    static PyTypeObject* const type = py::detail::npy_api::get().PyArray_Type_;
-    return type;
-  }
-  void remember_fields() {
-    fields = nullptr;
-    if (Py_TYPE(object) != ndarray()) return;
-    fields = py::detail::array_proxy(object);
-    shape_at = fields->dimensions;
-    strides_at = fields->strides;
-    descr = fields->descr;
-    flags = fields->flags;
-  }
-};
-
 class PlanArrays {
  public:
   // A list of arrays for each state of the rule; None for an optional state that the caller leaves
   // out. `stages`: None, or a list for each StageOperand, with None where a parameter has no such
   // array; None for a list of them.
-  PlanArrays(const RuleInfo& rule, const py::object& params, const py::object& states,
-             const py::object& stages);
+  // `op`: whom messages name.
+  PlanArrays(const RuleInfo& rule, const char* op, const py::object& params,
+             const py::object& states, const py::object& stages);
 
   // The variant of the rule with the states that are there.
   const KernelInfo& kernel() const { return info_; }
@@ -109,10 +49,10 @@ class PlanArrays {
   void check_count(const char* name, size_t count) const;
   // Whether tensors have the operands of stages.
   bool has_stages() const { return arity_ > own_; }
-  // Whether some states are codes, which stand in C order.
-  bool has_codes() const { return has_codes_; }
-  // Elements keep their C-order index: random bits follow it.
+  // Stages ask that elements keep their C-order index, which random bits follow.
   void keep_order(bool keep);
+  // Whether they do: codes of 8 bits ask for it too.
+  bool in_order() const { return keep_order_ || has_codes_; }
 
   // For a rule with factors (core/factors.h): the bytes that its pass leaves for the later passes,
   // and where they will be.
@@ -179,7 +119,7 @@ class PlanArrays {
     return operand >= kFirstState && operand < own_ && a && is_coded(a.dtype());
   }
   void check_codes(const Array& a, const Array& param) const;
-  Known& known(size_t i, size_t operand) { return known_[i * arity_ + operand]; }
+  KnownArray& known(size_t i, size_t operand) { return known_[i * arity_ + operand]; }
 
   py::tuple tuple_of(const char* name, PyObject* list) const;
   void open_operand(Array* a, size_t i, size_t operand, PyObject* grad) const;
@@ -215,7 +155,7 @@ class PlanArrays {
   py::tuple params_;
   std::vector<py::tuple> states_;
   std::vector<Slot> slots_;
-  std::vector<Known> known_;       // slot by slot, arity_ each
+  std::vector<KnownArray> known_;  // slot by slot, arity_ each
   std::vector<Operand> operands_;  // likewise
   std::vector<Owned> owned_;
 

@@ -26,7 +26,8 @@ void check_entries(const char* op, const char* name, Py_ssize_t given, size_t wa
 
 }  // namespace
 
-PlanCounts::PlanCounts(const RuleInfo& rule, size_t parameters) : rule_(rule), steps_(parameters) {
+PlanCounts::PlanCounts(const RuleInfo& rule, const char* op, size_t parameters)
+    : rule_(rule), op_(op), steps_(parameters) {
   for (size_t i = 0; i < parameters; ++i)
     scalars_.insert(scalars_.end(), rule.starts.begin(), rule.starts.end());
 }
@@ -61,15 +62,14 @@ py::list PlanCounts::steps() {
 }
 
 void PlanCounts::set_steps(const py::object& steps) {
-  const char* op = rule_.name;
-  const Items items(op, "steps", steps.ptr());
-  check_entries(op, "steps", items.count(), steps_.size());
+  const Items items(op_, "steps", steps.ptr());
+  check_entries(op_, "steps", items.count(), steps_.size());
   std::vector<int64_t> values;
   for (Py_ssize_t i = 0; i < items.count(); ++i) {
-    values.push_back(signed_64(op, "steps", items[i]));
+    values.push_back(signed_64(op_, "steps", items[i]));
     if (values.back() < 0)
-      value_error(op, "steps[" + std::to_string(i) + "] is " + std::to_string(values.back()) +
-                          ", expected a count >= 0");
+      value_error(op_, "steps[" + std::to_string(i) + "] is " + std::to_string(values.back()) +
+                           ", expected a count >= 0");
   }
   if (!scalars_.empty()) read();
   steps_ = values;
@@ -79,7 +79,6 @@ void PlanCounts::set_steps(const py::object& steps) {
 
 void PlanCounts::write_steps(const py::object& to) {
   read();
-  const char* op = rule_.name;
   Py_buffer buffer;
   if (PyObject_GetBuffer(to.ptr(), &buffer, PyBUF_WRITABLE | PyBUF_FORMAT) != 0)
     throw py::error_already_set();
@@ -90,10 +89,10 @@ void PlanCounts::write_steps(const py::object& to) {
     for (size_t i = 0; i < steps_.size(); ++i) values[i] = float(steps_[i]);
   }
   PyBuffer_Release(&buffer);
-  if (!fits) type_error(op, "'steps' is not a buffer of float32");
+  if (!fits) type_error(op_, "'steps' is not a buffer of float32");
   if (!enough)
-    value_error(op, "'steps' has not " + std::to_string(steps_.size()) +
-                        " entries, one for each parameter");
+    value_error(op_, "'steps' has not " + std::to_string(steps_.size()) +
+                         " entries, one for each parameter");
 }
 
 py::dict PlanCounts::scalars() {
@@ -109,7 +108,6 @@ py::dict PlanCounts::scalars() {
 }
 
 void PlanCounts::set_scalars(const py::object& scalars) {
-  const char* op = rule_.name;
   const size_t count = rule_.scalars.size();
   std::string names;
   for (const char* name : rule_.scalars)
@@ -120,12 +118,12 @@ void PlanCounts::set_scalars(const py::object& scalars) {
     const char* name = fits ? rule_.scalars[s] : nullptr;
     PyObject* list = fits ? PyDict_GetItemString(scalars.ptr(), name) : nullptr;
     if (!list)
-      value_error(op, "'scalars' is " + repr(scalars.ptr()) + ", expected a dict of {" + names +
-                          "}, each with a list of numbers, one for each parameter");
-    const Items items(op, name, list);
-    check_entries(op, name, items.count(), steps_.size());
+      value_error(op_, "'scalars' is " + repr(scalars.ptr()) + ", expected a dict of {" + names +
+                           "}, each with a list of numbers, one for each parameter");
+    const Items items(op_, name, list);
+    check_entries(op_, name, items.count(), steps_.size());
     for (size_t i = 0; i < steps_.size(); ++i)
-      values[i * count + s] = real(op, name, items[Py_ssize_t(i)]);
+      values[i * count + s] = real(op_, name, items[Py_ssize_t(i)]);
   }
   if (scalars_.empty()) return;
   read();

@@ -14,7 +14,7 @@ namespace onepass::bind {
 class PlanCounts {
  public:
   // No steps yet.
-  PlanCounts(const RuleInfo& rule, size_t parameters);
+  PlanCounts(const RuleInfo& rule, const char* op, size_t parameters);
   void move_to_device(const Target& target);
 
   // ---- for Python; both wait for the device
@@ -48,6 +48,7 @@ class PlanCounts {
   void write() const;
 
   const RuleInfo& rule_;
+  const char* op_;
   uint64_t edits_ = 0;
   // The counts and scalars on the host; if a device counts, an outdated copy.
   std::vector<int64_t> steps_;

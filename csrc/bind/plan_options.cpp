@@ -8,14 +8,14 @@ namespace onepass::bind {
 
 StepOptions read_options(const char* op, const Arguments& given) {
   StepOptions options;
-  options.unscale = real(op, "unscale", given[2]);
-  if (given[3] != Py_None) options.max_value = real(op, "max_value", given[3]);
-  options.clip_norm = given[4] != Py_None;
-  if (options.clip_norm) options.max_norm = real(op, "max_norm", given[4]);
-  options.check_nonfinite = boolean(op, "check_nonfinite", given[5]);
-  options.zero_grad = boolean(op, "zero_grad", given[6]);
-  options.maximize = boolean(op, "maximize", given[7]);
-  options.zero_skipped = boolean(op, "zero_skipped", given[8]);
+  options.unscale = real(op, "unscale", given[kUnscale]);
+  if (given[kMaxValue] != Py_None) options.max_value = real(op, "max_value", given[kMaxValue]);
+  options.clip_norm = given[kMaxNorm] != Py_None;
+  if (options.clip_norm) options.max_norm = real(op, "max_norm", given[kMaxNorm]);
+  options.check_nonfinite = boolean(op, "check_nonfinite", given[kCheckNonfinite]);
+  options.zero_grad = boolean(op, "zero_grad", given[kZeroGrad]);
+  options.maximize = boolean(op, "maximize", given[kMaximize]);
+  options.zero_skipped = boolean(op, "zero_skipped", given[kZeroSkipped]);
   return options;
 }
 

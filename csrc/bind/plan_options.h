@@ -7,6 +7,23 @@
 
 namespace onepass::bind {
 
+// The arguments of Plan.step, in order.
+enum StepArgument : int {
+  kGrads,
+  kHyper,
+  kUnscale,
+  kMaxValue,
+  kMaxNorm,
+  kCheckNonfinite,
+  kZeroGrad,
+  kMaximize,
+  kZeroSkipped,
+  kStepArguments
+};
+constexpr const char* kStepSignature =
+    "step(grads, hyper, unscale, max_value, max_norm, check_nonfinite, zero_grad, maximize, "
+    "zero_skipped)";
+
 struct StepOptions {
   double unscale = 1, max_value = GradientRider::kNoLimit, max_norm = 0;
   bool clip_norm = false, check_nonfinite = false, zero_grad = false, maximize = false;
@@ -14,7 +31,7 @@ struct StepOptions {
   bool measures() const { return clip_norm || check_nonfinite; }
 };
 
-// The third argument of Plan.step and those after it.
+// Of the arguments of Plan.step.
 StepOptions read_options(const char* op, const Arguments& given);
 
 // Refuses a factor that has no place in the type that gradients are computed in.

@@ -8,7 +8,7 @@
 namespace onepass::bind {
 namespace {
 
-void measure(Calls* calls) { calls->backend.global_norm(calls->norm); }
+void global_norm(Calls* calls) { calls->backend.global_norm(calls->norm); }
 
 // On a device the kernel decides by itself: the host waits for nothing.
 void decide_on_cpu(Calls* calls) {
@@ -23,70 +23,60 @@ void decide_on_cpu(Calls* calls) {
 void decide(Calls* calls) {
   if (calls->norm.result == &calls->measured) decide_on_cpu(calls);
 }
-// Leaves the gradients for the update, which is the one to zero them.
-void factor_tensors(Calls* calls) {
+// A pass of the rule before its update: Backend::factor or ::measure. It leaves the gradients for
+// the update, which is the one to zero them.
+template <auto kTable>
+void before_update(Calls* calls) {
   if (calls->skipped) return;
   Elementwise call = calls->update;
   call.rider.zero_grad = false;
   call.workspace = calls->workspace;
-  calls->backend.factor[calls->kernel.index][calls->kernel.variant](call);
+  (calls->backend.*kTable)[calls->kernel.index][calls->kernel.variant](call);
 }
-// Likewise.
-void measure_tensors(Calls* calls) {
-  if (calls->skipped) return;
-  Elementwise call = calls->update;
-  call.rider.zero_grad = false;
+// Diagnostics: PlanWatch's call, and the function of the backend.
+template <auto kCall, auto kRun>
+void watch(Calls* calls) {
+  Elementwise call = (calls->watch.*kCall)();
   call.workspace = calls->workspace;
-  calls->backend.measure[calls->kernel.index][calls->kernel.variant](call);
-}
-void watch_before(Calls* calls) {
-  Elementwise call = calls->watch.before();
-  call.workspace = calls->workspace;
-  calls->backend.watch_before(call);
-}
-void watch_after(Calls* calls) {
-  Elementwise call = calls->watch.after();
-  call.workspace = calls->workspace;
-  calls->backend.watch_after(call);
+  (calls->backend.*kRun)(call);
 }
 void update(Calls* calls) {
   if (calls->skipped) return;
   calls->backend.update[calls->kernel.index][calls->kernel.variant](calls->update);
 }
-
 void limit_rows(Calls* calls) {
   if (calls->skipped) return;
   calls->backend.limit_rows(calls->update);
 }
 
 constexpr auto kNoWorkspace = [](const Calls&) -> int64_t { return 0; };
-constexpr Pass kMeasure{[](const Calls& c) { return workspace_bytes(c.backend, c.norm); },
-                        &measure};
+constexpr Pass kGlobalNorm{[](const Calls& c) { return workspace_bytes(c.backend, c.norm); },
+                           &global_norm};
 constexpr Pass kDecide{kNoWorkspace, &decide};
+constexpr Pass kWatchBefore{
+    [](const Calls& c) { return measure_bytes(c.backend, c.watch.before()); },
+    &watch<&PlanWatch::before, &Backend::watch_before>};
+constexpr Pass kFactor{[](const Calls& c) { return c.backend.factor_workspace(c.update); },
+                       &before_update<&Backend::factor>};
+constexpr Pass kMeasure{[](const Calls& c) { return measure_bytes(c.backend, c.update); },
+                        &before_update<&Backend::measure>};
 constexpr Pass kUpdate{[](const Calls& c) { return workspace_bytes(c.backend, c.update); },
                        &update};
-constexpr Pass kMeasureTensors{[](const Calls& c) { return measure_bytes(c.backend, c.update); },
-                               &measure_tensors};
-constexpr Pass kFactorTensors{[](const Calls& c) { return c.backend.factor_workspace(c.update); },
-                              &factor_tensors};
-constexpr Pass kWatchBefore{
-    [](const Calls& c) { return measure_bytes(c.backend, c.watch.before()); }, &watch_before};
-constexpr Pass kWatchAfter{[](const Calls& c) { return measure_bytes(c.backend, c.watch.after()); },
-                           &watch_after};
-
 constexpr Pass kLimitRows{kNoWorkspace, &limit_rows};
+constexpr Pass kWatchAfter{[](const Calls& c) { return measure_bytes(c.backend, c.watch.after()); },
+                           &watch<&PlanWatch::after, &Backend::watch_after>};
 
 }  // namespace
 
 Passes::Passes(const StepOptions& options, const RuleInfo& rule, const PlanWatch& watch,
                const StepStages& stages) {
   if (options.measures()) {
-    add(&kMeasure);
+    add(&kGlobalNorm);
     add(&kDecide);
   }
   if (watch.on) add(&kWatchBefore);
-  if (!rule.factors.empty()) add(&kFactorTensors);
-  if (!rule.norms.empty()) add(&kMeasureTensors);
+  if (!rule.factors.empty()) add(&kFactor);
+  if (!rule.norms.empty()) add(&kMeasure);
   add(&kUpdate);
   if (stages.has_limit) add(&kLimitRows);
   if (watch.on) add(&kWatchAfter);

@@ -3,12 +3,13 @@
 #include <algorithm>
 #include <cstring>
 
-#include "bind/plan_groups.h"
+#include "bind/group_rows.h"
 
 namespace onepass::bind {
 
-PlanRows::PlanRows(const RuleInfo& rule, const py::object& groups, const PlanArrays& arrays)
-    : rule_(rule), op_(rule.name) {
+PlanRows::PlanRows(const RuleInfo& rule, const char* op, const py::object& groups,
+                   const PlanArrays& arrays)
+    : rule_(rule), op_(op) {
   stages_.active = arrays.has_stages();
   stages_.first = int32_t(arrays.kernel().operands.size());
   while (rate_ < rule_.hyper.size() && std::strcmp(rule_.hyper[rate_], "lr") != 0) ++rate_;
@@ -174,7 +175,6 @@ void PlanRows::set_stages(const py::object& groups, const py::object& rates,
   stages_.seed = unsigned_64(op_, "seed", seed.ptr());
   draws_ = draws;
   stages_.has_limit = limits;
-  stages_.in_order = draws || limits;
   group_stages_ = values;
   group_rates_ = each_rate;
   filled_ = shared_known_ = false;

@@ -11,12 +11,15 @@ namespace onepass::bind {
 class PlanRows {
  public:
   // `groups`: the number of each parameter's group.
-  PlanRows(const RuleInfo& rule, const py::object& groups, const PlanArrays& arrays);
+  PlanRows(const RuleInfo& rule, const char* op, const py::object& groups,
+           const PlanArrays& arrays);
 
   // The settings of the stages of each group: a value for each StageValue but the step. rates: of
   // each group, by which l1 is multiplied where the kernel does not have the rate in its row.
   void set_stages(const py::object& groups, const py::object& rates, const py::object& seed);
   const StepStages& stages() const { return stages_; }
+  // Whether a stage asks for the C-order index of elements.
+  bool need_order() const { return draws_ || stages_.has_limit; }
 
   // ---- a step
 

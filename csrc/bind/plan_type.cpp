@@ -4,30 +4,6 @@
 namespace onepass::bind {
 namespace {
 
-// The name by which Python gives a value; null for the step, which the plan counts.
-constexpr const char* name_of(StageValue value) {
-  switch (value) {
-    case kNoise:
-      return "noise";
-    case kCautious:
-      return "cautious";
-    case kThreshold:
-      return "l1";
-    case kAverageGain:
-      return "average_gain";
-    case kStochastic:
-      return "stochastic_rounding";
-    case kMaxRowNorm:
-      return "max_weight_norm";
-    case kDither:
-      return "dither";
-    case kStageStep:
-    case kStageValues:
-      return nullptr;
-  }
-  return nullptr;
-}
-
 // pybind11 would hand out uninitialised memory for an object that Plan.__new__ alone has made.
 Plan& plan_of(py::handle self) {
   auto held = reinterpret_cast<py::detail::instance*>(self.ptr())->get_value_and_holder();
@@ -61,14 +37,15 @@ PyObject* plan_write_steps(PyObject* self, PyObject* const* at, Py_ssize_t count
 
 void define_plan(py::module_& m) {
   py::tuple stages(static_cast<size_t>(kStageStep));
-  for (int v = 0; v < kStageStep; ++v) stages[size_t(v)] = name_of(StageValue(v));
+  for (int v = 0; v < kStageStep; ++v) stages[size_t(v)] = kStageNames[v];
   m.attr("STAGES") = stages;
   const py::handle plain(reinterpret_cast<PyObject*>(&PyType_Type));
   py::class_<Plan> plan(m, "Plan", py::is_final(), py::metaclass(plain));
   plan.def(py::init<const std::string&, const py::object&, const py::object&, const py::object&,
-                    const py::object&, const py::object&>(),
+                    const py::object&, const py::object&, const std::string&>(),
            py::arg("kernel"), py::arg("params"), py::arg("states"), py::arg("groups"),
-           py::arg("steps") = py::none(), py::arg("stages") = py::none(), py::pos_only())
+           py::arg("steps") = py::none(), py::arg("stages") = py::none(), py::arg("owner") = "",
+           py::pos_only())
       .def(
           "set_stages",
           [](const py::object& self, const py::object& groups, const py::object& rates,
@@ -89,10 +66,7 @@ void define_plan(py::module_& m) {
           })
       .def_property_readonly("watched",
                              [](const py::object& self) { return plan_of(self).watch().result(); });
-  define_method(plan,
-                "step(grads, hyper, unscale, max_value, max_norm, check_nonfinite, zero_grad, "
-                "maximize, zero_skipped)",
-                &plan_step);
+  define_method(plan, kStepSignature, &plan_step);
   define_method(plan, "write_steps(to)", &plan_write_steps);
   for (const RuleInfo& rule : rules()) list_contract(plan_contract(rule), plan);
 }

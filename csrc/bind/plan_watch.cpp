@@ -11,15 +11,6 @@ constexpr int64_t kNormsAfter = int64_t(host::WatchAfter::norms.size);
 
 }  // namespace
 
-void* HostMemory::at_least(int64_t bytes) {
-  if (bytes > bytes_) {
-    memory_.reset();
-    memory_.reset(new double[size_t((bytes + 7) / 8)]);
-    bytes_ = bytes;
-  }
-  return memory_.get();
-}
-
 void PlanWatch::prepare(const Elementwise& update, size_t parameters, const Target* target) {
   constexpr size_t kOperands = 3;
   constexpr int64_t kAlignment = 64;

@@ -1,23 +1,13 @@
 // The effect of each step of a plan on its parameters, for diagnostics: the norms of the parameter,
 // its gradient and its change. On a device they stay there until somebody reads them.
 #pragma once
-#include <memory>
 #include <vector>
 
+#include "bind/host_memory.h"
 #include "bind/target.h"
 #include "core/backend.h"
 
 namespace onepass::bind {
-
-// Memory of the host that grows and is not initialised.
-class HostMemory {
- public:
-  void* at_least(int64_t bytes);
-
- private:
-  std::unique_ptr<double[]> memory_;
-  int64_t bytes_ = 0;
-};
 
 class PlanWatch {
  public:

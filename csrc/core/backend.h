@@ -32,9 +32,14 @@ struct Tensor {
   int32_t hyper_set = 0;  // its row of Elementwise::hyper
   DType computing = DType::f32;
   const Operand* operands = nullptr;  // in the order of the functor's signature
-  int64_t counter = 0;  // its index in GradientRider::steps and ::scalars, Elementwise::norms
-  int64_t rows = 0;     // of a parameter with two axes or more: the extent of the first one
+  // Of an update: its index among all parameters, for GradientRider::steps and ::scalars,
+  // Elementwise::norms and random bits.
+  int64_t parameter = 0;
+  int64_t rows = 0;  // of a parameter with two axes or more: the extent of the first one
 };
+
+// The operands of every update.
+constexpr int kParam = 0, kGrad = 1, kFirstState = 2;
 
 // Pieces start at multiples of this within their tensor: 1024 elements are 32 words of dropout bits
 // and leave room in a 32 KiB first-level cache for five float operands.
@@ -76,9 +81,9 @@ struct GradientRider {
   bool skip_nonfinite = false;
   bool zero_skipped = true;  // zero_grad holds for a skipped step too
   // Only the device knows whether it skipped a step, so it counts them. Where `steps` is given, the
-  // update takes a tensor's step to be steps[counter] + 1, in place of the one in its row, and adds
-  // one afterwards unless it skips. Likewise the rule's n scalars, scalars[n · counter] and on.
-  // `ticket` is a word that is zero before and after every call.
+  // update takes a tensor's step to be steps[parameter] + 1, in place of the one in its row, and
+  // adds one afterwards unless it skips. Likewise the rule's n scalars, scalars[n · parameter] and
+  // on. `ticket` is a word that is zero before and after every call.
   int64_t* steps = nullptr;
   double* scalars = nullptr;
   uint32_t* ticket = nullptr;
@@ -115,7 +120,7 @@ struct Elementwise {
   DropoutStream random{0, 0, 0};  // for functors that draw
   GradientRider rider;            // for optimizer updates
   StepStages stages;              // likewise
-  // norm_count numbers of each tensor, norms[norm_count · counter] and on: a measuring functor
+  // norm_count numbers of each tensor, norms[norm_count · parameter] and on: a measuring functor
   // leaves them there, and the update that needs them reads them.
   double* norms = nullptr;
   int64_t norm_count = 0;

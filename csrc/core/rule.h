@@ -10,10 +10,24 @@
 //     advances_first   true: advance() runs before Kernel is constructed; false: after the step
 //     norms            the names of the 2-norms of each tensor that Kernel needs
 //     factors          none; or the states of rows, of columns and of vectors, see below
-//     template <class T, class... S> struct Kernel   // one S for each optional state: T& or Absent
-//     template <class T, class... S> struct Measure  // of a rule with norms
-//     template <class T> struct Factor               // of a rule with factors
+//     template <class T, class... S> struct Kernel {  // one S for each optional state: T& or
+//     Absent
+//       Kernel(double… hyper, double… scalars)
+//       void operator()(T& p, T g, T& state…, S state…) const    updates one element
+//       T kept() const                the factor of a decoupled weight decay, see below
+//       void take(const double*)      of a rule with norms: those of the tensor
+//       void see(int64_t, DType)      if it is there: the tensor's size and its parameter's dtype
+//     };
+//     template <class T, class... S> struct Measure  // of a rule with norms; see() likewise
+//     template <class T> struct Factor {             // of a rule with factors; see() likewise
+//       T operator()(T held, double mean) const
+//       double level(double mean) const
+//     };
 //   };
+//
+// A rule with a weight decay says what it leaves of a parameter: kept() is the factor by which the
+// update multiplies the parameter before it subtracts the rest, 1 where the decay is part of the
+// gradient. `cautious` holds back the rest alone.
 //
 // The constructors of Kernel and Measure take `hyper`, then the scalars, all as doubles. Measure
 // runs before Kernel over the same tensors. For each element it returns one value per norm (Terms),
@@ -28,9 +42,6 @@
 // and Measure then take two more operands at the end: the row's value divided by Factor::level(mean
 // of the row values of its matrix), and the column's value. For a tensor without matrices they are
 // the element's own value and 1.
-//
-// If a functor has see(size, dtype), the driver calls it for each tensor with its size and its
-// parameter's dtype.
 #pragma once
 #include "core/dtype.h"
 #include "core/signature.h"
@@ -128,16 +139,16 @@ ONEPASS_HD void advance(double* row) {
   if constexpr (kScalars<R> > 0) advance<R>(row, std::make_index_sequence<R::hyper.size>{});
 }
 
-// The factor of a decoupled weight decay, by which an update multiplies the parameter before it
-// subtracts the rest: `T kept() const` of its Kernel, else 1.
+// kept() of a rule with a weight decay, else 1.
 template <class K, class = void>
 constexpr bool kDecays = false;
 template <class K>
 constexpr bool kDecays<K, std::void_t<decltype(std::declval<const K&>().kept())>> = true;
 template <class T, class K>
 ONEPASS_HD T kept_by(const K& k) {
-  static_assert(!contains(K::rule::hyper, "decoupled_weight_decay") || kDecays<K>,
-                "a rule with a decoupled weight decay says what it keeps: T kept() const");
+  static_assert(!contains(K::rule::hyper, "weight_decay") || kDecays<K>,
+                "a rule with a weight decay says what it keeps: T kept() const { return T(1); } "
+                "where the decay is part of the gradient");
   if constexpr (kDecays<K>) {
     return k.kept();
   } else {

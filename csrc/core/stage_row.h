@@ -16,12 +16,19 @@ enum StageValue : int {
   kNoise,        // standard deviation
   kCautious,     // 0 or 1
   kThreshold,    // lr · l1
-  kAverageGain,  // 1 - decay
-  kStochastic,   // rounding of a 16-bit parameter, 0 or 1
-  kMaxRowNorm,   // of the rows of a parameter; 0: no limit
-  kDither,     // states, if all are bfloat16, are rounded so that they are right on average, 0 or 1
-  kStageStep,  // of the parameter; GradientRider::steps come before it
+  kAverageGain,  // 1 - ema_decay
+  kStochastic,   // 0 or 1: a 16-bit parameter is rounded at random
+  kMaxRowNorm,   // max_weight_norm, of the rows of a parameter; 0: no limit
+  kDither,       // 0 or 1: states of fewer bits are rounded so that they are right on average
+  kStageStep,    // of the parameter; GradientRider::steps come before it
   kStageValues
 };
+
+// Their names at the border, in the same order. Python sets all values but the step, and reads
+// their names from here (STAGES).
+constexpr const char* kStageOperandNames[kStageOperands] = {"averages", "masters"};
+constexpr const char* kStageNames[] = {
+    "noise", "cautious", "l1", "average_gain", "stochastic_rounding", "max_weight_norm", "dither"};
+static_assert(sizeof(kStageNames) / sizeof(*kStageNames) == kStageStep, "a name for each value");
 
 }  // namespace onepass

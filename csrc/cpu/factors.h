@@ -115,7 +115,7 @@ struct Work {
 
   // The gradient of elements [begin, begin + n), n at most kBlockElements, as the update sees it.
   const T* gradient(int64_t begin, int64_t n, T* scratch) const {
-    const Operand& grad = tensor.operands[kGradientOperand];
+    const Operand& grad = tensor.operands[kGrad];
     const GradientRider& rider = call.rider;
     const T* g = scratch;
     if (is_direct<T>(grad)) {
@@ -210,7 +210,7 @@ struct Work {
     return k.level(add_up(Values{}, total, n) / double(cut.height));
   }
   T* levelled(int64_t row) const {
-    return static_cast<T*>(tensor.operands[kGradientOperand + 1].data) + row;
+    return static_cast<T*>(tensor.operands[kGrad + 1].data) + row;
   }
   void level_matrix(int64_t matrix) const {
     const Tensor states = array_of(&own.rows, cut.rows());

@@ -40,7 +40,7 @@ struct LimitJob {
   }
   double limit() const { return values()[kMaxRowNorm]; }
   StepStream random() const {
-    return {call.stages.seed, uint32_t(tensor.counter), uint32_t(uint64_t(values()[kStageStep]))};
+    return {call.stages.seed, uint32_t(tensor.parameter), uint32_t(uint64_t(values()[kStageStep]))};
   }
 
   template <int kMeasure, class T>
@@ -117,7 +117,7 @@ void limit_rows(const Elementwise& call) {
   for (int64_t t = 0; t < call.count; ++t) {
     const Tensor& tensor = call.tensors[t];
     LimitJob job{call, tensor, 1};
-    if (tensor.rows == 0 || tensor.size == 0 || !(job.limit() > 0)) continue;
+    if (tensor.size == 0 || !rows_are_limited(job.limit(), tensor.rows > 0)) continue;
     const int64_t size = tensor.size / tensor.rows;
     job.rows_of_task = size < kGroupElements ? kGroupElements / size : 1;
     const int64_t tasks = (tensor.rows + job.rows_of_task - 1) / job.rows_of_task;

@@ -184,7 +184,7 @@ struct Functors {
   ONEPASS_HD K of(const Tensor& tensor) const {
     K k = at(tensor.hyper_set);
     show(&k, tensor.size, tensor.operands[0].dtype);
-    if constexpr (kNorms<K> > 0) k.take(call.norms + tensor.counter * int64_t(kNorms<K>));
+    if constexpr (kNorms<K> > 0) k.take(call.norms + tensor.parameter * int64_t(kNorms<K>));
     return k;
   }
 };

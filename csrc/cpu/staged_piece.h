@@ -17,13 +17,12 @@ void run_staged_piece(const K k, const Elementwise& call, const Piece piece) {
   const double* row = call.hyper + tensor.hyper_set * call.hyper_size;
   const Stages<T> stages(row + call.hyper_size - kStageValues, kept_by<T>(k));
   const PrepareGradient<T> prepare(rider.unscale, rider.max_value, {rider.coefficient, rider.rest});
-  const StepStream random{call.stages.seed, uint32_t(tensor.counter), stages.step};
+  const StepStream random{call.stages.seed, uint32_t(tensor.parameter), stages.step};
   alignas(64) T scratch[kAll][kBlockElements];
   alignas(64) T gradient[kBlockElements], before[kBlockElements];
 
   const bool narrow = size_of(operands[0].dtype) == 2, has_master = operands[kOwn + kMaster].data;
-  // Rows with a limit are averaged when they keep it.
-  const bool limited = stages.max_row_norm > 0 && tensor.rows > 0;
+  const bool limited = rows_are_limited(stages.max_row_norm, tensor.rows > 0);
   const bool has_average = operands[kOwn + kAverage].data && !limited;
   const bool prepares = rider.active() || stages.noise != 0;
   const StoredStates<K, T> states(tensor, stages.dither, random);
@@ -40,8 +39,8 @@ void run_staged_piece(const K k, const Elementwise& call, const Piece piece) {
     StageBlock<T> block{};
     block.begin = begin;
     block.n = n;
-    block.grad = at[kGradientOperand];
-    block.gradient = prepares ? gradient : at[kGradientOperand];
+    block.grad = at[kGrad];
+    block.gradient = prepares ? gradient : at[kGrad];
     block.value = has_master ? at[kOwn + kMaster] : param;
     block.before = stages.cautious ? before : nullptr;
     block.rounded = narrow ? param : nullptr;
@@ -49,14 +48,14 @@ void run_staged_piece(const K k, const Elementwise& call, const Piece piece) {
     block.dtype = operands[0].dtype;
     before_update(block, stages, prepare, random);
     at[0] = block.value;
-    at[kGradientOperand] = block.gradient;
+    at[kGrad] = block.gradient;
     states.run(k, begin, n, at);
     after_update(block, stages, random);
     at[0] = param;
-    at[kGradientOperand] = gradient;
+    at[kGrad] = gradient;
     for (int64_t i = 0; i < n && rider.zero_grad; ++i) gradient[i] = T(0);
     for (int o = 0; o < kAll; ++o) {
-      const bool is_grad = o == kGradientOperand;
+      const bool is_grad = o == kGrad;
       if (!operands[o].data || states.owns(o) || (is_grad && !rider.zero_grad)) continue;
       if (at[o] == scratch[o] || is_grad) store_block(tensor, operands[o], begin, n, at[o]);
     }

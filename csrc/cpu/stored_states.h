@@ -4,7 +4,7 @@
 #pragma once
 #include "cpu/code_blocks.h"
 #include "cpu/loops.h"
-#include "kernels/rounding.h"
+#include "kernels/stages.h"
 
 ONEPASS_BEGIN
 namespace {
@@ -52,7 +52,6 @@ template <class K, class... P>
   for (int64_t i = 0; i < n; ++i, weyl += kWeyl) call_held(k, held(p, i, weyl)...);
 }
 
-constexpr int kFirstState = kGradientOperand + 1;
 // How the states of a tensor are stored. Where they differ from each other they are converted block
 // by block, as any operand is.
 enum class Stored { whole, dithered, coded };
@@ -72,7 +71,7 @@ class StoredStates {
     for (int o = kFirstState; o < kOwn; ++o) {
       narrow += tensor.operands[o].dtype == DType::bf16;
       coded += is_coded(tensor.operands[o].dtype);
-      salts_[o] = dither_salt(random.parameter, random.step, uint32_t(o - kFirstState));
+      salts_[o] = state_salt(random, o);
     }
     if (!kMayBeNarrow) return;
     if (dither && narrow == kStates) stored_ = Stored::dithered;

@@ -138,7 +138,7 @@ void measure(const Elementwise& call) {
   }
   for (int64_t t = 0; t < call.count; ++t) {
     const Tensor& tensor = call.tensors[t];
-    double* to = call.norms + tensor.counter * kTerms;
+    double* to = call.norms + tensor.parameter * kTerms;
     if (tensor.computing == DType::f64) {
       finish<double>(tensor, sums + first[t], kTerms, to);
     } else {

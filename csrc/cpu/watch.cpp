@@ -5,8 +5,7 @@
 
 ONEPASS_CPU_UNIT(watch) {
   using namespace onepass::ONEPASS_ISA;
-  backend->watch_before =
-      &tensor_norms::measure<Variant<WatchBefore, 0>::Measure, kGradientOperand>;
-  backend->watch_after = &tensor_norms::measure<Variant<WatchAfter, 0>::Measure, kGradientOperand>;
+  backend->watch_before = &tensor_norms::measure<Variant<WatchBefore, 0>::Measure, onepass::kGrad>;
+  backend->watch_after = &tensor_norms::measure<Variant<WatchAfter, 0>::Measure, onepass::kGrad>;
   backend->measure_workspace = &tensor_norms::workspace;
 }

@@ -5,6 +5,7 @@
 #pragma once
 #include "core/factors.h"
 #include "cuda/functors.cuh"
+#include "cuda/table_builder.cuh"
 
 ONEPASS_BEGIN
 namespace {
@@ -44,8 +45,7 @@ ONEPASS_DEVICE double square_at(const Entry<kArity>& entry, const unsigned char*
                                 const PrepareGradient<T>& prepare, int64_t at) {
   int64_t offset[kArity];
   offsets_of<true>(entry, table, at, offset);
-  const auto g =
-      double(prepare(load_element<T>(entry.operand(kGradientOperand), offset[kGradientOperand])));
+  const auto g = double(prepare(load_element<T>(entry.operand(kGrad), offset[kGrad])));
   return g * g;
 }
 
@@ -147,7 +147,7 @@ __global__ void __launch_bounds__(kThreads, 2)
   const auto* all = reinterpret_cast<const Matrices*>(bytes + call.shape.counters);
   const int64_t jobs = all[call.shape.entries].first_job;
   const int thread = int(threadIdx.x);
-  Functors<K, T, kGradientOperand> functors(call, bytes);
+  Functors<K, T, kGrad> functors(call, bytes);
   for (int64_t job = blockIdx.x; job < jobs; job += gridDim.x) {
     const int32_t place = place_of(all, call.shape.entries, &Matrices::first_job, job);
     const Entry<kArity> entry = entries[place];
@@ -203,7 +203,7 @@ std::vector<Matrices> matrices_of(const Elementwise& call) {
     own.width = call.factors[t].width;
     own.rows = memory(call.factors[t].rows.data, call.factors[t].rows.dtype);
     own.columns = memory(call.factors[t].columns.data, call.factors[t].columns.dtype);
-    own.levelled = static_cast<char*>(tensor.operands[kGradientOperand + 1].data);
+    own.levelled = static_cast<char*>(tensor.operands[kGrad + 1].data);
     all.push_back(own);
     if (own.height > 0) {
       const FactorCut cut = own.cut();
@@ -223,7 +223,7 @@ void factor_as(const Elementwise& call) {
   TableBuilder<T, kArity> builder(true);
   builder.fill(
       call.tensors, 0, call.count, int64_t(1) << 30, 0, [](const Tensor& t) { return t.operands; },
-      [](const Tensor& t, int64_t) { return t.counter; });
+      [](const Tensor& t, int64_t) { return t.parameter; });
   if (builder.empty()) return;
   const std::vector<Matrices> all = matrices_of<T>(call);
   std::vector<int32_t> words(all.size() * sizeof(Matrices) / sizeof(int32_t));

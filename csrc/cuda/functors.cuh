@@ -36,24 +36,22 @@ class Functors {
   template <int kArity>
   ONEPASS_DEVICE void stages(const Entry<kArity>& entry, StageTensor<T>* to) const {
     constexpr int kHyper = int(K::hyper.size), kOwn = int(Signature<K>::arity);
-    static_assert(kOwn - kGradient - 1 <= kMostStates);
+    static_assert(kOwn - kFirstState <= kMostStates);
     double row[kStageValues];
     ONEPASS_UNROLL
     for (int h = 0; h < kStageValues; ++h) row[h] = row_at(row_)[kHyper + h];
     if (step_ > 0) row[kStageStep] = double(step_);
     const Stages<T> s(row, kept_by<T>(made_.k));
-    // Rows with a limit are averaged when they keep it.
-    const bool limited = s.max_row_norm > 0 && entry.has_rows;
+    const bool limited = rows_are_limited(s.max_row_norm, entry.has_rows);
     to->take(s);
     to->random = {call_.seed, uint32_t(entry.number), s.step};
     to->dtype = entry.dtype(0);
     to->has_master = entry.data[kOwn + kMaster] != nullptr;
     to->has_average = entry.data[kOwn + kAverage] != nullptr && !limited;
     ONEPASS_UNROLL
-    for (int o = kGradient + 1; o < kOwn; ++o) {
+    for (int o = kFirstState; o < kOwn; ++o) {
       to->dithers = to->dithers && entry.dtype(o) == DType::bf16;
-      to->salts[o - kGradient - 1] =
-          dither_salt(uint32_t(entry.number), s.step, uint32_t(o - kGradient - 1));
+      to->salts[o - kFirstState] = state_salt(to->random, o);
     }
   }
 

@@ -5,7 +5,7 @@
 // two, of which one is in range where the plain sum is not.
 #pragma once
 #include "core/squares.h"
-#include "cuda/table.cuh"
+#include "cuda/table_builder.cuh"
 #include "kernels/gradient.h"
 
 ONEPASS_BEGIN

@@ -117,9 +117,9 @@ void limit_rows_of(const Elementwise& call, const Tensor& tensor, const double* 
   limit.gain = T(values[kAverageGain]);
   limit.norm = call.rider.skip_nonfinite ? call.rider.norm : nullptr;
   limit.at_random = values[kStochastic] != 0 && size_of(tensor.operands[0].dtype) == 2;
-  limit.random = {call.stages.seed, uint32_t(tensor.counter),
+  limit.random = {call.stages.seed, uint32_t(tensor.parameter),
                   uint32_t(uint64_t(values[kStageStep]))};
-  limit.taken = call.rider.steps ? call.rider.steps + tensor.counter : nullptr;
+  limit.taken = call.rider.steps ? call.rider.steps + tensor.parameter : nullptr;
   const auto kernel = &limit_rows_kernel<T>;
   start(kernel, persistent_blocks(kernel, ceil_div(tensor.rows, kWarps)),
         static_cast<cudaStream_t>(call.stream), limit);
@@ -128,7 +128,7 @@ inline void limit_rows(const Elementwise& call) {
   for (int64_t t = 0; t < call.count; ++t) {
     const Tensor& tensor = call.tensors[t];
     const double* values = call.hyper + (tensor.hyper_set + 1) * call.hyper_size - kStageValues;
-    if (tensor.rows == 0 || tensor.size == 0 || !(values[kMaxRowNorm] > 0)) continue;
+    if (tensor.size == 0 || !rows_are_limited(values[kMaxRowNorm], tensor.rows > 0)) continue;
     if (tensor.computing == DType::f64) {
       limit_rows_of<double>(call, tensor, values);
     } else {

@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "cuda/runner.cuh"
+#include "cuda/table_builder.cuh"
 
 ONEPASS_BEGIN
 namespace {
@@ -159,7 +160,7 @@ std::vector<double> rows_of(const Elementwise& call, std::true_type) {
 inline std::vector<int32_t> counters_of(const Elementwise& call, bool with_rows) {
   std::vector<std::pair<int32_t, int32_t>> found;
   for (int64_t t = 0; t < call.count; ++t)
-    found.emplace_back(int32_t(call.tensors[t].counter), call.tensors[t].hyper_set);
+    found.emplace_back(int32_t(call.tensors[t].parameter), call.tensors[t].hyper_set);
   const auto before = [](const auto& a, const auto& b) { return a.first < b.first; };
   const auto same = [](const auto& a, const auto& b) { return a.first == b.first; };
   std::stable_sort(found.begin(), found.end(), before);
@@ -197,7 +198,7 @@ void elementwise_as(const Elementwise& call, const std::vector<int32_t>& counter
     first = builder.fill(
         call.tensors, first, call.count, limit, row_bytes,
         [](const Tensor& t) { return t.operands; },
-        [](const Tensor& t, int64_t) { return t.counter; });
+        [](const Tensor& t, int64_t) { return t.parameter; });
     if (builder.empty() && counters.empty()) return;
     if (rows.empty()) rows = rows_of<K, T>(call, std::bool_constant<kUpdates>());
     const auto& bytes = builder.finish(rows, counters);

@@ -11,9 +11,8 @@
 
 ONEPASS_CUDA_UNIT(passes) {
   using namespace onepass::ONEPASS_ISA;
-  backend->watch_before =
-      &tensor_norms::measure<Variant<WatchBefore, 0>::Measure, kGradientOperand>;
-  backend->watch_after = &tensor_norms::measure<Variant<WatchAfter, 0>::Measure, kGradientOperand>;
+  backend->watch_before = &tensor_norms::measure<Variant<WatchBefore, 0>::Measure, onepass::kGrad>;
+  backend->watch_after = &tensor_norms::measure<Variant<WatchAfter, 0>::Measure, onepass::kGrad>;
   backend->limit_rows = &limit_rows;
   backend->global_norm = &global_norm;
   backend->global_norm_workspace = &global_norm_workspace;

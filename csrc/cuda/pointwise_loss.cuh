@@ -3,6 +3,7 @@
 // tiles. The bits are those of the CPU.
 #pragma once
 #include "cuda/columns.cuh"
+#include "cuda/table_builder.cuh"
 #include "kernels/loss.h"
 
 ONEPASS_BEGIN

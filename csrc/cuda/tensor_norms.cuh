@@ -6,6 +6,7 @@
 #pragma once
 #include "cuda/columns.cuh"
 #include "cuda/loops.cuh"
+#include "cuda/table_builder.cuh"
 
 ONEPASS_BEGIN
 namespace {
@@ -210,7 +211,7 @@ void measure_as(const Elementwise& call) {
   TableBuilder<T, kArity> builder(true);
   builder.fill(
       call.tensors, 0, call.count, int64_t(1) << 30, 0, [](const Tensor& t) { return t.operands; },
-      [](const Tensor& t, int64_t) { return t.counter; });
+      [](const Tensor& t, int64_t) { return t.parameter; });
   if (builder.empty()) return;
   const std::vector<double> rows(call.hyper, call.hyper + call.hyper_rows * call.hyper_size);
   const auto& bytes = builder.finish(rows, {});

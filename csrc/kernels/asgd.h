@@ -4,8 +4,7 @@
 // Polyak & Juditsky, Acceleration of Stochastic Approximation by Averaging, 1992; Bottou,
 // Stochastic Gradient Descent, 2010 (the schedule of η), in PyTorch's form. η is a scalar of the
 // parameter and not a function of t: a new lr takes effect one step later. lambd is not a weight
-// decay beside the update: Bottou's step is that of the loss with lambd/2·‖p‖². So there is no
-// kept().
+// decay beside the update: Bottou's step is that of the loss with lambd/2·‖p‖². So kept() is 1.
 #pragma once
 #include "core/math.h"
 #include "core/rule.h"
@@ -38,6 +37,8 @@ struct Asgd : Rule {
           weight_decay(T(weight_decay_)),
           mu(T(mu_)),
           averages(step > 1 && mu_ != 1) {}
+
+    ONEPASS_HD T kept() const { return T(1); }
 
     ONEPASS_HD void operator()(T& p, T g, T& ax) const {
       g = with_decay(g, weight_decay, p);

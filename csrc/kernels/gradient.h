@@ -4,14 +4,14 @@
 // maximize. NaN stays NaN.
 // Updates clamp as clamp_gradient() does: nested math::min and math::max stop the vectoriser.
 #pragma once
+#include "core/backend.h"
 #include "core/math.h"
 #include "core/signature.h"
 
 ONEPASS_BEGIN
 
-// Which operand of a functor is the gradient that rides: of updates the second (params, grads,
-// states…), of anything else none.
-constexpr int kGradientOperand = 1, kNoGradient = -1;
+// Which operand of a functor is the gradient that rides: of updates kGrad, of anything else none.
+constexpr int kNoGradient = -1;
 
 template <class T>
 ONEPASS_HD T clamp_gradient(T g, T max_value) {

@@ -66,6 +66,7 @@ struct Lamb : Rule {
       const double p = norms[0], u = norms[1];
       size = T(!adapts || p == 0 || u == 0 ? rate : rate * (p / u));
     }
+    ONEPASS_HD T kept() const { return T(1); }
     ONEPASS_HD void operator()(T& p, Unread, T m, T v) const { p -= size * direction(p, m, v); }
   };
 };

@@ -47,10 +47,13 @@ struct Lars : Rule {
       ratio = T(p == 0 || g == 0 ? 1 : trust * p / (g + decay * p + eps));
     }
 
+    ONEPASS_HD T kept() const { return T(1); }
+
     ONEPASS_HD void operator()(T& p, T g, Buffer b) const {
       const T d = ratio * with_decay(g, weight_decay, p);
       if constexpr (is_present<Buffer>) {
-        const T buffer = momentum * b + d;
+        // Selected: without momentum the buffer is not read, and 0 · Inf would be NaN.
+        const T buffer = math::where_negative(moves, momentum * b + d, d);
         const T ahead = d + momentum * buffer;
         b = math::where_negative(moves, buffer, b);
         p -= lr * (nesterov ? ahead : buffer);

@@ -24,6 +24,8 @@ struct Muon : Rule {
           look(T(look_)),
           matrix(matrix_ != 0) {}
 
+    ONEPASS_HD T kept() const { return adamw.kept(); }
+
     // Both are computed and one is selected: a branch would stop vectorisation, and the products
     // of matrices that follow take far longer.
     ONEPASS_HD void operator()(T& p, T g, T& m, T& v) const {

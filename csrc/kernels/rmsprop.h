@@ -50,7 +50,8 @@ struct Rmsprop : Rule {
         mean = math::where_negative(centered, mean, a);
       }
       T d = lr_inside * g / (math::sqrt(under + inside) + outside);
-      if constexpr (is_present<Buffer>) d = momentum * b + d;
+      // Selected: without momentum the buffer is not read, and 0 · Inf would be NaN.
+      if constexpr (is_present<Buffer>) d = math::where_negative(moves, momentum * b + d, d);
       const T to = p * shrink - lr * d;
       v = square;
       if constexpr (is_present<Average>) a = mean;

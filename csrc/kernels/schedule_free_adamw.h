@@ -34,6 +34,8 @@ struct ScheduleFreeAdamW : Rule {
           correction(T(1 / math::sqrt(1 - math::power(beta2_, uint64_t(step))))),
           move(lr, beta1, warmup_steps, r, power, step, weight_sum, lr_max) {}
 
+    ONEPASS_HD T kept() const { return T(1); }
+
     ONEPASS_HD void operator()(T& y, T g, T& z, T& v) const {
       const T square = beta2 * v + gain2 * g * g;
       const T u = with_decay(g / (math::sqrt(square) * correction + eps), weight_decay, y);

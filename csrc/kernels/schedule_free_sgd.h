@@ -28,6 +28,8 @@ struct ScheduleFreeSgd : Rule {
         : weight_decay(T(weight_decay_)),
           move(lr, momentum, warmup_steps, r, power, step, weight_sum, lr_max) {}
 
+    ONEPASS_HD T kept() const { return T(1); }
+
     ONEPASS_HD void operator()(T& y, T g, T& z) const {
       move(y, with_decay(g, weight_decay, y), z);
     }

@@ -1,7 +1,7 @@
 // sgd: g += weight_decay·p; b = momentum·b + (1 - dampening)·g, on the first step b = g;
 //      p -= lr·(g + momentum·b) with Nesterov, else p -= lr·b; without a buffer p -= lr·g.
-// Decoupled p *= 1 - lr·weight_decay first. Where momentum is 0 the buffer stays as it is: another
-// group has one.
+// Decoupled p *= 1 - lr·weight_decay first. Where momentum is 0 the buffer stays as it is, and is
+// not read: another group has one.
 // Sutskever et al., On the importance of initialization and momentum in deep learning, 2013, in
 // PyTorch's form: lr stands outside the buffer; Keras and Chainer have it inside (lr_inside), where
 // the first step sets b = lr·g.
@@ -23,7 +23,7 @@ struct Sgd : Rule {
   struct Kernel {
     T lr, momentum, keep, coupled, shrink;
     T moves;  // -1 with momentum, else 1: a choice by a bool would not be vectorised
-    bool nesterov, first;
+    bool nesterov, fresh;
     ONEPASS_HD Kernel(double lr_, double momentum_, double dampening, double weight_decay,
                       double nesterov_, double decoupled, double lr_inside, double step)
         : lr(T(is_present<Buffer> && lr_inside != 0 ? 1 : lr_)),
@@ -33,7 +33,7 @@ struct Sgd : Rule {
           shrink(T(decoupled != 0 ? 1 - lr_ * weight_decay : 1)),
           moves(T(momentum_ != 0 ? -1 : 1)),
           nesterov(nesterov_ != 0),
-          first(step <= 1) {}
+          fresh(step <= 1 || momentum_ == 0) {}
 
     ONEPASS_HD T kept() const { return shrink; }
 
@@ -42,7 +42,7 @@ struct Sgd : Rule {
       if constexpr (is_present<Buffer>) {
         const T own = keep * d;
         const T moved = momentum * b + own;
-        const T buffer = first ? own : moved;     // selected: an uninitialised buffer may hold NaN
+        const T buffer = fresh ? own : moved;     // selected: the one that is held may be NaN
         const T ahead = own + momentum * buffer;  // there is no dampening
         const T to = p * shrink - lr * (nesterov ? ahead : buffer);
         b = math::where_negative(moves, buffer, b);

@@ -16,6 +16,16 @@
 
 ONEPASS_BEGIN
 
+// Where the random bits begin that round the state which is operand o, on whatever backend.
+ONEPASS_HD uint32_t state_salt(const StepStream& random, int o) {
+  return dither_salt(random.parameter, random.step, uint32_t(o - kFirstState));
+}
+// Whether a pass after the update limits the rows of a tensor. It then moves the average too, which
+// is one of rows that keep the limit.
+ONEPASS_HD bool rows_are_limited(double max_row_norm, bool has_rows) {
+  return has_rows && max_row_norm > 0;
+}
+
 // The stages of the tensors that share a row of hyper-parameters; those left out change nothing.
 template <class T>
 struct Stages {

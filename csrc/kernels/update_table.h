@@ -10,13 +10,13 @@ namespace {
 template <class R, size_t... kOn>
 const Run<Elementwise>* updates_of(std::index_sequence<kOn...>) {
   static constexpr Run<Elementwise> kVariant[] = {
-      &elementwise<Variant<R, kOn>::template Kernel, kGradientOperand>...};
+      &elementwise<Variant<R, kOn>::template Kernel, kGrad>...};
   return kVariant;
 }
 template <class R, size_t... kOn>
 const Run<Elementwise>* measures_of(std::index_sequence<kOn...>) {
   static constexpr Run<Elementwise> kVariant[] = {
-      &tensor_norms::measure<Variant<R, kOn>::template Measure, kGradientOperand>...};
+      &tensor_norms::measure<Variant<R, kOn>::template Measure, kGrad>...};
   return kVariant;
 }
 template <class R, size_t... kOn>

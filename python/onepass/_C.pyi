@@ -468,6 +468,7 @@ class Plan:
         groups: Sequence[int],
         steps: Sequence[int] | None = None,
         stages: Sequence[Sequence[Array | None] | None] | None = None,
+        owner: str = "",  # whom messages name; "": the kernel
         /,
     ) -> None: ...
     # The steps as float32, into a buffer of them; on a device this waits.
@@ -510,6 +511,8 @@ class GroupRows(Sequence[tuple[float, ...]]):
         rate: str | None,
         keys: tuple[str, ...],
         rows: Sequence[Sequence[float]],
+        low: float,  # a rate from low to below high is taken over
+        high: float,
         /,
     ) -> None: ...
     def follow(self, groups: list[dict[str, Any]], /) -> bool: ...

@@ -36,8 +36,6 @@ COUNTS = [1, 9, 10**6]
 # whose sum of squares is off by as much as `global_norm` allows.
 CLIPPED = 6
 
-_OURS = {"bias_correction"}  # options that PyTorch's optimizers lack
-
 
 # Values of a state before a step that is judged alone.
 def signed(rng, shape, dtype):
@@ -141,6 +139,8 @@ class Optimizer:
             the paper writes it; a state that is not there is None, and comes back as None. The
             bound of a step follows from it (_rounding.py), so use operators and NumPy's functions,
             and `lerp` where the kernel moves an average towards a value
+    keep    keep(step, **options) -> what the weight decay leaves of a parameter before the rest of
+            its update: 1 where it is part of the gradient. `cautious` holds back the rest alone
     states  in the order of the kernel, optional ones included; behind them its scalars
     sweep   options of the class, the defaults first. A test takes every one over 40 steps. For
             each combination of optional states there must be one at least
@@ -151,6 +151,7 @@ class Optimizer:
     name: str
     cls: type
     rule: Callable[..., tuple]
+    keep: Callable[..., float]
     states: Sequence[State]
     sweep: Sequence[dict[str, Any]]
     torch: str | None
@@ -174,7 +175,7 @@ class Optimizer:
 
     def in_torch(self, options: dict[str, Any]) -> bool:
         """Whether PyTorch has the optimizer with these options."""
-        return self.torch is not None and not _OURS & options.keys()
+        return self.torch is not None and not self.cls._rule.added & options.keys()
 
     def accepted(self, **options: Any) -> dict[str, Any]:
         """Those of the options that the class has."""

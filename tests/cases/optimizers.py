@@ -1,5 +1,5 @@
 """The optimizers, one record each: see Optimizer and State in _optimizer.py for the fields, and
-RMSprop for a model with optional states. Nothing else in the tests or the benchmark lists them.
+RMSprop for a model with optional states. No test, and not the benchmark, lists all of them again.
 """
 
 from __future__ import annotations
@@ -283,11 +283,28 @@ def schedulefreeadamw(y, g, z, v, *sums, step, betas=(0.9, 0.999), eps=1e-8, wei
 # ------------------------------------------------------------------------------------- the records
 
 
-def _adam(name, cls, rule):
+def coupled(step, **options):
+    return 1.0
+
+
+def decoupled(step, *, lr, weight_decay, **options):
+    return 1.0 - lr * weight_decay
+
+
+def by_option(step, *, decoupled_weight_decay=False, **options):
+    return decoupled(step, **options) if decoupled_weight_decay else 1.0
+
+
+def after_the_first(step, **options):
+    return by_option(step, **options) if step > 1 else 1.0
+
+
+def _adam(name, cls, rule, keep):
     return Optimizer(
         name,
         cls=cls,
         rule=rule,
+        keep=keep,
         states=[
             State("exp_avg", when=None, start=0.0, draw=signed),
             State("exp_avg_sq", when=None, start=0.0, draw=square),
@@ -310,6 +327,7 @@ OPTIMIZERS = [
         "sgd",
         cls=optim.SGD,
         rule=sgd,
+        keep=by_option,
         states=[State("momentum_buffer", when="momentum", start=None, draw=signed)],
         sweep=[
             {},
@@ -321,12 +339,13 @@ OPTIMIZERS = [
         ],
         torch="SGD",
     ),
-    _adam("adam", optim.Adam, adam),
-    _adam("adamw", optim.AdamW, adamw),
+    _adam("adam", optim.Adam, adam, by_option),
+    _adam("adamw", optim.AdamW, adamw, decoupled),
     Optimizer(
         "rmsprop",
         cls=optim.RMSprop,
         rule=rmsprop,
+        keep=by_option,
         states=[
             State("square_avg", when=None, start=0.0, draw=square),
             State("momentum_buffer", when="momentum", start=0.0, draw=signed),
@@ -348,6 +367,7 @@ OPTIMIZERS = [
         "nadam",
         cls=optim.NAdam,
         rule=nadam,
+        keep=by_option,
         states=[
             State("exp_avg", when=None, start=0.0, draw=signed),
             State("exp_avg_sq", when=None, start=0.0, draw=square),
@@ -366,6 +386,7 @@ OPTIMIZERS = [
         "lion",
         cls=optim.Lion,
         rule=lion,
+        keep=decoupled,
         states=[State("exp_avg", when=None, start=0.0, draw=signed)],
         sweep=[{}, {"lr": 0.05, "betas": (0.8, 0.9), "weight_decay": 0.1, "maximize": True}],
         torch=None,
@@ -374,6 +395,7 @@ OPTIMIZERS = [
         "lars",
         cls=optim.LARS,
         rule=lars,
+        keep=coupled,
         states=[State("momentum_buffer", when="momentum", start=0.0, draw=signed)],
         sweep=[
             {"momentum": 0.0},
@@ -388,6 +410,7 @@ OPTIMIZERS = [
         "lamb",
         cls=optim.LAMB,
         rule=lamb,
+        keep=coupled,
         states=[
             State("exp_avg", when=None, start=0.0, draw=signed),
             State("exp_avg_sq", when=None, start=0.0, draw=square),
@@ -403,6 +426,7 @@ OPTIMIZERS = [
         "adafactor",
         cls=optim.Adafactor,
         rule=adafactor,
+        keep=decoupled,
         states=[
             Factor("row_var", when=None, start=0.0, draw=square),
             Factor("col_var", when=None, start=0.0, draw=square),
@@ -411,7 +435,7 @@ OPTIMIZERS = [
         sweep=[
             {},
             {"lr": 0.5, "beta2_decay": -0.5, "eps": (0.3, 0.1), "weight_decay": 0.1},
-            {"lr": 0.05, "beta2_decay": 0.0, "eps": (1e-30, 2.0), "d": 1.5, "maximize": True},
+            {"lr": 0.05, "beta2_decay": 0.0, "eps": (1e-15, 2.0), "d": 1.5, "maximize": True},
         ],
         torch="Adafactor",
     ),
@@ -419,6 +443,7 @@ OPTIMIZERS = [
         "adagrad",
         cls=optim.Adagrad,
         rule=adagrad,
+        keep=by_option,
         states=[State("sum", when=None, start="initial_accumulator_value", draw=square)],
         sweep=[
             {},
@@ -431,6 +456,7 @@ OPTIMIZERS = [
         "adadelta",
         cls=optim.Adadelta,
         rule=adadelta,
+        keep=by_option,
         states=[
             State("square_avg", when=None, start=0.0, draw=square),
             State("acc_delta", when=None, start=0.0, draw=square),
@@ -442,6 +468,7 @@ OPTIMIZERS = [
         "adamax",
         cls=optim.Adamax,
         rule=adamax,
+        keep=by_option,
         states=[
             State("exp_avg", when=None, start=0.0, draw=signed),
             State("exp_inf", when=None, start=0.0, draw=square),
@@ -457,6 +484,7 @@ OPTIMIZERS = [
         "radam",
         cls=optim.RAdam,
         rule=radam,
+        keep=by_option,
         states=[
             State("exp_avg", when=None, start=0.0, draw=signed),
             State("exp_avg_sq", when=None, start=0.0, draw=square),
@@ -473,6 +501,7 @@ OPTIMIZERS = [
         "adopt",
         cls=optim.ADOPT,
         rule=adopt,
+        keep=after_the_first,
         states=[
             State("exp_avg", when=None, start=0.0, draw=signed),
             State("exp_avg_sq", when=None, start=0.0, draw=square),
@@ -481,6 +510,7 @@ OPTIMIZERS = [
             {},
             {"lr": 0.1, "betas": (0.8, 0.9), "weight_decay": 0.1, "maximize": True},
             {"lr": 0.05, "eps": 0.5, "weight_decay": 0.1, "decoupled_weight_decay": True},
+            {"lr": 0.05, "eps": 0.0, "weight_decay": 0.1},
         ],
         torch=None,
     ),
@@ -488,6 +518,7 @@ OPTIMIZERS = [
         "asgd",
         cls=optim.ASGD,
         rule=asgd,
+        keep=coupled,
         states=[
             State("ax", when=None, start=None, draw=signed),
             Scalar("eta", when=None, start=None, draw=fraction),
@@ -504,6 +535,7 @@ OPTIMIZERS = [
         "rprop",
         cls=optim.Rprop,
         rule=rprop,
+        keep=coupled,
         states=[
             State("prev", when=None, start=0.0, draw=signed),
             State("step_size", when=None, start="lr", draw=fraction),
@@ -518,6 +550,7 @@ OPTIMIZERS = [
         "ademamix",
         cls=optim.AdEMAMix,
         rule=ademamix,
+        keep=decoupled,
         states=[
             State("exp_avg_fast", when=None, start=0.0, draw=signed),
             State("exp_avg_slow", when=None, start=0.0, draw=signed),
@@ -546,6 +579,7 @@ OPTIMIZERS = [
         "schedulefreesgd",
         cls=optim.ScheduleFreeSGD,
         rule=schedulefreesgd,
+        keep=coupled,
         states=[
             State("z", when=None, start=None, draw=signed),
             Scalar("weight_sum", when=None, start=0.0, draw=fraction),
@@ -569,6 +603,7 @@ OPTIMIZERS = [
         "schedulefreeadamw",
         cls=optim.ScheduleFreeAdamW,
         rule=schedulefreeadamw,
+        keep=coupled,
         states=[
             State("z", when=None, start=None, draw=signed),
             State("exp_avg_sq", when=None, start=0.0, draw=square),

@@ -25,7 +25,7 @@ void elementwise(const char* name, Run<Elementwise> function, int arity, DType d
   }
   for (int64_t t = 0; t < 4 * lists; ++t) {
     tensors.push_back(tensor_of(sizes[t % 4], computing(dtype), operands[size_t(t)], shape));
-    tensors.back().counter = t;
+    tensors.back().parameter = t;
   }
   Elementwise call = call_on(tensors, hyper);
   call.random = {7, 9, uint64_t(1) << 30};

@@ -28,7 +28,7 @@ void factors(Run<Elementwise> factor, DType dtype, std::string* bits) {
     states.push_back(
         {of.height, of.width, made(computing(dtype), rows), made(computing(dtype), columns)});
     Tensor tensor = tensor_of(size, computing(dtype), {}, shape);
-    tensor.counter = int64_t(tensors.size());
+    tensor.parameter = int64_t(tensors.size());
     tensors.push_back(tensor);
   }
   for (size_t t = 0; t < tensors.size(); ++t) tensors[t].operands = operands[t].data();

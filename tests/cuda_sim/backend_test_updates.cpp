@@ -49,7 +49,7 @@ void counted_steps(const Counted& rule, bool counted, bool skips, std::string* b
     }
     tensors.push_back(tensor_of(sizes[t], d, operands[size_t(t)]));
     tensors.back().hyper_set = int32_t(counted ? t % 2 : t);
-    tensors.back().counter = counters[t];
+    tensors.back().parameter = counters[t];
     std::vector<double> row = rule.hyper;
     if (t % 2 == 0) row[0] = 0.2;
     row.push_back(double(taken[counters[t]] + 1));
@@ -109,7 +109,7 @@ void all_counted_steps(std::string* bits) {
   int64_t steps[] = {7, 7};
   uint32_t ticket = 0;
   std::vector<Tensor> tensors{tensor_of(0, DType::f64, {})};
-  tensors[0].counter = 1;
+  tensors[0].parameter = 1;
   const std::vector<double> hyper{0.1, 0, 0, 0, 0, 0, 0, 0};
   Elementwise call = call_on(tensors, hyper);
   call.rider.steps = steps;

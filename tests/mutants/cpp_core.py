@@ -96,4 +96,11 @@ CORE = [
         "const int64_t end = begin + a.kernel;",
         ("tests/test_kernels.py::test_against_reference[avg_pool2d-float64]",),
     ),
+    Mutant(
+        "dropout: the float scale is rounded twice",
+        "csrc/core/philox.h",
+        "return float(quotient | (quotient * keep != one ? 1u : 0u)) * 0x1p-31f;",
+        "return float(0x1p32 / double(keep)) + float(quotient & one) * 0.0f;",
+        ("tests/test_value_edges.py::test_the_scale_of_dropout_is_rounded_once",),
+    ),
 ]

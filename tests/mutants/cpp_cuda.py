@@ -188,4 +188,18 @@ CUDA = [
         "u < units && u < 4 * kGroup; u += kTogether * kGroup) {\n      Raw raw[",
         ("tests/test_cuda_backend.py::test_labelled_rows_of_every_length",),
     ),
+    Mutant(
+        "CUDA: operands aligned unlike each other are read in units",
+        "csrc/cuda/table_builder.cuh",
+        "if (beyond / size != e->lead) e->path = Path::elements;",
+        "if (beyond / size > width) e->path = Path::elements;",
+        ("tests/test_cuda_backend.py::test_layouts_give_the_bits_of_the_cpu",),
+    ),
+    Mutant(
+        "CUDA: a functor is kept for parameters at another step",
+        "csrc/cuda/functors.cuh",
+        "if (entry.row != row_ || step != step_ || !same_scalars) {",
+        "if (entry.row != row_ || !same_scalars) {",
+        ("tests/test_cuda_arrays.py::test_parameters_of_one_warp_have_counts_of_their_own",),
+    ),
 ]  # fmt: skip

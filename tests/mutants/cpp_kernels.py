@@ -52,8 +52,8 @@ KERNELS = [
         "b = math::where_negative(moves, buffer, b);",
         "b = buffer;",
         (
-            "tests/test_switched_options.py::"
-            "test_a_group_that_is_switched_off_goes_on_where_it_was_though_another_is_on[sgd]",
+            "tests/test_switched_options.py::test_a_group_that_is_switched_off_goes_on_where_it_"
+            "was_though_another_is_on[sgd momentum 1]",
         ),
     ),
     Mutant(
@@ -231,5 +231,70 @@ KERNELS = [
         "return momentum == 0 ? old : (1 - momentum) * old + momentum * value;",
         "return (1 - momentum) * old + momentum * value;",
         ("tests/test_running_statistics.py::test_functions_keep_them",),
+    ),
+    Mutant(
+        "rmsprop: centred variance has the wrong sign",
+        "csrc/kernels/rmsprop.h",
+        "math::at_least(square - mean * mean, T(0)), square);",
+        "math::at_least(square + mean * mean, T(0)), square);",
+        ("tests/test_kernels.py::test_against_reference[rmsprop_centered-float64]",),
+    ),
+    Mutant(
+        "rmsprop: a centred variance below zero is NaN",
+        "csrc/kernels/rmsprop.h",
+        "math::at_least(square - mean * mean, T(0)), square);",
+        "square - mean * mean, square);",
+        (
+            "tests/test_optimizer_rules.py::"
+            "test_rmsprop_centred_has_no_nan_where_the_variance_vanishes",
+        ),
+    ),
+    Mutant(
+        "silu: x is not bounded, NaN at -Inf",
+        "csrc/kernels/falling.h",
+        "t(math::at_most(math::abs(x), sizeof(T) == 4 ? T(109) : T(752))), e(",
+        "t(math::abs(x)), e(",
+        ("tests/test_activation_edges.py::test_activation_at_special_values",),
+    ),
+    Mutant(
+        "cross entropy: 0 · -Inf is not guarded",
+        "csrc/kernels/cross_entropy.h",
+        "return q == T(0) ? T(0) : q * below_max;",
+        "return q * below_max;",
+        ("tests/test_loss_edges.py::test_a_class_that_cannot_be_takes_no_part_where_its_target_is_zero",),
+    ),
+    Mutant(
+        "sgd: a buffer that is not in use reaches the parameter",
+        "csrc/kernels/sgd.h",
+        "fresh(step <= 1 || momentum_ == 0) {}",
+        "fresh(step <= 1) {}",
+        (
+            "tests/test_switched_options.py::"
+            "test_what_a_switched_off_group_holds_does_not_reach_its_parameter[inf-sgd momentum 1]",
+        ),
+    ),
+    Mutant(
+        "rmsprop: a buffer that is not in use reaches the parameter",
+        "csrc/kernels/rmsprop.h",
+        "d = math::where_negative(moves, momentum * b + d, d);",
+        "d = momentum * b + d;",
+        (
+            "tests/test_switched_options.py::test_what_a_switched_off_group_holds_does_not_reach_"
+            "its_parameter[inf-rmsprop momentum 1]",
+        ),
+    ),
+    Mutant(
+        "lars: the buffer of a group without momentum follows its gradients",
+        "csrc/kernels/lars.h",
+        "b = math::where_negative(moves, buffer, b);",
+        "b = buffer;",
+        ("tests/test_switched_options.py::test_no_group_sees_the_options_of_another[lars]",),
+    ),
+    Mutant(
+        "adopt: the first step of an element without gradient is 0/0",
+        "csrc/kernels/adopt.h",
+        "eps(T(step > 1 ? eps_ : 1)),",
+        "eps(T(eps_)),",
+        ("tests/test_optim.py::test_trajectory",),
     ),
 ]  # fmt: skip

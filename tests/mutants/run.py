@@ -19,7 +19,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from entries import CPP, MUTANTS, PYTHON, Mutant
+from entries import CPP, MUTANTS, PYTHON
+from mutant import Mutant
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = "python/onepass/"

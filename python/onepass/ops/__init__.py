@@ -39,7 +39,7 @@ from onepass.ops._reduce import global_norm
 from onepass.ops._row_norm import *  # noqa: F403
 from onepass.ops._softmax import log_softmax, log_softmax_backward, softmax, softmax_backward
 from onepass.ops._sparse_adam import sparse_adam_
-from onepass.ops._step import StepInfo
+from onepass.ops._step_info import StepInfo
 from onepass.ops._update import *  # noqa: F403
 from onepass.ops._windows import (
     avg_pool2d,

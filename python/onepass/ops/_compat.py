@@ -23,7 +23,7 @@ class Library(NamedTuple):
     defaults: Mapping[str, Any]
 
 
-# The docstring's words for each option of a formula that is on.
+# The docstring's words for each option of a formula where a library differs from PyTorch.
 WORDS = {
     "decoupled_weight_decay": "p *= 1 - lr·weight_decay instead of the penalty",
     "lr_inside": "lr stands inside the momentum buffer",
@@ -31,10 +31,10 @@ WORDS = {
     "eps_outside": "eps is added to u, not to \\|g\\|",
     "eps_hat": "eps is added to √v, uncorrected",
     "eps_corrected": "eps is added to √v̂, corrected",
-    "decay_by_lr": "decoupled decay is scaled by lr",
+    "decay_by_lr": "decoupled decay is not scaled by lr",
     "decay_last": "decoupled decay comes after the update",
     "amsgrad_corrected": "amsgrad takes the maximum of v̂, corrected",
-    "adapts_undecayed": "the ratio is not 1 where weight_decay is 0",
+    "adapts_undecayed": "the ratio is 1 where weight_decay is 0",
     "steps_ahead": "t is one step ahead",
 }
 

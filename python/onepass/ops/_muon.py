@@ -14,18 +14,12 @@ from typing import Any, NamedTuple
 from onepass import _C
 from onepass import _numbers as numbers
 from onepass._array import Array, copy_into, empty, is_torch, library, parameter_dtype
-from onepass.ops._ranges import Range, several
-from onepass.ops._step import (
-    Arrays,
-    Grads,
-    StepInfo,
-    plain_sgd,
-    shared_docs,
-    step_options,
-    take_step,
-    was_skipped,
-)
+from onepass.ops._declare_update import Arrays, Grads, shared_docs
+from onepass.ops._ranges import RANGES, Limits, Range, several
+from onepass.ops._step import controls_of, plain_sgd, row_of, take_step, was_skipped
+from onepass.ops._step_info import StepInfo
 
+MOMENTUM = Range(0, 1)  # of an average, as betas
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 Coefficients = tuple[float, float, float]
 _ADJUSTMENTS: dict[str | None, Callable[[int, int], float]] = {
@@ -64,11 +58,12 @@ class Matrices(NamedTuple):
             ValueError, TypeError: naming the option, its value and what was expected.
         """
 
-        def checked(name: str, limits: Range) -> float:
+        def checked(name: str, limits: Limits) -> float:
+            assert isinstance(limits, Range)
             return limits.check(owner, name, options[name])
 
-        lr, decay = checked("lr", Range(0)), checked("weight_decay", Range(0))
-        momentum = checked("momentum", Range(0, 1))
+        lr, decay = (checked(name, RANGES[name]) for name in ("lr", "weight_decay"))
+        momentum = checked("momentum", MOMENTUM)
         nesterov = numbers.flag(owner, "nesterov", options["nesterov"])
         adjust = options["adjust_lr_fn"]
         if adjust is not None:
@@ -78,7 +73,8 @@ class Matrices(NamedTuple):
         steps = numbers.integer(owner, "ns_steps", options["ns_steps"], 0, 100)
         iteration = Iteration((a, b, c), checked("eps", Range(above=0)), steps)
         look = 1 - momentum if nesterov else 0.0
-        return cls(lr, decay, adjust, iteration, (0.0, momentum, 0.0, 1.0, 0.0, look, 1.0))
+        hyper = row_of("muon", beta1=momentum, eps=1.0, look=look, matrix=1.0)
+        return cls(lr, decay, adjust, iteration, hyper)
 
     def final(self, rows: int, columns: int) -> tuple[float, ...]:
         """Hyper-parameters of SGD: p = (1 - lr·weight_decay)·p - lr·adjusted·direction."""
@@ -119,9 +115,7 @@ class Directions:
                 self._stacks.append((stack, indices))
             for place, index in enumerate(indices):
                 self.arrays[index] = stack[place].reshape(tuple(self._params[index].shape))
-        # SGD has no state, and its steps are counted by nobody.
-        count = len(self._params)
-        self._plan = _C.Plan("sgd", self._params, [None], list(range(count)), [0] * count)
+        self._plan: _C.Plan | None = None
 
     def apply(self, op: str, active: Sequence[bool], options: Sequence[Matrices]) -> None:
         """Orthogonalises the directions and takes the parameters along them.
@@ -142,6 +136,10 @@ class Directions:
                 else:
                     for place in places:
                         orthogonalize(stack[place : place + 1], iteration, stack[place : place + 1])
+        if self._plan is None:  # beside the plan of the first half, which has checked the arrays
+            count = len(self._params)
+            groups, taken = list(range(count)), [0] * count  # nobody counts these steps
+            self._plan = _C.Plan("sgd", self._params, [None], groups, taken, None, op)
         hypers = [own.final(*matrix_shape(p)) for own, p in zip(options, self._params, strict=True)]
         grads = [d if there else None for d, there in zip(self.arrays, active, strict=True)]
         take_step(op, self._plan, grads, hypers)
@@ -245,7 +243,7 @@ def muon_(
     """
     given, op = {**locals()}, "muon_"
     own = Matrices.of(op, given)
-    controls = step_options(op, options)
+    controls = controls_of(op, options)
     for name in ("params", "grads", "momentum_buffers"):
         if type(given[name]) is not list and not isinstance(given[name], Sequence):
             raise TypeError(f"{op}: {name!r} is {given[name]!r}, expected a list of arrays")
@@ -256,8 +254,9 @@ def muon_(
                 "axes or more; step the others with adamw_, or all with optim.Muon"
             )
     directions, count = Directions(params), len(params)
-    plan = _C.Plan("muon", params, [momentum_buffers, directions.arrays], [0] * count, [0] * count)
-    info = take_step(op, plan, grads, (own.hyper,), **controls)
-    if not was_skipped(info, controls.get("nonfinite", "propagate")):
+    states, zeros = [momentum_buffers, directions.arrays], [0] * count
+    plan = _C.Plan("muon", params, states, zeros, zeros, None, op)
+    info = take_step(op, plan, grads, (own.hyper,), controls)
+    if not was_skipped(info, controls.nonfinite):
         directions.apply(op, [grad is not None for grad in grads], [own] * count)
     return info

@@ -68,6 +68,14 @@ RANGES: dict[str, Limits] = {
     "r": Range(0),
     "weight_lr_power": Range(0),
     "bias_correction": None,
+    "tolerance_grad": Range(0),
+    "tolerance_change": Range(0),
+    # Those that ride along any step (optim/_riders.py):
+    "l1": Range(0),
+    "max_weight_norm": Range(above=0),
+    "ema_decay": Range(0, most=1),
+    "noise": Range(0),
+    "cautious": None,
     # Hyper-parameters that choose a library's formula (_compat.py):
     "lr_inside": None,
     "eps_inside": None,

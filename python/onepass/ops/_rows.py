@@ -1,7 +1,7 @@
 """Gradients of some rows alone: sparse tensors, and pairs of indices and values.
 
-A step copies the rows together, steps them by the optimizer's kernel in one launch, and copies
-them back.
+A step copies the rows together, steps them by the optimizer's kernel in one call, and copies them
+back.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from onepass import _C
 from onepass._array import Array, copy_into, is_floating, is_torch, library, to_numpy
 from onepass._array import negative as negative_array
 from onepass._interruptions import ending_in
-from onepass.ops._step import StepInfo, take_step, was_skipped
+from onepass.ops._step import Controls, take_step, was_skipped
+from onepass.ops._step_info import StepInfo
 
 Gradient = Any  # a pair (indices, values), or a sparse COO tensor
 
@@ -144,12 +145,12 @@ def take_rows(
     states: Sequence[Sequence[Array] | None],
     hypers: Sequence[tuple[float, ...]],
     taken: Sequence[int],
+    controls: Controls,
+    names: Sequence[str | None] = (),
     *,
     then: Callable[[], None] = lambda: None,
-    zero_grad: bool = False,
-    **controls: Any,
 ) -> StepInfo:
-    """One step, in one launch, over rows that are copied together and back.
+    """One step, in one call, over rows that are copied together and back.
 
     Args:
         rows: of ``grads``; an array in their place is a dense gradient, of the whole parameter.
@@ -161,7 +162,7 @@ def take_rows(
     parts = [[_part(a, r) for a, r in zip(arrays, rows, strict=True)] for arrays in whole]
     held = iter(parts[1:])
     lists = [None if arrays is None else next(held) for arrays in states]
-    plan = _C.Plan(kernel, parts[0], lists, list(range(len(params))), list(taken))
+    plan = _C.Plan(kernel, parts[0], lists, list(range(len(params))), list(taken), None, op)
     values = [r.values if isinstance(r, Rows) else r for r in rows]
     dense = any(r is not None and not isinstance(r, Rows) for r in rows)
     info: StepInfo | None = None
@@ -170,7 +171,7 @@ def take_rows(
         if info is None:  # refused, or interrupted, maybe after the launch
             if list(plan.steps) == list(taken):
                 return
-        elif was_skipped(info, controls.get("nonfinite", "propagate")):
+        elif was_skipped(info, controls.nonfinite):
             return
         for arrays, stepped in zip(whole, parts, strict=True):
             for array, part, r in zip(arrays, stepped, rows, strict=True):
@@ -179,9 +180,10 @@ def take_rows(
         then()
 
     with ending_in(put_back):
-        info = take_step(op, plan, values, hypers, zero_grad=zero_grad and dense, **controls)
+        own = controls._replace(zero_grad=controls.zero_grad and dense)
+        info = take_step(op, plan, values, hypers, own, names)
     assert info is not None
-    if zero_grad:
+    if controls.zero_grad:
         for grad, r in zip(grads, rows, strict=True):
             if isinstance(r, Rows):
                 zero(grad)

@@ -6,7 +6,7 @@ the names and order of a kernel's states and hyper-parameters; a rule adds the r
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 from onepass import _C
@@ -21,8 +21,8 @@ Launch = tuple[str, tuple[str | None, ...]]  # a kernel, and its states; None: w
 UPDATES = {kernel["name"]: kernel for kernel in _C.kernels() if kernel["kind"] == "update"}
 
 
-Each = Literal["element", "row", "column", "vector's element"]
-_FACTORS: tuple[Each, ...] = ("row", "column", "vector's element")  # in the kernel's order
+Extent = Literal["element", "row", "column", "vector's element"]
+_FACTORS: tuple[Extent, ...] = ("row", "column", "vector's element")  # in the kernel's order
 
 
 class State(NamedTuple):
@@ -34,14 +34,14 @@ class State(NamedTuple):
         start: what it holds before the first gradient: a number, or the option that says it.
         named: the list of it that the kernel and a function of ``ops`` take, where that is not
             ``key + "s"``.
-        each: what it holds a value for, see `shape`.
+        extent: what it holds a value for, see `shape`.
     """
 
     key: str
     when: str | None = None
     start: float | str = 0.0
     named: str | None = None
-    each: Each = "element"
+    extent: Extent = "element"
 
     @property
     def plural(self) -> str:
@@ -50,7 +50,7 @@ class State(NamedTuple):
     @property
     def code(self) -> Literal["uint8", "int8"] | None:
         """The dtype of its codes of 8 bits; None: it is not stored so."""
-        return code_of(self.key) if self.each == "element" else None
+        return code_of(self.key) if self.extent == "element" else None
 
     def shape(self, parameter: Sequence[int]) -> tuple[int, ...] | None:
         """Its shape beside a parameter of that shape; None: such a parameter does without it.
@@ -59,13 +59,13 @@ class State(NamedTuple):
         vector.
         """
         shape = tuple(map(int, parameter))
-        if self.each == "element":
+        if self.extent == "element":
             return shape
-        if (self.each == "vector's element") == (len(shape) >= 2):
+        if (self.extent == "vector's element") == (len(shape) >= 2):
             return None
-        if self.each == "row":
+        if self.extent == "row":
             return (*shape[:-1], 1)
-        if self.each == "column":
+        if self.extent == "column":
             return (*shape[:-2], 1, shape[-1])
         return shape
 
@@ -79,7 +79,67 @@ class Needs(NamedTuple):
     expected: str
 
 
-class Rule:
+class OptionRule:
+    """An optimizer's options, as data: what `Optimizer` asks of any rule.
+
+    An optimizer without a kernel of its own has no more; `Rule` has one.
+
+    Attributes:
+        options: all that the constructor takes and a step depends on.
+        reads: those of them that the kernel reads.
+        switches: flags that ask for a state; the function of ``ops`` does not take them, and means
+            those whose lists of states it is given.
+        compat: the options of each library's formula, which no constructor takes.
+        added: options that PyTorch's optimizer lacks, so that a state_dict may lack them.
+        identity: options that a state_dict may lack but not contradict.
+        counted: whether a state_dict must have the step counts.
+        states: the arrays of each parameter; `keys` their names in a state_dict.
+        scalars: the numbers that the plan keeps for each parameter beside its step count, and where
+            they start.
+        starts_follow: whether a state starts at the value of an option.
+        lr_leads: the range [low, high) in which a new learning rate changes the first
+            hyper-parameter and no more; None: no such range is known.
+        norms, factors: what a step needs of whole parameters: names of norms, and of states of rows
+            and columns.
+    """
+
+    states: tuple[State, ...] = ()
+    keys: tuple[str, ...] = ()
+    scalars: Mapping[str, float] = {}
+    switches: Mapping[str, State] = {}
+    identity: tuple[str, ...] = ()
+    added: frozenset[str] = frozenset()
+    reads: frozenset[str] = frozenset()
+    norms: tuple[str, ...] = ()
+    factors: tuple[str, ...] = ()
+    counted = True
+    starts_follow = False
+    lr_leads: tuple[float, float] | None = None
+
+    def __init__(self, options: Iterable[str], **attributes: Any) -> None:
+        self.options = frozenset(options)
+        self.compat: Mapping[str, Options] = {"torch": {}}
+        vars(self).update(attributes)
+
+    def formula(self, owner: str, compat: Any) -> Options:
+        """The options of the formula that ``compat`` names; ValueError for another name."""
+        one_of(owner, "compat", compat, tuple(self.compat))
+        return self.compat[compat]
+
+    def of_group(self, owner: str, group: Options) -> tuple[float, ...]:
+        """A row of hyper-parameters of a group, all of whose options are checked."""
+        raise NotImplementedError
+
+    def launch(self, owner: str, groups: Sequence[Options]) -> Launch:
+        """The kernel that serves all groups, and its states; None for one that is not kept."""
+        raise NotImplementedError
+
+    def start(self, owner: str, state: State, group: Options) -> float:
+        """The value of ``state`` before the first gradient of a parameter in ``group``."""
+        raise NotImplementedError
+
+
+class Rule(OptionRule):
     """An optimizer: what it adds to its kernel.
 
     Args:
@@ -96,23 +156,8 @@ class Rule:
         counted: whether a state_dict must have the step counts. Those of other libraries have none
             for an optimizer whose formula hardly needs them.
         decided: {option: value}: the function of ``ops`` does not take the option, and means that.
-
-    Attributes:
-        identity: options that a state_dict may lack but not contradict.
-        scalars: the numbers that the plan keeps for each parameter beside its step count, and where
-            they start.
-        options: all that the constructor takes and the formula or a state depends on.
-        reads: those of them that the kernel reads.
-        switches: flags that ask for a state; the function of ``ops`` does not take them, and means
-            those whose lists of states it is given.
-        keys: of the states, as a state_dict names them.
-        starts_follow: whether a state starts at the value of an option.
-        lr_leads: whether a new learning rate >= 0 changes the first hyper-parameter and no more.
+        fixed: {option: value}: likewise nobody takes it. A state that it would ask for is not kept.
     """
-
-    norms: tuple[str, ...] = ()  # of each tensor, that the update needs
-
-    added: frozenset[str] = frozenset()
 
     def __init__(
         self,
@@ -126,79 +171,88 @@ class Rule:
         ranges: Mapping[str, Limits] | None = None,
         counted: bool = True,
         decided: Options | None = None,
+        fixed: Options | None = None,
     ) -> None:
         if kernel not in UPDATES:
             raise ValueError(
                 f"{kernel}: csrc/kernels/update_list.h has no such optimizer, expected its header "
                 "among the includes and its rule in Updates; build again after adding them"
             )
-        info = UPDATES[kernel]
+        info, ignored, limits = UPDATES[kernel], ignored or {}, {**RANGES, **(ranges or {})}
         lists = (*info["operands"][2:], *info["optional"])
         special = {state.plural: state for state in states}
         if wrong := set(special) - set(lists):
             raise ValueError(f"{kernel}: {wrong} are not states of the kernel, which has {lists}")
         self.kernel, self.needs, self.instead = kernel, tuple(needs), instead
-        self.counted, self.norms = counted, info["norms"]
-        self.scalars: dict[str, float] = dict(zip(info["scalars"], info["starts"], strict=True))
+        self.decided, self.fixed = dict(decided or {}), dict(fixed or {})
+        self.compat = _formulas(kernel, compat)
+        # In the order of the table, which messages keep.
+        formula = dict.fromkeys(option for row in self.compat.values() for option in row)
+        extents = dict(zip(info["factors"], _FACTORS, strict=False))
+        # Of each list of the kernel.
+        self._lists = tuple(
+            special.get(name) or State(name.removesuffix("s"), extent=extents.get(name, "element"))
+            for name in lists
+        )
+        kept = [s for s in self._lists if s.when is None or self.fixed.get(s.when, True)]
+        self._reads = reads(kernel, info["hyper"], ignored, limits)
+        self._starts = _ranges_of_starts(kernel, self._lists, limits)
+        switches = {state.when: state for state in kept if state.when is not None}
+        read = frozenset(option for option, *_ in self._reads)
+        super().__init__(
+            {*read, *self._starts, *switches} - self.fixed.keys(),
+            states=tuple(kept),
+            keys=tuple(state.key for state in kept),
+            scalars=dict(zip(info["scalars"], info["starts"], strict=True)),
+            switches={name: switches[name] for name in switches if limits.get(name, ()) is None},
+            identity=(*formula, *([instead[0]] if instead else [])),
+            added=frozenset(added),
+            reads=read,
+            norms=info["norms"],
+            factors=info["factors"],
+            counted=counted,
+            starts_follow=bool(self._starts),
+            compat=self.compat,
+        )
+        judged = {name for need in self.needs for name in (need.option, *need.others)}
+        option, *_, low, high = self._reads[0]
+        if option == "lr" and "lr" not in {*judged, *ignored.values(), *self._starts}:
+            self.lr_leads = (low, high)
+        self._check(info, set(ranges or {}))
+
+    def _check(self, info: Mapping[str, Any], ranged: set[str]) -> None:
+        """ValueError for a rule that does not fit its kernel."""
+        kernel, rows = self.kernel, self.compat.values()
         if unknown := sorted(set(info["scalars"]) - set(SCALAR_RANGES)):
             raise ValueError(
                 f"{kernel}: no range for the scalar {unknown[0]!r}: add it to SCALAR_RANGES in "
                 "python/onepass/ops/_ranges.py"
             )
-        self.added = frozenset(added)
-        self.compat = _formulas(kernel, compat)
-        # In the order of the table, which messages keep.
-        formula = dict.fromkeys(option for row in self.compat.values() for option in row)
-        if any(row.keys() != formula.keys() for row in self.compat.values()):
+        formula = {option for row in rows for option in row}
+        if any(row.keys() != formula for row in rows):
             raise ValueError(f"{kernel}: every row of compat needs all of {sorted(formula)}")
-        self.identity = (*formula, *([instead[0]] if instead else []))
-        each = dict(zip(info["factors"], _FACTORS, strict=False))
-        self.states = tuple(
-            special.get(name) or State(name.removesuffix("s"), each=each.get(name, "element"))
-            for name in lists
-        )
-        self.keys = tuple(state.key for state in self.states)
-        limits = {**RANGES, **(ranges or {})}
-        self._reads = reads(kernel, info["hyper"], ignored or {}, limits)
-        self.reads = {option for option, *_ in self._reads}
-        self._starts = _ranges_of_starts(kernel, self.states, limits)
-        if unread := sorted(set(ranges or {}) - self.reads - set(self._starts)):
+        if unread := sorted(ranged - self.reads - set(self._starts)):
             raise ValueError(
                 f"{kernel}: {unread} of ranges are not hyper-parameters of the kernel, "
                 "and no state starts at them"
             )
-        switches = {state.when: state for state in self.states if state.when is not None}
-        if unread := sorted(switches.keys() - self.reads):
+        asked = {state.when for state in self._lists if state.when is not None}
+        if unread := sorted(asked - self.reads):
             raise ValueError(
                 f"{kernel}: the kernel does not read {unread[0]!r}, which asks for a state, "
                 "expected it in 'hyper': groups may differ in it"
             )
-        self.options = {*self.reads, *self._starts, *switches}
-        self.switches = {flag: switches[flag] for flag in switches if limits[flag] is None}
-        self.decided = dict(decided or {})
-        self.starts_follow = bool(self._starts)
-        leads = self._reads[0][:2] == ("lr", Range(0))
-        judged = {name for need in self.needs for name in (need.option, *need.others)}
-        self.lr_leads = leads and "lr" not in {
-            *judged,
-            *(ignored or {}).values(),
-            *self._starts,
-        }
-        for state in self.states[len(info["operands"]) - 2 :]:
+        for state in self._lists[len(info["operands"]) - 2 :]:
             if state.when is None:
                 raise ValueError(f"{kernel}: nothing says when {state.key} is kept")
-        if instead is not None:
-            other = UPDATES[instead[1]]
-            if (lists, info["hyper"]) != (
-                (*other["operands"][2:], *other["optional"]),
-                other["hyper"],
+        if self.instead is not None:
+            other = UPDATES[self.instead[1]]
+            if any(info[part] != other[part] for part in ("optional", "hyper")) or (
+                info["operands"][2:] != other["operands"][2:]
             ):
-                raise ValueError(f"{kernel}: {instead[1]} has other states or hyper-parameters")
-
-    def formula(self, owner: str, compat: Any) -> dict[str, Any]:
-        """The options of the formula that ``compat`` names; ValueError for another name."""
-        one_of(owner, "compat", compat, tuple(self.compat))
-        return self.compat[compat]
+                raise ValueError(
+                    f"{kernel}: {self.instead[1]} has other states or hyper-parameters"
+                )
 
     def of_group(self, owner: str, group: Options) -> tuple[float, ...]:
         """`hyper` of a group, whose options that states start at are checked too."""
@@ -219,6 +273,8 @@ class Rule:
             ValueError, TypeError: naming the option, its value and what was expected.
         """
         values: list[float] = []
+        if self.fixed:
+            options = {**options, **self.fixed}
         for option, limits, other, low, high in self._reads:
             value = options[option]
             if type(value) is float and low <= value < high:
@@ -246,18 +302,21 @@ class Rule:
     def launch(self, owner: str, groups: Sequence[Options]) -> Launch:
         """The kernel that serves all groups, and its states; None for one that is not kept."""
         kernel = self.kernel
-        if self.instead is not None and each(owner, self.instead[0], groups) is True:
+        if self.instead is not None and flag_of_groups(owner, self.instead[0], groups) is True:
             kernel = self.instead[1]
+
         # A group that does without has 0: the state has no effect there.
-        kept = [
-            state.key if state.when is None or any(group[state.when] for group in groups) else None
-            for state in self.states
-        ]
-        return kernel, tuple(kept)
+        def is_kept(state: State) -> bool:
+            when = state.when
+            if when is None or when in self.fixed:
+                return when is None or bool(self.fixed[when])
+            return any(group[when] for group in groups)
+
+        return kernel, tuple([state.key if is_kept(state) else None for state in self._lists])
 
     def meant(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """The options that a function of ``ops`` does not take, for the arguments that it got."""
-        asked = {flag: given[state.plural] is not None for flag, state in self.switches.items()}
+        asked = {name: given[state.plural] is not None for name, state in self.switches.items()}
         return {**self.decided, **asked}
 
     def lists(self, op: str, given: Mapping[str, Any]) -> list[Any]:
@@ -284,7 +343,7 @@ def _formulas(kernel: str, more: Mapping[str, Options] | None) -> dict[str, dict
     return {name: {**known.get(name, known["torch"]), **row} for name, row in rows.items()}
 
 
-def each(owner: str, option: str, groups: Sequence[Options]) -> bool | tuple[bool, ...]:
+def flag_of_groups(owner: str, option: str, groups: Sequence[Options]) -> bool | tuple[bool, ...]:
     """A flag of all groups; where it differs, of each."""
     # None stands for False in old files of torch's.
     flags = [flag(owner, option, group[option] or False) for group in groups]
@@ -293,7 +352,7 @@ def each(owner: str, option: str, groups: Sequence[Options]) -> bool | tuple[boo
 
 def uniform(owner: str, option: str, groups: Sequence[Options]) -> bool:
     """An option that one launch cannot vary between groups."""
-    value = each(owner, option, groups)
+    value = flag_of_groups(owner, option, groups)
     if isinstance(value, tuple):
         raise ValueError(f"{owner}: {option!r} differs between groups; use one optimizer for each")
     return value

@@ -5,44 +5,33 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from onepass.ops._ranges import Limits, Range
-from onepass.ops._rows import Gradient, all_rows_of, take_rows
-from onepass.ops._rule import Launch, Options, Rule, State
-from onepass.ops._step import (
+from onepass.ops._declare_update import (
     RULES,
     Arrays,
     Betas,
-    StepInfo,
     Steps,
     counts_of,
     shared_docs,
-    step_options,
 )
+from onepass.ops._ranges import Range
+from onepass.ops._rows import Gradient, all_rows_of, take_rows
+from onepass.ops._rule import Rule, State
+from onepass.ops._step import controls_of
+from onepass.ops._step_info import StepInfo
 
-_LIMITS: dict[str, Limits] = {"eps": Range(above=0)}
-
-
-class SparseRule(Rule):
-    """Adam's rule without weight decay and AMSGrad, which would concern every row."""
-
-    def __init__(self) -> None:
-        # PyTorch adds eps to √v before the correction here.
-        formula = {"torch": {"eps_hat": True}}
-        maximum = State("max_exp_avg_sq", when="amsgrad")
-        super().__init__("adam", maximum, ranges=_LIMITS, compat=formula)
-        self.states, self.keys, self.switches = self.states[:2], self.keys[:2], {}
-        self.options, self.lr_leads = {"lr", "betas", "eps"}, False
-
-    def hyper(self, owner: str, options: Options) -> tuple[float, ...]:
-        fixed = {"weight_decay": 0.0, "bias_correction": True, **self.compat["torch"]}
-        fixed |= {"decoupled_weight_decay": False, "amsgrad": False}
-        return super().hyper(owner, {**options, **fixed})
-
-    def launch(self, owner: str, groups: Sequence[Options]) -> Launch:
-        return self.kernel, (*self.keys, None)
-
-
-RULE = RULES["sparse_adam"] = SparseRule()
+# Adam's, without what would concern every row.
+RULE = RULES["sparse_adam"] = Rule(
+    "adam",
+    State("max_exp_avg_sq", when="amsgrad"),
+    ranges={"eps": Range(above=0)},
+    compat={"torch": {"eps_hat": True}},  # PyTorch adds eps to √v before the correction here
+    fixed={
+        "weight_decay": 0.0,
+        "decoupled_weight_decay": False,
+        "amsgrad": False,
+        "bias_correction": True,
+    },
+)
 
 
 @shared_docs
@@ -62,7 +51,7 @@ def sparse_adam_(
 
     Of rows without gradient neither p nor m and v move, as if they had not been part of the model:
     Adam would decay their m and v, and move p by m. Rows of equal index are summed first, in the
-    order given. The rows are copied together and back; the step between is one launch.
+    order given. The rows are copied together and back, around one call of the kernel.
 
     Args:
         params: arrays of one axis or more.
@@ -90,8 +79,8 @@ def sparse_adam_(
         array([ 0. ,  0. , -0.5], dtype=float32)
     """
     given, op = {**locals()}, "sparse_adam_"
-    hyper = RULE.hyper(op, given)
-    controls = step_options(op, options)
+    hyper = RULE.hyper(op, {**RULE.compat["torch"], **given})
+    controls = controls_of(op, options)
     for name in ("params", "grads", "exp_avgs", "exp_avg_sqs"):
         if type(given[name]) is not list and not isinstance(given[name], Sequence):
             raise TypeError(f"{op}: {name!r} is {given[name]!r}, expected a list of arrays")
@@ -102,6 +91,5 @@ def sparse_adam_(
     taken = [count - 1 for count in counts_of(op, step, len(params))]
     rows = all_rows_of(op, params, grads)
     states = (exp_avgs, exp_avg_sqs, None)
-    return take_rows(
-        op, "adam", params, grads, rows, states, [hyper] * len(params), taken, **controls
-    )
+    hypers = [hyper] * len(params)
+    return take_rows(op, "adam", params, grads, rows, states, hypers, taken, controls)

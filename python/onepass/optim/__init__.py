@@ -1,4 +1,4 @@
-"""Optimizers over any arrays: one launch steps all parameters, clips, unscales and zeroes."""
+"""Optimizers over any arrays: one call steps all parameters, clips, unscales and zeroes."""
 
 from onepass.ops import StepInfo
 from onepass.optim import _optimizers, full_batch, lr_scheduler

@@ -11,8 +11,10 @@ from onepass import _numbers as numbers
 from onepass._array import Array
 from onepass._parameter import Parameter
 from onepass._turns import in_step
-from onepass.ops._rule import Options, Rule
-from onepass.ops._step import Nonfinite, StepInfo, with_loss
+from onepass.ops._ranges import RANGES, Range
+from onepass.ops._rule import OptionRule, Options
+from onepass.ops._step import Nonfinite
+from onepass.ops._step_info import StepInfo, with_loss
 from onepass.optim._flat import Flat
 from onepass.optim._lbfgs_step import SEARCHES, NonFiniteError, Step
 from onepass.optim._optimizer import Optimizer, loss_of
@@ -20,21 +22,20 @@ from onepass.optim._per_parameter import ArrayWatch
 from onepass.optim._state_dict import Reader
 
 
-class SearchRule(Rule):
+class SearchRule(OptionRule):
     """The options of such an optimizer; no kernel belongs to them."""
 
     def __init__(
         self, numbers_from_0: tuple[str, ...], counts: tuple[str, ...], others: tuple[str, ...] = ()
     ) -> None:
-        self.compat, self.states, self.scalars = {"torch": {}}, (), {}
-        self.identity, self.reads, self.keys = (), set(), ()
-        self.starts_follow = self.lr_leads = self.counted = False
+        super().__init__((*numbers_from_0, *counts, *others, "line_search_fn"), counted=False)
         self._numbers, self._counts = numbers_from_0, counts
-        self.options = {*numbers_from_0, *counts, *others, "line_search_fn"}
 
     def of_group(self, owner: str, group: Options) -> tuple[float, ...]:
         for name in self._numbers:
-            numbers.in_range(owner, name, group[name], 0)
+            limits = RANGES[name]
+            assert isinstance(limits, Range)
+            limits.check(owner, name, group[name])
         for name in self._counts:
             numbers.integer(owner, name, group[name], 1)
         if group["line_search_fn"] is not None:
@@ -51,6 +52,7 @@ class ClosureOptimizer(Optimizer):
 
     steps_by_closure = True
     _no_riders = "its step is a search along a line"
+    _work = "products of vectors"
     _of_whole = "products of vectors of all parameters"
     _one_group = "H spans all parameters"
     _step_class: ClassVar[type[Step]] = Step
@@ -68,11 +70,17 @@ class ClosureOptimizer(Optimizer):
         self._rule.of_group(self._name, group)
         self._arrays = [self._array_of(p) for p in self._parameters]
         self._flat = Flat(self._name, self._arrays)
-        try:  # no step runs it: it refuses arrays that overlap or cannot be written
-            _C.Plan("sgd", self._arrays, [None], [0] * len(self._arrays))
-        except (TypeError, ValueError) as error:
-            raise type(error)(f"{self._name}{str(error).removeprefix('sgd')}") from None
+        # No step runs it: it refuses arrays that overlap or cannot be written.
+        count = len(self._arrays)
+        _C.Plan("sgd", self._arrays, [None], [0] * count, None, None, self._name)
         return group
+
+    def _frozen(self) -> set[int]:
+        kinds = (
+            Parameter,
+            sys.modules["torch"].nn.Parameter if "torch" in sys.modules else Parameter,
+        )
+        return {id(p) for p in self._parameters if isinstance(p, kinds) and not p.requires_grad}
 
     def add_param_group(self, group: Mapping[str, Any]) -> NoReturn:
         """Refused: one vector of all parameters is stepped.
@@ -158,8 +166,9 @@ class ClosureOptimizer(Optimizer):
 
         with self._alone, in_step(self):
             group = self._prepare()
+            frozen = self._frozen()
             moving = [
-                None if _is_frozen(p) else array
+                None if id(p) in frozen else array
                 for p, array in zip(self._parameters, self._arrays, strict=True)
             ]
             checks = nonfinite != "propagate"
@@ -196,7 +205,3 @@ class ClosureOptimizer(Optimizer):
         self.__dict__.update(state)
         self._prepare()
 
-
-def _is_frozen(parameter: Any) -> bool:
-    of_torch = "torch" in sys.modules and isinstance(parameter, sys.modules["torch"].nn.Parameter)
-    return (of_torch or isinstance(parameter, Parameter)) and not parameter.requires_grad

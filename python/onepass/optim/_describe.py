@@ -7,32 +7,36 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from onepass.ops._compat import WORDS, Library, libraries
-from onepass.ops._rule import Rule
+from onepass.ops._rule import OptionRule
 
+_NARROW = (
+    "States of 16-bit parameters are float32, where PyTorch's are of 16 bits; in a step subnormal "
+    "numbers count as zero."
+)
 _BYTES = 4  # of an element of a state; those of float64 parameters have 8
 
 
-def kept(rule: Rule) -> str:
+def kept(rule: OptionRule) -> str:
     """The states and their bytes for each element of a parameter."""
-    factors = [state.key for state in rule.states if state.each != "element"]
+    factors = [state.key for state in rule.states if state.extent != "element"]
     if factors:
         row, column, vector = factors
         return _wrapped(
             f"Keeps {vector}: {_BYTES} bytes for each element of a parameter with fewer than two "
             f"axes; of any other {row} and {column} instead: {_BYTES} bytes for each row and each "
-            "column of its matrices, the last two axes; twice that for float64."
+            "column of its matrices, the last two axes; twice that for float64. " + _NARROW
         )
     always = [state.key for state in rule.states if state.when is None]
-    text = f"Keeps {_listed(always)}: " if always else "Keeps nothing: "
+    text = f"Keeps {listed(always)}: " if always else "Keeps nothing: "
     text += f"{_BYTES * len(always)} bytes for each element of a parameter"
     for state in rule.states:
         if state.when is not None:
             text += f", {_BYTES} more with {state.when} ({state.key})"
-    return _wrapped(f"{text}; twice that for float64.")
+    return _wrapped(f"{text}; twice that for float64. {_NARROW}")
 
 
-def compat(kernel: str) -> str:
-    """The description of the argument ``compat``."""
+def compat(kernel: str = "") -> str:
+    """The description of the argument ``compat``; without a kernel there is PyTorch's alone."""
     known = libraries(kernel)
     if len(known) == 1:
         return "the library whose formula and defaults to follow: 'torch', the only one here."
@@ -42,7 +46,7 @@ def compat(kernel: str) -> str:
         for name, library in known.items()
         if library is not torch
     ]
-    text = f"the library whose formula and defaults to follow: 'torch', {_listed(texts, 'or')}."
+    text = f"the library whose formula and defaults to follow: 'torch', {listed(texts, 'or')}."
     return textwrap.indent(_wrapped(text, 92), " " * 8).lstrip()
 
 
@@ -55,11 +59,12 @@ def _differences(library: Library, torch: Library) -> str:
                     f"no words for {option!r} of compat: add it to WORDS in "
                     "python/onepass/ops/_compat.py"
                 )
-            parts.append(WORDS[option] if value else f"not so: {WORDS[option]}")
+            parts.append(WORDS[option])
     return "; ".join(parts) or "nothing differs"
 
 
-def _listed(words: list[str], joint: str = "and") -> str:
+def listed(words: Sequence[str], joint: str = "and") -> str:
+    """Words as in a sentence: a, b and c."""
     *most, last = words
     return f"{', '.join(most)} {joint} {last}" if most else last
 
@@ -68,7 +73,7 @@ def _wrapped(text: str, width: int = 100) -> str:
     return textwrap.fill(text, width, break_long_words=False, break_on_hyphens=False)
 
 
-def listed(name: str, groups: Sequence[Mapping[str, Any]]) -> str:
+def shown(name: str, groups: Sequence[Mapping[str, Any]]) -> str:
     """The repr of an optimizer, PyTorch's: the options of each group."""
     lines = []
     for number, group in enumerate(groups):

@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from onepass._nearest import did_you_mean, nearest
-from onepass.ops._step import RULES
+from onepass.ops._declare_update import RULES
 from onepass.optim._riders import OF_GROUPS, OF_OPTIMIZER
 from onepass.optim._states import is_array
 from onepass.optim._torch_options import refuse_unmet
 
 # Arguments of a constructor that are not options of a group, where they would do nothing.
 OF_CONSTRUCTOR = ("compat", "diagnostics", *OF_OPTIMIZER)
+
+
+def group_numbers(groups: Sequence[Mapping[str, Any]]) -> list[int]:
+    """The number of the group of each parameter, in flat order."""
+    return [number for number, group in enumerate(groups) for _ in group["params"]]
+
+
+def of_parameters(
+    groups: Sequence[Mapping[str, Any]], values: Sequence[Any] | None = None
+) -> list[Any]:
+    """The group of each parameter, in flat order; with ``values``, a value of each group."""
+    each = groups if values is None else values
+    return [each[number] for number in group_numbers(groups)]
 
 
 def refuse_no_group(owner: str, group: Any) -> None:

@@ -9,10 +9,13 @@ from onepass import _C
 from onepass import _numbers as numbers
 from onepass._array import Array, empty, parameter_dtype, zeros_like
 from onepass.ops import _muon as ops
+from onepass.ops._declare_update import RULES, Betas
 from onepass.ops._muon import COEFFICIENTS, Coefficients
-from onepass.ops._ranges import Range, several
-from onepass.ops._rule import Options, Rule, State, each
-from onepass.ops._step import RULES, Betas, StepInfo, take_step, was_skipped
+from onepass.ops._ranges import RANGES, Range, several
+from onepass.ops._rule import Options, Rule, State, flag_of_groups
+from onepass.ops._step import Controls, row_of, take_step, was_skipped
+from onepass.ops._step_info import StepInfo
+from onepass.optim._groups import group_numbers, of_parameters
 from onepass.optim._optimizer import Optimizer, Parameters
 from onepass.optim._per_parameter import ArrayWatch
 from onepass.optim._states import is_array
@@ -31,23 +34,33 @@ class MuonRule(Rule):
 
     def __init__(self) -> None:
         super().__init__("muon", ranges={"look": Range(), "matrix": None}, counted=False)
-        self.options = {
-            *("lr", "weight_decay", "momentum", "nesterov", "eps"),
-            *("ns_coefficients", "ns_steps", "adjust_lr_fn"),
-            *_OF_ADAMW,
-        }
-        self.lr_leads = False
+        self.options = frozenset(
+            (
+                *("lr", "weight_decay", "momentum", "nesterov", "eps"),
+                *("ns_coefficients", "ns_steps", "adjust_lr_fn"),
+                *_OF_ADAMW,
+            )
+        )
+        self.lr_leads = None  # its rate is adjusted
         self.added = frozenset(_OF_ADAMW)
 
     def of_group(self, owner: str, group: Options) -> tuple[float, ...]:
         """The hyper-parameters of AdamW's half, where all options are checked."""
         ops.Matrices.of(owner, group)
-        ratio = Range(0).check(owner, "adamw_lr_ratio", group["adamw_lr_ratio"])
-        betas = several(owner, "adamw_betas", group["adamw_betas"], (Range(0, 1),) * 2)
-        eps = Range(0).check(owner, "adamw_eps", group["adamw_eps"])
+
+        def checked(key: str, option: str, value: Any) -> float:
+            limits = RANGES[option]
+            assert isinstance(limits, Range)
+            return limits.check(owner, key, value)
+
+        ratio = checked("adamw_lr_ratio", "lr", group["adamw_lr_ratio"])
+        limits = RANGES["betas"]
+        assert isinstance(limits, Range)
+        beta1, beta2 = several(owner, "adamw_betas", group["adamw_betas"], (limits,) * 2)
+        eps = checked("adamw_eps", "eps", group["adamw_eps"])
         key = "adamw_weight_decay"
         decay = group["weight_decay" if group[key] is None else key]
-        decay = numbers.in_range(owner, key, decay, 0, or_none=True)
+        decay = checked(key, "weight_decay", decay)
         if (use := group["use_muon"]) is not None:
             use = numbers.flag(owner, "use_muon", use)
         for index, p in enumerate(group["params"]):
@@ -56,7 +69,8 @@ class MuonRule(Rule):
                     f"{owner}: 'use_muon' is True, and parameter {index} of the group has shape "
                     f"{tuple(p.shape)}, expected two axes or more; None leaves it to AdamW"
                 )
-        return float(group["lr"]) * ratio, *betas, eps, decay, 0.0, 0.0
+        rate = float(group["lr"]) * ratio
+        return row_of("muon", lr=rate, beta1=beta1, beta2=beta2, eps=eps, weight_decay=decay)
 
 
 RULE = RULES["muon"] = MuonRule()
@@ -92,6 +106,7 @@ class Muon(Optimizer, op=ops.muon_):
     _rule = RULE
     _no_riders = "its step is more than one pass over each element"
     _of_whole = "products of matrices"
+    _work = "two calls with PyTorch's products between them"
 
     def __init__(
         self,
@@ -126,20 +141,12 @@ class Muon(Optimizer, op=ops.muon_):
         plan: _C.Plan,
         grads: Sequence[Array | None],
         hypers: Sequence[tuple[float, ...]],
-        max_norm: float | None,
-        max_value: float | None,
-        grad_scale: float | None,
-        zero_grad: bool,
-        nonfinite: Any,
-        maximize: bool,
+        controls: Controls,
         names: Sequence[str | None],
     ) -> StepInfo:
         active = [g is not None for g in grads]
-        info = take_step(
-            op, plan, grads, hypers, max_norm, max_value, grad_scale, zero_grad, nonfinite,
-            maximize, names,
-        )  # fmt: skip
-        if not was_skipped(info, nonfinite):
+        info = take_step(op, plan, grads, hypers, controls, names)
+        if not was_skipped(info, controls.nonfinite):
             taking = [there for there, own in zip(active, self._matrices, strict=True) if own]
             self._directions.apply(op, taking, self._options)
         return info
@@ -149,7 +156,7 @@ class Muon(Optimizer, op=ops.muon_):
 
     def _kinds(self, groups: Sequence[Options]) -> list[bool]:
         """Whether each parameter is a matrix that Muon steps."""
-        uses = [group["use_muon"] for group in groups for _ in group["params"]]
+        uses = [group["use_muon"] for group in of_parameters(groups)]
         return [
             len(p.shape) >= 2 if use is None else bool(use)
             for use, p in zip(uses, self._parameters, strict=True)
@@ -164,8 +171,7 @@ class Muon(Optimizer, op=ops.muon_):
                 f"{self._name}: 'use_muon' of a group was changed, expected it as the optimizer "
                 "was made with: the states of Muon and AdamW differ; make a new optimizer"
             )
-        self._matrices = kinds
-        maximize = each(self._name, "maximize", groups)
+        maximize = flag_of_groups(self._name, "maximize", groups)
         hypers = []
         adamw = [self._rule.of_group(self._name, group) for group in groups]
         matrices = [ops.Matrices.of(self._name, group).hyper for group in groups]
@@ -175,16 +181,14 @@ class Muon(Optimizer, op=ops.muon_):
 
     def _rows(self, groups: Sequence[Options], kinds: list[bool]) -> dict[tuple[int, bool], int]:
         """The number of the row of hyper-parameters of each (group, is a matrix) that there is."""
-        numbers = [number for number, group in enumerate(groups) for _ in group["params"]]
-        keys = dict.fromkeys(zip(numbers, kinds, strict=True))
+        keys = dict.fromkeys(zip(group_numbers(groups), kinds, strict=True))
         return {key: row for row, key in enumerate(keys)}
 
     def _look(self) -> _C.GroupRows | None:
         values = super()._look()
         each = [ops.Matrices.of(self._name, group) for group in self.param_groups]
-        numbers = [number for number, g in enumerate(self.param_groups) for _ in g["params"]]
-        kinds = self._kinds(self.param_groups)
-        self._options = [each[n] for n, own in zip(numbers, kinds, strict=True) if own]
+        options, kinds = of_parameters(self.param_groups, each), self._kinds(self.param_groups)
+        self._options = [o for o, own in zip(options, kinds, strict=True) if own]
         return values
 
     def _follow(self, state: State, arrays: list[Array]) -> list[Array]:
@@ -213,13 +217,12 @@ class Muon(Optimizer, op=ops.muon_):
             for average, own in zip(self._states["exp_avg_sq"], kinds, strict=True)
         ]
         rows = self._rows(groups, kinds)
-        numbers = [number for number, group in enumerate(groups) for _ in group["params"]]
-        return _C.Plan(
-            kernel,
-            self._arrays,
-            [self._states[name] for name in names if name is not None],
-            [rows[key] for key in zip(numbers, kinds, strict=True)],
-        )
+        states = [self._states[name] for name in names if name is not None]
+        keys = zip(group_numbers(groups), kinds, strict=True)
+        numbers = [rows[key] for key in keys]
+        plan = _C.Plan(kernel, self._arrays, states, numbers, None, None, self._name)
+        self._matrices = kinds  # not before: a group that is refused leaves the others as they are
+        return plan
 
     # ---- saving
 

@@ -10,7 +10,7 @@ import contextlib
 import functools
 import inspect
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from copy import copy
 from functools import partial
 from threading import get_ident
@@ -25,9 +25,12 @@ from onepass._numbers import flag
 from onepass._parameter import Parameter
 from onepass._turns import turns
 from onepass.ops._compat import libraries
-from onepass.ops._step import RULES, Nonfinite, StepInfo, take_step, was_skipped, with_loss
+from onepass.ops._declare_update import RULES
+from onepass.ops._rule import State
+from onepass.ops._step import Controls, Nonfinite, take_step, was_skipped
+from onepass.ops._step_info import StepInfo, with_loss
 from onepass.optim import _codes, _describe, _riders, _torch_options
-from onepass.optim._groups import group_dicts
+from onepass.optim._groups import group_dicts, of_parameters
 from onepass.optim._per_parameter import ArrayWatch, Measured, PerParameter, PlanWatch
 from onepass.optim._planned import Planned
 from onepass.optim._state_dict import Reader, saved
@@ -46,7 +49,7 @@ SHARED_ARGS = {
     "diagnostics": "measure each step: ``per_parameter`` then has the norms of each parameter's\n"
     "        gradient, update and value before it. It takes two more passes over memory and a\n"
     "        copy of the parameters.",
-    "compat": _describe.compat("lbfgs"),
+    "compat": _describe.compat(),
     "**options": _torch_options.DOC,
 }
 _DOC = """{formula}
@@ -121,7 +124,7 @@ class Optimizer(Planned):
             )
             refused, riders = cls._refused_riders(), {}
             if refused != _riders.ALL:
-                riders = {"**options": _riders.doc(refused, cls._no_riders)}
+                riders = {"**options": _riders.doc(refused, cls._why_no_riders())}
             compat = {"compat": _describe.compat(kernel)}
             shares({**described, **SHARED_ARGS, **compat, **riders})(cls)
 
@@ -130,7 +133,7 @@ class Optimizer(Planned):
         defaults = {key: value for key, value in given.items() if key not in _NO_OPTIONS}
         options = given.get("options", {})
         refused = self._refused_riders()
-        _riders.refuse(self._name, options, refused, self._no_riders)
+        _riders.refuse(self._name, options, refused, self._why_no_riders())
         of_groups = {k: v for k, v in _riders.OF_GROUPS.items() if k not in refused}
         of_optimizer = {k: v for k, v in _riders.OF_OPTIMIZER.items() if k not in refused}
         shared = {*of_groups, *of_optimizer}
@@ -155,7 +158,7 @@ class Optimizer(Planned):
         zero_grad: bool = False,
         nonfinite: Nonfinite = "propagate",
     ) -> StepInfo:
-        """Updates every parameter that has a gradient, in one launch.
+        """Updates every parameter that has a gradient, in one call.
 
         Order: divide by ``grad_scale`` → non-finite check → clamp to ±``max_value`` → scale by
         min(1, max_norm/(norm + 1e-6)) → the update.
@@ -225,16 +228,11 @@ class Optimizer(Planned):
             plan, seen = self._plan, self._seen
             if self._holders or plan is None or seen is None or not seen.follow(self.param_groups):
                 plan = self._prepare()
-            frozen: list[Any] = []
-            if self._holders or self._of_torch:
-                frozen = [p for p, _ in self._holders if not p.requires_grad]
-                frozen += [p for p in self._of_torch if not p.requires_grad]
-            taken = self._without(frozen, given) if frozen else given
-            maximize, turned = self._maximize, set[int]()
+            frozen = self._frozen() if self._holders or self._of_torch else None
+            taken: Sequence[Array | None] = self._without(frozen, given) if frozen else given
+            maximize, turned = self._maximize, None
             if maximize is not False and maximize is not True:
-                taken = list(taken)
-                turned = self._ascending(maximize, taken)
-                taken = [self._turned(i, g) if i in turned else g for i, g in enumerate(taken)]
+                taken, turned = self._ascending(maximize, taken)
                 maximize = False
             watch = self._watch(plan, taken) if self._measures else None
             waiting = self._rider_arrays.waiting
@@ -243,21 +241,11 @@ class Optimizer(Planned):
             # again would lack this step.
             if begun:
                 self._rider_arrays.waiting = waiting - begun
+            # Those of Parameters are forgotten below, which takes no pass over memory.
+            zeroes = zero_grad and (grads is not None or len(self._holders) < len(given))
+            controls = Controls(max_norm, max_value, grad_scale, zeroes, nonfinite, maximize)
             try:
-                info = self._take(
-                    self._name,
-                    plan,
-                    taken,
-                    self._hypers,
-                    max_norm,
-                    max_value,
-                    grad_scale,
-                    # Those of Parameters are forgotten below, which takes no pass over memory.
-                    zero_grad and (grads is not None or len(self._holders) < len(given)),
-                    nonfinite,
-                    maximize,
-                    self._names,
-                )
+                info = self._take(self._name, plan, taken, self._hypers, controls, self._names)
             except BaseException as error:
                 if begun and not interrupts(error):
                     self._rider_arrays.waiting = waiting
@@ -269,19 +257,8 @@ class Optimizer(Planned):
                 self._measured = watch.result(grad_scale)
             if shared:
                 turns.note_step(shared, me, zeroed=zero_grad)
-            if zero_grad and grads is None:
-                for parameter, _ in self._holders:
-                    parameter._forget()
-            if zero_grad and turned:  # the step has zeroed copies
-                for index in turned:
-                    self._zero(given[index])
-            if zero_grad and frozen:
-                for parameter, grad in zip(self._parameters, given, strict=True):
-                    forgotten = grads is None and isinstance(parameter, Parameter)
-                    if grad is None or forgotten:
-                        continue
-                    if any(parameter is p for p in frozen):
-                        self._zero(grad)
+            if zero_grad:
+                self._zero_others(given, grads is None, turned or (), frozen or ())
             return info
         except (TypeError, ValueError) as error:
             if isinstance(error, TypeError):
@@ -292,7 +269,7 @@ class Optimizer(Planned):
                         f"{self._name}: 'grads' is a {type(grads).__name__}, expected a list with "
                         "an array or None for each parameter"
                     ) from None
-            raise self._renamed(error) from None
+            raise
         finally:
             if outer is self:
                 _stepping.pop(me, None)
@@ -300,12 +277,35 @@ class Optimizer(Planned):
                 _stepping[me] = outer
             held.clear()
 
-    def _ascending(self, maximize: Sequence[bool], grads: Sequence[Any]) -> set[int]:
-        """Positions of the gradients that groups with ``maximize`` have; a launch knows one
-        direction, and takes theirs negated."""
-        numbers = [n for n, group in enumerate(self.param_groups) for _ in group["params"]]
-        pairs = enumerate(zip(numbers, grads, strict=False))
-        return {i for i, (number, grad) in pairs if grad is not None and maximize[number]}
+    def _ascending(
+        self, maximize: Sequence[bool], grads: Sequence[Any]
+    ) -> tuple[list[Any], set[int]]:
+        """The gradients, negated where groups have ``maximize``, and the positions of those: a
+        launch knows one direction."""
+        ascends = of_parameters(self.param_groups, maximize)
+        pairs = enumerate(zip(ascends, grads, strict=False))
+        turned = {i for i, (own, grad) in pairs if own and grad is not None}
+        return [self._turned(i, g) if i in turned else g for i, g in enumerate(grads)], turned
+
+    def _zero_others(
+        self,
+        given: Sequence[Array | None],
+        forgets: bool,
+        turned: Collection[int],
+        frozen: Collection[int],
+    ) -> None:
+        """``zero_grad`` of the gradients that the launch has not zeroed: of ``Parameter``s, which
+        forget them if they were read from there, those of which it had copies, and of frozen
+        parameters."""
+        if forgets:
+            for parameter, _ in self._holders:
+                parameter._forget()
+        for index in turned:
+            self._zero(given[index])
+        for parameter, grad in zip(self._parameters, given, strict=True) if frozen else ():
+            forgotten = forgets and isinstance(parameter, Parameter)
+            if grad is not None and not forgotten and id(parameter) in frozen:
+                self._zero(grad)
 
     def _turned(self, index: int, grad: Any) -> Any:
         like(self._name, f"'grads[{index}]'", grad)
@@ -331,12 +331,11 @@ class Optimizer(Planned):
                 "gradients: step(grads)"
             ) from None
 
-    def _without(self, frozen: list[Any], grads: Sequence[Array | None]) -> list[Array | None]:
+    def _without(self, frozen: set[int], grads: Sequence[Array | None]) -> list[Array | None]:
         """The gradients, None for a frozen parameter: a step leaves it alone."""
-        ids = set(map(id, frozen))
         kept = list(grads)
         for index, parameter in enumerate(self._parameters[: len(kept)]):
-            if id(parameter) in ids:
+            if id(parameter) in frozen:
                 kept[index] = None
         return kept
 
@@ -445,7 +444,36 @@ class Optimizer(Planned):
         self._refuse_changed()
         self._refuse_reshaped()
         state_dict = _codes.decoded(self._name, state_dict)
-        reader = Reader(
+        reader = self._reader()
+        # Those of PyTorch have no riders.
+        groups = [
+            {**{key: own[key] for key in _riders.OF_GROUPS if key in own}, **group}
+            for own, group in zip(self.param_groups, reader.groups(state_dict), strict=True)
+        ]
+        _, (_, asked), _ = self._derived(groups)
+        rides = self._ridden(groups)
+        arrays = [self._array_of(p) for p in self._parameters]  # as they are now
+        # With what was saved of states that no option asks for now: one may again.
+        entries_as_saved = [e for e in state_dict["state"].values() if isinstance(e, Mapping)]
+        there = {key for entry in entries_as_saved for key, v in entry.items() if v is not None}
+        kept = [state for state in self._rule.states if state.key in {*asked, *there}]
+        wanted = tuple(state.key for state in kept)
+        self._refuse_storage(arrays, wanted)
+        shapes: dict[str, Callable[[Sequence[int]], tuple[int, ...] | None]]
+        shapes = {state.key: state.shape for state in kept}
+        shapes |= dict.fromkeys(_riders.names(rides), tuple)
+        required = self._required(groups, kept, rides, arrays)
+        entries = reader.entries(state_dict, groups, shapes, required, self._rule.scalars, arrays)
+        for index, entry in entries.items():  # beside their parameters before one is written
+            stored = self._storage.number_dtype(self._name, arrays[index])
+            for name in shapes.keys() & entry.keys():
+                dtype = stored if name in wanted else parameter_dtype(arrays[index])
+                entry[name] = reader.placed(name, index, entry[name], arrays[index], dtype)
+        self._take_over(self._take_groups(groups), kept, entries, rides)
+
+    def _reader(self) -> Reader:
+        """Of a state_dict for this optimizer."""
+        return Reader(
             self._name,
             self.param_groups,
             self._names,
@@ -456,47 +484,35 @@ class Optimizer(Planned):
             self._settings._asdict(),
             self._setting_refusal,
         )
-        # Those of PyTorch have no riders.
-        groups = [
-            {**{key: own[key] for key in _riders.OF_GROUPS if key in own}, **group}
-            for own, group in zip(self.param_groups, reader.groups(state_dict), strict=True)
-        ]
-        _, (_, wanted), _ = self._derived(groups)
-        rides = self._ridden(groups)
-        arrays = [self._array_of(p) for p in self._parameters]  # as they are now
-        # With what was saved of states that no option asks for now: one may again.
-        entries_as_saved = [e for e in state_dict["state"].values() if isinstance(e, Mapping)]
-        held = {key for entry in entries_as_saved for key, v in entry.items() if v is not None}
-        wanted = tuple(s.key for s in self._rule.states if s.key in {*wanted, *held})
-        self._refuse_storage(arrays, wanted)
-        self._refuse_changed()
-        self._refuse_other_shapes(arrays)
-        kept = [state for state in self._rule.states if state.key in wanted]
-        owners = [group for group in groups for _ in group["params"]]
-        required = [
-            {
+
+    def _required(
+        self,
+        groups: Sequence[Mapping[str, Any]],
+        kept: Sequence[State],
+        rides: _riders.Riders,
+        arrays: Sequence[Array],
+    ) -> list[set[str]]:
+        """What the entry of each parameter must have."""
+        required = []
+        for i, (group, array) in enumerate(zip(of_parameters(groups), arrays, strict=True)):
+            own = {
                 state.key
                 for state in kept
                 if (state.when is None or group[state.when])
                 and state.shape(array.shape) is not None
             }
-            for group, array in zip(owners, arrays, strict=True)
-        ]
-        required = [
-            names | _riders.required(rides, i) | ({"step"} if self._counts_steps(i) else set())
-            for i, names in enumerate(required)
-        ]
-        shapes: dict[str, Callable[[Sequence[int]], tuple[int, ...] | None]]
-        shapes = {state.key: state.shape for state in kept}
-        shapes |= dict.fromkeys(_riders.names(rides), tuple)
-        scalars = self._rule.scalars
-        entries = reader.entries(state_dict, groups, shapes, required, scalars, arrays)
-        for index, entry in entries.items():  # beside their parameters before one is written
-            stored = self._storage.number_dtype(self._name, arrays[index])
-            for name in shapes.keys() & entry.keys():
-                dtype = stored if name in wanted else parameter_dtype(arrays[index])
-                entry[name] = reader.placed(name, index, entry[name], arrays[index], dtype)
-        plan = self._take_groups(groups)
+            counts = {"step"} if self._counts_steps(i) else set()
+            required.append(own | _riders.required(rides, i) | counts)
+        return required
+
+    def _take_over(
+        self,
+        plan: _C.Plan,
+        kept: Sequence[State],
+        entries: Mapping[int, Mapping[str, Any]],
+        rides: _riders.Riders,
+    ) -> None:
+        """Writes what `_load` has read and checked."""
         for state in self._rule.states:
             if state not in kept:
                 self._states.pop(state.key, None)
@@ -513,19 +529,10 @@ class Optimizer(Planned):
         everyone = range(len(self._arrays))
         plan.scalars = {
             name: [entries.get(i, {}).get(name, start) for i in everyone]
-            for name, start in scalars.items()
+            for name, start in self._rule.scalars.items()
         }
         plan.steps = [entries.get(i, {"step": 0})["step"] for i in everyone]
         self._all_started = False
-
-    def _refuse_other_shapes(self, arrays: Sequence[Array]) -> None:
-        for index, (array, shape) in enumerate(zip(arrays, self._shapes, strict=False)):
-            if self._states and tuple(array.shape) != shape:
-                raise ValueError(
-                    f"{self._name}.load_state_dict: parameter {index} has shape "
-                    f"{tuple(array.shape)}, expected {shape}, that of its states: make the "
-                    "optimizer after changing the parameter; nothing was changed"
-                )
 
     def _take_groups(self, groups: list[dict[str, Any]]) -> _C.Plan:
         """The plan for the options of ``groups``; where it cannot be made, the old ones stay."""
@@ -549,7 +556,7 @@ class Optimizer(Planned):
         return self._storage_refusal(value, self._arrays, self._wanted[1])
 
     def __repr__(self) -> str:
-        return _describe.listed(self._name, self.param_groups)
+        return _describe.shown(self._name, self.param_groups)
 
 
 def _check_signature(cls: type[Optimizer], op: Callable[..., StepInfo]) -> None:

@@ -14,7 +14,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from onepass.ops import _update as ops
-from onepass.ops._step import Betas
+from onepass.ops._declare_update import Betas
 from onepass.optim._optimizer import Optimizer, Parameters
 from onepass.optim._riders import SharedOptions, StorageOptions
 from onepass.optim._schedule_free import ScheduleFree
@@ -65,10 +65,6 @@ class Adadelta(Optimizer, op=ops.adadelta_):
 
 
 class Adafactor(Optimizer, op=ops.adafactor_):
-    _no_riders = (
-        "its sums are those of the plain gradient, and its states those of rows and columns"
-    )
-
     def __init__(
         self,
         params: Parameters,
@@ -243,8 +239,6 @@ class LAMB(Optimizer, op=ops.lamb_):
     pass ``max_norm=1.0`` to `step`.
     """
 
-    _no_riders = "its norms are those of the plain gradient and parameter"
-
     def __init__(
         self,
         params: Parameters,
@@ -262,8 +256,6 @@ class LAMB(Optimizer, op=ops.lamb_):
 
 
 class LARS(Optimizer, op=ops.lars_):
-    _no_riders = "its norms are those of the plain gradient and parameter"
-
     def __init__(
         self,
         params: Parameters,

@@ -21,7 +21,7 @@ def param_groups(
 ) -> list[dict[str, Any]]:
     """Groups: no weight decay for biases and norms, smaller rates for early layers.
 
-    Every parameter is in one group, so any number of groups is still one launch. A group has
+    Every parameter is in one group, so any number of groups is still one call. A group has
     "params", "lr", "weight_decay", "name" and "param_names".
 
     Args:

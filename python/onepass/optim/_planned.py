@@ -13,10 +13,10 @@ from onepass import _C
 from onepass._array import Array
 from onepass._one_thread import OneThread
 from onepass._parameter import Parameter, data_of, renewals
-from onepass.ops._rule import Launch, Rule, State, each
+from onepass.ops._rule import Launch, OptionRule, State, flag_of_groups
 from onepass.optim._codes import storage_of
-from onepass.optim._groups import filled
-from onepass.optim._riders import ALL, RiderArrays, Riders, Settings, riders
+from onepass.optim._groups import filled, group_numbers, of_parameters
+from onepass.optim._riders import ALL, RiderArrays, Riders, Settings, refusal_of, riders
 from onepass.optim._states import Owner
 from onepass.optim.lr_scheduler import _zeros as zeros
 
@@ -49,14 +49,19 @@ class Planned:
         settings: options of the whole optimizer.
     """
 
-    _rule: ClassVar[Rule]
+    _rule: ClassVar[OptionRule]
     _name: ClassVar[str] = "Optimizer"  # of the class, for messages
     steps_by_closure: ClassVar[bool] = False  # whether ``step`` needs a closure
-    _no_riders: ClassVar[str | None] = None  # why some of _riders.py are refused
-    _refused: ClassVar[frozenset[str]] = ALL  # those, in a class that says why
+    # Why some of _riders.py are refused, beside what the rule says; and which, where it is not all.
+    _no_riders: ClassVar[str | None] = None
+    _refused: ClassVar[frozenset[str]] = ALL
     # turns.changes and the thread of the last step that found all gradients to be its own.
     _changes, _stepper = -1, 0
     _of_whole: ClassVar[str | None] = None  # what a step needs whole parameters for, if it does
+    # For the optimizer of PyTorch's kind that stands on this one: what a step is, and whether a
+    # saved count of steps is an int, as in PyTorch.
+    _work: ClassVar[str] = "one call"
+    _counts_in_ints: ClassVar[bool] = False
 
     def __init__(
         self, defaults: dict[str, Any], groups: Sequence[Mapping[str, Any]], settings: Settings
@@ -161,7 +166,14 @@ class Planned:
         return data_of(parameter)
 
     @classmethod
+    def _why_no_riders(cls) -> str | None:
+        """Why some of _riders.py are refused; None: none is."""
+        return refusal_of(cls._rule) or cls._no_riders
+
+    @classmethod
     def _refused_riders(cls) -> frozenset[str]:
+        if refusal_of(cls._rule) is not None:
+            return ALL
         return frozenset() if cls._no_riders is None else cls._refused
 
     def _saved_as(self, index: int, key: str) -> str | None:
@@ -242,18 +254,19 @@ class Planned:
         if self._rule.starts_follow:
             self._restart()
         # A new value of this one changes the first hyper-parameter and nothing else.
-        leads = self._rule.lr_leads and all(type(group["lr"]) is float for group in groups)
+        span = self._rule.lr_leads
+        leads = span is not None and all(type(group["lr"]) is float for group in groups)
         rate = "lr" if leads else None
         keys = tuple(key for key in self._option_names if key != rate)
         if not all(_is_frozen(group[key]) for group in groups for key in keys):
             return None
-        return _C.GroupRows(groups, rate, keys, hypers)
+        return _C.GroupRows(groups, rate, keys, hypers, *(span or (0.0, 0.0)))
 
     def _derived(
         self, groups: list[dict[str, Any]]
     ) -> tuple[bool | tuple[bool, ...], Launch, list[tuple[float, ...]]]:
         """Checked: whether to maximize, the kernel with its states, each group's hypers."""
-        maximize = each(self._name, "maximize", groups)
+        maximize = flag_of_groups(self._name, "maximize", groups)
         hypers = [self._rule.of_group(self._name, group) for group in groups]
         return maximize, self._rule.launch(self._name, groups), hypers
 
@@ -291,10 +304,7 @@ class Planned:
                 begun += self._starts(state)[len(begun) :]
         self._arrays = arrays
         self._rider_arrays.follow(arrays, self._riders)
-        try:
-            plan = self._new_plan(kernel, names)
-        except (TypeError, ValueError) as error:
-            raise self._renamed(error) from None
+        plan = self._new_plan(kernel, names)
         self._set_stages(plan)
         if self._plan is not None:
             old, scalars = self._plan.steps, plan.scalars
@@ -326,13 +336,6 @@ class Planned:
             raise ValueError(
                 f"{self._name}: 'state_dtype' is {self._settings.state_dtype!r}, {why}"
             )
-
-    def _renamed(self, error: Exception) -> Exception:
-        """An error of the kernel in the name of the class."""
-        kernel, text = self._wanted[0], str(error)
-        if type(error) in (TypeError, ValueError) and text.startswith(f"{kernel}: "):
-            return type(error)(f"{self._name}{text[len(kernel) :]}")
-        return error
 
     def _storage_refusal(
         self, wanted: str | None, arrays: Sequence[Array], names: Sequence[str | None]
@@ -412,10 +415,10 @@ class Planned:
 
     def _new_plan(self, kernel: str, names: tuple[str | None, ...]) -> _C.Plan:
         """A plan over the arrays and states as they are, which has counted nothing."""
-        groups = [number for number, g in enumerate(self.param_groups) for _ in g["params"]]
+        groups = group_numbers(self.param_groups)
         states = [None if name is None else self._states[name] for name in names]
         stages = self._rider_arrays.stages(self._riders)
-        return _C.Plan(kernel, self._arrays, states, groups, None, stages)
+        return _C.Plan(kernel, self._arrays, states, groups, None, stages, self._name)
 
     def _set_stages(self, plan: _C.Plan) -> None:
         if self._riders.active:
@@ -425,8 +428,9 @@ class Planned:
     def _starts(self, state: State) -> list[float]:
         """The value of a state before each parameter's first gradient."""
         starts = [self._rule.start(self._name, state, group) for group in self.param_groups]
-        return [
-            start
-            for start, group in zip(starts, self.param_groups, strict=True)
-            for _ in group["params"]
-        ]
+        return of_parameters(self.param_groups, starts)
+
+    def _frozen(self) -> set[int]:
+        """The ids of the parameters that a step leaves alone."""
+        frozen = {id(p) for p, _ in self._holders if not p.requires_grad}
+        return frozen | {id(p) for p in self._of_torch if not p.requires_grad}

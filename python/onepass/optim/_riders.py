@@ -11,7 +11,8 @@ from typing import Any, Literal, NamedTuple
 from onepass import _numbers as numbers
 from onepass._array import Array, brought_to, copy_into, parameter_dtype, zeros_like
 from onepass._C import STAGES
-from onepass.ops._ranges import Range
+from onepass.ops._ranges import RANGES, Range
+from onepass.ops._rule import OptionRule
 from onepass.optim import _torch_options
 from onepass.optim._torch_options import TorchOptions
 
@@ -74,11 +75,25 @@ DOC = (
 )
 
 
+def refusal_of(rule: OptionRule) -> str | None:
+    """Why an optimizer of that rule takes no riders; None: nothing in the rule says so."""
+    if rule.factors:
+        return "its sums are those of the plain gradient, and its states those of rows and columns"
+    return "its norms are those of the plain gradient and parameter" if rule.norms else None
+
+
+def ridden(groups: Iterable[Mapping[str, Any]], own: Settings) -> set[str]:
+    """The options that are on: of a group, or of the optimizer. `seed` alone does nothing."""
+    on = {k for group in groups for k, off in OF_GROUPS.items() if group.get(k, off) != off}
+    of_optimizer = own._asdict().items()
+    return on | {k for k, value in of_optimizer if k != "seed" and value != OF_OPTIMIZER[k]}
+
+
 def refuse(owner: str, given: Mapping[str, Any], refused: frozenset[str], why: str | None) -> None:
     """TypeError for an option of riders that an optimizer refuses; it says why."""
     for name in given:
         if name in refused:
-            none = "no options" if refused == ALL else f"none of {_listed(refused)}"
+            none = "no options" if refused == ALL else f"none of {_comma_separated(refused)}"
             raise TypeError(
                 f"{owner}: {name!r} is {given[name]!r}, expected no such keyword: {owner} takes "
                 f"{none} that ride along a step, since {why}"
@@ -89,20 +104,16 @@ def doc(refused: frozenset[str], why: str | None) -> str:
     """The description of the keywords that ride along, of an optimizer that refuses some."""
     if not refused:
         return DOC
-    return f"{DOC}\n        This one takes none of {_listed(refused)}, since\n        {why}."
+    return (
+        f"{DOC}\n        This one takes none of {_comma_separated(refused)}, since\n        {why}."
+    )
 
 
-def _listed(names: Iterable[str]) -> str:
+def _comma_separated(names: Iterable[str]) -> str:
     return ", ".join(sorted(names))
 
 
 _AVERAGE, _MASTER = "average", "master_param"  # keys in a state_dict
-_LIMITS = {
-    "l1": Range(0),
-    "max_weight_norm": Range(above=0),
-    "ema_decay": Range(0, most=1),
-    "noise": Range(0),
-}
 Row = tuple[float, ...]  # a value for each of _C.STAGES
 
 
@@ -146,14 +157,18 @@ def written(own: Settings, riding: bool) -> dict[str, Any]:
 
 def _row(owner: str, group: Mapping[str, Any], own: Settings) -> Row:
     values = {}
-    for name, limits in _LIMITS.items():
-        if (value := group.get(name)) is None and (name not in group or OF_GROUPS[name] is None):
+    for name, off in OF_GROUPS.items():
+        if (value := group.get(name)) is None and (name not in group or off is None):
             continue
-        values[name] = limits.check(owner, name, value)
-    cautious = numbers.flag(owner, "cautious", group.get("cautious", False))
+        limits = RANGES[name]
+        if limits is None:
+            values[name] = numbers.flag(owner, name, value)
+        else:
+            assert isinstance(limits, Range)
+            values[name] = limits.check(owner, name, value)
     row = {
         "noise": values["noise"],
-        "cautious": float(cautious),
+        "cautious": float(values.get("cautious", False)),
         "l1": values.get("l1", 0.0),
         "average_gain": 1.0 - values.get("ema_decay", 1.0),
         "stochastic_rounding": float(own.stochastic_rounding),

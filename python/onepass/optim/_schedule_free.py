@@ -10,8 +10,10 @@ from onepass import _C
 from onepass._array import Array, copy_into, zeros_like
 from onepass._interruptions import to_the_end
 from onepass._numbers import flag
-from onepass.ops._rule import Launch, uniform
-from onepass.ops._step import StepInfo, plain_sgd, take_step
+from onepass.ops._rule import UPDATES, Launch, Rule, uniform
+from onepass.ops._step import plain_sgd, take_step
+from onepass.ops._step_info import StepInfo
+from onepass.optim._groups import group_numbers
 from onepass.optim._optimizer import Optimizer
 from onepass.optim._riders import OF_UPDATES
 
@@ -22,8 +24,7 @@ class ScheduleFree(Optimizer):
     """Base of the schedule-free optimizers; not used by itself.
 
     The parameters hold y while training. `eval` turns them into x, the average to evaluate and to
-    keep, `train` back into y. x is not stored: y = (1 - β)·z + β·x, with β the second of the rule's
-    hyper-parameters.
+    keep, `train` back into y. x is not stored: y = (1 - β)·z + β·x, with β the momentum or β₁.
 
     A frozen parameter does not move. Its value becomes its z and with that its x and y, so that it
     can be thawed in either mode.
@@ -71,16 +72,15 @@ class ScheduleFree(Optimizer):
             if uniform(self._name, MODE, self.param_groups) == training:
                 return
             # SGD's p -= lr·(g + weight_decay·p) is p += w·(z - p) for lr = -w, weight_decay = -1.
-            betas = [hyper[1] for hyper in self._hypers]
-            ways = [1 - beta if training else 1 - 1 / beta for beta in betas]
+            ways = [1 - beta if training else 1 - 1 / beta for beta in self._betas_of(self._hypers)]
             hypers = [plain_sgd(-way, -1.0) for way in ways]
-            groups = [number for number, g in enumerate(self.param_groups) for _ in g["params"]]
+            groups = group_numbers(self.param_groups)
             # A master copy is turned, and the parameter is its rounded value.
             masters = self._rider_arrays.stages(self._riders)
             stages = None if masters is None else ([None] * len(groups), masters[1])
-            plan = _C.Plan("sgd", self._arrays, [None], groups, [0] * len(groups), stages)
-            frozen = {id(p) for p, _ in self._holders if not p.requires_grad}
-            frozen |= {id(p) for p in self._of_torch if not p.requires_grad}
+            zeros = [0] * len(groups)
+            plan = _C.Plan("sgd", self._arrays, [None], groups, zeros, stages, self._name)
+            frozen = self._frozen()
             targets: list[Array | None] = []
             for p, array, z, step in zip(
                 self._parameters, self._arrays, self._states["z"], steps, strict=True
@@ -109,8 +109,15 @@ class ScheduleFree(Optimizer):
         uniform(self._name, MODE, groups)
         found = super()._derived(groups)
         if groups is self.param_groups:  # else those of a state_dict
-            self._keep_betas([hyper[1] for hyper in found[2]])
+            self._keep_betas(self._betas_of(found[2]))
         return found
+
+    def _betas_of(self, hypers: Iterable[tuple[float, ...]]) -> list[float]:
+        """β of each row of hyper-parameters."""
+        assert isinstance(self._rule, Rule)
+        names = UPDATES[self._rule.kernel]["hyper"]
+        place = names.index("beta1" if "beta1" in names else "momentum")
+        return [hyper[place] for hyper in hypers]
 
     def _keep_betas(self, betas: list[float]) -> None:
         """y = (1 - β)·z + β·x: with another β it would stand for another x."""

@@ -9,8 +9,11 @@ from onepass import _C
 from onepass._array import Array, parameter_dtype, zeros_like
 from onepass.ops import _rows
 from onepass.ops import _sparse_adam as ops
+from onepass.ops._declare_update import Betas
 from onepass.ops._rule import State
-from onepass.ops._step import Betas, StepInfo
+from onepass.ops._step import Controls
+from onepass.ops._step_info import StepInfo
+from onepass.optim._groups import of_parameters
 from onepass.optim._optimizer import Optimizer, Parameters
 from onepass.optim._per_parameter import ArrayWatch
 from onepass.optim._torch_options import TorchOptions
@@ -47,6 +50,7 @@ class SparseAdam(Optimizer, op=ops.sparse_adam_):
 
     _rule = ops.RULE
     _no_riders = "it touches the rows that a gradient names alone"
+    _counts_in_ints = True  # PyTorch's powers of a count that is a tensor would be float32
 
     def __init__(
         self,
@@ -83,7 +87,8 @@ class SparseAdam(Optimizer, op=ops.sparse_adam_):
         """A plan over all rows. No step runs it: it checks the arrays, and counts on the host."""
         states = [None if name is None else self._states[name] for name in names]
         count = len(self._arrays)
-        return _C.Plan(kernel, self._arrays, states, [0] * count, [0] * count)
+        zeros = [0] * count
+        return _C.Plan(kernel, self._arrays, states, zeros, zeros, None, self._name)
 
     def _take(
         self,
@@ -91,37 +96,19 @@ class SparseAdam(Optimizer, op=ops.sparse_adam_):
         plan: _C.Plan,
         grads: Sequence[_rows.Gradient | None],
         hypers: Sequence[tuple[float, ...]],
-        max_norm: float | None,
-        max_value: float | None,
-        grad_scale: float | None,
-        zero_grad: bool,
-        nonfinite: Any,
-        maximize: bool,
+        controls: Controls,
         names: Sequence[str | None],
     ) -> StepInfo:
-        of_group = zip(hypers, self.param_groups, strict=True)
         steps = plan.steps
 
         def count() -> None:
             plan.steps = [t + (g is not None) for t, g in zip(steps, grads, strict=True)]
 
+        rows = _rows.all_rows_of(op, self._arrays, grads)
+        states = [*(self._states[key] for key in self._rule.keys), None]
+        own = of_parameters(self.param_groups, hypers)
         return _rows.take_rows(
-            op,
-            "adam",
-            self._arrays,
-            grads,
-            _rows.all_rows_of(op, self._arrays, grads),
-            [*(self._states[key] for key in self._rule.keys), None],
-            [hyper for hyper, group in of_group for _ in group["params"]],
-            steps,
-            then=count,
-            max_norm=max_norm,
-            max_value=max_value,
-            grad_scale=grad_scale,
-            zero_grad=zero_grad,
-            nonfinite=nonfinite,
-            maximize=maximize,
-            names=names,
+            op, "adam", self._arrays, grads, rows, states, own, steps, controls, names, then=count
         )
 
     def _watch(self, plan: _C.Plan, grads: Sequence[_rows.Gradient | None]) -> ArrayWatch | None:

@@ -8,10 +8,12 @@ from typing import Any, ClassVar
 from onepass import _C
 from onepass._array import Array
 from onepass.ops import _rows
-from onepass.ops._step import Nonfinite, StepInfo, take_step
+from onepass.ops._step import Controls, take_step
+from onepass.ops._step_info import StepInfo
+from onepass.optim._groups import of_parameters
 from onepass.optim._optimizer import Optimizer
 from onepass.optim._per_parameter import ArrayWatch, PlanWatch
-from onepass.optim._riders import OF_GROUPS
+from onepass.optim._riders import ridden
 
 
 class SparseGradients(Optimizer):
@@ -27,37 +29,23 @@ class SparseGradients(Optimizer):
         plan: _C.Plan,
         grads: Sequence[Any],
         hypers: Sequence[tuple[float, ...]],
-        max_norm: float | None,
-        max_value: float | None,
-        grad_scale: float | None,
-        zero_grad: bool,
-        nonfinite: Nonfinite,
-        maximize: bool,
+        controls: Controls,
         names: Sequence[str | None],
     ) -> StepInfo:
-        controls: dict[str, Any] = {
-            "max_norm": max_norm,
-            "max_value": max_value,
-            "grad_scale": grad_scale,
-            "zero_grad": zero_grad,
-            "nonfinite": nonfinite,
-            "maximize": maximize,
-            "names": names,
-        }
         try:
-            return take_step(op, plan, grads, hypers, **controls)
+            return take_step(op, plan, grads, hypers, controls, names)
         except TypeError:  # a plan does not read sparse tensors; to look first costs every step
             if not (isinstance(grads, Sequence) and any(map(_is_sparse, grads))):
                 raise
         rows = self._rows(op, grads)
         if not any(isinstance(r, _rows.Rows) for r in rows):
-            info = take_step(op, plan, rows, hypers, **controls)
-            if zero_grad:
+            info = take_step(op, plan, rows, hypers, controls, names)
+            if controls.zero_grad:
                 for grad in filter(_is_sparse, grads):
                     self._zero(grad)
             return info
         self._refuse_riders(op)
-        numbers = [number for number, g in enumerate(self.param_groups) for _ in g["params"]]
+        own = of_parameters(self.param_groups, hypers)
         states = [None if key is None else self._states[key] for key in self._wanted[1]]
         steps = plan.steps
 
@@ -65,13 +53,13 @@ class SparseGradients(Optimizer):
             plan.steps = [t + (g is not None) for t, g in zip(steps, grads, strict=True)]
 
         return _rows.take_rows(
-            op, self._wanted[0], self._arrays, grads, rows, states, [hypers[n] for n in numbers],
-            steps, then=count, **controls,
+            op, self._wanted[0], self._arrays, grads, rows, states, own, steps, controls, names,
+            then=count,
         )  # fmt: skip
 
     def _rows(self, op: str, grads: Sequence[Any]) -> list[Any]:
         """The gradients, rows in the place of sparse tensors."""
-        groups = [group for group in self.param_groups for _ in group["params"]]
+        groups = of_parameters(self.param_groups)
         if len(grads) != len(groups):
             raise ValueError(f"{op}: 'grads' has {len(grads)} entries, expected {len(groups)}")
         found = list(grads)
@@ -90,13 +78,9 @@ class SparseGradients(Optimizer):
         return found
 
     def _refuse_riders(self, op: str) -> None:
-        groups, settings = self.param_groups, self._settings._asdict()
-        ridden = {k for group in groups for k, off in OF_GROUPS.items() if group.get(k, off) != off}
-        ridden |= {key for key in ("stochastic_rounding", "master_weights") if settings[key]}
-        ridden |= {"state_dtype"} if settings["state_dtype"] is not None else set()
-        if ridden:
+        if on := ridden(self.param_groups, self._settings):
             raise ValueError(
-                f"{op}: a gradient is sparse and the optimizer has {', '.join(sorted(ridden))}, "
+                f"{op}: a gradient is sparse and the optimizer has {', '.join(sorted(on))}, "
                 "expected none of them, since they concern every row; make the gradient dense"
             )
 

@@ -19,7 +19,7 @@ class TorchOptions(TypedDict, total=False):
     differentiable: bool
 
 
-DOC = """``foreach`` and ``fused`` are ignored: a step is one launch in any case.
+DOC = """``foreach`` and ``fused`` are ignored: a step is one call in any case.
         ``capturable`` and ``differentiable`` must be False."""
 _NAMES = ("foreach", "fused", "capturable", "differentiable")
 # Those that would change what a step may be used for.

@@ -13,7 +13,7 @@ class GradScaler(torch.amp.GradScaler):
     """``torch.amp.GradScaler`` that lets a step of ``onepass.torch.optim`` find Inf and NaN.
 
     PyTorch's scaler reads and writes all gradients once before each step. This one leaves the check
-    to the step, which unscales, checks, clips and updates in one launch. Other optimizers, and
+    to the step, which unscales, checks, clips and updates in one call. Other optimizers, and
     gradients that `unscale_` has unscaled, are treated as by PyTorch's.
 
     Args:

@@ -1,10 +1,11 @@
-"""``torch.optim.Optimizer``s whose step is one launch: a class for each optimizer of onepass.optim.
+"""``torch.optim.Optimizer``s whose step is one call: a class for each optimizer of onepass.optim.
 
 Change ``from torch import optim`` to ``from onepass.torch import optim``; schedules, hooks, scalers
 and checkpoints of PyTorch work on them as before. ``lr_scheduler`` and ``swa_utils`` are PyTorch's.
 
-They differ from PyTorch's in this:
+Beside what the docstring of each class says, they differ from PyTorch's in this:
 
+- States of 16-bit parameters are float32.
 - SGD with momentum makes a sparse gradient dense, where PyTorch's buffer would grow by its rows at
   every step; the numbers are the same.
 - Adagrad's ``initial_accumulator_value`` of a group counts; PyTorch reads the constructor's alone.

@@ -18,14 +18,10 @@ _SHARED_ARGS = {
     "params": "tensors, (name, tensor) pairs or group dicts.",
     "lr": "learning rate, a number or a tensor with one, which each step reads.",
     "maximize": "ascend instead.",
-    "foreach, capturable, differentiable, fused": "PyTorch's; a step is one launch in any case.\n"
+    "foreach, capturable, differentiable, fused": "PyTorch's; a step is one call in any case.\n"
     "        ``differentiable`` accepts gradients that are not part of a graph only.",
 }
-_INSTEAD = "A ``torch.optim.Optimizer`` that steps as `onepass.optim.{name}`, in {launches}.\n"
-_LAUNCHES = {
-    "Muon": "two launches with PyTorch's products between them",
-    "LBFGS": "PyTorch's products of vectors",
-}
+_INSTEAD = "A ``torch.optim.Optimizer`` that steps as `onepass.optim.{name}`, in {work}.\n"
 _DOC = """{text}
 
 Args:
@@ -136,7 +132,7 @@ def _doc(cls: type[optim.Optimizer], signature: inspect.Signature) -> str | None
     if cls.__doc__ is None:  # python -OO has none
         return None
     text, sections, described = parts(cls.__doc__)
-    instead = _INSTEAD.format(name=cls.__name__, launches=_LAUNCHES.get(cls.__name__, "one launch"))
+    instead = _INSTEAD.format(name=cls.__name__, work=cls._work)
     text, count = re.subn(r"The optimizer keeps the states .*\n?", instead, text)
     text += "" if count else "\n\n" + instead
     known = {**OPTIONS, **described, **_SHARED_ARGS}

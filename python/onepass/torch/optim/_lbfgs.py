@@ -7,7 +7,8 @@ from typing import Any, ClassVar
 
 import torch
 
-from onepass.ops._step import Nonfinite, StepInfo
+from onepass.ops._step import Nonfinite
+from onepass.ops._step_info import StepInfo
 from onepass.optim._planned import ParametersChangedError
 from onepass.torch.optim._engine import Engine, Entry
 from onepass.torch.optim._entries import State

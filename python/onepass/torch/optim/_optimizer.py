@@ -1,4 +1,4 @@
-"""The base of all: PyTorch's bookkeeping around a step that is one launch.
+"""The base of all: PyTorch's bookkeeping around a step that is one call.
 
 `param_groups` and `state` are the truth, as in PyTorch. An engine (_engine.py) is derived from them
 and steps; whatever a program changes in them is noticed before the next step.
@@ -20,8 +20,9 @@ from torch.optim.optimizer import _global_optimizer_post_hooks, _global_optimize
 from onepass import optim
 from onepass._interruptions import interrupts
 from onepass._nearest import did_you_mean
-from onepass.ops._step import Nonfinite, StepInfo
-from onepass.optim._describe import listed
+from onepass.ops._step import Nonfinite
+from onepass.ops._step_info import StepInfo
+from onepass.optim._describe import shown
 from onepass.optim._groups import OF_CONSTRUCTOR, refuse_no_group
 from onepass.optim._planned import ParametersChangedError
 from onepass.torch._operators import is_compiling
@@ -38,9 +39,6 @@ FLAGS: dict[str, bool | None] = {
     "differentiable": False,
     "fused": None,
 }
-
-# PyTorch's powers of a count that is a tensor would be float32 there.
-_COUNTS_IN_INTS = {"SparseAdam"}
 
 
 class Optimizer(torch.optim.Optimizer):
@@ -207,7 +205,7 @@ class Optimizer(torch.optim.Optimizer):
         zero_grad: bool = False,
         nonfinite: Nonfinite = "propagate",
     ) -> Any:
-        """Updates every parameter that has a gradient, in one launch; ``last_step`` tells about it.
+        """Updates every parameter that has a gradient, in one call; ``last_step`` tells about it.
 
         Order: divide by ``grad_scale`` → non-finite check → clamp to ±``max_value`` → scale by
         min(1, max_norm/(norm + 1e-6)) → the update.
@@ -440,7 +438,7 @@ class Optimizer(torch.optim.Optimizer):
             for index, parameter in enumerate(parameters if further else ()):
                 if more := further.get(id(parameter)):
                     saved[index] = {**saved.get(index, {}), **more}
-            if type(self).__name__ in _COUNTS_IN_INTS:
+            if self._of._counts_in_ints:
                 for index, entry in saved.items():
                     saved[index] = {**entry, "step": int(entry["step"])}
 
@@ -484,7 +482,7 @@ class Optimizer(torch.optim.Optimizer):
         return [{k: v for k, v in group.items() if k not in usual} for group in groups]
 
     def __repr__(self) -> str:
-        return listed(type(self).__name__, self._in_torch(self.param_groups))
+        return shown(type(self).__name__, self._in_torch(self.param_groups))
 
     def __getstate__(self) -> dict[str, Any]:
         entries = self._current()

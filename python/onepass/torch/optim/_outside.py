@@ -8,7 +8,8 @@ from typing import Any
 
 from onepass import _C
 from onepass._numbers import as_float, in_range
-from onepass.ops._step import Nonfinite, StepInfo
+from onepass.ops._step import Nonfinite
+from onepass.ops._step_info import StepInfo
 
 # A larger one has an inverse below the least normal number of 32 bits.
 LARGEST_SCALE = 8e37

@@ -1,4 +1,4 @@
-#include "bind/plan_groups.h"
+#include "bind/group_rows.h"
 
 #include <algorithm>
 #include <atomic>
@@ -41,8 +41,9 @@ const GroupRows* GroupRows::of(PyObject* object) {
   return held.holder_constructed() ? held.value_ptr<GroupRows>() : nullptr;
 }
 
-GroupRows::GroupRows(PyObject* groups, PyObject* rate, PyObject* keys, PyObject* rows)
-    : version_(new_version()) {
+GroupRows::GroupRows(PyObject* groups, PyObject* rate, PyObject* keys, PyObject* rows, double low,
+                     double high)
+    : low_(low), high_(high), version_(new_version()) {
   const Items dicts(kOwner, "groups", groups), all(kOwner, "rows", rows);
   if (!PyTuple_Check(keys)) type_error(kOwner, "'keys' is " + repr(keys) + ", expected a tuple");
   if (rate != Py_None && all.count() != dicts.count())
@@ -129,7 +130,7 @@ bool GroupRows::same_items(Py_ssize_t g) {
     if (item->use != Use::rate) continue;
     if (!PyFloat_CheckExact(value)) return false;
     const double rate = PyFloat_AS_DOUBLE(value);
-    if (!(rate >= 0 && rate <= kLargest)) return false;
+    if (!(rate >= low_ && rate < high_)) return false;
     double& held = values_[size_t(g * width_)];
     if (rate == held) continue;
     held = rate;
@@ -182,16 +183,18 @@ void let_python_collect(PyHeapTypeObject* type) {
 
 }  // namespace
 
-void define_plan_groups(py::module_& m) {
+void define_group_rows(py::module_& m) {
   const py::handle plain(reinterpret_cast<PyObject*>(&PyType_Type));
   py::class_<GroupRows> type(m, "GroupRows", py::is_final(), py::metaclass(plain),
                              py::custom_type_setup(&let_python_collect));
   group_rows_type = reinterpret_cast<PyTypeObject*>(type.ptr());
   type.def(py::init([](const py::object& groups, const py::object& rate, const py::object& keys,
-                       const py::object& rows) {
-             return std::make_unique<GroupRows>(groups.ptr(), rate.ptr(), keys.ptr(), rows.ptr());
+                       const py::object& rows, double low, double high) {
+             return std::make_unique<GroupRows>(groups.ptr(), rate.ptr(), keys.ptr(), rows.ptr(),
+                                                low, high);
            }),
-           py::arg("groups"), py::arg("rate"), py::arg("keys"), py::arg("rows"), py::pos_only())
+           py::arg("groups"), py::arg("rate"), py::arg("keys"), py::arg("rows"), py::arg("low"),
+           py::arg("high"), py::pos_only())
       .def("__len__", [](const py::object& self) { return rows_of(self.ptr()).row_count(); })
       .def("__getitem__", &row, py::arg("group"), py::pos_only());
   define_method(type, "follow(groups)", &follow);

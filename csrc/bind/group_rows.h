@@ -12,8 +12,9 @@ class GroupRows {
  public:
   // groups: dicts, each with a list "params". rate: the key of the rate, which a row of
   // hyper-parameters begins with; None: none leads. keys: those of all other options. rows: one for
-  // each group; without a rate also others.
-  GroupRows(PyObject* groups, PyObject* rate, PyObject* keys, PyObject* rows);
+  // each group; without a rate also others. low, high: a rate from low to below high is taken over.
+  GroupRows(PyObject* groups, PyObject* rate, PyObject* keys, PyObject* rows, double low,
+            double high);
   // Null for any other object.
   static const GroupRows* of(PyObject* object);
 
@@ -56,6 +57,7 @@ class GroupRows {
   std::vector<PyObject*> parameters_;  // of the lists, in order
   Py_ssize_t row_count_ = 0, width_ = 0;
   std::vector<double> values_;
+  double low_, high_;  // of the rate
   uint64_t version_;
   py::object kept_;
 };

@@ -1,0 +1,171 @@
+"""How an in-place function of ``ops`` is declared: its rule, its docstring, its step."""
+
+from __future__ import annotations
+
+import inspect
+import operator
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+
+from onepass import _C
+from onepass._array import Array, copy_into, is_floating
+from onepass._docs import shares
+from onepass.ops._ranges import SCALAR_RANGES
+from onepass.ops._rule import OptionRule, Rule, State
+from onepass.ops._step import controls_of, take_step
+from onepass.ops._step_info import StepInfo
+
+F = TypeVar("F", bound=Callable[..., StepInfo])
+RULES: dict[str, OptionRule] = {}  # by kernel
+Arrays = Sequence[Array]
+Grads = Sequence[Array | None]
+Factors = Sequence[Array | None]  # None: not of that parameter
+Steps = int | Sequence[int]
+Betas = tuple[float, float]
+
+shared_docs = shares(
+    {
+        "params": "arrays of any shapes, strides and dtypes float32, float64, float16, bfloat16.",
+        "grads": "one per parameter, or None to leave that parameter alone.",
+        "exp_avgs": "m, like ``params`` (float32 for 16-bit parameters).",
+        "exp_avg_sqs": "v, likewise.",
+        "zs": "z, like ``params`` (float32 for 16-bit parameters); not read by the first step.",
+        "weight_sums": "Σw, a list with a number or a 0-d array for each parameter, 0 before the\n"
+        "        first step; the step updates it. On a CUDA device a step with ``nonfinite``\n"
+        "        waits for that.",
+        "lr_maxs": "lr_max, likewise.",
+        "warmup_steps": "over which lr grows linearly.",
+        "r": "the power of t in the weights of the average.",
+        "weight_lr_power": "the power of lr_max in them.",
+        "step": "t, the number of this step: 1 on the first call; a number, or one per parameter.",
+        "**options": "``max_norm``, ``max_value``, ``grad_scale``, ``zero_grad``, ``nonfinite``,\n"
+        "        ``maximize`` as in ``onepass.optim``; ``compat``, the library whose formula\n"
+        "        to follow (the defaults stay).",
+    },
+    Returns="StepInfo; all arrays are updated in place.",
+    Raises="ValueError: hyper-parameters out of range, mismatched lists or shapes, overlapping\n"
+    "        arrays; nothing is changed.\n"
+    "    TypeError: wrong dtypes, or a list of states that is None.",
+)
+
+
+def update(kernel: str, *states: State, **more: Any) -> Callable[[F], F]:
+    """A decorator for the in-place function of ``kernel``: makes its rule, completes its docstring.
+
+    Args:
+        kernel: the function is named like it, with an underscore behind.
+        *states: of the `Rule`, as ``more``.
+    """
+    rule = RULES[kernel] = Rule(kernel, *states, **more)
+
+    def declare(function: F) -> F:
+        _check_signature(function, rule)
+        return shared_docs(function)
+
+    return declare
+
+
+def _check_signature(function: Callable[..., Any], rule: Rule) -> None:
+    """TypeError for a function of ``ops`` that does not take what its kernel reads."""
+    parameters = inspect.signature(function).parameters.values()
+    where = f"{function.__module__}: {function.__name__}"
+    kernel = f"the rule {rule.kernel!r} (csrc/kernels/update_list.h)"
+    lists = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
+    want = ["params", "grads", *(state.plural for state in rule.states)]
+    want += [f"{scalar}s" for scalar in rule.scalars]
+    if lists != want:
+        raise TypeError(
+            f"{where} takes the lists {', '.join(lists)}, expected {', '.join(want)}, the "
+            f"operands, optional states and scalars of {kernel} in their order"
+        )
+    options = {p.name for p in parameters if p.kind is p.KEYWORD_ONLY}
+    meant = {*rule.compat["torch"], *rule.decided, *rule.switches}
+    needed = {"step", *rule.reads} - meant
+    for missing in sorted(needed - options):
+        raise TypeError(f"{where} lacks the option {missing!r}, which 'hyper' of {kernel} has")
+    for unread in sorted(options - needed):
+        raise TypeError(f"{where} has the option {unread!r}, which 'hyper' of {kernel} lacks")
+    if not any(p.kind is p.VAR_KEYWORD for p in parameters):
+        raise TypeError(f"{where} lacks **options, those of every step: max_norm, zero_grad, …")
+
+
+def run(kernel: str, given: Mapping[str, Any]) -> StepInfo:
+    """One step of the in-place function of ``ops`` whose arguments are ``given``."""
+    rule = RULES[kernel]
+    assert isinstance(rule, Rule)
+    op, params, grads = f"{rule.kernel}_", given["params"], given["grads"]
+    options = given["options"]
+    formula = rule.compat["torch"]
+    if "compat" in options:
+        options = {**options}
+        formula = rule.formula(op, options.pop("compat"))
+    hyper = rule.hyper(op, {**formula, **rule.meant(given), **given})
+    states = rule.lists(op, given)
+    for name, arrays in (("params", params), ("grads", grads)):
+        if type(arrays) is not list and not isinstance(arrays, Sequence):
+            raise TypeError(f"{op}: {name!r} is {arrays!r}, expected a list of arrays")
+    controls = controls_of(op, options)
+    taken = [count - 1 for count in counts_of(op, given["step"], len(params))]
+    groups = [0] * len(params)
+    if not rule.scalars:
+        plan = _C.Plan(rule.kernel, params, states, groups, taken, None, op)
+        return take_step(op, plan, grads, (hyper,), controls)
+    scalars = {
+        name: _numbers_of(op, f"{name}s", given[f"{name}s"], len(params)) for name in rule.scalars
+    }
+    # Where a device may skip the step, only the device can count.
+    skips = controls.nonfinite != "propagate"
+    plan = _C.Plan(rule.kernel, params, states, groups, None if skips else taken, None, op)
+    plan.scalars, plan.steps = scalars, taken
+    info = take_step(op, plan, grads, (hyper,), controls)
+    for name, values in plan.scalars.items():
+        _put(given[f"{name}s"], values)
+    return info
+
+
+def _numbers_of(op: str, name: str, given: Any, count: int) -> list[float]:
+    """The numbers in a list that the step will write to."""
+    expected = "a list with a number or a 0-d array of floats for each parameter"
+    if not isinstance(given, list):
+        raise TypeError(f"{op}: {name!r} is {given!r}, expected {expected}, which the step updates")
+    if len(given) != count:
+        raise ValueError(f"{op}: {name!r} has {len(given)} entries, expected {count}")
+    limits = SCALAR_RANGES[name.removesuffix("s")]
+    numbers = []
+    for i, value in enumerate(given):
+        entry = f"{name}[{i}]"
+        if _is_written(value):
+            flags = getattr(value, "flags", None)
+            if tuple(value.shape) != () or not is_floating(value):
+                raise TypeError(f"{op}: {entry!r} is {value!r}, expected a number or a 0-d array")
+            if not getattr(flags, "writeable", True):
+                raise ValueError(f"{op}: {entry!r} is read-only, and the step updates it")
+        numbers.append(limits.check(op, entry, value))
+    return numbers
+
+
+def _put(given: list[Any], values: Sequence[float]) -> None:
+    for i, value in enumerate(values):
+        if _is_written(given[i]):
+            copy_into(given[i], value)
+        else:
+            given[i] = value
+
+
+def _is_written(value: Any) -> bool:
+    """An array, which the step writes to; a number in a list is replaced."""
+    return hasattr(value, "shape") and not isinstance(value, np.generic)
+
+
+def counts_of(op: str, step: Any, parameters: int) -> list[int]:
+    try:
+        counts = [operator.index(s) for s in (step if isinstance(step, Sequence) else [step])]
+    except TypeError:
+        raise TypeError(
+            f"{op}: 'step' is {step!r}, expected an integer or a list with one for each parameter"
+        ) from None
+    if min(counts, default=1) < 1:
+        raise ValueError(f"{op}: 'step' is {step!r}, expected 1 on the first call")
+    return counts if isinstance(step, Sequence) else counts * parameters
