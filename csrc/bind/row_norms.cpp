@@ -237,20 +237,18 @@ py::object weight_norm(Arguments given) {
   b.finish();
   return b.result(kWeight.position("out"));
 }
-// Nothing is kept of forward: the statistics are taken again, with w, which dv holds meanwhile.
+// Nothing is kept of forward: the statistics are taken again.
 py::object weight_norm_backward(Arguments given) {
   constexpr int kDv = kWeightBackward.position("dv"), kDg = kWeightBackward.position("dg");
   RowNormBorder<kWeightBackward, kFirstAxis> b(given);
   const Target target = b.check();
+  place<kWeightBackward.position("dw")>(b, &b.call.dy);
   place<kWeightBackward.position("v")>(b, &b.call.x);
   place<kWeightBackward.position("g")>(b, &b.call.weight);
   place<kWeightBackward.position("statistics")>(b, &b.call.saved);
-  place<kDv>(b, &b.call.y);
-  b.run_driver<host::WeightNormRule>(target, false);
-  b.call.y = nullptr;
-  place<kWeightBackward.position("dw")>(b, &b.call.dy);
   place<kDv>(b, &b.call.dx);
   place<kDg>(b, &b.call.dweight);
+  b.call.takes_statistics = true;
   b.run_driver<host::WeightNormRule>(target, true);
   b.finish();
   return py::make_tuple(b.result(kDv), b.result(kDg));

@@ -216,6 +216,7 @@ struct RowNorm : Channelwise {
   // Three values of the computing type for each row, written by forward, read by backward: row
   // after row the mean; behind them the parts that rounding lost; then 1/deviation.
   void* saved = nullptr;
+  bool takes_statistics = false;  // there was no forward: backward writes `saved` itself
   // One value for each group: moved to the mean over outer of what its rows have. Null: none.
   ChannelVector running_mean, running_var;
   double momentum = 0;

@@ -1,7 +1,7 @@
 // A row norm backward: the sums of a row, then dx while x and dy are in a cache. Gradients of
 // weight and bias are added up over rows in blocks that sizes decide, and these in order.
 #pragma once
-#include "cpu/row_norm_call.h"
+#include "cpu/row_norm_forward.h"
 
 ONEPASS_BEGIN
 namespace {
@@ -126,7 +126,8 @@ struct Backward {
   }
   // A row's statistics and sums.
   State prepare_row(int64_t row, int64_t end, KeepBits& bits) const {
-    State state = call.state_of(row);
+    State state =
+        call.norm.takes_statistics ? Forward<Call>{call}.measure(row) : call.state_of(row);
     double s, q;
     sum_row(row, end, state, true, bits, &s, &q, channel_sums(row));
     finish_row(row, end, s, q, &state);
@@ -198,6 +199,8 @@ struct Backward {
   bool prepare_tile(int64_t row, int64_t rows, int64_t end, State* states, TileRows<T>* tile,
                     const T** g, const T** x, T* g_scratch, T* x_scratch, KeepBits& bits) const {
     const int64_t n = call.cut.length, at = call.begin_of(row);
+    *x = fetch<T>(call.norm.x, call.norm.dtype, at, rows * n, x_scratch);
+    if (call.norm.takes_statistics) Forward<Call>{call}.measure_tile(row, rows, *x);
     bool scaled = false;
     for (int64_t r = 0; r < rows; ++r) {
       states[r] = call.state_of(row + r);
@@ -209,7 +212,6 @@ struct Backward {
       return false;
     }
     call.place_weights(row, rows, tile);
-    *x = fetch<T>(call.norm.x, call.norm.dtype, at, rows * n, x_scratch);
     *g = tile_gradient<kColumns>(rows, at, end, *tile, *x, bits, g_scratch);
     double s[kTileRows], q[kTileRows];
     call.flushed([&] { gradient_sums_of_rows<R, kColumns>(rows, n, *tile, *g, *x, s, q); });

@@ -184,10 +184,13 @@ struct RowNormCall {
     const int64_t channel = first / inner, last = (first + n - 1) / inner;
     load_channels(norm.weight, channel, last - channel + 1, 1, weight);
     load_channels(norm.bias, channel, last - channel + 1, 0, bias);
-    for (int64_t i = 0; i < n; ++i) {
-      const int64_t c = inner == 1 ? i : (first + i) / inner - channel;
-      weights[first + i] = T(weight[c]);
-      biases[first + i] = T(bias[c]);
+    int64_t i = 0;
+    for (int64_t c = channel; c <= last; ++c) {
+      const int64_t end = smaller(n, (c + 1) * inner - first);
+      for (; i < end; ++i) {
+        weights[first + i] = T(weight[c - channel]);
+        biases[first + i] = T(bias[c - channel]);
+      }
     }
   }
   void prepare() const {

@@ -92,12 +92,15 @@ struct Forward {
       put<T>(call.norm.y, call.norm.dtype, at, n, y);
     }
   }
-  void row(int64_t row, int64_t end, KeepBits& bits) const {
+  RowState<R, T> measure(int64_t row) const {
     const auto saved = statistics(row);
     call.saved_row(0)[row] = saved.mean;
     call.saved_row(1)[row] = saved.lost;
     call.saved_row(2)[row] = saved.rstd;
-    const auto state = call.state_of(saved);
+    return call.state_of(saved);
+  }
+  void row(int64_t row, int64_t end, KeepBits& bits) const {
+    const auto state = measure(row);
     call.each_run(row, [&](int64_t at, int64_t count, auto weight, auto bias, int64_t) {
       for (int64_t i = 0; i < count; i += kBlockElements)
         write(state, at + i, smaller(kBlockElements, count - i), end, Call::from(weight, i),
@@ -130,6 +133,14 @@ struct Forward {
       keep_statistics(row + r, {s[r], q[r]}, first, 1);
     }
     return any;
+  }
+  // The same, right for all of them.
+  void measure_tile(int64_t row, int64_t rows, const T* x) const {
+    TileRows<T> tile;
+    bool careful[kTileRows];
+    if (!tile_statistics(row, rows, x, &tile, careful)) return;
+    for (int64_t r = 0; r < rows; ++r)
+      if (careful[r]) measure(row + r);
   }
   template <bool kColumns>
   void tile(int64_t row, int64_t rows, int64_t end, KeepBits& bits) const {

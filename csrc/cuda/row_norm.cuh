@@ -304,9 +304,22 @@ void run(const RowNorm& n) {
 
 }  // namespace row_norms
 
+namespace row_norms {
+// The call that takes the statistics of a backward call without a forward one; dx holds y.
+inline RowNorm statistics_of(const RowNorm& n) {
+  RowNorm forward = n;
+  forward.y = n.dx;
+  forward.dy = forward.dx = nullptr;
+  forward.dweight = forward.dbias = {};
+  return forward;
+}
+}  // namespace row_norms
+
 inline int64_t row_norm_workspace(const RowNorm& n) {
   if (n.rows() * n.row_elements() == 0) return 0;
-  return row_norms::workspace_of(n, row_norms::path_of(n)).all;
+  const int64_t bytes = row_norms::workspace_of(n, row_norms::path_of(n)).all;
+  if (!n.takes_statistics || !n.dy) return bytes;
+  return larger(bytes, row_norm_workspace(row_norms::statistics_of(n)));
 }
 
 // Templates, so that a unit has the kernels of what it names.
@@ -316,6 +329,7 @@ void row_norm(const RowNorm& n) {
 }
 template <template <class> class R>
 void row_norm_backward(const RowNorm& n) {
+  if (n.takes_statistics) row_norms::run<R, true>(row_norms::statistics_of(n));
   row_norms::run<R, false>(n);
 }
 
