@@ -204,4 +204,3 @@ class ClosureOptimizer(Optimizer):
     def __setstate__(self, state: Mapping[str, Any]) -> None:
         self.__dict__.update(state)
         self._prepare()
-
