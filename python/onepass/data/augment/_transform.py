@@ -60,14 +60,16 @@ class Transform:
             )
         if not self.whole_range:
             _check_range(owner, X)
-        if not self.in_pieces:
-            return self.batch(X, y, Draws(owner, seed, epoch, places))
-        step = max(PIECE // math.prod(X.shape[1:]), 1)
-        parts = [
-            self.batch(X[i : i + step], None, Draws(owner, seed, epoch, places[i : i + step]))[0]
-            for i in range(0, max(len(X), 1), step)
-        ]
-        return parts[0] if len(parts) == 1 else np.concatenate(parts), y
+        with np.errstate(all="ignore"):  # NaN and what is out of all bounds stay or become so
+            if not self.in_pieces:
+                return self.batch(X, y, Draws(owner, seed, epoch, places))
+            step = max(PIECE // math.prod(X.shape[1:]), 1)
+            parts = [
+                self.batch(X[i : i + step], None, Draws(owner, seed, epoch, places[i : i + step]))
+                for i in range(0, max(len(X), 1), step)
+            ]
+        images = [part for part, _ in parts]
+        return images[0] if len(images) == 1 else np.concatenate(images), y
 
     def batch(self, X: NDArray[Any], y: Any, draws: Draws) -> tuple[Any, Any]:
         """Images and targets, changed; `images` has the images alone."""
