@@ -1,4 +1,4 @@
-"""Train a ResNet of 20 layers (He et al. 2015, section 4.2) on the digits of scikit-learn.
+"""Train a ResNet of 20 layers (He et al. 2015, section 4.2) on augmented digits of scikit-learn.
 
 pip install ".[demo]"
 python examples/resnet_digits.py
@@ -6,7 +6,7 @@ python examples/resnet_digits.py
 
 import numpy as np
 from onepass import nn, optim
-from onepass.data import load, train_test_split
+from onepass.data import augment, load, train_test_split
 from onepass.train import Trainer
 
 
@@ -42,6 +42,9 @@ digits = load("digits")
 X_train, X_test, y_train, y_test = train_test_split(digits.X, digits.y, 0.25)
 X_train, X_test = (np.float32(X / 16).reshape(-1, 1, 8, 8) for X in (X_train, X_test))
 
+# Each epoch sees every digit turned by up to 10 degrees, moved by up to a pixel, and scaled.
+augmented = augment.RandomAffine(10, translate=(1 / 8, 1 / 8), scale=(0.9, 1.1))
+
 nn.manual_seed(0)
 model = resnet20(1, 10)
 optimizer = optim.SGD(model.parameters(), lr=0.1, momentum=0.9, nesterov=True, weight_decay=1e-3)
@@ -50,7 +53,11 @@ trainer = Trainer(
     nn.CrossEntropyLoss(),
     optimizer,
     metrics=["accuracy"],
-    scheduler=optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=4),
+    scheduler=optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=20),
 )
-trainer.fit(X_train, y_train, max_epochs=4, batch_size=64)
-print(trainer.evaluate(X_test, y_test))
+trainer.fit(X_train, y_train, max_epochs=20, batch_size=64, transform=augmented)
+
+shift = augment.RandomCrop(8, padding=1)
+shifted, _ = shift(X_test, y_test, seed=0, epoch=0, index=np.arange(len(X_test)))
+print("shifted by a pixel:", trainer.evaluate(shifted, y_test))
+print("as they are:", trainer.evaluate(X_test, y_test))

@@ -740,6 +740,7 @@ def test_parts_of_a_compose_have_seeds_of_their_own():
     (lambda: augment.RandomResizedCrop(3, ratio=2), ValueError, "'ratio' is 2, expected a pair"),
     (lambda: augment.ColorJitter(hue=0.6), ValueError, "'hue' is 0.6"),
     (lambda: augment.ColorJitter(-0.5), ValueError, "'brightness' is -0.5"),
+    (lambda: augment.ColorJitter(contrast=1e300), ValueError, "'contrast' is 1e.300"),
     (lambda: augment.ColorJitter((-0.5, 1)), ValueError, "'brightness' is -0.5"),
     (lambda: augment.RandomAffine(-3), ValueError, "'degrees' is -3"),
     (lambda: augment.RandomAffine(3, 0.1), ValueError, "'translate' is 0.1, expected a pair"),
@@ -765,3 +766,23 @@ def test_parts_of_a_compose_have_seeds_of_their_own():
 def test_wrong_arguments_are_refused(make, kind, words):
     with pytest.raises(kind, match=words):
         make()
+
+
+@pytest.mark.parametrize("transform", [
+    augment.RandomAffine(0, scale=(1e-320, 1e-320)), augment.RandomAffine(1e300),
+    augment.RandomAffine(0, scale=(1e300, 1e308)), augment.LensDistortion((-1e308, -1e308), 1e308),
+    augment.ElasticDeformation(1e300, 1), augment.GaussianBlur(3, 1e-300), augment.Mixup(1e-300),
+    augment.GaussianBlur(3, 1e300), augment.Mixup(1e300), augment.CutMix(1e-9),
+    augment.RandomResizedCrop(3, (1e-300, 1e-300)), augment.Cutout(10**9),
+    augment.RandomResizedCrop(3, ratio=(1e-300, 1e300)), augment.GaussianNoise(sigma=1e300),
+])  # fmt: skip
+@pytest.mark.parametrize("opencv", [False, True])
+def test_arguments_beyond_all_use_give_numbers_without_a_warning(transform, opencv, monkeypatch):
+    if opencv:
+        pytest.importorskip("cv2")
+        monkeypatch.setattr(_warp, "SMALL", 0)
+    monkeypatch.setattr(_warp, "_has_opencv", lambda: opencv)
+    X = images((8, 8), kind="float32")
+    result, _ = call(transform, X)
+    assert np.isfinite(result).all()
+    assert ((result >= 0) & (result <= 1 + 1e-6)).all()

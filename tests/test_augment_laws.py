@@ -25,6 +25,7 @@ from onepass.data.augment import (
     RandomFlip,
     RandomResizedCrop,
     ShortSideResize,
+    _transform,
 )
 
 EXAMPLES = [
@@ -101,6 +102,15 @@ def test_a_sample_is_the_same_in_any_batch(transform, kind):
         same(call(transform, X[part], y[part], index[part]), [a[part] for a in whole])
     twice = np.array([1, 1, 4])  # as draws with replacement give them
     same(call(transform, X[twice], y[twice], index[twice]), [a[twice] for a in whole])
+
+
+@every
+@pytest.mark.parametrize("piece", [1, 300, 420, 10**6])
+def test_pieces_of_a_batch_do_not_show(transform, piece, monkeypatch):
+    X, y = images(7), classes(7)
+    want = call(transform, X, y)
+    monkeypatch.setattr(_transform, "PIECE", piece)
+    same(call(transform, X, y), want)
 
 
 @every

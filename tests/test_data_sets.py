@@ -5,11 +5,13 @@ import threading
 import time
 import tracemalloc
 
+import fake_cupy
 import numpy as np
 import pytest
 from onepass import nn, optim
 from onepass.data import DataLoader
 from onepass.data._rows import Part, Rows
+from onepass.data.augment import RandomFlip
 from onepass.train import Callback, Trainer
 from small_training import everything
 
@@ -414,6 +416,24 @@ def test_workers_have_the_callers_context():
 
     with np.errstate(all="raise"), pytest.raises(FloatingPointError):
         [*DataLoader(X, Y, 5, transform=divides)]
+
+
+def test_arrays_on_a_device_stay_in_the_thread_of_their_stream(monkeypatch):
+    fake_cupy.install(monkeypatch)
+    x, y = fake_cupy.asarray(X), fake_cupy.asarray(Y)
+    seen = set()
+
+    def noted(x, y, **_):
+        seen.add(threading.get_ident())
+        return x, y
+
+    batches = [*DataLoader(x, y, 7, True, transform=noted)]
+    assert seen == {threading.get_ident()}
+    assert all(isinstance(a, fake_cupy.ndarray) for batch in batches for a in batch)
+    with pytest.raises(ValueError, match="'num_workers' is 1, expected 0 for arrays on a device"):
+        DataLoader(x, y, 7, num_workers=1)
+    with pytest.raises(TypeError, match="RandomFlip: 'X' is a ndarray, expected a NumPy array"):
+        next(iter(DataLoader(x, y, 7, transform=RandomFlip())))
 
 
 def test_a_transform_may_not_lose_samples():

@@ -28,6 +28,13 @@ AUGMENT = [
         (f"{LAWS}::test_the_same_arguments_give_the_same_bits_and_others_do_not",),
     ),
     Mutant(
+        "augment: every piece of a batch has the first places",
+        f"{FOLDER}/_transform.py",
+        "places[i : i + step]",
+        "places[: len(X[i : i + step])]",
+        (f"{LAWS}::test_pieces_of_a_batch_do_not_show",),
+    ),
+    Mutant(
         "augment: a second draw repeats the first",
         f"{FOLDER}/_draws.py",
         "        self._part += 1\n",

@@ -17,7 +17,7 @@ from onepass import _numbers as numbers
 from onepass._keywords import suggest_keywords
 from onepass.data._ahead import ahead
 from onepass.data._given import array_of
-from onepass.data._rows import Column, Pairs, is_data_set, note, order_for, rows_or_array
+from onepass.data._rows import Column, Pairs, Rows, is_data_set, note, order_for, rows_or_array
 from onepass.data._weights import checked_weights
 
 SAMPLING = ("epoch", "replacement", "cyclic")
@@ -53,8 +53,9 @@ class DataLoader:
             ``evaluate``, ``predict`` and validation leave it out.
         num_workers: threads that read and transform batches ahead, two for each; batches and their
             order are the same for any number. 0 does it when a batch is asked for. None is 1 with a
-            transform, else 0. A data set or function of your own is called by several threads at
-            once if there are more than one.
+            transform, else 0, as for arrays on a device, whose threads have streams of their own. A
+            data set or function of your own is called by several threads at once if there are more
+            than one.
 
     Attributes:
         epoch: the epoch of the next ``iter()``, from 0; you may set it, to a count below 2⁶⁴.
@@ -135,8 +136,14 @@ class DataLoader:
                 "epoch, index) -> (X, y)"
             )
         self.transform = transform
+        self._on_device = not all(isinstance(a, (np.ndarray, Rows, type(None))) for a in (X, y))
         if num_workers is not None:
             numbers.integer("DataLoader", "num_workers", num_workers, 0, MOST)
+            if num_workers and self._on_device:
+                raise ValueError(
+                    f"DataLoader: 'num_workers' is {num_workers}, expected 0 for arrays on a "
+                    "device, where each thread has a stream of its own"
+                )
         self.num_workers = num_workers
         self.sample_weight = sample_weight
         if sample_weight is not None:
@@ -222,7 +229,7 @@ class DataLoader:
 
         workers = self.num_workers
         if workers is None:
-            workers = int(self.transform is not None)
+            workers = int(self.transform is not None and not self._on_device)
         return ahead(make, range(start, len(self)), workers)
 
     def first(self, count: int) -> Any:

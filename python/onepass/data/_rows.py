@@ -72,11 +72,12 @@ class Pairs:
         first = source[0]
         self.has_targets = isinstance(first, (tuple, list))
         self._shapes: list[tuple[int, ...]] = []
-        self._shapes = [part.shape for part in self._sample(first, 0)]
+        self._first = self._sample(first, 0)
+        self._shapes = [part.shape for part in self._first]
 
     def columns(self) -> list[Rows]:
         """Its x, and its y where it has them, as rows."""
-        return [Column(self, number, part) for number, part in enumerate(self.read([0]))]
+        return [Column(self, number, part) for number, part in enumerate(self._first)]
 
     def read(self, places: Any) -> list[NDArray[Any]]:
         """The x, and the y, of the samples at these places."""
@@ -123,7 +124,7 @@ class Column(Rows):
     """The x, or the y, of `Pairs`."""
 
     def __init__(self, pairs: Pairs, number: int, first: NDArray[Any]) -> None:
-        super().__init__(pairs, (len(pairs.source), *first.shape[1:]), first.dtype)
+        super().__init__(pairs, (len(pairs.source), *first.shape), first.dtype)
         self.number = number
 
     def at(self, places: NDArray[np.int64]) -> NDArray[Any]:
@@ -140,7 +141,7 @@ def rows_or_array(owner: str, name: str, value: Any) -> Any:
         return value
     dtype = getattr(value, "dtype", None)
     outside = isinstance(dtype, np.dtype) and dtype.kind in "biuf" and hasattr(value, "__len__")
-    if outside and not any(hasattr(value, name) for name in IN_MEMORY):
+    if outside and not any(hasattr(value, sign) for sign in IN_MEMORY):
         shape = getattr(value, "shape", ())
         if len(shape) and hasattr(value, "__getitem__"):
             return Rows(value, shape, dtype)

@@ -21,6 +21,8 @@ class Mixing(Transform):
         num_classes: of targets that are classes.
     """
 
+    in_pieces = False
+
     def __init__(self, alpha: float, num_classes: int | None) -> None:
         owner = type(self).__name__
         self.alpha = numbers.in_range(owner, "alpha", alpha, above=0)

@@ -14,6 +14,7 @@ from onepass.data.augment._blur import blur, gaussian
 from onepass.data.augment._draws import Draws
 from onepass.data.augment._transform import Moved, Transform, around, stored, top_of, working
 
+LARGEST = 1e6  # factor
 GREY = (0.2989, 0.587, 0.114)  # of red, green and blue, as torchvision rounds them
 
 
@@ -58,9 +59,9 @@ class ColorJitter(Transform):
         hue: float | tuple[float, float] = 0.0,
     ) -> None:
         owner = "ColorJitter"
-        self.brightness = around(owner, "brightness", brightness, centre=1, least=0)
-        self.contrast = around(owner, "contrast", contrast, centre=1, least=0)
-        self.saturation = around(owner, "saturation", saturation, centre=1, least=0)
+        self.brightness = around(owner, "brightness", brightness, centre=1, least=0, most=LARGEST)
+        self.contrast = around(owner, "contrast", contrast, centre=1, least=0, most=LARGEST)
+        self.saturation = around(owner, "saturation", saturation, centre=1, least=0, most=LARGEST)
         if not isinstance(hue, (tuple, list)):
             hue = numbers.in_range(owner, "hue", hue, 0, most=0.5)
         self.hue = around(owner, "hue", hue, least=-0.5, most=0.5)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from onepass import _numbers as numbers
 from onepass.data.augment._draws import Draws
 
 DTYPES = ("uint8", "float16", "float32", "float64")
+PIECE = 1 << 17  # elements
 SLACK = 1e-3  # beyond 0 to 1, which roundings of a transform before may leave
 
 
@@ -23,9 +25,12 @@ class Transform:
     Attributes:
         whole_range: whether it takes numbers of any range; else floating-point images are in 0 to 1
             and uint8 images in 0 to 255.
+        in_pieces: whether a batch is changed in pieces, which stay in the cache between the passes
+            over them. Not where there is one pass, or samples depend on each other.
     """
 
     whole_range = True
+    in_pieces = True
 
     def __call__(self, X: Any, y: Any = None, *, seed: int, epoch: int, index: Any) -> Any:
         """The batch, changed; ``X`` and ``y`` stay as they are.
@@ -55,7 +60,16 @@ class Transform:
             )
         if not self.whole_range:
             _check_range(owner, X)
-        return self.batch(X, y, Draws(owner, seed, epoch, places))
+        with np.errstate(all="ignore"):  # NaN and what is out of all bounds stay or become so
+            if not self.in_pieces:
+                return self.batch(X, y, Draws(owner, seed, epoch, places))
+            step = max(PIECE // math.prod(X.shape[1:]), 1)
+            parts = [
+                self.batch(X[i : i + step], None, Draws(owner, seed, epoch, places[i : i + step]))
+                for i in range(0, max(len(X), 1), step)
+            ]
+        images = [part for part, _ in parts]
+        return images[0] if len(images) == 1 else np.concatenate(images), y
 
     def batch(self, X: NDArray[Any], y: Any, draws: Draws) -> tuple[Any, Any]:
         """Images and targets, changed; `images` has the images alone."""
@@ -73,6 +87,8 @@ class Transform:
 
 class Moved(Transform):
     """A transform that only moves pixels: it keeps their dtype and bits."""
+
+    in_pieces = False
 
     def batch(self, X: NDArray[Any], y: Any, draws: Draws) -> tuple[Any, Any]:
         return self.images(X, draws), y

@@ -45,8 +45,8 @@ def warp(
 
 
 def _steps(place: NDArray[np.float64], size: int) -> NDArray[np.int64]:
-    """Places in the padded image, in steps."""
-    steps = np.floor(np.clip(place, -1, size) * STEPS + 0.5) + STEPS
+    """Places in the padded image, in steps; a NaN, as of infinite bends, lies beyond it."""
+    steps = np.floor(np.clip(np.nan_to_num(place, nan=-1), -1, size) * STEPS + 0.5) + STEPS
     return steps.astype(np.int64)
 
 
