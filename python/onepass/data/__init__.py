@@ -3,12 +3,14 @@
 from onepass.data._encoding import Encoding
 from onepass.data._feature import Feature
 from onepass.data._loader import DataLoader
+from onepass.data._projection import PCA, Whiten
 from onepass.data._scaling import MinMax, Standardize
 from onepass.data._sets import Dataset, load
 from onepass.data._split import split_indices, train_test_split
 from onepass.data._table import Table, read_table
 
 __all__ = [
+    "PCA",
     "DataLoader",
     "Dataset",
     "Encoding",
@@ -16,6 +18,7 @@ __all__ = [
     "MinMax",
     "Standardize",
     "Table",
+    "Whiten",
     "load",
     "read_table",
     "split_indices",
