@@ -3,8 +3,7 @@
 Everything is computed in float64, and the result has the floating dtype of the data; integers and
 booleans become float64. The singular values are scikit-learn's where it is installed, else NumPy's;
 both compute the same ones. Data is brought to about 1 by a power of two, so that no finite number
-is too large. A column that is constant, as `Standardize` understands it, has no part in them, and
-directions of rounding are empty.
+is too large. Directions that are rounding alone count as empty.
 """
 
 from __future__ import annotations
@@ -52,9 +51,8 @@ class _Projection(Fitted):
         _, exponent = math.frexp(float(np.abs(wide).max()))
         unit = np.asarray(math.ldexp(1.0, min(-exponent, 1023)))
         wide *= unit
-        mean, _, constant = Standardize()._statistics(wide)
+        mean, *_ = Standardize()._statistics(wide)
         wide -= mean
-        wide[:, constant] = 0
         s, directions = _svd(wide)
         kept = self._count(s, x)
         self.unit, self.shift = unit, mean
@@ -312,15 +310,14 @@ def _rank(s: Floats, samples: int, features: int) -> int:
 def _svd(centred: Floats) -> tuple[Floats, Floats]:
     """Singular values, the largest first, and the rows of Vᵀ, their largest element positive."""
     try:
-        from sklearn.decomposition import PCA as Theirs
+        from sklearn import decomposition
     except ImportError:
-        _, s, directions = np.linalg.svd(centred, full_matrices=False)
+        decomposition = None
+    if decomposition is not None and centred.any():  # without any variance it warns
+        found = decomposition.PCA(svd_solver="full").fit(centred)
+        s, directions = found.singular_values_, found.components_
     else:
-        found = Theirs(svd_solver="full").fit(centred) if centred.any() else None
-        if found is None:  # it would divide by the variance, which is 0
-            _, s, directions = np.linalg.svd(centred, full_matrices=False)
-        else:
-            s, directions = found.singular_values_, found.components_
+        _, s, directions = np.linalg.svd(centred, full_matrices=False)
     size = np.abs(directions)
     largest = np.argmax(size >= size.max(axis=1, keepdims=True) * (1 - TIE), axis=1)
     signs = np.sign(directions[np.arange(len(directions)), largest])
