@@ -133,7 +133,7 @@ class PCA(_Projection):
     Raises:
         ValueError: an argument out of range; in fit, X has no two samples, a value that is not
             finite, or fewer features or samples than ``n_components``.
-        TypeError: ``n_components`` is no number; in fit and transform, no array of real numbers.
+        TypeError: ``n_components`` is not a number; in fit and transform, no array of real numbers.
         RuntimeError: transform before fit.
 
     Source: Pearson 1901; Hotelling 1933.
@@ -211,7 +211,7 @@ class Whiten(_Projection):
     Raises:
         ValueError: an argument out of range; in fit, X has no two samples or a value that is not
             finite.
-        TypeError: ``eps`` is no number; in fit and transform, no array of real numbers.
+        TypeError: ``eps`` is not a number; in fit and transform, no array of real numbers.
         RuntimeError: transform before fit.
 
     Source: Bell and Sejnowski 1997; Kessy, Lewin and Strimmer 2018.

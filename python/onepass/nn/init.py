@@ -95,7 +95,7 @@ def apply(model: Module, scheme: str = "auto", seed: int = 0) -> Report:
         A dict of names to (scheme, std, why), which prints as a table.
 
     Raises:
-        TypeError: ``model`` is no module, or ``seed`` no integer.
+        TypeError: ``model`` is not a module, or ``seed`` not an integer.
         ValueError: another scheme or seed; nothing is changed.
         RuntimeError: the Trainer of another thread uses the model.
 
