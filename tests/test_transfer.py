@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 from onepass import nn, optim
 from onepass.data import load
@@ -14,11 +16,7 @@ WIDTHS = (64, 128, 64)
 
 
 def network(outputs):
-    layers = [
-        layer
-        for i, o in zip(WIDTHS, WIDTHS[1:], strict=False)
-        for layer in (nn.Linear(i, o), nn.ReLU())
-    ]
+    layers = [layer for i, o in pairwise(WIDTHS) for layer in (nn.Linear(i, o), nn.ReLU())]
     return nn.Sequential(*layers, nn.Linear(WIDTHS[-1], outputs))
 
 
