@@ -11,6 +11,7 @@ import onepass
 import pytest
 from onepass import nn
 from onepass.cli import main
+from onepass.data import MinMax, Standardize, Whiten
 from onepass.runs import _cross_validation
 from onepass.runs._fitting import Fitting
 from onepass.runs._options import Options
@@ -206,3 +207,38 @@ def test_a_damaged_run_is_one_line(run):
     run("t.csv", "--hidden", "8,4", "--out", "a")
     Path("a/model.npz").write_bytes(b"PK")
     assert "is damaged" in run("t.csv", "--init-from", "a", "--out", "new", status=2)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [("minmax", MinMax()), ("whiten", Whiten()), ("zca", Whiten("zca")), (None, Standardize())],
+)
+def test_preprocess_scales_the_inputs_of_training_and_prediction(run, name, kind):
+    chosen = ["--preprocess", name] if name else []
+    run("t.csv", "--hidden", "8", "--out", "a", *chosen)
+    saved = onepass.load_run("a")
+    recipe = Recipe({"data": "t.csv", **({"preprocess": name} if name else {})}, Path("x"))
+    parts = recipe.parts
+    kind.fit(parts.X[parts.train])
+    want = kind.transform(parts.X).astype(np.float32)
+    np.testing.assert_array_equal(parts.inputs(np.arange(len(parts.X))), want)
+    outputs = saved.model(want)
+    np.testing.assert_allclose(saved.outputs(parts.X), outputs, rtol=1e-5, atol=1e-5)
+    assert repr(saved.scale) == repr(kind)
+    run("--resume", "--out", "a", *chosen)
+    begun = Recipe({"data": "same.csv", "init_from": "a"}, Path("y"))
+    assert repr(begun.parts.scale) == repr(kind)
+
+
+def test_whitening_may_leave_fewer_inputs_and_refuses_what_is_far(run):
+    rows = np.random.default_rng(0).standard_normal((12, 30))
+    header = ",".join([*(f"x{i}" for i in range(30)), "y"])
+    write("wide.csv", header, *rows.T, np.arange(12) % 2)
+    run("wide.csv", "--hidden", "4", "--preprocess", "whiten", "--out", "a", "--norm", "none")
+    saved = onepass.load_run("a")
+    assert saved.about["architecture"]["inputs"] == len(saved.scale.spread) < 12
+    assert saved.predict(rows).shape == (12,)
+    with pytest.raises(ValueError, match="row 3 is too far from the training data"):
+        saved.predict(np.where(np.arange(12)[:, None] == 2, 1e60, rows))
+    message = run("wide.csv", "--init-from", "a", "--preprocess", "zca", status=2)
+    assert "'--preprocess' is zca, expected whiten as in the run of --init-from, a" in message

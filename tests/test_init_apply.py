@@ -161,6 +161,37 @@ def test_a_branch_that_no_single_layer_ends_is_left(body):
     assert schemes(nn.Residual(*body))["body.0.weight"] == "xavier_normal"
 
 
+ARGUMENTS = ((), (4,), (4, 4), (2, 4), (4, 4, 3), (nn.Linear(3, 3),))
+
+
+def made(cls):
+    """A module of this class, whatever its first arguments are."""
+    for arguments in ARGUMENTS:
+        try:
+            return cls(*arguments)
+        except (TypeError, ValueError):
+            continue
+    raise AssertionError(f"{cls.__name__}: no arguments here make one")
+
+
+EVERY = [
+    cls
+    for name in nn.__all__
+    if isinstance(cls := getattr(nn, name), type) and issubclass(cls, nn.Module)
+    and cls not in (nn.Module, nn.Activation)
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("cls", EVERY)
+def test_every_module_is_initialised_and_folded(cls):
+    model = nn.Sequential(made(cls))
+    report = nn.init.apply(model)
+    assert list(report) == [name for name, _ in model.named_parameters()]
+    assert all(choice.scheme != "kept" for choice in report.values())
+    state = model.state_dict()
+    assert_same(nn.fold_batch_norm(model).state_dict(), state)
+
+
 def test_named_schemes_take_every_weight_and_no_branch_is_special():
     model = nn.Sequential(nn.Residual(nn.Linear(5, 5), nn.BatchNorm1d(5)), nn.Linear(5, 3))
     got = schemes(model, scheme="xavier_uniform")

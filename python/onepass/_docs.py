@@ -24,21 +24,39 @@ _IMPORTS = """
 _HEADS = ("Args", "Returns", "Raises", "Source", "Example")
 
 
-def shares(args: Mapping[str, str], **sections: str) -> Callable[[T], T]:
+def shares(
+    args: Mapping[str, str], needs: tuple[str, ...] = ("Source", "Example"), **sections: str
+) -> Callable[[T], T]:
     """A decorator that completes the docstring of a function or class.
 
     Args:
         args: descriptions of arguments, by name; added where the docstring has none, in the order
             of the signature.
+        needs: sections that the docstring must have.
         **sections: text of "Returns" or "Raises".
     """
 
     def complete(documented: T) -> T:
         if documented.__doc__ is not None:  # python -OO has none
-            documented.__doc__ = _completed(documented, args, sections)
+            documented.__doc__ = _completed(documented, args, sections, needs)
         return documented
 
     return complete
+
+
+C = TypeVar("C", bound=type)
+
+
+def continues(cls: C) -> C:
+    """Completes a class whose docstring says only what it is of: the rest is its base's."""
+    base = cls.__mro__[1]
+    if cls.__doc__ is not None and base.__doc__ is not None:  # python -OO has none
+        text, own, _ = parts(cls.__doc__)
+        general, sections, _ = parts(base.__doc__)
+        found = {**sections, **own}
+        whole = [text, general, *(f"{h}:{found[h].rstrip()}" for h in _HEADS if h in found)]
+        cls.__doc__ = "\n\n".join(whole) + "\n"
+    return cls
 
 
 def with_imports(example: str) -> str:
@@ -54,7 +72,9 @@ def parts(doc: str) -> tuple[str, dict[str, str], dict[str, str]]:
     return split[0].rstrip(), found, dict(args)
 
 
-def _completed(documented: Any, args: Mapping[str, str], sections: Mapping[str, str]) -> str:
+def _completed(
+    documented: Any, args: Mapping[str, str], sections: Mapping[str, str], needs: tuple[str, ...]
+) -> str:
     text, found, own = parts(documented.__doc__)
     described = {}
     for parameter in inspect.signature(documented).parameters.values():
@@ -67,7 +87,7 @@ def _completed(documented: Any, args: Mapping[str, str], sections: Mapping[str, 
                 f"`{name}: …` below 'Args:'"
             )
         described[name] = says
-    for head in ("Source", "Example"):
+    for head in needs:
         if not found.get(head, "").strip():
             raise ValueError(
                 f"{documented.__module__}: {documented.__qualname__}: the docstring lacks '{head}:'"

@@ -42,7 +42,13 @@ def set_num_threads(n: int) -> None:
 
 
 def get_num_threads() -> int:
-    """Number of threads that a call uses at most, the caller included."""
+    """Number of threads that a call uses at most, the caller included.
+
+    Example:
+        >>> import onepass
+        >>> onepass.config.get_num_threads() >= 1
+        True
+    """
     return _C.get_num_threads()
 
 
@@ -51,12 +57,23 @@ def cpu_level() -> str:
 
     Results do not depend on it. The default is the best level of the processor, or the environment
     variable ``ONEPASS_CPU_LEVEL``.
+
+    Example:
+        >>> import onepass
+        >>> onepass.config.cpu_level() in onepass.config.cpu_levels()
+        True
     """
     return _C.cpu_level()
 
 
 def cpu_levels() -> list[str]:
-    """The levels that this processor and this build have, lowest first."""
+    """The levels that this processor and this build have, lowest first.
+
+    Example:
+        >>> import onepass
+        >>> len(onepass.config.cpu_levels()) >= 1
+        True
+    """
     return _C.cpu_levels()
 
 
@@ -77,12 +94,24 @@ def set_cpu_level(level: str) -> None:
 
 
 def cuda_available() -> bool:
-    """Whether this process can use arrays on CUDA devices."""
+    """Whether this process can use arrays on CUDA devices.
+
+    Example:
+        >>> import onepass
+        >>> onepass.config.cuda_available() == (not onepass.config.cuda_why_not())
+        True
+    """
     return _cuda_state() is None
 
 
 def cuda_why_not() -> str:
-    """The reason why CUDA is not available, as a sentence; empty if it is."""
+    """The reason why CUDA is not available, as a sentence; empty if it is.
+
+    Example:
+        >>> import onepass
+        >>> isinstance(onepass.config.cuda_why_not(), str)
+        True
+    """
     return _cuda_state() or ""
 
 

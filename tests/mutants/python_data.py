@@ -234,4 +234,18 @@ DATA = [
             "test_a_file_of_a_run_is_no_place_for_predictions[history.csv]",
         ),
     ),
+    Mutant(
+        "projection: directions of rounding are whitened",
+        "python/onepass/data/_projection.py",
+        "above = s > eps * max(max(samples, features) * s[0], of_data)",
+        "above = s > 0",
+        ("tests/test_projection.py::test_columns_that_are_constant_or_repeat_others_are_empty",),
+    ),
+    Mutant(
+        "projection: rounding decides the sign of a direction",
+        "python/onepass/data/_projection.py",
+        "(1 - TIE)",
+        "1",
+        ("tests/test_projection.py::test_both_libraries_give_the_same",),
+    ),
 ]

@@ -363,4 +363,32 @@ NN = [
         "mask = None",
         ("tests/test_conv.py::test_both_orders_have_the_same_masks",),
     ),
+    Mutant(
+        "init.apply: groups of a convolution count as one",
+        f"{FOLDER}/_initialise.py",
+        "rows = shape[0] // groups",
+        "rows, groups = shape[0], 1",
+        ("tests/test_init_apply.py::test_a_grouped_convolution_is_so_many_convolutions",),
+    ),
+    Mutant(
+        "init.apply: layers are met in the order of a call",
+        f"{FOLDER}/_initialise.py",
+        "for child in reversed(children):",
+        "for child in children:",
+        ("tests/test_init_apply.py::test_auto_goes_by_the_activation",),
+    ),
+    Mutant(
+        "fold_batch_norm: a layer in two places is folded",
+        f"{FOLDER}/_fold.py",
+        "        if places[id(layer)] > 1:",
+        "        if False:",
+        ("tests/test_fold.py::test_norms_that_cannot_be_merged_stay",),
+    ),
+    Mutant(
+        "update_batch_norm: batches count as one another, whatever their size",
+        f"{FOLDER}/_statistics.py",
+        "        count += size",
+        "        size = 1\n        count += size",
+        ("tests/test_update_batch_norm.py::test_a_batch_counts_by_its_samples",),
+    ),
 ]

@@ -4,12 +4,14 @@ from onepass.data import augment
 from onepass.data._encoding import Encoding
 from onepass.data._feature import Feature
 from onepass.data._loader import DataLoader
+from onepass.data._projection import PCA, Whiten
 from onepass.data._scaling import MinMax, Standardize
 from onepass.data._sets import Dataset, load
 from onepass.data._split import split_indices, train_test_split
 from onepass.data._table import Table, read_table
 
 __all__ = [
+    "PCA",
     "DataLoader",
     "Dataset",
     "Encoding",
@@ -17,6 +19,7 @@ __all__ = [
     "MinMax",
     "Standardize",
     "Table",
+    "Whiten",
     "augment",
     "load",
     "read_table",

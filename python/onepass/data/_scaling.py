@@ -16,18 +16,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onepass import _numbers as numbers
-from onepass._array import to_numpy
-from onepass.data._given import array_of
+from onepass.data._fitted import Fitted, host, refuse_nonfinite, result_dtype
 
 Floats = NDArray[np.float64]
 
 
-class _Scaling:
+class _Scaling(Fitted):
     """y = (x·unit - shift) / scale, feature by feature (axis 0 counts the samples).
 
     ``unit`` is 1 but for columns near the ends of float64: there it is a power of two that keeps
     differences from overflow and from the subnormal numbers. shift and scale are in units.
     """
+
+    arrays = ("shift", "scale", "unit")
 
     shift: Floats | None = None
     scale: Floats
@@ -35,7 +36,7 @@ class _Scaling:
 
     def fit(self, X: Any) -> Any:
         """Learn the statistics of ``X`` (N, …); returns self."""
-        x = _host(type(self).__name__, X)
+        x = host(type(self).__name__, X)
         if x.ndim < 1 or x.shape[0] == 0:
             raise ValueError(
                 f"{type(self).__name__}: 'X' has shape {x.shape}, expected at least one sample "
@@ -43,7 +44,7 @@ class _Scaling:
             )
         with np.errstate(over="ignore"):
             wide = x.astype(np.float64)
-        _refuse_nonfinite(type(self).__name__, wide)
+        refuse_nonfinite(type(self).__name__, wide)
         unit = _unit(np.abs(wide).max(axis=0))
         self.shift, scale, constant = self._statistics(wide * unit)
         self.scale = np.where(constant, unit, scale)
@@ -52,14 +53,14 @@ class _Scaling:
 
     def transform(self, X: Any) -> Any:
         """``X`` scaled, in its own floating dtype."""
-        x, shift = self._checked(X)
-        return self._placed(self._units(x, shift)).astype(_result_dtype(x), copy=False)
+        x, shift = self._of_fit(X)
+        return self._placed(self._units(x, shift)).astype(result_dtype(x), copy=False)
 
     def inverse_transform(self, X: Any) -> Any:
         """The data whose transform is ``X``."""
-        x, shift = self._checked(X)
+        x, shift = self._of_fit(X)
         back = (self._unplaced(x) * self.scale + shift) / self.unit
-        return back.astype(_result_dtype(x), copy=False)
+        return back.astype(result_dtype(x), copy=False)
 
     def fit_transform(self, X: Any) -> Any:
         """``fit(X).transform(X)``."""
@@ -77,17 +78,14 @@ class _Scaling:
     def _units(self, x: NDArray[Any], shift: Floats) -> Any:
         return (x * self.unit - shift) / self.scale
 
-    def _checked(self, X: Any) -> tuple[NDArray[Any], Floats]:
-        name = type(self).__name__
-        if self.shift is None:
-            raise RuntimeError(f"{name}: transform before fit; call fit(X_train) first")
-        x = _host(name, X)
-        if x.ndim < 1 or x.shape[1:] != self.shift.shape:
-            raise ValueError(
-                f"{name}: 'X' has features of shape {x.shape[1:]}, expected {self.shift.shape} as "
-                "in fit"
-            )
-        return x, self.shift
+    def _of_fit(self, X: Any) -> tuple[NDArray[Any], Floats]:
+        self._check_fitted()
+        assert self.shift is not None
+        return self._checked(X, self.shift.shape), self.shift
+
+    def _is_consistent(self) -> bool:
+        assert self.shift is not None
+        return self.shift.shape == self.scale.shape == self.unit.shape
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"
@@ -144,6 +142,8 @@ class MinMax(_Scaling):
         [[0.0], [0.5], [1.0]]
     """
 
+    options = ("feature_range",)
+
     def __init__(self, feature_range: tuple[float, float] = (0.0, 1.0)) -> None:
         try:
             low, high = feature_range
@@ -158,6 +158,11 @@ class MinMax(_Scaling):
                 f"MinMax: 'feature_range' is {feature_range!r}, expected (low, high) with "
                 "low < high and a finite difference"
             )
+
+    @property
+    def feature_range(self) -> tuple[float, float]:
+        """The range that the data of fit is brought onto."""
+        return self.low, self.high
 
     def _placed(self, x: Any) -> Any:
         return self.low + x * (self.high - self.low)
@@ -175,27 +180,8 @@ class MinMax(_Scaling):
         return low, span, span <= 10 * np.finfo(np.float64).eps * largest
 
 
-def _result_dtype(x: NDArray[Any]) -> np.dtype[Any]:
-    return np.dtype(np.float64) if x.dtype.kind in "biu" else x.dtype
-
-
-def _host(owner: str, X: Any) -> NDArray[Any]:
-    return to_numpy(array_of(owner, "X", X))
-
-
 def _unit(largest: Floats) -> Floats:
     """A power of two for each column that brings it to about 1 where it is extreme, or 1."""
     _, exponent = np.frexp(largest)
     extreme = (exponent > 1000) | ((exponent < -500) & (largest > 0))
     return np.where(extreme, np.ldexp(1.0, np.minimum(-exponent, 1023)), 1.0)
-
-
-def _refuse_nonfinite(owner: str, x: NDArray[Any]) -> None:
-    bad = np.argwhere(~np.isfinite(x))
-    if bad.size:
-        sample, *feature = (int(i) for i in bad[0])
-        where = f", column {feature[0] if len(feature) == 1 else tuple(feature)}" if feature else ""
-        raise ValueError(
-            f"{owner}: 'X' holds {x[tuple(bad[0])]} in sample {sample}{where}, expected finite "
-            "numbers (drop or fill the others first)"
-        )

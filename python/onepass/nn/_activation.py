@@ -48,6 +48,11 @@ class Activation(Module):
 
     A subclass names its function: ``class ReLU(Activation, op=ops.relu)``. Where the function has
     options, the constructor has the same names and defaults.
+
+    Example:
+        >>> from onepass import nn
+        >>> isinstance(nn.ReLU(), nn.Activation)
+        True
     """
 
     declared: ClassVar[Declared]

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 from onepass import _numbers as numbers
 from onepass import ops
 from onepass._array import Array
+from onepass._docs import continues
 from onepass.nn._channel_norm import ChannelNorm
 from onepass.nn._epilogue import Epilogue
 from onepass.nn._facts import Facts, bypassable
@@ -133,8 +134,9 @@ class BatchNorm(ChannelNorm):
         return 1.0 if self.num_batches_tracked is None else 1 / (int(self.num_batches_tracked) + 1)
 
 
+@continues
 class BatchNorm1d(BatchNorm):
-    """`BatchNorm` of vectors (N, C) or sequences (N, C, L).
+    """Batch norm of vectors (N, C) or sequences (N, C, L).
 
     Example:
         >>> import numpy as np
@@ -147,8 +149,9 @@ class BatchNorm1d(BatchNorm):
     shapes = "(N, C) or (N, C, L)"
 
 
+@continues
 class BatchNorm2d(BatchNorm):
-    """`BatchNorm` of images (N, C, H, W).
+    """Batch norm of images (N, C, H, W).
 
     Example:
         >>> import numpy as np
@@ -161,8 +164,9 @@ class BatchNorm2d(BatchNorm):
     shapes = "(N, C, H, W)"
 
 
+@continues
 class BatchNorm3d(BatchNorm):
-    """`BatchNorm` of volumes (N, C, D, H, W).
+    """Batch norm of volumes (N, C, D, H, W).
 
     Example:
         >>> import numpy as np

@@ -71,7 +71,7 @@ def fold_batch_norm(model: M) -> M:
         model: module; left as it is, as is a parameter that layers share.
 
     Raises:
-        TypeError: no module.
+        TypeError: not a module.
         RuntimeError: another thread trains the model.
 
     Example:

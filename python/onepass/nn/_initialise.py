@@ -292,11 +292,13 @@ def _fresh_statistics(module: Module) -> Iterator[tuple[Array, Any]]:
         return
     for name in module.buffer_names:
         array = getattr(module, name)
+        if array is None:
+            continue
         if name == "running_var":
             yield array, 1
         elif name == "running_projection":
             yield array, np.broadcast_to(np.eye(array.shape[-1]), array.shape)
-        elif array is not None:
+        else:
             yield array, 0
 
 

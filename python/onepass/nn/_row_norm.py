@@ -10,6 +10,7 @@ import numpy as np
 from onepass import _numbers as numbers
 from onepass import ops
 from onepass._array import Array
+from onepass._docs import continues
 from onepass._parameter import Parameter
 from onepass.nn._channel_norm import ChannelNorm
 from onepass.nn._checks import check_dtype, like
@@ -313,8 +314,9 @@ class InstanceNorm(ChannelNorm, RowNorm):
         )  # fmt: skip
 
 
+@continues
 class InstanceNorm1d(InstanceNorm):
-    """`InstanceNorm` of sequences (N, C, L).
+    """Instance norm of sequences (N, C, L).
 
     Example:
         >>> import numpy as np
@@ -327,8 +329,9 @@ class InstanceNorm1d(InstanceNorm):
     shapes = "(N, C, L)"
 
 
+@continues
 class InstanceNorm2d(InstanceNorm):
-    """`InstanceNorm` of images (N, C, H, W).
+    """Instance norm of images (N, C, H, W).
 
     Example:
         >>> import numpy as np
@@ -341,8 +344,9 @@ class InstanceNorm2d(InstanceNorm):
     shapes = "(N, C, H, W)"
 
 
+@continues
 class InstanceNorm3d(InstanceNorm):
-    """`InstanceNorm` of volumes (N, C, D, H, W).
+    """Instance norm of volumes (N, C, D, H, W).
 
     Example:
         >>> import numpy as np

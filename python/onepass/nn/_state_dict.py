@@ -83,7 +83,7 @@ class Mismatch(str):
     """The name of an entry of another shape, or of values that do not fit.
 
     Attributes:
-        given, expected: the shapes; ``given`` is None where the entry is no array.
+        given, expected: the shapes; ``given`` is None where the entry is not an array.
         problem: in words.
     """
 

@@ -35,7 +35,7 @@ def update_batch_norm(model: Module, loader: Iterable[Any]) -> None:
             tensors of PyTorch on the CPU. Batches without samples are passed over.
 
     Raises:
-        TypeError: ``model`` is no module, or ``loader`` is an array or gives something else.
+        TypeError: ``model`` is not a module, or ``loader`` is an array or gives something else.
         ValueError: it gives no sample, or a batch with one value per channel; or what the model
             raises. All statistics are as before then.
         RuntimeError: another thread uses the model.

@@ -1,18 +1,9 @@
 """Initial values: each function fills an array or a `Parameter` in place and returns it.
 
 Shapes follow PyTorch: ``(out, in, *kernel)``; ``fan_in = in · Π kernel``, ``fan_out = out · Π
-kernel``. In all functions:
-
-Args:
-    tensor: a float array (NumPy or CuPy) or a `Parameter`; at least 2 axes where fans are needed.
-    seed: an integer, 0 <= seed < 2**64. The values are a function of the shape and the seed; None
-        draws from the generator that `onepass.nn.manual_seed` seeds. Values are drawn in float64
-        and rounded: a float32 model starts at the rounded values of its float64 twin, on every
-        device.
-
-Raises:
-    TypeError: not a float array, or an option that is not a number.
-    ValueError: too few axes, or an option out of range.
+kernel``. A convolution's weight has the input channels of one group, so its ``fan_in`` is right
+with any; `apply` also knows the groups for ``fan_out``. Values are drawn in float64 and rounded: a
+float32 model starts at the rounded values of its float64 twin, on every device.
 
 Example:
     >>> import numpy as np
@@ -30,12 +21,47 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from onepass import _numbers as numbers
+from onepass._docs import shares
 from onepass.nn import _fill
 from onepass.nn._fill import T, fans
 
 if TYPE_CHECKING:
     from onepass.nn._initialise import Report
     from onepass.nn._module import Module
+
+__all__ = [
+    "apply",
+    "calculate_gain",
+    "constant",
+    "geometric_mean",
+    "kaiming_normal",
+    "kaiming_uniform",
+    "lecun_normal",
+    "lecun_uniform",
+    "normal",
+    "ones",
+    "orthogonal",
+    "uniform",
+    "xavier_normal",
+    "xavier_uniform",
+    "zeros",
+]
+
+_documented = shares(
+    {
+        "tensor": "a float array (NumPy or CuPy) or a `Parameter`, at least 2 axes where fans are "
+        "needed;\n        filled in place and returned.",
+        "seed": "an integer, 0 <= seed < 2**64: the values are a function of the shape and it. "
+        "None draws\n        from the generator that `onepass.nn.manual_seed` seeds.",
+        "gain": "factor on the values; `calculate_gain` knows that of an activation.",
+        "a": "negative slope of the leaky ReLU that follows; 0 is ReLU.",
+        "mode": '"fan_in" keeps the variance forward, "fan_out" backward.',
+        "nonlinearity": "for `calculate_gain`.",
+    },
+    needs=("Example",),
+    Raises="TypeError: not a float array, or an option that is not a number.\n"
+    "    ValueError: too few axes, or an option or the seed out of range.",
+)
 
 
 def apply(model: Module, scheme: str = "auto", seed: int = 0) -> Report:
@@ -69,7 +95,7 @@ def apply(model: Module, scheme: str = "auto", seed: int = 0) -> Report:
         A dict of names to (scheme, std, why), which prints as a table.
 
     Raises:
-        TypeError: ``model`` is no module, or ``seed`` no integer.
+        TypeError: ``model`` is not a module, or ``seed`` not an integer.
         ValueError: another scheme or seed; nothing is changed.
         RuntimeError: the Trainer of another thread uses the model.
 
@@ -81,9 +107,9 @@ def apply(model: Module, scheme: str = "auto", seed: int = 0) -> Report:
         >>> from onepass import nn
         >>> nn.init.apply(nn.Sequential(nn.Linear(50, 8), nn.ReLU(), nn.Linear(8, 2)))
         parameter  scheme          std    because
-        0.weight   kaiming_normal  0.198  before ReLU
+        0.weight   kaiming_normal  0.205  before ReLU
         0.bias     zeros           0      bias
-        2.weight   xavier_normal   0.453  before the output
+        2.weight   xavier_normal   0.419  before the output
         2.bias     zeros           0      bias
     """
     from onepass.nn._initialise import initialised  # whose layers use this file
@@ -91,6 +117,7 @@ def apply(model: Module, scheme: str = "auto", seed: int = 0) -> Report:
     return initialised(model, scheme, seed)
 
 
+@_documented
 def zeros(tensor: T, *, seed: int | None = None) -> T:
     """All 0; ``seed`` is not read.
 
@@ -103,6 +130,7 @@ def zeros(tensor: T, *, seed: int | None = None) -> T:
     return _fill.fill(tensor, 0.0)
 
 
+@_documented
 def ones(tensor: T, *, seed: int | None = None) -> T:
     """All 1; ``seed`` is not read.
 
@@ -115,8 +143,12 @@ def ones(tensor: T, *, seed: int | None = None) -> T:
     return _fill.fill(tensor, 1.0)
 
 
+@_documented
 def constant(tensor: T, val: float, *, seed: int | None = None) -> T:
     """All ``val``; ``seed`` is not read.
+
+    Args:
+        val: a number.
 
     Example:
         >>> import numpy as np
@@ -127,8 +159,13 @@ def constant(tensor: T, val: float, *, seed: int | None = None) -> T:
     return _fill.fill(tensor, numbers.as_float("constant", "val", val, "a number"))
 
 
+@_documented
 def normal(tensor: T, mean: float = 0.0, std: float = 1.0, *, seed: int | None = None) -> T:
     """Normal with this mean and standard deviation.
+
+    Args:
+        mean: a finite number.
+        std: >= 0.
 
     Example:
         >>> import numpy as np
@@ -140,8 +177,13 @@ def normal(tensor: T, mean: float = 0.0, std: float = 1.0, *, seed: int | None =
     return _fill.normal(tensor, mean, std, seed)
 
 
+@_documented
 def uniform(tensor: T, a: float = 0.0, b: float = 1.0, *, seed: int | None = None) -> T:
-    """Uniform from ``a`` to ``b``, which is not below ``a``.
+    """Uniform from ``a`` to ``b``.
+
+    Args:
+        a: a finite number.
+        b: not below ``a``.
 
     Example:
         >>> import numpy as np
@@ -156,6 +198,7 @@ def uniform(tensor: T, a: float = 0.0, b: float = 1.0, *, seed: int | None = Non
     return _fill.uniform(tensor, a, b, seed)
 
 
+@_documented
 def lecun_normal(tensor: T, *, seed: int | None = None) -> T:
     """Normal, variance ``1 / fan_in``, not truncated.
 
@@ -171,6 +214,7 @@ def lecun_normal(tensor: T, *, seed: int | None = None) -> T:
     return _fill.normal(tensor, 0.0, math.sqrt(1 / fans(tensor)[0]), seed)
 
 
+@_documented
 def lecun_uniform(tensor: T, *, seed: int | None = None) -> T:
     """Uniform in ±√(3 / fan_in): variance ``1 / fan_in``.
 
@@ -185,6 +229,7 @@ def lecun_uniform(tensor: T, *, seed: int | None = None) -> T:
     return _fill.uniform_of(tensor, 1 / fans(tensor)[0], seed)
 
 
+@_documented
 def xavier_normal(tensor: T, gain: float = 1.0, *, seed: int | None = None) -> T:
     """Normal, variance ``gain² · 2 / (fan_in + fan_out)``.
 
@@ -201,6 +246,7 @@ def xavier_normal(tensor: T, gain: float = 1.0, *, seed: int | None = None) -> T
     return _fill.normal(tensor, 0.0, gain * math.sqrt(2 / sum(fans(tensor))), seed)
 
 
+@_documented
 def xavier_uniform(tensor: T, gain: float = 1.0, *, seed: int | None = None) -> T:
     """Uniform, variance ``gain² · 2 / (fan_in + fan_out)``.
 
@@ -217,6 +263,7 @@ def xavier_uniform(tensor: T, gain: float = 1.0, *, seed: int | None = None) -> 
     return _fill.uniform_of(tensor, gain**2 * 2 / sum(fans(tensor)), seed)
 
 
+@_documented
 def kaiming_normal(
     tensor: T,
     a: float = 0.0,
@@ -226,13 +273,6 @@ def kaiming_normal(
     seed: int | None = None,
 ) -> T:
     """Normal, variance ``gain² / fan``.
-
-    Args:
-        tensor: array or Parameter (out, in, *kernel).
-        a: negative slope of the leaky ReLU that follows; 0 is ReLU.
-        mode: "fan_in" keeps the variance forward, "fan_out" backward.
-        nonlinearity: for `calculate_gain`.
-        seed: see the module.
 
     Source: He et al., Delving Deep into Rectifiers, 2015.
 
@@ -246,6 +286,7 @@ def kaiming_normal(
     return _fill.normal(tensor, 0.0, math.sqrt(variance), seed)
 
 
+@_documented
 def kaiming_uniform(
     tensor: T,
     a: float = 0.0,
@@ -254,7 +295,7 @@ def kaiming_uniform(
     *,
     seed: int | None = None,
 ) -> T:
-    """Uniform, variance ``gain² / fan``; arguments as of `kaiming_normal`.
+    """Uniform, variance ``gain² / fan``.
 
     Source: He et al., Delving Deep into Rectifiers, 2015.
 
@@ -268,12 +309,16 @@ def kaiming_uniform(
     return _fill.uniform_of(tensor, variance, seed)
 
 
+@_documented
 def geometric_mean(tensor: T, c: float = 1.0, *, seed: int | None = None) -> T:
     """Normal, variance ``c / √(fan_in · fan_out)``: Glorot's with the geometric mean of the fans.
 
     Where the fans are equal, ``c = 1`` is Glorot's variance and ``c = 2`` is He's. With ``c = 1``
     a linear layer scales the variance of the signal by √(fan_in / fan_out), and that of the
     gradient by the inverse.
+
+    Args:
+        c: > 0.
 
     Example:
         >>> import numpy as np
@@ -285,6 +330,7 @@ def geometric_mean(tensor: T, c: float = 1.0, *, seed: int | None = None) -> T:
     return _fill.normal(tensor, 0.0, math.sqrt(c / math.sqrt(math.prod(fans(tensor)))), seed)
 
 
+@_documented
 def orthogonal(tensor: T, gain: float = 1.0, *, seed: int | None = None) -> T:
     """``gain`` times a random matrix (axis 0 × the rest) with orthonormal rows or columns.
 
@@ -316,6 +362,10 @@ def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
 
     linear, conv1d/2d/3d, sigmoid: 1; tanh: 5/3; relu: √2; leaky_relu: √(2 / (1 + param²)), param
     0.01 by default; selu: 3/4. The values are PyTorch's.
+
+    Args:
+        nonlinearity: one of these names.
+        param: the slope of a leaky ReLU.
 
     Raises:
         TypeError: ``param`` is not a number.

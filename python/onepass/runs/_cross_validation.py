@@ -54,7 +54,7 @@ def scores(
     rows = folds(source, options.cv or 0, options.seed)
     for test in rows[len(done) :]:
         rest = np.setdiff1d(np.arange(len(source.y)), test)
-        parts = _parts.split_rest(source, rest, test, options.seed)
+        parts = _parts.split_rest(source, rest, test, options.seed, options.preprocess)
         fitting = Fitting(source, parts, options, start)
         fitting.fit(fitting.trainer([]))
         about = {**about, "architecture": vars(fitting.architecture)}

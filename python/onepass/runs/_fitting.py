@@ -40,7 +40,7 @@ class Fitting:
             parts = start.scaled(parts, source)
         self.parts, self.options = parts, options
         self.architecture = Architecture(
-            parts.X.shape[1],
+            parts.width,
             options.hidden,
             len(source.classes) if source.classes is not None else 1,
             options.norm,

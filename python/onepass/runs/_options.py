@@ -54,6 +54,7 @@ class Options(Reading):
     drop: tuple[str, ...] = ()
     features: tuple[str, ...] | None = None
     missing: str | None = None
+    preprocess: str = "standardize"
     categorical: str | None = None
     words: tuple[str, ...] = ()
 

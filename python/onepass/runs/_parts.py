@@ -1,19 +1,21 @@
 """The parts of the data: for training, for stopping, and held out for the result.
 
 A quarter of the data is held out; a tenth of the rest decides when to stop. The statistics of the
-training part alone encode and standardise the inputs, and the targets of a regression.
+training part alone encode and scale the inputs, and the targets of a regression.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from onepass.data import Encoding, Standardize, split_indices
+from onepass.data import Encoding, MinMax, Standardize, Whiten, split_indices
 from onepass.runs._source import Source
 
 TEST_SHARE = 0.25
@@ -21,6 +23,13 @@ VALIDATION_SHARE = 0.1
 MIN_SAMPLES = 8  # with fewer, the validation part would round to none
 
 Indices = NDArray[np.int64]
+Scale: TypeAlias = Standardize | MinMax | Whiten
+PREPROCESS: dict[str, Callable[[], Scale]] = {
+    "standardize": Standardize,
+    "minmax": MinMax,
+    "whiten": Whiten,
+    "zca": partial(Whiten, "zca"),
+}
 
 
 @dataclass(frozen=True)
@@ -39,8 +48,13 @@ class Parts:
     validation: Indices
     test: Indices
     encoding: Encoding
-    scale: Standardize
+    scale: Scale
     target_scale: Standardize | None
+
+    @property
+    def width(self) -> int:
+        """How many inputs the network has."""
+        return int(scaled(self.scale, self.X[:1]).shape[1])
 
     def inputs(self, rows: Indices) -> NDArray[np.float32]:
         """Scaled inputs of these rows."""
@@ -53,15 +67,24 @@ class Parts:
         return scaled(self.target_scale, self.y[rows, None])
 
 
-def scaled(scale: Standardize, values: NDArray[np.float64]) -> NDArray[np.float32]:
+def scaled(scale: Scale, values: NDArray[np.float64]) -> NDArray[np.float32]:
     """In single precision, as the network takes them."""
     result: NDArray[np.float32] = scale.transform(values).astype(np.float32)
     return result
 
 
-def check_range(scale: Standardize, X: NDArray[np.float64], encoding: Encoding) -> None:
+def check_range(scale: Scale, X: NDArray[np.float64], encoding: Encoding) -> None:
     """Refuse inputs that are not numbers in single precision."""
     if not len(X):
+        return
+    if isinstance(scale, Whiten):  # every input hangs on all columns
+        with np.errstate(over="ignore", invalid="ignore"):
+            wrong = ~np.isfinite(scaled(scale, X)).all(axis=1)
+        if wrong.any():
+            raise ValueError(
+                f"row {int(wrong.argmax()) + 1} is too far from the training data, beyond the "
+                "range of float32; correct it"
+            )
         return
     with np.errstate(over="ignore"):
         ends = scaled(scale, np.stack([X.min(axis=0), X.max(axis=0)]))
@@ -75,15 +98,17 @@ def check_range(scale: Standardize, X: NDArray[np.float64], encoding: Encoding) 
         )
 
 
-def split(source: Source, seed: int) -> Parts:
+def split(source: Source, seed: int, preprocess: str = "standardize") -> Parts:
     """A part held out, the rest for training and for stopping."""
     check(source)
     by_class = stratified(source)
     rest, test = split_indices(source.y, TEST_SHARE, stratify=by_class, seed=seed)
-    return split_rest(source, rest, test, seed)
+    return split_rest(source, rest, test, seed, preprocess)
 
 
-def split_rest(source: Source, rest: Indices, test: Indices, seed: int) -> Parts:
+def split_rest(
+    source: Source, rest: Indices, test: Indices, seed: int, preprocess: str = "standardize"
+) -> Parts:
     """``rest`` for training and for stopping, ``test`` held out."""
     y = source.y
     train, validation = split_indices(
@@ -91,7 +116,7 @@ def split_rest(source: Source, rest: Indices, test: Indices, seed: int) -> Parts
     )
     train, validation = rest[train], rest[validation]
     encoding, X = source.encoded(train)
-    scale = Standardize().fit(X[train])
+    scale = PREPROCESS[preprocess]().fit(X[train])
     check_range(scale, X, encoding)
     target_scale = None if source.classes is not None else Standardize().fit(y[train, None])
     if target_scale is not None and not math.isfinite(square_of(target_scale)):

@@ -69,7 +69,7 @@ class Recipe:
         self.options = options = Options.of(given, {**network, **before})
         self.source = Source.read(options)
         self._check_options_of_classes(given)
-        self.parts = _parts.split(self.source, options.seed)
+        self.parts = _parts.split(self.source, options.seed, options.preprocess)
         if options.cv is not None:
             _cross_validation.folds(self.source, options.cv, options.seed)
         contents = digest(self.source.classes, self.parts.X, self.parts.y)
@@ -236,6 +236,7 @@ class Recipe:
             "target": source.target,
             "classes": source.classes and list(source.classes),
             "architecture": vars(self.fitting.architecture),
+            "preprocess": options.preprocess,
             "epochs": options.epochs,
         }
 

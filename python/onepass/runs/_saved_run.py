@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,7 @@ from onepass.runs import _labels, _model_file, _scores
 from onepass.runs._folder import settled
 from onepass.runs._names import MODEL, RECORD
 from onepass.runs._network import Architecture
-from onepass.runs._parts import Parts, check_range, scaled
+from onepass.runs._parts import PREPROCESS, Parts, Scale, check_range, scaled
 from onepass.runs._source import Rows, rows_of, rows_with_targets, targets
 from onepass.train._callbacks import Callback, EarlyStopping
 from onepass.train._classes import softmax
@@ -30,7 +30,7 @@ from onepass.train._evaluation import Evaluator
 from onepass.train._run import Run
 
 WEIGHTS = "weights/"
-SCALES = ("shift", "scale", "unit")
+S = TypeVar("S", Scale, Standardize)
 HELD_OUT = "held_out"
 MOST_SHOWN = 20  # names in a notebook
 
@@ -58,7 +58,7 @@ class SavedRun:
 
     model: Any
     encoding: Encoding
-    scale: Standardize
+    scale: Scale
     target_scale: Standardize | None
     about: dict[str, Any]
     held_out: NDArray[np.int64]
@@ -200,7 +200,7 @@ class SavedRun:
         scales = {"inputs": self.scale, "target": self.target_scale}
         for part, scale in scales.items():
             if scale is not None:
-                arrays |= {f"{part}/{key}": getattr(scale, key) for key in SCALES}
+                arrays |= {f"{part}/{key}": getattr(scale, key) for key in scale.arrays}
         arrays[HELD_OUT] = self.held_out
         about = {**self.about, "encoding": self.encoding.to_dict()}
         _model_file.write(folder, about, arrays, name)
@@ -281,8 +281,8 @@ def read_run(file: Path) -> SavedRun:
         return SavedRun(
             _architecture(about).filled(weights),
             encoding,
-            _scale(arrays, "inputs"),
-            _scale(arrays, "target") if about["classes"] is None else None,
+            _filled(PREPROCESS[about.get("preprocess", "standardize")](), arrays, "inputs"),
+            _filled(Standardize(), arrays, "target") if about["classes"] is None else None,
             about,
             arrays[HELD_OUT],
         )
@@ -315,9 +315,8 @@ def _architecture(about: dict[str, Any]) -> Architecture:
     return Architecture(**{**fields, "hidden": tuple(fields["hidden"])})
 
 
-def _scale(arrays: dict[str, NDArray[Any]], part: str) -> Standardize:
-    scale = Standardize()
-    for name in SCALES:
+def _filled(scale: S, arrays: dict[str, NDArray[Any]], part: str) -> S:
+    for name in scale.arrays:
         setattr(scale, name, arrays[f"{part}/{name}"])
     return scale
 

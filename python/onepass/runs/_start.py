@@ -49,13 +49,14 @@ class Start:
     def options(self) -> dict[str, Any]:
         """Of the network, where nothing else is asked for."""
         built = self.run.about["architecture"]
-        return {name: built[name] for name in (*KEPT, "dropout")}
+        kept = {name: built[name] for name in (*KEPT, "dropout")}
+        return {**kept, "preprocess": self.run.about.get("preprocess", "standardize")}
 
     def check(self, options: Options, parts: Parts) -> None:
         """Refuse another network, and other inputs."""
-        built = self.run.about["architecture"]
-        for name in KEPT:
-            was, now = built[name], getattr(options, name)
+        before = self.options
+        for name in (*KEPT, "preprocess"):
+            was, now = before[name], getattr(options, name)
             if list(was) != list(now):
                 was, now = (
                     v if isinstance(v, str) else ",".join(map(str, v)) or "none" for v in (was, now)
