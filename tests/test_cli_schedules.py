@@ -128,7 +128,7 @@ def test_a_resume_goes_on_in_the_middle(run, monkeypatch, name) -> None:
     run("--resume", "--out", "cut")
     with open("whole/history.csv") as whole, open("cut/history.csv") as other:
         assert whole.read() == other.read()
-    if name != "step":  # whose options are no options of a cosine
+    if name != "step":  # a cosine has other options
         error = run("--resume", "--out", "cut", "--schedule", "cosine", status=2).err
         assert f"was started with --schedule {name}; --resume cannot go on" in error
 
