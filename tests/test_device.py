@@ -14,8 +14,10 @@ import pytest
 from helpers import each_variant
 from onepass import cli, config, nn, optim
 from onepass.data import DataLoader
+from onepass.optim.full_batch import GradientDescent, Newton
 from onepass.optim.lr_scheduler import CosineAnnealingLR
-from onepass.train import Checkpoint, EarlyStopping, Trainer
+from onepass.train import Checkpoint, EarlyStopping, Ensemble, Trainer
+from onepass.train.regularizers import L1, L2, ActivationSparsity, Jacobian, SoftOrthogonality
 from test_cuda_arrays import cupy, simulator  # noqa: F401
 
 pytestmark = pytest.mark.usefixtures("cupy")
@@ -219,6 +221,39 @@ def test_the_trainer_on_a_device():
     assert histories[0]["loss"][-1] < histories[0]["loss"][0]
     assert isinstance(predictions[1], np.ndarray)
     np.testing.assert_allclose(predictions[1], predictions[0], rtol=1e-3, atol=1e-3)
+
+
+def regularized(device, make):
+    X, y = table()
+    nn.manual_seed(0)
+    model = nn.Sequential(
+        nn.Linear(5, 8), nn.BatchNorm1d(8), nn.Tanh(), nn.Dropout(0.2), nn.Linear(8, 3)
+    )
+    trainer = Trainer(
+        model, nn.CrossEntropyLoss(), make(model.parameters()), progress=False, device=device,
+        regularizers=[L2(0.01), L1(0.01), SoftOrthogonality(0.01), Jacobian(0.01, eps=0.1),
+                      ActivationSparsity(0.01)],
+    )  # fmt: skip
+    history = trainer.fit(X, y, max_epochs=4, batch_size=len(X), shuffle=False)
+    return history, Ensemble([trainer]).predict(X)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda p: optim.SGD(p, lr=0.1),
+        lambda p: optim.LBFGS(p, max_iter=3, line_search_fn="strong_wolfe"),
+        GradientDescent,
+        lambda p: Newton(p, cg_max_iter=3),
+    ],
+    ids=["sgd", "lbfgs", "descent", "newton"],
+)
+def test_penalties_and_searches_on_a_device(make):
+    (here, first), (there, second) = regularized("cpu", make), regularized("cuda", make)
+    assert set(here) == set(there)
+    for name in ("l2", "l1", "soft_orthogonality", "jacobian", "activation_sparsity", "loss"):
+        np.testing.assert_allclose(there[name], here[name], rtol=3e-3, atol=1e-4, err_msg=name)
+    np.testing.assert_allclose(second, first, rtol=5e-2, atol=1e-2)
 
 
 def test_data_that_is_on_the_device_already():

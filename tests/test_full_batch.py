@@ -158,6 +158,26 @@ def test_penalties_of_activations_are_in_the_loss_that_is_searched() -> None:
     assert np.all(np.array(history["jacobian"]) > 0)
 
 
+def test_an_evaluation_where_the_step_began_gives_the_same_bits() -> None:
+    penalties = [L2(0.1), Jacobian(0.1), ActivationSparsity(0.1)]
+    made = trainer(deep(), regularizers=penalties, seed=3)
+    compared = []
+
+    class Again(Callback):
+        def on_before_step(self, run):
+            known = made._loop._objective()
+            grads = [p.grad.copy() for p in run.model.parameters()]
+            assert made._loop._evaluate() == known
+            for p, grad in zip(run.model.parameters(), grads, strict=True):
+                assert np.array_equal(p.grad, grad)
+            compared.append(known)
+
+    made.callbacks = [Again()]
+    history = fit(made, 3)
+    total = sum(np.array(history[name]) for name in ["loss", *(r.name for r in penalties)])
+    np.testing.assert_allclose(total, compared, rtol=1e-14)
+
+
 @pytest.mark.parametrize("stop", [1, 3, 6])
 def test_a_resume_gives_the_same_bits(tmp_path, stop) -> None:
     def made(*callbacks):

@@ -265,4 +265,21 @@ OPTIM = [
             "what_is_frozen",
         ),
     ),
+    Mutant(
+        "GradientDescent: a search never looks further than the last one went",
+        "python/onepass/optim/full_batch/_descent.py",
+        "return 2 * memory.t",
+        "return memory.t",
+        (
+            "tests/test_full_batch_optimizers.py::"
+            "test_gradient_descent_takes_the_steps_of_the_formula",
+        ),
+    ),
+    Mutant(
+        "Newton: differences of one side",
+        "python/onepass/optim/full_batch/_newton.py",
+        "return (above - below) / (2 * step)",
+        "return (above - below) / step",
+        ("tests/test_full_batch_optimizers.py::test_newton_takes_the_steps_of_the_formula",),
+    ),
 ]

@@ -12,10 +12,12 @@ CSV_LOGGER = "tests/test_csv_logger.py"
 DIAGNOSIS = "tests/test_diagnosis.py"
 FINDER = "tests/test_lr_finder.py"
 FROZEN = "tests/test_frozen.py"
+FULL_BATCH = "tests/test_full_batch.py"
 HOOKS = "tests/test_hooks_of_a_fit.py"
 MEMORY_OF_FITS = "tests/test_callback_memory.py"
 METRICS = "tests/test_metrics.py"
 MONITOR_MODES = "tests/test_monitor_modes.py"
+REGULARIZERS = "tests/test_regularizers.py"
 RESUME = "tests/test_resume_counters.py"
 RESUME_DIFFERENCES = "tests/test_resume_differences.py"
 SCHEDULED = "tests/test_trainer_schedule.py"
@@ -680,5 +682,61 @@ TRAIN = [
             "tests/test_trainer_averages.py::"
             "test_after_load_weights_the_loaded_weights_are_evaluated",
         ),
+    ),
+    Mutant(
+        "regularizers: a penalty of parameters counts less where a step accumulates",
+        f"{FOLDER}/regularizers/_base.py",
+        "factor = self.weight * run.grad_scale",
+        "factor = self.weight",
+        (f"{REGULARIZERS}::test_the_gradient_is_that_of_the_value_in_the_history",),
+    ),
+    Mutant(
+        "Jacobian: the two sides have masks of dropout of their own",
+        f"{FOLDER}/regularizers/_jacobian.py",
+        "            stream.set(*mask)\n",
+        "            pass\n",
+        (f"{REGULARIZERS}::test_the_gradient_is_that_of_the_value_in_the_history",),
+    ),
+    Mutant(
+        "ActivationSparsity: the backward of another regularizer is penalised too",
+        f"{FOLDER}/regularizers/_activity.py",
+        "self._output, self.factor = None, 0.0",
+        "self._output = None",
+        (f"{REGULARIZERS}::test_two_regularizers_of_activations_do_not_disturb_each_other",),
+    ),
+    Mutant(
+        "a resume with other regularizers says nothing",
+        f"{FOLDER}/_resume.py",
+        """        "regularizers": [_of_kind(type(r), r) for r in run.regularizers],\n""",
+        "",
+        (f"{REGULARIZERS}::test_a_resume_with_other_penalties_is_told",),
+    ),
+    Mutant(
+        "full batch: later evaluations of a step draw other directions for the Jacobian",
+        f"{FOLDER}/_loop.py",
+        'counts["position"], self._penalties.silent = kept[0] - 1, True',
+        'counts["position"], self._penalties.silent = kept[0], True',
+        (f"{FULL_BATCH}::test_an_evaluation_where_the_step_began_gives_the_same_bits",),
+    ),
+    Mutant(
+        "full batch: later evaluations of a step have other masks",
+        f"{FOLDER}/_loop.py",
+        "        self._start.again()\n        self._first_divisor",
+        "        self._first_divisor",
+        (f"{FULL_BATCH}::test_every_evaluation_has_the_masks_and_statistics_of_the_first",),
+    ),
+    Mutant(
+        "restarts: a training depends on those before",
+        f"{FOLDER}/_restarts.py",
+        "        nn.manual_seed(seed + number)\n",
+        "",
+        ("tests/test_restarts.py::test_each_training_depends_on_its_seed_alone",),
+    ),
+    Mutant(
+        "restarts: the score is that of the last epoch, whatever weights come back",
+        f"{FOLDER}/_restarts.py",
+        "return values[callback.best_epoch - 1]",
+        "return values[-1]",
+        ("tests/test_restarts.py::test_the_score_is_that_of_the_weights_that_the_model_has",),
     ),
 ]

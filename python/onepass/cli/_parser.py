@@ -18,7 +18,7 @@ OTHER_NAMES = {
     "--patience": "--early-stopping", "--folds": "--cv", "--delimiter": "--sep",
     "--ignore": "--drop", "--verbose": "--diagnose", "--silent": "--quiet",
     "--force": "--overwrite", "--probabilities": "--proba", "--test": "--held-out",
-    "--columns": "--features",
+    "--columns": "--features", "--scheduler": "--schedule", "--lr-schedule": "--schedule",
 }  # fmt: skip
 COMMANDS = ("train", "predict", "evaluate", "bench", "info")
 DATA = "digits, breast_cancer, wine, diabetes, iris; a table such as a CSV file, - for stdin"
@@ -161,6 +161,12 @@ def _add_training(group: Any) -> None:
         help="peak rate (default 0.004 for Adam's kin)",
     )
     add("--optimizer", metavar="NAME", help="adamw, sgd, … (default adamw)")
+    add("--schedule", metavar="NAME", help="of the rate: warmup_cosine (default), none, constant, "
+        "cosine, exponential, harmonic, inverse_time, multi_step, one_cycle, plateau, polynomial, "
+        "step, warmup; by default as long as the training")  # fmt: skip
+    add("--schedule-options", type=types.names("--schedule-options", what="options, NAME=VALUE"),
+        metavar="OPTIONS", help="those of its class in optim.lr_scheduler: gamma=0.5,step_size=10, "
+        "interval=step; numbers of a list joined by +: milestones=10+20")  # fmt: skip
     smoothing = types.number("--label-smoothing", low=0, high=1)
     add("--label-smoothing", type=smoothing, metavar="S", help="of classes, 0 for none; the "
         "losses are shown without it (default 0.1)")  # fmt: skip

@@ -68,7 +68,7 @@ class Fitting:
             self.optimizer,
             metrics=metrics,
             callbacks=[self.stopping, *callbacks],
-            scheduler=_options.schedule(self.optimizer, steps),
+            scheduler=_options.schedule(self.optimizer, self.options, steps),
             max_norm=MAX_NORM,
             seed=self.options.seed,
             log_dir=log_dir,

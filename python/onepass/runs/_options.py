@@ -7,16 +7,19 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
+
+import numpy as np
 
 from onepass import optim
 from onepass._suggest import suggestion
 from onepass.data._reading import Reading
 from onepass.nn._initialise import SCHEMES
-from onepass.optim.lr_scheduler import CosineAnnealingLR, LinearWarmup, LRScheduler, SequentialLR
+from onepass.optim.lr_scheduler import LRScheduler
+from onepass.runs import _schedules
 from onepass.runs._network import activations
 
-WARMUP_SHARE = 0.05
 ADAM_LR = 4e-3
 ADAM_KIN = ("adam", "adamw", "nadam", "radam")
 ADAMW_WEIGHT_DECAY = 0.3  # times the rate; strong, because the tables are small
@@ -38,6 +41,8 @@ class Options(Reading):
     batch_size: int = 32
     lr: float | None = None
     optimizer: str = "adamw"
+    schedule: str = _schedules.DEFAULT
+    schedule_options: tuple[str, ...] = ()
     hidden: tuple[int, ...] = (256, 256)
     norm: str = "batch"
     activation: str = "relu"
@@ -68,10 +73,10 @@ class Options(Reading):
         names = {field.name for field in dataclasses.fields(cls)}
         kept = {name: value for name, value in (before or {}).items() if name in names}
         merged = {**kept, **given}
-        for name in ("hidden", "drop", "features", "na_values", "words"):
+        for name in ("hidden", "drop", "features", "na_values", "words", "schedule_options"):
             if isinstance(merged.get(name), list):
                 merged[name] = tuple(merged[name])
-        for name in ("activation", "optimizer"):
+        for name in ("activation", "optimizer", "schedule"):
             if name in merged:
                 merged[name] = merged[name].lower()
         if merged.get("init_from") is not None:
@@ -82,6 +87,10 @@ class Options(Reading):
         if options.init is not None:
             _known("init", options.init, dict.fromkeys(SCHEMES))
         options._check_freeze()
+        trial = optimizer(
+            SimpleNamespace(parameters=lambda: [np.zeros((2, 2), np.float32)]), options
+        )
+        schedule(trial, options, options.epochs)
         if options.batch_size == 1 and options.norm == "batch" and options.hidden:
             raise ValueError(
                 "train: '--batch-size' is 1, expected a number above 1 with batch norm (or --norm "
@@ -149,11 +158,10 @@ def optimizer(model: Any, options: Options) -> Any:
     return optimizers()[name](model.parameters(), **chosen)
 
 
-def schedule(optimizer: Any, steps: int) -> LRScheduler:
-    """A linear warm-up over a twentieth of the steps, then half a cosine to zero."""
-    warmup = max(1, round(steps * WARMUP_SHARE))
-    phases = [LinearWarmup(optimizer, warmup), CosineAnnealingLR(optimizer, max(1, steps - warmup))]
-    return SequentialLR(optimizer, phases, [warmup])
+def schedule(optimizer: Any, options: Options, steps: int) -> LRScheduler | None:
+    """The schedule of the options, for so many steps."""
+    name, given = options.schedule, options.schedule_options
+    return _schedules.schedule(optimizer, name, given, options.epochs, steps)
 
 
 def _known(what: str, name: str, known: Mapping[str, Any]) -> None:

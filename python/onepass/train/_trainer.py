@@ -298,6 +298,10 @@ class Trainer:
     def evaluate(self, X: Any, y: Any = None, *, batch_size: int = BATCH) -> dict[str, float]:
         """``loss`` and the metrics over ``(X, y)``, batches or a data set, in evaluation mode.
 
+        Args:
+            X, y: as for ``fit``.
+            batch_size: samples at a time; it changes rounding alone.
+
         Raises:
             TypeError: no ``y``, or not arrays. ValueError: no samples, or X and y of different
                 lengths.
@@ -308,6 +312,10 @@ class Trainer:
     def predict(self, X: Any, *, batch_size: int = BATCH) -> Any:
         """The model's raw outputs for ``X``, in evaluation mode, on the device of ``X``.
 
+        Args:
+            X: samples along axis 0, or batches.
+            batch_size: samples at a time; it changes rounding alone.
+
         Raises:
             TypeError: X is not an array. ValueError: it has no samples.
         """
@@ -316,6 +324,9 @@ class Trainer:
     @suggest_keywords
     def save(self, dir: str | Path) -> Path:
         """Write a checkpoint of everything into ``dir``; returns the new directory inside it.
+
+        Args:
+            dir: a directory, made where it is missing; ``load`` and ``fit(ckpt_path=)`` read it.
 
         Raises:
             OSError: the file that could not be written, and what is whole. RuntimeError: another

@@ -75,40 +75,40 @@ class Jacobian(Regularizer):
             return 0.0
         where = [self.seed, run.epoch, run.position]
         rng = np.random.default_rng(np.random.SeedSequence(where))
-        buffers = Buffers(run.model)
-        buffers.keep()
+        start = _Start(run.model)
         try:
-            return sum(self._projected(run.model, x, share, rng) for _ in range(self.projections))
+            return sum(self._projected(start, x, share, rng) for _ in range(self.projections))
         finally:
-            buffers.put_back()
+            start.buffers.put_back()
 
-    def _projected(self, model: Any, x: Array, share: float, rng: np.random.Generator) -> float:
+    def _projected(self, start: _Start, x: Array, share: float, rng: np.random.Generator) -> float:
         drawn = rng.standard_normal(tuple(x.shape)) * self.eps
         step = beside(x, drawn.astype(str(x.dtype)))
-        masks = _Masks(model)
-        below = model(x - step)
-        masks.again()
-        above = model(x + step)
+        below, above = start.outputs(x - step), start.outputs(x + step)
         if not is_floating(above) or above.shape != below.shape:
             raise TypeError("Jacobian: the model's output is not an array of floats, expected one")
         slope = (above - below) / (2 * self.eps)
         each = self.weight / (len(x) * self.projections)
         dy = slope * (each * share / self.eps)
-        model.backward(dy)
-        masks.again()
-        model(x - step)
-        model.backward(-dy)
+        start.model.backward(dy)  # that of the last call, above
+        start.outputs(x - step)
+        start.model.backward(-dy)
         return each * float((slope * slope).sum(dtype=np.float64))
 
 
-class _Masks:
-    """The streams of dropout as they are, for several calls with one mask."""
+class _Start:
+    """A model's buffers and streams of dropout as they are, for several calls with the same."""
 
     def __init__(self, model: Any) -> None:
+        self.model = model
+        self.buffers = Buffers(model)
+        self.buffers.keep()
         streams = (getattr(module, "stream", None) for module in model.modules())
         self._streams: list[Any] = [stream for stream in streams if hasattr(stream, "peek")]
-        self._kept = [stream.peek() for stream in self._streams]
+        self._masks = [stream.peek() for stream in self._streams]
 
-    def again(self) -> None:
-        for stream, mask in zip(self._streams, self._kept, strict=True):
+    def outputs(self, x: Array) -> Any:
+        self.buffers.put_back()
+        for stream, mask in zip(self._streams, self._masks, strict=True):
             stream.set(*mask)
+        return self.model(x)

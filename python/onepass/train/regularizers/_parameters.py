@@ -112,9 +112,8 @@ def _orthogonality(array: Array) -> tuple[float, Any]:
     w = array.reshape(len(array), -1)
     tall = w.shape[0] > w.shape[1]
     a = w.T if tall else w
-    lib = library(array)
-    gram = a @ a.T
-    gram -= lib.eye(len(gram), dtype=gram.dtype)
+    gram = library(array).matmul(a, a.T)
+    gram.reshape(-1)[:: len(gram) + 1] -= 1
     gradient = 4 * (gram @ a)
     return float(ops.global_norm([gram])) ** 2, (gradient.T if tall else gradient).reshape(
         array.shape
