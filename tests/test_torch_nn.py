@@ -588,29 +588,64 @@ def test_autocast_widens_losses_and_leaves_norms():
     torch.testing.assert_close(squares, x.float() ** 2, rtol=0, atol=0)  # not rounded to 16 bits
 
 
+@each_dtype
+@pytest.mark.parametrize("shape", [(3, 5), (2048, 512), (40001, 3)], ids=str)
 @pytest.mark.parametrize("name", [*LOSSES, "CrossEntropyLoss", "NLLLoss"])
-def test_a_loss_scale_reaches_float16_gradients_before_they_are_rounded(name):
-    """With 1/n in them they are subnormal there, or 0."""
-    x = randn((2048, 512), 1).sigmoid().half()
-    target = randn((2048, 512), 2).sigmoid().half()
+def test_losses_of_long_batches_and_a_loss_scale(name, shape, dtype):
+    """A gradient with 1/n in it is subnormal in float16, or 0, until the scale reaches it."""
+    classes = shape[1]
+    x = randn(shape, 1).sigmoid().to(dtype)
+    target = randn(shape, 2).sigmoid().to(dtype)
     options = {"log_target": True, "reduction": "batchmean"} if name == "KLDivLoss" else {}
+    weights = torch.linspace(0.5, 1, classes).to(dtype)
     if name in ("CrossEntropyLoss", "NLLLoss"):
-        target = torch.arange(2048) % 512
-        options = {"weight": torch.linspace(0.5, 1, 512).half()}
+        target = torch.arange(shape[0]) % classes
+        options = {"weight": weights}
     if name == "BCEWithLogitsLoss":
-        options = {"pos_weight": torch.linspace(0.5, 1, 512).half()}
+        options = {"pos_weight": weights}
     a, b = x.clone().requires_grad_(), x.double().requires_grad_()
     loss = getattr(nn, name)(**options)(a, target)
-    assert loss.dtype == torch.float16
-    (loss * 4096).backward()
-    assert a.grad.dtype == torch.float16
+    assert loss.dtype == dtype
+    scale = 2.0**12
+    loss.backward(torch.tensor(scale, dtype=dtype))
+    assert a.grad.dtype == dtype
     options = {k: v.double() if torch.is_tensor(v) else v for k, v in options.items()}
     wide = target.double() if target.is_floating_point() else target
     want = getattr(theirs, name)(**options)(b, wide)
-    (want * 4096).backward()
-    near(loss, want, 2**-10)
-    largest = float(b.grad.abs().max())  # far below 1
-    near(a.grad.double() / largest, b.grad / largest, 2**-10)
+    want.backward(torch.tensor(scale, dtype=torch.float64))
+    # one rounding of the format at the end: of bfloat16, whose range needs no float32, two
+    bound = {torch.float16: 2.0**-10, torch.bfloat16: 2.0**-7}.get(dtype, BOUND[dtype])
+    near(loss, want, bound)
+    near(a.grad, b.grad, bound)
+
+
+@each_dtype
+@pytest.mark.parametrize("activation", [None, "silu", "relu"])
+@pytest.mark.parametrize("name", ["BatchNorm2d", "BatchNorm3d", "BatchRenorm"])
+def test_fused_norms_with_the_channels_last(name, activation, dtype):
+    """Value, all gradients and strides, of norm, residual and activation in one pass."""
+    shape = (4, 3, 2, 5, 7) if name == "BatchNorm3d" else (4, 3, 5, 7)
+    x, r, dy = (randn(shape, i, dtype).movedim(1, -1).contiguous().movedim(-1, 1) for i in range(3))
+    ours = getattr(nn, name)(3, activation=activation).to(dtype)
+    if name == "BatchRenorm":
+        ours.rmax, ours.dmax = 1.0, 0.0  # which is batch norm
+    reference = theirs.BatchNorm3d(3).double() if x.dim() == 5 else theirs.BatchNorm2d(3).double()
+    for i, (p, q) in enumerate(zip(ours.parameters(), reference.parameters(), strict=True)):
+        p.data = (1 + randn(p.shape, i) / 3).to(dtype)
+        q.data = p.data.double()
+    a, s = x.clone().requires_grad_(), r.clone().requires_grad_()
+    b, t = x.double().requires_grad_(), r.double().requires_grad_()
+    y = ours(a, s)
+    expected = reference(b) + t
+    expected = expected if activation is None else getattr(theirs.functional, activation)(expected)
+    y.backward(dy)
+    expected.backward(dy.double())
+    bound = BOUND[dtype]
+    for one, other in ((y, expected), (a.grad, b.grad), (s.grad, t.grad)):
+        near(one, other, 4 * bound)
+        assert one.stride() == x.stride()
+    for p, q in zip(ours.parameters(), reference.parameters(), strict=True):
+        near(p.grad, q.grad, 4 * bound)
 
 
 @pytest.mark.parametrize("momentum", [None, 0.3])

@@ -54,6 +54,11 @@ def test_activations_and_softmax_have_them_too(name, arguments, shape):
 def test_the_rest_has_them_too():
     compiled_equals_eager(nn.Dropout(0.3), randn((5, 7)))
     compiled_equals_eager(nn.Linear(7, 3, activation="gelu", dropout=0.3), randn((5, 7)))
+    compiled_equals_eager(nn.Linear(7, 3, activation="relu", dropout=0.3), randn((5, 7)))
+    compiled_equals_eager(nn.Maxout(4), randn((5, 8)))
+    compiled_equals_eager(nn.WeightNorm(nn.Linear(7, 3)), randn((5, 7)))
+    compiled_equals_eager(nn.WeightNorm(torch.nn.Conv2d(2, 3, 3), dim=1), randn((2, 2, 5, 5)))
+    compiled_equals_eager(nn.DecorrelatedBatchNorm(4, 2), randn((5, 4, 7)))
     compiled_equals_eager(nn.BatchNorm1d(7, momentum=None), randn((5, 7)))
     compiled_equals_eager(nn.BatchNorm1d(7, track_running_stats=False), randn((5, 7)))
     x = randn((4, 3, 5, 5)).to(memory_format=torch.channels_last)
@@ -104,7 +109,10 @@ def test_operators_pass_the_checks_of_torch():
                                  numbers, "silu", [], 0.25))  # fmt: skip
     for op, arguments in [
         (ops.activation, (x, "elu", [0.5])), (ops.dropout, (x, seed, "dropout", 0.5)),
-        (ops.glu, (x, "silu", [], -1)), (ops.softmax, (x, 1, True)),
+        (ops.activation, (x, "tanh", [])), (ops.activation, (x, "relu", [])),
+        (ops.glu, (x, "silu", [], -1)), (ops.softmax, (x, 1, True)), (ops.maxout, (x, 3, 1)),
+        (ops.weight_norm, (x, randn((4, 1), 2).requires_grad_(), 0)),
+        (ops.weight_norm, (x, randn((1, 6), 2).requires_grad_(), 1)),
         (ops.bias_act, (x, w, seed, -1, "relu", [], 0.5)),
         (ops.row_loss, (x, labels, None, "cross_entropy", 0.1, -100, "mean")),
         (ops.pointwise_loss, (x, randn((4, 6), 3), None, "mse_loss", "none", [])),
