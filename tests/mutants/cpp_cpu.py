@@ -196,4 +196,18 @@ CPU = [
         "of_channels[channel + call.cut.sums() / 2] = products;",
         ("tests/test_row_norms.py::test_gradients_of_rows_whose_sums_are_taken_again",),
     ),
+    Mutant(
+        "depthwise: a gradient's kernel is not turned round",
+        "csrc/cpu/depthwise.cpp",
+        "turned ? taps - 1 - tap : tap",
+        "tap",
+        ("tests/test_kernels.py::test_against_reference[depthwise_conv2d_backward-float64]",),
+    ),
+    Mutant(
+        "depthwise: the sums of weights stay in the computing type",
+        "csrc/cpu/depthwise.cpp",
+        "if (terms + more > kTogether) {",
+        "if (false) {",
+        ("tests/test_conv.py::test_gradients_of_depthwise_weights_keep_their_digits",),
+    ),
 ]

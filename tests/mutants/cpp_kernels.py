@@ -232,4 +232,11 @@ KERNELS = [
         "return (1 - momentum) * old + momentum * value;",
         ("tests/test_running_statistics.py::test_functions_keep_them",),
     ),
+    Mutant(
+        "max pool: a NaN is no larger than others",
+        "csrc/kernels/max_pool.h",
+        " | ((x != x) & (most == most))",
+        "",
+        ("tests/test_conv.py::test_pools_of_ties_and_odd_values",),
+    ),
 ]  # fmt: skip
