@@ -35,8 +35,8 @@ ONEPASS_HD Range windows_on(const WindowAxis& a, int64_t i, int64_t low, int64_t
   const int64_t end = high + shift <= 0 ? 0 : smaller(a.out, steps_to(high + shift, a.stride));
   return {begin, larger(begin, end)};
 }
-// The windows over an element: with each, the tap that lies on it. From one to the next the tap grows
-// by `tap_step` and the window falls by `window_step`.
+// The windows over an element: with each, the tap that lies on it. From one to the next the tap
+// grows by `tap_step` and the window falls by `window_step`.
 struct Cover {
   int64_t tap, window, count, tap_step, window_step;
 };

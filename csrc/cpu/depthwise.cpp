@@ -31,8 +31,8 @@ template <int K, int kStep, bool kOwn, class S, class T>
   }
 }
 template <int kStep, bool kOwn, class S, class T>
-void add_taps_of(int64_t taps, int64_t n, const S* x, int64_t step, int64_t apart,
-                 const T* weights, int64_t weights_apart, T* sum) {
+void add_taps_of(int64_t taps, int64_t n, const S* x, int64_t step, int64_t apart, const T* weights,
+                 int64_t weights_apart, T* sum) {
   for (; taps >= 3; taps -= 3, x += 3 * apart, weights += 3 * weights_apart)
     add_taps<3, kStep, kOwn>(n, x, step, apart, weights, weights_apart, sum);
   if (taps == 2) add_taps<2, kStep, kOwn>(n, x, step, apart, weights, weights_apart, sum);
@@ -54,11 +54,10 @@ struct Depthwise : Work<S> {
     for (int64_t i = down.begin; i < down.end && beside.begin < beside.end; ++i) {
       const int64_t at = (line.plane * rows.in + element(rows, line.row, i)) * columns.in +
                          element(columns, line.column, beside.begin);
-      add_taps_of<1, true>(
-          beside.end - beside.begin, n, this->from(at * w.channels + begin), 1,
-          columns.dilation * w.channels,
-          weights() + (i * columns.kernel + beside.begin) * w.channels + begin, w.channels,
-          this->sum);
+      add_taps_of<1, true>(beside.end - beside.begin, n, this->from(at * w.channels + begin), 1,
+                           columns.dilation * w.channels,
+                           weights() + (i * columns.kernel + beside.begin) * w.channels + begin,
+                           w.channels, this->sum);
     }
     const int64_t at = (line.plane * rows.out + line.row) * columns.out + line.column;
     this->finish(at * w.channels + begin, n, 0, 0);
@@ -76,8 +75,7 @@ struct Depthwise : Work<S> {
     for (int64_t i = down.begin; i < down.end; ++i) {
       const S* const x =
           this->from((line.plane * rows.in + element(rows, line.row, i)) * columns.in);
-      const T* const by =
-          weights() + (line.plane % w.channels) * taps_of(w) + i * columns.kernel;
+      const T* const by = weights() + (line.plane % w.channels) * taps_of(w) + i * columns.kernel;
       for (int64_t o = begin; o < low; ++o) add_edge(x, by, o, begin);
       if (low < high) {
         const S* const at = x + element(columns, low, 0);
@@ -235,8 +233,7 @@ template <class S, class T>
   for (int64_t l = n - i; l < kDotLanes; ++l) lanes[l] = sum[l];
 }
 template <class S>
-void weight_of_channel(const Windows& w, int64_t channel, int64_t i, int64_t first,
-                       int64_t count) {
+void weight_of_channel(const Windows& w, int64_t channel, int64_t i, int64_t first, int64_t count) {
   using T = Computing<S>;
   const WindowAxis &rows = w.rows, &columns = w.columns;
   double sums[kTapsTogether] = {};
@@ -255,10 +252,9 @@ void weight_of_channel(const Windows& w, int64_t channel, int64_t i, int64_t fir
   for (int64_t n = 0; n < w.samples; ++n)
     for (int64_t row = down.begin; row < down.end; ++row) {
       const int64_t plane = n * w.channels + channel;
-      const S* const dy =
-          static_cast<const S*>(w.dy) + (plane * rows.out + row) * columns.out;
-      const S* const x = static_cast<const S*>(w.from) +
-                         (plane * rows.in + element(rows, row, i)) * columns.in;
+      const S* const dy = static_cast<const S*>(w.dy) + (plane * rows.out + row) * columns.out;
+      const S* const x =
+          static_cast<const S*>(w.from) + (plane * rows.in + element(rows, row, i)) * columns.in;
       for (int64_t at = 0; at < columns.out; at += kTogether * kDotLanes) {
         const int64_t part = smaller(kTogether * kDotLanes, columns.out - at);
         const int64_t more = ceil_div(part, kDotLanes);
@@ -306,14 +302,14 @@ void weight_of_channels(const Windows& w, int64_t channel, int64_t i, int64_t fi
   const Range down = windows_on(rows, i, 0, rows.in);
   for (int64_t n = 0; n < w.samples; ++n)
     for (int64_t row = down.begin; row < down.end; ++row) {
-      const S* const dy = static_cast<const S*>(w.dy) +
-                          (n * rows.out + row) * columns.out * w.channels + channel;
+      const S* const dy =
+          static_cast<const S*>(w.dy) + (n * rows.out + row) * columns.out * w.channels + channel;
       const S* const x = static_cast<const S*>(w.from) +
                          (n * rows.in + element(rows, row, i)) * columns.in * w.channels + channel;
       for (int64_t j = 0; j < count; ++j)
         for (int64_t o = inside[j].begin; o < inside[j].end; o += kTogether) {
-          const auto add = channels == kChannelLanes ? &add_channels<true, S, T>
-                                                     : &add_channels<false, S, T>;
+          const auto add =
+              channels == kChannelLanes ? &add_channels<true, S, T> : &add_channels<false, S, T>;
           add(smaller(kTogether, inside[j].end - o), channels, dy + o * w.channels, w.channels,
               x + element(columns, o, first + j) * w.channels, columns.stride * w.channels,
               sums[j]);
@@ -373,6 +369,7 @@ ONEPASS_CPU_UNIT(depthwise) {
     by_dtype(w.dtype, [&](auto s) { weight_backward<decltype(s)>(w); });
   };
   backend->depthwise_workspace = [](const Windows& w) {
-    return w.channels * taps_of(w) * int64_t(w.dtype == DType::f64 ? sizeof(double) : sizeof(float));
+    return w.channels * taps_of(w) *
+           int64_t(w.dtype == DType::f64 ? sizeof(double) : sizeof(float));
   };
 }

@@ -151,7 +151,6 @@ void col2im(const Windows& w) {
             w.dtype == DType::f64 ? &add_task<double> : &add_task<float>);
 }
 
-
 }  // namespace
 }  // namespace windows
 ONEPASS_END

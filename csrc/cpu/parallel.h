@@ -8,8 +8,8 @@
 
 namespace onepass {
 
-// Elements of a chunk where nothing else decides: microseconds of work, beside which handing it over
-// costs little, and few enough for any core's second-level cache.
+// Elements of a chunk where nothing else decides: microseconds of work, beside which handing it
+// over costs little, and few enough for any core's second-level cache.
 constexpr int64_t kTaskElements = 16 << 10;
 
 using ChunkFn = void (*)(void* context, int64_t chunk);

@@ -32,8 +32,7 @@ template <class S, class T>
 template <class T>
 [[gnu::noinline]] void add_picked(int64_t n, const T* dy, const T* picked, T tap, T* sum,
                                   int64_t step) {
-  add_along(n, sum, step,
-            [=](int64_t l) { return max_pool_gradient(dy[l], picked[l], tap); });
+  add_along(n, sum, step, [=](int64_t l) { return max_pool_gradient(dy[l], picked[l], tap); });
 }
 template <class S, class T>
 [[gnu::noinline]] void gather_run(int64_t n, const S* x, int64_t step, T* sum) {
@@ -168,9 +167,9 @@ struct AvgPool : Pool<S> {
   void whole(const Line& line, int64_t column) {
     const Windows& w = this->call;
     const Range down = taps(w.rows, line.row), beside = taps(w.columns, column);
-    const int64_t at = (line.plane * w.rows.in + element(w.rows, line.row, down.begin)) *
-                           w.columns.in +
-                       element(w.columns, column, beside.begin);
+    const int64_t at =
+        (line.plane * w.rows.in + element(w.rows, line.row, down.begin)) * w.columns.in +
+        element(w.columns, column, beside.begin);
     this->sum[0] = add_rows<S, T>(down.end - down.begin, beside.end - beside.begin, this->from(at),
                                   w.columns.in);
     T by;

@@ -188,8 +188,7 @@ void gather_row(W* work, int64_t plane, int64_t row, int64_t i, const Across& ac
   const int64_t last = across.of_tap(columns, 0).end;
   for (int64_t o = across.of_tap(columns, columns.kernel - 1).begin; o < last; o += kLanes) {
     const int64_t count = smaller(kLanes, last - o);
-    work->load(
-        OverLine{plane, row, o, (plane * w.rows.out + row) * columns.out + o, count}, i);
+    work->load(OverLine{plane, row, o, (plane * w.rows.out + row) * columns.out + o, count}, i);
     if constexpr (W::kByWindow) {
       if (columns.kernel >= count) {
         for (int64_t k = 0; k < count; ++k) {
@@ -208,8 +207,8 @@ void gather_row(W* work, int64_t plane, int64_t row, int64_t i, const Across& ac
       const Range on = across.of_tap(columns, j);
       const int64_t low = larger(on.begin, o), high = smaller(on.end, o + count);
       if (low < high)
-        work->add_tap(UnderTap{i, j, low - o, element(columns, low, j) - begin, columns.stride,
-                               high - low});
+        work->add_tap(
+            UnderTap{i, j, low - o, element(columns, low, j) - begin, columns.stride, high - low});
     }
   }
 }

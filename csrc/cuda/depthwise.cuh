@@ -62,10 +62,9 @@ __global__ void __launch_bounds__(kThreads)
   const int lane = lane_of(threadIdx.x), warp = warp_of(threadIdx.x);
   for (int64_t e = blockIdx.x; e < groups * all; e += gridDim.x) {
     const int64_t tap = e % all, channel = e / all * kWarpSize + lane;
-    const double sum = channel < w.channels
-                           ? products<T>(w, channel, tap / w.columns.kernel,
-                                         tap % w.columns.kernel, warp, kWarps)
-                           : 0;
+    const double sum = channel < w.channels ? products<T>(w, channel, tap / w.columns.kernel,
+                                                          tap % w.columns.kernel, warp, kWarps)
+                                            : 0;
     block_sync();  // the parts of the group before have been read
     parts[warp][lane] = sum;
     block_sync();

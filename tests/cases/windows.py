@@ -167,7 +167,7 @@ def avg_pool2d_backward(dy, x, kernel_size, channels_last=False, count_include_p
 def depthwise_conv2d(x, weight, channels_last=False, stride=1, **how):
     given, x = x, first(x, channels_last)
     windows = Windows(x.shape, weight.shape[2:], stride, **how)
-    taps = weight.reshape(len(weight), -1)
+    taps = weight.reshape(len(weight), weight.shape[2] * weight.shape[3])
     y = np.zeros((*x.shape[:2], *windows.counts))
     for p, q, under in windows.each():
         for tap, i, j in under:
@@ -178,7 +178,7 @@ def depthwise_conv2d(x, weight, channels_last=False, stride=1, **how):
 def depthwise_conv2d_backward(dy, weight, like, channels_last=False, stride=1, **how):
     dy = first(dy, channels_last)
     dx = np.zeros(first(like, channels_last).shape)
-    taps = weight.reshape(len(weight), -1)
+    taps = weight.reshape(len(weight), weight.shape[2] * weight.shape[3])
     for p, q, under in Windows(dx.shape, weight.shape[2:], stride, **how).each():
         for tap, i, j in under:
             dx[:, :, i, j] += taps[:, tap] * dy[:, :, p, q]
@@ -192,7 +192,7 @@ def depthwise_conv2d_weight_backward(dy, x, kernel_size, channels_last=False, st
     for p, q, under in windows.each():
         for tap, i, j in under:
             dweight[:, tap] += (dy[:, :, p, q] * x[:, :, i, j]).sum(axis=0)
-    return dweight.reshape(-1, 1, *windows.kernel)
+    return dweight.reshape(x.shape[1], 1, *windows.kernel)
 
 
 # ---------------------------------------------------------------------------------------- PyTorch
@@ -436,6 +436,7 @@ def _depthwise_rows():
             KERNELS,
             BENCH_OPTIONS,
             out=True,
+            keeps_dtype=name != "_weight_backward",
         )
 
 

@@ -19,7 +19,8 @@ void windows(int64_t samples, int64_t channels, bool last, bool dilated, DType d
   w.columns = axes[1];
   w.channels_last = last;
   w.dtype = d;
-  const int64_t image = samples * channels * 35, outputs = samples * channels * w.rows.out * w.columns.out;
+  const int64_t image = samples * channels * 35,
+                outputs = samples * channels * w.rows.out * w.columns.out;
   const int64_t taps = w.rows.kernel * w.columns.kernel;
   Buffer x(d, image, 1), y(d, outputs, 2), cols(d, outputs * taps, 3), dx(d, image, 4);
   Buffer indices(d == DType::f64 ? DType::f64 : DType::f32, outputs, 5);

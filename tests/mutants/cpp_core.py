@@ -103,4 +103,18 @@ CORE = [
         "return float(0x1p32 / double(keep)) + float(quotient & one) * 0.0f;",
         ("tests/test_value_edges.py::test_the_scale_of_dropout_is_rounded_once",),
     ),
+    Mutant(
+        "windows: those over an element are one too many",
+        "csrc/core/windows.h",
+        "c.count = steps_to(end - i, c.tap_step);",
+        "c.count = steps_to(end - i + 1, c.tap_step);",
+        ("tests/test_kernels.py::test_against_reference[avg_pool2d_backward-float64]",),
+    ),
+    Mutant(
+        "windows: dilated taps that lie on no window count",
+        "csrc/core/windows.h",
+        "if ((past - i * a.dilation) % a.stride != 0) return c;",
+        "",
+        ("tests/test_kernels.py::test_against_reference[col2im-float64]",),
+    ),
 ]

@@ -297,4 +297,11 @@ KERNELS = [
         "eps(T(eps_)),",
         ("tests/test_optim.py::test_trajectory",),
     ),
+    Mutant(
+        "max pool: a NaN is no larger than others",
+        "csrc/kernels/max_pool.h",
+        " | ((x != x) & (most == most))",
+        "",
+        ("tests/test_conv.py::test_pools_of_ties_and_odd_values",),
+    ),
 ]  # fmt: skip
