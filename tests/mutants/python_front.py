@@ -202,7 +202,8 @@ FRONT = [
         "ops: an unknown option of a step is ignored",
         f"{OPS}/_step.py",
         "    if given and (unknown := sorted(set(given).difference(Controls._fields))):\n",
-        "    given = {k: v for k, v in given.items() if k in Controls._fields}\n    if unknown := ():\n",
+        "    given = {k: given[k] for k in Controls._fields if k in given}\n"
+        "    if unknown := ():\n",
         ("tests/test_errors.py::test_wrong_call",),
     ),
     Mutant(

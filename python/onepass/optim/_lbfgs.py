@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -10,7 +9,6 @@ from onepass import _C
 from onepass import _numbers as numbers
 from onepass._array import Array
 from onepass._docs import shares
-from onepass._parameter import Parameter
 from onepass._turns import in_step
 from onepass.ops._ranges import RANGES, Range
 from onepass.ops._rule import OptionRule, Options
@@ -20,6 +18,7 @@ from onepass.optim._flat import Flat
 from onepass.optim._lbfgs_step import SEARCHES, Memory, NonFiniteError, Step
 from onepass.optim._optimizer import SHARED_ARGS, Optimizer, Parameters, loss_of
 from onepass.optim._per_parameter import ArrayWatch
+from onepass.optim._planned import is_frozen
 from onepass.optim._state_dict import Reader
 from onepass.optim._torch_options import TorchOptions
 
@@ -144,11 +143,7 @@ class LBFGS(Optimizer):
         return group
 
     def _frozen(self) -> set[int]:
-        kinds = (
-            Parameter,
-            sys.modules["torch"].nn.Parameter if "torch" in sys.modules else Parameter,
-        )
-        return {id(p) for p in self._parameters if isinstance(p, kinds) and not p.requires_grad}
+        return {id(p) for p in self._parameters if is_frozen(p)}
 
     def add_param_group(self, group: Mapping[str, Any]) -> NoReturn:
         """Refused: one vector of all parameters is stepped.
