@@ -32,6 +32,8 @@ def path_of(module: str) -> str:
 def cure(error: BaseException) -> str | None:
     """The file and the line that it lacks; None for any other error."""
     package, name = _asked(error)
+    asked = package
+    package = next((m for m in FILES if asked.startswith(f"{m}_")), asked)  # of a family
     places = [m for m in FILES if package in (m, m.rpartition(".")[0])]
     for place in _with_families(places):
         if package != place and hasattr(sys.modules.get(place), name):
@@ -46,7 +48,9 @@ def cure(error: BaseException) -> str | None:
         name=name, kernel=name.removesuffix("_backward").rstrip("_")
     )
     where = path_of(place)
-    if family == "_update":
+    if asked != package:
+        where = path_of(asked)
+    elif family == "_update":
         where = f"{where.removesuffix('.py')}_*.py, the file of its family,"
     return f"{where} has no {name!r}: add {line}, and the name to __all__"
 

@@ -202,7 +202,7 @@ def test_groups_that_lead_back_to_their_optimizer_are_collected():
 
 def test_rows_of_groups_follow_a_rate_and_nothing_else():
     groups = [{"params": [np.ones(1)], "lr": 0.5, "decay": 0.25, "note": 1} for _ in range(3)]
-    rows = _C.GroupRows(groups, "lr", ("decay",), [(0.5, 0.25)] * 3)
+    rows = _C.GroupRows(groups, "lr", ("decay",), [(0.5, 0.25)] * 3, 0.0, np.inf)
     assert rows.follow(groups)
     groups[1].update(lr=0.125, note=2)
     assert rows.follow(groups)
@@ -211,10 +211,12 @@ def test_rows_of_groups_follow_a_rate_and_nothing_else():
     assert not rows.follow(groups)
 
 
-@pytest.mark.parametrize("lr", [-0.5, np.nan, np.inf, 1, "0.5", np.float64(0.5)])
+@pytest.mark.parametrize("lr", [-0.5, 0.25, 0.75, np.nan, np.inf, 1, "0.5", np.float64(0.5)])
 def test_rows_of_groups_take_over_no_other_rate(lr):
     groups = [{"params": [], "lr": 0.5}]
-    rows = _C.GroupRows(groups, "lr", (), [(0.5,)])
+    rows = _C.GroupRows(groups, "lr", (), [(0.5,)], 0.375, 0.75)
+    groups[0]["lr"] = 0.375
+    assert rows.follow(groups)
     groups[0]["lr"] = lr
     assert not rows.follow(groups)
 
@@ -234,6 +236,6 @@ def test_rows_of_groups_take_over_no_other_rate(lr):
 )
 def test_what_rows_of_groups_refuse(given, message):
     with pytest.raises((TypeError, ValueError), match=message):
-        _C.GroupRows(*given)
+        _C.GroupRows(*given, 0.0, np.inf)
     with pytest.raises(TypeError, match="not initialised"):
         _C.GroupRows.__new__(_C.GroupRows).follow([])

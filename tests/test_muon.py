@@ -460,3 +460,31 @@ def test_the_function_takes_matrices():
     with pytest.raises(TypeError, match="'grads' is None, expected a list"):
         ops.muon_([np.ones((2, 2))], None, [np.ones((2, 2))])
     assert len(Directions([np.ones((2, 2), np.float16)]).arrays) == 1
+
+
+def test_a_group_that_is_refused_leaves_the_kinds_of_the_others():
+    """The next good group was refused, since 'use_muon' had seemed to change."""
+    p, q = np.ones((2, 3)), np.ones(4)
+    opt = optim.Muon([p])
+    with pytest.raises(
+        ValueError, match=r"^Muon: 'params\[1\]' is the same array as 'params\[0\]'"
+    ):
+        opt.add_param_group({"params": [p[:], p][1:]})
+    with pytest.raises(ValueError, match=r"^Muon: 'params\[1\]' overlaps 'params\[0\]'"):
+        opt.add_param_group({"params": [p[:1]]})
+    opt.add_param_group({"params": [q]})
+    opt.step([np.ones((2, 3)), np.ones(4)])
+    assert (p != 1).all()
+    assert (q != 1).all()
+
+
+def test_rows_name_their_hyper_parameters():
+    """By position, one more hyper-parameter in the middle would have been silent."""
+    from onepass.ops._rule import UPDATES
+    from onepass.ops._step import row_of
+
+    names = [name for name in UPDATES["muon"]["hyper"] if name != "step"]
+    row = dict(zip(names, row_of("muon", look=0.5, beta1=0.9), strict=True))
+    assert row == {**dict.fromkeys(names, 0.0), "look": 0.5, "beta1": 0.9}
+    with pytest.raises(AssertionError):
+        row_of("muon", momentum=0.9)

@@ -510,7 +510,7 @@ OPTIMIZERS = [
             {},
             {"lr": 0.1, "betas": (0.8, 0.9), "weight_decay": 0.1, "maximize": True},
             {"lr": 0.05, "eps": 0.5, "weight_decay": 0.1, "decoupled_weight_decay": True},
-            {"lr": 0.05, "eps": 0.0, "weight_decay": 0.1},
+            {"lr": 0.05, "eps": 0.0, "weight_decay": 0.1, "decoupled_weight_decay": True},
         ],
         torch=None,
     ),

@@ -15,10 +15,10 @@ BIND = [
     Mutant(
         "plan: a skipped step moves the averages of LAMB",
         "csrc/bind/plan_passes.cpp",
-        """void measure_tensors(Calls* calls) {
+        """void before_update(Calls* calls) {
   if (calls->skipped) return;
 """,
-        """void measure_tensors(Calls* calls) {
+        """void before_update(Calls* calls) {
 """,
         ("tests/test_tensor_norms.py::test_overflow_on_the_first_step_changes_nothing",),
     ),

@@ -35,7 +35,7 @@ OPTIM = [
     Mutant(
         "record: AdamW has none",
         "tests/cases/optimizers.py",
-        '    _adam("adamw", optim.AdamW, adamw),\n',
+        '    _adam("adamw", optim.AdamW, adamw, decoupled),\n',
         "",
         (f"{RECORDS}::test_every_update_has_a_record[adamw]",),
     ),
@@ -171,8 +171,8 @@ OPTIM = [
     Mutant(
         "rule: a new rate is not seen by a state that starts at it",
         "python/onepass/ops/_rule.py",
-        "            *self._starts,\n        }",
-        "        }",
+        "{*judged, *ignored.values(), *self._starts}",
+        "{*judged, *ignored.values()}",
         (f"{OPTIONS}::test_a_state_starts_at_the_option_of_its_group",),
     ),
     Mutant(
@@ -199,15 +199,15 @@ OPTIM = [
     Mutant(
         "optimizer: a frozen parameter moves where gradients are passed",
         "python/onepass/optim/_optimizer.py",
-        "taken = self._without(frozen, given) if frozen else given",
-        "taken = given",
+        "= self._without(frozen, given) if frozen else given",
+        "= given",
         (f"{FROZEN}::test_frozen_between_backward_and_step",),
     ),
     Mutant(
         "optimizer: a state without its steps begins again at one",
         "python/onepass/optim/_optimizer.py",
-        '({"step"} if self._counts_steps(i) else set())',
-        "set()",
+        'counts = {"step"} if self._counts_steps(i) else set()',
+        "counts = set()",
         (f"{LOADING}::test_a_state_that_lost_its_steps_does_not_begin_again_in_silence",),
     ),
     Mutant(

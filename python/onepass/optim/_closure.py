@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, NoReturn
 
 from onepass import _C
 from onepass import _numbers as numbers
 from onepass._array import Array
-from onepass._parameter import Parameter
 from onepass._turns import in_step
 from onepass.ops._ranges import RANGES, Range
 from onepass.ops._rule import OptionRule, Options
@@ -19,6 +17,7 @@ from onepass.optim._flat import Flat
 from onepass.optim._lbfgs_step import SEARCHES, NonFiniteError, Step
 from onepass.optim._optimizer import Optimizer, loss_of
 from onepass.optim._per_parameter import ArrayWatch
+from onepass.optim._planned import is_frozen
 from onepass.optim._state_dict import Reader
 
 
@@ -76,11 +75,7 @@ class ClosureOptimizer(Optimizer):
         return group
 
     def _frozen(self) -> set[int]:
-        kinds = (
-            Parameter,
-            sys.modules["torch"].nn.Parameter if "torch" in sys.modules else Parameter,
-        )
-        return {id(p) for p in self._parameters if isinstance(p, kinds) and not p.requires_grad}
+        return {id(p) for p in self._parameters if is_frozen(p)}
 
     def add_param_group(self, group: Mapping[str, Any]) -> NoReturn:
         """Refused: one vector of all parameters is stepped.

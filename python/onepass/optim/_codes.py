@@ -67,13 +67,7 @@ class CodedStorage(Storage):
     ) -> None:
         """ValueError for a parameter of another shape than its codes were made for: their memory
         does not say it. They serve every dtype that is not refused."""
-        for index, (shape, array) in enumerate(zip(shapes, arrays, strict=False)):
-            if shape != tuple(array.shape):
-                raise ValueError(
-                    f"{owner.name}: {owner.parameter(index)} has shape {tuple(array.shape)}, "
-                    f"expected {shape}, that of its states of 8 bits: make the optimizer after "
-                    "changing the parameter"
-                )
+        owner.check_shapes(arrays, shapes)
 
     def follow(
         self,

@@ -60,7 +60,7 @@ class MuonRule(Rule):
         eps = checked("adamw_eps", "eps", group["adamw_eps"])
         key = "adamw_weight_decay"
         decay = group["weight_decay" if group[key] is None else key]
-        decay = checked(key, "weight_decay", decay)
+        decay = numbers.in_range(owner, key, decay, 0, or_none=True)
         if (use := group["use_muon"]) is not None:
             use = numbers.flag(owner, "use_muon", use)
         for index, p in enumerate(group["params"]):

@@ -22,7 +22,7 @@ from onepass.optim.lr_scheduler import _zeros as zeros
 
 # For each group: its list of parameters, and the list's contents.
 Lists = tuple[tuple[list[Any], tuple[Any, ...]], ...]
-_FROZEN = (bool, int, float, str, type(None), np.generic)
+_CONSTANTS = (bool, int, float, str, type(None), np.generic)
 
 
 class ParametersChangedError(ValueError):
@@ -35,9 +35,17 @@ def shown_params(group: Any) -> Any:
     return len(params) if isinstance(params, (list, tuple)) else params
 
 
-def _is_frozen(value: Any) -> bool:
+def _is_constant(value: Any) -> bool:
     """Whether the value of an option cannot change in place."""
-    return isinstance(value, _FROZEN) or (isinstance(value, tuple) and all(map(_is_frozen, value)))
+    return isinstance(value, _CONSTANTS) or (
+        isinstance(value, tuple) and all(map(_is_constant, value))
+    )
+
+
+def is_frozen(parameter: Any) -> bool:
+    """Whether a step leaves the parameter alone, even if it has a gradient."""
+    of_torch = "torch" in sys.modules and isinstance(parameter, sys.modules["torch"].nn.Parameter)
+    return (of_torch or isinstance(parameter, Parameter)) and not parameter.requires_grad
 
 
 class Planned:
@@ -258,7 +266,7 @@ class Planned:
         leads = span is not None and all(type(group["lr"]) is float for group in groups)
         rate = "lr" if leads else None
         keys = tuple(key for key in self._option_names if key != rate)
-        if not all(_is_frozen(group[key]) for group in groups for key in keys):
+        if not all(_is_constant(group[key]) for group in groups for key in keys):
             return None
         return _C.GroupRows(groups, rate, keys, hypers, *(span or (0.0, 0.0)))
 
@@ -352,15 +360,8 @@ class Planned:
 
     def _refuse_reshaped(self) -> None:
         """ValueError for a parameter of another shape than its states: a step's plan refuses it."""
-        owner = Owner(self._name, self._names)
-        for index, (parameter, shape) in enumerate(
-            zip(self._parameters, self._shapes, strict=True)
-        ):
-            if (now := tuple(self._array_of(parameter).shape)) != shape:
-                raise ValueError(
-                    f"{self._name}: {owner.parameter(index)} has shape {now}, and its state is of "
-                    f"shape {shape}, expected the one that it had when the optimizer was made"
-                )
+        arrays = [self._array_of(p) for p in self._parameters]
+        Owner(self._name, self._names).check_shapes(arrays, self._shapes)
 
     def _check_parameters(self) -> None:
         """Others would be trained in silence by no step, or their states be those of others."""
@@ -431,6 +432,6 @@ class Planned:
         return of_parameters(self.param_groups, starts)
 
     def _frozen(self) -> set[int]:
-        """The ids of the parameters that a step leaves alone."""
+        """The ids of the parameters that `is_frozen` holds for, of those that may be."""
         frozen = {id(p) for p, _ in self._holders if not p.requires_grad}
         return frozen | {id(p) for p in self._of_torch if not p.requires_grad}

@@ -34,6 +34,15 @@ class Owner(NamedTuple):
         name = self.names[index]
         return f"parameter {index}{f' ({name})' if name else ''}"
 
+    def check_shapes(self, arrays: Sequence[Array], shapes: Sequence[tuple[int, ...]]) -> None:
+        """ValueError for a parameter of another shape than its states were made for."""
+        for index, (array, shape) in enumerate(zip(arrays, shapes, strict=False)):
+            if (now := tuple(array.shape)) != shape:
+                raise ValueError(
+                    f"{self.name}: {self.parameter(index)} has shape {now}, expected {shape}, that "
+                    "of its states: make the optimizer after changing the parameter"
+                )
+
 
 class Storage:
     """How an optimizer stores its states: as arrays of each parameter's computing type or bfloat16.

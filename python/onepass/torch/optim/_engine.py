@@ -10,7 +10,9 @@ import torch
 from onepass import _C, optim
 from onepass._array import Array
 from onepass.ops._rule import State
+from onepass.optim._groups import group_numbers
 from onepass.optim._per_parameter import with_larger_gradients
+from onepass.optim._planned import is_frozen
 from onepass.optim._riders import written
 
 Entry = dict[str, Any]
@@ -43,7 +45,7 @@ class Engine(optim.Optimizer):
         entries: Sequence[Entry],
         begun: Mapping[int, Mapping[str, float]],
     ) -> None:
-        self.group_numbers = [n for n, group in enumerate(groups) for _ in group["params"]]
+        self.group_numbers = group_numbers(groups)
         self.parameters = [p for group in groups for p in group["params"]]
         self.dormant = {i for i, own in enumerate(self._dormant_at_first(entries)) if own}
         self._dormant_ids = {id(self.parameters[i]) for i in self.dormant}
@@ -61,7 +63,7 @@ class Engine(optim.Optimizer):
     def _dormant_at_first(self, entries: Sequence[Entry]) -> list[bool]:
         """Whether each parameter is frozen and has never had a state."""
         return [
-            _frozen(p) and p.grad is None and not entry
+            is_frozen(p) and p.grad is None and not entry
             for p, entry in zip(self.parameters, entries, strict=True)
         ]
 
@@ -287,7 +289,7 @@ class Engine(optim.Optimizer):
             ]
         if self.dormant:
             ready = [i for i in self.dormant if grads[i] is not None]
-            self.wake([i for i in ready if not _frozen(self.parameters[i])])
+            self.wake([i for i in ready if not is_frozen(self.parameters[i])])
             for i in self.dormant:
                 grads[i] = None
         return grads
@@ -426,10 +428,6 @@ def adoptable(value: Any, array: Array, shape: tuple[int, ...] | None) -> bool:
         and value.device == array.device
         and not value.requires_grad
     )
-
-
-def _frozen(parameter: Any) -> bool:
-    return isinstance(parameter, torch.nn.Parameter) and not parameter.requires_grad
 
 
 def _part_of_grad(owner: str, parameter: Any, grad: Any) -> Array:
