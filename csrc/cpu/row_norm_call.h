@@ -23,7 +23,8 @@ constexpr int64_t kBlockRows = 32, kMostBlocks = 64;  // rows whose columns a ta
 constexpr int64_t kPanelRows = 8;                     // of them, those added in the computing type
 constexpr int64_t kPanelBytes = 64 << 10;             // a longer row is a panel by itself
 constexpr int64_t kPanelColumns = 512;
-constexpr int kSide = 2;  // rows that a loop takes side by side
+constexpr int64_t kFarBytes = 1 << 20;  // of an array
+constexpr int kSide = 2;                // rows that a loop takes side by side
 
 // How a call is cut, by sizes alone. `runs`: all elements of a channel lie together and share one
 // weight, so that a row's sums are those of its channels. Otherwise weights are a row of columns.
@@ -33,7 +34,7 @@ struct RowCut {
   bool runs;
   bool is_short;    // runs of one form of weight are added up in kTileLanes lanes
   bool tiles;       // rows are done several at once
-  int64_t columns;  // of all groups; where rows with one weight each are tiles, these weights
+  int64_t columns;  // of all groups; where tiles are of runs with one weight each, these weights
   int64_t blocks;   // of outer, whose columns are added up apart
 
   explicit RowCut(const RowNorm& c)
@@ -44,7 +45,9 @@ struct RowCut {
         runs(c.channels == 1 || c.inner >= kLongRun),
         is_short((runs ? c.inner : length) <= kTileRow),
         tiles(is_short && (c.channels == 1 || !runs)),
-        columns(c.groups * (runs ? tiles : length)),
+        columns(c.groups * (!runs      ? length
+                            : is_short ? c.channels
+                                       : 0)),
         blocks(larger(1, smaller(kMostBlocks, c.outer / kBlockRows))) {}
 
   int64_t task_rows() const { return larger(1, ceil_div(kTaskElements, larger(1, length))); }
@@ -97,6 +100,7 @@ struct RowNormCall {
   const Dropout<T> dropout;
   const bool direct;    // arrays hold the computing type
   const bool stream;    // y bypasses the caches
+  const bool far;       // the arrays are beyond the second-level cache
   T *weights, *biases;  // of columns
   double* sums;
 
@@ -107,7 +111,8 @@ struct RowNormCall {
         blocks(activation_blocks<T>()),
         dropout{dropout_scale<T>(c.epilogue.dropout.threshold)},
         direct(same_dtype<T>(c.dtype)),
-        stream(!c.dy && direct && cut.rows * cut.length * int64_t(sizeof(T)) >= kStreamBytes) {
+        stream(!c.dy && direct && cut.rows * cut.length * int64_t(sizeof(T)) >= kStreamBytes),
+        far(cut.rows * cut.length * size_of(c.dtype) >= kFarBytes) {
     char* memory =
         reinterpret_cast<char*>(round_up(int64_t(reinterpret_cast<intptr_t>(c.workspace)), kLine));
     weights = reinterpret_cast<T*>(memory);
@@ -168,6 +173,17 @@ struct RowNormCall {
     }
   }
 
+  // Tiles of n elements: dx of those at `at`; x and dy of `rows` of them behind.
+  Ahead ahead_of_output(int64_t at, int64_t rows, int64_t n) const {
+    const int64_t size = size_of(norm.dtype);
+    return {static_cast<const char*>(norm.dx) + at * size, nullptr, n * size,
+            far && norm.dx ? rows : 0};
+  }
+  Ahead ahead_of_inputs(int64_t at, int64_t rows, int64_t n) const {
+    const int64_t size = size_of(norm.dtype), left = (cut.rows * cut.length - at) / n;
+    return {static_cast<const char*>(norm.x) + at * size,
+            static_cast<const char*>(norm.dy) + at * size, n * size, far ? smaller(rows, left) : 0};
+  }
   // Weights of the rows of a tile.
   void place_weights(int64_t row, int64_t rows, TileRows<T>* tile) const {
     const int64_t each = cut.runs ? 1 : cut.length;

@@ -129,7 +129,7 @@ struct Forward {
       mean[r] = saved.mean;
       lost[r] = saved.lost;
       rstd[r] = saved.rstd;
-      tile->hat[r] = {saved.mean, saved.rstd, R::offset(saved)};
+      tile->set_hat(r, {saved.mean, saved.rstd, R::offset(saved)});
       keep_statistics(row + r, {s[r], q[r]}, first, 1);
     }
     return any;

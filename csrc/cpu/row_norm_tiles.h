@@ -8,6 +8,7 @@
 #include "cpu/moment_sums.h"
 #include "cpu/row_norm_leaves.h"
 #include "cpu/uniform.h"
+#include "kernels/norm_range.h"
 
 ONEPASS_BEGIN
 namespace {
@@ -20,10 +21,65 @@ constexpr int64_t kTileRows = 64;  // at most
 // What the leaves need of each row. Weights are those of its columns, or one for the row.
 template <class T>
 struct TileRows {
-  Hat<T> hat[kTileRows];
+  T mean[kTileRows], rstd[kTileRows], offset[kTileRows];
   T level[kTileRows], slope[kTileRows];  // of dx
   const T *weight[kTileRows], *bias[kTileRows];
+
+  Hat<T> hat(int64_t r) const { return {mean[r], rstd[r], offset[r]}; }
+  void set_hat(int64_t r, Hat<T> hat) {
+    mean[r] = hat.mean;
+    rstd[r] = hat.rstd;
+    offset[r] = hat.offset;
+  }
 };
+
+// Memory that a later loop touches, row by row as a leaf goes on, so that the memory works while
+// the leaf computes: all at once it would wait for the lines. Backward, the leaf that adds up x and
+// dy asks for dx, and the one that writes dx for the next x and dy.
+struct Ahead {
+  const char* first = nullptr;
+  const char* second = nullptr;  // null: only one
+  int64_t row_bytes = 0, rows = 0;
+
+  template <int kWrite>
+  ONEPASS_HD void ask(int64_t r) const {
+    if (r >= rows) return;
+    for (int64_t i = r * row_bytes; i < (r + 1) * row_bytes; i += normalise::kLine) {
+      __builtin_prefetch(first + i, kWrite, 2);
+      if (second) __builtin_prefetch(second + i, kWrite, 2);
+    }
+  }
+};
+
+// x̂ of rows from what forward kept of them; whether one of them leaves the range.
+template <class R, class T>
+[[gnu::noinline]] bool hats_of_rows(int64_t rows, const T* mean, const T* lost, const T* rstd,
+                                    TileRows<T>* tile) {
+  using Saved = typename R::Saved;
+  uint32_t leaves = 0;
+#pragma GCC ivdep
+  for (int64_t r = 0; r < rows; ++r) {
+    leaves |= leaves_range(mean[r], rstd[r], rstd[r]);
+    tile->mean[r] = mean[r];
+    tile->rstd[r] = rstd[r];
+    tile->offset[r] = R::offset(Saved{mean[r], lost[r], rstd[r]});
+  }
+  return leaves != 0;
+}
+// Level and slope of dx from the sums of rows; whether one of these leaves the range.
+template <class R, class T>
+[[gnu::noinline]] bool corrections_of_rows(int64_t rows, double part, const double* s,
+                                           const double* q, TileRows<T>* tile) {
+  uint32_t leaves = 0;
+#pragma GCC ivdep
+  for (int64_t r = 0; r < rows; ++r) {
+    leaves |= sum_leaves_range<T>(s[r]) | sum_leaves_range<T>(q[r]);
+    const auto c = R::correction(s[r], q[r], part);
+    tile->level[r] = c.level;
+    tile->slope[r] = c.slope;
+  }
+  return leaves != 0;
+}
 
 // add(steps, i, lanes) for all elements of a row: `steps` times `lanes` of them, from i on.
 template <int kSteps>
@@ -89,7 +145,7 @@ template <class R, bool kColumns, class T, class Residual>
 [[gnu::noinline]] void affine_rows(int64_t rows, int64_t n, const TileRows<T>& tile,
                                    Residual residual, const T* x, T* y) {
   for (int64_t r = 0; r < rows; ++r, x += n, y += n) {
-    const Hat<T> h = tile.hat[r];
+    const Hat<T> h = tile.hat(r);
     const T *w = tile.weight[r], *b = tile.bias[r];
     const T weight = *w, bias = *b;
 #pragma GCC ivdep
@@ -104,9 +160,11 @@ template <class R, bool kColumns, class T, class Residual>
 // Of each row Σ g·w and Σ g·w·x̂, or with one weight for the row Σ g and Σ g·x̂.
 template <class R, bool kColumns, class T>
 [[gnu::noinline]] void gradient_sums_of_rows(int64_t rows, int64_t n, const TileRows<T>& tile,
-                                             const T* g, const T* x, double* s, double* q) {
+                                             const T* g, const T* x, double* s, double* q,
+                                             Ahead ahead = {}) {
   sum_rows(rows, s, q, [&](int64_t r, double* lane_s, double* lane_q) {
-    const Hat<T> hat = tile.hat[r];
+    const Hat<T> hat = tile.hat(r);
+    ahead.template ask<1>(r);
     const T* const w = tile.weight[r];
     each_step(n, [&](auto steps, int64_t i, int64_t lanes) {
       const int64_t at = r * n + i;
@@ -123,9 +181,10 @@ template <class R, bool kColumns, class T>
 
 template <class R, bool kColumns, class T>
 [[gnu::noinline]] void input_gradient_rows(int64_t rows, int64_t n, const TileRows<T>& tile,
-                                           const T* g, const T* x, T* dx) {
+                                           const T* g, const T* x, T* dx, Ahead ahead) {
   for (int64_t r = 0; r < rows; ++r, g += n, x += n, dx += n) {
-    const RowInputGradient<R, T> k{tile.hat[r], tile.level[r], tile.slope[r]};
+    ahead.ask<0>(r);
+    const RowInputGradient<R, T> k{tile.hat(r), tile.level[r], tile.slope[r]};
     const T* const w = tile.weight[r];
     const T weight = *w;
 #pragma GCC ivdep

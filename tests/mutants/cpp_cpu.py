@@ -191,7 +191,7 @@ CPU = [
     ),
     Mutant(
         "row norm: a gradient taken again keeps its scale in dweight",
-        "csrc/cpu/row_norm_backward.h",
+        "csrc/cpu/row_norm_rows.h",
         "of_channels[channel + call.cut.sums() / 2] = products / by;",
         "of_channels[channel + call.cut.sums() / 2] = products;",
         ("tests/test_row_norms.py::test_gradients_of_rows_whose_sums_are_taken_again",),
@@ -251,5 +251,26 @@ CPU = [
         "if (terms + more > kTogether) {",
         "if (false) {",
         ("tests/test_conv.py::test_gradients_of_depthwise_weights_keep_their_digits",),
+    ),
+    Mutant(
+        "row norm: a tile of channels adds up those of the tile before",
+        "csrc/cpu/row_norm_tile_backward.h",
+        "if (of_channels) of_channels += runs;",
+        "",
+        ("tests/test_kernels.py::test_against_reference[group_norm_backward-float64]",),
+    ),
+    Mutant(
+        "row norm: weights of short maps move on one element late",
+        "csrc/cpu/row_norm_call.h",
+        "smaller(n, (c + 1) * inner - first);",
+        "smaller(n, (c + 1) * inner - first + 1);",
+        ("tests/test_kernels.py::test_against_reference[group_norm-float64]",),
+    ),
+    Mutant(
+        "weight norm: statistics taken backward are those of no careful row",
+        "csrc/cpu/row_norm_forward.h",
+        "if (careful[r]) measure(row + r);",
+        "(void)careful;",
+        ("tests/test_row_norms.py",),
     ),
 ]
