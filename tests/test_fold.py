@@ -321,10 +321,13 @@ def test_a_model_that_another_thread_trains_is_refused():
     model = nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2))
     errors = []
 
+    def update(model):
+        nn.update_batch_norm(model, [X])
+
     class Fold(Callback):
         def on_epoch_end(self, run):
             def fold():
-                for call in (nn.fold_batch_norm, lambda m: nn.update_batch_norm(m, [X])):
+                for call in (nn.fold_batch_norm, update, nn.init.apply):
                     try:
                         call(model)
                     except RuntimeError as error:
@@ -338,6 +341,7 @@ def test_a_model_that_another_thread_trains_is_refused():
     trainer = Trainer(model, nn.CrossEntropyLoss(), optim.SGD(model.parameters(), lr=0.1),
                       callbacks=[Fold()], progress=False)  # fmt: skip
     trainer.fit(X, (X[:, 0] > 0).astype(np.int64), max_epochs=1)
-    assert len(errors) == 2
+    assert len(errors) == 3
     assert "fold_batch_norm" in errors[0]
     assert "update_batch_norm" in errors[1]
+    assert "nn.init.apply" in errors[2]

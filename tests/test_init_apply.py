@@ -242,6 +242,17 @@ def test_weight_norm_starts_at_the_drawn_weight():
     assert got.std() == pytest.approx(plain[0].weight.data.std(), rel=0.1)
 
 
+def test_a_zero_weight_is_one_of_length_zero():
+    model = nn.Sequential(nn.WeightNorm(nn.Linear(3, 2)), nn.Linear(2, 2))
+    report = nn.init.apply(model, "zeros")
+    assert {k: report[k].scheme for k in ("0.weight_g", "0.weight_v", "1.weight")} == {
+        "0.weight_g": "zeros",
+        "0.weight_v": "xavier_normal",
+        "1.weight": "zeros",
+    }
+    assert (model[0](np.ones((4, 3), np.float32)) == 0).all()
+
+
 def test_a_weight_is_a_function_of_the_seed_and_its_name():
     def model(*more, dtype="float32"):
         layer = nn.Linear(6, 6, dtype=dtype)

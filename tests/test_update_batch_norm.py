@@ -162,6 +162,10 @@ def test_loaders_of_torch():
     assert_same(model.state_dict(), want.state_dict())
 
 
+class Table:  # as a DataFrame
+    shape = (64, 5)
+
+
 def broken():
     yield X
     raise OSError("the disk is full")
@@ -178,6 +182,7 @@ def broken():
         ([X[:0]], ValueError, "'loader' gave no sample"),
         ([X, {"x": X}], TypeError, "'loader' gave a dict, expected an array, or a tuple"),
         ([X, 3.0], TypeError, "'loader' gave a float"),
+        ([X, Table()], TypeError, "expected a NumPy array"),
         ([X, ()], TypeError, "'loader' gave a tuple"),
         ([X, X[:1]], ValueError, "BatchNorm1d|more than 1|one value"),
         ([X, X[:, :4]], ValueError, r"Linear: x has shape \(64, 4\)"),

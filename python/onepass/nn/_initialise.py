@@ -270,13 +270,15 @@ def _of_weight_norm(
         yield "weight_v", _as_it_was(v, why), None
         return
     groups = inner.groups if isinstance(inner, Conv2d) else 1
-    drawn = place if place.scale else Place(place.after)
+    zero = place.scale == 0 or scheme == "zeros"  # the lengths: zero has no direction
+    drawn = Place(place.after) if zero else place
+    scheme = "auto" if scheme == "zeros" else scheme
     name = _join(prefix, "weight_v")
     choice, values = _weight(v.shape, groups, name, drawn, scheme, seed)
     others = tuple(i for i in range(v.ndim) if i != module.dim)
-    lengths = np.sqrt((values**2).sum(axis=others, keepdims=True)) * (place.scale > 0)
+    lengths = np.sqrt((values**2).sum(axis=others, keepdims=True)) * (not zero)
     why = _end_of_branch(place, f"the lengths of {name}")
-    scheme_of_g = "zeros" if place.scale == 0 else choice.scheme
+    scheme_of_g = "zeros" if zero else choice.scheme
     std = float(lengths.std()) if lengths.size else 0.0
     yield "weight_g", Choice(scheme_of_g, std, why), lengths
     yield "weight_v", choice, values

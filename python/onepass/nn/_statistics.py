@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from onepass._array import Array, as_ndarray, copy_into, is_tensor_of_torch
+from onepass._kind import namespace
 from onepass.nn._channel_norm import ChannelNorm
 from onepass.nn._decorrelated import DecorrelatedBatchNorm
 from onepass.nn._module import Module
@@ -130,6 +131,7 @@ def _inputs(model: Module, loader: Iterable[Any]) -> Iterator[Array]:
             )
         if is_tensor_of_torch(x) and on_host:
             x = as_ndarray(x.detach())
+        namespace(x)
         if x.shape[0]:
             yield x
 
