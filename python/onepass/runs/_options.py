@@ -71,8 +71,8 @@ class Options(Reading):
         for name in ("hidden", "drop", "features", "na_values", "words"):
             if isinstance(merged.get(name), list):
                 merged[name] = tuple(merged[name])
-        for name in ("activation", "optimizer"):
-            if name in merged:
+        for name in ("activation", "optimizer", "init"):
+            if isinstance(merged.get(name), str):
                 merged[name] = merged[name].lower()
         if merged.get("init_from") is not None:
             merged["init_from"] = os.fspath(merged["init_from"])
