@@ -46,11 +46,18 @@ def update_batch_norm(model: Module, loader: Iterable[Any]) -> None:
 
     Example:
         >>> import numpy as np
-        >>> from onepass import data, nn
-        >>> x = np.random.default_rng(0).normal(3, 2, (1000, 4)).astype(np.float32)
-        >>> model = nn.Sequential(nn.BatchNorm1d(4), nn.Dropout(0.5))
-        >>> nn.update_batch_norm(model, data.DataLoader(x, batch_size=100))
-        >>> bool(np.allclose(model[0].running_mean, x.mean(axis=0), atol=1e-5))
+        >>> from onepass import data, nn, optim, train
+        >>> X = np.random.default_rng(0).normal(3, 2, (400, 4)).astype(np.float32)
+        >>> y = (X[:, 0] > 3).astype(np.int64)
+        >>> model = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 2))
+        >>> optimizer = optim.Adam(model.parameters(), ema_decay=0.9)
+        >>> trainer = train.Trainer(model, nn.CrossEntropyLoss(), optimizer, progress=False)
+        >>> history = trainer.fit(X, y, max_epochs=2)
+        >>> for parameter, average in zip(model.parameters(), optimizer.averages):
+        ...     parameter.data[...] = average
+        >>> nn.update_batch_norm(model, data.DataLoader(X, y, batch_size=100))
+        >>> z = X @ model[0].weight.data.T + model[0].bias.data
+        >>> bool(np.allclose(model[1].running_mean, z.mean(axis=0), atol=1e-4))
         True
     """
     if not isinstance(model, Module):
