@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from onepass import nn, optim
 from onepass.data import DataLoader, load
-from onepass.train import Trainer
+from onepass.train import Callback, Trainer
 from small_models import assert_same, normal, perturb
 
 X = 2 * normal((64, 5), "float32") + 3
@@ -116,6 +116,22 @@ def test_only_statistics_change(training):
     if training:  # backward still goes back through the forward of before
         np.testing.assert_array_equal(model.backward(y), dx)
     assert [m.momentum for m in (model[1], model[5])] == [0.1, 0.1]
+
+
+def test_modes_come_back_within_a_fit_too():
+    model, seen = model_of(), []
+
+    class Update(Callback):
+        def on_epoch_end(self, run):
+            before = [m.training for m in model.modules()]
+            nn.update_batch_norm(model, [X])
+            seen.append(before == [m.training for m in model.modules()])
+
+    optimizer = optim.SGD(model.parameters(), lr=0.1)
+    trainer = Trainer(model, nn.CrossEntropyLoss(), optimizer, callbacks=[Update()], progress=False)
+    trainer.fit(X, np.arange(64) % 2, max_epochs=2)
+    assert seen == [True, True]
+    assert all(m.training for m in model.modules())
 
 
 def test_frozen_norms_and_those_that_hold_evaluation_are_left_alone():

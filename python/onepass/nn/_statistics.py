@@ -73,9 +73,10 @@ def update_batch_norm(model: Module, loader: Iterable[Any]) -> None:
             return
         before = [_State(norm) for norm in norms]
         epoch = getattr(loader, "epoch", None)
-        for module in model.modules():
-            module.training = False
+        modes = [(module, module.training) for module in model.modules()]
         try:
+            for module, _ in modes:
+                module.training = False
             _estimate(model, norms, loader)
         except BaseException:
             for state in before:
@@ -84,6 +85,8 @@ def update_batch_norm(model: Module, loader: Iterable[Any]) -> None:
         finally:
             for state in before:
                 state.finish()
+            for module, mode in modes:
+                module.training = mode
             if epoch is not None:
                 loader.epoch = epoch  # type: ignore[attr-defined]
 
