@@ -89,6 +89,29 @@ def test_the_error_is_within_the_bound(groups, bias, affine, dtype):
     np.testing.assert_allclose(folded[0].bias.data, shift, rtol=once)
 
 
+@pytest.mark.parametrize("groups", [0, 1, 2])
+def test_the_weights_are_those_of_torchs_fusion(groups):
+    torch = pytest.importorskip("torch")
+    fusion, shape = torch.nn.utils.fusion, (9, 4, 5, 5) if groups else (9, 4)
+    size = (4, 6, 3) if groups else (4, 6)
+    options = {"groups": groups} if groups else {}
+    ours = nn.Sequential(
+        (nn.Conv2d if groups else nn.Linear)(*size, **options, dtype="float64"),
+        (nn.BatchNorm2d if groups else nn.BatchNorm1d)(6, dtype="float64"),
+    )
+    trained(ours, shape, "float64")
+    theirs = torch.nn.Sequential(
+        (torch.nn.Conv2d if groups else torch.nn.Linear)(*size, **options),
+        (torch.nn.BatchNorm2d if groups else torch.nn.BatchNorm1d)(6),
+    ).double()
+    theirs.load_state_dict({k: torch.from_numpy(v) for k, v in ours.state_dict().items()})
+    fuse = fusion.fuse_conv_bn_eval if groups else fusion.fuse_linear_bn_eval
+    want = fuse(theirs[0].eval(), theirs[1].eval())
+    got = nn.fold_batch_norm(ours)[0]
+    np.testing.assert_allclose(got.weight.data, want.weight.detach().numpy(), rtol=1e-13)
+    np.testing.assert_allclose(got.bias.data, want.bias.detach().numpy(), rtol=1e-12)
+
+
 def k(**more):
     return {"dtype": "float64", **more}
 
