@@ -37,7 +37,7 @@ class Fitted:
 
     @classmethod
     def from_dict(cls: type[F], stored: Mapping[str, Any]) -> F:
-        """What ``to_dict`` gave, its arrays as arrays or lists, so that it may come from JSON.
+        """From ``stored``, which ``to_dict`` gave; arrays may be lists, as from JSON.
 
         Raises:
             TypeError: no dict. ValueError: it is of another kind, or not whole.

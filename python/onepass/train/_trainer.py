@@ -283,6 +283,11 @@ class Trainer:
     def evaluate(self, X: Any, y: Any = None, *, batch_size: int = BATCH) -> dict[str, float]:
         """``loss`` and the metrics over ``(X, y)``, or over batches as in fit, in evaluation mode.
 
+        Args:
+            X: samples.
+            y: targets.
+            batch_size: samples that are computed at once; of batches their own size counts.
+
         Raises:
             TypeError: no ``y``, or not arrays. ValueError: no samples, or X and y of different
                 lengths.
@@ -292,6 +297,10 @@ class Trainer:
     @suggest_keywords
     def predict(self, X: Any, *, batch_size: int = BATCH) -> Any:
         """The model's raw outputs for ``X``, in evaluation mode, on the device of ``X``.
+
+        Args:
+            X: samples.
+            batch_size: samples that are computed at once.
 
         Raises:
             TypeError: X is not an array. ValueError: it has no samples.
@@ -332,7 +341,8 @@ class Trainer:
         return trainer
 
     def log(self, name: str, value: float) -> None:
-        """Add a number to the epoch's row of the history, in a hook: see ``Run.log``."""
+        """Add ``value``, a number, to the epoch's row of the history as ``name``, in a hook:
+        see ``Run.log``."""
         self.run.log(name, value)
 
     def __repr__(self) -> str:
