@@ -156,6 +156,20 @@ def test_a_resume_without_the_copy_looks_for_the_run(here):
         Recipe({}, here / "b", resume=True)
 
 
+def test_a_record_from_before_an_option_has_its_default(run):
+    run("t.csv", "--hidden", "8", "--out", "a")
+    path = Path("a/run.json")
+    record = json.loads(path.read_text())
+    for name in ("init", "init_from", "freeze", "preprocess"):
+        del record["options"][name]
+    path.write_text(json.dumps(record))
+    error = run("--resume", "--out", "a", "--preprocess", "zca", status=2)
+    assert "--preprocess standardize; --resume cannot go on with --preprocess zca" in error
+    error = run("--resume", "--out", "a", "--init", "auto", status=2)
+    assert "was started with no --init; --resume cannot go on with --init auto" in error
+    run("--resume", "--out", "a")
+
+
 def test_a_run_replaces_the_one_it_began_with(run):
     run("t.csv", "--hidden", "8", "--out", "a")
     before = state("a")

@@ -100,9 +100,10 @@ class Options(Reading):
 
     def contradicts(self, before: Mapping[str, Any]) -> str | None:
         """The first option that a run's record has otherwise, in words."""
+        was = {**Options(data="").as_json(), **before}  # a record may be older than an option
         for name, value in self.as_json().items():
-            if name not in FREE and name in before and before[name] != value:
-                return contradiction(name, before[name], value)
+            if name not in FREE and was[name] != value:
+                return contradiction(name, was[name], value)
         return None
 
     def as_json(self) -> dict[str, Any]:
