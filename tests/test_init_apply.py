@@ -150,11 +150,30 @@ def test_a_residual_branch_begins_at_zero_or_small(body, name, scheme):
     assert block.body.state_dict().keys() == {k[5:] for k in block.state_dict()}
 
 
+class Unknown(nn.Module):
+    def forward(self, x):
+        return np.maximum(x, 0)
+
+
+class Gated(nn.LayerNorm):
+    def __init__(self, size):
+        super().__init__(size)
+        self.gate = nn.Parameter(np.full(size, 0.5, np.float32))
+
+
+def test_what_a_norm_of_ones_own_has_beside_stays():
+    report = nn.init.apply(norm := Gated(3))
+    assert [c.scheme for c in report.values()] == ["ones", "zeros", "kept"]
+    assert (norm.gate.data == 0.5).all()
+
+
 @pytest.mark.parametrize(
     "body",
     [
         (nn.Linear(5, 5), nn.BatchNorm1d(5, affine=False)),  # would undo any scale
         (nn.Linear(5, 5), nn.Residual(nn.Tanh())),
+        (nn.Linear(5, 5), nn.Softmax()),
+        (nn.Linear(5, 5), Unknown()),  # whose gradient at 0 may be 0
     ],
 )
 def test_a_branch_that_no_single_layer_ends_is_left(body):

@@ -23,13 +23,16 @@ from onepass._interruptions import to_the_end
 from onepass._kind import namespace
 from onepass._parameter import Computed, Parameter
 from onepass.nn import init
-from onepass.nn._activation import Activation
+from onepass.nn._activation import Activation, Identity
 from onepass.nn._channel_norm import ChannelNorm
 from onepass.nn._conv import Conv2d
 from onepass.nn._decorrelated import DecorrelatedBatchNorm
+from onepass.nn._dropout import _Dropping
+from onepass.nn._flatten import Flatten
 from onepass.nn._gated import GLU, Maxout
 from onepass.nn._linear import Linear
 from onepass.nn._module import Module
+from onepass.nn._pool import AdaptiveAvgPool2d, AvgPool2d, MaxPool2d
 from onepass.nn._residual import Residual
 from onepass.nn._row_norm import RowNorm
 from onepass.nn._sequential import Sequential
@@ -40,6 +43,7 @@ from onepass.ops._fused import resolve
 
 NORMS = (ChannelNorm, RowNorm, DecorrelatedBatchNorm)
 WEIGHTED = (Linear, Conv2d)
+TRANSPARENT = (Identity, _Dropping, Flatten, MaxPool2d, AvgPool2d, AdaptiveAvgPool2d)
 SMALL = 0.1  # of a branch whose last layer must not be zero
 SCHEMES = (
     "auto", "kaiming_normal", "kaiming_uniform", "xavier_normal", "xavier_uniform",
@@ -98,16 +102,14 @@ def initialised(model: Any, scheme: Any, seed: Any) -> Report:
     places: dict[int, Place] = {}
     _walk(model, OUTPUT, places)
     report, writes = Report(), list[tuple[Array, Any]]()
-    drawn: dict[int, tuple[str, Choice, Floats | None]] = {}
+    drawn: dict[int, tuple[Choice, Floats | None]] = {}  # by the parameter, of its first name
     for prefix, module in model.named_modules():
         place = places.get(id(module), ORDINARY)
         for key, choice, values in _of_module(module, prefix, place, scheme, seed):
-            parameter = getattr(module, key)
-            drawn.setdefault(id(parameter), (_join(prefix, key), choice, values))
+            drawn.setdefault(id(getattr(module, key)), (choice, values))
         writes += _fresh_statistics(module)
     for name, parameter in model.named_parameters():
-        _, choice, values = drawn[id(parameter)]
-        report[name] = choice
+        report[name], values = drawn[id(parameter)]
         if values is not None:
             writes.append((parameter.data, values))
     to_the_end(partial(_write, writes))
@@ -190,8 +192,8 @@ def _note_branch(body: Sequential, places: dict[int, Place]) -> None:
         ):
             places[id(layer)] = Place(OUTPUT, scale)
             return
-        elif isinstance(layer, NORMS) or list(layer.named_children()) or _own(layer):
-            return  # it would undo the scale, or what it does is not known
+        elif not isinstance(layer, TRANSPARENT):
+            return  # it would undo the scale, or what it does at 0 is not known
 
 
 def _flat(module: Module) -> Iterator[Module]:
@@ -217,7 +219,7 @@ def _of_module(
     for key, parameter in _own(module).items():
         if not parameter.requires_grad:
             yield key, _as_it_was(parameter, "frozen"), None
-        elif isinstance(module, NORMS):
+        elif isinstance(module, NORMS) and key in ("weight", "bias"):
             value = place.scale if key == "weight" else 0.0
             name = "ones" if value == 1 else "constant" if value else "zeros"
             why = _end_of_branch(place, "norm") if key == "weight" else "norm"
