@@ -172,7 +172,7 @@ def test_what_a_norm_of_ones_own_has_beside_stays():
     [
         (nn.Linear(5, 5), nn.BatchNorm1d(5, affine=False)),  # would undo any scale
         (nn.Linear(5, 5), nn.Residual(nn.Tanh())),
-        (nn.Linear(5, 5), nn.Softmax()),
+        (nn.Linear(5, 5), nn.Softmax(1)),
         (nn.Linear(5, 5), Unknown()),  # whose gradient at 0 may be 0
     ],
 )
