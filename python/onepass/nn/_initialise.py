@@ -22,7 +22,7 @@ from onepass._array import Array, to_numpy
 from onepass._interruptions import to_the_end
 from onepass._kind import namespace
 from onepass._parameter import Computed, Parameter
-from onepass.nn import init
+from onepass.nn import _initialisers
 from onepass.nn._activation import Activation, Identity
 from onepass.nn._channel_norm import ChannelNorm
 from onepass.nn._conv import Conv2d
@@ -92,8 +92,54 @@ OUTPUT = After("the output")
 ORDINARY = Place(OUTPUT)
 
 
-def initialised(model: Any, scheme: Any, seed: Any) -> Report:
-    """Choose and draw everything, then write everything."""
+def apply(model: Module, scheme: str = "auto", seed: int = 0) -> Report:
+    """Initialise a whole model, and return what each parameter got.
+
+    ``"auto"`` looks at what comes after a linear layer or a convolution, through norms, dropout and
+    pools, and keeps the mean square of the signal: `kaiming_normal` before what is like ReLU
+    (GELU, SiLU, ELU, … too; with the slope of a leaky one), `lecun_normal` before SELU, and before
+    Maxout with 1/√E[max²], `xavier_normal` before everything else (tanh, sigmoid, another layer,
+    the output). The last layer or norm of a residual branch begins at 0, so that a block passes its
+    input on; where an activation stands behind it, at a tenth. A name of an initialiser takes that
+    for every weight; `orthogonal` has the gain √2 before what is like ReLU.
+
+    With every scheme the weights of norms are 1 (but at the end of a branch), biases 0, running
+    statistics those of new norms. A grouped convolution is so many convolutions. Frozen parameters
+    stay as they are, and so do those of your own modules unless they are named as weights (at least
+    2 axes) or biases; the report says so. In a module of your own, layers count as called in
+    the order in which its constructor sets them.
+
+    A weight is a function of (seed, its name): adding a layer does not change the others, and
+    neither `nn.manual_seed` nor the values before count.
+
+    Args:
+        model: module, changed in place.
+        scheme: "auto", or the name of an initialiser: kaiming_normal, kaiming_uniform,
+            xavier_normal, xavier_uniform, lecun_normal, lecun_uniform, geometric_mean, orthogonal,
+            normal, uniform, zeros, ones.
+        seed: an integer, 0 <= seed < 2**64.
+
+    Returns:
+        A dict of names to (scheme, std, why), which prints as a table.
+
+    Raises:
+        TypeError: ``model`` is not a module, or ``seed`` not an integer.
+        ValueError: another scheme or seed; nothing is changed.
+        RuntimeError: the Trainer of another thread uses the model.
+
+    Source: He et al. 2015, Glorot & Bengio 2010, Klambauer et al. 2017; the zero at the end of a
+    branch: Goyal et al., Accurate, Large Minibatch SGD, 2017, and Zhang et al., Fixup
+    Initialization, 2019.
+
+    Example:
+        >>> from onepass import nn
+        >>> nn.init.apply(nn.Sequential(nn.Linear(50, 8), nn.ReLU(), nn.Linear(8, 2)))
+        parameter  scheme          std    because
+        0.weight   kaiming_normal  0.205  before ReLU
+        0.bias     zeros           0      bias
+        2.weight   xavier_normal   0.419  before the output
+        2.bias     zeros           0      bias
+    """
     if not isinstance(model, Module):
         raise TypeError(f"apply: 'model' is a {type(model).__name__}, expected an nn.Module")
     numbers.one_of("apply", "scheme", scheme, SCHEMES)
@@ -256,7 +302,7 @@ def _weight(
     rows = shape[0] // groups
     for g in range(groups):
         part = _seed_of(seed, name, g)
-        getattr(init, chosen)(values[g * rows : (g + 1) * rows], **options, seed=part)
+        getattr(_initialisers, chosen)(values[g * rows : (g + 1) * rows], **options, seed=part)
     values *= factor
     return Choice(chosen, float(values.std()) if values.size else 0.0, why), values
 
