@@ -113,6 +113,8 @@ def test_a_regression_goes_on_in_the_unit_of_before(here):
     assert "was trained on rows that are held out here" in recipe.describe()
     quiet = Recipe({"data": "n.csv", "init_from": "a"}, Path("c"))
     assert "held out here" not in quiet.describe()
+    folds = Recipe({"data": "n.csv", "init_from": "a", "cv": 3, "init": "AUTO"}, Path("d"))
+    assert "held out here: folds will look too good" in folds.describe()
 
 
 def test_a_resume_is_the_run_that_was_not_interrupted(run):
@@ -152,6 +154,20 @@ def test_a_resume_without_the_copy_looks_for_the_run(here):
     (here / "b" / "start.npz").unlink()
     with pytest.raises(FileNotFoundError, match="a: no such folder, expected that of a run"):
         Recipe({}, here / "b", resume=True)
+
+
+def test_a_record_from_before_an_option_has_its_default(run):
+    run("t.csv", "--hidden", "8", "--out", "a")
+    path = Path("a/run.json")
+    record = json.loads(path.read_text())
+    for name in ("init", "init_from", "freeze", "preprocess"):
+        del record["options"][name]
+    path.write_text(json.dumps(record))
+    error = run("--resume", "--out", "a", "--preprocess", "zca", status=2)
+    assert "--preprocess standardize; --resume cannot go on with --preprocess zca" in error
+    error = run("--resume", "--out", "a", "--init", "auto", status=2)
+    assert "was started with no --init; --resume cannot go on with --init auto" in error
+    run("--resume", "--out", "a")
 
 
 def test_a_run_replaces_the_one_it_began_with(run):

@@ -25,7 +25,7 @@ import onepass
 import pytest
 from cases._optimizer import Scalar, square
 from cases.activations import FORMS
-from onepass import _C, ops, optim
+from onepass import _C, data, nn, ops, optim, train
 from onepass.nn._activation import Activation
 from onepass.nn._pointwise_loss import PointwiseLoss
 from onepass.nn._row_norm import RowNorm
@@ -281,6 +281,25 @@ def test_docstrings_of_the_layers_above_have_an_example_and_every_argument(
     for parameter in inspect.signature(public).parameters.values():
         if parameter.kind is not parameter.VAR_KEYWORD:
             assert parameter.name in known, f"{name}: {parameter.name} is undocumented"
+
+
+CALLED = [
+    (cls, name)
+    for cls in (train.Trainer, nn.Module, data.PCA, data.Whiten, data.Standardize, data.DataLoader)
+    for name, method in inspect.getmembers(cls, callable)
+    if not name.startswith("_") and inspect.getdoc(method) and not inspect.isclass(method)
+]
+
+
+@pytest.mark.parametrize(
+    ("cls", "name"), CALLED, ids=[f"{cls.__name__}.{name}" for cls, name in CALLED]
+)
+def test_docstrings_of_methods_speak_of_every_argument(cls: type, name: str) -> None:
+    method = getattr(cls, name)
+    text = inspect.getdoc(method) or ""
+    for parameter in inspect.signature(method).parameters.values():
+        if parameter.name not in ("self", "cls") and parameter.kind is not parameter.VAR_KEYWORD:
+            assert re.search(rf"\b{parameter.name}\b", text), f"{name}: {parameter.name}"
 
 
 def modules() -> list[str]:

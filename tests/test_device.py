@@ -368,3 +368,25 @@ def test_a_machine_without_cupy(monkeypatch):
     monkeypatch.setitem(sys.modules, "cupy", None)
     with pytest.raises(RuntimeError, match="pip install cupy"):
         nn.Linear(2, 2).to("cuda")
+
+
+def test_a_whole_model_is_initialised_folded_and_given_statistics_on_the_device():
+    results = []
+    for device in ("cpu", "cuda"):
+        nn.manual_seed(3)
+        model = nn.Sequential(
+            nn.Linear(5, 6), nn.BatchNorm1d(6), nn.ReLU(), nn.WeightNorm(nn.Linear(6, 4)),
+            nn.BatchNorm1d(4),
+        ).to(device)  # fmt: skip
+        x = values((12, 5))
+        x = x if device == "cpu" else fake_cupy.cupy.asarray(x)
+        report = nn.init.apply(model, seed=5)
+        nn.update_batch_norm(model, [x[:8], x[8:]])
+        folded = nn.fold_batch_norm(model)
+        assert len(folded) == 3
+        y = [model.eval()(x), folded(x), model[1].running_var, model[0].weight.data]
+        results.append((report, [a if device == "cpu" else on_host(a) for a in y]))
+    (here, on_cpu), (there, on_device) = results
+    assert here == there
+    for a, b in zip(on_cpu, on_device, strict=True):
+        assert_near(a, b)

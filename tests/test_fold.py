@@ -89,6 +89,29 @@ def test_the_error_is_within_the_bound(groups, bias, affine, dtype):
     np.testing.assert_allclose(folded[0].bias.data, shift, rtol=once)
 
 
+@pytest.mark.parametrize("groups", [0, 1, 2])
+def test_the_weights_are_those_of_torchs_fusion(groups):
+    torch = pytest.importorskip("torch")
+    fusion, shape = torch.nn.utils.fusion, (9, 4, 5, 5) if groups else (9, 4)
+    size = (4, 6, 3) if groups else (4, 6)
+    options = {"groups": groups} if groups else {}
+    ours = nn.Sequential(
+        (nn.Conv2d if groups else nn.Linear)(*size, **options, dtype="float64"),
+        (nn.BatchNorm2d if groups else nn.BatchNorm1d)(6, dtype="float64"),
+    )
+    trained(ours, shape, "float64")
+    theirs = torch.nn.Sequential(
+        (torch.nn.Conv2d if groups else torch.nn.Linear)(*size, **options),
+        (torch.nn.BatchNorm2d if groups else torch.nn.BatchNorm1d)(6),
+    ).double()
+    theirs.load_state_dict({k: torch.from_numpy(v) for k, v in ours.state_dict().items()})
+    fuse = fusion.fuse_conv_bn_eval if groups else fusion.fuse_linear_bn_eval
+    want = fuse(theirs[0].eval(), theirs[1].eval())
+    got = nn.fold_batch_norm(ours)[0]
+    np.testing.assert_allclose(got.weight.data, want.weight.detach().numpy(), rtol=1e-13)
+    np.testing.assert_allclose(got.bias.data, want.bias.detach().numpy(), rtol=1e-12)
+
+
 def k(**more):
     return {"dtype": "float64", **more}
 
@@ -321,10 +344,13 @@ def test_a_model_that_another_thread_trains_is_refused():
     model = nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2))
     errors = []
 
+    def update(model):
+        nn.update_batch_norm(model, [X])
+
     class Fold(Callback):
         def on_epoch_end(self, run):
             def fold():
-                for call in (nn.fold_batch_norm, lambda m: nn.update_batch_norm(m, [X])):
+                for call in (nn.fold_batch_norm, update, nn.init.apply):
                     try:
                         call(model)
                     except RuntimeError as error:
@@ -338,6 +364,7 @@ def test_a_model_that_another_thread_trains_is_refused():
     trainer = Trainer(model, nn.CrossEntropyLoss(), optim.SGD(model.parameters(), lr=0.1),
                       callbacks=[Fold()], progress=False)  # fmt: skip
     trainer.fit(X, (X[:, 0] > 0).astype(np.int64), max_epochs=1)
-    assert len(errors) == 2
+    assert len(errors) == 3
     assert "fold_batch_norm" in errors[0]
     assert "update_batch_norm" in errors[1]
+    assert "nn.init.apply" in errors[2]

@@ -150,11 +150,30 @@ def test_a_residual_branch_begins_at_zero_or_small(body, name, scheme):
     assert block.body.state_dict().keys() == {k[5:] for k in block.state_dict()}
 
 
+class Unknown(nn.Module):
+    def forward(self, x):
+        return np.maximum(x, 0)
+
+
+class Gated(nn.LayerNorm):
+    def __init__(self, size):
+        super().__init__(size)
+        self.gate = nn.Parameter(np.full(size, 0.5, np.float32))
+
+
+def test_what_a_norm_of_ones_own_has_beside_stays():
+    report = nn.init.apply(norm := Gated(3))
+    assert [c.scheme for c in report.values()] == ["ones", "zeros", "kept"]
+    assert (norm.gate.data == 0.5).all()
+
+
 @pytest.mark.parametrize(
     "body",
     [
         (nn.Linear(5, 5), nn.BatchNorm1d(5, affine=False)),  # would undo any scale
         (nn.Linear(5, 5), nn.Residual(nn.Tanh())),
+        (nn.Linear(5, 5), nn.Softmax(1)),
+        (nn.Linear(5, 5), Unknown()),  # whose gradient at 0 may be 0
     ],
 )
 def test_a_branch_that_no_single_layer_ends_is_left(body):
@@ -240,6 +259,17 @@ def test_weight_norm_starts_at_the_drawn_weight():
     got = normed[0].module.weight.data
     np.testing.assert_allclose(got, normed[0].weight_v.data, rtol=1e-5)
     assert got.std() == pytest.approx(plain[0].weight.data.std(), rel=0.1)
+
+
+def test_a_zero_weight_is_one_of_length_zero():
+    model = nn.Sequential(nn.WeightNorm(nn.Linear(3, 2)), nn.Linear(2, 2))
+    report = nn.init.apply(model, "zeros")
+    assert {k: report[k].scheme for k in ("0.weight_g", "0.weight_v", "1.weight")} == {
+        "0.weight_g": "zeros",
+        "0.weight_v": "xavier_normal",
+        "1.weight": "zeros",
+    }
+    assert (model[0](np.ones((4, 3), np.float32)) == 0).all()
 
 
 def test_a_weight_is_a_function_of_the_seed_and_its_name():

@@ -158,11 +158,8 @@ def test_wrong_words_have_one_form_of_message(owner, name, call):
 
 def test_every_initialiser_with_options_is_here():
     tested = {owner for owner, *_ in CASES + WORDS} | {"constant"}  # which takes NaN as well
-    for name, function in vars(nn.init).items():
+    for name in nn.init.__all__:
+        function = getattr(nn.init, name)
         options = set(getattr(function, "__annotations__", ())) - {"tensor", "seed", "return"}
-        if (
-            getattr(function, "__module__", "") == nn.init.__name__
-            and not name.startswith("_")
-            and options
-        ):
+        if options:
             assert name in tested, name

@@ -216,11 +216,14 @@ def test_a_state_that_is_not_whole_is_refused():
         ({**stored, "class": "Whiten"}, "PCA: the stored 'class' is 'Whiten'"),
         ({k: v for k, v in stored.items() if k != "spread"}, "'spread'"),
         ({**stored, "extra": 1}, "'extra'"),
+        ({**stored, "spread": "abc"}, "PCA: the stored 'spread' is damaged"),
         ({**stored, "spread": stored["spread"][:1]}, "have shapes"),
         ({**stored, "shift": stored["shift"][:1]}, "have shapes"),
     ):
         with pytest.raises(ValueError, match=match):
             PCA.from_dict(wrong)
+    with pytest.raises(TypeError, match=r"PCA\.from_dict: 'stored' is a NoneType, expected what"):
+        PCA.from_dict(None)
     scale = Standardize().fit(X).to_dict()
     with pytest.raises(ValueError, match="have shapes"):
         Standardize.from_dict({**scale, "scale": scale["scale"][:2]})
@@ -253,6 +256,20 @@ ERRORS = [
 def test_errors(call, error, match):
     with pytest.raises(error, match=match):
         call()
+
+
+@pytest.mark.parametrize("make", [PCA, lambda: PCA(2, True), Whiten, lambda: Whiten("zca", 0.1)])
+def test_values_that_are_not_finite_spoil_their_own_rows_without_a_warning(make, recwarn):
+    fitted = make().fit(X)
+    bad = X.copy()
+    bad[1, 2], bad[3, 0] = np.inf, np.nan
+    y = fitted.transform(bad)
+    assert not np.isfinite(y[[1, 3]]).any()
+    whole = np.delete(np.arange(40), [1, 3])
+    np.testing.assert_allclose(y[whole], fitted.transform(X)[whole], rtol=1e-10)
+    assert not np.isfinite(fitted.inverse_transform(y)[[1, 3]]).any()
+    assert np.isinf(PCA().fit(X * 1e200).explained_variance).any()
+    assert not recwarn.list
 
 
 def test_a_refused_fit_changes_nothing():

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from onepass import nn, optim
 from onepass.data import DataLoader, load
-from onepass.train import Trainer
+from onepass.train import Callback, Trainer
 from small_models import assert_same, normal, perturb
 
 X = 2 * normal((64, 5), "float32") + 3
@@ -118,6 +118,22 @@ def test_only_statistics_change(training):
     assert [m.momentum for m in (model[1], model[5])] == [0.1, 0.1]
 
 
+def test_modes_come_back_within_a_fit_too():
+    model, seen = model_of(), []
+
+    class Update(Callback):
+        def on_epoch_end(self, run):
+            before = [m.training for m in model.modules()]
+            nn.update_batch_norm(model, [X])
+            seen.append(before == [m.training for m in model.modules()])
+
+    optimizer = optim.SGD(model.parameters(), lr=0.1)
+    trainer = Trainer(model, nn.CrossEntropyLoss(), optimizer, callbacks=[Update()], progress=False)
+    trainer.fit(X, np.arange(64) % 2, max_epochs=2)
+    assert seen == [True, True]
+    assert all(m.training for m in model.modules())
+
+
 def test_frozen_norms_and_those_that_hold_evaluation_are_left_alone():
     for leave in (lambda m: m.freeze(), lambda m: m.eval()):
         model = model_of()
@@ -162,6 +178,10 @@ def test_loaders_of_torch():
     assert_same(model.state_dict(), want.state_dict())
 
 
+class Table:  # as a DataFrame
+    shape = (64, 5)
+
+
 def broken():
     yield X
     raise OSError("the disk is full")
@@ -178,6 +198,7 @@ def broken():
         ([X[:0]], ValueError, "'loader' gave no sample"),
         ([X, {"x": X}], TypeError, "'loader' gave a dict, expected an array, or a tuple"),
         ([X, 3.0], TypeError, "'loader' gave a float"),
+        ([X, Table()], TypeError, "expected a NumPy array"),
         ([X, ()], TypeError, "'loader' gave a tuple"),
         ([X, X[:1]], ValueError, "BatchNorm1d|more than 1|one value"),
         ([X, X[:, :4]], ValueError, r"Linear: x has shape \(64, 4\)"),

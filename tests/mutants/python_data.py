@@ -206,8 +206,8 @@ DATA = [
     Mutant(
         "recipe: the scaler sees the validation part",
         f"{RUNS}/_parts.py",
-        "scale = Standardize().fit(X[train])",
-        "scale = Standardize().fit(X)",
+        "scale = PREPROCESS[preprocess]().fit(X[train])",
+        "scale = PREPROCESS[preprocess]().fit(X)",
         (f"{TABLES}::test_the_scaler_sees_the_training_part_alone",),
     ),
     Mutant(

@@ -37,11 +37,16 @@ class Fitted:
 
     @classmethod
     def from_dict(cls: type[F], stored: Mapping[str, Any]) -> F:
-        """What ``to_dict`` gave, its arrays as arrays or lists, so that it may come from JSON.
+        """From ``stored``, which ``to_dict`` gave; arrays may be lists, as from JSON.
 
         Raises:
-            ValueError: it is of another kind, or not whole.
+            TypeError: no dict. ValueError: it is of another kind, or not whole.
         """
+        if not isinstance(stored, Mapping):
+            raise TypeError(
+                f"{cls.__name__}.from_dict: 'stored' is a {type(stored).__name__}, expected what "
+                "to_dict gave"
+            )
         kind = stored.get("class")
         if str(kind) != cls.__name__:
             raise ValueError(
@@ -54,7 +59,13 @@ class Fitted:
         made = cls(**{name: stored[name] for name in cls.options})
         for name in cls.arrays:
             whole = name in ("rank", "shape")
-            setattr(made, name, np.asarray(stored[name], np.int64 if whole else np.float64))
+            try:
+                array = np.asarray(stored[name], np.int64 if whole else np.float64)
+            except (TypeError, ValueError) as error:
+                raise ValueError(
+                    f"{cls.__name__}: the stored {name!r} is damaged: {error}"
+                ) from None
+            setattr(made, name, array)
         if not made._is_consistent():
             shapes = {name: getattr(made, name).shape for name in cls.arrays}
             raise ValueError(f"{cls.__name__}: the stored arrays have shapes {shapes}")

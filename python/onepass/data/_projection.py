@@ -73,6 +73,7 @@ class _Projection(Fitted):
         return None if self.components is None else self._sample(self.shift / self.unit)
 
     @property
+    @np.errstate(over="ignore", invalid="ignore")
     def explained_variance(self) -> Floats | None:
         """Variance (over N - 1) along each direction; None before fit."""
         return None if self.components is None else (self.spread / self.unit) ** 2
@@ -100,8 +101,7 @@ class _Projection(Fitted):
         """``X`` as it is, and in units without the mean."""
         self._check_fitted()
         x = self._checked(X, tuple(self.shape.tolist()))
-        with np.errstate(over="ignore", invalid="ignore"):
-            return x, x.reshape(len(x), len(self.shift)) * self.unit - self.shift
+        return x, x.reshape(len(x), len(self.shift)) * self.unit - self.shift
 
     def _given(self, X: Any, shape: tuple[int, ...]) -> tuple[NDArray[Any], Floats]:
         """The argument of an inverse: as it is, and as float64 rows."""
@@ -169,6 +169,7 @@ class PCA(_Projection):
             )
         return wanted
 
+    @np.errstate(over="ignore", invalid="ignore")
     def transform(self, X: Any) -> Any:
         """(N, n_components): ``X`` along the components, in its own floating dtype."""
         x, centred = self._centred(X)
@@ -177,6 +178,7 @@ class PCA(_Projection):
         y = _divided(y, self._deviations()) if self.whiten else y / self.unit
         return y.astype(result_dtype(x), copy=False)
 
+    @np.errstate(over="ignore", invalid="ignore")
     def inverse_transform(self, X: Any) -> Any:
         """The data whose transform is ``X``, as far as the components reach: (N, …)."""
         y, rows = self._given(X, self.spread.shape if self.components is not None else ())
@@ -231,6 +233,7 @@ class Whiten(_Projection):
         self.kind = kind
         self.eps = numbers.in_range("Whiten", "eps", eps, 0)
 
+    @np.errstate(over="ignore", invalid="ignore")
     def transform(self, X: Any) -> Any:
         """``X`` whitened, in its own floating dtype: (N, directions), of "zca" like ``X``."""
         x, centred = self._centred(X)
@@ -243,6 +246,7 @@ class Whiten(_Projection):
             y = (y + beyond / floor if floor and self._reaches_beyond() else y).reshape(x.shape)
         return y.astype(result_dtype(x), copy=False)
 
+    @np.errstate(over="ignore", invalid="ignore")
     def inverse_transform(self, X: Any) -> Any:
         """The data whose transform is ``X``: (N, …)."""
         zca = self.kind == "zca"

@@ -11,7 +11,7 @@ from onepass import _numbers as numbers
 from onepass import ops
 from onepass._array import Array, convert, empty
 from onepass._parameter import Parameter
-from onepass.nn import init
+from onepass.nn import _initialisers as init
 from onepass.nn._affine import Affine
 from onepass.nn._checks import Like, check_beside, check_dtype, check_gradient
 from onepass.nn._convolution import Convolution

@@ -22,14 +22,17 @@ from onepass._array import Array, to_numpy
 from onepass._interruptions import to_the_end
 from onepass._kind import namespace
 from onepass._parameter import Computed, Parameter
-from onepass.nn import init
-from onepass.nn._activation import Activation
+from onepass.nn import _initialisers
+from onepass.nn._activation import Activation, Identity
 from onepass.nn._channel_norm import ChannelNorm
 from onepass.nn._conv import Conv2d
 from onepass.nn._decorrelated import DecorrelatedBatchNorm
+from onepass.nn._dropout import _Dropping
+from onepass.nn._flatten import Flatten
 from onepass.nn._gated import GLU, Maxout
 from onepass.nn._linear import Linear
 from onepass.nn._module import Module
+from onepass.nn._pool import AdaptiveAvgPool2d, AvgPool2d, MaxPool2d
 from onepass.nn._residual import Residual
 from onepass.nn._row_norm import RowNorm
 from onepass.nn._sequential import Sequential
@@ -40,6 +43,7 @@ from onepass.ops._fused import resolve
 
 NORMS = (ChannelNorm, RowNorm, DecorrelatedBatchNorm)
 WEIGHTED = (Linear, Conv2d)
+TRANSPARENT = (Identity, _Dropping, Flatten, MaxPool2d, AvgPool2d, AdaptiveAvgPool2d)
 SMALL = 0.1  # of a branch whose last layer must not be zero
 SCHEMES = (
     "auto", "kaiming_normal", "kaiming_uniform", "xavier_normal", "xavier_uniform",
@@ -88,8 +92,54 @@ OUTPUT = After("the output")
 ORDINARY = Place(OUTPUT)
 
 
-def initialised(model: Any, scheme: Any, seed: Any) -> Report:
-    """Choose and draw everything, then write everything."""
+def apply(model: Module, scheme: str = "auto", seed: int = 0) -> Report:
+    """Initialise a whole model, and return what each parameter got.
+
+    ``"auto"`` looks at what comes after a linear layer or a convolution, through norms, dropout and
+    pools, and keeps the mean square of the signal: `kaiming_normal` before what is like ReLU
+    (GELU, SiLU, ELU, … too; with the slope of a leaky one), `lecun_normal` before SELU, and before
+    Maxout with 1/√E[max²], `xavier_normal` before everything else (tanh, sigmoid, another layer,
+    the output). The last layer or norm of a residual branch begins at 0, so that a block passes its
+    input on; where an activation stands behind it, at a tenth. A name of an initialiser takes that
+    for every weight; `orthogonal` has the gain √2 before what is like ReLU.
+
+    With every scheme the weights of norms are 1 (but at the end of a branch), biases 0, running
+    statistics those of new norms. A grouped convolution is so many convolutions. Frozen parameters
+    stay as they are, and so do those of your own modules unless they are named as weights (at least
+    2 axes) or biases; the report says so. In a module of your own, layers count as called in
+    the order in which its constructor sets them.
+
+    A weight is a function of (seed, its name): adding a layer does not change the others, and
+    neither `nn.manual_seed` nor the values before count.
+
+    Args:
+        model: module, changed in place.
+        scheme: "auto", or the name of an initialiser: kaiming_normal, kaiming_uniform,
+            xavier_normal, xavier_uniform, lecun_normal, lecun_uniform, geometric_mean, orthogonal,
+            normal, uniform, zeros, ones.
+        seed: an integer, 0 <= seed < 2**64.
+
+    Returns:
+        A dict of names to (scheme, std, why), which prints as a table.
+
+    Raises:
+        TypeError: ``model`` is not a module, or ``seed`` not an integer.
+        ValueError: another scheme or seed; nothing is changed.
+        RuntimeError: the Trainer of another thread uses the model.
+
+    Source: He et al. 2015, Glorot & Bengio 2010, Klambauer et al. 2017; the zero at the end of a
+    branch: Goyal et al., Accurate, Large Minibatch SGD, 2017, and Zhang et al., Fixup
+    Initialization, 2019.
+
+    Example:
+        >>> from onepass import nn
+        >>> nn.init.apply(nn.Sequential(nn.Linear(50, 8), nn.ReLU(), nn.Linear(8, 2)))
+        parameter  scheme          std    because
+        0.weight   kaiming_normal  0.205  before ReLU
+        0.bias     zeros           0      bias
+        2.weight   xavier_normal   0.419  before the output
+        2.bias     zeros           0      bias
+    """
     if not isinstance(model, Module):
         raise TypeError(f"apply: 'model' is a {type(model).__name__}, expected an nn.Module")
     numbers.one_of("apply", "scheme", scheme, SCHEMES)
@@ -98,16 +148,14 @@ def initialised(model: Any, scheme: Any, seed: Any) -> Report:
     places: dict[int, Place] = {}
     _walk(model, OUTPUT, places)
     report, writes = Report(), list[tuple[Array, Any]]()
-    drawn: dict[int, tuple[str, Choice, Floats | None]] = {}
+    drawn: dict[int, tuple[Choice, Floats | None]] = {}  # by the parameter, of its first name
     for prefix, module in model.named_modules():
         place = places.get(id(module), ORDINARY)
         for key, choice, values in _of_module(module, prefix, place, scheme, seed):
-            parameter = getattr(module, key)
-            drawn.setdefault(id(parameter), (_join(prefix, key), choice, values))
+            drawn.setdefault(id(getattr(module, key)), (choice, values))
         writes += _fresh_statistics(module)
     for name, parameter in model.named_parameters():
-        _, choice, values = drawn[id(parameter)]
-        report[name] = choice
+        report[name], values = drawn[id(parameter)]
         if values is not None:
             writes.append((parameter.data, values))
     to_the_end(partial(_write, writes))
@@ -190,8 +238,8 @@ def _note_branch(body: Sequential, places: dict[int, Place]) -> None:
         ):
             places[id(layer)] = Place(OUTPUT, scale)
             return
-        elif isinstance(layer, NORMS) or list(layer.named_children()) or _own(layer):
-            return  # it would undo the scale, or what it does is not known
+        elif not isinstance(layer, TRANSPARENT):
+            return  # it would undo the scale, or what it does at 0 is not known
 
 
 def _flat(module: Module) -> Iterator[Module]:
@@ -217,7 +265,7 @@ def _of_module(
     for key, parameter in _own(module).items():
         if not parameter.requires_grad:
             yield key, _as_it_was(parameter, "frozen"), None
-        elif isinstance(module, NORMS):
+        elif isinstance(module, NORMS) and key in ("weight", "bias"):
             value = place.scale if key == "weight" else 0.0
             name = "ones" if value == 1 else "constant" if value else "zeros"
             why = _end_of_branch(place, "norm") if key == "weight" else "norm"
@@ -254,7 +302,7 @@ def _weight(
     rows = shape[0] // groups
     for g in range(groups):
         part = _seed_of(seed, name, g)
-        getattr(init, chosen)(values[g * rows : (g + 1) * rows], **options, seed=part)
+        getattr(_initialisers, chosen)(values[g * rows : (g + 1) * rows], **options, seed=part)
     values *= factor
     return Choice(chosen, float(values.std()) if values.size else 0.0, why), values
 
@@ -270,13 +318,15 @@ def _of_weight_norm(
         yield "weight_v", _as_it_was(v, why), None
         return
     groups = inner.groups if isinstance(inner, Conv2d) else 1
-    drawn = place if place.scale else Place(place.after)
+    zero = place.scale == 0 or scheme == "zeros"  # the lengths: zero has no direction
+    drawn = Place(place.after) if zero else place
+    scheme = "auto" if scheme == "zeros" else scheme
     name = _join(prefix, "weight_v")
     choice, values = _weight(v.shape, groups, name, drawn, scheme, seed)
     others = tuple(i for i in range(v.ndim) if i != module.dim)
-    lengths = np.sqrt((values**2).sum(axis=others, keepdims=True)) * (place.scale > 0)
+    lengths = np.sqrt((values**2).sum(axis=others, keepdims=True)) * (not zero)
     why = _end_of_branch(place, f"the lengths of {name}")
-    scheme_of_g = "zeros" if place.scale == 0 else choice.scheme
+    scheme_of_g = "zeros" if zero else choice.scheme
     std = float(lengths.std()) if lengths.size else 0.0
     yield "weight_g", Choice(scheme_of_g, std, why), lengths
     yield "weight_v", choice, values

@@ -10,7 +10,7 @@ import numpy as np
 from onepass import _numbers as numbers
 from onepass._array import Array
 from onepass._parameter import Parameter
-from onepass.nn import init
+from onepass.nn import _initialisers as init
 from onepass.nn._affine import Affine
 from onepass.nn._checks import Like, check_beside, check_dtype, check_gradient, like
 from onepass.nn._epilogue import Epilogue

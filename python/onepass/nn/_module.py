@@ -170,7 +170,7 @@ class Module(Saves, SuggestsKeywords):
             )
 
     def named_modules(self, prefix: str = "") -> Iterator[tuple[str, Module]]:
-        """This module (its name is "") and all inside it, outermost first.
+        """This module (its name is ``prefix``) and all inside it, outermost first.
 
         Raises:
             TypeError: one is in a list, tuple or dict, where nothing would train it.
@@ -251,7 +251,7 @@ class Module(Saves, SuggestsKeywords):
         return self
 
     def zero_grad(self, set_to_none: bool = True) -> None:
-        """Forget all gradients, or fill them with zeros; `Parameter.zero_grad`.
+        """Forget all gradients, or with ``set_to_none=False`` fill them with zeros.
 
         Raises:
             RuntimeError: the Trainer of another thread uses the module.

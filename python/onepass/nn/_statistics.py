@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from onepass._array import Array, as_ndarray, copy_into, is_tensor_of_torch
+from onepass._kind import namespace
 from onepass.nn._channel_norm import ChannelNorm
 from onepass.nn._decorrelated import DecorrelatedBatchNorm
 from onepass.nn._module import Module
@@ -45,11 +46,18 @@ def update_batch_norm(model: Module, loader: Iterable[Any]) -> None:
 
     Example:
         >>> import numpy as np
-        >>> from onepass import data, nn
-        >>> x = np.random.default_rng(0).normal(3, 2, (1000, 4)).astype(np.float32)
-        >>> model = nn.Sequential(nn.BatchNorm1d(4), nn.Dropout(0.5))
-        >>> nn.update_batch_norm(model, data.DataLoader(x, batch_size=100))
-        >>> bool(np.allclose(model[0].running_mean, x.mean(axis=0), atol=1e-5))
+        >>> from onepass import data, nn, optim, train
+        >>> X = np.random.default_rng(0).normal(3, 2, (400, 4)).astype(np.float32)
+        >>> y = (X[:, 0] > 3).astype(np.int64)
+        >>> model = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 2))
+        >>> optimizer = optim.Adam(model.parameters(), ema_decay=0.9)
+        >>> trainer = train.Trainer(model, nn.CrossEntropyLoss(), optimizer, progress=False)
+        >>> history = trainer.fit(X, y, max_epochs=2)
+        >>> for parameter, average in zip(model.parameters(), optimizer.averages):
+        ...     parameter.data[...] = average
+        >>> nn.update_batch_norm(model, data.DataLoader(X, y, batch_size=100))
+        >>> z = X @ model[0].weight.data.T + model[0].bias.data
+        >>> bool(np.allclose(model[1].running_mean, z.mean(axis=0), atol=1e-4))
         True
     """
     if not isinstance(model, Module):
@@ -65,9 +73,10 @@ def update_batch_norm(model: Module, loader: Iterable[Any]) -> None:
             return
         before = [_State(norm) for norm in norms]
         epoch = getattr(loader, "epoch", None)
-        for module in model.modules():
-            module.training = False
+        modes = [(module, module.training) for module in model.modules()]
         try:
+            for module, _ in modes:
+                module.training = False
             _estimate(model, norms, loader)
         except BaseException:
             for state in before:
@@ -76,6 +85,8 @@ def update_batch_norm(model: Module, loader: Iterable[Any]) -> None:
         finally:
             for state in before:
                 state.finish()
+            for module, mode in modes:
+                module.training = mode
             if epoch is not None:
                 loader.epoch = epoch  # type: ignore[attr-defined]
 
@@ -130,6 +141,7 @@ def _inputs(model: Module, loader: Iterable[Any]) -> Iterator[Array]:
             )
         if is_tensor_of_torch(x) and on_host:
             x = as_ndarray(x.detach())
+        namespace(x)
         if x.shape[0]:
             yield x
 

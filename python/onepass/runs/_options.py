@@ -76,8 +76,8 @@ class Options(Reading):
         for name in ("hidden", "drop", "features", "na_values", "words", "schedule_options"):
             if isinstance(merged.get(name), list):
                 merged[name] = tuple(merged[name])
-        for name in ("activation", "optimizer", "schedule"):
-            if name in merged:
+        for name in ("activation", "optimizer", "schedule", "init"):
+            if isinstance(merged.get(name), str):
                 merged[name] = merged[name].lower()
         if merged.get("init_from") is not None:
             merged["init_from"] = os.fspath(merged["init_from"])
@@ -109,9 +109,10 @@ class Options(Reading):
 
     def contradicts(self, before: Mapping[str, Any]) -> str | None:
         """The first option that a run's record has otherwise, in words."""
+        was = {**Options(data="").as_json(), **before}  # a record may be older than an option
         for name, value in self.as_json().items():
-            if name not in FREE and name in before and before[name] != value:
-                return contradiction(name, before[name], value)
+            if name not in FREE and was[name] != value:
+                return contradiction(name, was[name], value)
         return None
 
     def as_json(self) -> dict[str, Any]:

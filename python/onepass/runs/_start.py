@@ -100,10 +100,13 @@ class Start:
         frozen = f"; the first {layers} as before" if options.freeze else ""
         notes = [f"weights and scale of inputs are those of {self.name}{last}{frozen}"]
         same_data = self.run.about.get("contents") == contents
-        if same_data and not np.array_equal(np.sort(self.run.held_out), np.sort(parts.test)):
+        same_rows = np.array_equal(np.sort(self.run.held_out), np.sort(parts.test))
+        if same_data and (options.cv is not None or not same_rows):
+            folds = "folds" if same_rows else "the result"
+            cure = "" if same_rows else "; pass the --seed of that run"
             notes.append(
-                f"{self.name} was trained on rows that are held out here: the result will look too "
-                "good; pass the --seed of that run"
+                f"{self.name} was trained on rows that are held out here: {folds} will look too "
+                f"good{cure}"
             )
         return notes
 

@@ -358,7 +358,8 @@ class Trainer:
         return trainer
 
     def log(self, name: str, value: float) -> None:
-        """Add a number to the epoch's row of the history, in a hook: see ``Run.log``."""
+        """Add ``value``, a number, to the epoch's row of the history as ``name``, in a hook:
+        see ``Run.log``."""
         self.run.log(name, value)
 
     def __repr__(self) -> str:
