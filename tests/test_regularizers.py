@@ -303,6 +303,27 @@ def test_a_penalty_may_be_monitored_and_changed_between_epochs() -> None:
 EPOCHS_MORE = small_training.EPOCHS + 1
 
 
+def test_one_regularizer_in_two_fits_at_once_is_refused() -> None:
+    shared = ActivationSparsity(0.1)
+    said = []
+
+    class Inside(Callback):
+        def on_epoch_end(self, run):
+            copied = copy.deepcopy(shared)
+            fit(make(regularizers=[copied]), max_epochs=1)
+            try:
+                fit(make(regularizers=[L2(0.1), shared]), max_epochs=1)
+            except RuntimeError as error:
+                said.append(str(error))
+
+    trainer = make([Inside()], regularizers=[shared])
+    fit(trainer)
+    assert len(said) == small_training.EPOCHS
+    assert said[0].startswith("fit: another fit uses ActivationSparsity(weight=0.1")
+    assert trainer.history["activation_sparsity"][-1] > 0
+    fit(make(regularizers=[shared]), max_epochs=1)
+
+
 def test_a_hook_may_set_them() -> None:
     class Later(Callback):
         def on_epoch_begin(self, run):
