@@ -39,11 +39,27 @@ each = pytest.mark.parametrize("cls", CLASSES, ids=NAMES)
 def network(kind="batch"):
     nn.manual_seed(1)
     f8 = {"dtype": "float64"}
+    if kind == "conv":
+        return nn.Sequential(
+            Images(), nn.Conv2d(1, 3, 3, padding=1, **f8), nn.BatchNorm2d(3, **f8), nn.GELU(),
+            nn.AvgPool2d(2), nn.Flatten(), nn.Linear(3, 3, **f8), nn.LogSoftmax(1),
+        )  # fmt: skip
     norm = nn.BatchNorm1d(6, **f8) if kind == "batch" else nn.LayerNorm(6, **f8)
     return nn.Sequential(
         nn.Linear(4, 6, **f8), norm, nn.Tanh(), nn.Dropout(0.3),
         nn.Residual(nn.Linear(6, 6, **f8), nn.SiLU()), nn.Linear(6, 3, **f8),
     )  # fmt: skip
+
+
+class Images(nn.Module):
+    """(N, 4) → (N, 1, 2, 2)."""
+
+    def forward(self, x):
+        self.saved = x.shape
+        return x.reshape(-1, 1, 2, 2)
+
+    def backward(self, dy, *, need_input_grad=True):
+        return dy.reshape(self.recall())
 
 
 def nothing(y, target):
@@ -73,7 +89,7 @@ def one_step(model, regularizers, loss=nothing, lr=0.0, **options):
 
 
 @each
-@pytest.mark.parametrize("kind", ["batch", "layer"])
+@pytest.mark.parametrize("kind", ["batch", "layer", "conv"])
 @pytest.mark.parametrize("accumulate", [1, 3])
 def test_the_gradient_is_that_of_the_value_in_the_history(cls, kind, accumulate) -> None:
     size = math.ceil(len(X) / accumulate)
