@@ -39,11 +39,27 @@ each = pytest.mark.parametrize("cls", CLASSES, ids=NAMES)
 def network(kind="batch"):
     nn.manual_seed(1)
     f8 = {"dtype": "float64"}
+    if kind == "conv":
+        return nn.Sequential(
+            Images(), nn.Conv2d(1, 3, 3, padding=1, **f8), nn.BatchNorm2d(3, **f8), nn.GELU(),
+            nn.AvgPool2d(2), nn.Flatten(), nn.Linear(3, 3, **f8), nn.LogSoftmax(1),
+        )  # fmt: skip
     norm = nn.BatchNorm1d(6, **f8) if kind == "batch" else nn.LayerNorm(6, **f8)
     return nn.Sequential(
         nn.Linear(4, 6, **f8), norm, nn.Tanh(), nn.Dropout(0.3),
         nn.Residual(nn.Linear(6, 6, **f8), nn.SiLU()), nn.Linear(6, 3, **f8),
     )  # fmt: skip
+
+
+class Images(nn.Module):
+    """(N, 4) → (N, 1, 2, 2)."""
+
+    def forward(self, x):
+        self.saved = x.shape
+        return x.reshape(-1, 1, 2, 2)
+
+    def backward(self, dy, *, need_input_grad=True):
+        return dy.reshape(self.recall())
 
 
 def nothing(y, target):
@@ -73,7 +89,7 @@ def one_step(model, regularizers, loss=nothing, lr=0.0, **options):
 
 
 @each
-@pytest.mark.parametrize("kind", ["batch", "layer"])
+@pytest.mark.parametrize("kind", ["batch", "layer", "conv"])
 @pytest.mark.parametrize("accumulate", [1, 3])
 def test_the_gradient_is_that_of_the_value_in_the_history(cls, kind, accumulate) -> None:
     size = math.ceil(len(X) / accumulate)
@@ -301,6 +317,27 @@ def test_a_penalty_may_be_monitored_and_changed_between_epochs() -> None:
 
 
 EPOCHS_MORE = small_training.EPOCHS + 1
+
+
+def test_one_regularizer_in_two_fits_at_once_is_refused() -> None:
+    shared = ActivationSparsity(0.1)
+    said = []
+
+    class Inside(Callback):
+        def on_epoch_end(self, run):
+            copied = copy.deepcopy(shared)
+            fit(make(regularizers=[copied]), max_epochs=1)
+            try:
+                fit(make(regularizers=[L2(0.1), shared]), max_epochs=1)
+            except RuntimeError as error:
+                said.append(str(error))
+
+    trainer = make([Inside()], regularizers=[shared])
+    fit(trainer)
+    assert len(said) == small_training.EPOCHS
+    assert said[0].startswith("fit: another fit uses ActivationSparsity(weight=0.1")
+    assert trainer.history["activation_sparsity"][-1] > 0
+    fit(make(regularizers=[shared]), max_epochs=1)
 
 
 def test_a_hook_may_set_them() -> None:

@@ -235,6 +235,9 @@ def test_a_directory_of_something_else_is_refused(tmp_path) -> None:
         restarts(build, X, Y, n=1, seed=3, resume=tmp_path / "a", **FIT)
     with pytest.raises(ValueError, match="holds something else"):
         restarts(build, X, Y, n=1, resume=tmp_path, **FIT)
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match=r"restarts: 'resume' is .*file"):
+        restarts(build, X, Y, n=1, resume=tmp_path / "file", **FIT)
     record = tmp_path / "b"
     restarts(build, X, Y, n=1, resume=record, **FIT)
     assert json.loads((record / "restarts.json").read_text()) == {"seed": 0}

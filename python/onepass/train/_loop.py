@@ -247,7 +247,7 @@ class Loop:
         run = self.run
         options: dict[str, Any] = {"max_norm": run.max_norm}
         if _closure.needed(run.optimizer):
-            _closure.check(run, 1)
+            _closure.check(run, run.batches)
             options = {"closure": _closure.Closure(self._objective(), self._evaluate)}
         elif run.grad_scale != 1:
             options["grad_scale"] = run.grad_scale

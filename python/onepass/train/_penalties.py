@@ -65,6 +65,13 @@ class Penalties:
         self.end()
         refuse_taken_names(run)
         for regularizer in run.regularizers:
+            if regularizer._fit is not None:
+                self.end()
+                raise RuntimeError(
+                    f"fit: another fit uses {regularizer!r}, expected a regularizer of its own for "
+                    "each Trainer"
+                )
+            regularizer._fit = self
             self._active.append(regularizer)
             try:
                 regularizer.begin(run)
@@ -75,7 +82,9 @@ class Penalties:
     def end(self) -> None:
         """End all, the last that began first."""
         while self._active:
-            self._active.pop().end()
+            regularizer = self._active.pop()
+            regularizer._fit = None
+            regularizer.end()
 
     def before_backward(self, run: Any, share: float) -> None:
         for regularizer in self._active:

@@ -17,7 +17,7 @@ from onepass.train import _checks
 from onepass.train._callbacks import EarlyStopping
 from onepass.train._checkpoint import Checkpoint
 from onepass.train._ensemble import Ensemble
-from onepass.train._files import path_of, replacing
+from onepass.train._files import path_of, ready_folder, replacing
 from onepass.train._history import History, new_figure, save_figure
 from onepass.train._monitor import MODES, direction, name_of
 from onepass.train._trainer import NothingLeft, Trainer
@@ -262,12 +262,12 @@ def _folder(folder: Path, seed: int) -> Path:
                 f"restarts: 'seed' is {seed}, expected {known}, the first of those in {folder}"
             )
         return folder
-    if folder.is_dir() and any(p.suffix != ".partial" for p in folder.iterdir()):
+    if folder.is_dir() and any(not p.name.startswith(".") for p in folder.iterdir()):
         raise ValueError(
             f"restarts: 'resume' is {str(folder)!r}, which holds something else, expected a "
             "directory of restarts, an empty one or a new one"
         )
-    folder.mkdir(parents=True, exist_ok=True)
+    ready_folder("restarts", "resume", folder)
     with replacing(record, "record") as file:
         file.write(json.dumps({"seed": seed}).encode())
     return folder

@@ -43,6 +43,9 @@ class ActivationSparsity(Regularizer):
         True
     """
 
+    _taps: Sequence[Tap] = ()
+    _value: float = 0.0  # of the last batch
+
     def __init__(
         self,
         weight: float,
@@ -58,8 +61,6 @@ class ActivationSparsity(Regularizer):
                 f"ActivationSparsity: 'layers' is {layers!r}, expected a list of names of layers"
             )
         self.layers = None if layers is None else tuple(layers)
-        self._taps: list[Tap] = []
-        self._value = 0.0
 
     def begin(self, run: Any) -> None:
         self.end()
@@ -85,7 +86,7 @@ class ActivationSparsity(Regularizer):
     def end(self) -> None:
         for tap in reversed(self._taps):
             tap.remove()
-        self._taps = []
+        self._taps = ()
 
     def before_backward(self, run: Any, share: float) -> None:
         self._value = self.weight * sum(tap.size() for tap in self._taps)
@@ -94,9 +95,6 @@ class ActivationSparsity(Regularizer):
 
     def after_batch(self, run: Any, x: Array, share: float) -> float:
         return self._value
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "_taps": []}
 
 
 class Tap:

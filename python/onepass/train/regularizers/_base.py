@@ -38,6 +38,7 @@ class Regularizer(SuggestsKeywords):
 
     weight: float
     name: str
+    _fit: Any = None  # the one that uses it now
 
     def _set(self, weight: float, name: str) -> None:
         owner = type(self).__name__
@@ -79,6 +80,9 @@ class Regularizer(SuggestsKeywords):
             weight·penalty; None where there is none of a step.
         """
         return None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {k: v for k, v in vars(self).items() if k not in ("_fit", "_chosen", "_taps")}
 
     def __repr__(self) -> str:
         names = [n for n in inspect.signature(type(self)).parameters if hasattr(self, n)]
@@ -150,6 +154,3 @@ class ParameterRegularizer(Regularizer):
         for parameter, gradient in zip(moving, gradients, strict=True):
             parameter.accumulate(gradient * factor)
         return self.weight * value
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {k: v for k, v in vars(self).items() if k != "_chosen"}
