@@ -121,9 +121,9 @@ class Differentiable:
         self.taken = itemgetter(one) if one is not None else itemgetter(*differentiable)
 
     def __call__(self, *arguments: Any) -> torch.Tensor:
-        return self.plain(*arguments) if is_plain(arguments[0]) else self.traced(*arguments)[0]
+        return self.plain(arguments) if is_plain(arguments[0]) else self.traced(*arguments)[0]
 
-    def plain(self, *arguments: Any) -> torch.Tensor:
+    def plain(self, arguments: tuple[Any, ...]) -> torch.Tensor:
         """The first result, of the extension."""
         if not is_grad_enabled():
             return self.run(*arguments)[0]
@@ -140,17 +140,18 @@ def _single(function: Callable[..., Any], results: int) -> Callable[..., Any]:
     return function if results > 1 else lambda *arguments: function(*arguments)[0]
 
 
-def _named(function: type[torch.autograd.Function], name: str) -> Callable[..., Any]:
+def _named(function: type[torch.autograd.Function], name: str) -> type[torch.autograd.Function]:
     function.__name__ = function.__qualname__ = f"onepass.{name}"
-    return function.apply  # type: ignore[no-any-return]
+    return function
 
 
 def _recorded_function(kernel: _Kernel) -> Callable[..., Any]:
     """For plain tensors: (all arguments, *those with a gradient) → the first result.
 
-    Each argument of a function of autograd costs half a µs, hence one for all.
+    Each argument of a function of autograd costs half a µs, hence one for all; and what
+    `torch.autograd.Function.apply` does before the call, for transforms, two.
     """
-    run, keep, gradient = kernel.run, kernel.keep, kernel.gradient
+    inputs, run, save, gradient = kernel.inputs, kernel.run, kernel.save, kernel.gradient
 
     def spread(wanted: Sequence[bool], found: list[torch.Tensor]) -> tuple[Any, ...]:
         each = iter(found)
@@ -169,7 +170,9 @@ def _recorded_function(kernel: _Kernel) -> Callable[..., Any]:
         @staticmethod
         def forward(ctx: Any, arguments: tuple[Any, ...], *_: Any) -> torch.Tensor:
             outputs = run(*arguments)
-            keep(ctx, arguments, outputs)
+            options = ctx.options = arguments[inputs:]
+            ctx.save_for_backward(*save(arguments, outputs, options))
+            ctx.set_materialize_grads(False)
             return outputs[0]
 
         @staticmethod
@@ -183,7 +186,8 @@ def _recorded_function(kernel: _Kernel) -> Callable[..., Any]:
             found = gradient(dy, wanted, *ctx.saved_tensors, *ctx.options)
             return (None, *found) if len(found) == len(wanted) else spread(wanted, found)
 
-    return _named(Recorded, kernel.name)
+    function: Any = _named(Recorded, kernel.name)
+    return super(torch.autograd.Function, function).apply  # type: ignore[misc, no-any-return]
 
 
 def _transformed_function(kernel: _Kernel) -> Callable[..., Any]:
@@ -204,7 +208,7 @@ def _transformed_function(kernel: _Kernel) -> Callable[..., Any]:
         def backward(ctx: Any, *_: Any) -> Any:
             raise RuntimeError(f"the gradient of onepass's {kernel.name} is differentiable once")
 
-    back = _named(Gradient, kernel.name)
+    back = _named(Gradient, kernel.name).apply
 
     class Transformed(torch.autograd.Function):
         generate_vmap_rule = True
@@ -223,4 +227,4 @@ def _transformed_function(kernel: _Kernel) -> Callable[..., Any]:
         def backward(ctx: Any, dy: torch.Tensor | None, *_: Any) -> tuple[Any, ...]:
             return kernel.back_traced(ctx, back, dy)
 
-    return _named(Transformed, kernel.name)
+    return _named(Transformed, kernel.name).apply
