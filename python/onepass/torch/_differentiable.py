@@ -7,9 +7,16 @@ from operator import itemgetter
 from typing import Any, NamedTuple
 
 import torch
-from torch.autograd.function import once_differentiable
 
-from onepass.torch._operators import LIBRARY, define, is_compiling, is_plain, is_transformed
+from onepass.torch._operators import (
+    LIBRARY,
+    batched,
+    define,
+    is_batched,
+    is_compiling,
+    is_plain,
+    is_transformed,
+)
 
 Tensors = Sequence["torch.Tensor | None"]
 
@@ -113,8 +120,9 @@ class Differentiable:
             lib=LIBRARY,
         )
         self.results, self.run, self.operator = results, run, operator
-        self.recorded = _recorded_function(kernel)
-        self.transformed = _transformed_function(kernel)
+        gradient_once = _gradient_function(kernel)
+        self.recorded = _recorded_function(kernel, gradient_once)
+        self.transformed = _transformed_function(kernel, gradient_once)
         # Of all arguments those with a gradient, as a tuple: a slice of one, or places.
         first = differentiable[0]
         one = slice(first, first + 1) if len(differentiable) == 1 else None
@@ -145,7 +153,7 @@ def _named(function: type[torch.autograd.Function], name: str) -> type[torch.aut
     return function
 
 
-def _recorded_function(kernel: _Kernel) -> Callable[..., Any]:
+def _recorded_function(kernel: _Kernel, gradient_once: Callable[..., Any]) -> Callable[..., Any]:
     """For plain tensors: (all arguments, *those with a gradient) → the first result.
 
     Each argument of a function of autograd costs half a µs, hence one for all; and what
@@ -157,14 +165,13 @@ def _recorded_function(kernel: _Kernel) -> Callable[..., Any]:
         each = iter(found)
         return (None, *(next(each) if want else None for want in wanted))
 
-    def back(ctx: Any, dy: torch.Tensor | None) -> tuple[Any, ...]:
+    def back(ctx: Any, dy: torch.Tensor | None, call: Callable[..., Any]) -> tuple[Any, ...]:
         wanted = ctx.needs_input_grad[1:]
         if dy is None:
             return (None,) * (1 + len(wanted))
-        call = gradient if is_plain(dy) else kernel.operator_backward
+        if is_batched(dy):
+            call = batched(kernel.operator_backward)
         return spread(wanted, call(dy, wanted, *ctx.saved_tensors, *ctx.options))
-
-    back_once = once_differentiable(back)  # type: ignore[no-untyped-call]
 
     class Recorded(torch.autograd.Function):
         @staticmethod
@@ -177,11 +184,10 @@ def _recorded_function(kernel: _Kernel) -> Callable[..., Any]:
 
         @staticmethod
         def backward(ctx: Any, dy: torch.Tensor | None) -> Any:
-            # `once_differentiable` costs two microseconds, and matters with create_graph=True.
-            if is_grad_enabled():
-                return back_once(ctx, dy)
+            if is_grad_enabled():  # create_graph=True
+                return back(ctx, dy, gradient_once)
             if dy is None or not is_plain(dy):
-                return back(ctx, dy)
+                return back(ctx, dy, kernel.operator_backward)
             wanted = ctx.needs_input_grad[1:]
             found = gradient(dy, wanted, *ctx.saved_tensors, *ctx.options)
             return (None, *found) if len(found) == len(wanted) else spread(wanted, found)
@@ -190,8 +196,8 @@ def _recorded_function(kernel: _Kernel) -> Callable[..., Any]:
     return super(torch.autograd.Function, function).apply  # type: ignore[misc, no-any-return]
 
 
-def _transformed_function(kernel: _Kernel) -> Callable[..., Any]:
-    """For `torch.func`: the operators of what a transform has unwrapped."""
+def _gradient_function(kernel: _Kernel) -> Callable[..., Any]:
+    """The operator of the gradient, whose own gradient is refused."""
 
     class Gradient(torch.autograd.Function):
         generate_vmap_rule = True
@@ -208,7 +214,11 @@ def _transformed_function(kernel: _Kernel) -> Callable[..., Any]:
         def backward(ctx: Any, *_: Any) -> Any:
             raise RuntimeError(f"the gradient of onepass's {kernel.name} is differentiable once")
 
-    back = _named(Gradient, kernel.name).apply
+    return _named(Gradient, kernel.name).apply
+
+
+def _transformed_function(kernel: _Kernel, gradient_once: Callable[..., Any]) -> Callable[..., Any]:
+    """For `torch.func`: the operators of what a transform has unwrapped."""
 
     class Transformed(torch.autograd.Function):
         generate_vmap_rule = True
@@ -225,6 +235,6 @@ def _transformed_function(kernel: _Kernel) -> Callable[..., Any]:
 
         @staticmethod
         def backward(ctx: Any, dy: torch.Tensor | None, *_: Any) -> tuple[Any, ...]:
-            return kernel.back_traced(ctx, back, dy)
+            return kernel.back_traced(ctx, gradient_once, dy)
 
     return _named(Transformed, kernel.name).apply
