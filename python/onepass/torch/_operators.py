@@ -97,7 +97,7 @@ def batched(operation: Callable[..., list[torch.Tensor]]) -> Callable[..., list[
     """``operation`` of a batch of gradients: of ``is_grads_batched=True`` of `torch.autograd.grad`,
     ``vectorize=True`` of `torch.autograd.functional.jacobian`.
 
-    That is no transform of `torch.func`, and has no rules of operators with lists.
+    It is older than `torch.func`, and knows no operators that give lists.
     """
 
     def each(dy: torch.Tensor, *rest: Any) -> list[torch.Tensor]:
