@@ -8,6 +8,7 @@ torch = pytest.importorskip("torch")
 
 from onepass.torch import nn  # noqa: E402
 from test_torch_nn_transforms import each_module  # noqa: E402
+from torch.nn.utils.parametrize import is_parametrized  # noqa: E402
 
 LOSSES = (torch.nn.modules.loss._Loss,)
 DROPOUTS = (torch.nn.modules.dropout._DropoutNd,)
@@ -85,3 +86,43 @@ def test_graphs_are_independent_and_run_twice_where_kept(model, inputs, training
         gradient(y, leaves)
         with pytest.raises(RuntimeError, match="a second time"):
             gradient(y, leaves)
+
+
+@each_module
+def test_second_gradients_are_refused_whoever_asks(model, inputs):
+    """Not None, where the input is allowed to be unused, and not a complaint about the graph."""
+    if isinstance(model, nn.DecorrelatedBatchNorm) or is_parametrized(model):
+        return  # of torch's own operations
+    given, leaves = fresh(model, inputs)
+    (dx,) = torch.autograd.grad(model(*given).square().sum(), leaves[0], create_graph=True)
+    for ask in (
+        lambda: torch.autograd.grad(dx.sum(), leaves[0], retain_graph=True),
+        lambda: torch.autograd.grad(dx.sum(), leaves[0], retain_graph=True, allow_unused=True),
+        lambda: dx.sum().backward(),
+    ):
+        with pytest.raises(RuntimeError, match=r"onepass's [a-z_]+ is differentiable once"):
+            ask()
+
+
+@each_module
+def test_a_batch_of_gradients_is_that_of_each(model, inputs):
+    given, leaves = fresh(model, inputs)
+    y = model(*given)
+    dys = torch.stack([torch.full_like(y, 0.5), torch.linspace(-1, 1, y.numel()).view(y.shape)])
+    wanted = [t for t in (*leaves, *model.parameters()) if t.requires_grad]
+    both = torch.autograd.grad(y, wanted, dys, is_grads_batched=True, retain_graph=True)
+    for i, dy in enumerate(dys):
+        alone = torch.autograd.grad(y, wanted, dy, retain_graph=True)
+        for one, other in zip(both, alone, strict=True):
+            torch.testing.assert_close(one[i], other, rtol=1e-6, atol=1e-7)
+
+
+def test_jacobians_and_what_is_left_of_a_transform():
+    model, x = nn.LayerNorm(3, activation="tanh", dtype=torch.float64), torch.ones(2, 3).double()
+    x += torch.arange(6.0).view(2, 3).square()
+    jacobian = torch.autograd.functional.jacobian
+    torch.testing.assert_close(jacobian(model, x, vectorize=True), jacobian(model, x))
+    assert torch.autograd.gradcheck(model, x.requires_grad_(), check_batched_grad=True)
+    left = []
+    torch.func.grad(lambda x: left.append(x) or x.sum())(torch.ones(3))
+    assert torch.equal(nn.ReLU()(left[0]), torch.ones(3))

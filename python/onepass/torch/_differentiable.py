@@ -7,9 +7,16 @@ from operator import itemgetter
 from typing import Any, NamedTuple
 
 import torch
-from torch.autograd.function import once_differentiable
 
-from onepass.torch._operators import LIBRARY, define, is_compiling, is_plain, is_transformed
+from onepass.torch._operators import (
+    LIBRARY,
+    batched,
+    define,
+    is_batched,
+    is_compiling,
+    is_plain,
+    is_transformed,
+)
 
 Tensors = Sequence["torch.Tensor | None"]
 
@@ -113,17 +120,18 @@ class Differentiable:
             lib=LIBRARY,
         )
         self.results, self.run, self.operator = results, run, operator
-        self.recorded = _recorded_function(kernel)
-        self.transformed = _transformed_function(kernel)
+        gradient_once = _gradient_function(kernel)
+        self.recorded = _recorded_function(kernel, gradient_once)
+        self.transformed = _transformed_function(kernel, gradient_once)
         # Of all arguments those with a gradient, as a tuple: a slice of one, or places.
         first = differentiable[0]
         one = slice(first, first + 1) if len(differentiable) == 1 else None
         self.taken = itemgetter(one) if one is not None else itemgetter(*differentiable)
 
     def __call__(self, *arguments: Any) -> torch.Tensor:
-        return self.plain(*arguments) if is_plain(arguments[0]) else self.traced(*arguments)[0]
+        return self.plain(arguments) if is_plain(arguments[0]) else self.traced(*arguments)[0]
 
-    def plain(self, *arguments: Any) -> torch.Tensor:
+    def plain(self, arguments: tuple[Any, ...]) -> torch.Tensor:
         """The first result, of the extension."""
         if not is_grad_enabled():
             return self.run(*arguments)[0]
@@ -140,54 +148,56 @@ def _single(function: Callable[..., Any], results: int) -> Callable[..., Any]:
     return function if results > 1 else lambda *arguments: function(*arguments)[0]
 
 
-def _named(function: type[torch.autograd.Function], name: str) -> Callable[..., Any]:
+def _named(function: type[torch.autograd.Function], name: str) -> type[torch.autograd.Function]:
     function.__name__ = function.__qualname__ = f"onepass.{name}"
-    return function.apply  # type: ignore[no-any-return]
+    return function
 
 
-def _recorded_function(kernel: _Kernel) -> Callable[..., Any]:
+def _recorded_function(kernel: _Kernel, gradient_once: Callable[..., Any]) -> Callable[..., Any]:
     """For plain tensors: (all arguments, *those with a gradient) → the first result.
 
-    Each argument of a function of autograd costs half a µs, hence one for all.
+    Each argument of a function of autograd costs half a µs, hence one for all; and what
+    `torch.autograd.Function.apply` does before the call, for transforms, two.
     """
-    run, keep, gradient = kernel.run, kernel.keep, kernel.gradient
+    inputs, run, save, gradient = kernel.inputs, kernel.run, kernel.save, kernel.gradient
 
     def spread(wanted: Sequence[bool], found: list[torch.Tensor]) -> tuple[Any, ...]:
         each = iter(found)
         return (None, *(next(each) if want else None for want in wanted))
 
-    def back(ctx: Any, dy: torch.Tensor | None) -> tuple[Any, ...]:
+    def back(ctx: Any, dy: torch.Tensor | None, call: Callable[..., Any]) -> tuple[Any, ...]:
         wanted = ctx.needs_input_grad[1:]
         if dy is None:
             return (None,) * (1 + len(wanted))
-        call = gradient if is_plain(dy) else kernel.operator_backward
+        if is_batched(dy):
+            call = batched(kernel.operator_backward)
         return spread(wanted, call(dy, wanted, *ctx.saved_tensors, *ctx.options))
-
-    back_once = once_differentiable(back)  # type: ignore[no-untyped-call]
 
     class Recorded(torch.autograd.Function):
         @staticmethod
         def forward(ctx: Any, arguments: tuple[Any, ...], *_: Any) -> torch.Tensor:
             outputs = run(*arguments)
-            keep(ctx, arguments, outputs)
+            options = ctx.options = arguments[inputs:]
+            ctx.save_for_backward(*save(arguments, outputs, options))
+            ctx.set_materialize_grads(False)
             return outputs[0]
 
         @staticmethod
         def backward(ctx: Any, dy: torch.Tensor | None) -> Any:
-            # `once_differentiable` costs two microseconds, and matters with create_graph=True.
-            if is_grad_enabled():
-                return back_once(ctx, dy)
+            if is_grad_enabled():  # create_graph=True
+                return back(ctx, dy, gradient_once)
             if dy is None or not is_plain(dy):
-                return back(ctx, dy)
+                return back(ctx, dy, kernel.operator_backward)
             wanted = ctx.needs_input_grad[1:]
             found = gradient(dy, wanted, *ctx.saved_tensors, *ctx.options)
             return (None, *found) if len(found) == len(wanted) else spread(wanted, found)
 
-    return _named(Recorded, kernel.name)
+    function: Any = _named(Recorded, kernel.name)
+    return super(torch.autograd.Function, function).apply  # type: ignore[misc, no-any-return]
 
 
-def _transformed_function(kernel: _Kernel) -> Callable[..., Any]:
-    """For `torch.func`: the operators of what a transform has unwrapped."""
+def _gradient_function(kernel: _Kernel) -> Callable[..., Any]:
+    """The operator of the gradient, whose own gradient is refused."""
 
     class Gradient(torch.autograd.Function):
         generate_vmap_rule = True
@@ -204,7 +214,11 @@ def _transformed_function(kernel: _Kernel) -> Callable[..., Any]:
         def backward(ctx: Any, *_: Any) -> Any:
             raise RuntimeError(f"the gradient of onepass's {kernel.name} is differentiable once")
 
-    back = _named(Gradient, kernel.name)
+    return _named(Gradient, kernel.name).apply
+
+
+def _transformed_function(kernel: _Kernel, gradient_once: Callable[..., Any]) -> Callable[..., Any]:
+    """For `torch.func`: the operators of what a transform has unwrapped."""
 
     class Transformed(torch.autograd.Function):
         generate_vmap_rule = True
@@ -221,6 +235,6 @@ def _transformed_function(kernel: _Kernel) -> Callable[..., Any]:
 
         @staticmethod
         def backward(ctx: Any, dy: torch.Tensor | None, *_: Any) -> tuple[Any, ...]:
-            return kernel.back_traced(ctx, back, dy)
+            return kernel.back_traced(ctx, gradient_once, dy)
 
-    return _named(Transformed, kernel.name)
+    return _named(Transformed, kernel.name).apply

@@ -13,20 +13,23 @@ LIBRARY = torch.library.Library("onepass", "DEF")  # type: ignore[no-untyped-cal
 # A name of a module is looked up in half the time of one through two others.
 is_compiling = torch.compiler.is_compiling
 is_transformed = torch._C._are_functorch_transforms_active
+is_batched = torch._C._functorch.is_legacy_batchedtensor
 _PLAIN = (torch.Tensor, torch.nn.Parameter)
 _modes = torch._C._len_torch_dispatch_stack
 _trace = torch._C._get_tracing_state
+_has_storage = torch._C._has_storage
 
 
 def is_plain(x: torch.Tensor) -> bool:
     """Whether ``x`` is memory that a kernel may read now, with nobody recording what happens.
 
     Not so: in a graph of `torch.compile`, `torch.export`, `make_fx` or `torch.jit.trace`, under
-    transforms of `torch.func`, for fake and meta tensors and other subclasses.
+    transforms of `torch.func` and what is left of them, in batches of gradients, for fake and meta
+    tensors and other subclasses.
     """
     if is_compiling():
         return False
-    plain = type(x) in _PLAIN and (x.is_cpu or x.is_cuda)
+    plain = type(x) in _PLAIN and (x.is_cpu or x.is_cuda) and _has_storage(x)
     return plain and not _modes() and not is_transformed() and _trace() is None
 
 
@@ -88,3 +91,20 @@ def _over_first(join: Callable[[Any], torch.Tensor], found: list[Any]) -> tuple[
         return join(found), 0
     made = type(found[0])(map(join, zip(*found, strict=True)))
     return made, type(made)([0] * len(made))
+
+
+def batched(operation: Callable[..., list[torch.Tensor]]) -> Callable[..., list[torch.Tensor]]:
+    """``operation`` of a batch of gradients: of ``is_grads_batched=True`` of `torch.autograd.grad`,
+    ``vectorize=True`` of `torch.autograd.functional.jacobian`.
+
+    It is older than `torch.func`, and knows no operators that give lists.
+    """
+
+    def each(dy: torch.Tensor, *rest: Any) -> list[torch.Tensor]:
+        level = torch._C._vmapmode_increment_nesting() - 1
+        torch._C._vmapmode_decrement_nesting()
+        alone = torch._remove_batch_dim(dy, level, 1, 0)
+        found = [operation(one, *rest) for one in alone.unbind(0)]
+        return [torch._add_batch_dim(torch.stack(g), 0, level) for g in zip(*found, strict=True)]
+
+    return each

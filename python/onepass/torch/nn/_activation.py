@@ -25,6 +25,7 @@ Example:
 """
 
 # (op, values of the options) → kernel with options. Looking one up anew takes two microseconds.
+_NO_OPTIONS: list[float] = []
 _KERNELS: dict[tuple[Any, ...], tuple[str, list[float]]] = {}
 
 
@@ -46,6 +47,8 @@ class Activation(nn.Module):
         cls.__doc__ = _DOC.format(formula=formula(op), theirs=theirs, op=op, name=cls.__name__)
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
+        if not self.options:
+            return activation(input, self.op, _NO_OPTIONS)
         given = tuple([getattr(self, name) for name in self.options])
         return activation(input, *self._kernel(given))
 

@@ -16,6 +16,7 @@ class Activated(torch.nn.Module):
 
     _activation: ActivationSpec
     _kernel: tuple[str, list[float]]
+    _undropped: tuple[str, list[float], float]  # and no dropout
 
     @property
     def activation(self) -> ActivationSpec:
@@ -25,6 +26,7 @@ class Activated(torch.nn.Module):
     def activation(self, value: ActivationSpec) -> None:
         kernel = resolve(type(self).__name__, value)
         self._kernel = (kernel.name, list(kernel.options))
+        self._undropped = (*self._kernel, 0.0)
         self._activation = value
 
 
@@ -44,8 +46,9 @@ class Epilogue(Activated):
         if p and self._drops_for is not None:
             layer = self._drops_for[0]
             p = layer.p if layer.training else 0.0
-        seed = None if p == 0.0 else draw_seed(p, x.device)
-        return seed, (*self._kernel, p)
+        if p == 0.0:
+            return None, self._undropped
+        return draw_seed(p, x.device), (*self._kernel, p)
 
     def extra_repr(self) -> str:
         said = super().extra_repr()

@@ -272,14 +272,15 @@ _norm_function = Differentiable(
 )  # fmt: skip
 
 
-def norm(
-    x: torch.Tensor, weight: Given, bias: Given, mean: Given, var: Given, *rest: Any
-) -> torch.Tensor:
-    """A norm; the running statistics move, where it is an operator by operators of their own."""
+def norm(*arguments: Any) -> torch.Tensor:
+    """A norm, of the arguments of `_norm`; the running statistics move, where it is an operator by
+    operators of their own.
+    """
+    x, _, _, mean, var = arguments[:5]
     if is_plain(x):
-        return _norm_function.plain(x, weight, bias, mean, var, *rest)
-    y, _, *new = _norm_function.traced(x, weight, bias, mean, var, *rest)
-    if rest[5]:  # training
+        return _norm_function.plain(arguments)
+    y, _, *new = _norm_function.traced(*arguments)
+    if arguments[10]:  # training
         for running, moved in zip((mean, var), new, strict=True):
             if running is not None:
                 running.copy_(moved.detach())
