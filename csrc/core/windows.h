@@ -41,31 +41,33 @@ struct Cover {
   int64_t tap, window, count, tap_step, window_step;
 };
 ONEPASS_HD Cover windows_over(const WindowAxis& a, int64_t v) {
+  const int64_t past = v + a.before;
   Cover c{0, 0, 0, a.stride, 1};
-  if (a.dilation != 1) {
-    int64_t divisor = a.stride;  // of both
-    for (int64_t rest = a.dilation % divisor; rest != 0;) {
-      const int64_t next = divisor % rest;
-      divisor = rest;
-      rest = next;
-    }
-    c.tap_step = a.stride / divisor;
-    c.window_step = a.dilation / divisor;
-  }
-  const int64_t past = v + a.before, behind = past - (a.out - 1) * a.stride;
   if (past < 0) return c;
-  const int64_t end = smaller(a.kernel, a.dilation == 1 ? past + 1 : past / a.dilation + 1);
-  int64_t i = behind <= 0 ? 0 : steps_to(behind, a.dilation);
   if (a.dilation == 1) {
-    i += a.stride == 1 || i >= end ? 0 : (past - i) % a.stride;
-  } else {  // of tap_step taps one at most
-    for (int64_t n = c.tap_step; n > 0 && (past - i * a.dilation) % a.stride != 0; --n) ++i;
-    if ((past - i * a.dilation) % a.stride != 0) return c;
+    c.window = smaller(a.stride == 1 ? past : past / a.stride, a.out - 1);
+    c.tap = past - c.window * a.stride;
+    const int64_t left = smaller(a.kernel, past + 1) - c.tap;
+    c.count = left <= 0 ? 0 : left <= a.stride ? 1 : ceil_div(left, a.stride);
+    return c;
   }
-  if (i >= end) return c;
-  c.tap = i;
-  c.window = a.stride == 1 ? past - i * a.dilation : (past - i * a.dilation) / a.stride;
-  c.count = steps_to(end - i, c.tap_step);
+  int64_t divisor = a.stride;  // of both
+  for (int64_t rest = a.dilation % divisor; rest != 0;) {
+    const int64_t next = divisor % rest;
+    divisor = rest;
+    rest = next;
+  }
+  c.tap_step = a.stride / divisor;
+  c.window_step = a.dilation / divisor;
+  const int64_t behind = past - (a.out - 1) * a.stride;
+  const int64_t end = smaller(a.kernel, past / a.dilation + 1);
+  c.tap = behind <= 0 ? 0 : ceil_div(behind, a.dilation);
+  // One of tap_step taps at most lies on a window.
+  for (int64_t n = 1; n < c.tap_step && (past - c.tap * a.dilation) % a.stride != 0; ++n) ++c.tap;
+  const int64_t rest = past - c.tap * a.dilation;
+  if (c.tap >= end || rest % a.stride != 0) return c;
+  c.window = rest / a.stride;
+  c.count = ceil_div(end - c.tap, c.tap_step);
   return c;
 }
 

@@ -21,7 +21,7 @@ template <class S, class T>
   if (step == 1) {
 #pragma GCC ivdep
     for (int64_t l = 0; l < n; ++l) pick(x[l], tap, most + l, picked + l);
-  } else if (step == 2) {
+  } else if (step == 2 && n >= 16) {  // as vectors
 #pragma GCC ivdep
     for (int64_t l = 0; l < n; ++l) pick(x[2 * l], tap, most + l, picked + l);
   } else {
@@ -39,9 +39,6 @@ template <class S, class T>
   if (step == 1) {
 #pragma GCC ivdep
     for (int64_t l = 0; l < n; ++l) sum[l] += load_as<S, T>(x[l]);
-  } else if (step == 2) {
-#pragma GCC ivdep
-    for (int64_t l = 0; l < n; ++l) sum[l] += load_as<S, T>(x[2 * l]);
   } else {
 #pragma GCC ivdep
     for (int64_t l = 0; l < n; ++l) sum[l] += load_as<S, T>(x[l * step]);
@@ -51,6 +48,14 @@ template <class T>
 [[gnu::noinline]] void divide_run(int64_t n, T* sum, const T* divisors) {
 #pragma GCC ivdep
   for (int64_t l = 0; l < n; ++l) sum[l] /= divisors[l];
+}
+template <bool kAdd, class S, class T>
+[[gnu::noinline]] void share_run(int64_t n, const S* dy, T by, T* to) {
+#pragma GCC ivdep
+  for (int64_t l = 0; l < n; ++l) {
+    const T share = load_as<S, T>(dy[l]) / by;
+    to[l] = kAdd ? to[l] + share : share;
+  }
 }
 // The sums of rows of n elements, `width` apart, added up: several at a time, so that one addition
 // need not wait for the one before it.
@@ -187,16 +192,25 @@ struct AvgPool : Pool<S> {
 template <class S>
 struct AvgPoolBackward : Pool<S> {
   using T = Computing<S>;
-  T shares[kLanes];
+  T shares[kLanes], divisor;
+  const S* dy = nullptr;
   using Pool<S>::Pool;
 
   void load(const OverLine& o, int64_t) {
+    const Windows& w = this->call;
+    dy = this->from(o.from);
+    if (w.channels_last || counts_alike(w.columns, w.count_padding)) {
+      this->divisors(o.row, o.column, 1, &divisor);
+      if (!w.channels_last) share_run<false>(o.count, dy, divisor, shares);
+      return;
+    }
     load_run<S, T>(shares, this->from(o.from), 1, o.count);
     T by[kLanes];
     this->divisors(o.row, o.column, o.count, by);
     divide_run(o.count, shares, by);
   }
   void add_tap(const UnderTap& u) {
+    if (this->call.channels_last) return share_run<true>(u.count, dy, divisor, this->sum);
     add_run<T, T>(u.count, shares + u.from, this->sum + u.lane, u.step);
   }
   void add_window(int64_t k, int64_t, int64_t, int64_t count, int64_t lane, int64_t) {

@@ -23,16 +23,13 @@ template <class T>
 void fill_run(T* to, int64_t n, T value) {
   for (int64_t l = 0; l < n; ++l) to[l] = value;
 }
-// sum[l · step] += f(l), for the steps that are most common as loops of their own.
+// sum[l · step] += f(l)
 template <class T, class F>
 [[gnu::always_inline]] inline void add_along(int64_t n, T* sum, int64_t step, F f) {
   if (step == 1) {
 #pragma GCC ivdep
     for (int64_t l = 0; l < n; ++l) sum[l] += f(l);
-  } else if (step == 2) {
-#pragma GCC ivdep
-    for (int64_t l = 0; l < n; ++l) sum[2 * l] += f(l);
-  } else {
+  } else {  // no constant step of 2: scattered stores are slower
 #pragma GCC ivdep
     for (int64_t l = 0; l < n; ++l) sum[l * step] += f(l);
   }
@@ -96,6 +93,11 @@ class Across {
   // and of a line of the image: those whose tap lies on [begin, begin + n).
   void image(const WindowAxis& a, int64_t begin, int64_t n) { set<true>(a, begin, n); }
   Range of_tap(const WindowAxis& a, int64_t j) const { return j < kKept ? kept_[j] : find(a, j); }
+  // The windows over a row of the image, which many lines share where the channels are last.
+  const Cover& rows_over(const WindowAxis& a, int64_t row) {
+    if (row != row_) over_ = windows_over(a, row_ = row);
+    return over_;
+  }
 
  private:
   static constexpr int64_t kKept = 16;
@@ -113,7 +115,8 @@ class Across {
     return {larger(o.begin, begin_), smaller(o.end, begin_ + n_)};
   }
 
-  int64_t begin_ = 0, n_ = -1;
+  int64_t begin_ = 0, n_ = -1, row_ = -1;
+  Cover over_{};
   bool image_ = false;
   Range kept_[kKept];
 };
@@ -219,7 +222,7 @@ void gather_back(W* work, const Line& line, Across* across, int64_t begin, int64
   const Windows& w = work->call;
   const WindowAxis &rows = w.rows, &columns = w.columns;
   work->begin(n);
-  Cover down = windows_over(rows, line.row);
+  Cover down = across->rows_over(rows, line.row);
   if (w.channels_last) {
     const Cover beside = windows_over(columns, line.column);
     for (; down.count > 0; --down.count, down.tap += down.tap_step, down.window -= down.window_step)

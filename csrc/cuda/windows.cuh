@@ -57,11 +57,16 @@ ONEPASS_DEVICE void each_tap(const Windows& w, const Place& p, F f) {
 // and for each window over the element at p.
 template <class F>
 ONEPASS_DEVICE void each_window(const Windows& w, const Place& p, F f) {
-  const Cover down = windows_over(w.rows, p.row), beside = windows_over(w.columns, p.column);
-  for (int64_t m = 0; m < down.count; ++m)
-    for (int64_t k = beside.count - 1; k >= 0; --k)
-      f((down.tap + m * down.tap_step) * w.columns.kernel + beside.tap + k * beside.tap_step,
-        down.window - m * down.window_step, beside.window - k * beside.window_step);
+  Cover down = windows_over(w.rows, p.row);
+  const Cover beside = windows_over(w.columns, p.column);
+  const int64_t before = beside.count - 1;
+  const int64_t first = beside.window - before * beside.window_step;
+  for (; down.count > 0; --down.count, down.tap += down.tap_step, down.window -= down.window_step) {
+    int64_t tap = down.tap * w.columns.kernel + beside.tap + before * beside.tap_step;
+    int64_t column = first;
+    for (int64_t k = before; k >= 0; --k, tap -= beside.tap_step, column += beside.window_step)
+      f(tap, down.window, column);
+  }
 }
 
 template <class T>

@@ -249,6 +249,8 @@ class Case:
     @property
     def keeps_dtype(self) -> bool:
         """The first result has the dtype of the inputs."""
+        if self.name == "depthwise_conv2d_weight_backward":  # long sums
+            return False
         return self.family not in ("mask", "loss", "reduction")
 
     def inputs(self, shape, dtype, options) -> tuple:

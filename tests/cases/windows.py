@@ -436,7 +436,6 @@ def _depthwise_rows():
             KERNELS,
             BENCH_OPTIONS,
             out=True,
-            keeps_dtype=name != "_weight_backward",
         )
 
 
