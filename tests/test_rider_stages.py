@@ -10,7 +10,7 @@ import staged
 from cases import BFLOAT16, DTYPES
 from cases.optimizers import VARIANTS
 from helpers import LAYOUTS, Layout, assert_all_same, assert_same, each_dtype
-from onepass import _C, config, optim
+from onepass import _C, config, ops, optim
 from onepass.optim import _riders
 from small_steps import assert_unchanged, everything, gradients, start
 
@@ -645,6 +645,27 @@ def test_a_class_cannot_take_riders_that_its_rule_refuses(base):
         ValueError, match="'stages' is given, expected None for an update with norm"
     ):
         _C.Plan("lamb", [p], states, [0], None, (None, None))
+
+
+def test_a_class_offers_the_keywords_that_it_takes():
+    """help() and mypy read them from the constructor."""
+    with pytest.raises(TypeError, match=r"has '\*\*options: Unpack\[SharedOptions\]', expected"):
+
+        class Own(optim.LAMB, op=ops.lamb_):
+            def __init__(
+                self,
+                params,
+                lr: "float" = 1e-3,
+                betas: "Betas" = (0.9, 0.999),  # noqa: F821
+                eps: "float" = 1e-6,
+                weight_decay: "float" = 0.01,
+                *,
+                maximize=False,
+                diagnostics=False,
+                compat="torch",
+                **options: "Unpack[SharedOptions]",  # noqa: F821
+            ):
+                """Never called."""
 
 
 def test_an_option_of_the_optimizer_is_none_of_a_group():

@@ -209,9 +209,7 @@ struct Work {
   double level(const double* total, int64_t n) const {
     return k.level(add_up(Values{}, total, n) / double(cut.height));
   }
-  T* levelled(int64_t row) const {
-    return static_cast<T*>(tensor.operands[kGrad + 1].data) + row;
-  }
+  T* levelled(int64_t row) const { return static_cast<T*>(tensor.operands[kGrad + 1].data) + row; }
   void level_matrix(int64_t matrix) const {
     const Tensor states = array_of(&own.rows, cut.rows());
     const int64_t first = matrix * cut.height;

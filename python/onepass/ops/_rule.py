@@ -247,8 +247,10 @@ class Rule(OptionRule):
                 raise ValueError(f"{kernel}: nothing says when {state.key} is kept")
         if self.instead is not None:
             other = UPDATES[self.instead[1]]
-            if any(info[part] != other[part] for part in ("optional", "hyper")) or (
-                info["operands"][2:] != other["operands"][2:]
+            lists = (*other["operands"][2:], *other["optional"])
+            if (lists, other["hyper"]) != (
+                (*info["operands"][2:], *info["optional"]),
+                info["hyper"],
             ):
                 raise ValueError(
                     f"{kernel}: {self.instead[1]} has other states or hyper-parameters"

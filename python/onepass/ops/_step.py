@@ -113,7 +113,9 @@ def _positive(op: str, name: str, value: Any) -> float:
 
 def controls_of(op: str, given: Mapping[str, Any]) -> Controls:
     """The ``**options`` of a function of ``ops``."""
-    if given and (unknown := sorted(set(given).difference(Controls._fields))):
+    if not given:
+        return PLAIN
+    if unknown := sorted(set(given).difference(Controls._fields)):
         raise TypeError(
             f"{op}: unknown option {unknown[0]!r}, expected one of {', '.join(Controls._fields)}"
         )

@@ -171,6 +171,8 @@ class Muon(Optimizer, op=ops.muon_):
                 f"{self._name}: 'use_muon' of a group was changed, expected it as the optimizer "
                 "was made with: the states of Muon and AdamW differ; make a new optimizer"
             )
+        if not self._matrices:
+            self._matrices = kinds
         maximize = flag_of_groups(self._name, "maximize", groups)
         hypers = []
         adamw = [self._rule.of_group(self._name, group) for group in groups]

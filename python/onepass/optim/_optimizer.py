@@ -33,6 +33,7 @@ from onepass.optim import _codes, _describe, _riders, _torch_options
 from onepass.optim._groups import group_dicts, of_parameters
 from onepass.optim._per_parameter import ArrayWatch, Measured, PerParameter, PlanWatch
 from onepass.optim._planned import Planned
+from onepass.optim._riders import ALL, OF_UPDATES
 from onepass.optim._state_dict import Reader, saved
 from onepass.optim._state_view import StateView
 from onepass.optim.lr_scheduler import _zeros as zeros
@@ -282,7 +283,7 @@ class Optimizer(Planned):
     ) -> tuple[list[Any], set[int]]:
         """The gradients, negated where groups have ``maximize``, and the positions of those: a
         launch knows one direction."""
-        ascends = of_parameters(self.param_groups, maximize)
+        grads, ascends = list(grads), of_parameters(self.param_groups, maximize)
         pairs = enumerate(zip(ascends, grads, strict=False))
         turned = {i for i, (own, grad) in pairs if own and grad is not None}
         return [self._turned(i, g) if i in turned else g for i, g in enumerate(grads)], turned
@@ -579,6 +580,14 @@ def _check_signature(cls: type[Optimizer], op: Callable[..., StepInfo]) -> None:
                 f"{where}.__init__ has '{name}: {annotation} = {default!r}', expected '{written}' "
                 f"as in {function}"
             )
+    kinds = {ALL: "TorchOptions", OF_UPDATES: "StorageOptions", frozenset(): "SharedOptions"}
+    fits = f"Unpack[{kinds.get(cls._refused_riders())}]"
+    others = {f"Unpack[{kind}]" for kind in kinds.values()} - {fits}
+    if "options" in own and own["options"].annotation in others:
+        raise TypeError(
+            f"{where}.__init__ has '**options: {own['options'].annotation}', expected {fits!r}: "
+            "those that ride along its steps"
+        )
     switches = {*(cls._rule.options - cls._rule.reads), *cls._rule.switches}
     for name in sorted(switches | {argument.strip("*") for argument in SHARED_ARGS}):
         if name not in own:

@@ -156,7 +156,7 @@ def written(own: Settings, riding: bool) -> dict[str, Any]:
 
 
 def _row(owner: str, group: Mapping[str, Any], own: Settings) -> Row:
-    values = {}
+    values: dict[str, float] = {}
     for name, off in OF_GROUPS.items():
         if (value := group.get(name)) is None and (name not in group or off is None):
             continue

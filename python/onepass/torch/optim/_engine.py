@@ -229,7 +229,7 @@ class Engine(optim.Optimizer):
 
     @property
     def scalar_starts(self) -> dict[str, float]:
-        return self._rule.scalars
+        return dict(self._rule.scalars)
 
     @property
     def averages(self) -> list[Array | None]:
