@@ -282,4 +282,18 @@ OPTIM = [
         "return (above - below) / step",
         ("tests/test_full_batch_optimizers.py::test_newton_takes_the_steps_of_the_formula",),
     ),
+    Mutant(
+        "riders: a class may take those that its rule refuses",
+        "python/onepass/optim/_planned.py",
+        "if refusal_of(cls._rule) is not None:",
+        'if refusal_of(cls._rule) is not None and "_no_riders" not in vars(cls):',
+        ("tests/test_rider_stages.py::test_a_class_cannot_take_riders_that_its_rule_refuses",),
+    ),
+    Mutant(
+        "muon: a group that is refused changes what the others are",
+        "python/onepass/optim/_muon.py",
+        "        if not self._matrices:\n            self._matrices = kinds\n",
+        "        self._matrices = kinds\n",
+        ("tests/test_muon.py::test_a_group_that_is_refused_leaves_the_kinds_of_the_others",),
+    ),
 ]
