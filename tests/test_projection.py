@@ -9,6 +9,7 @@ import sys
 import numpy as np
 import pytest
 from onepass.data import PCA, MinMax, Standardize, Whiten, load
+from onepass.data._projection import _signed
 
 try:
     import sklearn.decomposition as THEIRS
@@ -98,6 +99,9 @@ def test_both_libraries_give_the_same(library, monkeypatch):
 
 
 def test_signs_do_not_hang_on_rounding():
+    half = np.sqrt(0.5)
+    rows = np.array([[-half, half * (1 + 1e-15)], [half * (1 - 1e-15), -half], [0.1, -1.0]])
+    np.testing.assert_array_equal(_signed(rows), rows * [[-1.0], [1.0], [-1.0]])
     a = RNG.standard_normal(300)
     data = np.c_[a, -a] + 1e-3 * RNG.standard_normal((300, 2))
     data = (data - data.mean(axis=0)) / data.std(axis=0)  # the directions are (1, ∓1)/√2

@@ -322,7 +322,13 @@ def _svd(centred: Floats) -> tuple[Floats, Floats]:
         s, directions = found.singular_values_, found.components_
     else:
         _, s, directions = np.linalg.svd(centred, full_matrices=False)
+    return s, _signed(directions)
+
+
+def _signed(directions: Floats) -> Floats:
+    """The rows, each with a positive largest element: the first of those that count as equal."""
     size = np.abs(directions)
     largest = np.argmax(size >= size.max(axis=1, keepdims=True) * (1 - TIE), axis=1)
     signs = np.sign(directions[np.arange(len(directions)), largest])
-    return s, directions * np.where(signs == 0, 1.0, signs)[:, None]
+    turned: Floats = directions * np.where(signs == 0, 1.0, signs)[:, None]
+    return turned
