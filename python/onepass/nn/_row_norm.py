@@ -214,7 +214,8 @@ class GroupNorm(RowNorm):
     Raises:
         TypeError: an argument is not a number; in forward and backward, not an array of floats, or
             another dtype.
-        ValueError: an argument out of range; in forward, another shape.
+        ValueError: an argument out of range; in forward, another shape, or one value a group of a
+            single sample, as in PyTorch.
 
     Example:
         >>> import numpy as np

@@ -248,7 +248,7 @@ def group_norm(
     Args:
         x: array (N, C, …), C a multiple of ``num_groups``. One that is not C-contiguous is copied
             first.
-        num_groups: number of groups.
+        num_groups: number of groups; ValueError where those of a single sample have one value.
         weight: (C,) or None for 1; float32 (float64 with float64 ``x``) or of the dtype of ``x``.
         bias: (C,) or None for 0.
 

@@ -19,7 +19,7 @@ In evaluation the result is the input.
 
 A seed is kept for the backward, and no mask. The seed comes from torch's generator of the CPU:
 `torch.manual_seed` repeats a run, on a device too, without waiting for it. The masks are others
-than torch's. ``inplace`` has no effect.
+than torch's, and the same in any memory order. ``inplace`` has no effect.
 
 Example:
     >>> import torch

@@ -48,7 +48,8 @@ Args:
     {arguments}: as in torch.
     activation: name of a function in ``onepass.ops``, or (name, options).
     dropout: probability of dropping an element in training; the mask depends on torch's generator
-        of the CPU.
+        of the CPU and is the same in any memory order, at the price of a pass with the channels
+        last.
 
 Example:
     >>> import torch
