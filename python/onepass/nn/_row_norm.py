@@ -196,8 +196,8 @@ class RMSNorm(RowNorm):
 class GroupNorm(RowNorm):
     """``y = (x - mean) / √(var + eps) · weight + bias``, over groups of channels of each sample.
 
-    mean and var (over n) are those of each group, in training and evaluation alike. y is in C order;
-    an x with the channels last in memory is copied to it first.
+    mean and var (over n) are those of each group, in training and evaluation alike. y is in C
+    order; an x with the channels last in memory is copied to it first.
     Source: Wu and He 2018.
 
     Args:
