@@ -372,7 +372,8 @@ def test_names_of_options_are_the_same_forward_and_backward() -> None:
     for name in FUNCTIONS:
         if not name.endswith("_backward") or name == "batch_norm_backward":
             continue
-        forward = inspect.signature(getattr(ops, name.removesuffix("_backward"))).parameters
+        forward_of = name.removesuffix("_backward").removesuffix("_weight")
+        forward = inspect.signature(getattr(ops, forward_of)).parameters
         backward = inspect.signature(getattr(ops, name)).parameters
         options = {
             key: value.default

@@ -126,7 +126,7 @@ class WindowBorder : public BorderOf<kContract> {
 
   std::string window_as_given() const {
     if constexpr (kWeights)
-      return "a kernel of " + std::to_string(call.rows.kernel) + " by " +
+      return "'weight' of " + std::to_string(call.rows.kernel) + " by " +
              std::to_string(call.columns.kernel);
     else
       return given_as("kernel_size");
@@ -226,7 +226,7 @@ class WindowBorder : public BorderOf<kContract> {
       if (!fits)
         refuse(this->first().label() + " has shape " + shape_text(this->first()) + ", but " +
                given_as("size") + " has " + std::to_string(call.rows.out) + " by " +
-               std::to_string(call.columns.out) + " windows");
+               std::to_string(call.columns.out) + " windows: " + window_as_given());
     } else if constexpr (kColumns) {
       const char* const why = ": a row for each window";
       if (call.channels_last) {
@@ -243,7 +243,9 @@ class WindowBorder : public BorderOf<kContract> {
       shape[3] = call.channels;
     }
     this->set(Shape::shorter, shape + !batched_, 3 + batched_,
-              kBackward ? ": that of the image" : ": an element for each window");
+              kBackward  ? ": that of the image"
+              : kWeights ? ": an element for each window of 'weight'"
+                         : ": an element for each window");
   }
 
   bool ceil_ = false, batched_ = true;

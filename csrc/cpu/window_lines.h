@@ -188,7 +188,8 @@ void gather_row(W* work, int64_t plane, int64_t row, int64_t i, const Across& ac
                 int64_t n) {
   const Windows& w = work->call;
   const WindowAxis& columns = w.columns;
-  const int64_t last = across.of_tap(columns, 0).end;
+  // A tap that lies on the line for no window has an empty range, which may begin anywhere.
+  const int64_t last = smaller(columns.out, across.of_tap(columns, 0).end);
   for (int64_t o = across.of_tap(columns, columns.kernel - 1).begin; o < last; o += kLanes) {
     const int64_t count = smaller(kLanes, last - o);
     work->load(OverLine{plane, row, o, (plane * w.rows.out + row) * columns.out + o, count}, i);

@@ -2,7 +2,7 @@
 
 A layer over images (convolutions, pools, batch norms, activations, dropout) takes both as they are
 and gives its result in the order of its input; an array in any other order is copied to C order.
-Layers over rows (layer, group and instance norm, softmax) copy both to C order and say so.
+Layers over rows (group and instance norm, softmax) copy both to C order and say so.
 ``channels_last(x)`` is such an array as ``(N, H, W, C)`` in C order.
 """
 
