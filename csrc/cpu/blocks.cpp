@@ -1,5 +1,7 @@
 #include "cpu/blocks.h"
 
+#include "cpu/halves.h"
+
 #if defined(__SSE2__)
 #include <immintrin.h>
 #endif
@@ -37,10 +39,29 @@ ONEPASS_HD void for_runs(const Tensor& tensor, const Operand& operand, int64_t b
   }
 }
 
+// What load_run and store_run make of dense elements, where the processor converts several at once.
+template <class S, class T>
+void load_dense(T* to, const S* from, int64_t n) {
+  if constexpr (std::is_same_v<S, Half> && sizeof(T) == 4) {
+    load_halves(to, from, n);
+  } else {
+    load_run<S, T>(to, from, 1, n);
+  }
+}
+template <class S, class T>
+void store_dense(S* to, const T* from, int64_t n) {
+  if constexpr (std::is_same_v<S, Half> && sizeof(T) == 4) {
+    store_halves(to, from, n);
+  } else {
+    store_run<S, T>(to, from, 1, n);
+  }
+}
+
 template <class S, class T>
 void load_from(const Tensor& tensor, const Operand& operand, int64_t begin, int64_t n, T* to) {
   for_runs<S>(tensor, operand, begin, n,
               [to](const S* from, int64_t stride, int64_t at, int64_t k) {
+                if (stride == 1) return load_dense<S, T>(to + at, from, k);
                 load_run<S, T>(to + at, from, stride, k);
               });
 }
@@ -48,6 +69,7 @@ template <class S, class T>
 void store_to(const Tensor& tensor, const Operand& operand, int64_t begin, int64_t n,
               const T* from) {
   for_runs<S>(tensor, operand, begin, n, [from](S* to, int64_t stride, int64_t at, int64_t k) {
+    if (stride == 1) return store_dense<S, T>(to, from + at, k);
     store_run<S, T>(to, from + at, stride, k);
   });
 }
@@ -127,6 +149,33 @@ void load_block(const Tensor& tensor, const Operand& operand, int64_t begin, int
 void store_block(const Tensor& tensor, const Operand& operand, int64_t begin, int64_t n,
                  const BFloat16* from) {
   store_to<BFloat16, BFloat16>(tensor, operand, begin, n, from);
+}
+
+// The instructions take no notice of flushed subnormals. They keep the payload of a NaN, where
+// from_float() has one NaN.
+void load_halves(float* to, const Half* from, int64_t n) {
+  int64_t i = 0;
+#if defined(__F16C__)
+  for (; i + 8 <= n; i += 8)
+    _mm256_storeu_ps(to + i,
+                     _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from + i))));
+#endif
+  load_run<Half, float>(to + i, from + i, 1, n - i);
+}
+void store_halves(Half* to, const float* from, int64_t n) {
+  int64_t i = 0;
+#if defined(__F16C__)
+  const __m128i sign = _mm_set1_epi16(int16_t(0x8000)), inf = _mm_set1_epi16(0x7c00);
+  const __m128i nan = _mm_set1_epi16(0x7e00);
+  for (; i + 8 <= n; i += 8) {
+    const __m128i half =
+        _mm256_cvtps_ph(_mm256_loadu_ps(from + i), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+    const __m128i is_nan = _mm_cmpgt_epi16(_mm_andnot_si128(sign, half), inf);
+    const __m128i one_nan = _mm_or_si128(_mm_and_si128(sign, half), nan);
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(to + i), _mm_blendv_epi8(half, one_nan, is_nan));
+  }
+#endif
+  store_run<Half, float>(to + i, from + i, 1, n - i);
 }
 
 void stream_run(float* to, const float* from, int64_t n) { stream<float>(to, from, n); }

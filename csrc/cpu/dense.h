@@ -4,6 +4,7 @@
 #pragma once
 #include "core/sizes.h"
 #include "cpu/blocks.h"
+#include "cpu/halves.h"
 
 ONEPASS_BEGIN
 namespace {
@@ -12,7 +13,12 @@ namespace {
 template <class T>
 const T* fetch(const void* data, DType dtype, int64_t at, int64_t n, T* scratch) {
   if (dtype == DType::f16) {
-    load_run<Half, T>(scratch, static_cast<const Half*>(data) + at, 1, n);
+    const Half* const from = static_cast<const Half*>(data) + at;
+    if constexpr (sizeof(T) == 4) {
+      load_halves(scratch, from, n);
+    } else {
+      load_run<Half, T>(scratch, from, 1, n);
+    }
     return scratch;
   }
   if (dtype == DType::bf16) {
@@ -24,7 +30,12 @@ const T* fetch(const void* data, DType dtype, int64_t at, int64_t n, T* scratch)
 template <class T>
 void put(void* data, DType dtype, int64_t at, int64_t n, const T* from) {
   if (dtype == DType::f16) {
-    store_run<Half, T>(static_cast<Half*>(data) + at, from, 1, n);
+    Half* const to = static_cast<Half*>(data) + at;
+    if constexpr (sizeof(T) == 4) {
+      store_halves(to, from, n);
+    } else {
+      store_run<Half, T>(to, from, 1, n);
+    }
   } else if (dtype == DType::bf16) {
     store_run<BFloat16, T>(static_cast<BFloat16*>(data) + at, from, 1, n);
   } else if (static_cast<T*>(data) + at != from) {
