@@ -271,6 +271,7 @@ WINDOWS = [
     {"kernel_size": (3, 2), "stride": (2, 1), "padding": (1, 0)},
     {"kernel_size": (2, 3), "stride": (1, 3), "dilation": (3, 1), "padding": (1, 1)},
     {"kernel_size": (1, 2), "dilation": (1, 2)},
+    {"kernel_size": (2, 3), "stride": 2, "dilation": 2},
     {"kernel_size": (1, 4), "stride": 1, "dilation": (1, 3), "padding": (0, 3)},
     {"kernel_size": 4, "stride": 3, "padding": 2},
     {"kernel_size": (4, 5)},
