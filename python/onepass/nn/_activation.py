@@ -82,8 +82,8 @@ class Activation(Module):
     @bypassable
     def forward(self, x: Array) -> Array:
         y = getattr(ops, self.declared.name)(x, **self._options())
-        # Not y, from which PyTorch's sigmoid and tanh go backward: a fused kernel has the layer's x,
-        # and a model has the same bits whether its layers are fused or watched one by one.
+        # Not y, from which PyTorch's sigmoid and tanh go backward: fused kernels work from x, and
+        # a model has the same bits whether its layers are fused or watched one by one.
         self._remember(x)
         return y
 
