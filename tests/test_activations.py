@@ -8,7 +8,6 @@ import pickle
 import re
 import subprocess
 import sys
-import weakref
 from pathlib import Path
 
 import numpy as np
@@ -89,22 +88,6 @@ def test_fused_arguments_are_resolved_to_kernels():
 
 
 @pytest.mark.parametrize("cls", CLASSES, ids=lambda cls: cls.__name__)
-def test_a_module_keeps_its_input_or_where_that_will_do_its_result(cls):
-    """Sigmoid and Tanh keep the result, as PyTorch's: the next layer keeps it anyway."""
-    layer, x = cls(), np.linspace(-4, 4, 33).astype(np.float32)
-    given, y = weakref.ref(x), layer(x)
-    del x
-    assert cls.of_result == (cls in (nn.Sigmoid, nn.Tanh))
-    assert (given() is None) == cls.of_result
-    result = weakref.ref(y)
-    dy = np.ones_like(y)
-    del y
-    assert (result() is None) != cls.of_result
-    assert "keeps: leave it as it is" in cls.__doc__ or not cls.of_result
-    layer.backward(dy)
-
-
-@pytest.mark.parametrize("cls", CLASSES, ids=lambda cls: cls.__name__)
 def test_modules_are_their_functions(cls):
     layer, x = cls(), np.linspace(-4, 4, 33).astype(np.float32)
     name = cls.declared.name
@@ -112,8 +95,7 @@ def test_modules_are_their_functions(cls):
         assert isinstance(twin, Activation)
         assert repr(twin) == repr(layer)
         np.testing.assert_array_equal(twin(x), getattr(ops, name)(x))
-        gradient = getattr(ops, f"{name}_backward")
-        want = gradient(x, y=getattr(ops, name)(x)) if cls.of_result else gradient(x, x)
+        want = getattr(ops, f"{name}_backward")(x, x)
         np.testing.assert_array_equal(twin.backward(x), want)
     assert cls.declared.formula in cls.__doc__
     with pytest.raises(TypeError):

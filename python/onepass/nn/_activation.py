@@ -10,7 +10,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any, ClassVar, Literal
 
-from onepass import _C, ops
+from onepass import ops
 from onepass._array import Array
 from onepass.nn._checks import check_gradient, like
 from onepass.nn._facts import Read, bypassable
@@ -56,8 +56,6 @@ class Activation(Module):
     """
 
     declared: ClassVar[Declared]
-    # Whether backward works from y, as PyTorch's does: quicker, and the next layer keeps y anyway.
-    of_result: ClassVar[bool] = False
 
     def __init_subclass__(cls, *, op: Callable[..., Array] | None = None) -> None:
         super().__init_subclass__()
@@ -67,7 +65,6 @@ class Activation(Module):
         given = dict(inspect.signature(cls).parameters)
         if {name: p.default for name, p in given.items()} != declared.defaults:
             raise TypeError(f"{cls.__name__}: expected the options {declared.defaults}")
-        cls.of_result = declared.name in _C.activation_backward_y
         MODULES[declared.name] = cls
         arguments = f"\nArgs:\n{declared.described}" if given else ""
         errors = "\nRaises:\n    TypeError, ValueError: an option of another type or value.\n"
@@ -76,7 +73,6 @@ class Activation(Module):
             arguments=arguments + errors if given else "",
             cls=cls.__name__,
             op=declared.name,
-            kept=_OF_RESULT if cls.of_result else "",
         )
 
     def _set(self, **options: Any) -> None:
@@ -91,18 +87,17 @@ class Activation(Module):
     @bypassable
     def forward(self, x: Array) -> Array:
         y = getattr(ops, self.declared.name)(x, **self._options())
-        self._remember(y if self.of_result else x)
+        # Not y, from which PyTorch's sigmoid and tanh go backward: fused kernels work from x, and
+        # a model has the same bits whether its layers are fused or watched one by one.
+        self._remember(x)
         return y
 
     @bypassable
     def backward(self, dy: Array, *, need_input_grad: bool = True) -> Array | None:
-        kept = self.recall()
+        x = self.recall()
         if not need_input_grad:
             return None
-        gradient = getattr(ops, f"{self.declared.name}_backward")
-        if self.of_result:
-            return gradient(dy, y=kept)
-        return gradient(dy, kept, **self._options())
+        return getattr(ops, f"{self.declared.name}_backward")(dy, x, **self._options())
 
     def _options(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in self.declared.defaults}
@@ -113,7 +108,7 @@ class Activation(Module):
 
 _DOC = """{formula}
 
-The function `onepass.ops.{op}` as a module.{kept}
+The function `onepass.ops.{op}` as a module.
 {arguments}
 Example:
     >>> import numpy as np
@@ -122,9 +117,6 @@ Example:
     >>> bool((nn.{cls}()(x) == ops.{op}(x)).all())
     True
 """
-
-_OF_RESULT = """ ``backward`` works from y, which the
-module keeps: leave it as it is until then."""
 
 
 class Identity(Module):
