@@ -338,7 +338,8 @@ NORMS = [
         ),
         reference=Rows,
         options=[{}, *MORE, {"num_groups": 1, "activation": "silu"}],
-        shapes=[*IMAGES, (3, 12), (33, 64)],
+        # The last: a row of two tiles of channels.
+        shapes=[*IMAGES, (3, 12), (33, 64), (2, 16, 20, 20)],
         bench_shapes=BENCH_IMAGES,
     ),
     RowNorm(
