@@ -18,7 +18,7 @@ using normalise::kLine;
 using normalise::kSumLanes;
 using normalise::kUnits;
 
-constexpr int64_t kLongRun = 64;             // elements of a channel that are taken by themselves
+constexpr int64_t kLongRun = 64;  // elements of a channel that are taken by themselves
 constexpr int64_t kBlockRows = 32, kMostBlocks = 64;  // rows whose columns a task adds up; tasks
 constexpr int64_t kPanelRows = 8;                     // of them, those added in the computing type
 constexpr int64_t kPanelBytes = 64 << 10;             // a longer row is a panel by itself

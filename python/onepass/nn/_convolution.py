@@ -44,7 +44,7 @@ class Piece(NamedTuple):
     @property
     def on_padding(self) -> bool:
         """Whether no window touches the image."""
-        return self.rows.start == self.rows.stop
+        return bool(self.rows.start == self.rows.stop)
 
 
 class Room:
