@@ -388,7 +388,14 @@ def test_names_of_options_are_the_same_forward_and_backward() -> None:
 
 CPU_UNITS = {  # csrc/cpu/*.cpp that are compiled once per instruction set, and what each exports
     "activation_blocks": ["activation_table"],
-    "blocks": [*["load_block"] * 3, *["store_block"] * 3, "stream_fence", *["stream_run"] * 2],
+    "blocks": [
+        *["load_block"] * 3,
+        "load_halves",
+        *["store_block"] * 3,
+        "store_halves",
+        "stream_fence",
+        *["stream_run"] * 2,
+    ],
     "code_blocks": ["fill_dither", "load_codes", "store_codes"],
     "composed_relu": ["composed_relu"],
     "dropout": ["onepass_cpu_dropout_v3"],

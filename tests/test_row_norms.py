@@ -410,3 +410,17 @@ def test_weight_norm_of_weights_of_any_size(scale):
 def test_modules_refuse_what_they_cannot_use(make, words):
     with pytest.raises((ValueError, TypeError), match=words):
         make()
+
+
+@pytest.mark.parametrize("length", [9, 600])
+@pytest.mark.parametrize("exponent", [-100, 100])
+def test_weight_norm_backward_of_rows_whose_squares_leave_float32(length, exponent):
+    """dg depends on the direction of v alone, and dv falls as v grows; 9: rows of a tile."""
+    rng = np.random.default_rng(length)
+    v, dw = rng.standard_normal((2, 5, length)).astype(np.float32)
+    g = np.arange(1, 6, dtype=np.float32)
+    by = np.float32([1, 2.0**exponent, 1, 1, 2.0**exponent])[:, None]
+    dv, dg = ops.weight_norm_backward(dw, v * by, g)
+    want_dv, want_dg = ops.weight_norm_backward(dw, v, g)
+    np.testing.assert_allclose(dg, want_dg, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(dv * by, want_dv, rtol=1e-5, atol=1e-6)
