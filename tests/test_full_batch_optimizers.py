@@ -214,6 +214,25 @@ def test_a_failed_closure_changes_nothing(cls) -> None:
     assert np.array_equal(p, before)
 
 
+@pytest.mark.parametrize("search", ["strong_wolfe", "backtracking"])
+@pytest.mark.parametrize("nonfinite", ["propagate", "skip", "raise"])
+@pytest.mark.parametrize("cls", [GradientDescent, Newton, optim.LBFGS])
+def test_a_gradient_that_is_not_a_number_is_no_place_to_go_on_from(cls, nonfinite, search) -> None:
+    """|p| without a gradient at its lowest point, where the first step of a search arrives."""
+    p = np.array([1.0])
+
+    def closure():
+        with np.errstate(invalid="ignore"):
+            return float(np.abs(p).sum()), [p / np.abs(p)]
+
+    optimizer = cls([p], lr=1.0, max_iter=3, line_search_fn=search)
+    info = optimizer.step(closure, nonfinite=nonfinite)
+    assert not info.skipped
+    assert np.isfinite(p).all()
+    assert abs(p[0]) < 1
+
+
+
 @pytest.mark.parametrize("cls", BOTH)
 def test_tensors_of_torch(cls) -> None:
     torch = pytest.importorskip("torch")
