@@ -48,7 +48,7 @@ class Restart:
 
     @property
     def history(self) -> History:
-        """That of its trainer."""
+        """The losses and metrics of each epoch: ``trainer.history``."""
         history: History = self.trainer.history
         return history
 
@@ -73,7 +73,7 @@ class Restarts(list[Restart]):
 
     @property
     def scores(self) -> list[float]:
-        """Of each run."""
+        """The score of each training, NaN where it ended in an error, in the order of the seeds."""
         return [run.score for run in self]
 
     @property
