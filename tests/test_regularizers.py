@@ -408,6 +408,30 @@ def test_pickled_and_copied_regularizers_go_on() -> None:
             fit(make(regularizers=[other]), max_epochs=1)
 
 
+class Kept(L1):
+    """A class of one's own: all that it must have is a name and ``penalty``."""
+
+    name = "kept"
+    transient = ("taken",)
+
+
+def test_a_regularizer_of_ones_own_has_the_constructor_and_leaves_out_what_is_of_a_fit() -> None:
+    ours = Kept(0.1)
+    assert repr(ours) == "Kept(weight=0.1, name='kept', exclude=('bias', 'norm'))"
+    assert Kept(0.1, "other").name == "other"
+    assert Kept.name == "kept"
+    ours.taken = ours._chosen = ours._fit = lambda: None  # which cannot be pickled
+    for other in (copy.deepcopy(ours), pickle.loads(pickle.dumps(ours))):
+        assert repr(other) == repr(ours)
+        assert vars(other).keys() == {"weight", "name", "exclude"}
+    with pytest.raises(TypeError, match="Kept: unknown keyword 'nam'; did you mean 'name'"):
+        Kept(0.1, nam="a")
+    with pytest.raises(TypeError, match=r"Kept: 'weight' is missing, expected Kept\(weight, …\)"):
+        Kept()
+    with pytest.raises(TypeError, match="ParameterRegularizer: 'name' is None, expected a name"):
+        ParameterRegularizer(0.1)
+
+
 @pytest.mark.parametrize(
     ("wrong", "error", "message"),
     [

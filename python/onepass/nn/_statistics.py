@@ -27,9 +27,10 @@ def update_batch_norm(model: Module, loader: Iterable[Any]) -> None:
     The variance is the mean of those within the batches, as in training.
 
     While it lasts the norms are in training mode, a `BatchRenorm` as batch norm (rmax 1, dmax 0),
-    and everything else in evaluation mode, so that dropout does not drop. Then modes and momenta are as before; parameters, gradients, what
-    backward needs, random numbers and the epoch of a `DataLoader` are not touched. Norms that are
-    frozen, or whose own ``eval()`` holds, are left alone and use their running statistics.
+    and everything else in evaluation mode, so that dropout does not drop. Then modes, momenta and
+    limits are as before; parameters, gradients, what backward needs, random numbers and the epoch
+    of a `DataLoader` are not touched. Norms that are frozen, or whose own ``eval()`` holds, are
+    left alone and use their running statistics.
 
     Args:
         model: module.
