@@ -30,7 +30,7 @@ class Jacobian(Regularizer):
     Args:
         weight: what the penalty is multiplied by.
         name: the name of its column in the history.
-        projections: how many v a batch.
+        projections: how many random directions v are drawn for each batch.
         eps: in the unit of X; in float32, too small a one leaves rounding, some 1e-7·|f|/eps.
         seed: the seed of v, an integer, 0 <= seed < 2**64.
 
