@@ -7,6 +7,7 @@ from typing import Any
 
 from onepass import _numbers as numbers
 from onepass import nn, ops
+from onepass._array import convert, is_floating
 from onepass._keywords import SuggestsKeywords
 from onepass.nn._state_dict import LoadResult
 from onepass.train._evaluation import BATCH, Evaluator
@@ -82,7 +83,10 @@ class Ensemble(SuggestsKeywords):
             if self.average != "outputs":
                 outputs = _probabilities(outputs, self.average)
             if total is None:
-                total = outputs + 0  # the model's own array stays as it is
+                dtype = outputs.dtype
+                narrow = is_floating(outputs) and dtype.itemsize == 2
+                # A sum of float16 may be beyond its range; the model's own array stays as it is.
+                total = convert(outputs, "float32") if narrow else outputs + 0
             elif tuple(outputs.shape) != tuple(total.shape):
                 raise ValueError(
                     f"Ensemble: 'models[{number}]' gives outputs of shape {tuple(outputs.shape)}, "
@@ -90,7 +94,8 @@ class Ensemble(SuggestsKeywords):
                 )
             else:
                 total += outputs
-        return total / len(self.models)
+        mean = total / len(self.models)
+        return convert(mean, str(dtype).removeprefix("torch.")) if narrow else mean
 
     def state_dict(self) -> dict[str, Any]:
         """The state of every model; the names begin with its number: ``"0.0.weight"``."""
