@@ -147,6 +147,20 @@ AUGMENT = [
         (f"{SETS}::test_each_sample_is_read_once_an_epoch_and_only_when_it_is_due",),
     ),
     Mutant(
+        "loader: a sample of another dtype is taken as it is",
+        f"{DATA}/_rows.py",
+        "part.astype(kind, copy=False) for part",
+        "part for part",
+        (f"{SETS}::test_all_batches_have_the_dtype_of_the_first_sample",),
+    ),
+    Mutant(
+        "loader: a file is read row by row, also in order",
+        f"{DATA}/_rows.py",
+        "if step == 1 and start < stop:",
+        "if False:",
+        (f"{SETS}::test_batches_in_order_are_one_read_of_a_file",),
+    ),
+    Mutant(
         "fit: the part of a mapped array is copied into memory",
         f"{DATA}/_rows.py",
         "if isinstance(array, (Rows, np.memmap)):",

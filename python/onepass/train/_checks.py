@@ -54,6 +54,16 @@ def before_training(run: Run, loader: Loader, validation: Loader | None) -> None
 
 def of_monitors(run: Run, callbacks: Iterable[Any], *, validates: bool) -> None:
     """Refuse callbacks that monitor a name that the history will not have."""
+    for callback in callbacks:
+        monitor, name = callback.monitor, type(callback).__name__
+        if monitor is not None:
+            of_monitor(run, name, "monitor", monitor, validates=validates)
+            if (mode := getattr(callback, "mode", None)) in MODES:
+                direction(name, monitor, mode)
+
+
+def of_monitor(run: Run, owner: str, argument: str, monitor: str, *, validates: bool) -> None:
+    """Refuse a name that the history will not have."""
     names = ["loss", *run.metrics]
     names += [f"val_{name}" for name in names] if validates else []
     measured = run.max_norm is not None or _closure.needed(run.optimizer)
@@ -61,17 +71,12 @@ def of_monitors(run: Run, callbacks: Iterable[Any], *, validates: bool) -> None:
     names += [regularizer.name for regularizer in run.regularizers]
     for callback in run.callbacks:
         names += [callback.logs] if isinstance(callback.logs, str) else callback.logs
-    for callback in callbacks:
-        monitor = callback.monitor
-        if monitor is not None and monitor not in [*names, "lr"]:
-            known = ", ".join(names)
-            hint = suggestion(monitor, names)
-            if monitor.startswith("val_") and not validates:
-                hint += "; val_… needs validation_data or validation_split"
-            name = type(callback).__name__
-            raise ValueError(f"{name}: 'monitor' is {monitor!r}, expected one of {known}{hint}")
-        if monitor is not None and (mode := getattr(callback, "mode", None)) in MODES:
-            direction(type(callback).__name__, monitor, mode)
+    if monitor not in [*names, "lr"]:
+        known = ", ".join(names)
+        hint = suggestion(monitor, names)
+        if monitor.startswith("val_") and not validates:
+            hint += "; val_… needs validation_data or validation_split"
+        raise ValueError(f"{owner}: {argument!r} is {monitor!r}, expected one of {known}{hint}")
 
 
 def _batches_are_large_enough(run: Run, loader: Loader) -> None:

@@ -54,10 +54,10 @@ _NEUTRAL = re.compile(
 )
 
 
-def name_of(owner: str, monitor: Any) -> str:
+def name_of(owner: str, monitor: Any, argument: str = "monitor") -> str:
     """``monitor``, where it is text at all; TypeError elsewhere."""
     if not isinstance(monitor, str):
-        raise TypeError(f"{owner}: 'monitor' is {monitor!r}, expected a name in the history")
+        raise TypeError(f"{owner}: {argument!r} is {monitor!r}, expected a name in the history")
     return monitor
 
 

@@ -186,7 +186,7 @@ def restarts(
     validates = fit.get("validation_data") is not None or bool(fit.get("validation_split"))
     if metric is None:
         metric = "val_loss" if validates else "loss"
-    name_of("restarts", metric)
+    name_of("restarts", metric, "metric")
     if "ckpt_path" in fit:
         raise TypeError(
             "restarts: unknown keyword 'ckpt_path', expected resume=, a directory for all trainings"
@@ -197,7 +197,7 @@ def restarts(
     for number in range(n):
         nn.manual_seed(seed + number)
         trainer = build(seed + number)
-        _check(trainer, runs, metric, mode, validates)
+        _check(trainer, runs, metric, validates)
         options = dict(fit)
         if folder is not None:
             place = folder / f"seed_{seed + number}"
@@ -218,7 +218,7 @@ def restarts(
     return Restarts(runs, metric=metric, mode=mode)
 
 
-def _check(trainer: Any, runs: list[Restart], metric: str, mode: str, validates: bool) -> None:
+def _check(trainer: Any, runs: list[Restart], metric: str, validates: bool) -> None:
     """Refuse what cannot be trained and compared."""
     if not isinstance(trainer, Trainer):
         raise TypeError(
@@ -230,8 +230,7 @@ def _check(trainer: Any, runs: list[Restart], metric: str, mode: str, validates:
                 f"restarts: 'build' returned the model of seed {run.seed} again, expected a new "
                 "one each time"
             )
-    watcher = type("restarts", (), {"monitor": metric, "mode": mode, "logs": ()})()
-    _checks.of_monitors(trainer.run, [watcher], validates=validates)
+    _checks.of_monitor(trainer.run, "restarts", "metric", metric, validates=validates)
 
 
 def _score(trainer: Trainer, metric: str) -> float:

@@ -100,11 +100,11 @@ def _at_once(
 ) -> NDArray[np.uint64]:
     """The same words, of all samples at once: rounds of Philox over an array of counters."""
     blocks = -(-count // 4)
-    even = np.empty((2, len(index), blocks), np.uint64)  # words 0 and 2 of the counters
+    even = np.empty((2, len(index) * blocks), np.uint64)  # words 0 and 2 of the counters
     odd = np.empty_like(even)  # 1 and 3
-    even[0], even[1] = np.arange(1, blocks + 1), index[:, None]  # NumPy counts, then makes a block
+    even[0] = np.tile(np.arange(1, blocks + 1), len(index))  # NumPy counts, then makes a block
+    even[1] = np.repeat(index, blocks)
     odd[0], odd[1] = stream, DOMAIN
-    even, odd = even.reshape(2, -1), odd.reshape(2, -1)
     keys = np.array(key, np.uint64)[:, None]
     for _ in range(ROUNDS):
         above, even = _products(even)

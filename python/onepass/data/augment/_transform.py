@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 from typing import Any, ClassVar
 
@@ -10,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onepass import _numbers as numbers
+from onepass._repr import as_call
 from onepass.data.augment._draws import Draws
 
 DTYPES = ("uint8", "float16", "float32", "float64")
@@ -90,8 +90,7 @@ class Transform:
         raise NotImplementedError
 
     def __repr__(self) -> str:
-        names = list(inspect.signature(type(self)).parameters)
-        return f"{type(self).__name__}({', '.join(f'{n}={getattr(self, n)!r}' for n in names)})"
+        return as_call(self)
 
 
 class Moved(Transform):
