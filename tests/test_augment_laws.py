@@ -113,6 +113,36 @@ def test_pieces_of_a_batch_do_not_show(transform, piece, monkeypatch):
     same(call(transform, X, y), want)
 
 
+class Negative(augment._transform.Transform):
+    """A class of a user's, which changes the targets too."""
+
+    def batch(self, X, y, draws):
+        return 1 - X, None if y is None else 1 - y
+
+
+class Shifted(augment._transform.Transform):
+    """Another one, which sees images of every dtype from 0 to 1."""
+
+    unit = True
+
+    def images(self, X, draws):
+        assert X.max() <= 1
+        return X / 2 + draws.uniform(1)[:, :, None, None].astype(X.dtype) / 2
+
+
+@pytest.mark.parametrize("piece", [1, 420, 10**6])
+def test_a_class_that_changes_targets_loses_none(piece, monkeypatch):
+    monkeypatch.setattr(_transform, "PIECE", piece)
+    X, y = images(7), np.linspace(0, 1, 7)
+    same(call(Negative(), X, y), (1 - X, 1 - y))
+
+
+def test_a_class_of_units_gives_all_dtypes_the_same():
+    whole, shares = images(5, kind="uint8"), images(5, kind="uint8") / 255
+    got, want = call(Shifted(), whole)[0], call(Shifted(), shares)[0]
+    np.testing.assert_allclose(got, 255 * want, atol=0.501)
+
+
 @every
 def test_the_same_arguments_give_the_same_bits_and_others_do_not(transform):
     X, y = images(), classes()

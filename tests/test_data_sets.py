@@ -46,16 +46,18 @@ class Samples:
 
 
 class File:
-    """As h5py's data sets: a shape and a dtype, rows by number or in order; never as a whole."""
+    """As h5py's data sets: a shape and a dtype, a row by number or a slice; it counts its reads."""
 
     def __init__(self, array):
         self._array, self.shape, self.dtype, self.ndim = array, array.shape, array.dtype, array.ndim
+        self.reads = []
 
     def __len__(self):
         return len(self._array)
 
     def __getitem__(self, index):
-        assert isinstance(index, int), "h5py takes few other orders"
+        assert isinstance(index, (int, slice)), "h5py takes few other orders"
+        self.reads.append(index)
         return self._array[index]
 
     def __array__(self, *args, **kwargs):
@@ -191,6 +193,37 @@ def test_each_sample_is_read_once_an_epoch_and_only_when_it_is_due():
     assert seen[0] <= seen[-1] - 2 * N + 6
 
 
+@pytest.mark.parametrize("workers", [0, 2])
+def test_batches_in_order_are_one_read_of_a_file(workers):
+    x, y = File(X), File(Y)
+    loader = DataLoader(x, y, 7, num_workers=workers)
+    same([*loader], [*DataLoader(X, Y, 7)])
+    want = [slice(i, min(i + 7, N)) for i in range(0, N, 7)]
+    assert sorted(x.reads, key=lambda s: s.start) == want
+    assert sorted(y.reads, key=lambda s: s.start) == want
+    for call in (lambda: trainer().predict(x, batch_size=7), lambda: trainer().evaluate(x, y)):
+        x.reads.clear()
+        call()
+        assert all(isinstance(index, slice) for index in x.reads)
+        assert len(x.reads) <= -(-N // 7) + 2
+
+
+class Endless:
+    """More samples than memory would hold the places of."""
+
+    def __len__(self):
+        return 10**12
+
+    def __getitem__(self, i):
+        return np.float32([i]), i
+
+
+@pytest.mark.parametrize("transform", [None, lambda x, y, **_: (x, y)])
+def test_a_batch_takes_memory_for_its_own_samples_alone(transform):
+    batches = DataLoader(Endless(), batch_size=3, transform=transform, num_workers=0).batches(0)
+    assert [y.tolist() for _, y in (next(batches), next(batches))] == [[0, 1, 2], [3, 4, 5]]
+
+
 def test_samples_without_targets_are_predicted_and_transformed():
     alone = Samples(X, None)
     t = trainer()
@@ -225,6 +258,8 @@ class Odd(Samples):
     (None, TypeError, "a NoneType as sample 17, expected a pair"),
     ((X[0], "cat"), TypeError, "a str in sample 17, expected real numbers"),
     ((None, 1), TypeError, "a NoneType in sample 17, expected real numbers"),
+    ((X[0], 0.5), ValueError, "float64 in sample 17, expected int64 as in sample 0 .give all"),
+    ((X[0].astype("f8"), 1), ValueError, "float64 in sample 17, expected float32 as in sample 0"),
 ])  # fmt: skip
 @pytest.mark.parametrize("workers", [0, 2])
 def test_odd_samples_are_named(value, kind, words, workers):
@@ -233,6 +268,14 @@ def test_odd_samples_are_named(value, kind, words, workers):
     same([next(batches) for _ in range(3)], [*DataLoader(X, Y, 5)][:3])
     with pytest.raises(kind, match=f"DataLoader: 'X' has {words}"):
         next(batches)
+
+
+def test_all_batches_have_the_dtype_of_the_first_sample():
+    samples = [(X[0], 0.5), (X[1].astype("f2"), 1), (X[2], True), (X[3], np.float32(0.25))]
+    loader = DataLoader(samples, None, 1)
+    assert [(x.dtype, y.dtype) for x, y in loader] == [("float32", "float64")] * 4
+    assert loader.y.dtype == "float64"
+    assert [float(y[0]) for _, y in loader] == [0.5, 1, 1, 0.25]
 
 
 @pytest.mark.parametrize("workers", [0, 1, 3])
@@ -267,6 +310,8 @@ def test_an_error_of_a_transform_comes_with_its_batch(workers):
     (lambda: DataLoader([]), (TypeError, ValueError), "list"),
     (lambda: DataLoader(Samples(X[:0], Y[:0])), ValueError, "a data set of no samples"),
     (lambda: DataLoader([[1, 2], [3, 4]]), TypeError, "'X' is a list"),
+    (lambda: DataLoader([*X]), TypeError, "'X' is a list, expected an array"),
+    (lambda: DataLoader([(0.5, 1), (0.25, 0)]), TypeError, "'X' is a list, expected an array"),
     (lambda: DataLoader({0: (X[0], 1)}), TypeError, "'X' is a dict"),
     (lambda: DataLoader("data"), TypeError, "'X' is a str"),
     (lambda: DataLoader(Samples(), Y), TypeError, "'X' is a Samples, expected an array"),
@@ -290,7 +335,21 @@ def test_parts_of_rows_are_those_of_the_array():
     assert (len(part), part.shape, part.ndim, part.dtype) == (3, (3, 4), 2, X.dtype)
     np.testing.assert_array_equal(part[1:], X[places][1:])
     np.testing.assert_array_equal(part[np.array([2, 0])], X[places][[2, 0]])
-    assert part[:0].shape == rows[:0].shape == (0, 4)
+    assert part[:0].shape == rows[:0].shape == rows[5:2].shape == (0, 4)
+    np.testing.assert_array_equal(rows[-3:], X[-3:])
+    np.testing.assert_array_equal(rows[20:3:-4], X[20:3:-4])
+
+
+@pytest.mark.parametrize("make", [
+    lambda: Rows(File(X), X.shape, X.dtype), lambda: Part(X, np.arange(N)),
+    lambda: DataLoader(Samples()).X,
+])  # fmt: skip
+def test_rows_are_taken_by_positions_alone(make):
+    rows = make()
+    np.testing.assert_array_equal(rows[np.flatnonzero(Y)], X[Y == 1])
+    for index in (Y == 1, 3, np.int64(3), np.array([0.0, 1.0]), np.array([[0, 1]])):
+        with pytest.raises(IndexError, match="by a slice or by positions"):
+            rows[index]
 
 
 # ------------------------------------------------------------------------------------ threads

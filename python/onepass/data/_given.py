@@ -35,6 +35,19 @@ def array_of(owner: str, name: str, value: Any, *, text: bool = False) -> Any:
     return value
 
 
+def pair_of(owner: str, transform: Any, result: Any) -> tuple[Any, Any]:
+    """``(X, y)``, which a transform of batches returned.
+
+    Raises:
+        TypeError: it returned something else.
+    """
+    if not isinstance(result, tuple) or len(result) != 2:
+        raise TypeError(
+            f"{owner}: {transform!r} returned a {type(result).__name__}, expected a pair (X, y)"
+        )
+    return result
+
+
 def rows_of(value: Any, index: Any) -> Any:
     """The rows at these positions; of a DataFrame or Series, a DataFrame or Series."""
     return value.iloc[index] if hasattr(value, "iloc") else value[index]

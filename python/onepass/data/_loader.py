@@ -16,8 +16,16 @@ from numpy.typing import NDArray
 from onepass import _numbers as numbers
 from onepass._keywords import suggest_keywords
 from onepass.data._ahead import ahead
-from onepass.data._given import array_of
-from onepass.data._rows import Column, Pairs, Rows, is_data_set, note, order_for, rows_or_array
+from onepass.data._given import array_of, pair_of
+from onepass.data._rows import (
+    Column,
+    Pairs,
+    Rows,
+    add_note,
+    beside_samples,
+    is_data_set,
+    rows_or_array,
+)
 from onepass.data._weights import checked_weights
 
 SAMPLING = ("epoch", "replacement", "cyclic")
@@ -33,7 +41,8 @@ class DataLoader:
         X: array whose axis 0 counts the samples; or a DataFrame, by position. A memory-mapped array
             (``np.load(path, mmap_mode="r")``) or a data set of h5py is read batch by batch. So are
             the samples ``X[i]`` of any object with ``__getitem__`` and ``__len__``, such as a
-            Dataset of PyTorch or a list: pairs (x, y) without ``y``, or x alone.
+            Dataset of PyTorch: pairs (x, y), then without ``y``, or x alone; and those of a list of
+            pairs whose x are arrays. All have the shape and the dtype of the first.
         y: array or Series of as many targets, or None.
         batch_size: samples in a batch.
         shuffle: draw a new order for every epoch; else the given order.
@@ -52,10 +61,10 @@ class DataLoader:
             the data. Those of ``onepass.data.augment`` are. It is for training: a Trainer's
             ``evaluate``, ``predict`` and validation leave it out.
         num_workers: threads that read and transform batches ahead, two for each; batches and their
-            order are the same for any number. 0 does it when a batch is asked for. None is 1 with a
-            transform, else 0, as for arrays on a device, whose threads have streams of their own. A
-            data set or function of your own is called by several threads at once if there are more
-            than one.
+            order are the same for any number. 0 does it when a batch is asked for. None: 1 with a
+            transform, else 0; always 0 for arrays on a device, because a stream belongs to its
+            thread. With more than one, a data set or function of your own is called by several
+            threads at once.
 
     Attributes:
         epoch: the epoch of the next ``iter()``, from 0; you may set it, to a count below 2⁶⁴.
@@ -212,18 +221,18 @@ class DataLoader:
         """Batches of epoch ``epoch`` from number ``start`` on; leaves ``self.epoch`` alone."""
         order = self.order(numbers.integer("DataLoader", "epoch", epoch, 0))
         arrays = [a for a in (self.X, self.y, self.sample_weight) if a is not None]
-        orders = [None if order is None else order_for(array, order) for array in arrays]
+        orders = [None if order is None else beside_samples(array, order) for array in arrays]
 
         def make(number: int) -> Any:
             span = slice(self._bounds(number), self._bounds(number + 1))
             try:
                 batch = self._read(arrays, orders, span)
                 if self.transform is not None:
-                    index = np.arange(self.size)[span] if order is None else order[span]
+                    index = _places(order, span)
                     batch[:2] = self._transformed(*batch[:2], epoch=epoch, index=index)
             except Exception as error:
-                index = np.arange(self.size)[span] if order is None else order[span]
-                note(error, f"batch {number} of epoch {epoch}, samples {_listed(index)}")
+                samples = _listed(_places(order, span))
+                add_note(error, "DataLoader", f"batch {number} of epoch {epoch}, samples {samples}")
                 raise
             return batch[0] if self.y is None else tuple(batch)
 
@@ -235,7 +244,7 @@ class DataLoader:
     def first(self, count: int) -> Any:
         """The X of the first ``count`` samples, as they come in a batch."""
         batch = self._read(
-            [self.X, *([] if self.y is None else [self.y])], [None, None], slice(count)
+            [self.X, *([] if self.y is None else [self.y])], [None, None], slice(0, count)
         )
         if self.transform is None:
             return batch[0]
@@ -244,15 +253,11 @@ class DataLoader:
     def _transformed(self, x: Any, y: Any = None, *, epoch: int, index: Any) -> tuple[Any, ...]:
         """X, and y where there are any, of a batch after the transform."""
         result = self.transform(x, y, seed=self.seed, epoch=epoch, index=index)
-        if not isinstance(result, tuple) or len(result) != 2:
-            raise TypeError(
-                f"DataLoader: 'transform' returned a {type(result).__name__}, expected a pair "
-                "(X, y)"
-            )
-        x = array_of("DataLoader", "X of 'transform'", result[0])
+        x, y = pair_of("DataLoader", "transform", result)
+        x = array_of("DataLoader", "X of 'transform'", x)
         if self.y is None:
             return (x,)
-        y = array_of("DataLoader", "y of 'transform'", result[1])
+        y = array_of("DataLoader", "y of 'transform'", y)
         if len(x) != len(y) or (self.sample_weight is not None and len(x) != len(index)):
             raise ValueError(
                 f"DataLoader: 'transform' returned {len(x)} samples and {len(y)} targets, expected "
@@ -265,8 +270,7 @@ class DataLoader:
         taken = [span if order is None else order[span] for order in orders]
         x, y = self.X, self.y
         if isinstance(x, Column) and isinstance(y, Column) and x.source is y.source:
-            places = np.arange(self.size)[span] if orders[0] is None else taken[0]
-            both = x.source.read(places)  # a pair is read once
+            both = x.source.read(_places(orders[0], span))  # a pair is read once
             return [*both, *(a[t] for a, t in zip(arrays[2:], taken[2:], strict=True))]
         return [array[part] for array, part in zip(arrays, taken, strict=False)]
 
@@ -276,6 +280,11 @@ class DataLoader:
             return min(number * self.batch_size, self.size)
         size, larger = divmod(self.size, len(self))
         return number * size + min(number, larger)
+
+
+def _places(order: NDArray[np.int64] | None, span: slice) -> NDArray[np.int64]:
+    """The samples of a batch, by their places in the data."""
+    return np.arange(span.start, span.stop) if order is None else order[span]
 
 
 def _listed(index: NDArray[np.int64]) -> str:
@@ -311,7 +320,7 @@ def _weights(y: Any, sample_weight: Any) -> Any:
         )
     if not weight.sum() > 0:
         raise ValueError("DataLoader: 'sample_weight' has the sum 0, expected a positive weight")
-    return order_for(y, weight)
+    return beside_samples(y, weight)
 
 
 def _length(name: str, array: Any) -> int:

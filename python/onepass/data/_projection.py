@@ -101,7 +101,8 @@ class _Projection(Fitted):
         """``X`` as it is, and in units without the mean."""
         self._check_fitted()
         x = self._checked(X, tuple(self.shape.tolist()))
-        return x, x.reshape(len(x), len(self.shift)) * self.unit - self.shift
+        wide = x.reshape(len(x), len(self.shift)).astype(np.float64)
+        return x, wide * self.unit - self.shift
 
     def _given(self, X: Any, shape: tuple[int, ...]) -> tuple[NDArray[Any], Floats]:
         """The argument of an inverse: as it is, and as float64 rows."""

@@ -32,10 +32,27 @@ class Rows:
         return int(self.shape[0])
 
     def __getitem__(self, index: Any) -> NDArray[Any]:
-        """The rows of a slice, or at these positions, as an array."""
+        """The rows of a slice, or at these positions, as an array.
+
+        Raises:
+            IndexError: a mask, a single number, or anything else.
+        """
         if isinstance(index, slice):
-            index = np.arange(*index.indices(len(self)))
-        return self.at(np.asarray(index))
+            start, stop, step = index.indices(len(self))
+            if step == 1 and start < stop:
+                return self.between(start, stop)
+            return self.at(np.arange(start, stop, step))
+        places = np.asarray(index)
+        if places.ndim != 1 or places.dtype.kind not in "iu":
+            raise IndexError(
+                f"rows of a file or data set are taken by a slice or by positions (n,), not by "
+                f"{places.dtype} of shape {places.shape} (np.flatnonzero makes positions of a mask)"
+            )
+        return self.at(places)
+
+    def between(self, start: int, stop: int) -> NDArray[Any]:
+        """The rows from ``start`` to ``stop``, read at once: a chunk of a file is opened once."""
+        return np.asarray(self.source[start:stop])
 
     def at(self, places: NDArray[np.int64]) -> NDArray[Any]:
         """The rows at these positions, one at a time: files take few other orders."""
@@ -49,6 +66,10 @@ class Part(Rows):
     def __init__(self, source: Any, places: NDArray[np.int64]) -> None:
         super().__init__(source, (len(places), *source.shape[1:]), source.dtype)
         self.places = places
+
+    def between(self, start: int, stop: int) -> NDArray[Any]:
+        """Those from there to there of the part."""
+        return np.asarray(self.source[self.places[start:stop]])
 
     def at(self, places: NDArray[np.int64]) -> NDArray[Any]:
         """Those at these places of the part."""
@@ -71,9 +92,8 @@ class Pairs:
             raise ValueError(f"{owner}: 'X' is a data set of no samples, expected at least one")
         first = source[0]
         self.has_targets = isinstance(first, (tuple, list))
-        self._shapes: list[tuple[int, ...]] = []
+        self._first: list[NDArray[Any]] = []
         self._first = self._sample(first, 0)
-        self._shapes = [part.shape for part in self._first]
 
     def columns(self) -> list[Rows]:
         """Its x, and its y where it has them, as rows."""
@@ -88,7 +108,7 @@ class Pairs:
         try:
             return self.source[place]
         except Exception as error:
-            note(error, f"sample {place}")
+            add_note(error, self._owner, f"sample {place}")
             raise
 
     def _sample(self, sample: Any, place: int) -> list[NDArray[Any]]:
@@ -100,13 +120,19 @@ class Pairs:
                 f"{'a pair (x, y)' if self.has_targets else 'an array'}"
             )
         parts = [self._array(value, place) for value in (sample if pair else [sample])]
-        for part, shape in zip(parts, self._shapes, strict=False):
-            if part.shape != shape:
+        for part, first in zip(parts, self._first, strict=False):
+            if part.shape != first.shape:
                 raise ValueError(
                     f"{self._owner}: 'X' has the shape {part.shape} in sample {place}, expected "
-                    f"{shape} as in sample 0"
+                    f"{first.shape} as in sample 0"
                 )
-        return parts
+            if not np.can_cast(part.dtype, first.dtype, "safe"):
+                raise ValueError(
+                    f"{self._owner}: 'X' has {part.dtype} in sample {place}, expected "
+                    f"{first.dtype} as in sample 0 (give all samples one dtype)"
+                )
+        kinds = [part.dtype for part in self._first or parts]
+        return [part.astype(kind, copy=False) for part, kind in zip(parts, kinds, strict=True)]
 
     def _array(self, value: Any, place: int) -> NDArray[Any]:
         tensor = hasattr(value, "detach")
@@ -126,6 +152,10 @@ class Column(Rows):
     def __init__(self, pairs: Pairs, number: int, first: NDArray[Any]) -> None:
         super().__init__(pairs, (len(pairs.source), *first.shape), first.dtype)
         self.number = number
+
+    def between(self, start: int, stop: int) -> NDArray[Any]:
+        """The x, or the y, from there to there."""
+        return self.at(np.arange(start, stop))
 
     def at(self, places: NDArray[np.int64]) -> NDArray[Any]:
         """The x, or the y, at these positions."""
@@ -159,21 +189,21 @@ def is_data_set(X: Any) -> bool:
     return hasattr(X, "__getitem__") and hasattr(X, "__len__")
 
 
-def take(array: Any, places: NDArray[np.int64]) -> Any:
+def part_of(array: Any, places: NDArray[np.int64]) -> Any:
     """The samples of an array at these places; of what lies in a file, only when they are read."""
     if isinstance(array, (Rows, np.memmap)):
         return Part(array, places)
-    return array[order_for(array, places)]
+    return array[beside_samples(array, places)]
 
 
-def note(error: BaseException, where: str) -> None:
-    """Say beside the message of an error where it happened."""
+def add_note(error: BaseException, owner: str, where: str) -> None:
+    """Say beside the message of an error in which call and where it happened."""
     if hasattr(error, "add_note"):
-        error.add_note(f"DataLoader: in {where}")
+        error.add_note(f"{owner}: in {where}")
     elif len(error.args) == 1 and isinstance(error.args[0], str):  # Python 3.10
-        error.args = (f"{error.args[0]} (DataLoader: in {where})",)
+        error.args = (f"{error.args[0]} ({owner}: in {where})",)
 
 
-def order_for(array: Any, places: NDArray[Any]) -> Any:
+def beside_samples(array: Any, values: NDArray[Any]) -> Any:
     """Positions, or weights, of the samples of ``array``: beside it on its device."""
-    return places if isinstance(array, Rows) else beside(array, places)
+    return values if isinstance(array, Rows) else beside(array, values)

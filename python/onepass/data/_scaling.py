@@ -1,8 +1,8 @@
 """Scaling of features: fitted on the training part, applied to every part.
 
-Statistics are always float64, and right for every finite number. The result has the floating dtype
-of the data; integers and booleans become float64. A constant column goes to zero, or to the lower
-bound, and comes back exactly. A column also is constant where it differs by no more than rounding:
+Everything is computed in float64, and right for every finite number. The result has the floating
+dtype of the data; integers and booleans become float64. A constant column goes to zero, or to the
+lower bound, and comes back exactly. A column also is constant where it differs by no more than rounding:
 for Standardize as in scikit-learn (`_is_constant_feature`), std·√(1 - Nε) <= Nε·|mean|; for MinMax
 where max - min is at most 10ε times the largest magnitude (scikit-learn's bound, 10ε itself, would
 also leave a column of 1e-20 unscaled). Such a column is shifted and not scaled.
@@ -54,12 +54,13 @@ class _Scaling(Fitted):
     def transform(self, X: Any) -> Any:
         """``X`` scaled, in its own floating dtype."""
         x, shift = self._of_fit(X)
-        return self._placed(self._units(x, shift)).astype(result_dtype(x), copy=False)
+        placed = self._placed(self._units(x.astype(np.float64), shift))
+        return placed.astype(result_dtype(x), copy=False)
 
     def inverse_transform(self, X: Any) -> Any:
         """The data whose transform is ``X``."""
         x, shift = self._of_fit(X)
-        back = (self._unplaced(x) * self.scale + shift) / self.unit
+        back = (self._unplaced(x.astype(np.float64)) * self.scale + shift) / self.unit
         return back.astype(result_dtype(x), copy=False)
 
     def fit_transform(self, X: Any) -> Any:

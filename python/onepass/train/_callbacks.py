@@ -18,7 +18,6 @@ A hook gets the ``Run`` and may set its attributes; ``run.stop = True`` ends the
 
 from __future__ import annotations
 
-import inspect
 import math
 from functools import partial
 from pathlib import Path
@@ -31,6 +30,7 @@ from onepass._array import to_numpy
 from onepass._interruptions import to_the_end
 from onepass._keywords import suggest_keywords
 from onepass._paths import expanded
+from onepass._repr import as_call
 from onepass.nn._state_dict import frozen_arrays
 from onepass.train import _averages
 from onepass.train._files import claim, path_of, put_aside, ready_file
@@ -111,9 +111,7 @@ class Callback:
         """Continue from ``state_dict``."""
 
     def __repr__(self) -> str:
-        names = [n for n in inspect.signature(type(self)).parameters if hasattr(self, n)]
-        shown = ", ".join(f"{name}={getattr(self, name)!r}" for name in names)
-        return f"{type(self).__name__}({shown})"
+        return as_call(self)
 
 
 HOOKS = tuple(name for name in vars(Callback) if name.startswith("on_"))

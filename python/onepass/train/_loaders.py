@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 
 from onepass import _numbers as numbers
 from onepass.data import DataLoader, split_indices
-from onepass.data._rows import Rows, is_data_set, rows_or_array, take
+from onepass.data._rows import Rows, is_data_set, part_of, rows_or_array
 from onepass.data._split import held_out
 from onepass.train._batches import Batches, is_batches
 from onepass.train._weights import ClassWeight, of_samples
@@ -73,11 +73,11 @@ def to_train(
     if validation_split:
         held_out("fit", "validation_split", validation_split, whole.size)
         train, rest = split_indices(y, validation_split, seed=seed)
-        validation_data = (take(X, rest), take(y, rest))
-        X, y = take(X, train), take(y, train)
+        validation_data = (part_of(X, rest), part_of(y, rest))
+        X, y = part_of(X, train), part_of(y, train)
         if transform is not None:
             options["transform"] = partial(placed, transform, train)
-        weight = None if weight is None else take(weight, train)
+        weight = None if weight is None else part_of(weight, train)
     loader = DataLoader(
         X,
         y,

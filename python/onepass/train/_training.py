@@ -10,7 +10,7 @@ import numpy as np
 
 from onepass._array import to_numpy
 from onepass._one_thread import Lock, after_fork
-from onepass.data._rows import Column, order_for
+from onepass.data._rows import Column, beside_samples
 
 SAMPLED = 64  # rows that tell data apart
 _LOCK = Lock()
@@ -85,5 +85,5 @@ def _array(array: Any) -> Any:
     if isinstance(array, Column):  # a data set may draw its samples anew
         return tuple(array.shape), str(array.dtype)
     rows = np.unique(np.linspace(0, count - 1, min(count, SAMPLED)).astype(np.int64))
-    sample = np.ascontiguousarray(to_numpy(array[order_for(array, rows)]))
+    sample = np.ascontiguousarray(to_numpy(array[beside_samples(array, rows)]))
     return tuple(array.shape), str(array.dtype), zlib.crc32(sample.tobytes())

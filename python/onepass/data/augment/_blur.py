@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from onepass.data.augment._geometry import padded
+from onepass.data.augment._pad import padded
 
 
 def gaussian(sigma: NDArray[np.float64], size: int) -> NDArray[np.float64]:

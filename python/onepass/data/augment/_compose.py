@@ -7,6 +7,7 @@ from typing import Any
 
 from onepass import _numbers as numbers
 from onepass._keywords import suggest_keywords
+from onepass.data._given import pair_of
 from onepass.data.augment._draws import seed_of_part
 
 
@@ -49,12 +50,7 @@ class Compose:
         for part, transform in enumerate(self.transforms):
             own = seed_of_part(seed, part)
             result = transform(X, y, seed=own, epoch=epoch, index=index)
-            if not isinstance(result, tuple) or len(result) != 2:
-                raise TypeError(
-                    f"Compose: {transform!r} returned a {type(result).__name__}, expected a pair "
-                    "(X, y)"
-                )
-            X, y = result
+            X, y = pair_of("Compose", transform, result)
         return X, y
 
     def __repr__(self) -> str:

@@ -10,13 +10,14 @@ from numpy.typing import NDArray
 
 from onepass import _numbers as numbers
 from onepass._keywords import suggest_keywords
-from onepass.data.augment._draws import Draws
+from onepass.data.augment._draws import Draws, whole
+from onepass.data.augment._pad import padded
 from onepass.data.augment._resize import resize
 from onepass.data.augment._transform import Moved, Transform, interval, size_of
 
 FLIPS = ("horizontal", "vertical", "horizontal_and_vertical")
 PADDING = ("constant", "edge", "reflect", "symmetric")
-TRIES = 10
+PARTS = 10  # drawn, of which the first that fits is taken
 
 
 class RandomFlip(Moved):
@@ -115,12 +116,10 @@ class RandomCrop(Moved):
                 f"RandomCrop: 'X' has images of {X.shape[2:]} with their padding, expected at "
                 f"least {self.size}, the size; pad_if_needed=True adds what is missing"
             )
-        rows = draws.integers(X.shape[2] - height + 1).tolist()
-        columns = draws.integers(X.shape[3] - width + 1).tolist()
-        out = np.empty((*X.shape[:2], height, width), X.dtype)
-        for image, result, i, j in zip(X, out, rows, columns, strict=True):
-            result[:] = image[:, i : i + height, j : j + width]
-        return out
+        parts = np.lib.stride_tricks.sliding_window_view(X, self.size, (2, 3))
+        u = draws.uniform(2)
+        i, j = (whole(u[:, k], parts.shape[2 + k]) for k in (0, 1))
+        return np.asarray(parts[np.arange(len(X)), :, i, j])
 
 
 class RandomResizedCrop(Transform):
@@ -179,8 +178,8 @@ class RandomResizedCrop(Transform):
 
     def _boxes(self, height: int, width: int, draws: Draws) -> NDArray[np.int64]:
         """(N, 4): top, left, height and width of each part."""
-        area = draws.uniform(TRIES, *self.scale) * (height * width)
-        ratio = np.exp(draws.uniform(TRIES, *map(math.log, self.ratio)))
+        area = draws.uniform(PARTS, *self.scale) * (height * width)
+        ratio = np.exp(draws.uniform(PARTS, *map(math.log, self.ratio)))
         w = np.rint(np.sqrt(area * ratio)).astype(np.int64)
         h = np.rint(np.sqrt(area / ratio)).astype(np.int64)
         fits = (w > 0) & (w <= width) & (h > 0) & (h <= height)
@@ -236,20 +235,6 @@ class ShortSideResize(Transform):
             new_short, new_long = max(self.max_size * new_short // new_long, 1), self.max_size
         size = (new_short, new_long) if height <= width else (new_long, new_short)
         return resize(X, *size, antialias=self.antialias)
-
-
-def padded(
-    X: NDArray[Any], rows: tuple[int, int], columns: tuple[int, int], mode: str, fill: float = 0.0
-) -> NDArray[Any]:
-    """``X`` with rows and columns added at its sides, as ``np.pad`` does."""
-    if not any((*rows, *columns)):
-        return X
-    sides = ((0, 0), (0, 0), rows, columns)
-    if mode != "constant":
-        return np.pad(X, sides, mode)  # type: ignore[call-overload, no-any-return]
-    if X.dtype == np.uint8:
-        fill = min(max(round(fill), 0), 255)
-    return np.pad(X, sides, constant_values=fill)
 
 
 def _padding(value: Any) -> tuple[int, int, int, int]:

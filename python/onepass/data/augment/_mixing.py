@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from onepass import _numbers as numbers
 from onepass._keywords import suggest_keywords
-from onepass.data.augment._draws import Draws
+from onepass.data.augment._draws import Draws, whole
 from onepass.data.augment._transform import Transform, stored, working
 
 
@@ -20,8 +20,6 @@ class Mixing(Transform):
         alpha: of the distribution Beta(alpha, alpha) of the share that a sample keeps.
         num_classes: of targets that are classes.
     """
-
-    in_pieces = False
 
     def __init__(self, alpha: float, num_classes: int | None) -> None:
         owner = type(self).__name__
@@ -148,8 +146,8 @@ class CutMix(Mixing):
     ) -> tuple[NDArray[Any], NDArray[np.float64]]:
         """Images with a box of others."""
         inside = []
-        for size in X.shape[2:]:
-            middle, half = draws.integers(size), (np.sqrt(1 - kept) * size / 2).astype(np.int64)
+        for size, u in zip(X.shape[2:], draws.uniform(2).T, strict=True):
+            middle, half = whole(u, size), (np.sqrt(1 - kept) * size / 2).astype(np.int64)
             place = np.arange(size)
             first, last = (middle - half)[:, None], (middle + half)[:, None]
             inside.append((place >= first) & (place < last))

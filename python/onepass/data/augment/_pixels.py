@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from onepass import _numbers as numbers
 from onepass._keywords import suggest_keywords
 from onepass.data.augment._blur import blur, gaussian
-from onepass.data.augment._draws import Draws
-from onepass.data.augment._transform import Moved, Transform, around, stored, top_of, working
+from onepass.data.augment._draws import Draws, whole
+from onepass.data.augment._transform import Moved, Transform, around, stored
 
 LARGEST = 1e6  # factor
 GREY = (0.2989, 0.587, 0.114)  # of red, green and blue, as torchvision rounds them
@@ -49,6 +49,7 @@ class ColorJitter(Transform):
     """
 
     whole_range = False
+    unit = True
 
     @suggest_keywords
     def __init__(
@@ -66,16 +67,15 @@ class ColorJitter(Transform):
             hue = numbers.in_range(owner, "hue", hue, 0, most=0.5)
         self.hue = around(owner, "hue", hue, least=-0.5, most=0.5)
 
-    def batch(self, X: NDArray[Any], y: Any, draws: Draws) -> tuple[Any, Any]:
-        """Images with other colours; the targets as they are."""
+    def images(self, X: NDArray[Any], draws: Draws) -> NDArray[Any]:
+        """Images with other colours."""
         colours = [self.saturation != (1.0, 1.0), self.hue != (0.0, 0.0)]
         if any(colours) and X.shape[1] not in (1, 3):
             raise ValueError(
                 f"ColorJitter: 'X' has {X.shape[1]} channels, expected 3 (or 1) for saturation and "
                 "hue"
             )
-        top = top_of(X.dtype)
-        images = np.clip(X.astype(working(X.dtype)) / working(X.dtype)(top), 0, 1)
+        np.clip(X, 0, 1, out=X)
         order = np.argsort(draws.words(4), axis=1, kind="stable")
         u = draws.uniform(4)
         for turn in range(4):
@@ -86,9 +86,9 @@ class ColorJitter(Transform):
                 rows = np.flatnonzero(order[:, turn] == number)
                 if (low, high) == (neutral, neutral) or not len(rows):
                     continue
-                f = (low + (high - low) * u[rows, number]).astype(images.dtype)
-                images[rows] = np.clip(change(images[rows], f[:, None, None, None]), 0, 1)
-        return stored(images * images.dtype.type(top), X.dtype), y
+                f = (low + (high - low) * u[rows, number]).astype(X.dtype)
+                X[rows] = np.clip(change(X[rows], f[:, None, None, None]), 0, 1)
+        return X
 
 
 class GaussianNoise(Transform):
@@ -113,6 +113,8 @@ class GaussianNoise(Transform):
         0.5
     """
 
+    unit = True
+
     @suggest_keywords
     def __init__(self, mean: float = 0.0, sigma: float = 0.1, clip: bool = True) -> None:
         self.mean = numbers.in_range("GaussianNoise", "mean", mean)
@@ -124,15 +126,12 @@ class GaussianNoise(Transform):
         """Without ``clip``, images may have any range."""
         return not self.clip
 
-    def batch(self, X: NDArray[Any], y: Any, draws: Draws) -> tuple[Any, Any]:
-        """Images with noise; the targets as they are."""
-        kind, top = working(X.dtype), top_of(X.dtype)
+    def images(self, X: NDArray[Any], draws: Draws) -> NDArray[Any]:
+        """Images with noise."""
+        kind = X.dtype.type
         noise = draws.normal(math.prod(X.shape[1:]), kind).reshape(X.shape)
-        images = X.astype(kind)
-        images += noise * kind(self.sigma * top) + kind(self.mean * top)
-        if self.clip:
-            np.clip(images, 0, kind(top), out=images)
-        return stored(images, X.dtype), y
+        X += noise * kind(self.sigma) + kind(self.mean)
+        return np.clip(X, 0, 1, out=X) if self.clip else X
 
 
 class GaussianBlur(Transform):
@@ -218,9 +217,10 @@ class Cutout(Moved):
         """Images with holes."""
         row, column = np.arange(X.shape[2]), np.arange(X.shape[3])
         hole = np.zeros((len(X), *X.shape[2:]), bool)
-        for _ in range(self.n_holes):
-            top = draws.integers(X.shape[2])[:, None] - self.length // 2
-            left = draws.integers(X.shape[3])[:, None] - self.length // 2
+        u = draws.uniform(2 * self.n_holes)
+        for n in range(self.n_holes):
+            top = whole(u[:, [2 * n]], X.shape[2]) - self.length // 2
+            left = whole(u[:, [2 * n + 1]], X.shape[3]) - self.length // 2
             inside = (row >= top) & (row < top + self.length)
             hole |= inside[:, :, None] & ((column >= left) & (column < left + self.length))[:, None]
         fill = stored(np.array(self.fill), X.dtype)

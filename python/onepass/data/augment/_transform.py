@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import inspect
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from onepass import _numbers as numbers
+from onepass._repr import as_call
 from onepass.data.augment._draws import Draws
 
 DTYPES = ("uint8", "float16", "float32", "float64")
@@ -20,17 +20,20 @@ SLACK = 1e-3  # beyond 0 to 1, which roundings of a transform before may leave
 class Transform:
     """A random change of the images of a batch: a function of (seed, epoch, index) alone.
 
-    Subclasses define `images`, or `batch` where they change the targets too.
+    Subclasses define `images`, or `batch` where they change the targets too, or where samples
+    depend on each other.
 
     Attributes:
         whole_range: whether it takes numbers of any range; else floating-point images are in 0 to 1
             and uint8 images in 0 to 255.
-        in_pieces: whether a batch is changed in pieces, which stay in the cache between the passes
-            over them. Not where there is one pass, or samples depend on each other.
+        unit: whether `images` has uint8 images from 0 to 1, as the others are.
+        stream: which random numbers it draws; None for the name of the class. A class that gets
+            another name keeps its numbers, and so the runs of its users, by the name before.
     """
 
     whole_range = True
-    in_pieces = True
+    unit = False
+    stream: ClassVar[str | None] = None
 
     def __call__(self, X: Any, y: Any = None, *, seed: int, epoch: int, index: Any) -> Any:
         """The batch, changed; ``X`` and ``y`` stay as they are.
@@ -61,34 +64,37 @@ class Transform:
         if not self.whole_range:
             _check_range(owner, X)
         with np.errstate(all="ignore"):  # NaN and what is out of all bounds stay or become so
-            if not self.in_pieces:
-                return self.batch(X, y, Draws(owner, seed, epoch, places))
-            step = max(PIECE // math.prod(X.shape[1:]), 1)
-            parts = [
-                self.batch(X[i : i + step], None, Draws(owner, seed, epoch, places[i : i + step]))
-                for i in range(0, max(len(X), 1), step)
-            ]
-        images = [part for part, _ in parts]
-        return images[0] if len(images) == 1 else np.concatenate(images), y
+            return self.batch(X, y, Draws(self.stream or owner, seed, epoch, places))
 
     def batch(self, X: NDArray[Any], y: Any, draws: Draws) -> tuple[Any, Any]:
-        """Images and targets, changed; `images` has the images alone."""
-        result = stored(self.images(X.astype(working(X.dtype)), draws), X.dtype)
-        return result, y
+        """Images and targets, changed.
+
+        Here `images` changes the images, in pieces, which stay in the cache between its passes, and
+        the targets stay as they are.
+        """
+        step = max(PIECE // math.prod(X.shape[1:]), 1)
+        starts = range(0, max(len(X), 1), step)
+        parts = [self._piece(X[i : i + step], draws.of(slice(i, i + step))) for i in starts]
+        return parts[0] if len(parts) == 1 else np.concatenate(parts), y
+
+    def _piece(self, X: NDArray[Any], draws: Draws) -> NDArray[Any]:
+        kind, top = working(X.dtype), top_of(X.dtype) if self.unit else 1.0
+        images = X.astype(kind)
+        if top == 1:
+            return stored(self.images(images, draws), X.dtype)
+        images /= kind(top)
+        return stored(self.images(images, draws) * kind(top), X.dtype)
 
     def images(self, X: NDArray[Any], draws: Draws) -> NDArray[Any]:
         """Images in float32 or float64, which may be overwritten, changed."""
         raise NotImplementedError
 
     def __repr__(self) -> str:
-        names = list(inspect.signature(type(self)).parameters)
-        return f"{type(self).__name__}({', '.join(f'{n}={getattr(self, n)!r}' for n in names)})"
+        return as_call(self)
 
 
 class Moved(Transform):
-    """A transform that only moves pixels: it keeps their dtype and bits."""
-
-    in_pieces = False
+    """A transform that only moves pixels, in one pass: it keeps their dtype and bits."""
 
     def batch(self, X: NDArray[Any], y: Any, draws: Draws) -> tuple[Any, Any]:
         return self.images(X, draws), y

@@ -12,8 +12,8 @@ from onepass import _numbers as numbers
 from onepass._keywords import suggest_keywords
 from onepass.data.augment._blur import blur, gaussian
 from onepass.data.augment._draws import Draws
+from onepass.data.augment._sample import grid, warp
 from onepass.data.augment._transform import Transform, around, interval
-from onepass.data.augment._warp import grid, warp
 
 RIGHT_ANGLE = 89.9  # degrees of shear: at 90 an image is a line
 
@@ -162,8 +162,8 @@ class ElasticDeformation(Transform):
     in -1 to 1 at every pixel, G a Gaussian of standard deviation ``sigma`` with the sum 1.
 
     Args:
-        alpha: a number, or (for columns, for rows): how far. torchvision's, which counts in halves
-            of the image; in pixels, as Simard et al. count, it is half as large.
+        alpha: how far, as torchvision counts: alpha / 2 pixels times the smoothed noise; a number,
+            or (across, down). (Simard et al. count in pixels: pass twice theirs.)
         sigma: in pixels, > 0: a number, or (across, down).
         fill: the value beyond the image, 0 to 255 for uint8.
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from onepass import _numbers as numbers
 from onepass._array import Array
 from onepass._keywords import SuggestsKeywords
+from onepass._repr import as_call
 from onepass.optim._param_groups import is_one_of, norms_of
 
 
@@ -89,9 +89,7 @@ class Regularizer(SuggestsKeywords):
         return {name: value for name, value in vars(self).items() if name not in left_out}
 
     def __repr__(self) -> str:
-        names = [n for n in inspect.signature(type(self)).parameters if hasattr(self, n)]
-        shown = ", ".join(f"{name}={getattr(self, name)!r}" for name in names)
-        return f"{type(self).__name__}({shown})"
+        return as_call(self)
 
 
 class ParameterRegularizer(Regularizer):
