@@ -248,7 +248,6 @@ def test_a_gradient_that_is_not_a_number_is_no_place_to_go_on_from(cls, nonfinit
     assert abs(p[0]) < 1
 
 
-
 @pytest.mark.parametrize("cls", BOTH)
 def test_tensors_of_torch(cls) -> None:
     torch = pytest.importorskip("torch")

@@ -205,6 +205,31 @@ def test_an_ensemble_saves_and_loads_its_models() -> None:
     assert np.array_equal(again.predict(X), other.predict(X))
 
 
+@pytest.mark.parametrize("kind", ["ema_decay", "schedule-free"])
+def test_the_state_of_an_ensemble_is_what_it_predicts_with(kind) -> None:
+    """Averages of the weights, where the trainers have them."""
+
+    def averaging(seed):
+        nn.manual_seed(seed)
+        model = nn.Sequential(nn.Linear(3, 8), nn.Tanh(), nn.Linear(8, 2))
+        if kind == "ema_decay":
+            optimizer = optim.Adam(model.parameters(), lr=0.05, ema_decay=0.9)
+        else:
+            optimizer = optim.ScheduleFreeAdamW(model.parameters(), lr=0.05)
+        trainer = Trainer(model, nn.CrossEntropyLoss(), optimizer, seed=seed, progress=False)
+        trainer.fit(X, Y, max_epochs=3)
+        return trainer
+
+    first = Ensemble([averaging(s) for s in (1, 2)])
+    bare = Ensemble([build(s).model for s in (5, 6)], "softmax")
+    bare.load_state_dict(first.state_dict())
+    assert np.array_equal(bare.predict(X), first.predict(X))
+    other = Ensemble([averaging(s) for s in (3, 4)])
+    assert not np.array_equal(other.predict(X), first.predict(X))
+    other.load_state_dict(first.state_dict())
+    assert np.array_equal(other.predict(X), first.predict(X))
+
+
 @pytest.mark.parametrize(
     ("wrong", "error", "message"),
     [

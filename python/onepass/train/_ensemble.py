@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
 from typing import Any
 
 from onepass import _numbers as numbers
@@ -10,6 +11,7 @@ from onepass import nn, ops
 from onepass._array import convert, is_floating
 from onepass._keywords import SuggestsKeywords
 from onepass.nn._state_dict import LoadResult
+from onepass.train import _averages
 from onepass.train._evaluation import BATCH, Evaluator
 from onepass.train._settings import a_module
 from onepass.train._trainer import Trainer
@@ -98,16 +100,27 @@ class Ensemble(SuggestsKeywords):
         return convert(mean, str(dtype).removeprefix("torch.")) if narrow else mean
 
     def state_dict(self) -> dict[str, Any]:
-        """The state of every model; the names begin with its number: ``"0.0.weight"``."""
-        return self._modules().state_dict()
+        """The state of every model; the names begin with its number: ``"0.0.weight"``.
+
+        Of a Trainer whose optimizer has averages, these: what `predict` computes with.
+        """
+        with ExitStack() as stack:
+            for model in self.models:
+                if isinstance(model, Trainer):
+                    stack.enter_context(_averages.averaged(model.run.optimizer))
+            return self._modules().state_dict()
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> LoadResult | None:
-        """Give every model its state in ``state_dict``.
+        """Give every model its state in ``state_dict``; averages of its optimizer begin there.
 
         Raises:
             ValueError, KeyError: it does not fit; no model is changed.
         """
-        return self._modules().load_state_dict(dict(state_dict))
+        result = self._modules().load_state_dict(dict(state_dict))
+        for model in self.models:
+            if isinstance(model, Trainer):
+                _averages.follow(model.run.optimizer)
+        return result
 
     def _modules(self) -> nn.ModuleList:
         return nn.ModuleList([_model(model) for model in self.models])
