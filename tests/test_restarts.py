@@ -221,7 +221,7 @@ def test_the_state_of_an_ensemble_is_what_it_predicts_with(kind) -> None:
         return trainer
 
     first = Ensemble([averaging(s) for s in (1, 2)])
-    bare = Ensemble([build(s).model for s in (5, 6)], "softmax")
+    bare = Ensemble([averaging(s).model for s in (5, 6)], "softmax")
     bare.load_state_dict(first.state_dict())
     assert np.array_equal(bare.predict(X), first.predict(X))
     other = Ensemble([averaging(s) for s in (3, 4)])
