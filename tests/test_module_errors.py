@@ -206,6 +206,13 @@ def test_linear_refuses_other_types(x):
         nn.Linear(3, 3)(x)
 
 
+def test_only_a_dtype_that_layers_have_is_offered_as_a_cure():
+    for dtype, offered in (("float64", True), ("float16", False)):
+        with pytest.raises(TypeError, match=r"convert x with x\.astype\('float32'\)") as caught:
+            nn.Linear(3, 3)(np.ones((2, 3), dtype))
+        assert (f"dtype='{dtype}'" in str(caught.value)) == offered
+
+
 def test_backward_checks_dy():
     layer = nn.Linear(3, 4)
     layer(np.ones((2, 3), np.float32))
