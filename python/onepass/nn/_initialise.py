@@ -45,7 +45,7 @@ NORMS = (ChannelNorm, RowNorm, DecorrelatedBatchNorm)
 WEIGHTED = (Linear, Conv2d)
 TRANSPARENT = (Identity, _Dropping, Flatten, MaxPool2d, AvgPool2d, AdaptiveAvgPool2d)
 SMALL = 0.1  # of a branch whose last layer must not be zero
-# "constant" needs a number, and a gain is no initialiser.
+# "constant" needs a number, and a gain fills nothing.
 SCHEMES = ("auto", *(n for n in _initialisers.__all__ if n not in ("calculate_gain", "constant")))
 Floats = NDArray[np.float64]
 
