@@ -504,3 +504,27 @@ def test_a_transform_may_not_lose_samples():
     )
     with pytest.raises(ValueError, match="expected as many, 5 as before"):
         next(iter(weighted))
+
+
+@pytest.mark.parametrize("shuffle", [False, True])
+@pytest.mark.parametrize("kind", ["memory", "file"])
+def test_a_transform_may_write_into_what_it_gets(kind, shuffle, tmp_path):
+    """And changes nothing of the data, whatever their order."""
+    X, y = np.zeros((6, 2), np.float32), np.zeros(6, np.float32)
+    if kind == "file":
+        np.save(tmp_path / "x.npy", X)
+        X = np.load(tmp_path / "x.npy", mmap_mode="r+")
+
+    def in_place(x, y, *, seed, epoch, index):
+        x += 1
+        y -= 1
+        return x, y
+
+    loader = DataLoader(X, y, 4, shuffle=shuffle, transform=in_place)
+    for _ in range(2):
+        for x, target in loader:
+            assert (x == 1).all()
+            assert (target == -1).all()
+    assert not X.any()
+    assert not y.any()
+    assert not np.load(tmp_path / "x.npy").any() if kind == "file" else True
