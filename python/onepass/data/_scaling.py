@@ -2,10 +2,10 @@
 
 Everything is computed in float64, and right for every finite number. The result has the floating
 dtype of the data; integers and booleans become float64. A constant column goes to zero, or to the
-lower bound, and comes back exactly. A column also is constant where it differs by no more than rounding:
-for Standardize as in scikit-learn (`_is_constant_feature`), std·√(1 - Nε) <= Nε·|mean|; for MinMax
-where max - min is at most 10ε times the largest magnitude (scikit-learn's bound, 10ε itself, would
-also leave a column of 1e-20 unscaled). Such a column is shifted and not scaled.
+lower bound, and comes back exactly. A column also is constant where it differs by no more than
+rounding: for Standardize as in scikit-learn (`_is_constant_feature`), std·√(1 - Nε) <= Nε·|mean|;
+for MinMax where max - min is at most 10ε times the largest magnitude (scikit-learn's bound, 10ε
+itself, would also leave a column of 1e-20 unscaled). Such a column is shifted and not scaled.
 """
 
 from __future__ import annotations
