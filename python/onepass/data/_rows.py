@@ -55,7 +55,7 @@ class Rows:
         return np.asarray(self.source[start:stop])
 
     def at(self, places: NDArray[np.int64]) -> NDArray[Any]:
-        """The rows at these positions, one at a time: files take few other orders."""
+        """The rows at these positions, one at a time: files do not take them in any order."""
         rows = [np.asarray(self.source[int(place)]) for place in places]
         return np.stack(rows) if rows else np.empty((0, *self.shape[1:]), self.dtype)
 

@@ -44,6 +44,7 @@ class ActivationSparsity(Regularizer):
     """
 
     _taps: Sequence[Tap] = ()
+    _transient = ("_fit", "_taps")
     _value: float = 0.0  # of the last batch
 
     def __init__(

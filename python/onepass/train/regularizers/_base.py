@@ -39,6 +39,7 @@ class Regularizer(SuggestsKeywords):
     weight: float
     name: str
     _fit: Any = None  # the one that uses it now
+    _transient: ClassVar[tuple[str, ...]] = ("_fit",)  # what a fit puts here, and no copy has
 
     def _set(self, weight: float, name: str) -> None:
         owner = type(self).__name__
@@ -82,7 +83,7 @@ class Regularizer(SuggestsKeywords):
         return None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {k: v for k, v in vars(self).items() if k not in ("_fit", "_chosen", "_taps")}
+        return {k: v for k, v in vars(self).items() if k not in self._transient}
 
     def __repr__(self) -> str:
         return as_call(self)
@@ -111,6 +112,7 @@ class ParameterRegularizer(Regularizer):
     exclude: tuple[str, ...] = ("bias", "norm")
     least_axes: ClassVar[int] = 0
     _chosen: Sequence[Any] = ()
+    _transient = ("_fit", "_chosen")
 
     def _exclude(self, words: Sequence[str]) -> None:
         if isinstance(words, str) or not all(isinstance(word, str) for word in words):
