@@ -70,7 +70,7 @@ def test_the_rates_are_those_of_the_schedule(run, rates, name, interval) -> None
         interval is None and name in ("warmup_cosine", "one_cycle", "warmup")
     )
     assert len(rates) == STEPS
-    if name in ("none", "plateau"):
+    if name in ("none", "plateau", "constant"):
         assert rates == [0.1] * STEPS
         return
     total = STEPS if by_step else 4
@@ -82,7 +82,6 @@ def test_the_rates_are_those_of_the_schedule(run, rates, name, interval) -> None
             [lrs.LinearWarmup(optimizer, warm), lrs.CosineAnnealingLR(optimizer, total - warm)],
             [warm],
         ),
-        "constant": lambda: lrs.ConstantLR(optimizer),
         "cosine": lambda: lrs.CosineAnnealingLR(optimizer, total),
         "exponential": lambda: lrs.ExponentialLR(optimizer, 0.01 ** (1 / total)),
         "harmonic": lambda: lrs.HarmonicLR(optimizer, 1.0, 10, 1),
@@ -104,6 +103,14 @@ def test_options_reach_the_schedule(run, rates) -> None:
     given = "milestones=1+3, gamma=0.5"
     run("t.csv", *OPTIONS, "--lr", "0.1", "--schedule", "Multi_Step", "--schedule-options", given)
     assert rates[::5] == [0.1, 0.05, 0.05, 0.025]
+    rates.clear()
+    given = "milestones=2,gamma=0.5"
+    run("t.csv", *OPTIONS, "--lr", "0.1", "--schedule", "multi_step", "--schedule-options", given)
+    assert rates[::5] == [0.1, 0.1, 0.05, 0.05]
+    rates.clear()
+    given = "factor=0.5,total_iters=3"
+    run("t.csv", *OPTIONS, "--lr", "0.1", "--schedule", "constant", "--schedule-options", given)
+    assert rates[::5] == [0.05, 0.05, 0.05, 0.1]
     rates.clear()
     given = "step_size=7,gamma=1e-1,interval=step"
     run("t.csv", *OPTIONS, "--lr", "0.1", "--schedule", "step", "--schedule-options", given)
@@ -145,6 +152,7 @@ def test_a_resume_goes_on_in_the_middle(run, monkeypatch, name) -> None:
         (["--schedule", "cosine", "--schedule-options", "interval=day"], "'interval' is 'day'"),
         (["--schedule", "none", "--schedule-options", "gamma=1"], "expected options of none: none"),
         (["--schedule", "step", "--schedule-options", "optimizer=1"], "has 'optimizer=1'"),
+        (["--schedule", "one_cycle", "--schedule-options", "total_steps=3"], "has 'total_steps=3'"),
         (["--schedule-options", ""], "'--schedule-options' is '', expected options, NAME=VALUE"),
         (["--scheduler", "step"], "did you mean '--schedule'"),
     ],

@@ -115,6 +115,7 @@ def test_a_regression_goes_on_in_the_unit_of_before(here):
     assert "held out here" not in quiet.describe()
     folds = Recipe({"data": "n.csv", "init_from": "a", "cv": 3, "init": "AUTO"}, Path("d"))
     assert "held out here: folds will look too good" in folds.describe()
+    assert "--init auto has no effect: no layer is new" in folds.describe()
 
 
 def test_a_resume_is_the_run_that_was_not_interrupted(run):

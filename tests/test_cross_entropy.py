@@ -149,6 +149,17 @@ def test_a_label_out_of_range_is_an_index_error(label):
     ops.cross_entropy(logits, target, ignore_index=label)  # and a name for it makes it legal
 
 
+def test_no_class_of_probabilities_is_ignored():
+    """As in PyTorch: a share of a class cannot be left out, so the index would do nothing."""
+    logits = np.random.default_rng(0).standard_normal((4, 5)).astype(np.float32)
+    out, shares = np.full_like(logits, 7), np.full_like(logits, 0.2)
+    for index in (0, 4, 99):
+        with pytest.raises(ValueError, match=f"'ignore_index' is {index}, expected a negative one"):
+            ops.cross_entropy(logits, shares, ignore_index=index, out=out)
+    assert (out == 7).all()
+    assert ops.cross_entropy(logits, shares, ignore_index=-1)[0] > 0
+
+
 @pytest.mark.parametrize("dtype", ["int64", "int32", "uint8"])
 def test_label_dtypes(dtype):
     logits = np.random.default_rng(0).standard_normal((4, 5)).astype(np.float32)

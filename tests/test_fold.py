@@ -172,16 +172,7 @@ FOLDED = {
         ),
         (4, 3, 6, 7),
     ),
-    "a list in a module": (lambda: Mine(nn.Linear(4, 3, **k()), nn.BatchNorm1d(3, **k())), (9, 4)),
 }  # fmt: skip
-
-
-class Mine(nn.Module):
-    def __init__(self, *layers):
-        self.parts = nn.ModuleList([nn.Sequential(*layers)])
-
-    def forward(self, x):
-        return self.parts[0](x)
 
 
 @pytest.mark.parametrize("name", FOLDED)
@@ -202,6 +193,16 @@ class Twice(nn.Module):
 
     def forward(self, x):
         return self.whole(x) + self.linear(x)
+
+
+class ByParts(nn.Module):
+    """Calls the layers of a sequence by themselves, one of them twice."""
+
+    def __init__(self):
+        self.parts = nn.Sequential(nn.Linear(4, 4, **k()), nn.BatchNorm1d(4, **k()), nn.ReLU())
+
+    def forward(self, x):
+        return self.parts[2](self.parts[1](self.parts[0](x))) + self.parts[0](x)
 
 
 class Doubled(nn.Linear):
@@ -252,6 +253,8 @@ KEPT = {
         (9, 5, 4),
     ),
     "a layer in two places": (Twice, (9, 4)),
+    "a module that calls layers by themselves": (ByParts, (9, 4)),
+    "such a module in a sequence": (lambda: nn.Sequential(ByParts()), (9, 4)),
     "a layer of one's own": (
         lambda: nn.Sequential(Doubled(4, 3, **k()), nn.BatchNorm1d(3, **k())),
         (9, 4),
@@ -368,3 +371,13 @@ def test_a_model_that_another_thread_trains_is_refused():
     assert "fold_batch_norm" in errors[0]
     assert "update_batch_norm" in errors[1]
     assert "nn.init.apply" in errors[2]
+
+
+def test_a_sequence_of_a_module_of_ones_own_is_folded_by_itself():
+    model = nn.Sequential(ByParts()).eval()
+    part = model[0].parts
+    x = np.random.default_rng(0).standard_normal((9, 4))
+    y = part(x)
+    model[0].parts = nn.fold_batch_norm(part)
+    assert not norms(model)
+    np.testing.assert_allclose(model[0].parts(x), y, rtol=1e-12)

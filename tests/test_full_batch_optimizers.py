@@ -95,6 +95,22 @@ def test_a_quadratic_takes_newton_one_step_and_the_unit_does_not_matter() -> Non
     assert np.abs(ends).max() < 1e-7
 
 
+@pytest.mark.parametrize("of_loss", [1e-18, 1e-9, 1.0, 1e18])
+@pytest.mark.parametrize("way", ["matrix", "product", "differences"])
+def test_newton_takes_one_step_whatever_the_unit_of_the_loss(of_loss, way) -> None:
+    curve = of_loss * np.array([2.0, 8.0])
+    p = np.array([3.0, -2.0])
+    hessians = {
+        "matrix": lambda: np.diag(curve),
+        "product": lambda: lambda parts: [curve * parts[0]],
+        "differences": None,
+    }
+    Newton([p], cg_tolerance=1e-12, tolerance_grad=0.0).step(
+        lambda: (0.5 * (curve * p**2).sum(), [curve * p]), hessians[way]
+    )
+    assert np.abs(p).max() < 1e-7
+
+
 def test_where_the_curvature_is_negative_newton_goes_down() -> None:
     for hessian in (None, lambda: np.diag([2.0, -2.0])):
         p = np.array([0.5, 0.1])
@@ -212,6 +228,24 @@ def test_a_failed_closure_changes_nothing(cls) -> None:
     with pytest.raises(FloatingPointError, match="the gradient of parameter 0"):
         optimizer.step(lambda: (1.0, [p * np.nan]), nonfinite="raise")
     assert np.array_equal(p, before)
+
+
+@pytest.mark.parametrize("search", ["strong_wolfe", "backtracking"])
+@pytest.mark.parametrize("nonfinite", ["propagate", "skip", "raise"])
+@pytest.mark.parametrize("cls", [GradientDescent, Newton, optim.LBFGS])
+def test_a_gradient_that_is_not_a_number_is_no_place_to_go_on_from(cls, nonfinite, search) -> None:
+    """|p| without a gradient at its lowest point, where the first step of a search arrives."""
+    p = np.array([1.0])
+
+    def closure():
+        with np.errstate(invalid="ignore"):
+            return float(np.abs(p).sum()), [p / np.abs(p)]
+
+    optimizer = cls([p], lr=1.0, max_iter=3, line_search_fn=search)
+    info = optimizer.step(closure, nonfinite=nonfinite)
+    assert not info.skipped
+    assert np.isfinite(p).all()
+    assert abs(p[0]) < 1
 
 
 @pytest.mark.parametrize("cls", BOTH)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import re
 
 import numpy as np
 import pytest
 from onepass import nn, ops, optim
 from onepass.data import load
 from onepass.nn._activation import MODULES
+from onepass.nn._initialise import SCHEMES
 from onepass.train import Trainer
 from small_models import assert_same
 
@@ -50,7 +52,7 @@ def test_a_gated_layer_goes_by_its_gate(gate, scheme):
     assert schemes(model)["0.weight"] == scheme
 
 
-def test_a_new_activation_is_seen_by_its_values():
+def test_a_new_activation_is_in_the_list_above():
     for name, cls in MODULES.items():
         y = getattr(ops, name)(np.array([-3.0, 3.0]))
         like_relu = name != "selu" and y[1] >= 2 and abs(y[0]) <= 1
@@ -360,3 +362,12 @@ def test_ten_relu_layers_learn_the_digits_with_kaiming_alone():
     assert accuracy(None) < 0.15
     assert accuracy("auto") > 0.9
     assert accuracy("kaiming_normal") > 0.9
+
+
+def test_every_initialiser_is_a_scheme_and_named_in_the_docstring():
+    names = {*nn.init.__all__} - {"apply", "calculate_gain", "constant", "Report", "Choice"}
+    assert {*SCHEMES} == {"auto", *names}
+    doc = nn.init.apply.__doc__
+    if doc is not None:  # python -OO has none
+        listed = re.search(r"name of an initialiser: (.*?)\.\n", doc, re.S)
+        assert {*re.findall(r"\w+", listed[1])} == names

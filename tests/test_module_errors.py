@@ -93,6 +93,22 @@ def test_arguments_of_a_wrong_type(make, match):
     assert nn.get_rng_state() == before
 
 
+@pytest.mark.parametrize(
+    "cls",
+    [
+        cls
+        for name in nn.__all__
+        if isinstance(cls := getattr(nn, name), type)
+        and cls is not nn.Parameter
+        and cls.__init__ is not object.__init__
+    ],
+)
+def test_a_wrong_keyword_names_the_class_that_was_called(cls):
+    """Not the one that its constructor comes from, whose name may be private."""
+    with pytest.raises(TypeError, match=rf"^{cls.__name__}: unknown keyword 'no_such_keyword'"):
+        cls(no_such_keyword=1)
+
+
 def test_numbers_of_numpy_are_numbers():
     assert nn.Linear(np.int64(3), np.uint8(2)).weight.shape == (2, 3)
     assert nn.Dropout(np.float32(0.5)).p == 0.5
@@ -188,6 +204,13 @@ def test_one_module_in_two_places():
 def test_linear_refuses_other_types(x):
     with pytest.raises(TypeError):
         nn.Linear(3, 3)(x)
+
+
+def test_only_a_dtype_that_layers_have_is_offered_as_a_cure():
+    for dtype, offered in (("float64", True), ("float16", False)):
+        with pytest.raises(TypeError, match=r"convert x with x\.astype\('float32'\)") as caught:
+            nn.Linear(3, 3)(np.ones((2, 3), dtype))
+        assert (f"dtype='{dtype}'" in str(caught.value)) == offered
 
 
 def test_backward_checks_dy():

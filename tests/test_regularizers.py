@@ -75,7 +75,7 @@ class Gradients(Callback):
         }
 
 
-def one_step(model, regularizers, loss=nothing, lr=0.0, **options):
+def one_step(model, regularizers, loss=nothing, lr=0.0, sample_weight=None, **options):
     """The value of each penalty at the model's parameters, and their gradient."""
     seen = Gradients()
     options = {"batch_size": len(X), **options}
@@ -84,8 +84,9 @@ def one_step(model, regularizers, loss=nothing, lr=0.0, **options):
         model, loss, optim.SGD(model.parameters(), lr=lr), regularizers=regularizers,
         callbacks=[seen], progress=False, **options,
     )  # fmt: skip
-    history = trainer.fit(X, Y, max_epochs=1, batch_size=size)
-    return {r.name: history[r.name][0] for r in regularizers}, seen.found
+    history = trainer.fit(X, Y, max_epochs=1, batch_size=size, sample_weight=sample_weight)
+    names = [r.name for r in regularizers] + (["loss"] if loss is not nothing else [])
+    return {name: history[name][0] for name in names}, seen.found
 
 
 @each
@@ -114,6 +115,33 @@ def test_the_gradient_is_that_of_the_value_in_the_history(cls, kind, accumulate)
             np.testing.assert_allclose(found, expected, rtol=2e-6, atol=2e-8, err_msg=name)
             moved += expected != 0
     assert moved > 10
+
+
+@pytest.mark.parametrize("accumulate", [1, 3])
+def test_several_penalties_with_weights_of_samples_are_the_gradient_of_the_sum(accumulate) -> None:
+    """Weighted batches count by their sums of weights, in the loss and in penalties of batches."""
+    weights = RNG.uniform(0.1, 4.0, len(X))
+    options = {
+        "loss": nn.MSELoss(), "sample_weight": weights, "accumulate": accumulate,
+        "batch_size": math.ceil(len(X) / accumulate), "last_batch": "keep",
+    }  # fmt: skip
+
+    def values(model):
+        penalties = [ActivationSparsity(0.3), Jacobian(0.7), L2(0.2)]
+        return one_step(model, penalties, **options)
+
+    at_first, gradients = values(network())
+    assert all(value > 0 for value in at_first.values())
+    for name, parameter in network().named_parameters():
+        for index in RNG.permutation(parameter.size)[:4]:
+            ends = []
+            for step in (1e-5, -1e-5):
+                model = network()
+                dict(model.named_parameters())[name].data.flat[index] += step
+                ends.append(sum(values(model)[0].values()))
+            found = gradients[name].flat[index]
+            expected = (ends[0] - ends[1]) / 2e-5
+            np.testing.assert_allclose(found, expected, rtol=2e-6, atol=2e-8, err_msg=name)
 
 
 def test_the_values_are_those_of_the_formulas() -> None:
@@ -406,6 +434,30 @@ def test_pickled_and_copied_regularizers_go_on() -> None:
         for other in (copy.deepcopy(regularizer), pickle.loads(pickle.dumps(regularizer))):
             assert repr(other) == repr(regularizer)
             fit(make(regularizers=[other]), max_epochs=1)
+
+
+class Kept(L1):
+    """A class of one's own: all that it must have is a name and ``penalty``."""
+
+    name = "kept"
+    transient = ("taken",)
+
+
+def test_a_regularizer_of_ones_own_has_the_constructor_and_leaves_out_what_is_of_a_fit() -> None:
+    ours = Kept(0.1)
+    assert repr(ours) == "Kept(weight=0.1, name='kept', exclude=('bias', 'norm'))"
+    assert Kept(0.1, "other").name == "other"
+    assert Kept.name == "kept"
+    ours.taken = ours._chosen = ours._fit = lambda: None  # which cannot be pickled
+    for other in (copy.deepcopy(ours), pickle.loads(pickle.dumps(ours))):
+        assert repr(other) == repr(ours)
+        assert vars(other).keys() == {"weight", "name", "exclude"}
+    with pytest.raises(TypeError, match="Kept: unknown keyword 'nam'; did you mean 'name'"):
+        Kept(0.1, nam="a")
+    with pytest.raises(TypeError, match=r"Kept: 'weight' is missing, expected Kept\(weight, …\)"):
+        Kept()
+    with pytest.raises(TypeError, match="ParameterRegularizer: 'name' is None, expected a name"):
+        ParameterRegularizer(0.1)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """train.restarts and train.Ensemble."""
 
+import copy
 import json
 import math
 import pickle
@@ -172,6 +173,21 @@ def test_an_identity_does_not_change_its_input() -> None:
     assert out.dtype == np.float32
 
 
+class Halves(nn.Linear):
+    """A layer whose results are float16."""
+
+    def forward(self, x):
+        return x.astype(np.float16)
+
+
+def test_the_mean_of_float16_outputs_is_taken_in_float32() -> None:
+    """Their sum is beyond float16's 65504, and has 11 bits."""
+    x = np.array([[60000.0, 3.0, 0.1]], np.float16)
+    out = Ensemble([Halves(3, 3) for _ in range(7)]).predict(x)
+    assert out.dtype == np.float16
+    assert np.array_equal(out, x)
+
+
 def test_an_ensemble_saves_and_loads_its_models() -> None:
     runs = restarts(build, X, Y, n=2, **FIT)
     state = {name: np.array(value) for name, value in runs.ensemble().state_dict().items()}
@@ -187,6 +203,31 @@ def test_an_ensemble_saves_and_loads_its_models() -> None:
     assert [bits(model) for model in other.models] == before
     again = pickle.loads(pickle.dumps(other))
     assert np.array_equal(again.predict(X), other.predict(X))
+
+
+@pytest.mark.parametrize("kind", ["ema_decay", "schedule-free"])
+def test_the_state_of_an_ensemble_is_what_it_predicts_with(kind) -> None:
+    """Averages of the weights, where the trainers have them."""
+
+    def averaging(seed):
+        nn.manual_seed(seed)
+        model = nn.Sequential(nn.Linear(3, 8), nn.Tanh(), nn.Linear(8, 2))
+        if kind == "ema_decay":
+            optimizer = optim.Adam(model.parameters(), lr=0.05, ema_decay=0.9)
+        else:
+            optimizer = optim.ScheduleFreeAdamW(model.parameters(), lr=0.05)
+        trainer = Trainer(model, nn.CrossEntropyLoss(), optimizer, seed=seed, progress=False)
+        trainer.fit(X, Y, max_epochs=3)
+        return trainer
+
+    first = Ensemble([averaging(s) for s in (1, 2)])
+    bare = Ensemble([averaging(s).model for s in (5, 6)], "softmax")
+    bare.load_state_dict(first.state_dict())
+    assert np.array_equal(bare.predict(X), first.predict(X))
+    other = Ensemble([averaging(s) for s in (3, 4)])
+    assert not np.array_equal(other.predict(X), first.predict(X))
+    other.load_state_dict(first.state_dict())
+    assert np.array_equal(other.predict(X), first.predict(X))
 
 
 @pytest.mark.parametrize(
@@ -240,7 +281,12 @@ def test_a_directory_of_something_else_is_refused(tmp_path) -> None:
         restarts(build, X, Y, n=1, resume=tmp_path / "file", **FIT)
     record = tmp_path / "b"
     restarts(build, X, Y, n=1, resume=record, **FIT)
-    assert json.loads((record / "restarts.json").read_text()) == {"seed": 0}
+    known = {"seed": 0, "metric": "loss", "mode": "min"}
+    assert json.loads((record / "restarts.json").read_text()) == known
+    with pytest.raises(ValueError, match="'metric' is 'l2', expected 'loss', as for those in"):
+        restarts(build, X, Y, n=1, metric="l2", mode="min", resume=record, **FIT)
+    with pytest.raises(ValueError, match="'mode' is 'max', expected 'min', as for those in"):
+        restarts(build, X, Y, n=1, mode="max", resume=record, **FIT)
 
 
 def test_equal_scores_and_nan() -> None:
@@ -248,6 +294,24 @@ def test_equal_scores_and_nan() -> None:
     assert Restarts(runs, metric="loss", mode="min").best.seed == 2
     assert Restarts(runs, metric="f1", mode="max").best.seed == 1
     assert repr(Restarts(runs, metric="loss", mode="min")).endswith("best seed 2)")
+
+
+def test_parts_sums_and_copies_know_the_metric() -> None:
+    one, two = (
+        Restarts([Restart(s, None, float(s % 3)) for s in seeds], metric="f1", mode="max")
+        for seeds in (range(4), range(4, 7))
+    )
+    for runs, seeds, best in (
+        (one[1:3], [1, 2], 2), (one[::-1], [3, 2, 1, 0], 2), (one + two, [*range(7)], 2),
+        (two + list(one)[:1], [4, 5, 6, 0], 5), (one.copy(), [*range(4)], 2),
+        (copy.copy(one), [*range(4)], 2), (pickle.loads(pickle.dumps(two)), [4, 5, 6], 5),
+        (one[:0], [], None),
+    ):  # fmt: skip
+        assert isinstance(runs, Restarts)
+        assert (runs.metric, runs.mode) == ("f1", "max")
+        assert [run.seed for run in runs] == seeds
+        assert best is None or runs.best.seed == best
+    assert one[-1].seed == 3
 
 
 def test_the_curves_can_be_drawn(tmp_path) -> None:

@@ -274,6 +274,40 @@ def test_what_is_no_model_is_refused():
         fuse(theirs.BatchNorm1d(3))
 
 
+class Functions(torch.nn.Module):
+    """Calls its activation as a function."""
+
+    def __init__(self, call):
+        super().__init__()
+        self.bn, self.call = torch.nn.BatchNorm1d(4), call
+
+    def forward(self, x):
+        return self.call(self.bn(x))
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (torch.relu, "BatchNorm1d → relu"),
+        (torch.nn.functional.gelu, "BatchNorm1d (gelu stays a pass of its own; GELU() would not)"),
+        (torch.sigmoid, "BatchNorm1d (sigmoid stays a pass of its own; Sigmoid() would not)"),
+        (lambda y: y.tanh_(), "BatchNorm1d (tanh stays a pass of its own; Tanh() would not)"),
+        (lambda y: torch.nn.functional.leaky_relu(y, 0.3) + 1,
+         "BatchNorm1d (leaky_relu stays a pass of its own; LeakyReLU() would not)"),
+        (lambda y: torch.nn.functional.silu(y + y.sum()), "BatchNorm1d"),
+        (torch.exp, "BatchNorm1d"),
+    ],
+)  # fmt: skip
+def test_the_report_says_which_activation_is_not_fused(call, said):
+    plain = Functions(call)
+    fused = copy.deepcopy(plain)
+    report = fuse(fused)
+    assert report[0].became == said
+    assert f"  bn: {said}" in str(report)
+    x = torch.randn(5, 4)
+    torch.testing.assert_close(fused(x), plain(x))
+
+
 class Gated(torch.nn.Module):
     """Adds what is not like the norm's output."""
 

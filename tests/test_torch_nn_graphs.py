@@ -6,13 +6,18 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from onepass import _C  # noqa: E402
 from onepass.torch import nn  # noqa: E402
 from test_torch_nn_transforms import each_module  # noqa: E402
 from torch.nn.utils.parametrize import is_parametrized  # noqa: E402
 
 LOSSES = (torch.nn.modules.loss._Loss,)
 DROPOUTS = (torch.nn.modules.dropout._DropoutNd,)
-OF_RESULT = (nn.Softmax, nn.LogSoftmax, nn.ReLU, nn.Sigmoid, nn.Tanh)  # which keep it, as torch's
+# Modules that keep their result, as torch's do.
+OF_RESULT = (
+    nn.Softmax, nn.LogSoftmax, nn.ReLU,
+    *(cls for cls in vars(nn).values() if getattr(cls, "op", None) in _C.activation_backward_y),
+)  # fmt: skip
 
 
 def fresh(model, inputs):

@@ -1,4 +1,4 @@
-"""docs/training.md has every option of training, as its docstring describes it."""
+"""docs/training.md has the options of what trains, as the docstrings describe them."""
 
 import importlib.machinery
 import importlib.util
@@ -33,7 +33,7 @@ def test_every_option_has_a_row_with_its_default() -> None:
     for module in (train, regularizers, lr_scheduler, full_batch):
         parts += [(name, getattr(module, name)) for name in module.__all__]
     skipped = {"CheckpointError", "History", "LRFinderResult", "Run", "Restart"}
-    skipped |= {"verdict", "regularizers"}  # nobody makes them, or they have no options
+    skipped |= {"regularizers"}  # nobody makes them, or they have no options
     for name, part in parts:
         if name in skipped:
             continue
@@ -72,6 +72,16 @@ def test_an_option_without_a_description_is_seen(reference) -> None:
     rows = reference.options("described", described)
     assert "Adds both." in rows
     assert "| `b` | `3` | numbers, of which there are two. |" in rows
+
+
+@pytest.mark.parametrize("text", ["see above; >= 0.", "> 0.", "of v.", "Above."])
+def test_a_description_that_cannot_stand_alone_is_refused(reference, text) -> None:
+    def described(a):
+        pass
+
+    described.__doc__ = f"Adds.\n\nArgs:\n    a: {text}\n"
+    with pytest.raises(LookupError, match=r"'a' is described as .* expected words"):
+        reference.options("described", described)
 
 
 def test_a_page_that_is_not_current_is_seen(reference, tmp_path, monkeypatch) -> None:

@@ -14,11 +14,11 @@ from small_models import assert_same, normal, perturb
 X = 2 * normal((64, 5), "float32") + 3
 
 
-def model_of(**norm):
+def model_of(front=nn.BatchNorm1d, **norm):
     nn.manual_seed(0)
     return perturb(
         nn.Sequential(
-            nn.Linear(5, 6), nn.BatchNorm1d(6, **norm), nn.ReLU(), nn.Dropout(0.5),
+            nn.Linear(5, 6), front(6, **norm), nn.ReLU(), nn.Dropout(0.5),
             nn.Linear(6, 4), nn.BatchNorm1d(4), nn.Linear(4, 2),
         )
     )  # fmt: skip
@@ -59,9 +59,12 @@ def test_a_batch_counts_by_its_samples(sizes, momentum):
     assert norm.momentum == momentum
 
 
-def test_dropout_does_not_drop_and_norms_before_use_the_batch():
-    model = model_of()
-    nn.update_batch_norm(model, [X])
+@pytest.mark.parametrize("front", [nn.BatchNorm1d, nn.BatchRenorm])
+@pytest.mark.parametrize("batches", [1, 3])
+def test_dropout_does_not_drop_and_norms_before_use_the_batch(front, batches):
+    model = model_of(front)
+    nn.update_batch_norm(model, [X] * batches)
+    assert [getattr(model[1], name, None) for name in ("rmax", "dmax")] in ([None] * 2, [3.0, 5.0])
     x = X.astype(np.float64)
     state = {k: v.astype(np.float64) for k, v in model.state_dict().items()}
     z = x @ state["0.weight"].T + state["0.bias"]

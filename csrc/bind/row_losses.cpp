@@ -129,6 +129,12 @@ py::object row_loss(Arguments given) {
   if (reduced) b.leave_out(kLosses);
   if (!reduced || b.first().cuda_device < 0) b.leave_out(kTotal);
   const Target where = b.check();
+  if constexpr (kIgnored >= 0) {
+    if (b[kTarget].floating() && call.ignore_index >= 0)
+      value_error(b.op(), "'ignore_index' is " + std::to_string(call.ignore_index) +
+                              ", expected a negative one, such as the default, where target holds "
+                              "probabilities; a weight of 0 leaves a class out");
+  }
   call.logits = b.data(kLoss.reference);
   call.dlogits = b.data(kOut);
   call.losses = b.data(kLosses);

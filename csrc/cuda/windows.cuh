@@ -1,5 +1,5 @@
-// Windows over images: a thread for each element of the result, which gathers what it is made of in
-// the order of csrc/cpu/windows.cpp.
+// Windows over images: a thread for each element of the result, which gathers what it is made of,
+// first to last. (The CPU adds a depthwise gradient of stride 1 last to first: cpu/depthwise.cpp.)
 #pragma once
 #include "core/windows.h"
 

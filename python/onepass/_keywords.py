@@ -29,11 +29,15 @@ def suggest_keywords(function: Callable[P, R]) -> Callable[P, R]:
     takes_more = any(p.kind is p.VAR_POSITIONAL for p in parameters)
     needed = [p.name for p in parameters if p.default is p.empty and p.name in names]
     hidden = {"self", "cls"} & set(positional[:1])
-    label = function.__qualname__.removesuffix(".__init__")
     shown = [n for n in positional if n in needed and n not in hidden]
     shown += [f"{n}=…" for n in needed if n not in positional]
     rest = ["…"] if len(names) > len(needed) or takes_any else []
-    form = f"{label}({', '.join([*shown, *rest])})"
+    form = f"({', '.join([*shown, *rest])})"
+    constructs = function.__qualname__.endswith(".__init__")
+
+    def label(args: tuple[Any, ...]) -> str:
+        """The name that was called: of a constructor the class, which may inherit it."""
+        return type(args[0]).__name__ if constructs else function.__qualname__
 
     @functools.wraps(function)
     def checked(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -41,17 +45,18 @@ def suggest_keywords(function: Callable[P, R]) -> Callable[P, R]:
             if key not in names and not takes_any:
                 known = ", ".join(name for name in names if name not in hidden)
                 hint = suggestion(key, names) or f", expected one of {known}"
-                raise TypeError(f"{label}: unknown keyword {key!r}{hint}")
+                raise TypeError(f"{label(args)}: unknown keyword {key!r}{hint}")
         if len(args) > len(positional) and not takes_more:
             raise TypeError(
-                f"{label}: {args[len(positional)]!r} comes after the last argument by position, "
-                f"{positional[-1]!r}, expected {form} with its name"
+                f"{label(args)}: {args[len(positional)]!r} comes after the last argument by "
+                f"position, {positional[-1]!r}, expected {label(args)}{form} with its name"
             )
         missing = [n for n in needed if n not in kwargs and n not in positional[: len(args)]]
         if missing:
             verb = "is" if len(missing) == 1 else "are"
             raise TypeError(
-                f"{label}: {', '.join(map(repr, missing))} {verb} missing, expected {form}"
+                f"{label(args)}: {', '.join(map(repr, missing))} {verb} missing, expected "
+                f"{label(args)}{form}"
             )
         return function(*args, **kwargs)
 

@@ -340,7 +340,13 @@ def _rival_back(call):
     return rivals
 
 
+# More columns than the eight that are read together, and than the sixteen whose weights are kept.
+WIDE = [
+    {"kernel_size": (2, 9), "padding": (0, 5)},
+    {"kernel_size": (1, 19), "stride": (1, 2), "padding": (0, 9)},
+]
 KERNELS = [how for how in WINDOWS if how["kernel_size"] != (4, 5)] + SIDES
+KERNELS += [{**how, **last} for how in WIDE for last in ({}, LAST)]
 KERNELS = [{"stride": 1, **how} for how in KERNELS]
 
 
@@ -411,7 +417,7 @@ def _depthwise_rows():
         weight = _torch_kernel(image, **keywords).numpy()
         return {"torch": backward_only(lambda w: call(image, w, **keywords), [], weight, dy)}
 
-    taps = _sums(17, "at most 16 products of two roundings each, added up")
+    taps = _sums(20, "at most 19 products of two roundings each, added up")
     terms = _sums(34, "products, of which 32 are added in the computing type, and a rounding")
     terms = dataclasses.replace(terms, sums=4.0, least=8.0)
     for name, op, make, reference, peer, bound, rivals in (

@@ -391,4 +391,13 @@ NN = [
         "        size = 1\n        count += size",
         ("tests/test_update_batch_norm.py::test_a_batch_counts_by_its_samples",),
     ),
+    Mutant(
+        "update_batch_norm: a BatchRenorm stays near statistics of zero",
+        f"{FOLDER}/_statistics.py",
+        "norm.rmax, norm.dmax = 1.0, 0.0",
+        "pass",
+        (
+            "tests/test_update_batch_norm.py::test_dropout_does_not_drop_and_norms_before_use_the_batch",
+        ),
+    ),
 ]

@@ -283,6 +283,16 @@ OPTIM = [
         ("tests/test_full_batch_optimizers.py::test_newton_takes_the_steps_of_the_formula",),
     ),
     Mutant(
+        "Newton: a small curvature in the unit of the loss counts as none",
+        "python/onepass/optim/full_batch/_newton.py",
+        "math.sqrt(flat.dot(hp, hp))",
+        "math.sqrt(flat.dot(p, p))",
+        (
+            "tests/test_full_batch_optimizers.py::"
+            "test_newton_takes_one_step_whatever_the_unit_of_the_loss",
+        ),
+    ),
+    Mutant(
         "riders: a class may take those that its rule refuses",
         "python/onepass/optim/_planned.py",
         "if refusal_of(cls._rule) is not None:",

@@ -92,7 +92,7 @@ class _Projection(Fitted):
         return self.components.shape == sizes and self.shift.shape == sizes[1:]
 
     def _count(self, s: Floats, x: NDArray[Any]) -> int:
-        """How many directions are kept."""
+        """How many directions are kept, of those with singular values ``s``, largest first."""
         return len(s)
 
     def _sample(self, flat: Floats) -> Floats:

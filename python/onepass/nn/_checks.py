@@ -40,9 +40,10 @@ def check_beside(owner: str, x: Any, kind: Like, weight: Any, *, narrow: bool = 
             "move the model with to('cpu') or to('cuda'), or move x"
         )
     if dtype != weight.dtype and not (narrow and dtype.itemsize == 2 and weight.dtype == "float32"):
+        other = f", or build the layer with dtype='{dtype}'" if str(dtype) in DTYPES else ""
         raise TypeError(
             f"{owner}: x is {dtype} and the parameters are {weight.dtype}; convert x with "
-            f"x.astype('{weight.dtype}'), or build the layer with dtype='{dtype}'"
+            f"x.astype('{weight.dtype}'){other}"
         )
 
 

@@ -21,6 +21,7 @@ from onepass.nn._decorrelated import DecorrelatedBatchNorm
 from onepass.nn._dropout import Dropout
 from onepass.nn._linear import Linear
 from onepass.nn._module import Module
+from onepass.nn._residual import Residual
 from onepass.nn._sequential import Sequential
 from onepass.nn._use import using
 from onepass.nn._weight_norm import WeightNorm
@@ -62,8 +63,10 @@ def fold_batch_norm(model: M) -> M:
     A norm is merged where it comes right after the layer in a `Sequential`, across `Sequential` in
     `Sequential` too, and after dropout, which does nothing in evaluation. All others stay: after an
     activation, a pool or a residual block, at the beginning of a block, without running statistics,
-    in modules of your own, where a layer stands in two places or a method is overridden.
-    `WeightNorm` of a layer with a norm behind it becomes the plain layer.
+    where a layer stands in two places or a method is overridden. So do those in modules of your
+    own, which may call their layers in any order: fold their sequences by themselves, as in
+    ``model.head = nn.fold_batch_norm(model.head)``. `WeightNorm` of a layer with a norm behind it
+    becomes the plain layer.
 
     The layers that follow a merged norm are renumbered, as it is gone.
 
@@ -98,12 +101,26 @@ def fold_batch_norm(model: M) -> M:
         copy = deepcopy(model)
     copy.eval()
     places = Counter(id(module) for module in copy.modules())
-    for module in list(copy.modules()):
-        if _is_chain(module):
-            _fold(module, places)
+    for chain in list(_chains(copy)):
+        _fold(chain, places)
     for parameter in copy.parameters():
         parameter.grad = None
     return copy
+
+
+def _chains(module: Module) -> Iterator[Module]:
+    """Sequences of which it is known how they are called: none within a module of the user's own,
+    which may call their layers by themselves, or twice.
+    """
+    if _is_chain(module):
+        yield module
+        parts = [layer for _, layer in _flat(module)]
+    elif _is_plain(module, (Residual,)):
+        parts = [child for _, child in module.named_children()]
+    else:
+        return
+    for part in parts:
+        yield from _chains(part)
 
 
 def _fold(chain: Module, places: Counter[int]) -> None:

@@ -45,11 +45,8 @@ NORMS = (ChannelNorm, RowNorm, DecorrelatedBatchNorm)
 WEIGHTED = (Linear, Conv2d)
 TRANSPARENT = (Identity, _Dropping, Flatten, MaxPool2d, AvgPool2d, AdaptiveAvgPool2d)
 SMALL = 0.1  # of a branch whose last layer must not be zero
-SCHEMES = (
-    "auto", "kaiming_normal", "kaiming_uniform", "xavier_normal", "xavier_uniform",
-    "lecun_normal", "lecun_uniform", "geometric_mean", "orthogonal", "normal", "uniform",
-    "zeros", "ones",
-)  # fmt: skip
+# "constant" needs a number, and a gain is no initialiser.
+SCHEMES = ("auto", *(n for n in _initialisers.__all__ if n not in ("calculate_gain", "constant")))
 Floats = NDArray[np.float64]
 
 

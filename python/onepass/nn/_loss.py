@@ -101,7 +101,8 @@ class CrossEntropyLoss(ClassLoss):
 
     Args:
         weight: array or list (C,), a weight for each class, or None; used in the dtype of y.
-        ignore_index: targets with this class count for nothing.
+        ignore_index: targets with this class count for nothing; below 0 where they are
+            probabilities.
         reduction: "mean" (over the weights of the targets), "sum" or "none".
         label_smoothing: s in 0 to 1; q becomes ``(1 - s) q + s / C``.
 

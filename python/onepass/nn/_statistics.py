@@ -7,6 +7,7 @@ from typing import Any
 
 from onepass._array import Array, as_ndarray, copy_into, is_tensor_of_torch
 from onepass._kind import namespace
+from onepass.nn._batch_renorm import BatchRenorm
 from onepass.nn._channel_norm import ChannelNorm
 from onepass.nn._decorrelated import DecorrelatedBatchNorm
 from onepass.nn._module import Module
@@ -25,10 +26,11 @@ def update_batch_norm(model: Module, loader: Iterable[Any]) -> None:
     ``torch.optim.swa_utils.update_bn``; there a smaller last batch counts as much as the others.
     The variance is the mean of those within the batches, as in training.
 
-    While it lasts the norms are in training mode and everything else in evaluation mode, so that
-    dropout does not drop. Then modes and momenta are as before; parameters, gradients, what
-    backward needs, random numbers and the epoch of a `DataLoader` are not touched. Norms that are
-    frozen, or whose own ``eval()`` holds, are left alone and use their running statistics.
+    While it lasts the norms are in training mode, a `BatchRenorm` as batch norm (rmax 1, dmax 0),
+    and everything else in evaluation mode, so that dropout does not drop. Then modes, momenta and
+    limits are as before; parameters, gradients, what backward needs, random numbers and the epoch
+    of a `DataLoader` are not touched. Norms that are frozen, or whose own ``eval()`` holds, are
+    left alone and use their running statistics.
 
     Args:
         model: module.
@@ -119,6 +121,9 @@ def _estimate(model: Module, norms: list[Any], loader: Iterable[Any]) -> None:
             array[...] = 0
         norm._saved = Saved()
         norm.training = True
+        if isinstance(norm, BatchRenorm):
+            # As batch norm, which evaluation is: nothing is to be near statistics of zero.
+            norm.rmax, norm.dmax = 1.0, 0.0
     count = 0
     for x in _inputs(model, loader):
         size = int(x.shape[0])
@@ -153,8 +158,11 @@ def _iterates(loader: Any) -> bool:
 class _State:
     """A norm as it was."""
 
+    NAMES = ("momentum", "rmax", "dmax", "_saved")
+
     def __init__(self, norm: Any) -> None:
-        self.norm, self.momentum, self.saved = norm, norm.momentum, norm._saved
+        self.norm = norm
+        self.values = {name: getattr(norm, name) for name in self.NAMES if hasattr(norm, name)}
         arrays = [getattr(norm, name) for name in norm.buffer_names]
         self.arrays = [(array, array.copy()) for array in arrays if array is not None]
 
@@ -163,4 +171,5 @@ class _State:
             copy_into(array, values)
 
     def finish(self) -> None:
-        self.norm.momentum, self.norm._saved = self.momentum, self.saved
+        for name, value in self.values.items():
+            setattr(self.norm, name, value)

@@ -25,44 +25,48 @@ Factors = Sequence[Array | None]  # None: not of that parameter
 Steps = int | Sequence[int]
 Betas = tuple[float, float]
 
-shared_docs = shares(
-    {
-        "params": "arrays of any shapes, strides and dtypes float32, float64, float16, bfloat16.",
-        "grads": "one per parameter, or None to leave that parameter alone.",
-        "exp_avgs": "m, like ``params`` (float32 for 16-bit parameters).",
-        "exp_avg_sqs": "v, likewise.",
-        "zs": "z, like ``params`` (float32 for 16-bit parameters); not read by the first step.",
-        "weight_sums": "Σw, a list with a number or a 0-d array for each parameter, 0 before the\n"
-        "        first step; the step updates it. On a CUDA device a step with ``nonfinite``\n"
-        "        waits for that.",
-        "lr_maxs": "lr_max, likewise.",
-        "warmup_steps": "over which lr grows linearly.",
-        "r": "the power of t in the weights of the average.",
-        "weight_lr_power": "the power of lr_max in them.",
-        "step": "t, the number of this step: 1 on the first call; a number, or one per parameter.",
-        "**options": "``max_norm``, ``max_value``, ``grad_scale``, ``zero_grad``, ``nonfinite``,\n"
-        "        ``maximize`` as in ``onepass.optim``; ``compat``, the library whose formula\n"
-        "        to follow (the defaults stay).",
-    },
-    Returns="StepInfo; all arrays are updated in place.",
-    Raises="ValueError: hyper-parameters out of range, mismatched lists or shapes, overlapping\n"
-    "        arrays; nothing is changed.\n"
-    "    TypeError: wrong dtypes, or a list of states that is None.",
-)
+SHARED_DOCS = {
+    "params": "arrays of any shapes, strides and dtypes float32, float64, float16, bfloat16.",
+    "grads": "one per parameter, or None to leave that parameter alone.",
+    "exp_avgs": "m, like ``params`` (float32 for 16-bit parameters).",
+    "exp_avg_sqs": "v, likewise.",
+    "step": "t, the number of this step: 1 on the first call; a number, or one per parameter.",
+    "**options": "``max_norm``, ``max_value``, ``grad_scale``, ``zero_grad``, ``nonfinite``,\n"
+    "        ``maximize`` as in ``onepass.optim``; ``compat``, the library whose formula\n"
+    "        to follow (the defaults stay).",
+}
 
 
-def update(kernel: str, *states: State, **more: Any) -> Callable[[F], F]:
+def shared_docs(own: Mapping[str, str] | None = None) -> Callable[[F], F]:
+    """A decorator that completes the docstring of an in-place function.
+
+    Args:
+        own: what the functions of its file alone share.
+    """
+    return shares(
+        {**SHARED_DOCS, **(own or {})},
+        Returns="StepInfo; all arrays are updated in place.",
+        Raises="ValueError: hyper-parameters out of range, mismatched lists or shapes,\n"
+        "        overlapping arrays; nothing is changed.\n"
+        "    TypeError: wrong dtypes, or a list of states that is None.",
+    )
+
+
+def update(
+    kernel: str, *states: State, docs: Mapping[str, str] | None = None, **more: Any
+) -> Callable[[F], F]:
     """A decorator for the in-place function of ``kernel``: makes its rule, completes its docstring.
 
     Args:
         kernel: the function is named like it, with an underscore behind.
         *states: of the `Rule`, as ``more``.
+        docs: of `shared_docs`.
     """
     rule = RULES[kernel] = Rule(kernel, *states, **more)
 
     def declare(function: F) -> F:
         _check_signature(function, rule)
-        return shared_docs(function)
+        return shared_docs(docs)(function)
 
     return declare
 

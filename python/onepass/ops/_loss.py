@@ -32,7 +32,8 @@ def cross_entropy(
         target: class indices (N, d1, …), any integer dtype, in [0, C) or ``ignore_index``; or
             probabilities like ``logits``.
         label_smoothing: ε in [0, 1].
-        ignore_index: samples with this index give no loss and a zero gradient.
+        ignore_index: samples with this index give no loss and a zero gradient; below 0 where target
+            holds probabilities.
         weight: (C,) weights of the classes.
         reduction: "mean", "sum" or "none".
         out: array like ``logits`` for the gradient; may be ``logits``.

@@ -190,7 +190,7 @@ def _of_tensors(torch: Any, stack: Array, iteration: Iteration) -> Array:
     return x.mT if tall else x
 
 
-@shared_docs
+@shared_docs()
 def muon_(
     params: Arrays,
     grads: Grads,

@@ -34,7 +34,7 @@ RULE = RULES["sparse_adam"] = Rule(
 )
 
 
-@shared_docs
+@shared_docs()
 def sparse_adam_(
     params: Arrays,
     grads: Sequence[Gradient | None],

@@ -10,9 +10,21 @@ from onepass.ops._step_info import StepInfo
 
 __all__ = ["schedulefreeadamw_", "schedulefreesgd_"]
 
+_DOCS = {
+    "zs": "z, like ``params`` (float32 for 16-bit parameters); not read by the first step.",
+    "weight_sums": "Σw, a list with a number or a 0-d array for each parameter, 0 before the\n"
+    "        first step; the step updates it. On a CUDA device a step with ``nonfinite``\n"
+    "        waits for that.",
+    "lr_maxs": "lr_max, likewise.",
+    "warmup_steps": "over which lr grows linearly.",
+    "r": "the power of t in the weights of the average.",
+    "weight_lr_power": "the power of lr_max in them.",
+}
+
 
 @update(
     "schedulefreeadamw",
+    docs=_DOCS,
     ranges={"betas": (Range(above=0, high=1), Range(0, 1))},
 )
 def schedulefreeadamw_(
@@ -64,6 +76,7 @@ def schedulefreeadamw_(
 
 @update(
     "schedulefreesgd",
+    docs=_DOCS,
     ranges={"momentum": Range(above=0, high=1)},
 )
 def schedulefreesgd_(

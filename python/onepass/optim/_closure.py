@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar, NoReturn
+from typing import Any, NoReturn
 
 from onepass import _C
 from onepass import _numbers as numbers
@@ -19,6 +19,14 @@ from onepass.optim._optimizer import Optimizer, loss_of
 from onepass.optim._per_parameter import ArrayWatch
 from onepass.optim._planned import is_frozen
 from onepass.optim._state_dict import Reader
+
+# What the optimizers of this kind say of their options.
+CLOSURE_ARGS = {
+    "max_iter": "iterations of a step.",
+    "tolerance_grad": "a step ends where no element of the gradient is larger.",
+    "line_search_fn": '"backtracking" (t is halved until the loss falls enough), "strong_wolfe"\n'
+    "        (and its slope by a tenth), or None.",
+}
 
 
 class SearchRule(OptionRule):
@@ -46,7 +54,8 @@ class SearchRule(OptionRule):
 class ClosureOptimizer(Optimizer):
     """Base of those: one group, one vector of all parameters.
 
-    A subclass says which class makes a step, and what is kept from one to the next in ``_memory``.
+    A subclass defines ``_make_step``, and what is kept from one step to the next: ``_memory``, a
+    named tuple with defaults, which ``_entry`` saves and ``_memory_of`` reads.
     """
 
     steps_by_closure = True
@@ -54,7 +63,6 @@ class ClosureOptimizer(Optimizer):
     _work = "products of vectors"
     _of_whole = "products of vectors of all parameters"
     _one_group = "H spans all parameters"
-    _step_class: ClassVar[type[Step]] = Step
     _memory: Any
 
     def _prepare(self) -> Any:
@@ -91,7 +99,8 @@ class ClosureOptimizer(Optimizer):
     # ---- stepping
 
     def _make_step(self, *parts: Any) -> Step:
-        return self._step_class(self._name, self._flat, *parts)
+        """A step of (the arrays that move, evaluate, group, checks)."""
+        raise NotImplementedError
 
     def step(  # type: ignore[override]
         self,
@@ -188,6 +197,42 @@ class ClosureOptimizer(Optimizer):
         if zero_grad:
             self.zero_grad()
         return with_loss(StepInfo(skipped, None, at), step.loss)
+
+    # ---- saving
+
+    def state_dict(self) -> dict[str, Any]:
+        """PyTorch's layout: the state of all parameters is that of the first.
+
+        The vectors are the optimizer's own, not copies.
+        """
+        with self._alone:
+            group = self._prepare()
+            options = {key: value for key, value in group.items() if key != "params"}
+            numbered = {**options, "params": list(range(len(group["params"])))}
+            state = {0: self._entry()} if self._memory.func_evals else {}
+            return {"state": state, "param_groups": [numbered]}
+
+    def _entry(self) -> dict[str, Any]:
+        """The memory as it is saved."""
+        entry: dict[str, Any] = self._memory._asdict()
+        return entry
+
+    def _load(self, state_dict: Mapping[str, Any]) -> None:
+        self._prepare()
+        reader = self._reader()
+        (group,) = reader.groups(state_dict)
+        self._rule.of_group(self._name, group)
+        memory = self._read(reader, dict(state_dict["state"]).get(group["params"][0]))
+        self.param_groups[0].update({k: v for k, v in group.items() if k != "params"})
+        self._memory = memory
+
+    def _read(self, reader: Reader, entry: Any) -> Any:
+        """The memory in an entry; where it is None or empty, that of before the first step."""
+        return self._memory_of(reader, entry) if entry else type(self._memory)()
+
+    def _memory_of(self, reader: Reader, entry: Any) -> Any:
+        """The memory in an entry, which may be anything: ``reader.refuse`` makes the error."""
+        raise NotImplementedError
 
     def _reader(self) -> Reader:
         identity = ("maximize",)  # which PyTorch's does not have

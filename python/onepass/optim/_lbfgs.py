@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from onepass import _numbers as numbers
 from onepass._docs import shares
-from onepass.optim._closure import ClosureOptimizer, SearchRule
+from onepass.optim._closure import CLOSURE_ARGS, ClosureOptimizer, SearchRule
 from onepass.optim._flat import Flat
-from onepass.optim._lbfgs_step import Memory
+from onepass.optim._lbfgs_step import Memory, Step
 from onepass.optim._optimizer import SHARED_ARGS, Parameters
 from onepass.optim._state_dict import Reader
 from onepass.optim._torch_options import TorchOptions
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 
-@shares(SHARED_ARGS)
+@shares({**SHARED_ARGS, **CLOSURE_ARGS})
 class LBFGS(ClosureOptimizer):
     """L-BFGS: p += t·d with d = -H·∇f, H the inverse Hessian by the last ``history_size`` moves.
 
@@ -36,14 +36,10 @@ class LBFGS(ClosureOptimizer):
 
     Args:
         lr: length of a move without search, where a search begins with it.
-        max_iter: iterations of a step.
         max_eval: evaluations of a step, None for max_iter·5/4. A line search may end at it early,
             where it began: with ``max_iter=1`` give it more, such as 25.
-        tolerance_grad: a step ends where no element of the gradient is larger,
-        tolerance_change: or no element moves further, or the loss changes by less.
+        tolerance_change: a step ends where no element moves further, or the loss changes by less.
         history_size: moves remembered.
-        line_search_fn: None, "strong_wolfe" (the loss falls enough, and its slope by a tenth) or
-            "backtracking" (t is halved until the loss falls enough).
 
     Raises:
         ValueError: hyper-parameters out of range, more groups than one, empty, duplicate or
@@ -92,35 +88,19 @@ class LBFGS(ClosureOptimizer):
         self._memory = Memory()
         super().__init__(params, locals())
 
+    def _make_step(self, *parts: Any) -> Step:
+        return Step(self._name, self._flat, *parts)
+
     # ---- saving
 
-    def state_dict(self) -> dict[str, Any]:
-        """PyTorch's layout: the state of all parameters is that of the first.
+    def _entry(self) -> dict[str, Any]:
+        entry = super()._entry()
+        if self._memory.n_iter == 0:
+            return {name: entry[name] for name in ("func_evals", "n_iter")}
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in entry.items()}
 
-        The vectors are the optimizer's own, not copies.
-        """
-        with self._alone:
-            group = self._prepare()
-            options = {key: value for key, value in group.items() if key != "params"}
-            numbered = {**options, "params": list(range(len(group["params"])))}
-            entry = self._memory._asdict()
-            if self._memory.n_iter == 0:
-                entry = {name: entry[name] for name in ("func_evals", "n_iter")}
-            lists = {key: list(value) for key, value in entry.items() if isinstance(value, tuple)}
-            state = {0: {**entry, **lists}} if self._memory.func_evals else {}
-            return {"state": state, "param_groups": [numbered]}
-
-    def _load(self, state_dict: Mapping[str, Any]) -> None:
-        self._prepare()
-        reader = self._reader()
-        (group,) = reader.groups(state_dict)
-        self._rule.of_group(self._name, group)
-        held = dict(state_dict["state"])
-        memory = Memory()
-        if entry := held.get(group["params"][0]):
-            memory = _memory_of(reader, self._flat, entry)
-        self.param_groups[0].update({k: v for k, v in group.items() if k != "params"})
-        self._memory = memory
+    def _memory_of(self, reader: Reader, entry: Any) -> Memory:
+        return _memory_of(reader, self._flat, entry)
 
     def remember(self, entry: Mapping[str, Any]) -> None:
         """Goes on from the entry of the first parameter, as `state_dict` has it; {}: afresh.
@@ -129,8 +109,7 @@ class LBFGS(ClosureOptimizer):
             ValueError: it is not a memory of these parameters; nothing is changed.
         """
         self._prepare()
-        memory = _memory_of(self._reader(), self._flat, entry) if entry else Memory()
-        self._memory = memory
+        self._memory = self._read(self._reader(), entry)
 
 
 def _memory_of(reader: Reader, flat: Flat, entry: Any) -> Memory:

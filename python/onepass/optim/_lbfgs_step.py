@@ -166,7 +166,10 @@ class Step:
         def evaluate(t: float) -> Point:
             self._moved(x, t, d)
             loss, g = self._evaluate(checks=False)
-            return Point(t, math.inf if math.isnan(loss) else loss, self._flat.dot(g, d), g)
+            slope = self._flat.dot(g, d)
+            # A gradient that is not finite is no place to go on from, however low the loss.
+            too_far = math.isnan(loss) or not math.isfinite(slope)
+            return Point(t, math.inf if too_far else loss, slope, g)
 
         return evaluate
 

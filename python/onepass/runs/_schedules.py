@@ -42,7 +42,7 @@ def warmup_cosine(
 # Name → what makes it, and the options that it gets where none are given.
 SCHEDULES: dict[str, tuple[Callable[..., Any], Callable[[Length], dict[str, Any]]]] = {
     DEFAULT: (warmup_cosine, lambda of: {"warmup": of.warmup, "total": of.total}),
-    "constant": (lrs.ConstantLR, lambda of: {}),
+    "constant": (lrs.ConstantLR, lambda of: {"factor": 1.0}),
     "cosine": (lrs.CosineAnnealingLR, lambda of: {"T_max": of.total}),
     "exponential": (lrs.ExponentialLR, lambda of: {"gamma": 0.01 ** (1 / of.total)}),
     "harmonic": (lrs.HarmonicLR, lambda of: {"scale": 10 * of.lr, "shift": 10, "period": 1}),
@@ -59,7 +59,8 @@ SCHEDULES: dict[str, tuple[Callable[..., Any], Callable[[Length], dict[str, Any]
 }
 NONE = "none"
 # The total of epochs and steps is known.
-NOT_OPTIONS = ("self", "optimizer", "last_epoch", "total", "epochs", "steps_per_epoch")
+NOT_OPTIONS = ("self", "optimizer", "last_epoch", "total", "total_steps", "epochs")
+NOT_OPTIONS += ("steps_per_epoch",)
 
 
 def names() -> list[str]:
@@ -100,8 +101,12 @@ def schedule(
     own = inspect.signature(make).parameters.get("interval")
     by_step = options.get("interval", own and own.default) == "step"
     length = Length(steps if by_step else epochs, float(optimizer.param_groups[0]["lr"]))
+    own_options = defaults(length)
+    for option, value in options.items():
+        listed = isinstance(own_options.get(option), list) and not isinstance(value, list)
+        own_options[option] = [value] if listed else value
     try:
-        made: LRScheduler = make(optimizer, **{**defaults(length), **options})
+        made: LRScheduler = make(optimizer, **own_options)
     except (TypeError, ValueError) as error:
         raise ValueError(f"train: '--schedule' {name}: {error}") from None
     return made

@@ -99,6 +99,8 @@ class Start:
         layers = "1 layer stays" if options.freeze == 1 else f"{options.freeze} layers stay"
         frozen = f"; the first {layers} as before" if options.freeze else ""
         notes = [f"weights and scale of inputs are those of {self.name}{last}{frozen}"]
+        if options.init is not None and not last:
+            notes.append(f"--init {options.init} has no effect: no layer is new")
         same_data = self.run.about.get("contents") == contents
         same_rows = np.array_equal(np.sort(self.run.held_out), np.sort(parts.test))
         if same_data and (options.cv is not None or not same_rows):

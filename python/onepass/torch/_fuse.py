@@ -46,7 +46,8 @@ def fuse(model: torch.nn.Module) -> FuseReport:
 
     In a ``Sequential``, BatchNorm → activation → Dropout; in other modules whose forward `torch.fx`
     can record with their children as they are, also BatchNorm → add → activation, as in residual
-    blocks. Parameters and buffers are the same objects under the same keys; outputs and gradients
+    blocks; of activations that are called as functions only ReLU, and the report names the others.
+    Parameters and buffers are the same objects under the same keys; outputs and gradients
     are the same but for rounding, masks of dropout are others.
 
     A dropout behind a norm in a ``Sequential`` stays in its place, does nothing itself while both

@@ -1,4 +1,6 @@
-"""Which nodes of a recorded forward are one norm's work: batch norm → add → activation."""
+"""Which nodes of a recorded forward are one norm's work, batch norm → add → activation, and the
+graph in which they are one call.
+"""
 
 from __future__ import annotations
 
@@ -21,6 +23,8 @@ _ACTIVATIONS: dict[type, tuple[str, tuple[str, ...]]] = {
     for cls in vars(nn).values()
     if isinstance(cls, type) and issubclass(cls, Activation) and hasattr(torch_nn, cls.__name__)
 }
+_BY_NAME = {name: cls.__name__ for cls, (name, _) in _ACTIVATIONS.items()}
+# Those that are recognised as functions; others only as modules, which the report says.
 _FUNCTIONS = {torch.relu: "relu", torch.nn.functional.relu: "relu", torch.relu_: "relu"}
 _METHODS = {"relu": "relu", "relu_": "relu"}
 _ADDS = (operator.add, operator.iadd, torch.add)
@@ -67,7 +71,10 @@ def fuse_node(
     if residual is not None:
         add = operator.iadd if chain[1].target in (operator.iadd, "add_") else operator.add
     made = replacement(old, activation, add=add)
-    return made, said(old, residual is not None, activation, 0.0)
+    became = said(old, residual is not None, activation, 0.0)
+    if activation is None and (name := _called_activation(following)) is not None:
+        became += f" ({name} stays a pass of its own; {_BY_NAME[name]}() would not)"
+    return made, became
 
 
 def _is_disturbed(
@@ -116,14 +123,11 @@ def _writes(node: fx.Node, parent: torch.nn.Module) -> bool:
     if name.endswith("_") or name in _IN_PLACE or "out" in node.kwargs:
         return True
     functional = getattr(node.target, "__module__", "") == "torch.nn.functional"
-    return bool(node.kwargs.get("inplace")) or (functional and True in map(_flag, node.args))
+    positional = functional and any(a is True for a in node.args)
+    return bool(node.kwargs.get("inplace")) or positional
 
 
 _IN_PLACE = {"setitem", *(f"i{name}" for name in WRITTEN)}
-
-
-def _flag(argument: object) -> bool:
-    return argument is True
 
 
 def _is_pure(module: torch.nn.Module) -> bool:
@@ -152,3 +156,11 @@ def _following_activation(node: fx.Node, parent: torch.nn.Module) -> Any:
     if node.op == "call_function":
         return _FUNCTIONS.get(node.target)  # type: ignore[arg-type]
     return _METHODS.get(str(node.target)) if node.op == "call_method" else None
+
+
+def _called_activation(node: fx.Node | None) -> str | None:
+    """The name of the activation that ``node`` calls as a function or a method."""
+    if node is None or node.op not in ("call_function", "call_method"):
+        return None
+    name = str(getattr(node.target, "__name__", node.target)).removesuffix("_")
+    return name if name in _BY_NAME else None

@@ -39,7 +39,27 @@ class Buffers:
             copy(getattr(module, name), kept)
 
 
-class StepStart:
+class ModelState:
+    """What a forward call changes: the buffers, and the places in the streams of dropout."""
+
+    def __init__(self, model: Any, buffers: Buffers | None = None) -> None:
+        self.buffers = Buffers(model) if buffers is None else buffers
+        streams = (getattr(module, "stream", None) for module in model.modules())
+        self._streams: list[Any] = [stream for stream in streams if hasattr(stream, "peek")]
+
+    def keep(self) -> None:
+        """Keep the present state."""
+        self.buffers.keep()
+        self._masks = [stream.peek() for stream in self._streams]
+
+    def again(self) -> None:
+        """Give the model the buffers and the masks of the last ``keep``."""
+        self.buffers.put_back()
+        for stream, mask in zip(self._streams, self._masks, strict=True):
+            stream.set(*mask)
+
+
+class StepStart(ModelState):
     """The state at the start of a step, for one that an exception ends: it is done again.
 
     A fit that goes on, or a checkpoint written afterwards, then has every batch once, with the
@@ -47,26 +67,17 @@ class StepStart:
     """
 
     def __init__(self, run: Any, buffers: Buffers) -> None:
-        self._run, self._buffers = run, buffers
-        streams = (getattr(module, "stream", None) for module in run.model.modules())
-        self._streams: list[Any] = [stream for stream in streams if hasattr(stream, "peek")]
+        super().__init__(run.model, buffers)
+        self._run = run
 
     def keep(self) -> None:
-        """Keep the present state."""
-        self._buffers.keep()
-        self._masks = [stream.peek() for stream in self._streams]
+        super().keep()
         self._counters = self._run.counters()
 
     def put_back(self) -> None:
         """Return to the state of the last ``keep``, unless the step was done."""
         if self._run.go_back(self._counters):
             self.again()
-
-    def again(self) -> None:
-        """Give the model the buffers and the masks of the last ``keep``."""
-        self._buffers.put_back()
-        for stream, mask in zip(self._streams, self._masks, strict=True):
-            stream.set(*mask)
 
 
 def _copier(array: Any) -> Callable[[Any, Any], None]:

@@ -55,14 +55,14 @@ def before_training(run: Run, loader: Loader, validation: Loader | None) -> None
 def of_monitors(run: Run, callbacks: Iterable[Any], *, validates: bool) -> None:
     """Refuse callbacks that monitor a name that the history will not have."""
     for callback in callbacks:
-        monitor, name = callback.monitor, type(callback).__name__
-        if monitor is not None:
-            of_monitor(run, name, "monitor", monitor, validates=validates)
+        if callback.monitor is not None:
+            owner = type(callback).__name__
+            of_name(run, owner, "monitor", callback.monitor, validates=validates)
             if (mode := getattr(callback, "mode", None)) in MODES:
-                direction(name, monitor, mode)
+                direction(owner, callback.monitor, mode)
 
 
-def of_monitor(run: Run, owner: str, argument: str, monitor: str, *, validates: bool) -> None:
+def of_name(run: Run, owner: str, argument: str, value: str, *, validates: bool) -> None:
     """Refuse a name that the history will not have."""
     names = ["loss", *run.metrics]
     names += [f"val_{name}" for name in names] if validates else []
@@ -71,12 +71,11 @@ def of_monitor(run: Run, owner: str, argument: str, monitor: str, *, validates: 
     names += [regularizer.name for regularizer in run.regularizers]
     for callback in run.callbacks:
         names += [callback.logs] if isinstance(callback.logs, str) else callback.logs
-    if monitor not in [*names, "lr"]:
-        known = ", ".join(names)
-        hint = suggestion(monitor, names)
-        if monitor.startswith("val_") and not validates:
+    if value not in [*names, "lr"]:
+        known, hint = ", ".join(names), suggestion(value, names)
+        if value.startswith("val_") and not validates:
             hint += "; val_… needs validation_data or validation_split"
-        raise ValueError(f"{owner}: {argument!r} is {monitor!r}, expected one of {known}{hint}")
+        raise ValueError(f"{owner}: {argument!r} is {value!r}, expected one of {known}{hint}")
 
 
 def _batches_are_large_enough(run: Run, loader: Loader) -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
 from typing import Any
 
 from onepass import _numbers as numbers
 from onepass import nn, ops
+from onepass._array import convert, is_floating
 from onepass._keywords import SuggestsKeywords
 from onepass.nn._state_dict import LoadResult
+from onepass.train import _averages
 from onepass.train._evaluation import BATCH, Evaluator
 from onepass.train._settings import a_module
 from onepass.train._trainer import Trainer
@@ -82,7 +85,10 @@ class Ensemble(SuggestsKeywords):
             if self.average != "outputs":
                 outputs = _probabilities(outputs, self.average)
             if total is None:
-                total = outputs + 0  # the model's own array stays as it is
+                dtype = outputs.dtype
+                narrow = is_floating(outputs) and dtype.itemsize == 2
+                # A sum of float16 may be beyond its range; the model's own array stays as it is.
+                total = convert(outputs, "float32") if narrow else outputs + 0
             elif tuple(outputs.shape) != tuple(total.shape):
                 raise ValueError(
                     f"Ensemble: 'models[{number}]' gives outputs of shape {tuple(outputs.shape)}, "
@@ -90,19 +96,31 @@ class Ensemble(SuggestsKeywords):
                 )
             else:
                 total += outputs
-        return total / len(self.models)
+        mean = total / len(self.models)
+        return convert(mean, str(dtype).removeprefix("torch.")) if narrow else mean
 
     def state_dict(self) -> dict[str, Any]:
-        """The state of every model; the names begin with its number: ``"0.0.weight"``."""
-        return self._modules().state_dict()
+        """The state of every model; the names begin with its number: ``"0.0.weight"``.
+
+        Of a Trainer whose optimizer has averages, these: what `predict` computes with.
+        """
+        with ExitStack() as stack:
+            for model in self.models:
+                if isinstance(model, Trainer):
+                    stack.enter_context(_averages.averaged(model.run.optimizer))
+            return self._modules().state_dict()
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> LoadResult | None:
-        """Give every model its state in ``state_dict``.
+        """Give every model its state in ``state_dict``; averages of its optimizer begin there.
 
         Raises:
             ValueError, KeyError: it does not fit; no model is changed.
         """
-        return self._modules().load_state_dict(dict(state_dict))
+        result = self._modules().load_state_dict(dict(state_dict))
+        for model in self.models:
+            if isinstance(model, Trainer):
+                _averages.follow(model.run.optimizer)
+        return result
 
     def _modules(self) -> nn.ModuleList:
         return nn.ModuleList([_model(model) for model in self.models])

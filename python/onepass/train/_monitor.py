@@ -54,11 +54,11 @@ _NEUTRAL = re.compile(
 )
 
 
-def name_of(owner: str, monitor: Any, argument: str = "monitor") -> str:
-    """``monitor``, where it is text at all; TypeError elsewhere."""
-    if not isinstance(monitor, str):
-        raise TypeError(f"{owner}: {argument!r} is {monitor!r}, expected a name in the history")
-    return monitor
+def name_of(owner: str, value: Any, argument: str = "monitor") -> str:
+    """``value``, where it is text at all; TypeError elsewhere."""
+    if not isinstance(value, str):
+        raise TypeError(f"{owner}: {argument!r} is {value!r}, expected a name in the history")
+    return value
 
 
 def direction(owner: str, monitor: str, mode: str) -> str:

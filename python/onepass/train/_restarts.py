@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, SupportsIndex, cast, overload
 
 from onepass import _numbers as numbers
 from onepass import nn
@@ -48,13 +48,15 @@ class Restart:
 
     @property
     def history(self) -> History:
-        """That of its trainer."""
+        """The losses and metrics of each epoch: ``trainer.history``."""
         history: History = self.trainer.history
         return history
 
 
 class Restarts(list[Restart]):
     """What `restarts` returns: a list of `Restart`, in the order of their seeds.
+
+    A slice, a copy and a sum are such lists too, with the metric and mode of the first.
 
     Args:
         runs: the trainings.
@@ -71,9 +73,26 @@ class Restarts(list[Restart]):
         super().__init__(runs)
         self.metric, self.mode = metric, mode
 
+    @overload
+    def __getitem__(self, index: SupportsIndex) -> Restart: ...
+    @overload
+    def __getitem__(self, index: slice) -> Restarts: ...
+    def __getitem__(self, index: SupportsIndex | slice) -> Restart | Restarts:
+        found = super().__getitem__(index)
+        return self._like(found) if isinstance(index, slice) else cast(Restart, found)
+
+    def __add__(self, other: list[Any]) -> Restarts:  # type: ignore[override]
+        return self._like([*self, *other])
+
+    def copy(self) -> Restarts:
+        return self[:]
+
+    def _like(self, runs: Any) -> Restarts:
+        return Restarts(runs, metric=self.metric, mode=self.mode)
+
     @property
     def scores(self) -> list[float]:
-        """Of each run."""
+        """The score of each training, NaN where it ended in an error, in the order of the seeds."""
         return [run.score for run in self]
 
     @property
@@ -149,7 +168,8 @@ def restarts(
         mode: "min", "max", or "auto": what the name says.
         resume: a directory. Each training keeps a checkpoint an epoch in a folder of its own there;
             called again after an interruption, those that are done are loaded and the others go on,
-            with the same bits. A larger ``n`` adds some.
+            with the same bits. A larger ``n`` adds some. Its ``restarts.json`` holds seed, metric
+            and mode, which must be those of before.
         fit: the other arguments of ``Trainer.fit``, such as ``max_epochs``.
 
     Returns:
@@ -191,8 +211,11 @@ def restarts(
         raise TypeError(
             "restarts: unknown keyword 'ckpt_path', expected resume=, a directory for all trainings"
         )
-    folder = None if resume is None else _folder(path_of("restarts", "resume", resume), seed)
     mode = direction("restarts", metric, mode)
+    folder = None
+    if resume is not None:
+        record = {"seed": seed, "metric": metric, "mode": mode}
+        folder = _folder(path_of("restarts", "resume", resume), record)
     runs: list[Restart] = []
     for number in range(n):
         nn.manual_seed(seed + number)
@@ -230,7 +253,7 @@ def _check(trainer: Any, runs: list[Restart], metric: str, validates: bool) -> N
                 f"restarts: 'build' returned the model of seed {run.seed} again, expected a new "
                 "one each time"
             )
-    _checks.of_monitor(trainer.run, "restarts", "metric", metric, validates=validates)
+    _checks.of_name(trainer.run, "restarts", "metric", metric, validates=validates)
 
 
 def _score(trainer: Trainer, metric: str) -> float:
@@ -242,24 +265,27 @@ def _score(trainer: Trainer, metric: str) -> float:
     return values[-1] if values else math.nan
 
 
-def _folder(folder: Path, seed: int) -> Path:
+def _folder(folder: Path, given: dict[str, Any]) -> Path:
     """The directory, which says what it holds.
 
     Raises:
-        ValueError: it holds trainings of other seeds, or something else.
+        ValueError: it holds trainings with other seeds, metric or mode, or something else.
     """
     record = folder / RECORD
     if record.is_file():
         try:
-            known = json.loads(record.read_text(encoding="utf-8"))["seed"]
+            known = json.loads(record.read_text(encoding="utf-8"))
+            held = {name: known[name] for name in given}
         except (ValueError, KeyError, TypeError):
             raise ValueError(
                 f"restarts: {record} is damaged, expected what restarts wrote"
             ) from None
-        if known != seed:
-            raise ValueError(
-                f"restarts: 'seed' is {seed}, expected {known}, the first of those in {folder}"
-            )
+        for name, value in given.items():
+            if value != held[name]:
+                raise ValueError(
+                    f"restarts: {name!r} is {value!r}, expected {held[name]!r}, as for those in "
+                    f"{folder}; pass another directory to resume=, or none"
+                )
         return folder
     if folder.is_dir() and any(not p.name.startswith(".") for p in folder.iterdir()):
         raise ValueError(
@@ -268,5 +294,5 @@ def _folder(folder: Path, seed: int) -> Path:
         )
     ready_folder("restarts", "resume", folder)
     with replacing(record, "record") as file:
-        file.write(json.dumps({"seed": seed}).encode())
+        file.write(json.dumps(given).encode())
     return folder

@@ -1,17 +1,21 @@
-"""What both share: a memory of numbers, and how it is saved."""
+"""What both share: a memory of numbers, and the iterations of a step."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from onepass import _numbers as numbers
-from onepass.optim._closure import ClosureOptimizer
+from onepass.optim._closure import CLOSURE_ARGS, ClosureOptimizer
 from onepass.optim._flat import Vector
 from onepass.optim._lbfgs_step import SEARCHES, Step
 from onepass.optim._line_search import Point
+from onepass.optim._state_dict import Reader
 
 MOST = 40  # evaluations of a search
+SEARCH_ARGS = {
+    **CLOSURE_ARGS,
+    "tolerance_change": "a search gives up where no element would move further.",
+}
 
 
 class Counts(NamedTuple):
@@ -67,32 +71,14 @@ class FullBatch(ClosureOptimizer):
     _one_group = "the search spans all parameters"
     _memory: Counts
 
-    def state_dict(self) -> dict[str, Any]:
-        """The counts are the state of the first parameter, as an LBFGS has it."""
-        with self._alone:
-            group = self._prepare()
-            options = {key: value for key, value in group.items() if key != "params"}
-            numbered = {**options, "params": list(range(len(group["params"])))}
-            state = {0: self._memory._asdict()} if self._memory.func_evals else {}
-            return {"state": state, "param_groups": [numbered]}
-
-    def _load(self, state_dict: Mapping[str, Any]) -> None:
-        self._prepare()
-        reader = self._reader()
-        (group,) = reader.groups(state_dict)
-        self._rule.of_group(self._name, group)
-        memory = Counts()
-        entry = dict(state_dict["state"]).get(group["params"][0])
-        if entry is not None:
-            try:
-                evals, n_iter = (
-                    numbers.integer(self._name, name, entry[name], 0)
-                    for name in ("func_evals", "n_iter")
-                )
-                memory = Counts(evals, n_iter, numbers.in_range(self._name, "t", entry["t"], 0))
-            except (TypeError, ValueError, KeyError):
-                raise reader.refuse(
-                    f"the state is {entry!r}, expected 'func_evals', 'n_iter' and 't', numbers >= 0"
-                ) from None
-        self.param_groups[0].update({k: v for k, v in group.items() if k != "params"})
-        self._memory = memory
+    def _memory_of(self, reader: Reader, entry: Any) -> Counts:
+        try:
+            evals, n_iter = (
+                numbers.integer(self._name, name, entry[name], 0)
+                for name in ("func_evals", "n_iter")
+            )
+            return Counts(evals, n_iter, numbers.in_range(self._name, "t", entry["t"], 0))
+        except (TypeError, ValueError, KeyError, IndexError):
+            raise reader.refuse(
+                f"the state is {entry!r}, expected 'func_evals', 'n_iter' and 't', numbers >= 0"
+            ) from None

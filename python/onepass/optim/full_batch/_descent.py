@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from onepass._docs import shares
 from onepass.optim._closure import SearchRule
 from onepass.optim._flat import Vector
 from onepass.optim._optimizer import SHARED_ARGS, Parameters
-from onepass.optim.full_batch._base import Counts, FullBatch, Searching
+from onepass.optim.full_batch._base import SEARCH_ARGS, Counts, FullBatch, Searching
 
 
 class _Step(Searching):
@@ -19,7 +21,7 @@ class _Step(Searching):
         return -g
 
 
-@shares(SHARED_ARGS)
+@shares({**SHARED_ARGS, **SEARCH_ARGS})
 class GradientDescent(FullBatch):
     """p -= t·∇f, where a line search finds t.
 
@@ -29,11 +31,6 @@ class GradientDescent(FullBatch):
 
     Args:
         lr: how far the first search looks first; every step without search.
-        max_iter: iterations of a step.
-        tolerance_grad: a step ends where no element of the gradient is larger.
-        tolerance_change: a search gives up where no element would move further.
-        line_search_fn: "backtracking" (t is halved until the loss falls enough), "strong_wolfe"
-            (and its slope by a tenth), or None.
 
     Raises:
         ValueError: hyper-parameters out of range, more groups than one, empty, duplicate or
@@ -53,7 +50,6 @@ class GradientDescent(FullBatch):
     """
 
     _rule = SearchRule(("lr", "tolerance_grad", "tolerance_change"), ("max_iter",))
-    _step_class = _Step
 
     def __init__(
         self,
@@ -70,3 +66,6 @@ class GradientDescent(FullBatch):
     ) -> None:
         self._memory = Counts()
         super().__init__(params, locals())
+
+    def _make_step(self, *parts: Any) -> _Step:
+        return _Step(self._name, self._flat, *parts)

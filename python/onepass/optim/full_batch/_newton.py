@@ -12,13 +12,14 @@ from onepass import _numbers as numbers
 from onepass._array import beside, to_numpy
 from onepass._docs import shares
 from onepass.ops._rule import Options
-from onepass.ops._step import StepInfo
+from onepass.ops._step_info import StepInfo
 from onepass.optim._closure import SearchRule
 from onepass.optim._flat import Vector
 from onepass.optim._optimizer import SHARED_ARGS, Parameters
-from onepass.optim.full_batch._base import Counts, FullBatch, Searching
+from onepass.optim.full_batch._base import SEARCH_ARGS, Counts, FullBatch, Searching
 
 CG_ITERATIONS = 100
+ROUNDING = 1e-14  # what it leaves of a curvature that is 0, as part of ‖p‖·‖Hp‖
 Product = Callable[[Vector], Vector]
 
 
@@ -111,7 +112,9 @@ class _Step(Searching):
         for iteration in range(most):
             hp = self._kept(product(p))
             curvature = flat.dot(p, hp)
-            if not 1e-14 * flat.dot(p, p) < curvature < math.inf:
+            # Relative to the sizes of p and Hp: the loss may have any unit.
+            sizes = math.sqrt(flat.dot(p, p)) * math.sqrt(flat.dot(hp, hp))
+            if not ROUNDING * sizes < curvature < math.inf:
                 return d if iteration else -g
             alpha = squared / curvature
             flat.add(d, alpha, p)
@@ -124,7 +127,7 @@ class _Step(Searching):
         return d
 
 
-@shares(SHARED_ARGS)
+@shares({**SHARED_ARGS, **SEARCH_ARGS})
 class Newton(FullBatch):
     """p += t·d with H·d = -∇f, H the Hessian of f, and t from a line search.
 
@@ -138,11 +141,6 @@ class Newton(FullBatch):
 
     Args:
         lr: how far a search looks first: 1 is Newton's step; every step without search.
-        max_iter: iterations of a step.
-        tolerance_grad: a step ends where no element of the gradient is larger.
-        tolerance_change: a search gives up where no element would move further.
-        line_search_fn: "backtracking" (t is halved until the loss falls enough), "strong_wolfe"
-            (and its slope by a tenth), or None.
         cg_max_iter: products with H for one d; None: one for each element, at most 100.
         cg_tolerance: conjugate gradients end at ‖H·d + ∇f‖ ≤ cg_tolerance·‖∇f‖; None: at
             min(0.1, √‖∇f‖), which converges faster than linearly.

@@ -26,9 +26,12 @@ class OneCycleLR(LRScheduler):
         pct_start: the share of the way up, in [0, 1], with three phases in [0, 0.5].
         anneal_strategy: the curve, ``"cos"`` or ``"linear"``.
         cycle_momentum: False leaves the momentum alone.
-        base_momentum, max_momentum: its ends, in [0, 1); one number, or one for each group.
-        div_factor, final_div_factor: > 0.
-        three_phase: see above.
+        base_momentum, max_momentum: the momentum at the peak of the rate and at both ends, in
+            [0, 1); one number, or one for each group.
+        div_factor: the first rate is max_lr / div_factor, > 0.
+        final_div_factor: the last rate is the first one divided by it, > 0.
+        three_phase: the rate first falls back to the first one in as many steps as it rose, and
+            then to the last one; False goes down to the last one at once.
         optimizer, last_epoch, interval: as of `LRScheduler`.
 
     Raises:

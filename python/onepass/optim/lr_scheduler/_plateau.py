@@ -23,9 +23,10 @@ class ReduceLROnPlateau(LRScheduler):
 
     Args:
         mode: ``"min"`` or ``"max"``: whether lower or higher is better.
-        factor: of a cut, between 0 and 1.
+        factor: what a cut multiplies the rate by, between 0 and 1.
         patience: steps in a row without improvement that are allowed, >= 0.
-        threshold, threshold_mode: see above; >= 0, and ``"rel"`` or ``"abs"``.
+        threshold: what a metric must be better than the best by, >= 0.
+        threshold_mode: ``"rel"``: by threshold·|best|; ``"abs"``: by threshold itself.
         cooldown: steps after a cut that are not counted, >= 0.
         min_lr: the least rate, >= 0; one number, or one for each group.
         eps: a cut by less than this is left out, >= 0.

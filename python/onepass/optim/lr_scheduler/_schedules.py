@@ -16,7 +16,7 @@ class ConstantLR(LRScheduler):
     """lr·factor for the first ``total_iters`` steps, then lr.
 
     Args:
-        factor: in [0, 1].
+        factor: what lr is multiplied by, in [0, 1].
         total_iters: how many steps, >= 0.
         optimizer, last_epoch, interval: as of `LRScheduler`.
 
@@ -168,7 +168,7 @@ class InverseTimeLR(LRScheduler):
     """lr / (1 + decay·t): the Robbins-Monro schedule.
 
     Args:
-        decay: >= 0.
+        decay: how fast the rate falls, >= 0: it is half of lr at t = 1 / decay.
         optimizer, last_epoch, interval: as of `LRScheduler`.
 
     Raises:
@@ -204,7 +204,7 @@ class HarmonicLR(LRScheduler):
     """scale / (⌊t / period⌋ + shift), whatever rate the groups had: a Robbins-Monro staircase.
 
     Args:
-        scale, shift: > 0.
+        scale, shift: numbers > 0: the first rate is scale / shift.
         period: the steps of a stair, >= 1.
         optimizer, last_epoch, interval: as of `LRScheduler`.
 
@@ -323,7 +323,7 @@ class PolynomialLR(LRScheduler):
 
     Args:
         total_iters: the steps down to 0, >= 1.
-        power: >= 0.
+        power: of the curve, >= 0: 1 is a line, more falls faster at first.
         optimizer, last_epoch, interval: as of `LRScheduler`.
 
     Raises:

@@ -38,7 +38,7 @@ def as_int(seed: torch.Tensor | None) -> int:
 
 # Activations whose gradient needs their result alone, which is kept as PyTorch does: the next layer
 # keeps it too, as its input. That of ReLU is the same for the result as for the input.
-_OF_RESULT = ("relu", "sigmoid", "tanh")
+_OF_RESULT = {*_C.activation_backward_y, "relu"}
 _ACTIVATION_BACKWARD = {**_C.activation_backward, **_C.activation_backward_y}
 
 activation = Differentiable(

@@ -22,7 +22,7 @@ class ActivationSparsity(Regularizer):
 
     Args:
         weight: what the penalty is multiplied by.
-        name: of the column in the history.
+        name: the name of its column in the history.
         layers: names as in ``model.named_modules()``, such as ["1", "4.body"]; None: every
             activation.
 
@@ -43,8 +43,8 @@ class ActivationSparsity(Regularizer):
         True
     """
 
+    transient = ("_taps",)
     _taps: Sequence[Tap] = ()
-    _transient = ("_fit", "_taps")
     _value: float = 0.0  # of the last batch
 
     def __init__(

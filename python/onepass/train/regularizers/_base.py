@@ -19,7 +19,9 @@ class Regularizer(SuggestsKeywords):
 
     Attributes:
         weight: what the penalty is multiplied by. It may be changed between two steps.
-        name: of the column in the history.
+        name: the name of its column in the history.
+        transient: names of attributes that belong to a fit in progress, which copies and pickles
+            leave out; those of the bases are too.
 
     Example:
         >>> import numpy as np
@@ -38,10 +40,10 @@ class Regularizer(SuggestsKeywords):
 
     weight: float
     name: str
+    transient: ClassVar[tuple[str, ...]] = ("_fit",)
     _fit: Any = None  # the one that uses it now
-    _transient: ClassVar[tuple[str, ...]] = ("_fit",)  # what a fit puts here, and no copy has
 
-    def _set(self, weight: float, name: str) -> None:
+    def _set(self, weight: float, name: Any) -> None:
         owner = type(self).__name__
         self.weight = numbers.in_range(owner, "weight", weight, 0)
         if not isinstance(name, str) or not name:
@@ -83,7 +85,8 @@ class Regularizer(SuggestsKeywords):
         return None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {k: v for k, v in vars(self).items() if k not in self._transient}
+        left_out = {n for cls in type(self).__mro__ for n in vars(cls).get("transient", ())}
+        return {name: value for name, value in vars(self).items() if name not in left_out}
 
     def __repr__(self) -> str:
         return as_call(self)
@@ -92,17 +95,19 @@ class Regularizer(SuggestsKeywords):
 class ParameterRegularizer(Regularizer):
     """A penalty of the parameters: a subclass defines ``penalty(arrays) -> (value, gradients)``.
 
-    Attributes:
-        exclude: words as in ``optim.param_groups(no_decay=)``.
-        least_axes: parameters with fewer axes are left alone.
+    It has a ``name``, which its objects have unless they are given another, and may have
+    ``least_axes``: parameters with fewer axes are left alone.
+
+    Args:
+        weight: what the penalty is multiplied by.
+        name: the name of its column in the history; None: that of the class.
+        exclude: parameters left alone, by the words of ``optim.param_groups(no_decay=)``.
 
     Example:
         >>> from onepass.train.regularizers import ParameterRegularizer
         >>> class Quartic(ParameterRegularizer):
         ...     '''weight·Σp⁴.'''
-        ...     def __init__(self, weight, name="quartic", exclude=("bias", "norm")):
-        ...         self._set(weight, name)
-        ...         self._exclude(exclude)
+        ...     name = "quartic"
         ...     def penalty(self, arrays):
         ...         return sum(float((p**4).sum()) for p in arrays), [4 * p**3 for p in arrays]
         >>> Quartic(0.1).exclude
@@ -111,15 +116,21 @@ class ParameterRegularizer(Regularizer):
 
     exclude: tuple[str, ...] = ("bias", "norm")
     least_axes: ClassVar[int] = 0
+    transient = ("_chosen",)
     _chosen: Sequence[Any] = ()
-    _transient = ("_fit", "_chosen")
 
-    def _exclude(self, words: Sequence[str]) -> None:
-        if isinstance(words, str) or not all(isinstance(word, str) for word in words):
-            raise TypeError(
-                f"{type(self).__name__}: 'exclude' is {words!r}, expected a list of words"
-            )
-        self.exclude = tuple(words)
+    def __init__(
+        self,
+        weight: float,
+        name: str | None = None,
+        *,
+        exclude: Sequence[str] = exclude,
+    ) -> None:
+        owner = type(self).__name__
+        self._set(weight, getattr(type(self), "name", None) if name is None else name)
+        if isinstance(exclude, str) or not all(isinstance(word, str) for word in exclude):
+            raise TypeError(f"{owner}: 'exclude' is {exclude!r}, expected a list of words")
+        self.exclude = tuple(exclude)
 
     def penalty(self, arrays: Sequence[Array]) -> tuple[float, Sequence[Array]]:
         """The penalty without its weight, and its gradient by each of the arrays."""

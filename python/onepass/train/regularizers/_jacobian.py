@@ -8,7 +8,7 @@ import numpy as np
 
 from onepass import _numbers as numbers
 from onepass._array import Array, beside, is_floating
-from onepass.train._buffers import Buffers
+from onepass.train._buffers import ModelState
 from onepass.train.regularizers._base import Regularizer
 
 
@@ -29,10 +29,10 @@ class Jacobian(Regularizer):
 
     Args:
         weight: what the penalty is multiplied by.
-        name: of the column in the history.
-        projections: how many v a batch.
+        name: the name of its column in the history.
+        projections: how many random directions v are drawn for each batch.
         eps: in the unit of X; in float32, too small a one leaves rounding, some 1e-7·|f|/eps.
-        seed: of v.
+        seed: the seed of v, an integer, 0 <= seed < 2**64.
 
     Source: Hoffman, Roberts & Yaida, Robust Learning with Jacobian Regularization, 2019; Varga,
     Csiszárik & Zombori, Gradient Regularization Improves Accuracy of Discriminative Models, 2017.
@@ -75,40 +75,31 @@ class Jacobian(Regularizer):
             return 0.0
         where = [self.seed, run.epoch, run.position]
         rng = np.random.default_rng(np.random.SeedSequence(where))
-        start = _Start(run.model)
+        start = ModelState(run.model)
+        start.keep()
         try:
-            return sum(self._projected(start, x, share, rng) for _ in range(self.projections))
+            return sum(
+                self._projected(run.model, start, x, share, rng) for _ in range(self.projections)
+            )
         finally:
             start.buffers.put_back()
 
-    def _projected(self, start: _Start, x: Array, share: float, rng: np.random.Generator) -> float:
+    def _projected(
+        self, model: Any, start: ModelState, x: Array, share: float, rng: np.random.Generator
+    ) -> float:
         drawn = rng.standard_normal(tuple(x.shape)) * self.eps
         step = beside(x, drawn.astype(str(x.dtype)))
-        below, above = start.outputs(x - step), start.outputs(x + step)
+        start.again()
+        below = model(x - step)
+        start.again()
+        above = model(x + step)
         if not is_floating(above) or above.shape != below.shape:
             raise TypeError("Jacobian: the model's output is not an array of floats, expected one")
         slope = (above - below) / (2 * self.eps)
         each = self.weight / (len(x) * self.projections)
         dy = slope * (each * share / self.eps)
-        start.model.backward(dy)  # that of the last call, above
-        start.outputs(x - step)
-        start.model.backward(-dy)
+        model.backward(dy)  # that of the last call, above
+        start.again()
+        model(x - step)
+        model.backward(-dy)
         return each * float((slope * slope).sum(dtype=np.float64))
-
-
-class _Start:
-    """A model's buffers and streams of dropout as they are, for several calls with the same."""
-
-    def __init__(self, model: Any) -> None:
-        self.model = model
-        self.buffers = Buffers(model)
-        self.buffers.keep()
-        streams = (getattr(module, "stream", None) for module in model.modules())
-        self._streams: list[Any] = [stream for stream in streams if hasattr(stream, "peek")]
-        self._masks = [stream.peek() for stream in self._streams]
-
-    def outputs(self, x: Array) -> Any:
-        self.buffers.put_back()
-        for stream, mask in zip(self._streams, self._masks, strict=True):
-            stream.set(*mask)
-        return self.model(x)

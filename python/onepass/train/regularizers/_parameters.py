@@ -7,21 +7,19 @@ from typing import Any, ClassVar
 
 from onepass import ops
 from onepass._array import Array, library
+from onepass._docs import parts, shares
 from onepass.train.regularizers._base import ParameterRegularizer
 
-EXCLUDED = ("bias", "norm")
+# Of the constructor, which they share.
+_documented = shares(parts(ParameterRegularizer.__doc__ or "")[2])
 
 
+@_documented
 class L2(ParameterRegularizer):
     """weight·½Σp², whose gradient is weight·p, as that of ``SGD(weight_decay=weight)``.
 
     Keras' L2 has no ½: its 0.01 is 0.02 here. With Adam and its kin it is not the decoupled decay
     of AdamW: it goes through the moments.
-
-    Args:
-        weight: what the penalty is multiplied by.
-        name: of the column in the history.
-        exclude: parameters left alone, by the words of ``optim.param_groups(no_decay=)``.
 
     Source: Hoerl & Kennard, Ridge Regression, 1970.
 
@@ -33,25 +31,17 @@ class L2(ParameterRegularizer):
         (12.5, [3.0, 4.0])
     """
 
-    def __init__(
-        self, weight: float, name: str = "l2", *, exclude: Sequence[str] = EXCLUDED
-    ) -> None:
-        self._set(weight, name)
-        self._exclude(exclude)
+    name = "l2"
 
     def penalty(self, arrays: Sequence[Array]) -> tuple[float, Sequence[Array]]:
         return 0.5 * float(ops.global_norm(arrays)) ** 2, arrays
 
 
+@_documented
 class L1(ParameterRegularizer):
     """weight·Σ|p|, whose gradient is weight·sign(p), 0 at 0.
 
     A gradient step never ends at 0 exactly: for zeros take the option ``l1`` of the optimizers.
-
-    Args:
-        weight: what the penalty is multiplied by.
-        name: of the column in the history.
-        exclude: parameters left alone, by the words of ``optim.param_groups(no_decay=)``.
 
     Source: Tibshirani, Regression Shrinkage and Selection via the Lasso, 1996.
 
@@ -63,26 +53,18 @@ class L1(ParameterRegularizer):
         (7.0, [1.0, 0.0, -1.0])
     """
 
-    def __init__(
-        self, weight: float, name: str = "l1", *, exclude: Sequence[str] = EXCLUDED
-    ) -> None:
-        self._set(weight, name)
-        self._exclude(exclude)
+    name = "l1"
 
     def penalty(self, arrays: Sequence[Array]) -> tuple[float, Sequence[Array]]:
         return float(ops.global_norm(arrays, 1)), [library(p).sign(p) for p in arrays]
 
 
+@_documented
 class SoftOrthogonality(ParameterRegularizer):
     """weight·Σ‖WWᵀ - I‖²_F, whose gradient is weight·4(WWᵀ - I)W: rows become orthonormal.
 
     W is a parameter of two or more axes as a matrix, axis 0 by the others. With more rows than
     columns it is ‖WᵀW - I‖²_F: of the two, the one that can be 0.
-
-    Args:
-        weight: what the penalty is multiplied by.
-        name: of the column in the history.
-        exclude: parameters left alone, by the words of ``optim.param_groups(no_decay=)``.
 
     Source: Bansal, Chen & Wang, Can We Gain More from Orthogonality Regularizations in Training
     Deep CNNs?, 2018; Brock et al., Neural Photo Editing, 2017.
@@ -96,12 +78,7 @@ class SoftOrthogonality(ParameterRegularizer):
     """
 
     least_axes: ClassVar[int] = 2
-
-    def __init__(
-        self, weight: float, name: str = "soft_orthogonality", *, exclude: Sequence[str] = EXCLUDED
-    ) -> None:
-        self._set(weight, name)
-        self._exclude(exclude)
+    name = "soft_orthogonality"
 
     def penalty(self, arrays: Sequence[Array]) -> tuple[float, Sequence[Array]]:
         parts = [_orthogonality(array) for array in arrays]
