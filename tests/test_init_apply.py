@@ -371,3 +371,42 @@ def test_every_initialiser_is_a_scheme_and_named_in_the_docstring():
     if doc is not None:  # python -OO has none
         listed = re.search(r"name of an initialiser: (.*?)\.\n", doc, re.S)
         assert {*re.findall(r"\w+", listed[1])} == names
+
+
+class Scaled(nn.BatchNorm1d):
+    """A norm of one's own with a statistic more."""
+
+    buffer_names = (*nn.BatchNorm1d.buffer_names, "scale")
+
+    def __init__(self, num_features):
+        self.scale = np.empty(num_features)
+        super().__init__(num_features)
+
+    def _fresh(self):
+        return {**super()._fresh(), "scale": 0.25}
+
+
+@pytest.mark.parametrize(
+    "norm",
+    [
+        nn.BatchNorm1d(4), nn.BatchNorm1d(4, track_running_stats=False), nn.BatchRenorm(4),
+        nn.InstanceNorm1d(4, track_running_stats=True), nn.DecorrelatedBatchNorm(4, 2), Scaled(4),
+    ],
+    ids=lambda norm: str(norm),
+)  # fmt: skip
+def test_running_statistics_are_those_of_a_new_norm(norm):
+    new = {name: np.copy(getattr(norm, name)) for name in norm.buffer_names}
+    for name in norm.buffer_names:
+        if getattr(norm, name) is not None:
+            getattr(norm, name)[...] = 7
+    frozen = nn.Sequential(norm).freeze()
+    nn.init.apply(frozen)
+    kept = {name: np.copy(getattr(norm, name)) for name in norm.buffer_names}
+    frozen.unfreeze()
+    nn.init.apply(frozen)
+    for name, value in new.items():
+        if getattr(norm, name) is not None:
+            assert (kept[name] == 7).all()
+            np.testing.assert_array_equal(getattr(norm, name), value)
+    if isinstance(norm, Scaled):
+        assert (norm.scale == 0.25).all()

@@ -12,9 +12,10 @@ from onepass._parameter import Parameter
 from onepass.nn._checks import check_dtype, like
 from onepass.nn._facts import Read, bypassable
 from onepass.nn._fusable import Fusable
+from onepass.nn._running import Running
 
 
-class ChannelNorm(Fusable):
+class ChannelNorm(Running, Fusable):
     """Base of a norm whose ``weight``, ``bias`` and running statistics have a value a channel.
 
     ``shapes`` names the inputs, whose numbers of axes are ``ranks``.
@@ -37,9 +38,14 @@ class ChannelNorm(Fusable):
         known = check_dtype(owner, dtype)
         self.weight = Parameter(np.ones(count, known)) if affine else None
         self.bias = Parameter(np.zeros(count, known)) if affine else None
-        self.running_mean: Array | None = np.zeros(count, known) if tracks else None
-        self.running_var: Array | None = np.ones(count, known) if tracks else None
-        self.num_batches_tracked = np.zeros((), np.int64) if tracks else None
+        self.running_mean: Array | None = np.empty(count, known) if tracks else None
+        self.running_var: Array | None = np.empty(count, known) if tracks else None
+        self.num_batches_tracked = np.empty((), np.int64) if tracks else None
+        for array, value in self.fresh_statistics():
+            array[...] = value
+
+    def _fresh(self) -> dict[str, Any]:
+        return {"running_mean": 0, "running_var": 1, "num_batches_tracked": 0}
 
     @bypassable
     def uses_batch(self, read: Read = getattr) -> bool:

@@ -13,6 +13,7 @@ from onepass._parameter import Parameter
 from onepass.nn._checks import check_dtype, check_gradient, like, namespace
 from onepass.nn._facts import Read
 from onepass.nn._module import Module
+from onepass.nn._running import Running
 
 
 class FewValuesError(ValueError):
@@ -27,7 +28,7 @@ class _Whitening(NamedTuple):
     trace: Array  # (groups, 1, 1)
 
 
-class DecorrelatedBatchNorm(Module):
+class DecorrelatedBatchNorm(Running, Module):
     """``y = Σ^(-1/2) (x - mean) · weight + bias``, over groups of channels (axis 1).
 
     Σ is the covariance of the d channels of a group over the batch and all positions, with ``eps``
@@ -103,8 +104,15 @@ class DecorrelatedBatchNorm(Module):
         width = self.num_features // self.num_groups
         self.weight = Parameter(np.ones(num_features, known)) if affine else None
         self.bias = Parameter(np.zeros(num_features, known)) if affine else None
-        self.running_mean: Array = np.zeros(num_features, known)
-        self.running_projection: Array = np.tile(np.eye(width, dtype=known), (num_groups, 1, 1))
+        self.running_mean: Array = np.empty(num_features, known)
+        self.running_projection: Array = np.empty((num_groups, width, width), known)
+        for array, value in self.fresh_statistics():
+            array[...] = value
+
+    def _fresh(self) -> dict[str, Any]:
+        projection = self.running_projection
+        identity = np.broadcast_to(np.eye(projection.shape[-1]), projection.shape)
+        return {"running_mean": 0, "running_projection": identity}
 
     def uses_batch(self, read: Read = getattr) -> bool:
         """Whether the next call takes its statistics from the batch."""

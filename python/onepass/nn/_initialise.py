@@ -35,6 +35,7 @@ from onepass.nn._module import Module
 from onepass.nn._pool import AdaptiveAvgPool2d, AvgPool2d, MaxPool2d
 from onepass.nn._residual import Residual
 from onepass.nn._row_norm import RowNorm
+from onepass.nn._running import Running
 from onepass.nn._sequential import Sequential
 from onepass.nn._softmax import LogSoftmax, Softmax
 from onepass.nn._use import refuse_change
@@ -45,7 +46,7 @@ NORMS = (ChannelNorm, RowNorm, DecorrelatedBatchNorm)
 WEIGHTED = (Linear, Conv2d)
 TRANSPARENT = (Identity, _Dropping, Flatten, MaxPool2d, AvgPool2d, AdaptiveAvgPool2d)
 SMALL = 0.1  # of a branch whose last layer must not be zero
-# "constant" needs a number, and a gain is no initialiser.
+# "constant" needs a number, and a gain fills nothing.
 SCHEMES = ("auto", *(n for n in _initialisers.__all__ if n not in ("calculate_gain", "constant")))
 Floats = NDArray[np.float64]
 
@@ -150,7 +151,8 @@ def apply(model: Module, scheme: str = "auto", seed: int = 0) -> Report:
         place = places.get(id(module), ORDINARY)
         for key, choice, values in _of_module(module, prefix, place, scheme, seed):
             drawn.setdefault(id(getattr(module, key)), (choice, values))
-        writes += _fresh_statistics(module)
+        if isinstance(module, Running) and not module.statistics_frozen:
+            writes += module.fresh_statistics()
     for name, parameter in model.named_parameters():
         report[name], values = drawn[id(parameter)]
         if values is not None:
@@ -331,22 +333,6 @@ def _of_weight_norm(
 
 def _end_of_branch(place: Place, why: str) -> str:
     return why if place.scale == 1 else "end of a residual branch"
-
-
-def _fresh_statistics(module: Module) -> Iterator[tuple[Array, Any]]:
-    """Running statistics as those of a new norm."""
-    if not isinstance(module, NORMS) or module.statistics_frozen:
-        return
-    for name in module.buffer_names:
-        array = getattr(module, name)
-        if array is None:
-            continue
-        if name == "running_var":
-            yield array, 1
-        elif name == "running_projection":
-            yield array, np.broadcast_to(np.eye(array.shape[-1]), array.shape)
-        else:
-            yield array, 0
 
 
 def _own(module: Module) -> dict[str, Parameter]:

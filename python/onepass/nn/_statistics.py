@@ -8,9 +8,8 @@ from typing import Any
 from onepass._array import Array, as_ndarray, copy_into, is_tensor_of_torch
 from onepass._kind import namespace
 from onepass.nn._batch_renorm import BatchRenorm
-from onepass.nn._channel_norm import ChannelNorm
-from onepass.nn._decorrelated import DecorrelatedBatchNorm
 from onepass.nn._module import Module
+from onepass.nn._running import Running
 from onepass.nn._saved import Saved
 from onepass.nn._use import using
 
@@ -106,8 +105,8 @@ def _norms(model: Module) -> list[Any]:
     found = {
         id(m): m
         for m in model.modules()
-        if isinstance(m, (ChannelNorm, DecorrelatedBatchNorm))
-        and getattr(m, "running_mean", None) is not None
+        if isinstance(m, Running)
+        and m.has_statistics()
         and not m.statistics_frozen
         and id(m) not in kept
     }
