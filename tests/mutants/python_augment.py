@@ -149,8 +149,8 @@ AUGMENT = [
     Mutant(
         "loader: a sample of another dtype is taken as it is",
         f"{DATA}/_rows.py",
-        "part.astype(kind, copy=False) for part",
-        "part for part",
+        "parts[number] = part.astype(first.dtype)",
+        "parts[number] = part",
         (f"{SETS}::test_all_batches_have_the_dtype_of_the_first_sample",),
     ),
     Mutant(

@@ -20,10 +20,12 @@ class Fitted:
     Attributes:
         options: names of the constructor's arguments, which are attributes or properties.
         arrays: names of what fit learns; the first is None before.
+        integers: those of them that are whole numbers; the others are float64.
     """
 
     options: ClassVar[tuple[str, ...]] = ()
     arrays: ClassVar[tuple[str, ...]]
+    integers: ClassVar[tuple[str, ...]] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Kind, options and what fit has learnt, as text, numbers and arrays of NumPy.
@@ -58,9 +60,9 @@ class Fitted:
             raise ValueError(f"{cls.__name__}: the stored state lacks, or has beyond it: {wrong}")
         made = cls(**{name: stored[name] for name in cls.options})
         for name in cls.arrays:
-            whole = name in ("rank", "shape")
             try:
-                array = np.asarray(stored[name], np.int64 if whole else np.float64)
+                kind = np.int64 if name in cls.integers else np.float64
+                array = np.asarray(stored[name], kind)
             except (TypeError, ValueError) as error:
                 raise ValueError(
                     f"{cls.__name__}: the stored {name!r} is damaged: {error}"

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from onepass import _numbers as numbers
 from onepass.data._fitted import Fitted, host, refuse_nonfinite, result_dtype
-from onepass.data._scaling import Floats, Standardize
+from onepass.data._scaling import Floats, column_mean
 
 KINDS = ("pca", "zca")
 TIE = 1e-10  # magnitudes that differ by less count as equal: rounding would decide
@@ -29,6 +29,7 @@ class _Projection(Fitted):
     """
 
     arrays = ("components", "shift", "spread", "total", "unit", "rank", "shape")
+    integers = ("rank", "shape")
 
     shift: Floats  # (features,)
     components: Floats | None = None  # (directions, features), orthonormal rows
@@ -51,7 +52,7 @@ class _Projection(Fitted):
         _, exponent = math.frexp(float(np.abs(wide).max()))
         unit = np.asarray(math.ldexp(1.0, min(-exponent, 1023)))
         wide *= unit
-        mean, *_ = Standardize()._statistics(wide)
+        mean = column_mean(wide)
         wide -= mean
         s, directions = _svd(wide)
         kept = self._count(s, x)

@@ -55,7 +55,7 @@ class Rows:
         return np.asarray(self.source[start:stop])
 
     def at(self, places: NDArray[np.int64]) -> NDArray[Any]:
-        """The rows at these positions, one at a time: files take few other orders."""
+        """The rows at these positions, one at a time: files do not take them in any order."""
         rows = [np.asarray(self.source[int(place)]) for place in places]
         return np.stack(rows) if rows else np.empty((0, *self.shape[1:]), self.dtype)
 
@@ -120,19 +120,21 @@ class Pairs:
                 f"{'a pair (x, y)' if self.has_targets else 'an array'}"
             )
         parts = [self._array(value, place) for value in (sample if pair else [sample])]
-        for part, first in zip(parts, self._first, strict=False):
+        for number, (part, first) in enumerate(zip(parts, self._first, strict=False)):
             if part.shape != first.shape:
                 raise ValueError(
                     f"{self._owner}: 'X' has the shape {part.shape} in sample {place}, expected "
                     f"{first.shape} as in sample 0"
                 )
+            if part.dtype == first.dtype:
+                continue
             if not np.can_cast(part.dtype, first.dtype, "safe"):
                 raise ValueError(
                     f"{self._owner}: 'X' has {part.dtype} in sample {place}, expected "
                     f"{first.dtype} as in sample 0 (give all samples one dtype)"
                 )
-        kinds = [part.dtype for part in self._first or parts]
-        return [part.astype(kind, copy=False) for part, kind in zip(parts, kinds, strict=True)]
+            parts[number] = part.astype(first.dtype)
+        return parts
 
     def _array(self, value: Any, place: int) -> NDArray[Any]:
         tensor = hasattr(value, "detach")

@@ -116,9 +116,8 @@ class Standardize(_Scaling):
         return None if self.shift is None else self.scale / self.unit
 
     def _statistics(self, x: Floats) -> tuple[Floats, Floats, NDArray[np.bool_]]:
-        low, high = x.min(axis=0), x.max(axis=0)
-        constant = low == high
-        mean = np.where(constant, low, low + np.mean(x - low, axis=0))
+        constant = x.min(axis=0) == x.max(axis=0)
+        mean = column_mean(x)
         centred = x - mean
         # Divide by the largest before squaring, so that no square overflows.
         largest = np.where(constant, 1.0, np.abs(centred).max(axis=0))
@@ -179,6 +178,13 @@ class MinMax(_Scaling):
         span = high - low
         largest = np.maximum(np.abs(low), np.abs(high))
         return low, span, span <= 10 * np.finfo(np.float64).eps * largest
+
+
+def column_mean(x: Floats) -> Floats:
+    """The mean of each column; exactly the value of a constant one."""
+    low = x.min(axis=0)
+    mean: Floats = np.where(low == x.max(axis=0), low, low + np.mean(x - low, axis=0))
+    return mean
 
 
 def _unit(largest: Floats) -> Floats:

@@ -51,7 +51,7 @@ class Draws:
 
     def uniform(self, count: int, low: float = 0.0, high: float = 1.0) -> NDArray[np.float64]:
         """(N, count) numbers, uniform in [low, high)."""
-        return low + (high - low) * _unit(self.words(count))
+        return between(_unit(self.words(count)), (low, high))
 
     def normal(self, count: int, dtype: Any = np.float64) -> NDArray[Any]:
         """(N, count) standard normal numbers."""
@@ -62,6 +62,11 @@ class Draws:
         one, other = np.hsplit(self.words(2 * WORDS_OF_GAMMA), 2)
         difference = np.clip(_log_gamma(one, alpha) - _log_gamma(other, alpha), -700, 700)
         return np.asarray(1 / (1 + np.exp(difference)))
+
+
+def between(u: NDArray[np.float64], ends: tuple[float, float]) -> NDArray[np.float64]:
+    """Numbers that are uniform in [0, 1) as such of [low, high)."""
+    return np.asarray(ends[0] + (ends[1] - ends[0]) * u)
 
 
 def whole(u: NDArray[np.float64], below: int) -> NDArray[np.int64]:

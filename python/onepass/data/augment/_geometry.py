@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 
 from onepass import _numbers as numbers
 from onepass._keywords import suggest_keywords
+from onepass.data.augment._arguments import interval, size_of
 from onepass.data.augment._draws import Draws, whole
 from onepass.data.augment._pad import padded
 from onepass.data.augment._resize import resize
-from onepass.data.augment._transform import Moved, Transform, interval, size_of
+from onepass.data.augment._transform import Moved, Transform
 
 FLIPS = ("horizontal", "vertical", "horizontal_and_vertical")
 PADDING = ("constant", "edge", "reflect", "symmetric")
@@ -44,9 +45,10 @@ class RandomFlip(Moved):
 
     @suggest_keywords
     def __init__(self, mode: str = "horizontal_and_vertical", p: float = 0.5) -> None:
-        numbers.one_of("RandomFlip", "mode", mode, FLIPS)
+        owner = type(self).__name__
+        numbers.one_of(owner, "mode", mode, FLIPS)
         self.mode = mode
-        self.p = numbers.in_range("RandomFlip", "p", p, 0, most=1)
+        self.p = numbers.in_range(owner, "p", p, 0, most=1)
 
     def images(self, X: NDArray[Any], draws: Draws) -> NDArray[Any]:
         """Images, flipped."""
@@ -94,11 +96,12 @@ class RandomCrop(Moved):
         fill: float = 0.0,
         padding_mode: str = "constant",
     ) -> None:
-        self.size = size_of("RandomCrop", size)
-        self.padding = None if padding is None else _padding(padding)
-        self.pad_if_needed = numbers.flag("RandomCrop", "pad_if_needed", pad_if_needed)
-        self.fill = numbers.in_range("RandomCrop", "fill", fill)
-        numbers.one_of("RandomCrop", "padding_mode", padding_mode, PADDING)
+        owner = type(self).__name__
+        self.size = size_of(owner, size)
+        self.padding = None if padding is None else _padding(owner, padding)
+        self.pad_if_needed = numbers.flag(owner, "pad_if_needed", pad_if_needed)
+        self.fill = numbers.in_range(owner, "fill", fill)
+        numbers.one_of(owner, "padding_mode", padding_mode, PADDING)
         self.padding_mode = padding_mode
 
     def images(self, X: NDArray[Any], draws: Draws) -> NDArray[Any]:
@@ -113,8 +116,8 @@ class RandomCrop(Moved):
         X = padded(X, (top, bottom), (left, right), self.padding_mode, self.fill)
         if X.shape[2] < height or X.shape[3] < width:
             raise ValueError(
-                f"RandomCrop: 'X' has images of {X.shape[2:]} with their padding, expected at "
-                f"least {self.size}, the size; pad_if_needed=True adds what is missing"
+                f"{type(self).__name__}: 'X' has images of {X.shape[2:]} with their padding, "
+                f"expected at least {self.size}, the size; pad_if_needed=True adds what is missing"
             )
         parts = np.lib.stride_tricks.sliding_window_view(X, self.size, (2, 3))
         u = draws.uniform(2)
@@ -157,15 +160,13 @@ class RandomResizedCrop(Transform):
         ratio: tuple[float, float] = (3 / 4, 4 / 3),
         antialias: bool = True,
     ) -> None:
-        self.size = size_of("RandomResizedCrop", size)
-        self.scale = interval("RandomResizedCrop", "scale", scale, least=0, most=1)
-        self.ratio = interval("RandomResizedCrop", "ratio", ratio, least=0)
-        if self.scale[1] == 0 or self.ratio[0] == 0:
-            raise ValueError(
-                f"RandomResizedCrop: 'scale' is {scale!r} and 'ratio' {ratio!r}, expected numbers "
-                "> 0"
-            )
-        self.antialias = numbers.flag("RandomResizedCrop", "antialias", antialias)
+        owner = type(self).__name__
+        self.size = size_of(owner, size)
+        self.scale = interval(owner, "scale", scale, least=0, most=1)
+        self.ratio = interval(owner, "ratio", ratio, above=0)
+        if self.scale[1] == 0:
+            raise ValueError(f"{owner}: 'scale' is {scale!r}, expected shares above 0")
+        self.antialias = numbers.flag(owner, "antialias", antialias)
 
     def images(self, X: NDArray[Any], draws: Draws) -> NDArray[Any]:
         """Images, cropped and resized."""
@@ -220,11 +221,12 @@ class ShortSideResize(Transform):
 
     @suggest_keywords
     def __init__(self, size: int, max_size: int | None = None, antialias: bool = True) -> None:
-        self.size = numbers.integer("ShortSideResize", "size", size, 1)
+        owner = type(self).__name__
+        self.size = numbers.integer(owner, "size", size, 1)
         if max_size is not None:
-            max_size = numbers.integer("ShortSideResize", "max_size", max_size, self.size + 1)
+            max_size = numbers.integer(owner, "max_size", max_size, self.size + 1)
         self.max_size = max_size
-        self.antialias = numbers.flag("ShortSideResize", "antialias", antialias)
+        self.antialias = numbers.flag(owner, "antialias", antialias)
 
     def images(self, X: NDArray[Any], draws: Draws) -> NDArray[Any]:
         """Images, resized."""
@@ -237,14 +239,14 @@ class ShortSideResize(Transform):
         return resize(X, *size, antialias=self.antialias)
 
 
-def _padding(value: Any) -> tuple[int, int, int, int]:
+def _padding(owner: str, value: Any) -> tuple[int, int, int, int]:
     """Left, top, right and bottom."""
     sides = value if isinstance(value, (tuple, list)) else (value,)
     if len(sides) not in (1, 2, 4):
         raise ValueError(
-            f"RandomCrop: 'padding' is {value!r}, expected a whole number, or 2 or 4 of them"
+            f"{owner}: 'padding' is {value!r}, expected a whole number, or 2 or 4 of them"
         )
-    sides = [numbers.integer("RandomCrop", "padding", v, 0) for v in sides]
+    sides = [numbers.integer(owner, "padding", v, 0) for v in sides]
     left, top, right, bottom = (sides * 4)[:4]
     return left, top, right, bottom
 

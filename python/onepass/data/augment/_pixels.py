@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 
 from onepass import _numbers as numbers
 from onepass._keywords import suggest_keywords
+from onepass.data.augment._arguments import around, interval
 from onepass.data.augment._blur import blur, gaussian
-from onepass.data.augment._draws import Draws, whole
-from onepass.data.augment._transform import Moved, Transform, around, stored
+from onepass.data.augment._draws import Draws, between, whole
+from onepass.data.augment._transform import Moved, Transform, stored
 
 LARGEST = 1e6  # factor
 GREY = (0.2989, 0.587, 0.114)  # of red, green and blue, as torchvision rounds them
@@ -59,7 +60,7 @@ class ColorJitter(Transform):
         saturation: float | tuple[float, float] = 0.0,
         hue: float | tuple[float, float] = 0.0,
     ) -> None:
-        owner = "ColorJitter"
+        owner = type(self).__name__
         self.brightness = around(owner, "brightness", brightness, centre=1, least=0, most=LARGEST)
         self.contrast = around(owner, "contrast", contrast, centre=1, least=0, most=LARGEST)
         self.saturation = around(owner, "saturation", saturation, centre=1, least=0, most=LARGEST)
@@ -72,21 +73,21 @@ class ColorJitter(Transform):
         colours = [self.saturation != (1.0, 1.0), self.hue != (0.0, 0.0)]
         if any(colours) and X.shape[1] not in (1, 3):
             raise ValueError(
-                f"ColorJitter: 'X' has {X.shape[1]} channels, expected 3 (or 1) for saturation and "
-                "hue"
+                f"{type(self).__name__}: 'X' has {X.shape[1]} channels, expected 3 (or 1) for "
+                "saturation and hue"
             )
         np.clip(X, 0, 1, out=X)
         order = np.argsort(draws.words(4), axis=1, kind="stable")
         u = draws.uniform(4)
         for turn in range(4):
-            for number, (change, (low, high), neutral) in enumerate((
+            for number, (change, ends, neutral) in enumerate((
                 (_brighter, self.brightness, 1.0), (_contrasted, self.contrast, 1.0),
                 (_saturated, self.saturation, 1.0), (_of_hue, self.hue, 0.0),
             )):  # fmt: skip
                 rows = np.flatnonzero(order[:, turn] == number)
-                if (low, high) == (neutral, neutral) or not len(rows):
+                if ends == (neutral, neutral) or not len(rows):
                     continue
-                f = (low + (high - low) * u[rows, number]).astype(X.dtype)
+                f = between(u[rows, number], ends).astype(X.dtype)
                 X[rows] = np.clip(change(X[rows], f[:, None, None, None]), 0, 1)
         return X
 
@@ -117,9 +118,10 @@ class GaussianNoise(Transform):
 
     @suggest_keywords
     def __init__(self, mean: float = 0.0, sigma: float = 0.1, clip: bool = True) -> None:
-        self.mean = numbers.in_range("GaussianNoise", "mean", mean)
-        self.sigma = numbers.in_range("GaussianNoise", "sigma", sigma, 0)
-        self.clip = numbers.flag("GaussianNoise", "clip", clip)
+        owner = type(self).__name__
+        self.mean = numbers.in_range(owner, "mean", mean)
+        self.sigma = numbers.in_range(owner, "sigma", sigma, 0)
+        self.clip = numbers.flag(owner, "clip", clip)
 
     @property
     def whole_range(self) -> bool:  # type: ignore[override]
@@ -165,18 +167,17 @@ class GaussianBlur(Transform):
         kernel_size: int | tuple[int, int],
         sigma: float | tuple[float, float] = (0.1, 2.0),
     ) -> None:
+        owner = type(self).__name__
         pair = kernel_size if isinstance(kernel_size, (tuple, list)) else (kernel_size,) * 2
-        sizes = [numbers.integer("GaussianBlur", "kernel_size", v, 1) for v in pair]
+        sizes = [numbers.integer(owner, "kernel_size", v, 1) for v in pair]
         if len(sizes) != 2 or not all(size % 2 for size in sizes):
             raise ValueError(
-                f"GaussianBlur: 'kernel_size' is {kernel_size!r}, expected an odd number, or a "
+                f"{owner}: 'kernel_size' is {kernel_size!r}, expected an odd number, or a "
                 "pair of them"
             )
         self.kernel_size = (sizes[0], sizes[1])
         ends = sigma if isinstance(sigma, (tuple, list)) else (sigma, sigma)
-        self.sigma = around("GaussianBlur", "sigma", ends, least=0)
-        if self.sigma[0] == 0:
-            raise ValueError(f"GaussianBlur: 'sigma' is {sigma!r}, expected numbers > 0")
+        self.sigma = interval(owner, "sigma", ends, above=0)
 
     def images(self, X: NDArray[Any], draws: Draws) -> NDArray[Any]:
         """Images, blurred."""
@@ -209,9 +210,10 @@ class Cutout(Moved):
 
     @suggest_keywords
     def __init__(self, length: int, n_holes: int = 1, fill: float = 0.0) -> None:
-        self.length = numbers.integer("Cutout", "length", length, 1)
-        self.n_holes = numbers.integer("Cutout", "n_holes", n_holes, 1)
-        self.fill = numbers.in_range("Cutout", "fill", fill)
+        owner = type(self).__name__
+        self.length = numbers.integer(owner, "length", length, 1)
+        self.n_holes = numbers.integer(owner, "n_holes", n_holes, 1)
+        self.fill = numbers.in_range(owner, "fill", fill)
 
     def images(self, X: NDArray[Any], draws: Draws) -> NDArray[Any]:
         """Images with holes."""

@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 
 from onepass import _numbers as numbers
 from onepass._keywords import suggest_keywords
+from onepass.data.augment._arguments import around, interval, pair
 from onepass.data.augment._blur import blur, gaussian
-from onepass.data.augment._draws import Draws
+from onepass.data.augment._draws import Draws, between
 from onepass.data.augment._sample import grid, warp
-from onepass.data.augment._transform import Transform, around, interval
+from onepass.data.augment._transform import Transform
 
 RIGHT_ANGLE = 89.9  # degrees of shear: at 90 an image is a line
 
@@ -62,7 +63,7 @@ class RandomAffine(Transform):
         *,
         stretch: tuple[float, float] | None = None,
     ) -> None:
-        owner = "RandomAffine"
+        owner = type(self).__name__
         self.degrees = around(owner, "degrees", degrees)
         self.translate = None
         if translate is not None:
@@ -71,10 +72,9 @@ class RandomAffine(Transform):
                     f"{owner}: 'translate' is {translate!r}, expected a pair of shares of width "
                     "and height"
                 )
-            across, down = (numbers.in_range(owner, "translate", v, 0, most=1) for v in translate)
-            self.translate = (across, down)
-        self.scale = None if scale is None else _positive(owner, "scale", scale)
-        self.stretch = None if stretch is None else _positive(owner, "stretch", stretch)
+            self.translate = pair(owner, "translate", translate, low=0, most=1)
+        self.scale = None if scale is None else interval(owner, "scale", scale, above=0)
+        self.stretch = None if stretch is None else interval(owner, "stretch", stretch, above=0)
         self.shear = None if shear is None else _shears(owner, shear)
         self.fill = numbers.in_range(owner, "fill", fill)
 
@@ -82,13 +82,13 @@ class RandomAffine(Transform):
         """Images, bent."""
         height, width = X.shape[2:]
         u = draws.uniform(7)
-        angle = np.deg2rad(_between(u[:, 0], self.degrees))
+        angle = np.deg2rad(between(u[:, 0], self.degrees))
         (low_u, high_u, low_v, high_v) = self.shear or (0.0, 0.0, 0.0, 0.0)
-        shear_u = np.deg2rad(_between(u[:, 1], (low_u, high_u)))
-        shear_v = np.deg2rad(_between(u[:, 2], (low_v, high_v)))
-        scale = _between(u[:, 3], self.scale or (1.0, 1.0))
+        shear_u = np.deg2rad(between(u[:, 1], (low_u, high_u)))
+        shear_v = np.deg2rad(between(u[:, 2], (low_v, high_v)))
+        scale = between(u[:, 3], self.scale or (1.0, 1.0))
         low, high = self.stretch or (1.0, 1.0)
-        stretch = np.exp(_between(u[:, 4], (math.log(low), math.log(high))) / 2)
+        stretch = np.exp(between(u[:, 4], (math.log(low), math.log(high))) / 2)
         across, down = self.translate or (0.0, 0.0)
         move_x = np.rint((2 * u[:, 5] - 1) * across * width)
         move_y = np.rint((2 * u[:, 6] - 1) * down * height)
@@ -137,15 +137,16 @@ class LensDistortion(Transform):
         k2: float | tuple[float, float] = 0.0,
         fill: float = 0.0,
     ) -> None:
-        self.k1 = around("LensDistortion", "k1", k1)
-        self.k2 = around("LensDistortion", "k2", k2)
-        self.fill = numbers.in_range("LensDistortion", "fill", fill)
+        owner = type(self).__name__
+        self.k1 = around(owner, "k1", k1)
+        self.k2 = around(owner, "k2", k2)
+        self.fill = numbers.in_range(owner, "fill", fill)
 
     def images(self, X: NDArray[Any], draws: Draws) -> NDArray[Any]:
         """Images, bent."""
         height, width = X.shape[2:]
         u = draws.uniform(2)
-        k1, k2 = (_between(u[:, i], k)[:, None, None] for i, k in enumerate((self.k1, self.k2)))
+        k1, k2 = (between(u[:, i], k)[:, None, None] for i, k in enumerate((self.k1, self.k2)))
         column, row = grid(len(X), height, width)
         corner = ((width - 1) ** 2 + (height - 1) ** 2) / 4
         square = (column**2 + row**2) / (corner or 1.0)
@@ -188,9 +189,9 @@ class ElasticDeformation(Transform):
         sigma: float | tuple[float, float] = 5.0,
         fill: float = 0.0,
     ) -> None:
-        owner = "ElasticDeformation"
-        self.alpha = _pair(owner, "alpha", alpha, 0)
-        self.sigma = _pair(owner, "sigma", sigma, above=0)
+        owner = type(self).__name__
+        self.alpha = pair(owner, "alpha", alpha, low=0)
+        self.sigma = pair(owner, "sigma", sigma, above=0)
         self.fill = numbers.in_range(owner, "fill", fill)
 
     def images(self, X: NDArray[Any], draws: Draws) -> NDArray[Any]:
@@ -208,17 +209,6 @@ class ElasticDeformation(Transform):
         return warp(X, x, y, self.fill)
 
 
-def _between(u: NDArray[np.float64], ends: tuple[float, float]) -> NDArray[np.float64]:
-    return np.asarray(ends[0] + (ends[1] - ends[0]) * u)
-
-
-def _positive(owner: str, name: str, value: Any) -> tuple[float, float]:
-    low, high = interval(owner, name, value, least=0)
-    if low == 0:
-        raise ValueError(f"{owner}: {name!r} is {value!r}, expected a pair of numbers > 0")
-    return low, high
-
-
 def _shears(owner: str, value: Any) -> tuple[float, float, float, float]:
     limits = {"least": -RIGHT_ANGLE, "most": RIGHT_ANGLE}
     if isinstance(value, (tuple, list)) and len(value) == 4:
@@ -228,13 +218,3 @@ def _shears(owner: str, value: Any) -> tuple[float, float, float, float]:
         raise ValueError(f"{owner}: 'shear' is {value!r}, expected a number, or 2 or 4 of them")
     low, high = around(owner, "shear", value)
     return (*interval(owner, "shear", (low, high), **limits), 0.0, 0.0)
-
-
-def _pair(
-    owner: str, name: str, value: Any, low: float = -math.inf, *, above: float | None = None
-) -> tuple[float, float]:
-    values = value if isinstance(value, (tuple, list)) else (value, value)
-    if len(values) != 2:
-        raise ValueError(f"{owner}: {name!r} is {value!r}, expected a number or a pair")
-    across, down = (numbers.in_range(owner, name, v, low, above=above) for v in values)
-    return across, down
