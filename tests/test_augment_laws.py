@@ -272,3 +272,35 @@ def test_wrong_calls_are_refused(transform, wrong):
 def test_unknown_arguments_get_the_nearest_name(cls):
     with pytest.raises(TypeError, match="strength"):
         getattr(augment, cls)(strength=1)
+
+
+STAY = {"ColorJitter", "Cutout", "GaussianBlur", "GaussianNoise", "Mixup"}
+MOVE = {
+    "CutMix",
+    "ElasticDeformation",
+    "LensDistortion",
+    "RandomAffine",
+    "RandomCrop",
+    "RandomFlip",
+}
+MOVE |= {"RandomResizedCrop", "ShortSideResize"}
+
+
+def _moves(transform):
+    if isinstance(transform, Compose):
+        return any(map(_moves, transform.transforms))
+    assert type(transform).__name__ in STAY | MOVE, "does it move what an image shows?"
+    return type(transform).__name__ in MOVE
+
+
+@every
+@pytest.mark.parametrize("channels", [(), (1,)], ids=["(N, H, W)", "(N, 1, H, W)"])
+def test_targets_of_each_pixel_do_not_stay_behind(transform, channels):
+    X = images()
+    masks = (X[:, :1] > 0.5).astype(np.float32).reshape(len(X), *channels, *X.shape[2:])
+    index = np.arange(len(X))
+    if not _moves(transform):
+        transform(X, masks, seed=1, epoch=2, index=index)
+        return
+    with pytest.raises(ValueError, match="a target for each pixel, which this transform would not"):
+        transform(X, masks, seed=1, epoch=2, index=index)

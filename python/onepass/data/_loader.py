@@ -251,7 +251,7 @@ class DataLoader:
         return self._transformed(*batch, epoch=0, index=np.arange(count))[0]
 
     def _transformed(self, x: Any, y: Any = None, *, epoch: int, index: Any) -> tuple[Any, ...]:
-        """X, and y where there are any, of a batch after the transform, which may write into them."""
+        """X, and y where there are any, after the transform, which may write into what it gets."""
         x, y = (part.copy() if getattr(part, "base", None) is not None else part for part in (x, y))
         result = self.transform(x, y, seed=self.seed, epoch=epoch, index=index)
         x, y = pair_of("DataLoader", "transform", result)

@@ -43,6 +43,8 @@ class RandomFlip(Moved):
         [2.0, 1.0, 0.0]
     """
 
+    moves = True
+
     @suggest_keywords
     def __init__(self, mode: str = "horizontal_and_vertical", p: float = 0.5) -> None:
         owner = type(self).__name__
@@ -86,6 +88,8 @@ class RandomCrop(Moved):
         >>> shift(np.ones((4, 1, 8, 8)), None, seed=0, epoch=0, index=range(4))[0].shape
         (4, 1, 8, 8)
     """
+
+    moves = True
 
     @suggest_keywords
     def __init__(
@@ -151,6 +155,8 @@ class RandomResizedCrop(Transform):
         >>> crop(np.ones((2, 3, 9, 7)), None, seed=0, epoch=0, index=[0, 1])[0].shape
         (2, 3, 5, 6)
     """
+
+    moves = True
 
     @suggest_keywords
     def __init__(
@@ -218,6 +224,8 @@ class ShortSideResize(Transform):
         >>> resize(np.ones((1, 3, 8, 12)), None, seed=0, epoch=0, index=[0])[0].shape
         (1, 3, 4, 6)
     """
+
+    moves = True
 
     @suggest_keywords
     def __init__(self, size: int, max_size: int | None = None, antialias: bool = True) -> None:

@@ -137,6 +137,8 @@ class CutMix(Mixing):
         True
     """
 
+    moves = True
+
     @suggest_keywords
     def __init__(self, alpha: float = 1.0, num_classes: int | None = None) -> None:
         super().__init__(alpha, num_classes)

@@ -27,12 +27,15 @@ class Transform:
         whole_range: whether it takes numbers of any range; else floating-point images are in 0 to 1
             and uint8 images in 0 to 255.
         unit: whether `images` has uint8 images from 0 to 1, as the others are.
+        moves: whether it moves what an image shows. Targets of each pixel would stay behind and are
+            refused.
         stream: which random numbers it draws; None for the name of the class. A class that gets
             another name keeps its numbers, and so the runs of its users, by the name before.
     """
 
     whole_range = True
     unit = False
+    moves = False
     stream: ClassVar[str | None] = None
 
     def __call__(self, X: Any, y: Any = None, *, seed: int, epoch: int, index: Any) -> Any:
@@ -49,7 +52,7 @@ class Transform:
 
         Raises:
             TypeError: another dtype, or no NumPy array. ValueError: another shape, numbers out of
-                the range that the transform needs.
+                the range that the transform needs, targets of each pixel that it would not move.
         """
         owner = type(self).__name__
         X = images_of(owner, X)
@@ -60,6 +63,12 @@ class Transform:
             raise ValueError(
                 f"{owner}: 'y' has {len(y) if hasattr(y, '__len__') else 'no'} targets, expected "
                 f"{len(X)}, one for each image"
+            )
+        if self.moves and (shape := np.shape(y))[2:] and shape[-2:] == X.shape[-2:]:
+            raise ValueError(
+                f"{owner}: 'y' has shape {shape}, a target for each pixel, which this transform "
+                "would not move with the image, expected a target for each image (as further "
+                "channels of X, targets would be moved)"
             )
         if not self.whole_range:
             _check_range(owner, X)

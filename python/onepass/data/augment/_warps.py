@@ -52,6 +52,8 @@ class RandomAffine(Transform):
         [[[[0.0, 1.0], [0.0, 0.0]]]]
     """
 
+    moves = True
+
     @suggest_keywords
     def __init__(
         self,
@@ -130,6 +132,8 @@ class LensDistortion(Transform):
         (2, 1, 9, 9)
     """
 
+    moves = True
+
     @suggest_keywords
     def __init__(
         self,
@@ -181,6 +185,8 @@ class ElasticDeformation(Transform):
         >>> bend(np.ones((2, 1, 9, 9)), None, seed=0, epoch=0, index=[0, 1])[0].shape
         (2, 1, 9, 9)
     """
+
+    moves = True
 
     @suggest_keywords
     def __init__(
