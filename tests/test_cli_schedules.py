@@ -99,6 +99,17 @@ def test_the_rates_are_those_of_the_schedule(run, rates, name, interval) -> None
     np.testing.assert_allclose(rates, expected, rtol=1e-14, atol=1e-18)
 
 
+@pytest.mark.parametrize("name", ["schedulefreesgd", "ScheduleFreeAdamW"])
+def test_an_optimizer_without_schedule_has_none_unless_one_is_asked_for(run, rates, name) -> None:
+    run("t.csv", *OPTIONS, "--lr", "0.1", "--optimizer", name)
+    assert rates == [0.1] * STEPS
+    rates.clear()
+    run(
+        "t.csv", *OPTIONS, "--lr", "0.1", "--optimizer", name, "--schedule", "cosine", "--overwrite"
+    )
+    assert rates[-1] < 0.1
+
+
 def test_options_reach_the_schedule(run, rates) -> None:
     given = "milestones=1+3, gamma=0.5"
     run("t.csv", *OPTIONS, "--lr", "0.1", "--schedule", "Multi_Step", "--schedule-options", given)

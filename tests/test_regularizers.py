@@ -260,6 +260,22 @@ def test_running_statistics_and_masks_are_those_of_the_data_alone() -> None:
     assert all(np.array_equal(plain[n], watched[n]) for n in plain)
 
 
+@pytest.mark.parametrize("projections", [1, 2])
+def test_a_penalty_of_next_to_nothing_changes_nothing(projections) -> None:
+    """The masks of dropout in the batches that follow, too, are those without a penalty."""
+
+    def trained(*regularizers):
+        model = network()
+        optimizer = optim.SGD(model.parameters(), lr=0.1)
+        trainer = Trainer(model, nn.MSELoss(), optimizer, regularizers=regularizers, progress=False)
+        trainer.fit(X, Y, max_epochs=2, batch_size=8)
+        return model.state_dict()
+
+    plain, watched = trained(), trained(Jacobian(1e-30, projections=projections))
+    for name, value in plain.items():
+        np.testing.assert_allclose(watched[name], value, rtol=1e-12, atol=1e-15, err_msg=name)
+
+
 def test_two_regularizers_of_activations_do_not_disturb_each_other() -> None:
     def found(*regularizers):
         return one_step(network("layer"), list(regularizers))

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from onepass import nn, optim
 from onepass.data import DataLoader
+from onepass.data.augment import RandomFlip
 from onepass.train import Trainer
 
 RNG = np.random.default_rng(3)
@@ -370,7 +371,9 @@ def test_a_transform_sees_each_training_batch_with_the_places_of_its_samples():
 
 
 @pytest.mark.parametrize(("transform", "words"), [
-    (3, "'transform' is 3, expected a function"), (lambda x, y, **_: x, "expected a pair"),
+    (3, "'transform' is 3, expected a function"),
+    (RandomFlip, r"'transform' is the class RandomFlip, expected one made of it: RandomFlip\("),
+    (lambda x, y, **_: x, "expected a pair"),
 ])  # fmt: skip
 def test_wrong_transforms_are_refused(transform, words):
     with pytest.raises(TypeError, match=words):

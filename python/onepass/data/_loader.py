@@ -139,6 +139,11 @@ class DataLoader:
                 f"DataLoader: 'batch_size' is {batch_size}, expected at most {self.size}, the "
                 f"number of samples, with {option}"
             )
+        if isinstance(transform, type):
+            raise TypeError(
+                f"DataLoader: 'transform' is the class {transform.__name__}, expected one made of "
+                f"it: {transform.__name__}(…)"
+            )
         if transform is not None and not callable(transform):
             raise TypeError(
                 f"DataLoader: 'transform' is {transform!r}, expected a function (X, y, *, seed, "

@@ -81,6 +81,8 @@ class Options(Reading):
                 merged[name] = merged[name].lower()
         if merged.get("init_from") is not None:
             merged["init_from"] = os.fspath(merged["init_from"])
+        if str(merged.get("optimizer")).startswith("schedulefree"):
+            merged.setdefault("schedule", _schedules.NONE)
         options = cls(**merged)
         _known("activation", options.activation, activations())
         _known("optimizer", options.optimizer, optimizers())

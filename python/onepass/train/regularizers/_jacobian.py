@@ -81,8 +81,8 @@ class Jacobian(Regularizer):
             return sum(
                 self._projected(run.model, start, x, share, rng) for _ in range(self.projections)
             )
-        finally:
-            start.buffers.put_back()
+        finally:  # the masks of the batches that follow are those without a penalty
+            start.again()
 
     def _projected(
         self, model: Any, start: ModelState, x: Array, share: float, rng: np.random.Generator
