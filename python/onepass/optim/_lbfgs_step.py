@@ -167,7 +167,7 @@ class Step:
             self._moved(x, t, d)
             loss, g = self._evaluate(checks=False)
             slope = self._flat.dot(g, d)
-            # A gradient that is not finite is no place to go on from, however low the loss.
+            # A gradient that is not finite is not a place to go on from, however low the loss.
             too_far = math.isnan(loss) or not math.isfinite(slope)
             return Point(t, math.inf if too_far else loss, slope, g)
 

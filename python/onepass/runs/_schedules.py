@@ -59,8 +59,9 @@ SCHEDULES: dict[str, tuple[Callable[..., Any], Callable[[Length], dict[str, Any]
 }
 NONE = "none"
 # The total of epochs and steps is known.
-NOT_OPTIONS = ("self", "optimizer", "last_epoch", "total", "total_steps", "epochs")
-NOT_OPTIONS += ("steps_per_epoch",)
+NOT_OPTIONS = frozenset(
+    ("self", "optimizer", "last_epoch", "total", "total_steps", "epochs", "steps_per_epoch")
+)
 
 
 def names() -> list[str]:
