@@ -105,7 +105,7 @@ def test_grad_scales_that_the_type_cannot_hold_are_refused():
     for dtype, scales in ((np.float32, (1e39, 1e-39)), (np.float64, (5e-324, 1.5e308))):
         for scale in scales:
             grads, params = [np.ones(2, dtype)], [np.zeros(2, dtype)]
-            with pytest.raises(ValueError, match=r"^sgd: 'grad_scale' is .*expected"):
+            with pytest.raises(ValueError, match=r"^sgd_: 'grad_scale' is .*expected"):
                 ops.sgd_(params, grads, lr=1.0, grad_scale=scale)
             assert not params[0].any()
 

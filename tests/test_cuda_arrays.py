@@ -589,7 +589,7 @@ def test_a_launch_that_fails(cupy, simulator, kind, reported, cure):  # noqa: F8
 def test_a_step_that_failed_was_not_counted(cupy, simulator):  # noqa: F811
     optimizer = optim.AdamW([cupy.ones(40, np.float32)])
     simulator.device_fails("no luck")
-    with pytest.raises(RuntimeError, match=r"^adamw: CUDA device 0 reports: no luck"):
+    with pytest.raises(RuntimeError, match=r"^AdamW: CUDA device 0 reports: no luck"):
         optimizer.step([cupy.ones(40, np.float32)])
     optimizer.step([cupy.ones(40, np.float32)])
     assert optimizer.state_dict()["state"][0]["step"] == 1
@@ -717,7 +717,7 @@ def test_labels_out_of_range_are_told_by_the_next_call(cupy):
     ops.relu(x, out=out)
     optimizer = optim.SGD([out])  # a step is a call as well
     ops.cross_entropy(x, labels)
-    with pytest.raises(IndexError, match=r"sgd: an earlier cross_entropy"):
+    with pytest.raises(IndexError, match=r"SGD: an earlier cross_entropy"):
         optimizer.step([x])
 
 

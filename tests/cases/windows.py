@@ -206,6 +206,20 @@ def _last(y, channels_last):
     return y.movedim(-3, -1) if channels_last else y
 
 
+def _where_it_can(peer, pools=False):
+    """``peer``, and None for what PyTorch refuses: no channels; pools with padding above half."""
+
+    def call(*tensors, **options):
+        kernel, padding = both_axes(options.get("kernel_size", 1)), options.get("padding", 0)
+        if any(0 in t.shape[-3:] for t in tensors):
+            return None
+        if pools and any(2 * p > k for p, k in zip(both_axes(padding), kernel, strict=True)):
+            return None
+        return peer(*tensors, **options)
+
+    return call
+
+
 def _torch_depthwise(x, weight, channels_last=False, padding=0, **how):
     top, bottom, left, right = padding if np.size(padding) == 4 else sides(padding)
     symmetric = (top, left) if (top, left) == (bottom, right) else None
@@ -218,6 +232,7 @@ def _torch_depthwise(x, weight, channels_last=False, padding=0, **how):
 
 def _torch_im2col(x, kernel_size, channels_last=False, stride=1, padding=0, dilation=1):
     x = _first(x, channels_last)
+    x = x[None] if x.ndim == 3 else x
     top, bottom, left, right = padding if np.size(padding) == 4 else sides(padding)
     padded = functional.pad(x, (left, right, top, bottom))
     cols = functional.unfold(padded, both_axes(kernel_size), dilation, 0, stride)
@@ -435,7 +450,7 @@ def _depthwise_rows():
             op,
             make,
             reference,
-            peer,
+            _where_it_can(peer),
             bound,
             lambda s: 2 * s,
             SHAPES + ALONE,
@@ -462,7 +477,7 @@ def rows():
             getattr(ops, name),
             _image,
             reference,
-            peer,
+            _where_it_can(peer, pools="pool" in name),
             bound,
             size,
             SHAPES + ALONE,
@@ -496,7 +511,10 @@ def rows():
             op,
             _with(forward_of),
             reference,
-            lambda dy, x, peer=peer, **o: gradients(peer(x, **o), dy, [x])[0],
+            _where_it_can(
+                lambda dy, x, peer=peer, **o: gradients(peer(x, **o), dy, [x])[0],
+                pools="pool" in name,
+            ),
             _sums(16, "at most 16 windows cover an element, each with a quotient"),
             lambda s: 3 * s,
             SHAPES if name == "col2im" else SHAPES + ALONE,
