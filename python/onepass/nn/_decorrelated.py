@@ -28,6 +28,27 @@ class _Whitening(NamedTuple):
     trace: Array  # (groups, 1, 1)
 
 
+def checked_options(
+    num_features: Any, num_groups: Any, iterations: Any, eps: Any, momentum: Any
+) -> tuple[int, int, int, float, float]:
+    """The numbers of this layer and of PyTorch's kind of it, in this order."""
+    owner = "DecorrelatedBatchNorm"
+    features = numbers.integer(owner, "num_features", num_features, 1)
+    groups = numbers.integer(owner, "num_groups", num_groups, 1)
+    if features % groups:
+        raise ValueError(
+            f"{owner}: num_groups is {num_groups}, expected a divisor of num_features, which is "
+            f"{num_features}"
+        )
+    return (
+        features,
+        groups,
+        numbers.integer(owner, "iterations", iterations, 1),
+        numbers.in_range(owner, "eps", eps, above=0),
+        numbers.in_range(owner, "momentum", momentum, 0, most=1),
+    )
+
+
 class DecorrelatedBatchNorm(Running, Module):
     """``y = Σ^(-1/2) (x - mean) · weight + bias``, over groups of channels (axis 1).
 
@@ -88,19 +109,11 @@ class DecorrelatedBatchNorm(Running, Module):
         *,
         dtype: Any = "float32",
     ) -> None:
-        owner = "DecorrelatedBatchNorm"
-        self.num_features = numbers.integer(owner, "num_features", num_features, 1)
-        self.num_groups = numbers.integer(owner, "num_groups", num_groups, 1)
-        if self.num_features % self.num_groups:
-            raise ValueError(
-                f"{owner}: num_groups is {num_groups}, expected a divisor of num_features, which "
-                f"is {num_features}"
-            )
-        self.iterations = numbers.integer(owner, "iterations", iterations, 1)
-        self.eps = numbers.in_range(owner, "eps", eps, above=0)
-        self.momentum = numbers.in_range(owner, "momentum", momentum, 0, most=1)
+        self.num_features, self.num_groups, self.iterations, self.eps, self.momentum = (
+            checked_options(num_features, num_groups, iterations, eps, momentum)
+        )
         self.affine = affine
-        known = check_dtype(owner, dtype)
+        known = check_dtype("DecorrelatedBatchNorm", dtype)
         width = self.num_features // self.num_groups
         self.weight = Parameter(np.ones(num_features, known)) if affine else None
         self.bias = Parameter(np.zeros(num_features, known)) if affine else None

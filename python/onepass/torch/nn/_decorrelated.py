@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from onepass import _numbers as numbers
+from onepass.nn._decorrelated import checked_options
 from onepass.torch.nn._loss import is_cast
 from onepass.torch.nn._norm_function import is_channels_last
 
@@ -69,17 +69,9 @@ class DecorrelatedBatchNorm(nn.Module):
         dtype: Any = None,
     ) -> None:
         super().__init__()
-        owner = "DecorrelatedBatchNorm"
-        self.num_features = numbers.integer(owner, "num_features", num_features, 1)
-        self.num_groups = numbers.integer(owner, "num_groups", num_groups, 1)
-        if self.num_features % self.num_groups:
-            raise ValueError(
-                f"{owner}: num_groups is {num_groups}, expected a divisor of num_features, which "
-                f"is {num_features}"
-            )
-        self.iterations = numbers.integer(owner, "iterations", iterations, 1)
-        self.eps = numbers.in_range(owner, "eps", eps, above=0)
-        self.momentum = numbers.in_range(owner, "momentum", momentum, 0, most=1)
+        self.num_features, self.num_groups, self.iterations, self.eps, self.momentum = (
+            checked_options(num_features, num_groups, iterations, eps, momentum)
+        )
         self.affine = affine
         width = self.num_features // self.num_groups
         like = {"device": device, "dtype": dtype}
