@@ -35,6 +35,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         type=int,
         help="how many random trainings test_random_training.py interrupts and resumes",
     )
+    parser.addoption(
+        "--all-labs", action="store_true", help="also run the experiments that take seconds"
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:

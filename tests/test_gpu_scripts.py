@@ -163,7 +163,8 @@ def test_what_does_not_fit_is_skipped_and_what_is_known_is_not_measured_again(be
 def test_rows_are_named_once_and_grouped(bench):
     rows = list(bench.rows())
     assert len({row.name for row in rows}) == len(rows)
-    assert {row.group for row in rows} == {"optimizer", "elementwise", "norm", "loss", "rows"}
+    groups = {"optimizer", "elementwise", "norm", "loss", "rows", "windows"}
+    assert {row.group for row in rows} == groups
     assert sum(s[0] * (s[1] if len(s) == 2 else 1) for s in bench.FEW) == pytest.approx(
         5e6, rel=0.1
     )
