@@ -14,9 +14,8 @@ Example:
 """
 
 from onepass.lab._catalogue import CHAPTERS, Entry, find, labs
-from onepass.lab._digits import digits
+from onepass.lab._digits import digits, mislabelled
 from onepass.lab._lab import Check, Lab, Outcome, Table
-from onepass.lab._labels import mislabelled
 from onepass.lab._run import run
 
 __all__ = [

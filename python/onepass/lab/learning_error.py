@@ -49,10 +49,11 @@ def run(lab: Lab) -> str:
         axes.fill_between(SAMPLES, low, high, color=line.get_color(), alpha=0.15, lw=0)
         axes.plot(SAMPLES, d / np.array(SAMPLES), "--", color=line.get_color())
     axes.plot([], [], "k--", label="σ²d/n")
+    axes.fill_between([], [], color="gray", alpha=0.2, lw=0, label="10 % to 90 % of draws")
     axes.set(xlabel="samples n", ylabel="mean square of X(fit - w)", xscale="log", yscale="log")
     axes.set_xticks(SAMPLES, [str(n) for n in SAMPLES], minor=False)
     axes.minorticks_off()
-    axes.set_title("What learning adds to the error (band: 10 % to 90 % of draws)")
+    axes.set_title("What learning adds to the error")
     axes.legend()
     worst = max(abs(e.mean() * n / d - 1) for (d, n), e in found.items())
     return f"The error that learning adds is σ²d/n, here within {100 * worst:.0f} %."

@@ -69,16 +69,18 @@ def run(lab: Lab) -> str:
     x, y = points(21, lab.rng())
     fine = np.linspace(0.0, END, 1001)
     left_axes.plot(x, y, "ko", ms=4, label="given points")
-    for degree, style in ((1, ":"), (2, "-"), (14, "-"), (20, "--")):
+    for degree, style in ((1, ":"), (2, "-"), (14, "-."), (20, "--")):
         curve = features(fine, degree) @ fit(x, y, degree)
         left_axes.plot(fine, curve, style, label=f"degree {degree}")
-    left_axes.set(xlabel="x", ylabel="y", ylim=(-15, 25), title="Fits of one draw")
-    left_axes.legend(ncols=2, loc="upper left")
+    left_axes.set(xlabel="x", ylabel="y", ylim=(-12, 32), xticks=range(0, 21, 5))
+    left_axes.set_title("Fits of one draw")
+    left_axes.legend(ncols=2, loc="upper center", frameon=True, framealpha=1, edgecolor="none")
     for errors_, label, style in ((train, "given points", "o--"), (test, "new points", "s-")):
         right_axes.plot(DEGREES, np.median(errors_, axis=0), style, ms=4, label=label)
     right_axes.axhline(4.0, color="gray", lw=1, ls=":", label="variance of the noise")
-    right_axes.set(xlabel="degree", ylabel="mean squared error", yscale="log", ylim=(0.1, 1e6))
+    right_axes.set(xlabel="degree", ylabel="mean squared error", yscale="log", ylim=(0.1, 1e7))
     right_axes.set(xticks=[1, 2, 5, 10, 15, 20], title="Median of 20 draws")
+    right_axes.annotate("0 at degree 20", (18.6, 0.13), ha="right")
     right_axes.legend()
     return (
         "The error on the given points falls to 0; on new ones it is least near degree 2 and "
