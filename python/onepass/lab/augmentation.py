@@ -41,17 +41,13 @@ def train(X: Any, y: Any, seed: int, transform: Any) -> Trainer:
     return trainer
 
 
-def accuracy(trainer: Trainer, X: Any, y: Any) -> float:
-    return trainer.evaluate(X, y)["accuracy"]
-
-
 def by_shift(trainer: Trainer, X: Any, y: Any) -> np.ndarray:
     """Accuracy where all of X is moved by (down, right), each -1, 0 or 1."""
     padded = np.pad(X, ((0, 0), (0, 0), (1, 1), (1, 1)))
     found = np.empty((3, 3))
     for row, column in np.ndindex(3, 3):
         moved = padded[:, :, 2 - row : 10 - row, 2 - column : 10 - column]
-        found[row, column] = accuracy(trainer, np.ascontiguousarray(moved), y)
+        found[row, column] = trainer.evaluate(np.ascontiguousarray(moved), y)["accuracy"]
     return found
 
 
@@ -63,7 +59,7 @@ def run(lab: Lab) -> str:
         "digits moved anew each time": train(X, y, lab.seed, SHIFT),
     }
     rows = [
-        (name, accuracy(trainer, X_test, y_test), accuracy(trainer, moved, y_test))
+        (name, *(trainer.evaluate(Z, y_test)["accuracy"] for Z in (X_test, moved)))
         for name, trainer in trainers.items()
     ]
     lab.table(["trained on", "as they are", "moved"], rows, "Test accuracy")

@@ -56,10 +56,8 @@ def run(lab: Lab) -> str:
     _, history = train(data, lab.seed, keep)
     loss, accuracy = np.array(history["val_loss"]), np.array(keep.accuracy)
     best = int(loss.argmin())
-    rows = [
-        (e + 1, history["loss"][e], loss[e], accuracy[e])
-        for e in sorted({0, best, 9, 19, 29, EPOCHS - 1})
-    ]
+    shown = sorted({0, best, 9, 19, EPOCHS - 1})
+    rows = [(e + 1, history["loss"][e], loss[e], accuracy[e]) for e in shown]
     lab.table(["epoch", "training loss", "validation loss", "test accuracy, true labels"], rows)
     lab.check("the best epoch is an early one", best + 1 <= 15, f"epoch {best + 1}")
     ratio = loss[-1] / loss[best]
@@ -75,9 +73,8 @@ def run(lab: Lab) -> str:
     lab.check("it restores that epoch's weights bit for bit", same)
     model.eval()
     restored = float(np.mean(model(X_test).argmax(axis=1) == y_test))
-    gain = restored - accuracy[-1]
     seen = f"{restored:.3f} and {accuracy[-1]:.3f}"
-    lab.check("they are better than the last by 0.03", gain > 0.03, seen)
+    lab.check("they are better than the last by 0.03", restored > accuracy[-1] + 0.03, seen)
 
     left, right = lab.figure(1, 2)
     epochs = range(1, EPOCHS + 1)
@@ -89,4 +86,4 @@ def run(lab: Lab) -> str:
     for axes in (left, right):
         axes.axvline(stopping.best_epoch, color="gray", ls=":", label="restored")
         axes.legend()
-    return f"Stopping at epoch {stopping.best_epoch} gives {seen} of test accuracy, and at the end."
+    return f"Test accuracy is {restored:.3f} when stopped, {accuracy[-1]:.3f} after all epochs."

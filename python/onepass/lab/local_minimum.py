@@ -64,12 +64,11 @@ def run(lab: Lab) -> str:
     left.plot(x, height(x), "k", lw=1)
     left.plot(START, height(START), "k>", label="start")
     for (momentum, path), style in zip(paths.items(), ("o", "x", "s", "D"), strict=True):
-        left.plot(path[-1], height(path[-1]), style, ms=8, label=f"end with {momentum:g}")
-        right.plot(path[:250], label=f"momentum {momentum:g}")
-    left.set(xlabel="x", ylabel="f(x)", title="A parabola with ripples")
+        left.plot(path[-1], height(path[-1]), style, ms=8, label=f"momentum {momentum:g}")
+        right.plot(path[:200])
+    left.set(xlabel="x", ylabel="f(x)", title="Where descent ends on a parabola with ripples")
     right.set(xlabel="step", ylabel="x", title="Paths, and the four minima")
     for minimum in known:
         right.axhline(minimum, color="gray", lw=0.8, ls=":")
-    for axes in (left, right):
-        axes.legend()
+    left.legend()
     return "Momentum 0 and 0.5 stay in the first valley, 0.9 in the second, 0.95 in the lowest."

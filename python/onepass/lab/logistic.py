@@ -63,7 +63,7 @@ def run(lab: Lab) -> str:
     a, b = paths[0.01][0][-1]
     ends = np.array([-6.0, 6.0])
     left.plot(ends, -a / b * ends, "k--", lw=1, label="the line with decay")
-    left.set(xlabel="x₁", ylabel="x₂", ylim=(-7, 7), title="Two classes that a line separates")
+    left.set(xlabel="x₁", ylabel="x₂", ylim=(-7, 11), title="Two classes that a line separates")
     steps = np.arange(1, STEPS + 1)
     right.semilogx(steps, norms[0.0], label="no decay")
     right.semilogx(steps, norms[0.01], "--", label="weight decay 0.01")

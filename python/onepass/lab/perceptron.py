@@ -65,11 +65,12 @@ def run(lab: Lab) -> str:
     lab.check("the step's gradient is 0 at 200 random w", steepest == 0.0, steepest)
 
     left, right = lab.figure(1, 2)
-    angles = np.linspace(0.0, 360.0, 721)
-    around = [np.array([np.cos(a), np.sin(a)]) for a in np.deg2rad(angles)]
-    left.plot(angles, [loss(w, X, y) for w in around], drawstyle="steps-mid")
-    left.set(xlabel="direction of w in degrees", ylabel="mean (sign(w·x) - y)²")
-    left.set(xticks=range(0, 361, 90), title="The loss is a staircase: its slope is 0")
+    turns = np.linspace(0.0, 60.0, 1201)
+    angles = np.deg2rad(turns) + np.arctan2(*w[::-1])
+    around = np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    left.plot(turns, [loss(w, X, y) for w in around])
+    left.set(xlabel="turn of w from the last line, degrees", ylabel="mean (sign(w·x) - y)²")
+    left.set_title("The loss is a staircase: its slope is 0")
     for label, marker in ((1, "o"), (-1, "x")):
         right.plot(*X[y == label].T, marker, ms=4, label=f"class {label}")
     ends = np.array([-1.0, 1.0])
@@ -80,5 +81,5 @@ def run(lab: Lab) -> str:
     right.plot([], [], "k", label=f"after mistake {len(seen)}, the last")
     right.set(xlabel="x₁", ylabel="x₂", xlim=(-4, 4), ylim=(-4, 4))
     right.set(title="The line after each mistake")
-    right.legend(loc="upper right")
+    right.legend(loc="upper right", frameon=True, framealpha=1, edgecolor="none")
     return f"The perceptron made at most {most} mistakes and then separated all classes."

@@ -64,7 +64,7 @@ def run(lab: Lab) -> str:
         levels=np.linspace(-0.75, 1.25, 17), cmap="cividis", extend="both",
     )  # fmt: skip
     left.scatter(*CORNERS.T, s=90, c=XOR, cmap="gray", edgecolors="white")
-    left.set(xlabel="a", ylabel="b", title="Two hidden units, and the four corners")
+    left.set(xlabel="a", ylabel="b", title="Two hidden units (white corners: XOR is 1)")
     left.figure.colorbar(shown, ax=left, label="output")
     grid = np.stack(np.meshgrid(*2 * [np.linspace(-3, 3, 161)]), axis=-1).astype(np.float32)
     p = ops.softmax(model(grid.reshape(-1, 2)))[:, 1].reshape(161, 161)
