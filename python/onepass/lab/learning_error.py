@@ -1,9 +1,9 @@
 """Fitting noise costs σ²d/n: more weights cost more, more samples less.
 
 Least squares with d weights on n samples, y = Xw + noise of deviation σ. The fit is the true signal
-and the part of the noise that d columns can imitate: a projection onto d of n dimensions. Its mean
-square, the error that learning adds at the samples' places, is σ²d/n exactly, for every X of full
-rank, whatever the true weights are.
+and that part of the noise which d columns can imitate: its projection onto d of n dimensions. The
+mean square of that part is the error that learning adds at the samples' places. Its expectation is
+σ²d/n, exactly, for every X of full rank and whatever the true weights are.
 """
 
 import numpy as np
