@@ -11,7 +11,7 @@ import numpy as np
 from onepass import ops, optim
 from onepass.lab import Lab
 
-CODE, CHAPTER, SECONDS = "C40", "optimisation", 0.1
+CODE, CHAPTER, SECONDS = "C40", "optimisation", 0.2
 SOURCES = ("initialisation",)
 
 START, RATE, BOUND = 1.1, 0.1, 1.0

@@ -64,6 +64,7 @@ def run(lab: Lab) -> str:
     names = [f"λ = {weight:g}" for weight in WEIGHTS]
     bars = left.bar(names, [norms[w] for w in WEIGHTS], color=["C0", "C1", "C2"], width=0.6)
     left.bar_label(bars, fmt="%.1f")
+    left.set_axisbelow(True)
     left.set(xlabel="weight of the penalty", ylabel="‖J‖², mean of test digits")
     left.set_title("How far outputs move with inputs")
     for weight, name, style in zip(WEIGHTS, names, ("o-", "s--", "^:"), strict=True):

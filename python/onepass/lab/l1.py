@@ -11,12 +11,12 @@ import numpy as np
 from onepass import optim
 from onepass.lab import Lab
 
-CODE, CHAPTER, SECONDS = "C30", "regularisation", 0.2
+CODE, CHAPTER, SECONDS = "C30", "regularisation", 0.4
 SOURCES = ("minnesota-2025", "optimization-3")
 
 SUPPORT = [2, 7, 11]
 PENALTY = 0.15
-STEPS, SHOWN = 2000, 60
+STEPS, SHOWN = 500, 60
 
 
 def problem(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

@@ -11,7 +11,7 @@ import numpy as np
 from onepass import optim
 from onepass.lab import Lab
 
-CODE, CHAPTER, SECONDS = "C39", "landscape", 1.0
+CODE, CHAPTER, SECONDS = "C39", "landscape", 1.2
 SOURCES = ("initialisation",)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from onepass.lab import Lab
 
-CODE, CHAPTER, SECONDS = "C28", "generalisation", 0.3
+CODE, CHAPTER, SECONDS = "C28", "generalisation", 0.5
 SOURCES = ("optimization-3",)
 
 DRAWS = 400

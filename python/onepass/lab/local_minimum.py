@@ -11,7 +11,7 @@ import numpy as np
 from onepass import optim
 from onepass.lab import Lab
 
-CODE, CHAPTER, SECONDS = "C41", "landscape", 0.2
+CODE, CHAPTER, SECONDS = "C41", "landscape", 0.3
 SOURCES = ("skoltech",)
 
 START, RATE, STEPS = -3.0, 0.05, 2000

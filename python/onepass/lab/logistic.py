@@ -11,7 +11,7 @@ import numpy as np
 from onepass import ops, optim
 from onepass.lab import Lab
 
-CODE, CHAPTER, SECONDS = "C42", "landscape", 0.5
+CODE, CHAPTER, SECONDS = "C42", "landscape", 0.4
 SOURCES = ("skoltech",)
 
 STEPS, RATE = 10_000, 0.5

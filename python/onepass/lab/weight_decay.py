@@ -11,7 +11,7 @@ import numpy as np
 from onepass import optim
 from onepass.lab import Lab
 
-CODE, CHAPTER, SECONDS = "C31", "regularisation", 0.1
+CODE, CHAPTER, SECONDS = "C31", "regularisation", 0.2
 SOURCES = ("optimization-3",)
 
 STEPS, DECAY = 100, 0.02

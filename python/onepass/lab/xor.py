@@ -11,7 +11,7 @@ from onepass import nn, ops, optim
 from onepass.data import DataLoader
 from onepass.lab import Lab
 
-CODE, CHAPTER, SECONDS = "C44", "generalisation", 0.3
+CODE, CHAPTER, SECONDS = "C44", "generalisation", 0.4
 SOURCES = ("skoltech",)
 
 CORNERS = np.array([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]], np.float32)
