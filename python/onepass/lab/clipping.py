@@ -1,8 +1,8 @@
-"""At a cliff the gradient is huge for one step: clipping its norm keeps the step and the direction.
+"""At a cliff one gradient is huge: clipping its norm bounds the step, not its direction.
 
-A landscape that is flat and then rises like a wall has one gradient that says far too much. Without
-a bound, one step from the wall goes farther than everything before, here two units across a valley
-of a tenth. With max_norm the step is at most rate × max_norm, in the same direction; gradients
+Where a flat landscape rises like a wall, the gradient on the wall says nothing about how far the
+flat goes. Without a bound one step from there is thrown two units away, past whatever is in
+between. With max_norm a step is at most rate × max_norm long, in the same direction, and gradients
 below the bound are left alone, bit for bit.
 """
 

@@ -1,4 +1,4 @@
-"""A penalty on absolute values makes weights exactly zero; one on squares only makes them small.
+"""A penalty on absolute values makes weights exactly zero, one on squares only small.
 
 Three of twenty features matter. The soft threshold, the option l1 of every optimizer, moves each
 weight after the step towards zero by rate × λ, and leaves it at zero where it would cross it. Two

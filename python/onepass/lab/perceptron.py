@@ -1,4 +1,4 @@
-"""A step has no slope to descend, yet the perceptron learns from its mistakes, in few of them.
+"""A step function has no slope to descend; the perceptron learns from a few mistakes.
 
 The output sign(w·x) does not change where w changes a little, so the gradient of any loss of it is
 zero and says nothing. The perceptron's rule needs none: at each mistake add the sample to the

@@ -1,4 +1,4 @@
-"""Where a fifth of the labels is wrong, dropout with a bound on the weights' norms helps most.
+"""Where a fifth of the labels is wrong, dropout with bounded weights helps most.
 
 600 digits, 20 % of them with a wrong label, and a network large enough to learn them all by heart.
 Decay of the weights and dropout each keep it from that. Dropout together with max-norm, a bound on
