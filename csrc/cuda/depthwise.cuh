@@ -1,6 +1,7 @@
-// The gradient of the weights of a depthwise convolution: a block has a tap of one channel or,
-// where the channels are last, of some neighbours. Its threads add products of dy and x, kTogether
-// in the computing type and those sums in double, and fold them in one order.
+// The gradient of the weights of a depthwise convolution: a block has a slice of the windows of a
+// tap of one channel or, where the channels are last, of some neighbours. Its threads add products
+// of dy and x, kTogether in the computing type and those sums in double, and fold them in one
+// order; then the slices are added.
 #pragma once
 #include "cuda/folds.cuh"
 #include "cuda/windows.cuh"
@@ -10,81 +11,130 @@ namespace windows {
 namespace {
 
 constexpr int kTogether = 32;
+constexpr int64_t kWantedBlocks = 1056, kLeastRows = 2 * kWarps;
 
-// The sum of a thread's part of the windows whose tap (i, j) lies on the image.
+// The windows whose tap (i, j) lies on the image.
+struct OfTap {
+  Range down, beside;
+  int64_t i, j;
+};
+ONEPASS_DEVICE OfTap of_tap(const Windows& w, int64_t tap) {
+  const int64_t i = tap / w.columns.kernel, j = tap % w.columns.kernel;
+  return {windows_on(w.rows, i, 0, w.rows.in), windows_on(w.columns, j, 0, w.columns.in), i, j};
+}
+
 template <class T>
-ONEPASS_DEVICE double products(const Windows& w, int64_t channel, int64_t i, int64_t j,
-                               int64_t first, int64_t step) {
-  const Range down = windows_on(w.rows, i, 0, w.rows.in);
-  const Range beside = windows_on(w.columns, j, 0, w.columns.in);
-  const int64_t height = down.end - down.begin, width = beside.end - beside.begin;
-  const int64_t count = w.samples * height * width;
+struct Products {
   double sum = 0;
   T part = T(0);
   int terms = 0;
-  for (int64_t e = first; e < count; e += step) {
-    const int64_t above = e / width;
-    const Place p{above / height, channel, 0, 0};
-    const int64_t row = down.begin + above % height, column = beside.begin + e % width;
-    part += load_element<T>(memory(w.dy, w.dtype), window(w, p, row, column)) *
-            load_element<T>(from_of(w),
-                            pixel(w, p, element(w.rows, row, i), element(w.columns, column, j)));
-    if (++terms == kTogether) {
-      sum += double(part);
-      part = T(0);
-      terms = 0;
-    }
+  ONEPASS_DEVICE void add(const Windows& w, int64_t there, int64_t here) {
+    part += load_element<T>(memory(w.dy, w.dtype), there) * load_element<T>(from_of(w), here);
+    if (++terms < kTogether) return;
+    sum += double(part);
+    part = T(0);
+    terms = 0;
   }
-  return sum + double(part);
+  ONEPASS_DEVICE double all() const { return sum + double(part); }
+};
+
+// How many parts the rows of all samples are cut into.
+ONEPASS_HD int64_t slices(const Windows& w) {
+  const int64_t lanes = w.channels_last ? ceil_div(w.channels, kWarpSize) : w.channels;
+  const int64_t wanted = ceil_div(kWantedBlocks, larger(1, lanes * taps_of(w)));
+  return larger(1, smaller(wanted, w.samples * w.rows.out / kLeastRows));
 }
 
-// C order: neighbouring threads have neighbouring windows.
+// C order: neighbouring threads have neighbouring windows of a channel.
 template <class T>
 __global__ void __launch_bounds__(kThreads)
-    depthwise_channel_kernel(const __grid_constant__ Windows w) {
-  ONEPASS_SHARED(double, parts, [kWarps]);
-  const int64_t all = taps_of(w);
-  for (int64_t e = blockIdx.x; e < w.channels * all; e += gridDim.x) {
-    const int64_t tap = e % all;
-    const double sum =
-        block_fold(products<T>(w, e / all, tap / w.columns.kernel, tap % w.columns.kernel,
-                               int64_t(threadIdx.x), kThreads),
-                   Plus{}, parts);
-    if (threadIdx.x == 0) static_cast<T*>(w.out)[e] = T(sum);
+    depthwise_channel_kernel(const __grid_constant__ Windows w, int64_t parts) {
+  ONEPASS_SHARED(double, folded, [kWarps]);
+  const Layout in = of_elements(w), out = of_windows(w);
+  const int64_t all = taps_of(w), tasks = w.channels * all * parts;
+  for (int64_t task = blockIdx.x; task < tasks; task += gridDim.x) {
+    const int64_t e = task / parts, channel = e / all;
+    const OfTap at = of_tap(w, e % all);
+    const int64_t height = at.down.end - at.down.begin, width = at.beside.end - at.beside.begin;
+    const int64_t step = parts * kThreads, count = w.samples * height * width;
+    Products<T> products;
+    for (int64_t k = task % parts * kThreads + threadIdx.x; k < count; k += step) {
+      const Quotient across = divide(k, width), above = divide(across.whole, height);
+      const int64_t image = above.whole * w.channels + channel;
+      const int64_t row = at.down.begin + above.rest, column = at.beside.begin + across.rest;
+      products.add(w, image * out.image_step + row * out.row_step + column,
+                   image * in.image_step + element(w.rows, row, at.i) * in.row_step +
+                       element(w.columns, column, at.j));
+    }
+    const double sum = block_fold(products.all(), Plus{}, folded);
+    if (threadIdx.x == 0) static_cast<double*>(w.workspace)[task] = sum;
   }
 }
-// The channels last: a lane has a channel, a warp each kWarps-th window.
+// The channels last: a lane has a channel, a warp each of its rows.
 template <class T>
 __global__ void __launch_bounds__(kThreads)
-    depthwise_lanes_kernel(const __grid_constant__ Windows w) {
-  ONEPASS_SHARED(double, parts, [kWarps][kWarpSize]);
-  const int64_t all = taps_of(w), groups = ceil_div(w.channels, kWarpSize);
+    depthwise_lanes_kernel(const __grid_constant__ Windows w, int64_t parts) {
+  ONEPASS_SHARED(double, folded, [kWarps][kWarpSize]);
+  const Layout in = of_elements(w), out = of_windows(w);
+  const int64_t all = taps_of(w), tasks = ceil_div(w.channels, kWarpSize) * all * parts;
   const int lane = lane_of(threadIdx.x), warp = warp_of(threadIdx.x);
-  for (int64_t e = blockIdx.x; e < groups * all; e += gridDim.x) {
-    const int64_t tap = e % all, channel = e / all * kWarpSize + lane;
-    const double sum = channel < w.channels ? products<T>(w, channel, tap / w.columns.kernel,
-                                                          tap % w.columns.kernel, warp, kWarps)
-                                            : 0;
-    block_sync();  // the parts of the group before have been read
-    parts[warp][lane] = sum;
+  for (int64_t task = blockIdx.x; task < tasks; task += gridDim.x) {
+    const int64_t e = task / parts, tap = e % all, channel = e / all * kWarpSize + lane;
+    const OfTap at = of_tap(w, tap);
+    const int64_t height = at.down.end - at.down.begin, width = at.beside.end - at.beside.begin;
+    const int64_t rows = channel < w.channels ? w.samples * height : 0;
+    Products<T> products;
+    for (int64_t r = task % parts * kWarps + warp; r < rows; r += parts * kWarps) {
+      const Quotient above = divide(r, height);
+      const int64_t row = at.down.begin + above.rest;
+      int64_t there = above.whole * out.image_step + row * out.row_step +
+                      at.beside.begin * out.column_step + channel;
+      int64_t here = above.whole * in.image_step + element(w.rows, row, at.i) * in.row_step +
+                     element(w.columns, at.beside.begin, at.j) * in.column_step + channel;
+      for (int64_t k = 0; k < width; ++k) {
+        products.add(w, there, here);
+        there += out.column_step;
+        here += w.columns.stride * in.column_step;
+      }
+    }
+    block_sync();  // the sums of the task before have been read
+    folded[warp][lane] = products.all();
     block_sync();
     if (warp != 0 || channel >= w.channels) continue;
-    double folded = parts[0][lane];
+    double sum = folded[0][lane];
     ONEPASS_UNROLL
-    for (int k = 1; k < kWarps; ++k) folded += parts[k][lane];
-    static_cast<T*>(w.out)[channel * all + tap] = T(folded);
+    for (int k = 1; k < kWarps; ++k) sum += folded[k][lane];
+    static_cast<double*>(w.workspace)[(channel * all + tap) * parts + task % parts] = sum;
   }
 }
-inline void depthwise_weight_backward(const Windows& w) {
+template <class T>
+__global__ void __launch_bounds__(kThreads)
+    depthwise_slices_kernel(const __grid_constant__ Windows w, int64_t parts) {
+  const int64_t count = w.channels * taps_of(w);
+  for (int64_t e = int64_t(blockIdx.x) * kThreads + threadIdx.x; e < count;
+       e += int64_t(gridDim.x) * kThreads) {
+    const double* const from = static_cast<const double*>(w.workspace) + e * parts;
+    double sum = from[0];
+    for (int64_t k = 1; k < parts; ++k) sum += from[k];
+    static_cast<T*>(w.out)[e] = T(sum);
+  }
+}
+
+inline int64_t depthwise_workspace(const Windows& w) {
+  return w.dy ? w.channels * taps_of(w) * slices(w) * int64_t(sizeof(double)) : 0;
+}
+template <class T>
+void weight_backward(const Windows& w) {
   const int64_t lanes = w.channels_last ? ceil_div(w.channels, kWarpSize) : w.channels;
-  const int64_t blocks = smaller(kMostWindowBlocks, lanes * taps_of(w));
+  const int64_t parts = slices(w), blocks = smaller(kMostWindowBlocks, lanes * taps_of(w) * parts);
   if (blocks == 0) return;
-  const bool wide = w.dtype == DType::f64;
-  const auto kernel = w.channels_last
-                          ? wide ? &depthwise_lanes_kernel<double> : &depthwise_lanes_kernel<float>
-                      : wide ? &depthwise_channel_kernel<double>
-                             : &depthwise_channel_kernel<float>;
-  start(kernel, blocks, static_cast<cudaStream_t>(w.stream), w);
+  const auto stream = static_cast<cudaStream_t>(w.stream);
+  const auto kernel = w.channels_last ? &depthwise_lanes_kernel<T> : &depthwise_channel_kernel<T>;
+  start(kernel, blocks, stream, w, parts);
+  start(&depthwise_slices_kernel<T>, blocks_for(w.channels * taps_of(w)), stream, w, parts);
+}
+inline void depthwise_weight_backward(const Windows& w) {
+  w.dtype == DType::f64 ? weight_backward<double>(w) : weight_backward<float>(w);
 }
 
 }  // namespace
