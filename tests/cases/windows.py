@@ -404,7 +404,7 @@ def _without_kernel_size(call):
 
 def _torch_kernel(x, kernel_size, channels_last=False, **_):
     channels = x.shape[-1 if channels_last else -3]
-    return torch.zeros((channels, 1, *both_axes(kernel_size)), dtype=x.dtype)
+    return torch.zeros((channels, 1, *both_axes(kernel_size)), dtype=x.dtype, device=x.device)
 
 
 def _depthwise_rows():
@@ -439,7 +439,7 @@ def _depthwise_rows():
             return {}
         dy, x = inputs
         call, image = _without_kernel_size(_torch_depthwise), tensor_of(x)
-        weight = _torch_kernel(image, **keywords).numpy()
+        weight = _torch_kernel(image, **keywords)
         return {"torch": backward_only(lambda w: call(image, w, **keywords), [], weight, dy)}
 
     taps = _sums(20, "at most 19 products of two roundings each, added up")
