@@ -14,29 +14,66 @@ namespace {
 
 constexpr int64_t kMostWindowBlocks = 2112;
 
-// Where the elements of an image are, or those of what has a value for each window.
-struct Layout {
-  int64_t rows, columns, row_step, column_step, image_step;
-};
-ONEPASS_HD Layout layout(const Windows& w, int64_t rows, int64_t columns) {
-  const int64_t step = w.channels_last ? w.channels : 1;
-  return {rows, columns, columns * step, step, rows * columns * step};
+// Sizes and places within an image, in 32 bits where all of them fit (is_short): 64 take a GPU two
+// to four instructions each. A is an axis of that kind, I its integers.
+template <class A>
+ONEPASS_HD A axis_as(const WindowAxis& a);
+template <>
+ONEPASS_HD WindowAxis axis_as(const WindowAxis& a) {
+  return a;
 }
-ONEPASS_HD Layout of_elements(const Windows& w) { return layout(w, w.rows.in, w.columns.in); }
-ONEPASS_HD Layout of_windows(const Windows& w) { return layout(w, w.rows.out, w.columns.out); }
-
-// An element of the result, the first of W channels; `from`: the index of the first element of its
-// sample's channel in what is read.
-struct Place {
-  int64_t sample, channel, row, column, from;
+template <>
+ONEPASS_HD ShortAxis axis_as(const WindowAxis& a) {
+  return shortened(a);
+}
+// Where the elements of an image are, or those of what has a value for each window.
+template <class I>
+struct Layout {
+  I rows, columns, row_step, column_step, image_step;
 };
-ONEPASS_DEVICE Memory from_of(const Windows& w) { return memory(w.from, w.dtype); }
+template <class A>
+struct Shape {
+  using I = IndexOf<A>;
+  A rows, columns;
+  I step;  // between columns
+  ONEPASS_HD explicit Shape(const Windows& w)
+      : rows(axis_as<A>(w.rows)),
+        columns(axis_as<A>(w.columns)),
+        step(I(w.channels_last ? w.channels : 1)) {}
+  ONEPASS_HD Layout<I> layout(I height, I width) const {
+    return {height, width, width * step, step, height * width * step};
+  }
+  ONEPASS_HD Layout<I> of_elements() const { return layout(rows.in, columns.in); }
+  ONEPASS_HD Layout<I> of_windows() const { return layout(rows.out, columns.out); }
+};
+inline bool is_short(const Windows& w) {
+  constexpr int64_t kMost = int64_t(1) << 30;
+  const auto fits = [](const WindowAxis& a) {
+    return a.in + a.before + a.after + a.stride + a.dilation + a.kernel < kMost && a.out < kMost;
+  };
+  const int64_t step = w.channels_last ? w.channels : 1;
+  return fits(w.rows) && fits(w.columns) && w.rows.in * w.columns.in * step < kMost &&
+         w.rows.out * w.columns.out * step < kMost;
+}
+
+// An element of the result, the first of W channels. What is read of its sample's channel (or of
+// that channel and those after it) begins at `from`, which has the index `first`.
+template <class I>
+struct Place {
+  int64_t sample, channel;
+  I row, column;
+  int64_t first;
+  Memory from;
+};
+ONEPASS_DEVICE Memory from_of(const Windows& w, int64_t first = 0) {
+  return memory(static_cast<const char*>(w.from) + first * int64_t(size_of(w.dtype)), w.dtype);
+}
 
 // use(k, unit) for k = 0, …, count - 1, where fetch(k) is the unit as it lies in memory: three
 // loads are on their way before the first is used, as many as most kernels are wide.
-template <class Fetch, class Use>
-ONEPASS_DEVICE void each_unit(int64_t count, Fetch fetch, Use use) {
-  int64_t k = 0;
+template <class I, class Fetch, class Use>
+ONEPASS_DEVICE void each_unit(I count, Fetch fetch, Use use) {
+  I k = 0;
   ONEPASS_NO_UNROLL
   for (; k + 3 <= count; k += 3) {
     Raw raw[3];
@@ -51,61 +88,60 @@ ONEPASS_DEVICE void each_unit(int64_t count, Fetch fetch, Use use) {
 
 // use(tap, x) for the elements x of the image under the window at p, in W channels, and row_done()
 // after each of its rows,
-template <int W, class T, class Use, class Done>
-ONEPASS_DEVICE void each_tap(const Windows& w, const Place& p, Use use, Done row_done) {
-  const Layout in = of_elements(w);
-  const Range down = taps(w.rows, p.row), across = taps(w.columns, p.column);
-  const int64_t step = w.columns.dilation * in.column_step;
+template <int W, class T, class A, class I, class Use, class Done>
+ONEPASS_DEVICE void each_tap(const Shape<A>& shape, const Place<I>& p, Use use, Done row_done) {
+  const Layout<I> in = shape.of_elements();
+  const auto down = taps(shape.rows, p.row), across = taps(shape.columns, p.column);
+  const I step = shape.columns.dilation * in.column_step, count = across.end - across.begin;
+  I at = element(shape.rows, p.row, down.begin) * in.row_step +
+         element(shape.columns, p.column, across.begin) * in.column_step;
+  I tap = down.begin * shape.columns.kernel + across.begin;
   ONEPASS_NO_UNROLL
-  for (int64_t i = down.begin; i < down.end; ++i) {
-    const int64_t at = p.from + element(w.rows, p.row, i) * in.row_step +
-                       element(w.columns, p.column, across.begin) * in.column_step;
-    const int64_t tap = i * w.columns.kernel + across.begin;
+  for (I i = down.begin; i < down.end; ++i) {
     each_unit(
-        across.end - across.begin,
-        [&](int64_t k) { return fetch<W, T>(from_of(w), at + k * step); },
-        [&](int64_t k, const Raw& raw) {
+        count, [&](I k) { return fetch<W, T>(p.from, at + k * step); },
+        [&](I k, const Raw& raw) {
           T x[W];
-          decode<W, T>(raw, w.dtype, x);
+          decode<W, T>(raw, p.from.dtype, x);
           use(tap + k, x);
         });
     row_done();
+    at += shape.rows.dilation * in.row_step;
+    tap += shape.columns.kernel;
   }
 }
-// A window over an element: which of its taps lies there, where it is, and its index.
+// A window over an element: which of its taps lies there, where it is, and its index from `from`.
+template <class I>
 struct Over {
-  int64_t tap, row, column, at;
+  I tap, row, column, at;
 };
-// use(over, x) for each window over the element at p, where x is what `from` has for it; at(over)
-// is where it has that.
-template <int W, class T, class At, class Use>
-ONEPASS_DEVICE void each_window(const Windows& w, const Place& p, At at, Use use) {
-  const Layout out = of_windows(w);
-  Cover down = windows_over(w.rows, p.row);
-  const Cover beside = windows_over(w.columns, p.column);
-  const int64_t before = beside.count - 1;
-  const int64_t column = beside.window - before * beside.window_step;
-  const int64_t last = beside.tap + before * beside.tap_step;
+// use(over, x) for each window over the element at p, where x is what is read of it, at(over).
+template <int W, class T, class A, class I, class At, class Use>
+ONEPASS_DEVICE void each_window(const Shape<A>& shape, const Place<I>& p, At at, Use use) {
+  const Layout<I> out = shape.of_windows();
+  auto down = windows_over(shape.rows, p.row);
+  const auto beside = windows_over(shape.columns, p.column);
+  const I before = beside.count - 1, column = beside.window - before * beside.window_step;
+  const I last = beside.tap + before * beside.tap_step;
   ONEPASS_NO_UNROLL
   for (; down.count > 0; --down.count, down.tap += down.tap_step, down.window -= down.window_step) {
-    const int64_t tap = down.tap * w.columns.kernel + last;
-    const auto over = [&](int64_t k) {
-      const int64_t j = column + k * beside.window_step;
-      return Over{tap - k * beside.tap_step, down.window, j,
-                  p.from + down.window * out.row_step + j * out.column_step};
+    const I tap = down.tap * shape.columns.kernel + last, row = down.window * out.row_step;
+    const auto over = [&](I k) {
+      const I j = column + k * beside.window_step;
+      return Over<I>{tap - k * beside.tap_step, down.window, j, row + j * out.column_step};
     };
     each_unit(
-        beside.count, [&](int64_t k) { return fetch<W, T>(from_of(w), at(over(k))); },
-        [&](int64_t k, const Raw& raw) {
+        beside.count, [&](I k) { return fetch<W, T>(p.from, at(over(k))); },
+        [&](I k, const Raw& raw) {
           T x[W];
-          decode<W, T>(raw, w.dtype, x);
+          decode<W, T>(raw, p.from.dtype, x);
           use(over(k), x);
         });
   }
 }
-template <int W, class T, class Use>
-ONEPASS_DEVICE void each_window(const Windows& w, const Place& p, Use use) {
-  each_window<W, T>(w, p, [](const Over& over) { return over.at; }, use);
+template <int W, class T, class A, class I, class Use>
+ONEPASS_DEVICE void each_window(const Shape<A>& shape, const Place<I>& p, Use use) {
+  each_window<W, T>(shape, p, [](const Over<I>& over) { return int64_t(over.at); }, use);
 }
 
 template <int W, class T>
@@ -122,10 +158,12 @@ ONEPASS_DEVICE void add(T (&sum)[W], const T (&v)[W]) {
 // The kernels of W neighbouring channels: as they are given,
 template <int W, class T>
 struct GivenWeights {
-  ONEPASS_DEVICE void load(const Windows& w, const Place& p, int64_t tap, T (&v)[W]) const {
+  const Windows& w;
+  int64_t channel;
+  ONEPASS_DEVICE void load(int64_t tap, T (&v)[W]) const {
     ONEPASS_UNROLL
     for (int k = 0; k < W; ++k)
-      v[k] = load_element<T>(memory(w.weight), (p.channel + k) * taps_of(w) + tap);
+      v[k] = load_element<T>(memory(w.weight), (channel + k) * taps_of(w) + tap);
   }
 };
 // or from shared memory, (taps, channels).
@@ -137,7 +175,7 @@ struct SharedWeights {
   };
   const Piece* first;  // of the first channel
   int tap_step;        // in pieces
-  ONEPASS_DEVICE void load(const Windows&, const Place&, int64_t tap, T (&v)[W]) const {
+  ONEPASS_DEVICE void load(int64_t tap, T (&v)[W]) const {
     ONEPASS_UNROLL
     for (int k = 0; k < W; k += kPart) {
       const Piece piece = first[int(tap) * tap_step + k / kPart];
@@ -167,21 +205,19 @@ ONEPASS_DEVICE void store_taps(const Windows& w, int64_t at, const T (&v)[W]) {
 
 // What an element of the result is: result() fills y, the elements of W channels; e is the index of
 // the first. `back`: the result is an image, and what is read has a value for each window.
-struct Forward {
-  static constexpr bool back = false, weighted = false;
-};
-struct Backward {
-  static constexpr bool back = true, weighted = false;
+template <bool kBack, bool kWeighted>
+struct Work {
+  static constexpr bool back = kBack, weighted = kWeighted;
 };
 
-struct MaxPool : Forward {
-  template <int W, class T, class Kernels>
-  static ONEPASS_DEVICE void result(const Windows& w, const Place& p, int64_t e, const Kernels&,
-                                    T (&y)[W]) {
+struct MaxPool : Work<false, false> {
+  template <int W, class T, class A, class I, class K>
+  static ONEPASS_DEVICE void result(const Windows& w, const Shape<A>& shape, const Place<I>& p,
+                                    int64_t e, const K&, T (&y)[W]) {
     MaxPoolPick<T> pick[W];
     each_tap<W, T>(
-        w, p,
-        [&](int64_t tap, const T(&x)[W]) {
+        shape, p,
+        [&](I tap, const T(&x)[W]) {
           ONEPASS_UNROLL
           for (int k = 0; k < W; ++k) pick[k].take(x[k], T(tap));
         },
@@ -195,48 +231,51 @@ struct MaxPool : Forward {
     if (w.indices) store_taps(w, e, taken);
   }
 };
-struct MaxPoolBackward : Backward {
-  template <int W, class T, class Kernels>
-  static ONEPASS_DEVICE void result(const Windows& w, const Place& p, int64_t, const Kernels&,
-                                    T (&sum)[W]) {
+struct MaxPoolBackward : Work<true, false> {
+  template <int W, class T, class A, class I, class K>
+  static ONEPASS_DEVICE void result(const Windows& w, const Shape<A>& shape, const Place<I>& p,
+                                    int64_t, const K&, T (&sum)[W]) {
     clear(sum);
-    each_window<W, T>(w, p, [&](const Over& over, const T(&dy)[W]) {
+    each_window<W, T>(shape, p, [&](const Over<I>& over, const T(&dy)[W]) {
       T picked[W];
-      load_taps(w, over.at, picked);
+      load_taps(w, p.first + over.at, picked);
       ONEPASS_UNROLL
       for (int k = 0; k < W; ++k) sum[k] += max_pool_gradient(dy[k], picked[k], T(over.tap));
     });
   }
 };
 
-ONEPASS_DEVICE int64_t counts(const Windows& w, int64_t row, int64_t column) {
-  return counted(w.rows, row, w.count_padding) * counted(w.columns, column, w.count_padding);
+template <class A>
+ONEPASS_DEVICE int64_t counts(const Windows& w, const Shape<A>& shape, IndexOf<A> row,
+                              IndexOf<A> column) {
+  return int64_t(counted(shape.rows, row, w.count_padding)) *
+         counted(shape.columns, column, w.count_padding);
 }
-struct AvgPool : Forward {
-  template <int W, class T, class Kernels>
-  static ONEPASS_DEVICE void result(const Windows& w, const Place& p, int64_t, const Kernels&,
-                                    T (&y)[W]) {
+struct AvgPool : Work<false, false> {
+  template <int W, class T, class A, class I, class K>
+  static ONEPASS_DEVICE void result(const Windows& w, const Shape<A>& shape, const Place<I>& p,
+                                    int64_t, const K&, T (&y)[W]) {
     T sum[W], part[W];  // row by row, as on the CPU
     clear(sum);
     clear(part);
     each_tap<W, T>(
-        w, p, [&](int64_t, const T(&x)[W]) { add(part, x); },
+        shape, p, [&](I, const T(&x)[W]) { add(part, x); },
         [&] {
           add(sum, part);
           clear(part);
         });
-    const T count = T(counts(w, p.row, p.column));
+    const T count = T(counts(w, shape, p.row, p.column));
     ONEPASS_UNROLL
     for (int k = 0; k < W; ++k) y[k] = sum[k] / count;
   }
 };
-struct AvgPoolBackward : Backward {
-  template <int W, class T, class Kernels>
-  static ONEPASS_DEVICE void result(const Windows& w, const Place& p, int64_t, const Kernels&,
-                                    T (&sum)[W]) {
+struct AvgPoolBackward : Work<true, false> {
+  template <int W, class T, class A, class I, class K>
+  static ONEPASS_DEVICE void result(const Windows& w, const Shape<A>& shape, const Place<I>& p,
+                                    int64_t, const K&, T (&sum)[W]) {
     clear(sum);
-    each_window<W, T>(w, p, [&](const Over& over, const T(&dy)[W]) {
-      const T count = T(counts(w, over.row, over.column));
+    each_window<W, T>(shape, p, [&](const Over<I>& over, const T(&dy)[W]) {
+      const T count = T(counts(w, shape, over.row, over.column));
       ONEPASS_UNROLL
       for (int k = 0; k < W; ++k) sum[k] += dy[k] / count;
     });
@@ -244,66 +283,68 @@ struct AvgPoolBackward : Backward {
 };
 
 // Convolutions of each channel with its own kernel.
-template <int W, class T, class Kernels>
-ONEPASS_DEVICE void add_product(const Windows& w, const Place& p, const Kernels& weights,
-                                int64_t tap, const T (&x)[W], T (&sum)[W]) {
+template <int W, class T, class K>
+ONEPASS_DEVICE void add_product(const K& kernels, int64_t tap, const T (&x)[W], T (&sum)[W]) {
   T weight[W];
-  weights.load(w, p, tap, weight);
+  kernels.load(tap, weight);
   ONEPASS_UNROLL
   for (int k = 0; k < W; ++k) sum[k] += weight[k] * x[k];
 }
-struct Depthwise : Forward {
-  static constexpr bool weighted = true;
-  template <int W, class T, class Kernels>
-  static ONEPASS_DEVICE void result(const Windows& w, const Place& p, int64_t,
-                                    const Kernels& weights, T (&sum)[W]) {
+struct Depthwise : Work<false, true> {
+  template <int W, class T, class A, class I, class K>
+  static ONEPASS_DEVICE void result(const Windows&, const Shape<A>& shape, const Place<I>& p,
+                                    int64_t, const K& kernels, T (&sum)[W]) {
     clear(sum);
     each_tap<W, T>(
-        w, p, [&](int64_t tap, const T(&x)[W]) { add_product(w, p, weights, tap, x, sum); }, [] {});
+        shape, p, [&](I tap, const T(&x)[W]) { add_product(kernels, tap, x, sum); }, [] {});
   }
 };
-struct DepthwiseBackward : Backward {
-  static constexpr bool weighted = true;
-  template <int W, class T, class Kernels>
-  static ONEPASS_DEVICE void result(const Windows& w, const Place& p, int64_t,
-                                    const Kernels& weights, T (&sum)[W]) {
+struct DepthwiseBackward : Work<true, true> {
+  template <int W, class T, class A, class I, class K>
+  static ONEPASS_DEVICE void result(const Windows&, const Shape<A>& shape, const Place<I>& p,
+                                    int64_t, const K& kernels, T (&sum)[W]) {
     clear(sum);
-    each_window<W, T>(w, p, [&](const Over& over, const T(&dy)[W]) {
-      add_product(w, p, weights, over.tap, dy, sum);
+    each_window<W, T>(shape, p, [&](const Over<I>& over, const T(&dy)[W]) {
+      add_product(kernels, over.tap, dy, sum);
     });
   }
 };
 
-struct Col2im : Backward {
-  template <int W, class T, class Kernels>
-  static ONEPASS_DEVICE void result(const Windows& w, const Place& p, int64_t, const Kernels&,
-                                    T (&sum)[W]) {
+struct Col2im : Work<true, false> {
+  template <int W, class T, class A, class I, class K>
+  static ONEPASS_DEVICE void result(const Windows& w, const Shape<A>& shape, const Place<I>& p,
+                                    int64_t, const K&, T (&sum)[W]) {
     clear(sum);
     const int64_t all = taps_of(w), windows = w.rows.out * w.columns.out;
     const int64_t first = w.channels_last ? p.sample * windows * all * w.channels + p.channel
                                           : (p.channel * all * w.samples + p.sample) * windows;
     const int64_t by_tap = w.channels_last ? w.channels : w.samples * windows;
     const int64_t by_window = w.channels_last ? all * w.channels : 1;
-    const auto at = [&](const Over& over) {
-      return first + over.tap * by_tap + (over.row * w.columns.out + over.column) * by_window;
+    const auto at = [&](const Over<I>& over) {  // from p.first
+      const int64_t window = int64_t(over.row) * w.columns.out + over.column;
+      return first + over.tap * by_tap + window * by_window - p.first;
     };
-    each_window<W, T>(w, p, at, [&](const Over&, const T(&x)[W]) { add(sum, x); });
+    each_window<W, T>(shape, p, at, [&](const Over<I>&, const T(&x)[W]) { add(sum, x); });
   }
 };
 
 // C order: a thread has an element, and its neighbours those beside it.
-template <class T, class Work>
+template <class T, class W, class A>
 __global__ void __launch_bounds__(kThreads)
     planes_kernel(const __grid_constant__ Windows w, int64_t elements) {
-  const Layout read = Work::back ? of_windows(w) : of_elements(w);
-  const Layout written = Work::back ? of_elements(w) : of_windows(w);
+  const Shape<A> shape(w);
+  const auto read = W::back ? shape.of_windows() : shape.of_elements();
+  const auto written = W::back ? shape.of_elements() : shape.of_windows();
+  using I = IndexOf<A>;
   for (int64_t e = int64_t(blockIdx.x) * kThreads + threadIdx.x; e < elements;
        e += int64_t(gridDim.x) * kThreads) {
     const Quotient beside = divide(e, written.columns), down = divide(beside.whole, written.rows);
     const Quotient plane = divide(down.whole, w.channels);
-    const Place p{plane.whole, plane.rest, down.rest, beside.rest, down.whole * read.image_step};
+    const int64_t first = down.whole * read.image_step;
+    const Place<I> p{plane.whole,    plane.rest, I(down.rest),
+                     I(beside.rest), first,      from_of(w, first)};
     T y[1];
-    Work::template result<1, T>(w, p, e, GivenWeights<1, T>{}, y);
+    W::template result<1, T>(w, shape, p, e, GivenWeights<1, T>{w, plane.rest}, y);
     store_unit<1, T>(memory(w.out, w.dtype), e, y);
   }
 }
@@ -314,48 +355,50 @@ constexpr int kSharedWeights = 4096;  // values of a block
 struct Part {
   int64_t channels, count;  // of a part (the last may have fewer), and how many parts
 };
-ONEPASS_HD Part parts_of(const Windows& w, int width, bool weighted) {
-  const int64_t room = weighted ? kSharedWeights / (taps_of(w) * width) : kThreads;
-  const int64_t channels = smaller(w.channels, width * larger(1, smaller(room, kThreads)));
+ONEPASS_HD Part parts_of(const Windows& w, int width, bool shared) {
+  const int64_t room = shared ? kSharedWeights / (taps_of(w) * width) : kThreads;
+  const int64_t channels = smaller(w.channels, width * smaller(room, kThreads));
   return {channels, ceil_div(w.channels, channels)};
 }
-template <int W, class T, class Work, bool kShared>
+template <int kWidth, class T, class W, class A, bool kShared>
 __global__ void __launch_bounds__(kThreads, 2)
     channels_kernel(const __grid_constant__ Windows w, int64_t positions) {
-  using Kernels = SharedWeights<W, T>;
+  using Kernels = SharedWeights<kWidth, T>;
   ONEPASS_SHARED(typename Kernels::Piece, kept, [kShared ? kSharedWeights / Kernels::kPart : 1]);
-  const Part part = parts_of(w, W, Work::weighted);
-  const int64_t first = int64_t(blockIdx.x) % part.count * part.channels;
-  const int channels = int(smaller(part.channels, w.channels - first));
-  const int units = channels / W, unit = int(threadIdx.x) % units;
+  const Part part = parts_of(w, kWidth, kShared);
+  const int64_t begin = int64_t(blockIdx.x) % part.count * part.channels;
+  const int channels = int(smaller(part.channels, w.channels - begin));
+  const int units = channels / kWidth, unit = int(threadIdx.x) % units;
   if constexpr (kShared) {
     const int all = int(taps_of(w));
     for (int i = int(threadIdx.x); i < all * channels; i += kThreads) {
       const int channel = i / all, to = i % all * channels + channel;
       kept[to / Kernels::kPart].value[to % Kernels::kPart] =
-          load_element<T>(memory(w.weight), first * all + i);
+          load_element<T>(memory(w.weight), begin * all + i);
     }
     block_sync();
   }
-  const Layout read = Work::back ? of_windows(w) : of_elements(w);
-  const Layout written = Work::back ? of_elements(w) : of_windows(w);
-  const int64_t channel = first + unit * W;
+  const Shape<A> shape(w);
+  const auto read = W::back ? shape.of_windows() : shape.of_elements();
+  const auto written = W::back ? shape.of_elements() : shape.of_windows();
+  using I = IndexOf<A>;
+  const int64_t channel = begin + unit * kWidth;
   const int together = kThreads / units, own = int(threadIdx.x) / units;
   if (own >= together) return;  // kThreads is no multiple of the units
   const int64_t step = int64_t(gridDim.x) / part.count * together;
   for (int64_t at = int64_t(blockIdx.x) / part.count * together + own; at < positions; at += step) {
     const Quotient beside = divide(at, written.columns), down = divide(beside.whole, written.rows);
-    const Place p{down.whole, channel, down.rest, beside.rest,
-                  down.whole * read.image_step + channel};
+    const int64_t first = down.whole * read.image_step + channel;
+    const Place<I> p{down.whole, channel, I(down.rest), I(beside.rest), first, from_of(w, first)};
     const int64_t e = at * w.channels + channel;
-    T y[W];
+    T y[kWidth];
     if constexpr (kShared) {
-      const Kernels kernels{kept + unit * (W / Kernels::kPart), channels / Kernels::kPart};
-      Work::template result<W, T>(w, p, e, kernels, y);
+      const Kernels kernels{kept + unit * (kWidth / Kernels::kPart), channels / Kernels::kPart};
+      W::template result<kWidth, T>(w, shape, p, e, kernels, y);
     } else {
-      Work::template result<W, T>(w, p, e, GivenWeights<W, T>{}, y);
+      W::template result<kWidth, T>(w, shape, p, e, GivenWeights<kWidth, T>{w, channel}, y);
     }
-    store_unit<W, T>(memory(w.out, w.dtype), e, y);
+    store_unit<kWidth, T>(memory(w.out, w.dtype), e, y);
   }
 }
 
@@ -373,37 +416,37 @@ bool in_units(const Windows& w, int width) {
          fits(w.out, w.dtype) && fits(w.indices, kTapType<T>);
 }
 
-template <int W, class T, class Work, bool kShared>
+template <int kWidth, class T, class W, class A, bool kShared>
 void run_channels(const Windows& w, int64_t positions) {
-  const Part part = parts_of(w, W, Work::weighted);
-  const int64_t together = kThreads / ceil_div(part.channels, W);
+  const Part part = parts_of(w, kWidth, kShared);
+  const int64_t together = kThreads / ceil_div(part.channels, kWidth);
   const int64_t each = larger(1, kMostWindowBlocks / part.count);
-  start(&channels_kernel<W, T, Work, kShared>,
+  start(&channels_kernel<kWidth, T, W, A, kShared>,
         smaller(each, ceil_div(positions, together)) * part.count,
         static_cast<cudaStream_t>(w.stream), w, positions);
 }
-template <class T, class Work>
+template <class T, class W>
 void run_typed(const Windows& w) {
   const int64_t positions =
-      w.samples * (Work::back ? w.rows.in * w.columns.in : w.rows.out * w.columns.out);
+      w.samples * (W::back ? w.rows.in * w.columns.in : w.rows.out * w.columns.out);
   const int64_t elements = positions * w.channels;
   if (elements == 0) return;
   if (!w.channels_last)
-    return start(&planes_kernel<T, Work>, blocks_for(elements), static_cast<cudaStream_t>(w.stream),
-                 w, elements);
-  if constexpr (Work::weighted) {
-    if (taps_of(w) * 8 > kSharedWeights) return run_channels<1, T, Work, false>(w, positions);
-  }
-  constexpr bool kShared = Work::weighted;
+    return start(is_short(w) ? &planes_kernel<T, W, ShortAxis> : &planes_kernel<T, W, WindowAxis>,
+                 blocks_for(elements), static_cast<cudaStream_t>(w.stream), w, elements);
+  // Eight channels' kernels must fit a block's shared memory.
+  if (!is_short(w) || (W::weighted && taps_of(w) * 8 > kSharedWeights))
+    return run_channels<1, T, W, WindowAxis, false>(w, positions);
   if constexpr (sizeof(T) == 4)
     if (w.dtype != DType::f32 && in_units<T>(w, 8))
-      return run_channels<8, T, Work, kShared>(w, positions);
-  if (in_units<T>(w, kUnit<T>)) return run_channels<kUnit<T>, T, Work, kShared>(w, positions);
-  run_channels<1, T, Work, kShared>(w, positions);
+      return run_channels<8, T, W, ShortAxis, W::weighted>(w, positions);
+  if (in_units<T>(w, kUnit<T>))
+    return run_channels<kUnit<T>, T, W, ShortAxis, W::weighted>(w, positions);
+  run_channels<1, T, W, ShortAxis, W::weighted>(w, positions);
 }
-template <class Work>
+template <class W>
 void run_windows(const Windows& w) {
-  w.dtype == DType::f64 ? run_typed<double, Work>(w) : run_typed<float, Work>(w);
+  w.dtype == DType::f64 ? run_typed<double, W>(w) : run_typed<float, W>(w);
 }
 
 // A column of the image for each window: C order, (channels, taps, samples, windows), or
@@ -411,7 +454,7 @@ void run_windows(const Windows& w) {
 template <int W, class T>
 __global__ void __launch_bounds__(kThreads)
     im2col_kernel(const __grid_constant__ Windows w, int64_t units) {
-  const Layout in = of_elements(w);
+  const Layout<int64_t> in = Shape<WindowAxis>(w).of_elements();
   const int64_t all = taps_of(w), across = w.columns.out, down = w.rows.out;
   for (int64_t u = int64_t(blockIdx.x) * kThreads + threadIdx.x; u < units;
        u += int64_t(gridDim.x) * kThreads) {
