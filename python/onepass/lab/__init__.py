@@ -16,6 +16,7 @@ Example:
 from onepass.lab._catalogue import CHAPTERS, Entry, find, labs
 from onepass.lab._digits import digits
 from onepass.lab._lab import Check, Lab, Outcome, Table
+from onepass.lab._paths import path
 from onepass.lab._run import run
 
 __all__ = [
@@ -28,5 +29,6 @@ __all__ = [
     "digits",
     "find",
     "labs",
+    "path",
     "run",
 ]
