@@ -59,7 +59,7 @@ def run(lab: Lab) -> str:
     lab.check("Adam is more than 0.1 below momentum", lead > 0.1, f"{lead:.2f}")
 
     axes = lab.figure()
-    styles = dict(zip(curves, ("-", "-", ":", "-", "-", "-", "-", "--", "--"), strict=True))
+    styles = dict(zip(RULES, ("C0", "C1", "C1:", "C2", "C3", "C4", "C5", "C5:", "C6"), strict=True))
     for name in reversed(losses):
         axes.semilogy(curves[name], styles[name], label=name)
     axes.set(xlabel="step", ylabel="cross entropy of the batch", xlim=(0, 90))

@@ -75,12 +75,13 @@ def run(lab: Lab) -> str:
     left, right = lab.figure(1, 2, sharey=True)
     epochs = np.arange(1, 41)
     for row, (name, curve) in enumerate(curves.items()):
-        left.semilogy(epochs, curve[:, 0].mean(axis=1), f"C{row}", label=f"{name}, 0.02")
-        left.semilogy(epochs, curve[:, 4].mean(axis=1), f"C{row}:", label=f"{name}, 1/k")
+        left.semilogy(epochs, curve[:, 0].mean(axis=1), f"C{row}")
+        left.semilogy(epochs, curve[:, 4].mean(axis=1), f"C{row}:")
         right.loglog(RATES, floors[name][:4], f"C{row}o-", label=name)
-    left.set(xlabel="epoch", ylabel="f - f*", title="A falling rate has no floor")
+    left.set(xlabel="epoch", ylabel="f - f*", title="Rate 0.02 has a floor, 1/k (dotted) has none")
     right.set(xlabel="rate", title="The floor by the rate, epochs 21 to 40")
-    for axes in (left, right):
-        axes.legend(fontsize="small")
+    right.set_xticks(RATES, map(str, RATES))
+    right.minorticks_off()
+    right.legend(loc="lower right")
     return f"""Half the rate halves the floor of draws with replacement. At 0.0025 reshuffling has
         1/{less:.0f} of it."""

@@ -82,6 +82,7 @@ def run(lab: Lab) -> str:
         left.loglog(curve, label=name)
     left.set(xlabel="step", ylabel="x", ylim=(1e-4, 1.5), title="On x²/2, without noise")
     right.semilogy(range(1, 2 * STAIR + 1), noisy)
+    right.set_ylim(1e-3, 0.2)
     right.set(xlabel="epoch", ylabel="f - f*", title="With noise, a tenth of the rate half-way")
     left.legend()
     return f"""The exponential stops at {end:.4f}, 1/k is at {slow:.1e}. With noise a tenth of

@@ -69,7 +69,7 @@ def run(lab: Lab) -> str:
         axes.loglog(UNITS, values / values[1], style, label=name)
     axes.set(xlabel="unit c", ylabel="length of the step / that for c = 1")
     axes.set_title("On f(x/c) a step should be c times as long")
-    axes.legend(fontsize="small", loc="upper center")
+    axes.legend(fontsize="small", loc="upper center", ncols=2)
     short = lengths["Adadelta, 300 steps"]
     return f"""Newton's step follows the unit, SGD's goes the wrong way, RMSprop's and Adam's stay.
         After 300 steps Adadelta has gone {short[0]:.2g}, {short[1]:.2g} and {short[2]:.2g}: right
