@@ -64,7 +64,7 @@ def run(lab: Lab) -> str:
         "backtracking": (GradientDescent, None),
         "L-BFGS": (lambda w: optim.LBFGS(w, line_search_fn="strong_wolfe", **lbfgs), None),
         "Newton": (Newton, 1.0),
-        "a tenth's Hessian": (lambda w: Newton(w, line_search_fn=None), 0.1),
+        "Newton, 10 % Hessian": (lambda w: Newton(w, line_search_fn=None), 0.1),
     }
     found, ends = {}, {}
     for name, rule in rules.items():
@@ -85,6 +85,6 @@ def run(lab: Lab) -> str:
     axes = lab.figure()
     for name, curve in found.items():
         axes.loglog(np.arange(1, len(curve) + 1), curve[:, 1], label=name)
-    axes.set(xlabel="step", ylabel="largest slope", title="Logistic regression, 30 weights")
-    axes.legend()
+    axes.set(xlabel="step", ylabel="largest slope", xlim=(0.9, 1e5), title="Logistic regression")
+    axes.legend(loc="upper right")
     return f"Gradient descent takes {gd} steps, with a line search {search}, Newton {newton}."
