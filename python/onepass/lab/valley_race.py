@@ -1,9 +1,9 @@
 """In a bent valley momentum and RMSprop arrive; plain gradient descent still crawls.
 
 Beale's function has its minimum at (3, ½), at the end of a flat bent valley between steep walls.
-All start at (1, 1.5). Rates that are larger throw plain descent and momentum out at the first step,
-which is why they have a tenth of the adaptive rules' rate. Adagrad hardly gets away, since it
-divides by the first, huge gradients ever after; Adadelta comes near and then trembles.
+All start at (1, 1.5). At the adaptive rules' rate of 0.01 momentum diverges, so it and SGD have a
+tenth of that. Adagrad hardly gets away, since it divides by the first, huge gradients ever after;
+Adadelta comes near and then trembles.
 """
 
 import numpy as np
