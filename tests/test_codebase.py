@@ -598,8 +598,12 @@ def test_ruff() -> None:
         assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_mypy() -> None:
-    done = run(tool("mypy"))
+def test_mypy(tmp_path: Path) -> None:
+    """The types of the package, and that a type checker sees every public name of it."""
+    names = [f"{m.__name__}.{name}" for m in (*public_packages(), ops) for name in m.__all__]
+    user = tmp_path / "user.py"
+    user.write_text("import onepass.optim.full_batch\n" + "\n".join(names))
+    done = run(tool("mypy"), "python/onepass", str(user))
     assert done.returncode == 0, done.stdout + done.stderr
 
 

@@ -84,6 +84,6 @@ class Lab:
         figure.set_figheight(PANEL[1] * rows)
         return figure.subplots(rows, columns, **options)
 
-    def check(self, claim: str, holds: bool, seen: object = "") -> None:
+    def check(self, claim: str, holds: Any, seen: object = "") -> None:
         """One line of the claim; ``seen`` is the number that decided."""
         self.outcome.checks.append(Check(claim, bool(holds), str(seen)))

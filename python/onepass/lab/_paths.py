@@ -16,7 +16,7 @@ def path(
     gradient: Callable[[Array], Array],
     start: Sequence[float] | Array,
     steps: int,
-    until: Callable[[Array], bool] | None = None,
+    until: Callable[[Array], Any] | None = None,
 ) -> Array:
     """The points of a path, float64, the start first: (steps taken + 1, n).
 

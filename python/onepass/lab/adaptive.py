@@ -12,7 +12,7 @@ import numpy as np
 from onepass import optim
 from onepass.lab import Lab, path
 
-CODE, CHAPTER, SECONDS = "C08", "step sizes", 0.1
+CODE, CHAPTER, SECONDS = "C08", "step sizes", 0.3
 SOURCES = ("minnesota-2025", "optimization-3", "skoltech")
 LR, STEPS = 0.1, 100
 RULES = {
@@ -30,7 +30,7 @@ def squares(gradients: np.ndarray, alpha: float) -> np.ndarray:
     optimizer = optim.RMSprop([w], alpha=alpha)
     for gradient in gradients:
         optimizer.step([gradient])
-    return optimizer.state_dict()["state"][0]["square_avg"]
+    return np.asarray(optimizer.state_dict()["state"][0]["square_avg"])
 
 
 def run(lab: Lab) -> str:

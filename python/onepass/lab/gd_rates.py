@@ -13,7 +13,7 @@ import numpy as np
 from onepass import optim
 from onepass.lab import Lab, path
 
-CODE, CHAPTER, SECONDS = "C03", "step sizes", 0.2
+CODE, CHAPTER, SECONDS = "C03", "step sizes", 0.4
 SOURCES = ("optimization-3",)
 STEPS = 2000
 

@@ -6,13 +6,15 @@ way; momentum makes its steps ten times as long, and rules that scale each coord
 where gradients are small.
 """
 
+from collections.abc import Callable
+
 from onepass import nn, optim
 from onepass.lab import Lab, digits
 from onepass.train import Callback, Run, Trainer
 
-CODE, CHAPTER, SECONDS = "C09", "optimisation", 0.4
+CODE, CHAPTER, SECONDS = "C09", "optimisation", 0.5
 SOURCES = ("skoltech",)
-RULES = {
+RULES: dict[str, Callable[..., optim.Optimizer]] = {
     "SGD": lambda w: optim.SGD(w, lr=0.01),
     "momentum": lambda w: optim.SGD(w, lr=0.01, momentum=0.9),
     "Nesterov": lambda w: optim.SGD(w, lr=0.01, momentum=0.9, nesterov=True),

@@ -16,7 +16,7 @@ import numpy as np
 from onepass import nn, ops
 from onepass.lab import Lab
 
-CODE, CHAPTER, SECONDS = "C11", "optimisation", 0.1
+CODE, CHAPTER, SECONDS = "C11", "optimisation", 0.3
 SOURCES = ("optimization-3",)
 SAMPLES = 8
 
@@ -33,7 +33,7 @@ def gradient(model: nn.Module, X: np.ndarray, y: np.ndarray) -> np.ndarray:
     _, dy = ops.cross_entropy(model(X), y)
     model.zero_grad()
     model.backward(dy)
-    return np.concatenate([p.grad.ravel() for p in model.parameters()])
+    return np.concatenate([p.grad.ravel() for p in model.parameters() if p.grad is not None])
 
 
 def over_batches(model: nn.Module, X: np.ndarray, y: np.ndarray, size: int) -> np.ndarray:

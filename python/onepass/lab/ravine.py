@@ -8,12 +8,14 @@ At the best rate gradient descent jumps from wall to wall: on x₁² + 4x₂² w
 coordinates shrink by 0.6 a step, and the steep one changes sign each time.
 """
 
+from typing import Any
+
 import numpy as np
 
 from onepass import optim
 from onepass.lab import Lab, path
 
-CODE, CHAPTER, SECONDS = "C04", "optimisation", 0.1
+CODE, CHAPTER, SECONDS = "C04", "optimisation", 0.3
 SOURCES = ("minnesota-2025", "skoltech")
 CURVATURES = np.array([1.0, 100.0])  # κ = 100
 RULES = {
@@ -21,6 +23,10 @@ RULES = {
     "heavy ball": {"lr": 4 / 121, "momentum": (9 / 11) ** 2},
     "Nesterov": {"lr": 1 / 100, "momentum": 9 / 11, "nesterov": True},
 }
+
+
+def walk(options: Any) -> np.ndarray:
+    return path(lambda w: optim.SGD(w, **options), lambda x: CURVATURES * x, [1, 1], 400)
 
 
 def heavy_ball(x: np.ndarray, lr: float, momentum: float, steps: int) -> np.ndarray:
@@ -39,10 +45,7 @@ def run(lab: Lab) -> str:
     off = np.abs(zigzag / (start * [0.6, -0.6] ** k) - 1).max()
     lab.check("both coordinates shrink by 0.6 a step, x₂ turning", off < 1e-12, f"off by {off:.1e}")
 
-    points = {
-        name: path(lambda w, o=options: optim.SGD(w, **o), lambda x: CURVATURES * x, [1, 1], 400)
-        for name, options in RULES.items()
-    }
+    points = {name: walk(options) for name, options in RULES.items()}
     errors = {name: np.linalg.norm(p, axis=1) for name, p in points.items()}
     rates = {name: (e[400] / e[300]) ** 0.01 for name, e in errors.items()}
     near = {name: int(np.argmax(e <= 1e-2)) for name, e in errors.items()}

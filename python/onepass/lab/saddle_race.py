@@ -13,7 +13,7 @@ import numpy as np
 from onepass import optim
 from onepass.lab import Lab, path
 
-CODE, CHAPTER, SECONDS = "C06", "landscape", 0.2
+CODE, CHAPTER, SECONDS = "C06", "landscape", 0.4
 SOURCES = ("skoltech", "minnesota-2025")
 STARTS = (1e-3, 1e-6)
 RULES = {

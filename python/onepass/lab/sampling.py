@@ -7,6 +7,7 @@ the rate itself falls as 1/k there is no floor.
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -15,10 +16,10 @@ from onepass.data import DataLoader
 from onepass.lab import Lab
 from onepass.optim.lr_scheduler import LambdaLR
 
-CODE, CHAPTER, SECONDS = "C10", "step sizes", 1.0
+CODE, CHAPTER, SECONDS = "C10", "step sizes", 0.9
 SOURCES = ("minnesota-2025", "optimization-3")
 PROBLEMS, SAMPLES, FEATURES = 3, 200, 10
-ORDERS = {
+ORDERS: dict[str, dict[str, Any]] = {
     "with replacement": {"sampling": "replacement"},
     "reshuffled": {"shuffle": True},
     "cyclic": {"shuffle": True, "sampling": "cyclic"},
@@ -27,7 +28,7 @@ RATES = (0.02, 0.01, 0.005, 0.0025)
 
 
 def gaps(
-    lab: Lab, rates: Sequence[Callable[[int], float]], epochs: int, options: dict
+    lab: Lab, rates: Sequence[Callable[[int], float]], epochs: int, options: dict[str, Any]
 ) -> np.ndarray:
     """f - f* of half the mean square, (epochs, rates, problems), after each epoch of SGD.
 

@@ -17,7 +17,7 @@ from onepass.lab import Lab
 from onepass.lab.sampling import ORDERS, SAMPLES, gaps
 from onepass.optim import lr_scheduler as lrs
 
-CODE, CHAPTER, SECONDS = "C12", "step sizes", 0.8
+CODE, CHAPTER, SECONDS = "C12", "step sizes", 0.9
 SOURCES = ("minnesota-2025", "skoltech")
 LR, BETA, STEPS = 0.1, 0.1, 20_000
 STAIR = 20  # epochs
@@ -59,7 +59,7 @@ def run(lab: Lab) -> str:
     lab.check("a tenth of the rate: the floor falls fourfold", high / low > 4, f"{high / low:.1f}")
 
     gamma = math.exp(-BETA)
-    formulas = [
+    formulas: list[tuple[lrs.LRScheduler, Callable[[int], float]]] = [
         (lrs.InverseTimeLR(sgd(), BETA), lambda t: LR / (1 + BETA * t)),
         (lrs.ExponentialLR(sgd(), gamma), lambda t: LR * math.exp(-BETA * t)),
         (lrs.StepLR(sgd(), 100), lambda t: LR / 10 ** (t // 100)),

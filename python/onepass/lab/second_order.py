@@ -7,7 +7,7 @@ curvatures Newton takes one step, conjugate gradients take two. A warning: with 
 tenth of the samples, drawn anew each step, Newton's method does not arrive.
 """
 
-from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -28,14 +28,14 @@ class Logistic:  # the loss of weights w that start at 0, with its slope and cur
 
     def __call__(self) -> tuple[float, list[np.ndarray]]:
         loss, dz = ops.bce_with_logits(self.X @ self.w, self.y)
-        return float(loss) + L2 / 2 * self.w @ self.w, [self.X.T @ dz + L2 * self.w]
+        return float(loss + L2 / 2 * self.w @ self.w), [self.X.T @ dz + L2 * self.w]
 
-    def hessian(self, share: float) -> np.ndarray:
+    def hessian(self, share: float) -> Any:
         X = self.X[self.rng.permutation(len(self.X))[: int(share * len(self.X))]]
         p = ops.sigmoid(X @ self.w)
         return (X.T * (p * (1 - p))) @ X / len(X) + L2 * np.eye(len(self.w))
 
-    def minimised(self, make: Callable[..., optim.Optimizer], share: float | None) -> np.ndarray:
+    def minimised(self, make: Any, share: float | None) -> np.ndarray:
         """(loss, largest slope) before each step and at the end, where that is below 1e-6."""
         optimizer, found = make([self.w]), []
         options = {} if share is None else {"hessian": lambda: self.hessian(share)}
@@ -58,8 +58,8 @@ def quadratic(products: int) -> float:
 def run(lab: Lab) -> str:
     problem = Logistic(lab.rng())
     L = np.linalg.eigvalsh(problem.X.T @ problem.X / len(problem.X))[-1] / 4 + L2
-    lbfgs = {"history_size": 10, "max_iter": 1, "max_eval": 25, "tolerance_change": 0.0}
-    rules = {
+    lbfgs: Any = {"history_size": 10, "max_iter": 1, "max_eval": 25, "tolerance_change": 0.0}
+    rules: Any = {
         "gradient descent": (lambda w: GradientDescent(w, lr=1 / L, line_search_fn=None), None),
         "backtracking": (GradientDescent, None),
         "L-BFGS": (lambda w: optim.LBFGS(w, line_search_fn="strong_wolfe", **lbfgs), None),

@@ -13,7 +13,7 @@ from onepass import optim
 from onepass.lab import Lab, path
 from onepass.optim.full_batch import Newton
 
-CODE, CHAPTER, SECONDS = "C50", "step sizes", 0.1
+CODE, CHAPTER, SECONDS = "C50", "step sizes", 0.2
 SOURCES = ("skoltech",)
 UNITS, START = (0.1, 1.0, 10.0), np.array([1.0, 2.0])
 RULES = {

@@ -6,12 +6,14 @@ tenth of that. Adagrad hardly gets away, since it divides by the first, huge gra
 Adadelta comes near and then trembles.
 """
 
+from typing import Any
+
 import numpy as np
 
 from onepass import optim
 from onepass.lab import Lab, path
 
-CODE, CHAPTER, SECONDS = "C07", "landscape", 0.4
+CODE, CHAPTER, SECONDS = "C07", "landscape", 0.5
 SOURCES = ("skoltech",)
 STEPS, NEAR, C = 4000, 1e-3, np.array([1.5, 2.25, 2.625])
 RULES = {
@@ -25,7 +27,7 @@ RULES = {
 }
 
 
-def beale(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+def beale(x: np.ndarray, y: np.ndarray) -> Any:
     return sum((c - x + x * y**k) ** 2 for k, c in enumerate(C, start=1))
 
 
