@@ -86,5 +86,5 @@ def run(lab: Lab) -> str:
     for name, curve in found.items():
         axes.loglog(np.arange(1, len(curve) + 1), curve[:, 1], label=name)
     axes.set(xlabel="step", ylabel="largest slope", xlim=(0.9, 1e5), title="Logistic regression")
-    axes.legend(loc="upper right")
+    axes.legend(loc="upper right", fontsize="small")
     return f"Gradient descent takes {gd} steps, with a line search {search}, Newton {newton}."

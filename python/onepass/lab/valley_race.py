@@ -66,7 +66,7 @@ def run(lab: Lab) -> str:
     left.plot(3, 0.5, "k*", markersize=12)
     left.set(xlabel="x", ylabel="y", title="Paths to the minimum ★")
     right.axhline(NEAR, color="0.5", linestyle=":")
-    right.set(xlabel="step", ylabel="f", title="RMSprop and momentum arrive first")
+    right.set(xlabel="step", ylabel="f", ylim=(3e-4, 60), title="RMSprop and momentum arrive first")
     right.legend(fontsize="small", loc="lower left")
     return f"""RMSprop arrives after {steps["RMSprop"]} steps, momentum after {steps["momentum"]},
         Adam after {steps["Adam"]}; SGD not within {STEPS}."""
