@@ -64,10 +64,7 @@ def run(lab: Lab) -> str:
         "ExponentialLR": (lrs.ExponentialLR(sgd(), gamma), lambda t: LR * math.exp(-BETA * t)),
         "StepLR": (lrs.StepLR(sgd(), 100), lambda t: LR / 10 ** (t // 100)),
         "HarmonicLR": (lrs.HarmonicLR(sgd(), 1e-3, 10, 9), lambda t: 1e-3 / (t // 9 + 10)),
-        "LambdaLR": (
-            lrs.LambdaLR(sgd(), lambda t: 1 / (t // 9 + 10)),
-            lambda t: LR / (t // 9 + 10),
-        ),
+        "LambdaLR": (lrs.LambdaLR(sgd(), lambda t: 1 / (t + 1)), lambda t: LR / (t + 1)),
     }
     for name, (schedule, formula) in formulas.items():
         off = max(abs(schedule.rates(t)[0] - formula(t)) for t in range(500))
