@@ -556,6 +556,8 @@ def test_the_map_of_python_names_every_file_once_in_its_folder() -> None:
         rows = "".join(line for line in section.splitlines() if line.startswith("|"))
         named = sorted(re.findall(r"`(\w+\.py)`", rows))
         files = sorted(path.name for path in folder.glob("*.py") if path.name != "__init__.py")
+        if title == "lab":  # `onepass lab` lists the experiments, which are its other files
+            files = [name for name in files if name.startswith("_")]
         lacking, gone = set(files) - set(named), set(named) - set(files)
         assert not lacking, f"python/README.md: the rows of {title} lack {sorted(lacking)}"
         assert not gone, f"python/README.md: {title} has no {sorted(gone)}"

@@ -64,7 +64,7 @@ def run(lab: Lab) -> str:
     right.set_yticks(range(len(names)), names)
     for row, label in enumerate(right.get_yticklabels()):
         label.set_color(f"C{row}")
-    right.set_title("Where the marks meet, scale is no matter")
+    right.set_title("Where the marks meet, scale does not matter")
     right.legend(loc="lower right")
     return f"""From y₀ = 1e-6 SGD takes {last["SGD"]} steps, momentum {last["momentum"]}, RMSprop
         {last["RMSprop"]}; Adagrad, with {last["Adagrad"]}, is slowest."""
