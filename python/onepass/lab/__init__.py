@@ -6,9 +6,9 @@ file of this package, written to be read: it uses the public interface only.
 
 Example:
     >>> from onepass import lab
-    >>> [entry.name for entry in lab.labs() if entry.chapter == "dropout"]
-    ['dropout-ensemble']
-    >>> outcome = lab.run("dropout-ensemble", seed=1)
+    >>> len(lab.labs()) > 10
+    True
+    >>> outcome = lab.run("momentum", seed=1)
     >>> outcome.holds
     True
 """
