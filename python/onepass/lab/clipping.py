@@ -6,6 +6,8 @@ between. With max_norm a step is at most rate × max_norm long, in the same dire
 below the bound are left alone, bit for bit.
 """
 
+from typing import Any
+
 import numpy as np
 
 from onepass import ops, optim
@@ -17,12 +19,12 @@ SOURCES = ("initialisation",)
 START, RATE, BOUND = 1.1, 0.1, 1.0
 
 
-def cliff(x: np.ndarray) -> np.ndarray:
+def cliff(x: np.ndarray) -> Any:
     """Flat below 1, then a slope of 20."""
     return 20 / 50 * ops.softplus(50 * (x - 1), threshold=700.0)
 
 
-def slope(x: np.ndarray) -> np.ndarray:
+def slope(x: np.ndarray) -> Any:
     return 20 * ops.sigmoid(50 * (x - 1))
 
 

@@ -6,6 +6,8 @@ others do not end there: the square (ridge) pulls less the smaller a weight is, 
 with λ·sign(w) jumps over zero and back.
 """
 
+from typing import Any
+
 import numpy as np
 
 from onepass import optim
@@ -25,13 +27,13 @@ def problem(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     return X, X[:, SUPPORT] @ np.array([1.5, -2.0, 2.5]) + 0.5 * rng.standard_normal(200)
 
 
-def gradient(X: np.ndarray, y: np.ndarray, w: np.ndarray) -> np.ndarray:
+def gradient(X: np.ndarray, y: np.ndarray, w: np.ndarray) -> Any:
     """Of the mean of ½(Xw - y)²."""
     return X.T @ (X @ w - y) / len(y)
 
 
 def descend(
-    X: np.ndarray, y: np.ndarray, sign: float = 0.0, **options: float
+    X: np.ndarray, y: np.ndarray, sign: float = 0.0, **options: Any
 ) -> tuple[np.ndarray, np.ndarray]:
     """The weights at the end, and after every step; ``sign`` is the λ of λ·sign(w)."""
     w = np.zeros(X.shape[1])

@@ -6,6 +6,8 @@ mean square of that part is the error that learning adds at the samples' places.
 σ²d/n, exactly, for every X of full rank and whatever the true weights are.
 """
 
+from typing import Any
+
 import numpy as np
 
 from onepass.lab import Lab
@@ -19,7 +21,7 @@ SAMPLES = (50, 100, 200, 500, 1000)
 CHECKED = (50, 500)
 
 
-def excess(d: int, n: int, rng: np.random.Generator) -> np.ndarray:
+def excess(d: int, n: int, rng: np.random.Generator) -> Any:
     """The mean square of X(fit - w) of each draw of the noise (σ = 1)."""
     X = rng.standard_normal((n, d))
     w = rng.standard_normal((d, 1))

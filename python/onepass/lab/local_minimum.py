@@ -6,6 +6,8 @@ ridge, at 0.95 the second and ends in the lowest valley. That is luck of this la
 at 0.97 it rolls past and ends in the fourth, and at 0.98 it comes back to the second.
 """
 
+from typing import Any
+
 import numpy as np
 
 from onepass import optim
@@ -18,11 +20,11 @@ START, RATE, STEPS = -3.0, 0.05, 2000
 ENDS = {0.0: -1.157, 0.5: -1.157, 0.9: 1.736, 0.95: 4.665}
 
 
-def height(x: np.ndarray) -> np.ndarray:
+def height(x: Any) -> Any:
     return 0.05 * (x - 4) ** 2 + 0.35 * np.cos(2 * x)
 
 
-def slope(x: np.ndarray) -> np.ndarray:
+def slope(x: Any) -> Any:
     return 0.1 * (x - 4) - 0.7 * np.sin(2 * x)
 
 
@@ -36,7 +38,7 @@ def roll(momentum: float) -> np.ndarray:
     return np.array(seen)
 
 
-def minima() -> np.ndarray:
+def minima() -> Any:
     """By a change of the slope's sign from - to +."""
     x = np.linspace(-4.0, 9.0, 130001)
     rises = np.diff(np.sign(slope(x))) > 0

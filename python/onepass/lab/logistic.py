@@ -6,6 +6,8 @@ amount in each decade of steps. A little weight decay gives the loss a minimum, 
 after some hundred steps.
 """
 
+from typing import Any
+
 import numpy as np
 
 from onepass import ops, optim
@@ -36,7 +38,7 @@ def descend(X: np.ndarray, y: np.ndarray, decay: float) -> tuple[np.ndarray, np.
     return weights, losses
 
 
-def hessian(X: np.ndarray, w: np.ndarray) -> np.ndarray:
+def hessian(X: np.ndarray, w: np.ndarray) -> Any:
     p = ops.sigmoid(X @ w)
     return (X.T * (p * (1 - p))) @ X / len(X)
 

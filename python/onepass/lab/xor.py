@@ -21,9 +21,8 @@ XOR = np.array([0.0, 1.0, 1.0, 0.0])
 def by_hand() -> nn.Sequential:
     """relu(a + b) - 2 relu(a + b - 1)."""
     model = nn.Sequential(nn.Linear(2, 2), nn.ReLU(), nn.Linear(2, 1, bias=False))
-    model[0].weight.data[:] = 1.0
-    model[0].bias.data[:] = [0.0, -1.0]
-    model[2].weight.data[:] = [[1.0, -2.0]]
+    hidden, shifts, output = (parameter.data for parameter in model.parameters())
+    hidden[:], shifts[:], output[:] = 1.0, [0.0, -1.0], [[1.0, -2.0]]
     return model
 
 
