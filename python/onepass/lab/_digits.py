@@ -45,6 +45,8 @@ def mislabelled(y: Array, share: float, rng: np.random.Generator, classes: int =
     Args:
         y: integers, 0 <= y < classes.
         share: round(share · len(y)) labels are changed, each to one of the other classes.
+        rng: decides which labels, and to what.
+        classes: how many there are.
 
     Example:
         >>> import numpy as np
