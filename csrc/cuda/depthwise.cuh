@@ -173,8 +173,8 @@ __global__ void __launch_bounds__(kThreads)
   for (int64_t e = int64_t(blockIdx.x) * kThreads + threadIdx.x; e < count;
        e += int64_t(gridDim.x) * kThreads) {
     const double* const from = static_cast<const double*>(w.workspace) + e * parts;
-    double sum = from[0];
-    for (int64_t k = 1; k < parts; ++k) sum += from[k];
+    double sum = 0;
+    for (int64_t k = 0; k < parts; ++k) sum += from[k];
     static_cast<T*>(w.out)[e] = T(sum);
   }
 }
@@ -184,12 +184,13 @@ inline int64_t depthwise_workspace(const Windows& w) {
 }
 template <class T, class A>
 void weight_backward(const Windows& w) {
-  const int64_t parts = slices(w);
-  const int64_t blocks = smaller(kMostWindowBlocks, channel_blocks(w) * tap_blocks(w) * parts);
-  if (blocks == 0) return;
+  if (w.channels == 0) return;
   const auto stream = static_cast<cudaStream_t>(w.stream);
-  start(w.channels_last ? &depthwise_lanes_kernel<T, A> : &depthwise_channel_kernel<T, A>, blocks,
-        stream, w, parts);
+  const int64_t parts = w.dy ? slices(w) : 0;  // arrays without elements may have no address
+  const int64_t blocks = smaller(kMostWindowBlocks, channel_blocks(w) * tap_blocks(w) * parts);
+  if (blocks > 0)
+    start(w.channels_last ? &depthwise_lanes_kernel<T, A> : &depthwise_channel_kernel<T, A>, blocks,
+          stream, w, parts);
   start(&depthwise_slices_kernel<T>, blocks_for(w.channels * taps_of(w)), stream, w, parts);
 }
 inline void depthwise_weight_backward(const Windows& w) {
