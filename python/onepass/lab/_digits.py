@@ -19,10 +19,17 @@ def digits(seed: int = 0, samples: int | None = None) -> tuple[Array, Array, Arr
     deviation 1 on the training part.
 
     Args:
+        seed: of the split.
         samples: of the training part, the first so many; None for all 1,347 or 1,348.
 
     Returns:
         X, y of the training part, X, y of the test part; X float32 (N, 64), y int64 (N,).
+
+    Example:
+        >>> from onepass import lab
+        >>> X, y, X_test, y_test = lab.digits(seed=1, samples=600)
+        >>> X.shape, X_test.shape
+        ((600, 64), (449, 64))
     """
     X, y = data.load("digits")
     X_train, X_test, y_train, y_test = data.train_test_split(X, y, test_size=0.25, seed=seed)
