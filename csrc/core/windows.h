@@ -11,6 +11,7 @@ namespace windows {
 struct Range {
   int64_t begin, end;
 };
+ONEPASS_HD int64_t length(Range r) { return r.end - r.begin; }
 
 // a / b rounded up, for a >= 0; most strides and dilations are 1.
 ONEPASS_HD int64_t steps_to(int64_t a, int64_t b) { return b == 1 ? a : ceil_div(a, b); }
@@ -82,6 +83,16 @@ ONEPASS_HD int64_t counted(const WindowAxis& a, int64_t o, bool padding) {
 ONEPASS_HD bool counts_alike(const WindowAxis& a, bool padding) {
   const int64_t end = element(a, a.out - 1, 0) + a.kernel;
   return padding ? end <= a.in + a.after : a.before == 0 && end <= a.in;
+}
+
+// The gradient of a depthwise weight adds so many products at most in the computing type, and those
+// sums in double.
+constexpr int64_t kTermsTogether = 32;
+
+// Adaptive pools: `parts` windows divide an axis, and window o covers these elements; neighbours
+// meet or share one. With `extent` and `parts` swapped, the windows over element o.
+ONEPASS_HD Range part_of(int64_t extent, int64_t parts, int64_t o) {
+  return {o * extent / parts, ceil_div((o + 1) * extent, parts)};
 }
 
 }  // namespace windows

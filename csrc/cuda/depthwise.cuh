@@ -1,6 +1,9 @@
-// The gradient of the weights of a depthwise convolution: a block has a tap of one channel or,
-// where the channels are last, of some neighbours. Its threads add products of dy and x, kTogether
-// in the computing type and those sums in double, and fold them in one order.
+// Depthwise convolutions, and what goes back. (The CPU adds a gradient of stride 1 last to first:
+// cpu/depthwise.cpp.)
+//
+// The gradient of the weights: a block has a tap of one channel or, where the channels are last, of
+// some neighbours. Its threads add products of dy and x, kTermsTogether in the computing type and
+// those sums in double, and fold them in one order.
 #pragma once
 #include "cuda/folds.cuh"
 #include "cuda/windows.cuh"
@@ -9,7 +12,32 @@ ONEPASS_BEGIN
 namespace windows {
 namespace {
 
-constexpr int kTogether = 32;
+template <class T>
+ONEPASS_DEVICE T weight_of(const Windows& w, const Place& p, int64_t tap) {
+  return load_element<T>(memory(w.weight), p.channel * taps_of(w) + tap);
+}
+template <class T>
+struct Depthwise {
+  static constexpr bool back = false;
+  static ONEPASS_DEVICE T result(const Windows& w, const Place& p, int64_t) {
+    T sum = T(0);
+    each_tap(w, p, [&](int64_t tap, int64_t row, int64_t column) {
+      sum += weight_of<T>(w, p, tap) * load_element<T>(from_of(w), pixel(w, p, row, column));
+    });
+    return sum;
+  }
+};
+template <class T>
+struct DepthwiseBackward {
+  static constexpr bool back = true;
+  static ONEPASS_DEVICE T result(const Windows& w, const Place& p, int64_t) {
+    T sum = T(0);
+    each_window(w, p, [&](int64_t tap, int64_t row, int64_t column) {
+      sum += weight_of<T>(w, p, tap) * load_element<T>(from_of(w), window(w, p, row, column));
+    });
+    return sum;
+  }
+};
 
 // The sum of a thread's part of the windows whose tap (i, j) lies on the image.
 template <class T>
@@ -29,7 +57,7 @@ ONEPASS_DEVICE double products(const Windows& w, int64_t channel, int64_t i, int
     part += load_element<T>(memory(w.dy, w.dtype), window(w, p, row, column)) *
             load_element<T>(from_of(w),
                             pixel(w, p, element(w.rows, row, i), element(w.columns, column, j)));
-    if (++terms == kTogether) {
+    if (++terms == kTermsTogether) {
       sum += double(part);
       part = T(0);
       terms = 0;

@@ -1,5 +1,5 @@
 // Windows over images: a thread for each element of the result, which gathers what it is made of,
-// first to last. (The CPU adds a depthwise gradient of stride 1 last to first: cpu/depthwise.cpp.)
+// first to last.
 #pragma once
 #include "core/windows.h"
 
@@ -127,30 +127,38 @@ struct AvgPoolBackward {
   }
 };
 
-// Convolutions of each channel with its own kernel.
+// Column by column, and in each from top to bottom, as on the CPU.
 template <class T>
-ONEPASS_DEVICE T weight_of(const Windows& w, const Place& p, int64_t tap) {
-  return load_element<T>(memory(w.weight), p.channel * taps_of(w) + tap);
-}
-template <class T>
-struct Depthwise {
+struct AdaptiveAvgPool {
   static constexpr bool back = false;
   static ONEPASS_DEVICE T result(const Windows& w, const Place& p, int64_t) {
+    const Range down = part_of(w.rows.in, w.rows.out, p.row);
+    const Range across = part_of(w.columns.in, w.columns.out, p.column);
     T sum = T(0);
-    each_tap(w, p, [&](int64_t tap, int64_t row, int64_t column) {
-      sum += weight_of<T>(w, p, tap) * load_element<T>(from_of(w), pixel(w, p, row, column));
-    });
-    return sum;
+    for (int64_t j = across.begin; j < across.end; ++j) {
+      T part = T(0);
+      for (int64_t i = down.begin; i < down.end; ++i)
+        part += load_element<T>(from_of(w), pixel(w, p, i, j));
+      sum += part;
+    }
+    return sum / T(length(down) * length(across));
   }
 };
 template <class T>
-struct DepthwiseBackward {
+struct AdaptiveAvgPoolBackward {
   static constexpr bool back = true;
   static ONEPASS_DEVICE T result(const Windows& w, const Place& p, int64_t) {
+    const Range down = part_of(w.rows.out, w.rows.in, p.row);
+    const Range across = part_of(w.columns.out, w.columns.in, p.column);
     T sum = T(0);
-    each_window(w, p, [&](int64_t tap, int64_t row, int64_t column) {
-      sum += weight_of<T>(w, p, tap) * load_element<T>(from_of(w), window(w, p, row, column));
-    });
+    for (int64_t column = across.begin; column < across.end; ++column) {
+      const int64_t width = length(part_of(w.columns.in, w.columns.out, column));
+      T part = T(0);
+      for (int64_t row = down.begin; row < down.end; ++row)
+        part += load_element<T>(from_of(w), window(w, p, row, column)) /
+                T(length(part_of(w.rows.in, w.rows.out, row)) * width);
+      sum += part;
+    }
     return sum;
   }
 };

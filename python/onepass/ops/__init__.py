@@ -42,6 +42,8 @@ from onepass.ops._sparse_adam import sparse_adam_
 from onepass.ops._step_info import StepInfo
 from onepass.ops._update import *  # noqa: F403
 from onepass.ops._windows import (
+    adaptive_avg_pool2d,
+    adaptive_avg_pool2d_backward,
     avg_pool2d,
     avg_pool2d_backward,
     col2im,
@@ -57,6 +59,8 @@ __all__ = [
     "SavedBatchNorm",
     "SavedBatchRenorm",
     "StepInfo",
+    "adaptive_avg_pool2d",
+    "adaptive_avg_pool2d_backward",
     "alpha_dropout",
     "alpha_dropout_backward",
     "avg_pool2d",
