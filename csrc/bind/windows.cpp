@@ -76,17 +76,18 @@ void read_sizes(const Border& b, const char* name, int i, int64_t least, int cou
 
 // What a function makes of windows: columns, a pool's elements, those of an adaptive pool, a
 // convolution with `weight`, or the gradient of that.
-enum class Kind { columns, pool, adaptive, convolution, weights };
+enum class Makes { columns, pool, adaptive, convolution, weights };
 enum class Way { forward, backward };  // backward gives an image, of `size`
 
-template <const Contract& kContract, Kind kKind, Way kWay = Way::forward>
+template <const Contract& kContract, Makes kMakes, Way kWay = Way::forward>
 class WindowBorder : public BorderOf<kContract> {
   using Base = BorderOf<kContract>;
   static constexpr int at(const char* name) { return kContract.find(name); }
   static constexpr bool kBackward = kWay == Way::backward;
-  static constexpr bool kPool = kKind == Kind::pool, kAdaptive = kKind == Kind::adaptive;
-  static constexpr bool kWeights = kKind == Kind::convolution, kOfWeights = kKind == Kind::weights;
-  static constexpr bool kColumns = kKind == Kind::columns;
+  static constexpr bool kPool = kMakes == Makes::pool, kAdaptive = kMakes == Makes::adaptive;
+  static constexpr bool kWeights = kMakes == Makes::convolution,
+                        kOfWeights = kMakes == Makes::weights;
+  static constexpr bool kColumns = kMakes == Makes::columns;
   static constexpr bool kTaken = kContract.find("indices") >= 0;  // taps are remembered
   static constexpr int64_t kMostTaps = 1 << 24;
 
@@ -298,19 +299,19 @@ class WindowBorder : public BorderOf<kContract> {
   int64_t extents_[2] = {0, 0};  // of the rows and columns, or how many windows there are
 };
 
-template <const Contract& kContract, Kind kKind, Way kWay,
+template <const Contract& kContract, Makes kMakes, Way kWay,
           void (*Backend::*kDriver)(const Windows&)>
 py::object windows(Arguments given) {
-  return WindowBorder<kContract, kKind, kWay>(given).run(kDriver);
+  return WindowBorder<kContract, kMakes, kWay>(given).run(kDriver);
 }
 template <const Contract& kContract, Way kWay, void (*Backend::*kEven)(const Windows&),
           void (*Backend::*kUneven)(const Windows&)>
 py::object adaptive(Arguments given) {
-  WindowBorder<kContract, Kind::adaptive, kWay> b(given);
+  WindowBorder<kContract, Makes::adaptive, kWay> b(given);
   return b.run(b.even() ? kEven : kUneven);
 }
 py::object max_pool2d(Arguments given) {
-  WindowBorder<kMax, Kind::pool> b(given);
+  WindowBorder<kMax, Makes::pool> b(given);
   py::object y = b.run(&Backend::max_pool2d);
   return py::make_tuple(y, b.result(kMax.position("indices")));
 }
@@ -320,24 +321,24 @@ py::object max_pool2d(Arguments given) {
 void define_windows(py::module_& m) {
   using B = Backend;
   constexpr Way there = Way::forward, back = Way::backward;
-  define(m, kIm2col, &fast<&windows<kIm2col, Kind::columns, there, &B::im2col>>);
-  define(m, kCol2im, &fast<&windows<kCol2im, Kind::columns, back, &B::col2im>>);
+  define(m, kIm2col, &fast<&windows<kIm2col, Makes::columns, there, &B::im2col>>);
+  define(m, kCol2im, &fast<&windows<kCol2im, Makes::columns, back, &B::col2im>>);
   define(m, kMax, &fast<&max_pool2d>);
-  define(m, kMaxBack, &fast<&windows<kMaxBack, Kind::pool, back, &B::max_pool2d_backward>>);
-  define(m, kAvg, &fast<&windows<kAvg, Kind::pool, there, &B::avg_pool2d>>);
-  define(m, kAvgBack, &fast<&windows<kAvgBack, Kind::pool, back, &B::avg_pool2d_backward>>);
+  define(m, kMaxBack, &fast<&windows<kMaxBack, Makes::pool, back, &B::max_pool2d_backward>>);
+  define(m, kAvg, &fast<&windows<kAvg, Makes::pool, there, &B::avg_pool2d>>);
+  define(m, kAvgBack, &fast<&windows<kAvgBack, Makes::pool, back, &B::avg_pool2d_backward>>);
   define(m, kAdaptive, &fast<&adaptive<kAdaptive, there, &B::avg_pool2d, &B::adaptive_avg_pool2d>>);
   define(m, kAdaptiveBack,
          &fast<&adaptive<kAdaptiveBack, back, &B::avg_pool2d_backward,
                          &B::adaptive_avg_pool2d_backward>>);
   define(m, kDepthwise,
-         &fast<&windows<kDepthwise, Kind::convolution, there, &B::depthwise_conv2d>>);
+         &fast<&windows<kDepthwise, Makes::convolution, there, &B::depthwise_conv2d>>);
   define(m, kDepthwiseBack,
-         &fast<&windows<kDepthwiseBack, Kind::convolution, back, &B::depthwise_conv2d_backward>>);
+         &fast<&windows<kDepthwiseBack, Makes::convolution, back, &B::depthwise_conv2d_backward>>);
   define(
       m, kDepthwiseWeight,
       &fast<
-          &windows<kDepthwiseWeight, Kind::weights, there, &B::depthwise_conv2d_weight_backward>>);
+          &windows<kDepthwiseWeight, Makes::weights, there, &B::depthwise_conv2d_weight_backward>>);
 }
 
 }  // namespace onepass::bind
