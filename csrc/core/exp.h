@@ -130,10 +130,10 @@ ONEPASS_HD T exp(T x) {
 // exp(f x) 2^lift for a constant f = +-2^n, if that is a normal number. The default lift is 1 /
 // kDown, for kExpMin <= f x <= 0: callers multiply by kDown at the end, so that subnormal results
 // are rounded once.
-template <Ln2 kLn2 = Ln2::whole, class T>
+template <class T>
 ONEPASS_HD T exp_lifted(T x, T f, int lift = Format<T>::kLift) {
   using F = Format<T>;
-  Reduced<T> e = reduce<kLn2>(x, F::kBias + lift, f);
+  Reduced<T> e = reduce(x, F::kBias + lift, f);
   return exp_reduced(e) * power_of_two(e);
 }
 

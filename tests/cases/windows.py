@@ -338,7 +338,9 @@ CEIL = [
 AVERAGES = [how for how in WINDOWS if "dilation" not in how] + CEIL
 AVERAGES += [{**how, "count_include_pad": False} for how in AVERAGES if "padding" in how]
 # Even ones, uneven ones, more windows than elements along an axis, and than a line has lanes.
-PARTS = [{"output_size": n, **last} for n in (1, 2, (3, 4), (7, 2), (1, 270)) for last in ({}, LAST)]
+PARTS = [
+    {"output_size": n, **last} for n in (1, 2, (3, 4), (7, 2), (1, 270)) for last in ({}, LAST)
+]
 ADAPTIVE = {"output_size": 7, **LAST}
 BENCH_OPTIONS = {"kernel_size": 3, "padding": 1, "stride": 1, **LAST}
 
