@@ -6,6 +6,7 @@
 // and y'(-t) = 1 - y'(t). At -Inf y is the limit -0 and at ±Inf the derivative is 0 or 1: t ends at
 // kFar, where Q and φ have long been 0, so that no product is Inf·0.
 #pragma once
+#include "core/mills.h"
 #include "kernels/activation.h"
 
 ONEPASS_BEGIN
@@ -29,8 +30,8 @@ struct Gelu {
   ONEPASS_HD T forward(T x) const {
     const T t = bounded(x);
     const math::Reduced<T> e = bell(t);
-    const T z = math::mills_times(t) * math::power_of_two(e);
-    return math::muladd(-math::muladd(z, math::expm1_reduced(e), z), kDown, math::ramp(x));
+    const T below = math::mills_times(t, e) * math::power_of_two(e);
+    return math::muladd(-below, kDown, math::ramp(x));
   }
   ONEPASS_HD T backward(T dy, T x) const {
     const T t = bounded(x);

@@ -191,21 +191,6 @@ struct Mills {
   static long double exact(double x) { return exact_at(std::fabs((long double)x), 40.0L); }
 };
 
-struct MillsTimes {
-  template <class T>
-  ONEPASS_HD static T f(T x) {
-    return math::mills_times(math::min(math::abs(x), Gelu<T>::kFar));
-  }
-  static double exact(float x) {
-    const double t = std::fabs(double(x));
-    return (t > 15 ? 15 : t) * Mills::exact(x);
-  }
-  static long double exact(double x) {
-    const long double t = std::fabs((long double)x);
-    return (t > 40 ? 40 : t) * Mills::exact(x);
-  }
-};
-
 // The activations themselves, every option a quarter; tests/test_kernels.py holds their accuracy.
 template <class A, class T, size_t... I>
 ONEPASS_HD A with_options(std::index_sequence<I...>) {
@@ -320,7 +305,6 @@ void check_accuracies(const std::vector<float>& x, const std::vector<double>& d)
   BOTH(MathSigmoid, 2.0, 2.1);
   BOTH(ExpDown, 0.95, 0.90);
   BOTH(Mills, 2.8, 6.8);
-  BOTH(MillsTimes, 2.9, 7.3);
   BOTH(Sqrt, 0.5, 0.5005);  // long double measures with 11 bits more
   BOTH(MathAbs, 0, 0);
   BOTH(MathSin, 0.51, 0.79);
@@ -392,7 +376,6 @@ void hash_functions(const std::vector<T>& x) {
   add_to_hash(map<Max>(x)), add_to_hash(map<Min>(x)), add_to_hash(map<MathSin>(x));
   add_to_hash(map<MathCos>(x));
   add_to_hash(map<ExpDown>(x)), add_to_hash(map<ExpFlushed>(x)), add_to_hash(map<Mills>(x));
-  add_to_hash(map<MillsTimes>(x));
   for_each_activation(Activations{}, [&](auto forward, auto slope, const char*) {
     add_to_hash(map<decltype(forward)>(x)), add_to_hash(map<decltype(slope)>(x));
   });
@@ -438,7 +421,7 @@ void hash_every_float(const std::string& name, const char* part) {
 void hash_every_float(const char* part) {
 #define EVERY(Name) hash_every_float<Name>(#Name, part)
   EVERY(Exp), EVERY(ScaledExpm1), EVERY(Log), EVERY(Log1p), EVERY(MathTanh), EVERY(Erf);
-  EVERY(MathSigmoid), EVERY(ExpDown), EVERY(ExpFlushed), EVERY(Mills), EVERY(MillsTimes);
+  EVERY(MathSigmoid), EVERY(ExpDown), EVERY(ExpFlushed), EVERY(Mills);
   EVERY(MathSin), EVERY(MathCos);
   for_each_activation(Activations{}, [&](auto forward, auto slope, const char* name) {
     hash_every_float<decltype(forward)>(std::string(name) + " forward", part);
