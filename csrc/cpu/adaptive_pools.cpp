@@ -60,16 +60,17 @@ struct AdaptiveAvgPool : Work<S> {
       const int64_t n = smaller(kLanes, columns.out - first);
       for (int64_t l = 0; l < n; ++l, parts.next()) {
         const Range across = *parts;
-        T sum = T(0);
+        T total = T(0);
         for (int64_t j = across.begin; j < across.end;) {
           if (j >= end) {
             begin = j;
             end = smaller(columns.in, j + kLanes);
             add_columns(line.plane, down, begin, end - begin);
           }
-          for (const int64_t last = smaller(across.end, end); j < last; ++j) sum += part[j - begin];
+          for (const int64_t last = smaller(across.end, end); j < last; ++j)
+            total += part[j - begin];
         }
-        this->sum[l] = sum / T(length(down) * length(across));
+        this->sum[l] = total / T(length(down) * length(across));
       }
       this->finish(to + first, n, 0, 0);
     }
