@@ -37,6 +37,23 @@ template <class S, class T>
 #pragma GCC ivdep
   for (int64_t l = 0; l < n; ++l) sum[l] += load_as<S, T>(dy[l]) / (height * widths[l]);
 }
+// sum += the sum of rows, `apart` of each other, some lanes at a time in registers.
+template <class S, class T>
+[[gnu::noinline]] void add_column(int64_t n, int64_t rows, const S* x, int64_t apart, T* sum) {
+  constexpr int kSome = 16;
+  int64_t l = 0;
+  for (; l + kSome <= n; l += kSome) {
+    T part[kSome] = {};
+    for (int64_t i = 0; i < rows; ++i)
+      for (int k = 0; k < kSome; ++k) part[k] += load_as<S, T>(x[i * apart + l + k]);
+    for (int k = 0; k < kSome; ++k) sum[l + k] += part[k];
+  }
+  for (; l < n; ++l) {
+    T part = T(0);
+    for (int64_t i = 0; i < rows; ++i) part += load_as<S, T>(x[i * apart + l]);
+    sum[l] += part;
+  }
+}
 template <class T>
 [[gnu::noinline]] void divide_all(int64_t n, T* sum, T by) {
 #pragma GCC ivdep
@@ -46,7 +63,7 @@ template <class T>
 template <class S>
 struct AdaptiveAvgPool : Work<S> {
   using T = Computing<S>;
-  T part[kLanes];  // of a column, or of some side by side
+  T part[kLanes];  // sums of columns
   using Work<S>::Work;
 
   // A row of windows in C order.
@@ -81,13 +98,10 @@ struct AdaptiveAvgPool : Work<S> {
     const Range down = part_of(w.rows.in, w.rows.out, line.row);
     const Range across = part_of(w.columns.in, w.columns.out, line.column);
     this->begin(n);
-    for (int64_t j = across.begin; j < across.end; ++j) {
-      fill_run(part, n, T(0));
-      for (int64_t i = down.begin; i < down.end; ++i)
-        add_run<S, T>(n, this->from(at(w.rows.in, w.columns.in, line.plane, i, j) + channel), part,
-                      1);
-      add_run<T, T>(n, part, this->sum, 1);
-    }
+    for (int64_t j = across.begin; j < across.end; ++j)
+      add_column(n, length(down),
+                 this->from(at(w.rows.in, w.columns.in, line.plane, down.begin, j) + channel),
+                 w.columns.in * w.channels, this->sum);
     divide_all(n, this->sum, T(length(down) * length(across)));
     this->finish(at(w.rows.out, w.columns.out, line.plane, line.row, line.column) + channel, n, 0,
                  0);
@@ -107,60 +121,85 @@ struct AdaptiveAvgPool : Work<S> {
   }
 };
 
+// Neighbours under the same windows have the same gradient, which is then `sum` still.
 template <class S>
 struct AdaptiveAvgPoolBackward : AdaptiveAvgPool<S> {
   using T = Computing<S>;
   T widths[kLanes];
+  Range spans[kLanes];  // of the windows of `widths`, the elements
+  Range known{-1, -1};  // these windows
+  int64_t plane = -1, channels = -1;
+  Range down{-1, -1}, across{-1, -1};  // of `sum`
   using AdaptiveAvgPool<S>::AdaptiveAvgPool;
 
   // A row of the image in C order.
   void row(const Line& line) {
-    const WindowAxis& columns = this->call.columns;
+    const WindowAxis &rows = this->call.rows, &columns = this->call.columns;
+    const bool same = covered(line, 0) && columns.in <= kLanes;
     for (int64_t first = 0; first < columns.in; first += kLanes) {
       const int64_t n = smaller(kLanes, columns.in - first);
-      this->begin(n);
-      const int64_t end = part_of(columns.out, columns.in, first + n - 1).end;
-      for (int64_t o = part_of(columns.out, columns.in, first).begin; o < end; o += kLanes)
-        add_windows(line, o, smaller(kLanes, end - o), first, n);
-      this->finish((line.plane * this->call.rows.in + line.row) * columns.in + first, n, 0, 0);
+      if (!same) {
+        this->begin(n);
+        const int64_t end = part_of(columns.out, columns.in, first + n - 1).end;
+        for (int64_t o = part_of(columns.out, columns.in, first).begin; o < end; o += kLanes)
+          add_windows(line, o, smaller(kLanes, end - o), first, n);
+      }
+      this->finish((line.plane * rows.in + line.row) * columns.in + first, n, 0, 0);
     }
   }
   // Some channels of an element, where they are last.
   void last(const Line& line, int64_t channel, int64_t n) {
-    const Windows& w = this->call;
-    const Range down = part_of(w.rows.out, w.rows.in, line.row);
-    const Range across = part_of(w.columns.out, w.columns.in, line.column);
-    this->begin(n);
-    for (int64_t j = across.begin; j < across.end; ++j) {
-      fill_run(this->part, n, T(0));
-      fill_run(widths, n, T(length(part_of(w.columns.in, w.columns.out, j))));
-      for (int64_t i = down.begin; i < down.end; ++i)
-        add_quotients(n,
-                      this->from(this->at(w.rows.out, w.columns.out, line.plane, i, j) + channel),
-                      T(length(part_of(w.rows.in, w.rows.out, i))), widths, this->part);
-      add_run<T, T>(n, this->part, this->sum, 1);
+    const WindowAxis &rows = this->call.rows, &columns = this->call.columns;
+    const Range before = across;
+    across = part_of(columns.out, columns.in, line.column);
+    if (!covered(line, channel) || before.begin != across.begin || before.end != across.end) {
+      this->begin(n);
+      for (int64_t j = across.begin; j < across.end; ++j) {
+        fill_run(this->part, n, T(0));
+        fill_run(widths, n, T(length(part_of(columns.in, columns.out, j))));
+        for (int64_t i = down.begin; i < down.end; ++i)
+          add_quotients(n, this->from(this->at(rows.out, columns.out, line.plane, i, j) + channel),
+                        T(length(part_of(rows.in, rows.out, i))), widths, this->part);
+        add_run<T, T>(n, this->part, this->sum, 1);
+      }
     }
-    this->finish(this->at(w.rows.in, w.columns.in, line.plane, line.row, line.column) + channel, n,
-                 0, 0);
+    this->finish(this->at(rows.in, columns.in, line.plane, line.row, line.column) + channel, n, 0,
+                 0);
   }
 
  private:
+  // Sets `down`; whether the rows of windows are those of the line before, and so the channels.
+  bool covered(const Line& line, int64_t channel) {
+    const Range rows = part_of(this->call.rows.out, this->call.rows.in, line.row);
+    const bool same = line.plane == plane && channel == channels && rows.begin == down.begin &&
+                      rows.end == down.end;
+    plane = line.plane;
+    channels = channel;
+    down = rows;
+    return same;
+  }
+  void find_spans(int64_t first, int64_t windows) {
+    if (known.begin == first && known.end == first + windows) return;
+    known = {first, first + windows};
+    Parts parts(this->call.columns.in, this->call.columns.out, first);
+    for (int64_t l = 0; l < windows; ++l, parts.next()) {
+      spans[l] = *parts;
+      widths[l] = T(length(spans[l]));
+    }
+  }
   // The shares of `windows` windows from `first` on, to those of the `n` elements from `begin` on
   // that they cover.
   void add_windows(const Line& line, int64_t first, int64_t windows, int64_t begin, int64_t n) {
     const WindowAxis &rows = this->call.rows, &columns = this->call.columns;
-    Parts parts(columns.in, columns.out, first);
-    for (int64_t l = 0; l < windows; ++l, parts.next()) widths[l] = T(length(*parts));
+    find_spans(first, windows);
     fill_run(this->part, windows, T(0));
-    const Range down = part_of(rows.out, rows.in, line.row);
     for (int64_t i = down.begin; i < down.end; ++i)
       add_quotients(windows, this->from((line.plane * rows.out + i) * columns.out + first),
                     T(length(part_of(rows.in, rows.out, i))), widths, this->part);
-    parts = Parts(columns.in, columns.out, first);
-    for (int64_t l = 0; l < windows; ++l, parts.next()) {
-      const Range across = *parts;
-      const int64_t end = smaller(across.end - begin, n);
-      for (int64_t j = larger(across.begin - begin, 0); j < end; ++j) this->sum[j] += this->part[l];
+    for (int64_t l = 0; l < windows; ++l) {
+      const int64_t end = smaller(spans[l].end - begin, n);
+      for (int64_t j = larger(spans[l].begin - begin, 0); j < end; ++j)
+        this->sum[j] += this->part[l];
     }
   }
 };
