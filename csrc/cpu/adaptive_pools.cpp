@@ -54,6 +54,11 @@ template <class S, class T>
     sum[l] += part;
   }
 }
+template <class S, class T>
+[[gnu::noinline]] void add_shares(int64_t n, const S* dy, T by, T* sum) {
+#pragma GCC ivdep
+  for (int64_t l = 0; l < n; ++l) sum[l] += load_as<S, T>(dy[l]) / by;
+}
 template <class T>
 [[gnu::noinline]] void divide_all(int64_t n, T* sum, T by) {
 #pragma GCC ivdep
@@ -125,12 +130,18 @@ struct AdaptiveAvgPool : Work<S> {
 template <class S>
 struct AdaptiveAvgPoolBackward : AdaptiveAvgPool<S> {
   using T = Computing<S>;
-  T widths[kLanes];
-  Range spans[kLanes];  // of the windows of `widths`, the elements
-  Range known{-1, -1};  // these windows
-  int64_t plane = -1, channels = -1;
-  Range down{-1, -1}, across{-1, -1};  // of `sum`
-  using AdaptiveAvgPool<S>::AdaptiveAvgPool;
+  T widths[kLanes], heights[kLanes];
+  Range spans[kLanes];                            // of the windows of `widths`, the elements
+  Range known{-1, -1};                            // these windows
+  int64_t plane = -1, channels = -1, above = -1;  // `above`: the row of `down`
+  Range down{-1, -1}, across{-1, -1};             // of `sum`
+
+  explicit AdaptiveAvgPoolBackward(const Windows& w) : AdaptiveAvgPool<S>(w) {
+    find_spans(0, smaller(kLanes, w.columns.out));
+    Parts parts(w.rows.in, w.rows.out, 0);
+    for (int64_t i = 0; i < smaller(kLanes, w.rows.out); ++i, parts.next())
+      heights[i] = T(length(*parts));
+  }
 
   // A row of the image in C order.
   void row(const Line& line) {
@@ -156,10 +167,10 @@ struct AdaptiveAvgPoolBackward : AdaptiveAvgPool<S> {
       this->begin(n);
       for (int64_t j = across.begin; j < across.end; ++j) {
         fill_run(this->part, n, T(0));
-        fill_run(widths, n, T(length(part_of(columns.in, columns.out, j))));
+        const T width = extent(widths, columns, j);
         for (int64_t i = down.begin; i < down.end; ++i)
-          add_quotients(n, this->from(this->at(rows.out, columns.out, line.plane, i, j) + channel),
-                        T(length(part_of(rows.in, rows.out, i))), widths, this->part);
+          add_shares(n, this->from(this->at(rows.out, columns.out, line.plane, i, j) + channel),
+                     extent(heights, rows, i) * width, this->part);
         add_run<T, T>(n, this->part, this->sum, 1);
       }
     }
@@ -170,13 +181,19 @@ struct AdaptiveAvgPoolBackward : AdaptiveAvgPool<S> {
  private:
   // Sets `down`; whether the rows of windows are those of the line before, and so the channels.
   bool covered(const Line& line, int64_t channel) {
-    const Range rows = part_of(this->call.rows.out, this->call.rows.in, line.row);
+    const WindowAxis& axis = this->call.rows;
+    const Range rows = line.row == above ? down : part_of(axis.out, axis.in, line.row);
+    above = line.row;
     const bool same = line.plane == plane && channel == channels && rows.begin == down.begin &&
                       rows.end == down.end;
     plane = line.plane;
     channels = channel;
     down = rows;
     return same;
+  }
+  // Of window i, from the table of the first ones where it is among them.
+  T extent(const T* table, const WindowAxis& a, int64_t i) const {
+    return a.out <= kLanes ? table[i] : T(length(part_of(a.in, a.out, i)));
   }
   void find_spans(int64_t first, int64_t windows) {
     if (known.begin == first && known.end == first + windows) return;
@@ -195,7 +212,7 @@ struct AdaptiveAvgPoolBackward : AdaptiveAvgPool<S> {
     fill_run(this->part, windows, T(0));
     for (int64_t i = down.begin; i < down.end; ++i)
       add_quotients(windows, this->from((line.plane * rows.out + i) * columns.out + first),
-                    T(length(part_of(rows.in, rows.out, i))), widths, this->part);
+                    extent(heights, rows, i), widths, this->part);
     for (int64_t l = 0; l < windows; ++l) {
       const int64_t end = smaller(spans[l].end - begin, n);
       for (int64_t j = larger(spans[l].begin - begin, 0); j < end; ++j)
