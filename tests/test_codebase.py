@@ -410,6 +410,7 @@ CPU_UNITS = {  # csrc/cpu/*.cpp that are compiled once per instruction set, and 
     "normalise": ["onepass_cpu_normalise_v3"],
     "pointwise_losses": ["onepass_cpu_pointwise_losses_v3"],
     "pools": ["onepass_cpu_pools_v3"],
+    "adaptive_pools": ["onepass_cpu_adaptive_pools_v3"],
     "row_norms": ["onepass_cpu_row_norms_v3"],
     "softmax": ["onepass_cpu_softmax_v3"],
     "stages": [*["after_update"] * 2, *["before_update"] * 2, "round_at_random"],

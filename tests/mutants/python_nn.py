@@ -77,8 +77,8 @@ NN = [
     Mutant(
         "batch renorm: later limits are ignored",
         f"{FOLDER}/_batch_renorm.py",
-        "rmax=self.rmax, dmax=self.dmax, **options",
-        "**options",
+        'own_options = ("rmax", "dmax")',
+        "own_options = ()",
         ("tests/test_batch_renorm.py::test_limits_may_change_between_calls_and_are_checked",),
     ),
     Mutant(

@@ -128,6 +128,8 @@ class Conv2d(Affine):
         return padding
 
     def _convolution(self) -> Convolution:
+        # Made anew by every forward (some µs): the attributes may change between calls, and
+        # backward is that of the forward before it.
         if self.padding == "same":
             spans = (d * (k - 1) for k, d in zip(self.kernel_size, self.dilation, strict=True))
             (top, bottom), (left, right) = ((span // 2, span - span // 2) for span in spans)
