@@ -122,7 +122,9 @@ def test_a_resumed_schedule_has_the_same_rates(name):
 def test_a_schedule_of_another_length_goes_on_with_its_own_rates(name, lengths, stop):
     """From the resume on, not from the step after it; up to where the shorter of both ends."""
     short, whole, again = optimizer(), optimizer(), optimizer()
-    schedule, expected = (OF_LENGTH[name](o, n) for o, n in zip((short, whole), lengths))
+    schedule, expected = (
+        OF_LENGTH[name](o, n) for o, n in zip((short, whole), lengths, strict=True)
+    )
     for t in range(stop):
         stepped(schedule, t)
         stepped(expected, t)

@@ -400,4 +400,11 @@ NN = [
             "tests/test_update_batch_norm.py::test_dropout_does_not_drop_and_norms_before_use_the_batch",
         ),
     ),
+    Mutant(
+        "linear: the gradient of a 16-bit x stays in float32",
+        f"{FOLDER}/_linear.py",
+        "dx if dtype == weight.dtype else dx.astype(dtype)",
+        "dx",
+        ("tests/test_16_bits.py::test_a_layer_has_the_bits_of_float32_rounded_once",),
+    ),
 ]
