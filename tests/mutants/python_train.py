@@ -739,4 +739,14 @@ TRAIN = [
         "return values[-1]",
         ("tests/test_restarts.py::test_the_score_is_that_of_the_weights_that_the_model_has",),
     ),
+    Mutant(
+        "fit: bytes are validated by a model that trains on what a transform made of them",
+        "python/onepass/train/_checks.py",
+        "unlike = given != expected or not is_floating(X)",
+        "unlike = given != expected",
+        (
+            "tests/test_rescaling.py"
+            "::test_a_transform_that_scales_is_not_enough_and_says_so_before_training",
+        ),
+    ),
 ]
