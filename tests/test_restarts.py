@@ -194,7 +194,7 @@ def test_models_without_parameters_predict_too() -> None:
     assert np.array_equal(Ensemble([nn.Sequential(nn.ReLU())]).predict(x), np.maximum(x, 0))
     assert Ensemble([nn.BatchNorm1d(3, affine=False)]).predict(x).dtype == np.float32
     bare, other = nn.Sequential(nn.ReLU()), nn.Linear(3, 1)
-    with pytest.raises(ValueError, match="'optimizer' has parameter 0, .* that the model lacks"):
+    with pytest.raises(ValueError, match=r"'optimizer' has parameter 0, .* that the model lacks"):
         Trainer(bare, nn.MSELoss(), optim.SGD(other.parameters()))
 
 
