@@ -365,14 +365,14 @@ NN = [
     ),
     Mutant(
         "init.apply: groups of a convolution count as one",
-        f"{FOLDER}/_initialise.py",
+        f"{FOLDER}/_init_values.py",
         "rows = shape[0] // groups",
         "rows, groups = shape[0], 1",
         ("tests/test_init_apply.py::test_a_grouped_convolution_is_so_many_convolutions",),
     ),
     Mutant(
         "init.apply: layers are met in the order of a call",
-        f"{FOLDER}/_initialise.py",
+        f"{FOLDER}/_init_walk.py",
         "for child in reversed(children):",
         "for child in children:",
         ("tests/test_init_apply.py::test_auto_goes_by_the_activation",),

@@ -14,6 +14,7 @@ from onepass.nn._checks import check_dtype, check_gradient, like, namespace
 from onepass.nn._facts import Read
 from onepass.nn._module import Module
 from onepass.nn._running import Running
+from onepass.nn._signal import Norm
 
 
 class FewValuesError(ValueError):
@@ -49,7 +50,7 @@ def checked_options(
     )
 
 
-class DecorrelatedBatchNorm(Running, Module):
+class DecorrelatedBatchNorm(Norm, Running, Module):
     """``y = Σ^(-1/2) (x - mean) · weight + bias``, over groups of channels (axis 1).
 
     Σ is the covariance of the d channels of a group over the batch and all positions, with ``eps``

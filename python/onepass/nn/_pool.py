@@ -11,6 +11,7 @@ from onepass._array import Array, convert, empty, zeros
 from onepass.nn._checks import Like, check_gradient
 from onepass.nn._images import image, lies_channels_last, pair, to_dense, to_images
 from onepass.nn._module import Module
+from onepass.nn._signal import Passing
 
 Pair = int | tuple[int, int]
 _AXES = {False: (2, 3), True: (1, 2)}  # the channels last or not → rows and columns
@@ -22,7 +23,7 @@ def _taken(owner: str, x: Array) -> tuple[Array, bool, Like]:
     return to_dense(x, last), last, kind
 
 
-class _Pool(Module):
+class _Pool(Passing, Module):
     """A pool over windows of one size: one kernel forward and one backward.
 
     Its attributes may change between calls; backward is that of the forward before it.
@@ -181,7 +182,7 @@ class AvgPool2d(_Pool):
         return f"{super().extra_repr()}, count_include_pad={self.count_include_pad}"
 
 
-class AdaptiveAvgPool2d(Module):
+class AdaptiveAvgPool2d(Passing, Module):
     """The means of windows that divide (N, C, H, W) into ``output_size`` rows and columns.
 
     Window i of n covers the elements from ⌊i·H/n⌋ to ⌈(i+1)·H/n⌉: equal windows where n divides H,
