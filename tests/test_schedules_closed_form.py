@@ -70,6 +70,7 @@ def lrs(of):
 def test_every_schedule_is_here():
     classes = {n for n in ours.__all__ if inspect.isclass(getattr(ours, n))} - {"LRScheduler"}
     assert classes == set(MAKE)
+    assert classes - set(OF_LENGTH) == {"ReduceLROnPlateau"}, "which has no length"
 
 
 @pytest.mark.parametrize("name", sorted(set(MAKE) - set(FORMULA)))
