@@ -122,6 +122,16 @@ def test_a_resumed_schedule_has_the_same_rates(name):
 @pytest.mark.parametrize("name", OF_LENGTH)
 def test_a_schedule_of_another_length_goes_on_with_its_own_rates(name, lengths, stop):
     """From the resume on, not from the step after it; up to where the shorter of both ends."""
+    check_another_length(name, lengths, stop)
+
+
+@pytest.mark.parametrize("name", OF_LENGTH)
+def test_an_optimizer_loaded_after_its_schedule_brings_the_rate_before_for_one_step(name):
+    check_another_length(name, (12, 24), 5, late=True)
+    check_another_length(name, (12, 24), 12, late=True)
+
+
+def check_another_length(name, lengths, stop, late=False):
     short, whole, again = optimizer(), optimizer(), optimizer()
     schedule, expected = (
         OF_LENGTH[name](o, n) for o, n in zip((short, whole), lengths, strict=True)
@@ -130,11 +140,14 @@ def test_a_schedule_of_another_length_goes_on_with_its_own_rates(name, lengths, 
         stepped(schedule, t)
         stepped(expected, t)
     states = json.loads(json.dumps(schedule.state_dict())), short.state_dict()
-    again.load_state_dict(states[1])
+    if not late:
+        again.load_state_dict(states[1])
     loaded = OF_LENGTH[name](again, lengths[1])
     loaded.load_state_dict(states[0])
+    if late:
+        again.load_state_dict(states[1])
     for t in range(stop, lengths[1]):
-        assert lrs(again) == lrs(whole), f"step {t}"
+        assert (late and t == stop) or lrs(again) == lrs(whole), f"step {t}"
         stepped(loaded, t)
         stepped(expected, t)
     assert lrs(again) == lrs(whole)

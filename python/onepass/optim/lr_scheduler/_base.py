@@ -80,6 +80,7 @@ class LRScheduler(SuggestsKeywords):
         self._since = 0  # the step of the first of these zeros
         self._is_part = False  # of another schedule, which takes its steps
         self._lrs: list[float] = []  # as set last, without the factors that are 0
+        self._replaced: dict[int, float] = {}  # group → the rate of a loaded state, of its schedule
         self._found = self._find(groups)
         ended = [zeros.held(g) is not None and self._ended(n) for n, g in enumerate(groups)]
         first = [
@@ -216,7 +217,12 @@ class LRScheduler(SuggestsKeywords):
                 f"{len(self.base_lrs)} that it had before; make a new schedule"
             )
         known = len(self._lrs)
-        changed = {g: lr for g, lr in enumerate(now) if g >= known or lr != self._lrs[g]}
+        changed = {
+            g: lr
+            for g, lr in enumerate(now)
+            # The optimizer's state, loaded after that of the schedule, brings the rate before.
+            if g >= known or lr not in (self._lrs[g], self._replaced.get(g))
+        }
         bases = {
             g: lr if self._held_at_zero(g) else self._base(lr, self.last_epoch, g)
             for g, lr in changed.items()
@@ -279,6 +285,7 @@ class LRScheduler(SuggestsKeywords):
         self._lrs = [
             rate if k is None else w for w, k, rate in zip(without, kept, set_now, strict=True)
         ]
+        self._replaced = {}
         self._since = self._since if any(self._zeros) else t
         self.last_epoch, self._zeros = t, own
 
@@ -293,7 +300,7 @@ class LRScheduler(SuggestsKeywords):
         kept = list(state.get("without_zeros", [None] * len(groups)))
         last = [float(lr) for lr in state.get("last_lrs", ())]
         then = state.get("zeros", now)
-        taken = []
+        taken = {}
         for number, (was, own, lr) in enumerate(zip(then, now, last, strict=False)):
             at_zero = kept[number] is not None
             if self._holders(number) or (was and own) or at_zero != bool(was):
@@ -301,12 +308,12 @@ class LRScheduler(SuggestsKeywords):
             if was or lrs[number] == lr:
                 lrs[number] = rates[number]
                 kept[number] = self._base_at(t, number) if own else None
-                taken.append(number)
+                taken[number] = lr
         set_now = self._set(lrs, kept)
         for number in taken:
             without = kept[number]
             last[number] = set_now[number] if without is None else without
-        self._zeros, self._lrs = now, last or self._present(groups)
+        self._zeros, self._lrs, self._replaced = now, last or self._present(groups), taken
 
     def _at_zero(self, t: int, rates: Sequence[float]) -> list[int]:
         """1 for each group whose rate is 0 though its base rate is not, else 0."""
