@@ -324,6 +324,7 @@ def test_an_error_of_a_transform_comes_with_its_batch(workers):
     (lambda: DataLoader([(0.5, 1), (0.25, 0)]), TypeError, "'X' is a list, expected an array"),
     (lambda: DataLoader({0: (X[0], 1)}), TypeError, "'X' is a dict"),
     (lambda: DataLoader("data"), TypeError, "'X' is a str"),
+    (lambda: DataLoader(Samples), TypeError, "'X' is a type, expected an array"),
     (lambda: DataLoader(Samples(), Y), ValueError, r"'X' has pairs \(x, y\), expected no y beside"),
     (lambda: trainer().fit(Samples(), Y, max_epochs=1), ValueError, r"fit: 'X' has pairs \(x, y\)"),
     (lambda: DataLoader(X, Y, num_workers=-1), ValueError, "'num_workers' is -1"),

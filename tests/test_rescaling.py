@@ -44,6 +44,7 @@ def test_it_is_a_module_like_others(monkeypatch):
         "Rescaling(scale=2.0, offset=0.0, dtype='float64')"
     )
     nn.gradcheck(layer, normal((3, 4)))
+    nn.gradcheck(nn.Sequential(nn.Rescaling(1 / 255), nn.Linear(6, 3)), IMAGES[:2])
     model = nn.Sequential(nn.Rescaling(1 / 255), nn.Linear(36, 3))
     assert nn.init.apply(model)["1.weight"].scheme == "xavier_normal"
     fake_cupy.install(monkeypatch)
@@ -52,7 +53,14 @@ def test_it_is_a_module_like_others(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("x", "kind"), [(None, "None"), ([1], "a list"), (np.ones(2, bool), "bool"), ("ab", "a str")]
+    ("x", "kind"),
+    [
+        (None, "None"),
+        ([1], "a list"),
+        (np.ones(2, bool), "bool"),
+        ("ab", "a str"),
+        (np.uint8(3), "a uint8"),
+    ],
 )
 def test_what_is_no_array_of_numbers_is_refused(x, kind):
     with pytest.raises(TypeError, match=f"^Rescaling: x (is|has dtype) {kind}"):
@@ -92,6 +100,13 @@ def test_images_in_bytes_are_trained_validated_and_predicted_as_those_in_floats(
         assert t.history == plain.history
         np.testing.assert_array_equal(t.predict(images), plain.predict(floats))
         assert t.evaluate(images, TARGETS) == plain.evaluate(floats, TARGETS)
+
+
+def test_validation_in_floats_is_refused_where_training_is_in_bytes():
+    """It would be scaled twice."""
+    t = trainer(nn.Rescaling(1 / 255))
+    with pytest.raises(TypeError, match=r"samples of float32, expected uint8 as in training$"):
+        t.fit(IMAGES, TARGETS, max_epochs=1, validation_data=(IMAGES / np.float32(255), TARGETS))
 
 
 def scaled(X, y, **_):

@@ -742,8 +742,8 @@ TRAIN = [
     Mutant(
         "fit: bytes are validated by a model that trains on what a transform made of them",
         "python/onepass/train/_checks.py",
-        "unlike = given != expected or not is_floating(X)",
-        "unlike = given != expected",
+        "alike = given == expected and is_floating(X) and is_floating(trains)",
+        "alike = given == expected",
         (
             "tests/test_rescaling.py"
             "::test_a_transform_that_scales_is_not_enough_and_says_so_before_training",

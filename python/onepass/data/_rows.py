@@ -202,7 +202,7 @@ def is_data_set(X: Any) -> bool:
         return bool(X) and all(
             isinstance(x, (list, tuple)) and len(x) == 2 and hasattr(x[0], "shape") for x in X
         )
-    if hasattr(X, "shape") or hasattr(X, "iloc") or isinstance(X, (dict, str, bytes, set)):
+    if hasattr(X, "shape") or hasattr(X, "iloc") or isinstance(X, (dict, str, bytes, set, type)):
         return False
     return hasattr(X, "__getitem__") and hasattr(X, "__len__")
 

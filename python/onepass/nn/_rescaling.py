@@ -56,9 +56,12 @@ class Rescaling(Module):
         return self._scaled(dy, y_kind[1], 0.0)
 
     def _kind_of_y(self, x: Array) -> Like:
-        if getattr(getattr(x, "dtype", None), "kind", None) in ("i", "u"):
+        whole = getattr(getattr(x, "dtype", None), "kind", None) in ("i", "u")
+        if whole and not isinstance(x, np.generic):
             return namespace(x), np.dtype(self.dtype), tuple(x.shape)
-        return like("Rescaling", "x", x)
+        kind = like("Rescaling", "x", x)
+        namespace(x)
+        return kind
 
     def _scaled(self, x: Array, dtype: Any, offset: float) -> Array:
         wide = np.dtype("float32") if dtype.itemsize == 2 else dtype

@@ -50,8 +50,8 @@ def _validates_the_same(loader: Loader, X: Any) -> None:
     """Refuse samples of validation that are not like those of training, after its transform."""
     trains, alone = loader.X, ""
     given, expected = tuple(X.shape[1:]), tuple(trains.shape[1:])
-    unlike = given != expected or not is_floating(X)
-    if unlike and isinstance(loader, DataLoader) and loader.transform is not None:
+    alike = given == expected and is_floating(X) and is_floating(trains)
+    if not alike and isinstance(loader, DataLoader) and loader.transform is not None:
         trains = loader.first(1)
         expected = tuple(trains.shape[1:])
         alone = " after the transform, which is for training alone"
@@ -60,7 +60,7 @@ def _validates_the_same(loader: Loader, X: Any) -> None:
             f"fit: 'validation_data' has samples of shape {given}, expected {expected} as in "
             f"training{alone}"
         )
-    if is_floating(trains) and not is_floating(X):
+    if is_floating(trains) != is_floating(X):
         cure = "; nn.Rescaling as the model's first layer scales in both" * (X.dtype.kind in "iu")
         raise TypeError(
             f"fit: 'validation_data' has samples of {X.dtype}, expected {trains.dtype} as in "
