@@ -282,6 +282,9 @@ class Module(Saves, SuggestsKeywords):
     ) -> LoadResult:
         """Copy values in, from `state_dict` or from PyTorch's (tensors are read as they are).
 
+        Running averages that an optimizer keeps of the parameters (``ema_decay``), with which a
+        Trainer predicts, stay as they are; `Trainer.load_weights` begins them anew.
+
         Args:
             state_dict: names and arrays.
             strict: False copies what fits and reports the rest.
