@@ -24,6 +24,7 @@ LAYERS = {
     "fused": lambda: [nn.Linear(5, 7), nn.GELU(), nn.Dropout(0.3)],
     "weight norm": lambda: [nn.WeightNorm(nn.Linear(5, 7))],
     "convolution": lambda: [nn.Conv2d(4, 7, 3), nn.ReLU()],
+    "decorrelated": lambda: [nn.DecorrelatedBatchNorm(4, 2)],
 }
 
 
@@ -33,7 +34,8 @@ def test_a_layer_has_the_bits_of_float32_rounded_once(layers, name):
     dtype = dtype_of(name)
     narrow = nn.Sequential(*LAYERS[layers]())
     wide = copy.deepcopy(narrow)  # the streams of dropout too
-    shapes = [(2, 4, 5, 6)] if layers == "convolution" else [(3, 5), (2, 3, 5), (0, 5)]
+    images = layers in ("convolution", "decorrelated")
+    shapes = [(2, 4, 5, 6)] if images else [(3, 5), (2, 3, 5), (0, 5)]
     for shape in shapes:
         for seed in range(2):  # the second call writes where the first did
             x = normal(shape, seed=seed).astype(dtype)
