@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from onepass import nn
 from small_models import assert_same, grads, normal
+from test_init_apply import EVERY, made
 
 DTYPES = ["float16", "bfloat16"]
 UNIT = {"float16": 2.0**-11, "bfloat16": 2.0**-8}  # the largest relative error of a rounding
@@ -47,6 +48,26 @@ def test_a_layer_has_the_bits_of_float32_rounded_once(layers, name):
             assert_same(grads(narrow), grads(wide))
     with pytest.raises(TypeError, match="float32"):
         narrow.backward(dy.astype(np.float32))
+
+
+SHAPES = [(8, 4), (8, 3), (4, 4, 5), (4, 4, 5, 5), (4, 4, 5, 5, 5)]
+
+
+@pytest.mark.parametrize("cls", [cls for cls in EVERY if cls is not nn.ModuleList])
+def test_every_module_takes_them_where_it_takes_float32(cls):
+    layer, taken = made(cls), 0
+    for shape in SHAPES:
+        x = normal(shape, "float32")
+        try:
+            layer(x)
+        except (TypeError, ValueError):
+            continue
+        y = layer(x.astype(np.float16))
+        dx = layer.backward(np.ones_like(y))
+        assert (y.dtype, dx.dtype, dx.shape) == (np.float16, np.float16, shape)
+        assert all(gradient.dtype == np.float32 for gradient in grads(layer).values())
+        taken += 1
+    assert taken, "no shape here is one that it takes"
 
 
 def test_on_a_device_too(monkeypatch):
