@@ -507,8 +507,8 @@ TRAIN = [
     Mutant(
         "evaluation: a new model keeps the dtype of the old one",
         f"{FOLDER}/_evaluation.py",
-        "        self._dtype = next(iter(self.model.parameters())).dtype\n",
-        '        vars(self).setdefault("_dtype", next(iter(self.model.parameters())).dtype)\n',
+        "        self._dtype = _dtype_of(self.model)\n",
+        '        vars(self).setdefault("_dtype", _dtype_of(self.model))\n',
         (f"{TRAINER_ATTRIBUTES}::test_a_model_of_another_dtype_gets_its_own_dtype",),
     ),
     Mutant(
