@@ -432,8 +432,15 @@ class StopAt(Callback):
 @pytest.mark.parametrize("error", [None, ValueError("mine"), KeyboardInterrupt(), SystemExit(3)])
 @pytest.mark.parametrize("workers", [1, 3])
 def test_a_fit_that_ends_early_ends_its_threads(error, workers):
+    made = []
+
+    def slow(X, y, **given):
+        made.append(len(X))
+        time.sleep(0.1 * (len(made) > 2))  # a thread that is left is still at work
+        return drawn(X, y, **given)
+
     t = trainer(callbacks=[StopAt(error)])
-    options = {"max_epochs": 2, "batch_size": 6, "transform": drawn, "num_workers": workers}
+    options = {"max_epochs": 2, "batch_size": 6, "transform": slow, "num_workers": workers}
     if error is None:
         t.fit(X, Y, **options)
     else:

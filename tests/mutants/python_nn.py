@@ -378,10 +378,10 @@ NN = [
         ("tests/test_init_apply.py::test_auto_goes_by_the_activation",),
     ),
     Mutant(
-        "fold_batch_norm: a layer in two places is folded",
+        "fold_batch_norm: sequences in modules of one's own are folded",
         f"{FOLDER}/_fold.py",
-        "        if places[id(layer)] > 1:",
-        "        if False:",
+        "for chain in list(_chains(copy)):",
+        "for chain in [m for m in copy.modules() if _is_chain(m)]:",
         ("tests/test_fold.py::test_norms_that_cannot_be_merged_stay",),
     ),
     Mutant(
