@@ -191,7 +191,7 @@ class Conv2d(Affine):
         kind = image("Conv2d", x, self.in_channels)
         if 0 in kind[2][2:]:
             raise ValueError(f"Conv2d: x has shape {kind[2]}, expected rows and columns")
-        check_beside("Conv2d", x, kind, self.weight.data, narrow=True)
+        check_beside("Conv2d", x, kind, self.weight.data)
         return kind
 
     def extra_repr(self) -> str:

@@ -10,6 +10,7 @@ from onepass._array import Array
 from onepass.nn._checks import Like, check_gradient
 from onepass.nn._images import image, lies_channels_last, pair, to_dense, to_images
 from onepass.nn._module import Module
+from onepass.nn._signal import Passing
 
 Pair = int | tuple[int, int]
 
@@ -20,7 +21,7 @@ def _taken(owner: str, x: Array) -> tuple[Array, bool, Like]:
     return to_dense(x, last), last, kind
 
 
-class _Pool(Module):
+class _Pool(Passing, Module):
     """A pool over windows of one size: one kernel forward and one backward.
 
     Its attributes may change between calls; backward is that of the forward before it.
@@ -179,7 +180,7 @@ class AvgPool2d(_Pool):
         return f"{super().extra_repr()}, count_include_pad={self.count_include_pad}"
 
 
-class AdaptiveAvgPool2d(Module):
+class AdaptiveAvgPool2d(Passing, Module):
     """The means of windows that divide (N, C, H, W) into ``output_size`` rows and columns;
     `ops.adaptive_avg_pool2d`.
 
