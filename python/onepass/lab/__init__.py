@@ -14,7 +14,7 @@ Example:
 """
 
 from onepass.lab._catalogue import CHAPTERS, Entry, find, labs
-from onepass.lab._digits import digits
+from onepass.lab._digits import digits, mislabelled
 from onepass.lab._lab import Check, Lab, Outcome, Table
 from onepass.lab._paths import path
 from onepass.lab._run import run
@@ -29,6 +29,7 @@ __all__ = [
     "digits",
     "find",
     "labs",
+    "mislabelled",
     "path",
     "run",
 ]

@@ -37,3 +37,23 @@ def digits(seed: int = 0, samples: int | None = None) -> tuple[Array, Array, Arr
     X_train = scale.fit_transform(X_train).astype(np.float32)
     X_test = scale.transform(X_test).astype(np.float32)
     return X_train[:samples], y_train[:samples], X_test, y_test
+
+
+def mislabelled(y: Array, share: float, rng: np.random.Generator, classes: int = 10) -> Array:
+    """A copy of the labels ``y``, a ``share`` of which, chosen at random, are of another class.
+
+    Args:
+        y: integers, 0 <= y < classes.
+        share: round(share · len(y)) labels are changed, each to one of the other classes.
+
+    Example:
+        >>> import numpy as np
+        >>> from onepass.lab import mislabelled
+        >>> y = np.arange(10)
+        >>> int(np.sum(mislabelled(y, 0.2, np.random.default_rng(0)) != y))
+        2
+    """
+    wrong = rng.permutation(len(y))[: round(share * len(y))]
+    changed: Array = y.copy()
+    changed[wrong] = (y[wrong] + rng.integers(1, classes, len(wrong))) % classes
+    return changed
