@@ -72,7 +72,7 @@ def run(lab: Lab) -> str:
     for scheme, color in (("lecun_normal", "C1"), ("orthogonal", "C0")):
         values = length[scheme]
         name = "normal, variance 1/n" if scheme == "lecun_normal" else "orthogonal"
-        spread.plot(values, color=color, lw=0.6, alpha=0.6)
+        spread.plot(values, color=color, lw=2 if scheme == "orthogonal" else 0.6)
         spread.plot([], [], color=color, label=name)
     spread.set(xlabel="linear layers", ylabel="length of x / length at the input", xlim=(0, 30))
     spread.set_title("Each of 64 inputs through linear layers")

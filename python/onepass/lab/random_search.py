@@ -55,7 +55,12 @@ def run(lab: Lab) -> str:
         axes.plot(fine, 0.3 * np.exp(-40 * (fine - 0.6) ** 2) - 0.35, color="0.4", lw=1)
         axes.plot(*points.T, "o", ms=7)
         axes.vlines(points[:, 0], -0.35, points[:, 1], color="C0", lw=0.6, alpha=0.6)
-        axes.set(xlabel="hyper-parameter that matters", ylabel="one that does not", ylim=(-0.35, 1))
+        axes.set(
+            xlabel="hyper-parameter that matters",
+            ylabel="one that does not",
+            ylim=(-0.35, 1.02),
+            yticks=(0, 0.5, 1),
+        )
         axes.set_title(f"{name.capitalize()}: {tried[name]} values tried")
     edges = np.linspace(0, 0.5, 51)
     for name, found in off.items():

@@ -76,7 +76,7 @@ def run(lab: Lab) -> str:
     lab.check("frozen features keep every bit", kept)
 
     for axes, task in zip(lab.figure(1, 2, sharey=True), TASKS, strict=True):
-        for number, way in enumerate(WAYS):
+        for number in range(len(WAYS)):
             values = found[task][:, number]
             axes.bar(number, values.mean(), 0.6, color=f"C{number}", alpha=0.6)
             axes.plot(number + np.linspace(-0.1, 0.1, RUNS), values, "ko", ms=4)
