@@ -51,15 +51,21 @@ def run(lab: Lab) -> str:
 
     axes = lab.figure()
     n = np.arange(1, LENGTH + 1)
-    for number, a in enumerate((0.6, *simulated, 0.989)):
-        axes.plot(n, a**n, color=f"C{number}", label=f"aⁿ, a = {a:.3f}")
+    accuracies = sorted([0.6, *simulated, 0.989])
+    for number, a in enumerate(accuracies):
+        axes.plot(n, a**n, color=f"C{number}")
         if a in simulated:
-            axes.plot(
-                n, simulated[a], "o", ms=5, color=f"C{number}", label="… a network, simulated"
-            )
-    axes.set(xlabel="digits n in the number", ylabel="share of numbers read right", ylim=(0, 1))
-    axes.set_title("All n digits of a number right")
-    axes.legend()
+            axes.plot(n, simulated[a], "o", ms=5, color=f"C{number}")
+        text = f" a = {a:.3f}" + (", network" if a in simulated else "")
+        place = ("center", "center", "top", "bottom")[number]
+        axes.text(LENGTH + 0.2, a**LENGTH, text, color=f"C{number}", va=place)
+    axes.set(xlabel="digits n in the number", ylabel="share of numbers read right")
+    axes.set(
+        xlim=(0.5, 18.5),
+        ylim=(-0.03, 1.01),
+        xticks=n,
+        title="All n digits right: lines aⁿ, dots simulated",
+    )
     return (
         f"The trained network is right in {rows[1][1]:.1%} of single digits, and reads "
         f"{rows[1][2]:.1%} of the numbers of {LENGTH} digits without an error."
