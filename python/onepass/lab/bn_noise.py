@@ -67,6 +67,9 @@ def run(lab: Lab) -> str:
     seen = f"{test['noise']:.3f}, {test['plain']:.3f}"
     lab.check("norm and noise: above no norm", test["noise"] > test["plain"], seen)
 
+    seen = f"{moves['noise']:.2f}, {moves['plain']:.2f}"
+    lab.check("its inputs move more than without", moves["noise"] > moves["plain"], seen)
+
     curves, inputs = lab.figure(1, 2)
     for number, kind in enumerate(NAMES):
         accuracy, means = found[kind]
@@ -74,7 +77,7 @@ def run(lab: Lab) -> str:
         order = {"plain": 3, "norm": 2, "noise": 1}[kind]
         inputs.plot(means, lw=0.8, color=f"C{number}", zorder=order, label=NAMES[kind])
     curves.set(xlabel="epoch", ylabel="test accuracy", ylim=(0, 1), title="Three sigmoid layers")
-    curves.legend(loc="lower right")
+    curves.legend(loc=(0.4, 0.6))
     inputs.set(
         xlabel="step", ylabel="mean over the batch", title="Input of a unit of the last layer"
     )

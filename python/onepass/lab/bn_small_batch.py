@@ -75,7 +75,7 @@ def run(lab: Lab) -> str:
             x = place + 0.22 * (number - 1) + np.linspace(-0.04, 0.04, RUNS)
             label = name if place == 0 else None
             last.plot(x, found[:, number], "os^"[number], ms=5, color=f"C{number}", label=label)
-    last.set(xlabel="the last two samples of 1346", ylabel="test accuracy", ylim=(0.4, 1.01))
+    last.set(xlabel="the last two samples of 1346", ylabel="test accuracy", ylim=(0, 1.01))
     last.set(xticks=range(len(ENDS)), xticklabels=ENDS, title=f"A last batch of two, {RUNS} seeds")
     last.legend(title="statistics", loc="lower right")
     for norm, found in sizes.items():
