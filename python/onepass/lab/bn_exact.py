@@ -12,7 +12,7 @@ import numpy as np
 from onepass import nn
 from onepass.lab import Lab
 
-CODE, CHAPTER, SECONDS = "C26", "normalisation", 0.2
+CODE, CHAPTER, SECONDS = "C26", "normalisation", 0.3
 SOURCES = ("optimization-3", "skoltech", "minnesota-2025")
 N, C, L = 5, 6, 8  # samples, channels, length
 NORMS = {

@@ -11,7 +11,7 @@ from onepass import nn, optim
 from onepass.lab import Lab, digits
 from onepass.train import Trainer
 
-CODE, CHAPTER, SECONDS = "C23", "normalisation", 3.0
+CODE, CHAPTER, SECONDS = "C23", "normalisation", 2.5
 SOURCES = ("initialisation",)
 EPOCHS = 30
 

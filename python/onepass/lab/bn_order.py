@@ -12,7 +12,7 @@ from onepass import nn, optim
 from onepass.lab import Lab, digits
 from onepass.train import Trainer
 
-CODE, CHAPTER, SECONDS = "C22", "normalisation", 4.0
+CODE, CHAPTER, SECONDS = "C22", "normalisation", 6.0
 SOURCES = ("minnesota-2025", "optimization-3")
 CASES = (("sigmoid", nn.Sigmoid, 0.1), ("ReLU", nn.ReLU, 0.1), ("ReLU", nn.ReLU, 0.02))
 ORDERS = ("none", "before", "after")

@@ -12,7 +12,7 @@ from onepass import nn, optim
 from onepass.lab import Lab, digits
 from onepass.train import Trainer
 
-CODE, CHAPTER, SECONDS = "C49", "data", 0.5
+CODE, CHAPTER, SECONDS = "C49", "data", 0.4
 SOURCES = ("skoltech",)
 DRAWS, LENGTH = 100_000, 12
 

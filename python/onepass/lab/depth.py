@@ -13,7 +13,7 @@ from onepass import nn, ops, optim
 from onepass.lab import Lab, digits
 from onepass.train import Trainer
 
-CODE, CHAPTER, SECONDS = "C16", "initialisation", 12.0
+CODE, CHAPTER, SECONDS = "C16", "initialisation", 5.0
 SOURCES = ("initialisation", "minnesota-2025")
 SCHEMES = {"kaiming": nn.init.kaiming_normal, "xavier": nn.init.xavier_normal}
 

@@ -12,7 +12,7 @@ import numpy as np
 from onepass import nn
 from onepass.lab import Lab, digits
 
-CODE, CHAPTER, SECONDS = "C19", "initialisation", 0.2
+CODE, CHAPTER, SECONDS = "C19", "initialisation", 0.5
 SOURCES = ("skoltech",)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from onepass import nn, ops
 from onepass.lab import Lab
 
-CODE, CHAPTER, SECONDS = "C17", "initialisation", 0.4
+CODE, CHAPTER, SECONDS = "C17", "initialisation", 0.7
 SOURCES = ("initialisation",)
 LAYERS, WIDTH, BATCH = 30, 256, 64
 FACTORS = (0.5, 1.0, 2.0)

@@ -9,7 +9,7 @@ import numpy as np
 
 from onepass.lab import Lab
 
-CODE, CHAPTER, SECONDS = "C48", "step sizes", 0.2
+CODE, CHAPTER, SECONDS = "C48", "step sizes", 0.3
 SOURCES = ("minnesota-2025",)
 TARGETS = 2000
 

@@ -12,7 +12,7 @@ import numpy as np
 from onepass import nn, ops, optim
 from onepass.lab import Lab
 
-CODE, CHAPTER, SECONDS = "C46", "regularisation", 0.6
+CODE, CHAPTER, SECONDS = "C46", "regularisation", 0.7
 SOURCES = ("skoltech", "minnesota-2025")
 CLASSES, SMOOTHING, STEPS = 10, 0.2, 20_000
 

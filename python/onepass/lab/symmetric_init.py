@@ -12,7 +12,7 @@ from onepass import nn, optim
 from onepass.lab import Lab, digits
 from onepass.train import Trainer
 
-CODE, CHAPTER, SECONDS = "C15", "initialisation", 0.7
+CODE, CHAPTER, SECONDS = "C15", "initialisation", 0.8
 SOURCES = ("minnesota-2025", "optimization-3")
 STARTS = ("zeros", "constant", "random")
 

@@ -11,7 +11,7 @@ import numpy as np
 from onepass import nn, ops
 from onepass.lab import Lab
 
-CODE, CHAPTER, SECONDS = "C18", "initialisation", 0.2
+CODE, CHAPTER, SECONDS = "C18", "initialisation", 0.3
 SOURCES = ("initialisation",)
 LAYERS, WIDTH, BATCH = 10, 256, 256
 STARTS = {"xavier": "Xavier, ±√(3/n)", "default": "±1/√n, default of Linear"}

@@ -11,7 +11,7 @@ import numpy as np
 from onepass import nn
 from onepass.lab import Lab, digits
 
-CODE, CHAPTER, SECONDS = "C20", "initialisation", 0.3
+CODE, CHAPTER, SECONDS = "C20", "initialisation", 0.5
 SOURCES = ("minnesota-2025", "initialisation")
 LAYERS = 6
 CASES = {
