@@ -319,3 +319,15 @@ def test_a_broken_nvcc(tmp_path, mode):
     assert said.count(reason) == 1, said
     assert (done.returncode == 0) == (mode == "AUTO"), said
     assert ("onepass: built without CUDA" in said) == (mode == "AUTO"), said
+
+
+def test_sanitizers_see_every_kernel_in_few_calls():
+    import gpu_kernels
+    from cases import CASES
+
+    calls = list(gpu_kernels.chosen())
+    assert {case.name for case, *_ in calls} == {c.name for c in CASES if c.family != "mask"}
+    assert len(calls) < 200
+    for family in {case.family for case in CASES} - {"mask"}:
+        of_family = {dtype for case, dtype, *_ in calls if case.family == family}
+        assert len(of_family) >= min(4, sum(case.family == family for case in CASES)) - 1, family

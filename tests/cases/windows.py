@@ -282,6 +282,8 @@ def _torch_max_alone(x, kernel_size, channels_last=False, **how):
 
 SHAPES = [(1, 1, 4, 5), (2, 3, 7, 6), (3, 17, 5, 9), (2, 300, 4, 5), (1, 2, 5, 300), (0, 3, 5, 5)]
 SHAPES += [(2, 0, 4, 5)]
+# Channels in units of eight and alone, with more than a block of CUDA has at once.
+LASTS = [(2, 64, 5, 6), (1, 301, 4, 5)]
 ALONE = [(3, 5, 6)]  # an image without samples
 BENCH = [(64, 16, 8, 8), (32, 64, 32, 32)]
 LAST = {"channels_last": True}
@@ -367,6 +369,9 @@ WIDE = [
 ]
 KERNELS = [how for how in WINDOWS if how["kernel_size"] != (4, 5)] + SIDES
 KERNELS += [{**how, **last} for how in WIDE for last in ({}, LAST)]
+# CUDA's shared memory holds the kernels of 40 channels, and of none.
+MANY = [{"kernel_size": 10, "padding": 5}, {"kernel_size": (19, 28), "padding": (9, 14)}]
+KERNELS += [{**how, **LAST} for how in MANY]
 KERNELS = [{"stride": 1, **how} for how in KERNELS]
 
 
@@ -399,7 +404,7 @@ def _without_kernel_size(call):
 
 def _torch_kernel(x, kernel_size, channels_last=False, **_):
     channels = x.shape[-1 if channels_last else -3]
-    return torch.zeros((channels, 1, *both_axes(kernel_size)), dtype=x.dtype)
+    return torch.zeros((channels, 1, *both_axes(kernel_size)), dtype=x.dtype, device=x.device)
 
 
 def _depthwise_rows():
@@ -434,7 +439,7 @@ def _depthwise_rows():
             return {}
         dy, x = inputs
         call, image = _without_kernel_size(_torch_depthwise), tensor_of(x)
-        weight = _torch_kernel(image, **keywords).numpy()
+        weight = _torch_kernel(image, **keywords)
         return {"torch": backward_only(lambda w: call(image, w, **keywords), [], weight, dy)}
 
     taps = _sums(20, "at most 19 products of two roundings each, added up")
@@ -458,7 +463,7 @@ def _depthwise_rows():
             _where_it_can(peer),
             bound,
             lambda s: 2 * s,
-            SHAPES + ALONE,
+            SHAPES + LASTS + ALONE,
             BENCH,
             rivals,
             KERNELS,
@@ -485,7 +490,7 @@ def rows():
             _where_it_can(peer, pools="pool" in name),
             bound,
             size,
-            SHAPES + ALONE,
+            SHAPES + LASTS + ALONE,
             BENCH,
             _rival(_torch_max_alone if name == "max_pool2d" else peer),
             options,
@@ -522,7 +527,7 @@ def rows():
             ),
             _sums(16, "at most 16 windows cover an element, each with a quotient"),
             lambda s: 3 * s,
-            SHAPES if name == "col2im" else SHAPES + ALONE,
+            SHAPES + LASTS if name == "col2im" else SHAPES + LASTS + ALONE,
             BENCH,
             _rival_back(peer),
             options,
