@@ -1,4 +1,4 @@
-"""A network of random weights learns digits by the scales and shifts of its batch norms alone.
+"""A network of random weights learns digits by the scales and shifts of its norms alone.
 
 All linear layers keep their random initial weights. Only the two vectors of each batch norm are
 trained, 1,024 of 86,026 numbers: they can scale, shift and switch off random features, no more. It

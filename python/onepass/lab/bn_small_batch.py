@@ -17,6 +17,7 @@ from onepass.train import Trainer
 CODE, CHAPTER, SECONDS = "C52", "normalisation", 6.0
 SOURCES = ("skoltech",)
 RUNS, BATCHES = 4, (2, 4, 8, 16, 32)
+NORMS = {"batch norm": nn.BatchNorm1d, "layer norm": nn.LayerNorm}
 ENDS = {"kept": (1346, "keep"), "left out": (1346, "drop"), "spread": (1346, "balance")}
 STATISTICS = ("running", "of the test part", "estimated anew")
 
@@ -54,18 +55,17 @@ def small(seed: int, norm: type, size: int) -> float:
 def run(lab: Lab) -> str:
     seeds = range(lab.seed, lab.seed + RUNS)
     ends = {end: np.array([last_batch(seed, *ENDS[end]) for seed in seeds]) for end in ENDS}
-    norms = (nn.BatchNorm1d, nn.LayerNorm)
-    sizes = {norm.__name__: [small(lab.seed, norm, size) for size in BATCHES] for norm in norms}
+    sizes = {name: [small(lab.seed, norm, b) for b in BATCHES] for name, norm in NORMS.items()}
     rows = [(end, *found.min(axis=0)) for end, found in ends.items()]
     title = f"Least test accuracy of {RUNS} seeds; 1346 samples, batches of 32"
     lab.table(["last batch of 2", *STATISTICS], rows, title)
-    rows = [(norm, *found) for norm, found in sizes.items()]
+    rows = [(name, *found) for name, found in sizes.items()]
     lab.table(["norm", *map(str, BATCHES)], rows, "Test accuracy after 3 epochs by batch size")
     least = ends["left out"][:, 0].min()
     lab.check("left out: above 0.95 in all seeds", least > 0.95, f"{least:.3f}")
     gain = (ends["kept"][:, 2] - ends["kept"][:, 0]).min()
     lab.check("kept: estimating anew loses at most 0.02", gain >= -0.02, f"{gain:+.3f}")
-    batch, layer = sizes["BatchNorm1d"][0], sizes["LayerNorm"][0]
+    batch, layer = sizes["batch norm"][0], sizes["layer norm"][0]
     lab.check("batches of 2: layer norm above 0.9", layer > 0.9, f"{layer:.3f}")
     lab.check("batches of 2: batch norm below 0.6", batch < 0.6, f"{batch:.3f}")
 
@@ -78,8 +78,8 @@ def run(lab: Lab) -> str:
     last.set(xlabel="the last two samples of 1346", ylabel="test accuracy", ylim=(0, 1.01))
     last.set(xticks=range(len(ENDS)), xticklabels=ENDS, title=f"A last batch of two, {RUNS} seeds")
     last.legend(title="statistics", loc="lower right")
-    for norm, found in sizes.items():
-        by_size.semilogx(BATCHES, found, "os"[norm == "LayerNorm"] + "-", label=norm, base=2)
+    for marker, (name, found) in zip("os", sizes.items(), strict=True):
+        by_size.semilogx(BATCHES, found, f"{marker}-", label=name, base=2)
     by_size.set(xlabel="batch size", ylabel="test accuracy, 3 epochs", ylim=(0, 1.01))
     by_size.set(xticks=BATCHES, xticklabels=BATCHES, title="Small batches throughout")
     by_size.legend(loc="lower right")

@@ -1,4 +1,4 @@
-"""With twenty labels, features learnt on a related task are better than learning from scratch.
+"""With twenty labels, features of a related task are better than learning from scratch.
 
 A network that has learnt to tell the digits apart knows more than enough to tell odd from even: its
 hidden layers, frozen, need only a new last layer, and twenty labelled images train that well. From
