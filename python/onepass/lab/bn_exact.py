@@ -7,6 +7,8 @@ training as in evaluation without limits. The norms differ in nothing but the el
 a mean and a variance.
 """
 
+from typing import Any
+
 import numpy as np
 
 from onepass import nn
@@ -23,12 +25,13 @@ NORMS = {
 }
 
 
-def reach(norm: nn.Module, x: np.ndarray) -> np.ndarray:
+def reach(norm: nn.Module, x: np.ndarray) -> Any:
     """|∂y/∂x| of an output of sample 0, channel 0: (N, C), the largest along the length."""
     dy = np.zeros_like(x)
     dy[0, 0, 0] = 1.0
     norm(x)
-    return np.abs(norm.backward(dy)).max(axis=2)
+    dx: Any = norm.backward(dy)
+    return np.abs(dx).max(axis=2)
 
 
 def run(lab: Lab) -> str:
@@ -36,20 +39,22 @@ def run(lab: Lab) -> str:
     x = rng.standard_normal((64, C)) * 3 + 5
     dy = rng.standard_normal(x.shape)
 
-    def close(claim: str, a: np.ndarray, b: np.ndarray, bound: float = 1e-12) -> None:
+    def close(claim: str, a: Any, b: Any, bound: float = 1e-12) -> None:
         off = np.abs(a - b).max() / np.abs(b).max()
         lab.check(claim, off < bound, f"off by {off:.1e}")
 
-    norm = nn.BatchNorm1d(C, dtype="float64")
-    norm.weight.data[:] = np.sqrt(x.var(axis=0) + norm.eps)
-    norm.bias.data[:] = x.mean(axis=0)
-    close("γ = √(Var + ε), β = mean gives x back", norm(x), x)
+    undone = nn.BatchNorm1d(C, dtype="float64")
+    scale, shift = undone.parameters()
+    scale.data[:] = np.sqrt(x.var(axis=0) + undone.eps)
+    shift.data[:] = x.mean(axis=0)
+    close("γ = √(Var + ε), β = mean gives x back", undone(x), x)
     plain = nn.BatchNorm1d(C, dtype="float64")
     bound = nn.BatchRenorm(C, rmax=1, dmax=0, dtype="float64")
     close("renorm within 1 and 0 is batch norm", bound(x), plain(x))
     close("and so is its gradient", bound.backward(dy), plain.backward(dy))
     free = nn.BatchRenorm(C, rmax=np.inf, dmax=np.inf, dtype="float64")
-    free.running_mean[:], free.running_var[:] = rng.normal(5, 1, C), rng.uniform(4, 16, C)
+    state = {"running_mean": rng.normal(5, 1, C), "running_var": rng.uniform(4, 16, C)}
+    free.load_state_dict(state, strict=False)
     evaluated = free.eval()(x)
     close("renorm without limits: training is evaluation", free.train()(x), evaluated)
     model = nn.Sequential(nn.Linear(C, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 3))

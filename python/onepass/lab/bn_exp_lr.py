@@ -37,10 +37,11 @@ def training(lab: Lab, decay: float, growth: float) -> tuple[np.ndarray, np.ndar
     groups = [{"params": [first], "weight_decay": decay}, {"params": others}]
     optimizer = optim.SGD(groups, lr=RATE)
     schedule = LambdaLR(optimizer, [lambda t: growth ** (-2 * t - 1), lambda t: 1.0])
-    losses, lengths = [], []
+    losses: list[float] = []
+    lengths: list[float] = []
     while len(losses) < STEPS:
         for x, target in batches:
-            lengths.append(np.linalg.norm(first.data))
+            lengths.append(float(np.linalg.norm(first.data)))
             loss, dy = loss_fn(model(x), target)
             model.backward(dy)
             optimizer.step(zero_grad=True)

@@ -47,14 +47,15 @@ def training(lab: Lab, kind: str) -> tuple[list[float], list[float]]:
         layers.append(nn.Linear(size, 128))
         if kind != "plain":
             layers.append(nn.BatchNorm1d(128))
-        layers += [Watch(kind == "noise", lab.rng(number)), nn.Sigmoid()]
+        watch = Watch(kind == "noise", lab.rng(number))
+        layers += [watch, nn.Sigmoid()]
     model = nn.Sequential(*layers, nn.Linear(128, 10))
     trainer = Trainer(
         model, nn.CrossEntropyLoss(), optim.SGD(model.parameters(), lr=0.1, momentum=0.9),
         metrics=["accuracy"], seed=lab.seed, progress=False,
     )  # fmt: skip
     history = trainer.fit(X, y, max_epochs=EPOCHS, validation_data=(X_test, y_test))
-    return history["val_accuracy"], layers[-2].means
+    return history["val_accuracy"], watch.means
 
 
 def run(lab: Lab) -> str:

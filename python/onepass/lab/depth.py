@@ -15,7 +15,7 @@ from onepass.train import Trainer
 
 CODE, CHAPTER, SECONDS = "C16", "initialisation", 5.0
 SOURCES = ("initialisation", "minnesota-2025")
-SCHEMES = {"kaiming": nn.init.kaiming_normal, "xavier": nn.init.xavier_normal}
+SCHEMES = ("kaiming", "xavier")
 
 
 def signal(lab: Lab, scheme: str) -> np.ndarray:
@@ -24,7 +24,7 @@ def signal(lab: Lab, scheme: str) -> np.ndarray:
     squares = []
     for depth in range(30):
         layer = nn.Linear(256, 256, bias=False)
-        SCHEMES[scheme](layer.weight, seed=100 * lab.seed + depth)
+        nn.init.apply(layer, f"{scheme}_normal", seed=100 * lab.seed + depth)
         z = layer(x)
         squares.append(np.mean(np.square(z, dtype=np.float64)))
         x = ops.relu(z)

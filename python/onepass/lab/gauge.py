@@ -7,6 +7,8 @@ first weights may be scaled alone: outputs and other gradients stay, and the gra
 angles to each unit's weights, since their length has no effect.
 """
 
+from typing import Any
+
 import numpy as np
 
 from onepass import nn
@@ -25,22 +27,21 @@ def chain(w: tuple[float, ...]) -> tuple[float, np.ndarray]:
 def network(seed: int, norm: bool, c: float) -> nn.Sequential:
     """64-32-10; W₁ times c, and without the norm W₂ divided by it."""
     middle = [nn.BatchNorm1d(32, eps=1e-12, dtype="float64")] if norm else []
-    model = nn.Sequential(
-        nn.Linear(64, 32, bias=False, dtype="float64"), *middle, nn.ReLU(),
-        nn.Linear(32, 10, dtype="float64"),
-    )  # fmt: skip
+    first = nn.Linear(64, 32, bias=False, dtype="float64")
+    last = nn.Linear(32, 10, dtype="float64")
+    model = nn.Sequential(first, *middle, nn.ReLU(), last)
     nn.init.apply(model, seed=seed)
-    model[0].weight.data *= c
+    first.weight.data *= c
     if not norm:
-        model[2].weight.data /= c
+        last.weight.data /= c
     return model
 
 
-def gradients(model: nn.Sequential, X: np.ndarray, y: np.ndarray) -> tuple[float, float, float]:
+def gradients(model: nn.Sequential, X: np.ndarray, y: np.ndarray) -> tuple[Any, Any, Any]:
     """Loss, |∇W₁|, |∇W₂|."""
     loss, dy = nn.CrossEntropyLoss()(model(X), y)
     model.backward(dy)
-    first, second = model[0].weight.grad, model[len(model) - 1].weight.grad
+    first, second = (p.grad for p in model.parameters() if p.data.ndim == 2)
     return loss, np.linalg.norm(first), np.linalg.norm(second)
 
 
@@ -67,7 +68,8 @@ def run(lab: Lab) -> str:
         lab.check(f"{name}: |∇W₂| {does}", off[2] < 1e-6, f"off by {off[2]:.1e}")
     model = network(lab.seed, True, 1.0)
     gradients(model, X, y)
-    inner = np.abs(np.sum(model[0].weight.data * model[0].weight.grad, axis=1)).max()
+    weight = next(model.parameters())
+    inner = np.abs(np.sum(weight.data * weight.grad, axis=1)).max()
     lab.check("batch norm: ∇W₁ is at right angles to W₁, row by row", inner < 1e-9, f"{inner:.1e}")
 
     for axes, norm in zip(lab.figure(1, 2, sharey=True), (False, True), strict=True):

@@ -43,7 +43,7 @@ def lengths(lab: Lab, scheme: str) -> np.ndarray:
         nn.init.apply(layer, scheme, seed=100 * lab.seed + depth)
         x = layer(x)
         found.append(np.linalg.norm(x.astype(np.float64), axis=1))
-    return np.array(found) / found[0]
+    return np.array(found / found[0])
 
 
 def run(lab: Lab) -> str:

@@ -5,6 +5,8 @@ its nine trials on three values of each; nine random points have nine different 
 one. Over targets drawn at random, the best of the random points is nearer to the optimum.
 """
 
+from typing import Any
+
 import numpy as np
 
 from onepass.lab import Lab
@@ -14,13 +16,13 @@ SOURCES = ("minnesota-2025",)
 TARGETS = 2000
 
 
-def score(points: np.ndarray, target: np.ndarray) -> np.ndarray:
+def score(points: Any, target: Any) -> Any:
     """Of trials (…, 2): the first number decides, the second hardly matters."""
     u, v = points[..., 0], points[..., 1]
     return -((u - target) ** 2) + 0.01 * v * (1 - v)
 
 
-def distance(points: np.ndarray, targets: np.ndarray) -> np.ndarray:
+def distance(points: Any, targets: Any) -> Any:
     """Square of the distance, in the number that matters, of the trial with the best score."""
     best = score(points, targets[:, None]).argmax(axis=1)
     return (points[np.arange(len(points)), best, 0] - targets) ** 2

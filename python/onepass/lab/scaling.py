@@ -27,7 +27,7 @@ def features(lab: Lab, correlation: float) -> np.ndarray:
 
 def condition(X: np.ndarray) -> float:
     low, high = np.linalg.eigvalsh(X.T @ X / len(X))
-    return high / low
+    return float(high / low)
 
 
 def descent(X: np.ndarray) -> np.ndarray:

@@ -6,6 +6,8 @@ gives 0 and passes no gradient on, so only the last bias moves, and learns how o
 comes. Random initial values are there to break this symmetry.
 """
 
+from typing import Any
+
 import numpy as np
 
 from onepass import nn, optim
@@ -21,12 +23,13 @@ def network(start: str, seed: int) -> nn.Sequential:
     model = nn.Sequential(nn.Linear(64, 32), nn.Tanh(), nn.Linear(32, 10))
     nn.init.apply(model, "zeros" if start == "zeros" else "xavier_normal", seed)
     if start == "constant":
-        nn.init.constant(model[0].weight, 0.05)
-        nn.init.constant(model[2].weight, 0.05)
+        for name, parameter in model.named_parameters():
+            if name.endswith("weight"):
+                nn.init.constant(parameter, 0.05)
     return model
 
 
-def units(weight: np.ndarray) -> np.ndarray:
+def units(weight: Any) -> Any:
     """The weights of 32 units as images of 8×8 pixels, in four rows."""
     images = weight.reshape(4, 8, 8, 8)
     framed = np.pad(images, [(0, 0), (0, 0), (1, 0), (1, 0)], constant_values=np.nan)
@@ -45,8 +48,9 @@ def run(lab: Lab) -> str:
         )  # fmt: skip
         histories[start] = trainer.fit(X, y, max_epochs=20, validation_data=(X_test, y_test))
     accuracy = {start: histories[start]["val_accuracy"][-1] for start in STARTS}
-    rank = {s: np.linalg.matrix_rank(models[s][0].weight.data, rtol=1e-6) for s in STARTS}
-    rows = [(s, histories[s]["loss"][-1], accuracy[s], int(rank[s])) for s in STARTS]
+    weights = {start: models[start].state_dict()["0.weight"] for start in STARTS}
+    rank = {start: int(np.linalg.matrix_rank(weights[start], tol=1e-6)) for start in STARTS}
+    rows = [(s, histories[s]["loss"][-1], accuracy[s], rank[s]) for s in STARTS]
     lab.table(["start", "training loss", "test accuracy", "rank of W₁"], rows)
 
     zero = models["zeros"].state_dict()
@@ -54,8 +58,7 @@ def run(lab: Lab) -> str:
     lab.check("from zeros only the last bias moves", moved == ["2.bias"], ", ".join(moved))
     seen = f"{accuracy['zeros']:.3f}"
     lab.check("from zeros it guesses (accuracy at most 0.15)", accuracy["zeros"] <= 0.15, seen)
-    weight = models["constant"][0].weight.data
-    spread = np.ptp(weight, axis=0).max()
+    spread = np.ptp(weights["constant"], axis=0).max()
     lab.check("from a constant all units stay the same", spread <= 1e-6, f"differ by {spread:.1e}")
     lab.check("from a constant W₁ has rank 1", rank["constant"] == 1, rank["constant"])
     seen = f"{accuracy['constant']:.3f}"
@@ -73,7 +76,7 @@ def run(lab: Lab) -> str:
     )
     curves.legend(loc=(0.65, 0.52), title="weights begin")
     for axes, start in ((constant, "constant"), (random, "random")):
-        picture = units(models[start][0].weight.data)
+        picture = units(weights[start])
         limit = np.nanmax(np.abs(picture))
         axes.imshow(picture, cmap="PuOr", vmin=-limit, vmax=limit)
         axes.set_axis_off()

@@ -39,8 +39,8 @@ def parts(task: str, seed: int) -> tuple[Part, Part, Part]:
     """To learn features from, the twenty labelled ones, and the test part."""
     X, y, X_test, y_test = digits(seed)
     if task == TASKS[0]:
-        few = slice(1000, 1000 + LABELS)
-        return (X[:1000], y[:1000]), (X[few], y[few] % 2), (X_test, y_test % 2)
+        few = X[1000 : 1000 + LABELS], y[1000 : 1000 + LABELS] % 2
+        return (X[:1000], y[:1000]), few, (X_test, y_test % 2)
     low, high, test = y < 5, y >= 5, y_test >= 5
     few = (X[high][:LABELS], y[high][:LABELS] - 5)
     return (X[low], y[low]), few, (X_test[test], y_test[test] - 5)

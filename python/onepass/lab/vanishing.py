@@ -6,6 +6,8 @@ layers gets a gradient a thousand times smaller than the last, and hardly learns
 and ReLU with Kaiming's weights keep it, and so does a batch norm before each sigmoid.
 """
 
+from typing import Any
+
 import numpy as np
 
 from onepass import nn
@@ -22,8 +24,13 @@ CASES = {
 }
 
 
+def rms(x: Any) -> float:
+    """Root of the mean square."""
+    return float(np.sqrt(np.mean(np.square(x))))
+
+
 def gradients(case: str, seed: int) -> np.ndarray:
-    """Root of the mean square of the gradient of each hidden layer's weights."""
+    """RMS of the gradient of each hidden layer's weights."""
     activation, scheme, norm = CASES[case]
     layers: list[nn.Module] = []
     for _ in range(LAYERS):
@@ -36,7 +43,7 @@ def gradients(case: str, seed: int) -> np.ndarray:
     _, dy = nn.CrossEntropyLoss()(model(X), y)
     model.backward(dy)
     weights = [layer.weight for layer in model if isinstance(layer, nn.Linear)]
-    return np.array([np.sqrt(np.mean(np.square(w.grad))) for w in weights[:LAYERS]])
+    return np.array([rms(weight.grad) for weight in weights[:LAYERS]])
 
 
 def run(lab: Lab) -> str:

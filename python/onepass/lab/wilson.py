@@ -6,6 +6,8 @@ optimizers are within each other's spread on the test part, whatever their train
 about optimizers needs the data it was made on.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 
 from onepass import nn, optim
@@ -15,7 +17,7 @@ from onepass.train import Trainer
 CODE, CHAPTER, SECONDS = "C51", "generalisation", 10.0
 SOURCES = ("initialisation",)
 EPOCHS, RUNS = 15, 5
-OPTIMIZERS = {
+OPTIMIZERS: dict[str, Callable[[nn.Module], optim.Optimizer]] = {
     "SGD": lambda model: optim.SGD(model, lr=0.1),
     "momentum": lambda model: optim.SGD(model, lr=0.02, momentum=0.9),
     "Nesterov": lambda model: optim.SGD(model, lr=0.02, momentum=0.9, nesterov=True),
