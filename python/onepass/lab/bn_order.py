@@ -51,8 +51,8 @@ def run(lab: Lab) -> str:
             loss = curves[name, lr, order] = np.array([run["loss"] for run in runs])
             test = [run["val_accuracy"][-1] for run in runs]
             rows.append((name, lr, order, loss[:, -1].mean(), min(test), max(test)))
-        before, after = (curves[name, lr, order][:, -1] for order in ("before", "after"))
-        lower += int(np.sum(after < before))
+        last = {order: curves[name, lr, order][:, -1] for order in ORDERS}
+        lower += int(np.sum(last["after"] < last["before"]))
     names = ["activation", "rate", "norm", "training loss", "least test accuracy", "largest"]
     lab.table(names, rows, f"{RUNS} seeds")
     none, before, after = rows[:3]

@@ -56,11 +56,12 @@ def run(lab: Lab) -> str:
     seeds = range(lab.seed, lab.seed + RUNS)
     ends = {end: np.array([last_batch(seed, *ENDS[end]) for seed in seeds]) for end in ENDS}
     sizes = {name: [small(lab.seed, norm, b) for b in BATCHES] for name, norm in NORMS.items()}
-    rows = [(end, *found.min(axis=0)) for end, found in ends.items()]
-    title = f"Least test accuracy of {RUNS} seeds; 1346 samples, batches of 32"
-    lab.table(["last batch of 2", *STATISTICS], rows, title)
-    rows = [(name, *found) for name, found in sizes.items()]
-    lab.table(["norm", *map(str, BATCHES)], rows, "Test accuracy after 3 epochs by batch size")
+    lab.table(
+        ["last batch of 2", *STATISTICS], [(end, *ends[end].min(axis=0)) for end in ENDS],
+        f"Least test accuracy of {RUNS} seeds; 1346 samples, batches of 32",
+    )  # fmt: skip
+    by_norm = [(name, *sizes[name]) for name in NORMS]
+    lab.table(["norm", *map(str, BATCHES)], by_norm, "Test accuracy after 3 epochs by batch size")
     least = ends["left out"][:, 0].min()
     lab.check("left out: above 0.95 in all seeds", least > 0.95, f"{least:.3f}")
     gain = (ends["kept"][:, 2] - ends["kept"][:, 0]).min()
@@ -78,8 +79,8 @@ def run(lab: Lab) -> str:
     last.set(xlabel="the last two samples of 1346", ylabel="test accuracy", ylim=(0, 1.01))
     last.set(xticks=range(len(ENDS)), xticklabels=ENDS, title=f"A last batch of two, {RUNS} seeds")
     last.legend(title="statistics", loc="lower right")
-    for marker, (name, found) in zip("os", sizes.items(), strict=True):
-        by_size.semilogx(BATCHES, found, f"{marker}-", label=name, base=2)
+    for marker, name in zip("os", NORMS, strict=True):
+        by_size.semilogx(BATCHES, sizes[name], f"{marker}-", label=name, base=2)
     by_size.set(xlabel="batch size", ylabel="test accuracy, 3 epochs", ylim=(0, 1.01))
     by_size.set(xticks=BATCHES, xticklabels=BATCHES, title="Small batches throughout")
     by_size.legend(loc="lower right")

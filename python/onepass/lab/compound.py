@@ -27,7 +27,7 @@ def right(lab: Lab, epochs: int) -> np.ndarray:
         seed=lab.seed, progress=False,
     )  # fmt: skip
     trainer.fit(X, y, max_epochs=epochs)
-    return np.equal(trainer.predict(X_test).argmax(axis=1), y_test)
+    return np.array(trainer.predict(X_test).argmax(axis=1) == y_test)
 
 
 def run(lab: Lab) -> str:

@@ -41,8 +41,8 @@ def gradients(model: nn.Sequential, X: np.ndarray, y: np.ndarray) -> tuple[Any, 
     """Loss, |∇W₁|, |∇W₂|."""
     loss, dy = nn.CrossEntropyLoss()(model(X), y)
     model.backward(dy)
-    first, second = (p.grad for p in model.parameters() if p.data.ndim == 2)
-    return loss, np.linalg.norm(first), np.linalg.norm(second)
+    grads: list[Any] = [p.grad for p in model.parameters() if p.data.ndim == 2]
+    return loss, np.linalg.norm(grads[0]), np.linalg.norm(grads[1])
 
 
 def run(lab: Lab) -> str:
