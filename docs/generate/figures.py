@@ -1,0 +1,187 @@
+"""Figures that are drawn when the site is built: activations, schedules, losses."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from onepass import ops, optim
+from onepass.optim import lr_scheduler
+
+from generate.names import Name
+
+# Of one lightness, so that a figure without a background reads on white and on black.
+GREY, BLUE, RED = "#808080", "#3b82c4", "#d0683c"
+STEPS = 100
+# How each schedule is made for its figure: of an optimizer with lr=1.
+SCHEDULES: dict[str, Callable[[Any], Any]] = {
+    "ConstantLR": lambda o: lr_scheduler.ConstantLR(o),
+    "CosineAnnealingLR": lambda o: lr_scheduler.CosineAnnealingLR(o, T_max=STEPS),
+    "ExponentialLR": lambda o: lr_scheduler.ExponentialLR(o, gamma=0.96),
+    "HarmonicLR": lambda o: lr_scheduler.HarmonicLR(o),
+    "InverseTimeLR": lambda o: lr_scheduler.InverseTimeLR(o),
+    "LambdaLR": lambda o: lr_scheduler.LambdaLR(o, lambda t: (1 - t / STEPS) ** 2),
+    "LinearWarmup": lambda o: lr_scheduler.LinearWarmup(o),
+    "MultiStepLR": lambda o: lr_scheduler.MultiStepLR(o, [40, 70, 90], gamma=0.3),
+    "OneCycleLR": lambda o: lr_scheduler.OneCycleLR(o, max_lr=1.0, total_steps=STEPS),
+    "PolynomialLR": lambda o: lr_scheduler.PolynomialLR(o, total_iters=STEPS, power=2.0),
+    "SequentialLR": lambda o: lr_scheduler.SequentialLR(
+        o,
+        [lr_scheduler.LinearWarmup(o, 20), lr_scheduler.CosineAnnealingLR(o, T_max=80)],
+        milestones=[20],
+    ),
+    "StepLR": lambda o: lr_scheduler.StepLR(o, step_size=25, gamma=0.5),
+}
+NO_RATES = ("LRScheduler", "ReduceLROnPlateau")  # a base; one that follows a measured value
+# The argument on which a loss of elements is drawn, the target, and the ends of the axis.
+LOSSES = {
+    "mse_loss": (0.0, -3, 3), "l1_loss": (0.0, -3, 3), "smooth_l1_loss": (0.0, -3, 3),
+    "huber_loss": (0.0, -3, 3), "bce_loss": (1.0, 1e-3, 0.999), "bce_with_logits": (1.0, -5, 5),
+    "kl_div": (0.5, -4, 0),
+}  # fmt: skip
+
+
+class Figure(NamedTuple):
+    """A file of the folder of figures, and what it shows."""
+
+    file: str
+    words: str
+
+
+def of(kind: str, entries: Sequence[Name], folder: Path) -> Figure | None:
+    """The figure of a page, drawn into `folder`; None where there is nothing to draw."""
+    if kind == "schedules" and entries[0].short.rpartition(".")[2] in SCHEDULES:
+        return _schedule(entries[0].short.rpartition(".")[2], folder)
+    functions = {name.short.removeprefix("ops."): name.value for name in entries}
+    if kind == "activations":
+        for name, function in functions.items():
+            if f"{name}_backward" in functions and _is_elementwise(name):
+                return _activation(name, function, functions[f"{name}_backward"], folder)
+    if kind == "losses":
+        return next((_loss(n, f, folder) for n, f in functions.items() if n in LOSSES), None)
+    return None
+
+
+def overview(kind: str) -> Figure | None:
+    """The figure above the index of a kind."""
+    if kind == "activations":
+        return Figure("activations.svg", "All activations beside each other")
+    if kind == "schedules":
+        return Figure("schedules.svg", "All schedules beside each other")
+    return None
+
+
+def overviews(folder: Path) -> None:
+    """Small multiples of all activations and of all schedules."""
+    x = np.linspace(-4, 4, 161, dtype=np.float32)
+    curves = {
+        name: [
+            (x, getattr(ops, name)(x)),
+            (x, getattr(ops, f"{name}_backward")(np.ones_like(x), x)),
+        ]
+        for name in _elementwise()
+    }
+    _multiples(curves, folder / "activations.svg")
+    t = np.arange(STEPS)
+    _multiples({name: [(t, _rates(name))] for name in SCHEDULES}, folder / "schedules.svg")
+
+
+@cache
+def _elementwise() -> tuple[str, ...]:
+    from onepass import _C
+
+    kernels = [k["name"] for k in _C.kernels() if k["kind"] == "activation"]
+    return tuple(name for name in ops.__all__ if name in kernels)
+
+
+def _is_elementwise(name: str) -> bool:
+    return name in _elementwise()
+
+
+def _rates(name: str) -> list[float]:
+    schedule = SCHEDULES[name](optim.SGD([np.ones(1, np.float32)], lr=1.0))
+    return [schedule.rates(t)[0] for t in range(STEPS)]
+
+
+@cache
+def _pyplot() -> Any:
+    import matplotlib
+
+    matplotlib.use("svg")
+    from matplotlib import pyplot
+
+    pyplot.rcParams.update({
+        "svg.fonttype": "none", "svg.hashsalt": "onepass", "font.family": "sans-serif",
+        "font.size": 10, "axes.edgecolor": GREY, "axes.labelcolor": GREY, "xtick.color": GREY,
+        "ytick.color": GREY, "text.color": GREY, "axes.spines.top": False,
+        "axes.spines.right": False, "legend.frameon": False, "lines.linewidth": 1.8,
+    })  # fmt: skip
+    return pyplot
+
+
+def _save(figure: Any, path: Path) -> None:
+    figure.savefig(path, transparent=True, metadata={"Date": None})
+    _pyplot().close(figure)
+
+
+def _axes(width: float = 5.6, height: float = 2.9) -> tuple[Any, Any]:
+    figure, axes = _pyplot().subplots(figsize=(width, height), layout="constrained")
+    axes.grid(color=GREY, alpha=0.25, linewidth=0.6)
+    return figure, axes
+
+
+def _activation(name: str, forward: Any, backward: Any, folder: Path) -> Figure:
+    x = np.linspace(-5, 5, 401, dtype=np.float32)
+    figure, axes = _axes()
+    axes.plot(x, forward(x), color=BLUE, label="y")
+    axes.plot(x, backward(np.ones_like(x), x), color=RED, label="dy/dx", linestyle="--")
+    axes.set(xlabel="x", ylim=(max(axes.get_ylim()[0], -2.5), min(axes.get_ylim()[1], 3.5)))
+    axes.legend()
+    _save(figure, folder / f"{name}.svg")
+    options = [p for p in inspect.signature(forward).parameters.values() if p.name not in "x out"]
+    at = "".join(f", {p.name}={p.default}" for p in options if p.default is not p.empty)
+    return Figure(f"{name}.svg", f"{name} and its slope from -5 to 5{at}")
+
+
+def _schedule(name: str, folder: Path) -> Figure:
+    figure, axes = _axes()
+    axes.plot(range(STEPS), _rates(name), color=BLUE)
+    axes.set(xlabel="step", ylabel="learning rate, of lr=1", ylim=(0, None))
+    _save(figure, folder / f"{name}.svg")
+    return Figure(f"{name}.svg", f"{name}: the learning rate over {STEPS} steps")
+
+
+def _loss(name: str, function: Any, folder: Path) -> Figure:
+    target, low, high = LOSSES[name]
+    x = np.linspace(low, high, 401, dtype=np.float32)
+    loss, slope = function(x, np.full_like(x, target), reduction="none")
+    figure, axes = _axes()
+    axes.plot(x, loss, color=BLUE, label="loss")
+    axes.plot(x, slope, color=RED, label="gradient", linestyle="--")
+    axes.set(xlabel=f"input, target {target:g}", ylim=(max(axes.get_ylim()[0], -5), None))
+    axes.legend()
+    _save(figure, folder / f"{name}.svg")
+    return Figure(f"{name}.svg", f"{name} and its gradient over the input, target {target:g}")
+
+
+def _multiples(curves: dict[str, list[tuple[Any, Any]]], path: Path) -> None:
+    columns = 5
+    rows = -(-len(curves) // columns)
+    figure, axes = _pyplot().subplots(
+        rows, columns, figsize=(8.4, 1.35 * rows), layout="constrained", squeeze=False
+    )
+    for cell in axes.flat[len(curves) :]:
+        cell.axis("off")
+    for cell, (name, lines) in zip(axes.flat, curves.items(), strict=False):
+        for (x, y), color in zip(lines, (BLUE, RED), strict=False):
+            cell.plot(x, y, color=color, linewidth=1.4)
+        cell.set_title(name, fontsize=8.5)
+        cell.tick_params(labelsize=6, length=2)
+        low, high = cell.get_ylim()
+        cell.set_ylim(max(low, -2.2), min(high, 4))
+        cell.grid(color=GREY, alpha=0.2, linewidth=0.5)
+    _save(figure, path)

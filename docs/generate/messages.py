@@ -1,0 +1,231 @@
+"""Every error message of the sources, so that a reader who has one finds its place.
+
+Python's are found in the syntax tree, those of C++ in the text of the calls that raise them. What
+stands for a value is ``…`` or the name of the variable in braces.
+"""
+
+from __future__ import annotations
+
+import ast
+import html
+import re
+from collections.abc import Iterator, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+ROOT = Path(__file__).resolve().parents[2]
+# The folder of a source → the title of its group, and what a reader of a message knows it by.
+GROUPS = {
+    "bind": "Arrays and options, as kernels check them",
+    "ops": "onepass.ops", "optim": "onepass.optim", "nn": "onepass.nn", "data": "onepass.data",
+    "train": "onepass.train", "runs": "onepass.runs and the command line",
+    "cli": "onepass.runs and the command line", "torch": "onepass.torch", "lab": "onepass.lab",
+    "": "Numbers, words, paths, threads: in every part",
+}  # fmt: skip
+RAISES_CPP = re.compile(r"\b(value_error|type_error|index_error|runtime_error)\s*\(")
+LITERAL_CPP = re.compile(r'"((?:[^"\\]|\\.)*)"')
+SHORT = 3  # words that a message needs to be worth an entry
+
+
+class Message(NamedTuple):
+    """A message as its source builds it.
+
+    Attributes:
+        error: the class, such as ValueError, or "warning".
+        text: with ``{name}`` or ``…`` in the place of each value.
+        source: file and line.
+        group: the title that it stands under.
+        anchor: of its place on the page.
+    """
+
+    error: str
+    text: str
+    source: str
+    group: str
+    anchor: str
+
+    def matches(self, said: str) -> bool:
+        """Whether `said` can be this message with its values."""
+        parts = re.split(r"\{[^{}]*\}|…", self.text)
+        return re.fullmatch(".*?".join(map(re.escape, parts)), said, re.S) is not None
+
+
+@cache
+def messages() -> tuple[Message, ...]:
+    """All of them, each once."""
+    found: list[Message] = []
+    taken: dict[str, int] = {}
+    known: set[tuple[str, str]] = set()
+    for error, text, path, line in [*_of_python(), *_of_cpp()]:
+        if len(re.findall(r"[A-Za-z']{2,}", re.sub(r"\{[^{}]*\}", "", text))) < SHORT:
+            continue
+        if (error, text) in known:
+            continue
+        known.add((error, text))
+        words = re.findall(r"[a-z0-9_]+", re.sub(r"\{[^{}]*\}", " ", text).lower())
+        slug = "-".join(["e", *words[:8]])
+        taken[slug] = taken.get(slug, 0) + 1
+        anchor = slug if taken[slug] == 1 else f"{slug}-{taken[slug]}"
+        place = path.relative_to(ROOT)
+        group = GROUPS[place.parts[1] if place.parts[0] == "csrc" else _package(place)]
+        found.append(Message(error, text, f"{place.as_posix()}:{line}", group, anchor))
+    return tuple(found)
+
+
+def _package(place: Path) -> str:
+    return place.parts[2] if len(place.parts) > 3 else ""
+
+
+def _of_python() -> Iterator[tuple[str, str, Path, int]]:
+    for path in sorted((ROOT / "python" / "onepass").rglob("*.py")):
+        for node, function in _calls(ast.parse(path.read_text(encoding="utf-8")), None):
+            raised = isinstance(node, ast.Raise)
+            call = node.exc if isinstance(node, ast.Raise) else node
+            if isinstance(call, ast.Call) and call.args:
+                name = _name_of(call.func)
+                if raised or name == "warn":
+                    error = name if name.endswith("Error") else "error" if raised else "warning"
+                    text = _template(call.args[0], function)
+                    yield error, " ".join(text.split()), path, node.lineno
+
+
+def _calls(node: ast.AST, function: ast.AST | None) -> Iterator[tuple[Any, ast.AST | None]]:
+    """Each raise and call, with the function that it stands in."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, (ast.Raise, ast.Call)):
+            yield child, function
+        inner = child if isinstance(child, ast.FunctionDef) else function
+        yield from _calls(child, inner)
+
+
+def _name_of(function: ast.expr) -> str:
+    return function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
+
+
+def _template(node: ast.AST, scope: ast.AST | None, depth: int = 2) -> str:
+    """The text of an expression that makes a message."""
+    if isinstance(node, ast.Constant):
+        return str(node.value)
+    if isinstance(node, ast.JoinedStr):
+        return "".join(_template(part, scope, depth) for part in node.values)
+    if isinstance(node, ast.FormattedValue):
+        return _template(node.value, scope, depth)
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
+        return _template(node.left, scope, depth) + _template(node.right, scope, depth)
+    if isinstance(node, ast.Name):
+        made = _assigned(node.id, scope) if depth else None
+        return f"{{{node.id}}}" if made is None else _template(made, scope, depth - 1)
+    if isinstance(node, ast.Attribute):
+        return f"{{{node.attr}}}"
+    return "…"
+
+
+def _assigned(name: str, scope: ast.AST | None) -> ast.AST | None:
+    """The one text that a function assigns to the name, or None."""
+    values = [
+        node.value
+        for node in (ast.walk(scope) if scope is not None else ())
+        if isinstance(node, ast.Assign)
+        and any(isinstance(t, ast.Name) and t.id == name for t in node.targets)
+    ]
+    if len(values) != 1 or not isinstance(values[0], (ast.JoinedStr, ast.Constant, ast.BinOp)):
+        return None
+    return values[0]
+
+
+def _of_cpp() -> Iterator[tuple[str, str, Path, int]]:
+    errors = {"value_error": "ValueError", "type_error": "TypeError",
+              "index_error": "IndexError", "runtime_error": "RuntimeError"}  # fmt: skip
+    for path in sorted((ROOT / "csrc" / "bind").iterdir()):
+        source = path.read_text(encoding="utf-8")
+        for found in RAISES_CPP.finditer(source):
+            call = _call(source, found.end() - 1)
+            if not LITERAL_CPP.search(call):
+                continue
+            line = source.count("\n", 0, found.start()) + 1
+            yield errors[found[1]], _text_of_cpp(call), path, line
+
+
+def _call(source: str, start: int) -> str:
+    """From one parenthesis to the one that closes it."""
+    depth, inside = 0, False
+    for at in range(start, len(source)):
+        sign = source[at]
+        if sign == '"' and source[at - 1] != "\\":
+            inside = not inside
+        depth += 0 if inside else (sign == "(") - (sign == ")")
+        if depth == 0:
+            return source[start : at + 1]
+    return source[start:]
+
+
+def _text_of_cpp(call: str) -> str:
+    """The literals of a call, with … for what is between them."""
+    literals = list(LITERAL_CPP.finditer(call))
+    text = "…"
+    for before, literal in zip([None, *literals], literals, strict=False):
+        between = call[before.end() if before else 0 : literal.start()]
+        if before is not None and between.strip():
+            text += "…"
+        text += literal[1].replace('\\"', '"').replace("\\n", " ")
+    tail = call[literals[-1].end() : -1]
+    return " ".join((text + ("…" if "+" in tail else "")).split())
+
+
+# What a reader pastes is compared with the words of every message, on the reader's machine.
+SCRIPT = """
+<p><label for="said">Paste the message that you have:</label>
+<input id="said" type="search" placeholder="AdamW: 'lr' is -1, expected …"></p>
+<ol id="nearest"></ol>
+<script>
+(function () {
+  var words = function (text) { return text.toLowerCase().match(/[a-z_]{2,}/g) || []; };
+  var all = Array.prototype.map.call(document.querySelectorAll("li.message"), function (item) {
+    var text = item.querySelector(".said").textContent.replace(/\\{[^}]*\\}/g, " ");
+    return { item: item, words: words(text) };
+  });
+  document.getElementById("said").addEventListener("input", function () {
+    var said = new Set(words(this.value)), list = document.getElementById("nearest");
+    list.textContent = "";
+    if (said.size < 2) return;
+    var near = all.map(function (one) {
+      var common = one.words.filter(function (word) { return said.has(word); }).length;
+      return { item: one.item, fit: common / Math.sqrt(one.words.length * said.size) };
+    }).sort(function (a, b) { return b.fit - a.fit; }).slice(0, 5);
+    near.forEach(function (one) {
+      if (one.fit < 0.3) return;
+      var copy = one.item.cloneNode(true);
+      copy.removeAttribute("id");
+      list.appendChild(copy);
+    });
+  });
+})();
+</script>
+"""
+
+
+def section(cures: Sequence[tuple[str, str]]) -> str:
+    """All messages by group; `cures` are (message as printed, anchor of its explanation)."""
+    parts = ["## Every message", f"```{{raw}} html\n{SCRIPT.strip()}\n```"]
+    for title in dict.fromkeys(GROUPS.values()):
+        items = [_item(m, cures) for m in messages() if m.group == title]
+        if items:
+            listed = "\n".join(items)
+            parts.append(f"### {title}")
+            parts.append(f'```{{raw}} html\n<ul class="messages">\n{listed}\n</ul>\n```')
+    return "\n\n".join(parts)
+
+
+def _item(message: Message, cures: Sequence[tuple[str, str]]) -> str:
+    text = re.sub(
+        r"\{[^{}]*\}|…",
+        lambda m: f"<var>{m[0].strip('{}')}</var>",
+        html.escape(message.text, False),
+    )
+    cure = next((anchor for said, anchor in cures if message.matches(said)), None)
+    more = f' <a href="#{cure}">what to do</a>' if cure else ""
+    return (
+        f'<li class="message" id="{message.anchor}"><a class="place" href="#{message.anchor}" '
+        f'title="{message.source}">{message.error}</a> <span class="said">{text}</span>{more}</li>'
+    )
