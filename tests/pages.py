@@ -39,10 +39,10 @@ def blocks(text: str) -> list[Block]:
             continue
         prints = None
         after = fences[i + 1] if i + 1 < len(fences) else None
-        if fence[1] == "python" and after is not None and after[1] in ("", "text"):
-            if not text[fence.end() : after.start()].strip():
-                prints = after[2]
-                printed.add(i + 1)
+        behind = after is not None and not text[fence.end() : after.start()].strip()
+        if fence[1] == "python" and behind and after[1] in ("", "text"):
+            prints = after[2]
+            printed.add(i + 1)
         found.append(Block(fence[1], fence[2], prints))
     return found
 
@@ -71,7 +71,7 @@ def run(page: str) -> int:
 def _command(page: str, line: str) -> None:
     """One line of a console: ``$ onepass …``."""
     words = shlex.split(line.removeprefix("$ "))
-    assert line.startswith("$ ") and words[0] == "onepass", f"{page}: {line!r} cannot be run"
+    assert line.startswith("$ onepass "), f"{page}: {line!r} cannot be run"
     said = io.StringIO()
     with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
         status = cli.main(words[1:])

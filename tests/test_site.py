@@ -154,7 +154,7 @@ def test_the_chapters_of_a_course_are_one_click_away_and_their_subjects_two(buil
 # What a reader of each chapter has in mind, and the page with it.
 IN_MIND = {
     "topics/optimisation": ["optimizers/sgd", "optimizers/adam", "optimizers/lbfgs"],
-    "topics/step-sizes": ["schedules/onecyclelr", "training/lrfinder", "schedules/reducelronplateau"],
+    "topics/step-sizes": ["schedules/onecyclelr", "schedules/steplr", "training/lrfinder"],
     "topics/initialisation": ["initialisation/all"],
     "topics/normalisation": ["norms/batchnorm", "norms/layernorm", "norms/weightnorm"],
     "topics/regularisation": ["regularizers/l2", "losses/crossentropy", "topics/dropout"],

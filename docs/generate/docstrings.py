@@ -1,4 +1,4 @@
-"""A docstring as Markdown: its sections, the links to other pages, and what it says of arguments."""
+"""A docstring as Markdown: its sections, links to other pages, and what it says of arguments."""
 
 from __future__ import annotations
 
@@ -109,8 +109,11 @@ def inline(text: str, link: Link) -> str:
 
 
 def signature(name: str, value: Callable[..., Any], width: int = 88) -> str:
-    """How it is called, without annotations, on lines of at most `width`."""
-    parameters = list(inspect.signature(value).parameters.values())
+    """How it is called, without annotations, on lines of at most `width`; "" if it cannot be."""
+    try:
+        parameters = list(inspect.signature(value).parameters.values())
+    except ValueError:  # an exception, or a tuple: nobody calls it
+        return ""
     if parameters and parameters[0].name in ("self", "cls"):
         parameters = parameters[1:]
     parts, starred = [], False

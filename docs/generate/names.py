@@ -20,8 +20,9 @@ from onepass.optim import full_batch, lr_scheduler
 from onepass.train import regularizers
 
 PACKAGES = (
-    optim, full_batch, lr_scheduler, ops, nn, init, train, regularizers, runs, data, augment, config,
-)  # fmt: skip
+    *(optim, full_batch, lr_scheduler, ops, nn, init),
+    *(train, regularizers, runs, data, augment, config),
+)
 # Folder of the site → its title, and what a reader finds there.
 KINDS = {
     "optimizers": ("Optimizers", "one call steps all parameters, clips, unscales, checks, zeroes"),
@@ -39,20 +40,28 @@ KINDS = {
     "config": ("Settings", "threads, instruction set, CUDA"),
 }
 OF_PACKAGE = {
-    "onepass.optim": "optimizers", "onepass.optim.full_batch": "optimizers",
-    "onepass.optim.lr_scheduler": "schedules", "onepass.nn.init": "initialisation",
-    "onepass.train": "training", "onepass.runs": "training", "onepass.train.regularizers": "regularizers",
-    "onepass.data": "data", "onepass.data.augment": "augmentation", "onepass.config": "config",
-}  # fmt: skip
+    "onepass.optim": "optimizers",
+    "onepass.optim.full_batch": "optimizers",
+    "onepass.optim.lr_scheduler": "schedules",
+    "onepass.nn.init": "initialisation",
+    "onepass.train": "training",
+    "onepass.train.regularizers": "regularizers",
+    "onepass.runs": "training",
+    "onepass.data": "data",
+    "onepass.data.augment": "augmentation",
+    "onepass.config": "config",
+}
 # Of the functions of ops and the modules of nn: by the file that defines them.
 OF_FILE = {
-    "activations": ("_activation", "_softmax", "_glu", "_gated", "_maxout"),
-    "norms": ("_norm", "_batch_norm", "_batch_renorm", "_row_norm", "_channel_norm", "_decorrelated",
-              "_weight_norm", "_fold", "_statistics"),
-    "losses": ("_loss", "_pointwise_loss"),
-    "dropout": ("_dropout",),
-    "optimizers": ("_muon", "_sparse_adam", "_step_info", "_reduce"),
-}  # fmt: skip
+    "activations": {"_activation", "_softmax", "_glu", "_gated", "_maxout"},
+    "norms": {
+        *("_norm", "_batch_norm", "_batch_renorm", "_row_norm", "_channel_norm"),
+        *("_decorrelated", "_weight_norm", "_fold", "_statistics"),
+    },
+    "losses": {"_loss", "_pointwise_loss"},
+    "dropout": {"_dropout"},
+    "optimizers": {"_muon", "_sparse_adam", "_step_info", "_reduce"},
+}
 # Names without their underscores and endings → the one that they stand beside.
 KIN = {
     "savedrownorm": "layernorm",

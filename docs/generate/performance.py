@@ -125,13 +125,16 @@ HEAD = """# Performance
 
 Of {rows} measured rows a rival is faster in {lost}. They stand first.
 
-- **ratio**: the best rival's median over ours, all candidates in turn in one process. Below 1 the rival is faster.
-- **copy**: the time to copy the fewest bytes that the operation has to move, over our time. Near 100 % memory is the limit.
-- Figures of several machines and days stand beside each other because no one machine says it all. A ratio between 0.95 and
-  1.05 may be the other way round in the next run. Absolute times of different runs cannot be compared.
+- **ratio**: the best rival's median over ours, all candidates in turn in one process. Below 1 the
+  rival is faster.
+- **copy**: the time to copy the fewest bytes that the operation has to move, over our time. Near
+  100 % memory is the limit.
+- Figures of several machines and days stand beside each other because no one machine says it all.
+  A ratio between 0.95 and 1.05 may be the other way round in the next run. Absolute times of
+  different runs cannot be compared.
 
-`bench/run.py` measures the same on your machine ([how](bench.md)); [what the measurements led to](performance.md) has
-the reasons."""
+`bench/run.py` measures the same on your machine ([how](bench.md)); [what the measurements led
+to](performance.md) has the reasons."""
 COLUMNS = ("row", "threads", "onepass, µs", "best rival", "its µs", "ratio", "copy")
 
 

@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from onepass import optim
+from onepass import nn, optim
 from onepass.ops._compat import libraries
 
 from generate import docstrings, figures, names, performance
@@ -39,17 +39,16 @@ def _page(page: str, entries: list[Name], target: Path) -> str:
     kind = page.partition("/")[0]
     link = _linker(entries[0])
     parts = [f"# {names.title(page)}"]
+    lead = docstrings.parse(inspect.getdoc(_formula_of(kind, entries).value) or "").lead
     if not page.endswith("/all"):
-        lead = docstrings.parse(inspect.getdoc(_formula_of(kind, entries).value) or "").lead
         parts.append(f":::{{container}} lead\n{docstrings.inline(lead, link)}\n:::")
     parts += [_facts(kind, entries)]
     figure = figures.of(kind, entries, target / "figures")
     if figure is not None:
         parts.append(f"![{figure.words}](../figures/{figure.file})")
     parts += [_differences(entries, link), *(_compat(name) for name in entries)]
-    seen: set[str] = set()
-    for name in entries:
-        parts.append(_entry(name, seen))
+    shown = set() if page.endswith("/all") else {lead}
+    parts += [_entry(name, shown) for name in entries]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -182,17 +181,21 @@ def _compat(name: Name) -> str:
     )
 
 
-def _entry(name: Name, seen: set[str]) -> str:
-    """One name: how it is called, and its docstring. What stands above already is left out."""
+def _entry(name: Name, shown: set[str]) -> str:
+    """One name: how it is called, and its docstring, without the formula if that is above."""
     link = _linker(name)
-    text = inspect.getdoc(name.value) or ""
-    parsed = docstrings.parse(text)
+    parsed = docstrings.parse(inspect.getdoc(name.value) or "")
     parts = [f"({name.label})=\n## `{name.short}`"]
-    if callable(name.value):
-        own = name.short.rpartition(".")[2]
-        parts.append(f"```python\n{docstrings.signature(own, name.value)}\n```")
+    first = next(other for other in names.names() if other.value is name.value)
+    if first is not name:
+        return f"{parts[0]}\n\nThe same as [`{first.short}`](#{first.label})."
+    call = docstrings.signature(name.short.rpartition(".")[2], name.value)
+    if call:
+        parts.append(f"```python\n{call}\n```")
     for paragraph in [parsed.lead, *parsed.prose]:
-        parts.append(docstrings.markdown(paragraph, link))
+        if paragraph not in shown:
+            parts.append(docstrings.markdown(paragraph, link))
+    shown.add(parsed.lead)
     for section, body in parsed.sections.items():
         parts.append(_section(section, body, name, link))
     if inspect.isclass(name.value):
@@ -243,11 +246,13 @@ def _methods(name: Name, link: docstrings.Link) -> list[str]:
     return parts
 
 
-BASES = ("Module", "Optimizer", "LRScheduler", "Callback", "Regularizer", "Transform", "dict")
+BASES = ("Optimizer", "LRScheduler", "Callback", "Regularizer", "Transform", "dict")
 
 
 def _is_own(cls: type, method: str) -> bool:
     """Whether the first class that defines it is not a base that has a page of its own."""
+    if issubclass(cls, nn.Module) and cls is not nn.Module:
+        return method in vars(cls) and not hasattr(nn.Module, method)
     owner = next(base for base in cls.__mro__ if method in vars(base))
     return owner is cls or owner.__name__ not in BASES
 
