@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 SECTION = re.compile(r"(Args|Attributes|Returns|Raises|Yields|Source|Example):(?: (.*))?$")
-ENTRY = re.compile(r"^(?=\S)", re.M)
+ENTRY = re.compile(r"^(?=\*{0,2}[\w.]+(?:, \*{0,2}[\w.]+)*: )", re.M)
 ROLE = re.compile(r":(?:func|class|meth|mod|attr):`~?([^`]+)`")
 SPAN = re.compile(r"(``.+?``|`[^`]+`)", re.S)
 Link = Callable[[str], "str | None"]  # a name as docstrings write it → the label of its place

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,24 +17,21 @@ from generate.names import Name
 # Of one lightness, so that a figure without a background reads on white and on black.
 GREY, BLUE, RED = "#808080", "#3b82c4", "#d0683c"
 STEPS = 100
-# How each schedule is made for its figure: of an optimizer with lr=1.
-SCHEDULES: dict[str, Callable[[Any], Any]] = {
-    "ConstantLR": lambda o: lr_scheduler.ConstantLR(o),
-    "CosineAnnealingLR": lambda o: lr_scheduler.CosineAnnealingLR(o, T_max=STEPS),
-    "ExponentialLR": lambda o: lr_scheduler.ExponentialLR(o, gamma=0.96),
-    "HarmonicLR": lambda o: lr_scheduler.HarmonicLR(o),
-    "InverseTimeLR": lambda o: lr_scheduler.InverseTimeLR(o),
-    "LambdaLR": lambda o: lr_scheduler.LambdaLR(o, lambda t: (1 - t / STEPS) ** 2),
-    "LinearWarmup": lambda o: lr_scheduler.LinearWarmup(o),
-    "MultiStepLR": lambda o: lr_scheduler.MultiStepLR(o, [40, 70, 90], gamma=0.3),
-    "OneCycleLR": lambda o: lr_scheduler.OneCycleLR(o, max_lr=1.0, total_steps=STEPS),
-    "PolynomialLR": lambda o: lr_scheduler.PolynomialLR(o, total_iters=STEPS, power=2.0),
-    "SequentialLR": lambda o: lr_scheduler.SequentialLR(
-        o,
-        [lr_scheduler.LinearWarmup(o, 20), lr_scheduler.CosineAnnealingLR(o, T_max=80)],
-        milestones=[20],
-    ),
-    "StepLR": lambda o: lr_scheduler.StepLR(o, step_size=25, gamma=0.5),
+# How each schedule is made for its figure, as the caption has it; the optimizer has lr=1.
+SCHEDULES = {
+    "ConstantLR": "ConstantLR(optimizer, factor=0.3, total_iters=30)",
+    "CosineAnnealingLR": "CosineAnnealingLR(optimizer, T_max=100)",
+    "ExponentialLR": "ExponentialLR(optimizer, gamma=0.96)",
+    "HarmonicLR": "HarmonicLR(optimizer, scale=10, shift=10, period=10)",
+    "InverseTimeLR": "InverseTimeLR(optimizer, decay=0.1)",
+    "LambdaLR": "LambdaLR(optimizer, lambda t: (1 - t / 100) ** 2)",
+    "LinearWarmup": "LinearWarmup(optimizer, steps=30)",
+    "MultiStepLR": "MultiStepLR(optimizer, milestones=[40, 70, 90], gamma=0.3)",
+    "OneCycleLR": "OneCycleLR(optimizer, max_lr=1.0, total_steps=100, cycle_momentum=False)",
+    "PolynomialLR": "PolynomialLR(optimizer, total_iters=100, power=2.0)",
+    "SequentialLR": "SequentialLR(optimizer, [LinearWarmup(optimizer, steps=20), "
+    "CosineAnnealingLR(optimizer, T_max=80)], milestones=[20])",
+    "StepLR": "StepLR(optimizer, step_size=25, gamma=0.5)",
 }
 NO_RATES = ("LRScheduler", "ReduceLROnPlateau")  # a base; one that follows a measured value
 # The argument on which a loss of elements is drawn, the target, and the ends of the axis.
@@ -103,7 +100,8 @@ def _is_elementwise(name: str) -> bool:
 
 
 def _rates(name: str) -> list[float]:
-    schedule = SCHEDULES[name](optim.SGD([np.ones(1, np.float32)], lr=1.0))
+    optimizer = optim.SGD([np.ones(1, np.float32)], lr=1.0)
+    schedule = eval(SCHEDULES[name], {**vars(lr_scheduler), "optimizer": optimizer})
     return [schedule.rates(t)[0] for t in range(STEPS)]
 
 
@@ -143,8 +141,8 @@ def _activation(name: str, forward: Any, backward: Any, folder: Path) -> Figure:
     axes.legend()
     _save(figure, folder / f"{name}.svg")
     options = [p for p in inspect.signature(forward).parameters.values() if p.name not in "x out"]
-    at = "".join(f", {p.name}={p.default}" for p in options if p.default is not p.empty)
-    return Figure(f"{name}.svg", f"{name} and its slope from -5 to 5{at}")
+    shown = "".join(f", {p.name}={p.default!r}" for p in options)
+    return Figure(f"{name}.svg", f"`{name}(x{shown})` and its slope")
 
 
 def _schedule(name: str, folder: Path) -> Figure:
@@ -152,7 +150,7 @@ def _schedule(name: str, folder: Path) -> Figure:
     axes.plot(range(STEPS), _rates(name), color=BLUE)
     axes.set(xlabel="step", ylabel="learning rate, of lr=1", ylim=(0, None))
     _save(figure, folder / f"{name}.svg")
-    return Figure(f"{name}.svg", f"{name}: the learning rate over {STEPS} steps")
+    return Figure(f"{name}.svg", f"`{SCHEDULES[name]}`")
 
 
 def _loss(name: str, function: Any, folder: Path) -> Figure:
@@ -165,7 +163,7 @@ def _loss(name: str, function: Any, folder: Path) -> Figure:
     axes.set(xlabel=f"input, target {target:g}", ylim=(max(axes.get_ylim()[0], -5), None))
     axes.legend()
     _save(figure, folder / f"{name}.svg")
-    return Figure(f"{name}.svg", f"{name} and its gradient over the input, target {target:g}")
+    return Figure(f"{name}.svg", f"`{name}` and its gradient over the input, for the target {target:g}")
 
 
 def _multiples(curves: dict[str, list[tuple[Any, Any]]], path: Path) -> None:

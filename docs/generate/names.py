@@ -132,7 +132,7 @@ def names() -> tuple[Name, ...]:
             folder = kind(package, value)
             page = f"{folder}/{'all' if folder in ('initialisation', 'config') else stem(name)}"
             full = f"{package.__name__}.{name}"
-            label = re.sub(r"\W+", "-", full).lower()
+            label = re.sub(r"[\W_]+", "-", full).strip("-").lower()
             if any(label == other.label for other in found):  # Restarts and restarts
                 label += "-function"
             found.append(Name(f"{short}.{name}", full, value, page, label))

@@ -19,6 +19,8 @@ from generate.names import KINDS, Name
 ROOT = Path(__file__).resolve().parents[2]
 # A sentence that sets the thing against PyTorch, the paper, or other libraries.
 COMPARES = re.compile(r"PyTorch|\bpaper\b|Against|Unlike|authors' code|torchvision|Keras")
+# An error behind the first one of a line: "TypeError: of another type. ValueError: too large."
+MORE_ERRORS = re.compile(r"(?<=\.)\s+(?=[A-Z]\w*(?:Error|Warning)(?:, \w+)*: )")
 ARGUMENTS = ("Args", "Attributes")
 
 
@@ -45,7 +47,8 @@ def _page(page: str, entries: list[Name], target: Path) -> str:
     parts += [_facts(kind, entries)]
     figure = figures.of(kind, entries, target / "figures")
     if figure is not None:
-        parts.append(f"![{figure.words}](../figures/{figure.file})")
+        words = figure.words.replace("`", "")
+        parts.append(f"![{words}](../figures/{figure.file})\n\n*{figure.words}*")
     parts += [_differences(entries, link), *(_compat(name) for name in entries)]
     shown = set() if page.endswith("/all") else {lead}
     parts += [_entry(name, shown) for name in entries]
@@ -209,10 +212,11 @@ def _section(section: str, body: str, name: Name, link: docstrings.Link) -> str:
     if section in ARGUMENTS or (section == "Raises" and re.match(r"[\w, .]+: ", body)):
         defaults = _defaults(name.value) if section == "Args" else {}
         rows = []
+        body = MORE_ERRORS.sub("\n", body)
         for heads, said in docstrings.entries(body):
             terms = [f"`{head.strip()}`" + defaults.get(head.strip(), "")
                      for head in heads.split(",")]  # fmt: skip
-            rows.append(f"{', '.join(terms)}\n: {docstrings.inline(said, link) or '…'}")
+            rows.append(f"{', '.join(terms)}\n: {docstrings.inline(said, link)}")
         title = {"Args": "Options", "Attributes": "Attributes", "Raises": "Errors"}[section]
         return f"**{title}**\n\n" + "\n\n".join(rows)
     return f"**{section}** {docstrings.markdown(body, link)}"
@@ -265,7 +269,7 @@ def _index(kind: str) -> str:
     for page in pages:
         entries = names.pages()[page]
         lead = docstrings.parse(inspect.getdoc(_formula_of(kind, entries).value) or "").lead
-        sentence = re.split(r"(?<=[.;])\s", " ".join(lead.split()))[0]
+        sentence = re.split(r"(?<=[.;])\s", " ".join(lead.split()))[0].rstrip(".;:") + "."
         stem = page.partition("/")[2]
         rows.append(f"[{names.title(page)}]({stem}.md)\n: "
                     f"{docstrings.inline(sentence, lambda _: None)}")  # fmt: skip
