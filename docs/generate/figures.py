@@ -127,7 +127,8 @@ def _save(figure: Any, path: Path) -> None:
 
 
 def _axes(width: float = 5.6, height: float = 2.9) -> tuple[Any, Any]:
-    figure, axes = _pyplot().subplots(figsize=(width, height), layout="constrained")
+    figure, axes = _pyplot().subplots(figsize=(width, height))
+    figure.subplots_adjust(left=0.1, right=0.99, top=0.97, bottom=0.17)
     axes.grid(color=GREY, alpha=0.25, linewidth=0.6)
     return figure, axes
 
@@ -170,8 +171,9 @@ def _multiples(curves: dict[str, list[tuple[Any, Any]]], path: Path) -> None:
     columns = 5
     rows = -(-len(curves) // columns)
     figure, axes = _pyplot().subplots(
-        rows, columns, figsize=(8.4, 1.35 * rows), layout="constrained", squeeze=False
+        rows, columns, figsize=(8.4, 1.35 * rows), squeeze=False
     )
+    figure.subplots_adjust(0.04, 0.4 / (1.35 * rows), 0.99, 1 - 0.25 / (1.35 * rows), 0.25, 0.6)
     for cell in axes.flat[len(curves) :]:
         cell.axis("off")
     for cell, (name, lines) in zip(axes.flat, curves.items(), strict=False):
