@@ -164,15 +164,15 @@ def _loss(name: str, function: Any, folder: Path) -> Figure:
     axes.set(xlabel=f"input, target {target:g}", ylim=(max(axes.get_ylim()[0], -5), None))
     axes.legend()
     _save(figure, folder / f"{name}.svg")
-    return Figure(f"{name}.svg", f"`{name}` and its gradient over the input, for the target {target:g}")
+    return Figure(
+        f"{name}.svg", f"`{name}` and its gradient over the input, for the target {target:g}"
+    )
 
 
 def _multiples(curves: dict[str, list[tuple[Any, Any]]], path: Path) -> None:
     columns = 5
     rows = -(-len(curves) // columns)
-    figure, axes = _pyplot().subplots(
-        rows, columns, figsize=(8.4, 1.35 * rows), squeeze=False
-    )
+    figure, axes = _pyplot().subplots(rows, columns, figsize=(8.4, 1.35 * rows), squeeze=False)
     figure.subplots_adjust(0.04, 0.4 / (1.35 * rows), 0.99, 1 - 0.25 / (1.35 * rows), 0.25, 0.6)
     for cell in axes.flat[len(curves) :]:
         cell.axis("off")

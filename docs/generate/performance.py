@@ -99,15 +99,15 @@ def page() -> str:
         HEAD.format(lost=len(lost), rows=sum(len(file.rows) for file in files())),
         "## The runs",
         _html_table(
-            ("run", "rows", "slower than the best rival", "median ratio"),
+            ("run", "file", "rows", "a rival is faster", "median ratio"),
             [
-                (file.title, len(file.rows), sum(row.ratio < 1 for row in file.rows),
+                (file.title, file.name.removesuffix(".json"), len(file.rows), sum(row.ratio < 1 for row in file.rows),
                  f"{median(row.ratio for row in file.rows):.2f}")
                 for file in files()
             ],
         ),
         "## Where a rival is faster",
-        _html_table(("run", *COLUMNS), [(file.title, *_cells(row)) for file, row in lost]),
+        _html_table((*COLUMNS, "run"), [(*_cells(row), file.title) for file, row in lost]),
         "## All rows",
     ]  # fmt: skip
     for file in files():
@@ -135,13 +135,13 @@ Of {rows} measured rows a rival is faster in {lost}. They stand first.
 
 `bench/run.py` measures the same on your machine ([how](bench.md)); [what the measurements led
 to](performance.md) has the reasons."""
-COLUMNS = ("row", "threads", "onepass, µs", "best rival", "its µs", "ratio", "copy")
+COLUMNS = ("ratio", "row", "threads", "onepass, µs", "best rival", "its µs", "copy")
 
 
 def _cells(row: Row) -> tuple[str, ...]:
     return (
-        row.name, row.threads, _number(row.ours), row.rival, _number(row.theirs),
-        f"{row.ratio:.2f}", f"{row.share:.0%}" if row.share else "",
+        f"{row.ratio:.2f}", row.name, row.threads, _number(row.ours), row.rival,
+        _number(row.theirs), f"{row.share:.0%}" if row.share else "",
     )  # fmt: skip
 
 

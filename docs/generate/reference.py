@@ -178,7 +178,7 @@ def _compat(name: Name) -> str:
     kernel = name.short.rpartition(".")[2].lower()
     if set(libraries(kernel)) == {"torch"}:
         return ""
-    rows = of_libraries.rows_of(kernel)
+    rows = of_libraries.rows_of(kernel)[1:]  # without PyTorch, with which they are compared
     return "**As other libraries have it**, with `compat=`\n\n" + of_libraries.table(
         ("library", "defaults that differ", "formula"), rows
     )
