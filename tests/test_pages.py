@@ -8,9 +8,10 @@ import pages
 import pytest
 
 RUN = [page for page in pages.PAGES if not pages.needs(page, "cupy")]  # those: test_device.py
-# Lines that no test can run: they install, or make what other tests make.
-INSTALLS = re.compile(
-    r'(ONEPASS_CUDA=\w+ )?pip install [\w".\[\],-]+$|scripts/\w+( --\w+)?( +#.*)?$'
+# Lines that no test runs: they install, measure, or make what other tests make.
+RUN_ELSEWHERE = re.compile(
+    r'(ONEPASS_CUDA=\w+ )?pip install [\w".\[\],-]+$'
+    r"|(scripts/\w+|python bench/\w+\.py)( [\w-]+)*( +#.*)?$"
 )
 BUILT = ("docs/index.md",)  # {toctree} and other directives of the site
 
@@ -27,9 +28,11 @@ def test_no_block_is_left_out(page) -> None:
     for block in pages.blocks((pages.ROOT / page).read_text(encoding="utf-8")):
         if block.language == "sh":
             for line in block.code.splitlines():
-                assert INSTALLS.match(line), f"{page}: {line!r} is neither run nor an installation"
-                script = re.match(r"scripts/\w+", line)
-                assert script is None or (pages.ROOT / script[0]).is_file()
+                assert RUN_ELSEWHERE.match(line), (
+                    f"{page}: {line!r} is neither run nor an installation"
+                )
+                script = re.match(r"(?:python )?((?:scripts|bench)/[\w.]+)", line)
+                assert script is None or (pages.ROOT / script[1]).is_file()
         else:
             known = ("python", "console") + ("{toctree}",) * (page in BUILT)
             assert block.language in known, f"{page}: no test runs a block of {block.language!r}"

@@ -269,8 +269,11 @@ def test_what_troubleshooting_explains_is_a_message_of_the_sources(built) -> Non
     explained = [said for said in prose.cures(text) if re.search(r"\w: | expected ", said[0])]
     assert len(explained) >= 6
     for said, anchor in explained:
-        assert any(message.matches(said) for message in messages.messages()), said
-        assert anchor in built["troubleshooting.html"].ids
+        message = messages.message_of(said)
+        assert message is not None, said
+        page = built["troubleshooting.html"]
+        assert anchor in page.ids
+        assert f'href="#{anchor}">what to do' in page.text.partition(f'id="{message.anchor}"')[2]
 
 
 LAB = SimpleNamespace(

@@ -25,7 +25,7 @@ GROUPS = {
 }  # fmt: skip
 RAISES_CPP = re.compile(r"\b(value_error|type_error|index_error|runtime_error)\s*\(")
 LITERAL_CPP = re.compile(r'"((?:[^"\\]|\\.)*)"')
-SHORT = 3  # words that a message needs to be worth an entry
+SHORT = 2  # words that a message needs to be worth an entry
 
 
 class Message(NamedTuple):
@@ -79,59 +79,62 @@ def _package(place: Path) -> str:
 
 def _of_python() -> Iterator[tuple[str, str, Path, int]]:
     for path in sorted((ROOT / "python" / "onepass").rglob("*.py")):
-        for node, function in _calls(ast.parse(path.read_text(encoding="utf-8")), None):
+        for node, inside in _calls(ast.parse(path.read_text(encoding="utf-8")), ()):
             raised = isinstance(node, ast.Raise)
             call = node.exc if isinstance(node, ast.Raise) else node
             if isinstance(call, ast.Call) and call.args:
                 name = _name_of(call.func)
                 if raised or name == "warn":
                     error = name if name.endswith("Error") else "error" if raised else "warning"
-                    text = _template(call.args[0], function)
+                    text = _template(call.args[0], inside)
                     yield error, " ".join(text.split()), path, node.lineno
 
 
-def _calls(node: ast.AST, function: ast.AST | None) -> Iterator[tuple[Any, ast.AST | None]]:
-    """Each raise and call, with the function that it stands in."""
+def _calls(node: ast.AST, inside: tuple[ast.AST, ...]) -> Iterator[tuple[Any, Any]]:
+    """Each raise and call, with the functions that it stands in, the innermost first."""
     for child in ast.iter_child_nodes(node):
         if isinstance(child, (ast.Raise, ast.Call)):
-            yield child, function
-        inner = child if isinstance(child, ast.FunctionDef) else function
-        yield from _calls(child, inner)
+            yield child, inside
+        within = (child, *inside) if isinstance(child, ast.FunctionDef) else inside
+        yield from _calls(child, within)
 
 
 def _name_of(function: ast.expr) -> str:
     return function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
 
 
-def _template(node: ast.AST, scope: ast.AST | None, depth: int = 2) -> str:
+def _template(node: ast.AST, inside: Sequence[ast.AST], depth: int = 2) -> str:
     """The text of an expression that makes a message."""
     if isinstance(node, ast.Constant):
         return str(node.value)
     if isinstance(node, ast.JoinedStr):
-        return "".join(_template(part, scope, depth) for part in node.values)
+        return "".join(_template(part, inside, depth) for part in node.values)
     if isinstance(node, ast.FormattedValue):
-        return _template(node.value, scope, depth)
+        return _template(node.value, inside, depth)
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
-        return _template(node.left, scope, depth) + _template(node.right, scope, depth)
+        return _template(node.left, inside, depth) + _template(node.right, inside, depth)
     if isinstance(node, ast.Name):
-        made = _assigned(node.id, scope) if depth else None
-        return f"{{{node.id}}}" if made is None else _template(made, scope, depth - 1)
+        made = _assigned(node.id, inside) if depth else None
+        return f"{{{node.id}}}" if made is None else _template(made, inside, depth - 1)
     if isinstance(node, ast.Attribute):
         return f"{{{node.attr}}}"
     return "…"
 
 
-def _assigned(name: str, scope: ast.AST | None) -> ast.AST | None:
+def _assigned(name: str, inside: Sequence[ast.AST]) -> ast.AST | None:
     """The one text that a function assigns to the name, or None."""
-    values = [
-        node.value
-        for node in (ast.walk(scope) if scope is not None else ())
-        if isinstance(node, ast.Assign)
-        and any(isinstance(t, ast.Name) and t.id == name for t in node.targets)
-    ]
-    if len(values) != 1 or not isinstance(values[0], (ast.JoinedStr, ast.Constant, ast.BinOp)):
-        return None
-    return values[0]
+    for function in inside:
+        values = [
+            node.value
+            for node in ast.walk(function)
+            if isinstance(node, ast.Assign)
+            and any(isinstance(t, ast.Name) and t.id == name for t in node.targets)
+        ]
+        if len(values) == 1 and isinstance(values[0], (ast.JoinedStr, ast.Constant, ast.BinOp)):
+            return values[0]
+        if values:
+            return None
+    return None
 
 
 def _of_cpp() -> Iterator[tuple[str, str, Path, int]]:
@@ -207,9 +210,10 @@ SCRIPT = """
 
 def section(cures: Sequence[tuple[str, str]]) -> str:
     """All messages by group; `cures` are (message as printed, anchor of its explanation)."""
+    explained = {message_of(said): anchor for said, anchor in cures}
     parts = ["## Every message", f"```{{raw}} html\n{SCRIPT.strip()}\n```"]
     for title in dict.fromkeys(GROUPS.values()):
-        items = [_item(m, cures) for m in messages() if m.group == title]
+        items = [_item(m, explained.get(m)) for m in messages() if m.group == title]
         if items:
             listed = "\n".join(items)
             parts.append(f"### {title}")
@@ -217,13 +221,18 @@ def section(cures: Sequence[tuple[str, str]]) -> str:
     return "\n\n".join(parts)
 
 
-def _item(message: Message, cures: Sequence[tuple[str, str]]) -> str:
+def message_of(said: str) -> Message | None:
+    """The message that a program has printed: of those that fit, the one of most words."""
+    fitting = [message for message in messages() if message.matches(said)]
+    return max(fitting, key=lambda message: len(message.text), default=None)
+
+
+def _item(message: Message, cure: str | None) -> str:
     text = re.sub(
         r"\{[^{}]*\}|…",
         lambda m: f"<var>{m[0].strip('{}')}</var>",
         html.escape(message.text, False),
     )
-    cure = next((anchor for said, anchor in cures if message.matches(said)), None)
     more = f' <a href="#{cure}">what to do</a>' if cure else ""
     return (
         f'<li class="message" id="{message.anchor}"><a class="place" href="#{message.anchor}" '

@@ -101,8 +101,11 @@ def page() -> str:
         _html_table(
             ("run", "file", "rows", "a rival is faster", "median ratio"),
             [
-                (file.title, file.name.removesuffix(".json"), len(file.rows), sum(row.ratio < 1 for row in file.rows),
-                 f"{median(row.ratio for row in file.rows):.2f}")
+                (
+                    *(file.title, file.name.removesuffix(".json"), len(file.rows)),
+                    sum(row.ratio < 1 for row in file.rows),
+                    f"{median(row.ratio for row in file.rows):.2f}",
+                )
                 for file in files()
             ],
         ),
