@@ -134,6 +134,32 @@ def _batch_norm(
     return functions, x.numel() * workloads.both_bytes("batch_norm", x.element_size())
 
 
+def _renorm(shape: tuple[int, ...]) -> tuple[dict[str, Function], float]:
+    """Batch renormalisation beside our batch norm."""
+    import torch
+    from onepass import ops
+
+    n, c, *image = shape
+    x = _random((n, *image, c), "bfloat16")
+    out = torch.empty_like(x)
+    vectors = [torch.rand(c, device=DEVICE) + 0.5 for _ in range(4)]
+    keywords = {"training": True, "activation": "relu", "channels_last": True, "out": out}
+    functions = {
+        "onepass": lambda: ops.batch_renorm(x, *vectors, rmax=3.0, dmax=5.0, **keywords),
+        "onepass batch_norm": lambda: ops.batch_norm(x, *vectors, **keywords),
+    }
+    return functions, x.numel() * 2.0 * x.element_size()
+
+
+def _mask() -> tuple[dict[str, Function], float]:
+    import torch
+    from onepass import ops
+
+    out = torch.empty(LARGE // 8, device=DEVICE, dtype=torch.uint8)
+    functions = {"onepass": lambda: ops.dropout_mask(LARGE, 0.5, seed=1, packed=True, out=out)}
+    return functions, LARGE / 8
+
+
 def _row_norm(
     name: str, shape: tuple[int, ...], dtype: str, backward: bool, **keywords: Any
 ) -> tuple[dict[str, Function], float]:
@@ -234,6 +260,27 @@ def _row_rows() -> Iterator[Row]:
                 yield Row(f"{name} {shape[0]}x{shape[1]} {dtype}", "rows", make)
 
 
+def _window_rows() -> Iterator[Row]:
+    """Windows over images, channels last, as networks for images have them."""
+    keywords = {"kernel_size": 3, "stride": 1, "padding": 1, "channels_last": True}
+    kinds = ["depthwise_conv2d", "max_pool2d", "avg_pool2d"]
+    for name in [f"{kind}{back}" for kind in kinds for back in ("", "_backward")] + [
+        "depthwise_conv2d_weight_backward"
+    ]:
+        for dtype in ("bfloat16", "float32"):
+            make = lambda n=name, d=dtype: _windows(n, d, keywords)  # noqa: E731
+            yield Row(f"{name} 256x56x56x128 {dtype}", "windows", make)
+
+
+def _windows(name: str, dtype: str, keywords: dict[str, Any]) -> tuple[dict[str, Function], float]:
+    x, dy = _random((256, 56, 56, 128), dtype), _random((256, 56, 56, 128), dtype)
+    kernel = [_random((128, 1, 3, 3), dtype)] if name.startswith("depthwise") else []
+    inputs = [dy, *kernel, x] if name.endswith("backward") else [x, *kernel]
+    if "weight" in name:
+        inputs = [dy, x]
+    return _single(name, tuple(inputs), keywords, x.numel())
+
+
 def _loss_rows() -> Iterator[Row]:
     for dtype in ("bfloat16", "float32"):
         make = lambda d=dtype: _cross_entropy(8192, 50257, d)  # noqa: E731
@@ -264,11 +311,16 @@ def rows() -> Iterator[Row]:
     yield from _loss_rows()
     yield from _row_norm_rows()
     yield from _row_rows()
+    yield from _window_rows()
+    yield Row("dropout_mask 1 G packed", "elementwise", _mask)
     for dtype in ("bfloat16", "float32"):
         make = lambda d=dtype: _batch_norm(  # noqa: E731
             (4096, 1024), d, False, False, dropout_p=0.1, seed=1
         )
         yield Row(f"bn+relu+dropout fwd 4096x1024 {dtype} graph", "norm", make, graph=True)
+    for shape in ((256, 64, 112, 112), (256, 512, 7, 7)):
+        make = lambda s=shape: _renorm(s)  # noqa: E731
+        yield Row(f"batch_renorm fwd {'x'.join(map(str, shape))} NHWC bfloat16", "norm", make)
     yield from _norm_rows(RESNET50[len(DECISIVE) :])
 
 
@@ -327,7 +379,7 @@ def write(path: Path, content: dict[str, Any]) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    groups = ["optimizer", "elementwise", "norm", "loss", "rows"]
+    groups = ["optimizer", "elementwise", "norm", "loss", "rows", "windows"]
     parser.add_argument("--group", choices=[*groups, "all"], default="all")
     parser.add_argument("--only", metavar="REGEX", default="", help="rows whose name matches")
     parser.add_argument("--minutes", type=float, default=1e9, help="start no row after so long")

@@ -12,7 +12,8 @@ import pytest
 # A quick run leaves these out: they compile, or start a process for each of many cases.
 SLOW_FILES = {
     "test_cuda_backend.py", "test_cuda_arrays.py", "test_cuda_build.py", "test_cuda_sim.py",
-    "test_device.py", "test_gpu.py", "test_gpu_scripts.py", "test_core.py", "test_parallel.py",
+    "test_device.py", "test_gpu.py", "test_gpu_layers.py", "test_gpu_scripts.py", "test_core.py",
+    "test_parallel.py",
 }  # fmt: skip
 SLOW_TESTS = {
     "test_mypy", "test_stub_tells_the_truth", "test_no_symbol_is_shared_between_instruction_sets",
@@ -34,6 +35,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--trainings",
         type=int,
         help="how many random trainings test_random_training.py interrupts and resumes",
+    )
+    parser.addoption(
+        "--all-labs", action="store_true", help="also run the experiments that take seconds"
     )
 
 

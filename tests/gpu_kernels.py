@@ -1,4 +1,4 @@
-"""Every kernel once on the GPU, on small odd shapes, for compute-sanitizer: see scripts/gpu.
+"""Every kernel on the GPU, on small odd shapes, for compute-sanitizer: see scripts/gpu.
 
 Uses CuPy, which starts few kernels of its own, or PyTorch where that is missing. Says how many
 calls it made; what they compute is checked by test_gpu.py.
@@ -26,31 +26,38 @@ def to_device():
     return cupy.asarray, lambda: cupy.cuda.Device().synchronize()
 
 
-def shapes_of(case):
-    """The largest row of up to 3000 elements, and one in which several blocks share the sums."""
-    small = [s for s in case.shapes if 0 < math.prod(s) <= 3000]
-    chosen = sorted(small, key=math.prod)[-2:]
-    if case.family == "norm":
-        chosen += [(2, 3, 91, 93), (4100, 5)]
-    return chosen
+SHARED = [(2, 3, 91, 93), (4100, 5)]  # several blocks share the sums of a channel
+DTYPES = ["float32", "float16", BFLOAT16, "float64"]
+
+
+def chosen(cases=CASES):
+    """(case, dtype, shape, options) of each call: every kernel once, on the largest of its rows of
+    up to 3000 elements, dtypes and options in turn; norms once more on each shape of SHARED.
+
+    A sanitizer takes a second for a call: every combination would take an hour.
+    """
+    turn = 0
+    for case in cases:
+        if case.family == "mask":  # below
+            continue
+        small = [s for s in case.shapes if 0 < math.prod(s) <= 3000]
+        for shape in [max(small, key=math.prod), *(SHARED if case.family == "norm" else [])]:
+            dtype = DTYPES[turn % len(DTYPES)]
+            yield case, dtype or "float16", shape, case.options[turn % len(case.options)]
+            turn += 1
 
 
 def main() -> int:
     copy, wait = to_device()
     calls = 0
-    for case in CASES:
-        if case.family == "mask":  # below
-            continue
-        for dtype in ("float32", "float64", "float16", BFLOAT16):
-            for shape in shapes_of(case):
-                for options in case.options:
-                    inputs = case.inputs(shape, dtype or "float16", options)
-                    try:
-                        inputs = mapped(copy, inputs)
-                    except (TypeError, ValueError):  # a library without bfloat16
-                        continue
-                    case.run(inputs, options)
-                    calls += 1
+    for case, dtype, shape, options in chosen():
+        inputs = case.inputs(shape, dtype, options)
+        try:
+            inputs = mapped(copy, inputs)
+        except (TypeError, ValueError):  # a library without bfloat16
+            inputs = mapped(copy, case.inputs(shape, "float16", options))
+        case.run(inputs, options)
+        calls += 1
     for out in (np.zeros(9001, np.bool_), np.zeros(1126, np.uint8)):
         ops.dropout_mask(9001, 0.3, seed=1, packed=out.dtype != np.bool_, out=copy(out))
         calls += 1

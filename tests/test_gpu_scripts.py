@@ -163,7 +163,8 @@ def test_what_does_not_fit_is_skipped_and_what_is_known_is_not_measured_again(be
 def test_rows_are_named_once_and_grouped(bench):
     rows = list(bench.rows())
     assert len({row.name for row in rows}) == len(rows)
-    assert {row.group for row in rows} == {"optimizer", "elementwise", "norm", "loss", "rows"}
+    groups = {"optimizer", "elementwise", "norm", "loss", "rows", "windows"}
+    assert {row.group for row in rows} == groups
     assert sum(s[0] * (s[1] if len(s) == 2 else 1) for s in bench.FEW) == pytest.approx(
         5e6, rel=0.1
     )
@@ -318,3 +319,15 @@ def test_a_broken_nvcc(tmp_path, mode):
     assert said.count(reason) == 1, said
     assert (done.returncode == 0) == (mode == "AUTO"), said
     assert ("onepass: built without CUDA" in said) == (mode == "AUTO"), said
+
+
+def test_sanitizers_see_every_kernel_in_few_calls():
+    import gpu_kernels
+    from cases import CASES
+
+    calls = list(gpu_kernels.chosen())
+    assert {case.name for case, *_ in calls} == {c.name for c in CASES if c.family != "mask"}
+    assert len(calls) < 200
+    for family in {case.family for case in CASES} - {"mask"}:
+        of_family = {dtype for case, dtype, *_ in calls if case.family == family}
+        assert len(of_family) >= min(4, sum(case.family == family for case in CASES)) - 1, family

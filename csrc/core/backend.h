@@ -389,7 +389,7 @@ struct Backend {
   void (*depthwise_conv2d)(const Windows&) = nullptr;
   void (*depthwise_conv2d_backward)(const Windows&) = nullptr;
   void (*depthwise_conv2d_weight_backward)(const Windows&) = nullptr;
-  int64_t (*depthwise_workspace)(const Windows&) = nullptr;  // of the first two; null: none
+  int64_t (*depthwise_workspace)(const Windows&) = nullptr;  // of any of the three; null: none
 };
 
 }  // namespace onepass

@@ -369,7 +369,7 @@ ONEPASS_CPU_UNIT(depthwise) {
     by_dtype(w.dtype, [&](auto s) { weight_backward<decltype(s)>(w); });
   };
   backend->depthwise_workspace = [](const Windows& w) {
-    return w.channels * taps_of(w) *
-           int64_t(w.dtype == DType::f64 ? sizeof(double) : sizeof(float));
+    const int64_t each = w.dtype == DType::f64 ? sizeof(double) : sizeof(float);
+    return w.weight.data ? w.channels * taps_of(w) * each : 0;
   };
 }

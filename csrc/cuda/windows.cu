@@ -16,4 +16,5 @@ ONEPASS_CUDA_UNIT(windows) {
   backend->depthwise_conv2d = &windows::run_windows<windows::Depthwise>;
   backend->depthwise_conv2d_backward = &windows::run_windows<windows::DepthwiseBackward>;
   backend->depthwise_conv2d_weight_backward = &windows::depthwise_weight_backward;
+  backend->depthwise_workspace = &windows::depthwise_workspace;
 }

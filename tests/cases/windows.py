@@ -273,10 +273,17 @@ def _torch_max(x, kernel_size, channels_last=False, **how):
     return _last(y, channels_last), _last(taps, channels_last)
 
 
+def _torch_max_alone(x, kernel_size, channels_last=False, **how):
+    """Without the taps, which take longer than all else: for timings."""
+    return functional.max_pool2d(_first(x, channels_last), kernel_size, return_indices=True, **how)
+
+
 # ------------------------------------------------------------------------------------------- rows
 
 SHAPES = [(1, 1, 4, 5), (2, 3, 7, 6), (3, 17, 5, 9), (2, 300, 4, 5), (1, 2, 5, 300), (0, 3, 5, 5)]
 SHAPES += [(2, 0, 4, 5)]
+# Channels in units of eight and alone, with more than a block of CUDA has at once.
+LASTS = [(2, 64, 5, 6), (1, 301, 4, 5)]
 ALONE = [(3, 5, 6)]  # an image without samples
 BENCH = [(64, 16, 8, 8), (32, 64, 32, 32)]
 LAST = {"channels_last": True}
@@ -362,6 +369,9 @@ WIDE = [
 ]
 KERNELS = [how for how in WINDOWS if how["kernel_size"] != (4, 5)] + SIDES
 KERNELS += [{**how, **last} for how in WIDE for last in ({}, LAST)]
+# CUDA's shared memory holds the kernels of 40 channels, and of none.
+MANY = [{"kernel_size": 10, "padding": 5}, {"kernel_size": (19, 28), "padding": (9, 14)}]
+KERNELS += [{**how, **LAST} for how in MANY]
 KERNELS = [{"stride": 1, **how} for how in KERNELS]
 
 
@@ -394,7 +404,7 @@ def _without_kernel_size(call):
 
 def _torch_kernel(x, kernel_size, channels_last=False, **_):
     channels = x.shape[-1 if channels_last else -3]
-    return torch.zeros((channels, 1, *both_axes(kernel_size)), dtype=x.dtype)
+    return torch.zeros((channels, 1, *both_axes(kernel_size)), dtype=x.dtype, device=x.device)
 
 
 def _depthwise_rows():
@@ -429,7 +439,7 @@ def _depthwise_rows():
             return {}
         dy, x = inputs
         call, image = _without_kernel_size(_torch_depthwise), tensor_of(x)
-        weight = _torch_kernel(image, **keywords).numpy()
+        weight = _torch_kernel(image, **keywords)
         return {"torch": backward_only(lambda w: call(image, w, **keywords), [], weight, dy)}
 
     taps = _sums(20, "at most 19 products of two roundings each, added up")
@@ -453,7 +463,7 @@ def _depthwise_rows():
             _where_it_can(peer),
             bound,
             lambda s: 2 * s,
-            SHAPES + ALONE,
+            SHAPES + LASTS + ALONE,
             BENCH,
             rivals,
             KERNELS,
@@ -480,9 +490,9 @@ def rows():
             _where_it_can(peer, pools="pool" in name),
             bound,
             size,
-            SHAPES + ALONE,
+            SHAPES + LASTS + ALONE,
             BENCH,
-            _rival(peer),
+            _rival(_torch_max_alone if name == "max_pool2d" else peer),
             options,
             BENCH_OPTIONS,
             out=True,
@@ -517,7 +527,7 @@ def rows():
             ),
             _sums(16, "at most 16 windows cover an element, each with a quotient"),
             lambda s: 3 * s,
-            SHAPES if name == "col2im" else SHAPES + ALONE,
+            SHAPES + LASTS if name == "col2im" else SHAPES + LASTS + ALONE,
             BENCH,
             _rival_back(peer),
             options,

@@ -126,7 +126,7 @@ void pointwise_loss_at(const PointwiseLoss& call) {
 
 template <class Side, auto kMember>
 void windows(const Windows& call) {
-  Side::run(inner().*kMember, 0, call);
+  Side::run(inner().*kMember, inner().depthwise_workspace(call), call);
 }
 template <class Side, auto kMember>
 void row_call(const AlongClasses& call) {

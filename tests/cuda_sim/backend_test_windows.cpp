@@ -28,7 +28,7 @@ void windows(int64_t samples, int64_t channels, bool last, bool dilated, DType d
                         Buffer* to) {
     w.from = from->data();
     w.out = to->data();
-    run(name, driver, 0, w);
+    run(name, driver, cuda.depthwise_workspace(w), w);
     to->append_to(bits);
   };
   call("im2col", cuda.im2col, &x, &cols);

@@ -10,6 +10,7 @@ from onepass._suggest import suggestion
 from onepass.cli import _arguments as types
 from onepass.cli._arguments import Arguments, UsageError
 from onepass.cli._info import info
+from onepass.cli._lab import lab
 from onepass.cli._predict import evaluate, predict
 from onepass.cli._train import train
 
@@ -20,7 +21,7 @@ OTHER_NAMES = {
     "--force": "--overwrite", "--probabilities": "--proba", "--test": "--held-out",
     "--columns": "--features", "--scheduler": "--schedule", "--lr-schedule": "--schedule",
 }  # fmt: skip
-COMMANDS = ("train", "predict", "evaluate", "bench", "info")
+COMMANDS = ("train", "predict", "evaluate", "lab", "bench", "info")
 DATA = "digits, breast_cancer, wine, diabetes, iris; a table such as a CSV file, - for stdin"
 
 
@@ -65,13 +66,14 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="onepass",
         description="Train a network on a table and predict with it: train, predict, evaluate. "
-        "And bench, info.",
+        "And lab, bench, info.",
     )
     parser.add_argument("--version", action="version", version=f"onepass {onepass.__version__}")
     commands = parser.add_subparsers(metavar=f"{{{','.join(COMMANDS)}}}", required=True)
     _add_train(commands)
     _add_predict(commands)
     _add_evaluate(commands)
+    _add_lab(commands)
     commands.add_parser("bench", help="measure the kernels (in the source tree)")
     about = commands.add_parser("info", help="version, CPU, CUDA, optional libraries")
     about.add_argument("--json", action="store_true", help="as one JSON object")
@@ -227,6 +229,25 @@ def _add_evaluate(commands: Any) -> None:
     add("--held-out", action="store_true", help="of the training's data, only the part held out")
     add("--json", action="store_true", help="as one JSON object, with all digits")
     parser.set_defaults(command=evaluate, names=[*parser._option_string_actions])
+
+
+def _add_lab(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "lab",
+        help="experiments of lecture courses, each with a picture",
+        description="Without NAME: list the experiments. With it: run one; exit status 1 where "
+        "its claim does not hold.",
+    )
+    add = parser.add_argument
+    add("name", metavar="NAME", nargs="?", help="of the list, or a code: momentum, C05")
+    add("--all", action="store_true", help="run all, which takes some minutes")
+    add("--report", action="store_true", help="make a page, report.html, of all; runs what has "
+        "not run with this seed")  # fmt: skip
+    add("--seed", type=types.seed, metavar="N", help="of all that is random (default 0)")
+    add("--out", type=types.path("--out", "lab"), metavar="DIR", help="of pictures and numbers "
+        "(default lab)")  # fmt: skip
+    parser.set_defaults(command=lab, names=[*parser._option_string_actions])
 
 
 def _add_what(parser: Any, owner: str) -> None:

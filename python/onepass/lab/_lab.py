@@ -1,0 +1,89 @@
+"""What an experiment is given: a seed, and places for its table, its picture and its checks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from onepass.train._history import new_figure
+
+PANEL = (4.8, 3.6)  # inches, of one pair of axes
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows under names of columns; cells are words or numbers."""
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Any, ...], ...]
+    title: str = ""
+
+
+@dataclass(frozen=True)
+class Check:
+    """One line of the claim: what was expected, whether it held, and what was seen."""
+
+    claim: str
+    holds: bool
+    seen: str = ""
+
+
+@dataclass
+class Outcome:
+    """What an experiment has shown."""
+
+    name: str
+    seed: int
+    tables: list[Table] = field(default_factory=list)
+    checks: list[Check] = field(default_factory=list)
+    verdict: str = ""
+    figure: Any = None  #: a Matplotlib figure
+
+    @property
+    def holds(self) -> bool:
+        """Whether all checks hold."""
+        return all(check.holds for check in self.checks)
+
+
+class Lab:
+    """The experiment's side of a run.
+
+    Args:
+        name: of the experiment.
+        seed: of all that is random in it.
+    """
+
+    def __init__(self, name: str, seed: int = 0) -> None:
+        self.seed = seed
+        self.outcome = Outcome(name, seed)
+
+    def rng(self, stream: int = 0) -> np.random.Generator:
+        """Random numbers of the seed; another ``stream`` has others."""
+        return np.random.default_rng([self.seed, stream])
+
+    def table(self, columns: Sequence[str], rows: Iterable[Sequence[Any]], title: str = "") -> None:
+        """A table of what was measured."""
+        content = tuple(tuple(row) for row in rows)
+        for row in content:
+            if len(row) != len(columns):
+                raise ValueError(f"lab: a row has {len(row)} cells, expected {len(columns)}")
+        self.outcome.tables.append(Table(tuple(columns), content, title))
+
+    def figure(self, rows: int = 1, columns: int = 1, **options: Any) -> Any:
+        """Axes of the picture, as Matplotlib's ``Figure.subplots`` gives them.
+
+        Args:
+            options: more arguments of ``Figure.subplots``.
+        """
+        if self.outcome.figure is not None:
+            raise ValueError("lab: the experiment has a picture, expected one call of figure")
+        figure = self.outcome.figure = new_figure(PANEL[0] * columns)
+        figure.set_figheight(PANEL[1] * rows)
+        return figure.subplots(rows, columns, **options)
+
+    def check(self, claim: str, holds: bool, seen: object = "") -> None:
+        """One line of the claim; ``seen`` is the number that decided."""
+        self.outcome.checks.append(Check(claim, bool(holds), str(seen)))
