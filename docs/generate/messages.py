@@ -25,6 +25,10 @@ GROUPS = {
 }  # fmt: skip
 RAISES_CPP = re.compile(r"\b(value_error|type_error|index_error|runtime_error)\s*\(")
 LITERAL_CPP = re.compile(r'"((?:[^"\\]|\\.)*)"')
+# Functions that make an error of a text, or a warning.
+MAKERS = {"warn": "warning", "refuse": "ValueError", "fail": "error"}
+TEXTS = (ast.Constant, ast.JoinedStr, ast.BinOp)
+PLACE = re.compile(r"\{[^{}]*\}|…")  # of a value
 SHORT = 2  # words that a message needs to be worth an entry
 
 
@@ -47,7 +51,7 @@ class Message(NamedTuple):
 
     def matches(self, said: str) -> bool:
         """Whether `said` can be this message with its values."""
-        parts = re.split(r"\{[^{}]*\}|…", self.text)
+        parts = PLACE.split(self.text)
         return re.fullmatch(".*?".join(map(re.escape, parts)), said, re.S) is not None
 
 
@@ -79,21 +83,19 @@ def _package(place: Path) -> str:
 
 def _of_python() -> Iterator[tuple[str, str, Path, int]]:
     for path in sorted((ROOT / "python" / "onepass").rglob("*.py")):
-        for node, inside in _calls(ast.parse(path.read_text(encoding="utf-8")), ()):
-            raised = isinstance(node, ast.Raise)
-            call = node.exc if isinstance(node, ast.Raise) else node
-            if isinstance(call, ast.Call) and call.args:
-                name = _name_of(call.func)
-                if raised or name == "warn":
-                    error = name if name.endswith("Error") else "error" if raised else "warning"
-                    text = _template(call.args[0], inside)
-                    yield error, " ".join(text.split()), path, node.lineno
+        for call, inside in _calls(ast.parse(path.read_text(encoding="utf-8")), ()):
+            name = _name_of(call.func)
+            if name.endswith("Error") or name in MAKERS:
+                texts = [a for a in call.args if isinstance(a, TEXTS)][:1] or call.args[:1]
+                for text in texts:
+                    words = " ".join(_template(text, inside).split())
+                    yield MAKERS.get(name, name), words, path, call.lineno
 
 
 def _calls(node: ast.AST, inside: tuple[ast.AST, ...]) -> Iterator[tuple[Any, Any]]:
-    """Each raise and call, with the functions that it stands in, the innermost first."""
+    """Each call, with the functions that it stands in, the innermost first."""
     for child in ast.iter_child_nodes(node):
-        if isinstance(child, (ast.Raise, ast.Call)):
+        if isinstance(child, ast.Call):
             yield child, inside
         within = (child, *inside) if isinstance(child, ast.FunctionDef) else inside
         yield from _calls(child, within)
@@ -210,7 +212,7 @@ SCRIPT = """
 
 def section(cures: Sequence[tuple[str, str]]) -> str:
     """All messages by group; `cures` are (message as printed, anchor of its explanation)."""
-    explained = {message_of(said): anchor for said, anchor in cures}
+    explained = {message_of(said): anchor for said, anchor in reversed(cures)}  # the first counts
     parts = ["## Every message", f"```{{raw}} html\n{SCRIPT.strip()}\n```"]
     for title in dict.fromkeys(GROUPS.values()):
         items = [_item(m, explained.get(m)) for m in messages() if m.group == title]
@@ -224,12 +226,12 @@ def section(cures: Sequence[tuple[str, str]]) -> str:
 def message_of(said: str) -> Message | None:
     """The message that a program has printed: of those that fit, the one of most words."""
     fitting = [message for message in messages() if message.matches(said)]
-    return max(fitting, key=lambda message: len(message.text), default=None)
+    return max(fitting, key=lambda message: len(PLACE.sub("", message.text)), default=None)
 
 
 def _item(message: Message, cure: str | None) -> str:
     text = re.sub(
-        r"\{[^{}]*\}|…",
+        PLACE,
         lambda m: f"<var>{m[0].strip('{}')}</var>",
         html.escape(message.text, False),
     )
