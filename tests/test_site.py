@@ -70,6 +70,15 @@ def built(site) -> dict[str, Page]:
     return {path.relative_to(site).as_posix(): Page(path) for path in site.rglob("*.html")}
 
 
+def test_a_folder_with_other_files_is_left_alone(tmp_path) -> None:
+    (tmp_path / "thesis.txt").write_text("years of work")
+    command = [sys.executable, str(ROOT / "docs" / "generate"), str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2, done.stdout
+    assert f"{tmp_path} has other files, expected a new folder" in done.stderr
+    assert (tmp_path / "thesis.txt").read_text() == "years of work"
+
+
 def test_every_public_name_has_its_page(built) -> None:
     known = {name.full: name for name in names.names()}
     packages = [onepass.ops, *public_packages()]
@@ -262,7 +271,7 @@ def test_a_message_is_found_in_whatever_way_it_is_built(tmp_path, monkeypatch) -
     assert found == {
         "{op}: one of these pass {a} instead": "TypeError",
         "rate {lr} is large, look": "warning",
-        '… has (shape) …, expected "x"': "ValueError",
+        '{op}: … has (shape) …, expected "x"': "ValueError",
     }
 
 

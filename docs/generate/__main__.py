@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
+import tempfile
 from pathlib import Path
 
 DOCS = Path(__file__).resolve().parents[1]
@@ -16,17 +17,22 @@ def main(folder: str) -> int:
     from generate import sources
 
     target = Path(folder)
-    pages = target.with_name(f"{target.name}-pages")
-    for path in (target, pages):
-        shutil.rmtree(path, ignore_errors=True)
-    pages.mkdir(parents=True)
-    sources(pages)
-    options = ["-q", "-W", "--keep-going", "-b", "html", "-c", str(DOCS)]
-    status = build_main([*options, "-d", f"{pages}/.doctrees", str(pages), str(target)])
+    if target.exists() and any(target.iterdir()) and not (target / "searchindex.js").exists():
+        print(
+            f"{target} has other files, expected a new folder or an earlier site", file=sys.stderr
+        )
+        return 2
+    shutil.rmtree(target, ignore_errors=True)
+    with tempfile.TemporaryDirectory() as pages:
+        sources(Path(pages))
+        options = ["-q", "-W", "--keep-going", "-b", "html", "-c", str(DOCS)]
+        status = build_main([*options, "-d", f"{pages}/.doctrees", pages, str(target)])
     if status == 0:
         print(f"the site is in {target / 'index.html'}")
     return status
 
 
 if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:2]))
+    if len(sys.argv) != 2:
+        sys.exit("usage: python docs/generate FOLDER")
+    sys.exit(main(sys.argv[1]))

@@ -168,7 +168,8 @@ def _call(source: str, start: int) -> str:
 def _text_of_cpp(call: str) -> str:
     """The literals of a call, with … for what is between them."""
     literals = list(LITERAL_CPP.finditer(call))
-    text = "…"
+    _, comma, rest = call[1 : literals[0].start()].partition(",")
+    text = "…" if not comma else f"{{op}}: {'…' if rest.strip() else ''}"
     for before, literal in zip([None, *literals], literals, strict=False):
         between = call[before.end() if before else 0 : literal.start()]
         if before is not None and between.strip():
