@@ -49,6 +49,8 @@ from onepass.ops._update_lion_rprop import *  # noqa: F403
 from onepass.ops._update_schedule_free import *  # noqa: F403
 from onepass.ops._update_sgd import *  # noqa: F403
 from onepass.ops._windows import (
+    adaptive_avg_pool2d,
+    adaptive_avg_pool2d_backward,
     avg_pool2d,
     avg_pool2d_backward,
     col2im,
@@ -64,6 +66,8 @@ __all__ = [
     "SavedBatchNorm",
     "SavedBatchRenorm",
     "StepInfo",
+    "adaptive_avg_pool2d",
+    "adaptive_avg_pool2d_backward",
     "alpha_dropout",
     "alpha_dropout_backward",
     "avg_pool2d",
