@@ -279,9 +279,8 @@ def _torch_im2col(x, kernel_size, channels_last=False, stride=1, padding=0, dila
 
 
 def _torch_pool(name):
-    def call(x, kernel_size, channels_last=False, **how):
-        y = getattr(functional, name)(_first(x, channels_last), kernel_size, **how)
-        return _last(y, channels_last)
+    def call(x, channels_last=False, **how):
+        return _last(getattr(functional, name)(_first(x, channels_last), **how), channels_last)
 
     return call
 
