@@ -45,44 +45,54 @@ ONEPASS_DEVICE void each_of(const Windows& w, const Task& task, F f) {
   }
 }
 
-template <class T>
+template <class T, class A>
 struct Products {
+  using I = IndexOf<A>;
+  const Shape<A>& shape;
+  I i, j;           // of the first tap
+  I rows, columns;  // how many there are of each
+  Layout<I> in;
+  I offset[kTaps];  // from the element under the first
   double sum[kTaps];
   T part[kTaps];
   int terms = 0;
-  ONEPASS_DEVICE Products() {
+  ONEPASS_DEVICE Products(const Shape<A>& of, const Task& task)
+      : shape(of),
+        i(I(task.i)),
+        j(I(task.j)),
+        rows(least<I>(kSide, of.rows.kernel - i)),
+        columns(least<I>(kSide, of.columns.kernel - j)),
+        in(of.of_elements()) {
     ONEPASS_UNROLL
     for (int k = 0; k < kTaps; ++k) {
+      offset[k] = k / kSide * shape.rows.dilation * in.row_step +
+                  k % kSide * shape.columns.dilation * in.column_step;
       sum[k] = 0;
       part[k] = T(0);
     }
   }
   // dy of window (row, column) and the elements under its taps, of the image that starts at `from`.
-  template <class A, class I>
-  ONEPASS_DEVICE void add(const Shape<A>& shape, const Task& task, T dy, Memory from, I row,
-                          I column) {
-    const Layout<I> in = shape.of_elements();
-    const I top = element(shape.rows, row, I(task.i)), di = shape.rows.dilation;
-    const I left = element(shape.columns, column, I(task.j)), dj = shape.columns.dilation;
+  ONEPASS_DEVICE void add(T dy, Memory from, I row, I column) {
+    const I top = element(shape.rows, row, i), left = element(shape.columns, column, j);
+    const I di = shape.rows.dilation, dj = shape.columns.dilation;
     const I at = top * in.row_step + left * in.column_step;
     T x[kTaps];
-    bool there[kTaps];
-    ONEPASS_UNROLL
-    for (int k = 0; k < kTaps; ++k) {
-      const I i = k / kSide, j = k % kSide;
-      const bool is_row =
-          I(task.i) + i < shape.rows.kernel && top + i * di >= 0 && top + i * di < in.rows;
-      there[k] = is_row && I(task.j) + j < shape.columns.kernel && left + j * dj >= 0 &&
-                 left + j * dj < in.columns;
-      x[k] = T(0);
-      if (there[k])
-        x[k] = load_element<T>(from, int64_t(at + i * di * in.row_step + j * dj * in.column_step));
+    if (rows == kSide && columns == kSide && top >= 0 && left >= 0 &&
+        top + (kSide - 1) * di < in.rows && left + (kSide - 1) * dj < in.columns) {
+      ONEPASS_UNROLL
+      for (int k = 0; k < kTaps; ++k) x[k] = load_element<T>(from, int64_t(at + offset[k]));
+      ONEPASS_UNROLL
+      for (int k = 0; k < kTaps; ++k) part[k] += dy * x[k];
+    } else {
+      ONEPASS_UNROLL
+      for (int k = 0; k < kTaps; ++k) {
+        const I v = top + k / kSide * di, u = left + k % kSide * dj;
+        if (k / kSide < rows && k % kSide < columns && v >= 0 && v < in.rows && u >= 0 &&
+            u < in.columns)
+          part[k] += dy * load_element<T>(from, int64_t(at + offset[k]));
+      }
     }
-    ONEPASS_UNROLL
-    for (int k = 0; k < kTaps; ++k)
-      if (there[k]) part[k] += dy * x[k];
-    if (++terms < kTogether) return;
-    flush();
+    if (++terms == kTogether) flush();
   }
   ONEPASS_DEVICE void flush() {
     ONEPASS_UNROLL
@@ -94,13 +104,18 @@ struct Products {
   }
 };
 
+// The image from an element on. The dtype is known to the compiler: nine loads without a branch.
+template <DType kDType>
+ONEPASS_DEVICE Memory part_of(const Windows& w, int64_t first) {
+  return memory(static_cast<const char*>(w.from) + first * size_of(kDType), kDType);
+}
 ONEPASS_DEVICE double& slot(const Windows& w, int64_t channel, int64_t tap, int64_t slice,
                             int64_t parts) {
   return static_cast<double*>(w.workspace)[(channel * taps_of(w) + tap) * parts + slice];
 }
 
 // C order: neighbouring threads have neighbouring windows of a channel.
-template <class T, class A>
+template <class T, DType kDType, class A>
 __global__ void __launch_bounds__(kThreads)
     depthwise_channel_kernel(const __grid_constant__ Windows w, int64_t parts) {
   ONEPASS_SHARED(double, folded, [kWarps]);
@@ -111,13 +126,13 @@ __global__ void __launch_bounds__(kThreads)
   const int64_t count = w.samples * out.image_step, step = parts * kThreads;
   for (int64_t n = blockIdx.x; n < tasks; n += gridDim.x) {
     const Task task = task_of(w, n, parts);
-    Products<T> products;
+    Products<T, A> products(shape, task);
     for (int64_t e = task.slice * kThreads + threadIdx.x; e < count; e += step) {
       const Quotient beside = divide(e, out.columns), down = divide(beside.whole, out.rows);
       const int64_t image = down.whole * w.channels + task.channels;
       const int64_t at = image * out.image_step + down.rest * out.columns + beside.rest;
-      products.add(shape, task, load_element<T>(memory(w.dy, w.dtype), at),
-                   from_of(w, image * in.image_step), I(down.rest), I(beside.rest));
+      products.add(load_element<T>(memory(w.dy, kDType), at),
+                   part_of<kDType>(w, image * in.image_step), I(down.rest), I(beside.rest));
     }
     products.flush();
     ONEPASS_UNROLL
@@ -129,7 +144,7 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 // The channels last: a lane has a channel, a warp each of its rows.
-template <class T, class A>
+template <class T, DType kDType, class A>
 __global__ void __launch_bounds__(kThreads, 2)
     depthwise_lanes_kernel(const __grid_constant__ Windows w, int64_t parts) {
   ONEPASS_SHARED(double, folded, [kWarps][kTaps][kWarpSize]);
@@ -142,15 +157,15 @@ __global__ void __launch_bounds__(kThreads, 2)
     const Task task = task_of(w, n, parts);
     const int64_t channel = task.channels * kWarpSize + lane;
     const int64_t rows = channel < w.channels ? w.samples * out.rows : 0;
-    Products<T> products;
+    Products<T, A> products(shape, task);
     for (int64_t r = task.slice * kWarps + warp; r < rows; r += parts * kWarps) {
       const Quotient above = divide(r, out.rows);
-      const Memory from = from_of(w, above.whole * in.image_step + channel);
+      const Memory from = part_of<kDType>(w, above.whole * in.image_step + channel);
+      const Memory dy = memory(w.dy, kDType);
       const int64_t at = above.whole * out.image_step + above.rest * out.row_step + channel;
       for (I column = 0; column < out.columns; ++column)
-        products.add(shape, task,
-                     load_element<T>(memory(w.dy, w.dtype), at + column * out.column_step), from,
-                     I(above.rest), column);
+        products.add(load_element<T>(dy, at + column * out.column_step), from, I(above.rest),
+                     column);
     }
     products.flush();
     block_sync();  // the sums of the task before have been read
@@ -173,8 +188,8 @@ __global__ void __launch_bounds__(kThreads)
   for (int64_t e = int64_t(blockIdx.x) * kThreads + threadIdx.x; e < count;
        e += int64_t(gridDim.x) * kThreads) {
     const double* const from = static_cast<const double*>(w.workspace) + e * parts;
-    double sum = from[0];
-    for (int64_t k = 1; k < parts; ++k) sum += from[k];
+    double sum = 0;
+    for (int64_t k = 0; k < parts; ++k) sum += from[k];
     static_cast<T*>(w.out)[e] = T(sum);
   }
 }
@@ -182,23 +197,33 @@ __global__ void __launch_bounds__(kThreads)
 inline int64_t depthwise_workspace(const Windows& w) {
   return w.dy ? w.channels * taps_of(w) * slices(w) * int64_t(sizeof(double)) : 0;
 }
-template <class T, class A>
+template <class T, DType kDType, class A>
 void weight_backward(const Windows& w) {
-  const int64_t parts = slices(w);
-  const int64_t blocks = smaller(kMostWindowBlocks, channel_blocks(w) * tap_blocks(w) * parts);
-  if (blocks == 0) return;
+  if (w.channels == 0) return;
   const auto stream = static_cast<cudaStream_t>(w.stream);
-  start(w.channels_last ? &depthwise_lanes_kernel<T, A> : &depthwise_channel_kernel<T, A>, blocks,
-        stream, w, parts);
+  const int64_t parts = w.dy ? slices(w) : 0;  // arrays without elements may have no address
+  const int64_t blocks = smaller(kMostWindowBlocks, channel_blocks(w) * tap_blocks(w) * parts);
+  if (blocks > 0)
+    start(w.channels_last ? &depthwise_lanes_kernel<T, kDType, A>
+                          : &depthwise_channel_kernel<T, kDType, A>,
+          blocks, stream, w, parts);
   start(&depthwise_slices_kernel<T>, blocks_for(w.channels * taps_of(w)), stream, w, parts);
 }
-inline void depthwise_weight_backward(const Windows& w) {
-  const bool fits = is_short(w);
-  if (w.dtype == DType::f64) {
-    fits ? weight_backward<double, ShortAxis>(w) : weight_backward<double, WindowAxis>(w);
-  } else {
-    fits ? weight_backward<float, ShortAxis>(w) : weight_backward<float, WindowAxis>(w);
+template <class A>
+void weight_backward_as(const Windows& w) {
+  switch (w.dtype) {
+    case DType::f64:
+      return weight_backward<double, DType::f64, A>(w);
+    case DType::f32:
+      return weight_backward<float, DType::f32, A>(w);
+    case DType::f16:
+      return weight_backward<float, DType::f16, A>(w);
+    case DType::bf16:
+      return weight_backward<float, DType::bf16, A>(w);
   }
+}
+inline void depthwise_weight_backward(const Windows& w) {
+  is_short(w) ? weight_backward_as<ShortAxis>(w) : weight_backward_as<WindowAxis>(w);
 }
 
 }  // namespace

@@ -384,7 +384,7 @@ __global__ void __launch_bounds__(kThreads, 2)
   using I = IndexOf<A>;
   const int64_t channel = begin + unit * kWidth;
   const int together = kThreads / units, own = int(threadIdx.x) / units;
-  if (own >= together) return;  // kThreads is no multiple of the units
+  if (own >= together) return;  // where units do not divide kThreads
   const int64_t step = int64_t(gridDim.x) / part.count * together;
   for (int64_t at = int64_t(blockIdx.x) / part.count * together + own; at < positions; at += step) {
     const Quotient beside = divide(at, written.columns), down = divide(beside.whole, written.rows);
