@@ -187,19 +187,25 @@ SCRIPT = """
 <script>
 (function () {
   var words = function (text) { return text.toLowerCase().match(/[a-z_]{2,}/g) || []; };
-  var all = Array.prototype.map.call(document.querySelectorAll("li.message"), function (item) {
-    var text = item.querySelector(".said").textContent.replace(/\\{[^}]*\\}/g, " ");
-    return { item: item, words: words(text) };
-  });
+  var all = null;  // the messages stand below: they are read when somebody begins to type
+  var read = function () {
+    return Array.prototype.map.call(document.querySelectorAll("li.message"), function (item) {
+      var said = item.querySelector(".said").cloneNode(true);
+      said.querySelectorAll("var").forEach(function (value) { value.remove(); });
+      return { item: item, words: words(said.textContent) };
+    });
+  };
   document.getElementById("said").addEventListener("input", function () {
     var said = new Set(words(this.value)), list = document.getElementById("nearest");
     list.textContent = "";
     if (said.size < 2) return;
+    all = all || read();
     var near = all.map(function (one) {
       var common = one.words.filter(function (word) { return said.has(word); }).length;
       return { item: one.item, fit: common / Math.sqrt(one.words.length * said.size) };
-    }).sort(function (a, b) { return b.fit - a.fit; }).slice(0, 5);
-    near.forEach(function (one) {
+    });
+    near.sort(function (a, b) { return b.fit - a.fit; });
+    near.slice(0, 5).forEach(function (one) {
       if (one.fit < 0.3) return;
       var copy = one.item.cloneNode(true);
       copy.removeAttribute("id");
