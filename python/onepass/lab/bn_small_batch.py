@@ -1,10 +1,9 @@
 """Batch norm fails with tiny batches, even if only the last of each epoch is tiny.
 
-Statistics of two samples are mostly noise. If batches have two samples throughout, training with
-batch norm fails, while layer norm, which looks at one sample alone, learns. And one batch of two
-at the end of each epoch is enough to spoil the running statistics that evaluation uses; estimating
-them anew repairs it. Leaving those samples out avoids it, and so does the trainer's way, to spread
-them over the other batches.
+Statistics of two samples are mostly noise. With batches of two throughout, batch norm fails, while
+layer norm, which looks at one sample alone, learns. And one batch of two at the end of each epoch
+is enough to spoil the running statistics that evaluation uses; estimating them anew repairs that.
+Better leave those samples out, or spread them over the other batches, as the trainer does.
 """
 
 import warnings
@@ -74,10 +73,9 @@ def run(lab: Lab) -> str:
 
     last, by_size = lab.figure(1, 2)
     for number, name in enumerate(STATISTICS):
-        for place, found in enumerate(ends.values()):
-            x = place + 0.22 * (number - 1) + np.linspace(-0.04, 0.04, RUNS)
-            label = name if place == 0 else None
-            last.plot(x, found[:, number], "os^"[number], ms=5, color=f"C{number}", label=label)
+        x = np.arange(len(ENDS))[:, None] + 0.22 * (number - 1) + np.linspace(-0.04, 0.04, RUNS)
+        y = np.array([found[:, number] for found in ends.values()])
+        last.plot(x.ravel(), y.ravel(), "os^"[number], ms=5, label=name)
     last.set(xlabel="the last two samples of 1346", ylabel="test accuracy", ylim=(0, 1.01))
     last.set(xticks=range(len(ENDS)), xticklabels=ENDS, title=f"A last batch of two, {RUNS} seeds")
     last.legend(title="statistics", loc="lower right")
