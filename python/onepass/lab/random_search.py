@@ -56,6 +56,7 @@ def run(lab: Lab) -> str:
     for axes, points, name in zip(panels, (grid, random[0]), off, strict=False):
         axes.plot(fine, 0.3 * np.exp(-40 * (fine - 0.6) ** 2) - 0.35, color="0.4", lw=1)
         axes.plot(*points.T, "o", ms=7)
+        axes.text(0, -0.3, "score, for 0.6", color="0.4")
         axes.vlines(points[:, 0], -0.35, points[:, 1], color="C0", lw=0.6, alpha=0.6)
         axes.set(
             xlabel="hyper-parameter that matters",
