@@ -11,8 +11,8 @@ with checks; ONEPASS_TEST_WHOLE=1 gives them all.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import dataclasses
+import fcntl
 import hashlib
 import importlib.util
 import itertools
