@@ -112,6 +112,7 @@ def page() -> str:
         "## Where a rival is faster",
         _html_table((*COLUMNS, "run"), [(*_cells(row), file.title) for file, row in lost]),
         "## All rows",
+        "![Times faster than the best rival, in a dozen rows](speed.svg)",
     ]  # fmt: skip
     for file in files():
         rows = sorted(file.rows, key=lambda row: row.ratio)
