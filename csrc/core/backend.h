@@ -386,6 +386,9 @@ struct Backend {
   void (*max_pool2d_backward)(const Windows&) = nullptr;
   void (*avg_pool2d)(const Windows&) = nullptr;
   void (*avg_pool2d_backward)(const Windows&) = nullptr;
+  // Of an axis only the extent and the number of windows count.
+  void (*adaptive_avg_pool2d)(const Windows&) = nullptr;
+  void (*adaptive_avg_pool2d_backward)(const Windows&) = nullptr;
   void (*depthwise_conv2d)(const Windows&) = nullptr;
   void (*depthwise_conv2d_backward)(const Windows&) = nullptr;
   void (*depthwise_conv2d_weight_backward)(const Windows&) = nullptr;

@@ -121,5 +121,16 @@ ONEPASS_HD bool counts_alike(const A& a, bool padding) {
   return padding ? end <= a.in + a.after : a.before == 0 && end <= a.in;
 }
 
+// The gradient of a depthwise weight adds so many products at most in the computing type, and those
+// sums in double.
+constexpr int64_t kTermsTogether = 32;
+
+// Adaptive pools: `parts` windows divide an axis, and window o covers these elements; neighbours
+// meet or share one. With `extent` and `parts` swapped, the windows over element o.
+ONEPASS_HD int64_t length(Range r) { return r.end - r.begin; }
+ONEPASS_HD Range part_of(int64_t extent, int64_t parts, int64_t o) {
+  return {o * extent / parts, ceil_div((o + 1) * extent, parts)};
+}
+
 }  // namespace windows
 ONEPASS_END

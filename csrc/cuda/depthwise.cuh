@@ -1,7 +1,8 @@
 // The gradient of the weights of a depthwise convolution: a block has a slice of the windows, three
 // by three taps, and one channel or, where the channels are last, up to 32. A thread reads what
-// goes back to a window once for its nine taps, adds their products, kTogether in the computing
-// type and those sums in double; blocks fold them in one order, and then the slices are added.
+// goes back to a window once for its nine taps, adds their products, kTermsTogether in the
+// computing type and those sums in double; blocks fold them in one order, and then the slices are
+// added.
 #pragma once
 #include "cuda/folds.cuh"
 #include "cuda/windows.cuh"
@@ -10,7 +11,7 @@ ONEPASS_BEGIN
 namespace windows {
 namespace {
 
-constexpr int kTogether = 32, kSide = 3, kTaps = kSide * kSide;
+constexpr int kSide = 3, kTaps = kSide * kSide;
 constexpr int64_t kWantedBlocks = 1056, kLeastWindows = 4096;
 
 ONEPASS_HD int64_t tap_blocks(const Windows& w) {
@@ -92,7 +93,7 @@ struct Products {
           part[k] += dy * load_element<T>(from, int64_t(at + offset[k]));
       }
     }
-    if (++terms == kTogether) flush();
+    if (++terms == kTermsTogether) flush();
   }
   ONEPASS_DEVICE void flush() {
     ONEPASS_UNROLL
@@ -106,7 +107,7 @@ struct Products {
 
 // The image from an element on. The dtype is known to the compiler: nine loads without a branch.
 template <DType kDType>
-ONEPASS_DEVICE Memory part_of(const Windows& w, int64_t first) {
+ONEPASS_DEVICE Memory image_from(const Windows& w, int64_t first) {
   return memory(static_cast<const char*>(w.from) + first * size_of(kDType), kDType);
 }
 ONEPASS_DEVICE double& slot(const Windows& w, int64_t channel, int64_t tap, int64_t slice,
@@ -132,7 +133,7 @@ __global__ void __launch_bounds__(kThreads)
       const int64_t image = down.whole * w.channels + task.channels;
       const int64_t at = image * out.image_step + down.rest * out.columns + beside.rest;
       products.add(load_element<T>(memory(w.dy, kDType), at),
-                   part_of<kDType>(w, image * in.image_step), I(down.rest), I(beside.rest));
+                   image_from<kDType>(w, image * in.image_step), I(down.rest), I(beside.rest));
     }
     products.flush();
     ONEPASS_UNROLL
@@ -160,7 +161,7 @@ __global__ void __launch_bounds__(kThreads, 2)
     Products<T, A> products(shape, task);
     for (int64_t r = task.slice * kWarps + warp; r < rows; r += parts * kWarps) {
       const Quotient above = divide(r, out.rows);
-      const Memory from = part_of<kDType>(w, above.whole * in.image_step + channel);
+      const Memory from = image_from<kDType>(w, above.whole * in.image_step + channel);
       const Memory dy = memory(w.dy, kDType);
       const int64_t at = above.whole * out.image_step + above.rest * out.row_step + channel;
       for (I column = 0; column < out.columns; ++column)

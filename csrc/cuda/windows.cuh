@@ -282,6 +282,61 @@ struct AvgPoolBackward : Work<true, false> {
   }
 };
 
+// Column by column, and in each from top to bottom, as on the CPU.
+struct AdaptiveAvgPool : Work<false, false> {
+  template <int W, class T, class A, class I, class K>
+  static ONEPASS_DEVICE void result(const Windows& w, const Shape<A>& shape, const Place<I>& p,
+                                    int64_t, const K&, T (&y)[W]) {
+    const Layout<I> in = shape.of_elements();
+    const Range down = part_of(w.rows.in, w.rows.out, p.row);
+    const Range across = part_of(w.columns.in, w.columns.out, p.column);
+    T sum[W];
+    clear(sum);
+    for (I j = I(across.begin); j < I(across.end); ++j) {
+      const I at = I(down.begin) * in.row_step + j * in.column_step;
+      T part[W];
+      clear(part);
+      each_unit(
+          I(length(down)), [&](I i) { return fetch<W, T>(p.from, at + i * in.row_step); },
+          [&](I, const Raw& raw) {
+            T x[W];
+            decode<W, T>(raw, p.from.dtype, x);
+            add(part, x);
+          });
+      add(sum, part);
+    }
+    const T count = T(length(down) * length(across));
+    ONEPASS_UNROLL
+    for (int k = 0; k < W; ++k) y[k] = sum[k] / count;
+  }
+};
+struct AdaptiveAvgPoolBackward : Work<true, false> {
+  template <int W, class T, class A, class I, class K>
+  static ONEPASS_DEVICE void result(const Windows& w, const Shape<A>& shape, const Place<I>& p,
+                                    int64_t, const K&, T (&sum)[W]) {
+    const Layout<I> out = shape.of_windows();
+    const Range down = part_of(w.rows.out, w.rows.in, p.row);
+    const Range across = part_of(w.columns.out, w.columns.in, p.column);
+    clear(sum);
+    for (I j = I(across.begin); j < I(across.end); ++j) {
+      const int64_t width = length(part_of(w.columns.in, w.columns.out, j));
+      const I at = I(down.begin) * out.row_step + j * out.column_step;
+      T part[W];
+      clear(part);
+      each_unit(
+          I(length(down)), [&](I i) { return fetch<W, T>(p.from, at + i * out.row_step); },
+          [&](I i, const Raw& raw) {
+            const int64_t height = length(part_of(w.rows.in, w.rows.out, down.begin + i));
+            T dy[W];
+            decode<W, T>(raw, p.from.dtype, dy);
+            ONEPASS_UNROLL
+            for (int k = 0; k < W; ++k) part[k] += dy[k] / T(height * width);
+          });
+      add(sum, part);
+    }
+  }
+};
+
 // Convolutions of each channel with its own kernel.
 template <int W, class T, class K>
 ONEPASS_DEVICE void add_product(const K& kernels, int64_t tap, const T (&x)[W], T (&sum)[W]) {

@@ -38,6 +38,8 @@ void windows(int64_t samples, int64_t channels, bool last, bool dilated, DType d
     w.count_padding = false;
     call("avg_pool2d_backward", cuda.avg_pool2d_backward, &y, &dx);
   }
+  call("adaptive_avg_pool2d", cuda.adaptive_avg_pool2d, &x, &y);
+  call("adaptive_avg_pool2d_backward", cuda.adaptive_avg_pool2d_backward, &y, &dx);
   w.indices = indices.data();
   call("max_pool2d", cuda.max_pool2d, &x, &y);
   indices.append_to(bits);
