@@ -112,6 +112,7 @@ def page() -> str:
         "## Where a rival is faster",
         _html_table((*COLUMNS, "run"), [(*_cells(row), file.title) for file, row in lost]),
         "## All rows",
+        "![Times faster than the best rival, in a dozen rows](speed.svg)",
     ]  # fmt: skip
     for file in files():
         rows = sorted(file.rows, key=lambda row: row.ratio)
@@ -132,7 +133,8 @@ Of {rows} measured rows a rival is faster in {lost}. They stand first.
   rival is faster.
 - **copy**: the time to copy the fewest bytes that the operation has to move, over our time. Near
   100 % memory is the limit.
-- **onepass plain** as a rival is the same step without the option that the row is named after.
+- **onepass plain** and **float32 states** as rivals are the same step of ours without the option
+  that the row is named after.
 - Figures of several machines and days stand beside each other because no one machine says it all.
   A ratio between 0.95 and 1.05 may be the other way round in the next run. Absolute times of
   different runs cannot be compared.
