@@ -6,11 +6,14 @@ Those of more than QUICK_SECONDS run with --all-labs.
 from __future__ import annotations
 
 import ast
+import dataclasses
 import html.parser
 import inspect
 import json
+import re
 
 import numpy as np
+import onepass
 import pytest
 from onepass import lab
 from onepass.cli import main
@@ -54,7 +57,7 @@ def test_the_claim_holds(entry, request, tmp_path):
     for axes in outcome.figure.axes:
         assert axes.get_xlabel() or axes.get_label() == "<colorbar>" or not axes.axison
     assert _text.shown(outcome)
-    kept = _run.saved(entry.name, tmp_path)
+    kept = _run.saved(entry.name, 0, tmp_path)
     assert [c.claim for c in kept.checks] == [c.claim for c in outcome.checks]
     assert kept.holds
 
@@ -84,7 +87,114 @@ def test_a_claim_that_does_not_hold_is_exit_status_1(capsys, tmp_path, monkeypat
     assert main(["lab", "momentum", "--out", str(tmp_path)]) == 1
     captured = capsys.readouterr()
     assert "FAILS  complex eigenvalues" in captured.out
+    assert "\n\nNot shown: With complex eigenvalues" in captured.out
     assert captured.err == "onepass: lab: the claim does not hold: momentum\n"
+
+
+def test_a_seed_is_of_32_bits():
+    lab.run("init-scale", seed=np.int64(2**32 - 1))  # draws with multiples of the seed
+    for wrong in (2**32, -1):
+        with pytest.raises(ValueError, match=f"lab: 'seed' is {wrong}, .* >= 0 and < 4294967296"):
+            lab.run("momentum", seed=wrong)
+    with pytest.raises(TypeError, match=r"lab: 'seed' is 1\.5, expected a whole number"):
+        lab.run("momentum", seed=1.5)
+
+
+@pytest.fixture
+def counted(monkeypatch):
+    """Only one lab, in the place of momentum, and the seeds of its runs."""
+    ran, entry = [], lab.find("momentum")
+
+    def function(own):
+        ran.append(own.seed)
+        own.figure().plot([own.seed, 1.0])
+        own.table(["seed"], [(own.seed,)])
+        own.check("a seed is a number", True, own.seed)
+        return "It is."
+
+    known = (dataclasses.replace(entry, function=function),)
+    monkeypatch.setattr("onepass.lab.labs", lambda: known)
+    monkeypatch.setattr("onepass.lab._catalogue.labs", lambda: known)
+    return ran
+
+
+def test_a_place_that_cannot_be_written_is_told_before_the_run(tmp_path, capsys, counted):
+    (tmp_path / "file").touch()
+    place = str(tmp_path / "file" / "in")
+    with pytest.raises(NotADirectoryError, match=r"lab: 'out' is .*expected a directory"):
+        lab.run("momentum", out=place)
+    assert main(["lab", "momentum", "--out", place]) == 1
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert re.fullmatch(r"onepass: lab: '--out' is .*expected a directory.* is a file\n", shown.err)
+    assert not counted
+
+
+def test_what_was_seen_is_shown_before_it_is_saved(tmp_path, capsys, counted):
+    (tmp_path / "momentum.png").mkdir()
+    assert main(["lab", "momentum", "--out", str(tmp_path)]) == 1
+    shown = capsys.readouterr()
+    assert "holds  a seed is a number" in shown.out
+    assert "momentum.png" in shown.err
+
+
+def unlink(folder):
+    (folder / "momentum.png").unlink()
+
+
+def damage(folder):
+    (folder / "momentum.json").write_text("{broken")
+
+
+def foreign(folder):
+    (folder / "momentum.json").write_text('["of", "another"]')
+
+
+def other_picture(folder):
+    (folder / "momentum.png").write_bytes(b"of another run")
+
+
+def other_version(folder):
+    path = folder / "momentum.json"
+    path.write_text(path.read_text().replace(onepass.__version__, "0.0.1"))
+
+
+@pytest.mark.parametrize("spoil", [unlink, damage, foreign, other_picture, other_version])
+def test_a_report_runs_again_what_is_not_whole_or_of_this_version(spoil, tmp_path, counted):
+    report = ["lab", "--report", "--out", str(tmp_path)]
+    assert main(report) == main(report) == 0
+    assert counted == [0]
+    spoil(tmp_path)
+    assert main(report) == main(report) == 0
+    assert counted == [0, 0]
+    assert "data:image/png;base64," in (tmp_path / "report.html").read_text()
+
+
+def test_a_report_of_another_seed_or_of_all_runs_again(tmp_path, counted):
+    for more in ([], ["--seed", "1"], ["--all", "--seed", "1"]):
+        assert main(["lab", "--report", "--out", str(tmp_path), *more]) == 0
+    assert counted == [0, 1, 1]
+
+
+def test_ctrl_c_leaves_whole_files(tmp_path, capsys, monkeypatch, counted):
+    report = ["lab", "--report", "--out", str(tmp_path)]
+    assert main(report) == 0
+    before = (tmp_path / "momentum.json").read_bytes()
+
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("onepass.train._files.os.fsync", interrupted)
+        assert main([*report, "--seed", "1"]) == 130
+    with monkeypatch.context() as patch:  # with the picture written, and the numbers not
+        patch.setattr("onepass.lab._run.json.dumps", interrupted)
+        assert main([*report, "--seed", "1"]) == 130
+    assert capsys.readouterr().err == "onepass: interrupted\n" * 2
+    assert (tmp_path / "momentum.json").read_bytes() == before
+    assert not [*tmp_path.glob(".*")]
+    assert main(report) == 0  # the picture is of seed 1 now
+    assert counted == [0, 1, 1, 0]
 
 
 @pytest.mark.parametrize(
@@ -93,14 +203,16 @@ def test_a_claim_that_does_not_hold_is_exit_status_1(capsys, tmp_path, monkeypat
         (["momentun"], "lab: there is no experiment 'momentun'.*did you mean 'momentum'"),
         (["momentum", "--all"], "expected one of them"),
         (["--seed", "1"], "without an experiment"),
-        (["momentum", "--seed", "-1"], "'--seed' is -1"),
+        (["momentum", "--seed", "-1"], "lab: '--seed' is -1"),
+        (["momentum", "--seed", "4294967296"], "lab: '--seed' is .*>= 0 and < 4294967296"),
+        (["momentum", "--seed", "x"], "lab: '--seed' is 'x'"),
     ],
 )
 def test_wrong_use_is_one_line(arguments, message, capsys):
     assert main(["lab", *arguments]) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1
-    assert __import__("re").search(message, error), error
+    assert re.search(message, error), error
 
 
 class Page(html.parser.HTMLParser):
@@ -119,9 +231,7 @@ class Page(html.parser.HTMLParser):
             assert tag in {"html"}
 
 
-def test_the_report_is_one_page_without_a_network(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("onepass.cli._lab.labs", lambda: [lab.find("momentum")], raising=False)
-    monkeypatch.setattr("onepass.lab.labs", lambda: [lab.find("momentum")])
+def test_the_report_is_one_page_without_a_network(tmp_path, capsys, counted):
     assert main(["lab", "--report", "--out", str(tmp_path)]) == 0
     assert "1 of 1 claims hold" in capsys.readouterr().out
     text = (tmp_path / "report.html").read_text()

@@ -64,6 +64,13 @@ def seed(text: str) -> int:
     return _checked(numbers.seed, "--seed", text, int)
 
 
+def lab_seed(text: str) -> int:
+    """A seed of an experiment."""
+    from onepass.lab._lab import SEEDS
+
+    return _checked(numbers.integer, "--seed", text, int, owner="lab", least=0, below=SEEDS)
+
+
 def sizes(text: str) -> tuple[int, ...]:
     """Whole numbers between commas."""
     one = count("--hidden")
@@ -94,7 +101,12 @@ def separator(text: str) -> str:
 
 
 def _checked(
-    check: Callable[..., T], option: str, text: str, parse: Callable[[str], Any], **bounds: Any
+    check: Callable[..., T],
+    option: str,
+    text: str,
+    parse: Callable[[str], Any],
+    owner: str = "train",
+    **bounds: Any,
 ) -> T:
     """``text`` as a number that passes ``check``; UsageError, naming the option, if not."""
     try:
@@ -102,6 +114,6 @@ def _checked(
     except ValueError:
         value = text
     try:
-        return check("train", option, value, **bounds)
+        return check(owner, option, value, **bounds)
     except (TypeError, ValueError) as error:
         raise UsageError(error) from None

@@ -16,6 +16,7 @@ def lab(options: Arguments) -> int:
     """Run the command; returns its exit status: 1 where a claim does not hold."""
     from onepass.lab import find, labs
     from onepass.lab._text import listed
+    from onepass.train._files import ready_folder
 
     given = vars(options)
     name: str | None = given.get("name")
@@ -34,7 +35,9 @@ def lab(options: Arguments) -> int:
         raise UsageError(str(error)) from None
     folder = Path(given.get("out", FOLDER))
     try:
-        results = _run(chosen, given.get("seed", 0), folder, again="report" not in given)
+        ready_folder("lab", "--out", folder)
+        again = name is not None or "all" in given
+        results = _run(chosen, given.get("seed", 0), folder, again)
         if "report" in given:
             from onepass.lab._report import report
 
@@ -52,16 +55,17 @@ def lab(options: Arguments) -> int:
 def _run(chosen: Sequence[Any], seed: int, folder: Path, again: bool) -> list[tuple[Any, Any]]:
     """Run the experiments, or take what earlier runs with this seed have left in the folder."""
     from onepass.lab import run
-    from onepass.lab._run import saved
+    from onepass.lab._run import save, saved
     from onepass.lab._text import introduction, shown
 
     results = []
     for entry in chosen:
-        known = None if again else saved(entry.name, folder)
-        if known is None or known.seed != seed:
+        known = None if again else saved(entry.name, seed, folder)
+        if known is None:
             say(introduction(entry), wrapped=False)
-            known = run(entry.name, seed, folder)
+            known = run(entry.name, seed)
             say(shown(known), wrapped=False)
+            save(known, folder)
             say(f"\n{folder / entry.name}.png\n", wrapped=False)
         results.append((entry, known))
     return results

@@ -8,8 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from onepass import _numbers as numbers
 from onepass.train._history import new_figure
 
+SEEDS = 2**32  # experiments take multiples of a seed, which then fit 64 bits
 PANEL = (4.8, 3.6)  # inches, of one pair of axes
 
 
@@ -88,7 +90,10 @@ class Lab:
 
     Args:
         name: of the experiment.
-        seed: of all that is random in it.
+        seed: of all that is random in it, below 2**32.
+
+    Raises:
+        TypeError: the seed is not a whole number. ValueError: it is not in that range.
 
     Example:
         >>> from onepass import lab
@@ -99,8 +104,8 @@ class Lab:
     """
 
     def __init__(self, name: str, seed: int = 0) -> None:
-        self.seed = seed
-        self.outcome = Outcome(name, seed)
+        self.seed = numbers.integer("lab", "seed", seed, 0, SEEDS)
+        self.outcome = Outcome(name, self.seed)
 
     def rng(self, stream: int = 0) -> np.random.Generator:
         """Random numbers of the seed; another ``stream`` has others."""

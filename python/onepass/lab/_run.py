@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import zlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+import onepass
 from onepass.lab._catalogue import find
 from onepass.lab._lab import Check, Lab, Outcome, Table
-from onepass.train._files import replacing
+from onepass.train._files import path_of, ready_folder, replacing
 from onepass.train._history import save_figure
 
 # Of Okabe & Ito: to be told apart by every kind of eye, and in grey.
@@ -33,11 +35,13 @@ def run(name: str, seed: int = 0, out: str | Path | None = None) -> Outcome:
 
     Args:
         name: its name or code.
-        seed: of all that is random in it.
+        seed: of all that is random in it, below 2**32.
         out: a folder for ``NAME.png`` and ``NAME.json`` (tables, checks, verdict); None for none.
 
     Raises:
-        ValueError: there is no such experiment.
+        ValueError: there is no such experiment, or the seed is out of its range.
+        TypeError: the seed is not a whole number, or ``out`` not a path.
+        OSError: nothing can be written to ``out``, which is tried before the experiment runs.
         ImportError: Matplotlib or scikit-learn is missing.
 
     Example:
@@ -48,10 +52,14 @@ def run(name: str, seed: int = 0, out: str | Path | None = None) -> Outcome:
     """
     entry = find(name)
     lab = Lab(entry.name, seed)
+    folder = None if out is None else path_of("lab", "out", out)
+    if folder is not None:
+        ready_folder("lab", "out", folder)
     with _style():
-        lab.outcome.verdict = " ".join(entry.function(lab).split())
-        if out is not None:
-            save(lab.outcome, Path(out))
+        verdict = " ".join(entry.function(lab).split())
+    lab.outcome.verdict = verdict if lab.outcome.holds else f"Not shown: {verdict}"
+    if folder is not None:
+        save(lab.outcome, folder)
     return lab.outcome
 
 
@@ -65,10 +73,15 @@ def _style() -> Any:
 
 def save(outcome: Outcome, folder: Path) -> None:
     """Write the picture and the numbers into the folder."""
+    found = None  # of the picture, so that numbers and picture are known to be of one run
     if outcome.figure is not None:
-        save_figure(outcome.figure, folder / f"{outcome.name}.png")
+        picture = folder / f"{outcome.name}.png"
+        with _style():
+            save_figure(outcome.figure, picture)
+        found = zlib.crc32(picture.read_bytes())
     fields = {f.name: getattr(outcome, f.name) for f in dataclasses.fields(outcome)}
     del fields["figure"]
+    fields |= {"version": onepass.__version__, "picture": found}
     text = json.dumps(fields, indent=1, default=_plain, ensure_ascii=False)
     with replacing(folder / f"{outcome.name}.json", "numbers") as file:
         file.write(text.encode())
@@ -80,15 +93,23 @@ def _plain(value: Any) -> Any:
     return dataclasses.asdict(value)
 
 
-def saved(name: str, folder: Path) -> Outcome | None:
-    """The outcome that an earlier run has left in the folder, without its figure; None for none."""
-    path = folder / f"{name}.json"
-    if not path.is_file():
+def saved(name: str, seed: int, folder: Path) -> Outcome | None:
+    """The outcome, without its figure, that an earlier run has left in the folder.
+
+    None where there is none of this seed by this version, or a file is missing or not as it was
+    left.
+    """
+    try:
+        fields = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
+        left = [fields.pop(key) for key in ("version", "picture")]
+        found = zlib.crc32((folder / f"{name}.png").read_bytes())
+        tables = [
+            Table(tuple(t["columns"]), tuple(map(tuple, t["rows"])), t["title"])
+            for t in fields.pop("tables")
+        ]
+        checks = [Check(**check) for check in fields.pop("checks")]
+        outcome = Outcome(tables=tables, checks=checks, **fields)
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
         return None
-    fields = json.loads(path.read_text(encoding="utf-8"))
-    fields["tables"] = [
-        Table(tuple(t["columns"]), tuple(map(tuple, t["rows"])), t["title"])
-        for t in fields["tables"]
-    ]
-    fields["checks"] = [Check(**check) for check in fields["checks"]]
-    return Outcome(**fields)
+    wanted = [name, seed, onepass.__version__, found]
+    return outcome if [outcome.name, outcome.seed, *left] == wanted else None
