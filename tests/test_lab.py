@@ -92,7 +92,7 @@ def test_a_claim_that_does_not_hold_is_exit_status_1(capsys, tmp_path, monkeypat
 
 
 def test_a_seed_is_of_32_bits():
-    lab.run("init-scale", seed=np.int64(2**32 - 1))  # draws with multiples of the seed
+    assert lab.Lab("own", np.int64(2**32 - 1)).seed == 2**32 - 1
     for wrong in (2**32, -1):
         with pytest.raises(ValueError, match=f"lab: 'seed' is {wrong}, .* >= 0 and < 4294967296"):
             lab.run("momentum", seed=wrong)

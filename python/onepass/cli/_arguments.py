@@ -27,7 +27,7 @@ def count(option: str, least: int = 1) -> Callable[[str], int]:
 
 def number(option: str, **bounds: float) -> Callable[[str], float]:
     """A number within the bounds of ``numbers.in_range``."""
-    return lambda text: _checked(numbers.in_range, option, text, float, **bounds)
+    return lambda text: _checked(numbers.in_range, option, text, float, "train", **bounds)
 
 
 def path(option: str, owner: str = "train") -> Callable[[str], Path]:
@@ -68,7 +68,7 @@ def lab_seed(text: str) -> int:
     """A seed of an experiment."""
     from onepass.lab._lab import SEEDS
 
-    return _checked(numbers.integer, "--seed", text, int, owner="lab", least=0, below=SEEDS)
+    return _checked(numbers.integer, "--seed", text, int, "lab", least=0, below=SEEDS)
 
 
 def sizes(text: str) -> tuple[int, ...]:
