@@ -19,7 +19,7 @@ RULES = {
     "SGD": lambda w: optim.SGD(w, lr=LR),
     "Adagrad": lambda w: optim.Adagrad(w, lr=LR, eps=1e-30),
     "RMSprop": lambda w: optim.RMSprop(w, lr=LR, alpha=0.9, eps=1e-30),
-    "Adam": lambda w: optim.Adam(w, lr=LR),
+    "Adam": lambda w: optim.Adam(w, lr=LR, eps=1e-30),
 }
 TURN = np.array([[1, -1], [1, 1]]) / 2**0.5  # by 45°
 
@@ -34,18 +34,21 @@ def squares(gradients: np.ndarray, alpha: float) -> np.ndarray:
 
 
 def run(lab: Lab) -> str:
-    g = np.array([3.0])
-    length = {
-        name: -np.diff(path(rule, lambda w: g, [0.0], STEPS)[:, 0]) for name, rule in RULES.items()
+    g = np.array([3.0, 1e-3])
+    both = {
+        name: -np.diff(path(r, lambda w: g, [0, 0], STEPS), axis=0) for name, r in RULES.items()
     }
+    length = {name: values[:, 0] for name, values in both.items()}
     k = np.arange(1, STEPS + 1)
     theory = {"Adagrad": LR / k**0.5, "RMSprop": LR / (1 - 0.9**k) ** 0.5, "Adam": LR + 0 * k}
     rows = [(f"step {i}", *(length[name][i - 1] for name in RULES)) for i in (1, 2, 5, 20, STEPS)]
     rows.append(("sum", *(values.sum() for values in length.values())))
     lab.table(["", *RULES], rows, "Lengths of steps, constant gradient 3, rate 0.1")
-    for name, claim in (("Adagrad", "η/√k"), ("RMSprop", "η/√(1-αᵏ)")):
-        off = np.abs(length[name] / theory[name] - 1).max()
-        lab.check(f"{name}'s k-th step is {claim}", off < 1e-12, f"off by {off:.1e}")
+    for name, claim in (("Adagrad", "η/√k"), ("RMSprop", "η/√(1-αᵏ)"), ("Adam", "η")):
+        off = np.abs(both[name] / theory[name][:, None] - 1).max()
+        lab.check(
+            f"{name}'s k-th step is {claim}, for 3 and 0.001", off < 1e-12, f"off by {off:.1e}"
+        )
     total = length["Adagrad"].sum()
     lab.check("Adagrad's 100 steps sum to 1.858960", abs(total - 1.858960) < 1e-6, f"{total:.6f}")
     drawn = lab.rng().standard_normal((30, 4))

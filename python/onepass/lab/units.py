@@ -4,7 +4,7 @@ f(x/c) is f of an x in other units: the same place is c times as far, and a step
 as long. Plain SGD's is 1/c times as long, RMSprop's and Adam's do not change, Newton's is right.
 
 Adadelta was made to have the unit of x too. But its first step is √(ε/(1-ρ)) in any unit, and where
-that is short it takes long to grow out of it.
+that is short, it takes long to grow out of it.
 """
 
 import numpy as np
@@ -16,11 +16,12 @@ from onepass.optim.full_batch import Newton
 CODE, CHAPTER, SECONDS = "C50", "step sizes", 0.2
 SOURCES = ("skoltech",)
 UNITS, START = (0.1, 1.0, 10.0), np.array([1.0, 2.0])
+RHO, EPS = 0.9, 1e-6  # of Adadelta
 RULES = {
     "SGD": lambda w: optim.SGD(w, lr=0.01),
     "RMSprop": lambda w: optim.RMSprop(w, lr=0.01, eps=1e-12),
     "Adam": lambda w: optim.Adam(w, lr=0.01, eps=1e-12),
-    "Adadelta": lambda w: optim.Adadelta(w),
+    "Adadelta": lambda w: optim.Adadelta(w, rho=RHO, eps=EPS),
 }
 POWERS = {"SGD": -1, "RMSprop": 0, "Adam": 0, "Newton": 1}
 
@@ -62,6 +63,11 @@ def run(lab: Lab) -> str:
         off = np.abs(lengths[name] / expected - 1).max()
         words = {-1: "1/c", 0: "no power of c", 1: "c"}[power]
         lab.check(f"{name}'s first step goes by {words}", off < 1e-6, f"off by {off:.1e}")
+    off = np.abs(lengths["Adadelta"] / (2 * EPS / (1 - RHO)) ** 0.5 - 1).max()
+    lab.check("Adadelta's is √(ε/(1-ρ)) along both axes, any c", off < 1e-4, f"off by {off:.1e}")
+    short = lengths["Adadelta, 300 steps"]
+    grown = short[2] / short[1]
+    lab.check("after 300, less than 5 times as long for c = 10", grown < 5, f"{grown:.2f} times")
 
     axes = lab.figure()
     styles = ("v-", "s-", "x--", "D-", "o-", "D:")
@@ -70,7 +76,6 @@ def run(lab: Lab) -> str:
     axes.set(xlabel="unit c", ylabel="length of the step / that for c = 1")
     axes.set_title("On f(x/c) a step should be c times as long")
     axes.legend(fontsize="small", loc="upper center", ncols=2)
-    short = lengths["Adadelta, 300 steps"]
     return f"""Newton's step follows the unit, SGD's goes the wrong way, RMSprop's and Adam's stay.
-        After 300 steps Adadelta has gone {short[0]:.2g}, {short[1]:.2g} and {short[2]:.2g}: right
-        where its steps are far above √ε."""
+        After 300 steps Adadelta has gone {short[0]:.2g}, {short[1]:.2g} and {short[2]:.2g}, which
+        should be as 1 to 10 to 100."""

@@ -16,6 +16,7 @@ from onepass.lab import Lab, path
 CODE, CHAPTER, SECONDS = "C07", "landscape", 0.5
 SOURCES = ("skoltech",)
 STEPS, NEAR, C = 4000, 1e-3, np.array([1.5, 2.25, 2.625])
+COUNTS = {"momentum": 538, "Nesterov": 539, "RMSprop": 376, "Adam": 2085}  # nothing is random
 RULES = {
     "SGD": lambda w: optim.SGD(w, lr=1e-3),
     "momentum": lambda w: optim.SGD(w, lr=1e-3, momentum=0.9),
@@ -50,10 +51,23 @@ def run(lab: Lab) -> str:
     lab.table(
         ["", f"steps to {NEAR}", "f at the end"], rows, f"Beale's function, {STEPS} steps at most"
     )
-    for name, most in (("momentum", 700), ("Nesterov", 700), ("RMSprop", 500)):
-        arrives = ends[name] < NEAR and steps[name] < most
-        lab.check(f"{name} arrives within {most} steps", arrives, steps[name])
+    for name, count in COUNTS.items():
+        arrives = ends[name] < NEAR and abs(steps[name] - count) <= 1
+        lab.check(f"{name} arrives after {count} steps, ±1", arrives, steps[name])
     lab.check(f"SGD does not within {STEPS}", ends["SGD"] >= NEAR, f"f = {ends['SGD']:.5f}")
+    stays = abs(ends["Adagrad"] - 8.73) < 0.01
+    lab.check("Adagrad has only come to 8.73", stays, f"{ends['Adagrad']:.3f}")
+    values = beale(*paths["Adadelta"].T)
+    least, last, rises = values.min(), values[-500:].min(), (np.diff(values[-500:]) > 0).mean()
+    trembles = least < 0.02 < 0.03 < last and 0.4 < rises < 0.6
+    seen = f"least {least:.3f}, of the last 500 {last:.3f}, {100 * rises:.0f} % of them upward"
+    lab.check("Adadelta comes below 0.02, then goes up and down above 0.03", trembles, seen)
+    fast = path(
+        lambda w: optim.SGD(w, lr=0.01, momentum=0.9), slope, [1.0, 1.5], 20,
+        until=lambda w: np.abs(w).max() > 1e6,
+    )  # fmt: skip
+    far = np.abs(fast[-1]).max()
+    lab.check("momentum at 0.01 is beyond 1e6 within 20 steps", far > 1e6, f"{far:.0e}")
 
     left, right = lab.figure(1, 2)
     x, y = np.meshgrid(np.linspace(0.5, 3.5, 200), np.linspace(-1, 1.6, 200))
