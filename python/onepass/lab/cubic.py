@@ -84,7 +84,7 @@ def run(lab: Lab) -> str:
     left.set(xlabel="x", ylabel="y", title="On the way to the best cubic")
     right.loglog(range(1, STEPS + 1), losses - least, label="gradient descent, 1e-6")
     right.loglog(range(1, STEPS + 1), adaptive - least, label="RMSprop, 1e-3")
-    right.set(xlabel="step", ylabel="loss above the least", title="RMSprop ends in a jitter")
+    right.set(xlabel="step", ylabel="loss above the least", title="RMSprop ends above the least")
     for axes in (left, right):
         axes.legend()
     return f"Gradient descent ends at {losses[-1]:.2f}, where the formula says; least {least:.2f}."

@@ -81,9 +81,7 @@ def run(lab: Lab) -> str:
         left.semilogy(epochs, curve[:, 0].mean(axis=1), f"C{row}")
         left.semilogy(epochs, curve[:, 4].mean(axis=1), f"C{row}:")
         right.loglog(RATES, floors[name][:4], f"C{row}o-", label=name)
-    left.set(
-        xlabel="epoch", ylabel="f - f*", title="Rate 0.02 has a floor, 1/k (dotted) goes below"
-    )
+    left.set(xlabel="epoch", ylabel="f - f*", title="Rate 0.02, and far below it 1/k (dotted)")
     right.set(xlabel="rate", title="The floor by the rate, epochs 21 to 40")
     right.set_xticks(RATES, map(str, RATES))
     right.minorticks_off()
