@@ -69,7 +69,7 @@ class Outcome:
         >>> from onepass import lab
         >>> outcome = lab.run("momentum")
         >>> outcome.holds, len(outcome.checks)
-        (True, 5)
+        (True, 6)
     """
 
     name: str

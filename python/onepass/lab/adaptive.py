@@ -1,4 +1,4 @@
-"""Adaptive steps: how long they are, and that they see the axes of the coordinates.
+"""Adaptive rules have steps of known length, and they depend on the choice of axes.
 
 Under a constant gradient Adagrad's k-th step is η/√k, RMSprop's falls from η/√(1-α) to η, and
 Adam's is η from the first, whatever the size of the gradient.

@@ -1,4 +1,4 @@
-"""A cubic learns the sine, and a formula says where gradient descent is after k steps.
+"""Fitting a sine with a cubic: a formula says where gradient descent is after k steps.
 
 The sum of squared errors of a + bx + cx² + dx³ is a quadratic with one Hessian H. So k steps with
 the rate η lead to w* + (1 - ηH)ᵏ(w₀ - w*): the error along each eigenvector shrinks by a factor of

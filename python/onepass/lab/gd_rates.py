@@ -1,10 +1,10 @@
-"""With the rate 1/L gradient descent is sure to descend, and its speed has bounds.
+"""With the rate 1/L gradient descent always descends, at a guaranteed speed.
 
 L is the largest curvature, μ the least, κ = L/μ. Each step lowers f by at least η/2·‖∇f‖², so
 after T steps f - f* of a convex f is at most ‖w₀ - w*‖²/(2ηT). A quadratic also shrinks it by the
-factor (1 - 1/κ)² a step, or more.
+factor (1 - 1/κ)² a step, at least.
 
-From 2/L on there is no such promise: at 2/L the steepest coordinate jumps to and fro and comes no
+From 2/L on there is no such promise: at 2/L the steepest coordinate oscillates and comes no
 nearer, above it grows.
 """
 
@@ -51,7 +51,7 @@ def run(lab: Lab) -> str:
     part, step = (gap / linear)[1:].max(), (gap[1:] / gap[:-1]).max()
     lab.check("f - f* is within (1-1/κ)²ᵀ(f₀-f*)", part <= 1 + 1e-9, f"at most {part:.4f} of it")
     shrinks = step <= (1 - 1 / kappa) ** 2 + 1e-9
-    lab.check("and shrinks by (1-1/κ)² a step, or more", shrinks, f"at most {step:.6f}")
+    lab.check("and shrinks by (1-1/κ)² a step, at least", shrinks, f"at most {step:.6f}")
     rates = {lr: bounce(lr) for lr in (0.2, 0.25, 0.26)}
     flips = (rates[0.25] == (-1.0) ** np.arange(101)).all()
     lab.check("at 2/L x₂ is 1 and -1 by turns", flips)

@@ -1,4 +1,4 @@
-"""A pass of small batches is worth many of gradient descent, until their noise is the floor.
+"""One pass of small batches beats many of gradient descent, until noise sets a floor.
 
 Linear regression with 10,000 samples. A step of gradient descent looks at all of them, a step of
 SGD at 100. Step for step the full gradient is better. For the same number of samples looked at,

@@ -1,4 +1,4 @@
-"""Nine optimizers on a convex problem: plain SGD comes the least way.
+"""Nine optimizers on a convex problem: plain SGD makes the least progress.
 
 Softmax regression on images of digits: one linear layer, 55 steps. The loss is convex, so there is
 no luck with the start. All have the rate 0.01, Adadelta its usual 1. Plain SGD has come the least

@@ -1,4 +1,4 @@
-"""The gradient of a batch is the full one on average, with a variance that a formula gives.
+"""A mini-batch gradient is unbiased, and a formula gives its variance.
 
 Of m samples, batches of b drawn without replacement: over all of them the mean of the gradients is
 the full gradient, and their variance S²/b·(1 - b/m), S² the variance of the samples' gradients.

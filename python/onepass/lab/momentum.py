@@ -1,6 +1,6 @@
-"""Momentum forgets at a rate of its own: √β a step, whatever the curvature.
+"""With enough momentum β the error shrinks by √β a step, whatever the curvature.
 
-On a quadratic of curvature λ, one step of gradient descent with momentum multiplies (velocity,
+On a quadratic of curvature λ, one step of gradient descent with momentum multiplies (velocity/λ,
 error) by the matrix R = [[β, 1], [-αβλ, 1-αλ]] (α is the rate). Its determinant is β. Where its two
 eigenvalues are a complex pair, both have the size √β: the error shrinks by √β a step, for every
 curvature at once. A constant gradient g, in turn, is amplified to steps of αg/(1-β).
@@ -9,7 +9,7 @@ curvature at once. A constant gradient g, in turn, is amplified to steps of αg/
 import numpy as np
 
 from onepass import optim
-from onepass.lab import Lab
+from onepass.lab import Lab, path
 
 CODE, CHAPTER, SECONDS = "C05", "optimisation", 0.1
 SOURCES = ("optimization-3", "skoltech")
@@ -22,6 +22,14 @@ def matrix(curvature: float, beta: float) -> np.ndarray:
 
 def size(curvature: float, beta: float) -> float:
     return float(np.abs(np.linalg.eigvals(matrix(curvature, beta))).max())
+
+
+def off_by(curvature: float, beta: float) -> float:
+    """How far optim.SGD is from the powers of R, in 30 steps from 1 on the quadratic."""
+    R = matrix(curvature, beta)
+    sgd = path(lambda w: optim.SGD(w, lr=1.0, momentum=beta), lambda w: curvature * w, [1.0], 30)
+    powers = [np.linalg.matrix_power(R, k)[1, 1] for k in range(31)]
+    return float(np.abs(sgd[:, 0] - powers).max())
 
 
 def steps(gradients: list[np.ndarray], lr: float, beta: float) -> np.ndarray:
@@ -45,6 +53,8 @@ def run(lab: Lab) -> str:
     lab.check("α = 1/λ without momentum is there in one step", size(1.0, 0.0) == 0.0)
     diverges = min(size(2.001 + 2 * b, b) for b in (0.0, 0.5, 0.9))
     lab.check("αλ above 2 + 2β diverges", diverges > 1.0, f"|σ| {diverges:.4f}")
+    off = max(off_by(c, b) for c, b in pairs)
+    lab.check("optim.SGD goes as the powers of R say", off < 1e-12, f"off by {off:.1e}")
 
     g = np.array([0.1, -2.0, 30.0])
     last = steps([g] * 500, lr=0.01, beta=0.9)[-1]

@@ -1,4 +1,4 @@
-"""Where one hyper-parameter matters, random search tries nine values of it and a grid three.
+"""If one hyper-parameter matters, nine random trials try nine values of it, a grid three.
 
 With several hyper-parameters usually few matter, and one does not know which. A grid of 3×3 spends
 its nine trials on three values of each; nine random points have nine different values of every

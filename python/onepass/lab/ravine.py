@@ -1,8 +1,8 @@
-"""Momentum makes the condition number count by its root.
+"""With momentum, speed depends on the square root of the condition number.
 
 Along a ravine gradient descent must be slow enough for the steep walls, and so crawls along the
 floor: its best factor a step is (κ-1)/(κ+1). The heavy ball's is (√κ-1)/(√κ+1), reached from above
-since the eigenvalue is a double one. Nesterov's rule is sure of √(1 - 1/√κ).
+since the eigenvalue is a double one. Nesterov's rule is guaranteed √(1 - 1/√κ).
 
 At the best rate gradient descent jumps from wall to wall: on x₁² + 4x₂² with the rate 2/(L+μ) both
 coordinates shrink by 0.6 a step, and the steep one changes sign each time.
@@ -59,7 +59,11 @@ def run(lab: Lab) -> str:
     lab.check("the heavy ball by 9/11, from above", 1 <= over <= 1.01, f"{over:.4f} of it")
     lab.check("Nesterov's by less than √0.9", rates[nesterov] < 0.9**0.5, f"{rates[nesterov]:.4f}")
     order = near[ball] < near[nesterov] < near[gd] / 3
-    lab.check("heavy ball, Nesterov, then thrice the steps", order, f"{[*near.values()]}")
+    lab.check(
+        "heavy ball is first, then Nesterov, within a third of the steps",
+        order,
+        f"{[*near.values()]}",
+    )
     known = np.abs(np.subtract([*near.values()], [248, 45, 62])).max() <= 1
     lab.check("they are 248, 45 and 62 to 1e-2, ±1", known)  # nothing is random
     polyak = heavy_ball(np.ones(2), steps=400, **RULES[ball])

@@ -1,4 +1,4 @@
-"""At a saddle, rules that divide by the size of the gradient leave as soon from anywhere.
+"""At a saddle, rules that divide by the gradient's size escape as fast from any distance.
 
 f = x² - y² from (1, y₀), where y₀ is next to nothing. Plain SGD multiplies y by 1.02 a step, so it
 needs ln(1/y₀)/ln 1.02 steps; momentum about a fifth of that, but also more the smaller y₀ is.

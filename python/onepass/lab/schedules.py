@@ -1,4 +1,4 @@
-"""A rate that falls too fast stops on the way; one that falls as 1/k goes on.
+"""A rate that decays too fast stops short; one that decays as 1/k goes on to the minimum.
 
 Gradient descent on x²/2 multiplies x by 1 - ηₖ. Where the sum of all rates is finite, as with an
 exponential, x stops short of 0. The sum over 1/k is infinite: x goes on to 0, if slowly.

@@ -1,4 +1,4 @@
-"""Measured in other units the right step is another: of these rules Newton's alone knows.
+"""In other units the right step has another length; of these rules only Newton's adapts.
 
 f(x/c) is f of an x in other units: the same place is c times as far, and a step should be c times
 as long. Plain SGD's is 1/c times as long, RMSprop's and Adam's do not change, Newton's is right.

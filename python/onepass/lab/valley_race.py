@@ -1,9 +1,9 @@
-"""In a bent valley momentum and RMSprop arrive; plain gradient descent still crawls.
+"""In a bent valley momentum and RMSprop reach the minimum; plain descent still crawls.
 
 Beale's function has its minimum at (3, ½), at the end of a flat bent valley between steep walls.
 All start at (1, 1.5). At the adaptive rules' rate of 0.01 momentum diverges, so it and SGD have a
 tenth of that. Adagrad hardly gets away, since it divides by the first, huge gradients ever after;
-Adadelta comes near and then trembles.
+Adadelta comes near and then oscillates.
 """
 
 from typing import Any
@@ -59,9 +59,9 @@ def run(lab: Lab) -> str:
     lab.check("Adagrad has only come to 8.73", stays, f"{ends['Adagrad']:.3f}")
     values = beale(*paths["Adadelta"].T)
     least, last, rises = values.min(), values[-500:].min(), (np.diff(values[-500:]) > 0).mean()
-    trembles = least < 0.02 < 0.03 < last and 0.4 < rises < 0.6
+    oscillates = least < 0.02 < 0.03 < last and 0.4 < rises < 0.6
     seen = f"least {least:.3f}, of the last 500 {last:.3f}, {100 * rises:.0f} % of them upward"
-    lab.check("Adadelta comes below 0.02, then goes up and down above 0.03", trembles, seen)
+    lab.check("Adadelta comes below 0.02, then goes up and down above 0.03", oscillates, seen)
     fast = path(
         lambda w: optim.SGD(w, lr=0.01, momentum=0.9), slope, [1.0, 1.5], 20,
         until=lambda w: np.abs(w).max() > 1e6,
