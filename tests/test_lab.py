@@ -108,7 +108,7 @@ def counted(monkeypatch):
     def function(own):
         ran.append(own.seed)
         own.figure().plot([own.seed, 1.0])
-        own.table(["seed"], [(own.seed,)])
+        own.table(["seed", "of it"], [(own.seed, np.float32("nan"))])
         own.check("a seed is a number", True, own.seed)
         return "It is."
 
@@ -123,7 +123,7 @@ def test_a_place_that_cannot_be_written_is_told_before_the_run(tmp_path, capsys,
     place = str(tmp_path / "file" / "in")
     with pytest.raises(NotADirectoryError, match=r"lab: 'out' is .*expected a directory"):
         lab.run("momentum", out=place)
-    assert main(["lab", "momentum", "--out", place]) == 1
+    assert main(["lab", "momentum", "--out", place]) == 2
     shown = capsys.readouterr()
     assert shown.out == ""
     assert re.fullmatch(r"onepass: lab: '--out' is .*expected a directory.* is a file\n", shown.err)
@@ -164,6 +164,10 @@ def test_a_report_runs_again_what_is_not_whole_or_of_this_version(spoil, tmp_pat
     report = ["lab", "--report", "--out", str(tmp_path)]
     assert main(report) == main(report) == 0
     assert counted == [0]
+    (rows,) = [
+        table["rows"] for table in json.loads((tmp_path / "momentum.json").read_text())["tables"]
+    ]
+    assert rows == [[0, "nan"]]  # JSON has no NaN
     spoil(tmp_path)
     assert main(report) == main(report) == 0
     assert counted == [0, 0]

@@ -36,6 +36,9 @@ def lab(options: Arguments) -> int:
     folder = Path(given.get("out", FOLDER))
     try:
         ready_folder("lab", "--out", folder)
+    except OSError as error:
+        raise UsageError(str(error)) from None
+    try:
         again = name is not None or "all" in given
         results = _run(chosen, given.get("seed", 0), folder, again)
         if "report" in given:

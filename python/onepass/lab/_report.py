@@ -16,7 +16,7 @@ from onepass.train._files import replacing
 STYLE = """
 :root { color-scheme: light dark; --line: #8884; --good: #2a7d3f; --bad: #c0392b }
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem }
-nav ul { columns: 18rem; padding-left: 1.2rem }
+nav ul { columns: 18rem; padding-left: 1.2rem } nav li { break-inside: avoid }
 h2 { border-bottom: 1px solid var(--line); margin-top: 3rem }
 article { margin: 2rem 0 3rem }
 img { max-width: 100%; height: auto; background: white; border-radius: 4px }

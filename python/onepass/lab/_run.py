@@ -82,9 +82,18 @@ def save(outcome: Outcome, folder: Path) -> None:
     fields = {f.name: getattr(outcome, f.name) for f in dataclasses.fields(outcome)}
     del fields["figure"]
     fields |= {"version": onepass.__version__, "picture": found}
-    text = json.dumps(fields, indent=1, default=_plain, ensure_ascii=False)
+    fields["tables"] = [
+        {**vars(table), "rows": [[_number(value) for value in row] for row in table.rows]}
+        for table in outcome.tables
+    ]
+    text = json.dumps(fields, indent=1, default=_plain, ensure_ascii=False, allow_nan=False)
     with replacing(folder / f"{outcome.name}.json", "numbers") as file:
         file.write(text.encode())
+
+
+def _number(value: Any) -> Any:
+    """The cell of a table; JSON has no NaN and no Inf, so they are words there."""
+    return value if isinstance(value, str) or np.isfinite(value) else str(float(value))
 
 
 def _plain(value: Any) -> Any:

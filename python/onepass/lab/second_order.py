@@ -75,7 +75,7 @@ def run(lab: Lab) -> str:
     rise, early = np.diff(found["backtracking"][:, 0]).max(), found["L-BFGS"][:61, 1].min()
     apart = max(np.abs(ends[name] - ends["Newton"]).max() for name in [*rules][:4])
     lab.check("Newton takes 7 steps, ±1", abs(newton - 7) <= 1, newton)
-    lab.check("backtracking at most 200, and never rises", search <= 200 and rise <= 0, search)
+    lab.check("backtracking 73, ±2, and never rises", abs(search - 73) <= 2 and rise <= 0, search)
     lab.check("gradient descent 1900 to 2100", 1900 < gd < 2100, gd)
     lab.check("L-BFGS is below 1e-5 within 60", early < 1e-5, f"{early:.1e}")
     lab.check("all end within 1e-4 of Newton's weights", apart < 1e-4, f"{apart:.1e}")

@@ -70,9 +70,11 @@ def run(lab: Lab) -> str:
     lab.check("after 300, less than 5 times as long for c = 10", grown < 5, f"{grown:.2f} times")
 
     axes = lab.figure()
-    styles = ("v-", "s-", "x--", "D-", "o-", "D:")
-    for (name, values), style in zip(lengths.items(), styles, strict=True):
-        axes.loglog(UNITS, values / values[1], style, label=name)
+    styles = ("v-", "s-", "o--", "x:", "o-", "x-")  # those that do not change, one in the other
+    for (name, values), style, wide in zip(
+        lengths.items(), styles, (6, 15, 9, 5, 6, 6), strict=True
+    ):
+        axes.loglog(UNITS, values / values[1], style, label=name, markersize=wide, fillstyle="none")
     axes.set(xlabel="unit c", ylabel="length of the step / that for c = 1")
     axes.set_title("On f(x/c) a step should be c times as long")
     axes.legend(fontsize="small", loc="upper center", ncols=2)
