@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import zlib
 from pathlib import Path
 from typing import Any
@@ -93,7 +94,7 @@ def save(outcome: Outcome, folder: Path) -> None:
 
 def _number(value: Any) -> Any:
     """The cell of a table; JSON has no NaN and no Inf, so they are words there."""
-    return value if isinstance(value, str) or np.isfinite(value) else str(float(value))
+    return value if isinstance(value, str) or math.isfinite(value) else str(float(value))
 
 
 def _plain(value: Any) -> Any:
