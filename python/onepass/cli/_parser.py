@@ -240,11 +240,11 @@ def _add_lab(commands: Any) -> None:
         "its claim does not hold.",
     )
     add = parser.add_argument
-    add("name", metavar="NAME", nargs="?", help="of the list, or a code: momentum, C05")
+    add("name", metavar="NAME", nargs="?", help="a name or code from the list: momentum, C05")
     add("--all", action="store_true", help="run all, which takes some minutes")
-    add("--report", action="store_true", help="make a page, report.html, of all; runs what has "
-        "not run with this seed; with --all, all anew")  # fmt: skip
-    add("--seed", type=types.lab_seed, metavar="N", help="of all that is random (default 0)")
+    add("--report", action="store_true", help="make a page, report.html, of all; what this "
+        "version has saved with this seed is not run again, unless with --all")  # fmt: skip
+    add("--seed", type=types.lab_seed, metavar="N", help="random seed, below 2**32 (default 0)")
     add("--out", type=types.path("--out", "lab"), metavar="DIR", help="of pictures and numbers "
         "(default lab)")  # fmt: skip
     parser.set_defaults(command=lab, names=[*parser._option_string_actions])
