@@ -76,7 +76,7 @@ def files() -> tuple[File, ...]:
 
 
 def _row(entry: dict[str, Any]) -> Row | None:
-    if not entry.get("ratio"):
+    if not entry.get("ratio") or not _rivals(entry):
         return None  # nothing to compare with
     if "us" in entry:  # of a GPU
         times = dict(entry["us"])
@@ -141,6 +141,12 @@ Of {rows} measured rows a rival is faster in {lost}. They stand first.
 
 `bench/run.py` measures the same on your machine ([how](bench.md)); [what the measurements led
 to](performance.md) has the reasons."""
+def _rivals(entry: dict[str, Any]) -> list[str]:
+    """Who was measured beside us; not our own kernels, which some rows stand beside."""
+    times = entry.get("us") or entry["seconds"]
+    return [name for name in times if not name.startswith(("onepass", "copy"))]
+
+
 COLUMNS = ("ratio", "row", "threads", "onepass, µs", "best rival", "its µs", "copy")
 
 

@@ -307,8 +307,8 @@ def _torch_max(x, kernel_size, channels_last=False, **how):
     return _last(y, channels_last), _last(taps, channels_last)
 
 
-def _torch_max_alone(x, kernel_size, channels_last=False, **how):
-    """Without the taps, which take longer than all else: for timings."""
+def _torch_max_with_indices(x, kernel_size, channels_last=False, **how):
+    """With PyTorch's indices as they are: to make taps of them takes longer than to pool."""
     return functional.max_pool2d(_first(x, channels_last), kernel_size, return_indices=True, **how)
 
 
@@ -534,7 +534,7 @@ def rows():
             size,
             SHAPES + LASTS + ALONE,
             BENCH,
-            _rival(_torch_max_alone if name == "max_pool2d" else peer),
+            _rival(_torch_max_with_indices if name == "max_pool2d" else peer),
             options,
             ADAPTIVE if options is PARTS else BENCH_OPTIONS,
             out=True,
