@@ -128,6 +128,8 @@ class Conv2d(Affine):
         return padding
 
     def _convolution(self) -> Convolution:
+        # Made anew by every forward (some µs): the attributes may change between calls, and
+        # backward is that of the forward before it.
         if self.padding == "same":
             spans = (d * (k - 1) for k, d in zip(self.kernel_size, self.dilation, strict=True))
             (top, bottom), (left, right) = ((span // 2, span - span // 2) for span in spans)
@@ -189,7 +191,7 @@ class Conv2d(Affine):
         kind = image("Conv2d", x, self.in_channels)
         if 0 in kind[2][2:]:
             raise ValueError(f"Conv2d: x has shape {kind[2]}, expected rows and columns")
-        check_beside("Conv2d", x, kind, self.weight.data, narrow=True)
+        check_beside("Conv2d", x, kind, self.weight.data)
         return kind
 
     def extra_repr(self) -> str:
