@@ -273,4 +273,21 @@ CPU = [
         "(void)careful;",
         ("tests/test_row_norms.py::test_weight_norm_backward_of_rows_whose_squares_leave_float32",),
     ),
+    Mutant(
+        "activation: of the blocks only the first is looked at",
+        "csrc/cpu/loops.h",
+        "all_usual<typename K::Rule>(m, x + i)",
+        "all_usual<typename K::Rule>(m, x)",
+        (
+            "tests/test_activation_edges.py::"
+            "test_a_large_element_leaves_the_sines_of_other_blocks_as_they_are",
+        ),
+    ),
+    Mutant(
+        "maxout: of two equal pieces the second gets the gradient",
+        "csrc/cpu/maxout.cpp",
+        "MaxoutPick<T> pick{x[0], 0};\n  pick.take(x[1], 1);",
+        "MaxoutPick<T> pick{x[1], 1};\n  pick.take(x[0], 0);",
+        ("tests/test_row_edges.py::test_the_first_of_tied_maxima_gets_the_gradient",),
+    ),
 ]
