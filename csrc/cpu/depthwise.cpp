@@ -5,7 +5,7 @@
 // an element, in the order of window_lines.h. A weight's gradient adds kTogether terms at most in
 // the computing type, then in double.
 #include "cpu/unit.h"
-#include "cpu/window_lines.h"
+#include "cpu/window_rows.h"
 
 ONEPASS_BEGIN
 namespace windows {
@@ -37,6 +37,22 @@ void add_taps_of(int64_t taps, int64_t n, const S* x, int64_t step, int64_t apar
     add_taps<3, kStep, kOwn>(n, x, step, apart, weights, weights_apart, sum);
   if (taps == 2) add_taps<2, kStep, kOwn>(n, x, step, apart, weights, weights_apart, sum);
   if (taps == 1) add_taps<1, kStep, kOwn>(n, x, step, apart, weights, weights_apart, sum);
+}
+
+// y = Σ x of I rows of 3 taps · weights, kStep from one element to the next.
+template <int I, int kStep, class S, class T>
+[[gnu::noinline]] void three_across(int64_t n, const S* x, int64_t down, int64_t across,
+                                    const T* weights, S* y) {
+  T by[I * 3];
+  for (int k = 0; k < I * 3; ++k) by[k] = weights[k];
+#pragma GCC ivdep
+  for (int64_t l = 0; l < n; ++l) {
+    T sum = T(0);
+#pragma GCC unroll 9
+    for (int k = 0; k < I * 3; ++k)
+      sum += by[k] * load_as<S, T>(x[l * kStep + k / 3 * down + k % 3 * across]);
+    y[l] = store_as<S, T>(sum);
+  }
 }
 
 template <class S>
@@ -72,6 +88,9 @@ struct Depthwise : Work<S> {
     const int64_t high = larger(smaller(inner.end, end), low);
     const Range down = taps(rows, line.row);
     this->begin(n);
+    const int64_t around = down.end - down.begin;
+    if (columns.kernel == 3 && columns.stride <= 2 && (around == 2 || around == 3) && low < high)
+      return three_columns(line, down, begin, low, high, end);
     for (int64_t i = down.begin; i < down.end; ++i) {
       const S* const x =
           this->from((line.plane * rows.in + element(rows, line.row, i)) * columns.in);
@@ -94,6 +113,29 @@ struct Depthwise : Work<S> {
   }
 
  private:
+  // The same of 3 columns: all rows in one turn. [low, high) lies on the image as a whole.
+  void three_columns(const Line& line, const Range& down, int64_t begin, int64_t low, int64_t high,
+                     int64_t end) {
+    const Windows& w = this->call;
+    const WindowAxis &rows = w.rows, &columns = w.columns;
+    const int64_t below = rows.dilation * columns.in, count = down.end - down.begin;
+    const S* const x =
+        this->from((line.plane * rows.in + element(rows, line.row, down.begin)) * columns.in);
+    S* const y = static_cast<S*>(w.out) + (line.plane * rows.out + line.row) * columns.out;
+    const T* const by = weights() + (line.plane % w.channels) * taps_of(w) + down.begin * 3;
+    const auto edge = [&](int64_t o) {
+      this->sum[o - begin] = T(0);
+      for (int64_t i = 0; i < count; ++i) add_edge(x + i * below, by + i * 3, o, begin);
+      y[o] = store_as<S, T>(this->sum[o - begin]);
+    };
+    for (int64_t o = begin; o < low; ++o) edge(o);
+    const auto all = columns.stride == 1
+                         ? count == 3 ? &three_across<3, 1, S, T> : &three_across<2, 1, S, T>
+                     : count == 3 ? &three_across<3, 2, S, T>
+                                  : &three_across<2, 2, S, T>;
+    all(high - low, x + element(columns, low, 0), below, columns.dilation, by, y + low);
+    for (int64_t o = high; o < end; ++o) edge(o);
+  }
   void add_edge(const S* x, const T* by, int64_t o, int64_t begin) {
     const WindowAxis& columns = this->call.columns;
     const Range inside = taps(columns, o);
@@ -152,6 +194,37 @@ struct DepthwiseBackward : Work<S> {
   }
 };
 
+// ---- few taps with the channels last, forward and back: see window_rows.h
+
+template <class S>
+struct FewDepthwise {
+  using T = Computing<S>;
+  const Windows& call;
+
+  explicit FewDepthwise(const Windows& c) : call(c) {}
+  int64_t channels_together() const { return call.channels; }
+
+  template <int I, int J>
+  [[gnu::noinline]] void take(const Neighbours& n) const {
+    const T* by[kFewTaps * kFewTaps];
+    for (int k = 0; k < I * J; ++k)
+      by[k] = static_cast<const T*>(call.workspace) +
+              (n.tap + k / J * n.tap_down + k % J * n.tap_across) * call.channels;
+    for (int64_t o = 0; o < n.count; ++o) {
+      const S* const x = static_cast<const S*>(call.from) + n.from + o * n.step;
+      S* const y = static_cast<S*>(call.out) + n.to + o * n.to_step;
+#pragma GCC ivdep
+      for (int64_t l = 0; l < n.channels; ++l) {
+        T sum = T(0);
+#pragma GCC unroll 9
+        for (int k = 0; k < I * J; ++k)
+          sum += by[k][l] * load_as<S, T>(x[k / J * n.down + k % J * n.across + l]);
+        y[l] = store_as<S, T>(sum);
+      }
+    }
+  }
+};
+
 // ---- both: the weights in the computing type, side by side as their lines need them
 
 template <class T>
@@ -181,6 +254,7 @@ void prepare(const Windows& w, bool turned) {
 }
 template <class S>
 void run_forward(const Windows& w) {
+  if (few_taps<false>(w)) return run_few<FewDepthwise<S>, false>(w);
   const int64_t extent = w.channels_last ? w.channels : w.columns.out;
   if (extent == 0) return;
   const int64_t beside = w.channels_last ? w.columns.out : w.channels;
@@ -202,6 +276,7 @@ template <class S>
 void backward(const Windows& w) {
   const bool turns = w.rows.stride == 1 && w.columns.stride == 1;
   prepare<S>(w, turns);
+  if (!turns && few_taps<true>(w)) return run_few<FewDepthwise<S>, true>(w);
   if (!turns) return run_work<DepthwiseBackward<S>, true>(w);
   Windows convolution = w;
   convolution.rows = turned(w.rows);
@@ -290,6 +365,62 @@ template <bool kWhole, class S, class T>
 #pragma GCC ivdep
   for (int64_t c = 0; c < channels; ++c) sums[c] += double(sum[c]);
 }
+// The same of kWidth channels and three taps, `apart` from one to the next, each of windows
+// inside[j], kTogether at most. x + begin is under the first tap of window 0.
+constexpr int64_t kWidth = 16;
+template <class T>
+struct Wide {
+  typedef T Type __attribute__((vector_size(kWidth * sizeof(T))));
+  Type lanes{};
+
+  template <class S>
+  [[gnu::always_inline]] void load(const S* from) {
+    T values[kWidth];
+    load_run<S, T>(values, from, 1, kWidth);
+    __builtin_memcpy(&lanes, values, sizeof lanes);
+  }
+  template <class S>
+  [[gnu::always_inline]] void add(const Wide& by, const S* x) {
+    Wide loaded;
+    loaded.load(x);
+    lanes += by.lanes * loaded.lanes;
+  }
+  [[gnu::always_inline]] void add_to(double* sums) const {
+    T values[kWidth];
+    __builtin_memcpy(values, &lanes, sizeof lanes);
+    for (int64_t c = 0; c < kWidth; ++c) sums[c] += double(values[c]);
+  }
+};
+template <class S, class T>
+[[gnu::noinline]] void add_three(const Range* inside, const Range& all, const S* dy,
+                                 int64_t dy_apart, const S* x, int64_t begin, int64_t x_apart,
+                                 int64_t apart, double* sums) {
+  Wide<T> sum[3], loaded;
+  for (int64_t j = 0; j < 3; ++j)
+    for (int64_t o = inside[j].begin; o < all.begin; ++o) {
+      loaded.load(dy + o * dy_apart);
+      sum[j].add(loaded, x + (begin + o * x_apart + j * apart));
+    }
+  Wide<T> first = sum[0], second = sum[1], third = sum[2];
+  for (int64_t o = all.begin; o < all.end; ++o) {
+    const S* const at = x + (begin + o * x_apart);
+    loaded.load(dy + o * dy_apart);
+    first.add(loaded, at);
+    second.add(loaded, at + apart);
+    third.add(loaded, at + 2 * apart);
+  }
+  sum[0] = first;
+  sum[1] = second;
+  sum[2] = third;
+  for (int64_t j = 0; j < 3; ++j) {
+    for (int64_t o = all.end; o < inside[j].end; ++o) {
+      loaded.load(dy + o * dy_apart);
+      sum[j].add(loaded, x + (begin + o * x_apart + j * apart));
+    }
+    sum[j].add_to(sums + j * kChannelLanes);
+  }
+}
+
 template <class S>
 void weight_of_channels(const Windows& w, int64_t channel, int64_t i, int64_t first,
                         int64_t count) {
@@ -300,19 +431,30 @@ void weight_of_channels(const Windows& w, int64_t channel, int64_t i, int64_t fi
   Range inside[kTapsTogether];
   for (int64_t j = 0; j < count; ++j) inside[j] = windows_on(columns, first + j, 0, columns.in);
   const Range down = windows_on(rows, i, 0, rows.in);
+  // Channels whose three taps are added in one turn, and the windows under which all three lie.
+  Range all{0, columns.out};
+  for (int64_t j = 0; j < count; ++j)
+    all = {larger(all.begin, inside[j].begin), smaller(all.end, inside[j].end)};
+  const bool together = count == 3 && columns.out <= kTogether && all.begin <= all.end;
+  const int64_t three = together ? channels / kWidth * kWidth : 0;
   for (int64_t n = 0; n < w.samples; ++n)
     for (int64_t row = down.begin; row < down.end; ++row) {
       const S* const dy =
           static_cast<const S*>(w.dy) + (n * rows.out + row) * columns.out * w.channels + channel;
       const S* const x = static_cast<const S*>(w.from) +
                          (n * rows.in + element(rows, row, i)) * columns.in * w.channels + channel;
+      for (int64_t c = 0; c < three; c += kWidth)
+        add_three<S, T>(inside, all, dy + c, w.channels, x + c,
+                        element(columns, 0, first) * w.channels, columns.stride * w.channels,
+                        columns.dilation * w.channels, &sums[0][c]);
+      if (three == channels) continue;
       for (int64_t j = 0; j < count; ++j)
         for (int64_t o = inside[j].begin; o < inside[j].end; o += kTogether) {
-          const auto add =
-              channels == kChannelLanes ? &add_channels<true, S, T> : &add_channels<false, S, T>;
-          add(smaller(kTogether, inside[j].end - o), channels, dy + o * w.channels, w.channels,
-              x + element(columns, o, first + j) * w.channels, columns.stride * w.channels,
-              sums[j]);
+          const auto add = channels - three == kChannelLanes ? &add_channels<true, S, T>
+                                                             : &add_channels<false, S, T>;
+          add(smaller(kTogether, inside[j].end - o), channels - three, dy + o * w.channels + three,
+              w.channels, x + element(columns, o, first + j) * w.channels + three,
+              columns.stride * w.channels, sums[j] + three);
         }
     }
   for (int64_t c = 0; c < channels; ++c)

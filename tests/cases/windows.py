@@ -280,14 +280,14 @@ def _torch_max_alone(x, kernel_size, channels_last=False, **how):
 
 # ------------------------------------------------------------------------------------------- rows
 
-SHAPES = [(1, 1, 4, 5), (2, 3, 7, 6), (3, 17, 5, 9), (2, 300, 4, 5), (1, 2, 5, 300), (0, 3, 5, 5)]
+SHAPES = [(1, 1, 4, 5), (2, 3, 7, 6), (3, 17, 5, 9), (2, 300, 4, 9), (1, 2, 5, 300), (0, 3, 5, 5)]
 SHAPES += [(2, 0, 4, 5)]
 ALONE = [(3, 5, 6)]  # an image without samples
 BENCH = [(64, 16, 8, 8), (32, 64, 32, 32)]
 LAST = {"channels_last": True}
 WINDOWS = [
     {"kernel_size": 2},
-    {"kernel_size": 3, "padding": 1},
+    {"kernel_size": 3, "stride": 1, "padding": 1},
     {"kernel_size": (3, 2), "stride": (2, 1), "padding": (1, 0)},
     {"kernel_size": (2, 3), "stride": (1, 3), "dilation": (3, 1), "padding": (1, 1)},
     {"kernel_size": (1, 2), "dilation": (1, 2)},
@@ -367,6 +367,7 @@ WIDE = [
 ]
 KERNELS = [how for how in WINDOWS if how["kernel_size"] != (4, 5)] + SIDES
 KERNELS += [{**how, **last} for how in WIDE for last in ({}, LAST)]
+KERNELS += [{"kernel_size": 3, "stride": 2, "padding": 1}]
 KERNELS = [{"stride": 1, **how} for how in KERNELS]
 
 

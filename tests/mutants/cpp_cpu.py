@@ -246,6 +246,27 @@ CPU = [
         ("tests/test_kernels.py::test_against_reference[depthwise_conv2d_backward-float64]",),
     ),
     Mutant(
+        "depthwise: the third tap of a row has the windows of the second",
+        "csrc/cpu/depthwise.cpp",
+        "third.add(loaded, at + 2 * apart);",
+        "third.add(loaded, at + apart);",
+        _case("depthwise_conv2d_weight_backward-float64"),
+    ),
+    Mutant(
+        "windows: the last of a run of neighbours is left out",
+        "csrc/cpu/window_rows.h",
+        "take(v, ceil_div(inner.end - v, stride));",
+        "take(v, larger(1, (inner.end - v) / stride));",
+        _case("max_pool2d_backward-float64"),
+    ),
+    Mutant(
+        "average pool: the shares of other channels are taken for one's own",
+        "csrc/cpu/pools.cpp",
+        "if (line_[slot] != line || channel_ != n.channel)",
+        "if (line_[slot] != line)",
+        _case("avg_pool2d_backward-float64"),
+    ),
+    Mutant(
         "depthwise: the sums of weights stay in the computing type",
         "csrc/cpu/depthwise.cpp",
         "if (terms + more > kTogether) {",
