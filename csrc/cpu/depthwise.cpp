@@ -11,6 +11,43 @@ ONEPASS_BEGIN
 namespace windows {
 namespace {
 
+// ---- lanes in a register
+
+template <class T, int64_t kWidth>
+struct Wide {
+  typedef T Type __attribute__((vector_size(kWidth * sizeof(T))));
+  Type lanes{};
+
+  template <class S>
+  [[gnu::always_inline]] void load(const S* from) {
+    T values[kWidth];
+    load_run<S, T>(values, from, 1, kWidth);
+    __builtin_memcpy(&lanes, values, sizeof lanes);
+  }
+  template <class S>
+  [[gnu::always_inline]] void store(S* to) const {
+    T values[kWidth];
+    __builtin_memcpy(values, &lanes, sizeof lanes);
+    store_run<S, T>(to, values, 1, kWidth);
+  }
+  [[gnu::always_inline]] void fill(T value) {
+    T values[kWidth];
+    fill_run(values, kWidth, value);
+    __builtin_memcpy(&lanes, values, sizeof lanes);
+  }
+  template <class S>
+  [[gnu::always_inline]] void add(const Wide& by, const S* x) {
+    Wide loaded;
+    loaded.load(x);
+    lanes += by.lanes * loaded.lanes;
+  }
+  [[gnu::always_inline]] void add_to(double* sums) const {
+    T values[kWidth];
+    __builtin_memcpy(values, &lanes, sizeof lanes);
+    for (int64_t c = 0; c < kWidth; ++c) sums[c] += double(values[c]);
+  }
+};
+
 // ---- forward
 
 // sum += Σ x of K taps · weights, one tap after another. Elements are kStep apart, or `step` where
@@ -45,6 +82,20 @@ template <int I, int kStep, class S, class T>
                                     const T* weights, S* y) {
   T by[I * 3];
   for (int k = 0; k < I * 3; ++k) by[k] = weights[k];
+  constexpr int64_t kBlock = 16;
+  if (kStep == 1 && n >= kBlock) {  // the last block covers part of the one before it again
+    Wide<T, kBlock> wide[I * 3];
+    for (int k = 0; k < I * 3; ++k) wide[k].fill(by[k]);
+    for (int64_t end = kBlock, last = 0; !last; end += kBlock) {
+      last = end >= n;
+      const int64_t l = last ? n - kBlock : end - kBlock;
+      Wide<T, kBlock> sum;
+#pragma GCC unroll 9
+      for (int k = 0; k < I * 3; ++k) sum.add(wide[k], x + l + k / 3 * down + k % 3 * across);
+      sum.store(y + l);
+    }
+    return;
+  }
 #pragma GCC ivdep
   for (int64_t l = 0; l < n; ++l) {
     T sum = T(0);
@@ -87,10 +138,11 @@ struct Depthwise : Work<S> {
     const int64_t low = smaller(larger(inner.begin, begin), end);
     const int64_t high = larger(smaller(inner.end, end), low);
     const Range down = taps(rows, line.row);
+    if (columns.kernel == 3 && columns.stride <= 2 && low < high) {
+      if (down.end - down.begin == 3) return three_columns<3>(line, down, begin, low, high, end);
+      if (down.end - down.begin == 2) return three_columns<2>(line, down, begin, low, high, end);
+    }
     this->begin(n);
-    const int64_t around = down.end - down.begin;
-    if (columns.kernel == 3 && columns.stride <= 2 && (around == 2 || around == 3) && low < high)
-      return three_columns(line, down, begin, low, high, end);
     for (int64_t i = down.begin; i < down.end; ++i) {
       const S* const x =
           this->from((line.plane * rows.in + element(rows, line.row, i)) * columns.in);
@@ -113,28 +165,40 @@ struct Depthwise : Work<S> {
   }
 
  private:
-  // The same of 3 columns: all rows in one turn. [low, high) lies on the image as a whole.
+  // The same of 3 columns and I rows in one turn. [low, high) lies on the image as a whole.
+  template <int I>
   void three_columns(const Line& line, const Range& down, int64_t begin, int64_t low, int64_t high,
-                     int64_t end) {
+                     int64_t end) const {
     const Windows& w = this->call;
     const WindowAxis &rows = w.rows, &columns = w.columns;
-    const int64_t below = rows.dilation * columns.in, count = down.end - down.begin;
+    const int64_t below = rows.dilation * columns.in;
     const S* const x =
         this->from((line.plane * rows.in + element(rows, line.row, down.begin)) * columns.in);
     S* const y = static_cast<S*>(w.out) + (line.plane * rows.out + line.row) * columns.out;
     const T* const by = weights() + (line.plane % w.channels) * taps_of(w) + down.begin * 3;
     const auto edge = [&](int64_t o) {
-      this->sum[o - begin] = T(0);
-      for (int64_t i = 0; i < count; ++i) add_edge(x + i * below, by + i * 3, o, begin);
-      y[o] = store_as<S, T>(this->sum[o - begin]);
+      const Range inside = taps(columns, o);
+      const int64_t count = inside.end - inside.begin;
+      const S* const at = x + element(columns, o, inside.begin);
+      y[o] = count == 2   ? some_taps<I, 2>(at, below, columns.dilation, by + inside.begin)
+             : count == 1 ? some_taps<I, 1>(at, below, columns.dilation, by + inside.begin)
+                          : some_taps<I, 0>(at, below, columns.dilation, by);
     };
     for (int64_t o = begin; o < low; ++o) edge(o);
-    const auto all = columns.stride == 1
-                         ? count == 3 ? &three_across<3, 1, S, T> : &three_across<2, 1, S, T>
-                     : count == 3 ? &three_across<3, 2, S, T>
-                                  : &three_across<2, 2, S, T>;
-    all(high - low, x + element(columns, low, 0), below, columns.dilation, by, y + low);
+    const auto inner = columns.stride == 1 ? &three_across<I, 1, S, T> : &three_across<I, 2, S, T>;
+    inner(high - low, x + element(columns, low, 0), below, columns.dilation, by, y + low);
     for (int64_t o = high; o < end; ++o) edge(o);
+  }
+  template <int I, int J>
+  [[gnu::always_inline]] static S some_taps(const S* x, int64_t down, int64_t across,
+                                            const T* weights) {
+    T sum = T(0);
+#pragma GCC unroll 3
+    for (int i = 0; i < I; ++i)
+#pragma GCC unroll 2
+      for (int j = 0; j < J; ++j)
+        sum += weights[i * 3 + j] * load_as<S, T>(x[i * down + j * across]);
+    return store_as<S, T>(sum);
   }
   void add_edge(const S* x, const T* by, int64_t o, int64_t begin) {
     const WindowAxis& columns = this->call.columns;
@@ -307,6 +371,66 @@ template <class S, class T>
     lanes[l] = sum[l] + load_as<S, T>(dy[i + l]) * load_as<S, T>(x[(i + l) * step]);
   for (int64_t l = n - i; l < kDotLanes; ++l) lanes[l] = sum[l];
 }
+// The same of three taps, over rows that lie `dy_row` and `x_row` apart: lanes in registers. Of
+// what lies behind a row less than kDotLanes windows are read.
+template <class T, int kStep>
+struct ThreeDots {
+  using Lanes = Wide<T, kDotLanes>;
+  Lanes number, sum[3];
+
+  explicit ThreeDots(const T (*lanes)[kDotLanes]) {
+    T numbers[kDotLanes];
+    for (int l = 0; l < kDotLanes; ++l) numbers[l] = T(l);
+    number.load(numbers);
+    for (int j = 0; j < 3; ++j) sum[j].load(lanes[j]);
+  }
+  template <class S>
+  [[gnu::always_inline]] void add(int64_t n, const S* dy, const S* x, Lanes* to) const {
+    int64_t i = 0;
+    Lanes given, loaded, left;
+    for (; i + kDotLanes <= n; i += kDotLanes) {
+      given.load(dy + i);
+      load_x(x + i * kStep, &loaded);
+      to->lanes += given.lanes * loaded.lanes;
+    }
+    if (i >= n) return;
+    given.load(dy + i);
+    load_x(x + i * kStep, &loaded);
+    left.fill(T(n - i));
+    // Not by a product with 0: what lies behind a row may be infinite.
+    given.lanes = number.lanes < left.lanes ? given.lanes : typename Lanes::Type{};
+    loaded.lanes = number.lanes < left.lanes ? loaded.lanes : typename Lanes::Type{};
+    to->lanes += given.lanes * loaded.lanes;
+  }
+
+ private:
+  template <class S>
+  [[gnu::always_inline]] static void load_x(const S* x, Lanes* to) {
+    T values[kDotLanes];
+    for (int l = 0; l < kDotLanes; ++l) values[l] = load_as<S, T>(x[l * kStep]);
+    to->load(values);
+  }
+};
+template <int kStep, class S, class T>
+[[gnu::noinline]] void add_three_products(int64_t rows, const Range* inside, const S* dy,
+                                          int64_t dy_row, const S* x, int64_t begin, int64_t x_row,
+                                          int64_t apart, T (*lanes)[kDotLanes]) {
+  ThreeDots<T, kStep> dots(lanes);
+  auto first = dots.sum[0], second = dots.sum[1], third = dots.sum[2];
+  for (int64_t r = 0; r < rows; ++r, dy += dy_row, begin += x_row) {
+    const auto add = [&](int64_t j, auto* to) {
+      const int64_t o = inside[j].begin;
+      dots.add(inside[j].end - o, dy + o, x + (begin + o + j * apart), to);
+    };
+    add(0, &first);
+    add(1, &second);
+    add(2, &third);
+  }
+  first.store(lanes[0]);
+  second.store(lanes[1]);
+  third.store(lanes[2]);
+}
+
 template <class S>
 void weight_of_channel(const Windows& w, int64_t channel, int64_t i, int64_t first, int64_t count) {
   using T = Computing<S>;
@@ -323,10 +447,39 @@ void weight_of_channel(const Windows& w, int64_t channel, int64_t i, int64_t fir
         lane = T(0);
       }
   };
+  const int64_t of_row = ceil_div(columns.out, kDotLanes);
+  const bool three = count == 3 && columns.stride <= 2 && of_row <= kTogether;
+  // Whether the array goes on behind that line of it for as long as add_three_products may read.
+  const auto readable = [&](int64_t height, int64_t width, int64_t line) {
+    return (line + 1) * width + kDotLanes * columns.stride <=
+           w.samples * w.channels * height * width;
+  };
   int64_t terms = 0;
   for (int64_t n = 0; n < w.samples; ++n)
     for (int64_t row = down.begin; row < down.end; ++row) {
       const int64_t plane = n * w.channels + channel;
+      if (three) {
+        if (terms + of_row > kTogether) {
+          fold();
+          terms = 0;
+        }
+        const int64_t together = smaller((kTogether - terms) / of_row, down.end - row);
+        const int64_t last = row + together - 1;
+        const int64_t of_x = plane * rows.in + element(rows, last, i);
+        if (readable(w.rows.out, w.columns.out, plane * rows.out + last) &&
+            readable(w.rows.in, w.columns.in, of_x)) {
+          const auto add =
+              columns.stride == 1 ? &add_three_products<1, S, T> : &add_three_products<2, S, T>;
+          add(together, inside,
+              static_cast<const S*>(w.dy) + (plane * rows.out + row) * columns.out, columns.out,
+              static_cast<const S*>(w.from) + plane * rows.in * columns.in,
+              element(rows, row, i) * columns.in + element(columns, 0, first),
+              rows.stride * columns.in, columns.dilation, lanes);
+          terms += together * of_row;
+          row = last;
+          continue;
+        }
+      }
       const S* const dy = static_cast<const S*>(w.dy) + (plane * rows.out + row) * columns.out;
       const S* const x =
           static_cast<const S*>(w.from) + (plane * rows.in + element(rows, row, i)) * columns.in;
@@ -365,43 +518,20 @@ template <bool kWhole, class S, class T>
 #pragma GCC ivdep
   for (int64_t c = 0; c < channels; ++c) sums[c] += double(sum[c]);
 }
-// The same of kWidth channels and three taps, `apart` from one to the next, each of windows
+// The same of kChannels channels and three taps, `apart` from one to the next, each of windows
 // inside[j], kTogether at most. x + begin is under the first tap of window 0.
-constexpr int64_t kWidth = 16;
-template <class T>
-struct Wide {
-  typedef T Type __attribute__((vector_size(kWidth * sizeof(T))));
-  Type lanes{};
-
-  template <class S>
-  [[gnu::always_inline]] void load(const S* from) {
-    T values[kWidth];
-    load_run<S, T>(values, from, 1, kWidth);
-    __builtin_memcpy(&lanes, values, sizeof lanes);
-  }
-  template <class S>
-  [[gnu::always_inline]] void add(const Wide& by, const S* x) {
-    Wide loaded;
-    loaded.load(x);
-    lanes += by.lanes * loaded.lanes;
-  }
-  [[gnu::always_inline]] void add_to(double* sums) const {
-    T values[kWidth];
-    __builtin_memcpy(values, &lanes, sizeof lanes);
-    for (int64_t c = 0; c < kWidth; ++c) sums[c] += double(values[c]);
-  }
-};
+constexpr int64_t kChannels = 16;
 template <class S, class T>
 [[gnu::noinline]] void add_three(const Range* inside, const Range& all, const S* dy,
                                  int64_t dy_apart, const S* x, int64_t begin, int64_t x_apart,
                                  int64_t apart, double* sums) {
-  Wide<T> sum[3], loaded;
+  Wide<T, kChannels> sum[3], loaded;
   for (int64_t j = 0; j < 3; ++j)
     for (int64_t o = inside[j].begin; o < all.begin; ++o) {
       loaded.load(dy + o * dy_apart);
       sum[j].add(loaded, x + (begin + o * x_apart + j * apart));
     }
-  Wide<T> first = sum[0], second = sum[1], third = sum[2];
+  Wide<T, kChannels> first = sum[0], second = sum[1], third = sum[2];
   for (int64_t o = all.begin; o < all.end; ++o) {
     const S* const at = x + (begin + o * x_apart);
     loaded.load(dy + o * dy_apart);
@@ -436,14 +566,14 @@ void weight_of_channels(const Windows& w, int64_t channel, int64_t i, int64_t fi
   for (int64_t j = 0; j < count; ++j)
     all = {larger(all.begin, inside[j].begin), smaller(all.end, inside[j].end)};
   const bool together = count == 3 && columns.out <= kTogether && all.begin <= all.end;
-  const int64_t three = together ? channels / kWidth * kWidth : 0;
+  const int64_t three = together ? channels / kChannels * kChannels : 0;
   for (int64_t n = 0; n < w.samples; ++n)
     for (int64_t row = down.begin; row < down.end; ++row) {
       const S* const dy =
           static_cast<const S*>(w.dy) + (n * rows.out + row) * columns.out * w.channels + channel;
       const S* const x = static_cast<const S*>(w.from) +
                          (n * rows.in + element(rows, row, i)) * columns.in * w.channels + channel;
-      for (int64_t c = 0; c < three; c += kWidth)
+      for (int64_t c = 0; c < three; c += kChannels)
         add_three<S, T>(inside, all, dy + c, w.channels, x + c,
                         element(columns, 0, first) * w.channels, columns.stride * w.channels,
                         columns.dilation * w.channels, &sums[0][c]);

@@ -382,9 +382,9 @@ struct FewAvgPoolBackward : Few<S> {
   const T* shares(const Neighbours& n, int64_t row) {
     const int64_t slot = row % kFewTaps, line = n.plane * this->call.rows.out + row;
     T* const to = shares_ + slot * kRoom;
-    if (line_[slot] != line || channel_ != n.channel) divide(n, row, to);
     if (channel_ != n.channel)
       for (int64_t& other : line_) other = -1;
+    if (line_[slot] != line) divide(n, row, to);
     channel_ = n.channel;
     line_[slot] = line;
     return to;
@@ -431,7 +431,32 @@ void avg_pool2d(const Windows& w) {
             : w.dtype == DType::f16 ? &whole_task<Half>
                                     : &whole_task<BFloat16>);
 }
+// One window over an image in C order: its share everywhere.
+template <class S>
+void global_task(void* context, int64_t index) {
+  using T = Computing<S>;
+  const Lines& all = *static_cast<const Lines*>(context);
+  const Windows& w = *all.call;
+  const int64_t end = smaller(all.lines, (index + 1) * all.each), count = w.rows.in * w.columns.in;
+  const T by = T(counted(w.rows, 0, w.count_padding) * counted(w.columns, 0, w.count_padding));
+  for (int64_t plane = index * all.each; plane < end; ++plane) {
+    const T share = load_as<S, T>(static_cast<const S*>(w.from)[plane]) / by;
+    fill_run(static_cast<S*>(w.out) + plane * count, count, store_as<S, T>(T(0) + share));
+  }
+}
+bool is_global(const Windows& w) {
+  const auto covers = [](const WindowAxis& a) {
+    return a.out == 1 && a.before == 0 && a.kernel >= a.in;
+  };
+  return !w.channels_last && covers(w.rows) && covers(w.columns);
+}
 void avg_pool2d_backward(const Windows& w) {
+  if (is_global(w))
+    return run_lines(w, w.samples * w.channels, w.rows.in * w.columns.in,
+                     w.dtype == DType::f64   ? &global_task<double>
+                     : w.dtype == DType::f32 ? &global_task<float>
+                     : w.dtype == DType::f16 ? &global_task<Half>
+                                             : &global_task<BFloat16>);
   few_taps<true>(w) && FewAvgPoolBackward<float>::fits(w)
       ? run_few_taps<FewAvgPoolBackward, true>(w)
       : run_windows<AvgPoolBackward, true>(w);
