@@ -42,9 +42,11 @@ struct Wide {
     lanes += by.lanes * loaded.lanes;
   }
   [[gnu::always_inline]] void add_to(double* sums) const {
-    T values[kWidth];
-    __builtin_memcpy(values, &lanes, sizeof lanes);
-    for (int64_t c = 0; c < kWidth; ++c) sums[c] += double(values[c]);
+    typedef double Doubles __attribute__((vector_size(kWidth * sizeof(double))));
+    Doubles sum;
+    __builtin_memcpy(&sum, sums, sizeof sum);
+    sum += __builtin_convertvector(lanes, Doubles);
+    __builtin_memcpy(sums, &sum, sizeof sum);
   }
 };
 
@@ -270,15 +272,36 @@ struct FewDepthwise {
 
   template <int I, int J>
   [[gnu::noinline]] void take(const Neighbours& n) const {
+    constexpr int64_t kBlock = 16;
+    const int64_t whole = n.channels / kBlock * kBlock;
+    for (int64_t c = 0; c < whole; c += kBlock) {
+      Wide<T, kBlock> by[kFewTaps * kFewTaps];
+      for (int k = 0; k < I * J; ++k) by[k].load(weights(n, k / J, k % J) + c);
+      for (int64_t o = 0; o < n.count; ++o) {
+        const S* const x = static_cast<const S*>(call.from) + n.from + o * n.step + c;
+        Wide<T, kBlock> sum;
+#pragma GCC unroll 9
+        for (int k = 0; k < I * J; ++k) sum.add(by[k], x + k / J * n.down + k % J * n.across);
+        sum.store(static_cast<S*>(call.out) + n.to + o * n.to_step + c);
+      }
+    }
+    if (whole < n.channels) take_rest<I, J>(n, whole);
+  }
+
+ private:
+  const T* weights(const Neighbours& n, int64_t i, int64_t j) const {
+    return static_cast<const T*>(call.workspace) +
+           (n.tap + i * n.tap_down + j * n.tap_across) * call.channels;
+  }
+  template <int I, int J>
+  void take_rest(const Neighbours& n, int64_t first) const {
     const T* by[kFewTaps * kFewTaps];
-    for (int k = 0; k < I * J; ++k)
-      by[k] = static_cast<const T*>(call.workspace) +
-              (n.tap + k / J * n.tap_down + k % J * n.tap_across) * call.channels;
+    for (int k = 0; k < I * J; ++k) by[k] = weights(n, k / J, k % J);
     for (int64_t o = 0; o < n.count; ++o) {
       const S* const x = static_cast<const S*>(call.from) + n.from + o * n.step;
       S* const y = static_cast<S*>(call.out) + n.to + o * n.to_step;
 #pragma GCC ivdep
-      for (int64_t l = 0; l < n.channels; ++l) {
+      for (int64_t l = first; l < n.channels; ++l) {
         T sum = T(0);
 #pragma GCC unroll 9
         for (int k = 0; k < I * J; ++k)
@@ -420,7 +443,7 @@ template <int kStep, class S, class T>
   for (int64_t r = 0; r < rows; ++r, dy += dy_row, begin += x_row) {
     const auto add = [&](int64_t j, auto* to) {
       const int64_t o = inside[j].begin;
-      dots.add(inside[j].end - o, dy + o, x + (begin + o + j * apart), to);
+      dots.add(inside[j].end - o, dy + o, x + (begin + o * kStep + j * apart), to);
     };
     add(0, &first);
     add(1, &second);

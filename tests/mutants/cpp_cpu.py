@@ -253,6 +253,13 @@ CPU = [
         _case("depthwise_conv2d_weight_backward-float64"),
     ),
     Mutant(
+        "depthwise: a row's last products take the next row's elements times 0",
+        "csrc/cpu/depthwise.cpp",
+        "loaded.lanes = number.lanes < left.lanes ? loaded.lanes : typename Lanes::Type{};",
+        "",
+        ("tests/test_conv.py::test_gradients_of_depthwise_weights_see_no_neighbouring_row",),
+    ),
+    Mutant(
         "windows: the last of a run of neighbours is left out",
         "csrc/cpu/window_rows.h",
         "take(v, ceil_div(inner.end - v, stride));",
