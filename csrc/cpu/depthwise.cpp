@@ -272,36 +272,15 @@ struct FewDepthwise {
 
   template <int I, int J>
   [[gnu::noinline]] void take(const Neighbours& n) const {
-    constexpr int64_t kBlock = 16;
-    const int64_t whole = n.channels / kBlock * kBlock;
-    for (int64_t c = 0; c < whole; c += kBlock) {
-      Wide<T, kBlock> by[kFewTaps * kFewTaps];
-      for (int k = 0; k < I * J; ++k) by[k].load(weights(n, k / J, k % J) + c);
-      for (int64_t o = 0; o < n.count; ++o) {
-        const S* const x = static_cast<const S*>(call.from) + n.from + o * n.step + c;
-        Wide<T, kBlock> sum;
-#pragma GCC unroll 9
-        for (int k = 0; k < I * J; ++k) sum.add(by[k], x + k / J * n.down + k % J * n.across);
-        sum.store(static_cast<S*>(call.out) + n.to + o * n.to_step + c);
-      }
-    }
-    if (whole < n.channels) take_rest<I, J>(n, whole);
-  }
-
- private:
-  const T* weights(const Neighbours& n, int64_t i, int64_t j) const {
-    return static_cast<const T*>(call.workspace) +
-           (n.tap + i * n.tap_down + j * n.tap_across) * call.channels;
-  }
-  template <int I, int J>
-  void take_rest(const Neighbours& n, int64_t first) const {
     const T* by[kFewTaps * kFewTaps];
-    for (int k = 0; k < I * J; ++k) by[k] = weights(n, k / J, k % J);
+    for (int k = 0; k < I * J; ++k)
+      by[k] = static_cast<const T*>(call.workspace) +
+              (n.tap + k / J * n.tap_down + k % J * n.tap_across) * call.channels;
     for (int64_t o = 0; o < n.count; ++o) {
       const S* const x = static_cast<const S*>(call.from) + n.from + o * n.step;
       S* const y = static_cast<S*>(call.out) + n.to + o * n.to_step;
 #pragma GCC ivdep
-      for (int64_t l = first; l < n.channels; ++l) {
+      for (int64_t l = 0; l < n.channels; ++l) {
         T sum = T(0);
 #pragma GCC unroll 9
         for (int k = 0; k < I * J; ++k)
